@@ -1,0 +1,2 @@
+//! The `gatefold` command.
+fn main() {}

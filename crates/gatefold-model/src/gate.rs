@@ -1,0 +1,34 @@
+/// The gates of an LSTM, in the order in which PyTorch stacks their rows: input, forget, cell, output.
+///
+/// Row block `gate as usize` of `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh` belongs to that gate; on the
+/// device the same number is the lane of a `vec4` that holds one unit's four gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum LstmGate {
+    /// `i`, how much of the candidate enters the cell.
+    Input = 0,
+    /// `f`, how much of the previous cell stays.
+    Forget = 1,
+    /// `g`, the candidate.
+    Cell = 2,
+    /// `o`, how much of the cell is shown.
+    Output = 3,
+}
+
+impl LstmGate {
+    /// How many gates an LSTM has.
+    pub const COUNT: usize = 4;
+    /// Every gate, in storage order.
+    pub const ALL: [LstmGate; Self::COUNT] =
+        [LstmGate::Input, LstmGate::Forget, LstmGate::Cell, LstmGate::Output];
+
+    /// The name of the constant that stands for this gate in WGSL.
+    pub fn wgsl_name(self) -> &'static str {
+        match self {
+            LstmGate::Input => "GATE_INPUT",
+            LstmGate::Forget => "GATE_FORGET",
+            LstmGate::Cell => "GATE_CELL",
+            LstmGate::Output => "GATE_OUTPUT",
+        }
+    }
+}

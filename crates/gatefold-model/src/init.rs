@@ -1,0 +1,178 @@
+use crate::{Activation, LayerKind, LstmGate, NetworkConfig, Parameters, Role};
+use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, concatenate};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::StandardNormal;
+
+/// How a matrix gets its first values.
+///
+/// The defaults of a fresh network are Keras': Glorot for input weights and dense layers (He in front of a relu),
+/// orthogonal for recurrent weights, zero for biases but the forget gate's. Recurrent layers initialise the rows
+/// of each gate as a matrix of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Init {
+    /// Every value the same.
+    Constant(f32),
+    /// Gaussian with mean 0 and this standard deviation.
+    Normal(f32),
+    /// Uniform in `+-sqrt(6 / (inputs + outputs))` (Glorot and Bengio 2010).
+    Glorot,
+    /// Gaussian with standard deviation `sqrt(2 / inputs)` (He et al. 2015).
+    He,
+    /// Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+    Orthogonal,
+}
+
+impl Init {
+    /// A matrix of `outputs` rows and `inputs` columns. The same `seed` and `stream` give the same values; each
+    /// parameter of a network has a stream of its own.
+    pub fn matrix(self, outputs: usize, inputs: usize, seed: u64, stream: u64) -> Array2<f32> {
+        self.sample(outputs, inputs, &mut generator(seed, stream))
+    }
+
+    fn sample(self, outputs: usize, inputs: usize, random: &mut ChaCha8Rng) -> Array2<f32> {
+        let mut normal = |std: f64| {
+            Array2::from_shape_simple_fn((outputs, inputs), || std * random.sample::<f64, _>(StandardNormal))
+        };
+        let values = match self {
+            Init::Constant(value) => return Array2::from_elem((outputs, inputs), value),
+            Init::Normal(std) => normal(f64::from(std)),
+            Init::He => normal((2.0 / inputs as f64).sqrt()),
+            Init::Orthogonal => orthonormal(normal(1.0)),
+            Init::Glorot => {
+                let limit = (6.0 / (inputs + outputs) as f64).sqrt();
+                Array2::from_shape_simple_fn((outputs, inputs), || random.random_range(-limit..limit))
+            }
+        };
+        values.mapv(|value| value as f32)
+    }
+}
+
+/// Modified Gram-Schmidt over the shorter axis. A Gaussian matrix has full rank but for events of probability
+/// zero, so no vector shrinks to nothing.
+fn orthonormal(values: Array2<f64>) -> Array2<f64> {
+    if values.nrows() > values.ncols() {
+        return orthonormal(values.reversed_axes()).reversed_axes();
+    }
+    let mut rows = values;
+    for k in 0..rows.nrows() {
+        // Twice is enough: one pass loses orthogonality by rounding when rows are nearly parallel (Kahan, Parlett).
+        for _ in 0..2 {
+            for j in 0..k {
+                let overlap = rows.row(j).dot(&rows.row(k));
+                let earlier = rows.row(j).to_owned();
+                rows.row_mut(k).scaled_add(-overlap, &earlier);
+            }
+        }
+        let norm = rows.row(k).dot(&rows.row(k)).sqrt();
+        rows.row_mut(k).mapv_inplace(|value| value / norm);
+    }
+    rows
+}
+
+fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(stream);
+    random
+}
+
+pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
+    let mut parameters = Parameters::default();
+    let owners = config.layers().iter().filter(|layer| layer.owner == layer.index);
+    let mut stream = 0;
+    for layer in owners {
+        for spec in &layer.parameters {
+            let mut random = generator(seed, stream);
+            stream += 1;
+            let tensor = match (spec.role, layer.kind) {
+                (Role::InputWeight, _) => gate_blocks(&spec.shape, Init::Glorot, &mut random),
+                (Role::RecurrentWeight, _) => gate_blocks(&spec.shape, Init::Orthogonal, &mut random),
+                (Role::InputBias, LayerKind::Lstm { hidden, forget_bias }) => {
+                    let unit_row = |row: usize| row / hidden == LstmGate::Forget as usize;
+                    Array1::from_shape_fn(spec.len(), |row| if unit_row(row) { forget_bias } else { 0.0 })
+                        .into_dyn()
+                }
+                (Role::DenseWeight, LayerKind::Dense { activation: Activation::Relu }) => {
+                    Init::He.sample(spec.shape[0], spec.shape[1], &mut random).into_dyn()
+                }
+                (Role::DenseWeight, _) => {
+                    Init::Glorot.sample(spec.shape[0], spec.shape[1], &mut random).into_dyn()
+                }
+                (Role::InputBias | Role::RecurrentBias | Role::DenseBias, _) => ArrayD::zeros(spec.shape.clone()),
+            };
+            parameters.insert(&spec.name, tensor);
+        }
+    }
+    parameters
+}
+
+fn gate_blocks(shape: &[usize], init: Init, random: &mut ChaCha8Rng) -> ArrayD<f32> {
+    let hidden = shape[0] / LstmGate::COUNT;
+    let blocks: Vec<Array2<f32>> =
+        LstmGate::ALL.iter().map(|_| init.sample(hidden, shape[1], random)).collect();
+    let views: Vec<_> = blocks.iter().map(|block| block.view()).collect();
+    concatenate::<f32, Ix2>(Axis(0), &views).expect("the blocks are equally wide").into_dyn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DenseConfig, LstmConfig};
+
+    fn spread(values: &Array2<f32>) -> (f64, f64) {
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        (mean, variance.sqrt())
+    }
+
+    /// Five standard errors of a mean and of a standard deviation over n values.
+    fn assert_spread(values: &Array2<f32>, std: f64) {
+        let (mean, found) = spread(values);
+        let n = values.len() as f64;
+        assert!(mean.abs() < 5.0 * std / n.sqrt(), "mean {mean}");
+        assert!((found - std).abs() < 5.0 * std / (2.0 * n).sqrt(), "standard deviation {found}, expected {std}");
+    }
+
+    #[test]
+    fn spreads_are_the_published_ones() {
+        assert_spread(&Init::Normal(0.01).matrix(200, 300, 1, 0), 0.01);
+        assert_spread(&Init::He.matrix(200, 300, 1, 0), (2.0f64 / 300.0).sqrt());
+        assert_spread(&Init::Glorot.matrix(200, 300, 1, 0), (2.0f64 / 500.0).sqrt());
+        let limit = (6.0f32 / 500.0).sqrt();
+        assert!(Init::Glorot.matrix(200, 300, 1, 0).iter().all(|v| v.abs() <= limit));
+    }
+
+    #[test]
+    fn orthogonal_matrices_are_orthonormal_in_either_shape() {
+        for (rows, columns) in [(1, 1), (7, 7), (5, 13), (13, 5)] {
+            let q = Init::Orthogonal.matrix(rows, columns, 3, 0);
+            let product = if rows <= columns { q.dot(&q.t()) } else { q.t().dot(&q) };
+            for ((i, j), &value) in product.indexed_iter() {
+                let expected = f32::from(u8::from(i == j));
+                assert!((value - expected).abs() < 1e-5, "{rows} x {columns} at {i}, {j}: {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_forget_bias_is_what_the_two_biases_hold_together() {
+        let config = NetworkConfig::new(2, [LstmConfig::new(3).forget_bias(1.5).into()]).unwrap();
+        let parameters = Parameters::initial(&config, 0);
+        let sum = &parameters["rnn0.bias_ih_l0"] + &parameters["rnn0.bias_hh_l0"];
+        assert_eq!(sum.as_slice().unwrap(), [0., 0., 0., 1.5, 1.5, 1.5, 0., 0., 0., 0., 0., 0.]);
+    }
+
+    #[test]
+    fn a_layer_added_behind_changes_nothing_before_it() {
+        let short = NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap();
+        let long = NetworkConfig::new(2, [LstmConfig::new(3).into(), DenseConfig::new(1).into()]).unwrap();
+        let (short, long) = (Parameters::initial(&short, 9), Parameters::initial(&long, 9));
+        for (name, tensor) in short.iter() {
+            assert_eq!(tensor, &long[name], "{name}");
+        }
+        assert_ne!(short, Parameters::initial(&NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap(), 10));
+    }
+}
