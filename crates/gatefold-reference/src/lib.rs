@@ -1,1 +1,24 @@
-//! To come.
+//! Recurrent networks in plain ndarray code, forward and backward: what the right answer is.
+//!
+//! Every function is generic over [`Real`], which is `f32` and `f64` and nothing else. In `f64` this crate judges
+//! every other implementation; in `f32` it is the arithmetic of the engine's CPU device. Functions that mirror a
+//! step of a kernel take that step's inputs and return its intermediates too, so that a failing comparison can say
+//! which line of the equation broke.
+//!
+//! Shapes use `T` time steps, `B` rows of a batch, `I` inputs, `H` hidden units and `O` outputs. Sequences are
+//! time-major, `[T, B, I]`. Gates lie in blocks of `H` columns in the order of [`gatefold_model::LstmGate`].
+//! Gradients and cotangents (the derivative of the loss by a value) take the prefix `d_`.
+//!
+//! The equations are collected in docs/numerics.md.
+
+pub mod activation;
+pub mod linear;
+pub mod loss;
+pub mod lstm;
+pub mod network;
+pub mod optim;
+mod real;
+pub mod scan;
+
+pub use network::Network;
+pub use real::Real;
