@@ -1,0 +1,140 @@
+use crate::ModelError;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file so that, whatever happens, there is the old file or the new one and never half of either.
+///
+/// The bytes go to a temporary file in the same directory, which is synced and then renamed; on unix the directory
+/// is synced too. A process killed meanwhile leaves the old file, and at worst a `.<name>.*.tmp` beside it.
+///
+/// # Errors
+/// [`ModelError::Io`]; the old file is still there.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// [`write_atomically`] for content that is made while it is written.
+pub(super) fn write_with(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+) -> Result<(), ModelError> {
+    replace(path, content).map_err(|error| {
+        let error = os_error(error);
+        let directory = directory_of(path);
+        let advice = match error.kind() {
+            ErrorKind::NotFound => format!("; make the directory {} first", directory.display()),
+            ErrorKind::NotADirectory => format!("; {} is not a directory", directory.display()),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                format!("; the directory {} must be writable", directory.display())
+            }
+            _ => String::new(),
+        };
+        let source = io::Error::new(error.kind(), format!("cannot be written: {error}{advice}"));
+        ModelError::Io { path: path.into(), source }
+    })
+}
+
+fn replace(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+    // Renaming onto a symbolic link would replace the link and leave the file that it points to as it was.
+    let target = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => fs::canonicalize(path).unwrap_or_else(|_| path.into()),
+        _ => path.to_owned(),
+    };
+    let Some(name) = target.file_name() else {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "the path names no file"));
+    };
+    let directory = directory_of(&target);
+    let prefix = format!(".{}.", name.to_string_lossy());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    #[cfg(unix)]
+    {
+        // As any new file, less the umask: tempfile's own default would hide a model from everyone else.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let temporary = builder.tempfile_in(&directory)?;
+
+    let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file());
+    content(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    temporary.as_file().sync_all()?;
+    temporary.persist(&target).map_err(|error| error.error)?;
+    sync_directory(&directory)
+}
+
+/// The rename itself is durable only once the directory is.
+#[cfg(unix)]
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // Some network file systems cannot sync a directory; the rename was still atomic.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// What the operating system said, without the temporary file's name that tempfile adds: it would only puzzle.
+fn os_error(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{write_atomically, write_with};
+    use std::fs;
+    use std::io::{self, Write};
+
+    #[test]
+    fn a_write_that_fails_half_way_leaves_the_old_file_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.bin");
+        write_atomically(&path, b"old").unwrap();
+        let error = write_with(&path, |file| {
+            file.write_all(&[7; 200_000])?;
+            Err(io::Error::other("the disk is full"))
+        })
+        .unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: cannot be written: the disk is full", path.display()));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "the temporary file is gone");
+    }
+
+    #[test]
+    fn a_path_that_names_no_file_is_refused() {
+        let error = write_atomically(std::path::Path::new("/"), b"x").unwrap_err();
+        assert_eq!(error.to_string(), "/: cannot be written: the path names no file");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_written_through_and_the_mode_is_that_of_any_new_file() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (link, file) = (directory.path().join("link"), directory.path().join("file"));
+        fs::write(&file, "old").unwrap();
+        let usual = fs::metadata(&file).unwrap().permissions().mode();
+        symlink(&file, &link).unwrap();
+        write_atomically(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode(), usual);
+    }
+}
