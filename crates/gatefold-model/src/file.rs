@@ -141,8 +141,8 @@ impl Checkpoint {
         let step = reader.number("step")?;
         let seed = reader.number("seed")?;
         let moments = reader.moments()?;
-        reader.refuse_other_tensors(Some(&moments))?;
         let parameters = reader.parameters()?;
+        reader.refuse_other_tensors(Some(&moments))?;
         let mut optimizer = BTreeMap::new();
         for moment in moments {
             let values = reader.moment(&moment)?;

@@ -6,6 +6,9 @@ use gatefold_model::{
 };
 use ndarray::ArrayD;
 use proptest::prelude::*;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -140,9 +143,9 @@ fn a_model_file_holds_the_parameters_under_pytorch_s_names_and_nothing_else() {
         let bytes: Vec<u8> = tensor.iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!((found.dtype(), found.shape()), (safetensors::Dtype::F32, tensor.shape()), "{name}");
         assert_eq!(found.data(), bytes, "{name}");
-        assert_eq!(found.data().as_ptr().align_offset(1), 0);
     }
-    let (header, _) = split(&bytes);
+    let (header, tensors) = split(&bytes);
+    assert_eq!((bytes.len() - tensors.len()) % 8, 0, "the tensors are aligned in a mapped file");
     let network = "{\"input\":3,\"layers\":[{\"kind\":\"lstm\",\"hidden\":2,\"forget_bias\":1.0},\
                    {\"kind\":\"last_step\"},{\"kind\":\"dense\",\"output\":1,\"activation\":\"identity\"}]}";
     let metadata = json!({
@@ -237,11 +240,10 @@ fn mismatched_tensors_are_named_with_shape_and_type() {
     );
     assert_eq!(
         refusal(|header| {
-            let tensor = header["rnn0.bias_hh_l0"].take();
-            header.as_object_mut().unwrap().remove("rnn0.bias_hh_l0");
-            header["rnn0.bias\n_hh_l9"] = tensor;
+            let tensor = header.as_object_mut().unwrap().remove("optimizer.v.rnn0.bias_hh_l0").unwrap();
+            header["rnn0.bias\n_hh_l1"] = tensor;
         }),
-        "tensor rnn0.bias\\n_hh_l9, F32 [8], belongs to no layer of 3 -> lstm 2 -> last step -> dense 1"
+        "tensor rnn0.bias\\n_hh_l1, F32 [8], belongs to no layer of 3 -> lstm 2 -> last step -> dense 1"
     );
     // The same file with one layer more in its description.
     let refused = refusal(|header| {
@@ -251,9 +253,8 @@ fn mismatched_tensors_are_named_with_shape_and_type() {
     });
     assert_eq!(
         refused,
-        "tensor dense1.weight, F32 [4, 1], is missing; found dense0.bias, dense0.weight, \
-         optimizer.m.dense0.bias, optimizer.m.dense0.weight, optimizer.m.rnn0.bias_hh_l0, \
-         optimizer.m.rnn0.bias_ih_l0, optimizer.m.rnn0.weight_hh_l0, optimizer.m.rnn0.weight_ih_l0 and 10 more"
+        "tensor dense1.weight, F32 [4, 1], is missing; found dense0.bias, dense0.weight, rnn0.bias_hh_l0, \
+         rnn0.bias_ih_l0, rnn0.weight_hh_l0, rnn0.weight_ih_l0"
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["optimizer"] = json!("[\"m\"]")),
@@ -408,15 +409,12 @@ fn changed_files_never_panic() {
             load(&changed);
         }
     }
-    let random = |seed: u64, values: usize| {
-        gatefold_model::Init::Normal(1.0).matrix(1, values, seed, 0).mapv(|value| value.to_bits() as usize)
-    };
-    for seed in 0..2000 {
-        let picks = random(seed, 9);
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    for _ in 0..2000 {
         let mut changed = bytes.clone();
-        for k in 0..1 + picks[0] % 4 {
-            let place = picks[1 + 2 * k] % header_bytes;
-            changed[place] = b"0123456789[]{}\",:.-eE \xff"[picks[2 + 2 * k] % 23];
+        for _ in 0..random.random_range(1..5) {
+            let letters = b"0123456789[]{}\",:.-eE \xff";
+            changed[random.random_range(0..header_bytes)] = letters[random.random_range(0..letters.len())];
         }
         load(&changed);
     }
@@ -475,15 +473,22 @@ fn a_directory_without_permission_says_so() {
 #[ignore = "it ends only when it is killed; another test runs it"]
 fn a_writer_to_be_killed() {
     let Some(path) = std::env::var_os("GATEFOLD_TEST_WRITE") else { return };
-    for seed in 0u64.. {
-        killed_content(seed % 2).save(Path::new(&path)).unwrap();
+    let contents = [killed_content(0.0), killed_content(1.0)];
+    for content in contents.iter().cycle() {
+        content.save(Path::new(&path)).unwrap();
     }
 }
 
 /// Large enough (1.6 MB) that most kills hit a write.
 #[cfg(unix)]
-fn killed_content(seed: u64) -> Checkpoint {
-    checkpoint(NetworkConfig::new(64, [LstmConfig::new(150).into()]).unwrap(), seed)
+fn killed_content(value: f32) -> Checkpoint {
+    let config = NetworkConfig::new(64, [LstmConfig::new(150).into()]).unwrap();
+    let parameters: Parameters = Parameters::zeros(&config)
+        .iter()
+        .map(|(name, tensor)| (name.to_owned(), tensor.mapv(|zero| zero + value)))
+        .collect();
+    let optimizer = ["m", "v"].map(|moment| (moment.to_owned(), parameters.clone())).into();
+    Checkpoint { config, parameters, optimizer, step: value as u64, seed: 0, metadata: BTreeMap::new() }
 }
 
 #[cfg(unix)]
@@ -491,7 +496,8 @@ fn killed_content(seed: u64) -> Checkpoint {
 fn a_killed_writer_leaves_a_whole_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("checkpoint.safetensors");
-    killed_content(0).save(&path).unwrap();
+    let contents = [killed_content(0.0), killed_content(1.0)];
+    contents[0].save(&path).unwrap();
     for k in 0..20 {
         let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "a_writer_to_be_killed"])
@@ -503,7 +509,7 @@ fn a_killed_writer_leaves_a_whole_file() {
         writer.kill().unwrap();
         writer.wait().unwrap();
         let found = Checkpoint::load(&path).unwrap();
-        assert!(found == killed_content(0) || found == killed_content(1));
+        assert!(contents.contains(&found));
     }
     let leftovers = fs::read_dir(directory.path()).unwrap().count() - 1;
     assert!(leftovers > 0, "no kill hit a write: the test proves nothing");

@@ -1,5 +1,5 @@
 use crate::ModelError;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,6 @@ pub(super) fn write_with(
     content: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> Result<(), ModelError> {
     replace(path, content).map_err(|error| {
-        let error = os_error(error);
         let directory = directory_of(path);
         let advice = match error.kind() {
             ErrorKind::NotFound => format!("; make the directory {} first", directory.display()),
@@ -45,24 +44,46 @@ fn replace(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Resul
         return Err(io::Error::new(ErrorKind::InvalidInput, "the path names no file"));
     };
     let directory = directory_of(&target);
-    let prefix = format!(".{}.", name.to_string_lossy());
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    #[cfg(unix)]
-    {
-        // As any new file, less the umask: tempfile's own default would hide a model from everyone else.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let temporary = builder.tempfile_in(&directory)?;
-
-    let mut buffered = BufWriter::with_capacity(1 << 16, temporary.as_file());
+    let mut temporary = Temporary::create(&directory, &name.to_string_lossy())?;
+    let mut buffered = BufWriter::with_capacity(1 << 16, &temporary.file);
     content(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
-    temporary.as_file().sync_all()?;
-    temporary.persist(&target).map_err(|error| error.error)?;
+    temporary.file.sync_all()?;
+    fs::rename(&temporary.path, &target)?;
+    temporary.renamed = true;
     sync_directory(&directory)
+}
+
+/// A new file that is gone when this value is, unless it was renamed.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    renamed: bool,
+}
+
+impl Temporary {
+    fn create(directory: &Path, name: &str) -> io::Result<Temporary> {
+        for attempt in 0u32.. {
+            // Other threads, and processes of this number that were killed, may have left such a file.
+            let path = directory.join(format!(".{name}.{}-{attempt}.tmp", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(file) => return Ok(Temporary { path, file, renamed: false }),
+            }
+        }
+        Err(io::Error::new(ErrorKind::AlreadyExists, "the directory is full of temporary files"))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // The write's own error is the one to report.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// The rename itself is durable only once the directory is.
@@ -84,15 +105,6 @@ fn directory_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
         _ => PathBuf::from("."),
-    }
-}
-
-/// What the operating system said, without the temporary file's name that tempfile adds: it would only puzzle.
-fn os_error(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error,
     }
 }
 

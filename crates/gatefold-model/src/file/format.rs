@@ -237,7 +237,9 @@ impl Reader {
                 }
                 None if moment.is_some() => {}
                 None => {
-                    let found = listed(&self.header.offset_keys());
+                    let mut found = self.header.offset_keys();
+                    found.retain(|name| !name.starts_with(OPTIMIZER_PREFIX));
+                    let found = listed(&found);
                     return Err(
                         self.refusal(format!("tensor {stored}, {expected}, is missing; found {found}"))
                     );
