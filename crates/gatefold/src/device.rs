@@ -1,0 +1,98 @@
+use crate::Error;
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+/// Which device is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A real GPU if there is one, else the CPU; a software adapter is never taken.
+    #[default]
+    Auto,
+    /// A GPU, and a software adapter where there is no other.
+    Gpu,
+    /// The CPU.
+    Cpu,
+    /// The first adapter whose name contains this text, whatever the case of its letters.
+    Named(String),
+}
+
+/// `auto`, `gpu`, `cpu`, or part of an adapter's name.
+impl FromStr for DeviceChoice {
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "auto" => DeviceChoice::Auto,
+            "gpu" => DeviceChoice::Gpu,
+            "cpu" => DeviceChoice::Cpu,
+            _ => DeviceChoice::Named(text.into()),
+        })
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceChoice::Auto => "auto",
+            DeviceChoice::Gpu => "gpu",
+            DeviceChoice::Cpu => "cpu",
+            DeviceChoice::Named(name) => name,
+        })
+    }
+}
+
+/// Where a network lives and computes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Device {
+    /// Plain Rust on the CPU.
+    Cpu,
+}
+
+impl Device {
+    /// Opens the device that the choice stands for.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where this build has no GPU
+    /// support.
+    pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
+        match choice {
+            DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
+            DeviceChoice::Gpu | DeviceChoice::Named(_) => Err(Error::Device(format!(
+                "device \"{choice}\": this build has no GPU support; build with the feature gpu, or use device \"cpu\""
+            ))),
+        }
+    }
+
+    /// One line that says what it is.
+    pub fn summary(&self) -> String {
+        match self {
+            Device::Cpu => format!("cpu ({} threads)", threads()),
+        }
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_read_and_printed() {
+        for text in ["auto", "gpu", "cpu", "llvmpipe"] {
+            let Ok(choice) = text.parse::<DeviceChoice>();
+            assert_eq!(choice.to_string(), text);
+        }
+        let Ok(choice) = "CPU".parse::<DeviceChoice>();
+        assert_eq!(choice, DeviceChoice::Cpu);
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        let device = Device::open(&DeviceChoice::Cpu).unwrap();
+        assert!(device.summary().starts_with("cpu ("), "{}", device.summary());
+    }
+}
