@@ -100,7 +100,9 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
                 (Role::DenseWeight, _) => {
                     Init::Glorot.sample(spec.shape[0], spec.shape[1], &mut random).into_dyn()
                 }
-                (Role::InputBias | Role::RecurrentBias | Role::DenseBias, _) => ArrayD::zeros(spec.shape.clone()),
+                (Role::InputBias | Role::RecurrentBias | Role::DenseBias, _) => {
+                    ArrayD::zeros(spec.shape.clone())
+                }
             };
             parameters.insert(&spec.name, tensor);
         }
@@ -133,7 +135,10 @@ mod tests {
         let (mean, found) = spread(values);
         let n = values.len() as f64;
         assert!(mean.abs() < 5.0 * std / n.sqrt(), "mean {mean}");
-        assert!((found - std).abs() < 5.0 * std / (2.0 * n).sqrt(), "standard deviation {found}, expected {std}");
+        assert!(
+            (found - std).abs() < 5.0 * std / (2.0 * n).sqrt(),
+            "standard deviation {found}, expected {std}"
+        );
     }
 
     #[test]
@@ -173,6 +178,9 @@ mod tests {
         for (name, tensor) in short.iter() {
             assert_eq!(tensor, &long[name], "{name}");
         }
-        assert_ne!(short, Parameters::initial(&NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap(), 10));
+        assert_ne!(
+            short,
+            Parameters::initial(&NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap(), 10)
+        );
     }
 }

@@ -150,7 +150,10 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer
                 let Some(earlier) = layers.get(*to) else {
                     return refuse(
                         place(index, "tied"),
-                        format!("it is tied to layer {to}; expected a layer before it, 0 to {}", index.max(1) - 1),
+                        format!(
+                            "it is tied to layer {to}; expected a layer before it, 0 to {}",
+                            index.max(1) - 1
+                        ),
                     );
                 };
                 if earlier.input != width {
@@ -168,10 +171,16 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer
         if let LayerKind::Lstm { forget_bias, .. } = layer.kind
             && !forget_bias.is_finite()
         {
-            return refuse(layer.place(), format!("the forget bias is {forget_bias}; expected a finite number"));
+            return refuse(
+                layer.place(),
+                format!("the forget bias is {forget_bias}; expected a finite number"),
+            );
         }
         if layer.kind == LayerKind::LastStep && layers.iter().any(|layer| layer.kind == LayerKind::LastStep) {
-            return refuse(layer.place(), "an earlier layer already keeps the last step alone; remove one".into());
+            return refuse(
+                layer.place(),
+                "an earlier layer already keeps the last step alone; remove one".into(),
+            );
         }
         if !matches!(layer.kind, LayerKind::Lstm { .. }) {
             names.break_stack();
@@ -214,7 +223,11 @@ impl Names {
     }
 }
 
-fn recurrent_parameters((module, depth): &(String, usize), input: usize, hidden: usize) -> Vec<ParameterSpec> {
+fn recurrent_parameters(
+    (module, depth): &(String, usize),
+    input: usize,
+    hidden: usize,
+) -> Vec<ParameterSpec> {
     let rows = LstmGate::COUNT * hidden;
     [
         ("weight_ih", vec![rows, input], Role::InputWeight),
@@ -257,8 +270,10 @@ mod tests {
             ],
         )
         .unwrap();
-        let first_weights: Vec<_> =
-            names(&config).into_iter().filter(|name| name.contains("weight_ih") || name.contains("dense")).collect();
+        let first_weights: Vec<_> = names(&config)
+            .into_iter()
+            .filter(|name| name.contains("weight_ih") || name.contains("dense"))
+            .collect();
         assert_eq!(
             first_weights,
             [
@@ -283,7 +298,10 @@ mod tests {
 
     #[test]
     fn refusals_name_the_layer() {
-        assert_eq!(refusal(0, &[LayerConfig::LastStep]), "network: the input width is 0; expected at least 1");
+        assert_eq!(
+            refusal(0, &[LayerConfig::LastStep]),
+            "network: the input width is 0; expected at least 1"
+        );
         assert_eq!(refusal(1, &[]), "network: there are no layers; add at least one");
         assert_eq!(
             refusal(1, &[LstmConfig::new(2).into(), DenseConfig::new(0).into()]),
@@ -305,9 +323,11 @@ mod tests {
 
     #[test]
     fn a_description_survives_json_and_a_broken_one_does_not() {
-        let config =
-            NetworkConfig::new(3, [LstmConfig::new(5).into(), LayerConfig::LastStep, DenseConfig::new(2).into()])
-                .unwrap();
+        let config = NetworkConfig::new(
+            3,
+            [LstmConfig::new(5).into(), LayerConfig::LastStep, DenseConfig::new(2).into()],
+        )
+        .unwrap();
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<NetworkConfig>(&text).unwrap(), config);
         let broken = text.replace("\"output\":2", "\"output\":0");

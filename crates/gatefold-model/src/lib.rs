@@ -2,7 +2,7 @@
 //!
 //! A [`NetworkConfig`] describes a network: its input width and its layers. It can be printed, compared and
 //! serialised, and it is checked when it is built. From it follow the named [`Parameters`] with PyTorch's names,
-//! shapes and row order, and their initial values from a seed. [`file`] reads and writes both.
+//! shapes and row order, and their initial values from a seed. [`mod@file`] reads and writes both.
 //!
 //! ```
 //! use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
