@@ -22,7 +22,7 @@ pub struct Network<R> {
 #[non_exhaustive]
 pub enum LayerTape<R> {
     /// Every intermediate of an LSTM.
-    Lstm(scan::Forward<R>),
+    Lstm(Box<scan::Forward<R>>),
     /// A dense layer's output, `[T, B, O]`.
     Dense(Array3<R>),
     /// The last step, `[1, B, F]`.
@@ -123,7 +123,8 @@ impl<R: Real> Network<R> {
         match layer.kind {
             LayerKind::Lstm { hidden, .. } => {
                 let zeros = Array2::zeros((batch, hidden));
-                LayerTape::Lstm(scan::forward(input, &self.lstm_weights(layer), zeros.view(), zeros.view()))
+                let forward = scan::forward(input, &self.lstm_weights(layer), zeros.view(), zeros.view());
+                LayerTape::Lstm(Box::new(forward))
             }
             LayerKind::Dense { activation } => {
                 let (weight, bias) = self.dense_weights(layer);

@@ -126,3 +126,123 @@ impl<R: Real> AdamStep<R> {
         self.rate * *m / (v.sqrt() / self.root + self.epsilon)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: f64 = 0.1;
+    /// Gradients that a single parameter sees one after another.
+    const SEEN: [f64; 5] = [0.3, -1.2, 0.0, 2.5, -0.4];
+
+    fn close(found: f64, expected: f64) {
+        assert!(
+            (found - expected).abs() <= 1e-14 * expected.abs().max(1.0),
+            "found {found}, expected {expected}"
+        );
+    }
+
+    /// The parameter after each of the gradients.
+    fn run(mut step: impl FnMut(&mut [f64], &[f64], u64), gradients: &[f64]) -> Vec<f64> {
+        let mut p = [1.0];
+        (1..)
+            .zip(gradients)
+            .map(|(k, &g)| {
+                step(&mut p, &[g], k);
+                p[0]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn sgd_without_momentum_is_a_sum() {
+        let options = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+        let mut b = [0.0];
+        let found = run(|p, g, _| sgd(p, g, &mut b, RATE, &options), &SEEN);
+        close(found[4], 1.0 - RATE * SEEN.iter().sum::<f64>());
+    }
+
+    /// Under a constant gradient, `b_n = g (1 - mu^n) / (1 - mu)`.
+    #[test]
+    fn sgd_with_momentum_under_a_constant_gradient() {
+        let (mu, g): (f64, f64) = (0.9, 0.7);
+        for nesterov in [false, true] {
+            let options = Sgd { momentum: mu, nesterov, weight_decay: 0.0 };
+            let mut b = [0.0];
+            let found = run(|p, g, _| sgd(p, g, &mut b, RATE, &options), &[g; 6]);
+            let mut expected = 1.0;
+            for n in 1..=6 {
+                let buffer = g * (1.0 - mu.powi(n)) / (1.0 - mu);
+                expected -= RATE * if nesterov { g + mu * buffer } else { buffer };
+                close(found[n as usize - 1], expected);
+            }
+        }
+    }
+
+    #[test]
+    fn sgd_decay_alone_shrinks_by_the_same_factor() {
+        let options = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.2 };
+        let found = run(|p, g, _| sgd(p, g, &mut [0.0], RATE, &options), &[0.0; 5]);
+        close(found[4], (1.0f64 - RATE * 0.2).powi(5));
+    }
+
+    /// Written as sums over all gradients so far, `m_n = (1 - beta) sum_k beta^(n-k) g_k`, not as a recursion.
+    fn moment(beta: f64, gradients: &[f64], power: i32) -> f64 {
+        let n = gradients.len() as i32;
+        let sum: f64 = (1..).zip(gradients).map(|(k, g)| beta.powi(n - k) * g.powi(power)).sum();
+        (1.0 - beta) * sum / (1.0 - beta.powi(n))
+    }
+
+    const ADAM: Adam<f64> = Adam { beta1: 0.8, beta2: 0.95, epsilon: 1e-3, weight_decay: 0.0 };
+
+    #[test]
+    fn adam_from_its_definition() {
+        let (mut m, mut v) = ([0.0], [0.0]);
+        let found = run(|p, g, k| adam(p, g, &mut m, &mut v, RATE, k, &ADAM), &SEEN);
+        let mut expected = 1.0;
+        for n in 1..=SEEN.len() {
+            let (mean, square) = (moment(ADAM.beta1, &SEEN[..n], 1), moment(ADAM.beta2, &SEEN[..n], 2));
+            expected -= RATE * mean / (square.sqrt() + ADAM.epsilon);
+            close(found[n - 1], expected);
+        }
+    }
+
+    /// The first step is `rate g / (|g| + epsilon)` whatever the betas.
+    #[test]
+    fn adam_adds_its_decay_to_the_gradient() {
+        let options = Adam { weight_decay: 0.5, ..ADAM };
+        let found = run(|p, g, k| adam(p, g, &mut [0.0], &mut [0.0], RATE, k, &options), &[0.25]);
+        let g = 0.25 + 0.5;
+        close(found[0], 1.0 - RATE * g / (g + ADAM.epsilon));
+    }
+
+    #[test]
+    fn adamw_keeps_its_decay_apart() {
+        let options = Adam { weight_decay: 0.5, ..ADAM };
+        let found = run(|p, g, k| adamw(p, g, &mut [0.0], &mut [0.0], RATE, k, &options), &[0.25]);
+        close(found[0], 1.0 - RATE * 0.5 - RATE * 0.25 / (0.25 + ADAM.epsilon));
+        let (mut m, mut v) = ([0.0], [0.0]);
+        let found = run(|p, g, k| adamw(p, g, &mut m, &mut v, RATE, k, &options), &[0.0; 5]);
+        close(found[4], (1.0f64 - RATE * 0.5).powi(5));
+    }
+
+    #[test]
+    fn the_norm_neither_overflows_nor_vanishes() {
+        for scale in [1e30f32, 1.0, 1e-30] {
+            let tensors = [vec![3.0 * scale], vec![0.0, -4.0 * scale]];
+            let norm = global_norm(tensors.iter().map(Vec::as_slice));
+            assert!((norm / (5.0 * scale) - 1.0).abs() < 1e-6, "{scale}: {norm}");
+        }
+        assert_eq!(global_norm([[0.0f32; 3].as_slice()].into_iter()), 0.0);
+        assert_eq!(global_norm(std::iter::empty::<&[f32]>()), 0.0);
+        assert!(global_norm([[1.0, f32::NAN].as_slice()].into_iter()).is_nan());
+        assert_eq!(global_norm([[1.0, -f32::INFINITY].as_slice()].into_iter()), f32::INFINITY);
+    }
+
+    #[test]
+    fn clipping_shortens_and_never_lengthens() {
+        assert_eq!(clip_factor(0.5, 1.0), 1.0);
+        close(clip_factor(4.0, 1.0), 1.0 / (4.0 + 1e-6));
+        assert_eq!(clip_factor(0.0, 1.0), 1.0);
+    }
+}

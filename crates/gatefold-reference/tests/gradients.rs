@@ -1,0 +1,270 @@
+//! Every hand-written derivative against central differences, in f64: every weight, every input, both initial
+//! states. The loss is a random weighting of all outputs, since equal weights would hide transposed axes.
+
+use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
+use gatefold_reference::scan::{self, Cotangents, Weights};
+use gatefold_reference::{Network, linear, loss};
+use ndarray::{Array, Array1, Array2, Array3, ArrayD, Dimension, Ix1, Ix2, IxDyn, ShapeBuilder};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// Uniform in -1..1.
+fn random<Sh: ShapeBuilder>(shape: Sh, rng: &mut ChaCha8Rng) -> Array<f64, Sh::Dim> {
+    Array::from_shape_simple_fn(shape, || rng.random_range(-1.0..1.0))
+}
+
+fn weighted<D: Dimension>(values: &Array<f64, D>, weights: &Array<f64, D>) -> f64 {
+    assert_eq!(values.dim(), weights.dim());
+    values.iter().zip(weights).map(|(value, weight)| value * weight).sum()
+}
+
+/// Compares a gradient with the five-point difference `(8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12 h`.
+///
+/// With h = 1e-3 its truncation error is h^4 / 30 = 3e-14 times the fifth derivative, and rounding adds about
+/// 1e-16 |f| / h = 1e-12 for losses near 10; so 1e-7 of the gradient, and never less than 1e-10, is met with room.
+fn assert_gradient(
+    name: &str,
+    values: &ArrayD<f64>,
+    gradient: &ArrayD<f64>,
+    loss: impl Fn(&ArrayD<f64>) -> f64,
+) {
+    assert_eq!(values.shape(), gradient.shape(), "{name}");
+    assert!(!values.is_empty(), "{name} has no elements");
+    let h = 1e-3;
+    for (place, &found) in gradient.indexed_iter() {
+        let at = |shift: f64| {
+            let mut shifted = values.clone();
+            shifted[&place] += shift;
+            loss(&shifted)
+        };
+        let difference = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+        let allowed = 1e-7 * difference.abs().max(1e-3);
+        assert!(
+            (found - difference).abs() <= allowed,
+            "{name} at {:?}: backward {found}, central difference {difference}",
+            place.slice()
+        );
+    }
+}
+
+/// A sequence with all that it needs, every part replaceable.
+#[derive(Clone)]
+struct LstmCase {
+    input: Array3<f64>,
+    w_ih: Array2<f64>,
+    w_hh: Array2<f64>,
+    b_ih: Array1<f64>,
+    b_hh: Array1<f64>,
+    h0: Array2<f64>,
+    c0: Array2<f64>,
+    // The loss: weights of every output, the final output and the final cell state.
+    by_h: Array3<f64>,
+    by_h_last: Array2<f64>,
+    by_c_last: Array2<f64>,
+}
+
+impl LstmCase {
+    fn new(batch: usize, steps: usize, inputs: usize, hidden: usize) -> Self {
+        let r = &mut ChaCha8Rng::seed_from_u64((batch * 1000 + steps * 100 + inputs * 10 + hidden) as u64);
+        LstmCase {
+            input: random((steps, batch, inputs), r),
+            w_ih: random((4 * hidden, inputs), r),
+            w_hh: random((4 * hidden, hidden), r),
+            b_ih: random(4 * hidden, r),
+            b_hh: random(4 * hidden, r),
+            h0: random((batch, hidden), r),
+            c0: random((batch, hidden), r),
+            by_h: random((steps, batch, hidden), r),
+            by_h_last: random((batch, hidden), r),
+            by_c_last: random((batch, hidden), r),
+        }
+    }
+
+    fn weights(&self) -> Weights<'_, f64> {
+        Weights {
+            w_ih: self.w_ih.view(),
+            w_hh: self.w_hh.view(),
+            b_ih: self.b_ih.view(),
+            b_hh: self.b_hh.view(),
+        }
+    }
+
+    fn forward(&self) -> scan::Forward<f64> {
+        scan::forward(self.input.view(), &self.weights(), self.h0.view(), self.c0.view())
+    }
+
+    fn loss(&self) -> f64 {
+        let forward = self.forward();
+        let last = forward.c.dim().0 - 1;
+        weighted(&forward.output().to_owned(), &self.by_h)
+            + weighted(&forward.h.index_axis(ndarray::Axis(0), last).to_owned(), &self.by_h_last)
+            + weighted(&forward.c.index_axis(ndarray::Axis(0), last).to_owned(), &self.by_c_last)
+    }
+
+    fn check(&self, name: &str) {
+        let cotangents =
+            Cotangents { h: self.by_h.view(), h_last: self.by_h_last.view(), c_last: self.by_c_last.view() };
+        let back = scan::backward(self.input.view(), &self.weights(), &self.forward(), &cotangents);
+        macro_rules! part {
+            ($part:ident, $gradient:ident, $dim:ty) => {
+                assert_gradient(
+                    &format!("{name}, {}", stringify!($part)),
+                    &self.$part.clone().into_dyn(),
+                    &back.$gradient.clone().into_dyn(),
+                    |values| {
+                        let $part = values.clone().into_dimensionality::<$dim>().unwrap();
+                        LstmCase { $part, ..self.clone() }.loss()
+                    },
+                );
+            };
+        }
+        part!(w_ih, d_w_ih, Ix2);
+        part!(w_hh, d_w_hh, Ix2);
+        part!(b_ih, d_b_ih, Ix1);
+        part!(b_hh, d_b_hh, Ix1);
+        part!(input, d_input, ndarray::Ix3);
+        part!(h0, d_h0, Ix2);
+        part!(c0, d_c0, Ix2);
+    }
+}
+
+#[test]
+fn lstm_over_awkward_sizes() {
+    for (batch, steps, inputs, hidden) in
+        [(1, 1, 1, 1), (2, 1, 3, 5), (1, 2, 1, 1), (3, 7, 2, 1), (1, 5, 7, 3), (5, 11, 3, 7), (2, 3, 1, 13)]
+    {
+        LstmCase::new(batch, steps, inputs, hidden)
+            .check(&format!("B {batch} T {steps} I {inputs} H {hidden}"));
+    }
+}
+
+#[test]
+fn an_input_in_another_layout_gives_the_same() {
+    let case = LstmCase::new(3, 5, 2, 7);
+    let mut batch_first = Array3::zeros((3, 5, 2));
+    batch_first.assign(&case.input.view().permuted_axes([1, 0, 2]));
+    let permuted = batch_first.view().permuted_axes([1, 0, 2]);
+    assert!(!permuted.is_standard_layout());
+    let found = scan::forward(permuted, &case.weights(), case.h0.view(), case.c0.view());
+    assert_eq!(found.h, case.forward().h);
+}
+
+#[test]
+fn dense_layers_with_every_activation() {
+    for activation in Activation::ALL {
+        for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 2), (7, 1, 11), (2, 13, 3)] {
+            let r = &mut ChaCha8Rng::seed_from_u64((rows + inputs * 10 + outputs * 100) as u64);
+            let mut draw = || (random((rows, inputs), r), random((outputs, inputs), r), random(outputs, r));
+            let (mut x, mut weight, mut bias) = draw();
+            // A difference across relu's kink says nothing: draw until every sum is further from 0 than the steps.
+            while (x.dot(&weight.t()) + &bias).iter().any(|pre| pre.abs() < 3e-3) {
+                (x, weight, bias) = draw();
+            }
+            let by_y = random((rows, outputs), r);
+            let forward = |x: &Array2<f64>, weight: &Array2<f64>, bias: &Array1<f64>| {
+                linear::dense_forward(x.view(), weight.view(), bias.view(), activation)
+            };
+            let y = forward(&x, &weight, &bias);
+            let back = linear::dense_backward(x.view(), weight.view(), y.view(), activation, by_y.view());
+            let name = |part: &str| format!("{activation}, rows {rows} I {inputs} O {outputs}, {part}");
+            let loss = |y: Array2<f64>| weighted(&y, &by_y);
+            assert_gradient(&name("x"), &x.clone().into_dyn(), &back.d_x.into_dyn(), |x| {
+                loss(forward(&x.clone().into_dimensionality::<Ix2>().unwrap(), &weight, &bias))
+            });
+            assert_gradient(
+                &name("weight"),
+                &weight.clone().into_dyn(),
+                &back.d_weight.into_dyn(),
+                |weight| loss(forward(&x, &weight.clone().into_dimensionality::<Ix2>().unwrap(), &bias)),
+            );
+            assert_gradient(&name("bias"), &bias.clone().into_dyn(), &back.d_bias.into_dyn(), |bias| {
+                loss(forward(&x, &weight, &bias.clone().into_dimensionality::<Ix1>().unwrap()))
+            });
+        }
+    }
+}
+
+#[test]
+fn squared_error_by_its_output() {
+    let r = &mut ChaCha8Rng::seed_from_u64(1);
+    for shape in [(1, 1, 1), (5, 3, 2)] {
+        let (output, target) = (random(shape, r), random(shape, r));
+        let gradient = loss::squared_error_gradient(output.view(), target.view());
+        assert_gradient("output", &output.into_dyn(), &gradient.into_dyn(), |output| {
+            loss::squared_error(output.view().into_dimensionality().unwrap(), target.view())
+        });
+    }
+}
+
+/// Every parameter and every input of a whole network.
+fn check_network(name: &str, inputs: usize, layers: &[LayerConfig]) {
+    for (batch, steps) in [(1, 1), (3, 4)] {
+        let config = NetworkConfig::new(inputs, layers).unwrap();
+        let mut network = Network::<f64>::new(&config, &Parameters::initial(&config, 11)).unwrap();
+        let r = &mut ChaCha8Rng::seed_from_u64(5);
+        for tensor in network.parameters_mut().values_mut() {
+            *tensor = random(tensor.raw_dim(), r); // biases too: zeros would hide a missing one
+        }
+        let input = random((steps, batch, inputs), r);
+        let by_output = random((config.output_steps(steps), batch, config.output()), r);
+        let tape = network.forward(input.view());
+        let gradients = network.backward(&tape, by_output.view());
+        assert_eq!(network.predict(input.view()), tape.output());
+
+        let loss = |network: &Network<f64>, input: &Array3<f64>| {
+            weighted(&network.forward(input.view()).output().to_owned(), &by_output)
+        };
+        let place = |part: &str| format!("{name}, B {batch} T {steps}, {part}");
+        assert!(
+            gradients.parameters.keys().eq(network.parameters().keys()),
+            "{name}: a gradient for each parameter"
+        );
+        for (part, gradient) in &gradients.parameters {
+            assert_gradient(&place(part), &network.parameters()[part], gradient, |values| {
+                let mut network = network.clone();
+                network.parameters_mut().insert(part.clone(), values.clone());
+                loss(&network, &input)
+            });
+        }
+        assert_gradient(&place("input"), &input.clone().into_dyn(), &gradients.input.into_dyn(), |input| {
+            loss(&network, &input.clone().into_dimensionality().unwrap())
+        });
+    }
+}
+
+#[test]
+fn whole_networks() {
+    let lstm = |hidden| LayerConfig::from(LstmConfig::new(hidden));
+    let dense = |output, activation| LayerConfig::from(DenseConfig::new(output).activation(activation));
+    check_network("stacked", 2, &[lstm(5), lstm(5), lstm(3)]);
+    check_network(
+        "head on every step",
+        3,
+        &[lstm(4), dense(5, Activation::Relu), dense(2, Activation::Identity)],
+    );
+    check_network("last step", 1, &[lstm(3), lstm(2), LayerConfig::LastStep, dense(7, Activation::Sigmoid)]);
+    check_network("last step between layers", 2, &[lstm(3), LayerConfig::LastStep, lstm(2)]);
+    check_network("dense in front", 3, &[dense(4, Activation::Tanh), lstm(2)]);
+    check_network(
+        "tied",
+        4,
+        &[
+            lstm(4),
+            LayerConfig::Tied { to: 0 },
+            dense(4, Activation::Tanh),
+            LayerConfig::Tied { to: 2 },
+            LayerConfig::Tied { to: 0 },
+        ],
+    );
+}
+
+/// A planted fault has to be found, or the comparison proves nothing.
+#[test]
+#[should_panic(expected = "w at [1]")]
+fn a_wrong_derivative_is_found() {
+    let values = ArrayD::from_shape_vec(IxDyn(&[2]), vec![0.5, -0.25]).unwrap();
+    let mut gradient = values.mapv(|w: f64| w.cos());
+    gradient[[1]] *= 1.0 + 1e-6;
+    assert_gradient("w", &values, &gradient, |w| w.mapv(f64::sin).sum());
+}
