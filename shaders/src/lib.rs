@@ -1,1 +1,19 @@
-//! To come.
+//! The WGSL kernels of Gatefold, and everything that must agree with their text: the table of kernels, the layout of
+//! their parameters, the constants that they are compiled with. Knows no wgpu.
+//!
+//! A kernel is a row of [`KernelId::spec`]: named parts of text, joined, behind a short prelude of constants.
+//! [`KernelVariant::source`] gives the WGSL of one variant.
+
+mod kernels;
+#[cfg(test)]
+mod layout_tests;
+pub mod params;
+mod variant;
+
+pub use kernels::{Access, Cell, Const, KernelId, KernelSpec, Part};
+pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
+
+/// Invocations of a workgroup in kernels that treat elements one by one.
+pub const ELEMENT_WG_SIZE: u32 = 64;
+/// Invocations of a workgroup in scans and matrix products: one subgroup on most devices, four on Mesa's software driver.
+pub const TILE_WG_SIZE: u32 = 32;

@@ -1,0 +1,24 @@
+// linear/activation_backward: the gradient in front of a dense layer's activation.
+//
+//   d_pre = d_y act'(y), the slope taken from y itself
+//
+// One invocation per element, workgroups in two axes. No barriers.
+// Mirror: gatefold-reference, linear::activation_backward.
+struct ActivationBackward {
+    len: u32,
+    groups_x: u32,
+    _pad0: u32,
+    _pad1: u32,
+}
+
+@group(0) @binding(0) var<storage, read>       y:     array<f32>;
+@group(0) @binding(1) var<storage, read>       d_y:   array<f32>;
+@group(0) @binding(2) var<storage, read_write> d_pre: array<f32>;
+
+@compute @workgroup_size(WG_SIZE)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = (group.y * params.groups_x + group.x) * WG_SIZE + local;
+    if i < params.len {
+        d_pre[i] = d_y[i] * activation_slope(ACTIVATION, y[i]);
+    }
+}

@@ -1,0 +1,73 @@
+// linear/matmul: a matrix product, or one slice of the inner axis of it.
+//
+//   c[m, n] = act(sum over k of a[m, k] b[k, n] + bias[n])              with one slice
+//   c[z, m, n] = sum over the k of slice z, with neither bias nor act   with several; sum_slices adds them in order
+//
+// a and b are read through strides, so the same text serves A, A^T, B and B^T.
+// One invocation per ROWS rows and COLUMNS columns of one slice; a workgroup shares its rows. No barriers.
+// Joined with one of the lanes files and one of the columns files. Strides of b and n count Columns.
+// Mirror: gatefold-reference, linear::matmul.
+struct MatMul {
+    m: u32,
+    n: u32,               // in Columns
+    k: u32,
+    slice_len: u32,       // k of one slice
+    a_offset: u32,        // of the first element
+    a_row_stride: u32,
+    a_k_stride: u32,
+    b_k_stride: u32,      // in Columns
+    b_column_stride: u32, // in Columns
+    _pad0: u32,
+    _pad1: u32,
+    _pad2: u32,
+}
+
+@group(0) @binding(0) var<storage, read>       a:    array<f32>;    // [M, K] by strides
+@group(0) @binding(1) var<storage, read>       b:    array<Column>; // [K, N] by strides
+@group(0) @binding(2) var<storage, read>       bias: array<Column>; // [N]; read where BIAS
+@group(0) @binding(3) var<storage, read_write> c:    array<Column>; // [slices, M, N]
+
+fn kernel(group: vec3<u32>, local: u32, lane: u32) {
+    let first_column = group.x * WG_SIZE * COLUMNS + local;
+    let first_row = group.y * ROWS;
+    let begin = group.z * params.slice_len;
+    let end = min(begin + params.slice_len, params.k);
+
+    var sums: array<Column, ROWS * COLUMNS>;
+    for (var k = begin; k < end; k += LANES) {
+        let mine = k + lane;
+        let inside = f32(mine < end);
+        var left: array<f32, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            let row = min(first_row + r, params.m - 1u);
+            left[r] = inside
+                * a[params.a_offset + row * params.a_row_stride + min(mine, end - 1u) * params.a_k_stride];
+        }
+        for (var j = 0u; j < LANES; j++) {
+            let at_k = min(k + j, end - 1u) * params.b_k_stride;
+            for (var i = 0u; i < COLUMNS; i++) {
+                let column = min(first_column + i * WG_SIZE, params.n - 1u);
+                let right = b[at_k + column * params.b_column_stride];
+                for (var r = 0u; r < ROWS; r++) {
+                    sums[r * COLUMNS + i] += spread(left[r], j) * right;
+                }
+            }
+        }
+    }
+
+    for (var i = 0u; i < COLUMNS; i++) {
+        let column = first_column + i * WG_SIZE;
+        if column < params.n {
+            for (var r = 0u; r < ROWS; r++) {
+                let row = first_row + r;
+                if row < params.m {
+                    var sum = sums[r * COLUMNS + i];
+                    if BIAS {
+                        sum += bias[column];
+                    }
+                    c[(group.z * params.m + row) * params.n + column] = activate_column(sum);
+                }
+            }
+        }
+    }
+}

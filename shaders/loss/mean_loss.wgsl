@@ -1,0 +1,38 @@
+// loss/mean_loss: the parts of a loss added in order, divided, and put at the end of the list of losses.
+//
+//   losses[1 + count] = (sum of parts) / divisor, count = count + 1        count is the first word of losses
+//
+// One workgroup: each invocation adds every WG_SIZE-th part, the first adds what the others found.
+// Mirror: gatefold-reference, loss::mean_loss.
+struct MeanLoss {
+    parts: u32,
+    divisor: u32,
+    capacity: u32, // losses that the list can hold; the host empties it before it is full
+    _pad: u32,
+}
+
+@group(0) @binding(0) var<storage, read>       parts:  array<f32>; // [parts]
+@group(0) @binding(1) var<storage, read_write> losses: array<u32>; // [1 + capacity], f32 bits behind the count
+
+var<workgroup> sums: array<f32, WG_SIZE>;
+
+@compute @workgroup_size(WG_SIZE)
+fn main(@builtin(local_invocation_index) local: u32) {
+    var sum = 0.0;
+    for (var p = local; p < params.parts; p += WG_SIZE) {
+        sum += parts[p];
+    }
+    sums[local] = sum;
+    workgroupBarrier();
+    if local == 0u {
+        var total = 0.0;
+        for (var i = 0u; i < WG_SIZE; i++) {
+            total += sums[i];
+        }
+        let at = losses[0];
+        if at < params.capacity {
+            losses[1u + at] = bitcast<u32>(total / f32(params.divisor));
+            losses[0] = at + 1u;
+        }
+    }
+}

@@ -1,0 +1,48 @@
+// optim/adam: Adam (Kingma and Ba 2015) and, where DECOUPLED, AdamW (Loshchilov and Hutter 2019), as torch.optim has them.
+//
+//   Adam: g = scale d + decay p        AdamW: g = scale d, p -= rate decay p
+//   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
+//   p -= rate / correction1 m / (sqrt(v / correction2) + epsilon)
+//
+// One invocation per element of a run of parameters, workgroups in two axes. Nothing changes after a failed step.
+// Mirror: gatefold-reference, optim::adam.
+struct Adam {
+    offset: u32,
+    len: u32,
+    groups_x: u32,
+    rate_factor: f32, // of this group of parameters
+    beta1: f32,
+    beta2: f32,
+    epsilon: f32,
+    decay: f32,
+}
+
+@group(0) @binding(0) var<storage, read>       hyper:     Hyper;
+@group(0) @binding(1) var<storage, read>       status:    Status;
+@group(0) @binding(2) var<storage, read>       gradients: array<f32>;
+@group(0) @binding(3) var<storage, read_write> values:    array<f32>;
+@group(0) @binding(4) var<storage, read_write> m:         array<f32>;
+@group(0) @binding(5) var<storage, read_write> v:         array<f32>;
+
+@compute @workgroup_size(WG_SIZE)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = (group.y * params.groups_x + group.x) * WG_SIZE + local;
+    if i >= params.len || status.failed_step != 0u {
+        return;
+    }
+    let at = params.offset + i;
+    let rate = hyper.learning_rate * params.rate_factor;
+    var value = values[at];
+    var g = status.scale * gradients[at];
+    if DECOUPLED {
+        value -= rate * params.decay * value;
+    } else {
+        g += params.decay * value;
+    }
+    let m_next = params.beta1 * m[at] + (1.0 - params.beta1) * g;
+    let v_next = params.beta2 * v[at] + (1.0 - params.beta2) * g * g;
+    m[at] = m_next;
+    v[at] = v_next;
+    let denominator = sqrt(v_next / hyper.correction2) + params.epsilon;
+    values[at] = value - rate / hyper.correction1 * m_next / denominator;
+}

@@ -1,0 +1,16 @@
+// optim/status: what the host tells every update, and what the device remembers across updates.
+//
+// failed_step is sticky: the first step whose gradient was not finite, and from then on no update changes anything.
+struct Hyper {
+    step: u32,              // from 1
+    learning_rate: f32,
+    correction1: f32,       // 1 - beta1^step
+    correction2: f32,       // 1 - beta2^step
+}
+
+struct Status {
+    failed_step: u32,  // 0 while all is well
+    failed_layer: u32, // the one nearest the loss
+    norm: f32,         // of the last gradient
+    scale: f32,        // by which clipping shrinks it
+}

@@ -1,0 +1,297 @@
+//! One row per kernel.
+
+use crate::params::{self, Params};
+
+/// How a kernel uses a storage buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Read alone.
+    Read,
+    /// Read and written.
+    Write,
+}
+use Access::{Read, Write};
+
+/// A piece of a kernel's text.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// The same in every variant.
+    Text(&'static str),
+    /// The cell's file.
+    Cell,
+    /// `lanes_subgroup` or `lanes_single`.
+    Lanes,
+    /// `columns_vec4` or `columns_f32`.
+    Columns,
+}
+use Part::Text;
+
+/// A constant that a variant must give, with its WGSL type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Const {
+    /// `const NAME: u32`
+    U32(&'static str),
+    /// `const NAME: bool`
+    Bool(&'static str),
+}
+
+impl Const {
+    /// The constant's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Const::U32(name) | Const::Bool(name) => name,
+        }
+    }
+}
+
+/// A row of the table of kernels.
+#[derive(Debug)]
+pub struct KernelSpec {
+    /// The name that plans, tables and errors use.
+    pub name: &'static str,
+    /// The text, in order.
+    pub parts: &'static [Part],
+    /// The storage buffers of group 0, in order.
+    pub bindings: &'static [Access],
+    /// The name of the params struct.
+    pub params: &'static str,
+    /// Its size.
+    pub params_bytes: usize,
+    /// What a variant must say.
+    pub consts: &'static [Const],
+}
+
+/// A recurrent cell that a scan can be joined with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cell {
+    /// Long short-term memory.
+    Lstm,
+}
+
+impl Cell {
+    /// Every cell.
+    pub const ALL: [Cell; 1] = [Cell::Lstm];
+
+    /// The cell's WGSL.
+    pub fn text(self) -> &'static str {
+        match self {
+            Cell::Lstm => include_str!("../cells/lstm.wgsl"),
+        }
+    }
+
+    /// Gates of a unit, side by side on the device.
+    pub fn gates(self) -> u32 {
+        match self {
+            Cell::Lstm => 4,
+        }
+    }
+
+    /// `lstm`
+    pub fn name(self) -> &'static str {
+        match self {
+            Cell::Lstm => "lstm",
+        }
+    }
+}
+
+/// Every kernel of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KernelId {
+    /// One time step forward.
+    StepForward,
+    /// One time step backward.
+    StepBackward,
+    /// The gradient of the initial h.
+    InitialBackward,
+    /// Matrix product, or a slice of one.
+    MatMul,
+    /// Second pass of a split matrix product.
+    SumSlices,
+    /// Axes reordered for a kernel's walk.
+    Pack,
+    /// Slices of a packed gradient added into the parameter's gradient.
+    UnpackGradient,
+    /// Sums of columns.
+    ColumnSum,
+    /// Gradient in front of an activation.
+    ActivationBackward,
+    /// Mean squared error and its gradient.
+    SquaredError,
+    /// The sum of a loss's parts.
+    MeanLoss,
+    /// The parts of the gradient's norm.
+    GradientNorm,
+    /// The norm, the clipping factor and the sticky failure.
+    FinishNorm,
+    /// SGD with momentum.
+    Sgd,
+    /// Adam and AdamW.
+    Adam,
+}
+
+const ACTIVATIONS: Part = Text(include_str!("../shared/activations.wgsl"));
+const RECURRENT_GRADIENT: Part = Text(include_str!("../scan/recurrent_gradient.wgsl"));
+const STATUS: Part = Text(include_str!("../optim/status.wgsl"));
+const WG_SIZE: Const = Const::U32("WG_SIZE");
+const ROWS: Const = Const::U32("ROWS");
+const ACTIVATION: Const = Const::U32("ACTIVATION");
+
+/// A row whose params are `$params`.
+macro_rules! row {
+    ($name:literal, $params:ident, [$($part:expr),*], [$($access:expr),*], [$($const:expr),*]) => {
+        &KernelSpec {
+            name: $name,
+            parts: &[$($part),*],
+            bindings: &[$($access),*],
+            params: <params::$params as Params>::WGSL_NAME,
+            params_bytes: size_of::<params::$params>(),
+            consts: &[WG_SIZE, $($const),*],
+        }
+    };
+}
+
+impl KernelId {
+    /// Every kernel.
+    pub const ALL: [KernelId; 15] = [
+        KernelId::StepForward,
+        KernelId::StepBackward,
+        KernelId::InitialBackward,
+        KernelId::MatMul,
+        KernelId::SumSlices,
+        KernelId::Pack,
+        KernelId::UnpackGradient,
+        KernelId::ColumnSum,
+        KernelId::ActivationBackward,
+        KernelId::SquaredError,
+        KernelId::MeanLoss,
+        KernelId::GradientNorm,
+        KernelId::FinishNorm,
+        KernelId::Sgd,
+        KernelId::Adam,
+    ];
+
+    /// The kernel's row.
+    pub fn spec(self) -> &'static KernelSpec {
+        match self {
+            KernelId::StepForward => row!(
+                "step_forward",
+                StepForward,
+                [ACTIVATIONS, Part::Cell, Part::Lanes, Text(include_str!("../scan/step_forward.wgsl"))],
+                [Read, Write, Write, Write],
+                [ROWS, Const::Bool("SAVE")]
+            ),
+            KernelId::StepBackward => row!(
+                "step_backward",
+                StepBackward,
+                [
+                    ACTIVATIONS,
+                    Part::Cell,
+                    Part::Lanes,
+                    RECURRENT_GRADIENT,
+                    Text(include_str!("../scan/step_backward.wgsl"))
+                ],
+                [Read, Read, Read, Read, Read, Write, Write],
+                [ROWS]
+            ),
+            KernelId::InitialBackward => row!(
+                "initial_backward",
+                InitialBackward,
+                [
+                    ACTIVATIONS,
+                    Part::Cell,
+                    Part::Lanes,
+                    RECURRENT_GRADIENT,
+                    Text(include_str!("../scan/initial_backward.wgsl"))
+                ],
+                [Read, Read, Write],
+                [ROWS]
+            ),
+            KernelId::MatMul => row!(
+                "matmul",
+                MatMul,
+                [ACTIVATIONS, Part::Lanes, Part::Columns, Text(include_str!("../linear/matmul.wgsl"))],
+                [Read, Read, Read, Write],
+                [ROWS, Const::U32("COLUMNS"), Const::Bool("BIAS"), ACTIVATION]
+            ),
+            KernelId::SumSlices => row!(
+                "sum_slices",
+                SumSlices,
+                [ACTIVATIONS, Text(include_str!("../linear/sum_slices.wgsl"))],
+                [Read, Read, Write],
+                [Const::Bool("BIAS"), ACTIVATION]
+            ),
+            KernelId::Pack => row!(
+                "pack",
+                Pack,
+                [Text(include_str!("../linear/pack.wgsl"))],
+                [Read, Read, Write],
+                [Const::Bool("WITH_OTHER")]
+            ),
+            KernelId::UnpackGradient => row!(
+                "unpack_gradient",
+                UnpackGradient,
+                [Text(include_str!("../linear/unpack_gradient.wgsl"))],
+                [Read, Write],
+                []
+            ),
+            KernelId::ColumnSum => row!(
+                "column_sum",
+                ColumnSum,
+                [Text(include_str!("../linear/column_sum.wgsl"))],
+                [Read, Write],
+                []
+            ),
+            KernelId::ActivationBackward => row!(
+                "activation_backward",
+                ActivationBackward,
+                [ACTIVATIONS, Text(include_str!("../linear/activation_backward.wgsl"))],
+                [Read, Read, Write],
+                [ACTIVATION]
+            ),
+            KernelId::SquaredError => row!(
+                "squared_error",
+                SquaredError,
+                [Text(include_str!("../loss/squared_error.wgsl"))],
+                [Read, Read, Write, Write],
+                []
+            ),
+            KernelId::MeanLoss => {
+                row!("mean_loss", MeanLoss, [Text(include_str!("../loss/mean_loss.wgsl"))], [Read, Write], [])
+            }
+            KernelId::GradientNorm => row!(
+                "gradient_norm",
+                GradientNorm,
+                [Text(include_str!("../optim/gradient_norm.wgsl"))],
+                [Read, Read, Write],
+                []
+            ),
+            KernelId::FinishNorm => row!(
+                "finish_norm",
+                FinishNorm,
+                [STATUS, Text(include_str!("../optim/finish_norm.wgsl"))],
+                [Read, Read, Write],
+                []
+            ),
+            KernelId::Sgd => row!(
+                "sgd",
+                Sgd,
+                [STATUS, Text(include_str!("../optim/sgd.wgsl"))],
+                [Read, Read, Read, Write, Write],
+                []
+            ),
+            KernelId::Adam => row!(
+                "adam",
+                Adam,
+                [STATUS, Text(include_str!("../optim/adam.wgsl"))],
+                [Read, Read, Read, Write, Write, Write],
+                [Const::Bool("DECOUPLED")]
+            ),
+        }
+    }
+
+    /// The kernel's name.
+    pub fn name(self) -> &'static str {
+        self.spec().name
+    }
+}

@@ -1,0 +1,274 @@
+//! What WGSL believes about every kernel, asked of naga without a device: is each variant valid with only what the
+//! engine requests, do the params structs agree field by field, are the bindings those of the table, do the gates have
+//! the model's order, and can the writers for the other platforms put it into their languages.
+
+use crate::params::{self, Params};
+use crate::{
+    Access, Cell, Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes, ParamsFrom, TILE_WG_SIZE,
+};
+use gatefold_model::{Activation, LstmGate};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
+
+/// Every variant that the engine can ask for.
+fn variants() -> Vec<KernelVariant> {
+    let mut found = Vec::new();
+    for id in KernelId::ALL {
+        let names: Vec<&str> = id.spec().consts.iter().map(|constant| constant.name()).collect();
+        let choices: Vec<Vec<(&'static str, u32)>> = id
+            .spec()
+            .consts
+            .iter()
+            .map(|constant| {
+                let values: &[u32] = match constant.name() {
+                    "WG_SIZE" if names.contains(&"ROWS") => &[TILE_WG_SIZE],
+                    "WG_SIZE" => &[ELEMENT_WG_SIZE],
+                    "ROWS" => &[1, 2, 4, 8, 16],
+                    "COLUMNS" => &[1, 2],
+                    "ACTIVATION" => &[0, 1, 2, 3],
+                    _ => &[0, 1],
+                };
+                values.iter().map(|&value| (constant.name(), value)).collect()
+            })
+            .collect();
+        let has = |wanted: &str| id.spec().parts.iter().any(|part| format!("{part:?}") == wanted);
+        let lanes: &[Lanes] = if has("Lanes") { &[Lanes::Single, Lanes::Subgroup] } else { &[Lanes::Single] };
+        let columns: &[Columns] =
+            if has("Columns") { &[Columns::F32, Columns::Vec4] } else { &[Columns::F32] };
+        let cells: Vec<Option<Cell>> = if has("Cell") { Cell::ALL.map(Some).into() } else { vec![None] };
+        for consts in product(&choices) {
+            for &lanes in lanes {
+                for &columns in columns {
+                    for &cell in &cells {
+                        found.push(KernelVariant { id, cell, lanes, columns, consts: consts.clone() });
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Every way to take one of each.
+fn product<T: Copy>(choices: &[Vec<T>]) -> Vec<Vec<T>> {
+    choices.iter().fold(vec![Vec::new()], |taken, values| {
+        let longer = |head: &Vec<T>| {
+            values.iter().map(|&value| [head.as_slice(), &[value]].concat()).collect::<Vec<_>>()
+        };
+        taken.iter().flat_map(longer).collect()
+    })
+}
+
+/// Only what the engine asks a device for.
+fn promised(variant: &KernelVariant, from: ParamsFrom) -> Capabilities {
+    let mut capabilities = Capabilities::empty();
+    if variant.uses_subgroups() {
+        capabilities |= Capabilities::SUBGROUP;
+    }
+    if from == ParamsFrom::Immediate {
+        capabilities |= Capabilities::IMMEDIATES;
+    }
+    capabilities
+}
+
+fn parse(variant: &KernelVariant, from: ParamsFrom) -> (String, Module, ModuleInfo) {
+    let source = variant.source(from);
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|error| panic!("{variant}: {}", error.emit_to_string(&source)));
+    let info = Validator::new(ValidationFlags::all(), promised(variant, from))
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{variant}: {}", error.emit_to_string(&source)));
+    (source, module, info)
+}
+
+#[test]
+fn every_variant_is_valid_with_what_the_engine_requests() {
+    let variants = variants();
+    assert!(variants.len() > 200, "only {} variants", variants.len());
+    for variant in &variants {
+        for from in [ParamsFrom::Immediate, ParamsFrom::Uniform] {
+            parse(variant, from);
+        }
+    }
+}
+
+#[test]
+fn bindings_are_those_of_the_table() {
+    for variant in variants() {
+        let (_, module, _) = parse(&variant, ParamsFrom::Immediate);
+        let mut found: Vec<(u32, Access)> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, variable)| match (variable.space, &variable.binding) {
+                (AddressSpace::Storage { access }, Some(binding)) => {
+                    assert_eq!(binding.group, 0, "{variant}");
+                    let writes = access.contains(StorageAccess::STORE);
+                    Some((binding.binding, if writes { Access::Write } else { Access::Read }))
+                }
+                _ => None,
+            })
+            .collect();
+        found.sort_by_key(|(binding, _)| *binding);
+        let expected: Vec<(u32, Access)> = (0..).zip(variant.id.spec().bindings.iter().copied()).collect();
+        assert_eq!(found, expected, "{variant}");
+        assert!(expected.len() <= 8, "{variant}: WebGPU promises eight storage buffers");
+    }
+}
+
+/// Name and offset of each field, and the size, of a struct in WGSL.
+fn struct_layout(module: &Module, name: &str) -> Option<(Vec<(String, u32)>, u32)> {
+    module.types.iter().find_map(|(_, kind)| match &kind.inner {
+        TypeInner::Struct { members, span } if kind.name.as_deref() == Some(name) => {
+            let fields = members
+                .iter()
+                .map(|member| (member.name.clone().unwrap_or_default(), member.offset))
+                .collect();
+            Some((fields, *span))
+        }
+        _ => None,
+    })
+}
+
+fn assert_layout<P: Params>(id: KernelId) {
+    let variant =
+        variants().into_iter().find(|variant| variant.id == id).expect("every kernel has a variant");
+    let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
+    let (fields, size) = struct_layout(&module, P::WGSL_NAME)
+        .unwrap_or_else(|| panic!("{} has no struct {}", id.name(), P::WGSL_NAME));
+    let expected: Vec<(String, u32)> =
+        P::FIELDS.iter().zip(0..).map(|(name, index)| (name.to_string(), 4 * index)).collect();
+    assert_eq!(fields, expected, "{} of {}", P::WGSL_NAME, id.name());
+    assert_eq!(size as usize, size_of::<P>(), "{} of {}", P::WGSL_NAME, id.name());
+    assert_eq!(size_of::<P>() % 16, 0, "{}: uniform structs are multiples of 16 bytes", P::WGSL_NAME);
+}
+
+#[test]
+fn params_match_wgsl() {
+    for id in KernelId::ALL {
+        match id {
+            KernelId::StepForward => assert_layout::<params::StepForward>(id),
+            KernelId::StepBackward => assert_layout::<params::StepBackward>(id),
+            KernelId::InitialBackward => assert_layout::<params::InitialBackward>(id),
+            KernelId::MatMul => assert_layout::<params::MatMul>(id),
+            KernelId::SumSlices => assert_layout::<params::SumSlices>(id),
+            KernelId::Pack => assert_layout::<params::Pack>(id),
+            KernelId::UnpackGradient => assert_layout::<params::UnpackGradient>(id),
+            KernelId::ColumnSum => assert_layout::<params::ColumnSum>(id),
+            KernelId::ActivationBackward => assert_layout::<params::ActivationBackward>(id),
+            KernelId::SquaredError => assert_layout::<params::SquaredError>(id),
+            KernelId::MeanLoss => assert_layout::<params::MeanLoss>(id),
+            KernelId::GradientNorm => assert_layout::<params::GradientNorm>(id),
+            KernelId::FinishNorm => assert_layout::<params::FinishNorm>(id),
+            KernelId::Sgd => assert_layout::<params::Sgd>(id),
+            KernelId::Adam => assert_layout::<params::Adam>(id),
+        }
+    }
+    assert_layout::<params::Piece>(KernelId::GradientNorm);
+    for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::Adam] {
+        assert_layout::<params::Hyper>(id);
+        assert_layout::<params::Status>(id);
+    }
+}
+
+/// The value of a `u32` constant of a module.
+fn constant(module: &Module, name: &str) -> u32 {
+    let found = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name));
+    let (_, constant) = found.unwrap_or_else(|| panic!("no constant is called {name}"));
+    match module.global_expressions[constant.init] {
+        naga::Expression::Literal(naga::Literal::U32(value)) => value,
+        ref other => panic!("{name} is {other:?}"),
+    }
+}
+
+#[test]
+fn gates_and_activations_have_the_order_of_the_model() {
+    for variant in variants() {
+        let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
+        if variant.cell == Some(Cell::Lstm) {
+            for gate in LstmGate::ALL {
+                assert_eq!(constant(&module, gate.wgsl_name()), gate as u32, "{variant}");
+            }
+            assert_eq!(Cell::Lstm.gates() as usize, LstmGate::COUNT);
+        }
+        if variant.id == KernelId::SumSlices {
+            for activation in Activation::ALL {
+                assert_eq!(constant(&module, &activation.name().to_uppercase()), activation as u32);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_variant_can_be_written_for_the_other_platforms() {
+    use naga::back::{hlsl, msl, spv};
+    use naga::proc::BoundsCheckPolicies;
+    for variant in variants() {
+        let (_, module, info) = parse(&variant, ParamsFrom::Immediate);
+        let entry = Some((ShaderStage::Compute, "main".to_string()));
+
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+        spv::write_vec(&module, &info, &options, None)
+            .unwrap_or_else(|error| panic!("{variant} as SPIR-V: {error}"));
+
+        let options = msl::Options {
+            lang_version: (2, 4),
+            fake_missing_bindings: true,
+            bounds_check_policies: BoundsCheckPolicies::default(),
+            ..msl::Options::default()
+        };
+        let pipeline = msl::PipelineOptions { entry_point: entry.clone(), ..msl::PipelineOptions::default() };
+        msl::write_string(&module, &info, &options, &pipeline)
+            .unwrap_or_else(|error| panic!("{variant} as MSL: {error}"));
+
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_0,
+            immediates_target: Some(hlsl::BindTarget {
+                space: 0,
+                register: 0,
+                ..hlsl::BindTarget::default()
+            }),
+            fake_missing_bindings: true,
+            ..hlsl::Options::default()
+        };
+        let pipeline = hlsl::PipelineOptions { entry_point: entry };
+        let mut text = String::new();
+        hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(&module, &info, None)
+            .unwrap_or_else(|error| panic!("{variant} as HLSL: {error}"));
+    }
+}
+
+/// Runs a checker where it is installed, on files of `directory`; panics with what it prints if it refuses one.
+fn accepts(program: &str, arguments: &[&str], file: &std::path::Path, what: &KernelVariant) -> bool {
+    let output = match std::process::Command::new(program).args(arguments).arg(file).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+        Err(error) => panic!("{program}: {error}"),
+    };
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{program} refuses {what}: {}", String::from_utf8_lossy(&said));
+    true
+}
+
+#[test]
+fn other_compilers_accept_every_variant_where_they_are_installed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (wgsl, spirv) = (directory.path().join("kernel.wgsl"), directory.path().join("kernel.spv"));
+    let (mut by_tint, mut by_spirv_val) = (0, 0);
+    for variant in variants() {
+        // tint knows immediates by another name, and wants subgroups to be enabled.
+        let (source, _, _) = parse(&variant, ParamsFrom::Uniform);
+        let enable = if variant.uses_subgroups() { "enable subgroups;\n" } else { "" };
+        std::fs::write(&wgsl, format!("{enable}{source}")).expect("the directory takes a file");
+        by_tint += usize::from(accepts("tint", &["--format", "wgsl"], &wgsl, &variant));
+
+        let (_, module, info) = parse(&variant, ParamsFrom::Immediate);
+        let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+        let words = naga::back::spv::write_vec(&module, &info, &options, None).expect("written above");
+        std::fs::write(&spirv, bytemuck::cast_slice::<u32, u8>(&words)).expect("the directory takes a file");
+        by_spirv_val += usize::from(accepts("spirv-val", &["--target-env", "vulkan1.1"], &spirv, &variant));
+    }
+    println!("accepted by tint: {by_tint}, by spirv-val: {by_spirv_val} (0: not installed)");
+}

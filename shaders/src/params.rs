@@ -1,0 +1,303 @@
+//! The parameters of every kernel, field by field as WGSL has them.
+//!
+//! They travel as immediates where the device has them, else in a uniform buffer; so every struct is a multiple of 16
+//! bytes long and holds nothing but `u32` and `f32`. `layout_tests.rs` compares each with what naga reads in the shader.
+
+use bytemuck::{Pod, Zeroable};
+
+/// A struct that is some kernel's `params`.
+pub trait Params: Pod {
+    /// Its name in WGSL.
+    const WGSL_NAME: &'static str;
+    /// Its fields' names in order; each is four bytes long.
+    const FIELDS: &'static [&'static str];
+}
+
+/// Declares structs of four-byte fields and what they are called in WGSL, so that a name is written once.
+macro_rules! params {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty),* $(,)? })*) => {$(
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $kind),* }
+
+        impl Params for $name {
+            const WGSL_NAME: &'static str = stringify!($name);
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    )*};
+}
+
+params! {
+    /// One time step forward; see `scan/step_forward.wgsl`.
+    StepForward {
+        /// The step.
+        t: u32,
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+        /// The slot of h that holds h(t-1).
+        h_from: u32,
+        /// The slot of h that receives h(t).
+        h_to: u32,
+        /// The slot of state that holds state(t-1).
+        state_from: u32,
+        /// The slot of state that receives state(t).
+        state_to: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// One time step backward; see `scan/step_backward.wgsl`.
+    StepBackward {
+        /// The step.
+        t: u32,
+        /// T
+        steps: u32,
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+    }
+
+    /// The gradient of the initial h; see `scan/initial_backward.wgsl`.
+    InitialBackward {
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// A matrix product; see `linear/matmul.wgsl`.
+    MatMul {
+        /// Rows of c.
+        m: u32,
+        /// Columns of c, counted in `Column`s.
+        n: u32,
+        /// Length of the inner axis.
+        k: u32,
+        /// Inner elements of one slice.
+        slice_len: u32,
+        /// The first element of a.
+        a_offset: u32,
+        /// From one row of a to the next.
+        a_row_stride: u32,
+        /// From one inner element of a to the next.
+        a_k_stride: u32,
+        /// From one inner element of b to the next, in `Column`s.
+        b_k_stride: u32,
+        /// From one column of b to the next, in `Column`s.
+        b_column_stride: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
+    }
+
+    /// The second pass of a split matrix product; see `linear/sum_slices.wgsl`.
+    SumSlices {
+        /// Rows.
+        m: u32,
+        /// Columns.
+        n: u32,
+        /// How many slices there are.
+        slices: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+    }
+
+    /// Reordered axes; see `linear/pack.wgsl`.
+    Pack {
+        /// Length of the packed tensor's first axis.
+        size0: u32,
+        /// Length of its second axis.
+        size1: u32,
+        /// Length of its third axis.
+        size2: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// What a step along the first axis is in the source.
+        stride0: u32,
+        /// What a step along the second axis is in the source.
+        stride1: u32,
+        /// What a step along the third axis is in the source.
+        stride2: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// A packed gradient put back; see `linear/unpack_gradient.wgsl`.
+    UnpackGradient {
+        /// Length of the packed tensor's first axis.
+        size0: u32,
+        /// Length of its second axis.
+        size1: u32,
+        /// Length of its third axis.
+        size2: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// What a step along the first axis is in the parameter.
+        stride0: u32,
+        /// What a step along the second axis is in the parameter.
+        stride1: u32,
+        /// What a step along the third axis is in the parameter.
+        stride2: u32,
+        /// How many slices there are.
+        slices: u32,
+    }
+
+    /// Sums of columns; see `linear/column_sum.wgsl`.
+    ColumnSum {
+        /// Rows.
+        m: u32,
+        /// Columns.
+        n: u32,
+        /// Rows of one slice.
+        slice_len: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// The gradient in front of an activation; see `linear/activation_backward.wgsl`.
+    ActivationBackward {
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// Squared error; see `loss/squared_error.wgsl`.
+    SquaredError {
+        /// Elements.
+        len: u32,
+        /// Partial sums.
+        parts: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// The sum of a loss's parts; see `loss/mean_loss.wgsl`.
+    MeanLoss {
+        /// Partial sums.
+        parts: u32,
+        /// What their sum is divided by.
+        divisor: u32,
+        /// Losses that the list holds.
+        capacity: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// The parts of the gradient's norm; see `optim/gradient_norm.wgsl`.
+    GradientNorm {
+        /// How many pieces there are.
+        pieces: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// The gradient's norm; see `optim/finish_norm.wgsl`.
+    FinishNorm {
+        /// How many partials there are.
+        partials: u32,
+        /// The largest norm allowed, 0 for any.
+        clip: f32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// Stochastic gradient descent; see `optim/sgd.wgsl`.
+    Sgd {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// 1 for Nesterov's momentum.
+        nesterov: u32,
+        /// By which the learning rate is multiplied.
+        rate_factor: f32,
+        /// How much of the old momentum stays.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// Adam and AdamW; see `optim/adam.wgsl`.
+    Adam {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// By which the learning rate is multiplied.
+        rate_factor: f32,
+        /// How much of the old first moment stays.
+        beta1: f32,
+        /// How much of the old second moment stays.
+        beta2: f32,
+        /// Added to the denominator.
+        epsilon: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+
+    /// What the host tells every update; see `optim/status.wgsl`.
+    Hyper {
+        /// The update, from 1.
+        step: u32,
+        /// The learning rate.
+        learning_rate: f32,
+        /// `1 - beta1^step`
+        correction1: f32,
+        /// `1 - beta2^step`
+        correction2: f32,
+    }
+
+    /// What the device remembers across updates; see `optim/status.wgsl`.
+    Status {
+        /// The first update whose gradient was not finite, or 0.
+        failed_step: u32,
+        /// The layer nearest the loss whose gradient was not finite then.
+        failed_layer: u32,
+        /// The norm of the last gradient.
+        norm: f32,
+        /// By which clipping shrank it.
+        scale: f32,
+    }
+
+    /// A stretch of the gradient within one layer; see `optim/gradient_norm.wgsl`.
+    Piece {
+        /// Its first element.
+        offset: u32,
+        /// Its elements.
+        len: u32,
+        /// Its layer.
+        layer: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+}
