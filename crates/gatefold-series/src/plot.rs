@@ -1,0 +1,196 @@
+//! Plots as SVG and PNG: the loss curve, and truth, forecast and baseline over the test part.
+//!
+//! Drawn by plotters with a font that is part of this crate, so that nothing has to be installed and every machine
+//! draws the same picture.
+
+mod axis;
+mod panel;
+
+use crate::SeriesError;
+use axis::Axis;
+use panel::{Curve, Panel};
+use plotters::prelude::*;
+use std::ops::Range;
+
+const TRUTH: RGBColor = RGBColor(40, 40, 48);
+const FORECAST: RGBColor = RGBColor(31, 102, 204);
+const BASELINE: RGBColor = RGBColor(240, 140, 20);
+const WIDTH: u32 = 960;
+/// Points from which a second panel shows the newest ones larger.
+const CROWDED: usize = 150;
+/// Points in that second panel.
+const ZOOMED: usize = 60;
+
+/// Training and validation loss by epoch. The axis is logarithmic when the values span a decade or more.
+#[derive(Clone, Debug)]
+pub struct LossPlot<'a> {
+    /// Above the plot.
+    pub title: &'a str,
+    /// The name of the loss, such as `mean squared error`.
+    pub loss: &'a str,
+    /// After each epoch, from the first on.
+    pub training: &'a [f64],
+    /// After each epoch; may be empty.
+    pub validation: &'a [f64],
+}
+
+/// Truth, forecast and one baseline over the test part; when it is long, its newest part once more, larger.
+#[derive(Clone, Debug)]
+pub struct ForecastPlot<'a> {
+    /// Above the plot.
+    pub title: &'a str,
+    /// What the values are: the column's name.
+    pub value: &'a str,
+    /// The row of the first value: the axis counts from there when there are no dates.
+    pub first_row: usize,
+    /// The dates of the values, if there are any.
+    pub dates: Option<&'a [String]>,
+    /// The true values.
+    pub truth: &'a [f64],
+    /// What was forecast for them.
+    pub forecast: &'a [f64],
+    /// A baseline's name and what it forecast.
+    pub baseline: (&'a str, &'a [f64]),
+}
+
+impl LossPlot<'_> {
+    /// The plot as an SVG document.
+    ///
+    /// # Errors
+    /// [`SeriesError::Series`] when no loss is a finite number.
+    pub fn svg(&self) -> Result<String, SeriesError> {
+        panel::svg((WIDTH, 420), &self.panels()?)
+    }
+
+    /// The plot as a PNG file's bytes.
+    ///
+    /// # Errors
+    /// As [`LossPlot::svg`].
+    pub fn png(&self) -> Result<Vec<u8>, SeriesError> {
+        panel::png((WIDTH, 420), &self.panels()?)
+    }
+
+    fn panels(&self) -> Result<Vec<Panel>, SeriesError> {
+        let points = |losses: &[f64]| -> Vec<(f64, f64)> {
+            losses.iter().enumerate().map(|(epoch, loss)| (epoch as f64 + 1.0, *loss)).collect()
+        };
+        let curves = vec![
+            Curve::new("training", FORECAST, 2.0, points(self.training)),
+            Curve::new("validation", BASELINE, 2.0, points(self.validation)),
+        ];
+        let epochs = self.training.len().max(self.validation.len()).max(2) as f64;
+        let y = Axis::of_losses(self.loss, self.training.iter().chain(self.validation).copied())?;
+        Ok(vec![Panel::new(self.title, Axis::counting("epoch", 1.0..epochs), y, curves)])
+    }
+}
+
+impl ForecastPlot<'_> {
+    /// The plot as an SVG document.
+    ///
+    /// # Errors
+    /// [`SeriesError::Series`] when there is no value to draw, or unequally many.
+    pub fn svg(&self) -> Result<String, SeriesError> {
+        panel::svg((WIDTH, self.height()), &self.panels()?)
+    }
+
+    /// The plot as a PNG file's bytes.
+    ///
+    /// # Errors
+    /// As [`ForecastPlot::svg`].
+    pub fn png(&self) -> Result<Vec<u8>, SeriesError> {
+        panel::png((WIDTH, self.height()), &self.panels()?)
+    }
+
+    fn height(&self) -> u32 {
+        if self.truth.len() > CROWDED { 760 } else { 420 }
+    }
+
+    fn panels(&self) -> Result<Vec<Panel>, SeriesError> {
+        let n = self.truth.len();
+        let lengths = [self.forecast.len(), self.baseline.1.len(), self.dates.map_or(n, <[String]>::len)];
+        if n == 0 || lengths.iter().any(|len| *len != n) {
+            let problem = format!(
+                "a plot of {n} true values needs as many forecasts, baselines and dates: {lengths:?}"
+            );
+            return Err(SeriesError::Series(problem));
+        }
+        let mut panels = vec![self.panel(self.title, 0..n)?];
+        if n > CROWDED {
+            panels.push(self.panel(&format!("the last {ZOOMED} of them"), n - ZOOMED..n)?);
+        }
+        Ok(panels)
+    }
+
+    fn panel(&self, title: &str, shown: Range<usize>) -> Result<Panel, SeriesError> {
+        let points = |values: &[f64]| -> Vec<(f64, f64)> {
+            shown.clone().map(|at| ((self.first_row + at) as f64, values[at])).collect()
+        };
+        let lines = [(self.baseline.0, BASELINE, self.baseline.1), ("truth", TRUTH, self.truth)];
+        let mut curves: Vec<Curve> = lines
+            .into_iter()
+            .map(|(name, color, values)| Curve::new(name, color, 1.4, points(values)))
+            .collect();
+        curves.push(Curve::new("forecast", FORECAST, 1.8, points(self.forecast)));
+        let y = Axis::of_values(self.value, curves.iter().flat_map(Curve::values))?;
+        let x = Axis::of_rows(
+            self.first_row + shown.start,
+            shown.len(),
+            self.dates.map(|dates| &dates[shown.clone()]),
+        );
+        Ok(Panel::new(title, x, y, curves))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forecast_plot<'a>(truth: &'a [f64], dates: Option<&'a [String]>) -> ForecastPlot<'a> {
+        ForecastPlot {
+            title: "t <1>",
+            value: "v",
+            first_row: 10,
+            dates,
+            truth,
+            forecast: truth,
+            baseline: ("repeat last", truth),
+        }
+    }
+
+    #[test]
+    fn an_svg_names_its_curves_and_dates_and_escapes_text() {
+        let truth: Vec<f64> = (0..300).map(|t| f64::from(t).sin()).collect();
+        let dates: Vec<String> =
+            (0..300).map(|t| format!("{:04}-{:02}", 1950 + t / 12, t % 12 + 1)).collect();
+        let svg = forecast_plot(&truth, Some(&dates)).svg().unwrap();
+        for text in ["repeat last", "truth", "forecast", "1960", "the last 60 of them", "t &lt;1&gt;"] {
+            assert!(svg.contains(text), "{text} is not in the plot");
+        }
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+    }
+
+    #[test]
+    fn a_png_is_one() {
+        let losses = [1.0, 0.1, 0.02, 0.015];
+        let plot =
+            LossPlot { title: "loss", loss: "mean squared error", training: &losses, validation: &losses };
+        let bytes = plot.png().unwrap();
+        assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n"));
+        let reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
+        assert_eq!((reader.info().width, reader.info().height), (2 * WIDTH, 2 * 420));
+    }
+
+    #[test]
+    fn odd_values_draw_or_are_refused_without_a_panic() {
+        for truth in
+            [vec![1.0], vec![0.0; 3], vec![1e300, -1e300], vec![f64::NAN, 1.0, 2.0], vec![1e-300, 2e-300]]
+        {
+            forecast_plot(&truth, None).svg().unwrap();
+            let plot = LossPlot { title: "", loss: "", training: &truth, validation: &[] };
+            plot.svg().unwrap();
+        }
+        assert!(forecast_plot(&[], None).svg().is_err());
+        assert!(forecast_plot(&[f64::NAN], None).svg().is_err());
+        assert!(forecast_plot(&[1.0, 2.0], Some(&["a".into()])).svg().is_err());
+    }
+}

@@ -1,0 +1,164 @@
+use super::axis::Axis;
+use crate::SeriesError;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontDesc, register_font};
+use std::fmt::Display;
+use std::sync::Once;
+
+/// DejaVu Sans; its licence is beside it.
+static FONT: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
+const INK: RGBColor = RGBColor(60, 60, 66);
+/// A PNG has this many pixels for a pixel of the SVG, for today's screens.
+const PNG_SCALE: u32 = 2;
+/// plotters draws thick lines without smoothing: they are drawn this much larger and averaged.
+const OVERSAMPLING: u32 = 2;
+
+#[derive(Clone, Debug)]
+pub(super) struct Curve {
+    name: String,
+    color: RGBColor,
+    width: f64,
+    points: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    pub(super) fn new(name: &str, color: RGBColor, width: f64, points: Vec<(f64, f64)>) -> Curve {
+        Curve { name: name.into(), color, width, points }
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = f64> {
+        self.points.iter().map(|(_, value)| *value)
+    }
+}
+
+/// A title, axes and curves; the first curve lies lowest.
+#[derive(Clone, Debug)]
+pub(super) struct Panel {
+    title: String,
+    x: Axis,
+    y: Axis,
+    curves: Vec<Curve>,
+}
+
+impl Panel {
+    pub(super) fn new(title: &str, x: Axis, y: Axis, curves: Vec<Curve>) -> Panel {
+        Panel { title: title.into(), x, y, curves }
+    }
+}
+
+pub(super) fn svg(size: (u32, u32), panels: &[Panel]) -> Result<String, SeriesError> {
+    let mut text = String::new();
+    draw(&SVGBackend::with_string(&mut text, size).into_drawing_area(), panels, 1)?;
+    Ok(text)
+}
+
+pub(super) fn png((width, height): (u32, u32), panels: &[Panel]) -> Result<Vec<u8>, SeriesError> {
+    let scale = PNG_SCALE * OVERSAMPLING;
+    let (wide, high) = (width * scale, height * scale);
+    let mut pixels = vec![0; (wide * high * 3) as usize];
+    draw(&BitMapBackend::with_buffer(&mut pixels, (wide, high)).into_drawing_area(), panels, scale)?;
+    let (width, height) = (width * PNG_SCALE, height * PNG_SCALE);
+    let mut smooth = Vec::with_capacity((width * height * 3) as usize);
+    for y in 0..height {
+        for x in 0..width {
+            for channel in 0..3 {
+                let of = |dy: u32, dx: u32| {
+                    let at = ((y * OVERSAMPLING + dy) * wide + x * OVERSAMPLING + dx) * 3 + channel;
+                    u32::from(pixels[at as usize])
+                };
+                let sum: u32 =
+                    (0..OVERSAMPLING * OVERSAMPLING).map(|k| of(k / OVERSAMPLING, k % OVERSAMPLING)).sum();
+                smooth.push((sum / (OVERSAMPLING * OVERSAMPLING)) as u8);
+            }
+        }
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&smooth)).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn failed(error: impl Display) -> SeriesError {
+    SeriesError::Plot(error.to_string())
+}
+
+fn draw<B: DrawingBackend>(
+    root: &DrawingArea<B, Shift>,
+    panels: &[Panel],
+    scale: u32,
+) -> Result<(), SeriesError> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        // It fails for bytes that are no font; the tests draw with these.
+        let _ = register_font("sans-serif", FontStyle::Normal, FONT);
+    });
+    root.fill(&WHITE).map_err(failed)?;
+    for (area, panel) in root.split_evenly((panels.len(), 1)).iter().zip(panels) {
+        panel.draw(area, scale)?;
+    }
+    root.present().map_err(failed)
+}
+
+impl Panel {
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: u32) -> Result<(), SeriesError> {
+        let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale))).color(&INK);
+        let px = |pixels: u32| (pixels * scale) as i32;
+        let (heading, body) = area.split_vertically(px(40));
+        self.draw_heading(&heading, scale)?;
+        let mut chart = ChartBuilder::on(&body)
+            .margin_left(px(18))
+            .margin_right(px(24))
+            .margin_bottom(px(8))
+            .x_label_area_size(px(if self.x.name.is_empty() { 30 } else { 46 }))
+            .y_label_area_size(px(74))
+            .build_cartesian_2d(self.x.clone(), self.y.clone())
+            .map_err(failed)?;
+        chart
+            .configure_mesh()
+            .bold_line_style(RGBColor(224, 224, 228).stroke_width(scale))
+            .light_line_style(TRANSPARENT)
+            .axis_style(RGBColor(150, 150, 156).stroke_width(scale))
+            .set_all_tick_mark_size(px(4))
+            .label_style(font(15))
+            .axis_desc_style(font(16))
+            .x_desc(self.x.name.as_str())
+            .y_desc(self.y.name.as_str())
+            .draw()
+            .map_err(failed)?;
+        for curve in &self.curves {
+            let style = curve.color.stroke_width((curve.width * f64::from(scale)).round() as u32);
+            // A value that is no number leaves a gap.
+            for run in curve.points.split(|(_, value)| !value.is_finite()) {
+                let places = run.iter().map(|(at, value)| (*at, self.y.place(*value)));
+                chart.draw_series(LineSeries::new(places, style)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The title on the left, the curves' names on the right, above the plot and never over it.
+    fn draw_heading<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        scale: u32,
+    ) -> Result<(), SeriesError> {
+        let px = |pixels: u32| (pixels * scale) as i32;
+        let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale)));
+        let style = |size: u32| font(size).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
+        area.draw_text(&self.title, &style(17), (px(24), px(20))).map_err(failed)?;
+        let mut right = area.dim_in_pixel().0 as i32 - px(24);
+        for curve in self.curves.iter().rev().filter(|curve| !curve.points.is_empty()) {
+            let ((left, _), (end, _)) = font(15).layout_box(&curve.name).map_err(failed)?;
+            right -= end - left;
+            area.draw_text(&curve.name, &style(15), (right, px(20))).map_err(failed)?;
+            let line = [(right - px(32), px(20)), (right - px(8), px(20))];
+            area.draw(&PathElement::new(line, curve.color.stroke_width(3 * scale))).map_err(failed)?;
+            right -= px(32 + 22);
+        }
+        Ok(())
+    }
+}
