@@ -1,0 +1,90 @@
+# shellcheck shell=bash
+# Sourced by scripts/test and scripts/test-drivers: finds cargo, and installs what a Debian or Ubuntu lacks.
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Nothing here may wait for an answer: in CI nobody gives one.
+exec </dev/null
+export DEBIAN_FRONTEND=noninteractive
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+# A shell that has not read the login profile since Rust was installed.
+command -v cargo >/dev/null || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+command -v cargo >/dev/null || fail "cargo was not found; install Rust from https://rustup.rs first"
+
+has_apt() { [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null && command -v dpkg >/dev/null; }
+
+# As root itself, or through sudo, which asks for a password on the terminal if there is one.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -- "$@"
+    else
+        fail "root is needed for: $*; there is no sudo here, so run that as root and then this again"
+    fi
+}
+
+# A fresh container has no package lists; an old machine may have outdated ones.
+apt_lists() {
+    [ -n "${apt_lists_are_fresh:-}" ] && return
+    as_root apt-get update -q || fail "apt-get update failed; is there a network?"
+    apt_lists_are_fresh=yes
+}
+
+apt_install() {
+    apt_lists
+    as_root apt-get install -q -y --no-install-recommends "$@" ||
+        fail "apt-get could not install $*; install them by hand and run this again"
+}
+
+# The drivers' manifests, one a line, from the places where the Vulkan loader looks.
+vulkan_manifests() {
+    local chosen="${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}" directories directory manifest
+    if [ -n "$chosen" ]; then
+        tr ':' '\n' <<<"$chosen"
+        return
+    fi
+    IFS=: read -r -a directories <<<"${XDG_DATA_DIRS:-/usr/local/share:/usr/share}"
+    directories+=(/etc /usr/local/etc "${XDG_CONFIG_HOME:-$HOME/.config}" "${XDG_DATA_HOME:-$HOME/.local/share}")
+    for directory in "${directories[@]}"; do
+        for manifest in "$directory"/vulkan/icd.d/*.json; do
+            if [ -e "$manifest" ]; then echo "$manifest"; fi
+        done
+    done
+}
+
+has_vulkan_loader() {
+    local libraries directories directory
+    libraries=$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p 2>/dev/null) || libraries=
+    [[ $libraries == *"libvulkan.so.1 "* ]] && return
+    IFS=: read -r -a directories <<<"${LD_LIBRARY_PATH:-}"
+    for directory in "${directories[@]}"; do
+        [ -e "$directory/libvulkan.so.1" ] && return
+    done
+    return 1
+}
+
+# A driver for a device that is not there gives no adapter. A software driver needs none; any other needs a device
+# node: a GPU's, NVIDIA's, or the one of Windows' Linux subsystem.
+has_vulkan_adapter() {
+    local manifests node
+    has_vulkan_loader || return 1
+    manifests=$(vulkan_manifests)
+    [ -n "$manifests" ] || return 1
+    case $manifests in *lvp* | *swiftshader*) return 0 ;; esac
+    for node in /dev/dri/renderD* /dev/nvidia[0-9]* /dev/dxg; do
+        [ -e "$node" ] && return
+    done
+    return 1
+}
+
+ensure_vulkan_adapter() {
+    [ "$(uname -s)" = Linux ] || return 0 # elsewhere the system brings Metal or DX12
+    has_vulkan_adapter && return
+    has_apt || fail "no Vulkan adapter was found, and no apt to install Mesa's software driver with; install a Vulkan driver and loader"
+    say "No Vulkan adapter was found: installing Mesa's software driver (mesa-vulkan-drivers, libvulkan1)"
+    apt_install mesa-vulkan-drivers libvulkan1
+    has_vulkan_adapter || fail "there is still no Vulkan adapter after installing mesa-vulkan-drivers and libvulkan1"
+}
