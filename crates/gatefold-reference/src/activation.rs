@@ -38,8 +38,8 @@ pub fn apply<R: Real>(activation: Activation, x: R) -> R {
 pub fn derivative<R: Real>(activation: Activation, y: R) -> R {
     match activation {
         Activation::Identity => R::ONE,
-        Activation::Relu if y > R::ZERO => R::ONE,
-        Activation::Relu => R::ZERO,
+        Activation::Relu if y <= R::ZERO => R::ZERO,
+        Activation::Relu => R::ONE,
         Activation::Tanh => R::ONE - y * y,
         Activation::Sigmoid => y * (R::ONE - y),
     }

@@ -1,9 +1,9 @@
-//! The CPU device: the reference's code in `f32`, and no plan.
+//! The CPU device: no plan, but gatefold-cpu's networks and the reference's losses and optimisers in `f32`.
 
 use crate::train::TrainConfig;
 use crate::{Error, Loss, Optimizer};
+use gatefold_cpu::{Tensors, Threads};
 use gatefold_model::{NetworkConfig, Parameters};
-use gatefold_reference::network::Tensors;
 use gatefold_reference::{loss, optim};
 use ndarray::{Array3, ArrayD, ArrayView3};
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 /// A network on the CPU.
 #[derive(Debug)]
 pub struct CpuNetwork {
-    network: gatefold_reference::Network<f32>,
+    network: gatefold_cpu::Network,
 }
 
 impl CpuNetwork {
     pub(crate) fn new(config: &NetworkConfig, parameters: &Parameters) -> Result<Self, Error> {
-        Ok(CpuNetwork { network: gatefold_reference::Network::new(config, parameters)? })
+        Ok(CpuNetwork { network: gatefold_cpu::Network::new(config, parameters, Threads::available())? })
     }
 
     pub(crate) fn config(&self) -> &NetworkConfig {
@@ -43,10 +43,10 @@ impl CpuNetwork {
 /// What training keeps beside the network's parameters.
 #[derive(Debug)]
 pub(crate) struct CpuTraining {
-    /// What was accumulated since the last update; nothing stands for zeros.
-    gradients: Option<Tensors<f32>>,
-    /// By the moment's name, for every parameter that is not frozen.
-    moments: BTreeMap<&'static str, Tensors<f32>>,
+    /// What was accumulated since the last update, for every parameter that is not frozen.
+    gradients: Tensors,
+    /// By the moment's name, for the same parameters.
+    moments: BTreeMap<&'static str, Tensors>,
     losses: Vec<f32>,
     /// The update and the layer that training stopped at.
     stopped: Option<(u64, String)>,
@@ -54,16 +54,10 @@ pub(crate) struct CpuTraining {
 
 impl CpuTraining {
     pub(crate) fn new(network: &CpuNetwork, config: &TrainConfig) -> Self {
-        let trained = |name: &String| !config.rule(name).frozen;
-        let zeros: Tensors<f32> = network
-            .network
-            .parameters()
-            .iter()
-            .filter(|(name, _)| trained(name))
-            .map(|(name, tensor)| (name.clone(), ArrayD::zeros(tensor.raw_dim())))
-            .collect();
-        let moments = config.optimizer.moments().iter().map(|&name| (name, zeros.clone())).collect();
-        CpuTraining { gradients: None, moments, losses: Vec::new(), stopped: None }
+        let mut gradients = zeros_like(network.network.parameters());
+        gradients.retain(|name, _| !config.rule(name).frozen);
+        let moments = config.optimizer.moments().iter().map(|&name| (name, gradients.clone())).collect();
+        CpuTraining { gradients, moments, losses: Vec::new(), stopped: None }
     }
 
     /// Adds a batch's gradients and its loss.
@@ -81,15 +75,7 @@ impl CpuTraining {
                 loss::squared_error_gradient(tape.output(), target)
             }
         };
-        let batch = network.network.backward(&tape, d_output.view()).parameters;
-        match &mut self.gradients {
-            None => self.gradients = Some(batch),
-            Some(sums) => {
-                for (name, sum) in sums {
-                    *sum += &batch[name];
-                }
-            }
-        }
+        network.network.backward(tape, d_output, &mut self.gradients);
     }
 
     /// Clips the gradients, changes the parameters by them, and forgets them. `step` counts updates from 1.
@@ -101,67 +87,39 @@ impl CpuTraining {
         step: u64,
     ) -> Result<(), Error> {
         if self.stopped.is_none() {
-            self.stopped = self.first_not_finite(network.config(), config).map(|layer| (step, layer));
+            self.stopped = self.first_not_finite(network.config()).map(|layer| (step, layer));
         }
         if let Some((step, layer)) = &self.stopped {
             return Err(Error::NotFinite { step: *step, layer: layer.clone() });
         }
-        let mut gradients = self.gradients.take().unwrap_or_else(|| zeros_like(network.network.parameters()));
-        gradients.retain(|name, _| !config.rule(name).frozen);
         if let Some(clip) = config.clip_norm {
-            let norm = optim::global_norm(gradients.values().map(elements));
+            let norm = optim::global_norm(self.gradients.values().map(elements));
             let factor = optim::clip_factor(norm, clip);
             if factor < 1.0 {
-                gradients.values_mut().for_each(|gradient| *gradient *= factor);
+                self.gradients.values_mut().for_each(|gradient| *gradient *= factor);
             }
         }
-        for (name, gradient) in &gradients {
+        for (name, gradient) in &mut self.gradients {
             let parameter =
                 network.network.parameters_mut().get_mut(name).expect("gradients have parameters' names");
             let rate = rate * config.rule(name).learning_rate_factor;
-            self.apply(&config.optimizer, name, elements_mut(parameter), elements(gradient), rate, step);
+            let mut moments: Vec<&mut [f32]> = self
+                .moments
+                .values_mut()
+                .map(|tensors| elements_mut(tensors.get_mut(name).expect("what is trained has moments")))
+                .collect();
+            apply(&config.optimizer, elements_mut(parameter), elements(gradient), &mut moments, rate, step);
+            gradient.fill(0.0);
         }
         Ok(())
     }
 
-    fn apply(&mut self, optimizer: &Optimizer, name: &str, p: &mut [f32], g: &[f32], rate: f32, step: u64) {
-        let mut moment = |moment: &str| {
-            let tensor = self.moments.get_mut(moment).and_then(|tensors| tensors.remove(name));
-            tensor.expect("every trained parameter has its moments")
-        };
-        match *optimizer {
-            Optimizer::Sgd { momentum, nesterov, weight_decay } => {
-                let options = optim::Sgd { momentum, nesterov, weight_decay };
-                if momentum == 0.0 {
-                    return optim::sgd(p, g, &mut vec![0.0; p.len()], rate, &options);
-                }
-                let mut buffer = moment("momentum");
-                optim::sgd(p, g, elements_mut(&mut buffer), rate, &options);
-                self.keep("momentum", name, buffer);
-            }
-            Optimizer::Adam { beta1, beta2, epsilon, weight_decay }
-            | Optimizer::AdamW { beta1, beta2, epsilon, weight_decay } => {
-                let options = optim::Adam { beta1, beta2, epsilon, weight_decay };
-                let (mut m, mut v) = (moment("m"), moment("v"));
-                let adam =
-                    if matches!(optimizer, Optimizer::Adam { .. }) { optim::adam } else { optim::adamw };
-                adam(p, g, elements_mut(&mut m), elements_mut(&mut v), rate, step, &options);
-                self.keep("m", name, m);
-                self.keep("v", name, v);
-            }
-        }
-    }
-
-    fn keep(&mut self, moment: &str, name: &str, tensor: ArrayD<f32>) {
-        let tensors = self.moments.get_mut(moment).expect("the optimizer's moments were made with it");
-        tensors.insert(name.into(), tensor);
-    }
-
     /// The layer nearest the loss with a gradient that is infinite or NaN.
-    fn first_not_finite(&self, network: &NetworkConfig, config: &TrainConfig) -> Option<String> {
-        let gradients = self.gradients.as_ref()?;
+    fn first_not_finite(&self, network: &NetworkConfig) -> Option<String> {
         let bad = |name: &str| {
-            !config.rule(name).frozen && gradients[name].iter().any(|gradient| !gradient.is_finite())
+            self.gradients
+                .get(name)
+                .is_some_and(|gradient| gradient.iter().any(|element| !element.is_finite()))
         };
         let layers = network.layers();
         let layer = layers.iter().rev().find(|layer| layer.parameters.iter().any(|spec| bad(&spec.name)))?;
@@ -172,24 +130,17 @@ impl CpuTraining {
         std::mem::take(&mut self.losses)
     }
 
-    pub(crate) fn gradients(&self, network: &CpuNetwork, config: &TrainConfig) -> Parameters {
-        let parameters = network.network.parameters();
-        let mut gradients = self.gradients.clone().unwrap_or_else(|| zeros_like(parameters));
-        gradients
-            .iter_mut()
-            .filter(|(name, _)| config.rule(name).frozen)
-            .for_each(|(_, zero)| zero.fill(0.0));
-        gradients.into_iter().collect()
+    /// Zeros where a parameter is frozen.
+    pub(crate) fn gradients(&self, network: &CpuNetwork) -> Parameters {
+        with_zeros(network, &self.gradients)
     }
 
     /// The moments as a checkpoint holds them: zeros where a parameter is frozen.
     pub(crate) fn moments(&self, network: &CpuNetwork) -> BTreeMap<String, Parameters> {
-        let whole = |tensors: &Tensors<f32>| {
-            let mut all = zeros_like(network.network.parameters());
-            all.extend(tensors.clone());
-            all.into_iter().collect()
-        };
-        self.moments.iter().map(|(name, tensors)| ((*name).to_owned(), whole(tensors))).collect()
+        self.moments
+            .iter()
+            .map(|(name, tensors)| ((*name).to_owned(), with_zeros(network, tensors)))
+            .collect()
     }
 
     /// Puts back what [`CpuTraining::moments`] gave.
@@ -202,7 +153,34 @@ impl CpuTraining {
     }
 }
 
-fn zeros_like(tensors: &Tensors<f32>) -> Tensors<f32> {
+/// Changes one parameter; `moments` are in the order of their names.
+fn apply(optimizer: &Optimizer, p: &mut [f32], g: &[f32], moments: &mut [&mut [f32]], rate: f32, step: u64) {
+    match (*optimizer, moments) {
+        (Optimizer::Sgd { momentum, nesterov, weight_decay }, [b]) => {
+            optim::sgd(p, g, b, rate, &optim::Sgd { momentum, nesterov, weight_decay });
+        }
+        (Optimizer::Sgd { weight_decay, .. }, _) => {
+            let options = optim::Sgd { momentum: 0.0, nesterov: false, weight_decay };
+            optim::sgd(p, g, &mut vec![0.0; p.len()], rate, &options);
+        }
+        (Optimizer::Adam { beta1, beta2, epsilon, weight_decay }, [m, v]) => {
+            optim::adam(p, g, m, v, rate, step, &optim::Adam { beta1, beta2, epsilon, weight_decay });
+        }
+        (Optimizer::AdamW { beta1, beta2, epsilon, weight_decay }, [m, v]) => {
+            optim::adamw(p, g, m, v, rate, step, &optim::Adam { beta1, beta2, epsilon, weight_decay });
+        }
+        (optimizer, moments) => unreachable!("{} moments for {optimizer:?}", moments.len()),
+    }
+}
+
+/// A tensor for every parameter: those given, else zeros.
+fn with_zeros(network: &CpuNetwork, tensors: &Tensors) -> Parameters {
+    let mut all = zeros_like(network.network.parameters());
+    all.extend(tensors.clone());
+    all.into_iter().collect()
+}
+
+fn zeros_like(tensors: &Tensors) -> Tensors {
     tensors.iter().map(|(name, tensor)| (name.clone(), ArrayD::zeros(tensor.raw_dim()))).collect()
 }
 

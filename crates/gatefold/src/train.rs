@@ -247,7 +247,7 @@ impl Trainer {
     pub fn gradients(&mut self) -> Result<Parameters, Error> {
         self.check_network()?;
         match (&mut self.network, &mut self.state) {
-            (Network::Cpu(network), State::Cpu(training)) => Ok(training.gradients(network, &self.config)),
+            (Network::Cpu(network), State::Cpu(training)) => Ok(training.gradients(network)),
         }
     }
 
