@@ -7,6 +7,8 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # Nothing here may wait for an answer: in CI nobody gives one.
 exec </dev/null
 export DEBIAN_FRONTEND=noninteractive
+# Mesa's drivers ask for it even where nothing is shown, and print an error when it is not set.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 # A shell that has not read the login profile since Rust was installed.
