@@ -1,2 +1,59 @@
-//! The `gatefold` command.
-fn main() {}
+//! The `gatefold` command: one module a subcommand.
+
+mod failure;
+mod forecast;
+mod forecaster;
+mod predict;
+
+use clap::{Parser, Subcommand};
+use failure::Failure;
+use gatefold::DeviceChoice;
+use std::process::ExitCode;
+
+/// Recurrent networks on any GPU, or on none: train, forecast, prove a driver.
+#[derive(Parser, Debug)]
+#[command(name = "gatefold", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (what was done is saved)";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Train on a column of a table, and forecast its last fifth beside honest baselines
+    Forecast(forecast::Arguments),
+    /// Forecast what follows a table, with a model that `forecast` has trained
+    Predict(predict::Arguments),
+}
+
+impl Command {
+    fn run(self) -> Result<(), Failure> {
+        match self {
+            Command::Forecast(arguments) => forecast::run(arguments),
+            Command::Predict(arguments) => predict::run(&arguments),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // A closed pipe must not turn a message into a panic.
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+/// Where to compute; an option that several commands share.
+#[derive(clap::Args, Clone, Debug)]
+struct DeviceArgument {
+    /// Where to compute: auto (a real GPU, else the CPU), gpu, cpu, or part of an adapter's name
+    #[arg(long, value_name = "D", default_value = "auto")]
+    device: DeviceChoice,
+}

@@ -1,0 +1,146 @@
+use super::Arguments;
+use super::data::Data;
+use crate::failure::Failure;
+use crate::forecaster::Shape;
+use gatefold::{Optimizer, TrainConfig};
+use gatefold_series::{Table, TableOptions, find_season};
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::path::Path;
+
+/// How the network is made and trained; with the shape and the data it decides every bit of the result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) season: Option<usize>,
+    pub(super) hidden: usize,
+    pub(super) layers: usize,
+    pub(super) epochs: usize,
+    pub(super) batch: usize,
+    pub(super) lr: f32,
+    pub(super) clip: f32,
+    pub(super) seed: u64,
+    data: String,
+}
+
+/// Reads the table, and takes from it what the command line leaves open.
+pub(super) fn choose(arguments: &Arguments) -> Result<(Data, Shape, Settings), Failure> {
+    let table = Table::read(&arguments.table, &TableOptions::new())?;
+    let target = match &arguments.target {
+        Some(target) => target.clone(),
+        None => table.last_numeric_name()?.to_owned(),
+    };
+    let fill = arguments.fill.unwrap_or_default();
+    let data = Data::of_column(&arguments.table, &table, &target, fill)?;
+    let shape = shape(arguments, &data, target)?;
+    let past = &data.series[data.split.past()];
+    let season = match arguments.season {
+        Some(0) => None,
+        Some(season) if season > past.len() => {
+            return Err(Failure::failed(format!(
+                "a season of {season} samples does not fit into the {} before the test part; use a shorter --season, \
+                 or 0 for none",
+                past.len()
+            )));
+        }
+        Some(season) => Some(season),
+        None => find_season(past),
+    };
+    let settings = Settings {
+        season,
+        hidden: arguments.hidden.unwrap_or(32),
+        layers: arguments.layers.unwrap_or(2),
+        epochs: arguments.epochs.unwrap_or(60),
+        batch: arguments.batch.unwrap_or(32),
+        lr: arguments.lr.unwrap_or(1e-3),
+        clip: arguments.clip.unwrap_or(1.0),
+        seed: arguments.seed.unwrap_or(1),
+        data: data.fingerprint(),
+    };
+    Ok((data, shape, settings))
+}
+
+fn shape(arguments: &Arguments, data: &Data, target: String) -> Result<Shape, Failure> {
+    let (horizon, width) = (arguments.horizon.unwrap_or(1), arguments.samples_per_step.unwrap_or(1));
+    let train = data.split.train().len();
+    let longest = data.split.validation().len().min(data.split.test().len()).min(train - 1);
+    if horizon > longest {
+        return Err(Failure::failed(format!(
+            "{}: a horizon of {horizon} does not fit into {} rows, of which {} are forecast and {} choose the best epoch; {}",
+            arguments.table.display(),
+            data.series.len(),
+            data.split.test().len(),
+            data.split.validation().len(),
+            if longest == 0 {
+                "add rows".into()
+            } else {
+                format!("use --horizon {longest} or less, or add rows")
+            }
+        )));
+    }
+    // A quarter of a short training part leaves enough windows to learn from.
+    let input = arguments.input.unwrap_or_else(|| (train / 4).clamp(1, 24).div_ceil(width) * width);
+    if !input.is_multiple_of(width) {
+        return Err(Failure::Usage(format!(
+            "--input {input} is not a multiple of --samples-per-step {width}; use --input {}",
+            input.div_ceil(width) * width
+        )));
+    }
+    if input + horizon > train {
+        return Err(Failure::failed(format!(
+            "{}: an input of {input} and a horizon of {horizon} do not fit into the {train} rows of the training part; \
+             use --input {} or less, or add rows",
+            arguments.table.display(),
+            train - horizon
+        )));
+    }
+    Ok(Shape { target, input, width, horizon, fill: arguments.fill.unwrap_or_default() })
+}
+
+impl Settings {
+    pub(super) fn train_config(&self) -> TrainConfig {
+        TrainConfig::new().optimizer(Optimizer::adam()).learning_rate(self.lr).clip_norm(Some(self.clip))
+    }
+
+    /// The settings of a run that goes on: the checkpoint's, with as many epochs as the command line says. Any other
+    /// option that differs would end in a result that no uninterrupted run has, and is refused.
+    pub(super) fn continued(&self, arguments: &Arguments, shape: &Shape) -> Result<Settings, Failure> {
+        fn same<T: PartialEq + Display>(name: &str, asked: &Option<T>, found: &T) -> Result<(), Failure> {
+            match asked {
+                Some(asked) if asked != found => Err(Failure::Usage(format!(
+                    "--{name} {asked} differs from the checkpoint's {found}; leave it out, or train anew without --resume"
+                ))),
+                _ => Ok(()),
+            }
+        }
+        same("target", &arguments.target, &shape.target)?;
+        same("horizon", &arguments.horizon, &shape.horizon)?;
+        same("input", &arguments.input, &shape.input)?;
+        same("samples-per-step", &arguments.samples_per_step, &shape.width)?;
+        same("season", &arguments.season, &self.season.unwrap_or(0))?;
+        same("hidden", &arguments.hidden, &self.hidden)?;
+        same("layers", &arguments.layers, &self.layers)?;
+        same("batch", &arguments.batch, &self.batch)?;
+        same("lr", &arguments.lr, &self.lr)?;
+        same("clip", &arguments.clip, &self.clip)?;
+        same("seed", &arguments.seed, &self.seed)?;
+        if arguments.fill.is_some_and(|fill| fill != shape.fill) {
+            let problem =
+                "--fill differs from the checkpoint's; leave it out, or train anew without --resume";
+            return Err(Failure::Usage(problem.into()));
+        }
+        Ok(Settings { epochs: arguments.epochs.unwrap_or(self.epochs), ..self.clone() })
+    }
+
+    pub(super) fn check_same_data(&self, path: &Path, data: &Data) -> Result<(), Failure> {
+        let found = data.fingerprint();
+        if found == self.data {
+            return Ok(());
+        }
+        Err(Failure::failed(format!(
+            "{}: the series is not the one the checkpoint was trained on ({found}; expected {}); resume with that table, \
+             or train anew without --resume",
+            path.display(),
+            self.data
+        )))
+    }
+}

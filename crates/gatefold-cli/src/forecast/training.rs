@@ -1,0 +1,301 @@
+use super::data::Data;
+use super::report::{Moment, Report};
+use super::settings::Settings;
+use crate::failure::Failure;
+use crate::forecaster::Forecaster;
+use gatefold::{Checkpoint, Device, Network, NetworkConfig, Parameters, Trainer};
+use gatefold_model::file::Model;
+use gatefold_series::Windows;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Epochs without a better validation loss, after which the learning rate falls.
+const PATIENCE: usize = 5;
+const DECAY: f32 = 0.3;
+/// Training ends when the learning rate would fall this often.
+const MOST_DECAYS: u32 = 3;
+/// At most this much work is lost to a power cut.
+const BETWEEN_SAVES: Duration = Duration::from_secs(20);
+/// Losses are read back from the device this often; they are summed in their order, so that it changes no result.
+const BETWEEN_REPORTS: Duration = Duration::from_millis(100);
+
+/// Under these keys a checkpoint keeps what is not a tensor, besides the forecaster's own.
+const SETTINGS: &str = "training";
+const PROGRESS: &str = "progress";
+/// The parameters of the best epoch lie beside the optimiser's moments.
+const BEST: &str = "best";
+
+/// What has happened so far: with the parameters and the moments, all that going on needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    training_loss: Vec<f64>,
+    validation_loss: Vec<f64>,
+    /// The sum of the losses of the epoch under way.
+    partial: f64,
+    best_epoch: Option<usize>,
+    without_gain: usize,
+    decays: u32,
+    ended_early: bool,
+}
+
+/// A checkpoint, read and understood.
+pub(super) struct Saved {
+    checkpoint: Checkpoint,
+    best: Option<Parameters>,
+    progress: Progress,
+    pub(super) settings: Settings,
+    pub(super) forecaster: Forecaster,
+}
+
+impl Saved {
+    pub(super) fn load(path: &Path) -> Result<Saved, Failure> {
+        if !path.exists() {
+            return Err(Failure::failed(format!(
+                "{}: there is no checkpoint to resume; train without --resume first, or name its directory with --out",
+                path.display()
+            )));
+        }
+        let mut checkpoint = Checkpoint::load(path)?;
+        let forecaster = Forecaster::from_metadata(path, &checkpoint.metadata)?;
+        fn read<T: for<'a> Deserialize<'a>>(
+            path: &Path,
+            checkpoint: &Checkpoint,
+            key: &str,
+        ) -> Result<T, Failure> {
+            let text = checkpoint.metadata.get(key).map_or("", String::as_str);
+            serde_json::from_str(text).map_err(|error| {
+                Failure::failed(format!(
+                    "{}: its {key} cannot be read: {error}; train anew without --resume",
+                    path.display()
+                ))
+            })
+        }
+        let settings = read(path, &checkpoint, SETTINGS)?;
+        let progress = read(path, &checkpoint, PROGRESS)?;
+        let best = checkpoint.optimizer.remove(BEST);
+        Ok(Saved { checkpoint, best, progress, settings, forecaster })
+    }
+}
+
+/// A network in training.
+pub(super) struct Training<'a> {
+    data: &'a Data,
+    forecaster: &'a Forecaster,
+    settings: &'a Settings,
+    scaled: Vec<f32>,
+    trainer: Trainer,
+    config: NetworkConfig,
+    progress: Progress,
+    best: Option<Parameters>,
+    resumed_at: Option<u64>,
+    path: PathBuf,
+}
+
+/// What training leaves behind.
+pub(super) struct Finished {
+    pub(super) network: Network,
+    pub(super) training_loss: Vec<f64>,
+    pub(super) validation_loss: Vec<f64>,
+    pub(super) best_epoch: usize,
+    pub(super) steps: u64,
+}
+
+impl<'a> Training<'a> {
+    pub(super) fn new(
+        device: &Device,
+        data: &'a Data,
+        forecaster: &'a Forecaster,
+        settings: &'a Settings,
+        saved: Option<Saved>,
+        path: PathBuf,
+    ) -> Result<Self, Failure> {
+        let config = forecaster.shape.network(settings.hidden, settings.layers)?;
+        let train_config = settings.train_config();
+        let resumed_at = saved.as_ref().map(|saved| saved.checkpoint.step);
+        let (mut trainer, progress, best) = match saved {
+            Some(saved) => {
+                if saved.checkpoint.config != config {
+                    return Err(Failure::failed(format!(
+                        "{}: it holds the network {}; expected {config}; train anew without --resume",
+                        path.display(),
+                        saved.checkpoint.config
+                    )));
+                }
+                (Trainer::resume(device, &saved.checkpoint, train_config)?, saved.progress, saved.best)
+            }
+            None => {
+                let network = Network::new(device, &config, settings.seed)?;
+                (Trainer::new(network, train_config)?, Progress::default(), None)
+            }
+        };
+        trainer.set_learning_rate(rate(settings, &progress));
+        let scaled = forecaster.scaler.scale(&data.series);
+        Ok(Training { data, forecaster, settings, scaled, trainer, config, progress, best, resumed_at, path })
+    }
+
+    pub(super) fn network(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    /// Updates done before this run.
+    pub(super) fn resumed_at(&self) -> Option<u64> {
+        self.resumed_at
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.trainer.steps()
+    }
+
+    /// Epochs done.
+    pub(super) fn epoch(&self) -> usize {
+        self.progress.training_loss.len()
+    }
+
+    /// Trains to the end; or, when `stop` is raised, to the end of the step, saves and returns false.
+    pub(super) fn run(&mut self, report: &Report, stop: &AtomicBool) -> Result<bool, Failure> {
+        let scaled = std::mem::take(&mut self.scaled); // the windows borrow it while the rest of self changes
+        let window = self.forecaster.shape.window();
+        let part = |range| Windows::new(&scaled, window, range).map_err(|error| self.data.failure(&error));
+        let windows = part(self.data.split.train())?;
+        let validation = part(self.data.split.validation())?;
+        let batches = windows.len().div_ceil(self.settings.batch) as u64;
+        let running = report.start(self.settings.epochs, batches, self.steps());
+        let mut saved = Instant::now();
+        let mut reported = Instant::now();
+        while self.epoch() < self.settings.epochs && !self.progress.ended_early {
+            let epoch = self.epoch();
+            let order = windows.order(self.settings.seed, epoch as u64);
+            let done = (self.steps() - epoch as u64 * batches) as usize;
+            for indices in order.chunks(self.settings.batch).skip(done) {
+                let (input, target) = self.forecaster.encode(windows.batch(indices));
+                self.trainer.step(input.view(), target.view())?;
+                if stop.load(Ordering::Relaxed) {
+                    self.save()?;
+                    running.end();
+                    return Ok(false);
+                }
+                if reported.elapsed() > BETWEEN_REPORTS {
+                    self.take_losses()?;
+                    let of_epoch = self.steps() - epoch as u64 * batches;
+                    running.step(&self.moment(self.progress.partial / of_epoch as f64));
+                    reported = Instant::now();
+                }
+                if saved.elapsed() > BETWEEN_SAVES {
+                    self.save()?;
+                    saved = Instant::now();
+                }
+            }
+            self.end_epoch(&validation, batches)?;
+            running.epoch(&self.moment(self.progress.training_loss[epoch]));
+        }
+        running.end();
+        self.scaled = scaled;
+        Ok(true)
+    }
+
+    fn moment(&self, loss: f64) -> Moment {
+        Moment {
+            epoch: self.epoch(),
+            step: self.steps(),
+            loss,
+            validation: self.progress.validation_loss.last().copied(),
+        }
+    }
+
+    fn take_losses(&mut self) -> Result<(), Failure> {
+        for loss in self.trainer.take_losses()? {
+            self.progress.partial += f64::from(loss);
+        }
+        Ok(())
+    }
+
+    fn end_epoch(&mut self, validation: &Windows, batches: u64) -> Result<(), Failure> {
+        self.take_losses()?;
+        let loss = self.forecaster.loss(self.trainer.network(), validation)?;
+        let trained = self.progress.partial / batches as f64;
+        if !loss.is_finite() || !trained.is_finite() {
+            return Err(Failure::failed(format!(
+                "epoch {}: the loss is not finite; use a smaller --lr or --clip, and look for outliers in the table; the \
+                 last checkpoint is kept",
+                self.epoch() + 1
+            )));
+        }
+        let progress = &mut self.progress;
+        let best_so_far = progress.best_epoch.map_or(f64::INFINITY, |epoch| progress.validation_loss[epoch]);
+        progress.partial = 0.0;
+        progress.training_loss.push(trained);
+        progress.validation_loss.push(loss);
+        if loss < best_so_far {
+            progress.best_epoch = Some(progress.validation_loss.len() - 1);
+            progress.without_gain = 0;
+            self.best = Some(self.trainer.network().parameters()?);
+            return Ok(());
+        }
+        progress.without_gain += 1;
+        if progress.without_gain == PATIENCE {
+            progress.without_gain = 0;
+            progress.decays += 1;
+            progress.ended_early = progress.decays == MOST_DECAYS;
+            let rate = rate(self.settings, progress);
+            self.trainer.set_learning_rate(rate);
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), Failure> {
+        self.take_losses()?;
+        let mut metadata = BTreeMap::new();
+        self.forecaster.write_metadata(&mut metadata);
+        let json = "numbers and names are JSON";
+        metadata.insert(SETTINGS.into(), serde_json::to_string(self.settings).expect(json));
+        metadata.insert(PROGRESS.into(), serde_json::to_string(&self.progress).expect(json));
+        let mut checkpoint = self.trainer.checkpoint(self.settings.seed, metadata)?;
+        if let Some(best) = &self.best {
+            checkpoint.optimizer.insert(BEST.into(), best.clone());
+        }
+        Ok(checkpoint.save(&self.path)?)
+    }
+
+    /// Saves the checkpoint and the best epoch's model into `folder`, and hands over the network of that epoch.
+    pub(super) fn finish(mut self, folder: &Path) -> Result<Finished, Failure> {
+        self.save()?;
+        let (Some(parameters), Some(best_epoch)) = (self.best, self.progress.best_epoch) else {
+            return Err(Failure::failed(format!(
+                "{}: the checkpoint is of no finished epoch; give --epochs",
+                self.path.display()
+            )));
+        };
+        let mut metadata = BTreeMap::new();
+        self.forecaster.write_metadata(&mut metadata);
+        let steps = self.trainer.steps();
+        let mut network = self.trainer.into_network();
+        network.set_parameters(&parameters)?;
+        Model { config: self.config, parameters, metadata }.save(&folder.join("model.safetensors"))?;
+        Ok(Finished {
+            network,
+            training_loss: self.progress.training_loss,
+            validation_loss: self.progress.validation_loss,
+            best_epoch,
+            steps,
+        })
+    }
+}
+
+/// Multiplied one by one, so that a resumed run has the same bits.
+fn rate(settings: &Settings, progress: &Progress) -> f32 {
+    (0..progress.decays).fold(settings.lr, |rate, _| rate * DECAY)
+}
+
+/// The parameters to forecast with: of a checkpoint the best epoch's, of a model its own.
+pub(crate) fn load_for_use(path: &Path) -> Result<Model, Failure> {
+    if let Ok(mut checkpoint) = Checkpoint::load(path) {
+        if let Some(best) = checkpoint.optimizer.remove(BEST) {
+            checkpoint.parameters = best;
+        }
+        return Ok(checkpoint.model());
+    }
+    Ok(Model::load(path)?)
+}

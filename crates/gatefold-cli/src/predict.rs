@@ -1,0 +1,91 @@
+//! `gatefold predict`: what follows a table, by a model that `gatefold forecast` has trained.
+
+use crate::DeviceArgument;
+use crate::failure::Failure;
+use crate::forecast::load_for_use;
+use crate::forecaster::{Forecaster, rounded};
+use gatefold::{Device, Network};
+use gatefold_model::file::write_atomically;
+use gatefold_series::{Table, TableOptions, labels_after};
+use std::path::PathBuf;
+
+/// Forecasts the samples that follow the last row of a table.
+///
+/// The model may be model.safetensors or checkpoint.safetensors; the table needs the column that it was trained on.
+/// One block of the model's horizon comes out, or with --steps as many samples as asked for, in closed loop: each
+/// block is taken as known for the next.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// model.safetensors or checkpoint.safetensors, written by `gatefold forecast`
+    model: PathBuf,
+    /// The table, as CSV; oldest row first
+    table: PathBuf,
+    /// Where to write the forecast, as CSV
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// How many samples to forecast [default: the model's horizon]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 24))]
+    steps: Option<usize>,
+    /// The column to forecast [default: the one that the model was trained on]
+    #[arg(long, value_name = "COL")]
+    target: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgument,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let model = load_for_use(&arguments.model)?;
+    let forecaster = Forecaster::from_metadata(&arguments.model, &model.metadata)?;
+    let expected = forecaster.shape.network_widths();
+    if (model.config.input(), model.config.output()) != expected {
+        return Err(Failure::failed(format!(
+            "{}: the network takes {} values and gives {}, its settings say {} and {}; train it again",
+            arguments.model.display(),
+            model.config.input(),
+            model.config.output(),
+            expected.0,
+            expected.1
+        )));
+    }
+    let table = Table::read(&arguments.table, &TableOptions::new())?;
+    let target = arguments.target.as_deref().unwrap_or(&forecaster.shape.target);
+    let series = table.numbers(target, forecaster.shape.fill.into())?;
+    if series.len() < forecaster.shape.input {
+        return Err(Failure::failed(format!(
+            "{}: the model sees {} rows before it forecasts; found {}; give a table with more rows",
+            arguments.table.display(),
+            forecaster.shape.input,
+            series.len()
+        )));
+    }
+    let device = Device::open(&arguments.device.device)?;
+    let mut network = Network::with_parameters(&device, &model.config, &model.parameters)?;
+    let steps = arguments.steps.unwrap_or(forecaster.shape.horizon);
+    let forecast = forecaster.continuation(&mut network, &series, steps)?;
+
+    let dates = table.dates().and_then(|dates| labels_after(&dates, steps));
+    let mut text = String::from(if dates.is_some() { "step,date,forecast\n" } else { "step,forecast\n" });
+    for (index, value) in forecast.iter().enumerate() {
+        let date = dates.as_ref().map_or_else(String::new, |dates| format!(",{}", dates[index]));
+        text += &format!("{}{date},{}\n", index + 1, rounded(*value));
+    }
+    write_atomically(&arguments.out, text.as_bytes())?;
+    if !arguments.quiet {
+        use std::io::Write;
+        let blocks = steps.div_ceil(forecaster.shape.horizon);
+        let how = if blocks == 1 { "one block".into() } else { format!("{blocks} blocks in closed loop") };
+        let _ = writeln!(
+            std::io::stdout(),
+            "data      {target}, {} rows\nmodel     {}\ndevice    {}\nforecast  {steps} {}, {how}\nwritten   {}",
+            series.len(),
+            model.config,
+            device.summary(),
+            if steps == 1 { "sample" } else { "samples" },
+            arguments.out.display()
+        );
+    }
+    Ok(())
+}
