@@ -80,6 +80,11 @@ impl Layer {
         place(self.index, self.kind.name())
     }
 
+    /// `layer2`, as schedules name its buffers.
+    pub fn label(&self) -> String {
+        format!("layer{}", self.index)
+    }
+
     /// The parameter with this role.
     ///
     /// # Panics

@@ -1,4 +1,7 @@
 use crate::Error;
+#[cfg(feature = "gpu")]
+use crate::{Gpu, GpuOptions};
+use gatefold_cpu::Threads;
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
@@ -47,6 +50,9 @@ impl fmt::Display for DeviceChoice {
 pub enum Device {
     /// Plain Rust on the CPU.
     Cpu,
+    /// A GPU through wgpu.
+    #[cfg(feature = "gpu")]
+    Gpu(Gpu),
 }
 
 impl Device {
@@ -55,6 +61,16 @@ impl Device {
     /// # Errors
     /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where this build has no GPU
     /// support.
+    #[cfg(feature = "gpu")]
+    pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
+        Ok(Gpu::request(choice, &GpuOptions::default())?.map_or(Device::Cpu, Device::Gpu))
+    }
+
+    /// Opens the device that the choice stands for.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where a GPU is wanted, which this build does not support.
+    #[cfg(not(feature = "gpu"))]
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
         match choice {
             DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
@@ -67,13 +83,11 @@ impl Device {
     /// One line that says what it is.
     pub fn summary(&self) -> String {
         match self {
-            Device::Cpu => format!("cpu ({} threads)", threads()),
+            Device::Cpu => format!("cpu ({} threads)", Threads::available().count()),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.summary(),
         }
     }
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 #[cfg(test)]

@@ -31,21 +31,54 @@
 //!
 //! Without the feature `gpu`, which is on by default, wgpu is not built and the CPU is the only device.
 
+#[cfg(feature = "gpu")]
+mod buffer;
 mod cpu;
 mod device;
 mod error;
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(feature = "gpu")]
+mod gpu_network;
+#[cfg(feature = "gpu")]
+mod gpu_training;
+#[cfg(feature = "gpu")]
+mod layer;
 mod loss;
+#[cfg(feature = "gpu")]
+mod memory;
 mod network;
 mod optim;
+#[cfg(feature = "gpu")]
+mod pipeline;
+#[cfg(feature = "gpu")]
+mod plan;
+#[cfg(feature = "gpu")]
+mod product;
+#[cfg(feature = "gpu")]
+mod run;
 mod train;
 
 pub use cpu::CpuNetwork;
 pub use device::{Device, DeviceChoice};
 pub use error::Error;
+#[cfg(feature = "gpu")]
+pub use gpu::{AdapterSummary, Gpu, GpuOptions, Target, adapters};
+#[cfg(feature = "gpu")]
+pub use gpu_network::{GpuNetwork, memory_need, plan};
 pub use loss::Loss;
+#[cfg(feature = "gpu")]
+pub use memory::MemoryNeed;
 pub use network::Network;
 pub use optim::Optimizer;
+#[cfg(feature = "gpu")]
+pub use plan::Plan;
+#[cfg(feature = "gpu")]
+pub use run::run_kernel;
 pub use train::{ParameterGroup, TrainConfig, Trainer};
+
+#[cfg(feature = "gpu")]
+pub use wgpu;
 
 pub use gatefold_model::file::Checkpoint;
 pub use gatefold_model::{

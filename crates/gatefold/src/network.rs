@@ -1,4 +1,6 @@
 use crate::cpu::CpuNetwork;
+#[cfg(feature = "gpu")]
+use crate::gpu_network::GpuNetwork;
 use crate::{Device, Error};
 use gatefold_model::{NetworkConfig, Parameters};
 use ndarray::{Array3, ArrayView3};
@@ -9,6 +11,9 @@ use ndarray::{Array3, ArrayView3};
 pub enum Network {
     /// On the CPU.
     Cpu(CpuNetwork),
+    /// On a GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(GpuNetwork),
 }
 
 impl Network {
@@ -32,6 +37,8 @@ impl Network {
     ) -> Result<Network, Error> {
         match device {
             Device::Cpu => Ok(Network::Cpu(CpuNetwork::new(config, parameters)?)),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Ok(Network::Gpu(GpuNetwork::new(gpu, config, parameters)?)),
         }
     }
 
@@ -39,6 +46,8 @@ impl Network {
     pub fn config(&self) -> &NetworkConfig {
         match self {
             Network::Cpu(network) => network.config(),
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => network.config(),
         }
     }
 
@@ -49,6 +58,8 @@ impl Network {
     pub fn parameters(&mut self) -> Result<Parameters, Error> {
         match self {
             Network::Cpu(network) => Ok(network.parameters()),
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => network.parameters(),
         }
     }
 
@@ -59,6 +70,8 @@ impl Network {
     pub fn set_parameters(&mut self, parameters: &Parameters) -> Result<(), Error> {
         match self {
             Network::Cpu(network) => network.set_parameters(parameters),
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => network.set_parameters(parameters),
         }
     }
 
@@ -71,6 +84,8 @@ impl Network {
         check_input(self.config(), input.dim())?;
         match self {
             Network::Cpu(network) => Ok(network.predict(input)),
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => network.predict(input),
         }
     }
 }

@@ -1,4 +1,6 @@
 use crate::cpu::CpuTraining;
+#[cfg(feature = "gpu")]
+use crate::gpu_training::GpuTraining;
 use crate::network::{check_input, check_target};
 use crate::{Device, Error, Loss, Network, Optimizer};
 use gatefold_model::file::Checkpoint;
@@ -154,6 +156,8 @@ pub struct Trainer {
 #[derive(Debug)]
 enum State {
     Cpu(CpuTraining),
+    #[cfg(feature = "gpu")]
+    Gpu(GpuTraining),
 }
 
 impl Trainer {
@@ -161,10 +165,12 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Config`] for an option out of range and for a parameter group that fits no parameter.
-    pub fn new(network: Network, config: TrainConfig) -> Result<Trainer, Error> {
+    pub fn new(mut network: Network, config: TrainConfig) -> Result<Trainer, Error> {
         config.check(network.config())?;
-        let state = match &network {
+        let state = match &mut network {
             Network::Cpu(network) => State::Cpu(CpuTraining::new(network, &config)),
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => State::Gpu(GpuTraining::new(network, &config)?),
         };
         let (described, learning_rate) = (network.config().clone(), config.learning_rate);
         Ok(Trainer { network, described, config, learning_rate, steps: 0, state })
@@ -193,6 +199,12 @@ impl Trainer {
                 training.accumulate(network, &self.config, input, target);
                 Ok(())
             }
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), State::Gpu(training)) => {
+                training.accumulate(network, &self.config, input, target)
+            }
+            #[cfg(feature = "gpu")]
+            _ => Err(moved()),
         }
     }
 
@@ -210,6 +222,12 @@ impl Trainer {
             (Network::Cpu(network), State::Cpu(training)) => {
                 training.update(network, &self.config, self.learning_rate, step)?;
             }
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), State::Gpu(training)) => {
+                training.update(network, &self.config, self.learning_rate, step)?;
+            }
+            #[cfg(feature = "gpu")]
+            _ => return Err(moved()),
         }
         self.steps = step;
         Ok(())
@@ -230,8 +248,12 @@ impl Trainer {
     /// # Errors
     /// On a GPU [`Error::NotFinite`] and those of reading back.
     pub fn take_losses(&mut self) -> Result<Vec<f32>, Error> {
-        match &mut self.state {
-            State::Cpu(training) => Ok(training.take_losses()),
+        match (&self.network, &mut self.state) {
+            (Network::Cpu(_), State::Cpu(training)) => Ok(training.take_losses()),
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), State::Gpu(training)) => training.take_losses(network),
+            #[cfg(feature = "gpu")]
+            _ => Err(moved()),
         }
     }
 
@@ -248,6 +270,10 @@ impl Trainer {
         self.check_network()?;
         match (&mut self.network, &mut self.state) {
             (Network::Cpu(network), State::Cpu(training)) => Ok(training.gradients(network)),
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), State::Gpu(training)) => training.gradients(network),
+            #[cfg(feature = "gpu")]
+            _ => Err(moved()),
         }
     }
 
@@ -270,6 +296,10 @@ impl Trainer {
         self.check_network()?;
         let optimizer = match (&mut self.network, &mut self.state) {
             (Network::Cpu(network), State::Cpu(training)) => training.moments(network),
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), State::Gpu(training)) => training.moments(network)?,
+            #[cfg(feature = "gpu")]
+            _ => return Err(moved()),
         };
         let parameters = self.network.parameters()?;
         Ok(Checkpoint {
@@ -303,8 +333,14 @@ impl Trainer {
         for moments in checkpoint.optimizer.values() {
             moments.check(&checkpoint.config)?;
         }
-        match &mut trainer.state {
-            State::Cpu(training) => training.set_moments(&checkpoint.optimizer),
+        match (&trainer.network, &mut trainer.state) {
+            (Network::Cpu(_), State::Cpu(training)) => training.set_moments(&checkpoint.optimizer),
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), State::Gpu(training)) => {
+                training.set_moments(network, &checkpoint.optimizer)?;
+            }
+            #[cfg(feature = "gpu")]
+            _ => return Err(moved()),
         }
         trainer.steps = checkpoint.step;
         Ok(trainer)
@@ -321,4 +357,10 @@ impl Trainer {
             self.network.config()
         )))
     }
+}
+
+/// [`Trainer::network`] lets a caller put a network of another device in this one's place.
+#[cfg(feature = "gpu")]
+fn moved() -> Error {
+    Error::Config("the network in training moved to another device; make a new trainer for it".into())
 }

@@ -1,0 +1,149 @@
+//! Buffers on the device, counted in elements of four bytes; upload and read-back.
+
+use crate::{Error, Gpu};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// A buffer that the engine made. Its bytes are given back when it goes.
+#[derive(Debug)]
+pub(crate) struct DeviceBuffer {
+    gpu: Gpu,
+    name: String,
+    buffer: wgpu::Buffer,
+}
+
+impl DeviceBuffer {
+    /// A buffer of `len` elements, zero at first.
+    pub(crate) fn new(gpu: &Gpu, name: &str, len: usize) -> Result<Arc<DeviceBuffer>, Error> {
+        let bytes = bytes(len);
+        check_size(gpu, name, bytes)?;
+        gpu.reserve(name, bytes)?;
+        let buffer = gpu.checked(name, bytes, || {
+            gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some(name),
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        match buffer {
+            Ok(buffer) => Ok(Arc::new(DeviceBuffer { gpu: gpu.clone(), name: name.into(), buffer })),
+            Err(error) => {
+                gpu.release(bytes);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn raw(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+
+    /// Writes elements from `offset` on, ahead of the next submission.
+    pub(crate) fn write<T: bytemuck::NoUninit>(&self, offset: usize, values: &[T]) -> Result<(), Error> {
+        self.gpu.check_alive()?;
+        self.gpu.queue().write_buffer(&self.buffer, 4 * offset as u64, bytemuck::cast_slice(values));
+        Ok(())
+    }
+
+    /// Reads `len` elements from `offset` on, once the work before is done.
+    pub(crate) async fn read_async(&self, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
+        let bytes = bytes(len);
+        let staging = self.gpu.checked(&self.name, bytes, || {
+            let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read-back"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&self.buffer, 4 * offset as u64, &staging, 0, bytes);
+            self.gpu.queue().submit([encoder.finish()]);
+            staging
+        })?;
+        let (sender, mapped) = mapping();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
+        // Native devices make progress when polled; browsers do so by themselves.
+        #[cfg(not(target_arch = "wasm32"))]
+        self.gpu
+            .device()
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|error| self.lost_or(format!("waiting for {}: {error}", self.name)))?;
+        mapped.await.map_err(|error| self.lost_or(format!("reading {}: {error}", self.name)))?;
+        self.gpu.check_alive()?;
+        let view = staging
+            .get_mapped_range(..)
+            .map_err(|error| self.lost_or(format!("reading {}: {error}", self.name)))?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+
+    /// [`DeviceBuffer::read_async`], waiting.
+    pub(crate) fn read(&self, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
+        pollster::block_on(self.read_async(offset, len))
+    }
+
+    fn lost_or(&self, message: String) -> Error {
+        self.gpu.check_alive().err().unwrap_or(Error::Device(message))
+    }
+}
+
+impl Drop for DeviceBuffer {
+    fn drop(&mut self) {
+        self.gpu.release(self.buffer.size());
+    }
+}
+
+/// Copies of four bytes at least, since a binding cannot be empty.
+pub(crate) fn bytes(len: usize) -> u64 {
+    4 * len.max(1) as u64
+}
+
+/// That a tensor fits into one buffer and one binding.
+pub(crate) fn check_size(gpu: &Gpu, name: &str, bytes: u64) -> Result<(), Error> {
+    crate::memory::check_size(gpu.target(), name, bytes)
+}
+
+/// A result that comes from a callback, as a future.
+fn mapping() -> (MapSender, Mapped) {
+    let shared = Arc::new(Mutex::new(MapState::default()));
+    (MapSender(Arc::clone(&shared)), Mapped(shared))
+}
+
+type MapResult = Result<(), wgpu::BufferAsyncError>;
+
+#[derive(Default)]
+struct MapState {
+    result: Option<MapResult>,
+    waker: Option<Waker>,
+}
+
+struct MapSender(Arc<Mutex<MapState>>);
+struct Mapped(Arc<Mutex<MapState>>);
+
+impl MapSender {
+    fn send(self, result: MapResult) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.result = Some(result);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Mapped {
+    type Output = MapResult;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<MapResult> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}

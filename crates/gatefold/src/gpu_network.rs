@@ -1,0 +1,362 @@
+//! A network on a GPU: its parameters in one buffer, its plans made per shape and replayed.
+
+use crate::buffer::DeviceBuffer;
+use crate::gpu::Target;
+use crate::layer::{self, ParameterSpans, Purpose, Sequence};
+use crate::memory::{self, MemoryNeed};
+use crate::plan::{Plan, Span};
+use crate::run::Compiled;
+use crate::{Error, Gpu, gpu_training};
+use gatefold_model::{Layer, NetworkConfig, Parameters, Role};
+use ndarray::{Array3, ArrayD, ArrayView3};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Where each parameter lies in the buffers of values, gradients and moments.
+#[derive(Clone, Debug)]
+pub(crate) struct ParameterLayout {
+    pub(crate) entries: Vec<ParameterEntry>,
+    pub(crate) len: usize,
+}
+
+/// One parameter's place.
+#[derive(Clone, Debug)]
+pub(crate) struct ParameterEntry {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) layer: usize,
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+/// Bindings begin at multiples of 256 bytes on every device.
+const ALIGNMENT: usize = 64;
+
+impl ParameterLayout {
+    pub(crate) fn new(config: &NetworkConfig) -> ParameterLayout {
+        let mut entries = Vec::new();
+        let mut offset = 0;
+        for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
+            for spec in &layer.parameters {
+                let len = spec.len();
+                let (name, shape) = (spec.name.clone(), spec.shape.clone());
+                entries.push(ParameterEntry { name, shape, layer: layer.index, offset, len });
+                offset += len.next_multiple_of(ALIGNMENT);
+            }
+        }
+        ParameterLayout { entries, len: offset }
+    }
+
+    fn part(&self, name: &str, whole: Span) -> Span {
+        let entry = self.entries.iter().find(|entry| entry.name == name);
+        let entry = entry.unwrap_or_else(|| panic!("no parameter is called {name}"));
+        whole.part(entry.offset, entry.len)
+    }
+
+    /// The parameters' values one behind the other, gaps zero.
+    pub(crate) fn flatten(&self, parameters: &Parameters) -> Vec<f32> {
+        let mut flat = vec![0.0; self.len];
+        for entry in &self.entries {
+            let target = &mut flat[entry.offset..entry.offset + entry.len];
+            for (slot, value) in target.iter_mut().zip(&parameters[&entry.name]) {
+                *slot = *value;
+            }
+        }
+        flat
+    }
+
+    /// The reverse of [`ParameterLayout::flatten`].
+    pub(crate) fn unflatten(&self, flat: &[f32]) -> Parameters {
+        let tensor = |entry: &ParameterEntry| {
+            let values = flat[entry.offset..entry.offset + entry.len].to_vec();
+            ArrayD::from_shape_vec(entry.shape.clone(), values).expect("the layout knows every length")
+        };
+        self.entries.iter().map(|entry| (entry.name.clone(), tensor(entry))).collect()
+    }
+}
+
+/// The spans that a plan gives the layers; without `trained`, no gradients.
+pub(crate) struct NetworkSpans<'a> {
+    pub(crate) layout: &'a ParameterLayout,
+    pub(crate) trained: &'a BTreeMap<String, bool>,
+}
+
+impl ParameterSpans for NetworkSpans<'_> {
+    fn values(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Span {
+        let whole = plan.given(VALUES, self.layout.len);
+        self.layout.part(&layer.parameter(role).name, whole)
+    }
+
+    fn gradient(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Option<Span> {
+        let name = &layer.parameter(role).name;
+        if !self.trained.get(name).copied().unwrap_or(false) {
+            return None;
+        }
+        let whole = plan.given(GRADIENTS, self.layout.len);
+        Some(self.layout.part(name, whole))
+    }
+}
+
+pub(crate) const VALUES: &str = "values";
+pub(crate) const GRADIENTS: &str = "gradients";
+pub(crate) const INPUT: &str = "input";
+pub(crate) const OUTPUT: &str = "output";
+
+/// How many shapes a network keeps plans for.
+const KEPT_PLANS: usize = 4;
+
+/// Things made for a shape `(steps, batch)`, the least recently used going first.
+#[derive(Debug)]
+pub(crate) struct ByShape<T> {
+    kept: Vec<((usize, usize), T)>,
+}
+
+impl<T> Default for ByShape<T> {
+    fn default() -> Self {
+        ByShape { kept: Vec::new() }
+    }
+}
+
+impl<T> ByShape<T> {
+    /// What is kept for that shape, or made now.
+    pub(crate) fn get_or_make(
+        &mut self,
+        shape: (usize, usize),
+        make: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<&T, Error> {
+        match self.kept.iter().position(|(kept, _)| *kept == shape) {
+            Some(at) => {
+                let found = self.kept.remove(at);
+                self.kept.push(found);
+            }
+            None => {
+                // Room first: the memory of the one that goes may be what the new one needs.
+                if self.kept.len() == KEPT_PLANS {
+                    self.kept.remove(0);
+                }
+                self.kept.push((shape, make()?));
+            }
+        }
+        Ok(&self.kept.last().expect("one was just put there").1)
+    }
+}
+
+/// A plan for a shape, with the buffers through which data goes in and out.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) compiled: Compiled,
+    pub(crate) own: HashMap<String, Arc<DeviceBuffer>>,
+}
+
+impl Prepared {
+    /// Compiles a plan; `own` names the given buffers that are made for it alone, the others are the network's.
+    pub(crate) fn new(
+        gpu: &Gpu,
+        plan: &Plan,
+        shared: &mut SharedBuffers,
+        own: &[&str],
+    ) -> Result<Prepared, Error> {
+        memory::check(plan, gpu.target())?;
+        let mut given = HashMap::new();
+        let mut kept = HashMap::new();
+        for buffer in plan.buffers.iter().filter(|buffer| buffer.given) {
+            let made = if own.contains(&buffer.name.as_str()) {
+                let made = DeviceBuffer::new(gpu, &buffer.name, buffer.len)?;
+                kept.insert(buffer.name.clone(), Arc::clone(&made));
+                made
+            } else {
+                shared.get(gpu, &buffer.name, buffer.len)?
+            };
+            given.insert(buffer.name.clone(), made.raw().clone());
+        }
+        Ok(Prepared { compiled: Compiled::new(gpu, plan, &given)?, own: kept })
+    }
+}
+
+/// The buffers that all plans of a network share, by name.
+#[derive(Debug, Default)]
+pub(crate) struct SharedBuffers(HashMap<String, Arc<DeviceBuffer>>);
+
+impl SharedBuffers {
+    /// The buffer of that name, made at the first call.
+    pub(crate) fn get(&mut self, gpu: &Gpu, name: &str, len: usize) -> Result<Arc<DeviceBuffer>, Error> {
+        if let Some(found) = self.0.get(name) {
+            return Ok(Arc::clone(found));
+        }
+        let made = DeviceBuffer::new(gpu, name, len)?;
+        self.0.insert(name.into(), Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Lets buffers go, so that the next [`SharedBuffers::get`] makes them anew.
+    pub(crate) fn forget(&mut self, names: &[&str]) {
+        self.0.retain(|name, _| !names.contains(&name.as_str()));
+    }
+}
+
+/// A network on a GPU.
+#[derive(Debug)]
+pub struct GpuNetwork {
+    pub(crate) gpu: Gpu,
+    config: NetworkConfig,
+    pub(crate) layout: ParameterLayout,
+    pub(crate) values: Arc<DeviceBuffer>,
+    pub(crate) shared: SharedBuffers,
+    packing: Option<Prepared>,
+    packed_is_current: bool,
+    inference: ByShape<Prepared>,
+}
+
+impl GpuNetwork {
+    pub(crate) fn new(gpu: &Gpu, config: &NetworkConfig, parameters: &Parameters) -> Result<Self, Error> {
+        parameters.check(config)?;
+        let layout = ParameterLayout::new(config);
+        let mut shared = SharedBuffers::default();
+        let values = shared.get(gpu, VALUES, layout.len)?;
+        values.write(0, &layout.flatten(parameters))?;
+        Ok(GpuNetwork {
+            gpu: gpu.clone(),
+            config: config.clone(),
+            layout,
+            values,
+            shared,
+            packing: None,
+            packed_is_current: false,
+            inference: ByShape::default(),
+        })
+    }
+
+    pub(crate) fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
+    pub(crate) fn parameters(&self) -> Result<Parameters, Error> {
+        Ok(self.layout.unflatten(&self.values.read(0, self.layout.len)?))
+    }
+
+    pub(crate) fn set_parameters(&mut self, parameters: &Parameters) -> Result<(), Error> {
+        parameters.check(&self.config)?;
+        self.values.write(0, &self.layout.flatten(parameters))?;
+        self.parameters_changed();
+        Ok(())
+    }
+
+    /// The packed weights are no longer those of the parameters.
+    pub(crate) fn parameters_changed(&mut self) {
+        self.packed_is_current = false;
+    }
+
+    pub(crate) fn predict(&mut self, input: ArrayView3<f32>) -> Result<Array3<f32>, Error> {
+        let (steps, batch, _) = input.dim();
+        self.pack()?;
+        let (gpu, config, shared) = (&self.gpu, &self.config, &mut self.shared);
+        let prepared = self.inference.get_or_make((steps, batch), || {
+            let plan = inference_plan(config, gpu.target(), steps, batch)?;
+            Prepared::new(gpu, &plan, shared, &[INPUT, OUTPUT])
+        })?;
+        upload(&prepared.own[INPUT], input)?;
+        prepared.compiled.submit()?;
+        let shape = (config.output_steps(steps), batch, config.output());
+        let values = prepared.own[OUTPUT].read(0, shape.0 * shape.1 * shape.2)?;
+        Ok(Array3::from_shape_vec(shape, values).expect("the plan writes the whole output"))
+    }
+
+    /// Packs the weights where the parameters changed since.
+    fn pack(&mut self) -> Result<(), Error> {
+        if self.packed_is_current {
+            return Ok(());
+        }
+        if self.packing.is_none() {
+            let plan = packing_plan(&self.config, &self.layout);
+            self.packing = Some(Prepared::new(&self.gpu, &plan, &mut self.shared, &[])?);
+        }
+        if let Some(packing) = &self.packing {
+            packing.compiled.submit()?;
+        }
+        self.packed_is_current = true;
+        Ok(())
+    }
+
+    /// How many kernels a prediction of that shape starts, packing aside.
+    ///
+    /// # Errors
+    /// Those of making the plan.
+    pub fn inference_dispatches(&self, steps: usize, batch: usize) -> Result<usize, Error> {
+        Ok(inference_plan(&self.config, self.gpu.target(), steps, batch)?.dispatches())
+    }
+}
+
+/// Writes a `[T, B, F]` array into a buffer of that size.
+pub(crate) fn upload(buffer: &DeviceBuffer, values: ArrayView3<f32>) -> Result<(), Error> {
+    let contiguous = values.as_standard_layout();
+    buffer.write(0, contiguous.as_slice().expect("the standard layout is contiguous"))
+}
+
+/// Weights into the order of the kernels.
+fn packing_plan(config: &NetworkConfig, layout: &ParameterLayout) -> Plan {
+    let mut plan = Plan::default();
+    let spans = NetworkSpans { layout, trained: &BTreeMap::new() };
+    for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
+        layer::pack(&mut plan, layer, &spans, Purpose::Inference);
+    }
+    plan
+}
+
+/// From `input` to `output`, saving nothing.
+pub(crate) fn inference_plan(
+    config: &NetworkConfig,
+    target: &Target,
+    steps: usize,
+    batch: usize,
+) -> Result<Plan, Error> {
+    let mut plan = Plan::default();
+    let layout = ParameterLayout::new(config);
+    let spans = NetworkSpans { layout: &layout, trained: &BTreeMap::new() };
+    let width = config.input();
+    let mut x = Sequence { span: plan.given(INPUT, steps * batch * width), steps, batch, width };
+    for layer in config.layers() {
+        (x, _) = layer::forward(&mut plan, target, layer, &spans, x, Purpose::Inference)?;
+    }
+    let output = plan.given(OUTPUT, x.len());
+    plan.copy(x.span, output);
+    Ok(plan)
+}
+
+/// The schedule of a network for inputs of `steps` steps and `batch` rows, to read or to count: a training step with
+/// its update where `training` says so.
+///
+/// # Errors
+/// [`Error::Device`] where the device cannot walk a layer as large.
+pub fn plan(
+    config: &NetworkConfig,
+    target: &Target,
+    steps: usize,
+    batch: usize,
+    training: Option<&crate::TrainConfig>,
+) -> Result<Plan, Error> {
+    let layout = ParameterLayout::new(config);
+    let Some(training) = training else {
+        let mut plan = packing_plan(config, &layout);
+        plan.append(inference_plan(config, target, steps, batch)?);
+        return Ok(plan);
+    };
+    let mut plan = gpu_training::batch_plan(config, training, target, steps, batch)?;
+    plan.append(gpu_training::update_plan(config, training));
+    Ok(plan)
+}
+
+/// What [`plan`] needs on the device.
+///
+/// # Errors
+/// Those of [`plan`], and [`Error::TooLarge`] naming the tensor that the device has no room for.
+pub fn memory_need(
+    config: &NetworkConfig,
+    target: &Target,
+    steps: usize,
+    batch: usize,
+    training: Option<&crate::TrainConfig>,
+) -> Result<MemoryNeed, Error> {
+    let plan = plan(config, target, steps, batch, training)?;
+    memory::check(&plan, target)?;
+    Ok(memory::need(&plan))
+}

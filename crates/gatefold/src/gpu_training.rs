@@ -1,0 +1,363 @@
+//! Training on a GPU: a batch's gradient and an update as two plans; losses and failures stay there until asked for.
+
+use crate::buffer::DeviceBuffer;
+use crate::gpu::Target;
+use crate::gpu_network::{
+    ByShape, GRADIENTS, GpuNetwork, INPUT, NetworkSpans, ParameterEntry, ParameterLayout, Prepared, VALUES,
+    upload,
+};
+use crate::layer::{self, Purpose, Sequence};
+use crate::plan::{Plan, Span};
+use crate::product;
+use crate::train::{Rule, TrainConfig};
+use crate::{Error, Loss, Optimizer};
+use gatefold_model::{NetworkConfig, Parameters};
+use gatefold_shaders::params::{self, Hyper, Piece, Status};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant};
+use ndarray::ArrayView3;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const TARGET: &str = "target";
+const LOSSES: &str = "losses";
+const HYPER: &str = "hyper";
+const STATUS: &str = "status";
+const PIECES: &str = "pieces";
+
+/// Losses that wait on the device before the host fetches them unasked.
+const LOSS_CAPACITY: usize = 1024;
+/// Elements of a piece of the gradient, for its norm.
+const PIECE_LEN: usize = 64 * ELEMENT_WG_SIZE as usize;
+/// Invocations that add up a loss.
+const LOSS_PARTS: usize = 1024;
+const HYPER_LEN: usize = size_of::<Hyper>() / 4;
+const STATUS_LEN: usize = size_of::<Status>() / 4;
+
+/// What training keeps on the device beside the network's parameters.
+#[derive(Debug)]
+pub(crate) struct GpuTraining {
+    batches: ByShape<Prepared>,
+    update: Prepared,
+    gradients: Arc<DeviceBuffer>,
+    moments: BTreeMap<&'static str, Arc<DeviceBuffer>>,
+    losses: Arc<DeviceBuffer>,
+    hyper: Arc<DeviceBuffer>,
+    status: Arc<DeviceBuffer>,
+    /// Losses that are on the device.
+    waiting: usize,
+    /// Losses that were fetched and not taken.
+    fetched: Vec<f32>,
+}
+
+impl GpuTraining {
+    pub(crate) fn new(network: &mut GpuNetwork, config: &TrainConfig) -> Result<Self, Error> {
+        let plan = update_plan(network.config(), config);
+        let (gpu, shared, len) = (&network.gpu, &mut network.shared, network.layout.len);
+        // A trainer before this one may have left its own state under these names.
+        shared.forget(&[GRADIENTS, LOSSES, HYPER, STATUS, PIECES, "momentum", "m", "v"]);
+        let pieces = pieces(&network.layout, config);
+        shared.get(gpu, PIECES, pieces.len().max(1) * size_of::<Piece>() / 4)?.write(0, &pieces)?;
+        let mut moments = BTreeMap::new();
+        for &name in config.optimizer.moments() {
+            moments.insert(name, shared.get(gpu, name, len)?);
+        }
+        Ok(GpuTraining {
+            gradients: shared.get(gpu, GRADIENTS, len)?,
+            losses: shared.get(gpu, LOSSES, 1 + LOSS_CAPACITY)?,
+            hyper: shared.get(gpu, HYPER, HYPER_LEN)?,
+            status: shared.get(gpu, STATUS, STATUS_LEN)?,
+            update: Prepared::new(gpu, &plan, shared, &[])?,
+            moments,
+            batches: ByShape::default(),
+            waiting: 0,
+            fetched: Vec::new(),
+        })
+    }
+
+    /// Adds a batch's gradients and its loss.
+    pub(crate) fn accumulate(
+        &mut self,
+        network: &mut GpuNetwork,
+        config: &TrainConfig,
+        input: ArrayView3<f32>,
+        target: ArrayView3<f32>,
+    ) -> Result<(), Error> {
+        if self.waiting == LOSS_CAPACITY {
+            self.fetch_losses()?;
+        }
+        let (steps, batch, _) = input.dim();
+        let described = network.config().clone();
+        let (gpu, shared) = (&network.gpu, &mut network.shared);
+        let prepared = self.batches.get_or_make((steps, batch), || {
+            let plan = batch_plan(&described, config, gpu.target(), steps, batch)?;
+            Prepared::new(gpu, &plan, shared, &[INPUT, TARGET])
+        })?;
+        upload(&prepared.own[INPUT], input)?;
+        upload(&prepared.own[TARGET], target)?;
+        prepared.compiled.submit()?;
+        self.waiting += 1;
+        Ok(())
+    }
+
+    /// Clips the gradients, changes the parameters by them, and clears them. `step` counts updates from 1.
+    pub(crate) fn update(
+        &mut self,
+        network: &mut GpuNetwork,
+        config: &TrainConfig,
+        rate: f32,
+        step: u64,
+    ) -> Result<(), Error> {
+        let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
+        let (correction1, correction2) = match config.optimizer {
+            Optimizer::Sgd { .. } => (1.0, 1.0),
+            Optimizer::Adam { beta1, beta2, .. } | Optimizer::AdamW { beta1, beta2, .. } => {
+                (correction(beta1), correction(beta2))
+            }
+        };
+        let step = u32::try_from(step).unwrap_or(u32::MAX);
+        self.hyper.write(0, &[Hyper { step, learning_rate: rate, correction1, correction2 }])?;
+        self.update.compiled.submit()?;
+        network.parameters_changed();
+        Ok(())
+    }
+
+    pub(crate) fn take_losses(&mut self, network: &GpuNetwork) -> Result<Vec<f32>, Error> {
+        self.fetch_losses()?;
+        self.check_finite(network)?;
+        Ok(std::mem::take(&mut self.fetched))
+    }
+
+    fn fetch_losses(&mut self) -> Result<(), Error> {
+        if self.waiting > 0 {
+            let found = self.losses.read(0, 1 + self.waiting)?;
+            self.fetched.extend(&found[1..]);
+            self.losses.write(0, &[0u32])?;
+            self.waiting = 0;
+        }
+        Ok(())
+    }
+
+    /// The failure that the device remembers, if there was one.
+    pub(crate) fn check_finite(&self, network: &GpuNetwork) -> Result<(), Error> {
+        let status = self.status.read(0, STATUS_LEN)?;
+        let status: Status = bytemuck::cast_slice(&status)[0];
+        if status.failed_step == 0 {
+            return Ok(());
+        }
+        let layer = network.config().layers()[status.failed_layer as usize].place();
+        Err(Error::NotFinite { step: u64::from(status.failed_step), layer })
+    }
+
+    pub(crate) fn gradients(&self, network: &GpuNetwork) -> Result<Parameters, Error> {
+        Ok(network.layout.unflatten(&self.gradients.read(0, network.layout.len)?))
+    }
+
+    pub(crate) fn moments(&self, network: &GpuNetwork) -> Result<BTreeMap<String, Parameters>, Error> {
+        self.check_finite(network)?;
+        let mut found = BTreeMap::new();
+        for (name, buffer) in &self.moments {
+            let flat = buffer.read(0, network.layout.len)?;
+            found.insert(name.to_string(), network.layout.unflatten(&flat));
+        }
+        Ok(found)
+    }
+
+    /// Every moment of the optimiser, under the names of a checkpoint.
+    pub(crate) fn set_moments(
+        &mut self,
+        network: &GpuNetwork,
+        moments: &BTreeMap<String, Parameters>,
+    ) -> Result<(), Error> {
+        for (name, buffer) in &self.moments {
+            buffer.write(0, &network.layout.flatten(&moments[*name]))?;
+        }
+        Ok(())
+    }
+}
+
+/// Forward, loss and backward of one batch, from the parameters as they are.
+pub(crate) fn batch_plan(
+    network: &NetworkConfig,
+    config: &TrainConfig,
+    target: &Target,
+    steps: usize,
+    batch: usize,
+) -> Result<Plan, Error> {
+    let mut plan = Plan::default();
+    let layout = ParameterLayout::new(network);
+    let trained: BTreeMap<String, bool> =
+        layout.entries.iter().map(|entry| (entry.name.clone(), !config.rule(&entry.name).frozen)).collect();
+    let spans = NetworkSpans { layout: &layout, trained: &trained };
+    for layer in network.layers().iter().filter(|layer| layer.owner == layer.index) {
+        layer::pack(&mut plan, layer, &spans, Purpose::Training);
+    }
+
+    let width = network.input();
+    let mut x = Sequence { span: plan.given(INPUT, steps * batch * width), steps, batch, width };
+    let mut tapes = Vec::new();
+    for layer in network.layers() {
+        let (y, tape) = layer::forward(&mut plan, target, layer, &spans, x, Purpose::Training)?;
+        tapes.push(tape);
+        x = y;
+    }
+
+    let mut d_y = match config.loss {
+        Loss::SquaredError => squared_error(&mut plan, x),
+    };
+    let is_trained = |index: usize| {
+        network.layers()[index].parameters.iter().any(|spec| trained.get(&spec.name) == Some(&true))
+    };
+    let first_trained = (0..network.layers().len()).find(|&index| is_trained(index));
+    for (layer, tape) in network.layers().iter().zip(&tapes).rev() {
+        let wants_input = first_trained.is_some_and(|first| first < layer.index);
+        match layer::backward(&mut plan, target, layer, &spans, tape, d_y, wants_input)? {
+            Some(d_x) => d_y = d_x,
+            None => break,
+        }
+    }
+    Ok(plan)
+}
+
+/// The loss into the list of losses; the gradient of the outputs.
+fn squared_error(plan: &mut Plan, y: Sequence) -> Sequence {
+    let len = y.len();
+    let contiguous = plan.scratch("y", len);
+    let wanted = plan.given(TARGET, len);
+    let losses = plan.given(LOSSES, 1 + LOSS_CAPACITY);
+    let d_y = plan.scratch("d_y", len);
+    let parts = LOSS_PARTS.min(len);
+    let sums = plan.scratch("loss.parts", parts);
+    let consts = [("WG_SIZE", ELEMENT_WG_SIZE)];
+    // The output of a scan begins behind its initial value, where no binding can begin.
+    plan.copy(y.span, contiguous);
+    plan.dispatch(
+        KernelVariant::new(KernelId::SquaredError, &consts),
+        params::SquaredError { len: len as u32, parts: parts as u32, ..Default::default() },
+        &[contiguous, wanted, d_y, sums],
+        [parts.div_ceil(ELEMENT_WG_SIZE as usize) as u32, 1, 1],
+    );
+    plan.dispatch(
+        KernelVariant::new(KernelId::MeanLoss, &consts),
+        params::MeanLoss {
+            parts: parts as u32,
+            divisor: len as u32,
+            capacity: LOSS_CAPACITY as u32,
+            ..Default::default()
+        },
+        &[sums, losses],
+        [1, 1, 1],
+    );
+    Sequence { span: d_y, ..y }
+}
+
+/// Stretches of the gradient that count for its norm, each within one parameter.
+fn pieces(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Piece> {
+    let trained = layout.entries.iter().filter(|entry| !config.rule(&entry.name).frozen);
+    trained
+        .flat_map(|entry| {
+            (0..entry.len).step_by(PIECE_LEN).map(|begin| Piece {
+                offset: (entry.offset + begin) as u32,
+                len: PIECE_LEN.min(entry.len - begin) as u32,
+                layer: entry.layer as u32,
+                _pad: 0,
+            })
+        })
+        .collect()
+}
+
+/// Neighbouring parameters that are treated alike, as one run: first element, elements, rule.
+fn runs(layout: &ParameterLayout, config: &TrainConfig) -> Vec<(usize, usize, Rule)> {
+    let mut runs: Vec<(usize, usize, Rule)> = Vec::new();
+    for ParameterEntry { name, offset, len, .. } in &layout.entries {
+        let rule = config.rule(name);
+        match runs.last_mut() {
+            Some((begin, run, last)) if *last == rule => *run = offset + len - *begin,
+            _ => runs.push((*offset, *len, rule)),
+        }
+    }
+    runs.retain(|(_, _, rule)| !rule.frozen);
+    runs
+}
+
+/// Norm, clipping, optimiser; the gradient is zero behind it.
+pub(crate) fn update_plan(network: &NetworkConfig, config: &TrainConfig) -> Plan {
+    let mut plan = Plan::default();
+    let layout = ParameterLayout::new(network);
+    let gradients = plan.given(GRADIENTS, layout.len);
+    let values = plan.given(VALUES, layout.len);
+    let hyper = plan.given(HYPER, HYPER_LEN);
+    let status = plan.given(STATUS, STATUS_LEN);
+    let count = pieces(&layout, config).len();
+    if count > 0 {
+        norm(&mut plan, gradients, (hyper, status), count, config.clip_norm);
+    }
+    for (offset, len, rule) in runs(&layout, config) {
+        optimizer(&mut plan, &config.optimizer, (hyper, status, gradients, values), (offset, len), rule);
+    }
+    plan.clear(gradients);
+    plan
+}
+
+fn norm(plan: &mut Plan, gradients: Span, (hyper, status): (Span, Span), count: usize, clip: Option<f32>) {
+    let consts = [("WG_SIZE", ELEMENT_WG_SIZE)];
+    let pieces = plan.given(PIECES, count * size_of::<Piece>() / 4);
+    let partials = count * ELEMENT_WG_SIZE as usize;
+    let found = plan.scratch("norm.partials", 4 * partials);
+    let (groups, groups_x) = product::element_groups(count * ELEMENT_WG_SIZE as usize);
+    plan.dispatch(
+        KernelVariant::new(KernelId::GradientNorm, &consts),
+        params::GradientNorm { pieces: count as u32, groups_x, ..Default::default() },
+        &[pieces, gradients, found],
+        groups,
+    );
+    plan.dispatch(
+        KernelVariant::new(KernelId::FinishNorm, &consts),
+        params::FinishNorm { partials: partials as u32, clip: clip.unwrap_or(0.0), ..Default::default() },
+        &[found, hyper, status],
+        [1, 1, 1],
+    );
+}
+
+fn optimizer(
+    plan: &mut Plan,
+    optimizer: &Optimizer,
+    (hyper, status, gradients, values): (Span, Span, Span, Span),
+    (offset, len): (usize, usize),
+    rule: Rule,
+) {
+    let (groups, groups_x) = product::element_groups(len);
+    let (offset, len, rate_factor) = (offset as u32, len as u32, rule.learning_rate_factor);
+    match *optimizer {
+        Optimizer::Sgd { momentum, nesterov, weight_decay } => {
+            // Without momentum the buffer is bound and left alone.
+            let name = if momentum > 0.0 { "momentum" } else { "unused" };
+            let buffer = plan.given(name, if momentum > 0.0 { values.len } else { 1 });
+            plan.dispatch(
+                KernelVariant::new(KernelId::Sgd, &[("WG_SIZE", ELEMENT_WG_SIZE)]),
+                params::Sgd {
+                    offset,
+                    len,
+                    groups_x,
+                    nesterov: u32::from(nesterov),
+                    rate_factor,
+                    momentum,
+                    decay: weight_decay,
+                    ..Default::default()
+                },
+                &[hyper, status, gradients, values, buffer],
+                groups,
+            );
+        }
+        Optimizer::Adam { beta1, beta2, epsilon, weight_decay: decay }
+        | Optimizer::AdamW { beta1, beta2, epsilon, weight_decay: decay } => {
+            let decoupled = u32::from(matches!(optimizer, Optimizer::AdamW { .. }));
+            let (m, v) = (plan.given("m", values.len), plan.given("v", values.len));
+            plan.dispatch(
+                KernelVariant::new(KernelId::Adam, &[("WG_SIZE", ELEMENT_WG_SIZE), ("DECOUPLED", decoupled)]),
+                params::Adam { offset, len, groups_x, rate_factor, beta1, beta2, epsilon, decay },
+                &[hyper, status, gradients, values, m, v],
+                groups,
+            );
+        }
+    }
+}

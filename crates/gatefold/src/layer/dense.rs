@@ -1,0 +1,78 @@
+//! A dense layer, the same for every step: `y = act(x W^T + b)`.
+
+use super::{ParameterSpans, Sequence};
+use crate::Error;
+use crate::gpu::Target;
+use crate::plan::Plan;
+use crate::product::{self, Matrix, Order};
+use gatefold_model::{Activation, Layer, Role};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+
+pub(crate) fn forward(
+    plan: &mut Plan,
+    target: &Target,
+    layer: &Layer,
+    activation: Activation,
+    parameters: &dyn ParameterSpans,
+    x: Sequence,
+) -> Result<Sequence, Error> {
+    let weight = parameters.values(plan, layer, Role::DenseWeight);
+    let bias = parameters.values(plan, layer, Role::DenseBias);
+    let weight = Matrix::new(weight, layer.output, layer.input).transposed();
+    let rows = x.steps * x.batch;
+    let y = plan.scratch(format!("{}.y", layer.label()), rows * layer.output);
+    let what = layer.label();
+    product::matmul(plan, target, &what, (x.matrix(), weight), Some(bias), activation, y)?;
+    Ok(Sequence { span: y, width: layer.output, ..x })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the layer, its tape and the gradient, each under its own name"
+)]
+pub(crate) fn backward(
+    plan: &mut Plan,
+    target: &Target,
+    layer: &Layer,
+    activation: Activation,
+    parameters: &dyn ParameterSpans,
+    (x, y): (Sequence, Sequence),
+    d_y: Sequence,
+    wants_input: bool,
+) -> Result<Option<Sequence>, Error> {
+    let label = layer.label();
+    let d_pre = if activation == Activation::Identity {
+        d_y
+    } else {
+        let d_pre = plan.scratch(format!("{label}.d_pre"), y.len());
+        let (groups, groups_x) = product::element_groups(y.len());
+        plan.dispatch(
+            KernelVariant::new(
+                KernelId::ActivationBackward,
+                &[("WG_SIZE", ELEMENT_WG_SIZE), ("ACTIVATION", activation as u32)],
+            ),
+            params::ActivationBackward { len: y.len() as u32, groups_x, ..Default::default() },
+            &[y.span, d_y.span, d_pre],
+            groups,
+        );
+        Sequence { span: d_pre, ..y }
+    };
+    let d_pre = d_pre.matrix();
+    if let Some(d_weight) = parameters.gradient(plan, layer, Role::DenseWeight) {
+        let (what, order) =
+            (format!("{label}.weight"), Order::columns_units_gates(1, layer.output, layer.input));
+        product::add_gradient(plan, target, &what, (x.matrix().transposed(), d_pre), order, d_weight)?;
+    }
+    if let Some(d_bias) = parameters.gradient(plan, layer, Role::DenseBias) {
+        let (what, order) = (format!("{label}.bias"), Order::same(d_bias.len));
+        product::add_column_sums(plan, target, &what, d_pre, order, &[d_bias])?;
+    }
+    if !wants_input {
+        return Ok(None);
+    }
+    let weight = parameters.values(plan, layer, Role::DenseWeight);
+    let weight = Matrix::new(weight, layer.output, layer.input);
+    let d_x = plan.scratch(format!("{label}.d_x"), x.len());
+    product::matmul(plan, target, &format!("{label}.d_x"), (d_pre, weight), None, Activation::Identity, d_x)?;
+    Ok(Some(Sequence { span: d_x, ..x }))
+}

@@ -1,0 +1,292 @@
+//! Matrix products, packing and sums lowered to plan steps: tiles, slices and workgroups chosen for the device.
+
+use crate::Error;
+use crate::gpu::Target;
+use crate::plan::{MAX_GROUPS, Plan, Span};
+use gatefold_model::Activation;
+use gatefold_shaders::{Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, TILE_WG_SIZE, params};
+
+/// A matrix in a buffer: where it begins and how its two axes are walked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix {
+    pub(crate) span: Span,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+impl Matrix {
+    /// Row after row, without gaps.
+    pub(crate) fn new(span: Span, rows: usize, columns: usize) -> Matrix {
+        assert_eq!(span.len, rows * columns, "a matrix fills its span");
+        Matrix { span, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The same numbers with rows and columns exchanged.
+    pub(crate) fn transposed(self) -> Matrix {
+        Matrix {
+            span: self.span,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+}
+
+/// A tensor `[size0, size1, size2]` whose element `i0, i1, i2` is element `i0 s0 + i1 s1 + i2 s2` of another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    pub(crate) sizes: [usize; 3],
+    pub(crate) strides: [usize; 3],
+}
+
+impl Order {
+    /// The same order: nothing moves.
+    pub(crate) fn same(len: usize) -> Order {
+        Order { sizes: [1, 1, len], strides: [0, 0, 1] }
+    }
+
+    /// From PyTorch's `[gates, hidden, columns]` to `[columns, hidden, gates]`, as a walk along a row reads it.
+    pub(crate) fn columns_units_gates(gates: usize, hidden: usize, columns: usize) -> Order {
+        Order { sizes: [columns, hidden, gates], strides: [1, columns, hidden * columns] }
+    }
+
+    /// From PyTorch's `[gates, hidden, columns]` to `[hidden, gates, columns]`, rows in the order of packed gradients.
+    pub(crate) fn units_gates_columns(gates: usize, hidden: usize, columns: usize) -> Order {
+        Order { sizes: [hidden, gates, columns], strides: [columns, hidden * columns, 1] }
+    }
+
+    /// From PyTorch's `[gates, hidden, columns]` to `[hidden, columns, gates]`, as the backward walk reads it.
+    pub(crate) fn units_columns_gates(gates: usize, hidden: usize, columns: usize) -> Order {
+        Order { sizes: [hidden, columns, gates], strides: [columns, 1, hidden * columns] }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sizes.iter().product()
+    }
+}
+
+/// Rows that one invocation of a tiled kernel owns when `rows` rows of `columns` invocations are to be done, and a
+/// row may cost at most `max_rows`. Software drivers like large tiles, GPUs many invocations.
+pub(crate) fn tile_rows(target: &Target, rows: usize, columns: usize, max_rows: u32) -> u32 {
+    const ENOUGH_INVOCATIONS: usize = 16_384;
+    let mut tile = 1;
+    while tile < max_rows && (tile as usize) < rows {
+        let invocations = rows.div_ceil(2 * tile as usize) * columns;
+        if !target.software && invocations < ENOUGH_INVOCATIONS {
+            break;
+        }
+        tile *= 2;
+    }
+    tile
+}
+
+/// The longest inner axis that one invocation of this kernel may walk on this device.
+pub(crate) fn max_inner(target: &Target, kernel: &KernelVariant) -> usize {
+    target.max_loop_iterations.map_or(usize::MAX, |limit| {
+        // A quarter is left for the loops around the walk.
+        (limit / 4 * 3 / kernel.iterations_per_k()) as usize / 8 * 8
+    })
+}
+
+/// Inner elements of a slice: short enough that what the invocations of a slice share stays in a cache.
+const SLICE_LEN: usize = 512;
+/// Above this the slices of a product would cost more memory than they are worth.
+const MAX_SLICES_BYTES: usize = 64 << 20;
+
+/// A product ready to be put into a plan.
+struct Tiled {
+    kernel: KernelVariant,
+    params: params::MatMul,
+    groups: [u32; 3],
+    slices: usize,
+}
+
+/// Chooses tile, columns and slices. `slice_len` is what the caller would like; the device's limits come first.
+fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> Result<Tiled, Error> {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!(k, b.rows, "{what}: the inner axes differ");
+    let vec4 = b.column_stride == 1 && n % 4 == 0 && b.row_stride % 4 == 0 && b.span.offset % 4 == 0;
+    let columns = if vec4 { Columns::Vec4 } else { Columns::F32 };
+    let width = columns.width() as usize;
+    let n_columns = n / width;
+    let wide = target.software && n_columns > TILE_WG_SIZE as usize;
+    let per_invocation = if wide { 2 } else { 1 };
+    let rows = tile_rows(target, m, n_columns.div_ceil(per_invocation), 16);
+    let kernel = KernelVariant {
+        id: KernelId::MatMul,
+        cell: None,
+        lanes: target.lanes,
+        columns,
+        consts: vec![
+            ("WG_SIZE", TILE_WG_SIZE),
+            ("ROWS", rows),
+            ("COLUMNS", per_invocation as u32),
+            ("BIAS", 0),
+            ("ACTIVATION", Activation::Identity as u32),
+        ],
+    };
+    let slice_len = slice_len.min(k).min(max_inner(target, &kernel)).max(1);
+    let slices = k.div_ceil(slice_len);
+    let groups =
+        [n_columns.div_ceil(per_invocation * TILE_WG_SIZE as usize), m.div_ceil(rows as usize), slices];
+    if groups.iter().any(|&count| count > MAX_GROUPS as usize) {
+        return Err(Error::Device(format!(
+            "{what}: a product of [{m}, {k}] and [{k}, {n}] takes {groups:?} workgroups, the device allows \
+             {MAX_GROUPS} an axis; use a smaller batch or fewer steps"
+        )));
+    }
+    let params = params::MatMul {
+        m: m as u32,
+        n: n_columns as u32,
+        k: k as u32,
+        slice_len: slice_len as u32,
+        a_row_stride: a.row_stride as u32,
+        a_k_stride: a.column_stride as u32,
+        b_k_stride: (b.row_stride / width) as u32,
+        b_column_stride: if vec4 { 1 } else { b.column_stride as u32 },
+        ..params::MatMul::default()
+    };
+    Ok(Tiled { kernel, params, groups: groups.map(|count| count as u32), slices })
+}
+
+impl Tiled {
+    fn set(&mut self, name: &str, value: u32) {
+        let slot = self.kernel.consts.iter_mut().find(|(found, _)| *found == name);
+        slot.expect("the kernel has this constant").1 = value;
+    }
+
+    /// `a` is bound whole and read from its offset on, so that it need not be aligned.
+    fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Span, c: Span) {
+        self.params.a_offset = a.span.offset as u32;
+        let whole = Span { offset: 0, len: plan.buffers[a.span.buffer.0].len, ..a.span };
+        plan.dispatch(self.kernel, self.params, &[whole, b.span, bias, c], self.groups)
+            .note(note.into())
+            .flops(2 * a.rows * a.columns * b.columns);
+    }
+}
+
+/// `c = act(a b + bias)`, written whole.
+pub(crate) fn matmul(
+    plan: &mut Plan,
+    target: &Target,
+    what: &str,
+    (a, b): (Matrix, Matrix),
+    bias: Option<Span>,
+    activation: Activation,
+    c: Span,
+) -> Result<(), Error> {
+    let mut tiled = tile(target, what, a, b, usize::MAX)?;
+    let (m, n, slices) = (a.rows, b.columns, tiled.slices);
+    let has_bias = u32::from(bias.is_some());
+    if slices == 1 {
+        tiled.set("BIAS", has_bias);
+        tiled.set("ACTIVATION", activation as u32);
+        tiled.put(plan, what, a, b, bias.unwrap_or(b.span), c);
+        return Ok(());
+    }
+    let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
+    tiled.put(plan, what, a, b, b.span, parts);
+    let (groups, groups_x) = element_groups(m * n);
+    plan.dispatch(
+        KernelVariant::new(
+            KernelId::SumSlices,
+            &[("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", has_bias), ("ACTIVATION", activation as u32)],
+        ),
+        params::SumSlices { m: m as u32, n: n as u32, slices: slices as u32, groups_x },
+        &[parts, bias.unwrap_or(parts), c],
+        groups,
+    );
+    Ok(())
+}
+
+/// `d += a b` in the order of the parameter: products over all steps, split along them and added in order.
+pub(crate) fn add_gradient(
+    plan: &mut Plan,
+    target: &Target,
+    what: &str,
+    (a, b): (Matrix, Matrix),
+    order: Order,
+    d: Span,
+) -> Result<(), Error> {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    let affordable = (MAX_SLICES_BYTES / (4 * m * n)).max(1);
+    let slice_len = SLICE_LEN.max(k.div_ceil(affordable)).next_multiple_of(8);
+    let tiled = tile(target, what, a, b, slice_len)?;
+    let slices = tiled.slices;
+    let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
+    tiled.put(plan, what, a, b, b.span, parts);
+    unpack(plan, what, parts, slices, order, d);
+    Ok(())
+}
+
+/// `d += sums of the columns of x` in the order of the parameters, for every one of them.
+pub(crate) fn add_column_sums(
+    plan: &mut Plan,
+    target: &Target,
+    what: &str,
+    x: Matrix,
+    order: Order,
+    into: &[Span],
+) -> Result<(), Error> {
+    let longest = target.max_loop_iterations.map_or(usize::MAX, |limit| limit as usize / 4);
+    let slice_len = SLICE_LEN.max(x.rows.div_ceil(MAX_GROUPS as usize));
+    if slice_len > longest {
+        return Err(Error::Device(format!("{what}: {} rows are more than the device can add up", x.rows)));
+    }
+    let slices = x.rows.div_ceil(slice_len);
+    let parts = plan.scratch(format!("{what}.sums"), slices * x.columns);
+    plan.dispatch(
+        KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]),
+        params::ColumnSum {
+            m: x.rows as u32,
+            n: x.columns as u32,
+            slice_len: slice_len as u32,
+            ..params::ColumnSum::default()
+        },
+        &[x.span, parts],
+        [x.columns.div_ceil(ELEMENT_WG_SIZE as usize) as u32, slices as u32, 1],
+    )
+    .note(what.into());
+    for &d in into {
+        unpack(plan, what, parts, slices, order, d);
+    }
+    Ok(())
+}
+
+fn unpack(plan: &mut Plan, what: &str, parts: Span, slices: usize, order: Order, d: Span) {
+    let (groups, groups_x) = element_groups(order.len());
+    let [size0, size1, size2] = order.sizes.map(|size| size as u32);
+    let [stride0, stride1, stride2] = order.strides.map(|stride| stride as u32);
+    let slices = slices as u32;
+    plan.dispatch(
+        KernelVariant::new(KernelId::UnpackGradient, &[("WG_SIZE", ELEMENT_WG_SIZE)]),
+        params::UnpackGradient { size0, size1, size2, groups_x, stride0, stride1, stride2, slices },
+        &[parts, d],
+        groups,
+    )
+    .note(what.into());
+}
+
+/// `out = source`, or `source + other`, with its axes reordered.
+pub(crate) fn pack(plan: &mut Plan, source: Span, other: Option<Span>, order: Order, out: Span) {
+    let (groups, groups_x) = element_groups(order.len());
+    let [size0, size1, size2] = order.sizes.map(|size| size as u32);
+    let [stride0, stride1, stride2] = order.strides.map(|stride| stride as u32);
+    let with_other = u32::from(other.is_some());
+    plan.dispatch(
+        KernelVariant::new(KernelId::Pack, &[("WG_SIZE", ELEMENT_WG_SIZE), ("WITH_OTHER", with_other)]),
+        params::Pack { size0, size1, size2, groups_x, stride0, stride1, stride2, ..params::Pack::default() },
+        &[source, other.unwrap_or(source), out],
+        groups,
+    );
+}
+
+/// Workgroups for kernels that treat `len` elements one by one, in two axes, and how many there are along the first.
+pub(crate) fn element_groups(len: usize) -> ([u32; 3], u32) {
+    let groups = len.div_ceil(ELEMENT_WG_SIZE as usize).max(1);
+    let x = groups.min(MAX_GROUPS as usize);
+    ([x as u32, groups.div_ceil(x) as u32, 1], x as u32)
+}
