@@ -334,6 +334,9 @@ fn the_layer_that_overflows_is_named() {
     let error =
         trainer.step(Array3::from_elem((1, 1, 1), 1e30).view(), Array3::zeros((1, 1, 1)).view()).unwrap_err();
     assert!(matches!(&error, Error::NotFinite { step: 1, layer } if layer == "layer 0 (dense)"), "{error}");
+    // The first report stays, whatever comes after it.
+    let nan = Array3::from_elem((1, 1, 1), f32::NAN);
+    assert_eq!(trainer.step(nan.view(), nan.view()).unwrap_err().to_string(), error.to_string());
 }
 
 #[test]
