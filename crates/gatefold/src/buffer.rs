@@ -17,20 +17,30 @@ pub(crate) struct DeviceBuffer {
 impl DeviceBuffer {
     /// A buffer of `len` elements, zero at first.
     pub(crate) fn new(gpu: &Gpu, name: &str, len: usize) -> Result<Arc<DeviceBuffer>, Error> {
+        DeviceBuffer::make(gpu, name, len, None)
+    }
+
+    /// A buffer with these values, written while it is made, so that the queue is left alone.
+    pub(crate) fn with_values(gpu: &Gpu, name: &str, values: &[f32]) -> Result<Arc<DeviceBuffer>, Error> {
+        DeviceBuffer::make(gpu, name, values.len(), Some(values))
+    }
+
+    fn make(gpu: &Gpu, name: &str, len: usize, values: Option<&[f32]>) -> Result<Arc<DeviceBuffer>, Error> {
         let bytes = bytes(len);
         check_size(gpu, name, bytes)?;
         gpu.reserve(name, bytes)?;
         let buffer = gpu.checked(name, bytes, || {
-            gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
                 label: Some(name),
                 size: bytes,
                 usage: wgpu::BufferUsages::STORAGE
                     | wgpu::BufferUsages::COPY_SRC
                     | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
+                mapped_at_creation: values.is_some(),
+            });
+            fill_mapped(&buffer, bytemuck::cast_slice(values.unwrap_or_default())).map(|()| buffer)
         });
-        match buffer {
+        match buffer.and_then(|made| made) {
             Ok(buffer) => Ok(Arc::new(DeviceBuffer { gpu: gpu.clone(), name: name.into(), buffer })),
             Err(error) => {
                 gpu.release(bytes);
@@ -97,7 +107,18 @@ impl Drop for DeviceBuffer {
     }
 }
 
-/// Copies of four bytes at least, since a binding cannot be empty.
+/// Fills a buffer that is mapped since it was made, and unmaps it; without content there is nothing to do.
+pub(crate) fn fill_mapped(buffer: &wgpu::Buffer, content: &[u8]) -> Result<(), Error> {
+    if content.is_empty() {
+        return Ok(());
+    }
+    let mapped = buffer.get_mapped_range_mut(..content.len() as u64);
+    let filled = mapped.map(|mut view| view.slice(..).copy_from_slice(content));
+    buffer.unmap();
+    filled.map_err(|error| Error::Device(format!("filling a new buffer: {error}")))
+}
+
+/// The bytes of so many elements; of one at least, since a binding cannot be empty.
 pub(crate) fn bytes(len: usize) -> u64 {
     4 * len.max(1) as u64
 }

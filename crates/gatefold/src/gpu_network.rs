@@ -157,18 +157,12 @@ impl Prepared {
         own: &[&str],
     ) -> Result<Prepared, Error> {
         memory::check(plan, gpu.target())?;
-        let mut given = HashMap::new();
         let mut kept = HashMap::new();
-        for buffer in plan.buffers.iter().filter(|buffer| buffer.given) {
-            let made = if own.contains(&buffer.name.as_str()) {
-                let made = DeviceBuffer::new(gpu, &buffer.name, buffer.len)?;
-                kept.insert(buffer.name.clone(), Arc::clone(&made));
-                made
-            } else {
-                shared.get(gpu, &buffer.name, buffer.len)?
-            };
-            given.insert(buffer.name.clone(), made.raw().clone());
+        for buffer in plan.buffers.iter().filter(|buffer| own.contains(&buffer.name.as_str())) {
+            kept.insert(buffer.name.clone(), DeviceBuffer::new(gpu, &buffer.name, buffer.len)?);
         }
+        let own = kept.iter().map(|(name, buffer)| (name.clone(), buffer.raw().clone())).collect();
+        let given = shared.given(gpu, plan, &own)?;
         Ok(Prepared { compiled: Compiled::new(gpu, plan, &given)?, own: kept })
     }
 }
@@ -186,6 +180,29 @@ impl SharedBuffers {
         let made = DeviceBuffer::new(gpu, name, len)?;
         self.0.insert(name.into(), Arc::clone(&made));
         Ok(made)
+    }
+
+    /// A buffer that was made elsewhere.
+    pub(crate) fn put(&mut self, name: &str, buffer: &Arc<DeviceBuffer>) {
+        self.0.insert(name.into(), Arc::clone(buffer));
+    }
+
+    /// The given buffers of a plan: the caller's by their names, the others shared.
+    pub(crate) fn given(
+        &mut self,
+        gpu: &Gpu,
+        plan: &Plan,
+        callers: &HashMap<String, wgpu::Buffer>,
+    ) -> Result<HashMap<String, wgpu::Buffer>, Error> {
+        let mut given = HashMap::new();
+        for declared in plan.buffers.iter().filter(|buffer| buffer.given) {
+            let buffer = match callers.get(&declared.name) {
+                Some(buffer) => buffer.clone(),
+                None => self.get(gpu, &declared.name, declared.len)?.raw().clone(),
+            };
+            given.insert(declared.name.clone(), buffer);
+        }
+        Ok(given)
     }
 
     /// Lets buffers go, so that the next [`SharedBuffers::get`] makes them anew.

@@ -35,6 +35,8 @@
 mod buffer;
 mod cpu;
 mod device;
+#[cfg(feature = "gpu")]
+pub mod embed;
 mod error;
 #[cfg(feature = "gpu")]
 mod gpu;

@@ -205,13 +205,8 @@ impl Maker<'_> {
                 usage: wgpu::BufferUsages::UNIFORM,
                 mapped_at_creation: true,
             });
-            let mapped = uniforms.get_mapped_range_mut(0..content.len() as u64).map(|mut view| {
-                view.slice(..).copy_from_slice(&content);
-            });
-            uniforms.unmap();
-            mapped.map(|()| uniforms)
-        })?;
-        let uniforms = uniforms.map_err(|error| Error::Device(format!("params: {error}")))?;
+            buffer::fill_mapped(&uniforms, &content).map(|()| uniforms)
+        })??;
         Ok(Some((uniforms, offsets)))
     }
 

@@ -153,28 +153,73 @@ pub(crate) fn steps_forward(
     tape: &Tape,
     purpose: Purpose,
 ) -> Result<(), Error> {
-    let LstmShape { steps, batch, input, hidden } = tape.shape;
+    input_product(plan, target, label, packed, tape)?;
+    for t in 0..tape.shape.steps {
+        let state = if purpose == Purpose::Training { (t, t + 1) } else { (0, 0) };
+        step(plan, target, label, packed, tape, purpose, Slots { t, h: (t, t + 1), state })?;
+    }
+    Ok(())
+}
+
+/// A step of a stream: h goes from one of two slots to the other, the state stays where it is.
+pub(crate) fn one_step(
+    plan: &mut Plan,
+    target: &Target,
+    label: &str,
+    packed: &Packed,
+    tape: &Tape,
+    from: usize,
+) -> Result<(), Error> {
+    input_product(plan, target, label, packed, tape)?;
+    let slots = Slots { t: 0, h: (from, 1 - from), state: (0, 0) };
+    step(plan, target, label, packed, tape, Purpose::Inference, slots)
+}
+
+fn input_product(
+    plan: &mut Plan,
+    target: &Target,
+    label: &str,
+    packed: &Packed,
+    tape: &Tape,
+) -> Result<(), Error> {
+    let LstmShape { input, hidden, .. } = tape.shape;
     let w = Matrix::new(packed.w, input, hidden * GATES);
     let what = format!("{label}.x");
     let product = (tape.x.matrix(), w);
-    product::matmul(plan, target, &what, product, Some(packed.bias), Activation::Identity, tape.gates)?;
+    product::matmul(plan, target, &what, product, Some(packed.bias), Activation::Identity, tape.gates)
+}
+
+/// Which slots a step reads and writes.
+struct Slots {
+    t: usize,
+    h: (usize, usize),
+    state: (usize, usize),
+}
+
+fn step(
+    plan: &mut Plan,
+    target: &Target,
+    label: &str,
+    packed: &Packed,
+    tape: &Tape,
+    purpose: Purpose,
+    slots: Slots,
+) -> Result<(), Error> {
+    let LstmShape { batch, hidden, .. } = tape.shape;
     let (kernel, groups) = scan_kernel(target, label, KernelId::StepForward, &tape.shape, purpose)?;
-    let keeps_states = purpose == Purpose::Training;
-    for t in 0..steps {
-        let params = params::StepForward {
-            t: t as u32,
-            batch: batch as u32,
-            hidden: hidden as u32,
-            h_from: t as u32,
-            h_to: t as u32 + 1,
-            state_from: if keeps_states { t as u32 } else { 0 },
-            state_to: if keeps_states { t as u32 + 1 } else { 0 },
-            ..params::StepForward::default()
-        };
-        plan.dispatch(kernel.clone(), params, &[packed.u, tape.gates, tape.state, tape.h], groups)
-            .note(format!("t={t}"))
-            .flops(2 * batch * hidden * hidden * GATES);
-    }
+    let params = params::StepForward {
+        t: slots.t as u32,
+        batch: batch as u32,
+        hidden: hidden as u32,
+        h_from: slots.h.0 as u32,
+        h_to: slots.h.1 as u32,
+        state_from: slots.state.0 as u32,
+        state_to: slots.state.1 as u32,
+        ..params::StepForward::default()
+    };
+    plan.dispatch(kernel, params, &[packed.u, tape.gates, tape.state, tape.h], groups)
+        .note(format!("t={}", slots.t))
+        .flops(2 * batch * hidden * hidden * GATES);
     Ok(())
 }
 
@@ -284,10 +329,10 @@ pub(crate) fn input_gradient(
     label: &str,
     packed: &Packed,
     tape: &Tape,
+    d_x: Span,
 ) -> Result<Sequence, Error> {
     let LstmShape { input, hidden, .. } = tape.shape;
     let (wt, _) = packed.transposed.expect("a plan for training packs both directions");
-    let d_x = plan.scratch(format!("{label}.d_x"), tape.x.len());
     let product = (tape.d_pre(), Matrix::new(wt, hidden * GATES, input));
     product::matmul(plan, target, &format!("{label}.d_x"), product, None, Activation::Identity, d_x)?;
     Ok(Sequence { span: d_x, ..tape.x })

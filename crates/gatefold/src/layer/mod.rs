@@ -10,7 +10,12 @@ use crate::plan::{Plan, Span};
 use crate::product::Matrix;
 use gatefold_model::{Layer, LayerKind, Role};
 
-pub(crate) use lstm::{Carried, LstmShape, Packed as PackedLstm, Tape as LstmTape};
+pub(crate) use lstm::{
+    Carried, LstmShape, Packed as PackedLstm, Tape as LstmTape, backward as lstm_backward,
+    initial_gradient as lstm_initial_gradient, input_gradient as lstm_input_gradient,
+    one_step as lstm_one_step, parameter_gradients as lstm_parameter_gradients,
+    steps_forward as lstm_steps_forward,
+};
 
 /// Values of a layer over time: `[steps, batch, width]` somewhere in a buffer.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +113,8 @@ pub(crate) fn backward(
             if !wants_input {
                 return Ok(None);
             }
-            lstm::input_gradient(plan, target, &layer.label(), &packed, tape).map(Some)
+            let d_x = plan.scratch(format!("{}.d_x", layer.label()), tape.x.len());
+            lstm::input_gradient(plan, target, &layer.label(), &packed, tape, d_x).map(Some)
         }
         (Tape::Dense { x, y }, LayerKind::Dense { activation }) => {
             dense::backward(plan, target, layer, activation, parameters, (*x, *y), d_y, wants_input)
