@@ -11,7 +11,6 @@ use crate::failure::Failure;
 use crate::forecaster::{FillChoice, Forecaster};
 use data::Data;
 use gatefold::Device;
-use gatefold_series::Scaler;
 use report::Report;
 use settings::Settings;
 use std::fs;
@@ -103,15 +102,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             let settings = saved.settings.continued(&arguments, &saved.forecaster.shape)?;
             let data = Data::read(&arguments.table, &saved.forecaster.shape)?;
             saved.settings.check_same_data(&arguments.table, &data)?;
-            let forecaster =
-                Forecaster { shape: saved.forecaster.shape.clone(), scaler: saved.forecaster.scaler.clone() };
-            (data, forecaster, settings)
+            (data, saved.forecaster.clone(), settings)
         }
         None => {
             let (data, shape, settings) = settings::choose(&arguments)?;
-            let scaler =
-                Scaler::standard(&data.series[data.split.train()]).map_err(|error| data.failure(&error))?;
-            (data, Forecaster { shape, scaler }, settings)
+            let train = &data.series[data.split.train()];
+            let forecaster = Forecaster::fit(shape, train).map_err(|error| data.failure(&error))?;
+            (data, forecaster, settings)
         }
     };
     let device = Device::open(&arguments.device.device)?;

@@ -2,8 +2,8 @@
 
 use crate::failure::Failure;
 use gatefold::{DenseConfig, LayerConfig, LstmConfig, Network, NetworkConfig};
-use gatefold_series::{Batch, Fill, Scaler, WindowConfig, Windows};
-use ndarray::{Array2, Array3, Axis};
+use gatefold_series::{Fill, Scaler, SeriesError, WindowConfig, returns_to_level};
+use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +12,7 @@ use std::path::Path;
 /// Under these keys a model file keeps what is not a tensor.
 const SETTINGS: &str = "forecast";
 const SCALER: &str = "scaler";
+const ENCODING: &str = "encoding";
 /// Windows in one call of the network outside training: a bound on memory, not on the result.
 const PREDICTED_AT_ONCE: usize = 512;
 
@@ -60,7 +61,7 @@ impl Shape {
 
     /// Values a time step that go into the network, and that come out of it.
     pub(crate) fn network_widths(&self) -> (usize, usize) {
-        (self.width, self.horizon)
+        (2 * self.width, self.horizon)
     }
 
     /// LSTM layers, the last step, and a dense layer with an output for each step of the horizon.
@@ -74,35 +75,85 @@ impl Shape {
 
 /// A network between the values of a table.
 ///
-/// It sees scaled samples and learns the difference between each sample of the block and the last one before it:
-/// a network that knows nothing yet then repeats the last value, and everything it learns is beyond that.
-#[derive(Debug)]
+/// At each sample it sees two numbers: the value, and the change since the sample before. The value is scaled as it
+/// is where the series returns to a level, else taken relative to the last sample of the input, since a trend leads
+/// to values that training never saw. It learns the difference between each sample of the block and the last one
+/// before it: a network that knows nothing yet then nearly repeats the last value.
+#[derive(Clone, Debug)]
 pub(crate) struct Forecaster {
     pub(crate) shape: Shape,
-    pub(crate) scaler: Scaler,
+    scaler: Scaler,
+    encoding: Encoding,
+}
+
+/// Units of what the network sees, from the training part, so that each has a mean square of about 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Encoding {
+    /// Whether the value is seen as it is, in the scaler's unit.
+    level: bool,
+    /// The unit of a value relative to the last of its window.
+    relative: f64,
+    /// The unit of a change from one sample to the next.
+    change: f64,
+    /// The unit of the difference between the block's samples and the last before it.
+    target: f64,
 }
 
 impl Forecaster {
-    /// What training needs of a batch: `[T, B, width]` in and `[1, B, horizon]` out.
-    pub(crate) fn encode(&self, batch: Batch) -> (Array3<f32>, Array3<f32>) {
-        let Batch { input, mut target } = batch;
-        let last = input.index_axis(Axis(0), input.len_of(Axis(0)) - 1);
-        let last = last.index_axis(Axis(1), self.shape.width - 1);
-        for (mut block, last) in target.axis_iter_mut(Axis(1)).zip(last) {
-            block -= *last;
-        }
-        (input, target)
+    /// Learns the units from the training part.
+    pub(crate) fn fit(shape: Shape, train: &[f64]) -> Result<Self, SeriesError> {
+        let scaler = Scaler::standard(train)?;
+        // Root mean square of the differences over these lags; lags beyond the series say nothing.
+        let unit = |lags: Range<usize>| {
+            let differences = lags.flat_map(|lag| train.iter().zip(train.iter().skip(lag)));
+            let (sum, count) = differences.fold((0.0, 0usize), |(sum, count), (a, b)| (sum + (b - a).powi(2), count + 1));
+            let unit = (sum / count.max(1) as f64).sqrt();
+            if unit.is_normal() { unit } else { 1.0 }
+        };
+        let encoding = Encoding {
+            level: returns_to_level(train),
+            relative: unit(1..shape.input),
+            change: unit(1..2),
+            target: unit(1..shape.horizon + 1),
+        };
+        Ok(Forecaster { shape, scaler, encoding })
     }
 
-    /// The block from each origin on, `[origins, horizon]`, in the unit of the table. An origin is the number of
-    /// samples known.
+    /// What the network sees before each origin: `[T, B, 2 width]`, for each sample of a step its value and its
+    /// change. An origin is the number of samples known. Differences are taken before rounding to f32.
+    pub(crate) fn inputs(&self, series: &[f64], origins: &[usize]) -> Array3<f32> {
+        let Shape { input, width, .. } = self.shape;
+        let mut out = Array3::zeros((input / width, origins.len(), 2 * width));
+        for (row, &origin) in origins.iter().enumerate() {
+            let window = &series[origin - input..origin];
+            let scaled = if self.encoding.level { self.scaler.scale(window) } else { Vec::new() };
+            let last = window[input - 1];
+            for (at, value) in window.iter().enumerate() {
+                let (t, k) = (at / width, 2 * (at % width));
+                let relative = || ((value - last) / self.encoding.relative) as f32;
+                out[[t, row, k]] = scaled.get(at).copied().unwrap_or_else(relative);
+                let before = if at > 0 { window[at - 1] } else { *value };
+                out[[t, row, k + 1]] = ((value - before) / self.encoding.change) as f32;
+            }
+        }
+        out
+    }
+
+    /// What the network shall answer at each origin: `[1, B, horizon]`.
+    pub(crate) fn targets(&self, series: &[f64], origins: &[usize]) -> Array3<f32> {
+        Array3::from_shape_fn((1, origins.len(), self.shape.horizon), |(_, row, k)| {
+            let origin = origins[row];
+            ((series[origin + k] - series[origin - 1]) / self.encoding.target) as f32
+        })
+    }
+
+    /// The block from each origin on, `[origins, horizon]`, in the unit of the table.
     pub(crate) fn forecasts(
         &self,
         network: &mut Network,
         series: &[f64],
         origins: Range<usize>,
     ) -> Result<Array2<f64>, Failure> {
-        let scaled = self.scaler.scale(series);
         let (input, horizon) = (self.shape.input, self.shape.horizon);
         if origins.start < input || origins.end > series.len() + 1 {
             return Err(Failure::failed(format!(
@@ -111,33 +162,29 @@ impl Forecaster {
             )));
         }
         let mut out = Array2::zeros((origins.len(), horizon));
-        let all: Vec<usize> = origins.clone().collect();
-        for (chunk, known) in all.chunks(PREDICTED_AT_ONCE).enumerate() {
-            let steps = input / self.shape.width;
-            let inputs = Array3::from_shape_fn((steps, known.len(), self.shape.width), |(t, row, k)| {
-                scaled[known[row] - input + t * self.shape.width + k]
-            });
-            let outputs = network.predict(inputs.view())?;
-            for (row, origin) in known.iter().enumerate() {
+        let first = origins.start;
+        let all: Vec<usize> = origins.collect();
+        for known in all.chunks(PREDICTED_AT_ONCE) {
+            let outputs = network.predict(self.inputs(series, known).view())?;
+            for (row, &origin) in known.iter().enumerate() {
                 for k in 0..horizon {
-                    let change = self.scaler.unscale_difference(outputs[[0, row, k]]);
-                    out[[chunk * PREDICTED_AT_ONCE + row, k]] = series[origin - 1] + change;
+                    let change = f64::from(outputs[[0, row, k]]) * self.encoding.target;
+                    out[[origin - first, k]] = series[origin - 1] + change;
                 }
             }
         }
         Ok(out)
     }
 
-    /// The mean squared error of the network's own output over windows, the loss of training.
-    pub(crate) fn loss(&self, network: &mut Network, windows: &Windows) -> Result<f64, Failure> {
-        let all: Vec<usize> = (0..windows.len()).collect();
+    /// The mean squared error of the network's own output at these origins, the loss of training.
+    pub(crate) fn loss(&self, network: &mut Network, series: &[f64], origins: &[usize]) -> Result<f64, Failure> {
         let mut sum = 0.0;
-        for indices in all.chunks(PREDICTED_AT_ONCE) {
-            let (input, target) = self.encode(windows.batch(indices));
-            let output = network.predict(input.view())?;
+        for origins in origins.chunks(PREDICTED_AT_ONCE) {
+            let output = network.predict(self.inputs(series, origins).view())?;
+            let target = self.targets(series, origins);
             sum += output.iter().zip(&target).map(|(y, t)| f64::from(y - t).powi(2)).sum::<f64>();
         }
-        Ok(sum / (windows.len() * self.shape.horizon) as f64)
+        Ok(sum / (origins.len() * self.shape.horizon) as f64)
     }
 
     /// `steps` samples that follow the series: one block, or several in closed loop, where each block is taken as
@@ -163,26 +210,25 @@ impl Forecaster {
         metadata
             .insert(SETTINGS.into(), serde_json::to_string(&self.shape).expect("numbers and names are JSON"));
         metadata.insert(SCALER.into(), self.scaler.to_json());
+        metadata.insert(ENCODING.into(), serde_json::to_string(&self.encoding).expect("numbers are JSON"));
     }
 
     pub(crate) fn from_metadata(path: &Path, metadata: &BTreeMap<String, String>) -> Result<Self, Failure> {
         let refuse = |problem: String| Failure::failed(format!("{}: {problem}", path.display()));
         let foreign =
             || refuse("it was not written by 'gatefold forecast'; train a model with that first".into());
-        let settings = metadata.get(SETTINGS).ok_or_else(foreign)?;
-        let scaler = Scaler::from_json(metadata.get(SCALER).ok_or_else(foreign)?)
-            .map_err(|error| refuse(error.to_string()))?;
-        let shape: Shape = serde_json::from_str(settings).map_err(|error| {
-            refuse(format!("its forecast settings cannot be read: {error}; train it again"))
-        })?;
-        if shape.width == 0
-            || shape.input == 0
-            || !shape.input.is_multiple_of(shape.width)
-            || shape.horizon == 0
-        {
-            return Err(refuse(format!("its forecast settings make no sense: {settings}; train it again")));
+        let text = |key: &str| metadata.get(key).ok_or_else(foreign);
+        let (shape, encoding) = (text(SETTINGS)?, text(ENCODING)?);
+        let scaler = Scaler::from_json(text(SCALER)?).map_err(|error| refuse(error.to_string()))?;
+        let unreadable = |error| refuse(format!("its forecast settings cannot be read: {error}; train it again"));
+        let shape: Shape = serde_json::from_str(shape).map_err(unreadable)?;
+        let encoding: Encoding = serde_json::from_str(encoding).map_err(unreadable)?;
+        let units = [encoding.relative, encoding.change, encoding.target];
+        let divides = shape.width > 0 && shape.input > 0 && shape.input.is_multiple_of(shape.width);
+        if !divides || shape.horizon == 0 || !units.iter().all(|unit| unit.is_normal() && *unit > 0.0) {
+            return Err(refuse("its forecast settings make no sense; train it again".into()));
         }
-        Ok(Forecaster { shape, scaler })
+        Ok(Forecaster { shape, scaler, encoding })
     }
 }
 

@@ -29,6 +29,7 @@
 mod baseline;
 mod date;
 mod error;
+mod level;
 mod metrics;
 pub mod plot;
 mod scaler;
@@ -40,6 +41,7 @@ mod window;
 pub use baseline::Baseline;
 pub use date::labels_after;
 pub use error::SeriesError;
+pub use level::returns_to_level;
 pub use metrics::Metrics;
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;

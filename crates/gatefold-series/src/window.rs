@@ -71,21 +71,23 @@ pub struct Batch {
 
 /// Where the windows of a series begin. Windows are counted back from the end, so that with any stride the newest
 /// observation is in the last one.
+///
+/// Samples may be of any type; batches are made of `f32`, as the engine takes them.
 #[derive(Clone, Debug)]
-pub struct Windows<'a> {
-    series: &'a [f32],
+pub struct Windows<'a, T = f32> {
+    series: &'a [T],
     config: WindowConfig,
     first: usize, // where the first window begins
     count: usize,
 }
 
-impl<'a> Windows<'a> {
+impl<'a, T> Windows<'a, T> {
     /// Every window whose target lies within `targets`, oldest first. Its input may reach back before that range:
     /// a validation or test part is forecast from what came before it.
     ///
     /// # Errors
     /// [`SeriesError::Series`] for a size of zero, for `targets` beyond the series, or when not one window fits.
-    pub fn new(series: &'a [f32], config: WindowConfig, targets: Range<usize>) -> Result<Self, SeriesError> {
+    pub fn new(series: &'a [T], config: WindowConfig, targets: Range<usize>) -> Result<Self, SeriesError> {
         config.check()?;
         let (input, horizon) = (config.input_len(), config.horizon);
         if targets.end > series.len() || targets.start > targets.end {
@@ -121,12 +123,12 @@ impl<'a> Windows<'a> {
     }
 
     /// The samples that go into window `index`.
-    pub fn input(&self, index: usize) -> &'a [f32] {
+    pub fn input(&self, index: usize) -> &'a [T] {
         &self.series[self.origin(index) - self.config.input_len()..self.origin(index)]
     }
 
     /// The samples that follow it.
-    pub fn target(&self, index: usize) -> &'a [f32] {
+    pub fn target(&self, index: usize) -> &'a [T] {
         &self.series[self.origin(index)..self.origin(index) + self.config.horizon]
     }
 
@@ -146,6 +148,9 @@ impl<'a> Windows<'a> {
         order
     }
 
+}
+
+impl Windows<'_, f32> {
     /// These windows with the block that follows each: targets `[1, batch, horizon]`.
     pub fn batch(&self, indices: &[usize]) -> Batch {
         let target = Array3::from_shape_fn((1, indices.len(), self.config.horizon), |(_, row, k)| {

@@ -1,6 +1,6 @@
 //! The baselines' known errors on real data, and the seasons found in it.
 
-use gatefold_series::{Baseline, Fill, Metrics, Split, Table, TableOptions, find_season};
+use gatefold_series::{Baseline, Fill, Metrics, Split, Table, TableOptions, find_season, returns_to_level};
 use std::path::Path;
 
 fn column(file: &str, name: &str) -> (Vec<f64>, Option<Vec<String>>) {
@@ -51,4 +51,12 @@ fn seasons_of_real_series() {
     let weather = season("seattle_weather_daily.csv", "temp_max").unwrap();
     assert!(weather.abs_diff(365) <= 8, "{weather}");
     assert_eq!(season("seattle_weather_daily.csv", "wind"), None, "a day's wind has no clear year");
+}
+
+#[test]
+fn levels_of_real_series() {
+    let returns = |file: &str, name: &str| returns_to_level(&column(file, name).0);
+    assert!(returns("sunspots_monthly.csv", "sunspots"));
+    assert!(returns("seattle_weather_daily.csv", "temp_max"));
+    assert!(!returns("co2_weekly_missing.csv", "co2"));
 }

@@ -85,7 +85,6 @@ pub(super) struct Training<'a> {
     data: &'a Data,
     forecaster: &'a Forecaster,
     settings: &'a Settings,
-    scaled: Vec<f32>,
     trainer: Trainer,
     config: NetworkConfig,
     progress: Progress,
@@ -132,8 +131,7 @@ impl<'a> Training<'a> {
             }
         };
         trainer.set_learning_rate(rate(settings, &progress));
-        let scaled = forecaster.scaler.scale(&data.series);
-        Ok(Training { data, forecaster, settings, scaled, trainer, config, progress, best, resumed_at, path })
+        Ok(Training { data, forecaster, settings, trainer, config, progress, best, resumed_at, path })
     }
 
     pub(super) fn network(&self) -> &NetworkConfig {
@@ -156,11 +154,13 @@ impl<'a> Training<'a> {
 
     /// Trains to the end; or, when `stop` is raised, to the end of the step, saves and returns false.
     pub(super) fn run(&mut self, report: &Report, stop: &AtomicBool) -> Result<bool, Failure> {
-        let scaled = std::mem::take(&mut self.scaled); // the windows borrow it while the rest of self changes
-        let window = self.forecaster.shape.window();
-        let part = |range| Windows::new(&scaled, window, range).map_err(|error| self.data.failure(&error));
-        let windows = part(self.data.split.train())?;
-        let validation = part(self.data.split.validation())?;
+        let (data, forecaster) = (self.data, self.forecaster);
+        let part = |range| {
+            Windows::new(&data.series, forecaster.shape.window(), range).map_err(|error| data.failure(&error))
+        };
+        let windows = part(data.split.train())?;
+        let validation = part(data.split.validation())?;
+        let validation: Vec<usize> = (0..validation.len()).map(|index| validation.origin(index)).collect();
         let batches = windows.len().div_ceil(self.settings.batch) as u64;
         let running = report.start(self.settings.epochs, batches, self.steps());
         let mut saved = Instant::now();
@@ -170,7 +170,9 @@ impl<'a> Training<'a> {
             let order = windows.order(self.settings.seed, epoch as u64);
             let done = (self.steps() - epoch as u64 * batches) as usize;
             for indices in order.chunks(self.settings.batch).skip(done) {
-                let (input, target) = self.forecaster.encode(windows.batch(indices));
+                let origins: Vec<usize> = indices.iter().map(|index| windows.origin(*index)).collect();
+                let input = forecaster.inputs(&data.series, &origins);
+                let target = forecaster.targets(&data.series, &origins);
                 self.trainer.step(input.view(), target.view())?;
                 if stop.load(Ordering::Relaxed) {
                     self.save()?;
@@ -192,7 +194,6 @@ impl<'a> Training<'a> {
             running.epoch(&self.moment(self.progress.training_loss[epoch]));
         }
         running.end();
-        self.scaled = scaled;
         Ok(true)
     }
 
@@ -212,9 +213,9 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    fn end_epoch(&mut self, validation: &Windows, batches: u64) -> Result<(), Failure> {
+    fn end_epoch(&mut self, validation: &[usize], batches: u64) -> Result<(), Failure> {
         self.take_losses()?;
-        let loss = self.forecaster.loss(self.trainer.network(), validation)?;
+        let loss = self.forecaster.loss(self.trainer.network(), &self.data.series, validation)?;
         let trained = self.progress.partial / batches as f64;
         if !loss.is_finite() || !trained.is_finite() {
             return Err(Failure::failed(format!(
