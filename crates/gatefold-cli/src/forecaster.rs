@@ -106,7 +106,8 @@ impl Forecaster {
         // Root mean square of the differences over these lags; lags beyond the series say nothing.
         let unit = |lags: Range<usize>| {
             let differences = lags.flat_map(|lag| train.iter().zip(train.iter().skip(lag)));
-            let (sum, count) = differences.fold((0.0, 0usize), |(sum, count), (a, b)| (sum + (b - a).powi(2), count + 1));
+            let (sum, count) =
+                differences.fold((0.0, 0usize), |(sum, count), (a, b)| (sum + (b - a).powi(2), count + 1));
             let unit = (sum / count.max(1) as f64).sqrt();
             if unit.is_normal() { unit } else { 1.0 }
         };
@@ -177,7 +178,12 @@ impl Forecaster {
     }
 
     /// The mean squared error of the network's own output at these origins, the loss of training.
-    pub(crate) fn loss(&self, network: &mut Network, series: &[f64], origins: &[usize]) -> Result<f64, Failure> {
+    pub(crate) fn loss(
+        &self,
+        network: &mut Network,
+        series: &[f64],
+        origins: &[usize],
+    ) -> Result<f64, Failure> {
         let mut sum = 0.0;
         for origins in origins.chunks(PREDICTED_AT_ONCE) {
             let output = network.predict(self.inputs(series, origins).view())?;
@@ -220,7 +226,8 @@ impl Forecaster {
         let text = |key: &str| metadata.get(key).ok_or_else(foreign);
         let (shape, encoding) = (text(SETTINGS)?, text(ENCODING)?);
         let scaler = Scaler::from_json(text(SCALER)?).map_err(|error| refuse(error.to_string()))?;
-        let unreadable = |error| refuse(format!("its forecast settings cannot be read: {error}; train it again"));
+        let unreadable =
+            |error| refuse(format!("its forecast settings cannot be read: {error}; train it again"));
         let shape: Shape = serde_json::from_str(shape).map_err(unreadable)?;
         let encoding: Encoding = serde_json::from_str(encoding).map_err(unreadable)?;
         let units = [encoding.relative, encoding.change, encoding.target];

@@ -189,12 +189,9 @@ fn print(
     if let Some(best) = baselines.iter().min_by(|a, b| a.metrics.mae.total_cmp(&b.metrics.mae)) {
         let share = 100.0 * (1.0 - ours.metrics.mae / best.metrics.mae);
         report.line(if share > 0.0 {
-            format!("\nThe network's MAE is {share:.1} % below the best baseline's, {}.", best.name)
+            format!("\nMAE {share:.1} % below the best baseline's: {}.", best.name)
         } else {
-            format!(
-                "\nThe network is no better than the baseline '{}':\nuse that, or try other settings.",
-                best.name
-            )
+            format!("\nNo better than the baseline '{}':\nuse that, or try other settings.", best.name)
         });
     }
     report.line(format!("\nWritten to {}:", arguments.out.display()));
