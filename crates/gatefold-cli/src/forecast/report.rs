@@ -1,7 +1,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Lines that a training run prints when there is no terminal to draw a bar on.
 const MOST_LINES: usize = 20;
@@ -43,7 +43,6 @@ impl Report {
                 .progress_chars("━╸─");
             let bar = ProgressBar::new(epochs as u64 * batches).with_style(style).with_position(step);
             bar.reset_eta();
-            bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
         Running { quiet: self.quiet, bar, epochs, batches, first_step: step, started: Instant::now() }
