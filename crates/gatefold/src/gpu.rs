@@ -1,5 +1,4 @@
 //! The adapter: which there are, which is taken, what it allows, and which driver needs care.
-#![allow(unsafe_code, reason = "none here but what wgpu asks for experimental features, when one is used")]
 
 use crate::pipeline::Pipeline;
 use crate::{DeviceChoice, Error};
