@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
     /// Windows in a batch [default: 32]
     #[arg(long, value_name = "N", value_parser = count())]
     batch: Option<usize>,
-    /// Learning rate at the beginning [default: 0.001]
+    /// Learning rate at the beginning [default: 0.002]
     #[arg(long, value_name = "X", value_parser = positive)]
     lr: Option<f32>,
     /// Largest norm of the gradient [default: 1]
@@ -117,6 +117,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     })?;
 
     let report = Report::new(arguments.quiet);
+    if let Some(other) = saved.as_ref().and_then(|saved| saved.other_device(&device)) {
+        report.line(format!("note      begun on {other}:\n          another device rounds otherwise"));
+    }
     let mut training = Training::new(&device, &data, &forecaster, &settings, saved, checkpoint)?;
     announce(&report, &data, &forecaster, &settings, &training, &device);
     let stop = interruption(arguments.quiet)?;

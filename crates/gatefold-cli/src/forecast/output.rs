@@ -52,7 +52,7 @@ pub(super) fn write(
     save("forecast.csv", table(data, &origins, &judged).as_bytes())?;
     save("forecast.svg", plot(data, forecaster, &origins, &judged)?.as_bytes())?;
     let losses = LossPlot {
-        title: &format!("training on {}", forecaster.shape.target),
+        title: &format!("{}: epoch {} kept", forecaster.shape.target, finished.best_epoch + 1),
         loss: "mean squared error, scaled",
         training: &finished.training_loss,
         validation: &finished.validation_loss,
@@ -77,7 +77,7 @@ fn table(data: &Data, origins: &Range<usize>, judged: &[Judged]) -> String {
             let at = origin + step;
             text += &format!("{},{}", at + 1, step + 1);
             if let Some(dates) = &data.dates {
-                text += &format!(",{}", dates[at]); // a date holds no comma and no quote
+                text += &format!(",{}", cell(&dates[at]));
             }
             text += &format!(",{}", data.series[at]);
             for model in judged {
@@ -198,6 +198,15 @@ fn print(
     report.line(
         "  forecast.csv  forecast.svg  loss.svg  metrics.json\n  model.safetensors  checkpoint.safetensors",
     );
+}
+
+/// Quoted where it must be: one odd cell in a column of dates is no reason to break the table.
+fn cell(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.into()
+    }
 }
 
 /// Four digits, or all before the point.

@@ -51,7 +51,7 @@ pub(super) fn choose(arguments: &Arguments) -> Result<(Data, Shape, Settings), F
         layers: arguments.layers.unwrap_or(2),
         epochs: arguments.epochs.unwrap_or(60),
         batch: arguments.batch.unwrap_or(32),
-        lr: arguments.lr.unwrap_or(1e-3),
+        lr: arguments.lr.unwrap_or(2e-3),
         clip: arguments.clip.unwrap_or(1.0),
         seed: arguments.seed.unwrap_or(1),
         data: data.fingerprint(),

@@ -25,6 +25,7 @@ const BETWEEN_REPORTS: Duration = Duration::from_millis(100);
 /// Under these keys a checkpoint keeps what is not a tensor, besides the forecaster's own.
 const SETTINGS: &str = "training";
 const PROGRESS: &str = "progress";
+const DEVICE: &str = "device";
 /// The parameters of the best epoch lie beside the optimiser's moments.
 const BEST: &str = "best";
 
@@ -51,6 +52,11 @@ pub(super) struct Saved {
 }
 
 impl Saved {
+    /// The device of the run so far, if it was another: from here on the bits may be others too.
+    pub(super) fn other_device(&self, device: &Device) -> Option<String> {
+        self.checkpoint.metadata.get(DEVICE).filter(|found| **found != device.summary()).cloned()
+    }
+
     pub(super) fn load(path: &Path) -> Result<Saved, Failure> {
         if !path.exists() {
             return Err(Failure::failed(format!(
@@ -90,6 +96,7 @@ pub(super) struct Training<'a> {
     progress: Progress,
     best: Option<Parameters>,
     resumed_at: Option<u64>,
+    device: String,
     path: PathBuf,
 }
 
@@ -131,7 +138,18 @@ impl<'a> Training<'a> {
             }
         };
         trainer.set_learning_rate(rate(settings, &progress));
-        Ok(Training { data, forecaster, settings, trainer, config, progress, best, resumed_at, path })
+        Ok(Training {
+            data,
+            forecaster,
+            settings,
+            trainer,
+            config,
+            progress,
+            best,
+            resumed_at,
+            device: device.summary(),
+            path,
+        })
     }
 
     pub(super) fn network(&self) -> &NetworkConfig {
@@ -253,6 +271,7 @@ impl<'a> Training<'a> {
         let json = "numbers and names are JSON";
         metadata.insert(SETTINGS.into(), serde_json::to_string(self.settings).expect(json));
         metadata.insert(PROGRESS.into(), serde_json::to_string(&self.progress).expect(json));
+        metadata.insert(DEVICE.into(), self.device.clone());
         let mut checkpoint = self.trainer.checkpoint(self.settings.seed, metadata)?;
         if let Some(best) = &self.best {
             checkpoint.optimizer.insert(BEST.into(), best.clone());

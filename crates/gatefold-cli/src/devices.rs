@@ -1,0 +1,116 @@
+//! `gatefold devices`: what there is to compute on.
+
+use crate::failure::Failure;
+use crate::page::{entry, line, size};
+use gatefold::{AdapterSummary, Device, adapters};
+use serde_json::{Value, json};
+use std::num::NonZero;
+
+/// Lists every GPU adapter with its driver and the limits that matter, and the CPU; says which one `--device auto`
+/// takes.
+///
+/// A real GPU comes before a software adapter. `auto` takes the first real one, else the CPU: a software adapter is
+/// slower than plain CPU code, and is used only when asked for, with `gpu` or by name.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// Print one JSON object a line instead: each adapter, then the CPU
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let found = adapters();
+    if arguments.json {
+        found.iter().map(adapter_json).chain([cpu_json(&found)]).for_each(line);
+        return Ok(());
+    }
+    let auto = found.iter().find(|adapter| adapter.taken_by_auto);
+    let taken = match auto {
+        Some(adapter) => adapter.name.clone(),
+        None if found.is_empty() => "the CPU: there is no GPU adapter".into(),
+        None => "the CPU: no adapter is a real GPU".into(),
+    };
+    line(entry("auto takes", NAMES, &taken));
+    for adapter in &found {
+        print(adapter);
+    }
+    line("\ncpu");
+    line(entry("  threads", NAMES, &threads().to_string()));
+    line(entry("  choose with", NAMES, if auto.is_some() { "--device cpu" } else { "--device auto or cpu" }));
+    Ok(())
+}
+
+/// Columns of the names in front of each entry.
+const NAMES: usize = 15;
+
+fn print(adapter: &AdapterSummary) {
+    line(format!("\n{}", entry("", 0, &adapter.name)));
+    let say = |name: &str, text: String| line(entry(&format!("  {name}"), NAMES, &text));
+    let slower = if adapter.kind == "software" { ", slower than the CPU device" } else { "" };
+    say("kind", format!("{}{slower}", adapter.kind));
+    say("driver", format!("{} on {}", adapter.driver, adapter.backend));
+    say("buffer", format!("{} at most", size(adapter.max_buffer_bytes)));
+    say("binding", format!("{} of a buffer seen by a kernel at most", size(adapter.max_binding_bytes)));
+    say(
+        "workgroup",
+        format!(
+            "{} invocations, {} of shared memory",
+            adapter.max_invocations,
+            size(adapter.max_workgroup_bytes.into())
+        ),
+    );
+    say(
+        "subgroup",
+        match adapter.subgroup_sizes {
+            None => "none".into(),
+            Some((least, most)) if least == most => format!("{least} lanes"),
+            Some((least, most)) => format!("{least} to {most} lanes"),
+        },
+    );
+    let params = if adapter.immediates { "immediates" } else { "uniform buffer, for want of immediates" };
+    say("parameters", params.into());
+    if let Some(limit) = adapter.max_loop_iterations {
+        say(
+            "quirk",
+            format!("the driver silently ends loops after {limit} iterations; plans split longer ones"),
+        );
+    }
+    let first = if adapter.taken_by_auto { "--device auto or gpu".into() } else { chosen_by(adapter) };
+    say("choose with", first);
+}
+
+/// The option that takes an adapter which `auto` leaves.
+fn chosen_by(adapter: &AdapterSummary) -> String {
+    let word = adapter.name.split_whitespace().next().unwrap_or(&adapter.name);
+    format!("--device {}", word.to_lowercase())
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn adapter_json(adapter: &AdapterSummary) -> Value {
+    json!({
+        "name": adapter.name,
+        "kind": adapter.kind,
+        "backend": adapter.backend,
+        "driver": adapter.driver,
+        "max_buffer_bytes": adapter.max_buffer_bytes,
+        "max_binding_bytes": adapter.max_binding_bytes,
+        "max_workgroup_bytes": adapter.max_workgroup_bytes,
+        "max_invocations": adapter.max_invocations,
+        "subgroup_sizes": adapter.subgroup_sizes.map(|(least, most)| [least, most]),
+        "immediates": adapter.immediates,
+        "max_loop_iterations": adapter.max_loop_iterations,
+        "taken_by_auto": adapter.taken_by_auto,
+    })
+}
+
+fn cpu_json(adapters: &[AdapterSummary]) -> Value {
+    json!({
+        "name": Device::Cpu.summary(),
+        "kind": "cpu",
+        "threads": threads(),
+        "taken_by_auto": !adapters.iter().any(|adapter| adapter.taken_by_auto),
+    })
+}

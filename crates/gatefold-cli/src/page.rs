@@ -1,0 +1,95 @@
+//! Text for a terminal of 60 columns.
+
+use std::fmt::Display;
+use std::io::Write;
+
+/// Columns of a line, where names allow it.
+pub(crate) const WIDTH: usize = 60;
+
+/// Prints a line of results. A reader who left, as `| head` does, is no error.
+pub(crate) fn line(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A name and what there is to say of it, as lines of at most [`WIDTH`] columns; further lines begin below the first
+/// word of the text.
+pub(crate) fn entry(name: &str, name_width: usize, text: &str) -> String {
+    let mut out = format!("{name:<name_width$}");
+    let mut column = out.chars().count();
+    let mut first = true;
+    for word in text.split_whitespace() {
+        let len = word.chars().count();
+        if !first && column + 1 + len > WIDTH {
+            out += &format!("\n{:name_width$}", "");
+            column = name_width;
+            first = true;
+        }
+        if !first {
+            out.push(' ');
+            column += 1;
+        }
+        out += word;
+        column += len;
+        first = false;
+    }
+    out
+}
+
+/// A number with its digits in groups of three: `1,048,576`.
+pub(crate) fn grouped(value: u128) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes in the unit that reads best: `128 MiB`, `1.5 GiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if value.fract() == 0.0 { format!("{value} {}", units[unit]) } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_go_on_below_their_first_word() {
+        let text = "loops end silently after 65535 iterations; the planner splits longer ones";
+        let found = entry("  care", 16, text);
+        assert_eq!(
+            found,
+            "  care          loops end silently after 65535 iterations;\n                the planner splits longer ones"
+        );
+        assert!(found.lines().all(|line| line.chars().count() <= WIDTH));
+        let long = "x".repeat(80);
+        assert_eq!(entry("a", 4, &format!("{long} b")), format!("a   {long}\n    b"));
+    }
+
+    #[test]
+    fn numbers_are_grouped_and_sizes_take_a_unit() {
+        for (value, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_048_576, "1,048,576"), (12345, "12,345")] {
+            assert_eq!(grouped(value), text);
+        }
+        for (bytes, text) in [
+            (12, "12 bytes"),
+            (128 << 20, "128 MiB"),
+            (3 << 29, "1.5 GiB"),
+            (1 << 10, "1 KiB"),
+            ((1 << 31) - 4, "2.0 GiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
