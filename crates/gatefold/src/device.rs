@@ -80,6 +80,17 @@ impl Device {
         }
     }
 
+    /// What its owner should know: that it is a software adapter, slower than the CPU device.
+    pub fn warning(&self) -> Option<String> {
+        match self {
+            Device::Cpu => None,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu
+                .is_software()
+                .then(|| format!("{} is a software adapter, slower than device \"cpu\"", gpu.info().name)),
+        }
+    }
+
     /// One line that says what it is.
     pub fn summary(&self) -> String {
         match self {

@@ -293,9 +293,6 @@ impl Gpu {
         gpu.0.device.set_device_lost_callback(move |reason, message| {
             remember(&failure, Failure::Lost(format!("{reason:?} {message}").trim().into()));
         });
-        if !is_real(&gpu.0.info) {
-            log::warn!("{} is a software adapter: slower than device \"cpu\"", gpu.0.info.name);
-        }
         Ok(gpu)
     }
 
@@ -351,6 +348,11 @@ impl Gpu {
     /// What plans for this device must know.
     pub fn target(&self) -> &Target {
         &self.0.target
+    }
+
+    /// Whether it is a driver that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        !is_real(&self.0.info)
     }
 
     /// One line that says what it is.

@@ -97,7 +97,7 @@ impl ParameterSpans for NetworkSpans<'_> {
     }
 }
 
-pub(crate) const VALUES: &str = "values";
+pub(crate) const VALUES: &str = "parameters";
 pub(crate) const GRADIENTS: &str = "gradients";
 pub(crate) const INPUT: &str = "input";
 pub(crate) const OUTPUT: &str = "output";

@@ -8,6 +8,10 @@ use ndarray::{Array3, ArrayView3};
 /// A network on a device. It owns its parameters; they stay on the device until asked for.
 #[derive(Debug)]
 #[non_exhaustive]
+#[cfg_attr(
+    feature = "gpu",
+    expect(clippy::large_enum_variant, reason = "a program holds few networks and moves them seldom")
+)]
 pub enum Network {
     /// On the CPU.
     Cpu(CpuNetwork),

@@ -108,7 +108,8 @@ struct Tiled {
 fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> Result<Tiled, Error> {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "{what}: the inner axes differ");
-    let vec4 = b.column_stride == 1 && n % 4 == 0 && b.row_stride % 4 == 0 && b.span.offset % 4 == 0;
+    let whole_columns = [n, b.row_stride, b.span.offset].iter().all(|elements| elements.is_multiple_of(4));
+    let vec4 = b.column_stride == 1 && whole_columns;
     let columns = if vec4 { Columns::Vec4 } else { Columns::F32 };
     let width = columns.width() as usize;
     let n_columns = n / width;

@@ -142,12 +142,20 @@ fn record(steps: &[Ready], encoder: &mut wgpu::CommandEncoder) {
             continue;
         }
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut set: (Option<&Pipeline>, Option<&wgpu::BindGroup>) = (None, None);
         for step in run {
             let Ready::Dispatch { pipeline, buffers, params, groups, .. } = step else {
                 unreachable!("runs of several steps are dispatches");
             };
-            pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, buffers, &[]);
+            // The steps of a scan differ in nothing but their params.
+            if !set.0.is_some_and(|last| std::ptr::eq(last, Arc::as_ref(pipeline))) {
+                pass.set_pipeline(&pipeline.pipeline);
+                set = (Some(pipeline), None);
+            }
+            if set.1 != Some(buffers) {
+                pass.set_bind_group(0, buffers, &[]);
+                set.1 = Some(buffers);
+            }
             match params {
                 ReadyParams::Immediate(bytes) => pass.set_immediates(0, bytes),
                 ReadyParams::Uniform { group, offset } => pass.set_bind_group(1, group, &[*offset]),
