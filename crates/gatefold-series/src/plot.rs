@@ -16,11 +16,6 @@ const TRUTH: RGBColor = RGBColor(40, 40, 48);
 const FORECAST: RGBColor = RGBColor(31, 102, 204);
 const BASELINE: RGBColor = RGBColor(240, 140, 20);
 const WIDTH: u32 = 960;
-/// Points from which a second panel shows the newest ones larger.
-const CROWDED: usize = 150;
-/// Points in that second panel.
-const ZOOMED: usize = 60;
-
 /// Training and validation loss by epoch. The axis is logarithmic when the values span a decade or more.
 #[derive(Clone, Debug)]
 pub struct LossPlot<'a> {
@@ -51,6 +46,8 @@ pub struct ForecastPlot<'a> {
     pub forecast: &'a [f64],
     /// A baseline's name and what it forecast.
     pub baseline: (&'a str, &'a [f64]),
+    /// How many of the newest values a second panel shows larger; there is none when that is more than half of them.
+    pub newest: usize,
 }
 
 impl LossPlot<'_> {
@@ -102,7 +99,11 @@ impl ForecastPlot<'_> {
     }
 
     fn height(&self) -> u32 {
-        if self.truth.len() > CROWDED { 760 } else { 420 }
+        if self.has_second_panel() { 760 } else { 420 }
+    }
+
+    fn has_second_panel(&self) -> bool {
+        self.newest > 0 && self.truth.len() / 2 >= self.newest
     }
 
     fn panels(&self) -> Result<Vec<Panel>, SeriesError> {
@@ -115,8 +116,8 @@ impl ForecastPlot<'_> {
             return Err(SeriesError::Series(problem));
         }
         let mut panels = vec![self.panel(self.title, 0..n)?];
-        if n > CROWDED {
-            panels.push(self.panel(&format!("the last {ZOOMED} of them"), n - ZOOMED..n)?);
+        if self.has_second_panel() {
+            panels.push(self.panel(&format!("the last {} of them", self.newest), n - self.newest..n)?);
         }
         Ok(panels)
     }
@@ -154,6 +155,7 @@ mod tests {
             truth,
             forecast: truth,
             baseline: ("repeat last", truth),
+            newest: 60,
         }
     }
 

@@ -147,7 +147,6 @@ impl<'a, T> Windows<'a, T> {
         order.shuffle(&mut random);
         order
     }
-
 }
 
 impl Windows<'_, f32> {

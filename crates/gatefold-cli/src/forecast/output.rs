@@ -117,6 +117,7 @@ fn plot(
         truth: &data.series[test.clone()],
         forecast: &line(&judged[0]),
         baseline: (&best.name, &line(best)),
+        newest: (3 * horizon).max(60), // three blocks, or five years of months
     };
     Ok(plot.svg()?)
 }
