@@ -5,13 +5,14 @@
 //! `COPY_SRC` and `COPY_DST`. Shapes: T steps, B rows, I inputs, H units.
 
 use crate::buffer::{self, DeviceBuffer};
-use crate::gpu_network::{GRADIENTS, NetworkSpans, ParameterLayout, SharedBuffers, VALUES};
+use crate::gpu_network::SharedBuffers;
 use crate::layer::{self, Carried, LstmShape, LstmTape, PackedLstm, Purpose, Sequence};
+use crate::parameters::{GRADIENTS, ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::Plan;
 use crate::run::Compiled;
 use crate::{Error, Gpu};
 use gatefold_model::{Layer, LstmConfig, NetworkConfig, Parameters};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A parameter or its gradient on the device: part of a buffer, in PyTorch's shape and row order.
@@ -111,7 +112,7 @@ impl LstmLayer {
         let values = DeviceBuffer::with_values(gpu, VALUES, &layout.flatten(parameters))?;
         shared.put(VALUES, &values);
         let gradients = shared.get(gpu, GRADIENTS, layout.len)?;
-        let spans = NetworkSpans { layout: &layout, trained: &BTreeMap::new() };
+        let spans = ParameterSpans::new(&layout, |_| false);
         let mut plan = Plan::default();
         layer::pack(&mut plan, &config.layers()[0], &spans, Purpose::Training);
         let packing = Compiled::new(gpu, &plan, &shared.given(gpu, &plan, &HashMap::new())?)?;
@@ -232,8 +233,7 @@ impl LstmLayer {
         let carried = Carried { d_h: plan.given("d_h", step_len), d_state: plan.given("d_c", step_len) };
         layer::lstm_backward(&mut plan, &target, &label, &packed, &tape, d_output, &carried)?;
         layer::lstm_initial_gradient(&mut plan, &target, &label, &packed, &tape, carried.d_h)?;
-        let trained = self.layout.entries.iter().map(|entry| (entry.name.clone(), true)).collect();
-        let spans = NetworkSpans { layout: &self.layout, trained: &trained };
+        let spans = ParameterSpans::new(&self.layout, |_| true);
         layer::lstm_parameter_gradients(&mut plan, &target, &layer, &spans, &tape)?;
         if backward.d_input.is_some() {
             let d_x = plan.given("d_input", tape.x.len());

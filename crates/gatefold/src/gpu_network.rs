@@ -2,103 +2,17 @@
 
 use crate::buffer::DeviceBuffer;
 use crate::gpu::Target;
-use crate::layer::{self, ParameterSpans, Purpose, Sequence};
+use crate::layer::{self, Purpose, Sequence};
 use crate::memory::{self, MemoryNeed};
-use crate::plan::{Plan, Span};
+use crate::parameters::{ParameterLayout, ParameterSpans, VALUES};
+use crate::plan::Plan;
 use crate::run::Compiled;
 use crate::{Error, Gpu, gpu_training};
-use gatefold_model::{Layer, NetworkConfig, Parameters, Role};
-use ndarray::{Array3, ArrayD, ArrayView3};
-use std::collections::{BTreeMap, HashMap};
+use gatefold_model::{NetworkConfig, Parameters};
+use ndarray::{Array3, ArrayView3};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Where each parameter lies in the buffers of values, gradients and moments.
-#[derive(Clone, Debug)]
-pub(crate) struct ParameterLayout {
-    pub(crate) entries: Vec<ParameterEntry>,
-    pub(crate) len: usize,
-}
-
-/// One parameter's place.
-#[derive(Clone, Debug)]
-pub(crate) struct ParameterEntry {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) layer: usize,
-    pub(crate) offset: usize,
-    pub(crate) len: usize,
-}
-
-/// Bindings begin at multiples of 256 bytes on every device.
-const ALIGNMENT: usize = 64;
-
-impl ParameterLayout {
-    pub(crate) fn new(config: &NetworkConfig) -> ParameterLayout {
-        let mut entries = Vec::new();
-        let mut offset = 0;
-        for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
-            for spec in &layer.parameters {
-                let len = spec.len();
-                let (name, shape) = (spec.name.clone(), spec.shape.clone());
-                entries.push(ParameterEntry { name, shape, layer: layer.index, offset, len });
-                offset += len.next_multiple_of(ALIGNMENT);
-            }
-        }
-        ParameterLayout { entries, len: offset }
-    }
-
-    fn part(&self, name: &str, whole: Span) -> Span {
-        let entry = self.entries.iter().find(|entry| entry.name == name);
-        let entry = entry.unwrap_or_else(|| panic!("no parameter is called {name}"));
-        whole.part(entry.offset, entry.len)
-    }
-
-    /// The parameters' values one behind the other, gaps zero.
-    pub(crate) fn flatten(&self, parameters: &Parameters) -> Vec<f32> {
-        let mut flat = vec![0.0; self.len];
-        for entry in &self.entries {
-            let target = &mut flat[entry.offset..entry.offset + entry.len];
-            for (slot, value) in target.iter_mut().zip(&parameters[&entry.name]) {
-                *slot = *value;
-            }
-        }
-        flat
-    }
-
-    /// The reverse of [`ParameterLayout::flatten`].
-    pub(crate) fn unflatten(&self, flat: &[f32]) -> Parameters {
-        let tensor = |entry: &ParameterEntry| {
-            let values = flat[entry.offset..entry.offset + entry.len].to_vec();
-            ArrayD::from_shape_vec(entry.shape.clone(), values).expect("the layout knows every length")
-        };
-        self.entries.iter().map(|entry| (entry.name.clone(), tensor(entry))).collect()
-    }
-}
-
-/// The spans that a plan gives the layers; without `trained`, no gradients.
-pub(crate) struct NetworkSpans<'a> {
-    pub(crate) layout: &'a ParameterLayout,
-    pub(crate) trained: &'a BTreeMap<String, bool>,
-}
-
-impl ParameterSpans for NetworkSpans<'_> {
-    fn values(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Span {
-        let whole = plan.given(VALUES, self.layout.len);
-        self.layout.part(&layer.parameter(role).name, whole)
-    }
-
-    fn gradient(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Option<Span> {
-        let name = &layer.parameter(role).name;
-        if !self.trained.get(name).copied().unwrap_or(false) {
-            return None;
-        }
-        let whole = plan.given(GRADIENTS, self.layout.len);
-        Some(self.layout.part(name, whole))
-    }
-}
-
-pub(crate) const VALUES: &str = "parameters";
-pub(crate) const GRADIENTS: &str = "gradients";
 pub(crate) const INPUT: &str = "input";
 pub(crate) const OUTPUT: &str = "output";
 
@@ -215,7 +129,7 @@ impl SharedBuffers {
 #[derive(Debug)]
 pub struct GpuNetwork {
     pub(crate) gpu: Gpu,
-    config: NetworkConfig,
+    pub(crate) config: NetworkConfig,
     pub(crate) layout: ParameterLayout,
     pub(crate) values: Arc<DeviceBuffer>,
     pub(crate) shared: SharedBuffers,
@@ -312,7 +226,7 @@ pub(crate) fn upload(buffer: &DeviceBuffer, values: ArrayView3<f32>) -> Result<(
 /// Weights into the order of the kernels.
 fn packing_plan(config: &NetworkConfig, layout: &ParameterLayout) -> Plan {
     let mut plan = Plan::default();
-    let spans = NetworkSpans { layout, trained: &BTreeMap::new() };
+    let spans = ParameterSpans::new(layout, |_| false);
     for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
         layer::pack(&mut plan, layer, &spans, Purpose::Inference);
     }
@@ -328,7 +242,7 @@ pub(crate) fn inference_plan(
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(config);
-    let spans = NetworkSpans { layout: &layout, trained: &BTreeMap::new() };
+    let spans = ParameterSpans::new(&layout, |_| false);
     let width = config.input();
     let mut x = Sequence { span: plan.given(INPUT, steps * batch * width), steps, batch, width };
     for layer in config.layers() {

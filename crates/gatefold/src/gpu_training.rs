@@ -2,11 +2,9 @@
 
 use crate::buffer::DeviceBuffer;
 use crate::gpu::Target;
-use crate::gpu_network::{
-    ByShape, GRADIENTS, GpuNetwork, INPUT, NetworkSpans, ParameterEntry, ParameterLayout, Prepared, VALUES,
-    upload,
-};
+use crate::gpu_network::{ByShape, GpuNetwork, INPUT, Prepared, upload};
 use crate::layer::{self, Purpose, Sequence};
+use crate::parameters::{GRADIENTS, ParameterEntry, ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::{Plan, Span};
 use crate::product;
 use crate::train::{Rule, TrainConfig};
@@ -86,10 +84,9 @@ impl GpuTraining {
             self.fetch_losses()?;
         }
         let (steps, batch, _) = input.dim();
-        let described = network.config().clone();
-        let (gpu, shared) = (&network.gpu, &mut network.shared);
+        let (gpu, described, shared) = (&network.gpu, &network.config, &mut network.shared);
         let prepared = self.batches.get_or_make((steps, batch), || {
-            let plan = batch_plan(&described, config, gpu.target(), steps, batch)?;
+            let plan = batch_plan(described, config, gpu.target(), steps, batch)?;
             Prepared::new(gpu, &plan, shared, &[INPUT, TARGET])
         })?;
         upload(&prepared.own[INPUT], input)?;
@@ -185,9 +182,7 @@ pub(crate) fn batch_plan(
 ) -> Result<Plan, Error> {
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(network);
-    let trained: BTreeMap<String, bool> =
-        layout.entries.iter().map(|entry| (entry.name.clone(), !config.rule(&entry.name).frozen)).collect();
-    let spans = NetworkSpans { layout: &layout, trained: &trained };
+    let spans = ParameterSpans::new(&layout, |name| !config.rule(name).frozen);
     for layer in network.layers().iter().filter(|layer| layer.owner == layer.index) {
         layer::pack(&mut plan, layer, &spans, Purpose::Training);
     }
@@ -204,10 +199,7 @@ pub(crate) fn batch_plan(
     let mut d_y = match config.loss {
         Loss::SquaredError => squared_error(&mut plan, x),
     };
-    let is_trained = |index: usize| {
-        network.layers()[index].parameters.iter().any(|spec| trained.get(&spec.name) == Some(&true))
-    };
-    let first_trained = (0..network.layers().len()).find(|&index| is_trained(index));
+    let first_trained = network.layers().iter().position(|layer| spans.trains(layer));
     for (layer, tape) in network.layers().iter().zip(&tapes).rev() {
         let wants_input = first_trained.is_some_and(|first| first < layer.index);
         match layer::backward(&mut plan, target, layer, &spans, tape, d_y, wants_input)? {

@@ -52,6 +52,8 @@ mod memory;
 mod network;
 mod optim;
 #[cfg(feature = "gpu")]
+mod parameters;
+#[cfg(feature = "gpu")]
 mod pipeline;
 #[cfg(feature = "gpu")]
 mod plan;

@@ -1,8 +1,9 @@
 //! A dense layer, the same for every step: `y = act(x W^T + b)`.
 
-use super::{ParameterSpans, Sequence};
+use super::Sequence;
 use crate::Error;
 use crate::gpu::Target;
+use crate::parameters::ParameterSpans;
 use crate::plan::Plan;
 use crate::product::{self, Matrix, Order};
 use gatefold_model::{Activation, Layer, Role};
@@ -13,7 +14,7 @@ pub(crate) fn forward(
     target: &Target,
     layer: &Layer,
     activation: Activation,
-    parameters: &dyn ParameterSpans,
+    parameters: &ParameterSpans<'_>,
     x: Sequence,
 ) -> Result<Sequence, Error> {
     let weight = parameters.values(plan, layer, Role::DenseWeight);
@@ -35,7 +36,7 @@ pub(crate) fn backward(
     target: &Target,
     layer: &Layer,
     activation: Activation,
-    parameters: &dyn ParameterSpans,
+    parameters: &ParameterSpans<'_>,
     (x, y): (Sequence, Sequence),
     d_y: Sequence,
     wants_input: bool,

@@ -1,8 +1,9 @@
 //! The LSTM: one product for the inputs of all steps, one fused dispatch a step, products over all steps for the gradients.
 
-use super::{ParameterSpans, Purpose, Sequence};
+use super::{Purpose, Sequence};
 use crate::Error;
 use crate::gpu::Target;
+use crate::parameters::ParameterSpans;
 use crate::plan::{MAX_GROUPS, Plan, Span};
 use crate::product::{self, Matrix, Order};
 use gatefold_model::{Activation, Layer, LstmGate, Role};
@@ -59,7 +60,7 @@ pub(crate) fn pack(
     plan: &mut Plan,
     layer: &Layer,
     hidden: usize,
-    parameters: &dyn ParameterSpans,
+    parameters: &ParameterSpans<'_>,
     purpose: Purpose,
 ) {
     let input = layer.input;
@@ -295,7 +296,7 @@ pub(crate) fn parameter_gradients(
     plan: &mut Plan,
     target: &Target,
     layer: &Layer,
-    parameters: &dyn ParameterSpans,
+    parameters: &ParameterSpans<'_>,
     tape: &Tape,
 ) -> Result<(), Error> {
     let LstmShape { input, hidden, .. } = tape.shape;

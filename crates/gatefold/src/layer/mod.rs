@@ -6,9 +6,10 @@ mod lstm;
 
 use crate::Error;
 use crate::gpu::Target;
+use crate::parameters::ParameterSpans;
 use crate::plan::{Plan, Span};
 use crate::product::Matrix;
-use gatefold_model::{Layer, LayerKind, Role};
+use gatefold_model::{Layer, LayerKind};
 
 pub(crate) use lstm::{
     Carried, LstmShape, Packed as PackedLstm, Tape as LstmTape, backward as lstm_backward,
@@ -37,14 +38,6 @@ impl Sequence {
     }
 }
 
-/// Where a plan finds the parameters of a layer and puts their gradients.
-pub(crate) trait ParameterSpans {
-    /// The values of the layer's parameter with that role.
-    fn values(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Span;
-    /// The gradient of it; none if it is frozen.
-    fn gradient(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Option<Span>;
-}
-
 /// What a layer keeps from forward to backward.
 #[derive(Debug)]
 pub(crate) enum Tape {
@@ -63,7 +56,7 @@ pub(crate) enum Purpose {
 }
 
 /// Puts the weights of a layer into the order in which its kernels read them. What a purpose does not need is left out.
-pub(crate) fn pack(plan: &mut Plan, layer: &Layer, parameters: &dyn ParameterSpans, purpose: Purpose) {
+pub(crate) fn pack(plan: &mut Plan, layer: &Layer, parameters: &ParameterSpans<'_>, purpose: Purpose) {
     if let LayerKind::Lstm { hidden, .. } = layer.kind {
         lstm::pack(plan, layer, hidden, parameters, purpose);
     }
@@ -74,7 +67,7 @@ pub(crate) fn forward(
     plan: &mut Plan,
     target: &Target,
     layer: &Layer,
-    parameters: &dyn ParameterSpans,
+    parameters: &ParameterSpans<'_>,
     x: Sequence,
     purpose: Purpose,
 ) -> Result<(Sequence, Tape), Error> {
@@ -99,7 +92,7 @@ pub(crate) fn backward(
     plan: &mut Plan,
     target: &Target,
     layer: &Layer,
-    parameters: &dyn ParameterSpans,
+    parameters: &ParameterSpans<'_>,
     tape: &Tape,
     d_y: Sequence,
     wants_input: bool,
