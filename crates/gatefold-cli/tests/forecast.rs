@@ -138,6 +138,20 @@ fn forecast_writes_every_output_and_prints_a_table() {
 }
 
 #[test]
+fn the_readmes_first_command_beats_repeat_last_and_seasonal_naive() {
+    let place = Workplace::new();
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/sunspots_monthly.csv");
+    fs::copy(table, place.path("sunspots_monthly.csv")).unwrap();
+    let started = std::time::Instant::now();
+    place.succeed("forecast sunspots_monthly.csv --device cpu --quiet");
+    assert!(started.elapsed().as_secs() < 120, "{:?}", started.elapsed());
+    let metrics: Value = serde_json::from_str(&place.read("gatefold-out/metrics.json")).unwrap();
+    let mae = |model: usize| metrics["models"][model]["mae"].as_f64().unwrap();
+    assert!((mae(1) - 14.12).abs() < 0.005, "repeat last is known: {}", mae(1));
+    assert!(mae(0) < mae(1) && mae(0) < mae(4), "{}", metrics["models"]);
+}
+
+#[test]
 fn blocks_columns_and_steps_of_several_samples_are_taken() {
     let place = Workplace::new();
     let options =
