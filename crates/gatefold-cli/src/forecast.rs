@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             (data, forecaster, settings)
         }
     };
-    let device = Device::open(&arguments.device.device)?;
+    let device = arguments.device.open()?;
     fs::create_dir_all(&arguments.out).map_err(|error| {
         Failure::failed(format!("{}: cannot make this directory: {error}", arguments.out.display()))
     })?;

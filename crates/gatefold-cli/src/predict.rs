@@ -4,7 +4,7 @@ use crate::DeviceArgument;
 use crate::failure::Failure;
 use crate::forecast::load_for_use;
 use crate::forecaster::{Forecaster, rounded};
-use gatefold::{Device, Network};
+use gatefold::Network;
 use gatefold_model::file::write_atomically;
 use gatefold_series::{Table, TableOptions, labels_after};
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             series.len()
         )));
     }
-    let device = Device::open(&arguments.device.device)?;
+    let device = arguments.device.open()?;
     let mut network = Network::with_parameters(&device, &model.config, &model.parameters)?;
     let steps = arguments.steps.unwrap_or(forecaster.shape.horizon);
     let forecast = forecaster.continuation(&mut network, &series, steps)?;
