@@ -1,1 +1,19 @@
-//! To come.
+//! Every kernel, layer and network on the GPU against the plain reference: cases, seeded data, the comparator, and the
+//! self-check that puts them into one table.
+//!
+//! Tests and the command `gatefold selfcheck` run the same cases. Tolerances are those of docs/numerics.md.
+
+mod compare;
+mod data;
+mod device;
+mod kernels;
+mod networks;
+mod selfcheck;
+pub mod validation;
+
+pub use compare::{Comparison, Tolerance, assert_close, compare};
+pub use data::Random;
+pub use device::{test_gpu, test_gpu_with};
+pub use kernels::check_kernel;
+pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
+pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck};

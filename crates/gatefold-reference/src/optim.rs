@@ -27,6 +27,43 @@ pub fn global_norm<'a, R: Real>(tensors: impl Iterator<Item = &'a [R]> + Clone) 
     R::from_f64(scale * sum.sqrt())
 }
 
+/// What is known of the length of one stretch of the gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Partial<R> {
+    /// The largest `|g|`, 0 where there is none.
+    pub largest: R,
+    /// The sum of `(g / largest)^2`, 0 where an element is not finite.
+    pub sum: R,
+    /// Whether every element is finite.
+    pub finite: bool,
+}
+
+/// One stretch's share of [`global_norm`]; elements that are not finite do not count for the largest.
+pub fn gradient_norm<R: Real>(gradients: impl Iterator<Item = R> + Clone) -> Partial<R> {
+    let finite = gradients.clone().all(R::is_finite);
+    let sizes = gradients.filter(|g| g.is_finite()).map(R::abs);
+    let largest = sizes.clone().fold(R::ZERO, |largest, size| if size > largest { size } else { largest });
+    let counts = finite && largest > R::ZERO;
+    let sum = if counts { sizes.map(|size| (size / largest) * (size / largest)).sum() } else { R::ZERO };
+    Partial { largest, sum, finite }
+}
+
+/// The norm of everything from its stretches: `M sqrt(sum of sum (largest / M)^2)` with `M` the largest of all.
+pub fn finish_norm<R: Real>(partials: &[Partial<R>]) -> R {
+    let bigger = |largest: R, partial: &Partial<R>| {
+        if partial.largest > largest { partial.largest } else { largest }
+    };
+    let largest = partials.iter().fold(R::ZERO, bigger);
+    if largest == R::ZERO {
+        return R::ZERO;
+    }
+    let share = |partial: &Partial<R>| {
+        let ratio = partial.largest / largest;
+        partial.sum * ratio * ratio
+    };
+    largest * partials.iter().map(share).sum::<R>().sqrt()
+}
+
 /// What every gradient is multiplied by so that their norm is at most `clip`: `min(1, clip / (norm + 1e-6))`.
 pub fn clip_factor<R: Real>(norm: R, clip: R) -> R {
     let factor = clip / (norm + R::from_f64(1e-6));
@@ -237,6 +274,16 @@ mod tests {
         assert_eq!(global_norm(std::iter::empty::<&[f32]>()), 0.0);
         assert!(global_norm([[1.0, f32::NAN].as_slice()].into_iter()).is_nan());
         assert_eq!(global_norm([[1.0, -f32::INFINITY].as_slice()].into_iter()), f32::INFINITY);
+    }
+
+    #[test]
+    fn stretches_make_up_the_norm() {
+        let gradient = [3e-200, 0.0, -4e-200, 1e-201, 0.0, 0.0];
+        let partials: Vec<_> = gradient.chunks(2).map(|part| gradient_norm(part.iter().copied())).collect();
+        let expected: f64 = global_norm([gradient.as_slice()].into_iter());
+        assert!((finish_norm(&partials) / expected - 1.0).abs() < 1e-14);
+        let broken = gradient_norm([1.0, f64::NAN, -2.0].into_iter());
+        assert_eq!(broken, Partial { largest: 2.0, sum: 0.0, finite: false });
     }
 
     #[test]

@@ -126,6 +126,11 @@ pub fn step_backward<R: Real>(
     step
 }
 
+/// The cotangent of the initial h: `d_pre U`, with the first step's `d_pre [B, 4 H]`.
+pub fn initial_backward<R: Real>(d_pre: ArrayView2<R>, w_hh: ArrayView2<R>) -> Array2<R> {
+    matmul(d_pre, w_hh)
+}
+
 /// Every intermediate of a whole sequence.
 #[derive(Clone, Debug)]
 pub struct Forward<R> {
@@ -275,7 +280,7 @@ pub fn backward<R: Real>(
         d_b_ih: d_b.clone(),
         d_b_hh: d_b,
         d_input: d_x.into_shape_with_order(input.dim()).expect("the same elements"),
-        d_h0: matmul(d_pre_next.view(), weights.w_hh),
+        d_h0: initial_backward(d_pre_next.view(), weights.w_hh),
         d_c0: d_c,
         d_pre,
     }

@@ -1,0 +1,51 @@
+//! The GPU that tests run on.
+
+use crate::validation;
+use gatefold::{DeviceChoice, Error, Gpu, GpuOptions};
+use std::sync::OnceLock;
+
+/// `require` makes a test without an adapter fail instead of skip.
+const VARIABLE: &str = "GATEFOLD_GPU";
+
+/// The GPU that all tests of a process share, or none where there is no adapter: then the line that says so is printed,
+/// and the test returns.
+///
+/// # Panics
+/// Without an adapter where `GATEFOLD_GPU=require` is set; where the driver refuses to open it.
+pub fn test_gpu() -> Option<Gpu> {
+    static SHARED: OnceLock<Result<Gpu, String>> = OnceLock::new();
+    match SHARED.get_or_init(|| open(&GpuOptions::new())) {
+        Ok(gpu) => Some(gpu.clone()),
+        Err(why) => skipped(why),
+    }
+}
+
+/// A GPU of the test's own, opened with these options.
+///
+/// # Panics
+/// Those of [`test_gpu`].
+pub fn test_gpu_with(options: &GpuOptions) -> Option<Gpu> {
+    open(options).map_or_else(|why| skipped(&why), Some)
+}
+
+/// Nobody reads a skipped test's reason unless it is printed.
+fn skipped(why: &str) -> Option<Gpu> {
+    assert!(
+        std::env::var_os(VARIABLE).is_none_or(|value| value != "require"),
+        "{VARIABLE}=require, but {why}"
+    );
+    let test = std::thread::current().name().unwrap_or("test").to_owned();
+    println!("{test} skipped: {why}");
+    None
+}
+
+/// Why there is none, in one line.
+fn open(options: &GpuOptions) -> Result<Gpu, String> {
+    validation::install_from_env();
+    match Gpu::request(&DeviceChoice::Gpu, options) {
+        Ok(Some(gpu)) => Ok(gpu),
+        Ok(None) => unreachable!("device gpu is a GPU or an error"),
+        Err(error @ Error::NoAdapter { .. }) => Err(error.to_string()),
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,63 @@
+//! Each kernel against its mirror: awkward sizes, every family of variants.
+
+mod linear;
+mod loss;
+mod matmul;
+mod optim;
+mod scan;
+
+use crate::selfcheck::Checks;
+use gatefold::{Error, Gpu, wgpu};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes};
+
+/// Runs every case of a kernel and compares with its mirror in the reference. The match is exhaustive: a kernel without
+/// a mirror does not build.
+///
+/// # Errors
+/// Those of running a kernel.
+pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
+    let mut checks = Checks::default();
+    match id {
+        KernelId::StepForward => scan::step_forward(gpu, &mut checks),
+        KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
+        KernelId::InitialBackward => scan::initial_backward(gpu, &mut checks),
+        KernelId::MatMul => matmul::matmul(gpu, &mut checks),
+        KernelId::SumSlices => linear::sum_slices(gpu, &mut checks),
+        KernelId::Pack => linear::pack(gpu, &mut checks),
+        KernelId::UnpackGradient => linear::unpack_gradient(gpu, &mut checks),
+        KernelId::ColumnSum => linear::column_sum(gpu, &mut checks),
+        KernelId::ActivationBackward => linear::activation_backward(gpu, &mut checks),
+        KernelId::SquaredError => loss::squared_error(gpu, &mut checks),
+        KernelId::MeanLoss => loss::mean_loss(gpu, &mut checks),
+        KernelId::GradientNorm => optim::gradient_norm(gpu, &mut checks),
+        KernelId::FinishNorm => optim::finish_norm(gpu, &mut checks),
+        KernelId::Sgd => optim::sgd(gpu, &mut checks),
+        KernelId::Adam => optim::adam(gpu, &mut checks),
+    }?;
+    Ok(checks)
+}
+
+/// The ways of sharing loads that the device can run.
+fn lanes(gpu: &Gpu) -> Vec<Lanes> {
+    let subgroups = gpu.device().features().contains(wgpu::Features::SUBGROUP);
+    let wide = gpu.info().subgroup_min_size >= 8;
+    if subgroups && wide { vec![Lanes::Single, Lanes::Subgroup] } else { vec![Lanes::Single] }
+}
+
+/// A kernel that treats elements one by one.
+fn element_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
+    KernelVariant::new(id, &[&[("WG_SIZE", ELEMENT_WG_SIZE)], consts].concat())
+}
+
+/// Workgroups for `len` elements, at most `widest` of them along the first axis, so that small tensors fill two axes too.
+fn element_groups(len: usize, widest: u32) -> [u32; 3] {
+    let groups = (len as u32).div_ceil(ELEMENT_WG_SIZE);
+    let x = groups.min(widest);
+    [x, groups.div_ceil(x), 1]
+}
+
+/// Lengths around the size of a workgroup, and one of many workgroups.
+const LENGTHS: [usize; 6] = [1, 63, 64, 65, 131, 4099];
+
+/// One workgroup along x for every so many elements in turn: all in one row, or several rows of two.
+const WIDEST: [u32; 2] = [65_535, 2];

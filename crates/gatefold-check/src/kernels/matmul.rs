@@ -1,0 +1,182 @@
+//! The matrix product: every tile, layout, width of column, bias, activation and split of the inner axis.
+
+use super::lanes;
+use crate::Random;
+use crate::compare::Tolerance;
+use crate::data::{flat, matrix};
+use crate::selfcheck::Checks;
+use gatefold::{Activation, Error, Gpu, run_kernel};
+use gatefold_reference::linear;
+use gatefold_shaders::{Columns, KernelId, KernelVariant, Lanes, TILE_WG_SIZE, params};
+use ndarray::{Array2, Array3, ArrayView1, Axis, s};
+
+/// Where a begins in its buffer, as the output of a scan does behind the initial h.
+const A_OFFSET: usize = 5;
+
+struct Case {
+    m: usize,
+    k: usize,
+    n: usize,
+    rows: u32,
+    columns_each: u32,
+    columns: Columns,
+    lanes: Lanes,
+    bias: bool,
+    activation: Activation,
+    /// Inner elements of a slice.
+    slice_len: usize,
+    a_transposed: bool,
+    b_transposed: bool,
+}
+
+/// Every tile; what else there is to choose goes round, each choice with a period of its own.
+fn cases(gpu: &Gpu) -> Vec<Case> {
+    let sizes_f32 = [(1, 1, 1), (33, 31, 7), (5, 9, 65), (17, 70, 31), (2, 8, 130)];
+    let sizes_vec4 = [(1, 1, 4), (33, 31, 132), (5, 9, 64), (17, 70, 260), (3, 8, 128)];
+    let mut found: Vec<Case> = Vec::new();
+    for lanes in lanes(gpu) {
+        for rows in [1, 2, 4, 8, 16] {
+            for columns_each in [1, 2] {
+                for (columns, sizes) in [(Columns::F32, sizes_f32), (Columns::Vec4, sizes_vec4)] {
+                    for turn in 0..3 {
+                        let count = found.len();
+                        let (m, k, n) = sizes[count % sizes.len()];
+                        // Slices are added elsewhere, and so are their bias and activation.
+                        let sliced = turn == 2;
+                        found.push(Case {
+                            m,
+                            k,
+                            n,
+                            rows,
+                            columns_each,
+                            columns,
+                            lanes,
+                            bias: !sliced && count % 3 != 0,
+                            activation: if sliced {
+                                Activation::Identity
+                            } else {
+                                Activation::ALL[count / 3 % 4]
+                            },
+                            slice_len: if sliced { (k / 3).max(1).next_multiple_of(4) } else { k },
+                            a_transposed: count % 2 == 1,
+                            b_transposed: columns == Columns::F32 && count / 2 % 2 == 1,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+impl Case {
+    fn kernel(&self) -> KernelVariant {
+        KernelVariant {
+            id: KernelId::MatMul,
+            cell: None,
+            lanes: self.lanes,
+            columns: self.columns,
+            consts: vec![
+                ("WG_SIZE", TILE_WG_SIZE),
+                ("ROWS", self.rows),
+                ("COLUMNS", self.columns_each),
+                ("BIAS", u32::from(self.bias)),
+                ("ACTIVATION", self.activation as u32),
+            ],
+        }
+    }
+
+    fn slices(&self) -> usize {
+        self.k.div_ceil(self.slice_len)
+    }
+
+    fn params(&self) -> params::MatMul {
+        let width = self.columns.width();
+        let [m, k, n] = [self.m, self.k, self.n].map(|size| size as u32);
+        let (a_row_stride, a_k_stride) = if self.a_transposed { (1, m) } else { (k, 1) };
+        let (b_k_stride, b_column_stride) = if self.b_transposed { (1, k) } else { (n / width, 1) };
+        params::MatMul {
+            m,
+            n: n / width,
+            k,
+            slice_len: self.slice_len as u32,
+            a_offset: A_OFFSET as u32,
+            a_row_stride,
+            a_k_stride,
+            b_k_stride,
+            b_column_stride,
+            ..Default::default()
+        }
+    }
+
+    fn groups(&self) -> [u32; 3] {
+        let columns = self.n as u32 / self.columns.width();
+        [
+            columns.div_ceil(TILE_WG_SIZE * self.columns_each),
+            (self.m as u32).div_ceil(self.rows),
+            self.slices() as u32,
+        ]
+    }
+
+    fn describe(&self) -> String {
+        let Case { m, k, n, rows, columns_each, .. } = self;
+        let side = |transposed: bool, name: &str| if transposed { format!("{name}^T") } else { name.into() };
+        format!(
+            "{m} {k} {n} tile {rows}x{columns_each} {} {} {}{} {}{} slices {}",
+            format!("{:?}", self.columns).to_lowercase(),
+            format!("{:?}", self.lanes).to_lowercase(),
+            side(self.a_transposed, "a"),
+            side(self.b_transposed, "b"),
+            self.activation,
+            if self.bias { " bias" } else { "" },
+            self.slices()
+        )
+    }
+}
+
+/// The numbers as the kernel finds them, either way round.
+fn stored(values: &Array2<f32>, transposed: bool) -> Vec<f32> {
+    if transposed { values.t().iter().copied().collect() } else { values.iter().copied().collect() }
+}
+
+pub(super) fn matmul(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for (stream, case) in cases(gpu).into_iter().enumerate() {
+        let Case { m, k, n, .. } = case;
+        let mut random = Random::new(12, stream as u64);
+        let mut random_matrix = |rows: usize, columns: usize| {
+            Array2::from_shape_vec((rows, columns), random.values_for(m * n, rows * columns))
+                .expect("as many as the shape has")
+        };
+        let (a, b, bias) = (random_matrix(m, k), random_matrix(k, n), random_matrix(1, n));
+        // Around a there are numbers that must not be read.
+        let a_stored = [vec![1e30; A_OFFSET], stored(&a, case.a_transposed), vec![1e30; 3]].concat();
+        let before = vec![7.0; case.slices() * m * n];
+        let bindings: [&[f32]; 4] =
+            [&a_stored, &stored(&b, case.b_transposed), &stored(&bias, false), &before];
+        let found = run_kernel(gpu, &case.kernel(), case.params(), &bindings, case.groups())?;
+
+        let (a, b) = (a.mapv(f64::from), b.mapv(f64::from));
+        let mut slices = Array3::zeros((case.slices(), m, n));
+        for z in 0..case.slices() {
+            let inner = z * case.slice_len..((z + 1) * case.slice_len).min(k);
+            let product = linear::matmul(a.slice(s![.., inner.clone()]), b.slice(s![inner, ..]));
+            slices.index_axis_mut(Axis(0), z).assign(&product);
+        }
+        checks.case(case.describe());
+        let tolerance = match case.activation {
+            Activation::Identity | Activation::Relu => Tolerance::product(k),
+            _ => Tolerance::output(k),
+        };
+        if case.slices() == 1 {
+            let bias = matrix(&stored(&bias, false), 1, n);
+            let bias: Option<ArrayView1<f64>> = case.bias.then(|| bias.row(0));
+            let want = linear::sum_slices(slices.view(), bias, case.activation);
+            checks.tensor("c", &[("row", m), ("column", n)], &found[3], &flat(&want), tolerance);
+        } else {
+            let want: Vec<f64> = slices.iter().copied().collect();
+            let axes = [("slice", case.slices()), ("row", m), ("column", n)];
+            checks.tensor("c", &axes, &found[3], &want, tolerance);
+        }
+    }
+    Ok(())
+}

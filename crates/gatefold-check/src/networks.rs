@@ -1,0 +1,217 @@
+//! Whole networks on the GPU, forward and backward, against the reference in `f64`.
+
+use crate::Random;
+use crate::compare::Tolerance;
+use crate::selfcheck::Checks;
+use gatefold::{
+    Activation, DenseConfig, Device, Error, Gpu, LayerConfig, LayerKind, LstmConfig, Network, NetworkConfig,
+    Parameters, TrainConfig, Trainer,
+};
+use gatefold_reference::loss;
+use ndarray::Array3;
+
+/// A network and the shape of its input.
+#[derive(Clone, Debug)]
+pub struct NetworkCase {
+    /// The network.
+    pub config: NetworkConfig,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// Of parameters and data.
+    pub seed: u64,
+}
+
+/// The layers that networks of the cases are made of, briefly.
+fn lstm(hidden: usize) -> LayerConfig {
+    LstmConfig::new(hidden).into()
+}
+
+fn dense(output: usize, activation: Activation) -> LayerConfig {
+    DenseConfig::new(output).activation(activation).into()
+}
+
+const LAST: LayerConfig = LayerConfig::LastStep;
+const LINEAR: Activation = Activation::Identity;
+
+impl NetworkCase {
+    fn new(input: usize, layers: Vec<LayerConfig>, steps: usize, batch: usize) -> NetworkCase {
+        let config = NetworkConfig::new(input, layers).expect("the cases are valid");
+        NetworkCase { config, steps, batch, seed: 30 }
+    }
+
+    /// Every kind of layer in every place, and sizes that some limit or tile does not divide.
+    pub fn all() -> Vec<NetworkCase> {
+        let mut cases = vec![
+            // The smallest.
+            NetworkCase::new(1, vec![lstm(1)], 1, 1),
+            NetworkCase::new(1, vec![dense(1, LINEAR)], 1, 1),
+            // An LSTM ends the network; one step, which has no recurrent gradient.
+            NetworkCase::new(3, vec![lstm(7)], 5, 3),
+            NetworkCase::new(3, vec![lstm(7), lstm(7)], 1, 2),
+            // Stacks, equal and not, to a last step and a head.
+            NetworkCase::new(
+                2,
+                vec![lstm(8), lstm(8), LAST, dense(5, Activation::Relu), dense(1, LINEAR)],
+                7,
+                4,
+            ),
+            NetworkCase::new(5, vec![lstm(13), lstm(31), lstm(4), dense(3, Activation::Tanh)], 11, 33),
+            NetworkCase::new(
+                4,
+                vec![dense(12, Activation::Sigmoid), lstm(16), dense(4, LINEAR), lstm(5)],
+                6,
+                17,
+            ),
+            // Nothing but dense layers; a last step in front, in the middle, at the end.
+            NetworkCase::new(
+                64,
+                vec![dense(128, Activation::Tanh), dense(68, Activation::Sigmoid), dense(4, LINEAR)],
+                3,
+                9,
+            ),
+            NetworkCase::new(6, vec![LAST, dense(5, Activation::Relu)], 4, 3),
+            NetworkCase::new(6, vec![dense(7, Activation::Relu), LAST, dense(2, Activation::Sigmoid)], 4, 3),
+            NetworkCase::new(3, vec![lstm(9), LAST], 4, 3),
+            // Tied layers share parameters, and their gradients add up.
+            NetworkCase::new(
+                8,
+                vec![
+                    lstm(8),
+                    LayerConfig::Tied { to: 0 },
+                    dense(8, Activation::Tanh),
+                    LayerConfig::Tied { to: 0 },
+                    LayerConfig::Tied { to: 2 },
+                ],
+                4,
+                3,
+            ),
+            // A long sequence, a wide layer.
+            NetworkCase::new(5, vec![lstm(33), LAST, dense(3, LINEAR)], 300, 3),
+            NetworkCase::new(7, vec![lstm(513), dense(3, Activation::Tanh)], 4, 2),
+        ];
+        // More rows of all steps, and more inputs, than a driver walks in one loop: products are split.
+        cases.push(NetworkCase::new(1, vec![lstm(1), dense(1, LINEAR)], 10, 7_001));
+        cases.push(NetworkCase::new(
+            70_001,
+            vec![dense(2, Activation::Tanh), dense(70_001, LINEAR), dense(1, LINEAR)],
+            1,
+            2,
+        ));
+        cases
+    }
+
+    /// Fresh parameters, but for biases, which start at zero and would hide what is wrong with them.
+    pub fn parameters(&self) -> Parameters {
+        let mut random = Random::new(self.seed, 0);
+        let mut parameters = Parameters::initial(&self.config, self.seed);
+        for spec in self.config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
+            let bias = parameters.get_mut(&spec.name).expect("every parameter has initial values");
+            bias.iter_mut().zip(random.within(-0.4..0.4, spec.len())).for_each(|(bias, by)| *bias += by);
+        }
+        parameters
+    }
+
+    /// `[T, B, I]`
+    pub fn input(&self) -> Array3<f32> {
+        Random::new(self.seed, 1).sequence((self.steps, self.batch, self.config.input()))
+    }
+
+    /// `[T', B, O]`; random, so that the loss weighs every output differently, and 2 to 3 away from zero, so that the
+    /// difference to an output is no small difference of large terms.
+    pub fn target(&self) -> Array3<f32> {
+        Random::new(self.seed, 2).sequence(self.output_shape()).mapv(|value| value + 2f32.copysign(value))
+    }
+
+    fn output_shape(&self) -> (usize, usize, usize) {
+        (self.config.output_steps(self.steps), self.batch, self.config.output())
+    }
+
+    fn reference(&self) -> gatefold_reference::Network<f64> {
+        gatefold_reference::Network::new(&self.config, &self.parameters())
+            .expect("the parameters are the network's")
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, T {} B {}", self.config, self.steps, self.batch)
+    }
+}
+
+/// The terms of the sums that an output goes through: the layers' sums, see docs/numerics.md.
+pub fn output_terms(config: &NetworkConfig) -> usize {
+    let terms = config.layers().iter().map(|layer| match layer.kind {
+        LayerKind::Lstm { hidden, .. } => layer.input + hidden,
+        LayerKind::Dense { .. } => layer.input,
+        _ => 0,
+    });
+    terms.sum::<usize>().max(1)
+}
+
+/// The terms of the sums that a parameter's gradient goes through: forward, back through every layer, and over all rows
+/// of all steps.
+pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usize {
+    let back = config.layers().iter().map(|layer| match layer.kind {
+        LayerKind::Lstm { hidden, .. } => 4 * hidden,
+        LayerKind::Dense { .. } => layer.output,
+        _ => 0,
+    });
+    output_terms(config) + back.sum::<usize>() + steps * batch
+}
+
+/// The outputs of every case.
+///
+/// # Errors
+/// Those of the engine.
+pub fn check_forward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> {
+    let mut checks = Checks::default();
+    for case in cases {
+        let device = Device::Gpu(gpu.clone());
+        let mut network = Network::with_parameters(&device, &case.config, &case.parameters())?;
+        let found = network.predict(case.input().view())?;
+        let tape = case.reference().forward(case.input().mapv(f64::from).view());
+        let (steps, batch, output) = case.output_shape();
+        assert_eq!(found.dim(), (steps, batch, output), "the output's shape is the network's");
+        checks.case(case.describe());
+        let axes = [("step", steps), ("row", batch), ("feature", output)];
+        let (found, want): (Vec<f32>, Vec<f64>) =
+            (found.into_iter().collect(), tape.output().iter().copied().collect());
+        checks.tensor("output", &axes, &found, &want, Tolerance::output(output_terms(&case.config)));
+    }
+    Ok(checks)
+}
+
+/// The loss and the gradient of every parameter of every case.
+///
+/// # Errors
+/// Those of the engine.
+pub fn check_backward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> {
+    let mut checks = Checks::default();
+    for case in cases {
+        let device = Device::Gpu(gpu.clone());
+        let network = Network::with_parameters(&device, &case.config, &case.parameters())?;
+        let mut trainer = Trainer::new(network, TrainConfig::new())?;
+        let (input, target) = (case.input(), case.target());
+        trainer.accumulate(input.view(), target.view())?;
+        let (found, losses) = (trainer.gradients()?, trainer.take_losses()?);
+
+        let reference = case.reference();
+        let target = target.mapv(f64::from);
+        let tape = reference.forward(input.mapv(f64::from).view());
+        let d_output = loss::squared_error_gradient(tape.output(), target.view());
+        let want = reference.backward(&tape, d_output.view());
+        checks.case(case.describe());
+        let terms = output_terms(&case.config) + target.len();
+        let loss = loss::squared_error(tape.output(), target.view());
+        checks.tensor("loss", &[("batch", 1)], &losses, &[loss], Tolerance::output(terms));
+        let terms = gradient_terms(&case.config, case.steps, case.batch);
+        for (name, want) in &want.parameters {
+            let want: Vec<f64> = want.iter().copied().collect();
+            let shape = found[name].shape();
+            let axes: Vec<(&str, usize)> = ["row", "column"].into_iter().zip(shape.iter().copied()).collect();
+            let found: Vec<f32> = found[name].iter().copied().collect();
+            checks.tensor(name, &axes, &found, &want, Tolerance::gradient(terms));
+        }
+    }
+    Ok(checks)
+}

@@ -1,0 +1,214 @@
+//! Checks gathered into rows, and rows into the table that `gatefold selfcheck` prints.
+
+use crate::compare::{Comparison, Tolerance, compare};
+use crate::{NetworkCase, check_backward, check_forward, check_kernel};
+use gatefold::{Error, Gpu};
+use gatefold_shaders::KernelId;
+use std::fmt;
+
+/// One tensor of one case.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The tensor and its case, such as `h: B 3 H 31`.
+    pub what: String,
+    /// How it compares.
+    pub comparison: Comparison,
+}
+
+/// What was compared for one kernel, or one direction of whole networks.
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    /// Cases so far.
+    pub cases: usize,
+    /// Every tensor of every case.
+    pub outcomes: Vec<Outcome>,
+    case: String,
+}
+
+impl Checks {
+    /// Begins a case; what is compared from now on belongs to it.
+    pub(crate) fn case(&mut self, case: String) {
+        self.cases += 1;
+        self.case = case;
+    }
+
+    /// Compares a tensor of the case.
+    pub(crate) fn tensor(
+        &mut self,
+        name: &str,
+        axes: &[(&str, usize)],
+        gpu: &[f32],
+        reference: &[f64],
+        tolerance: Tolerance,
+    ) {
+        let what = format!("{name}: {}", self.case);
+        self.outcomes.push(Outcome { what, comparison: compare(axes, gpu, reference, tolerance) });
+    }
+
+    /// The tensor with the largest share of its tolerance.
+    pub fn worst(&self) -> Option<&Outcome> {
+        self.outcomes.iter().max_by(|a, b| a.comparison.share.total_cmp(&b.comparison.share))
+    }
+
+    /// Whether something was compared and every element is within its tolerance.
+    pub fn passed(&self) -> bool {
+        !self.outcomes.is_empty() && self.outcomes.iter().all(|outcome| outcome.comparison.passed())
+    }
+
+    /// For tests.
+    ///
+    /// # Panics
+    /// Unless the checks passed, with every tensor that did not.
+    #[track_caller]
+    pub fn assert(&self, name: &str) {
+        let failed: Vec<String> = self
+            .outcomes
+            .iter()
+            .filter(|outcome| !outcome.comparison.passed())
+            .map(|outcome| format!("{}: {}", outcome.what, outcome.comparison))
+            .collect();
+        assert!(
+            self.passed(),
+            "{name}: {} of {} tensors:\n{}",
+            failed.len(),
+            self.outcomes.len(),
+            failed.join("\n")
+        );
+        let worst = self.worst().expect("something was compared");
+        println!(
+            "{name}: {} cases, worst {:.3} of the tolerance, {}",
+            self.cases, worst.comparison.share, worst.what
+        );
+    }
+}
+
+/// A line of the report.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Row {
+    /// A kernel's name, or `networks forward`, `networks backward`.
+    pub name: String,
+    /// Cases that were run.
+    pub cases: usize,
+    /// The worst error as a share of its tolerance; infinite where the device could not run it.
+    pub share: f64,
+    /// Where that is: the tensor and the case; or why the device could not run it.
+    pub place: String,
+    /// Whether all is within tolerance.
+    pub passed: bool,
+}
+
+impl Row {
+    fn new(name: &str, checks: Result<Checks, Error>) -> Row {
+        match checks {
+            Ok(checks) => Row {
+                name: name.into(),
+                cases: checks.cases,
+                share: checks.worst().map_or(f64::INFINITY, |worst| worst.comparison.share),
+                place: checks.worst().map_or("nothing was compared".into(), |worst| worst.what.clone()),
+                passed: checks.passed(),
+            },
+            Err(error) => {
+                let place = error.to_string();
+                Row { name: name.into(), cases: 0, share: f64::INFINITY, place, passed: false }
+            }
+        }
+    }
+}
+
+/// What [`selfcheck`] found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The device, in one line.
+    pub device: String,
+    /// One row for every kernel and for networks in each direction.
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// Whether every row passed.
+    pub fn passed(&self) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(|row| row.passed)
+    }
+}
+
+/// A table of at most 80 columns.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "device  {}", cut(&self.device, 72))?;
+        writeln!(f, "{:<19}  {:>5}  {:>9}  {:<4}  worst at", "kernel", "cases", "error", "")?;
+        for Row { name, cases, share, place, passed } in &self.rows {
+            let verdict = if *passed { "ok" } else { "FAIL" };
+            writeln!(f, "{name:<19}  {cases:>5}  {:>9}  {verdict:<4}  {}", amount(*share), cut(place, 35))?;
+        }
+        write!(f, "error: the worst, as a share of its tolerance (docs/numerics.md)")
+    }
+}
+
+fn amount(share: f64) -> String {
+    if share < 1e4 { format!("{share:.3}") } else { format!("{share:.1e}") }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    let line: String = text.chars().map(|c| if c == '\n' { ' ' } else { c }).collect();
+    if line.chars().count() <= width {
+        return line;
+    }
+    let head: String = line.chars().take(width - 3).collect();
+    format!("{head}...")
+}
+
+/// Runs every kernel in its variants, and networks forward and backward, against the reference in `f64`.
+pub fn selfcheck(gpu: &Gpu) -> Report {
+    let mut rows: Vec<Row> =
+        KernelId::ALL.iter().map(|&id| Row::new(id.name(), check_kernel(gpu, id))).collect();
+    let cases = NetworkCase::all();
+    rows.push(Row::new("networks forward", check_forward(gpu, &cases)));
+    rows.push(Row::new("networks backward", check_backward(gpu, &cases)));
+    Report { device: gpu.summary(), rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checks(gpu: f32) -> Checks {
+        let mut checks = Checks::default();
+        checks.case("B 1 H 2 rows 16 subgroup, a long description".into());
+        checks.tensor("h", &[("unit", 2)], &[0.5, gpu], &[0.5, 0.25], Tolerance::output(2));
+        checks
+    }
+
+    fn report(checks: Result<Checks, Error>) -> Report {
+        Report { device: "some device".into(), rows: vec![Row::new("initial_backward", checks)] }
+    }
+
+    #[test]
+    fn a_report_passes_only_if_all_passed() {
+        assert!(report(Ok(checks(0.25))).passed());
+        assert!(!report(Ok(checks(0.26))).passed());
+        assert!(!report(Ok(checks(f32::NAN))).passed());
+        assert!(!report(Ok(Checks::default())).passed(), "nothing was compared");
+        assert!(!report(Err(Error::DeviceLost("gone".into()))).passed());
+        assert!(!Report { device: String::new(), rows: Vec::new() }.passed());
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal() {
+        for checks in [Ok(checks(0.25)), Ok(checks(1e30)), Err(Error::DeviceLost("gone\nfor good".repeat(9)))]
+        {
+            let text = report(checks).to_string();
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert_eq!(text.lines().count(), 4, "{text}");
+        }
+        let text = report(Ok(checks(f32::NAN))).to_string();
+        assert!(text.contains("initial_backward         1        inf  FAIL  h: B 1 H 2 rows 16"), "{text}");
+    }
+
+    #[test]
+    #[should_panic(expected = "h: B 1 H 2 rows 16 subgroup, a long description: 1 of 2 elements out of")]
+    fn failed_checks_name_the_case() {
+        checks(0.26).assert("step_forward");
+    }
+}

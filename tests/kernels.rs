@@ -1,0 +1,43 @@
+//! Every kernel on the GPU against its mirror in the reference, with params as immediates and from a uniform buffer.
+
+use gatefold::{Gpu, GpuOptions};
+use gatefold_check::{check_kernel, test_gpu, test_gpu_with};
+use gatefold_shaders::KernelId;
+
+fn check_all(gpu: &Gpu, ids: &[KernelId]) {
+    for &id in ids {
+        let checks = check_kernel(gpu, id).unwrap_or_else(|error| panic!("{}: {error}", id.name()));
+        checks.assert(id.name());
+    }
+}
+
+const SCANS: [KernelId; 3] = [KernelId::StepForward, KernelId::StepBackward, KernelId::InitialBackward];
+
+#[test]
+fn scans_match_the_reference() {
+    let Some(gpu) = test_gpu() else { return };
+    check_all(&gpu, &SCANS);
+}
+
+#[test]
+fn the_matrix_product_matches_the_reference() {
+    let Some(gpu) = test_gpu() else { return };
+    check_all(&gpu, &[KernelId::MatMul]);
+}
+
+#[test]
+fn all_other_kernels_match_the_reference() {
+    let Some(gpu) = test_gpu() else { return };
+    let others: Vec<KernelId> =
+        KernelId::ALL.into_iter().filter(|id| !SCANS.contains(id) && *id != KernelId::MatMul).collect();
+    assert_eq!(others.len(), KernelId::ALL.len() - 4);
+    check_all(&gpu, &others);
+}
+
+/// A device without immediates and subgroups, with no more than WebGPU promises.
+#[test]
+fn every_kernel_matches_on_the_least_device() {
+    let least = GpuOptions::new().immediates(false).subgroups(false).webgpu_limits(true);
+    let Some(gpu) = test_gpu_with(&least) else { return };
+    check_all(&gpu, &KernelId::ALL);
+}
