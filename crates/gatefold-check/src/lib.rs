@@ -10,6 +10,7 @@ mod kernels;
 mod networks;
 mod selfcheck;
 pub mod validation;
+mod workload;
 
 pub use compare::{Comparison, Tolerance, assert_close, compare};
 pub use data::Random;
@@ -17,3 +18,4 @@ pub use device::{test_gpu, test_gpu_with};
 pub use kernels::check_kernel;
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
 pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck};
+pub use workload::Workload;

@@ -1,0 +1,251 @@
+//! Networks and data to time, whose right answers are cheap at any size.
+
+use crate::compare::Tolerance;
+use crate::data::{Random, wide};
+use crate::{Checks, gradient_terms, output_terms};
+use gatefold::{
+    DenseConfig, Error, LayerConfig, LstmConfig, ModelError, Network, NetworkConfig, Parameters, Trainer,
+};
+use gatefold_reference::Network as Reference;
+use gatefold_reference::network::Tensors;
+use gatefold_reference::optim::{Adam, adam};
+use ndarray::{Array3, ArrayView, Axis, Dimension, s};
+
+/// A stack of LSTM layers with a dense layer that gives one value a step, and a batch for it.
+///
+/// The rows of the batch repeat a few sequences. What the reference finds for these few, in `f64`, then says what every
+/// output of the whole batch must be, and every gradient: a row that the device drops, counts twice or takes from a
+/// neighbour shows, in the very schedule and at the very size that is timed.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The network.
+    pub config: NetworkConfig,
+    /// Its parameters, fresh from a seed; the biases too, which at zero would hide what is wrong with them.
+    pub parameters: Parameters,
+    /// `[T, B, I]`
+    pub input: Array3<f32>,
+    /// `[T, B, 1]`
+    pub target: Array3<f32>,
+    reference: Reference<f64>,
+}
+
+/// Sequences that the rows repeat. It divides no tile, so that the row at the same place of another tile is another
+/// sequence.
+const DISTINCT: usize = 3;
+const SEED: u64 = 1;
+/// A dozen roundings, of a division and a root among them, that may all err the same way: `16 u`.
+const ADAM_TERMS: usize = 16;
+
+impl Workload {
+    /// For a shape of `[batch, steps, inputs, hidden]`.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for a width of 0.
+    ///
+    /// # Panics
+    /// If batch or steps are 0.
+    pub fn new([batch, steps, inputs, hidden]: [usize; 4], layers: usize) -> Result<Workload, ModelError> {
+        assert!(batch > 0 && steps > 0, "there is something to compute");
+        let mut stack: Vec<LayerConfig> = vec![LstmConfig::new(hidden).into(); layers];
+        stack.push(DenseConfig::new(1).into());
+        let config = NetworkConfig::new(inputs, stack)?;
+        let mut parameters = Parameters::initial(&config, SEED);
+        let mut random = Random::new(SEED, 2);
+        for spec in config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
+            let bias = parameters.get_mut(&spec.name).expect("every parameter has initial values");
+            bias.iter_mut().zip(random.within(-0.4..0.4, spec.len())).for_each(|(bias, by)| *bias += by);
+        }
+        let reference = Reference::new(&config, &parameters)?;
+        let rows: Vec<usize> = (0..batch).map(|row| row % DISTINCT).collect();
+        let repeated = |stream: u64, width: usize| {
+            let few = Random::new(SEED, stream).sequence((steps, DISTINCT.min(batch), width));
+            few.select(Axis(1), &rows)
+        };
+        // Away from the outputs: residuals of one sign do not cancel in the bias's gradient, whose scale would be chance.
+        let (input, target) = (repeated(0, inputs), repeated(1, 1) + 3.0);
+        Ok(Workload { config, parameters, input, target, reference })
+    }
+
+    /// The outputs of one prediction.
+    ///
+    /// # Errors
+    /// Those of the prediction.
+    pub fn check_inference(&self, network: &mut Network) -> Result<Checks, Error> {
+        let found = network.predict(self.input.view())?;
+        let few = self.reference.predict(few(&self.input).view());
+        let (steps, batch, _) = self.input.dim();
+        let rows: Vec<usize> = (0..batch).map(|row| row % DISTINCT).collect();
+        let want = few.select(Axis(1), &rows);
+        let mut checks = self.checks();
+        let tolerance = Tolerance::output(output_terms(&self.config));
+        let axes = [("step", steps), ("row", batch)];
+        checks.tensor("output", &axes, &flat(found.view()), &flat(want.view()), tolerance);
+        Ok(checks)
+    }
+
+    /// The loss, every gradient and one update, of a trainer that begins with this workload's network and parameters,
+    /// with Adam and without clipping.
+    ///
+    /// The update is judged by the gradients that the device found: the first step of Adam is nearly the gradient's
+    /// sign, which a small error near 0 turns round.
+    ///
+    /// # Errors
+    /// Those of the training step.
+    pub fn check_training(&self, trainer: &mut Trainer) -> Result<Checks, Error> {
+        trainer.accumulate(self.input.view(), self.target.view())?;
+        let losses = trainer.take_losses()?;
+        let found = trainer.gradients()?;
+        trainer.update()?;
+        let updated = trainer.network().parameters()?;
+
+        let (loss, gradients) = self.loss_and_gradients();
+        let (steps, batch, _) = self.input.dim();
+        let mut checks = self.checks();
+        let tolerance = Tolerance::output(output_terms(&self.config) + steps * batch);
+        checks.tensor("loss", &[("batch", 1)], &losses, &[loss], tolerance);
+        let tolerance = Tolerance::gradient(gradient_terms(&self.config, steps, batch));
+        for (name, gradient) in found.iter() {
+            let want = flat(gradients[name].view());
+            let axes = [("element", want.len())];
+            checks.tensor(&format!("d_{name}"), &axes, &flat(gradient.view()), &want, tolerance);
+        }
+        for (name, values) in updated.iter() {
+            let mut want = wide(&flat(self.parameters[name].view()));
+            let gradient = wide(&flat(found[name].view()));
+            first_update(&mut want, &gradient, trainer.learning_rate());
+            let axes = [("element", want.len())];
+            checks.tensor(name, &axes, &flat(values.view()), &want, Tolerance::product(ADAM_TERMS));
+        }
+        Ok(checks)
+    }
+
+    /// Those of the whole batch, from the few rows that it repeats.
+    fn loss_and_gradients(&self) -> (f64, Tensors<f64>) {
+        let (steps, batch, _) = self.input.dim();
+        let elements = (steps * batch) as f64;
+        let tape = self.reference.forward(few(&self.input).view());
+        let residual = &tape.output() - &few(&self.target);
+        let mut loss = 0.0;
+        let mut d_output = residual.clone();
+        for (row, mut d) in d_output.axis_iter_mut(Axis(1)).enumerate() {
+            let repeats = (batch - row).div_ceil(DISTINCT) as f64;
+            loss += repeats * d.iter().map(|residual| residual * residual).sum::<f64>() / elements;
+            d *= 2.0 * repeats / elements;
+        }
+        (loss, self.reference.backward(&tape, d_output.view()).parameters)
+    }
+
+    fn checks(&self) -> Checks {
+        let (steps, batch, _) = self.input.dim();
+        let mut checks = Checks::default();
+        checks.case(format!("T {steps} B {batch}, {}", self.config));
+        checks
+    }
+}
+
+/// The sequences that the rows repeat.
+fn few(rows: &Array3<f32>) -> Array3<f64> {
+    let count = DISTINCT.min(rows.len_of(Axis(1)));
+    rows.slice(s![.., ..count, ..]).map(|&value| f64::from(value))
+}
+
+fn flat<T: Copy, D: Dimension>(values: ArrayView<'_, T, D>) -> Vec<T> {
+    values.iter().copied().collect()
+}
+
+fn first_update(parameter: &mut [f64], gradient: &[f64], learning_rate: f32) {
+    // The options as the device has them, in f32: 1 - 0.9 is not 0.1 there.
+    let wide = |value: f32| f64::from(value);
+    let options = Adam { beta1: wide(0.9), beta2: wide(0.999), epsilon: wide(1e-8), weight_decay: 0.0 };
+    let (mut m, mut v) = (vec![0.0; gradient.len()], vec![0.0; gradient.len()]);
+    adam(parameter, gradient, &mut m, &mut v, wide(learning_rate), 1, &options);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold::{Device, Optimizer, TrainConfig};
+
+    /// Batches below, at and above the number of distinct rows, and one that is no multiple of it.
+    const SHAPES: [[usize; 4]; 4] = [[1, 5, 3, 7], [2, 1, 1, 4], [3, 4, 2, 5], [17, 6, 4, 9]];
+
+    fn network(workload: &Workload) -> Network {
+        Network::with_parameters(&Device::Cpu, &workload.config, &workload.parameters).unwrap()
+    }
+
+    /// The CPU device is an implementation of its own, so it is judged here without a GPU.
+    #[test]
+    fn a_right_device_passes() {
+        for shape in SHAPES {
+            let workload = Workload::new(shape, 2).unwrap();
+            workload.check_inference(&mut network(&workload)).unwrap().assert("inference");
+            let mut trainer = Trainer::new(network(&workload), TrainConfig::new()).unwrap();
+            workload.check_training(&mut trainer).unwrap().assert("training");
+        }
+    }
+
+    /// Of the whole batch at once, rather than of its few rows.
+    #[test]
+    fn what_the_few_rows_say_of_the_whole_batch() {
+        let workload = Workload::new([17, 6, 4, 9], 1).unwrap();
+        let (loss, gradients) = workload.loss_and_gradients();
+        let wide = |values: &Array3<f32>| values.map(|&value| f64::from(value));
+        let (input, target) = (wide(&workload.input), wide(&workload.target));
+        let tape = workload.reference.forward(input.view());
+        let whole = gatefold_reference::loss::squared_error(tape.output(), target.view());
+        assert!((loss - whole).abs() < 1e-12, "{loss} {whole}");
+        let d = gatefold_reference::loss::squared_error_gradient(tape.output(), target.view());
+        let whole = workload.reference.backward(&tape, d.view()).parameters;
+        for (name, gradient) in &gradients {
+            let off = (gradient - &whole[name]).iter().fold(0.0, |most: f64, off| most.max(off.abs()));
+            assert!(off < 1e-12, "{name}: {off}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_found() {
+        let workload = Workload::new([17, 6, 4, 9], 2).unwrap();
+        for name in ["rnn0.weight_hh_l0", "rnn0.bias_ih_l1", "dense0.weight"] {
+            let mut network = network(&workload);
+            let mut parameters = network.parameters().unwrap();
+            *parameters.get_mut(name).unwrap().first_mut().unwrap() += 1e-2;
+            network.set_parameters(&parameters).unwrap();
+            assert!(!workload.check_inference(&mut network).unwrap().passed(), "{name}");
+            let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+            assert!(!workload.check_training(&mut trainer).unwrap().passed(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_row_is_found() {
+        let workload = Workload::new([17, 6, 4, 9], 1).unwrap();
+        let mut other = workload.clone();
+        // The device gets row 16 from row 8, as if a tile had been taken twice.
+        let row = other.input.index_axis(Axis(1), 8).to_owned();
+        other.input.index_axis_mut(Axis(1), 16).assign(&row);
+        let checks = other.check_inference(&mut network(&workload)).unwrap();
+        assert!(checks.worst().unwrap().comparison.place.contains("row 16"), "{checks:?}");
+        let mut trainer = Trainer::new(network(&workload), TrainConfig::new()).unwrap();
+        assert!(!other.check_training(&mut trainer).unwrap().passed());
+    }
+
+    #[test]
+    fn a_wrong_update_is_found() {
+        let workload = Workload::new([3, 4, 2, 5], 1).unwrap();
+        let wrong = [
+            Optimizer::sgd(),
+            Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-4, weight_decay: 0.0 },
+        ];
+        for optimizer in wrong {
+            let mut trainer =
+                Trainer::new(network(&workload), TrainConfig::new().optimizer(optimizer)).unwrap();
+            let checks = workload.check_training(&mut trainer).unwrap();
+            let outside = checks.outcomes.iter().filter(|outcome| !outcome.comparison.passed());
+            let names: Vec<&str> = outside.map(|outcome| outcome.what.as_str()).collect();
+            assert!(
+                !names.is_empty() && names.iter().all(|name| !name.starts_with("d_")),
+                "{optimizer:?}: {names:?}"
+            );
+        }
+    }
+}
