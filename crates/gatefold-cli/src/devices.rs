@@ -31,26 +31,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => "the CPU: no adapter is a real GPU".into(),
     };
     line(entry("auto takes", NAMES, &taken));
-    for adapter in &found {
-        print(adapter);
+    for (index, adapter) in found.iter().enumerate() {
+        print(adapter, &choice(&found, index));
     }
     line("\ncpu");
     line(entry("  threads", NAMES, &threads().to_string()));
-    line(entry("  choose with", NAMES, if auto.is_some() { "--device cpu" } else { "--device auto or cpu" }));
+    line(entry("  taken by", NAMES, if auto.is_some() { "--device cpu" } else { "--device auto, cpu" }));
     Ok(())
 }
 
 /// Columns of the names in front of each entry.
 const NAMES: usize = 15;
 
-fn print(adapter: &AdapterSummary) {
+fn print(adapter: &AdapterSummary, choice: &str) {
     line(format!("\n{}", entry("", 0, &adapter.name)));
     let say = |name: &str, text: String| line(entry(&format!("  {name}"), NAMES, &text));
     let slower = if adapter.kind == "software" { ", slower than the CPU device" } else { "" };
     say("kind", format!("{}{slower}", adapter.kind));
     say("driver", format!("{} on {}", adapter.driver, adapter.backend));
     say("buffer", format!("{} at most", size(adapter.max_buffer_bytes)));
-    say("binding", format!("{} of a buffer seen by a kernel at most", size(adapter.max_binding_bytes)));
+    say("binding", format!("{} of a buffer at most, for a kernel", size(adapter.max_binding_bytes)));
     say(
         "workgroup",
         format!(
@@ -75,14 +75,27 @@ fn print(adapter: &AdapterSummary) {
             format!("the driver silently ends loops after {limit} iterations; plans split longer ones"),
         );
     }
-    let first = if adapter.taken_by_auto { "--device auto or gpu".into() } else { chosen_by(adapter) };
-    say("choose with", first);
+    say("taken by", format!("--device {choice}"));
 }
 
-/// The option that takes an adapter which `auto` leaves.
-fn chosen_by(adapter: &AdapterSummary) -> String {
-    let word = adapter.name.split_whitespace().next().unwrap_or(&adapter.name);
-    format!("--device {}", word.to_lowercase())
+/// The values of `--device` that take this adapter.
+fn choice(adapters: &[AdapterSummary], index: usize) -> String {
+    let mut choices = Vec::new();
+    if adapters[index].taken_by_auto {
+        choices.push("auto".into());
+    }
+    if index == 0 {
+        choices.push("gpu".into());
+    }
+    let name = adapters[index].name.to_lowercase();
+    // As few words of the name as are in no adapter before it; a twin of an earlier one cannot be named.
+    let ends = name.match_indices(' ').map(|(at, _)| at).chain([name.len()]);
+    let earlier =
+        |part: &str| adapters[..index].iter().any(|adapter| adapter.name.to_lowercase().contains(part));
+    if let Some(part) = ends.map(|end| &name[..end]).find(|part| !earlier(part)) {
+        choices.push(if part.contains(' ') { format!("\"{part}\"") } else { part.into() });
+    }
+    if choices.is_empty() { "nothing: its name is another's".into() } else { choices.join(", ") }
 }
 
 fn threads() -> usize {

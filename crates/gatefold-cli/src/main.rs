@@ -1,13 +1,18 @@
 //! The `gatefold` command: one module a subcommand.
 
+mod bench;
+mod describe;
+mod devices;
 mod failure;
 mod forecast;
 mod forecaster;
+mod page;
 mod predict;
+mod selfcheck;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
-use gatefold::DeviceChoice;
+use gatefold::{Device, DeviceChoice};
 use std::process::ExitCode;
 
 /// Recurrent networks on any GPU, or on none: train, forecast, prove a driver.
@@ -27,6 +32,14 @@ enum Command {
     Forecast(forecast::Arguments),
     /// Forecast what follows a table, with a model that `forecast` has trained
     Predict(predict::Arguments),
+    /// List what there is to compute on, and which of it `--device auto` takes
+    Devices(devices::Arguments),
+    /// Compare every kernel with the reference on the adapters of this machine
+    Selfcheck(selfcheck::Arguments),
+    /// Describe a network: layers, shapes, parameters, FLOP, memory, schedule
+    Describe(describe::Arguments),
+    /// Time a stack of LSTM layers, once its results are checked
+    Bench(bench::Arguments),
 }
 
 impl Command {
@@ -34,6 +47,10 @@ impl Command {
         match self {
             Command::Forecast(arguments) => forecast::run(arguments),
             Command::Predict(arguments) => predict::run(&arguments),
+            Command::Devices(arguments) => devices::run(&arguments),
+            Command::Selfcheck(arguments) => selfcheck::run(&arguments),
+            Command::Describe(arguments) => describe::run(&arguments),
+            Command::Bench(arguments) => bench::run(&arguments),
         }
     }
 }
@@ -56,4 +73,15 @@ struct DeviceArgument {
     /// Where to compute: auto (a real GPU, else the CPU), gpu, cpu, or part of an adapter's name
     #[arg(long, value_name = "D", default_value = "auto")]
     device: DeviceChoice,
+}
+
+impl DeviceArgument {
+    /// Opens it; a software adapter is taken when asked for, with a warning.
+    fn open(&self) -> Result<Device, Failure> {
+        let device = Device::open(&self.device)?;
+        if let Some(warning) = device.warning() {
+            eprintln!("warning   {warning}");
+        }
+        Ok(device)
+    }
 }

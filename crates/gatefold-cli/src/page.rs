@@ -57,7 +57,11 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if value.fract() == 0.0 { format!("{value} {}", units[unit]) } else { format!("{value:.1} {}", units[unit]) }
+    if value.fract() == 0.0 {
+        format!("{value} {}", units[unit])
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +83,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_sizes_take_a_unit() {
-        for (value, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_048_576, "1,048,576"), (12345, "12,345")] {
+        for (value, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (1_048_576, "1,048,576"), (12345, "12,345")]
+        {
             assert_eq!(grouped(value), text);
         }
         for (bytes, text) in [

@@ -1,0 +1,287 @@
+//! `gatefold bench`: how long a network takes here, once its results are checked.
+
+mod timing;
+
+use crate::DeviceArgument;
+use crate::describe::{Mode, flop};
+use crate::failure::Failure;
+use crate::page::{entry, line};
+use gatefold::{Device, Error, Network, NetworkConfig, TrainConfig, Trainer, plan};
+use gatefold_check::{Checks, Workload};
+use serde_json::json;
+use std::str::FromStr;
+use timing::{Timing, time};
+
+/// Times LSTM layers with a dense layer behind them that gives one value a step.
+///
+/// Before anything is timed the results are compared with the reference in f64: all outputs, and for training the
+/// loss, every gradient and the updated parameters, at the very shape that is timed. A wrong result ends the command
+/// with exit code 1. Then come two runs to warm up and at least seven that count, more where they are short.
+///
+/// A run of inference uploads the input and reads the output back. A run of training uploads a batch, does forward,
+/// squared error, backward and Adam, and waits for the device until the loss is read back: nothing is left under way
+/// when the clock stops.
+#[derive(clap::Args, Debug)]
+#[command(after_help = NOTES)]
+pub(crate) struct Arguments {
+    /// Batch, time steps, inputs and hidden units, such as 64,128,256,256 [default: five shapes, small to large]
+    #[arg(long, value_name = "B,T,I,H")]
+    shape: Option<Shape>,
+    /// LSTM layers
+    #[arg(long, value_name = "L", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
+    layers: u16,
+    /// What to time [default: both]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    device: DeviceArgument,
+    /// Print one JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+const NOTES: &str = "Columns: median in milliseconds; spread, half of the distance between the quartiles as a share of the \
+median; dispatches of a run (kernels started; - on the CPU); FLOP of the products by that median, 8 B T H (I + H) a \
+layer forward, twice as many backward but for the first layer's input gradient, which training does not need.";
+
+/// Why each is there: one window of the worked example; a small network; middle; large; long and wide.
+const SHAPES: [Shape; 5] = [
+    Shape { batch: 1, steps: 25, input: 100, hidden: 100 },
+    Shape { batch: 32, steps: 50, input: 16, hidden: 64 },
+    Shape { batch: 64, steps: 100, input: 64, hidden: 128 },
+    Shape { batch: 64, steps: 128, input: 256, hidden: 256 },
+    Shape { batch: 32, steps: 256, input: 128, hidden: 512 },
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    batch: usize,
+    steps: usize,
+    input: usize,
+    hidden: usize,
+}
+
+impl Shape {
+    fn numbers(self) -> [usize; 4] {
+        [self.batch, self.steps, self.input, self.hidden]
+    }
+}
+
+/// `B,T,I,H`
+impl FromStr for Shape {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refusal =
+            || format!("expected four numbers from 1 to {}: B,T,I,H, such as 64,128,256,256", 1 << 16);
+        let number = |part: &str| part.trim().parse().ok().filter(|number| (1..=1 << 16).contains(number));
+        let numbers: Option<Vec<usize>> = text.split(',').map(number).collect();
+        match numbers.as_deref() {
+            Some(&[batch, steps, input, hidden]) => Ok(Shape { batch, steps, input, hidden }),
+            _ => Err(refusal()),
+        }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [batch, steps, input, hidden] = self.numbers();
+        write!(f, "{batch},{steps},{input},{hidden}")
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let device = arguments.device.open()?;
+    let layers = usize::from(arguments.layers);
+    let shapes = arguments.shape.map_or(SHAPES.to_vec(), |shape| vec![shape]);
+    let modes = arguments.mode.map_or(vec![Mode::Infer, Mode::Train], |mode| vec![mode]);
+    if !arguments.json {
+        line(entry("device", 9, &device.summary()));
+        let plural = if layers == 1 { "" } else { "s" };
+        line(entry("network", 9, &format!("{layers} LSTM layer{plural}, a dense output for every step")));
+        line("");
+        line(format!(
+            "{:<17}{:<6}{:>11}{:>8}{:>8}{:>10}",
+            "B,T,I,H", "mode", "median ms", "spread", "disp.", "GFLOP/s"
+        ));
+    }
+    for shape in shapes {
+        let workload = Workload::new(shape.numbers(), layers)?;
+        for &mode in &modes {
+            let found = measure(&device, &workload, shape, mode)?;
+            line(if arguments.json {
+                found.json(&device, shape, layers, mode)
+            } else {
+                found.row(shape, mode)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A timing and what belongs beside it.
+struct Measured {
+    timing: Timing,
+    /// None on the CPU, which starts no kernels.
+    dispatches: Option<usize>,
+    flop: u128,
+    /// The worst error of the check, as a share of its tolerance.
+    worst: f64,
+}
+
+fn measure(device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> Result<Measured, Failure> {
+    let mut network = Network::with_parameters(device, &workload.config, &workload.parameters)?;
+    let dispatches = dispatches(device, &network, shape, mode)?;
+    let (input, target) = (workload.input.view(), workload.target.view());
+    let (worst, timing) = match mode {
+        Mode::Infer => {
+            let worst = accept(shape, mode, workload.check_inference(&mut network)?)?;
+            (worst, time(|| network.predict(input).map(drop))?)
+        }
+        Mode::Train => {
+            let mut trainer = Trainer::new(network, training())?;
+            let worst = accept(shape, mode, workload.check_training(&mut trainer)?)?;
+            let step = || -> Result<(), Error> {
+                trainer.step(input, target)?;
+                trainer.take_losses().map(drop) // waits for the device
+            };
+            (worst, time(step)?)
+        }
+    };
+    Ok(Measured { timing, dispatches, flop: operations(&workload.config, shape, mode), worst })
+}
+
+/// Adam at its defaults, squared error, no clipping: what other programs are timed with.
+fn training() -> TrainConfig {
+    TrainConfig::new()
+}
+
+/// The worst share of a tolerance; or which tensor is wrong, and by how much.
+fn accept(shape: Shape, mode: Mode, checks: Checks) -> Result<f64, Failure> {
+    let worst = checks.worst();
+    match worst {
+        Some(worst) if checks.passed() => Ok(worst.comparison.share),
+        _ => {
+            let what = worst.map_or("nothing was compared".into(), |worst| {
+                format!("{}: {}", worst.what, worst.comparison)
+            });
+            let mode = if mode == Mode::Train { "training" } else { "inference" };
+            Err(Failure::failed(format!(
+                "{mode} at {shape} gives a wrong result and is not timed: {what}; see gatefold selfcheck"
+            )))
+        }
+    }
+}
+
+/// Kernels that a run starts. Inference finds its weights packed, since they did not change since the run before.
+fn dispatches(
+    device: &Device,
+    network: &Network,
+    shape: Shape,
+    mode: Mode,
+) -> Result<Option<usize>, Failure> {
+    Ok(match (device, network, mode) {
+        (Device::Gpu(gpu), _, Mode::Train) => {
+            let plan = plan(network.config(), gpu.target(), shape.steps, shape.batch, Some(&training()))?;
+            Some(plan.dispatches())
+        }
+        (_, Network::Gpu(network), Mode::Infer) => {
+            Some(network.inference_dispatches(shape.steps, shape.batch)?)
+        }
+        _ => None,
+    })
+}
+
+/// FLOP of the products of a run.
+fn operations(config: &NetworkConfig, shape: Shape, mode: Mode) -> u128 {
+    let layers = config.layers();
+    let forward: u128 = layers.iter().map(|layer| flop::forward_step(layer, shape.batch)).sum();
+    let step = match mode {
+        Mode::Infer => forward,
+        Mode::Train => 3 * forward - flop::input_gradient_step(&layers[0], shape.batch),
+    };
+    step * shape.steps as u128
+}
+
+impl Measured {
+    fn gflops(&self) -> f64 {
+        self.flop as f64 / (self.timing.median_ms * 1e6)
+    }
+
+    fn row(&self, shape: Shape, mode: Mode) -> String {
+        let dispatches = self.dispatches.map_or("-".into(), |count| count.to_string());
+        format!(
+            "{:<17}{:<6}{:>11}{:>8}{dispatches:>8}{:>10}",
+            shape.to_string(),
+            name(mode),
+            digits(self.timing.median_ms),
+            format!("{:.0} %", 100.0 * self.timing.spread()),
+            digits(self.gflops())
+        )
+    }
+
+    fn json(&self, device: &Device, shape: Shape, layers: usize, mode: Mode) -> String {
+        json!({
+            "device": device.summary(),
+            "mode": name(mode),
+            "shape": shape.numbers(),
+            "layers": layers,
+            "median_ms": self.timing.median_ms,
+            "quartiles_ms": [self.timing.first_quartile_ms, self.timing.third_quartile_ms],
+            "min_ms": self.timing.min_ms,
+            "max_ms": self.timing.max_ms,
+            "runs": self.timing.runs,
+            "dispatches": self.dispatches.unwrap_or(0),
+            "gflops": self.gflops(),
+            "worst_error": self.worst,
+        })
+        .to_string()
+    }
+}
+
+fn name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Infer => "infer",
+        Mode::Train => "train",
+    }
+}
+
+/// Three digits, or all before the point.
+fn digits(value: f64) -> String {
+    let decimals = if value > 0.0 { (2.0 - value.log10().floor()).clamp(0.0, 3.0) as usize } else { 0 };
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_four_numbers() {
+        assert_eq!("64, 128,256,512".parse(), Ok(Shape { batch: 64, steps: 128, input: 256, hidden: 512 }));
+        for text in ["", "1,2,3", "1,2,3,4,5", "1,2,3,0", "1,2,x,4", "1,2,3,65537", "-1,2,3,4"] {
+            let error = text.parse::<Shape>().expect_err(text);
+            assert!(error.starts_with("expected four numbers"), "{error}");
+        }
+    }
+
+    #[test]
+    fn operations_are_those_of_the_products_that_run() {
+        let shape = Shape { batch: 7, steps: 11, input: 3, hidden: 5 };
+        let config = Workload::new(shape.numbers(), 2).expect("a valid network").config;
+        // Two layers of four gates, then the dense layer; everything for 7 rows of 11 steps, 2 operations a term.
+        let (first, second, dense) = (4 * 5 * (3 + 5), 4 * 5 * (5 + 5), 5);
+        let forward = 2 * 7 * 11 * (first + second + dense);
+        assert_eq!(operations(&config, shape, Mode::Infer), forward);
+        let unneeded = 2 * 7 * 11 * (4 * 5 * 3);
+        assert_eq!(operations(&config, shape, Mode::Train), 3 * forward - unneeded);
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        for (value, text) in
+            [(0.01234, "0.012"), (1.2345, "1.23"), (12.345, "12.3"), (1234.5, "1234"), (0.0, "0")]
+        {
+            assert_eq!(digits(value), text);
+        }
+    }
+}

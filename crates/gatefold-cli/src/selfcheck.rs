@@ -1,0 +1,104 @@
+//! `gatefold selfcheck`: whether this machine's drivers compute what they should.
+
+use crate::failure::Failure;
+use crate::page::{entry, line};
+use gatefold::{DeviceChoice, Gpu, GpuOptions, adapters};
+use gatefold_check::{Report, selfcheck};
+
+/// Compares every kernel, and whole networks forward and backward, with the reference on the CPU in f64.
+///
+/// Prints a table with the worst error of each as a share of its tolerance, for the adapter asked for or for every one
+/// there is. Exit code 1 when one is out of tolerance, and when there is no adapter to check.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// Check this adapter alone: gpu for the best one, auto for a real GPU, or part of a name
+    #[arg(long, value_name = "D")]
+    device: Option<DeviceChoice>,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let choices = match &arguments.device {
+        Some(DeviceChoice::Cpu) => {
+            return Err(Failure::Usage(
+                "the CPU has no kernels to check; name an adapter, or leave --device out to check all".into(),
+            ));
+        }
+        Some(choice) => vec![choice.clone()],
+        None => every_adapter(arguments.quiet)?,
+    };
+    let mut problems = Vec::new();
+    for (index, choice) in choices.iter().enumerate() {
+        let report = match open(choice) {
+            Ok(gpu) => selfcheck(&gpu),
+            // The other adapters are still worth checking.
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        if !arguments.quiet {
+            let gap = if index > 0 { "\n" } else { "" };
+            line(format!("{gap}{report}"));
+        }
+        problems.extend(wrong(&report));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(problems.join("; ")))
+}
+
+/// A choice for each adapter of this machine. Adapters are told apart by their names; of twins the first is checked.
+fn every_adapter(quiet: bool) -> Result<Vec<DeviceChoice>, Failure> {
+    let mut names: Vec<String> = Vec::new();
+    for adapter in adapters() {
+        if !names.contains(&adapter.name) {
+            names.push(adapter.name);
+        } else if !quiet {
+            line(entry(
+                "",
+                0,
+                &format!("{}: there is another of this name; one of them is checked", adapter.name),
+            ));
+        }
+    }
+    if names.is_empty() {
+        return Err(Failure::failed(
+            "there is no GPU adapter to check; install a Vulkan driver, such as Mesa's mesa-vulkan-drivers",
+        ));
+    }
+    Ok(names.into_iter().map(DeviceChoice::Named).collect())
+}
+
+fn open(choice: &DeviceChoice) -> Result<Gpu, String> {
+    match Gpu::request(choice, &GpuOptions::default()) {
+        Ok(Some(gpu)) => Ok(gpu),
+        Ok(None) => Err(format!(
+            "device \"{choice}\": there is no real GPU here; try --device gpu, which takes a software adapter too"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What is out of tolerance, in a line.
+fn wrong(report: &Report) -> Option<String> {
+    if report.passed() {
+        return None;
+    }
+    let rows: Vec<String> = report
+        .rows
+        .iter()
+        .filter(|row| !row.passed)
+        .map(|row| format!("{} ({})", row.name, row.place.replace('\n', " ")))
+        .collect();
+    Some(format!(
+        "{}: {} of {} checks failed: {}",
+        report.device,
+        rows.len(),
+        report.rows.len(),
+        rows.join(", ")
+    ))
+}

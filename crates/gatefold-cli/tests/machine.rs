@@ -1,0 +1,240 @@
+//! `gatefold devices`, `selfcheck`, `describe` and `bench` from end to end, as a user runs them.
+
+use gatefold_check::test_gpu;
+use gatefold_model::file::Model;
+use gatefold_model::{DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+
+fn command(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold"));
+    command.args(arguments.split_whitespace());
+    // Vulkan drivers complain on stderr where a session has none.
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    command
+}
+
+/// On a machine without any adapter: the loader finds no driver.
+fn without_drivers(arguments: &str) -> Command {
+    let mut command = command(arguments);
+    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        command.env(variable, "/nowhere/icd.json");
+    }
+    command
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+fn succeed(mut command: Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{command:?}: {status} {}", text(stderr));
+    text(stdout)
+}
+
+/// What is printed, and the last line on stderr, of a command that must fail with this code.
+fn fail(code: i32, mut command: Command) -> (String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let error = text(stderr);
+    assert_eq!(status.code(), Some(code), "{command:?}: {error}");
+    assert!(!error.contains("panicked"), "{error}");
+    (text(stdout), error.trim_end().lines().last().unwrap_or_default().into())
+}
+
+fn objects(printed: &str) -> Vec<Value> {
+    printed.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// No line is longer than a small terminal, but for names that have no space to break at.
+fn assert_narrow(printed: &str) {
+    for line in printed.lines() {
+        assert!(line.chars().count() <= 60, "{line:?} in\n{printed}");
+    }
+}
+
+#[test]
+fn devices_without_a_gpu_are_the_cpu() {
+    let printed = succeed(without_drivers("devices"));
+    assert!(printed.starts_with("auto takes     the CPU: there is no GPU adapter\n"), "{printed}");
+    assert_narrow(&printed);
+    let found = objects(&succeed(without_drivers("devices --json")));
+    assert_eq!(
+        (found.len(), &found[0]["kind"], &found[0]["taken_by_auto"]),
+        (1, &"cpu".into(), &true.into())
+    );
+}
+
+#[test]
+fn devices_lists_adapters_and_one_that_auto_takes() {
+    let Some(gpu) = test_gpu() else { return };
+    let name = &gpu.info().name;
+    let printed = succeed(command("devices"));
+    assert!(printed.contains(&format!("\n{name}\n")), "{name} is not in\n{printed}");
+    for word in ["driver", "buffer", "binding", "workgroup", "subgroup", "parameters", "--device gpu"] {
+        assert!(printed.contains(word), "{word} is not in\n{printed}");
+    }
+    assert_narrow(&printed);
+    let found = objects(&succeed(command("devices --json")));
+    assert_eq!(found.iter().filter(|device| device["taken_by_auto"] == true).count(), 1, "{found:?}");
+    let limit = gpu.device().limits().max_storage_buffer_binding_size;
+    let listed = found.iter().find(|device| device["name"] == name.as_str()).unwrap();
+    assert_eq!(listed["max_binding_bytes"], limit);
+    // A software adapter is never what auto takes.
+    for device in found.iter().filter(|device| device["kind"] == "software") {
+        assert_eq!(device["taken_by_auto"], false);
+    }
+}
+
+#[test]
+fn selfcheck_passes_on_every_adapter() {
+    let Some(gpu) = test_gpu() else { return };
+    let printed = succeed(command("selfcheck"));
+    assert!(printed.starts_with("device  "), "{printed}");
+    for row in ["step_forward", "step_backward", "matmul", "adam", "networks forward", "networks backward"] {
+        let line =
+            printed.lines().find(|line| line.starts_with(row)).unwrap_or_else(|| panic!("{row}:\n{printed}"));
+        assert!(line.contains("  ok  "), "{line}");
+    }
+    assert!(!printed.contains("FAIL"), "{printed}");
+    let word = gpu.info().name.split(' ').next().unwrap();
+    assert_eq!(succeed(command(&format!("selfcheck --quiet --device {word}"))), "");
+}
+
+#[test]
+fn selfcheck_without_an_adapter_fails() {
+    for arguments in ["selfcheck", "selfcheck --device gpu", "selfcheck --device auto", "selfcheck --quiet"] {
+        let (printed, error) = fail(1, without_drivers(arguments));
+        assert!(printed.is_empty() && error.starts_with("error: ") && error.contains("GPU"), "{error}");
+    }
+    let (_, error) = fail(1, command("selfcheck --device no-such-adapter"));
+    assert!(error.contains("no GPU adapter matches \"no-such-adapter\""), "{error}");
+    let (_, error) = fail(2, command("selfcheck --device cpu"));
+    assert!(error.contains("the CPU has no kernels"), "{error}");
+}
+
+/// The sums are done by hand here: 4 gates; 3 inputs, 5 units, 2 outputs; 7 rows, 11 steps.
+#[test]
+fn describe_counts_parameters_and_operations() {
+    let flags = "describe --input 3 --hidden 5 --layers 2 --output 2 --steps 11 --batch 7 --device cpu";
+    let printed = succeed(command(flags));
+    assert_narrow(&printed);
+    let has = |name: &str, values: &[&str]| {
+        let found = printed.lines().any(|line| {
+            let words: Vec<&str> =
+                line.trim_start().strip_prefix(name).unwrap_or("").split("  ").map(str::trim).collect();
+            let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+            words == values
+        });
+        assert!(found, "{name} {values:?} is not in\n{printed}");
+    };
+    has("network", &["3 -> lstm 5 -> lstm 5 -> last step -> dense 2"]);
+    has("input", &["[11, 7, 3]"]);
+    has("layer 1 (lstm)", &["[11, 7, 5]"]);
+    has("layer 2 (last step)", &["[1, 7, 5]"]);
+    has("layer 3 (dense)", &["t = T: [7, 5] -> [7, 2]"]);
+    has("rnn0.weight_ih_l0", &["[20, 3]", "60"]);
+    has("rnn0.weight_hh_l1", &["[20, 5]", "100"]);
+    has("dense0.weight", &["[2, 5]", "10"]);
+    has("all", &[&(60 + 100 + 40 + 100 + 100 + 40 + 10 + 2).to_string()]);
+    // 8 B H (I + H) a step: 8 * 7 * 5 * 8 and 8 * 7 * 5 * 10; 2 B I O for the dense layer, once.
+    has("layer 0 (lstm), a step", &["2,240", "4,480"]);
+    has("layer 1 (lstm), a step", &["2,800", "5,600"]);
+    has("layer 3 (dense), a step", &["140", "280"]);
+    has("all, all steps", &["55,580", "111,160"]); // 11 * (2240 + 2800) + 140
+    assert!(printed.contains("WebGPU") && printed.contains("at most 134,217,728 bytes"), "{printed}");
+}
+
+#[test]
+fn describe_reads_a_model_and_prints_its_schedule() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let stack: [LayerConfig; 3] =
+        [LstmConfig::new(4).into(), LayerConfig::Tied { to: 0 }, DenseConfig::new(2).into()];
+    let config = NetworkConfig::new(4, stack).unwrap();
+    let parameters = Parameters::initial(&config, 1);
+    Model { config, parameters, metadata: BTreeMap::new() }.save(&path).unwrap();
+    let path = path.to_str().unwrap();
+
+    let printed = succeed(command(&format!("describe {path} --steps 3 --batch 2 --plan --device cpu")));
+    assert!(printed.contains("[3, 2, 4] as layer 0"), "the tie is named:\n{printed}");
+    assert!(printed.contains("Schedule of a training step"), "{printed}");
+    let steps = |text: &str, kernel: &str| text.lines().filter(|line| line.starts_with(kernel)).count();
+    assert_eq!(
+        (steps(&printed, "lstm_step_forward"), steps(&printed, "lstm_step_backward")),
+        (6, 6),
+        "{printed}"
+    );
+    let printed = succeed(command(&format!("describe {path} --steps 3 --batch 2 --plan=infer --device cpu")));
+    assert_eq!(
+        (steps(&printed, "lstm_step_forward"), steps(&printed, "lstm_step_backward")),
+        (6, 0),
+        "{printed}"
+    );
+
+    let (_, error) = fail(2, command(&format!("describe {path} --hidden 3")));
+    assert!(!error.is_empty());
+    let (_, error) = fail(1, command("describe no/such/model.safetensors"));
+    assert!(error.contains("no/such/model.safetensors"), "{error}");
+}
+
+#[test]
+fn describe_names_the_tensor_that_is_too_large() {
+    let (printed, error) = fail(1, command("describe --hidden 100000 --device cpu"));
+    assert!(printed.contains("40,000,000,000"), "what it is comes before that it does not fit:\n{printed}");
+    for part in ["rnn0.weight_hh_l", "needs 160000000000 bytes", "the device allows 134217728", "WebGPU"] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    // The gates of all steps at once, [T, B, H, 4].
+    let (_, error) = fail(1, command("describe --steps 2000 --batch 1000 --hidden 100 --device cpu"));
+    assert!(error.contains("layer0") && error.contains("the device allows"), "{error}");
+    for wide in [
+        "--hidden 524288 --batch 524288 --steps 2",
+        "--input 524288 --hidden 500000",
+        "--output 500000 --hidden 9000",
+    ] {
+        fail(1, command(&format!("describe {wide} --layers 1 --every-step --device cpu")));
+    }
+    fail(2, command("describe --steps 500000"));
+    fail(2, command("describe --hidden 0"));
+}
+
+#[test]
+fn bench_prints_an_object_for_each_mode() {
+    let found = objects(&succeed(command("bench --shape 3,4,2,5 --layers 2 --device cpu --json")));
+    assert_eq!(found.iter().map(|run| run["mode"].as_str().unwrap()).collect::<Vec<_>>(), ["infer", "train"]);
+    for run in &found {
+        assert!(run["device"].as_str().unwrap().starts_with("cpu ("), "{run}");
+        assert_eq!((&run["shape"], &run["layers"]), (&serde_json::json!([3, 4, 2, 5]), &2.into()));
+        let ms = |key: &str| run[key].as_f64().unwrap();
+        assert!(
+            0.0 < ms("min_ms") && ms("min_ms") <= ms("median_ms") && ms("median_ms") <= ms("max_ms"),
+            "{run}"
+        );
+        assert!(run["runs"].as_u64().unwrap() >= 7 && ms("gflops") > 0.0, "{run}");
+        assert!(run["dispatches"] == 0 && ms("worst_error") <= 1.0, "{run}");
+    }
+}
+
+#[test]
+fn bench_counts_the_dispatches_of_a_gpu() {
+    let Some(_) = test_gpu() else { return };
+    let found = objects(&succeed(command("bench --shape 3,4,2,5 --device gpu --json")));
+    let counts: Vec<u64> = found.iter().map(|run| run["dispatches"].as_u64().unwrap()).collect();
+    // One layer, four steps: a dispatch a step, and some for products and the rest.
+    assert!(counts[0] >= 4 && counts[0] <= 8, "{counts:?}");
+    assert!(counts[1] >= 8 && counts[1] <= 2 * 4 + 16 + 24, "{counts:?}");
+    let printed = succeed(command("bench --shape 3,4,2,5 --mode infer --device gpu"));
+    assert!(printed.lines().last().unwrap().starts_with("3,4,2,5          infer"), "{printed}");
+    assert_narrow(&printed);
+}
+
+#[test]
+fn wrong_usage_of_bench_is_told_apart() {
+    for arguments in ["--shape 1,2,3", "--shape 1,2,3,0", "--shape a,b,c,d", "--mode both", "--layers 0"] {
+        fail(2, command(&format!("bench {arguments}")));
+    }
+    let (_, error) = fail(1, without_drivers("bench --shape 1,1,1,1 --device gpu"));
+    assert!(error.contains("no GPU adapter"), "{error}");
+}
