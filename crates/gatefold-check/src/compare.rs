@@ -34,6 +34,11 @@ impl Tolerance {
         Tolerance { abs: 0.0, rel: Tolerance::product(terms).rel + 16.0 * U }
     }
 
+    /// So many errors of this kind on top of each other.
+    pub fn times(self, errors: usize) -> Tolerance {
+        Tolerance { abs: errors as f64 * self.abs, rel: errors as f64 * self.rel }
+    }
+
     fn allowed(&self, scale: f64) -> f64 {
         // Numbers below the smallest normal one may be flushed to zero.
         (self.abs + self.rel * scale).max(1e-38)
@@ -202,6 +207,7 @@ mod tests {
             (Tolerance::product(25), 20.0 * u * 8.0),
             (Tolerance::output(25), 20.0 * u * 8.0 + 16.0 * u),
             (Tolerance::gradient(25), 36.0 * u * 8.0),
+            (Tolerance::output(25).times(3), 3.0 * (20.0 * u * 8.0 + 16.0 * u)),
             (Tolerance::EXACT, 1e-38),
         ] {
             assert!((share(allowed, tolerance) - 1.0).abs() < 1e-6, "{tolerance:?}");

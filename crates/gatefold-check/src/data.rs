@@ -38,6 +38,20 @@ impl Random {
     }
 }
 
+/// A batch to train on: in every row and feature a sine of its own pitch, `input [T, B, I]`, and what comes next,
+/// `target [1, B, O]`. `number` counts batches, each a bit later than the one before.
+pub fn waves(
+    number: usize,
+    (steps, batch): (usize, usize),
+    (input, output): (usize, usize),
+) -> (Array3<f32>, Array3<f32>) {
+    let value = |t: usize, row: usize, feature: usize| {
+        ((t + 5 * row + 3 * number) as f32 * (0.3 + 0.2 * feature as f32)).sin()
+    };
+    let next = Array3::from_shape_fn((1, batch, output), |(_, row, k)| value(steps, row, k));
+    (Array3::from_shape_fn((steps, batch, input), |(t, row, k)| value(t, row, k)), next)
+}
+
 /// The same numbers in `f64`.
 pub(crate) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()

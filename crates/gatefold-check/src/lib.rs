@@ -13,7 +13,7 @@ pub mod validation;
 mod workload;
 
 pub use compare::{Comparison, Tolerance, assert_close, compare};
-pub use data::Random;
+pub use data::{Random, waves};
 pub use device::{test_gpu, test_gpu_with};
 pub use kernels::check_kernel;
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};

@@ -1,0 +1,391 @@
+//! Training on the GPU: the same curves as on the CPU, the same bits as the last time.
+
+use gatefold::{
+    Activation, Checkpoint, DenseConfig, Device, Gpu, LayerConfig, LstmConfig, Network, NetworkConfig,
+    Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
+};
+use gatefold_check::{Tolerance, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const STEPS: usize = 7;
+const BATCH: usize = 5;
+
+fn stacked() -> NetworkConfig {
+    NetworkConfig::new(
+        2,
+        [
+            LstmConfig::new(8).into(),
+            LstmConfig::new(8).into(),
+            LayerConfig::LastStep,
+            DenseConfig::new(5).activation(Activation::Tanh).into(),
+            DenseConfig::new(1).into(),
+        ],
+    )
+    .unwrap()
+}
+
+fn trainer(device: &Device, options: &TrainConfig) -> Trainer {
+    Trainer::new(Network::new(device, &stacked(), 1).unwrap(), options.clone()).unwrap()
+}
+
+fn train(trainer: &mut Trainer, batches: std::ops::Range<usize>) {
+    for number in batches {
+        let (input, target) = waves(number, (STEPS, BATCH), (2, 1));
+        trainer.step(input.view(), target.view()).unwrap();
+    }
+}
+
+fn accumulate(trainer: &mut Trainer, batches: &[usize]) {
+    for &number in batches {
+        let (input, target) = waves(number, (STEPS, BATCH), (2, 1));
+        trainer.accumulate(input.view(), target.view()).unwrap();
+    }
+}
+
+fn parameters(trainer: &mut Trainer) -> Parameters {
+    trainer.network().parameters().unwrap()
+}
+
+fn optimizers() -> [Optimizer; 6] {
+    [
+        Optimizer::sgd(),
+        Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.1 },
+        Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        Optimizer::Sgd { momentum: 0.8, nesterov: true, weight_decay: 1e-2 },
+        Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 1e-2 },
+        Optimizer::AdamW { beta1: 0.8, beta2: 0.999, epsilon: 1e-6, weight_decay: 0.1 },
+    ]
+}
+
+/// Element by element, in the order of the names.
+fn assert_parameters_close(what: &str, found: &Parameters, expected: &Parameters, tolerance: Tolerance) {
+    for (name, found) in found.iter() {
+        let found: Vec<f32> = found.iter().copied().collect();
+        let expected: Vec<f64> = expected[name].iter().map(|&value| f64::from(value)).collect();
+        assert_close(&format!("{name} {what}"), &[("element", found.len())], &found, &expected, tolerance);
+    }
+}
+
+/// Ten updates with one batch on both devices. An update moves the loss by no more than the loss; a gradient that is off by a share
+/// moves it off by that share of this; both devices are off; and the updates add up.
+#[test]
+fn the_curves_of_gpu_and_cpu_agree() {
+    let Some(gpu) = test_gpu() else { return };
+    let updates = 10;
+    let gradient = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(2 * updates);
+    for optimizer in optimizers() {
+        for clip in [None, Some(0.2)] {
+            let rate = if matches!(optimizer, Optimizer::Sgd { .. }) { 0.1 } else { 0.01 };
+            let options = TrainConfig::new().optimizer(optimizer).learning_rate(rate).clip_norm(clip);
+            let run = |device: &Device| {
+                let mut trainer = trainer(device, &options);
+                (0..updates).for_each(|_| train(&mut trainer, 0..1));
+                (trainer.take_losses().unwrap(), parameters(&mut trainer))
+            };
+            let (found, expected) = (run(&Device::Gpu(gpu.clone())), run(&Device::Cpu));
+            let what = format!("with {optimizer:?}, clip {clip:?}");
+            let curve: Vec<f64> = expected.0.iter().map(|&loss| f64::from(loss)).collect();
+            assert!(curve[9] < 0.9 * curve[0], "it learns: {curve:?}");
+            assert_close(&format!("loss {what}"), &[("update", updates)], &found.0, &curve, gradient);
+            // Adam divides by a gradient's size: where that is near zero its sign alone decides, and rounding that.
+            if matches!(optimizer, Optimizer::Sgd { .. }) {
+                assert_parameters_close(&what, &found.1, &expected.1, gradient);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hundred_updates_repeat_bit_for_bit() {
+    let Some(gpu) = test_gpu() else { return };
+    let run = || {
+        let mut trainer =
+            trainer(&Device::Gpu(gpu.clone()), &TrainConfig::new().learning_rate(0.01).clip_norm(Some(0.1)));
+        train(&mut trainer, 0..100);
+        (trainer.take_losses().unwrap(), parameters(&mut trainer))
+    };
+    let ((losses, found), again) = (run(), run());
+    assert!(losses[99] < losses[0], "it learns: {losses:?}");
+    assert_eq!((losses, found), again);
+}
+
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one() {
+    let Some(gpu) = test_gpu() else { return };
+    let device = Device::Gpu(gpu);
+    for (k, optimizer) in optimizers().into_iter().enumerate() {
+        let options = TrainConfig::new()
+            .optimizer(optimizer)
+            .learning_rate(0.01)
+            .clip_norm(Some(0.5))
+            .group(ParameterGroup::new("rnn0.weight_ih").frozen());
+        let mut whole = trainer(&device, &options);
+        train(&mut whole, 0..30);
+
+        let mut first = trainer(&device, &options);
+        train(&mut first, 0..13);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("resume-gpu-{k}.safetensors"));
+        first.checkpoint(9, BTreeMap::new()).unwrap().save(&path).unwrap();
+        drop(first);
+
+        let mut second = Trainer::resume(&device, &Checkpoint::load(&path).unwrap(), options).unwrap();
+        assert_eq!(second.steps(), 13);
+        train(&mut second, 13..30);
+        assert_eq!(parameters(&mut second), parameters(&mut whole), "{optimizer:?}");
+    }
+}
+
+/// A checkpoint of one device goes on on the other.
+#[test]
+fn a_run_goes_on_on_another_device() {
+    let Some(gpu) = test_gpu() else { return };
+    let devices = [Device::Gpu(gpu), Device::Cpu];
+    let options = TrainConfig::new()
+        .optimizer(Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 })
+        .learning_rate(0.05);
+    let mut whole = trainer(&Device::Cpu, &options);
+    train(&mut whole, 0..10);
+    let tolerance = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(20);
+    for (from, to) in [(0, 1), (1, 0)] {
+        let mut first = trainer(&devices[from], &options);
+        train(&mut first, 0..5);
+        let checkpoint = first.checkpoint(0, BTreeMap::new()).unwrap();
+        let mut second = Trainer::resume(&devices[to], &checkpoint, options.clone()).unwrap();
+        train(&mut second, 5..10);
+        assert_parameters_close("resumed", &parameters(&mut second), &parameters(&mut whole), tolerance);
+    }
+}
+
+#[test]
+fn accumulated_gradients_are_sums() {
+    let Some(gpu) = test_gpu() else { return };
+    let of = |batches: &[usize]| {
+        let mut trainer = trainer(&Device::Gpu(gpu.clone()), &TrainConfig::new());
+        accumulate(&mut trainer, batches);
+        trainer.gradients().unwrap()
+    };
+    let (first, second, both) = (of(&[0]), of(&[1]), of(&[0, 1]));
+    for (name, found) in both.iter() {
+        // The second batch's sum is added to the first's as a whole: one rounding, the same on any device.
+        assert_eq!(found, &(&first[name] + &second[name]), "{name}");
+        assert!(found.iter().any(|g| *g != 0.0), "{name}");
+    }
+}
+
+#[test]
+fn an_update_clears_the_gradients() {
+    let Some(gpu) = test_gpu() else { return };
+    let mut trainer = trainer(&Device::Gpu(gpu), &TrainConfig::new());
+    train(&mut trainer, 0..1);
+    assert_eq!(trainer.gradients().unwrap(), Parameters::zeros(&stacked()));
+}
+
+#[test]
+fn frozen_parameters_do_not_move() {
+    let Some(gpu) = test_gpu() else { return };
+    let frozen = ["rnn0.", "dense0.bias"];
+    for optimizer in optimizers() {
+        let options = frozen.iter().fold(TrainConfig::new().optimizer(optimizer), |options, prefix| {
+            options.group(ParameterGroup::new(*prefix).frozen())
+        });
+        let mut trainer = trainer(&Device::Gpu(gpu.clone()), &options);
+        let before = parameters(&mut trainer);
+        train(&mut trainer, 0..3);
+        accumulate(&mut trainer, &[0]);
+        let (after, gradients) = (parameters(&mut trainer), trainer.gradients().unwrap());
+        for (name, tensor) in after.iter() {
+            let is_frozen = frozen.iter().any(|prefix| name.starts_with(prefix));
+            assert_eq!(tensor == before[name], is_frozen, "{name}, {optimizer:?}");
+            assert_eq!(gradients[name].iter().all(|g| *g == 0.0), is_frozen, "{name}");
+        }
+    }
+}
+
+#[test]
+fn nothing_to_train_is_no_error() {
+    let Some(gpu) = test_gpu() else { return };
+    let device = Device::Gpu(gpu);
+    let mut frozen = trainer(&device, &TrainConfig::new().group(ParameterGroup::new("").frozen()));
+    let before = parameters(&mut frozen);
+    train(&mut frozen, 0..2);
+    assert_eq!(parameters(&mut frozen), before);
+    assert_eq!(frozen.take_losses().unwrap().len(), 2);
+    // A network without a parameter.
+    let config = NetworkConfig::new(2, [LayerConfig::LastStep]).unwrap();
+    let mut bare = Trainer::new(Network::new(&device, &config, 0).unwrap(), TrainConfig::new()).unwrap();
+    let (input, _) = waves(0, (STEPS, BATCH), (2, 1));
+    let last = input.slice(ndarray::s![STEPS - 1.., .., ..]);
+    bare.step(input.view(), (&last + 2.0).view()).unwrap();
+    assert_eq!(bare.take_losses().unwrap(), [4.0]);
+    assert_eq!(bare.network().predict(input.view()).unwrap(), last);
+}
+
+/// One step of plain gradient descent is `-rate factor gradient`; the first group that fits applies.
+#[test]
+fn groups_have_rates_of_their_own() {
+    let Some(gpu) = test_gpu() else { return };
+    let options = TrainConfig::new()
+        .optimizer(Optimizer::sgd())
+        .learning_rate(0.5)
+        .group(ParameterGroup::new("rnn0.weight_hh_l1").learning_rate_factor(4.0))
+        .group(ParameterGroup::new("rnn0.").learning_rate_factor(0.0))
+        .group(ParameterGroup::new("dense0.").learning_rate_factor(0.25));
+    let mut trainer = trainer(&Device::Gpu(gpu), &options);
+    accumulate(&mut trainer, &[0]);
+    let (before, gradients) = (parameters(&mut trainer), trainer.gradients().unwrap());
+    trainer.update().unwrap();
+    let mut expected = before.clone();
+    for (name, gradient) in gradients.iter() {
+        let factor = match name {
+            "rnn0.weight_hh_l1" => 4.0,
+            name if name.starts_with("rnn0.") => 0.0,
+            name if name.starts_with("dense0.") => 0.25,
+            _ => 1.0,
+        };
+        *expected.get_mut(name).unwrap() -= &(gradient * (0.5 * factor));
+    }
+    assert_ne!(expected, before);
+    assert_parameters_close("after", &parameters(&mut trainer), &expected, Tolerance::product(1));
+}
+
+/// Frozen parameters do not count for the norm.
+#[test]
+fn clipping_bounds_the_step() {
+    let Some(gpu) = test_gpu() else { return };
+    let clip = 0.01;
+    for frozen in ["rnn0.", "dense1."] {
+        let options = TrainConfig::new()
+            .optimizer(Optimizer::sgd())
+            .learning_rate(1.0)
+            .clip_norm(Some(clip))
+            .group(ParameterGroup::new(frozen).frozen());
+        let mut trainer = trainer(&Device::Gpu(gpu.clone()), &options);
+        let before = parameters(&mut trainer);
+        train(&mut trainer, 0..1);
+        let after = parameters(&mut trainer);
+        let square =
+            |name: &str| (&after[name] - &before[name]).iter().map(|d| f64::from(d * d)).sum::<f64>();
+        let length = after.iter().map(|(name, _)| square(name)).sum::<f64>().sqrt() as f32;
+        assert!((length / clip - 1.0).abs() < 1e-3, "length {length}, frozen {frozen}");
+    }
+}
+
+/// The list on the device holds 1024 losses; more are fetched in between.
+#[test]
+fn no_loss_is_forgotten() {
+    let Some(gpu) = test_gpu() else { return };
+    let config = NetworkConfig::new(1, [DenseConfig::new(1).into()]).unwrap();
+    let network = Network::with_parameters(&Device::Gpu(gpu), &config, &Parameters::zeros(&config)).unwrap();
+    let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+    let one = ndarray::Array3::from_elem((1, 1, 1), 1.0);
+    let count = 1024 + 7;
+    for number in 0..count {
+        // A loss of number squared, exact in f32.
+        trainer.accumulate(one.view(), (&one * number as f32).view()).unwrap();
+    }
+    let losses = trainer.take_losses().unwrap();
+    let expected: Vec<f32> = (0..count).map(|number| (number * number) as f32).collect();
+    assert_eq!(losses, expected);
+    assert!(trainer.take_losses().unwrap().is_empty());
+}
+
+/// More shapes than plans are kept, back and forth: each gives what a fresh network gives.
+#[test]
+fn shapes_may_change_back_and_forth() {
+    let Some(gpu) = test_gpu() else { return };
+    let device = Device::Gpu(gpu);
+    let shapes = [(7, 5), (1, 1), (9, 33), (3, 2), (20, 4), (2, 70)];
+    let order = [0, 1, 2, 3, 4, 5, 0, 3, 5, 1, 4, 2, 2, 0];
+    let mut network = Network::new(&device, &stacked(), 1).unwrap();
+    let mut trainer = trainer(&device, &TrainConfig::new());
+    let mut fresh = BTreeMap::new();
+    for shape in order {
+        let (input, target) = waves(shape, shapes[shape], (2, 1));
+        let found = network.predict(input.view()).unwrap();
+        trainer.accumulate(input.view(), target.view()).unwrap();
+        let gradients = trainer.gradients().unwrap();
+        let losses = trainer.take_losses().unwrap();
+        // An update with a rate of zero clears the gradients.
+        trainer.set_learning_rate(0.0);
+        trainer.update().unwrap();
+        let (first_output, first_gradients, first_losses) = fresh.entry(shape).or_insert_with(|| {
+            let mut other = Network::new(&device, &stacked(), 1).unwrap();
+            let output = other.predict(input.view()).unwrap();
+            let mut other = Trainer::new(other, TrainConfig::new()).unwrap();
+            other.accumulate(input.view(), target.view()).unwrap();
+            (output, other.gradients().unwrap(), other.take_losses().unwrap())
+        });
+        assert_eq!(&found, first_output, "{:?}", shapes[shape]);
+        assert_eq!((&gradients, &losses), (&*first_gradients, &*first_losses), "{:?}", shapes[shape]);
+    }
+}
+
+/// Predictions follow the parameters, however they change.
+#[test]
+fn predictions_are_those_of_the_parameters_now() {
+    let Some(gpu) = test_gpu() else { return };
+    let mut trainer = trainer(&Device::Gpu(gpu), &TrainConfig::new().learning_rate(0.05));
+    let (input, _) = waves(3, (STEPS, BATCH), (2, 1));
+    let tolerance = Tolerance::output(output_terms(&stacked()));
+    let check = |trainer: &mut Trainer, what: &str| {
+        let found = trainer.network().predict(input.view()).unwrap();
+        let parameters = trainer.network().parameters().unwrap();
+        let reference = gatefold_reference::Network::<f64>::new(&stacked(), &parameters).unwrap();
+        let tape = reference.forward(input.mapv(f64::from).view());
+        let expected: Vec<f64> = tape.output().iter().copied().collect();
+        assert_close(what, &[("row", BATCH)], found.as_slice().unwrap(), &expected, tolerance);
+        found
+    };
+    let fresh = check(&mut trainer, "fresh");
+    train(&mut trainer, 0..3);
+    let trained = check(&mut trainer, "trained");
+    assert_ne!(fresh, trained);
+    trainer.network().set_parameters(&Parameters::initial(&stacked(), 1)).unwrap();
+    assert_eq!(check(&mut trainer, "set"), fresh);
+}
+
+/// A trainer that follows another begins from nothing.
+#[test]
+fn a_second_trainer_inherits_nothing() {
+    let Some(gpu) = test_gpu() else { return };
+    let device = Device::Gpu(gpu);
+    let options = TrainConfig::new().learning_rate(0.01);
+    let mut first = trainer(&device, &options);
+    train(&mut first, 0..4);
+    accumulate(&mut first, &[4]);
+    let mut network = first.into_network();
+    let parameters_then = network.parameters().unwrap();
+    let mut second = Trainer::new(network, options.clone()).unwrap();
+    train(&mut second, 0..4);
+    let fresh = Network::with_parameters(&device, &stacked(), &parameters_then).unwrap();
+    let mut fresh = Trainer::new(fresh, options).unwrap();
+    train(&mut fresh, 0..4);
+    assert_eq!(second.take_losses().unwrap(), fresh.take_losses().unwrap());
+    assert_eq!(parameters(&mut second), parameters(&mut fresh));
+}
+
+/// What the device makes of the same kernels in other ways: nearly the same numbers, and the same bits every time.
+#[test]
+fn every_kind_of_device_trains_alike() {
+    let Some(shared) = test_gpu() else { return };
+    let run = |gpu: &Gpu| {
+        let mut trainer = trainer(&Device::Gpu(gpu.clone()), &TrainConfig::new().learning_rate(0.01));
+        train(&mut trainer, 0..10);
+        trainer.take_losses().unwrap()
+    };
+    let expected: Vec<f64> = run(&shared).into_iter().map(f64::from).collect();
+    let tolerance = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(20);
+    let all = gatefold::GpuOptions::new();
+    for options in [
+        all.clone().immediates(false),
+        all.clone().subgroups(false),
+        all.clone().immediates(false).subgroups(false),
+        all.webgpu_limits(true),
+    ] {
+        let Some(gpu) = test_gpu_with(&options) else { return };
+        let found = run(&gpu);
+        assert_eq!(found, run(&gpu), "{options:?}");
+        assert_close(&format!("loss with {options:?}"), &[("update", 10)], &found, &expected, tolerance);
+    }
+}
