@@ -63,6 +63,7 @@ impl DeviceBuffer {
     /// Reads `len` elements from `offset` on, once the work before is done.
     pub(crate) async fn read_async(&self, offset: usize, len: usize) -> Result<Vec<f32>, Error> {
         let bytes = bytes(len);
+        let (sender, mapped) = mapping();
         let staging = self.gpu.checked(&self.name, bytes, || {
             let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
                 label: Some("read-back"),
@@ -73,10 +74,9 @@ impl DeviceBuffer {
             let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(&self.buffer, 4 * offset as u64, &staging, 0, bytes);
             self.gpu.queue().submit([encoder.finish()]);
+            staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
             staging
         })?;
-        let (sender, mapped) = mapping();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
         // Native devices make progress when polled; browsers do so by themselves.
         #[cfg(not(target_arch = "wasm32"))]
         self.gpu

@@ -19,6 +19,8 @@ struct Inner {
     limits: wgpu::Limits,
     target: Target,
     pipelines: Mutex<HashMap<KernelVariant, Arc<Pipeline>>>,
+    /// Whether the device is ours, and its error handlers with it.
+    owned: bool,
     failure: Arc<Mutex<Option<Failure>>>,
     allocated_bytes: AtomicU64,
     memory_limit_bytes: Option<u64>,
@@ -284,7 +286,7 @@ impl Gpu {
         let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
             Error::Device(format!("{}: the driver refuses to open it: {error}", adapter.get_info().name))
         })?;
-        let gpu = Gpu::wrap(device, queue, options);
+        let gpu = Gpu::wrap(device, queue, options, true);
         let failure = Arc::clone(&gpu.0.failure);
         gpu.0.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             remember(&failure, Failure::Uncaptured(error.to_string()));
@@ -299,10 +301,10 @@ impl Gpu {
     /// The engine on a device that the caller already owns. Its error handlers stay the caller's; what the device
     /// has of subgroups and immediates is used.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        Gpu::wrap(device, queue, &GpuOptions::new())
+        Gpu::wrap(device, queue, &GpuOptions::new(), false)
     }
 
-    fn wrap(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Gpu {
+    fn wrap(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions, owned: bool) -> Gpu {
         let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
         let subgroups = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size >= MIN_SUBGROUP;
         let target = Target {
@@ -324,6 +326,7 @@ impl Gpu {
             limits,
             target,
             pipelines: Mutex::default(),
+            owned,
             failure: Arc::default(),
             allocated_bytes: AtomicU64::new(0),
             memory_limit_bytes: options.memory_limit_bytes,
@@ -387,6 +390,9 @@ impl Gpu {
         let validation = pollster::block_on(validation.pop());
         let internal = pollster::block_on(internal.pop());
         let memory = pollster::block_on(memory.pop());
+        if memory.is_some() || validation.is_some() || internal.is_some() {
+            self.settle();
+        }
         self.check_alive()?;
         match (memory, validation.or(internal)) {
             (Some(_), _) => Err(Error::OutOfMemory { what: what.into(), needed_bytes }),
@@ -397,10 +403,25 @@ impl Gpu {
 
     /// Whether the device is still there and nothing went wrong behind our back.
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        self.poll(wgpu::PollType::Poll);
         match lock(&self.0.failure).clone() {
             None => Ok(()),
             Some(Failure::Lost(message)) => Err(Error::DeviceLost(message)),
             Some(Failure::Uncaptured(message)) => Err(Error::Device(message)),
+        }
+    }
+
+    /// Waits until the device is idle: wgpu says that a device is lost when it is polled without work left, and before only
+    /// that its buffers are invalid.
+    fn settle(&self) {
+        self.poll(wgpu::PollType::wait_indefinitely());
+    }
+
+    /// Lets wgpu call back. A caller's device is the caller's to poll, and browsers call back by themselves.
+    fn poll(&self, how: wgpu::PollType) {
+        if self.0.owned && cfg!(not(target_arch = "wasm32")) {
+            // What there is to say comes through the handlers.
+            let _ = self.0.device.poll(how);
         }
     }
 

@@ -95,7 +95,9 @@ pub(crate) fn check_size(target: &Target, name: &str, needed_bytes: u64) -> Resu
         (target.max_buffer_bytes, "its largest buffer"),
         (target.max_binding_bytes, "its largest storage binding"),
     ];
-    match limits.into_iter().find(|(allowed, _)| needed_bytes > *allowed) {
+    // The tightest of them: what fits the other alone would be refused again.
+    let exceeded = limits.into_iter().filter(|(allowed, _)| needed_bytes > *allowed);
+    match exceeded.min_by_key(|(allowed, _)| *allowed) {
         Some((allowed_bytes, limit)) => {
             Err(Error::TooLarge { tensor: name.into(), needed_bytes, allowed_bytes, limit })
         }

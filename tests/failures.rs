@@ -1,0 +1,309 @@
+//! What goes wrong on a GPU: poisoned data, a lost device, no memory, too large a tensor. None may panic, and none may
+//! pass unseen.
+
+use gatefold::{
+    Activation, DenseConfig, Device, DeviceChoice, Error, Gpu, GpuOptions, LayerConfig, LstmConfig, Network,
+    NetworkConfig, Optimizer, ParameterGroup, Parameters, Target, TrainConfig, Trainer, memory_need,
+};
+use gatefold_check::{test_gpu, test_gpu_with, waves};
+use ndarray::{Array3, arr3};
+use std::collections::BTreeMap;
+
+const SHAPE: (usize, usize) = (7, 5);
+
+fn stacked() -> NetworkConfig {
+    NetworkConfig::new(
+        2,
+        [
+            LstmConfig::new(8).into(),
+            LstmConfig::new(5).into(),
+            LayerConfig::LastStep,
+            DenseConfig::new(6).activation(Activation::Relu).into(),
+            DenseConfig::new(1).into(),
+        ],
+    )
+    .unwrap()
+}
+
+fn trainer(device: &Device, options: TrainConfig) -> Trainer {
+    Trainer::new(Network::new(device, &stacked(), 1).unwrap(), options).unwrap()
+}
+
+/// `update 4, layer 1 (lstm)`
+fn failure<T>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::NotFinite { step, layer }) => format!("update {step}, {layer}"),
+        Err(error) => panic!("{error}"),
+        Ok(_) => "none".into(),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Poison {
+    Input(f32),
+    Target(f32),
+}
+
+/// What goes into the third batch, and the name of the layer that the report must have.
+#[test]
+fn poisoned_data_stops_training_and_keeps_the_parameters() {
+    let Some(gpu) = test_gpu() else { return };
+    let adam = TrainConfig::new().clip_norm(Some(1.0));
+    let sgd =
+        TrainConfig::new().optimizer(Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1 });
+    // Where only a lower layer is trained, it alone has a gradient.
+    let low = adam
+        .clone()
+        .group(ParameterGroup::new("dense").frozen())
+        .group(ParameterGroup::new("rnn1.").frozen());
+    for (options, layer) in [(adam, "layer 4 (dense)"), (sgd, "layer 4 (dense)"), (low, "layer 0 (lstm)")] {
+        for poison in [Poison::Input(f32::NAN), Poison::Target(f32::NAN), Poison::Target(f32::INFINITY)] {
+            let run = |device: &Device| {
+                let mut trainer = trainer(device, options.clone());
+                for number in 0..2 {
+                    let (input, target) = waves(number, SHAPE, (2, 1));
+                    trainer.step(input.view(), target.view()).unwrap();
+                }
+                let good = trainer.network().parameters().unwrap();
+                let (mut input, mut target) = waves(2, SHAPE, (2, 1));
+                match poison {
+                    Poison::Input(value) => input[[3, 4, 1]] = value,
+                    Poison::Target(value) => target[[0, 2, 0]] = value,
+                }
+                // On the CPU the update itself says so, on a GPU the next thing read back.
+                let said = trainer.step(input.view(), target.view());
+                let said = said.and_then(|()| trainer.take_losses().map(|_| ()));
+                let said = failure(said);
+                let (input, target) = waves(3, SHAPE, (2, 1));
+                for _ in 0..2 {
+                    let _ = trainer.step(input.view(), target.view());
+                    let again = trainer.update().and_then(|()| trainer.take_losses().map(|_| ()));
+                    assert_eq!(failure(again), said, "{poison:?}: the first report stays");
+                }
+                assert_eq!(trainer.network().parameters().unwrap(), good, "{poison:?}");
+                said
+            };
+            let found = run(&Device::Gpu(gpu.clone()));
+            assert_eq!(found, format!("update 3, {layer}"), "{poison:?}");
+            assert_eq!(run(&Device::Cpu), found, "{poison:?}: both devices name the same");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_failed_training_is_refused() {
+    let Some(gpu) = test_gpu() else { return };
+    let mut trainer = trainer(&Device::Gpu(gpu), TrainConfig::new());
+    let (input, mut target) = waves(0, SHAPE, (2, 1));
+    target.fill(f32::NAN);
+    trainer.step(input.view(), target.view()).unwrap();
+    assert_eq!(failure(trainer.checkpoint(0, BTreeMap::new())), "update 1, layer 4 (dense)");
+}
+
+/// NaN stays NaN through every function, so that a prediction from poisoned data shows it, on both devices.
+#[test]
+fn predictions_from_poisoned_data_are_not_numbers() {
+    let Some(gpu) = test_gpu() else { return };
+    let mut layers: Vec<LayerConfig> = vec![LstmConfig::new(3).into()];
+    layers.extend(Activation::ALL.map(|activation| DenseConfig::new(3).activation(activation).into()));
+    for layer in layers {
+        let config = NetworkConfig::new(2, [layer]).unwrap();
+        let (mut input, _) = waves(0, (4, 3), (2, 1));
+        input[[1, 1, 0]] = f32::NAN;
+        for device in [Device::Cpu, Device::Gpu(gpu.clone())] {
+            let output = Network::new(&device, &config, 0).unwrap().predict(input.view()).unwrap();
+            for ((t, row, unit), value) in output.indexed_iter() {
+                let poisoned = row == 1 && (t == 1 || t > 1 && config.to_string().contains("lstm"));
+                let place = format!("{config} on {}, step {t}, row {row}, unit {unit}", device.summary());
+                assert_eq!(value.is_nan(), poisoned, "{place}: {value}");
+            }
+        }
+    }
+}
+
+/// Gradients of 1e30 are numbers: clipped they train, and their squares overflow nowhere.
+#[test]
+fn huge_gradients_are_no_failure() {
+    let Some(gpu) = test_gpu() else { return };
+    for device in [Device::Cpu, Device::Gpu(gpu)] {
+        let options = TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(0.5).clip_norm(Some(1.0));
+        let mut trainer = trainer(&device, options);
+        let (input, target) = waves(0, SHAPE, (2, 1));
+        let before = trainer.network().parameters().unwrap();
+        trainer.accumulate(input.view(), (&target + 1e30).view()).unwrap();
+        let gradients = trainer.gradients().unwrap();
+        let largest = |parameters: &Parameters| {
+            parameters.iter().flat_map(|(_, tensor)| tensor).fold(0.0, |largest: f32, g| largest.max(g.abs()))
+        };
+        assert!(largest(&gradients) > 1e29 && largest(&gradients).is_finite());
+        trainer.update().unwrap();
+        trainer.take_losses().unwrap();
+        let after = trainer.network().parameters().unwrap();
+        let square =
+            |name: &str| (&after[name] - &before[name]).iter().map(|d| f64::from(d * d)).sum::<f64>();
+        let length = after.iter().map(|(name, _)| square(name)).sum::<f64>().sqrt();
+        assert!((length / 0.5 - 1.0).abs() < 1e-4, "{}: moved by {length}", device.summary());
+    }
+}
+
+/// Arguments at which a careless `exp` overflows.
+#[test]
+fn far_arguments_saturate() {
+    let Some(gpu) = test_gpu() else { return };
+    let input = arr3(&[[[-1e4], [1e4], [-80.5], [80.5], [-f32::MAX], [f32::MAX], [0.0], [-0.5]]]);
+    let input = input.into_shape_with_order((1, 8, 1)).unwrap();
+    for activation in [Activation::Sigmoid, Activation::Tanh] {
+        let config = NetworkConfig::new(1, [DenseConfig::new(1).activation(activation).into()]).unwrap();
+        let mut parameters = Parameters::zeros(&config);
+        parameters.get_mut("dense0.weight").unwrap().fill(1.0);
+        let device = Device::Gpu(gpu.clone());
+        let mut network = Network::with_parameters(&device, &config, &parameters).unwrap();
+        let found = network.predict(input.view()).unwrap();
+        for (&x, &y) in input.iter().zip(&found) {
+            let expected: f64 = gatefold_reference::activation::apply(activation, f64::from(x));
+            assert!((f64::from(y) - expected).abs() < 1e-6, "{activation} of {x}: {y}, expected {expected}");
+        }
+    }
+    // The gates of an LSTM, driven as far, forward and backward.
+    let config = NetworkConfig::new(1, [LstmConfig::new(4).into()]).unwrap();
+    let mut parameters = Parameters::initial(&config, 3);
+    let weights = parameters.get_mut("rnn0.weight_ih_l0").unwrap();
+    weights.mapv_inplace(f32::signum);
+    let device = Device::Gpu(gpu);
+    let network = Network::with_parameters(&device, &config, &parameters).unwrap();
+    let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+    let input = Array3::from_shape_fn((6, 2, 1), |(t, row, _)| if (t + row) % 2 == 0 { 1e4 } else { -1e4 });
+    let output = trainer.network().predict(input.view()).unwrap();
+    assert!(output.iter().all(|h| h.abs() <= 1.0), "{output}");
+    trainer.step(input.view(), Array3::zeros((6, 2, 4)).view()).unwrap();
+    trainer.take_losses().unwrap();
+}
+
+#[test]
+fn a_lost_device_is_an_error_everywhere() {
+    let Some(gpu) = test_gpu_with(&GpuOptions::new()) else { return };
+    let device = Device::Gpu(gpu.clone());
+    let mut network = Network::new(&device, &stacked(), 1).unwrap();
+    let (input, target) = waves(0, SHAPE, (2, 1));
+    network.predict(input.view()).unwrap();
+    let parameters = network.parameters().unwrap();
+    let mut trainer = trainer(&device, TrainConfig::new());
+    trainer.step(input.view(), target.view()).unwrap();
+    let other_shape = Array3::zeros((3, 2, 2));
+
+    gpu.device().destroy();
+    let lost = |what: &str, result: Result<(), Error>| {
+        let error = result.expect_err(what);
+        assert!(matches!(error, Error::DeviceLost(_)), "{what}: {error}");
+        let text = error.to_string();
+        assert!(text.starts_with("the device was lost: "), "{text}");
+        assert!(text.ends_with("start again from the last checkpoint"), "{text}");
+    };
+    for _ in 0..2 {
+        lost("predict", network.predict(input.view()).map(|_| ()));
+        lost("predict another shape", network.predict(other_shape.view()).map(|_| ()));
+        lost("parameters", network.parameters().map(|_| ()));
+        lost("set_parameters", network.set_parameters(&parameters));
+        lost("accumulate", trainer.accumulate(input.view(), target.view()));
+        lost("update", trainer.update());
+        lost("step", trainer.step(input.view(), target.view()));
+        lost("take_losses", trainer.take_losses().map(|_| ()));
+        lost("gradients", trainer.gradients().map(|_| ()));
+        lost("checkpoint", trainer.checkpoint(0, BTreeMap::new()).map(|_| ()));
+        lost("a new network", Network::new(&device, &stacked(), 1).map(|_| ()));
+    }
+    // Another device works on.
+    let Some(gpu) = test_gpu_with(&GpuOptions::new()) else { return };
+    Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap().predict(input.view()).unwrap();
+}
+
+/// As much as the parameters and a small batch take, and no more.
+#[test]
+fn out_of_memory_names_the_buffer_and_leaves_the_engine_usable() {
+    let small = memory_need(&stacked(), &Target::webgpu(), SHAPE.0, SHAPE.1, None).unwrap().bytes;
+    let options = GpuOptions::new().memory_limit_bytes(Some(2 * small));
+    let Some(gpu) = test_gpu_with(&options) else { return };
+    let mut network = Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap();
+    let (input, _) = waves(0, SHAPE, (2, 1));
+    let expected = network.predict(input.view()).unwrap();
+    let (large, _) = waves(0, (50, 200), (2, 1));
+    for _ in 0..10 {
+        match network.predict(large.view()) {
+            Err(error @ Error::OutOfMemory { .. }) => {
+                let text = error.to_string();
+                let named = ["layer0.gates", "input"].iter().any(|name| text.contains(name));
+                assert!(named && text.ends_with("use a smaller batch or network"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // What was made for the large batch is given back.
+    assert_eq!(network.predict(input.view()).unwrap(), expected);
+    let (other, _) = waves(0, (3, 2), (2, 1));
+    network.predict(other.view()).unwrap();
+}
+
+#[test]
+fn no_memory_for_the_parameters_or_for_training() {
+    let Some(gpu) = test_gpu_with(&GpuOptions::new().memory_limit_bytes(Some(1 << 12))) else { return };
+    let device = Device::Gpu(gpu);
+    let error = Network::new(&device, &stacked(), 1).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+    assert!(error.to_string().contains("parameters needs"), "{error}");
+    // A smaller network fits; its training does not, and says what for.
+    let config = NetworkConfig::new(2, [LstmConfig::new(2).into()]).unwrap();
+    let network = Network::new(&device, &config, 1).unwrap();
+    let error = Trainer::new(network, TrainConfig::new()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+    // And the engine goes on.
+    let mut network = Network::new(&device, &config, 1).unwrap();
+    network.predict(Array3::zeros((1, 1, 2)).view()).unwrap();
+}
+
+#[test]
+fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
+    // Without a device: 5,000 steps of 64 rows of 64 units are 328 MB, and WebGPU binds 128 MiB.
+    let config = NetworkConfig::new(4, [LstmConfig::new(64).into(), DenseConfig::new(1).into()]).unwrap();
+    let error = memory_need(&config, &Target::webgpu(), 5_000, 64, None).unwrap_err();
+    match &error {
+        Error::TooLarge { tensor, needed_bytes, allowed_bytes, .. } => {
+            assert_eq!((tensor.as_str(), *needed_bytes), ("layer0.gates", 4 * 5_000 * 64 * 64 * 4));
+            assert_eq!(*allowed_bytes, 128 << 20);
+        }
+        error => panic!("{error}"),
+    }
+    assert!(
+        error.to_string().starts_with("layer0.gates needs 327680000 bytes, the device allows"),
+        "{error}"
+    );
+
+    let Some(gpu) = test_gpu_with(&GpuOptions::new().webgpu_limits(true)) else { return };
+    let device = Device::Gpu(gpu);
+    let mut network = Network::new(&device, &config, 1).unwrap();
+    let (steps, batch) = (1_000, 512);
+    let long = Array3::zeros((steps, batch, 4));
+    let refused = |error: Error| match error {
+        Error::TooLarge { tensor, .. } => assert_eq!(tensor, "layer0.gates"),
+        error => panic!("{error}"),
+    };
+    refused(network.predict(long.view()).unwrap_err());
+    let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+    refused(trainer.step(long.view(), Array3::zeros((steps, batch, 1)).view()).unwrap_err());
+    // Nothing was counted, and what fits still runs.
+    let (input, target) = (Array3::zeros((2, 3, 4)), Array3::zeros((2, 3, 1)));
+    trainer.step(input.view(), target.view()).unwrap();
+    assert_eq!((trainer.take_losses().unwrap().len(), trainer.steps()), (1, 1));
+
+    // Weights that no binding holds.
+    let wide = NetworkConfig::new(6_000, [DenseConfig::new(6_000).into()]).unwrap();
+    let error = Network::with_parameters(&device, &wide, &Parameters::zeros(&wide)).map(|_| ()).unwrap_err();
+    assert!(matches!(&error, Error::TooLarge { tensor, .. } if tensor == "parameters"), "{error}");
+}
+
+#[test]
+fn an_adapter_that_is_not_there_is_named() {
+    let choice = DeviceChoice::Named("no such adapter".into());
+    let error = Gpu::request(&choice, &GpuOptions::new()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::NoAdapter { .. }), "{error}");
+    assert!(error.to_string().contains("no GPU adapter matches \"no such adapter\""), "{error}");
+}
