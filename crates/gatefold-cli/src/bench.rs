@@ -277,6 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_result_is_refused() {
+        let shape = Shape { batch: 4, steps: 3, input: 2, hidden: 5 };
+        let workload = Workload::new(shape.numbers(), 1).expect("a valid network");
+        let mut network =
+            Network::with_parameters(&Device::Cpu, &workload.config, &workload.parameters).unwrap();
+        let right = workload.check_inference(&mut network).unwrap();
+        assert!(accept(shape, Mode::Infer, right).is_ok_and(|worst| worst <= 1.0));
+        let mut parameters = workload.parameters.clone();
+        parameters.get_mut("dense0.bias").unwrap()[[0]] += 0.01;
+        network.set_parameters(&parameters).unwrap();
+        let wrong = workload.check_inference(&mut network).unwrap();
+        let error = accept(shape, Mode::Infer, wrong).unwrap_err().to_string();
+        let expected = "inference at 4,3,2,5 gives a wrong result and is not timed: output: ";
+        assert!(error.contains(expected) && error.contains("12 of 12 elements"), "{error}");
+        assert!(accept(shape, Mode::Train, Checks::default()).is_err(), "nothing was compared");
+    }
+
+    #[test]
     fn numbers_keep_three_digits() {
         for (value, text) in
             [(0.01234, "0.012"), (1.2345, "1.23"), (12.345, "12.3"), (1234.5, "1234"), (0.0, "0")]

@@ -26,19 +26,20 @@ struct Arguments {
 const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (what was done is saved)";
 
+// What the list says of a command stands in `about`: a doc comment here would hide the longer help of its own.
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Train on a column of a table, and forecast its last fifth beside honest baselines
+    #[command(about = "Train on a column of a table, and forecast its last fifth beside honest baselines")]
     Forecast(forecast::Arguments),
-    /// Forecast what follows a table, with a model that `forecast` has trained
+    #[command(about = "Forecast what follows a table, with a model that `forecast` has trained")]
     Predict(predict::Arguments),
-    /// List what there is to compute on, and which of it `--device auto` takes
+    #[command(about = "List what there is to compute on, and which of it `--device auto` takes")]
     Devices(devices::Arguments),
-    /// Compare every kernel with the reference on the adapters of this machine
+    #[command(about = "Compare every kernel with the reference on the adapters of this machine")]
     Selfcheck(selfcheck::Arguments),
-    /// Describe a network: layers, shapes, parameters, FLOP, memory, schedule
+    #[command(about = "Describe a network: layers, shapes, parameters, FLOP, memory, schedule")]
     Describe(describe::Arguments),
-    /// Time a stack of LSTM layers, once its results are checked
+    #[command(about = "Time a stack of LSTM layers, once its results are checked")]
     Bench(bench::Arguments),
 }
 

@@ -238,3 +238,20 @@ fn wrong_usage_of_bench_is_told_apart() {
     let (_, error) = fail(1, without_drivers("bench --shape 1,1,1,1 --device gpu"));
     assert!(error.contains("no GPU adapter"), "{error}");
 }
+
+#[test]
+fn help_tells_each_command_in_full() {
+    for (name, part) in [
+        ("forecast", "Ctrl-C saves the checkpoint"),
+        ("predict", "in closed loop"),
+        ("devices", "slower than plain CPU code"),
+        ("selfcheck", "Exit code 1 when one is out of tolerance"),
+        ("describe", "Exit code 1 when a tensor is too large"),
+        ("bench", "waits for the device"),
+    ] {
+        let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let help = words(succeed(command(&format!("{name} --help"))));
+        assert!(help.contains(part), "{part} is not in\n{help}");
+        assert!(words(succeed(command("--help"))).contains(name));
+    }
+}
