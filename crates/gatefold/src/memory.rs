@@ -104,3 +104,104 @@ pub(crate) fn check_size(target: &Target, name: &str, needed_bytes: u64) -> Resu
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+    use proptest::prelude::*;
+
+    /// A plan of clears, copies and kernels that read two buffers and write a third, from random numbers.
+    fn random_plan(buffers: &[(usize, bool)], steps: &[(u8, usize, usize, usize)]) -> Plan {
+        let mut plan = Plan::default();
+        let spans: Vec<Span> = buffers
+            .iter()
+            .enumerate()
+            .map(|(index, &(len, given))| {
+                let name = format!("buffer{index}");
+                if given { plan.given(name, len) } else { plan.scratch(name, len) }
+            })
+            .collect();
+        for &(kind, a, b, c) in steps {
+            let [a, b, c] = [a, b, c].map(|index| spans[index % spans.len()]);
+            let shorter = a.len.min(c.len);
+            match kind {
+                0 => plan.clear(a),
+                1 if a.buffer != c.buffer => plan.copy(a.part(0, shorter), c.part(0, shorter)),
+                2 if a.buffer != c.buffer && b.buffer != c.buffer => {
+                    let kernel = KernelVariant::new(
+                        KernelId::Pack,
+                        &[("WG_SIZE", ELEMENT_WG_SIZE), ("WITH_OTHER", 1)],
+                    );
+                    plan.dispatch(kernel, params::Pack::default(), &[a, b, c], [1, 1, 1]);
+                }
+                _ => {}
+            }
+        }
+        plan
+    }
+
+    /// Every step that touches the buffer, looked up the slow way.
+    fn touched(plan: &Plan, index: usize) -> Vec<usize> {
+        let uses = |step: &Step| match step {
+            Step::Clear(span) => span.buffer.0 == index,
+            Step::Copy { from, to } => from.buffer.0 == index || to.buffer.0 == index,
+            Step::Dispatch(dispatch) => dispatch.bindings.iter().any(|span| span.buffer.0 == index),
+        };
+        (0..plan.steps.len()).filter(|&at| uses(&plan.steps[at])).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn buffers_in_one_slot_never_live_at_the_same_time(
+            buffers in proptest::collection::vec((1usize..100, proptest::bool::weighted(0.2)), 1..12),
+            steps in proptest::collection::vec((0u8..3, 0usize..99, 0usize..99, 0usize..99), 0..40),
+        ) {
+            let plan = random_plan(&buffers, &steps);
+            let Assignment { slot_of, slot_lens } = assign(&plan);
+            prop_assert_eq!(slot_of.len(), buffers.len());
+            for a in 0..buffers.len() {
+                let life = touched(&plan, a);
+                let scratch = !buffers[a].1 && !life.is_empty();
+                prop_assert_eq!(slot_of[a].is_some(), scratch, "buffer {}", a);
+                let Some(slot) = slot_of[a] else { continue };
+                prop_assert!(slot_lens[slot] >= buffers[a].0, "buffer {} fits its slot", a);
+                for b in (0..a).filter(|&b| slot_of[b] == Some(slot)) {
+                    let other = touched(&plan, b);
+                    let apart = life.last() < other.first() || other.last() < life.first();
+                    prop_assert!(apart, "{a} at {life:?} and {b} at {other:?} share slot {slot}");
+                }
+            }
+            // No slot is larger than what it holds, and sharing never costs.
+            for (slot, &len) in slot_lens.iter().enumerate() {
+                let held = (0..buffers.len()).filter(|&a| slot_of[a] == Some(slot)).map(|a| buffers[a].0);
+                prop_assert_eq!(held.max(), Some(len), "slot {}", slot);
+            }
+            let found = need(&plan);
+            prop_assert!(found.bytes <= found.unshared_bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_done_with_makes_room() {
+        // Each kernel reads the buffer of the one before: two slots are enough, whatever the length of the chain.
+        let buffers = [(9, false), (8, false), (7, false), (6, false), (5, false)];
+        let steps: Vec<_> = (0..4).map(|k| (2, k, k, k + 1)).collect();
+        let plan = random_plan(&buffers, &steps);
+        assert_eq!(assign(&plan).slot_lens, [9, 8]);
+        assert_eq!(need(&plan).bytes, 4 * 17);
+        assert_eq!(need(&plan).unshared_bytes, 4 * 35);
+    }
+
+    #[test]
+    fn the_tightest_limit_is_named() {
+        let target = Target::webgpu();
+        let refused = |bytes: u64| match check_size(&target, "h", bytes) {
+            Err(Error::TooLarge { allowed_bytes, .. }) => Some(allowed_bytes),
+            _ => None,
+        };
+        assert_eq!(refused(128 << 20), None);
+        assert_eq!(refused((128 << 20) + 1), Some(128 << 20));
+        assert_eq!(refused(1 << 40), Some(128 << 20));
+    }
+}

@@ -1,0 +1,177 @@
+//! Schedules, read and counted without a device.
+
+use gatefold::{
+    Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, ParameterGroup, Plan, Target,
+    TrainConfig, memory_need, plan,
+};
+use gatefold_check::test_gpu;
+
+fn planned(config: &NetworkConfig, (steps, batch): (usize, usize), training: Option<&TrainConfig>) -> Plan {
+    plan(config, &Target::webgpu(), steps, batch, training).unwrap()
+}
+
+/// An LSTM, its last step, a dense layer.
+fn small() -> NetworkConfig {
+    let layers = [LstmConfig::new(4).into(), LayerConfig::LastStep, DenseConfig::new(2).into()];
+    NetworkConfig::new(3, layers).unwrap()
+}
+
+/// Line by line, so that a failure shows the first that differs.
+fn assert_plan(found: &Plan, expected: &str) {
+    let found = found.to_string();
+    for (number, (found, expected)) in found.lines().zip(expected.trim_start().lines()).enumerate() {
+        assert_eq!(found, expected, "line {number}");
+    }
+    assert_eq!(found.lines().count(), expected.trim_start().lines().count(), "{found}");
+}
+
+#[test]
+fn a_prediction() {
+    assert_plan(
+        &planned(&small(), (2, 5), None),
+        "
+pack                   parameters[0..48] -> packed0.w                             groups 1,1,1
+pack                   parameters[64..128] -> packed0.u                           groups 1,1,1
+pack                   parameters[128..144] parameters[192..208] -> packed0.bias  groups 1,1,1
+clear                  layer0.h[0..20]
+clear                  layer0.state
+matmul                 layer0.x input packed0.w packed0.bias -> layer0.gates      groups 1,10,1
+lstm_step_forward      t=0 packed0.u -> layer0.gates layer0.state layer0.h        groups 1,5,1
+lstm_step_forward      t=1 packed0.u -> layer0.gates layer0.state layer0.h        groups 1,5,1
+matmul                 layer2 layer0.h parameters[256..264] parameters[320..322] -> layer2.y groups 1,5,1
+copy                   layer2.y -> output
+",
+    );
+}
+
+#[test]
+fn a_training_step() {
+    assert_plan(
+        &planned(&small(), (2, 5), Some(&TrainConfig::new())),
+        "
+pack                   parameters[0..48] -> packed0.w                             groups 1,1,1
+pack                   parameters[64..128] -> packed0.u                           groups 1,1,1
+pack                   parameters[128..144] parameters[192..208] -> packed0.bias  groups 1,1,1
+pack                   parameters[0..48] -> packed0.wt                            groups 1,1,1
+pack                   parameters[64..128] -> packed0.ut                          groups 1,1,1
+clear                  layer0.h[0..20]
+clear                  layer0.state[0..20]
+matmul                 layer0.x input packed0.w packed0.bias -> layer0.gates      groups 1,10,1
+lstm_step_forward      t=0 packed0.u -> layer0.gates layer0.state layer0.h        groups 1,5,1
+lstm_step_forward      t=1 packed0.u -> layer0.gates layer0.state layer0.h        groups 1,5,1
+matmul                 layer2 layer0.h parameters[256..264] parameters[320..322] -> layer2.y groups 1,5,1
+copy                   layer2.y -> y
+squared_error          y target -> d_y loss.parts                                 groups 1,1,1
+mean_loss              loss.parts -> losses                                       groups 1,1,1
+matmul                 layer2.weight layer0.h d_y -> layer2.weight.slices         groups 1,4,1
+unpack_gradient        layer2.weight layer2.weight.slices -> gradients[256..264]  groups 1,1,1
+column_sum             layer2.bias d_y -> layer2.bias.sums                        groups 1,1,1
+unpack_gradient        layer2.bias layer2.bias.sums -> gradients[320..322]        groups 1,1,1
+matmul                 layer2.d_x d_y parameters[256..264] -> layer2.d_x          groups 1,5,1
+clear                  layer1.d_x
+copy                   layer2.d_x -> layer1.d_x[20..40]
+clear                  layer0.d_h
+clear                  layer0.d_state
+lstm_step_backward     t=1 packed0.ut layer0.state layer0.h layer1.d_x layer0.d_h -> layer0.gates layer0.d_state groups 1,5,1
+lstm_step_backward     t=0 packed0.ut layer0.state layer0.h layer1.d_x layer0.d_h -> layer0.gates layer0.d_state groups 1,5,1
+matmul                 layer0.w_ih input layer0.gates -> layer0.w_ih.slices       groups 1,3,1
+unpack_gradient        layer0.w_ih layer0.w_ih.slices -> gradients[0..48]         groups 1,1,1
+matmul                 layer0.w_hh layer0.h layer0.gates -> layer0.w_hh.slices    groups 1,4,1
+unpack_gradient        layer0.w_hh layer0.w_hh.slices -> gradients[64..128]       groups 1,1,1
+column_sum             layer0.bias layer0.gates -> layer0.bias.sums               groups 1,1,1
+unpack_gradient        layer0.bias layer0.bias.sums -> gradients[128..144]        groups 1,1,1
+unpack_gradient        layer0.bias layer0.bias.sums -> gradients[192..208]        groups 1,1,1
+gradient_norm          pieces gradients -> norm.partials                          groups 6,1,1
+finish_norm            norm.partials hyper -> status                              groups 1,1,1
+adam                   hyper status gradients -> parameters m v                   groups 6,1,1
+clear                  gradients
+",
+    );
+}
+
+/// LSTM layers under a dense head; the gradients of all inputs but the data's are in it.
+fn stack(layers: usize) -> NetworkConfig {
+    let mut configs: Vec<LayerConfig> = vec![LstmConfig::new(64).into(); layers];
+    configs.push(DenseConfig::new(10).activation(Activation::Tanh).into());
+    NetworkConfig::new(28, configs).unwrap()
+}
+
+/// Two kernels for each step of each layer, and no more around them than this.
+#[test]
+fn a_training_step_starts_few_kernels() {
+    let gpu = test_gpu();
+    let targets = [Some(Target::webgpu()), gpu.map(|gpu| gpu.target().clone())];
+    for target in targets.into_iter().flatten() {
+        for layers in 1..=4 {
+            for steps in [1, 10, 50] {
+                let plan = plan(&stack(layers), &target, steps, 32, Some(&TrainConfig::new())).unwrap();
+                let (found, allowed) = (plan.dispatches(), 2 * layers * steps + 16 * layers + 24);
+                assert!(
+                    found <= allowed,
+                    "{layers} layers, {steps} steps: {found} kernels, allowed {allowed}"
+                );
+                assert!(found >= 2 * layers * steps, "{found} kernels are too few");
+                let products = plan.to_string();
+                let backward =
+                    products.lines().filter(|line| line.contains(".d_x") && line.contains("matmul"));
+                assert_eq!(backward.count(), layers, "one for every layer but the first");
+            }
+        }
+    }
+}
+
+/// A prediction keeps one state, whatever the number of steps, and the gates of no step behind it.
+#[test]
+fn a_prediction_saves_nothing() {
+    let config = NetworkConfig::new(3, [LstmConfig::new(4).into()]).unwrap();
+    let (steps, batch) = (10, 5);
+    // Each parameter begins at a multiple of 64 elements.
+    let parameters = 64 + 64 + 64 + 64;
+    let packed = 4 * 4 * (3 + 4 + 1);
+    let data = steps * batch * (3 + 4);
+    let layer = |states: usize| batch * 4 * (4 * steps + (steps + 1) + states);
+    let elements = parameters + packed + data + layer(1);
+    let need = memory_need(&config, &Target::webgpu(), steps, batch, None).unwrap();
+    assert_eq!(need.bytes, 4 * elements as u64);
+    assert_eq!((need.largest.as_str(), need.largest_bytes), ("layer0.gates", 4 * 800));
+    let training = memory_need(&config, &Target::webgpu(), steps, batch, Some(&TrainConfig::new())).unwrap();
+    assert!(training.bytes >= need.bytes + 4 * (batch * 4 * steps) as u64, "{training:?}");
+    assert!(!planned(&config, (steps, batch), None).to_string().contains("layer0.state["));
+    assert!(
+        planned(&config, (steps, batch), Some(&TrainConfig::new()))
+            .to_string()
+            .contains("layer0.state[0..20]")
+    );
+}
+
+/// In a prediction each layer of a deep stack is done with when the next but one begins.
+#[test]
+fn layers_share_memory() {
+    let bytes = |layers: usize| {
+        let need = memory_need(&stack(layers), &Target::webgpu(), 50, 32, None).unwrap();
+        assert!(need.bytes <= need.unshared_bytes);
+        // What the weights of one more layer take, as parameters and packed, is not shared.
+        need.bytes - (layers as u64 - 1) * 4 * 2 * (4 * 64 * (64 + 64) + 4 * 64)
+    };
+    let gates = 4 * 50 * 32 * 64 * 4;
+    assert!(bytes(6) < bytes(2) + gates / 8, "six layers {}, two {}", bytes(6), bytes(2));
+}
+
+/// Where only the head is trained, nothing goes back beyond it.
+#[test]
+fn frozen_layers_have_no_backward() {
+    let options = TrainConfig::new().group(ParameterGroup::new("rnn").frozen());
+    let text = planned(&stack(2), (10, 4), Some(&options)).to_string();
+    assert!(text.contains("dense0") || text.contains("layer2.weight"), "{text}");
+    for absent in ["lstm_step_backward", "layer0.w_ih", "layer1.bias", "layer2.d_x"] {
+        assert!(!text.contains(absent), "{absent} in {text}");
+    }
+    // Where only a lower layer is trained, what lies above passes its gradient on and gets none itself.
+    let options = TrainConfig::new()
+        .group(ParameterGroup::new("rnn0.weight_hh_l0"))
+        .group(ParameterGroup::new("").frozen());
+    let text = planned(&stack(2), (10, 4), Some(&options)).to_string();
+    assert_eq!(text.matches("lstm_step_backward").count(), 20, "{text}");
+    assert_eq!(text.matches("-> gradients[").count(), 1, "{text}");
+    assert!(text.contains("layer0.w_hh.slices"), "{text}");
+}
