@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::page::{entry, line};
 use gatefold::{DeviceChoice, Gpu, GpuOptions, adapters};
-use gatefold_check::{Report, selfcheck};
+use gatefold_check::{Report, selfcheck, validation};
 
 /// Compares every kernel, and whole networks forward and backward, with the reference on the CPU in f64.
 ///
@@ -20,6 +20,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    // Only where GATEFOLD_VALIDATION=1 asks for it, as scripts/test-drivers does.
+    validation::install_from_env();
     let choices = match &arguments.device {
         Some(DeviceChoice::Cpu) => {
             return Err(Failure::Usage(
