@@ -108,7 +108,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("forward  {} kernels, last h of row 0: {:.4?} ...", sequence.dispatches().0, &last[..4]);
     let gradient = layer.gradient("rnn0.weight_hh_l0").ok_or("the layer has recurrent weights")?;
     let from = (gradient.offset_bytes / 4) as usize;
-    let d_weights = &read(&device, &queue, &gradient.buffer)?[from..from + (gradient.size_bytes / 4) as usize];
+    let d_weights =
+        &read(&device, &queue, &gradient.buffer)?[from..from + (gradient.size_bytes / 4) as usize];
     let norm = d_weights.iter().map(|d| d * d).sum::<f32>().sqrt();
     println!("backward {} kernels, norm of d weight_hh: {norm:.4}", sequence.dispatches().1);
 

@@ -12,8 +12,8 @@
 
 use clap::Parser;
 use gatefold::{
-    Activation, DenseConfig, Device, DeviceChoice, LayerConfig, LstmConfig, Network, NetworkConfig, TrainConfig,
-    Trainer,
+    Activation, DenseConfig, Device, DeviceChoice, LayerConfig, LstmConfig, Network, NetworkConfig,
+    TrainConfig, Trainer,
 };
 use gatefold_series::plot::ForecastPlot;
 use gatefold_series::{Fill, Table, TableOptions};
@@ -147,8 +147,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (one, ten) = (variance(&truth[..BLOCK]), variance(truth));
     println!("{:<24} {one:>10.4} {ten:>11.4}", "variance of the truth");
 
-    let [truth, forecast, repeated] =
-        [truth, &forecast, &repeated].map(|values| values.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
+    let [truth, forecast, repeated] = [truth, &forecast, &repeated]
+        .map(|values| values.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
     let plot = ForecastPlot {
         title: "ten blocks, each forecast from those before",
         value: "signal",
@@ -157,6 +157,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         truth: &truth,
         forecast: &forecast,
         baseline: ("repeat the last block", &repeated),
+        newest: 3 * BLOCK,
     };
     std::fs::create_dir_all(&arguments.out)?;
     let path = arguments.out.join("rotating_machinery.svg");

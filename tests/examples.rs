@@ -27,7 +27,8 @@ fn numbers(printed: &str, line: &str) -> Vec<f64> {
 #[test]
 fn the_rotor_is_learned_and_continued() {
     let out = std::env::temp_dir().join(format!("gatefold-rotor-{}", std::process::id()));
-    let printed = run("rotating_machinery", &["--device", "cpu", "--out", out.to_str().expect("a plain path")]);
+    let printed =
+        run("rotating_machinery", &["--device", "cpu", "--out", out.to_str().expect("a plain path")]);
     let network = numbers(&printed, "network, its own input");
     let repeated = numbers(&printed, "repeat the last block");
     // What an independent run of the recipe reached is .032 to .037 and .028 to .047.

@@ -266,14 +266,16 @@ fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
     let config = NetworkConfig::new(4, [LstmConfig::new(64).into(), DenseConfig::new(1).into()]).unwrap();
     let error = memory_need(&config, &Target::webgpu(), 5_000, 64, None).unwrap_err();
     match &error {
-        Error::TooLarge { tensor, needed_bytes, allowed_bytes, .. } => {
+        Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes } => {
             assert_eq!((tensor.as_str(), *needed_bytes), ("layer0.gates", 4 * 5_000 * 64 * 64 * 4));
-            assert_eq!(*allowed_bytes, 128 << 20);
+            assert_eq!((*buffer_bytes, *binding_bytes), (256 << 20, 128 << 20));
         }
         error => panic!("{error}"),
     }
     assert!(
-        error.to_string().starts_with("layer0.gates needs 327680000 bytes, the device allows"),
+        error.to_string().starts_with(
+            "layer0.gates needs 327680000 bytes; the device allows 268435456 in a buffer and 134217728"
+        ),
         "{error}"
     );
 

@@ -2,7 +2,7 @@
 //
 //   out[i0, i1, i2] = source[i0 s0 + i1 s1 + i2 s2]     (+ other at the same place, where WITH_OTHER)
 //
-// One invocation per element, PER_GROUP elements a workgroup, workgroups in two axes. No barriers.
+// One invocation per element, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, linear::pack.
 struct Pack {
     size0: u32,

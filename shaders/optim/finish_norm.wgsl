@@ -12,8 +12,6 @@ struct FinishNorm {
     _pad1: u32,
 }
 
-struct Partial { largest: f32, sum: f32, not_finite: u32, layer: u32 }
-
 @group(0) @binding(0) var<storage, read>       partials: array<Partial>;
 @group(0) @binding(1) var<storage, read>       hyper:    Hyper;
 @group(0) @binding(2) var<storage, read_write> status:   Status;
@@ -40,7 +38,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
     var sum = 0.0;
     if largest > 0.0 {
         for (var p = local; p < params.partials; p += WG_SIZE) {
-            let ratio = partials[p].largest / largest;
+            let ratio = share(partials[p].largest, largest);
             sum += partials[p].sum * ratio * ratio;
         }
     }

@@ -2,7 +2,8 @@
 //
 //   partials[p] = (largest |g|, sum of (g / largest)^2, whether any g is not finite) over the elements of invocation p
 //
-// One workgroup per piece of at most PIECE elements; invocation l takes the elements l, l + WG_SIZE, ... of it.
+// One workgroup per piece of at most MAX_PIECE_LEN elements; invocation l takes the elements l, l + WG_SIZE, ... of it. Below
+// 2^-126 devices may take numbers for zero, and so does this.
 // finish_norm puts the partials together. No barriers. Scaling as in the BLAS' nrm2 (Lawson et al. 1979).
 // Mirror: gatefold-reference, optim::gradient_norm.
 struct GradientNorm {
@@ -13,12 +14,13 @@ struct GradientNorm {
 }
 
 struct Piece { offset: u32, len: u32, layer: u32, _pad: u32 }
-struct Partial { largest: f32, sum: f32, not_finite: u32, layer: u32 }
 
 @group(0) @binding(0) var<storage, read>       pieces:    array<Piece>;
 @group(0) @binding(1) var<storage, read>       gradients: array<f32>;
 @group(0) @binding(2) var<storage, read_write> partials:  array<Partial>; // [pieces, WG_SIZE]
 
+const MAX_PIECE_LEN: u32 = 4096u;
+const SMALLEST_NORMAL: f32 = 0x1p-126f;
 const EXPONENT: u32 = 0x7f800000u; // all ones in infinities and NaNs; WGSL has no isNan, and drivers may assume none
 
 @compute @workgroup_size(WG_SIZE)
@@ -28,10 +30,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let piece = pieces[index];
+    let begin = min(piece.offset, arrayLength(&gradients));
+    let len = min(min(piece.len, MAX_PIECE_LEN), arrayLength(&gradients) - begin);
     var largest = 0.0;
     var not_finite = 0u;
-    for (var i = local; i < piece.len; i += WG_SIZE) {
-        let g = gradients[piece.offset + i];
+    for (var i = local; i < len; i += WG_SIZE) {
+        let g = gradients[begin + i];
         if (bitcast<u32>(g) & EXPONENT) == EXPONENT {
             not_finite = 1u;
         } else {
@@ -39,9 +43,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     var sum = 0.0;
+    if largest < SMALLEST_NORMAL {
+        largest = 0.0;
+    }
     if largest > 0.0 && not_finite == 0u {
-        for (var i = local; i < piece.len; i += WG_SIZE) {
-            let part = gradients[piece.offset + i] / largest;
+        for (var i = local; i < len; i += WG_SIZE) {
+            let part = share(gradients[begin + i], largest);
             sum += part * part;
         }
     }

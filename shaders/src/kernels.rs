@@ -13,7 +13,7 @@ pub enum Access {
 use Access::{Read, Write};
 
 /// A piece of a kernel's text.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The same in every variant.
     Text(&'static str),
@@ -132,6 +132,7 @@ pub enum KernelId {
 
 const ACTIVATIONS: Part = Text(include_str!("../shared/activations.wgsl"));
 const RECURRENT_GRADIENT: Part = Text(include_str!("../scan/recurrent_gradient.wgsl"));
+const PARTIAL: Part = Text(include_str!("../optim/partial.wgsl"));
 const STATUS: Part = Text(include_str!("../optim/status.wgsl"));
 const WG_SIZE: Const = Const::U32("WG_SIZE");
 const ROWS: Const = Const::U32("ROWS");
@@ -262,14 +263,14 @@ impl KernelId {
             KernelId::GradientNorm => row!(
                 "gradient_norm",
                 GradientNorm,
-                [Text(include_str!("../optim/gradient_norm.wgsl"))],
+                [PARTIAL, Text(include_str!("../optim/gradient_norm.wgsl"))],
                 [Read, Read, Write],
                 []
             ),
             KernelId::FinishNorm => row!(
                 "finish_norm",
                 FinishNorm,
-                [STATUS, Text(include_str!("../optim/finish_norm.wgsl"))],
+                [STATUS, PARTIAL, Text(include_str!("../optim/finish_norm.wgsl"))],
                 [Read, Read, Write],
                 []
             ),

@@ -4,7 +4,8 @@
 
 use crate::params::{self, Params};
 use crate::{
-    Access, Cell, Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes, ParamsFrom, TILE_WG_SIZE,
+    Access, Cell, Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN,
+    ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
 };
 use gatefold_model::{Activation, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -31,11 +32,12 @@ fn variants() -> Vec<KernelVariant> {
                 values.iter().map(|&value| (constant.name(), value)).collect()
             })
             .collect();
-        let has = |wanted: &str| id.spec().parts.iter().any(|part| format!("{part:?}") == wanted);
-        let lanes: &[Lanes] = if has("Lanes") { &[Lanes::Single, Lanes::Subgroup] } else { &[Lanes::Single] };
+        let has = |wanted: Part| id.spec().parts.contains(&wanted);
+        let lanes: &[Lanes] =
+            if has(Part::Lanes) { &[Lanes::Single, Lanes::Subgroup] } else { &[Lanes::Single] };
         let columns: &[Columns] =
-            if has("Columns") { &[Columns::F32, Columns::Vec4] } else { &[Columns::F32] };
-        let cells: Vec<Option<Cell>> = if has("Cell") { Cell::ALL.map(Some).into() } else { vec![None] };
+            if has(Part::Columns) { &[Columns::F32, Columns::Vec4] } else { &[Columns::F32] };
+        let cells: Vec<Option<Cell>> = if has(Part::Cell) { Cell::ALL.map(Some).into() } else { vec![None] };
         for consts in product(&choices) {
             for &lanes in lanes {
                 for &columns in columns {
@@ -117,15 +119,22 @@ fn bindings_are_those_of_the_table() {
     }
 }
 
-/// Name and offset of each field, and the size, of a struct in WGSL.
-fn struct_layout(module: &Module, name: &str) -> Option<(Vec<(String, u32)>, u32)> {
+/// Name, type and offset.
+type Field = (String, String, u32);
+
+/// The fields and the size of a struct in WGSL.
+fn struct_layout(module: &Module, name: &str) -> Option<(Vec<Field>, u32)> {
+    let scalar = |kind: naga::Handle<naga::Type>| match module.types[kind].inner {
+        TypeInner::Scalar(naga::Scalar::U32) => "u32".into(),
+        TypeInner::Scalar(naga::Scalar::F32) => "f32".into(),
+        ref other => format!("{other:?}"),
+    };
     module.types.iter().find_map(|(_, kind)| match &kind.inner {
         TypeInner::Struct { members, span } if kind.name.as_deref() == Some(name) => {
-            let fields = members
-                .iter()
-                .map(|member| (member.name.clone().unwrap_or_default(), member.offset))
-                .collect();
-            Some((fields, *span))
+            let field = |member: &naga::StructMember| {
+                (member.name.clone().unwrap_or_default(), scalar(member.ty), member.offset)
+            };
+            Some((members.iter().map(field).collect(), *span))
         }
         _ => None,
     })
@@ -137,10 +146,14 @@ fn assert_layout<P: Params>(id: KernelId) {
     let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
     let (fields, size) = struct_layout(&module, P::WGSL_NAME)
         .unwrap_or_else(|| panic!("{} has no struct {}", id.name(), P::WGSL_NAME));
-    let expected: Vec<(String, u32)> =
-        P::FIELDS.iter().zip(0..).map(|(name, index)| (name.to_string(), 4 * index)).collect();
+    let expected: Vec<Field> = P::FIELDS
+        .iter()
+        .zip(0..)
+        .map(|((name, kind), index)| (name.to_string(), kind.to_string(), 4 * index))
+        .collect();
     assert_eq!(fields, expected, "{} of {}", P::WGSL_NAME, id.name());
     assert_eq!(size as usize, size_of::<P>(), "{} of {}", P::WGSL_NAME, id.name());
+    assert!(size_of::<P>() <= MAX_PARAMS_BYTES, "{}: the engine asks for room for no more", P::WGSL_NAME);
     assert_eq!(size_of::<P>() % 16, 0, "{}: uniform structs are multiples of 16 bytes", P::WGSL_NAME);
 }
 
@@ -183,7 +196,7 @@ fn constant(module: &Module, name: &str) -> u32 {
 }
 
 #[test]
-fn gates_and_activations_have_the_order_of_the_model() {
+fn constants_are_those_of_the_host() {
     for variant in variants() {
         let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
         if variant.cell == Some(Cell::Lstm) {
@@ -191,6 +204,12 @@ fn gates_and_activations_have_the_order_of_the_model() {
                 assert_eq!(constant(&module, gate.wgsl_name()), gate as u32, "{variant}");
             }
             assert_eq!(Cell::Lstm.gates() as usize, LstmGate::COUNT);
+        }
+        if variant.uses_subgroups() {
+            assert_eq!(constant(&module, "LANES"), SUBGROUP_LANES, "{variant}");
+        }
+        if variant.id == KernelId::GradientNorm {
+            assert_eq!(constant(&module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);
         }
         if variant.id == KernelId::SumSlices {
             for activation in Activation::ALL {
@@ -204,8 +223,9 @@ fn gates_and_activations_have_the_order_of_the_model() {
 fn every_variant_can_be_written_for_the_other_platforms() {
     use naga::back::{hlsl, msl, spv};
     use naga::proc::BoundsCheckPolicies;
-    for variant in variants() {
-        let (_, module, info) = parse(&variant, ParamsFrom::Immediate);
+    let forms = [ParamsFrom::Immediate, ParamsFrom::Uniform];
+    for (variant, from) in variants().iter().flat_map(|variant| forms.map(|from| (variant, from))) {
+        let (_, module, info) = parse(variant, from);
         let entry = Some((ShaderStage::Compute, "main".to_string()));
 
         let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };

@@ -17,3 +17,9 @@ pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 pub const ELEMENT_WG_SIZE: u32 = 64;
 /// Invocations of a workgroup in scans and matrix products: one subgroup on most devices, four on Mesa's software driver.
 pub const TILE_WG_SIZE: u32 = 32;
+/// Lanes that hand values round in `lanes_subgroup`; a device's subgroups must be at least as wide.
+pub const SUBGROUP_LANES: u32 = 8;
+/// Elements of a piece of the gradient, at most, for its norm.
+pub const MAX_PIECE_LEN: u32 = 4096;
+/// The most bytes of params that a kernel takes.
+pub const MAX_PARAMS_BYTES: usize = 64;

@@ -9,8 +9,8 @@ use bytemuck::{Pod, Zeroable};
 pub trait Params: Pod {
     /// Its name in WGSL.
     const WGSL_NAME: &'static str;
-    /// Its fields' names in order; each is four bytes long.
-    const FIELDS: &'static [&'static str];
+    /// Its fields in order, name and type; each is four bytes long.
+    const FIELDS: &'static [(&'static str, &'static str)];
 }
 
 /// Declares structs of four-byte fields and what they are called in WGSL, so that a name is written once.
@@ -23,7 +23,7 @@ macro_rules! params {
 
         impl Params for $name {
             const WGSL_NAME: &'static str = stringify!($name);
-            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+            const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($kind))),*];
         }
     )*};
 }

@@ -1,6 +1,6 @@
 //! A kernel with everything decided that its compiler must know.
 
-use crate::{Cell, Const, KernelId, Part};
+use crate::{Cell, Const, KernelId, Part, SUBGROUP_LANES};
 use std::fmt::{self, Write as _};
 
 /// How the invocations of a subgroup share what they load.
@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 pub enum Lanes {
     /// Each loads for itself.
     Single,
-    /// Eight at a time hand values round; for devices whose subgroups have at least eight lanes.
+    /// [`SUBGROUP_LANES`] at a time hand values round; for devices whose subgroups are at least as wide.
     Subgroup,
 }
 
@@ -117,7 +117,7 @@ impl KernelVariant {
     /// Loop iterations that one invocation runs, at most, per inner element of its product (`k`); for drivers that
     /// end long loops. Counts every loop as if none were unrolled.
     pub fn iterations_per_k(&self) -> u32 {
-        let lanes = if self.uses_subgroups() { 8 } else { 1 };
+        let lanes = if self.uses_subgroups() { SUBGROUP_LANES } else { 1 };
         let per_block = match self.id {
             KernelId::StepForward | KernelId::StepBackward | KernelId::InitialBackward => {
                 let rows = self.constant("ROWS");

@@ -276,18 +276,10 @@ impl Case {
 
     /// That each parameter fits by itself: a clearer word on a huge layer than that it cannot be planned.
     fn check_parameters(&self, place: &Place) -> Result<(), Error> {
-        let limits = [
-            (place.limits.max_buffer_size, "its largest buffer"),
-            (place.limits.max_storage_buffer_binding_size, "its largest storage binding"),
-        ];
-        let (allowed_bytes, limit) = limits.into_iter().min().expect("there are two");
         let sizes = self.config.parameter_specs().map(|spec| (4 * spec.len() as u64, spec));
-        match sizes.max_by_key(|(bytes, _)| *bytes) {
-            Some((needed_bytes, spec)) if needed_bytes > allowed_bytes => {
-                Err(Error::TooLarge { tensor: spec.name.clone(), needed_bytes, allowed_bytes, limit })
-            }
-            _ => Ok(()),
-        }
+        sizes
+            .max_by_key(|(bytes, _)| *bytes)
+            .map_or(Ok(()), |(bytes, spec)| place.target.check_size(&spec.name, bytes))
     }
 
     fn plan(&self, place: &Place, mode: Mode) -> Result<Plan, Failure> {

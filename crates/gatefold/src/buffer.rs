@@ -27,7 +27,7 @@ impl DeviceBuffer {
 
     fn make(gpu: &Gpu, name: &str, len: usize, values: Option<&[f32]>) -> Result<Arc<DeviceBuffer>, Error> {
         let bytes = bytes(len);
-        check_size(gpu, name, bytes)?;
+        gpu.target().check_size(name, bytes)?;
         gpu.reserve(name, bytes)?;
         let buffer = gpu.checked(name, bytes, || {
             let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
@@ -55,9 +55,10 @@ impl DeviceBuffer {
 
     /// Writes elements from `offset` on, ahead of the next submission.
     pub(crate) fn write<T: bytemuck::NoUninit>(&self, offset: usize, values: &[T]) -> Result<(), Error> {
-        self.gpu.check_alive()?;
-        self.gpu.queue().write_buffer(&self.buffer, 4 * offset as u64, bytemuck::cast_slice(values));
-        Ok(())
+        let content = bytemuck::cast_slice(values);
+        self.gpu.checked(&self.name, content.len() as u64, || {
+            self.gpu.queue().write_buffer(&self.buffer, 4 * offset as u64, content);
+        })
     }
 
     /// Reads `len` elements from `offset` on, once the work before is done.
@@ -121,11 +122,6 @@ pub(crate) fn fill_mapped(buffer: &wgpu::Buffer, content: &[u8]) -> Result<(), E
 /// The bytes of so many elements; of one at least, since a binding cannot be empty.
 pub(crate) fn bytes(len: usize) -> u64 {
     4 * len.max(1) as u64
-}
-
-/// That a tensor fits into one buffer and one binding.
-pub(crate) fn check_size(gpu: &Gpu, name: &str, bytes: u64) -> Result<(), Error> {
-    crate::memory::check_size(gpu.target(), name, bytes)
 }
 
 /// A result that comes from a callback, as a future.

@@ -70,6 +70,8 @@ pub struct LstmBackward {
 pub struct LstmSequence {
     forward: Compiled,
     backward: Option<Compiled>,
+    /// What both plans see of the gates; used through their bind groups.
+    _gates: Arc<DeviceBuffer>,
 }
 
 /// One time step at a time, the state kept on the device.
@@ -77,6 +79,8 @@ pub struct LstmSequence {
 pub struct LstmStream {
     h: Arc<DeviceBuffer>,
     state: Arc<DeviceBuffer>,
+    /// Used through the bind groups.
+    _gates: Arc<DeviceBuffer>,
     /// From slot 0 of h to slot 1, and back.
     steps: [Compiled; 2],
     turn: usize,
@@ -178,15 +182,20 @@ impl LstmLayer {
         backward: Option<&LstmBackward>,
     ) -> Result<LstmSequence, Error> {
         let shape = self.shape(steps, batch)?;
-        let purpose = Purpose::Training;
+        let purpose = if backward.is_some() { Purpose::Training } else { Purpose::Inference };
         let layer = self.layer().clone();
         let (label, target) = (layer.label(), self.gpu.target().clone());
         let step_len = shape.step_len();
         let mut callers = HashMap::new();
         let mut take = |name: &str, buffer: &wgpu::Buffer, axes: &str, len: usize| {
             check_len(name, axes, buffer, len)?;
+            if let Some((other, _)) = callers.iter().find(|(_, taken)| *taken == buffer) {
+                return Err(Error::Config(format!(
+                    "buffer {name} is the same as buffer {other}; expected a buffer for each"
+                )));
+            }
             callers.insert(name.to_string(), buffer.clone());
-            Ok::<(), Error>(())
+            Ok(())
         };
         take("input", &forward.input, "steps, batch, input", steps * batch * shape.input)?;
         take("h", &forward.h, "steps + 1, batch, hidden", (steps + 1) * step_len)?;
@@ -219,10 +228,10 @@ impl LstmLayer {
         let mut plan = Plan::default();
         let forward_tape = tape(&mut plan);
         let packed = PackedLstm::declare(&mut plan, 0, &shape, purpose);
-        layer::lstm_steps_forward(&mut plan, &target, &label, &packed, &forward_tape, purpose)?;
+        layer::lstm_steps_forward(&mut plan, &target, &label, &packed, &forward_tape, purpose, true)?;
         let ready = Compiled::new(&self.gpu, &plan, &self.shared.given(&self.gpu, &plan, &callers)?)?;
         let Some(backward) = backward else {
-            return Ok(LstmSequence { forward: ready, backward: None });
+            return Ok(LstmSequence { forward: ready, backward: None, _gates: gates });
         };
 
         let mut plan = Plan::default();
@@ -240,7 +249,11 @@ impl LstmLayer {
             layer::lstm_input_gradient(&mut plan, &target, &label, &packed, &tape, d_x)?;
         }
         let given = self.shared.given(&self.gpu, &plan, &callers)?;
-        Ok(LstmSequence { forward: ready, backward: Some(Compiled::new(&self.gpu, &plan, &given)?) })
+        Ok(LstmSequence {
+            forward: ready,
+            backward: Some(Compiled::new(&self.gpu, &plan, &given)?),
+            _gates: gates,
+        })
     }
 
     /// Prepares steps of `batch` streams: each reads `input [B, I]` and leaves h in `output [B, H]`.
@@ -288,7 +301,7 @@ impl LstmLayer {
             Compiled::new(&self.gpu, &plan, &self.shared.given(&self.gpu, &plan, &callers)?)
         };
         let steps = [step(0)?, step(1)?];
-        Ok(LstmStream { h, state, steps, turn: 0 })
+        Ok(LstmStream { h, state, _gates: gates, steps, turn: 0 })
     }
 }
 

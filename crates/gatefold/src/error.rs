@@ -44,18 +44,18 @@ pub enum Error {
     },
     /// A tensor beyond what the device allows in one buffer or binding.
     #[error(
-        "{tensor} needs {needed_bytes} bytes, the device allows {allowed_bytes} ({limit}); use a smaller batch, fewer \
-         steps or another device"
+        "{tensor} needs {needed_bytes} bytes; the device allows {buffer_bytes} in a buffer and {binding_bytes} in a \
+         binding; use a smaller batch, fewer steps, a smaller network or another device"
     )]
     TooLarge {
         /// The tensor.
         tensor: String,
         /// Its size.
         needed_bytes: u64,
-        /// The device's limit.
-        allowed_bytes: u64,
-        /// The name of that limit.
-        limit: &'static str,
+        /// The largest buffer that the device allows.
+        buffer_bytes: u64,
+        /// The largest part of a buffer that it lets a kernel see.
+        binding_bytes: u64,
     },
     /// Training stopped: a gradient was infinite or NaN. The parameters are those of the update before.
     #[error(

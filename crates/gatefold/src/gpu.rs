@@ -2,7 +2,7 @@
 
 use crate::pipeline::Pipeline;
 use crate::{DeviceChoice, Error};
-use gatefold_shaders::{KernelVariant, Lanes, ParamsFrom};
+use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,10 +118,6 @@ struct Quirk {
 /// an error (LP_MAX_TGSI_LOOP_ITERATIONS in its gallivm code).
 const QUIRKS: &[Quirk] = &[Quirk { driver: "llvmpipe", max_loop_iterations: 65_535 }];
 
-/// Subgroups must be at least this wide for kernels that share loads; the smallest size counts, since a driver may
-/// choose a size per kernel.
-const MIN_SUBGROUP: u32 = 8;
-
 /// An adapter, as `gatefold devices` lists it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -144,6 +140,8 @@ pub struct AdapterSummary {
     pub max_invocations: u32,
     /// Smallest and largest subgroup, where subgroups are there.
     pub subgroup_sizes: Option<(u32, u32)>,
+    /// Whether kernels share loads within subgroups: those that are surely eight lanes wide or wider.
+    pub shares_loads: bool,
     /// Whether kernels can take parameters as immediates.
     pub immediates: bool,
     /// After how many iterations the driver ends loops; the planner splits longer ones.
@@ -172,6 +170,7 @@ fn summary(adapter: &wgpu::Adapter, taken_by_auto: bool) -> AdapterSummary {
         subgroup_sizes: features
             .contains(wgpu::Features::SUBGROUP)
             .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        shares_loads: shares_loads(features, &info),
         immediates: has_immediates(features, &limits),
         max_loop_iterations: quirk(&info).map(|quirk| quirk.max_loop_iterations),
         taken_by_auto,
@@ -197,11 +196,13 @@ fn quirk(info: &wgpu::AdapterInfo) -> Option<&'static Quirk> {
     QUIRKS.iter().find(|quirk| info.driver.contains(quirk.driver) || info.name.contains(quirk.driver))
 }
 
-/// The most bytes of parameters that a kernel takes.
-const MAX_PARAMS_BYTES: u32 = 64;
-
 fn has_immediates(features: wgpu::Features, limits: &wgpu::Limits) -> bool {
-    features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size >= MAX_PARAMS_BYTES
+    features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size as usize >= MAX_PARAMS_BYTES
+}
+
+/// Whether kernels may share loads within a subgroup. The smallest size counts, since a driver may choose one per kernel.
+fn shares_loads(features: wgpu::Features, info: &wgpu::AdapterInfo) -> bool {
+    features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size >= SUBGROUP_LANES
 }
 
 /// Real GPUs first, discrete before integrated before virtual; software last.
@@ -248,7 +249,11 @@ impl Gpu {
             DeviceChoice::Gpu => adapters.first(),
             DeviceChoice::Named(part) => {
                 let part = part.to_lowercase();
-                adapters.iter().find(|adapter| adapter.get_info().name.to_lowercase().contains(&part))
+                let named = |fits: fn(&str, &str) -> bool| {
+                    adapters.iter().find(|adapter| fits(&adapter.get_info().name.to_lowercase(), &part))
+                };
+                // The whole name first: another may contain it.
+                named(|name, part| name == part).or_else(|| named(|name, part| name.contains(part)))
             }
             DeviceChoice::Auto | DeviceChoice::Cpu => {
                 adapters.iter().find(|adapter| is_real(&adapter.get_info()))
@@ -264,8 +269,14 @@ impl Gpu {
         }
     }
 
+    /// Every adapter of this machine, opened, in the order of [`adapters`]; with the error of those that refuse.
+    pub fn each(options: &GpuOptions) -> Vec<Result<Gpu, Error>> {
+        let adapters = pollster::block_on(found_adapters());
+        adapters.iter().map(|adapter| pollster::block_on(Gpu::open(adapter, options))).collect()
+    }
+
     async fn open(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Gpu, Error> {
-        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::IMMEDIATES | wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::IMMEDIATES;
         let mut features = adapter.features() & wanted;
         features
             .set(wgpu::Features::SUBGROUP, features.contains(wgpu::Features::SUBGROUP) && options.subgroups);
@@ -306,7 +317,7 @@ impl Gpu {
 
     fn wrap(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions, owned: bool) -> Gpu {
         let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
-        let subgroups = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size >= MIN_SUBGROUP;
+        let subgroups = shares_loads(features, &info);
         let target = Target {
             lanes: if subgroups && options.subgroups { Lanes::Subgroup } else { Lanes::Single },
             params: if has_immediates(features, &limits) && options.immediates {
@@ -317,7 +328,8 @@ impl Gpu {
             software: !is_real(&info),
             max_loop_iterations: quirk(&info).map(|quirk| quirk.max_loop_iterations),
             max_buffer_bytes: limits.max_buffer_size,
-            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            // Kernels count elements in 32 bits.
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(4 * u64::from(u32::MAX)),
         };
         Gpu(Arc::new(Inner {
             device,
@@ -415,6 +427,12 @@ impl Gpu {
     /// that its buffers are invalid.
     fn settle(&self) {
         self.poll(wgpu::PollType::wait_indefinitely());
+    }
+
+    /// Waits until that submission is done. Browsers cannot wait, and hold callers back by themselves.
+    pub(crate) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<(), Error> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        self.check_alive()
     }
 
     /// Lets wgpu call back. A caller's device is the caller's to poll, and browsers call back by themselves.

@@ -11,9 +11,9 @@ use crate::train::{Rule, TrainConfig};
 use crate::{Error, Loss, Optimizer};
 use gatefold_model::{NetworkConfig, Parameters};
 use gatefold_shaders::params::{self, Hyper, Piece, Status};
-use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, MAX_PIECE_LEN};
 use ndarray::ArrayView3;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 const TARGET: &str = "target";
@@ -24,8 +24,9 @@ const PIECES: &str = "pieces";
 
 /// Losses that wait on the device before the host fetches them unasked.
 const LOSS_CAPACITY: usize = 1024;
-/// Elements of a piece of the gradient, for its norm.
-const PIECE_LEN: usize = 64 * ELEMENT_WG_SIZE as usize;
+const PIECE_LEN: usize = MAX_PIECE_LEN as usize;
+/// Batches that may be under way: enough to keep the device busy, and few, since each holds its inputs in memory.
+const MAX_UNDER_WAY: usize = 3;
 /// Invocations that add up a loss.
 const LOSS_PARTS: usize = 1024;
 const HYPER_LEN: usize = size_of::<Hyper>() / 4;
@@ -38,9 +39,13 @@ pub(crate) struct GpuTraining {
     update: Prepared,
     gradients: Arc<DeviceBuffer>,
     moments: BTreeMap<&'static str, Arc<DeviceBuffer>>,
+    /// The values of the network in training: plans hold them.
+    values: Arc<DeviceBuffer>,
     losses: Arc<DeviceBuffer>,
     hyper: Arc<DeviceBuffer>,
     status: Arc<DeviceBuffer>,
+    /// Batches that may not be done yet, the oldest first.
+    under_way: VecDeque<wgpu::SubmissionIndex>,
     /// Losses that are on the device.
     waiting: usize,
     /// Losses that were fetched and not taken.
@@ -61,12 +66,14 @@ impl GpuTraining {
         }
         Ok(GpuTraining {
             gradients: shared.get(gpu, GRADIENTS, len)?,
+            values: Arc::clone(&network.values),
             losses: shared.get(gpu, LOSSES, 1 + LOSS_CAPACITY)?,
             hyper: shared.get(gpu, HYPER, HYPER_LEN)?,
             status: shared.get(gpu, STATUS, STATUS_LEN)?,
             update: Prepared::new(gpu, &plan, shared, &[])?,
             moments,
             batches: ByShape::default(),
+            under_way: VecDeque::new(),
             waiting: 0,
             fetched: Vec::new(),
         })
@@ -80,6 +87,7 @@ impl GpuTraining {
         input: ArrayView3<f32>,
         target: ArrayView3<f32>,
     ) -> Result<(), Error> {
+        self.check_same(network)?;
         if self.waiting == LOSS_CAPACITY {
             self.fetch_losses()?;
         }
@@ -91,8 +99,13 @@ impl GpuTraining {
         })?;
         upload(&prepared.own[INPUT], input)?;
         upload(&prepared.own[TARGET], target)?;
-        prepared.compiled.submit()?;
+        self.under_way.extend(prepared.compiled.submit()?);
         self.waiting += 1;
+        if self.under_way.len() > MAX_UNDER_WAY
+            && let Some(oldest) = self.under_way.pop_front()
+        {
+            network.gpu.wait_for(oldest)?;
+        }
         Ok(())
     }
 
@@ -104,6 +117,7 @@ impl GpuTraining {
         rate: f32,
         step: u64,
     ) -> Result<(), Error> {
+        self.check_same(network)?;
         let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
         let (correction1, correction2) = match config.optimizer {
             Optimizer::Sgd { .. } => (1.0, 1.0),
@@ -116,6 +130,16 @@ impl GpuTraining {
         self.update.compiled.submit()?;
         network.parameters_changed();
         Ok(())
+    }
+
+    /// A caller may put another network, even an equal one, in the place of the one in training.
+    fn check_same(&self, network: &GpuNetwork) -> Result<(), Error> {
+        if Arc::ptr_eq(&self.values, &network.values) {
+            return Ok(());
+        }
+        Err(Error::Config(
+            "the network in training was replaced by another; make a new trainer for it".into(),
+        ))
     }
 
     pub(crate) fn take_losses(&mut self, network: &GpuNetwork) -> Result<Vec<f32>, Error> {

@@ -32,6 +32,8 @@
 //! Without the feature `gpu`, which is on by default, wgpu is not built and the CPU is the only device.
 
 #[cfg(feature = "gpu")]
+mod bounds;
+#[cfg(feature = "gpu")]
 mod buffer;
 mod cpu;
 mod device;

@@ -1,8 +1,8 @@
 //! Which buffers of a plan may share space, from the plan's lifetimes.
 
-use crate::Error;
 use crate::gpu::Target;
 use crate::plan::{Plan, Span, Step};
+use crate::{Error, bounds};
 
 /// Where a plan's scratch buffers go.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,24 +84,36 @@ pub(crate) fn need(plan: &Plan) -> MemoryNeed {
     }
 }
 
-/// That every buffer of a plan fits the device, before anything is made.
+/// That every buffer of a plan fits the device, and that it bears every loop, before anything is made.
 pub(crate) fn check(plan: &Plan, target: &Target) -> Result<(), Error> {
-    plan.buffers.iter().try_for_each(|buffer| check_size(target, &buffer.name, 4 * buffer.len as u64))
+    plan.buffers.iter().try_for_each(|buffer| target.check_size(&buffer.name, 4 * buffer.len as u64))?;
+    let Some(limit) = target.max_loop_iterations else { return Ok(()) };
+    for step in &plan.steps {
+        if let Step::Dispatch(dispatch) = step {
+            let iterations = bounds::iterations(&dispatch.kernel, &dispatch.params);
+            if iterations > u64::from(limit) {
+                return Err(Error::Device(format!(
+                    "kernel {} {}: an invocation runs {iterations} iterations, and this driver ends loops after {limit}; use a \
+                     smaller batch, fewer steps or device \"cpu\"",
+                    dispatch.kernel, dispatch.note
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
-/// That a tensor fits into one buffer and one binding.
-pub(crate) fn check_size(target: &Target, name: &str, needed_bytes: u64) -> Result<(), Error> {
-    let limits = [
-        (target.max_buffer_bytes, "its largest buffer"),
-        (target.max_binding_bytes, "its largest storage binding"),
-    ];
-    // The tightest of them: what fits the other alone would be refused again.
-    let exceeded = limits.into_iter().filter(|(allowed, _)| needed_bytes > *allowed);
-    match exceeded.min_by_key(|(allowed, _)| *allowed) {
-        Some((allowed_bytes, limit)) => {
-            Err(Error::TooLarge { tensor: name.into(), needed_bytes, allowed_bytes, limit })
+impl Target {
+    /// That a tensor fits into one buffer and one binding of the device.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] with the tensor's name.
+    pub fn check_size(&self, tensor: &str, needed_bytes: u64) -> Result<(), Error> {
+        let (buffer_bytes, binding_bytes) = (self.max_buffer_bytes, self.max_binding_bytes);
+        if needed_bytes <= buffer_bytes.min(binding_bytes) {
+            return Ok(());
         }
-        None => Ok(()),
+        Err(Error::TooLarge { tensor: tensor.into(), needed_bytes, buffer_bytes, binding_bytes })
     }
 }
 
@@ -194,14 +206,29 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_limit_is_named() {
+    fn both_limits_are_named_and_the_tighter_counts() {
         let target = Target::webgpu();
-        let refused = |bytes: u64| match check_size(&target, "h", bytes) {
-            Err(Error::TooLarge { allowed_bytes, .. }) => Some(allowed_bytes),
-            _ => None,
-        };
-        assert_eq!(refused(128 << 20), None);
-        assert_eq!(refused((128 << 20) + 1), Some(128 << 20));
-        assert_eq!(refused(1 << 40), Some(128 << 20));
+        assert!(target.check_size("h", 128 << 20).is_ok());
+        let error = target.check_size("h", (128 << 20) + 1).unwrap_err().to_string();
+        assert!(
+            error.starts_with(
+                "h needs 134217729 bytes; the device allows 268435456 in a buffer and 134217728"
+            )
+        );
+    }
+
+    #[test]
+    fn a_loop_that_the_driver_would_end_is_refused() {
+        let (mut plan, kernel) =
+            (Plan::default(), KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", 64)]));
+        let rows = 1000;
+        let (x, out) = (plan.scratch("x", rows), plan.scratch("out", 1));
+        let params = params::ColumnSum { m: rows as u32, n: 1, slice_len: rows as u32, ..Default::default() };
+        plan.dispatch(kernel, params, &[x, out], [1, 1, 1]);
+        let limited = |limit| Target { max_loop_iterations: limit, ..Target::webgpu() };
+        assert!(check(&plan, &limited(None)).is_ok());
+        assert!(check(&plan, &limited(Some(1000))).is_ok());
+        let error = check(&plan, &limited(Some(999))).unwrap_err().to_string();
+        assert!(error.contains("column_sum") && error.contains("1000 iterations"), "{error}");
     }
 }

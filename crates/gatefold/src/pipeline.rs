@@ -99,9 +99,10 @@ fn module(gpu: &Gpu, variant: &KernelVariant, label: &str) -> wgpu::ShaderModule
     if cfg!(debug_assertions) {
         gpu.device().create_shader_module(descriptor)
     } else {
-        // SAFETY: every kernel bounds its loops by its params and clamps or guards every index by them; the planner
-        // checks params against the sizes of the buffers (Plan::dispatch), and the tests run the same kernels with
-        // wgpu's own checks on. Without them loops unroll, and the kernels run several times as fast.
+        // SAFETY: every kernel bounds its loops and clamps or guards its indices by its params, and Plan::dispatch
+        // refuses params that reach beyond the buffers (bounds.rs); what a kernel reads from a buffer and indexes
+        // with, it bounds by the length of the array itself. The tests run the same kernels with wgpu's own checks
+        // on. Without them loops unroll, and the kernels run several times as fast.
         unsafe {
             gpu.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         }

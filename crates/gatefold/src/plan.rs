@@ -3,6 +3,7 @@
 //! A [`Plan`] is a list of clears, copies and dispatches on numbered buffers. It can be printed, a step a line, and
 //! tested without a device. Lengths and offsets count elements of four bytes.
 
+use crate::bounds;
 use bytemuck::{Pod, bytes_of};
 use gatefold_shaders::params::Params;
 use gatefold_shaders::{Access, KernelVariant};
@@ -116,6 +117,15 @@ impl Plan {
             groups.iter().all(|&count| (1..=MAX_GROUPS).contains(&count)),
             "{kernel}: {groups:?} workgroups"
         );
+        let needed = bounds::needed_lens(&kernel, bytes_of(&params), groups);
+        for (span, needed) in bindings.iter().zip(needed) {
+            assert!(
+                span.len as u64 >= needed,
+                "{kernel} touches {needed} elements of {}, which has {}",
+                self.name_of(span),
+                span.len
+            );
+        }
         self.steps.push(Step::Dispatch(Dispatch {
             kernel,
             params: bytes_of(&params).into(),

@@ -4,7 +4,9 @@ use crate::Error;
 use crate::gpu::Target;
 use crate::plan::{MAX_GROUPS, Plan, Span};
 use gatefold_model::Activation;
-use gatefold_shaders::{Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, TILE_WG_SIZE, params};
+use gatefold_shaders::{
+    Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, SUBGROUP_LANES, TILE_WG_SIZE, params,
+};
 
 /// A matrix in a buffer: where it begins and how its two axes are walked.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +89,8 @@ pub(crate) fn tile_rows(target: &Target, rows: usize, columns: usize, max_rows: 
 pub(crate) fn max_inner(target: &Target, kernel: &KernelVariant) -> usize {
     target.max_loop_iterations.map_or(usize::MAX, |limit| {
         // A quarter is left for the loops around the walk.
-        (limit / 4 * 3 / kernel.iterations_per_k()) as usize / 8 * 8
+        (limit / 4 * 3 / kernel.iterations_per_k()) as usize / SUBGROUP_LANES as usize
+            * SUBGROUP_LANES as usize
     })
 }
 
@@ -214,7 +217,7 @@ pub(crate) fn add_gradient(
 ) -> Result<(), Error> {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     let affordable = (MAX_SLICES_BYTES / (4 * m * n)).max(1);
-    let slice_len = SLICE_LEN.max(k.div_ceil(affordable)).next_multiple_of(8);
+    let slice_len = SLICE_LEN.max(k.div_ceil(affordable)).next_multiple_of(SUBGROUP_LANES as usize);
     let tiled = tile(target, what, a, b, slice_len)?;
     let slices = tiled.slices;
     let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
@@ -238,6 +241,13 @@ pub(crate) fn add_column_sums(
         return Err(Error::Device(format!("{what}: {} rows are more than the device can add up", x.rows)));
     }
     let slices = x.rows.div_ceil(slice_len);
+    let groups_x = x.columns.div_ceil(ELEMENT_WG_SIZE as usize);
+    if groups_x > MAX_GROUPS as usize {
+        return Err(Error::Device(format!(
+            "{what}: {} columns take {groups_x} workgroups, the device allows {MAX_GROUPS} an axis; use a narrower layer",
+            x.columns
+        )));
+    }
     let parts = plan.scratch(format!("{what}.sums"), slices * x.columns);
     plan.dispatch(
         KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]),
@@ -248,7 +258,7 @@ pub(crate) fn add_column_sums(
             ..params::ColumnSum::default()
         },
         &[x.span, parts],
-        [x.columns.div_ceil(ELEMENT_WG_SIZE as usize) as u32, slices as u32, 1],
+        [groups_x as u32, slices as u32, 1],
     )
     .note(what.into());
     for &d in into {

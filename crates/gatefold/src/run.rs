@@ -104,19 +104,20 @@ impl Compiled {
         record(&self.steps, encoder);
     }
 
-    /// Submits every step, split by the work in it.
-    pub(crate) fn submit(&self) -> Result<(), Error> {
+    /// Submits every step, split by the work in it; gives what to wait for.
+    pub(crate) fn submit(&self) -> Result<Option<wgpu::SubmissionIndex>, Error> {
         let mut begin = 0;
+        let mut last = None;
         while begin < self.steps.len() {
             let end = begin + submission_len(&self.steps[begin..]);
-            self.gpu.checked("a submission", 0, || {
+            last = Some(self.gpu.checked("a submission", 0, || {
                 let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
                 record(&self.steps[begin..end], &mut encoder);
-                self.gpu.queue().submit([encoder.finish()]);
-            })?;
+                self.gpu.queue().submit([encoder.finish()])
+            })?);
             begin = end;
         }
-        Ok(())
+        Ok(last)
     }
 }
 
@@ -205,7 +206,7 @@ impl Maker<'_> {
             }
         }
         let size = content.len().max(stride) as u64;
-        buffer::check_size(self.gpu, "params", size)?;
+        self.gpu.target().check_size("params", size)?;
         let uniforms = self.gpu.checked("params", size, || {
             let uniforms = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
                 label: Some("params"),

@@ -257,7 +257,8 @@ impl Trainer {
         }
     }
 
-    /// Updates done, those before a resumed checkpoint included.
+    /// Updates done, those before a resumed checkpoint included. A GPU counts those too that it refused since a gradient
+    /// was not finite, until the failure is read back.
     pub fn steps(&self) -> u64 {
         self.steps
     }

@@ -51,7 +51,7 @@ fn cases(gpu: &Gpu) -> Vec<Case> {
                             columns_each,
                             columns,
                             lanes,
-                            bias: !sliced && count % 3 != 0,
+                            bias: !sliced && !count.is_multiple_of(3),
                             activation: if sliced {
                                 Activation::Identity
                             } else {

@@ -21,17 +21,26 @@ fn counts(values: impl IntoIterator<Item = f32>) -> Vec<f32> {
     values.into_iter().map(|value| value.to_bits() as f32).collect()
 }
 
+/// A gradient in pieces.
+struct Pieces {
+    lens: &'static [usize],
+    /// By which every element is multiplied.
+    factor: f32,
+    /// Elements that are not finite, by place.
+    bad: &'static [(usize, f32)],
+}
+
+const PIECES: [Pieces; 6] = [
+    Pieces { lens: &[1], factor: 1.0, bad: &[] },
+    Pieces { lens: &[63, 64, 65], factor: 1.0, bad: &[] },
+    Pieces { lens: &[4096, 5, 200], factor: 1e-30, bad: &[] },
+    Pieces { lens: &[130, 131], factor: 1e30, bad: &[] },
+    Pieces { lens: &[64, 70, 3], factor: 1.0, bad: &[(70, f32::NAN), (135, f32::INFINITY)] },
+    Pieces { lens: &[1, 2], factor: 1e30, bad: &[(0, f32::NEG_INFINITY)] },
+];
+
 pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    // Elements that are not finite, by place; a factor for all.
-    let cases: [(&[usize], &[(usize, f32)], f32); 6] = [
-        (&[1], &[], 1.0),
-        (&[63, 64, 65], &[], 1.0),
-        (&[4096, 5, 200], &[], 1e-30),
-        (&[130, 131], &[], 1e30),
-        (&[64, 70, 3], &[(70, f32::NAN), (135, f32::INFINITY)], 1.0),
-        (&[1, 2], &[(0, f32::NEG_INFINITY)], 1e30),
-    ];
-    for (stream, (lens, bad, factor)) in cases.into_iter().enumerate() {
+    for (stream, Pieces { lens, factor, bad }) in PIECES.into_iter().enumerate() {
         let mut random = Random::new(20, stream as u64);
         let len: usize = lens.iter().sum();
         let mut gradients: Vec<f32> = random.values(len).into_iter().map(|g| g * factor).collect();
@@ -76,19 +85,29 @@ pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
     Ok(())
 }
 
+/// Partials of a norm, and what was before.
+struct Partials {
+    count: usize,
+    clip: f32,
+    /// Layers whose gradients were not finite.
+    failed: &'static [u32],
+    /// The failed update and layer that the status remembers already.
+    before: [u32; 2],
+}
+
+const PARTIALS: [Partials; 8] = [
+    Partials { count: 1, clip: 0.0, failed: &[], before: [0, 0] },
+    Partials { count: 63, clip: 1.0, failed: &[], before: [0, 0] },
+    Partials { count: 64, clip: 1e3, failed: &[], before: [0, 0] },
+    Partials { count: 65, clip: 0.5, failed: &[], before: [0, 0] },
+    Partials { count: 1000, clip: 2.0, failed: &[3, 1, 2], before: [0, 0] },
+    Partials { count: 130, clip: 0.0, failed: &[0], before: [0, 0] },
+    Partials { count: 130, clip: 1.0, failed: &[4], before: [2, 1] },
+    Partials { count: 130, clip: 1.0, failed: &[], before: [2, 1] },
+];
+
 pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    // Partials, clip, layers that failed, the failed step and layer before.
-    let cases: [(usize, f32, &[u32], (u32, u32)); 8] = [
-        (1, 0.0, &[], (0, 0)),
-        (63, 1.0, &[], (0, 0)),
-        (64, 1e3, &[], (0, 0)),
-        (65, 0.5, &[], (0, 0)),
-        (1000, 2.0, &[3, 1, 2], (0, 0)),
-        (130, 0.0, &[0], (0, 0)),
-        (130, 1.0, &[4], (2, 1)),
-        (130, 1.0, &[], (2, 1)),
-    ];
-    for (stream, (count, clip, failed, before)) in cases.into_iter().enumerate() {
+    for (stream, Partials { count, clip, failed, before }) in PARTIALS.into_iter().enumerate() {
         let mut random = Random::new(21, stream as u64);
         // Some partials have nothing but zeros, and none has more than its largest element.
         let (largest, sums) = (random.within(-0.5..2.0, count), random.within(1.0..64.0, count));
@@ -116,19 +135,19 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             .collect();
         let step = 9;
         let hyper = [words(&[step]), vec![0.1, 1.0, 1.0]].concat();
-        let status = [words(&[before.0, before.1]), vec![7.0, 7.0]].concat();
+        let status = [words(&before), vec![7.0, 7.0]].concat();
         let params = params::FinishNorm { partials: count as u32, clip, ..Default::default() };
         let kernel = element_kernel(KernelId::FinishNorm, &[]);
         let found = run_kernel(gpu, &kernel, params, &[&stored, &hyper, &status], [1, 1, 1])?.swap_remove(2);
 
-        checks.case(format!("{count} partials, clip {clip}, failed {failed:?}, before {}", before.0));
+        checks.case(format!("{count} partials, clip {clip}, failed {failed:?}, before {}", before[0]));
         let norm = optim::finish_norm(&partials);
         checks.tensor("norm", &[("word", 1)], &found[2..3], &[norm], Tolerance::product(count));
         let scale = if clip > 0.0 { optim::clip_factor(norm, f64::from(clip)) } else { 1.0 };
         checks.tensor("scale", &[("word", 1)], &found[3..], &[scale], Tolerance::product(count));
         let failure = match (before, failed.iter().max()) {
-            ((0, _), Some(&layer)) => [step, layer],
-            (before, _) => [before.0, before.1],
+            ([0, _], Some(&layer)) => [step, layer],
+            (before, _) => before,
         };
         let axes = [("word", 2)];
         let want = failure.map(f64::from);

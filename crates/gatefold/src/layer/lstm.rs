@@ -141,11 +141,13 @@ pub(crate) fn forward(
     let tape = Tape::declare(plan, label, shape, x, purpose);
     plan.clear(tape.h.part(0, shape.step_len()));
     plan.clear(tape.state.part(0, shape.step_len()));
-    steps_forward(plan, target, label, packed, &tape, purpose)?;
+    let keeps_states = purpose == Purpose::Training;
+    steps_forward(plan, target, label, packed, &tape, purpose, keeps_states)?;
     Ok(tape)
 }
 
-/// The input product of all steps, then step after step; the initial h and state are in slot 0.
+/// The input product of all steps, then step after step; the initial h and state are in slot 0. The state has a slot
+/// for every step where it keeps them, else one.
 pub(crate) fn steps_forward(
     plan: &mut Plan,
     target: &Target,
@@ -153,10 +155,11 @@ pub(crate) fn steps_forward(
     packed: &Packed,
     tape: &Tape,
     purpose: Purpose,
+    keeps_states: bool,
 ) -> Result<(), Error> {
     input_product(plan, target, label, packed, tape)?;
     for t in 0..tape.shape.steps {
-        let state = if purpose == Purpose::Training { (t, t + 1) } else { (0, 0) };
+        let state = if keeps_states { (t, t + 1) } else { (0, 0) };
         step(plan, target, label, packed, tape, purpose, Slots { t, h: (t, t + 1), state })?;
     }
     Ok(())

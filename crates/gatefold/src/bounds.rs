@@ -1,0 +1,166 @@
+//! What a dispatch touches: how long each of its buffers must be, and how many loop iterations an invocation runs.
+//!
+//! Kernels bound their loops and indices by their params, and release builds run them without wgpu's checks; so the
+//! params are checked here, against the buffers, when a dispatch is put into a plan.
+
+use bytemuck::{Pod, pod_read_unaligned};
+use gatefold_shaders::{Columns, KernelId, KernelVariant, params};
+
+/// Params of a dispatch, by their type.
+fn read<P: Pod>(bytes: &[u8]) -> P {
+    pod_read_unaligned(bytes)
+}
+
+/// One past the last element that a walk over three axes reaches.
+fn walk_end(sizes: [u32; 3], strides: [u32; 3]) -> u64 {
+    sizes
+        .iter()
+        .zip(strides)
+        .map(|(&size, stride)| u64::from(size.max(1) - 1) * u64::from(stride))
+        .sum::<u64>()
+        + 1
+}
+
+/// Elements that each binding must hold, in the order of the kernel's bindings.
+///
+/// `gradient_norm` walks pieces that lie in a buffer; it bounds itself by the length of the gradients.
+pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3]) -> Vec<u64> {
+    let gates = kernel.cell.map_or(0, |cell| u64::from(cell.gates()));
+    let flag = |name: &str, len: u64| if kernel.constant(name) == 1 { len } else { 0 };
+    let product = |factors: &[u32]| factors.iter().map(|&factor| u64::from(factor)).product::<u64>();
+    match kernel.id {
+        KernelId::StepForward => {
+            let p: params::StepForward = read(params);
+            let step = product(&[p.batch, p.hidden]);
+            let slots = |from: u32, to: u32| (u64::from(from.max(to)) + 1) * step;
+            vec![
+                product(&[p.hidden, p.hidden]) * gates,
+                (u64::from(p.t) + 1) * step * gates,
+                slots(p.state_from, p.state_to),
+                slots(p.h_from, p.h_to),
+            ]
+        }
+        KernelId::StepBackward => {
+            let p: params::StepBackward = read(params);
+            let step = product(&[p.batch, p.hidden]);
+            let t = u64::from(p.t);
+            let touched = (t + 2).min(u64::from(p.steps).max(t + 1));
+            vec![
+                product(&[p.hidden, p.hidden]) * gates,
+                (t + 2) * step,
+                (t + 1) * step,
+                (t + 1) * step,
+                step,
+                touched * step * gates,
+                step,
+            ]
+        }
+        KernelId::InitialBackward => {
+            let p: params::InitialBackward = read(params);
+            let step = product(&[p.batch, p.hidden]);
+            vec![product(&[p.hidden, p.hidden]) * gates, step * gates, step]
+        }
+        KernelId::MatMul => {
+            let p: params::MatMul = read(params);
+            let width = match kernel.columns {
+                Columns::Vec4 => 4,
+                Columns::F32 => 1,
+            };
+            let columns = product(&[p.n, width]);
+            vec![
+                u64::from(p.a_offset) + walk_end([p.m, p.k, 1], [p.a_row_stride, p.a_k_stride, 0]),
+                walk_end([p.k, p.n, 1], [p.b_k_stride, p.b_column_stride, 0]) * u64::from(width),
+                flag("BIAS", columns),
+                product(&[groups[2], p.m]) * columns,
+            ]
+        }
+        KernelId::SumSlices => {
+            let p: params::SumSlices = read(params);
+            let len = product(&[p.m, p.n]);
+            vec![u64::from(p.slices) * len, flag("BIAS", u64::from(p.n)), len]
+        }
+        KernelId::Pack => {
+            let p: params::Pack = read(params);
+            let sizes = [p.size0, p.size1, p.size2];
+            let source = walk_end(sizes, [p.stride0, p.stride1, p.stride2]);
+            vec![source, flag("WITH_OTHER", source), product(&sizes)]
+        }
+        KernelId::UnpackGradient => {
+            let p: params::UnpackGradient = read(params);
+            let sizes = [p.size0, p.size1, p.size2];
+            let d = walk_end(sizes, [p.stride0, p.stride1, p.stride2]);
+            vec![u64::from(p.slices) * product(&sizes), d]
+        }
+        KernelId::ColumnSum => {
+            let p: params::ColumnSum = read(params);
+            vec![product(&[p.m, p.n]), product(&[groups[1], p.n])]
+        }
+        KernelId::ActivationBackward => {
+            let p: params::ActivationBackward = read(params);
+            vec![u64::from(p.len); 3]
+        }
+        KernelId::SquaredError => {
+            let p: params::SquaredError = read(params);
+            let len = u64::from(p.len);
+            vec![len, len, len, u64::from(p.parts)]
+        }
+        KernelId::MeanLoss => {
+            let p: params::MeanLoss = read(params);
+            vec![u64::from(p.parts), u64::from(p.capacity) + 1]
+        }
+        KernelId::GradientNorm => {
+            let p: params::GradientNorm = read(params);
+            vec![product(&[p.pieces, 4]), 0, product(&[p.pieces, kernel.constant("WG_SIZE"), 4])]
+        }
+        KernelId::FinishNorm => {
+            let p: params::FinishNorm = read(params);
+            vec![product(&[p.partials, 4]), 4, 4]
+        }
+        KernelId::Sgd => {
+            let p: params::Sgd = read(params);
+            let end = u64::from(p.offset) + u64::from(p.len);
+            vec![4, 4, end, end, if p.momentum > 0.0 { end } else { 0 }]
+        }
+        KernelId::Adam => {
+            let p: params::Adam = read(params);
+            let end = u64::from(p.offset) + u64::from(p.len);
+            vec![4, 4, end, end, end, end]
+        }
+    }
+}
+
+/// Loop iterations that the busiest invocation runs, all its loops together, as if none were unrolled.
+pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
+    let per_k = u64::from(kernel.iterations_per_k());
+    let rows = || u64::from(kernel.constant("ROWS"));
+    let size = u64::from(kernel.constant("WG_SIZE"));
+    match kernel.id {
+        KernelId::StepForward => u64::from(read::<params::StepForward>(params).hidden) * per_k + rows(),
+        KernelId::StepBackward => u64::from(read::<params::StepBackward>(params).hidden) * per_k + rows(),
+        KernelId::InitialBackward => {
+            u64::from(read::<params::InitialBackward>(params).hidden) * per_k + rows()
+        }
+        KernelId::MatMul => {
+            let p: params::MatMul = read(params);
+            let columns = u64::from(kernel.constant("COLUMNS"));
+            u64::from(p.slice_len.min(p.k)) * per_k + columns * (1 + rows())
+        }
+        KernelId::SumSlices => u64::from(read::<params::SumSlices>(params).slices),
+        KernelId::UnpackGradient => u64::from(read::<params::UnpackGradient>(params).slices),
+        KernelId::ColumnSum => {
+            let p: params::ColumnSum = read(params);
+            u64::from(p.slice_len.min(p.m))
+        }
+        KernelId::SquaredError => {
+            let p: params::SquaredError = read(params);
+            u64::from(p.len.div_ceil(p.parts.max(1)))
+        }
+        KernelId::MeanLoss => u64::from(read::<params::MeanLoss>(params).parts) / size + 1 + size,
+        // Two walks over a piece, whose length the kernel bounds.
+        KernelId::GradientNorm => 2 * u64::from(gatefold_shaders::MAX_PIECE_LEN) / size,
+        KernelId::FinishNorm => {
+            2 * (u64::from(read::<params::FinishNorm>(params).partials) / size + 1 + size)
+        }
+        KernelId::Pack | KernelId::ActivationBackward | KernelId::Sgd | KernelId::Adam => 0,
+    }
+}
