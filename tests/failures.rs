@@ -74,9 +74,11 @@ fn poisoned_data_stops_training_and_keeps_the_parameters() {
                 let said = trainer.step(input.view(), target.view());
                 let said = said.and_then(|()| trainer.take_losses().map(|_| ()));
                 let said = failure(said);
-                let (input, target) = waves(3, SHAPE, (2, 1));
+                // Good data does not start it again, and what is poisoned elsewhere changes no report.
+                let (input, mut target) = waves(3, SHAPE, (2, 1));
                 for _ in 0..2 {
                     let _ = trainer.step(input.view(), target.view());
+                    target.fill(f32::NAN);
                     let again = trainer.update().and_then(|()| trainer.take_losses().map(|_| ()));
                     assert_eq!(failure(again), said, "{poison:?}: the first report stays");
                 }
@@ -215,6 +217,19 @@ fn a_lost_device_is_an_error_everywhere() {
     // Another device works on.
     let Some(gpu) = test_gpu_with(&GpuOptions::new()) else { return };
     Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap().predict(input.view()).unwrap();
+}
+
+/// With nothing under way the very next call says so, also one that reads nothing back.
+#[test]
+fn the_loss_of_an_idle_device_is_seen_at_once() {
+    let Some(gpu) = test_gpu_with(&GpuOptions::new()) else { return };
+    let mut trainer = trainer(&Device::Gpu(gpu.clone()), TrainConfig::new());
+    let (input, target) = waves(0, SHAPE, (2, 1));
+    trainer.step(input.view(), target.view()).unwrap();
+    trainer.take_losses().unwrap();
+    gpu.device().destroy();
+    let error = trainer.accumulate(input.view(), target.view()).unwrap_err();
+    assert!(matches!(error, Error::DeviceLost(_)), "{error}");
 }
 
 /// As much as the parameters and a small batch take, and no more.

@@ -1,8 +1,8 @@
 //! Training on the GPU: the same curves as on the CPU, the same bits as the last time.
 
 use gatefold::{
-    Activation, Checkpoint, DenseConfig, Device, Gpu, LayerConfig, LstmConfig, Network, NetworkConfig,
-    Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
+    Activation, Checkpoint, DenseConfig, Device, Gpu, GpuOptions, LayerConfig, LstmConfig, Network,
+    NetworkConfig, Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
 };
 use gatefold_check::{Tolerance, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves};
 use std::collections::BTreeMap;
@@ -136,18 +136,19 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     }
 }
 
-/// A checkpoint of one device goes on on the other.
+/// A checkpoint of one device goes on on another: a GPU, one with fewer features, the CPU.
 #[test]
 fn a_run_goes_on_on_another_device() {
     let Some(gpu) = test_gpu() else { return };
-    let devices = [Device::Gpu(gpu), Device::Cpu];
+    let Some(least) = test_gpu_with(&GpuOptions::new().immediates(false).subgroups(false)) else { return };
+    let devices = [Device::Gpu(gpu), Device::Cpu, Device::Gpu(least)];
     let options = TrainConfig::new()
         .optimizer(Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 })
         .learning_rate(0.05);
     let mut whole = trainer(&Device::Cpu, &options);
     train(&mut whole, 0..10);
     let tolerance = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(20);
-    for (from, to) in [(0, 1), (1, 0)] {
+    for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0)] {
         let mut first = trainer(&devices[from], &options);
         train(&mut first, 0..5);
         let checkpoint = first.checkpoint(0, BTreeMap::new()).unwrap();
@@ -378,7 +379,7 @@ fn every_kind_of_device_trains_alike() {
     };
     let expected: Vec<f64> = run(&shared).into_iter().map(f64::from).collect();
     let tolerance = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(20);
-    let all = gatefold::GpuOptions::new();
+    let all = GpuOptions::new();
     for options in [
         all.clone().immediates(false),
         all.clone().subgroups(false),
