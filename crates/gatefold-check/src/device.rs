@@ -2,6 +2,7 @@
 
 use crate::validation;
 use gatefold::{DeviceChoice, Error, Gpu, GpuOptions};
+use std::io::Write;
 use std::sync::OnceLock;
 
 /// `require` makes a test without an adapter fail instead of skip.
@@ -35,7 +36,8 @@ fn skipped(why: &str) -> Option<Gpu> {
         "{VARIABLE}=require, but {why}"
     );
     let test = std::thread::current().name().unwrap_or("test").to_owned();
-    println!("{test} skipped: {why}");
+    // Past the test runner, which keeps what passing tests print to itself.
+    let _ = writeln!(std::io::stderr(), "{test} skipped: {why}");
     None
 }
 

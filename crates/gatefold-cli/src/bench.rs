@@ -90,7 +90,7 @@ impl std::fmt::Display for Shape {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let device = arguments.device.open()?;
+    let device = arguments.device.open(false)?;
     let layers = usize::from(arguments.layers);
     let shapes = arguments.shape.map_or(SHAPES.to_vec(), |shape| vec![shape]);
     let modes = arguments.mode.map_or(vec![Mode::Infer, Mode::Train], |mode| vec![mode]);

@@ -137,7 +137,7 @@ struct Place {
 
 impl Place {
     fn open(arguments: &Arguments) -> Result<Place, Failure> {
-        Ok(match arguments.device.open()? {
+        Ok(match arguments.device.open(true)? {
             Device::Gpu(gpu) => Place {
                 target: gpu.target().clone(),
                 limits: gpu.device().limits(),

@@ -63,8 +63,11 @@ fn print(adapter: &AdapterSummary, choice: &str) {
         "subgroup",
         match adapter.subgroup_sizes {
             None => "none".into(),
-            Some((least, most)) if least == most => format!("{least} lanes"),
-            Some((least, most)) => format!("{least} to {most} lanes"),
+            Some((least, most)) => {
+                let lanes = if least == most { format!("{least}") } else { format!("{least} to {most}") };
+                let use_of_them = if adapter.shares_loads { "share loads" } else { "too few to share loads" };
+                format!("{lanes} lanes, {use_of_them}")
+            }
         },
     );
     let params = if adapter.immediates { "immediates" } else { "uniform buffer, for want of immediates" };
@@ -113,6 +116,7 @@ fn adapter_json(adapter: &AdapterSummary) -> Value {
         "max_workgroup_bytes": adapter.max_workgroup_bytes,
         "max_invocations": adapter.max_invocations,
         "subgroup_sizes": adapter.subgroup_sizes.map(|(least, most)| [least, most]),
+        "shares_loads": adapter.shares_loads,
         "immediates": adapter.immediates,
         "max_loop_iterations": adapter.max_loop_iterations,
         "taken_by_auto": adapter.taken_by_auto,

@@ -10,7 +10,7 @@ use crate::DeviceArgument;
 use crate::failure::Failure;
 use crate::forecaster::{FillChoice, Forecaster};
 use data::Data;
-use gatefold::Device;
+use gatefold::{Device, DeviceChoice};
 use report::Report;
 use settings::Settings;
 use std::fs;
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// How many samples make one time step; must divide the input [default: 1]
     #[arg(long, value_name = "N", value_parser = count())]
     samples_per_step: Option<usize>,
-    /// Samples in a season, for the seasonal baseline; 0 for none [default: found in the training part]
+    /// Samples in a season, for the seasonal baseline; 0 for none [default: found in the rows before the test part]
     #[arg(long, value_name = "N")]
     season: Option<usize>,
     /// What to put into missing cells [default: refuse]
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             (data, forecaster, settings)
         }
     };
-    let device = arguments.device.open()?;
+    let device = arguments.device.open(arguments.quiet)?;
     fs::create_dir_all(&arguments.out).map_err(|error| {
         Failure::failed(format!("{}: cannot make this directory: {error}", arguments.out.display()))
     })?;
@@ -189,8 +189,13 @@ fn interrupted(arguments: &Arguments, settings: &Settings, training: &Training) 
         path if path == Path::new("gatefold-out") => String::new(),
         path => format!(" --out {}", quoted(path)),
     };
+    // Another device would round otherwise.
+    let device = match &arguments.device.device {
+        DeviceChoice::Auto => String::new(),
+        choice => format!(" --device {}", quoted(Path::new(&choice.to_string()))),
+    };
     format!(
-        "stopped in epoch {} of {} after step {}; saved. Go on with:\n  gatefold forecast {}{out} --resume",
+        "stopped in epoch {} of {} after step {}; saved. Go on with:\n  gatefold forecast {}{out}{device} --resume",
         training.epoch() + 1,
         settings.epochs,
         training.steps(),

@@ -78,9 +78,9 @@ struct DeviceArgument {
 
 impl DeviceArgument {
     /// Opens it; a software adapter is taken when asked for, with a warning.
-    fn open(&self) -> Result<Device, Failure> {
+    fn open(&self, quiet: bool) -> Result<Device, Failure> {
         let device = Device::open(&self.device)?;
-        if let Some(warning) = device.warning() {
+        if let Some(warning) = device.warning().filter(|_| !quiet) {
             eprintln!("warning   {warning}");
         }
         Ok(device)

@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             series.len()
         )));
     }
-    let device = arguments.device.open()?;
+    let device = arguments.device.open(arguments.quiet)?;
     let mut network = Network::with_parameters(&device, &model.config, &model.parameters)?;
     let steps = arguments.steps.unwrap_or(forecaster.shape.horizon);
     let forecast = forecaster.continuation(&mut network, &series, steps)?;

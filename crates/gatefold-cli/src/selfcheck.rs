@@ -1,8 +1,8 @@
 //! `gatefold selfcheck`: whether this machine's drivers compute what they should.
 
 use crate::failure::Failure;
-use crate::page::{entry, line};
-use gatefold::{DeviceChoice, Gpu, GpuOptions, adapters};
+use crate::page::line;
+use gatefold::{DeviceChoice, Gpu, GpuOptions};
 use gatefold_check::{Report, selfcheck, validation};
 
 /// Compares every kernel, and whole networks forward and backward, with the reference on the CPU in f64.
@@ -22,18 +22,18 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Only where GATEFOLD_VALIDATION=1 asks for it, as scripts/test-drivers does.
     validation::install_from_env();
-    let choices = match &arguments.device {
+    let gpus = match &arguments.device {
         Some(DeviceChoice::Cpu) => {
             return Err(Failure::Usage(
                 "the CPU has no kernels to check; name an adapter, or leave --device out to check all".into(),
             ));
         }
-        Some(choice) => vec![choice.clone()],
-        None => every_adapter(arguments.quiet)?,
+        Some(choice) => vec![open(choice)],
+        None => every_adapter()?,
     };
     let mut problems = Vec::new();
-    for (index, choice) in choices.iter().enumerate() {
-        let report = match open(choice) {
+    for (index, gpu) in gpus.into_iter().enumerate() {
+        let report = match gpu {
             Ok(gpu) => selfcheck(&gpu),
             // The other adapters are still worth checking.
             Err(problem) => {
@@ -53,26 +53,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Err(Failure::failed(problems.join("; ")))
 }
 
-/// A choice for each adapter of this machine. Adapters are told apart by their names; of twins the first is checked.
-fn every_adapter(quiet: bool) -> Result<Vec<DeviceChoice>, Failure> {
-    let mut names: Vec<String> = Vec::new();
-    for adapter in adapters() {
-        if !names.contains(&adapter.name) {
-            names.push(adapter.name);
-        } else if !quiet {
-            line(entry(
-                "",
-                0,
-                &format!("{}: there is another of this name; one of them is checked", adapter.name),
-            ));
-        }
-    }
-    if names.is_empty() {
+/// Every adapter of this machine, opened, or why it cannot be.
+fn every_adapter() -> Result<Vec<Result<Gpu, String>>, Failure> {
+    let gpus = Gpu::each(&GpuOptions::default());
+    if gpus.is_empty() {
         return Err(Failure::failed(
             "there is no GPU adapter to check; install a Vulkan driver, such as Mesa's mesa-vulkan-drivers",
         ));
     }
-    Ok(names.into_iter().map(DeviceChoice::Named).collect())
+    Ok(gpus.into_iter().map(|gpu| gpu.map_err(|error| error.to_string())).collect())
 }
 
 fn open(choice: &DeviceChoice) -> Result<Gpu, String> {

@@ -16,13 +16,13 @@ const OUTPUTS: [&str; 6] = [
 ];
 
 /// A folder with a table of 240 months: a yearly rhythm, and something that is no noise but looks like it.
-struct Workplace {
+struct Folder {
     folder: TempDir,
 }
 
-impl Workplace {
+impl Folder {
     fn new() -> Self {
-        let place = Workplace { folder: tempfile::tempdir().unwrap() };
+        let place = Folder { folder: tempfile::tempdir().unwrap() };
         let mut text = String::from("month,other,growth,sales\n");
         for t in 0..240_u32 {
             let rough = f64::from(t * t * 7919 % 1000) / 1000.0;
@@ -90,7 +90,7 @@ const SMALL: &str = "--device cpu --hidden 6 --input 12 --batch 16";
 
 #[test]
 fn forecast_writes_every_output_and_prints_a_table() {
-    let place = Workplace::new();
+    let place = Folder::new();
     let printed = place.succeed(&format!("forecast table.csv {SMALL} --epochs 30 --lr 0.01"));
     for name in OUTPUTS {
         assert!(place.path("gatefold-out").join(name).metadata().unwrap().len() > 100, "{name}");
@@ -139,7 +139,7 @@ fn forecast_writes_every_output_and_prints_a_table() {
 
 #[test]
 fn the_readmes_first_command_beats_repeat_last_and_seasonal_naive() {
-    let place = Workplace::new();
+    let place = Folder::new();
     let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/sunspots_monthly.csv");
     fs::copy(table, place.path("sunspots_monthly.csv")).unwrap();
     let started = std::time::Instant::now();
@@ -153,7 +153,7 @@ fn the_readmes_first_command_beats_repeat_last_and_seasonal_naive() {
 
 #[test]
 fn blocks_columns_and_steps_of_several_samples_are_taken() {
-    let place = Workplace::new();
+    let place = Folder::new();
     let options =
         "--target other --horizon 5 --input 12 --samples-per-step 4 --season 5 --layers 1 --clip 0.5";
     let printed = place.succeed(&format!(
@@ -173,7 +173,7 @@ fn blocks_columns_and_steps_of_several_samples_are_taken() {
 
 #[test]
 fn quiet_is_silent_and_no_season_is_no_baseline() {
-    let place = Workplace::new();
+    let place = Folder::new();
     let output = place.run(&format!("forecast table.csv {SMALL} --epochs 1 --season 0 --quiet"));
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty());
     let metrics: Value = serde_json::from_str(&place.read("gatefold-out/metrics.json")).unwrap();
@@ -183,7 +183,7 @@ fn quiet_is_silent_and_no_season_is_no_baseline() {
 
 #[test]
 fn progress_is_plain_lines_without_a_terminal() {
-    let place = Workplace::new();
+    let place = Folder::new();
     let output = place.run(&format!("forecast table.csv {SMALL} --epochs 3"));
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(text.lines().count(), 3, "{text}");
@@ -197,7 +197,7 @@ fn progress_is_plain_lines_without_a_terminal() {
 
 #[test]
 fn more_epochs_resumed_are_the_same_as_at_once() {
-    let place = Workplace::new();
+    let place = Folder::new();
     // So fast that the learning rate has fallen, and the best epoch is over, before the run is resumed.
     place.succeed(&format!("forecast table.csv {SMALL} --lr 0.05 --epochs 17 --out whole"));
     place.succeed(&format!("forecast table.csv {SMALL} --lr 0.05 --epochs 12 --out parts"));
@@ -214,7 +214,7 @@ fn more_epochs_resumed_are_the_same_as_at_once() {
 
 /// Interrupted as by Ctrl-C as soon as it shows this epoch.
 #[cfg(unix)]
-fn interrupt_at(place: &Workplace, arguments: &str, epoch: &str) -> (Option<i32>, String) {
+fn interrupt_at(place: &Folder, arguments: &str, epoch: &str) -> (Option<i32>, String) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
     let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -232,7 +232,7 @@ fn interrupt_at(place: &Workplace, arguments: &str, epoch: &str) -> (Option<i32>
 #[cfg(unix)]
 #[test]
 fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
-    let place = Workplace::new();
+    let place = Folder::new();
     // So many batches an epoch that the signal falls into the middle of one.
     let options = "--device cpu --hidden 6 --input 12 --batch 2 --epochs 14";
     place.succeed(&format!("forecast table.csv {options} --out whole"));
@@ -250,14 +250,14 @@ fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
 
 #[test]
 fn the_test_part_is_forecast_by_the_best_epoch_from_the_past_alone() {
-    let place = Workplace::new();
+    let place = Folder::new();
     // One that returns to a level and one that grows: what the network sees of them differs.
     for target in ["sales", "growth"] {
         check_test_part(&place, target);
     }
 }
 
-fn check_test_part(place: &Workplace, target: &str) {
+fn check_test_part(place: &Folder, target: &str) {
     let options = "--epochs 30 --lr 0.05 --horizon 3 --out o";
     place.succeed(&format!("forecast table.csv {SMALL} {options} --target {target}"));
     let metrics: Value = serde_json::from_str(&place.read("o/metrics.json")).unwrap();
@@ -285,7 +285,7 @@ fn check_test_part(place: &Workplace, target: &str) {
 
 #[test]
 fn predict_continues_the_table() {
-    let place = Workplace::new();
+    let place = Folder::new();
     place.succeed(&format!("forecast table.csv {SMALL} --epochs 3 --horizon 4 --out o"));
     let printed = place.succeed("predict o/model.safetensors table.csv --device cpu --out block.csv");
     assert!(printed.contains("forecast  4 samples, one block"), "{printed}");
@@ -322,7 +322,7 @@ fn predict_continues_the_table() {
 
 #[test]
 fn a_users_mistakes_are_one_line_each() {
-    let place = Workplace::new();
+    let place = Folder::new();
     place.write("empty.csv", "");
     place.write("names.csv", "a,b\n");
     place.write("one.csv", "date,v\n2001-01,5\n");
@@ -378,7 +378,7 @@ fn a_users_mistakes_are_one_line_each() {
 
 #[test]
 fn mistakes_with_a_checkpoint_are_one_line_each() {
-    let place = Workplace::new();
+    let place = Folder::new();
     place.succeed(&format!("forecast table.csv {SMALL} --epochs 2 --out o"));
     let before = fs::read(place.path("o/checkpoint.safetensors")).unwrap();
     let resume = |code: i32, arguments: &str| {

@@ -1,7 +1,7 @@
 //! Recurrent networks in plain ndarray code, forward and backward: what the right answer is.
 //!
 //! Every function is generic over [`Real`], which is `f32` and `f64` and nothing else. In `f64` this crate judges
-//! every other implementation; in `f32` it is the arithmetic of the engine's CPU device. Functions that mirror a
+//! every other implementation; the engine's CPU device is `gatefold-cpu`, held to it like the kernels. Functions that mirror a
 //! step of a kernel take that step's inputs and return its intermediates too, so that a failing comparison can say
 //! which line of the equation broke.
 //!

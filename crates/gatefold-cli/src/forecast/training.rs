@@ -54,7 +54,11 @@ pub(super) struct Saved {
 impl Saved {
     /// The device of the run so far, if it was another: from here on the bits may be others too.
     pub(super) fn other_device(&self, device: &Device) -> Option<String> {
-        self.checkpoint.metadata.get(DEVICE).filter(|found| **found != device.summary()).cloned()
+        // The CPU's number of threads changes no bit.
+        let kind = |summary: &str| summary.split(" (").next() == Some("cpu");
+        let summary = device.summary();
+        let other = |found: &&String| **found != summary && !(kind(found) && kind(&summary));
+        self.checkpoint.metadata.get(DEVICE).filter(other).cloned()
     }
 
     pub(super) fn load(path: &Path) -> Result<Saved, Failure> {
