@@ -91,6 +91,8 @@ impl NetworkCase {
             NetworkCase::new(5, vec![lstm(33), LAST, dense(3, LINEAR)], 300, 3),
             NetworkCase::new(7, vec![lstm(513), dense(3, Activation::Tanh)], 4, 2),
         ];
+        // More steps than go into one submission.
+        cases.push(NetworkCase::new(2, vec![lstm(5), dense(1, LINEAR)], 2_100, 2));
         // More rows of all steps, and more inputs, than a driver walks in one loop: products are split.
         cases.push(NetworkCase::new(1, vec![lstm(1), dense(1, LINEAR)], 10, 7_001));
         cases.push(NetworkCase::new(
