@@ -1,4 +1,4 @@
-use crate::{Activation, Layer, LayerKind, ModelError, layer};
+use crate::{Activation, Init, Layer, LayerKind, ModelError, layer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -7,12 +7,36 @@ use std::fmt;
 pub struct LstmConfig {
     pub(crate) hidden: usize,
     pub(crate) forget_bias: f32,
+    #[serde(default = "glorot")]
+    pub(crate) input_init: Init,
+    #[serde(default = "orthogonal")]
+    pub(crate) recurrent_init: Init,
+}
+
+fn glorot() -> Init {
+    Init::Glorot
+}
+
+fn orthogonal() -> Init {
+    Init::Orthogonal
 }
 
 impl LstmConfig {
     /// An LSTM with `hidden` units: `[T, B, input]` in, `[T, B, hidden]` out.
     pub fn new(hidden: usize) -> Self {
-        LstmConfig { hidden, forget_bias: 1.0 }
+        LstmConfig { hidden, forget_bias: 1.0, input_init: glorot(), recurrent_init: orthogonal() }
+    }
+
+    /// How `weight_ih` begins, each gate's rows as a matrix of its own; Glorot by default.
+    pub fn input_init(mut self, init: Init) -> Self {
+        self.input_init = init;
+        self
+    }
+
+    /// How `weight_hh` begins, each gate's rows as a matrix of its own; orthogonal by default.
+    pub fn recurrent_init(mut self, init: Init) -> Self {
+        self.recurrent_init = init;
+        self
     }
 
     /// The forget gate's bias before training, 1 by default (Gers et al. 2000; Jozefowicz et al. 2015). It is put
@@ -33,12 +57,20 @@ impl LstmConfig {
 pub struct DenseConfig {
     pub(crate) output: usize,
     pub(crate) activation: Activation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) init: Option<Init>,
 }
 
 impl DenseConfig {
     /// A dense layer with `output` values a step and no activation.
     pub fn new(output: usize) -> Self {
-        DenseConfig { output, activation: Activation::Identity }
+        DenseConfig { output, activation: Activation::Identity, init: None }
+    }
+
+    /// How `weight` begins; by default He in front of a relu, else Glorot.
+    pub fn init(mut self, init: Init) -> Self {
+        self.init = Some(init);
+        self
     }
 
     /// The function applied to each output; the identity by default.
@@ -162,7 +194,7 @@ impl fmt::Display for NetworkConfig {
         for layer in &self.configs {
             match layer {
                 LayerConfig::Lstm(lstm) => write!(f, " -> lstm {}", lstm.hidden)?,
-                LayerConfig::Dense(DenseConfig { output, activation: Activation::Identity }) => {
+                LayerConfig::Dense(DenseConfig { output, activation: Activation::Identity, .. }) => {
                     write!(f, " -> dense {output}")?;
                 }
                 LayerConfig::Dense(dense) => write!(f, " -> dense {} {}", dense.output, dense.activation)?,

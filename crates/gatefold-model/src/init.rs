@@ -1,16 +1,18 @@
-use crate::{Activation, LayerKind, LstmGate, NetworkConfig, Parameters, Role};
+use crate::{LayerKind, LstmGate, NetworkConfig, Parameters, Role};
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, concatenate};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::StandardNormal;
+use serde::{Deserialize, Serialize};
 
 /// How a matrix gets its first values.
 ///
 /// The defaults of a fresh network are Keras': Glorot for input weights and dense layers (He in front of a relu),
 /// orthogonal for recurrent weights, zero for biases but the forget gate's. Recurrent layers initialise the rows
 /// of each gate as a matrix of its own.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Init {
     /// Every value the same.
@@ -87,18 +89,16 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
             let mut random = generator(seed, stream);
             stream += 1;
             let tensor = match (spec.role, layer.kind) {
-                (Role::InputWeight, _) => gate_blocks(&spec.shape, Init::Glorot, &mut random),
-                (Role::RecurrentWeight, _) => gate_blocks(&spec.shape, Init::Orthogonal, &mut random),
                 (Role::InputBias, LayerKind::Lstm { hidden, forget_bias }) => {
-                    let unit_row = |row: usize| row / hidden == LstmGate::Forget as usize;
-                    Array1::from_shape_fn(spec.len(), |row| if unit_row(row) { forget_bias } else { 0.0 })
+                    let is_forget = |row: usize| row / hidden == LstmGate::Forget as usize;
+                    Array1::from_shape_fn(spec.len(), |row| if is_forget(row) { forget_bias } else { 0.0 })
                         .into_dyn()
                 }
-                (Role::DenseWeight, LayerKind::Dense { activation: Activation::Relu }) => {
-                    Init::He.sample(spec.shape[0], spec.shape[1], &mut random).into_dyn()
+                (Role::InputWeight | Role::RecurrentWeight, _) => {
+                    gate_blocks(&spec.shape, spec.init, &mut random)
                 }
                 (Role::DenseWeight, _) => {
-                    Init::Glorot.sample(spec.shape[0], spec.shape[1], &mut random).into_dyn()
+                    spec.init.sample(spec.shape[0], spec.shape[1], &mut random).into_dyn()
                 }
                 (Role::InputBias | Role::RecurrentBias | Role::DenseBias, _) => {
                     ArrayD::zeros(spec.shape.clone())
@@ -168,6 +168,23 @@ mod tests {
         let parameters = Parameters::initial(&config, 0);
         let sum = &parameters["rnn0.bias_ih_l0"] + &parameters["rnn0.bias_hh_l0"];
         assert_eq!(sum.as_slice().unwrap(), [0., 0., 0., 1.5, 1.5, 1.5, 0., 0., 0., 0., 0., 0.]);
+    }
+
+    #[test]
+    fn a_layer_begins_as_it_is_told() {
+        let lstm = LstmConfig::new(20).input_init(Init::Constant(0.25)).recurrent_init(Init::Normal(0.01));
+        let dense = DenseConfig::new(30).init(Init::He);
+        let config = NetworkConfig::new(3, [lstm.into(), dense.into()]).unwrap();
+        let parameters = Parameters::initial(&config, 4);
+        let matrix = |name: &str| parameters[name].clone().into_dimensionality::<Ix2>().unwrap();
+        assert!(matrix("rnn0.weight_ih_l0").iter().all(|&value| value == 0.25));
+        assert_spread(&matrix("rnn0.weight_hh_l0"), 0.01);
+        assert_spread(&matrix("dense0.weight"), (2.0f64 / 20.0).sqrt());
+        let again: NetworkConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+        let error = NetworkConfig::new(3, [LstmConfig::new(2).input_init(Init::Normal(f32::NAN)).into()]);
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "layer 0 (lstm): rnn0.weight_ih_l0 begins with NaN; expected a finite number");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use crate::{Activation, LayerConfig, LstmGate, ModelError};
+use crate::{Activation, DenseConfig, Init, LayerConfig, LstmConfig, LstmGate, ModelError};
 
 /// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ pub enum LayerKind {
 }
 
 /// One named parameter of a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSpec {
     /// PyTorch's name, such as `rnn0.weight_ih_l0`.
     pub name: String,
@@ -46,6 +46,8 @@ pub struct ParameterSpec {
     pub shape: Vec<usize>,
     /// What it is for.
     pub role: Role,
+    /// How it begins; a forget gate's bias is added to it.
+    pub init: Init,
 }
 
 /// What a parameter is for; decides how it is initialised and packed.
@@ -132,7 +134,7 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer
                 owner: index,
                 input: width,
                 output: lstm.hidden,
-                parameters: recurrent_parameters(&names.recurrent(lstm.hidden), width, lstm.hidden),
+                parameters: lstm_parameters(&names.recurrent(lstm.hidden), width, lstm),
             },
             LayerConfig::Dense(dense) => Layer {
                 index,
@@ -140,7 +142,7 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer
                 owner: index,
                 input: width,
                 output: dense.output,
-                parameters: dense_parameters(&names.dense(), width, dense.output),
+                parameters: dense_parameters(&names.dense(), width, dense),
             },
             LayerConfig::LastStep => Layer {
                 index,
@@ -180,6 +182,16 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer
                 layer.place(),
                 format!("the forget bias is {forget_bias}; expected a finite number"),
             );
+        }
+        for spec in &layer.parameters {
+            if let Init::Constant(value) | Init::Normal(value) = spec.init
+                && !value.is_finite()
+            {
+                return refuse(
+                    layer.place(),
+                    format!("{} begins with {value}; expected a finite number", spec.name),
+                );
+            }
         }
         if layer.kind == LayerKind::LastStep && layers.iter().any(|layer| layer.kind == LayerKind::LastStep) {
             return refuse(
@@ -228,26 +240,31 @@ impl Names {
     }
 }
 
-fn recurrent_parameters(
-    (module, depth): &(String, usize),
-    input: usize,
-    hidden: usize,
-) -> Vec<ParameterSpec> {
-    let rows = LstmGate::COUNT * hidden;
+fn lstm_parameters((module, depth): &(String, usize), input: usize, lstm: &LstmConfig) -> Vec<ParameterSpec> {
+    let (rows, zero) = (LstmGate::COUNT * lstm.hidden, Init::Constant(0.0));
     [
-        ("weight_ih", vec![rows, input], Role::InputWeight),
-        ("weight_hh", vec![rows, hidden], Role::RecurrentWeight),
-        ("bias_ih", vec![rows], Role::InputBias),
-        ("bias_hh", vec![rows], Role::RecurrentBias),
+        ("weight_ih", vec![rows, input], Role::InputWeight, lstm.input_init),
+        ("weight_hh", vec![rows, lstm.hidden], Role::RecurrentWeight, lstm.recurrent_init),
+        ("bias_ih", vec![rows], Role::InputBias, zero),
+        ("bias_hh", vec![rows], Role::RecurrentBias, zero),
     ]
-    .map(|(name, shape, role)| ParameterSpec { name: format!("{module}.{name}_l{depth}"), shape, role })
+    .map(|(name, shape, role, init)| ParameterSpec {
+        name: format!("{module}.{name}_l{depth}"),
+        shape,
+        role,
+        init,
+    })
     .into()
 }
 
-fn dense_parameters(module: &str, input: usize, output: usize) -> Vec<ParameterSpec> {
-    [("weight", vec![output, input], Role::DenseWeight), ("bias", vec![output], Role::DenseBias)]
-        .map(|(name, shape, role)| ParameterSpec { name: format!("{module}.{name}"), shape, role })
-        .into()
+fn dense_parameters(module: &str, input: usize, dense: &DenseConfig) -> Vec<ParameterSpec> {
+    let default = if dense.activation == Activation::Relu { Init::He } else { Init::Glorot };
+    [
+        ("weight", vec![dense.output, input], Role::DenseWeight, dense.init.unwrap_or(default)),
+        ("bias", vec![dense.output], Role::DenseBias, Init::Constant(0.0)),
+    ]
+    .map(|(name, shape, role, init)| ParameterSpec { name: format!("{module}.{name}"), shape, role, init })
+    .into()
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ fn a_model_file_holds_the_parameters_under_pytorch_s_names_and_nothing_else() {
     }
     let (header, tensors) = split(&bytes);
     assert_eq!((bytes.len() - tensors.len()) % 8, 0, "the tensors are aligned in a mapped file");
-    let network = "{\"input\":3,\"layers\":[{\"kind\":\"lstm\",\"hidden\":2,\"forget_bias\":1.0},\
+    let network = "{\"input\":3,\"layers\":[{\"kind\":\"lstm\",\"hidden\":2,\"forget_bias\":1.0,\"input_init\":\"glorot\",\"recurrent_init\":\"orthogonal\"},\
                    {\"kind\":\"last_step\"},{\"kind\":\"dense\",\"output\":1,\"activation\":\"identity\"}]}";
     let metadata = json!({
         "format": "gatefold", "format_version": "1", "kind": "model", "network": network,

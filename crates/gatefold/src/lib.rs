@@ -88,5 +88,5 @@ pub use wgpu;
 
 pub use gatefold_model::file::Checkpoint;
 pub use gatefold_model::{
-    Activation, DenseConfig, LayerConfig, LayerKind, LstmConfig, ModelError, NetworkConfig, Parameters,
+    Activation, DenseConfig, Init, LayerConfig, LayerKind, LstmConfig, ModelError, NetworkConfig, Parameters,
 };
