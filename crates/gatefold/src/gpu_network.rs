@@ -8,7 +8,7 @@ use crate::parameters::{ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::Plan;
 use crate::run::Compiled;
 use crate::{Error, Gpu, gpu_training};
-use gatefold_model::{NetworkConfig, Parameters};
+use gatefold_model::{LayerKind, LstmGate, NetworkConfig, Parameters};
 use ndarray::{Array3, ArrayView3};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -197,6 +197,7 @@ impl GpuNetwork {
         if self.packed_is_current {
             return Ok(());
         }
+        check_sizes(&self.config, self.gpu.target(), 1, 1)?;
         if self.packing.is_none() {
             let plan = packing_plan(&self.config, &self.layout);
             self.packing = Some(Prepared::new(&self.gpu, &plan, &mut self.shared, &[])?);
@@ -233,6 +234,34 @@ fn packing_plan(config: &NetworkConfig, layout: &ParameterLayout) -> Plan {
     plan
 }
 
+/// That every parameter and what every layer holds of a sequence fit the device: asked before a plan is made, whose own
+/// buffers would name less, and for sizes at which there is no counting elements.
+pub(crate) fn check_sizes(
+    config: &NetworkConfig,
+    target: &Target,
+    steps: usize,
+    batch: usize,
+) -> Result<(), Error> {
+    let bytes = |factors: &[usize]| {
+        factors.iter().fold(4u64, |product, &factor| product.saturating_mul(factor as u64))
+    };
+    for spec in config.parameter_specs() {
+        target.check_size(&spec.name, bytes(&spec.shape))?;
+    }
+    target.check_size(INPUT, bytes(&[steps, batch, config.input()]))?;
+    for layer in config.layers() {
+        let label = layer.label();
+        match layer.kind {
+            LayerKind::Lstm { hidden, .. } => {
+                target
+                    .check_size(&format!("{label}.gates"), bytes(&[steps, batch, hidden, LstmGate::COUNT]))?;
+            }
+            _ => target.check_size(&format!("{label}.y"), bytes(&[steps, batch, layer.output]))?,
+        }
+    }
+    Ok(())
+}
+
 /// From `input` to `output`, saving nothing.
 pub(crate) fn inference_plan(
     config: &NetworkConfig,
@@ -240,6 +269,7 @@ pub(crate) fn inference_plan(
     steps: usize,
     batch: usize,
 ) -> Result<Plan, Error> {
+    check_sizes(config, target, steps, batch)?;
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(config);
     let spans = ParameterSpans::new(&layout, |_| false);
@@ -265,6 +295,7 @@ pub fn plan(
     batch: usize,
     training: Option<&crate::TrainConfig>,
 ) -> Result<Plan, Error> {
+    check_sizes(config, target, steps, batch)?;
     let layout = ParameterLayout::new(config);
     let Some(training) = training else {
         let mut plan = packing_plan(config, &layout);

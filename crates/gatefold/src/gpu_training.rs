@@ -2,7 +2,7 @@
 
 use crate::buffer::DeviceBuffer;
 use crate::gpu::Target;
-use crate::gpu_network::{ByShape, GpuNetwork, INPUT, Prepared, upload};
+use crate::gpu_network::{ByShape, GpuNetwork, INPUT, Prepared, check_sizes, upload};
 use crate::layer::{self, Purpose, Sequence};
 use crate::parameters::{GRADIENTS, ParameterEntry, ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::{Plan, Span};
@@ -204,6 +204,7 @@ pub(crate) fn batch_plan(
     steps: usize,
     batch: usize,
 ) -> Result<Plan, Error> {
+    check_sizes(network, target, steps, batch)?;
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(network);
     let spans = ParameterSpans::new(&layout, |name| !config.rule(name).frozen);
