@@ -214,6 +214,38 @@ fn more_epochs_resumed_are_the_same_as_at_once() {
 
 /// Interrupted as by Ctrl-C as soon as it shows this epoch.
 #[cfg(unix)]
+/// The same commands on a GPU: resumed is uninterrupted, bit for bit, and the forecasts are the CPU's but for rounding.
+#[test]
+fn a_gpu_forecasts_resumes_and_predicts() {
+    if gatefold_check::test_gpu().is_none() {
+        return;
+    }
+    let place = Folder::new();
+    let gpu = SMALL.replace("--device cpu", "--device gpu");
+    place.succeed(&format!("forecast table.csv {gpu} --epochs 4 --out whole"));
+    place.succeed(&format!("forecast table.csv {gpu} --epochs 2 --out parts"));
+    place.succeed("forecast table.csv --device gpu --epochs 4 --out parts --resume");
+    place.assert_same_files("whole", "parts");
+
+    place.succeed(&format!("forecast table.csv {SMALL} --epochs 4 --out cpu"));
+    let mae = |out: &str| {
+        let metrics: Value = serde_json::from_str(&place.read(&format!("{out}/metrics.json"))).unwrap();
+        metrics["models"][0]["mae"].as_f64().unwrap()
+    };
+    let (on_gpu, on_cpu) = (mae("whole"), mae("cpu"));
+    assert!((on_gpu - on_cpu).abs() < 1e-3 * on_cpu, "{on_gpu} on the GPU, {on_cpu} on the CPU");
+
+    let predict = |device: &str| {
+        place.succeed(&format!(
+            "predict whole/model.safetensors table.csv --device {device} --out {device}.csv"
+        ));
+        let text = place.read(&format!("{device}.csv"));
+        text.trim_end().rsplit(',').next().unwrap().parse::<f64>().unwrap()
+    };
+    let (gpu, cpu) = (predict("gpu"), predict("cpu"));
+    assert!((gpu - cpu).abs() < 1e-4 * cpu.abs(), "{gpu} on the GPU, {cpu} on the CPU");
+}
+
 fn interrupt_at(place: &Folder, arguments: &str, epoch: &str) -> (Option<i32>, String) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
