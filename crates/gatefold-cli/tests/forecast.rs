@@ -272,7 +272,10 @@ fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
     for epoch in ["epoch 2/", "epoch 5/"] {
         let (code, text) = interrupt_at(&place, &arguments, epoch);
         assert_eq!(code, Some(130), "{text}");
-        assert!(text.contains("Go on with:\n  gatefold forecast table.csv --out parts --resume"), "{text}");
+        assert!(
+            text.contains("Go on with:\n  gatefold forecast table.csv --out parts --device cpu --resume"),
+            "{text}"
+        );
         assert!(!place.path("parts/metrics.json").exists(), "it did not end");
         arguments = "forecast table.csv --device cpu --out parts --resume".into();
     }
