@@ -90,3 +90,8 @@ pub use gatefold_model::file::Checkpoint;
 pub use gatefold_model::{
     Activation, DenseConfig, Init, LayerConfig, LayerKind, LstmConfig, ModelError, NetworkConfig, Parameters,
 };
+
+/// The README's program is compiled and run with the documentation's.
+#[cfg(all(doctest, feature = "gpu"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
