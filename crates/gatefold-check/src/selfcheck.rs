@@ -142,7 +142,7 @@ impl fmt::Display for Report {
             let verdict = if *passed { "ok" } else { "FAIL" };
             writeln!(f, "{name:<19}  {cases:>5}  {:>9}  {verdict:<4}  {}", amount(*share), cut(place, 35))?;
         }
-        write!(f, "error: the worst, as a share of its tolerance (docs/numerics.md)")
+        write!(f, "the error is the worst, as a share of its tolerance (docs/numerics.md)")
     }
 }
 

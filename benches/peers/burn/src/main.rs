@@ -19,7 +19,7 @@ fn counts() -> (u64, u64) {
     unsafe {
         return (PEER_DISPATCHES.load(Ordering::Relaxed), PEER_SUBMITS.load(Ordering::Relaxed));
     }
-    #[allow(unreachable_code)]
+    #[allow(unreachable_code, reason = "the line above returns where dispatches are counted")]
     (0, 0)
 }
 
