@@ -164,3 +164,35 @@ pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
         KernelId::Pack | KernelId::ActivationBackward | KernelId::Sgd | KernelId::Adam => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::Plan;
+    use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+
+    /// The sums of the columns of a [3, 5] matrix in two slices, into so many elements.
+    fn column_sums(x_len: usize, out_len: usize) {
+        let mut plan = Plan::default();
+        let (x, out) = (plan.scratch("x", x_len), plan.scratch("out", out_len));
+        let kernel = KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]);
+        let params = params::ColumnSum { m: 3, n: 5, slice_len: 2, ..Default::default() };
+        plan.dispatch(kernel, params, &[x, out], [1, 2, 1]);
+    }
+
+    #[test]
+    fn buffers_that_are_long_enough_are_taken() {
+        column_sums(15, 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches 15 elements of x, which has 14")]
+    fn too_short_an_input_is_refused() {
+        column_sums(14, 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches 10 elements of out, which has 9")]
+    fn too_short_an_output_is_refused() {
+        column_sums(15, 9);
+    }
+}
