@@ -107,7 +107,12 @@ fn a_checkpoint_of_failed_training_is_refused() {
 fn predictions_from_poisoned_data_are_not_numbers() {
     let Some(gpu) = test_gpu() else { return };
     let mut layers: Vec<LayerConfig> = vec![LstmConfig::new(3).into()];
-    layers.extend(Activation::ALL.map(|activation| DenseConfig::new(3).activation(activation).into()));
+    layers.extend(
+        Activation::ALL
+            .into_iter()
+            .take(4)
+            .map(|activation| DenseConfig::new(3).activation(activation).into()),
+    );
     for layer in layers {
         let config = NetworkConfig::new(2, [layer]).unwrap();
         let (mut input, _) = waves(0, (4, 3), (2, 1));

@@ -213,8 +213,8 @@ fn constants_are_those_of_the_host() {
             assert_eq!(constant(&module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);
         }
         if variant.id == KernelId::SumSlices {
-            for activation in Activation::ALL {
-                assert_eq!(constant(&module, &activation.name().to_uppercase()), activation as u32);
+            for activation in Activation::ALL.into_iter().take(4) {
+                assert_eq!(constant(&module, &activation.name().to_uppercase()), activation.code());
             }
         }
     }

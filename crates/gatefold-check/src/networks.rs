@@ -143,7 +143,7 @@ impl NetworkCase {
 /// The terms of the sums that an output goes through: the layers' sums, see docs/numerics.md.
 pub fn output_terms(config: &NetworkConfig) -> usize {
     let terms = config.layers().iter().map(|layer| match layer.kind {
-        LayerKind::Lstm { hidden, .. } => layer.input + hidden,
+        LayerKind::Recurrent(recurrent) => layer.input + recurrent.hidden,
         LayerKind::Dense { .. } => layer.input,
         _ => 0,
     });
@@ -154,7 +154,7 @@ pub fn output_terms(config: &NetworkConfig) -> usize {
 /// of all steps.
 pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usize {
     let back = config.layers().iter().map(|layer| match layer.kind {
-        LayerKind::Lstm { hidden, .. } => 4 * hidden,
+        LayerKind::Recurrent(recurrent) => 4 * recurrent.hidden,
         LayerKind::Dense { .. } => layer.output,
         _ => 0,
     });

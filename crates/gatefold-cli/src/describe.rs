@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (config, known_steps) = network(arguments)?;
     let steps = arguments.steps.or(known_steps).unwrap_or(DEFAULT_STEPS);
     let case = Case { config, steps, batch: arguments.batch };
-    let recurrent = case.config.layers().iter().filter(|layer| matches!(layer.kind, LayerKind::Lstm { .. }));
+    let recurrent = case.config.layers().iter().filter(|layer| matches!(layer.kind, LayerKind::Recurrent(_)));
     if steps.saturating_mul(recurrent.count()) > MOST_STEPS {
         return Err(Failure::Usage(format!(
             "--steps {steps}: a schedule of more than {MOST_STEPS} steps of layers is not written out; give fewer"
@@ -197,7 +197,7 @@ impl Case {
             let when =
                 if self.layer_steps(layer) == 1 { "t = T".into() } else { format!("t = 1 .. {steps}") };
             let text = match layer.kind {
-                LayerKind::Lstm { .. } => {
+                LayerKind::Recurrent(_) => {
                     format!(
                         "{when}: x(t) {input}, h(t-1) and c(t-1) {output} -> gates 4 x {output} -> h(t), c(t)"
                     )
@@ -218,7 +218,7 @@ impl Case {
             row(&spec.name, &format!("{:?}", spec.shape), spec.len());
         }
         row("all", "", self.config.parameter_count());
-        if self.config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Lstm { .. })) {
+        if self.config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Recurrent(_))) {
             let order = LstmGate::ALL.map(|gate| format!("{gate:?}").to_lowercase()).join(", ");
             line(entry("", 2, &format!("Rows of an LSTM's: {order}.")));
         }

@@ -3,6 +3,7 @@
 use crate::math::{sigmoid, tanh};
 use crate::threads::{Threads, add_product};
 use gatefold_model::Activation;
+use gatefold_reference::activation::{apply, derivative};
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 /// `x [M, I]`, `weight [O, I]`, `bias [O]` to `[M, O]`.
@@ -20,6 +21,7 @@ pub(crate) fn forward(
         Activation::Relu => y.map_inplace(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
         Activation::Tanh => y.map_inplace(|y| *y = tanh(*y)),
         Activation::Sigmoid => y.map_inplace(|y| *y = sigmoid(*y)),
+        other => y.map_inplace(|y| *y = apply(other, *y)),
     }
     y
 }
@@ -32,6 +34,7 @@ pub(crate) fn backward(y: ArrayView2<f32>, activation: Activation, d_y: &mut Arr
         Activation::Relu => d_y.zip_mut_with(&y, |d, &y| *d = if y <= 0.0 { 0.0 } else { *d }),
         Activation::Tanh => d_y.zip_mut_with(&y, |d, &y| *d *= 1.0 - y * y),
         Activation::Sigmoid => d_y.zip_mut_with(&y, |d, &y| *d *= y * (1.0 - y)),
+        other => d_y.zip_mut_with(&y, |d, &y| *d *= derivative(other, y)),
     }
 }
 

@@ -110,7 +110,7 @@ impl Network {
     fn layer_forward(&self, layer: &Layer, input: ArrayView3<f32>) -> LayerTape {
         let (steps, batch, _) = input.dim();
         match layer.kind {
-            LayerKind::Lstm { .. } => {
+            LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
                 LayerTape::Lstm(Box::new(lstm::forward(self.threads, input, &self.lstm_weights(layer))))
             }
             LayerKind::Dense { activation } => {

@@ -1,56 +1,7 @@
-use crate::{Activation, Init, Layer, LayerKind, ModelError, layer};
+use crate::layer::{self, Timeline};
+use crate::{Activation, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, RnnConfig};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// A long short-term memory layer; the equations are in docs/numerics.md.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LstmConfig {
-    pub(crate) hidden: usize,
-    pub(crate) forget_bias: f32,
-    #[serde(default = "glorot")]
-    pub(crate) input_init: Init,
-    #[serde(default = "orthogonal")]
-    pub(crate) recurrent_init: Init,
-}
-
-fn glorot() -> Init {
-    Init::Glorot
-}
-
-fn orthogonal() -> Init {
-    Init::Orthogonal
-}
-
-impl LstmConfig {
-    /// An LSTM with `hidden` units: `[T, B, input]` in, `[T, B, hidden]` out.
-    pub fn new(hidden: usize) -> Self {
-        LstmConfig { hidden, forget_bias: 1.0, input_init: glorot(), recurrent_init: orthogonal() }
-    }
-
-    /// How `weight_ih` begins, each gate's rows as a matrix of its own; Glorot by default.
-    pub fn input_init(mut self, init: Init) -> Self {
-        self.input_init = init;
-        self
-    }
-
-    /// How `weight_hh` begins, each gate's rows as a matrix of its own; orthogonal by default.
-    pub fn recurrent_init(mut self, init: Init) -> Self {
-        self.recurrent_init = init;
-        self
-    }
-
-    /// The forget gate's bias before training, 1 by default (Gers et al. 2000; Jozefowicz et al. 2015). It is put
-    /// into `bias_ih`; `bias_hh` starts at zero, since only their sum counts.
-    pub fn forget_bias(mut self, value: f32) -> Self {
-        self.forget_bias = value;
-        self
-    }
-
-    /// The number of units.
-    pub fn hidden(&self) -> usize {
-        self.hidden
-    }
-}
 
 /// A dense layer, applied to every time step alike: `y = act(x W^T + b)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,17 +31,123 @@ impl DenseConfig {
     }
 }
 
+/// A table of vectors, one for each token: `[T, B, 1]` of token numbers in, `[T, B, width]` out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingConfig {
+    pub(crate) tokens: usize,
+    pub(crate) output: usize,
+    #[serde(default = "unit_normal")]
+    pub(crate) init: Init,
+}
+
+fn unit_normal() -> Init {
+    Init::Normal(1.0)
+}
+
+impl EmbeddingConfig {
+    /// Vectors of `width` numbers for tokens `0..tokens`.
+    pub fn new(tokens: usize, width: usize) -> Self {
+        EmbeddingConfig { tokens, output: width, init: unit_normal() }
+    }
+
+    /// How the vectors begin; Gaussian with standard deviation 1 by default, as in PyTorch.
+    pub fn init(mut self, init: Init) -> Self {
+        self.init = init;
+        self
+    }
+}
+
+/// Where the encoder ends and the decoder begins: layers behind it read the decoder's own input, and their recurrent
+/// layers start from the final states of the encoder's.
+///
+/// The j-th recurrent layer of the decoder starts from the j-th of the encoder, or from its last if it has fewer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecoderConfig {
+    pub(crate) input: usize,
+    #[serde(default)]
+    pub(crate) bridge: Bridge,
+}
+
+/// How final states of an encoder become initial states of a decoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bridge {
+    /// As they are; the widths must be equal. Directions lie side by side, forward first.
+    #[default]
+    Same,
+    /// A dense layer for each state; c comes from h where the encoder has no c.
+    Dense {
+        /// Its function.
+        activation: Activation,
+    },
+}
+
+impl DecoderConfig {
+    /// A decoder whose input has `input` values a step; states are handed over as they are.
+    pub fn new(input: usize) -> Self {
+        DecoderConfig { input, bridge: Bridge::Same }
+    }
+
+    /// How states are handed over.
+    pub fn bridge(mut self, bridge: Bridge) -> Self {
+        self.bridge = bridge;
+        self
+    }
+}
+
+/// What stands in the steps behind the first of an expanded sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fill {
+    /// Zeros.
+    #[default]
+    Zeros,
+    /// The first step again.
+    Repeat,
+}
+
 /// One layer as its maker writes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LayerConfig {
+    /// A vanilla recurrent layer.
+    Rnn(RnnConfig),
     /// A long short-term memory layer.
     Lstm(LstmConfig),
+    /// A gated recurrent unit layer.
+    Gru(GruConfig),
     /// A dense layer.
     Dense(DenseConfig),
-    /// Keeps the last time step alone: `[T, B, F]` to `[1, B, F]`.
+    /// A table of vectors for tokens.
+    Embedding(EmbeddingConfig),
+    /// In training, sets values to zero with probability `rate` and divides the others by `1 - rate` (Srivastava et al.
+    /// 2014); in inference, nothing.
+    Dropout {
+        /// From 0 to below 1.
+        rate: f32,
+    },
+    /// `exp(x_k) / sum_j exp(x_j)` over the values of a step.
+    Softmax,
+    /// Adds what layer `from` got as its input, from 0: a connection around the layers from there to here.
+    Residual {
+        /// The layer whose input is added.
+        from: usize,
+    },
+    /// Keeps the last time step alone, each row's own: `[T, B, F]` to `[1, B, F]`.
     LastStep,
+    /// Keeps the final h of the recurrent layer before it, both directions side by side: `[T, B, F]` to `[1, B, D R]`.
+    FinalState,
+    /// Makes one step into several: `[1, B, F]` to `[steps, B, F]`.
+    Expand {
+        /// How many.
+        steps: usize,
+        /// What the others hold.
+        #[serde(default)]
+        fill: Fill,
+    },
+    /// The end of an encoder and the beginning of a decoder.
+    Decoder(DecoderConfig),
     /// The same layer as an earlier one, sharing its parameters; their gradients add up.
     Tied {
         /// The earlier layer, counted from 0.
@@ -98,17 +155,25 @@ pub enum LayerConfig {
     },
 }
 
-impl From<LstmConfig> for LayerConfig {
-    fn from(config: LstmConfig) -> Self {
-        LayerConfig::Lstm(config)
-    }
+/// A layer's own config as a layer of a network.
+macro_rules! layers {
+    ($($config:ident => $layer:ident),*) => {$(
+        impl From<$config> for LayerConfig {
+            fn from(config: $config) -> Self {
+                LayerConfig::$layer(config)
+            }
+        }
+    )*};
 }
 
-impl From<DenseConfig> for LayerConfig {
-    fn from(config: DenseConfig) -> Self {
-        LayerConfig::Dense(config)
-    }
-}
+layers!(
+    RnnConfig => Rnn,
+    LstmConfig => Lstm,
+    GruConfig => Gru,
+    DenseConfig => Dense,
+    EmbeddingConfig => Embedding,
+    DecoderConfig => Decoder
+);
 
 /// A whole network: how wide its input is, and its layers in order. Valid by construction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,8 +195,8 @@ impl NetworkConfig {
     /// A network for inputs of `input` values a step.
     ///
     /// # Errors
-    /// [`ModelError::Config`] names the layer: a width of zero, a second `LastStep`, a layer tied to one that does
-    /// not come before it or whose input is of another width, or no layer at all.
+    /// [`ModelError::Config`] names the layer and says what is wrong: a width of zero, a layer tied to one that does not
+    /// come before it, options that make no sense together, or no layer at all.
     pub fn new(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Result<Self, ModelError> {
         let configs = layers.into();
         let layers = layer::resolve(input, &configs)?;
@@ -148,9 +213,24 @@ impl NetworkConfig {
         self.layers.last().map_or(self.input, |layer| layer.output)
     }
 
-    /// How many time steps come out when `steps` go in.
+    /// How many time steps come out when `steps` go in; behind an encoder, when `steps` go into the decoder.
     pub fn output_steps(&self, steps: usize) -> usize {
-        if self.layers.iter().any(|layer| layer.kind == LayerKind::LastStep) { 1 } else { steps }
+        self.timeline().steps(steps)
+    }
+
+    /// The time axis of the output.
+    pub fn timeline(&self) -> Timeline {
+        self.layers.last().map_or(Timeline::Input, |layer| layer.timeline)
+    }
+
+    /// The index of the layer at which the decoder begins, if there is one.
+    pub fn decoder(&self) -> Option<usize> {
+        self.layers.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. }))
+    }
+
+    /// The recurrent layers, in order.
+    pub fn recurrent_layers(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().filter(|layer| layer.recurrent().is_some())
     }
 
     /// The layers, with shapes and parameters worked out and ties resolved.
@@ -191,15 +271,10 @@ impl From<NetworkConfig> for Unchecked {
 impl fmt::Display for NetworkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.input)?;
-        for layer in &self.configs {
-            match layer {
-                LayerConfig::Lstm(lstm) => write!(f, " -> lstm {}", lstm.hidden)?,
-                LayerConfig::Dense(DenseConfig { output, activation: Activation::Identity, .. }) => {
-                    write!(f, " -> dense {output}")?;
-                }
-                LayerConfig::Dense(dense) => write!(f, " -> dense {} {}", dense.output, dense.activation)?,
-                LayerConfig::LastStep => write!(f, " -> last step")?,
-                LayerConfig::Tied { to } => write!(f, " -> tied to layer {to}")?,
+        for (layer, config) in self.layers.iter().zip(&self.configs) {
+            match (config, layer.kind) {
+                (LayerConfig::Tied { to }, _) => write!(f, " -> tied to layer {to}")?,
+                (_, kind) => write!(f, " -> {}", kind.describe(layer.output))?,
             }
         }
         Ok(())

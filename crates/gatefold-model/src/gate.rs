@@ -32,3 +32,31 @@ impl LstmGate {
         }
     }
 }
+
+/// The gates of a GRU, in the order in which PyTorch stacks their rows: reset, update, new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum GruGate {
+    /// `r`, how much of the previous state the candidate sees.
+    Reset = 0,
+    /// `z`, how much of the previous state stays.
+    Update = 1,
+    /// `n`, the candidate.
+    New = 2,
+}
+
+impl GruGate {
+    /// How many gates a GRU has.
+    pub const COUNT: usize = 3;
+    /// Every gate, in storage order.
+    pub const ALL: [GruGate; Self::COUNT] = [GruGate::Reset, GruGate::Update, GruGate::New];
+
+    /// The name of the constant that stands for this gate in WGSL.
+    pub fn wgsl_name(self) -> &'static str {
+        match self {
+            GruGate::Reset => "GATE_RESET",
+            GruGate::Update => "GATE_UPDATE",
+            GruGate::New => "GATE_NEW",
+        }
+    }
+}

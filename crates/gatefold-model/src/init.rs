@@ -1,4 +1,4 @@
-use crate::{LayerKind, LstmGate, NetworkConfig, Parameters, Role};
+use crate::{Cell, LstmGate, NetworkConfig, Parameters, Role};
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, concatenate};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -88,21 +88,20 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
         for spec in &layer.parameters {
             let mut random = generator(seed, stream);
             stream += 1;
-            let tensor = match (spec.role, layer.kind) {
-                (Role::InputBias, LayerKind::Lstm { hidden, forget_bias }) => {
-                    let is_forget = |row: usize| row / hidden == LstmGate::Forget as usize;
-                    Array1::from_shape_fn(spec.len(), |row| if is_forget(row) { forget_bias } else { 0.0 })
-                        .into_dyn()
+            let tensor = match (spec.role, layer.recurrent()) {
+                (Role::InputBias, Some(recurrent)) if matches!(recurrent.cell, Cell::Lstm(_)) => {
+                    let is_forget = |row: usize| row / recurrent.hidden == LstmGate::Forget as usize;
+                    let bias = |row| if is_forget(row) { recurrent.forget_bias } else { 0.0 };
+                    Array1::from_shape_fn(spec.len(), bias).into_dyn()
                 }
-                (Role::InputWeight | Role::RecurrentWeight, _) => {
-                    gate_blocks(&spec.shape, spec.init, &mut random)
-                }
-                (Role::DenseWeight, _) => {
-                    spec.init.sample(spec.shape[0], spec.shape[1], &mut random).into_dyn()
-                }
-                (Role::InputBias | Role::RecurrentBias | Role::DenseBias, _) => {
-                    ArrayD::zeros(spec.shape.clone())
-                }
+                (
+                    Role::InputWeight | Role::RecurrentWeight | Role::SkipWeight | Role::FeedbackWeight,
+                    Some(recurrent),
+                ) => gate_blocks(recurrent.cell.gates(), &spec.shape, spec.init, &mut random),
+                _ => match spec.shape[..] {
+                    [rows, columns] => spec.init.sample(rows, columns, &mut random).into_dyn(),
+                    _ => ArrayD::zeros(spec.shape.clone()),
+                },
             };
             parameters.insert(&spec.name, tensor);
         }
@@ -110,10 +109,9 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
     parameters
 }
 
-fn gate_blocks(shape: &[usize], init: Init, random: &mut ChaCha8Rng) -> ArrayD<f32> {
-    let hidden = shape[0] / LstmGate::COUNT;
-    let blocks: Vec<Array2<f32>> =
-        LstmGate::ALL.iter().map(|_| init.sample(hidden, shape[1], random)).collect();
+fn gate_blocks(gates: usize, shape: &[usize], init: Init, random: &mut ChaCha8Rng) -> ArrayD<f32> {
+    let hidden = shape[0] / gates;
+    let blocks: Vec<Array2<f32>> = (0..gates).map(|_| init.sample(hidden, shape[1], random)).collect();
     let views: Vec<_> = blocks.iter().map(|block| block.view()).collect();
     concatenate::<f32, Ix2>(Axis(0), &views).expect("the blocks are equally wide").into_dyn()
 }

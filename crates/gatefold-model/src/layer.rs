@@ -1,4 +1,8 @@
-use crate::{Activation, DenseConfig, Init, LayerConfig, LstmConfig, LstmGate, ModelError};
+use crate::recurrent::Options;
+use crate::{
+    Activation, Biases, Bridge, Cell, DenseConfig, Direction, EmbeddingConfig, Fill, GruCell, Init,
+    InitialState, LayerConfig, LstmCell, ModelError, Recurrent, Reset,
+};
 
 /// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,28 +17,85 @@ pub struct Layer {
     pub input: usize,
     /// Values a time step that come out.
     pub output: usize,
+    /// The time axis of its output.
+    pub timeline: Timeline,
     /// Its parameters in the order in which they are stored.
     pub parameters: Vec<ParameterSpec>,
+}
+
+/// Whose steps a layer's output has, and whose lengths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timeline {
+    /// Those of the network's input; in front of a decoder, of the encoder's.
+    Input,
+    /// One step.
+    Single,
+    /// So many steps, all of them there for every row.
+    Expanded(usize),
+    /// Those of the decoder's input.
+    Decoder,
+}
+
+impl Timeline {
+    /// How many steps, when `given` go in.
+    pub fn steps(self, given: usize) -> usize {
+        match self {
+            Timeline::Input | Timeline::Decoder => given,
+            Timeline::Single => 1,
+            Timeline::Expanded(steps) => steps,
+        }
+    }
+
+    /// Whether rows end where the lengths of the input say.
+    pub fn has_lengths(self) -> bool {
+        matches!(self, Timeline::Input | Timeline::Decoder)
+    }
 }
 
 /// What a layer computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum LayerKind {
-    /// Long short-term memory.
-    Lstm {
-        /// The number of units.
-        hidden: usize,
-        /// The forget gate's bias before training.
-        forget_bias: f32,
-    },
+    /// A recurrent layer of any cell.
+    Recurrent(Recurrent),
     /// `act(x W^T + b)`, a step at a time.
     Dense {
         /// The function applied to each output.
         activation: Activation,
     },
-    /// The last time step alone.
+    /// Rows of a table, by token.
+    Embedding {
+        /// How many tokens there are.
+        tokens: usize,
+    },
+    /// Random zeros in training.
+    Dropout {
+        /// The share of zeros.
+        rate: f32,
+    },
+    /// The softmax of each step.
+    Softmax,
+    /// The sum with an earlier layer's input.
+    Residual {
+        /// That layer.
+        from: usize,
+    },
+    /// Each row's last time step alone.
     LastStep,
+    /// The final h of the layer before.
+    FinalState,
+    /// One step made into several.
+    Expand {
+        /// How many.
+        steps: usize,
+        /// What the others hold.
+        fill: Fill,
+    },
+    /// Where a decoder begins.
+    Decoder {
+        /// How states are handed over.
+        bridge: Bridge,
+    },
 }
 
 /// One named parameter of a network.
@@ -46,26 +107,59 @@ pub struct ParameterSpec {
     pub shape: Vec<usize>,
     /// What it is for.
     pub role: Role,
+    /// Whether it belongs to the reverse scan of a recurrent layer.
+    pub reverse: bool,
     /// How it begins; a forget gate's bias is added to it.
     pub init: Init,
 }
 
-/// What a parameter is for; decides how it is initialised and packed.
+/// What a parameter is for; decides how it is initialised and packed. G gates, H units, I inputs, R the width of h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// `weight_ih`, `[gates H, I]`.
+    /// `weight_ih`, `[G H, I]`.
     InputWeight,
-    /// `weight_hh`, `[gates H, H]`.
+    /// `weight_hh`, `[G H, R]`.
     RecurrentWeight,
-    /// `bias_ih`, `[gates H]`.
+    /// `bias_ih`, `[G H]`.
     InputBias,
-    /// `bias_hh`, `[gates H]`.
+    /// `bias_hh`, `[G H]`.
     RecurrentBias,
+    /// `weight_hr`, `[R, H]`: an LSTM's projection.
+    ProjectionWeight,
+    /// `peephole`, `[3 H]`: blocks for the input, forget and output gate.
+    Peephole,
+    /// `weight_sh`, `[G H, R]`: the recurrence from h(t-k).
+    SkipWeight,
+    /// `weight_yh`, `[G H, O]`: the recurrence from the readout.
+    FeedbackWeight,
+    /// `weight_hy`, `[O, H]`: the readout.
+    ReadoutWeight,
+    /// `bias_y`, `[O]`: the readout's bias.
+    ReadoutBias,
+    /// `h0`, `[R]`: a learned initial h.
+    InitialH,
+    /// `c0`, `[H]`: a learned initial c.
+    InitialC,
     /// A dense layer's `weight`, `[output, input]`.
     DenseWeight,
     /// A dense layer's `bias`, `[output]`.
     DenseBias,
+    /// An embedding's `weight`, `[tokens, width]`.
+    EmbeddingWeight,
+    /// A bridge's weight for h or c of a recurrent layer of the decoder, counted from 0: `[state, encoder's state]`.
+    BridgeWeight(usize, StateKind),
+    /// A bridge's bias, `[state]`.
+    BridgeBias(usize, StateKind),
+}
+
+/// One of the states of a recurrent layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateKind {
+    /// h
+    Hidden,
+    /// c
+    Cell,
 }
 
 impl ParameterSpec {
@@ -87,25 +181,62 @@ impl Layer {
         format!("layer{}", self.index)
     }
 
-    /// The parameter with this role.
+    /// What it is, if it is recurrent.
+    pub fn recurrent(&self) -> Option<&Recurrent> {
+        match &self.kind {
+            LayerKind::Recurrent(recurrent) => Some(recurrent),
+            _ => None,
+        }
+    }
+
+    /// The parameter with this role, of the first scan.
     ///
     /// # Panics
     /// If layers of this kind have no such parameter.
     pub fn parameter(&self, role: Role) -> &ParameterSpec {
-        self.parameters
-            .iter()
-            .find(|spec| spec.role == role)
-            .unwrap_or_else(|| panic!("{} has no {role:?}", self.place()))
+        let found = self.parameters.iter().find(|spec| spec.role == role);
+        found.unwrap_or_else(|| panic!("{} has no {role:?}", self.place()))
+    }
+
+    /// The parameter with this role of one of the scans, if the layer has it.
+    pub fn find(&self, role: Role, reverse: bool) -> Option<&ParameterSpec> {
+        self.parameters.iter().find(|spec| spec.role == role && spec.reverse == reverse)
     }
 }
 
 impl LayerKind {
-    /// `lstm`, `dense` or `last step`.
+    /// `lstm`, `dense`, `last step` and so on.
     pub fn name(&self) -> &'static str {
         match self {
-            LayerKind::Lstm { .. } => "lstm",
+            LayerKind::Recurrent(recurrent) => recurrent.cell.name(),
             LayerKind::Dense { .. } => "dense",
+            LayerKind::Embedding { .. } => "embedding",
+            LayerKind::Dropout { .. } => "dropout",
+            LayerKind::Softmax => "softmax",
+            LayerKind::Residual { .. } => "residual",
             LayerKind::LastStep => "last step",
+            LayerKind::FinalState => "final state",
+            LayerKind::Expand { .. } => "expand",
+            LayerKind::Decoder { .. } => "decoder",
+        }
+    }
+
+    /// Its options in a few words; `output` is its width.
+    pub(crate) fn describe(&self, output: usize) -> String {
+        match self {
+            LayerKind::Recurrent(recurrent) => recurrent.to_string(),
+            LayerKind::Dense { activation: Activation::Identity } => format!("dense {output}"),
+            LayerKind::Dense { activation } => format!("dense {output} {activation}"),
+            LayerKind::Embedding { tokens } => format!("embedding {output} of {tokens} tokens"),
+            LayerKind::Dropout { rate } => format!("dropout {rate}"),
+            LayerKind::Residual { from } => format!("residual from layer {from}"),
+            LayerKind::Expand { steps, fill: Fill::Zeros } => format!("expand to {steps} steps"),
+            LayerKind::Expand { steps, fill: Fill::Repeat } => format!("repeat to {steps} steps"),
+            LayerKind::Decoder { bridge: Bridge::Same } => format!("decoder of {output}"),
+            LayerKind::Decoder { bridge: Bridge::Dense { activation } } => {
+                format!("decoder of {output}, bridge {activation}")
+            }
+            kind => kind.name().into(),
         }
     }
 }
@@ -114,98 +245,325 @@ fn place(index: usize, name: &str) -> String {
     format!("layer {index} ({name})")
 }
 
+/// Widths and token numbers travel as f32 in places, and products of two of them must be countable.
+const MAX_WIDTH: usize = 1 << 24;
+/// Longest reach of a skip connection and longest expansion: far above any use, and countable.
+const MAX_STEPS: usize = 1 << 24;
+
 /// Works out widths, owners and parameter names from the first layer to the last.
 pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer>, ModelError> {
-    let refuse = |place: String, problem: String| Err(ModelError::Config { place, problem });
-    if input == 0 {
-        return refuse("network".into(), "the input width is 0; expected at least 1".into());
+    let refuse = |problem: String| Err(ModelError::Config { place: "network".into(), problem });
+    if let Some(problem) = width_problem(input) {
+        return refuse(format!("the input {problem}"));
     }
     if configs.is_empty() {
-        return refuse("network".into(), "there are no layers; add at least one".into());
+        return refuse("there are no layers; add at least one".into());
     }
     let mut layers: Vec<Layer> = Vec::with_capacity(configs.len());
     let mut names = Names::default();
-    let mut width = input;
-    for (index, config) in configs.iter().enumerate() {
-        let layer = match config {
-            LayerConfig::Lstm(lstm) => Layer {
-                index,
-                kind: LayerKind::Lstm { hidden: lstm.hidden, forget_bias: lstm.forget_bias },
-                owner: index,
-                input: width,
-                output: lstm.hidden,
-                parameters: lstm_parameters(&names.recurrent(lstm.hidden), width, lstm),
-            },
-            LayerConfig::Dense(dense) => Layer {
-                index,
-                kind: LayerKind::Dense { activation: dense.activation },
-                owner: index,
-                input: width,
-                output: dense.output,
-                parameters: dense_parameters(&names.dense(), width, dense),
-            },
-            LayerConfig::LastStep => Layer {
-                index,
-                kind: LayerKind::LastStep,
-                owner: index,
-                input: width,
-                output: width,
-                parameters: Vec::new(),
-            },
-            LayerConfig::Tied { to } => {
-                names.break_stack();
-                let Some(earlier) = layers.get(*to) else {
-                    return refuse(
-                        place(index, "tied"),
-                        format!(
-                            "it is tied to layer {to}; expected a layer before it, 0 to {}",
-                            index.max(1) - 1
-                        ),
-                    );
-                };
-                if earlier.input != width {
-                    return refuse(
-                        place(index, "tied"),
-                        format!("its input is {width} wide, but {} takes {}", earlier.place(), earlier.input),
-                    );
-                }
-                Layer { index, ..earlier.clone() }
-            }
-        };
-        if layer.output == 0 {
-            return refuse(layer.place(), "its width is 0; expected at least 1".into());
+    for config in configs {
+        let layer = resolve_layer(input, &layers, config, &mut names)?;
+        if let Some(problem) = problem(&layers, &layer) {
+            return Err(ModelError::Config { place: layer.place(), problem });
         }
-        if let LayerKind::Lstm { forget_bias, .. } = layer.kind
-            && !forget_bias.is_finite()
-        {
-            return refuse(
-                layer.place(),
-                format!("the forget bias is {forget_bias}; expected a finite number"),
-            );
-        }
-        for spec in &layer.parameters {
-            if let Init::Constant(value) | Init::Normal(value) = spec.init
-                && !value.is_finite()
-            {
-                return refuse(
-                    layer.place(),
-                    format!("{} begins with {value}; expected a finite number", spec.name),
-                );
-            }
-        }
-        if layer.kind == LayerKind::LastStep && layers.iter().any(|layer| layer.kind == LayerKind::LastStep) {
-            return refuse(
-                layer.place(),
-                "an earlier layer already keeps the last step alone; remove one".into(),
-            );
-        }
-        if !matches!(layer.kind, LayerKind::Lstm { .. }) {
-            names.break_stack();
-        }
-        width = layer.output;
         layers.push(layer);
     }
+    add_bridge(&mut layers)?;
     Ok(layers)
+}
+
+fn resolve_layer(
+    input: usize,
+    before: &[Layer],
+    config: &LayerConfig,
+    names: &mut Names,
+) -> Result<Layer, ModelError> {
+    let index = before.len();
+    let (width, timeline) =
+        before.last().map_or((input, Timeline::Input), |layer| (layer.output, layer.timeline));
+    let plain = |kind: LayerKind, output: usize, parameters: Vec<ParameterSpec>| Layer {
+        index,
+        kind,
+        owner: index,
+        input: width,
+        output,
+        timeline,
+        parameters,
+    };
+    let mut recurrent = |recurrent: Recurrent, options: &Options| {
+        let name = names.recurrent(&recurrent);
+        let parameters = recurrent_parameters(&name, width, &recurrent, options);
+        plain(LayerKind::Recurrent(recurrent), recurrent.output(), parameters)
+    };
+    let layer = match config {
+        LayerConfig::Rnn(rnn) => recurrent(rnn.resolve(), &rnn.options),
+        LayerConfig::Lstm(lstm) => recurrent(lstm.resolve(), &lstm.options),
+        LayerConfig::Gru(gru) => recurrent(gru.resolve(), &gru.options),
+        LayerConfig::Dense(dense) => {
+            let parameters = dense_parameters(&names.dense(), width, dense);
+            plain(LayerKind::Dense { activation: dense.activation }, dense.output, parameters)
+        }
+        LayerConfig::Embedding(embedding) => {
+            let parameters = embedding_parameters(&names.embedding(), embedding);
+            plain(LayerKind::Embedding { tokens: embedding.tokens }, embedding.output, parameters)
+        }
+        LayerConfig::Dropout { rate } => plain(LayerKind::Dropout { rate: *rate }, width, Vec::new()),
+        LayerConfig::Softmax => plain(LayerKind::Softmax, width, Vec::new()),
+        LayerConfig::Residual { from } => plain(LayerKind::Residual { from: *from }, width, Vec::new()),
+        LayerConfig::LastStep => {
+            Layer { timeline: Timeline::Single, ..plain(LayerKind::LastStep, width, Vec::new()) }
+        }
+        LayerConfig::FinalState => {
+            let output = before
+                .last()
+                .and_then(Layer::recurrent)
+                .map_or(width, |recurrent| recurrent.direction.scans().len() * recurrent.recurrent_width());
+            Layer { timeline: Timeline::Single, ..plain(LayerKind::FinalState, output, Vec::new()) }
+        }
+        LayerConfig::Expand { steps, fill } => Layer {
+            timeline: Timeline::Expanded(*steps),
+            ..plain(LayerKind::Expand { steps: *steps, fill: *fill }, width, Vec::new())
+        },
+        LayerConfig::Decoder(decoder) => Layer {
+            timeline: Timeline::Decoder,
+            ..plain(LayerKind::Decoder { bridge: decoder.bridge }, decoder.input, Vec::new())
+        },
+        LayerConfig::Tied { to } => {
+            let refuse = |problem| Err(ModelError::Config { place: place(index, "tied"), problem });
+            let Some(earlier) = before.get(*to) else {
+                let last = index.max(1) - 1;
+                return refuse(format!("it is tied to layer {to}; expected a layer before it, 0 to {last}"));
+            };
+            if earlier.parameters.is_empty() {
+                return refuse(format!("{} has no parameters to share; write it again", earlier.place()));
+            }
+            if earlier.input != width {
+                return refuse(format!(
+                    "its input is {width} wide, but {} takes {}",
+                    earlier.place(),
+                    earlier.input
+                ));
+            }
+            Layer { index, timeline, ..earlier.clone() }
+        }
+    };
+    // PyTorch writes the dropout between the layers of a stack into the stack.
+    let keeps_stack = matches!(layer.kind, LayerKind::Recurrent(_) | LayerKind::Dropout { .. });
+    if !keeps_stack || matches!(config, LayerConfig::Tied { .. }) {
+        names.break_stack();
+    }
+    Ok(layer)
+}
+
+fn width_problem(width: usize) -> Option<String> {
+    match width {
+        0 => Some("width is 0; expected at least 1".into()),
+        width if width > MAX_WIDTH => Some(format!("width is {width}; expected at most {MAX_WIDTH}")),
+        _ => None,
+    }
+}
+
+/// What is wrong with a layer behind those before it.
+fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
+    if let Some(problem) = width_problem(layer.output) {
+        return Some(format!("its {problem}"));
+    }
+    for spec in &layer.parameters {
+        if let Init::Constant(value) | Init::Normal(value) = spec.init
+            && !value.is_finite()
+        {
+            return Some(format!("{} begins with {value}; expected a finite number", spec.name));
+        }
+    }
+    let in_decoder = before.iter().any(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
+    let (width, timeline) =
+        before.last().map_or((layer.input, Timeline::Input), |last| (last.output, last.timeline));
+    match layer.kind {
+        LayerKind::Recurrent(recurrent) => recurrent_problem(&recurrent, in_decoder),
+        LayerKind::Dense { activation } => activation.problem(),
+        LayerKind::Embedding { tokens } => {
+            let first = before.last().is_none_or(|last| matches!(last.kind, LayerKind::Decoder { .. }));
+            if !(1..=MAX_WIDTH).contains(&tokens) {
+                return Some(format!("it has {tokens} tokens; expected 1 to {MAX_WIDTH}"));
+            }
+            if !first {
+                return Some("it reads token numbers; expected it in front of all other layers".into());
+            }
+            (width != 1).then(|| format!("its input is {width} wide; expected 1, the token's number"))
+        }
+        LayerKind::Dropout { rate } => (!(0.0..1.0).contains(&rate))
+            .then(|| format!("the rate is {rate}; expected at least 0 and below 1")),
+        LayerKind::Softmax => None,
+        LayerKind::Residual { from } => {
+            let Some(source) = before.get(from) else {
+                return Some(format!("it adds the input of layer {from}; expected a layer before it"));
+            };
+            let decoder = before.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
+            if decoder.is_some_and(|decoder| from <= decoder) {
+                return Some(format!("it adds the input of {}, which belongs to the encoder", source.place()));
+            }
+            let source_timeline = from.checked_sub(1).map_or(Timeline::Input, |at| before[at].timeline);
+            if source.input != width {
+                let problem = format!("it adds {width} values and the {} of {}", source.input, source.place());
+                return Some(format!("{problem}; expected equal widths"));
+            }
+            (source_timeline != timeline)
+                .then(|| format!("its time axis is not that of the input of {}", source.place()))
+        }
+        LayerKind::LastStep | LayerKind::FinalState if timeline == Timeline::Single => {
+            Some("there is one step already; remove this layer".into())
+        }
+        LayerKind::LastStep => None,
+        LayerKind::FinalState => before
+            .last()
+            .is_none_or(|last| last.recurrent().is_none())
+            .then(|| "it keeps the final state of the layer before it; expected a recurrent one there".into()),
+        LayerKind::Expand { steps, .. } => {
+            if !(1..=MAX_STEPS).contains(&steps) {
+                return Some(format!("it makes {steps} steps; expected 1 to {MAX_STEPS}"));
+            }
+            // The network's input may be one step; that is known when it comes.
+            (timeline != Timeline::Single && !before.is_empty())
+                .then(|| "it expands one step; expected it first, or behind a last step or final state".into())
+        }
+        LayerKind::Decoder { .. } if in_decoder => Some("there is a decoder already; remove one".into()),
+        LayerKind::Decoder { .. } => before.last().is_none_or(|last| last.recurrent().is_none()).then(|| {
+            "a decoder takes the states of recurrent layers; expected one of them as the encoder's last layer".into()
+        }),
+    }
+}
+
+/// What is wrong with the options of a recurrent layer.
+fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> {
+    let Recurrent {
+        cell, reverse_cell, hidden, projection, clip, direction, initial, skip, feedback, ..
+    } = *recurrent;
+    for (name, width) in
+        [("", Some(hidden)), ("projection ", projection), ("feedback ", feedback.map(|y| y.output))]
+    {
+        if let Some(problem) = width.and_then(width_problem) {
+            return Some(format!("its {name}{problem}"));
+        }
+    }
+    let functions = cell.activations().into_iter().chain(reverse_cell.activations());
+    let functions = functions.chain(feedback.map(|feedback| feedback.activation));
+    if let Some(problem) = functions.into_iter().find_map(Activation::problem) {
+        return Some(problem);
+    }
+    if !recurrent.forget_bias.is_finite() {
+        return Some(format!("the forget bias is {}; expected a finite number", recurrent.forget_bias));
+    }
+    if let Some(bound) = clip
+        && !(bound > 0.0 && bound.is_finite())
+    {
+        return Some(format!("pre-activations are clipped at {bound}; expected a finite number above 0"));
+    }
+    if let InitialState::Constant(value) = initial
+        && !value.is_finite()
+    {
+        return Some(format!("its states start at {value}; expected a finite number"));
+    }
+    if let Some(k) = skip
+        && !(2..=MAX_STEPS).contains(&k)
+    {
+        return Some(format!("it skips {k} steps; expected 2 to {MAX_STEPS}, since h(t-1) recurs anyway"));
+    }
+    let resets_before = matches!(cell, Cell::Gru(GruCell { reset: Reset::Before, .. }));
+    if resets_before && skip.is_some() {
+        return Some(
+            "the reset gate would act before the product on one of two recurrences; use Reset::After with a skip".into(),
+        );
+    }
+    if projection.is_some() && feedback.is_some() {
+        return Some("projection and feedback are two readouts of one layer; choose one".into());
+    }
+    let two_ways = direction.scans().len() == 2;
+    if feedback.is_some() && two_ways {
+        return Some(
+            "feedback is the layer's output at the step before, and there are two; use one direction".into(),
+        );
+    }
+    if reverse_cell != cell && direction == Direction::Forward {
+        return Some("it has functions for a reverse scan and goes forward alone; choose a direction".into());
+    }
+    if in_decoder && direction != Direction::Forward {
+        return Some("a decoder writes one step after the other; expected direction forward".into());
+    }
+    if in_decoder && initial != InitialState::Zeros {
+        return Some("it starts from the encoder's state; expected no initial state of its own".into());
+    }
+    None
+}
+
+/// Gives the decoder the parameters of its bridge, and says where states do not fit without one.
+fn add_bridge(layers: &mut [Layer]) -> Result<(), ModelError> {
+    let Some(at) = layers.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. })) else {
+        return Ok(());
+    };
+    let (encoder, rest) = layers.split_at_mut(at);
+    let (decoder, behind) = rest.split_first_mut().expect("the decoder is there");
+    let refuse = |problem| Err(ModelError::Config { place: decoder.place(), problem });
+    let LayerKind::Decoder { bridge } = decoder.kind else { unreachable!("found as a decoder") };
+    let sources: Vec<&Layer> = encoder.iter().filter(|layer| layer.recurrent().is_some()).collect();
+    let targets: Vec<&Layer> = behind.iter().filter(|layer| layer.recurrent().is_some()).collect();
+    let Some(last) = sources.last() else { unreachable!("an encoder ends with a recurrent layer") };
+    if targets.is_empty() {
+        return refuse("no recurrent layer behind it takes the encoder's state; add one".into());
+    }
+    let mut parameters = Vec::new();
+    for (j, target) in targets.iter().enumerate() {
+        let source = sources.get(j).unwrap_or(last);
+        for state in [StateKind::Hidden, StateKind::Cell] {
+            let Some(width) = state_width(target, state) else { continue };
+            let given = state_width(source, state);
+            match bridge {
+                Bridge::Same if given == Some(width) => {}
+                Bridge::Same => {
+                    let found = given.map_or("none".into(), |given| given.to_string());
+                    return refuse(format!(
+                        "{} needs {} of width {width}, {} ends with {found}; use Bridge::Dense",
+                        target.place(),
+                        state.name(),
+                        source.place()
+                    ));
+                }
+                Bridge::Dense { activation } => {
+                    if let Some(problem) = activation.problem() {
+                        return refuse(problem);
+                    }
+                    let from = given.or(state_width(source, StateKind::Hidden)).expect("every cell has h");
+                    let mut add = |name: &str, shape, role, init| {
+                        let name = format!("bridge0.{name}_{}{j}", state.name());
+                        parameters.push(ParameterSpec { name, shape, role, reverse: false, init });
+                    };
+                    add("weight", vec![width, from], Role::BridgeWeight(j, state), Init::Glorot);
+                    add("bias", vec![width], Role::BridgeBias(j, state), Init::Constant(0.0));
+                }
+            }
+        }
+    }
+    decoder.parameters = parameters;
+    Ok(())
+}
+
+/// How wide a final or initial state of a layer is, all scans together.
+fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
+    let recurrent = layer.recurrent()?;
+    let scans = recurrent.direction.scans().len();
+    match state {
+        StateKind::Hidden => Some(scans * recurrent.recurrent_width()),
+        StateKind::Cell => recurrent.cell.has_state().then_some(scans * recurrent.hidden),
+    }
+}
+
+impl StateKind {
+    /// `h` or `c`.
+    pub fn name(self) -> &'static str {
+        match self {
+            StateKind::Hidden => "h",
+            StateKind::Cell => "c",
+        }
+    }
 }
 
 /// Hands out PyTorch's names: equal consecutive recurrent layers form one `nn.LSTM`.
@@ -213,20 +571,24 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer
 struct Names {
     stacks: usize,
     dense: usize,
-    open: Option<(usize, usize)>, // width and depth of the stack that the next layer may join
+    embedding: usize,
+    open: Option<(Recurrent, usize)>, // what the next layer must be to join the stack, and the stack's depth
 }
 
 impl Names {
     /// Module and layer suffix, such as `("rnn0", 1)`.
-    fn recurrent(&mut self, hidden: usize) -> (String, usize) {
+    fn recurrent(&mut self, recurrent: &Recurrent) -> (String, usize) {
+        // These are not PyTorch's to know, nor in the way of a stack.
+        let key = Recurrent { forget_bias: 0.0, initial: InitialState::Zeros, ..*recurrent };
         let depth = match self.open {
-            Some((width, depth)) if width == hidden => depth + 1,
+            Some((open, depth)) if open == key => depth + 1,
             _ => {
                 self.stacks += 1;
                 0
             }
         };
-        self.open = Some((hidden, depth));
+        let joinable = recurrent.direction != Direction::BidirectionalSum;
+        self.open = joinable.then_some((key, depth));
         (format!("rnn{}", self.stacks - 1), depth)
     }
 
@@ -235,26 +597,63 @@ impl Names {
         format!("dense{}", self.dense - 1)
     }
 
+    fn embedding(&mut self) -> String {
+        self.embedding += 1;
+        format!("embedding{}", self.embedding - 1)
+    }
+
     fn break_stack(&mut self) {
         self.open = None;
     }
 }
 
-fn lstm_parameters((module, depth): &(String, usize), input: usize, lstm: &LstmConfig) -> Vec<ParameterSpec> {
-    let (rows, zero) = (LstmGate::COUNT * lstm.hidden, Init::Constant(0.0));
-    [
-        ("weight_ih", vec![rows, input], Role::InputWeight, lstm.input_init),
-        ("weight_hh", vec![rows, lstm.hidden], Role::RecurrentWeight, lstm.recurrent_init),
-        ("bias_ih", vec![rows], Role::InputBias, zero),
-        ("bias_hh", vec![rows], Role::RecurrentBias, zero),
-    ]
-    .map(|(name, shape, role, init)| ParameterSpec {
-        name: format!("{module}.{name}_l{depth}"),
-        shape,
-        role,
-        init,
-    })
-    .into()
+fn recurrent_parameters(
+    (module, depth): &(String, usize),
+    input: usize,
+    recurrent: &Recurrent,
+    options: &Options,
+) -> Vec<ParameterSpec> {
+    let Recurrent { hidden, biases, .. } = *recurrent;
+    // A width that is refused later must not overflow here.
+    let rows = recurrent.cell.gates().saturating_mul(hidden);
+    let (width, zero) = (recurrent.recurrent_width(), Init::Constant(0.0));
+    let peephole = matches!(recurrent.cell, Cell::Lstm(LstmCell { peephole: true, .. }));
+    let learned = recurrent.initial == InitialState::Learned;
+    let output = recurrent.feedback.map(|feedback| feedback.output);
+    let (from_input, from_h) = (options.input_init, options.recurrent_init);
+    let tensors = [
+        (true, "weight_ih", vec![rows, input], Role::InputWeight, from_input),
+        (true, "weight_hh", vec![rows, width], Role::RecurrentWeight, from_h),
+        (biases != Biases::None, "bias_ih", vec![rows], Role::InputBias, zero),
+        (biases == Biases::Two, "bias_hh", vec![rows], Role::RecurrentBias, zero),
+        (
+            recurrent.projection.is_some(),
+            "weight_hr",
+            vec![width, hidden],
+            Role::ProjectionWeight,
+            Init::Glorot,
+        ),
+        (peephole, "peephole", vec![3usize.saturating_mul(hidden)], Role::Peephole, zero),
+        (recurrent.skip.is_some(), "weight_sh", vec![rows, width], Role::SkipWeight, from_h),
+        (output.is_some(), "weight_yh", vec![rows, output.unwrap_or(0)], Role::FeedbackWeight, from_input),
+        (output.is_some(), "weight_hy", vec![output.unwrap_or(0), hidden], Role::ReadoutWeight, Init::Glorot),
+        (output.is_some(), "bias_y", vec![output.unwrap_or(0)], Role::ReadoutBias, zero),
+        (learned, "h0", vec![width], Role::InitialH, zero),
+        (learned && recurrent.cell.has_state(), "c0", vec![hidden], Role::InitialC, zero),
+    ];
+    let scans = recurrent.direction.scans().iter();
+    let of_scan = |&reverse: &bool| {
+        let suffix = if reverse { "_reverse" } else { "" };
+        let present = tensors.clone().into_iter().filter(|(present, ..)| *present);
+        present.map(move |(_, name, shape, role, init)| ParameterSpec {
+            name: format!("{module}.{name}_l{depth}{suffix}"),
+            shape,
+            role,
+            reverse,
+            init,
+        })
+    };
+    scans.flat_map(of_scan).collect()
 }
 
 fn dense_parameters(module: &str, input: usize, dense: &DenseConfig) -> Vec<ParameterSpec> {
@@ -263,8 +662,21 @@ fn dense_parameters(module: &str, input: usize, dense: &DenseConfig) -> Vec<Para
         ("weight", vec![dense.output, input], Role::DenseWeight, dense.init.unwrap_or(default)),
         ("bias", vec![dense.output], Role::DenseBias, Init::Constant(0.0)),
     ]
-    .map(|(name, shape, role, init)| ParameterSpec { name: format!("{module}.{name}"), shape, role, init })
+    .map(|(name, shape, role, init)| {
+        let name = format!("{module}.{name}");
+        ParameterSpec { name, shape, role, reverse: false, init }
+    })
     .into()
+}
+
+fn embedding_parameters(module: &str, embedding: &EmbeddingConfig) -> Vec<ParameterSpec> {
+    vec![ParameterSpec {
+        name: format!("{module}.weight"),
+        shape: vec![embedding.tokens, embedding.output],
+        role: Role::EmbeddingWeight,
+        reverse: false,
+        init: embedding.init,
+    }]
 }
 
 #[cfg(test)]
@@ -331,7 +743,7 @@ mod tests {
         );
         assert_eq!(
             refusal(1, &[LayerConfig::LastStep, LayerConfig::LastStep]),
-            "layer 1 (last step): an earlier layer already keeps the last step alone; remove one"
+            "layer 1 (last step): there is one step already; remove this layer"
         );
         assert_eq!(
             refusal(3, &[LstmConfig::new(2).into(), LayerConfig::Tied { to: 0 }]),

@@ -27,11 +27,16 @@ mod gate;
 mod init;
 mod layer;
 mod parameters;
+mod recurrent;
 
 pub use activation::Activation;
-pub use config::{DenseConfig, LayerConfig, LstmConfig, NetworkConfig};
+pub use config::{Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Fill, LayerConfig, NetworkConfig};
 pub use error::ModelError;
-pub use gate::LstmGate;
+pub use gate::{GruGate, LstmGate};
 pub use init::Init;
-pub use layer::{Layer, LayerKind, ParameterSpec, Role};
+pub use layer::{Layer, LayerKind, ParameterSpec, Role, StateKind, Timeline};
 pub use parameters::Parameters;
+pub use recurrent::{
+    Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, GruConfig, InitialState,
+    LstmActivations, LstmCell, LstmConfig, Recurrent, Reset, RnnConfig,
+};

@@ -149,7 +149,7 @@ fn a_model_file_holds_the_parameters_under_pytorch_s_names_and_nothing_else() {
     let network = "{\"input\":3,\"layers\":[{\"kind\":\"lstm\",\"hidden\":2,\"forget_bias\":1.0,\"input_init\":\"glorot\",\"recurrent_init\":\"orthogonal\"},\
                    {\"kind\":\"last_step\"},{\"kind\":\"dense\",\"output\":1,\"activation\":\"identity\"}]}";
     let metadata = json!({
-        "format": "gatefold", "format_version": "1", "kind": "model", "network": network,
+        "format": "gatefold", "format_version": "2", "kind": "model", "network": network,
         "metadata.scaler": "mean 1 \"std\" 2\n\u{1F980}"
     });
     assert_eq!(header["__metadata__"], metadata);
@@ -273,12 +273,12 @@ fn foreign_and_newer_files_are_named() {
         "not a file of ours: expected format gatefold, found none"
     );
     assert_eq!(
-        refusal(|header| header["__metadata__"]["format_version"] = json!("2")),
+        refusal(|header| header["__metadata__"]["format_version"] = json!("3")),
         "format version 2 is newer than 1, the newest known here; update gatefold"
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["format_version"] = json!("0")),
-        "format_version: expected 1, found 0"
+        "format_version: expected 1 to 2, found 0"
     );
     assert_eq!(
         refusal(|header| drop(header["__metadata__"].as_object_mut().unwrap().remove("seed"))),

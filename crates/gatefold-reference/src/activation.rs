@@ -30,6 +30,28 @@ pub fn apply<R: Real>(activation: Activation, x: R) -> R {
         Activation::Relu => x,
         Activation::Tanh => tanh(x),
         Activation::Sigmoid => sigmoid(x),
+        Activation::Affine { alpha, beta } => real::<R>(alpha) * x + real(beta),
+        Activation::LeakyRelu { alpha } if x < R::ZERO => real::<R>(alpha) * x,
+        Activation::LeakyRelu { .. } => x,
+        // Of NaN neither holds, and it stays.
+        Activation::ThresholdedRelu { alpha } if x <= real(alpha) => R::ZERO,
+        Activation::ThresholdedRelu { .. } => x,
+        Activation::ScaledTanh { alpha, beta } => real::<R>(alpha) * tanh(real::<R>(beta) * x),
+        Activation::HardSigmoid { alpha, beta } => {
+            let y = real::<R>(alpha) * x + real(beta);
+            if y < R::ZERO {
+                R::ZERO
+            } else if y > R::ONE {
+                R::ONE
+            } else {
+                y
+            }
+        }
+        Activation::Elu { alpha } if x < R::ZERO => real::<R>(alpha) * x.exp_m1(),
+        Activation::Elu { .. } => x,
+        Activation::Softsign => x / (R::ONE + x.abs()),
+        // max(x, 0) + ln(1 + exp(-|x|)): no exponential of a positive number.
+        Activation::Softplus => (if x < R::ZERO { R::ZERO } else { x }) + (-x.abs()).exp().ln_1p(),
     }
 }
 
@@ -42,7 +64,23 @@ pub fn derivative<R: Real>(activation: Activation, y: R) -> R {
         Activation::Relu => R::ONE,
         Activation::Tanh => R::ONE - y * y,
         Activation::Sigmoid => y * (R::ONE - y),
+        Activation::Affine { alpha, .. } => real(alpha),
+        Activation::LeakyRelu { alpha } if y <= R::ZERO => real(alpha),
+        Activation::LeakyRelu { .. } => R::ONE,
+        Activation::ThresholdedRelu { .. } if y == R::ZERO => R::ZERO,
+        Activation::ThresholdedRelu { .. } => R::ONE,
+        Activation::ScaledTanh { alpha, beta } => real::<R>(beta) * (real::<R>(alpha) - y * y / real(alpha)),
+        Activation::HardSigmoid { .. } if y <= R::ZERO || y >= R::ONE => R::ZERO,
+        Activation::HardSigmoid { alpha, .. } => real(alpha),
+        Activation::Elu { alpha } if y <= R::ZERO => y + real(alpha),
+        Activation::Elu { .. } => R::ONE,
+        Activation::Softsign => (R::ONE - y.abs()) * (R::ONE - y.abs()),
+        Activation::Softplus => -(-y).exp_m1(),
     }
+}
+
+fn real<R: Real>(value: f32) -> R {
+    R::from_f64(f64::from(value))
 }
 
 #[cfg(test)]

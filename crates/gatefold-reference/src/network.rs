@@ -121,7 +121,8 @@ impl<R: Real> Network<R> {
     fn layer_forward(&self, layer: &Layer, input: ArrayView3<R>) -> LayerTape<R> {
         let (steps, batch, _) = input.dim();
         match layer.kind {
-            LayerKind::Lstm { hidden, .. } => {
+            LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
+                let hidden = recurrent.hidden;
                 let zeros = Array2::zeros((batch, hidden));
                 let forward = scan::forward(input, &self.lstm_weights(layer), zeros.view(), zeros.view());
                 LayerTape::Lstm(Box::new(forward))

@@ -28,6 +28,10 @@ pub trait Real:
     fn to_f64(self) -> f64;
     /// `e^x`
     fn exp(self) -> Self;
+    /// `e^x - 1`, exact near 0.
+    fn exp_m1(self) -> Self;
+    /// `ln(1 + x)`, exact near 0.
+    fn ln_1p(self) -> Self;
     /// `tanh(x)`
     fn tanh(self) -> Self;
     /// The square root.
@@ -57,6 +61,12 @@ macro_rules! real {
             }
             fn exp(self) -> Self {
                 self.exp()
+            }
+            fn exp_m1(self) -> Self {
+                self.exp_m1()
+            }
+            fn ln_1p(self) -> Self {
+                self.ln_1p()
             }
             fn tanh(self) -> Self {
                 self.tanh()

@@ -107,7 +107,10 @@ impl LstmLayer {
         config: &NetworkConfig,
         parameters: &Parameters,
     ) -> Result<LstmLayer, Error> {
-        if !matches!(config.layers(), [Layer { kind: gatefold_model::LayerKind::Lstm { .. }, .. }]) {
+        let [layer] = config.layers() else {
+            return Err(Error::Config(format!("expected a network of one LSTM layer, found {config}")));
+        };
+        if !layer.recurrent().is_some_and(|recurrent| recurrent.is_plain_lstm()) {
             return Err(Error::Config(format!("expected a network of one LSTM layer, found {config}")));
         }
         parameters.check(config)?;

@@ -252,7 +252,7 @@ pub(crate) fn check_sizes(
     for layer in config.layers() {
         let label = layer.label();
         match layer.kind {
-            LayerKind::Lstm { hidden, .. } => {
+            LayerKind::Recurrent(gatefold_model::Recurrent { hidden, .. }) => {
                 target
                     .check_size(&format!("{label}.gates"), bytes(&[steps, batch, hidden, LstmGate::COUNT]))?;
             }

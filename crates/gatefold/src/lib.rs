@@ -88,7 +88,9 @@ pub use wgpu;
 
 pub use gatefold_model::file::Checkpoint;
 pub use gatefold_model::{
-    Activation, DenseConfig, Init, LayerConfig, LayerKind, LstmConfig, ModelError, NetworkConfig, Parameters,
+    Activation, Biases, Bridge, Cell, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill,
+    GruActivations, GruConfig, Init, InitialState, LayerConfig, LayerKind, LstmActivations, LstmConfig,
+    ModelError, NetworkConfig, Parameters, Recurrent, Reset, RnnConfig,
 };
 
 /// The README's program is compiled and run with the documentation's.

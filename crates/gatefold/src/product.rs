@@ -129,7 +129,7 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
             ("ROWS", rows),
             ("COLUMNS", per_invocation as u32),
             ("BIAS", 0),
-            ("ACTIVATION", Activation::Identity as u32),
+            ("ACTIVATION", Activation::Identity.code()),
         ],
     };
     let slice_len = slice_len.min(k).min(max_inner(target, &kernel)).max(1);
@@ -187,7 +187,7 @@ pub(crate) fn matmul(
     let has_bias = u32::from(bias.is_some());
     if slices == 1 {
         tiled.set("BIAS", has_bias);
-        tiled.set("ACTIVATION", activation as u32);
+        tiled.set("ACTIVATION", activation.code());
         tiled.put(plan, what, a, b, bias.unwrap_or(b.span), c);
         return Ok(());
     }
@@ -197,7 +197,7 @@ pub(crate) fn matmul(
     plan.dispatch(
         KernelVariant::new(
             KernelId::SumSlices,
-            &[("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", has_bias), ("ACTIVATION", activation as u32)],
+            &[("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", has_bias), ("ACTIVATION", activation.code())],
         ),
         params::SumSlices { m: m as u32, n: n as u32, slices: slices as u32, groups_x },
         &[parts, bias.unwrap_or(parts), c],

@@ -81,7 +81,7 @@ impl Case {
                 ("ROWS", self.rows),
                 ("COLUMNS", self.columns_each),
                 ("BIAS", u32::from(self.bias)),
-                ("ACTIVATION", self.activation as u32),
+                ("ACTIVATION", self.activation.code()),
             ],
         }
     }

@@ -9,7 +9,7 @@ use gatefold_model::{Layer, LayerKind};
 pub(crate) fn forward_step(layer: &Layer, batch: usize) -> u128 {
     let (batch, input, output) = (batch as u128, layer.input as u128, layer.output as u128);
     match layer.kind {
-        LayerKind::Lstm { .. } => 8 * batch * output * (input + output),
+        LayerKind::Recurrent(_) => 8 * batch * output * (input + output),
         LayerKind::Dense { .. } => 2 * batch * input * output,
         _ => 0,
     }
@@ -18,7 +18,7 @@ pub(crate) fn forward_step(layer: &Layer, batch: usize) -> u128 {
 /// Operations of the gradient of the layer's input alone, for `batch` rows of one time step; the first layer of a
 /// network in training needs none.
 pub(crate) fn input_gradient_step(layer: &Layer, batch: usize) -> u128 {
-    let gates = if matches!(layer.kind, LayerKind::Lstm { .. }) { 4 } else { 1 };
+    let gates = if matches!(layer.kind, LayerKind::Recurrent(_)) { 4 } else { 1 };
     if layer.parameters.is_empty() {
         return 0;
     }

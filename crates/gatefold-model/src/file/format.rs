@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 const FORMAT: &str = "gatefold";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2; // 1 knew lstm, dense, last step and tied layers
 /// The header's length, in front of everything.
 const LENGTH_BYTES: u64 = 8;
 /// The header is a multiple of this long, so that the tensors are aligned in a mapped file.
@@ -327,14 +327,19 @@ fn read_description(path: &Path, header: &Metadata) -> Result<(Kind, NetworkConf
     }
     let text = entry(path, header, "format_version")?;
     match text.parse::<u32>() {
-        Ok(VERSION) => {}
+        Ok(1..=VERSION) => {}
         Ok(version) if version > VERSION => {
             let problem = format!(
                 "format version {version} is newer than {VERSION}, the newest known here; update gatefold"
             );
             return Err(refusal(path, problem));
         }
-        _ => return Err(refusal(path, format!("format_version: expected {VERSION}, found {}", shown(text)))),
+        _ => {
+            return Err(refusal(
+                path,
+                format!("format_version: expected 1 to {VERSION}, found {}", shown(text)),
+            ));
+        }
     }
     let kind = match entry(path, header, "kind")? {
         "model" => Kind::Model,

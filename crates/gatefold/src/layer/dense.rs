@@ -50,7 +50,7 @@ pub(crate) fn backward(
         plan.dispatch(
             KernelVariant::new(
                 KernelId::ActivationBackward,
-                &[("WG_SIZE", ELEMENT_WG_SIZE), ("ACTIVATION", activation as u32)],
+                &[("WG_SIZE", ELEMENT_WG_SIZE), ("ACTIVATION", activation.code())],
             ),
             params::ActivationBackward { len: y.len() as u32, groups_x, ..Default::default() },
             &[y.span, d_y.span, d_pre],

@@ -57,7 +57,8 @@ pub(crate) enum Purpose {
 
 /// Puts the weights of a layer into the order in which its kernels read them. What a purpose does not need is left out.
 pub(crate) fn pack(plan: &mut Plan, layer: &Layer, parameters: &ParameterSpans<'_>, purpose: Purpose) {
-    if let LayerKind::Lstm { hidden, .. } = layer.kind {
+    if let LayerKind::Recurrent(recurrent) = layer.kind {
+        let hidden = recurrent.hidden;
         lstm::pack(plan, layer, hidden, parameters, purpose);
     }
 }
@@ -72,7 +73,8 @@ pub(crate) fn forward(
     purpose: Purpose,
 ) -> Result<(Sequence, Tape), Error> {
     match layer.kind {
-        LayerKind::Lstm { hidden, .. } => {
+        LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
+            let hidden = recurrent.hidden;
             let shape = LstmShape { steps: x.steps, batch: x.batch, input: x.width, hidden };
             let packed = PackedLstm::declare(plan, layer.owner, &shape, purpose);
             let tape = lstm::forward(plan, target, &layer.label(), &shape, &packed, x, purpose)?;
@@ -98,7 +100,7 @@ pub(crate) fn backward(
     wants_input: bool,
 ) -> Result<Option<Sequence>, Error> {
     match (tape, layer.kind) {
-        (Tape::Lstm(tape), LayerKind::Lstm { .. }) => {
+        (Tape::Lstm(tape), LayerKind::Recurrent(_)) => {
             let packed = PackedLstm::declare(plan, layer.owner, &tape.shape, Purpose::Training);
             let carried = Carried::zeros(plan, &layer.label(), &tape.shape);
             lstm::backward(plan, target, &layer.label(), &packed, tape, d_y, &carried)?;

@@ -1,0 +1,635 @@
+//! Recurrent layers: what can be chosen of a cell, and of the way it goes through time.
+
+use crate::{Activation, GruGate, Init, LstmGate};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What one time step of one direction computes; the equations are in docs/numerics.md.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell {
+    /// `h = act(W x + U h' + b)`
+    Rnn {
+        /// The function of the sum.
+        activation: Activation,
+    },
+    /// Long short-term memory.
+    Lstm(LstmCell),
+    /// The gated recurrent unit.
+    Gru(GruCell),
+}
+
+/// What can be chosen of an LSTM's cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LstmCell {
+    /// Its functions.
+    pub activations: LstmActivations,
+    /// Whether the gates see the cell state.
+    pub peephole: bool,
+    /// Whether one of input and forget gate is 1 minus the other.
+    pub coupling: Option<Coupling>,
+    /// Whether the new cell state goes through a sigmoid, so that it stays in (0, 1).
+    pub squashed: bool,
+}
+
+/// What can be chosen of a GRU's cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GruCell {
+    /// Its functions.
+    pub activations: GruActivations,
+    /// Where the reset gate acts.
+    pub reset: Reset,
+}
+
+/// The functions of an LSTM.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LstmActivations {
+    /// Of the input, forget and output gate; ONNX calls it f.
+    pub gate: Activation,
+    /// Of the candidate; ONNX calls it g.
+    pub candidate: Activation,
+    /// Of the cell state on its way out; ONNX calls it h.
+    pub output: Activation,
+}
+
+impl Default for LstmActivations {
+    /// Sigmoid, tanh, tanh.
+    fn default() -> Self {
+        let (gate, tanh) = (Activation::Sigmoid, Activation::Tanh);
+        LstmActivations { gate, candidate: tanh, output: tanh }
+    }
+}
+
+/// The functions of a GRU.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GruActivations {
+    /// Of the reset and update gate; ONNX calls it f.
+    pub gate: Activation,
+    /// Of the candidate; ONNX calls it g.
+    pub candidate: Activation,
+}
+
+impl Default for GruActivations {
+    /// Sigmoid, tanh.
+    fn default() -> Self {
+        GruActivations { gate: Activation::Sigmoid, candidate: Activation::Tanh }
+    }
+}
+
+/// Which gate of a coupled LSTM is computed; the other is 1 minus it. Its rows of the weights are kept, read by
+/// nobody, and get gradients of zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coupling {
+    /// `f = 1 - i` (ONNX's `input_forget`; Greff et al. 2017).
+    Input,
+    /// `i = 1 - f`
+    Forget,
+}
+
+/// Where a GRU's reset gate acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reset {
+    /// `n = tanh(W x + b + r * (U h' + b_h))`: PyTorch, cuDNN, ONNX's `linear_before_reset = 1`.
+    #[default]
+    After,
+    /// `n = tanh(W x + b + U (r * h') + b_h)`: Cho et al. 2014, ONNX's default.
+    Before,
+}
+
+/// Biases of a recurrent layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Biases {
+    /// `bias_ih` and `bias_hh`, as PyTorch and ONNX have them.
+    #[default]
+    Two,
+    /// `bias_ih` alone.
+    One,
+    /// None at all.
+    None,
+}
+
+/// Which way a layer goes through time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the first step to the last.
+    #[default]
+    Forward,
+    /// From each row's last step to the first.
+    Reverse,
+    /// One of each, with weights of their own; the outputs side by side, forward first.
+    Bidirectional,
+    /// One of each, with weights of their own; the outputs added.
+    BidirectionalSum,
+}
+
+impl Direction {
+    /// For each scan whether it is reversed.
+    pub fn scans(self) -> &'static [bool] {
+        match self {
+            Direction::Forward => &[false],
+            Direction::Reverse => &[true],
+            Direction::Bidirectional | Direction::BidirectionalSum => &[false, true],
+        }
+    }
+}
+
+/// The states in front of the first step, where a caller gives none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitialState {
+    /// Zeros.
+    #[default]
+    Zeros,
+    /// Every element of h, and of an LSTM's c, this number.
+    Constant(f32),
+    /// Parameters, `h0` and `c0`, the same for all rows; they start at zero.
+    Learned,
+}
+
+/// A readout whose value at one step joins the input of the next: `y = act(V h + c)`, and `W_y y(t-1)` is added
+/// where `W x(t)` is. The layer's output is `y`. The network of Jordan 1986 keeps `h` out of the recurrence; here both
+/// recur.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// O, the width of y.
+    pub output: usize,
+    /// Its function.
+    pub activation: Activation,
+}
+
+/// A recurrent layer, worked out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Recurrent {
+    /// The cell of the forward scan.
+    pub cell: Cell,
+    /// The cell of the reverse scan: the same but for its functions.
+    pub reverse_cell: Cell,
+    /// H, the number of units.
+    pub hidden: usize,
+    /// R, what an LSTM's output is projected to.
+    pub projection: Option<usize>,
+    /// The bound of every pre-activation.
+    pub clip: Option<f32>,
+    /// Its biases.
+    pub biases: Biases,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Where it starts.
+    pub initial: InitialState,
+    /// k of a second recurrence, from h(t-k); at least 2.
+    pub skip: Option<usize>,
+    /// A readout that joins the next step's input.
+    pub feedback: Option<Feedback>,
+    /// An LSTM's forget bias before training.
+    pub forget_bias: f32,
+}
+
+impl Cell {
+    /// Gates of a unit: blocks of H rows in the weights.
+    pub fn gates(&self) -> usize {
+        match self {
+            Cell::Rnn { .. } => 1,
+            Cell::Lstm(_) => LstmGate::COUNT,
+            Cell::Gru(_) => GruGate::COUNT,
+        }
+    }
+
+    /// Whether there is a cell state beside h.
+    pub fn has_state(&self) -> bool {
+        matches!(self, Cell::Lstm(_))
+    }
+
+    /// `rnn`, `lstm` or `gru`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Cell::Rnn { .. } => "rnn",
+            Cell::Lstm(_) => "lstm",
+            Cell::Gru(_) => "gru",
+        }
+    }
+
+    /// Every function it uses.
+    pub fn activations(&self) -> Vec<Activation> {
+        match self {
+            Cell::Rnn { activation } => vec![*activation],
+            Cell::Lstm(LstmCell { activations: a, .. }) => vec![a.gate, a.candidate, a.output],
+            Cell::Gru(GruCell { activations: a, .. }) => vec![a.gate, a.candidate],
+        }
+    }
+}
+
+impl Recurrent {
+    /// The cell of one of the scans.
+    pub fn cell_of(&self, reverse: bool) -> &Cell {
+        if reverse { &self.reverse_cell } else { &self.cell }
+    }
+
+    /// R: the width of h, which the recurrent weights read. H without a projection.
+    pub fn recurrent_width(&self) -> usize {
+        self.projection.unwrap_or(self.hidden)
+    }
+
+    /// The width of one scan's output: the readout's with feedback, else that of h.
+    pub fn scan_width(&self) -> usize {
+        self.feedback.map_or(self.recurrent_width(), |feedback| feedback.output)
+    }
+
+    /// The layer's output width.
+    pub fn output(&self) -> usize {
+        match self.direction {
+            Direction::Bidirectional => 2 * self.scan_width(),
+            _ => self.scan_width(),
+        }
+    }
+
+    /// Slots of h in front of the first step: 1, or k of a skip connection.
+    pub fn history(&self) -> usize {
+        self.skip.unwrap_or(1)
+    }
+
+    /// Whether it is an LSTM as PyTorch has it, in one direction and from zeros: nothing chosen but its width.
+    pub fn is_plain_lstm(&self) -> bool {
+        let plain = LstmConfig::new(self.hidden).resolve();
+        Recurrent { forget_bias: plain.forget_bias, ..*self } == plain
+    }
+}
+
+/// What every kind of recurrent layer can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Options {
+    pub(crate) hidden: usize,
+    #[serde(default = "glorot")]
+    pub(crate) input_init: Init,
+    #[serde(default = "orthogonal")]
+    pub(crate) recurrent_init: Init,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) direction: Direction,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) biases: Biases,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) clip: Option<f32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) initial: InitialState,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) skip: Option<usize>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) feedback: Option<Feedback>,
+}
+
+fn glorot() -> Init {
+    Init::Glorot
+}
+
+fn orthogonal() -> Init {
+    Init::Orthogonal
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Options {
+    fn new(hidden: usize) -> Options {
+        Options {
+            hidden,
+            input_init: glorot(),
+            recurrent_init: orthogonal(),
+            direction: Direction::default(),
+            biases: Biases::default(),
+            clip: None,
+            initial: InitialState::default(),
+            skip: None,
+            feedback: None,
+        }
+    }
+
+    fn resolve(&self, cell: Cell, reverse_cell: Cell) -> Recurrent {
+        Recurrent {
+            cell,
+            reverse_cell,
+            hidden: self.hidden,
+            projection: None,
+            clip: self.clip,
+            biases: self.biases,
+            direction: self.direction,
+            initial: self.initial,
+            skip: self.skip,
+            feedback: self.feedback,
+            forget_bias: 0.0,
+        }
+    }
+}
+
+/// The setters that every kind of recurrent layer has.
+macro_rules! options {
+    ($config:ident) => {
+        impl $config {
+            /// How `weight_ih` begins, each gate's rows as a matrix of its own; Glorot by default.
+            pub fn input_init(mut self, init: Init) -> Self {
+                self.options.input_init = init;
+                self
+            }
+
+            /// How `weight_hh` begins, each gate's rows as a matrix of its own; orthogonal by default.
+            pub fn recurrent_init(mut self, init: Init) -> Self {
+                self.options.recurrent_init = init;
+                self
+            }
+
+            /// Which way it goes through time; forward by default.
+            pub fn direction(mut self, direction: Direction) -> Self {
+                self.options.direction = direction;
+                self
+            }
+
+            /// Which biases it has; two by default, as in PyTorch.
+            pub fn biases(mut self, biases: Biases) -> Self {
+                self.options.biases = biases;
+                self
+            }
+
+            /// Holds every pre-activation within `+-bound`; not held by default. Where it is held, its slope is 0.
+            pub fn clip(mut self, bound: f32) -> Self {
+                self.options.clip = Some(bound);
+                self
+            }
+
+            /// The states in front of the first step where a caller gives none; zeros by default.
+            pub fn initial_state(mut self, initial: InitialState) -> Self {
+                self.options.initial = initial;
+                self
+            }
+
+            /// A second recurrence, from `h(t-k)`, with weights of its own, `weight_sh`; `k` is at least 2. In front of the
+            /// first step every h is the initial one.
+            pub fn skip(mut self, k: usize) -> Self {
+                self.options.skip = Some(k);
+                self
+            }
+
+            /// A readout of `output` values, `y = activation(V h + c)`, that is the layer's output and joins the next
+            /// step's input with weights of its own, `weight_yh`. In front of the first step y is zero.
+            pub fn feedback(mut self, output: usize, activation: Activation) -> Self {
+                self.options.feedback = Some(Feedback { output, activation });
+                self
+            }
+
+            /// The number of units.
+            pub fn hidden(&self) -> usize {
+                self.options.hidden
+            }
+        }
+    };
+}
+
+/// A vanilla recurrent layer (Elman 1990): `h = act(W x + U h' + b)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RnnConfig {
+    #[serde(flatten)]
+    pub(crate) options: Options,
+    #[serde(default = "tanh", skip_serializing_if = "is_tanh")]
+    pub(crate) activation: Activation,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reverse_activation: Option<Activation>,
+}
+
+fn tanh() -> Activation {
+    Activation::Tanh
+}
+
+fn is_tanh(activation: &Activation) -> bool {
+    *activation == Activation::Tanh
+}
+
+options!(RnnConfig);
+
+impl RnnConfig {
+    /// A layer with `hidden` units, `h = tanh(..)`: `[T, B, input]` in, `[T, B, hidden]` out.
+    pub fn new(hidden: usize) -> Self {
+        RnnConfig { options: Options::new(hidden), activation: tanh(), reverse_activation: None }
+    }
+
+    /// The function; tanh by default.
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// The function of the reverse scan, if it is another.
+    pub fn reverse_activation(mut self, activation: Activation) -> Self {
+        self.reverse_activation = Some(activation);
+        self
+    }
+
+    pub(crate) fn resolve(&self) -> Recurrent {
+        let cell = |activation| Cell::Rnn { activation };
+        let reverse = self.reverse_activation.unwrap_or(self.activation);
+        self.options.resolve(cell(self.activation), cell(reverse))
+    }
+}
+
+/// A long short-term memory layer; the equations are in docs/numerics.md.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LstmConfig {
+    #[serde(flatten)]
+    pub(crate) options: Options,
+    pub(crate) forget_bias: f32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) activations: LstmActivations,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reverse_activations: Option<LstmActivations>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) peephole: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) coupling: Option<Coupling>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) squashed: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) projection: Option<usize>,
+}
+
+options!(LstmConfig);
+
+impl LstmConfig {
+    /// An LSTM with `hidden` units: `[T, B, input]` in, `[T, B, hidden]` out.
+    pub fn new(hidden: usize) -> Self {
+        LstmConfig {
+            options: Options::new(hidden),
+            forget_bias: 1.0,
+            activations: LstmActivations::default(),
+            reverse_activations: None,
+            peephole: false,
+            coupling: None,
+            squashed: false,
+            projection: None,
+        }
+    }
+
+    /// The forget gate's bias before training, 1 by default (Gers et al. 2000; Jozefowicz et al. 2015). It is put
+    /// into `bias_ih`; `bias_hh` starts at zero, since only their sum counts. Without biases there is none.
+    pub fn forget_bias(mut self, value: f32) -> Self {
+        self.forget_bias = value;
+        self
+    }
+
+    /// The functions of gates, candidate and output; sigmoid, tanh, tanh by default.
+    pub fn activations(mut self, activations: LstmActivations) -> Self {
+        self.activations = activations;
+        self
+    }
+
+    /// The functions of the reverse scan, if they are others.
+    pub fn reverse_activations(mut self, activations: LstmActivations) -> Self {
+        self.reverse_activations = Some(activations);
+        self
+    }
+
+    /// Shows the cell state to the gates (Gers and Schmidhuber 2000): `peephole`, three numbers a unit.
+    pub fn peephole(mut self) -> Self {
+        self.peephole = true;
+        self
+    }
+
+    /// Makes one of input and forget gate 1 minus the other.
+    pub fn coupled(mut self, coupling: Coupling) -> Self {
+        self.coupling = Some(coupling);
+        self
+    }
+
+    /// The variant with a squashed cell and no biases: `c = sigmoid(f c' + i g)`, so that the cell stays in (0, 1). A
+    /// later [`LstmConfig::biases`] brings biases back.
+    pub fn squashed(mut self) -> Self {
+        self.squashed = true;
+        self.options.biases = Biases::None;
+        self
+    }
+
+    /// Projects the output to `width` values, which the recurrent weights read (Sak et al. 2014): `h = P (o tanh(c))`.
+    pub fn projection(mut self, width: usize) -> Self {
+        self.projection = Some(width);
+        self
+    }
+
+    pub(crate) fn resolve(&self) -> Recurrent {
+        let LstmConfig { peephole, coupling, squashed, .. } = *self;
+        let cell = |activations| Cell::Lstm(LstmCell { activations, peephole, coupling, squashed });
+        let reverse = self.reverse_activations.unwrap_or(self.activations);
+        Recurrent {
+            projection: self.projection,
+            forget_bias: self.forget_bias,
+            ..self.options.resolve(cell(self.activations), cell(reverse))
+        }
+    }
+}
+
+/// A gated recurrent unit layer (Cho et al. 2014): `h = (1 - z) n + z h'`.
+///
+/// Weights of a source that gives z the other meaning, `h = z n + (1 - z) h'`, are read by negating z's rows of both
+/// weights and biases, since `sigmoid(-a) = 1 - sigmoid(a)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GruConfig {
+    #[serde(flatten)]
+    pub(crate) options: Options,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) activations: GruActivations,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reverse_activations: Option<GruActivations>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reset: Reset,
+}
+
+options!(GruConfig);
+
+impl GruConfig {
+    /// A GRU with `hidden` units: `[T, B, input]` in, `[T, B, hidden]` out.
+    pub fn new(hidden: usize) -> Self {
+        GruConfig {
+            options: Options::new(hidden),
+            activations: GruActivations::default(),
+            reverse_activations: None,
+            reset: Reset::default(),
+        }
+    }
+
+    /// The functions of gates and candidate; sigmoid, tanh by default.
+    pub fn activations(mut self, activations: GruActivations) -> Self {
+        self.activations = activations;
+        self
+    }
+
+    /// The functions of the reverse scan, if they are others.
+    pub fn reverse_activations(mut self, activations: GruActivations) -> Self {
+        self.reverse_activations = Some(activations);
+        self
+    }
+
+    /// Where the reset gate acts; after the product by default.
+    pub fn reset(mut self, reset: Reset) -> Self {
+        self.reset = reset;
+        self
+    }
+
+    pub(crate) fn resolve(&self) -> Recurrent {
+        let cell = |activations| Cell::Gru(GruCell { activations, reset: self.reset });
+        let reverse = self.reverse_activations.unwrap_or(self.activations);
+        self.options.resolve(cell(self.activations), cell(reverse))
+    }
+}
+
+/// `lstm 100`, `gru 20 reset before, bidirectional`, `rnn 5 relu, skip 3`
+impl fmt::Display for Recurrent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.cell.name(), self.hidden)?;
+        let mut said: Vec<String> = Vec::new();
+        match self.cell {
+            Cell::Rnn { activation: Activation::Tanh } => {}
+            Cell::Rnn { activation } => said.push(activation.to_string()),
+            Cell::Lstm(LstmCell { activations: a, peephole, coupling, squashed }) => {
+                if a != LstmActivations::default() {
+                    said.push(format!("{} {} {}", a.gate, a.candidate, a.output));
+                }
+                said.extend(peephole.then(|| "peephole".into()));
+                said.extend(coupling.map(|coupling| match coupling {
+                    Coupling::Input => "f = 1 - i".into(),
+                    Coupling::Forget => "i = 1 - f".into(),
+                }));
+                said.extend(squashed.then(|| "squashed cell".into()));
+            }
+            Cell::Gru(GruCell { activations: a, reset }) => {
+                if a != GruActivations::default() {
+                    said.push(format!("{} {}", a.gate, a.candidate));
+                }
+                said.extend((reset == Reset::Before).then(|| "reset before".into()));
+            }
+        }
+        if self.reverse_cell != self.cell {
+            let names: Vec<String> = self.reverse_cell.activations().iter().map(|a| a.to_string()).collect();
+            said.push(format!("reversed {}", names.join(" ")));
+        }
+        said.extend(self.projection.map(|width| format!("projected to {width}")));
+        said.extend(self.clip.map(|bound| format!("clip {bound}")));
+        said.extend(match self.biases {
+            Biases::Two => None,
+            Biases::One => Some("one bias".into()),
+            Biases::None => Some("no biases".into()),
+        });
+        said.extend(match self.direction {
+            Direction::Forward => None,
+            Direction::Reverse => Some("reverse".into()),
+            Direction::Bidirectional => Some("bidirectional".into()),
+            Direction::BidirectionalSum => Some("bidirectional sum".into()),
+        });
+        said.extend(match self.initial {
+            InitialState::Zeros => None,
+            InitialState::Constant(value) => Some(format!("from {value}")),
+            InitialState::Learned => Some("learned start".into()),
+        });
+        said.extend(self.skip.map(|k| format!("skip {k}")));
+        said.extend(self.feedback.map(|y| format!("feedback {} {}", y.output, y.activation)));
+        if said.is_empty() { Ok(()) } else { write!(f, " {}", said.join(", ")) }
+    }
+}
