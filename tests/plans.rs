@@ -61,8 +61,8 @@ lstm_step_forward      t=0 packed0.u -> layer0.gates layer0.state layer0.h      
 lstm_step_forward      t=1 packed0.u -> layer0.gates layer0.state layer0.h        groups 1,5,1
 matmul                 layer2 layer0.h parameters[256..264] parameters[320..322] -> layer2.y groups 1,5,1
 copy                   layer2.y -> y
-squared_error          y target -> d_y loss.parts                                 groups 1,1,1
-mean_loss              loss.parts -> losses                                       groups 1,1,1
+element_loss           y target weights -> d_y loss.parts                         groups 1,1,1
+sum_loss               loss.parts -> losses                                       groups 1,1,1
 matmul                 layer2.weight layer0.h d_y -> layer2.weight.slices         groups 1,4,1
 unpack_gradient        layer2.weight layer2.weight.slices -> gradients[256..264]  groups 1,1,1
 column_sum             layer2.bias d_y -> layer2.bias.sums                        groups 1,1,1

@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let at = params.offset + i;
     let rate = hyper.learning_rate * params.rate_factor;
     var value = values[at];
-    var g = status.scale * gradients[at];
+    var g = status.scale * clip_value(gradients[at], hyper.clip_value);
     if DECOUPLED {
         value -= rate * params.decay * value;
     } else {

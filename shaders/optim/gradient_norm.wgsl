@@ -2,6 +2,8 @@
 //
 //   partials[p] = (largest |g|, sum of (g / largest)^2, whether any g is not finite) over the elements of invocation p
 //
+// g is clipped by value first, but for the question whether it is finite.
+//
 // One workgroup per piece of at most MAX_PIECE_LEN elements; invocation l takes the elements l, l + WG_SIZE, ... of it. Below
 // 2^-126 devices may take numbers for zero, and so does this.
 // finish_norm puts the partials together. No barriers. Scaling as in the BLAS' nrm2 (Lawson et al. 1979).
@@ -9,8 +11,8 @@
 struct GradientNorm {
     pieces: u32,
     groups_x: u32,
-    _pad0: u32,
-    _pad1: u32,
+    clip_value: f32, // 0 where nothing is clipped
+    _pad: u32,
 }
 
 struct Piece { offset: u32, len: u32, layer: u32, _pad: u32 }
@@ -39,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (bitcast<u32>(g) & EXPONENT) == EXPONENT {
             not_finite = 1u;
         } else {
-            largest = max(largest, abs(g));
+            largest = max(largest, abs(clip_value(g, params.clip_value)));
         }
     }
     var sum = 0.0;
@@ -48,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     if largest > 0.0 && not_finite == 0u {
         for (var i = local; i < len; i += WG_SIZE) {
-            let part = share(gradients[begin + i], largest);
+            let part = share(clip_value(gradients[begin + i], params.clip_value), largest);
             sum += part * part;
         }
     }

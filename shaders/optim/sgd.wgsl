@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let at = params.offset + i;
-    let g = status.scale * gradients[at] + params.decay * values[at];
+    let g = status.scale * clip_value(gradients[at], hyper.clip_value) + params.decay * values[at];
     var step = g;
     if params.momentum > 0.0 {
         var m = g;

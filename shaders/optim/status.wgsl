@@ -6,6 +6,10 @@ struct Hyper {
     learning_rate: f32,
     correction1: f32,       // 1 - beta1^step
     correction2: f32,       // 1 - beta2^step
+    clip_value: f32,        // the largest element of the gradient, 0 for any
+    _pad0: u32,
+    _pad1: u32,
+    _pad2: u32,
 }
 
 struct Status {

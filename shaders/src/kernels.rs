@@ -116,23 +116,66 @@ pub enum KernelId {
     ColumnSum,
     /// Gradient in front of an activation.
     ActivationBackward,
-    /// Mean squared error and its gradient.
-    SquaredError,
+    /// A loss that treats every target by itself, and its gradient.
+    ElementLoss,
+    /// Softmax and cross-entropy, and their gradient.
+    CrossEntropy,
     /// The sum of a loss's parts.
-    MeanLoss,
+    SumLoss,
     /// The parts of the gradient's norm.
     GradientNorm,
     /// The norm, the clipping factor and the sticky failure.
     FinishNorm,
     /// SGD with momentum.
     Sgd,
+    /// RMSprop.
+    RmsProp,
     /// Adam and AdamW.
     Adam,
+}
+
+/// What [`KernelId::ElementLoss`] computes: its constant `LOSS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum ElementLossKind {
+    /// The square of the residual.
+    Squared,
+    /// Its magnitude.
+    Absolute,
+    /// A square near zero, a line further away.
+    Huber,
+    /// The pinball loss of one level.
+    Quantile,
+    /// The Gaussian negative log likelihood, from a mean and the logarithm of a variance.
+    Gaussian,
+}
+
+impl ElementLossKind {
+    /// Every kind.
+    pub const ALL: [ElementLossKind; 5] = [
+        ElementLossKind::Squared,
+        ElementLossKind::Absolute,
+        ElementLossKind::Huber,
+        ElementLossKind::Quantile,
+        ElementLossKind::Gaussian,
+    ];
+
+    /// The constant that stands for it in WGSL.
+    pub fn wgsl_name(self) -> &'static str {
+        match self {
+            ElementLossKind::Squared => "SQUARED",
+            ElementLossKind::Absolute => "ABSOLUTE",
+            ElementLossKind::Huber => "HUBER",
+            ElementLossKind::Quantile => "QUANTILE",
+            ElementLossKind::Gaussian => "GAUSSIAN",
+        }
+    }
 }
 
 const ACTIVATIONS: Part = Text(include_str!("../shared/activations.wgsl"));
 const RECURRENT_GRADIENT: Part = Text(include_str!("../scan/recurrent_gradient.wgsl"));
 const PARTIAL: Part = Text(include_str!("../optim/partial.wgsl"));
+const CLIP_VALUE: Part = Text(include_str!("../optim/clip_value.wgsl"));
 const STATUS: Part = Text(include_str!("../optim/status.wgsl"));
 const WG_SIZE: Const = Const::U32("WG_SIZE");
 const ROWS: Const = Const::U32("ROWS");
@@ -154,7 +197,7 @@ macro_rules! row {
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 15] = [
+    pub const ALL: [KernelId; 17] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::InitialBackward,
@@ -164,11 +207,13 @@ impl KernelId {
         KernelId::UnpackGradient,
         KernelId::ColumnSum,
         KernelId::ActivationBackward,
-        KernelId::SquaredError,
-        KernelId::MeanLoss,
+        KernelId::ElementLoss,
+        KernelId::CrossEntropy,
+        KernelId::SumLoss,
         KernelId::GradientNorm,
         KernelId::FinishNorm,
         KernelId::Sgd,
+        KernelId::RmsProp,
         KernelId::Adam,
     ];
 
@@ -250,20 +295,27 @@ impl KernelId {
                 [Read, Read, Write],
                 [ACTIVATION]
             ),
-            KernelId::SquaredError => row!(
-                "squared_error",
-                SquaredError,
-                [Text(include_str!("../loss/squared_error.wgsl"))],
-                [Read, Read, Write, Write],
-                []
+            KernelId::ElementLoss => row!(
+                "element_loss",
+                ElementLoss,
+                [Text(include_str!("../loss/element_loss.wgsl"))],
+                [Read, Read, Read, Write, Write],
+                [Const::U32("LOSS")]
             ),
-            KernelId::MeanLoss => {
-                row!("mean_loss", MeanLoss, [Text(include_str!("../loss/mean_loss.wgsl"))], [Read, Write], [])
+            KernelId::CrossEntropy => row!(
+                "cross_entropy",
+                CrossEntropy,
+                [Text(include_str!("../loss/cross_entropy.wgsl"))],
+                [Read, Read, Read, Write, Write],
+                [Const::Bool("WIDE")]
+            ),
+            KernelId::SumLoss => {
+                row!("sum_loss", SumLoss, [Text(include_str!("../loss/sum_loss.wgsl"))], [Read, Write], [])
             }
             KernelId::GradientNorm => row!(
                 "gradient_norm",
                 GradientNorm,
-                [PARTIAL, Text(include_str!("../optim/gradient_norm.wgsl"))],
+                [PARTIAL, CLIP_VALUE, Text(include_str!("../optim/gradient_norm.wgsl"))],
                 [Read, Read, Write],
                 []
             ),
@@ -277,14 +329,21 @@ impl KernelId {
             KernelId::Sgd => row!(
                 "sgd",
                 Sgd,
-                [STATUS, Text(include_str!("../optim/sgd.wgsl"))],
+                [STATUS, CLIP_VALUE, Text(include_str!("../optim/sgd.wgsl"))],
                 [Read, Read, Read, Write, Write],
                 []
+            ),
+            KernelId::RmsProp => row!(
+                "rmsprop",
+                RmsProp,
+                [STATUS, CLIP_VALUE, Text(include_str!("../optim/rmsprop.wgsl"))],
+                [Read, Read, Read, Write, Write, Write, Write],
+                [Const::Bool("CENTERED")]
             ),
             KernelId::Adam => row!(
                 "adam",
                 Adam,
-                [STATUS, Text(include_str!("../optim/adam.wgsl"))],
+                [STATUS, CLIP_VALUE, Text(include_str!("../optim/adam.wgsl"))],
                 [Read, Read, Read, Write, Write, Write],
                 [Const::Bool("DECOUPLED")]
             ),

@@ -4,8 +4,8 @@
 
 use crate::params::{self, Params};
 use crate::{
-    Access, Cell, Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN,
-    ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
+    Access, Cell, Columns, ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant, Lanes,
+    MAX_PARAMS_BYTES, MAX_PIECE_LEN, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
 };
 use gatefold_model::{Activation, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -28,6 +28,7 @@ fn variants() -> Vec<KernelVariant> {
                     "ROWS" => &[1, 2, 4, 8, 16],
                     "COLUMNS" => &[1, 2],
                     "ACTIVATION" => &[0, 1, 2, 3],
+                    "LOSS" => &ElementLossKind::ALL.map(|kind| kind as u32),
                     _ => &[0, 1],
                 };
                 values.iter().map(|&value| (constant.name(), value)).collect()
@@ -171,16 +172,18 @@ fn params_match_wgsl() {
             KernelId::UnpackGradient => assert_layout::<params::UnpackGradient>(id),
             KernelId::ColumnSum => assert_layout::<params::ColumnSum>(id),
             KernelId::ActivationBackward => assert_layout::<params::ActivationBackward>(id),
-            KernelId::SquaredError => assert_layout::<params::SquaredError>(id),
-            KernelId::MeanLoss => assert_layout::<params::MeanLoss>(id),
+            KernelId::ElementLoss => assert_layout::<params::ElementLoss>(id),
+            KernelId::CrossEntropy => assert_layout::<params::CrossEntropy>(id),
+            KernelId::SumLoss => assert_layout::<params::SumLoss>(id),
             KernelId::GradientNorm => assert_layout::<params::GradientNorm>(id),
             KernelId::FinishNorm => assert_layout::<params::FinishNorm>(id),
             KernelId::Sgd => assert_layout::<params::Sgd>(id),
+            KernelId::RmsProp => assert_layout::<params::RmsProp>(id),
             KernelId::Adam => assert_layout::<params::Adam>(id),
         }
     }
     assert_layout::<params::Piece>(KernelId::GradientNorm);
-    for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::Adam] {
+    for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam] {
         assert_layout::<params::Hyper>(id);
         assert_layout::<params::Status>(id);
     }
@@ -211,6 +214,11 @@ fn constants_are_those_of_the_host() {
         }
         if variant.id == KernelId::GradientNorm {
             assert_eq!(constant(&module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);
+        }
+        if variant.id == KernelId::ElementLoss {
+            for kind in ElementLossKind::ALL {
+                assert_eq!(constant(&module, kind.wgsl_name()), kind as u32, "{variant}");
+            }
         }
         if variant.id == KernelId::SumSlices {
             for activation in Activation::ALL.into_iter().take(4) {

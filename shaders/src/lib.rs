@@ -10,7 +10,7 @@ mod layout_tests;
 pub mod params;
 mod variant;
 
-pub use kernels::{Access, Cell, Const, KernelId, KernelSpec, Part};
+pub use kernels::{Access, Cell, Const, ElementLossKind, KernelId, KernelSpec, Part};
 pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 
 /// Invocations of a workgroup in kernels that treat elements one by one.

@@ -177,28 +177,48 @@ params! {
         _pad1: u32,
     }
 
-    /// Squared error; see `loss/squared_error.wgsl`.
-    SquaredError {
-        /// Elements.
+    /// A loss of each target by itself; see `loss/element_loss.wgsl`.
+    ElementLoss {
+        /// Targets.
         len: u32,
+        /// Targets of a row.
+        features: u32,
+        /// Outputs of a row.
+        stride: u32,
+        /// The first output of a row that is taken.
+        offset: u32,
         /// Partial sums.
         parts: u32,
+        /// The first of them.
+        first_part: u32,
+        /// Huber's delta, the quantile's level.
+        option: f32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// Softmax and cross-entropy; see `loss/cross_entropy.wgsl`.
+    CrossEntropy {
+        /// Rows of all steps.
+        rows: u32,
+        /// Outputs of a row.
+        classes: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// The sum of a loss's parts; see `loss/sum_loss.wgsl`.
+    SumLoss {
+        /// Partial sums.
+        parts: u32,
+        /// Losses that the list holds.
+        capacity: u32,
         #[doc(hidden)]
         _pad0: u32,
         #[doc(hidden)]
         _pad1: u32,
-    }
-
-    /// The sum of a loss's parts; see `loss/mean_loss.wgsl`.
-    MeanLoss {
-        /// Partial sums.
-        parts: u32,
-        /// What their sum is divided by.
-        divisor: u32,
-        /// Losses that the list holds.
-        capacity: u32,
-        #[doc(hidden)]
-        _pad: u32,
     }
 
     /// The parts of the gradient's norm; see `optim/gradient_norm.wgsl`.
@@ -207,10 +227,10 @@ params! {
         pieces: u32,
         /// Workgroups along x.
         groups_x: u32,
+        /// The largest element allowed, 0 for any.
+        clip_value: f32,
         #[doc(hidden)]
-        _pad0: u32,
-        #[doc(hidden)]
-        _pad1: u32,
+        _pad: u32,
     }
 
     /// The gradient's norm; see `optim/finish_norm.wgsl`.
@@ -265,6 +285,26 @@ params! {
         decay: f32,
     }
 
+    /// RMSprop; see `optim/rmsprop.wgsl`.
+    RmsProp {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// By which the learning rate is multiplied.
+        rate_factor: f32,
+        /// How much of the old moments stays.
+        alpha: f32,
+        /// Added to the denominator.
+        epsilon: f32,
+        /// How much of the old momentum stays.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+
     /// What the host tells every update; see `optim/status.wgsl`.
     Hyper {
         /// The update, from 1.
@@ -275,6 +315,14 @@ params! {
         correction1: f32,
         /// `1 - beta2^step`
         correction2: f32,
+        /// The largest element of the gradient, 0 for any.
+        clip_value: f32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
     }
 
     /// What the device remembers across updates; see `optim/status.wgsl`.

@@ -27,11 +27,13 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::UnpackGradient => linear::unpack_gradient(gpu, &mut checks),
         KernelId::ColumnSum => linear::column_sum(gpu, &mut checks),
         KernelId::ActivationBackward => linear::activation_backward(gpu, &mut checks),
-        KernelId::SquaredError => loss::squared_error(gpu, &mut checks),
-        KernelId::MeanLoss => loss::mean_loss(gpu, &mut checks),
+        KernelId::ElementLoss => loss::element_loss(gpu, &mut checks),
+        KernelId::CrossEntropy => loss::cross_entropy(gpu, &mut checks),
+        KernelId::SumLoss => loss::sum_loss(gpu, &mut checks),
         KernelId::GradientNorm => optim::gradient_norm(gpu, &mut checks),
         KernelId::FinishNorm => optim::finish_norm(gpu, &mut checks),
         KernelId::Sgd => optim::sgd(gpu, &mut checks),
+        KernelId::RmsProp => optim::rmsprop(gpu, &mut checks),
         KernelId::Adam => optim::adam(gpu, &mut checks),
     }?;
     Ok(checks)

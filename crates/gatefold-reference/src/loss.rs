@@ -1,21 +1,197 @@
 //! Losses: one number from outputs and targets, and its derivative by the outputs.
+//!
+//! A row is one time step of one sequence. Every loss is a sum over rows, each times a weight; a mean is a matter of
+//! the weights.
 
 use crate::Real;
-use ndarray::{Array3, ArrayView3, Zip};
+use ndarray::{Array3, ArrayView3};
+
+/// What a row of outputs costs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Loss<R> {
+    /// `sum (y - t)^2`
+    Squared,
+    /// `sum |y - t|`; the derivative at 0 is 0.
+    Absolute,
+    /// Squares near the target, a straight line further away (Huber 1964).
+    Huber {
+        /// Where the line begins.
+        delta: R,
+    },
+    /// `log sum_c exp y_c - y_label` (the softmax is inside); the target is one label, negative where there is none.
+    CrossEntropy,
+    /// The pinball loss (Koenker and Bassett 1978), summed over levels: outputs `[levels, features]`.
+    Quantile {
+        /// Between 0 and 1.
+        levels: Vec<R>,
+    },
+    /// `sum (s + (mean - t)^2 e^-s) / 2` with `s = log sigma^2`: the Gaussian negative log likelihood without its
+    /// constant (Nix and Weigend 1994); outputs `[mean | s]`.
+    Gaussian,
+}
+
+/// What one element costs, and the derivative by the output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Term<R> {
+    /// The cost.
+    pub loss: R,
+    /// Its derivative.
+    pub slope: R,
+}
+
+/// `r^2` for a residual `r = y - t`.
+pub fn squared<R: Real>(r: R) -> Term<R> {
+    Term { loss: r * r, slope: r + r }
+}
+
+/// `|r|`
+pub fn absolute<R: Real>(r: R) -> Term<R> {
+    Term { loss: r.abs(), slope: side(r, -R::ONE, R::ONE) }
+}
+
+/// `r^2 / 2` within `+-delta`, else `delta (|r| - delta / 2)`.
+pub fn huber<R: Real>(r: R, delta: R) -> Term<R> {
+    let slope = if r > delta {
+        delta
+    } else if r < -delta {
+        -delta
+    } else {
+        r
+    };
+    Term { loss: slope * (r - slope * R::from_f64(0.5)), slope }
+}
+
+/// `(1 - level) r` above the target, `-level r` below it.
+pub fn quantile<R: Real>(r: R, level: R) -> Term<R> {
+    let slope = side(r, -level, R::ONE - level);
+    Term { loss: slope * r, slope }
+}
+
+/// A slope by the sign of the residual: 0 at 0, NaN for NaN.
+fn side<R: Real>(r: R, below: R, above: R) -> R {
+    if r > R::ZERO {
+        above
+    } else if r < R::ZERO {
+        below
+    } else {
+        r
+    }
+}
+
+/// The cost, and the derivatives by the mean and by the logarithm of the variance.
+pub fn gaussian<R: Real>(mean: R, log_variance: R, target: R) -> (R, [R; 2]) {
+    let half = R::from_f64(0.5);
+    let (r, precision) = (mean - target, (-log_variance).exp());
+    let square = r * r * precision;
+    (half * (log_variance + square), [r * precision, half * (R::ONE - square)])
+}
+
+/// The cost of a row of logits under a label; `d` receives the softmax, less 1 at the label.
+///
+/// # Panics
+/// If the label is not below the number of classes.
+pub fn cross_entropy<R: Real>(logits: &[R], label: usize, d: &mut [R]) -> R {
+    // Less the largest, no exponential overflows, and at least one of them is 1.
+    let largest = logits.iter().fold(logits[0], |largest, &y| if y > largest { y } else { largest });
+    let mut sum = R::ZERO;
+    for (d, &y) in d.iter_mut().zip(logits) {
+        *d = (y - largest).exp();
+        sum += *d;
+    }
+    d.iter_mut().for_each(|d| *d = *d / sum);
+    d[label] = d[label] - R::ONE;
+    sum.ln() - (logits[label] - largest)
+}
+
+impl<R: Real> Loss<R> {
+    /// What a row costs; `d` receives the derivative by the outputs.
+    ///
+    /// # Panics
+    /// If outputs and targets do not belong together, or a label is none of the classes.
+    pub fn row(&self, y: &[R], target: &[R], d: &mut [R]) -> f64 {
+        assert_eq!(y.len(), d.len(), "a derivative for each output");
+        match self {
+            Loss::Squared => elements(y, target, d, squared),
+            Loss::Absolute => elements(y, target, d, absolute),
+            Loss::Huber { delta } => elements(y, target, d, |r| huber(r, *delta)),
+            Loss::Quantile { levels } => {
+                assert_eq!(y.len(), levels.len() * target.len(), "an output for each level of each target");
+                let blocks = y.chunks(target.len()).zip(d.chunks_mut(target.len()));
+                let costs = levels.iter().zip(blocks);
+                costs.map(|(level, (y, d))| elements(y, target, d, |r| quantile(r, *level))).sum()
+            }
+            Loss::Gaussian => {
+                assert_eq!(y.len(), 2 * target.len(), "two outputs for each target");
+                let (mean, log_variance) = y.split_at(target.len());
+                let (d_mean, d_log_variance) = d.split_at_mut(target.len());
+                let mut sum = 0.0;
+                for (k, &t) in target.iter().enumerate() {
+                    let (cost, slopes) = gaussian(mean[k], log_variance[k], t);
+                    [d_mean[k], d_log_variance[k]] = slopes;
+                    sum += cost.to_f64();
+                }
+                sum
+            }
+            Loss::CrossEntropy => {
+                let label = target[0].to_f64();
+                if label < 0.0 {
+                    d.fill(R::ZERO);
+                    return 0.0;
+                }
+                cross_entropy(y, label as usize, d).to_f64()
+            }
+        }
+    }
+
+    /// The sum over rows, times their weights `[T B]`, and its derivative by the `output [T, B, O]`. Rows of weight 0
+    /// give 0, whatever they hold. Summed in `f64` whatever the type: a long sum of small terms in `f32` would lose its
+    /// last digits.
+    ///
+    /// # Panics
+    /// If the shapes do not belong together.
+    pub fn weighted(&self, output: ArrayView3<R>, target: ArrayView3<R>, weights: &[R]) -> (f64, Array3<R>) {
+        let (steps, batch, width) = output.dim();
+        assert_eq!((steps, batch), (target.dim().0, target.dim().1), "a target for each row");
+        assert_eq!(weights.len(), steps * batch, "a weight for each row");
+        let mut d = Array3::zeros((steps, batch, width));
+        let (output, target) = (output.as_standard_layout(), target.as_standard_layout());
+        let (y, t) = (output.as_slice().expect("standard"), target.as_slice().expect("standard"));
+        let rows = y.chunks(width).zip(t.chunks(target.dim().2));
+        let d_rows = d.as_slice_mut().expect("standard").chunks_mut(width);
+        let mut sum = 0.0;
+        for (((y, t), d), &weight) in rows.zip(d_rows).zip(weights) {
+            if weight != R::ZERO {
+                sum += weight.to_f64() * self.row(y, t, d);
+                d.iter_mut().for_each(|d| *d = weight * *d);
+            }
+        }
+        (sum, d)
+    }
+}
+
+fn elements<R: Real>(y: &[R], target: &[R], d: &mut [R], term: impl Fn(R) -> Term<R>) -> f64 {
+    assert_eq!(y.len(), target.len(), "a target for each output");
+    let mut sum = 0.0;
+    for ((d, &y), &t) in d.iter_mut().zip(y).zip(target) {
+        let Term { loss, slope } = term(y - t);
+        sum += loss.to_f64();
+        *d = slope;
+    }
+    sum
+}
+
+/// Every row weighs `1 / elements`.
+fn equal_weights<R: Real>(output: ArrayView3<R>) -> Vec<R> {
+    let (steps, batch, _) = output.dim();
+    vec![R::from_f64(1.0 / output.len() as f64); steps * batch]
+}
 
 /// The mean of `(output - target)^2` over every element.
-///
-/// Summed in `f64` whatever the type: a long sum of small squares in `f32` would lose its last digits.
 ///
 /// # Panics
 /// If the shapes differ.
 pub fn squared_error<R: Real>(output: ArrayView3<R>, target: ArrayView3<R>) -> R {
-    let mut sum = 0.0;
-    Zip::from(output).and(target).for_each(|&y, &t| {
-        let residual = (y - t).to_f64();
-        sum += residual * residual;
-    });
-    R::from_f64(sum / output.len() as f64)
+    R::from_f64(Loss::Squared.weighted(output, target, &equal_weights(output)).0)
 }
 
 /// The derivative of [`squared_error`] by the output: `2 (output - target) / elements`.
@@ -23,22 +199,20 @@ pub fn squared_error<R: Real>(output: ArrayView3<R>, target: ArrayView3<R>) -> R
 /// # Panics
 /// If the shapes differ.
 pub fn squared_error_gradient<R: Real>(output: ArrayView3<R>, target: ArrayView3<R>) -> Array3<R> {
-    let scale = R::from_f64(2.0 / output.len() as f64);
-    Zip::from(output).and(target).map_collect(|&y, &t| (y - t) * scale)
+    Loss::Squared.weighted(output, target, &equal_weights(output)).1
 }
 
-/// The sum of `(output - target)^2` by parts: part `p` has the elements `p`, `p + parts`, `p + 2 parts`, ...
+/// Terms added up by parts: part `p` has the terms `p`, `p + parts`, `p + 2 parts`, ...
 ///
 /// # Panics
 /// If there is no part.
-pub fn squared_error_parts<R: Real>(output: &[R], target: &[R], parts: usize) -> Vec<R> {
-    let squares = output.iter().zip(target).map(|(&y, &t)| (y - t) * (y - t)).collect::<Vec<R>>();
-    (0..parts).map(|part| squares.iter().skip(part).step_by(parts).copied().sum()).collect()
+pub fn by_parts<R: Real>(terms: &[R], parts: usize) -> Vec<R> {
+    (0..parts).map(|part| terms.iter().skip(part).step_by(parts).copied().sum()).collect()
 }
 
-/// The parts of a loss added in order, divided.
-pub fn mean_loss<R: Real>(parts: &[R], divisor: usize) -> R {
-    parts.iter().copied().sum::<R>() / R::from_f64(divisor as f64)
+/// The parts of a loss added in order.
+pub fn sum_loss<R: Real>(parts: &[R]) -> R {
+    parts.iter().copied().sum()
 }
 
 #[cfg(test)]
@@ -55,10 +229,61 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_make_up_the_mean() {
-        let (output, target) = ([1.0, 2.0, 3.0, 5.0, 0.5], [1.0, 1.0, 1.0, 1.0, 0.0]);
-        let parts = squared_error_parts(&output, &target, 2);
+    fn the_parts_make_up_the_sum() {
+        let parts = by_parts(&[0.0, 1.0, 4.0, 16.0, 0.25], 2);
         assert_eq!(parts, [0.0 + 4.0 + 0.25, 1.0 + 16.0]);
-        assert_eq!(mean_loss(&parts, 5), 21.25 / 5.0);
+        assert_eq!(sum_loss(&parts), 21.25);
+    }
+
+    /// The published definitions, piece by piece.
+    #[test]
+    fn terms_are_those_of_the_definitions() {
+        assert_eq!(absolute(-3.0), Term { loss: 3.0, slope: -1.0 });
+        assert_eq!(absolute(0.0), Term { loss: 0.0, slope: 0.0 });
+        assert_eq!(huber(0.25, 0.5), Term { loss: 0.03125, slope: 0.25 });
+        assert_eq!(huber(-2.0, 0.5), Term { loss: 0.5 * (2.0 - 0.25), slope: -0.5 });
+        assert_eq!(huber(2.0, 0.5), Term { loss: 0.5 * (2.0 - 0.25), slope: 0.5 });
+        assert_eq!(quantile(-2.0, 0.75), Term { loss: 1.5, slope: -0.75 });
+        assert_eq!(quantile(2.0, 0.75), Term { loss: 0.5, slope: 0.25 });
+        assert_eq!(quantile(0.0, 0.75), Term { loss: 0.0, slope: 0.0 });
+        let (cost, slopes) = gaussian(1.0f64, 4f64.ln(), 3.0);
+        assert!((cost - 0.5 * (4f64.ln() + 1.0)).abs() < 1e-15, "{cost}");
+        assert_eq!(slopes, [-0.5, 0.0]);
+    }
+
+    #[test]
+    fn logits_of_any_size_neither_overflow_nor_vanish() {
+        let mut d = [0.0; 3];
+        assert_eq!(cross_entropy(&[1e30f64, -1e30, 0.0], 0, &mut d), 0.0);
+        assert_eq!(d, [0.0, 0.0, 0.0]);
+        assert_eq!(cross_entropy(&[1000.0f64, 1000.0, 1000.0], 1, &mut d), 3f64.ln());
+        assert_eq!(d, [1.0 / 3.0, 1.0 / 3.0 - 1.0, 1.0 / 3.0]);
+        assert_eq!(cross_entropy(&[-90.0f64, 10.0], 0, &mut d[..2]), 100.0);
+        assert_eq!(cross_entropy(&[7.0f64], 0, &mut d[..1]), 0.0);
+    }
+
+    #[test]
+    fn what_does_not_count_is_zero_whatever_it_holds() {
+        let output = arr3(&[[[f64::NAN, 1.0], [0.5, 0.25]]]);
+        let target = arr3(&[[[0.0, f64::INFINITY], [0.0, 0.0]]]);
+        let (sum, d) = Loss::Squared.weighted(output.view(), target.view(), &[0.0, 2.0]);
+        assert_eq!(sum, 2.0 * (0.25 + 0.0625));
+        assert_eq!(d, arr3(&[[[0.0, 0.0], [2.0, 1.0]]]));
+        let ignored = arr3(&[[[-1.0], [1.0]]]);
+        let (sum, d) = Loss::CrossEntropy.weighted(output.view(), ignored.view(), &[3.0, 1.0]);
+        assert_eq!(d.slice(ndarray::s![0, 0, ..]).to_vec(), [0.0, 0.0]);
+        assert!(sum > 0.0);
+    }
+
+    /// What is not a number must not pass for one.
+    #[test]
+    fn nan_stays_nan() {
+        for loss in
+            [Loss::Squared, Loss::Absolute, Loss::Huber { delta: 1.0 }, Loss::Quantile { levels: vec![0.5] }]
+        {
+            let mut d = [0.0];
+            assert!(loss.row(&[f64::NAN], &[1.0], &mut d).is_nan(), "{loss:?}");
+            assert!(d[0].is_nan(), "{loss:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Gradient norm, clipping and optimisers, over one parameter's numbers at a time.
 //!
-//! The equations are those of PyTorch's documentation (torch.optim.SGD, Adam, AdamW and
-//! torch.nn.utils.clip_grad_norm_), with dampening 0 and without amsgrad.
+//! The equations are those of PyTorch's documentation (torch.optim.SGD, RMSprop, Adam, AdamW,
+//! torch.nn.utils.clip_grad_norm_ and clip_grad_value_), with dampening 0 and without amsgrad.
 
 use crate::Real;
 
@@ -70,6 +70,17 @@ pub fn clip_factor<R: Real>(norm: R, clip: R) -> R {
     if factor < R::ONE { factor } else { R::ONE }
 }
 
+/// An element held within `+-limit`; NaN stays NaN. Comes before the norm is taken.
+pub fn clip_value<R: Real>(g: R, limit: R) -> R {
+    if g > limit {
+        limit
+    } else if g < -limit {
+        -limit
+    } else {
+        g
+    }
+}
+
 /// Options of [`sgd`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd<R> {
@@ -95,6 +106,69 @@ pub fn sgd<R: Real>(p: &mut [R], g: &[R], b: &mut [R], rate: R, options: &Sgd<R>
         *b = momentum * *b + g;
         let direction = if nesterov { g + momentum * *b } else { *b };
         *p = *p - rate * direction;
+    }
+}
+
+/// Options of [`rmsprop`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsProp<R> {
+    /// How much of the mean square stays.
+    pub alpha: R,
+    /// Keeps the quotient finite.
+    pub epsilon: R,
+    /// `mu`; 0 for none.
+    pub momentum: R,
+    /// Whether to divide by the standard deviation, not by the root of the mean square (Graves 2013).
+    pub centered: bool,
+    /// `lambda`, added to the gradient as `lambda p`.
+    pub weight_decay: R,
+}
+
+/// What [`rmsprop`] keeps of earlier gradients; all start at 0.
+#[derive(Debug)]
+pub struct RmsPropMoments<'a, R> {
+    /// The mean square.
+    pub v: &'a mut [R],
+    /// The mean, for the centred form alone.
+    pub mean: Option<&'a mut [R]>,
+    /// The momentum, where there is any.
+    pub b: Option<&'a mut [R]>,
+}
+
+/// RMSprop (Tieleman and Hinton 2012):
+///
+/// ```text
+/// g = g + lambda p
+/// v = alpha v + (1 - alpha) g^2
+/// m = alpha m + (1 - alpha) g       s = sqrt(max(v - m^2, 0))  if centered, else s = sqrt(v)
+/// b = mu b + g / (s + epsilon)      p = p - rate b
+/// ```
+///
+/// PyTorch has no `max`; rounding alone could make `v - m^2` negative, and its root NaN.
+///
+/// # Panics
+/// If the centred form lacks its mean.
+pub fn rmsprop<R: Real>(p: &mut [R], g: &[R], moments: RmsPropMoments<R>, rate: R, options: &RmsProp<R>) {
+    let RmsProp { alpha, epsilon, momentum, centered, weight_decay } = *options;
+    let RmsPropMoments { v, mut mean, mut b } = moments;
+    for k in 0..p.len() {
+        let g = g[k] + weight_decay * p[k];
+        v[k] = alpha * v[k] + (R::ONE - alpha) * g * g;
+        let mut square = v[k];
+        if centered {
+            let mean = mean.as_deref_mut().expect("the centred form keeps the mean");
+            mean[k] = alpha * mean[k] + (R::ONE - alpha) * g;
+            square = square - mean[k] * mean[k];
+            if square < R::ZERO {
+                square = R::ZERO;
+            }
+        }
+        let mut direction = g / (square.sqrt() + epsilon);
+        if let Some(b) = b.as_deref_mut() {
+            b[k] = momentum * b[k] + direction;
+            direction = b[k];
+        }
+        p[k] = p[k] - rate * direction;
     }
 }
 
@@ -261,6 +335,75 @@ mod tests {
         let (mut m, mut v) = ([0.0], [0.0]);
         let found = run(|p, g, k| adamw(p, g, &mut m, &mut v, RATE, k, &options), &[0.0; 5]);
         close(found[4], (1.0f64 - RATE * 0.5).powi(5));
+    }
+
+    const RMSPROP: RmsProp<f64> =
+        RmsProp { alpha: 0.9, epsilon: 1e-3, momentum: 0.0, centered: false, weight_decay: 0.0 };
+
+    /// [`moment`] without Adam's correction.
+    fn running(alpha: f64, gradients: &[f64], power: i32) -> f64 {
+        moment(alpha, gradients, power) * (1.0 - alpha.powi(gradients.len() as i32))
+    }
+
+    #[test]
+    fn rmsprop_from_its_definition() {
+        for (momentum, centered) in [(0.0, false), (0.8, false), (0.0, true), (0.7, true)] {
+            let options = RmsProp { momentum, centered, ..RMSPROP };
+            let (mut v, mut mean, mut b) = ([0.0], [0.0], [0.0]);
+            let found = run(
+                |p, g, _| {
+                    let moments = RmsPropMoments {
+                        v: &mut v,
+                        mean: centered.then_some(&mut mean[..]),
+                        b: (momentum > 0.0).then_some(&mut b[..]),
+                    };
+                    rmsprop(p, g, moments, RATE, &options);
+                },
+                &SEEN,
+            );
+            let (mut expected, mut directions) = (1.0, Vec::new());
+            for n in 1..=SEEN.len() {
+                let (mean, square) =
+                    (running(options.alpha, &SEEN[..n], 1), running(options.alpha, &SEEN[..n], 2));
+                let spread = if centered { square - mean * mean } else { square };
+                directions.push(SEEN[n - 1] / (spread.sqrt() + options.epsilon));
+                let past = (0..n).map(|k| momentum.powi((n - 1 - k) as i32) * directions[k]);
+                expected -= RATE * past.sum::<f64>();
+                close(found[n - 1], expected);
+            }
+        }
+    }
+
+    /// The first step is `g / (sqrt(1 - alpha) |g| + epsilon)`.
+    #[test]
+    fn rmsprop_adds_its_decay_to_the_gradient() {
+        let options = RmsProp { weight_decay: 0.5, ..RMSPROP };
+        let step = |p: &mut [f64], g: &[f64], _| {
+            rmsprop(p, g, RmsPropMoments { v: &mut [0.0], mean: None, b: None }, RATE, &options);
+        };
+        let found = run(step, &[0.25]);
+        let g = 0.25 + 0.5;
+        close(found[0], 1.0 - RATE * g / (0.1f64.sqrt() * g + RMSPROP.epsilon));
+    }
+
+    /// A constant gradient has no variance, and rounding must not make it negative.
+    #[test]
+    fn a_constant_gradient_stays_finite_when_centred() {
+        let options =
+            RmsProp { alpha: 0.9f32, epsilon: 1e-3, momentum: 0.0, centered: true, weight_decay: 0.0 };
+        let (mut p, mut v, mut mean) = ([1.0], [0.0], [0.0]);
+        for _ in 0..2000 {
+            let moments = RmsPropMoments { v: &mut v, mean: Some(&mut mean), b: None };
+            rmsprop(&mut p, &[0.3], moments, 1e-6, &options);
+        }
+        assert!(p[0].is_finite(), "{}", p[0]);
+    }
+
+    #[test]
+    fn values_are_held_within_the_limit() {
+        let found: Vec<f64> = [-3.0, -0.5, 0.0, 0.5, 0.7].into_iter().map(|g| clip_value(g, 0.5)).collect();
+        assert_eq!(found, [-0.5, -0.5, 0.0, 0.5, 0.5]);
+        assert!(clip_value(f64::NAN, 0.5).is_nan());
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub trait Real:
     fn exp_m1(self) -> Self;
     /// `ln(1 + x)`, exact near 0.
     fn ln_1p(self) -> Self;
+    /// The natural logarithm.
+    fn ln(self) -> Self;
     /// `tanh(x)`
     fn tanh(self) -> Self;
     /// The square root.
@@ -67,6 +69,9 @@ macro_rules! real {
             }
             fn ln_1p(self) -> Self {
                 self.ln_1p()
+            }
+            fn ln(self) -> Self {
+                self.ln()
             }
             fn tanh(self) -> Self {
                 self.tanh()

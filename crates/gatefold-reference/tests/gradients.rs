@@ -185,16 +185,50 @@ fn dense_layers_with_every_activation() {
     }
 }
 
+/// Every loss by every output, rows weighed each in their own way, one of them not at all.
 #[test]
-fn squared_error_by_its_output() {
+fn losses_by_their_outputs() {
+    use loss::Loss;
     let r = &mut ChaCha8Rng::seed_from_u64(1);
-    for shape in [(1, 1, 1), (5, 3, 2)] {
-        let (output, target) = (random(shape, r), random(shape, r));
-        let gradient = loss::squared_error_gradient(output.view(), target.view());
-        assert_gradient("output", &output.into_dyn(), &gradient.into_dyn(), |output| {
-            loss::squared_error(output.view().into_dimensionality().unwrap(), target.view())
-        });
+    let losses = [
+        (Loss::Squared, 1),
+        (Loss::Absolute, 1),
+        (Loss::Huber { delta: 0.4 }, 1),
+        (Loss::Quantile { levels: vec![0.1, 0.5, 0.75] }, 3),
+        (Loss::Gaussian, 2),
+    ];
+    for (loss, outputs) in losses {
+        for (steps, batch, features) in [(1, 1, 1), (5, 3, 2)] {
+            let target = random((steps, batch, features), r);
+            let mut output = random((steps, batch, outputs * features), r);
+            // A difference across a kink says nothing: residuals of 0 and +-delta are kept further away than the steps.
+            for ((t, b, o), y) in output.indexed_iter_mut() {
+                let wanted = target[[t, b, o % features]];
+                while [0.0, 0.4].iter().any(|kink| ((*y - wanted).abs() - kink).abs() < 3e-3) {
+                    *y += 7e-3;
+                }
+            }
+            check_loss(&loss, &output, &target, r);
+        }
     }
+    for classes in [1, 2, 7] {
+        let output = random((5, 3, classes), r) * 3.0;
+        let target = Array3::from_shape_fn((5, 3, 1), |(t, b, _)| ((t * 3 + b) % (classes + 1)) as f64 - 1.0);
+        check_loss(&Loss::CrossEntropy, &output, &target, r);
+    }
+}
+
+fn check_loss(loss: &loss::Loss<f64>, output: &Array3<f64>, target: &Array3<f64>, r: &mut ChaCha8Rng) {
+    let (steps, batch, _) = output.dim();
+    let mut weights = random(steps * batch, r).to_vec();
+    if weights.len() > 1 {
+        weights[1] = 0.0;
+    }
+    let (_, gradient) = loss.weighted(output.view(), target.view(), &weights);
+    let name = format!("{loss:?} {:?}", output.dim());
+    assert_gradient(&name, &output.clone().into_dyn(), &gradient.into_dyn(), |output| {
+        loss.weighted(output.view().into_dimensionality().unwrap(), target.view(), &weights).0
+    });
 }
 
 /// Every parameter and every input of a whole network.

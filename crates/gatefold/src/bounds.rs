@@ -4,12 +4,15 @@
 //! params are checked here, against the buffers, when a dispatch is put into a plan.
 
 use bytemuck::{Pod, pod_read_unaligned};
-use gatefold_shaders::{Columns, KernelId, KernelVariant, params};
+use gatefold_shaders::{Columns, ElementLossKind, KernelId, KernelVariant, params};
 
 /// Params of a dispatch, by their type.
 fn read<P: Pod>(bytes: &[u8]) -> P {
     pod_read_unaligned(bytes)
 }
+
+/// Elements of what the host tells every update.
+const HYPER_LEN: u64 = size_of::<params::Hyper>() as u64 / 4;
 
 /// One past the last element that a walk over three axes reaches.
 fn walk_end(sizes: [u32; 3], strides: [u32; 3]) -> u64 {
@@ -99,13 +102,23 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
             let p: params::ActivationBackward = read(params);
             vec![u64::from(p.len); 3]
         }
-        KernelId::SquaredError => {
-            let p: params::SquaredError = read(params);
-            let len = u64::from(p.len);
-            vec![len, len, len, u64::from(p.parts)]
+        KernelId::ElementLoss => {
+            let p: params::ElementLoss = read(params);
+            // A Gaussian takes two blocks of outputs.
+            let blocks = 1 + u64::from(kernel.constant("LOSS") == ElementLossKind::Gaussian as u32);
+            let rows = u64::from(p.len.div_ceil(p.features.max(1)));
+            let before = rows.saturating_sub(1) * u64::from(p.stride) + u64::from(p.offset);
+            let outputs = before + blocks * u64::from(p.features);
+            let parts = u64::from(p.first_part) + u64::from(p.parts);
+            vec![outputs, u64::from(p.len), rows, outputs, parts]
         }
-        KernelId::MeanLoss => {
-            let p: params::MeanLoss = read(params);
+        KernelId::CrossEntropy => {
+            let p: params::CrossEntropy = read(params);
+            let (rows, logits) = (u64::from(p.rows), product(&[p.rows, p.classes]));
+            vec![logits, rows, rows, logits, rows]
+        }
+        KernelId::SumLoss => {
+            let p: params::SumLoss = read(params);
             vec![u64::from(p.parts), u64::from(p.capacity) + 1]
         }
         KernelId::GradientNorm => {
@@ -114,17 +127,23 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
         }
         KernelId::FinishNorm => {
             let p: params::FinishNorm = read(params);
-            vec![product(&[p.partials, 4]), 4, 4]
+            vec![product(&[p.partials, 4]), HYPER_LEN, 4]
         }
         KernelId::Sgd => {
             let p: params::Sgd = read(params);
             let end = u64::from(p.offset) + u64::from(p.len);
-            vec![4, 4, end, end, if p.momentum > 0.0 { end } else { 0 }]
+            vec![HYPER_LEN, 4, end, end, if p.momentum > 0.0 { end } else { 0 }]
+        }
+        KernelId::RmsProp => {
+            let p: params::RmsProp = read(params);
+            let end = u64::from(p.offset) + u64::from(p.len);
+            let momentum = if p.momentum > 0.0 { end } else { 0 };
+            vec![HYPER_LEN, 4, end, end, end, flag("CENTERED", end), momentum]
         }
         KernelId::Adam => {
             let p: params::Adam = read(params);
             let end = u64::from(p.offset) + u64::from(p.len);
-            vec![4, 4, end, end, end, end]
+            vec![HYPER_LEN, 4, end, end, end, end]
         }
     }
 }
@@ -151,17 +170,27 @@ pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
             let p: params::ColumnSum = read(params);
             u64::from(p.slice_len.min(p.m))
         }
-        KernelId::SquaredError => {
-            let p: params::SquaredError = read(params);
+        KernelId::ElementLoss => {
+            let p: params::ElementLoss = read(params);
             u64::from(p.len.div_ceil(p.parts.max(1)))
         }
-        KernelId::MeanLoss => u64::from(read::<params::MeanLoss>(params).parts) / size + 1 + size,
+        KernelId::CrossEntropy => {
+            let p: params::CrossEntropy = read(params);
+            let wide = kernel.constant("WIDE") == 1;
+            let (lanes, shared) = if wide { (size, 2 * size) } else { (1, 0) };
+            3 * u64::from(p.classes).div_ceil(lanes) + shared
+        }
+        KernelId::SumLoss => u64::from(read::<params::SumLoss>(params).parts) / size + 1 + size,
         // Two walks over a piece, whose length the kernel bounds.
         KernelId::GradientNorm => 2 * u64::from(gatefold_shaders::MAX_PIECE_LEN) / size,
         KernelId::FinishNorm => {
             2 * (u64::from(read::<params::FinishNorm>(params).partials) / size + 1 + size)
         }
-        KernelId::Pack | KernelId::ActivationBackward | KernelId::Sgd | KernelId::Adam => 0,
+        KernelId::Pack
+        | KernelId::ActivationBackward
+        | KernelId::Sgd
+        | KernelId::RmsProp
+        | KernelId::Adam => 0,
     }
 }
 

@@ -1,10 +1,10 @@
 //! The CPU device: no plan, but gatefold-cpu's networks and the reference's losses and optimisers in `f32`.
 
 use crate::train::TrainConfig;
-use crate::{Error, Loss, Optimizer};
+use crate::{Error, Optimizer};
 use gatefold_cpu::{Tensors, Threads};
 use gatefold_model::{NetworkConfig, Parameters};
-use gatefold_reference::{loss, optim};
+use gatefold_reference::optim;
 use ndarray::{Array3, ArrayD, ArrayView3};
 use std::collections::BTreeMap;
 
@@ -60,21 +60,18 @@ impl CpuTraining {
         CpuTraining { gradients, moments, losses: Vec::new(), stopped: None }
     }
 
-    /// Adds a batch's gradients and its loss.
+    /// Adds a batch's gradients and its loss; `weights [T' B]` are what each row of the output counts.
     pub(crate) fn accumulate(
         &mut self,
         network: &CpuNetwork,
         config: &TrainConfig,
         input: ArrayView3<f32>,
         target: ArrayView3<f32>,
+        weights: &[f32],
     ) {
         let tape = network.network.forward(input);
-        let d_output = match config.loss {
-            Loss::SquaredError => {
-                self.losses.push(loss::squared_error(tape.output(), target));
-                loss::squared_error_gradient(tape.output(), target)
-            }
-        };
+        let (loss, d_output) = config.loss.reference().weighted(tape.output(), target, weights);
+        self.losses.push(loss as f32);
         network.network.backward(tape, d_output, &mut self.gradients);
     }
 
@@ -91,6 +88,11 @@ impl CpuTraining {
         }
         if let Some((step, layer)) = &self.stopped {
             return Err(Error::NotFinite { step: *step, layer: layer.clone() });
+        }
+        if let Some(limit) = config.clip_value {
+            self.gradients
+                .values_mut()
+                .for_each(|gradient| gradient.mapv_inplace(|g| optim::clip_value(g, limit)));
         }
         if let Some(clip) = config.clip_norm {
             let norm = optim::global_norm(self.gradients.values().map(elements));
@@ -162,6 +164,17 @@ fn apply(optimizer: &Optimizer, p: &mut [f32], g: &[f32], moments: &mut [&mut [f
         (Optimizer::Sgd { weight_decay, .. }, _) => {
             let options = optim::Sgd { momentum: 0.0, nesterov: false, weight_decay };
             optim::sgd(p, g, &mut vec![0.0; p.len()], rate, &options);
+        }
+        (Optimizer::RmsProp { alpha, epsilon, momentum, centered, weight_decay }, moments) => {
+            let options = optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay };
+            let moments = match (centered, moments) {
+                (false, [v]) => optim::RmsPropMoments { v, mean: None, b: None },
+                (false, [b, v]) => optim::RmsPropMoments { v, mean: None, b: Some(b) },
+                (true, [mean, v]) => optim::RmsPropMoments { v, mean: Some(mean), b: None },
+                (true, [mean, b, v]) => optim::RmsPropMoments { v, mean: Some(mean), b: Some(b) },
+                (_, moments) => unreachable!("{} moments for {optimizer:?}", moments.len()),
+            };
+            optim::rmsprop(p, g, moments, rate, &options);
         }
         (Optimizer::Adam { beta1, beta2, epsilon, weight_decay }, [m, v]) => {
             optim::adam(p, g, m, v, rate, step, &optim::Adam { beta1, beta2, epsilon, weight_decay });

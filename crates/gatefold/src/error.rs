@@ -17,6 +17,16 @@ pub enum Error {
         /// The shape that was given.
         found: String,
     },
+    /// A number among the data that means nothing, with its place.
+    #[error("{what}: expected {expected}, found {found}")]
+    Value {
+        /// The number and its place.
+        what: String,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
     /// An option that makes no sense.
     #[error("{0}")]
     Config(String),

@@ -37,7 +37,7 @@ impl<T> ByShape<T> {
         &mut self,
         shape: (usize, usize),
         make: impl FnOnce() -> Result<T, Error>,
-    ) -> Result<&T, Error> {
+    ) -> Result<&mut T, Error> {
         match self.kept.iter().position(|(kept, _)| *kept == shape) {
             Some(at) => {
                 let found = self.kept.remove(at);
@@ -51,7 +51,7 @@ impl<T> ByShape<T> {
                 self.kept.push((shape, make()?));
             }
         }
-        Ok(&self.kept.last().expect("one was just put there").1)
+        Ok(&mut self.kept.last_mut().expect("one was just put there").1)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::buffer::DeviceBuffer;
 use crate::gpu::Target;
+use crate::gpu_loss::{self, LOSS_CAPACITY, LOSSES, TARGET, WEIGHTS};
 use crate::gpu_network::{ByShape, GpuNetwork, INPUT, Prepared, check_sizes, upload};
 use crate::layer::{self, Purpose, Sequence};
 use crate::parameters::{GRADIENTS, ParameterEntry, ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::{Plan, Span};
 use crate::product;
 use crate::train::{Rule, TrainConfig};
-use crate::{Error, Loss, Optimizer};
+use crate::{Error, Optimizer};
 use gatefold_model::{NetworkConfig, Parameters};
 use gatefold_shaders::params::{self, Hyper, Piece, Status};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, MAX_PIECE_LEN};
@@ -16,26 +17,27 @@ use ndarray::ArrayView3;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-const TARGET: &str = "target";
-const LOSSES: &str = "losses";
 const HYPER: &str = "hyper";
 const STATUS: &str = "status";
 const PIECES: &str = "pieces";
 
-/// Losses that wait on the device before the host fetches them unasked.
-const LOSS_CAPACITY: usize = 1024;
 const PIECE_LEN: usize = MAX_PIECE_LEN as usize;
 /// Batches that may be under way: enough to keep the device busy, and few, since each holds its inputs in memory.
 const MAX_UNDER_WAY: usize = 3;
-/// Invocations that add up a loss.
-const LOSS_PARTS: usize = 1024;
 const HYPER_LEN: usize = size_of::<Hyper>() / 4;
 const STATUS_LEN: usize = size_of::<Status>() / 4;
+
+/// A batch's plan, and the weights of rows that its buffer holds.
+#[derive(Debug)]
+struct Batch {
+    prepared: Prepared,
+    weights: Vec<f32>,
+}
 
 /// What training keeps on the device beside the network's parameters.
 #[derive(Debug)]
 pub(crate) struct GpuTraining {
-    batches: ByShape<Prepared>,
+    batches: ByShape<Batch>,
     update: Prepared,
     gradients: Arc<DeviceBuffer>,
     moments: BTreeMap<&'static str, Arc<DeviceBuffer>>,
@@ -57,7 +59,7 @@ impl GpuTraining {
         let plan = update_plan(network.config(), config);
         let (gpu, shared, len) = (&network.gpu, &mut network.shared, network.layout.len);
         // A trainer before this one may have left its own state under these names.
-        shared.forget(&[GRADIENTS, LOSSES, HYPER, STATUS, PIECES, "momentum", "m", "v"]);
+        shared.forget(&[GRADIENTS, LOSSES, HYPER, STATUS, PIECES, "mean", "momentum", "m", "v"]);
         let pieces = pieces(&network.layout, config);
         shared.get(gpu, PIECES, pieces.len().max(1) * size_of::<Piece>() / 4)?.write(0, &pieces)?;
         let mut moments = BTreeMap::new();
@@ -79,13 +81,14 @@ impl GpuTraining {
         })
     }
 
-    /// Adds a batch's gradients and its loss.
+    /// Adds a batch's gradients and its loss; `weights [T' B]` are what each row of the output counts.
     pub(crate) fn accumulate(
         &mut self,
         network: &mut GpuNetwork,
         config: &TrainConfig,
         input: ArrayView3<f32>,
         target: ArrayView3<f32>,
+        weights: Vec<f32>,
     ) -> Result<(), Error> {
         self.check_same(network)?;
         if self.waiting == LOSS_CAPACITY {
@@ -93,12 +96,18 @@ impl GpuTraining {
         }
         let (steps, batch, _) = input.dim();
         let (gpu, described, shared) = (&network.gpu, &network.config, &mut network.shared);
-        let prepared = self.batches.get_or_make((steps, batch), || {
+        let kept = self.batches.get_or_make((steps, batch), || {
             let plan = batch_plan(described, config, gpu.target(), steps, batch)?;
-            Prepared::new(gpu, &plan, shared, &[INPUT, TARGET])
+            let prepared = Prepared::new(gpu, &plan, shared, &[INPUT, TARGET, WEIGHTS])?;
+            Ok(Batch { prepared, weights: Vec::new() })
         })?;
+        let prepared = &kept.prepared;
         upload(&prepared.own[INPUT], input)?;
         upload(&prepared.own[TARGET], target)?;
+        if kept.weights != weights {
+            prepared.own[WEIGHTS].write(0, &weights)?;
+            kept.weights = weights;
+        }
         self.under_way.extend(prepared.compiled.submit()?);
         self.waiting += 1;
         if self.under_way.len() > MAX_UNDER_WAY
@@ -120,13 +129,16 @@ impl GpuTraining {
         self.check_same(network)?;
         let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
         let (correction1, correction2) = match config.optimizer {
-            Optimizer::Sgd { .. } => (1.0, 1.0),
+            Optimizer::Sgd { .. } | Optimizer::RmsProp { .. } => (1.0, 1.0),
             Optimizer::Adam { beta1, beta2, .. } | Optimizer::AdamW { beta1, beta2, .. } => {
                 (correction(beta1), correction(beta2))
             }
         };
         let step = u32::try_from(step).unwrap_or(u32::MAX);
-        self.hyper.write(0, &[Hyper { step, learning_rate: rate, correction1, correction2 }])?;
+        let clip_value = config.clip_value.unwrap_or(0.0);
+        let hyper =
+            Hyper { step, learning_rate: rate, correction1, correction2, clip_value, ..Default::default() };
+        self.hyper.write(0, &[hyper])?;
         self.update.compiled.submit()?;
         network.parameters_changed();
         Ok(())
@@ -221,9 +233,7 @@ pub(crate) fn batch_plan(
         x = y;
     }
 
-    let mut d_y = match config.loss {
-        Loss::SquaredError => squared_error(&mut plan, x),
-    };
+    let mut d_y = gpu_loss::lower(&mut plan, &config.loss, x)?;
     let first_trained = network.layers().iter().position(|layer| spans.trains(layer));
     for (layer, tape) in network.layers().iter().zip(&tapes).rev() {
         let wants_input = first_trained.is_some_and(|first| first < layer.index);
@@ -233,38 +243,6 @@ pub(crate) fn batch_plan(
         }
     }
     Ok(plan)
-}
-
-/// The loss into the list of losses; the gradient of the outputs.
-fn squared_error(plan: &mut Plan, y: Sequence) -> Sequence {
-    let len = y.len();
-    let contiguous = plan.scratch("y", len);
-    let wanted = plan.given(TARGET, len);
-    let losses = plan.given(LOSSES, 1 + LOSS_CAPACITY);
-    let d_y = plan.scratch("d_y", len);
-    let parts = LOSS_PARTS.min(len);
-    let sums = plan.scratch("loss.parts", parts);
-    let consts = [("WG_SIZE", ELEMENT_WG_SIZE)];
-    // The output of a scan begins behind its initial value, where no binding can begin.
-    plan.copy(y.span, contiguous);
-    plan.dispatch(
-        KernelVariant::new(KernelId::SquaredError, &consts),
-        params::SquaredError { len: len as u32, parts: parts as u32, ..Default::default() },
-        &[contiguous, wanted, d_y, sums],
-        [parts.div_ceil(ELEMENT_WG_SIZE as usize) as u32, 1, 1],
-    );
-    plan.dispatch(
-        KernelVariant::new(KernelId::MeanLoss, &consts),
-        params::MeanLoss {
-            parts: parts as u32,
-            divisor: len as u32,
-            capacity: LOSS_CAPACITY as u32,
-            ..Default::default()
-        },
-        &[sums, losses],
-        [1, 1, 1],
-    );
-    Sequence { span: d_y, ..y }
 }
 
 /// Stretches of the gradient that count for its norm, each within one parameter.
@@ -306,7 +284,7 @@ pub(crate) fn update_plan(network: &NetworkConfig, config: &TrainConfig) -> Plan
     let status = plan.given(STATUS, STATUS_LEN);
     let count = pieces(&layout, config).len();
     if count > 0 {
-        norm(&mut plan, gradients, (hyper, status), count, config.clip_norm);
+        norm(&mut plan, gradients, (hyper, status), count, config);
     }
     for (offset, len, rule) in runs(&layout, config) {
         optimizer(&mut plan, &config.optimizer, (hyper, status, gradients, values), (offset, len), rule);
@@ -315,7 +293,7 @@ pub(crate) fn update_plan(network: &NetworkConfig, config: &TrainConfig) -> Plan
     plan
 }
 
-fn norm(plan: &mut Plan, gradients: Span, (hyper, status): (Span, Span), count: usize, clip: Option<f32>) {
+fn norm(plan: &mut Plan, gradients: Span, (hyper, status): (Span, Span), count: usize, config: &TrainConfig) {
     let consts = [("WG_SIZE", ELEMENT_WG_SIZE)];
     let pieces = plan.given(PIECES, count * size_of::<Piece>() / 4);
     let partials = count * ELEMENT_WG_SIZE as usize;
@@ -323,13 +301,22 @@ fn norm(plan: &mut Plan, gradients: Span, (hyper, status): (Span, Span), count: 
     let (groups, groups_x) = product::element_groups(count * ELEMENT_WG_SIZE as usize);
     plan.dispatch(
         KernelVariant::new(KernelId::GradientNorm, &consts),
-        params::GradientNorm { pieces: count as u32, groups_x, ..Default::default() },
+        params::GradientNorm {
+            pieces: count as u32,
+            groups_x,
+            clip_value: config.clip_value.unwrap_or(0.0),
+            ..Default::default()
+        },
         &[pieces, gradients, found],
         groups,
     );
     plan.dispatch(
         KernelVariant::new(KernelId::FinishNorm, &consts),
-        params::FinishNorm { partials: partials as u32, clip: clip.unwrap_or(0.0), ..Default::default() },
+        params::FinishNorm {
+            partials: partials as u32,
+            clip: config.clip_norm.unwrap_or(0.0),
+            ..Default::default()
+        },
         &[found, hyper, status],
         [1, 1, 1],
     );
@@ -362,6 +349,24 @@ fn optimizer(
                     ..Default::default()
                 },
                 &[hyper, status, gradients, values, buffer],
+                groups,
+            );
+        }
+        Optimizer::RmsProp { alpha, epsilon, momentum, centered, weight_decay: decay } => {
+            // What a form does not keep is bound and left alone; no buffer may be bound twice.
+            let mut moment = |name, unused, keeps| {
+                if keeps { plan.given(name, values.len) } else { plan.given(unused, 1) }
+            };
+            let mean = moment("mean", "unused.mean", centered);
+            let buffer = moment("momentum", "unused", momentum > 0.0);
+            let v = plan.given("v", values.len);
+            plan.dispatch(
+                KernelVariant::new(
+                    KernelId::RmsProp,
+                    &[("WG_SIZE", ELEMENT_WG_SIZE), ("CENTERED", u32::from(centered))],
+                ),
+                params::RmsProp { offset, len, groups_x, rate_factor, alpha, epsilon, momentum, decay },
+                &[hyper, status, gradients, values, v, mean, buffer],
                 groups,
             );
         }

@@ -43,6 +43,8 @@ mod error;
 #[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(feature = "gpu")]
+mod gpu_loss;
+#[cfg(feature = "gpu")]
 mod gpu_network;
 #[cfg(feature = "gpu")]
 mod gpu_training;
@@ -63,6 +65,7 @@ mod plan;
 mod product;
 #[cfg(feature = "gpu")]
 mod run;
+mod targets;
 mod train;
 
 pub use cpu::CpuNetwork;
@@ -72,7 +75,7 @@ pub use error::Error;
 pub use gpu::{AdapterSummary, Gpu, GpuOptions, Target, adapters};
 #[cfg(feature = "gpu")]
 pub use gpu_network::{GpuNetwork, memory_need, plan};
-pub use loss::Loss;
+pub use loss::{Loss, Reduction};
 #[cfg(feature = "gpu")]
 pub use memory::MemoryNeed;
 pub use network::Network;
@@ -81,6 +84,7 @@ pub use optim::Optimizer;
 pub use plan::Plan;
 #[cfg(feature = "gpu")]
 pub use run::run_kernel;
+pub use targets::Targets;
 pub use train::{ParameterGroup, TrainConfig, Trainer};
 
 #[cfg(feature = "gpu")]

@@ -106,20 +106,3 @@ pub(crate) fn check_input(config: &NetworkConfig, found: (usize, usize, usize)) 
         found: format!("[{steps}, {batch}, {width}]"),
     })
 }
-
-/// That a target is shaped like the network's output for an input of that shape.
-pub(crate) fn check_target(
-    config: &NetworkConfig,
-    input: (usize, usize, usize),
-    found: (usize, usize, usize),
-) -> Result<(), Error> {
-    let expected = (config.output_steps(input.0), input.1, config.output());
-    if found == expected {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        what: "target".into(),
-        expected: format!("[steps {}, batch {}, features {}]", expected.0, expected.1, expected.2),
-        found: format!("[{}, {}, {}]", found.0, found.1, found.2),
-    })
-}

@@ -13,6 +13,19 @@ pub enum Optimizer {
         /// Times the parameter, added to the gradient.
         weight_decay: f32,
     },
+    /// RMSprop (Tieleman and Hinton 2012).
+    RmsProp {
+        /// How much of the running mean of the gradient's square stays.
+        alpha: f32,
+        /// Keeps the quotient finite.
+        epsilon: f32,
+        /// How much of the last direction stays; 0 for none.
+        momentum: f32,
+        /// Whether the gradient's running mean is taken off first (Graves 2013).
+        centered: bool,
+        /// Times the parameter, added to the gradient.
+        weight_decay: f32,
+    },
     /// Adam (Kingma and Ba 2015).
     Adam {
         /// How much of the gradient's running mean stays.
@@ -43,6 +56,11 @@ impl Optimizer {
         Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 }
     }
 
+    /// PyTorch's defaults: 0.99, 1e-8, no momentum, not centred, no decay.
+    pub fn rmsprop() -> Self {
+        Optimizer::RmsProp { alpha: 0.99, epsilon: 1e-8, momentum: 0.0, centered: false, weight_decay: 0.0 }
+    }
+
     /// PyTorch's defaults: 0.9, 0.999, 1e-8, no decay.
     pub fn adam() -> Self {
         Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
@@ -53,11 +71,15 @@ impl Optimizer {
         Optimizer::AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 }
     }
 
-    /// The names of what it keeps for every parameter, as checkpoints have them.
+    /// The names of what it keeps for every parameter, as checkpoints have them, sorted.
     pub(crate) fn moments(&self) -> &'static [&'static str] {
         match self {
             Optimizer::Sgd { momentum: 0.0, .. } => &[],
             Optimizer::Sgd { .. } => &["momentum"],
+            Optimizer::RmsProp { centered: false, momentum: 0.0, .. } => &["v"],
+            Optimizer::RmsProp { centered: false, .. } => &["momentum", "v"],
+            Optimizer::RmsProp { centered: true, momentum: 0.0, .. } => &["mean", "v"],
+            Optimizer::RmsProp { centered: true, .. } => &["mean", "momentum", "v"],
             Optimizer::Adam { .. } | Optimizer::AdamW { .. } => &["m", "v"],
         }
     }
@@ -75,7 +97,16 @@ impl Optimizer {
         let decay = |value: f32| {
             within("weight decay", value, value >= 0.0 && value.is_finite(), "a finite number, 0 or more")
         };
+        let above_zero = |value: f32| {
+            within("epsilon", value, value > 0.0 && value.is_finite(), "a finite number above 0")
+        };
         match *self {
+            Optimizer::RmsProp { alpha, epsilon, momentum, weight_decay, centered: _ } => {
+                share("alpha", alpha)?;
+                share("momentum", momentum)?;
+                decay(weight_decay)?;
+                above_zero(epsilon)
+            }
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
                 share("momentum", momentum)?;
                 decay(weight_decay)?;
@@ -86,7 +117,7 @@ impl Optimizer {
                 share("beta1", beta1)?;
                 share("beta2", beta2)?;
                 decay(weight_decay)?;
-                within("epsilon", epsilon, epsilon > 0.0 && epsilon.is_finite(), "a finite number above 0")
+                above_zero(epsilon)
             }
         }
     }

@@ -1,8 +1,9 @@
 use crate::cpu::CpuTraining;
 #[cfg(feature = "gpu")]
 use crate::gpu_training::GpuTraining;
-use crate::network::{check_input, check_target};
-use crate::{Device, Error, Loss, Network, Optimizer};
+use crate::network::check_input;
+use crate::targets::{RowWeights, Targets, TargetsView};
+use crate::{Device, Error, Loss, Network, Optimizer, Reduction};
 use gatefold_model::file::Checkpoint;
 use gatefold_model::{NetworkConfig, Parameters};
 use ndarray::ArrayView3;
@@ -14,17 +15,21 @@ pub struct TrainConfig {
     pub(crate) optimizer: Optimizer,
     pub(crate) learning_rate: f32,
     pub(crate) loss: Loss,
+    pub(crate) reduction: Reduction,
+    pub(crate) clip_value: Option<f32>,
     pub(crate) clip_norm: Option<f32>,
     pub(crate) groups: Vec<ParameterGroup>,
 }
 
 impl TrainConfig {
-    /// Adam at a learning rate of 1e-3, squared error, no clipping, all parameters alike.
+    /// Adam at a learning rate of 1e-3, the mean squared error, no clipping, all parameters alike.
     pub fn new() -> Self {
         TrainConfig {
             optimizer: Optimizer::default(),
             learning_rate: 1e-3,
             loss: Loss::default(),
+            reduction: Reduction::default(),
+            clip_value: None,
             clip_norm: None,
             groups: Vec::new(),
         }
@@ -48,6 +53,18 @@ impl TrainConfig {
         self
     }
 
+    /// Whether the losses of a batch are averaged or added up.
+    pub fn reduction(mut self, reduction: Reduction) -> Self {
+        self.reduction = reduction;
+        self
+    }
+
+    /// The largest magnitude of any element of the gradient; larger ones are held there, before the norm is taken.
+    pub fn clip_value(mut self, limit: Option<f32>) -> Self {
+        self.clip_value = limit;
+        self
+    }
+
     /// The largest Euclidean norm of the gradient of all parameters that are not frozen; longer ones are shortened.
     pub fn clip_norm(mut self, norm: Option<f32>) -> Self {
         self.clip_norm = norm;
@@ -68,12 +85,21 @@ impl TrainConfig {
 
     fn check(&self, network: &NetworkConfig) -> Result<(), Error> {
         self.optimizer.check()?;
+        self.loss.check()?;
+        self.loss.target_width(network.output())?;
         check_rate(self.learning_rate)?;
         if let Some(norm) = self.clip_norm
             && !(norm > 0.0 && norm.is_finite())
         {
             return Err(Error::Config(format!(
                 "the norm to clip at is {norm}; expected a finite number above 0"
+            )));
+        }
+        if let Some(limit) = self.clip_value
+            && !(limit > 0.0 && limit.is_finite())
+        {
+            return Err(Error::Config(format!(
+                "the value to clip at is {limit}; expected a finite number above 0"
             )));
         }
         for ParameterGroup { prefix, rule } in &self.groups {
@@ -185,23 +211,39 @@ impl Trainer {
         self.update()
     }
 
-    /// Adds the gradients of a batch, `input [T, B, I]` and `target [T', B, O]`, to those accumulated since the
-    /// last update. They are summed, as in PyTorch, not averaged.
+    /// Adds the gradients of a batch, `input [T, B, I]` and `target [T', B, F]`, to those accumulated since the
+    /// last update. They are summed, as in PyTorch, not averaged. Every row counts alike.
     ///
     /// # Errors
-    /// [`Error::Shape`] where input or target do not fit the network.
+    /// Those of [`Trainer::accumulate_targets`].
     pub fn accumulate(&mut self, input: ArrayView3<f32>, target: ArrayView3<f32>) -> Result<(), Error> {
+        self.accumulate_view(input, TargetsView::of_values(target))
+    }
+
+    /// [`Trainer::accumulate`] for targets of any kind, with weights.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where input or targets do not fit the network, [`Error::Value`] for a label that is none of the
+    /// classes, [`Error::Config`] for labels where the loss takes values.
+    pub fn accumulate_targets(&mut self, input: ArrayView3<f32>, targets: &Targets) -> Result<(), Error> {
+        self.accumulate_view(input, targets.view())
+    }
+
+    fn accumulate_view(&mut self, input: ArrayView3<f32>, targets: TargetsView) -> Result<(), Error> {
         self.check_network()?;
         check_input(&self.described, input.dim())?;
-        check_target(&self.described, input.dim(), target.dim())?;
+        let (steps, batch, _) = input.dim();
+        let output = (self.described.output_steps(steps), batch, self.described.output());
+        let TrainConfig { loss, reduction, .. } = &self.config;
+        let weights = RowWeights::new(loss, *reduction, &targets, None, output)?.single();
         match (&mut self.network, &mut self.state) {
             (Network::Cpu(network), State::Cpu(training)) => {
-                training.accumulate(network, &self.config, input, target);
+                training.accumulate(network, &self.config, input, targets.values, &weights);
                 Ok(())
             }
             #[cfg(feature = "gpu")]
             (Network::Gpu(network), State::Gpu(training)) => {
-                training.accumulate(network, &self.config, input, target)
+                training.accumulate(network, &self.config, input, targets.values, weights)
             }
             #[cfg(feature = "gpu")]
             _ => Err(moved()),

@@ -26,21 +26,25 @@ struct Pieces {
     lens: &'static [usize],
     /// By which every element is multiplied.
     factor: f32,
+    /// Where elements are clipped; 0 for nowhere.
+    clip: f32,
     /// Elements that are not finite, by place.
     bad: &'static [(usize, f32)],
 }
 
-const PIECES: [Pieces; 6] = [
-    Pieces { lens: &[1], factor: 1.0, bad: &[] },
-    Pieces { lens: &[63, 64, 65], factor: 1.0, bad: &[] },
-    Pieces { lens: &[4096, 5, 200], factor: 1e-30, bad: &[] },
-    Pieces { lens: &[130, 131], factor: 1e30, bad: &[] },
-    Pieces { lens: &[64, 70, 3], factor: 1.0, bad: &[(70, f32::NAN), (135, f32::INFINITY)] },
-    Pieces { lens: &[1, 2], factor: 1e30, bad: &[(0, f32::NEG_INFINITY)] },
+const PIECES: [Pieces; 8] = [
+    Pieces { lens: &[1], factor: 1.0, clip: 0.0, bad: &[] },
+    Pieces { lens: &[63, 64, 65], factor: 1.0, clip: 0.0, bad: &[] },
+    Pieces { lens: &[4096, 5, 200], factor: 1e-30, clip: 0.0, bad: &[] },
+    Pieces { lens: &[130, 131], factor: 1e30, clip: 0.0, bad: &[] },
+    Pieces { lens: &[64, 70, 3], factor: 1.0, clip: 0.0, bad: &[(70, f32::NAN), (135, f32::INFINITY)] },
+    Pieces { lens: &[1, 2], factor: 1e30, clip: 0.0, bad: &[(0, f32::NEG_INFINITY)] },
+    Pieces { lens: &[4096, 7], factor: 1.0, clip: 0.3, bad: &[] },
+    Pieces { lens: &[64, 70, 3], factor: 1e30, clip: 1e-3, bad: &[(70, f32::NAN), (135, f32::INFINITY)] },
 ];
 
 pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for (stream, Pieces { lens, factor, bad }) in PIECES.into_iter().enumerate() {
+    for (stream, Pieces { lens, factor, clip, bad }) in PIECES.into_iter().enumerate() {
         let mut random = Random::new(20, stream as u64);
         let len: usize = lens.iter().sum();
         let mut gradients: Vec<f32> = random.values(len).into_iter().map(|g| g * factor).collect();
@@ -55,13 +59,17 @@ pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
         }
         let partials = lens.len() * WG;
         let groups = element_groups(partials, 2);
-        let params =
-            params::GradientNorm { pieces: lens.len() as u32, groups_x: groups[0], ..Default::default() };
+        let params = params::GradientNorm {
+            pieces: lens.len() as u32,
+            groups_x: groups[0],
+            clip_value: clip,
+            ..Default::default()
+        };
         let kernel = element_kernel(KernelId::GradientNorm, &[]);
         let bindings: [&[f32]; 3] = [&words(&pieces), &gradients, &vec![7.0; 4 * partials]];
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?.swap_remove(2);
 
-        let gradients = wide(&gradients);
+        let gradients = clipped(&wide(&gradients), clip);
         let mut want = Vec::new();
         let mut begin = 0;
         for &len in lens {
@@ -69,7 +77,7 @@ pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
             want.extend((0..WG).map(|l| optim::gradient_norm(piece.iter().skip(l).step_by(WG).copied())));
             begin += len;
         }
-        checks.case(format!("pieces {lens:?} times {factor:e}, {} not finite", bad.len()));
+        checks.case(format!("pieces {lens:?} times {factor:e}, clip {clip:e}, {} not finite", bad.len()));
         let axes = [("piece", lens.len()), ("invocation", WG)];
         let field = |k: usize| found.iter().skip(k).step_by(4).copied();
         let column = |read: &dyn Fn(&Partial<f64>) -> f64| want.iter().map(read).collect::<Vec<f64>>();
@@ -83,6 +91,14 @@ pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
         checks.tensor("layer", &axes, &counts(field(3)), &layers, Tolerance::EXACT);
     }
     Ok(())
+}
+
+/// Elements held within `+-limit`, or as they are where it is 0; what is not finite stays so, to be found.
+fn clipped(gradients: &[f64], limit: f32) -> Vec<f64> {
+    let clip = |&g: &f64| {
+        if limit > 0.0 && g.is_finite() { optim::clip_value(g, f64::from(limit)) } else { g }
+    };
+    gradients.iter().map(clip).collect()
 }
 
 /// Partials of a norm, and what was before.
@@ -134,7 +150,7 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             })
             .collect();
         let step = 9;
-        let hyper = [words(&[step]), vec![0.1, 1.0, 1.0]].concat();
+        let hyper = [words(&[step]), vec![0.1, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]].concat();
         let status = [words(&before), vec![7.0, 7.0]].concat();
         let params = params::FinishNorm { partials: count as u32, clip, ..Default::default() };
         let kernel = element_kernel(KernelId::FinishNorm, &[]);
@@ -166,6 +182,8 @@ struct Run {
     step: u32,
     rate: f32,
     scale: f32,
+    /// The largest element of the gradient, 0 for any.
+    clip: f32,
     failed: bool,
     values: Vec<f32>,
     gradients: Vec<f32>,
@@ -183,7 +201,8 @@ fn runs(seed: u64) -> Vec<Run> {
         let total = offset + len + 3;
         let groups = element_groups(len, if stream % 2 == 0 { u32::MAX } else { 3 });
         let (values, gradients) = (random.values_for(len, total), random.values_for(len, total));
-        Run { offset, len, total, groups, step, rate: 0.1, scale: 0.6, failed, values, gradients, random }
+        let (rate, scale, clip) = (0.1, 0.6, if stream % 2 == 1 { 0.4 } else { 0.0 });
+        Run { offset, len, total, groups, step, rate, scale, clip, failed, values, gradients, random }
     });
     runs.collect()
 }
@@ -191,7 +210,8 @@ fn runs(seed: u64) -> Vec<Run> {
 impl Run {
     fn hyper(&self, beta1: f32, beta2: f32) -> Vec<f32> {
         let correction = |beta: f32| (1.0 - f64::from(beta).powi(self.step as i32)) as f32;
-        [words(&[self.step]), vec![self.rate, correction(beta1), correction(beta2)]].concat()
+        let rest = vec![self.rate, correction(beta1), correction(beta2), self.clip, 0.0, 0.0, 0.0];
+        [words(&[self.step]), rest].concat()
     }
 
     fn status(&self) -> Vec<f32> {
@@ -209,7 +229,8 @@ impl Run {
     }
 
     fn clipped(&self) -> Vec<f64> {
-        self.part(&self.gradients).into_iter().map(|g| f64::from(self.scale) * g).collect()
+        let held = clipped(&self.part(&self.gradients), self.clip);
+        held.into_iter().map(|g| f64::from(self.scale) * g).collect()
     }
 
     fn rate(&self) -> f64 {
@@ -233,7 +254,7 @@ impl Run {
 
     fn describe(&self, more: &str) -> String {
         let failed = if self.failed { ", after a failure" } else { "" };
-        format!("{} from {}, step {}{failed}, {more}", self.len, self.offset, self.step)
+        format!("{} from {}, step {}{failed}, clip {}, {more}", self.len, self.offset, self.step, self.clip)
     }
 }
 
@@ -267,6 +288,60 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             // Without momentum the buffer is left alone.
             let b = if momentum > 0.0 { b } else { run.part(&before) };
             run.compare(checks, "momentum", &found[4], &before, &b);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    let alpha = 0.9;
+    for centered in [false, true] {
+        // A large epsilon where g or v - m^2 may be the small difference of large terms, as for Adam.
+        for (momentum, epsilon, decay) in [(0.0, 0.1, 0.3), (0.8, if centered { 0.1 } else { 1e-8 }, 0.0)] {
+            for mut run in runs(24) {
+                // No mean is larger than the root of the mean square.
+                let (v, mean) = (run.moment(0.5), run.moment(-0.5));
+                let mean: Vec<f32> = mean.iter().map(|m| m.clamp(-0.5, 0.5)).collect();
+                let before = run.moment(-1.0);
+                let params = params::RmsProp {
+                    offset: run.offset as u32,
+                    len: run.len as u32,
+                    groups_x: run.groups[0],
+                    rate_factor: FACTOR,
+                    alpha,
+                    epsilon,
+                    momentum,
+                    decay,
+                };
+                let bindings: [&[f32]; 7] =
+                    [&run.hyper(0.0, 0.0), &run.status(), &run.gradients, &run.values, &v, &mean, &before];
+                let kernel = element_kernel(KernelId::RmsProp, &[("CENTERED", u32::from(centered))]);
+                let found = run_kernel(gpu, &kernel, params, &bindings, run.groups)?;
+
+                let (mut p, mut want_v) = (run.part(&run.values), run.part(&v));
+                let (mut want_mean, mut b) = (run.part(&mean), run.part(&before));
+                let options = optim::RmsProp {
+                    alpha: f64::from(alpha),
+                    epsilon: f64::from(epsilon),
+                    momentum: f64::from(momentum),
+                    centered,
+                    weight_decay: f64::from(decay),
+                };
+                let moments = optim::RmsPropMoments {
+                    v: &mut want_v,
+                    mean: centered.then_some(&mut want_mean[..]),
+                    b: (momentum > 0.0).then_some(&mut b[..]),
+                };
+                optim::rmsprop(&mut p, &run.clipped(), moments, run.rate(), &options);
+                checks.case(run.describe(&format!(
+                    "centered {centered} momentum {momentum} epsilon {epsilon} decay {decay}"
+                )));
+                run.compare(checks, "values", &found[3], &run.values, &p);
+                run.compare(checks, "v", &found[4], &v, &want_v);
+                // What a form does not keep is left alone.
+                run.compare(checks, "mean", &found[5], &mean, &want_mean);
+                run.compare(checks, "momentum", &found[6], &before, &b);
+            }
         }
     }
     Ok(())

@@ -1,14 +1,14 @@
-// loss/mean_loss: the parts of a loss added in order, divided, and put at the end of the list of losses.
+// loss/sum_loss: the parts of a loss added in order and put at the end of the list of losses.
 //
-//   losses[1 + count] = (sum of parts) / divisor, count = count + 1        count is the first word of losses
+//   losses[1 + count] = sum of parts, count = count + 1        count is the first word of losses
 //
 // One workgroup: each invocation adds every WG_SIZE-th part, the first adds what the others found.
-// Mirror: gatefold-reference, loss::mean_loss.
-struct MeanLoss {
+// Mirror: gatefold-reference, loss::sum_loss.
+struct SumLoss {
     parts: u32,
-    divisor: u32,
     capacity: u32, // losses that the list can hold; the host empties it before it is full
-    _pad: u32,
+    _pad0: u32,
+    _pad1: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       parts:  array<f32>; // [parts]
@@ -31,7 +31,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
         }
         let at = losses[0];
         if at < params.capacity {
-            losses[1u + at] = bitcast<u32>(total / f32(params.divisor));
+            losses[1u + at] = bitcast<u32>(total);
             losses[0] = at + 1u;
         }
     }

@@ -1,0 +1,265 @@
+//! What outputs are compared with, and what each row of them weighs.
+
+use crate::{Error, Loss, Reduction};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+
+/// What a network's outputs `[T', B, O]` are compared with: values, or labels of classes; and what each row weighs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Targets {
+    /// `[T', B, F]`
+    values: Array3<f32>,
+    labels: bool,
+    /// `[T', B]`
+    weights: Option<Array2<f32>>,
+}
+
+impl Targets {
+    /// Values `[T', B, F]`; how many features `F` are, [`Loss::target_width`] says.
+    pub fn values(values: Array3<f32>) -> Self {
+        Targets { values, labels: false, weights: None }
+    }
+
+    /// Numbers of classes `[T', B]`, from 0; negative where there is none.
+    pub fn labels(labels: ArrayView2<i64>) -> Self {
+        let (steps, batch) = labels.dim();
+        // Exact up to 2^24, which is more classes than any device holds; what is beyond stays beyond.
+        let values = Array3::from_shape_fn((steps, batch, 1), |(t, row, _)| labels[[t, row]].max(-1) as f32);
+        Targets { values, labels: true, weights: None }
+    }
+
+    /// Weighs the rows, `[T', B]`: a mask has zeros and ones. A row of weight 0 changes nothing, whatever its target holds.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it is not shaped as the targets; [`Error::Value`] for a weight that is negative or not finite.
+    pub fn with_weights(mut self, weights: Array2<f32>) -> Result<Self, Error> {
+        let (steps, batch, _) = self.values.dim();
+        if weights.dim() != (steps, batch) {
+            let (found_steps, found_batch) = weights.dim();
+            return Err(Error::Shape {
+                what: "weights".into(),
+                expected: format!("[steps {steps}, batch {batch}]"),
+                found: format!("[{found_steps}, {found_batch}]"),
+            });
+        }
+        if let Some(((t, row), weight)) = weights.indexed_iter().find(|(_, w)| !(**w >= 0.0 && w.is_finite()))
+        {
+            return Err(Error::Value {
+                what: format!("weight at step {t}, row {row}"),
+                expected: "a finite number, 0 or more".into(),
+                found: weight.to_string(),
+            });
+        }
+        self.weights = Some(weights);
+        Ok(self)
+    }
+
+    pub(crate) fn view(&self) -> TargetsView<'_> {
+        TargetsView {
+            values: self.values.view(),
+            labels: self.labels,
+            weights: self.weights.as_ref().map(|weights| weights.view()),
+        }
+    }
+}
+
+/// [`Targets`], or values that belong to somebody else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TargetsView<'a> {
+    pub(crate) values: ArrayView3<'a, f32>,
+    labels: bool,
+    weights: Option<ArrayView2<'a, f32>>,
+}
+
+impl<'a> TargetsView<'a> {
+    pub(crate) fn of_values(values: ArrayView3<'a, f32>) -> Self {
+        TargetsView { values, labels: false, weights: None }
+    }
+}
+
+/// What each row `[T' B]` is multiplied by: its weight, nothing where it does not count, and the mean's denominator.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RowWeights(Vec<f64>);
+
+impl RowWeights {
+    /// For outputs of that shape, `[T', B, O]`. A row counts where its label is not negative and, with `lengths [B]` in
+    /// steps of the output, where it lies within its sequence.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for targets that do not belong to such outputs, [`Error::Value`] for a label that is none of the
+    /// classes, [`Error::Config`] where the loss takes other targets or outputs.
+    pub(crate) fn new(
+        loss: &Loss,
+        reduction: Reduction,
+        targets: &TargetsView,
+        lengths: Option<&[usize]>,
+        (steps, batch, width): (usize, usize, usize),
+    ) -> Result<RowWeights, Error> {
+        let (found_steps, found_batch, features) = targets.values.dim();
+        let wanted = loss.target_width(width)?;
+        if (found_steps, found_batch, features) != (steps, batch, wanted) {
+            return Err(Error::Shape {
+                what: "target".into(),
+                expected: format!("[steps {steps}, batch {batch}, features {wanted}]"),
+                found: format!("[{found_steps}, {found_batch}, {features}]"),
+            });
+        }
+        let classes = (*loss == Loss::CrossEntropy).then_some(width);
+        if targets.labels && classes.is_none() {
+            return Err(Error::Config(format!(
+                "loss {}: the targets are labels; give values, or use the loss cross-entropy",
+                loss.name()
+            )));
+        }
+        let mut weights = Vec::with_capacity(steps * batch);
+        for t in 0..steps {
+            for row in 0..batch {
+                let within = lengths.is_none_or(|lengths| t < lengths[row]);
+                let weight = targets.weights.map_or(1.0, |weights| f64::from(weights[[t, row]]));
+                let counts = within && weight > 0.0;
+                let counts = match classes {
+                    Some(classes) if counts => is_label(targets.values[[t, row, 0]], classes, t, row)?,
+                    _ => counts,
+                };
+                weights.push(if counts { weight } else { 0.0 });
+            }
+        }
+        let total: f64 = weights.iter().sum();
+        if reduction == Reduction::Mean && total > 0.0 {
+            let denominator = total * loss.elements(width) as f64;
+            weights.iter_mut().for_each(|weight| *weight /= denominator);
+        }
+        Ok(RowWeights(weights))
+    }
+
+    pub(crate) fn values(&self) -> &[f64] {
+        &self.0
+    }
+
+    /// As the devices have them.
+    pub(crate) fn single(&self) -> Vec<f32> {
+        self.0.iter().map(|&weight| weight as f32).collect()
+    }
+}
+
+/// Whether there is a label, and that it is one of the classes.
+fn is_label(label: f32, classes: usize, t: usize, row: usize) -> Result<bool, Error> {
+    if label < 0.0 {
+        return Ok(false);
+    }
+    if label.fract() == 0.0 && f64::from(label) < classes as f64 {
+        return Ok(true);
+    }
+    Err(Error::Value {
+        what: format!("label at step {t}, row {row}"),
+        expected: format!("a whole number below {classes}, or a negative one for none"),
+        found: label.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{arr2, arr3};
+
+    fn weights(
+        loss: &Loss,
+        reduction: Reduction,
+        targets: &Targets,
+        lengths: Option<&[usize]>,
+        width: usize,
+    ) -> Result<Vec<f64>, Error> {
+        let (steps, batch, _) = targets.values.dim();
+        let found = RowWeights::new(loss, reduction, &targets.view(), lengths, (steps, batch, width))?;
+        Ok(found.values().to_vec())
+    }
+
+    #[test]
+    fn a_mean_is_over_every_element_that_counts() {
+        let mean = |loss: &Loss, features, width| {
+            let targets = Targets::values(Array3::zeros((2, 2, features)));
+            weights(loss, Reduction::Mean, &targets, Some(&[2, 1]), width).unwrap()
+        };
+        let of = |elements: f64| vec![1.0 / elements, 1.0 / elements, 1.0 / elements, 0.0];
+        assert_eq!(mean(&Loss::SquaredError, 5, 5), of(15.0));
+        assert_eq!(mean(&Loss::Quantile { levels: vec![0.1, 0.5, 0.9] }, 2, 6), of(18.0));
+        assert_eq!(mean(&Loss::GaussianLikelihood, 2, 4), of(6.0));
+    }
+
+    #[test]
+    fn weights_masks_lengths_and_ignored_labels_are_one() {
+        let labels = arr2(&[[2, -7], [0, 1], [3, 3]]);
+        let mask = arr2(&[[2.0, 1.0], [1.0, 0.0], [1.0, 5.0]]);
+        let targets = Targets::labels(labels.view()).with_weights(mask).unwrap();
+        let lengths = [3, 2];
+        let sum = weights(&Loss::CrossEntropy, Reduction::Sum, &targets, Some(&lengths), 4).unwrap();
+        assert_eq!(sum, [2.0, 0.0, 1.0, 0.0, 1.0, 0.0]);
+        let mean = weights(&Loss::CrossEntropy, Reduction::Mean, &targets, Some(&lengths), 4).unwrap();
+        assert_eq!(mean, [0.5, 0.0, 0.25, 0.0, 0.25, 0.0]);
+    }
+
+    #[test]
+    fn where_nothing_counts_all_is_zero() {
+        let targets = Targets::labels(arr2(&[[-1, -1]]).view());
+        assert_eq!(weights(&Loss::CrossEntropy, Reduction::Mean, &targets, None, 4).unwrap(), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name_and_place() {
+        let values = |values| Targets::values(values);
+        let labels = |label: i64| Targets::labels(arr2(&[[0], [label]]).view());
+        let quantiles = Loss::Quantile { levels: vec![0.1, 0.9] };
+        let cases = [
+            (
+                weights(&Loss::CrossEntropy, Reduction::Mean, &labels(4), None, 4),
+                "label at step 1, row 0: expected a whole number below 4, or a negative one for none, found 4",
+            ),
+            (
+                weights(&Loss::CrossEntropy, Reduction::Mean, &values(arr3(&[[[0.5]]])), None, 4),
+                "label at step 0, row 0: expected a whole number below 4, or a negative one for none, found 0.5",
+            ),
+            (
+                weights(&Loss::CrossEntropy, Reduction::Mean, &values(arr3(&[[[f32::NAN]]])), None, 4),
+                "label at step 0, row 0: expected a whole number below 4, or a negative one for none, found NaN",
+            ),
+            (
+                weights(&Loss::AbsoluteError, Reduction::Mean, &labels(0), None, 1),
+                "loss absolute error: the targets are labels; give values, or use the loss cross-entropy",
+            ),
+            (
+                weights(&quantiles, Reduction::Mean, &values(Array3::zeros((1, 2, 2))), None, 3),
+                "loss quantile: expected 2 outputs for each target, found 3 outputs; make the last layer a multiple of 2 \
+                 wide",
+            ),
+            (
+                weights(&quantiles, Reduction::Mean, &values(Array3::zeros((1, 2, 2))), None, 6),
+                "target: expected [steps 1, batch 2, features 3], found [1, 2, 2]",
+            ),
+            (
+                labels(0).with_weights(Array2::zeros((1, 2))).map(|_| vec![]),
+                "weights: expected [steps 2, batch 1], found [1, 2]",
+            ),
+            (
+                labels(0).with_weights(arr2(&[[1.0], [f32::NAN]])).map(|_| vec![]),
+                "weight at step 1, row 0: expected a finite number, 0 or more, found NaN",
+            ),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(found.unwrap_err().to_string(), expected);
+        }
+    }
+
+    /// A label that nobody looks at may be anything.
+    #[test]
+    fn a_masked_label_is_not_looked_at() {
+        let targets =
+            Targets::values(arr3(&[[[f32::NAN], [1.0]]])).with_weights(arr2(&[[0.0, 1.0]])).unwrap();
+        assert_eq!(weights(&Loss::CrossEntropy, Reduction::Mean, &targets, None, 2).unwrap(), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn labels_in_any_layout_keep_their_places() {
+        let labels = arr2(&[[0, 1, 2], [3, 4, -5]]);
+        let across = Targets::labels(labels.t());
+        assert_eq!(across.values, arr3(&[[[0.0], [3.0]], [[1.0], [4.0]], [[2.0], [-1.0]]]));
+    }
+}

@@ -1,0 +1,384 @@
+//! Every loss with masks, weights and either reduction: both devices against the reference in `f64`.
+
+use gatefold::{
+    Activation, DenseConfig, Device, LayerConfig, Loss, LstmConfig, Network, NetworkConfig, Optimizer,
+    ParameterGroup, Parameters, Reduction, Targets, TrainConfig, Trainer,
+};
+use gatefold_check::{Random, Tolerance, assert_close, gradient_terms, output_terms, test_gpu};
+use gatefold_reference::loss::Loss as Reference;
+use ndarray::{Array2, Array3};
+
+const STEPS: usize = 5;
+const BATCH: usize = 7;
+const FEATURES: usize = 2;
+
+fn devices() -> Vec<Device> {
+    let gpu = test_gpu().map(Device::Gpu);
+    [Device::Cpu].into_iter().chain(gpu).collect()
+}
+
+/// A loss, the same for the reference, and its outputs.
+fn losses() -> Vec<(Loss, Reference<f64>, usize)> {
+    let levels = [0.1f32, 0.5, 0.9];
+    vec![
+        (Loss::SquaredError, Reference::Squared, FEATURES),
+        (Loss::AbsoluteError, Reference::Absolute, FEATURES),
+        (Loss::Huber { delta: 2.5 }, Reference::Huber { delta: 2.5 }, FEATURES),
+        (
+            Loss::Quantile { levels: levels.into() },
+            Reference::Quantile { levels: levels.map(f64::from).into() },
+            levels.len() * FEATURES,
+        ),
+        (Loss::GaussianLikelihood, Reference::Gaussian, 2 * FEATURES),
+        (Loss::CrossEntropy, Reference::CrossEntropy, 6),
+        // More classes than a workgroup has invocations.
+        (Loss::CrossEntropy, Reference::CrossEntropy, 131),
+    ]
+}
+
+/// A head on every step, or on the last one alone.
+fn network(outputs: usize, every_step: bool) -> NetworkConfig {
+    let mut layers: Vec<LayerConfig> = vec![LstmConfig::new(8).into()];
+    if !every_step {
+        layers.push(LayerConfig::LastStep);
+    }
+    layers.push(DenseConfig::new(5).activation(Activation::Tanh).into());
+    layers.push(DenseConfig::new(outputs).into());
+    NetworkConfig::new(3, layers).unwrap()
+}
+
+/// Values 2 to 3 away from zero, or labels of which some are to be ignored.
+fn targets(loss: &Loss, outputs: usize, steps: usize) -> (Targets, Array3<f64>) {
+    let mut random = Random::new(40, 0);
+    if *loss == Loss::CrossEntropy {
+        let labels = Array2::from_shape_fn((steps, BATCH), |(t, row)| match (t * BATCH + row) * 5 {
+            at if at % 4 == 3 => -100,
+            at => (at % outputs) as i64,
+        });
+        let values = labels.mapv(|label| label as f64).into_shape_with_order((steps, BATCH, 1)).unwrap();
+        return (Targets::labels(labels.view()), values);
+    }
+    let width = loss.target_width(outputs).unwrap();
+    let values = random.sequence((steps, BATCH, width)).mapv(|value| value + 2f32.copysign(value));
+    (Targets::values(values.clone()), values.mapv(f64::from))
+}
+
+/// Weights between 0.5 and 2, a third of them 0.
+fn weights(steps: usize) -> Array2<f32> {
+    let weights = Random::new(41, 0).within(0.5..2.0, steps * BATCH);
+    let mut weights = Array2::from_shape_vec((steps, BATCH), weights).unwrap();
+    weights.iter_mut().step_by(3).for_each(|weight| *weight = 0.0);
+    weights
+}
+
+/// What each row counts, from the definition: its share of a mean over the elements that count, or its weight.
+fn counted(
+    reduction: Reduction,
+    reference: &Reference<f64>,
+    target: &Array3<f64>,
+    outputs: usize,
+    weights: Option<&Array2<f32>>,
+) -> Vec<f64> {
+    let (steps, batch, features) = target.dim();
+    let labels = *reference == Reference::CrossEntropy;
+    let elements = match reference {
+        Reference::CrossEntropy => 1,
+        Reference::Gaussian => features,
+        _ => outputs,
+    };
+    let mut found = Vec::new();
+    for t in 0..steps {
+        for row in 0..batch {
+            let ignored = labels && target[[t, row, 0]] < 0.0;
+            let weight = weights.map_or(1.0, |weights| f64::from(weights[[t, row]]));
+            found.push(if ignored { 0.0 } else { weight });
+        }
+    }
+    let total: f64 = found.iter().sum();
+    if reduction == Reduction::Mean {
+        found.iter_mut().for_each(|weight| *weight /= total * elements as f64);
+    }
+    found
+}
+
+#[test]
+fn losses_and_gradients_are_those_of_the_reference() {
+    for device in devices() {
+        for (loss, reference, outputs) in losses() {
+            for (every_step, reduction, weighted) in [
+                (true, Reduction::Mean, false),
+                (true, Reduction::Mean, true),
+                (true, Reduction::Sum, true),
+                (false, Reduction::Sum, false),
+                (false, Reduction::Mean, true),
+            ] {
+                let config = network(outputs, every_step);
+                let steps = config.output_steps(STEPS);
+                let (mut targets, target) = targets(&loss, outputs, steps);
+                let weights = weighted.then(|| weights(steps));
+                if let Some(weights) = &weights {
+                    targets = targets.with_weights(weights.clone()).unwrap();
+                }
+                let what = format!("{loss:?} {outputs} {reduction:?} weighted {weighted} on {device:?}");
+                let network = Network::new(&device, &config, 5).unwrap();
+                let parameters = Parameters::initial(&config, 5);
+                let options = TrainConfig::new().loss(loss.clone()).reduction(reduction);
+                let mut trainer = Trainer::new(network, options).unwrap();
+                let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
+                trainer.accumulate_targets(input.view(), &targets).unwrap();
+                let (found, losses) = (trainer.gradients().unwrap(), trainer.take_losses().unwrap());
+
+                let model = gatefold_reference::Network::<f64>::new(&config, &parameters).unwrap();
+                let tape = model.forward(input.mapv(f64::from).view());
+                let counted = counted(reduction, &reference, &target, outputs, weights.as_ref());
+                let (want, d) = reference.weighted(tape.output(), target.view(), &counted);
+                let want_gradients = model.backward(&tape, d.view());
+                let terms = output_terms(&config) + steps * BATCH * outputs;
+                assert_close(&what, &[("batch", 1)], &losses, &[want], Tolerance::output(terms).times(4));
+                let terms = gradient_terms(&config, STEPS, BATCH);
+                for (name, want) in &want_gradients.parameters {
+                    let want: Vec<f64> = want.iter().copied().collect();
+                    let found: Vec<f32> = found[name].iter().copied().collect();
+                    let tolerance = Tolerance::gradient(terms).times(2);
+                    assert_close(&format!("{name}, {what}"), &[("element", want.len())], &found, &want, tolerance);
+                }
+
+                // Validation on the host says the same of what the network predicts.
+                let output = trainer.network().predict(input.view()).unwrap();
+                let evaluated = loss.evaluate(output.view(), &targets, reduction).unwrap();
+                assert!((evaluated / f64::from(losses[0]) - 1.0).abs() < 1e-5, "{evaluated}, {losses:?}, {what}");
+            }
+        }
+    }
+}
+
+/// What is masked may hold anything, and changes no bit.
+#[test]
+fn masked_steps_have_no_gradient() {
+    for device in devices() {
+        for (loss, _, outputs) in losses() {
+            let config = network(outputs, true);
+            let (targets, _) = targets(&loss, outputs, STEPS);
+            let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
+            let run = |targets: &Targets, mask: &Array2<f32>| {
+                let options = TrainConfig::new().loss(loss.clone()).reduction(Reduction::Sum);
+                let mut trainer =
+                    Trainer::new(Network::new(&device, &config, 5).unwrap(), options).unwrap();
+                let targets = targets.clone().with_weights(mask.clone()).unwrap();
+                trainer.accumulate_targets(input.view(), &targets).unwrap();
+                (trainer.take_losses().unwrap(), trainer.gradients().unwrap())
+            };
+            let nothing = run(&targets, &Array2::zeros((STEPS, BATCH)));
+            assert_eq!(nothing, (vec![0.0], Parameters::zeros(&config)), "{loss:?} on {device:?}");
+
+            let mask = weights(STEPS).mapv(|weight| f32::from(u8::from(weight > 0.0)));
+            let width = loss.target_width(outputs).unwrap();
+            let values = Array3::from_shape_fn((STEPS, BATCH, width), |(t, row, k)| {
+                if loss == Loss::CrossEntropy { ((t + row) % outputs) as f32 } else { (t + row + k) as f32 }
+            });
+            let mut holes = values.clone();
+            for ((t, row, _), value) in holes.indexed_iter_mut() {
+                if mask[[t, row]] == 0.0 {
+                    *value = f32::NAN;
+                }
+            }
+            let (whole, holes) = (Targets::values(values), Targets::values(holes));
+            assert_eq!(run(&whole, &mask), run(&holes, &mask), "{loss:?} on {device:?}");
+            assert_ne!(run(&whole, &mask), run(&whole, &Array2::ones((STEPS, BATCH))), "{loss:?}");
+        }
+    }
+}
+
+/// The weights on the device follow the batch's, also back to none and with other shapes in between.
+#[test]
+fn weights_may_change_from_batch_to_batch() {
+    for device in devices() {
+        let config = network(FEATURES, true);
+        let (targets, _) = targets(&Loss::SquaredError, FEATURES, STEPS);
+        let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
+        let masked = targets.clone().with_weights(weights(STEPS)).unwrap();
+        let doubled = targets.clone().with_weights(weights(STEPS) * 2.0).unwrap();
+        let options = TrainConfig::new().reduction(Reduction::Sum);
+        let fresh = |targets: &Targets| {
+            let network = Network::new(&device, &config, 5).unwrap();
+            let mut trainer = Trainer::new(network, options.clone()).unwrap();
+            trainer.accumulate_targets(input.view(), targets).unwrap();
+            trainer.take_losses().unwrap()[0]
+        };
+        let order = [&targets, &masked, &masked, &targets, &doubled, &masked];
+        let mut trainer =
+            Trainer::new(Network::new(&device, &config, 5).unwrap(), options.clone()).unwrap();
+        for targets in order {
+            trainer.accumulate_targets(input.view(), targets).unwrap();
+        }
+        let want: Vec<f32> = order.into_iter().map(fresh).collect();
+        assert_eq!(trainer.take_losses().unwrap(), want, "{device:?}");
+        assert_eq!(want[4], 2.0 * want[1], "a weight twice as large");
+    }
+}
+
+/// A network whose output is its bias: training finds what each loss is known to be smallest at.
+#[test]
+fn each_loss_is_smallest_where_it_should_be() {
+    let sample = [0.0f32, 1.0, 2.0, 3.0, 10.0];
+    let mean = 16.0 / 5.0;
+    let variance: f32 = sample.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / 5.0;
+    let cases: [(Loss, Vec<f32>); 5] = [
+        (Loss::SquaredError, vec![mean]),
+        (Loss::AbsoluteError, vec![2.0]),
+        // The sum of the residuals held within +-1 is zero: 0 and 1 pull by 1 and 0.5, 3 and 10 by 0.5 and 1 at 1.5 + 0.5.
+        (Loss::Huber { delta: 1.0 }, vec![2.0]),
+        (Loss::Quantile { levels: vec![0.3, 0.7] }, vec![1.0, 3.0]),
+        (Loss::GaussianLikelihood, vec![mean, variance.ln()]),
+    ];
+    for device in devices() {
+        for (loss, want) in &cases {
+            let config = NetworkConfig::new(1, [DenseConfig::new(want.len()).into()]).unwrap();
+            let network = Network::with_parameters(&device, &config, &Parameters::zeros(&config)).unwrap();
+            let options = TrainConfig::new().loss(loss.clone()).optimizer(Optimizer::adam());
+            let mut trainer = Trainer::new(network, options).unwrap();
+            let input = Array3::zeros((1, 5, 1));
+            let target = Array3::from_shape_fn((1, 5, 1), |(_, row, _)| sample[row]);
+            for update in 0..600 {
+                trainer.set_learning_rate(0.2 * 0.99f32.powi(update));
+                trainer.step(input.view(), target.view()).unwrap();
+            }
+            let found = trainer.network().parameters().unwrap()["dense0.bias"].clone();
+            for (found, want) in found.iter().zip(want) {
+                assert!((found - want).abs() < 0.02, "{loss:?} on {device:?}: {found}, expected {want}");
+            }
+        }
+    }
+}
+
+/// Value clipping comes before the norm, on both devices, with every optimiser that reads the gradient in its own kernel.
+#[test]
+fn values_are_clipped_before_the_norm() {
+    let config = network(FEATURES, true);
+    let (targets, _) = targets(&Loss::SquaredError, FEATURES, STEPS);
+    let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
+    let (limit, norm) = (0.02f32, 0.1f32);
+    for device in devices() {
+        for clip_norm in [None, Some(norm)] {
+            let options = TrainConfig::new()
+                .optimizer(Optimizer::sgd())
+                .learning_rate(1.0)
+                .clip_value(Some(limit))
+                .clip_norm(clip_norm)
+                .group(ParameterGroup::new("rnn0.bias").frozen());
+            let mut trainer = Trainer::new(Network::new(&device, &config, 5).unwrap(), options).unwrap();
+            trainer.accumulate_targets(input.view(), &targets).unwrap();
+            let gradients = trainer.gradients().unwrap();
+            let before = trainer.network().parameters().unwrap();
+            trainer.update().unwrap();
+            let after = trainer.network().parameters().unwrap();
+
+            let held = |g: f32| f64::from(g).clamp(-f64::from(limit), f64::from(limit));
+            let squares = gradients.iter().map(|(_, g)| g.iter().map(|g| held(*g).powi(2)).sum::<f64>());
+            let length = squares.sum::<f64>().sqrt();
+            let scale = clip_norm.map_or(1.0, |norm| (f64::from(norm) / (length + 1e-6)).min(1.0));
+            assert!(clip_norm.is_none() || scale < 0.9, "the norm clips too: {length}");
+            let mut clipped = 0;
+            for (name, gradient) in gradients.iter() {
+                clipped += gradient.iter().filter(|g| g.abs() > limit).count();
+                let want: Vec<f64> = before[name]
+                    .iter()
+                    .zip(gradient)
+                    .map(|(p, g)| f64::from(*p) - scale * held(*g))
+                    .collect();
+                let found: Vec<f32> = after[name].iter().copied().collect();
+                let axes = [("element", want.len())];
+                assert_close(&format!("{name} on {device:?}"), &axes, &found, &want, Tolerance::product(64));
+            }
+            assert!(clipped > 0 && clipped < 100, "some elements are clipped, not all: {clipped}");
+        }
+    }
+}
+
+/// What every update reads of the limit is the limit, not the norm's scale alone: Adam and RMSprop end elsewhere with it.
+#[test]
+fn every_optimizer_knows_the_limit() {
+    let (targets, _) = targets(&Loss::SquaredError, FEATURES, STEPS);
+    let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
+    let centred = Optimizer::RmsProp { alpha: 0.9, epsilon: 1e-3, momentum: 0.5, centered: true, weight_decay: 0.0 };
+    for optimizer in [Optimizer::sgd(), Optimizer::adam(), Optimizer::adamw(), Optimizer::rmsprop(), centred] {
+        let run = |device: &Device, limit: Option<f32>| {
+            let options = TrainConfig::new().optimizer(optimizer).clip_value(limit);
+            let mut trainer =
+                Trainer::new(Network::new(device, &network(FEATURES, true), 5).unwrap(), options).unwrap();
+            let mut losses = Vec::new();
+            for rate in [0.05, 0.02, 0.01] {
+                trainer.set_learning_rate(rate);
+                trainer.accumulate_targets(input.view(), &targets).unwrap();
+                trainer.update().unwrap();
+                losses.extend(trainer.take_losses().unwrap());
+            }
+            losses
+        };
+        let want: Vec<f64> = run(&Device::Cpu, Some(0.01)).into_iter().map(f64::from).collect();
+        for device in devices() {
+            let found = run(&device, Some(0.01));
+            assert_ne!(found, run(&device, None), "{optimizer:?} on {device:?}");
+            let terms = gradient_terms(&network(FEATURES, true), STEPS, BATCH);
+            let tolerance = Tolerance::gradient(terms).times(6);
+            assert_close(&format!("{optimizer:?} on {device:?}"), &[("update", 3)], &found, &want, tolerance);
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let refused = |outputs: usize, options: TrainConfig| {
+        let network = Network::new(&Device::Cpu, &network(outputs, true), 5).unwrap();
+        Trainer::new(network, options).unwrap_err().to_string()
+    };
+    let loss = |loss| TrainConfig::new().loss(loss);
+    for (found, want) in [
+        (
+            refused(3, loss(Loss::GaussianLikelihood)),
+            "loss gaussian likelihood: expected 2 outputs for each target, found 3 outputs; make the last layer a \
+             multiple of 2 wide",
+        ),
+        (refused(1, loss(Loss::Huber { delta: 0.0 })), "loss huber: delta is 0; expected a finite number above 0"),
+        (
+            refused(2, loss(Loss::Quantile { levels: vec![0.5, 1.0] })),
+            "loss quantile: a level is 1; expected above 0 and below 1",
+        ),
+        (
+            refused(2, loss(Loss::Quantile { levels: vec![] })),
+            "loss quantile: there is no level; expected one or more",
+        ),
+        (
+            refused(1, TrainConfig::new().clip_value(Some(f32::NAN))),
+            "the value to clip at is NaN; expected a finite number above 0",
+        ),
+        (
+            refused(
+                1,
+                TrainConfig::new().optimizer(Optimizer::RmsProp {
+                    alpha: 1.0,
+                    epsilon: 1e-8,
+                    momentum: 0.0,
+                    centered: false,
+                    weight_decay: 0.0,
+                }),
+            ),
+            "optimizer: alpha is 1; expected at least 0 and below 1",
+        ),
+    ] {
+        assert_eq!(found, want);
+    }
+    // Before anything runs, and with the place.
+    let options = TrainConfig::new().loss(Loss::CrossEntropy);
+    for device in devices() {
+        let network = Network::new(&device, &network(4, true), 5).unwrap();
+        let mut trainer = Trainer::new(network, options.clone()).unwrap();
+        let mut labels = Array2::zeros((STEPS, BATCH));
+        labels[[3, 2]] = 4;
+        let input = Array3::zeros((STEPS, BATCH, 3));
+        let error = trainer.accumulate_targets(input.view(), &Targets::labels(labels.view())).unwrap_err();
+        let want = "label at step 3, row 2: expected a whole number below 4, or a negative one for none, found 4";
+        assert_eq!(error.to_string(), want);
+        assert!(trainer.take_losses().unwrap().is_empty());
+    }
+}
