@@ -140,13 +140,22 @@ fn losses_and_gradients_are_those_of_the_reference() {
                     let want: Vec<f64> = want.iter().copied().collect();
                     let found: Vec<f32> = found[name].iter().copied().collect();
                     let tolerance = Tolerance::gradient(terms).times(2);
-                    assert_close(&format!("{name}, {what}"), &[("element", want.len())], &found, &want, tolerance);
+                    assert_close(
+                        &format!("{name}, {what}"),
+                        &[("element", want.len())],
+                        &found,
+                        &want,
+                        tolerance,
+                    );
                 }
 
                 // Validation on the host says the same of what the network predicts.
                 let output = trainer.network().predict(input.view()).unwrap();
                 let evaluated = loss.evaluate(output.view(), &targets, reduction).unwrap();
-                assert!((evaluated / f64::from(losses[0]) - 1.0).abs() < 1e-5, "{evaluated}, {losses:?}, {what}");
+                assert!(
+                    (evaluated / f64::from(losses[0]) - 1.0).abs() < 1e-5,
+                    "{evaluated}, {losses:?}, {what}"
+                );
             }
         }
     }
@@ -162,8 +171,7 @@ fn masked_steps_have_no_gradient() {
             let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
             let run = |targets: &Targets, mask: &Array2<f32>| {
                 let options = TrainConfig::new().loss(loss.clone()).reduction(Reduction::Sum);
-                let mut trainer =
-                    Trainer::new(Network::new(&device, &config, 5).unwrap(), options).unwrap();
+                let mut trainer = Trainer::new(Network::new(&device, &config, 5).unwrap(), options).unwrap();
                 let targets = targets.clone().with_weights(mask.clone()).unwrap();
                 trainer.accumulate_targets(input.view(), &targets).unwrap();
                 (trainer.take_losses().unwrap(), trainer.gradients().unwrap())
@@ -206,8 +214,7 @@ fn weights_may_change_from_batch_to_batch() {
             trainer.take_losses().unwrap()[0]
         };
         let order = [&targets, &masked, &masked, &targets, &doubled, &masked];
-        let mut trainer =
-            Trainer::new(Network::new(&device, &config, 5).unwrap(), options.clone()).unwrap();
+        let mut trainer = Trainer::new(Network::new(&device, &config, 5).unwrap(), options.clone()).unwrap();
         for targets in order {
             trainer.accumulate_targets(input.view(), targets).unwrap();
         }
@@ -300,8 +307,10 @@ fn values_are_clipped_before_the_norm() {
 fn every_optimizer_knows_the_limit() {
     let (targets, _) = targets(&Loss::SquaredError, FEATURES, STEPS);
     let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
-    let centred = Optimizer::RmsProp { alpha: 0.9, epsilon: 1e-3, momentum: 0.5, centered: true, weight_decay: 0.0 };
-    for optimizer in [Optimizer::sgd(), Optimizer::adam(), Optimizer::adamw(), Optimizer::rmsprop(), centred] {
+    let centred =
+        Optimizer::RmsProp { alpha: 0.9, epsilon: 1e-3, momentum: 0.5, centered: true, weight_decay: 0.0 };
+    for optimizer in [Optimizer::sgd(), Optimizer::adam(), Optimizer::adamw(), Optimizer::rmsprop(), centred]
+    {
         let run = |device: &Device, limit: Option<f32>| {
             let options = TrainConfig::new().optimizer(optimizer).clip_value(limit);
             let mut trainer =
@@ -339,7 +348,10 @@ fn what_makes_no_sense_is_refused() {
             "loss gaussian likelihood: expected 2 outputs for each target, found 3 outputs; make the last layer a \
              multiple of 2 wide",
         ),
-        (refused(1, loss(Loss::Huber { delta: 0.0 })), "loss huber: delta is 0; expected a finite number above 0"),
+        (
+            refused(1, loss(Loss::Huber { delta: 0.0 })),
+            "loss huber: delta is 0; expected a finite number above 0",
+        ),
         (
             refused(2, loss(Loss::Quantile { levels: vec![0.5, 1.0] })),
             "loss quantile: a level is 1; expected above 0 and below 1",
@@ -377,7 +389,8 @@ fn what_makes_no_sense_is_refused() {
         labels[[3, 2]] = 4;
         let input = Array3::zeros((STEPS, BATCH, 3));
         let error = trainer.accumulate_targets(input.view(), &Targets::labels(labels.view())).unwrap_err();
-        let want = "label at step 3, row 2: expected a whole number below 4, or a negative one for none, found 4";
+        let want =
+            "label at step 3, row 2: expected a whole number below 4, or a negative one for none, found 4";
         assert_eq!(error.to_string(), want);
         assert!(trainer.take_losses().unwrap().is_empty());
     }
