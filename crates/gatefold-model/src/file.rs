@@ -20,10 +20,14 @@
 //! Reading trusts nothing: sizes, names, shapes and types are checked against the file's length and the network's
 //! description before memory is asked for.
 //!
+//! State dicts that PyTorch wrote, or is to read under names of its own, are in [`pytorch`].
+//!
 //! [safetensors]: https://github.com/huggingface/safetensors
 
 mod atomic;
 mod format;
+pub mod pytorch;
+mod tensors;
 
 pub use atomic::write_atomically;
 
@@ -52,7 +56,7 @@ impl Model {
     pub fn save(&self, path: &Path) -> Result<(), ModelError> {
         self.parameters.check(&self.config)?;
         let entries = format::entries(path, Kind::Model, &self.config, &self.metadata)?;
-        format::write(path, &entries, &by_name(&self.parameters))
+        tensors::write(path, &entries, &by_name(&self.parameters))
     }
 
     /// Reads a model, or the model in a checkpoint.
@@ -128,7 +132,7 @@ impl Checkpoint {
                 };
             }
         }
-        format::write(path, &entries, &tensors)
+        tensors::write(path, &entries, &tensors)
     }
 
     /// Reads a checkpoint.

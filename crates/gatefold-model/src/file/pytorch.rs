@@ -1,0 +1,110 @@
+//! PyTorch's state dicts, as safetensors files: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear` and `nn.Embedding`.
+//!
+//! A state_dict holds tensors alone, `<module>.<tensor>`. Names and shapes tell what every module is:
+//!
+//! | what | from |
+//! |---|---|
+//! | RNN, LSTM or GRU | rows of `weight_hh`, which are 1, 4 or 3 times H |
+//! | H | columns of `weight_hr` if there is one, else of `weight_hh` |
+//! | projection | rows of `weight_hr` |
+//! | layers, directions | `_l0`, `_l1`.. and `_reverse` |
+//! | biases | `bias_ih` and `bias_hh` are there or not |
+//! | Linear or Embedding | a `weight` with a `bias` is a Linear; one without is whatever fits between its neighbours |
+//!
+//! They do not tell in which order data passes the modules. One order is taken if it is the only one in which every
+//! width fits the next; if there are several, or none, the error shows the modules, and [`ReadOptions`] says the order.
+//! What has no tensors is said there too: the function of an `nn.RNN` (tanh by default, as in PyTorch) or behind an
+//! `nn.Linear`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After). Whether a module is
+//! `batch_first` is the caller's to know: it concerns the data, not the parameters.
+//!
+//! ```no_run
+//! use gatefold_model::file::pytorch;
+//! let options: pytorch::ReadOptions = "embedding, lstm, last_step, head relu, answer".parse()?;
+//! let model = pytorch::read("classifier.safetensors".as_ref(), &options)?;
+//! println!("{}", model.config);
+//! # Ok::<(), gatefold_model::ModelError>(())
+//! ```
+//!
+//! The other way, [`write`] makes a state_dict that PyTorch loads with `strict=True`; what PyTorch's modules do not have
+//! is refused by name. Layers without parameters are code in PyTorch, and leave nothing in the file.
+
+mod modules;
+mod options;
+mod order;
+mod write;
+
+pub use options::{ModuleStep, ReadOptions, Step};
+pub use write::{state_dict, write};
+
+use super::tensors::{TensorFile, described, shown};
+use super::{Model, format};
+use crate::{ModelError, Parameters};
+use modules::Shapes;
+use ndarray::ArrayD;
+use order::{Network, Source};
+use safetensors::Dtype;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Reads a state_dict.
+///
+/// # Errors
+/// [`ModelError::Io`] if the file cannot be read; [`ModelError::File`] with the reason if it is truncated or no
+/// safetensors file, if a tensor is not float32 or belongs to another kind of module, or if the order of the modules
+/// must be said.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Model, ModelError> {
+    let mut file = TensorFile::open(path, "a state_dict")?;
+    let mut shapes = Shapes::new();
+    for name in file.header().offset_keys() {
+        let info = file.header().info(&name).expect("it is one of the names");
+        if info.dtype != Dtype::F32 {
+            let (name, found) = (shown(&name), described(info));
+            let problem = format!("tensor {name}: expected F32, found {found}; save it from module.float()");
+            return Err(file.refusal(problem));
+        }
+        shapes.insert(name, info.shape.clone());
+    }
+    let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
+    let parameters = parameters(&network, |name| {
+        let info = file.header().info(name).expect("the network is made of the file's tensors").clone();
+        file.values(&info)
+    })?;
+    Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
+}
+
+/// The same from tensors in memory.
+///
+/// # Errors
+/// [`ModelError::Config`] with the reason.
+pub fn from_state_dict(
+    tensors: &BTreeMap<String, ArrayD<f32>>,
+    options: &ReadOptions,
+) -> Result<Model, ModelError> {
+    let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
+    let network = order::network(&shapes, options)
+        .map_err(|problem| ModelError::Config { place: "state_dict".into(), problem })?;
+    let parameters = parameters(&network, |name| Ok(tensors[name].clone()))?;
+    Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
+}
+
+/// Whether a safetensors file is none of our own, and so perhaps a state_dict.
+///
+/// # Errors
+/// As [`read`]'s, if it is no safetensors file at all.
+pub fn is_foreign(path: &Path) -> Result<bool, ModelError> {
+    Ok(!format::is_ours(TensorFile::open(path, "a model or a state_dict")?.header()))
+}
+
+fn parameters(
+    network: &Network,
+    mut load: impl FnMut(&str) -> Result<ArrayD<f32>, ModelError>,
+) -> Result<Parameters, ModelError> {
+    let tensors = network.config.parameter_specs().zip(&network.sources).map(|(spec, source)| {
+        let values = match source {
+            Source::Tensor(name) => load(name)?,
+            Source::Zeros => ArrayD::zeros(spec.shape.clone()),
+        };
+        Ok((spec.name.clone(), values))
+    });
+    tensors.collect()
+}

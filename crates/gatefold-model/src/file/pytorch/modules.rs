@@ -1,0 +1,220 @@
+use super::super::tensors::shown;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Tensors by name, with their shapes.
+pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// A module of a state_dict, worked out from the names and shapes of its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Module {
+    pub(super) prefix: String,
+    pub(super) kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    Recurrent(Stack),
+    Linear {
+        input: usize,
+        output: usize,
+        bias: bool,
+    },
+    /// A Linear's weight without a bias can be read as one.
+    Embedding {
+        tokens: usize,
+        output: usize,
+    },
+}
+
+/// An `nn.RNN`, `nn.LSTM` or `nn.GRU`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Stack {
+    /// 1 for an RNN, 3 for a GRU, 4 for an LSTM.
+    pub(super) gates: usize,
+    pub(super) input: usize,
+    pub(super) hidden: usize,
+    pub(super) projection: Option<usize>,
+    pub(super) layers: usize,
+    pub(super) bidirectional: bool,
+    pub(super) biases: bool,
+}
+
+impl Stack {
+    /// The width of the output.
+    pub(super) fn output(&self) -> usize {
+        let scans = if self.bidirectional { 2 } else { 1 };
+        self.projection.unwrap_or(self.hidden).saturating_mul(scans)
+    }
+}
+
+impl Module {
+    /// The name of one of its tensors.
+    pub(super) fn tensor(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) }
+    }
+}
+
+/// `lstm: LSTM 3 to 2x5, 2 layers`, as errors show it.
+impl fmt::Display for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if self.prefix.is_empty() { ".".into() } else { shown(&self.prefix) };
+        match self.kind {
+            Kind::Linear { input, output, bias: true } => write!(f, "{prefix}: Linear {input} to {output}"),
+            Kind::Linear { input, output, bias: false } => {
+                write!(
+                    f,
+                    "{prefix}: Linear {input} to {output} or Embedding of {output} tokens, {input} wide"
+                )
+            }
+            Kind::Embedding { tokens, output } => {
+                write!(f, "{prefix}: Embedding of {tokens} tokens, {output} wide")
+            }
+            Kind::Recurrent(stack) => {
+                let name = match stack.gates {
+                    1 => "RNN",
+                    3 => "GRU",
+                    _ => "LSTM",
+                };
+                write!(f, "{prefix}: {name} {} to {}", stack.input, stack.output())
+            }
+        }
+    }
+}
+
+/// What a recurrent module's tensors are called, up to `_l0`.
+const RECURRENT: [&str; 5] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"];
+
+/// A recurrent tensor's name as its kind, layer and direction; `None` for other names.
+fn recurrent_name(name: &str) -> Option<(&'static str, usize, bool)> {
+    let (forward, reverse) = match name.strip_suffix("_reverse") {
+        Some(rest) => (rest, true),
+        None => (name, false),
+    };
+    let (kind, layer) = forward.rsplit_once("_l")?;
+    let kind = RECURRENT.into_iter().find(|known| *known == kind)?;
+    let index: usize = layer.parse().ok()?;
+    // `+1` and `01` are numbers too, but not PyTorch's names.
+    (index.to_string() == layer).then_some((kind, index, reverse))
+}
+
+/// The modules, in the order of their names.
+pub(super) fn find(shapes: &Shapes) -> Result<Vec<Module>, String> {
+    let mut groups: BTreeMap<&str, BTreeMap<&str, &[usize]>> = BTreeMap::new();
+    for (name, shape) in shapes {
+        let (prefix, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+        groups.entry(prefix).or_default().insert(leaf, shape);
+    }
+    if groups.is_empty() {
+        return Err("there are no tensors; expected a module's state_dict".into());
+    }
+    let modules = groups.into_iter().map(|(prefix, tensors)| {
+        let module = Module { prefix: prefix.into(), kind: Kind::Embedding { tokens: 0, output: 0 } };
+        let kind = if tensors.keys().any(|leaf| recurrent_name(leaf).is_some()) {
+            Kind::Recurrent(stack(&module, &tensors)?)
+        } else {
+            linear(&module, &tensors)?
+        };
+        Ok(Module { kind, ..module })
+    });
+    modules.collect()
+}
+
+fn foreign(module: &Module, leaf: &str, shape: &[usize]) -> String {
+    let name = shown(&module.tensor(leaf));
+    let found = if shape.len() > 8 { format!("{} axes", shape.len()) } else { format!("{shape:?}") };
+    format!(
+        "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, Linear and Embedding"
+    )
+}
+
+fn linear(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind, String> {
+    let other = tensors.iter().find(|(leaf, _)| !matches!(**leaf, "weight" | "bias"));
+    if let Some((leaf, shape)) = other {
+        return Err(foreign(module, leaf, shape));
+    }
+    match (tensors.get("weight").copied(), tensors.get("bias").copied()) {
+        (Some(&[output, input]), None) => Ok(Kind::Linear { input, output, bias: false }),
+        (Some(&[output, input]), Some(&[biases])) if biases == output => {
+            Ok(Kind::Linear { input, output, bias: true })
+        }
+        (Some(&[output, _]), Some(bias)) => {
+            Err(format!("tensor {}: expected [{output}], found {bias:?}", shown(&module.tensor("bias"))))
+        }
+        (Some(weight), _) => Err(foreign(module, "weight", weight)),
+        (None, bias) => Err(foreign(module, "bias", bias.expect("a module has a tensor"))),
+    }
+}
+
+fn stack(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Stack, String> {
+    let name = |leaf: &str| shown(&module.tensor(leaf));
+    let mut layers = 0;
+    let (mut bidirectional, mut biases, mut projected) = (false, false, false);
+    for (leaf, shape) in tensors {
+        let Some((kind, layer, reverse)) = recurrent_name(leaf) else {
+            return Err(foreign(module, leaf, shape));
+        };
+        // Layers that are not there are found missing below, one tensor after the other; a hostile number must not
+        // make that long.
+        if layer >= tensors.len() {
+            return Err(format!("tensor {}: layers before it are missing", name(leaf)));
+        }
+        layers = layers.max(layer + 1);
+        bidirectional |= reverse;
+        biases |= kind.starts_with("bias");
+        projected |= kind == "weight_hr";
+    }
+    let matrix = |leaf: &str| match tensors.get(leaf).copied() {
+        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok((rows, columns)),
+        Some(found) => Err(format!("tensor {}: expected rows and columns, found {found:?}", name(leaf))),
+        None => Err(format!("tensor {} is missing", name(leaf))),
+    };
+    let (rows, recurrent_width) = matrix("weight_hh_l0")?;
+    let input = matrix("weight_ih_l0")?.1;
+    let hidden = if projected { matrix("weight_hr_l0")?.1 } else { recurrent_width };
+    let gates = match (rows % hidden, rows / hidden) {
+        (0, 4) => 4,
+        (0, gates @ (1 | 3)) if !projected => gates,
+        _ => {
+            let expected = if projected {
+                "4 (LSTM, since there is a weight_hr)"
+            } else {
+                "1 (RNN), 3 (GRU) or 4 (LSTM)"
+            };
+            return Err(format!(
+                "tensor {}: expected {expected} times {hidden} rows, found {rows}",
+                name("weight_hh_l0")
+            ));
+        }
+    };
+    let projection = projected.then_some(recurrent_width);
+    let stack = Stack { gates, input, hidden, projection, layers, bidirectional, biases };
+    // Every tensor that the module has, and no other.
+    let mut expected = 0;
+    for layer in 0..layers {
+        let input = if layer == 0 { input } else { stack.output() };
+        for reverse in if bidirectional { &["", "_reverse"][..] } else { &[""] } {
+            for (kind, shape) in [
+                ("weight_ih", vec![rows, input]),
+                ("weight_hh", vec![rows, recurrent_width]),
+                ("bias_ih", vec![rows]),
+                ("bias_hh", vec![rows]),
+                ("weight_hr", vec![recurrent_width, hidden]),
+            ] {
+                if kind.starts_with("bias") && !biases || kind == "weight_hr" && !projected {
+                    continue;
+                }
+                let leaf = format!("{kind}_l{layer}{reverse}");
+                match tensors.get(leaf.as_str()) {
+                    Some(found) if *found == shape => expected += 1,
+                    Some(found) => {
+                        return Err(format!("tensor {}: expected {shape:?}, found {found:?}", name(&leaf)));
+                    }
+                    None => return Err(format!("tensor {} {shape:?} is missing", name(&leaf))),
+                }
+            }
+        }
+    }
+    assert_eq!(expected, tensors.len(), "every recurrent name below the number of layers is looked for");
+    Ok(stack)
+}

@@ -1,0 +1,189 @@
+use crate::{Activation, LayerConfig, ModelError};
+use std::str::FromStr;
+
+/// What a state_dict does not say: the order of the modules, and the layers between them that have no tensors.
+///
+/// As text, steps are separated by commas. A step is a module, by the prefix of its tensors (`.` for a bare module,
+/// whose tensors have none), and words about it: `embedding` or `linear`, a function's name, `dropout RATE` between the
+/// layers of its stack. Or it is one of `last_step`, `final_state`, `softmax` and `dropout RATE`, as in
+/// `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadOptions {
+    pub(super) steps: Vec<Step>,
+}
+
+impl ReadOptions {
+    /// Nothing said: the modules alone, in the one order that fits.
+    pub fn new() -> Self {
+        ReadOptions::default()
+    }
+
+    /// Every module once, in the order in which data passes them, with the layers between them.
+    pub fn steps(mut self, steps: impl Into<Vec<Step>>) -> Self {
+        self.steps = steps.into();
+        self
+    }
+}
+
+/// One step of a network that is read.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Step {
+    /// A module of the state_dict.
+    Module(ModuleStep),
+    /// A layer without parameters, such as [`LayerConfig::LastStep`].
+    Layer(LayerConfig),
+}
+
+impl Step {
+    /// The module whose tensors have this prefix, without the dot behind it; empty for a bare module.
+    pub fn module(prefix: impl Into<String>) -> ModuleStep {
+        ModuleStep { prefix: prefix.into(), activation: None, embedding: None, dropout: None }
+    }
+}
+
+impl From<ModuleStep> for Step {
+    fn from(step: ModuleStep) -> Self {
+        Step::Module(step)
+    }
+}
+
+impl From<LayerConfig> for Step {
+    fn from(layer: LayerConfig) -> Self {
+        Step::Layer(layer)
+    }
+}
+
+/// A module of a state_dict, and what its tensors do not say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleStep {
+    pub(super) prefix: String,
+    pub(super) activation: Option<Activation>,
+    /// Whether a weight alone is an Embedding's, or a Linear's.
+    pub(super) embedding: Option<bool>,
+    pub(super) dropout: Option<f32>,
+}
+
+impl ModuleStep {
+    /// The `nonlinearity` of an `nn.RNN`, tanh by default; or the function behind an `nn.Linear`, none by default.
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = Some(activation);
+        self
+    }
+
+    /// Says that a `weight` without a bias is an `nn.Embedding`'s.
+    pub fn embedding(mut self) -> Self {
+        self.embedding = Some(true);
+        self
+    }
+
+    /// Says that a `weight` without a bias is an `nn.Linear`'s.
+    pub fn linear(mut self) -> Self {
+        self.embedding = Some(false);
+        self
+    }
+
+    /// The dropout between the layers of a recurrent module; none by default.
+    pub fn dropout(mut self, rate: f32) -> Self {
+        self.dropout = Some(rate);
+        self
+    }
+}
+
+/// Functions that take no numbers, so that a name says all.
+const NAMED: [Activation; 6] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+    Activation::Softsign,
+    Activation::Softplus,
+];
+
+impl FromStr for ReadOptions {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        let steps = text.split(',').map(|step| {
+            parse_step(step).map_err(|problem| ModelError::Config { place: "modules".into(), problem })
+        });
+        Ok(ReadOptions { steps: steps.collect::<Result<_, _>>()? })
+    }
+}
+
+fn parse_step(text: &str) -> Result<Step, String> {
+    let mut words = text.split_whitespace();
+    let step = match words.next() {
+        None => return Err("a step is empty; expected a module's name, or . for a bare module".into()),
+        Some("last_step") => LayerConfig::LastStep.into(),
+        Some("final_state") => LayerConfig::FinalState.into(),
+        Some("softmax") => LayerConfig::Softmax.into(),
+        Some("dropout") => LayerConfig::Dropout { rate: rate(words.next())? }.into(),
+        Some(prefix) => {
+            let mut module = Step::module(if prefix == "." { "" } else { prefix });
+            while let Some(word) = words.next() {
+                module = match word {
+                    "embedding" => module.embedding(),
+                    "linear" => module.linear(),
+                    "dropout" => module.dropout(rate(words.next())?),
+                    word => match NAMED.into_iter().find(|activation| activation.name() == word) {
+                        Some(activation) => module.activation(activation),
+                        None => {
+                            let names = NAMED.map(Activation::name).join(", ");
+                            let known = format!("embedding, linear, dropout RATE, {names}");
+                            return Err(format!("{word:?} behind {prefix}: expected one of {known}"));
+                        }
+                    },
+                };
+            }
+            module.into()
+        }
+    };
+    match words.next() {
+        Some(word) => Err(format!("{word:?} behind {}: expected a comma", text.trim())),
+        None => Ok(step),
+    }
+}
+
+fn rate(word: Option<&str>) -> Result<f32, String> {
+    let rate = word.and_then(|word| word.parse().ok());
+    rate.ok_or_else(|| format!("dropout {}: expected a rate such as 0.1", word.unwrap_or("")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_says_the_same_as_steps() {
+        let text = " table embedding, rnn.inner relu dropout 0.25 ,last_step,final_state, dropout 0.5, head tanh, softmax";
+        let options: ReadOptions = text.parse().unwrap();
+        let steps: [Step; 7] = [
+            Step::module("table").embedding().into(),
+            Step::module("rnn.inner").activation(Activation::Relu).dropout(0.25).into(),
+            LayerConfig::LastStep.into(),
+            LayerConfig::FinalState.into(),
+            LayerConfig::Dropout { rate: 0.5 }.into(),
+            Step::module("head").activation(Activation::Tanh).into(),
+            LayerConfig::Softmax.into(),
+        ];
+        assert_eq!(options, ReadOptions::new().steps(steps));
+        assert_eq!(".".parse::<ReadOptions>().unwrap(), ReadOptions::new().steps([Step::module("").into()]));
+    }
+
+    #[test]
+    fn words_that_mean_nothing_are_refused() {
+        let refusal = |text: &str| text.parse::<ReadOptions>().expect_err("it should be refused").to_string();
+        assert_eq!(
+            refusal("a,,b"),
+            "modules: a step is empty; expected a module's name, or . for a bare module"
+        );
+        assert_eq!(
+            refusal("a, b swish"),
+            "modules: \"swish\" behind b: expected one of embedding, linear, dropout RATE, identity, relu, tanh, sigmoid, \
+             softsign, softplus"
+        );
+        assert_eq!(refusal("last_step relu"), "modules: \"relu\" behind last_step relu: expected a comma");
+        assert_eq!(refusal("a dropout often"), "modules: dropout often: expected a rate such as 0.1");
+    }
+}

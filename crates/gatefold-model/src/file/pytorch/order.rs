@@ -1,0 +1,365 @@
+use super::super::tensors::shown;
+use super::modules::{self, Kind, Module, Shapes, Stack};
+use super::options::{ModuleStep, ReadOptions, Step};
+use crate::{
+    Activation, Biases, Bridge, DenseConfig, Direction, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig,
+    NetworkConfig, ParameterSpec, RnnConfig, Role,
+};
+
+/// A network and where each of its parameters comes from, in the order of [`NetworkConfig::parameter_specs`].
+pub(super) struct Network {
+    pub(super) config: NetworkConfig,
+    pub(super) sources: Vec<Source>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Source {
+    /// The tensor with this name.
+    Tensor(String),
+    /// A Linear without a bias has one of zeros here.
+    Zeros,
+}
+
+/// More than anyone puts in a row. The search goes one call deeper for each.
+const MAX_MODULES: usize = 256;
+
+/// Works out the network of a state_dict.
+pub(super) fn network(shapes: &Shapes, options: &ReadOptions) -> Result<Network, String> {
+    let modules = modules::find(shapes)?;
+    if modules.len() > MAX_MODULES {
+        return Err(format!("it holds {} modules; expected at most {MAX_MODULES}", modules.len()));
+    }
+    let steps = match &options.steps[..] {
+        [] => only_order(&modules)?,
+        given => in_given_order(modules, given)?,
+    };
+    assemble(shapes, &steps)
+}
+
+/// A step of the network: a module as it is read, with what was said about it, or a layer without parameters.
+enum Resolved {
+    Module(Module, ModuleStep),
+    Layer(LayerConfig),
+}
+
+/// What may stand at one place of the row.
+enum Place {
+    /// Any module that is not used yet.
+    Any,
+    /// This one.
+    Module(usize),
+    /// A decoder begins, with an input of this width.
+    Decoder(usize),
+}
+
+/// Looks for the rows of modules in which every width fits the next.
+struct Search<'a> {
+    modules: &'a [Module],
+    places: &'a [Place],
+    /// Modules that are said to be linear.
+    linear: Vec<bool>,
+    path: Vec<(usize, Kind)>,
+    used: Vec<bool>,
+    found: Vec<Vec<(usize, Kind)>>,
+    /// Places that may still be looked at: many equal modules have more orders than anyone can try.
+    budget: usize,
+}
+
+/// Enough to try every order of six modules.
+const BUDGET: usize = 10_000;
+
+impl<'a> Search<'a> {
+    fn run(modules: &'a [Module], places: &'a [Place], linear: Vec<bool>) -> Search<'a> {
+        let (path, used) = (Vec::new(), vec![false; modules.len()]);
+        let mut search = Search { modules, places, linear, path, used, found: Vec::new(), budget: BUDGET };
+        search.fill(0, None, true);
+        search
+    }
+
+    /// Fills the places from this one on. `width` is what comes in, unknown at the very beginning; `fresh`: it is the
+    /// input of the network or of a decoder, which may be tokens.
+    fn fill(&mut self, place: usize, width: Option<usize>, fresh: bool) {
+        if self.found.len() > 1 || self.budget == 0 {
+            return;
+        }
+        self.budget -= 1;
+        match self.places.get(place) {
+            None => self.found.push(self.path.clone()),
+            Some(Place::Decoder(input)) => self.fill(place + 1, Some(*input), true),
+            Some(Place::Module(module)) => self.put(*module, place, width, fresh),
+            Some(Place::Any) => {
+                for module in 0..self.modules.len() {
+                    if !self.used[module] {
+                        self.put(module, place, width, fresh);
+                    }
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, module: usize, place: usize, width: Option<usize>, fresh: bool) {
+        for kind in readings(self.modules[module].kind) {
+            let (fits, output) = match kind {
+                Kind::Recurrent(stack) => (width.is_none_or(|width| width == stack.input), stack.output()),
+                Kind::Linear { input, output, .. } => (width.is_none_or(|width| width == input), output),
+                Kind::Embedding { output, .. } => {
+                    (fresh && width.is_none_or(|width| width == 1) && !self.linear[module], output)
+                }
+            };
+            if fits {
+                self.path.push((module, kind));
+                self.used[module] = true;
+                self.fill(place + 1, Some(output), false);
+                self.used[module] = false;
+                self.path.pop();
+            }
+        }
+    }
+}
+
+/// What a module can be: a weight without a bias is an `nn.Linear`'s `[output, input]` or an `nn.Embedding`'s
+/// `[tokens, output]`.
+fn readings(kind: Kind) -> impl Iterator<Item = Kind> {
+    let other = match kind {
+        Kind::Linear { input, output, bias: false } => {
+            Some(Kind::Embedding { tokens: output, output: input })
+        }
+        _ => None,
+    };
+    [Some(kind), other].into_iter().flatten()
+}
+
+fn only_order(modules: &[Module]) -> Result<Vec<Resolved>, String> {
+    let places: Vec<Place> = modules.iter().map(|_| Place::Any).collect();
+    let search = Search::run(modules, &places, vec![false; modules.len()]);
+    match &search.found[..] {
+        [only] if search.budget > 0 => {
+            Ok(only.iter().map(|&(at, kind)| resolved(&modules[at], kind, None)).collect())
+        }
+        [] if search.budget > 0 => Err(format!(
+            "there is no order in which every width fits the next; found {}",
+            listed(modules, modules.iter().map(ToString::to_string))
+        )),
+        [first, second] => Err(format!(
+            "more than one order of modules fits, such as {:?} and {:?}; say which with the option modules",
+            as_text(modules, first),
+            as_text(modules, second)
+        )),
+        _ => Err(format!(
+            "too many orders of modules to try; say which with the option modules; found {}",
+            listed(modules, modules.iter().map(ToString::to_string))
+        )),
+    }
+}
+
+/// A row as [`ReadOptions`] reads it.
+fn as_text(modules: &[Module], row: &[(usize, Kind)]) -> String {
+    let names = row.iter().map(|&(at, kind)| {
+        let prefix = &modules[at].prefix;
+        let name = if prefix.is_empty() { ".".into() } else { shown(prefix) };
+        match kind {
+            Kind::Embedding { .. } => format!("{name} embedding"),
+            _ => name,
+        }
+    });
+    listed(modules, names)
+}
+
+fn listed(modules: &[Module], names: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 8;
+    let first: Vec<String> = names.take(SHOWN).collect();
+    let more = modules.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    first.join(", ") + &more
+}
+
+fn resolved(module: &Module, kind: Kind, said: Option<&ModuleStep>) -> Resolved {
+    let module = Module { kind, ..module.clone() };
+    let said = said.cloned().unwrap_or_else(|| Step::module(module.prefix.clone()));
+    Resolved::Module(module, said)
+}
+
+fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolved>, String> {
+    let mut places = Vec::new();
+    let (mut listed_already, mut linear) = (vec![false; modules.len()], vec![false; modules.len()]);
+    for step in steps {
+        match step {
+            Step::Module(said) => {
+                let prefix = if said.prefix.is_empty() { "." } else { &said.prefix };
+                let Some(at) = modules.iter().position(|module| module.prefix == said.prefix) else {
+                    let found = listed(&modules, modules.iter().map(ToString::to_string));
+                    return Err(format!("there is no module {}; found {found}", shown(prefix)));
+                };
+                if std::mem::replace(&mut listed_already[at], true) {
+                    return Err(format!(
+                        "module {} is listed twice; expected every module once",
+                        shown(prefix)
+                    ));
+                }
+                match (said.embedding, modules[at].kind) {
+                    (None, _) => {}
+                    (Some(true), Kind::Linear { input, output, bias: false }) => {
+                        modules[at].kind = Kind::Embedding { tokens: output, output: input };
+                    }
+                    (Some(false), Kind::Linear { .. }) => linear[at] = true,
+                    (Some(true), _) => {
+                        return Err(format!("{}: expected a weight alone for an embedding", modules[at]));
+                    }
+                    (Some(false), _) => return Err(format!("{}: expected a linear layer", modules[at])),
+                }
+                places.push(Place::Module(at));
+            }
+            Step::Layer(LayerConfig::Decoder(decoder)) => {
+                if decoder.bridge != Bridge::Same {
+                    return Err("a decoder's bridge has parameters of its own; expected Bridge::Same".into());
+                }
+                places.push(Place::Decoder(decoder.input));
+            }
+            Step::Layer(
+                LayerConfig::Rnn(_)
+                | LayerConfig::Lstm(_)
+                | LayerConfig::Gru(_)
+                | LayerConfig::Dense(_)
+                | LayerConfig::Embedding(_),
+            ) => return Err("a step is a layer with parameters; expected its module's prefix".into()),
+            Step::Layer(_) => {}
+        }
+    }
+    if let Some(left) = listed_already.iter().position(|listed| !listed) {
+        return Err(format!("{} is not listed; expected every module once", modules[left]));
+    }
+    let search = Search::run(&modules, &places, linear);
+    let row = match &search.found[..] {
+        [only] => only,
+        [] => {
+            let row = places.iter().filter_map(|place| match place {
+                Place::Module(at) => Some(modules[*at].to_string()),
+                _ => None,
+            });
+            return Err(format!("in this order widths do not fit: {}", listed(&modules, row)));
+        }
+        [first, second, ..] => {
+            return Err(format!(
+                "it can be read as {:?} and as {:?}; say embedding or linear behind the weight alone",
+                as_text(&modules, first),
+                as_text(&modules, second)
+            ));
+        }
+    };
+    let mut row = row.iter();
+    let steps = steps.iter().map(|step| match step {
+        Step::Layer(layer) => Resolved::Layer(layer.clone()),
+        Step::Module(said) => {
+            let &(at, kind) = row.next().expect("a place for each module");
+            resolved(&modules[at], kind, Some(said))
+        }
+    });
+    Ok(steps.collect())
+}
+
+/// Builds the network, and finds the tensor of each of its parameters.
+fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
+    let mut layers: Vec<LayerConfig> = Vec::new();
+    // For each layer, its module and its number in there.
+    let mut origins: Vec<Option<(&Module, usize)>> = Vec::new();
+    let mut input = None;
+    for step in steps {
+        match step {
+            Resolved::Layer(layer) => {
+                layers.push(layer.clone());
+                origins.push(None);
+            }
+            Resolved::Module(module, said) => {
+                input = input.or(Some(match module.kind {
+                    Kind::Recurrent(Stack { input, .. }) | Kind::Linear { input, .. } => input,
+                    Kind::Embedding { .. } => 1,
+                }));
+                for (layer, index) in module_layers(module, said)? {
+                    layers.push(layer);
+                    origins.push(index.map(|index| (module, index)));
+                }
+            }
+        }
+    }
+    let input = input.ok_or("no module is listed; expected every module once")?;
+    let config = NetworkConfig::new(input, layers).map_err(|error| error.to_string())?;
+    let mut sources = Vec::new();
+    for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
+        for spec in &layer.parameters {
+            let (module, index) = origins[layer.index].expect("only modules bring parameters");
+            let source = source(module, index, spec);
+            if let Source::Tensor(name) = &source {
+                assert_eq!(shapes.get(name), Some(&spec.shape), "{name} was checked against its module");
+            }
+            sources.push(source);
+        }
+    }
+    Ok(Network { config, sources })
+}
+
+/// The layers of a module, each with its number in there; dropout between them has none.
+fn module_layers(module: &Module, said: &ModuleStep) -> Result<Vec<(LayerConfig, Option<usize>)>, String> {
+    let refuse = |what: &str| Err(format!("{module}: {what}"));
+    if said.dropout.is_some() && !matches!(module.kind, Kind::Recurrent(_)) {
+        return refuse("dropout is between the layers of a recurrent module; expected a step of its own");
+    }
+    let rnn = matches!(module.kind, Kind::Recurrent(Stack { gates: 1, .. }));
+    if said.activation.is_some() && !rnn && !matches!(module.kind, Kind::Linear { .. }) {
+        return refuse("its functions cannot be chosen; expected none");
+    }
+    let activation = said.activation;
+    Ok(match module.kind {
+        Kind::Embedding { tokens, output } => vec![(EmbeddingConfig::new(tokens, output).into(), Some(0))],
+        Kind::Linear { output, .. } => {
+            let dense = DenseConfig::new(output).activation(activation.unwrap_or(Activation::Identity));
+            vec![(dense.into(), Some(0))]
+        }
+        Kind::Recurrent(stack) => {
+            let activation = activation.unwrap_or(Activation::Tanh);
+            if !matches!(activation, Activation::Tanh | Activation::Relu) {
+                return refuse(&format!("its function is {activation}; expected tanh or relu"));
+            }
+            let layer = recurrent(&stack, activation);
+            let mut layers = Vec::new();
+            for index in 0..stack.layers {
+                if let Some(rate) = said.dropout.filter(|_| index > 0) {
+                    layers.push((LayerConfig::Dropout { rate }, None));
+                }
+                layers.push((layer.clone(), Some(index)));
+            }
+            layers
+        }
+    })
+}
+
+fn recurrent(stack: &Stack, activation: Activation) -> LayerConfig {
+    let direction = if stack.bidirectional { Direction::Bidirectional } else { Direction::Forward };
+    let biases = if stack.biases { Biases::Two } else { Biases::None };
+    match stack.gates {
+        1 => RnnConfig::new(stack.hidden).activation(activation).direction(direction).biases(biases).into(),
+        3 => GruConfig::new(stack.hidden).direction(direction).biases(biases).into(),
+        _ => {
+            let lstm = LstmConfig::new(stack.hidden).direction(direction).biases(biases);
+            match stack.projection {
+                Some(width) => lstm.projection(width).into(),
+                None => lstm.into(),
+            }
+        }
+    }
+}
+
+fn source(module: &Module, index: usize, spec: &ParameterSpec) -> Source {
+    let kind = match spec.role {
+        Role::DenseBias if matches!(module.kind, Kind::Linear { bias: false, .. }) => return Source::Zeros,
+        Role::DenseWeight | Role::EmbeddingWeight => return Source::Tensor(module.tensor("weight")),
+        Role::DenseBias => return Source::Tensor(module.tensor("bias")),
+        Role::InputWeight => "weight_ih",
+        Role::RecurrentWeight => "weight_hh",
+        Role::InputBias => "bias_ih",
+        Role::RecurrentBias => "bias_hh",
+        Role::ProjectionWeight => "weight_hr",
+        role => unreachable!("no module brings {role:?}"),
+    };
+    let suffix = if spec.reverse { "_reverse" } else { "" };
+    Source::Tensor(module.tensor(&format!("{kind}_l{index}{suffix}")))
+}

@@ -1,0 +1,136 @@
+use super::super::tensors;
+use super::Model;
+use crate::{
+    Activation, Cell, Direction, GruActivations, GruCell, InitialState, Layer, LstmActivations, LstmCell,
+    ModelError, ParameterSpec, Recurrent, Reset, Role,
+};
+use ndarray::ArrayD;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Writes the state_dict of a network to a safetensors file, at once or not at all.
+///
+/// # Errors
+/// As [`state_dict`]'s; and if the file cannot be written.
+pub fn write(path: &Path, model: &Model, names: &[&str]) -> Result<(), ModelError> {
+    let state_dict = state_dict(model, names)?;
+    let entries = BTreeMap::from([("format".into(), "pt".into())]);
+    let by_name = state_dict.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+    tensors::write(path, &entries, &by_name)
+}
+
+/// The state_dict of a network, for modules of PyTorch of the same widths.
+///
+/// Equal consecutive recurrent layers are one module of several layers. The modules are called `rnn0`, `dense0`,
+/// `embedding0` and so on as the parameters are, or as `names` says, in the order of the layers; an empty name is a bare
+/// module's. A layer with one bias gets a second one of zeros, since PyTorch has two or none. A decoder's bridge is a
+/// Linear for each state, such as `bridge0_h0`.
+///
+/// # Errors
+/// [`ModelError::Config`] names the layer and what PyTorch's modules do not have: coupled or seeing gates, functions,
+/// clipping, GRUs that reset before the product, reverse scans alone or summed, other initial states, skip
+/// connections, feedback. Also if `names` are not as many as there are modules, or not different; and if the
+/// parameters are not the network's.
+pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, ArrayD<f32>>, ModelError> {
+    model.parameters.check(&model.config)?;
+    for layer in model.config.layers() {
+        if let Some(problem) = layer.recurrent().and_then(no_counterpart) {
+            return Err(ModelError::Config { place: layer.place(), problem });
+        }
+    }
+    let mut modules: Vec<String> = Vec::new();
+    let mut tensors = Vec::new();
+    for layer in owners(model) {
+        for spec in &layer.parameters {
+            let (module, leaf) = split(spec);
+            let at = modules.iter().position(|known| *known == module).unwrap_or(modules.len());
+            if at == modules.len() {
+                modules.push(module);
+            }
+            let values = &model.parameters[&spec.name];
+            if spec.role == Role::InputBias && layer.find(Role::RecurrentBias, spec.reverse).is_none() {
+                tensors.push((at, leaf.replace("bias_ih", "bias_hh"), ArrayD::zeros(values.raw_dim())));
+            }
+            tensors.push((at, leaf, values.clone()));
+        }
+    }
+    if !names.is_empty() {
+        let unlike: BTreeSet<&str> = names.iter().copied().collect();
+        if names.len() != modules.len() || unlike.len() != names.len() {
+            let problem = format!(
+                "there are {} modules, {}; expected as many different names, found {}",
+                modules.len(),
+                modules.join(", "),
+                names.join(", ")
+            );
+            return Err(ModelError::Config { place: "names".into(), problem });
+        }
+        modules = names.iter().map(|&name| name.into()).collect();
+    }
+    let tensors = tensors.into_iter().map(|(module, leaf, values)| match modules[module].as_str() {
+        "" => (leaf, values),
+        prefix => (format!("{prefix}.{leaf}"), values),
+    });
+    Ok(tensors.collect())
+}
+
+/// Layers whose parameters are their own.
+fn owners(model: &Model) -> impl Iterator<Item = &Layer> {
+    model.config.layers().iter().filter(|layer| layer.owner == layer.index)
+}
+
+/// Module and tensor of a parameter.
+fn split(spec: &ParameterSpec) -> (String, String) {
+    let (module, leaf) = spec.name.rsplit_once('.').expect("parameters are named module.tensor");
+    match spec.role {
+        Role::BridgeWeight(at, state) => (format!("{module}_{}{at}", state.name()), "weight".into()),
+        Role::BridgeBias(at, state) => (format!("{module}_{}{at}", state.name()), "bias".into()),
+        _ => (module.into(), leaf.into()),
+    }
+}
+
+/// What of a recurrent layer PyTorch's modules do not have.
+fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
+    let Recurrent {
+        cell, reverse_cell, hidden, projection, clip, direction, initial, skip, feedback, ..
+    } = *recurrent;
+    let gates = match cell {
+        Cell::Rnn { activation: Activation::Tanh | Activation::Relu } => None,
+        Cell::Rnn { activation } => Some(format!("the function {activation}, where it knows tanh and relu")),
+        Cell::Lstm(LstmCell { peephole: true, .. }) => Some("peepholes".into()),
+        Cell::Lstm(LstmCell { coupling: Some(_), .. }) => Some("coupled gates".into()),
+        Cell::Lstm(LstmCell { squashed: true, .. }) => Some("a squashed cell".into()),
+        Cell::Lstm(LstmCell { activations, .. }) => (activations != LstmActivations::default())
+            .then(|| "functions other than sigmoid and tanh".into()),
+        Cell::Gru(GruCell { reset: Reset::Before, .. }) => Some("a reset gate before the product".into()),
+        Cell::Gru(GruCell { activations, .. }) => {
+            (activations != GruActivations::default()).then(|| "functions other than sigmoid and tanh".into())
+        }
+    };
+    let missing = gates
+        .or_else(|| (reverse_cell != cell).then(|| "other functions for the reverse scan".into()))
+        .or_else(|| clip.map(|bound| format!("pre-activations clipped at {bound}")))
+        .or_else(|| match direction {
+            Direction::Forward | Direction::Bidirectional => None,
+            Direction::Reverse => Some("a reverse scan alone".into()),
+            Direction::BidirectionalSum => Some("two directions summed".into()),
+        })
+        .or_else(|| match initial {
+            InitialState::Zeros => None,
+            InitialState::Constant(value) => Some(format!("an initial state of {value}")),
+            InitialState::Learned => Some("a learned initial state".into()),
+        })
+        .or_else(|| skip.map(|k| format!("a skip connection from h(t-{k})")))
+        .or_else(|| feedback.map(|_| "feedback of its output".into()))
+        .or_else(|| {
+            projection
+                .filter(|&width| width >= hidden)
+                .map(|width| format!("a projection to {width}, not below its {hidden} units"))
+        });
+    let module = match cell {
+        Cell::Rnn { .. } => "nn.RNN",
+        Cell::Lstm(_) => "nn.LSTM",
+        Cell::Gru(_) => "nn.GRU",
+    };
+    missing.map(|missing| format!("it has {missing}; PyTorch's {module} has no such thing"))
+}

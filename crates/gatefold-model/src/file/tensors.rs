@@ -1,0 +1,217 @@
+//! Safetensors files themselves, whatever stands in them. Reading trusts nothing: names, shapes, types and sizes are
+//! checked against the file's length before memory is asked for.
+
+use super::atomic;
+use crate::ModelError;
+use ndarray::ArrayD;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// The header's length, in front of everything.
+const LENGTH_BYTES: u64 = 8;
+/// The header is a multiple of this long, so that the tensors are aligned in a mapped file.
+const HEADER_ALIGNMENT: usize = 8;
+/// Far above any header of ours (about 100 bytes a tensor); safetensors itself draws the line at 100 MB.
+const MAX_HEADER_BYTES: u64 = 1 << 24;
+const BLOCK_BYTES: usize = 1 << 16;
+
+/// The header in the order of its maps. The crate's own writer takes a hash map, whose order is another in every run.
+struct Header<'a> {
+    entries: &'a BTreeMap<String, String>,
+    tensors: &'a BTreeMap<String, &'a ArrayD<f32>>,
+}
+
+impl Serialize for Header<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1 + self.tensors.len()))?;
+        map.serialize_entry("__metadata__", self.entries)?;
+        let mut start = 0;
+        for (name, tensor) in self.tensors {
+            let end = start + tensor.len() * size_of::<f32>();
+            let (dtype, shape) = (Dtype::F32, tensor.shape().to_vec());
+            map.serialize_entry(name, &TensorInfo { dtype, shape, data_offsets: (start, end) })?;
+            start = end;
+        }
+        map.end()
+    }
+}
+
+pub(super) fn write(
+    path: &Path,
+    entries: &BTreeMap<String, String>,
+    tensors: &BTreeMap<String, &ArrayD<f32>>,
+) -> Result<(), ModelError> {
+    let mut header =
+        serde_json::to_vec(&Header { entries, tensors }).expect("strings and numbers are always JSON");
+    header.resize(header.len().next_multiple_of(HEADER_ALIGNMENT), b' ');
+    let header_bytes = header.len() as u64;
+    if header_bytes > MAX_HEADER_BYTES {
+        let problem = format!(
+            "the header is {header_bytes} bytes, at most {MAX_HEADER_BYTES} fit; shorten the metadata"
+        );
+        return Err(refusal(path, problem));
+    }
+    atomic::write_with(path, |file| {
+        file.write_all(&header_bytes.to_le_bytes())?;
+        file.write_all(&header)?;
+        let mut block = Vec::with_capacity(BLOCK_BYTES);
+        for tensor in tensors.values() {
+            let values = tensor.as_standard_layout();
+            for part in values.as_slice().expect("standard layout is contiguous").chunks(BLOCK_BYTES / 4) {
+                block.clear();
+                block.extend(part.iter().flat_map(|value| value.to_le_bytes()));
+                file.write_all(&block)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A file whose header has been read and agrees with its length.
+pub(super) struct TensorFile {
+    path: PathBuf,
+    file: File,
+    header: Metadata,
+    data_start: u64,
+}
+
+impl TensorFile {
+    /// `expected` says what kind of file it should be, should it be no file at all.
+    pub(super) fn open(path: &Path, expected: &str) -> Result<TensorFile, ModelError> {
+        let unreadable = |error: io::Error| unreadable(path, &error);
+        // Asked before the file is opened: opening a pipe would wait for its other end.
+        if !fs::metadata(path).map_err(unreadable)?.is_file() {
+            return Err(refusal(path, format!("it is not a file; expected {expected}")));
+        }
+        let mut file = File::open(path).map_err(unreadable)?;
+        let file_bytes = file.metadata().map_err(unreadable)?.len();
+        let (header, data_start) = read_header(path, &mut file, file_bytes)?;
+        Ok(TensorFile { path: path.into(), file, header, data_start })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn header(&self) -> &Metadata {
+        &self.header
+    }
+
+    pub(super) fn refusal(&self, problem: String) -> ModelError {
+        refusal(&self.path, problem)
+    }
+
+    /// The values of a tensor of [`Dtype::F32`].
+    pub(super) fn values(&mut self, info: &TensorInfo) -> Result<ArrayD<f32>, ModelError> {
+        let (start, end) = info.data_offsets;
+        let mut values = Vec::new();
+        values.try_reserve_exact((end - start) / size_of::<f32>()).map_err(|_| {
+            refusal(&self.path, format!("a tensor of {} bytes does not fit into memory", end - start))
+        })?;
+        let failed = |error: io::Error| unreadable(&self.path, &error);
+        self.file.seek(SeekFrom::Start(self.data_start + start as u64)).map_err(failed)?;
+        let mut block = vec![0; BLOCK_BYTES.min(end - start)];
+        let mut left = end - start;
+        while left > 0 {
+            let part = &mut block[..left.min(BLOCK_BYTES)];
+            self.file.read_exact(part).map_err(failed)?;
+            let (words, _) = part.as_chunks();
+            values.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
+            left -= part.len();
+        }
+        Ok(ArrayD::from_shape_vec(info.shape.clone(), values).expect("the header's sizes were checked"))
+    }
+}
+
+/// The header and where the tensors begin.
+fn read_header(path: &Path, file: &mut File, file_bytes: u64) -> Result<(Metadata, u64), ModelError> {
+    let failed = |error: io::Error| unreadable(path, &error);
+    if file_bytes < LENGTH_BYTES {
+        return Err(refusal(
+            path,
+            format!("truncated: expected a safetensors header, found {file_bytes} bytes"),
+        ));
+    }
+    let mut length = [0; LENGTH_BYTES as usize];
+    file.read_exact(&mut length).map_err(failed)?;
+    let header_bytes = u64::from_le_bytes(length);
+    if header_bytes > file_bytes - LENGTH_BYTES {
+        let problem = format!(
+            "truncated, or not a safetensors file: a header of {header_bytes} bytes is announced, \
+             but the file has {file_bytes} bytes"
+        );
+        return Err(refusal(path, problem));
+    }
+    if header_bytes > MAX_HEADER_BYTES {
+        let problem = format!("the header is {header_bytes} bytes; expected at most {MAX_HEADER_BYTES}");
+        return Err(refusal(path, problem));
+    }
+    let mut text = vec![0; header_bytes as usize];
+    file.read_exact(&mut text).map_err(failed)?;
+    // The crate checks here that names, shapes, types and offsets agree, without overflow and without gaps. The
+    // file's length is compared below and not by its `SafeTensors`, whose sum of the lengths can overflow.
+    let header: Metadata = serde_json::from_slice(&text)
+        .map_err(|error| refusal(path, format!("not a safetensors header: {}", shown(&error.to_string()))))?;
+    let data_start = LENGTH_BYTES + header_bytes;
+    let expected = data_start.checked_add(header.data_len() as u64);
+    match expected {
+        Some(expected) if expected == file_bytes => Ok((header, data_start)),
+        Some(expected) if expected < file_bytes => Err(refusal(
+            path,
+            format!("expected {expected} bytes as the header announces, found {file_bytes}"),
+        )),
+        _ => {
+            let tensors = header.data_len();
+            let found = file_bytes - data_start;
+            Err(refusal(path, format!("truncated: expected {tensors} bytes of tensors, found {found}")))
+        }
+    }
+}
+
+pub(super) fn refusal(path: &Path, problem: String) -> ModelError {
+    ModelError::File { path: path.into(), problem }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ModelError {
+    ModelError::Io {
+        path: path.into(),
+        source: io::Error::new(error.kind(), format!("cannot be read: {error}")),
+    }
+}
+
+pub(super) fn describe(dtype: Dtype, shape: &[usize]) -> String {
+    format!("{dtype} {shape:?}")
+}
+
+/// A foreign tensor may have any number of axes.
+pub(super) fn described(info: &TensorInfo) -> String {
+    const SHOWN: usize = 8;
+    match info.shape.len() {
+        0..=SHOWN => describe(info.dtype, &info.shape),
+        axes => format!("{} with {axes} axes", info.dtype),
+    }
+}
+
+/// Text from a file, safe to print: one line, and not a long one.
+pub(super) fn shown(text: &str) -> String {
+    const SHOWN: usize = 200;
+    let line: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() { line + "..." } else { line }
+}
+
+pub(super) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    if names.is_empty() {
+        return "no tensor".into();
+    }
+    let first = names.iter().take(SHOWN).map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
