@@ -55,7 +55,28 @@ pub fn apply<R: Real>(activation: Activation, x: R) -> R {
     }
 }
 
-/// `dy/dx` in terms of `y`, which is all that the backward pass has kept; relu's derivative at 0 is 0, as in PyTorch.
+/// `dy/dx` in terms of `x`; at a kink that of the smaller `x`, as in PyTorch.
+pub fn slope<R: Real>(activation: Activation, x: R) -> R {
+    match activation {
+        Activation::LeakyRelu { alpha } if x <= R::ZERO => real(alpha),
+        Activation::LeakyRelu { .. } => R::ONE,
+        Activation::ThresholdedRelu { alpha } if x <= real(alpha) => R::ZERO,
+        Activation::ThresholdedRelu { .. } => R::ONE,
+        Activation::ScaledTanh { alpha, beta } => {
+            let y = tanh(real::<R>(beta) * x);
+            real::<R>(alpha) * real(beta) * (R::ONE - y * y)
+        }
+        Activation::Elu { alpha } if x <= R::ZERO => real::<R>(alpha) * x.exp(),
+        Activation::Elu { .. } => R::ONE,
+        Activation::Softsign => R::ONE / ((R::ONE + x.abs()) * (R::ONE + x.abs())),
+        Activation::Softplus => sigmoid(x),
+        // The others' follow from y without loss.
+        _ => derivative(activation, apply(activation, x)),
+    }
+}
+
+/// `dy/dx` in terms of `y`, which is all that the backward pass has kept, where [`Activation::slope_from_output`];
+/// relu's derivative at 0 is 0, as in PyTorch.
 #[inline]
 pub fn derivative<R: Real>(activation: Activation, y: R) -> R {
     match activation {
@@ -110,12 +131,37 @@ mod tests {
     #[test]
     fn derivatives_match_central_differences() {
         let step = 1e-5;
-        for activation in Activation::ALL {
-            for x in [-3.0, -0.7, 0.4, 2.5] {
+        // Numbers of alpha with which the slope does not follow from y.
+        let odd = [
+            Activation::LeakyRelu { alpha: -0.5 },
+            Activation::ThresholdedRelu { alpha: -1.5 },
+            Activation::ScaledTanh { alpha: 0.0, beta: 2.0 },
+            Activation::Elu { alpha: -1.5 },
+            Activation::HardSigmoid { alpha: -0.2, beta: 0.5 },
+        ];
+        for activation in Activation::ALL.into_iter().chain(odd) {
+            for x in [-3.0, -0.7, 0.4, 2.6] {
                 let difference = (apply(activation, x + step) - apply(activation, x - step)) / (2.0 * step);
-                let found: f64 = derivative(activation, apply(activation, x));
+                let found: f64 = slope(activation, x);
                 assert!((found - difference).abs() < 1e-9, "{activation} at {x}: {found}, {difference}");
+                if activation.slope_from_output() {
+                    let found: f64 = derivative(activation, apply(activation, x));
+                    assert!((found - difference).abs() < 1e-9, "{activation} at {x}: {found}, {difference}");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn both_slopes_agree_at_a_kink() {
+        for activation in
+            [Activation::Relu, Activation::LeakyRelu { alpha: 0.1 }, Activation::Elu { alpha: 0.1 }]
+        {
+            assert_eq!(
+                slope(activation, 0.0),
+                derivative(activation, apply(activation, 0.0)),
+                "{activation}"
+            );
         }
     }
 }

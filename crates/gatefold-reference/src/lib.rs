@@ -6,15 +6,16 @@
 //! which line of the equation broke.
 //!
 //! Shapes use `T` time steps, `B` rows of a batch, `I` inputs, `H` hidden units and `O` outputs. Sequences are
-//! time-major, `[T, B, I]`. Gates lie in blocks of `H` columns in the order of [`gatefold_model::LstmGate`].
+//! time-major, `[T, B, I]`. Gates lie in blocks of `H` columns in the order of [`gatefold_model::LstmGate`] or
+//! [`gatefold_model::GruGate`].
 //! Gradients and cotangents (the derivative of the loss by a value) take the prefix `d_`.
 //!
 //! The equations are collected in docs/numerics.md.
 
 pub mod activation;
+pub mod cells;
 pub mod linear;
 pub mod loss;
-pub mod lstm;
 pub mod network;
 pub mod optim;
 mod real;

@@ -2,9 +2,9 @@
 
 use crate::Real;
 use crate::linear::{dense_backward, dense_forward};
-use crate::scan::{self, Weights, flat};
-use gatefold_model::{Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role};
-use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, s};
+use crate::scan::{self, Recurrence, States, Weights, flat};
+use gatefold_model::{Cell, Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role};
+use ndarray::{Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, s};
 use std::collections::BTreeMap;
 
 /// Tensors by parameter name, each in standard layout.
@@ -33,7 +33,7 @@ impl<R: Real> LayerTape<R> {
     /// The layer's output, `[T, B, O]`, or `[1, B, O]` from the last step on.
     pub fn output(&self) -> ArrayView3<'_, R> {
         match self {
-            LayerTape::Lstm(forward) => forward.output(),
+            LayerTape::Lstm(forward) => forward.output.view(),
             LayerTape::Dense(output) | LayerTape::LastStep(output) => output.view(),
         }
     }
@@ -122,9 +122,9 @@ impl<R: Real> Network<R> {
         let (steps, batch, _) = input.dim();
         match layer.kind {
             LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
-                let hidden = recurrent.hidden;
-                let zeros = Array2::zeros((batch, hidden));
-                let forward = scan::forward(input, &self.lstm_weights(layer), zeros.view(), zeros.view());
+                let weights = self.lstm_weights(layer, recurrent.cell);
+                let zeros = States::zeros(&weights.recurrence, batch);
+                let forward = scan::forward(input, &weights, &zeros, None, false);
                 LayerTape::Lstm(Box::new(forward))
             }
             LayerKind::Dense { activation } => {
@@ -170,10 +170,10 @@ impl<R: Real> Network<R> {
             }
         };
         match (kept, layer.kind) {
-            (LayerTape::Lstm(forward), _) => {
-                let zeros = Array2::zeros((input.dim().1, layer.output));
-                let cotangents = scan::Cotangents { h: d_output, h_last: zeros.view(), c_last: zeros.view() };
-                let back = scan::backward(input, &self.lstm_weights(layer), forward, &cotangents);
+            (LayerTape::Lstm(forward), LayerKind::Recurrent(recurrent)) => {
+                let cotangents = scan::Cotangents { output: d_output, last: None };
+                let weights = self.lstm_weights(layer, recurrent.cell);
+                let back = scan::backward(input, &weights, forward, &cotangents);
                 add(Role::InputWeight, back.d_w_ih.into_dyn());
                 add(Role::RecurrentWeight, back.d_w_hh.into_dyn());
                 add(Role::InputBias, back.d_b_ih.into_dyn());
@@ -199,18 +199,16 @@ impl<R: Real> Network<R> {
                 d_input.slice_mut(s![input.dim().0 - 1.., .., ..]).assign(&d_output);
                 d_input
             }
-            (LayerTape::Dense(_), kind) => {
-                unreachable!("a dense layer's tape at a layer of kind {}", kind.name())
-            }
+            (_, kind) => unreachable!("another layer's tape at a layer of kind {}", kind.name()),
         }
     }
 
-    fn lstm_weights(&self, layer: &Layer) -> Weights<'_, R> {
+    fn lstm_weights(&self, layer: &Layer, cell: Cell) -> Weights<'_, R> {
         Weights {
             w_ih: self.matrix(layer, Role::InputWeight),
-            w_hh: self.matrix(layer, Role::RecurrentWeight),
-            b_ih: self.vector(layer, Role::InputBias),
-            b_hh: self.vector(layer, Role::RecurrentBias),
+            b_ih: Some(self.vector(layer, Role::InputBias)),
+            b_hh: Some(self.vector(layer, Role::RecurrentBias)),
+            recurrence: Recurrence::new(cell, self.matrix(layer, Role::RecurrentWeight)),
         }
     }
 

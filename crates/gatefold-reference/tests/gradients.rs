@@ -2,7 +2,6 @@
 //! states. The loss is a random weighting of all outputs, since equal weights would hide transposed axes.
 
 use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
-use gatefold_reference::scan::{self, Cotangents, Weights};
 use gatefold_reference::{Network, linear, loss};
 use ndarray::{Array, Array1, Array2, Array3, ArrayD, Dimension, Ix1, Ix2, IxDyn, ShapeBuilder};
 use rand::RngExt;
@@ -48,111 +47,9 @@ fn assert_gradient(
     }
 }
 
-/// A sequence with all that it needs, every part replaceable.
-#[derive(Clone)]
-struct LstmCase {
-    input: Array3<f64>,
-    w_ih: Array2<f64>,
-    w_hh: Array2<f64>,
-    b_ih: Array1<f64>,
-    b_hh: Array1<f64>,
-    h0: Array2<f64>,
-    c0: Array2<f64>,
-    // The loss: weights of every output, the final output and the final cell state.
-    by_h: Array3<f64>,
-    by_h_last: Array2<f64>,
-    by_c_last: Array2<f64>,
-}
-
-impl LstmCase {
-    fn new(batch: usize, steps: usize, inputs: usize, hidden: usize) -> Self {
-        let r = &mut ChaCha8Rng::seed_from_u64((batch * 1000 + steps * 100 + inputs * 10 + hidden) as u64);
-        LstmCase {
-            input: random((steps, batch, inputs), r),
-            w_ih: random((4 * hidden, inputs), r),
-            w_hh: random((4 * hidden, hidden), r),
-            b_ih: random(4 * hidden, r),
-            b_hh: random(4 * hidden, r),
-            h0: random((batch, hidden), r),
-            c0: random((batch, hidden), r),
-            by_h: random((steps, batch, hidden), r),
-            by_h_last: random((batch, hidden), r),
-            by_c_last: random((batch, hidden), r),
-        }
-    }
-
-    fn weights(&self) -> Weights<'_, f64> {
-        Weights {
-            w_ih: self.w_ih.view(),
-            w_hh: self.w_hh.view(),
-            b_ih: self.b_ih.view(),
-            b_hh: self.b_hh.view(),
-        }
-    }
-
-    fn forward(&self) -> scan::Forward<f64> {
-        scan::forward(self.input.view(), &self.weights(), self.h0.view(), self.c0.view())
-    }
-
-    fn loss(&self) -> f64 {
-        let forward = self.forward();
-        let last = forward.c.dim().0 - 1;
-        weighted(&forward.output().to_owned(), &self.by_h)
-            + weighted(&forward.h.index_axis(ndarray::Axis(0), last).to_owned(), &self.by_h_last)
-            + weighted(&forward.c.index_axis(ndarray::Axis(0), last).to_owned(), &self.by_c_last)
-    }
-
-    fn check(&self, name: &str) {
-        let cotangents =
-            Cotangents { h: self.by_h.view(), h_last: self.by_h_last.view(), c_last: self.by_c_last.view() };
-        let back = scan::backward(self.input.view(), &self.weights(), &self.forward(), &cotangents);
-        macro_rules! part {
-            ($part:ident, $gradient:ident, $dim:ty) => {
-                assert_gradient(
-                    &format!("{name}, {}", stringify!($part)),
-                    &self.$part.clone().into_dyn(),
-                    &back.$gradient.clone().into_dyn(),
-                    |values| {
-                        let $part = values.clone().into_dimensionality::<$dim>().unwrap();
-                        LstmCase { $part, ..self.clone() }.loss()
-                    },
-                );
-            };
-        }
-        part!(w_ih, d_w_ih, Ix2);
-        part!(w_hh, d_w_hh, Ix2);
-        part!(b_ih, d_b_ih, Ix1);
-        part!(b_hh, d_b_hh, Ix1);
-        part!(input, d_input, ndarray::Ix3);
-        part!(h0, d_h0, Ix2);
-        part!(c0, d_c0, Ix2);
-    }
-}
-
-#[test]
-fn lstm_over_awkward_sizes() {
-    for (batch, steps, inputs, hidden) in
-        [(1, 1, 1, 1), (2, 1, 3, 5), (1, 2, 1, 1), (3, 7, 2, 1), (1, 5, 7, 3), (5, 11, 3, 7), (2, 3, 1, 13)]
-    {
-        LstmCase::new(batch, steps, inputs, hidden)
-            .check(&format!("B {batch} T {steps} I {inputs} H {hidden}"));
-    }
-}
-
-#[test]
-fn an_input_in_another_layout_gives_the_same() {
-    let case = LstmCase::new(3, 5, 2, 7);
-    let mut batch_first = Array3::zeros((3, 5, 2));
-    batch_first.assign(&case.input.view().permuted_axes([1, 0, 2]));
-    let permuted = batch_first.view().permuted_axes([1, 0, 2]);
-    assert!(!permuted.is_standard_layout());
-    let found = scan::forward(permuted, &case.weights(), case.h0.view(), case.c0.view());
-    assert_eq!(found.h, case.forward().h);
-}
-
 #[test]
 fn dense_layers_with_every_activation() {
-    for activation in Activation::ALL.into_iter().take(4) {
+    for activation in Activation::ALL {
         for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 2), (7, 1, 11), (2, 13, 3)] {
             let r = &mut ChaCha8Rng::seed_from_u64((rows + inputs * 10 + outputs * 100) as u64);
             let mut draw = || (random((rows, inputs), r), random((outputs, inputs), r), random(outputs, r));

@@ -6,12 +6,19 @@ use crate::data::wide;
 use crate::selfcheck::Checks;
 use crate::{Random, data};
 use gatefold::{Error, Gpu, run_kernel};
-use gatefold_model::LstmGate;
-use gatefold_reference::scan;
+use gatefold_model::{LstmActivations, LstmCell, LstmGate};
+use gatefold_reference::scan::{self, Recurrence, StepCotangents, StepInput, StepSaved};
 use gatefold_shaders::{Cell, Columns, KernelId, KernelVariant, Lanes, TILE_WG_SIZE, params};
 use ndarray::{Array2, Array3, ArrayView2};
 
 const GATES: usize = LstmGate::COUNT;
+
+/// The cell as PyTorch has it.
+fn lstm() -> gatefold_model::Cell {
+    let activations = LstmActivations::default();
+    gatefold_model::Cell::Lstm(LstmCell { activations, peephole: false, coupling: None, squashed: false })
+}
+
 /// Steps in the buffers of a case; the middle one and the last are run.
 const STEPS: usize = 3;
 
@@ -175,18 +182,30 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
 
             let part = |all: &'_ [f32], slot: usize| case.matrix(&all[slot * len..(slot + 1) * len]);
             let want = scan::step_forward(
-                case.blocks(&gates[t * len * GATES..(t + 1) * len * GATES]).view(),
-                w_hh.mapv(f64::from).view(),
-                part(&h, h_slots.0).view(),
-                part(&state, state_slots.0).view(),
+                &Recurrence::new(lstm(), w_hh.mapv(f64::from).view()),
+                &StepInput {
+                    pre_x: case.blocks(&gates[t * len * GATES..(t + 1) * len * GATES]).view(),
+                    h_prev: part(&h, h_slots.0).view(),
+                    c_prev: Some(part(&state, state_slots.0).view()),
+                    h_skip: None,
+                    y_prev: None,
+                    active: None,
+                },
             );
             checks.case(case.describe(if save == 1 { "saving" } else { "" }));
             let tolerance = Tolerance::output(case.hidden);
             let flat = |states: &Array2<f64>| states.iter().copied().collect::<Vec<f64>>();
             case.slot(checks, "h", &found[3], &h, (h_slots.1, &flat(&want.h)), tolerance);
-            case.slot(checks, "state", &found[2], &state, (state_slots.1, &flat(&want.c)), tolerance);
+            case.slot(
+                checks,
+                "state",
+                &found[2],
+                &state,
+                (state_slots.1, &flat(want.c.as_ref().expect("an LSTM has a cell state"))),
+                tolerance,
+            );
             if save == 1 {
-                case.slot(checks, "gates", &found[1], &gates, (t, &case.units(want.gates.view())), tolerance);
+                case.slot(checks, "gates", &found[1], &gates, (t, &case.units(want.saved.view())), tolerance);
             } else {
                 checks.tensor(
                     "gates",
@@ -236,18 +255,27 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
                 d_pre_next = gates_of(t + 1);
             }
             let want = scan::step_backward(
-                d_out.view(),
-                d_pre_next.view(),
-                w_hh.mapv(f64::from).view(),
-                gates_of(t).view(),
-                part(&state, t).view(),
-                part(&state, t + 1).view(),
-                case.matrix(&carry).view(),
+                &Recurrence::new(lstm(), w_hh.mapv(f64::from).view()),
+                &StepSaved {
+                    saved: gates_of(t).view(),
+                    h_prev: part(&h, t).view(),
+                    c_prev: Some(part(&state, t).view()),
+                    c: Some(part(&state, t + 1).view()),
+                    cell: None,
+                    active: None,
+                },
+                &StepCotangents {
+                    d_h: d_out.view(),
+                    d_c: Some(case.matrix(&carry).view()),
+                    d_y: None,
+                    d_pre_next: Some(d_pre_next.view()),
+                    d_pre_skip: None,
+                },
             );
             checks.case(case.describe(if last { "last step" } else { "" }));
             let tolerance = Tolerance::gradient(GATES * case.hidden);
             case.slot(checks, "d_pre", &found[5], &gates, (t, &case.units(want.d_pre.view())), tolerance);
-            let d_c: Vec<f64> = want.d_c_prev.iter().copied().collect();
+            let d_c: Vec<f64> = want.d_c_prev.iter().flatten().copied().collect();
             checks.tensor("d_c", &case.axes(), &found[6], &d_c, tolerance);
         }
     }
@@ -268,7 +296,8 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let bindings: [&[f32]; 3] = [&by_receiver(&w_hh), &gates, &d_h];
         let found = run_kernel(gpu, &kernel, params, &bindings, case.groups())?;
         let d_pre = case.blocks(&gates[..len * GATES]);
-        let want = scan::initial_backward(d_pre.view(), w_hh.mapv(f64::from).view());
+        let want =
+            scan::initial_backward(&Recurrence::new(lstm(), w_hh.mapv(f64::from).view()), d_pre.view());
         checks.case(case.describe(""));
         let want: Vec<f64> = want.iter().copied().collect();
         checks.tensor("d_h", &case.axes(), &found[2], &want, Tolerance::product(GATES * case.hidden));

@@ -1,0 +1,339 @@
+//! Whole sequences of steps in one direction.
+
+use super::{
+    Part, Recurrence, StepBackward, StepCotangents, StepForward, StepInput, StepSaved, Weights,
+    feedback_backward, initial_backward, project_input, skip_backward, step_backward, step_forward,
+};
+use crate::Real;
+use crate::cells::lstm::PEEPHOLE_GATES;
+use crate::linear::{column_sum, matmul, matmul_at};
+use gatefold_model::GruGate;
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Zip, s};
+
+/// The states of one direction in front of a row's first step or behind its last, and their cotangents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct States<R> {
+    /// `[k, B, R]`, the last h of the history, the oldest first: one, or k with a skip connection.
+    pub h: Array3<R>,
+    /// `[B, H]`, an LSTM's cell state.
+    pub c: Option<Array2<R>>,
+    /// `[B, O]`, the last readout, with feedback.
+    pub y: Option<Array2<R>>,
+}
+
+impl<R: Real> States<R> {
+    /// Zeros for `batch` rows.
+    pub fn zeros(recurrence: &Recurrence<R>, batch: usize) -> Self {
+        let state = |width| Array2::zeros((batch, width));
+        States {
+            h: Array3::zeros((recurrence.history(), batch, recurrence.width())),
+            c: recurrence.cell.has_state().then(|| state(recurrence.hidden())),
+            y: recurrence.feedback.map(|_| state(recurrence.output())),
+        }
+    }
+
+    fn newest(&self) -> ArrayView2<'_, R> {
+        self.h.index_axis(Axis(0), self.h.dim().0 - 1)
+    }
+
+    fn oldest(&self) -> ArrayView2<'_, R> {
+        self.h.index_axis(Axis(0), 0)
+    }
+}
+
+/// One step with the states in front of it.
+#[derive(Clone, Debug)]
+pub struct StepTape<R> {
+    /// In front of the step.
+    pub before: States<R>,
+    /// Which rows take it.
+    pub active: Vec<bool>,
+    /// What it computed.
+    pub step: StepForward<R>,
+}
+
+/// Every intermediate of a whole sequence.
+#[derive(Clone, Debug)]
+pub struct Forward<R> {
+    /// One for each time step, in the order of time whichever way the scan goes.
+    pub steps: Vec<StepTape<R>>,
+    /// `[T, B, R]`, or `[T, B, O]` with feedback: zero where a row has ended.
+    pub output: Array3<R>,
+    /// Behind each row's last step.
+    pub last: States<R>,
+    /// Whether time was gone through backwards.
+    pub reverse: bool,
+}
+
+/// The time steps in the order in which a scan takes them.
+fn order(steps: usize, reverse: bool) -> Box<dyn DoubleEndedIterator<Item = usize>> {
+    if reverse { Box::new((0..steps).rev()) } else { Box::new(0..steps) }
+}
+
+/// The whole sequence `input [T, B, I]` from initial states, forward or in reverse.
+///
+/// A row takes the steps `t < lengths[row]`, all where there are no lengths; at the others its states stay and its output
+/// is zero. So in reverse it begins at its own last step, and a row of length 0 ends in its initial states.
+///
+/// # Panics
+/// If shapes do not fit each other, or the sequence has no step.
+pub fn forward<R: Real>(
+    input: ArrayView3<R>,
+    weights: &Weights<R>,
+    initial: &States<R>,
+    lengths: Option<&[usize]>,
+    reverse: bool,
+) -> Forward<R> {
+    let (steps, batch, _) = input.dim();
+    assert!(steps > 0, "a sequence has at least one step");
+    let recurrence = &weights.recurrence;
+    let pre_x = project_input(input, weights);
+    let mut states = initial.clone();
+    let mut output = Array3::zeros((steps, batch, recurrence.output()));
+    let mut tapes = Vec::with_capacity(steps);
+    for t in order(steps, reverse) {
+        let active: Vec<bool> =
+            (0..batch).map(|row| lengths.is_none_or(|lengths| t < lengths[row])).collect();
+        let step = step_forward(
+            recurrence,
+            &StepInput {
+                pre_x: pre_x.index_axis(Axis(0), t),
+                h_prev: states.newest(),
+                c_prev: states.c.as_ref().map(|c| c.view()),
+                h_skip: recurrence.skip.map(|_| states.oldest()),
+                y_prev: states.y.as_ref().map(|y| y.view()),
+                active: Some(&active),
+            },
+        );
+        let after = States { h: shifted(&states.h, &step.h, &active), c: step.c.clone(), y: step.y.clone() };
+        let shown = step.y.as_ref().unwrap_or(&step.h);
+        for row in (0..batch).filter(|&row| active[row]) {
+            output.slice_mut(s![t, row, ..]).assign(&shown.row(row));
+        }
+        tapes.push(StepTape { before: states, active, step });
+        states = after;
+    }
+    if reverse {
+        tapes.reverse();
+    }
+    Forward { steps: tapes, output, last: states, reverse }
+}
+
+/// The history `[k, B, R]` behind a step: the oldest falls out, h comes in, in the rows that took the step.
+fn shifted<R: Real>(history: &Array3<R>, h: &Array2<R>, active: &[bool]) -> Array3<R> {
+    let slots = history.dim().0;
+    let mut after = history.clone();
+    for row in (0..active.len()).filter(|&row| active[row]) {
+        for slot in 0..slots - 1 {
+            after.slice_mut(s![slot, row, ..]).assign(&history.slice(s![slot + 1, row, ..]));
+        }
+        after.slice_mut(s![slots - 1, row, ..]).assign(&h.row(row));
+    }
+    after
+}
+
+/// What the loss says about a sequence's results.
+#[derive(Clone, Copy, Debug)]
+pub struct Cotangents<'a, R> {
+    /// As the output, of every step; not read where a row has ended.
+    pub output: ArrayView3<'a, R>,
+    /// Of the final states, on top of what the last outputs have; none means zeros.
+    pub last: Option<&'a States<R>>,
+}
+
+/// Every gradient of a sequence; parts are there where the weights are.
+#[derive(Clone, Debug)]
+pub struct Backward<R> {
+    /// `[T, B, L H]`, by the pre-activations.
+    pub d_pre: Array3<R>,
+    /// `[G H, I]`
+    pub d_w_ih: Array2<R>,
+    /// `[G H, R]`
+    pub d_w_hh: Array2<R>,
+    /// `[G H]`
+    pub d_b_ih: Array1<R>,
+    /// `[G H]`
+    pub d_b_hh: Array1<R>,
+    /// `[3 H]`
+    pub d_peephole: Option<Array1<R>>,
+    /// `[G H, R]`
+    pub d_w_sh: Option<Array2<R>>,
+    /// `[G H, O]`
+    pub d_w_yh: Option<Array2<R>>,
+    /// `[R, H]` of a projection, `[O, H]` of a readout that feeds back.
+    pub d_readout: Option<Array2<R>>,
+    /// `[O]`
+    pub d_b_y: Option<Array1<R>>,
+    /// `[T, B, I]`
+    pub d_input: Array3<R>,
+    /// By the initial states.
+    pub d_initial: States<R>,
+}
+
+/// Backpropagation through time of a whole [`forward`] pass. With `d_x` the lanes of `d_pre` that the input has a part
+/// in and `d_r` those of the recurrence, which differ in a GRU with reset after the product:
+///
+/// ```text
+/// d_W_ih = sum_t d_x(t)^T x(t)       d_b_ih = sum_t d_x(t)      d_input(t) = d_x(t) W_ih
+/// d_W_hh = sum_t d_r(t)^T h(t-1)     d_b_hh = sum_t d_r(t)      d_W_sh = sum_t d_r(t)^T h(t-k)
+/// d_W_yh = sum_t d_x(t)^T y(t-1)     reset before the product: the rows of n read r h(t-1), not h(t-1)
+/// d_p_i  = sum_t d_a_i(t) c(t-1)     d_p_f = sum_t d_a_f(t) c(t-1)     d_p_o = sum_t d_a_o(t) c(t)
+/// ```
+///
+/// # Panics
+/// If shapes do not fit each other.
+pub fn backward<R: Real>(
+    input: ArrayView3<R>,
+    weights: &Weights<R>,
+    forward: &Forward<R>,
+    cotangents: &Cotangents<R>,
+) -> Backward<R> {
+    let (steps, batch, _) = input.dim();
+    let recurrence = &weights.recurrence;
+    assert_eq!(cotangents.output.dim(), forward.output.dim(), "one derivative per output");
+    let mut sums = Backward::zeros(weights, steps, batch);
+    let mut d_states = cotangents.last.map_or_else(|| States::zeros(recurrence, batch), |last| last.clone());
+    for t in order(steps, forward.reverse).rev() {
+        let tape = &forward.steps[t];
+        let mut d_out = cotangents.output.index_axis(Axis(0), t).to_owned();
+        for row in (0..batch).filter(|&row| !tape.active[row]) {
+            d_out.row_mut(row).fill(R::ZERO);
+        }
+        let mut d_h = d_states.newest().to_owned();
+        match &mut d_states.y {
+            Some(d_y) => *d_y += &d_out,
+            None => d_h += &d_out,
+        }
+        let back = step_backward(
+            recurrence,
+            &StepSaved {
+                saved: tape.step.saved.view(),
+                h_prev: tape.before.newest(),
+                c_prev: tape.before.c.as_ref().map(|c| c.view()),
+                c: tape.step.c.as_ref().map(|c| c.view()),
+                cell: Some(tape.step.cell.view()),
+                active: Some(&tape.active),
+            },
+            &StepCotangents {
+                d_h: d_h.view(),
+                d_c: d_states.c.as_ref().map(|d| d.view()),
+                d_y: d_states.y.as_ref().map(|d| d.view()),
+                d_pre_next: None,
+                d_pre_skip: None,
+            },
+        );
+        sums.add(weights, t, input.index_axis(Axis(0), t), tape, &back);
+        d_states = before(recurrence, &d_states.h, tape, back);
+    }
+    Backward { d_initial: d_states, ..sums }
+}
+
+/// The cotangents of the states in front of a step; `d_history` is that of the history behind it, whose newest is in
+/// `back` already.
+fn before<R: Real>(
+    recurrence: &Recurrence<R>,
+    d_history: &Array3<R>,
+    tape: &StepTape<R>,
+    back: StepBackward<R>,
+) -> States<R> {
+    let slots = d_history.dim().0;
+    let d_prev = &back.d_h_prev + &initial_backward(recurrence, back.d_pre.view());
+    let mut h = d_history.clone();
+    for row in 0..tape.active.len() {
+        // A row that has ended keeps its history, of which the newest is handed on like the others.
+        if tape.active[row] {
+            for slot in 1..slots {
+                h.slice_mut(s![slot, row, ..]).assign(&d_history.slice(s![slot - 1, row, ..]));
+            }
+            h.slice_mut(s![0, row, ..]).fill(R::ZERO);
+        } else {
+            h.slice_mut(s![slots - 1, row, ..]).fill(R::ZERO);
+        }
+    }
+    let mut newest = h.index_axis_mut(Axis(0), slots - 1);
+    newest += &d_prev;
+    if recurrence.skip.is_some() {
+        let mut oldest = h.index_axis_mut(Axis(0), 0);
+        oldest += &skip_backward(recurrence, back.d_pre.view());
+    }
+    let y = back.d_y_prev.map(|d_y| d_y + feedback_backward(recurrence, back.d_pre.view()));
+    States { h, c: back.d_c_prev, y }
+}
+
+impl<R: Real> Backward<R> {
+    fn zeros(weights: &Weights<R>, steps: usize, batch: usize) -> Self {
+        let Weights { w_ih, recurrence, .. } = weights;
+        let (rows, hidden) = (w_ih.nrows(), recurrence.hidden());
+        let zeros = |like: ArrayView2<R>| Array2::zeros(like.dim());
+        let columns = crate::cells::lanes(&recurrence.cell) * hidden;
+        Backward {
+            d_pre: Array3::zeros((steps, batch, columns)),
+            d_w_ih: zeros(*w_ih),
+            d_w_hh: zeros(recurrence.w_hh),
+            d_b_ih: Array1::zeros(rows),
+            d_b_hh: Array1::zeros(rows),
+            d_peephole: recurrence.peephole.map(|p| Array1::zeros(p.len())),
+            d_w_sh: recurrence.skip.map(|skip| zeros(skip.w_sh)),
+            d_w_yh: recurrence.feedback.map(|feedback| zeros(feedback.w_yh)),
+            d_readout: recurrence.projection.or(recurrence.feedback.map(|feedback| feedback.w_hy)).map(zeros),
+            d_b_y: recurrence.feedback.map(|feedback| Array1::zeros(feedback.b_y.len())),
+            d_input: Array3::zeros((steps, batch, w_ih.ncols())),
+            d_initial: States::zeros(recurrence, batch),
+        }
+    }
+
+    /// Adds what one step gives.
+    fn add(
+        &mut self,
+        weights: &Weights<R>,
+        t: usize,
+        x: ArrayView2<R>,
+        tape: &StepTape<R>,
+        back: &StepBackward<R>,
+    ) {
+        let Recurrence { cell, .. } = weights.recurrence;
+        let hidden = weights.recurrence.hidden();
+        let d_x = Part::Input.of(&cell, back.d_pre.view());
+        let d_r = Part::Recurrent.of(&cell, back.d_pre.view());
+        self.d_pre.index_axis_mut(Axis(0), t).assign(&back.d_pre);
+        self.d_input.index_axis_mut(Axis(0), t).assign(&matmul(d_x.view(), weights.w_ih));
+        self.d_b_ih += &column_sum(d_x.view());
+        self.d_b_hh += &column_sum(d_r.view());
+        // What a padded step holds is nobody's: its d_x is zero, but zero times NaN would not be.
+        let mut x = x.to_owned();
+        for row in (0..x.nrows()).filter(|&row| !tape.active[row]) {
+            x.row_mut(row).fill(R::ZERO);
+        }
+        self.d_w_ih += &matmul_at(d_x.view(), x.view());
+        let mut by_h = matmul_at(d_r.view(), tape.before.newest());
+        if let Some(reset_h) = &tape.step.reset_h {
+            let new = GruGate::New as usize * hidden..;
+            by_h.slice_mut(s![new.clone(), ..]).assign(&matmul_at(d_r.slice(s![.., new]), reset_h.view()));
+        }
+        self.d_w_hh += &by_h;
+        if let Some(d_w_sh) = &mut self.d_w_sh {
+            *d_w_sh += &matmul_at(d_r.view(), tape.before.oldest());
+        }
+        if let (Some(d_w_yh), Some(y_prev)) = (&mut self.d_w_yh, &tape.before.y) {
+            *d_w_yh += &matmul_at(d_x.view(), y_prev.view());
+        }
+        if let (Some(d_readout), Some(readout)) = (&mut self.d_readout, &back.readout) {
+            *d_readout += &readout.d_weight;
+            if let Some(d_b_y) = &mut self.d_b_y {
+                *d_b_y += &readout.d_bias;
+            }
+        }
+        if let (Some(d_peephole), Some(c_prev), Some(c)) =
+            (&mut self.d_peephole, &tape.before.c, &tape.step.c)
+        {
+            for (block, gate) in PEEPHOLE_GATES.into_iter().enumerate() {
+                let seen = if gate == gatefold_model::LstmGate::Output { c } else { c_prev };
+                let lane = gate as usize * hidden;
+                let d_a = back.d_pre.slice(s![.., lane..lane + hidden]);
+                let products = Zip::from(&d_a).and(seen).map_collect(|&d, &c| d * c);
+                let mut sum = d_peephole.slice_mut(s![block * hidden..(block + 1) * hidden]);
+                sum += &column_sum(products.view());
+            }
+        }
+    }
+}
