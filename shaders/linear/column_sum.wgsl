@@ -8,7 +8,7 @@ struct ColumnSum {
     m: u32,
     n: u32,
     slice_len: u32, // rows of one slice
-    _pad: u32,
+    x_offset: u32,  // of the first element
 }
 
 @group(0) @binding(0) var<storage, read>       x:   array<f32>; // [M, N]
@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let begin = group.y * params.slice_len;
     var sum = 0.0;
     for (var m = begin; m < min(begin + params.slice_len, params.m); m++) {
-        sum += x[m * params.n + column];
+        sum += x[params.x_offset + m * params.n + column];
     }
     out[group.y * params.n + column] = sum;
 }

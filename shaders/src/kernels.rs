@@ -132,6 +132,38 @@ pub enum KernelId {
     RmsProp,
     /// Adam and AdamW.
     Adam,
+    /// Rows of a table, by token.
+    GatherRows,
+    /// How many rows of each block have each digit.
+    RowCounts,
+    /// Where rows of each digit go.
+    RowPlaces,
+    /// Rows put in the order of a digit.
+    PlaceRows,
+    /// Sums of rows of one token, by stretches.
+    RunSums,
+    /// Those sums added to the table's gradient.
+    AddRuns,
+    /// The softmax of each row.
+    Softmax,
+    /// Its gradient.
+    SoftmaxBackward,
+    /// Random zeros.
+    Dropout,
+    /// The sum of two tensors.
+    Add,
+    /// Zeros behind the end of each row.
+    MaskRows,
+    /// The last step of each row.
+    LastRows,
+    /// Its gradient.
+    LastRowsBackward,
+    /// A block of columns between tensors of different width.
+    CopyBlock,
+    /// The same elements again and again.
+    Repeat,
+    /// One number everywhere.
+    Fill,
 }
 
 /// What [`KernelId::ElementLoss`] computes: its constant `LOSS`.
@@ -177,6 +209,12 @@ const RECURRENT_GRADIENT: Part = Text(include_str!("../scan/recurrent_gradient.w
 const PARTIAL: Part = Text(include_str!("../optim/partial.wgsl"));
 const CLIP_VALUE: Part = Text(include_str!("../optim/clip_value.wgsl"));
 const STATUS: Part = Text(include_str!("../optim/status.wgsl"));
+const TOKEN: Part = Text(include_str!("../sequence/token.wgsl"));
+const SORT_ROWS: Part = Text(include_str!("../sequence/sort_rows.wgsl"));
+const RUNS: Part = Text(include_str!("../sequence/runs.wgsl"));
+const TEAM: Part = Text(include_str!("../sequence/team.wgsl"));
+const THREEFRY: Part = Text(include_str!("../sequence/threefry.wgsl"));
+const ROW_ENDS: Part = Text(include_str!("../sequence/row_ends.wgsl"));
 const WG_SIZE: Const = Const::U32("WG_SIZE");
 const ROWS: Const = Const::U32("ROWS");
 const ACTIVATION: Const = Const::U32("ACTIVATION");
@@ -197,7 +235,7 @@ macro_rules! row {
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 17] = [
+    pub const ALL: [KernelId; 33] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::InitialBackward,
@@ -215,6 +253,22 @@ impl KernelId {
         KernelId::Sgd,
         KernelId::RmsProp,
         KernelId::Adam,
+        KernelId::GatherRows,
+        KernelId::RowCounts,
+        KernelId::RowPlaces,
+        KernelId::PlaceRows,
+        KernelId::RunSums,
+        KernelId::AddRuns,
+        KernelId::Softmax,
+        KernelId::SoftmaxBackward,
+        KernelId::Dropout,
+        KernelId::Add,
+        KernelId::MaskRows,
+        KernelId::LastRows,
+        KernelId::LastRowsBackward,
+        KernelId::CopyBlock,
+        KernelId::Repeat,
+        KernelId::Fill,
     ];
 
     /// The kernel's row.
@@ -347,6 +401,104 @@ impl KernelId {
                 [Read, Read, Read, Write, Write, Write],
                 [Const::Bool("DECOUPLED")]
             ),
+            KernelId::GatherRows => row!(
+                "gather_rows",
+                GatherRows,
+                [TOKEN, Text(include_str!("../sequence/gather_rows.wgsl"))],
+                [Read, Read, Write],
+                []
+            ),
+            KernelId::RowCounts => row!(
+                "row_counts",
+                SortRows,
+                [TOKEN, SORT_ROWS, Text(include_str!("../sequence/row_counts.wgsl"))],
+                [Read, Read, Write],
+                [Const::Bool("FIRST")]
+            ),
+            KernelId::RowPlaces => row!(
+                "row_places",
+                RowPlaces,
+                [Text(include_str!("../sequence/row_places.wgsl"))],
+                [Write],
+                []
+            ),
+            KernelId::PlaceRows => row!(
+                "place_rows",
+                SortRows,
+                [TOKEN, SORT_ROWS, Text(include_str!("../sequence/place_rows.wgsl"))],
+                [Read, Read, Read, Write],
+                [Const::Bool("FIRST")]
+            ),
+            KernelId::RunSums => row!(
+                "run_sums",
+                Runs,
+                [TOKEN, RUNS, Text(include_str!("../sequence/run_sums.wgsl"))],
+                [Read, Read, Read, Write],
+                []
+            ),
+            KernelId::AddRuns => row!(
+                "add_runs",
+                Runs,
+                [TOKEN, RUNS, Text(include_str!("../sequence/add_runs.wgsl"))],
+                [Read, Read, Read, Write],
+                []
+            ),
+            KernelId::Softmax => row!(
+                "softmax",
+                Softmax,
+                [ACTIVATIONS, TEAM, Text(include_str!("../sequence/softmax.wgsl"))],
+                [Read, Write],
+                [Const::U32("TEAM")]
+            ),
+            KernelId::SoftmaxBackward => row!(
+                "softmax_backward",
+                SoftmaxBackward,
+                [TEAM, Text(include_str!("../sequence/softmax_backward.wgsl"))],
+                [Read, Read, Write],
+                [Const::U32("TEAM")]
+            ),
+            KernelId::Dropout => row!(
+                "dropout",
+                Dropout,
+                [THREEFRY, Text(include_str!("../sequence/dropout.wgsl"))],
+                [Read, Read, Write],
+                []
+            ),
+            KernelId::Add => {
+                row!("add", Add, [Text(include_str!("../sequence/add.wgsl"))], [Read, Read, Write], [])
+            }
+            KernelId::MaskRows => row!(
+                "mask_rows",
+                MaskRows,
+                [Text(include_str!("../sequence/mask_rows.wgsl"))],
+                [Read, Write],
+                []
+            ),
+            KernelId::LastRows => row!(
+                "last_rows",
+                RowEnds,
+                [ROW_ENDS, Text(include_str!("../sequence/last_rows.wgsl"))],
+                [Read, Read, Write],
+                []
+            ),
+            KernelId::LastRowsBackward => row!(
+                "last_rows_backward",
+                RowEnds,
+                [ROW_ENDS, Text(include_str!("../sequence/last_rows_backward.wgsl"))],
+                [Read, Read, Write],
+                []
+            ),
+            KernelId::CopyBlock => row!(
+                "copy_block",
+                CopyBlock,
+                [Text(include_str!("../sequence/copy_block.wgsl"))],
+                [Read, Write],
+                []
+            ),
+            KernelId::Repeat => {
+                row!("repeat", Repeat, [Text(include_str!("../sequence/repeat.wgsl"))], [Read, Write], [])
+            }
+            KernelId::Fill => row!("fill", Fill, [Text(include_str!("../sequence/fill.wgsl"))], [Write], []),
         }
     }
 

@@ -27,6 +27,7 @@ fn variants() -> Vec<KernelVariant> {
                     "WG_SIZE" => &[ELEMENT_WG_SIZE],
                     "ROWS" => &[1, 2, 4, 8, 16],
                     "COLUMNS" => &[1, 2],
+                    "TEAM" => &[1, 8, ELEMENT_WG_SIZE],
                     "ACTIVATION" => &[0, 1, 2, 3],
                     "LOSS" => &ElementLossKind::ALL.map(|kind| kind as u32),
                     _ => &[0, 1],
@@ -180,6 +181,19 @@ fn params_match_wgsl() {
             KernelId::Sgd => assert_layout::<params::Sgd>(id),
             KernelId::RmsProp => assert_layout::<params::RmsProp>(id),
             KernelId::Adam => assert_layout::<params::Adam>(id),
+            KernelId::GatherRows => assert_layout::<params::GatherRows>(id),
+            KernelId::RowPlaces => assert_layout::<params::RowPlaces>(id),
+            KernelId::Softmax => assert_layout::<params::Softmax>(id),
+            KernelId::SoftmaxBackward => assert_layout::<params::SoftmaxBackward>(id),
+            KernelId::Dropout => assert_layout::<params::Dropout>(id),
+            KernelId::Add => assert_layout::<params::Add>(id),
+            KernelId::MaskRows => assert_layout::<params::MaskRows>(id),
+            KernelId::CopyBlock => assert_layout::<params::CopyBlock>(id),
+            KernelId::Repeat => assert_layout::<params::Repeat>(id),
+            KernelId::Fill => assert_layout::<params::Fill>(id),
+            KernelId::RowCounts | KernelId::PlaceRows => assert_layout::<params::SortRows>(id),
+            KernelId::RunSums | KernelId::AddRuns => assert_layout::<params::Runs>(id),
+            KernelId::LastRows | KernelId::LastRowsBackward => assert_layout::<params::RowEnds>(id),
         }
     }
     assert_layout::<params::Piece>(KernelId::GradientNorm);

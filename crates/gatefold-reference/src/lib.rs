@@ -20,6 +20,7 @@ pub mod network;
 pub mod optim;
 mod real;
 pub mod scan;
+pub mod sequence;
 
 pub use network::Network;
 pub use real::Real;
