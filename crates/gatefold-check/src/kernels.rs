@@ -1,10 +1,12 @@
 //! Each kernel against its mirror: awkward sizes, every family of variants.
 
+mod embedding;
 mod linear;
 mod loss;
 mod matmul;
 mod optim;
 mod scan;
+mod sequence;
 
 use crate::selfcheck::Checks;
 use gatefold::{Error, Gpu, wgpu};
@@ -35,6 +37,22 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::Sgd => optim::sgd(gpu, &mut checks),
         KernelId::RmsProp => optim::rmsprop(gpu, &mut checks),
         KernelId::Adam => optim::adam(gpu, &mut checks),
+        KernelId::GatherRows => embedding::gather_rows(gpu, &mut checks),
+        KernelId::RowCounts => embedding::row_counts(gpu, &mut checks),
+        KernelId::RowPlaces => embedding::row_places(gpu, &mut checks),
+        KernelId::PlaceRows => embedding::place_rows(gpu, &mut checks),
+        KernelId::RunSums => embedding::run_sums(gpu, &mut checks),
+        KernelId::AddRuns => embedding::add_runs(gpu, &mut checks),
+        KernelId::Softmax => sequence::softmax(gpu, &mut checks),
+        KernelId::SoftmaxBackward => sequence::softmax_backward(gpu, &mut checks),
+        KernelId::Dropout => sequence::dropout(gpu, &mut checks),
+        KernelId::Add => sequence::add(gpu, &mut checks),
+        KernelId::MaskRows => sequence::mask_rows(gpu, &mut checks),
+        KernelId::LastRows => sequence::last_rows(gpu, &mut checks),
+        KernelId::LastRowsBackward => sequence::last_rows_backward(gpu, &mut checks),
+        KernelId::CopyBlock => sequence::copy_block(gpu, &mut checks),
+        KernelId::Repeat => sequence::repeat(gpu, &mut checks),
+        KernelId::Fill => sequence::fill(gpu, &mut checks),
     }?;
     Ok(checks)
 }
@@ -56,6 +74,11 @@ fn element_groups(len: usize, widest: u32) -> [u32; 3] {
     let groups = (len as u32).div_ceil(ELEMENT_WG_SIZE);
     let x = groups.min(widest);
     [x, groups.div_ceil(x), 1]
+}
+
+/// A tensor that begins in the middle of a buffer.
+fn behind_others(others: usize, values: &[f32]) -> Vec<f32> {
+    [&vec![9.0; others], values].concat()
 }
 
 /// Lengths around the size of a workgroup, and one of many workgroups.

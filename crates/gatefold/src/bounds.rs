@@ -31,6 +31,7 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
     let gates = kernel.cell.map_or(0, |cell| u64::from(cell.gates()));
     let flag = |name: &str, len: u64| if kernel.constant(name) == 1 { len } else { 0 };
     let product = |factors: &[u32]| factors.iter().map(|&factor| u64::from(factor)).product::<u64>();
+    let span = |offset: u32, len: u64| u64::from(offset) + len;
     match kernel.id {
         KernelId::StepForward => {
             let p: params::StepForward = read(params);
@@ -96,7 +97,7 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
         }
         KernelId::ColumnSum => {
             let p: params::ColumnSum = read(params);
-            vec![product(&[p.m, p.n]), product(&[groups[1], p.n])]
+            vec![u64::from(p.x_offset) + product(&[p.m, p.n]), product(&[groups[1], p.n])]
         }
         KernelId::ActivationBackward => {
             let p: params::ActivationBackward = read(params);
@@ -145,6 +146,82 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
             let end = u64::from(p.offset) + u64::from(p.len);
             vec![HYPER_LEN, 4, end, end, end, end]
         }
+        KernelId::GatherRows => {
+            let p: params::GatherRows = read(params);
+            let numbers = span(p.numbers_offset, u64::from(p.rows));
+            vec![numbers, product(&[p.tokens, p.width]), product(&[p.rows, p.width])]
+        }
+        KernelId::RowCounts | KernelId::PlaceRows => {
+            let p: params::SortRows = read(params);
+            let (rows, size) = (u64::from(p.rows), u64::from(kernel.constant("WG_SIZE")));
+            let numbers = span(p.numbers_offset, rows);
+            let order = if kernel.constant("FIRST") == 1 { 0 } else { rows };
+            match kernel.id {
+                KernelId::RowCounts => vec![numbers, order, u64::from(groups[0]) * size],
+                _ => vec![numbers, order, (rows.div_ceil(size) + 1) * size, rows],
+            }
+        }
+        KernelId::RowPlaces => {
+            let p: params::RowPlaces = read(params);
+            vec![(u64::from(p.blocks) + 1) * u64::from(kernel.constant("WG_SIZE"))]
+        }
+        KernelId::RunSums | KernelId::AddRuns => {
+            let p: params::Runs = read(params);
+            let (rows, values) = (u64::from(p.rows), product(&[p.rows, p.width]));
+            let numbers = span(p.numbers_offset, rows);
+            match kernel.id {
+                KernelId::RunSums => vec![numbers, rows, span(p.d_offset, values), values],
+                _ => vec![numbers, rows, values, product(&[p.tokens, p.width])],
+            }
+        }
+        KernelId::Softmax => {
+            let p: params::Softmax = read(params);
+            let len = product(&[p.rows, p.width]);
+            vec![span(p.x_offset, len), len]
+        }
+        KernelId::SoftmaxBackward => {
+            let p: params::SoftmaxBackward = read(params);
+            let len = product(&[p.rows, p.width]);
+            vec![span(p.y_offset, len), span(p.d_y_offset, len), len]
+        }
+        KernelId::Dropout => {
+            let p: params::Dropout = read(params);
+            vec![4, span(p.x_offset, u64::from(p.len)), u64::from(p.len)]
+        }
+        KernelId::Add => {
+            let p: params::Add = read(params);
+            [p.a_offset, p.b_offset, p.out_offset].map(|offset| span(offset, u64::from(p.len))).into()
+        }
+        KernelId::MaskRows => {
+            let p: params::MaskRows = read(params);
+            vec![u64::from(p.batch), span(p.x_offset, product(&[p.steps, p.batch, p.width]))]
+        }
+        KernelId::LastRows => {
+            let p: params::RowEnds = read(params);
+            let step = product(&[p.batch, p.width]);
+            vec![u64::from(p.batch), span(p.offset, u64::from(p.steps) * step), step]
+        }
+        KernelId::LastRowsBackward => {
+            let p: params::RowEnds = read(params);
+            let step = product(&[p.batch, p.width]);
+            vec![u64::from(p.batch), span(p.offset, step), u64::from(p.steps) * step]
+        }
+        KernelId::CopyBlock => {
+            let p: params::CopyBlock = read(params);
+            let sizes = [p.rows, p.width, 1];
+            vec![
+                span(p.from_offset, walk_end(sizes, [p.from_stride, 1, 0])),
+                span(p.to_offset, walk_end(sizes, [p.to_stride, 1, 0])),
+            ]
+        }
+        KernelId::Repeat => {
+            let p: params::Repeat = read(params);
+            vec![span(p.x_offset, u64::from(p.period)), span(p.out_offset, u64::from(p.len))]
+        }
+        KernelId::Fill => {
+            let p: params::Fill = read(params);
+            vec![span(p.offset, u64::from(p.len))]
+        }
     }
 }
 
@@ -186,11 +263,35 @@ pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
         KernelId::FinishNorm => {
             2 * (u64::from(read::<params::FinishNorm>(params).partials) / size + 1 + size)
         }
+        KernelId::RowCounts | KernelId::PlaceRows => size,
+        KernelId::RowPlaces => u64::from(read::<params::RowPlaces>(params).blocks) + size,
+        KernelId::RunSums => u64::from(read::<params::Runs>(params).stretch),
+        KernelId::AddRuns => {
+            let p: params::Runs = read(params);
+            u64::from(p.rows.div_ceil(p.stretch.max(1))) + 1
+        }
+        KernelId::Softmax => {
+            let team = kernel.constant("TEAM");
+            u64::from(read::<params::Softmax>(params).width.div_ceil(team)) * 3 + 2 * u64::from(team)
+        }
+        KernelId::SoftmaxBackward => {
+            let team = kernel.constant("TEAM");
+            u64::from(read::<params::SoftmaxBackward>(params).width.div_ceil(team)) * 2 + u64::from(team)
+        }
         KernelId::Pack
         | KernelId::ActivationBackward
         | KernelId::Sgd
         | KernelId::RmsProp
-        | KernelId::Adam => 0,
+        | KernelId::Adam
+        | KernelId::GatherRows
+        | KernelId::Dropout
+        | KernelId::Add
+        | KernelId::MaskRows
+        | KernelId::LastRows
+        | KernelId::LastRowsBackward
+        | KernelId::CopyBlock
+        | KernelId::Repeat
+        | KernelId::Fill => 0,
     }
 }
 

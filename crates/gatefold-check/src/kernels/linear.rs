@@ -1,6 +1,6 @@
 //! What stands around the matrix product: sums, reordered axes, the slope of an activation.
 
-use super::{LENGTHS, WIDEST, element_groups, element_kernel};
+use super::{LENGTHS, WIDEST, behind_others, element_groups, element_kernel};
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{flat, matrix, wide};
@@ -141,11 +141,17 @@ pub(super) fn column_sum(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (stream, (m, n, slice_len)) in cases.into_iter().enumerate() {
         let slices: usize = m.div_ceil(slice_len);
         let x = Random::new(16, stream as u64).values_for(slices * n, m * n);
-        let params =
-            params::ColumnSum { m: m as u32, n: n as u32, slice_len: slice_len as u32, ..Default::default() };
+        let before = [0, 7][stream % 2];
+        let params = params::ColumnSum {
+            m: m as u32,
+            n: n as u32,
+            slice_len: slice_len as u32,
+            x_offset: before as u32,
+        };
         let groups = [element_groups(n, u32::MAX)[0], slices as u32, 1];
         let kernel = element_kernel(KernelId::ColumnSum, &[]);
-        let found = run_kernel(gpu, &kernel, params, &[&x, &vec![7.0; slices * n]], groups)?;
+        let found =
+            run_kernel(gpu, &kernel, params, &[&behind_others(before, &x), &vec![7.0; slices * n]], groups)?;
 
         let x = matrix(&x, m, n);
         let mut want = Array2::zeros((slices, n));
