@@ -25,7 +25,7 @@
 //! # Ok::<(), gatefold_model::ModelError>(())
 //! ```
 //!
-//! The other way, [`write`] makes a state_dict that PyTorch loads with `strict=True`; what PyTorch's modules do not have
+//! The other way, [`write()`] makes a state_dict that PyTorch loads with `strict=True`; what PyTorch's modules do not have
 //! is refused by name. Layers without parameters are code in PyTorch, and leave nothing in the file.
 
 mod modules;
