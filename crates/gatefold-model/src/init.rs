@@ -25,9 +25,26 @@ pub enum Init {
     He,
     /// Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
     Orthogonal,
+    /// Each unit is connected to so many inputs, chosen at random, or to all where there are fewer; a connection's weight is
+    /// Gaussian with mean 0 and this standard deviation, every other weight 0 (Martens 2010; Sutskever et al. 2013).
+    Sparse {
+        /// Inputs of a unit; 1 or more.
+        connections: usize,
+        /// Of the weights that are not 0.
+        std: f32,
+    },
+    /// Ones on the main diagonal, zeros elsewhere (Le, Jaitly and Hinton 2015). A matrix that is not square passes its
+    /// first inputs through: with fewer inputs than outputs the last outputs have none, with more the last inputs go
+    /// nowhere.
+    Identity,
 }
 
 impl Init {
+    /// 15 connections of standard deviation 1, as Sutskever et al. 2013.
+    pub fn sparse() -> Self {
+        Init::Sparse { connections: 15, std: 1.0 }
+    }
+
     /// A matrix of `outputs` rows and `inputs` columns. The same `seed` and `stream` give the same values; each
     /// parameter of a network has a stream of its own.
     pub fn matrix(self, outputs: usize, inputs: usize, seed: u64, stream: u64) -> Array2<f32> {
@@ -39,6 +56,12 @@ impl Init {
             Array2::from_shape_simple_fn((outputs, inputs), || std * random.sample::<f64, _>(StandardNormal))
         };
         let values = match self {
+            Init::Sparse { connections, std } => {
+                return sparse((outputs, inputs), connections, f64::from(std), random);
+            }
+            Init::Identity => {
+                return Array2::from_shape_fn((outputs, inputs), |(i, j)| f32::from(u8::from(i == j)));
+            }
             Init::Constant(value) => return Array2::from_elem((outputs, inputs), value),
             Init::Normal(std) => normal(f64::from(std)),
             Init::He => normal((2.0 / inputs as f64).sqrt()),
@@ -50,6 +73,22 @@ impl Init {
         };
         values.mapv(|value| value as f32)
     }
+}
+
+/// Rows of so many random weights, each at a place of its own.
+fn sparse(shape: (usize, usize), connections: usize, std: f64, random: &mut ChaCha8Rng) -> Array2<f32> {
+    let (_, inputs) = shape;
+    let mut values = Array2::zeros(shape);
+    let mut places: Vec<usize> = (0..inputs).collect();
+    for mut row in values.rows_mut() {
+        // The beginning of a shuffle: any order before it gives the same chances.
+        for k in 0..connections.min(inputs) {
+            let other = random.random_range(k..inputs);
+            places.swap(k, other);
+            row[places[k]] = (std * random.sample::<f64, _>(StandardNormal)) as f32;
+        }
+    }
+    values
 }
 
 /// Modified Gram-Schmidt over the shorter axis. A Gaussian matrix has full rank but for events of probability
@@ -158,6 +197,46 @@ mod tests {
                 assert!((value - expected).abs() < 1e-5, "{rows} x {columns} at {i}, {j}: {value}");
             }
         }
+    }
+
+    #[test]
+    fn sparse_units_have_so_many_inputs() {
+        let matrix = Init::sparse().matrix(400, 60, 5, 0);
+        let mut connected = Array1::<usize>::zeros(60);
+        for row in matrix.rows() {
+            assert_eq!(row.iter().filter(|weight| **weight != 0.0).count(), 15);
+            row.iter().zip(&mut connected).for_each(|(weight, count)| *count += usize::from(*weight != 0.0));
+        }
+        let weights: Vec<f32> = matrix.iter().copied().filter(|weight| *weight != 0.0).collect();
+        assert_spread(&Array2::from_shape_vec((1, 400 * 15), weights).unwrap(), 1.0);
+        // 100 connections are to be expected of each input; five standard deviations of that binomial are 43.
+        assert!(connected.iter().all(|count| count.abs_diff(100) < 43), "{connected}");
+        let few = Init::Sparse { connections: 15, std: 0.5 }.matrix(3, 4, 5, 0);
+        assert!(few.iter().all(|weight| *weight != 0.0), "no more connections than inputs: {few}");
+        assert_eq!(matrix, Init::sparse().matrix(400, 60, 5, 0));
+    }
+
+    #[test]
+    fn an_identity_passes_the_first_inputs_through() {
+        use ndarray::arr2;
+        assert_eq!(Init::Identity.matrix(2, 2, 0, 0), arr2(&[[1.0, 0.0], [0.0, 1.0]]));
+        assert_eq!(Init::Identity.matrix(3, 2, 0, 0), arr2(&[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]));
+        assert_eq!(Init::Identity.matrix(2, 3, 0, 0), arr2(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]));
+        // Each gate of a recurrent layer is a matrix of its own.
+        let lstm = LstmConfig::new(2).recurrent_init(Init::Identity).input_init(Init::sparse());
+        let config = NetworkConfig::new(30, [lstm.into()]).unwrap();
+        let parameters = Parameters::initial(&config, 0);
+        let found = &parameters["rnn0.weight_hh_l0"];
+        let want = concatenate(Axis(0), &[arr2(&[[1.0, 0.0], [0.0, 1.0]]).view(); 4]).unwrap();
+        assert_eq!(found, &want.into_dyn());
+        for row in parameters["rnn0.weight_ih_l0"].rows() {
+            assert_eq!(row.iter().filter(|weight| **weight != 0.0).count(), 15);
+        }
+        let again: NetworkConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+        let none = LstmConfig::new(2).input_init(Init::Sparse { connections: 0, std: 1.0 });
+        let error = NetworkConfig::new(3, [none.into()]).unwrap_err().to_string();
+        assert_eq!(error, "layer 0 (lstm): rnn0.weight_ih_l0 begins with 0 connections; expected 1 or more");
     }
 
     #[test]

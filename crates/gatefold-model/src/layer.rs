@@ -369,7 +369,10 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
         return Some(format!("its {problem}"));
     }
     for spec in &layer.parameters {
-        if let Init::Constant(value) | Init::Normal(value) = spec.init
+        if let Init::Sparse { connections: 0, .. } = spec.init {
+            return Some(format!("{} begins with 0 connections; expected 1 or more", spec.name));
+        }
+        if let Init::Constant(value) | Init::Normal(value) | Init::Sparse { std: value, .. } = spec.init
             && !value.is_finite()
         {
             return Some(format!("{} begins with {value}; expected a finite number", spec.name));
