@@ -13,6 +13,7 @@ use data::Data;
 use gatefold::{Device, DeviceChoice};
 use report::Report;
 use settings::Settings;
+use settings::{LossChoice, OptimizerChoice};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,6 +63,15 @@ pub(crate) struct Arguments {
     /// Learning rate at the beginning [default: 0.002]
     #[arg(long, value_name = "X", value_parser = positive)]
     lr: Option<f32>,
+    /// What training makes small [default: squared]
+    #[arg(long, value_name = "LOSS")]
+    loss: Option<LossChoice>,
+    /// How the gradient changes the network [default: adam]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<OptimizerChoice>,
+    /// Largest element of the gradient; clipped before the norm is taken [default: any]
+    #[arg(long, value_name = "X", value_parser = positive)]
+    clip_value: Option<f32>,
     /// Largest norm of the gradient [default: 1]
     #[arg(long, value_name = "X", value_parser = positive)]
     clip: Option<f32>,

@@ -1,7 +1,7 @@
 //! How a series becomes a network's input, and its output a forecast. The same for training and for use.
 
 use crate::failure::Failure;
-use gatefold::{DenseConfig, LayerConfig, LstmConfig, Network, NetworkConfig};
+use gatefold::{DenseConfig, LayerConfig, Loss, LstmConfig, Network, NetworkConfig, Reduction, Targets};
 use gatefold_series::{Fill, Scaler, SeriesError, WindowConfig, returns_to_level};
 use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};
@@ -177,18 +177,19 @@ impl Forecaster {
         Ok(out)
     }
 
-    /// The mean squared error of the network's own output at these origins, the loss of training.
+    /// The mean loss of the network's own output at these origins, as in training.
     pub(crate) fn loss(
         &self,
         network: &mut Network,
+        loss: &Loss,
         series: &[f64],
         origins: &[usize],
     ) -> Result<f64, Failure> {
         let mut sum = 0.0;
         for origins in origins.chunks(PREDICTED_AT_ONCE) {
             let output = network.predict(self.inputs(series, origins).view())?;
-            let target = self.targets(series, origins);
-            sum += output.iter().zip(&target).map(|(y, t)| f64::from(y - t).powi(2)).sum::<f64>();
+            let targets = Targets::values(self.targets(series, origins));
+            sum += loss.evaluate(output.view(), &targets, Reduction::Sum)?;
         }
         Ok(sum / (origins.len() * self.shape.horizon) as f64)
     }

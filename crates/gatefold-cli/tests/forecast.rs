@@ -171,6 +171,40 @@ fn blocks_columns_and_steps_of_several_samples_are_taken() {
     assert_eq!(metrics["target"], "other");
 }
 
+/// Each option trains, ends elsewhere than the default, and goes on from its checkpoint as if never interrupted.
+#[test]
+fn losses_and_optimizers_are_taken() {
+    let place = Folder::new();
+    place.succeed(&format!("forecast table.csv {SMALL} --epochs 3 --out default"));
+    let metrics = |out: &str| -> serde_json::Value {
+        serde_json::from_str(&place.read(&format!("{out}/metrics.json"))).unwrap()
+    };
+    let default = metrics("default");
+    assert_eq!((&default["loss"], &default["optimizer"]), (&"squared".into(), &"adam".into()));
+    for (k, options) in [
+        "--loss absolute",
+        "--loss huber --optimizer rmsprop",
+        "--optimizer adamw",
+        "--optimizer sgd --clip-value 0.01",
+        "--clip-value 0.01",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        place.succeed(&format!("forecast table.csv {SMALL} {options} --epochs 3 --out whole{k}"));
+        place.succeed(&format!("forecast table.csv {SMALL} {options} --epochs 1 --out parts{k}"));
+        place.succeed(&format!("forecast table.csv --device cpu --resume --epochs 3 --out parts{k}"));
+        place.assert_same_files(&format!("whole{k}"), &format!("parts{k}"));
+        let found = metrics(&format!("whole{k}"));
+        assert_ne!(found["models"][0], default["models"][0], "{options}");
+        assert_ne!(found["validation_loss"], default["validation_loss"], "{options}");
+    }
+    let differs = place.fail(2, "forecast table.csv --device cpu --resume --out whole1 --loss squared");
+    assert!(differs.starts_with("error: --loss squared differs from the checkpoint's huber;"), "{differs}");
+    let differs = place.fail(2, "forecast table.csv --device cpu --resume --out whole0 --clip-value 2");
+    assert!(differs.starts_with("error: --clip-value 2 differs from the checkpoint's any;"), "{differs}");
+}
+
 #[test]
 fn quiet_is_silent_and_no_season_is_no_baseline() {
     let place = Folder::new();

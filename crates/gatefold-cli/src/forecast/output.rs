@@ -53,7 +53,7 @@ pub(super) fn write(
     save("forecast.svg", plot(data, forecaster, &origins, &judged)?.as_bytes())?;
     let losses = LossPlot {
         title: &format!("{}: epoch {} kept", forecaster.shape.target, finished.best_epoch + 1),
-        loss: "mean squared error, scaled",
+        loss: settings.loss.label(),
         training: &finished.training_loss,
         validation: &finished.validation_loss,
     };
@@ -152,6 +152,8 @@ fn metrics_json(
         "parameters": finished.network.config().parameter_count(),
         "device": device.summary(),
         "seed": settings.seed,
+        "loss": settings.loss,
+        "optimizer": settings.optimizer,
         "epochs": finished.training_loss.len(),
         "best_epoch": finished.best_epoch + 1,
         "steps": finished.steps,

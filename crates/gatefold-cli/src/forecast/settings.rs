@@ -2,11 +2,76 @@ use super::Arguments;
 use super::data::Data;
 use crate::failure::Failure;
 use crate::forecaster::Shape;
-use gatefold::{Optimizer, TrainConfig};
+use gatefold::{Loss, Optimizer, TrainConfig};
 use gatefold_series::{Table, TableOptions, find_season};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::path::Path;
+
+/// What training makes small, in units of the series' typical change over the horizon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LossChoice {
+    /// the mean of the errors' squares
+    #[default]
+    Squared,
+    /// the mean of their magnitudes, which outliers pull less
+    Absolute,
+    /// squares up to the series' typical change, magnitudes beyond
+    Huber,
+}
+
+impl LossChoice {
+    /// What the plot of the losses says of its axis.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            LossChoice::Squared => "mean squared error, scaled",
+            LossChoice::Absolute => "mean absolute error, scaled",
+            LossChoice::Huber => "mean Huber loss, scaled",
+        }
+    }
+}
+
+impl From<LossChoice> for Loss {
+    fn from(choice: LossChoice) -> Loss {
+        match choice {
+            LossChoice::Squared => Loss::SquaredError,
+            LossChoice::Absolute => Loss::AbsoluteError,
+            LossChoice::Huber => Loss::Huber { delta: 1.0 },
+        }
+    }
+}
+
+/// How the gradient changes the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OptimizerChoice {
+    /// Adam
+    #[default]
+    Adam,
+    /// Adam with a weight decay of 0.01
+    Adamw,
+    /// RMSprop
+    Rmsprop,
+    /// gradient descent with a momentum of 0.9
+    Sgd,
+}
+
+impl From<OptimizerChoice> for Optimizer {
+    fn from(choice: OptimizerChoice) -> Optimizer {
+        match choice {
+            OptimizerChoice::Adam => Optimizer::adam(),
+            OptimizerChoice::Adamw => Optimizer::adamw(),
+            OptimizerChoice::Rmsprop => Optimizer::rmsprop(),
+            OptimizerChoice::Sgd => Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        }
+    }
+}
+
+/// An option as the command line has it.
+fn word(choice: &impl clap::ValueEnum) -> String {
+    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
 
 /// How the network is made and trained; with the shape and the data it decides every bit of the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +82,13 @@ pub(super) struct Settings {
     pub(super) epochs: usize,
     pub(super) batch: usize,
     pub(super) lr: f32,
+    #[serde(default)]
+    pub(super) loss: LossChoice,
+    #[serde(default)]
+    pub(super) optimizer: OptimizerChoice,
+    /// None for any.
+    #[serde(default)]
+    pub(super) clip_value: Option<f32>,
     pub(super) clip: f32,
     pub(super) seed: u64,
     data: String,
@@ -52,6 +124,9 @@ pub(super) fn choose(arguments: &Arguments) -> Result<(Data, Shape, Settings), F
         epochs: arguments.epochs.unwrap_or(60),
         batch: arguments.batch.unwrap_or(32),
         lr: arguments.lr.unwrap_or(2e-3),
+        loss: arguments.loss.unwrap_or_default(),
+        optimizer: arguments.optimizer.unwrap_or_default(),
+        clip_value: arguments.clip_value,
         clip: arguments.clip.unwrap_or(1.0),
         seed: arguments.seed.unwrap_or(1),
         data: data.fingerprint(),
@@ -98,7 +173,12 @@ fn shape(arguments: &Arguments, data: &Data, target: String) -> Result<Shape, Fa
 
 impl Settings {
     pub(super) fn train_config(&self) -> TrainConfig {
-        TrainConfig::new().optimizer(Optimizer::adam()).learning_rate(self.lr).clip_norm(Some(self.clip))
+        TrainConfig::new()
+            .loss(self.loss.into())
+            .optimizer(self.optimizer.into())
+            .learning_rate(self.lr)
+            .clip_value(self.clip_value)
+            .clip_norm(Some(self.clip))
     }
 
     /// The settings of a run that goes on: the checkpoint's, with as many epochs as the command line says. Any other
@@ -121,6 +201,10 @@ impl Settings {
         same("layers", &arguments.layers, &self.layers)?;
         same("batch", &arguments.batch, &self.batch)?;
         same("lr", &arguments.lr, &self.lr)?;
+        same("loss", &arguments.loss.as_ref().map(word), &word(&self.loss))?;
+        same("optimizer", &arguments.optimizer.as_ref().map(word), &word(&self.optimizer))?;
+        let limit = self.clip_value.map_or_else(|| "any".into(), |limit| limit.to_string());
+        same("clip-value", &arguments.clip_value.map(|limit| limit.to_string()), &limit)?;
         same("clip", &arguments.clip, &self.clip)?;
         same("seed", &arguments.seed, &self.seed)?;
         if arguments.fill.is_some_and(|fill| fill != shape.fill) {

@@ -237,7 +237,12 @@ impl<'a> Training<'a> {
 
     fn end_epoch(&mut self, validation: &[usize], batches: u64) -> Result<(), Failure> {
         self.take_losses()?;
-        let loss = self.forecaster.loss(self.trainer.network(), &self.data.series, validation)?;
+        let loss = self.forecaster.loss(
+            self.trainer.network(),
+            &self.settings.loss.into(),
+            &self.data.series,
+            validation,
+        )?;
         let trained = self.progress.partial / batches as f64;
         if !loss.is_finite() || !trained.is_finite() {
             return Err(Failure::failed(format!(
