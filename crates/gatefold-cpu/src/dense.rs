@@ -1,10 +1,18 @@
 //! `y = activation(x W^T + b)`; the equations are those of the reference's `linear` module.
 
-use crate::math::{sigmoid, tanh};
-use crate::threads::{Threads, add_product};
+use crate::functions::{apply, reads_argument, times_slope};
+use crate::threads::{Product, Threads, add_product};
 use gatefold_model::Activation;
-use gatefold_reference::activation::{apply, derivative};
 use ndarray::{Array2, ArrayView1, ArrayView2};
+
+/// What the forward pass leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) struct DenseTape {
+    /// `[M, O]`
+    pub(crate) y: Array2<f32>,
+    /// `[M, O]`: what y is the function of, for functions whose slope y does not tell.
+    pre: Option<Array2<f32>>,
+}
 
 /// `x [M, I]`, `weight [O, I]`, `bias [O]` to `[M, O]`.
 pub(crate) fn forward(
@@ -13,29 +21,36 @@ pub(crate) fn forward(
     weight: ArrayView2<f32>,
     bias: ArrayView1<f32>,
     activation: Activation,
-) -> Array2<f32> {
+) -> DenseTape {
     let mut y = rows_of(bias, x.nrows());
     add_product(threads, x, weight.t(), y.view_mut());
-    match activation {
-        Activation::Identity => {}
-        Activation::Relu => y.map_inplace(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
-        Activation::Tanh => y.map_inplace(|y| *y = tanh(*y)),
-        Activation::Sigmoid => y.map_inplace(|y| *y = sigmoid(*y)),
-        other => y.map_inplace(|y| *y = apply(other, *y)),
-    }
+    let pre = reads_argument(activation).then(|| y.clone());
+    apply(activation, elements_mut(&mut y));
+    DenseTape { y, pre }
+}
+
+/// The same for the few rows of a streaming step.
+pub(crate) fn step(
+    product: Product,
+    x: ArrayView2<f32>,
+    weight: ArrayView2<f32>,
+    bias: ArrayView1<f32>,
+    activation: Activation,
+) -> Array2<f32> {
+    let mut y = rows_of(bias, x.nrows());
+    product.add(x, weight, y.view_mut());
+    apply(activation, elements_mut(&mut y));
     y
 }
 
 /// Turns the derivative by `y` into the one in front of the activation.
-pub(crate) fn backward(y: ArrayView2<f32>, activation: Activation, d_y: &mut Array2<f32>) {
-    match activation {
-        Activation::Identity => {}
-        // NaN passes, as in PyTorch.
-        Activation::Relu => d_y.zip_mut_with(&y, |d, &y| *d = if y <= 0.0 { 0.0 } else { *d }),
-        Activation::Tanh => d_y.zip_mut_with(&y, |d, &y| *d *= 1.0 - y * y),
-        Activation::Sigmoid => d_y.zip_mut_with(&y, |d, &y| *d *= y * (1.0 - y)),
-        other => d_y.zip_mut_with(&y, |d, &y| *d *= derivative(other, y)),
-    }
+pub(crate) fn backward(tape: &DenseTape, activation: Activation, d_y: &mut Array2<f32>) {
+    let x = tape.pre.as_ref().map_or(&[][..], |pre| pre.as_slice().expect("it was made so"));
+    times_slope(activation, x, tape.y.as_slice().expect("it was made so"), elements_mut(d_y));
+}
+
+fn elements_mut(matrix: &mut Array2<f32>) -> &mut [f32] {
+    matrix.as_slice_mut().expect("matrices are kept in standard layout")
 }
 
 /// A matrix of which every row is the same.

@@ -1,56 +1,90 @@
-use crate::dense;
-use crate::lstm::{self, LstmTape, Weights, flat};
-use crate::threads::{Threads, add_product, column_sum};
-use gatefold_model::{Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role};
-use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut2, Ix1, Ix2, s};
-use std::collections::BTreeMap;
-
-/// Tensors by parameter name, each in standard layout.
-pub type Tensors = BTreeMap<String, ArrayD<f32>>;
+use crate::batch::{Batch, check_half};
+use crate::bridge::{self, BridgeTape, newest};
+use crate::dense::{self, DenseTape};
+use crate::packing::Packing;
+use crate::recurrent::{self, RecurrentTape};
+use crate::states::{Dropout, States};
+use crate::steps;
+use crate::tensors::{Tensors, Values};
+use crate::threads::Threads;
+use gatefold_model::{Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role, StateKind};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+use std::sync::Arc;
 
 /// A network with its parameters.
 #[derive(Clone, Debug)]
 pub struct Network {
-    config: NetworkConfig,
-    parameters: Tensors,
-    threads: Threads,
+    pub(crate) config: NetworkConfig,
+    pub(crate) parameters: Tensors,
+    pub(crate) threads: Threads,
 }
 
 /// The forward pass of a network, as the backward pass needs it.
 #[derive(Clone, Debug)]
 pub struct Tape {
-    /// `[T, B, I]`
-    input: Array3<f32>,
-    layers: Vec<LayerTape>,
+    /// The first layer that ran.
+    pub(crate) first: usize,
+    /// `[N, I]`: that layer's input.
+    pub(crate) input: Array2<f32>,
+    pub(crate) input_packing: Arc<Packing>,
+    pub(crate) layers: Vec<LayerTape>,
+    /// Of each layer's output.
+    pub(crate) packings: Vec<Arc<Packing>>,
+    pub(crate) bridge: Option<BridgeTape>,
+    /// Whether the caller gave the initial states.
+    pub(crate) given: bool,
+    pub(crate) dropout: Option<Dropout>,
+    /// Of the output `[T', B, O]`.
+    shape: (usize, usize, usize),
+    /// The output, where it is not the last layer's as it lies there.
+    output: Option<Array3<f32>>,
+    states: States,
 }
 
 /// What a layer keeps of its forward pass.
 #[derive(Clone, Debug)]
-enum LayerTape {
-    Lstm(Box<LstmTape>),
-    /// The output of a dense layer, or the last step.
-    Output(Array3<f32>),
-}
-
-impl LayerTape {
-    fn output(&self) -> ArrayView3<'_, f32> {
-        match self {
-            LayerTape::Lstm(tape) => tape.output(),
-            LayerTape::Output(output) => output.view(),
-        }
-    }
+pub(crate) enum LayerTape {
+    Recurrent(Box<RecurrentTape>),
+    Dense(DenseTape),
+    /// Its output alone.
+    Output(Array2<f32>),
+    /// Nothing: the output is the input. Also layers in front of the first one that ran.
+    Same,
 }
 
 impl Tape {
-    /// The network's output, `[T, B, O]`, or `[1, B, O]` behind a last-step layer.
+    /// The network's output, `[T', B, O]`; zeros behind a row's end.
     pub fn output(&self) -> ArrayView3<'_, f32> {
-        self.layers.last().map_or(self.input.view(), LayerTape::output)
+        match &self.output {
+            Some(output) => output.view(),
+            None => {
+                self.input_of(self.layers.len()).into_shape_with_order(self.shape).expect("the same elements")
+            }
+        }
     }
-}
 
-/// The input of the layer behind `layers`.
-fn input_behind<'a>(input: &'a Array3<f32>, layers: &'a [LayerTape]) -> ArrayView3<'a, f32> {
-    layers.last().map_or(input.view(), LayerTape::output)
+    /// The final states of all recurrent layers.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+
+    /// The input of that layer, packed; of the one behind the last, the output.
+    pub(crate) fn input_of(&self, index: usize) -> ArrayView2<'_, f32> {
+        for layer in self.layers[self.first.min(index)..index].iter().rev() {
+            match layer {
+                LayerTape::Recurrent(tape) => return tape.output(),
+                LayerTape::Dense(tape) => return tape.y.view(),
+                LayerTape::Output(output) => return output.view(),
+                LayerTape::Same => {}
+            }
+        }
+        self.input.view()
+    }
+
+    /// The packing of that layer's input.
+    pub(crate) fn packing_of(&self, index: usize) -> &Arc<Packing> {
+        if index > self.first { &self.packings[index - 1] } else { &self.input_packing }
+    }
 }
 
 impl Network {
@@ -83,165 +117,213 @@ impl Network {
         &mut self.parameters
     }
 
-    /// The forward pass over `input [T, B, I]` from initial states of zero.
+    /// What the layers start from where a caller gives nothing, for `batch` rows; see [`States::initial`].
+    pub fn initial_states(&self, batch: usize) -> States {
+        States::initial_of(&self.config, batch, |name| &self.parameters[name])
+    }
+
+    /// The forward pass.
     ///
     /// # Panics
-    /// If the input's width is not the network's, or there is no step.
-    pub fn forward(&self, input: ArrayView3<f32>) -> Tape {
-        assert_eq!(input.dim().2, self.config.input(), "the input is as wide as the network takes");
-        assert!(input.dim().0 > 0, "a sequence has at least one step");
-        let input = input.as_standard_layout().into_owned();
-        let mut layers = Vec::with_capacity(self.config.layers().len());
-        for layer in self.config.layers() {
-            let out = self.layer_forward(layer, input_behind(&input, &layers));
-            layers.push(out);
+    /// If [`Batch::check`] has something against the batch.
+    pub fn forward(&self, batch: &Batch) -> Tape {
+        if let Err(problem) = batch.check(&self.config) {
+            panic!("{problem}");
         }
-        Tape { input, layers }
+        let (steps, rows, _) = batch.input.dim();
+        let packing = Arc::new(Packing::new(steps, rows, batch.lengths));
+        let mut tape = self.start(0, packing.pack(batch.input), packing, batch.states, batch.dropout);
+        let second = batch.decoder.map(|(input, lengths)| {
+            let packing = Arc::new(Packing::new(input.dim().0, rows, lengths));
+            (packing.pack(input), packing)
+        });
+        self.run(&mut tape, self.config.layers().len(), second);
+        tape
     }
 
     /// The output alone.
     ///
     /// # Panics
     /// As [`Network::forward`].
-    pub fn predict(&self, input: ArrayView3<f32>) -> Array3<f32> {
-        self.forward(input).output().to_owned()
+    pub fn predict(&self, batch: &Batch) -> Array3<f32> {
+        self.forward(batch).output().to_owned()
     }
 
-    fn layer_forward(&self, layer: &Layer, input: ArrayView3<f32>) -> LayerTape {
-        let (steps, batch, _) = input.dim();
-        match layer.kind {
-            LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
-                LayerTape::Lstm(Box::new(lstm::forward(self.threads, input, &self.lstm_weights(layer))))
-            }
-            LayerKind::Dense { activation } => {
-                let (weight, bias) =
-                    (self.matrix(layer, Role::DenseWeight), self.vector(layer, Role::DenseBias));
-                let y = dense::forward(self.threads, flat(input), weight, bias, activation);
-                LayerTape::Output(
-                    y.into_shape_with_order((steps, batch, layer.output)).expect("the same elements"),
-                )
-            }
-            LayerKind::LastStep => LayerTape::Output(input.slice(s![steps - 1.., .., ..]).to_owned()),
-            kind => unreachable!("{} is not known to the CPU device", kind.name()),
-        }
-    }
-
-    /// Adds the gradient of every parameter that has a place in `gradients`; `d_output` is the loss's derivative by
-    /// the output of that tape. Layers in front of the first one that needs a gradient are not visited.
+    /// Runs the encoder, and gives the states to run the decoder from: its recurrent layers' initial states, and the
+    /// encoder's final ones. The batch's decoder input, if it has one, is not read.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] if the network has no decoder.
     ///
     /// # Panics
-    /// If `d_output` is not shaped like the tape's output, or a gradient not like its parameter.
-    pub fn backward(&self, tape: Tape, d_output: Array3<f32>, gradients: &mut Tensors) {
-        assert_eq!(d_output.dim(), tape.output().dim(), "one derivative per output");
-        let wanted = |layer: &Layer| layer.parameters.iter().any(|spec| gradients.contains_key(&spec.name));
-        let Some(first) = self.config.layers().iter().position(wanted) else { return };
-        let Tape { input, mut layers } = tape;
-        let mut d = d_output.as_standard_layout().into_owned();
-        for layer in self.config.layers()[first..].iter().rev() {
-            let kept = layers.pop().expect("a tape for every layer");
-            let below = input_behind(&input, &layers);
-            let further = layer.index > first;
-            d = match self.layer_backward(layer, below, kept, d, gradients, further) {
-                Some(d) => d,
-                None => return,
-            };
+    /// If [`Batch::check`] has something against the encoder's part of the batch.
+    pub fn encode(&self, batch: &Batch) -> Result<States, ModelError> {
+        let decoder = self.decoder()?;
+        let (steps, rows, _) = batch.input.dim();
+        let problem = check_half("input", &self.config, 0, batch.input, batch.lengths);
+        let problem =
+            problem.and_then(|()| batch.states.map_or(Ok(()), |states| states.check(&self.config, rows)));
+        if let Err(problem) = problem {
+            panic!("{problem}");
         }
+        let packing = Arc::new(Packing::new(steps, rows, batch.lengths));
+        let mut tape = self.start(0, packing.pack(batch.input), packing, batch.states, batch.dropout);
+        self.run(&mut tape, decoder, None);
+        let (starts, _) = bridge::forward(self.values(), &self.config, &tape.states.layers);
+        let encoder = bridge::encoder_states(&self.config);
+        tape.states.layers.truncate(encoder);
+        tape.states.layers.extend(starts);
+        Ok(tape.states)
     }
 
-    /// Adds the layer's gradients, and returns the one by its input if `further` layers want it.
-    fn layer_backward(
+    /// Runs the decoder alone over its input `[T', B, I']` from given states, such as those of [`Network::encode`]; the
+    /// encoder's are handed through. In the backward pass of this tape the gradient by `input` is the one by this input.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] if the network has no decoder.
+    ///
+    /// # Panics
+    /// If the input is empty or not as wide as the decoder's, or lengths or states do not fit.
+    pub fn forward_decoder(
         &self,
-        layer: &Layer,
         input: ArrayView3<f32>,
-        kept: LayerTape,
-        mut d: Array3<f32>,
-        gradients: &mut Tensors,
-        further: bool,
-    ) -> Option<Array3<f32>> {
-        let (steps, batch, width) = input.dim();
-        let (d_pre, input_weight) = match (kept, layer.kind) {
-            (LayerTape::Lstm(mut tape), _) => {
-                lstm::backward(self.threads, &self.lstm_weights(layer), &mut tape, d.view_mut());
-                let d_pre = flat(tape.gates.view());
-                self.add_weight(gradients, layer, Role::RecurrentWeight, d_pre, tape.h_prev());
-                self.add_biases(gradients, layer, &[Role::InputBias, Role::RecurrentBias], d_pre);
-                (tape.gates, Role::InputWeight)
-            }
-            (LayerTape::Output(y), LayerKind::Dense { activation }) => {
-                let mut d_pre =
-                    d.into_shape_with_order((steps * batch, layer.output)).expect("the same elements");
-                dense::backward(flat(y.view()), activation, &mut d_pre);
-                self.add_biases(gradients, layer, &[Role::DenseBias], d_pre.view());
-                let d_pre =
-                    d_pre.into_shape_with_order((steps, batch, layer.output)).expect("the same elements");
-                (d_pre, Role::DenseWeight)
-            }
-            (LayerTape::Output(_), _) => {
-                let mut d_input = Array3::zeros(input.dim());
-                d_input.slice_mut(s![steps - 1.., .., ..]).assign(&d);
-                return Some(d_input);
-            }
-        };
-        self.add_weight(gradients, layer, input_weight, flat(d_pre.view()), flat(input));
-        further.then(|| {
-            let mut d_input = Array2::zeros((steps * batch, width));
-            add_product(
-                self.threads,
-                flat(d_pre.view()),
-                self.matrix(layer, input_weight),
-                d_input.view_mut(),
-            );
-            d_input.into_shape_with_order((steps, batch, width)).expect("the same elements")
+        lengths: Option<&[usize]>,
+        states: &States,
+        dropout: Option<Dropout>,
+    ) -> Result<Tape, ModelError> {
+        let first = self.decoder()? + 1;
+        let (steps, rows, _) = input.dim();
+        let problem = check_half("decoder input", &self.config, first, input, lengths);
+        if let Err(problem) = problem.and_then(|()| states.check(&self.config, rows)) {
+            panic!("{problem}");
+        }
+        let packing = Arc::new(Packing::new(steps, rows, lengths));
+        let mut tape = self.start(first, packing.pack(input), packing, Some(states), dropout);
+        self.run(&mut tape, self.config.layers().len(), None);
+        Ok(tape)
+    }
+
+    pub(crate) fn values(&self) -> Values<'_> {
+        Values { tensors: &self.parameters, threads: self.threads }
+    }
+
+    fn decoder(&self) -> Result<usize, ModelError> {
+        self.config.decoder().ok_or_else(|| ModelError::Config {
+            place: "network".into(),
+            problem: "it has no decoder to run by itself; run the network as a whole".into(),
         })
     }
 
-    /// `d_W += d_pre^T x`.
-    fn add_weight(
+    /// A tape on which nothing has run.
+    fn start(
         &self,
-        gradients: &mut Tensors,
+        first: usize,
+        input: Array2<f32>,
+        packing: Arc<Packing>,
+        states: Option<&States>,
+        dropout: Option<Dropout>,
+    ) -> Tape {
+        let initial = || self.initial_states(packing.batch());
+        Tape {
+            first,
+            input,
+            layers: vec![LayerTape::Same; first],
+            packings: vec![packing.clone(); first],
+            bridge: None,
+            given: states.is_some(),
+            dropout,
+            shape: (0, 0, 0),
+            output: None,
+            states: states.cloned().unwrap_or_else(initial),
+            input_packing: packing,
+        }
+    }
+
+    /// Runs the layers from the tape's first to in front of `end`; final states take the places of initial ones.
+    fn run(&self, tape: &mut Tape, end: usize, mut second: Option<(Array2<f32>, Arc<Packing>)>) {
+        let layers = self.config.layers();
+        let mut state = layers[..tape.first].iter().filter(|layer| layer.recurrent().is_some()).count();
+        for layer in &layers[tape.first..end] {
+            let (kept, packing) = match layer.kind {
+                LayerKind::Decoder { .. } => {
+                    let (starts, bridge) =
+                        bridge::forward(self.values(), &self.config, &tape.states.layers[..state]);
+                    tape.bridge = Some(bridge);
+                    tape.states.layers.truncate(state);
+                    tape.states.layers.extend(starts);
+                    let (input, packing) = second.take().expect("a network with a decoder has its input");
+                    (LayerTape::Output(input), packing)
+                }
+                LayerKind::Recurrent(recurrent) => {
+                    let (packing, input) = (tape.packing_of(layer.index).clone(), tape.input_of(layer.index));
+                    let start = &tape.states.layers[state];
+                    let (kept, last) =
+                        recurrent::forward(self.values(), layer, &recurrent, &packing, input, start);
+                    tape.states.layers[state] = last;
+                    state += 1;
+                    (LayerTape::Recurrent(Box::new(kept)), packing)
+                }
+                _ => self.other_forward(layer, tape, state),
+            };
+            tape.layers.push(kept);
+            tape.packings.push(packing);
+        }
+        if end == layers.len() {
+            let packing = tape.packing_of(end).clone();
+            tape.shape = (packing.padded_steps(), packing.batch(), self.config.output());
+            if !packing.is_plain() {
+                tape.output = Some(packing.unpack(tape.input_of(end)));
+            }
+        }
+    }
+
+    /// A layer that is neither recurrent nor a decoder; `states` recurrent layers ran before it.
+    fn other_forward(&self, layer: &Layer, tape: &Tape, states: usize) -> (LayerTape, Arc<Packing>) {
+        let (input, packing) = (tape.input_of(layer.index), tape.packing_of(layer.index));
+        let kept = match layer.kind {
+            LayerKind::Dense { activation } => {
+                let (weight, bias) = self.dense_parameters(layer);
+                LayerTape::Dense(dense::forward(self.threads, input, weight, bias, activation))
+            }
+            LayerKind::Embedding { .. } => LayerTape::Output(steps::embed(self.embedding(layer), input)),
+            LayerKind::Dropout { rate } => match tape.dropout {
+                None => LayerTape::Same,
+                Some(dropout) => {
+                    let mut y = input.to_owned();
+                    steps::drop_out(dropout, layer.index, rate, packing, &mut y);
+                    LayerTape::Output(y)
+                }
+            },
+            LayerKind::Softmax => LayerTape::Output(steps::softmax(input)),
+            LayerKind::Residual { from } => LayerTape::Output(&input + &tape.input_of(from)),
+            LayerKind::LastStep => {
+                return (LayerTape::Output(packing.last_rows(input)), Arc::new(packing.of_steps(1)));
+            }
+            LayerKind::FinalState => {
+                let behind = &self.config.layers()[layer.index - 1];
+                let recurrent = behind.recurrent().expect("a final state stands behind a recurrent layer");
+                let h = newest(&tape.states.layers[states - 1], StateKind::Hidden, recurrent);
+                return (LayerTape::Output(packing.sort(h.view())), Arc::new(packing.of_steps(1)));
+            }
+            LayerKind::Expand { steps: count, fill } => {
+                let y = steps::expand(packing.last_rows(input).view(), count, fill);
+                return (LayerTape::Output(y), Arc::new(packing.of_steps(count)));
+            }
+            kind => unreachable!("{} is run elsewhere", kind.name()),
+        };
+        (kept, packing.clone())
+    }
+
+    pub(crate) fn dense_parameters(
+        &self,
         layer: &Layer,
-        role: Role,
-        d_pre: ArrayView2<f32>,
-        x: ArrayView2<f32>,
-    ) {
-        if let Some(gradient) = gradients.get_mut(&layer.parameter(role).name) {
-            let gradient: ArrayViewMut2<f32> =
-                gradient.view_mut().into_dimensionality().expect("weights are matrices");
-            add_product(self.threads, d_pre.t(), x, gradient);
-        }
+    ) -> (ArrayView2<'_, f32>, ndarray::ArrayView1<'_, f32>) {
+        let weight = self.values().matrix(layer, Role::DenseWeight, false);
+        let bias = self.values().vector(layer, Role::DenseBias, false);
+        weight.zip(bias).expect("dense layers have both")
     }
 
-    /// `d_b += column sums of d_pre`, for each bias that is added there.
-    fn add_biases(&self, gradients: &mut Tensors, layer: &Layer, roles: &[Role], d_pre: ArrayView2<f32>) {
-        let names = roles.iter().map(|&role| &layer.parameter(role).name);
-        let wanted: Vec<&String> = names.filter(|name| gradients.contains_key(*name)).collect();
-        if wanted.is_empty() {
-            return;
-        }
-        let sums = column_sum(self.threads, d_pre);
-        for name in wanted {
-            *gradients.get_mut(name).expect("it was there") += &sums;
-        }
-    }
-
-    fn lstm_weights(&self, layer: &Layer) -> Weights<'_> {
-        Weights {
-            w_ih: self.matrix(layer, Role::InputWeight),
-            w_hh: self.matrix(layer, Role::RecurrentWeight),
-            b_ih: self.vector(layer, Role::InputBias),
-            b_hh: self.vector(layer, Role::RecurrentBias),
-        }
-    }
-
-    fn matrix(&self, layer: &Layer, role: Role) -> ArrayView2<'_, f32> {
-        self.tensor(layer, role).view().into_dimensionality::<Ix2>().expect("weights are matrices")
-    }
-
-    fn vector(&self, layer: &Layer, role: Role) -> ArrayView1<'_, f32> {
-        self.tensor(layer, role).view().into_dimensionality::<Ix1>().expect("biases are vectors")
-    }
-
-    fn tensor(&self, layer: &Layer, role: Role) -> &ArrayD<f32> {
-        &self.parameters[&layer.parameter(role).name]
+    pub(crate) fn embedding(&self, layer: &Layer) -> ArrayView2<'_, f32> {
+        self.values().matrix(layer, Role::EmbeddingWeight, false).expect("embeddings have a table")
     }
 }

@@ -1,5 +1,5 @@
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use ndarray::linalg::{general_mat_mul, general_mat_vec_mul};
+use ndarray::{Array1, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 use std::num::NonZero;
 use std::ops::Range;
 
@@ -27,10 +27,15 @@ impl Threads {
         self.0.get()
     }
 
+    /// How many threads share `length` rows, in tiles of `tile`, when there are `operations` to do altogether.
+    pub(crate) fn parts(self, length: usize, tile: usize, operations: usize) -> usize {
+        self.count().min(operations / WORTH_A_THREAD).min(length.div_ceil(tile)).max(1)
+    }
+
     /// `0..length` in one range per thread, each but the last a multiple of `tile` long, when there are `operations`
     /// to do altogether.
     pub(crate) fn ranges(self, length: usize, tile: usize, operations: usize) -> Vec<Range<usize>> {
-        let parts = self.count().min(operations / WORTH_A_THREAD).min(length.div_ceil(tile)).max(1);
+        let parts = self.parts(length, tile, operations);
         let part = length.div_ceil(tile).div_ceil(parts) * tile;
         (0..parts)
             .map(|k| (k * part).min(length)..((k + 1) * part).min(length))
@@ -79,6 +84,21 @@ pub(crate) fn column_sum(threads: Threads, a: ArrayView2<f32>) -> Array1<f32> {
     sums
 }
 
+/// The sum of every column of `a * b`, element by element, shared out like [`column_sum`].
+pub(crate) fn column_product_sum(threads: Threads, a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array1<f32> {
+    let mut sums = Array1::zeros(a.ncols());
+    let ranges = threads.ranges(a.ncols(), TILE, 2 * a.len());
+    let parts = split_rows(sums.view_mut().insert_axis(Axis(1)), &ranges);
+    run(ranges.into_iter().zip(parts), |(columns, mut sums)| {
+        let mut sums = sums.column_mut(0);
+        let (a, b) = (a.slice(s![.., columns.clone()]), b.slice(s![.., columns]));
+        for (a, b) in a.rows().into_iter().zip(b.rows()) {
+            Zip::from(&mut sums).and(&a).and(&b).for_each(|sum, &a, &b| *sum += a * b);
+        }
+    });
+    sums
+}
+
 /// The parts of a matrix with those rows.
 fn split_rows<'a>(
     mut matrix: ArrayViewMut2<'a, f32>,
@@ -93,18 +113,65 @@ fn split_rows<'a>(
     parts
 }
 
-/// The parts of a sequence `[T, B, F]` with those rows of the batch.
-pub(crate) fn split_batch<'a>(
-    mut sequence: ArrayViewMut3<'a, f32>,
-    ranges: &[Range<usize>],
-) -> Vec<ArrayViewMut3<'a, f32>> {
-    let mut parts = Vec::with_capacity(ranges.len());
-    for rows in ranges {
-        let (part, rest) = sequence.split_at(Axis(1), rows.len());
-        parts.push(part);
-        sequence = rest;
+/// A matrix of steps, one below the other and each of `rows` rows, for threads that take those places of every step:
+/// by thread, and there by step.
+pub(crate) fn split_steps<'a>(
+    mut matrix: ArrayViewMut2<'a, f32>,
+    rows: impl Iterator<Item = usize>,
+    shares: &[Range<usize>],
+) -> Vec<Vec<ArrayViewMut2<'a, f32>>> {
+    let mut parts: Vec<Vec<ArrayViewMut2<'a, f32>>> =
+        shares.iter().map(|_| Vec::with_capacity(rows.size_hint().0)).collect();
+    for rows in rows {
+        for (places, part) in shares.iter().zip(&mut parts) {
+            let (share, rest) = matrix.split_at(Axis(0), places.end.min(rows) - places.start.min(rows));
+            part.push(share);
+            matrix = rest;
+        }
     }
     parts
+}
+
+/// How a step multiplies with weights. The two differ in the order of their sums, so the whole batch decides, not a
+/// thread's share of it nor how many rows are left at a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Product {
+    /// Row by row, for batches of one or two rows.
+    Rows,
+    /// The general product. It first copies the weights into its own order, which more rows pay for.
+    General,
+}
+
+impl Product {
+    pub(crate) fn for_batch(rows: usize) -> Self {
+        if rows <= 2 { Product::Rows } else { Product::General }
+    }
+
+    /// `out += x W^T`, `W [N, K]`.
+    pub(crate) fn add(self, x: ArrayView2<f32>, weight: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
+        match self {
+            Product::General => general_mat_mul(1.0, &x, &weight.t(), 1.0, &mut out),
+            Product::Rows => {
+                for (x, mut out) in x.rows().into_iter().zip(out.rows_mut()) {
+                    general_mat_vec_mul(1.0, &weight, &x, 1.0, &mut out);
+                }
+            }
+        }
+    }
+
+    /// `d_x += d W`, `W [N, K]`.
+    pub(crate) fn add_back(self, d: ArrayView2<f32>, weight: ArrayView2<f32>, mut d_x: ArrayViewMut2<f32>) {
+        match self {
+            Product::General => general_mat_mul(1.0, &d, &weight, 1.0, &mut d_x),
+            Product::Rows => {
+                for (d, mut d_x) in d.rows().into_iter().zip(d_x.rows_mut()) {
+                    for (&d, row) in d.iter().zip(weight.rows()) {
+                        d_x.scaled_add(d, &row);
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

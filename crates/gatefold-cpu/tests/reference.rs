@@ -1,6 +1,6 @@
 //! Outputs and every gradient against the reference in f64, and the same bits whatever the number of threads.
 
-use gatefold_cpu::{Network, Tensors, Threads};
+use gatefold_cpu::{Batch, Network, Tensors, Threads};
 use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
 use ndarray::{Array, Array3, ArrayD, Dimension, ShapeBuilder};
 use rand::RngExt;
@@ -55,10 +55,10 @@ impl Case {
 
     fn run(&self, threads: usize) -> (Array3<f32>, Tensors) {
         let network = Network::new(&self.config, &self.parameters, Threads::new(threads)).unwrap();
-        let tape = network.forward(self.input.view());
+        let tape = network.forward(&Batch::new(self.input.view()));
         let output = tape.output().to_owned();
         let mut gradients = zeros(&self.parameters);
-        network.backward(tape, self.by_output.clone(), &mut gradients);
+        network.accumulate(tape, self.by_output.view(), None, &mut gradients);
         (output, gradients)
     }
 
@@ -142,10 +142,10 @@ fn gradients_that_nobody_wants_are_left_out() {
     let (_, all) = case.run(1);
     for wanted in ["rnn0.weight_hh_l0", "rnn0.bias_hh_l1", "dense0.weight"] {
         let network = Network::new(&case.config, &case.parameters, Threads::new(1)).unwrap();
-        let tape = network.forward(case.input.view());
+        let tape = network.forward(&Batch::new(case.input.view()));
         let mut gradients = zeros(&case.parameters);
         gradients.retain(|name, _| name == wanted);
-        network.backward(tape, case.by_output.clone(), &mut gradients);
+        network.accumulate(tape, case.by_output.view(), None, &mut gradients);
         assert_eq!(gradients.len(), 1);
         assert_eq!(gradients[wanted], all[wanted]);
     }

@@ -2,7 +2,7 @@
 
 use crate::train::TrainConfig;
 use crate::{Error, Optimizer};
-use gatefold_cpu::{Tensors, Threads};
+use gatefold_cpu::{Batch, Tensors, Threads};
 use gatefold_model::{NetworkConfig, Parameters};
 use gatefold_reference::optim;
 use ndarray::{Array3, ArrayD, ArrayView3};
@@ -36,7 +36,7 @@ impl CpuNetwork {
     }
 
     pub(crate) fn predict(&self, input: ArrayView3<f32>) -> Array3<f32> {
-        self.network.predict(input)
+        self.network.predict(&Batch::new(input))
     }
 }
 
@@ -69,10 +69,10 @@ impl CpuTraining {
         target: ArrayView3<f32>,
         weights: &[f32],
     ) {
-        let tape = network.network.forward(input);
+        let tape = network.network.forward(&Batch::new(input));
         let (loss, d_output) = config.loss.reference().weighted(tape.output(), target, weights);
         self.losses.push(loss as f32);
-        network.network.backward(tape, d_output, &mut self.gradients);
+        network.network.accumulate(tape, d_output.view(), None, &mut self.gradients);
     }
 
     /// Clips the gradients, changes the parameters by them, and forgets them. `step` counts updates from 1.

@@ -1,0 +1,130 @@
+//! Activations over whole slices, with their slopes: chosen once a slice, so that the loops have no choice inside.
+
+use crate::math::{sigmoid, tanh};
+use gatefold_model::Activation;
+use gatefold_reference::activation::{apply as apply_one, derivative};
+
+/// `x = act(x)` for each element.
+pub(crate) fn apply(activation: Activation, x: &mut [f32]) {
+    match activation {
+        Activation::Identity => {}
+        // Not a maximum: that would turn NaN into 0 and hide it.
+        Activation::Relu => x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
+        Activation::Tanh => x.iter_mut().for_each(|x| *x = tanh(*x)),
+        Activation::Sigmoid => x.iter_mut().for_each(|x| *x = sigmoid(*x)),
+        Activation::ScaledTanh { alpha, beta } => x.iter_mut().for_each(|x| *x = alpha * tanh(beta * *x)),
+        other => x.iter_mut().for_each(|x| *x = apply_one(other, *x)),
+    }
+}
+
+/// `d *= act'`, from the outputs `y` and, for functions whose slope they do not tell, the arguments `x`. Relu passes NaN
+/// of `d` alone where it is open, as in PyTorch.
+pub(crate) fn times_slope(activation: Activation, x: &[f32], y: &[f32], d: &mut [f32]) {
+    let y = &y[..d.len()];
+    match activation {
+        Activation::Identity => {}
+        Activation::Relu => d.iter_mut().zip(y).for_each(|(d, &y)| *d = if y <= 0.0 { 0.0 } else { *d }),
+        Activation::Tanh => d.iter_mut().zip(y).for_each(|(d, &y)| *d *= 1.0 - y * y),
+        Activation::Sigmoid => d.iter_mut().zip(y).for_each(|(d, &y)| *d *= y * (1.0 - y)),
+        // A slope from y would divide by alpha, which may be tiny.
+        Activation::ScaledTanh { alpha, beta } => d.iter_mut().zip(x).for_each(|(d, &x)| {
+            let y = tanh(beta * x);
+            *d *= alpha * beta * (1.0 - y * y);
+        }),
+        other if other.slope_from_output() => {
+            d.iter_mut().zip(y).for_each(|(d, &y)| *d *= derivative(other, y));
+        }
+        other => d.iter_mut().zip(x).for_each(|(d, &x)| *d *= slope(other, x)),
+    }
+}
+
+/// Whether [`times_slope`] reads `x`.
+pub(crate) fn reads_argument(activation: Activation) -> bool {
+    matches!(activation, Activation::ScaledTanh { .. }) || !activation.slope_from_output()
+}
+
+/// The slope at `x` of the functions whose `y` takes a value on both sides of 0. At the corner it is the one below, as
+/// in [`derivative`].
+fn slope(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::LeakyRelu { alpha } => {
+            if x <= 0.0 {
+                alpha
+            } else {
+                1.0
+            }
+        }
+        Activation::ThresholdedRelu { alpha } => {
+            if x <= alpha {
+                0.0
+            } else {
+                1.0
+            }
+        }
+        Activation::Elu { alpha } => {
+            if x <= 0.0 {
+                alpha * x.exp()
+            } else {
+                1.0
+            }
+        }
+        other => unreachable!("{other} has its slope from its output"),
+    }
+}
+
+/// Holds each element within `+-bound`; NaN stays.
+pub(crate) fn clip(bound: Option<f32>, x: &mut [f32]) {
+    if let Some(bound) = bound {
+        x.iter_mut().for_each(|x| *x = x.clamp(-bound, bound));
+    }
+}
+
+/// Zero where the clipped argument `x` is at its bound.
+pub(crate) fn times_clip_slope(bound: Option<f32>, x: &[f32], d: &mut [f32]) {
+    if let Some(bound) = bound {
+        d.iter_mut().zip(x).for_each(|(d, x)| *d = if x.abs() >= bound { 0.0 } else { *d });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference's own tests say that its functions are right; these must be the same, slopes by central differences
+    /// in f64 among them.
+    #[test]
+    fn slices_are_the_reference_s_functions() {
+        let negative = [
+            Activation::LeakyRelu { alpha: -0.3 },
+            Activation::ThresholdedRelu { alpha: -0.6 },
+            Activation::Elu { alpha: -0.8 },
+            Activation::ScaledTanh { alpha: 0.0, beta: 0.6 },
+        ];
+        let x: Vec<f32> = (-40..40).map(|n| 0.1 * n as f32 + 0.037).collect();
+        for activation in Activation::ALL.into_iter().chain(negative) {
+            let mut y = x.clone();
+            apply(activation, &mut y);
+            let mut d = vec![1.5; x.len()];
+            times_slope(activation, &x, &y, &mut d);
+            let step = 1e-5;
+            for ((&x, &y), &d) in x.iter().zip(&y).zip(&d) {
+                let exact = |x: f64| apply_one(activation, x);
+                let x = f64::from(x);
+                assert!((f64::from(y) - exact(x)).abs() < 1e-6, "{activation} at {x}: {y}");
+                let slope = (exact(x + step) - exact(x - step)) / (2.0 * step);
+                assert!((f64::from(d) - 1.5 * slope).abs() < 2e-6, "{activation} at {x}: {d}, {slope}");
+            }
+        }
+    }
+
+    #[test]
+    fn clipping_keeps_nan_and_stops_gradients_at_the_bound() {
+        let mut x = [-3.0, -0.5, 0.2, 0.5, f32::NAN];
+        clip(Some(0.5), &mut x);
+        assert_eq!(x[..4], [-0.5, -0.5, 0.2, 0.5]);
+        assert!(x[4].is_nan());
+        let mut d = [1.0; 4];
+        times_clip_slope(Some(0.5), &x[..4], &mut d);
+        assert_eq!(d, [0.0, 0.0, 1.0, 0.0]);
+    }
+}

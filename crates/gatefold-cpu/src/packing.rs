@@ -1,0 +1,296 @@
+//! Sequences of different length without their padding.
+//!
+//! Rows of the batch are sorted by length, longest first, and only the steps that are there are kept: step `t` holds its
+//! `rows_at(t)` rows, which are the first of those at step `t - 1`. So every product over all steps, and every step of a
+//! scan, is over rows that count; padding is neither read nor written. Without lengths this is the plain `[T B, F]`.
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, s};
+use std::ops::Range;
+
+/// Where the rows of every step lie in a packed sequence `[N, F]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Packing {
+    /// The row of the batch at each place; sorted by length, rows of equal length in their order.
+    order: Vec<usize>,
+    /// Steps of the row at each place, falling.
+    lengths: Vec<usize>,
+    /// Where each step begins, and behind the last one N.
+    starts: Vec<usize>,
+    /// T of the padded sequence, which may be more than the longest row.
+    steps: usize,
+}
+
+impl Packing {
+    pub(crate) fn new(steps: usize, batch: usize, lengths: Option<&[usize]>) -> Self {
+        let mut order: Vec<usize> = (0..batch).collect();
+        if let Some(lengths) = lengths {
+            order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+        }
+        Packing::ordered(steps, order, |row| lengths.map_or(steps, |lengths| lengths[row]))
+    }
+
+    fn ordered(steps: usize, order: Vec<usize>, length: impl Fn(usize) -> usize) -> Self {
+        let lengths: Vec<usize> = order.iter().map(|&row| length(row)).collect();
+        let mut starts = vec![0];
+        let mut rows = lengths.len();
+        for t in 0..lengths.first().copied().unwrap_or(0) {
+            while lengths[rows - 1] <= t {
+                rows -= 1;
+            }
+            starts.push(starts[t] + rows);
+        }
+        Packing { order, lengths, starts, steps }
+    }
+
+    /// `steps` steps of every row, in the same order of rows.
+    pub(crate) fn of_steps(&self, steps: usize) -> Self {
+        Packing::ordered(steps, self.order.clone(), |_| steps)
+    }
+
+    /// B
+    pub(crate) fn batch(&self) -> usize {
+        self.order.len()
+    }
+
+    /// T, with steps that have no rows.
+    pub(crate) fn padded_steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Steps that have rows.
+    pub(crate) fn steps(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// N
+    pub(crate) fn len(&self) -> usize {
+        self.starts[self.steps()]
+    }
+
+    /// The rows of step `t`.
+    pub(crate) fn at(&self, t: usize) -> Range<usize> {
+        self.starts[t]..self.starts[t + 1]
+    }
+
+    /// How many rows step `t` has.
+    pub(crate) fn rows_at(&self, t: usize) -> usize {
+        self.at(t).len()
+    }
+
+    /// Whether every row has every step.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lengths.last().is_none_or(|&last| last == self.lengths[0])
+    }
+
+    /// Whether packing is a change of shape alone.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_full() && self.steps() == self.steps && self.is_in_order()
+    }
+
+    fn is_in_order(&self) -> bool {
+        self.order.iter().enumerate().all(|(place, &row)| place == row)
+    }
+
+    /// For each packed row its step and its row of the batch.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.steps()).flat_map(|t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, row)))
+    }
+
+    /// `[T, B, F]` to `[N, F]`.
+    pub(crate) fn pack(&self, sequence: ArrayView3<f32>) -> Array2<f32> {
+        let width = sequence.dim().2;
+        if self.is_plain() {
+            let standard = sequence.as_standard_layout().into_owned();
+            return standard.into_shape_with_order((self.len(), width)).expect("the same elements");
+        }
+        let mut packed = Array2::zeros((self.len(), width));
+        for ((t, row), mut to) in self.places().zip(packed.rows_mut()) {
+            to.assign(&sequence.slice(s![t, row, ..]));
+        }
+        packed
+    }
+
+    /// `[N, F]` to `[T, B, F]`, zeros where nothing is.
+    pub(crate) fn unpack(&self, packed: ArrayView2<f32>) -> Array3<f32> {
+        let (batch, width) = (self.batch(), packed.ncols());
+        if self.is_plain() {
+            let standard = packed.as_standard_layout().into_owned();
+            return standard.into_shape_with_order((self.steps, batch, width)).expect("the same elements");
+        }
+        let mut sequence = Array3::zeros((self.steps, batch, width));
+        for ((t, row), from) in self.places().zip(packed.rows()) {
+            sequence.slice_mut(s![t, row, ..]).assign(&from);
+        }
+        sequence
+    }
+
+    /// Rows of the batch, `[B, F]`, sorted as the packed sequence is.
+    pub(crate) fn sort(&self, rows: ArrayView2<f32>) -> Array2<f32> {
+        if self.is_in_order() {
+            return rows.as_standard_layout().into_owned();
+        }
+        let mut sorted = Array2::zeros(rows.raw_dim());
+        for (&row, mut to) in self.order.iter().zip(sorted.rows_mut()) {
+            to.assign(&rows.row(row));
+        }
+        sorted
+    }
+
+    /// Undoes [`Packing::sort`].
+    pub(crate) fn unsort(&self, sorted: ArrayView2<f32>) -> Array2<f32> {
+        if self.is_in_order() {
+            return sorted.as_standard_layout().into_owned();
+        }
+        let mut rows = Array2::zeros(sorted.raw_dim());
+        for (&row, from) in self.order.iter().zip(sorted.rows()) {
+            rows.row_mut(row).assign(&from);
+        }
+        rows
+    }
+
+    /// The last step of each row, `[B, F]`, zeros for a row without steps.
+    pub(crate) fn last_rows(&self, packed: ArrayView2<f32>) -> Array2<f32> {
+        let mut last = Array2::zeros((self.batch(), packed.ncols()));
+        for (place, mut to) in last.rows_mut().into_iter().enumerate() {
+            if let Some(t) = self.lengths[place].checked_sub(1) {
+                to.assign(&packed.row(self.starts[t] + place));
+            }
+        }
+        last
+    }
+
+    /// Zeros `[N, F]` but for the last step of each row.
+    pub(crate) fn behind_last_rows(&self, last: ArrayView2<f32>) -> Array2<f32> {
+        let mut packed = Array2::zeros((self.len(), last.ncols()));
+        for (place, from) in last.rows().into_iter().enumerate() {
+            if let Some(t) = self.lengths[place].checked_sub(1) {
+                packed.row_mut(self.starts[t] + place).assign(&from);
+            }
+        }
+        packed
+    }
+
+    /// Places in at most `parts` ranges with about equally many steps each, every one but the last a multiple of `tile`.
+    pub(crate) fn shares(&self, parts: usize, tile: usize) -> Vec<Range<usize>> {
+        let mut shares: Vec<Range<usize>> = Vec::with_capacity(parts);
+        let (mut from, mut sum) = (0, 0);
+        for place in 0..self.batch() {
+            sum += self.lengths[place];
+            let end = place + 1;
+            let due = shares.len() + 1 < parts && sum * parts >= (shares.len() + 1) * self.len();
+            if end == self.batch() || (due && (end - from).is_multiple_of(tile)) {
+                shares.push(from..end);
+                from = end;
+            }
+        }
+        shares
+    }
+}
+
+/// Which way a scan goes through its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Walk {
+    pub(crate) reverse: bool,
+    /// k
+    pub(crate) history: usize,
+}
+
+/// A state over time, in time order for both ways: values before the first step of a row and one for each step.
+///
+/// Forward, `h(t)` is in slot `t + k` and slots `0..k` hold the initial values, oldest first. Reversed, `h(t)` is in slot
+/// `t`, and a row of length `L` has its initial values in slots `L..L + k`, newest first. Both ways slot `s` has B rows
+/// for `s < k`, else those of step `s - k`.
+impl Walk {
+    pub(crate) fn steps(self, packing: &Packing) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        let steps = packing.steps();
+        (0..steps).map(move |n| if self.reverse { steps - 1 - n } else { n })
+    }
+
+    /// The slot of `h(t)`.
+    pub(crate) fn own(self, t: usize) -> usize {
+        if self.reverse { t } else { t + self.history }
+    }
+
+    /// The slot of the value `back` steps before step `t`, on the way that this walk goes.
+    pub(crate) fn before(self, t: usize, back: usize) -> usize {
+        if self.reverse { t + back } else { t + self.history - back }
+    }
+
+    /// The slot of a row's `j`-th initial value, oldest first.
+    fn initial(self, length: usize, j: usize) -> usize {
+        if self.reverse { length + self.history - 1 - j } else { j }
+    }
+
+    /// The slot of a row's `j`-th final value, oldest first.
+    fn last(self, length: usize, j: usize) -> usize {
+        if self.reverse { self.history - 1 - j } else { length + j }
+    }
+
+    /// How many rows all slots have together.
+    pub(crate) fn len(self, packing: &Packing) -> usize {
+        self.history * packing.batch() + packing.len()
+    }
+
+    fn start(self, packing: &Packing, slot: usize) -> usize {
+        let before = slot.min(self.history) * packing.batch();
+        before + slot.checked_sub(self.history).map_or(0, |t| packing.starts[t])
+    }
+
+    /// The rows of a slot.
+    pub(crate) fn slot(self, packing: &Packing, slot: usize) -> Range<usize> {
+        let rows = if slot < self.history { packing.batch() } else { packing.rows_at(slot - self.history) };
+        let start = self.start(packing, slot);
+        start..start + rows
+    }
+
+    pub(crate) fn slots(self, packing: &Packing) -> usize {
+        self.history + packing.steps()
+    }
+
+    /// Puts initial values, `k` times `[B, F]` in the order of the packing, into their slots.
+    pub(crate) fn set_initial(
+        self,
+        packing: &Packing,
+        j: usize,
+        from: ArrayView2<f32>,
+        mut to: ArrayViewMut2<f32>,
+    ) {
+        for (place, from) in from.rows().into_iter().enumerate() {
+            let slot = self.initial(packing.lengths[place], j);
+            to.row_mut(self.start(packing, slot) + place).assign(&from);
+        }
+    }
+
+    /// What lies in the slots of the `j`-th initial values, `[B, F]`.
+    pub(crate) fn initial_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
+        self.gather(packing, slots, |length| self.initial(length, j))
+    }
+
+    /// The `j`-th final values, `[B, F]`.
+    pub(crate) fn last_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
+        self.gather(packing, slots, |length| self.last(length, j))
+    }
+
+    fn gather(self, packing: &Packing, slots: ArrayView2<f32>, slot: impl Fn(usize) -> usize) -> Array2<f32> {
+        let mut rows = Array2::zeros((packing.batch(), slots.ncols()));
+        for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
+            to.assign(&slots.row(self.start(packing, slot(packing.lengths[place])) + place));
+        }
+        rows
+    }
+
+    /// Adds to the slots of the `j`-th final values.
+    pub(crate) fn add_to_last(
+        self,
+        packing: &Packing,
+        j: usize,
+        add: ArrayView2<f32>,
+        mut slots: ArrayViewMut2<f32>,
+    ) {
+        for (place, add) in add.rows().into_iter().enumerate() {
+            let slot = self.last(packing.lengths[place], j);
+            let mut to = slots.row_mut(self.start(packing, slot) + place);
+            to += &add;
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A recurrent layer: its scans, what all their steps have in common, and its gradients.
+
+use crate::cells::CellStep;
+use crate::dense::rows_of;
+use crate::packing::{Packing, Walk};
+use crate::scan::{self, Ends, FeedbackWeights, ScanGradients, ScanTape, Weights};
+use crate::states::LayerState;
+use crate::tensors::{Sums, Values};
+use crate::threads::{add_product, column_product_sum, column_sum};
+use gatefold_model::{Direction, Layer, LstmGate, Recurrent, Role};
+use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2, s};
+
+/// What the forward pass leaves behind.
+#[derive(Clone, Debug)]
+pub(crate) struct RecurrentTape {
+    /// Forward, reverse, or both in this order.
+    scans: Vec<ScanTape>,
+    /// `[N, width]`, where the output is not a part of the only scan's tape.
+    output: Option<Array2<f32>>,
+    /// Rows of slots in front of the output in that tape.
+    in_front: usize,
+}
+
+impl RecurrentTape {
+    /// `[N, width]`
+    pub(crate) fn output(&self) -> ArrayView2<'_, f32> {
+        match (&self.output, &self.scans[0]) {
+            (Some(output), _) => output.view(),
+            (None, ScanTape { y: Some(y), .. }) => y.slice(s![self.in_front.., ..]),
+            (None, ScanTape { h, .. }) => h.slice(s![self.in_front.., ..]),
+        }
+    }
+}
+
+/// The parameters of one of a layer's scans.
+pub(crate) fn weights<'a>(
+    values: Values<'a>,
+    layer: &Layer,
+    recurrent: &Recurrent,
+    reverse: bool,
+) -> Weights<'a> {
+    let matrix = |role| values.matrix(layer, role, reverse);
+    let vector = |role| values.vector(layer, role, reverse);
+    let expected = "every recurrent layer has it";
+    Weights {
+        cell: CellStep {
+            cell: *recurrent.cell_of(reverse),
+            hidden: recurrent.hidden,
+            clip: recurrent.clip,
+            peephole: vector(Role::Peephole).map(|p| p.to_slice().expect("tensors are in standard layout")),
+        },
+        walk: Walk { reverse, history: recurrent.history() },
+        w_ih: matrix(Role::InputWeight).expect(expected),
+        w_hh: matrix(Role::RecurrentWeight).expect(expected),
+        b_ih: vector(Role::InputBias),
+        b_hh: vector(Role::RecurrentBias),
+        projection: matrix(Role::ProjectionWeight),
+        skip: matrix(Role::SkipWeight),
+        feedback: recurrent.feedback.map(|feedback| FeedbackWeights {
+            activation: feedback.activation,
+            w_yh: matrix(Role::FeedbackWeight).expect("a layer with feedback has it"),
+            w_hy: matrix(Role::ReadoutWeight).expect("a layer with feedback has it"),
+            b_y: vector(Role::ReadoutBias).expect("a layer with feedback has it"),
+        }),
+    }
+}
+
+/// The biases as they are added to a row's lanes.
+pub(crate) fn lane_bias(weights: &Weights) -> Array1<f32> {
+    let cell = &weights.cell;
+    let mut bias = Array1::zeros(cell.lanes() * cell.hidden);
+    let recurrent = weights.b_hh.map(|b| (cell.recurrent_bias_block(), b));
+    let input =
+        weights.b_ih.into_iter().flat_map(|b| cell.input_blocks().into_iter().map(move |block| (block, b)));
+    for (block, b) in input.chain(recurrent) {
+        let mut lanes = bias.slice_mut(s![block.lanes]);
+        lanes += &b.slice(s![block.rows]);
+    }
+    bias
+}
+
+/// The scan's part of a state.
+fn ends(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: &Packing) -> Ends {
+    let k = recurrent.history();
+    Ends {
+        h: (0..k).map(|j| packing.sort(state.h.index_axis(Axis(0), scan * k + j))).collect(),
+        c: state.c.as_ref().map(|c| packing.sort(c.index_axis(Axis(0), scan))),
+        y: state.y.as_ref().map(|y| packing.sort(y.view())),
+    }
+}
+
+/// `input [N, I]` from `start`; also the final states.
+pub(crate) fn forward(
+    values: Values,
+    layer: &Layer,
+    recurrent: &Recurrent,
+    packing: &Packing,
+    input: ArrayView2<f32>,
+    start: &LayerState,
+) -> (RecurrentTape, LayerState) {
+    let mut last = LayerState::zeros(recurrent, packing.batch());
+    let mut scans = Vec::new();
+    let mut outputs = Vec::new();
+    let mut in_front = 0;
+    let k = recurrent.history();
+    for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
+        let weights = weights(values, layer, recurrent, reverse);
+        let mut lanes = rows_of(lane_bias(&weights).view(), packing.len());
+        for block in weights.cell.input_blocks() {
+            let w = weights.w_ih.slice(s![block.rows, ..]);
+            add_product(values.threads, input, w.t(), lanes.slice_mut(s![.., block.lanes]));
+        }
+        let tape =
+            scan::forward(values.threads, packing, &weights, lanes, &ends(start, recurrent, scan, packing));
+        let (walk, short) = (weights.walk, weights.short_walk());
+        for j in 0..k {
+            let rows = walk.last_rows(packing, j, tape.h.view());
+            last.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(rows.view()));
+        }
+        for (slots, to) in [
+            (&tape.c, last.c.as_mut().map(|c| c.index_axis_mut(Axis(0), scan))),
+            (&tape.y, last.y.as_mut().map(|y| y.view_mut())),
+        ] {
+            if let (Some(slots), Some(mut to)) = (slots, to) {
+                to.assign(&packing.unsort(short.last_rows(packing, 0, slots.view()).view()));
+            }
+        }
+        let (slots, walk) = tape.y.as_ref().map_or((&tape.h, walk), |y| (y, short));
+        if recurrent.direction == Direction::Forward {
+            in_front = walk.history * packing.batch();
+        } else {
+            outputs.push(walk.by_step(packing, slots.view(), |t| walk.own(t)).into_owned());
+        }
+        scans.push(tape);
+    }
+    let output = match (recurrent.direction, outputs.len()) {
+        (_, 0) => None,
+        (Direction::BidirectionalSum, _) => {
+            let sum = outputs.pop().expect("there are two");
+            Some(sum + &outputs[0])
+        }
+        _ => {
+            let views: Vec<ArrayView2<f32>> = outputs.iter().map(|output| output.view()).collect();
+            Some(side_by_side(&views))
+        }
+    };
+    (RecurrentTape { scans, output, in_front }, last)
+}
+
+/// Adds the layer's gradients; returns the derivative by its input, if that is wanted, and by its initial state.
+///
+/// `d_out [N, width]` may be left out where only final states count.
+#[expect(clippy::too_many_arguments, reason = "a layer's forward pass has that many parts")]
+pub(crate) fn backward(
+    values: Values,
+    layer: &Layer,
+    recurrent: &Recurrent,
+    packing: &Packing,
+    input: ArrayView2<f32>,
+    tape: RecurrentTape,
+    d_out: Option<ArrayView2<f32>>,
+    d_last: Option<&LayerState>,
+    wants_input: bool,
+    sums: &mut Sums,
+) -> (Option<Array2<f32>>, LayerState) {
+    let mut d_input = wants_input.then(|| Array2::zeros(input.raw_dim()));
+    let mut d_start = LayerState::zeros(recurrent, packing.batch());
+    let (k, width) = (recurrent.history(), recurrent.scan_width());
+    let nothing;
+    let d_out = match d_out {
+        Some(d_out) => d_out,
+        None => {
+            nothing = Array2::zeros((packing.len(), recurrent.output()));
+            nothing.view()
+        }
+    };
+    for (scan, mut tape) in tape.scans.into_iter().enumerate() {
+        let reverse = recurrent.direction.scans()[scan];
+        let weights = weights(values, layer, recurrent, reverse);
+        let d_out = match recurrent.direction {
+            Direction::Bidirectional => d_out.slice(s![.., scan * width..(scan + 1) * width]),
+            _ => d_out,
+        };
+        let d_ends = d_last.map(|d_last| ends(d_last, recurrent, scan, packing));
+        let found = scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_ends.as_ref());
+        add_gradients(layer, packing, &weights, input, &tape, &found, sums);
+        if let Some(d_input) = &mut d_input {
+            for block in weights.cell.input_blocks() {
+                let w = weights.w_ih.slice(s![block.rows, ..]);
+                add_product(values.threads, tape.lanes.slice(s![.., block.lanes]), w, d_input.view_mut());
+            }
+        }
+        for j in 0..k {
+            let rows = weights.walk.initial_rows(packing, j, found.d_h.view());
+            d_start.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(rows.view()));
+        }
+        if let (Some(to), Some(d_c)) = (&mut d_start.c, &found.d_c) {
+            to.index_axis_mut(Axis(0), scan).assign(&packing.unsort(d_c.view()));
+        }
+        if let (Some(to), Some(d_y)) = (&mut d_start.y, &found.d_y) {
+            to.assign(&packing.unsort(weights.short_walk().initial_rows(packing, 0, d_y.view()).view()));
+        }
+    }
+    (d_input, d_start)
+}
+
+/// The sums over all steps of one scan.
+fn add_gradients(
+    layer: &Layer,
+    packing: &Packing,
+    weights: &Weights,
+    input: ArrayView2<f32>,
+    tape: &ScanTape,
+    found: &ScanGradients,
+    sums: &mut Sums,
+) {
+    let (walk, short, cell) = (weights.walk, weights.short_walk(), &weights.cell);
+    let spec = |role| layer.find(role, walk.reverse);
+    let lanes = |columns: &std::ops::Range<usize>| tape.lanes.slice(s![.., columns.clone()]);
+    let back = |steps: usize| walk.by_step(packing, tape.h.view(), |t| walk.before(t, steps));
+
+    for block in cell.input_blocks() {
+        let d = lanes(&block.lanes);
+        sums.add_weight(spec(Role::InputWeight), block.rows.clone(), d, input);
+        if let Some(y) = tape.y.as_ref().filter(|_| sums.wants(spec(Role::FeedbackWeight))) {
+            let y_prev = short.by_step(packing, y.view(), |t| short.before(t, 1));
+            sums.add_weight(spec(Role::FeedbackWeight), block.rows, d, y_prev.view());
+        }
+    }
+    let block = cell.recurrent_block();
+    if sums.wants(spec(Role::RecurrentWeight)) {
+        let weight = spec(Role::RecurrentWeight);
+        sums.add_weight(weight, block.rows.clone(), lanes(&block.lanes), back(1).view());
+        if let Some(reset) = &tape.reset {
+            let block = cell.reset_block();
+            sums.add_weight(weight, block.rows, lanes(&block.lanes), reset.view());
+        }
+    }
+    if sums.wants(spec(Role::SkipWeight)) {
+        let far = back(walk.history);
+        sums.add_weight(spec(Role::SkipWeight), block.rows, lanes(&block.lanes), far.view());
+    }
+    if sums.wants(spec(Role::InputBias)) || sums.wants(spec(Role::RecurrentBias)) {
+        let columns = column_sum(sums.threads, tape.lanes.view());
+        let input = cell.input_blocks().into_iter().map(|block| (Role::InputBias, block));
+        for (role, block) in input.chain([(Role::RecurrentBias, cell.recurrent_bias_block())]) {
+            if let Some(mut gradient) = sums.vector(spec(role)) {
+                let mut part = gradient.slice_mut(s![block.rows]);
+                part += &columns.slice(s![block.lanes]);
+            }
+        }
+    }
+    if let Some(m) = tape.m.as_ref().filter(|_| sums.wants(spec(Role::ProjectionWeight))) {
+        let d_h = walk.by_step(packing, found.d_h.view(), |t| walk.own(t));
+        sums.add_weight(spec(Role::ProjectionWeight), 0..d_h.ncols(), d_h.view(), m.view());
+    }
+    if let Some(d_pre) = &tape.y_pre {
+        if sums.wants(spec(Role::ReadoutWeight)) {
+            let h = walk.by_step(packing, tape.h.view(), |t| walk.own(t));
+            sums.add_weight(spec(Role::ReadoutWeight), 0..d_pre.ncols(), d_pre.view(), h.view());
+        }
+        sums.add_bias(spec(Role::ReadoutBias), d_pre.view());
+    }
+    if let Some(c) = tape.c.as_ref().filter(|_| sums.wants(spec(Role::Peephole))) {
+        let (hidden, threads) = (cell.hidden, sums.threads);
+        let c_prev = short.by_step(packing, c.view(), |t| short.before(t, 1));
+        let c = short.by_step(packing, c.view(), |t| short.own(t));
+        let mut gradient = sums.vector(spec(Role::Peephole)).expect("it is wanted");
+        let sees = [(LstmGate::Input, &c_prev), (LstmGate::Forget, &c_prev), (LstmGate::Output, &c)];
+        for (place, (gate, c)) in sees.into_iter().enumerate() {
+            let from = gate as usize * hidden;
+            let sum = column_product_sum(threads, lanes(&(from..from + hidden)), c.view());
+            let mut part = gradient.slice_mut(s![place * hidden..(place + 1) * hidden]);
+            part += &sum;
+        }
+    }
+}
+
+/// Matrices of equally many rows and columns beside each other.
+pub(crate) fn side_by_side(parts: &[ArrayView2<f32>]) -> Array2<f32> {
+    let (rows, width) = parts[0].dim();
+    let mut all = Array2::zeros((rows, parts.len() * width));
+    for (part, mut columns) in parts.iter().zip(all.axis_chunks_iter_mut(Axis(1), width)) {
+        columns.assign(part);
+    }
+    all
+}
+
+impl Walk {
+    /// `[N, F]`: for each step the rows of the slot that belongs to it, copied only where slots are of different size.
+    fn by_step<'a>(
+        self,
+        packing: &Packing,
+        slots: ArrayView2<'a, f32>,
+        slot: impl Fn(usize) -> usize,
+    ) -> CowArray<'a, f32, Ix2> {
+        let start = |t: usize| self.slot(packing, slot(t)).start;
+        let steps = packing.steps();
+        if steps == 0 {
+            return slots.slice_move(s![..0, ..]).into();
+        }
+        if (0..steps).all(|t| start(t) == start(0) + packing.at(t).start) {
+            return slots.slice_move(s![start(0)..start(0) + packing.len(), ..]).into();
+        }
+        let mut rows = Array2::zeros((packing.len(), slots.ncols()));
+        for t in 0..steps {
+            let to = packing.at(t);
+            rows.slice_mut(s![to.clone(), ..]).assign(&slots.slice(s![start(t)..start(t) + to.len(), ..]));
+        }
+        rows.into()
+    }
+}

@@ -1,0 +1,193 @@
+use crate::batch::check_half;
+use crate::dense::{self, rows_of};
+use crate::network::Network;
+use crate::recurrent::{lane_bias, weights};
+use crate::scan::{Step, step_forward};
+use crate::states::{LayerState, States};
+use crate::steps;
+use crate::threads::{Product, run};
+use gatefold_model::{Direction, Layer, LayerKind, ModelError, Recurrent};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use std::ops::Range;
+
+/// The fewest streams that get a thread of their own: the general product's tile.
+const ROWS: usize = 8;
+
+/// Some rows of a layer's state.
+struct StateRows<'a> {
+    /// `[k, B, R]`
+    h: ArrayViewMut3<'a, f32>,
+    /// `[1, B, H]`
+    c: Option<ArrayViewMut3<'a, f32>>,
+    /// `[B, O]`
+    y: Option<ArrayViewMut2<'a, f32>>,
+}
+
+impl<'a> StateRows<'a> {
+    fn all(state: &'a mut LayerState) -> Self {
+        StateRows {
+            h: state.h.view_mut(),
+            c: state.c.as_mut().map(|c| c.view_mut()),
+            y: state.y.as_mut().map(|y| y.view_mut()),
+        }
+    }
+
+    /// The first `rows`, and the others.
+    fn split(self, rows: usize) -> (Self, Self) {
+        let (h, other_h) = self.h.split_at(Axis(1), rows);
+        let (c, other_c) = self.c.map(|c| c.split_at(Axis(1), rows)).unzip();
+        let (y, other_y) = self.y.map(|y| y.split_at(Axis(0), rows)).unzip();
+        (StateRows { h, c, y }, StateRows { h: other_h, c: other_c, y: other_y })
+    }
+}
+
+impl Network {
+    /// One time step of `B` streams: `input [B, I]` to `[B, O]`, from those states and into them. Of an encoder and decoder
+    /// the decoder runs, from states such as those of [`Network::encode`]. Dropout is off, and a last-step or
+    /// final-state layer gives what it would if this step were the last.
+    ///
+    /// The steps of three or more streams have the bits of the whole sequence. One or two streams multiply with weights
+    /// as they lie, in another order of sums than the product over a whole sequence.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for a layer that cannot go step by step, since it runs in reverse or makes several steps of
+    /// one, and for an input or states that do not fit.
+    pub fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, ModelError> {
+        let first = self.config.decoder().map_or(0, |at| at + 1);
+        let layers = &self.config.layers()[first..];
+        if let Some((layer, problem)) = layers.iter().find_map(|layer| Some((layer, cannot_stream(layer)?))) {
+            return Err(ModelError::Config { place: layer.place(), problem: problem.into() });
+        }
+        let rows = input.nrows();
+        check_half("input of a step", &self.config, first, input.insert_axis(Axis(0)), None)
+            .and_then(|()| states.check(&self.config, rows))
+            .map_err(|problem| ModelError::Config { place: "network".into(), problem })?;
+
+        let weights: usize = layers.iter().flat_map(|layer| &layer.parameters).map(|spec| spec.len()).sum();
+        let ranges = self.threads.ranges(rows, ROWS, 2 * rows * weights);
+        let before = self.config.layers()[..first].iter().filter(|layer| layer.recurrent().is_some()).count();
+        let mut output = Array2::zeros((rows, self.config.output()));
+        let mut jobs: Vec<(Range<usize>, Vec<StateRows>, ArrayViewMut2<f32>)> =
+            Vec::with_capacity(ranges.len());
+        let mut rest: Vec<StateRows> = states.layers[before..].iter_mut().map(StateRows::all).collect();
+        let mut output_rest = output.view_mut();
+        for range in ranges {
+            let (part, others) = rest.into_iter().map(|state| state.split(range.len())).unzip();
+            let (output, output_others) = output_rest.split_at(Axis(0), range.len());
+            jobs.push((range, part, output));
+            (rest, output_rest) = (others, output_others);
+        }
+        let product = Product::for_batch(rows);
+        run(jobs, |(range, states, mut output)| {
+            output.assign(&self.step_rows(product, first, states, input.slice(s![range, ..])));
+        });
+        Ok(output)
+    }
+
+    /// Some streams through the layers from `first`.
+    fn step_rows(
+        &self,
+        product: Product,
+        first: usize,
+        states: Vec<StateRows>,
+        input: ArrayView2<f32>,
+    ) -> Array2<f32> {
+        let layers = &self.config.layers()[first..];
+        let added =
+            |index: usize| layers.iter().any(|layer| layer.kind == LayerKind::Residual { from: index });
+        let mut kept: Vec<(usize, Array2<f32>)> = Vec::new();
+        let mut states = states.into_iter();
+        let mut newest_h = None;
+        let mut x = input.as_standard_layout().into_owned();
+        for layer in layers {
+            if added(layer.index) {
+                kept.push((layer.index, x.clone()));
+            }
+            x = match layer.kind {
+                LayerKind::Recurrent(recurrent) => {
+                    let state = states.next().expect("one for each recurrent layer");
+                    let (h, output) = self.recurrent_step(product, layer, &recurrent, state, x.view());
+                    newest_h = Some(h);
+                    output
+                }
+                LayerKind::Dense { activation } => {
+                    let (weight, bias) = self.dense_parameters(layer);
+                    dense::step(product, x.view(), weight, bias, activation)
+                }
+                LayerKind::Embedding { .. } => steps::embed(self.embedding(layer), x.view()),
+                LayerKind::Softmax => steps::softmax(x.view()),
+                LayerKind::Residual { from } => {
+                    let (_, earlier) = kept.iter().find(|(index, _)| *index == from).expect("it was kept");
+                    x + earlier
+                }
+                LayerKind::FinalState => newest_h.take().expect("it stands behind a recurrent layer"),
+                // Nothing of a single step is left out.
+                _ => x,
+            };
+        }
+        x
+    }
+
+    /// h and the layer's output.
+    fn recurrent_step(
+        &self,
+        product: Product,
+        layer: &Layer,
+        recurrent: &Recurrent,
+        mut state: StateRows,
+        x: ArrayView2<f32>,
+    ) -> (Array2<f32>, Array2<f32>) {
+        let weights = weights(self.values(), layer, recurrent, false);
+        let (rows, k) = (x.nrows(), recurrent.history());
+        let new = |width: usize| Array2::<f32>::zeros((rows, width));
+        let mut lanes = rows_of(lane_bias(&weights).view(), rows);
+        for block in weights.cell.input_blocks() {
+            let w = weights.w_ih.slice(s![block.rows, ..]);
+            product.add(x, w, lanes.slice_mut(s![.., block.lanes]));
+        }
+        let mut h = new(recurrent.recurrent_width());
+        let mut c = state.c.as_ref().map(|_| new(recurrent.hidden));
+        let mut m = weights.projection.map(|_| new(recurrent.hidden));
+        let mut reset = weights.cell.resets_before().then(|| new(recurrent.hidden));
+        let mut y = state.y.as_ref().map(|y| new(y.ncols()));
+        let mut y_pre = y.clone();
+        let step = Step {
+            lanes: lanes.view_mut(),
+            h_prev: state.h.index_axis(Axis(0), k - 1),
+            h_far: weights.skip.map(|_| state.h.index_axis(Axis(0), 0)),
+            h: h.view_mut(),
+            c: state.c.as_ref().map(|c| c.index_axis(Axis(0), 0)).zip(c.as_mut().map(|c| c.view_mut())),
+            m: m.as_mut().map(|m| m.view_mut()),
+            reset: reset.as_mut().map(|reset| reset.view_mut()),
+            y: state.y.as_ref().map(|y| y.view()).zip(y.as_mut().map(|y| y.view_mut())),
+            y_pre: y_pre.as_mut().map(|y| y.view_mut()),
+        };
+        step_forward(product, &weights, step, &mut weights.cell.scratch());
+        for j in 1..k {
+            let (mut older, newer) = state.h.multi_slice_mut((s![j - 1, .., ..], s![j, .., ..]));
+            older.assign(&newer);
+        }
+        state.h.index_axis_mut(Axis(0), k - 1).assign(&h);
+        if let (Some(mut to), Some(c)) = (state.c, c) {
+            to.index_axis_mut(Axis(0), 0).assign(&c);
+        }
+        match (state.y, y) {
+            (Some(mut to), Some(y)) => {
+                to.assign(&y);
+                (h, y)
+            }
+            _ => (h.clone(), h),
+        }
+    }
+}
+
+/// Why a layer has no single steps.
+fn cannot_stream(layer: &Layer) -> Option<&'static str> {
+    match layer.kind {
+        LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
+            Some("it begins at the end of a sequence, which a stream does not have; use direction forward")
+        }
+        LayerKind::Expand { .. } => Some("it makes several steps of one; run whole sequences instead"),
+        _ => None,
+    }
+}
