@@ -56,10 +56,12 @@ fn gradients_of(options: &TrainConfig, batches: &[usize]) -> Parameters {
     trainer.gradients().unwrap()
 }
 
-fn optimizers() -> [Optimizer; 4] {
+fn optimizers() -> [Optimizer; 6] {
     [
         Optimizer::sgd(),
         Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 },
+        Optimizer::rmsprop(),
+        Optimizer::RmsProp { alpha: 0.9, epsilon: 1e-4, momentum: 0.5, centered: true, weight_decay: 1e-3 },
         Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 1e-3 },
         Optimizer::adamw(),
     ]
