@@ -73,7 +73,8 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
             let columns = product(&[p.n, width]);
             vec![
                 u64::from(p.a_offset) + walk_end([p.m, p.k, 1], [p.a_row_stride, p.a_k_stride, 0]),
-                walk_end([p.k, p.n, 1], [p.b_k_stride, p.b_column_stride, 0]) * u64::from(width),
+                span(p.b_offset, walk_end([p.k, p.n, 1], [p.b_k_stride, p.b_column_stride, 0]))
+                    * u64::from(width),
                 flag("BIAS", columns),
                 product(&[groups[2], p.m]) * columns,
             ]
@@ -190,7 +191,9 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
         }
         KernelId::Add => {
             let p: params::Add = read(params);
-            [p.a_offset, p.b_offset, p.out_offset].map(|offset| span(offset, u64::from(p.len))).into()
+            let [a, b, out] =
+                [p.a_offset, p.b_offset, p.out_offset].map(|offset| span(offset, u64::from(p.len)));
+            vec![a, if kernel.constant("INTO") == 1 { 0 } else { b }, out]
         }
         KernelId::MaskRows => {
             let p: params::MaskRows = read(params);
