@@ -1,0 +1,106 @@
+//! A count of what a file would decode to, taken before anything is decoded.
+//!
+//! An empty message takes two bytes in a file and several hundred in memory, so a small hostile file could ask for a
+//! lot. The walk below follows the schema's messages without keeping any, with prost's own decoders of keys and
+//! lengths.
+
+use prost::DecodeError;
+use prost::bytes::Buf;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+/// The most fields with a length of their own (messages, strings, lists, blocks of data) in a model, some hundred
+/// bytes each; a large exported network has a few thousand.
+const MAX_FIELDS: usize = 250_000;
+/// The deepest nesting of messages; prost's own limit.
+const MAX_DEPTH: usize = 100;
+
+/// A message of the schema: its fields that hold messages, by tag.
+struct Message(&'static [(u32, &'static Message)]);
+
+static MODEL: Message = Message(&[(7, &GRAPH), (8, &LEAF), (14, &LEAF), (20, &TRAINING), (25, &FUNCTION)]);
+static TRAINING: Message = Message(&[(1, &GRAPH), (2, &GRAPH), (3, &LEAF), (4, &LEAF)]);
+static FUNCTION: Message =
+    Message(&[(7, &NODE), (9, &LEAF), (11, &ATTRIBUTE), (12, &VALUE_INFO), (14, &LEAF)]);
+static GRAPH: Message = Message(&[
+    (1, &NODE),
+    (5, &TENSOR),
+    (11, &VALUE_INFO),
+    (12, &VALUE_INFO),
+    (13, &VALUE_INFO),
+    (14, &ANNOTATION),
+    (15, &SPARSE),
+    (16, &LEAF),
+]);
+static NODE: Message = Message(&[(5, &ATTRIBUTE), (9, &LEAF), (10, &DEVICE)]);
+static ATTRIBUTE: Message = Message(&[
+    (5, &TENSOR),
+    (6, &GRAPH),
+    (10, &TENSOR),
+    (11, &GRAPH),
+    (14, &TYPE),
+    (15, &TYPE),
+    (22, &SPARSE),
+    (23, &SPARSE),
+]);
+static TENSOR: Message = Message(&[(3, &LEAF), (13, &LEAF), (16, &LEAF)]);
+static SPARSE: Message = Message(&[(1, &TENSOR), (2, &TENSOR)]);
+static VALUE_INFO: Message = Message(&[(2, &TYPE), (4, &LEAF)]);
+static TYPE: Message = Message(&[
+    (1, &TENSOR_TYPE),
+    (4, &ELEMENT_TYPE),
+    (5, &MAP_TYPE),
+    (7, &LEAF),
+    (8, &TENSOR_TYPE),
+    (9, &ELEMENT_TYPE),
+]);
+static TENSOR_TYPE: Message = Message(&[(2, &SHAPE)]);
+static ELEMENT_TYPE: Message = Message(&[(1, &TYPE)]);
+static MAP_TYPE: Message = Message(&[(2, &TYPE)]);
+static SHAPE: Message = Message(&[(1, &LEAF)]);
+static ANNOTATION: Message = Message(&[(2, &LEAF)]);
+static DEVICE: Message = Message(&[(2, &SHARDING)]);
+static SHARDING: Message = Message(&[(3, &LEAF), (4, &SHARDED)]);
+static SHARDED: Message = Message(&[(2, &LEAF)]);
+/// A message that holds numbers and strings alone.
+static LEAF: Message = Message(&[]);
+
+/// Refuses a model that would decode to too much, or that is nested too deeply.
+pub(crate) fn check(mut bytes: &[u8]) -> Result<(), String> {
+    let mut fields = 0;
+    walk(&mut bytes, &MODEL, 0, &mut fields)
+}
+
+fn walk(bytes: &mut &[u8], message: &Message, depth: usize, fields: &mut usize) -> Result<(), String> {
+    if depth >= MAX_DEPTH {
+        return Err(format!("messages nested more than {MAX_DEPTH} deep"));
+    }
+    while bytes.has_remaining() {
+        let (tag, wire) = decode_key(bytes).map_err(broken)?;
+        if wire != WireType::LengthDelimited {
+            skip_field(wire, tag, bytes, DecodeContext::default()).map_err(broken)?;
+            continue;
+        }
+        *fields += 1;
+        if *fields > MAX_FIELDS {
+            return Err(format!(
+                "more than {MAX_FIELDS} fields, which no model of a recurrent network needs"
+            ));
+        }
+        let len = usize::try_from(decode_varint(bytes).map_err(broken)?).unwrap_or(usize::MAX);
+        let Some((mut inside, rest)) = bytes.split_at_checked(len) else {
+            return Err(format!(
+                "a field of {len} bytes where {} are left; the file is truncated",
+                bytes.len()
+            ));
+        };
+        if let Some((_, child)) = message.0.iter().find(|(child, _)| *child == tag) {
+            walk(&mut inside, child, depth + 1, fields)?;
+        }
+        *bytes = rest;
+    }
+    Ok(())
+}
+
+fn broken(error: DecodeError) -> String {
+    format!("not an ONNX model, or a truncated one: {error}")
+}

@@ -1,0 +1,341 @@
+//! Each operator in each form that an opset gives it. Values are worked out by hand or stand in ONNX's documentation.
+
+use super::*;
+use crate::graph::Attribute;
+use ndarray::{Array1, ArrayD, IxDyn};
+
+fn f32s(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::F32(ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).unwrap())
+}
+
+/// `0, 1, 2, ...`
+fn counted(shape: &[usize]) -> Tensor {
+    let len = shape.iter().product();
+    f32s(shape, &(0..len).map(|k: usize| k as f32).collect::<Vec<_>>())
+}
+
+fn ints(values: &[i64]) -> Tensor {
+    Tensor::of_integers(values.to_vec())
+}
+
+struct Case<'a> {
+    operator: &'a str,
+    opset: i64,
+    inputs: &'a [Option<&'a Tensor>],
+    attributes: &'a [(&'a str, Attribute)],
+    outputs: usize,
+}
+
+impl Case<'_> {
+    fn run(&self) -> Result<Vec<Tensor>, String> {
+        let node = Node {
+            name: "n".into(),
+            operator: self.operator.into(),
+            inputs: vec![],
+            outputs: vec![Some("y".into()); self.outputs],
+            attributes: self.attributes.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
+        };
+        run(&Call { node: &node, opset: self.opset, inputs: self.inputs.to_vec() })
+    }
+}
+
+fn one(
+    operator: &str,
+    opset: i64,
+    inputs: &[&Tensor],
+    attributes: &[(&str, Attribute)],
+) -> Result<Tensor, String> {
+    let inputs: Vec<Option<&Tensor>> = inputs.iter().map(|input| Some(*input)).collect();
+    let results = Case { operator, opset, inputs: &inputs, attributes, outputs: 1 }.run()?;
+    Ok(results.into_iter().next().unwrap())
+}
+
+fn int(key: &str, value: i64) -> (&str, Attribute) {
+    (key, Attribute::Int(value))
+}
+
+fn list<'a>(key: &'a str, values: &[i64]) -> (&'a str, Attribute) {
+    (key, Attribute::Ints(values.to_vec()))
+}
+
+#[test]
+fn transpose_turns_axes() {
+    let x = counted(&[2, 3]);
+    assert_eq!(one("Transpose", 13, &[&x], &[]).unwrap(), f32s(&[3, 2], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]));
+    let x = counted(&[1, 2, 3]);
+    let turned = one("Transpose", 7, &[&x], &[list("perm", &[1, 2, 0])]).unwrap();
+    assert_eq!(turned, counted(&[2, 3, 1]));
+    assert!(one("Transpose", 13, &[&x], &[list("perm", &[0, 0, 1])]).unwrap_err().contains("twice"));
+    assert!(one("Transpose", 13, &[&x], &[list("perm", &[0, 1])]).is_err());
+}
+
+#[test]
+fn axes_of_squeeze_and_unsqueeze_became_an_input() {
+    let x = counted(&[1, 2, 1]);
+    assert_eq!(one("Squeeze", 12, &[&x], &[list("axes", &[-1])]).unwrap().shape(), [1, 2]);
+    assert_eq!(one("Squeeze", 13, &[&x, &ints(&[0])], &[]).unwrap().shape(), [2, 1]);
+    assert_eq!(one("Squeeze", 13, &[&x], &[]).unwrap().shape(), [2]);
+    assert!(one("Squeeze", 13, &[&x], &[list("axes", &[0])]).unwrap_err().contains("opset 13"));
+    assert!(one("Squeeze", 12, &[&x], &[list("axes", &[1])]).unwrap_err().contains("not of length 1"));
+    let x = counted(&[2]);
+    assert_eq!(one("Unsqueeze", 12, &[&x], &[list("axes", &[0, 2])]).unwrap().shape(), [1, 2, 1]);
+    assert_eq!(one("Unsqueeze", 13, &[&x, &ints(&[-1])], &[]).unwrap().shape(), [2, 1]);
+    assert!(one("Unsqueeze", 13, &[&x, &ints(&[0, 0])], &[]).is_err());
+    assert!(one("Unsqueeze", 13, &[&x, &ints(&[3])], &[]).is_err());
+}
+
+#[test]
+fn reshape_copies_infers_and_since_14_makes_zeros() {
+    let x = counted(&[2, 3, 4]);
+    assert_eq!(one("Reshape", 7, &[&x, &ints(&[0, -1])], &[]).unwrap(), counted(&[2, 12]));
+    assert_eq!(one("Reshape", 14, &[&x, &ints(&[4, 6])], &[int("allowzero", 0)]).unwrap(), counted(&[4, 6]));
+    let empty = counted(&[0, 3]);
+    assert_eq!(
+        one("Reshape", 14, &[&empty, &ints(&[3, 0])], &[int("allowzero", 1)]).unwrap().shape(),
+        [3, 0]
+    );
+    for shape in [&[5i64, 5][..], &[-1, -1], &[-1, 7], &[-2, 12], &[0, 0, 0, 0], &[i64::MAX, i64::MAX, -1]] {
+        assert!(one("Reshape", 13, &[&x, &ints(shape)], &[]).is_err(), "{shape:?}");
+    }
+}
+
+#[test]
+fn slice_clamps_and_steps() {
+    let x = counted(&[2, 4]);
+    let nine = |starts: &[i64], ends: &[i64], axes: &[i64]| {
+        one("Slice", 9, &[&x], &[list("starts", starts), list("ends", ends), list("axes", axes)])
+    };
+    assert_eq!(nine(&[1], &[1000], &[1]).unwrap(), f32s(&[2, 3], &[1.0, 2.0, 3.0, 5.0, 6.0, 7.0]));
+    assert_eq!(nine(&[0, -3], &[1, -1], &[0, 1]).unwrap(), f32s(&[1, 2], &[1.0, 2.0]));
+    let ten = |start: i64, end: i64, axis: i64, step: i64| {
+        one("Slice", 10, &[&x, &ints(&[start]), &ints(&[end]), &ints(&[axis]), &ints(&[step])], &[])
+    };
+    // Backwards through all, as exporters write it.
+    let back = f32s(&[2, 4], &[3.0, 2.0, 1.0, 0.0, 7.0, 6.0, 5.0, 4.0]);
+    assert_eq!(ten(-1, i64::MIN, -1, -1).unwrap(), back);
+    assert_eq!(ten(i64::MAX, i64::MIN + 1, 1, -1).unwrap(), back);
+    assert_eq!(ten(3, 0, 1, -2).unwrap(), f32s(&[2, 2], &[3.0, 1.0, 7.0, 5.0]));
+    assert_eq!(ten(0, i64::MAX, 1, i64::MAX).unwrap(), f32s(&[2, 1], &[0.0, 4.0]));
+    assert_eq!(ten(3, 1, 1, 1).unwrap().shape(), [2, 0]);
+    assert!(ten(0, 1, 1, 0).is_err() && ten(0, 1, 2, 1).is_err());
+}
+
+#[test]
+fn gather_takes_rows() {
+    let x = f32s(&[3, 2], &[1.0, 1.2, 2.3, 3.4, 4.5, 5.7]);
+    let rows = Tensor::I64(ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![0, 1, 1, -1]).unwrap());
+    let expected = f32s(&[2, 2, 2], &[1.0, 1.2, 2.3, 3.4, 2.3, 3.4, 4.5, 5.7]);
+    assert_eq!(one("Gather", 13, &[&x, &rows], &[]).unwrap(), expected);
+    let scalar = Tensor::I32(ndarray::arr0(-1).into_dyn());
+    assert_eq!(one("Gather", 8, &[&x, &scalar], &[int("axis", 1)]).unwrap(), f32s(&[3], &[1.2, 3.4, 5.7]));
+    for index in [3, -4, i64::MIN] {
+        assert!(one("Gather", 13, &[&x, &ints(&[index])], &[]).is_err(), "{index}");
+    }
+}
+
+#[test]
+fn concat_and_split_are_inverse() {
+    let (a, b) = (counted(&[2, 2]), counted(&[2, 3]));
+    let both = one("Concat", 13, &[&a, &b], &[int("axis", -1)]).unwrap();
+    assert_eq!(both, f32s(&[2, 5], &[0.0, 1.0, 0.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 5.0]));
+    let split = |opset, inputs: &[Option<&Tensor>], attributes: &[(&str, Attribute)], outputs| {
+        Case { operator: "Split", opset, inputs, attributes, outputs }.run()
+    };
+    let parts = vec![a.clone(), b.clone()];
+    assert_eq!(split(12, &[Some(&both)], &[int("axis", 1), list("split", &[2, 3])], 2).unwrap(), parts);
+    assert_eq!(split(13, &[Some(&both), Some(&ints(&[2, 3]))], &[int("axis", 1)], 2).unwrap(), parts);
+    // Equal parts; since 18 the last may be smaller.
+    let x = counted(&[5]);
+    assert!(split(13, &[Some(&x)], &[], 2).is_err());
+    let uneven = split(18, &[Some(&x)], &[int("num_outputs", 2)], 2).unwrap();
+    assert_eq!(uneven, [f32s(&[3], &[0.0, 1.0, 2.0]), f32s(&[2], &[3.0, 4.0])]);
+    assert!(split(18, &[Some(&x)], &[int("num_outputs", 3)], 2).is_err());
+    assert!(split(13, &[Some(&x), Some(&ints(&[2, 2]))], &[], 2).is_err());
+    assert!(one("Concat", 13, &[&a, &counted(&[3, 2])], &[int("axis", 1)]).is_err());
+    assert!(one("Concat", 13, &[&a, &ints(&[1])], &[int("axis", 0)]).is_err());
+}
+
+#[test]
+fn shapes_are_asked_for_and_filled() {
+    let x = counted(&[2, 3, 4]);
+    assert_eq!(one("Shape", 13, &[&x], &[]).unwrap(), ints(&[2, 3, 4]));
+    assert_eq!(one("Shape", 15, &[&x], &[int("start", 1)]).unwrap(), ints(&[3, 4]));
+    assert_eq!(one("Shape", 15, &[&x], &[int("start", -2), int("end", -1)]).unwrap(), ints(&[3]));
+    assert_eq!(one("Shape", 15, &[&x], &[int("start", 2), int("end", 1)]).unwrap(), ints(&[]));
+    assert_eq!(one("ConstantOfShape", 9, &[&ints(&[2])], &[]).unwrap(), f32s(&[2], &[0.0, 0.0]));
+    let seven = ("value", Attribute::Tensor(ints(&[7])));
+    assert_eq!(one("ConstantOfShape", 9, &[&ints(&[3])], &[seven]).unwrap(), ints(&[7, 7, 7]));
+    for shape in [&[1 << 40][..], &[1 << 20, 1 << 20], &[-1], &[1 << 40, 0], &[i64::MAX, i64::MAX]] {
+        assert!(one("ConstantOfShape", 9, &[&ints(shape)], &[]).is_err(), "{shape:?}");
+        assert!(one("Expand", 13, &[&counted(&[1]), &ints(shape)], &[]).is_err(), "{shape:?}");
+    }
+    let x = f32s(&[2, 1], &[1.0, 2.0]);
+    let wide = one("Expand", 8, &[&x, &ints(&[2, 1, 2])], &[]).unwrap();
+    assert_eq!(wide, f32s(&[2, 2, 2], &[1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0]));
+    // A 1 in the shape leaves the input's length.
+    assert_eq!(one("Expand", 8, &[&x, &ints(&[1, 2])], &[]).unwrap().shape(), [2, 2]);
+    assert!(one("Expand", 8, &[&x, &ints(&[3, 2])], &[]).is_err());
+}
+
+#[test]
+fn constants_of_every_kind() {
+    let of = |key: &str, value: Attribute| one("Constant", 13, &[], &[(key, value)]);
+    let x = counted(&[2, 2]);
+    assert_eq!(of("value", Attribute::Tensor(x.clone())).unwrap(), x);
+    assert_eq!(of("value_ints", Attribute::Ints(vec![3, 4])).unwrap(), ints(&[3, 4]));
+    assert_eq!(of("value_int", Attribute::Int(3)).unwrap(), Tensor::I64(ndarray::arr0(3).into_dyn()));
+    assert_eq!(of("value_float", Attribute::Float(0.5)).unwrap(), f32s(&[], &[0.5]));
+    assert_eq!(of("value_floats", Attribute::Floats(vec![0.5])).unwrap(), f32s(&[1], &[0.5]));
+    assert!(of("value_string", Attribute::Text("a".into())).is_err());
+}
+
+#[test]
+fn elementwise_operators_broadcast() {
+    let (x, row) = (counted(&[2, 3]), f32s(&[3], &[10.0, 20.0, 30.0]));
+    let column = f32s(&[2, 1], &[2.0, -1.0]);
+    let added = one("Add", 14, &[&x, &row], &[]).unwrap();
+    assert_eq!(added, f32s(&[2, 3], &[10.0, 21.0, 32.0, 13.0, 24.0, 35.0]));
+    let scaled = one("Mul", 7, &[&column, &x], &[]).unwrap();
+    assert_eq!(scaled, f32s(&[2, 3], &[0.0, 2.0, 4.0, -3.0, -4.0, -5.0]));
+    assert_eq!(one("Mul", 13, &[&ints(&[2, 3]), &ints(&[5])], &[]).unwrap(), ints(&[10, 15]));
+    assert!(one("Add", 14, &[&x, &f32s(&[2], &[1.0, 2.0])], &[]).is_err());
+    assert!(one("Add", 14, &[&x, &ints(&[1])], &[]).is_err());
+    // Broadcasting may not build what no shape may be.
+    let (tall, wide) = (counted(&[1 << 15, 1]), counted(&[1, 1 << 15]));
+    assert!(one("Add", 14, &[&tall, &wide], &[]).unwrap_err().contains("at most"));
+    assert!(one("MatMul", 13, &[&tall, &wide], &[]).unwrap_err().contains("at most"));
+}
+
+#[test]
+fn functions_hold_at_their_ends() {
+    let x = f32s(&[4], &[-1e4, -0.5, 0.0, 1e4]);
+    assert_eq!(one("Relu", 14, &[&x], &[]).unwrap(), f32s(&[4], &[0.0, 0.0, 0.0, 1e4]));
+    assert_eq!(one("Tanh", 13, &[&x], &[]).unwrap(), f32s(&[4], &[-1.0, (-0.5f32).tanh(), 0.0, 1.0]));
+    let Tensor::F32(y) = one("Sigmoid", 13, &[&x], &[]).unwrap() else { panic!("float32") };
+    assert_eq!([y[0], y[2], y[3]], [0.0, 0.5, 1.0]);
+    assert!((y[1] - 0.377_540_67).abs() < 1e-7);
+    let Tensor::F32(y) = one("Relu", 14, &[&f32s(&[1], &[f32::NAN])], &[]).unwrap() else {
+        panic!("float32")
+    };
+    assert!(y[0].is_nan());
+}
+
+/// Before opset 13 the axes from the given one on are one; since then it is one axis alone.
+#[test]
+fn softmax_flattened_before_opset_13() {
+    let x = f32s(&[2, 2, 2], &[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1e4]);
+    let Tensor::F32(old) = one("Softmax", 12, &[&x], &[]).unwrap() else { panic!("float32") };
+    assert_eq!(old.iter().copied().collect::<Vec<_>>(), [0.25, 0.25, 0.25, 0.25, 0.0, 0.0, 0.0, 1.0]);
+    let Tensor::F32(new) = one("Softmax", 13, &[&x], &[]).unwrap() else { panic!("float32") };
+    assert_eq!(new.iter().copied().collect::<Vec<_>>(), [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 1.0]);
+    let Tensor::F32(middle) = one("Softmax", 13, &[&x], &[int("axis", 1)]).unwrap() else {
+        panic!("float32")
+    };
+    assert_eq!(middle.iter().copied().collect::<Vec<_>>(), [0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.5, 1.0]);
+    // With the last axis alone the two agree.
+    assert_eq!(
+        one("Softmax", 11, &[&x], &[int("axis", 2)]).unwrap(),
+        one("Softmax", 13, &[&x], &[int("axis", 2)]).unwrap()
+    );
+    assert_eq!(one("Softmax", 11, &[&x], &[int("axis", 3)]).unwrap(), f32s(&[2, 2, 2], &[1.0; 8]));
+    assert!(one("Softmax", 13, &[&x], &[int("axis", 3)]).is_err());
+}
+
+#[test]
+fn dropout_drops_nothing_at_inference() {
+    let x = counted(&[3]);
+    let (ratio, on) = (f32s(&[], &[0.5]), Tensor::Bool(ndarray::arr0(true).into_dyn()));
+    assert_eq!(one("Dropout", 7, &[&x], &[("ratio", Attribute::Float(0.5))]).unwrap(), x);
+    assert_eq!(one("Dropout", 13, &[&x, &ratio], &[]).unwrap(), x);
+    assert!(one("Dropout", 13, &[&x, &ratio, &on], &[]).unwrap_err().contains("training"));
+    let masked = |opset| {
+        Case { operator: "Dropout", opset, inputs: &[Some(&x)], attributes: &[], outputs: 2 }.run().unwrap()
+    };
+    assert_eq!(masked(9)[1], f32s(&[3], &[1.0; 3]));
+    assert_eq!(masked(10)[1], Tensor::Bool(Array1::from_elem(3, true).into_dyn()));
+}
+
+#[test]
+fn casts_round_towards_zero() {
+    let x = f32s(&[3], &[-1.5, 0.0, 2.9]);
+    assert_eq!(one("Cast", 9, &[&x], &[int("to", 7)]).unwrap(), ints(&[-1, 0, 2]));
+    assert_eq!(
+        one("Cast", 13, &[&x], &[int("to", 9)]).unwrap(),
+        Tensor::Bool(ndarray::arr1(&[true, false, true]).into_dyn())
+    );
+    assert_eq!(one("Cast", 13, &[&ints(&[3])], &[int("to", 1)]).unwrap(), f32s(&[1], &[3.0]));
+    assert!(one("Cast", 13, &[&x], &[int("to", 11)]).unwrap_err().contains("DOUBLE"));
+    assert!(one("Cast", 13, &[&x], &[int("to", i64::MAX)]).is_err());
+}
+
+#[test]
+fn products_broadcast_as_numpy_does() {
+    let (a, b) = (counted(&[2, 3]), counted(&[3, 2]));
+    let product = f32s(&[2, 2], &[10.0, 13.0, 28.0, 40.0]);
+    assert_eq!(one("MatMul", 13, &[&a, &b], &[]).unwrap(), product);
+    let v = counted(&[3]);
+    assert_eq!(one("MatMul", 13, &[&a, &v], &[]).unwrap(), f32s(&[2], &[5.0, 14.0]));
+    assert_eq!(one("MatMul", 13, &[&v, &b], &[]).unwrap(), f32s(&[2], &[10.0, 13.0]));
+    assert_eq!(one("MatMul", 13, &[&v, &v], &[]).unwrap(), f32s(&[], &[5.0]));
+    // [2, 1, 1, 2] by [3, 2, 1]: outer axes [2, 3].
+    let (a, b) = (counted(&[2, 1, 1, 2]), counted(&[3, 2, 1]));
+    let all = one("MatMul", 13, &[&a, &b], &[]).unwrap();
+    assert_eq!(all, f32s(&[2, 3, 1, 1], &[1.0, 3.0, 5.0, 3.0, 13.0, 23.0]));
+    assert!(one("MatMul", 13, &[&counted(&[2, 3]), &counted(&[2, 3])], &[]).is_err());
+    assert!(one("MatMul", 13, &[&f32s(&[], &[1.0]), &v], &[]).is_err());
+}
+
+#[test]
+fn gemm_turns_and_scales() {
+    let (a, b, c) = (counted(&[3, 2]), counted(&[2, 3]), f32s(&[2], &[1.0, -1.0]));
+    // A^T = [[0, 2, 4], [1, 3, 5]], B^T = [[0, 3], [1, 4], [2, 5]].
+    let attributes = [
+        int("transA", 1),
+        int("transB", 1),
+        ("alpha", Attribute::Float(2.0)),
+        ("beta", Attribute::Float(0.5)),
+    ];
+    let expected = f32s(&[2, 2], &[20.5, 55.5, 26.5, 79.5]);
+    assert_eq!(one("Gemm", 11, &[&a, &b, &c], &attributes).unwrap(), expected);
+    assert_eq!(one("Gemm", 11, &[&b, &a], &[]).unwrap(), f32s(&[2, 2], &[10.0, 13.0, 28.0, 40.0]));
+    assert!(one("Gemm", 11, &[&a, &a], &[]).is_err());
+    assert!(one("Gemm", 11, &[&b, &a, &counted(&[3])], &[]).is_err());
+}
+
+#[test]
+fn what_an_operator_does_not_know_is_refused() {
+    let x = counted(&[2]);
+    assert!(one("Relu", 14, &[&x], &[int("alpha", 1)]).unwrap_err().contains("attribute alpha"));
+    assert!(one("Relu", 14, &[], &[]).unwrap_err().contains("input 0 is missing"));
+    assert!(one("Relu", 14, &[&ints(&[1])], &[]).unwrap_err().contains("expected float32"));
+    assert!(!is_supported("Conv") && is_supported("LSTM"));
+}
+
+#[test]
+fn the_few_that_keras_writes() {
+    let (a, b) = (ints(&[1, 5, 3]), ints(&[3]));
+    let less = Tensor::Bool(ndarray::arr1(&[true, false, false]).into_dyn());
+    assert_eq!(one("Less", 13, &[&a, &b], &[]).unwrap(), less);
+    assert_eq!(
+        one("Not", 1, &[&less], &[]).unwrap(),
+        Tensor::Bool(ndarray::arr1(&[false, true, true]).into_dyn())
+    );
+    assert_eq!(
+        one("ReduceProd", 13, &[&a], &[list("axes", &[0]), int("keepdims", 0)]).unwrap(),
+        Tensor::I64(ndarray::arr0(15).into_dyn())
+    );
+    assert_eq!(one("ReduceProd", 18, &[&a], &[]).unwrap(), ints(&[15]));
+    let x = f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(one("ReduceProd", 18, &[&x, &ints(&[-1])], &[]).unwrap(), f32s(&[2, 1], &[2.0, 12.0]));
+    // Four steps of two rows: all of the first, two of the second.
+    let x = counted(&[4, 2]);
+    let turned = f32s(&[4, 2], &[6.0, 3.0, 4.0, 1.0, 2.0, 5.0, 0.0, 7.0]);
+    assert_eq!(one("ReverseSequence", 10, &[&x, &ints(&[4, 2])], &[]).unwrap(), turned);
+    let x = counted(&[2, 3]);
+    let rows = [int("batch_axis", 0), int("time_axis", 1)];
+    let turned = f32s(&[2, 3], &[1.0, 0.0, 2.0, 5.0, 4.0, 3.0]);
+    assert_eq!(one("ReverseSequence", 10, &[&x, &ints(&[2, 3])], &rows).unwrap(), turned);
+    for lens in [&[4i64, 1][..], &[-1, 1], &[1]] {
+        assert!(one("ReverseSequence", 10, &[&x, &ints(lens)], &rows).is_err(), "{lens:?}");
+    }
+}

@@ -1,0 +1,328 @@
+//! Bytes of a file to a checked [`Graph`]. Nothing in them is trusted: sizes are compared with the data that is there
+//! before memory is asked for.
+
+use crate::external::External;
+use crate::graph::{Attribute, Axis, Graph, Node, Port};
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_proto::{DataLocation, DataType};
+use crate::proto::tensor_shape_proto::dimension::Value as Dimension;
+use crate::proto::type_proto::Value as Type;
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::tensor::{MAX_AXES, Tensor, volume};
+use crate::{ElementType, OnnxError, census, operators};
+use bytes::Bytes;
+use ndarray::{ArrayD, IxDyn};
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+#[cfg(test)]
+mod tests;
+
+/// Protobuf's own limit for one message; larger models keep their tensors in files beside them.
+const MAX_FILE_BYTES: u64 = 2 << 30;
+/// Longest name of a tensor, node or attribute.
+const MAX_NAME_BYTES: usize = 4096;
+/// Versions of the file format: 3 brought versions of operators, 13 is that of the schema in `schema/`.
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
+/// Versions of the operators.
+pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
+
+/// A graph, with what the file says of its maker.
+pub(crate) fn model_file(path: &Path) -> Result<(Graph, String), OnnxError> {
+    let io = |source| OnnxError::Io { path: path.into(), source };
+    let about = std::fs::metadata(path).map_err(io)?;
+    if !about.is_file() || about.len() > MAX_FILE_BYTES {
+        let problem =
+            format!("an ONNX model is a plain file of at most {MAX_FILE_BYTES} bytes; this is none");
+        return Err(OnnxError::File { path: path.into(), problem });
+    }
+    model(std::fs::read(path).map_err(io)?.into(), path)
+}
+
+/// The same for bytes; `path` says where external data is looked for, and stands in messages.
+pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxError> {
+    let file = |problem: String| OnnxError::File { path: path.into(), problem };
+    census::check(&bytes).map_err(file)?;
+    let model = ModelProto::decode(bytes)
+        .map_err(|error| file(format!("not an ONNX model, or a truncated one: {error}")))?;
+    if !IR_VERSIONS.contains(&model.ir_version) {
+        return Err(file(format!(
+            "not an ONNX model, or one of another version: the format's versions {} to {} are read, found {}",
+            IR_VERSIONS.start(),
+            IR_VERSIONS.end(),
+            model.ir_version
+        )));
+    }
+    let is_onnx = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+    let opsets: Vec<i64> =
+        model.opset_import.iter().filter(|set| is_onnx(&set.domain)).map(|set| set.version).collect();
+    let opset = match opsets[..] {
+        [opset] if OPSETS.contains(&opset) => opset,
+        _ => {
+            return Err(file(format!(
+                "operators of opset {} to {} are read, found {opsets:?}; export the model again with one of those",
+                OPSETS.start(),
+                OPSETS.end()
+            )));
+        }
+    };
+    let graph = model.graph.ok_or_else(|| file("the model has no graph".into()))?;
+    let mut external = External::beside(path);
+    let graph = Reading { path, opset, external: &mut external }.graph(graph)?;
+    let mut maker = [model.producer_name, model.producer_version].join(" ");
+    maker.retain(|character| !character.is_control());
+    Ok((graph, maker.trim().into()))
+}
+
+struct Reading<'a> {
+    path: &'a Path,
+    opset: i64,
+    external: &'a mut External,
+}
+
+impl Reading<'_> {
+    fn error(&self, problem: impl Into<String>) -> OnnxError {
+        OnnxError::File { path: self.path.into(), problem: problem.into() }
+    }
+
+    /// A name that can stand in a message.
+    fn name(&self, name: &str) -> Result<String, OnnxError> {
+        if name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control) {
+            return Ok(name.into());
+        }
+        let begin: String = name.chars().take(40).collect();
+        Err(self
+            .error(format!("a name of control characters or more than {MAX_NAME_BYTES} bytes: {begin:?}")))
+    }
+
+    fn graph(&mut self, graph: GraphProto) -> Result<Graph, OnnxError> {
+        if !graph.sparse_initializer.is_empty() {
+            return Err(self.error("sparse tensors are not supported; export dense ones"));
+        }
+        let mut constants = BTreeMap::new();
+        for tensor in &graph.initializer {
+            let value = self.tensor(tensor)?;
+            if tensor.name.is_empty() || constants.insert(tensor.name.clone(), value).is_some() {
+                return Err(self.error(format!("a tensor without a name, or two called \"{}\"", tensor.name)));
+            }
+        }
+        let mut nodes = Vec::with_capacity(graph.node.len());
+        for node in &graph.node {
+            nodes.push(self.node(node)?);
+        }
+        let ports = |values: &[ValueInfoProto]| -> Result<Vec<Port>, OnnxError> {
+            values.iter().map(|value| self.port(value)).collect()
+        };
+        // Before IR version 4 every initialiser was an input too.
+        let mut inputs = ports(&graph.input)?;
+        inputs.retain(|port| !constants.contains_key(&port.name));
+        let outputs = ports(&graph.output)?;
+        let names: BTreeSet<&str> = outputs.iter().map(|port| port.name.as_str()).collect();
+        if outputs.is_empty() || names.len() < outputs.len() {
+            return Err(self.error("the graph has no output, or one twice"));
+        }
+        Graph::new(self.opset, inputs, outputs, constants, nodes).map_err(|problem| self.error(problem))
+    }
+
+    fn node(&mut self, node: &NodeProto) -> Result<Node, OnnxError> {
+        let optional = |names: &[String]| -> Vec<Option<String>> {
+            names.iter().map(|name| (!name.is_empty()).then(|| name.clone())).collect()
+        };
+        let names = node.input.iter().chain(&node.output);
+        for name in names.chain([&node.name, &node.op_type, &node.domain]) {
+            self.name(name)?;
+        }
+        let outputs = optional(&node.output);
+        let name = match outputs.iter().flatten().next() {
+            Some(first) if node.name.is_empty() => first.clone(),
+            _ => node.name.clone(),
+        };
+        let own = node.domain.is_empty() || node.domain == "ai.onnx";
+        if !own || !operators::is_supported(&node.op_type) {
+            let operator =
+                if own { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) };
+            return Err(OnnxError::Operator { node: name, operator, supported: operators::names() });
+        }
+        let mut attributes = BTreeMap::new();
+        for attribute in &node.attribute {
+            self.name(&attribute.name)?;
+            let value = self.attribute(attribute).map_err(|error| match error {
+                OnnxError::File { path, problem } => OnnxError::File {
+                    path,
+                    problem: format!(
+                        "node {name} ({}), attribute {}: {problem}",
+                        node.op_type, attribute.name
+                    ),
+                },
+                other => other,
+            })?;
+            if attributes.insert(attribute.name.clone(), value).is_some() {
+                return Err(self.error(format!(
+                    "node {name} ({}): two attributes called {}",
+                    node.op_type, attribute.name
+                )));
+            }
+        }
+        Ok(Node { name, operator: node.op_type.clone(), inputs: optional(&node.input), outputs, attributes })
+    }
+
+    fn attribute(&mut self, attribute: &AttributeProto) -> Result<Attribute, OnnxError> {
+        let text = |bytes: &Vec<u8>| match str::from_utf8(bytes) {
+            Ok(text) => self.name(text),
+            Err(_) => Err(self.error("a string that is not UTF-8")),
+        };
+        Ok(match AttributeType::try_from(attribute.r#type) {
+            Ok(AttributeType::Int) => Attribute::Int(attribute.i),
+            Ok(AttributeType::Float) => Attribute::Float(attribute.f),
+            Ok(AttributeType::String) => Attribute::Text(text(&attribute.s)?),
+            Ok(AttributeType::Ints) => Attribute::Ints(attribute.ints.clone()),
+            Ok(AttributeType::Floats) => Attribute::Floats(attribute.floats.clone()),
+            Ok(AttributeType::Strings) => {
+                Attribute::Texts(attribute.strings.iter().map(text).collect::<Result<_, _>>()?)
+            }
+            Ok(AttributeType::Tensor) => match &attribute.t {
+                Some(tensor) => Attribute::Tensor(self.tensor(tensor)?),
+                None => return Err(self.error("it should hold a tensor and holds none")),
+            },
+            Ok(AttributeType::Graph | AttributeType::Graphs) => {
+                return Err(self.error("a graph inside a graph is not supported"));
+            }
+            Ok(other) => return Err(self.error(format!("its type {} is not supported", other.as_str_name()))),
+            Err(_) => return Err(self.error(format!("its type {} is unknown", attribute.r#type))),
+        })
+    }
+
+    fn port(&self, value: &ValueInfoProto) -> Result<Port, OnnxError> {
+        let name = self.name(&value.name)?;
+        let Some(r#type) = value.r#type.as_ref().and_then(|r#type| r#type.value.as_ref()) else {
+            return Ok(Port { name, element: None, shape: None });
+        };
+        let Type::TensorType(tensor) = r#type else {
+            return Err(self.error(format!("{name}: only plain tensors are supported")));
+        };
+        let element = Some(self.element(&name, tensor.elem_type)?);
+        let shape = tensor.shape.as_ref().map(|shape| {
+            let axis = |value: &Option<Dimension>| match value {
+                Some(Dimension::DimValue(len)) => usize::try_from(*len).map_or(Axis::Any, Axis::Fixed),
+                Some(Dimension::DimParam(name)) if self.name(name).is_ok_and(|name| !name.is_empty()) => {
+                    Axis::Named(name.clone())
+                }
+                _ => Axis::Any,
+            };
+            shape.dim.iter().map(|dimension| axis(&dimension.value)).collect()
+        });
+        Ok(Port { name, element, shape })
+    }
+
+    fn element(&self, name: &str, code: i32) -> Result<ElementType, OnnxError> {
+        Ok(match DataType::try_from(code) {
+            Ok(DataType::Float) => ElementType::F32,
+            Ok(DataType::Int64) => ElementType::I64,
+            Ok(DataType::Int32) => ElementType::I32,
+            Ok(DataType::Bool) => ElementType::Bool,
+            other => {
+                let found = other.map_or_else(|_| code.to_string(), |other| other.as_str_name().into());
+                return Err(self.error(format!(
+                    "{name}: expected elements of type FLOAT, INT64, INT32 or BOOL, found {found}; export the model in \
+                     float32"
+                )));
+            }
+        })
+    }
+
+    fn tensor(&mut self, tensor: &TensorProto) -> Result<Tensor, OnnxError> {
+        self.name(&tensor.name)?;
+        let element = self.element(&tensor.name, tensor.data_type)?;
+        let refuse = |problem: String| OnnxError::File {
+            path: self.path.into(),
+            problem: format!("tensor {}: {problem}", tensor.name),
+        };
+        if tensor.dims.len() > MAX_AXES {
+            return Err(refuse(format!("{} axes; at most {MAX_AXES} are supported", tensor.dims.len())));
+        }
+        if tensor.segment.is_some() {
+            return Err(refuse("segments are not supported".into()));
+        }
+        let width = match element {
+            ElementType::F32 | ElementType::I32 => 4,
+            ElementType::I64 => 8,
+            ElementType::Bool => 1,
+        };
+        let shape: Option<Vec<usize>> = tensor.dims.iter().map(|&len| usize::try_from(len).ok()).collect();
+        let extent = shape.as_ref().and_then(|shape| {
+            let nonzero = shape.iter().filter(|&&len| len > 0);
+            nonzero.clone().try_fold(width, |all: usize, &len| all.checked_mul(len))
+        });
+        let (Some(shape), Some(extent)) = (shape, extent.filter(|&extent| isize::try_from(extent).is_ok()))
+        else {
+            return Err(refuse(format!("its shape {:?} is not possible", tensor.dims)));
+        };
+        let len = if shape.contains(&0) { volume(&shape).map_err(refuse)? } else { extent / width };
+        let stored: Vec<u8>;
+        let raw: Option<&[u8]> = if tensor.data_location == DataLocation::External as i32 {
+            let entries: Vec<(&str, &str)> =
+                tensor.external_data.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect();
+            stored = self.external.read(&entries, len * width).map_err(|error| match error {
+                OnnxError::File { path, problem } => {
+                    OnnxError::File { path, problem: format!("tensor {}: {problem}", tensor.name) }
+                }
+                other => other,
+            })?;
+            Some(&stored)
+        } else if tensor.raw_data.is_empty() {
+            None
+        } else {
+            Some(&tensor.raw_data)
+        };
+        let refuse = |problem: String| OnnxError::File {
+            path: self.path.into(),
+            problem: format!("tensor {}: {problem}", tensor.name),
+        };
+        let typed = match element {
+            ElementType::F32 => tensor.float_data.len(),
+            ElementType::I64 => tensor.int64_data.len(),
+            ElementType::I32 | ElementType::Bool => tensor.int32_data.len(),
+        };
+        let found = raw.map_or(typed, |raw| raw.len() / width);
+        if found != len || raw.is_some_and(|raw| raw.len() % width != 0) {
+            return Err(refuse(format!("shape {shape:?} has {len} elements, its data {found}")));
+        }
+        let int32 = || tensor.int32_data.iter().copied();
+        let result = match (element, raw) {
+            (ElementType::F32, None) => array(&shape, tensor.float_data.clone()).map(Tensor::F32),
+            (ElementType::F32, Some(raw)) => {
+                array(&shape, raw.chunks_exact(4).map(|bytes| f32::from_le_bytes(first(bytes))).collect())
+                    .map(Tensor::F32)
+            }
+            (ElementType::I64, None) => array(&shape, tensor.int64_data.clone()).map(Tensor::I64),
+            (ElementType::I64, Some(raw)) => {
+                array(&shape, raw.chunks_exact(8).map(|bytes| i64::from_le_bytes(first(bytes))).collect())
+                    .map(Tensor::I64)
+            }
+            (ElementType::I32, None) => array(&shape, int32().collect()).map(Tensor::I32),
+            (ElementType::I32, Some(raw)) => {
+                array(&shape, raw.chunks_exact(4).map(|bytes| i32::from_le_bytes(first(bytes))).collect())
+                    .map(Tensor::I32)
+            }
+            (ElementType::Bool, None) => {
+                array(&shape, int32().map(|value| value != 0).collect()).map(Tensor::Bool)
+            }
+            (ElementType::Bool, Some(raw)) => {
+                array(&shape, raw.iter().map(|&byte| byte != 0).collect()).map(Tensor::Bool)
+            }
+        };
+        result.map_err(refuse)
+    }
+}
+
+fn array<T>(shape: &[usize], values: Vec<T>) -> Result<ArrayD<T>, String> {
+    ArrayD::from_shape_vec(IxDyn(shape), values).map_err(|error| format!("its shape {shape:?}: {error}"))
+}
+
+/// The `N` bytes of a chunk of that length.
+fn first<const N: usize>(chunk: &[u8]) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(chunk);
+    bytes
+}

@@ -1,0 +1,105 @@
+//! A node of a graph as a [`RecurrentOperator`] with its weights.
+
+use super::{Operator, RecurrentOperator, Weights};
+use crate::graph::Node;
+use crate::tensor::Tensor;
+use ndarray::{Array2, Array3, ArrayD, Ix2, Ix3};
+
+/// The places of the inputs.
+pub(crate) const X: usize = 0;
+const W: usize = 1;
+const R: usize = 2;
+const B: usize = 3;
+pub(crate) const SEQUENCE_LENS: usize = 4;
+pub(crate) const INITIAL_H: usize = 5;
+pub(crate) const INITIAL_C: usize = 6;
+const P: usize = 7;
+/// The inputs that hold weights.
+pub(crate) const WEIGHTS: [usize; 4] = [W, R, B, P];
+
+impl RecurrentOperator {
+    /// The operator that a node is, with its attributes.
+    pub(crate) fn of_node(node: &Node, opset: i64) -> Result<RecurrentOperator, String> {
+        let operator = Operator::of_name(&node.operator).ok_or("it is not recurrent")?;
+        let mut known =
+            vec!["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size"];
+        known.extend(match operator {
+            Operator::Rnn => None,
+            Operator::Gru => Some("linear_before_reset"),
+            Operator::Lstm => Some("input_forget"),
+        });
+        if opset >= 14 {
+            known.push("layout");
+        }
+        node.only(&known)?;
+        let inputs = if operator == Operator::Lstm { P } else { INITIAL_H } + 1;
+        if node.inputs.len() > inputs {
+            return Err(format!("it has {} inputs; the operator takes {inputs}", node.inputs.len()));
+        }
+        let switch = |key: &str| match node.int_or(key, 0)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(format!("attribute {key}: expected 0 or 1, found {other}")),
+        };
+        let mut recurrent = RecurrentOperator::new(operator)
+            .direction(node.text("direction")?.unwrap_or("forward"))?
+            .clip(node.float("clip")?)
+            .input_forget(switch("input_forget")?)
+            .linear_before_reset(switch("linear_before_reset")?)
+            .batch_first(switch("layout")?);
+        let (alpha, beta) = (node.floats("activation_alpha")?, node.floats("activation_beta")?);
+        if let Some(names) = node.texts("activations")?.filter(|names| !names.is_empty()) {
+            recurrent = recurrent.activations(names, alpha, beta)?;
+        } else if !(alpha.is_empty() && beta.is_empty()) {
+            return Err("it has values for activations and no activations that take them".into());
+        }
+        Ok(recurrent)
+    }
+
+    /// The weights among a node's inputs, their shapes checked against each other and against `hidden_size`.
+    pub(crate) fn weights_of_node(&self, node: &Node, inputs: &[Option<&Tensor>]) -> Result<Weights, String> {
+        let given = |at: usize| inputs.get(at).copied().flatten();
+        let weights = Weights {
+            w: matrices("W", given(W))?.ok_or("its input W is missing")?,
+            r: matrices("R", given(R))?.ok_or("its input R is missing")?,
+            b: vectors("B", given(B))?,
+            p: vectors("P", given(P))?,
+        };
+        let (hidden, _) = self.widths(&weights)?;
+        match node.int("hidden_size")? {
+            Some(size) if usize::try_from(size) != Ok(hidden) => {
+                Err(format!("attribute hidden_size: expected {hidden} as R has it, found {size}"))
+            }
+            _ => Ok(weights),
+        }
+    }
+}
+
+/// A tensor of numbers, where it is given.
+pub(crate) fn numbers<'a>(name: &str, tensor: Option<&'a Tensor>) -> Result<Option<&'a ArrayD<f32>>, String> {
+    match tensor {
+        None => Ok(None),
+        Some(Tensor::F32(array)) => Ok(Some(array)),
+        Some(other) => Err(format!("{name}: expected float32, found {}", other.element())),
+    }
+}
+
+fn matrices(name: &str, tensor: Option<&Tensor>) -> Result<Option<Array3<f32>>, String> {
+    let of = |array: &ArrayD<f32>| {
+        let axes = array.view().into_dimensionality::<Ix3>();
+        axes.map(|axes| axes.to_owned()).map_err(|_| wrong_axes(name, 3, array))
+    };
+    numbers(name, tensor)?.map(of).transpose()
+}
+
+fn vectors(name: &str, tensor: Option<&Tensor>) -> Result<Option<Array2<f32>>, String> {
+    let of = |array: &ArrayD<f32>| {
+        let axes = array.view().into_dimensionality::<Ix2>();
+        axes.map(|axes| axes.to_owned()).map_err(|_| wrong_axes(name, 2, array))
+    };
+    numbers(name, tensor)?.map(of).transpose()
+}
+
+fn wrong_axes(name: &str, axes: usize, array: &ArrayD<f32>) -> String {
+    format!("{name}: expected {axes} axes, found shape {:?}", array.shape())
+}

@@ -1,0 +1,162 @@
+use ndarray::{ArrayD, IxDyn};
+use std::fmt;
+
+/// The most axes that a tensor may have.
+pub(crate) const MAX_AXES: usize = 32;
+/// The most elements that a tensor made while a model runs may have, 1 GiB of `f32`; what a hostile shape asks for
+/// beyond that is refused before memory is.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
+/// The product of the other axes' lengths that a tensor without elements may have.
+pub(crate) const MAX_EMPTY: usize = 1 << 20;
+
+/// An array of one of the types that models of recurrent networks use. Row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tensor {
+    /// ONNX's FLOAT.
+    F32(ArrayD<f32>),
+    /// ONNX's INT64: shapes, axes, indices, lengths.
+    I64(ArrayD<i64>),
+    /// ONNX's INT32: lengths of sequences.
+    I32(ArrayD<i32>),
+    /// ONNX's BOOL: the training mode of a dropout.
+    Bool(ArrayD<bool>),
+}
+
+/// The type of a [`Tensor`]'s elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ElementType {
+    /// `float32`
+    F32,
+    /// `int64`
+    I64,
+    /// `int32`
+    I32,
+    /// `bool`
+    Bool,
+}
+
+impl fmt::Display for ElementType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ElementType::F32 => "float32",
+            ElementType::I64 => "int64",
+            ElementType::I32 => "int32",
+            ElementType::Bool => "bool",
+        })
+    }
+}
+
+/// The same expression for an array of any type, which gives a [`Tensor`] of that type.
+macro_rules! map_tensor {
+    ($tensor:expr, $array:ident => $result:expr) => {
+        match $tensor {
+            $crate::Tensor::F32($array) => $crate::Tensor::F32($result),
+            $crate::Tensor::I64($array) => $crate::Tensor::I64($result),
+            $crate::Tensor::I32($array) => $crate::Tensor::I32($result),
+            $crate::Tensor::Bool($array) => $crate::Tensor::Bool($result),
+        }
+    };
+}
+pub(crate) use map_tensor;
+
+impl Tensor {
+    /// The axes' lengths.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Tensor::F32(array) => array.shape(),
+            Tensor::I64(array) => array.shape(),
+            Tensor::I32(array) => array.shape(),
+            Tensor::Bool(array) => array.shape(),
+        }
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Tensor::F32(array) => array.len(),
+            Tensor::I64(array) => array.len(),
+            Tensor::I32(array) => array.len(),
+            Tensor::Bool(array) => array.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The type of the elements.
+    pub fn element(&self) -> ElementType {
+        match self {
+            Tensor::F32(_) => ElementType::F32,
+            Tensor::I64(_) => ElementType::I64,
+            Tensor::I32(_) => ElementType::I32,
+            Tensor::Bool(_) => ElementType::Bool,
+        }
+    }
+
+    /// The elements in order if they are whole numbers of 32 or 64 bits.
+    pub(crate) fn integers(&self) -> Option<Vec<i64>> {
+        match self {
+            Tensor::I64(array) => Some(array.iter().copied().collect()),
+            Tensor::I32(array) => Some(array.iter().map(|&value| i64::from(value)).collect()),
+            Tensor::F32(_) | Tensor::Bool(_) => None,
+        }
+    }
+
+    /// A list of whole numbers.
+    pub(crate) fn of_integers(values: Vec<i64>) -> Tensor {
+        Tensor::I64(ndarray::Array1::from(values).into_dyn())
+    }
+
+    /// The first element as a number, for constants of one element.
+    pub(crate) fn scalar(&self) -> Option<f32> {
+        if self.len() != 1 {
+            return None;
+        }
+        match self {
+            Tensor::F32(array) => array.first().copied(),
+            Tensor::I64(array) => array.first().map(|&value| value as f32),
+            Tensor::I32(array) => array.first().map(|&value| value as f32),
+            Tensor::Bool(_) => None,
+        }
+    }
+}
+
+impl<D: ndarray::Dimension> From<ndarray::Array<f32, D>> for Tensor {
+    fn from(array: ndarray::Array<f32, D>) -> Tensor {
+        Tensor::F32(array.into_dyn())
+    }
+}
+
+impl<D: ndarray::Dimension> From<ndarray::Array<i64, D>> for Tensor {
+    fn from(array: ndarray::Array<i64, D>) -> Tensor {
+        Tensor::I64(array.into_dyn())
+    }
+}
+
+impl<D: ndarray::Dimension> From<ndarray::Array<i32, D>> for Tensor {
+    fn from(array: ndarray::Array<i32, D>) -> Tensor {
+        Tensor::I32(array.into_dyn())
+    }
+}
+
+/// The number of elements of a shape, refused where it is too large. Of an empty tensor the other axes are looked at
+/// too: some operators make lists as long as an axis.
+pub(crate) fn volume(shape: &[usize]) -> Result<usize, String> {
+    if shape.len() > MAX_AXES {
+        return Err(format!("a tensor of {} axes; at most {MAX_AXES} are supported", shape.len()));
+    }
+    let (most, len) = if shape.contains(&0) { (MAX_EMPTY, Some(0)) } else { (MAX_ELEMENTS, None) };
+    let extent = shape.iter().filter(|&&len| len > 0).try_fold(1usize, |all, &len| all.checked_mul(len));
+    match extent {
+        Some(extent) if extent <= most => Ok(len.unwrap_or(extent)),
+        _ => Err(format!("a tensor of shape {shape:?}; at most {most} elements are supported")),
+    }
+}
+
+/// An array of that shape, after [`volume`] said that it may be.
+pub(crate) fn filled<T: Clone>(shape: &[usize], value: T) -> Result<ArrayD<T>, String> {
+    volume(shape)?;
+    Ok(ArrayD::from_elem(IxDyn(shape), value))
+}

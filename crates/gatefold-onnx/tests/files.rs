@@ -1,0 +1,51 @@
+//! The models of other programs in tests/fixtures/onnx: what they say of themselves.
+
+use gatefold_onnx::{OnnxError, OnnxModel};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx")
+}
+
+fn cases() -> Vec<Value> {
+    let mut cases = Vec::new();
+    for index in ["pytorch.json", "keras.json", "node.json"] {
+        let text = std::fs::read_to_string(folder().join(index)).unwrap();
+        let index: Value = serde_json::from_str(&text).unwrap();
+        cases.extend(index["cases"].as_array().unwrap().clone());
+    }
+    cases
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// What is beyond the operators read here, each with the first such operator: a loop that Keras 3 writes for its GRU.
+const REFUSED: [(&str, &str); 1] = [("keras3_gru_18", "And")];
+
+#[test]
+fn every_model_is_read_or_refused_by_its_operator() {
+    let cases = cases();
+    let mut refused = Vec::new();
+    for case in &cases {
+        let name = case["name"].as_str().unwrap();
+        match OnnxModel::read(&folder().join(format!("{name}.onnx"))) {
+            Ok(model) => {
+                let names = |ports: &[gatefold_onnx::Port]| -> Vec<String> {
+                    ports.iter().map(|port| port.name.clone()).collect()
+                };
+                assert_eq!(names(model.inputs()), texts(&case["inputs"]), "{name}");
+                assert_eq!(names(model.outputs()), texts(&case["outputs"]), "{name}");
+                assert_eq!(model.opset(), case["opset"].as_i64().unwrap(), "{name}");
+            }
+            Err(OnnxError::Operator { operator, .. }) => refused.push((name, operator)),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    let refused: Vec<(&str, &str)> =
+        refused.iter().map(|(name, operator)| (*name, operator.as_str())).collect();
+    assert_eq!(refused, REFUSED);
+    assert_eq!(cases.iter().filter(|case| case["name"].as_str().unwrap().starts_with("test_")).count(), 18);
+}

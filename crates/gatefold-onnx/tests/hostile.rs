@@ -1,0 +1,100 @@
+//! Files of other programs with bytes changed, cut out and put in: each is read or refused, and none costs more
+//! memory than it should. The target in fuzz/ does the same for as long as it is left to run.
+
+use gatefold_onnx::OnnxModel;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The largest block that was asked for.
+struct Largest;
+
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+#[expect(
+    unsafe_code,
+    reason = "a global allocator is how a test sees what is asked for; it hands every call on"
+)]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Largest {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LARGEST.fetch_max(size, Ordering::Relaxed);
+        unsafe { System.realloc(block, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Largest = Largest;
+
+/// Every model of tests/fixtures/onnx, in order of their names.
+fn models() -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
+        .collect();
+    paths.sort();
+    assert!(paths.len() > 50, "the fixtures are there");
+    paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// One to four changes: a bit, a byte of all ones or zeros, a piece out, a piece doubled, an end cut off.
+fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
+    for _ in 0..random.random_range(1..=4) {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = random.random_range(0..bytes.len());
+        let end = (at + random.random_range(1..=16)).min(bytes.len());
+        match random.random_range(0..12) {
+            0..=6 => bytes[at] ^= 1 << random.random_range(0..8),
+            7 => bytes[at] = random.random(),
+            8 => bytes[at] = 0xff,
+            9 => drop(bytes.drain(at..end)),
+            10 => {
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            _ => {
+                // Most of a model is weights, where a cut says little; cut near the end.
+                let keep = bytes.len() - random.random_range(0..bytes.len().min(64));
+                bytes.truncate(keep);
+            }
+        }
+    }
+}
+
+#[test]
+fn mutated_files_are_read_or_refused() {
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let (mut read, mut refused) = (0, 0);
+    for (path, original) in models() {
+        for _ in 0..150 {
+            let mut bytes = original.clone();
+            mutate(&mut bytes, &mut random);
+            match OnnxModel::from_bytes(bytes, &path) {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    assert!(!error.to_string().contains('\n'), "one line: {error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    // Changes to weights and names leave a model; changes to its structure do not.
+    assert!(read > 500 && refused > 500, "{read} read, {refused} refused");
+    let largest = LARGEST.load(Ordering::Relaxed);
+    assert!(largest < 64 << 20, "a block of {largest} bytes was asked for");
+}
