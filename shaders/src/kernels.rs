@@ -150,7 +150,7 @@ pub enum KernelId {
     SoftmaxBackward,
     /// Random zeros.
     Dropout,
-    /// The sum of two tensors, or one added to another.
+    /// The sum of two tensors.
     Add,
     /// Zeros behind the end of each row.
     MaskRows,
@@ -465,13 +465,7 @@ impl KernelId {
                 []
             ),
             KernelId::Add => {
-                row!(
-                    "add",
-                    Add,
-                    [Text(include_str!("../sequence/add.wgsl"))],
-                    [Read, Read, Write],
-                    [Const::Bool("INTO")]
-                )
+                row!("add", Add, [Text(include_str!("../sequence/add.wgsl"))], [Read, Read, Write], [])
             }
             KernelId::MaskRows => row!(
                 "mask_rows",

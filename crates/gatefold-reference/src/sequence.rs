@@ -99,13 +99,13 @@ pub fn run_sums<R: Real>(
 ) {
     let token = |p: usize| token_of(numbers[order[p]], tokens);
     let mut first = 0;
-    for (p, &row) in order.iter().enumerate() {
+    for p in 0..order.len() {
         if p % stretch == 0 || token(p) != token(p - 1) {
             first = p;
             sums.row_mut(p).fill(R::ZERO);
         }
         let mut sum = sums.row_mut(first);
-        sum += &d.row(row);
+        sum += &d.row(order[p]);
     }
 }
 

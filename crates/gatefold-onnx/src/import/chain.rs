@@ -1,0 +1,357 @@
+//! The layers found so far, and the last of them.
+
+use super::trace::{Content, Rows, Source, rows};
+use super::{BATCH, GivenState, Imported, Layout, STEPS, Value, Values};
+use crate::graph::{Axis, Graph, Port};
+use crate::recurrent::{RecurrentOperator, Weights};
+use crate::tensor::{Tensor, volume};
+use crate::{ElementType, OnnxError};
+use gatefold_model::{
+    Activation, DenseConfig, Direction, EmbeddingConfig, GruConfig, InitialState, LayerConfig, NetworkConfig,
+    Parameters, Role,
+};
+use ndarray::{Array1, Array2, ArrayD, Axis as AxisOf};
+use std::collections::BTreeMap;
+
+/// A layer found in a graph, with what it holds.
+pub(super) enum Found {
+    Recurrent {
+        operator: RecurrentOperator,
+        hidden: usize,
+        weights: Box<Weights>,
+        initial: Option<Box<Initial>>,
+    },
+    Dense {
+        weight: Array2<f32>,
+        bias: Option<Array1<f32>>,
+        activation: Activation,
+    },
+    Embedding(Array2<f32>),
+    Plain(LayerConfig),
+}
+
+/// An initial state that the graph holds: the same for every row, one vector for each direction.
+pub(super) struct Initial {
+    pub(super) h: Array2<f32>,
+    pub(super) c: Option<Array2<f32>>,
+}
+
+pub(super) struct Chain<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) values: Values,
+    pub(super) sources: Vec<Source>,
+    pub(super) layers: Vec<Found>,
+    /// For each layer, the number of the source that it reads.
+    pub(super) reads: Vec<usize>,
+    /// The source that the next layer reads; none in front of an embedding.
+    pub(super) tip: Option<usize>,
+    pub(super) steps: usize,
+    pub(super) batch: usize,
+    input: (String, Layout),
+    width: usize,
+    pub(super) lengths: Option<String>,
+    pub(super) states: Vec<GivenState>,
+}
+
+impl<'a> Chain<'a> {
+    pub(super) fn new(graph: &'a Graph, main: &Port, layout: Layout) -> Result<Chain<'a>, String> {
+        let shape = main.shape.as_deref().unwrap_or_default();
+        let (time, rows) = if layout == Layout::BatchFirst { (1, 0) } else { (0, 1) };
+        let len = |axis: usize, free: usize| match shape.get(axis) {
+            Some(Axis::Fixed(len)) => *len,
+            _ => free,
+        };
+        let (steps, batch) = (len(time, STEPS), len(rows, BATCH));
+        let mut chain = Chain {
+            graph,
+            values: BTreeMap::new(),
+            sources: Vec::new(),
+            layers: Vec::new(),
+            reads: Vec::new(),
+            tip: None,
+            steps,
+            batch,
+            input: (main.name.clone(), layout),
+            width: 1,
+            lengths: None,
+            states: Vec::new(),
+        };
+        for port in &graph.inputs {
+            let value = if port == main { chain.sequences(port, layout)? } else { chain.other(port)? };
+            chain.values.insert(port.name.clone(), value);
+        }
+        Ok(chain)
+    }
+
+    fn sequences(&mut self, port: &Port, layout: Layout) -> Result<Value, String> {
+        let (steps, batch) = (self.steps, self.batch);
+        let turned = layout == Layout::BatchFirst;
+        if port.element == Some(ElementType::F32) {
+            let Some([_, _, Axis::Fixed(width)]) = port.shape.as_deref() else {
+                return Err(format!("the input {}: expected a fixed number of features", port.name));
+            };
+            self.width = *width;
+            let source = self.source(Content::Steps, vec![steps, batch, *width])?;
+            self.tip = Some(source);
+            let ids = self.sources[source].ids();
+            let ids =
+                if turned { ids.permuted_axes(vec![1, 0, 2]).as_standard_layout().into_owned() } else { ids };
+            return Ok(Value::Traced(ids));
+        }
+        let shape = if turned { [batch, steps] } else { [steps, batch] };
+        let len = volume(&shape)? as i64;
+        // Examples within the smallest table that tokens look up, scattered so that no order of axes leaves them alike.
+        let tables = self.graph.nodes.iter().filter(|node| node.operator == "Gather");
+        let tables = tables.filter_map(|node| self.graph.constants.get(node.input_name(0)?));
+        let tokens = tables.filter(|t| t.shape().len() == 2).map(|table| table.shape()[0]).min().unwrap_or(2);
+        if tokens < 2 {
+            return Err("its embedding has fewer than two tokens".into());
+        }
+        let scattered = |k: i64| (k.wrapping_mul(0x9e37_79b9) >> 7).rem_euclid(tokens as i64);
+        let values: Vec<i64> = (0..len).map(scattered).collect();
+        let array = ArrayD::from_shape_vec(shape.to_vec(), values).map_err(|error| error.to_string())?;
+        Ok(Value::Tokens(match port.element {
+            Some(ElementType::I32) => Tensor::I32(array.mapv(|value| value as i32)),
+            _ => Tensor::I64(array),
+        }))
+    }
+
+    /// An input beside the sequences: their lengths, or initial states.
+    fn other(&mut self, port: &Port) -> Result<Value, String> {
+        let axes = port.shape.as_ref().map(Vec::len);
+        match (port.element, axes) {
+            (Some(ElementType::I64 | ElementType::I32), Some(1)) if self.lengths.is_none() => {
+                self.lengths = Some(port.name.clone());
+                Ok(Value::Lengths)
+            }
+            (Some(ElementType::F32), Some(2 | 3)) => {
+                let shape = port.shape.as_deref().unwrap_or_default();
+                let mut lens = Vec::new();
+                for (axis, len) in shape.iter().enumerate() {
+                    lens.push(match len {
+                        Axis::Fixed(len) => *len,
+                        // The axis of rows is the one before the units; the others have to be fixed.
+                        _ if axis + 2 == shape.len() => self.batch,
+                        _ => return Err(format!("the input {port}: expected [directions, batch, units]")),
+                    });
+                }
+                let source = self.source(Content::Given(port.name.clone()), lens)?;
+                Ok(Value::Traced(self.sources[source].ids()))
+            }
+            _ => Err(format!("the input {port} is neither sequences nor lengths nor states")),
+        }
+    }
+
+    pub(super) fn input_is_batch_first(&self) -> bool {
+        self.input.1 == Layout::BatchFirst
+    }
+
+    /// A new source behind the layers so far.
+    pub(super) fn source(&mut self, content: Content, shape: Vec<usize>) -> Result<usize, String> {
+        volume(&shape)?;
+        let first = self.sources.last().map_or(1, |last| last.first + last.len() as i64);
+        self.sources.push(Source { content, shape, first, place: self.layers.len() });
+        Ok(self.sources.len() - 1)
+    }
+
+    /// The final h of the recurrent layer that made the tip.
+    fn final_h(&self) -> Option<&Source> {
+        let place = self.layers.len();
+        self.sources.iter().rev().find(|source| source.content == Content::FinalH && source.place == place)
+    }
+
+    /// For each direction of the last layer whether it is reversed.
+    fn reversed(&self) -> &'static [bool] {
+        match self.layers.last() {
+            Some(Found::Recurrent { operator, .. }) => operator.direction.scans(),
+            _ => &[],
+        }
+    }
+
+    /// What the rows of a tensor are, of the last layer's output.
+    pub(super) fn rows_of(&self, ids: &ArrayD<i64>) -> Option<Rows> {
+        let tip = &self.sources[self.tip?];
+        rows(ids, tip, self.final_h(), self.reversed(), self.lengths.is_some())
+    }
+
+    /// Makes the rows whole steps: what a last step or a final state was becomes a layer.
+    pub(super) fn settle(&mut self, ids: &ArrayD<i64>) -> Result<(Vec<(usize, usize)>, usize), String> {
+        let found = self.rows_of(ids).ok_or(
+            "its input is not what the layer before gives, whole and in order; branches are not supported",
+        )?;
+        let width = *ids.shape().last().unwrap_or(&0);
+        let (layer, rows) = match found {
+            Rows::Steps(rows) => return Ok((rows, width)),
+            Rows::LastStep(rows) => (LayerConfig::LastStep, rows),
+            Rows::FinalState(rows) => (LayerConfig::FinalState, rows),
+        };
+        let batch = self.batch;
+        self.push(Found::Plain(layer), Content::Steps, vec![1, batch, width])?;
+        Ok((rows.into_iter().map(|b| (0, b)).collect(), width))
+    }
+
+    /// Adds a layer whose output is a new source, which becomes the tip.
+    pub(super) fn push(
+        &mut self,
+        layer: Found,
+        content: Content,
+        shape: Vec<usize>,
+    ) -> Result<usize, String> {
+        self.reads.push(self.tip.unwrap_or(usize::MAX));
+        self.layers.push(layer);
+        let source = self.source(content, shape)?;
+        self.tip = Some(source);
+        Ok(source)
+    }
+
+    /// A new source for the same layer, which now gives something else; what it gave before is nobody's input.
+    pub(super) fn replace_tip(&mut self, width: usize) -> Result<(), String> {
+        let steps = self.tip.map_or(1, |tip| self.sources[tip].shape[0]);
+        let source = self.source(Content::Steps, vec![steps, self.batch, width])?;
+        self.tip = Some(source);
+        Ok(())
+    }
+
+    /// Identities of the tip's rows in a given order, under a tensor's shape with another last axis.
+    pub(super) fn in_rows(&self, shape: &[usize], rows: &[(usize, usize)]) -> Result<Value, String> {
+        let tip = self.tip.map(|tip| &self.sources[tip]).ok_or("there is no layer yet")?;
+        let width = tip.shape[2];
+        let mut shape = shape.to_vec();
+        if let Some(last) = shape.last_mut() {
+            *last = width;
+        }
+        let ids = rows.iter().flat_map(|&(t, b)| (0..width).map(move |f| tip.at(&[t, b, f]))).collect();
+        ArrayD::from_shape_vec(shape, ids).map(Value::Traced).map_err(|error| error.to_string())
+    }
+
+    /// The network, once every node was walked.
+    pub(super) fn finish(mut self, outputs: &[Port]) -> Result<Imported, OnnxError> {
+        let refuse = |problem: String| OnnxError::Import(problem);
+        let mut output = None;
+        for port in outputs {
+            let value = self.values.get(&port.name).cloned().or_else(|| {
+                self.graph.constants.get(&port.name).map(|constant| Value::Known(constant.clone()))
+            });
+            let Some(Value::Traced(ids)) = value else {
+                return Err(refuse(format!("the output {} comes from no layer", port.name)));
+            };
+            if output.is_none() && self.rows_of(&ids).is_some() {
+                output =
+                    Some((port.name.clone(), self.layout(&ids).map_err(|p| refuse(format!("{port}: {p}")))?));
+            } else if !self.is_final_state(&ids) {
+                return Err(refuse(format!(
+                    "the output {} is neither what the last layer gives nor final states; branches are not supported",
+                    port.name
+                )));
+            }
+        }
+        let output = output.ok_or_else(|| refuse("no output is what the last layer gives".into()))?;
+        let (config, parameters) = self.build()?;
+        let Chain { input, lengths, states, .. } = self;
+        Ok(Imported { config, parameters, input, output, lengths, states })
+    }
+
+    /// How the network's output lies in a tensor; adds the layer that keeps one step if the tensor does.
+    fn layout(&mut self, ids: &ArrayD<i64>) -> Result<Layout, String> {
+        let rows = self.rows_of(ids).ok_or("it is not what the last layer gives")?;
+        let steps = match rows {
+            Rows::Steps(_) => self.tip.map_or(1, |tip| self.sources[tip].shape[0]),
+            Rows::LastStep(_) | Rows::FinalState(_) => 1,
+        };
+        self.settle(ids)?;
+        let shape = &ids.shape()[..ids.ndim() - 1];
+        if shape == [steps, self.batch] && rows.are_time_major(steps, self.batch) {
+            Ok(Layout::TimeMajor)
+        } else if shape == [self.batch, steps] && rows.are_batch_first(steps, self.batch) {
+            Ok(Layout::BatchFirst)
+        } else if shape == [self.batch] && steps == 1 && rows.are_time_major(1, self.batch) {
+            Ok(Layout::OneStep)
+        } else {
+            Err("its rows come in another order than steps and batch".into())
+        }
+    }
+
+    /// Whether all elements are of final states.
+    fn is_final_state(&self, ids: &ArrayD<i64>) -> bool {
+        ids.iter().all(|&id| {
+            let source = self.sources.iter().find(|s| id >= s.first && id < s.first + s.len() as i64);
+            source.is_some_and(|source| matches!(source.content, Content::FinalH | Content::FinalC))
+        })
+    }
+
+    fn build(&self) -> Result<(NetworkConfig, Parameters), OnnxError> {
+        let configs: Vec<LayerConfig> = self.layers.iter().map(config).collect();
+        let config = NetworkConfig::new(self.width, configs)?;
+        let mut parameters = Parameters::zeros(&config);
+        for (found, layer) in self.layers.iter().zip(config.layers()) {
+            let mut insert = |role: Role, reverse: bool, tensor: ArrayD<f32>| {
+                if let Some(spec) = layer.find(role, reverse) {
+                    parameters.insert(spec.name.clone(), tensor);
+                }
+            };
+            match found {
+                Found::Recurrent { operator, weights, initial, .. } => {
+                    if let Some(Initial { h, c }) = initial.as_deref() {
+                        for (d, &reverse) in operator.direction.scans().iter().enumerate() {
+                            insert(Role::InitialH, reverse, h.index_axis(AxisOf(0), d).to_owned().into_dyn());
+                            if let Some(c) = c {
+                                insert(
+                                    Role::InitialC,
+                                    reverse,
+                                    c.index_axis(AxisOf(0), d).to_owned().into_dyn(),
+                                );
+                            }
+                        }
+                    }
+                    operator.put(weights, layer, &mut parameters);
+                }
+                Found::Dense { weight, bias, .. } => {
+                    insert(Role::DenseWeight, false, weight.clone().into_dyn());
+                    if let Some(bias) = bias {
+                        insert(Role::DenseBias, false, bias.clone().into_dyn());
+                    }
+                }
+                Found::Embedding(table) => insert(Role::EmbeddingWeight, false, table.clone().into_dyn()),
+                Found::Plain(_) => {}
+            }
+        }
+        parameters.check(&config)?;
+        Ok((config, parameters))
+    }
+}
+
+/// A layer as its maker would write it.
+fn config(found: &Found) -> LayerConfig {
+    match found {
+        Found::Recurrent { operator, hidden, weights, initial } => {
+            let layer = operator.layer(*hidden, weights.b.is_some(), weights.p.is_some());
+            if initial.is_none() {
+                return layer;
+            }
+            match layer {
+                LayerConfig::Rnn(config) => config.initial_state(InitialState::Learned).into(),
+                LayerConfig::Gru(config) => GruConfig::initial_state(config, InitialState::Learned).into(),
+                LayerConfig::Lstm(config) => config.initial_state(InitialState::Learned).into(),
+                other => other,
+            }
+        }
+        Found::Dense { weight, activation, .. } => {
+            DenseConfig::new(weight.nrows()).activation(*activation).into()
+        }
+        Found::Embedding(table) => EmbeddingConfig::new(table.nrows(), table.ncols()).into(),
+        Found::Plain(layer) => layer.clone(),
+    }
+}
+
+impl Found {
+    /// Makes the last layer add its two directions up, if it has two.
+    pub(super) fn add_directions(&mut self) -> bool {
+        match self {
+            Found::Recurrent { operator, .. } if operator.direction == Direction::Bidirectional => {
+                operator.direction = Direction::BidirectionalSum;
+                true
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! What each operator does to the chain.
+
+use super::chain::{Chain, Found, Initial};
+use super::trace::{Content, Rows};
+use super::{GivenState, Value};
+use crate::evaluate;
+use crate::graph::Node;
+use crate::operators::{self, Call};
+use crate::recurrent::{
+    INITIAL_C, INITIAL_H, Operator, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X, numbers,
+};
+use crate::tensor::Tensor;
+use gatefold_model::{Activation, Direction, LayerConfig};
+use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
+
+/// Operators that move elements and change none.
+const MOVES: [&str; 10] = [
+    "Concat",
+    "Expand",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "ReverseSequence",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+];
+
+impl Chain<'_> {
+    /// Walks one node.
+    pub(super) fn node(&mut self, node: &Node) -> Result<(), String> {
+        let inputs: Vec<Option<Value>> =
+            node.inputs.iter().map(|name| name.as_ref().and_then(|name| self.value(name))).collect();
+        let results = if operators::is_recurrent(&node.operator) {
+            self.recurrent(node, &inputs)?
+        } else if inputs.iter().flatten().all(|value| matches!(value, Value::Known(_))) {
+            let known: Vec<Option<&Tensor>> =
+                inputs.iter().map(|value| value.as_ref().and_then(known)).collect();
+            let results =
+                evaluate::plain(node, self.graph.opset, known).map_err(|error| error.to_string())?;
+            results.into_iter().map(Value::Known).collect()
+        } else {
+            self.traced(node, &inputs)?
+        };
+        for (name, value) in node.outputs.iter().zip(results) {
+            if let Some(name) = name {
+                self.values.insert(name.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&self, name: &str) -> Option<Value> {
+        let constant = || self.graph.constants.get(name).map(|tensor| Value::Known(tensor.clone()));
+        self.values.get(name).cloned().or_else(constant)
+    }
+
+    /// A plain operator on something that is not known.
+    fn traced(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
+        let first = inputs.first().and_then(Option::as_ref).ok_or("its input 0 is missing")?;
+        let second = inputs.get(1).and_then(Option::as_ref);
+        let shape = node.operator == "Shape";
+        match (first, second) {
+            (Value::Lengths, None) if matches!(&*node.operator, "Cast" | "Identity") => {
+                Ok(vec![Value::Lengths])
+            }
+            (Value::Known(table), Some(Value::Tokens(indices))) if node.operator == "Gather" => {
+                self.embedding(node, table, indices)
+            }
+            _ if shape || inputs.iter().flatten().any(|value| matches!(value, Value::Tokens(_))) => {
+                // Shapes are known; and tokens are followed by their example values.
+                let given: Vec<Option<Tensor>> =
+                    inputs.iter().map(|value| value.as_ref().and_then(stand_in)).collect();
+                let given = given.iter().map(Option::as_ref).collect();
+                let results =
+                    evaluate::plain(node, self.graph.opset, given).map_err(|error| error.to_string())?;
+                Ok(results.into_iter().map(if shape { Value::Known } else { Value::Tokens }).collect())
+            }
+            (Value::Traced(ids), _) if node.operator == "Dropout" => self.dropout(node, ids, inputs),
+            (Value::Traced(ids), None) if node.operator == "Cast" && node.int("to")? == Some(1) => {
+                Ok(vec![Value::Traced(ids.clone())])
+            }
+            _ if MOVES.contains(&&*node.operator) || node.operator == "Unsqueeze" => self.moved(node, inputs),
+            (Value::Traced(ids), Some(Value::Known(weight))) if node.operator == "MatMul" => {
+                let weight = matrix(weight)?;
+                self.dense(ids, weight.reversed_axes(), None)
+            }
+            (Value::Traced(ids), Some(Value::Known(weight))) if node.operator == "Gemm" => {
+                self.gemm(node, ids, weight, inputs.get(2).and_then(Option::as_ref))
+            }
+            (Value::Traced(ids), Some(Value::Known(bias)))
+            | (Value::Known(bias), Some(Value::Traced(ids)))
+                if node.operator == "Add" =>
+            {
+                self.bias(ids, bias)
+            }
+            (Value::Traced(a), Some(Value::Traced(b))) if node.operator == "Add" => self.sum(a, b),
+            (Value::Traced(ids), None) if node.operator == "Softmax" => self.softmax(node, ids),
+            (Value::Traced(ids), None) => match operators::function_of(node)? {
+                Some(function) => self.activation(ids, function),
+                None => Err("no layer is like it here".into()),
+            },
+            _ => Err("no layer is like it here".into()),
+        }
+    }
+
+    /// An operator on shapes, run on identities.
+    fn moved(&self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
+        let given: Vec<Option<Tensor>> = inputs
+            .iter()
+            .map(|value| match value {
+                None => Ok(None),
+                Some(Value::Lengths | Value::Tokens(_)) => {
+                    Err("it moves lengths or tokens with other values")
+                }
+                Some(value) => Ok(stand_in(value)),
+            })
+            .collect::<Result<_, _>>()?;
+        let given = given.iter().map(Option::as_ref).collect();
+        // A constant among identities is no number of theirs: it is of another type, and the operator refuses it.
+        let call = Call { node, opset: self.graph.opset, inputs: given };
+        operators::run(&call)?
+            .into_iter()
+            .map(|tensor| match tensor {
+                Tensor::I64(ids) => Ok(Value::Traced(ids)),
+                other => Err(format!("it gives {}", other.element())),
+            })
+            .collect()
+    }
+
+    fn embedding(&mut self, node: &Node, table: &Tensor, indices: &Tensor) -> Result<Vec<Value>, String> {
+        let main = self.graph.inputs.iter().find_map(|port| match self.values.get(&port.name) {
+            Some(Value::Tokens(examples)) => Some(examples.clone()),
+            _ => None,
+        });
+        // As they are given, or turned: time first where the input has the batch first.
+        let same = |found: &Tensor, examples: &Tensor| {
+            found.shape() == examples.shape() && found.integers() == examples.integers()
+        };
+        let turned = |tensor: &Tensor| match tensor {
+            Tensor::I64(array) => Tensor::I64(array.t().as_standard_layout().into_owned()),
+            other => other.clone(),
+        };
+        let examples = main.ok_or("the network is given no tokens")?;
+        let examples = examples.integers().zip(Some(examples.shape().to_vec()));
+        let examples = examples.and_then(|(values, shape)| ArrayD::from_shape_vec(shape, values).ok());
+        let examples = Tensor::I64(examples.ok_or("the network is given no tokens")?);
+        let as_given = same(indices, &examples);
+        let table = matrix(table)?;
+        if node.int_or("axis", 0)? != 0 || !(as_given || same(indices, &turned(&examples))) {
+            return Err("an embedding takes rows of a table by the tokens that the network is given".into());
+        }
+        if self.tip.is_some() {
+            return Err("an embedding is the first layer".into());
+        }
+        let (width, steps, batch) = (table.ncols(), self.steps, self.batch);
+        let source = self.push(Found::Embedding(table), Content::Steps, vec![steps, batch, width])?;
+        let ids = self.sources[source].ids();
+        let ids = if self.input_is_batch_first() == as_given {
+            ids.permuted_axes(vec![1, 0, 2]).as_standard_layout().into_owned()
+        } else {
+            ids
+        };
+        Ok(vec![Value::Traced(ids)])
+    }
+
+    fn dropout(
+        &mut self,
+        node: &Node,
+        ids: &ArrayD<i64>,
+        inputs: &[Option<Value>],
+    ) -> Result<Vec<Value>, String> {
+        if node.outputs.iter().skip(1).any(Option::is_some) {
+            return Err("its mask is asked for".into());
+        }
+        if let Some(Value::Known(Tensor::Bool(mode))) = inputs.get(2).and_then(Option::as_ref)
+            && mode.iter().any(|&on| on)
+        {
+            return Err("it drops values, as in training; export the model for inference".into());
+        }
+        let rate = match inputs.get(1).and_then(Option::as_ref) {
+            Some(Value::Known(rate)) => rate.scalar(),
+            _ => node.float("ratio")?,
+        };
+        let rate = rate.unwrap_or(0.5);
+        // Where it is not in the chain's way, or out of range, it does nothing at inference.
+        let acts = rate > 0.0 && rate < 1.0 && matches!(self.rows_of(ids), Some(Rows::Steps(_)));
+        if !acts {
+            return Ok(vec![Value::Traced(ids.clone())]);
+        }
+        self.behind(ids, Found::Plain(LayerConfig::Dropout { rate }))
+    }
+
+    /// A layer that keeps the width.
+    fn behind(&mut self, ids: &ArrayD<i64>, layer: Found) -> Result<Vec<Value>, String> {
+        let (rows, width) = self.settle(ids)?;
+        let steps = rows.len() / self.batch.max(1);
+        self.push(layer, Content::Steps, vec![steps, self.batch, width])?;
+        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+    }
+
+    /// `weight` is `[O, I]`.
+    fn dense(
+        &mut self,
+        ids: &ArrayD<i64>,
+        weight: Array2<f32>,
+        bias: Option<Array1<f32>>,
+    ) -> Result<Vec<Value>, String> {
+        let (rows, width) = self.settle(ids)?;
+        if weight.ncols() != width || weight.nrows() == 0 {
+            return Err(format!("a weight of {:?} for {width} values", weight.dim()));
+        }
+        let (steps, output) = (rows.len() / self.batch.max(1), weight.nrows());
+        let weight = weight.as_standard_layout().into_owned();
+        let layer = Found::Dense { weight, bias, activation: Activation::Identity };
+        self.push(layer, Content::Steps, vec![steps, self.batch, output])?;
+        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+    }
+
+    fn gemm(
+        &mut self,
+        node: &Node,
+        ids: &ArrayD<i64>,
+        weight: &Tensor,
+        bias: Option<&Value>,
+    ) -> Result<Vec<Value>, String> {
+        if node.int_or("transA", 0)? != 0 {
+            return Err("it turns the layer's input".into());
+        }
+        let weight = matrix(weight)?;
+        let weight = if node.int_or("transB", 0)? != 0 { weight } else { weight.reversed_axes() };
+        let weight = weight * node.float("alpha")?.unwrap_or(1.0);
+        let bias = match bias {
+            None => None,
+            Some(Value::Known(bias)) => {
+                Some(vector(bias, weight.nrows())? * node.float("beta")?.unwrap_or(1.0))
+            }
+            Some(_) => return Err("its C is not constant".into()),
+        };
+        self.dense(ids, weight, bias)
+    }
+
+    fn bias(&mut self, ids: &ArrayD<i64>, given: &Tensor) -> Result<Vec<Value>, String> {
+        let rows = self.whole_steps(ids)?;
+        let width = *ids.shape().last().unwrap_or(&0);
+        let given = vector(given, width)?;
+        match self.layers.last_mut() {
+            Some(Found::Dense { bias: bias @ None, activation: Activation::Identity, .. }) => {
+                *bias = Some(given)
+            }
+            _ => return Err("it adds a constant to what is no dense layer's output".into()),
+        }
+        self.replace_tip(width)?;
+        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+    }
+
+    fn activation(&mut self, ids: &ArrayD<i64>, function: Activation) -> Result<Vec<Value>, String> {
+        let rows = self.whole_steps(ids)?;
+        match self.layers.last_mut() {
+            Some(Found::Dense { activation: activation @ Activation::Identity, .. }) => {
+                *activation = function
+            }
+            _ => return Err("it follows no dense layer".into()),
+        }
+        self.replace_tip(*ids.shape().last().unwrap_or(&0))?;
+        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+    }
+
+    /// The rows of a tensor that is the last layer's output, all of it.
+    fn whole_steps(&self, ids: &ArrayD<i64>) -> Result<Vec<(usize, usize)>, String> {
+        match self.rows_of(ids) {
+            Some(Rows::Steps(rows)) if self.sources[self.tip.unwrap_or(0)].content == Content::Steps => {
+                Ok(rows)
+            }
+            _ => Err("its input is not what the layer before gives, whole and in order".into()),
+        }
+    }
+
+    fn softmax(&mut self, node: &Node, ids: &ArrayD<i64>) -> Result<Vec<Value>, String> {
+        let default = if self.graph.opset < 13 { 1 } else { -1 };
+        let axis = operators::axis(node.int_or("axis", default)?, ids.ndim())?;
+        if axis + 1 != ids.ndim() {
+            return Err(format!(
+                "it goes over more than the features of a step: axis {axis} of {}",
+                ids.ndim()
+            ));
+        }
+        self.behind(ids, Found::Plain(LayerConfig::Softmax))
+    }
+
+    /// Two layers' outputs added, or a layer's two directions.
+    fn sum(&mut self, a: &ArrayD<i64>, b: &ArrayD<i64>) -> Result<Vec<Value>, String> {
+        if a.shape() != b.shape() {
+            return Err("it adds tensors of two shapes".into());
+        }
+        if let Some(value) = self.sum_of_directions(a, b)? {
+            return Ok(vec![value]);
+        }
+        for (last, earlier) in [(a, b), (b, a)] {
+            let Some(Rows::Steps(rows)) = self.rows_of(last) else { continue };
+            // The same rows of what an earlier layer reads.
+            let from = self.reads.iter().position(|&read| {
+                let Some(source) = self.sources.get(read) else { return false };
+                let same = super::trace::rows(earlier, source, None, &[], false);
+                matches!(same, Some(Rows::Steps(same)) if same == rows)
+            });
+            if let Some(from) = from {
+                return self.behind(last, Found::Plain(LayerConfig::Residual { from }));
+            }
+        }
+        Err("it adds what no residual connection adds: a layer's output and an earlier layer's input".into())
+    }
+
+    fn sum_of_directions(&mut self, a: &ArrayD<i64>, b: &ArrayD<i64>) -> Result<Option<Value>, String> {
+        let Some(tip) = self.tip.map(|tip| self.sources[tip].clone()) else { return Ok(None) };
+        let [steps, 2, batch, units] = tip.shape[..] else { return Ok(None) };
+        if tip.content != Content::Recurrent || a.shape().last() != Some(&units) {
+            return Ok(None);
+        }
+        let mut rows = Vec::new();
+        let (a_flat, b_flat): (Vec<i64>, Vec<i64>) =
+            (a.iter().copied().collect(), b.iter().copied().collect());
+        for (a, b) in a_flat.chunks(units).zip(b_flat.chunks(units)) {
+            let place = (0..steps).flat_map(|t| (0..batch).map(move |r| (t, r))).find(|&(t, r)| {
+                let is = |row: &[i64], d: usize| {
+                    row.iter().enumerate().all(|(h, &id)| id == tip.at(&[t, d, r, h]))
+                };
+                (is(a, 0) && is(b, 1)) || (is(a, 1) && is(b, 0))
+            });
+            match place {
+                Some(place) => rows.push(place),
+                None => return Ok(None),
+            }
+        }
+        let mut sorted = rows.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.len() != steps * batch || !self.layers.last_mut().is_some_and(Found::add_directions) {
+            return Ok(None);
+        }
+        self.replace_tip(units)?;
+        self.in_rows(a.shape(), &rows).map(Some)
+    }
+
+    fn recurrent(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
+        let opset = self.graph.opset;
+        let mut operator = RecurrentOperator::of_node(node, opset)?;
+        let given = |at: usize| inputs.get(at).and_then(Option::as_ref);
+        let mut tensors: Vec<Option<&Tensor>> = vec![None; inputs.len()];
+        for at in WEIGHTS {
+            match given(at) {
+                None => {}
+                Some(Value::Known(tensor)) => tensors[at] = Some(tensor),
+                Some(_) => return Err("its weights are not constant".into()),
+            }
+        }
+        let weights = operator.weights_of_node(node, &tensors)?;
+        let (hidden, input) = operator.widths(&weights)?;
+        let Some(Value::Traced(x)) = given(X) else { return Err("its input X comes from no layer".into()) };
+        if x.ndim() != 3 || x.shape()[2] != input {
+            return Err(format!("X of shape {:?} for {input} inputs", x.shape()));
+        }
+        let x = if operator.batch_first { x.view().permuted_axes(vec![1, 0, 2]) } else { x.view() };
+        let x = x.as_standard_layout().into_owned();
+        let (rows, _) = self.settle(&x)?;
+        let (steps, batch) = (rows.len() / self.batch.max(1), self.batch);
+        // Sequences turned round go through the layer backwards.
+        let turned: Vec<(usize, usize)> = rows.iter().map(|&(t, b)| (steps - 1 - t, b)).collect();
+        let turned = Rows::Steps(turned).are_time_major(steps, batch);
+        let straight = Rows::Steps(rows).are_time_major(steps, batch);
+        if x.shape()[..2] != [steps, batch] || !(straight || turned) {
+            return Err("its input does not lie as [steps, batch, features]".into());
+        }
+        let turned = turned && !straight;
+        if turned {
+            operator.direction = match operator.direction {
+                Direction::Forward => Direction::Reverse,
+                Direction::Reverse => Direction::Forward,
+                _ => return Err("it goes both ways over sequences that were turned round".into()),
+            };
+        }
+        self.lengths_of(given(SEQUENCE_LENS), steps, turned)?;
+        let batch_first = operator.batch_first;
+        let initial = self.initial(&operator, hidden, given(INITIAL_H), given(INITIAL_C))?;
+        let directions = operator.directions();
+        let has_state = operator.operator == Operator::Lstm;
+        let (weights, initial) = (Box::new(weights), initial.map(Box::new));
+        let layer = Found::Recurrent { operator, hidden, weights, initial };
+        let y = self.push(layer, Content::Recurrent, vec![steps, directions, batch, hidden])?;
+        let mut y = self.sources[y].ids();
+        if turned {
+            y.invert_axis(Axis(0));
+        }
+        let axes = if batch_first { vec![2, 0, 1, 3] } else { vec![0, 1, 2, 3] };
+        let mut results = vec![Value::Traced(y.permuted_axes(axes).as_standard_layout().into_owned())];
+        let contents = [Content::FinalH, Content::FinalC];
+        for content in contents.into_iter().take(if has_state { 2 } else { 1 }) {
+            let source = self.source(content, vec![directions, batch, hidden])?;
+            let axes = if batch_first { vec![1, 0, 2] } else { vec![0, 1, 2] };
+            let ids = self.sources[source].ids().permuted_axes(axes);
+            results.push(Value::Traced(ids.as_standard_layout().into_owned()));
+        }
+        Ok(results)
+    }
+
+    /// That a recurrent layer's lengths are all steps, or those that the network is given.
+    fn lengths_of(&self, given: Option<&Value>, steps: usize, turned: bool) -> Result<(), String> {
+        match (given, &self.lengths) {
+            (Some(Value::Lengths), _) if turned => {
+                Err("its sequences were turned round, padding and all".into())
+            }
+            (Some(Value::Lengths), _) | (None, None) => Ok(()),
+            (Some(Value::Known(known)), None)
+                if known.integers().is_some_and(|lens| lens.iter().all(|&len| len == steps as i64)) =>
+            {
+                Ok(())
+            }
+            (None, Some(_)) => Err("it takes no lengths, though the model is given some".into()),
+            _ => Err("its lengths are not those that the model is given".into()),
+        }
+    }
+
+    /// Initial states: none for zeros, those of the graph, or noted as given by the caller.
+    fn initial(
+        &mut self,
+        operator: &RecurrentOperator,
+        hidden: usize,
+        h: Option<&Value>,
+        c: Option<&Value>,
+    ) -> Result<Option<Initial>, String> {
+        let layer = self.layers.iter().filter(|layer| matches!(layer, Found::Recurrent { .. })).count();
+        let shape = [operator.directions(), self.batch, hidden];
+        let mut known = [None, None];
+        for (cell, value) in [(false, h), (true, c)] {
+            match value {
+                None => {}
+                Some(Value::Known(tensor)) => {
+                    known[usize::from(cell)] = self.known_state(operator, tensor, &shape)?;
+                }
+                Some(Value::Traced(ids)) => {
+                    let ids = if operator.batch_first {
+                        ids.view().permuted_axes(vec![1, 0, 2])
+                    } else {
+                        ids.view()
+                    };
+                    let state =
+                        self.given_state(&ids.as_standard_layout().into_owned(), &shape, layer, cell)?;
+                    self.states.push(state);
+                }
+                Some(_) => return Err("its initial states are lengths or tokens".into()),
+            }
+        }
+        let [h, c] = known;
+        if h.is_none() && c.is_none() {
+            return Ok(None);
+        }
+        let zeros = || Array2::zeros((operator.directions(), hidden));
+        let c = (operator.operator == Operator::Lstm).then(|| c.unwrap_or_else(zeros));
+        Ok(Some(Initial { h: h.unwrap_or_else(zeros), c }))
+    }
+
+    /// A state in the graph, the same for each row of the batch; none if it is zero.
+    fn known_state(
+        &self,
+        operator: &RecurrentOperator,
+        tensor: &Tensor,
+        shape: &[usize],
+    ) -> Result<Option<Array2<f32>>, String> {
+        let array = numbers("an initial state", Some(tensor))?.ok_or("an initial state is missing")?;
+        let array = if operator.batch_first && array.ndim() == 3 {
+            array.view().permuted_axes(vec![1, 0, 2])
+        } else {
+            array.view()
+        };
+        if array.shape() != shape {
+            return Err(format!("an initial state: expected shape {shape:?}, found {:?}", array.shape()));
+        }
+        if array.iter().all(|&value| value == 0.0) {
+            return Ok(None);
+        }
+        let first = array.index_axis(Axis(1), 0);
+        if array.axis_iter(Axis(1)).any(|row| row != first) {
+            return Err("its initial states differ between the rows of a batch".into());
+        }
+        first.to_owned().into_dimensionality::<Ix2>().map(Some).map_err(|error| error.to_string())
+    }
+
+    /// A state that the caller gives: rows of an input, in order.
+    fn given_state(
+        &self,
+        ids: &ArrayD<i64>,
+        shape: &[usize],
+        layer: usize,
+        cell: bool,
+    ) -> Result<GivenState, String> {
+        let refuse = || "its initial state is neither zero nor rows of an input of the model".to_string();
+        let first = *ids.first().ok_or_else(refuse)?;
+        let source = self.sources.iter().find(|s| first >= s.first && first < s.first + s.len() as i64);
+        let source = source.ok_or_else(refuse)?;
+        let Content::Given(input) = &source.content else { return Err(refuse()) };
+        let in_order = ids.iter().copied().eq(first..first + ids.len() as i64);
+        let row_len = shape[1] * shape[2];
+        let row = (first - source.first) as usize;
+        if ids.shape() != shape || !in_order || row_len == 0 || !row.is_multiple_of(row_len) {
+            return Err(refuse());
+        }
+        Ok(GivenState { input: input.clone(), row: row / row_len, layer, cell })
+    }
+}
+
+fn known(value: &Value) -> Option<&Tensor> {
+    match value {
+        Value::Known(tensor) => Some(tensor),
+        _ => None,
+    }
+}
+
+/// A tensor to run an operator on: identities as whole numbers, tokens as their examples.
+fn stand_in(value: &Value) -> Option<Tensor> {
+    match value {
+        Value::Known(tensor) | Value::Tokens(tensor) => Some(tensor.clone()),
+        Value::Traced(ids) => Some(Tensor::I64(ids.clone())),
+        Value::Lengths => None,
+    }
+}
+
+fn matrix(tensor: &Tensor) -> Result<Array2<f32>, String> {
+    let array = numbers("its constant", Some(tensor))?.ok_or("its constant is missing")?;
+    array
+        .view()
+        .into_dimensionality::<Ix2>()
+        .map(|matrix| matrix.to_owned())
+        .map_err(|_| format!("expected a matrix, found shape {:?}", array.shape()))
+}
+
+/// A bias of `width` numbers, or one number for all.
+fn vector(tensor: &Tensor, width: usize) -> Result<Array1<f32>, String> {
+    let array = numbers("its constant", Some(tensor))?.ok_or("its constant is missing")?;
+    let flat: Vec<f32> = array.iter().copied().collect();
+    match flat[..] {
+        [one] => Ok(Array1::from_elem(width, one)),
+        _ if flat.len() == width && array.shape().last() == Some(&width) => Ok(Array1::from(flat)),
+        _ => Err(format!("expected {width} numbers, found shape {:?}", array.shape())),
+    }
+}

@@ -1,0 +1,193 @@
+//! Networks written as ONNX models and read again.
+
+use gatefold_model::{
+    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill,
+    GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations, LstmConfig, NetworkConfig,
+    Parameters, Reset, RnnConfig,
+};
+use gatefold_onnx::{ExportOptions, Layout, OnnxModel, export};
+use ndarray::ArrayD;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+
+/// A network with no parameter left at a value that hides a wrong place.
+fn network(input: usize, layers: impl Into<Vec<LayerConfig>>) -> (NetworkConfig, Parameters) {
+    let config = NetworkConfig::new(input, layers).unwrap();
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let parameters = config
+        .parameter_specs()
+        .map(|spec| {
+            let values = (0..spec.len()).map(|_| random.random_range(-0.8..0.8)).collect();
+            (spec.name.clone(), ArrayD::from_shape_vec(spec.shape.clone(), values).unwrap())
+        })
+        .collect();
+    (config, parameters)
+}
+
+fn written(config: &NetworkConfig, parameters: &Parameters, options: ExportOptions) -> OnnxModel {
+    let bytes = export(config, parameters, options).unwrap();
+    OnnxModel::from_bytes(bytes, Path::new("written.onnx")).unwrap()
+}
+
+/// Networks that come back as they were.
+fn networks() -> Vec<(NetworkConfig, Parameters)> {
+    let scaled = Activation::ScaledTanh { alpha: 0.7, beta: 0.6 };
+    let hard = Activation::HardSigmoid { alpha: 0.3, beta: 0.4 };
+    vec![
+        network(3, [LstmConfig::new(4).into(), LayerConfig::LastStep, DenseConfig::new(2).into()]),
+        network(3, [LstmConfig::new(4).direction(Direction::Bidirectional).biases(Biases::None).into()]),
+        network(3, [LstmConfig::new(4).direction(Direction::Reverse).peephole().clip(0.7).into()]),
+        network(
+            3,
+            [
+                LstmConfig::new(4).coupled(Coupling::Input).direction(Direction::BidirectionalSum).into(),
+                GruConfig::new(5).reset(Reset::Before).initial_state(InitialState::Learned).into(),
+                GruConfig::new(5).direction(Direction::Bidirectional).into(),
+                LayerConfig::FinalState,
+                DenseConfig::new(3).activation(Activation::Relu).into(),
+                LayerConfig::Softmax,
+            ],
+        ),
+        network(
+            2,
+            [
+                RnnConfig::new(3)
+                    .direction(Direction::Bidirectional)
+                    .activation(scaled)
+                    .reverse_activation(Activation::Relu)
+                    .into(),
+                LayerConfig::Dropout { rate: 0.25 },
+                LstmConfig::new(3)
+                    .activations(LstmActivations {
+                        gate: hard,
+                        candidate: Activation::Softsign,
+                        output: scaled,
+                    })
+                    .initial_state(InitialState::Learned)
+                    .into(),
+                GruConfig::new(2)
+                    .activations(GruActivations {
+                        gate: hard,
+                        candidate: Activation::Affine { alpha: 0.5, beta: 0.1 },
+                    })
+                    .into(),
+            ],
+        ),
+        network(
+            1,
+            [
+                EmbeddingConfig::new(7, 4).into(),
+                LstmConfig::new(4).into(),
+                LayerConfig::Residual { from: 1 },
+                DenseConfig::new(7).activation(Activation::LeakyRelu { alpha: 0.2 }).into(),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn what_is_written_reads_as_the_same_network() {
+    for (config, parameters) in networks() {
+        for batch_first in [false, true] {
+            let options = ExportOptions::new().batch_first(batch_first);
+            let model = written(&config, &parameters, options);
+            let imported = model.import().unwrap_or_else(|error| panic!("{config}: {error}"));
+            assert_eq!(imported.config.to_string(), config.to_string());
+            assert_eq!(imported.parameters, parameters, "{config}");
+            let layout = if batch_first { Layout::BatchFirst } else { Layout::TimeMajor };
+            assert_eq!(imported.input, ("input".into(), layout), "{config}");
+        }
+    }
+}
+
+#[test]
+fn lengths_and_states_are_inputs_where_they_are_asked_for() {
+    let layers = [LstmConfig::new(4).direction(Direction::Bidirectional).into(), GruConfig::new(2).into()];
+    let (config, parameters) = network(3, layers);
+    let model = written(&config, &parameters, ExportOptions::new().lengths(true).states(true));
+    let names =
+        |ports: &[gatefold_onnx::Port]| -> Vec<String> { ports.iter().map(|p| p.to_string()).collect() };
+    assert_eq!(
+        names(model.inputs()),
+        [
+            "input float32 [steps, batch, 3]",
+            "lengths int32 [batch]",
+            "initial_h0 float32 [2, batch, 4]",
+            "initial_c0 float32 [2, batch, 4]",
+            "initial_h1 float32 [1, batch, 2]",
+        ]
+    );
+    assert_eq!(
+        names(model.outputs()),
+        [
+            "output float32 [steps, batch, 2]",
+            "final_h0 float32 [2, batch, 4]",
+            "final_c0 float32 [2, batch, 4]",
+            "final_h1 float32 [1, batch, 2]",
+        ]
+    );
+    let imported = model.import().unwrap();
+    assert_eq!(imported.lengths.as_deref(), Some("lengths"));
+    assert_eq!(imported.states.len(), 3);
+    assert_eq!(imported.parameters, parameters);
+}
+
+#[test]
+fn one_bias_becomes_two_and_a_constant_start_a_learned_one() {
+    let (config, parameters) =
+        network(3, [GruConfig::new(4).biases(Biases::One).initial_state(InitialState::Constant(0.5)).into()]);
+    let imported = written(&config, &parameters, ExportOptions::new()).import().unwrap();
+    assert_eq!(imported.config.to_string(), "3 -> gru 4 learned start");
+    assert_eq!(imported.parameters["rnn0.bias_ih_l0"], parameters["rnn0.bias_ih_l0"]);
+    assert!(imported.parameters["rnn0.bias_hh_l0"].iter().all(|&value| value == 0.0));
+    assert!(imported.parameters["rnn0.h0_l0"].iter().all(|&value| value == 0.5));
+}
+
+#[test]
+fn what_onnx_lacks_is_refused_by_name() {
+    let dense = || LayerConfig::from(DenseConfig::new(2));
+    for (layers, problem) in [
+        (vec![LstmConfig::new(4).projection(2).into()], "layer 0 (lstm): ONNX's LSTM has no projection"),
+        (
+            vec![dense(), LstmConfig::new(4).squashed().into()],
+            "layer 1 (lstm): ONNX's LSTM has no squashed cell",
+        ),
+        (
+            vec![LstmConfig::new(4).coupled(Coupling::Forget).into()],
+            "layer 0 (lstm): ONNX's LSTM couples its gates as f = 1 - i alone",
+        ),
+        (vec![RnnConfig::new(4).skip(3).into()], "layer 0 (rnn): ONNX's RNN has no second recurrence"),
+        (
+            vec![GruConfig::new(4).feedback(2, Activation::Identity).into()],
+            "layer 0 (gru): ONNX's GRU has no readout that recurs",
+        ),
+    ] {
+        let (config, parameters) = network(3, layers);
+        let error = export(&config, &parameters, ExportOptions::new()).unwrap_err();
+        assert_eq!(error.to_string(), problem);
+    }
+    let (config, _) = network(3, [dense()]);
+    assert!(export(&config, &Parameters::default(), ExportOptions::new()).is_err());
+}
+
+#[test]
+fn an_encoder_and_a_decoder_are_one_graph() {
+    let (config, parameters) = network(
+        3,
+        [
+            LstmConfig::new(4).direction(Direction::Bidirectional).into(),
+            DecoderConfig::new(2).bridge(Bridge::Dense { activation: Activation::Tanh }).into(),
+            LstmConfig::new(5).into(),
+            DenseConfig::new(2).into(),
+        ],
+    );
+    let model = written(&config, &parameters, ExportOptions::new());
+    let names: Vec<String> = model.inputs().iter().map(|port| port.to_string()).collect();
+    assert_eq!(names, ["input float32 [steps, batch, 3]", "decoder_input float32 [decoder_steps, batch, 2]"]);
+    let layers = [LayerConfig::Expand { steps: 3, fill: Fill::Zeros }, RnnConfig::new(2).into()];
+    let (config, parameters) = network(3, layers);
+    let model = written(&config, &parameters, ExportOptions::new());
+    assert_eq!(model.inputs()[0].to_string(), "input float32 [1, batch, 3]");
+    assert_eq!(model.outputs()[0].to_string(), "output float32 [3, batch, 2]");
+}
