@@ -1,6 +1,8 @@
 //! `gatefold describe`: what a network is and what it costs, computing nothing.
 
 pub(crate) mod flop;
+mod layers;
+mod network;
 
 use crate::DeviceArgument;
 use crate::failure::Failure;
@@ -8,11 +10,11 @@ use crate::forecaster::Forecaster;
 use crate::page::{entry, grouped, line};
 use clap::ValueEnum;
 use gatefold::{
-    Activation, DenseConfig, Device, Error, LayerConfig, LayerKind, LstmConfig, MemoryNeed, NetworkConfig,
-    Plan, Target, TrainConfig, memory_need, plan, wgpu,
+    Cell, Device, Error, MemoryNeed, NetworkConfig, Plan, Target, TrainConfig, memory_need, plan, wgpu,
 };
 use gatefold_model::file::Model;
-use gatefold_model::{Layer, LstmGate};
+use gatefold_model::{GruGate, Layer, LstmGate};
+use layers::Shaped;
 use std::path::PathBuf;
 
 /// Describes a network that is in a file, or one that the options say.
@@ -23,26 +25,10 @@ use std::path::PathBuf;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// model.safetensors or checkpoint.safetensors; without it, the options below say what the network is
-    #[arg(conflicts_with_all = ["input", "hidden", "layers", "dense", "output", "every_step"])]
+    #[arg(conflicts_with = "network")]
     model: Option<PathBuf>,
-    /// Values of a time step that go in
-    #[arg(long, value_name = "N", default_value = "1", value_parser = width())]
-    input: usize,
-    /// Units in each LSTM layer
-    #[arg(long, value_name = "N", default_value = "32", value_parser = width())]
-    hidden: usize,
-    /// LSTM layers
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    layers: u16,
-    /// Widths of dense layers with relu in front of the output, such as 100 or 64,32
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = width())]
-    dense: Vec<usize>,
-    /// Values that come out of the dense layer at the end
-    #[arg(long, value_name = "N", default_value = "1", value_parser = width())]
-    output: usize,
-    /// An output for every time step, and not for the last alone
-    #[arg(long)]
-    every_step: bool,
+    #[command(flatten)]
+    network: network::Arguments,
     /// Time steps of a sequence [default: those that a forecaster was trained on, else 24]
     #[arg(long, value_name = "T", value_parser = count())]
     steps: Option<usize>,
@@ -65,11 +51,6 @@ pub(crate) enum Mode {
     Train,
 }
 
-// So bounded, no product of sizes overflows: an activation has at most 2^19 steps of 2^19 rows of 4 * 2^19 values.
-fn width() -> clap::builder::RangedU64ValueParser<usize> {
-    clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 19)
-}
-
 fn count() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 19)
 }
@@ -82,8 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (config, known_steps) = network(arguments)?;
     let steps = arguments.steps.or(known_steps).unwrap_or(DEFAULT_STEPS);
     let case = Case { config, steps, batch: arguments.batch };
-    let recurrent = case.config.layers().iter().filter(|layer| matches!(layer.kind, LayerKind::Recurrent(_)));
-    if steps.saturating_mul(recurrent.count()) > MOST_STEPS {
+    let scanned: usize = case.config.recurrent_layers().map(|layer| case.shaped().scanned(layer)).sum();
+    if scanned > MOST_STEPS {
         return Err(Failure::Usage(format!(
             "--steps {steps}: a schedule of more than {MOST_STEPS} steps of layers is not written out; give fewer"
         )));
@@ -105,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Columns of the names in front of each entry.
-const NAMES: usize = 22;
+const NAMES: usize = 24;
 
 /// The network, and the steps of its sequences where a file knows them.
 fn network(arguments: &Arguments) -> Result<(NetworkConfig, Option<usize>), Failure> {
@@ -115,15 +96,7 @@ fn network(arguments: &Arguments) -> Result<(NetworkConfig, Option<usize>), Fail
         let steps = forecaster.map(|known| known.shape.input / known.shape.width);
         return Ok((model.config, steps));
     }
-    let mut stack: Vec<LayerConfig> = vec![LstmConfig::new(arguments.hidden).into(); arguments.layers.into()];
-    if !arguments.every_step {
-        stack.push(LayerConfig::LastStep);
-    }
-    stack.extend(
-        arguments.dense.iter().map(|&width| DenseConfig::new(width).activation(Activation::Relu).into()),
-    );
-    stack.push(DenseConfig::new(arguments.output).into());
-    Ok((NetworkConfig::new(arguments.input, stack)?, None))
+    Ok((arguments.network.config()?, None))
 }
 
 /// What the schedule is for.
@@ -168,60 +141,44 @@ struct Case {
 }
 
 impl Case {
-    /// Time steps that a layer computes.
-    fn layer_steps(&self, layer: &Layer) -> usize {
-        let before = &self.config.layers()[..layer.index];
-        if before.iter().any(|layer| layer.kind == LayerKind::LastStep) { 1 } else { self.steps }
+    fn shaped(&self) -> Shaped<'_> {
+        Shaped { config: &self.config, steps: self.steps, batch: self.batch }
     }
 
     fn print_layers(&self) {
-        let Case { config, steps, batch, .. } = self;
+        let shaped = self.shaped();
         line("\nLayers, folded in time: [steps, batch, values]");
-        line(entry("  input", NAMES, &format!("[{steps}, {batch}, {}]", config.input())));
-        for layer in config.layers() {
-            let out = if layer.kind == LayerKind::LastStep { 1 } else { self.layer_steps(layer) };
-            let shared =
-                if layer.owner == layer.index { String::new() } else { format!(" as layer {}", layer.owner) };
-            let activation = match layer.kind {
-                LayerKind::Dense { activation: Activation::Identity } => String::new(),
-                LayerKind::Dense { activation } => format!(" {activation}"),
-                _ => String::new(),
-            };
-            let text = format!("[{out}, {batch}, {}]{activation}{shared}", layer.output);
-            line(entry(&format!("  {}", layer.place()), NAMES, &text));
+        line(entry("  input", NAMES, &shaped.input()));
+        for layer in self.config.layers() {
+            line(entry(&format!("  {}", layer.place()), NAMES, &shaped.folded(layer)));
         }
         line("\nLayers, unrolled: step t, [batch, values]");
-        for layer in config.layers() {
-            let (input, output) =
-                (format!("[{batch}, {}]", layer.input), format!("[{batch}, {}]", layer.output));
-            let when =
-                if self.layer_steps(layer) == 1 { "t = T".into() } else { format!("t = 1 .. {steps}") };
-            let text = match layer.kind {
-                LayerKind::Recurrent(_) => {
-                    format!(
-                        "{when}: x(t) {input}, h(t-1) and c(t-1) {output} -> gates 4 x {output} -> h(t), c(t)"
-                    )
-                }
-                LayerKind::LastStep => format!("t = T: {input} goes on, the steps before it end here"),
-                _ => format!("{when}: {input} -> {output}"),
-            };
-            line(entry(&format!("  {}", layer.place()), NAMES, &text));
+        for layer in self.config.layers() {
+            let mut name = format!("  {}", layer.place());
+            for text in shaped.unrolled(layer) {
+                line(entry(&name, NAMES, &text));
+                name.clear();
+            }
         }
     }
 
     fn print_parameters(&self) {
         line(format!("\n{:<26}{:>18}{:>16}", "Parameters", "shape", "count"));
-        let row = |name: &str, shape: &str, count: usize| {
-            line(format!("  {name:<24}{shape:>18}{:>16}", grouped(count as u128)));
-        };
         for spec in self.config.parameter_specs() {
-            row(&spec.name, &format!("{:?}", spec.shape), spec.len());
+            line(parameter_row(&spec.name, &format!("{:?}", spec.shape), spec.len()));
         }
-        row("all", "", self.config.parameter_count());
-        if self.config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Recurrent(_))) {
-            let order = LstmGate::ALL.map(|gate| format!("{gate:?}").to_lowercase()).join(", ");
-            line(entry("", 2, &format!("Rows of an LSTM's: {order}.")));
+        line(parameter_row("all", "", self.config.parameter_count()));
+        let lstm = LstmGate::ALL.map(|gate| format!("{gate:?}").to_lowercase()).join(", ");
+        let gru = GruGate::ALL.map(|gate| format!("{gate:?}").to_lowercase()).join(", ");
+        for (kind, gates, order) in [("an LSTM", LstmGate::COUNT, lstm), ("a GRU", GruGate::COUNT, gru)] {
+            if self.cells().any(|cell| cell.gates() == gates) {
+                line(entry("", 2, &format!("Rows of {kind}'s: {order}.")));
+            }
         }
+    }
+
+    fn cells(&self) -> impl Iterator<Item = Cell> {
+        self.config.recurrent_layers().filter_map(Layer::recurrent).map(|recurrent| recurrent.cell)
     }
 
     fn print_flop(&self) {
@@ -233,12 +190,20 @@ impl Case {
         for layer in self.config.layers() {
             let step = flop::forward_step(layer, self.batch);
             if step > 0 {
-                row(&format!("{}, a step", layer.place()), step);
-                sequence += step * self.layer_steps(layer) as u128;
+                let steps = self.shaped().steps_of(layer);
+                let how_often = if steps == 1 { "once" } else { "a step" };
+                row(&format!("{}, {how_often}", layer.place()), step);
+                sequence += step * steps as u128;
             }
         }
         row("all, all steps", sequence);
-        line("  for all rows of the batch; an LSTM: 8 B H (I + H)");
+        let mut note = "For all rows of the batch.".to_owned();
+        if self.cells().next().is_some() {
+            note += " Each scan: 2 B G H (I + R), with gates of H units, I inputs and R values of h; \
+                skip, feedback and projection add theirs.";
+        }
+        note += " Backward is with the gradient of the input.";
+        line(entry("", 2, &note));
     }
 
     fn print_costs(&self, place: &Place) -> Result<(), Failure> {
@@ -288,7 +253,86 @@ impl Case {
     }
 }
 
+/// Columns of everything but the count of a row of parameters.
+const BEFORE_COUNT: usize = 44;
+
+/// A parameter in a line; in two where its name is long.
+fn parameter_row(name: &str, shape: &str, count: usize) -> String {
+    let room = BEFORE_COUNT.saturating_sub(2 + name.chars().count());
+    let count = grouped(count as u128);
+    if room > shape.len() {
+        return format!("  {name}{shape:>room$}{count:>16}");
+    }
+    format!("  {name}\n{shape:>BEFORE_COUNT$}{count:>16}")
+}
+
 /// Adam and a clipped gradient, as `gatefold forecast` trains.
 fn training(mode: Mode) -> Option<TrainConfig> {
     (mode == Mode::Train).then(|| TrainConfig::new().clip_norm(Some(1.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn config(options: &str) -> Result<NetworkConfig, Failure> {
+        let line = Line::try_parse_from(["describe"].into_iter().chain(options.split_whitespace()));
+        Ok(network(&line.expect("options that are understood").arguments)?.0)
+    }
+
+    #[test]
+    fn a_vanilla_network_without_biases_has_the_parameters_of_its_matrices() {
+        let config = config("--cell rnn --no-biases --input 234 --hidden 1024,512 --output 15").unwrap();
+        let counts: Vec<(&str, usize)> =
+            config.parameter_specs().map(|spec| (spec.name.as_str(), spec.len())).collect();
+        assert_eq!(
+            counts,
+            [
+                ("rnn0.weight_ih_l0", 239_616),
+                ("rnn0.weight_hh_l0", 1_048_576),
+                ("rnn1.weight_ih_l0", 524_288),
+                ("rnn1.weight_hh_l0", 262_144),
+                ("dense0.weight", 7_680),
+                ("dense0.bias", 15), // a dense layer always has one
+            ]
+        );
+    }
+
+    #[test]
+    fn options_say_any_stack() {
+        let said =
+            |options| config(options).map(|config| config.to_string()).map_err(|error| error.to_string());
+        assert_eq!(said(""), Ok("1 -> lstm 32 -> lstm 32 -> last step -> dense 1".into()));
+        assert_eq!(
+            said(
+                "--input 3 --cell gru --hidden 5 --layers 1 --bidirectional --every-step --dense 4 --output 2"
+            ),
+            Ok("3 -> gru 5 bidirectional -> dense 4 relu -> dense 2".into())
+        );
+        assert_eq!(
+            said("--hidden 5,6 --layers 2"),
+            Err("error: --layers 2: --hidden lists 2 layers already; leave one of them out".into())
+        );
+    }
+
+    #[test]
+    fn rows_of_parameters_are_narrow() {
+        assert_eq!(
+            parameter_row("rnn0.weight_ih_l0", "[20, 3]", 60),
+            format!("  {:<24}{:>18}{:>16}", "rnn0.weight_ih_l0", "[20, 3]", "60")
+        );
+        for name in ["rnn0.weight_ih_l10_reverse", "bridge0.weight_h0", &"x".repeat(42)] {
+            let row = parameter_row(name, "[2048, 524288]", 1 << 30);
+            assert!(row.lines().all(|line| line.chars().count() <= crate::page::WIDTH), "{row}");
+        }
+        let long = parameter_row(&"x".repeat(40), "[1]", 1);
+        assert_eq!(long.lines().count(), 2, "{long}");
+    }
 }

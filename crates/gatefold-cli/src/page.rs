@@ -12,12 +12,15 @@ pub(crate) fn line(text: impl Display) {
 }
 
 /// A name and what there is to say of it, as lines of at most [`WIDTH`] columns; further lines begin below the first
-/// word of the text.
+/// word of the text. A name that is too long has a line of its own; a shape such as `[7, 3]` is not broken.
 pub(crate) fn entry(name: &str, name_width: usize, text: &str) -> String {
     let mut out = format!("{name:<name_width$}");
-    let mut column = out.chars().count();
+    let mut column = name_width;
+    if name_width > 0 && !out.ends_with(' ') {
+        out += &format!("\n{:name_width$}", "");
+    }
     let mut first = true;
-    for word in text.split_whitespace() {
+    for word in words(text) {
         let len = word.chars().count();
         if !first && column + 1 + len > WIDTH {
             out += &format!("\n{:name_width$}", "");
@@ -28,11 +31,26 @@ pub(crate) fn entry(name: &str, name_width: usize, text: &str) -> String {
             out.push(' ');
             column += 1;
         }
-        out += word;
+        out += &word;
         column += len;
         first = false;
     }
     out
+}
+
+/// The words of a text; what stands in brackets is one.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match words.last_mut() {
+            Some(open) if open.starts_with('[') && !open.contains(']') => {
+                open.push(' ');
+                open.push_str(word);
+            }
+            _ => words.push(word.into()),
+        }
+    }
+    words
 }
 
 /// A number with its digits in groups of three: `1,048,576`.
@@ -77,6 +95,9 @@ mod tests {
             "  care          loops end silently after 65535 iterations;\n                the planner splits longer ones"
         );
         assert!(found.lines().all(|line| line.chars().count() <= WIDTH));
+        let shape = format!("{} [7, 12, 3] x [4]", "y".repeat(45));
+        assert_eq!(entry("", 6, &shape), format!("      {}\n      [7, 12, 3] x [4]", "y".repeat(45)));
+        assert_eq!(entry("  layer 10", 10, "[1, 2]"), "  layer 10\n          [1, 2]");
         let long = "x".repeat(80);
         assert_eq!(entry("a", 4, &format!("{long} b")), format!("a   {long}\n    b"));
     }

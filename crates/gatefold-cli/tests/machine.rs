@@ -133,7 +133,7 @@ fn describe_counts_parameters_and_operations() {
     has("input", &["[11, 7, 3]"]);
     has("layer 1 (lstm)", &["[11, 7, 5]"]);
     has("layer 2 (last step)", &["[1, 7, 5]"]);
-    has("layer 3 (dense)", &["t = T: [7, 5] -> [7, 2]"]);
+    has("layer 3 (dense)", &["once: [7, 5] -> [7, 2]"]);
     has("rnn0.weight_ih_l0", &["[20, 3]", "60"]);
     has("rnn0.weight_hh_l1", &["[20, 5]", "100"]);
     has("dense0.weight", &["[2, 5]", "10"]);
@@ -141,7 +141,7 @@ fn describe_counts_parameters_and_operations() {
     // 8 B H (I + H) a step: 8 * 7 * 5 * 8 and 8 * 7 * 5 * 10; 2 B I O for the dense layer, once.
     has("layer 0 (lstm), a step", &["2,240", "4,480"]);
     has("layer 1 (lstm), a step", &["2,800", "5,600"]);
-    has("layer 3 (dense), a step", &["140", "280"]);
+    has("layer 3 (dense), once", &["140", "280"]);
     has("all, all steps", &["55,580", "111,160"]); // 11 * (2240 + 2800) + 140
     assert!(printed.contains("WebGPU") && printed.contains("at most 134,217,728 bytes"), "{printed}");
 }

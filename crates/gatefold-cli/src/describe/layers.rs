@@ -1,0 +1,382 @@
+//! Layers in words: folded, with all time steps at once, and unrolled, one step at a time.
+
+use super::flop::computed_gates;
+use gatefold::{Activation, Bridge, Direction, Fill, LayerKind, NetworkConfig, Recurrent};
+use gatefold_model::{Layer, StateKind, Timeline};
+
+/// A network on a batch of a certain shape.
+#[derive(Clone, Copy)]
+pub(super) struct Shaped<'a> {
+    pub(super) config: &'a NetworkConfig,
+    pub(super) steps: usize,
+    pub(super) batch: usize,
+}
+
+impl Shaped<'_> {
+    /// Time steps that a layer computes.
+    pub(super) fn steps_of(&self, layer: &Layer) -> usize {
+        match layer.kind {
+            // These are done once: they look at a sequence's end, or make one of a single step.
+            LayerKind::LastStep | LayerKind::FinalState | LayerKind::Expand { .. } => 1,
+            LayerKind::Decoder { .. } => 1,
+            _ => self.steps_into(layer),
+        }
+    }
+
+    /// Steps of all scans of a layer.
+    pub(super) fn scanned(&self, layer: &Layer) -> usize {
+        let scans = layer.recurrent().map_or(0, |recurrent| recurrent.direction.scans().len());
+        self.steps_of(layer).saturating_mul(scans)
+    }
+
+    /// Time steps that a layer gets.
+    fn steps_into(&self, layer: &Layer) -> usize {
+        let before = layer.index.checked_sub(1).map(|index| self.config.layers()[index].timeline);
+        before.unwrap_or(Timeline::Input).steps(self.steps)
+    }
+
+    /// `[T, B, I]` of the network's input.
+    pub(super) fn input(&self) -> String {
+        let layers = self.config.layers();
+        let expands = layers.first().is_some_and(|layer| matches!(layer.kind, LayerKind::Expand { .. }));
+        let steps = if expands { 1 } else { self.steps };
+        let of_tokens = if reads_tokens(layers.first()) { " token numbers" } else { "" };
+        format!("[{steps}, {}, {}]{of_tokens}", self.batch, self.config.input())
+    }
+
+    /// What comes out of a layer, all steps together.
+    pub(super) fn folded(&self, layer: &Layer) -> String {
+        let mut text = format!("[{}, {}, {}]", layer.timeline.steps(self.steps), self.batch, layer.output);
+        match layer.kind {
+            LayerKind::Recurrent(recurrent) => {
+                let whole = recurrent.to_string();
+                let plain = format!("{} {}", recurrent.cell.name(), recurrent.hidden);
+                text += whole.strip_prefix(&plain).unwrap_or_default();
+            }
+            LayerKind::Dense { activation } if activation != Activation::Identity => {
+                text += &format!(" {activation}");
+            }
+            LayerKind::Embedding { tokens } => text += &format!(" of {tokens} tokens"),
+            LayerKind::Dropout { rate } => text += &format!(" rate {rate}"),
+            LayerKind::Residual { from } => text += &format!(" with the input of layer {from}"),
+            LayerKind::Decoder { .. } => {
+                let next = self.config.layers().get(layer.index + 1);
+                let what = if reads_tokens(next) { "token numbers, the decoder's" } else { "the decoder's" };
+                text += &format!(" {what} own input");
+            }
+            _ => {}
+        }
+        if layer.owner != layer.index {
+            text += &format!(" as layer {}", layer.owner);
+        }
+        text
+    }
+
+    /// What a layer does in a step, in a line or, with two scans, in three.
+    pub(super) fn unrolled(&self, layer: &Layer) -> Vec<String> {
+        let batch = self.batch;
+        let (input, output) = (format!("[{batch}, {}]", layer.input), format!("[{batch}, {}]", layer.output));
+        let when = when(self.steps_of(layer), false);
+        match layer.kind {
+            LayerKind::Recurrent(recurrent) => self.scans(layer, &recurrent),
+            LayerKind::Dropout { .. } => {
+                vec![format!("{when}: {input} -> {output}, zeros among them in training")]
+            }
+            LayerKind::Residual { from } => {
+                vec![format!("{when}: {input} + what layer {from} got -> {output}")]
+            }
+            LayerKind::Embedding { .. } => vec![format!("{when}: a row of the table -> {output}")],
+            LayerKind::LastStep => {
+                let last = self.steps_into(layer);
+                vec![format!("t = {last}: {input} goes on, the steps before it end here")]
+            }
+            LayerKind::FinalState => {
+                let which =
+                    layer.index.checked_sub(1).and_then(|before| self.config.layers()[before].recurrent());
+                let ways = which.map_or(1, |recurrent| recurrent.direction.scans().len());
+                let whose =
+                    if ways == 2 { "h of both scans' last steps" } else { "h of the scan's last step" };
+                vec![format!("once: {whose} -> {output}")]
+            }
+            LayerKind::Expand { steps, fill } => {
+                let others = if fill == Fill::Repeat { "the same again" } else { "zeros" };
+                vec![format!("once: {input} is step 1 of {steps}; the others are {others}")]
+            }
+            LayerKind::Decoder { bridge } => self.bridges(layer, bridge),
+            _ => vec![format!("{when}: {input} -> {output}")],
+        }
+    }
+
+    fn scans(&self, layer: &Layer, recurrent: &Recurrent) -> Vec<String> {
+        let one = |&reverse: &bool| {
+            let when = when(self.steps_of(layer), reverse);
+            format!("{when}: {}", scan(recurrent, layer.input, self.batch, reverse))
+        };
+        let scans = recurrent.direction.scans();
+        if scans.len() == 1 {
+            return scans.iter().map(one).collect();
+        }
+        let mut lines: Vec<String> = scans.iter().map(one).collect();
+        let how = if recurrent.direction == Direction::Bidirectional { "side by side" } else { "added" };
+        lines.push(format!("both {how}: [{}, {}]", self.batch, layer.output));
+        lines
+    }
+
+    /// Which final state of the encoder becomes which initial state of the decoder.
+    fn bridges(&self, decoder: &Layer, bridge: Bridge) -> Vec<String> {
+        let (before, behind): (Vec<&Layer>, Vec<&Layer>) =
+            self.config.recurrent_layers().partition(|layer| layer.index < decoder.index);
+        let states = [StateKind::Hidden, StateKind::Cell];
+        let pairs = behind.iter().enumerate().flat_map(|(j, target)| {
+            // The j-th starts from the j-th, or from the last; c from h where there is no c.
+            let source = before.get(j).or(before.last());
+            states.into_iter().filter_map(move |state| Some((source?, *target, state)))
+        });
+        let lines = pairs.filter_map(|(source, target, state)| {
+            let width = state_width(target, state)?;
+            let given = if state_width(source, state).is_some() { state } else { StateKind::Hidden };
+            let from = state_width(source, given)?;
+            let function = match bridge {
+                Bridge::Dense { activation: Activation::Identity } => " dense".into(),
+                Bridge::Dense { activation } => format!(" dense {activation}"),
+                Bridge::Same => String::new(),
+            };
+            Some(format!(
+                "once: last {} of layer {} [{batch}, {from}] ->{function} first {} of layer {} [{batch}, {width}]",
+                given.name(),
+                source.index,
+                state.name(),
+                target.index,
+                batch = self.batch
+            ))
+        });
+        lines.collect()
+    }
+}
+
+fn reads_tokens(layer: Option<&Layer>) -> bool {
+    layer.is_some_and(|layer| matches!(layer.kind, LayerKind::Embedding { .. }))
+}
+
+fn when(steps: usize, reverse: bool) -> String {
+    match (steps, reverse) {
+        (1, _) => "once".into(),
+        (steps, false) => format!("t = 1 .. {steps}"),
+        (steps, true) => format!("t = {steps} .. 1"),
+    }
+}
+
+/// `x(t) [7, 3], h(t-1) and c(t-1) [7, 5] -> gates 4 x [7, 5] -> c(t), h(t)`
+fn scan(recurrent: &Recurrent, input: usize, batch: usize, reverse: bool) -> String {
+    let cell = recurrent.cell_of(reverse);
+    let (hidden, width) = (recurrent.hidden, recurrent.recurrent_width());
+    let ago = |steps: usize| if reverse { format!("t+{steps}") } else { format!("t-{steps}") };
+    let shape = |width: usize| format!("[{batch}, {width}]");
+
+    let mut read = vec![format!("x(t) {}", shape(input))];
+    let mut states = vec![format!("h({})", ago(1))];
+    states.extend(recurrent.skip.map(|k| format!("h({})", ago(k))));
+    if cell.has_state() && width == hidden {
+        states.push(format!("c({})", ago(1)));
+    }
+    read.push(format!("{} {}", listed(&states), shape(width)));
+    if cell.has_state() && width != hidden {
+        read.push(format!("c({}) {}", ago(1), shape(hidden)));
+    }
+    read.extend(recurrent.feedback.map(|y| format!("y({}) {}", ago(1), shape(y.output))));
+
+    let gates = computed_gates(cell);
+    let mut text = read.join(", ");
+    if gates > 1 {
+        text += &format!(" -> gates {gates} x {}", shape(hidden));
+    }
+    if cell.has_state() {
+        text += " -> c(t)";
+        text += if recurrent.projection.is_some() { " -> " } else { ", " };
+    } else {
+        text += " -> ";
+    }
+    text += "h(t)";
+    text += &match (recurrent.projection, recurrent.feedback) {
+        (Some(width), _) => format!(" {}", shape(width)),
+        (_, Some(feedback)) => format!(" -> y(t) {}", shape(feedback.output)),
+        _ if gates == 1 => format!(" {}", shape(hidden)),
+        _ => String::new(),
+    };
+    text
+}
+
+/// `a`, `a and b`, `a, b and c`
+fn listed(words: &[String]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        words => words.concat(),
+    }
+}
+
+/// How wide the states of all scans are together.
+fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
+    let recurrent = layer.recurrent()?;
+    let scans = recurrent.direction.scans().len();
+    match state {
+        StateKind::Hidden => Some(scans * recurrent.recurrent_width()),
+        StateKind::Cell => recurrent.cell.has_state().then_some(scans * recurrent.hidden),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold::{
+        Coupling, DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig,
+    };
+
+    /// The lines of every layer on seven rows of eleven steps.
+    fn lines(input: usize, stack: &[LayerConfig]) -> (Vec<String>, Vec<Vec<String>>) {
+        let config = &NetworkConfig::new(input, stack).unwrap();
+        let shaped = Shaped { config, steps: 11, batch: 7 };
+        let layers = config.layers().iter();
+        layers.map(|layer| (shaped.folded(layer), shaped.unrolled(layer))).unzip()
+    }
+
+    fn unrolled(layer: impl Into<LayerConfig>) -> Vec<String> {
+        lines(3, &[layer.into()]).1.remove(0)
+    }
+
+    #[test]
+    fn each_cell_reads_and_writes_its_own_states() {
+        assert_eq!(unrolled(RnnConfig::new(5)), ["t = 1 .. 11: x(t) [7, 3], h(t-1) [7, 5] -> h(t) [7, 5]"]);
+        assert_eq!(
+            unrolled(GruConfig::new(5)),
+            ["t = 1 .. 11: x(t) [7, 3], h(t-1) [7, 5] -> gates 3 x [7, 5] -> h(t)"]
+        );
+        assert_eq!(
+            unrolled(LstmConfig::new(5)),
+            ["t = 1 .. 11: x(t) [7, 3], h(t-1) and c(t-1) [7, 5] -> gates 4 x [7, 5] -> c(t), h(t)"]
+        );
+        assert_eq!(
+            unrolled(LstmConfig::new(5).projection(2).coupled(Coupling::Forget)),
+            [
+                "t = 1 .. 11: x(t) [7, 3], h(t-1) [7, 2], c(t-1) [7, 5] -> gates 3 x [7, 5] -> c(t) -> h(t) [7, 2]"
+            ]
+        );
+    }
+
+    #[test]
+    fn reversed_scans_run_from_the_end() {
+        assert_eq!(
+            unrolled(LstmConfig::new(5).direction(Direction::Reverse).skip(3)),
+            ["t = 11 .. 1: x(t) [7, 3], h(t+1), h(t+3) and c(t+1) [7, 5] -> gates 4 x [7, 5] -> c(t), h(t)"]
+        );
+        let (folded, both) = lines(3, &[GruConfig::new(5).direction(Direction::Bidirectional).into()]);
+        assert_eq!(folded, ["[11, 7, 10] bidirectional"]);
+        assert_eq!(
+            both[0],
+            [
+                "t = 1 .. 11: x(t) [7, 3], h(t-1) [7, 5] -> gates 3 x [7, 5] -> h(t)",
+                "t = 11 .. 1: x(t) [7, 3], h(t+1) [7, 5] -> gates 3 x [7, 5] -> h(t)",
+                "both side by side: [7, 10]"
+            ]
+        );
+        let summed = unrolled(RnnConfig::new(5).direction(Direction::BidirectionalSum));
+        assert_eq!(summed[2], "both added: [7, 5]");
+    }
+
+    #[test]
+    fn recurrences_beyond_h_are_named() {
+        assert_eq!(
+            unrolled(RnnConfig::new(5).skip(4)),
+            ["t = 1 .. 11: x(t) [7, 3], h(t-1) and h(t-4) [7, 5] -> h(t) [7, 5]"]
+        );
+        assert_eq!(
+            unrolled(GruConfig::new(5).feedback(2, Activation::Tanh)),
+            [
+                "t = 1 .. 11: x(t) [7, 3], h(t-1) [7, 5], y(t-1) [7, 2] -> gates 3 x [7, 5] -> h(t) -> y(t) [7, 2]"
+            ]
+        );
+    }
+
+    #[test]
+    fn single_steps_are_done_once() {
+        let stack = [
+            LstmConfig::new(5).direction(Direction::Bidirectional).into(),
+            LayerConfig::FinalState,
+            LayerConfig::Expand { steps: 4, fill: Fill::Zeros },
+            GruConfig::new(6).clip(2.0).into(),
+            LayerConfig::Dropout { rate: 0.5 },
+            LayerConfig::Residual { from: 4 },
+            LayerConfig::LastStep,
+            DenseConfig::new(2).activation(Activation::Relu).into(),
+            LayerConfig::Softmax,
+        ];
+        let (folded, unrolled) = lines(3, &stack);
+        assert_eq!(
+            folded,
+            [
+                "[11, 7, 10] bidirectional",
+                "[1, 7, 10]",
+                "[4, 7, 10]",
+                "[4, 7, 6] clip 2",
+                "[4, 7, 6] rate 0.5",
+                "[4, 7, 6] with the input of layer 4",
+                "[1, 7, 6]",
+                "[1, 7, 2] relu",
+                "[1, 7, 2]"
+            ]
+        );
+        let behind: Vec<&str> = unrolled[1..].iter().map(|lines| lines[0].as_str()).collect();
+        assert_eq!(
+            behind,
+            [
+                "once: h of both scans' last steps -> [7, 10]",
+                "once: [7, 10] is step 1 of 4; the others are zeros",
+                "t = 1 .. 4: x(t) [7, 10], h(t-1) [7, 6] -> gates 3 x [7, 6] -> h(t)",
+                "t = 1 .. 4: [7, 6] -> [7, 6], zeros among them in training",
+                "t = 1 .. 4: [7, 6] + what layer 4 got -> [7, 6]",
+                "t = 4: [7, 6] goes on, the steps before it end here",
+                "once: [7, 6] -> [7, 2]",
+                "once: [7, 2] -> [7, 2]"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_decoder_says_which_state_comes_from_where() {
+        let stack = [
+            EmbeddingConfig::new(9, 4).into(),
+            GruConfig::new(3).direction(Direction::Bidirectional).into(),
+            DecoderConfig::new(1).bridge(Bridge::Dense { activation: Activation::Tanh }).into(),
+            EmbeddingConfig::new(8, 2).into(),
+            LstmConfig::new(5).into(),
+            RnnConfig::new(4).into(),
+        ];
+        let (folded, unrolled) = lines(1, &stack);
+        assert_eq!(folded[0], "[11, 7, 4] of 9 tokens");
+        assert_eq!(folded[2], "[11, 7, 1] token numbers, the decoder's own input");
+        assert_eq!(
+            unrolled[2],
+            [
+                "once: last h of layer 1 [7, 6] -> dense tanh first h of layer 4 [7, 5]",
+                "once: last h of layer 1 [7, 6] -> dense tanh first c of layer 4 [7, 5]",
+                "once: last h of layer 1 [7, 6] -> dense tanh first h of layer 5 [7, 4]"
+            ]
+        );
+        assert_eq!(
+            unrolled[4],
+            ["t = 1 .. 11: x(t) [7, 2], h(t-1) and c(t-1) [7, 5] -> gates 4 x [7, 5] -> c(t), h(t)"]
+        );
+    }
+
+    #[test]
+    fn an_input_that_is_expanded_is_one_step() {
+        let stack = [LayerConfig::Expand { steps: 4, fill: Fill::Repeat }, GruConfig::new(2).into()];
+        let config = &NetworkConfig::new(3, stack).unwrap();
+        let shaped = Shaped { config, steps: 11, batch: 7 };
+        assert_eq!(shaped.input(), "[1, 7, 3]");
+        assert_eq!(
+            shaped.unrolled(&config.layers()[0]),
+            ["once: [7, 3] is step 1 of 4; the others are the same again"]
+        );
+        assert_eq!(shaped.steps_of(&config.layers()[1]), 4);
+    }
+}
