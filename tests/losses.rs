@@ -129,10 +129,10 @@ fn losses_and_gradients_are_those_of_the_reference() {
                 let (found, losses) = (trainer.gradients().unwrap(), trainer.take_losses().unwrap());
 
                 let model = gatefold_reference::Network::<f64>::new(&config, &parameters).unwrap();
-                let tape = model.forward(input.mapv(f64::from).view());
+                let tape = model.forward(&gatefold_reference::Batch::new(input.mapv(f64::from).view()));
                 let counted = counted(reduction, &reference, &target, outputs, weights.as_ref());
                 let (want, d) = reference.weighted(tape.output(), target.view(), &counted);
-                let want_gradients = model.backward(&tape, d.view());
+                let want_gradients = model.backward(&tape, d.view(), None);
                 let terms = output_terms(&config) + steps * BATCH * outputs;
                 assert_close(&what, &[("batch", 1)], &losses, &[want], Tolerance::output(terms).times(4));
                 let terms = gradient_terms(&config, STEPS, BATCH);

@@ -11,6 +11,7 @@ use gatefold_check::{Tolerance, assert_close, test_gpu};
 use ndarray::{Array2, Array3, ArrayD};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn devices() -> Vec<Device> {
@@ -188,6 +189,22 @@ fn optimizers_are_pytorchs() {
                 // Five updates: each rounds the value once, and a step of at most a fifth of it a dozen times: 17 u.
                 let what = format!("{name} after update {update} on {device:?}");
                 assert_close(&what, &[("element", elements)], &found, want, Tolerance::product(25));
+            }
+            // A checkpoint has the moments under their own names, on either device.
+            if let Optimizer::RmsProp { alpha, .. } = optimizer {
+                let alpha = f64::from(alpha);
+                let checkpoint = trainer.checkpoint(0, BTreeMap::new()).unwrap();
+                for (name, power) in [("v", 2), ("mean", 1)] {
+                    let Some(moment) = checkpoint.optimizer.get(name) else { continue };
+                    let mut want = vec![0.0; elements];
+                    for (at, &g) in gradients.iter().enumerate() {
+                        let moment = &mut want[at % elements];
+                        *moment = alpha * *moment + (1.0 - alpha) * f64::from(g).powi(power);
+                    }
+                    let found: Vec<f32> = weight(moment).iter().copied().collect();
+                    let what = format!("{name} on {device:?}");
+                    assert_close(&what, &[("element", elements)], &found, &want, Tolerance::product(25));
+                }
             }
         }
     }

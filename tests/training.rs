@@ -339,7 +339,7 @@ fn predictions_are_those_of_the_parameters_now() {
         let found = trainer.network().predict(input.view()).unwrap();
         let parameters = trainer.network().parameters().unwrap();
         let reference = gatefold_reference::Network::<f64>::new(&stacked(), &parameters).unwrap();
-        let tape = reference.forward(input.mapv(f64::from).view());
+        let tape = reference.forward(&gatefold_reference::Batch::new(input.mapv(f64::from).view()));
         let expected: Vec<f64> = tape.output().iter().copied().collect();
         assert_close(what, &[("row", BATCH)], found.as_slice().unwrap(), &expected, tolerance);
         found

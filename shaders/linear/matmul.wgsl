@@ -17,9 +17,9 @@ struct MatMul {
     a_k_stride: u32,
     b_k_stride: u32,      // in Columns
     b_column_stride: u32, // in Columns
+    b_offset: u32,        // of the first element, in Columns
     _pad0: u32,
     _pad1: u32,
-    _pad2: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       a:    array<f32>;    // [M, K] by strides
@@ -47,7 +47,7 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
             let at_k = min(k + j, end - 1u) * params.b_k_stride;
             for (var i = 0u; i < COLUMNS; i++) {
                 let column = min(first_column + i * WG_SIZE, params.n - 1u);
-                let right = b[at_k + column * params.b_column_stride];
+                let right = b[params.b_offset + at_k + column * params.b_column_stride];
                 for (var r = 0u; r < ROWS; r++) {
                     sums[r * COLUMNS + i] += spread(left[r], j) * right;
                 }

@@ -150,7 +150,7 @@ pub enum KernelId {
     SoftmaxBackward,
     /// Random zeros.
     Dropout,
-    /// The sum of two tensors.
+    /// The sum of two tensors, or one added to another.
     Add,
     /// Zeros behind the end of each row.
     MaskRows,
@@ -465,7 +465,13 @@ impl KernelId {
                 []
             ),
             KernelId::Add => {
-                row!("add", Add, [Text(include_str!("../sequence/add.wgsl"))], [Read, Read, Write], [])
+                row!(
+                    "add",
+                    Add,
+                    [Text(include_str!("../sequence/add.wgsl"))],
+                    [Read, Read, Write],
+                    [Const::Bool("INTO")]
+                )
             }
             KernelId::MaskRows => row!(
                 "mask_rows",

@@ -93,12 +93,12 @@ params! {
         b_k_stride: u32,
         /// From one column of b to the next, in `Column`s.
         b_column_stride: u32,
+        /// The first element of b, in `Column`s.
+        b_offset: u32,
         #[doc(hidden)]
         _pad0: u32,
         #[doc(hidden)]
         _pad1: u32,
-        #[doc(hidden)]
-        _pad2: u32,
     }
 
     /// The second pass of a split matrix product; see `linear/sum_slices.wgsl`.

@@ -171,7 +171,7 @@ pub fn check_forward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> 
         let device = Device::Gpu(gpu.clone());
         let mut network = Network::with_parameters(&device, &case.config, &case.parameters())?;
         let found = network.predict(case.input().view())?;
-        let tape = case.reference().forward(case.input().mapv(f64::from).view());
+        let tape = case.reference().forward(&gatefold_reference::Batch::new(case.input().mapv(f64::from).view()));
         let (steps, batch, output) = case.output_shape();
         assert_eq!(found.dim(), (steps, batch, output), "the output's shape is the network's");
         checks.case(case.describe());
@@ -199,9 +199,9 @@ pub fn check_backward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error>
 
         let reference = case.reference();
         let target = target.mapv(f64::from);
-        let tape = reference.forward(input.mapv(f64::from).view());
+        let tape = reference.forward(&gatefold_reference::Batch::new(input.mapv(f64::from).view()));
         let d_output = loss::squared_error_gradient(tape.output(), target.view());
-        let want = reference.backward(&tape, d_output.view());
+        let want = reference.backward(&tape, d_output.view(), None);
         checks.case(case.describe());
         let terms = output_terms(&case.config) + target.len();
         let loss = loss::squared_error(tape.output(), target.view());

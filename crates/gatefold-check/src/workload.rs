@@ -6,7 +6,7 @@ use crate::{Checks, gradient_terms, output_terms};
 use gatefold::{
     DenseConfig, Error, LayerConfig, LstmConfig, ModelError, Network, NetworkConfig, Parameters, Trainer,
 };
-use gatefold_reference::Network as Reference;
+use gatefold_reference::{Batch, Network as Reference};
 use gatefold_reference::network::Tensors;
 use gatefold_reference::optim::{Adam, adam};
 use ndarray::{Array3, ArrayView, Axis, Dimension, s};
@@ -123,7 +123,7 @@ impl Workload {
     fn loss_and_gradients(&self) -> (f64, Tensors<f64>) {
         let (steps, batch, _) = self.input.dim();
         let elements = (steps * batch) as f64;
-        let tape = self.reference.forward(few(&self.input).view());
+        let tape = self.reference.forward(&Batch::new(few(&self.input).view()));
         let residual = &tape.output() - &few(&self.target);
         let mut loss = 0.0;
         let mut d_output = residual.clone();
@@ -132,7 +132,7 @@ impl Workload {
             loss += repeats * d.iter().map(|residual| residual * residual).sum::<f64>() / elements;
             d *= 2.0 * repeats / elements;
         }
-        (loss, self.reference.backward(&tape, d_output.view()).parameters)
+        (loss, self.reference.backward(&tape, d_output.view(), None).parameters)
     }
 
     fn checks(&self) -> Checks {
@@ -191,11 +191,11 @@ mod tests {
         let (loss, gradients) = workload.loss_and_gradients();
         let wide = |values: &Array3<f32>| values.map(|&value| f64::from(value));
         let (input, target) = (wide(&workload.input), wide(&workload.target));
-        let tape = workload.reference.forward(input.view());
+        let tape = workload.reference.forward(&Batch::new(input.view()));
         let whole = gatefold_reference::loss::squared_error(tape.output(), target.view());
         assert!((loss - whole).abs() < 1e-12, "{loss} {whole}");
         let d = gatefold_reference::loss::squared_error_gradient(tape.output(), target.view());
-        let whole = workload.reference.backward(&tape, d.view()).parameters;
+        let whole = workload.reference.backward(&tape, d.view(), None).parameters;
         for (name, gradient) in &gradients {
             let off = (gradient - &whole[name]).iter().fold(0.0, |most: f64, off| most.max(off.abs()));
             assert!(off < 1e-12, "{name}: {off}");

@@ -205,6 +205,22 @@ fn losses_and_optimizers_are_taken() {
     assert!(differs.starts_with("error: --clip-value 2 differs from the checkpoint's any;"), "{differs}");
 }
 
+/// Of a network that hardly learns: the mean magnitude is at most the root of the mean square, Huber's loss at most half the
+/// square and at most the magnitude.
+#[test]
+fn the_validation_loss_is_the_one_that_was_chosen() {
+    let place = Folder::new();
+    let loss = |name: &str| {
+        let options = format!("--loss {name} --lr 1e-30 --epochs 1");
+        place.succeed(&format!("forecast table.csv {SMALL} {options} --out {name}"));
+        let metrics: Value = serde_json::from_str(&place.read(&format!("{name}/metrics.json"))).unwrap();
+        metrics["validation_loss"][0].as_f64().unwrap()
+    };
+    let (squared, absolute, huber) = (loss("squared"), loss("absolute"), loss("huber"));
+    assert!(absolute < squared.sqrt() && absolute != squared, "{absolute}, {squared}");
+    assert!(huber < absolute && huber < squared / 2.0, "{huber}, {absolute}, {squared}");
+}
+
 #[test]
 fn quiet_is_silent_and_no_season_is_no_baseline() {
     let place = Folder::new();

@@ -64,8 +64,8 @@ impl Case {
 
     fn check(&self, name: &str) {
         let network = gatefold_reference::Network::<f64>::new(&self.config, &self.parameters).unwrap();
-        let tape = network.forward(self.input.mapv(f64::from).view());
-        let expected = network.backward(&tape, self.by_output.mapv(f64::from).view());
+        let tape = network.forward(&gatefold_reference::Batch::new(self.input.mapv(f64::from).view()));
+        let expected = network.backward(&tape, self.by_output.mapv(f64::from).view(), None);
         let (output, gradients) = self.run(1);
         let widest = self.config.layers().iter().map(|layer| layer.input + layer.output).max().unwrap();
         let depth = self.config.layers().len();

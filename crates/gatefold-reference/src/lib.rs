@@ -13,14 +13,18 @@
 //! The equations are collected in docs/numerics.md.
 
 pub mod activation;
+mod bridge;
 pub mod cells;
 pub mod linear;
 pub mod loss;
 pub mod network;
 pub mod optim;
 mod real;
+mod recurrent;
 pub mod scan;
 pub mod sequence;
+mod states;
 
-pub use network::Network;
+pub use network::{Batch, Dropout, Network};
 pub use real::Real;
+pub use states::{LayerState, States};

@@ -1,10 +1,15 @@
 //! Whole networks: the layers of a [`NetworkConfig`] in a row, forward with a tape and backward along it.
 
-use crate::Real;
-use crate::linear::{dense_backward, dense_forward};
-use crate::scan::{self, Recurrence, States, Weights, flat};
-use gatefold_model::{Cell, Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role};
-use ndarray::{Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, s};
+use crate::bridge::BridgeLayer;
+use crate::linear::dense_forward;
+use crate::recurrent::RecurrentLayer;
+use crate::scan::{self, flat, readout_backward};
+use crate::sequence::{self, DropoutStream};
+use crate::{LayerState, Real, States};
+use gatefold_model::{
+    InitialState, Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role, StateKind, Timeline,
+};
+use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2};
 use std::collections::BTreeMap;
 
 /// Tensors by parameter name, each in standard layout.
@@ -17,45 +22,87 @@ pub struct Network<R> {
     parameters: Tensors<R>,
 }
 
-/// What a layer keeps of its forward pass.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum LayerTape<R> {
-    /// Every intermediate of an LSTM.
-    Lstm(Box<scan::Forward<R>>),
-    /// A dense layer's output, `[T, B, O]`.
-    Dense(Array3<R>),
-    /// The last step, `[1, B, F]`.
-    LastStep(Array3<R>),
+/// What goes into a network.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a, R> {
+    /// `[T, B, I]`
+    pub input: ArrayView3<'a, R>,
+    /// The steps of each row, at most T; all have T where there are none. What stands behind them is not read.
+    pub lengths: Option<&'a [usize]>,
+    /// States in front of the first step, in place of the layers' own. Those of a decoder's layers are not read: they
+    /// start from the encoder's.
+    pub states: Option<&'a States<R>>,
+    /// What a decoder reads, `[T', B, I']`, and the steps of each row.
+    pub decoder: Option<(ArrayView3<'a, R>, Option<&'a [usize]>)>,
+    /// Where random zeros come from; none are drawn without, as in inference.
+    pub dropout: Option<Dropout>,
 }
 
-impl<R: Real> LayerTape<R> {
-    /// The layer's output, `[T, B, O]`, or `[1, B, O]` from the last step on.
-    pub fn output(&self) -> ArrayView3<'_, R> {
-        match self {
-            LayerTape::Lstm(forward) => forward.output.view(),
-            LayerTape::Dense(output) | LayerTape::LastStep(output) => output.view(),
-        }
+impl<'a, R> Batch<'a, R> {
+    /// Sequences of equal length from the layers' own states, without dropout.
+    pub fn new(input: ArrayView3<'a, R>) -> Self {
+        Batch { input, lengths: None, states: None, decoder: None, dropout: None }
     }
+}
+
+/// The random zeros of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropout {
+    /// The key.
+    pub seed: u64,
+    /// The batch's number.
+    pub batch: u32,
 }
 
 /// The forward pass of a network, as the backward pass needs it.
 #[derive(Clone, Debug)]
 pub struct Tape<R> {
-    /// `[T, B, I]`
-    pub input: Array3<R>,
-    /// One per layer.
-    pub layers: Vec<LayerTape<R>>,
+    /// The index of the layer whose input is the first of the values.
+    first: usize,
+    /// The input of layer `first`, then every layer's output; a decoder's is the decoder's input.
+    values: Vec<Array3<R>>,
+    /// The scans of recurrent layers, by layer.
+    scans: BTreeMap<usize, Vec<scan::Forward<R>>>,
+    /// Of the input, and of the decoder's.
+    lengths: [Option<Vec<usize>>; 2],
+    dropout: Option<Dropout>,
+    states_were_given: bool,
+    output: Array3<R>,
+    states: States<R>,
 }
 
 impl<R: Real> Tape<R> {
-    /// The network's output.
+    /// The network's output, zero where a row has ended.
     pub fn output(&self) -> ArrayView3<'_, R> {
-        self.layers.last().map_or(self.input.view(), LayerTape::output)
+        self.output.view()
     }
 
-    fn layer_input(&self, index: usize) -> ArrayView3<'_, R> {
-        if index == 0 { self.input.view() } else { self.layers[index - 1].output() }
+    /// The states behind each row's last step.
+    pub fn states(&self) -> &States<R> {
+        &self.states
+    }
+
+    /// The output of one layer, with whatever stands where a row has ended; recurrent layers have zeros there.
+    pub fn layer_output(&self, index: usize) -> ArrayView3<'_, R> {
+        self.value(index + 1)
+    }
+
+    /// Every intermediate of a recurrent layer, for each of its scans.
+    pub fn scans(&self, index: usize) -> Option<&[scan::Forward<R>]> {
+        self.scans.get(&index).map(Vec::as_slice)
+    }
+
+    /// The input of layer `index`.
+    fn value(&self, index: usize) -> ArrayView3<'_, R> {
+        self.values[index - self.first].view()
+    }
+
+    fn lengths_of(&self, timeline: Timeline) -> Option<&[usize]> {
+        match timeline {
+            Timeline::Input => self.lengths[0].as_deref(),
+            Timeline::Decoder => self.lengths[1].as_deref(),
+            Timeline::Single | Timeline::Expanded(_) => None,
+        }
     }
 }
 
@@ -64,8 +111,24 @@ impl<R: Real> Tape<R> {
 pub struct Gradients<R> {
     /// By each parameter; what tied layers contribute is summed, from the last layer to the first.
     pub parameters: Tensors<R>,
-    /// By the input, `[T, B, I]`.
+    /// By the input, `[T, B, I]`; zeros where it holds tokens.
     pub input: Array3<R>,
+    /// By the decoder's input.
+    pub decoder_input: Option<Array3<R>>,
+    /// By the states in front of the first step that were used, whoever gave them.
+    pub states: States<R>,
+}
+
+/// Adds a gradient to that of a layer's parameter, if the layer has it.
+pub(crate) fn add_gradient<R: Real>(
+    gradients: &mut Tensors<R>,
+    layer: &Layer,
+    (role, reverse): (Role, bool),
+    gradient: Option<ArrayD<R>>,
+) {
+    if let (Some(spec), Some(gradient)) = (layer.find(role, reverse), gradient) {
+        *gradients.get_mut(&spec.name).expect("there is a gradient for each parameter") += &gradient;
+    }
 }
 
 impl<R: Real> Network<R> {
@@ -96,135 +159,356 @@ impl<R: Real> Network<R> {
         &mut self.parameters
     }
 
-    /// The forward pass over `input [T, B, I]` from initial states of zero, keeping every intermediate.
-    ///
-    /// # Panics
-    /// If the input's width is not the network's, or there is no step.
-    pub fn forward(&self, input: ArrayView3<R>) -> Tape<R> {
-        assert_eq!(input.len_of(Axis(2)), self.config.input(), "the input is as wide as the network takes");
-        let mut tape = Tape { input: input.as_standard_layout().into_owned(), layers: Vec::new() };
-        for layer in self.config.layers() {
-            let out = self.layer_forward(layer, tape.layer_input(layer.index));
-            tape.layers.push(out);
-        }
-        tape
-    }
-
-    /// The output alone.
+    /// The output alone, for sequences of equal length.
     ///
     /// # Panics
     /// As [`Network::forward`].
     pub fn predict(&self, input: ArrayView3<R>) -> Array3<R> {
-        self.forward(input).output().to_owned()
+        self.forward(&Batch::new(input)).output
     }
 
-    fn layer_forward(&self, layer: &Layer, input: ArrayView3<R>) -> LayerTape<R> {
+    /// The forward pass, keeping every intermediate.
+    ///
+    /// # Panics
+    /// If a shape is not the network's, a length is greater than the number of steps, or there is no step.
+    pub fn forward(&self, batch: &Batch<R>) -> Tape<R> {
+        let layers = self.config.layers();
+        let mut tape = self.begin(0, batch.input, batch.lengths);
+        tape.dropout = batch.dropout;
+        tape.states_were_given = batch.states.is_some();
+        let decoder = self.config.decoder();
+        self.run(&mut tape, &layers[..decoder.unwrap_or(layers.len())], |n| {
+            batch.states.map(|states| states.layers[n].clone())
+        });
+        if let Some(at) = decoder {
+            let (input, lengths) = batch.decoder.expect("a network with a decoder reads an input for it");
+            check_sequence(input, layers[at].output, lengths);
+            assert_eq!(input.dim().1, batch.input.dim().1, "both inputs have the same rows");
+            let encoded = self.bridge(at).forward(&tape.states.layers);
+            let encoder_layers = tape.states.layers.len();
+            tape.values.push(masked(input, lengths));
+            tape.lengths[1] = lengths.map(<[usize]>::to_vec);
+            self.run(&mut tape, &layers[at + 1..], |n| Some(encoded[n - encoder_layers].clone()));
+        }
+        self.finish(tape)
+    }
+
+    /// The initial states of the decoder's layers: the encoder's final states, through the bridge.
+    ///
+    /// # Panics
+    /// If there is no decoder, and as [`Network::forward`].
+    pub fn encode(&self, batch: &Batch<R>) -> States<R> {
+        let at = self.config.decoder().expect("the network has a decoder");
+        let mut tape = self.begin(0, batch.input, batch.lengths);
+        tape.dropout = batch.dropout;
+        self.run(&mut tape, &self.config.layers()[..at], |n| {
+            batch.states.map(|states| states.layers[n].clone())
+        });
+        States { layers: self.bridge(at).forward(&tape.states.layers) }
+    }
+
+    /// The decoder alone over `input [T', B, I']` from the states of its own layers: the output, and their final states.
+    ///
+    /// # Panics
+    /// If there is no decoder, and as [`Network::forward`].
+    pub fn forward_decoder(&self, input: ArrayView3<R>, states: &States<R>) -> (Array3<R>, States<R>) {
+        let at = self.config.decoder().expect("the network has a decoder");
+        let mut tape = self.begin(at + 1, input, None);
+        self.run(&mut tape, &self.config.layers()[at + 1..], |n| Some(states.layers[n].clone()));
+        let tape = self.finish(tape);
+        (tape.output, tape.states)
+    }
+
+    fn begin(&self, first: usize, input: ArrayView3<R>, lengths: Option<&[usize]>) -> Tape<R> {
+        check_sequence(input, self.config.layers()[first].input, lengths);
+        Tape {
+            first,
+            values: vec![masked(input, lengths)],
+            scans: BTreeMap::new(),
+            lengths: [lengths.map(<[usize]>::to_vec), None],
+            dropout: None,
+            states_were_given: false,
+            output: Array3::zeros((0, 0, 0)),
+            states: States { layers: Vec::new() },
+        }
+    }
+
+    /// Zeros where rows have ended.
+    fn finish(&self, tape: Tape<R>) -> Tape<R> {
+        let output = tape.values.last().expect("there is a layer").view();
+        Tape { output: masked(output, tape.lengths_of(self.config.timeline())), ..tape }
+    }
+
+    /// Runs some layers in order; `given` has the states of the n-th recurrent layer of the tape.
+    fn run(&self, tape: &mut Tape<R>, layers: &[Layer], given: impl Fn(usize) -> Option<LayerState<R>>) {
+        for layer in layers {
+            let output = match layer.recurrent() {
+                Some(recurrent) => {
+                    let input = tape.value(layer.index);
+                    let batch = input.dim().1;
+                    let made = self.recurrent_layer(layer, recurrent);
+                    let states = given(tape.states.layers.len()).unwrap_or_else(|| made.initial(batch));
+                    assert!(states.fits(recurrent, batch), "the states have the shapes of {}", layer.place());
+                    let scans = made.forward(input, &states, tape.lengths_of(self.timeline_into(layer)));
+                    let (output, last) = made.merged(&scans);
+                    tape.states.layers.push(last);
+                    tape.scans.insert(layer.index, scans);
+                    output
+                }
+                None => self.layer_forward(layer, tape),
+            };
+            tape.values.push(output);
+        }
+    }
+
+    /// The time axis of a layer's input.
+    fn timeline_into(&self, layer: &Layer) -> Timeline {
+        layer.index.checked_sub(1).map_or(Timeline::Input, |before| self.config.layers()[before].timeline)
+    }
+
+    fn layer_forward(&self, layer: &Layer, tape: &Tape<R>) -> Array3<R> {
+        let input = tape.value(layer.index);
         let (steps, batch, _) = input.dim();
+        let sequence = |rows: Array2<R>| {
+            rows.into_shape_with_order((steps, batch, layer.output)).expect("the same elements")
+        };
         match layer.kind {
-            LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
-                let weights = self.lstm_weights(layer, recurrent.cell);
-                let zeros = States::zeros(&weights.recurrence, batch);
-                let forward = scan::forward(input, &weights, &zeros, None, false);
-                LayerTape::Lstm(Box::new(forward))
+            LayerKind::Dense { activation } => {
+                let (weight, bias) = self.dense_weights(layer);
+                sequence(dense_forward(flat(&input).view(), weight, bias, activation))
+            }
+            LayerKind::Embedding { .. } => {
+                let table = self.matrix(layer, Role::EmbeddingWeight);
+                sequence(sequence::gather_rows(&elements(input), table))
+            }
+            LayerKind::Dropout { rate } => match tape.dropout {
+                Some(dropout) => {
+                    let kept = sequence::dropout(&elements(input), stream(dropout, layer), rate);
+                    Array3::from_shape_vec(input.dim(), kept).expect("the same elements")
+                }
+                None => input.to_owned(),
+            },
+            LayerKind::Softmax => sequence(sequence::softmax(flat(&input).view())),
+            LayerKind::Residual { from } => &input + &tape.value(from),
+            LayerKind::LastStep => {
+                let lengths = self.lengths_into(layer, tape);
+                sequence::last_rows(&lengths, input).insert_axis(Axis(0))
+            }
+            LayerKind::FinalState => {
+                let source = self.config.layers()[layer.index - 1].recurrent();
+                let source = source.expect("it stands behind a recurrent layer");
+                let last = tape.states.layers.last().expect("it stands behind a recurrent layer");
+                let h = last.side_by_side(source, StateKind::Hidden).expect("every cell has h");
+                h.insert_axis(Axis(0))
+            }
+            LayerKind::Expand { steps, fill } => {
+                assert_eq!(input.dim().0, 1, "{} expands one step", layer.place());
+                sequence::expand(input, steps, fill)
+            }
+            kind => unreachable!("{} is no layer of this kind", kind.name()),
+        }
+    }
+
+    /// The lengths of a layer's input, all steps where there are none.
+    fn lengths_into(&self, layer: &Layer, tape: &Tape<R>) -> Vec<usize> {
+        let (steps, batch, _) = tape.value(layer.index).dim();
+        tape.lengths_of(self.timeline_into(layer)).map_or_else(|| vec![steps; batch], <[usize]>::to_vec)
+    }
+
+    /// The backward pass: `d_output` is the loss's derivative by the output of that tape, not read where a row has ended,
+    /// and `d_states` that by its final states, zeros where there is none.
+    ///
+    /// # Panics
+    /// If `d_output` is not shaped like the tape's output, or `d_states` like its states.
+    pub fn backward(
+        &self,
+        tape: &Tape<R>,
+        d_output: ArrayView3<R>,
+        d_states: Option<&States<R>>,
+    ) -> Gradients<R> {
+        assert_eq!(d_output.dim(), tape.output.dim(), "one derivative per output");
+        let batch = tape.value(0).dim().1;
+        let d_output = masked(d_output, tape.lengths_of(self.config.timeline()));
+        let zeros = || States::zeros(&self.config, batch);
+        let mut back = Back {
+            d_values: tape.values.iter().map(|value| Array3::zeros(value.dim())).collect(),
+            d_last: d_states.cloned().unwrap_or_else(zeros).layers,
+            d_initial: zeros().layers,
+            gradients: self
+                .parameters
+                .iter()
+                .map(|(name, tensor)| (name.clone(), ArrayD::zeros(tensor.raw_dim())))
+                .collect(),
+            decoder_input: None,
+        };
+        for (d, layer) in back.d_last.iter().zip(self.config.recurrent_layers()) {
+            let recurrent = layer.recurrent().expect("it is recurrent");
+            assert!(
+                d.fits(recurrent, batch),
+                "the derivatives have the shapes of the states of {}",
+                layer.place()
+            );
+        }
+        *back.d_values.last_mut().expect("there is a layer") = d_output;
+        for layer in self.config.layers().iter().rev() {
+            self.layer_backward(layer, tape, &mut back);
+        }
+        Gradients {
+            parameters: back.gradients,
+            input: masked(back.d_values[0].view(), tape.lengths[0].as_deref()),
+            decoder_input: back.decoder_input,
+            states: States { layers: back.d_initial },
+        }
+    }
+
+    /// Adds the layer's gradients, and the one by its input to those of the values.
+    fn layer_backward(&self, layer: &Layer, tape: &Tape<R>, back: &mut Back<R>) {
+        let input = tape.value(layer.index);
+        let d = std::mem::take(&mut back.d_values[layer.index + 1]);
+        let flat_d = d.view();
+        let sequence = |rows: Array2<R>| rows.into_shape_with_order(input.dim()).expect("the same elements");
+        let d_input = match layer.kind {
+            LayerKind::Recurrent(recurrent) => {
+                let n = self.recurrent_before(layer.index);
+                let made = self.recurrent_layer(layer, &recurrent);
+                let scans = &tape.scans[&layer.index];
+                let result = made.backward(input, scans, d.view(), &back.d_last[n], &mut back.gradients);
+                let own = !tape.states_were_given && recurrent.initial == InitialState::Learned;
+                if own {
+                    made.initial_backward(&result.d_initial, &mut back.gradients);
+                }
+                back.d_initial[n] = result.d_initial;
+                result.d_input
             }
             LayerKind::Dense { activation } => {
                 let (weight, bias) = self.dense_weights(layer);
-                let y = dense_forward(flat(&input).view(), weight, bias, activation);
-                LayerTape::Dense(
-                    y.into_shape_with_order((steps, batch, layer.output)).expect("the same elements"),
-                )
+                let (x, d) = (flat(&input), flat(&flat_d));
+                let result = readout_backward(x.view(), weight, Some(bias), activation, d.view());
+                let gradients = &mut back.gradients;
+                let mut add = |role, gradient| add_gradient(gradients, layer, (role, false), Some(gradient));
+                add(Role::DenseWeight, result.d_weight.into_dyn());
+                add(Role::DenseBias, result.d_bias.into_dyn());
+                sequence(result.d_x)
             }
-            LayerKind::LastStep => LayerTape::LastStep(input.slice(s![steps - 1.., .., ..]).to_owned()),
-            kind => unreachable!("{} has no reference", kind.name()),
-        }
-    }
-
-    /// The backward pass: `d_output` is the loss's derivative by the output of that tape.
-    ///
-    /// # Panics
-    /// If `d_output` is not shaped like the tape's output.
-    pub fn backward(&self, tape: &Tape<R>, d_output: ArrayView3<R>) -> Gradients<R> {
-        assert_eq!(d_output.dim(), tape.output().dim(), "one derivative per output");
-        let mut parameters = Tensors::new();
-        let mut d = d_output.as_standard_layout().into_owned();
-        for (layer, kept) in self.config.layers().iter().zip(&tape.layers).rev() {
-            d = self.layer_backward(layer, tape.layer_input(layer.index), kept, d.view(), &mut parameters);
-        }
-        Gradients { parameters, input: d }
-    }
-
-    /// Adds the layer's gradients to `gradients` and returns the one by its input.
-    fn layer_backward(
-        &self,
-        layer: &Layer,
-        input: ArrayView3<R>,
-        kept: &LayerTape<R>,
-        d_output: ArrayView3<R>,
-        gradients: &mut Tensors<R>,
-    ) -> Array3<R> {
-        let mut add = |role: Role, gradient: ArrayD<R>| {
-            let name = &layer.parameter(role).name;
-            match gradients.get_mut(name) {
-                Some(sum) => *sum += &gradient,
-                None => _ = gradients.insert(name.clone(), gradient),
+            LayerKind::Embedding { tokens } => {
+                let mut d_table = Array2::zeros((tokens, layer.output));
+                sequence::scatter_rows(&elements(input), flat(&flat_d).view(), &mut d_table);
+                let role = (Role::EmbeddingWeight, false);
+                add_gradient(&mut back.gradients, layer, role, Some(d_table.into_dyn()));
+                return;
             }
+            LayerKind::Dropout { rate } => match tape.dropout {
+                Some(dropout) => {
+                    let kept = sequence::dropout(&elements(d.view()), stream(dropout, layer), rate);
+                    Array3::from_shape_vec(input.dim(), kept).expect("the same elements")
+                }
+                None => d,
+            },
+            LayerKind::Softmax => {
+                let y = tape.layer_output(layer.index);
+                sequence(sequence::softmax_backward(flat(&y).view(), flat(&flat_d).view()))
+            }
+            LayerKind::Residual { from } => {
+                back.d_values[from] += &d;
+                d
+            }
+            LayerKind::LastStep => {
+                let lengths = self.lengths_into(layer, tape);
+                sequence::last_rows_backward(&lengths, d.index_axis(Axis(0), 0), input.dim().0)
+            }
+            LayerKind::FinalState => {
+                let source = self.config.layers()[layer.index - 1].recurrent();
+                let source = source.expect("it stands behind a recurrent layer");
+                let d_last = &mut back.d_last[self.recurrent_before(layer.index - 1)];
+                d_last.add_side_by_side(source, StateKind::Hidden, d.index_axis(Axis(0), 0));
+                return;
+            }
+            LayerKind::Expand { fill, .. } => sequence::expand_backward(d.view(), fill),
+            LayerKind::Decoder { .. } => {
+                let (d_encoder, _) = back.d_last.split_at_mut(self.recurrent_before(layer.index));
+                let d_decoder = &back.d_initial[d_encoder.len()..];
+                let encoder = &tape.states.layers[..d_encoder.len()];
+                self.bridge(layer.index).backward(encoder, d_decoder, d_encoder, &mut back.gradients);
+                back.decoder_input = Some(masked(d.view(), tape.lengths[1].as_deref()));
+                return;
+            }
+            kind => unreachable!("{} is no layer of this kind", kind.name()),
         };
-        match (kept, layer.kind) {
-            (LayerTape::Lstm(forward), LayerKind::Recurrent(recurrent)) => {
-                let cotangents = scan::Cotangents { output: d_output, last: None };
-                let weights = self.lstm_weights(layer, recurrent.cell);
-                let back = scan::backward(input, &weights, forward, &cotangents);
-                add(Role::InputWeight, back.d_w_ih.into_dyn());
-                add(Role::RecurrentWeight, back.d_w_hh.into_dyn());
-                add(Role::InputBias, back.d_b_ih.into_dyn());
-                add(Role::RecurrentBias, back.d_b_hh.into_dyn());
-                back.d_input
-            }
-            (LayerTape::Dense(output), LayerKind::Dense { activation }) => {
-                let (weight, _) = self.dense_weights(layer);
-                let output = output.view();
-                let back = dense_backward(
-                    flat(&input).view(),
-                    weight,
-                    flat(&output).view(),
-                    activation,
-                    flat(&d_output).view(),
-                );
-                add(Role::DenseWeight, back.d_weight.into_dyn());
-                add(Role::DenseBias, back.d_bias.into_dyn());
-                back.d_x.into_shape_with_order(input.dim()).expect("the same elements")
-            }
-            (LayerTape::LastStep(_), _) => {
-                let mut d_input = Array3::zeros(input.dim());
-                d_input.slice_mut(s![input.dim().0 - 1.., .., ..]).assign(&d_output);
-                d_input
-            }
-            (_, kind) => unreachable!("another layer's tape at a layer of kind {}", kind.name()),
-        }
+        back.d_values[layer.index] += &d_input;
     }
 
-    fn lstm_weights(&self, layer: &Layer, cell: Cell) -> Weights<'_, R> {
-        Weights {
-            w_ih: self.matrix(layer, Role::InputWeight),
-            b_ih: Some(self.vector(layer, Role::InputBias)),
-            b_hh: Some(self.vector(layer, Role::RecurrentBias)),
-            recurrence: Recurrence::new(cell, self.matrix(layer, Role::RecurrentWeight)),
+    /// How many recurrent layers stand before layer `index`.
+    fn recurrent_before(&self, index: usize) -> usize {
+        self.config.recurrent_layers().filter(|layer| layer.index < index).count()
+    }
+
+    fn recurrent_layer<'a>(
+        &'a self,
+        layer: &'a Layer,
+        recurrent: &'a gatefold_model::Recurrent,
+    ) -> RecurrentLayer<'a, R> {
+        RecurrentLayer { layer, recurrent, parameters: &self.parameters }
+    }
+
+    fn bridge(&self, at: usize) -> BridgeLayer<'_, R> {
+        let layers = self.config.layers();
+        BridgeLayer {
+            layer: &layers[at],
+            parameters: &self.parameters,
+            sources: layers[..at].iter().filter_map(Layer::recurrent).collect(),
+            targets: layers[at..].iter().filter_map(Layer::recurrent).collect(),
         }
     }
 
     fn dense_weights(&self, layer: &Layer) -> (ArrayView2<'_, R>, ArrayView1<'_, R>) {
-        (self.matrix(layer, Role::DenseWeight), self.vector(layer, Role::DenseBias))
+        let bias = self.parameters[&layer.parameter(Role::DenseBias).name].view();
+        (
+            self.matrix(layer, Role::DenseWeight),
+            bias.into_dimensionality::<Ix1>().expect("biases are vectors"),
+        )
     }
 
     fn matrix(&self, layer: &Layer, role: Role) -> ArrayView2<'_, R> {
-        self.tensor(layer, role).view().into_dimensionality::<Ix2>().expect("weights are matrices")
+        let tensor = self.parameters[&layer.parameter(role).name].view();
+        tensor.into_dimensionality::<Ix2>().expect("weights are matrices")
     }
+}
 
-    fn vector(&self, layer: &Layer, role: Role) -> ArrayView1<'_, R> {
-        self.tensor(layer, role).view().into_dimensionality::<Ix1>().expect("biases are vectors")
-    }
+/// The backward pass on its way.
+struct Back<R> {
+    /// By the values of the tape.
+    d_values: Vec<Array3<R>>,
+    /// By the final states of each recurrent layer.
+    d_last: Vec<LayerState<R>>,
+    /// By the initial ones.
+    d_initial: Vec<LayerState<R>>,
+    gradients: Tensors<R>,
+    decoder_input: Option<Array3<R>>,
+}
 
-    fn tensor(&self, layer: &Layer, role: Role) -> &ArrayD<R> {
-        &self.parameters[&layer.parameter(role).name]
+fn check_sequence<R: Real>(input: ArrayView3<R>, width: usize, lengths: Option<&[usize]>) {
+    let (steps, batch, found) = input.dim();
+    assert_eq!(found, width, "the input is as wide as the network takes");
+    assert!(steps > 0, "a sequence has at least one step");
+    if let Some(lengths) = lengths {
+        assert_eq!(lengths.len(), batch, "one length for each row");
+        assert!(lengths.iter().all(|&length| length <= steps), "no row is longer than the sequence");
     }
+}
+
+/// A sequence in standard layout with zeros where rows have ended, so that nothing there reaches a result, NaN included.
+fn masked<R: Real>(sequence: ArrayView3<R>, lengths: Option<&[usize]>) -> Array3<R> {
+    let mut masked = sequence.as_standard_layout().into_owned();
+    if let Some(lengths) = lengths {
+        sequence::mask_rows(lengths, &mut masked);
+    }
+    masked
+}
+
+fn stream(dropout: Dropout, layer: &Layer) -> DropoutStream {
+    DropoutStream { seed: dropout.seed, batch: dropout.batch, layer: layer.index as u32 }
+}
+
+fn elements<R: Real>(sequence: ArrayView3<R>) -> Vec<R> {
+    sequence.iter().copied().collect()
 }

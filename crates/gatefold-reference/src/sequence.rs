@@ -99,13 +99,13 @@ pub fn run_sums<R: Real>(
 ) {
     let token = |p: usize| token_of(numbers[order[p]], tokens);
     let mut first = 0;
-    for p in 0..order.len() {
+    for (p, &row) in order.iter().enumerate() {
         if p % stretch == 0 || token(p) != token(p - 1) {
             first = p;
             sums.row_mut(p).fill(R::ZERO);
         }
         let mut sum = sums.row_mut(first);
-        sum += &d.row(order[p]);
+        sum += &d.row(row);
     }
 }
 

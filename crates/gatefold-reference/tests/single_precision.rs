@@ -2,7 +2,7 @@
 //! largest element, `u = 2^-24`, `K` the terms of the sums that an element goes through.
 
 use gatefold_model::{Activation, DenseConfig, LstmConfig, NetworkConfig, Parameters};
-use gatefold_reference::{Network, Real};
+use gatefold_reference::{Batch, Network, Real};
 use ndarray::{Array, Array3, Dimension};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -36,9 +36,12 @@ fn f32_stays_within_the_rule() {
         let (input, by_output) = (random((steps, batch, inputs)), random((steps, batch, 3)));
         let single = Network::<f32>::new(&config, &parameters).unwrap();
         let double = Network::<f64>::new(&config, &parameters).unwrap();
-        let (tape, exact_tape) = (single.forward(input.view()), double.forward(input.mapv(f64::from).view()));
-        let found = single.backward(&tape, by_output.view());
-        let expected = double.backward(&exact_tape, by_output.mapv(f64::from).view());
+        let (tape, exact_tape) = (
+            single.forward(&Batch::new(input.view())),
+            double.forward(&Batch::new(input.mapv(f64::from).view())),
+        );
+        let found = single.backward(&tape, by_output.view(), None);
+        let expected = double.backward(&exact_tape, by_output.mapv(f64::from).view(), None);
 
         // Forward a sum over inputs and units; backward one over the gates more, and for a parameter's gradient one
         // over all rows of all steps.

@@ -73,7 +73,8 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
             let columns = product(&[p.n, width]);
             vec![
                 u64::from(p.a_offset) + walk_end([p.m, p.k, 1], [p.a_row_stride, p.a_k_stride, 0]),
-                walk_end([p.k, p.n, 1], [p.b_k_stride, p.b_column_stride, 0]) * u64::from(width),
+                span(p.b_offset, walk_end([p.k, p.n, 1], [p.b_k_stride, p.b_column_stride, 0]))
+                    * u64::from(width),
                 flag("BIAS", columns),
                 product(&[groups[2], p.m]) * columns,
             ]
@@ -190,7 +191,9 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
         }
         KernelId::Add => {
             let p: params::Add = read(params);
-            [p.a_offset, p.b_offset, p.out_offset].map(|offset| span(offset, u64::from(p.len))).into()
+            let [a, b, out] =
+                [p.a_offset, p.b_offset, p.out_offset].map(|offset| span(offset, u64::from(p.len)));
+            vec![a, if kernel.constant("INTO") == 1 { 0 } else { b }, out]
         }
         KernelId::MaskRows => {
             let p: params::MaskRows = read(params);
@@ -298,7 +301,7 @@ pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use crate::plan::Plan;
-    use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+    use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant, params};
 
     /// The sums of the columns of a [3, 5] matrix in two slices, into so many elements.
     fn column_sums(x_len: usize, out_len: usize) {
@@ -318,6 +321,50 @@ mod tests {
     #[should_panic(expected = "column_sum touches 15 elements of x, which has 14")]
     fn too_short_an_input_is_refused() {
         column_sums(14, 10);
+    }
+
+    /// The middle feature of three of 5 rows, in a row's outputs from the second on: a mean and a variance where Gaussian.
+    fn element_loss(kind: ElementLossKind, outputs: usize, weights: usize, parts: usize) {
+        let mut plan = Plan::default();
+        let (y, d_y) = (plan.scratch("y", outputs), plan.scratch("d_y", outputs));
+        let (wanted, weights) = (plan.scratch("wanted", 5), plan.scratch("weights", weights));
+        let parts = plan.scratch("parts", parts);
+        let kernel =
+            KernelVariant::new(KernelId::ElementLoss, &[("WG_SIZE", ELEMENT_WG_SIZE), ("LOSS", kind as u32)]);
+        let params = params::ElementLoss {
+            len: 5,
+            features: 1,
+            stride: 3,
+            offset: 1,
+            parts: 4,
+            first_part: 2,
+            ..Default::default()
+        };
+        plan.dispatch(kernel, params, &[y, wanted, weights, d_y, parts], [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_loss_may_end_before_the_last_output() {
+        element_loss(ElementLossKind::Huber, 14, 5, 6);
+        element_loss(ElementLossKind::Gaussian, 15, 5, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 15 elements of y, which has 14")]
+    fn a_gaussian_takes_two_blocks() {
+        element_loss(ElementLossKind::Gaussian, 14, 5, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 5 elements of weights, which has 4")]
+    fn a_loss_takes_a_weight_for_each_row() {
+        element_loss(ElementLossKind::Huber, 14, 4, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 6 elements of parts, which has 5")]
+    fn a_loss_writes_its_parts_behind_the_first() {
+        element_loss(ElementLossKind::Huber, 14, 5, 5);
     }
 
     #[test]

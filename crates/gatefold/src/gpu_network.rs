@@ -2,7 +2,7 @@
 
 use crate::buffer::DeviceBuffer;
 use crate::gpu::Target;
-use crate::layer::{self, Purpose, Sequence};
+use crate::layer::{self, Lowering, Purpose, Sequence};
 use crate::memory::{self, MemoryNeed};
 use crate::parameters::{ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::Plan;
@@ -276,7 +276,8 @@ pub(crate) fn inference_plan(
     let width = config.input();
     let mut x = Sequence { span: plan.given(INPUT, steps * batch * width), steps, batch, width };
     for layer in config.layers() {
-        (x, _) = layer::forward(&mut plan, target, layer, &spans, x, Purpose::Inference)?;
+        let mut low = Lowering { plan: &mut plan, target, parameters: &spans, purpose: Purpose::Inference };
+        (x, _) = layer::forward(&mut low, layer, x, None)?;
     }
     let output = plan.given(OUTPUT, x.len());
     plan.copy(x.span, output);

@@ -4,7 +4,7 @@ use crate::buffer::DeviceBuffer;
 use crate::gpu::Target;
 use crate::gpu_loss::{self, LOSS_CAPACITY, LOSSES, TARGET, WEIGHTS};
 use crate::gpu_network::{ByShape, GpuNetwork, INPUT, Prepared, check_sizes, upload};
-use crate::layer::{self, Purpose, Sequence};
+use crate::layer::{self, Lowering, Purpose, Sequence};
 use crate::parameters::{GRADIENTS, ParameterEntry, ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::{Plan, Span};
 use crate::product;
@@ -228,7 +228,8 @@ pub(crate) fn batch_plan(
     let mut x = Sequence { span: plan.given(INPUT, steps * batch * width), steps, batch, width };
     let mut tapes = Vec::new();
     for layer in network.layers() {
-        let (y, tape) = layer::forward(&mut plan, target, layer, &spans, x, Purpose::Training)?;
+        let mut low = Lowering { plan: &mut plan, target, parameters: &spans, purpose: Purpose::Training };
+        let (y, tape) = layer::forward(&mut low, layer, x, None)?;
         tapes.push(tape);
         x = y;
     }
@@ -237,7 +238,8 @@ pub(crate) fn batch_plan(
     let first_trained = network.layers().iter().position(|layer| spans.trains(layer));
     for (layer, tape) in network.layers().iter().zip(&tapes).rev() {
         let wants_input = first_trained.is_some_and(|first| first < layer.index);
-        match layer::backward(&mut plan, target, layer, &spans, tape, d_y, wants_input)? {
+        let mut low = Lowering { plan: &mut plan, target, parameters: &spans, purpose: Purpose::Training };
+        match layer::backward(&mut low, layer, tape, d_y, wants_input)? {
             Some(d_x) => d_y = d_x,
             None => break,
         }

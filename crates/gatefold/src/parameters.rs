@@ -1,6 +1,6 @@
 //! Where each parameter lies on the device: one buffer of values, one of gradients, one for every moment, all laid out alike.
 
-use crate::plan::{Plan, Span};
+use crate::plan::{ALIGNMENT, Plan, Span};
 use gatefold_model::{Layer, NetworkConfig, Parameters, Role};
 use ndarray::ArrayD;
 use std::collections::BTreeSet;
@@ -26,9 +26,6 @@ pub(crate) struct ParameterEntry {
     pub(crate) offset: usize,
     pub(crate) len: usize,
 }
-
-/// Bindings begin at multiples of 256 bytes on every device.
-const ALIGNMENT: usize = 64;
 
 impl ParameterLayout {
     pub(crate) fn new(config: &NetworkConfig) -> ParameterLayout {

@@ -140,6 +140,15 @@ impl Plan {
         }
     }
 
+    /// What to bind so that a kernel with an offset in its params sees the span, and that offset: bindings begin at
+    /// multiples of 256 bytes, spans anywhere.
+    pub(crate) fn bind(&self, span: Span) -> (Span, u32) {
+        if span.offset.is_multiple_of(ALIGNMENT) {
+            return (span, 0);
+        }
+        (Span { offset: 0, len: self.buffers[span.buffer.0].len, ..span }, span.offset as u32)
+    }
+
     fn check(&self, span: &Span) {
         let declared = &self.buffers[span.buffer.0];
         assert!(
@@ -183,6 +192,9 @@ impl Plan {
         format!("{}[{}..{}]", declared.name, span.offset, span.offset + span.len)
     }
 }
+
+/// Bindings begin at multiples of 256 bytes on every device.
+pub(crate) const ALIGNMENT: usize = 64;
 
 /// Workgroups along one axis, in WebGPU.
 pub(crate) const MAX_GROUPS: u32 = 65_535;

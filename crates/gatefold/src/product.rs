@@ -162,11 +162,13 @@ impl Tiled {
         slot.expect("the kernel has this constant").1 = value;
     }
 
-    /// `a` is bound whole and read from its offset on, so that it need not be aligned.
-    fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Span, c: Span) {
+    /// `a` is bound whole and read from its offset on, and `b` where a binding cannot begin at it.
+    fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Option<Span>, c: Span) {
         self.params.a_offset = a.span.offset as u32;
+        let (b_span, b_offset) = plan.bind(b.span);
+        self.params.b_offset = b_offset / self.kernel.columns.width();
         let whole = Span { offset: 0, len: plan.buffers[a.span.buffer.0].len, ..a.span };
-        plan.dispatch(self.kernel, self.params, &[whole, b.span, bias, c], self.groups)
+        plan.dispatch(self.kernel, self.params, &[whole, b_span, bias.unwrap_or(b_span), c], self.groups)
             .note(note.into())
             .flops(2 * a.rows * a.columns * b.columns);
     }
@@ -188,11 +190,11 @@ pub(crate) fn matmul(
     if slices == 1 {
         tiled.set("BIAS", has_bias);
         tiled.set("ACTIVATION", activation.code());
-        tiled.put(plan, what, a, b, bias.unwrap_or(b.span), c);
+        tiled.put(plan, what, a, b, bias, c);
         return Ok(());
     }
     let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
-    tiled.put(plan, what, a, b, b.span, parts);
+    tiled.put(plan, what, a, b, None, parts);
     let (groups, groups_x) = element_groups(m * n);
     plan.dispatch(
         KernelVariant::new(
@@ -221,7 +223,7 @@ pub(crate) fn add_gradient(
     let tiled = tile(target, what, a, b, slice_len)?;
     let slices = tiled.slices;
     let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
-    tiled.put(plan, what, a, b, b.span, parts);
+    tiled.put(plan, what, a, b, None, parts);
     unpack(plan, what, parts, slices, order, d);
     Ok(())
 }
@@ -235,6 +237,47 @@ pub(crate) fn add_column_sums(
     order: Order,
     into: &[Span],
 ) -> Result<(), Error> {
+    let (parts, slices) = column_slices(plan, target, what, x, None)?;
+    for &d in into {
+        unpack(plan, what, parts, slices, order, d);
+    }
+    Ok(())
+}
+
+/// `out = sums of the columns of x`, rows in order.
+pub(crate) fn column_sums(
+    plan: &mut Plan,
+    target: &Target,
+    what: &str,
+    x: Matrix,
+    out: Span,
+) -> Result<(), Error> {
+    let (parts, slices) = column_slices(plan, target, what, x, Some(out))?;
+    if slices > 1 {
+        let (groups, groups_x) = element_groups(x.columns);
+        plan.dispatch(
+            KernelVariant::new(
+                KernelId::SumSlices,
+                &[("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", 0), ("ACTIVATION", Activation::Identity.code())],
+            ),
+            params::SumSlices { m: 1, n: x.columns as u32, slices: slices as u32, groups_x },
+            &[parts, parts, out],
+            groups,
+        )
+        .note(what.into());
+    }
+    Ok(())
+}
+
+/// Sums of columns by slices of rows, `[slices, columns]`; one slice goes to `whole`, where there is such a place.
+fn column_slices(
+    plan: &mut Plan,
+    target: &Target,
+    what: &str,
+    x: Matrix,
+    whole: Option<Span>,
+) -> Result<(Span, usize), Error> {
+    assert_eq!((x.row_stride, x.column_stride), (x.columns, 1), "{what}: rows lie one behind the other");
     let longest = target.max_loop_iterations.map_or(usize::MAX, |limit| limit as usize / 4);
     let slice_len = SLICE_LEN.max(x.rows.div_ceil(MAX_GROUPS as usize));
     if slice_len > longest {
@@ -248,23 +291,17 @@ pub(crate) fn add_column_sums(
             x.columns
         )));
     }
-    let parts = plan.scratch(format!("{what}.sums"), slices * x.columns);
+    let whole = whole.filter(|_| slices == 1);
+    let parts = whole.unwrap_or_else(|| plan.scratch(format!("{what}.sums"), slices * x.columns));
+    let (x_span, x_offset) = plan.bind(x.span);
     plan.dispatch(
         KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]),
-        params::ColumnSum {
-            m: x.rows as u32,
-            n: x.columns as u32,
-            slice_len: slice_len as u32,
-            ..params::ColumnSum::default()
-        },
-        &[x.span, parts],
+        params::ColumnSum { m: x.rows as u32, n: x.columns as u32, slice_len: slice_len as u32, x_offset },
+        &[x_span, parts],
         [groups_x as u32, slices as u32, 1],
     )
     .note(what.into());
-    for &d in into {
-        unpack(plan, what, parts, slices, order, d);
-    }
-    Ok(())
+    Ok((parts, slices))
 }
 
 fn unpack(plan: &mut Plan, what: &str, parts: Span, slices: usize, order: Order, d: Span) {

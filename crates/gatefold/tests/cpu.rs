@@ -56,10 +56,12 @@ fn gradients_of(options: &TrainConfig, batches: &[usize]) -> Parameters {
     trainer.gradients().unwrap()
 }
 
-fn optimizers() -> [Optimizer; 4] {
+fn optimizers() -> [Optimizer; 6] {
     [
         Optimizer::sgd(),
         Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-3 },
+        Optimizer::rmsprop(),
+        Optimizer::RmsProp { alpha: 0.9, epsilon: 1e-4, momentum: 0.5, centered: true, weight_decay: 1e-3 },
         Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 1e-3 },
         Optimizer::adamw(),
     ]
@@ -114,13 +116,13 @@ fn training_follows_the_reference() {
     };
     for (number, &found) in losses.iter().enumerate() {
         let (input, target) = batch(number);
-        let tape = network.forward(input.mapv(f64::from).view());
+        let tape = network.forward(&gatefold_reference::Batch::new(input.mapv(f64::from).view()));
         let target = target.mapv(f64::from);
         let expected = loss::squared_error(tape.output(), target.view());
         // Rounding in f32 is 6e-8; ten steps of Adam multiply it where a gradient's sign is in doubt.
         assert!((f64::from(found) - expected).abs() < 1e-5 * expected, "batch {number}: {found}, {expected}");
         let d_output = loss::squared_error_gradient(tape.output(), target.view());
-        let gradients = network.backward(&tape, d_output.view()).parameters;
+        let gradients = network.backward(&tape, d_output.view(), None).parameters;
         let norm = optim::global_norm(gradients.values().map(|g| g.as_slice().unwrap()));
         let factor = optim::clip_factor(norm, f64::from(0.3f32));
         assert!(number > 0 || factor < 1.0, "the clip is meant to bite");

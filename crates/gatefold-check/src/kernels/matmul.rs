@@ -12,6 +12,8 @@ use ndarray::{Array2, Array3, ArrayView1, Axis, s};
 
 /// Where a begins in its buffer, as the output of a scan does behind the initial h.
 const A_OFFSET: usize = 5;
+/// Columns in front of b.
+const B_OFFSET: usize = 3;
 
 struct Case {
     m: usize,
@@ -105,6 +107,7 @@ impl Case {
             a_k_stride,
             b_k_stride,
             b_column_stride,
+            b_offset: B_OFFSET as u32,
             ..Default::default()
         }
     }
@@ -148,11 +151,12 @@ pub(super) fn matmul(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 .expect("as many as the shape has")
         };
         let (a, b, bias) = (random_matrix(m, k), random_matrix(k, n), random_matrix(1, n));
-        // Around a there are numbers that must not be read.
+        // Around a and in front of b there are numbers that must not be read.
         let a_stored = [vec![1e30; A_OFFSET], stored(&a, case.a_transposed), vec![1e30; 3]].concat();
+        let in_front = vec![1e30; B_OFFSET * case.columns.width() as usize];
+        let b_stored = [in_front, stored(&b, case.b_transposed)].concat();
         let before = vec![7.0; case.slices() * m * n];
-        let bindings: [&[f32]; 4] =
-            [&a_stored, &stored(&b, case.b_transposed), &stored(&bias, false), &before];
+        let bindings: [&[f32]; 4] = [&a_stored, &b_stored, &stored(&bias, false), &before];
         let found = run_kernel(gpu, &case.kernel(), case.params(), &bindings, case.groups())?;
 
         let (a, b) = (a.mapv(f64::from), b.mapv(f64::from));

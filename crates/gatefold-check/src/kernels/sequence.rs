@@ -140,14 +140,18 @@ pub(super) fn add(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             groups_x: groups[0],
             ..Default::default()
         };
-        let kernel = element_kernel(KernelId::Add, &[]);
-        let bindings: [&[f32]; 3] =
-            [&behind_others(before_a, &a), &behind_others(before_b, &b), &vec![7.0; before_out + len + 1]];
-        let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
+        let (a_list, b_list) = (behind_others(before_a, &a), behind_others(before_b, &b));
+        for into in [false, true] {
+            let kernel = element_kernel(KernelId::Add, &[("INTO", u32::from(into))]);
+            // What is added to holds b already.
+            let there = if into { b.clone() } else { vec![7.0; len] };
+            let out = [vec![7.0; before_out], there, vec![7.0]].concat();
+            let found = run_kernel(gpu, &kernel, params, &[&a_list, &b_list, &out], groups)?;
 
-        checks.case(format!("{len} elements"));
-        let want = around(before_out, sequence::add(&wide(&a), &wide(&b)));
-        checks.tensor("out", &[("element", want.len())], &found[2], &want, Tolerance::product(1));
+            checks.case(format!("{len} elements{}", if into { " into others" } else { "" }));
+            let want = around(before_out, sequence::add(&wide(&a), &wide(&b)));
+            checks.tensor("out", &[("element", want.len())], &found[2], &want, Tolerance::product(1));
+        }
     }
     Ok(())
 }

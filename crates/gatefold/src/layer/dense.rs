@@ -1,6 +1,7 @@
 //! A dense layer, the same for every step: `y = act(x W^T + b)`.
 
 use super::Sequence;
+use super::elementwise::aligned;
 use crate::Error;
 use crate::gpu::Target;
 use crate::parameters::ParameterSpans;
@@ -27,6 +28,33 @@ pub(crate) fn forward(
     Ok(Sequence { span: y, width: layer.output, ..x })
 }
 
+/// The gradient in front of an activation whose result is `y`.
+pub(crate) fn in_front_of_activation(
+    plan: &mut Plan,
+    label: &str,
+    activation: Activation,
+    y: Sequence,
+    d_y: Sequence,
+) -> Sequence {
+    if activation == Activation::Identity {
+        return d_y;
+    }
+    let y = aligned(plan, format!("{label}.y_aligned"), y);
+    let d_y = aligned(plan, format!("{label}.d_y_aligned"), d_y);
+    let d_pre = plan.scratch(format!("{label}.d_pre"), y.len());
+    let (groups, groups_x) = product::element_groups(y.len());
+    plan.dispatch(
+        KernelVariant::new(
+            KernelId::ActivationBackward,
+            &[("WG_SIZE", ELEMENT_WG_SIZE), ("ACTIVATION", activation.code())],
+        ),
+        params::ActivationBackward { len: y.len() as u32, groups_x, ..Default::default() },
+        &[y.span, d_y.span, d_pre],
+        groups,
+    );
+    Sequence { span: d_pre, ..y }
+}
+
 #[expect(
     clippy::too_many_arguments,
     reason = "the layer, its tape and the gradient, each under its own name"
@@ -42,23 +70,7 @@ pub(crate) fn backward(
     wants_input: bool,
 ) -> Result<Option<Sequence>, Error> {
     let label = layer.label();
-    let d_pre = if activation == Activation::Identity {
-        d_y
-    } else {
-        let d_pre = plan.scratch(format!("{label}.d_pre"), y.len());
-        let (groups, groups_x) = product::element_groups(y.len());
-        plan.dispatch(
-            KernelVariant::new(
-                KernelId::ActivationBackward,
-                &[("WG_SIZE", ELEMENT_WG_SIZE), ("ACTIVATION", activation.code())],
-            ),
-            params::ActivationBackward { len: y.len() as u32, groups_x, ..Default::default() },
-            &[y.span, d_y.span, d_pre],
-            groups,
-        );
-        Sequence { span: d_pre, ..y }
-    };
-    let d_pre = d_pre.matrix();
+    let d_pre = in_front_of_activation(plan, &label, activation, y, d_y).matrix();
     if let Some(d_weight) = parameters.gradient(plan, layer, Role::DenseWeight) {
         let (what, order) =
             (format!("{label}.weight"), Order::columns_units_gates(1, layer.output, layer.input));

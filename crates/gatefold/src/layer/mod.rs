@@ -1,8 +1,15 @@
 //! Layers lowered to plan steps, forward and backward; one file per kind of layer.
 
-mod dense;
+pub(crate) mod dense;
+mod dropout;
+mod elementwise;
+mod embedding;
+mod expand;
 mod last_step;
 mod lstm;
+mod softmax;
+#[cfg(test)]
+mod tests;
 
 use crate::Error;
 use crate::gpu::Target;
@@ -16,6 +23,16 @@ pub(crate) use lstm::{
     initial_gradient as lstm_initial_gradient, input_gradient as lstm_input_gradient,
     one_step as lstm_one_step, parameter_gradients as lstm_parameter_gradients,
     steps_forward as lstm_steps_forward,
+};
+
+#[allow(unused_imports, reason = "what runs batches writes it")]
+pub(crate) use dropout::{DROPOUT, DROPOUT_LEN};
+#[allow(
+    unused_imports,
+    reason = "networks with residual connections, states and lengths are lowered by what comes next"
+)]
+pub(crate) use elementwise::{
+    add, add_into, broadcast_rows, fill, mask_rows, side_by_side, split_side_by_side,
 };
 
 /// Values of a layer over time: `[steps, batch, width]` somewhere in a buffer.
@@ -43,7 +60,20 @@ impl Sequence {
 pub(crate) enum Tape {
     Lstm(LstmTape),
     Dense { x: Sequence, y: Sequence },
-    LastStep { x: Sequence },
+    Embedding { x: Sequence },
+    Dropout,
+    Softmax { y: Sequence },
+    LastStep { x: Sequence, lengths: Option<Span> },
+    Expand { x: Sequence },
+}
+
+/// What layers are lowered to, for, and with.
+#[derive(Debug)]
+pub(crate) struct Lowering<'a> {
+    pub(crate) plan: &'a mut Plan,
+    pub(crate) target: &'a Target,
+    pub(crate) parameters: &'a ParameterSpans<'a>,
+    pub(crate) purpose: Purpose,
 }
 
 /// What a plan is made for.
@@ -63,44 +93,59 @@ pub(crate) fn pack(plan: &mut Plan, layer: &Layer, parameters: &ParameterSpans<'
     }
 }
 
-/// A layer's outputs for its inputs.
+/// A layer's outputs for its inputs; `lengths [B]` are `u32`, none where all rows are as long.
 pub(crate) fn forward(
-    plan: &mut Plan,
-    target: &Target,
+    low: &mut Lowering<'_>,
     layer: &Layer,
-    parameters: &ParameterSpans<'_>,
     x: Sequence,
-    purpose: Purpose,
+    lengths: Option<Span>,
 ) -> Result<(Sequence, Tape), Error> {
+    let (target, parameters, purpose) = (low.target, low.parameters, low.purpose);
     match layer.kind {
         LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
             let hidden = recurrent.hidden;
             let shape = LstmShape { steps: x.steps, batch: x.batch, input: x.width, hidden };
-            let packed = PackedLstm::declare(plan, layer.owner, &shape, purpose);
-            let tape = lstm::forward(plan, target, &layer.label(), &shape, &packed, x, purpose)?;
+            let packed = PackedLstm::declare(low.plan, layer.owner, &shape, purpose);
+            let tape = lstm::forward(low.plan, target, &layer.label(), &shape, &packed, x, purpose)?;
             Ok((tape.output(), Tape::Lstm(tape)))
         }
         LayerKind::Dense { activation } => {
-            let y = dense::forward(plan, target, layer, activation, parameters, x)?;
+            let y = dense::forward(low.plan, target, layer, activation, parameters, x)?;
             Ok((y, Tape::Dense { x, y }))
         }
-        LayerKind::LastStep => Ok((last_step::forward(x), Tape::LastStep { x })),
+        LayerKind::Embedding { tokens } => {
+            Ok((embedding::forward(low, layer, tokens, x), Tape::Embedding { x }))
+        }
+        LayerKind::Dropout { rate } => match purpose {
+            Purpose::Inference => Ok((x, Tape::Dropout)),
+            Purpose::Training => Ok((dropout::apply(low, layer, rate, x, "y"), Tape::Dropout)),
+        },
+        LayerKind::Softmax => {
+            let y = softmax::forward(low, layer, x);
+            Ok((y, Tape::Softmax { y }))
+        }
+        LayerKind::LastStep => {
+            Ok((last_step::forward(low.plan, layer, x, lengths), Tape::LastStep { x, lengths }))
+        }
+        LayerKind::Expand { steps, fill } => {
+            Ok((expand::forward(low, layer, (steps, fill), x)?, Tape::Expand { x }))
+        }
         _ => Err(unknown(layer)),
     }
 }
 
 /// Adds the gradients of the layer's parameters; gives the gradient of its input where that is wanted.
 pub(crate) fn backward(
-    plan: &mut Plan,
-    target: &Target,
+    low: &mut Lowering<'_>,
     layer: &Layer,
-    parameters: &ParameterSpans<'_>,
     tape: &Tape,
     d_y: Sequence,
     wants_input: bool,
 ) -> Result<Option<Sequence>, Error> {
+    let (target, parameters) = (low.target, low.parameters);
     match (tape, layer.kind) {
         (Tape::Lstm(tape), LayerKind::Recurrent(_)) => {
+            let plan = &mut *low.plan;
             let packed = PackedLstm::declare(plan, layer.owner, &tape.shape, Purpose::Training);
             let carried = Carried::zeros(plan, &layer.label(), &tape.shape);
             lstm::backward(plan, target, &layer.label(), &packed, tape, d_y, &carried)?;
@@ -112,10 +157,21 @@ pub(crate) fn backward(
             lstm::input_gradient(plan, target, &layer.label(), &packed, tape, d_x).map(Some)
         }
         (Tape::Dense { x, y }, LayerKind::Dense { activation }) => {
-            dense::backward(plan, target, layer, activation, parameters, (*x, *y), d_y, wants_input)
+            dense::backward(low.plan, target, layer, activation, parameters, (*x, *y), d_y, wants_input)
         }
-        (Tape::LastStep { x }, LayerKind::LastStep) => {
-            Ok(wants_input.then(|| last_step::backward(plan, layer, *x, d_y)))
+        (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {
+            embedding::backward(low, layer, tokens, *x, d_y).map(|()| None)
+        }
+        _ if !wants_input => Ok(None),
+        (Tape::Dropout, LayerKind::Dropout { rate }) => {
+            Ok(Some(dropout::apply(low, layer, rate, d_y, "d_x")))
+        }
+        (Tape::Softmax { y }, LayerKind::Softmax) => Ok(Some(softmax::backward(low, layer, *y, d_y))),
+        (Tape::LastStep { x, lengths }, LayerKind::LastStep) => {
+            Ok(Some(last_step::backward(low.plan, layer, *x, *lengths, d_y)))
+        }
+        (Tape::Expand { x }, LayerKind::Expand { fill, .. }) => {
+            expand::backward(low, layer, fill, *x, d_y).map(Some)
         }
         _ => Err(unknown(layer)),
     }

@@ -1,0 +1,169 @@
+//! A recurrent layer of a network: its scans, where they begin, and how their outputs become one.
+
+use crate::network::{Tensors, add_gradient};
+use crate::scan::{self, Cotangents, Feedback, Forward, Recurrence, Skip, Weights};
+use crate::{LayerState, Real};
+use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
+use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, concatenate, s};
+
+/// A recurrent layer with its parameters.
+#[derive(Clone, Copy)]
+pub(crate) struct RecurrentLayer<'a, R> {
+    pub(crate) layer: &'a Layer,
+    pub(crate) recurrent: &'a Recurrent,
+    pub(crate) parameters: &'a Tensors<R>,
+}
+
+/// Every gradient of a recurrent layer but those of its parameters, which are added where they belong.
+pub(crate) struct LayerBackward<R> {
+    pub(crate) d_input: Array3<R>,
+    pub(crate) d_initial: LayerState<R>,
+}
+
+impl<'a, R: Real> RecurrentLayer<'a, R> {
+    fn tensor(&self, role: Role, reverse: bool) -> Option<&'a ArrayD<R>> {
+        self.layer.find(role, reverse).map(|spec| &self.parameters[&spec.name])
+    }
+
+    fn matrix(&self, role: Role, reverse: bool) -> Option<ArrayView2<'a, R>> {
+        let tensor = self.tensor(role, reverse)?;
+        Some(tensor.view().into_dimensionality::<Ix2>().expect("weights are matrices"))
+    }
+
+    fn vector(&self, role: Role, reverse: bool) -> Option<ArrayView1<'a, R>> {
+        let tensor = self.tensor(role, reverse)?;
+        Some(tensor.view().into_dimensionality::<Ix1>().expect("biases are vectors"))
+    }
+
+    /// The parameters of one of the scans.
+    pub(crate) fn weights(&self, reverse: bool) -> Weights<'a, R> {
+        let weight = |role| self.matrix(role, reverse).expect("every recurrent layer has it");
+        let skip = self.recurrent.skip.zip(self.matrix(Role::SkipWeight, reverse));
+        Weights {
+            w_ih: weight(Role::InputWeight),
+            b_ih: self.vector(Role::InputBias, reverse),
+            b_hh: self.vector(Role::RecurrentBias, reverse),
+            recurrence: Recurrence {
+                cell: *self.recurrent.cell_of(reverse),
+                clip: self.recurrent.clip.map(|bound| R::from_f64(f64::from(bound))),
+                w_hh: weight(Role::RecurrentWeight),
+                peephole: self.vector(Role::Peephole, reverse),
+                projection: self.matrix(Role::ProjectionWeight, reverse),
+                skip: skip.map(|(steps, w_sh)| Skip { steps, w_sh }),
+                feedback: self.recurrent.feedback.map(|feedback| Feedback {
+                    w_yh: weight(Role::FeedbackWeight),
+                    w_hy: weight(Role::ReadoutWeight),
+                    b_y: self.vector(Role::ReadoutBias, reverse).expect("a readout has a bias"),
+                    activation: feedback.activation,
+                }),
+            },
+        }
+    }
+
+    /// The states in front of the first step where a caller gives none.
+    pub(crate) fn initial(&self, batch: usize) -> LayerState<R> {
+        let mut states = LayerState::zeros(self.recurrent, batch);
+        match self.recurrent.initial {
+            InitialState::Zeros => {}
+            InitialState::Constant(value) => {
+                let value = R::from_f64(f64::from(value));
+                states.h.fill(value);
+                states.c.iter_mut().for_each(|c| c.fill(value));
+            }
+            InitialState::Learned => {
+                let k = self.recurrent.history();
+                for (d, &reverse) in self.recurrent.direction.scans().iter().enumerate() {
+                    let h0 = self.vector(Role::InitialH, reverse).expect("it is learned");
+                    states.h.slice_mut(s![d * k..(d + 1) * k, .., ..]).assign(&h0);
+                    if let (Some(c), Some(c0)) = (&mut states.c, self.vector(Role::InitialC, reverse)) {
+                        c.index_axis_mut(Axis(0), d).assign(&c0);
+                    }
+                }
+            }
+        }
+        states
+    }
+
+    /// The chain rule through [`RecurrentLayer::initial`]: learned states get the sum over rows and slots.
+    pub(crate) fn initial_backward(&self, d_initial: &LayerState<R>, gradients: &mut Tensors<R>) {
+        let k = self.recurrent.history();
+        for (d, &reverse) in self.recurrent.direction.scans().iter().enumerate() {
+            let d_h = d_initial.h.slice(s![d * k..(d + 1) * k, .., ..]);
+            let d_h0 = d_h.sum_axis(Axis(0)).sum_axis(Axis(0));
+            add_gradient(gradients, self.layer, (Role::InitialH, reverse), Some(d_h0.into_dyn()));
+            let d_c0 = d_initial.c.as_ref().map(|d_c| d_c.index_axis(Axis(0), d).sum_axis(Axis(0)));
+            add_gradient(gradients, self.layer, (Role::InitialC, reverse), d_c0.map(|d| d.into_dyn()));
+        }
+    }
+
+    /// One scan for each direction.
+    pub(crate) fn forward(
+        &self,
+        input: ArrayView3<R>,
+        initial: &LayerState<R>,
+        lengths: Option<&[usize]>,
+    ) -> Vec<Forward<R>> {
+        let scans = self.recurrent.direction.scans().iter().enumerate();
+        scans
+            .map(|(d, &reverse)| {
+                let initial = initial.direction(self.recurrent, d);
+                scan::forward(input, &self.weights(reverse), &initial, lengths, reverse)
+            })
+            .collect()
+    }
+
+    /// The output of the layer from those of its scans, and its final states.
+    pub(crate) fn merged(&self, scans: &[Forward<R>]) -> (Array3<R>, LayerState<R>) {
+        let outputs: Vec<_> = scans.iter().map(|forward| forward.output.view()).collect();
+        let output = match self.recurrent.direction {
+            Direction::BidirectionalSum => &outputs[0] + &outputs[1],
+            _ => concatenate(Axis(2), &outputs).expect("directions have equal shapes"),
+        };
+        let last: Vec<_> = scans.iter().map(|forward| forward.last.clone()).collect();
+        (output, LayerState::of_directions(&last))
+    }
+
+    /// The chain rule through [`RecurrentLayer::forward`] and [`RecurrentLayer::merged`].
+    pub(crate) fn backward(
+        &self,
+        input: ArrayView3<R>,
+        scans: &[Forward<R>],
+        d_output: ArrayView3<R>,
+        d_last: &LayerState<R>,
+        gradients: &mut Tensors<R>,
+    ) -> LayerBackward<R> {
+        let width = self.recurrent.scan_width();
+        let mut d_input = Array3::zeros(input.dim());
+        let mut d_initial = Vec::new();
+        for (d, forward) in scans.iter().enumerate() {
+            let output = match self.recurrent.direction {
+                Direction::Bidirectional => d_output.slice(s![.., .., d * width..(d + 1) * width]),
+                _ => d_output.view(),
+            };
+            let last = d_last.direction(self.recurrent, d);
+            let cotangents = Cotangents { output, last: Some(&last) };
+            let back = scan::backward(input, &self.weights(forward.reverse), forward, &cotangents);
+            let mut add = |role, gradient: Option<ArrayD<R>>| {
+                add_gradient(gradients, self.layer, (role, forward.reverse), gradient);
+            };
+            let matrix = |gradient: Option<Array2<R>>| gradient.map(|gradient| gradient.into_dyn());
+            add(Role::InputWeight, matrix(Some(back.d_w_ih)));
+            add(Role::RecurrentWeight, matrix(Some(back.d_w_hh)));
+            add(Role::InputBias, Some(back.d_b_ih.into_dyn()));
+            add(Role::RecurrentBias, Some(back.d_b_hh.into_dyn()));
+            add(Role::Peephole, back.d_peephole.map(|d| d.into_dyn()));
+            add(Role::SkipWeight, matrix(back.d_w_sh));
+            add(Role::FeedbackWeight, matrix(back.d_w_yh));
+            let readout = if self.recurrent.projection.is_some() {
+                Role::ProjectionWeight
+            } else {
+                Role::ReadoutWeight
+            };
+            add(readout, matrix(back.d_readout));
+            add(Role::ReadoutBias, back.d_b_y.map(|d| d.into_dyn()));
+            d_input += &back.d_input;
+            d_initial.push(back.d_initial);
+        }
+        LayerBackward { d_input, d_initial: LayerState::of_directions(&d_initial) }
+    }
+}

@@ -1,0 +1,166 @@
+//! Whole networks against central differences, in f64: every parameter, every input, every given state, with and without
+//! lengths. The loss weighs outputs and final states at random.
+
+mod common;
+
+use common::{Shape, check_case};
+use gatefold_model::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill, GruConfig, LayerConfig,
+    LstmConfig, RnnConfig,
+};
+
+fn lstm(hidden: usize) -> LayerConfig {
+    LstmConfig::new(hidden).into()
+}
+
+fn rnn(hidden: usize) -> LayerConfig {
+    RnnConfig::new(hidden).into()
+}
+
+fn gru(hidden: usize) -> LayerConfig {
+    GruConfig::new(hidden).into()
+}
+
+fn dense(output: usize, activation: Activation) -> LayerConfig {
+    DenseConfig::new(output).activation(activation).into()
+}
+
+/// One row and one step; several of both; rows of different lengths, one of them empty.
+fn check(name: &str, inputs: usize, layers: &[LayerConfig]) {
+    check_case(name, &Shape { states: true, ..Shape::new(inputs, 1, 1) }, layers);
+    check_case(name, &Shape::new(inputs, 4, 3), layers);
+    let lengths = Shape { lengths: Some(vec![4, 0, 2]), states: true, ..Shape::new(inputs, 4, 3) };
+    check_case(&format!("{name}, lengths"), &lengths, layers);
+}
+
+#[test]
+fn stacks_and_heads() {
+    let identity = Activation::Identity;
+    check("stacked", 2, &[lstm(5), lstm(5), gru(3)]);
+    check("head on every step", 3, &[lstm(4), dense(5, Activation::Relu), dense(2, identity)]);
+    check("last step", 1, &[gru(3), lstm(2), LayerConfig::LastStep, dense(4, Activation::Sigmoid)]);
+    check("last step between layers", 2, &[lstm(3), LayerConfig::LastStep, lstm(2)]);
+    check("dense in front", 3, &[dense(4, Activation::Tanh), lstm(2)]);
+    let tied = |to| LayerConfig::Tied { to };
+    check("tied", 4, &[lstm(4), tied(0), dense(4, Activation::Tanh), tied(2), tied(0)]);
+}
+
+#[test]
+fn dense_layers_with_functions_of_every_kind() {
+    let odd = [Activation::Elu { alpha: -0.5 }, Activation::LeakyRelu { alpha: -0.2 }];
+    for activation in Activation::ALL.into_iter().chain(odd) {
+        check(&format!("dense {activation}"), 2, &[dense(3, activation), rnn(2)]);
+    }
+}
+
+#[test]
+fn softmax_residual_and_dropout() {
+    check("softmax", 2, &[gru(3), dense(4, Activation::Identity), LayerConfig::Softmax]);
+    check("softmax between layers", 2, &[rnn(3), LayerConfig::Softmax, rnn(2)]);
+    let residual = |from| LayerConfig::Residual { from };
+    check(
+        "residual",
+        3,
+        &[lstm(3), residual(0), gru(3), residual(1), residual(0), dense(2, Activation::Tanh)],
+    );
+    let dropout = |rate| LayerConfig::Dropout { rate };
+    let layers = [lstm(3), dropout(0.4), lstm(3), dropout(0.2), dense(2, Activation::Tanh)];
+    check("dropout, off", 2, &layers);
+    check_case("dropout", &Shape { dropout: true, ..Shape::new(2, 4, 3) }, &layers);
+    let lengths = Shape { dropout: true, lengths: Some(vec![1, 4, 0]), ..Shape::new(2, 4, 3) };
+    check_case("dropout, lengths", &lengths, &layers);
+}
+
+#[test]
+fn embeddings() {
+    let layers =
+        [EmbeddingConfig::new(5, 3).into(), gru(2), dense(5, Activation::Identity), LayerConfig::Softmax];
+    for lengths in [None, Some(vec![6, 0, 3])] {
+        let shape = Shape { tokens: Some(5), lengths, ..Shape::new(1, 6, 3) };
+        check_case("embedding", &shape, &layers);
+    }
+}
+
+#[test]
+fn final_states_and_expansion() {
+    for direction in
+        [Direction::Forward, Direction::Reverse, Direction::Bidirectional, Direction::BidirectionalSum]
+    {
+        let layers = [
+            GruConfig::new(2).direction(direction).skip(2).into(),
+            LayerConfig::FinalState,
+            dense(3, Activation::Tanh),
+        ];
+        check(&format!("final state, {direction:?}"), 2, &layers);
+    }
+    let projected = LstmConfig::new(3).projection(2).direction(Direction::Bidirectional).into();
+    check("final state of a projection", 2, &[projected, LayerConfig::FinalState]);
+    let fed_back = RnnConfig::new(3).feedback(2, Activation::Tanh).into();
+    check("final state behind a readout", 2, &[fed_back, LayerConfig::FinalState]);
+    for fill in [Fill::Zeros, Fill::Repeat] {
+        let expand = LayerConfig::Expand { steps: 3, fill };
+        check(
+            &format!("{fill:?} in the middle"),
+            2,
+            &[gru(3), LayerConfig::LastStep, expand.clone(), lstm(2)],
+        );
+        check_case(&format!("{fill:?}"), &Shape { states: true, ..Shape::new(2, 1, 3) }, &[expand, lstm(2)]);
+    }
+}
+
+fn check_decoder(name: &str, layers: &[LayerConfig]) {
+    for (lengths, decoder_lengths) in
+        [(None, None), (Some(vec![4, 0, 2]), None), (Some(vec![1, 4, 3]), Some(vec![0, 3, 1]))]
+    {
+        for states in [false, true] {
+            let name = format!("{name}, {lengths:?}, {decoder_lengths:?}, given {states}");
+            let decoder = Some((3, decoder_lengths.clone()));
+            let shape = Shape { lengths: lengths.clone(), decoder, states, ..Shape::new(2, 4, 3) };
+            check_case(&name, &shape, layers);
+        }
+    }
+}
+
+#[test]
+fn encoders_with_decoders() {
+    let bridge = |activation| Bridge::Dense { activation };
+    let decoder = |bridge| LayerConfig::from(DecoderConfig::new(1).bridge(bridge));
+    let head = || dense(2, Activation::Identity);
+    check_decoder("the same", &[lstm(3), lstm(3), decoder(Bridge::Same), lstm(3), lstm(3), head()]);
+    check_decoder("more layers behind", &[gru(3), decoder(Bridge::Same), gru(3), rnn(3), gru(3), head()]);
+    check_decoder("fewer", &[lstm(2), lstm(3), decoder(bridge(Activation::Tanh)), lstm(4), head()]);
+    check_decoder("c from h", &[gru(2), decoder(bridge(Activation::Identity)), lstm(3), gru(2), head()]);
+    check_decoder("c left out", &[lstm(2), decoder(Bridge::Same), gru(2), head()]);
+    let both = |hidden| LstmConfig::new(hidden).direction(Direction::Bidirectional);
+    check_decoder("both directions", &[both(2).into(), decoder(Bridge::Same), lstm(4), head()]);
+    check_decoder(
+        "skips, projections, a readout",
+        &[
+            both(2).skip(2).projection(3).into(),
+            decoder(bridge(Activation::Softsign)),
+            GruConfig::new(3).skip(2).feedback(2, Activation::Tanh).into(),
+            lstm(2),
+        ],
+    );
+    check_decoder(
+        "residual and last step",
+        &[
+            lstm(2),
+            decoder(Bridge::Same),
+            dense(2, Activation::Tanh),
+            lstm(2),
+            LayerConfig::Residual { from: 3 },
+            LayerConfig::LastStep,
+        ],
+    );
+    let bridged = [
+        EmbeddingConfig::new(4, 3).into(),
+        gru(2),
+        decoder(Bridge::Same),
+        EmbeddingConfig::new(4, 2).into(),
+        gru(2),
+        head(),
+    ];
+    let shape = Shape { tokens: Some(4), decoder: Some((3, None)), ..Shape::new(1, 5, 3) };
+    check_case("tokens to tokens", &shape, &bridged);
+}
