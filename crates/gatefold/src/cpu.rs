@@ -1,11 +1,12 @@
 //! The CPU device: no plan, but gatefold-cpu's networks and the reference's losses and optimisers in `f32`.
 
-use crate::train::TrainConfig;
-use crate::{Error, Optimizer};
-use gatefold_cpu::{Batch, Tensors, Threads};
+use crate::network::Gradients;
+use crate::train::{TrainBatch, TrainConfig};
+use crate::{Error, Optimizer, Sequences};
+use gatefold_cpu::{Batch, Dropout, States, Tape, Tensors, Threads};
 use gatefold_model::{NetworkConfig, Parameters};
 use gatefold_reference::optim;
-use ndarray::{Array3, ArrayD, ArrayView3};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3};
 use std::collections::BTreeMap;
 
 /// A network on the CPU.
@@ -35,9 +36,47 @@ impl CpuNetwork {
         Ok(())
     }
 
-    pub(crate) fn predict(&self, input: ArrayView3<f32>) -> Array3<f32> {
-        self.network.predict(&Batch::new(input))
+    /// Outputs and final states.
+    pub(crate) fn forward(&self, input: &Sequences, states: Option<&States>) -> (Array3<f32>, States) {
+        let tape = self.network.forward(&batch_of(input, states, None));
+        (tape.output().to_owned(), tape.states().clone())
     }
+
+    /// As [`CpuNetwork::forward`], with everything that backward needs.
+    pub(crate) fn forward_training(
+        &self,
+        input: &Sequences,
+        states: Option<&States>,
+        dropout: Option<Dropout>,
+    ) -> Tape {
+        self.network.forward(&batch_of(input, states, dropout))
+    }
+
+    pub(crate) fn backward(
+        &self,
+        tape: Tape,
+        d_output: ArrayView3<f32>,
+        d_states: Option<&States>,
+    ) -> Gradients {
+        let gatefold_cpu::Gradients { parameters, input, decoder_input, states } =
+            self.network.backward(tape, d_output, d_states);
+        Gradients { parameters: parameters.into_iter().collect(), input, decoder_input, states }
+    }
+
+    /// What a decoder starts from.
+    pub(crate) fn encode(&self, input: &Sequences) -> Result<States, Error> {
+        Ok(self.network.encode(&batch_of(input, None, None))?)
+    }
+
+    /// One step of streams, whose states it moves on.
+    pub(crate) fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
+        Ok(self.network.step(states, input)?)
+    }
+}
+
+fn batch_of<'a>(input: &'a Sequences, states: Option<&'a States>, dropout: Option<Dropout>) -> Batch<'a> {
+    let decoder = input.decoder().map(|own| (own.values(), own.lengths()));
+    Batch { input: input.values(), lengths: input.lengths(), states, decoder, dropout }
 }
 
 /// What training keeps beside the network's parameters.
@@ -48,6 +87,8 @@ pub(crate) struct CpuTraining {
     /// By the moment's name, for the same parameters.
     moments: BTreeMap<&'static str, Tensors>,
     losses: Vec<f32>,
+    /// The states that the next batch may start from.
+    carried: Option<States>,
     /// The update and the layer that training stopped at.
     stopped: Option<(u64, String)>,
 }
@@ -57,20 +98,22 @@ impl CpuTraining {
         let mut gradients = zeros_like(network.network.parameters());
         gradients.retain(|name, _| !config.rule(name).frozen);
         let moments = config.optimizer.moments().iter().map(|&name| (name, gradients.clone())).collect();
-        CpuTraining { gradients, moments, losses: Vec::new(), stopped: None }
+        CpuTraining { gradients, moments, losses: Vec::new(), carried: None, stopped: None }
     }
 
-    /// Adds a batch's gradients and its loss; `weights [T' B]` are what each row of the output counts.
-    pub(crate) fn accumulate(
-        &mut self,
-        network: &CpuNetwork,
-        config: &TrainConfig,
-        input: ArrayView3<f32>,
-        target: ArrayView3<f32>,
-        weights: &[f32],
-    ) {
-        let tape = network.network.forward(&Batch::new(input));
-        let (loss, d_output) = config.loss.reference().weighted(tape.output(), target, weights);
+    /// Adds a batch's gradients and its loss.
+    pub(crate) fn accumulate(&mut self, network: &CpuNetwork, config: &TrainConfig, given: TrainBatch<'_>) {
+        let TrainBatch { input, target, weights, dropout, carry } = given;
+        let states = self.carried.take().filter(|_| carry.read);
+        let tape = network.forward_training(input, states.as_ref(), dropout);
+        self.carried = carry.keep.map(|steps| {
+            if steps == input.steps() {
+                return tape.states().clone();
+            }
+            // Where windows overlap, the next begins within this one: its first steps again.
+            network.forward(&input.window(0..steps), states.as_ref()).1
+        });
+        let (loss, d_output) = config.loss.reference().weighted(tape.output(), target, &weights);
         self.losses.push(loss as f32);
         network.network.accumulate(tape, d_output.view(), None, &mut self.gradients);
     }

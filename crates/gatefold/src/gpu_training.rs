@@ -3,17 +3,18 @@
 use crate::buffer::DeviceBuffer;
 use crate::gpu::Target;
 use crate::gpu_loss::{self, LOSS_CAPACITY, LOSSES, TARGET, WEIGHTS};
-use crate::gpu_network::{ByShape, GpuNetwork, INPUT, Prepared, check_sizes, upload};
-use crate::layer::{self, Lowering, Purpose, Sequence};
+use crate::gpu_network::{GpuNetwork, Kept, Prepared, check_sizes, pack_all, upload};
+use crate::gpu_pass;
+use crate::layer::{DROPOUT, Lowering, Purpose};
+use crate::lower::{self, DECODER_INPUT, DECODER_LENGTHS, From, INPUT, LENGTHS, Part, Pass, Shape, Wanted};
 use crate::parameters::{GRADIENTS, ParameterEntry, ParameterLayout, ParameterSpans, VALUES};
 use crate::plan::{Plan, Span};
 use crate::product;
-use crate::train::{Rule, TrainConfig};
+use crate::train::{Rule, TrainBatch, TrainConfig};
 use crate::{Error, Optimizer};
 use gatefold_model::{NetworkConfig, Parameters};
 use gatefold_shaders::params::{self, Hyper, Piece, Status};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, MAX_PIECE_LEN};
-use ndarray::ArrayView3;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ struct Batch {
 /// What training keeps on the device beside the network's parameters.
 #[derive(Debug)]
 pub(crate) struct GpuTraining {
-    batches: ByShape<Batch>,
+    batches: Kept<Pass, Batch>,
     update: Prepared,
     gradients: Arc<DeviceBuffer>,
     moments: BTreeMap<&'static str, Arc<DeviceBuffer>>,
@@ -74,41 +75,45 @@ impl GpuTraining {
             status: shared.get(gpu, STATUS, STATUS_LEN)?,
             update: Prepared::new(gpu, &plan, shared, &[])?,
             moments,
-            batches: ByShape::default(),
+            batches: Kept::default(),
             under_way: VecDeque::new(),
             waiting: 0,
             fetched: Vec::new(),
         })
     }
 
-    /// Adds a batch's gradients and its loss; `weights [T' B]` are what each row of the output counts.
+    /// Adds a batch's gradients and its loss.
     pub(crate) fn accumulate(
         &mut self,
         network: &mut GpuNetwork,
         config: &TrainConfig,
-        input: ArrayView3<f32>,
-        target: ArrayView3<f32>,
-        weights: Vec<f32>,
+        given: TrainBatch<'_>,
     ) -> Result<(), Error> {
         self.check_same(network)?;
         if self.waiting == LOSS_CAPACITY {
             self.fetch_losses()?;
         }
-        let (steps, batch, _) = input.dim();
+        let TrainBatch { input, target, weights, dropout, carry } = given;
+        let pass = Pass {
+            from: if carry.read { From::Buffers } else { From::Layers },
+            carry: carry.keep,
+            dropout: dropout.is_some(),
+            ..Pass::whole(Shape::of_part(Part::Whole, input))
+        };
         let (gpu, described, shared) = (&network.gpu, &network.config, &mut network.shared);
-        let kept = self.batches.get_or_make((steps, batch), || {
-            let plan = batch_plan(described, config, gpu.target(), steps, batch)?;
-            let prepared = Prepared::new(gpu, &plan, shared, &[INPUT, TARGET, WEIGHTS])?;
+        let kept = self.batches.get_or_make(pass, || {
+            let plan = batch_plan(described, config, gpu.target(), &pass)?;
+            let own = [INPUT, LENGTHS, DECODER_INPUT, DECODER_LENGTHS, DROPOUT, TARGET, WEIGHTS];
+            let prepared = Prepared::new(gpu, &plan, shared, &own.map(String::from))?;
             Ok(Batch { prepared, weights: Vec::new() })
         })?;
-        let prepared = &kept.prepared;
-        upload(&prepared.own[INPUT], input)?;
-        upload(&prepared.own[TARGET], target)?;
+        gpu_pass::upload(&kept.prepared, &pass, input, dropout)?;
+        upload(&kept.prepared.own[TARGET], target)?;
         if kept.weights != weights {
-            prepared.own[WEIGHTS].write(0, &weights)?;
+            kept.prepared.own[WEIGHTS].write(0, &weights)?;
             kept.weights = weights;
         }
-        self.under_way.extend(prepared.compiled.submit()?);
+        self.under_way.extend(kept.prepared.compiled.submit()?);
         self.waiting += 1;
         if self.under_way.len() > MAX_UNDER_WAY
             && let Some(oldest) = self.under_way.pop_front()
@@ -213,37 +218,25 @@ pub(crate) fn batch_plan(
     network: &NetworkConfig,
     config: &TrainConfig,
     target: &Target,
-    steps: usize,
-    batch: usize,
+    pass: &Pass,
 ) -> Result<Plan, Error> {
-    check_sizes(network, target, steps, batch)?;
+    check_sizes(network, target, pass)?;
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(network);
-    let spans = ParameterSpans::new(&layout, |name| !config.rule(name).frozen);
-    for layer in network.layers().iter().filter(|layer| layer.owner == layer.index) {
-        layer::pack(&mut plan, layer, &spans, Purpose::Training);
-    }
-
-    let width = network.input();
-    let mut x = Sequence { span: plan.given(INPUT, steps * batch * width), steps, batch, width };
-    let mut tapes = Vec::new();
-    for layer in network.layers() {
-        let mut low = Lowering { plan: &mut plan, target, parameters: &spans, purpose: Purpose::Training };
-        let (y, tape) = layer::forward(&mut low, layer, x, None)?;
-        tapes.push(tape);
-        x = y;
-    }
-
-    let mut d_y = gpu_loss::lower(&mut plan, &config.loss, x)?;
-    let first_trained = network.layers().iter().position(|layer| spans.trains(layer));
-    for (layer, tape) in network.layers().iter().zip(&tapes).rev() {
-        let wants_input = first_trained.is_some_and(|first| first < layer.index);
-        let mut low = Lowering { plan: &mut plan, target, parameters: &spans, purpose: Purpose::Training };
-        match layer::backward(&mut low, layer, tape, d_y, wants_input)? {
-            Some(d_x) => d_y = d_x,
-            None => break,
-        }
-    }
+    let parameters = ParameterSpans::new(&layout, |name| !config.rule(name).frozen);
+    pack_all(&mut plan, network, &parameters, Purpose::Training);
+    let mut low = Lowering {
+        plan: &mut plan,
+        target,
+        parameters: &parameters,
+        purpose: Purpose::Training,
+        drops: pass.dropout,
+    };
+    let forward = lower::forward(&mut low, network, pass)?;
+    let y = forward.output.expect("the whole network has an output");
+    let d_y = gpu_loss::lower(low.plan, &config.loss, y)?;
+    lower::backward(&mut low, network, &forward, Some(d_y), BTreeMap::new(), Wanted::default())?;
+    gpu_pass::carry(low.plan, network, pass, &forward);
     Ok(plan)
 }
 

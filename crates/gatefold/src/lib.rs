@@ -40,6 +40,7 @@ mod device;
 #[cfg(feature = "gpu")]
 pub mod embed;
 mod error;
+mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(feature = "gpu")]
@@ -47,10 +48,14 @@ mod gpu_loss;
 #[cfg(feature = "gpu")]
 mod gpu_network;
 #[cfg(feature = "gpu")]
+mod gpu_pass;
+#[cfg(feature = "gpu")]
 mod gpu_training;
 #[cfg(feature = "gpu")]
 mod layer;
 mod loss;
+#[cfg(feature = "gpu")]
+mod lower;
 #[cfg(feature = "gpu")]
 mod memory;
 mod network;
@@ -65,12 +70,18 @@ mod plan;
 mod product;
 #[cfg(feature = "gpu")]
 mod run;
+mod sequences;
+#[cfg(feature = "gpu")]
+mod state_layout;
+mod stream;
 mod targets;
 mod train;
 
 pub use cpu::CpuNetwork;
 pub use device::{Device, DeviceChoice};
 pub use error::Error;
+pub use gatefold_cpu::{Dropout, LayerState, States};
+pub use generate::{Decoding, Marks, Sampler};
 #[cfg(feature = "gpu")]
 pub use gpu::{AdapterSummary, Gpu, GpuOptions, Target, adapters};
 #[cfg(feature = "gpu")]
@@ -78,14 +89,16 @@ pub use gpu_network::{GpuNetwork, memory_need, plan};
 pub use loss::{Loss, Reduction};
 #[cfg(feature = "gpu")]
 pub use memory::MemoryNeed;
-pub use network::Network;
+pub use network::{Forward, Gradients, Network, Tape};
 pub use optim::Optimizer;
 #[cfg(feature = "gpu")]
 pub use plan::Plan;
 #[cfg(feature = "gpu")]
 pub use run::run_kernel;
+pub use sequences::Sequences;
+pub use stream::Stream;
 pub use targets::Targets;
-pub use train::{ParameterGroup, TrainConfig, Trainer};
+pub use train::{ParameterGroup, TrainConfig, Trainer, Truncation};
 
 #[cfg(feature = "gpu")]
 pub use wgpu;

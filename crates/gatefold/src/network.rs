@@ -1,7 +1,10 @@
 use crate::cpu::CpuNetwork;
 #[cfg(feature = "gpu")]
-use crate::gpu_network::GpuNetwork;
-use crate::{Device, Error};
+use crate::gpu_network::{GpuNetwork, GpuTape};
+#[cfg(feature = "gpu")]
+use crate::lower::Part;
+use crate::{Device, Error, Sequences};
+use gatefold_cpu::{Dropout, States};
 use gatefold_model::{NetworkConfig, Parameters};
 use ndarray::{Array3, ArrayView3};
 
@@ -18,6 +21,58 @@ pub enum Network {
     /// On a GPU.
     #[cfg(feature = "gpu")]
     Gpu(GpuNetwork),
+}
+
+/// What comes out of a network.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Forward {
+    /// `[T', B, O]`; zeros behind a row's end.
+    pub output: Array3<f32>,
+    /// The state of each recurrent layer behind its last step, to go on from.
+    pub states: States,
+}
+
+/// A pass forward that [`Network::backward`] can go back along. Several may live at a time, each with buffers of its own.
+#[derive(Debug)]
+pub struct Tape {
+    output: Array3<f32>,
+    states: States,
+    batch: usize,
+    kept: KeptTape,
+}
+
+#[derive(Debug)]
+enum KeptTape {
+    Cpu(Box<gatefold_cpu::Tape>),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<GpuTape>),
+}
+
+impl Tape {
+    /// `[T', B, O]`; zeros behind a row's end.
+    pub fn output(&self) -> ArrayView3<'_, f32> {
+        self.output.view()
+    }
+
+    /// The state of each recurrent layer behind its last step.
+    pub fn states(&self) -> &States {
+        &self.states
+    }
+}
+
+/// The gradient by everything that a pass was made from.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Gradients {
+    /// By the parameters; what tied layers and all rows and steps contribute is summed.
+    pub parameters: Parameters,
+    /// By the input, `[T, B, I]`; zeros behind a row's end, and by tokens.
+    pub input: Array3<f32>,
+    /// By the decoder's input.
+    pub decoder_input: Option<Array3<f32>>,
+    /// By the states that the recurrent layers started from.
+    pub states: States,
 }
 
 impl Network {
@@ -79,30 +134,122 @@ impl Network {
         }
     }
 
-    /// The outputs `[T', B, O]` for inputs `[T, B, I]`; `T'` is 1 behind a last-step layer, else `T`. Recurrent
-    /// layers start from zeros.
+    /// The outputs `[T', B, O]` for inputs `[T, B, I]`, all rows lasting to the end; recurrent layers start as their
+    /// descriptions say. [`Network::forward`] takes lengths and states too.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the input is empty or not as wide as the network's.
+    /// [`Error::Shape`] if the input is empty or not what the network reads.
     pub fn predict(&mut self, input: ArrayView3<f32>) -> Result<Array3<f32>, Error> {
-        check_input(self.config(), input.dim())?;
-        match self {
-            Network::Cpu(network) => Ok(network.predict(input)),
+        Ok(self.run(&Sequences::time_major(input.to_owned()), None, false)?.0)
+    }
+
+    /// Outputs and final states for a batch of sequences; recurrent layers start from `states`, or as their
+    /// descriptions say. A decoder starts from its encoder whatever the states are.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an input and [`Error::Config`] for states that do not fit the network.
+    pub fn forward(&mut self, input: &Sequences, states: Option<&States>) -> Result<Forward, Error> {
+        let (output, states) = self.run(input, states, true)?;
+        Ok(Forward { output, states })
+    }
+
+    fn run(
+        &mut self,
+        input: &Sequences,
+        states: Option<&States>,
+        finals: bool,
+    ) -> Result<(Array3<f32>, States), Error> {
+        input.check(self.config())?;
+        self.check_states(input.batch(), states)?;
+        Ok(match self {
+            Network::Cpu(network) => network.forward(input, states),
             #[cfg(feature = "gpu")]
-            Network::Gpu(network) => network.predict(input),
+            Network::Gpu(network) => {
+                let (output, found) = network.forward(Part::Whole, input, states, finals)?;
+                let output = output.expect("the whole network has an output");
+                (output, found.unwrap_or_default())
+            }
+        })
+    }
+
+    /// As [`Network::forward`], keeping what [`Network::backward`] needs. Dropout layers drop where `dropout` is given.
+    ///
+    /// # Errors
+    /// Those of [`Network::forward`].
+    pub fn forward_training(
+        &mut self,
+        input: &Sequences,
+        states: Option<&States>,
+        dropout: Option<Dropout>,
+    ) -> Result<Tape, Error> {
+        input.check(self.config())?;
+        self.check_states(input.batch(), states)?;
+        let (output, states, kept) = match self {
+            Network::Cpu(network) => {
+                let tape = network.forward_training(input, states, dropout);
+                (tape.output().to_owned(), tape.states().clone(), KeptTape::Cpu(Box::new(tape)))
+            }
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => {
+                let (tape, output, states) = network.forward_training(input, states, dropout)?;
+                (output, states, KeptTape::Gpu(Box::new(tape)))
+            }
+        };
+        Ok(Tape { output, states, batch: input.batch(), kept })
+    }
+
+    /// Backpropagation through time along a tape: the gradients by parameters, inputs and initial states, where
+    /// `d_output [T', B, O]` is the gradient of a loss by the output (behind a row's end it is not looked at) and `d_states`
+    /// that by the final states, zeros if not given. The parameters must be those of the pass forward.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for gradients not shaped like what they are of; [`Error::Config`] for a tape of another network.
+    pub fn backward(
+        &mut self,
+        tape: Tape,
+        d_output: ArrayView3<f32>,
+        d_states: Option<&States>,
+    ) -> Result<Gradients, Error> {
+        if d_output.dim() != tape.output.dim() {
+            return Err(Error::Shape {
+                what: "gradient of the output".into(),
+                expected: format!("{:?}", tape.output.dim()),
+                found: format!("{:?}", d_output.dim()),
+            });
+        }
+        self.check_states(tape.batch, d_states)?;
+        match (self, tape.kept) {
+            (Network::Cpu(network), KeptTape::Cpu(tape)) => Ok(network.backward(*tape, d_output, d_states)),
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), KeptTape::Gpu(tape)) => network.backward(*tape, d_output, d_states),
+            #[cfg(feature = "gpu")]
+            _ => Err(Error::Config("the tape is of another device; use the network that made it".into())),
         }
     }
-}
 
-/// That an input has steps and rows and the network's width.
-pub(crate) fn check_input(config: &NetworkConfig, found: (usize, usize, usize)) -> Result<(), Error> {
-    let (steps, batch, width) = found;
-    if steps > 0 && batch > 0 && width == config.input() {
-        return Ok(());
+    /// The states that the decoder starts from, for an input of the encoder: those of the encoder's layers are the final
+    /// ones, those of the decoder's what the bridge makes of them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network without a decoder; [`Error::Shape`] for an input that does not fit.
+    pub fn encode(&mut self, input: &Sequences) -> Result<States, Error> {
+        if self.config().decoder().is_none() {
+            let found = format!("{}: there is no decoder to encode for; use Network::forward", self.config());
+            return Err(Error::Config(found));
+        }
+        input.check_encoder(self.config())?;
+        match self {
+            Network::Cpu(network) => network.encode(input),
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => {
+                let (_, states) = network.forward(Part::Encoder, input, None, true)?;
+                Ok(states.expect("an encoder ends with states"))
+            }
+        }
     }
-    Err(Error::Shape {
-        what: "input".into(),
-        expected: format!("[steps, batch, features {}], none of them 0", config.input()),
-        found: format!("[{steps}, {batch}, {width}]"),
-    })
+
+    pub(crate) fn check_states(&self, batch: usize, states: Option<&States>) -> Result<(), Error> {
+        let Some(states) = states else { return Ok(()) };
+        states.check(self.config(), batch).map_err(Error::Config)
+    }
 }

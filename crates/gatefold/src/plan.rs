@@ -57,6 +57,8 @@ pub(crate) struct Dispatch {
 pub struct Plan {
     pub(crate) buffers: Vec<Declared>,
     pub(crate) steps: Vec<Step>,
+    /// A place among the steps up to which, or from which on, a plan may be run alone.
+    pub(crate) mark: usize,
 }
 
 impl Plan {

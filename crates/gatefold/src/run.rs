@@ -7,6 +7,7 @@ use crate::{Error, Gpu, memory};
 use gatefold_shaders::params::Params;
 use gatefold_shaders::{KernelVariant, ParamsFrom};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A plan with pipelines, buffers and bind groups made: what is replayed every step.
@@ -15,6 +16,7 @@ pub(crate) struct Compiled {
     gpu: Gpu,
     steps: Vec<Ready>,
     dispatches: usize,
+    mark: usize,
     /// Slots that scratch buffers share; kept alive here, used through the bind groups.
     _slots: Vec<Arc<DeviceBuffer>>,
 }
@@ -92,7 +94,13 @@ impl Compiled {
         for (index, step) in plan.steps.iter().enumerate() {
             steps.push(maker.ready(index, step)?);
         }
-        Ok(Compiled { gpu: gpu.clone(), steps, dispatches: plan.dispatches(), _slots: slots })
+        Ok(Compiled {
+            gpu: gpu.clone(),
+            steps,
+            dispatches: plan.dispatches(),
+            mark: plan.mark,
+            _slots: slots,
+        })
     }
 
     pub(crate) fn dispatches(&self) -> usize {
@@ -106,10 +114,24 @@ impl Compiled {
 
     /// Submits every step, split by the work in it; gives what to wait for.
     pub(crate) fn submit(&self) -> Result<Option<wgpu::SubmissionIndex>, Error> {
-        let mut begin = 0;
+        self.submit_part(0..self.steps.len())
+    }
+
+    /// Submits the steps in front of the plan's mark.
+    pub(crate) fn submit_before_mark(&self) -> Result<Option<wgpu::SubmissionIndex>, Error> {
+        self.submit_part(0..self.mark)
+    }
+
+    /// Submits the steps from the plan's mark on.
+    pub(crate) fn submit_from_mark(&self) -> Result<Option<wgpu::SubmissionIndex>, Error> {
+        self.submit_part(self.mark..self.steps.len())
+    }
+
+    fn submit_part(&self, part: Range<usize>) -> Result<Option<wgpu::SubmissionIndex>, Error> {
+        let mut begin = part.start;
         let mut last = None;
-        while begin < self.steps.len() {
-            let end = begin + submission_len(&self.steps[begin..]);
+        while begin < part.end {
+            let end = begin + submission_len(&self.steps[begin..part.end]);
             last = Some(self.gpu.checked("a submission", 0, || {
                 let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
                 record(&self.steps[begin..end], &mut encoder);

@@ -1,7 +1,8 @@
 //! What outputs are compared with, and what each row of them weighs.
 
 use crate::{Error, Loss, Reduction};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
+use std::ops::Range;
 
 /// What a network's outputs `[T', B, O]` are compared with: values, or labels of classes; and what each row weighs.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,7 @@ impl Targets {
             values: self.values.view(),
             labels: self.labels,
             weights: self.weights.as_ref().map(|weights| weights.view()),
+            skipped: 0,
         }
     }
 }
@@ -68,11 +70,24 @@ pub(crate) struct TargetsView<'a> {
     pub(crate) values: ArrayView3<'a, f32>,
     labels: bool,
     weights: Option<ArrayView2<'a, f32>>,
+    /// First steps that weigh nothing.
+    skipped: usize,
 }
 
 impl<'a> TargetsView<'a> {
+    /// Some of the steps, of which those in front of `counted` weigh nothing.
+    pub(crate) fn window(self, steps: Range<usize>, counted: usize) -> TargetsView<'a> {
+        let skipped = counted.saturating_sub(steps.start);
+        TargetsView {
+            values: self.values.slice_move(s![steps.clone(), .., ..]),
+            weights: self.weights.map(|weights| weights.slice_move(s![steps, ..])),
+            skipped: self.skipped.max(skipped),
+            ..self
+        }
+    }
+
     pub(crate) fn of_values(values: ArrayView3<'a, f32>) -> Self {
-        TargetsView { values, labels: false, weights: None }
+        TargetsView { values, labels: false, weights: None, skipped: 0 }
     }
 }
 
@@ -113,7 +128,7 @@ impl RowWeights {
         let mut weights = Vec::with_capacity(steps * batch);
         for t in 0..steps {
             for row in 0..batch {
-                let within = lengths.is_none_or(|lengths| t < lengths[row]);
+                let within = t >= targets.skipped && lengths.is_none_or(|lengths| t < lengths[row]);
                 let weight = targets.weights.map_or(1.0, |weights| f64::from(weights[[t, row]]));
                 let counts = within && weight > 0.0;
                 let counts = match classes {

@@ -1,11 +1,12 @@
 use crate::cpu::CpuTraining;
 #[cfg(feature = "gpu")]
 use crate::gpu_training::GpuTraining;
-use crate::network::check_input;
+use crate::stream::check_goes_on;
 use crate::targets::{RowWeights, Targets, TargetsView};
-use crate::{Device, Error, Loss, Network, Optimizer, Reduction};
+use crate::{Device, Error, Loss, Network, Optimizer, Reduction, Sequences};
+use gatefold_cpu::Dropout;
 use gatefold_model::file::Checkpoint;
-use gatefold_model::{NetworkConfig, Parameters};
+use gatefold_model::{LayerKind, NetworkConfig, Parameters, Timeline};
 use ndarray::ArrayView3;
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub struct TrainConfig {
     pub(crate) reduction: Reduction,
     pub(crate) clip_value: Option<f32>,
     pub(crate) clip_norm: Option<f32>,
+    pub(crate) dropout_seed: u64,
     pub(crate) groups: Vec<ParameterGroup>,
 }
 
@@ -31,6 +33,7 @@ impl TrainConfig {
             reduction: Reduction::default(),
             clip_value: None,
             clip_norm: None,
+            dropout_seed: 0,
             groups: Vec::new(),
         }
     }
@@ -68,6 +71,12 @@ impl TrainConfig {
     /// The largest Euclidean norm of the gradient of all parameters that are not frozen; longer ones are shortened.
     pub fn clip_norm(mut self, norm: Option<f32>) -> Self {
         self.clip_norm = norm;
+        self
+    }
+
+    /// The seed of the masks that dropout layers draw; the same seed draws the same masks on every device.
+    pub fn dropout_seed(mut self, seed: u64) -> Self {
+        self.dropout_seed = seed;
         self
     }
 
@@ -175,7 +184,43 @@ pub struct Trainer {
     config: TrainConfig,
     learning_rate: f32,
     steps: u64,
+    /// Batches accumulated since the last update.
+    accumulated: u32,
+    carries: bool,
+    /// The rows of the batch whose final states the device holds.
+    carried: Option<usize>,
     state: State,
+}
+
+/// How the states of one batch meet those of the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Carry {
+    /// Whether the batch starts from what was kept.
+    pub(crate) read: bool,
+    /// After how many steps the states are kept.
+    pub(crate) keep: Option<usize>,
+}
+
+/// One batch as a device trains on it.
+#[derive(Debug)]
+pub(crate) struct TrainBatch<'a> {
+    pub(crate) input: &'a Sequences,
+    pub(crate) target: ArrayView3<'a, f32>,
+    /// `[T' B]`
+    pub(crate) weights: Vec<f32>,
+    pub(crate) dropout: Option<Dropout>,
+    pub(crate) carry: Carry,
+}
+
+/// Truncated backpropagation through time over long series (Williams and Peng 1990): windows of `horizon` steps, one every
+/// `stride` steps, with an update after each. A step's loss counts in the first window that has it, and its gradient goes
+/// back to where that window begins: at least `horizon - stride` steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// Steps that gradients go back, at most.
+    pub horizon: usize,
+    /// Steps from one window to the next, 1 to `horizon`.
+    pub stride: usize,
 }
 
 /// What the device keeps for training.
@@ -199,7 +244,17 @@ impl Trainer {
             Network::Gpu(network) => State::Gpu(GpuTraining::new(network, &config)?),
         };
         let (described, learning_rate) = (network.config().clone(), config.learning_rate);
-        Ok(Trainer { network, described, config, learning_rate, steps: 0, state })
+        Ok(Trainer {
+            network,
+            described,
+            config,
+            learning_rate,
+            steps: 0,
+            accumulated: 0,
+            carries: false,
+            carried: None,
+            state,
+        })
     }
 
     /// One batch: [`Trainer::accumulate`] and [`Trainer::update`].
@@ -217,37 +272,152 @@ impl Trainer {
     /// # Errors
     /// Those of [`Trainer::accumulate_targets`].
     pub fn accumulate(&mut self, input: ArrayView3<f32>, target: ArrayView3<f32>) -> Result<(), Error> {
-        self.accumulate_view(input, TargetsView::of_values(target))
+        let input = Sequences::time_major(input.to_owned());
+        self.accumulate_view(&input, TargetsView::of_values(target), self.carry(input.steps()))
     }
 
     /// [`Trainer::accumulate`] for targets of any kind, with weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] where input or targets do not fit the network, [`Error::Value`] for a label that is none of the
-    /// classes, [`Error::Config`] for labels where the loss takes values.
+    /// Those of [`Trainer::accumulate_batch`].
     pub fn accumulate_targets(&mut self, input: ArrayView3<f32>, targets: &Targets) -> Result<(), Error> {
-        self.accumulate_view(input, targets.view())
+        self.accumulate_batch(&Sequences::time_major(input.to_owned()), targets)
     }
 
-    fn accumulate_view(&mut self, input: ArrayView3<f32>, targets: TargetsView) -> Result<(), Error> {
+    /// Adds the gradients of a batch of sequences of any lengths. What lies behind a row's end counts for nothing.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where input or targets do not fit the network, [`Error::Value`] for a label that is none of the
+    /// classes, [`Error::Config`] for labels where the loss takes values, and for a carried state of another batch size.
+    pub fn accumulate_batch(&mut self, input: &Sequences, targets: &Targets) -> Result<(), Error> {
+        self.accumulate_view(input, targets.view(), self.carry(input.steps()))
+    }
+
+    /// [`Trainer::accumulate_batch`] and [`Trainer::update`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn step_batch(&mut self, input: &Sequences, targets: &Targets) -> Result<(), Error> {
+        self.accumulate_batch(input, targets)?;
+        self.update()
+    }
+
+    /// Whether each batch starts from the states that the one before ended with, without a gradient between them; the
+    /// first from what the layers say. The states stay on the device and are no part of a checkpoint. Off at first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network with a layer that reads the sequence from its end, or with a decoder.
+    pub fn carry_state(&mut self, carries: bool) -> Result<(), Error> {
+        if carries {
+            check_goes_on(&self.described)?;
+        }
+        self.carries = carries;
+        self.reset_state();
+        Ok(())
+    }
+
+    /// Lets the carried states go: the next batch starts from what the layers say.
+    pub fn reset_state(&mut self) {
+        self.carried = None;
+    }
+
+    /// Truncated backpropagation through time over long series, `input [T, B, I]`, with an update after each window. It
+    /// starts from the carried states where [`Trainer::carry_state`] says so, and carries states within the series anyway.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a stride of 0 or above the horizon, and for a network without an output at every step, with a
+    /// layer that reads the sequence from its end, or with a decoder; those of [`Trainer::step_batch`].
+    pub fn step_truncated(
+        &mut self,
+        input: &Sequences,
+        targets: &Targets,
+        truncation: Truncation,
+    ) -> Result<(), Error> {
+        let Truncation { horizon, stride } = truncation;
+        if stride == 0 || stride > horizon {
+            return Err(Error::Config(format!(
+                "truncation: the horizon is {horizon} and the stride {stride}; expected a stride of 1 to the horizon"
+            )));
+        }
+        check_goes_on(&self.described)?;
+        if self.described.timeline() != Timeline::Input {
+            let found = format!("{}: truncation needs an output at every step", self.described);
+            return Err(Error::Config(found));
+        }
+        let TargetsView { values, .. } = targets.view();
+        if values.dim().0 != input.steps() {
+            return Err(Error::Shape {
+                what: "target".into(),
+                expected: format!("{} steps, as the input", input.steps()),
+                found: values.dim().0.to_string(),
+            });
+        }
+        if !self.carries {
+            self.reset_state();
+        }
+        let mut begin = 0;
+        let mut counted = 0;
+        while counted < input.steps() {
+            let end = (begin + horizon).min(input.steps());
+            let keep = if end == input.steps() { end - begin } else { stride };
+            let carry = Carry { read: self.carried.is_some(), keep: Some(keep) };
+            let window = input.window(begin..end);
+            self.accumulate_view(&window, targets.view().window(begin..end, counted), carry)?;
+            self.update()?;
+            counted = end;
+            begin += stride;
+        }
+        if !self.carries {
+            self.reset_state();
+        }
+        Ok(())
+    }
+
+    fn carry(&self, steps: usize) -> Carry {
+        Carry { read: self.carries && self.carried.is_some(), keep: self.carries.then_some(steps) }
+    }
+
+    fn accumulate_view(
+        &mut self,
+        input: &Sequences,
+        targets: TargetsView,
+        carry: Carry,
+    ) -> Result<(), Error> {
         self.check_network()?;
-        check_input(&self.described, input.dim())?;
-        let (steps, batch, _) = input.dim();
-        let output = (self.described.output_steps(steps), batch, self.described.output());
+        input.check(&self.described)?;
+        let batch = input.batch();
+        if let Some(carried) = self.carried.filter(|&carried| carry.read && carried != batch) {
+            return Err(Error::Config(format!(
+                "the carried state has {carried} rows and the batch {batch}; call Trainer::reset_state before it"
+            )));
+        }
+        let of_output = input.of_output();
+        let output = (self.described.output_steps(of_output.steps()), batch, self.described.output());
+        let lengths = of_output.lengths().filter(|_| self.described.timeline().has_lengths());
         let TrainConfig { loss, reduction, .. } = &self.config;
-        let weights = RowWeights::new(loss, *reduction, &targets, None, output)?.single();
+        let weights = RowWeights::new(loss, *reduction, &targets, lengths, output)?.single();
+        // Every batch has masks of its own, those behind a checkpoint too.
+        let number = (self.steps as u32).wrapping_mul(256).wrapping_add(self.accumulated);
+        let drops =
+            self.described.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
+        let dropout = drops.then_some(Dropout { seed: self.config.dropout_seed, batch: number });
+        let given = TrainBatch { input, target: targets.values, weights, dropout, carry };
         match (&mut self.network, &mut self.state) {
             (Network::Cpu(network), State::Cpu(training)) => {
-                training.accumulate(network, &self.config, input, targets.values, &weights);
-                Ok(())
+                training.accumulate(network, &self.config, given)
             }
             #[cfg(feature = "gpu")]
             (Network::Gpu(network), State::Gpu(training)) => {
-                training.accumulate(network, &self.config, input, targets.values, weights)
+                training.accumulate(network, &self.config, given)?;
             }
             #[cfg(feature = "gpu")]
-            _ => Err(moved()),
+            _ => return Err(moved()),
         }
+        self.accumulated = self.accumulated.wrapping_add(1);
+        if carry.keep.is_some() {
+            self.carried = Some(batch);
+        }
+        Ok(())
     }
 
     /// Changes the parameters by what was accumulated, clipped if so configured, and clears it. With nothing
@@ -272,6 +442,7 @@ impl Trainer {
             _ => return Err(moved()),
         }
         self.steps = step;
+        self.accumulated = 0;
         Ok(())
     }
 

@@ -128,24 +128,6 @@ impl Tape {
     }
 }
 
-/// From zeros: clears the initial state, then [`steps_forward`].
-pub(crate) fn forward(
-    plan: &mut Plan,
-    target: &Target,
-    label: &str,
-    shape: &LstmShape,
-    packed: &Packed,
-    x: Sequence,
-    purpose: Purpose,
-) -> Result<Tape, Error> {
-    let tape = Tape::declare(plan, label, shape, x, purpose);
-    plan.clear(tape.h.part(0, shape.step_len()));
-    plan.clear(tape.state.part(0, shape.step_len()));
-    let keeps_states = purpose == Purpose::Training;
-    steps_forward(plan, target, label, packed, &tape, purpose, keeps_states)?;
-    Ok(tape)
-}
-
 /// The input product of all steps, then step after step; the initial h and state are in slot 0. The state has a slot
 /// for every step where it keeps them, else one.
 pub(crate) fn steps_forward(

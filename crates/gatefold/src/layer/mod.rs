@@ -7,6 +7,7 @@ mod embedding;
 mod expand;
 mod last_step;
 mod lstm;
+pub(crate) mod recurrent;
 mod softmax;
 #[cfg(test)]
 mod tests;
@@ -25,12 +26,7 @@ pub(crate) use lstm::{
     steps_forward as lstm_steps_forward,
 };
 
-#[allow(unused_imports, reason = "what runs batches writes it")]
-pub(crate) use dropout::{DROPOUT, DROPOUT_LEN};
-#[allow(
-    unused_imports,
-    reason = "networks with residual connections, states and lengths are lowered by what comes next"
-)]
+pub(crate) use dropout::DROPOUT;
 pub(crate) use elementwise::{
     add, add_into, broadcast_rows, fill, mask_rows, side_by_side, split_side_by_side,
 };
@@ -58,7 +54,6 @@ impl Sequence {
 /// What a layer keeps from forward to backward.
 #[derive(Debug)]
 pub(crate) enum Tape {
-    Lstm(LstmTape),
     Dense { x: Sequence, y: Sequence },
     Embedding { x: Sequence },
     Dropout,
@@ -74,6 +69,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) target: &'a Target,
     pub(crate) parameters: &'a ParameterSpans<'a>,
     pub(crate) purpose: Purpose,
+    /// Whether dropout layers drop.
+    pub(crate) drops: bool,
 }
 
 /// What a plan is made for.
@@ -100,15 +97,8 @@ pub(crate) fn forward(
     x: Sequence,
     lengths: Option<Span>,
 ) -> Result<(Sequence, Tape), Error> {
-    let (target, parameters, purpose) = (low.target, low.parameters, low.purpose);
+    let (target, parameters) = (low.target, low.parameters);
     match layer.kind {
-        LayerKind::Recurrent(recurrent) if recurrent.is_plain_lstm() => {
-            let hidden = recurrent.hidden;
-            let shape = LstmShape { steps: x.steps, batch: x.batch, input: x.width, hidden };
-            let packed = PackedLstm::declare(low.plan, layer.owner, &shape, purpose);
-            let tape = lstm::forward(low.plan, target, &layer.label(), &shape, &packed, x, purpose)?;
-            Ok((tape.output(), Tape::Lstm(tape)))
-        }
         LayerKind::Dense { activation } => {
             let y = dense::forward(low.plan, target, layer, activation, parameters, x)?;
             Ok((y, Tape::Dense { x, y }))
@@ -116,10 +106,10 @@ pub(crate) fn forward(
         LayerKind::Embedding { tokens } => {
             Ok((embedding::forward(low, layer, tokens, x), Tape::Embedding { x }))
         }
-        LayerKind::Dropout { rate } => match purpose {
-            Purpose::Inference => Ok((x, Tape::Dropout)),
-            Purpose::Training => Ok((dropout::apply(low, layer, rate, x, "y"), Tape::Dropout)),
-        },
+        LayerKind::Dropout { rate } if low.drops => {
+            Ok((dropout::apply(low, layer, rate, x, "y"), Tape::Dropout))
+        }
+        LayerKind::Dropout { .. } => Ok((x, Tape::Dropout)),
         LayerKind::Softmax => {
             let y = softmax::forward(low, layer, x);
             Ok((y, Tape::Softmax { y }))
@@ -144,18 +134,6 @@ pub(crate) fn backward(
 ) -> Result<Option<Sequence>, Error> {
     let (target, parameters) = (low.target, low.parameters);
     match (tape, layer.kind) {
-        (Tape::Lstm(tape), LayerKind::Recurrent(_)) => {
-            let plan = &mut *low.plan;
-            let packed = PackedLstm::declare(plan, layer.owner, &tape.shape, Purpose::Training);
-            let carried = Carried::zeros(plan, &layer.label(), &tape.shape);
-            lstm::backward(plan, target, &layer.label(), &packed, tape, d_y, &carried)?;
-            lstm::parameter_gradients(plan, target, layer, parameters, tape)?;
-            if !wants_input {
-                return Ok(None);
-            }
-            let d_x = plan.scratch(format!("{}.d_x", layer.label()), tape.x.len());
-            lstm::input_gradient(plan, target, &layer.label(), &packed, tape, d_x).map(Some)
-        }
         (Tape::Dense { x, y }, LayerKind::Dense { activation }) => {
             dense::backward(low.plan, target, layer, activation, parameters, (*x, *y), d_y, wants_input)
         }
@@ -163,6 +141,7 @@ pub(crate) fn backward(
             embedding::backward(low, layer, tokens, *x, d_y).map(|()| None)
         }
         _ if !wants_input => Ok(None),
+        (Tape::Dropout, LayerKind::Dropout { .. }) if !low.drops => Ok(Some(d_y)),
         (Tape::Dropout, LayerKind::Dropout { rate }) => {
             Ok(Some(dropout::apply(low, layer, rate, d_y, "d_x")))
         }

@@ -74,7 +74,13 @@ impl Bench {
     ) -> T {
         let parameters = ParameterSpans::new(layout, |_| true);
         let target = self.gpu.target().clone();
-        let mut low = Lowering { plan: &mut self.plan, target: &target, parameters: &parameters, purpose };
+        let mut low = Lowering {
+            plan: &mut self.plan,
+            target: &target,
+            parameters: &parameters,
+            purpose,
+            drops: purpose == Purpose::Training,
+        };
         with(&mut low)
     }
 
@@ -192,8 +198,13 @@ fn a_frozen_embedding_has_no_backward() {
     let x = Sequence { span: plan.given("x", 6), steps: 3, batch: 2, width: 1 };
     let d_y = Sequence { span: plan.given("d_y", 12), width: 2, ..x };
     let (parameters, target) = (ParameterSpans::new(&layout, |_| false), Target::webgpu());
-    let mut low =
-        Lowering { plan: &mut plan, target: &target, parameters: &parameters, purpose: Purpose::Training };
+    let mut low = Lowering {
+        plan: &mut plan,
+        target: &target,
+        parameters: &parameters,
+        purpose: Purpose::Training,
+        drops: true,
+    };
     let layer = &config.layers()[0];
     assert!(backward(&mut low, layer, &Tape::Embedding { x }, d_y, true).expect("it is lowered").is_none());
     assert_eq!(plan.dispatches(), 0);
@@ -212,6 +223,7 @@ fn embeddings_start_few_kernels() {
             target: &target,
             parameters: &parameters,
             purpose: Purpose::Training,
+            drops: true,
         };
         backward(&mut low, &config.layers()[0], &Tape::Embedding { x }, x, false).expect("it is lowered");
         assert_eq!(plan.dispatches(), expected, "{tokens} tokens");

@@ -1,0 +1,558 @@
+//! Networks that read what they wrote: closed loops over values, tokens one after the other, decoders.
+
+use crate::{Error, Network, Sequences, Stream};
+use gatefold_cpu::{LayerState, States};
+use gatefold_model::{LayerKind, NetworkConfig};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// How the next token is drawn from what a network says of it.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    temperature: f32,
+    top_k: Option<usize>,
+    random: ChaCha8Rng,
+}
+
+impl Sampler {
+    /// The likeliest token, always.
+    pub fn greedy() -> Self {
+        Sampler { temperature: 0.0, top_k: None, random: ChaCha8Rng::seed_from_u64(0) }
+    }
+
+    /// A token at random, as likely as the network says; the same seed draws the same.
+    pub fn new(seed: u64) -> Self {
+        Sampler { temperature: 1.0, top_k: None, random: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// Divides logits: below 1 the likely becomes likelier, above 1 less so; 0 is greedy.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a number below 0 or not finite.
+    pub fn temperature(mut self, temperature: f32) -> Result<Self, Error> {
+        if !(temperature >= 0.0 && temperature.is_finite()) {
+            let found = format!("the temperature is {temperature}; expected a finite number, 0 or more");
+            return Err(Error::Config(found));
+        }
+        self.temperature = temperature;
+        Ok(self)
+    }
+
+    /// Draws among the `k` likeliest tokens alone.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for 0.
+    pub fn top_k(mut self, k: usize) -> Result<Self, Error> {
+        if k == 0 {
+            return Err(Error::Config("top-k of 0 leaves no token to draw; expected at least 1".into()));
+        }
+        self.top_k = Some(k);
+        Ok(self)
+    }
+
+    /// Draws from logits, one for each token; those that are NaN are never drawn.
+    ///
+    /// # Panics
+    /// If there is no token.
+    pub fn draw(&mut self, logits: ArrayView1<f32>) -> u32 {
+        let rank = |&token: &usize| if logits[token].is_nan() { f32::NEG_INFINITY } else { logits[token] };
+        let mut tokens: Vec<usize> = (0..logits.len()).collect();
+        // Equal logits: the first token first.
+        tokens.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
+        if self.temperature == 0.0 {
+            return tokens[0] as u32;
+        }
+        tokens.truncate(self.top_k.unwrap_or(usize::MAX));
+        let highest = f64::from(rank(&tokens[0]));
+        let weight = |token: &usize| ((f64::from(rank(token)) - highest) / f64::from(self.temperature)).exp();
+        let weights: Vec<f64> = tokens.iter().map(weight).collect();
+        let mut left = self.random.random_range(0.0..1.0) * weights.iter().sum::<f64>();
+        for (token, weight) in tokens.iter().zip(weights) {
+            left -= weight;
+            if left < 0.0 {
+                return *token as u32;
+            }
+        }
+        tokens[0] as u32
+    }
+}
+
+/// How a decoder writes a sequence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decoding {
+    /// The likeliest token at every step.
+    Greedy,
+    /// The likeliest sequence among those that `width` candidates a row lead to.
+    Beam {
+        /// Candidates that are kept at every step.
+        width: usize,
+        /// Sequences are ranked by their log-likelihood divided by their length to this power: 0 favours short ones, 1
+        /// compares the mean (Wu et al. 2016 use about 0.6 in a similar form).
+        length_power: f32,
+    },
+}
+
+/// What a decoder begins and ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The token that is read first.
+    pub begin: u32,
+    /// The token that ends a sequence when it is written; it is left out of what is returned.
+    pub end: u32,
+    /// The most tokens that are written.
+    pub max_len: usize,
+}
+
+impl Network {
+    /// Reads `input` and goes on by itself: each output is the next input. Gives the `steps` outputs from the last one
+    /// over the input on, `[steps, B, O]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network whose outputs are not as wide as its inputs, and those of [`Network::stream`].
+    pub fn closed_loop(&mut self, input: &Sequences, steps: usize) -> Result<Array3<f32>, Error> {
+        if self.config().decoder().is_some() {
+            return Err(Error::Config("a decoder goes on from its encoder; use Network::free_run".into()));
+        }
+        check_loop(self.config(), self.config().input())?;
+        if input.lengths().is_some() {
+            return Err(Error::Config(
+                "a closed loop goes on behind the last step; expected rows of one length".into(),
+            ));
+        }
+        let mut stream = self.stream(input.batch())?;
+        let read = self.forward(input, None)?;
+        stream.set_states(self, &read.states)?;
+        run_loop(self, &mut stream, last_step(&read.output), steps)
+    }
+
+    /// Encodes `input`, then lets the decoder read `first [B, I]` and go on by itself: each output is the next input.
+    /// `[steps, B, O]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network without a decoder, or whose outputs are not as wide as the decoder's inputs.
+    pub fn free_run(
+        &mut self,
+        input: &Sequences,
+        first: ArrayView2<f32>,
+        steps: usize,
+    ) -> Result<Array3<f32>, Error> {
+        let states = self.encode(input)?;
+        let at = self.config().decoder().expect("encoding needs one");
+        check_loop(self.config(), self.config().layers()[at].output)?;
+        let mut stream = self.stream(input.batch())?;
+        stream.set_states(self, &states)?;
+        let output = stream.step(self, first)?;
+        run_loop(self, &mut stream, output, steps)
+    }
+
+    /// Reads a prompt of tokens, `[T, B]`, and writes `steps` more, `[steps, B]`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network that does not read tokens; [`Error::Shape`] for tokens it does not know.
+    pub fn generate(
+        &mut self,
+        prompt: ArrayView2<u32>,
+        steps: usize,
+        sampler: &mut Sampler,
+    ) -> Result<Array2<u32>, Error> {
+        let reader = TokenReader::new(self.config(), 0, self.config().input())?;
+        let mut stream = self.stream(prompt.ncols())?;
+        let read = self.forward(&reader.sequences(prompt), None)?;
+        stream.set_states(self, &read.states)?;
+        let mut logits = reader.logits(last_step(&read.output));
+        let mut written = Array2::zeros((steps, prompt.ncols()));
+        for step in 0..steps {
+            let tokens: Array1<u32> = logits.rows().into_iter().map(|row| sampler.draw(row)).collect();
+            written.row_mut(step).assign(&tokens);
+            if step + 1 < steps {
+                logits = reader.logits(stream.step(self, reader.step(&tokens).view())?);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Encodes `input` and writes a sequence of tokens for each row.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network without a decoder of tokens, or a beam of width 0; those of [`Network::encode`].
+    pub fn decode(
+        &mut self,
+        input: &Sequences,
+        marks: Marks,
+        decoding: Decoding,
+    ) -> Result<Vec<Vec<u32>>, Error> {
+        let (width, power) = match decoding {
+            Decoding::Greedy => (1, None),
+            Decoding::Beam { width: 0, .. } => {
+                return Err(Error::Config(
+                    "a beam of width 0 keeps no candidate; expected at least 1".into(),
+                ));
+            }
+            Decoding::Beam { width, length_power } => (width, Some(length_power)),
+        };
+        let states = self.encode(input)?;
+        let at = self.config().decoder().expect("encoding needs one");
+        let reader = TokenReader::new(self.config(), at + 1, self.config().layers()[at].output)?;
+        let rows: Vec<usize> = (0..input.batch()).flat_map(|row| vec![row; width]).collect();
+        let mut stream = self.stream(rows.len())?;
+        stream.set_states(self, &choose_rows(&states, &rows))?;
+        let Some(power) = power else { return self.decode_greedy(&mut stream, &reader, marks) };
+
+        let mut beams: Vec<Beam> = (0..input.batch()).map(|_| Beam::new(marks, width, power)).collect();
+        for _ in 0..marks.max_len {
+            let tokens: Array1<u32> = beams.iter().flat_map(Beam::last_tokens).collect();
+            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?);
+            let mut from = Vec::with_capacity(rows.len());
+            for (row, beam) in beams.iter_mut().enumerate() {
+                let block = logits.slice(s![row * width..(row + 1) * width, ..]);
+                from.extend(beam.extend(block).into_iter().map(|candidate| row * width + candidate));
+            }
+            if beams.iter().all(Beam::is_done) {
+                break;
+            }
+            let states = stream.states()?;
+            stream.set_states(self, &choose_rows(&states, &from))?;
+        }
+        Ok(beams.into_iter().map(Beam::best).collect())
+    }
+
+    fn decode_greedy(
+        &mut self,
+        stream: &mut Stream,
+        reader: &TokenReader,
+        marks: Marks,
+    ) -> Result<Vec<Vec<u32>>, Error> {
+        let mut written = vec![Vec::new(); stream.batch()];
+        let mut ended = vec![false; stream.batch()];
+        let mut tokens = Array1::from_elem(stream.batch(), marks.begin);
+        for _ in 0..marks.max_len {
+            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?);
+            for (row, logits) in logits.rows().into_iter().enumerate() {
+                tokens[row] = Sampler::greedy().draw(logits);
+                ended[row] |= tokens[row] == marks.end;
+                if !ended[row] {
+                    written[row].push(tokens[row]);
+                }
+            }
+            if ended.iter().all(|&ended| ended) {
+                break;
+            }
+        }
+        Ok(written)
+    }
+
+    /// What a decoder reads when some of its own tokens stand in for the right ones (scheduled sampling, Bengio et al. 2015):
+    /// each token of `teacher [T, B]` behind the first is kept with probability `ratio`, else replaced by the likeliest of
+    /// the step before. Training on the result is exact, since no gradient goes through a choice of token.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a ratio outside 0 to 1; those of [`Network::decode`].
+    pub fn mix_teacher(
+        &mut self,
+        input: &Sequences,
+        teacher: ArrayView2<u32>,
+        ratio: f32,
+        seed: u64,
+    ) -> Result<Array2<u32>, Error> {
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(Error::Config(format!("the teacher's ratio is {ratio}; expected 0 to 1")));
+        }
+        let mut mixed = teacher.to_owned();
+        let states = self.encode(input)?;
+        let at = self.config().decoder().expect("encoding needs one");
+        let reader = TokenReader::new(self.config(), at + 1, self.config().layers()[at].output)?;
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut stream = self.stream(input.batch())?;
+        stream.set_states(self, &states)?;
+        for step in 1..mixed.nrows() {
+            let logits =
+                reader.logits(stream.step(self, reader.step(&mixed.row(step - 1).to_owned()).view())?);
+            for (row, logits) in logits.rows().into_iter().enumerate() {
+                if random.random_range(0.0..1.0) >= ratio {
+                    mixed[[step, row]] = Sampler::greedy().draw(logits);
+                }
+            }
+        }
+        Ok(mixed)
+    }
+}
+
+fn last_step(output: &Array3<f32>) -> Array2<f32> {
+    output.index_axis(Axis(0), output.dim().0 - 1).to_owned()
+}
+
+fn check_loop(config: &NetworkConfig, input: usize) -> Result<(), Error> {
+    if config.output() == input {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "{config}: {} values come out and {input} go in; a closed loop needs as many",
+        config.output()
+    )))
+}
+
+fn run_loop(
+    network: &mut Network,
+    stream: &mut Stream,
+    first: Array2<f32>,
+    steps: usize,
+) -> Result<Array3<f32>, Error> {
+    let (batch, width) = first.dim();
+    let mut outputs = Array3::zeros((steps, batch, width));
+    let mut output = first;
+    for step in 0..steps {
+        outputs.index_axis_mut(Axis(0), step).assign(&output);
+        if step + 1 < steps {
+            output = stream.step(network, output.view())?;
+        }
+    }
+    Ok(outputs)
+}
+
+/// Turns tokens into what a network reads and what it writes into logits.
+struct TokenReader {
+    /// Tokens as numbers for an embedding, or one of so many values 1.
+    one_hot: Option<usize>,
+    probabilities: bool,
+}
+
+impl TokenReader {
+    /// For the layers from `begin` on, which read `width` values.
+    fn new(config: &NetworkConfig, begin: usize, width: usize) -> Result<TokenReader, Error> {
+        let tokens = config.output();
+        let one_hot = match config.layers().get(begin).map(|layer| layer.kind) {
+            Some(LayerKind::Embedding { tokens: known }) if known >= tokens => None,
+            Some(LayerKind::Embedding { tokens: known }) => {
+                return Err(Error::Config(format!(
+                    "{config}: it writes {tokens} tokens and its embedding knows {known}; expected at least as many"
+                )));
+            }
+            _ if width == tokens => Some(tokens),
+            _ => {
+                return Err(Error::Config(format!(
+                    "{config}: it reads {width} values and writes {tokens} tokens; expected an embedding or {tokens} values"
+                )));
+            }
+        };
+        let last = config.layers().last().map(|layer| layer.kind);
+        Ok(TokenReader { one_hot, probabilities: last == Some(LayerKind::Softmax) })
+    }
+
+    fn step(&self, tokens: &Array1<u32>) -> Array2<f32> {
+        match self.one_hot {
+            None => tokens.mapv(|token| token as f32).insert_axis(Axis(1)),
+            Some(width) => {
+                let one = |(row, token): (usize, usize)| f32::from(tokens[row] as usize == token);
+                Array2::from_shape_fn((tokens.len(), width), one)
+            }
+        }
+    }
+
+    fn sequences(&self, tokens: ArrayView2<u32>) -> Sequences {
+        match self.one_hot {
+            None => Sequences::tokens(tokens),
+            Some(width) => {
+                let shape = (tokens.nrows(), tokens.ncols(), width);
+                let one = |(step, row, token)| f32::from(tokens[[step, row]] as usize == token);
+                Sequences::time_major(Array3::from_shape_fn(shape, one))
+            }
+        }
+    }
+
+    fn logits(&self, output: Array2<f32>) -> Array2<f32> {
+        if self.probabilities { output.mapv(f32::ln) } else { output }
+    }
+}
+
+/// The states of some rows, in that order, each as often as it is named.
+fn choose_rows(states: &States, rows: &[usize]) -> States {
+    let of_layer = |layer: &LayerState| LayerState {
+        h: layer.h.select(Axis(1), rows),
+        c: layer.c.as_ref().map(|c| c.select(Axis(1), rows)),
+        y: layer.y.as_ref().map(|y| y.select(Axis(0), rows)),
+    };
+    States { layers: states.layers.iter().map(of_layer).collect() }
+}
+
+/// Tokens so far and their log-likelihood.
+type Candidate = (Vec<u32>, f64);
+
+/// The candidates of one row.
+struct Beam {
+    marks: Marks,
+    width: usize,
+    power: f32,
+    /// At first one, which stands for all.
+    open: Vec<Candidate>,
+    ended: Vec<Candidate>,
+}
+
+impl Beam {
+    fn new(marks: Marks, width: usize, power: f32) -> Beam {
+        Beam { marks, width, power, open: vec![(Vec::new(), 0.0)], ended: Vec::new() }
+    }
+
+    /// What each of the row's streams reads next; those without a candidate read what any may.
+    fn last_tokens(&self) -> Vec<u32> {
+        let last = |(tokens, _): &Candidate| tokens.last().copied().unwrap_or(self.marks.begin);
+        let mut read: Vec<u32> = self.open.iter().map(last).collect();
+        read.resize(self.width, self.marks.begin);
+        read
+    }
+
+    /// Extends every candidate by every token and keeps the best; gives the candidate that each stream goes on from.
+    fn extend(&mut self, logits: ArrayView2<f32>) -> Vec<usize> {
+        let mut found: Vec<(usize, u32, f64)> = Vec::new();
+        for (candidate, (_, score)) in self.open.iter().enumerate() {
+            let row = log_softmax(logits.row(candidate));
+            found.extend((0..).zip(&row).map(|(token, log_p)| (candidate, token, score + log_p)));
+        }
+        found.retain(|(.., score)| *score > f64::NEG_INFINITY);
+        found.sort_by(|a, b| b.2.total_cmp(&a.2));
+        let mut from = Vec::with_capacity(self.width);
+        let mut open = Vec::with_capacity(self.width);
+        // An end takes the place of a candidate, else unlikely ends would crowd in.
+        for (candidate, token, score) in found.into_iter().take(self.width) {
+            let mut tokens = self.open[candidate].0.clone();
+            if token == self.marks.end {
+                self.ended.push((tokens, score));
+            } else {
+                tokens.push(token);
+                open.push((tokens, score));
+                from.push(candidate);
+            }
+        }
+        self.open = open;
+        from.resize(self.width, 0);
+        from
+    }
+
+    /// Whether no open candidate can become the best any more: a log-likelihood only falls.
+    fn is_done(&self) -> bool {
+        let best = self.ended.iter().map(|found| self.rank(found)).fold(f64::NEG_INFINITY, f64::max);
+        let longest = (self.marks.max_len + 1) as f64;
+        let hope = |(_, score): &Candidate| score / longest.powf(f64::from(self.power));
+        self.open.iter().all(|open| hope(open) <= best)
+    }
+
+    /// The log-likelihood over the length, the end mark counted, to a power.
+    fn rank(&self, (tokens, score): &Candidate) -> f64 {
+        score / ((tokens.len() + 1) as f64).powf(f64::from(self.power))
+    }
+
+    fn best(self) -> Vec<u32> {
+        // One that ran out of room only where none ended.
+        let all = if self.ended.is_empty() { &self.open } else { &self.ended };
+        let best = all.iter().max_by(|a, b| self.rank(a).total_cmp(&self.rank(b)));
+        best.map(|(tokens, _)| tokens.clone()).unwrap_or_default()
+    }
+}
+
+fn log_softmax(logits: ArrayView1<f32>) -> Vec<f64> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let shifted = logits.iter().map(|&logit| f64::from(logit) - f64::from(highest));
+    let total = shifted.clone().map(f64::exp).sum::<f64>().ln();
+    shifted.map(|value| if value.is_nan() { f64::NEG_INFINITY } else { value - total }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn draws_are_as_frequent_as_the_logits_say() {
+        let logits = array![0.5f32.ln(), 0.3f32.ln(), f32::NAN, 0.2f32.ln()];
+        let mut sampler = Sampler::new(7);
+        let mut counts = [0usize; 4];
+        let draws = 20_000;
+        (0..draws).for_each(|_| counts[sampler.draw(logits.view()) as usize] += 1);
+        assert_eq!(counts[2], 0, "NaN is never drawn");
+        for (token, p) in [(0, 0.5), (1, 0.3), (3, 0.2)] {
+            let expected: f64 = p * f64::from(draws);
+            let five_sigma = 5.0 * (expected * (1.0 - p)).sqrt();
+            assert!((counts[token] as f64 - expected).abs() < five_sigma, "token {token}: {}", counts[token]);
+        }
+    }
+
+    #[test]
+    fn temperature_and_top_k_narrow_the_choice() {
+        let logits = array![1.0f32, 3.0, 2.0];
+        let mut greedy = Sampler::new(1).temperature(0.0).unwrap();
+        let mut first = Sampler::new(1).top_k(1).unwrap();
+        let mut cold = Sampler::new(1).temperature(0.01).unwrap();
+        let mut two = Sampler::new(1).temperature(100.0).unwrap().top_k(2).unwrap();
+        let mut seen = [false; 3];
+        for _ in 0..200 {
+            assert_eq!(
+                [greedy.draw(logits.view()), first.draw(logits.view()), cold.draw(logits.view())],
+                [1; 3]
+            );
+            seen[two.draw(logits.view()) as usize] = true;
+        }
+        assert_eq!(seen, [false, true, true]);
+        assert!(Sampler::new(0).temperature(f32::NAN).is_err() && Sampler::new(0).top_k(0).is_err());
+    }
+
+    /// The logits of a chain whose next token depends on the last alone, with token 0 as the end.
+    fn chain(last: u32) -> Array1<f32> {
+        match last {
+            1 => array![0.05f32, 0.4, 0.55].mapv(f32::ln),
+            2 => array![0.3f32, 0.36, 0.34].mapv(f32::ln),
+            _ => array![0.1f32, 0.52, 0.38].mapv(f32::ln),
+        }
+    }
+
+    /// Every sequence of at most `max_len` tokens that ends, with its log-likelihood.
+    fn all_sequences(max_len: usize) -> Vec<Candidate> {
+        let mut open = vec![(Vec::new(), 0.0)];
+        let mut ended = Vec::new();
+        for _ in 0..max_len {
+            let mut next = Vec::new();
+            for (tokens, score) in open {
+                let row = log_softmax(chain(tokens.last().copied().unwrap_or(3)).view());
+                for (token, log_p) in (0u32..).zip(row) {
+                    let mut longer: Vec<u32> = tokens.clone();
+                    match token {
+                        0 => ended.push((longer, score + log_p)),
+                        _ => {
+                            longer.push(token);
+                            next.push((longer, score + log_p));
+                        }
+                    }
+                }
+            }
+            open = next;
+        }
+        ended
+    }
+
+    fn search(width: usize, power: f32, max_len: usize) -> Vec<u32> {
+        let mut beam = Beam::new(Marks { begin: 3, end: 0, max_len }, width, power);
+        for _ in 0..max_len {
+            let rows: Vec<Array1<f32>> = beam.last_tokens().into_iter().map(chain).collect();
+            let views: Vec<_> = rows.iter().map(|row| row.view()).collect();
+            beam.extend(ndarray::stack(Axis(0), &views).unwrap().view());
+            if beam.is_done() {
+                break;
+            }
+        }
+        beam.best()
+    }
+
+    #[test]
+    fn a_wide_beam_finds_the_best_of_all_sequences() {
+        for power in [0.0, 0.6, 1.0] {
+            let max_len = 6;
+            let all = all_sequences(max_len);
+            let ranked = Beam::new(Marks { begin: 3, end: 0, max_len }, 1, power);
+            let best = all.iter().max_by(|a, b| ranked.rank(a).total_cmp(&ranked.rank(b))).unwrap();
+            assert_eq!(search(200, power, max_len), best.0, "length power {power}");
+        }
+        // Without a look at lengths the shortest way out is the likeliest; a beam of one never sees it.
+        assert_eq!(search(200, 0.0, 6), [2]);
+        assert_ne!(search(1, 0.0, 6), [2]);
+    }
+}

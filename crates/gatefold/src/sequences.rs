@@ -1,0 +1,274 @@
+//! What goes into a network: sequences of one length or of many.
+
+use crate::Error;
+use gatefold_model::{LayerKind, NetworkConfig};
+use ndarray::{Array3, ArrayView2, ArrayView3, Axis, s};
+use std::ops::Range;
+
+/// A batch of sequences: values `[T, B, I]`, where each row may end before `T`.
+///
+/// What lies behind a row's end changes nothing and gets no gradient; whatever is there, an output there is 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sequences {
+    values: Array3<f32>,
+    lengths: Option<Vec<usize>>,
+    decoder: Option<Box<Sequences>>,
+}
+
+impl Sequences {
+    /// Sequences as the engine keeps them, `[T, B, I]`.
+    pub fn time_major(values: Array3<f32>) -> Self {
+        let values =
+            if values.is_standard_layout() { values } else { values.as_standard_layout().into_owned() };
+        Sequences { values, lengths: None, decoder: None }
+    }
+
+    /// Sequences with the rows first, `[B, T, I]`.
+    pub fn batch_first(values: ArrayView3<f32>) -> Self {
+        Sequences::time_major(values.permuted_axes([1, 0, 2]).as_standard_layout().into_owned())
+    }
+
+    /// One sequence after the other, each `[T_b, I]` with a length of its own; zeros are put behind the shorter ones.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is none, if all are empty, or if their widths differ.
+    pub fn of_rows(rows: &[ArrayView2<f32>]) -> Result<Self, Error> {
+        let steps = rows.iter().map(|row| row.nrows()).max().unwrap_or(0);
+        let width = rows.first().map_or(0, |row| row.ncols());
+        if steps == 0 || width == 0 {
+            let found = format!("{} rows, the longest of {steps} steps of {width} values", rows.len());
+            return Err(shape("rows", "at least one step of one value", &found));
+        }
+        let mut values = Array3::zeros((steps, rows.len(), width));
+        for (index, row) in rows.iter().enumerate() {
+            if row.ncols() != width {
+                let found = format!("{} in row {index}", row.ncols());
+                return Err(shape("rows", &format!("{width} values a step, as in row 0"), &found));
+            }
+            values.slice_mut(s![..row.nrows(), index, ..]).assign(row);
+        }
+        let lengths = rows.iter().map(|row| row.nrows()).collect();
+        Ok(Sequences { values, lengths: Some(lengths), decoder: None })
+    }
+
+    /// Packed sequences, as PyTorch's `PackedSequence` holds them: the first steps of all rows, then the second steps of
+    /// the rows that have one, and so on; `batch_sizes` says how many rows have each step. Rows are sorted, the longest first.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for batch sizes that grow, are zero, or do not add up to the rows of `data [sum, I]`.
+    pub fn packed(data: ArrayView2<f32>, batch_sizes: &[usize]) -> Result<Self, Error> {
+        let falling = batch_sizes.windows(2).all(|pair| pair[0] >= pair[1]);
+        let total = batch_sizes.iter().fold(0usize, |sum, &size| sum.saturating_add(size));
+        if batch_sizes.is_empty() || !falling || batch_sizes.contains(&0) || total != data.nrows() {
+            let expected = format!("sizes that never grow, none of them 0, {} altogether", data.nrows());
+            return Err(shape("batch sizes", &expected, &format!("{batch_sizes:?}, {total} altogether")));
+        }
+        let batch = batch_sizes[0];
+        let mut values = Array3::zeros((batch_sizes.len(), batch, data.ncols()));
+        let mut begin = 0;
+        for (step, &size) in batch_sizes.iter().enumerate() {
+            values.slice_mut(s![step, ..size, ..]).assign(&data.slice(s![begin..begin + size, ..]));
+            begin += size;
+        }
+        let length = |row| batch_sizes.iter().filter(|&&size| size > row).count();
+        let lengths = (0..batch).map(length).collect();
+        Ok(Sequences { values, lengths: Some(lengths), decoder: None })
+    }
+
+    /// Token numbers `[T, B]`, for a network that begins with an embedding. They travel as `f32`, which holds every number
+    /// up to 2^24.
+    pub fn tokens(tokens: ArrayView2<u32>) -> Self {
+        Sequences::time_major(tokens.mapv(|token| token as f32).insert_axis(Axis(2)))
+    }
+
+    /// Says where each row ends: row `b` has its first `lengths[b]` steps, 0 to `T`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is not one length for each row, or one is above `T`.
+    pub fn with_lengths(mut self, lengths: impl Into<Vec<usize>>) -> Result<Self, Error> {
+        let lengths = lengths.into();
+        let (steps, batch, _) = self.values.dim();
+        if lengths.len() != batch {
+            return Err(shape(
+                "lengths",
+                &format!("one for each of {batch} rows"),
+                &lengths.len().to_string(),
+            ));
+        }
+        if let Some((row, &length)) = lengths.iter().enumerate().find(|(_, length)| **length > steps) {
+            return Err(shape(
+                &format!("length of row {row}"),
+                &format!("0 to {steps}"),
+                &length.to_string(),
+            ));
+        }
+        // What lies behind an end takes part in products over all steps, times a gradient of zero: it must be finite.
+        for (row, &length) in lengths.iter().enumerate() {
+            self.values.slice_mut(s![length.., row, ..]).fill(0.0);
+        }
+        // Rows that all last to the end need no lengths, and the faster kernels.
+        self.lengths = lengths.iter().any(|&length| length < steps).then_some(lengths);
+        Ok(self)
+    }
+
+    /// The decoder's own input, for an encoder-decoder network: such as the sequence to be written, one step late.
+    pub fn with_decoder(mut self, decoder: Sequences) -> Self {
+        self.decoder = Some(Box::new(Sequences { decoder: None, ..decoder }));
+        self
+    }
+
+    /// `[T, B, I]`; zeros or anything else behind a row's end.
+    pub fn values(&self) -> ArrayView3<'_, f32> {
+        self.values.view()
+    }
+
+    /// Where each row ends; none where all last to the end.
+    pub fn lengths(&self) -> Option<&[usize]> {
+        self.lengths.as_deref()
+    }
+
+    /// The decoder's input.
+    pub fn decoder(&self) -> Option<&Sequences> {
+        self.decoder.as_deref()
+    }
+
+    /// T
+    pub fn steps(&self) -> usize {
+        self.values.dim().0
+    }
+
+    /// B
+    pub fn batch(&self) -> usize {
+        self.values.dim().1
+    }
+
+    /// Some of the steps.
+    pub(crate) fn window(&self, steps: Range<usize>) -> Sequences {
+        let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
+        let lengths: Option<Vec<usize>> =
+            self.lengths.as_ref().map(|lengths| lengths.iter().map(within).collect());
+        Sequences { values: self.values.slice(s![steps, .., ..]).to_owned(), lengths, decoder: None }
+    }
+
+    /// The sequences whose steps and lengths the network's output has: the decoder's behind an encoder.
+    pub(crate) fn of_output(&self) -> &Sequences {
+        self.decoder().unwrap_or(self)
+    }
+
+    /// That a network's encoder can read them.
+    pub(crate) fn check_encoder(&self, config: &NetworkConfig) -> Result<(), Error> {
+        let first = config.layers().first().map(|layer| &layer.kind);
+        check_part("input", self, config.input(), expands(first))?;
+        check_tokens("input", self, first)
+    }
+
+    /// That a network can read them.
+    pub(crate) fn check(&self, config: &NetworkConfig) -> Result<(), Error> {
+        let decoder = config.decoder();
+        self.check_encoder(config)?;
+        match (decoder.map(|at| &config.layers()[at]), self.decoder()) {
+            (None, None) => Ok(()),
+            (Some(layer), Some(own)) => {
+                check_part("decoder's input", own, layer.output, false)?;
+                check_tokens(
+                    "decoder's input",
+                    own,
+                    config.layers().get(layer.index + 1).map(|next| &next.kind),
+                )?;
+                if own.batch() == self.batch() {
+                    return Ok(());
+                }
+                let expected = format!("the {} rows of the encoder's", self.batch());
+                Err(shape("decoder's input", &expected, &own.batch().to_string()))
+            }
+            (Some(layer), None) => {
+                let expected =
+                    format!("[steps, batch, {}]; give it with Sequences::with_decoder", layer.output);
+                Err(shape("decoder's input", &expected, "none"))
+            }
+            (None, Some(_)) => Err(shape("decoder's input", "none, the network has no decoder", "one")),
+        }
+    }
+}
+
+fn expands(first: Option<&LayerKind>) -> bool {
+    matches!(first, Some(LayerKind::Expand { .. }))
+}
+
+fn check_part(what: &str, part: &Sequences, width: usize, one_step: bool) -> Result<(), Error> {
+    let (steps, batch, found) = part.values.dim();
+    if steps == 0 || batch == 0 || found != width {
+        let expected = format!("[steps, batch, features {width}], none of them 0");
+        return Err(shape(what, &expected, &format!("[{steps}, {batch}, {found}]")));
+    }
+    if one_step && (steps != 1 || part.lengths.is_some()) {
+        return Err(shape(what, "one step, which the first layer expands", &format!("{steps} steps")));
+    }
+    Ok(())
+}
+
+/// That what an embedding reads are token numbers of its table, as far as rows last.
+fn check_tokens(what: &str, part: &Sequences, reader: Option<&LayerKind>) -> Result<(), Error> {
+    let Some(LayerKind::Embedding { tokens }) = reader else { return Ok(()) };
+    for ((step, row, _), &value) in part.values.indexed_iter() {
+        let there = part.lengths().is_none_or(|lengths| step < lengths[row]);
+        let fits = value >= 0.0 && (value as usize) < *tokens && value.fract() == 0.0;
+        if there && !fits {
+            let expected = format!("a token number, 0 to {}", tokens - 1);
+            return Err(shape(&format!("{what} at step {step}, row {row}"), &expected, &value.to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn shape(what: &str, expected: &str, found: &str) -> Error {
+    Error::Shape { what: what.into(), expected: expected.into(), found: found.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+
+    #[test]
+    fn rows_batch_first_and_packed_are_the_same_sequences() {
+        let (long, short) = (array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], array![[7.0, 8.0]]);
+        let rows = Sequences::of_rows(&[long.view(), short.view()]).unwrap();
+        assert_eq!(rows.lengths(), Some(&[3, 1][..]));
+        let packed = array![[1.0, 2.0], [7.0, 8.0], [3.0, 4.0], [5.0, 6.0]];
+        assert_eq!(Sequences::packed(packed.view(), &[2, 1, 1]).unwrap(), rows);
+        let padded = ndarray::stack![Axis(0), long, array![[7.0, 8.0], [0.0, 0.0], [0.0, 0.0]]];
+        assert_eq!(Sequences::batch_first(padded.view()).with_lengths([3, 1]).unwrap(), rows);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let problem = |result: Result<Sequences, Error>| result.unwrap_err().to_string();
+        let two = || Sequences::time_major(Array3::zeros((3, 2, 1)));
+        assert_eq!(problem(two().with_lengths([3])), "lengths: expected one for each of 2 rows, found 1");
+        assert_eq!(problem(two().with_lengths([1, 4])), "length of row 1: expected 0 to 3, found 4");
+        let data = Array2::zeros((4, 1));
+        assert_eq!(
+            problem(Sequences::packed(data.view(), &[1, 3])),
+            "batch sizes: expected sizes that never grow, none of them 0, 4 altogether, found [1, 3], 4 altogether"
+        );
+        let (a, b) = (Array2::zeros((2, 1)), Array2::zeros((2, 3)));
+        assert_eq!(
+            problem(Sequences::of_rows(&[a.view(), b.view()])),
+            "rows: expected 1 values a step, as in row 0, found 3 in row 1"
+        );
+        let embedding = gatefold_model::EmbeddingConfig::new(5, 2);
+        let config = NetworkConfig::new(1, [embedding.into()]).unwrap();
+        let tokens = Sequences::tokens(array![[4, 5]].view());
+        assert_eq!(
+            tokens.check(&config).unwrap_err().to_string(),
+            "input at step 0, row 1: expected a token number, 0 to 4, found 5"
+        );
+    }
+
+    #[test]
+    fn rows_that_all_last_need_no_lengths() {
+        let full = Sequences::time_major(Array3::zeros((3, 2, 1))).with_lengths([3, 3]).unwrap();
+        assert_eq!(full.lengths(), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! A network one time step at a time.
+
+#[cfg(feature = "gpu")]
+use crate::gpu_network::GpuStream;
+use crate::{Error, Network};
+use gatefold_cpu::States;
+use gatefold_model::{Direction, LayerKind, NetworkConfig};
+use ndarray::{Array2, ArrayView2};
+
+/// Many streams side by side through one network, a step at a time; the states stay on the device. Of an
+/// encoder-decoder network it is the decoder that steps.
+#[derive(Debug)]
+pub struct Stream {
+    batch: usize,
+    kept: Kept,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Cpu(States),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<GpuStream>),
+}
+
+impl Network {
+    /// Prepares steps of `batch` streams, from where the layers' descriptions say.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a network with a layer that needs more than the steps so far; [`Error::Shape`] for no
+    /// stream; those of the device.
+    pub fn stream(&mut self, batch: usize) -> Result<Stream, Error> {
+        check(self.config())?;
+        if batch == 0 {
+            let (what, expected) = ("streams".into(), "at least 1".into());
+            return Err(Error::Shape { what, expected, found: "0".into() });
+        }
+        let kept = match self {
+            Network::Cpu(_) => Kept::Cpu(States::zeros(self.config(), batch)),
+            #[cfg(feature = "gpu")]
+            Network::Gpu(network) => Kept::Gpu(Box::new(network.stream(batch)?)),
+        };
+        let mut stream = Stream { batch, kept };
+        stream.reset(self)?;
+        Ok(stream)
+    }
+}
+
+impl Stream {
+    /// One step of every stream: `input [B, I]` to `[B, O]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an input that does not fit; [`Error::Config`] for a network that did not make this stream.
+    pub fn step(&mut self, network: &mut Network, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
+        let config = network.config();
+        let width = config.decoder().map_or(config.input(), |at| config.layers()[at].output);
+        if input.dim() != (self.batch, width) {
+            return Err(Error::Shape {
+                what: "input of a step".into(),
+                expected: format!("[batch {}, features {width}]", self.batch),
+                found: format!("{:?}", input.shape()),
+            });
+        }
+        match (network, &mut self.kept) {
+            (Network::Cpu(network), Kept::Cpu(states)) => network.step(states, input),
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), Kept::Gpu(stream)) => network.step(stream, input),
+            #[cfg(feature = "gpu")]
+            _ => Err(Error::Config("the stream is of another device; use the network that made it".into())),
+        }
+    }
+
+    /// The states now.
+    ///
+    /// # Errors
+    /// Those of reading back from a GPU.
+    pub fn states(&self) -> Result<States, Error> {
+        match &self.kept {
+            Kept::Cpu(states) => Ok(states.clone()),
+            #[cfg(feature = "gpu")]
+            Kept::Gpu(stream) => stream.states(),
+        }
+    }
+
+    /// Goes on from other states, such as those of [`Network::forward`] or [`Network::encode`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] for states of another network or batch.
+    pub fn set_states(&mut self, network: &Network, states: &States) -> Result<(), Error> {
+        network.check_states(self.batch, Some(states))?;
+        match &mut self.kept {
+            Kept::Cpu(kept) => *kept = states.clone(),
+            #[cfg(feature = "gpu")]
+            Kept::Gpu(stream) => stream.set_states(states)?,
+        }
+        Ok(())
+    }
+
+    /// Goes back to where the layers' descriptions say.
+    ///
+    /// # Errors
+    /// Those of reading back from a GPU.
+    pub fn reset(&mut self, network: &mut Network) -> Result<(), Error> {
+        let parameters = network.parameters()?;
+        let states = States::initial(network.config(), &parameters, self.batch);
+        self.set_states(network, &states)
+    }
+
+    /// How many streams there are.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+}
+
+/// That every layer can do with the steps so far.
+fn check(config: &NetworkConfig) -> Result<(), Error> {
+    let begin = config.decoder().map_or(0, |at| at + 1);
+    for layer in &config.layers()[begin..] {
+        let problem = match layer.kind {
+            LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
+                "it reads the sequence from its end"
+            }
+            LayerKind::Expand { .. } => "it makes several steps of one",
+            _ => continue,
+        };
+        let place = layer.place();
+        return Err(Error::Config(format!(
+            "{place}: {problem}, so it cannot go step by step; use Network::forward"
+        )));
+    }
+    Ok(())
+}
+
+/// That one batch can go on where another ended.
+pub(crate) fn check_goes_on(config: &NetworkConfig) -> Result<(), Error> {
+    if config.decoder().is_some() {
+        return Err(Error::Config(format!(
+            "{config}: a decoder starts from its encoder, not from a batch before"
+        )));
+    }
+    check(config)
+}
