@@ -10,7 +10,7 @@ use gatefold_model::{Layer, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, params};
 
 /// Rows of one token that are added up one after the other, before the sums are.
-const STRETCH: usize = 256;
+pub(super) const STRETCH: usize = 256;
 
 pub(crate) fn forward(low: &mut Lowering<'_>, layer: &Layer, tokens: usize, x: Sequence) -> Sequence {
     let table = low.parameters.values(low.plan, layer, Role::EmbeddingWeight);
