@@ -372,4 +372,105 @@ mod tests {
     fn too_short_an_output_is_refused() {
         column_sums(15, 9);
     }
+
+    /// Elements by binding and loop iterations, as the kernels' contracts say.
+    fn assert_touches(
+        id: KernelId,
+        consts: &[(&'static str, u32)],
+        params: impl bytemuck::Pod,
+        groups: u32,
+        lens: &[u64],
+        iterations: u64,
+    ) {
+        let kernel = KernelVariant::new(id, &[&[("WG_SIZE", ELEMENT_WG_SIZE)], consts].concat());
+        let params = bytemuck::bytes_of(&params);
+        assert_eq!(super::needed_lens(&kernel, params, [groups, 1, 1]), lens, "{kernel}");
+        assert_eq!(super::iterations(&kernel, params), iterations, "{kernel}");
+    }
+
+    #[test]
+    fn what_embeddings_touch() {
+        // 131 rows in three blocks of 64, 9 tokens, rows of 5, everything behind other elements.
+        let gather =
+            params::GatherRows { rows: 131, width: 5, tokens: 9, numbers_offset: 3, ..Default::default() };
+        assert_touches(KernelId::GatherRows, &[], gather, 11, &[134, 45, 655], 0);
+        let sort = params::SortRows { rows: 131, tokens: 9, numbers_offset: 3, shift: 0 };
+        assert_touches(KernelId::RowCounts, &[("FIRST", 1)], sort, 3, &[134, 0, 192], 64);
+        assert_touches(KernelId::RowCounts, &[("FIRST", 0)], sort, 3, &[134, 131, 192], 64);
+        assert_touches(KernelId::PlaceRows, &[("FIRST", 1)], sort, 3, &[134, 0, 256, 131], 64);
+        assert_touches(KernelId::PlaceRows, &[("FIRST", 0)], sort, 3, &[134, 131, 256, 131], 64);
+        let places = params::RowPlaces { blocks: 3, ..Default::default() };
+        assert_touches(KernelId::RowPlaces, &[], places, 1, &[256], 3 + 64);
+        let runs = params::Runs {
+            rows: 131,
+            width: 5,
+            tokens: 9,
+            numbers_offset: 3,
+            d_offset: 7,
+            stretch: 16,
+            ..Default::default()
+        };
+        assert_touches(KernelId::RunSums, &[], runs, 11, &[134, 131, 662, 655], 16);
+        assert_touches(KernelId::AddRuns, &[], runs, 11, &[134, 131, 655, 45], 10);
+    }
+
+    #[test]
+    fn what_other_layers_touch() {
+        let softmax = params::Softmax { rows: 3, width: 65, x_offset: 2, ..Default::default() };
+        assert_touches(KernelId::Softmax, &[("TEAM", 8)], softmax, 1, &[197, 195], 3 * 9 + 2 * 8);
+        let softmax =
+            params::SoftmaxBackward { rows: 3, width: 65, y_offset: 2, d_y_offset: 9, ..Default::default() };
+        assert_touches(KernelId::SoftmaxBackward, &[("TEAM", 64)], softmax, 3, &[197, 204, 195], 2 * 2 + 64);
+        let dropout = params::Dropout { len: 7, x_offset: 2, ..Default::default() };
+        assert_touches(KernelId::Dropout, &[], dropout, 1, &[4, 9, 7], 0);
+        let add = params::Add { len: 7, a_offset: 1, b_offset: 2, out_offset: 3, ..Default::default() };
+        assert_touches(KernelId::Add, &[("INTO", 0)], add, 1, &[8, 9, 10], 0);
+        assert_touches(KernelId::Add, &[("INTO", 1)], add, 1, &[8, 0, 10], 0);
+        let mask = params::MaskRows { steps: 3, batch: 5, width: 2, x_offset: 4, ..Default::default() };
+        assert_touches(KernelId::MaskRows, &[], mask, 1, &[5, 34], 0);
+        let ends = params::RowEnds { steps: 3, batch: 5, width: 2, offset: 4, ..Default::default() };
+        assert_touches(KernelId::LastRows, &[], ends, 1, &[5, 34, 10], 0);
+        assert_touches(KernelId::LastRowsBackward, &[], ends, 1, &[5, 14, 30], 0);
+        let block = params::CopyBlock {
+            rows: 3,
+            width: 2,
+            from_offset: 1,
+            from_stride: 4,
+            to_offset: 2,
+            to_stride: 5,
+            ..Default::default()
+        };
+        assert_touches(KernelId::CopyBlock, &[], block, 1, &[1 + 10, 2 + 12], 0);
+        let repeat = params::Repeat { len: 7, period: 3, x_offset: 1, out_offset: 2, ..Default::default() };
+        assert_touches(KernelId::Repeat, &[], repeat, 1, &[4, 9], 0);
+        let fill = params::Fill { len: 7, offset: 2, ..Default::default() };
+        assert_touches(KernelId::Fill, &[], fill, 1, &[9], 0);
+        let sums = params::ColumnSum { m: 3, n: 5, slice_len: 2, x_offset: 4 };
+        assert_touches(KernelId::ColumnSum, &[], sums, 1, &[19, 5], 2);
+    }
+
+    /// b counts in columns of four.
+    #[test]
+    fn a_product_reads_b_from_its_offset() {
+        let kernel = KernelVariant {
+            columns: super::Columns::Vec4,
+            ..KernelVariant::new(
+                KernelId::MatMul,
+                &[("WG_SIZE", 32), ("ROWS", 1), ("COLUMNS", 1), ("BIAS", 0)],
+            )
+        };
+        let params = params::MatMul {
+            m: 2,
+            n: 3,
+            k: 5,
+            a_row_stride: 5,
+            a_k_stride: 1,
+            b_k_stride: 3,
+            b_column_stride: 1,
+            b_offset: 7,
+            ..Default::default()
+        };
+        let lens = super::needed_lens(&kernel, bytemuck::bytes_of(&params), [1, 2, 1]);
+        assert_eq!(lens, [10, 4 * (7 + 15), 0, 2 * 12]);
+    }
 }
