@@ -178,3 +178,11 @@ fn functions_of_the_reverse_scan() {
     ];
     check_case("reverse functions", &Shape { states: true, ..Shape::new(2, 3, 2) }, &layers);
 }
+
+/// Learned states that are not used have no gradient.
+#[test]
+fn given_states_take_the_place_of_learned_ones() {
+    let learned = LstmConfig::new(3).initial_state(InitialState::Learned).direction(Direction::Bidirectional);
+    let shape = Shape { states: true, lengths: Some(vec![3, 0]), ..Shape::new(2, 3, 2) };
+    check_case("learned and given", &shape, &[learned.into()]);
+}
