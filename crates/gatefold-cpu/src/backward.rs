@@ -133,7 +133,7 @@ impl Network {
                         tape.packing_of(layer.index),
                         tape.input_of(layer.index),
                         *kept,
-                        back.d.as_ref().map(|d| d.view()),
+                        back.d.take(),
                         back.d_states[state].as_ref(),
                         further,
                         &mut back.sums,

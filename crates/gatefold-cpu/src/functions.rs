@@ -2,7 +2,7 @@
 
 use crate::math::{sigmoid, tanh};
 use gatefold_model::Activation;
-use gatefold_reference::activation::{apply as apply_one, derivative};
+use gatefold_reference::activation::{apply as apply_one, derivative, slope};
 
 /// `x = act(x)` for each element.
 pub(crate) fn apply(activation: Activation, x: &mut [f32]) {
@@ -41,35 +41,6 @@ pub(crate) fn times_slope(activation: Activation, x: &[f32], y: &[f32], d: &mut 
 /// Whether [`times_slope`] reads `x`.
 pub(crate) fn reads_argument(activation: Activation) -> bool {
     matches!(activation, Activation::ScaledTanh { .. }) || !activation.slope_from_output()
-}
-
-/// The slope at `x` of the functions whose `y` takes a value on both sides of 0. At the corner it is the one below, as
-/// in [`derivative`].
-fn slope(activation: Activation, x: f32) -> f32 {
-    match activation {
-        Activation::LeakyRelu { alpha } => {
-            if x <= 0.0 {
-                alpha
-            } else {
-                1.0
-            }
-        }
-        Activation::ThresholdedRelu { alpha } => {
-            if x <= alpha {
-                0.0
-            } else {
-                1.0
-            }
-        }
-        Activation::Elu { alpha } => {
-            if x <= 0.0 {
-                alpha * x.exp()
-            } else {
-                1.0
-            }
-        }
-        other => unreachable!("{other} has its slope from its output"),
-    }
 }
 
 /// Holds each element within `+-bound`; NaN stays.

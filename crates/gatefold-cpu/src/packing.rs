@@ -4,7 +4,8 @@
 //! `rows_at(t)` rows, which are the first of those at step `t - 1`. So every product over all steps, and every step of a
 //! scan, is over rows that count; padding is neither read nor written. Without lengths this is the plain `[T B, F]`.
 
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, s};
+use crate::threads::split_steps;
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
 
 /// Where the rows of every step lie in a packed sequence `[N, F]`.
@@ -261,36 +262,94 @@ impl Walk {
         }
     }
 
-    /// What lies in the slots of the `j`-th initial values, `[B, F]`.
-    pub(crate) fn initial_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
-        self.gather(packing, slots, |length| self.initial(length, j))
-    }
-
     /// The `j`-th final values, `[B, F]`.
     pub(crate) fn last_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
-        self.gather(packing, slots, |length| self.last(length, j))
-    }
-
-    fn gather(self, packing: &Packing, slots: ArrayView2<f32>, slot: impl Fn(usize) -> usize) -> Array2<f32> {
         let mut rows = Array2::zeros((packing.batch(), slots.ncols()));
         for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
-            to.assign(&slots.row(self.start(packing, slot(packing.lengths[place])) + place));
+            let slot = self.last(packing.lengths[place], j);
+            to.assign(&slots.row(self.start(packing, slot) + place));
+        }
+        rows
+    }
+}
+
+/// Derivatives by a state over time, in two matrices, so that those by the outputs can be taken as they come.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotGradients {
+    walk: Walk,
+    /// The first k slots.
+    head: Array2<f32>,
+    /// The others: going forward, exactly the steps.
+    tail: Array2<f32>,
+}
+
+impl SlotGradients {
+    /// `by_step [N, F]`, and zeros in the slots that belong to no step.
+    pub(crate) fn new(walk: Walk, packing: &Packing, by_step: Array2<f32>) -> Self {
+        let mut head = Array2::zeros((walk.history * packing.batch(), by_step.ncols()));
+        if !walk.reverse {
+            return SlotGradients { walk, head, tail: by_step };
+        }
+        let mut tail = Array2::zeros(by_step.raw_dim());
+        for t in 0..packing.steps() {
+            let from = by_step.slice(s![packing.at(t), ..]);
+            let (to, start) = match walk.own(t).checked_sub(walk.history) {
+                None => (&mut head, t * packing.batch()),
+                Some(slot) => (&mut tail, packing.at(slot).start),
+            };
+            to.slice_mut(s![start..start + from.nrows(), ..]).assign(&from);
+        }
+        SlotGradients { walk, head, tail }
+    }
+
+    /// The rows of all slots, by thread and slot.
+    pub(crate) fn split(&mut self, packing: &Packing, places: &[Range<usize>]) -> Vec<Vec<ArrayViewMut2<'_, f32>>> {
+        let initial = (0..self.walk.history).map(|_| packing.batch());
+        let mut parts = split_steps(self.head.view_mut(), initial, places);
+        let steps = (0..packing.steps()).map(|t| packing.rows_at(t));
+        for (part, tail) in parts.iter_mut().zip(split_steps(self.tail.view_mut(), steps, places)) {
+            part.extend(tail);
+        }
+        parts
+    }
+
+    fn row(&mut self, packing: &Packing, slot: usize, place: usize) -> ArrayViewMut1<'_, f32> {
+        match slot.checked_sub(self.walk.history) {
+            None => self.head.row_mut(slot * packing.batch() + place),
+            Some(t) => self.tail.row_mut(packing.starts[t] + place),
+        }
+    }
+
+    /// Adds to the slots of the `j`-th final values.
+    pub(crate) fn add_to_last(&mut self, packing: &Packing, j: usize, add: ArrayView2<f32>) {
+        for (place, add) in add.rows().into_iter().enumerate() {
+            let slot = self.walk.last(packing.lengths[place], j);
+            let mut to = self.row(packing, slot, place);
+            to += &add;
+        }
+    }
+
+    /// By the `j`-th initial values, `[B, F]`.
+    pub(crate) fn initial(&mut self, packing: &Packing, j: usize) -> Array2<f32> {
+        let mut rows = Array2::zeros((packing.batch(), self.tail.ncols()));
+        for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
+            let slot = self.walk.initial(packing.lengths[place], j);
+            to.assign(&self.row(packing, slot, place));
         }
         rows
     }
 
-    /// Adds to the slots of the `j`-th final values.
-    pub(crate) fn add_to_last(
-        self,
-        packing: &Packing,
-        j: usize,
-        add: ArrayView2<f32>,
-        mut slots: ArrayViewMut2<f32>,
-    ) {
-        for (place, add) in add.rows().into_iter().enumerate() {
-            let slot = self.last(packing.lengths[place], j);
-            let mut to = slots.row_mut(self.start(packing, slot) + place);
-            to += &add;
+    /// By each step's own value, `[N, F]`.
+    pub(crate) fn by_step(&mut self, packing: &Packing) -> Array2<f32> {
+        if !self.walk.reverse {
+            return self.tail.clone();
         }
+        let mut rows = Array2::zeros(self.tail.raw_dim());
+        for t in 0..packing.steps() {
+            for (place, mut to) in rows.slice_mut(s![packing.at(t), ..]).rows_mut().into_iter().enumerate() {
+                to.assign(&self.row(packing, self.walk.own(t), place));
+            }
+        }
+        rows
     }
 }

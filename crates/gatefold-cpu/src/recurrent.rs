@@ -158,7 +158,7 @@ pub(crate) fn backward(
     packing: &Packing,
     input: ArrayView2<f32>,
     tape: RecurrentTape,
-    d_out: Option<ArrayView2<f32>>,
+    mut d_out: Option<Array2<f32>>,
     d_last: Option<&LayerState>,
     wants_input: bool,
     sums: &mut Sums,
@@ -166,24 +166,21 @@ pub(crate) fn backward(
     let mut d_input = wants_input.then(|| Array2::zeros(input.raw_dim()));
     let mut d_start = LayerState::zeros(recurrent, packing.batch());
     let (k, width) = (recurrent.history(), recurrent.scan_width());
-    let nothing;
-    let d_out = match d_out {
-        Some(d_out) => d_out,
-        None => {
-            nothing = Array2::zeros((packing.len(), recurrent.output()));
-            nothing.view()
-        }
-    };
     for (scan, mut tape) in tape.scans.into_iter().enumerate() {
         let reverse = recurrent.direction.scans()[scan];
         let weights = weights(values, layer, recurrent, reverse);
-        let d_out = match recurrent.direction {
-            Direction::Bidirectional => d_out.slice(s![.., scan * width..(scan + 1) * width]),
-            _ => d_out,
+        let d_out = match (&d_out, recurrent.direction) {
+            (None, _) => Array2::zeros((packing.len(), width)),
+            (Some(d_out), Direction::Bidirectional) => {
+                d_out.slice(s![.., scan * width..(scan + 1) * width]).to_owned()
+            }
+            (Some(d_out), Direction::BidirectionalSum) => d_out.clone(),
+            (Some(_), _) => d_out.take().expect("it is there"),
         };
         let d_ends = d_last.map(|d_last| ends(d_last, recurrent, scan, packing));
-        let found = scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_ends.as_ref());
-        add_gradients(layer, packing, &weights, input, &tape, &found, sums);
+        let mut found =
+            scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_ends.as_ref());
+        add_gradients(layer, packing, &weights, input, &tape, &mut found, sums);
         if let Some(d_input) = &mut d_input {
             for block in weights.cell.input_blocks() {
                 let w = weights.w_ih.slice(s![block.rows, ..]);
@@ -191,14 +188,14 @@ pub(crate) fn backward(
             }
         }
         for j in 0..k {
-            let rows = weights.walk.initial_rows(packing, j, found.d_h.view());
+            let rows = found.d_h.initial(packing, j);
             d_start.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(rows.view()));
         }
         if let (Some(to), Some(d_c)) = (&mut d_start.c, &found.d_c) {
             to.index_axis_mut(Axis(0), scan).assign(&packing.unsort(d_c.view()));
         }
-        if let (Some(to), Some(d_y)) = (&mut d_start.y, &found.d_y) {
-            to.assign(&packing.unsort(weights.short_walk().initial_rows(packing, 0, d_y.view()).view()));
+        if let (Some(to), Some(d_y)) = (&mut d_start.y, &mut found.d_y) {
+            to.assign(&packing.unsort(d_y.initial(packing, 0).view()));
         }
     }
     (d_input, d_start)
@@ -211,7 +208,7 @@ fn add_gradients(
     weights: &Weights,
     input: ArrayView2<f32>,
     tape: &ScanTape,
-    found: &ScanGradients,
+    found: &mut ScanGradients,
     sums: &mut Sums,
 ) {
     let (walk, short, cell) = (weights.walk, weights.short_walk(), &weights.cell);
@@ -251,7 +248,7 @@ fn add_gradients(
         }
     }
     if let Some(m) = tape.m.as_ref().filter(|_| sums.wants(spec(Role::ProjectionWeight))) {
-        let d_h = walk.by_step(packing, found.d_h.view(), |t| walk.own(t));
+        let d_h = found.d_h.by_step(packing);
         sums.add_weight(spec(Role::ProjectionWeight), 0..d_h.ncols(), d_h.view(), m.view());
     }
     if let Some(d_pre) = &tape.y_pre {

@@ -5,7 +5,7 @@
 
 use crate::cells::{BackwardRow, CellStep, ForwardRow};
 use crate::functions::{apply, times_slope};
-use crate::packing::{Packing, Walk};
+use crate::packing::{Packing, SlotGradients, Walk};
 use crate::threads::{Product, Threads, run, split_steps};
 use gatefold_model::Activation;
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, s};
@@ -307,12 +307,12 @@ fn neighbours<'a>(
 /// What the backward pass adds to a tape.
 #[derive(Debug)]
 pub(crate) struct ScanGradients {
-    /// Slots of `[R]`: the whole derivative by each h, the initial ones among them.
-    pub(crate) d_h: Array2<f32>,
+    /// By each h, the initial ones among them.
+    pub(crate) d_h: SlotGradients,
     /// `[B, H]`: by the initial c.
     pub(crate) d_c: Option<Array2<f32>>,
-    /// Slots of `[O]`.
-    pub(crate) d_y: Option<Array2<f32>>,
+    /// By each y.
+    pub(crate) d_y: Option<SlotGradients>,
 }
 
 /// Backpropagation through time. `d_out [N, R]`, or `[N, O]` with feedback, is what the loss says about the outputs, and
@@ -322,49 +322,41 @@ pub(crate) fn backward(
     packing: &Packing,
     weights: &Weights,
     tape: &mut ScanTape,
-    d_out: ArrayView2<f32>,
+    d_out: Array2<f32>,
     d_ends: Option<&Ends>,
 ) -> ScanGradients {
     let (walk, short) = (weights.walk, weights.short_walk());
-    let in_slots =
-        |walk: Walk, width: usize, d_out: Option<ArrayView2<f32>>, d_ends: Option<&[Array2<f32>]>| {
-            let mut slots = Array2::zeros((walk.len(packing), width));
-            if let Some(d_out) = d_out {
-                for t in 0..packing.steps() {
-                    let from = d_out.slice(s![packing.at(t), ..]);
-                    let start = walk.slot(packing, walk.own(t)).start;
-                    slots.slice_mut(s![start..start + from.nrows(), ..]).assign(&from);
-                }
-            }
-            for (j, d_end) in d_ends.into_iter().flatten().enumerate() {
-                walk.add_to_last(packing, j, d_end.view(), slots.view_mut());
-            }
-            slots
-        };
-    let by_h = weights.feedback.is_none().then_some(d_out);
-    let y_width = weights.feedback.map(|feedback| feedback.b_y.len());
+    let (by_h, by_y) = match weights.feedback {
+        None => (d_out, None),
+        Some(_) => (Array2::zeros((packing.len(), weights.recurrent_width())), Some(d_out)),
+    };
     let mut gradients = ScanGradients {
-        d_h: in_slots(walk, weights.recurrent_width(), by_h, d_ends.map(|ends| ends.h.as_slice())),
+        d_h: SlotGradients::new(walk, packing, by_h),
         d_c: tape.c.as_ref().map(|c| {
             let given = d_ends.and_then(|ends| ends.c.clone());
             given.unwrap_or_else(|| Array2::zeros((packing.batch(), c.ncols())))
         }),
-        d_y: y_width.map(|width| {
-            let d_ends = d_ends.and_then(|ends| ends.y.as_ref());
-            in_slots(short, width, Some(d_out), d_ends.map(std::slice::from_ref))
-        }),
+        d_y: by_y.map(|by_y| SlotGradients::new(short, packing, by_y)),
     };
+    if let Some(ends) = d_ends {
+        for (j, d) in ends.h.iter().enumerate() {
+            gradients.d_h.add_to_last(packing, j, d.view());
+        }
+        if let (Some(d_y), Some(d)) = (&mut gradients.d_y, &ends.y) {
+            d_y.add_to_last(packing, 0, d.view());
+        }
+    }
     let product = Product::for_batch(packing.batch());
     let parts = threads.parts(packing.batch(), ROWS, weights.operations(packing.len()));
     let places = packing.shares(parts, ROWS);
     let ScanTape { lanes, h, c, m, reset, y: _, y_pre } = tape;
     let of_steps = |matrix| split(matrix, (0..packing.steps()).map(|t| packing.rows_at(t)), &places);
-    let of_slots = |matrix, walk: Walk| {
-        split(matrix, (0..walk.slots(packing)).map(|slot| walk.slot(packing, slot).len()), &places)
-    };
     let jobs = places.iter().zip(of_steps(Some(lanes))).zip(of_steps(y_pre.as_mut()));
-    let jobs =
-        jobs.zip(of_slots(Some(&mut gradients.d_h), walk)).zip(of_slots(gradients.d_y.as_mut(), short));
+    let d_y = match &mut gradients.d_y {
+        Some(d_y) => d_y.split(packing, &places),
+        None => places.iter().map(|_| Vec::new()).collect(),
+    };
+    let jobs = jobs.zip(gradients.d_h.split(packing, &places)).zip(d_y);
     let jobs = jobs.zip(split(gradients.d_c.as_mut(), std::iter::once(packing.batch()), &places));
     run(jobs, |(((((places, lanes), d_y_pre), d_h), d_y), d_c)| {
         let share = ShareBack {
