@@ -303,7 +303,11 @@ impl SlotGradients {
     }
 
     /// The rows of all slots, by thread and slot.
-    pub(crate) fn split(&mut self, packing: &Packing, places: &[Range<usize>]) -> Vec<Vec<ArrayViewMut2<'_, f32>>> {
+    pub(crate) fn split(
+        &mut self,
+        packing: &Packing,
+        places: &[Range<usize>],
+    ) -> Vec<Vec<ArrayViewMut2<'_, f32>>> {
         let initial = (0..self.walk.history).map(|_| packing.batch());
         let mut parts = split_steps(self.head.view_mut(), initial, places);
         let steps = (0..packing.steps()).map(|t| packing.rows_at(t));

@@ -178,8 +178,7 @@ pub(crate) fn backward(
             (Some(_), _) => d_out.take().expect("it is there"),
         };
         let d_ends = d_last.map(|d_last| ends(d_last, recurrent, scan, packing));
-        let mut found =
-            scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_ends.as_ref());
+        let mut found = scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_ends.as_ref());
         add_gradients(layer, packing, &weights, input, &tape, &mut found, sums);
         if let Some(d_input) = &mut d_input {
             for block in weights.cell.input_blocks() {

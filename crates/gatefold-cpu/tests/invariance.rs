@@ -1,0 +1,281 @@
+//! What must not change: padding, splitting a sequence in two, going step by step.
+
+mod common;
+
+use common::{Case, assert_close};
+use gatefold_cpu::{LayerState, States};
+use gatefold_model::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill, GruConfig, LayerConfig,
+    LstmConfig, Reset, RnnConfig,
+};
+use ndarray::{Array2, Array3, ArrayView3, Axis, s, stack};
+
+fn cells(hidden: usize, direction: Direction) -> Vec<(&'static str, LayerConfig)> {
+    let lstm = || LstmConfig::new(hidden).direction(direction);
+    let gru = |reset| GruConfig::new(hidden).direction(direction).reset(reset);
+    let rnn = || RnnConfig::new(hidden).direction(direction);
+    let mut cells = vec![
+        ("lstm", lstm().into()),
+        ("lstm, peephole, clip, projection, skip", lstm().peephole().clip(0.8).projection(5).skip(3).into()),
+        ("gru after, skip", gru(Reset::After).skip(2).into()),
+        ("gru before", gru(Reset::Before).into()),
+        ("rnn, relu", rnn().activation(Activation::Relu).into()),
+    ];
+    if direction.scans().len() == 1 {
+        cells.push(("lstm, feedback", lstm().feedback(4, Activation::Tanh).into()));
+        cells.push(("gru before, feedback", gru(Reset::Before).feedback(4, Activation::Tanh).into()));
+        cells.push(("rnn, skip, feedback", rnn().skip(2).feedback(4, Activation::Tanh).into()));
+    }
+    cells
+}
+
+const DIRECTIONS: [Direction; 4] =
+    [Direction::Forward, Direction::Reverse, Direction::Bidirectional, Direction::BidirectionalSum];
+
+/// That row of the states, three times.
+fn row_of(states: &States, row: usize) -> States {
+    let three = |rows: ArrayView3<f32>| {
+        let row = rows.slice(s![.., row..row + 1, ..]);
+        let (slots, _, width) = row.dim();
+        row.broadcast((slots, 3, width)).unwrap().to_owned()
+    };
+    let layer = |state: &LayerState| LayerState {
+        h: three(state.h.view()),
+        c: state.c.as_ref().map(|c| three(c.view())),
+        y: state.y.as_ref().map(|y| three(y.view().insert_axis(Axis(0))).remove_axis(Axis(0))),
+    };
+    States { layers: states.layers.iter().map(layer).collect() }
+}
+
+/// Each row of a padded batch is what it is alone, bit for bit, whatever stands in its padding. Alone here means three
+/// times the same row, for batches of one or two rows sum in another order.
+#[test]
+fn padding_changes_no_bit() {
+    let (batch, steps) = (7, 9);
+    for lengths in [[9, 7, 7, 4, 2, 1, 0], [3, 0, 9, 1, 8, 9, 2]] {
+        for direction in DIRECTIONS {
+            for (name, layer) in cells(13, direction) {
+                let name = format!("{name}, {direction:?}, {lengths:?}");
+                let layers = [layer, DenseConfig::new(5).activation(Activation::Tanh).into()];
+                let mut case = Case::new(4, &layers, batch, steps)
+                    .lengths(Some(&lengths))
+                    .given_states()
+                    .counted_states();
+                for (row, &length) in lengths.iter().enumerate() {
+                    case.input.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+                    case.by_output.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+                }
+                let together = case.run(1);
+                let finite =
+                    |(_, gradient): (&String, &ndarray::ArrayD<f32>)| gradient.iter().all(|g| g.is_finite());
+                assert!(together.gradients.parameters.iter().all(finite), "{name}");
+                for (row, &length) in lengths.iter().enumerate() {
+                    let name = format!("{name}, row {row}");
+                    let padding = |sequence: &Array3<f32>| {
+                        sequence.slice(s![length.., row, ..]).iter().all(|&value| value == 0.0)
+                    };
+                    assert!(padding(&together.output) && padding(&together.gradients.input), "{name}");
+                    let (given, counted) = (case.states.as_ref().unwrap(), case.by_states.as_ref().unwrap());
+                    if length == 0 {
+                        assert_eq!(row_of(&together.states, row), row_of(given, row), "{name}");
+                        assert_eq!(row_of(&together.gradients.states, row), row_of(counted, row), "{name}");
+                        continue;
+                    }
+                    let alone = |sequence: &Array3<f32>| {
+                        let row = sequence.slice(s![..length, row, ..]);
+                        stack(Axis(1), &[row; 3]).unwrap().as_standard_layout().into_owned()
+                    };
+                    let mut single = Case::new(4, &layers, 3, length);
+                    single.parameters = case.parameters.clone();
+                    single.input = alone(&case.input);
+                    single.by_output = alone(&case.by_output);
+                    single.states = Some(row_of(given, row));
+                    single.by_states = Some(row_of(counted, row));
+                    let single = single.run(1);
+                    assert_eq!(single.output, alone(&together.output), "{name}");
+                    assert_eq!(single.gradients.input, alone(&together.gradients.input), "{name}");
+                    assert_eq!(single.states, row_of(&together.states, row), "{name}");
+                    assert_eq!(single.gradients.states, row_of(&together.gradients.states, row), "{name}");
+                }
+            }
+        }
+    }
+}
+
+/// Two parts with the state carried, and the boundary's gradient passed back, are the whole: forward bit for bit. On the
+/// way back the boundary's gradient is added up by itself before it joins the output's.
+#[test]
+fn a_sequence_in_two_parts_is_the_whole() {
+    let (batch, steps, cut) = (4, 9, 5);
+    for (name, layer) in cells(13, Direction::Forward) {
+        let layers = [layer, GruConfig::new(5).into(), DenseConfig::new(5).into()];
+        let case = Case::new(4, &layers, batch, steps).given_states().counted_states();
+        let whole = case.run(1);
+        let network = case.network(1);
+        let (first, second) = (case.input.slice(s![..cut, .., ..]), case.input.slice(s![cut.., .., ..]));
+        let run = |input, states| network.forward(&gatefold_cpu::Batch { input, states, ..case.batch() });
+        let first = run(first, case.states.as_ref());
+        let second = run(second, Some(first.states()));
+        assert_eq!(first.output(), whole.output.slice(s![..cut, .., ..]), "{name}");
+        assert_eq!(second.output(), whole.output.slice(s![cut.., .., ..]), "{name}");
+        assert_eq!(*second.states(), whole.states, "{name}");
+        let by_output = &case.by_output;
+        let second = network.backward(second, by_output.slice(s![cut.., .., ..]), case.by_states.as_ref());
+        let first = network.backward(first, by_output.slice(s![..cut, .., ..]), Some(&second.states));
+        let (_, terms) = case.terms();
+        let close = |part: &str, found: &Array3<f32>, expected: ArrayView3<f32>| {
+            assert_close(&format!("{name}, {part}"), found, &expected.mapv(f64::from), terms);
+        };
+        close("d_input in front", &first.input, whole.gradients.input.slice(s![..cut, .., ..]));
+        // Behind the cut nothing was taken apart.
+        assert_eq!(second.input, whole.gradients.input.slice(s![cut.., .., ..]), "{name}");
+        for (found, expected) in first.states.layers.iter().zip(&whole.gradients.states.layers) {
+            close("d_h", &found.h, expected.h.view());
+            if let (Some(found), Some(expected)) = (&found.c, &expected.c) {
+                close("d_c", found, expected.view());
+            }
+        }
+        for (part, gradient) in &whole.gradients.parameters {
+            let sum = &first.parameters[part] + &second.parameters[part];
+            assert_close(&format!("{name}, {part}"), &sum, &gradient.mapv(f64::from), terms);
+        }
+    }
+}
+
+/// Reversing time twice, around a layer that goes the other way, changes no bit.
+#[test]
+fn a_reverse_layer_is_a_forward_one_on_reversed_time() {
+    for ((name, forward), (_, reverse)) in
+        cells(13, Direction::Forward).into_iter().zip(cells(13, Direction::Reverse))
+    {
+        let forward = Case::new(4, &[forward], 5, 8).given_states().counted_states();
+        let mut reversed = Case::new(4, &[reverse], 5, 8);
+        let time =
+            |sequence: &Array3<f32>| sequence.slice(s![..;-1, .., ..]).as_standard_layout().into_owned();
+        reversed.parameters = forward
+            .parameters
+            .iter()
+            .map(|(part, tensor)| (format!("{part}_reverse"), tensor.clone()))
+            .collect();
+        reversed.input = time(&forward.input);
+        reversed.by_output = time(&forward.by_output);
+        reversed.states = forward.states.clone();
+        reversed.by_states = forward.by_states.clone();
+        let (forward, reversed) = (forward.run(1), reversed.run(1));
+        assert_eq!(forward.output, time(&reversed.output), "{name}");
+        assert_eq!(forward.states, reversed.states, "{name}");
+        assert_eq!(forward.gradients.input, time(&reversed.gradients.input), "{name}");
+        assert_eq!(forward.gradients.states, reversed.gradients.states, "{name}");
+    }
+}
+
+/// Streams against the whole sequence: the same bits from three streams up, and on any number of threads.
+#[test]
+fn single_steps_are_the_whole_sequence() {
+    let dense = || DenseConfig::new(6).activation(Activation::Tanh).into();
+    let mut networks: Vec<(&str, Vec<LayerConfig>)> = cells(13, Direction::Forward)
+        .into_iter()
+        .map(|(name, layer)| (name, vec![layer, GruConfig::new(6).into(), dense()]))
+        .collect();
+    networks.push((
+        "residual, softmax, dropout",
+        vec![
+            dense(),
+            LstmConfig::new(6).into(),
+            LayerConfig::Residual { from: 1 },
+            LayerConfig::Dropout { rate: 0.5 },
+            LayerConfig::Softmax,
+        ],
+    ));
+    for (name, layers) in networks {
+        for batch in [1, 2, 3, 9] {
+            let name = format!("{name}, {batch} streams");
+            let case = Case::new(4, &layers, batch, 7).given_states();
+            let whole = case.run(1);
+            let network = case.network(2);
+            let mut states = case.states.clone().unwrap();
+            for t in 0..7 {
+                let output = network.step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
+                let expected = whole.output.index_axis(Axis(0), t);
+                if batch > 2 {
+                    assert_eq!(output, expected, "{name}, step {t}");
+                }
+                assert_close(&name, &output, &expected.mapv(f64::from), 4 + 13 + 6 + 6 + 6);
+            }
+            if batch > 2 {
+                assert_eq!(states, whole.states, "{name}");
+            }
+        }
+    }
+    // Enough streams for several threads.
+    let case =
+        Case::new(40, &[LstmConfig::new(120).into(), DenseConfig::new(9).into()], 70, 3).given_states();
+    let whole = case.run(1);
+    for threads in [1, 2, 5] {
+        let mut states = case.states.clone().unwrap();
+        let step =
+            |t: usize| case.network(threads).step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
+        let outputs: Vec<Array2<f32>> = (0..3).map(step).collect();
+        for (t, output) in outputs.iter().enumerate() {
+            assert_eq!(output, whole.output.index_axis(Axis(0), t), "{threads} threads, step {t}");
+        }
+        assert_eq!(states, whole.states, "{threads} threads");
+    }
+}
+
+/// A stream of a network that ends with one step gives at each step what it would give if that were the last.
+#[test]
+fn a_stream_ends_at_every_step() {
+    for end in [LayerConfig::LastStep, LayerConfig::FinalState] {
+        let layers = [LstmConfig::new(9).into(), end.clone(), DenseConfig::new(5).into()];
+        let case = Case::new(4, &layers, 3, 6).given_states();
+        let mut states = case.states.clone().unwrap();
+        for t in 0..6 {
+            let network = case.network(1);
+            let output = network.step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
+            let upto = gatefold_cpu::Batch { input: case.input.slice(s![..t + 1, .., ..]), ..case.batch() };
+            assert_eq!(output, network.predict(&upto).index_axis(Axis(0), 0), "{end:?}, step {t}");
+        }
+    }
+}
+
+#[test]
+fn a_decoder_goes_step_by_step_from_the_encoder_s_states() {
+    let layers = [
+        LstmConfig::new(8).direction(Direction::Bidirectional).into(),
+        DecoderConfig::new(1).bridge(Bridge::Dense { activation: Activation::Tanh }).into(),
+        EmbeddingConfig::new(7, 5).into(),
+        LstmConfig::new(9).skip(2).into(),
+        DenseConfig::new(7).into(),
+        LayerConfig::Softmax,
+    ];
+    let mut case = Case::new(4, &layers, 3, 6).decoder(5, None);
+    let (tokens, _) = case.decoder.as_mut().unwrap();
+    tokens.indexed_iter_mut().for_each(|((t, row, _), token)| *token = ((3 * t + row) % 7) as f32);
+    let whole = case.run(1);
+    let network = case.network(1);
+    let mut states = network.encode(&case.batch()).unwrap();
+    let (tokens, _) = case.decoder.as_ref().unwrap();
+    for t in 0..5 {
+        let output = network.step(&mut states, tokens.index_axis(Axis(0), t)).unwrap();
+        assert_eq!(output, whole.output.index_axis(Axis(0), t), "step {t}");
+    }
+    assert_eq!(states.layers[1..], whole.states.layers[1..]);
+}
+
+#[test]
+fn what_cannot_stream_is_refused_by_name() {
+    let refusal = |layers: &[LayerConfig], states: usize, width: usize| {
+        let case = Case::new(4, layers, 2, 1);
+        let mut states = States::zeros(&case.config, states);
+        case.network(1).step(&mut states, Array2::zeros((2, width)).view()).unwrap_err().to_string()
+    };
+    let reverse = LstmConfig::new(5).direction(Direction::Bidirectional).into();
+    let expected = "layer 1 (lstm): it begins at the end of a sequence, which a stream does not have; use direction forward";
+    assert_eq!(refusal(&[RnnConfig::new(5).into(), reverse], 2, 4), expected);
+    let expand = LayerConfig::Expand { steps: 3, fill: Fill::Zeros };
+    let expected = "layer 0 (expand): it makes several steps of one; run whole sequences instead";
+    assert_eq!(refusal(&[expand, RnnConfig::new(5).into()], 2, 4), expected);
+    assert!(refusal(&[RnnConfig::new(5).into()], 2, 3).contains("features 4"));
+    assert!(refusal(&[RnnConfig::new(5).into()], 3, 4).contains("[1, 2, 5], found [1, 3, 5]"));
+}
