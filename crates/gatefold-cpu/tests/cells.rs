@@ -119,9 +119,6 @@ fn layers(hidden: usize, direction: Direction) -> Vec<(&'static str, LayerConfig
     all
 }
 
-const DIRECTIONS: [Direction; 4] =
-    [Direction::Forward, Direction::Reverse, Direction::Bidirectional, Direction::BidirectionalSum];
-
 /// Sorted, unsorted with an empty row, shorter than the padding, and none at all.
 fn lengths(batch: usize, steps: usize) -> Vec<Option<Vec<usize>>> {
     let mixed: Vec<usize> = (0..batch).map(|row| (7 * row + 3) % (steps + 1)).collect();
@@ -194,6 +191,8 @@ fn the_reverse_scan_may_have_other_functions() {
         LayerConfig::from(LstmConfig::new(5).direction(Direction::Bidirectional).reverse_activations(other)),
         RnnConfig::new(5).direction(Direction::BidirectionalSum).reverse_activation(Activation::Relu).into(),
     ] {
-        Case::new(3, &[layer.clone()], 4, 6).lengths(Some(&[6, 2, 0, 5])).check(&format!("{layer:?}"));
+        Case::new(3, std::slice::from_ref(&layer), 4, 6)
+            .lengths(Some(&[6, 2, 0, 5]))
+            .check(&format!("{layer:?}"));
     }
 }
