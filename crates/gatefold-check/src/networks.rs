@@ -4,8 +4,8 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
 use gatefold::{
-    Activation, DenseConfig, Device, Error, Gpu, LayerConfig, LayerKind, LstmConfig, Network, NetworkConfig,
-    Parameters, TrainConfig, Trainer,
+    Activation, DenseConfig, Device, EmbeddingConfig, Error, Fill, Gpu, LayerConfig, LayerKind, LstmConfig,
+    Network, NetworkConfig, Parameters, TrainConfig, Trainer,
 };
 use gatefold_reference::loss;
 use ndarray::Array3;
@@ -30,6 +30,10 @@ fn lstm(hidden: usize) -> LayerConfig {
 
 fn dense(output: usize, activation: Activation) -> LayerConfig {
     DenseConfig::new(output).activation(activation).into()
+}
+
+fn embedding(tokens: usize, width: usize) -> LayerConfig {
+    EmbeddingConfig::new(tokens, width).into()
 }
 
 const LAST: LayerConfig = LayerConfig::LastStep;
@@ -91,6 +95,37 @@ impl NetworkCase {
             NetworkCase::new(5, vec![lstm(33), LAST, dense(3, LINEAR)], 300, 3),
             NetworkCase::new(7, vec![lstm(513), dense(3, Activation::Tanh)], 4, 2),
         ];
+        // Tokens in, a distribution over them out; more tokens than a digit of the sort has values; a last step of rows alone.
+        cases.push(NetworkCase::new(
+            1,
+            vec![embedding(27, 5), lstm(7), dense(27, LINEAR), LayerConfig::Softmax],
+            9,
+            5,
+        ));
+        cases.push(NetworkCase::new(1, vec![embedding(300, 3), LAST, dense(2, Activation::Tanh)], 3, 131));
+        // Connections around layers, two of which meet; the final h; a step made into several, in front and in between.
+        let residual = |from| LayerConfig::Residual { from };
+        let expand = |steps, fill| LayerConfig::Expand { steps, fill };
+        cases.push(NetworkCase::new(
+            4,
+            vec![
+                lstm(4),
+                dense(4, Activation::Tanh),
+                residual(1),
+                residual(0),
+                lstm(6),
+                LayerConfig::FinalState,
+            ],
+            5,
+            3,
+        ));
+        cases.push(NetworkCase::new(
+            3,
+            vec![lstm(5), LayerConfig::FinalState, expand(4, Fill::Repeat), lstm(3), dense(2, LINEAR)],
+            6,
+            7,
+        ));
+        cases.push(NetworkCase::new(3, vec![expand(7, Fill::Zeros), lstm(5), LayerConfig::Softmax], 1, 4));
         // More steps than go into one submission.
         cases.push(NetworkCase::new(2, vec![lstm(5), dense(1, LINEAR)], 2_100, 2));
         // More rows of all steps, and more inputs, than a driver walks in one loop: products are split.
@@ -115,9 +150,15 @@ impl NetworkCase {
         parameters
     }
 
-    /// `[T, B, I]`
+    /// `[T, B, I]`: token numbers for an embedding, else within -1 to 1.
     pub fn input(&self) -> Array3<f32> {
-        Random::new(self.seed, 1).sequence((self.steps, self.batch, self.config.input()))
+        let input = Random::new(self.seed, 1).sequence((self.steps, self.batch, self.config.input()));
+        match self.config.layers()[0].kind {
+            LayerKind::Embedding { tokens } => {
+                input.mapv(|value| ((value + 1.0) / 2.0 * tokens as f32).floor().min(tokens as f32 - 1.0))
+            }
+            _ => input,
+        }
     }
 
     /// `[T', B, O]`; random, so that the loss weighs every output differently, and 2 to 3 away from zero, so that the
@@ -144,7 +185,8 @@ impl NetworkCase {
 pub fn output_terms(config: &NetworkConfig) -> usize {
     let terms = config.layers().iter().map(|layer| match layer.kind {
         LayerKind::Recurrent(recurrent) => layer.input + recurrent.hidden,
-        LayerKind::Dense { .. } => layer.input,
+        LayerKind::Dense { .. } | LayerKind::Softmax => layer.input,
+        LayerKind::Residual { .. } => 2,
         _ => 0,
     });
     terms.sum::<usize>().max(1)
@@ -155,7 +197,9 @@ pub fn output_terms(config: &NetworkConfig) -> usize {
 pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usize {
     let back = config.layers().iter().map(|layer| match layer.kind {
         LayerKind::Recurrent(recurrent) => 4 * recurrent.hidden,
-        LayerKind::Dense { .. } => layer.output,
+        LayerKind::Dense { .. } | LayerKind::Softmax => layer.output,
+        LayerKind::Expand { steps, .. } => steps,
+        LayerKind::Residual { .. } => 2,
         _ => 0,
     });
     output_terms(config) + back.sum::<usize>() + steps * batch
@@ -171,7 +215,8 @@ pub fn check_forward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> 
         let device = Device::Gpu(gpu.clone());
         let mut network = Network::with_parameters(&device, &case.config, &case.parameters())?;
         let found = network.predict(case.input().view())?;
-        let tape = case.reference().forward(&gatefold_reference::Batch::new(case.input().mapv(f64::from).view()));
+        let tape =
+            case.reference().forward(&gatefold_reference::Batch::new(case.input().mapv(f64::from).view()));
         let (steps, batch, output) = case.output_shape();
         assert_eq!(found.dim(), (steps, batch, output), "the output's shape is the network's");
         checks.case(case.describe());

@@ -6,9 +6,9 @@ use crate::{Checks, gradient_terms, output_terms};
 use gatefold::{
     DenseConfig, Error, LayerConfig, LstmConfig, ModelError, Network, NetworkConfig, Parameters, Trainer,
 };
-use gatefold_reference::{Batch, Network as Reference};
 use gatefold_reference::network::Tensors;
 use gatefold_reference::optim::{Adam, adam};
+use gatefold_reference::{Batch, Network as Reference};
 use ndarray::{Array3, ArrayView, Axis, Dimension, s};
 
 /// A stack of LSTM layers with a dense layer that gives one value a step, and a batch for it.

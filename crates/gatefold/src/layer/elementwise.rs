@@ -1,12 +1,5 @@
 //! What layers and networks do to whole tensors, which may begin anywhere in their buffers: sums, constants, repetition,
 //! blocks side by side, zeros behind the ends of rows.
-#![cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        reason = "networks with residual connections, states and lengths are lowered by what comes next"
-    )
-)]
 
 use super::Sequence;
 use crate::plan::{Plan, Span};
