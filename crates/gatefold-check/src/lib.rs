@@ -9,6 +9,7 @@ mod device;
 mod kernels;
 mod networks;
 mod selfcheck;
+mod sequences;
 pub mod validation;
 mod workload;
 
@@ -18,4 +19,5 @@ pub use device::{test_gpu, test_gpu_with};
 pub use kernels::check_kernel;
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
 pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck};
+pub use sequences::{SequenceCase, check_sequences};
 pub use workload::Workload;

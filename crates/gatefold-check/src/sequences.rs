@@ -1,0 +1,439 @@
+//! Every cell, direction, shape of network and kind of layer through the public door, against the reference in `f64`:
+//! outputs, final states, and the gradients of everything, for random weights of all results.
+
+use crate::Random;
+use crate::compare::Tolerance;
+use crate::selfcheck::Checks;
+use gatefold::{
+    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Device, Direction, Dropout,
+    EmbeddingConfig, Error, Fill, GruActivations, GruConfig, InitialState, LayerConfig, LayerKind,
+    LayerState, LstmActivations, LstmConfig, Network, NetworkConfig, Parameters, Reset, RnnConfig, Sequences,
+    States,
+};
+use gatefold_reference as reference;
+use ndarray::{Array, Array3, ArrayView, Dimension};
+
+/// A network, the shape of its input and what else goes in.
+#[derive(Clone, Debug)]
+pub struct SequenceCase {
+    /// The network.
+    pub config: NetworkConfig,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// Where rows end, if not all at T.
+    pub lengths: Option<Vec<usize>>,
+    /// T and the rows' ends of the decoder's input.
+    pub decoder: Option<(usize, Option<Vec<usize>>)>,
+    /// Whether initial states are given, random ones.
+    pub given: bool,
+    /// Of parameters and data.
+    pub seed: u64,
+}
+
+const DROPOUT: Dropout = Dropout { seed: 0x5eed_0000_0001, batch: 3 };
+
+/// Every cell with every option once, `hidden` units wide; those with a readout that feeds back go one way only.
+fn cells(hidden: usize) -> Vec<(LayerConfig, bool)> {
+    let rnn = || RnnConfig::new(hidden);
+    let lstm = || LstmConfig::new(hidden);
+    let gru = || GruConfig::new(hidden);
+    let functions = LstmActivations {
+        gate: Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        candidate: Activation::Softsign,
+        output: Activation::ScaledTanh { alpha: 0.9, beta: 0.8 },
+    };
+    let gru_functions =
+        GruActivations { gate: Activation::Sigmoid, candidate: Activation::Elu { alpha: 0.7 } };
+    let two_ways: Vec<LayerConfig> = vec![
+        rnn().into(),
+        rnn().activation(Activation::LeakyRelu { alpha: 0.1 }).biases(Biases::One).into(),
+        rnn().skip(3).initial_state(InitialState::Learned).into(),
+        lstm().into(),
+        lstm().biases(Biases::None).initial_state(InitialState::Constant(0.5)).into(),
+        lstm().peephole().into(),
+        lstm().coupled(Coupling::Forget).initial_state(InitialState::Learned).into(),
+        lstm().squashed().into(),
+        lstm().activations(functions).into(),
+        lstm().peephole().coupled(Coupling::Input).clip(0.6).activations(functions).into(),
+        lstm().projection(hidden.div_ceil(2)).into(),
+        lstm().projection(hidden + 1).peephole().skip(2).into(),
+        lstm().skip(2).squashed().biases(Biases::Two).into(),
+        gru().into(),
+        gru().initial_state(InitialState::Learned).biases(Biases::One).into(),
+        gru().activations(gru_functions).clip(0.5).into(),
+        gru().skip(2).into(),
+        gru().reset(Reset::Before).into(),
+        gru().reset(Reset::Before).activations(gru_functions).clip(0.4).biases(Biases::None).into(),
+    ];
+    let one_way: Vec<LayerConfig> = vec![
+        rnn().feedback(3, Activation::Tanh).into(),
+        lstm().feedback(2, Activation::Identity).peephole().into(),
+        lstm().feedback(5, Activation::Sigmoid).skip(2).into(),
+        gru().feedback(4, Activation::Tanh).initial_state(InitialState::Learned).into(),
+        gru().reset(Reset::Before).feedback(3, Activation::Identity).into(),
+    ];
+    let both = two_ways.into_iter().map(|cell| (cell, true));
+    both.chain(one_way.into_iter().map(|cell| (cell, false))).collect()
+}
+
+fn directed(cell: LayerConfig, direction: Direction) -> LayerConfig {
+    match cell {
+        LayerConfig::Rnn(config) => config.direction(direction).into(),
+        LayerConfig::Lstm(config) => config.direction(direction).into(),
+        LayerConfig::Gru(config) => config.direction(direction).into(),
+        other => other,
+    }
+}
+
+/// Ends of rows: the whole, nothing, one step, and others.
+fn lengths(steps: usize, batch: usize) -> Vec<usize> {
+    (0..batch).map(|row| [steps, 1, 0, steps.div_ceil(2), steps - 1][row % 5].min(steps)).collect()
+}
+
+impl SequenceCase {
+    fn new(input: usize, layers: Vec<LayerConfig>, (steps, batch): (usize, usize)) -> SequenceCase {
+        let config = NetworkConfig::new(input, layers).expect("the cases are valid");
+        SequenceCase { config, steps, batch, lengths: None, decoder: None, given: false, seed: 60 }
+    }
+
+    fn with_lengths(self) -> SequenceCase {
+        let lengths = Some(lengths(self.steps, self.batch));
+        SequenceCase { lengths, ..self }
+    }
+
+    fn with_states(self) -> SequenceCase {
+        SequenceCase { given: true, ..self }
+    }
+
+    /// Every cell in every direction, with and without lengths, over sizes that some tile does not divide.
+    pub fn cells() -> Vec<SequenceCase> {
+        let sizes = [(1, 1, 1, 1), (5, 3, 3, 7), (4, 2, 5, 33), (9, 17, 2, 5), (3, 6, 7, 16), (6, 5, 4, 8)];
+        let mut cases = Vec::new();
+        for kind in 0..cells(1).len() {
+            for (turn, direction) in [
+                Direction::Forward,
+                Direction::Bidirectional,
+                Direction::Reverse,
+                Direction::BidirectionalSum,
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let (steps, batch, input, hidden) = sizes[(kind + 5 * turn) % sizes.len()];
+                let (cell, two_ways) = cells(hidden).swap_remove(kind);
+                if !two_ways && direction.scans().len() == 2 {
+                    continue;
+                }
+                let mut case = SequenceCase::new(input, vec![directed(cell, direction)], (steps, batch));
+                // Forward alone without lengths, the others with; half of them from given states.
+                if turn > 0 {
+                    case = case.with_lengths();
+                }
+                cases.push(if (kind + turn) % 2 == 0 { case } else { case.with_states() });
+            }
+        }
+        cases
+    }
+
+    /// Every kind of layer, stacks of different cells and widths, encoders and decoders.
+    pub fn networks() -> Vec<SequenceCase> {
+        let dense = |output, activation| DenseConfig::new(output).activation(activation).into();
+        let both = Direction::Bidirectional;
+        let linear = Activation::Identity;
+        let last = LayerConfig::LastStep;
+        let mut cases = vec![
+            SequenceCase::new(
+                3,
+                vec![
+                    GruConfig::new(8).direction(both).into(),
+                    LayerConfig::Dropout { rate: 0.3 },
+                    LstmConfig::new(5).direction(both).into(),
+                    RnnConfig::new(6).into(),
+                    dense(4, Activation::Tanh),
+                ],
+                (6, 5),
+            )
+            .with_lengths(),
+            // Residual connections around a stack and around one layer, their sources shared.
+            SequenceCase::new(
+                4,
+                vec![
+                    dense(6, Activation::Tanh),
+                    GruConfig::new(6).into(),
+                    LayerConfig::Residual { from: 1 },
+                    LstmConfig::new(6).into(),
+                    LayerConfig::Residual { from: 3 },
+                    LayerConfig::Residual { from: 1 },
+                    dense(2, linear),
+                ],
+                (5, 3),
+            )
+            .with_lengths(),
+            SequenceCase::new(
+                1,
+                vec![
+                    EmbeddingConfig::new(11, 6).into(),
+                    LstmConfig::new(7).direction(both).into(),
+                    dense(11, linear),
+                    LayerConfig::Softmax,
+                ],
+                (7, 4),
+            )
+            .with_lengths(),
+            SequenceCase::new(
+                3,
+                vec![LstmConfig::new(5).direction(both).into(), LayerConfig::FinalState, dense(3, linear)],
+                (6, 6),
+            )
+            .with_lengths(),
+            SequenceCase::new(2, vec![GruConfig::new(9).into(), last.clone(), dense(3, linear)], (6, 6))
+                .with_lengths(),
+            SequenceCase::new(
+                2,
+                vec![
+                    LstmConfig::new(5).projection(3).into(),
+                    last.clone(),
+                    LayerConfig::Expand { steps: 4, fill: Fill::Repeat },
+                    GruConfig::new(4).into(),
+                    dense(2, linear),
+                ],
+                (5, 5),
+            )
+            .with_lengths(),
+            SequenceCase::new(
+                5,
+                vec![LayerConfig::Expand { steps: 6, fill: Fill::Zeros }, RnnConfig::new(7).into()],
+                (1, 3),
+            ),
+            SequenceCase::new(
+                6,
+                vec![
+                    LstmConfig::new(3).direction(both).into(),
+                    LayerConfig::Tied { to: 0 },
+                    LayerConfig::Dropout { rate: 0.5 },
+                ],
+                (4, 3),
+            )
+            .with_states(),
+        ];
+        let decoder = |bridge: Bridge| DecoderConfig::new(1).bridge(bridge).into();
+        let translator = |encoder: Vec<LayerConfig>, bridge: Bridge, behind: Vec<LayerConfig>| {
+            let mut layers: Vec<LayerConfig> = vec![EmbeddingConfig::new(9, 4).into()];
+            layers.extend(encoder);
+            layers.extend([decoder(bridge), EmbeddingConfig::new(8, 3).into()]);
+            layers.extend(behind);
+            layers.push(DenseConfig::new(8).into());
+            let case = SequenceCase::new(1, layers, (6, 5)).with_lengths();
+            SequenceCase { decoder: Some((4, Some(lengths(4, 5)))), ..case }
+        };
+        let lstm = |hidden| LayerConfig::from(LstmConfig::new(hidden));
+        cases.push(translator(vec![lstm(6), lstm(5)], Bridge::Same, vec![lstm(6), lstm(5)]));
+        cases.push(translator(
+            vec![GruConfig::new(5).direction(both).into(), LstmConfig::new(4).direction(both).into()],
+            Bridge::Dense { activation: Activation::Tanh },
+            vec![LstmConfig::new(7).skip(2).into(), GruConfig::new(3).into(), lstm(6)],
+        ));
+        cases.push(translator(
+            vec![GruConfig::new(5).into()],
+            Bridge::Dense { activation: linear },
+            vec![LstmConfig::new(5).feedback(3, Activation::Tanh).into()],
+        ));
+        cases
+    }
+
+    fn parameters(&self) -> Parameters {
+        let mut random = Random::new(self.seed, 0);
+        let mut parameters = Parameters::initial(&self.config, self.seed);
+        // What starts at zero would hide what is wrong with it.
+        for spec in self.config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
+            let values = parameters.get_mut(&spec.name).expect("every parameter has initial values");
+            values.iter_mut().zip(random.within(-0.4..0.4, spec.len())).for_each(|(value, by)| *value += by);
+        }
+        parameters
+    }
+
+    fn part(&self, stream: u64, shape: (usize, usize, usize), reader: Option<&LayerKind>) -> Array3<f32> {
+        let values = Random::new(self.seed, stream).sequence(shape);
+        match reader {
+            Some(LayerKind::Embedding { tokens }) => {
+                values.mapv(|v| ((v + 1.0) / 2.0 * *tokens as f32).floor())
+            }
+            _ => values,
+        }
+    }
+
+    fn input(&self) -> Result<Sequences, Error> {
+        let layers = self.config.layers();
+        let shape = (self.steps, self.batch, self.config.input());
+        let mut input = Sequences::time_major(self.part(1, shape, layers.first().map(|layer| &layer.kind)));
+        if let Some(lengths) = &self.lengths {
+            input = input.with_lengths(lengths.clone())?;
+        }
+        let (Some(at), Some((steps, lengths))) = (self.config.decoder(), &self.decoder) else {
+            return Ok(input);
+        };
+        let shape = (*steps, self.batch, layers[at].output);
+        let mut own = Sequences::time_major(self.part(2, shape, layers.get(at + 1).map(|layer| &layer.kind)));
+        if let Some(lengths) = lengths {
+            own = own.with_lengths(lengths.clone())?;
+        }
+        Ok(input.with_decoder(own))
+    }
+
+    fn states(&self, stream: u64) -> States {
+        let mut random = Random::new(self.seed, stream);
+        let mut states = States::zeros(&self.config, self.batch);
+        for LayerState { h, c, y, .. } in &mut states.layers {
+            let all = h.iter_mut().chain(c.iter_mut().flatten()).chain(y.iter_mut().flatten());
+            all.for_each(|value| *value = random.values(1)[0]);
+        }
+        states
+    }
+
+    fn describe(&self) -> String {
+        let lengths = if self.lengths.is_some() { " lengths" } else { "" };
+        let given = if self.given { " from given states" } else { "" };
+        format!("{}, T {} B {}{lengths}{given}", self.config, self.steps, self.batch)
+    }
+
+    /// The terms of the sums that an output goes through, layer by layer; see docs/numerics.md.
+    fn output_terms(&self) -> usize {
+        let terms = |kind: &LayerKind, input: usize, output: usize| match kind {
+            LayerKind::Recurrent(recurrent) => {
+                let width = recurrent.recurrent_width();
+                let readout = recurrent.feedback.map_or(0, |y| y.output + recurrent.hidden);
+                input
+                    + width * if recurrent.skip.is_some() { 2 } else { 1 }
+                    + readout
+                    + recurrent.projection.map_or(0, |_| recurrent.hidden)
+            }
+            LayerKind::Dense { .. } => input,
+            LayerKind::Softmax => output,
+            LayerKind::Decoder { .. } => input,
+            _ => 0,
+        };
+        let layers = self.config.layers().iter();
+        layers.map(|layer| terms(&layer.kind, layer.input, layer.output)).sum::<usize>().max(1)
+    }
+
+    fn gradient_terms(&self) -> usize {
+        let back = self.config.layers().iter().map(|layer| match layer.kind {
+            LayerKind::Recurrent(recurrent) => 4 * recurrent.hidden,
+            _ => layer.output,
+        });
+        let steps = self.steps.max(self.decoder.as_ref().map_or(0, |(steps, _)| *steps));
+        self.output_terms() + back.sum::<usize>() + steps * self.batch
+    }
+}
+
+fn wide<D: Dimension>(values: ArrayView<'_, f32, D>) -> Array<f64, D> {
+    values.mapv(f64::from)
+}
+
+fn wide_states(states: &States) -> reference::States<f64> {
+    let of_layer = |layer: &LayerState| reference::LayerState {
+        h: wide(layer.h.view()),
+        c: layer.c.as_ref().map(|c| wide(c.view())),
+        y: layer.y.as_ref().map(|y| wide(y.view())),
+    };
+    reference::States { layers: states.layers.iter().map(of_layer).collect() }
+}
+
+/// Outputs, final states and all gradients of every case on a device.
+///
+/// # Errors
+/// Those of the engine.
+pub fn check_sequences(device: &Device, cases: &[SequenceCase]) -> Result<Checks, Error> {
+    let mut checks = Checks::default();
+    for case in cases {
+        check(device, case, &mut checks)?;
+    }
+    Ok(checks)
+}
+
+fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<(), Error> {
+    let SequenceCase { config, .. } = case;
+    let (parameters, input) = (case.parameters(), case.input()?);
+    let given = case.given.then(|| case.states(3));
+    let drops = config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
+    let dropout = drops.then_some(DROPOUT);
+    let mut network = Network::with_parameters(device, config, &parameters)?;
+    let tape = network.forward_training(&input, given.as_ref(), dropout)?;
+    let (output, states) = (tape.output().to_owned(), tape.states().clone());
+    let d_output = Random::new(case.seed, 4).sequence(output.dim());
+    let d_states = case.states(5);
+    let found = network.backward(tape, d_output.view(), Some(&d_states))?;
+
+    let judge = reference::Network::<f64>::new(config, &parameters)?;
+    let (values, wide_given) = (wide(input.values()), given.as_ref().map(wide_states));
+    let decoder = input.decoder().map(|own| (wide(own.values()), own.lengths()));
+    let batch = reference::Batch {
+        input: values.view(),
+        lengths: input.lengths(),
+        states: wide_given.as_ref(),
+        decoder: decoder.as_ref().map(|(values, lengths)| (values.view(), *lengths)),
+        dropout: dropout.map(|Dropout { seed, batch }| reference::Dropout { seed, batch }),
+    };
+    let tape = judge.forward(&batch);
+    let want = judge.backward(&tape, wide(d_output.view()).view(), Some(&wide_states(&d_states)));
+
+    checks.case(case.describe());
+    let forward = Tolerance::output(case.output_terms());
+    let backward = Tolerance::gradient(case.gradient_terms());
+    compare(checks, "output", output.view(), tape.output(), forward);
+    compare_states(checks, "final", config, &states, tape.states(), forward);
+    for (name, want) in &want.parameters {
+        compare(checks, name, found.parameters[name].view(), want.view(), backward);
+    }
+    compare(checks, "d_input", found.input.view(), want.input.view(), backward);
+    if let (Some(found), Some(want)) = (&found.decoder_input, &want.decoder_input) {
+        compare(checks, "d_decoder_input", found.view(), want.view(), backward);
+    }
+    compare_states(checks, "d_start", config, &found.states, &want.states, backward);
+    if dropout.is_none() {
+        // Inference takes another path: nothing is saved, and states keep one place.
+        let mut network = Network::with_parameters(device, config, &parameters)?;
+        let again = network.forward(&input, given.as_ref())?;
+        compare(checks, "inference", again.output.view(), tape.output(), forward);
+        compare_states(checks, "inference's final", config, &again.states, tape.states(), forward);
+    }
+    Ok(())
+}
+
+fn compare<D: Dimension>(
+    checks: &mut Checks,
+    name: &str,
+    found: ArrayView<'_, f32, D>,
+    want: ArrayView<'_, f64, D>,
+    tolerance: Tolerance,
+) {
+    assert_eq!(found.shape(), want.shape(), "{name} has the shape that the reference gives it");
+    let names = ["first", "second", "third", "fourth"];
+    let axes: Vec<(&str, usize)> = names.into_iter().zip(found.shape().iter().copied()).collect();
+    let (found, want): (Vec<f32>, Vec<f64>) =
+        (found.iter().copied().collect(), want.iter().copied().collect());
+    checks.tensor(name, &axes, &found, &want, tolerance);
+}
+
+fn compare_states(
+    checks: &mut Checks,
+    name: &str,
+    config: &NetworkConfig,
+    found: &States,
+    want: &reference::States<f64>,
+    tolerance: Tolerance,
+) {
+    assert_eq!(found.layers.len(), want.layers.len(), "{name}: a state for each recurrent layer");
+    for ((layer, found), want) in config.recurrent_layers().zip(&found.layers).zip(&want.layers) {
+        let label = |state: &str| format!("{name} {state} of layer {}", layer.index);
+        compare(checks, &label("h"), found.h.view(), want.h.view(), tolerance);
+        if let (Some(found), Some(want)) = (&found.c, &want.c) {
+            compare(checks, &label("c"), found.view(), want.view(), tolerance);
+        }
+        if let (Some(found), Some(want)) = (&found.y, &want.y) {
+            compare(checks, &label("y"), found.view(), want.view(), tolerance);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Every cell, direction and shape of network, on the CPU device and on a GPU, against the reference.
+
+use gatefold::Device;
+use gatefold_check::{SequenceCase, check_sequences, test_gpu};
+
+#[test]
+fn cells_on_the_cpu() {
+    check_sequences(&Device::Cpu, &SequenceCase::cells()).unwrap().assert("cells");
+}
+
+#[test]
+fn networks_on_the_cpu() {
+    check_sequences(&Device::Cpu, &SequenceCase::networks()).unwrap().assert("networks");
+}
+
+#[test]
+fn cells_on_a_gpu() {
+    let Some(gpu) = test_gpu() else { return };
+    check_sequences(&Device::Gpu(gpu), &SequenceCase::cells()).unwrap().assert("cells");
+}
+
+#[test]
+fn networks_on_a_gpu() {
+    let Some(gpu) = test_gpu() else { return };
+    check_sequences(&Device::Gpu(gpu), &SequenceCase::networks()).unwrap().assert("networks");
+}
