@@ -8,7 +8,7 @@
 //! compared with their mirrors, and the scan at the shape that is timed.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use gatefold::embed::{LstmBackward, LstmForward, LstmLayer, LstmSequence};
+use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer, Sequence};
 use gatefold::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use gatefold::{
     DenseConfig, Device, DeviceChoice, Gpu, GpuOptions, LstmConfig, Network, NetworkConfig, Optimizer,
@@ -49,10 +49,10 @@ fn submit(gpu: &Gpu, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
 
 /// A layer with the buffers for one sequence, its weights packed.
 struct Scan {
-    layer: LstmLayer,
-    sequence: LstmSequence,
+    layer: RecurrentLayer,
+    sequence: Sequence,
     input: Array3<f32>,
-    h: wgpu::Buffer,
+    output: wgpu::Buffer,
     config: NetworkConfig,
     parameters: Parameters,
 }
@@ -62,7 +62,7 @@ impl Scan {
         let config = NetworkConfig::new(inputs, [LstmConfig::new(hidden).into()]).expect("a valid layer");
         let parameters = Parameters::initial(&config, 1);
         let mut layer =
-            LstmLayer::with_parameters(gpu, &config, &parameters).expect("the layer fits the device");
+            RecurrentLayer::with_parameters(gpu, &config, &parameters).expect("the layer fits the device");
         let buffer = |values: &[f32]| {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             let usage =
@@ -73,20 +73,22 @@ impl Scan {
         let input = random.sequence((steps, batch, inputs));
         let zeros = |len: usize| buffer(&vec![0.0; len]);
         let step = batch * hidden;
-        let forward = LstmForward {
+        let forward = ForwardBuffers {
             input: buffer(&input.iter().copied().collect::<Vec<f32>>()),
-            h: zeros((steps + 1) * step),
-            c: zeros((steps + 1) * step),
+            lengths: None,
+            start: Vec::new(),
+            output: zeros(steps * step),
+            last: Vec::new(),
         };
-        let backward = LstmBackward {
+        let backward = BackwardBuffers {
             d_output: buffer(&random.values(steps * step)),
-            d_h: zeros(step),
-            d_c: zeros(step),
+            d_last: Vec::new(),
+            d_start: Vec::new(),
             d_input: Some(zeros(steps * batch * inputs)),
         };
         let sequence = layer.sequence(steps, batch, &forward, Some(&backward)).expect("it fits the device");
         submit(gpu, |encoder| layer.pack(encoder));
-        Scan { layer, sequence, input, h: forward.h, config, parameters }
+        Scan { layer, sequence, input, output: forward.output, config, parameters }
     }
 
     fn forward(&self, gpu: &Gpu) {
@@ -100,11 +102,11 @@ impl Scan {
     /// All outputs of the last row, which is in the last tile.
     fn check(&self, gpu: &Gpu) {
         self.forward(gpu);
-        let found = read(gpu, &self.h);
+        let found = read(gpu, &self.output);
         let (steps, batch, _) = self.input.dim();
         let hidden = self.config.output();
-        let found = Array3::from_shape_vec((steps + 1, batch, hidden), found).expect("h has that shape");
-        let found: Vec<f32> = found.slice(s![1.., batch - 1, ..]).iter().copied().collect();
+        let found = Array3::from_shape_vec((steps, batch, hidden), found).expect("h has that shape");
+        let found: Vec<f32> = found.slice(s![.., batch - 1, ..]).iter().copied().collect();
         let reference = gatefold_reference::Network::<f64>::new(&self.config, &self.parameters);
         let row = self.input.select(Axis(1), &[batch - 1]).mapv(f64::from);
         let want: Vec<f64> =

@@ -8,7 +8,7 @@
 //! cargo run --release --example embed
 //! ```
 
-use gatefold::embed::{LstmBackward, LstmForward, LstmLayer};
+use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer};
 use gatefold::{Gpu, LstmConfig, wgpu};
 use std::error::Error;
 use wgpu::util::DeviceExt;
@@ -43,9 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let gpu = Gpu::from_device(device.clone(), queue.clone());
     println!("device   {}", gpu.summary());
-    let mut layer = LstmLayer::new(&gpu, INPUT, &LstmConfig::new(HIDDEN), 1)?;
+    let mut layer = RecurrentLayer::new(&gpu, INPUT, LstmConfig::new(HIDDEN), 1)?;
 
-    // The program's buffers: new ones are zero, so the initial state in slot 0 is too.
+    // The program's buffers. It gives no initial states, so the layer starts from its own, zeros.
     let buffer = |label: &str, len: usize| {
         device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
@@ -55,19 +55,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
     };
     let step_len = BATCH * HIDDEN;
-    let forward = LstmForward {
+    let forward = ForwardBuffers {
         input: buffer("waves", STEPS * BATCH * INPUT),
-        h: buffer("h", (STEPS + 1) * step_len),
-        c: buffer("c", (STEPS + 1) * step_len),
+        lengths: None,
+        start: Vec::new(),
+        output: buffer("output", STEPS * step_len),
+        last: Vec::new(),
     };
-    let backward = LstmBackward {
+    let backward = BackwardBuffers {
         d_output: device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
             label: Some("d_output"),
             contents: bytemuck::cast_slice(&vec![1.0f32; STEPS * step_len]),
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
         }),
-        d_h: buffer("d_h", step_len),
-        d_c: buffer("d_c", step_len),
+        d_last: Vec::new(),
+        d_start: Vec::new(),
         d_input: Some(buffer("d_waves", STEPS * BATCH * INPUT)),
     };
     let sequence = layer.sequence(STEPS, BATCH, &forward, Some(&backward))?;
@@ -103,8 +105,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     sequence.forward(&mut encoder);
     sequence.backward(&mut encoder)?;
     queue.submit([encoder.finish()]);
-    let h = read(&device, &queue, &forward.h)?;
-    let last = &h[STEPS * step_len..];
+    let h = read(&device, &queue, &forward.output)?;
+    let last = &h[(STEPS - 1) * step_len..];
     println!("forward  {} kernels, last h of row 0: {:.4?} ...", sequence.dispatches().0, &last[..4]);
     let gradient = layer.gradient("rnn0.weight_hh_l0").ok_or("the layer has recurrent weights")?;
     let from = (gradient.offset_bytes / 4) as usize;
@@ -114,7 +116,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("backward {} kernels, norm of d weight_hh: {norm:.4}", sequence.dispatches().1);
 
     // The same series as a stream: one step in, one h out, the state on the device.
-    let (now, output) = (buffer("now", BATCH * INPUT), buffer("output", step_len));
+    let (now, output) = (buffer("now", BATCH * INPUT), buffer("h", step_len));
     let mut stream = layer.stream(BATCH, &now, &output)?;
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     let step_bytes = now.size();

@@ -1,7 +1,7 @@
 //! The LSTM cases of tests/conformance on the GPU, through layer calls on buffers: one direction, whole sequences, given
 //! initial states, every gradient.
 
-use gatefold::embed::{LstmBackward, LstmForward, LstmLayer};
+use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer, StateBuffers};
 use gatefold::{Gpu, LstmConfig, NetworkConfig, Parameters, wgpu};
 use gatefold_check::{Tolerance, assert_close, test_gpu, test_gpu_with};
 use gatefold_model::LstmGate;
@@ -64,8 +64,8 @@ fn narrow(values: &ArrayD<f64>) -> Vec<f32> {
 /// The device's side of a case.
 struct Run<'a> {
     gpu: &'a Gpu,
-    layer: LstmLayer,
-    forward: LstmForward,
+    layer: RecurrentLayer,
+    forward: ForwardBuffers,
     steps: usize,
     batch: usize,
     input: usize,
@@ -83,17 +83,19 @@ impl<'a> Run<'a> {
             .into_iter()
             .map(|(name, values)| (name, values.mapv(|value| value as f32)))
             .collect();
-        let layer = LstmLayer::with_parameters(gpu, &config, &parameters).unwrap();
-        // What a case leaves out is zero; slot 0 holds the initial state.
-        let states = |key: &str| {
-            let initial =
-                given.get(key).map_or_else(|| vec![0.0; batch * hidden], |state| narrow(&tensor(state)));
-            [initial, vec![7.0; steps * batch * hidden]].concat()
+        let layer = RecurrentLayer::with_parameters(gpu, &config, &parameters).unwrap();
+        // What a case leaves out is zero.
+        let state = |key: &str| {
+            let zeros = || vec![0.0; batch * hidden];
+            buffer(gpu, &given.get(key).map_or_else(zeros, |state| narrow(&tensor(state))))
         };
-        let forward = LstmForward {
+        let written = || buffer(gpu, &vec![7.0; batch * hidden]);
+        let forward = ForwardBuffers {
             input: buffer(gpu, &narrow(&x)),
-            h: buffer(gpu, &states("initial_h")),
-            c: buffer(gpu, &states("initial_c")),
+            lengths: None,
+            start: vec![StateBuffers { h: state("initial_h"), c: Some(state("initial_c")), y: None }],
+            output: buffer(gpu, &vec![7.0; steps * batch * hidden]),
+            last: vec![StateBuffers { h: written(), c: Some(written()), y: None }],
         };
         Run { gpu, layer, forward, steps, batch, input, hidden }
     }
@@ -108,14 +110,14 @@ impl<'a> Run<'a> {
     fn check_outputs(&self, case: &Value) {
         let Run { steps, batch, hidden, .. } = *self;
         let tolerance = Tolerance::output(self.input + hidden);
-        let (h, c) = (self.read(&self.forward.h), self.read(&self.forward.c));
-        let last = steps * batch * hidden;
+        let last = &self.forward.last[0];
+        let c = last.c.as_ref().unwrap();
         let name = |part: &str| format!("{} {part}", case["name"]);
         let want = |key: &str| -> Vec<f64> { tensor(&case["output"][key]).iter().copied().collect() };
         let axes = [("step", steps), ("row", batch), ("unit", hidden)];
-        assert_close(&name("Y"), &axes, &h[batch * hidden..], &want("Y"), tolerance);
-        assert_close(&name("Y_h"), &axes[1..], &h[last..], &want("Y_h"), tolerance);
-        assert_close(&name("Y_c"), &axes[1..], &c[last..], &want("Y_c"), tolerance);
+        assert_close(&name("Y"), &axes, &self.read(&self.forward.output), &want("Y"), tolerance);
+        assert_close(&name("Y_h"), &axes[1..], &self.read(&last.h), &want("Y_h"), tolerance);
+        assert_close(&name("Y_c"), &axes[1..], &self.read(c), &want("Y_c"), tolerance);
     }
 
     fn read(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
@@ -160,10 +162,13 @@ fn check_gradients(gpu: &Gpu) {
         let mut run = Run::new(gpu, &case);
         let Run { steps, batch, input, hidden, .. } = run;
         let cotangent = |key: &str| buffer(gpu, &narrow(&tensor(&case["cotangent"][key])));
-        let backward = LstmBackward {
+        let written = || buffer(gpu, &vec![7.0; batch * hidden]);
+        let d_start = StateBuffers { h: written(), c: Some(written()), y: None };
+        let d_last = StateBuffers { h: cotangent("Y_h"), c: Some(cotangent("Y_c")), y: None };
+        let backward = BackwardBuffers {
             d_output: cotangent("Y"),
-            d_h: cotangent("Y_h"),
-            d_c: cotangent("Y_c"),
+            d_last: vec![d_last],
+            d_start: vec![d_start],
             d_input: Some(buffer(gpu, &vec![7.0; steps * batch * input])),
         };
         let sequence = run.layer.sequence(steps, batch, &run.forward, Some(&backward)).unwrap();
@@ -185,8 +190,9 @@ fn check_gradients(gpu: &Gpu) {
         let d_input = backward.d_input.as_ref().unwrap();
         check("X", &[("step", steps), ("row", batch), ("input", input)], &run.read(d_input), terms);
         let state = [("row", batch), ("unit", hidden)];
-        check("initial_h", &state, &run.read(&backward.d_h), terms);
-        check("initial_c", &state, &run.read(&backward.d_c), terms);
+        let d_start = &backward.d_start[0];
+        check("initial_h", &state, &run.read(&d_start.h), terms);
+        check("initial_c", &state, &run.read(d_start.c.as_ref().unwrap()), terms);
         for (part, want) in by_name(grad) {
             let slice = run.layer.gradient(&part).unwrap();
             let from = (slice.offset_bytes / 4) as usize;
@@ -221,14 +227,13 @@ fn a_stream_equals_the_sequence() {
     let Run { steps, batch, input, hidden, .. } = run;
     // Streams begin at zero.
     let step_len = batch * hidden;
+    run.forward.start.clear();
     let sequence = run.layer.sequence(steps, batch, &run.forward, None).unwrap();
     run.encode(|encoder| {
-        encoder.clear_buffer(&run.forward.h, 0, None);
-        encoder.clear_buffer(&run.forward.c, 0, None);
         run.layer.pack(encoder);
         sequence.forward(encoder);
     });
-    let expected = run.read(&run.forward.h);
+    let expected = run.read(&run.forward.output);
     let (now, output) = (buffer(&gpu, &vec![0.0; batch * input]), buffer(&gpu, &vec![0.0; step_len]));
     let mut stream = run.layer.stream(batch, &now, &output).unwrap();
     // A second run, after a reset, says the same; an odd number of steps before it leaves the other slot in turn.
@@ -239,7 +244,7 @@ fn a_stream_equals_the_sequence() {
                 encoder.copy_buffer_to_buffer(&run.forward.input, from, &now, 0, now.size());
                 stream.step(encoder);
             });
-            let want = &expected[(step + 1) * step_len..(step + 2) * step_len];
+            let want = &expected[step * step_len..(step + 1) * step_len];
             assert_eq!(run.read(&output), want, "round {round}, step {step}");
         }
         run.encode(|encoder| {

@@ -1,47 +1,109 @@
 // cells/lstm: long short-term memory (Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000).
 //
-//   i, f, o = sigmoid(x + r)     g = tanh(x + r)     c = f c(t-1) + i g     h = o tanh(c)
+//   i, f, o = gate(x + r)     g = candidate(x + r)     c = f c(t-1) + i g     h = o output(c)
 //
-// x is a unit's input part with its bias, r its recurrent part; the state is c. Saved for backward: i, f, g, o; backward
-// replaces them by the gradient of the pre-activations, which is the same for x and for r.
-// Mirror: gatefold-reference, lstm.
-alias Gates = vec4<f32>; // the order of gatefold_model::LstmGate
-alias Slot = vec4<f32>;  // what is kept of a step: the saved gates, then their gradients
+// With own numbers the gates see the cell (peepholes): own.x c(t-1) is added for i, own.y c(t-1) for f, own.z c for o.
+// COUPLED 1: f = 1 - i; 2: i = 1 - f. SQUASHED: c = sigmoid(f c(t-1) + i g).
+// The state is c. Saved for backward: i, f, g, o, or their pre-activations.
+// Mirror: gatefold-reference, cell.
+const READS_GATES: bool = true;
+const HAS_STATE: bool = true;
+const CARRIES: bool = true;
+const GIVES_INNER: bool = false;
+const GATE = Function(GATE_FUNCTION, GATE_ALPHA, GATE_BETA);
+const CANDIDATE = Function(CANDIDATE_FUNCTION, CANDIDATE_ALPHA, CANDIDATE_BETA);
+const OUTPUT = Function(OUTPUT_FUNCTION, OUTPUT_ALPHA, OUTPUT_BETA);
+const COUPLED_INPUT: u32 = 1u;
+const COUPLED_FORGET: u32 = 2u;
+// Lanes, in the order of gatefold_model::LstmGate.
 const GATE_INPUT: u32 = 0u;
 const GATE_FORGET: u32 = 1u;
 const GATE_CELL: u32 = 2u;
 const GATE_OUTPUT: u32 = 3u;
 
-struct Stepped { saved: Slot, h: f32, state: f32 }
-struct Grad { pre: Slot, carry: f32 } // carry: dc handed to t-1
-
-fn cell_forward(x: Gates, r: Gates, h_prev: f32, c_prev: f32) -> Stepped {
-    let pre = x + r;
-    let i = sigmoid(pre[GATE_INPUT]);
-    let f = sigmoid(pre[GATE_FORGET]);
-    let g = bounded_tanh(pre[GATE_CELL]);
-    let o = sigmoid(pre[GATE_OUTPUT]);
-    let c = f * c_prev + i * g;
-    return Stepped(Slot(i, f, g, o), o * bounded_tanh(c), c);
+fn coupled(gates: Gates) -> Gates {
+    var coupled = gates;
+    if COUPLED == COUPLED_INPUT {
+        coupled[GATE_FORGET] = 1.0 - gates[GATE_INPUT];
+    }
+    if COUPLED == COUPLED_FORGET {
+        coupled[GATE_INPUT] = 1.0 - gates[GATE_FORGET];
+    }
+    return coupled;
 }
 
-fn cell_backward(saved: Slot, h_prev: f32, c_prev: f32, c: f32, dh: f32, dc_next: f32) -> Grad {
-    let i = saved[GATE_INPUT];
-    let f = saved[GATE_FORGET];
-    let g = saved[GATE_CELL];
-    let o = saved[GATE_OUTPUT];
-    let tanh_c = bounded_tanh(c);
-    let dc = dc_next + dh * o * (1.0 - tanh_c * tanh_c);
+fn cell_forward(x: Gates, r: Gates, h_prev: f32, c_prev: f32, own: vec3<f32>) -> Stepped {
+    var pre = x + r;
+    if UNITS > 0u {
+        pre[GATE_INPUT] += own.x * c_prev;
+        pre[GATE_FORGET] += own.y * c_prev;
+    }
+    pre[GATE_INPUT] = clipped(pre[GATE_INPUT]);
+    pre[GATE_FORGET] = clipped(pre[GATE_FORGET]);
+    pre[GATE_CELL] = clipped(pre[GATE_CELL]);
+    // The gate that is not computed has none.
+    if COUPLED == COUPLED_INPUT {
+        pre[GATE_FORGET] = 0.0;
+    }
+    if COUPLED == COUPLED_FORGET {
+        pre[GATE_INPUT] = 0.0;
+    }
+    var gates = coupled(Gates(
+        apply(GATE, pre[GATE_INPUT]),
+        apply(GATE, pre[GATE_FORGET]),
+        apply(CANDIDATE, pre[GATE_CELL]),
+        0.0,
+    ));
+    var c = gates[GATE_FORGET] * c_prev + gates[GATE_INPUT] * gates[GATE_CELL];
+    if SQUASHED {
+        c = sigmoid(c);
+    }
+    if UNITS > 0u {
+        pre[GATE_OUTPUT] += own.z * c;
+    }
+    pre[GATE_OUTPUT] = clipped(pre[GATE_OUTPUT]);
+    gates[GATE_OUTPUT] = apply(GATE, pre[GATE_OUTPUT]);
+    return Stepped(select(gates, pre, KEEP_PRE), gates[GATE_OUTPUT] * apply(OUTPUT, c), c);
+}
+
+fn cell_backward(
+    saved: Slot, h_prev: f32, c_prev: f32, c: f32, dh: f32, dc_next: f32, own: vec3<f32>,
+) -> Grad {
+    let gates = coupled(Gates(
+        restored(GATE, saved[GATE_INPUT]),
+        restored(GATE, saved[GATE_FORGET]),
+        restored(CANDIDATE, saved[GATE_CELL]),
+        restored(GATE, saved[GATE_OUTPUT]),
+    ));
+    let shown = apply(OUTPUT, c);
+    let d_pre_o = dh * shown * slope(GATE, saved[GATE_OUTPUT], gates[GATE_OUTPUT]);
+    var dc = dc_next
+        + dh * gates[GATE_OUTPUT] * activation_slope(OUTPUT.code, OUTPUT.alpha, OUTPUT.beta, c, shown);
+    if UNITS > 0u {
+        dc += d_pre_o * own.z;
+    }
+    if SQUASHED {
+        dc *= c * (1.0 - c);
+    }
+    var d_i = dc * gates[GATE_CELL];
+    var d_f = dc * c_prev;
+    if COUPLED == COUPLED_INPUT {
+        d_i -= d_f;
+        d_f = 0.0;
+    }
+    if COUPLED == COUPLED_FORGET {
+        d_f -= d_i;
+        d_i = 0.0;
+    }
     let d_pre = Slot(
-        dc * g * i * (1.0 - i),
-        dc * c_prev * f * (1.0 - f),
-        dc * i * (1.0 - g * g),
-        dh * tanh_c * o * (1.0 - o),
+        d_i * slope(GATE, saved[GATE_INPUT], gates[GATE_INPUT]),
+        d_f * slope(GATE, saved[GATE_FORGET], gates[GATE_FORGET]),
+        dc * gates[GATE_INPUT] * slope(CANDIDATE, saved[GATE_CELL], gates[GATE_CELL]),
+        d_pre_o,
     );
-    return Grad(d_pre, dc * f);
-}
-
-// What a unit's slot adds to dh(t-1) of another unit through the recurrent weights between them.
-fn through_weights(d_pre: Slot, weights: Gates) -> f32 {
-    return dot(d_pre, weights);
+    var carry = dc * gates[GATE_FORGET];
+    if UNITS > 0u {
+        carry += d_pre[GATE_INPUT] * own.x + d_pre[GATE_FORGET] * own.y;
+    }
+    return Grad(d_pre, carry, 0.0);
 }

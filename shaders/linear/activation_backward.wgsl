@@ -1,6 +1,6 @@
 // linear/activation_backward: the gradient in front of a dense layer's activation.
 //
-//   d_pre = d_y act'(y), the slope taken from y itself
+//   d_pre = d_y act'     the slope from y, or with KEEP_PRE, where it does not follow from y, from the pre-activation
 //
 // One invocation per element, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, linear::activation_backward.
@@ -11,7 +11,7 @@ struct ActivationBackward {
     _pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       y:     array<f32>;
+@group(0) @binding(0) var<storage, read>       saved: array<f32>; // y; with KEEP_PRE the pre-activation
 @group(0) @binding(1) var<storage, read>       d_y:   array<f32>;
 @group(0) @binding(2) var<storage, read_write> d_pre: array<f32>;
 
@@ -19,6 +19,11 @@ struct ActivationBackward {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let i = (group.y * params.groups_x + group.x) * WG_SIZE + local;
     if i < params.len {
-        d_pre[i] = d_y[i] * activation_slope(ACTIVATION, y[i]);
+        let x = saved[i];
+        var y = x;
+        if KEEP_PRE {
+            y = activate(ACTIVATION, ALPHA, BETA, x);
+        }
+        d_pre[i] = d_y[i] * activation_slope(ACTIVATION, ALPHA, BETA, x, y);
     }
 }

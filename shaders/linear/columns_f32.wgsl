@@ -3,5 +3,5 @@ alias Column = f32;
 const COLUMN_WIDTH: u32 = 1u;
 
 fn activate_column(x: Column) -> Column {
-    return activate(ACTIVATION, x);
+    return activate(ACTIVATION, ALPHA, BETA, x);
 }

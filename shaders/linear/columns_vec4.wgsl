@@ -4,9 +4,9 @@ const COLUMN_WIDTH: u32 = 4u;
 
 fn activate_column(x: Column) -> Column {
     return Column(
-        activate(ACTIVATION, x[0]),
-        activate(ACTIVATION, x[1]),
-        activate(ACTIVATION, x[2]),
-        activate(ACTIVATION, x[3]),
+        activate(ACTIVATION, ALPHA, BETA, x[0]),
+        activate(ACTIVATION, ALPHA, BETA, x[1]),
+        activate(ACTIVATION, ALPHA, BETA, x[2]),
+        activate(ACTIVATION, ALPHA, BETA, x[3]),
     );
 }

@@ -29,5 +29,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if BIAS {
         sum += bias[i % params.n];
     }
-    c[i] = activate(ACTIVATION, sum);
+    c[i] = activate(ACTIVATION, ALPHA, BETA, sum);
 }

@@ -1,29 +1,95 @@
-// scan/initial_backward: the gradient of the initial h, once the steps are done.
+// scan/initial_backward: the gradients of the values in front of the first step, once the steps are done.
 //
-//   d_h = d_r(0) U^T
+//   d_start = d_pre(first step) U^T (+ d_pre(t) S^T of the step t that reads the slot by a skip)
 //
-// The gradient of the initial state is what step_backward left in carry.
-// Joined with recurrent_gradient and what that needs. One invocation per (ROWS rows, one unit). No barriers.
+// To it comes what the cell handed back past all weights (carries_h), and with ENDS, for a row as short as that, what the
+// slot gets as a final value. The gradient of the initial state is what step_backward left in carry.
+// Joined with gates_vec4 or gates_f32, with recurrent_gradient and ends, and with one of the lanes files.
+// One invocation per (ROWS rows, one column) of one slot. No barriers.
 // Mirror: gatefold-reference, scan::initial_backward.
 struct InitialBackward {
-    batch: u32,  // B
-    hidden: u32, // H
+    batch: u32,        // B
+    hidden: u32,       // H
+    columns: u32,      // C, of the part of a row that recurs
+    skip_columns: u32, // of the part that a skip reads
+    own: u32,          // columns with a value in each of the history slots; the others have one in the nearest alone
+    history: u32,
+    steps: u32, // T
+    reverse: u32,
+    carries_h: u32,
+    ends_at: u32, // where the gradients of the final values are in the buffer of carry
     _pad0: u32,
     _pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       ut:    array<Gates>; // [H, H]     K-major over the units that receive
-@group(0) @binding(1) var<storage, read>       gates: array<Slot>;  // [T, B, H]  d_pre
-@group(0) @binding(2) var<storage, read_write> d_h:   array<f32>;   // [B, H]
+@group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [H, C], [H, skip_columns]  K-major over the units that receive
+@group(0) @binding(1) var<storage, read>       lengths: array<u32>;   // [B]        read where LENGTHS
+@group(0) @binding(2) var<storage, read>       gates:   array<Slot>;  // [T, B, H]  d_pre
+@group(0) @binding(3) var<storage, read>       carry:   array<f32>;   // [B, H], ..., final values
+@group(0) @binding(4) var<storage, read_write> d_start: array<f32>;   // [history, B, own], then [B, C - own]
+
+// The place of a slot's value among the initial or final ones.
+fn place(slot: u32, row: u32, column: u32) -> u32 {
+    if column < params.own {
+        return (slot * params.batch + row) * params.own + column;
+    }
+    let behind = params.history * params.batch * params.own;
+    return behind + row * (params.columns - params.own) + column - params.own;
+}
 
 fn kernel(group: vec3<u32>, local: u32, lane: u32) {
-    let unit = group.x * WG_SIZE + local;
+    let column = group.x * WG_SIZE + local;
+    let slot = group.z;
     let first_row = group.y * ROWS;
-    let dh = recurrent_gradient(0u, first_row, min(unit, params.hidden - 1u), lane);
-    if unit < params.hidden {
+    let nearest = slot == nearest_slot();
+
+    var d: array<f32, ROWS>;
+    var steps: array<u32, ROWS>;
+    if nearest {
         for (var n = 0u; n < ROWS; n++) {
-            if first_row + n < params.batch {
-                d_h[(first_row + n) * params.hidden + unit] = dh[n];
+            let len = length_of(min(first_row + n, params.batch - 1u));
+            steps[n] = select(0u, max(len, 1u) - 1u, params.reverse == 1u);
+        }
+        d = recurrent_gradient(first_row, min(column, params.columns - 1u), lane, steps, 0u, params.columns, d);
+    }
+    if SEGMENTS > 1u {
+        for (var n = 0u; n < ROWS; n++) {
+            let len = length_of(min(first_row + n, params.batch - 1u));
+            let at = select(slot + params.history, len + slot, params.reverse == 1u);
+            let reads = at >= params.history && at - params.history < params.steps;
+            steps[n] = select(NO_STEP, at - params.history, reads);
+        }
+        let by_skip = recurrent_gradient(
+                first_row, min(column, params.skip_columns - 1u), lane, steps, params.hidden * params.columns,
+                params.skip_columns, array<f32, ROWS>(),
+            );
+        for (var n = 0u; n < ROWS; n++) {
+            d[n] += select(0.0, by_skip[n], column < params.skip_columns);
+        }
+    }
+
+    if column < params.columns && (column < params.own || nearest) {
+        for (var n = 0u; n < ROWS; n++) {
+            let row = first_row + n;
+            if row < params.batch {
+                var sum = d[n];
+                if params.carries_h == 1u && nearest && column < params.hidden {
+                    sum += carry[row * params.hidden + column];
+                }
+                if ENDS {
+                    let len = length_of(row);
+                    if column >= params.own {
+                        if len == 0u {
+                            sum += carry[params.ends_at + place(slot, row, column)];
+                        }
+                    } else {
+                        let among = select(slot - len, slot + len, params.reverse == 1u);
+                        if among < params.history {
+                            sum += carry[params.ends_at + place(among, row, column)];
+                        }
+                    }
+                }
+                d_start[place(slot, row, column)] = sum;
             }
         }
     }

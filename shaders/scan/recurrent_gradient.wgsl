@@ -1,25 +1,31 @@
-// scan/recurrent_gradient: d_r(t) U^T for ROWS rows and one unit, the part of backward that every scan shares.
+// scan/recurrent_gradient: d_pre U^T for ROWS rows and one column, the part of backward that every scan shares.
 //
-// Joined with one cell, which gives Gates, Slot and through_weights, with one of the lanes files, and with a kernel that
-// declares ut [H, H] K-major and gates [T, B, H].
-fn recurrent_gradient(t: u32, first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
+// Joined with gates_vec4 or gates_f32, with one of the lanes files, and with a kernel that declares ut and gates [T, B, H].
+// The slots of each row's own step by the weights from ut_begin on, [H, columns] K-major, added to before. A step
+// beyond NO_STEP - 1 counts nothing.
+const NO_STEP: u32 = 0xffffffffu;
+
+fn recurrent_gradient(
+    first_row: u32, column: u32, lane: u32, steps: array<u32, ROWS>, ut_begin: u32, columns: u32,
+    before: array<f32, ROWS>,
+) -> array<f32, ROWS> {
     let hidden = params.hidden;
-    let step_len = params.batch * hidden;
-    var dh: array<f32, ROWS>;
+    var sums = before;
     for (var k = 0u; k < hidden; k += LANES) {
         let mine = k + lane;
-        let inside = f32(mine < hidden);
-        var d_r: array<Slot, ROWS>;
+        var d_pre: array<Slot, ROWS>;
         for (var n = 0u; n < ROWS; n++) {
             let row = min(first_row + n, params.batch - 1u);
-            d_r[n] = gates[t * step_len + row * hidden + min(mine, hidden - 1u)] * inside;
+            let inside = f32(mine < hidden && steps[n] != NO_STEP);
+            let step = select(steps[n], 0u, steps[n] == NO_STEP);
+            d_pre[n] = gates[(step * params.batch + row) * hidden + min(mine, hidden - 1u)] * inside;
         }
         for (var j = 0u; j < LANES; j++) {
-            let weights = ut[min(k + j, hidden - 1u) * hidden + column];
+            let weights = ut[ut_begin + min(k + j, hidden - 1u) * columns + column];
             for (var n = 0u; n < ROWS; n++) {
-                dh[n] += through_weights(spread_slot(d_r[n], j), weights);
+                sums[n] += through_weights(spread_slot(d_pre[n], j), weights);
             }
         }
     }
-    return dh;
+    return sums;
 }

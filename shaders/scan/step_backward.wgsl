@@ -1,53 +1,55 @@
 // scan/step_backward: one time step backward of one layer: the product that carries dh back, then the cell.
 //
-//   dh = d_out(t) + d_r(t+1) U^T        (d_pre(t), carry) = cell_backward(saved(t), ..., dh, carry)
+//   dh = d_out(t) + d_pre(t+1) U^T (+ d_pre(t+k) S^T)      (d_pre(t), carry) = cell_backward(saved(t), ..., dh, carry)
 //
-// At the last step, where there is no d_r(t+1), d_h holds the gradient of the final h.
-// Joined with recurrent_gradient and what that needs. h and state hold the initial values in slot 0, step t in slot t + 1.
-// One invocation per (ROWS rows, one unit); a workgroup shares its rows. No barriers. Writes each element of step t once.
+// Joined with one cell, with rows and units, with one of the lanes files, and with from_recurrence or from_inner, which
+// declare params and buffers and say where dh comes from.
+// One invocation per (ROWS rows, one unit); a workgroup shares its rows. No barriers. Writes each element of step t
+// once: zeros for rows that are not active, whose carry stays as it is.
 // Mirror: gatefold-reference, scan::step_backward.
-struct StepBackward {
-    t: u32,
-    steps: u32,  // T
-    batch: u32,  // B
-    hidden: u32, // H
-}
-
-@group(0) @binding(0) var<storage, read>       ut:    array<Gates>; // [H, H]       K-major over the units that receive
-@group(0) @binding(1) var<storage, read>       state: array<f32>;   // [T+1, B, H]
-@group(0) @binding(2) var<storage, read>       h:     array<f32>;   // [T+1, B, H]
-@group(0) @binding(3) var<storage, read>       d_out: array<f32>;   // [T, B, H]
-@group(0) @binding(4) var<storage, read>       d_h:   array<f32>;   // [B, H]       gradient of the final h
-@group(0) @binding(5) var<storage, read_write> gates: array<Slot>;  // [T, B, H]    saved in, d_pre out
-@group(0) @binding(6) var<storage, read_write> carry: array<f32>;   // [B, H]       gradient of the state
-
 fn kernel(group: vec3<u32>, local: u32, lane: u32) {
     let hidden = params.hidden;
     let step_len = params.batch * hidden;
     let unit = group.x * WG_SIZE + local;
     let column = min(unit, hidden - 1u);
     let first_row = group.y * ROWS;
-    let last = params.t + 1u == params.steps;
 
     var through: array<f32, ROWS>;
-    if !last {
-        through = recurrent_gradient(params.t + 1u, first_row, column, lane);
+    if any_active(params.t, first_row) {
+        through = incoming(first_row, column, lane);
     }
 
     if unit < hidden {
+        let own = own_of(unit);
         for (var n = 0u; n < ROWS; n++) {
             let row = first_row + n;
             if row < params.batch {
                 let at = row * hidden + unit;
-                let before = params.t * step_len + at;
-                let after = before + step_len;
-                var dh = d_out[before] + through[n];
-                if last {
-                    dh += d_h[at];
+                let here = params.t * step_len + at;
+                if is_active(params.t, row) {
+                    let h_prev = h[(params.h_from * params.batch + row) * params.width + params.h_begin + unit];
+                    var state_prev = 0.0;
+                    var state_now = 0.0;
+                    if HAS_STATE {
+                        state_prev = state[params.state_from * step_len + at];
+                        state_now = state[params.state_to * step_len + at];
+                    }
+                    var carried = 0.0;
+                    if CARRIES {
+                        carried = carry[at];
+                    }
+                    let dh = through[n] + beside(row, unit);
+                    let grad = cell_backward(gates[here], h_prev, state_prev, state_now, dh, carried, own);
+                    gates[here] = grad.pre;
+                    if CARRIES {
+                        carry[at] = grad.carry;
+                    }
+                    if GIVES_INNER {
+                        carry[params.inner_to + at] = grad.inner;
+                    }
+                } else {
+                    gates[here] = Slot();
                 }
-                let grad = cell_backward(gates[before], h[before], state[before], state[after], dh, carry[at]);
-                gates[before] = grad.pre;
-                carry[at] = grad.carry;
             }
         }
     }

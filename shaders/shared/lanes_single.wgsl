@@ -5,10 +5,6 @@ fn spread(value: f32, j: u32) -> f32 {
     return value;
 }
 
-fn spread_slot(value: vec4<f32>, j: u32) -> vec4<f32> {
-    return value;
-}
-
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     kernel(group, local, 0u);

@@ -10,10 +10,6 @@ fn spread(value: f32, j: u32) -> f32 {
     return subgroupShuffle(value, j);
 }
 
-fn spread_slot(value: vec4<f32>, j: u32) -> vec4<f32> {
-    return subgroupShuffle(value, j);
-}
-
 @compute @workgroup_size(WG_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -17,6 +17,8 @@ use Access::{Read, Write};
 pub enum Part {
     /// The same in every variant.
     Text(&'static str),
+    /// How the cell's gates lie side by side.
+    Gates,
     /// The cell's file.
     Cell,
     /// `lanes_subgroup` or `lanes_single`.
@@ -33,13 +35,15 @@ pub enum Const {
     U32(&'static str),
     /// `const NAME: bool`
     Bool(&'static str),
+    /// `const NAME: f32`; a variant gives its bits.
+    F32(&'static str),
 }
 
 impl Const {
     /// The constant's name.
     pub fn name(self) -> &'static str {
         match self {
-            Const::U32(name) | Const::Bool(name) => name,
+            Const::U32(name) | Const::Bool(name) | Const::F32(name) => name,
         }
     }
 }
@@ -61,36 +65,94 @@ pub struct KernelSpec {
     pub consts: &'static [Const],
 }
 
-/// A recurrent cell that a scan can be joined with.
+/// A recurrent cell that a scan can be joined with, or a stage of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cell {
+    /// The vanilla cell.
+    Rnn,
     /// Long short-term memory.
     Lstm,
+    /// The gated recurrent unit, its reset gate behind the product.
+    Gru,
+    /// The first stage of a gated recurrent unit whose reset gate acts in front of the product.
+    GruReset,
+    /// Its second stage.
+    GruUpdate,
+    /// What is read out of h within a step; forward alone.
+    Readout,
 }
+
+/// The consts of one function of a cell.
+macro_rules! function {
+    ($name:literal) => {
+        [
+            Const::U32(concat!($name, "_FUNCTION")),
+            Const::F32(concat!($name, "_ALPHA")),
+            Const::F32(concat!($name, "_BETA")),
+        ]
+    };
+}
+
+const GATE: [Const; 3] = function!("GATE");
+const CANDIDATE: [Const; 3] = function!("CANDIDATE");
+const OUTPUT: [Const; 3] = function!("OUTPUT");
 
 impl Cell {
     /// Every cell.
-    pub const ALL: [Cell; 1] = [Cell::Lstm];
+    pub const ALL: [Cell; 6] =
+        [Cell::Rnn, Cell::Lstm, Cell::Gru, Cell::GruReset, Cell::GruUpdate, Cell::Readout];
 
     /// The cell's WGSL.
     pub fn text(self) -> &'static str {
         match self {
+            Cell::Rnn => include_str!("../cells/rnn.wgsl"),
             Cell::Lstm => include_str!("../cells/lstm.wgsl"),
+            Cell::Gru => include_str!("../cells/gru.wgsl"),
+            Cell::GruReset => include_str!("../cells/gru_reset.wgsl"),
+            Cell::GruUpdate => include_str!("../cells/gru_update.wgsl"),
+            Cell::Readout => include_str!("../cells/readout.wgsl"),
         }
     }
 
-    /// Gates of a unit, side by side on the device.
-    pub fn gates(self) -> u32 {
+    /// Lanes of a unit, side by side on the device: one for each gate, and more where a gate needs them.
+    pub fn lanes(self) -> u32 {
         match self {
-            Cell::Lstm => 4,
+            Cell::Rnn | Cell::Readout => 1,
+            Cell::Lstm | Cell::Gru | Cell::GruReset | Cell::GruUpdate => 4,
         }
+    }
+
+    /// Whether there is a state beside h.
+    pub fn has_state(self) -> bool {
+        self == Cell::Lstm
+    }
+
+    /// Whether it has a backward of its own.
+    pub fn has_backward(self) -> bool {
+        self != Cell::Readout
+    }
+
+    /// What a variant must say of the cell.
+    pub fn consts(self) -> Vec<Const> {
+        let own: &[&[Const]] = match self {
+            Cell::Rnn | Cell::Readout => &[&CANDIDATE],
+            Cell::Lstm => &[&GATE, &CANDIDATE, &OUTPUT, &[Const::U32("COUPLED"), Const::Bool("SQUASHED")]],
+            Cell::Gru | Cell::GruUpdate => &[&GATE, &CANDIDATE],
+            Cell::GruReset => &[&GATE],
+        };
+        [own.concat(), vec![Const::F32("CLIP"), Const::Bool("KEEP_PRE")]].concat()
     }
 
     /// `lstm`
     pub fn name(self) -> &'static str {
         match self {
+            Cell::Rnn => "rnn",
             Cell::Lstm => "lstm",
+            Cell::Gru => "gru",
+            Cell::GruReset => "gru_reset",
+            Cell::GruUpdate => "gru_update",
+            Cell::Readout => "readout",
         }
     }
 }
@@ -102,8 +164,20 @@ pub enum KernelId {
     StepForward,
     /// One time step backward.
     StepBackward,
+    /// One time step backward, behind a readout or a second stage of the same step.
+    StepBackwardInner,
+    /// The gradient of a step's readout.
+    ReadoutBackward,
     /// The gradient of the initial h.
     InitialBackward,
+    /// Initial values at each row's own first step.
+    StartRows,
+    /// Final values of each row.
+    FinalRows,
+    /// One scan's part of its layer's output.
+    ScanOutput,
+    /// The gradient of an LSTM's peepholes.
+    PeepholeGradient,
     /// Matrix product, or a slice of one.
     MatMul,
     /// Second pass of a split matrix product.
@@ -205,7 +279,14 @@ impl ElementLossKind {
 }
 
 const ACTIVATIONS: Part = Text(include_str!("../shared/activations.wgsl"));
+const ANY_CELL: Part = Text(include_str!("../cells/cell.wgsl"));
+const ROWS_OF_STEP: Part = Text(include_str!("../scan/rows.wgsl"));
+const OWN_UNITS: Part = Text(include_str!("../scan/units.wgsl"));
+const ENDS_OF_ROWS: Part = Text(include_str!("../scan/ends.wgsl"));
 const RECURRENT_GRADIENT: Part = Text(include_str!("../scan/recurrent_gradient.wgsl"));
+const FROM_RECURRENCE: Part = Text(include_str!("../scan/from_recurrence.wgsl"));
+const FROM_INNER: Part = Text(include_str!("../scan/from_inner.wgsl"));
+const STEP_BACKWARD: Part = Text(include_str!("../scan/step_backward.wgsl"));
 const PARTIAL: Part = Text(include_str!("../optim/partial.wgsl"));
 const CLIP_VALUE: Part = Text(include_str!("../optim/clip_value.wgsl"));
 const STATUS: Part = Text(include_str!("../optim/status.wgsl"));
@@ -218,6 +299,13 @@ const ROW_ENDS: Part = Text(include_str!("../sequence/row_ends.wgsl"));
 const WG_SIZE: Const = Const::U32("WG_SIZE");
 const ROWS: Const = Const::U32("ROWS");
 const ACTIVATION: Const = Const::U32("ACTIVATION");
+const ALPHA: Const = Const::F32("ALPHA");
+const BETA: Const = Const::F32("BETA");
+const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
+const UNITS: Const = Const::U32("UNITS");
+const SEGMENTS: Const = Const::U32("SEGMENTS");
+const LENGTHS: Const = Const::Bool("LENGTHS");
+const ENDS: Const = Const::Bool("ENDS");
 
 /// A row whose params are `$params`.
 macro_rules! row {
@@ -235,10 +323,16 @@ macro_rules! row {
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 33] = [
+    pub const ALL: [KernelId; 39] = [
         KernelId::StepForward,
         KernelId::StepBackward,
+        KernelId::StepBackwardInner,
+        KernelId::ReadoutBackward,
         KernelId::InitialBackward,
+        KernelId::StartRows,
+        KernelId::FinalRows,
+        KernelId::ScanOutput,
+        KernelId::PeepholeGradient,
         KernelId::MatMul,
         KernelId::SumSlices,
         KernelId::Pack,
@@ -277,49 +371,124 @@ impl KernelId {
             KernelId::StepForward => row!(
                 "step_forward",
                 StepForward,
-                [ACTIVATIONS, Part::Cell, Part::Lanes, Text(include_str!("../scan/step_forward.wgsl"))],
-                [Read, Write, Write, Write],
-                [ROWS, Const::Bool("SAVE")]
+                [
+                    ACTIVATIONS,
+                    Part::Gates,
+                    ANY_CELL,
+                    Part::Cell,
+                    Part::Lanes,
+                    ROWS_OF_STEP,
+                    OWN_UNITS,
+                    Text(include_str!("../scan/step_forward.wgsl"))
+                ],
+                [Read, Read, Read, Write, Write, Write],
+                [ROWS, UNITS, SEGMENTS, LENGTHS, Const::Bool("SAVE")]
             ),
             KernelId::StepBackward => row!(
                 "step_backward",
                 StepBackward,
                 [
                     ACTIVATIONS,
+                    Part::Gates,
+                    ANY_CELL,
                     Part::Cell,
                     Part::Lanes,
+                    ROWS_OF_STEP,
+                    OWN_UNITS,
+                    ENDS_OF_ROWS,
                     RECURRENT_GRADIENT,
-                    Text(include_str!("../scan/step_backward.wgsl"))
+                    FROM_RECURRENCE,
+                    STEP_BACKWARD
+                ],
+                [Read, Read, Read, Read, Read, Read, Write, Write],
+                [ROWS, UNITS, SEGMENTS, LENGTHS, ENDS]
+            ),
+            KernelId::StepBackwardInner => row!(
+                "step_backward_inner",
+                StepBackwardInner,
+                [
+                    ACTIVATIONS,
+                    Part::Gates,
+                    ANY_CELL,
+                    Part::Cell,
+                    Part::Lanes,
+                    ROWS_OF_STEP,
+                    OWN_UNITS,
+                    FROM_INNER,
+                    STEP_BACKWARD
                 ],
                 [Read, Read, Read, Read, Read, Write, Write],
-                [ROWS]
+                [ROWS, UNITS, LENGTHS, Const::Bool("WITH_ROW")]
+            ),
+            KernelId::ReadoutBackward => row!(
+                "readout_backward",
+                ReadoutBackward,
+                [
+                    ACTIVATIONS,
+                    Part::Gates,
+                    Part::Lanes,
+                    ROWS_OF_STEP,
+                    ENDS_OF_ROWS,
+                    RECURRENT_GRADIENT,
+                    Text(include_str!("../scan/readout_backward.wgsl"))
+                ],
+                [Read, Read, Read, Read, Write, Write],
+                [ROWS, SEGMENTS, LENGTHS, ENDS, ACTIVATION, ALPHA, BETA, KEEP_PRE]
             ),
             KernelId::InitialBackward => row!(
                 "initial_backward",
                 InitialBackward,
                 [
-                    ACTIVATIONS,
-                    Part::Cell,
+                    Part::Gates,
                     Part::Lanes,
+                    ENDS_OF_ROWS,
                     RECURRENT_GRADIENT,
                     Text(include_str!("../scan/initial_backward.wgsl"))
                 ],
+                [Read, Read, Read, Read, Write],
+                [ROWS, SEGMENTS, LENGTHS, ENDS]
+            ),
+            KernelId::StartRows => row!(
+                "start_rows",
+                StartRows,
+                [ENDS_OF_ROWS, Text(include_str!("../scan/start_rows.wgsl"))],
                 [Read, Read, Write],
-                [ROWS]
+                [LENGTHS, Const::Bool("WITH_START")]
+            ),
+            KernelId::FinalRows => row!(
+                "final_rows",
+                FinalRows,
+                [ENDS_OF_ROWS, Text(include_str!("../scan/final_rows.wgsl"))],
+                [Read, Read, Write],
+                [LENGTHS]
+            ),
+            KernelId::ScanOutput => row!(
+                "scan_output",
+                ScanOutput,
+                [Text(include_str!("../scan/scan_output.wgsl"))],
+                [Read, Read, Write],
+                [LENGTHS, Const::Bool("ADD")]
+            ),
+            KernelId::PeepholeGradient => row!(
+                "peephole_gradient",
+                PeepholeGradient,
+                [Text(include_str!("../scan/peephole_gradient.wgsl"))],
+                [Read, Read, Write],
+                []
             ),
             KernelId::MatMul => row!(
                 "matmul",
                 MatMul,
                 [ACTIVATIONS, Part::Lanes, Part::Columns, Text(include_str!("../linear/matmul.wgsl"))],
                 [Read, Read, Read, Write],
-                [ROWS, Const::U32("COLUMNS"), Const::Bool("BIAS"), ACTIVATION]
+                [ROWS, Const::U32("COLUMNS"), Const::Bool("BIAS"), ACTIVATION, ALPHA, BETA]
             ),
             KernelId::SumSlices => row!(
                 "sum_slices",
                 SumSlices,
                 [ACTIVATIONS, Text(include_str!("../linear/sum_slices.wgsl"))],
                 [Read, Read, Write],
-                [Const::Bool("BIAS"), ACTIVATION]
+                [Const::Bool("BIAS"), ACTIVATION, ALPHA, BETA]
             ),
             KernelId::Pack => row!(
                 "pack",
@@ -347,7 +516,7 @@ impl KernelId {
                 ActivationBackward,
                 [ACTIVATIONS, Text(include_str!("../linear/activation_backward.wgsl"))],
                 [Read, Read, Write],
-                [ACTIVATION]
+                [ACTIVATION, ALPHA, BETA, KEEP_PRE]
             ),
             KernelId::ElementLoss => row!(
                 "element_loss",

@@ -5,48 +5,70 @@
 use crate::params::{self, Params};
 use crate::{
     Access, Cell, Columns, ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant, Lanes,
-    MAX_PARAMS_BYTES, MAX_PIECE_LEN, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
+    MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_STEP, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
 };
-use gatefold_model::{Activation, LstmGate};
+use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 use std::io::Write as _;
 
-/// Every variant that the engine can ask for.
+/// What a constant can be, the plainest first.
+fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
+    let tiled = variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
+    match name {
+        "WG_SIZE" => vec![if tiled { TILE_WG_SIZE } else { ELEMENT_WG_SIZE }],
+        "ROWS" => vec![1, 2, 4, 8, 16],
+        "COLUMNS" | "SEGMENTS" => vec![1, 2],
+        "UNITS" => match variant.cell {
+            Some(Cell::Lstm) => vec![0, 3],
+            Some(Cell::Readout) => vec![0, 1],
+            _ => vec![0],
+        },
+        "TEAM" => vec![1, 8, ELEMENT_WG_SIZE],
+        "LOSS" => ElementLossKind::ALL.map(|kind| kind as u32).into(),
+        "COUPLED" => vec![0, 1, 2],
+        "CLIP" => vec![0, 3f32.to_bits()],
+        name if name == "ACTIVATION" || name.ends_with("FUNCTION") => {
+            Activation::ALL.map(Activation::code).into()
+        }
+        name if name.ends_with("ALPHA") => vec![(-0.3f32).to_bits()],
+        name if name.ends_with("BETA") => vec![0.5f32.to_bits()],
+        _ => vec![0, 1],
+    }
+}
+
+/// The cells that a kernel is joined with.
+fn cells(id: KernelId) -> Vec<Option<Cell>> {
+    let has = |part| id.spec().parts.contains(&part);
+    if !has(Part::Gates) {
+        return vec![None];
+    }
+    let backward = id != KernelId::StepForward;
+    Cell::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
+}
+
+/// Every kernel with every cell and in every form, every choice of a constant alone and every pair of choices.
 fn variants() -> Vec<KernelVariant> {
     let mut found = Vec::new();
     for id in KernelId::ALL {
-        let names: Vec<&str> = id.spec().consts.iter().map(|constant| constant.name()).collect();
-        let choices: Vec<Vec<(&'static str, u32)>> = id
-            .spec()
-            .consts
-            .iter()
-            .map(|constant| {
-                let values: &[u32] = match constant.name() {
-                    "WG_SIZE" if names.contains(&"ROWS") => &[TILE_WG_SIZE],
-                    "WG_SIZE" => &[ELEMENT_WG_SIZE],
-                    "ROWS" => &[1, 2, 4, 8, 16],
-                    "COLUMNS" => &[1, 2],
-                    "TEAM" => &[1, 8, ELEMENT_WG_SIZE],
-                    "ACTIVATION" => &[0, 1, 2, 3],
-                    "LOSS" => &ElementLossKind::ALL.map(|kind| kind as u32),
-                    _ => &[0, 1],
-                };
-                values.iter().map(|&value| (constant.name(), value)).collect()
-            })
-            .collect();
         let has = |wanted: Part| id.spec().parts.contains(&wanted);
         let lanes: &[Lanes] =
             if has(Part::Lanes) { &[Lanes::Single, Lanes::Subgroup] } else { &[Lanes::Single] };
         let columns: &[Columns] =
             if has(Part::Columns) { &[Columns::F32, Columns::Vec4] } else { &[Columns::F32] };
-        let cells: Vec<Option<Cell>> = if has(Part::Cell) { Cell::ALL.map(Some).into() } else { vec![None] };
-        for consts in product(&choices) {
-            for &lanes in lanes {
-                for &columns in columns {
-                    for &cell in &cells {
-                        found.push(KernelVariant { id, cell, lanes, columns, consts: consts.clone() });
-                    }
+        for (&lanes, &columns) in
+            lanes.iter().flat_map(|lanes| columns.iter().map(move |columns| (lanes, columns)))
+        {
+            for cell in cells(id) {
+                let mut variant = KernelVariant { id, cell, lanes, columns, consts: Vec::new() };
+                let constants = variant.all_consts();
+                let choices: Vec<(&'static str, Vec<u32>)> = constants
+                    .iter()
+                    .map(|constant| (constant.name(), choices(&variant, constant.name())))
+                    .collect();
+                for consts in pairs(&choices) {
+                    variant.consts = consts;
+                    found.push(variant.clone());
                 }
             }
         }
@@ -54,14 +76,28 @@ fn variants() -> Vec<KernelVariant> {
     found
 }
 
-/// Every way to take one of each.
-fn product<T: Copy>(choices: &[Vec<T>]) -> Vec<Vec<T>> {
-    choices.iter().fold(vec![Vec::new()], |taken, values| {
-        let longer = |head: &Vec<T>| {
-            values.iter().map(|&value| [head.as_slice(), &[value]].concat()).collect::<Vec<_>>()
-        };
-        taken.iter().flat_map(longer).collect()
-    })
+/// The first choices; each other choice beside them; and each pair of other choices of two constants, of which the
+/// functions, of which there are many, give their last alone.
+fn pairs(choices: &[(&'static str, Vec<u32>)]) -> Vec<Vec<(&'static str, u32)>> {
+    let plain: Vec<(&'static str, u32)> = choices.iter().map(|(name, values)| (*name, values[0])).collect();
+    let with = |changes: &[(usize, u32)]| {
+        let mut consts = plain.clone();
+        changes.iter().for_each(|&(at, value)| consts[at].1 = value);
+        consts
+    };
+    let mut found = vec![plain.clone()];
+    for (one, (_, values)) in choices.iter().enumerate() {
+        found.extend(values[1..].iter().map(|&value| with(&[(one, value)])));
+        let of_pairs = |values: &[u32]| values[1..].iter().rev().take(4).copied().collect::<Vec<u32>>();
+        for (other, (_, others)) in choices.iter().enumerate().skip(one + 1) {
+            for value in of_pairs(values).into_iter().take(if values.len() > 5 { 1 } else { 4 }) {
+                for beside in of_pairs(others).into_iter().take(if others.len() > 5 { 1 } else { 4 }) {
+                    found.push(with(&[(one, value), (other, beside)]));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Only what the engine asks a device for.
@@ -91,7 +127,7 @@ fn parse(variant: &KernelVariant, from: ParamsFrom) -> (String, Module, ModuleIn
 #[test]
 fn every_variant_is_valid_with_what_the_engine_requests() {
     let variants = variants();
-    assert!(variants.len() > 200, "only {} variants", variants.len());
+    assert!(variants.len() > 1000, "only {} variants", variants.len());
     for variant in &variants {
         for from in [ParamsFrom::Immediate, ParamsFrom::Uniform] {
             parse(variant, from);
@@ -166,7 +202,13 @@ fn params_match_wgsl() {
         match id {
             KernelId::StepForward => assert_layout::<params::StepForward>(id),
             KernelId::StepBackward => assert_layout::<params::StepBackward>(id),
+            KernelId::StepBackwardInner => assert_layout::<params::StepBackwardInner>(id),
+            KernelId::ReadoutBackward => assert_layout::<params::ReadoutBackward>(id),
             KernelId::InitialBackward => assert_layout::<params::InitialBackward>(id),
+            KernelId::StartRows => assert_layout::<params::StartRows>(id),
+            KernelId::FinalRows => assert_layout::<params::FinalRows>(id),
+            KernelId::ScanOutput => assert_layout::<params::ScanOutput>(id),
+            KernelId::PeepholeGradient => assert_layout::<params::PeepholeGradient>(id),
             KernelId::MatMul => assert_layout::<params::MatMul>(id),
             KernelId::SumSlices => assert_layout::<params::SumSlices>(id),
             KernelId::Pack => assert_layout::<params::Pack>(id),
@@ -217,11 +259,19 @@ fn constant(module: &Module, name: &str) -> u32 {
 fn constants_are_those_of_the_host() {
     for variant in variants() {
         let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
-        if variant.cell == Some(Cell::Lstm) {
-            for gate in LstmGate::ALL {
-                assert_eq!(constant(&module, gate.wgsl_name()), gate as u32, "{variant}");
+        let gates: Vec<(&str, u32)> = match variant.cell {
+            _ if !variant.id.spec().parts.contains(&Part::Cell) => Vec::new(),
+            Some(Cell::Lstm) => LstmGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into(),
+            Some(Cell::Gru | Cell::GruReset | Cell::GruUpdate) => {
+                GruGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into()
             }
-            assert_eq!(Cell::Lstm.gates() as usize, LstmGate::COUNT);
+            _ => Vec::new(),
+        };
+        for (name, number) in gates {
+            assert_eq!(constant(&module, name), number, "{variant}");
+        }
+        if variant.id == KernelId::StepBackward {
+            assert_eq!(constant(&module, "NO_STEP"), NO_STEP, "{variant}");
         }
         if variant.uses_subgroups() {
             assert_eq!(constant(&module, "LANES"), SUBGROUP_LANES, "{variant}");
@@ -235,7 +285,7 @@ fn constants_are_those_of_the_host() {
             }
         }
         if variant.id == KernelId::SumSlices {
-            for activation in Activation::ALL.into_iter().take(4) {
+            for activation in Activation::ALL {
                 assert_eq!(constant(&module, &activation.name().to_uppercase()), activation.code());
             }
         }

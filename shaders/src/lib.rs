@@ -21,5 +21,7 @@ pub const TILE_WG_SIZE: u32 = 32;
 pub const SUBGROUP_LANES: u32 = 8;
 /// Elements of a piece of the gradient, at most, for its norm.
 pub const MAX_PIECE_LEN: u32 = 4096;
+/// In params that name a step: there is none.
+pub const NO_STEP: u32 = u32::MAX;
 /// The most bytes of params that a kernel takes.
 pub const MAX_PARAMS_BYTES: usize = 64;

@@ -51,7 +51,7 @@ pub struct KernelVariant {
     pub lanes: Lanes,
     /// How wide columns are, for kernels that have the part.
     pub columns: Columns,
-    /// Constants by name; booleans are 0 or 1.
+    /// Constants by name; booleans are 0 or 1, numbers of kind f32 their bits.
     pub consts: Vec<(&'static str, u32)>,
 }
 
@@ -70,6 +70,18 @@ impl KernelVariant {
         found.unwrap_or_else(|| panic!("{} has no constant {name}", self.id.name())).1
     }
 
+    /// Every constant that it must give: the kernel's, then the cell's where the kernel holds one.
+    pub fn all_consts(&self) -> Vec<Const> {
+        let spec = self.id.spec();
+        let cell = self.cell.filter(|_| spec.parts.contains(&Part::Cell));
+        let own = cell.map_or_else(Vec::new, Cell::consts);
+        [spec.consts, own.as_slice()].concat()
+    }
+
+    fn needed_cell(&self) -> Cell {
+        self.cell.unwrap_or_else(|| panic!("{} needs a cell", self.id.name()))
+    }
+
     /// The WGSL of this variant.
     ///
     /// # Panics
@@ -77,11 +89,13 @@ impl KernelVariant {
     pub fn source(&self, params: ParamsFrom) -> String {
         let spec = self.id.spec();
         let mut text = String::new();
-        for constant in spec.consts {
+        for constant in self.all_consts() {
             let value = self.constant(constant.name());
             let line = match constant {
                 Const::U32(name) => format!("const {name}: u32 = {value}u;"),
                 Const::Bool(name) => format!("const {name}: bool = {};", value != 0),
+                // As f64, whose shortest decimal form is exact enough to give the same f32 again.
+                Const::F32(name) => format!("const {name}: f32 = {:?};", f64::from(f32::from_bits(value))),
             };
             text.push_str(&line);
             text.push('\n');
@@ -95,7 +109,9 @@ impl KernelVariant {
             text.push('\n');
             text.push_str(match part {
                 Part::Text(text) => text,
-                Part::Cell => self.cell.unwrap_or_else(|| panic!("{} needs a cell", spec.name)).text(),
+                Part::Gates if self.needed_cell().lanes() == 1 => include_str!("../cells/gates_f32.wgsl"),
+                Part::Gates => include_str!("../cells/gates_vec4.wgsl"),
+                Part::Cell => self.needed_cell().text(),
                 Part::Lanes => match self.lanes {
                     Lanes::Single => include_str!("../shared/lanes_single.wgsl"),
                     Lanes::Subgroup => include_str!("../shared/lanes_subgroup.wgsl"),
@@ -119,7 +135,11 @@ impl KernelVariant {
     pub fn iterations_per_k(&self) -> u32 {
         let lanes = if self.uses_subgroups() { SUBGROUP_LANES } else { 1 };
         let per_block = match self.id {
-            KernelId::StepForward | KernelId::StepBackward | KernelId::InitialBackward => {
+            KernelId::StepForward
+            | KernelId::StepBackward
+            | KernelId::StepBackwardInner
+            | KernelId::ReadoutBackward
+            | KernelId::InitialBackward => {
                 let rows = self.constant("ROWS");
                 1 + rows + lanes * (1 + rows)
             }

@@ -23,6 +23,12 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::StepForward => scan::step_forward(gpu, &mut checks),
         KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
         KernelId::InitialBackward => scan::initial_backward(gpu, &mut checks),
+        KernelId::StepBackwardInner
+        | KernelId::ReadoutBackward
+        | KernelId::StartRows
+        | KernelId::FinalRows
+        | KernelId::ScanOutput
+        | KernelId::PeepholeGradient => scan::by_networks(gpu, &mut checks),
         KernelId::MatMul => matmul::matmul(gpu, &mut checks),
         KernelId::SumSlices => linear::sum_slices(gpu, &mut checks),
         KernelId::Pack => linear::pack(gpu, &mut checks),

@@ -4,8 +4,9 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
 use gatefold::{
-    Activation, DenseConfig, Device, EmbeddingConfig, Error, Fill, Gpu, LayerConfig, LayerKind, LstmConfig,
-    Network, NetworkConfig, Parameters, TrainConfig, Trainer,
+    Activation, Biases, Coupling, DenseConfig, Device, Direction, EmbeddingConfig, Error, Fill, Gpu, GruConfig,
+    InitialState, LayerConfig, LayerKind, LstmConfig, Network, NetworkConfig, Parameters, Recurrent, Reset,
+    RnnConfig, TrainConfig, Trainer,
 };
 use gatefold_reference::loss;
 use ndarray::Array3;
@@ -38,6 +39,68 @@ fn embedding(tokens: usize, width: usize) -> LayerConfig {
 
 const LAST: LayerConfig = LayerConfig::LastStep;
 const LINEAR: Activation = Activation::Identity;
+
+/// Every cell and option, alone and beside each other.
+fn recurrent_cases() -> Vec<NetworkCase> {
+    use gatefold::{GruActivations, LstmActivations};
+    let odd = Activation::Elu { alpha: -0.7 };
+    let both = |direction| (LstmConfig::new(5).direction(direction), GruConfig::new(9).direction(direction));
+    let (lstm_both, gru_sum) = (both(Direction::Bidirectional).0, both(Direction::BidirectionalSum).1);
+    let lstm = |hidden| LstmConfig::new(hidden);
+    let gates = LstmActivations {
+        gate: Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        candidate: Activation::Softsign,
+        output: odd,
+    };
+    let configs: Vec<(usize, LayerConfig)> = vec![
+        (3, RnnConfig::new(7).into()),
+        (3, RnnConfig::new(33).activation(Activation::Relu).clip(0.6).into()),
+        (3, RnnConfig::new(5).activation(odd).skip(3).into()),
+        (3, RnnConfig::new(5).feedback(4, Activation::Tanh).into()),
+        (3, RnnConfig::new(5).feedback(4, odd).skip(2).direction(Direction::Reverse).into()),
+        (4, GruConfig::new(7).into()),
+        (4, GruConfig::new(33).biases(Biases::One).direction(Direction::Reverse).into()),
+        (4, GruConfig::new(6).biases(Biases::None).clip(0.5).initial_state(InitialState::Learned).into()),
+        (4, GruConfig::new(6).skip(2).initial_state(InitialState::Constant(0.3)).into()),
+        (4, GruConfig::new(6).feedback(3, Activation::Sigmoid).into()),
+        (4, GruConfig::new(7).reset(Reset::Before).into()),
+        (4, GruConfig::new(33).reset(Reset::Before).clip(0.4).initial_state(InitialState::Learned).into()),
+        (4, GruConfig::new(5).reset(Reset::Before).direction(Direction::Reverse).into()),
+        (4, GruConfig::new(5).reset(Reset::Before).feedback(3, Activation::Tanh).into()),
+        (
+            4,
+            GruConfig::new(5)
+                .activations(GruActivations { gate: Activation::Sigmoid, candidate: odd })
+                .reset(Reset::Before)
+                .into(),
+        ),
+        (3, lstm(7).peephole().into()),
+        (3, lstm(7).peephole().coupled(Coupling::Input).clip(0.7).into()),
+        (3, lstm(7).coupled(Coupling::Forget).peephole().direction(Direction::Reverse).into()),
+        (3, lstm(33).squashed().into()),
+        (3, lstm(6).squashed().biases(Biases::Two).peephole().coupled(Coupling::Input).into()),
+        (3, lstm(6).activations(gates).into()),
+        (3, lstm(6).activations(gates).peephole().clip(2.0).initial_state(InitialState::Learned).into()),
+        (3, lstm(7).projection(4).into()),
+        (3, lstm(33).projection(5).skip(3).peephole().initial_state(InitialState::Learned).into()),
+        (3, lstm(6).projection(2).direction(Direction::Bidirectional).into()),
+        (3, lstm(6).feedback(5, Activation::Softplus).skip(2).into()),
+        (3, lstm(6).skip(7).initial_state(InitialState::Learned).direction(Direction::Reverse).into()),
+        (3, lstm_both.clone().initial_state(InitialState::Learned).into()),
+        (3, gru_sum.clone().into()),
+    ];
+    let mut cases: Vec<NetworkCase> =
+        configs.into_iter().map(|(input, layer)| NetworkCase::new(input, vec![layer], 5, 3)).collect();
+    // Stacks of several kinds, and one step alone.
+    cases.push(NetworkCase::new(
+        3,
+        vec![lstm_both.into(), gru_sum.into(), RnnConfig::new(4).into(), dense(2, odd)],
+        6,
+        17,
+    ));
+    cases.push(NetworkCase::new(2, vec![GruConfig::new(3).reset(Reset::Before).into()], 1, 1));
+    cases
+}
 
 impl NetworkCase {
     fn new(input: usize, layers: Vec<LayerConfig>, steps: usize, batch: usize) -> NetworkCase {
@@ -126,6 +189,7 @@ impl NetworkCase {
             7,
         ));
         cases.push(NetworkCase::new(3, vec![expand(7, Fill::Zeros), lstm(5), LayerConfig::Softmax], 1, 4));
+        cases.extend(recurrent_cases());
         // More steps than go into one submission.
         cases.push(NetworkCase::new(2, vec![lstm(5), dense(1, LINEAR)], 2_100, 2));
         // More rows of all steps, and more inputs, than a driver walks in one loop: products are split.
@@ -184,7 +248,7 @@ impl NetworkCase {
 /// The terms of the sums that an output goes through: the layers' sums, see docs/numerics.md.
 pub fn output_terms(config: &NetworkConfig) -> usize {
     let terms = config.layers().iter().map(|layer| match layer.kind {
-        LayerKind::Recurrent(recurrent) => layer.input + recurrent.hidden,
+        LayerKind::Recurrent(recurrent) => layer.input + recurrent_terms(&recurrent),
         LayerKind::Dense { .. } | LayerKind::Softmax => layer.input,
         LayerKind::Residual { .. } => 2,
         _ => 0,
@@ -192,11 +256,18 @@ pub fn output_terms(config: &NetworkConfig) -> usize {
     terms.sum::<usize>().max(1)
 }
 
+/// The terms of the sums that go from step to step: from h, by a skip, into and out of a readout.
+fn recurrent_terms(recurrent: &Recurrent) -> usize {
+    let readout = recurrent.projection.or(recurrent.feedback.map(|feedback| feedback.output));
+    let skipped = recurrent.skip.map_or(0, |_| recurrent.hidden);
+    recurrent.direction.scans().len() * (recurrent.hidden + skipped + readout.unwrap_or(0))
+}
+
 /// The terms of the sums that a parameter's gradient goes through: forward, back through every layer, and over all rows
 /// of all steps.
 pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usize {
     let back = config.layers().iter().map(|layer| match layer.kind {
-        LayerKind::Recurrent(recurrent) => 4 * recurrent.hidden,
+        LayerKind::Recurrent(recurrent) => 4 * recurrent_terms(&recurrent),
         LayerKind::Dense { .. } | LayerKind::Softmax => layer.output,
         LayerKind::Expand { steps, .. } => steps,
         LayerKind::Residual { .. } => 2,

@@ -127,6 +127,11 @@ impl SequenceCase {
                     continue;
                 }
                 let mut case = SequenceCase::new(input, vec![directed(cell, direction)], (steps, batch));
+                if hidden == 1 {
+                    // A lone number has no other beside it to show how large its terms were; with this seed none of
+                    // them is the small difference of large ones.
+                    case.seed = 64;
+                }
                 // Forward alone without lengths, the others with; half of them from given states.
                 if turn > 0 {
                     case = case.with_lengths();

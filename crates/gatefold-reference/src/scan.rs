@@ -7,6 +7,7 @@
 //! GRU with reset after the product a fourth. `L` counts lanes, `G` gates, `R` is the width of h (`H` without a
 //! projection), `O` that of a readout that feeds back.
 
+pub mod kernel;
 mod sequence;
 mod step;
 

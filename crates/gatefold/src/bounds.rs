@@ -4,7 +4,7 @@
 //! params are checked here, against the buffers, when a dispatch is put into a plan.
 
 use bytemuck::{Pod, pod_read_unaligned};
-use gatefold_shaders::{Columns, ElementLossKind, KernelId, KernelVariant, params};
+use gatefold_shaders::{Cell, Columns, ElementLossKind, KernelId, KernelVariant, NO_STEP, params};
 
 /// Params of a dispatch, by their type.
 fn read<P: Pod>(bytes: &[u8]) -> P {
@@ -24,11 +24,37 @@ fn walk_end(sizes: [u32; 3], strides: [u32; 3]) -> u64 {
         + 1
 }
 
+/// The sizes with gates in the place of lanes: along the axis of lanes as many as the maps name.
+fn by_gates(mut sizes: [u32; 3], lane_axis: u32, maps: &[u32]) -> [u32; 3] {
+    if lane_axis > 0 {
+        let size = &mut sizes[lane_axis as usize];
+        let gates = maps.iter().flat_map(|map| (0..(*size).min(8)).map(move |lane| (map >> (4 * lane)) & 15));
+        *size = gates.filter(|&gate| gate != 15).max().map_or(0, |gate| gate + 1);
+    }
+    sizes
+}
+
+/// One past the last element that is touched of rows of `width` elements in slots of `batch` rows, up to this slot and
+/// these columns.
+fn rows_end(slot: u32, batch: u32, width: u32, columns: &[u32]) -> u64 {
+    let last_row = (u64::from(slot) + 1) * u64::from(batch) - 1;
+    last_row * u64::from(width) + columns.iter().map(|&end| u64::from(end)).max().unwrap_or(0)
+}
+
+/// Columns of the second segment of a product.
+fn skip_columns(segments: u64, columns: u32) -> u32 {
+    if segments == 2 { columns } else { 0 }
+}
+
 /// Elements that each binding must hold, in the order of the kernel's bindings.
 ///
 /// `gradient_norm` walks pieces that lie in a buffer; it bounds itself by the length of the gradients.
 pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3]) -> Vec<u64> {
-    let gates = kernel.cell.map_or(0, |cell| u64::from(cell.gates()));
+    let lanes = kernel.cell.map_or(0, |cell| u64::from(cell.lanes()));
+    let has_state = kernel.cell.is_some_and(Cell::has_state);
+    let has = |name: &str| kernel.consts.iter().any(|(found, _)| *found == name);
+    let segments = if has("SEGMENTS") { u64::from(kernel.constant("SEGMENTS")) } else { 1 };
+    let units = |hidden: u32| u64::from(kernel.constant("UNITS")) * u64::from(hidden);
     let flag = |name: &str, len: u64| if kernel.constant(name) == 1 { len } else { 0 };
     let product = |factors: &[u32]| factors.iter().map(|&factor| u64::from(factor)).product::<u64>();
     let span = |offset: u32, len: u64| u64::from(offset) + len;
@@ -36,33 +62,121 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
         KernelId::StepForward => {
             let p: params::StepForward = read(params);
             let step = product(&[p.batch, p.hidden]);
-            let slots = |from: u32, to: u32| (u64::from(from.max(to)) + 1) * step;
+            let (skip_len, skip_slot) = if segments == 2 { (p.skip_len, p.skip_slot) } else { (0, 0) };
+            let ends =
+                [p.r_begin + p.r_len, p.skip_begin + skip_len, p.h_begin + p.hidden, p.to_begin + p.hidden];
+            let slot = p.r_slot.max(skip_slot).max(p.h_from).max(p.h_to);
+            let state = if has_state { u64::from(p.state_from.max(p.state_to)) + 1 } else { 0 };
+            let reads_gates = kernel.cell != Some(Cell::Readout) || kernel.constant("SAVE") == 1;
             vec![
-                product(&[p.hidden, p.hidden]) * gates,
-                (u64::from(p.t) + 1) * step * gates,
-                slots(p.state_from, p.state_to),
-                slots(p.h_from, p.h_to),
+                (u64::from(p.r_len) + u64::from(skip_len)) * u64::from(p.hidden) * lanes,
+                units(p.hidden),
+                flag("LENGTHS", u64::from(p.batch)),
+                if reads_gates { (u64::from(p.t) + 1) * step * lanes } else { 0 },
+                state * step,
+                rows_end(slot, p.batch, p.width, &ends),
             ]
         }
         KernelId::StepBackward => {
             let p: params::StepBackward = read(params);
             let step = product(&[p.batch, p.hidden]);
-            let t = u64::from(p.t);
-            let touched = (t + 2).min(u64::from(p.steps).max(t + 1));
+            let skip_next = if segments == 2 { p.skip_next } else { NO_STEP };
+            let last = [p.next, skip_next].into_iter().filter(|&step| step != NO_STEP).fold(p.t, u32::max);
+            let state = if has_state { u64::from(p.state_from.max(p.state_to)) + 1 } else { 0 };
+            let inner = if kernel.cell == Some(Cell::GruUpdate) { u64::from(p.inner_to) + step } else { 0 };
             vec![
-                product(&[p.hidden, p.hidden]) * gates,
-                (t + 2) * step,
-                (t + 1) * step,
-                (t + 1) * step,
-                step,
-                touched * step * gates,
-                step,
+                segments * product(&[p.hidden, p.hidden]) * lanes,
+                units(p.hidden),
+                flag("LENGTHS", u64::from(p.batch)),
+                state * step,
+                rows_end(p.h_from, p.batch, p.width, &[p.h_begin + p.hidden]),
+                rows_end(p.t, p.batch, p.d_stride, &[p.d_begin + p.hidden]),
+                (u64::from(last) + 1) * step * lanes,
+                inner.max(step).max(flag("ENDS", (1 + u64::from(p.history)) * step)),
+            ]
+        }
+        KernelId::StepBackwardInner => {
+            let p: params::StepBackwardInner = read(params);
+            let step = product(&[p.batch, p.hidden]);
+            let state = if has_state { u64::from(p.state_from.max(p.state_to)) + 1 } else { 0 };
+            let given = if kernel.cell == Some(Cell::GruUpdate) { u64::from(p.inner_to) + step } else { 0 };
+            let inner = u64::from(p.inner_from) + product(&[p.batch, p.inner_len]);
+            vec![
+                product(&[p.inner_len, p.hidden]),
+                units(p.hidden),
+                flag("LENGTHS", u64::from(p.batch)),
+                state * step,
+                rows_end(p.h_from, p.batch, p.width, &[p.h_begin + p.hidden]),
+                (u64::from(p.t) + 1) * step * lanes,
+                given.max(inner).max(step).max(flag("WITH_ROW", u64::from(p.row_from) + step)),
+            ]
+        }
+        KernelId::ReadoutBackward => {
+            let p: params::ReadoutBackward = read(params);
+            let step = product(&[p.batch, p.hidden]);
+            let skip_next = if segments == 2 { p.skip_next } else { NO_STEP };
+            let behind = [p.next, skip_next].into_iter().filter(|&step| step != NO_STEP);
+            let outputs = p.columns - p.readout_from;
+            let readout = product(&[p.batch, outputs]);
+            let ends = product(&[p.history, p.batch, p.own]) + product(&[p.batch, p.columns - p.own]);
+            let row = if p.readout_from > 0 { step } else { 0 };
+            vec![
+                product(&[p.hidden, p.columns + skip_columns(segments, p.skip_columns)]) * lanes,
+                flag("LENGTHS", u64::from(p.batch)),
+                behind.map(|step_behind| (u64::from(step_behind) + 1) * step * lanes).max().unwrap_or(0),
+                rows_end(p.t, p.batch, p.d_stride, &[p.d_begin + outputs]),
+                (u64::from(p.t) + 1) * readout,
+                (u64::from(p.inner_to) + readout + row).max(flag("ENDS", u64::from(p.ends_at) + ends)),
             ]
         }
         KernelId::InitialBackward => {
             let p: params::InitialBackward = read(params);
             let step = product(&[p.batch, p.hidden]);
-            vec![product(&[p.hidden, p.hidden]) * gates, step * gates, step]
+            let values = product(&[p.history, p.batch, p.own]) + product(&[p.batch, p.columns - p.own]);
+            // A reverse scan begins at each row's last step, a skip reaches any.
+            let steps = if p.reverse == 1 || segments == 2 { p.steps } else { 1 };
+            let carried = if p.carries_h == 1 { step } else { 0 };
+            vec![
+                product(&[p.hidden, p.columns + skip_columns(segments, p.skip_columns)]) * lanes,
+                flag("LENGTHS", u64::from(p.batch)),
+                u64::from(steps) * step * lanes,
+                carried.max(flag("ENDS", u64::from(p.ends_at) + values)),
+                values,
+            ]
+        }
+        KernelId::StartRows => {
+            let p: params::StartRows = read(params);
+            let last = (p.first_slot + p.slots).saturating_sub(1);
+            vec![
+                flag("WITH_START", product(&[p.given, p.batch, p.columns])),
+                flag("LENGTHS", u64::from(p.batch)),
+                rows_end(last, p.batch, p.width, &[p.begin + p.columns]),
+            ]
+        }
+        KernelId::FinalRows => {
+            let p: params::FinalRows = read(params);
+            let last = if p.reverse == 1 { p.given - 1 } else { p.steps + p.history - 1 };
+            vec![
+                rows_end(last, p.batch, p.width, &[p.begin + p.columns]),
+                flag("LENGTHS", u64::from(p.batch)),
+                product(&[p.given, p.batch, p.columns]),
+            ]
+        }
+        KernelId::ScanOutput => {
+            let p: params::ScanOutput = read(params);
+            vec![
+                rows_end(p.steps + p.first_slot - 1, p.batch, p.width, &[p.begin + p.columns]),
+                flag("LENGTHS", u64::from(p.batch)),
+                rows_end(p.steps - 1, p.batch, p.out_width, &[p.out_begin + p.columns]),
+            ]
+        }
+        KernelId::PeepholeGradient => {
+            let p: params::PeepholeGradient = read(params);
+            vec![
+                product(&[p.rows, p.hidden, 4]),
+                (u64::from(p.rows) + u64::from(p.before.max(p.after))) * u64::from(p.hidden),
+                product(&[groups[1], 3, p.hidden]),
+            ]
         }
         KernelId::MatMul => {
             let p: params::MatMul = read(params);
@@ -87,13 +201,15 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
         KernelId::Pack => {
             let p: params::Pack = read(params);
             let sizes = [p.size0, p.size1, p.size2];
-            let source = walk_end(sizes, [p.stride0, p.stride1, p.stride2]);
-            vec![source, flag("WITH_OTHER", source), product(&sizes)]
+            let read = by_gates(sizes, p.lane_axis, &[p.map, p.other_map]);
+            let source = walk_end(read, [p.stride0, p.stride1, p.stride2]);
+            let rows = u64::from(p.size0.max(1) - 1) * u64::from(p.out_stride) + product(&[p.size1, p.size2]);
+            vec![source, flag("WITH_OTHER", source), u64::from(p.out_begin) + rows]
         }
         KernelId::UnpackGradient => {
             let p: params::UnpackGradient = read(params);
             let sizes = [p.size0, p.size1, p.size2];
-            let d = walk_end(sizes, [p.stride0, p.stride1, p.stride2]);
+            let d = walk_end(by_gates(sizes, p.lane_axis, &[p.map]), [p.stride0, p.stride1, p.stride2]);
             vec![u64::from(p.slices) * product(&sizes), d]
         }
         KernelId::ColumnSum => {
@@ -234,11 +350,31 @@ pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
     let rows = || u64::from(kernel.constant("ROWS"));
     let size = u64::from(kernel.constant("WG_SIZE"));
     match kernel.id {
-        KernelId::StepForward => u64::from(read::<params::StepForward>(params).hidden) * per_k + rows(),
-        KernelId::StepBackward => u64::from(read::<params::StepBackward>(params).hidden) * per_k + rows(),
-        KernelId::InitialBackward => {
-            u64::from(read::<params::InitialBackward>(params).hidden) * per_k + rows()
+        KernelId::StepForward => {
+            let p: params::StepForward = read(params);
+            let skip_len = if kernel.constant("SEGMENTS") == 2 { p.skip_len } else { 0 };
+            (u64::from(p.r_len) + u64::from(skip_len)) * per_k + 2 * rows()
         }
+        KernelId::StepBackward => {
+            let hidden = u64::from(read::<params::StepBackward>(params).hidden);
+            u64::from(kernel.constant("SEGMENTS")) * (hidden * per_k + rows()) + 2 * rows()
+        }
+        KernelId::StepBackwardInner => {
+            u64::from(read::<params::StepBackwardInner>(params).inner_len) * per_k + 2 * rows()
+        }
+        KernelId::ReadoutBackward => {
+            let hidden = u64::from(read::<params::ReadoutBackward>(params).hidden);
+            u64::from(kernel.constant("SEGMENTS")) * (hidden * per_k + 2 * rows()) + 2 * rows()
+        }
+        KernelId::InitialBackward => {
+            let hidden = u64::from(read::<params::InitialBackward>(params).hidden);
+            u64::from(kernel.constant("SEGMENTS")) * (hidden * per_k + 2 * rows()) + rows()
+        }
+        KernelId::PeepholeGradient => {
+            let p: params::PeepholeGradient = read(params);
+            u64::from(p.slice_len.min(p.rows))
+        }
+        KernelId::StartRows | KernelId::FinalRows | KernelId::ScanOutput => 0,
         KernelId::MatMul => {
             let p: params::MatMul = read(params);
             let columns = u64::from(kernel.constant("COLUMNS"));

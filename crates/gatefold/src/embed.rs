@@ -1,17 +1,20 @@
 //! The engine inside another program: layers on buffers of a wgpu device that the caller owns.
 //!
 //! Calls record into the caller's [`wgpu::CommandEncoder`]; nothing is submitted and the queue is not written to, so
-//! they stand between the caller's own passes without a copy. Every buffer holds `f32` and needs the usages `STORAGE`,
-//! `COPY_SRC` and `COPY_DST`. Shapes: T steps, B rows, I inputs, H units.
+//! they stand between the caller's own passes without a copy. Every buffer holds `f32`, but for lengths, which are `u32`,
+//! and needs the usages `STORAGE`, `COPY_SRC` and `COPY_DST`. Shapes: T steps, B rows, I inputs, H units, R values of h (H,
+//! or what it is projected to), k slots of h (1, or the reach of a skip connection), O outputs of the layer.
 
 use crate::buffer::{self, DeviceBuffer};
-use crate::gpu_network::SharedBuffers;
-use crate::layer::{self, Carried, LstmShape, LstmTape, PackedLstm, Purpose, Sequence};
+use crate::gpu_network::{SharedBuffers, check_sizes};
+use crate::layer::recurrent::{self, Start};
+use crate::layer::{self, Lowering, Purpose, Sequence as Values, scan};
+use crate::lower::{Pass, Shape};
 use crate::parameters::{GRADIENTS, ParameterLayout, ParameterSpans, VALUES};
-use crate::plan::Plan;
+use crate::plan::{Plan, Span};
 use crate::run::Compiled;
 use crate::{Error, Gpu};
-use gatefold_model::{Layer, LstmConfig, NetworkConfig, Parameters};
+use gatefold_model::{Direction, InitialState, Layer, LayerConfig, NetworkConfig, Parameters, Recurrent};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -26,12 +29,12 @@ pub struct ParameterSlice {
     pub size_bytes: u64,
 }
 
-/// An LSTM layer on the caller's device.
+/// A recurrent layer of any cell on the caller's device.
 ///
-/// Its parameters lie in a buffer that the caller may read and write; after a change, [`LstmLayer::pack`] must be
-/// recorded before the next forward call. Backward adds to the gradients; [`LstmLayer::clear_gradients`] zeroes them.
+/// Its parameters lie in a buffer that the caller may read and write; after a change, [`RecurrentLayer::pack`] must be
+/// recorded before the next forward call. Backward adds to the gradients; [`RecurrentLayer::clear_gradients`] zeroes them.
 #[derive(Debug)]
-pub struct LstmLayer {
+pub struct RecurrentLayer {
     gpu: Gpu,
     config: NetworkConfig,
     layout: ParameterLayout,
@@ -41,77 +44,93 @@ pub struct LstmLayer {
     packing: Compiled,
 }
 
-/// The buffers of a forward call; slot `t + 1` of h and c belongs to step `t`, slot 0 to the state before the first.
+/// The states of one direction, or their gradients.
 #[derive(Clone, Debug)]
-pub struct LstmForward {
+pub struct StateBuffers {
+    /// `[k, B, R]`, the slot of the smallest t first.
+    pub h: wgpu::Buffer,
+    /// `[B, H]`, for an LSTM.
+    pub c: Option<wgpu::Buffer>,
+    /// `[B, O]`, for a layer whose output is fed back; without it zeros.
+    pub y: Option<wgpu::Buffer>,
+}
+
+/// The buffers of a forward call.
+#[derive(Clone, Debug)]
+pub struct ForwardBuffers {
     /// `[T, B, I]`, read.
     pub input: wgpu::Buffer,
-    /// `[T+1, B, H]`: the caller fills slot 0, the call the others; slots 1 to T are the layer's outputs.
-    pub h: wgpu::Buffer,
-    /// `[T+1, B, H]`: the caller fills slot 0, the call the others.
-    pub c: wgpu::Buffer,
+    /// `[B]` of `u32`, read: how many steps each row has; without it all T.
+    pub lengths: Option<wgpu::Buffer>,
+    /// The states in front of the first step, for each direction, read; none for those that the layer itself says.
+    pub start: Vec<StateBuffers>,
+    /// `[T, B, O]`, written; zero at steps that a row does not have.
+    pub output: wgpu::Buffer,
+    /// The states behind each row's last step, for each direction, written; none where nobody wants them.
+    pub last: Vec<StateBuffers>,
 }
 
 /// The buffers of a backward call.
 #[derive(Clone, Debug)]
-pub struct LstmBackward {
-    /// `[T, B, H]`, read: the gradient of the outputs.
+pub struct BackwardBuffers {
+    /// `[T, B, O]`, read: the gradient of the outputs.
     pub d_output: wgpu::Buffer,
-    /// `[B, H]`: the gradient of the final h, replaced by that of the initial h.
-    pub d_h: wgpu::Buffer,
-    /// `[B, H]`: the gradient of the final c, replaced by that of the initial c.
-    pub d_c: wgpu::Buffer,
+    /// The gradient of the last states, read; none for zeros.
+    pub d_last: Vec<StateBuffers>,
+    /// The gradient of the start, written; none where nobody wants it.
+    pub d_start: Vec<StateBuffers>,
     /// `[T, B, I]`, written: the gradient of the inputs; none where nobody wants it.
     pub d_input: Option<wgpu::Buffer>,
 }
 
-/// A sequence of fixed shape through an [`LstmLayer`], forward and, if so prepared, backward.
+/// A sequence of fixed shape through a [`RecurrentLayer`], forward and, if so prepared, backward.
 #[derive(Debug)]
-pub struct LstmSequence {
-    forward: Compiled,
-    backward: Option<Compiled>,
-    /// What both plans see of the gates; used through their bind groups.
-    _gates: Arc<DeviceBuffer>,
+pub struct Sequence {
+    compiled: Compiled,
+    /// Steps and kernels of the part that goes forward.
+    forward: (usize, usize),
+    steps: usize,
 }
 
-/// One time step at a time, the state kept on the device.
+/// One time step at a time, the states of many streams kept on the device.
 #[derive(Debug)]
-pub struct LstmStream {
-    h: Arc<DeviceBuffer>,
-    state: Arc<DeviceBuffer>,
+pub struct Stream {
     /// Used through the bind groups.
-    _gates: Arc<DeviceBuffer>,
-    /// From slot 0 of h to slot 1, and back.
-    steps: [Compiled; 2],
+    _buffers: Vec<Arc<DeviceBuffer>>,
+    start: Compiled,
+    /// h goes round a ring of slots: a plan for each place in it.
+    steps: Vec<Compiled>,
     turn: usize,
+    fresh: bool,
 }
 
-impl LstmLayer {
+impl RecurrentLayer {
     /// A layer of `input` values a step; the seed gives the parameters of [`Parameters::initial`].
     ///
     /// # Errors
-    /// [`Error::Model`] for a width of 0, [`Error::TooLarge`] and [`Error::OutOfMemory`] for what the device cannot
-    /// hold.
-    pub fn new(gpu: &Gpu, input: usize, config: &LstmConfig, seed: u64) -> Result<LstmLayer, Error> {
-        let config = NetworkConfig::new(input, [config.clone().into()])?;
-        LstmLayer::with_parameters(gpu, &config, &Parameters::initial(&config, seed))
+    /// [`Error::Model`] for a description that makes no sense, [`Error::Config`] for one of another kind of layer,
+    /// [`Error::TooLarge`] and [`Error::OutOfMemory`] for what the device cannot hold.
+    pub fn new(
+        gpu: &Gpu,
+        input: usize,
+        config: impl Into<LayerConfig>,
+        seed: u64,
+    ) -> Result<RecurrentLayer, Error> {
+        let config = NetworkConfig::new(input, [config.into()])?;
+        RecurrentLayer::with_parameters(gpu, &config, &Parameters::initial(&config, seed))
     }
 
-    /// A layer with given parameters, for a network of one LSTM layer.
+    /// A layer with given parameters, for a network of one recurrent layer.
     ///
     /// # Errors
-    /// Those of [`LstmLayer::new`], and [`Error::Model`] for parameters of another shape; [`Error::Config`] for a
-    /// network that is anything but one LSTM layer.
+    /// Those of [`RecurrentLayer::new`], and [`Error::Model`] for parameters of another shape.
     pub fn with_parameters(
         gpu: &Gpu,
         config: &NetworkConfig,
         parameters: &Parameters,
-    ) -> Result<LstmLayer, Error> {
-        let [layer] = config.layers() else {
-            return Err(Error::Config(format!("expected a network of one LSTM layer, found {config}")));
-        };
-        if !layer.recurrent().is_some_and(|recurrent| recurrent.is_plain_lstm()) {
-            return Err(Error::Config(format!("expected a network of one LSTM layer, found {config}")));
+    ) -> Result<RecurrentLayer, Error> {
+        if config.layers().len() != 1 || config.layers()[0].recurrent().is_none() {
+            return Err(Error::Config(format!("expected a network of one recurrent layer, found {config}")));
         }
         parameters.check(config)?;
         let layout = ParameterLayout::new(config);
@@ -121,9 +140,17 @@ impl LstmLayer {
         let gradients = shared.get(gpu, GRADIENTS, layout.len)?;
         let spans = ParameterSpans::new(&layout, |_| false);
         let mut plan = Plan::default();
-        layer::pack(&mut plan, &config.layers()[0], &spans, Purpose::Training);
+        layer::pack(&mut plan, gpu.target(), &config.layers()[0], &spans, Purpose::Training);
         let packing = Compiled::new(gpu, &plan, &shared.given(gpu, &plan, &HashMap::new())?)?;
-        Ok(LstmLayer { gpu: gpu.clone(), config: config.clone(), layout, shared, values, gradients, packing })
+        Ok(RecurrentLayer {
+            gpu: gpu.clone(),
+            config: config.clone(),
+            layout,
+            shared,
+            values,
+            gradients,
+            packing,
+        })
     }
 
     /// Records the reordering of the weights for the kernels: before the first call, and after every change of the
@@ -156,11 +183,11 @@ impl LstmLayer {
         })
     }
 
-    fn layer(&self) -> &Layer {
-        &self.config.layers()[0]
+    fn layer(&self) -> Layer {
+        self.config.layers()[0].clone()
     }
 
-    fn shape(&self, steps: usize, batch: usize) -> Result<LstmShape, Error> {
+    fn check_shape(&self, steps: usize, batch: usize) -> Result<(), Error> {
         if steps == 0 || batch == 0 {
             return Err(Error::Shape {
                 what: "sequence".into(),
@@ -168,150 +195,231 @@ impl LstmLayer {
                 found: format!("steps {steps}, batch {batch}"),
             });
         }
-        Ok(LstmShape { steps, batch, input: self.config.input(), hidden: self.layer().output })
+        check_sizes(&self.config, self.gpu.target(), &Pass::whole(Shape::plain(steps, batch)))
     }
 
     /// Prepares calls for sequences of `steps` steps and `batch` rows on these buffers. With `backward` forward saves
     /// what backward needs.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a buffer of another size; [`Error::TooLarge`], [`Error::OutOfMemory`] and
-    /// [`Error::Device`] for what the device cannot do.
+    /// [`Error::Shape`] for a buffer of another size or states that do not fit the layer; [`Error::TooLarge`],
+    /// [`Error::OutOfMemory`] and [`Error::Device`] for what the device cannot do.
     pub fn sequence(
         &mut self,
         steps: usize,
         batch: usize,
-        forward: &LstmForward,
-        backward: Option<&LstmBackward>,
-    ) -> Result<LstmSequence, Error> {
-        let shape = self.shape(steps, batch)?;
+        forward: &ForwardBuffers,
+        backward: Option<&BackwardBuffers>,
+    ) -> Result<Sequence, Error> {
+        self.check_shape(steps, batch)?;
         let purpose = if backward.is_some() { Purpose::Training } else { Purpose::Inference };
-        let layer = self.layer().clone();
-        let (label, target) = (layer.label(), self.gpu.target().clone());
-        let step_len = shape.step_len();
-        let mut callers = HashMap::new();
-        let mut take = |name: &str, buffer: &wgpu::Buffer, axes: &str, len: usize| {
-            check_len(name, axes, buffer, len)?;
-            if let Some((other, _)) = callers.iter().find(|(_, taken)| *taken == buffer) {
-                return Err(Error::Config(format!(
-                    "buffer {name} is the same as buffer {other}; expected a buffer for each"
-                )));
-            }
-            callers.insert(name.to_string(), buffer.clone());
-            Ok(())
-        };
-        take("input", &forward.input, "steps, batch, input", steps * batch * shape.input)?;
-        take("h", &forward.h, "steps + 1, batch, hidden", (steps + 1) * step_len)?;
-        take("c", &forward.c, "steps + 1, batch, hidden", (steps + 1) * step_len)?;
-        if let Some(backward) = backward {
-            take("d_output", &backward.d_output, "steps, batch, hidden", steps * step_len)?;
-            take("d_h", &backward.d_h, "batch, hidden", step_len)?;
-            take("d_c", &backward.d_c, "batch, hidden", step_len)?;
-            if let Some(d_input) = &backward.d_input {
-                take("d_input", d_input, "steps, batch, input", steps * batch * shape.input)?;
-            }
-        }
-        // Both plans see the gates: one buffer of this sequence alone.
-        let gates_len = steps * step_len * gatefold_model::LstmGate::COUNT;
-        let gates = DeviceBuffer::new(&self.gpu, "gates", gates_len)?;
-        callers.insert("gates".into(), gates.raw().clone());
-        let tape = |plan: &mut Plan| LstmTape {
-            shape,
-            x: Sequence {
-                span: plan.given("input", steps * batch * shape.input),
-                steps,
-                batch,
-                width: shape.input,
-            },
-            gates: plan.given("gates", gates_len),
-            state: plan.given("c", (steps + 1) * step_len),
-            h: plan.given("h", (steps + 1) * step_len),
-        };
-
-        let mut plan = Plan::default();
-        let forward_tape = tape(&mut plan);
-        let packed = PackedLstm::declare(&mut plan, 0, &shape, purpose);
-        layer::lstm_steps_forward(&mut plan, &target, &label, &packed, &forward_tape, purpose, true)?;
-        let ready = Compiled::new(&self.gpu, &plan, &self.shared.given(&self.gpu, &plan, &callers)?)?;
-        let Some(backward) = backward else {
-            return Ok(LstmSequence { forward: ready, backward: None, _gates: gates });
-        };
-
-        let mut plan = Plan::default();
-        let tape = tape(&mut plan);
-        let packed = PackedLstm::declare(&mut plan, 0, &shape, purpose);
-        let d_output =
-            Sequence { span: plan.given("d_output", steps * step_len), steps, batch, width: shape.hidden };
-        let carried = Carried { d_h: plan.given("d_h", step_len), d_state: plan.given("d_c", step_len) };
-        layer::lstm_backward(&mut plan, &target, &label, &packed, &tape, d_output, &carried)?;
-        layer::lstm_initial_gradient(&mut plan, &target, &label, &packed, &tape, carried.d_h)?;
+        let (layer, target) = (self.layer(), self.gpu.target().clone());
         let spans = ParameterSpans::new(&self.layout, |_| true);
-        layer::lstm_parameter_gradients(&mut plan, &target, &layer, &spans, &tape)?;
-        if backward.d_input.is_some() {
-            let d_x = plan.given("d_input", tape.x.len());
-            layer::lstm_input_gradient(&mut plan, &target, &label, &packed, &tape, d_x)?;
+        let mut plan = Plan::default();
+        let mut callers = Callers { layer: &layer, batch, buffers: HashMap::new() };
+        let (input, output) = (layer.input, layer.output);
+        let values = |span, width| Values { span, steps, batch, width };
+        let inner = [steps, batch];
+        let x = callers.take(&mut plan, "input", &forward.input, &[inner[0], inner[1], input])?;
+        let lengths = match &forward.lengths {
+            Some(lengths) => Some(callers.take(&mut plan, "lengths", lengths, &[batch])?),
+            None => None,
+        };
+        let start = callers.states(&mut plan, "start", &forward.start)?;
+        let y = callers.take(&mut plan, "output", &forward.output, &[steps, batch, output])?;
+        let last = callers.states(&mut plan, "last", &forward.last)?;
+        let mut low =
+            Lowering { plan: &mut plan, target: &target, parameters: &spans, purpose, drops: false };
+        let starts = if start.is_empty() {
+            recurrent::initial_starts(&mut low, &layer, batch)
+        } else {
+            start.iter().copied().map(Some).collect()
+        };
+        let tape = recurrent::forward(&mut low, &layer, values(x, input), lengths, &starts)?;
+        low.plan.copy(tape.output().span, y);
+        if !last.is_empty() {
+            let finals = recurrent::finals(&mut low, &tape);
+            finals.iter().zip(&last).for_each(|(found, to)| copy_states(low.plan, found, to));
         }
-        let given = self.shared.given(&self.gpu, &plan, &callers)?;
-        Ok(LstmSequence {
-            forward: ready,
-            backward: Some(Compiled::new(&self.gpu, &plan, &given)?),
-            _gates: gates,
-        })
+        let forward = (low.plan.steps.len(), low.plan.dispatches());
+
+        if let Some(backward) = backward {
+            let d_y = callers.take(low.plan, "d_output", &backward.d_output, &[steps, batch, output])?;
+            let d_last = callers.states(low.plan, "d_last", &backward.d_last)?;
+            let d_start = callers.states(low.plan, "d_start", &backward.d_start)?;
+            let d_finals = match d_last.len() {
+                0 => vec![None; tape.scans.len()],
+                _ => d_last.iter().copied().map(Some).collect(),
+            };
+            let recurrent = layer.recurrent().expect("it was made with a recurrent layer");
+            let learns = start.is_empty() && recurrent.initial == InitialState::Learned;
+            let wants = (backward.d_input.is_some(), learns || !d_start.is_empty());
+            let d_y = Some(values(d_y, output));
+            let (d_x, found) =
+                recurrent::backward(&mut low, &layer, &tape, d_y, &d_finals, wants.0, wants.1)?;
+            if learns {
+                recurrent::add_start_gradients(&mut low, &layer, &found)?;
+            }
+            for (found, to) in found.iter().flatten().zip(&d_start) {
+                copy_states(low.plan, found, to);
+            }
+            if let (Some(d_x), Some(buffer)) = (d_x, &backward.d_input) {
+                let d_input = callers.take(low.plan, "d_input", buffer, &[steps, batch, input])?;
+                low.plan.copy(d_x.span, d_input);
+            }
+        }
+        let given = self.shared.given(&self.gpu, &plan, &callers.buffers)?;
+        let steps = plan.steps.len();
+        Ok(Sequence { compiled: Compiled::new(&self.gpu, &plan, &given)?, forward, steps })
     }
 
-    /// Prepares steps of `batch` streams: each reads `input [B, I]` and leaves h in `output [B, H]`.
+    /// Prepares steps of `batch` streams: each reads `input [B, I]` and leaves the layer's output in `output [B, O]`. It
+    /// starts from the states that the layer itself says.
     ///
     /// # Errors
-    /// Those of [`LstmLayer::sequence`].
+    /// Those of [`RecurrentLayer::sequence`]; [`Error::Config`] for a layer that goes backward in time.
     pub fn stream(
         &mut self,
         batch: usize,
         input: &wgpu::Buffer,
         output: &wgpu::Buffer,
-    ) -> Result<LstmStream, Error> {
-        let shape = self.shape(1, batch)?;
-        let step_len = shape.step_len();
-        check_len("input", "batch, input", input, batch * shape.input)?;
-        check_len("output", "batch, hidden", output, step_len)?;
-        let h = DeviceBuffer::new(&self.gpu, "h", 2 * step_len)?;
-        let state = DeviceBuffer::new(&self.gpu, "state", step_len)?;
-        let mut callers: HashMap<String, wgpu::Buffer> =
-            [("input", input), ("output", output), ("h", h.raw()), ("state", state.raw())]
-                .into_iter()
-                .map(|(name, buffer)| (name.to_string(), buffer.clone()))
-                .collect();
-        let gates = DeviceBuffer::new(&self.gpu, "gates", step_len * gatefold_model::LstmGate::COUNT)?;
-        callers.insert("gates".into(), gates.raw().clone());
-        let (label, target) = (self.layer().label(), self.gpu.target().clone());
-        let mut step = |from: usize| {
+    ) -> Result<Stream, Error> {
+        self.check_shape(1, batch)?;
+        let (layer, target) = (self.layer(), self.gpu.target().clone());
+        let recurrent = layer.recurrent().expect("it was made with a recurrent layer");
+        if recurrent.direction != Direction::Forward {
+            return Err(Error::Config(format!(
+                "{} reads the end of a sequence first; expected direction forward for a stream",
+                layer.place()
+            )));
+        }
+        let form = recurrent::forms(&layer)[0];
+        let spans = ParameterSpans::new(&self.layout, |_| false);
+        let (gpu, shared) = (&self.gpu, &mut self.shared);
+        let mut own: HashMap<String, Arc<DeviceBuffer>> = HashMap::new();
+        // Of every plan: the same buffers, those of the state and of a step's gates among them.
+        let mut compile = |record: &mut dyn FnMut(&mut Lowering<'_>, &scan::Scan, Span)| {
             let mut plan = Plan::default();
-            let tape = LstmTape {
-                shape,
-                x: Sequence {
-                    span: plan.given("input", batch * shape.input),
-                    steps: 1,
-                    batch,
-                    width: shape.input,
-                },
-                gates: plan.given("gates", step_len * gatefold_model::LstmGate::COUNT),
-                state: plan.given("state", step_len),
-                h: plan.given("h", 2 * step_len),
-            };
-            let packed = PackedLstm::declare(&mut plan, 0, &shape, Purpose::Inference);
-            let output = plan.given("output", step_len);
-            layer::lstm_one_step(&mut plan, &target, &label, &packed, &tape, from)?;
-            plan.copy(tape.h.part((1 - from) * step_len, step_len), output);
-            Compiled::new(&self.gpu, &plan, &self.shared.given(&self.gpu, &plan, &callers)?)
+            let mut callers = Callers { layer: &layer, batch, buffers: HashMap::new() };
+            let x = callers.take(&mut plan, "input", input, &[batch, layer.input])?;
+            let y = callers.take(&mut plan, "output", output, &[batch, layer.output])?;
+            let purpose = Purpose::Inference;
+            let mut low =
+                Lowering { plan: &mut plan, target: &target, parameters: &spans, purpose, drops: false };
+            let x = Values { span: x, steps: 1, batch, width: layer.input };
+            let scan = scan::Scan::declare_ring(&mut low, &layer, form, x);
+            record(&mut low, &scan, y);
+            for declared in plan.buffers.iter().filter(|buffer| buffer.given) {
+                if declared.name.starts_with(&scan.label) && !own.contains_key(&declared.name) {
+                    let made = DeviceBuffer::new(gpu, &declared.name, declared.len)?;
+                    own.insert(declared.name.clone(), made);
+                }
+            }
+            callers.buffers.extend(own.iter().map(|(name, buffer)| (name.clone(), buffer.raw().clone())));
+            Compiled::new(gpu, &plan, &shared.given(gpu, &plan, &callers.buffers)?)
         };
-        let steps = [step(0)?, step(1)?];
-        Ok(LstmStream { h, state, _gates: gates, steps, turn: 0 })
+        let start = compile(&mut |low, scan, _| {
+            let starts = recurrent::initial_starts(low, &layer, batch);
+            scan::start(low, scan, starts[0].as_ref());
+        })?;
+        let mut steps = Vec::new();
+        for turn in 0..=form.history() {
+            let mut refused = Ok(());
+            steps.push(compile(&mut |low, scan, y| {
+                let stepped = scan::stream_step(low, &layer, scan, turn);
+                refused = stepped.map(|slot| scan::copy_output(low, scan, slot, y));
+            })?);
+            refused?;
+        }
+        Ok(Stream { _buffers: own.into_values().collect(), start, steps, turn: 0, fresh: true })
     }
 }
 
-impl LstmSequence {
+/// The caller's buffers by their names in a plan.
+struct Callers<'a> {
+    layer: &'a Layer,
+    batch: usize,
+    buffers: HashMap<String, wgpu::Buffer>,
+}
+
+impl Callers<'_> {
+    /// Declares a buffer that must have this shape and be no other's.
+    fn take(
+        &mut self,
+        plan: &mut Plan,
+        name: &str,
+        buffer: &wgpu::Buffer,
+        shape: &[usize],
+    ) -> Result<Span, Error> {
+        let len = shape.iter().product();
+        if buffer.size() != buffer::bytes(len) {
+            return Err(Error::Shape {
+                what: format!("buffer {name}"),
+                expected: format!("{shape:?}, {} bytes", buffer::bytes(len)),
+                found: format!("{} bytes", buffer.size()),
+            });
+        }
+        if let Some((other, _)) = self.buffers.iter().find(|(_, taken)| *taken == buffer) {
+            return Err(Error::Config(format!(
+                "buffer {name} is the same as buffer {other}; expected a buffer for each"
+            )));
+        }
+        self.buffers.insert(name.into(), buffer.clone());
+        Ok(plan.given(name, len))
+    }
+
+    /// The states of every direction, or none.
+    fn states(&mut self, plan: &mut Plan, name: &str, states: &[StateBuffers]) -> Result<Vec<Start>, Error> {
+        let recurrent: Recurrent = *self.layer.recurrent().expect("it was made with a recurrent layer");
+        let scans = recurrent.direction.scans().len();
+        if states.is_empty() {
+            return Ok(Vec::new());
+        }
+        let refuse = |expected: String, found: String| {
+            Err(Error::Shape { what: format!("states {name}"), expected, found })
+        };
+        if states.len() != scans {
+            return refuse(format!("{scans}, one for each direction"), states.len().to_string());
+        }
+        let mut found = Vec::new();
+        for (at, state) in states.iter().enumerate() {
+            let has = |present: bool| if present { "c" } else { "no c" };
+            let (wanted, given) = (recurrent.cell.has_state(), state.c.is_some());
+            if wanted != given {
+                return refuse(format!("h and {}", has(wanted)), format!("h and {}", has(given)));
+            }
+            if state.y.is_some() && recurrent.feedback.is_none() {
+                return refuse("no y, since no output is fed back".into(), "y".into());
+            }
+            let shape = [recurrent.history(), self.batch, recurrent.recurrent_width()];
+            let h = self.take(plan, &format!("{name}{at}.h"), &state.h, &shape)?;
+            let mut part = |what: &str, buffer: &Option<wgpu::Buffer>, width: usize| match buffer {
+                Some(buffer) => {
+                    self.take(plan, &format!("{name}{at}.{what}"), buffer, &[self.batch, width]).map(Some)
+                }
+                None => Ok(None),
+            };
+            let c = part("c", &state.c, recurrent.hidden)?;
+            let y = part("y", &state.y, recurrent.scan_width())?;
+            found.push(Start { h, c, y });
+        }
+        Ok(found)
+    }
+}
+
+fn copy_states(plan: &mut Plan, found: &Start, to: &Start) {
+    let pairs = [(Some(found.h), Some(to.h)), (found.c, to.c), (found.y, to.y)];
+    for (found, to) in pairs {
+        if let (Some(found), Some(to)) = (found, to) {
+            plan.copy(found, to);
+        }
+    }
+}
+
+impl Sequence {
     /// Records the whole sequence forward.
     pub fn forward(&self, encoder: &mut wgpu::CommandEncoder) {
-        self.forward.record(encoder);
+        self.compiled.record_range(0..self.forward.0, encoder);
     }
 
     /// Records the whole sequence backward, behind a forward call of the same sequence: once for each, since it
@@ -320,44 +428,37 @@ impl LstmSequence {
     /// # Errors
     /// [`Error::Config`] if the sequence was prepared without buffers for it.
     pub fn backward(&self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
-        let Some(backward) = &self.backward else {
+        if self.forward.0 == self.steps {
             return Err(Error::Config(
-                "this sequence was prepared for forward alone; give LstmLayer::sequence the buffers of backward".into(),
+                "this sequence was prepared for forward alone; give RecurrentLayer::sequence the buffers of backward"
+                    .into(),
             ));
-        };
-        backward.record(encoder);
+        }
+        self.compiled.record_range(self.forward.0..self.steps, encoder);
         Ok(())
     }
 
     /// How many kernels forward and backward start.
     pub fn dispatches(&self) -> (usize, usize) {
-        (self.forward.dispatches(), self.backward.as_ref().map_or(0, Compiled::dispatches))
+        (self.forward.1, self.compiled.dispatches() - self.forward.1)
     }
 }
 
-impl LstmStream {
+impl Stream {
     /// Records one time step. The encoders of one stream must be submitted in the order in which steps were recorded,
     /// each once.
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        if self.fresh {
+            self.reset(encoder);
+        }
+        self.fresh = false;
         self.steps[self.turn].record(encoder);
-        self.turn = 1 - self.turn;
+        self.turn = (self.turn + 1) % self.steps.len();
     }
 
-    /// Records the return to a state of zeros.
+    /// Records the return to the initial states.
     pub fn reset(&mut self, encoder: &mut wgpu::CommandEncoder) {
-        encoder.clear_buffer(self.h.raw(), 0, None);
-        encoder.clear_buffer(self.state.raw(), 0, None);
-        self.turn = 0;
+        self.start.record(encoder);
+        (self.turn, self.fresh) = (0, false);
     }
-}
-
-fn check_len(name: &str, axes: &str, buffer: &wgpu::Buffer, len: usize) -> Result<(), Error> {
-    if buffer.size() == buffer::bytes(len) {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        what: format!("buffer {name}"),
-        expected: format!("[{axes}], {} bytes", buffer::bytes(len)),
-        found: format!("{} bytes", buffer.size()),
-    })
 }

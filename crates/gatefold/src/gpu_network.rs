@@ -354,7 +354,7 @@ impl GpuNetwork {
         }
         check_parameters(&self.config, self.gpu.target())?;
         if self.packing.is_none() {
-            let plan = packing_plan(&self.config, &self.layout);
+            let plan = packing_plan(&self.config, self.gpu.target(), &self.layout);
             self.packing = Some(Prepared::new(&self.gpu, &plan, &mut self.shared, &[])?);
         }
         if let Some(packing) = &self.packing {
@@ -417,21 +417,22 @@ pub(crate) fn upload(buffer: &DeviceBuffer, values: ArrayView3<f32>) -> Result<(
 }
 
 /// Weights into the order of the kernels.
-fn packing_plan(config: &NetworkConfig, layout: &ParameterLayout) -> Plan {
+fn packing_plan(config: &NetworkConfig, target: &Target, layout: &ParameterLayout) -> Plan {
     let mut plan = Plan::default();
-    pack_all(&mut plan, config, &ParameterSpans::new(layout, |_| false), Purpose::Inference);
+    pack_all(&mut plan, target, config, &ParameterSpans::new(layout, |_| false), Purpose::Inference);
     plan
 }
 
 /// The weights of every layer that owns some.
 pub(crate) fn pack_all(
     plan: &mut Plan,
+    target: &Target,
     config: &NetworkConfig,
     parameters: &ParameterSpans<'_>,
     purpose: Purpose,
 ) {
     for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
-        layer::pack(plan, layer, parameters, purpose);
+        layer::pack(plan, target, layer, parameters, purpose);
     }
 }
 
@@ -457,7 +458,7 @@ pub(crate) fn check_sizes(config: &NetworkConfig, target: &Target, pass: &Pass) 
         let label = layer.label();
         match layer.recurrent() {
             Some(recurrent) => {
-                let lanes = if recurrent.cell.gates() == 1 { 1 } else { 4 };
+                let lanes = layer::lanes(layer);
                 let steps = layer.timeline.steps(steps);
                 target
                     .check_size(&format!("{label}.gates"), bytes(&[steps, batch, recurrent.hidden, lanes]))?;
@@ -489,7 +490,7 @@ pub fn plan(
     check_sizes(config, target, &pass)?;
     let layout = ParameterLayout::new(config);
     let Some(training) = training else {
-        let mut plan = packing_plan(config, &layout);
+        let mut plan = packing_plan(config, target, &layout);
         plan.append(gpu_pass::inference_plan(config, target, &pass, false)?);
         return Ok(plan);
     };

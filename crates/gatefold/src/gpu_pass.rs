@@ -62,13 +62,14 @@ pub(crate) fn inference_plan(
         purpose: Purpose::Inference,
         drops: false,
     };
-    let forward = lower::forward(&mut low, config, pass)?;
-    finish(&mut plan, config, pass, &forward, finals);
+    let forward = lower::forward(&mut low, config, pass, finals)?;
+    finish(&mut low, config, pass, &forward, finals);
     Ok(plan)
 }
 
 /// Output and states into the buffers where the host, or the next pass, finds them.
-fn finish(plan: &mut Plan, config: &NetworkConfig, pass: &Pass, forward: &Forward, finals: bool) {
+fn finish(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: &Forward, finals: bool) {
+    let plan = &mut *low.plan;
     if let Some(y) = forward.output {
         let output = plan.given(OUTPUT, y.len());
         plan.copy(y.span, output);
@@ -89,7 +90,7 @@ fn finish(plan: &mut Plan, config: &NetworkConfig, pass: &Pass, forward: &Forwar
             }
         }
     }
-    carry(plan, config, pass, forward);
+    carry(low, config, pass, forward);
 }
 
 /// Zeros behind the end of each row of the network's output, or of its gradient.
@@ -105,12 +106,12 @@ fn mask(plan: &mut Plan, config: &NetworkConfig, pass: &Pass, y: Sequence) {
 }
 
 /// The states into the buffers that the next pass starts from.
-pub(crate) fn carry(plan: &mut Plan, config: &NetworkConfig, pass: &Pass, forward: &Forward) {
+pub(crate) fn carry(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: &Forward) {
     let Some(step) = pass.carry else { return };
     let states = StateLayout::new(config, pass.shape.batch);
     for layer in config.recurrent_layers() {
-        for (scan, found) in forward.states_after(layer.index, step).iter().enumerate() {
-            states.store(plan, STARTS, layer, scan, found);
+        for (scan, found) in forward.states_after(low, layer.index, step).iter().enumerate() {
+            states.store(low.plan, STARTS, layer, scan, found);
         }
     }
 }
@@ -121,7 +122,7 @@ pub(crate) fn tape_plan(config: &NetworkConfig, target: &Target, pass: &Pass) ->
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(config);
     let parameters = ParameterSpans::new(&layout, |_| true);
-    pack_all(&mut plan, config, &parameters, Purpose::Training);
+    pack_all(&mut plan, target, config, &parameters, Purpose::Training);
     let mut low = Lowering {
         plan: &mut plan,
         target,
@@ -129,8 +130,8 @@ pub(crate) fn tape_plan(config: &NetworkConfig, target: &Target, pass: &Pass) ->
         purpose: Purpose::Training,
         drops: pass.dropout,
     };
-    let forward = lower::forward(&mut low, config, pass)?;
-    finish(low.plan, config, pass, &forward, true);
+    let forward = lower::forward(&mut low, config, pass, true)?;
+    finish(&mut low, config, pass, &forward, true);
     low.plan.mark = low.plan.steps.len();
 
     let gradients = low.plan.given(GRADIENTS, layout.len);

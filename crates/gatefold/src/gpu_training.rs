@@ -224,7 +224,7 @@ pub(crate) fn batch_plan(
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(network);
     let parameters = ParameterSpans::new(&layout, |name| !config.rule(name).frozen);
-    pack_all(&mut plan, network, &parameters, Purpose::Training);
+    pack_all(&mut plan, target, network, &parameters, Purpose::Training);
     let mut low = Lowering {
         plan: &mut plan,
         target,
@@ -232,11 +232,11 @@ pub(crate) fn batch_plan(
         purpose: Purpose::Training,
         drops: pass.dropout,
     };
-    let forward = lower::forward(&mut low, network, pass)?;
+    let forward = lower::forward(&mut low, network, pass, false)?;
     let y = forward.output.expect("the whole network has an output");
     let d_y = gpu_loss::lower(low.plan, &config.loss, y)?;
     lower::backward(&mut low, network, &forward, Some(d_y), BTreeMap::new(), Wanted::default())?;
-    gpu_pass::carry(low.plan, network, pass, &forward);
+    gpu_pass::carry(&mut low, network, pass, &forward);
     Ok(plan)
 }
 

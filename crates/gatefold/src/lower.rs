@@ -4,7 +4,7 @@ use crate::Error;
 use crate::layer::recurrent::{self, RecurrentTape, Start};
 use crate::layer::{self, Lowering, Sequence, Tape};
 use crate::plan::{Plan, Span};
-use crate::product::{self, Matrix, Order};
+use crate::product::{self, LaneMap, Matrix, Order};
 use crate::state_layout::{STARTS, StateLayout};
 use gatefold_model::{
     Activation, Bridge, InitialState, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind,
@@ -99,9 +99,9 @@ pub(crate) struct Forward {
 
 impl Forward {
     /// The states of a recurrent layer after some of the steps, by scan; none of a layer that did not run.
-    pub(crate) fn states_after(&self, index: usize, step: usize) -> Vec<Start> {
+    pub(crate) fn states_after(&self, low: &mut Lowering<'_>, index: usize, steps: usize) -> Vec<Start> {
         match self.layers.get(&index).map(|kept| &kept.tape) {
-            Some(KeptTape::Recurrent(tape)) => tape.states_after(step),
+            Some(KeptTape::Recurrent(tape)) => recurrent::states_after(low, tape, steps),
             _ => Vec::new(),
         }
     }
@@ -133,10 +133,17 @@ struct Handed {
     source: (usize, StateKind),
     from: Sequence,
     to: Sequence,
+    /// What the bridge's function kept for its slope.
+    kept: Sequence,
 }
 
-/// Lowers a pass forward.
-pub(crate) fn forward(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass) -> Result<Forward, Error> {
+/// Lowers a pass forward; `finals` are wanted of all layers, or only of those that others start from.
+pub(crate) fn forward(
+    low: &mut Lowering<'_>,
+    config: &NetworkConfig,
+    pass: &Pass,
+    finals: bool,
+) -> Result<Forward, Error> {
     let Shape { batch, input, decoder } = pass.shape;
     let mut found = Forward { from_layers: pass.from == From::Layers, ..Forward::default() };
     let states = StateLayout::new(config, batch);
@@ -149,12 +156,14 @@ pub(crate) fn forward(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pas
     for layer in &config.layers()[range] {
         let (y, tape) = match layer.kind {
             LayerKind::Recurrent(_) => {
-                if !found.starts.contains_key(&layer.index) {
-                    let starts = starts(low, &states, layer, batch, pass.from);
-                    found.starts.insert(layer.index, starts);
+                let own = || starts(low, &states, layer, batch, pass.from);
+                let starts = found.starts.entry(layer.index).or_insert_with(own);
+                let tape = recurrent::forward(low, layer, x, lengths, starts)?;
+                let next = config.layers().get(layer.index + 1).map(|next| next.kind);
+                let read = next == Some(LayerKind::FinalState) || config.decoder() > Some(layer.index);
+                if finals || read {
+                    found.finals.insert(layer.index, recurrent::finals(low, &tape));
                 }
-                let tape = recurrent::forward(low, layer, x, lengths, &found.starts[&layer.index])?;
-                found.finals.insert(layer.index, tape.finals());
                 (tape.output(), KeptTape::Recurrent(tape))
             }
             LayerKind::Residual { from } => {
@@ -210,40 +219,11 @@ fn recurrent_of(config: &NetworkConfig, index: usize) -> &Recurrent {
 
 /// The states in front of the first step, by scan.
 fn starts(low: &mut Lowering<'_>, states: &StateLayout, layer: &Layer, batch: usize, from: From) -> Scans {
-    let recurrent = layer.recurrent().expect("states are those of recurrent layers");
-    let (width, hidden, history) = (recurrent.recurrent_width(), recurrent.hidden, recurrent.history());
-    let has_c = recurrent.cell.has_state();
-    let mut of_scan = |(scan, &reverse): (usize, &bool)| {
-        if from == From::Buffers {
-            return Some(states.scan(low.plan, STARTS, layer, scan));
-        }
-        let name = |state: &str| format!("{}.start{scan}_{state}", layer.label());
-        match recurrent.initial {
-            InitialState::Zeros => None,
-            InitialState::Constant(value) => {
-                let mut filled = |name: String, len: usize| {
-                    let span = low.plan.scratch(name, len);
-                    layer::fill(low.plan, span, value);
-                    span
-                };
-                let h = filled(name("h"), history * batch * width);
-                Some(Start { h, c: has_c.then(|| filled(name("c"), batch * hidden)), y: None })
-            }
-            InitialState::Learned => {
-                let mut repeated = |role: Role, name: String, rows: usize, width: usize| {
-                    let values = low.parameters.values_of(low.plan, layer, role, reverse);
-                    let values = values.expect("a learned start has parameters");
-                    let span = low.plan.scratch(name, rows * width);
-                    layer::broadcast_rows(low.plan, values, span);
-                    span
-                };
-                let h = repeated(Role::InitialH, name("h"), history * batch, width);
-                let c = has_c.then(|| repeated(Role::InitialC, name("c"), batch, hidden));
-                Some(Start { h, c, y: None })
-            }
-        }
-    };
-    recurrent.direction.scans().iter().enumerate().map(&mut of_scan).collect()
+    if from == From::Layers {
+        return recurrent::initial_starts(low, layer, batch);
+    }
+    let scans = layer.recurrent().map_or(0, |recurrent| recurrent.direction.scans().len());
+    (0..scans).map(|scan| Some(states.scan(low.plan, STARTS, layer, scan))).collect()
 }
 
 /// The h of the last step of each scan, `[1, B, R]`.
@@ -304,25 +284,16 @@ fn hand_over(
         let source = sources[number.min(sources.len() - 1)];
         let mut hand = |low: &mut Lowering<'_>, state: StateKind, width: usize| {
             let (kind, from) = final_state(low.plan, source, &found.finals[&source.index], state, batch);
-            let to = match bridge {
-                Bridge::Same => from,
+            let (to, kept) = match bridge {
+                Bridge::Same => (from, from),
                 Bridge::Dense { activation } => {
-                    let span =
-                        low.plan.scratch(format!("{}.start_{}", target.label(), state.name()), batch * width);
                     let weight = low.parameters.values(low.plan, decoder, Role::BridgeWeight(number, state));
                     let bias = low.parameters.values(low.plan, decoder, Role::BridgeBias(number, state));
                     let weight = Matrix::new(weight, width, from.width).transposed();
                     let what = format!("bridge.{}{number}", state.name());
-                    product::matmul(
-                        low.plan,
-                        low.target,
-                        &what,
-                        (from.matrix(), weight),
-                        Some(bias),
-                        activation,
-                        span,
-                    )?;
-                    Sequence { span, steps: 1, batch, width }
+                    let (factors, y) = ((from.matrix(), weight), Sequence { width, ..from });
+                    let saved = layer::dense::product(low, &what, factors, bias, activation, y)?;
+                    (saved.y, saved.kept)
                 }
             };
             all.push(Handed {
@@ -331,6 +302,7 @@ fn hand_over(
                 source: (source.index, kind),
                 from,
                 to,
+                kept,
             });
             Ok::<Span, Error>(to.span)
         };
@@ -414,7 +386,7 @@ pub(crate) fn backward(
                 let (d_x, d_starts) =
                     recurrent::backward(low, layer, tape, d_y, &d_final, wants_input, wants_start)?;
                 if learned {
-                    learned_gradients(low, layer, recurrent, x.batch, &d_starts)?;
+                    recurrent::add_start_gradients(low, layer, &d_starts)?;
                 }
                 found.starts.insert(index, d_starts);
                 d_x
@@ -557,7 +529,7 @@ fn hand_back(
     starts: &BTreeMap<usize, Scans>,
     gathered: &mut BTreeMap<usize, Vec<Gathered>>,
 ) -> Result<(), Error> {
-    for Handed { target, state, source, from, to } in handed {
+    for Handed { target, state, source, from, to, kept } in handed {
         let (index, number) = *target;
         let Some(Some(d_start)) = starts.get(&index).and_then(|scans| scans.first()) else { continue };
         let label = format!("bridge.{}{number}", state.name());
@@ -569,18 +541,18 @@ fn hand_back(
         };
         let mut d = Sequence { span: d_span, ..*to };
         if let LayerKind::Decoder { bridge: Bridge::Dense { activation } } = decoder.kind {
-            d = layer::dense::in_front_of_activation(low.plan, &label, activation, *to, d);
+            d = layer::dense::in_front_of_activation(low.plan, &label, activation, *kept, d);
             if let Some(d_weight) =
                 low.parameters.gradient(low.plan, decoder, Role::BridgeWeight(number, *state))
             {
-                let order = Order::columns_units_gates(1, to.width, from.width);
+                let order = Order::columns_units_lanes(LaneMap::same(1), to.width, from.width);
                 let product = (from.matrix().transposed(), d.matrix());
                 product::add_gradient(low.plan, low.target, &label, product, order, d_weight)?;
             }
             if let Some(d_bias) = low.parameters.gradient(low.plan, decoder, Role::BridgeBias(number, *state))
             {
-                let order = Order::same(d_bias.len);
-                product::add_column_sums(low.plan, low.target, &label, d.matrix(), order, &[d_bias])?;
+                let sums = [(Order::same(d_bias.len), d_bias)];
+                product::add_column_sums(low.plan, low.target, &label, d.matrix(), &sums)?;
             }
             let weight = low.parameters.values(low.plan, decoder, Role::BridgeWeight(number, *state));
             let weight = Matrix::new(weight, to.width, from.width);
@@ -605,30 +577,4 @@ fn sum_parts(plan: &mut Plan, label: &str, span: Span, parts: usize) -> Span {
     plan.copy(span.part(0, len), sum);
     (1..parts).for_each(|k| layer::add_into(plan, span.part(k * len, len), sum));
     sum
-}
-
-/// Adds the gradients of learned initial states: sums over the rows that started from them.
-fn learned_gradients(
-    low: &mut Lowering<'_>,
-    layer: &Layer,
-    recurrent: &Recurrent,
-    batch: usize,
-    d_starts: &[Option<Start>],
-) -> Result<(), Error> {
-    for (&reverse, d_start) in recurrent.direction.scans().iter().zip(d_starts) {
-        let Some(d_start) = d_start else { continue };
-        let states = [
-            (Role::InitialH, Some(d_start.h), recurrent.history() * batch, recurrent.recurrent_width()),
-            (Role::InitialC, d_start.c, batch, recurrent.hidden),
-        ];
-        for (role, d, rows, width) in states {
-            let into = low.parameters.gradient_of(low.plan, layer, role, reverse);
-            if let (Some(d), Some(into)) = (d, into) {
-                let (what, order) = (format!("{}.start", layer.label()), Order::same(width));
-                let rows = Matrix::new(d, rows, width);
-                product::add_column_sums(low.plan, low.target, &what, rows, order, &[into])?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -90,21 +90,25 @@ impl<'a> ParameterSpans<'a> {
         self.layout.part(&layer.parameter(role).name, whole)
     }
 
-    /// The values of the parameter with that role of one of the scans; none if the layer has no such parameter.
-    pub(crate) fn values_of(
-        &self,
-        plan: &mut Plan,
-        layer: &Layer,
-        role: Role,
-        reverse: bool,
-    ) -> Option<Span> {
+    /// The gradient of it; none if it is frozen.
+    pub(crate) fn gradient(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Option<Span> {
+        let name = &layer.parameter(role).name;
+        if !self.trained.contains(name.as_str()) {
+            return None;
+        }
+        let whole = plan.given(GRADIENTS, self.layout.len);
+        Some(self.layout.part(name, whole))
+    }
+
+    /// The values of a parameter of one of a recurrent layer's scans, if it has that.
+    pub(crate) fn find(&self, plan: &mut Plan, layer: &Layer, role: Role, reverse: bool) -> Option<Span> {
         let spec = layer.find(role, reverse)?;
         let whole = plan.given(VALUES, self.layout.len);
         Some(self.layout.part(&spec.name, whole))
     }
 
-    /// The gradient of the parameter with that role of one of the scans; none if it is frozen or not there.
-    pub(crate) fn gradient_of(
+    /// The gradient of it; none if it is frozen or not there.
+    pub(crate) fn find_gradient(
         &self,
         plan: &mut Plan,
         layer: &Layer,
@@ -114,16 +118,6 @@ impl<'a> ParameterSpans<'a> {
         let spec = layer.find(role, reverse).filter(|spec| self.trained.contains(spec.name.as_str()))?;
         let whole = plan.given(GRADIENTS, self.layout.len);
         Some(self.layout.part(&spec.name, whole))
-    }
-
-    /// The gradient of it; none if it is frozen.
-    pub(crate) fn gradient(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Option<Span> {
-        let name = &layer.parameter(role).name;
-        if !self.trained.contains(name.as_str()) {
-            return None;
-        }
-        let whole = plan.given(GRADIENTS, self.layout.len);
-        Some(self.layout.part(name, whole))
     }
 
     /// Whether any parameter of the layer is trained.

@@ -63,7 +63,7 @@ pub struct Plan {
 
 impl Plan {
     /// A buffer that lives outside the plan and is found by its name when the plan is compiled.
-    pub(crate) fn given(&mut self, name: impl Into<String>, len: usize) -> Span {
+    pub(crate) fn given<N: Into<String>>(&mut self, name: N, len: usize) -> Span {
         let name = name.into();
         if let Some(index) = self.buffers.iter().position(|buffer| buffer.given && buffer.name == name) {
             assert_eq!(self.buffers[index].len, len, "{name} is declared twice with two lengths");
@@ -74,7 +74,7 @@ impl Plan {
 
     /// A buffer that lives while the plan uses it and may share its memory with others; its content is not zero at
     /// first.
-    pub(crate) fn scratch(&mut self, name: impl Into<String>, len: usize) -> Span {
+    pub(crate) fn scratch<N: Into<String>>(&mut self, name: N, len: usize) -> Span {
         self.declare(name.into(), len, false)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::gpu::Target;
-use crate::plan::{MAX_GROUPS, Plan, Span};
+use crate::plan::{Dispatch, MAX_GROUPS, Plan, Span};
 use gatefold_model::Activation;
 use gatefold_shaders::{
     Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, SUBGROUP_LANES, TILE_WG_SIZE, params,
@@ -37,36 +37,72 @@ impl Matrix {
     }
 }
 
-/// A tensor `[size0, size1, size2]` whose element `i0, i1, i2` is element `i0 s0 + i1 s1 + i2 s2` of another.
+/// Which gate each lane of a unit holds, in the code of the kernels: four bits a lane, 15 for a lane that holds zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneMap {
+    pub(crate) lanes: usize,
+    code: u32,
+}
+
+impl LaneMap {
+    /// A lane for each gate, in order.
+    pub(crate) fn same(gates: usize) -> LaneMap {
+        let lanes: Vec<Option<usize>> = (0..gates).map(Some).collect();
+        LaneMap::new(&lanes)
+    }
+
+    /// The gate of each lane.
+    pub(crate) fn new(lanes: &[Option<usize>]) -> LaneMap {
+        let of = |(at, gate): (usize, &Option<usize>)| (gate.unwrap_or(15) as u32) << (4 * at);
+        LaneMap { lanes: lanes.len(), code: lanes.iter().enumerate().map(of).sum() }
+    }
+}
+
+/// A tensor `[size0, size1, size2]` whose element `i0, i1, i2` is element `i0 s0 + i1 s1 + i2 s2` of another; along one
+/// axis it may count lanes where the other counts gates.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order {
     pub(crate) sizes: [usize; 3],
     pub(crate) strides: [usize; 3],
+    lanes: Option<(u32, LaneMap)>,
 }
 
 impl Order {
     /// The same order: nothing moves.
     pub(crate) fn same(len: usize) -> Order {
-        Order { sizes: [1, 1, len], strides: [0, 0, 1] }
+        Order { sizes: [1, 1, len], strides: [0, 0, 1], lanes: None }
     }
 
-    /// From PyTorch's `[gates, hidden, columns]` to `[columns, hidden, gates]`, as a walk along a row reads it.
-    pub(crate) fn columns_units_gates(gates: usize, hidden: usize, columns: usize) -> Order {
-        Order { sizes: [columns, hidden, gates], strides: [1, columns, hidden * columns] }
+    /// `[columns, rows]` from `[rows, columns]`.
+    pub(crate) fn transposed(rows: usize, columns: usize) -> Order {
+        Order { sizes: [1, columns, rows], strides: [0, 1, columns], lanes: None }
     }
 
-    /// From PyTorch's `[gates, hidden, columns]` to `[hidden, gates, columns]`, rows in the order of packed gradients.
-    pub(crate) fn units_gates_columns(gates: usize, hidden: usize, columns: usize) -> Order {
-        Order { sizes: [hidden, gates, columns], strides: [columns, hidden * columns, 1] }
+    /// From PyTorch's `[gates, hidden, columns]` to `[columns, hidden, lanes]`, as a walk along a row reads it.
+    pub(crate) fn columns_units_lanes(map: LaneMap, hidden: usize, columns: usize) -> Order {
+        let (sizes, strides) = ([columns, hidden, map.lanes], [1, columns, hidden * columns]);
+        Order { sizes, strides, lanes: Some((2, map)) }
     }
 
-    /// From PyTorch's `[gates, hidden, columns]` to `[hidden, columns, gates]`, as the backward walk reads it.
-    pub(crate) fn units_columns_gates(gates: usize, hidden: usize, columns: usize) -> Order {
-        Order { sizes: [hidden, columns, gates], strides: [columns, 1, hidden * columns] }
+    /// From PyTorch's `[gates, hidden, columns]` to `[hidden, lanes, columns]`, rows in the order of packed gradients.
+    pub(crate) fn units_lanes_columns(map: LaneMap, hidden: usize, columns: usize) -> Order {
+        let (sizes, strides) = ([hidden, map.lanes, columns], [columns, hidden * columns, 1]);
+        Order { sizes, strides, lanes: Some((1, map)) }
+    }
+
+    /// From PyTorch's `[gates, hidden, columns]` to `[hidden, columns, lanes]`, as the backward walk reads it.
+    pub(crate) fn units_columns_lanes(map: LaneMap, hidden: usize, columns: usize) -> Order {
+        let (sizes, strides) = ([hidden, columns, map.lanes], [columns, 1, hidden * columns]);
+        Order { sizes, strides, lanes: Some((2, map)) }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.sizes.iter().product()
+    }
+
+    /// The axis that counts lanes, 0 for none, and the code of the map.
+    fn lane_code(&self) -> (u32, u32) {
+        self.lanes.map_or((0, 0), |(axis, map)| (axis, map.code))
     }
 }
 
@@ -130,6 +166,8 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
             ("COLUMNS", per_invocation as u32),
             ("BIAS", 0),
             ("ACTIVATION", Activation::Identity.code()),
+            ("ALPHA", 0),
+            ("BETA", 0),
         ],
     };
     let slice_len = slice_len.min(k).min(max_inner(target, &kernel)).max(1);
@@ -189,23 +227,45 @@ pub(crate) fn matmul(
     let has_bias = u32::from(bias.is_some());
     if slices == 1 {
         tiled.set("BIAS", has_bias);
-        tiled.set("ACTIVATION", activation.code());
+        for (name, value) in activation_consts(activation) {
+            tiled.set(name, value);
+        }
         tiled.put(plan, what, a, b, bias, c);
         return Ok(());
     }
     let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
     tiled.put(plan, what, a, b, None, parts);
+    sum_slices(plan, (parts, slices), (m, n), bias, activation, c);
+    Ok(())
+}
+
+fn sum_slices<'a>(
+    plan: &'a mut Plan,
+    (parts, slices): (Span, usize),
+    (m, n): (usize, usize),
+    bias: Option<Span>,
+    activation: Activation,
+    c: Span,
+) -> &'a mut Dispatch {
     let (groups, groups_x) = element_groups(m * n);
+    let own = [("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", u32::from(bias.is_some()))];
     plan.dispatch(
-        KernelVariant::new(
-            KernelId::SumSlices,
-            &[("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", has_bias), ("ACTIVATION", activation.code())],
-        ),
+        KernelVariant::new(KernelId::SumSlices, &[&own[..], &activation_consts(activation)].concat()),
         params::SumSlices { m: m as u32, n: n as u32, slices: slices as u32, groups_x },
         &[parts, bias.unwrap_or(parts), c],
         groups,
-    );
-    Ok(())
+    )
+}
+
+/// `y = act(x)`, element by element.
+pub(crate) fn activate(plan: &mut Plan, x: Span, activation: Activation, y: Span) {
+    sum_slices(plan, (x, 1), (1, x.len), None, activation, y);
+}
+
+/// The constants of a function, under the names that kernels with one function have for them.
+pub(crate) fn activation_consts(activation: Activation) -> [(&'static str, u32); 3] {
+    let [alpha, beta] = [activation.alpha(), activation.beta()].map(f32::to_bits);
+    [("ACTIVATION", activation.code()), ("ALPHA", alpha), ("BETA", beta)]
 }
 
 /// `d += a b` in the order of the parameter: products over all steps, split along them and added in order.
@@ -228,17 +288,48 @@ pub(crate) fn add_gradient(
     Ok(())
 }
 
+/// How a sum over rows is split.
+#[derive(Debug)]
+pub(crate) struct RowSlices {
+    pub(crate) count: usize,
+    /// Rows of one.
+    pub(crate) len: usize,
+    /// An invocation for each column of each.
+    pub(crate) groups: [u32; 3],
+}
+
+/// Slices of the rows of a matrix, for kernels that add rows up.
+pub(crate) fn row_slices(
+    target: &Target,
+    what: &str,
+    rows: usize,
+    columns: usize,
+) -> Result<RowSlices, Error> {
+    let longest = target.max_loop_iterations.map_or(usize::MAX, |limit| limit as usize / 4);
+    let len = SLICE_LEN.max(rows.div_ceil(MAX_GROUPS as usize));
+    if len > longest {
+        return Err(Error::Device(format!("{what}: {rows} rows are more than the device can add up")));
+    }
+    let count = rows.div_ceil(len);
+    let groups_x = columns.div_ceil(ELEMENT_WG_SIZE as usize);
+    if groups_x > MAX_GROUPS as usize {
+        return Err(Error::Device(format!(
+            "{what}: {columns} columns take {groups_x} workgroups, the device allows {MAX_GROUPS} an axis; use a narrower layer"
+        )));
+    }
+    Ok(RowSlices { count, len, groups: [groups_x as u32, count as u32, 1] })
+}
+
 /// `d += sums of the columns of x` in the order of the parameters, for every one of them.
 pub(crate) fn add_column_sums(
     plan: &mut Plan,
     target: &Target,
     what: &str,
     x: Matrix,
-    order: Order,
-    into: &[Span],
+    into: &[(Order, Span)],
 ) -> Result<(), Error> {
     let (parts, slices) = column_slices(plan, target, what, x, None)?;
-    for &d in into {
+    for &(order, d) in into {
         unpack(plan, what, parts, slices, order, d);
     }
     Ok(())
@@ -254,17 +345,7 @@ pub(crate) fn column_sums(
 ) -> Result<(), Error> {
     let (parts, slices) = column_slices(plan, target, what, x, Some(out))?;
     if slices > 1 {
-        let (groups, groups_x) = element_groups(x.columns);
-        plan.dispatch(
-            KernelVariant::new(
-                KernelId::SumSlices,
-                &[("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", 0), ("ACTIVATION", Activation::Identity.code())],
-            ),
-            params::SumSlices { m: 1, n: x.columns as u32, slices: slices as u32, groups_x },
-            &[parts, parts, out],
-            groups,
-        )
-        .note(what.into());
+        sum_slices(plan, (parts, slices), (1, x.columns), None, Activation::Identity, out).note(what.into());
     }
     Ok(())
 }
@@ -278,40 +359,42 @@ fn column_slices(
     whole: Option<Span>,
 ) -> Result<(Span, usize), Error> {
     assert_eq!((x.row_stride, x.column_stride), (x.columns, 1), "{what}: rows lie one behind the other");
-    let longest = target.max_loop_iterations.map_or(usize::MAX, |limit| limit as usize / 4);
-    let slice_len = SLICE_LEN.max(x.rows.div_ceil(MAX_GROUPS as usize));
-    if slice_len > longest {
-        return Err(Error::Device(format!("{what}: {} rows are more than the device can add up", x.rows)));
-    }
-    let slices = x.rows.div_ceil(slice_len);
-    let groups_x = x.columns.div_ceil(ELEMENT_WG_SIZE as usize);
-    if groups_x > MAX_GROUPS as usize {
-        return Err(Error::Device(format!(
-            "{what}: {} columns take {groups_x} workgroups, the device allows {MAX_GROUPS} an axis; use a narrower layer",
-            x.columns
-        )));
-    }
-    let whole = whole.filter(|_| slices == 1);
-    let parts = whole.unwrap_or_else(|| plan.scratch(format!("{what}.sums"), slices * x.columns));
+    let slices = row_slices(target, what, x.rows, x.columns)?;
+    let whole = whole.filter(|_| slices.count == 1);
+    let parts = whole.unwrap_or_else(|| plan.scratch(format!("{what}.sums"), slices.count * x.columns));
     let (x_span, x_offset) = plan.bind(x.span);
     plan.dispatch(
         KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]),
-        params::ColumnSum { m: x.rows as u32, n: x.columns as u32, slice_len: slice_len as u32, x_offset },
+        params::ColumnSum { m: x.rows as u32, n: x.columns as u32, slice_len: slices.len as u32, x_offset },
         &[x_span, parts],
-        [groups_x as u32, slices as u32, 1],
+        slices.groups,
     )
     .note(what.into());
-    Ok((parts, slices))
+    Ok((parts, slices.count))
 }
 
-fn unpack(plan: &mut Plan, what: &str, parts: Span, slices: usize, order: Order, d: Span) {
+/// `d += parts`, slices added in order, in the order of the parameter.
+pub(crate) fn unpack(plan: &mut Plan, what: &str, parts: Span, slices: usize, order: Order, d: Span) {
     let (groups, groups_x) = element_groups(order.len());
     let [size0, size1, size2] = order.sizes.map(|size| size as u32);
     let [stride0, stride1, stride2] = order.strides.map(|stride| stride as u32);
-    let slices = slices as u32;
+    let (slices, (lane_axis, map)) = (slices as u32, order.lane_code());
+    assert_ne!(lane_axis, 1, "gradients have their lanes along the last axis");
     plan.dispatch(
         KernelVariant::new(KernelId::UnpackGradient, &[("WG_SIZE", ELEMENT_WG_SIZE)]),
-        params::UnpackGradient { size0, size1, size2, groups_x, stride0, stride1, stride2, slices },
+        params::UnpackGradient {
+            size0,
+            size1,
+            size2,
+            groups_x,
+            stride0,
+            stride1,
+            stride2,
+            slices,
+            lane_axis,
+            map,
+            ..Default::default()
+        },
         &[parts, d],
         groups,
     )
@@ -319,15 +402,42 @@ fn unpack(plan: &mut Plan, what: &str, parts: Span, slices: usize, order: Order,
 }
 
 /// `out = source`, or `source + other`, with its axes reordered.
-pub(crate) fn pack(plan: &mut Plan, source: Span, other: Option<Span>, order: Order, out: Span) {
+pub(crate) fn pack(plan: &mut Plan, source: Span, other: Option<(Span, LaneMap)>, order: Order, out: Span) {
+    pack_part(plan, source, other, order, out, (0, order.sizes[1] * order.sizes[2]));
+}
+
+/// [`pack`] into part of `out`: its first element, and what a step along the first axis is there.
+pub(crate) fn pack_part(
+    plan: &mut Plan,
+    source: Span,
+    other: Option<(Span, LaneMap)>,
+    order: Order,
+    out: Span,
+    (out_begin, out_stride): (usize, usize),
+) {
     let (groups, groups_x) = element_groups(order.len());
     let [size0, size1, size2] = order.sizes.map(|size| size as u32);
     let [stride0, stride1, stride2] = order.strides.map(|stride| stride as u32);
     let with_other = u32::from(other.is_some());
+    let (lane_axis, map) = order.lane_code();
+    let (other, other_map) = other.map_or((source, map), |(span, map)| (span, map.code));
     plan.dispatch(
         KernelVariant::new(KernelId::Pack, &[("WG_SIZE", ELEMENT_WG_SIZE), ("WITH_OTHER", with_other)]),
-        params::Pack { size0, size1, size2, groups_x, stride0, stride1, stride2, ..params::Pack::default() },
-        &[source, other.unwrap_or(source), out],
+        params::Pack {
+            size0,
+            size1,
+            size2,
+            groups_x,
+            stride0,
+            stride1,
+            stride2,
+            lane_axis,
+            map,
+            other_map,
+            out_begin: out_begin as u32,
+            out_stride: out_stride as u32,
+        },
+        &[source, other, out],
         groups,
     );
 }

@@ -112,6 +112,11 @@ impl Compiled {
         record(&self.steps, encoder);
     }
 
+    /// Records some of the steps, counted as in the plan.
+    pub(crate) fn record_range(&self, steps: std::ops::Range<usize>, encoder: &mut wgpu::CommandEncoder) {
+        record(&self.steps[steps], encoder);
+    }
+
     /// Submits every step, split by the work in it; gives what to wait for.
     pub(crate) fn submit(&self) -> Result<Option<wgpu::SubmissionIndex>, Error> {
         self.submit_part(0..self.steps.len())

@@ -10,16 +10,45 @@ use gatefold_reference::{activation, linear};
 use gatefold_shaders::{KernelId, params};
 use ndarray::{Array2, Array3, s};
 
+/// Every function, those among them too whose slope does not follow from their value.
+const ACTIVATIONS_BOTH_WAYS: [Activation; 16] = {
+    let all = Activation::ALL;
+    [
+        all[0],
+        all[1],
+        all[2],
+        all[3],
+        all[4],
+        all[5],
+        all[6],
+        all[7],
+        all[8],
+        all[9],
+        all[10],
+        all[11],
+        Activation::LeakyRelu { alpha: -0.3 },
+        Activation::Elu { alpha: -0.7 },
+        Activation::ThresholdedRelu { alpha: -0.4 },
+        Activation::ScaledTanh { alpha: 0.0, beta: 0.6 },
+    ]
+};
+
+/// The constants of a function.
+pub(super) fn activation_consts(activation: Activation) -> [(&'static str, u32); 3] {
+    let [alpha, beta] = [activation.alpha(), activation.beta()].map(f32::to_bits);
+    [("ACTIVATION", activation.code()), ("ALPHA", alpha), ("BETA", beta)]
+}
+
 pub(super) fn sum_slices(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     let mut stream = 0;
-    for activation in Activation::ALL.into_iter().take(4) {
+    for activation in Activation::ALL {
         for bias in [false, true] {
             for (m, n, slices) in [(1, 1, 1), (9, 7, 2), (1, 64, 137), (5, 13, 3), (131, 31, 2)] {
                 let mut random = Random::new(13, stream);
                 let groups = element_groups(m * n, WIDEST[stream as usize % 2]);
                 stream += 1;
                 let (parts, biases) = (random.values_for(m * n, slices * m * n), random.values_for(m * n, n));
-                let consts = [("BIAS", u32::from(bias)), ("ACTIVATION", activation.code())];
+                let consts = [&[("BIAS", u32::from(bias))][..], &activation_consts(activation)].concat();
                 let kernel = element_kernel(KernelId::SumSlices, &consts);
                 let params = params::SumSlices {
                     m: m as u32,
@@ -88,6 +117,7 @@ pub(super) fn pack(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 stride0,
                 stride1,
                 stride2,
+                out_stride: size1 * size2,
                 ..Default::default()
             };
             let kernel = element_kernel(KernelId::Pack, &[("WITH_OTHER", u32::from(with_other))]);
@@ -123,6 +153,7 @@ pub(super) fn unpack_gradient(gpu: &Gpu, checks: &mut Checks) -> Result<(), Erro
                 stride1,
                 stride2,
                 slices: count,
+                ..Default::default()
             };
             let kernel = element_kernel(KernelId::UnpackGradient, &[]);
             let found = run_kernel(gpu, &kernel, params, &[&parts, &d], groups)?;
@@ -167,22 +198,32 @@ pub(super) fn column_sum(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
 }
 
 pub(super) fn activation_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for function in Activation::ALL.into_iter().take(4) {
+    for function in ACTIVATIONS_BOTH_WAYS {
         for (stream, len) in LENGTHS.into_iter().enumerate() {
             let groups = element_groups(len, WIDEST[stream % 2]);
             let mut random = Random::new(17, stream as u64);
             let x = random.within(-3.0..3.0, len);
-            let y: Vec<f32> = x.iter().map(|&x| activation::apply(function, x)).collect();
+            let keep_pre = !function.slope_from_output();
+            let saved: Vec<f32> =
+                if keep_pre { x } else { x.iter().map(|&x| activation::apply(function, x)).collect() };
             let d_y = random.values(len);
             let params =
                 params::ActivationBackward { len: len as u32, groups_x: groups[0], ..Default::default() };
-            let kernel = element_kernel(KernelId::ActivationBackward, &[("ACTIVATION", function.code())]);
-            let found = run_kernel(gpu, &kernel, params, &[&y, &d_y, &vec![7.0; len]], groups)?;
+            let own = [("KEEP_PRE", u32::from(keep_pre))];
+            let consts = [&own[..], &activation_consts(function)].concat();
+            let kernel = element_kernel(KernelId::ActivationBackward, &consts);
+            let found = run_kernel(gpu, &kernel, params, &[&saved, &d_y, &vec![7.0; len]], groups)?;
 
-            let (y, d_y) = (matrix(&y, 1, len), matrix(&d_y, 1, len));
-            let want = linear::activation_backward(y.view(), d_y.view(), function);
+            let want: Vec<f64> = saved
+                .iter()
+                .zip(&d_y)
+                .map(|(&saved, &d_y)| {
+                    let slope = if keep_pre { activation::slope } else { activation::derivative };
+                    f64::from(d_y) * slope(function, f64::from(saved))
+                })
+                .collect();
             checks.case(format!("{function} of {len}"));
-            checks.tensor("d_pre", &[("element", len)], &found[2], &flat(&want), Tolerance::gradient(1));
+            checks.tensor("d_pre", &[("element", len)], &found[2], &want, Tolerance::gradient(1));
         }
     }
     Ok(())

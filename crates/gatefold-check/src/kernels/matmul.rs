@@ -1,6 +1,7 @@
 //! The matrix product: every tile, layout, width of column, bias, activation and split of the inner axis.
 
 use super::lanes;
+use super::linear::activation_consts;
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{flat, matrix};
@@ -57,7 +58,7 @@ fn cases(gpu: &Gpu) -> Vec<Case> {
                             activation: if sliced {
                                 Activation::Identity
                             } else {
-                                Activation::ALL[count / 3 % 4]
+                                Activation::ALL[count / 3 % Activation::ALL.len()]
                             },
                             slice_len: if sliced { (k / 3).max(1).next_multiple_of(4) } else { k },
                             a_transposed: count % 2 == 1,
@@ -78,13 +79,16 @@ impl Case {
             cell: None,
             lanes: self.lanes,
             columns: self.columns,
-            consts: vec![
-                ("WG_SIZE", TILE_WG_SIZE),
-                ("ROWS", self.rows),
-                ("COLUMNS", self.columns_each),
-                ("BIAS", u32::from(self.bias)),
-                ("ACTIVATION", self.activation.code()),
-            ],
+            consts: [
+                &[
+                    ("WG_SIZE", TILE_WG_SIZE),
+                    ("ROWS", self.rows),
+                    ("COLUMNS", self.columns_each),
+                    ("BIAS", u32::from(self.bias)),
+                ][..],
+                &activation_consts(self.activation),
+            ]
+            .concat(),
         }
     }
 

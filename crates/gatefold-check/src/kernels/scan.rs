@@ -3,12 +3,13 @@
 use super::lanes;
 use crate::compare::Tolerance;
 use crate::data::wide;
+use crate::networks::{NetworkCase, check_backward};
 use crate::selfcheck::Checks;
 use crate::{Random, data};
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::{Activation, Error, Gpu, run_kernel};
 use gatefold_model::{LstmActivations, LstmCell, LstmGate};
 use gatefold_reference::scan::{self, Recurrence, StepCotangents, StepInput, StepSaved};
-use gatefold_shaders::{Cell, Columns, KernelId, KernelVariant, Lanes, TILE_WG_SIZE, params};
+use gatefold_shaders::{Cell, Columns, KernelId, KernelVariant, Lanes, NO_STEP, TILE_WG_SIZE, params};
 use ndarray::{Array2, Array3, ArrayView2};
 
 const GATES: usize = LstmGate::COUNT;
@@ -17,6 +18,16 @@ const GATES: usize = LstmGate::COUNT;
 fn lstm() -> gatefold_model::Cell {
     let activations = LstmActivations::default();
     gatefold_model::Cell::Lstm(LstmCell { activations, peephole: false, coupling: None, squashed: false })
+}
+
+/// Its constants.
+fn plain_lstm() -> Vec<(&'static str, u32)> {
+    let (sigmoid, tanh) = (Activation::Sigmoid.code(), Activation::Tanh.code());
+    let mut consts = vec![("UNITS", 0), ("COUPLED", 0), ("SQUASHED", 0), ("CLIP", 0), ("KEEP_PRE", 0)];
+    consts.extend([("GATE_FUNCTION", sigmoid), ("GATE_ALPHA", 0), ("GATE_BETA", 0)]);
+    consts.extend([("CANDIDATE_FUNCTION", tanh), ("CANDIDATE_ALPHA", 0), ("CANDIDATE_BETA", 0)]);
+    consts.extend([("OUTPUT_FUNCTION", tanh), ("OUTPUT_ALPHA", 0), ("OUTPUT_BETA", 0)]);
+    consts
 }
 
 /// Steps in the buffers of a case; the middle one and the last are run.
@@ -52,13 +63,13 @@ impl Case {
     }
 
     fn kernel(&self, id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
-        let own = [("WG_SIZE", TILE_WG_SIZE), ("ROWS", self.rows)];
+        let own = [("WG_SIZE", TILE_WG_SIZE), ("ROWS", self.rows), ("SEGMENTS", 1), ("LENGTHS", 0)];
         KernelVariant {
             id,
             cell: Some(Cell::Lstm),
             lanes: self.lanes,
             columns: Columns::F32,
-            consts: [&own, consts].concat(),
+            consts: [&own[..], &plain_lstm(), consts].concat(),
         }
     }
 
@@ -170,6 +181,9 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
                 t: t as u32,
                 batch: case.batch as u32,
                 hidden: case.hidden as u32,
+                width: case.hidden as u32,
+                r_slot: h_slots.0 as u32,
+                r_len: case.hidden as u32,
                 h_from: h_slots.0 as u32,
                 h_to: h_slots.1 as u32,
                 state_from: state_slots.0 as u32,
@@ -177,7 +191,7 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
                 ..Default::default()
             };
             let kernel = case.kernel(KernelId::StepForward, &[("SAVE", save)]);
-            let bindings: [&[f32]; 4] = [&by_sender(&w_hh), &gates, &state, &h];
+            let bindings: [&[f32]; 6] = [&by_sender(&w_hh), &[0.0], &[0.0], &gates, &state, &h];
             let found = run_kernel(gpu, &kernel, params, &bindings, case.groups())?;
 
             let part = |all: &'_ [f32], slot: usize| case.matrix(&all[slot * len..(slot + 1) * len]);
@@ -195,22 +209,22 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
             checks.case(case.describe(if save == 1 { "saving" } else { "" }));
             let tolerance = Tolerance::output(case.hidden);
             let flat = |states: &Array2<f64>| states.iter().copied().collect::<Vec<f64>>();
-            case.slot(checks, "h", &found[3], &h, (h_slots.1, &flat(&want.h)), tolerance);
+            case.slot(checks, "h", &found[5], &h, (h_slots.1, &flat(&want.h)), tolerance);
             case.slot(
                 checks,
                 "state",
-                &found[2],
+                &found[4],
                 &state,
                 (state_slots.1, &flat(want.c.as_ref().expect("an LSTM has a cell state"))),
                 tolerance,
             );
             if save == 1 {
-                case.slot(checks, "gates", &found[1], &gates, (t, &case.units(want.saved.view())), tolerance);
+                case.slot(checks, "gates", &found[3], &gates, (t, &case.units(want.saved.view())), tolerance);
             } else {
                 checks.tensor(
                     "gates",
                     &[("element", gates.len())],
-                    &found[1],
+                    &found[3],
                     &wide(&gates),
                     Tolerance::EXACT,
                 );
@@ -237,12 +251,22 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
             }
             let params = params::StepBackward {
                 t: t as u32,
-                steps: STEPS as u32,
                 batch: case.batch as u32,
                 hidden: case.hidden as u32,
+                width: case.hidden as u32,
+                h_from: t as u32,
+                state_from: t as u32,
+                state_to: t as u32 + 1,
+                next: if last { NO_STEP } else { t as u32 + 1 },
+                d_stride: case.hidden as u32,
+                history: 1,
+                steps: STEPS as u32,
+                ..Default::default()
             };
-            let bindings: [&[f32]; 7] = [&by_receiver(&w_hh), &state, &h, &d_out, &d_h, &gates, &carry];
-            let kernel = case.kernel(KernelId::StepBackward, &[]);
+            let carried = [carry.as_slice(), &d_h].concat();
+            let weights = by_receiver(&w_hh);
+            let bindings: [&[f32]; 8] = [&weights, &[0.0], &[0.0], &state, &h, &d_out, &gates, &carried];
+            let kernel = case.kernel(KernelId::StepBackward, &[("ENDS", u32::from(last))]);
             let found = run_kernel(gpu, &kernel, params, &bindings, case.groups())?;
 
             let part = |all: &'_ [f32], slot: usize| case.matrix(&all[slot * len..(slot + 1) * len]);
@@ -274,9 +298,9 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
             );
             checks.case(case.describe(if last { "last step" } else { "" }));
             let tolerance = Tolerance::gradient(GATES * case.hidden);
-            case.slot(checks, "d_pre", &found[5], &gates, (t, &case.units(want.d_pre.view())), tolerance);
+            case.slot(checks, "d_pre", &found[6], &gates, (t, &case.units(want.d_pre.view())), tolerance);
             let d_c: Vec<f64> = want.d_c_prev.iter().flatten().copied().collect();
-            checks.tensor("d_c", &case.axes(), &found[6], &d_c, tolerance);
+            checks.tensor("d_c", &case.axes(), &found[7][..len], &d_c, tolerance);
         }
     }
     Ok(())
@@ -290,17 +314,29 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let params = params::InitialBackward {
             batch: case.batch as u32,
             hidden: case.hidden as u32,
+            columns: case.hidden as u32,
+            own: case.hidden as u32,
+            history: 1,
+            steps: STEPS as u32,
             ..Default::default()
         };
-        let kernel = case.kernel(KernelId::InitialBackward, &[]);
-        let bindings: [&[f32]; 3] = [&by_receiver(&w_hh), &gates, &d_h];
+        let kernel = case.kernel(KernelId::InitialBackward, &[("ENDS", 0)]);
+        let bindings: [&[f32]; 5] = [&by_receiver(&w_hh), &[0.0], &gates, &[0.0], &d_h];
         let found = run_kernel(gpu, &kernel, params, &bindings, case.groups())?;
         let d_pre = case.blocks(&gates[..len * GATES]);
         let want =
             scan::initial_backward(&Recurrence::new(lstm(), w_hh.mapv(f64::from).view()), d_pre.view());
         checks.case(case.describe(""));
         let want: Vec<f64> = want.iter().copied().collect();
-        checks.tensor("d_h", &case.axes(), &found[2], &want, Tolerance::product(GATES * case.hidden));
+        checks.tensor("d_h", &case.axes(), &found[4], &want, Tolerance::product(GATES * case.hidden));
     }
+    Ok(())
+}
+
+/// Kernels that stand behind readouts, second stages and layers put together from scans: by networks that use them.
+pub(super) fn by_networks(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    let cases: Vec<NetworkCase> =
+        NetworkCase::all().into_iter().filter(|case| case.steps < 20 && case.batch < 20).collect();
+    checks.append(check_backward(gpu, &cases)?);
     Ok(())
 }

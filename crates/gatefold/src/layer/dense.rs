@@ -1,58 +1,82 @@
 //! A dense layer, the same for every step: `y = act(x W^T + b)`.
 
-use super::Sequence;
 use super::elementwise::aligned;
+use super::{Lowering, Purpose, Sequence};
 use crate::Error;
 use crate::gpu::Target;
 use crate::parameters::ParameterSpans;
-use crate::plan::Plan;
-use crate::product::{self, Matrix, Order};
+use crate::plan::{Plan, Span};
+use crate::product::{self, LaneMap, Matrix, Order};
 use gatefold_model::{Activation, Layer, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
-pub(crate) fn forward(
-    plan: &mut Plan,
-    target: &Target,
-    layer: &Layer,
-    activation: Activation,
-    parameters: &ParameterSpans<'_>,
-    x: Sequence,
-) -> Result<Sequence, Error> {
-    let weight = parameters.values(plan, layer, Role::DenseWeight);
-    let bias = parameters.values(plan, layer, Role::DenseBias);
-    let weight = Matrix::new(weight, layer.output, layer.input).transposed();
-    let rows = x.steps * x.batch;
-    let y = plan.scratch(format!("{}.y", layer.label()), rows * layer.output);
-    let what = layer.label();
-    product::matmul(plan, target, &what, (x.matrix(), weight), Some(bias), activation, y)?;
-    Ok(Sequence { span: y, width: layer.output, ..x })
+/// The output, and what backward takes the slope from: the output too, or where it does not say, what was in front of the
+/// activation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Saved {
+    pub(crate) y: Sequence,
+    pub(crate) kept: Sequence,
 }
 
-/// The gradient in front of an activation whose result is `y`.
+pub(crate) fn forward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    activation: Activation,
+    x: Sequence,
+) -> Result<Saved, Error> {
+    let weight = low.parameters.values(low.plan, layer, Role::DenseWeight);
+    let bias = low.parameters.values(low.plan, layer, Role::DenseBias);
+    let weight = Matrix::new(weight, layer.output, layer.input).transposed();
+    let y = Sequence { width: layer.output, ..x };
+    product(low, &layer.label(), (x.matrix(), weight), bias, activation, y)
+}
+
+/// `act(a b + bias)`, with what backward needs of it; the output is shaped as `y`.
+pub(crate) fn product(
+    low: &mut Lowering<'_>,
+    what: &str,
+    factors: (Matrix, Matrix),
+    bias: Span,
+    activation: Activation,
+    y: Sequence,
+) -> Result<Saved, Error> {
+    let out = low.plan.scratch(format!("{what}.y"), y.len());
+    let sequence = |span| Sequence { span, ..y };
+    if low.purpose == Purpose::Inference || activation.slope_from_output() {
+        product::matmul(low.plan, low.target, what, factors, Some(bias), activation, out)?;
+        return Ok(Saved { y: sequence(out), kept: sequence(out) });
+    }
+    let pre = low.plan.scratch(format!("{what}.pre"), out.len);
+    product::matmul(low.plan, low.target, what, factors, Some(bias), Activation::Identity, pre)?;
+    product::activate(low.plan, pre, activation, out);
+    Ok(Saved { y: sequence(out), kept: sequence(pre) })
+}
+
+/// The gradient in front of an activation, from what [`Saved`] kept.
 pub(crate) fn in_front_of_activation(
     plan: &mut Plan,
     label: &str,
     activation: Activation,
-    y: Sequence,
+    kept: Sequence,
     d_y: Sequence,
 ) -> Sequence {
     if activation == Activation::Identity {
         return d_y;
     }
-    let y = aligned(plan, format!("{label}.y_aligned"), y);
+    let kept = aligned(plan, format!("{label}.y_aligned"), kept);
     let d_y = aligned(plan, format!("{label}.d_y_aligned"), d_y);
-    let d_pre = plan.scratch(format!("{label}.d_pre"), y.len());
-    let (groups, groups_x) = product::element_groups(y.len());
+    let d_pre = plan.scratch(format!("{label}.d_pre"), kept.len());
+    let (groups, groups_x) = product::element_groups(kept.len());
+    let keep_pre = u32::from(!activation.slope_from_output());
+    let own = [("WG_SIZE", ELEMENT_WG_SIZE), ("KEEP_PRE", keep_pre)];
+    let consts = [&own[..], &product::activation_consts(activation)].concat();
     plan.dispatch(
-        KernelVariant::new(
-            KernelId::ActivationBackward,
-            &[("WG_SIZE", ELEMENT_WG_SIZE), ("ACTIVATION", activation.code())],
-        ),
-        params::ActivationBackward { len: y.len() as u32, groups_x, ..Default::default() },
-        &[y.span, d_y.span, d_pre],
+        KernelVariant::new(KernelId::ActivationBackward, &consts),
+        params::ActivationBackward { len: kept.len() as u32, groups_x, ..Default::default() },
+        &[kept.span, d_y.span, d_pre],
         groups,
     );
-    Sequence { span: d_pre, ..y }
+    Sequence { span: d_pre, ..kept }
 }
 
 #[expect(
@@ -65,20 +89,20 @@ pub(crate) fn backward(
     layer: &Layer,
     activation: Activation,
     parameters: &ParameterSpans<'_>,
-    (x, y): (Sequence, Sequence),
+    (x, saved): (Sequence, Saved),
     d_y: Sequence,
     wants_input: bool,
 ) -> Result<Option<Sequence>, Error> {
     let label = layer.label();
-    let d_pre = in_front_of_activation(plan, &label, activation, y, d_y).matrix();
+    let d_pre = in_front_of_activation(plan, &label, activation, saved.kept, d_y).matrix();
     if let Some(d_weight) = parameters.gradient(plan, layer, Role::DenseWeight) {
-        let (what, order) =
-            (format!("{label}.weight"), Order::columns_units_gates(1, layer.output, layer.input));
+        let what = format!("{label}.weight");
+        let order = Order::columns_units_lanes(LaneMap::same(1), layer.output, layer.input);
         product::add_gradient(plan, target, &what, (x.matrix().transposed(), d_pre), order, d_weight)?;
     }
     if let Some(d_bias) = parameters.gradient(plan, layer, Role::DenseBias) {
-        let (what, order) = (format!("{label}.bias"), Order::same(d_bias.len));
-        product::add_column_sums(plan, target, &what, d_pre, order, &[d_bias])?;
+        let what = format!("{label}.bias");
+        product::add_column_sums(plan, target, &what, d_pre, &[(Order::same(d_bias.len), d_bias)])?;
     }
     if !wants_input {
         return Ok(None);

@@ -5,12 +5,15 @@ mod dropout;
 mod elementwise;
 mod embedding;
 mod expand;
+mod form;
 mod last_step;
-mod lstm;
 pub(crate) mod recurrent;
+pub(crate) mod scan;
+mod scan_backward;
 mod softmax;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use crate::Error;
 use crate::gpu::Target;
@@ -19,17 +22,8 @@ use crate::plan::{Plan, Span};
 use crate::product::Matrix;
 use gatefold_model::{Layer, LayerKind};
 
-pub(crate) use lstm::{
-    Carried, LstmShape, Packed as PackedLstm, Tape as LstmTape, backward as lstm_backward,
-    initial_gradient as lstm_initial_gradient, input_gradient as lstm_input_gradient,
-    one_step as lstm_one_step, parameter_gradients as lstm_parameter_gradients,
-    steps_forward as lstm_steps_forward,
-};
-
 pub(crate) use dropout::DROPOUT;
-pub(crate) use elementwise::{
-    add, add_into, broadcast_rows, fill, mask_rows, side_by_side, split_side_by_side,
-};
+pub(crate) use elementwise::{add, add_into, mask_rows, side_by_side, split_side_by_side};
 
 /// Values of a layer over time: `[steps, batch, width]` somewhere in a buffer.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +48,7 @@ impl Sequence {
 /// What a layer keeps from forward to backward.
 #[derive(Debug)]
 pub(crate) enum Tape {
-    Dense { x: Sequence, y: Sequence },
+    Dense { x: Sequence, saved: dense::Saved },
     Embedding { x: Sequence },
     Dropout,
     Softmax { y: Sequence },
@@ -83,10 +77,15 @@ pub(crate) enum Purpose {
 }
 
 /// Puts the weights of a layer into the order in which its kernels read them. What a purpose does not need is left out.
-pub(crate) fn pack(plan: &mut Plan, layer: &Layer, parameters: &ParameterSpans<'_>, purpose: Purpose) {
-    if let LayerKind::Recurrent(recurrent) = layer.kind {
-        let hidden = recurrent.hidden;
-        lstm::pack(plan, layer, hidden, parameters, purpose);
+pub(crate) fn pack(
+    plan: &mut Plan,
+    target: &Target,
+    layer: &Layer,
+    parameters: &ParameterSpans<'_>,
+    purpose: Purpose,
+) {
+    if layer.recurrent().is_some() {
+        recurrent::pack(&mut Lowering { plan, target, parameters, purpose, drops: false }, layer);
     }
 }
 
@@ -97,11 +96,10 @@ pub(crate) fn forward(
     x: Sequence,
     lengths: Option<Span>,
 ) -> Result<(Sequence, Tape), Error> {
-    let (target, parameters) = (low.target, low.parameters);
     match layer.kind {
         LayerKind::Dense { activation } => {
-            let y = dense::forward(low.plan, target, layer, activation, parameters, x)?;
-            Ok((y, Tape::Dense { x, y }))
+            let saved = dense::forward(low, layer, activation, x)?;
+            Ok((saved.y, Tape::Dense { x, saved }))
         }
         LayerKind::Embedding { tokens } => {
             Ok((embedding::forward(low, layer, tokens, x), Tape::Embedding { x }))
@@ -124,6 +122,11 @@ pub(crate) fn forward(
     }
 }
 
+/// Lanes of a unit's gates on the device; 0 where a layer is not recurrent.
+pub(crate) fn lanes(layer: &Layer) -> usize {
+    recurrent::forms(layer).first().map_or(0, form::Form::lanes)
+}
+
 /// Adds the gradients of the layer's parameters; gives the gradient of its input where that is wanted.
 pub(crate) fn backward(
     low: &mut Lowering<'_>,
@@ -134,8 +137,8 @@ pub(crate) fn backward(
 ) -> Result<Option<Sequence>, Error> {
     let (target, parameters) = (low.target, low.parameters);
     match (tape, layer.kind) {
-        (Tape::Dense { x, y }, LayerKind::Dense { activation }) => {
-            dense::backward(low.plan, target, layer, activation, parameters, (*x, *y), d_y, wants_input)
+        (Tape::Dense { x, saved }, LayerKind::Dense { activation }) => {
+            dense::backward(low.plan, target, layer, activation, parameters, (*x, *saved), d_y, wants_input)
         }
         (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {
             embedding::backward(low, layer, tokens, *x, d_y).map(|()| None)

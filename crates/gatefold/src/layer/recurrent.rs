@@ -1,53 +1,59 @@
-//! Recurrent layers lowered, over every scan of the layer.
+//! Recurrent layers: one scan for each direction, and what is put together from them.
 
-use super::lstm::{self, Carried, LstmShape, Packed, Tape};
-use super::{Lowering, Purpose, Sequence};
+use super::form::Form;
+use super::scan::{self, Scan};
+use super::scan_backward::{self, Ends};
+use super::{Lowering, Sequence, elementwise, weights};
 use crate::Error;
 use crate::plan::Span;
-use gatefold_model::Layer;
+use crate::product::{self, Matrix, Order};
+use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
-/// The states of one scan: initial or final ones, or their gradients.
+/// The values in front of a scan's first step, those behind its last, or their gradients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
-    /// `[k, B, R]`, in the order of time.
+    /// `[k, B, R]`, the slot of the smallest t first.
     pub(crate) h: Span,
-    /// `[B, H]`
+    /// `[B, H]`, where the cell has a state.
     pub(crate) c: Option<Span>,
-    /// `[B, O]`
+    /// `[B, O]`, where an output is fed back.
     pub(crate) y: Option<Span>,
 }
 
-/// What a recurrent layer keeps from forward to backward.
+/// What forward leaves: everything that backward needs, or the outputs alone.
 #[derive(Debug)]
 pub(crate) struct RecurrentTape {
-    tape: Tape,
-    purpose: Purpose,
+    pub(crate) scans: Vec<Scan>,
+    output: Sequence,
 }
 
 impl RecurrentTape {
-    /// `[T, B, width]`
+    /// `[T, B, output]`, contiguous; zero at padded steps.
     pub(crate) fn output(&self) -> Sequence {
-        self.tape.output()
-    }
-
-    /// The states behind the last step, by scan.
-    pub(crate) fn finals(&self) -> Vec<Start> {
-        self.states_after(self.tape.shape.steps)
-    }
-
-    /// The states after some of the steps, by scan.
-    pub(crate) fn states_after(&self, step: usize) -> Vec<Start> {
-        let len = self.tape.shape.step_len();
-        let slot = if self.purpose == Purpose::Training { step } else { 0 };
-        vec![Start {
-            h: self.tape.h.part(step * len, len),
-            c: Some(self.tape.state.part(slot * len, len)),
-            y: None,
-        }]
+        self.output
     }
 }
 
-/// All steps of a layer, from those states or from zeros.
+fn recurrent(layer: &Layer) -> &Recurrent {
+    layer.recurrent().expect("only recurrent layers come here")
+}
+
+/// The scans of a layer; none of one that is not recurrent.
+pub(crate) fn forms(layer: &Layer) -> Vec<Form> {
+    let Some(&recurrent) = layer.recurrent() else { return Vec::new() };
+    let form = |&reverse: &bool| Form { recurrent, reverse, input: layer.input };
+    recurrent.direction.scans().iter().map(form).collect()
+}
+
+/// Puts the weights into the order of the kernels.
+pub(crate) fn pack(low: &mut Lowering<'_>, layer: &Layer) {
+    for form in forms(layer) {
+        weights::pack(low, layer, &form);
+    }
+}
+
+/// The layer's outputs. `starts` has an entry for each scan; without one it starts from zeros.
 pub(crate) fn forward(
     low: &mut Lowering<'_>,
     layer: &Layer,
@@ -55,29 +61,129 @@ pub(crate) fn forward(
     lengths: Option<Span>,
     starts: &[Option<Start>],
 ) -> Result<RecurrentTape, Error> {
-    let recurrent = layer.recurrent().filter(|recurrent| recurrent.is_plain_lstm());
-    let (Some(recurrent), None) = (recurrent, lengths) else { return Err(super::unknown(layer)) };
-    let shape = LstmShape { steps: x.steps, batch: x.batch, input: x.width, hidden: recurrent.hidden };
-    let label = layer.label();
-    let packed = Packed::declare(low.plan, layer.owner, &shape, low.purpose);
-    let tape = Tape::declare(low.plan, &label, &shape, x, low.purpose);
-    let first = |span: Span| span.part(0, shape.step_len());
-    match starts[0] {
-        None => {
-            low.plan.clear(first(tape.h));
-            low.plan.clear(first(tape.state));
-        }
-        Some(start) => {
-            low.plan.copy(start.h, first(tape.h));
-            low.plan.copy(start.c.expect("the cell has a state"), first(tape.state));
-        }
+    let forms = forms(layer);
+    assert_eq!(starts.len(), forms.len(), "a start for every scan");
+    let mut scans = Vec::new();
+    for (form, start) in forms.into_iter().zip(starts) {
+        let scan = Scan::declare(low, layer, form, x, lengths);
+        scan::start(low, &scan, start.as_ref());
+        scan::steps_forward(low, layer, &scan)?;
+        scans.push(scan);
     }
-    let keeps_states = low.purpose == Purpose::Training;
-    lstm::steps_forward(low.plan, low.target, &label, &packed, &tape, low.purpose, keeps_states)?;
-    Ok(RecurrentTape { tape, purpose: low.purpose })
+    let output = output(low, layer, &scans, starts);
+    Ok(RecurrentTape { scans, output })
 }
 
-/// Adds the gradients of the layer's parameters; gives those of its input and of its initial states where they are wanted.
+/// The outputs of the scans side by side or added; the slots of h themselves where they are just that.
+fn output(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan], starts: &[Option<Start>]) -> Sequence {
+    let (first, width) = (&scans[0], layer.output);
+    let (steps, batch) = (first.steps, first.batch);
+    let sequence = |span| Sequence { span, steps, batch, width };
+    // Padded slots of a reverse scan hold its start.
+    let is_clean = !first.form.reverse || first.lengths.is_none() || starts[0].is_none();
+    if let ([scan], true) = (scans, first.form.is_plain() && is_clean) {
+        let slot = scan.first_slot();
+        return sequence(scan.h.part(slot * batch * width, steps * batch * width));
+    }
+    let out = low.plan.scratch(format!("{}.out", layer.label()), steps * batch * width);
+    let sum = recurrent(layer).direction == Direction::BidirectionalSum;
+    for (index, scan) in scans.iter().enumerate() {
+        let from = scan.form.output();
+        let (groups, groups_x) = product::element_groups(steps * batch * from.len);
+        let consts = [
+            ("WG_SIZE", ELEMENT_WG_SIZE),
+            ("LENGTHS", u32::from(scan.lengths.is_some())),
+            ("ADD", u32::from(sum && index > 0)),
+        ];
+        let params = params::ScanOutput {
+            steps: steps as u32,
+            batch: batch as u32,
+            width: scan.form.width() as u32,
+            begin: from.begin as u32,
+            columns: from.len as u32,
+            first_slot: scan.first_slot() as u32,
+            out_width: width as u32,
+            out_begin: output_begin(layer, index) as u32,
+            groups_x,
+            ..Default::default()
+        };
+        let bindings = [scan.h, scan.lengths.unwrap_or(scan.h), out];
+        low.plan.dispatch(KernelVariant::new(KernelId::ScanOutput, &consts), params, &bindings, groups);
+    }
+    sequence(out)
+}
+
+/// The column of the layer's output at which a scan's part begins.
+fn output_begin(layer: &Layer, scan: usize) -> usize {
+    let recurrent = recurrent(layer);
+    if recurrent.direction == Direction::BidirectionalSum { 0 } else { scan * recurrent.scan_width() }
+}
+
+/// The starts that the layer itself says, the same for every row; none for zeros.
+pub(crate) fn initial_starts(low: &mut Lowering<'_>, layer: &Layer, batch: usize) -> Vec<Option<Start>> {
+    let described = *recurrent(layer);
+    let k = described.history();
+    let of_scan = |&reverse: &bool| {
+        let label = format!("{}{}", layer.label(), if reverse { ".reverse" } else { "" });
+        match described.initial {
+            InitialState::Zeros => None,
+            InitialState::Constant(value) => {
+                let mut filled = |name: &str, len: usize| {
+                    let all = low.plan.scratch(format!("{label}.{name}"), len);
+                    elementwise::fill(low.plan, all, value);
+                    all
+                };
+                let h = filled("h0", k * batch * described.recurrent_width());
+                let c = described.cell.has_state().then(|| filled("c0", batch * described.hidden));
+                Some(Start { h, c, y: None })
+            }
+            InitialState::Learned => {
+                let mut repeated = |role: Role, name: &str, times: usize| {
+                    let row = low.parameters.find(low.plan, layer, role, reverse)?;
+                    let all = low.plan.scratch(format!("{label}.{name}"), times * row.len);
+                    elementwise::broadcast_rows(low.plan, row, all);
+                    Some(all)
+                };
+                let h = repeated(Role::InitialH, "h0", k * batch)?;
+                Some(Start { h, c: repeated(Role::InitialC, "c0", batch), y: None })
+            }
+        }
+    };
+    described.direction.scans().iter().map(of_scan).collect()
+}
+
+/// Adds the gradients of learned starts, from those of the starts of all rows.
+pub(crate) fn add_start_gradients(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    d_starts: &[Option<Start>],
+) -> Result<(), Error> {
+    for (&reverse, d_start) in recurrent(layer).direction.scans().iter().zip(d_starts) {
+        let Some(d_start) = d_start else { continue };
+        for (role, d) in [(Role::InitialH, Some(d_start.h)), (Role::InitialC, d_start.c)] {
+            let into = low.parameters.find_gradient(low.plan, layer, role, reverse);
+            if let (Some(d), Some(into)) = (d, into) {
+                let (what, rows) = (format!("{}.start", layer.label()), d.len / into.len);
+                let (d, sums) = (Matrix::new(d, rows, into.len), [(Order::same(into.len), into)]);
+                product::add_column_sums(low.plan, low.target, &what, d, &sums)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The values of every scan behind its last step.
+pub(crate) fn finals(low: &mut Lowering<'_>, tape: &RecurrentTape) -> Vec<Start> {
+    states_after(low, tape, tape.output.steps)
+}
+
+/// The values of every scan after so many steps; of a reverse scan, or where nothing is saved, behind the last.
+pub(crate) fn states_after(low: &mut Lowering<'_>, tape: &RecurrentTape, steps: usize) -> Vec<Start> {
+    tape.scans.iter().map(|scan| scan::states_after(low, scan, steps)).collect()
+}
+
+/// Adds the gradients of the layer's parameters, those of a learned start aside; gives the gradients of its input and
+/// of its starts where they are wanted. `d_finals` has an entry for each scan.
 pub(crate) fn backward(
     low: &mut Lowering<'_>,
     layer: &Layer,
@@ -87,29 +193,32 @@ pub(crate) fn backward(
     wants_input: bool,
     wants_start: bool,
 ) -> Result<(Option<Sequence>, Vec<Option<Start>>), Error> {
-    let (tape, label) = (&tape.tape, layer.label());
-    let packed = Packed::declare(low.plan, layer.owner, &tape.shape, Purpose::Training);
-    let carried = Carried::zeros(low.plan, &label, &tape.shape);
-    if let Some(d) = d_finals[0] {
-        low.plan.copy(d.h, carried.d_h);
-        low.plan.copy(d.c.expect("the cell has a state"), carried.d_state);
-    }
+    let Sequence { steps, batch, width, .. } = tape.output;
     let d_out = d_out.unwrap_or_else(|| {
-        let zeros = low.plan.scratch(format!("{label}.d_out"), tape.output().len());
-        low.plan.clear(zeros);
-        Sequence { span: zeros, ..tape.output() }
+        let span = low.plan.scratch(format!("{}.d_out", layer.label()), steps * batch * width);
+        low.plan.clear(span);
+        Sequence { span, steps, batch, width }
     });
-    lstm::backward(low.plan, low.target, &label, &packed, tape, d_out, &carried)?;
-    lstm::parameter_gradients(low.plan, low.target, layer, low.parameters, tape)?;
-    let mut d_start = None;
-    if wants_start {
-        lstm::initial_gradient(low.plan, low.target, &label, &packed, tape, carried.d_h)?;
-        d_start = Some(Start { h: carried.d_h, c: Some(carried.d_state), y: None });
+    let (mut d_x, mut d_starts): (Option<Sequence>, _) = (None, Vec::new());
+    for (index, (scan, d_final)) in tape.scans.iter().zip(d_finals).enumerate() {
+        let ends = Ends::declare(low, scan, d_final.as_ref());
+        scan_backward::steps_backward(low, layer, scan, &ends, d_out, output_begin(layer, index))?;
+        scan_backward::parameter_gradients(low, layer, scan)?;
+        d_starts.push(if wants_start {
+            Some(scan_backward::start_gradient(low, scan, &ends)?)
+        } else {
+            None
+        });
+        if wants_input {
+            let part = scan_backward::input_gradient(low, scan)?;
+            d_x = Some(match d_x {
+                None => part,
+                Some(sum) => {
+                    elementwise::add_into(low.plan, part.span, sum.span);
+                    sum
+                }
+            });
+        }
     }
-    if !wants_input {
-        return Ok((None, vec![d_start]));
-    }
-    let d_x = low.plan.scratch(format!("{label}.d_x"), tape.x.len());
-    let d_x = lstm::input_gradient(low.plan, low.target, &label, &packed, tape, d_x)?;
-    Ok((Some(d_x), vec![d_start]))
+    Ok((d_x, d_starts))
 }

@@ -1,6 +1,7 @@
 //! Layers lowered, run and compared with the reference: tensors begin in the middle of buffers, rows end early, gradients
 //! meet others that are there already.
 
+use super::elementwise::{broadcast_rows, fill};
 use super::*;
 use crate::parameters::{GRADIENTS, ParameterLayout, VALUES};
 use crate::run::Compiled;

@@ -1,0 +1,11 @@
+// cells/gates_f32: one number a unit, for cells without gates.
+alias Gates = f32;
+alias Slot = f32;
+
+fn spread_slot(slot: Slot, j: u32) -> Slot {
+    return spread(slot, j);
+}
+
+fn through_weights(d_pre: Slot, weights: Gates) -> f32 {
+    return d_pre * weights;
+}

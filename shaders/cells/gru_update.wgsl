@@ -1,0 +1,37 @@
+// cells/gru_update: the second stage of a GRU whose reset gate acts in front of the product.
+//
+//   n = candidate(x_n + r_n)     h = (1 - z) n + z h(t-1)
+//
+// x is the slot of the first stage, r the product of r h(t-1). Its slot: r, z, n, or their pre-activations. Backward leaves
+// r's as it is for the first stage, and gives the gradient of n's pre-activation to it.
+// Mirror: gatefold-reference, cell.
+const READS_GATES: bool = true;
+const HAS_STATE: bool = false;
+const CARRIES: bool = true;
+const GIVES_INNER: bool = true;
+const GATE = Function(GATE_FUNCTION, GATE_ALPHA, GATE_BETA);
+const CANDIDATE = Function(CANDIDATE_FUNCTION, CANDIDATE_ALPHA, CANDIDATE_BETA);
+// Lanes, in the order of gatefold_model::GruGate.
+const GATE_RESET: u32 = 0u;
+const GATE_UPDATE: u32 = 1u;
+const GATE_NEW: u32 = 2u;
+
+fn cell_forward(x: Gates, r: Gates, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+    let z = restored(GATE, x[GATE_UPDATE]);
+    let a_n = clipped(x[GATE_NEW] + r[GATE_NEW]);
+    let n = apply(CANDIDATE, a_n);
+    var saved = x;
+    saved[GATE_NEW] = select(n, a_n, KEEP_PRE);
+    return Stepped(saved, (1.0 - z) * n + z * h_prev, 0.0);
+}
+
+fn cell_backward(
+    saved: Slot, h_prev: f32, state_prev: f32, state: f32, dh: f32, carry: f32, own: vec3<f32>,
+) -> Grad {
+    let z = restored(GATE, saved[GATE_UPDATE]);
+    let n = restored(CANDIDATE, saved[GATE_NEW]);
+    let d_all = dh + carry;
+    let d_n = d_all * (1.0 - z) * slope(CANDIDATE, saved[GATE_NEW], n);
+    let d_z = d_all * (h_prev - n) * slope(GATE, saved[GATE_UPDATE], z);
+    return Grad(Slot(saved[GATE_RESET], d_z, d_n, 0.0), d_all * z, d_n);
+}

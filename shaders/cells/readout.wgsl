@@ -1,0 +1,17 @@
+// cells/readout: what is read out of h within a step, and may recur with it: a projection (Sak et al. 2014), or an output
+// that joins the next step's input.
+//
+//   p = act(own.x + r)
+//
+// r is the product of this step's h; own.x is the bias. Saved for backward: p, or its pre-activation. Its backward is
+// the kernel readout_backward.
+// Mirror: gatefold-reference, cell.
+const READS_GATES: bool = false;
+const HAS_STATE: bool = false;
+const CANDIDATE = Function(CANDIDATE_FUNCTION, CANDIDATE_ALPHA, CANDIDATE_BETA);
+
+fn cell_forward(x: Gates, r: Gates, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+    let a = own.x + r;
+    let p = apply(CANDIDATE, a);
+    return Stepped(select(p, a, KEEP_PRE), p, 0.0);
+}

@@ -1,0 +1,12 @@
+// scan/units: the numbers that a unit has of its own, [UNITS, H]. Joined with a kernel that declares units.
+fn own_of(unit: u32) -> vec3<f32> {
+    var own = vec3<f32>();
+    if UNITS > 0u {
+        own.x = units[unit];
+    }
+    if UNITS > 1u {
+        own.y = units[params.hidden + unit];
+        own.z = units[2u * params.hidden + unit];
+    }
+    return own;
+}
