@@ -4,9 +4,9 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
 use gatefold::{
-    Activation, Biases, Coupling, DenseConfig, Device, Direction, EmbeddingConfig, Error, Fill, Gpu, GruConfig,
-    InitialState, LayerConfig, LayerKind, LstmConfig, Network, NetworkConfig, Parameters, Recurrent, Reset,
-    RnnConfig, TrainConfig, Trainer,
+    Activation, Biases, Coupling, DenseConfig, Device, Direction, EmbeddingConfig, Error, Fill, Gpu,
+    GruConfig, InitialState, LayerConfig, LayerKind, LstmConfig, Network, NetworkConfig, Parameters,
+    Recurrent, Reset, RnnConfig, TrainConfig, Trainer,
 };
 use gatefold_reference::loss;
 use ndarray::Array3;
