@@ -1,8 +1,8 @@
 //! Checks gathered into rows, and rows into the table that `gatefold selfcheck` prints.
 
 use crate::compare::{Comparison, Tolerance, compare};
-use crate::{NetworkCase, check_backward, check_forward, check_kernel};
-use gatefold::{Error, Gpu};
+use crate::{NetworkCase, SequenceCase, check_backward, check_forward, check_kernel, check_sequences};
+use gatefold::{Device, Error, Gpu};
 use gatefold_shaders::KernelId;
 use std::fmt;
 
@@ -92,7 +92,7 @@ impl Checks {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Row {
-    /// A kernel's name, or `networks forward`, `networks backward`.
+    /// A kernel's name, or what of whole networks was compared, such as `networks forward` and `cells`.
     pub name: String,
     /// Cases that were run.
     pub cases: usize,
@@ -128,7 +128,7 @@ impl Row {
 pub struct Report {
     /// The device, in one line.
     pub device: String,
-    /// One row for every kernel and for networks in each direction.
+    /// One row for every kernel, for networks in each direction, for every cell, and for every kind of layer.
     pub rows: Vec<Row>,
 }
 
@@ -165,13 +165,17 @@ fn cut(text: &str, width: usize) -> String {
     format!("{head}...")
 }
 
-/// Runs every kernel in its variants, and networks forward and backward, against the reference in `f64`.
+/// Runs every kernel in its variants, networks forward and backward, every cell in every direction, and every kind of layer
+/// with sequences of many lengths, against the reference in `f64`.
 pub fn selfcheck(gpu: &Gpu) -> Report {
     let mut rows: Vec<Row> =
         KernelId::ALL.iter().map(|&id| Row::new(id.name(), check_kernel(gpu, id))).collect();
     let cases = NetworkCase::all();
     rows.push(Row::new("networks forward", check_forward(gpu, &cases)));
     rows.push(Row::new("networks backward", check_backward(gpu, &cases)));
+    let device = Device::Gpu(gpu.clone());
+    rows.push(Row::new("cells", check_sequences(&device, &SequenceCase::cells())));
+    rows.push(Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())));
     Report { device: gpu.summary(), rows }
 }
 
