@@ -239,14 +239,14 @@ pub(crate) fn matmul(
     Ok(())
 }
 
-fn sum_slices<'a>(
-    plan: &'a mut Plan,
+fn sum_slices(
+    plan: &mut Plan,
     (parts, slices): (Span, usize),
     (m, n): (usize, usize),
     bias: Option<Span>,
     activation: Activation,
     c: Span,
-) -> &'a mut Dispatch {
+) -> &mut Dispatch {
     let (groups, groups_x) = element_groups(m * n);
     let own = [("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", u32::from(bias.is_some()))];
     plan.dispatch(
