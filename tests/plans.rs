@@ -31,8 +31,8 @@ fn a_prediction() {
         &planned(&small(), (2, 5), None),
         "
 pack                   parameters[0..48] -> packed0.w                             groups 1,1,1
-pack                   parameters[64..128] -> packed0.u                           groups 1,1,1
 pack                   parameters[128..144] parameters[192..208] -> packed0.bias  groups 1,1,1
+pack                   parameters[64..128] -> packed0.u                           groups 1,1,1
 clear                  layer0.h[0..20]
 clear                  layer0.state
 matmul                 layer0.x input packed0.w packed0.bias -> layer0.gates      groups 1,10,1
@@ -50,9 +50,9 @@ fn a_training_step() {
         &planned(&small(), (2, 5), Some(&TrainConfig::new())),
         "
 pack                   parameters[0..48] -> packed0.w                             groups 1,1,1
-pack                   parameters[64..128] -> packed0.u                           groups 1,1,1
-pack                   parameters[128..144] parameters[192..208] -> packed0.bias  groups 1,1,1
 pack                   parameters[0..48] -> packed0.wt                            groups 1,1,1
+pack                   parameters[128..144] parameters[192..208] -> packed0.bias  groups 1,1,1
+pack                   parameters[64..128] -> packed0.u                           groups 1,1,1
 pack                   parameters[64..128] -> packed0.ut                          groups 1,1,1
 clear                  layer0.h[0..20]
 clear                  layer0.state[0..20]
@@ -70,10 +70,9 @@ unpack_gradient        layer2.bias layer2.bias.sums -> gradients[320..322]      
 matmul                 layer2.d_x d_y parameters[256..264] -> layer2.d_x          groups 1,5,1
 clear                  layer1.d_x
 copy                   layer2.d_x -> layer1.d_x[20..40]
-clear                  layer0.d_h
-clear                  layer0.d_state
-lstm_step_backward     t=1 packed0.ut layer0.state layer0.h layer1.d_x layer0.d_h -> layer0.gates layer0.d_state groups 1,5,1
-lstm_step_backward     t=0 packed0.ut layer0.state layer0.h layer1.d_x layer0.d_h -> layer0.gates layer0.d_state groups 1,5,1
+clear                  layer0.carry
+lstm_step_backward     t=1 packed0.ut layer0.state layer0.h layer1.d_x -> layer0.gates layer0.carry groups 1,5,1
+lstm_step_backward     t=0 packed0.ut layer0.state layer0.h layer1.d_x -> layer0.gates layer0.carry groups 1,5,1
 matmul                 layer0.w_ih input layer0.gates -> layer0.w_ih.slices       groups 1,3,1
 unpack_gradient        layer0.w_ih layer0.w_ih.slices -> gradients[0..48]         groups 1,1,1
 matmul                 layer0.w_hh layer0.h layer0.gates -> layer0.w_hh.slices    groups 1,4,1

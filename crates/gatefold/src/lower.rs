@@ -373,7 +373,10 @@ pub(crate) fn backward(
     let mut d = d_output;
     // Gradients that meet at the input of a layer, from residual connections behind it.
     let mut meeting: BTreeMap<usize, Sequence> = BTreeMap::new();
-    for (&index, Kept { x, tape }) in forward.layers.iter().rev() {
+    // Nobody asks for a gradient of what lies in front of the first layer that is trained.
+    let first = config.layers().iter().position(trains).unwrap_or(config.layers().len());
+    let first = if wanted.inputs || wanted.starts { 0 } else { first };
+    for (&index, Kept { x, tape }) in forward.layers.range(first..).rev() {
         let layer = &config.layers()[index];
         let wants_input = below[index] || meeting.contains_key(&index);
         d = match (tape, d) {
