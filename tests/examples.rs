@@ -50,6 +50,50 @@ fn the_recipe_takes_a_table_too() {
     std::fs::remove_dir_all(&out).expect("the test's own directory");
 }
 
+/// What a share of the training, on the CPU, scores: the first number of the line that begins so.
+fn quick(name: &str, lines: &[&str]) -> Vec<f64> {
+    let printed = run(name, &["--device", "cpu", "--quick"]);
+    lines.iter().map(|line| numbers(&printed, line)[0]).collect()
+}
+
+// The thresholds lie well outside of what a network scores that has learned nothing, and within what seeds 1 to 5 reach.
+
+#[test]
+fn gates_solve_the_adding_problem() {
+    let errors = quick("adding_problem", &["lstm ", "gru ", "always 1 "]);
+    assert!(errors[0] < 0.5 * errors[2] && errors[1] < 0.5 * errors[2], "{errors:?}");
+}
+
+#[test]
+fn vowels_of_any_length_are_classified() {
+    let shares = quick("classify_vowels", &["gru ", "always the commonest"]);
+    assert!(shares[0] > 90.0 && shares[1] < 25.0, "{shares:?}");
+}
+
+#[test]
+fn every_step_gets_its_label() {
+    let shares = quick("label_activity", &["gru ", "always the commonest"]);
+    assert!(shares[0] > 2.0 * shares[1], "{shares:?}");
+}
+
+#[test]
+fn characters_are_modelled() {
+    let bits = quick("write_like_alice", &["lstm ", "1-gram "]);
+    assert!(bits[0] < bits[1] - 0.5, "{bits:?}");
+}
+
+#[test]
+fn dates_are_translated() {
+    let shares = quick("translate_dates", &["lstm, greedy ", "nearest string "]);
+    assert!(shares[0] > 10.0 && shares[1] == 0.0, "{shares:?}");
+}
+
+#[test]
+fn digits_are_spelled() {
+    let shares = quick("spell_digits", &["gru ", "always \"one\""]);
+    assert!(shares[0] > 3.0 * shares[1], "{shares:?}");
+}
+
 #[test]
 fn the_engine_runs_on_a_callers_device() {
     if gatefold_check::test_gpu().is_none() {
