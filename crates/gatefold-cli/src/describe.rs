@@ -7,26 +7,30 @@ mod network;
 use crate::DeviceArgument;
 use crate::failure::Failure;
 use crate::forecaster::Forecaster;
+use crate::model_file::{ModelFile, ModulesArgument};
 use crate::page::{entry, grouped, line};
 use clap::ValueEnum;
 use gatefold::{
     Cell, Device, Error, MemoryNeed, NetworkConfig, Plan, Target, TrainConfig, memory_need, plan, wgpu,
 };
-use gatefold_model::file::Model;
 use gatefold_model::{GruGate, Layer, LstmGate};
+use gatefold_onnx::OnnxModel;
 use layers::Shaped;
 use std::path::PathBuf;
 
-/// Describes a network that is in a file, or one that the options say.
+/// Describes a network that is in a file of any kind, or one that the options say.
 ///
 /// Layers with their shapes folded (all time steps at once) and unrolled (one step), parameters per matrix, FLOP of the
 /// products, and what training (with Adam) and inference take on a device: memory, dispatches, and with --plan the
 /// schedule itself. Exit code 1 when a tensor is too large for the device.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// model.safetensors or checkpoint.safetensors; without it, the options below say what the network is
+    /// A model: ours or a state_dict of PyTorch (.safetensors), or ONNX's (.onnx); without it, the options below say
+    /// what the network is
     #[arg(conflicts_with = "network")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    modules: ModulesArgument,
     #[command(flatten)]
     network: network::Arguments,
     /// Time steps of a sequence [default: those that a forecaster was trained on, else 24]
@@ -60,7 +64,7 @@ const DEFAULT_STEPS: usize = 24;
 const MOST_STEPS: usize = 1 << 19;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let (config, known_steps) = network(arguments)?;
+    let Some((config, known_steps)) = network(arguments)? else { return Ok(()) };
     let steps = arguments.steps.or(known_steps).unwrap_or(DEFAULT_STEPS);
     let case = Case { config, steps, batch: arguments.batch };
     let scanned: usize = case.config.recurrent_layers().map(|layer| case.shaped().scanned(layer)).sum();
@@ -88,15 +92,40 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Columns of the names in front of each entry.
 const NAMES: usize = 24;
 
-/// The network, and the steps of its sequences where a file knows them.
-fn network(arguments: &Arguments) -> Result<(NetworkConfig, Option<usize>), Failure> {
-    if let Some(path) = &arguments.model {
-        let model = Model::load(path)?;
-        let forecaster = Forecaster::from_metadata(path, &model.metadata).ok();
-        let steps = forecaster.map(|known| known.shape.input / known.shape.width);
-        return Ok((model.config, steps));
+/// The network, and the steps of its sequences where a file knows them. None for an ONNX model that is no chain of
+/// layers, which is described here.
+fn network(arguments: &Arguments) -> Result<Option<(NetworkConfig, Option<usize>)>, Failure> {
+    let Some(path) = &arguments.model else { return Ok(Some((arguments.network.config()?, None))) };
+    match ModelFile::read(path, &arguments.modules)? {
+        ModelFile::Network(model, _) => {
+            let forecaster = Forecaster::from_metadata(path, &model.metadata).ok();
+            let steps = forecaster.map(|known| known.shape.input / known.shape.width);
+            Ok(Some((model.config, steps)))
+        }
+        ModelFile::Onnx(onnx) => {
+            print_graph(&onnx);
+            match onnx.import() {
+                Ok(imported) => Ok(Some((imported.config, None))),
+                Err(error) => {
+                    line(entry("network", 11, &error.to_string()));
+                    Ok(None)
+                }
+            }
+        }
     }
-    Ok((arguments.network.config()?, None))
+}
+
+/// What an ONNX model takes and gives, under its own names.
+fn print_graph(onnx: &OnnxModel) {
+    let maker = if onnx.maker().is_empty() { "an unnamed program" } else { onnx.maker() };
+    line(entry("model", 11, &format!("ONNX, opset {}, by {maker}", onnx.opset())));
+    for (what, ports) in [("takes", onnx.inputs()), ("gives", onnx.outputs())] {
+        let mut name = what;
+        for port in ports {
+            line(entry(name, 11, &port.to_string()));
+            name = "";
+        }
+    }
 }
 
 /// What the schedule is for.
@@ -284,7 +313,7 @@ mod tests {
 
     fn config(options: &str) -> Result<NetworkConfig, Failure> {
         let line = Line::try_parse_from(["describe"].into_iter().chain(options.split_whitespace()));
-        Ok(network(&line.expect("options that are understood").arguments)?.0)
+        line.expect("options that are understood").arguments.network.config()
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use gatefold::{Error, ModelError};
+use gatefold_onnx::OnnxError;
 use gatefold_series::SeriesError;
 use std::fmt;
 use std::process::ExitCode;
@@ -51,6 +52,12 @@ impl From<Error> for Failure {
 
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<OnnxError> for Failure {
+    fn from(error: OnnxError) -> Self {
         Failure::Failed(error.to_string())
     }
 }

@@ -1,13 +1,17 @@
 //! The `gatefold` command: one module a subcommand.
 
 mod bench;
+mod convert;
 mod describe;
 mod devices;
 mod failure;
 mod forecast;
 mod forecaster;
+mod model_file;
+mod npz;
 mod page;
 mod predict;
+mod run;
 mod selfcheck;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +43,10 @@ enum Command {
     Selfcheck(selfcheck::Arguments),
     #[command(about = "Describe a network: layers, shapes, parameters, FLOP, memory, schedule")]
     Describe(describe::Arguments),
+    #[command(about = "Run a model on arrays of a .npz file: ours, PyTorch's or ONNX's")]
+    Run(run::Arguments),
+    #[command(about = "Turn a model into another kind of file: ours, PyTorch's, ONNX")]
+    Convert(convert::Arguments),
     #[command(about = "Time a stack of LSTM layers, once its results are checked")]
     Bench(bench::Arguments),
 }
@@ -51,6 +59,8 @@ impl Command {
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Selfcheck(arguments) => selfcheck::run(&arguments),
             Command::Describe(arguments) => describe::run(&arguments),
+            Command::Run(arguments) => run::run(&arguments),
+            Command::Convert(arguments) => convert::run(&arguments),
             Command::Bench(arguments) => bench::run(&arguments),
         }
     }

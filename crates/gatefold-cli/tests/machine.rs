@@ -248,6 +248,8 @@ fn help_tells_each_command_in_full() {
         ("selfcheck", "Exit code 1 when one is out of tolerance"),
         ("describe", "Exit code 1 when a tensor is too large"),
         ("bench", "waits for the device"),
+        ("run", "`layer0.h` [directions, batch, width]"),
+        ("convert", "refused by name"),
     ] {
         let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let help = words(succeed(command(&format!("{name} --help"))));

@@ -1,0 +1,140 @@
+//! `gatefold convert`: a model as another kind of file.
+
+use crate::failure::Failure;
+use crate::model_file::{Kind, ModelFile, ModulesArgument, Origin, layout, network_of};
+use crate::page::{entry, line};
+use gatefold_model::file::{Model, pytorch};
+use gatefold_onnx::{ExportOptions, OnnxModel, write};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Turns a model into another kind of file.
+///
+/// IN is .safetensors, ours or a state_dict of PyTorch, or .onnx; OUT is .safetensors, ours or with --pytorch a
+/// state_dict, or .onnx. Numbers are never changed: there and back gives the same bits. What the other kind cannot express
+/// is refused by name. OUT is written at once or not at all.
+///
+/// An ONNX model becomes a network if it is a chain of layers that Gatefold has, whichever program wrote it; all
+/// others can still be run. Of a checkpoint the network alone is taken, without the state of its training.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The model: .safetensors or .onnx
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The file to write: .safetensors or .onnx
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    modules: ModulesArgument,
+    /// Write a state_dict for PyTorch's modules
+    #[arg(long)]
+    pytorch: bool,
+    /// With --pytorch: the names of the modules, such as "rnn,head"; one empty name for a bare module
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "pytorch")]
+    names: Vec<String>,
+    /// For .onnx: input and output are [batch, steps, values], not [steps, batch, values]
+    #[arg(long)]
+    batch_first: bool,
+    /// For .onnx: the rows' lengths are an input
+    #[arg(long)]
+    lengths: bool,
+    /// For .onnx: initial states are inputs, final ones outputs
+    #[arg(long)]
+    states: bool,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Columns of the names in front of each entry.
+const NAMES: usize = 11;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let Arguments { input, output, .. } = arguments;
+    let kind = Kind::of(output)?;
+    check_options(arguments, kind)?;
+    if same_file(input, output) {
+        return Err(Failure::Usage(format!(
+            "{}: it is the file to read and the file to write; give OUT another name",
+            output.display()
+        )));
+    }
+    let mut notes = Vec::new();
+    let (model, origin) = match ModelFile::read(input, &arguments.modules)? {
+        ModelFile::Network(model, origin) => (model, origin),
+        ModelFile::Onnx(onnx) => (network(input, &onnx, &mut notes)?, Origin::Onnx),
+    };
+    let written = match kind {
+        Kind::Onnx => {
+            let options = ExportOptions::new()
+                .batch_first(arguments.batch_first)
+                .lengths(arguments.lengths)
+                .states(arguments.states);
+            write(output, &model.config, &model.parameters, options)?;
+            if !model.metadata.is_empty() {
+                notes.push("what else the file says, such as the scaler of its data, is left out".into());
+            }
+            Origin::Onnx
+        }
+        Kind::Safetensors if arguments.pytorch => {
+            let names: Vec<&str> = arguments.names.iter().map(String::as_str).collect();
+            pytorch::write(output, &model, &names)?;
+            Origin::Pytorch
+        }
+        Kind::Safetensors => {
+            model.save(output)?;
+            Origin::Gatefold
+        }
+    };
+    if !arguments.quiet {
+        line(entry("read", NAMES, &format!("{} ({origin})", input.display())));
+        line(entry("network", NAMES, &model.config.to_string()));
+        for note in notes {
+            line(entry("note", NAMES, &note));
+        }
+        line(entry("written", NAMES, &format!("{} ({written})", output.display())));
+    }
+    Ok(())
+}
+
+fn check_options(arguments: &Arguments, kind: Kind) -> Result<(), Failure> {
+    let Arguments { output, pytorch, batch_first, lengths, states, .. } = arguments;
+    let of_onnx = [("--batch-first", *batch_first), ("--lengths", *lengths), ("--states", *states)];
+    let wrong = match kind {
+        Kind::Onnx => pytorch.then_some(("--pytorch", ".safetensors")),
+        Kind::Safetensors => of_onnx.into_iter().find(|(_, given)| *given).map(|(name, _)| (name, ".onnx")),
+    };
+    match wrong {
+        Some((option, expected)) => {
+            let found = output.display();
+            Err(Failure::Usage(format!(
+                "{option} is for a file that ends with {expected}, found {found}; leave it out"
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The network that an ONNX model is, and a word on what it takes and gives under other names.
+fn network(path: &Path, onnx: &OnnxModel, notes: &mut Vec<String>) -> Result<Model, Failure> {
+    let imported = onnx.import().map_err(|error| {
+        Failure::failed(format!("{}: {error}; gatefold run runs the model as it is", path.display()))
+    })?;
+    let mut renamed = vec![
+        format!("{} ({}) is input", imported.input.0, layout(imported.input.1)),
+        format!("{} ({}) is output", imported.output.0, layout(imported.output.1)),
+    ];
+    renamed.extend(imported.lengths.iter().map(|name| format!("{name} is lengths")));
+    let labels: Vec<String> = imported.config.recurrent_layers().map(|layer| layer.label()).collect();
+    for given in &imported.states {
+        let state = if given.cell { "c" } else { "h" };
+        renamed.push(format!("{} is {}.{state}", given.input, labels[given.layer]));
+    }
+    notes.push(format!("{}; [steps, batch, values] all", renamed.join(", ")));
+    Ok(network_of(imported))
+}
+
+/// Whether both names are one file, which is there.
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
+}

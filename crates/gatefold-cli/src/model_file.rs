@@ -1,0 +1,105 @@
+//! A model in a file, whichever kind it is: ours, PyTorch's or ONNX's.
+
+use crate::failure::Failure;
+use gatefold_model::file::{Model, pytorch};
+use gatefold_onnx::{Imported, Layout, OnnxModel};
+use pytorch::ReadOptions;
+use std::fmt;
+use std::path::Path;
+
+/// What a state_dict does not say; an option that several commands share.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct ModulesArgument {
+    /// For a state_dict of PyTorch: its modules in the order in which data passes them, and the layers between them, such
+    /// as "table embedding, rnn relu, last_step, head relu, answer, softmax" [default: the one order that fits]
+    #[arg(long, value_name = "STEPS")]
+    modules: Option<ReadOptions>,
+}
+
+/// What a file is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Safetensors,
+    Onnx,
+}
+
+impl Kind {
+    /// # Errors
+    /// A name that ends with neither.
+    pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
+        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        match extension.as_deref() {
+            Some("safetensors") => Ok(Kind::Safetensors),
+            Some("onnx") => Ok(Kind::Onnx),
+            _ => Err(Failure::Usage(format!(
+                "{}: a model's name ends with .safetensors or .onnx; rename it",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// A file that has been read.
+pub(crate) enum ModelFile {
+    /// A network with its parameters, and where it comes from.
+    Network(Model, Origin),
+    /// A graph, which may be more than a chain of layers.
+    Onnx(OnnxModel),
+}
+
+/// Where a network comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Gatefold,
+    Pytorch,
+    Onnx,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Gatefold => "Gatefold",
+            Origin::Pytorch => "PyTorch",
+            Origin::Onnx => "ONNX",
+        })
+    }
+}
+
+impl ModelFile {
+    /// Reads a model.
+    ///
+    /// # Errors
+    /// A file that cannot be read; modules that are said of a file that is no state_dict.
+    pub(crate) fn read(path: &Path, modules: &ModulesArgument) -> Result<ModelFile, Failure> {
+        let kind = Kind::of(path)?;
+        let foreign = kind == Kind::Safetensors && pytorch::is_foreign(path)?;
+        if foreign {
+            let options = modules.modules.clone().unwrap_or_default();
+            return Ok(ModelFile::Network(pytorch::read(path, &options)?, Origin::Pytorch));
+        }
+        if modules.modules.is_some() {
+            return Err(Failure::Usage(format!(
+                "--modules: {} is no state_dict of PyTorch and says its layers itself; leave the option out",
+                path.display()
+            )));
+        }
+        Ok(match kind {
+            Kind::Safetensors => ModelFile::Network(Model::load(path)?, Origin::Gatefold),
+            Kind::Onnx => ModelFile::Onnx(OnnxModel::read(path)?),
+        })
+    }
+}
+
+/// The network that an ONNX model is, without the names of its inputs and outputs.
+pub(crate) fn network_of(imported: Imported) -> Model {
+    Model { config: imported.config, parameters: imported.parameters, metadata: Default::default() }
+}
+
+/// How steps and rows lie in a tensor of an ONNX model.
+pub(crate) fn layout(layout: Layout) -> &'static str {
+    match layout {
+        Layout::TimeMajor => "steps first",
+        Layout::BatchFirst => "rows first",
+        Layout::OneStep => "one step",
+    }
+}

@@ -1,0 +1,5 @@
+//! `gatefold run`, `convert` and `describe` on models of every kind from end to end, as a user runs them.
+
+mod convert;
+mod run;
+mod support;
