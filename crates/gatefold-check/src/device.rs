@@ -1,7 +1,7 @@
 //! The GPU that tests run on.
 
 use crate::validation;
-use gatefold::{DeviceChoice, Error, Gpu, GpuOptions};
+use gatefold::{Device, DeviceChoice, Error, Gpu, GpuOptions};
 use std::io::Write;
 use std::sync::OnceLock;
 
@@ -19,6 +19,15 @@ pub fn test_gpu() -> Option<Gpu> {
         Ok(gpu) => Some(gpu.clone()),
         Err(why) => skipped(why),
     }
+}
+
+/// Every kind of device that there is, with its name: the CPU and, where [`test_gpu`] finds one, a GPU.
+///
+/// # Panics
+/// Those of [`test_gpu`].
+pub fn test_devices() -> Vec<(&'static str, Device)> {
+    let gpu = test_gpu().map(|gpu| ("gpu", Device::Gpu(gpu)));
+    [("cpu", Device::Cpu)].into_iter().chain(gpu).collect()
 }
 
 /// A GPU of the test's own, opened with these options.

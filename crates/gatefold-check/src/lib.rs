@@ -3,6 +3,7 @@
 //!
 //! Tests and the command `gatefold selfcheck` run the same cases. Tolerances are those of docs/numerics.md.
 
+mod assertions;
 mod compare;
 mod data;
 mod device;
@@ -13,9 +14,10 @@ mod sequences;
 pub mod validation;
 mod workload;
 
+pub use assertions::{assert_array, assert_parameters, assert_states};
 pub use compare::{Comparison, Tolerance, assert_close, compare};
 pub use data::{Random, waves};
-pub use device::{test_gpu, test_gpu_with};
+pub use device::{test_devices, test_gpu, test_gpu_with};
 pub use kernels::check_kernel;
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
 pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck};

@@ -8,16 +8,26 @@ use gatefold_model::{NetworkConfig, Parameters};
 use gatefold_reference::optim;
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A network on the CPU.
 #[derive(Debug)]
 pub struct CpuNetwork {
     network: gatefold_cpu::Network,
+    identity: Arc<()>,
+}
+
+/// A pass that was run forward, and the network that ran it.
+#[derive(Debug)]
+pub(crate) struct CpuTape {
+    pub(crate) tape: Tape,
+    identity: Arc<()>,
 }
 
 impl CpuNetwork {
     pub(crate) fn new(config: &NetworkConfig, parameters: &Parameters) -> Result<Self, Error> {
-        Ok(CpuNetwork { network: gatefold_cpu::Network::new(config, parameters, Threads::available())? })
+        let network = gatefold_cpu::Network::new(config, parameters, Threads::available())?;
+        Ok(CpuNetwork { network, identity: Arc::default() })
     }
 
     pub(crate) fn config(&self) -> &NetworkConfig {
@@ -48,19 +58,23 @@ impl CpuNetwork {
         input: &Sequences,
         states: Option<&States>,
         dropout: Option<Dropout>,
-    ) -> Tape {
-        self.network.forward(&batch_of(input, states, dropout))
+    ) -> CpuTape {
+        let tape = self.network.forward(&batch_of(input, states, dropout));
+        CpuTape { tape, identity: Arc::clone(&self.identity) }
     }
 
     pub(crate) fn backward(
         &self,
-        tape: Tape,
+        tape: CpuTape,
         d_output: ArrayView3<f32>,
         d_states: Option<&States>,
-    ) -> Gradients {
+    ) -> Result<Gradients, Error> {
+        if !Arc::ptr_eq(&tape.identity, &self.identity) {
+            return Err(Error::Config("the tape is of another network; use the network that made it".into()));
+        }
         let gatefold_cpu::Gradients { parameters, input, decoder_input, states } =
-            self.network.backward(tape, d_output, d_states);
-        Gradients { parameters: parameters.into_iter().collect(), input, decoder_input, states }
+            self.network.backward(tape.tape, d_output, d_states);
+        Ok(Gradients { parameters: parameters.into_iter().collect(), input, decoder_input, states })
     }
 
     /// What a decoder starts from.
@@ -105,13 +119,14 @@ impl CpuTraining {
     pub(crate) fn accumulate(&mut self, network: &CpuNetwork, config: &TrainConfig, given: TrainBatch<'_>) {
         let TrainBatch { input, target, weights, dropout, carry } = given;
         let states = self.carried.take().filter(|_| carry.read);
-        let tape = network.forward_training(input, states.as_ref(), dropout);
+        let CpuTape { tape, .. } = network.forward_training(input, states.as_ref(), dropout);
         self.carried = carry.keep.map(|steps| {
             if steps == input.steps() {
                 return tape.states().clone();
             }
-            // Where windows overlap, the next begins within this one: its first steps again.
-            network.forward(&input.window(0..steps), states.as_ref()).1
+            // Where windows overlap, the next begins within this one: its first steps again, with the same masks.
+            let first = network.forward_training(&input.window(0..steps), states.as_ref(), dropout);
+            first.tape.states().clone()
         });
         let (loss, d_output) = config.loss.reference().weighted(tape.output(), target, &weights);
         self.losses.push(loss as f32);

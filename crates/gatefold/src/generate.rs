@@ -158,6 +158,7 @@ impl Network {
         sampler: &mut Sampler,
     ) -> Result<Array2<u32>, Error> {
         let reader = TokenReader::new(self.config(), 0, self.config().input())?;
+        reader.check("prompt", prompt.iter().copied())?;
         let mut stream = self.stream(prompt.ncols())?;
         let read = self.forward(&reader.sequences(prompt), None)?;
         stream.set_states(self, &read.states)?;
@@ -176,7 +177,8 @@ impl Network {
     /// Encodes `input` and writes a sequence of tokens for each row.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network without a decoder of tokens, or a beam of width 0; those of [`Network::encode`].
+    /// [`Error::Config`] for a network without a decoder of tokens, a beam of width 0, or a length power below 0;
+    /// [`Error::Shape`] for a beginning that the network does not know; those of [`Network::encode`].
     pub fn decode(
         &mut self,
         input: &Sequences,
@@ -190,11 +192,17 @@ impl Network {
                     "a beam of width 0 keeps no candidate; expected at least 1".into(),
                 ));
             }
+            Decoding::Beam { length_power, .. } if !(length_power >= 0.0 && length_power.is_finite()) => {
+                let found =
+                    format!("the length power is {length_power}; expected a finite number, 0 or more");
+                return Err(Error::Config(found));
+            }
             Decoding::Beam { width, length_power } => (width, Some(length_power)),
         };
         let states = self.encode(input)?;
         let at = self.config().decoder().expect("encoding needs one");
         let reader = TokenReader::new(self.config(), at + 1, self.config().layers()[at].output)?;
+        reader.check("the mark that begins a sequence", [marks.begin])?;
         let rows: Vec<usize> = (0..input.batch()).flat_map(|row| vec![row; width]).collect();
         let mut stream = self.stream(rows.len())?;
         stream.set_states(self, &choose_rows(&states, &rows))?;
@@ -263,6 +271,7 @@ impl Network {
         let states = self.encode(input)?;
         let at = self.config().decoder().expect("encoding needs one");
         let reader = TokenReader::new(self.config(), at + 1, self.config().layers()[at].output)?;
+        reader.check("teacher", teacher.iter().copied())?;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut stream = self.stream(input.batch())?;
         stream.set_states(self, &states)?;
@@ -315,6 +324,8 @@ fn run_loop(
 struct TokenReader {
     /// Tokens as numbers for an embedding, or one of so many values 1.
     one_hot: Option<usize>,
+    /// How many tokens it knows.
+    known: usize,
     probabilities: bool,
 }
 
@@ -322,14 +333,14 @@ impl TokenReader {
     /// For the layers from `begin` on, which read `width` values.
     fn new(config: &NetworkConfig, begin: usize, width: usize) -> Result<TokenReader, Error> {
         let tokens = config.output();
-        let one_hot = match config.layers().get(begin).map(|layer| layer.kind) {
-            Some(LayerKind::Embedding { tokens: known }) if known >= tokens => None,
+        let (one_hot, known) = match config.layers().get(begin).map(|layer| layer.kind) {
+            Some(LayerKind::Embedding { tokens: known }) if known >= tokens => (None, known),
             Some(LayerKind::Embedding { tokens: known }) => {
                 return Err(Error::Config(format!(
                     "{config}: it writes {tokens} tokens and its embedding knows {known}; expected at least as many"
                 )));
             }
-            _ if width == tokens => Some(tokens),
+            _ if width == tokens => (Some(tokens), tokens),
             _ => {
                 return Err(Error::Config(format!(
                     "{config}: it reads {width} values and writes {tokens} tokens; expected an embedding or {tokens} values"
@@ -337,7 +348,19 @@ impl TokenReader {
             }
         };
         let last = config.layers().last().map(|layer| layer.kind);
-        Ok(TokenReader { one_hot, probabilities: last == Some(LayerKind::Softmax) })
+        Ok(TokenReader { one_hot, known, probabilities: last == Some(LayerKind::Softmax) })
+    }
+
+    /// That the network knows every one of those tokens.
+    fn check(&self, what: &str, tokens: impl IntoIterator<Item = u32>) -> Result<(), Error> {
+        match tokens.into_iter().find(|&token| token as usize >= self.known) {
+            None => Ok(()),
+            Some(token) => Err(Error::Shape {
+                what: what.into(),
+                expected: format!("token numbers, 0 to {}", self.known - 1),
+                found: token.to_string(),
+            }),
+        }
     }
 
     fn step(&self, tokens: &Array1<u32>) -> Array2<f32> {

@@ -1,4 +1,4 @@
-use crate::cpu::CpuNetwork;
+use crate::cpu::{CpuNetwork, CpuTape};
 #[cfg(feature = "gpu")]
 use crate::gpu_network::{GpuNetwork, GpuTape};
 #[cfg(feature = "gpu")]
@@ -44,7 +44,7 @@ pub struct Tape {
 
 #[derive(Debug)]
 enum KeptTape {
-    Cpu(Box<gatefold_cpu::Tape>),
+    Cpu(Box<CpuTape>),
     #[cfg(feature = "gpu")]
     Gpu(Box<GpuTape>),
 }
@@ -186,8 +186,8 @@ impl Network {
         self.check_states(input.batch(), states)?;
         let (output, states, kept) = match self {
             Network::Cpu(network) => {
-                let tape = network.forward_training(input, states, dropout);
-                (tape.output().to_owned(), tape.states().clone(), KeptTape::Cpu(Box::new(tape)))
+                let kept = network.forward_training(input, states, dropout);
+                (kept.tape.output().to_owned(), kept.tape.states().clone(), KeptTape::Cpu(Box::new(kept)))
             }
             #[cfg(feature = "gpu")]
             Network::Gpu(network) => {
@@ -219,7 +219,7 @@ impl Network {
         }
         self.check_states(tape.batch, d_states)?;
         match (self, tape.kept) {
-            (Network::Cpu(network), KeptTape::Cpu(tape)) => Ok(network.backward(*tape, d_output, d_states)),
+            (Network::Cpu(network), KeptTape::Cpu(tape)) => network.backward(*tape, d_output, d_states),
             #[cfg(feature = "gpu")]
             (Network::Gpu(network), KeptTape::Gpu(tape)) => network.backward(*tape, d_output, d_states),
             #[cfg(feature = "gpu")]

@@ -47,8 +47,8 @@ impl Sequences {
             }
             values.slice_mut(s![..row.nrows(), index, ..]).assign(row);
         }
-        let lengths = rows.iter().map(|row| row.nrows()).collect();
-        Ok(Sequences { values, lengths: Some(lengths), decoder: None })
+        let lengths: Vec<usize> = rows.iter().map(|row| row.nrows()).collect();
+        Sequences::time_major(values).with_lengths(lengths)
     }
 
     /// Packed sequences, as PyTorch's `PackedSequence` holds them: the first steps of all rows, then the second steps of
@@ -71,8 +71,8 @@ impl Sequences {
             begin += size;
         }
         let length = |row| batch_sizes.iter().filter(|&&size| size > row).count();
-        let lengths = (0..batch).map(length).collect();
-        Ok(Sequences { values, lengths: Some(lengths), decoder: None })
+        let lengths: Vec<usize> = (0..batch).map(length).collect();
+        Sequences::time_major(values).with_lengths(lengths)
     }
 
     /// Token numbers `[T, B]`, for a network that begins with an embedding. They travel as `f32`, which holds every number
@@ -117,7 +117,7 @@ impl Sequences {
         self
     }
 
-    /// `[T, B, I]`; zeros or anything else behind a row's end.
+    /// `[T, B, I]`; zeros behind a row's end.
     pub fn values(&self) -> ArrayView3<'_, f32> {
         self.values.view()
     }
@@ -159,7 +159,7 @@ impl Sequences {
     pub(crate) fn check_encoder(&self, config: &NetworkConfig) -> Result<(), Error> {
         let first = config.layers().first().map(|layer| &layer.kind);
         check_part("input", self, config.input(), expands(first))?;
-        check_tokens("input", self, first)
+        check_tokens("input", self.values(), self.lengths(), first)
     }
 
     /// That a network can read them.
@@ -170,11 +170,8 @@ impl Sequences {
             (None, None) => Ok(()),
             (Some(layer), Some(own)) => {
                 check_part("decoder's input", own, layer.output, false)?;
-                check_tokens(
-                    "decoder's input",
-                    own,
-                    config.layers().get(layer.index + 1).map(|next| &next.kind),
-                )?;
+                let reader = config.layers().get(layer.index + 1).map(|next| &next.kind);
+                check_tokens("decoder's input", own.values(), own.lengths(), reader)?;
                 if own.batch() == self.batch() {
                     return Ok(());
                 }
@@ -208,10 +205,15 @@ fn check_part(what: &str, part: &Sequences, width: usize, one_step: bool) -> Res
 }
 
 /// That what an embedding reads are token numbers of its table, as far as rows last.
-fn check_tokens(what: &str, part: &Sequences, reader: Option<&LayerKind>) -> Result<(), Error> {
+pub(crate) fn check_tokens(
+    what: &str,
+    values: ArrayView3<f32>,
+    lengths: Option<&[usize]>,
+    reader: Option<&LayerKind>,
+) -> Result<(), Error> {
     let Some(LayerKind::Embedding { tokens }) = reader else { return Ok(()) };
-    for ((step, row, _), &value) in part.values.indexed_iter() {
-        let there = part.lengths().is_none_or(|lengths| step < lengths[row]);
+    for ((step, row, _), &value) in values.indexed_iter() {
+        let there = lengths.is_none_or(|lengths| step < lengths[row]);
         let fits = value >= 0.0 && (value as usize) < *tokens && value.fract() == 0.0;
         if there && !fits {
             let expected = format!("a token number, 0 to {}", tokens - 1);

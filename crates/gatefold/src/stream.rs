@@ -2,10 +2,11 @@
 
 #[cfg(feature = "gpu")]
 use crate::gpu_network::GpuStream;
+use crate::sequences::check_tokens;
 use crate::{Error, Network};
 use gatefold_cpu::States;
 use gatefold_model::{Direction, LayerKind, NetworkConfig};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
 /// Many streams side by side through one network, a step at a time; the states stay on the device. Of an
 /// encoder-decoder network it is the decoder that steps.
@@ -60,6 +61,8 @@ impl Stream {
                 found: format!("{:?}", input.shape()),
             });
         }
+        let reader = config.layers().get(config.decoder().map_or(0, |at| at + 1)).map(|layer| &layer.kind);
+        check_tokens("input", input.insert_axis(Axis(0)), None, reader)?;
         match (network, &mut self.kept) {
             (Network::Cpu(network), Kept::Cpu(states)) => network.step(states, input),
             #[cfg(feature = "gpu")]

@@ -344,14 +344,10 @@ impl Trainer {
             let found = format!("{}: truncation needs an output at every step", self.described);
             return Err(Error::Config(found));
         }
-        let TargetsView { values, .. } = targets.view();
-        if values.dim().0 != input.steps() {
-            return Err(Error::Shape {
-                what: "target".into(),
-                expected: format!("{} steps, as the input", input.steps()),
-                found: values.dim().0.to_string(),
-            });
-        }
+        // All of it before the first update, which cannot be taken back.
+        input.check(&self.described)?;
+        let output = (input.steps(), input.batch(), self.described.output());
+        RowWeights::new(&self.config.loss, self.config.reduction, &targets.view(), input.lengths(), output)?;
         if !self.carries {
             self.reset_state();
         }
@@ -396,8 +392,9 @@ impl Trainer {
         let lengths = of_output.lengths().filter(|_| self.described.timeline().has_lengths());
         let TrainConfig { loss, reduction, .. } = &self.config;
         let weights = RowWeights::new(loss, *reduction, &targets, lengths, output)?.single();
-        // Every batch has masks of its own, those behind a checkpoint too.
-        let number = (self.steps as u32).wrapping_mul(256).wrapping_add(self.accumulated);
+        // Every batch has masks of its own, those behind a checkpoint too. Multiples of 2^32 over the golden ratio keep
+        // apart: those of a million updates by more than a thousand, which so many batches may be accumulated in.
+        let number = (self.steps as u32).wrapping_mul(0x9E37_79B1).wrapping_add(self.accumulated);
         let drops =
             self.described.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
         let dropout = drops.then_some(Dropout { seed: self.config.dropout_seed, batch: number });

@@ -1,0 +1,391 @@
+//! Networks that read what they wrote, against the same done by hand through whole passes. On the CPU and on a GPU.
+
+use gatefold::{
+    Activation, Bridge, DecoderConfig, Decoding, DenseConfig, Device, Direction, EmbeddingConfig, Error,
+    GruConfig, LayerConfig, LstmConfig, Marks, Network, NetworkConfig, Sampler, Sequences,
+};
+use gatefold_check::{NetworkCase, Random, Tolerance, assert_array, output_terms, test_devices};
+use ndarray::{Array2, Array3, ArrayView1, Axis, array, concatenate, s};
+
+const SEED: u64 = 23;
+/// On the CPU three rows or more have the same bits one step at a time as all steps at once.
+const BATCH: usize = 3;
+
+fn config(input: usize, layers: impl Into<Vec<LayerConfig>>) -> NetworkConfig {
+    NetworkConfig::new(input, layers).unwrap()
+}
+
+fn dense(output: usize) -> LayerConfig {
+    DenseConfig::new(output).into()
+}
+
+/// With parameters none of which is zero, and weights large enough that tokens differ in likelihood.
+fn network(device: &Device, config: &NetworkConfig) -> Network {
+    let case = NetworkCase { config: config.clone(), steps: 1, batch: 1, seed: SEED };
+    let mut parameters = case.parameters();
+    for spec in config.parameter_specs() {
+        *parameters.get_mut(&spec.name).unwrap() *= 2.0;
+    }
+    Network::with_parameters(device, config, &parameters).unwrap()
+}
+
+/// The likeliest, the first of equals.
+fn argmax(logits: ArrayView1<f32>) -> u32 {
+    let better = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
+    (0..logits.len()).fold(0, better) as u32
+}
+
+/// `ln(exp(x_k) / sum_j exp(x_j))`
+fn log_likelihood(logits: ArrayView1<f32>, token: u32) -> f64 {
+    let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+    f64::from(logits[token as usize]) - total.ln()
+}
+
+fn tokens_of(rows: &[Vec<u32>]) -> Array2<u32> {
+    Array2::from_shape_fn((rows[0].len(), rows.len()), |(t, row)| rows[row][t])
+}
+
+fn one_hot(tokens: &Array2<u32>, width: usize) -> Sequences {
+    let shape = (tokens.nrows(), tokens.ncols(), width);
+    let is = |(t, row, token): (usize, usize, usize)| f32::from(tokens[[t, row]] as usize == token);
+    Sequences::time_major(Array3::from_shape_fn(shape, is))
+}
+
+#[test]
+fn greedy_generation_writes_the_likeliest_token_after_each_prefix() {
+    let embedded = config(1, [EmbeddingConfig::new(7, 4).into(), GruConfig::new(6).into(), dense(7)]);
+    let plain = config(5, [LstmConfig::new(6).skip(2).into(), dense(5), LayerConfig::Softmax]);
+    for (device, opened) in &test_devices() {
+        for (config, width) in [(&embedded, None), (&plain, Some(5))] {
+            let mut network = network(opened, config);
+            let prompt = array![[1u32, 4, 0], [3, 3, 2]];
+            let steps = 5;
+            let found = network.generate(prompt.view(), steps, &mut Sampler::greedy()).unwrap();
+            let mut so_far = prompt.clone();
+            for _ in 0..steps {
+                let read = match width {
+                    None => Sequences::tokens(so_far.view()),
+                    Some(width) => one_hot(&so_far, width),
+                };
+                let output = network.forward(&read, None).unwrap().output;
+                let last = output.index_axis(Axis(0), so_far.nrows() - 1);
+                let next: Vec<u32> = last.rows().into_iter().map(argmax).collect();
+                so_far.push_row(ArrayView1::from(&next)).unwrap();
+            }
+            assert_eq!(found, so_far.slice(s![2.., ..]), "{device}, {config}");
+            // Random draws among one are the same; those of one seed repeat.
+            let mut first = Sampler::new(1).top_k(1).unwrap();
+            assert_eq!(network.generate(prompt.view(), steps, &mut first).unwrap(), found);
+            let mut draw = || network.generate(prompt.view(), 9, &mut Sampler::new(6)).unwrap();
+            assert_eq!(draw(), draw());
+            assert_ne!(draw().slice(s![..steps, ..]), found, "a draw is not always the likeliest");
+        }
+    }
+}
+
+#[test]
+fn a_closed_loop_feeds_outputs_back() {
+    let tanh = Activation::Tanh;
+    let skipping =
+        config(2, [LstmConfig::new(5).skip(2).into(), DenseConfig::new(2).activation(tanh).into()]);
+    let last = config(2, [GruConfig::new(5).into(), LayerConfig::LastStep, dense(2)]);
+    let own = config(3, [GruConfig::new(4).feedback(3, tanh).into()]);
+    for (device, opened) in &test_devices() {
+        for config in [&skipping, &last, &own] {
+            let mut network = network(opened, config);
+            let given = Random::new(SEED, 1).sequence((3, BATCH, config.input()));
+            let steps = 4;
+            let found = network.closed_loop(&Sequences::time_major(given.clone()), steps).unwrap();
+            assert_eq!(found.dim(), (steps, BATCH, config.output()));
+            let mut so_far = given;
+            for step in 0..steps {
+                let output = network.forward(&Sequences::time_major(so_far.clone()), None).unwrap().output;
+                let next = output.slice(s![-1.., .., ..]);
+                // Both ways err, at each step since the input; the loop's own outputs stand in for those by hand.
+                let tolerance = match *device {
+                    "cpu" => Tolerance::EXACT,
+                    _ => Tolerance::output(output_terms(config)).times(2),
+                };
+                let what = format!("{device}, {config}, step {step}");
+                let this = found.slice(s![step..step + 1, .., ..]);
+                assert_array(&what, this, next, tolerance);
+                so_far = concatenate![Axis(0), so_far, this];
+            }
+        }
+    }
+}
+
+/// Values to values.
+fn value_translator() -> NetworkConfig {
+    let both = GruConfig::new(4).direction(Direction::Bidirectional);
+    config(
+        3,
+        [
+            both.into(),
+            DecoderConfig::new(2).bridge(Bridge::Dense { activation: Activation::Tanh }).into(),
+            LstmConfig::new(5).into(),
+            dense(2),
+        ],
+    )
+}
+
+#[test]
+fn a_free_run_feeds_the_decoder_its_outputs() {
+    let config = value_translator();
+    for (device, opened) in &test_devices() {
+        let mut network = network(opened, &config);
+        let values = Random::new(SEED, 2).sequence((4, BATCH, 3));
+        let encoder = Sequences::time_major(values).with_lengths([4, 1, 3]).unwrap();
+        let first = Random::new(SEED, 3).sequence((1, BATCH, 2));
+        let steps = 4;
+        let found = network.free_run(&encoder, first.index_axis(Axis(0), 0), steps).unwrap();
+        let mut so_far = first;
+        for step in 0..steps {
+            let own = Sequences::time_major(so_far.clone());
+            let output = network.forward(&encoder.clone().with_decoder(own), None).unwrap().output;
+            let tolerance = match *device {
+                "cpu" => Tolerance::EXACT,
+                _ => Tolerance::output(output_terms(&config)).times(2),
+            };
+            let this = found.slice(s![step..step + 1, .., ..]);
+            assert_array(&format!("{device}, step {step}"), this, output.slice(s![-1.., .., ..]), tolerance);
+            so_far = concatenate![Axis(0), so_far, this];
+        }
+    }
+}
+
+/// Tokens to tokens.
+fn translator(tokens: usize) -> NetworkConfig {
+    config(
+        1,
+        [
+            EmbeddingConfig::new(9, 4).into(),
+            LstmConfig::new(5).into(),
+            DecoderConfig::new(1).into(),
+            EmbeddingConfig::new(tokens, 3).into(),
+            LstmConfig::new(5).into(),
+            dense(tokens),
+        ],
+    )
+}
+
+/// Something to translate.
+fn sentence() -> Sequences {
+    let tokens = Array2::from_shape_fn((4, BATCH), |(t, row)| ((5 * t + 3 * row + t * row) % 9) as u32);
+    Sequences::tokens(tokens.view()).with_lengths([4, 2, 3]).unwrap()
+}
+
+/// What the decoder says after every prefix of `read [T, B]`.
+fn teacher_forced(network: &mut Network, encoder: &Sequences, read: &Array2<u32>) -> Array3<f32> {
+    let input = encoder.clone().with_decoder(Sequences::tokens(read.view()));
+    network.forward(&input, None).unwrap().output
+}
+
+/// The likeliest token after the likeliest, `[steps + 1, B]` with the one to begin with.
+fn greedy_by_hand(network: &mut Network, encoder: &Sequences, begin: u32, steps: usize) -> Array2<u32> {
+    let mut read = Array2::from_elem((1, BATCH), begin);
+    for _ in 0..steps {
+        let output = teacher_forced(network, encoder, &read);
+        let last = output.index_axis(Axis(0), read.nrows() - 1);
+        let next: Vec<u32> = last.rows().into_iter().map(argmax).collect();
+        read.push_row(ArrayView1::from(&next)).unwrap();
+    }
+    read
+}
+
+#[test]
+fn greedy_decoding_stops_at_the_end_mark() {
+    let max_len = 6;
+    for (device, opened) in &test_devices() {
+        let mut network = network(opened, &translator(6));
+        let encoder = sentence();
+        let whole = greedy_by_hand(&mut network, &encoder, 0, max_len);
+        // Every token in turn ends what was written; some end no row.
+        for end in 0..6 {
+            let until = |row: usize| -> Vec<u32> {
+                let tokens = whole.slice(s![1.., row]).to_vec();
+                tokens.into_iter().take_while(|token| *token != end).collect()
+            };
+            let expected: Vec<Vec<u32>> = (0..BATCH).map(until).collect();
+            let marks = Marks { begin: 0, end, max_len };
+            let found = network.decode(&encoder, marks, Decoding::Greedy).unwrap();
+            assert_eq!(found, expected, "{device}, end {end}");
+            // A beam of one candidate is greedy.
+            for length_power in [0.0, 1.0] {
+                let beam = Decoding::Beam { width: 1, length_power };
+                assert_eq!(network.decode(&encoder, marks, beam).unwrap(), expected, "{device}, end {end}");
+            }
+        }
+    }
+}
+
+/// Every sequence that ends within `max_len` tokens, the end mark among them, against a beam that keeps them all.
+#[test]
+fn a_beam_that_keeps_all_finds_the_likeliest_sequence() {
+    let (tokens, begin, end, max_len) = (3u32, 0u32, 2u32, 4usize);
+    // Padded with anything behind the end, which changes nothing in front of it.
+    let mut open: Vec<Vec<u32>> = vec![vec![]];
+    let mut all: Vec<Vec<u32>> = Vec::new();
+    for _ in 0..max_len {
+        all.extend(open.iter().cloned());
+        let longer = |written: &Vec<u32>| {
+            let written = written.clone();
+            (0..tokens).filter(|token| *token != end).map(move |token| {
+                let mut longer = written.clone();
+                longer.push(token);
+                longer
+            })
+        };
+        open = open.iter().flat_map(longer).collect();
+    }
+    for (device, opened) in &test_devices() {
+        let mut network = network(opened, &translator(tokens as usize));
+        let encoder = sentence();
+        let read: Vec<Vec<u32>> = all
+            .iter()
+            .map(|written| {
+                let mut read = vec![begin];
+                read.extend(written);
+                read.resize(max_len, begin);
+                read
+            })
+            .collect();
+        let found_greedy = network.decode(&encoder, Marks { begin, end, max_len }, Decoding::Greedy).unwrap();
+        let likelihoods: Vec<Vec<f64>> = (0..BATCH)
+            .map(|row| {
+                let length = encoder.lengths().unwrap()[row];
+                let one = encoder.values().slice(s![..length, row..row + 1, ..]).to_owned();
+                let many = concatenate(Axis(1), &vec![one.view(); all.len()]).unwrap();
+                let output = teacher_forced(&mut network, &Sequences::time_major(many), &tokens_of(&read));
+                let of = |(number, written): (usize, &Vec<u32>)| -> f64 {
+                    let ended = written.iter().copied().chain([end]).enumerate();
+                    ended.map(|(t, token)| log_likelihood(output.slice(s![t, number, ..]), token)).sum()
+                };
+                all.iter().enumerate().map(of).collect()
+            })
+            .collect();
+        for length_power in [0.0f32, 1.0] {
+            let beam = Decoding::Beam { width: 40, length_power };
+            let found = network.decode(&encoder, Marks { begin, end, max_len }, beam).unwrap();
+            for row in 0..BATCH {
+                let rank = |number: usize| {
+                    let len = (all[number].len() + 1) as f64;
+                    likelihoods[row][number] / len.powf(f64::from(length_power))
+                };
+                let best = (0..all.len()).max_by(|a, b| rank(*a).total_cmp(&rank(*b))).unwrap();
+                let what = format!("{device}, row {row}, length power {length_power}");
+                assert_eq!(found[row], all[best], "{what}");
+                if let Some(greedy) = all.iter().position(|written| *written == found_greedy[row]) {
+                    assert!(rank(best) >= rank(greedy), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_teacher_is_mixed_in_by_its_ratio() {
+    for (device, opened) in &test_devices() {
+        let mut network = network(opened, &translator(6));
+        let encoder = sentence();
+        let teacher = Array2::from_shape_fn((6, BATCH), |(t, row)| ((t * t + 2 * row + 1) % 6) as u32);
+        let mut mix =
+            |ratio: f32, seed: u64| network.mix_teacher(&encoder, teacher.view(), ratio, seed).unwrap();
+        assert_eq!(mix(1.0, 3), teacher, "{device}");
+        let (alone, half, again) = (mix(0.0, 3), mix(0.5, 3), mix(0.5, 3));
+        assert_eq!(half, again, "{device}: one seed, one mix");
+        assert_ne!(half, mix(0.5, 4), "{device}: another seed, another mix");
+        for (ratio, mixed) in [(0.0, &alone), (0.5, &half)] {
+            assert_eq!(mixed.row(0), teacher.row(0), "{device}: where it begins");
+            let output = teacher_forced(&mut network, &encoder, mixed);
+            let (mut taught, mut written) = (0, 0);
+            for t in 1..teacher.nrows() {
+                for row in 0..BATCH {
+                    let own = argmax(output.slice(s![t - 1, row, ..]));
+                    let found = mixed[[t, row]];
+                    assert!(found == own || found == teacher[[t, row]], "{device}: step {t}, row {row}");
+                    taught += usize::from(found != own);
+                    written += usize::from(found != teacher[[t, row]]);
+                }
+            }
+            assert!(written > 0 && (taught > 0) == (ratio > 0.0), "{device}: {taught} of {written}");
+        }
+    }
+}
+
+#[track_caller]
+fn assert_refused<T>(found: Result<T, Error>, expected: &str) {
+    let found = found.err().map(|error| error.to_string());
+    assert_eq!(found.as_deref(), Some(expected));
+}
+
+#[test]
+fn what_cannot_be_generated_is_refused() {
+    let wide = config(2, [GruConfig::new(4).into(), dense(3)]);
+    let (values, words) = (value_translator(), translator(6));
+    let embedded = config(1, [EmbeddingConfig::new(7, 4).into(), GruConfig::new(6).into(), dense(7)]);
+    let known = config(1, [EmbeddingConfig::new(4, 4).into(), GruConfig::new(6).into(), dense(7)]);
+    let one_hot = config(4, [GruConfig::new(6).into(), dense(4)]);
+    let sequence = |width: usize| Sequences::time_major(Array3::zeros((2, 1, width)));
+    let marks = Marks { begin: 0, end: 1, max_len: 3 };
+    for (_, device) in &test_devices() {
+        let open = |config: &NetworkConfig| network(device, config);
+        assert_refused(
+            open(&wide).closed_loop(&sequence(2), 3),
+            &format!("{wide}: 3 values come out and 2 go in; a closed loop needs as many"),
+        );
+        assert_refused(
+            open(&values).closed_loop(&sequence(3), 3),
+            "a decoder goes on from its encoder; use Network::free_run",
+        );
+        assert_refused(
+            open(&one_hot).closed_loop(&sequence(4).with_lengths([1]).unwrap(), 3),
+            "a closed loop goes on behind the last step; expected rows of one length",
+        );
+        assert_refused(
+            open(&one_hot).free_run(&sequence(4), Array2::zeros((1, 4)).view(), 3),
+            &format!("{one_hot}: there is no decoder to encode for; use Network::forward"),
+        );
+        assert_refused(
+            open(&wide).generate(array![[0u32]].view(), 3, &mut Sampler::greedy()),
+            &format!("{wide}: it reads 2 values and writes 3 tokens; expected an embedding or 3 values"),
+        );
+        assert_refused(
+            open(&known).generate(array![[0u32]].view(), 3, &mut Sampler::greedy()),
+            &format!("{known}: it writes 7 tokens and its embedding knows 4; expected at least as many"),
+        );
+        for (config, most) in [(&embedded, 6), (&one_hot, 3)] {
+            assert_refused(
+                open(config).generate(array![[0u32, most + 1]].view(), 3, &mut Sampler::greedy()),
+                &format!("prompt: expected token numbers, 0 to {most}, found {}", most + 1),
+            );
+        }
+        let mut words = open(&words);
+        let encoder = sentence();
+        assert_refused(
+            words.decode(&encoder, Marks { begin: 6, ..marks }, Decoding::Greedy),
+            "the mark that begins a sequence: expected token numbers, 0 to 5, found 6",
+        );
+        assert_refused(
+            words.decode(&encoder, marks, Decoding::Beam { width: 0, length_power: 0.0 }),
+            "a beam of width 0 keeps no candidate; expected at least 1",
+        );
+        assert_refused(
+            words.decode(&encoder, marks, Decoding::Beam { width: 2, length_power: f32::NAN }),
+            "the length power is NaN; expected a finite number, 0 or more",
+        );
+        let teacher = Array2::zeros((2, BATCH));
+        assert_refused(
+            words.mix_teacher(&encoder, teacher.view(), 1.5, 0),
+            "the teacher's ratio is 1.5; expected 0 to 1",
+        );
+        assert_refused(
+            words.mix_teacher(&encoder, (&teacher + 6).view(), 1.0, 0),
+            "teacher: expected token numbers, 0 to 5, found 6",
+        );
+        assert_refused(
+            words.mix_teacher(&encoder, Array2::zeros((2, 1)).view(), 1.0, 0),
+            "input of a step: expected [batch 3, features 1], found [1, 1]",
+        );
+    }
+}
