@@ -1,12 +1,15 @@
 //! Each kernel against its mirror: awkward sizes, every family of variants.
 
 mod embedding;
+mod ends;
 mod linear;
 mod loss;
 mod matmul;
 mod optim;
+mod rows;
 mod scan;
 mod sequence;
+mod stages;
 
 use crate::selfcheck::Checks;
 use gatefold::{Error, Gpu, wgpu};
@@ -22,13 +25,13 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
     match id {
         KernelId::StepForward => scan::step_forward(gpu, &mut checks),
         KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
-        KernelId::InitialBackward => scan::initial_backward(gpu, &mut checks),
-        KernelId::StepBackwardInner
-        | KernelId::ReadoutBackward
-        | KernelId::StartRows
-        | KernelId::FinalRows
-        | KernelId::ScanOutput
-        | KernelId::PeepholeGradient => scan::by_networks(gpu, &mut checks),
+        KernelId::InitialBackward => ends::initial_backward(gpu, &mut checks),
+        KernelId::StepBackwardInner => scan::step_backward_inner(gpu, &mut checks),
+        KernelId::ReadoutBackward => ends::readout_backward(gpu, &mut checks),
+        KernelId::PeepholeGradient => ends::peephole_gradient(gpu, &mut checks),
+        KernelId::StartRows => rows::start_rows(gpu, &mut checks),
+        KernelId::FinalRows => rows::final_rows(gpu, &mut checks),
+        KernelId::ScanOutput => rows::scan_output(gpu, &mut checks),
         KernelId::MatMul => matmul::matmul(gpu, &mut checks),
         KernelId::SumSlices => linear::sum_slices(gpu, &mut checks),
         KernelId::Pack => linear::pack(gpu, &mut checks),

@@ -45,12 +45,6 @@ impl Checks {
         self.outcomes.push(Outcome { what, comparison: compare(axes, gpu, reference, tolerance) });
     }
 
-    /// Takes over what other checks found.
-    pub(crate) fn append(&mut self, other: Checks) {
-        self.cases += other.cases;
-        self.outcomes.extend(other.outcomes);
-    }
-
     /// The tensor with the largest share of its tolerance.
     pub fn worst(&self) -> Option<&Outcome> {
         self.outcomes.iter().max_by(|a, b| a.comparison.share.total_cmp(&b.comparison.share))

@@ -1,342 +1,472 @@
-//! One step forward, one step backward, and what is behind the first step.
+//! Steps forward and backward, stage by stage, with every cell and option.
 
 use super::lanes;
+use super::stages::Subject;
+use crate::Random;
 use crate::compare::Tolerance;
-use crate::data::wide;
-use crate::networks::{NetworkCase, check_backward};
+use crate::data::{matrix, wide};
 use crate::selfcheck::Checks;
-use crate::{Random, data};
-use gatefold::{Activation, Error, Gpu, run_kernel};
-use gatefold_model::{LstmActivations, LstmCell, LstmGate};
-use gatefold_reference::scan::{self, Recurrence, StepCotangents, StepInput, StepSaved};
+use gatefold::{Error, Gpu, run_kernel};
+use gatefold_reference::scan::kernel::{self, Slots, Stage, StageInput, StageSaved};
 use gatefold_shaders::{Cell, Columns, KernelId, KernelVariant, Lanes, NO_STEP, TILE_WG_SIZE, params};
-use ndarray::{Array2, Array3, ArrayView2};
+use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, concatenate, s};
 
-const GATES: usize = LstmGate::COUNT;
+/// Steps in the buffers of a case; the one in the middle is run.
+pub(super) const STEPS: usize = 3;
+pub(super) const T: usize = 1;
+/// Slots of h.
+const SLOTS: usize = 5;
+/// Columns that the second segment of a product reads.
+const SKIPPED: usize = 3;
 
-/// The cell as PyTorch has it.
-fn lstm() -> gatefold_model::Cell {
-    let activations = LstmActivations::default();
-    gatefold_model::Cell::Lstm(LstmCell { activations, peephole: false, coupling: None, squashed: false })
+/// A kernel on a subject: a batch and a width that some tile does not divide, and how it is run.
+#[derive(Clone)]
+pub(super) struct Case {
+    pub(super) subject: Subject,
+    pub(super) batch: usize,
+    pub(super) hidden: usize,
+    pub(super) rows: u32,
+    pub(super) lanes: Lanes,
+    /// Steps of each row.
+    pub(super) lengths: Option<Vec<usize>>,
+    pub(super) segments: usize,
+    /// Whether gates are saved, or whether final values have gradients.
+    pub(super) flag: bool,
+    pub(super) random: Random,
 }
 
-/// Its constants.
-fn plain_lstm() -> Vec<(&'static str, u32)> {
-    let (sigmoid, tanh) = (Activation::Sigmoid.code(), Activation::Tanh.code());
-    let mut consts = vec![("UNITS", 0), ("COUPLED", 0), ("SQUASHED", 0), ("CLIP", 0), ("KEEP_PRE", 0)];
-    consts.extend([("GATE_FUNCTION", sigmoid), ("GATE_ALPHA", 0), ("GATE_BETA", 0)]);
-    consts.extend([("CANDIDATE_FUNCTION", tanh), ("CANDIDATE_ALPHA", 0), ("CANDIDATE_BETA", 0)]);
-    consts.extend([("OUTPUT_FUNCTION", tanh), ("OUTPUT_ALPHA", 0), ("OUTPUT_BETA", 0)]);
-    consts
-}
-
-/// Steps in the buffers of a case; the middle one and the last are run.
-const STEPS: usize = 3;
-
-/// A batch and a width that some tile does not divide, and the variant to run it with.
-struct Case {
-    batch: usize,
-    hidden: usize,
-    rows: u32,
-    lanes: Lanes,
-    random: Random,
-}
-
-/// Every tile with every way of sharing loads; sizes of 1, primes, and one below and above tiles and workgroups.
-fn cases(gpu: &Gpu) -> Vec<Case> {
-    let mut found = Vec::new();
-    for lanes in lanes(gpu) {
-        for rows in [1u32, 2, 4, 8, 16] {
+/// Plain cells with every tile, every way of sharing loads, sizes of 1, primes, and one below and above tiles and
+/// workgroups; then every option of every cell, with and without lengths and a second segment in turn.
+pub(super) fn cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<Case> {
+    let mut found: Vec<Case> = Vec::new();
+    let mut seen: Vec<Cell> = Vec::new();
+    let all_lanes = lanes(gpu);
+    for subject in subjects {
+        let is_plain = !seen.contains(&subject.cell());
+        seen.push(subject.cell());
+        let turn = seen.len();
+        let tiles: Vec<(u32, Lanes)> = if is_plain {
+            let tiles = [1, 2, 4, 8, 16].into_iter();
+            tiles.flat_map(|rows| all_lanes.iter().map(move |&lanes| (rows, lanes))).collect()
+        } else {
+            vec![([2, 8][turn % 2], all_lanes[turn / 2 % all_lanes.len()])]
+        };
+        for (place, (rows, lanes)) in tiles.into_iter().enumerate() {
             let tile = rows as usize;
-            for (batch, hidden) in [(1, 1), (tile + 1, 31), (2 * tile - 1, 33), (3, 65), (tile, 8)] {
-                let random = Random::new(11, found.len() as u64);
-                found.push(Case { batch, hidden, rows, lanes, random });
+            let all = [(1, 1), (tile + 1, 31), (2 * tile - 1, 33), (3, 65), (tile, 8)];
+            // The same for all sizes of a tile: each choice is a kernel to compile.
+            let choice = turn + place;
+            for &(batch, hidden) in if is_plain { &all[..] } else { &all[1..2] } {
+                found.push(Case {
+                    subject: *subject,
+                    batch,
+                    hidden,
+                    rows,
+                    lanes,
+                    lengths: choice.is_multiple_of(3).then(|| lengths(batch)),
+                    segments: 1 + usize::from(choice % 4 == 2),
+                    flag: choice % 5 < 3,
+                    random: Random::new(11, found.len() as u64),
+                });
             }
         }
     }
     found
 }
 
+/// Rows of every length in turn, none and all among them, and a tile's worth of rows that have ended.
+fn lengths(batch: usize) -> Vec<usize> {
+    (0..batch).map(|row| if row >= 8 { 0 } else { [STEPS, 2, 1, 0][row % 4] }).collect()
+}
+
 impl Case {
-    fn step_len(&self) -> usize {
-        self.batch * self.hidden
+    pub(super) fn stage(&self) -> Stage {
+        self.subject.stage
     }
 
-    fn kernel(&self, id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
-        let own = [("WG_SIZE", TILE_WG_SIZE), ("ROWS", self.rows), ("SEGMENTS", 1), ("LENGTHS", 0)];
+    pub(super) fn kernel(&self, id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
+        let own = [("WG_SIZE", TILE_WG_SIZE), ("ROWS", self.rows), ("UNITS", self.subject.units as u32)];
+        let more = [("SEGMENTS", self.segments as u32), ("LENGTHS", u32::from(self.lengths.is_some()))];
         KernelVariant {
             id,
-            cell: Some(Cell::Lstm),
+            cell: Some(self.subject.cell()),
             lanes: self.lanes,
             columns: Columns::F32,
-            consts: [&own[..], &plain_lstm(), consts].concat(),
+            consts: [&own[..], &more, &self.subject.consts(), consts].concat(),
         }
     }
 
-    fn groups(&self) -> [u32; 3] {
-        [(self.hidden as u32).div_ceil(TILE_WG_SIZE), (self.batch as u32).div_ceil(self.rows), 1]
+    pub(super) fn groups(&self, columns: usize) -> [u32; 3] {
+        [(columns as u32).div_ceil(TILE_WG_SIZE), (self.batch as u32).div_ceil(self.rows), 1]
     }
 
-    fn describe(&self, more: &str) -> String {
-        let Case { batch, hidden, rows, lanes, .. } = self;
-        format!("B {batch} H {hidden} rows {rows} {} {more}", format!("{lanes:?}").to_lowercase())
-            .trim()
-            .into()
+    pub(super) fn describe(&self) -> String {
+        let Case { subject, batch, hidden, rows, lanes, segments, flag, .. } = self;
+        let lengths = if self.lengths.is_some() { " lengths" } else { "" };
+        let lanes = format!("{lanes:?}").to_lowercase();
+        format!(
+            "{} B {batch} H {hidden} rows {rows} {lanes} segments {segments} flag {flag}{lengths}",
+            subject.name
+        )
     }
 
-    fn values(&mut self, len: usize) -> Vec<f32> {
-        self.random.values_for(self.step_len(), len)
+    pub(super) fn values(&mut self, len: usize) -> Vec<f32> {
+        self.random.values_for(self.batch * self.hidden, len)
     }
 
-    /// Recurrent weights of the size that keeps pre-activations around 1.
-    fn weights(&mut self) -> Array2<f32> {
-        let bound = 1.7 / (self.hidden as f32).sqrt();
-        let mut values = self.values(GATES * self.hidden * self.hidden);
-        values.iter_mut().for_each(|value| *value *= bound);
-        Array2::from_shape_vec((GATES * self.hidden, self.hidden), values).expect("as many as the shape has")
+    /// Weights of the size that keeps sums of so many terms around 1.
+    pub(super) fn weights(&mut self, terms: usize, len: usize) -> Vec<f32> {
+        let bound = 1.7 / (terms as f32).sqrt();
+        self.values(len).into_iter().map(|value| value * bound).collect()
     }
 
-    /// Activated gates of every step, `[T, B, H]` of gates: i, f and o in 0 to 1, g in -1 to 1.
-    fn saved(&mut self) -> Vec<f32> {
-        let mut gates = self.values(STEPS * self.step_len() * GATES);
-        for (k, value) in gates.iter_mut().enumerate() {
-            if k % GATES != LstmGate::Cell as usize {
-                *value = 0.5 + 0.49 * *value;
-            }
+    fn own(&mut self) -> Vec<f32> {
+        self.values(self.subject.units.max(1) * self.hidden)
+    }
+
+    pub(super) fn is_active(&self, t: usize, row: usize) -> bool {
+        self.lengths.as_ref().is_none_or(|lengths| t < lengths[row])
+    }
+
+    /// What the kernel reads of lengths; something where it reads none.
+    pub(super) fn device_lengths(&self) -> Vec<f32> {
+        match &self.lengths {
+            Some(lengths) => lengths.iter().map(|&len| f32::from_bits(len as u32)).collect(),
+            None => vec![0.0],
         }
-        gates
     }
 
-    fn axes(&self) -> [(&'static str, usize); 2] {
-        [("row", self.batch), ("unit", self.hidden)]
+    /// `[slots, B, width]`
+    pub(super) fn slots(&self, values: &[f32], width: usize) -> Array3<f64> {
+        let slots = values.len() / (self.batch * width);
+        Array3::from_shape_vec((slots, self.batch, width), wide(values)).expect("whole slots")
     }
 
-    fn matrix(&self, values: &[f32]) -> Array2<f64> {
-        data::matrix(values, self.batch, self.hidden)
+    /// `[steps, B, H, L]`
+    pub(super) fn gates(&self, values: &[f32]) -> Array4<f64> {
+        let unit = self.stage().lanes() * self.hidden * self.batch;
+        let shape = (values.len() / unit, self.batch, self.hidden, self.stage().lanes());
+        Array4::from_shape_vec(shape, wide(values)).expect("whole steps")
     }
 
-    /// `[B, H]` of gates as the reference has them, `[B, 4 H]` in blocks.
-    fn blocks(&self, gates: &[f32]) -> Array2<f64> {
-        Array2::from_shape_fn((self.batch, GATES * self.hidden), |(row, column)| {
-            let (gate, unit) = (column / self.hidden, column % self.hidden);
-            f64::from(gates[(row * self.hidden + unit) * GATES + gate])
-        })
-    }
-
-    /// The reverse of [`Case::blocks`].
-    fn units(&self, blocks: ArrayView2<f64>) -> Vec<f64> {
-        let units = Array3::from_shape_fn((self.batch, self.hidden, GATES), |(row, unit, gate)| {
-            blocks[[row, gate * self.hidden + unit]]
-        });
-        units.into_raw_vec_and_offset().0
-    }
-
-    /// Compares one slot of a tensor of slots, and that the others are as they were.
-    fn slot(
-        &self,
-        checks: &mut Checks,
-        name: &str,
-        found: &[f32],
-        before: &[f32],
-        (slot, want): (usize, &[f64]),
-        tolerance: Tolerance,
-    ) {
-        let len = want.len();
-        let gates = len / self.step_len();
-        let axes = [("row", self.batch), ("unit", self.hidden), ("gate", gates)];
-        let at = slot * len..(slot + 1) * len;
-        checks.tensor(name, if gates == 1 { &axes[..2] } else { &axes }, &found[at.clone()], want, tolerance);
-        let mut rest = before.to_vec();
-        rest[at.clone()].copy_from_slice(&found[at]);
-        let axes = [("slot", before.len() / len), ("element", len)];
-        checks.tensor(&format!("{name} elsewhere"), &axes, found, &wide(&rest), Tolerance::EXACT);
+    fn own_view<'a>(&self, own: &'a Array2<f64>) -> ArrayView2<'a, f64> {
+        own.slice(s![..self.subject.units, ..])
     }
 }
 
-/// Recurrent weights as `step_forward` reads them: `[sending unit, receiving unit]` of gates.
-fn by_sender(w_hh: &Array2<f32>) -> Vec<f32> {
-    let hidden = w_hh.ncols();
-    let packed =
-        Array3::from_shape_fn((hidden, hidden, GATES), |(from, to, gate)| w_hh[[gate * hidden + to, from]]);
-    packed.into_raw_vec_and_offset().0
-}
-
-/// Recurrent weights as backward reads them: `[receiving unit, sending unit]` of gates.
-fn by_receiver(w_hh: &Array2<f32>) -> Vec<f32> {
-    let hidden = w_hh.ncols();
-    let packed =
-        Array3::from_shape_fn((hidden, hidden, GATES), |(to, from, gate)| w_hh[[gate * hidden + to, from]]);
-    packed.into_raw_vec_and_offset().0
+pub(super) fn flat<D: ndarray::Dimension>(values: &ndarray::Array<f64, D>) -> Vec<f64> {
+    values.iter().copied().collect()
 }
 
 pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut case in cases(gpu) {
-        let w_hh = case.weights();
-        // A step of training, of inference and of a stream: whether gates are saved, and slots of h and of the state.
-        for (save, h_slots, state_slots) in [(1, (1, 2), (1, 2)), (0, (1, 2), (0, 0)), (0, (1, 0), (0, 0))] {
-            let (t, len) = (1, case.step_len());
-            let gates = case.values(STEPS * len * GATES);
-            let (state, h) = (case.values((STEPS + 1) * len), case.values((STEPS + 1) * len));
-            let params = params::StepForward {
-                t: t as u32,
-                batch: case.batch as u32,
-                hidden: case.hidden as u32,
-                width: case.hidden as u32,
-                r_slot: h_slots.0 as u32,
-                r_len: case.hidden as u32,
-                h_from: h_slots.0 as u32,
-                h_to: h_slots.1 as u32,
-                state_from: state_slots.0 as u32,
-                state_to: state_slots.1 as u32,
-                ..Default::default()
-            };
-            let kernel = case.kernel(KernelId::StepForward, &[("SAVE", save)]);
-            let bindings: [&[f32]; 6] = [&by_sender(&w_hh), &[0.0], &[0.0], &gates, &state, &h];
-            let found = run_kernel(gpu, &kernel, params, &bindings, case.groups())?;
+    for mut case in cases(gpu, &Subject::all()) {
+        let Case { batch, hidden, segments, .. } = case;
+        let (lanes, r_len) = (case.stage().lanes(), if hidden == 1 { 1 } else { hidden + 2 });
+        let skip_len = if segments == 2 { SKIPPED } else { 0 };
+        // What is read, what h(t-1) is and where the result goes are different columns.
+        let (r_begin, h_begin, to_begin, width) = (2, 1, r_len + 1, r_len + hidden + 3);
+        let weights = case.weights(r_len + skip_len, (r_len + skip_len) * hidden * lanes);
+        let (own, gates) = (case.own(), case.values(STEPS * batch * hidden * lanes));
+        let h = case.values(SLOTS * batch * width);
+        // A step of training keeps a slot of the state for each step, one of inference or of a stream does not.
+        let (state_from, state_to) = if case.flag { (T, T + 1) } else { (0, 0) };
+        let state_len = if case.subject.cell().has_state() { (STEPS + 1) * batch * hidden } else { 1 };
+        let state = case.values(state_len);
+        // What the first stage of a cell leaves is read as it was saved.
+        let gates = if matches!(case.stage(), Stage::Update(_)) { case.subject.saved(&gates) } else { gates };
+        let (r_slot, skip_slot, h_from, h_to) = (2, 0, 1, 3);
+        let params = params::StepForward {
+            t: T as u32,
+            batch: batch as u32,
+            hidden: hidden as u32,
+            width: width as u32,
+            r_slot: r_slot as u32,
+            r_begin: r_begin as u32,
+            r_len: r_len as u32,
+            skip_slot: skip_slot as u32,
+            skip_begin: 1,
+            skip_len: skip_len as u32,
+            h_from: h_from as u32,
+            h_begin: h_begin as u32,
+            h_to: h_to as u32,
+            to_begin: to_begin as u32,
+            state_from: state_from as u32,
+            state_to: state_to as u32,
+        };
+        let kernel = case.kernel(KernelId::StepForward, &[("SAVE", u32::from(case.flag))]);
+        let lengths = case.device_lengths();
+        let bindings: [&[f32]; 6] = [&weights, &own, &lengths, &gates, &state, &h];
+        let found = run_kernel(gpu, &kernel, params, &bindings, case.groups(hidden))?;
 
-            let part = |all: &'_ [f32], slot: usize| case.matrix(&all[slot * len..(slot + 1) * len]);
-            let want = scan::step_forward(
-                &Recurrence::new(lstm(), w_hh.mapv(f64::from).view()),
-                &StepInput {
-                    pre_x: case.blocks(&gates[t * len * GATES..(t + 1) * len * GATES]).view(),
-                    h_prev: part(&h, h_slots.0).view(),
-                    c_prev: Some(part(&state, state_slots.0).view()),
-                    h_skip: None,
-                    y_prev: None,
-                    active: None,
-                },
-            );
-            checks.case(case.describe(if save == 1 { "saving" } else { "" }));
-            let tolerance = Tolerance::output(case.hidden);
-            let flat = |states: &Array2<f64>| states.iter().copied().collect::<Vec<f64>>();
-            case.slot(checks, "h", &found[5], &h, (h_slots.1, &flat(&want.h)), tolerance);
-            case.slot(
-                checks,
-                "state",
-                &found[4],
-                &state,
-                (state_slots.1, &flat(want.c.as_ref().expect("an LSTM has a cell state"))),
-                tolerance,
-            );
-            if save == 1 {
-                case.slot(checks, "gates", &found[3], &gates, (t, &case.units(want.saved.view())), tolerance);
-            } else {
-                checks.tensor(
-                    "gates",
-                    &[("element", gates.len())],
-                    &found[3],
-                    &wide(&gates),
-                    Tolerance::EXACT,
-                );
+        let shape = (r_len + skip_len, hidden, lanes);
+        let wide_weights = Array3::from_shape_vec(shape, wide(&weights)).expect("as many");
+        let (mut h, mut gates) = (case.slots(&h, width), case.gates(&gates));
+        let read = concatenate![
+            Axis(1),
+            h.slice(s![r_slot, .., r_begin..r_begin + r_len]),
+            h.slice(s![skip_slot, .., 1..1 + skip_len])
+        ];
+        let own = matrix(&own, case.subject.units.max(1), hidden);
+        let mut states =
+            if state_len == 1 { Array3::zeros((1, batch, hidden)) } else { case.slots(&state, hidden) };
+        let state_from = if state_len == 1 { 0 } else { state_from };
+        let want = kernel::step_forward(
+            case.stage(),
+            case.subject.clip.map(f64::from),
+            &StageInput {
+                weights: wide_weights.view(),
+                read: read.view(),
+                x: gates.slice(s![T, .., .., ..]),
+                h_prev: h.slice(s![h_from, .., h_begin..h_begin + hidden]),
+                state_prev: states.slice(s![state_from, .., ..]),
+                own: case.own_view(&own),
+            },
+        );
+        for row in (0..batch).filter(|&row| case.is_active(T, row)) {
+            h.slice_mut(s![h_to, row, to_begin..to_begin + hidden]).assign(&want.h.row(row));
+            if case.flag {
+                gates.slice_mut(s![T, row, .., ..]).assign(&want.saved.slice(s![row, .., ..]));
             }
+            if state_len > 1 {
+                states.slice_mut(s![state_to, row, ..]).assign(&want.state.row(row));
+            }
+        }
+        checks.case(case.describe());
+        let tolerance = Tolerance::output(r_len + skip_len);
+        checks.tensor(
+            "h",
+            &[("slot", SLOTS), ("row", batch), ("column", width)],
+            &found[5],
+            &flat(&h),
+            tolerance,
+        );
+        let axes = [("step", STEPS), ("row", batch), ("unit", hidden), ("lane", lanes)];
+        checks.tensor("gates", &axes, &found[3], &flat(&gates), tolerance);
+        if state_len > 1 {
+            let axes = [("slot", STEPS + 1), ("row", batch), ("unit", hidden)];
+            checks.tensor("state", &axes, &found[4], &flat(&states), tolerance);
         }
     }
     Ok(())
+}
+
+/// What backward of a step starts from, in the layout of the device.
+struct Saved {
+    own: Vec<f32>,
+    gates: Vec<f32>,
+    state: Vec<f32>,
+    h: Vec<f32>,
+}
+
+impl Saved {
+    fn new(case: &mut Case, width: usize) -> Saved {
+        let Case { batch, hidden, .. } = *case;
+        let own = case.own();
+        let gates = case.values(STEPS * batch * hidden * case.stage().lanes());
+        // The step itself holds what forward saved, the others gradients.
+        let (step, mut gates) = (batch * hidden * case.stage().lanes(), gates);
+        let saved = case.subject.saved(&gates[T * step..(T + 1) * step]);
+        gates[T * step..(T + 1) * step].copy_from_slice(&saved);
+        let state_len = if case.subject.cell().has_state() { (STEPS + 1) * batch * hidden } else { 1 };
+        Saved { own, gates, state: case.values(state_len), h: case.values(SLOTS * batch * width) }
+    }
+
+    /// The mirror's backward of the step, from the whole gradient of what the stage gave.
+    fn backward(
+        &self,
+        case: &Case,
+        (width, h_from, h_begin): (usize, usize, usize),
+        d_h: &Array2<f64>,
+        carry: &Array2<f64>,
+    ) -> kernel::StageBackward<f64> {
+        let (gates, h) = (case.gates(&self.gates), case.slots(&self.h, width));
+        let none = Array3::zeros((STEPS + 1, case.batch, case.hidden));
+        let states = if self.state.len() == 1 { none } else { case.slots(&self.state, case.hidden) };
+        let own = matrix(&self.own, case.subject.units.max(1), case.hidden);
+        let kept = StageSaved {
+            saved: gates.slice(s![T, .., .., ..]),
+            h_prev: h.slice(s![h_from, .., h_begin..h_begin + case.hidden]),
+            state_prev: states.slice(s![T, .., ..]),
+            state: states.slice(s![T + 1, .., ..]),
+            own: case.own_view(&own),
+        };
+        let clip = case.subject.clip.map(f64::from);
+        kernel::step_backward(case.stage(), clip, &kept, d_h.view(), carry.view())
+    }
+
+    /// Compares the step's slot of gates, zero in rows that are not active, and that the others are as they were.
+    fn check_gates(
+        &self,
+        case: &Case,
+        checks: &mut Checks,
+        found: &[f32],
+        d_pre: &Array3<f64>,
+        tolerance: Tolerance,
+    ) {
+        let mut want = case.gates(&self.gates);
+        let mut slot = want.slice_mut(s![T, .., .., ..]);
+        slot.fill(0.0);
+        for row in (0..case.batch).filter(|&row| case.is_active(T, row)) {
+            slot.slice_mut(s![row, .., ..]).assign(&d_pre.slice(s![row, .., ..]));
+        }
+        let lanes = case.stage().lanes();
+        let step = case.batch * case.hidden * lanes;
+        let axes = [("row", case.batch), ("unit", case.hidden), ("lane", lanes)];
+        let here = T * step..(T + 1) * step;
+        checks.tensor("d_pre", &axes, &found[here.clone()], &flat(&want)[here.clone()], tolerance);
+        let mut rest = self.gates.clone();
+        rest[here.clone()].copy_from_slice(&found[here]);
+        checks.tensor("gates elsewhere", &[("element", rest.len())], found, &wide(&rest), Tolerance::EXACT);
+    }
+}
+
+/// Compares what is behind carry: what the stage left for active rows, and the rest as it was.
+fn check_carry(
+    case: &Case,
+    checks: &mut Checks,
+    found: &[f32],
+    before: &[f32],
+    want: &[(usize, &Array2<f64>)],
+    tolerance: Tolerance,
+) {
+    let mut expected = wide(before);
+    for (at, values) in want {
+        for row in (0..case.batch).filter(|&row| case.is_active(T, row)) {
+            for (column, &value) in values.row(row).iter().enumerate() {
+                expected[at + row * values.ncols() + column] = value;
+            }
+        }
+    }
+    checks.tensor("carry", &[("element", before.len())], found, &expected, tolerance);
 }
 
 pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut case in cases(gpu) {
-        let w_hh = case.weights();
-        for t in [1, STEPS - 1] {
-            let len = case.step_len();
-            let mut gates = case.saved();
-            let (state, h) = (case.values((STEPS + 1) * len), case.values((STEPS + 1) * len));
-            let (d_out, d_h) = (case.values(STEPS * len), case.values(len));
-            let carry = case.values(len);
-            let last = t + 1 == STEPS;
-            if !last {
-                // Behind this step lie gradients already.
-                let d_pre = case.values(len * GATES);
-                gates[(t + 1) * len * GATES..].copy_from_slice(&d_pre);
-            }
-            let params = params::StepBackward {
-                t: t as u32,
-                batch: case.batch as u32,
-                hidden: case.hidden as u32,
-                width: case.hidden as u32,
-                h_from: t as u32,
-                state_from: t as u32,
-                state_to: t as u32 + 1,
-                next: if last { NO_STEP } else { t as u32 + 1 },
-                d_stride: case.hidden as u32,
-                history: 1,
-                steps: STEPS as u32,
-                ..Default::default()
-            };
-            let carried = [carry.as_slice(), &d_h].concat();
-            let weights = by_receiver(&w_hh);
-            let bindings: [&[f32]; 8] = [&weights, &[0.0], &[0.0], &state, &h, &d_out, &gates, &carried];
-            let kernel = case.kernel(KernelId::StepBackward, &[("ENDS", u32::from(last))]);
-            let found = run_kernel(gpu, &kernel, params, &bindings, case.groups())?;
-
-            let part = |all: &'_ [f32], slot: usize| case.matrix(&all[slot * len..(slot + 1) * len]);
-            let gates_of = |slot: usize| case.blocks(&gates[slot * len * GATES..(slot + 1) * len * GATES]);
-            let (mut d_out, mut d_pre_next) =
-                (part(&d_out, t), Array2::zeros((case.batch, GATES * case.hidden)));
-            if last {
-                d_out += &case.matrix(&d_h);
-            } else {
-                d_pre_next = gates_of(t + 1);
-            }
-            let want = scan::step_backward(
-                &Recurrence::new(lstm(), w_hh.mapv(f64::from).view()),
-                &StepSaved {
-                    saved: gates_of(t).view(),
-                    h_prev: part(&h, t).view(),
-                    c_prev: Some(part(&state, t).view()),
-                    c: Some(part(&state, t + 1).view()),
-                    cell: None,
-                    active: None,
-                },
-                &StepCotangents {
-                    d_h: d_out.view(),
-                    d_c: Some(case.matrix(&carry).view()),
-                    d_y: None,
-                    d_pre_next: Some(d_pre_next.view()),
-                    d_pre_skip: None,
-                },
-            );
-            checks.case(case.describe(if last { "last step" } else { "" }));
-            let tolerance = Tolerance::gradient(GATES * case.hidden);
-            case.slot(checks, "d_pre", &found[6], &gates, (t, &case.units(want.d_pre.view())), tolerance);
-            let d_c: Vec<f64> = want.d_c_prev.iter().flatten().copied().collect();
-            checks.tensor("d_c", &case.axes(), &found[7][..len], &d_c, tolerance);
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut case in cases(gpu) {
-        let w_hh = case.weights();
-        let len = case.step_len();
-        let (gates, d_h) = (case.values(STEPS * len * GATES), vec![7.0; len]);
-        let params = params::InitialBackward {
-            batch: case.batch as u32,
-            hidden: case.hidden as u32,
-            columns: case.hidden as u32,
-            own: case.hidden as u32,
-            history: 1,
+    for mut case in cases(gpu, &Subject::with_recurrence()) {
+        let Case { batch, hidden, segments, flag: ends, .. } = case;
+        let (lanes, len) = (case.stage().lanes(), batch * hidden);
+        let history = segments + 1;
+        let (width, h_begin, h_from, d_begin) = (hidden + 3, 2, 1, 1);
+        let reverse = ends && case.lengths.is_some();
+        let saved = Saved::new(&mut case, width);
+        let weights = case.weights(hidden * lanes, segments * hidden * hidden * lanes);
+        let d_stride = hidden + 2;
+        let d_out = case.values(STEPS * batch * d_stride);
+        let inner_to = (1 + history) * len;
+        let carry = case.values(inner_to + len);
+        // The step behind in the scan; at a scan's end there is none.
+        let next = if reverse { T - 1 } else { T + 1 };
+        let has_next = case.rows != 4;
+        let params = params::StepBackward {
+            t: T as u32,
+            batch: batch as u32,
+            hidden: hidden as u32,
+            width: width as u32,
+            h_from: h_from as u32,
+            h_begin: h_begin as u32,
+            state_from: T as u32,
+            state_to: T as u32 + 1,
+            inner_to: inner_to as u32,
+            next: if has_next { next as u32 } else { NO_STEP },
+            skip_next: 2 - next as u32,
+            d_stride: d_stride as u32,
+            d_begin: d_begin as u32,
+            history: history as u32,
             steps: STEPS as u32,
-            ..Default::default()
+            reverse: u32::from(reverse),
         };
-        let kernel = case.kernel(KernelId::InitialBackward, &[("ENDS", 0)]);
-        let bindings: [&[f32]; 5] = [&by_receiver(&w_hh), &[0.0], &gates, &[0.0], &d_h];
-        let found = run_kernel(gpu, &kernel, params, &bindings, case.groups())?;
-        let d_pre = case.blocks(&gates[..len * GATES]);
+        let kernel = case.kernel(KernelId::StepBackward, &[("ENDS", u32::from(ends))]);
+        let lengths = case.device_lengths();
+        let Saved { own, gates, state, h } = &saved;
+        let bindings: [&[f32]; 8] = [&weights, own, &lengths, state, h, &d_out, gates, &carry];
+        let found = run_kernel(gpu, &kernel, params, &bindings, case.groups(hidden))?;
+
+        let d_out = case.slots(&d_out, d_stride);
+        let mut d_h = d_out.slice(s![T, .., d_begin..d_begin + hidden]).to_owned();
+        let all_gates = case.gates(gates);
+        let shape = (segments, hidden, hidden, lanes);
+        let weights = Array4::from_shape_vec(shape, wide(&weights)).expect("as many as the shape has");
+        let sources = [(has_next, next, 0), (segments == 2, 2 - next, segments - 1)];
+        for (_, step, segment) in sources.into_iter().filter(|(read, ..)| *read) {
+            let d_pre = all_gates.slice(s![step, .., .., ..]);
+            d_h += &kernel::recurrent_gradient(d_pre, weights.slice(s![segment, .., .., ..]));
+        }
+        let slots = Slots { steps: STEPS, history, reverse, lengths: case.lengths.as_deref() };
+        let finals = case.slots(&carry[len..(1 + history) * len], hidden);
+        if ends {
+            for row in 0..batch {
+                let own_slot = if reverse { T } else { T + history };
+                let place = own_slot.checked_sub(slots.end(row, history)).filter(|&place| place < history);
+                if let Some(place) = place {
+                    d_h.row_mut(row).zip_mut_with(&finals.slice(s![place, row, ..]), |d, &end| *d += end);
+                }
+            }
+        }
         let want =
-            scan::initial_backward(&Recurrence::new(lstm(), w_hh.mapv(f64::from).view()), d_pre.view());
-        checks.case(case.describe(""));
-        let want: Vec<f64> = want.iter().copied().collect();
-        checks.tensor("d_h", &case.axes(), &found[4], &want, Tolerance::product(GATES * case.hidden));
+            saved.backward(&case, (width, h_from, h_begin), &d_h, &matrix(&carry[..len], batch, hidden));
+        checks.case(case.describe());
+        let tolerance = Tolerance::gradient(segments * lanes * hidden);
+        saved.check_gates(&case, checks, &found[6], &want.d_pre, tolerance);
+        let mut left: Vec<(usize, &Array2<f64>)> = Vec::new();
+        if case.subject.carries() {
+            left.push((0, &want.carry));
+        }
+        if matches!(case.stage(), Stage::Update(_)) {
+            left.push((inner_to, &want.inner));
+        }
+        check_carry(&case, checks, &found[7], &carry, &left, tolerance);
     }
     Ok(())
 }
 
-/// Kernels that stand behind readouts, second stages and layers put together from scans: by networks that use them.
-pub(super) fn by_networks(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    let cases: Vec<NetworkCase> =
-        NetworkCase::all().into_iter().filter(|case| case.steps < 20 && case.batch < 20).collect();
-    checks.append(check_backward(gpu, &cases)?);
+pub(super) fn step_backward_inner(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for mut case in cases(gpu, &Subject::with_backward()) {
+        let Case { batch, hidden, flag: with_row, .. } = case;
+        let (lanes, len) = (case.stage().lanes(), batch * hidden);
+        let inner_len = if hidden == 1 { 1 } else { hidden - 3 };
+        let (width, h_begin, h_from) = (hidden + 3, 2, 1);
+        let saved = Saved::new(&mut case, width);
+        let weights = case.weights(inner_len, inner_len * hidden);
+        let (inner_from, row_from) = (len, len + batch * inner_len);
+        let inner_to = row_from + len;
+        let carry = case.values(inner_to + len);
+        let params = params::StepBackwardInner {
+            t: T as u32,
+            batch: batch as u32,
+            hidden: hidden as u32,
+            width: width as u32,
+            h_from: h_from as u32,
+            h_begin: h_begin as u32,
+            state_from: T as u32,
+            state_to: T as u32 + 1,
+            inner_to: inner_to as u32,
+            inner_from: inner_from as u32,
+            inner_len: inner_len as u32,
+            row_from: row_from as u32,
+        };
+        let kernel = case.kernel(KernelId::StepBackwardInner, &[("WITH_ROW", u32::from(with_row))]);
+        let lengths = case.device_lengths();
+        let Saved { own, gates, state, h } = &saved;
+        let bindings: [&[f32]; 7] = [&weights, own, &lengths, state, h, gates, &carry];
+        let found = run_kernel(gpu, &kernel, params, &bindings, case.groups(hidden))?;
+
+        let inner = matrix(&carry[inner_from..row_from], batch, inner_len);
+        let mut d_h = inner.dot(&matrix(&weights, inner_len, hidden));
+        if with_row {
+            d_h += &matrix(&carry[row_from..inner_to], batch, hidden);
+        }
+        let want =
+            saved.backward(&case, (width, h_from, h_begin), &d_h, &matrix(&carry[..len], batch, hidden));
+        checks.case(case.describe());
+        let tolerance = Tolerance::gradient(inner_len + lanes);
+        saved.check_gates(&case, checks, &found[5], &want.d_pre, tolerance);
+        let mut left: Vec<(usize, &Array2<f64>)> = Vec::new();
+        if case.subject.carries() {
+            left.push((0, &want.carry));
+        }
+        if matches!(case.stage(), Stage::Update(_)) {
+            left.push((inner_to, &want.inner));
+        }
+        check_carry(&case, checks, &found[6], &carry, &left, tolerance);
+    }
     Ok(())
 }

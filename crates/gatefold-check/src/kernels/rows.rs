@@ -1,0 +1,202 @@
+//! The values in front of each row's first step, behind its last, and a scan's output: nothing is computed, so every bit counts.
+
+use super::{WIDEST, element_groups, element_kernel};
+use crate::Random;
+use crate::compare::Tolerance;
+use crate::data::wide;
+use crate::selfcheck::Checks;
+use gatefold::{Error, Gpu, run_kernel};
+use gatefold_reference::scan::kernel::{self, Slots};
+use gatefold_shaders::{KernelId, params};
+use ndarray::Array3;
+
+/// A buffer of slots, and which of its columns count.
+struct Case {
+    steps: usize,
+    batch: usize,
+    width: usize,
+    begin: usize,
+    columns: usize,
+    history: usize,
+    /// Slots with a value among those in front of the first step.
+    given: usize,
+    reverse: bool,
+    lengths: Option<Vec<usize>>,
+    h: Vec<f32>,
+    widest: u32,
+}
+
+fn cases() -> Vec<Case> {
+    let mut found = Vec::new();
+    for (steps, batch, width, begin, columns) in
+        [(1, 1, 1, 0, 1), (5, 7, 9, 2, 3), (4, 33, 65, 0, 65), (3, 5, 70, 6, 64)]
+    {
+        for (history, given) in [(1, 1), (3, 3), (4, 1)] {
+            for reverse in [false, true] {
+                for with_lengths in [false, true] {
+                    let turn = found.len();
+                    let lengths = |row: usize| [steps, 0, 1, steps - 1][row % 4];
+                    let len = (steps + history) * batch * width;
+                    found.push(Case {
+                        steps,
+                        batch,
+                        width,
+                        begin,
+                        columns,
+                        history,
+                        given,
+                        reverse,
+                        lengths: with_lengths.then(|| (0..batch).map(lengths).collect()),
+                        h: Random::new(24, turn as u64).values(len),
+                        widest: WIDEST[turn % 2],
+                    });
+                }
+            }
+        }
+    }
+    found
+}
+
+impl Case {
+    fn slots(&self) -> Slots<'_> {
+        let Case { steps, history, reverse, .. } = *self;
+        Slots { steps, history, reverse, lengths: self.lengths.as_deref() }
+    }
+
+    fn wide_h(&self) -> Array3<f64> {
+        let shape = (self.steps + self.history, self.batch, self.width);
+        Array3::from_shape_vec(shape, wide(&self.h)).expect("as many as the shape has")
+    }
+
+    fn device_lengths(&self) -> Vec<f32> {
+        match &self.lengths {
+            Some(lengths) => lengths.iter().map(|&len| f32::from_bits(len as u32)).collect(),
+            None => vec![0.0],
+        }
+    }
+
+    fn has_lengths(&self) -> (&'static str, u32) {
+        ("LENGTHS", u32::from(self.lengths.is_some()))
+    }
+
+    fn describe(&self) -> String {
+        let Case { steps, batch, width, columns, history, given, reverse, .. } = self;
+        let lengths = if self.lengths.is_some() { " lengths" } else { "" };
+        format!(
+            "T {steps} B {batch} {columns} of {width} k {history} given {given} reverse {reverse}{lengths}"
+        )
+    }
+}
+
+pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for (turn, case) in cases().into_iter().enumerate() {
+        for with_start in [false, true] {
+            let Case { steps, batch, width, begin, columns, history, given, reverse, .. } = case;
+            let start = Random::new(25, turn as u64).values(given * batch * columns);
+            // Without lengths nothing is to be done where there are steps.
+            let (first_slot, slots) = match (&case.lengths, reverse) {
+                (Some(_), _) => (0, steps + history),
+                (None, false) => (0, history),
+                (None, true) => (steps, history),
+            };
+            let groups = element_groups(slots * batch * columns, case.widest);
+            let params = params::StartRows {
+                first_slot: first_slot as u32,
+                slots: slots as u32,
+                batch: batch as u32,
+                width: width as u32,
+                begin: begin as u32,
+                columns: columns as u32,
+                history: history as u32,
+                given: given as u32,
+                steps: steps as u32,
+                reverse: u32::from(reverse),
+                groups_x: groups[0],
+                ..Default::default()
+            };
+            let consts = [case.has_lengths(), ("WITH_START", u32::from(with_start))];
+            let kernel = element_kernel(KernelId::StartRows, &consts);
+            let bindings: [&[f32]; 3] = [&start, &case.device_lengths(), &case.h];
+            let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
+
+            let start = Array3::from_shape_vec((given, batch, columns), wide(&start)).expect("as many");
+            let mut want = case.wide_h();
+            let given_start = with_start.then(|| start.view());
+            kernel::start_rows(&case.slots(), begin..begin + columns, given_start, want.view_mut());
+            checks.case(case.describe());
+            let axes = [("slot", steps + history), ("row", batch), ("column", width)];
+            let want: Vec<f64> = want.into_iter().collect();
+            checks.tensor("h", &axes, &found[2], &want, Tolerance::EXACT);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn final_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for case in cases() {
+        let Case { steps, batch, width, begin, columns, history, given, reverse, .. } = case;
+        let len = given * batch * columns;
+        let groups = element_groups(len, case.widest);
+        let params = params::FinalRows {
+            batch: batch as u32,
+            width: width as u32,
+            begin: begin as u32,
+            columns: columns as u32,
+            history: history as u32,
+            given: given as u32,
+            steps: steps as u32,
+            reverse: u32::from(reverse),
+            groups_x: groups[0],
+            ..Default::default()
+        };
+        let kernel = element_kernel(KernelId::FinalRows, &[case.has_lengths()]);
+        let bindings: [&[f32]; 3] = [&case.h, &case.device_lengths(), &vec![7.0; len]];
+        let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
+
+        let want = kernel::final_rows(&case.slots(), begin..begin + columns, given, case.wide_h().view());
+        checks.case(case.describe());
+        let axes = [("slot", given), ("row", batch), ("column", columns)];
+        let want: Vec<f64> = want.into_iter().collect();
+        checks.tensor("out", &axes, &found[2], &want, Tolerance::EXACT);
+    }
+    Ok(())
+}
+
+pub(super) fn scan_output(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for (turn, case) in cases().into_iter().enumerate() {
+        for add in [false, true] {
+            let Case { steps, batch, width, begin, columns, history, reverse, .. } = case;
+            let (out_width, out_begin) = (columns + 4, 3);
+            let out = Random::new(26, turn as u64).values(steps * batch * out_width);
+            let groups = element_groups(steps * batch * columns, case.widest);
+            let params = params::ScanOutput {
+                steps: steps as u32,
+                batch: batch as u32,
+                width: width as u32,
+                begin: begin as u32,
+                columns: columns as u32,
+                first_slot: if reverse { 0 } else { history as u32 },
+                out_width: out_width as u32,
+                out_begin,
+                groups_x: groups[0],
+                ..Default::default()
+            };
+            let kernel = element_kernel(KernelId::ScanOutput, &[case.has_lengths(), ("ADD", u32::from(add))]);
+            let found = run_kernel(gpu, &kernel, params, &[&case.h, &case.device_lengths(), &out], groups)?;
+
+            let output = kernel::scan_output(&case.slots(), begin..begin + columns, case.wide_h().view());
+            let shape = (steps, batch, out_width);
+            let mut want = Array3::from_shape_vec(shape, wide(&out)).expect("as many");
+            for ((t, row, column), &value) in output.indexed_iter() {
+                let to = &mut want[[t, row, out_begin as usize + column]];
+                *to = if add { *to + value } else { value };
+            }
+            checks.case(case.describe());
+            let tolerance = if add { Tolerance::product(1) } else { Tolerance::EXACT };
+            let axes = [("step", steps), ("row", batch), ("column", out_width)];
+            let want: Vec<f64> = want.into_iter().collect();
+            checks.tensor("out", &axes, &found[2], &want, tolerance);
+        }
+    }
+    Ok(())
+}

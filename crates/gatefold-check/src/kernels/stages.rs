@@ -1,0 +1,202 @@
+//! What steps are checked with: every cell, its stages, its options alone and in pairs.
+
+use gatefold_model::{
+    Activation, Cell as Described, Coupling, GruActivations, GruCell, LstmActivations, LstmCell, Reset,
+};
+use gatefold_reference::scan::kernel::Stage;
+use gatefold_shaders::Cell;
+
+/// A stage with its options, as the reference and as the kernels have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subject {
+    pub(super) name: &'static str,
+    pub(super) stage: Stage,
+    pub(super) clip: Option<f32>,
+    /// Numbers that a unit has of its own.
+    pub(super) units: usize,
+}
+
+const SIGMOID: Activation = Activation::Sigmoid;
+/// Slopes follow from values of these, and not from those of the next.
+const HARD: Activation = Activation::HardSigmoid { alpha: 0.2, beta: 0.5 };
+const ODD: Activation = Activation::LeakyRelu { alpha: -0.4 };
+
+fn lstm() -> LstmCell {
+    LstmCell { activations: LstmActivations::default(), peephole: false, coupling: None, squashed: false }
+}
+
+impl Subject {
+    fn new(name: &'static str, stage: Stage) -> Subject {
+        let peephole = matches!(stage, Stage::Cell(Described::Lstm(LstmCell { peephole: true, .. })));
+        Subject { name, stage, clip: None, units: if peephole { 3 } else { 0 } }
+    }
+
+    /// Every cell once, with nothing chosen.
+    pub(super) fn plain() -> Vec<Subject> {
+        vec![
+            Subject::new("rnn", Stage::Cell(Described::Rnn { activation: Activation::Tanh })),
+            Subject::new("lstm", Stage::Cell(Described::Lstm(lstm()))),
+            Subject::new("gru", Stage::Cell(Described::Gru(gru(Reset::After, GruActivations::default())))),
+        ]
+    }
+
+    /// Every stage that takes its gradient from the steps behind it.
+    pub(super) fn with_recurrence() -> Vec<Subject> {
+        let mut found = Subject::plain();
+        for activation in Activation::ALL.into_iter().chain([ODD]) {
+            found.push(Subject::new("rnn of a function", Stage::Cell(Described::Rnn { activation })));
+        }
+        let rnn = found[0];
+        found.push(Subject { name: "rnn clipped", clip: Some(0.4), ..rnn });
+        found.extend(lstms());
+        let odd = GruActivations { gate: HARD, candidate: ODD };
+        let after = |activations| Stage::Cell(Described::Gru(gru(Reset::After, activations)));
+        let update = |activations| Stage::Update(gru(Reset::Before, activations));
+        for (name, stage) in [
+            ("gru", after(GruActivations::default())),
+            ("gru of functions", after(odd)),
+            ("gru_update", update(GruActivations::default())),
+            ("gru_update of functions", update(odd)),
+        ] {
+            found.push(Subject::new(name, stage));
+            found.push(Subject { clip: Some(0.4), ..Subject::new(name, stage) });
+        }
+        found
+    }
+
+    /// Every stage but readouts.
+    pub(super) fn with_backward() -> Vec<Subject> {
+        let mut found = Subject::with_recurrence();
+        let reset = |activations| Stage::Reset(gru(Reset::Before, activations));
+        let odd = GruActivations { gate: ODD, candidate: HARD };
+        found.push(Subject::new("gru_reset", reset(GruActivations::default())));
+        found.push(Subject::new("gru_reset of functions", reset(odd)));
+        found.push(Subject { clip: Some(0.4), ..Subject::new("gru_reset clipped", reset(odd)) });
+        found
+    }
+
+    /// Every stage.
+    pub(super) fn all() -> Vec<Subject> {
+        let mut found = Subject::with_backward();
+        found.push(Subject::new("projection", Stage::Readout(Activation::Identity)));
+        for activation in [Activation::Identity, Activation::Tanh, ODD] {
+            found.push(Subject { units: 1, ..Subject::new("readout", Stage::Readout(activation)) });
+        }
+        found
+    }
+
+    pub(super) fn cell(&self) -> Cell {
+        match self.stage {
+            Stage::Cell(Described::Rnn { .. }) => Cell::Rnn,
+            Stage::Cell(Described::Lstm(_)) => Cell::Lstm,
+            Stage::Cell(Described::Gru(_)) => Cell::Gru,
+            Stage::Reset(_) => Cell::GruReset,
+            Stage::Update(_) => Cell::GruUpdate,
+            Stage::Readout(_) => Cell::Readout,
+        }
+    }
+
+    /// Whether something goes to the step before past all weights.
+    pub(super) fn carries(&self) -> bool {
+        !matches!(self.cell(), Cell::Rnn | Cell::Readout)
+    }
+
+    fn functions(&self) -> Vec<(&'static str, Activation)> {
+        match self.stage {
+            Stage::Cell(Described::Rnn { activation }) | Stage::Readout(activation) => {
+                vec![("CANDIDATE", activation)]
+            }
+            Stage::Cell(Described::Lstm(LstmCell { activations: a, .. })) => {
+                vec![("GATE", a.gate), ("CANDIDATE", a.candidate), ("OUTPUT", a.output)]
+            }
+            Stage::Reset(GruCell { activations: a, .. }) => vec![("GATE", a.gate)],
+            Stage::Cell(Described::Gru(GruCell { activations: a, .. }))
+            | Stage::Update(GruCell { activations: a, .. }) => {
+                vec![("GATE", a.gate), ("CANDIDATE", a.candidate)]
+            }
+        }
+    }
+
+    /// Whether pre-activations are kept instead of gates: the same for all stages of a cell.
+    pub(super) fn keeps_pre(&self) -> bool {
+        let mut functions = self.functions();
+        // The output function of an LSTM sees the state, which is kept anyway.
+        functions.retain(|(name, _)| *name != "OUTPUT");
+        if let Stage::Reset(cell) = self.stage {
+            functions.push(("CANDIDATE", cell.activations.candidate));
+        }
+        self.clip.is_some() || functions.iter().any(|(_, activation)| !activation.slope_from_output())
+    }
+
+    /// What the kernels are told of the cell.
+    pub(super) fn consts(&self) -> Vec<(&'static str, u32)> {
+        let mut consts = Vec::new();
+        for (name, activation) in self.functions() {
+            let [alpha, beta] = [activation.alpha(), activation.beta()].map(f32::to_bits);
+            let names = match name {
+                "GATE" => ["GATE_FUNCTION", "GATE_ALPHA", "GATE_BETA"],
+                "OUTPUT" => ["OUTPUT_FUNCTION", "OUTPUT_ALPHA", "OUTPUT_BETA"],
+                _ => ["CANDIDATE_FUNCTION", "CANDIDATE_ALPHA", "CANDIDATE_BETA"],
+            };
+            consts.extend([(names[0], activation.code()), (names[1], alpha), (names[2], beta)]);
+        }
+        if let Stage::Cell(Described::Lstm(LstmCell { coupling, squashed, .. })) = self.stage {
+            let coupled = match coupling {
+                None => 0,
+                Some(Coupling::Input) => 1,
+                Some(Coupling::Forget) => 2,
+            };
+            consts.extend([("COUPLED", coupled), ("SQUASHED", u32::from(squashed))]);
+        }
+        let clip = self.clip.unwrap_or(0.0).to_bits();
+        consts.extend([("CLIP", clip), ("KEEP_PRE", u32::from(self.keeps_pre()))]);
+        consts
+    }
+
+    /// Numbers from -1 to 1 as a step could have saved them: clipped pre-activations, or gates between 0 and 1.
+    pub(super) fn saved(&self, values: &[f32]) -> Vec<f32> {
+        let bound = self.clip.unwrap_or(1.0);
+        let saved = |&value: &f32| {
+            if self.keeps_pre() { value.clamp(-bound, bound) } else { 0.05 + 0.9 * value.abs() }
+        };
+        values.iter().map(saved).collect()
+    }
+}
+
+fn gru(reset: Reset, activations: GruActivations) -> GruCell {
+    GruCell { activations, reset }
+}
+
+/// Every option of an LSTM alone, and every pair of two.
+fn lstms() -> Vec<Subject> {
+    type Change = fn(&mut LstmCell, &mut Option<f32>);
+    let changes: [Change; 8] = [
+        |cell, _| cell.peephole = true,
+        |cell, _| cell.coupling = Some(Coupling::Input),
+        |cell, _| cell.coupling = Some(Coupling::Forget),
+        |cell, _| cell.squashed = true,
+        |_, clip| *clip = Some(0.4),
+        |cell, _| cell.activations.gate = HARD,
+        |cell, _| cell.activations.candidate = ODD,
+        |cell, _| cell.activations.output = Activation::Elu { alpha: -0.7 },
+    ];
+    let mut found = Vec::new();
+    for one in 0..changes.len() {
+        for other in one..changes.len() {
+            let (mut cell, mut clip) = (lstm(), None);
+            changes[one](&mut cell, &mut clip);
+            changes[other](&mut cell, &mut clip);
+            debug_assert!(cell.activations.gate == SIGMOID || cell.activations.gate == HARD);
+            found.push(Subject {
+                clip,
+                ..Subject::new("lstm with options", Stage::Cell(Described::Lstm(cell)))
+            });
+        }
+    }
+    found
+}
+
+/// Whether carry is part of the gradient of h.
+pub(super) fn own_lane(stage: Stage) -> bool {
+    matches!(stage, Stage::Update(_) | Stage::Cell(Described::Gru(_)))
+}
