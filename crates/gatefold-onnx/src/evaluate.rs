@@ -4,7 +4,62 @@ use crate::OnnxError;
 use crate::graph::{Graph, Node};
 use crate::operators::{self, Call};
 use crate::tensor::{MAX_ELEMENTS, Tensor};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most elements of all tensors that live at one time while a graph runs.
+const MAX_LIVE: usize = 2 * MAX_ELEMENTS;
+
+/// The number of a node in its graph, the node, its inputs; an output tensor for each of the operator's outputs.
+pub(crate) type Recurrent<'a> =
+    &'a mut dyn FnMut(usize, &Node, &[Option<&Tensor>]) -> Result<Vec<Tensor>, OnnxError>;
+
+/// The outputs by name. A tensor is dropped behind its last reader.
+pub(crate) fn evaluate(
+    graph: &Graph,
+    mut inputs: BTreeMap<String, Tensor>,
+    recurrent: Recurrent,
+) -> Result<BTreeMap<String, Tensor>, OnnxError> {
+    let kept: BTreeSet<&str> = graph.outputs.iter().map(|port| port.name.as_str()).collect();
+    let mut last_reader: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, node) in graph.nodes.iter().enumerate() {
+        for input in node.inputs.iter().flatten() {
+            last_reader.insert(input, place);
+        }
+    }
+    let mut live: usize = inputs.values().map(Tensor::len).sum();
+    for (place, node) in graph.nodes.iter().enumerate() {
+        let given: Vec<Option<&Tensor>> = node
+            .inputs
+            .iter()
+            .map(|name| name.as_ref().and_then(|name| inputs.get(name).or_else(|| graph.constants.get(name))))
+            .collect();
+        let results = if operators::is_recurrent(&node.operator) {
+            recurrent(place, node, &given)?
+        } else {
+            plain(node, graph.opset, given)?
+        };
+        for (name, tensor) in named(node, results)? {
+            live += tensor.len();
+            inputs.insert(name, tensor);
+        }
+        if live > MAX_LIVE {
+            return Err(node.error(format!("more than {MAX_LIVE} elements at one time; use smaller inputs")));
+        }
+        for input in node.inputs.iter().flatten() {
+            if last_reader.get(input.as_str()) == Some(&place) && !kept.contains(input.as_str()) {
+                live -= inputs.remove(input).map_or(0, |tensor| tensor.len());
+            }
+        }
+    }
+    let mut outputs = BTreeMap::new();
+    for port in &graph.outputs {
+        let tensor = inputs.remove(&port.name).or_else(|| graph.constants.get(&port.name).cloned());
+        let missing =
+            || OnnxError::Input { name: port.name.clone(), expected: "a value".into(), found: "none".into() };
+        outputs.insert(port.name.clone(), tensor.ok_or_else(missing)?);
+    }
+    Ok(outputs)
+}
 
 /// A plain operator's results.
 pub(crate) fn plain(node: &Node, opset: i64, inputs: Vec<Option<&Tensor>>) -> Result<Vec<Tensor>, OnnxError> {

@@ -1,6 +1,7 @@
 //! ONNX models, in and out.
 //!
 //! [`OnnxModel::read`] reads a model of opset 7 to 22 and checks all of it: nothing in a file is trusted.
+//! [`OnnxModel::run`] runs it on a device, [`OnnxModel::on`] does so again and again.
 //! [`OnnxModel::import`] turns a model that is a chain of this engine's layers into a network that can be trained and
 //! saved; [`export`] writes a network as a model that others run.
 //!
@@ -21,6 +22,7 @@ mod operators;
 mod proto;
 mod read;
 pub mod recurrent;
+mod session;
 mod tensor;
 
 pub use error::OnnxError;
@@ -28,4 +30,5 @@ pub use export::{ExportOptions, export, write};
 pub use graph::{Axis, Port};
 pub use import::{GivenState, Imported, Layout};
 pub use model::OnnxModel;
+pub use session::Session;
 pub use tensor::{ElementType, Tensor};

@@ -1,7 +1,9 @@
 use crate::evaluate::fold_constants;
 use crate::graph::{Graph, Port};
-use crate::{OnnxError, read};
+use crate::{OnnxError, Session, Tensor, read};
 use bytes::Bytes;
+use gatefold::Device;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// An ONNX model, read and checked.
@@ -48,6 +50,24 @@ impl OnnxModel {
     /// The version of ONNX's operators that the model is written in.
     pub fn opset(&self) -> i64 {
         self.graph.opset
+    }
+
+    /// The model on a device. Recurrent layers whose weights are constants are made there once; [`Session::run`] then
+    /// takes as many inputs as one likes.
+    pub fn on(&self, device: &Device) -> Session<'_> {
+        Session::new(self, device)
+    }
+
+    /// Runs the model once: arrays in and out under the model's own names.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`].
+    pub fn run(
+        &self,
+        device: &Device,
+        inputs: BTreeMap<String, Tensor>,
+    ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
+        self.on(device).run(inputs)
     }
 
     /// The program that wrote it, as it calls itself.

@@ -14,6 +14,9 @@ use gatefold_model::{
 use ndarray::{Array2, Array3, ArrayD, Axis, Ix2, concatenate, s};
 
 mod node;
+mod sequences;
+
+pub use sequences::Outputs;
 
 pub(crate) use node::{INITIAL_C, INITIAL_H, SEQUENCE_LENS, WEIGHTS, X, numbers};
 

@@ -1,7 +1,9 @@
 //! Files of other programs with bytes changed, cut out and put in: each is read or refused, and none costs more
-//! memory than it should. The target in fuzz/ does the same for as long as it is left to run.
+//! memory than it should; what is read is also imported and run. The target in fuzz/ does the same for as long as it is left to run.
 
-use gatefold_onnx::OnnxModel;
+use gatefold::Device;
+use gatefold_onnx::{Axis, ElementType, OnnxError, OnnxModel, Tensor};
+use ndarray::{ArrayD, IxDyn};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -76,6 +78,27 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     }
 }
 
+/// A model that was read is made a network or refused, and run or refused.
+fn use_it(model: &OnnxModel) {
+    let one_line = |error: OnnxError| assert!(!error.to_string().contains('\n'), "one line: {error}");
+    model.import().map(drop).unwrap_or_else(one_line);
+    let inputs = model.inputs().iter().map(|port| {
+        let len = |axis: &Axis| match axis {
+            Axis::Fixed(len) => (*len).min(8),
+            _ => 2,
+        };
+        let shape: Vec<usize> = port.shape.iter().flatten().take(4).map(len).collect();
+        let tensor = match port.element {
+            Some(ElementType::I64) => Tensor::I64(ArrayD::ones(IxDyn(&shape))),
+            Some(ElementType::I32) => Tensor::I32(ArrayD::ones(IxDyn(&shape))),
+            Some(ElementType::Bool) => Tensor::Bool(ArrayD::from_elem(IxDyn(&shape), false)),
+            _ => Tensor::F32(ArrayD::ones(IxDyn(&shape))),
+        };
+        (port.name.clone(), tensor)
+    });
+    model.run(&Device::Cpu, inputs.collect()).map(drop).unwrap_or_else(one_line);
+}
+
 #[test]
 fn mutated_files_are_read_or_refused() {
     let mut random = ChaCha8Rng::seed_from_u64(11);
@@ -85,7 +108,10 @@ fn mutated_files_are_read_or_refused() {
             let mut bytes = original.clone();
             mutate(&mut bytes, &mut random);
             match OnnxModel::from_bytes(bytes, &path) {
-                Ok(_) => read += 1,
+                Ok(model) => {
+                    use_it(&model);
+                    read += 1;
+                }
                 Err(error) => {
                     assert!(!error.to_string().contains('\n'), "one line: {error}");
                     refused += 1;
