@@ -28,9 +28,9 @@ pub struct AttributeProto {
     pub sparse_tensor: ::core::option::Option<SparseTensorProto>,
     #[prost(message, optional, tag = "14")]
     pub tp: ::core::option::Option<TypeProto>,
-    #[prost(float, repeated, tag = "7")]
+    #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: ::prost::alloc::vec::Vec<f32>,
-    #[prost(int64, repeated, tag = "8")]
+    #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: ::prost::alloc::vec::Vec<i64>,
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub strings: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
@@ -149,7 +149,7 @@ pub struct NodeProto {
 pub struct IntIntListEntryProto {
     #[prost(int64, tag = "1")]
     pub key: i64,
-    #[prost(int64, repeated, tag = "2")]
+    #[prost(int64, repeated, packed = "false", tag = "2")]
     pub value: ::prost::alloc::vec::Vec<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -165,7 +165,7 @@ pub struct NodeDeviceConfigurationProto {
 pub struct ShardingSpecProto {
     #[prost(string, tag = "1")]
     pub tensor_name: ::prost::alloc::string::String,
-    #[prost(int64, repeated, tag = "2")]
+    #[prost(int64, repeated, packed = "false", tag = "2")]
     pub device: ::prost::alloc::vec::Vec<i64>,
     #[prost(message, repeated, tag = "3")]
     pub index_to_device_group_map: ::prost::alloc::vec::Vec<IntIntListEntryProto>,
@@ -282,7 +282,7 @@ pub struct GraphProto {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TensorProto {
-    #[prost(int64, repeated, tag = "1")]
+    #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: ::prost::alloc::vec::Vec<i64>,
     #[prost(int32, tag = "2")]
     pub data_type: i32,
@@ -456,7 +456,7 @@ pub struct SparseTensorProto {
     pub values: ::core::option::Option<TensorProto>,
     #[prost(message, optional, tag = "2")]
     pub indices: ::core::option::Option<TensorProto>,
-    #[prost(int64, repeated, tag = "3")]
+    #[prost(int64, repeated, packed = "false", tag = "3")]
     pub dims: ::prost::alloc::vec::Vec<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

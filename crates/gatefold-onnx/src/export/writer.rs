@@ -127,7 +127,6 @@ impl Writer {
             ir_version: IR_VERSION,
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
             producer_name: "gatefold".into(),
-            producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(self.graph),
             ..Default::default()
         };
