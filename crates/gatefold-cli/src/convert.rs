@@ -1,11 +1,10 @@
 //! `gatefold convert`: a model as another kind of file.
 
 use crate::failure::Failure;
-use crate::model_file::{Kind, ModelFile, ModulesArgument, Origin, layout, network_of};
+use crate::model_file::{Kind, ModelFile, ModulesArgument, Origin, layout, network_of, same_file};
 use crate::page::{entry, line};
 use gatefold_model::file::{Model, pytorch};
 use gatefold_onnx::{ExportOptions, OnnxModel, write};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Turns a model into another kind of file.
@@ -29,7 +28,7 @@ pub(crate) struct Arguments {
     /// Write a state_dict for PyTorch's modules
     #[arg(long)]
     pytorch: bool,
-    /// With --pytorch: the names of the modules, such as "rnn,head"; one empty name for a bare module
+    /// With --pytorch: the names of the modules, such as "rnn,head"; . is a bare module
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "pytorch")]
     names: Vec<String>,
     /// For .onnx: input and output are [batch, steps, values], not [steps, batch, values]
@@ -77,7 +76,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             Origin::Onnx
         }
         Kind::Safetensors if arguments.pytorch => {
-            let names: Vec<&str> = arguments.names.iter().map(String::as_str).collect();
+            let names: Vec<&str> =
+                arguments.names.iter().map(|name| if name == "." { "" } else { name.as_str() }).collect();
             pytorch::write(output, &model, &names)?;
             Origin::Pytorch
         }
@@ -132,9 +132,4 @@ fn network(path: &Path, onnx: &OnnxModel, notes: &mut Vec<String>) -> Result<Mod
     }
     notes.push(format!("{}; [steps, batch, values] all", renamed.join(", ")));
     Ok(network_of(imported))
-}
-
-/// Whether both names are one file, which is there.
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }

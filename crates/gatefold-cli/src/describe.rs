@@ -7,7 +7,7 @@ mod network;
 use crate::DeviceArgument;
 use crate::failure::Failure;
 use crate::forecaster::Forecaster;
-use crate::model_file::{ModelFile, ModulesArgument};
+use crate::model_file::{ModelFile, ModulesArgument, about};
 use crate::page::{entry, grouped, line};
 use clap::ValueEnum;
 use gatefold::{
@@ -117,8 +117,7 @@ fn network(arguments: &Arguments) -> Result<Option<(NetworkConfig, Option<usize>
 
 /// What an ONNX model takes and gives, under its own names.
 fn print_graph(onnx: &OnnxModel) {
-    let maker = if onnx.maker().is_empty() { "an unnamed program" } else { onnx.maker() };
-    line(entry("model", 11, &format!("ONNX, opset {}, by {maker}", onnx.opset())));
+    line(entry("model", 11, &about(onnx)));
     for (what, ports) in [("takes", onnx.inputs()), ("gives", onnx.outputs())] {
         let mut name = what;
         for port in ports {

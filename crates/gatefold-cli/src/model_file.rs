@@ -5,6 +5,7 @@ use gatefold_model::file::{Model, pytorch};
 use gatefold_onnx::{Imported, Layout, OnnxModel};
 use pytorch::ReadOptions;
 use std::fmt;
+use std::fs;
 use std::path::Path;
 
 /// What a state_dict does not say; an option that several commands share.
@@ -93,6 +94,17 @@ impl ModelFile {
 /// The network that an ONNX model is, without the names of its inputs and outputs.
 pub(crate) fn network_of(imported: Imported) -> Model {
     Model { config: imported.config, parameters: imported.parameters, metadata: Default::default() }
+}
+
+/// What an ONNX file says of itself.
+pub(crate) fn about(onnx: &OnnxModel) -> String {
+    let maker = if onnx.maker().is_empty() { "an unnamed program" } else { onnx.maker() };
+    format!("ONNX, opset {}, by {maker}", onnx.opset())
+}
+
+/// Whether both names are one file, which is there.
+pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// How steps and rows lie in a tensor of an ONNX model.

@@ -1,10 +1,11 @@
 //! `gatefold run`: a model on arrays from NumPy.
 
 mod network;
+mod onnx;
 
 use crate::DeviceArgument;
 use crate::failure::Failure;
-use crate::model_file::{ModelFile, ModulesArgument};
+use crate::model_file::{ModelFile, ModulesArgument, about, same_file};
 use crate::npz::{self, Npz};
 use crate::page::{entry, line};
 use gatefold_onnx::Tensor;
@@ -22,14 +23,15 @@ use std::path::PathBuf;
 ///
 /// Numbers are float32; lengths and tokens int32 or int64. OUT is written at once or not at all.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "gatefold run [OPTIONS] MODEL --inputs IN --outputs OUT")]
 pub(crate) struct Arguments {
     /// The model: .safetensors or .onnx
     model: PathBuf,
-    /// The arrays that go in
-    #[arg(long, value_name = "IN.npz")]
+    /// The arrays that go in, .npz
+    #[arg(long, value_name = "IN")]
     inputs: PathBuf,
-    /// Where to write the arrays that come out
-    #[arg(long, value_name = "OUT.npz")]
+    /// Where to write the arrays that come out, .npz
+    #[arg(long, value_name = "OUT")]
     outputs: PathBuf,
     #[command(flatten)]
     modules: ModulesArgument,
@@ -47,6 +49,14 @@ type Arrays = Vec<(String, Tensor)>;
 const NAMES: usize = 11;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    for read in [&arguments.model, &arguments.inputs] {
+        if same_file(read, &arguments.outputs) {
+            return Err(Failure::Usage(format!(
+                "--outputs {}: it is a file to read; give another name",
+                arguments.outputs.display()
+            )));
+        }
+    }
     let model = ModelFile::read(&arguments.model, &arguments.modules)?;
     let mut given = Npz::open(&arguments.inputs)?;
     let device = arguments.device.open(arguments.quiet)?;
@@ -54,12 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         ModelFile::Network(model, _) => {
             (model.config.to_string(), network::run(&device, &model, &mut given)?)
         }
-        ModelFile::Onnx(_) => {
-            return Err(Failure::failed(format!(
-                "{}: an ONNX model; make a network of it with gatefold convert",
-                arguments.model.display()
-            )));
-        }
+        ModelFile::Onnx(model) => (about(&model), onnx::run(&device, &model, &mut given)?),
     };
     npz::write(&arguments.outputs, &outputs)?;
     if !arguments.quiet {

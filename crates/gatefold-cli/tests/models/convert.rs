@@ -84,6 +84,9 @@ fn pytorch_and_back_gives_the_same_bits() {
     assert!(printed.contains("b.safetensors (PyTorch)"), "{printed}");
     let back = Model::load(&folder.path("c.safetensors")).unwrap();
     assert_eq!((back.config.to_string(), back.parameters), (ours.config.to_string(), ours.parameters));
+    save(&folder, "e.safetensors", 3, &[GruConfig::new(4).into()]);
+    folder.succeed(&["convert", "e.safetensors", "f.safetensors", "--pytorch", "--names", "."]);
+    assert!(crate::support::read_tensors(&folder.path("f.safetensors")).contains_key("weight_ih_l0"));
     // From one foreign kind to the other.
     folder.succeed(&["convert", "b.safetensors", "b.onnx", "--modules", steps]);
     folder.succeed(&["convert", "a.safetensors", "a.onnx"]);

@@ -310,6 +310,45 @@ fn state_dicts_of_pytorch_give_pytorchs_outputs() {
     }
 }
 
+/// The longest sums of the ONNX fixtures: two layers of at most 20 inputs and states, and a dense layer of 10.
+const ONNX_TERMS: usize = 50;
+
+/// Every ONNX model that other programs wrote, under the names of its own graph.
+#[test]
+fn onnx_models_give_their_makers_outputs() {
+    let folder = Folder::new();
+    let mut ran = 0;
+    for index in ["pytorch", "keras", "node"] {
+        let text = fs::read(fixture(&format!("onnx/{index}.json"))).unwrap();
+        let index: Value = serde_json::from_slice(&text).unwrap();
+        for case in index["cases"].as_array().unwrap() {
+            let name = case["name"].as_str().unwrap();
+            if case["operators"].as_array().unwrap().iter().any(|operator| operator == "Loop") {
+                continue;
+            }
+            let tensors = read_tensors(&fixture(&format!("onnx/{name}.io.safetensors")));
+            let names = |key: &str| -> Vec<&str> {
+                case[key].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect()
+            };
+            let arrays: Vec<(&str, Array)> =
+                names("inputs").into_iter().map(|input| (input, tensors[input].clone())).collect();
+            let path = fixture(&format!("onnx/{name}.onnx"));
+            let found = folder.outputs(path.to_str().unwrap(), "cpu", &arrays, &[]);
+            assert_eq!(found.len(), names("outputs").len(), "{name}");
+            for output in names("outputs") {
+                let tolerance = Tolerance::output(ONNX_TERMS).times(2);
+                check(&format!("{name} {output}"), &found[output], tensors[output].f32s(), tolerance);
+            }
+            ran += 1;
+        }
+    }
+    assert_eq!(ran, 68);
+    let path = fixture("onnx/keras3_gru_18.onnx");
+    write_npz(&folder.path("in.npz"), &[]);
+    let error = folder.fail(1, &["run", path.to_str().unwrap(), "--inputs", "in.npz", "--outputs", "no.npz"]);
+    assert!(error.contains("is not supported; supported are"), "{error}");
+}
+
 #[test]
 fn arrays_that_do_not_fit_are_refused_in_one_line_each() {
     let folder = Folder::new();
@@ -368,6 +407,17 @@ fn arrays_that_do_not_fit_are_refused_in_one_line_each() {
         refusal(&[input(), ("layer0.c", Array2::<f32>::zeros((2, 4)).into())]),
         "array layer0.c: expected float32 [1, 2, 4], found float32 [2, 4]; give it that type and shape"
     );
+    // ONNX models name theirs.
+    let path = fixture("onnx/test_lstm_with_peepholes.onnx");
+    let onnx =
+        ["run", path.to_str().unwrap(), "--inputs", "in.npz", "--outputs", "out.npz", "--device", "cpu"];
+    write_npz(&folder.path("in.npz"), &[input()]);
+    let error = folder.fail(1, &onnx);
+    assert!(error.starts_with("in.npz: array input: expected one of X, W, R, B"), "{error}");
+    write_npz(&folder.path("in.npz"), &[("X", numbers([1, 1, 1]).into())]);
+    let error = folder.fail(1, &onnx);
+    assert!(error.starts_with("in.npz: array W is missing: expected float32 ["), "{error}");
+
     write_npz(&folder.path("in.npz"), &[input()]);
     let whole = fs::read(folder.path("in.npz")).unwrap();
     fs::write(folder.path("in.npz"), &whole[..whole.len() / 2]).unwrap();
@@ -393,6 +443,10 @@ fn wrong_usage_of_run_is_told_apart() {
         run("m.safetensors", &["--modules", "rnn"]),
         "--modules: m.safetensors is no state_dict of PyTorch and says its layers itself; leave the option out"
     );
+    for read in ["m.safetensors", "in.npz"] {
+        let error = folder.fail(2, &["run", "m.safetensors", "--inputs", "in.npz", "--outputs", read]);
+        assert_eq!(error, format!("--outputs {read}: it is a file to read; give another name"));
+    }
     let output = folder.run(&["run", "m.safetensors", "--inputs", "in.npz"]);
     assert_eq!(output.status.code(), Some(2));
     let error = folder.fail(
