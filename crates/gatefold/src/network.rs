@@ -162,7 +162,10 @@ impl Network {
         input.check(self.config())?;
         self.check_states(input.batch(), states)?;
         Ok(match self {
-            Network::Cpu(network) => network.forward(input, states),
+            Network::Cpu(network) => {
+                let (output, found) = network.forward(input, states);
+                (output, if finals { found } else { States::default() })
+            }
             #[cfg(feature = "gpu")]
             Network::Gpu(network) => {
                 let (output, found) = network.forward(Part::Whole, input, states, finals)?;
