@@ -124,7 +124,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = arguments.open()?;
     let (mut training, mut test) = read()?;
     standardise(&mut training, &mut test)?;
-    let updates = arguments.choose(400, 25);
+    let updates = arguments.choose(200, 25);
     println!(
         "task     {} subjects to train with, {} to test with; loss of each fifth of {updates} updates",
         training.len(),

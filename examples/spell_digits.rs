@@ -108,7 +108,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = NetworkConfig::new(
         SIZE,
         [
-            LayerConfig::Dropout { rate: 0.2 },
             GruConfig::new(128).direction(Direction::Bidirectional).into(),
             DecoderConfig::new(1).bridge(Bridge::Dense { activation: Activation::Tanh }).into(),
             EmbeddingConfig::new(LETTERS as usize + 2, 16).into(),
