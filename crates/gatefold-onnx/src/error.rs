@@ -50,6 +50,14 @@ pub enum OnnxError {
         /// What was given.
         found: String,
     },
+    /// Data or weights that do not fit RNN, GRU or LSTM, without a graph.
+    #[error("{operator}: {problem}")]
+    Recurrent {
+        /// The operator.
+        operator: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// A graph that is no chain of this engine's layers; it can still be run.
     #[error("not a network that can be trained: {0}")]
     Import(String),

@@ -199,6 +199,10 @@ impl RecurrentOperator {
         self
     }
 
+    fn error(&self, problem: String) -> OnnxError {
+        OnnxError::Recurrent { operator: self.operator.name(), problem }
+    }
+
     /// D.
     pub fn directions(&self) -> usize {
         self.direction.scans().len()
@@ -258,7 +262,7 @@ impl RecurrentOperator {
     /// # Errors
     /// Shapes that are not those of the operator, or a network that the engine refuses.
     pub fn network(&self, weights: &Weights) -> Result<(NetworkConfig, Parameters), OnnxError> {
-        let (hidden, input) = self.widths(weights).map_err(OnnxError::Import)?;
+        let (hidden, input) = self.widths(weights).map_err(|problem| self.error(problem))?;
         let layer = self.layer(hidden, weights.b.is_some(), weights.p.is_some());
         let config = NetworkConfig::new(input, [layer])?;
         let mut parameters = Parameters::zeros(&config);

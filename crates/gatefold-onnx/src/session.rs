@@ -83,7 +83,7 @@ fn run(node: &Node, layer: &mut Layer, given: &[Option<&Tensor>]) -> Result<Vec<
     };
     // Here every problem is the node's; what the device says stays what it is.
     let named = |error: OnnxError| match error {
-        OnnxError::Import(problem) => node.error(problem),
+        OnnxError::Recurrent { problem, .. } => node.error(problem),
         other => other,
     };
     let sequences = operator.sequences(x, lengths.as_deref()).map_err(named)?;

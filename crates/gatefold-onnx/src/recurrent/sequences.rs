@@ -26,7 +26,7 @@ impl RecurrentOperator {
         let x = x
             .view()
             .into_dimensionality::<Ix3>()
-            .map_err(|_| OnnxError::Import(format!("X: expected three axes, found shape {:?}", x.shape())))?;
+            .map_err(|_| self.error(format!("X: expected three axes, found shape {:?}", x.shape())))?;
         let sequences =
             if self.batch_first { Sequences::batch_first(x) } else { Sequences::time_major(x.to_owned()) };
         let Some(lengths) = lengths else { return Ok(sequences) };
@@ -35,7 +35,7 @@ impl RecurrentOperator {
             lengths.iter().map(|&len| usize::try_from(len).ok().filter(|&len| len <= steps)).collect();
         match checked.filter(|lengths| lengths.len() == batch) {
             Some(lengths) => Ok(sequences.with_lengths(lengths)?),
-            None => Err(OnnxError::Import(format!(
+            None => Err(self.error(format!(
                 "sequence_lens: expected {batch} lengths of 0 to {steps}, found {lengths:?}"
             ))),
         }
@@ -59,7 +59,7 @@ impl RecurrentOperator {
             let axes = axes.map(|axes| if self.batch_first { axes.permuted_axes([1, 0, 2]) } else { axes });
             match axes.filter(|axes| axes.shape() == shape) {
                 Some(axes) => Ok(axes.as_standard_layout().into_owned()),
-                None => Err(OnnxError::Import(format!(
+                None => Err(self.error(format!(
                     "{name}: expected [directions {}, batch {batch}, units {hidden}], found {:?}",
                     self.directions(),
                     given.shape()
