@@ -336,12 +336,13 @@ fn a_narrow_beam_goes_on_from_its_candidates() {
             let encoder = sentence();
             let (marks, width, length_power) = (Marks { begin: 0, end: 1, max_len: 5 }, 3, 1.0);
             let found = network.decode(&encoder, marks, Decoding::Beam { width, length_power }).unwrap();
-            for row in 0..BATCH {
+            assert_eq!(found.len(), BATCH);
+            for (row, found) in found.iter().enumerate() {
                 let length = encoder.lengths().unwrap()[row];
                 let one = encoder.values().slice(s![..length, row..row + 1, ..]).to_owned();
                 let power = f64::from(length_power);
                 let expected = beam_by_hand(&mut network, &Sequences::time_major(one), marks, width, power);
-                assert_eq!(found[row], expected, "{device}, seed {seed}, row {row}");
+                assert_eq!(*found, expected, "{device}, seed {seed}, row {row}");
             }
         }
     }
