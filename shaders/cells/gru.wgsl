@@ -4,7 +4,7 @@
 //
 // Four lanes: n has one for its input part and one for its recurrent part, so that W has zeros in the last and U in the
 // last but one. Saved for backward: r, z, n, or their pre-activations, and the recurrent part of n.
-// Mirror: gatefold-reference, cell.
+// Mirror: gatefold-reference, cells::gru.
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = true;

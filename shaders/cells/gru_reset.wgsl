@@ -4,7 +4,7 @@
 //
 // Its slot: r, z, or their pre-activations, and what there is of n so far. In backward dh is the gradient of r h(t-1); the
 // second stage has been there before.
-// Mirror: gatefold-reference, cell.
+// Mirror: gatefold-reference, cells::gru.
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = true;

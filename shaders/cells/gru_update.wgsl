@@ -4,7 +4,7 @@
 //
 // x is the slot of the first stage, r the product of r h(t-1). Its slot: r, z, n, or their pre-activations. Backward leaves
 // r's as it is for the first stage, and gives the gradient of n's pre-activation to it.
-// Mirror: gatefold-reference, cell.
+// Mirror: gatefold-reference, cells::gru.
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = true;

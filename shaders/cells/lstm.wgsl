@@ -5,7 +5,7 @@
 // With own numbers the gates see the cell (peepholes): own.x c(t-1) is added for i, own.y c(t-1) for f, own.z c for o.
 // COUPLED 1: f = 1 - i; 2: i = 1 - f. SQUASHED: c = sigmoid(f c(t-1) + i g).
 // The state is c. Saved for backward: i, f, g, o, or their pre-activations.
-// Mirror: gatefold-reference, cell.
+// Mirror: gatefold-reference, cells::lstm.
 const READS_GATES: bool = true;
 const HAS_STATE: bool = true;
 const CARRIES: bool = true;

@@ -5,7 +5,7 @@
 //
 // r is the product of this step's h; own.x is the bias. Saved for backward: p, or its pre-activation. Its backward is
 // the kernel readout_backward.
-// Mirror: gatefold-reference, cell.
+// Mirror: gatefold-reference, scan::readout_forward and scan::readout_backward.
 const READS_GATES: bool = false;
 const HAS_STATE: bool = false;
 const CANDIDATE = Function(CANDIDATE_FUNCTION, CANDIDATE_ALPHA, CANDIDATE_BETA);

@@ -3,7 +3,7 @@
 //   h = act(x + r)
 //
 // Saved for backward: h, or x + r.
-// Mirror: gatefold-reference, cell.
+// Mirror: gatefold-reference, cells::rnn.
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = false;
