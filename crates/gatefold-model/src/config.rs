@@ -13,12 +13,12 @@ pub struct DenseConfig {
 }
 
 impl DenseConfig {
-    /// A dense layer with `output` values a step and no activation.
+    /// A dense layer without activation: `[T, B, input]` in, `[T, B, output]` out.
     pub fn new(output: usize) -> Self {
         DenseConfig { output, activation: Activation::Identity, init: None }
     }
 
-    /// How `weight` begins; by default He in front of a relu, else Glorot.
+    /// How `weight` begins; by default He in front of a relu, else Glorot. `bias` begins at zero.
     pub fn init(mut self, init: Init) -> Self {
         self.init = Some(init);
         self
@@ -88,7 +88,7 @@ impl DecoderConfig {
         DecoderConfig { input, bridge: Bridge::Same }
     }
 
-    /// How states are handed over.
+    /// How states are handed over; as they are by default.
     pub fn bridge(mut self, bridge: Bridge) -> Self {
         self.bridge = bridge;
         self

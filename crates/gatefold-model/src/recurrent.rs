@@ -340,7 +340,8 @@ macro_rules! options {
                 self
             }
 
-            /// Which way it goes through time; forward by default.
+            /// Which way it goes through time; forward by default. [`Direction::Bidirectional`] doubles the output's
+            /// width.
             pub fn direction(mut self, direction: Direction) -> Self {
                 self.options.direction = direction;
                 self
@@ -352,7 +353,8 @@ macro_rules! options {
                 self
             }
 
-            /// Holds every pre-activation within `+-bound`; not held by default. Where it is held, its slope is 0.
+            /// Holds every pre-activation within `+-bound`, above 0; not held by default. Where it is held, its slope is
+            /// 0.
             pub fn clip(mut self, bound: f32) -> Self {
                 self.options.clip = Some(bound);
                 self
@@ -365,14 +367,15 @@ macro_rules! options {
             }
 
             /// A second recurrence, from `h(t-k)`, with weights of its own, `weight_sh`; `k` is at least 2. In front of the
-            /// first step every h is the initial one.
+            /// first step every h is the initial one. Not with [`Reset::Before`].
             pub fn skip(mut self, k: usize) -> Self {
                 self.options.skip = Some(k);
                 self
             }
 
             /// A readout of `output` values, `y = activation(V h + c)`, that is the layer's output and joins the next
-            /// step's input with weights of its own, `weight_yh`. In front of the first step y is zero.
+            /// step's input with weights of its own, `weight_yh`. In front of the first step y is zero. Not in two
+            /// directions, nor with a projection.
             pub fn feedback(mut self, output: usize, activation: Activation) -> Self {
                 self.options.feedback = Some(Feedback { output, activation });
                 self
@@ -508,7 +511,8 @@ impl LstmConfig {
         self
     }
 
-    /// Projects the output to `width` values, which the recurrent weights read (Sak et al. 2014): `h = P (o tanh(c))`.
+    /// Projects the output to `width` values, which the recurrent weights read (Sak et al. 2014): `h = P (o tanh(c))`,
+    /// `[T, B, width]` out.
     pub fn projection(mut self, width: usize) -> Self {
         self.projection = Some(width);
         self
@@ -528,8 +532,8 @@ impl LstmConfig {
 
 /// A gated recurrent unit layer (Cho et al. 2014): `h = (1 - z) n + z h'`.
 ///
-/// Weights of a source that gives z the other meaning, `h = z n + (1 - z) h'`, are read by negating z's rows of both
-/// weights and biases, since `sigmoid(-a) = 1 - sigmoid(a)`.
+/// Weights of a source that gives z the other meaning, `h = z n + (1 - z) h'` (Chung et al. 2014), are read by negating
+/// z's rows of both weights and biases, since `sigmoid(-a) = 1 - sigmoid(a)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GruConfig {
     #[serde(flatten)]

@@ -169,7 +169,7 @@ impl RecurrentLayer {
         self.slice(name, &self.values)
     }
 
-    /// Where a parameter's gradient lies.
+    /// Where a parameter's gradient lies; none by another name.
     pub fn gradient(&self, name: &str) -> Option<ParameterSlice> {
         self.slice(name, &self.gradients)
     }
@@ -202,8 +202,8 @@ impl RecurrentLayer {
     /// what backward needs.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a buffer of another size or states that do not fit the layer; [`Error::TooLarge`],
-    /// [`Error::OutOfMemory`] and [`Error::Device`] for what the device cannot do.
+    /// [`Error::Shape`] for a buffer of another size or states that do not fit the layer; [`Error::Config`] for a buffer
+    /// in two places; [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::Device`] for what the device cannot do.
     pub fn sequence(
         &mut self,
         steps: usize,
@@ -423,7 +423,7 @@ impl Sequence {
     }
 
     /// Records the whole sequence backward, behind a forward call of the same sequence: once for each, since it
-    /// replaces the saved gates by their gradients.
+    /// replaces the saved gates by their gradients. Those of the parameters are added to what is there.
     ///
     /// # Errors
     /// [`Error::Config`] if the sequence was prepared without buffers for it.
@@ -438,7 +438,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// How many kernels forward and backward start.
+    /// How many kernels forward and backward start, backward 0 without buffers for it.
     pub fn dispatches(&self) -> (usize, usize) {
         (self.forward.1, self.compiled.dispatches() - self.forward.1)
     }

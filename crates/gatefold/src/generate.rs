@@ -27,7 +27,7 @@ impl Sampler {
         Sampler { temperature: 1.0, top_k: None, random: ChaCha8Rng::seed_from_u64(seed) }
     }
 
-    /// Divides logits: below 1 the likely becomes likelier, above 1 less so; 0 is greedy.
+    /// Divides logits: below 1 the likely becomes likelier, above 1 less so; 0 is greedy. 1 by default.
     ///
     /// # Errors
     /// [`Error::Config`] for a number below 0 or not finite.
@@ -40,7 +40,7 @@ impl Sampler {
         Ok(self)
     }
 
-    /// Draws among the `k` likeliest tokens alone.
+    /// Draws among the `k` likeliest tokens alone; by default among all.
     ///
     /// # Errors
     /// [`Error::Config`] for 0.
@@ -106,11 +106,12 @@ pub struct Marks {
 }
 
 impl Network {
-    /// Reads `input` and goes on by itself: each output is the next input. Gives the `steps` outputs from the last one
-    /// over the input on, `[steps, B, O]`.
+    /// Reads `input [T, B, I]` and goes on by itself: each output is the next input. Gives the `steps` outputs from the
+    /// last one over the input on, `[steps, B, O]`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network whose outputs are not as wide as its inputs, and those of [`Network::stream`].
+    /// [`Error::Config`] for a network whose outputs are not as wide as its inputs or that has a decoder, and for rows of
+    /// different length; those of [`Network::forward`] and [`Network::stream`].
     pub fn closed_loop(&mut self, input: &Sequences, steps: usize) -> Result<Array3<f32>, Error> {
         if self.config().decoder().is_some() {
             return Err(Error::Config("a decoder goes on from its encoder; use Network::free_run".into()));
@@ -127,11 +128,12 @@ impl Network {
         run_loop(self, &mut stream, last_step(&read.output), steps)
     }
 
-    /// Encodes `input`, then lets the decoder read `first [B, I]` and go on by itself: each output is the next input.
-    /// `[steps, B, O]`.
+    /// Encodes `input`, then lets the decoder read `first [B, I]`, as wide as its inputs, and go on by itself: each
+    /// output is the next input. `[steps, B, O]`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network without a decoder, or whose outputs are not as wide as the decoder's inputs.
+    /// [`Error::Config`] for a network without a decoder, or whose outputs are not as wide as the decoder's inputs; those
+    /// of [`Network::encode`] and [`Stream::step`].
     pub fn free_run(
         &mut self,
         input: &Sequences,
@@ -150,7 +152,8 @@ impl Network {
     /// Reads a prompt of tokens, `[T, B]`, and writes `steps` more, `[steps, B]`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network that does not read tokens; [`Error::Shape`] for tokens it does not know.
+    /// [`Error::Config`] for a network that reads neither token numbers nor as many values as it writes;
+    /// [`Error::Shape`] for tokens it does not know; those of [`Network::forward`] and [`Network::stream`].
     pub fn generate(
         &mut self,
         prompt: ArrayView2<u32>,
@@ -174,7 +177,7 @@ impl Network {
         Ok(written)
     }
 
-    /// Encodes `input` and writes a sequence of tokens for each row.
+    /// Encodes `input` and writes a sequence of tokens for each row, without the marks.
     ///
     /// # Errors
     /// [`Error::Config`] for a network without a decoder of tokens, a beam of width 0, or a length power below 0;
@@ -253,7 +256,8 @@ impl Network {
 
     /// What a decoder reads when some of its own tokens stand in for the right ones (scheduled sampling, Bengio et al. 2015):
     /// each token of `teacher [T, B]` behind the first is kept with probability `ratio`, else replaced by the likeliest of
-    /// the step before. Training on the result is exact, since no gradient goes through a choice of token.
+    /// the step before. What comes out is `[T, B]`, for [`Sequences::with_decoder`]. Training on it is exact, since no
+    /// gradient goes through a choice of token.
     ///
     /// # Errors
     /// [`Error::Config`] for a ratio outside 0 to 1; those of [`Network::decode`].

@@ -60,7 +60,8 @@ impl Loss {
         }
     }
 
-    /// The loss of outputs `[T', B, O]`, computed on the host in `f64`: for validation.
+    /// The loss of outputs `[T', B, O]`, computed on the host in `f64`: for validation. It knows of no lengths; give
+    /// steps behind a row's end the weight 0.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Value`] and [`Error::Config`] as in training.

@@ -27,9 +27,9 @@ pub enum Network {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Forward {
-    /// `[T', B, O]`; zeros behind a row's end.
+    /// `[T', B, O]`, with the steps that [`NetworkConfig::output_steps`] counts; zeros behind a row's end.
     pub output: Array3<f32>,
-    /// The state of each recurrent layer behind its last step, to go on from.
+    /// The states of the recurrent layers behind each row's last step, to go on from.
     pub states: States,
 }
 
@@ -69,9 +69,9 @@ pub struct Gradients {
     pub parameters: Parameters,
     /// By the input, `[T, B, I]`; zeros behind a row's end, and by tokens.
     pub input: Array3<f32>,
-    /// By the decoder's input.
+    /// By the decoder's input, `[T', B, I']`, likewise; none without a decoder.
     pub decoder_input: Option<Array3<f32>>,
-    /// By the states that the recurrent layers started from.
+    /// By the states that the recurrent layers started from, given or not.
     pub states: States,
 }
 
@@ -125,7 +125,7 @@ impl Network {
     /// Replaces every parameter.
     ///
     /// # Errors
-    /// [`Error::Model`] for parameters that are not this network's; the old ones stay then.
+    /// [`Error::Model`] for parameters that are not this network's; the old ones stay then. Those of the device.
     pub fn set_parameters(&mut self, parameters: &Parameters) -> Result<(), Error> {
         match self {
             Network::Cpu(network) => network.set_parameters(parameters),
@@ -138,7 +138,7 @@ impl Network {
     /// descriptions say. [`Network::forward`] takes lengths and states too.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the input is empty or not what the network reads.
+    /// Those of [`Network::forward`].
     pub fn predict(&mut self, input: ArrayView3<f32>) -> Result<Array3<f32>, Error> {
         Ok(self.run(&Sequences::time_major(input.to_owned()), None, false)?.0)
     }
@@ -147,7 +147,8 @@ impl Network {
     /// descriptions say. A decoder starts from its encoder whatever the states are.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input and [`Error::Config`] for states that do not fit the network.
+    /// [`Error::Shape`] for an input that is empty or not what the network reads, [`Error::Config`] for states that do
+    /// not fit it; on a GPU also [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::DeviceLost`].
     pub fn forward(&mut self, input: &Sequences, states: Option<&States>) -> Result<Forward, Error> {
         let (output, states) = self.run(input, states, true)?;
         Ok(Forward { output, states })
@@ -206,7 +207,8 @@ impl Network {
     /// that by the final states, zeros if not given. The parameters must be those of the pass forward.
     ///
     /// # Errors
-    /// [`Error::Shape`] for gradients not shaped like what they are of; [`Error::Config`] for a tape of another network.
+    /// [`Error::Shape`] for a `d_output` not shaped like the output; [`Error::Config`] for `d_states` that do not fit and
+    /// for a tape of another network; those of the device.
     pub fn backward(
         &mut self,
         tape: Tape,
@@ -234,7 +236,7 @@ impl Network {
     /// ones, those of the decoder's what the bridge makes of them.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network without a decoder; [`Error::Shape`] for an input that does not fit.
+    /// [`Error::Config`] for a network without a decoder; those of [`Network::forward`].
     pub fn encode(&mut self, input: &Sequences) -> Result<States, Error> {
         if self.config().decoder().is_none() {
             let found = format!("{}: there is no decoder to encode for; use Network::forward", self.config());

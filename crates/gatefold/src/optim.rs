@@ -10,7 +10,7 @@ pub enum Optimizer {
         momentum: f32,
         /// Whether to look ahead along the momentum.
         nesterov: bool,
-        /// Times the parameter, added to the gradient.
+        /// This times the parameter is added to the gradient.
         weight_decay: f32,
     },
     /// RMSprop (Tieleman and Hinton 2012).
@@ -23,7 +23,7 @@ pub enum Optimizer {
         momentum: f32,
         /// Whether the gradient's running mean is taken off first (Graves 2013).
         centered: bool,
-        /// Times the parameter, added to the gradient.
+        /// This times the parameter is added to the gradient.
         weight_decay: f32,
     },
     /// Adam (Kingma and Ba 2015).
@@ -34,7 +34,7 @@ pub enum Optimizer {
         beta2: f32,
         /// Keeps the quotient finite.
         epsilon: f32,
-        /// Times the parameter, added to the gradient.
+        /// This times the parameter is added to the gradient.
         weight_decay: f32,
     },
     /// Adam with the decay apart from the gradient (Loshchilov and Hutter 2019).
@@ -45,7 +45,7 @@ pub enum Optimizer {
         beta2: f32,
         /// Keeps the quotient finite.
         epsilon: f32,
-        /// Times the learning rate: the share of a parameter that is lost every update.
+        /// This times the learning rate is the share of a parameter that is lost every update.
         weight_decay: f32,
     },
 }

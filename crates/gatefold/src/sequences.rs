@@ -16,7 +16,7 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// Sequences as the engine keeps them, `[T, B, I]`.
+    /// Sequences as the engine keeps them, `[T, B, I]`, all rows lasting to the end.
     pub fn time_major(values: Array3<f32>) -> Self {
         let values =
             if values.is_standard_layout() { values } else { values.as_standard_layout().into_owned() };
@@ -111,7 +111,8 @@ impl Sequences {
         Ok(self)
     }
 
-    /// The decoder's own input, for an encoder-decoder network: such as the sequence to be written, one step late.
+    /// The decoder's own input `[T', B, I']`, for an encoder-decoder network: such as the sequence to be written, one
+    /// step late. It has as many rows, and steps and lengths of its own.
     pub fn with_decoder(mut self, decoder: Sequences) -> Self {
         self.decoder = Some(Box::new(Sequences { decoder: None, ..decoder }));
         self
@@ -132,12 +133,12 @@ impl Sequences {
         self.decoder.as_deref()
     }
 
-    /// T
+    /// T, the time steps.
     pub fn steps(&self) -> usize {
         self.values.dim().0
     }
 
-    /// B
+    /// B, the rows.
     pub fn batch(&self) -> usize {
         self.values.dim().1
     }

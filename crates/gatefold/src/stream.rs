@@ -28,7 +28,7 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Config`] for a network with a layer that needs more than the steps so far; [`Error::Shape`] for no
-    /// stream; those of the device.
+    /// stream; on a GPU also [`Error::TooLarge`] and [`Error::OutOfMemory`].
     pub fn stream(&mut self, batch: usize) -> Result<Stream, Error> {
         check(self.config())?;
         if batch == 0 {
@@ -47,10 +47,11 @@ impl Network {
 }
 
 impl Stream {
-    /// One step of every stream: `input [B, I]` to `[B, O]`.
+    /// One step of every stream: `input [B, I]`, of a token its number, to `[B, O]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that does not fit; [`Error::Config`] for a network that did not make this stream.
+    /// [`Error::Shape`] for an input that does not fit; [`Error::Config`] for a network that did not make this stream;
+    /// those of the device.
     pub fn step(&mut self, network: &mut Network, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
         let config = network.config();
         let width = config.decoder().map_or(config.input(), |at| config.layers()[at].output);
@@ -72,7 +73,7 @@ impl Stream {
         }
     }
 
-    /// The states now.
+    /// The states behind the last step.
     ///
     /// # Errors
     /// Those of reading back from a GPU.
@@ -98,7 +99,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Goes back to where the layers' descriptions say.
+    /// Goes back to where the layers' descriptions say, learned states as the parameters are now.
     ///
     /// # Errors
     /// Those of reading back from a GPU.

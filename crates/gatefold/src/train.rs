@@ -38,43 +38,46 @@ impl TrainConfig {
         }
     }
 
-    /// How gradients become new parameters.
+    /// How gradients become new parameters; Adam by default.
     pub fn optimizer(mut self, optimizer: Optimizer) -> Self {
         self.optimizer = optimizer;
         self
     }
 
-    /// The learning rate to begin with; [`Trainer::set_learning_rate`] changes it.
+    /// The learning rate to begin with, 0 or more; 1e-3 by default. [`Trainer::set_learning_rate`] changes it.
     pub fn learning_rate(mut self, rate: f32) -> Self {
         self.learning_rate = rate;
         self
     }
 
-    /// What training makes small.
+    /// What training makes small; the squared error by default.
     pub fn loss(mut self, loss: Loss) -> Self {
         self.loss = loss;
         self
     }
 
-    /// Whether the losses of a batch are averaged or added up.
+    /// Whether the losses of a batch are averaged or added up; averaged by default.
     pub fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
     }
 
-    /// The largest magnitude of any element of the gradient; larger ones are held there, before the norm is taken.
+    /// The largest magnitude of any element of the gradient, above 0; larger ones are held there, before the norm is
+    /// taken. None by default.
     pub fn clip_value(mut self, limit: Option<f32>) -> Self {
         self.clip_value = limit;
         self
     }
 
-    /// The largest Euclidean norm of the gradient of all parameters that are not frozen; longer ones are shortened.
+    /// The largest Euclidean norm of the gradient of all parameters that are not frozen, above 0; longer ones are
+    /// shortened. None by default.
     pub fn clip_norm(mut self, norm: Option<f32>) -> Self {
         self.clip_norm = norm;
         self
     }
 
-    /// The seed of the masks that dropout layers draw; the same seed draws the same masks on every device.
+    /// The seed of the masks that dropout layers draw, 0 by default; the same seed draws the same masks on every
+    /// device.
     pub fn dropout_seed(mut self, seed: u64) -> Self {
         self.dropout_seed = seed;
         self
@@ -163,7 +166,7 @@ impl ParameterGroup {
         ParameterGroup { prefix: prefix.into(), rule: Rule { learning_rate_factor: 1.0, frozen: false } }
     }
 
-    /// Multiplies the learning rate.
+    /// Multiplies the learning rate by a number, 0 or more.
     pub fn learning_rate_factor(mut self, factor: f32) -> Self {
         self.rule.learning_rate_factor = factor;
         self
@@ -257,7 +260,7 @@ impl Trainer {
         })
     }
 
-    /// One batch: [`Trainer::accumulate`] and [`Trainer::update`].
+    /// One batch, `input [T, B, I]` and `target [T', B, F]`: [`Trainer::accumulate`] and [`Trainer::update`].
     ///
     /// # Errors
     /// Those of both.
@@ -276,7 +279,7 @@ impl Trainer {
         self.accumulate_view(&input, TargetsView::of_values(target), self.carry(input.steps()))
     }
 
-    /// [`Trainer::accumulate`] for targets of any kind, with weights.
+    /// [`Trainer::accumulate`] for `input [T, B, I]` and targets of any kind, with weights.
     ///
     /// # Errors
     /// Those of [`Trainer::accumulate_batch`].
@@ -288,7 +291,8 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Shape`] where input or targets do not fit the network, [`Error::Value`] for a label that is none of the
-    /// classes, [`Error::Config`] for labels where the loss takes values, and for a carried state of another batch size.
+    /// classes, [`Error::Config`] for labels where the loss takes values, and for a carried state of another batch size;
+    /// on a GPU also [`Error::TooLarge`] and [`Error::OutOfMemory`].
     pub fn accumulate_batch(&mut self, input: &Sequences, targets: &Targets) -> Result<(), Error> {
         self.accumulate_view(input, targets.view(), self.carry(input.steps()))
     }
@@ -321,8 +325,9 @@ impl Trainer {
         self.carried = None;
     }
 
-    /// Truncated backpropagation through time over long series, `input [T, B, I]`, with an update after each window. It
-    /// starts from the carried states where [`Trainer::carry_state`] says so, and carries states within the series anyway.
+    /// Truncated backpropagation through time over long series, `input [T, B, I]` and targets of all `T` steps, with an
+    /// update after each window. It starts from the carried states where [`Trainer::carry_state`] says so, and carries
+    /// states within the series anyway.
     ///
     /// # Errors
     /// [`Error::Config`] for a stride of 0 or above the horizon, and for a network without an output at every step, with a
@@ -443,7 +448,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Changes the learning rate from the next update on.
+    /// Changes the learning rate from the next update on, which refuses one below 0.
     pub fn set_learning_rate(&mut self, rate: f32) {
         self.learning_rate = rate;
     }
@@ -498,8 +503,9 @@ impl Trainer {
         self.network
     }
 
-    /// Everything to go on from here but the [`TrainConfig`], a changed learning rate, and what has been
-    /// accumulated or not been taken: call it after an update.
+    /// Everything to go on from here but the [`TrainConfig`], a changed learning rate, carried states, and what has
+    /// been accumulated or not been taken: call it after an update. `seed` and `metadata` are the caller's own, and
+    /// travel along.
     ///
     /// # Errors
     /// Those of reading back from a GPU.
