@@ -5,7 +5,8 @@ use crate::page::line;
 use gatefold::{DeviceChoice, Gpu, GpuOptions};
 use gatefold_check::{Report, selfcheck, validation};
 
-/// Compares every kernel, and whole networks forward and backward, with the reference on the CPU in f64.
+/// Compares every kernel, networks forward and backward, every cell and every kind of layer with the reference on the
+/// CPU in f64.
 ///
 /// Prints a table with the worst error of each as a share of its tolerance, for the adapter asked for or for every one
 /// there is. Exit code 1 when one is out of tolerance, and when there is no adapter to check.

@@ -29,6 +29,12 @@
 //! # Ok::<(), gatefold::Error>(())
 //! ```
 //!
+//! [`Network::forward`] takes [`Sequences`] of different lengths and [`States`]; [`Network::backward`] gives the
+//! gradients of everything. A [`Stream`] goes a step at a time; [`Network::closed_loop`], [`Network::generate`] and
+//! [`Network::decode`] read what they wrote. The module `embed` records layers into the command encoders of a program
+//! that owns its wgpu device. PyTorch's files are read by `gatefold_model::file::pytorch`, ONNX models by
+//! `gatefold-onnx`.
+//!
 //! Without the feature `gpu`, which is on by default, wgpu is not built and the CPU is the only device.
 
 #[cfg(feature = "gpu")]
