@@ -435,7 +435,9 @@ impl RnnConfig {
     }
 }
 
-/// A long short-term memory layer; the equations are in docs/numerics.md.
+/// A long short-term memory layer (Hochreiter and Schmidhuber 1997; Gers et al. 2000): `c = f c' + i g`,
+/// `h = o tanh(c)`, with `i, f, o = sigmoid(W x + U h' + b)` and `g = tanh(W x + U h' + b)`, each with rows of its own.
+/// With options and backward the equations are in docs/numerics.md.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LstmConfig {
     #[serde(flatten)]

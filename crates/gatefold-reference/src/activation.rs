@@ -55,7 +55,7 @@ pub fn apply<R: Real>(activation: Activation, x: R) -> R {
     }
 }
 
-/// `dy/dx` in terms of `x`; at a kink that of the smaller `x`, as in PyTorch.
+/// `dy/dx` in terms of `x`; at a kink that of the smaller `x`, and 0 at both of a hard sigmoid, as in PyTorch.
 pub fn slope<R: Real>(activation: Activation, x: R) -> R {
     match activation {
         Activation::LeakyRelu { alpha } if x <= R::ZERO => real(alpha),

@@ -16,7 +16,8 @@ pub enum DeviceChoice {
     Gpu,
     /// The CPU.
     Cpu,
-    /// The first adapter whose name contains this text, whatever the case of its letters.
+    /// The first adapter that is called so, else the first whose name contains this text, whatever the case of its
+    /// letters.
     Named(String),
 }
 
@@ -59,8 +60,7 @@ impl Device {
     /// Opens the device that the choice stands for.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where this build has no GPU
-    /// support.
+    /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where the driver refuses.
     #[cfg(feature = "gpu")]
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
         Ok(Gpu::request(choice, &GpuOptions::default())?.map_or(Device::Cpu, Device::Gpu))
