@@ -1,5 +1,5 @@
-use crate::layer::{self, Timeline};
-use crate::{Activation, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, RnnConfig};
+use crate::resolve::resolve;
+use crate::{Activation, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, RnnConfig, Timeline};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -199,7 +199,7 @@ impl NetworkConfig {
     /// come before it, options that make no sense together, or no layer at all.
     pub fn new(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Result<Self, ModelError> {
         let configs = layers.into();
-        let layers = layer::resolve(input, &configs)?;
+        let layers = resolve(input, &configs)?;
         Ok(NetworkConfig { input, configs, layers })
     }
 

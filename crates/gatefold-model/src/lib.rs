@@ -26,8 +26,10 @@ pub mod file;
 mod gate;
 mod init;
 mod layer;
+mod parameter_names;
 mod parameters;
 mod recurrent;
+mod resolve;
 
 pub use activation::Activation;
 pub use config::{Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Fill, LayerConfig, NetworkConfig};

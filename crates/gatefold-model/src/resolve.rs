@@ -1,0 +1,414 @@
+//! Layers as they are configured made into layers of known widths and parameters, or refused.
+
+use crate::layer::place;
+use crate::parameter_names::{Names, dense_parameters, embedding_parameters, recurrent_parameters};
+use crate::recurrent::Options;
+use crate::{
+    Activation, Bridge, Cell, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
+    ModelError, ParameterSpec, Recurrent, Reset, Role, StateKind, Timeline,
+};
+
+/// Widths and token numbers travel as f32 in places, and products of two of them must be countable.
+const MAX_WIDTH: usize = 1 << 24;
+/// Longest reach of a skip connection and longest expansion: far above any use, and countable.
+const MAX_STEPS: usize = 1 << 24;
+
+/// Works out widths, owners and parameter names from the first layer to the last.
+pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer>, ModelError> {
+    let refuse = |problem: String| Err(ModelError::Config { place: "network".into(), problem });
+    if let Some(problem) = width_problem(input) {
+        return refuse(format!("the input {problem}"));
+    }
+    if configs.is_empty() {
+        return refuse("there are no layers; add at least one".into());
+    }
+    let mut layers: Vec<Layer> = Vec::with_capacity(configs.len());
+    let mut names = Names::default();
+    for config in configs {
+        let layer = resolve_layer(input, &layers, config, &mut names)?;
+        if let Some(problem) = problem(&layers, &layer) {
+            return Err(ModelError::Config { place: layer.place(), problem });
+        }
+        layers.push(layer);
+    }
+    add_bridge(&mut layers)?;
+    Ok(layers)
+}
+
+fn resolve_layer(
+    input: usize,
+    before: &[Layer],
+    config: &LayerConfig,
+    names: &mut Names,
+) -> Result<Layer, ModelError> {
+    let index = before.len();
+    let (width, timeline) =
+        before.last().map_or((input, Timeline::Input), |layer| (layer.output, layer.timeline));
+    let plain = |kind: LayerKind, output: usize, parameters: Vec<ParameterSpec>| Layer {
+        index,
+        kind,
+        owner: index,
+        input: width,
+        output,
+        timeline,
+        parameters,
+    };
+    let mut recurrent = |recurrent: Recurrent, options: &Options| {
+        let name = names.recurrent(&recurrent);
+        let parameters = recurrent_parameters(&name, width, &recurrent, options);
+        plain(LayerKind::Recurrent(recurrent), recurrent.output(), parameters)
+    };
+    let layer = match config {
+        LayerConfig::Rnn(rnn) => recurrent(rnn.resolve(), &rnn.options),
+        LayerConfig::Lstm(lstm) => recurrent(lstm.resolve(), &lstm.options),
+        LayerConfig::Gru(gru) => recurrent(gru.resolve(), &gru.options),
+        LayerConfig::Dense(dense) => {
+            let parameters = dense_parameters(&names.dense(), width, dense);
+            plain(LayerKind::Dense { activation: dense.activation }, dense.output, parameters)
+        }
+        LayerConfig::Embedding(embedding) => {
+            let parameters = embedding_parameters(&names.embedding(), embedding);
+            plain(LayerKind::Embedding { tokens: embedding.tokens }, embedding.output, parameters)
+        }
+        LayerConfig::Dropout { rate } => plain(LayerKind::Dropout { rate: *rate }, width, Vec::new()),
+        LayerConfig::Softmax => plain(LayerKind::Softmax, width, Vec::new()),
+        LayerConfig::Residual { from } => plain(LayerKind::Residual { from: *from }, width, Vec::new()),
+        LayerConfig::LastStep => {
+            Layer { timeline: Timeline::Single, ..plain(LayerKind::LastStep, width, Vec::new()) }
+        }
+        LayerConfig::FinalState => {
+            let output = before
+                .last()
+                .and_then(Layer::recurrent)
+                .map_or(width, |recurrent| recurrent.direction.scans().len() * recurrent.recurrent_width());
+            Layer { timeline: Timeline::Single, ..plain(LayerKind::FinalState, output, Vec::new()) }
+        }
+        LayerConfig::Expand { steps, fill } => Layer {
+            timeline: Timeline::Expanded(*steps),
+            ..plain(LayerKind::Expand { steps: *steps, fill: *fill }, width, Vec::new())
+        },
+        LayerConfig::Decoder(decoder) => Layer {
+            timeline: Timeline::Decoder,
+            ..plain(LayerKind::Decoder { bridge: decoder.bridge }, decoder.input, Vec::new())
+        },
+        LayerConfig::Tied { to } => {
+            let refuse = |problem| Err(ModelError::Config { place: place(index, "tied"), problem });
+            let Some(earlier) = before.get(*to) else {
+                let last = index.max(1) - 1;
+                return refuse(format!("it is tied to layer {to}; expected a layer before it, 0 to {last}"));
+            };
+            if earlier.parameters.is_empty() {
+                return refuse(format!("{} has no parameters to share; write it again", earlier.place()));
+            }
+            if earlier.input != width {
+                return refuse(format!(
+                    "its input is {width} wide, but {} takes {}",
+                    earlier.place(),
+                    earlier.input
+                ));
+            }
+            Layer { index, timeline, ..earlier.clone() }
+        }
+    };
+    // PyTorch writes the dropout between the layers of a stack into the stack.
+    let keeps_stack = matches!(layer.kind, LayerKind::Recurrent(_) | LayerKind::Dropout { .. });
+    if !keeps_stack || matches!(config, LayerConfig::Tied { .. }) {
+        names.break_stack();
+    }
+    Ok(layer)
+}
+
+fn width_problem(width: usize) -> Option<String> {
+    match width {
+        0 => Some("width is 0; expected at least 1".into()),
+        width if width > MAX_WIDTH => Some(format!("width is {width}; expected at most {MAX_WIDTH}")),
+        _ => None,
+    }
+}
+
+/// What is wrong with a layer behind those before it.
+fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
+    if let Some(problem) = width_problem(layer.output) {
+        return Some(format!("its {problem}"));
+    }
+    for spec in &layer.parameters {
+        if let Init::Sparse { connections: 0, .. } = spec.init {
+            return Some(format!("{} begins with 0 connections; expected 1 or more", spec.name));
+        }
+        if let Init::Constant(value) | Init::Normal(value) | Init::Sparse { std: value, .. } = spec.init
+            && !value.is_finite()
+        {
+            return Some(format!("{} begins with {value}; expected a finite number", spec.name));
+        }
+    }
+    let in_decoder = before.iter().any(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
+    let (width, timeline) =
+        before.last().map_or((layer.input, Timeline::Input), |last| (last.output, last.timeline));
+    match layer.kind {
+        LayerKind::Recurrent(recurrent) => recurrent_problem(&recurrent, in_decoder),
+        LayerKind::Dense { activation } => activation.problem(),
+        LayerKind::Embedding { tokens } => {
+            let first = before.last().is_none_or(|last| matches!(last.kind, LayerKind::Decoder { .. }));
+            if !(1..=MAX_WIDTH).contains(&tokens) {
+                return Some(format!("it has {tokens} tokens; expected 1 to {MAX_WIDTH}"));
+            }
+            if !first {
+                return Some("it reads token numbers; expected it in front of all other layers".into());
+            }
+            (width != 1).then(|| format!("its input is {width} wide; expected 1, the token's number"))
+        }
+        LayerKind::Dropout { rate } => (!(0.0..1.0).contains(&rate))
+            .then(|| format!("the rate is {rate}; expected at least 0 and below 1")),
+        LayerKind::Softmax => None,
+        LayerKind::Residual { from } => {
+            let Some(source) = before.get(from) else {
+                return Some(format!("it adds the input of layer {from}; expected a layer before it"));
+            };
+            let decoder = before.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
+            if decoder.is_some_and(|decoder| from <= decoder) {
+                return Some(format!("it adds the input of {}, which belongs to the encoder", source.place()));
+            }
+            let source_timeline = from.checked_sub(1).map_or(Timeline::Input, |at| before[at].timeline);
+            if source.input != width {
+                let problem = format!("it adds {width} values and the {} of {}", source.input, source.place());
+                return Some(format!("{problem}; expected equal widths"));
+            }
+            (source_timeline != timeline)
+                .then(|| format!("its time axis is not that of the input of {}", source.place()))
+        }
+        LayerKind::LastStep | LayerKind::FinalState if timeline == Timeline::Single => {
+            Some("there is one step already; remove this layer".into())
+        }
+        LayerKind::LastStep => None,
+        LayerKind::FinalState => before
+            .last()
+            .is_none_or(|last| last.recurrent().is_none())
+            .then(|| "it keeps the final state of the layer before it; expected a recurrent one there".into()),
+        LayerKind::Expand { steps, .. } => {
+            if !(1..=MAX_STEPS).contains(&steps) {
+                return Some(format!("it makes {steps} steps; expected 1 to {MAX_STEPS}"));
+            }
+            // The network's input may be one step; that is known when it comes.
+            (timeline != Timeline::Single && !before.is_empty())
+                .then(|| "it expands one step; expected it first, or behind a last step or final state".into())
+        }
+        LayerKind::Decoder { .. } if in_decoder => Some("there is a decoder already; remove one".into()),
+        LayerKind::Decoder { .. } => before.last().is_none_or(|last| last.recurrent().is_none()).then(|| {
+            "a decoder takes the states of recurrent layers; expected one of them as the encoder's last layer".into()
+        }),
+    }
+}
+
+/// What is wrong with the options of a recurrent layer.
+fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> {
+    let Recurrent {
+        cell, reverse_cell, hidden, projection, clip, direction, initial, skip, feedback, ..
+    } = *recurrent;
+    for (name, width) in
+        [("", Some(hidden)), ("projection ", projection), ("feedback ", feedback.map(|y| y.output))]
+    {
+        if let Some(problem) = width.and_then(width_problem) {
+            return Some(format!("its {name}{problem}"));
+        }
+    }
+    let functions = cell.activations().into_iter().chain(reverse_cell.activations());
+    let functions = functions.chain(feedback.map(|feedback| feedback.activation));
+    if let Some(problem) = functions.into_iter().find_map(Activation::problem) {
+        return Some(problem);
+    }
+    if !recurrent.forget_bias.is_finite() {
+        return Some(format!("the forget bias is {}; expected a finite number", recurrent.forget_bias));
+    }
+    if let Some(bound) = clip
+        && !(bound > 0.0 && bound.is_finite())
+    {
+        return Some(format!("pre-activations are clipped at {bound}; expected a finite number above 0"));
+    }
+    if let InitialState::Constant(value) = initial
+        && !value.is_finite()
+    {
+        return Some(format!("its states start at {value}; expected a finite number"));
+    }
+    if let Some(k) = skip
+        && !(2..=MAX_STEPS).contains(&k)
+    {
+        return Some(format!("it skips {k} steps; expected 2 to {MAX_STEPS}, since h(t-1) recurs anyway"));
+    }
+    let resets_before = matches!(cell, Cell::Gru(GruCell { reset: Reset::Before, .. }));
+    if resets_before && skip.is_some() {
+        return Some(
+            "the reset gate would act before the product on one of two recurrences; use Reset::After with a skip".into(),
+        );
+    }
+    if projection.is_some() && feedback.is_some() {
+        return Some("projection and feedback are two readouts of one layer; choose one".into());
+    }
+    let two_ways = direction.scans().len() == 2;
+    if feedback.is_some() && two_ways {
+        return Some(
+            "feedback is the layer's output at the step before, and there are two; use one direction".into(),
+        );
+    }
+    if reverse_cell != cell && direction == Direction::Forward {
+        return Some("it has functions for a reverse scan and goes forward alone; choose a direction".into());
+    }
+    if in_decoder && direction != Direction::Forward {
+        return Some("a decoder writes one step after the other; expected direction forward".into());
+    }
+    if in_decoder && initial != InitialState::Zeros {
+        return Some("it starts from the encoder's state; expected no initial state of its own".into());
+    }
+    None
+}
+
+/// Gives the decoder the parameters of its bridge, and says where states do not fit without one.
+fn add_bridge(layers: &mut [Layer]) -> Result<(), ModelError> {
+    let Some(at) = layers.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. })) else {
+        return Ok(());
+    };
+    let (encoder, rest) = layers.split_at_mut(at);
+    let (decoder, behind) = rest.split_first_mut().expect("the decoder is there");
+    let refuse = |problem| Err(ModelError::Config { place: decoder.place(), problem });
+    let LayerKind::Decoder { bridge } = decoder.kind else { unreachable!("found as a decoder") };
+    let sources: Vec<&Layer> = encoder.iter().filter(|layer| layer.recurrent().is_some()).collect();
+    let targets: Vec<&Layer> = behind.iter().filter(|layer| layer.recurrent().is_some()).collect();
+    let Some(last) = sources.last() else { unreachable!("an encoder ends with a recurrent layer") };
+    if targets.is_empty() {
+        return refuse("no recurrent layer behind it takes the encoder's state; add one".into());
+    }
+    let mut parameters = Vec::new();
+    for (j, target) in targets.iter().enumerate() {
+        let source = sources.get(j).unwrap_or(last);
+        for state in [StateKind::Hidden, StateKind::Cell] {
+            let Some(width) = state_width(target, state) else { continue };
+            let given = state_width(source, state);
+            match bridge {
+                Bridge::Same if given == Some(width) => {}
+                Bridge::Same => {
+                    let found = given.map_or("none".into(), |given| given.to_string());
+                    return refuse(format!(
+                        "{} needs {} of width {width}, {} ends with {found}; use Bridge::Dense",
+                        target.place(),
+                        state.name(),
+                        source.place()
+                    ));
+                }
+                Bridge::Dense { activation } => {
+                    if let Some(problem) = activation.problem() {
+                        return refuse(problem);
+                    }
+                    let from = given.or(state_width(source, StateKind::Hidden)).expect("every cell has h");
+                    let mut add = |name: &str, shape, role, init| {
+                        let name = format!("bridge0.{name}_{}{j}", state.name());
+                        parameters.push(ParameterSpec { name, shape, role, reverse: false, init });
+                    };
+                    add("weight", vec![width, from], Role::BridgeWeight(j, state), Init::Glorot);
+                    add("bias", vec![width], Role::BridgeBias(j, state), Init::Constant(0.0));
+                }
+            }
+        }
+    }
+    decoder.parameters = parameters;
+    Ok(())
+}
+
+/// How wide a final or initial state of a layer is, all scans together.
+fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
+    let recurrent = layer.recurrent()?;
+    let scans = recurrent.direction.scans().len();
+    match state {
+        StateKind::Hidden => Some(scans * recurrent.recurrent_width()),
+        StateKind::Cell => recurrent.cell.has_state().then_some(scans * recurrent.hidden),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{DenseConfig, LayerConfig, LstmConfig, NetworkConfig};
+
+    fn names(config: &NetworkConfig) -> Vec<&str> {
+        config.parameter_specs().map(|spec| spec.name.as_str()).collect()
+    }
+
+    fn refusal(input: usize, layers: &[LayerConfig]) -> String {
+        NetworkConfig::new(input, layers).expect_err("it should be refused").to_string()
+    }
+
+    #[test]
+    fn equal_consecutive_lstms_share_one_module() {
+        let config = NetworkConfig::new(
+            3,
+            [
+                LstmConfig::new(5).into(),
+                LstmConfig::new(5).into(),
+                LstmConfig::new(4).into(),
+                DenseConfig::new(4).into(),
+                LstmConfig::new(4).into(),
+            ],
+        )
+        .unwrap();
+        let first_weights: Vec<_> = names(&config)
+            .into_iter()
+            .filter(|name| name.contains("weight_ih") || name.contains("dense"))
+            .collect();
+        assert_eq!(
+            first_weights,
+            [
+                "rnn0.weight_ih_l0",
+                "rnn0.weight_ih_l1",
+                "rnn1.weight_ih_l0",
+                "dense0.weight",
+                "dense0.bias",
+                "rnn2.weight_ih_l0"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_tied_layer_adds_no_parameters() {
+        let once = NetworkConfig::new(4, [LstmConfig::new(4).into()]).unwrap();
+        let twice = NetworkConfig::new(4, [LstmConfig::new(4).into(), LayerConfig::Tied { to: 0 }]).unwrap();
+        assert_eq!(once.parameter_count(), twice.parameter_count());
+        assert_eq!(twice.layers()[1].owner, 0);
+        assert_eq!(twice.layers()[1].parameters, twice.layers()[0].parameters);
+    }
+
+    #[test]
+    fn refusals_name_the_layer() {
+        assert_eq!(
+            refusal(0, &[LayerConfig::LastStep]),
+            "network: the input width is 0; expected at least 1"
+        );
+        assert_eq!(refusal(1, &[]), "network: there are no layers; add at least one");
+        assert_eq!(
+            refusal(1, &[LstmConfig::new(2).into(), DenseConfig::new(0).into()]),
+            "layer 1 (dense): its width is 0; expected at least 1"
+        );
+        assert_eq!(
+            refusal(1, &[LayerConfig::LastStep, LayerConfig::LastStep]),
+            "layer 1 (last step): there is one step already; remove this layer"
+        );
+        assert_eq!(
+            refusal(3, &[LstmConfig::new(2).into(), LayerConfig::Tied { to: 0 }]),
+            "layer 1 (tied): its input is 2 wide, but layer 0 (lstm) takes 3"
+        );
+        assert_eq!(
+            refusal(3, &[LayerConfig::Tied { to: 0 }]),
+            "layer 0 (tied): it is tied to layer 0; expected a layer before it, 0 to 0"
+        );
+    }
+
+    #[test]
+    fn a_description_survives_json_and_a_broken_one_does_not() {
+        let config = NetworkConfig::new(
+            3,
+            [LstmConfig::new(5).into(), LayerConfig::LastStep, DenseConfig::new(2).into()],
+        )
+        .unwrap();
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<NetworkConfig>(&text).unwrap(), config);
+        let broken = text.replace("\"output\":2", "\"output\":0");
+        let error = serde_json::from_str::<NetworkConfig>(&broken).unwrap_err().to_string();
+        assert!(error.contains("layer 2 (dense): its width is 0"), "{error}");
+    }
+}
