@@ -156,7 +156,7 @@ impl SequenceCase {
                     LayerConfig::Dropout { rate: 0.3 },
                     LstmConfig::new(5).direction(both).into(),
                     RnnConfig::new(6).into(),
-                    dense(4, Activation::Tanh),
+                    DenseConfig::new(4).activation(Activation::Tanh).bias(false).into(),
                 ],
                 (6, 5),
             )
@@ -193,8 +193,12 @@ impl SequenceCase {
                 (6, 6),
             )
             .with_lengths(),
-            SequenceCase::new(2, vec![GruConfig::new(9).into(), last.clone(), dense(3, linear)], (6, 6))
-                .with_lengths(),
+            SequenceCase::new(
+                2,
+                vec![GruConfig::new(9).into(), last.clone(), DenseConfig::new(9).bias(false).into()],
+                (6, 6),
+            )
+            .with_lengths(),
             SequenceCase::new(
                 2,
                 vec![

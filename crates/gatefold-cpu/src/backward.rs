@@ -187,7 +187,7 @@ impl Network {
             _ => unreachable!("the layer keeps its output"),
         };
         back.d = Some(match layer.kind {
-            LayerKind::Dense { activation } => {
+            LayerKind::Dense { activation, .. } => {
                 let LayerTape::Dense(kept) = kept else { unreachable!("it was run as one") };
                 dense::backward(&kept, activation, &mut d);
                 let weight = layer.find(Role::DenseWeight, false);

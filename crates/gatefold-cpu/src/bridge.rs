@@ -97,7 +97,7 @@ pub(crate) fn forward(
                     let weight = values.matrix(decoder, Role::BridgeWeight(target, to), false);
                     let bias = values.vector(decoder, Role::BridgeBias(target, to), false);
                     let (weight, bias) = weight.zip(bias).expect("a dense bridge has both");
-                    let tape = dense::forward(values.threads, given.view(), weight, bias, activation);
+                    let tape = dense::forward(values.threads, given.view(), weight, Some(bias), activation);
                     (tape.y.clone(), Some((given, tape)))
                 }
             };

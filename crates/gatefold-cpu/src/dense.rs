@@ -14,15 +14,15 @@ pub(crate) struct DenseTape {
     pre: Option<Array2<f32>>,
 }
 
-/// `x [M, I]`, `weight [O, I]`, `bias [O]` to `[M, O]`.
+/// `x [M, I]`, `weight [O, I]`, `bias [O]` or none to `[M, O]`.
 pub(crate) fn forward(
     threads: Threads,
     x: ArrayView2<f32>,
     weight: ArrayView2<f32>,
-    bias: ArrayView1<f32>,
+    bias: Option<ArrayView1<f32>>,
     activation: Activation,
 ) -> DenseTape {
-    let mut y = rows_of(bias, x.nrows());
+    let mut y = start(bias, x.nrows(), weight.nrows());
     add_product(threads, x, weight.t(), y.view_mut());
     let pre = reads_argument(activation).then(|| y.clone());
     apply(activation, elements_mut(&mut y));
@@ -34,10 +34,10 @@ pub(crate) fn step(
     product: Product,
     x: ArrayView2<f32>,
     weight: ArrayView2<f32>,
-    bias: ArrayView1<f32>,
+    bias: Option<ArrayView1<f32>>,
     activation: Activation,
 ) -> Array2<f32> {
-    let mut y = rows_of(bias, x.nrows());
+    let mut y = start(bias, x.nrows(), weight.nrows());
     product.add(x, weight, y.view_mut());
     apply(activation, elements_mut(&mut y));
     y
@@ -47,6 +47,11 @@ pub(crate) fn step(
 pub(crate) fn backward(tape: &DenseTape, activation: Activation, d_y: &mut Array2<f32>) {
     let x = tape.pre.as_ref().map_or(&[][..], |pre| pre.as_slice().expect("it was made so"));
     times_slope(activation, x, tape.y.as_slice().expect("it was made so"), elements_mut(d_y));
+}
+
+/// Every row the bias, or zeros.
+fn start(bias: Option<ArrayView1<f32>>, rows: usize, width: usize) -> Array2<f32> {
+    bias.map_or_else(|| Array2::zeros((rows, width)), |bias| rows_of(bias, rows))
 }
 
 fn elements_mut(matrix: &mut Array2<f32>) -> &mut [f32] {

@@ -281,7 +281,7 @@ impl Network {
     fn other_forward(&self, layer: &Layer, tape: &Tape, states: usize) -> (LayerTape, Arc<Packing>) {
         let (input, packing) = (tape.input_of(layer.index), tape.packing_of(layer.index));
         let kept = match layer.kind {
-            LayerKind::Dense { activation } => {
+            LayerKind::Dense { activation, .. } => {
                 let (weight, bias) = self.dense_parameters(layer);
                 LayerTape::Dense(dense::forward(self.threads, input, weight, bias, activation))
             }
@@ -317,10 +317,9 @@ impl Network {
     pub(crate) fn dense_parameters(
         &self,
         layer: &Layer,
-    ) -> (ArrayView2<'_, f32>, ndarray::ArrayView1<'_, f32>) {
+    ) -> (ArrayView2<'_, f32>, Option<ndarray::ArrayView1<'_, f32>>) {
         let weight = self.values().matrix(layer, Role::DenseWeight, false);
-        let bias = self.values().vector(layer, Role::DenseBias, false);
-        weight.zip(bias).expect("dense layers have both")
+        (weight.expect("dense layers have weights"), self.values().vector(layer, Role::DenseBias, false))
     }
 
     pub(crate) fn embedding(&self, layer: &Layer) -> ArrayView2<'_, f32> {

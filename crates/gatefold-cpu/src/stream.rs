@@ -110,7 +110,7 @@ impl Network {
                     newest_h = Some(h);
                     output
                 }
-                LayerKind::Dense { activation } => {
+                LayerKind::Dense { activation, .. } => {
                     let (weight, bias) = self.dense_parameters(layer);
                     dense::step(product, x.view(), weight, bias, activation)
                 }

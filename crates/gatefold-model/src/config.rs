@@ -3,19 +3,30 @@ use crate::{Activation, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelErro
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A dense layer, applied to every time step alike: `y = act(x W^T + b)`.
+/// A dense layer, applied to every time step alike: `y = act(x W^T + b)`, or without `b`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DenseConfig {
     pub(crate) output: usize,
     pub(crate) activation: Activation,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub(crate) bias: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<Init>,
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_yes(bias: &bool) -> bool {
+    *bias
+}
+
 impl DenseConfig {
-    /// A dense layer without activation: `[T, B, input]` in, `[T, B, output]` out.
+    /// A dense layer with a bias and no activation: `[T, B, input]` in, `[T, B, output]` out.
     pub fn new(output: usize) -> Self {
-        DenseConfig { output, activation: Activation::Identity, init: None }
+        DenseConfig { output, activation: Activation::Identity, bias: true, init: None }
     }
 
     /// How `weight` begins; by default He in front of a relu, else Glorot. `bias` begins at zero.
@@ -27,6 +38,12 @@ impl DenseConfig {
     /// The function applied to each output; the identity by default.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
+        self
+    }
+
+    /// Whether there is a `b`; there is by default.
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
         self
     }
 }

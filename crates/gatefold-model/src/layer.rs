@@ -1,5 +1,6 @@
 use crate::{Activation, Bridge, Fill, Init, Recurrent};
 
+/// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
     /// Its place in the network, from 0.
@@ -57,6 +58,8 @@ pub enum LayerKind {
     Dense {
         /// The function applied to each output.
         activation: Activation,
+        /// Whether there is a `b`.
+        bias: bool,
     },
     /// Rows of a table, by token.
     Embedding {
@@ -230,8 +233,12 @@ impl LayerKind {
     pub(crate) fn describe(&self, output: usize) -> String {
         match self {
             LayerKind::Recurrent(recurrent) => recurrent.to_string(),
-            LayerKind::Dense { activation: Activation::Identity } => format!("dense {output}"),
-            LayerKind::Dense { activation } => format!("dense {output} {activation}"),
+            LayerKind::Dense { activation, bias } => {
+                let function = (*activation != Activation::Identity).then(|| activation.to_string());
+                let options: Vec<String> =
+                    function.into_iter().chain((!bias).then(|| "no bias".into())).collect();
+                format!("dense {output} {}", options.join(", ")).trim_end().into()
+            }
             LayerKind::Embedding { tokens } => format!("embedding {output} of {tokens} tokens"),
             LayerKind::Dropout { rate } => format!("dropout {rate}"),
             LayerKind::Residual { from } => format!("residual from layer {from}"),

@@ -98,15 +98,16 @@ pub(crate) fn recurrent_parameters(
 
 pub(crate) fn dense_parameters(module: &str, input: usize, dense: &DenseConfig) -> Vec<ParameterSpec> {
     let default = if dense.activation == Activation::Relu { Init::He } else { Init::Glorot };
-    [
-        ("weight", vec![dense.output, input], Role::DenseWeight, dense.init.unwrap_or(default)),
-        ("bias", vec![dense.output], Role::DenseBias, Init::Constant(0.0)),
-    ]
-    .map(|(name, shape, role, init)| {
+    let spec = |name: &str, shape, role, init| {
         let name = format!("{module}.{name}");
         ParameterSpec { name, shape, role, reverse: false, init }
-    })
-    .into()
+    };
+    let shape = vec![dense.output, input];
+    let mut parameters = vec![spec("weight", shape, Role::DenseWeight, dense.init.unwrap_or(default))];
+    if dense.bias {
+        parameters.push(spec("bias", vec![dense.output], Role::DenseBias, Init::Constant(0.0)));
+    }
+    parameters
 }
 
 pub(crate) fn embedding_parameters(module: &str, embedding: &EmbeddingConfig) -> Vec<ParameterSpec> {

@@ -64,7 +64,8 @@ fn resolve_layer(
         LayerConfig::Gru(gru) => recurrent(gru.resolve(), &gru.options),
         LayerConfig::Dense(dense) => {
             let parameters = dense_parameters(&names.dense(), width, dense);
-            plain(LayerKind::Dense { activation: dense.activation }, dense.output, parameters)
+            let kind = LayerKind::Dense { activation: dense.activation, bias: dense.bias };
+            plain(kind, dense.output, parameters)
         }
         LayerConfig::Embedding(embedding) => {
             let parameters = embedding_parameters(&names.embedding(), embedding);
@@ -146,7 +147,7 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
         before.last().map_or((layer.input, Timeline::Input), |last| (last.output, last.timeline));
     match layer.kind {
         LayerKind::Recurrent(recurrent) => recurrent_problem(&recurrent, in_decoder),
-        LayerKind::Dense { activation } => activation.problem(),
+        LayerKind::Dense { activation, .. } => activation.problem(),
         LayerKind::Embedding { tokens } => {
             let first = before.last().is_none_or(|last| matches!(last.kind, LayerKind::Decoder { .. }));
             if !(1..=MAX_WIDTH).contains(&tokens) {

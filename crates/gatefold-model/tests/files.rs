@@ -67,8 +67,8 @@ fn refusal_of(bytes: &[u8]) -> String {
 fn layer() -> impl Strategy<Value = LayerConfig> {
     prop_oneof![
         (1..9usize, -4.0..4.0f32).prop_map(|(hidden, bias)| LstmConfig::new(hidden).forget_bias(bias).into()),
-        (1..9usize, 0..4usize).prop_map(|(output, activation)| {
-            DenseConfig::new(output).activation(Activation::ALL[activation]).into()
+        (1..9usize, 0..4usize, any::<bool>()).prop_map(|(output, activation, bias)| {
+            DenseConfig::new(output).activation(Activation::ALL[activation]).bias(bias).into()
         }),
     ]
 }

@@ -80,7 +80,8 @@ fn networks() -> Vec<(NetworkConfig, Parameters)> {
                 EmbeddingConfig::new(7, 4).into(),
                 LstmConfig::new(4).into(),
                 LayerConfig::Residual { from: 1 },
-                DenseConfig::new(7).activation(Activation::LeakyRelu { alpha: 0.2 }).into(),
+                DenseConfig::new(4).bias(false).into(),
+                DenseConfig::new(7).activation(Activation::LeakyRelu { alpha: 0.2 }).bias(false).into(),
             ],
         ),
     ]

@@ -113,7 +113,7 @@ fn layers_around_them() {
     }
     let bidirectional = || LayerConfig::from(LstmConfig::new(3).direction(Direction::Bidirectional));
     compare(3, [bidirectional(), LayerConfig::FinalState, DenseConfig::new(2).into(), LayerConfig::Softmax]);
-    compare(3, [bidirectional(), LayerConfig::LastStep, DenseConfig::new(2).into()]);
+    compare(3, [bidirectional(), LayerConfig::LastStep, DenseConfig::new(2).bias(false).into()]);
     compare(6, [bidirectional(), LayerConfig::Residual { from: 0 }]);
     let start = |initial| LayerConfig::from(GruConfig::new(4).initial_state(initial));
     compare(3, [start(InitialState::Learned), start(InitialState::Constant(0.3)), bidirectional()]);

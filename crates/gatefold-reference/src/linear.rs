@@ -30,15 +30,17 @@ pub fn column_sum<R: Real>(a: ArrayView2<R>) -> Array1<R> {
     a.sum_axis(Axis(0))
 }
 
-/// `y = activation(x W^T + b)`: `x [M, I]`, `W [O, I]`, `b [O]` to `[M, O]`.
+/// `y = activation(x W^T + b)`: `x [M, I]`, `W [O, I]`, `b [O]` or none to `[M, O]`.
 pub fn dense_forward<R: Real>(
     x: ArrayView2<R>,
     weight: ArrayView2<R>,
-    bias: ArrayView1<R>,
+    bias: Option<ArrayView1<R>>,
     activation: Activation,
 ) -> Array2<R> {
     let mut y = matmul_bt(x, weight);
-    y += &bias;
+    if let Some(bias) = bias {
+        y += &bias;
+    }
     if activation != Activation::Identity {
         y.mapv_inplace(|pre| activation::apply(activation, pre));
     }
@@ -157,7 +159,7 @@ mod tests {
             let part = ndarray::s![.., columns];
             slices.index_axis_mut(Axis(0), z).assign(&matmul_bt(x.slice(&part), weight.slice(part)));
         }
-        let expected = dense_forward(x.view(), weight.view(), bias.view(), Activation::Tanh);
+        let expected = dense_forward(x.view(), weight.view(), Some(bias.view()), Activation::Tanh);
         let found = sum_slices(slices.view(), Some(bias.view()), Activation::Tanh);
         assert!((found - expected).iter().all(|difference: &f64| difference.abs() < 1e-15));
     }

@@ -273,7 +273,7 @@ impl<R: Real> Network<R> {
             rows.into_shape_with_order((steps, batch, layer.output)).expect("the same elements")
         };
         match layer.kind {
-            LayerKind::Dense { activation } => {
+            LayerKind::Dense { activation, .. } => {
                 let (weight, bias) = self.dense_weights(layer);
                 sequence(dense_forward(flat(&input).view(), weight, bias, activation))
             }
@@ -380,10 +380,10 @@ impl<R: Real> Network<R> {
                 back.d_initial[n] = result.d_initial;
                 result.d_input
             }
-            LayerKind::Dense { activation } => {
+            LayerKind::Dense { activation, .. } => {
                 let (weight, bias) = self.dense_weights(layer);
                 let (x, d) = (flat(&input), flat(&flat_d));
-                let result = readout_backward(x.view(), weight, Some(bias), activation, d.view());
+                let result = readout_backward(x.view(), weight, bias, activation, d.view());
                 let gradients = &mut back.gradients;
                 let mut add = |role, gradient| add_gradient(gradients, layer, (role, false), Some(gradient));
                 add(Role::DenseWeight, result.d_weight.into_dyn());
@@ -460,12 +460,12 @@ impl<R: Real> Network<R> {
         }
     }
 
-    fn dense_weights(&self, layer: &Layer) -> (ArrayView2<'_, R>, ArrayView1<'_, R>) {
-        let bias = self.parameters[&layer.parameter(Role::DenseBias).name].view();
-        (
-            self.matrix(layer, Role::DenseWeight),
-            bias.into_dimensionality::<Ix1>().expect("biases are vectors"),
-        )
+    fn dense_weights(&self, layer: &Layer) -> (ArrayView2<'_, R>, Option<ArrayView1<'_, R>>) {
+        let bias = layer.find(Role::DenseBias, false).map(|spec| {
+            let bias = self.parameters[&spec.name].view();
+            bias.into_dimensionality::<Ix1>().expect("biases are vectors")
+        });
+        (self.matrix(layer, Role::DenseWeight), bias)
     }
 
     fn matrix(&self, layer: &Layer, role: Role) -> ArrayView2<'_, R> {

@@ -34,7 +34,7 @@ fn dense_layers_with_every_activation() {
             }
             let by_y = random((rows, outputs), r);
             let forward = |x: &Array2<f64>, weight: &Array2<f64>, bias: &Array1<f64>| {
-                linear::dense_forward(x.view(), weight.view(), bias.view(), activation)
+                linear::dense_forward(x.view(), weight.view(), Some(bias.view()), activation)
             };
             let y = forward(&x, &weight, &bias);
             let back = linear::dense_backward(x.view(), weight.view(), y.view(), activation, by_y.view());

@@ -41,6 +41,8 @@ fn stacks_and_heads() {
     check("last step", 1, &[gru(3), lstm(2), LayerConfig::LastStep, dense(4, Activation::Sigmoid)]);
     check("last step between layers", 2, &[lstm(3), LayerConfig::LastStep, lstm(2)]);
     check("dense in front", 3, &[dense(4, Activation::Tanh), lstm(2)]);
+    let unbiased = |activation| DenseConfig::new(3).activation(activation).bias(false).into();
+    check("without biases", 2, &[lstm(3), unbiased(Activation::Softplus), unbiased(identity)]);
     let tied = |to| LayerConfig::Tied { to };
     check("tied", 4, &[lstm(4), tied(0), dense(4, Activation::Tanh), tied(2), tied(0)]);
 }

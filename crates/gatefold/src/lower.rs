@@ -292,7 +292,7 @@ fn hand_over(
                     let weight = Matrix::new(weight, width, from.width).transposed();
                     let what = format!("bridge.{}{number}", state.name());
                     let (factors, y) = ((from.matrix(), weight), Sequence { width, ..from });
-                    let saved = layer::dense::product(low, &what, factors, bias, activation, y)?;
+                    let saved = layer::dense::product(low, &what, factors, Some(bias), activation, y)?;
                     (saved.y, saved.kept)
                 }
             };

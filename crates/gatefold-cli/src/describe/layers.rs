@@ -53,8 +53,13 @@ impl Shaped<'_> {
                 let plain = format!("{} {}", recurrent.cell.name(), recurrent.hidden);
                 text += whole.strip_prefix(&plain).unwrap_or_default();
             }
-            LayerKind::Dense { activation } if activation != Activation::Identity => {
-                text += &format!(" {activation}");
+            LayerKind::Dense { activation, bias } => {
+                if activation != Activation::Identity {
+                    text += &format!(" {activation}");
+                }
+                if !bias {
+                    text += " no bias";
+                }
             }
             LayerKind::Embedding { tokens } => text += &format!(" of {tokens} tokens"),
             LayerKind::Dropout { rate } => text += &format!(" rate {rate}"),

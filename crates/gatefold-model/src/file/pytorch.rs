@@ -41,7 +41,7 @@ use super::{Model, format};
 use crate::{ModelError, Parameters};
 use modules::Shapes;
 use ndarray::ArrayD;
-use order::{Network, Source};
+use order::Network;
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,12 +99,6 @@ fn parameters(
     network: &Network,
     mut load: impl FnMut(&str) -> Result<ArrayD<f32>, ModelError>,
 ) -> Result<Parameters, ModelError> {
-    let tensors = network.config.parameter_specs().zip(&network.sources).map(|(spec, source)| {
-        let values = match source {
-            Source::Tensor(name) => load(name)?,
-            Source::Zeros => ArrayD::zeros(spec.shape.clone()),
-        };
-        Ok((spec.name.clone(), values))
-    });
-    tensors.collect()
+    let tensors = network.config.parameter_specs().zip(&network.sources);
+    tensors.map(|(spec, source)| Ok((spec.name.clone(), load(source)?))).collect()
 }

@@ -53,7 +53,7 @@ impl<'a> Export<'a> {
             given.push(now.clone());
             now = match layer.kind {
                 LayerKind::Recurrent(recurrent) => self.recurrent(layer, &recurrent, &now, ragged, bridge)?,
-                LayerKind::Dense { activation } => self.dense(layer, &now, activation)?,
+                LayerKind::Dense { activation, .. } => self.dense(layer, &now, activation)?,
                 LayerKind::Embedding { .. } => {
                     let first = layer.index == 0 || self.config.decoder() == Some(layer.index - 1);
                     if !first {
@@ -236,7 +236,7 @@ impl<'a> Export<'a> {
         let weight = self.tensor(decoder, Role::BridgeWeight(j, state))?;
         let bias = self.tensor(decoder, Role::BridgeBias(j, state))?;
         let name = format!("bridge.{}{j}", state.name());
-        self.product(decoder, &states, &name, weight, bias, activation)
+        self.product(decoder, &states, &name, weight, Some(bias), activation)
     }
 
     /// `[D, B, H]` as `[1, B, D H]`.
@@ -250,7 +250,8 @@ impl<'a> Export<'a> {
     }
 
     fn dense(&mut self, layer: &Layer, x: &str, activation: Activation) -> Result<String, OnnxError> {
-        let (weight, bias) = (self.tensor(layer, Role::DenseWeight)?, self.tensor(layer, Role::DenseBias)?);
+        let weight = self.tensor(layer, Role::DenseWeight)?;
+        let bias = self.find(layer, Role::DenseBias, false);
         self.product(layer, x, &format!("layer{}", layer.owner), weight, bias, activation)
     }
 
@@ -260,14 +261,16 @@ impl<'a> Export<'a> {
         x: &str,
         name: &str,
         weight: &ArrayD<f32>,
-        bias: &ArrayD<f32>,
+        bias: Option<&ArrayD<f32>>,
         activation: Activation,
     ) -> Result<String, OnnxError> {
         let weight = weight.view().into_dimensionality::<Ix2>().map_err(|e| refuse(layer, &e.to_string()))?;
         let weight = self.writer.numbers(&format!("{name}.weight"), &weight.t());
-        let bias = self.writer.numbers(&format!("{name}.bias"), bias);
-        let product = self.writer.node("MatMul", &[x, &weight], vec![]);
-        let sum = self.writer.node("Add", &[&product, &bias], vec![]);
+        let mut sum = self.writer.node("MatMul", &[x, &weight], vec![]);
+        if let Some(bias) = bias {
+            let bias = self.writer.numbers(&format!("{name}.bias"), bias);
+            sum = self.writer.node("Add", &[&sum, &bias], vec![]);
+        }
         Ok(self.function(&sum, activation))
     }
 

@@ -335,8 +335,8 @@ fn config(found: &Found) -> LayerConfig {
                 other => other,
             }
         }
-        Found::Dense { weight, activation, .. } => {
-            DenseConfig::new(weight.nrows()).activation(*activation).into()
+        Found::Dense { weight, bias, activation } => {
+            DenseConfig::new(weight.nrows()).activation(*activation).bias(bias.is_some()).into()
         }
         Found::Embedding(table) => EmbeddingConfig::new(table.nrows(), table.ncols()).into(),
         Found::Plain(layer) => layer.clone(),

@@ -1,4 +1,4 @@
-//! A dense layer, the same for every step: `y = act(x W^T + b)`.
+//! A dense layer, the same for every step: `y = act(x W^T + b)`, or without `b`.
 
 use super::elementwise::aligned;
 use super::{Lowering, Purpose, Sequence};
@@ -25,7 +25,7 @@ pub(crate) fn forward(
     x: Sequence,
 ) -> Result<Saved, Error> {
     let weight = low.parameters.values(low.plan, layer, Role::DenseWeight);
-    let bias = low.parameters.values(low.plan, layer, Role::DenseBias);
+    let bias = low.parameters.find(low.plan, layer, Role::DenseBias, false);
     let weight = Matrix::new(weight, layer.output, layer.input).transposed();
     let y = Sequence { width: layer.output, ..x };
     product(low, &layer.label(), (x.matrix(), weight), bias, activation, y)
@@ -36,18 +36,18 @@ pub(crate) fn product(
     low: &mut Lowering<'_>,
     what: &str,
     factors: (Matrix, Matrix),
-    bias: Span,
+    bias: Option<Span>,
     activation: Activation,
     y: Sequence,
 ) -> Result<Saved, Error> {
     let out = low.plan.scratch(format!("{what}.y"), y.len());
     let sequence = |span| Sequence { span, ..y };
     if low.purpose == Purpose::Inference || activation.slope_from_output() {
-        product::matmul(low.plan, low.target, what, factors, Some(bias), activation, out)?;
+        product::matmul(low.plan, low.target, what, factors, bias, activation, out)?;
         return Ok(Saved { y: sequence(out), kept: sequence(out) });
     }
     let pre = low.plan.scratch(format!("{what}.pre"), out.len);
-    product::matmul(low.plan, low.target, what, factors, Some(bias), Activation::Identity, pre)?;
+    product::matmul(low.plan, low.target, what, factors, bias, Activation::Identity, pre)?;
     product::activate(low.plan, pre, activation, out);
     Ok(Saved { y: sequence(out), kept: sequence(pre) })
 }
@@ -100,7 +100,7 @@ pub(crate) fn backward(
         let order = Order::columns_units_lanes(LaneMap::same(1), layer.output, layer.input);
         product::add_gradient(plan, target, &what, (x.matrix().transposed(), d_pre), order, d_weight)?;
     }
-    if let Some(d_bias) = parameters.gradient(plan, layer, Role::DenseBias) {
+    if let Some(d_bias) = parameters.find_gradient(plan, layer, Role::DenseBias, false) {
         let what = format!("{label}.bias");
         product::add_column_sums(plan, target, &what, d_pre, &[(Order::same(d_bias.len), d_bias)])?;
     }

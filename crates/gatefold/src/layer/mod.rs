@@ -97,7 +97,7 @@ pub(crate) fn forward(
     lengths: Option<Span>,
 ) -> Result<(Sequence, Tape), Error> {
     match layer.kind {
-        LayerKind::Dense { activation } => {
+        LayerKind::Dense { activation, .. } => {
             let saved = dense::forward(low, layer, activation, x)?;
             Ok((saved.y, Tape::Dense { x, saved }))
         }
@@ -137,7 +137,7 @@ pub(crate) fn backward(
 ) -> Result<Option<Sequence>, Error> {
     let (target, parameters) = (low.target, low.parameters);
     match (tape, layer.kind) {
-        (Tape::Dense { x, saved }, LayerKind::Dense { activation }) => {
+        (Tape::Dense { x, saved }, LayerKind::Dense { activation, .. }) => {
             dense::backward(low.plan, target, layer, activation, parameters, (*x, *saved), d_y, wants_input)
         }
         (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {

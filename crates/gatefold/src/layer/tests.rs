@@ -401,7 +401,7 @@ fn dense_layers_read_tensors_that_begin_anywhere() {
             let weight = matrix(&values[..output * input], input);
             let bias = matrix(&values[64..64 + output], output);
             let (x, d_y) = (matrix(&x, input), matrix(&d_y, output));
-            let y = linear::dense_forward(x.view(), weight.view(), bias.row(0), activation);
+            let y = linear::dense_forward(x.view(), weight.view(), Some(bias.row(0)), activation);
             let want = linear::dense_backward(x.view(), weight.view(), y.view(), activation, d_y.view());
             let extra = if activation == Activation::Identity { 0.0 } else { 16.0 };
             assert_near("d_x", &found[0], want.d_x, output, extra);

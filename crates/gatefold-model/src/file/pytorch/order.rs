@@ -6,18 +6,10 @@ use crate::{
     NetworkConfig, ParameterSpec, RnnConfig, Role,
 };
 
-/// A network and where each of its parameters comes from, in the order of [`NetworkConfig::parameter_specs`].
+/// A network and the tensors that its parameters come from, in the order of [`NetworkConfig::parameter_specs`].
 pub(super) struct Network {
     pub(super) config: NetworkConfig,
-    pub(super) sources: Vec<Source>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Source {
-    /// The tensor with this name.
-    Tensor(String),
-    /// A Linear without a bias has one of zeros here.
-    Zeros,
+    pub(super) sources: Vec<String>,
 }
 
 /// More than anyone puts in a row. The search goes one call deeper for each.
@@ -287,11 +279,9 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
     for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
         for spec in &layer.parameters {
             let (module, index) = origins[layer.index].expect("only modules bring parameters");
-            let source = source(module, index, spec);
-            if let Source::Tensor(name) = &source {
-                assert_eq!(shapes.get(name), Some(&spec.shape), "{name} was checked against its module");
-            }
-            sources.push(source);
+            let name = source(module, index, spec);
+            assert_eq!(shapes.get(&name), Some(&spec.shape), "{name} was checked against its module");
+            sources.push(name);
         }
     }
     Ok(Network { config, sources })
@@ -310,9 +300,9 @@ fn module_layers(module: &Module, said: &ModuleStep) -> Result<Vec<(LayerConfig,
     let activation = said.activation;
     Ok(match module.kind {
         Kind::Embedding { tokens, output } => vec![(EmbeddingConfig::new(tokens, output).into(), Some(0))],
-        Kind::Linear { output, .. } => {
-            let dense = DenseConfig::new(output).activation(activation.unwrap_or(Activation::Identity));
-            vec![(dense.into(), Some(0))]
+        Kind::Linear { output, bias, .. } => {
+            let activation = activation.unwrap_or(Activation::Identity);
+            vec![(DenseConfig::new(output).activation(activation).bias(bias).into(), Some(0))]
         }
         Kind::Recurrent(stack) => {
             let activation = activation.unwrap_or(Activation::Tanh);
@@ -348,11 +338,10 @@ fn recurrent(stack: &Stack, activation: Activation) -> LayerConfig {
     }
 }
 
-fn source(module: &Module, index: usize, spec: &ParameterSpec) -> Source {
+fn source(module: &Module, index: usize, spec: &ParameterSpec) -> String {
     let kind = match spec.role {
-        Role::DenseBias if matches!(module.kind, Kind::Linear { bias: false, .. }) => return Source::Zeros,
-        Role::DenseWeight | Role::EmbeddingWeight => return Source::Tensor(module.tensor("weight")),
-        Role::DenseBias => return Source::Tensor(module.tensor("bias")),
+        Role::DenseWeight | Role::EmbeddingWeight => return module.tensor("weight"),
+        Role::DenseBias => return module.tensor("bias"),
         Role::InputWeight => "weight_ih",
         Role::RecurrentWeight => "weight_hh",
         Role::InputBias => "bias_ih",
@@ -361,5 +350,5 @@ fn source(module: &Module, index: usize, spec: &ParameterSpec) -> Source {
         role => unreachable!("no module brings {role:?}"),
     };
     let suffix = if spec.reverse { "_reverse" } else { "" };
-    Source::Tensor(module.tensor(&format!("{kind}_l{index}{suffix}")))
+    module.tensor(&format!("{kind}_l{index}{suffix}"))
 }
