@@ -8,7 +8,7 @@
 //! `gatefold bench` times the same in a minute and prints a table.
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use gatefold::{Device, DeviceChoice, Network, TrainConfig, Trainer};
+use gatefold::{Device, DeviceChoice, LstmConfig, Network, TrainConfig, Trainer};
 use gatefold_check::Workload;
 use std::time::Duration;
 
@@ -49,8 +49,9 @@ fn each_shape(
     let devices = devices();
     let mut group = criterion.benchmark_group(mode);
     for shape in SHAPES {
-        let workload = Workload::new(shape, 1).expect("the shapes are valid");
         let [batch, steps, input, hidden] = shape;
+        let layers = vec![LstmConfig::new(hidden).into()];
+        let workload = Workload::new((batch, steps, input), layers).expect("the shapes are valid");
         // Operations of the products, 8 B T H (I + H) forward: criterion prints them as elements a second.
         group.throughput(Throughput::Elements(
             products * (8 * batch * steps * hidden * (input + hidden)) as u64,

@@ -3,15 +3,13 @@
 use crate::compare::Tolerance;
 use crate::data::{Random, wide};
 use crate::{Checks, gradient_terms, output_terms};
-use gatefold::{
-    DenseConfig, Error, LayerConfig, LstmConfig, ModelError, Network, NetworkConfig, Parameters, Trainer,
-};
+use gatefold::{DenseConfig, Error, LayerConfig, ModelError, Network, NetworkConfig, Parameters, Trainer};
 use gatefold_reference::network::Tensors;
 use gatefold_reference::optim::{Adam, adam};
 use gatefold_reference::{Batch, Network as Reference};
 use ndarray::{Array3, ArrayView, Axis, Dimension, s};
 
-/// A stack of LSTM layers with a dense layer that gives one value a step, and a batch for it.
+/// A stack of recurrent layers with a dense layer that gives one value a step, and a batch for it.
 ///
 /// The rows of the batch repeat a few sequences. What the reference finds for these few, in `f64`, then says what every
 /// output of the whole batch must be, and every gradient: a row that the device drops, counts twice or takes from a
@@ -37,16 +35,18 @@ const SEED: u64 = 1;
 const ADAM_TERMS: usize = 16;
 
 impl Workload {
-    /// For a shape of `[batch, steps, inputs, hidden]`.
+    /// For layers that are given, and so many rows, steps and inputs.
     ///
     /// # Errors
-    /// [`ModelError::Config`] for a width of 0.
+    /// [`ModelError::Config`] for a width of 0, or layers that do not fit one another.
     ///
     /// # Panics
     /// If batch or steps are 0.
-    pub fn new([batch, steps, inputs, hidden]: [usize; 4], layers: usize) -> Result<Workload, ModelError> {
+    pub fn new(
+        (batch, steps, inputs): (usize, usize, usize),
+        mut stack: Vec<LayerConfig>,
+    ) -> Result<Workload, ModelError> {
         assert!(batch > 0 && steps > 0, "there is something to compute");
-        let mut stack: Vec<LayerConfig> = vec![LstmConfig::new(hidden).into(); layers];
         stack.push(DenseConfig::new(1).into());
         let config = NetworkConfig::new(inputs, stack)?;
         let mut parameters = Parameters::initial(&config, SEED);
@@ -164,10 +164,14 @@ fn first_update(parameter: &mut [f64], gradient: &[f64], learning_rate: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold::{Device, Optimizer, TrainConfig};
+    use gatefold::{Device, Direction, GruConfig, LstmConfig, Optimizer, Reset, RnnConfig, TrainConfig};
 
     /// Batches below, at and above the number of distinct rows, and one that is no multiple of it.
     const SHAPES: [[usize; 4]; 4] = [[1, 5, 3, 7], [2, 1, 1, 4], [3, 4, 2, 5], [17, 6, 4, 9]];
+
+    fn workload([batch, steps, inputs, hidden]: [usize; 4], layers: usize) -> Workload {
+        Workload::new((batch, steps, inputs), vec![LstmConfig::new(hidden).into(); layers]).unwrap()
+    }
 
     fn network(workload: &Workload) -> Network {
         Network::with_parameters(&Device::Cpu, &workload.config, &workload.parameters).unwrap()
@@ -177,7 +181,24 @@ mod tests {
     #[test]
     fn a_right_device_passes() {
         for shape in SHAPES {
-            let workload = Workload::new(shape, 2).unwrap();
+            let workload = workload(shape, 2);
+            workload.check_inference(&mut network(&workload)).unwrap().assert("inference");
+            let mut trainer = Trainer::new(network(&workload), TrainConfig::new()).unwrap();
+            workload.check_training(&mut trainer).unwrap().assert("training");
+        }
+    }
+
+    #[test]
+    fn every_cell_can_be_timed() {
+        let layers: [LayerConfig; 5] = [
+            RnnConfig::new(9).into(),
+            GruConfig::new(9).direction(Direction::Bidirectional).into(),
+            GruConfig::new(9).reset(Reset::Before).into(),
+            LstmConfig::new(9).peephole().into(),
+            LstmConfig::new(9).direction(Direction::Bidirectional).into(),
+        ];
+        for layer in layers {
+            let workload = Workload::new((17, 6, 4), vec![layer; 2]).unwrap();
             workload.check_inference(&mut network(&workload)).unwrap().assert("inference");
             let mut trainer = Trainer::new(network(&workload), TrainConfig::new()).unwrap();
             workload.check_training(&mut trainer).unwrap().assert("training");
@@ -187,7 +208,7 @@ mod tests {
     /// Of the whole batch at once, rather than of its few rows.
     #[test]
     fn what_the_few_rows_say_of_the_whole_batch() {
-        let workload = Workload::new([17, 6, 4, 9], 1).unwrap();
+        let workload = workload([17, 6, 4, 9], 1);
         let (loss, gradients) = workload.loss_and_gradients();
         let wide = |values: &Array3<f32>| values.map(|&value| f64::from(value));
         let (input, target) = (wide(&workload.input), wide(&workload.target));
@@ -204,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_wrong_parameter_is_found() {
-        let workload = Workload::new([17, 6, 4, 9], 2).unwrap();
+        let workload = workload([17, 6, 4, 9], 2);
         for name in ["rnn0.weight_hh_l0", "rnn0.bias_ih_l1", "dense0.weight"] {
             let mut network = network(&workload);
             let mut parameters = network.parameters().unwrap();
@@ -218,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_wrong_row_is_found() {
-        let workload = Workload::new([17, 6, 4, 9], 1).unwrap();
+        let workload = workload([17, 6, 4, 9], 1);
         let mut other = workload.clone();
         // The device gets row 16 from row 8, as if a tile had been taken twice.
         let row = other.input.index_axis(Axis(1), 8).to_owned();
@@ -231,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_wrong_update_is_found() {
-        let workload = Workload::new([3, 4, 2, 5], 1).unwrap();
+        let workload = workload([3, 4, 2, 5], 1);
         let wrong = [
             Optimizer::sgd(),
             Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-4, weight_decay: 0.0 },

@@ -3,6 +3,7 @@
 mod timing;
 
 use crate::DeviceArgument;
+use crate::cell;
 use crate::describe::{Mode, flop};
 use crate::failure::Failure;
 use crate::page::{entry, line};
@@ -12,7 +13,7 @@ use serde_json::json;
 use std::str::FromStr;
 use timing::{Timing, time};
 
-/// Times LSTM layers with a dense layer behind them that gives one value a step.
+/// Times recurrent layers with a dense layer behind them that gives one value a step.
 ///
 /// Before anything is timed the results are compared with the reference in f64: all outputs, and for training the
 /// loss, every gradient and the updated parameters, at the very shape that is timed. A wrong result ends the command
@@ -27,7 +28,9 @@ pub(crate) struct Arguments {
     /// Batch, time steps, inputs and hidden units, such as 64,128,256,256 [default: five shapes, small to large]
     #[arg(long, value_name = "B,T,I,H")]
     shape: Option<Shape>,
-    /// LSTM layers
+    #[command(flatten)]
+    recurrent: cell::Choice,
+    /// Recurrent layers
     #[arg(long, value_name = "L", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     layers: u16,
     /// What to time [default: both]
@@ -41,8 +44,9 @@ pub(crate) struct Arguments {
 }
 
 const NOTES: &str = "Columns: median in milliseconds; spread, half of the distance between the quartiles as a share of the \
-median; dispatches of a run (kernels started; - on the CPU); FLOP of the products by that median, 8 B T H (I + H) a \
-layer forward, twice as many backward but for the first layer's input gradient, which training does not need.";
+median; dispatches of a run (kernels started; - on the CPU); FLOP of the products by that median, 2 G B T H (I + H) a \
+scan of G gates forward, twice as many backward but for the first layer's input gradient, which training does not \
+need.";
 
 /// Why each is there: one window of the worked example; a small network; middle; large; long and wide.
 const SHAPES: [Shape; 5] = [
@@ -89,15 +93,20 @@ impl std::fmt::Display for Shape {
     }
 }
 
+impl Arguments {
+    fn workload(&self, shape: Shape) -> Result<Workload, Failure> {
+        let Shape { batch, steps, input, hidden } = shape;
+        let stack = vec![self.recurrent.layer(hidden); usize::from(self.layers)];
+        Ok(Workload::new((batch, steps, input), stack)?)
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let device = arguments.device.open(false)?;
-    let layers = usize::from(arguments.layers);
     let shapes = arguments.shape.map_or(SHAPES.to_vec(), |shape| vec![shape]);
     let modes = arguments.mode.map_or(vec![Mode::Infer, Mode::Train], |mode| vec![mode]);
     if !arguments.json {
         line(entry("device", 9, &device.summary()));
-        let plural = if layers == 1 { "" } else { "s" };
-        line(entry("network", 9, &format!("{layers} LSTM layer{plural}, a dense output for every step")));
         line("");
         line(format!(
             "{:<17}{:<6}{:>11}{:>8}{:>8}{:>10}",
@@ -105,11 +114,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         ));
     }
     for shape in shapes {
-        let workload = Workload::new(shape.numbers(), layers)?;
+        let workload = arguments.workload(shape)?;
         for &mode in &modes {
             let found = measure(&device, &workload, shape, mode)?;
             line(if arguments.json {
-                found.json(&device, shape, layers, mode)
+                found.json(&device, &workload, shape, mode)
             } else {
                 found.row(shape, mode)
             });
@@ -219,12 +228,12 @@ impl Measured {
         )
     }
 
-    fn json(&self, device: &Device, shape: Shape, layers: usize, mode: Mode) -> String {
+    fn json(&self, device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> String {
         json!({
             "device": device.summary(),
             "mode": name(mode),
             "shape": shape.numbers(),
-            "layers": layers,
+            "network": workload.config.to_string(),
             "median_ms": self.timing.median_ms,
             "quartiles_ms": [self.timing.first_quartile_ms, self.timing.third_quartile_ms],
             "min_ms": self.timing.min_ms,
@@ -254,6 +263,12 @@ fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatefold::LstmConfig;
+
+    fn workload(Shape { batch, steps, input, hidden }: Shape, layers: usize) -> Workload {
+        let stack = vec![LstmConfig::new(hidden).into(); layers];
+        Workload::new((batch, steps, input), stack).expect("a valid network")
+    }
 
     #[test]
     fn shapes_are_four_numbers() {
@@ -267,7 +282,7 @@ mod tests {
     #[test]
     fn operations_are_those_of_the_products_that_run() {
         let shape = Shape { batch: 7, steps: 11, input: 3, hidden: 5 };
-        let config = Workload::new(shape.numbers(), 2).expect("a valid network").config;
+        let config = workload(shape, 2).config;
         // Two layers of four gates, then the dense layer; everything for 7 rows of 11 steps, 2 operations a term.
         let (first, second, dense) = (4 * 5 * (3 + 5), 4 * 5 * (5 + 5), 5);
         let forward = 2 * 7 * 11 * (first + second + dense);
@@ -279,7 +294,7 @@ mod tests {
     #[test]
     fn a_wrong_result_is_refused() {
         let shape = Shape { batch: 4, steps: 3, input: 2, hidden: 5 };
-        let workload = Workload::new(shape.numbers(), 1).expect("a valid network");
+        let workload = workload(shape, 1);
         let mut network =
             Network::with_parameters(&Device::Cpu, &workload.config, &workload.parameters).unwrap();
         let right = workload.check_inference(&mut network).unwrap();

@@ -5,6 +5,7 @@ mod layers;
 mod network;
 
 use crate::DeviceArgument;
+use crate::cell;
 use crate::failure::Failure;
 use crate::forecaster::Forecaster;
 use crate::model_file::{ModelFile, ModulesArgument, about};
@@ -27,10 +28,12 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     /// A model: ours or a state_dict of PyTorch (.safetensors), or ONNX's (.onnx); without it, the options below say
     /// what the network is
-    #[arg(conflicts_with = "network")]
+    #[arg(conflicts_with_all = ["network", "recurrent"])]
     model: Option<PathBuf>,
     #[command(flatten)]
     modules: ModulesArgument,
+    #[command(flatten)]
+    recurrent: cell::Choice,
     #[command(flatten)]
     network: network::Arguments,
     /// Time steps of a sequence [default: those that a forecaster was trained on, else 24]
@@ -95,7 +98,9 @@ const NAMES: usize = 24;
 /// The network, and the steps of its sequences where a file knows them. None for an ONNX model that is no chain of
 /// layers, which is described here.
 fn network(arguments: &Arguments) -> Result<Option<(NetworkConfig, Option<usize>)>, Failure> {
-    let Some(path) = &arguments.model else { return Ok(Some((arguments.network.config()?, None))) };
+    let Some(path) = &arguments.model else {
+        return Ok(Some((arguments.network.config(&arguments.recurrent)?, None)));
+    };
     match ModelFile::read(path, &arguments.modules)? {
         ModelFile::Network(model, _) => {
             let forecaster = Forecaster::from_metadata(path, &model.metadata).ok();
@@ -312,7 +317,8 @@ mod tests {
 
     fn config(options: &str) -> Result<NetworkConfig, Failure> {
         let line = Line::try_parse_from(["describe"].into_iter().chain(options.split_whitespace()));
-        line.expect("options that are understood").arguments.network.config()
+        let Arguments { network, recurrent, .. } = line.expect("options that are understood").arguments;
+        network.config(&recurrent)
     }
 
     #[test]

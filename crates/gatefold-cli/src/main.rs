@@ -1,6 +1,7 @@
 //! The `gatefold` command: one module a subcommand.
 
 mod bench;
+mod cell;
 mod convert;
 mod describe;
 mod devices;

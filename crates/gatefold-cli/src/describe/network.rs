@@ -1,10 +1,8 @@
 //! A network that options say.
 
+use crate::cell;
 use crate::failure::Failure;
-use clap::ValueEnum;
-use gatefold::{
-    Activation, Biases, DenseConfig, Direction, GruConfig, LayerConfig, LstmConfig, NetworkConfig, RnnConfig,
-};
+use gatefold::{Activation, DenseConfig, LayerConfig, NetworkConfig};
 
 #[derive(clap::Args, Debug)]
 #[group(id = "network", multiple = true)]
@@ -12,21 +10,12 @@ pub(super) struct Arguments {
     /// Values of a time step that go in
     #[arg(long, value_name = "N", default_value = "1", value_parser = width())]
     input: usize,
-    /// What the recurrent layers are made of
-    #[arg(long, value_name = "C", default_value = "lstm")]
-    cell: CellChoice,
     /// Units in each recurrent layer; a list such as 64,32 says the layers one by one
     #[arg(long, value_name = "N", default_value = "32", value_delimiter = ',', value_parser = width())]
     hidden: Vec<usize>,
     /// Recurrent layers, all of the same width [default: 2, or as many as --hidden lists]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     layers: Option<u16>,
-    /// Recurrent layers that go through time both ways, outputs side by side
-    #[arg(long)]
-    bidirectional: bool,
-    /// Recurrent layers without biases
-    #[arg(long)]
-    no_biases: bool,
     /// Widths of dense layers with relu in front of the output, such as 100 or 64,32
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = width())]
     dense: Vec<usize>,
@@ -45,18 +34,8 @@ fn width() -> clap::builder::RangedU64ValueParser<usize> {
 
 const DEFAULT_LAYERS: usize = 2;
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CellChoice {
-    /// vanilla, h = tanh(W x + U h' + b)
-    Rnn,
-    /// long short-term memory
-    Lstm,
-    /// gated recurrent unit
-    Gru,
-}
-
 impl Arguments {
-    pub(super) fn config(&self) -> Result<NetworkConfig, Failure> {
+    pub(super) fn config(&self, recurrent: &cell::Choice) -> Result<NetworkConfig, Failure> {
         let widths = match (&self.hidden[..], self.layers) {
             (&[width], layers) => vec![width; layers.map_or(DEFAULT_LAYERS, usize::from)],
             (widths, None) => widths.to_vec(),
@@ -67,23 +46,14 @@ impl Arguments {
                 )));
             }
         };
-        let mut stack: Vec<LayerConfig> = widths.into_iter().map(|width| self.recurrent(width)).collect();
+        let mut stack: Vec<LayerConfig> = widths.into_iter().map(|width| recurrent.layer(width)).collect();
         if !self.every_step {
             stack.push(LayerConfig::LastStep);
         }
-        let dense = self.dense.iter().map(|&width| DenseConfig::new(width).activation(Activation::Relu));
-        stack.extend(dense.map(LayerConfig::from));
-        stack.push(DenseConfig::new(self.output).into());
+        let dense = |width| DenseConfig::new(width).bias(!recurrent.no_biases);
+        let hidden = self.dense.iter().map(|&width| dense(width).activation(Activation::Relu));
+        stack.extend(hidden.map(LayerConfig::from));
+        stack.push(dense(self.output).into());
         Ok(NetworkConfig::new(self.input, stack)?)
-    }
-
-    fn recurrent(&self, width: usize) -> LayerConfig {
-        let biases = if self.no_biases { Biases::None } else { Biases::Two };
-        let direction = if self.bidirectional { Direction::Bidirectional } else { Direction::Forward };
-        match self.cell {
-            CellChoice::Rnn => RnnConfig::new(width).biases(biases).direction(direction).into(),
-            CellChoice::Lstm => LstmConfig::new(width).biases(biases).direction(direction).into(),
-            CellChoice::Gru => GruConfig::new(width).biases(biases).direction(direction).into(),
-        }
     }
 }

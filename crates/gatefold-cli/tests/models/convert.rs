@@ -245,12 +245,13 @@ fn describe_counts_a_vanilla_network_without_biases() {
         "--cell rnn --no-biases --input 234 --hidden 1024,512 --output 15 --every-step --steps 3 --batch 2";
     let printed = described(&folder, &options.split(' ').collect::<Vec<_>>());
     for part in [
-        "network 234 -> rnn 1024 no biases -> rnn 512 no biases -> dense 15",
+        "network 234 -> rnn 1024 no biases -> rnn 512 no biases -> dense 15 no bias",
         "[1024, 234] 239,616",
         "[1024, 1024] 1,048,576",
         "[512, 1024] 524,288",
         "[512, 512] 262,144",
         "[15, 512] 7,680",
+        "2,082,304", // 234 * 1024 + 1024^2 + 1024 * 512 + 512^2 + 512 * 15
         "layer 0 (rnn), a step 5,152,768 10,305,536", // 2 * 2 * (239616 + 1048576)
     ] {
         assert!(printed.contains(part), "{part} is not in\n{printed}");
