@@ -2,6 +2,7 @@
 //
 //   cell_forward(x, r, h_prev, state_prev, own) -> Stepped
 //   cell_backward(saved, h_prev, state_prev, state, dh, carry, own) -> Grad
+//   alias Product              what the recurrent product gives a unit
 //   const READS_GATES: bool    whether there is an x
 //   const HAS_STATE: bool      a state beside h
 //   const CARRIES: bool        something goes back to step t-1 past all weights: the gradient of the state, or a part of dh

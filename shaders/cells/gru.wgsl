@@ -5,6 +5,7 @@
 // Four lanes: n has one for its input part and one for its recurrent part, so that W has zeros in the last and U in the
 // last but one. Saved for backward: r, z, n, or their pre-activations, and the recurrent part of n.
 // Mirror: gatefold-reference, cells::gru.
+alias Product = Gates;
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = true;
@@ -17,7 +18,7 @@ const GATE_UPDATE: u32 = 1u;
 const GATE_NEW: u32 = 2u;
 const RECURRENT_NEW: u32 = 3u;
 
-fn cell_forward(x: Gates, r: Gates, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
     let pre = x + r;
     let a_r = clipped(pre[GATE_RESET]);
     let a_z = clipped(pre[GATE_UPDATE]);

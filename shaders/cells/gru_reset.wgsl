@@ -5,6 +5,7 @@
 // Its slot: r, z, or their pre-activations, and what there is of n so far. In backward dh is the gradient of r h(t-1); the
 // second stage has been there before.
 // Mirror: gatefold-reference, cells::gru.
+alias Product = Gates;
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = true;
@@ -15,7 +16,7 @@ const GATE_RESET: u32 = 0u;
 const GATE_UPDATE: u32 = 1u;
 const GATE_NEW: u32 = 2u;
 
-fn cell_forward(x: Gates, r: Gates, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
     let pre = x + r;
     let a_r = clipped(pre[GATE_RESET]);
     let a_z = clipped(pre[GATE_UPDATE]);

@@ -2,9 +2,10 @@
 //
 //   n = candidate(x_n + r_n)     h = (1 - z) n + z h(t-1)
 //
-// x is the slot of the first stage, r the product of r h(t-1). Its slot: r, z, n, or their pre-activations. Backward leaves
+// x is the slot of the first stage, r the product of r h(t-1) with the weights of n. Its slot: r, z, n, or their pre-activations. Backward leaves
 // r's as it is for the first stage, and gives the gradient of n's pre-activation to it.
 // Mirror: gatefold-reference, cells::gru.
+alias Product = f32; // n alone has a part from r h(t-1)
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = true;
@@ -16,9 +17,9 @@ const GATE_RESET: u32 = 0u;
 const GATE_UPDATE: u32 = 1u;
 const GATE_NEW: u32 = 2u;
 
-fn cell_forward(x: Gates, r: Gates, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
     let z = restored(GATE, x[GATE_UPDATE]);
-    let a_n = clipped(x[GATE_NEW] + r[GATE_NEW]);
+    let a_n = clipped(x[GATE_NEW] + r);
     let n = apply(CANDIDATE, a_n);
     var saved = x;
     saved[GATE_NEW] = select(n, a_n, KEEP_PRE);

@@ -6,6 +6,7 @@
 // COUPLED 1: f = 1 - i; 2: i = 1 - f. SQUASHED: c = sigmoid(f c(t-1) + i g).
 // The state is c. Saved for backward: i, f, g, o, or their pre-activations.
 // Mirror: gatefold-reference, cells::lstm.
+alias Product = Gates;
 const READS_GATES: bool = true;
 const HAS_STATE: bool = true;
 const CARRIES: bool = true;
@@ -32,7 +33,7 @@ fn coupled(gates: Gates) -> Gates {
     return coupled;
 }
 
-fn cell_forward(x: Gates, r: Gates, h_prev: f32, c_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, c_prev: f32, own: vec3<f32>) -> Stepped {
     var pre = x + r;
     if UNITS > 0u {
         pre[GATE_INPUT] += own.x * c_prev;

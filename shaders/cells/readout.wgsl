@@ -6,11 +6,12 @@
 // r is the product of this step's h; own.x is the bias. Saved for backward: p, or its pre-activation. Its backward is
 // the kernel readout_backward.
 // Mirror: gatefold-reference, scan::readout_forward and scan::readout_backward.
+alias Product = Gates;
 const READS_GATES: bool = false;
 const HAS_STATE: bool = false;
 const CANDIDATE = Function(CANDIDATE_FUNCTION, CANDIDATE_ALPHA, CANDIDATE_BETA);
 
-fn cell_forward(x: Gates, r: Gates, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
     let a = own.x + r;
     let p = apply(CANDIDATE, a);
     return Stepped(select(p, a, KEEP_PRE), p, 0.0);

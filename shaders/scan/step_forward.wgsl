@@ -5,7 +5,7 @@
 // h and state are rings of slots; the step reads slot `*_from` and writes slot `*_to`. Training keeps a slot per step;
 // inference keeps one of state. A row of h may hold more than h, [width] in all: the product reads a part of one slot,
 // with SEGMENTS 2 also a part of another; the cell's result goes to column to_begin.
-// Joined with one cell, which gives Gates, Slot and cell_forward, with rows and units, and with one of the lanes files.
+// Joined with one cell, which gives Gates, Slot, Product and cell_forward, with rows and units, and with one of the lanes files.
 // One invocation per (ROWS rows, one unit); a workgroup shares its rows. No barriers. Writes each element of step t once,
 // and nothing of rows that are not active.
 // Mirror: gatefold-reference, scan::step_forward.
@@ -28,7 +28,7 @@ struct StepForward {
     state_to: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       u:       array<Gates>; // [r_len + skip_len, H]  K-major, packed
+@group(0) @binding(0) var<storage, read>       u:       array<Product>; // [r_len + skip_len, H]  K-major, packed
 @group(0) @binding(1) var<storage, read>       units:   array<f32>;   // [UNITS, H]
 @group(0) @binding(2) var<storage, read>       lengths: array<u32>;   // [B]           read where LENGTHS
 @group(0) @binding(3) var<storage, read_write> gates:   array<Slot>;  // [T, B, H]     x in, saved out
@@ -37,8 +37,8 @@ struct StepForward {
 
 // Part of a slot of h by rows of u from u_begin on, added to r.
 fn recurrent(
-    first_row: u32, column: u32, lane: u32, slot: u32, begin: u32, len: u32, u_begin: u32, before: array<Gates, ROWS>,
-) -> array<Gates, ROWS> {
+    first_row: u32, column: u32, lane: u32, slot: u32, begin: u32, len: u32, u_begin: u32, before: array<Product, ROWS>,
+) -> array<Product, ROWS> {
     var r = before;
     for (var k = 0u; k < len; k += LANES) {
         let mine = k + lane;
@@ -65,7 +65,7 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
     let column = min(unit, hidden - 1u);
     let first_row = group.y * ROWS;
 
-    var r: array<Gates, ROWS>;
+    var r: array<Product, ROWS>;
     if any_active(params.t, first_row) {
         r = recurrent(first_row, column, lane, params.r_slot, params.r_begin, params.r_len, 0u, r);
         if SEGMENTS > 1u {

@@ -123,6 +123,11 @@ impl Cell {
         }
     }
 
+    /// Of them, those that the recurrent product of a step adds to; `Product` in the cell's text has as many.
+    pub fn product_lanes(self) -> u32 {
+        if self == Cell::GruUpdate { 1 } else { self.lanes() }
+    }
+
     /// Whether there is a state beside h.
     pub fn has_state(self) -> bool {
         self == Cell::Lstm

@@ -51,6 +51,7 @@ fn skip_columns(segments: u64, columns: u32) -> u32 {
 /// `gradient_norm` walks pieces that lie in a buffer; it bounds itself by the length of the gradients.
 pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3]) -> Vec<u64> {
     let lanes = kernel.cell.map_or(0, |cell| u64::from(cell.lanes()));
+    let product_lanes = kernel.cell.map_or(0, |cell| u64::from(cell.product_lanes()));
     let has_state = kernel.cell.is_some_and(Cell::has_state);
     let has = |name: &str| kernel.consts.iter().any(|(found, _)| *found == name);
     let segments = if has("SEGMENTS") { u64::from(kernel.constant("SEGMENTS")) } else { 1 };
@@ -69,7 +70,7 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
             let state = if has_state { u64::from(p.state_from.max(p.state_to)) + 1 } else { 0 };
             let reads_gates = kernel.cell != Some(Cell::Readout) || kernel.constant("SAVE") == 1;
             vec![
-                (u64::from(p.r_len) + u64::from(skip_len)) * u64::from(p.hidden) * lanes,
+                (u64::from(p.r_len) + u64::from(skip_len)) * u64::from(p.hidden) * product_lanes,
                 units(p.hidden),
                 flag("LENGTHS", u64::from(p.batch)),
                 if reads_gates { (u64::from(p.t) + 1) * step * lanes } else { 0 },

@@ -165,7 +165,8 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
         let skip_len = if segments == 2 { SKIPPED } else { 0 };
         // What is read, what h(t-1) is and where the result goes are different columns.
         let (r_begin, h_begin, to_begin, width) = (2, 1, r_len + 1, r_len + hidden + 3);
-        let weights = case.weights(r_len + skip_len, (r_len + skip_len) * hidden * lanes);
+        let shape = (r_len + skip_len, hidden, case.stage().product_lanes());
+        let weights = case.weights(shape.0, shape.0 * shape.1 * shape.2);
         let (own, gates) = (case.own(), case.values(STEPS * batch * hidden * lanes));
         let h = case.values(SLOTS * batch * width);
         // A step of training keeps a slot of the state for each step, one of inference or of a stream does not.
@@ -198,7 +199,6 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
         let bindings: [&[f32]; 6] = [&weights, &own, &lengths, &gates, &state, &h];
         let found = run_kernel(gpu, &kernel, params, &bindings, case.groups(hidden))?;
 
-        let shape = (r_len + skip_len, hidden, lanes);
         let wide_weights = Array3::from_shape_vec(shape, wide(&weights)).expect("as many");
         let (mut h, mut gates) = (case.slots(&h, width), case.gates(&gates));
         let read = concatenate![

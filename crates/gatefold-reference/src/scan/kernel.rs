@@ -33,6 +33,11 @@ impl Stage {
         }
     }
 
+    /// Of them, those that the product of the step adds to.
+    pub fn product_lanes(self) -> usize {
+        if matches!(self, Stage::Update(_)) { 1 } else { self.lanes() }
+    }
+
     fn gating<R: Real>(self, clip: Option<R>) -> Gating<R> {
         match self {
             Stage::Cell(cell) => Gating::new(&cell, clip),
@@ -45,7 +50,7 @@ impl Stage {
 /// What a stage reads.
 #[derive(Clone, Copy, Debug)]
 pub struct StageInput<'a, R> {
-    /// `[K, H, L]`
+    /// `[K, H, product lanes]`
     pub weights: ArrayView3<'a, R>,
     /// `[B, K]`
     pub read: ArrayView2<'a, R>,
@@ -83,11 +88,13 @@ pub fn step_forward<R: Real>(stage: Stage, clip: Option<R>, input: &StageInput<R
         for unit in 0..hidden {
             let k = [row, unit];
             let own = own_numbers(input.own, unit);
+            let product = |lane: usize| {
+                (0..input.read.ncols())
+                    .fold(R::ZERO, |sum, at| sum + input.read[[row, at]] * input.weights[[at, unit, lane]])
+            };
             let pre = |lane: usize| {
-                let product = (0..input.read.ncols())
-                    .fold(R::ZERO, |sum, at| sum + input.read[[row, at]] * input.weights[[at, unit, lane]]);
-                (if matches!(stage, Stage::Readout(_)) { own[0] } else { input.x[[row, unit, lane]] })
-                    + product
+                let x = if matches!(stage, Stage::Readout(_)) { own[0] } else { input.x[[row, unit, lane]] };
+                x + product(lane)
             };
             let h_prev = input.h_prev[k];
             let saved: Vec<R>;
@@ -116,7 +123,7 @@ pub fn step_forward<R: Real>(stage: Stage, clip: Option<R>, input: &StageInput<R
                 Stage::Update(cell) => {
                     let x = |lane: usize| input.x[[row, unit, lane]];
                     let z = gating.value(cell.activations.gate, x(1));
-                    let n = gating.kept(cell.activations.candidate, pre(2));
+                    let n = gating.kept(cell.activations.candidate, x(2) + product(0));
                     let candidate = gating.value(cell.activations.candidate, n);
                     (vec![x(0), x(1), n, x(3)], (R::ONE - z) * candidate + z * h_prev)
                 }

@@ -135,9 +135,9 @@ impl Form {
         }
     }
 
-    /// Gates of the lanes of what comes from the reset h.
+    /// The gate of the one lane of what comes from the reset h.
     pub(crate) fn reset_map(&self) -> LaneMap {
-        LaneMap::new(&[None, None, Some(NEW), None])
+        LaneMap::new(&[Some(NEW)])
     }
 
     /// Gates of the lanes of the second bias.

@@ -160,6 +160,13 @@ impl Scan {
         Matrix::new(self.gates, self.steps * self.batch, self.form.hidden() * self.form.lanes())
     }
 
+    /// One lane of every unit.
+    pub(super) fn d_lane(&self, lane: usize) -> Matrix {
+        let (lanes, Span { offset, len, .. }) = (self.form.lanes(), self.gates);
+        let span = Span { offset: offset + lane, len: len - lane, ..self.gates };
+        Matrix { span, columns: self.form.hidden(), column_stride: lanes, ..self.d_pre() }
+    }
+
     /// What a binding of lengths holds: any buffer where they are not read.
     pub(super) fn lengths_or(&self, other: Span) -> Span {
         self.lengths.unwrap_or(other)
@@ -444,7 +451,7 @@ impl Stage {
         low.plan
             .dispatch(kernel, params, &bindings, groups)
             .note(format!("t={}", slots.t))
-            .flops(2 * batch * inner * self.hidden * self.cell.lanes() as usize);
+            .flops(2 * batch * inner * self.hidden * self.cell.product_lanes() as usize);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use super::{Lowering, Sequence};
 use crate::Error;
 use crate::plan::Span;
 use crate::product::{self, LaneMap, Matrix, Order};
-use gatefold_model::{Activation, Layer, Role};
+use gatefold_model::{Activation, GruGate, Layer, Role};
 use gatefold_shaders::{Cell, ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
 /// The gradients that travel against time, in one buffer.
@@ -257,28 +257,28 @@ pub(crate) fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &
     // The slots of h(t-1), h(t-k) and h(t) at step 0.
     let (before, skipped, now) = if form.reverse { (1, k, 0) } else { (k - 1, 0, k) };
     let (own, from_input) = (form.own(), form.input_map());
-    let mut products: Vec<(Role, Matrix, LaneMap, &str)> = vec![
-        (Role::InputWeight, scan.x.matrix(), from_input, "w_ih"),
-        (Role::RecurrentWeight, scan.rows(before, own), form.recurrent_map(), "w_hh"),
+    let d_pre = scan.d_pre();
+    let mut products: Vec<(Role, Matrix, Matrix, LaneMap, &str)> = vec![
+        (Role::InputWeight, scan.x.matrix(), d_pre, from_input, "w_ih"),
+        (Role::RecurrentWeight, scan.rows(before, own), d_pre, form.recurrent_map(), "w_hh"),
     ];
     if form.resets_before() {
-        let rows = scan.rows(now, form.reset_h());
-        products.push((Role::RecurrentWeight, rows, form.reset_map(), "w_hh.reset"));
+        let (rows, d_n) = (scan.rows(now, form.reset_h()), scan.d_lane(GruGate::New as usize));
+        products.push((Role::RecurrentWeight, rows, d_n, form.reset_map(), "w_hh.reset"));
     }
     if form.recurrent.skip.is_some() {
-        products.push((Role::SkipWeight, scan.rows(skipped, own), form.recurrent_map(), "w_sh"));
+        products.push((Role::SkipWeight, scan.rows(skipped, own), d_pre, form.recurrent_map(), "w_sh"));
     }
     let readout = form.readout();
     if let Some(readout) = readout.filter(|readout| !readout.replaces_h) {
         let rows = scan.rows(before, form.read_out(&readout));
-        products.push((Role::FeedbackWeight, rows, from_input, "w_yh"));
+        products.push((Role::FeedbackWeight, rows, d_pre, from_input, "w_yh"));
     }
-    let d_pre = scan.d_pre();
-    for (role, read, map, name) in products {
-        if let Some(d) = low.parameters.find_gradient(low.plan, layer, role, form.reverse) {
+    for (role, read, d, map, name) in products {
+        if let Some(gradient) = low.parameters.find_gradient(low.plan, layer, role, form.reverse) {
             let order = Order::columns_units_lanes(map, hidden, read.columns);
             let what = format!("{}.{name}", scan.label);
-            product::add_gradient(low.plan, low.target, &what, (read.transposed(), d_pre), order, d)?;
+            product::add_gradient(low.plan, low.target, &what, (read.transposed(), d), order, gradient)?;
         }
     }
 

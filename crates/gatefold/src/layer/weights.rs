@@ -13,7 +13,7 @@ pub(crate) struct Packed {
     pub(crate) w: Span,
     /// `[recurrent columns + skipped columns, H]` of lanes, from what is read to the unit that receives.
     pub(crate) u: Span,
-    /// `[H, H]` of lanes: those of the second stage, from the reset h.
+    /// `[H, H]`: those of the second stage, from the reset h to the candidate.
     pub(crate) u_reset: Option<Span>,
     /// `[H]` of lanes, both biases together.
     pub(crate) bias: Option<Span>,
@@ -43,7 +43,7 @@ impl Packed {
         Packed {
             w: given("w", input * hidden * lanes),
             u: given("u", read * hidden * lanes),
-            u_reset: form.resets_before().then(|| given("u_reset", hidden * hidden * lanes)),
+            u_reset: form.resets_before().then(|| given("u_reset", hidden * hidden)),
             bias: has_bias.then(|| given("bias", hidden * lanes)),
             readout: form.readout().map(|readout| given("readout", hidden * readout.width)),
             transposed: (purpose == Purpose::Training).then(|| Transposed {
