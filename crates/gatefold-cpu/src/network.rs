@@ -33,6 +33,8 @@ pub struct Tape {
     pub(crate) bridge: Option<BridgeTape>,
     /// Whether the caller gave the initial states.
     pub(crate) given: bool,
+    /// Whether everything is kept that backward needs; else only what is still to be read.
+    keeps: bool,
     pub(crate) dropout: Option<Dropout>,
     /// Of the output `[T', B, O]`.
     shape: (usize, usize, usize),
@@ -66,6 +68,45 @@ impl Tape {
     /// The final states of all recurrent layers.
     pub fn states(&self) -> &States {
         &self.states
+    }
+
+    /// Both, the output without a copy where it is the last layer's own.
+    fn into_results(mut self) -> (Array3<f32>, States) {
+        let output = match (self.output.take(), self.layers.pop()) {
+            (Some(output), _) => output,
+            (None, Some(LayerTape::Output(output))) => {
+                output.into_shape_with_order(self.shape).expect("the same elements")
+            }
+            (None, last) => {
+                self.layers.extend(last);
+                self.output().to_owned()
+            }
+        };
+        (output, self.states)
+    }
+
+    /// Lets go what no layer behind that one reads: the output of each layer in front of the last that has one, but for
+    /// those that a residual layer adds.
+    fn forget(&mut self, config: &NetworkConfig) {
+        let done = self.layers.len();
+        let provider =
+            |at: usize| self.layers[..at].iter().rposition(|layer| !matches!(layer, LayerTape::Same));
+        let Some(newest) = provider(done) else { return };
+        let mut read: Vec<Option<usize>> = vec![Some(newest)];
+        for layer in &config.layers()[done..] {
+            match layer.kind {
+                LayerKind::Residual { from } if from < done => read.push(provider(from)),
+                _ => {}
+            }
+        }
+        for at in 0..newest {
+            if !read.contains(&Some(at)) {
+                self.layers[at] = LayerTape::Same;
+            }
+        }
+        if !read.contains(&None) {
+            self.input = Array2::zeros((0, 0));
+        }
     }
 
     /// The input of that layer, packed; of the one behind the last, the output.
@@ -127,12 +168,17 @@ impl Network {
     /// # Panics
     /// If [`Batch::check`] has something against the batch.
     pub fn forward(&self, batch: &Batch) -> Tape {
+        self.pass(batch, true)
+    }
+
+    fn pass(&self, batch: &Batch, keeps: bool) -> Tape {
         if let Err(problem) = batch.check(&self.config) {
             panic!("{problem}");
         }
         let (steps, rows, _) = batch.input.dim();
         let packing = Arc::new(Packing::new(steps, rows, batch.lengths));
         let mut tape = self.start(0, packing.pack(batch.input), packing, batch.states, batch.dropout);
+        tape.keeps = keeps;
         let second = batch.decoder.map(|(input, lengths)| {
             let packing = Arc::new(Packing::new(input.dim().0, rows, lengths));
             (packing.pack(input), packing)
@@ -141,12 +187,21 @@ impl Network {
         tape
     }
 
+    /// The output and the final states, with the bits of [`Network::forward`]; of the pass nothing is kept longer than it
+    /// is read.
+    ///
+    /// # Panics
+    /// As [`Network::forward`].
+    pub fn infer(&self, batch: &Batch) -> (Array3<f32>, States) {
+        self.pass(batch, false).into_results()
+    }
+
     /// The output alone.
     ///
     /// # Panics
     /// As [`Network::forward`].
     pub fn predict(&self, batch: &Batch) -> Array3<f32> {
-        self.forward(batch).output().to_owned()
+        self.infer(batch).0
     }
 
     /// Runs the encoder, and gives the states to run the decoder from: its recurrent layers' initial states, and the
@@ -168,6 +223,7 @@ impl Network {
         }
         let packing = Arc::new(Packing::new(steps, rows, batch.lengths));
         let mut tape = self.start(0, packing.pack(batch.input), packing, batch.states, batch.dropout);
+        tape.keeps = false;
         self.run(&mut tape, decoder, None);
         let (starts, _) = bridge::forward(self.values(), &self.config, &tape.states.layers);
         let encoder = bridge::encoder_states(&self.config);
@@ -231,6 +287,7 @@ impl Network {
             packings: vec![packing.clone(); first],
             bridge: None,
             given: states.is_some(),
+            keeps: true,
             dropout,
             shape: (0, 0, 0),
             output: None,
@@ -257,16 +314,27 @@ impl Network {
                 LayerKind::Recurrent(recurrent) => {
                     let (packing, input) = (tape.packing_of(layer.index).clone(), tape.input_of(layer.index));
                     let start = &tape.states.layers[state];
-                    let (kept, last) =
-                        recurrent::forward(self.values(), layer, &recurrent, &packing, input, start);
+                    let values = self.values();
+                    let (kept, last) = if tape.keeps {
+                        let (kept, last) =
+                            recurrent::forward(values, layer, &recurrent, &packing, input, start);
+                        (LayerTape::Recurrent(Box::new(kept)), last)
+                    } else {
+                        let (output, last) =
+                            recurrent::infer(values, layer, &recurrent, &packing, input, start);
+                        (LayerTape::Output(output), last)
+                    };
                     tape.states.layers[state] = last;
                     state += 1;
-                    (LayerTape::Recurrent(Box::new(kept)), packing)
+                    (kept, packing)
                 }
                 _ => self.other_forward(layer, tape, state),
             };
             tape.layers.push(kept);
             tape.packings.push(packing);
+            if !tape.keeps {
+                tape.forget(&self.config);
+            }
         }
         if end == layers.len() {
             let packing = tape.packing_of(end).clone();
@@ -283,7 +351,8 @@ impl Network {
         let kept = match layer.kind {
             LayerKind::Dense { activation, .. } => {
                 let (weight, bias) = self.dense_parameters(layer);
-                LayerTape::Dense(dense::forward(self.threads, input, weight, bias, activation))
+                let dense = dense::forward(self.threads, input, weight, bias, activation);
+                if tape.keeps { LayerTape::Dense(dense) } else { LayerTape::Output(dense.y) }
             }
             LayerKind::Embedding { .. } => LayerTape::Output(steps::embed(self.embedding(layer), input)),
             LayerKind::Dropout { rate } => match tape.dropout {
@@ -324,5 +393,42 @@ impl Network {
 
     pub(crate) fn embedding(&self, layer: &Layer) -> ArrayView2<'_, f32> {
         self.values().matrix(layer, Role::EmbeddingWeight, false).expect("embeddings have a table")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_model::{DenseConfig, LayerConfig, LstmConfig};
+
+    fn kept(layers: &[LayerConfig], keeps: bool) -> (bool, Vec<usize>) {
+        let config = NetworkConfig::new(3, layers).unwrap();
+        let network = Network::new(&config, &Parameters::initial(&config, 1), Threads::new(1)).unwrap();
+        let input = Array3::ones((4, 2, 3));
+        let tape = network.pass(&Batch::new(input.view()), keeps);
+        let is_kept = |at: &usize| !matches!(tape.layers[*at], LayerTape::Same);
+        (!tape.input.is_empty(), (0..layers.len()).filter(is_kept).collect())
+    }
+
+    #[test]
+    fn inference_keeps_what_is_still_read_and_nothing_else() {
+        let lstm = || LstmConfig::new(3).into();
+        let plain = [lstm(), lstm(), DenseConfig::new(2).into()];
+        assert_eq!(kept(&plain, true), (true, vec![0, 1, 2]));
+        assert_eq!(kept(&plain, false), (false, vec![2]));
+        // A residual layer that has run holds nothing any more.
+        let added = [lstm(), lstm(), LayerConfig::Residual { from: 1 }, lstm()];
+        assert_eq!(kept(&added, false), (false, vec![3]));
+        // In front of its turn it does: the pass ends where it is about to run.
+        let config =
+            NetworkConfig::new(3, [&added[..], &[LayerConfig::Residual { from: 0 }]].concat()).unwrap();
+        let network = Network::new(&config, &Parameters::initial(&config, 1), Threads::new(1)).unwrap();
+        let packing = Arc::new(Packing::new(4, 2, None));
+        let mut tape = network.start(0, Array2::ones((8, 3)), packing, None, None);
+        tape.keeps = false;
+        network.run(&mut tape, 2, None);
+        assert!(!tape.input.is_empty(), "layer 4 adds it");
+        let is_kept: Vec<bool> = tape.layers.iter().map(|layer| !matches!(layer, LayerTape::Same)).collect();
+        assert_eq!(is_kept, [true, true], "layer 2 adds the output of layer 0, the input of layer 1");
     }
 }

@@ -43,6 +43,18 @@ impl Packing {
         Packing { order, lengths, starts, steps }
     }
 
+    /// Some of the steps that have rows. A row that does not last so far, or ended before, has none there.
+    pub(crate) fn window(&self, steps: Range<usize>) -> Self {
+        let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
+        let first = self.starts[steps.start];
+        Packing {
+            order: self.order.clone(),
+            lengths: self.lengths.iter().map(within).collect(),
+            starts: self.starts[steps.start..=steps.end].iter().map(|start| start - first).collect(),
+            steps: steps.len(),
+        }
+    }
+
     /// `steps` steps of every row, in the same order of rows.
     pub(crate) fn of_steps(&self, steps: usize) -> Self {
         Packing::ordered(steps, self.order.clone(), |_| steps)

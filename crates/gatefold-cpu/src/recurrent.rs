@@ -8,7 +8,13 @@ use crate::states::LayerState;
 use crate::tensors::{Sums, Values};
 use crate::threads::{add_product, column_product_sum, column_sum};
 use gatefold_model::{Direction, Layer, LstmGate, Recurrent, Role};
-use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, s};
+use std::ops::Range;
+
+/// Lanes that are computed at a time where nothing is kept of them: they stay in a core's cache or near it.
+const WINDOW_LANES: usize = 1 << 20;
+/// The fewest rows of a window, which a product with weights must have to be worth its preparations.
+const WINDOW_ROWS: usize = 256;
 
 /// What the forward pass leaves behind.
 #[derive(Clone, Debug)]
@@ -89,6 +95,46 @@ fn ends(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: &Packin
     }
 }
 
+/// What comes from the inputs and the biases, `[N, L H]`.
+fn lanes(values: Values, weights: &Weights, bias: ArrayView1<f32>, input: ArrayView2<f32>) -> Array2<f32> {
+    let mut lanes = rows_of(bias, input.nrows());
+    for block in weights.cell.input_blocks() {
+        let w = weights.w_ih.slice(s![block.rows, ..]);
+        add_product(values.threads, input, w.t(), lanes.slice_mut(s![.., block.lanes]));
+    }
+    lanes
+}
+
+/// The last values of a scan.
+fn last_ends(packing: &Packing, weights: &Weights, tape: &ScanTape) -> Ends {
+    let (walk, short) = (weights.walk, weights.short_walk());
+    Ends {
+        h: (0..walk.history).map(|j| walk.last_rows(packing, j, tape.h.view())).collect(),
+        c: tape.c.as_ref().map(|c| short.last_rows(packing, 0, c.view())),
+        y: tape.y.as_ref().map(|y| short.last_rows(packing, 0, y.view())),
+    }
+}
+
+/// The reverse of [`ends`].
+fn put_ends(ends: &Ends, scan: usize, packing: &Packing, state: &mut LayerState) {
+    let k = ends.h.len();
+    for (j, h) in ends.h.iter().enumerate() {
+        state.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(h.view()));
+    }
+    if let (Some(c), Some(to)) = (&ends.c, &mut state.c) {
+        to.index_axis_mut(Axis(0), scan).assign(&packing.unsort(c.view()));
+    }
+    if let (Some(y), Some(to)) = (&ends.y, &mut state.y) {
+        to.assign(&packing.unsort(y.view()));
+    }
+}
+
+/// The output of each step, `[N, width]`.
+fn outputs<'a>(packing: &Packing, weights: &Weights, tape: &'a ScanTape) -> CowArray<'a, f32, Ix2> {
+    let (slots, walk) = tape.y.as_ref().map_or((&tape.h, weights.walk), |y| (y, weights.short_walk()));
+    walk.by_step(packing, slots.view(), |t| walk.own(t))
+}
+
 /// `input [N, I]` from `start`; also the final states.
 pub(crate) fn forward(
     values: Values,
@@ -100,51 +146,83 @@ pub(crate) fn forward(
 ) -> (RecurrentTape, LayerState) {
     let mut last = LayerState::zeros(recurrent, packing.batch());
     let mut scans = Vec::new();
-    let mut outputs = Vec::new();
+    let mut parts = Vec::new();
     let mut in_front = 0;
-    let k = recurrent.history();
     for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
         let weights = weights(values, layer, recurrent, reverse);
-        let mut lanes = rows_of(lane_bias(&weights).view(), packing.len());
-        for block in weights.cell.input_blocks() {
-            let w = weights.w_ih.slice(s![block.rows, ..]);
-            add_product(values.threads, input, w.t(), lanes.slice_mut(s![.., block.lanes]));
-        }
+        let lanes = lanes(values, &weights, lane_bias(&weights).view(), input);
         let tape =
             scan::forward(values.threads, packing, &weights, lanes, &ends(start, recurrent, scan, packing));
-        let (walk, short) = (weights.walk, weights.short_walk());
-        for j in 0..k {
-            let rows = walk.last_rows(packing, j, tape.h.view());
-            last.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(rows.view()));
-        }
-        for (slots, to) in [
-            (&tape.c, last.c.as_mut().map(|c| c.index_axis_mut(Axis(0), scan))),
-            (&tape.y, last.y.as_mut().map(|y| y.view_mut())),
-        ] {
-            if let (Some(slots), Some(mut to)) = (slots, to) {
-                to.assign(&packing.unsort(short.last_rows(packing, 0, slots.view()).view()));
-            }
-        }
-        let (slots, walk) = tape.y.as_ref().map_or((&tape.h, walk), |y| (y, short));
+        put_ends(&last_ends(packing, &weights, &tape), scan, packing, &mut last);
         if recurrent.direction == Direction::Forward {
+            let walk = if tape.y.is_some() { weights.short_walk() } else { weights.walk };
             in_front = walk.history * packing.batch();
         } else {
-            outputs.push(walk.by_step(packing, slots.view(), |t| walk.own(t)).into_owned());
+            parts.push(outputs(packing, &weights, &tape).into_owned());
         }
         scans.push(tape);
     }
-    let output = match (recurrent.direction, outputs.len()) {
+    let output = match (recurrent.direction, parts.len()) {
         (_, 0) => None,
         (Direction::BidirectionalSum, _) => {
-            let sum = outputs.pop().expect("there are two");
-            Some(sum + &outputs[0])
+            let sum = parts.pop().expect("there are two");
+            Some(sum + &parts[0])
         }
         _ => {
-            let views: Vec<ArrayView2<f32>> = outputs.iter().map(|output| output.view()).collect();
+            let views: Vec<ArrayView2<f32>> = parts.iter().map(|part| part.view()).collect();
             Some(side_by_side(&views))
         }
     };
     (RecurrentTape { scans, output, in_front }, last)
+}
+
+/// What [`forward`] puts out, `[N, width]`, and the final states, with the same bits and without a tape: window after window
+/// of steps, each from the states that the one before ended with.
+pub(crate) fn infer(
+    values: Values,
+    layer: &Layer,
+    recurrent: &Recurrent,
+    packing: &Packing,
+    input: ArrayView2<f32>,
+    start: &LayerState,
+) -> (Array2<f32>, LayerState) {
+    let mut last = LayerState::zeros(recurrent, packing.batch());
+    let mut output = Array2::zeros((packing.len(), recurrent.output()));
+    let width = recurrent.scan_width();
+    for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
+        let weights = weights(values, layer, recurrent, reverse);
+        let bias = lane_bias(&weights);
+        let mut states = ends(start, recurrent, scan, packing);
+        let side_by_side = recurrent.direction == Direction::Bidirectional;
+        let columns = if side_by_side { scan * width..(scan + 1) * width } else { 0..width };
+        let mut windows = windows(packing, bias.len());
+        if reverse {
+            windows.reverse();
+        }
+        for steps in windows {
+            let rows = packing.at(steps.start).start..packing.at(steps.end - 1).end;
+            let part = packing.window(steps);
+            let lanes = lanes(values, &weights, bias.view(), input.slice(s![rows.clone(), ..]));
+            let tape = scan::forward(values.threads, &part, &weights, lanes, &states);
+            let mut to = output.slice_mut(s![rows, columns.clone()]);
+            let found = outputs(&part, &weights, &tape);
+            if scan == 0 || side_by_side {
+                to.assign(&found);
+            } else {
+                to += &found;
+            }
+            states = last_ends(&part, &weights, &tape);
+        }
+        put_ends(&states, scan, packing, &mut last);
+    }
+    (output, last)
+}
+
+/// The steps that have rows, in windows of about [`WINDOW_LANES`].
+fn windows(packing: &Packing, lanes: usize) -> Vec<Range<usize>> {
+    let rows = (WINDOW_LANES / lanes).max(WINDOW_ROWS);
+    let count = (rows / packing.batch()).max(1);
+    (0..packing.steps()).step_by(count).map(|t| t..(t + count).min(packing.steps())).collect()
 }
 
 /// Adds the layer's gradients; returns the derivative by its input, if that is wanted, and by its initial state.

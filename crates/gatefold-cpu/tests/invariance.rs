@@ -102,6 +102,24 @@ fn padding_changes_no_bit() {
     }
 }
 
+/// Inference goes through long sequences window after window, in either direction.
+#[test]
+fn inference_in_windows_has_the_bits_of_a_whole_pass() {
+    // Even a layer with one lane a unit has several windows in it.
+    let (batch, steps) = (40, 2100);
+    let lengths: Vec<usize> = (0..batch).map(|row| row * 1117 % (steps + 1)).collect();
+    for direction in DIRECTIONS {
+        for (name, layer) in cells(13, direction) {
+            let case = Case::new(4, &[layer], batch, steps).lengths(Some(&lengths)).given_states();
+            let network = case.network(2);
+            let tape = network.forward(&case.batch());
+            let (output, states) = network.infer(&case.batch());
+            assert!(tape.output() == output, "{name}, {direction:?}");
+            assert!(*tape.states() == states, "{name}, {direction:?}");
+        }
+    }
+}
+
 /// Two parts with the state carried, and the boundary's gradient passed back, are the whole: forward bit for bit. On the
 /// way back the boundary's gradient is added up by itself before it joins the output's.
 #[test]

@@ -48,8 +48,7 @@ impl CpuNetwork {
 
     /// Outputs and final states.
     pub(crate) fn forward(&self, input: &Sequences, states: Option<&States>) -> (Array3<f32>, States) {
-        let tape = self.network.forward(&batch_of(input, states, None));
-        (tape.output().to_owned(), tape.states().clone())
+        self.network.infer(&batch_of(input, states, None))
     }
 
     /// As [`CpuNetwork::forward`], with everything that backward needs.
@@ -125,8 +124,8 @@ impl CpuTraining {
                 return tape.states().clone();
             }
             // Where windows overlap, the next begins within this one: its first steps again, with the same masks.
-            let first = network.forward_training(&input.window(0..steps), states.as_ref(), dropout);
-            first.tape.states().clone()
+            let first = input.window(0..steps);
+            network.network.infer(&batch_of(&first, states.as_ref(), dropout)).1
         });
         let (loss, d_output) = config.loss.reference().weighted(tape.output(), target, &weights);
         self.losses.push(loss as f32);

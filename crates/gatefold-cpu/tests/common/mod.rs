@@ -190,6 +190,8 @@ impl Case {
         let network = self.network(threads);
         let tape = network.forward(&self.batch());
         let (output, states) = (tape.output().to_owned(), tape.states().clone());
+        let (inferred, finals) = network.infer(&self.batch());
+        assert!(inferred == output && finals == states, "{}: inference gives other bits", self.config);
         let gradients = network.backward(tape, self.by_output.view(), self.by_states.as_ref());
         Outcome { output, states, gradients }
     }
