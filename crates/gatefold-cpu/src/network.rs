@@ -8,7 +8,7 @@ use crate::steps;
 use crate::tensors::{Tensors, Values};
 use crate::threads::Threads;
 use gatefold_model::{Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role, StateKind};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3};
 use std::sync::Arc;
 
 /// A network with its parameters.
@@ -139,7 +139,9 @@ impl Network {
         threads: Threads,
     ) -> Result<Self, ModelError> {
         parameters.check(config)?;
-        let parameters = parameters.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+        let standard = |tensor: &ArrayD<f32>| tensor.as_standard_layout().into_owned();
+        let parameters =
+            parameters.iter().map(|(name, tensor)| (name.to_owned(), standard(tensor))).collect();
         Ok(Network { config: config.clone(), parameters, threads })
     }
 

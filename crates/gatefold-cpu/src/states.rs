@@ -40,6 +40,19 @@ impl LayerState {
         }
     }
 
+    /// Puts the elements of a caller's arrays in their usual order.
+    pub(crate) fn make_standard(&mut self) {
+        let LayerState { h, c, y } = self;
+        for array in std::iter::once(h).chain(c) {
+            if !array.is_standard_layout() {
+                *array = array.as_standard_layout().into_owned();
+            }
+        }
+        if let Some(y) = y.as_mut().filter(|y| !y.is_standard_layout()) {
+            *y = y.as_standard_layout().into_owned();
+        }
+    }
+
     /// What the layer starts from where a caller gives nothing.
     pub(crate) fn initial<'a>(
         layer: &Layer,

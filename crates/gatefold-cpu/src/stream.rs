@@ -63,6 +63,7 @@ impl Network {
             .and_then(|()| states.check(&self.config, rows))
             .map_err(|problem| ModelError::Config { place: "network".into(), problem })?;
 
+        states.layers.iter_mut().for_each(LayerState::make_standard);
         let weights: usize = layers.iter().flat_map(|layer| &layer.parameters).map(|spec| spec.len()).sum();
         let ranges = self.threads.ranges(rows, ROWS, 2 * rows * weights);
         let before = self.config.layers()[..first].iter().filter(|layer| layer.recurrent().is_some()).count();
