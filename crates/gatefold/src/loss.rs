@@ -60,8 +60,8 @@ impl Loss {
         }
     }
 
-    /// The loss of outputs `[T', B, O]`, computed on the host in `f64`: for validation. It knows of no lengths; give
-    /// steps behind a row's end the weight 0.
+    /// The loss of outputs `[T', B, O]`, computed on the host in `f64`: for validation. It knows of no lengths; where rows
+    /// are padded, [`Targets::with_lengths`] tells it.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Value`] and [`Error::Config`] as in training.

@@ -81,27 +81,14 @@ impl Sequences {
         Sequences::time_major(tokens.mapv(|token| token as f32).insert_axis(Axis(2)))
     }
 
-    /// Says where each row ends: row `b` has its first `lengths[b]` steps, 0 to `T`.
+    /// Says where each row ends: row `b` has its first `lengths[b]` steps, 0 to `T`, or to where it was ended before.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is not one length for each row, or one is above `T`.
+    /// [`Error::Shape`] if there is not one length for each row, or one is above that.
     pub fn with_lengths(mut self, lengths: impl Into<Vec<usize>>) -> Result<Self, Error> {
         let lengths = lengths.into();
         let (steps, batch, _) = self.values.dim();
-        if lengths.len() != batch {
-            return Err(shape(
-                "lengths",
-                &format!("one for each of {batch} rows"),
-                &lengths.len().to_string(),
-            ));
-        }
-        if let Some((row, &length)) = lengths.iter().enumerate().find(|(_, length)| **length > steps) {
-            return Err(shape(
-                &format!("length of row {row}"),
-                &format!("0 to {steps}"),
-                &length.to_string(),
-            ));
-        }
+        check_lengths(&lengths, steps, batch, self.lengths.as_deref())?;
         // What lies behind an end takes part in products over all steps, times a gradient of zero: it must be finite.
         for (row, &length) in lengths.iter().enumerate() {
             self.values.slice_mut(s![length.., row, ..]).fill(0.0);
@@ -189,6 +176,26 @@ impl Sequences {
     }
 }
 
+/// One length for each row, up to the steps that there are. What was behind an earlier end is gone.
+pub(crate) fn check_lengths(
+    lengths: &[usize],
+    steps: usize,
+    batch: usize,
+    ended: Option<&[usize]>,
+) -> Result<(), Error> {
+    if lengths.len() != batch {
+        return Err(shape("lengths", &format!("one for each of {batch} rows"), &lengths.len().to_string()));
+    }
+    for (row, &length) in lengths.iter().enumerate() {
+        let most = ended.map_or(steps, |ended| ended[row]);
+        if length > most {
+            let what = format!("length of row {row}");
+            return Err(shape(&what, &format!("0 to {most}"), &length.to_string()));
+        }
+    }
+    Ok(())
+}
+
 fn expands(first: Option<&LayerKind>) -> bool {
     matches!(first, Some(LayerKind::Expand { .. }))
 }
@@ -200,7 +207,9 @@ fn check_part(what: &str, part: &Sequences, width: usize, one_step: bool) -> Res
         return Err(shape(what, &expected, &format!("[{steps}, {batch}, {found}]")));
     }
     if one_step && (steps != 1 || part.lengths.is_some()) {
-        return Err(shape(what, "one step, which the first layer expands", &format!("{steps} steps")));
+        let found = part.lengths().filter(|_| steps == 1);
+        let found = found.map_or(format!("{steps} steps"), |lengths| format!("lengths {lengths:?}"));
+        return Err(shape(what, "one step of every row, which the first layer expands", &found));
     }
     Ok(())
 }
@@ -250,6 +259,18 @@ mod tests {
         let two = || Sequences::time_major(Array3::zeros((3, 2, 1)));
         assert_eq!(problem(two().with_lengths([3])), "lengths: expected one for each of 2 rows, found 1");
         assert_eq!(problem(two().with_lengths([1, 4])), "length of row 1: expected 0 to 3, found 4");
+        assert_eq!(
+            problem(two().with_lengths([3, 1]).unwrap().with_lengths([2, 2])),
+            "length of row 1: expected 0 to 1, found 2",
+            "what was behind the end is gone"
+        );
+        let expanding = gatefold_model::LayerConfig::Expand { steps: 2, fill: gatefold_model::Fill::Zeros };
+        let expanding = NetworkConfig::new(1, [expanding]).unwrap();
+        let one = Sequences::time_major(Array3::zeros((1, 2, 1))).with_lengths([1, 0]).unwrap();
+        assert_eq!(
+            one.check(&expanding).unwrap_err().to_string(),
+            "input: expected one step of every row, which the first layer expands, found lengths [1, 0]"
+        );
         let data = Array2::zeros((4, 1));
         assert_eq!(
             problem(Sequences::packed(data.view(), &[1, 3])),

@@ -1,5 +1,6 @@
 //! What outputs are compared with, and what each row of them weighs.
 
+use crate::sequences::check_lengths;
 use crate::{Error, Loss, Reduction};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
 use std::ops::Range;
@@ -29,6 +30,7 @@ impl Targets {
     }
 
     /// Weighs the rows, `[T', B]`: a mask has zeros and ones. A row of weight 0 changes nothing, whatever its target holds.
+    /// Weights that were given before are multiplied by these.
     ///
     /// # Errors
     /// [`Error::Shape`] if it is not shaped as the targets; [`Error::Value`] for a weight that is negative or not finite.
@@ -50,8 +52,20 @@ impl Targets {
                 found: weight.to_string(),
             });
         }
-        self.weights = Some(weights);
+        self.weights = Some(self.weights.map_or_else(|| weights.clone(), |before| before * &weights));
         Ok(self)
+    }
+
+    /// Weighs nothing behind the end of each row, `[B]` in steps of the output. A trainer knows the lengths of its
+    /// sequences; [`Loss::evaluate`] does not.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is not one length for each row, or one is above `T'`.
+    pub fn with_lengths(self, lengths: &[usize]) -> Result<Self, Error> {
+        let (steps, batch, _) = self.values.dim();
+        check_lengths(lengths, steps, batch, None)?;
+        let within = |(t, row): (usize, usize)| f32::from(u8::from(t < lengths[row]));
+        self.with_weights(Array2::from_shape_fn((steps, batch), within))
     }
 
     pub(crate) fn view(&self) -> TargetsView<'_> {
@@ -110,6 +124,13 @@ impl RowWeights {
         (steps, batch, width): (usize, usize, usize),
     ) -> Result<RowWeights, Error> {
         let (found_steps, found_batch, features) = targets.values.dim();
+        let classes = (*loss == Loss::CrossEntropy).then_some(width);
+        if targets.labels && classes.is_none() {
+            return Err(Error::Config(format!(
+                "loss {}: the targets are labels; give values, or use the loss cross-entropy",
+                loss.name()
+            )));
+        }
         let wanted = loss.target_width(width)?;
         if (found_steps, found_batch, features) != (steps, batch, wanted) {
             return Err(Error::Shape {
@@ -117,13 +138,6 @@ impl RowWeights {
                 expected: format!("[steps {steps}, batch {batch}, features {wanted}]"),
                 found: format!("[{found_steps}, {found_batch}, {features}]"),
             });
-        }
-        let classes = (*loss == Loss::CrossEntropy).then_some(width);
-        if targets.labels && classes.is_none() {
-            return Err(Error::Config(format!(
-                "loss {}: the targets are labels; give values, or use the loss cross-entropy",
-                loss.name()
-            )));
         }
         let mut weights = Vec::with_capacity(steps * batch);
         for t in 0..steps {
@@ -237,7 +251,7 @@ mod tests {
                 "label at step 0, row 0: expected a whole number below 4, or a negative one for none, found NaN",
             ),
             (
-                weights(&Loss::AbsoluteError, Reduction::Mean, &labels(0), None, 1),
+                weights(&Loss::AbsoluteError, Reduction::Mean, &labels(0), None, 2),
                 "loss absolute error: the targets are labels; give values, or use the loss cross-entropy",
             ),
             (
@@ -261,6 +275,22 @@ mod tests {
         for (found, expected) in cases {
             assert_eq!(found.unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn lengths_and_weights_multiply() {
+        let targets = || Targets::values(Array3::zeros((2, 2, 1)));
+        let mask = arr2(&[[2.0, 3.0], [4.0, 5.0]]);
+        let both = [
+            targets().with_lengths(&[2, 1]).and_then(|targets| targets.with_weights(mask.clone())),
+            targets().with_weights(mask).and_then(|targets| targets.with_lengths(&[2, 1])),
+        ];
+        for found in both {
+            assert_eq!(found.unwrap().weights, Some(arr2(&[[2.0, 3.0], [4.0, 0.0]])));
+        }
+        let problem = |lengths: &[usize]| targets().with_lengths(lengths).unwrap_err().to_string();
+        assert_eq!(problem(&[1]), "lengths: expected one for each of 2 rows, found 1");
+        assert_eq!(problem(&[1, 3]), "length of row 1: expected 0 to 2, found 3");
     }
 
     /// A label that nobody looks at may be anything.
