@@ -449,8 +449,72 @@ fn what_cannot_be_generated_is_refused() {
             "teacher: expected token numbers, 0 to 5, found 6",
         );
         assert_refused(
-            words.mix_teacher(&encoder, Array2::zeros((2, 1)).view(), 1.0, 0),
-            "input of a step: expected [batch 3, features 1], found [1, 1]",
+            words.mix_teacher(&encoder, Array2::zeros((1, 1)).view(), 1.0, 0),
+            "teacher: expected [steps, batch 3], found [1, 1]",
         );
+        assert_refused(
+            words.decode(&encoder, Marks { end: 6, ..marks }, Decoding::Greedy),
+            "the mark that ends a sequence: expected token numbers, 0 to 5, found 6",
+        );
+        let (width, length_power) = (usize::MAX / 2, 0.0);
+        assert_refused(
+            words.decode(&encoder, marks, Decoding::Beam { width, length_power }),
+            &format!("a beam of width {width} for each of 3 rows; expected at most 16777216 candidates"),
+        );
+        let word = array![[0u32]];
+        assert_refused(
+            words.generate(word.view(), 1, &mut Sampler::greedy()),
+            "a decoder writes what its encoder read; use Network::decode",
+        );
+        let endless = usize::MAX;
+        let too_many = format!("steps to write: expected as many as memory has room for, found {endless}");
+        assert_refused(open(&embedded).generate(word.view(), endless, &mut Sampler::greedy()), &too_many);
+        assert_refused(open(&one_hot).closed_loop(&sequence(4), endless), &too_many);
+        assert_refused(
+            open(&embedded).generate(Array2::zeros((1, 0)).view(), 1, &mut Sampler::greedy()),
+            "prompt: expected [steps, batch], none of them 0, found [1, 0]",
+        );
+    }
+}
+
+/// Where a network says nothing of the next token, no token is made up.
+#[test]
+fn nothing_is_written_from_poisoned_parameters() {
+    let embedded = config(1, [EmbeddingConfig::new(7, 4).into(), GruConfig::new(6).into(), dense(7)]);
+    let nothing = "logits of the next token, row 0: expected a number for at least one token, found NaN; look for NaN in \
+                   the parameters and the input";
+    for (_, device) in &test_devices() {
+        let poisoned = |config: &NetworkConfig| {
+            let mut network = network(device, config);
+            let mut parameters = network.parameters().unwrap();
+            parameters.get_mut("dense0.bias").unwrap().fill(f32::NAN);
+            network.set_parameters(&parameters).unwrap();
+            network
+        };
+        let prompt = array![[0u32]];
+        for mut sampler in [Sampler::greedy(), Sampler::new(1)] {
+            assert_refused(poisoned(&embedded).generate(prompt.view(), 3, &mut sampler), nothing);
+        }
+        let mut words = poisoned(&translator(6));
+        let marks = Marks { begin: 0, end: 1, max_len: 3 };
+        for decoding in [Decoding::Greedy, Decoding::Beam { width: 2, length_power: 0.0 }] {
+            assert_refused(words.decode(&sentence(), marks, decoding), nothing);
+        }
+        assert_refused(words.mix_teacher(&sentence(), Array2::zeros((2, BATCH)).view(), 0.5, 0), nothing);
+    }
+}
+
+/// A beam needs no bound of its own where every row ends.
+#[test]
+fn a_beam_may_write_as_long_as_it_likes() {
+    for (device, opened) in &test_devices() {
+        let mut words = network(opened, &translator(6));
+        let mut parameters = words.parameters().unwrap();
+        parameters.get_mut("dense0.bias").unwrap()[[1]] = 40.0;
+        words.set_parameters(&parameters).unwrap();
+        let marks = Marks { begin: 0, end: 1, max_len: usize::MAX };
+        let beam = Decoding::Beam { width: 2, length_power: 0.0 };
+        let written = words.decode(&sentence(), marks, beam).unwrap();
+        assert_eq!(written, vec![Vec::<u32>::new(); BATCH], "{device}");
     }
 }

@@ -52,7 +52,8 @@ impl Sampler {
         Ok(self)
     }
 
-    /// Draws from logits, one for each token; those that are NaN are never drawn.
+    /// Draws from logits, one for each token; those that are NaN are never drawn. Where none is a number above minus
+    /// infinity, it is the first.
     ///
     /// # Panics
     /// If there is no token.
@@ -117,6 +118,7 @@ impl Network {
             return Err(Error::Config("a decoder goes on from its encoder; use Network::free_run".into()));
         }
         check_loop(self.config(), self.config().input())?;
+        check_steps(steps, input.batch(), self.config().output())?;
         if input.lengths().is_some() {
             return Err(Error::Config(
                 "a closed loop goes on behind the last step; expected rows of one length".into(),
@@ -143,6 +145,7 @@ impl Network {
         let states = self.encode(input)?;
         let at = self.config().decoder().expect("encoding needs one");
         check_loop(self.config(), self.config().layers()[at].output)?;
+        check_steps(steps, input.batch(), self.config().output())?;
         let mut stream = self.stream(input.batch())?;
         stream.set_states(self, &states)?;
         let output = stream.step(self, first)?;
@@ -153,25 +156,37 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Config`] for a network that reads neither token numbers nor as many values as it writes;
-    /// [`Error::Shape`] for tokens it does not know; those of [`Network::forward`] and [`Network::stream`].
+    /// [`Error::Shape`] for tokens it does not know; [`Error::Value`] where it says nothing of the next token, since all
+    /// its logits are NaN; those of [`Network::forward`] and [`Network::stream`].
     pub fn generate(
         &mut self,
         prompt: ArrayView2<u32>,
         steps: usize,
         sampler: &mut Sampler,
     ) -> Result<Array2<u32>, Error> {
+        if self.config().decoder().is_some() {
+            return Err(Error::Config("a decoder writes what its encoder read; use Network::decode".into()));
+        }
         let reader = TokenReader::new(self.config(), 0, self.config().input())?;
+        check_steps(steps, prompt.ncols(), 1)?;
+        if prompt.is_empty() {
+            return Err(Error::Shape {
+                what: "prompt".into(),
+                expected: "[steps, batch], none of them 0".into(),
+                found: format!("{:?}", prompt.shape()),
+            });
+        }
         reader.check("prompt", prompt.iter().copied())?;
         let mut stream = self.stream(prompt.ncols())?;
         let read = self.forward(&reader.sequences(prompt), None)?;
         stream.set_states(self, &read.states)?;
-        let mut logits = reader.logits(last_step(&read.output));
+        let mut logits = reader.logits(last_step(&read.output))?;
         let mut written = Array2::zeros((steps, prompt.ncols()));
         for step in 0..steps {
             let tokens: Array1<u32> = logits.rows().into_iter().map(|row| sampler.draw(row)).collect();
             written.row_mut(step).assign(&tokens);
             if step + 1 < steps {
-                logits = reader.logits(stream.step(self, reader.step(&tokens).view())?);
+                logits = reader.logits(stream.step(self, reader.step(&tokens).view())?)?;
             }
         }
         Ok(written)
@@ -180,8 +195,9 @@ impl Network {
     /// Encodes `input` and writes a sequence of tokens for each row, without the marks.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network without a decoder of tokens, a beam of width 0, or a length power below 0;
-    /// [`Error::Shape`] for a beginning that the network does not know; those of [`Network::encode`].
+    /// [`Error::Config`] for a network without a decoder of tokens, a beam of width 0 or of too many streams, or a length
+    /// power below 0; [`Error::Shape`] for a beginning that the network does not know and an end that it cannot write;
+    /// [`Error::Value`] as in [`Network::generate`]; those of [`Network::encode`].
     pub fn decode(
         &mut self,
         input: &Sequences,
@@ -206,6 +222,13 @@ impl Network {
         let at = self.config().decoder().expect("encoding needs one");
         let reader = TokenReader::new(self.config(), at + 1, self.config().layers()[at].output)?;
         reader.check("the mark that begins a sequence", [marks.begin])?;
+        reader.check_written("the mark that ends a sequence", marks.end)?;
+        if input.batch().checked_mul(width).is_none_or(|streams| streams > MAX_STREAMS) {
+            return Err(Error::Config(format!(
+                "a beam of width {width} for each of {} rows; expected at most {MAX_STREAMS} candidates",
+                input.batch()
+            )));
+        }
         let rows: Vec<usize> = (0..input.batch()).flat_map(|row| vec![row; width]).collect();
         let mut stream = self.stream(rows.len())?;
         stream.set_states(self, &choose_rows(&states, &rows))?;
@@ -214,7 +237,7 @@ impl Network {
         let mut beams: Vec<Beam> = (0..input.batch()).map(|_| Beam::new(marks, width, power)).collect();
         for _ in 0..marks.max_len {
             let tokens: Array1<u32> = beams.iter().flat_map(Beam::last_tokens).collect();
-            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?);
+            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?)?;
             let mut from = Vec::with_capacity(rows.len());
             for (row, beam) in beams.iter_mut().enumerate() {
                 let block = logits.slice(s![row * width..(row + 1) * width, ..]);
@@ -239,7 +262,7 @@ impl Network {
         let mut ended = vec![false; stream.batch()];
         let mut tokens = Array1::from_elem(stream.batch(), marks.begin);
         for _ in 0..marks.max_len {
-            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?);
+            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?)?;
             for (row, logits) in logits.rows().into_iter().enumerate() {
                 tokens[row] = Sampler::greedy().draw(logits);
                 ended[row] |= tokens[row] == marks.end;
@@ -260,7 +283,8 @@ impl Network {
     /// gradient goes through a choice of token.
     ///
     /// # Errors
-    /// [`Error::Config`] for a ratio outside 0 to 1; those of [`Network::decode`].
+    /// [`Error::Config`] for a ratio outside 0 to 1; [`Error::Shape`] for a teacher of other rows than the input's; those of
+    /// [`Network::decode`].
     pub fn mix_teacher(
         &mut self,
         input: &Sequences,
@@ -270,6 +294,13 @@ impl Network {
     ) -> Result<Array2<u32>, Error> {
         if !(0.0..=1.0).contains(&ratio) {
             return Err(Error::Config(format!("the teacher's ratio is {ratio}; expected 0 to 1")));
+        }
+        if teacher.ncols() != input.batch() {
+            return Err(Error::Shape {
+                what: "teacher".into(),
+                expected: format!("[steps, batch {}]", input.batch()),
+                found: format!("{:?}", teacher.shape()),
+            });
         }
         let mut mixed = teacher.to_owned();
         let states = self.encode(input)?;
@@ -281,7 +312,7 @@ impl Network {
         stream.set_states(self, &states)?;
         for step in 1..mixed.nrows() {
             let logits =
-                reader.logits(stream.step(self, reader.step(&mixed.row(step - 1).to_owned()).view())?);
+                reader.logits(stream.step(self, reader.step(&mixed.row(step - 1).to_owned()).view())?)?;
             for (row, logits) in logits.rows().into_iter().enumerate() {
                 if random.random_range(0.0..1.0) >= ratio {
                     mixed[[step, row]] = Sampler::greedy().draw(logits);
@@ -290,6 +321,19 @@ impl Network {
         }
         Ok(mixed)
     }
+}
+
+/// Streams that a beam may have: far above any use, and countable.
+const MAX_STREAMS: usize = 1 << 24;
+
+/// That so many outputs can be counted, and so have room somewhere.
+fn check_steps(steps: usize, batch: usize, width: usize) -> Result<(), Error> {
+    let bytes = [batch, width, size_of::<f32>()].iter().try_fold(steps, |len, &by| len.checked_mul(by));
+    if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
+        return Ok(());
+    }
+    let (what, expected) = ("steps to write".into(), "as many as memory has room for".into());
+    Err(Error::Shape { what, expected, found: steps.to_string() })
 }
 
 fn last_step(output: &Array3<f32>) -> Array2<f32> {
@@ -330,6 +374,8 @@ struct TokenReader {
     one_hot: Option<usize>,
     /// How many tokens it knows.
     known: usize,
+    /// How many it writes.
+    tokens: usize,
     probabilities: bool,
 }
 
@@ -352,19 +398,17 @@ impl TokenReader {
             }
         };
         let last = config.layers().last().map(|layer| layer.kind);
-        Ok(TokenReader { one_hot, known, probabilities: last == Some(LayerKind::Softmax) })
+        Ok(TokenReader { one_hot, known, tokens, probabilities: last == Some(LayerKind::Softmax) })
     }
 
     /// That the network knows every one of those tokens.
     fn check(&self, what: &str, tokens: impl IntoIterator<Item = u32>) -> Result<(), Error> {
-        match tokens.into_iter().find(|&token| token as usize >= self.known) {
-            None => Ok(()),
-            Some(token) => Err(Error::Shape {
-                what: what.into(),
-                expected: format!("token numbers, 0 to {}", self.known - 1),
-                found: token.to_string(),
-            }),
-        }
+        tokens.into_iter().try_for_each(|token| check_token(what, token, self.known))
+    }
+
+    /// That the network can write that token.
+    fn check_written(&self, what: &str, token: u32) -> Result<(), Error> {
+        check_token(what, token, self.tokens)
     }
 
     fn step(&self, tokens: &Array1<u32>) -> Array2<f32> {
@@ -388,9 +432,30 @@ impl TokenReader {
         }
     }
 
-    fn logits(&self, output: Array2<f32>) -> Array2<f32> {
-        if self.probabilities { output.mapv(f32::ln) } else { output }
+    /// One row for each stream, each with a token that can be written.
+    fn logits(&self, output: Array2<f32>) -> Result<Array2<f32>, Error> {
+        let logits = if self.probabilities { output.mapv(f32::ln) } else { output };
+        let says_nothing = |row: ArrayView1<f32>| !row.iter().any(|&logit| logit > f32::NEG_INFINITY);
+        match logits.rows().into_iter().position(says_nothing) {
+            None => Ok(logits),
+            Some(row) => Err(Error::Value {
+                what: format!("logits of the next token, row {row}"),
+                expected: "a number for at least one token".into(),
+                found: format!("{}; look for NaN in the parameters and the input", logits[[row, 0]]),
+            }),
+        }
     }
+}
+
+fn check_token(what: &str, token: u32, count: usize) -> Result<(), Error> {
+    if (token as usize) < count {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: what.into(),
+        expected: format!("token numbers, 0 to {}", count - 1),
+        found: token.to_string(),
+    })
 }
 
 /// The states of some rows, in that order, each as often as it is named.
@@ -459,7 +524,7 @@ impl Beam {
     /// Whether no open candidate can become the best any more: a log-likelihood only falls.
     fn is_done(&self) -> bool {
         let best = self.ended.iter().map(|found| self.rank(found)).fold(f64::NEG_INFINITY, f64::max);
-        let longest = (self.marks.max_len + 1) as f64;
+        let longest = self.marks.max_len as f64 + 1.0;
         let hope = |(_, score): &Candidate| score / longest.powf(f64::from(self.power));
         self.open.iter().all(|open| hope(open) <= best)
     }
