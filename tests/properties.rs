@@ -686,6 +686,17 @@ fn what_does_not_belong_to_a_network_is_refused() {
                 "the tape is of another network; use the network that made it",
             );
         }
+        // Nor to what the network has become since.
+        let stale = "the parameters changed since the pass forward of this tape; expected them as they were, run it again";
+        let tape = network.forward_training(&input, None, None).unwrap();
+        let same = network.parameters().unwrap();
+        network.set_parameters(&same).unwrap();
+        assert_refused(network.backward(tape, zeros.view(), None), stale);
+        let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+        let tape = trainer.network().forward_training(&input, None, None).unwrap();
+        trainer.step(input.values(), zeros.view()).unwrap();
+        assert_refused(trainer.network().backward(tape, zeros.view(), None), stale);
+        let mut network = trainer.into_network();
         for (other_name, other) in &devices {
             if other_name != name {
                 let tape = self::network(other, &gru, 1).forward_training(&input, None, None).unwrap();

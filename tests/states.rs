@@ -137,6 +137,37 @@ fn a_stream_is_the_whole_sequence_step_by_step() {
 
 /// A network with one output for all steps gives a stream what it would give if this step were the last; new parameters are
 /// those of the next step.
+/// Arrays of a caller may lie in memory in any order.
+#[test]
+fn a_stream_takes_states_in_any_layout() {
+    let config = config(
+        2,
+        [LstmConfig::new(4).skip(2).into(), GruConfig::new(3).feedback(2, Activation::Tanh).into()],
+    );
+    for (device, opened) in &test_devices() {
+        let (mut network, input) = (network(opened, &config), input(&config, 1));
+        let mut states = States::zeros(&config, BATCH);
+        for (n, layer) in states.layers.iter_mut().enumerate() {
+            let value =
+                |(slot, row, unit): (usize, usize, usize)| 0.1 * (n + 3 * slot + 2 * row + unit) as f32 - 0.4;
+            let across = |dim: (usize, usize, usize)| {
+                Array3::from_shape_fn((dim.2, dim.1, dim.0), |(unit, row, slot)| value((slot, row, unit)))
+                    .reversed_axes()
+            };
+            layer.h = across(layer.h.dim());
+            layer.c = layer.c.as_ref().map(|c| across(c.dim()));
+            layer.y = layer.y.as_ref().map(|y| y.t().mapv(|_| 0.3).reversed_axes());
+        }
+        let whole = network.forward(&input, Some(&states)).unwrap();
+        let mut stream = network.stream(BATCH).unwrap();
+        stream.set_states(&network, &states).unwrap();
+        let found = stream.step(&mut network, input.values().index_axis(Axis(0), 0)).unwrap();
+        let tolerance = same(device, &config);
+        assert_array(device, found.view(), whole.output.index_axis(Axis(0), 0), tolerance);
+        assert_states(device, &stream.states().unwrap(), &whole.states, tolerance);
+    }
+}
+
 #[test]
 fn a_stream_follows_last_steps_and_parameters() {
     let config = config(2, [GruConfig::new(5).into(), LayerConfig::LastStep, dense(3)]);
@@ -503,6 +534,14 @@ fn what_cannot_stream_is_refused_by_name() {
             stream.set_states(&network, &States::zeros(&other, 2)),
             "layer 0 (gru): state h: expected [directions x slots, rows, width] [1, 2, 4], found [1, 2, 5]",
         );
+        // States of the same shape do not make a stream another network's own.
+        let of_another = "the stream is of another network; use the network that made it";
+        let mut equal = self::network(device, &gru);
+        assert_refused(stream.step(&mut equal, Array2::zeros((2, 2)).view()), of_another);
+        assert_refused(stream.reset(&mut equal), of_another);
+        let wider = self::network(device, &other);
+        assert_refused(stream.set_states(&wider, &States::zeros(&other, 2)), of_another);
+        stream.step(&mut network, Array2::zeros((2, 2)).view()).unwrap();
         let mut reader = self::network(device, &tokens);
         let mut stream = reader.stream(2).unwrap();
         assert_refused(

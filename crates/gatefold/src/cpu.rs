@@ -14,7 +14,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct CpuNetwork {
     network: gatefold_cpu::Network,
-    identity: Arc<()>,
+    pub(crate) identity: Arc<()>,
+    /// Changes of the parameters so far.
+    changes: u64,
 }
 
 /// A pass that was run forward, and the network that ran it.
@@ -22,12 +24,13 @@ pub struct CpuNetwork {
 pub(crate) struct CpuTape {
     pub(crate) tape: Tape,
     identity: Arc<()>,
+    changes: u64,
 }
 
 impl CpuNetwork {
     pub(crate) fn new(config: &NetworkConfig, parameters: &Parameters) -> Result<Self, Error> {
         let network = gatefold_cpu::Network::new(config, parameters, Threads::available())?;
-        Ok(CpuNetwork { network, identity: Arc::default() })
+        Ok(CpuNetwork { network, identity: Arc::default(), changes: 0 })
     }
 
     pub(crate) fn config(&self) -> &NetworkConfig {
@@ -43,6 +46,7 @@ impl CpuNetwork {
         for (name, tensor) in self.network.parameters_mut() {
             tensor.assign(&parameters[name]);
         }
+        self.changes += 1;
         Ok(())
     }
 
@@ -59,7 +63,7 @@ impl CpuNetwork {
         dropout: Option<Dropout>,
     ) -> CpuTape {
         let tape = self.network.forward(&batch_of(input, states, dropout));
-        CpuTape { tape, identity: Arc::clone(&self.identity) }
+        CpuTape { tape, identity: Arc::clone(&self.identity), changes: self.changes }
     }
 
     pub(crate) fn backward(
@@ -71,6 +75,7 @@ impl CpuNetwork {
         if !Arc::ptr_eq(&tape.identity, &self.identity) {
             return Err(Error::Config("the tape is of another network; use the network that made it".into()));
         }
+        check_unchanged(tape.changes, self.changes)?;
         let gatefold_cpu::Gradients { parameters, input, decoder_input, states } =
             self.network.backward(tape.tape, d_output, d_states);
         Ok(Gradients { parameters: parameters.into_iter().collect(), input, decoder_input, states })
@@ -87,9 +92,24 @@ impl CpuNetwork {
     }
 }
 
+/// That the parameters are those of a tape's pass forward.
+pub(crate) fn check_unchanged(then: u64, now: u64) -> Result<(), Error> {
+    if then == now {
+        return Ok(());
+    }
+    Err(Error::Config(
+        "the parameters changed since the pass forward of this tape; expected them as they were, run it again".into(),
+    ))
+}
+
 fn batch_of<'a>(input: &'a Sequences, states: Option<&'a States>, dropout: Option<Dropout>) -> Batch<'a> {
     let decoder = input.decoder().map(|own| (own.values(), own.lengths()));
     Batch { input: input.values(), lengths: input.lengths(), states, decoder, dropout }
+}
+
+/// A caller may put another network, even an equal one, in the place of the one in training.
+pub(crate) fn replaced() -> Error {
+    Error::Config("the network in training was replaced by another; make a new trainer for it".into())
 }
 
 /// What training keeps beside the network's parameters.
@@ -99,6 +119,8 @@ pub(crate) struct CpuTraining {
     gradients: Tensors,
     /// By the moment's name, for the same parameters.
     moments: BTreeMap<&'static str, Tensors>,
+    /// The network in training.
+    identity: Arc<()>,
     losses: Vec<f32>,
     /// The states that the next batch may start from.
     carried: Option<States>,
@@ -111,11 +133,18 @@ impl CpuTraining {
         let mut gradients = zeros_like(network.network.parameters());
         gradients.retain(|name, _| !config.rule(name).frozen);
         let moments = config.optimizer.moments().iter().map(|&name| (name, gradients.clone())).collect();
-        CpuTraining { gradients, moments, losses: Vec::new(), carried: None, stopped: None }
+        let identity = Arc::clone(&network.identity);
+        CpuTraining { gradients, moments, identity, losses: Vec::new(), carried: None, stopped: None }
     }
 
     /// Adds a batch's gradients and its loss.
-    pub(crate) fn accumulate(&mut self, network: &CpuNetwork, config: &TrainConfig, given: TrainBatch<'_>) {
+    pub(crate) fn accumulate(
+        &mut self,
+        network: &CpuNetwork,
+        config: &TrainConfig,
+        given: TrainBatch<'_>,
+    ) -> Result<(), Error> {
+        self.check_same(network)?;
         let TrainBatch { input, target, weights, dropout, carry } = given;
         let states = self.carried.take().filter(|_| carry.read);
         let CpuTape { tape, .. } = network.forward_training(input, states.as_ref(), dropout);
@@ -130,6 +159,11 @@ impl CpuTraining {
         let (loss, d_output) = config.loss.reference().weighted(tape.output(), target, &weights);
         self.losses.push(loss as f32);
         network.network.accumulate(tape, d_output.view(), None, &mut self.gradients);
+        Ok(())
+    }
+
+    fn check_same(&self, network: &CpuNetwork) -> Result<(), Error> {
+        if Arc::ptr_eq(&self.identity, &network.identity) { Ok(()) } else { Err(replaced()) }
     }
 
     /// Clips the gradients, changes the parameters by them, and forgets them. `step` counts updates from 1.
@@ -140,6 +174,7 @@ impl CpuTraining {
         rate: f32,
         step: u64,
     ) -> Result<(), Error> {
+        self.check_same(network)?;
         if self.stopped.is_none() {
             self.stopped = self.first_not_finite(network.config()).map(|layer| (step, layer));
         }
@@ -158,6 +193,7 @@ impl CpuTraining {
                 self.gradients.values_mut().for_each(|gradient| *gradient *= factor);
             }
         }
+        network.changes += 1;
         for (name, gradient) in &mut self.gradients {
             let parameter =
                 network.network.parameters_mut().get_mut(name).expect("gradients have parameters' names");

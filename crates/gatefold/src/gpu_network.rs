@@ -1,6 +1,7 @@
 //! A network on a GPU: its parameters in one buffer, its plans made per shape and replayed.
 
 use crate::buffer::DeviceBuffer;
+use crate::cpu::check_unchanged;
 use crate::gpu::Target;
 use crate::gpu_pass::{self, D_DECODER_INPUT, D_INPUT, D_OUTPUT, OUTPUT};
 use crate::layer::{self, Purpose};
@@ -149,6 +150,8 @@ pub struct GpuNetwork {
     pub(crate) shared: SharedBuffers,
     packing: Option<Prepared>,
     packed_is_current: bool,
+    /// Changes of the parameters so far.
+    changes: u64,
     inference: Kept<Pass, Prepared>,
     /// Plans for training that no tape holds now.
     tapes: Kept<Pass, Prepared>,
@@ -161,6 +164,7 @@ pub(crate) struct GpuTape {
     pass: Pass,
     /// The network's parameters: a tape belongs to the network that made it.
     values: Arc<DeviceBuffer>,
+    changes: u64,
 }
 
 impl GpuNetwork {
@@ -178,6 +182,7 @@ impl GpuNetwork {
             shared,
             packing: None,
             packed_is_current: false,
+            changes: 0,
             inference: Kept::default(),
             tapes: Kept::default(),
         })
@@ -201,6 +206,7 @@ impl GpuNetwork {
     /// The packed weights are no longer those of the parameters.
     pub(crate) fn parameters_changed(&mut self) {
         self.packed_is_current = false;
+        self.changes += 1;
     }
 
     /// Outputs and, where they are wanted, final states; behind an encoder alone the decoder's initial states.
@@ -269,7 +275,8 @@ impl GpuNetwork {
             Some(buffer) => layout.unflatten(&buffer.read(0, layout.len)?),
             None => States::default(),
         };
-        Ok((GpuTape { prepared, pass, values: Arc::clone(&self.values) }, output, finals))
+        let values = Arc::clone(&self.values);
+        Ok((GpuTape { prepared, pass, values, changes: self.changes }, output, finals))
     }
 
     /// The gradients of everything, from those of the outputs and of the final states.
@@ -279,10 +286,11 @@ impl GpuNetwork {
         d_output: ArrayView3<f32>,
         d_states: Option<&States>,
     ) -> Result<Gradients, Error> {
-        let GpuTape { prepared, pass, values } = tape;
+        let GpuTape { prepared, pass, values, changes } = tape;
         if !Arc::ptr_eq(&values, &self.values) {
             return Err(Error::Config("the tape is of another network; use the network that made it".into()));
         }
+        check_unchanged(changes, self.changes)?;
         let (config, shape) = (&self.config, pass.shape);
         let layout = StateLayout::new(config, shape.batch);
         upload(&prepared.own[D_OUTPUT], d_output)?;
@@ -332,11 +340,6 @@ impl GpuNetwork {
 
     /// One step of a stream.
     pub(crate) fn step(&mut self, stream: &GpuStream, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
-        if !Arc::ptr_eq(&stream.values, &self.values) {
-            return Err(Error::Config(
-                "the stream is of another network; use the network that made it".into(),
-            ));
-        }
         self.pack()?;
         let own = &stream.prepared.own;
         let name = if stream.pass.part == Part::Decoder { DECODER_INPUT } else { INPUT };
@@ -380,7 +383,7 @@ pub(crate) struct GpuStream {
     prepared: Prepared,
     pass: Pass,
     layout: StateLayout,
-    values: Arc<DeviceBuffer>,
+    pub(crate) values: Arc<DeviceBuffer>,
 }
 
 impl GpuStream {

@@ -1,6 +1,7 @@
 //! Training on a GPU: a batch's gradient and an update as two plans; losses and failures stay there until asked for.
 
 use crate::buffer::DeviceBuffer;
+use crate::cpu::replaced;
 use crate::gpu::Target;
 use crate::gpu_loss::{self, LOSS_CAPACITY, LOSSES, TARGET, WEIGHTS};
 use crate::gpu_network::{GpuNetwork, Kept, Prepared, check_sizes, pack_all, upload};
@@ -149,14 +150,8 @@ impl GpuTraining {
         Ok(())
     }
 
-    /// A caller may put another network, even an equal one, in the place of the one in training.
     fn check_same(&self, network: &GpuNetwork) -> Result<(), Error> {
-        if Arc::ptr_eq(&self.values, &network.values) {
-            return Ok(());
-        }
-        Err(Error::Config(
-            "the network in training was replaced by another; make a new trainer for it".into(),
-        ))
+        if Arc::ptr_eq(&self.values, &network.values) { Ok(()) } else { Err(replaced()) }
     }
 
     pub(crate) fn take_losses(&mut self, network: &GpuNetwork) -> Result<Vec<f32>, Error> {

@@ -207,8 +207,8 @@ impl Network {
     /// that by the final states, zeros if not given. The parameters must be those of the pass forward.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a `d_output` not shaped like the output; [`Error::Config`] for `d_states` that do not fit and
-    /// for a tape of another network; those of the device.
+    /// [`Error::Shape`] for a `d_output` not shaped like the output; [`Error::Config`] for `d_states` that do not fit, for
+    /// a tape of another network and for one that is older than the parameters; those of the device.
     pub fn backward(
         &mut self,
         tape: Tape,

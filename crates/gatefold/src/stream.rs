@@ -7,6 +7,7 @@ use crate::{Error, Network};
 use gatefold_cpu::States;
 use gatefold_model::{Direction, LayerKind, NetworkConfig};
 use ndarray::{Array2, ArrayView2, Axis};
+use std::sync::Arc;
 
 /// Many streams side by side through one network, a step at a time; the states stay on the device. Of an
 /// encoder-decoder network it is the decoder that steps.
@@ -18,7 +19,10 @@ pub struct Stream {
 
 #[derive(Debug)]
 enum Kept {
-    Cpu(States),
+    Cpu {
+        states: States,
+        identity: Arc<()>,
+    },
     #[cfg(feature = "gpu")]
     Gpu(Box<GpuStream>),
 }
@@ -36,7 +40,10 @@ impl Network {
             return Err(Error::Shape { what, expected, found: "0".into() });
         }
         let kept = match self {
-            Network::Cpu(_) => Kept::Cpu(States::zeros(self.config(), batch)),
+            Network::Cpu(network) => Kept::Cpu {
+                states: States::zeros(network.config(), batch),
+                identity: Arc::clone(&network.identity),
+            },
             #[cfg(feature = "gpu")]
             Network::Gpu(network) => Kept::Gpu(Box::new(network.stream(batch)?)),
         };
@@ -53,6 +60,7 @@ impl Stream {
     /// [`Error::Shape`] for an input that does not fit; [`Error::Config`] for a network that did not make this stream;
     /// those of the device.
     pub fn step(&mut self, network: &mut Network, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
+        self.check_maker(network)?;
         let config = network.config();
         let width = config.decoder().map_or(config.input(), |at| config.layers()[at].output);
         if input.dim() != (self.batch, width) {
@@ -65,12 +73,24 @@ impl Stream {
         let reader = config.layers().get(config.decoder().map_or(0, |at| at + 1)).map(|layer| &layer.kind);
         check_tokens("input", input.insert_axis(Axis(0)), None, reader)?;
         match (network, &mut self.kept) {
-            (Network::Cpu(network), Kept::Cpu(states)) => network.step(states, input),
+            (Network::Cpu(network), Kept::Cpu { states, .. }) => network.step(states, input),
             #[cfg(feature = "gpu")]
             (Network::Gpu(network), Kept::Gpu(stream)) => network.step(stream, input),
             #[cfg(feature = "gpu")]
-            _ => Err(Error::Config("the stream is of another device; use the network that made it".into())),
+            _ => Err(of_another("device")),
         }
+    }
+
+    /// That this network made the stream.
+    fn check_maker(&self, network: &Network) -> Result<(), Error> {
+        let made = match (network, &self.kept) {
+            (Network::Cpu(network), Kept::Cpu { identity, .. }) => Arc::ptr_eq(identity, &network.identity),
+            #[cfg(feature = "gpu")]
+            (Network::Gpu(network), Kept::Gpu(stream)) => Arc::ptr_eq(&stream.values, &network.values),
+            #[cfg(feature = "gpu")]
+            _ => return Err(of_another("device")),
+        };
+        if made { Ok(()) } else { Err(of_another("network")) }
     }
 
     /// The states behind the last step.
@@ -79,7 +99,7 @@ impl Stream {
     /// Those of reading back from a GPU.
     pub fn states(&self) -> Result<States, Error> {
         match &self.kept {
-            Kept::Cpu(states) => Ok(states.clone()),
+            Kept::Cpu { states, .. } => Ok(states.clone()),
             #[cfg(feature = "gpu")]
             Kept::Gpu(stream) => stream.states(),
         }
@@ -88,11 +108,12 @@ impl Stream {
     /// Goes on from other states, such as those of [`Network::forward`] or [`Network::encode`].
     ///
     /// # Errors
-    /// [`Error::Config`] for states of another network or batch.
+    /// [`Error::Config`] for states of another network or batch, and for a network that did not make this stream.
     pub fn set_states(&mut self, network: &Network, states: &States) -> Result<(), Error> {
+        self.check_maker(network)?;
         network.check_states(self.batch, Some(states))?;
         match &mut self.kept {
-            Kept::Cpu(kept) => *kept = states.clone(),
+            Kept::Cpu { states: kept, .. } => *kept = states.clone(),
             #[cfg(feature = "gpu")]
             Kept::Gpu(stream) => stream.set_states(states)?,
         }
@@ -102,8 +123,9 @@ impl Stream {
     /// Goes back to where the layers' descriptions say, learned states as the parameters are now.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// [`Error::Config`] for a network that did not make this stream; those of reading back from a GPU.
     pub fn reset(&mut self, network: &mut Network) -> Result<(), Error> {
+        self.check_maker(network)?;
         let parameters = network.parameters()?;
         let states = States::initial(network.config(), &parameters, self.batch);
         self.set_states(network, &states)
@@ -113,6 +135,10 @@ impl Stream {
     pub fn batch(&self) -> usize {
         self.batch
     }
+}
+
+fn of_another(what: &str) -> Error {
+    Error::Config(format!("the stream is of another {what}; use the network that made it"))
 }
 
 /// That every layer can do with the steps so far.

@@ -99,6 +99,14 @@ impl TrainConfig {
         self.optimizer.check()?;
         self.loss.check()?;
         self.loss.target_width(network.output())?;
+        if let (Loss::CrossEntropy, Some(last)) = (&self.loss, network.layers().last())
+            && last.kind == LayerKind::Softmax
+        {
+            return Err(Error::Config(format!(
+                "loss cross-entropy: it takes logits, and {} makes probabilities of them; leave that layer out",
+                last.place()
+            )));
+        }
         check_rate(self.learning_rate)?;
         if let Some(norm) = self.clip_norm
             && !(norm > 0.0 && norm.is_finite())
@@ -265,6 +273,7 @@ impl Trainer {
     /// # Errors
     /// Those of both.
     pub fn step(&mut self, input: ArrayView3<f32>, target: ArrayView3<f32>) -> Result<(), Error> {
+        self.check_update()?;
         self.accumulate(input, target)?;
         self.update()
     }
@@ -302,6 +311,7 @@ impl Trainer {
     /// # Errors
     /// Those of both.
     pub fn step_batch(&mut self, input: &Sequences, targets: &Targets) -> Result<(), Error> {
+        self.check_update()?;
         self.accumulate_batch(input, targets)?;
         self.update()
     }
@@ -350,6 +360,7 @@ impl Trainer {
             return Err(Error::Config(found));
         }
         // All of it before the first update, which cannot be taken back.
+        self.check_update()?;
         input.check(&self.described)?;
         let output = (input.steps(), input.batch(), self.described.output());
         RowWeights::new(&self.config.loss, self.config.reduction, &targets.view(), input.lengths(), output)?;
@@ -406,7 +417,7 @@ impl Trainer {
         let given = TrainBatch { input, target: targets.values, weights, dropout, carry };
         match (&mut self.network, &mut self.state) {
             (Network::Cpu(network), State::Cpu(training)) => {
-                training.accumulate(network, &self.config, given)
+                training.accumulate(network, &self.config, given)?;
             }
             #[cfg(feature = "gpu")]
             (Network::Gpu(network), State::Gpu(training)) => {
@@ -429,8 +440,7 @@ impl Trainer {
     /// [`Error::NotFinite`] from the first gradient on that is not finite: the parameters keep their last good
     /// values. On a GPU it comes with the next thing read back. [`Error::Config`] for a learning rate out of range.
     pub fn update(&mut self) -> Result<(), Error> {
-        self.check_network()?;
-        check_rate(self.learning_rate)?;
+        self.check_update()?;
         let step = self.steps + 1;
         match (&mut self.network, &mut self.state) {
             (Network::Cpu(network), State::Cpu(training)) => {
@@ -561,6 +571,12 @@ impl Trainer {
         }
         trainer.steps = checkpoint.step;
         Ok(trainer)
+    }
+
+    /// What would stop an update: asked before a batch is accumulated for it, which would count twice if given again.
+    fn check_update(&self) -> Result<(), Error> {
+        self.check_network()?;
+        check_rate(self.learning_rate)
     }
 
     /// [`Trainer::network`] lets a caller put another network in this one's place.

@@ -1,8 +1,8 @@
 //! Networks and trainers on the CPU device.
 
 use gatefold::{
-    Activation, Checkpoint, DenseConfig, Device, Error, LayerConfig, LstmConfig, Network, NetworkConfig,
-    Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
+    Activation, Checkpoint, DenseConfig, Device, Error, LayerConfig, Loss, LstmConfig, Network,
+    NetworkConfig, Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
 };
 use gatefold_reference::{loss, optim};
 use ndarray::{Array3, ArrayD};
@@ -260,6 +260,13 @@ fn a_changed_learning_rate_holds_from_the_next_update() {
     trainer.set_learning_rate(f32::NAN);
     let error = trainer.update().unwrap_err().to_string();
     assert_eq!(error, "the learning rate is NaN; expected a finite number, 0 or more");
+    // A step that is refused leaves no gradient behind, which would count again with the next.
+    let (input, target) = batch(1);
+    let error = trainer.step(input.view(), target.view()).unwrap_err().to_string();
+    assert_eq!(error, "the learning rate is NaN; expected a finite number, 0 or more");
+    for (name, gradient) in trainer.gradients().unwrap().iter() {
+        assert!(gradient.iter().all(|&element| element == 0.0), "{name}");
+    }
 }
 
 /// Frozen parameters do not count for the norm.
@@ -405,6 +412,41 @@ fn another_network_under_a_trainer_is_refused() {
     *trainer.network() = Network::new(&Device::Cpu, &config, 0).unwrap();
     let error = trainer.update().unwrap_err().to_string();
     assert!(error.ends_with("now it is 2 -> last step; make a new trainer for it"), "{error}");
+    // An equal one as well: its parameters are not those that the moments belong to.
+    *trainer.network() = Network::new(&Device::Cpu, &stacked(), 2).unwrap();
+    let (input, target) = batch(0);
+    let replaced = "the network in training was replaced by another; make a new trainer for it";
+    assert_eq!(trainer.accumulate(input.view(), target.view()).unwrap_err().to_string(), replaced);
+    assert_eq!(trainer.update().unwrap_err().to_string(), replaced);
+}
+
+/// Arrays of a caller may lie in memory in any order.
+#[test]
+fn parameters_in_any_layout_are_the_same_parameters() {
+    let plain = Parameters::initial(&stacked(), 3);
+    let mut across = plain.clone();
+    for name in ["rnn0.weight_ih_l0", "rnn0.weight_hh_l1", "dense0.weight"] {
+        let transposed = plain[name].t().as_standard_layout().into_owned();
+        *across.get_mut(name).unwrap() = transposed.reversed_axes();
+    }
+    let (input, target) = batch(0);
+    let mut trained = [plain, across].map(|parameters| {
+        let network = Network::with_parameters(&Device::Cpu, &stacked(), &parameters).unwrap();
+        let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+        trainer.step(input.view(), target.view()).unwrap();
+        trainer.network().parameters().unwrap()
+    });
+    let [plain, across] = &mut trained;
+    assert_eq!(plain, across);
+}
+
+#[test]
+fn a_softmax_in_front_of_cross_entropy_is_refused() {
+    let config = NetworkConfig::new(2, [DenseConfig::new(3).into(), LayerConfig::Softmax]).unwrap();
+    let network = Network::new(&Device::Cpu, &config, 1).unwrap();
+    let error = Trainer::new(network, TrainConfig::new().loss(Loss::CrossEntropy)).unwrap_err().to_string();
+    let expected = "loss cross-entropy: it takes logits, and layer 1 (softmax) makes probabilities of them; leave that layer out";
+    assert_eq!(error, expected);
 }
 
 #[test]
