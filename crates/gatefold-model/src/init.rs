@@ -1,5 +1,6 @@
 use crate::{Cell, LstmGate, NetworkConfig, Parameters, Role};
-use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, concatenate};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, concatenate, s};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -91,24 +92,36 @@ fn sparse(shape: (usize, usize), connections: usize, std: f64, random: &mut ChaC
     values
 }
 
-/// Modified Gram-Schmidt over the shorter axis. A Gaussian matrix has full rank but for events of probability
-/// zero, so no vector shrinks to nothing.
+/// Rows that are made orthogonal to all before them at once, by matrix products.
+const BLOCK: usize = 32;
+
+/// Gram-Schmidt over the shorter axis, a block of rows after the other. A Gaussian matrix has full rank but for events of
+/// probability zero, so no vector shrinks to nothing.
 fn orthonormal(values: Array2<f64>) -> Array2<f64> {
     if values.nrows() > values.ncols() {
         return orthonormal(values.reversed_axes()).reversed_axes();
     }
-    let mut rows = values;
-    for k in 0..rows.nrows() {
+    let mut rows = values.as_standard_layout().into_owned();
+    let count = rows.nrows();
+    for begin in (0..count).step_by(BLOCK) {
+        let (done, mut rest) = rows.view_mut().split_at(Axis(0), begin);
+        let mut block = rest.slice_mut(s![..BLOCK.min(count - begin), ..]);
         // Twice is enough: one pass loses orthogonality by rounding when rows are nearly parallel (Kahan, Parlett).
         for _ in 0..2 {
-            for j in 0..k {
-                let overlap = rows.row(j).dot(&rows.row(k));
-                let earlier = rows.row(j).to_owned();
-                rows.row_mut(k).scaled_add(-overlap, &earlier);
-            }
+            let overlaps = block.dot(&done.t());
+            general_mat_mul(-1.0, &overlaps, &done, 1.0, &mut block);
         }
-        let norm = rows.row(k).dot(&rows.row(k)).sqrt();
-        rows.row_mut(k).mapv_inplace(|value| value / norm);
+        for k in 0..block.nrows() {
+            for _ in 0..2 {
+                for j in 0..k {
+                    let (earlier, mut row) = block.multi_slice_mut((s![j, ..], s![k, ..]));
+                    let overlap = earlier.dot(&row);
+                    row.scaled_add(-overlap, &earlier);
+                }
+            }
+            let norm = block.row(k).dot(&block.row(k)).sqrt();
+            block.row_mut(k).mapv_inplace(|value| value / norm);
+        }
     }
     rows
 }
@@ -189,7 +202,7 @@ mod tests {
 
     #[test]
     fn orthogonal_matrices_are_orthonormal_in_either_shape() {
-        for (rows, columns) in [(1, 1), (7, 7), (5, 13), (13, 5)] {
+        for (rows, columns) in [(1, 1), (7, 7), (5, 13), (13, 5), (70, 70), (65, 90), (90, 65)] {
             let q = Init::Orthogonal.matrix(rows, columns, 3, 0);
             let product = if rows <= columns { q.dot(&q.t()) } else { q.t().dot(&q) };
             for ((i, j), &value) in product.indexed_iter() {
