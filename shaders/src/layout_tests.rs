@@ -124,38 +124,47 @@ fn parse(variant: &KernelVariant, from: ParamsFrom) -> (String, Module, ModuleIn
     (source, module, info)
 }
 
+/// Every variant is parsed once for each place of its params, which takes most of the time, on all cores.
 #[test]
-fn every_variant_is_valid_with_what_the_engine_requests() {
+fn every_variant_is_valid_and_as_the_table_says() {
     let variants = variants();
     assert!(variants.len() > 1000, "only {} variants", variants.len());
-    for variant in &variants {
-        for from in [ParamsFrom::Immediate, ParamsFrom::Uniform] {
-            parse(variant, from);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let check = || {
+        while let Some(variant) = variants.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            for from in [ParamsFrom::Immediate, ParamsFrom::Uniform] {
+                let (_, module, info) = parse(variant, from);
+                assert_bindings(variant, &module);
+                assert_constants(variant, &module);
+                assert_writable(variant, &module, &info);
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        (0..std::thread::available_parallelism().map_or(1, usize::from)).for_each(|_| {
+            scope.spawn(check);
+        });
+    });
 }
 
-#[test]
-fn bindings_are_those_of_the_table() {
-    for variant in variants() {
-        let (_, module, _) = parse(&variant, ParamsFrom::Immediate);
-        let mut found: Vec<(u32, Access)> = module
-            .global_variables
-            .iter()
-            .filter_map(|(_, variable)| match (variable.space, &variable.binding) {
-                (AddressSpace::Storage { access }, Some(binding)) => {
-                    assert_eq!(binding.group, 0, "{variant}");
-                    let writes = access.contains(StorageAccess::STORE);
-                    Some((binding.binding, if writes { Access::Write } else { Access::Read }))
-                }
-                _ => None,
-            })
-            .collect();
-        found.sort_by_key(|(binding, _)| *binding);
-        let expected: Vec<(u32, Access)> = (0..).zip(variant.id.spec().bindings.iter().copied()).collect();
-        assert_eq!(found, expected, "{variant}");
-        assert!(expected.len() <= 8, "{variant}: WebGPU promises eight storage buffers");
-    }
+/// The bindings are those of the table.
+fn assert_bindings(variant: &KernelVariant, module: &Module) {
+    let mut found: Vec<(u32, Access)> = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, variable)| match (variable.space, &variable.binding) {
+            (AddressSpace::Storage { access }, Some(binding)) => {
+                assert_eq!(binding.group, 0, "{variant}");
+                let writes = access.contains(StorageAccess::STORE);
+                Some((binding.binding, if writes { Access::Write } else { Access::Read }))
+            }
+            _ => None,
+        })
+        .collect();
+    found.sort_by_key(|(binding, _)| *binding);
+    let expected: Vec<(u32, Access)> = (0..).zip(variant.id.spec().bindings.iter().copied()).collect();
+    assert_eq!(found, expected, "{variant}");
+    assert!(expected.len() <= 8, "{variant}: WebGPU promises eight storage buffers");
 }
 
 /// Name, type and offset.
@@ -255,82 +264,71 @@ fn constant(module: &Module, name: &str) -> u32 {
     }
 }
 
-#[test]
-fn constants_are_those_of_the_host() {
-    for variant in variants() {
-        let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
-        let gates: Vec<(&str, u32)> = match variant.cell {
-            _ if !variant.id.spec().parts.contains(&Part::Cell) => Vec::new(),
-            Some(Cell::Lstm) => LstmGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into(),
-            Some(Cell::Gru | Cell::GruReset | Cell::GruUpdate) => {
-                GruGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into()
-            }
-            _ => Vec::new(),
-        };
-        for (name, number) in gates {
-            assert_eq!(constant(&module, name), number, "{variant}");
+/// The constants are those of the host.
+fn assert_constants(variant: &KernelVariant, module: &Module) {
+    let gates: Vec<(&str, u32)> = match variant.cell {
+        _ if !variant.id.spec().parts.contains(&Part::Cell) => Vec::new(),
+        Some(Cell::Lstm) => LstmGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into(),
+        Some(Cell::Gru | Cell::GruReset | Cell::GruUpdate) => {
+            GruGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into()
         }
-        if variant.id == KernelId::StepBackward {
-            assert_eq!(constant(&module, "NO_STEP"), NO_STEP, "{variant}");
+        _ => Vec::new(),
+    };
+    for (name, number) in gates {
+        assert_eq!(constant(module, name), number, "{variant}");
+    }
+    if variant.id == KernelId::StepBackward {
+        assert_eq!(constant(module, "NO_STEP"), NO_STEP, "{variant}");
+    }
+    if variant.uses_subgroups() {
+        assert_eq!(constant(module, "LANES"), SUBGROUP_LANES, "{variant}");
+    }
+    if variant.id == KernelId::GradientNorm {
+        assert_eq!(constant(module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);
+    }
+    if variant.id == KernelId::ElementLoss {
+        for kind in ElementLossKind::ALL {
+            assert_eq!(constant(module, kind.wgsl_name()), kind as u32, "{variant}");
         }
-        if variant.uses_subgroups() {
-            assert_eq!(constant(&module, "LANES"), SUBGROUP_LANES, "{variant}");
-        }
-        if variant.id == KernelId::GradientNorm {
-            assert_eq!(constant(&module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);
-        }
-        if variant.id == KernelId::ElementLoss {
-            for kind in ElementLossKind::ALL {
-                assert_eq!(constant(&module, kind.wgsl_name()), kind as u32, "{variant}");
-            }
-        }
-        if variant.id == KernelId::SumSlices {
-            for activation in Activation::ALL {
-                assert_eq!(constant(&module, &activation.name().to_uppercase()), activation.code());
-            }
+    }
+    if variant.id == KernelId::SumSlices {
+        for activation in Activation::ALL {
+            assert_eq!(constant(module, &activation.name().to_uppercase()), activation.code());
         }
     }
 }
 
-#[test]
-fn every_variant_can_be_written_for_the_other_platforms() {
+/// The writers for the other platforms can put it into their languages.
+fn assert_writable(variant: &KernelVariant, module: &Module, info: &ModuleInfo) {
     use naga::back::{hlsl, msl, spv};
     use naga::proc::BoundsCheckPolicies;
-    let forms = [ParamsFrom::Immediate, ParamsFrom::Uniform];
-    for (variant, from) in variants().iter().flat_map(|variant| forms.map(|from| (variant, from))) {
-        let (_, module, info) = parse(variant, from);
-        let entry = Some((ShaderStage::Compute, "main".to_string()));
+    let entry = Some((ShaderStage::Compute, "main".to_string()));
 
-        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
-        spv::write_vec(&module, &info, &options, None)
-            .unwrap_or_else(|error| panic!("{variant} as SPIR-V: {error}"));
+    let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+    spv::write_vec(module, info, &options, None)
+        .unwrap_or_else(|error| panic!("{variant} as SPIR-V: {error}"));
 
-        let options = msl::Options {
-            lang_version: (2, 4),
-            fake_missing_bindings: true,
-            bounds_check_policies: BoundsCheckPolicies::default(),
-            ..msl::Options::default()
-        };
-        let pipeline = msl::PipelineOptions { entry_point: entry.clone(), ..msl::PipelineOptions::default() };
-        msl::write_string(&module, &info, &options, &pipeline)
-            .unwrap_or_else(|error| panic!("{variant} as MSL: {error}"));
+    let options = msl::Options {
+        lang_version: (2, 4),
+        fake_missing_bindings: true,
+        bounds_check_policies: BoundsCheckPolicies::default(),
+        ..msl::Options::default()
+    };
+    let pipeline = msl::PipelineOptions { entry_point: entry.clone(), ..msl::PipelineOptions::default() };
+    msl::write_string(module, info, &options, &pipeline)
+        .unwrap_or_else(|error| panic!("{variant} as MSL: {error}"));
 
-        let options = hlsl::Options {
-            shader_model: hlsl::ShaderModel::V6_0,
-            immediates_target: Some(hlsl::BindTarget {
-                space: 0,
-                register: 0,
-                ..hlsl::BindTarget::default()
-            }),
-            fake_missing_bindings: true,
-            ..hlsl::Options::default()
-        };
-        let pipeline = hlsl::PipelineOptions { entry_point: entry };
-        let mut text = String::new();
-        hlsl::Writer::new(&mut text, &options, &pipeline)
-            .write(&module, &info, None)
-            .unwrap_or_else(|error| panic!("{variant} as HLSL: {error}"));
-    }
+    let options = hlsl::Options {
+        shader_model: hlsl::ShaderModel::V6_0,
+        immediates_target: Some(hlsl::BindTarget { space: 0, register: 0, ..hlsl::BindTarget::default() }),
+        fake_missing_bindings: true,
+        ..hlsl::Options::default()
+    };
+    let pipeline = hlsl::PipelineOptions { entry_point: entry };
+    let mut text = String::new();
+    hlsl::Writer::new(&mut text, &options, &pipeline)
+        .write(module, info, None)
+        .unwrap_or_else(|error| panic!("{variant} as HLSL: {error}"));
 }
 
 /// Runs a checker where it is installed, on files of `directory`; panics with what it prints if it refuses one.

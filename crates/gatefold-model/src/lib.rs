@@ -29,6 +29,7 @@ mod layer;
 mod parameter_names;
 mod parameters;
 mod recurrent;
+mod recurrent_config;
 mod resolve;
 
 pub use activation::Activation;
@@ -39,6 +40,7 @@ pub use init::Init;
 pub use layer::{Layer, LayerKind, ParameterSpec, Role, StateKind, Timeline};
 pub use parameters::Parameters;
 pub use recurrent::{
-    Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, GruConfig, InitialState,
-    LstmActivations, LstmCell, LstmConfig, Recurrent, Reset, RnnConfig,
+    Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, InitialState, LstmActivations,
+    LstmCell, Recurrent, Reset,
 };
+pub use recurrent_config::{GruConfig, LstmConfig, RnnConfig};

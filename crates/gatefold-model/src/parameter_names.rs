@@ -1,6 +1,6 @@
 //! The parameters of each layer: PyTorch's names, shapes, and how they begin.
 
-use crate::recurrent::Options;
+use crate::recurrent_config::Options;
 use crate::{
     Activation, Biases, Cell, DenseConfig, Direction, EmbeddingConfig, Init, InitialState, LstmCell,
     ParameterSpec, Recurrent, Role,

@@ -2,7 +2,7 @@
 
 use crate::layer::place;
 use crate::parameter_names::{Names, dense_parameters, embedding_parameters, recurrent_parameters};
-use crate::recurrent::Options;
+use crate::recurrent_config::Options;
 use crate::{
     Activation, Bridge, Cell, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
     ModelError, ParameterSpec, Recurrent, Reset, Role, StateKind, Timeline,

@@ -111,9 +111,10 @@ pub use wgpu;
 
 pub use gatefold_model::file::Checkpoint;
 pub use gatefold_model::{
-    Activation, Biases, Bridge, Cell, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill,
-    GruActivations, GruConfig, Init, InitialState, LayerConfig, LayerKind, LstmActivations, LstmConfig,
-    ModelError, NetworkConfig, Parameters, Recurrent, Reset, RnnConfig,
+    Activation, Biases, Bridge, Cell, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig,
+    Feedback, Fill, GruActivations, GruCell, GruConfig, GruGate, Init, InitialState, Layer, LayerConfig,
+    LayerKind, LstmActivations, LstmCell, LstmConfig, LstmGate, ModelError, NetworkConfig, ParameterSpec,
+    Parameters, Recurrent, Reset, RnnConfig, Role, StateKind, Timeline,
 };
 
 /// The README's program is compiled and run with the documentation's.

@@ -1,0 +1,335 @@
+//! The configurations of recurrent layers: what is chosen, one call for each choice.
+
+use crate::{
+    Activation, Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, Init, InitialState,
+    LstmActivations, LstmCell, Recurrent, Reset,
+};
+use serde::{Deserialize, Serialize};
+
+/// What every kind of recurrent layer can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Options {
+    pub(crate) hidden: usize,
+    #[serde(default = "glorot")]
+    pub(crate) input_init: Init,
+    #[serde(default = "orthogonal")]
+    pub(crate) recurrent_init: Init,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) direction: Direction,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) biases: Biases,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) clip: Option<f32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) initial: InitialState,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) skip: Option<usize>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) feedback: Option<Feedback>,
+}
+
+fn glorot() -> Init {
+    Init::Glorot
+}
+
+fn orthogonal() -> Init {
+    Init::Orthogonal
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Options {
+    fn new(hidden: usize) -> Options {
+        Options {
+            hidden,
+            input_init: glorot(),
+            recurrent_init: orthogonal(),
+            direction: Direction::default(),
+            biases: Biases::default(),
+            clip: None,
+            initial: InitialState::default(),
+            skip: None,
+            feedback: None,
+        }
+    }
+
+    fn resolve(&self, cell: Cell, reverse_cell: Cell) -> Recurrent {
+        Recurrent {
+            cell,
+            reverse_cell,
+            hidden: self.hidden,
+            projection: None,
+            clip: self.clip,
+            biases: self.biases,
+            direction: self.direction,
+            initial: self.initial,
+            skip: self.skip,
+            feedback: self.feedback,
+            forget_bias: 0.0,
+        }
+    }
+}
+
+/// The setters that every kind of recurrent layer has.
+macro_rules! options {
+    ($config:ident) => {
+        impl $config {
+            /// How `weight_ih` begins, each gate's rows as a matrix of its own; Glorot by default.
+            pub fn input_init(mut self, init: Init) -> Self {
+                self.options.input_init = init;
+                self
+            }
+
+            /// How `weight_hh` begins, each gate's rows as a matrix of its own; orthogonal by default.
+            pub fn recurrent_init(mut self, init: Init) -> Self {
+                self.options.recurrent_init = init;
+                self
+            }
+
+            /// Which way it goes through time; forward by default. [`Direction::Bidirectional`] doubles the output's
+            /// width.
+            pub fn direction(mut self, direction: Direction) -> Self {
+                self.options.direction = direction;
+                self
+            }
+
+            /// Which biases it has; two by default, as in PyTorch.
+            pub fn biases(mut self, biases: Biases) -> Self {
+                self.options.biases = biases;
+                self
+            }
+
+            /// Holds every pre-activation within `+-bound`, above 0; not held by default. Where it is held, its slope is
+            /// 0.
+            pub fn clip(mut self, bound: f32) -> Self {
+                self.options.clip = Some(bound);
+                self
+            }
+
+            /// The states in front of the first step where a caller gives none; zeros by default.
+            pub fn initial_state(mut self, initial: InitialState) -> Self {
+                self.options.initial = initial;
+                self
+            }
+
+            /// A second recurrence, from `h(t-k)`, with weights of its own, `weight_sh`; `k` is at least 2. In front of the
+            /// first step every h is the initial one. Not with [`Reset::Before`].
+            pub fn skip(mut self, k: usize) -> Self {
+                self.options.skip = Some(k);
+                self
+            }
+
+            /// A readout of `output` values, `y = activation(V h + c)`, that is the layer's output and joins the next
+            /// step's input with weights of its own, `weight_yh`. In front of the first step y is zero. Not in two
+            /// directions, nor with a projection.
+            pub fn feedback(mut self, output: usize, activation: Activation) -> Self {
+                self.options.feedback = Some(Feedback { output, activation });
+                self
+            }
+
+            /// The number of units.
+            pub fn hidden(&self) -> usize {
+                self.options.hidden
+            }
+        }
+    };
+}
+
+/// A vanilla recurrent layer (Elman 1990): `h = act(W x + U h' + b)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RnnConfig {
+    #[serde(flatten)]
+    pub(crate) options: Options,
+    #[serde(default = "tanh", skip_serializing_if = "is_tanh")]
+    pub(crate) activation: Activation,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reverse_activation: Option<Activation>,
+}
+
+fn tanh() -> Activation {
+    Activation::Tanh
+}
+
+fn is_tanh(activation: &Activation) -> bool {
+    *activation == Activation::Tanh
+}
+
+options!(RnnConfig);
+
+impl RnnConfig {
+    /// A layer with `hidden` units, `h = tanh(..)`: `[T, B, input]` in, `[T, B, hidden]` out.
+    pub fn new(hidden: usize) -> Self {
+        RnnConfig { options: Options::new(hidden), activation: tanh(), reverse_activation: None }
+    }
+
+    /// The function; tanh by default.
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// The function of the reverse scan, if it is another.
+    pub fn reverse_activation(mut self, activation: Activation) -> Self {
+        self.reverse_activation = Some(activation);
+        self
+    }
+
+    pub(crate) fn resolve(&self) -> Recurrent {
+        let cell = |activation| Cell::Rnn { activation };
+        let reverse = self.reverse_activation.unwrap_or(self.activation);
+        self.options.resolve(cell(self.activation), cell(reverse))
+    }
+}
+
+/// A long short-term memory layer (Hochreiter and Schmidhuber 1997; Gers et al. 2000): `c = f c' + i g`,
+/// `h = o tanh(c)`, with `i, f, o = sigmoid(W x + U h' + b)` and `g = tanh(W x + U h' + b)`, each with rows of its own.
+/// With options and backward the equations are in docs/numerics.md.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LstmConfig {
+    #[serde(flatten)]
+    pub(crate) options: Options,
+    pub(crate) forget_bias: f32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) activations: LstmActivations,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reverse_activations: Option<LstmActivations>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) peephole: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) coupling: Option<Coupling>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) squashed: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) projection: Option<usize>,
+}
+
+options!(LstmConfig);
+
+impl LstmConfig {
+    /// An LSTM with `hidden` units: `[T, B, input]` in, `[T, B, hidden]` out.
+    pub fn new(hidden: usize) -> Self {
+        LstmConfig {
+            options: Options::new(hidden),
+            forget_bias: 1.0,
+            activations: LstmActivations::default(),
+            reverse_activations: None,
+            peephole: false,
+            coupling: None,
+            squashed: false,
+            projection: None,
+        }
+    }
+
+    /// The forget gate's bias before training, 1 by default (Gers et al. 2000; Jozefowicz et al. 2015). It is put
+    /// into `bias_ih`; `bias_hh` starts at zero, since only their sum counts. Without biases there is none.
+    pub fn forget_bias(mut self, value: f32) -> Self {
+        self.forget_bias = value;
+        self
+    }
+
+    /// The functions of gates, candidate and output; sigmoid, tanh, tanh by default.
+    pub fn activations(mut self, activations: LstmActivations) -> Self {
+        self.activations = activations;
+        self
+    }
+
+    /// The functions of the reverse scan, if they are others.
+    pub fn reverse_activations(mut self, activations: LstmActivations) -> Self {
+        self.reverse_activations = Some(activations);
+        self
+    }
+
+    /// Shows the cell state to the gates (Gers and Schmidhuber 2000): `peephole`, three numbers a unit.
+    pub fn peephole(mut self) -> Self {
+        self.peephole = true;
+        self
+    }
+
+    /// Makes one of input and forget gate 1 minus the other.
+    pub fn coupled(mut self, coupling: Coupling) -> Self {
+        self.coupling = Some(coupling);
+        self
+    }
+
+    /// The variant with a squashed cell and no biases: `c = sigmoid(f c' + i g)`, so that the cell stays in (0, 1). A
+    /// later [`LstmConfig::biases`] brings biases back.
+    pub fn squashed(mut self) -> Self {
+        self.squashed = true;
+        self.options.biases = Biases::None;
+        self
+    }
+
+    /// Projects the output to `width` values, which the recurrent weights read (Sak et al. 2014): `h = P (o tanh(c))`,
+    /// `[T, B, width]` out.
+    pub fn projection(mut self, width: usize) -> Self {
+        self.projection = Some(width);
+        self
+    }
+
+    pub(crate) fn resolve(&self) -> Recurrent {
+        let LstmConfig { peephole, coupling, squashed, .. } = *self;
+        let cell = |activations| Cell::Lstm(LstmCell { activations, peephole, coupling, squashed });
+        let reverse = self.reverse_activations.unwrap_or(self.activations);
+        Recurrent {
+            projection: self.projection,
+            forget_bias: self.forget_bias,
+            ..self.options.resolve(cell(self.activations), cell(reverse))
+        }
+    }
+}
+
+/// A gated recurrent unit layer (Cho et al. 2014): `h = (1 - z) n + z h'`.
+///
+/// Weights of a source that gives z the other meaning, `h = z n + (1 - z) h'` (Chung et al. 2014), are read by negating
+/// z's rows of both weights and biases, since `sigmoid(-a) = 1 - sigmoid(a)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GruConfig {
+    #[serde(flatten)]
+    pub(crate) options: Options,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) activations: GruActivations,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reverse_activations: Option<GruActivations>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) reset: Reset,
+}
+
+options!(GruConfig);
+
+impl GruConfig {
+    /// A GRU with `hidden` units: `[T, B, input]` in, `[T, B, hidden]` out.
+    pub fn new(hidden: usize) -> Self {
+        GruConfig {
+            options: Options::new(hidden),
+            activations: GruActivations::default(),
+            reverse_activations: None,
+            reset: Reset::default(),
+        }
+    }
+
+    /// The functions of gates and candidate; sigmoid, tanh by default.
+    pub fn activations(mut self, activations: GruActivations) -> Self {
+        self.activations = activations;
+        self
+    }
+
+    /// The functions of the reverse scan, if they are others.
+    pub fn reverse_activations(mut self, activations: GruActivations) -> Self {
+        self.reverse_activations = Some(activations);
+        self
+    }
+
+    /// Where the reset gate acts; after the product by default.
+    pub fn reset(mut self, reset: Reset) -> Self {
+        self.reset = reset;
+        self
+    }
+
+    pub(crate) fn resolve(&self) -> Recurrent {
+        let cell = |activations| Cell::Gru(GruCell { activations, reset: self.reset });
+        let reverse = self.reverse_activations.unwrap_or(self.activations);
+        self.options.resolve(cell(self.activations), cell(reverse))
+    }
+}
