@@ -3,7 +3,10 @@
 use crate::compare::Tolerance;
 use crate::data::{Random, wide};
 use crate::{Checks, gradient_terms, output_terms};
-use gatefold::{DenseConfig, Error, LayerConfig, ModelError, Network, NetworkConfig, Parameters, Trainer};
+use gatefold::{
+    DenseConfig, Error, LayerConfig, ModelError, Network, NetworkConfig, Parameters, Sequences, Targets,
+    Trainer,
+};
 use gatefold_reference::network::Tensors;
 use gatefold_reference::optim::{Adam, adam};
 use gatefold_reference::{Batch, Network as Reference};
@@ -13,7 +16,8 @@ use ndarray::{Array3, ArrayView, Axis, Dimension, s};
 ///
 /// The rows of the batch repeat a few sequences. What the reference finds for these few, in `f64`, then says what every
 /// output of the whole batch must be, and every gradient: a row that the device drops, counts twice or takes from a
-/// neighbour shows, in the very schedule and at the very size that is timed.
+/// neighbour shows, in the very schedule and at the very size that is timed. Rows of different lengths are judged each by
+/// itself.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// The network.
@@ -24,6 +28,8 @@ pub struct Workload {
     pub input: Array3<f32>,
     /// `[T, B, 1]`
     pub target: Array3<f32>,
+    /// Steps of each row, where they are not all T.
+    pub lengths: Option<Vec<usize>>,
     reference: Reference<f64>,
 }
 
@@ -63,7 +69,50 @@ impl Workload {
         };
         // Away from the outputs: residuals of one sign do not cancel in the bias's gradient, whose scale would be chance.
         let (input, target) = (repeated(0, inputs), repeated(1, 1) + 3.0);
-        Ok(Workload { config, parameters, input, target, reference })
+        Ok(Workload { config, parameters, input, target, lengths: None, reference })
+    }
+
+    /// The same rows in lengths that fall evenly from T to about T / B, the longest first.
+    pub fn with_falling_lengths(self) -> Workload {
+        let (steps, batch, _) = self.input.dim();
+        let lengths = (0..batch).map(|row| steps - row * steps / batch).collect();
+        Workload { lengths: Some(lengths), ..self }
+    }
+
+    /// Steps of all rows together.
+    pub fn row_steps(&self) -> usize {
+        let (steps, batch, _) = self.input.dim();
+        self.lengths.as_ref().map_or(steps * batch, |lengths| lengths.iter().sum())
+    }
+
+    fn sequences(&self) -> Result<Option<Sequences>, Error> {
+        let padded =
+            |lengths: &Vec<usize>| Sequences::time_major(self.input.clone()).with_lengths(lengths.clone());
+        self.lengths.as_ref().map(padded).transpose()
+    }
+
+    /// What is timed of inference, to be run again and again.
+    ///
+    /// # Errors
+    /// Those of the prediction.
+    pub fn inference(&self) -> Result<impl Fn(&mut Network) -> Result<Array3<f32>, Error>, Error> {
+        let sequences = self.sequences()?;
+        Ok(move |network: &mut Network| match &sequences {
+            None => network.predict(self.input.view()),
+            Some(sequences) => network.forward(sequences, None).map(|forward| forward.output),
+        })
+    }
+
+    /// What is timed of training, but for the update.
+    ///
+    /// # Errors
+    /// Those of the training step.
+    pub fn training(&self) -> Result<impl Fn(&mut Trainer) -> Result<(), Error>, Error> {
+        let batch = self.sequences()?.map(|sequences| (sequences, Targets::values(self.target.clone())));
+        Ok(move |trainer: &mut Trainer| match &batch {
+            None => trainer.accumulate(self.input.view(), self.target.view()),
+            Some((sequences, targets)) => trainer.accumulate_batch(sequences, targets),
+        })
     }
 
     /// The outputs of one prediction.
@@ -71,11 +120,13 @@ impl Workload {
     /// # Errors
     /// Those of the prediction.
     pub fn check_inference(&self, network: &mut Network) -> Result<Checks, Error> {
-        let found = network.predict(self.input.view())?;
-        let few = self.reference.predict(few(&self.input).view());
+        let found = self.inference()?(network)?;
         let (steps, batch, _) = self.input.dim();
-        let rows: Vec<usize> = (0..batch).map(|row| row % DISTINCT).collect();
-        let want = few.select(Axis(1), &rows);
+        let input = self.judged(&self.input);
+        let tape = self.reference.forward(&self.batch(&input));
+        let judged = tape.output();
+        let rows: Vec<usize> = (0..batch).map(|row| row % judged.len_of(Axis(1))).collect();
+        let want = judged.select(Axis(1), &rows);
         let mut checks = self.checks();
         let tolerance = Tolerance::output(output_terms(&self.config));
         let axes = [("step", steps), ("row", batch)];
@@ -92,7 +143,7 @@ impl Workload {
     /// # Errors
     /// Those of the training step.
     pub fn check_training(&self, trainer: &mut Trainer) -> Result<Checks, Error> {
-        trainer.accumulate(self.input.view(), self.target.view())?;
+        self.training()?(trainer)?;
         let losses = trainer.take_losses()?;
         let found = trainer.gradients()?;
         trainer.update()?;
@@ -119,34 +170,44 @@ impl Workload {
         Ok(checks)
     }
 
-    /// Those of the whole batch, from the few rows that it repeats.
+    /// Those of the whole batch, from the rows that are judged.
     fn loss_and_gradients(&self) -> (f64, Tensors<f64>) {
-        let (steps, batch, _) = self.input.dim();
-        let elements = (steps * batch) as f64;
-        let tape = self.reference.forward(&Batch::new(few(&self.input).view()));
-        let residual = &tape.output() - &few(&self.target);
+        let batch = self.input.len_of(Axis(1));
+        let elements = self.row_steps() as f64;
+        let (input, target) = (self.judged(&self.input), self.judged(&self.target));
+        let tape = self.reference.forward(&self.batch(&input));
+        let mut d_output = &tape.output() - &target;
+        let judged = d_output.len_of(Axis(1));
         let mut loss = 0.0;
-        let mut d_output = residual.clone();
         for (row, mut d) in d_output.axis_iter_mut(Axis(1)).enumerate() {
-            let repeats = (batch - row).div_ceil(DISTINCT) as f64;
+            if let Some(lengths) = &self.lengths {
+                d.slice_mut(s![lengths[row].., ..]).fill(0.0);
+            }
+            let repeats = (batch - row).div_ceil(judged) as f64;
             loss += repeats * d.iter().map(|residual| residual * residual).sum::<f64>() / elements;
             d *= 2.0 * repeats / elements;
         }
         (loss, self.reference.backward(&tape, d_output.view(), None).parameters)
     }
 
+    /// The rows that the others repeat, or all where each has a length of its own.
+    fn judged(&self, rows: &Array3<f32>) -> Array3<f64> {
+        let batch = rows.len_of(Axis(1));
+        let count = if self.lengths.is_some() { batch } else { DISTINCT.min(batch) };
+        rows.slice(s![.., ..count, ..]).map(|&value| f64::from(value))
+    }
+
+    fn batch<'a>(&'a self, input: &'a Array3<f64>) -> Batch<'a, f64> {
+        Batch { lengths: self.lengths.as_deref(), ..Batch::new(input.view()) }
+    }
+
     fn checks(&self) -> Checks {
         let (steps, batch, _) = self.input.dim();
         let mut checks = Checks::default();
-        checks.case(format!("T {steps} B {batch}, {}", self.config));
+        let lengths = if self.lengths.is_some() { " lengths" } else { "" };
+        checks.case(format!("T {steps} B {batch}{lengths}, {}", self.config));
         checks
     }
-}
-
-/// The sequences that the rows repeat.
-fn few(rows: &Array3<f32>) -> Array3<f64> {
-    let count = DISTINCT.min(rows.len_of(Axis(1)));
-    rows.slice(s![.., ..count, ..]).map(|&value| f64::from(value))
 }
 
 fn flat<T: Copy, D: Dimension>(values: ArrayView<'_, T, D>) -> Vec<T> {
@@ -197,8 +258,9 @@ mod tests {
             LstmConfig::new(9).peephole().into(),
             LstmConfig::new(9).direction(Direction::Bidirectional).into(),
         ];
-        for layer in layers {
-            let workload = Workload::new((17, 6, 4), vec![layer; 2]).unwrap();
+        let workload = |layer: LayerConfig| Workload::new((17, 6, 4), vec![layer; 2]).unwrap();
+        let of_lengths = workload(layers[1].clone()).with_falling_lengths();
+        for workload in layers.into_iter().map(workload).chain([of_lengths]) {
             workload.check_inference(&mut network(&workload)).unwrap().assert("inference");
             let mut trainer = Trainer::new(network(&workload), TrainConfig::new()).unwrap();
             workload.check_training(&mut trainer).unwrap().assert("training");

@@ -7,7 +7,7 @@ use crate::cell;
 use crate::describe::{Mode, flop};
 use crate::failure::Failure;
 use crate::page::{entry, line};
-use gatefold::{Device, Error, Network, NetworkConfig, TrainConfig, Trainer, plan};
+use gatefold::{Device, Error, Network, TrainConfig, Trainer, plan};
 use gatefold_check::{Checks, Workload};
 use serde_json::json;
 use std::str::FromStr;
@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Recurrent layers
     #[arg(long, value_name = "L", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     layers: u16,
+    /// Sequences whose lengths fall evenly from T to about T / B, the longest first, in the place of T steps each
+    #[arg(long)]
+    lengths: bool,
     /// What to time [default: both]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
@@ -44,7 +47,7 @@ pub(crate) struct Arguments {
 }
 
 const NOTES: &str = "Columns: median in milliseconds; spread, half of the distance between the quartiles as a share of the \
-median; dispatches of a run (kernels started; - on the CPU); FLOP of the products by that median, 2 G B T H (I + H) a \
+median; dispatches of a run (kernels started; - on the CPU and with --lengths); FLOP of the products by that median, 2 G B T H (I + H) a \
 scan of G gates forward, twice as many backward but for the first layer's input gradient, which training does not \
 need.";
 
@@ -97,7 +100,8 @@ impl Arguments {
     fn workload(&self, shape: Shape) -> Result<Workload, Failure> {
         let Shape { batch, steps, input, hidden } = shape;
         let stack = vec![self.recurrent.layer(hidden); usize::from(self.layers)];
-        Ok(Workload::new((batch, steps, input), stack)?)
+        let workload = Workload::new((batch, steps, input), stack)?;
+        Ok(if self.lengths { workload.with_falling_lengths() } else { workload })
     }
 }
 
@@ -139,24 +143,29 @@ struct Measured {
 
 fn measure(device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> Result<Measured, Failure> {
     let mut network = Network::with_parameters(device, &workload.config, &workload.parameters)?;
-    let dispatches = dispatches(device, &network, shape, mode)?;
-    let (input, target) = (workload.input.view(), workload.target.view());
+    let dispatches = match workload.lengths {
+        None => dispatches(device, &network, shape, mode)?,
+        Some(_) => None,
+    };
     let (worst, timing) = match mode {
         Mode::Infer => {
             let worst = accept(shape, mode, workload.check_inference(&mut network)?)?;
-            (worst, time(|| network.predict(input).map(drop))?)
+            let predict = workload.inference()?;
+            (worst, time(|| predict(&mut network).map(drop))?)
         }
         Mode::Train => {
             let mut trainer = Trainer::new(network, training())?;
             let worst = accept(shape, mode, workload.check_training(&mut trainer)?)?;
+            let accumulate = workload.training()?;
             let step = || -> Result<(), Error> {
-                trainer.step(input, target)?;
+                accumulate(&mut trainer)?;
+                trainer.update()?;
                 trainer.take_losses().map(drop) // waits for the device
             };
             (worst, time(step)?)
         }
     };
-    Ok(Measured { timing, dispatches, flop: operations(&workload.config, shape, mode), worst })
+    Ok(Measured { timing, dispatches, flop: operations(workload, mode), worst })
 }
 
 /// Adam at its defaults, squared error, no clipping: what other programs are timed with.
@@ -200,15 +209,15 @@ fn dispatches(
     })
 }
 
-/// FLOP of the products of a run.
-fn operations(config: &NetworkConfig, shape: Shape, mode: Mode) -> u128 {
-    let layers = config.layers();
-    let forward: u128 = layers.iter().map(|layer| flop::forward_step(layer, shape.batch)).sum();
+/// FLOP of the products of a run, for the steps that there are.
+fn operations(workload: &Workload, mode: Mode) -> u128 {
+    let layers = workload.config.layers();
+    let forward: u128 = layers.iter().map(|layer| flop::forward_step(layer, 1)).sum();
     let step = match mode {
         Mode::Infer => forward,
-        Mode::Train => 3 * forward - flop::input_gradient_step(&layers[0], shape.batch),
+        Mode::Train => 3 * forward - flop::input_gradient_step(&layers[0], 1),
     };
-    step * shape.steps as u128
+    step * workload.row_steps() as u128
 }
 
 impl Measured {
@@ -234,6 +243,7 @@ impl Measured {
             "mode": name(mode),
             "shape": shape.numbers(),
             "network": workload.config.to_string(),
+            "row_steps": workload.row_steps(),
             "median_ms": self.timing.median_ms,
             "quartiles_ms": [self.timing.first_quartile_ms, self.timing.third_quartile_ms],
             "min_ms": self.timing.min_ms,
@@ -282,13 +292,15 @@ mod tests {
     #[test]
     fn operations_are_those_of_the_products_that_run() {
         let shape = Shape { batch: 7, steps: 11, input: 3, hidden: 5 };
-        let config = workload(shape, 2).config;
+        let workload = workload(shape, 2);
         // Two layers of four gates, then the dense layer; everything for 7 rows of 11 steps, 2 operations a term.
         let (first, second, dense) = (4 * 5 * (3 + 5), 4 * 5 * (5 + 5), 5);
         let forward = 2 * 7 * 11 * (first + second + dense);
-        assert_eq!(operations(&config, shape, Mode::Infer), forward);
+        assert_eq!(operations(&workload, Mode::Infer), forward);
         let unneeded = 2 * 7 * 11 * (4 * 5 * 3);
-        assert_eq!(operations(&config, shape, Mode::Train), 3 * forward - unneeded);
+        assert_eq!(operations(&workload, Mode::Train), 3 * forward - unneeded);
+        // Lengths 11, 10, 8, 7, 5, 4 and 2.
+        assert_eq!(operations(&workload.with_falling_lengths(), Mode::Infer), forward / 77 * 47);
     }
 
     #[test]

@@ -219,6 +219,15 @@ fn bench_prints_an_object_for_each_mode() {
 }
 
 #[test]
+fn bench_times_other_cells_directions_and_lengths() {
+    let options = "--cell gru-before --bidirectional --lengths --no-biases --mode train --json";
+    let found = objects(&succeed(command(&format!("bench --shape 5,4,2,3 --device cpu {options}"))));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["network"], "2 -> gru 3 reset before, no biases, bidirectional -> dense 1");
+    assert_eq!(found[0]["row_steps"], 14, "4 + 4 + 3 + 2 + 1");
+}
+
+#[test]
 fn bench_counts_the_dispatches_of_a_gpu() {
     let Some(_) = test_gpu() else { return };
     let found = objects(&succeed(command("bench --shape 3,4,2,5 --device gpu --json")));

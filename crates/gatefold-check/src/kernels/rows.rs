@@ -92,7 +92,8 @@ pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (turn, case) in cases().into_iter().enumerate() {
         for with_start in [false, true] {
             let Case { steps, batch, width, begin, columns, history, given, reverse, .. } = case;
-            let start = Random::new(25, turn as u64).values(given * batch * columns);
+            // More than is given, so that a kernel that reads on finds something.
+            let start = Random::new(25, turn as u64).values((steps + 2 * history) * batch * columns);
             // Without lengths nothing is to be done where there are steps.
             let (first_slot, slots) = match (&case.lengths, reverse) {
                 (Some(_), _) => (0, steps + history),
@@ -119,7 +120,8 @@ pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             let bindings: [&[f32]; 3] = [&start, &case.device_lengths(), &case.h];
             let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
-            let start = Array3::from_shape_vec((given, batch, columns), wide(&start)).expect("as many");
+            let start = wide(&start[..given * batch * columns]);
+            let start = Array3::from_shape_vec((given, batch, columns), start).expect("as many");
             let mut want = case.wide_h();
             let given_start = with_start.then(|| start.view());
             kernel::start_rows(&case.slots(), begin..begin + columns, given_start, want.view_mut());
