@@ -74,9 +74,11 @@ pub(super) fn cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<Case> {
     found
 }
 
-/// Rows of every length in turn, none and all among them, and a tile's worth of rows that have ended.
+/// Rows of every length in turn, none and all among them, and a tile's worth of rows that have ended. Where there are
+/// several, the first of a tile has ended before others.
 fn lengths(batch: usize) -> Vec<usize> {
-    (0..batch).map(|row| if row >= 8 { 0 } else { [STEPS, 2, 1, 0][row % 4] }).collect()
+    let of_row = |row: usize| if row >= 8 { 0 } else { [0, STEPS, 2, 1][row % 4] };
+    if batch == 1 { vec![STEPS] } else { (0..batch).map(of_row).collect() }
 }
 
 impl Case {
