@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// is synced too. A process killed meanwhile leaves the old file, and at worst a `.<name>.*.tmp` beside it.
 ///
 /// # Errors
-/// [`ModelError::Io`]; the old file is still there.
+/// [`ModelError::Io`]; the old file is still there. What is there and is no plain file, such as a pipe, a device or a
+/// directory, is refused: the rename would put a file in its place.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     write_with(path, |file| file.write_all(bytes))
 }
@@ -43,6 +44,10 @@ fn replace(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Resul
     let Some(name) = target.file_name() else {
         return Err(io::Error::new(ErrorKind::InvalidInput, "the path names no file"));
     };
+    if fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file()) {
+        let problem = "there is something that is no plain file; give another name";
+        return Err(io::Error::new(ErrorKind::InvalidInput, problem));
+    }
     let directory = directory_of(&target);
     let mut temporary = Temporary::create(&directory, &name.to_string_lossy())?;
     let mut buffered = BufWriter::with_capacity(1 << 16, &temporary.file);
@@ -133,6 +138,23 @@ mod tests {
     fn a_path_that_names_no_file_is_refused() {
         let error = write_atomically(std::path::Path::new("/"), b"x").unwrap_err();
         assert_eq!(error.to_string(), "/: cannot be written: the path names no file");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_plain_file_is_left_as_it_is() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, link) = (directory.path().join("socket"), directory.path().join("link"));
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        symlink(&socket, &link).unwrap();
+        for path in [&socket, &link, &directory.path().to_owned()] {
+            let error = write_atomically(path, b"x").unwrap_err();
+            let expected = "cannot be written: there is something that is no plain file; give another name";
+            assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
+        }
+        assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
     }
 
     #[cfg(unix)]
