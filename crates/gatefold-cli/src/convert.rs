@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// Turns a model into another kind of file.
 ///
 /// IN is .safetensors, ours or a state_dict of PyTorch, or .onnx; OUT is .safetensors, ours or with --pytorch a
-/// state_dict, or .onnx. Numbers are never changed: there and back gives the same bits. What the other kind cannot express
-/// is refused by name. OUT is written at once or not at all.
+/// state_dict, or .onnx. Numbers are never changed, there and back gives the same bits; but what PyTorch saved in float64 is
+/// rounded to float32. What the other kind cannot express is refused by name. OUT is written at once or not at all.
 ///
 /// An ONNX model becomes a network if it is a chain of layers that Gatefold has, whichever program wrote it; all
 /// others can still be run. Of a checkpoint the network alone is taken, without the state of its training.

@@ -8,7 +8,8 @@ use gatefold_model::{
 use ndarray::ArrayD;
 use proptest::prelude::*;
 use pytorch::{ReadOptions, Step};
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -334,16 +335,43 @@ fn tensors_of_other_modules_and_of_other_shapes_are_refused() {
     assert!(error.contains(" and 32 more\""), "{error}");
 }
 
+/// A file with an `nn.Linear` from 2 to 2, whose weight is of another type than its bias.
+fn linear(path: &Path, weight: (Dtype, &[u8]), bias: (Dtype, &[u8])) {
+    let view = |(dtype, bytes), shape: &[usize]| TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+    let tensors = [("weight", view(weight, &[2, 2])), ("bias", view(bias, &[2]))];
+    fs::write(path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+}
+
 #[test]
-fn other_number_types_are_refused() {
+fn numbers_of_other_types_become_float32() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("half.safetensors");
-    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F16, vec![2, 1], &[0; 4]).unwrap();
-    let bytes = safetensors::serialize([("weight", view)], None).unwrap();
-    fs::write(&path, bytes).unwrap();
-    let error = pytorch::read(&path, &ReadOptions::new()).unwrap_err().to_string();
-    let expected = "tensor weight: expected F32, found F16 [2, 1]; save it from module.float()";
-    assert_eq!(error, format!("{}: {expected}", path.display()));
+    let path = directory.path().join("x.safetensors");
+    let read = || {
+        let model = pytorch::read(&path, &ReadOptions::new()).unwrap();
+        let values = |name: &str| model.parameters[name].iter().copied().collect::<Vec<f32>>();
+        (values("dense0.weight"), values("dense0.bias"))
+    };
+    let halves = [0x3c00u16, 0xc100, 0x0001, 0x7bff].map(u16::to_le_bytes).concat();
+    let brains = [0x3f80u16, 0xc2f6].map(u16::to_le_bytes).concat();
+    linear(&path, (Dtype::F16, &halves), (Dtype::BF16, &brains));
+    assert_eq!(read(), (vec![1.0, -2.5, 2f32.powi(-24), 65504.0], vec![1.0, -123.0]));
+
+    let doubles = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    // 0.1 is rounded, what rounds to the largest number stays one, and what is infinite was so before.
+    let largest = f64::from(f32::MAX);
+    let weight = doubles(&[0.1, -2.5, largest * (1.0 + 1e-8), f64::NEG_INFINITY]);
+    let bias = doubles(&[1e-300, -7.0]);
+    linear(&path, (Dtype::F64, &weight), (Dtype::F64, &bias));
+    assert_eq!(read(), (vec![0.1, -2.5, f32::MAX, f32::NEG_INFINITY], vec![0.0, -7.0]));
+
+    let refusal = || pytorch::read(&path, &ReadOptions::new()).unwrap_err().to_string();
+    linear(&path, (Dtype::F64, &weight), (Dtype::F64, &doubles(&[0.0, -1e39])));
+    let expected = "tensor bias: -1e39 is beyond float32, whose largest is 3.4028235e38";
+    assert_eq!(refusal(), format!("{}: {expected}", path.display()));
+    linear(&path, (Dtype::I8, &[1; 4]), (Dtype::F32, &[0; 8]));
+    let expected =
+        "tensor weight: expected F32, F16, BF16 or F64, found I8 [2, 2]; save it from module.float()";
+    assert_eq!(refusal(), format!("{}: {expected}", path.display()));
 }
 
 /// What was read is written again as it was.

@@ -175,7 +175,13 @@ impl Reader {
                 }
             }
         }
-        places.into_iter().map(|(name, info)| Ok((name, self.file.values(&info)?))).collect()
+        places
+            .into_iter()
+            .map(|(name, info)| {
+                let values = self.file.values(&name, &info)?;
+                Ok((name, values))
+            })
+            .collect()
     }
 
     fn refusal(&self, problem: String) -> ModelError {

@@ -17,6 +17,9 @@
 //! `nn.Linear`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After). Whether a module is
 //! `batch_first` is the caller's to know: it concerns the data, not the parameters.
 //!
+//! Numbers are float32. Those of float16 and bfloat16 become the same in float32, those of float64 the nearest; one that
+//! is beyond float32 is refused.
+//!
 //! ```no_run
 //! use gatefold_model::file::pytorch;
 //! let options: pytorch::ReadOptions = "embedding, lstm, last_step, head relu, answer".parse()?;
@@ -36,13 +39,12 @@ mod write;
 pub use options::{ModuleStep, ReadOptions, Step};
 pub use write::{state_dict, write};
 
-use super::tensors::{TensorFile, described, shown};
+use super::tensors::{TensorFile, described, is_number, shown};
 use super::{Model, format};
 use crate::{ModelError, Parameters};
 use modules::Shapes;
 use ndarray::ArrayD;
 use order::Network;
-use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -50,24 +52,29 @@ use std::path::Path;
 ///
 /// # Errors
 /// [`ModelError::Io`] if the file cannot be read; [`ModelError::File`] with the reason if it is truncated or no
-/// safetensors file, if a tensor is not float32 or belongs to another kind of module, or if the order of the modules
-/// must be said.
+/// safetensors file, if a tensor holds no floating-point numbers or belongs to another kind of module, if a number is
+/// beyond float32, or if the order of the modules must be said.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Model, ModelError> {
     let mut file = TensorFile::open(path, "a state_dict")?;
     let mut shapes = Shapes::new();
     for name in file.header().offset_keys() {
         let info = file.header().info(&name).expect("it is one of the names");
-        if info.dtype != Dtype::F32 {
-            let (name, found) = (shown(&name), described(info));
-            let problem = format!("tensor {name}: expected F32, found {found}; save it from module.float()");
-            return Err(file.refusal(problem));
-        }
         shapes.insert(name, info.shape.clone());
     }
     let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
+    for name in shapes.keys() {
+        let info = file.header().info(name).expect("it is one of the names");
+        if !is_number(info.dtype) {
+            let (name, found) = (shown(name), described(info));
+            let problem = format!(
+                "tensor {name}: expected F32, F16, BF16 or F64, found {found}; save it from module.float()"
+            );
+            return Err(file.refusal(problem));
+        }
+    }
     let parameters = parameters(&network, |name| {
         let info = file.header().info(name).expect("the network is made of the file's tensors").clone();
-        file.values(&info)
+        file.values(name, &info)
     })?;
     Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
 }

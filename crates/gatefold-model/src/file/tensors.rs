@@ -106,11 +106,37 @@ impl TensorFile {
         refusal(&self.path, problem)
     }
 
-    /// The values of a tensor of [`Dtype::F32`].
-    pub(super) fn values(&mut self, info: &TensorInfo) -> Result<ArrayD<f32>, ModelError> {
+    /// The values of a tensor of [`Dtype::F32`], or of one that [`is_number`] says can be read as such: F16 and BF16 as they
+    /// are, F64 rounded to the nearest.
+    pub(super) fn values(&mut self, name: &str, info: &TensorInfo) -> Result<ArrayD<f32>, ModelError> {
+        match info.dtype {
+            Dtype::F32 => self.words(name, info, |word| Ok(f32::from_le_bytes(word))),
+            Dtype::F16 => self.words(name, info, |word| Ok(from_f16(u16::from_le_bytes(word)))),
+            Dtype::BF16 => {
+                self.words(name, info, |word| Ok(f32::from_bits(u32::from(u16::from_le_bytes(word)) << 16)))
+            }
+            Dtype::F64 => self.words(name, info, |word| {
+                let value = f64::from_le_bytes(word);
+                let nearest = value as f32;
+                if nearest.is_infinite() && value.is_finite() { Err(value) } else { Ok(nearest) }
+            }),
+            _ => {
+                let found = described(info);
+                Err(self.refusal(format!("tensor {}: expected F32, found {found}", shown(name))))
+            }
+        }
+    }
+
+    /// Words of `N` bytes, each as a number, or as one that is none of f32.
+    fn words<const N: usize>(
+        &mut self,
+        name: &str,
+        info: &TensorInfo,
+        number: impl Fn([u8; N]) -> Result<f32, f64>,
+    ) -> Result<ArrayD<f32>, ModelError> {
         let (start, end) = info.data_offsets;
         let mut values = Vec::new();
-        values.try_reserve_exact((end - start) / size_of::<f32>()).map_err(|_| {
+        values.try_reserve_exact((end - start) / N).map_err(|_| {
             refusal(&self.path, format!("a tensor of {} bytes does not fit into memory", end - start))
         })?;
         let failed = |error: io::Error| unreadable(&self.path, &error);
@@ -121,11 +147,37 @@ impl TensorFile {
             let part = &mut block[..left.min(BLOCK_BYTES)];
             self.file.read_exact(part).map_err(failed)?;
             let (words, _) = part.as_chunks();
-            values.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
+            for &word in words {
+                values.push(number(word).map_err(|found| {
+                    let problem = format!(
+                        "tensor {}: {found:e} is beyond float32, whose largest is {:e}",
+                        shown(name),
+                        f32::MAX
+                    );
+                    refusal(&self.path, problem)
+                })?);
+            }
             left -= part.len();
         }
         Ok(ArrayD::from_shape_vec(info.shape.clone(), values).expect("the header's sizes were checked"))
     }
+}
+
+/// Whether [`TensorFile::values`] reads such a tensor.
+pub(super) fn is_number(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
+}
+
+/// The number that a binary16 is.
+fn from_f16(bits: u16) -> f32 {
+    let sign = u32::from(bits & 0x8000) << 16;
+    // Exponent and fraction in the places where f32 has them.
+    let moved = u32::from(bits & 0x7fff) << 13;
+    if bits & 0x7c00 == 0x7c00 {
+        return f32::from_bits(sign | 0x7f80_0000 | moved); // infinite, or not a number
+    }
+    // The exponents count from 15 here and from 127 there; a product is exact for subnormal numbers too.
+    f32::from_bits(sign | (f32::from_bits(moved) * 2f32.powi(127 - 15)).to_bits())
 }
 
 /// The header and where the tensors begin.
@@ -213,5 +265,28 @@ pub(super) fn listed(names: &[String]) -> String {
     match names.len().saturating_sub(SHOWN) {
         0 => first,
         more => format!("{first} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_f16;
+
+    /// Every number of 16 bits, from the definition: sign, five bits of exponent, ten of fraction.
+    #[test]
+    fn halves_are_what_their_bits_say() {
+        for bits in 0..=u16::MAX {
+            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
+            let expected = match exponent {
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                0 => fraction * 2f64.powi(-14),
+                _ => (1.0 + fraction) * 2f64.powi(exponent - 15),
+            };
+            let (found, expected) = (f64::from(from_f16(bits)), sign * expected);
+            let same = found == expected && found.is_sign_negative() == expected.is_sign_negative();
+            assert!(same || found.is_nan() && expected.is_nan(), "{bits:#06x}: {found}, expected {expected}");
+        }
     }
 }
