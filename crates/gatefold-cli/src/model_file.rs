@@ -28,16 +28,36 @@ impl Kind {
     /// # Errors
     /// A name that ends with neither.
     pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        match extension.as_deref() {
-            Some("safetensors") => Ok(Kind::Safetensors),
-            Some("onnx") => Ok(Kind::Onnx),
-            _ => Err(Failure::Usage(format!(
-                "{}: a model's name ends with .safetensors or .onnx; rename it",
-                path.display()
-            ))),
+        Kind::named(path).ok_or_else(|| foreign(path, "rename it"))
+    }
+
+    fn named(path: &Path) -> Option<Kind> {
+        match extension(path).as_str() {
+            "safetensors" => Some(Kind::Safetensors),
+            "onnx" => Some(Kind::Onnx),
+            _ => None,
         }
     }
+
+    /// [`Kind::of`] for a model that is there, which may be in a form of another program.
+    fn to_read(path: &Path) -> Result<Kind, Failure> {
+        Kind::named(path).ok_or_else(|| {
+            let advice = match extension(path).as_str() {
+                "pt" | "pth" | "bin" | "ckpt" => "save its state_dict with safetensors.torch.save_file",
+                "h5" | "keras" | "pb" | "tflite" => "export it as .onnx",
+                _ => "rename it",
+            };
+            foreign(path, advice)
+        })
+    }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
+}
+
+fn foreign(path: &Path, advice: &str) -> Failure {
+    Failure::Usage(format!("{}: a model's name ends with .safetensors or .onnx; {advice}", path.display()))
 }
 
 /// A file that has been read.
@@ -72,7 +92,7 @@ impl ModelFile {
     /// # Errors
     /// A file that cannot be read; modules that are said of a file that is no state_dict.
     pub(crate) fn read(path: &Path, modules: &ModulesArgument) -> Result<ModelFile, Failure> {
-        let kind = Kind::of(path)?;
+        let kind = Kind::to_read(path)?;
         let foreign = kind == Kind::Safetensors && pytorch::is_foreign(path)?;
         if foreign {
             let options = modules.modules.clone().unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use gatefold_model::file::write_atomically;
 use gatefold_onnx::Tensor;
 use npy::Header;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use zip::read::ZipFile;
@@ -38,9 +38,17 @@ impl Npz {
     /// A file that cannot be read or is no archive of arrays, with the reason.
     pub(crate) fn open(path: &Path) -> Result<Npz, Failure> {
         let refuse = |problem: String| Failure::failed(format!("{}: {problem}", path.display()));
-        let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
-        if file.metadata().is_ok_and(|about| about.is_dir()) {
-            return Err(refuse("it is a directory; expected a file that np.savez wrote".into()));
+        // Asked before the file is opened: opening a pipe would wait for its other end.
+        let about = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+        if !about.is_file() {
+            let found = if about.is_dir() { "a directory" } else { "no plain file" };
+            return Err(refuse(format!("it is {found}; expected a file that np.savez wrote")));
+        }
+        let mut file = File::open(path).map_err(|error| refuse(error.to_string()))?;
+        if npy::begins(&mut file) {
+            let problem =
+                "it is an array without a name; save it under one, as in np.savez(\"in.npz\", input=x)";
+            return Err(refuse(problem.into()));
         }
         let archive = ZipArchive::new(BufReader::new(file))
             .map_err(|error| refuse(format!("no .npz archive, or a truncated one: {error}")))?;
@@ -125,7 +133,6 @@ pub(crate) fn write(path: &Path, arrays: &[(String, Tensor)]) -> Result<(), Fail
 mod tests {
     use super::*;
     use ndarray::{Array, ArrayD, IxDyn, array};
-    use std::fs;
     use std::io::Write;
 
     /// What tests/data/make_npz.py wrote.
@@ -260,6 +267,17 @@ mod tests {
         );
         assert_eq!(refusal(&array("(3,)", &[0; 11])), "shape [3] needs 12 bytes, found 11");
         assert_eq!(refusal(&array("(3,)", &[0; 13])), "shape [3] needs 12 bytes, found more");
+        for (descr, said) in [
+            ("<f2", "; convert it with .astype(\"float32\")"),
+            ("|u1", "; convert it with .astype(\"int64\")"),
+            ("|O", "; save it as one of those"),
+        ] {
+            let text = String::from_utf8(array("(3,)", &[]).split_off(10)).unwrap().replace("<f4", descr);
+            let bytes =
+                [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+            let expected = format!("the type is '{descr}'; expected float32, int32, int64 or bool{said}");
+            assert_eq!(refusal(&bytes), expected);
+        }
         assert_eq!(refusal(b"PK plain text"), "no .npy array: it does not begin with NumPy's mark");
         assert_eq!(refusal(b"\x93NUMPY\x09\x00\x00\x00"), "version 9 of the format; expected 1 to 3");
         assert_eq!(refusal(b"\x93NUM"), "truncated: it ends within the header");
@@ -270,12 +288,22 @@ mod tests {
         assert!(refusal(&bytes).starts_with("the type is a structure"));
         bytes[6] = 2; // a length of four bytes
         assert_eq!(refusal(&bytes), "its header is 662432362 bytes long; expected at most 65535");
+        #[cfg(unix)]
+        {
+            let socket = folder.path().join("socket");
+            let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            let error = read(&socket, "x").unwrap_err();
+            assert!(error.ends_with("it is no plain file; expected a file that np.savez wrote"), "{error}");
+        }
         let path = archive(folder.path(), &[("readme.txt", b"x")]);
         assert!(
             read(&path, "x").unwrap_err().ends_with("\"readme.txt\" is no array; expected .npy files alone")
         );
         let error = read(folder.path(), "x").unwrap_err();
         assert!(error.ends_with("it is a directory; expected a file that np.savez wrote"), "{error}");
+        fs::write(&path, array("(2,)", &[0; 8])).unwrap();
+        let error = read(&path, "x").unwrap_err();
+        assert!(error.contains("it is an array without a name; save it under one"), "{error}");
         fs::write(&path, "a,b\n1,2\n").unwrap();
         assert!(read(&path, "x").unwrap_err().contains("no .npz archive, or a truncated one"));
     }

@@ -14,6 +14,12 @@ const ALIGNMENT: usize = 64;
 /// 1 GiB of float32.
 const MAX_ELEMENTS: usize = 1 << 28;
 
+/// Whether what is read begins as an array does.
+pub(super) fn begins(reader: &mut impl Read) -> bool {
+    let mut begin = [0; MAGIC.len()];
+    reader.read_exact(&mut begin).is_ok() && begin == *MAGIC
+}
+
 /// What stands in front of an array's values.
 #[derive(Debug, PartialEq)]
 pub(super) struct Header {
@@ -249,10 +255,13 @@ impl<'a> Scanner<'a> {
             "i4'" => ElementType::I32,
             "i8'" => ElementType::I64,
             "b1'" => ElementType::Bool,
-            _ => {
-                return Err(format!(
-                    "the type is {found}; expected float32, int32, int64 or bool; convert it with .astype(\"float32\")"
-                ));
+            kind => {
+                let advice = match kind.chars().next() {
+                    Some('f') => "convert it with .astype(\"float32\")",
+                    Some('i' | 'u') => "convert it with .astype(\"int64\")",
+                    _ => "save it as one of those",
+                };
+                return Err(format!("the type is {found}; expected float32, int32, int64 or bool; {advice}"));
             }
         };
         Ok((element, big_endian))

@@ -438,7 +438,14 @@ fn wrong_usage_of_run_is_told_apart() {
         let arguments = ["run", model, "--inputs", "in.npz", "--outputs", "no.npz", "--device", "cpu"];
         folder.fail(2, &[&arguments[..], more].concat())
     };
-    assert_eq!(run("m.pt", &[]), "m.pt: a model's name ends with .safetensors or .onnx; rename it");
+    for (name, advice) in [
+        ("m.pt", "save its state_dict with safetensors.torch.save_file"),
+        ("m.keras", "export it as .onnx"),
+        ("m", "rename it"),
+    ] {
+        let expected = format!("{name}: a model's name ends with .safetensors or .onnx; {advice}");
+        assert_eq!(run(name, &[]), expected);
+    }
     assert_eq!(
         run("m.safetensors", &["--modules", "rnn"]),
         "--modules: m.safetensors is no state_dict of PyTorch and says its layers itself; leave the option out"
