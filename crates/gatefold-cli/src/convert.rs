@@ -28,13 +28,15 @@ pub(crate) struct Arguments {
     /// Write a state_dict for PyTorch's modules
     #[arg(long)]
     pytorch: bool,
-    /// With --pytorch: the names of the modules, such as "rnn,head"; . is a bare module
+    /// With --pytorch: the names of the modules, such as "rnn,head"; . is a bare module. Equal recurrent layers in a row are
+    /// one module, or several if each gets a name
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "pytorch")]
     names: Vec<String>,
     /// For .onnx: input and output are [batch, steps, values], not [steps, batch, values]
     #[arg(long)]
     batch_first: bool,
-    /// For .onnx: the rows' lengths are an input
+    /// For .onnx: the rows' lengths are an input; what comes out behind a row's end is not zero but what dense layers make
+    /// of zeros
     #[arg(long)]
     lengths: bool,
     /// For .onnx: initial states are inputs, final ones outputs

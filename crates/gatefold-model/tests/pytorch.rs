@@ -439,13 +439,20 @@ fn modules_are_called_as_parameters_are_unless_told() {
     let renamed = pytorch::state_dict(&network, &["encoder.lstm", "head"]).unwrap();
     assert_eq!(renamed["encoder.lstm.weight_ih_l1"], network.parameters["rnn0.weight_ih_l1"]);
     assert_eq!(renamed["head.bias"], network.parameters["dense0.bias"]);
-    for names in [&["one"][..], &["same", "same"]] {
+    // Layers that are modules of their own in PyTorch's code.
+    let apart = pytorch::state_dict(&network, &["first", "second", "head"]).unwrap();
+    assert_eq!(apart.len(), dict.len());
+    assert_eq!(apart["first.weight_ih_l0"], network.parameters["rnn0.weight_ih_l0"]);
+    assert_eq!(apart["second.weight_ih_l0"], network.parameters["rnn0.weight_ih_l1"]);
+    assert_eq!(apart["second.bias_hh_l0"].shape(), [16]);
+    for names in [&["one"][..], &["same", "same"], &["a", "b", "c", "d"]] {
         let error = pytorch::state_dict(&network, names).unwrap_err().to_string();
         let found = names.join(", ");
         assert_eq!(
             error,
             format!(
-                "names: there are 2 modules, rnn0, dense0; expected as many different names, found {found}"
+                "names: expected a different name for each of the modules rnn0, dense0, or 3 where every recurrent layer is a \
+                 module; found {found}"
             )
         );
     }

@@ -90,6 +90,9 @@ impl ModuleStep {
     }
 }
 
+/// Steps that are no modules, without `dropout`, which may stand behind a module too.
+const LAYERS: [&str; 3] = ["last_step", "final_state", "softmax"];
+
 /// Functions that take no numbers, so that a name says all.
 const NAMED: [Activation; 6] = [
     Activation::Identity,
@@ -128,6 +131,11 @@ fn parse_step(text: &str) -> Result<Step, String> {
                     "dropout" => module.dropout(rate(words.next())?),
                     word => match NAMED.into_iter().find(|activation| activation.name() == word) {
                         Some(activation) => module.activation(activation),
+                        None if LAYERS.contains(&word) => {
+                            return Err(format!(
+                                "{word:?} behind {prefix} is a step of its own; expected a comma between"
+                            ));
+                        }
                         None => {
                             let names = NAMED.map(Activation::name).join(", ");
                             let known = format!("embedding, linear, dropout RATE, {names}");
@@ -182,6 +190,10 @@ mod tests {
             refusal("a, b swish"),
             "modules: \"swish\" behind b: expected one of embedding, linear, dropout RATE, identity, relu, tanh, sigmoid, \
              softsign, softplus"
+        );
+        assert_eq!(
+            refusal("rnn last_step"),
+            "modules: \"last_step\" behind rnn is a step of its own; expected a comma between"
         );
         assert_eq!(refusal("last_step relu"), "modules: \"relu\" behind last_step relu: expected a comma");
         assert_eq!(refusal("a dropout often"), "modules: dropout often: expected a rate such as 0.1");

@@ -21,9 +21,9 @@ pub fn write(path: &Path, model: &Model, names: &[&str]) -> Result<(), ModelErro
 
 /// The state_dict of a network, for modules of PyTorch of the same widths.
 ///
-/// Equal consecutive recurrent layers are one module of several layers. The modules are called `rnn0`, `dense0`,
-/// `embedding0` and so on as the parameters are, or as `names` says, in the order of the layers; an empty name is a bare
-/// module's. A layer with one bias gets a second one of zeros, since PyTorch has two or none. A decoder's bridge is a
+/// Equal consecutive recurrent layers are one module of several layers, unless `names` has a name for each of them. The
+/// modules are called `rnn0`, `dense0`, `embedding0` and so on as the parameters are, or as `names` says, in the order of
+/// the layers; an empty name is a bare module's. A layer with one bias gets a second one of zeros, since PyTorch has two or none. A decoder's bridge is a
 /// Linear for each state, such as `bridge0_h0`.
 ///
 /// # Errors
@@ -38,11 +38,49 @@ pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, Arra
             return Err(ModelError::Config { place: layer.place(), problem });
         }
     }
+    let (mut modules, mut tensors) = modules(model, false);
+    if !names.is_empty() {
+        let apart = self::modules(model, true);
+        let unlike: BTreeSet<&str> = names.iter().copied().collect();
+        let fits = [modules.len(), apart.0.len()].contains(&names.len());
+        if !fits || unlike.len() != names.len() {
+            let most = apart.0.len();
+            let or = match most > modules.len() {
+                true => format!(", or {most} where every recurrent layer is a module"),
+                false => String::new(),
+            };
+            let problem = format!(
+                "expected a different name for each of the modules {}{or}; found {}",
+                modules.join(", "),
+                names.join(", ")
+            );
+            return Err(ModelError::Config { place: "names".into(), problem });
+        }
+        if names.len() != modules.len() {
+            tensors = apart.1;
+        }
+        modules = names.iter().map(|&name| name.into()).collect();
+    }
+    let tensors = tensors.into_iter().map(|(module, leaf, values)| match modules[module].as_str() {
+        "" => (leaf, values),
+        prefix => (format!("{prefix}.{leaf}"), values),
+    });
+    Ok(tensors.collect())
+}
+
+/// Number of the module, name and values of each tensor.
+type Tensors = Vec<(usize, String, ArrayD<f32>)>;
+
+/// The modules and their tensors; with `apart` every recurrent layer is a module.
+fn modules(model: &Model, apart: bool) -> (Vec<String>, Tensors) {
     let mut modules: Vec<String> = Vec::new();
     let mut tensors = Vec::new();
     for layer in owners(model) {
         for spec in &layer.parameters {
-            let (module, leaf) = split(spec);
+            let (mut module, mut leaf) = split(spec);
+            if apart && layer.recurrent().is_some() {
+                (module, leaf) = (layer.label(), alone(&leaf));
+            }
             let at = modules.iter().position(|known| *known == module).unwrap_or(modules.len());
             if at == modules.len() {
                 modules.push(module);
@@ -54,24 +92,13 @@ pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, Arra
             tensors.push((at, leaf, values.clone()));
         }
     }
-    if !names.is_empty() {
-        let unlike: BTreeSet<&str> = names.iter().copied().collect();
-        if names.len() != modules.len() || unlike.len() != names.len() {
-            let problem = format!(
-                "there are {} modules, {}; expected as many different names, found {}",
-                modules.len(),
-                modules.join(", "),
-                names.join(", ")
-            );
-            return Err(ModelError::Config { place: "names".into(), problem });
-        }
-        modules = names.iter().map(|&name| name.into()).collect();
-    }
-    let tensors = tensors.into_iter().map(|(module, leaf, values)| match modules[module].as_str() {
-        "" => (leaf, values),
-        prefix => (format!("{prefix}.{leaf}"), values),
-    });
-    Ok(tensors.collect())
+    (modules, tensors)
+}
+
+/// A recurrent tensor's name in a module of its layer alone: `weight_ih_l2_reverse` is `weight_ih_l0_reverse` there.
+fn alone(leaf: &str) -> String {
+    let (kind, rest) = leaf.rsplit_once("_l").expect("recurrent parameters end with the number of a layer");
+    format!("{kind}_l0{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 /// Layers whose parameters are their own.
