@@ -21,12 +21,14 @@ pub enum OnnxError {
         source: std::io::Error,
     },
     /// An operator that is not among those read here.
-    #[error("node {node}: the operator {operator} is not supported; supported are {supported}")]
+    #[error("node {node}: the operator {operator} is not supported{others}; supported are {supported}")]
     Operator {
         /// The node's name, or its first output's where it has none.
         node: String,
         /// The operator, with its domain where that is not ONNX's own.
         operator: String,
+        /// The other operators of the model that are not, as in `, nor are Loop, Range`; nothing if there are none.
+        others: String,
         /// The names of those that are.
         supported: String,
     },

@@ -75,6 +75,32 @@ pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxEr
     Ok((graph, maker.trim().into()))
 }
 
+/// The operator of a node, with its domain where that is not ONNX's own, if it is none of those read here.
+fn unsupported(node: &NodeProto) -> Option<String> {
+    let own = node.domain.is_empty() || node.domain == "ai.onnx";
+    match (own, operators::is_supported(&node.op_type)) {
+        (true, true) => None,
+        (true, false) => Some(node.op_type.clone()),
+        (false, _) => Some(format!("{}.{}", node.domain, node.op_type)),
+    }
+}
+
+/// An error about one operator, with the others that are not supported, so that they are not found one by one.
+fn with_others(error: OnnxError, nodes: &[NodeProto]) -> OnnxError {
+    const SHOWN: usize = 8;
+    let OnnxError::Operator { node, operator, supported, .. } = error else { return error };
+    let names: BTreeSet<String> =
+        nodes.iter().filter_map(unsupported).filter(|name| *name != operator).collect();
+    let printable = |name: &&String| name.len() <= 40 && !name.contains(char::is_control);
+    let names: Vec<&str> = names.iter().filter(printable).take(SHOWN).map(String::as_str).collect();
+    let others = match &names[..] {
+        [] => String::new(),
+        [one] => format!(", nor is {one}"),
+        more => format!(", nor are {}", more.join(", ")),
+    };
+    OnnxError::Operator { node, operator, others, supported }
+}
+
 struct Reading<'a> {
     path: &'a Path,
     opset: i64,
@@ -109,7 +135,7 @@ impl Reading<'_> {
         }
         let mut nodes = Vec::with_capacity(graph.node.len());
         for node in &graph.node {
-            nodes.push(self.node(node)?);
+            nodes.push(self.node(node).map_err(|error| with_others(error, &graph.node))?);
         }
         let ports = |values: &[ValueInfoProto]| -> Result<Vec<Port>, OnnxError> {
             values.iter().map(|value| self.port(value)).collect()
@@ -138,11 +164,9 @@ impl Reading<'_> {
             Some(first) if node.name.is_empty() => first.clone(),
             _ => node.name.clone(),
         };
-        let own = node.domain.is_empty() || node.domain == "ai.onnx";
-        if !own || !operators::is_supported(&node.op_type) {
-            let operator =
-                if own { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) };
-            return Err(OnnxError::Operator { node: name, operator, supported: operators::names() });
+        if let Some(operator) = unsupported(node) {
+            let (others, supported) = (String::new(), operators::names());
+            return Err(OnnxError::Operator { node: name, operator, others, supported });
         }
         let mut attributes = BTreeMap::new();
         for attribute in &node.attribute {

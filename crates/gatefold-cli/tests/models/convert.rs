@@ -111,7 +111,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     assert!(error.starts_with("layer 0 (lstm): ") && error.contains("peephole"), "{error}");
     let fixed = fixture("onnx/keras3_gru_18.onnx");
     let error = folder.fail(1, &["convert", fixed.to_str().unwrap(), "out.safetensors"]);
-    assert!(error.contains("is not supported; supported are"), "{error}");
+    assert!(error.contains("is not supported, nor is Loop; supported are"), "{error}");
     // A network that has no single order of modules.
     let equal = fixture("pytorch/model_equal_widths.safetensors");
     let error = folder.fail(1, &["convert", equal.to_str().unwrap(), "out.onnx"]);
