@@ -55,7 +55,8 @@ impl<'a> Session<'a> {
                 let operator =
                     RecurrentOperator::of_node(node, graph.opset).map_err(|problem| node.error(problem))?;
                 let weights = operator.weights_of_node(node, given).map_err(|problem| node.error(problem))?;
-                let (config, parameters) = operator.network(&weights)?;
+                let network = operator.network(&weights);
+                let (config, parameters) = network.map_err(|error| node.error(error.to_string()))?;
                 let network = Network::with_parameters(&self.device, &config, &parameters)?;
                 Layer { operator, hidden: weights.r.dim().2, network }
             }
@@ -74,6 +75,12 @@ fn run(node: &Node, layer: &mut Layer, given: &[Option<&Tensor>]) -> Result<Vec<
     let input = |at: usize| given.get(at).copied().flatten();
     let array = |name: &str, at: usize| numbers(name, input(at)).map_err(|problem| node.error(problem));
     let x = array("X", X)?.ok_or_else(|| node.error("its input X is missing"))?;
+    let features = network.config().input();
+    if x.is_empty() || x.ndim() != 3 || x.shape()[2] != features {
+        let axes = if operator.batch_first { "batch, steps" } else { "steps, batch" };
+        let found = x.shape();
+        return Err(node.error(format!("X: expected [{axes}, {features}], none of them 0, found {found:?}")));
+    }
     let lengths = match input(SEQUENCE_LENS) {
         None => None,
         Some(tensor) => {

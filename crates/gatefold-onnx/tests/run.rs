@@ -191,6 +191,9 @@ fn inputs_that_do_not_fit_are_named() {
     );
     let other = problem(&|inputs| drop(inputs.insert("z".into(), tokens.clone())));
     assert_eq!(other, "input z: expected one of x, lengths, found int64");
+    let none = Tensor::from(Array3::<f32>::zeros((0, 3, 3)));
+    let none = problem(&|inputs| drop(inputs.insert("x".into(), none.clone())));
+    assert!(none.contains("(LSTM): X: expected [steps, batch, 3], none of them 0, found [0, "), "{none}");
     let long = problem(&|inputs| {
         let Some(Tensor::I64(lengths)) = inputs.get_mut("lengths") else { panic!("int64") };
         lengths[0] = 1000;

@@ -36,6 +36,11 @@ impl RecurrentOperator {
         if node.inputs.len() > inputs {
             return Err(format!("it has {} inputs; the operator takes {inputs}", node.inputs.len()));
         }
+        // At infinity nothing is clipped.
+        let clip = node.float("clip")?.filter(|&bound| bound != f32::INFINITY);
+        if let Some(bound) = clip.filter(|&bound| bound.is_nan() || bound <= 0.0) {
+            return Err(format!("attribute clip: expected a number above 0, found {bound}"));
+        }
         let switch = |key: &str| match node.int_or(key, 0)? {
             0 => Ok(false),
             1 => Ok(true),
@@ -43,7 +48,7 @@ impl RecurrentOperator {
         };
         let mut recurrent = RecurrentOperator::new(operator)
             .direction(node.text("direction")?.unwrap_or("forward"))?
-            .clip(node.float("clip")?)
+            .clip(clip)
             .input_forget(switch("input_forget")?)
             .linear_before_reset(switch("linear_before_reset")?)
             .batch_first(switch("layout")?);
@@ -102,4 +107,26 @@ fn vectors(name: &str, tensor: Option<&Tensor>) -> Result<Option<Array2<f32>>, S
 
 fn wrong_axes(name: &str, axes: usize, array: &ArrayD<f32>) -> String {
     format!("{name}: expected {axes} axes, found shape {:?}", array.shape())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Attribute;
+
+    #[test]
+    fn a_clip_is_above_0_and_at_infinity_none() {
+        let clip = |bound: f32| {
+            let attributes = [("clip".to_owned(), Attribute::Float(bound))].into_iter().collect();
+            let (inputs, outputs) = (Vec::new(), Vec::new());
+            let node = Node { name: "n".into(), operator: "RNN".into(), inputs, outputs, attributes };
+            RecurrentOperator::of_node(&node, 14).map(|operator| operator.clip)
+        };
+        assert_eq!(clip(0.5), Ok(Some(0.5)));
+        assert_eq!(clip(f32::INFINITY), Ok(None));
+        for bound in [0.0, -1.0, f32::NAN] {
+            let expected = format!("attribute clip: expected a number above 0, found {bound}");
+            assert_eq!(clip(bound), Err(expected));
+        }
+    }
 }
