@@ -38,7 +38,8 @@ impl ExportOptions {
     }
 
     /// Whether the lengths of the rows are an input, `lengths`, int32 `[B]`, at least 1 each: ONNX runtimes end a row of
-    /// length 0 in zeros, where the engine returns its initial state. A decoder's rows are all of one length.
+    /// length 0 in zeros, where the engine returns its initial state. A decoder's rows are all of one length. Behind a row's
+    /// end, where the engine's output is zero, stands what dense layers and a softmax make of zeros.
     pub fn lengths(mut self, given: bool) -> ExportOptions {
         self.lengths = given;
         self

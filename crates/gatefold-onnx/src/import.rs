@@ -2,6 +2,8 @@
 
 mod chain;
 mod nodes;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use crate::graph::{Graph, Port};

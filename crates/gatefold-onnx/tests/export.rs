@@ -75,6 +75,14 @@ fn networks() -> Vec<(NetworkConfig, Parameters)> {
             ],
         ),
         network(
+            3,
+            [
+                DenseConfig::new(4).activation(Activation::Affine { alpha: 0.5, beta: 0.1 }).into(),
+                GruConfig::new(4).into(),
+                DenseConfig::new(2).activation(scaled).into(),
+            ],
+        ),
+        network(
             1,
             [
                 EmbeddingConfig::new(7, 4).into(),
@@ -132,6 +140,29 @@ fn lengths_and_states_are_inputs_where_they_are_asked_for() {
     assert_eq!(imported.lengths.as_deref(), Some("lengths"));
     assert_eq!(imported.states.len(), 3);
     assert_eq!(imported.parameters, parameters);
+}
+
+#[test]
+fn the_last_step_of_rows_of_any_length_reads_as_one() {
+    for layers in [
+        vec![LstmConfig::new(4).direction(Direction::Bidirectional).into(), LayerConfig::LastStep],
+        vec![
+            GruConfig::new(4).into(),
+            DenseConfig::new(3).activation(Activation::Relu).into(),
+            LayerConfig::LastStep,
+            DenseConfig::new(2).into(),
+            LayerConfig::Softmax,
+        ],
+    ] {
+        let (config, parameters) = network(3, layers);
+        for batch_first in [false, true] {
+            let options = ExportOptions::new().lengths(true).batch_first(batch_first);
+            let imported = written(&config, &parameters, options).import().unwrap();
+            assert_eq!(imported.config.to_string(), config.to_string());
+            assert_eq!(imported.parameters, parameters, "{config}");
+            assert_eq!(imported.output.1, Layout::OneStep, "{config}");
+        }
+    }
 }
 
 #[test]

@@ -170,8 +170,25 @@ impl<'a> Chain<'a> {
 
     /// What the rows of a tensor are, of the last layer's output.
     pub(super) fn rows_of(&self, ids: &ArrayD<i64>) -> Option<Rows> {
+        if let Some(rows) = self.own_ends(ids) {
+            return Some(Rows::LastStep(rows));
+        }
         let tip = &self.sources[self.tip?];
         rows(ids, tip, self.final_h(), self.reversed(), self.lengths.is_some())
+    }
+
+    /// The rows of the batch, each once, if these are their own last steps.
+    fn own_ends(&self, ids: &ArrayD<i64>) -> Option<Vec<usize>> {
+        // Of what the tip was before a bias or a function joined it, they are none.
+        let of_tip = Content::Ends(self.tip?);
+        let ends = self.sources.iter().rev().find(|source| source.content == of_tip)?;
+        let (batch, width) = (self.batch, ends.shape[2]);
+        let first: Vec<i64> = (0..batch * width).map(|k| ends.first + k as i64).collect();
+        let flat: Vec<i64> = ids.iter().copied().collect();
+        let rows = flat.chunks(width).map(|row| first.chunks(width).position(|end| end == row));
+        let rows: Vec<usize> = rows.collect::<Option<_>>()?;
+        let whole = rows.len() == batch && (0..batch).all(|b| rows.contains(&b));
+        (whole && ids.shape().last() == Some(&width)).then_some(rows)
     }
 
     /// Makes the rows whole steps: what a last step or a final state was becomes a layer.

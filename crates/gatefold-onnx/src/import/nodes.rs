@@ -77,6 +77,9 @@ impl Chain<'_> {
                     evaluate::plain(node, self.graph.opset, given).map_err(|error| error.to_string())?;
                 Ok(results.into_iter().map(if shape { Value::Known } else { Value::Tokens }).collect())
             }
+            (Value::Traced(ids), Some(Value::Lengths)) if node.operator == "ReverseSequence" => {
+                self.ends_first(node, ids)
+            }
             (Value::Traced(ids), _) if node.operator == "Dropout" => self.dropout(node, ids, inputs),
             (Value::Traced(ids), None) if node.operator == "Cast" && node.int("to")? == Some(1) => {
                 Ok(vec![Value::Traced(ids.clone())])
@@ -94,6 +97,12 @@ impl Chain<'_> {
                 if node.operator == "Add" =>
             {
                 self.bias(ids, bias)
+            }
+            (Value::Traced(ids), Some(Value::Known(factor)))
+            | (Value::Known(factor), Some(Value::Traced(ids)))
+                if node.operator == "Mul" =>
+            {
+                self.factor(ids, factor)
             }
             (Value::Traced(a), Some(Value::Traced(b))) if node.operator == "Add" => self.sum(a, b),
             (Value::Traced(ids), None) if node.operator == "Softmax" => self.softmax(node, ids),
@@ -244,10 +253,16 @@ impl Chain<'_> {
     fn bias(&mut self, ids: &ArrayD<i64>, given: &Tensor) -> Result<Vec<Value>, String> {
         let rows = self.whole_steps(ids)?;
         let width = *ids.shape().last().unwrap_or(&0);
+        let one = given.scalar();
         let given = vector(given, width)?;
-        match self.layers.last_mut() {
-            Some(Found::Dense { bias: bias @ None, activation: Activation::Identity, .. }) => {
+        match (self.layers.last_mut(), one) {
+            (Some(Found::Dense { bias: bias @ None, activation: Activation::Identity, .. }), _) => {
                 *bias = Some(given)
+            }
+            (Some(Found::Dense { activation: Activation::Affine { beta, .. }, .. }), Some(one))
+                if *beta == 0.0 =>
+            {
+                *beta = one
             }
             _ => return Err("it adds a constant to what is no dense layer's output".into()),
         }
@@ -261,10 +276,48 @@ impl Chain<'_> {
             Some(Found::Dense { activation: activation @ Activation::Identity, .. }) => {
                 *activation = function
             }
+            Some(Found::Dense { activation, .. }) => match (*activation, function) {
+                (Activation::Affine { alpha, beta: 0.0 }, Activation::Tanh) => {
+                    *activation = Activation::ScaledTanh { alpha: 1.0, beta: alpha }
+                }
+                _ => return Err(format!("it follows a dense layer that has a function, {activation}")),
+            },
             _ => return Err("it follows no dense layer".into()),
         }
         self.replace_tip(*ids.shape().last().unwrap_or(&0))?;
         Ok(vec![self.in_rows(ids.shape(), &rows)?])
+    }
+
+    /// One number times a dense layer's output: with what comes in front and behind, an affine function or a scaled tanh.
+    fn factor(&mut self, ids: &ArrayD<i64>, factor: &Tensor) -> Result<Vec<Value>, String> {
+        let refuse = || "no layer is like it here".to_string();
+        let rows = self.whole_steps(ids)?;
+        let factor = factor.scalar().ok_or_else(refuse)?;
+        let Some(Found::Dense { activation, .. }) = self.layers.last_mut() else { return Err(refuse()) };
+        *activation = match *activation {
+            Activation::Identity => Activation::Affine { alpha: factor, beta: 0.0 },
+            Activation::Tanh => Activation::ScaledTanh { alpha: factor, beta: 1.0 },
+            Activation::ScaledTanh { alpha: 1.0, beta } => Activation::ScaledTanh { alpha: factor, beta },
+            _ => return Err(refuse()),
+        };
+        self.replace_tip(*ids.shape().last().unwrap_or(&0))?;
+        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+    }
+
+    /// Every row turned round within its own length, so that its last step comes first. Where the others go, no layer
+    /// asks.
+    fn ends_first(&mut self, node: &Node, ids: &ArrayD<i64>) -> Result<Vec<Value>, String> {
+        let axes = (node.int_or("time_axis", 0)?, node.int_or("batch_axis", 1)?);
+        let tip = self.tip.ok_or("there is no layer yet")?;
+        let (steps, batch) = (self.sources[tip].shape[0], self.batch);
+        let straight = self
+            .rows_of(ids)
+            .is_some_and(|rows| matches!(rows, Rows::Steps(_)) && rows.are_time_major(steps, batch));
+        if axes != (0, 1) || !straight || ids.shape()[..ids.ndim() - 1] != [steps, batch] {
+            return Err("it turns something else round than the steps of the layer before".into());
+        }
+        let source = self.source(Content::Ends(tip), vec![steps, batch, ids.shape()[2]])?;
+        Ok(vec![Value::Traced(self.sources[source].ids())])
     }
 
     /// The rows of a tensor that is the last layer's output, all of it.

@@ -18,6 +18,8 @@ pub(super) enum Content {
     FinalH,
     /// `[D, B, H]`: its final c.
     FinalC,
+    /// `[T, B, F]`: the steps of the source of that number, but each row's own last one first.
+    Ends(usize),
     /// `[N, B, H]`: initial states that a caller gives, by the input's name.
     Given(String),
 }
