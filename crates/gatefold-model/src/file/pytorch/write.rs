@@ -23,8 +23,8 @@ pub fn write(path: &Path, model: &Model, names: &[&str]) -> Result<(), ModelErro
 ///
 /// Equal consecutive recurrent layers are one module of several layers, unless `names` has a name for each of them. The
 /// modules are called `rnn0`, `dense0`, `embedding0` and so on as the parameters are, or as `names` says, in the order of
-/// the layers; an empty name is a bare module's. A layer with one bias gets a second one of zeros, since PyTorch has two or none. A decoder's bridge is a
-/// Linear for each state, such as `bridge0_h0`.
+/// the layers; an empty name is a bare module's. A layer with one bias gets a second one of zeros, since PyTorch has two
+/// or none. A decoder's bridge is a Linear for each state, such as `bridge0_h0`.
 ///
 /// # Errors
 /// [`ModelError::Config`] names the layer and what PyTorch's modules do not have: coupled or seeing gates, functions,
@@ -45,9 +45,10 @@ pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, Arra
         let fits = [modules.len(), apart.0.len()].contains(&names.len());
         if !fits || unlike.len() != names.len() {
             let most = apart.0.len();
-            let or = match most > modules.len() {
-                true => format!(", or {most} where every recurrent layer is a module"),
-                false => String::new(),
+            let or = if most > modules.len() {
+                format!(", or {most} where every recurrent layer is a module")
+            } else {
+                String::new()
             };
             let problem = format!(
                 "expected a different name for each of the modules {}{or}; found {}",
