@@ -83,7 +83,7 @@ fn last_of(turned: &str, relu: usize) -> Result<String, String> {
 
 #[test]
 fn the_last_step_of_a_layer_is_that_of_its_function_too() {
-    assert_eq!(last_of("relu", 1).unwrap(), "2 -> dense 2 relu -> last step");
+    assert_eq!(last_of("relu", 1).unwrap(), "2 -> dense 2 relu, no bias -> last step");
     // The function joins the layer, and what was turned round is without it.
     for relu in [1, 2] {
         assert!(last_of("dense", relu).is_err(), "the relu at {relu}");
