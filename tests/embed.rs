@@ -1,11 +1,17 @@
 //! The engine's door for programs with a wgpu device of their own: LSTM cases of tests/conformance through layer calls on
-//! buffers, one direction, whole sequences, given initial states, every gradient.
+//! buffers, one direction, whole sequences, given initial states, every gradient; other layers, with lengths, beside the
+//! CPU device; and what does not fit, which is refused when calls are prepared.
 
 use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer, StateBuffers};
-use gatefold::{Gpu, LstmConfig, NetworkConfig, Parameters, wgpu};
-use gatefold_check::{Tolerance, assert_close, test_gpu, test_gpu_with};
+use gatefold::{
+    Activation, Biases, Device, Direction, Error, Gpu, GruConfig, InitialState, LayerConfig, LstmConfig,
+    Network, NetworkConfig, Parameters, Reset, RnnConfig, Sequences, wgpu,
+};
+use gatefold_check::{
+    Tolerance, assert_array, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves,
+};
 use gatefold_model::LstmGate;
-use ndarray::{ArrayD, Axis, IxDyn, concatenate};
+use ndarray::{Array3, ArrayD, Axis, IxDyn, concatenate, s};
 use serde_json::Value;
 use std::path::Path;
 use wgpu::util::DeviceExt;
@@ -101,9 +107,7 @@ impl<'a> Run<'a> {
     }
 
     fn encode(&self, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        record(&mut encoder);
-        self.gpu.queue().submit([encoder.finish()]);
+        encode(self.gpu, record);
     }
 
     /// The outputs and both final states, against the case's.
@@ -121,18 +125,28 @@ impl<'a> Run<'a> {
     }
 
     fn read(&self, buffer: &wgpu::Buffer) -> Vec<f32> {
-        let device = self.gpu.device();
-        let staging = device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: buffer.size(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.encode(|encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size()));
-        staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
-        device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        bytemuck::pod_collect_to_vec(&staging.get_mapped_range(..).unwrap())
+        read(self.gpu, buffer)
     }
+}
+
+fn encode(gpu: &Gpu, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    record(&mut encoder);
+    gpu.queue().submit([encoder.finish()]);
+}
+
+fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<f32> {
+    let device = gpu.device();
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    encode(gpu, |encoder| encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size()));
+    staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    bytemuck::pod_collect_to_vec(&staging.get_mapped_range(..).unwrap())
 }
 
 fn buffer(gpu: &Gpu, values: &[f32]) -> wgpu::Buffer {
@@ -252,4 +266,271 @@ fn a_stream_equals_the_sequence() {
             stream.reset(encoder);
         });
     }
+}
+
+/// Behind the rows' ends lies NaN, in the inputs and in the gradients of the outputs.
+#[test]
+fn other_layers_with_lengths_are_those_of_the_cpu() {
+    let Some(gpu) = test_gpu() else { return };
+    let layers: [LayerConfig; 5] = [
+        RnnConfig::new(5).feedback(3, Activation::Tanh).into(),
+        RnnConfig::new(9).direction(Direction::BidirectionalSum).into(),
+        LstmConfig::new(6).projection(4).direction(Direction::Reverse).into(),
+        LstmConfig::new(7).peephole().skip(2).direction(Direction::Bidirectional).into(),
+        GruConfig::new(5).reset(Reset::Before).initial_state(InitialState::Learned).into(),
+    ];
+    let (steps, batch, input) = (6, 4, 2);
+    let lengths = [6, 0, 3, 5];
+    for layer in layers {
+        let config = NetworkConfig::new(input, [layer]).unwrap();
+        let parameters = Parameters::initial(&config, 3);
+        let (mut x, _) = waves(0, (steps, batch), (input, 1));
+        let weighting = |(t, row, o)| ((3 * t + 5 * row + 7 * o) as f32).sin();
+        let mut d_y = Array3::from_shape_fn((steps, batch, config.output()), weighting);
+        let of_rows = Sequences::time_major(x.clone()).with_lengths(lengths).unwrap();
+        let mut cpu = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+        let tape = cpu.forward_training(&of_rows, None, None).unwrap();
+        let y = tape.output().to_owned();
+        let gradients = cpu.backward(tape, d_y.view(), None).unwrap();
+
+        for (row, &length) in lengths.iter().enumerate() {
+            x.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+            d_y.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+        }
+        let of = |values: &Array3<f32>| buffer(&gpu, values.as_slice().unwrap());
+        let ends = gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: None,
+            contents: bytemuck::cast_slice(&lengths.map(|length| length as u32)),
+            usage: of(&x).usage(),
+        });
+        let forward = ForwardBuffers {
+            input: of(&x),
+            lengths: Some(ends),
+            start: Vec::new(),
+            output: of(&y.map(|_| 7.0)),
+            last: Vec::new(),
+        };
+        let d_input = of(&x);
+        let (d_output, d_last, d_start) = (of(&d_y), Vec::new(), Vec::new());
+        let backward = BackwardBuffers { d_output, d_last, d_start, d_input: Some(d_input.clone()) };
+        let mut layer = RecurrentLayer::with_parameters(&gpu, &config, &parameters).unwrap();
+        let sequence = layer.sequence(steps, batch, &forward, Some(&backward)).unwrap();
+        encode(&gpu, |encoder| {
+            layer.pack(encoder);
+            sequence.forward(encoder);
+            sequence.backward(encoder).unwrap();
+        });
+
+        // Each of the two devices errs as much.
+        let name = |part: &str| format!("{config}: {part}");
+        let found = Array3::from_shape_vec(y.dim(), read(&gpu, &forward.output)).unwrap();
+        let tolerance = Tolerance::output(output_terms(&config)).times(2);
+        assert_array(&name("output"), found.view(), y.view(), tolerance);
+        let tolerance = Tolerance::gradient(gradient_terms(&config, steps, batch)).times(2);
+        let found = Array3::from_shape_vec(x.dim(), read(&gpu, &d_input)).unwrap();
+        assert_array(&name("d_input"), found.view(), gradients.input.view(), tolerance);
+        for (parameter, wanted) in gradients.parameters.iter() {
+            let slice = layer.gradient(parameter).unwrap();
+            let from = (slice.offset_bytes / 4) as usize;
+            let found = read(&gpu, &slice.buffer)[from..from + wanted.len()].to_vec();
+            let found = ArrayD::from_shape_vec(wanted.raw_dim(), found).unwrap();
+            assert_array(&name(parameter), found.view(), wanted.view(), tolerance);
+        }
+    }
+}
+
+/// An RNN of 8 units, whose parameters and gradients have as many elements as four steps of four rows.
+struct Square {
+    layer: RecurrentLayer,
+    forward: ForwardBuffers,
+    backward: BackwardBuffers,
+}
+
+impl Square {
+    const SHAPE: (usize, usize) = (4, 4);
+    const LEN: usize = 4 * 4 * 8;
+
+    fn new(gpu: &Gpu) -> Square {
+        let config = RnnConfig::new(8).biases(Biases::None);
+        let of = |value: f32| buffer(gpu, &[value; Square::LEN]);
+        let (start, last) = (Vec::new(), Vec::new());
+        let (d_last, d_start) = (Vec::new(), Vec::new());
+        Square {
+            layer: RecurrentLayer::new(gpu, 8, config, 1).unwrap(),
+            forward: ForwardBuffers { input: of(0.5), lengths: None, start, output: of(7.0), last },
+            backward: BackwardBuffers { d_output: of(1.0), d_last, d_start, d_input: Some(of(7.0)) },
+        }
+    }
+
+    fn prepared(&mut self) -> Result<gatefold::embed::Sequence, Error> {
+        let (steps, batch) = Square::SHAPE;
+        self.layer.sequence(steps, batch, &self.forward, Some(&self.backward))
+    }
+
+    fn refused(&mut self, expected: &str) {
+        let error = self.prepared().map(|_| ()).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn buffers_that_do_not_fit_are_refused() {
+    let Some(gpu) = test_gpu() else { return };
+    let with = |change: &dyn Fn(&mut Square), expected: &str| {
+        let mut square = Square::new(&gpu);
+        change(&mut square);
+        square.refused(expected);
+        // The layer works on with others.
+        Square { layer: square.layer, ..Square::new(&gpu) }.prepared().unwrap();
+    };
+    let usage = |usage: wgpu::BufferUsages| {
+        let size = 4 * Square::LEN as u64;
+        let (label, mapped_at_creation) = (None, false);
+        gpu.device().create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation })
+    };
+    let storage = wgpu::BufferUsages::STORAGE;
+    let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+
+    with(
+        &|square| square.forward.input = buffer(&gpu, &[0.0; Square::LEN - 1]),
+        "buffer input: expected [steps 4, batch 4, input 8], 512 bytes, found 508 bytes",
+    );
+    with(
+        &|square| {
+            let (h, c, y) = (buffer(&gpu, &[0.0; 33]), None, None);
+            square.forward.last = vec![StateBuffers { h, c, y }];
+        },
+        "buffer last0.h: expected [slots 1, batch 4, h 8], 128 bytes, found 132 bytes",
+    );
+    // Bound or copied, what is asked of a buffer is the same.
+    let all = "expected the usages COPY_SRC, COPY_DST, STORAGE, found";
+    with(
+        &|square| square.forward.output = usage(storage),
+        &format!("buffer output: {all} STORAGE; create it with all of them"),
+    );
+    with(
+        &|square| square.forward.input = usage(copies),
+        &format!("buffer input: {all} COPY_SRC, COPY_DST; create it with all of them"),
+    );
+    with(
+        &|square| square.backward.d_input = Some(usage(copies)),
+        &format!("buffer d_input: {all} COPY_SRC, COPY_DST; create it with all of them"),
+    );
+    with(
+        &|square| square.forward.output = square.forward.input.clone(),
+        "buffer output is the same as buffer input; expected a buffer for each",
+    );
+    // Parameters that an output overwrites would be gone.
+    with(
+        &|square| {
+            square.forward.output = square.layer.parameter("rnn0.weight_hh_l0").unwrap().buffer;
+        },
+        "buffer output is the same as buffer parameters; expected a buffer for each",
+    );
+    with(
+        &|square| {
+            square.backward.d_output = square.layer.gradient("rnn0.weight_hh_l0").unwrap().buffer;
+        },
+        "buffer d_output is the same as buffer gradients; expected a buffer for each",
+    );
+    let mut square = Square::new(&gpu);
+    let same = buffer(&gpu, &[0.0; 32]);
+    let error = square.layer.stream(4, &same, &same).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(error, "buffer output is the same as buffer input; expected a buffer for each");
+}
+
+/// A device that a program opened for itself.
+fn own_device(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Gpu {
+    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    device.on_uncaptured_error(std::sync::Arc::new(|error: wgpu::Error| panic!("uncaptured: {error}")));
+    Gpu::from_device(device, queue)
+}
+
+/// What wgpu says only when an encoder is finished is known before the caller has one.
+#[test]
+fn what_cannot_be_recorded_is_refused() {
+    if test_gpu().is_none() {
+        return;
+    }
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()));
+    let adapter = adapter.unwrap();
+    let gpu = own_device(&adapter, wgpu::Limits::default());
+    let other = own_device(&adapter, wgpu::Limits::default());
+    // The input is bound, the output copied to.
+    let mut square = Square::new(&gpu);
+    square.forward.input = buffer(&other, &[0.0; Square::LEN]);
+    square.refused("doesn't match");
+    let mut square = Square::new(&gpu);
+    square.forward.output = buffer(&other, &[0.0; Square::LEN]);
+    square.refused("doesn't match");
+
+    // More workgroups than the program's device allows: 5 columns of tiles.
+    let limits = wgpu::Limits { max_compute_workgroups_per_dimension: 4, ..Default::default() };
+    let gpu = own_device(&adapter, limits);
+    let wide = RecurrentLayer::new(&gpu, 2, RnnConfig::new(300), 1).map(|_| ());
+    let error = wide.unwrap_err();
+    assert!(matches!(error, Error::Device(_)), "{error}");
+    Square::new(&gpu).prepared().unwrap();
+}
+
+/// The kernels' weights are those of the parameters that the layer was made with, before anybody packs them.
+#[test]
+fn a_new_layer_needs_no_packing() {
+    let Some(gpu) = test_gpu() else { return };
+    let run = |packed: bool| {
+        let mut square = Square::new(&gpu);
+        let (now, h) = (buffer(&gpu, &[0.5; 32]), buffer(&gpu, &[7.0; 32]));
+        let (sequence, mut stream) = (square.prepared().unwrap(), square.layer.stream(4, &now, &h).unwrap());
+        encode(&gpu, |encoder| {
+            if packed {
+                square.layer.pack(encoder);
+            }
+            sequence.forward(encoder);
+            stream.step(encoder);
+        });
+        [read(&gpu, &square.forward.output), read(&gpu, &h)]
+    };
+    assert_eq!(run(false), run(true));
+    assert!(run(true)[0].iter().all(|&h| h != 0.0));
+}
+
+#[test]
+fn backward_needs_a_forward_for_each() {
+    let Some(gpu) = test_gpu() else { return };
+    let mut square = Square::new(&gpu);
+    let sequence = square.prepared().unwrap();
+    let refused = |encoder: &mut wgpu::CommandEncoder| {
+        let error = sequence.backward(encoder).unwrap_err().to_string();
+        assert!(error.contains("expected a forward call in front of each backward, found none"), "{error}");
+    };
+    let gradient = square.layer.gradient("rnn0.weight_hh_l0").unwrap().buffer;
+    encode(&gpu, |encoder| {
+        refused(encoder);
+        sequence.forward(encoder);
+        sequence.backward(encoder).unwrap();
+    });
+    let once = read(&gpu, &gradient);
+    encode(&gpu, |encoder| {
+        refused(encoder);
+        square.layer.clear_gradients(encoder);
+        sequence.forward(encoder);
+        sequence.forward(encoder);
+        sequence.backward(encoder).unwrap();
+        refused(encoder);
+    });
+    assert_eq!(read(&gpu, &gradient), once, "what was refused left nothing");
+}
+
+/// Before the host makes room for the parameters.
+#[test]
+fn layers_beyond_the_device_are_refused_by_name() {
+    let Some(gpu) = test_gpu() else { return };
+    let error = RecurrentLayer::new(&gpu, 2, LstmConfig::new(1 << 24), 1).map(|_| ()).unwrap_err();
+    let named = matches!(&error, Error::TooLarge { tensor, .. } if tensor.starts_with("rnn0.weight_"));
+    assert!(named, "{error}");
+    let config = NetworkConfig::new(2, [LstmConfig::new(1 << 24).into()]).unwrap();
+    let error = Network::new(&Device::Gpu(gpu), &config, 1).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
 }

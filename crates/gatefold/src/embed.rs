@@ -1,12 +1,15 @@
 //! The engine inside another program: layers on buffers of a wgpu device that the caller owns.
 //!
 //! Calls record into the caller's [`wgpu::CommandEncoder`]; nothing is submitted and the queue is not written to, so
-//! they stand between the caller's own passes without a copy. Every buffer holds `f32`, but for lengths, which are `u32`,
-//! and needs the usages `STORAGE`, `COPY_SRC` and `COPY_DST`. Shapes: T steps, B rows, I inputs, H units, R values of h (H,
-//! or what it is projected to), k slots of h (1, or the reach of a skip connection), O outputs of the layer.
+//! they stand between the caller's own passes; encoders are submitted in the order in which calls were recorded. Every
+//! buffer is one of the layer's device, holds `f32`, but for lengths, which are `u32`, and needs the usages `STORAGE`,
+//! `COPY_SRC` and `COPY_DST`.
+//!
+//! Shapes: T steps, B rows, I inputs, H units, R values of h (H, or what it is projected to), k slots of h (1, or the reach
+//! of a skip connection), O outputs of the layer. What inputs and gradients hold behind a row's end changes nothing.
 
 use crate::buffer::{self, DeviceBuffer};
-use crate::gpu_network::{SharedBuffers, check_sizes};
+use crate::gpu_network::{SharedBuffers, check_parameters, check_sizes};
 use crate::layer::recurrent::{self, Start};
 use crate::layer::{self, Lowering, Purpose, Sequence as Values, scan};
 use crate::lower::{Pass, Shape};
@@ -17,6 +20,11 @@ use crate::{Error, Gpu};
 use gatefold_model::{Direction, InitialState, Layer, LayerConfig, NetworkConfig, Parameters, Recurrent};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the engine may do with a caller's buffer; which of it depends on the layer.
+const USAGES: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 
 /// A parameter or its gradient on the device: part of a buffer, in PyTorch's shape and row order.
 #[derive(Clone, Debug)]
@@ -32,7 +40,8 @@ pub struct ParameterSlice {
 /// A recurrent layer of any cell on the caller's device.
 ///
 /// Its parameters lie in a buffer that the caller may read and write; after a change, [`RecurrentLayer::pack`] must be
-/// recorded before the next forward call. Backward adds to the gradients; [`RecurrentLayer::clear_gradients`] zeroes them.
+/// recorded before the next forward call; those that it was made with need no call. Backward adds to the gradients;
+/// [`RecurrentLayer::clear_gradients`] zeroes them.
 #[derive(Debug)]
 pub struct RecurrentLayer {
     gpu: Gpu,
@@ -41,7 +50,24 @@ pub struct RecurrentLayer {
     shared: SharedBuffers,
     values: Arc<DeviceBuffer>,
     gradients: Arc<DeviceBuffer>,
+    weights: Arc<Weights>,
+}
+
+/// The weights as the kernels walk them.
+#[derive(Debug)]
+struct Weights {
     packing: Compiled,
+    /// Whether the caller has recorded the packing.
+    packed: AtomicBool,
+}
+
+impl Weights {
+    /// Packs for a sequence or a stream where nobody did: each does so for itself, once, whichever is submitted first.
+    fn pack_first(&self, packed: &AtomicBool, encoder: &mut wgpu::CommandEncoder) {
+        if !packed.swap(true, Ordering::Relaxed) && !self.packed.load(Ordering::Relaxed) {
+            self.packing.record(encoder);
+        }
+    }
 }
 
 /// The states of one direction, or their gradients.
@@ -90,6 +116,10 @@ pub struct Sequence {
     /// Steps and kernels of the part that goes forward.
     forward: (usize, usize),
     steps: usize,
+    weights: Arc<Weights>,
+    packed: AtomicBool,
+    /// Whether forward was recorded, and no backward since.
+    saved: AtomicBool,
 }
 
 /// One time step at a time, the states of many streams kept on the device.
@@ -102,6 +132,8 @@ pub struct Stream {
     steps: Vec<Compiled>,
     turn: usize,
     fresh: bool,
+    weights: Arc<Weights>,
+    packed: AtomicBool,
 }
 
 impl RecurrentLayer {
@@ -117,6 +149,7 @@ impl RecurrentLayer {
         seed: u64,
     ) -> Result<RecurrentLayer, Error> {
         let config = NetworkConfig::new(input, [config.into()])?;
+        check_parameters(&config, gpu.target())?;
         RecurrentLayer::with_parameters(gpu, &config, &Parameters::initial(&config, seed))
     }
 
@@ -141,7 +174,7 @@ impl RecurrentLayer {
         let spans = ParameterSpans::new(&layout, |_| false);
         let mut plan = Plan::default();
         layer::pack(&mut plan, gpu.target(), &config.layers()[0], &spans, Purpose::Training);
-        let packing = Compiled::new(gpu, &plan, &shared.given(gpu, &plan, &HashMap::new())?)?;
+        let packing = Compiled::tried(gpu, &plan, &shared.given(gpu, &plan, &HashMap::new())?)?;
         Ok(RecurrentLayer {
             gpu: gpu.clone(),
             config: config.clone(),
@@ -149,14 +182,14 @@ impl RecurrentLayer {
             shared,
             values,
             gradients,
-            packing,
+            weights: Arc::new(Weights { packing, packed: AtomicBool::new(false) }),
         })
     }
 
-    /// Records the reordering of the weights for the kernels: before the first call, and after every change of the
-    /// parameters.
+    /// Records the reordering of the weights for the kernels, after every change of the parameters.
     pub fn pack(&self, encoder: &mut wgpu::CommandEncoder) {
-        self.packing.record(encoder);
+        self.weights.packing.record(encoder);
+        self.weights.packed.store(true, Ordering::Relaxed);
     }
 
     /// Records zeros into every gradient.
@@ -185,6 +218,13 @@ impl RecurrentLayer {
 
     fn layer(&self) -> Layer {
         self.config.layers()[0].clone()
+    }
+
+    /// None of the caller's buffers so far, and the layer's own, which are none of them.
+    fn callers<'a>(&self, layer: &'a Layer, batch: usize) -> Callers<'a> {
+        let own = [(VALUES, &self.values), (GRADIENTS, &self.gradients)];
+        let buffers = own.map(|(name, buffer)| (name.into(), buffer.raw().clone())).into();
+        Callers { layer, batch, buffers }
     }
 
     fn check_shape(&self, steps: usize, batch: usize) -> Result<(), Error> {
@@ -216,18 +256,26 @@ impl RecurrentLayer {
         let (layer, target) = (self.layer(), self.gpu.target().clone());
         let spans = ParameterSpans::new(&self.layout, |_| true);
         let mut plan = Plan::default();
-        let mut callers = Callers { layer: &layer, batch, buffers: HashMap::new() };
+        let mut callers = self.callers(&layer, batch);
         let (input, output) = (layer.input, layer.output);
         let values = |span, width| Values { span, steps, batch, width };
-        let inner = [steps, batch];
-        let x = callers.take(&mut plan, "input", &forward.input, &[inner[0], inner[1], input])?;
+        let of_step = |what, width| [("steps", steps), ("batch", batch), (what, width)];
+        let x = callers.take(&mut plan, "input", &forward.input, &of_step("input", input))?;
+        let mut x = values(x, input);
         let lengths = match &forward.lengths {
-            Some(lengths) => Some(callers.take(&mut plan, "lengths", lengths, &[batch])?),
+            Some(lengths) => Some(callers.take(&mut plan, "lengths", lengths, &[("batch", batch)])?),
             None => None,
         };
         let start = callers.states(&mut plan, "start", &forward.start)?;
-        let y = callers.take(&mut plan, "output", &forward.output, &[steps, batch, output])?;
+        let y = callers.take(&mut plan, "output", &forward.output, &of_step("output", output))?;
         let last = callers.states(&mut plan, "last", &forward.last)?;
+        if let (Some(lengths), true) = (lengths, backward.is_some()) {
+            // Padded input takes part in products over all steps, times a gradient of zero: it must be finite.
+            let padded = x.span;
+            x.span = plan.scratch(format!("{}.x", layer.label()), x.len());
+            plan.copy(padded, x.span);
+            layer::mask_rows(&mut plan, x, lengths);
+        }
         let mut low =
             Lowering { plan: &mut plan, target: &target, parameters: &spans, purpose, drops: false };
         let starts = if start.is_empty() {
@@ -235,7 +283,7 @@ impl RecurrentLayer {
         } else {
             start.iter().copied().map(Some).collect()
         };
-        let tape = recurrent::forward(&mut low, &layer, values(x, input), lengths, &starts)?;
+        let tape = recurrent::forward(&mut low, &layer, x, lengths, &starts)?;
         low.plan.copy(tape.output().span, y);
         if !last.is_empty() {
             let finals = recurrent::finals(&mut low, &tape);
@@ -244,7 +292,7 @@ impl RecurrentLayer {
         let forward = (low.plan.steps.len(), low.plan.dispatches());
 
         if let Some(backward) = backward {
-            let d_y = callers.take(low.plan, "d_output", &backward.d_output, &[steps, batch, output])?;
+            let d_y = callers.take(low.plan, "d_output", &backward.d_output, &of_step("output", output))?;
             let d_last = callers.states(low.plan, "d_last", &backward.d_last)?;
             let d_start = callers.states(low.plan, "d_start", &backward.d_start)?;
             let d_finals = match d_last.len() {
@@ -264,13 +312,19 @@ impl RecurrentLayer {
                 copy_states(low.plan, found, to);
             }
             if let (Some(d_x), Some(buffer)) = (d_x, &backward.d_input) {
-                let d_input = callers.take(low.plan, "d_input", buffer, &[steps, batch, input])?;
+                let d_input = callers.take(low.plan, "d_input", buffer, &of_step("input", input))?;
                 low.plan.copy(d_x.span, d_input);
             }
         }
         let given = self.shared.given(&self.gpu, &plan, &callers.buffers)?;
-        let steps = plan.steps.len();
-        Ok(Sequence { compiled: Compiled::new(&self.gpu, &plan, &given)?, forward, steps })
+        Ok(Sequence {
+            compiled: Compiled::tried(&self.gpu, &plan, &given)?,
+            forward,
+            steps: plan.steps.len(),
+            weights: Arc::clone(&self.weights),
+            packed: AtomicBool::new(false),
+            saved: AtomicBool::new(false),
+        })
     }
 
     /// Prepares steps of `batch` streams: each reads `input [B, I]` and leaves the layer's output in `output [B, O]`. It
@@ -295,14 +349,16 @@ impl RecurrentLayer {
         }
         let form = recurrent::forms(&layer)[0];
         let spans = ParameterSpans::new(&self.layout, |_| false);
+        let none_yet = self.callers(&layer, batch);
         let (gpu, shared) = (&self.gpu, &mut self.shared);
         let mut own: HashMap<String, Arc<DeviceBuffer>> = HashMap::new();
         // Of every plan: the same buffers, those of the state and of a step's gates among them.
         let mut compile = |record: &mut dyn FnMut(&mut Lowering<'_>, &scan::Scan, Span)| {
             let mut plan = Plan::default();
-            let mut callers = Callers { layer: &layer, batch, buffers: HashMap::new() };
-            let x = callers.take(&mut plan, "input", input, &[batch, layer.input])?;
-            let y = callers.take(&mut plan, "output", output, &[batch, layer.output])?;
+            let mut callers = none_yet.clone();
+            let of_step = |what, width| [("batch", batch), (what, width)];
+            let x = callers.take(&mut plan, "input", input, &of_step("input", layer.input))?;
+            let y = callers.take(&mut plan, "output", output, &of_step("output", layer.output))?;
             let purpose = Purpose::Inference;
             let mut low =
                 Lowering { plan: &mut plan, target: &target, parameters: &spans, purpose, drops: false };
@@ -316,7 +372,7 @@ impl RecurrentLayer {
                 }
             }
             callers.buffers.extend(own.iter().map(|(name, buffer)| (name.clone(), buffer.raw().clone())));
-            Compiled::new(gpu, &plan, &shared.given(gpu, &plan, &callers.buffers)?)
+            Compiled::tried(gpu, &plan, &shared.given(gpu, &plan, &callers.buffers)?)
         };
         let start = compile(&mut |low, scan, _| {
             let starts = recurrent::initial_starts(low, &layer, batch);
@@ -331,11 +387,20 @@ impl RecurrentLayer {
             })?);
             refused?;
         }
-        Ok(Stream { _buffers: own.into_values().collect(), start, steps, turn: 0, fresh: true })
+        Ok(Stream {
+            _buffers: own.into_values().collect(),
+            start,
+            steps,
+            turn: 0,
+            fresh: true,
+            weights: Arc::clone(&self.weights),
+            packed: AtomicBool::new(false),
+        })
     }
 }
 
 /// The caller's buffers by their names in a plan.
+#[derive(Clone)]
 struct Callers<'a> {
     layer: &'a Layer,
     batch: usize,
@@ -343,21 +408,29 @@ struct Callers<'a> {
 }
 
 impl Callers<'_> {
-    /// Declares a buffer that must have this shape and be no other's.
+    /// Declares a buffer that must have this shape and every usage, and be no other's.
     fn take(
         &mut self,
         plan: &mut Plan,
         name: &str,
         buffer: &wgpu::Buffer,
-        shape: &[usize],
+        shape: &[(&str, usize)],
     ) -> Result<Span, Error> {
-        let len = shape.iter().product();
+        let len = shape.iter().map(|(_, len)| len).product();
         if buffer.size() != buffer::bytes(len) {
+            let axes: Vec<String> = shape.iter().map(|(axis, len)| format!("{axis} {len}")).collect();
             return Err(Error::Shape {
                 what: format!("buffer {name}"),
-                expected: format!("{shape:?}, {} bytes", buffer::bytes(len)),
+                expected: format!("[{}], {} bytes", axes.join(", "), buffer::bytes(len)),
                 found: format!("{} bytes", buffer.size()),
             });
+        }
+        if !buffer.usage().contains(USAGES) {
+            return Err(Error::Config(format!(
+                "buffer {name}: expected the usages {}, found {}; create it with all of them",
+                named(USAGES),
+                named(buffer.usage())
+            )));
         }
         if let Some((other, _)) = self.buffers.iter().find(|(_, taken)| *taken == buffer) {
             return Err(Error::Config(format!(
@@ -391,11 +464,13 @@ impl Callers<'_> {
             if state.y.is_some() && recurrent.feedback.is_none() {
                 return refuse("no y, since no output is fed back".into(), "y".into());
             }
-            let shape = [recurrent.history(), self.batch, recurrent.recurrent_width()];
+            let (batch, width) = (self.batch, recurrent.recurrent_width());
+            let shape = [("slots", recurrent.history()), ("batch", batch), ("h", width)];
             let h = self.take(plan, &format!("{name}{at}.h"), &state.h, &shape)?;
             let mut part = |what: &str, buffer: &Option<wgpu::Buffer>, width: usize| match buffer {
                 Some(buffer) => {
-                    self.take(plan, &format!("{name}{at}.{what}"), buffer, &[self.batch, width]).map(Some)
+                    let shape = [("batch", batch), (what, width)];
+                    self.take(plan, &format!("{name}{at}.{what}"), buffer, &shape).map(Some)
                 }
                 None => Ok(None),
             };
@@ -405,6 +480,12 @@ impl Callers<'_> {
         }
         Ok(found)
     }
+}
+
+/// `COPY_SRC, COPY_DST, STORAGE`
+fn named(usages: wgpu::BufferUsages) -> String {
+    let names: Vec<&str> = usages.iter_names().map(|(name, _)| name).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 fn copy_states(plan: &mut Plan, found: &Start, to: &Start) {
@@ -419,6 +500,8 @@ fn copy_states(plan: &mut Plan, found: &Start, to: &Start) {
 impl Sequence {
     /// Records the whole sequence forward.
     pub fn forward(&self, encoder: &mut wgpu::CommandEncoder) {
+        self.weights.pack_first(&self.packed, encoder);
+        self.saved.store(true, Ordering::Relaxed);
         self.compiled.record_range(0..self.forward.0, encoder);
     }
 
@@ -426,11 +509,18 @@ impl Sequence {
     /// replaces the saved gates by their gradients. Those of the parameters are added to what is there.
     ///
     /// # Errors
-    /// [`Error::Config`] if the sequence was prepared without buffers for it.
+    /// [`Error::Config`] if the sequence was prepared without buffers for it, or no forward was recorded since the last.
     pub fn backward(&self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
         if self.forward.0 == self.steps {
             return Err(Error::Config(
                 "this sequence was prepared for forward alone; give RecurrentLayer::sequence the buffers of backward"
+                    .into(),
+            ));
+        }
+        if !self.saved.swap(false, Ordering::Relaxed) {
+            return Err(Error::Config(
+                "backward replaces what forward saved; expected a forward call in front of each backward, found \
+                 none; record Sequence::forward again"
                     .into(),
             ));
         }
@@ -448,6 +538,7 @@ impl Stream {
     /// Records one time step. The encoders of one stream must be submitted in the order in which steps were recorded,
     /// each once.
     pub fn step(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        self.weights.pack_first(&self.packed, encoder);
         if self.fresh {
             self.reset(encoder);
         }

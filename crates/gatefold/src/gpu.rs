@@ -310,7 +310,7 @@ impl Gpu {
     }
 
     /// The engine on a device that the caller already owns. Its error handlers stay the caller's; what the device
-    /// has of subgroups and immediates is used.
+    /// has of subgroups and immediates is used. That it was lost its own callback says; here buffers are invalid then.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
         Gpu::wrap(device, queue, &GpuOptions::new(), false)
     }

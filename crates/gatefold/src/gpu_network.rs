@@ -443,8 +443,11 @@ fn bytes(factors: &[usize]) -> u64 {
     factors.iter().fold(4u64, |product, &factor| product.saturating_mul(factor as u64))
 }
 
-fn check_parameters(config: &NetworkConfig, target: &Target) -> Result<(), Error> {
-    config.parameter_specs().try_for_each(|spec| target.check_size(&spec.name, bytes(&spec.shape)))
+/// That every parameter fits the device, and all of them one buffer: asked before the host makes room for them.
+pub(crate) fn check_parameters(config: &NetworkConfig, target: &Target) -> Result<(), Error> {
+    config.parameter_specs().try_for_each(|spec| target.check_size(&spec.name, bytes(&spec.shape)))?;
+    let sum = config.parameter_specs().fold(0u64, |sum, spec| sum.saturating_add(bytes(&spec.shape)));
+    target.check_size(VALUES, sum)
 }
 
 /// That every parameter and what every layer holds of a sequence fit the device: asked before a plan is made, whose own

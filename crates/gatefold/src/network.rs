@@ -1,6 +1,6 @@
 use crate::cpu::{CpuNetwork, CpuTape};
 #[cfg(feature = "gpu")]
-use crate::gpu_network::{GpuNetwork, GpuTape};
+use crate::gpu_network::{GpuNetwork, GpuTape, check_parameters};
 #[cfg(feature = "gpu")]
 use crate::lower::Part;
 use crate::{Device, Error, Sequences};
@@ -81,6 +81,10 @@ impl Network {
     /// # Errors
     /// Those of [`Network::with_parameters`], but for the parameters'.
     pub fn new(device: &Device, config: &NetworkConfig, seed: u64) -> Result<Network, Error> {
+        #[cfg(feature = "gpu")]
+        if let Device::Gpu(gpu) = device {
+            check_parameters(config, gpu.target())?;
+        }
         Network::with_parameters(device, config, &Parameters::initial(config, seed))
     }
 

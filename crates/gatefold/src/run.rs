@@ -103,6 +103,22 @@ impl Compiled {
         })
     }
 
+    /// [`Compiled::new`] for callers who submit themselves: what wgpu has against a recording, such as a buffer of another
+    /// device, it says when their encoder is finished; here a trial that goes nowhere says it first.
+    pub(crate) fn tried(
+        gpu: &Gpu,
+        plan: &Plan,
+        given: &HashMap<String, wgpu::Buffer>,
+    ) -> Result<Compiled, Error> {
+        let compiled = Compiled::new(gpu, plan, given)?;
+        gpu.checked("recording", 0, || {
+            let mut encoder = gpu.device().create_command_encoder(&Default::default());
+            compiled.record(&mut encoder);
+            drop(encoder.finish());
+        })?;
+        Ok(compiled)
+    }
+
     pub(crate) fn dispatches(&self) -> usize {
         self.dispatches
     }
