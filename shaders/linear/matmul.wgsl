@@ -4,6 +4,9 @@
 //   c[z, m, n] = sum over the k of slice z, with neither bias nor act   with several; sum_slices adds them in order
 //
 // a and b are read through strides, so the same text serves A, A^T, B and B^T.
+// The rows of a (SKIP_ROWS) or of b (SKIP_INNER) may be the steps of sequences of different length, [T, batch]. Where a
+// tile of rows, or as many inner elements as there are LANES, lies behind the ends of all its sequences, it is passed over
+// as if it were zero.
 // One invocation per ROWS rows and COLUMNS columns of one slice; a workgroup shares its rows. No barriers.
 // Joined with one of the lanes files and one of the columns files. Strides of b and n count Columns.
 // Mirror: gatefold-reference, linear::matmul.
@@ -18,23 +21,62 @@ struct MatMul {
     b_k_stride: u32,      // in Columns
     b_column_stride: u32, // in Columns
     b_offset: u32,        // of the first element, in Columns
+    batch: u32,           // sequences; read where SKIP_ROWS or SKIP_INNER
     _pad0: u32,
-    _pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       a:    array<f32>;    // [M, K] by strides
-@group(0) @binding(1) var<storage, read>       b:    array<Column>; // [K, N] by strides
-@group(0) @binding(2) var<storage, read>       bias: array<Column>; // [N]; read where BIAS
-@group(0) @binding(3) var<storage, read_write> c:    array<Column>; // [slices, M, N]
+@group(0) @binding(0) var<storage, read>       a:       array<f32>;    // [M, K] by strides
+@group(0) @binding(1) var<storage, read>       b:       array<Column>; // [K, N] by strides
+@group(0) @binding(2) var<storage, read>       bias:    array<Column>; // [N]; read where BIAS
+@group(0) @binding(3) var<storage, read>       lengths: array<u32>;    // [batch]; read where SKIP_ROWS or SKIP_INNER
+@group(0) @binding(4) var<storage, read_write> c:       array<Column>; // [slices, M, N]
+
+// A row of [T, batch].
+struct Place {
+    step: u32,
+    sequence: u32,
+}
+
+fn place_of(row: u32) -> Place {
+    return Place(row / params.batch, row % params.batch);
+}
+
+// Whether one of the next rows is a step of its sequence; moves behind them.
+fn any_step(place: ptr<function, Place>, rows: u32) -> bool {
+    var found = false;
+    for (var n = 0u; n < rows; n++) {
+        found |= (*place).step < lengths[(*place).sequence];
+        (*place).sequence += 1u;
+        if (*place).sequence == params.batch {
+            *place = Place((*place).step + 1u, 0u);
+        }
+    }
+    return found;
+}
 
 fn kernel(group: vec3<u32>, local: u32, lane: u32) {
     let first_column = group.x * WG_SIZE * COLUMNS + local;
     let first_row = group.y * ROWS;
     let begin = group.z * params.slice_len;
-    let end = min(begin + params.slice_len, params.k);
+    var end = min(begin + params.slice_len, params.k);
+    if SKIP_ROWS {
+        var place = place_of(first_row);
+        if !any_step(&place, ROWS) {
+            end = begin;
+        }
+    }
 
+    var inner: Place;
+    if SKIP_INNER {
+        inner = place_of(begin);
+    }
     var sums: array<Column, ROWS * COLUMNS>;
     for (var k = begin; k < end; k += LANES) {
+        if SKIP_INNER {
+            if !any_step(&inner, LANES) {
+                continue;
+            }
+        }
         let mine = k + lane;
         let inside = f32(mine < end);
         var left: array<f32, ROWS>;

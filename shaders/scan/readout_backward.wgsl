@@ -65,7 +65,7 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
             for (var n = 0u; n < ROWS; n++) {
                 steps[n] = params.skip_next;
             }
-                let by_skip = recurrent_gradient(
+            let by_skip = recurrent_gradient(
                 first_row, min(column, params.skip_columns - 1u), lane, steps, params.hidden * params.columns,
                 params.skip_columns, array<f32, ROWS>(),
             );

@@ -485,8 +485,17 @@ impl KernelId {
                 "matmul",
                 MatMul,
                 [ACTIVATIONS, Part::Lanes, Part::Columns, Text(include_str!("../linear/matmul.wgsl"))],
-                [Read, Read, Read, Write],
-                [ROWS, Const::U32("COLUMNS"), Const::Bool("BIAS"), ACTIVATION, ALPHA, BETA]
+                [Read, Read, Read, Read, Write],
+                [
+                    ROWS,
+                    Const::U32("COLUMNS"),
+                    Const::Bool("BIAS"),
+                    Const::Bool("SKIP_ROWS"),
+                    Const::Bool("SKIP_INNER"),
+                    ACTIVATION,
+                    ALPHA,
+                    BETA
+                ]
             ),
             KernelId::SumSlices => row!(
                 "sum_slices",

@@ -319,10 +319,10 @@ params! {
         b_column_stride: u32,
         /// The first element of b, in `Column`s.
         b_offset: u32,
+        /// Sequences, where rows are their steps and may lie behind their ends.
+        batch: u32,
         #[doc(hidden)]
         _pad0: u32,
-        #[doc(hidden)]
-        _pad1: u32,
     }
 
     /// The second pass of a split matrix product; see `linear/sum_slices.wgsl`.

@@ -145,7 +145,8 @@ impl KernelVariant {
             }
             KernelId::MatMul => {
                 let rows = self.constant("ROWS");
-                1 + rows + lanes * (1 + self.constant("COLUMNS") * (1 + rows))
+                let skip = self.constant("SKIP_INNER") * lanes;
+                1 + skip + rows + lanes * (1 + self.constant("COLUMNS") * (1 + rows))
             }
             _ => 2,
         };

@@ -191,6 +191,7 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
                 span(p.b_offset, walk_end([p.k, p.n, 1], [p.b_k_stride, p.b_column_stride, 0]))
                     * u64::from(width),
                 flag("BIAS", columns),
+                flag("SKIP_ROWS", u64::from(p.batch)).max(flag("SKIP_INNER", u64::from(p.batch))),
                 product(&[groups[2], p.m]) * columns,
             ]
         }
@@ -379,7 +380,7 @@ pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
         KernelId::MatMul => {
             let p: params::MatMul = read(params);
             let columns = u64::from(kernel.constant("COLUMNS"));
-            u64::from(p.slice_len.min(p.k)) * per_k + columns * (1 + rows())
+            u64::from(p.slice_len.min(p.k)) * per_k + columns * (1 + rows()) + rows()
         }
         KernelId::SumSlices => u64::from(read::<params::SumSlices>(params).slices),
         KernelId::UnpackGradient => u64::from(read::<params::UnpackGradient>(params).slices),
@@ -593,7 +594,14 @@ mod tests {
             columns: super::Columns::Vec4,
             ..KernelVariant::new(
                 KernelId::MatMul,
-                &[("WG_SIZE", 32), ("ROWS", 1), ("COLUMNS", 1), ("BIAS", 0)],
+                &[
+                    ("WG_SIZE", 32),
+                    ("ROWS", 1),
+                    ("COLUMNS", 1),
+                    ("BIAS", 0),
+                    ("SKIP_ROWS", 0),
+                    ("SKIP_INNER", 1),
+                ],
             )
         };
         let params = params::MatMul {
@@ -605,9 +613,10 @@ mod tests {
             b_k_stride: 3,
             b_column_stride: 1,
             b_offset: 7,
+            batch: 3,
             ..Default::default()
         };
         let lens = super::needed_lens(&kernel, bytemuck::bytes_of(&params), [1, 2, 1]);
-        assert_eq!(lens, [10, 4 * (7 + 15), 0, 2 * 12]);
+        assert_eq!(lens, [10, 4 * (7 + 15), 0, 3, 2 * 12]);
     }
 }

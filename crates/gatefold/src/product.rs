@@ -16,16 +16,26 @@ pub(crate) struct Matrix {
     pub(crate) columns: usize,
     pub(crate) row_stride: usize,
     pub(crate) column_stride: usize,
+    /// Where rows are the steps of sequences of different length, so that products may pass over what lies behind their
+    /// ends.
+    pub(crate) steps: Option<StepRows>,
+}
+
+/// Rows `[T, batch]` that end with their sequences; `lengths [batch]` are `u32`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepRows {
+    pub(crate) lengths: Span,
+    pub(crate) batch: usize,
 }
 
 impl Matrix {
     /// Row after row, without gaps.
     pub(crate) fn new(span: Span, rows: usize, columns: usize) -> Matrix {
         assert_eq!(span.len, rows * columns, "a matrix fills its span");
-        Matrix { span, rows, columns, row_stride: columns, column_stride: 1 }
+        Matrix { span, rows, columns, row_stride: columns, column_stride: 1, steps: None }
     }
 
-    /// The same numbers with rows and columns exchanged.
+    /// The same numbers with rows and columns exchanged; its rows are no steps.
     pub(crate) fn transposed(self) -> Matrix {
         Matrix {
             span: self.span,
@@ -33,6 +43,7 @@ impl Matrix {
             columns: self.rows,
             row_stride: self.column_stride,
             column_stride: self.row_stride,
+            steps: None,
         }
     }
 }
@@ -139,6 +150,7 @@ const MAX_SLICES_BYTES: usize = 64 << 20;
 struct Tiled {
     kernel: KernelVariant,
     params: params::MatMul,
+    lengths: Option<Span>,
     groups: [u32; 3],
     slices: usize,
 }
@@ -147,6 +159,8 @@ struct Tiled {
 fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> Result<Tiled, Error> {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "{what}: the inner axes differ");
+    assert!(a.steps.is_none() || b.steps.is_none(), "{what}: steps lie along one axis");
+    let steps = a.steps.or(b.steps);
     let whole_columns = [n, b.row_stride, b.span.offset].iter().all(|elements| elements.is_multiple_of(4));
     let vec4 = b.column_stride == 1 && whole_columns;
     let columns = if vec4 { Columns::Vec4 } else { Columns::F32 };
@@ -165,6 +179,8 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
             ("ROWS", rows),
             ("COLUMNS", per_invocation as u32),
             ("BIAS", 0),
+            ("SKIP_ROWS", u32::from(a.steps.is_some())),
+            ("SKIP_INNER", u32::from(b.steps.is_some())),
             ("ACTIVATION", Activation::Identity.code()),
             ("ALPHA", 0),
             ("BETA", 0),
@@ -189,9 +205,11 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
         a_k_stride: a.column_stride as u32,
         b_k_stride: (b.row_stride / width) as u32,
         b_column_stride: if vec4 { 1 } else { b.column_stride as u32 },
+        batch: steps.map_or(0, |rows| rows.batch as u32),
         ..params::MatMul::default()
     };
-    Ok(Tiled { kernel, params, groups: groups.map(|count| count as u32), slices })
+    let lengths = steps.map(|rows| rows.lengths);
+    Ok(Tiled { kernel, params, lengths, groups: groups.map(|count| count as u32), slices })
 }
 
 impl Tiled {
@@ -206,13 +224,14 @@ impl Tiled {
         let (b_span, b_offset) = plan.bind(b.span);
         self.params.b_offset = b_offset / self.kernel.columns.width();
         let whole = Span { offset: 0, len: plan.buffers[a.span.buffer.0].len, ..a.span };
-        plan.dispatch(self.kernel, self.params, &[whole, b_span, bias.unwrap_or(b_span), c], self.groups)
+        let bindings = [whole, b_span, bias.unwrap_or(b_span), self.lengths.unwrap_or(b_span), c];
+        plan.dispatch(self.kernel, self.params, &bindings, self.groups)
             .note(note.into())
             .flops(2 * a.rows * a.columns * b.columns);
     }
 }
 
-/// `c = act(a b + bias)`, written whole.
+/// `c = act(a b + bias)`, written whole. Behind the ends of `a`'s rows, if it has such, `c` is that or `act(bias)`.
 pub(crate) fn matmul(
     plan: &mut Plan,
     target: &Target,
@@ -268,7 +287,8 @@ pub(crate) fn activation_consts(activation: Activation) -> [(&'static str, u32);
     [("ACTIVATION", activation.code()), ("ALPHA", alpha), ("BETA", beta)]
 }
 
-/// `d += a b` in the order of the parameter: products over all steps, split along them and added in order.
+/// `d += a b` in the order of the parameter: products over all steps, split along them and added in order. Behind the
+/// ends of `b`'s rows, if it has such, `b` is zero.
 pub(crate) fn add_gradient(
     plan: &mut Plan,
     target: &Target,

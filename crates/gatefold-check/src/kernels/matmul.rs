@@ -1,4 +1,5 @@
-//! The matrix product: every tile, layout, width of column, bias, activation and split of the inner axis.
+//! The matrix product: every tile, layout, width of column, bias, activation, split of the inner axis, and lengths along
+//! either axis.
 
 use super::lanes;
 use super::linear::activation_consts;
@@ -8,7 +9,7 @@ use crate::data::{flat, matrix};
 use crate::selfcheck::Checks;
 use gatefold::{Activation, Error, Gpu, run_kernel};
 use gatefold_reference::linear;
-use gatefold_shaders::{Columns, KernelId, KernelVariant, Lanes, TILE_WG_SIZE, params};
+use gatefold_shaders::{Columns, KernelId, KernelVariant, Lanes, SUBGROUP_LANES, TILE_WG_SIZE, params};
 use ndarray::{Array2, Array3, ArrayView1, Axis, s};
 
 /// Where a begins in its buffer, as the output of a scan does behind the initial h.
@@ -30,7 +31,18 @@ struct Case {
     slice_len: usize,
     a_transposed: bool,
     b_transposed: bool,
+    steps: Option<Steps>,
 }
+
+/// The axis along which lie the steps of sequences of different length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Steps {
+    Rows,
+    Inner,
+}
+
+/// Sequences, where there are lengths.
+const BATCH: usize = 18;
 
 /// Every tile; what else there is to choose goes round, each choice with a period of its own.
 fn cases(gpu: &Gpu) -> Vec<Case> {
@@ -63,6 +75,7 @@ fn cases(gpu: &Gpu) -> Vec<Case> {
                             slice_len: if sliced { (k / 3).max(1).next_multiple_of(4) } else { k },
                             a_transposed: count % 2 == 1,
                             b_transposed: columns == Columns::F32 && count / 2 % 2 == 1,
+                            steps: [None, Some(Steps::Rows), None, Some(Steps::Inner)][count / 5 % 4],
                         });
                     }
                 }
@@ -85,6 +98,8 @@ impl Case {
                     ("ROWS", self.rows),
                     ("COLUMNS", self.columns_each),
                     ("BIAS", u32::from(self.bias)),
+                    ("SKIP_ROWS", u32::from(self.steps == Some(Steps::Rows))),
+                    ("SKIP_INNER", u32::from(self.steps == Some(Steps::Inner))),
                 ][..],
                 &activation_consts(self.activation),
             ]
@@ -112,6 +127,7 @@ impl Case {
             b_k_stride,
             b_column_stride,
             b_offset: B_OFFSET as u32,
+            batch: if self.steps.is_some() { BATCH as u32 } else { 0 },
             ..Default::default()
         }
     }
@@ -129,15 +145,46 @@ impl Case {
         let Case { m, k, n, rows, columns_each, .. } = self;
         let side = |transposed: bool, name: &str| if transposed { format!("{name}^T") } else { name.into() };
         format!(
-            "{m} {k} {n} tile {rows}x{columns_each} {} {} {}{} {}{} slices {}",
+            "{m} {k} {n} tile {rows}x{columns_each} {} {} {}{} {}{} slices {}{}",
             format!("{:?}", self.columns).to_lowercase(),
             format!("{:?}", self.lanes).to_lowercase(),
             side(self.a_transposed, "a"),
             side(self.b_transposed, "b"),
             self.activation,
             if self.bias { " bias" } else { "" },
-            self.slices()
+            self.slices(),
+            self.steps.map_or(String::new(), |axis| format!(
+                " lengths along {}",
+                format!("{axis:?}").to_lowercase()
+            ))
         )
+    }
+
+    /// Two sequences have all steps, some half of them, the last none.
+    fn lengths(&self) -> Vec<usize> {
+        let axis = if self.steps == Some(Steps::Rows) { self.m } else { self.k };
+        let steps = axis.div_ceil(BATCH);
+        let length = |sequence: usize| match sequence {
+            5 | 6 => steps,
+            0..10 => steps / 2,
+            _ => 0,
+        };
+        (0..BATCH).map(length).collect()
+    }
+
+    /// Which rows, or which inner elements, are passed over: whole tiles, or as many in a slice as there are lanes, that
+    /// lie behind all ends.
+    fn passed_over(&self) -> Vec<bool> {
+        let lengths = self.lengths();
+        let is_step = |row: usize| row / BATCH < lengths[row % BATCH];
+        let lanes = if self.lanes == Lanes::Subgroup { SUBGROUP_LANES as usize } else { 1 };
+        let (len, slice, group) = match self.steps {
+            None => return Vec::new(),
+            Some(Steps::Rows) => (self.m, self.m, self.rows as usize),
+            Some(Steps::Inner) => (self.k, self.slice_len, lanes),
+        };
+        let begin = |at: usize| at / slice * slice + at % slice / group * group;
+        (0..len).map(|at| !(begin(at)..begin(at) + group).any(is_step)).collect()
     }
 }
 
@@ -155,14 +202,26 @@ pub(super) fn matmul(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 .expect("as many as the shape has")
         };
         let (a, b, bias) = (random_matrix(m, k), random_matrix(k, n), random_matrix(1, n));
-        // Around a and in front of b there are numbers that must not be read.
-        let a_stored = [vec![1e30; A_OFFSET], stored(&a, case.a_transposed), vec![1e30; 3]].concat();
+        let passed_over = case.passed_over();
+        let with_passed_over = |value: f32| {
+            let (mut a, mut b) = (a.clone(), b.clone());
+            let rows = if case.steps == Some(Steps::Rows) { &mut a } else { &mut b };
+            for (at, _) in passed_over.iter().enumerate().filter(|(_, passed)| **passed) {
+                rows.row_mut(at).fill(value);
+            }
+            (a, b)
+        };
+        // Around a, in front of b and where they are passed over there are numbers that must not be read.
+        let (a_given, b_given) = with_passed_over(1e30);
+        let a_stored = [vec![1e30; A_OFFSET], stored(&a_given, case.a_transposed), vec![1e30; 3]].concat();
         let in_front = vec![1e30; B_OFFSET * case.columns.width() as usize];
-        let b_stored = [in_front, stored(&b, case.b_transposed)].concat();
+        let b_stored = [in_front, stored(&b_given, case.b_transposed)].concat();
         let before = vec![7.0; case.slices() * m * n];
-        let bindings: [&[f32]; 4] = [&a_stored, &b_stored, &stored(&bias, false), &before];
+        let lengths: Vec<f32> = case.lengths().iter().map(|&length| f32::from_bits(length as u32)).collect();
+        let bindings: [&[f32]; 5] = [&a_stored, &b_stored, &stored(&bias, false), &lengths, &before];
         let found = run_kernel(gpu, &case.kernel(), case.params(), &bindings, case.groups())?;
 
+        let (a, b) = with_passed_over(0.0);
         let (a, b) = (a.mapv(f64::from), b.mapv(f64::from));
         let mut slices = Array3::zeros((case.slices(), m, n));
         for z in 0..case.slices() {
@@ -179,11 +238,11 @@ pub(super) fn matmul(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             let bias = matrix(&stored(&bias, false), 1, n);
             let bias: Option<ArrayView1<f64>> = case.bias.then(|| bias.row(0));
             let want = linear::sum_slices(slices.view(), bias, case.activation);
-            checks.tensor("c", &[("row", m), ("column", n)], &found[3], &flat(&want), tolerance);
+            checks.tensor("c", &[("row", m), ("column", n)], &found[4], &flat(&want), tolerance);
         } else {
             let want: Vec<f64> = slices.iter().copied().collect();
             let axes = [("slice", case.slices()), ("row", m), ("column", n)];
-            checks.tensor("c", &axes, &found[3], &want, tolerance);
+            checks.tensor("c", &axes, &found[4], &want, tolerance);
         }
     }
     Ok(())

@@ -23,12 +23,13 @@ pub(crate) fn forward(
     layer: &Layer,
     activation: Activation,
     x: Sequence,
+    lengths: Option<Span>,
 ) -> Result<Saved, Error> {
     let weight = low.parameters.values(low.plan, layer, Role::DenseWeight);
     let bias = low.parameters.find(low.plan, layer, Role::DenseBias, false);
     let weight = Matrix::new(weight, layer.output, layer.input).transposed();
     let y = Sequence { width: layer.output, ..x };
-    product(low, &layer.label(), (x.matrix(), weight), bias, activation, y)
+    product(low, &layer.label(), (x.rows(lengths), weight), bias, activation, y)
 }
 
 /// `act(a b + bias)`, with what backward needs of it; the output is shaped as `y`.
@@ -89,12 +90,12 @@ pub(crate) fn backward(
     layer: &Layer,
     activation: Activation,
     parameters: &ParameterSpans<'_>,
-    (x, saved): (Sequence, Saved),
+    (x, lengths, saved): (Sequence, Option<Span>, Saved),
     d_y: Sequence,
     wants_input: bool,
 ) -> Result<Option<Sequence>, Error> {
     let label = layer.label();
-    let d_pre = in_front_of_activation(plan, &label, activation, saved.kept, d_y).matrix();
+    let d_pre = in_front_of_activation(plan, &label, activation, saved.kept, d_y).rows(lengths);
     if let Some(d_weight) = parameters.gradient(plan, layer, Role::DenseWeight) {
         let what = format!("{label}.weight");
         let order = Order::columns_units_lanes(LaneMap::same(1), layer.output, layer.input);

@@ -19,7 +19,7 @@ use crate::Error;
 use crate::gpu::Target;
 use crate::parameters::ParameterSpans;
 use crate::plan::{Plan, Span};
-use crate::product::Matrix;
+use crate::product::{Matrix, StepRows};
 use gatefold_model::{Layer, LayerKind};
 
 pub(crate) use dropout::DROPOUT;
@@ -40,6 +40,12 @@ impl Sequence {
         Matrix::new(self.span, self.steps * self.batch, self.width)
     }
 
+    /// [`Sequence::matrix`], whose rows end with their sequences where there are lengths.
+    pub(crate) fn rows(&self, lengths: Option<Span>) -> Matrix {
+        let steps = lengths.map(|lengths| StepRows { lengths, batch: self.batch });
+        Matrix { steps, ..self.matrix() }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.steps * self.batch * self.width
     }
@@ -48,7 +54,7 @@ impl Sequence {
 /// What a layer keeps from forward to backward.
 #[derive(Debug)]
 pub(crate) enum Tape {
-    Dense { x: Sequence, saved: dense::Saved },
+    Dense { x: Sequence, lengths: Option<Span>, saved: dense::Saved },
     Embedding { x: Sequence },
     Dropout,
     Softmax { y: Sequence },
@@ -98,8 +104,8 @@ pub(crate) fn forward(
 ) -> Result<(Sequence, Tape), Error> {
     match layer.kind {
         LayerKind::Dense { activation, .. } => {
-            let saved = dense::forward(low, layer, activation, x)?;
-            Ok((saved.y, Tape::Dense { x, saved }))
+            let saved = dense::forward(low, layer, activation, x, lengths)?;
+            Ok((saved.y, Tape::Dense { x, lengths, saved }))
         }
         LayerKind::Embedding { tokens } => {
             Ok((embedding::forward(low, layer, tokens, x), Tape::Embedding { x }))
@@ -137,8 +143,9 @@ pub(crate) fn backward(
 ) -> Result<Option<Sequence>, Error> {
     let (target, parameters) = (low.target, low.parameters);
     match (tape, layer.kind) {
-        (Tape::Dense { x, saved }, LayerKind::Dense { activation, .. }) => {
-            dense::backward(low.plan, target, layer, activation, parameters, (*x, *saved), d_y, wants_input)
+        (Tape::Dense { x, lengths, saved }, LayerKind::Dense { activation, .. }) => {
+            let tape = (*x, *lengths, *saved);
+            dense::backward(low.plan, target, layer, activation, parameters, tape, d_y, wants_input)
         }
         (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {
             embedding::backward(low, layer, tokens, *x, d_y).map(|()| None)

@@ -12,7 +12,7 @@ use super::{Lowering, Purpose, Sequence};
 use crate::Error;
 use crate::gpu::Target;
 use crate::plan::{MAX_GROUPS, Plan, Span};
-use crate::product::{self, Matrix};
+use crate::product::{self, Matrix, StepRows};
 use gatefold_model::{Activation, Layer, Role};
 use gatefold_shaders::{
     Cell, Columns as ColumnWidth, ELEMENT_WG_SIZE, KernelId, KernelVariant, NO_STEP, TILE_WG_SIZE, params,
@@ -153,11 +153,18 @@ impl Scan {
         let len = self.steps * self.slot_len() - columns.begin;
         let span = Span { offset, len, ..self.h };
         let (rows, row_stride) = (self.steps * self.batch, self.form.width());
-        Matrix { span, rows, columns: columns.len, row_stride, column_stride: 1 }
+        Matrix { span, rows, columns: columns.len, row_stride, column_stride: 1, steps: None }
     }
 
     pub(super) fn d_pre(&self) -> Matrix {
-        Matrix::new(self.gates, self.steps * self.batch, self.form.hidden() * self.form.lanes())
+        let width = self.form.hidden() * self.form.lanes();
+        let all = Matrix::new(self.gates, self.steps * self.batch, width);
+        Matrix { steps: self.step_rows(), ..all }
+    }
+
+    /// Where the rows of all steps end, if they have lengths.
+    pub(super) fn step_rows(&self) -> Option<StepRows> {
+        self.lengths.map(|lengths| StepRows { lengths, batch: self.batch })
     }
 
     /// One lane of every unit.
@@ -350,7 +357,7 @@ pub(crate) fn stream_step(
 
 fn input_product(low: &mut Lowering<'_>, scan: &Scan) -> Result<(), Error> {
     let w = Matrix::new(scan.packed.w, scan.form.input, scan.form.hidden() * scan.form.lanes());
-    let (what, product) = (format!("{}.x", scan.label), (scan.x.matrix(), w));
+    let (what, product) = (format!("{}.x", scan.label), (scan.x.rows(scan.lengths), w));
     product::matmul(low.plan, low.target, &what, product, scan.packed.bias, Activation::Identity, scan.gates)
 }
 

@@ -296,6 +296,7 @@ pub(crate) fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &
     }
     let (Some(readout), Some(d_readout)) = (readout, scan.readout) else { return Ok(()) };
     let d_readout = Matrix::new(d_readout, scan.steps * scan.batch, readout.width);
+    let d_readout = Matrix { steps: scan.step_rows(), ..d_readout };
     if let Some(d) = low.parameters.find_gradient(low.plan, layer, readout.weight, form.reverse) {
         let order = Order::columns_units_lanes(LaneMap::same(1), readout.width, hidden);
         let what = format!("{}.w_readout", scan.label);

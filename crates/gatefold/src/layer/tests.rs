@@ -4,10 +4,14 @@
 use super::elementwise::{broadcast_rows, fill};
 use super::*;
 use crate::parameters::{GRADIENTS, ParameterLayout, VALUES};
+use crate::plan::Step;
 use crate::run::Compiled;
 use crate::{DeviceChoice, Gpu, GpuOptions};
-use gatefold_model::{Activation, DenseConfig, EmbeddingConfig, Fill, LayerConfig, NetworkConfig, Role};
+use gatefold_model::{
+    Activation, DenseConfig, EmbeddingConfig, Fill, LayerConfig, LstmConfig, NetworkConfig, Role,
+};
 use gatefold_reference::{linear, sequence};
+use gatefold_shaders::KernelId;
 use ndarray::{Array2, Array3, ArrayView2, Axis};
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -409,6 +413,45 @@ fn dense_layers_read_tensors_that_begin_anywhere() {
             assert_near("d_bias", &found[2], want.d_bias, rows, extra);
         }
     }
+}
+
+/// Where rows have lengths, each product over all steps is told, forward and back.
+#[test]
+fn products_pass_over_padded_steps() {
+    let layers: [LayerConfig; 2] = [
+        LstmConfig::new(8).projection(4).into(),
+        DenseConfig::new(2).activation(Activation::Softplus).into(),
+    ];
+    let config = NetworkConfig::new(3, layers).expect("it is a network");
+    let layout = ParameterLayout::new(&config);
+    let mut plan = Plan::default();
+    let x = Sequence { span: plan.given("x", 4 * 5 * 3), steps: 4, batch: 5, width: 3 };
+    let lengths = Some(plan.given("lengths", 5));
+    let (parameters, target) = (ParameterSpans::new(&layout, |_| true), Target::webgpu());
+    let mut low = Lowering {
+        plan: &mut plan,
+        target: &target,
+        parameters: &parameters,
+        purpose: Purpose::Training,
+        drops: true,
+    };
+    let [lstm, dense] = config.layers() else { panic!("two layers") };
+    recurrent::pack(&mut low, lstm);
+    let tape = recurrent::forward(&mut low, lstm, x, lengths, &[None]).expect("it is lowered");
+    let (y, kept) = forward(&mut low, dense, tape.output(), lengths).expect("it is lowered");
+    let d = backward(&mut low, dense, &kept, y, true).expect("it is lowered");
+    recurrent::backward(&mut low, lstm, &tape, d, &[None], true, false).expect("it is lowered");
+
+    let mut products = 0;
+    for step in &plan.steps {
+        let Step::Dispatch(dispatch) = step else { continue };
+        if dispatch.kernel.id == KernelId::MatMul {
+            let [rows, inner] = ["SKIP_ROWS", "SKIP_INNER"].map(|name| dispatch.kernel.constant(name));
+            assert_eq!(rows + inner, 1, "{}", dispatch.note);
+            products += 1;
+        }
+    }
+    assert_eq!(products, 8, "x, y and four gradients of weights, two of inputs");
 }
 
 #[test]
