@@ -37,6 +37,7 @@
 //!
 //! Without the feature `gpu`, which is on by default, wgpu is not built and the CPU is the only device.
 
+mod beam;
 #[cfg(feature = "gpu")]
 mod bounds;
 #[cfg(feature = "gpu")]
@@ -83,11 +84,12 @@ mod stream;
 mod targets;
 mod train;
 
+pub use beam::{Decoding, Marks};
 pub use cpu::CpuNetwork;
 pub use device::{Device, DeviceChoice};
 pub use error::Error;
 pub use gatefold_cpu::{Dropout, LayerState, States};
-pub use generate::{Decoding, Marks, Sampler};
+pub use generate::Sampler;
 #[cfg(feature = "gpu")]
 pub use gpu::{AdapterSummary, Gpu, GpuOptions, Target, adapters};
 #[cfg(feature = "gpu")]
