@@ -1,8 +1,9 @@
 //! Networks that read what they wrote, against the same done by hand through whole passes. On the CPU and on a GPU.
 
 use gatefold::{
-    Activation, Bridge, DecoderConfig, Decoding, DenseConfig, Device, Direction, EmbeddingConfig, Error,
-    GruConfig, LayerConfig, LstmConfig, Marks, Network, NetworkConfig, Sampler, Sequences,
+    Activation, Biases, Bridge, DecoderConfig, Decoding, DenseConfig, Device, Direction, EmbeddingConfig,
+    Error, GruConfig, LayerConfig, LstmConfig, Marks, Network, NetworkConfig, Parameters, RnnConfig, Sampler,
+    Sequences,
 };
 use gatefold_check::{NetworkCase, Random, Tolerance, assert_array, output_terms, test_devices};
 use ndarray::{Array2, Array3, ArrayView1, Axis, array, concatenate, s};
@@ -457,8 +458,9 @@ fn what_cannot_be_generated_is_refused() {
             "the mark that ends a sequence: expected token numbers, 0 to 5, found 6",
         );
         let (width, length_power) = (usize::MAX / 2, 0.0);
+        let endless = Marks { max_len: usize::MAX, ..marks };
         assert_refused(
-            words.decode(&encoder, marks, Decoding::Beam { width, length_power }),
+            words.decode(&encoder, endless, Decoding::Beam { width, length_power }),
             &format!("a beam of width {width} for each of 3 rows; expected at most 16777216 candidates"),
         );
         let word = array![[0u32]];
@@ -516,5 +518,80 @@ fn a_beam_may_write_as_long_as_it_likes() {
         let beam = Decoding::Beam { width: 2, length_power: 0.0 };
         let written = words.decode(&sentence(), marks, beam).unwrap();
         assert_eq!(written, vec![Vec::<u32>::new(); BATCH], "{device}");
+    }
+}
+
+/// One token of which nothing is known does not silence the others.
+#[test]
+fn a_token_that_is_no_number_is_never_written() {
+    for (device, opened) in &test_devices() {
+        let decode = |of_token: f32| {
+            let mut words = network(opened, &translator(6));
+            let mut parameters = words.parameters().unwrap();
+            parameters.get_mut("dense0.bias").unwrap()[[2]] = of_token;
+            words.set_parameters(&parameters).unwrap();
+            let marks = Marks { begin: 0, end: 1, max_len: 5 };
+            let beam = |width| Decoding::Beam { width, length_power: 1.0 };
+            [Decoding::Greedy, beam(1), beam(3)].map(|way| words.decode(&sentence(), marks, way).unwrap())
+        };
+        let found = decode(f32::NAN);
+        assert_eq!(found, decode(f32::NEG_INFINITY), "{device}");
+        assert_eq!(found[0], found[1], "{device}: a beam of one candidate is greedy");
+        assert!(found.iter().all(|rows| rows.iter().any(|row| !row.is_empty())), "{device}: {found:?}");
+    }
+}
+
+/// A beam has several streams a row; it is the row that is named.
+#[test]
+fn the_row_that_says_nothing_is_named() {
+    let bridge = Bridge::Dense { activation: Activation::Identity };
+    let decoder = DecoderConfig::new(4).bridge(bridge).into();
+    let config = config(2, [GruConfig::new(3).into(), decoder, GruConfig::new(3).into(), dense(4)]);
+    let mut values = Random::new(SEED, 4).sequence((2, BATCH, 2));
+    values[[0, 1, 0]] = f32::NAN;
+    let input = Sequences::time_major(values);
+    let marks = Marks { begin: 0, end: 1, max_len: 3 };
+    for (_, device) in &test_devices() {
+        for decoding in [Decoding::Greedy, Decoding::Beam { width: 3, length_power: 0.0 }] {
+            assert_refused(
+                network(device, &config).decode(&input, marks, decoding),
+                "logits of the next token, row 1: expected a number for at least one token, found NaN; look for NaN in the \
+                 parameters and the input",
+            );
+        }
+    }
+}
+
+/// What a row would say behind its end, which others have not reached, nobody asks.
+#[test]
+fn a_row_that_has_ended_may_say_nothing() {
+    let relu = || LayerConfig::from(RnnConfig::new(2).activation(Activation::Relu).biases(Biases::None));
+    let config = config(1, [relu(), DecoderConfig::new(3).into(), relu(), dense(3)]);
+    let mut parameters = Parameters::zeros(&config);
+    let mut set = |name: &str, values: Array2<f32>| parameters.get_mut(name).unwrap().assign(&values);
+    set("rnn0.weight_ih_l0", array![[1.0], [1.0]]);
+    // What is above 0 overflows at the second step; then every logit is inf - inf.
+    set("rnn1.weight_hh_l0", array![[1e30, 0.0], [0.0, 1e30]]);
+    set("dense0.weight", array![[-1.0, 0.5], [-1.0, 0.5], [1.0, -0.5]]);
+    let input = Sequences::time_major(array![[[1.0], [0.0]]]);
+    let marks = Marks { begin: 0, end: 2, max_len: 6 };
+    for (device, opened) in &test_devices() {
+        let mut network = Network::with_parameters(opened, &config, &parameters).unwrap();
+        for decoding in [Decoding::Greedy, Decoding::Beam { width: 1, length_power: 0.0 }] {
+            let found = network.decode(&input, marks, decoding).unwrap();
+            assert_eq!(found, [vec![], vec![0; 6]], "{device}");
+        }
+    }
+}
+
+/// A beam needs no more streams than there are sequences.
+#[test]
+fn a_beam_may_be_wider_than_all_sequences() {
+    for (device, opened) in &test_devices() {
+        let mut words = network(opened, &translator(3));
+        let marks = Marks { begin: 0, end: 2, max_len: 4 };
+        let mut decode =
+            |width| words.decode(&sentence(), marks, Decoding::Beam { width, length_power: 1.0 }).unwrap();
+        assert_eq!(decode(usize::MAX), decode(40), "{device}");
     }
 }

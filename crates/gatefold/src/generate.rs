@@ -61,8 +61,8 @@ impl Sampler {
     pub fn draw(&mut self, logits: ArrayView1<f32>) -> u32 {
         let rank = |&token: &usize| if logits[token].is_nan() { f32::NEG_INFINITY } else { logits[token] };
         let mut tokens: Vec<usize> = (0..logits.len()).collect();
-        // Equal logits: the first token first.
-        tokens.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
+        // Equal logits, 0 and -0 among them: the first token first.
+        tokens.sort_by(|a, b| rank(b).partial_cmp(&rank(a)).expect("no rank is NaN"));
         if self.temperature == 0.0 {
             return tokens[0] as u32;
         }
@@ -155,13 +155,13 @@ impl Network {
         let mut stream = self.stream(prompt.ncols())?;
         let read = self.forward(&reader.sequences(prompt), None)?;
         stream.set_states(self, &read.states)?;
-        let mut logits = reader.logits(last_step(&read.output))?;
+        let mut logits = reader.logits(last_step(&read.output), Some)?;
         let mut written = Array2::zeros((steps, prompt.ncols()));
         for step in 0..steps {
             let tokens: Array1<u32> = logits.rows().into_iter().map(|row| sampler.draw(row)).collect();
             written.row_mut(step).assign(&tokens);
             if step + 1 < steps {
-                logits = reader.logits(stream.step(self, reader.step(&tokens).view())?)?;
+                logits = reader.logits(stream.step(self, reader.step(&tokens).view())?, Some)?;
             }
         }
         Ok(written)
@@ -198,25 +198,31 @@ impl Network {
         let reader = TokenReader::new(self.config(), at + 1, self.config().layers()[at].output)?;
         reader.check("the mark that begins a sequence", [marks.begin])?;
         reader.check_written("the mark that ends a sequence", marks.end)?;
-        if input.batch().checked_mul(width).is_none_or(|streams| streams > MAX_STREAMS) {
+        let streams = Beam::most_open(marks, width, self.config().output());
+        if input.batch().checked_mul(streams).is_none_or(|streams| streams > MAX_STREAMS) {
             return Err(Error::Config(format!(
                 "a beam of width {width} for each of {} rows; expected at most {MAX_STREAMS} candidates",
                 input.batch()
             )));
         }
-        let rows: Vec<usize> = (0..input.batch()).flat_map(|row| vec![row; width]).collect();
+        let rows: Vec<usize> = (0..input.batch()).flat_map(|row| vec![row; streams]).collect();
         let mut stream = self.stream(rows.len())?;
         stream.set_states(self, &choose_rows(&states, &rows))?;
         let Some(power) = power else { return self.decode_greedy(&mut stream, &reader, marks) };
 
-        let mut beams: Vec<Beam> = (0..input.batch()).map(|_| Beam::new(marks, width, power)).collect();
+        let beam = |_| Beam::new(marks, width, streams, power);
+        let mut beams: Vec<Beam> = (0..input.batch()).map(beam).collect();
         for _ in 0..marks.max_len {
             let tokens: Array1<u32> = beams.iter().flat_map(Beam::last_tokens).collect();
-            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?)?;
+            let written = |at: usize| {
+                let (row, stream) = (at / streams, at % streams);
+                beams[row].is_open(stream).then_some(row)
+            };
+            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?, written)?;
             let mut from = Vec::with_capacity(rows.len());
             for (row, beam) in beams.iter_mut().enumerate() {
-                let block = logits.slice(s![row * width..(row + 1) * width, ..]);
-                from.extend(beam.extend(block).into_iter().map(|candidate| row * width + candidate));
+                let block = logits.slice(s![row * streams..(row + 1) * streams, ..]);
+                from.extend(beam.extend(block).into_iter().map(|candidate| row * streams + candidate));
             }
             if beams.iter().all(Beam::is_done) {
                 break;
@@ -237,7 +243,8 @@ impl Network {
         let mut ended = vec![false; stream.batch()];
         let mut tokens = Array1::from_elem(stream.batch(), marks.begin);
         for _ in 0..marks.max_len {
-            let logits = reader.logits(stream.step(self, reader.step(&tokens).view())?)?;
+            let output = stream.step(self, reader.step(&tokens).view())?;
+            let logits = reader.logits(output, |row| (!ended[row]).then_some(row))?;
             for (row, logits) in logits.rows().into_iter().enumerate() {
                 tokens[row] = Sampler::greedy().draw(logits);
                 ended[row] |= tokens[row] == marks.end;
@@ -286,8 +293,8 @@ impl Network {
         let mut stream = self.stream(input.batch())?;
         stream.set_states(self, &states)?;
         for step in 1..mixed.nrows() {
-            let logits =
-                reader.logits(stream.step(self, reader.step(&mixed.row(step - 1).to_owned()).view())?)?;
+            let read = reader.step(&mixed.row(step - 1).to_owned());
+            let logits = reader.logits(stream.step(self, read.view())?, Some)?;
             for (row, logits) in logits.rows().into_iter().enumerate() {
                 if random.random_range(0.0..1.0) >= ratio {
                     mixed[[step, row]] = Sampler::greedy().draw(logits);
@@ -407,18 +414,27 @@ impl TokenReader {
         }
     }
 
-    /// One row for each stream, each with a token that can be written.
-    fn logits(&self, output: Array2<f32>) -> Result<Array2<f32>, Error> {
+    /// One row for each stream. Where somebody looks at a stream, `row_of` says which row of the input it writes for, and
+    /// there is a token that can be written.
+    fn logits(
+        &self,
+        output: Array2<f32>,
+        row_of: impl Fn(usize) -> Option<usize>,
+    ) -> Result<Array2<f32>, Error> {
         let logits = if self.probabilities { output.mapv(f32::ln) } else { output };
         let says_nothing = |row: ArrayView1<f32>| !row.iter().any(|&logit| logit > f32::NEG_INFINITY);
-        match logits.rows().into_iter().position(says_nothing) {
-            None => Ok(logits),
-            Some(row) => Err(Error::Value {
-                what: format!("logits of the next token, row {row}"),
-                expected: "a number for at least one token".into(),
-                found: format!("{}; look for NaN in the parameters and the input", logits[[row, 0]]),
-            }),
+        for (stream, logits) in logits.rows().into_iter().enumerate() {
+            if let Some(row) = row_of(stream)
+                && says_nothing(logits)
+            {
+                return Err(Error::Value {
+                    what: format!("logits of the next token, row {row}"),
+                    expected: "a number for at least one token".into(),
+                    found: format!("{}; look for NaN in the parameters and the input", logits[0]),
+                });
+            }
         }
+        Ok(logits)
     }
 }
 
@@ -480,5 +496,12 @@ mod tests {
         }
         assert_eq!(seen, [false, true, true]);
         assert!(Sampler::new(0).temperature(f32::NAN).is_err() && Sampler::new(0).top_k(0).is_err());
+    }
+
+    #[test]
+    fn of_equal_logits_the_first_token_is_drawn() {
+        for logits in [[1.0, 2.0, 2.0], [-1.0, -0.0, 0.0], [f32::NAN, 0.0, -0.0]] {
+            assert_eq!(Sampler::greedy().draw(ArrayView1::from(&logits)), 1, "{logits:?}");
+        }
     }
 }
