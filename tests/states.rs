@@ -135,8 +135,41 @@ fn a_stream_is_the_whole_sequence_step_by_step() {
     }
 }
 
-/// A network with one output for all steps gives a stream what it would give if this step were the last; new parameters are
-/// those of the next step.
+/// Of many streams some begin anew, and the others notice nothing.
+#[test]
+fn some_streams_begin_anew() {
+    for (device, opened) in &test_devices() {
+        for config in networks() {
+            let what = format!("{device}, {config}");
+            let (mut network, input) = (network(opened, &config), input(&config, 4));
+            let mut stream = network.stream(BATCH).unwrap();
+            let mut found = Vec::new();
+            for t in 0..4 {
+                if t == 2 {
+                    stream.reset_rows(&mut network, &[2, 0]).unwrap();
+                }
+                found.push(stream.step(&mut network, input.values().index_axis(Axis(0), t)).unwrap());
+            }
+            let whole = network.forward(&input, None).unwrap();
+            let anew = network.forward(&part(&input, 2..4), None).unwrap();
+            for (t, found) in found.iter().enumerate().skip(2) {
+                for row in 0..BATCH {
+                    let expected = match row {
+                        1 => whole.output.slice(s![t, row, ..]),
+                        _ => anew.output.slice(s![t - 2, row, ..]),
+                    };
+                    let what = format!("{what}: step {t}, row {row}");
+                    assert_array(&what, found.row(row), expected, same(device, &config));
+                }
+            }
+            let before = stream.states().unwrap();
+            let problem = stream.reset_rows(&mut network, &[0, BATCH]).unwrap_err().to_string();
+            assert_eq!(problem, "stream to reset: expected 0 to 2, found 3");
+            assert_eq!(stream.states().unwrap(), before, "{what}");
+        }
+    }
+}
+
 /// Arrays of a caller may lie in memory in any order.
 #[test]
 fn a_stream_takes_states_in_any_layout() {
@@ -168,6 +201,8 @@ fn a_stream_takes_states_in_any_layout() {
     }
 }
 
+/// A network with one output for all steps gives a stream what it would give if this step were the last; new parameters are
+/// those of the next step.
 #[test]
 fn a_stream_follows_last_steps_and_parameters() {
     let config = config(2, [GruConfig::new(5).into(), LayerConfig::LastStep, dense(3)]);

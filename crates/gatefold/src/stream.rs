@@ -5,7 +5,7 @@ use crate::gpu_network::GpuStream;
 use crate::sequences::check_tokens;
 use crate::{Error, Network};
 use gatefold_cpu::States;
-use gatefold_model::{Direction, LayerKind, NetworkConfig};
+use gatefold_model::{Direction, InitialState, Layer, LayerKind, NetworkConfig, Parameters};
 use ndarray::{Array2, ArrayView2, Axis};
 use std::sync::Arc;
 
@@ -126,8 +126,33 @@ impl Stream {
     /// [`Error::Config`] for a network that did not make this stream; those of reading back from a GPU.
     pub fn reset(&mut self, network: &mut Network) -> Result<(), Error> {
         self.check_maker(network)?;
-        let parameters = network.parameters()?;
-        let states = States::initial(network.config(), &parameters, self.batch);
+        let states = initial_states(network, self.batch)?;
+        self.set_states(network, &states)
+    }
+
+    /// [`Stream::reset`] for some of the streams, by their rows; the others go on. It reads back the states of all.
+    ///
+    /// # Errors
+    /// Those of [`Stream::reset`]; [`Error::Shape`] for a row that there is not, before any is changed.
+    pub fn reset_rows(&mut self, network: &mut Network, rows: &[usize]) -> Result<(), Error> {
+        self.check_maker(network)?;
+        if let Some(row) = rows.iter().find(|row| **row >= self.batch) {
+            let (what, expected) = ("stream to reset".into(), format!("0 to {}", self.batch - 1));
+            return Err(Error::Shape { what, expected, found: row.to_string() });
+        }
+        let fresh = initial_states(network, 1)?;
+        let mut states = self.states()?;
+        for (layer, fresh) in states.layers.iter_mut().zip(&fresh.layers) {
+            for &row in rows {
+                layer.h.index_axis_mut(Axis(1), row).assign(&fresh.h.index_axis(Axis(1), 0));
+                if let (Some(c), Some(fresh)) = (&mut layer.c, &fresh.c) {
+                    c.index_axis_mut(Axis(1), row).assign(&fresh.index_axis(Axis(1), 0));
+                }
+                if let (Some(y), Some(fresh)) = (&mut layer.y, &fresh.y) {
+                    y.row_mut(row).assign(&fresh.row(0));
+                }
+            }
+        }
         self.set_states(network, &states)
     }
 
@@ -135,6 +160,15 @@ impl Stream {
     pub fn batch(&self) -> usize {
         self.batch
     }
+}
+
+/// Where the layers' descriptions say that streams begin.
+fn initial_states(network: &mut Network, batch: usize) -> Result<States, Error> {
+    let recurrent = network.config().recurrent_layers().filter_map(Layer::recurrent);
+    // Reading the parameters back takes time, and most networks have no start among them.
+    let learned = recurrent.into_iter().any(|recurrent| recurrent.initial == InitialState::Learned);
+    let parameters = if learned { network.parameters()? } else { Parameters::default() };
+    Ok(States::initial(network.config(), &parameters, batch))
 }
 
 fn of_another(what: &str) -> Error {
