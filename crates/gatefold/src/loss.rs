@@ -50,8 +50,12 @@ impl Loss {
     pub fn target_width(&self, output_width: usize) -> Result<usize, Error> {
         let blocks = self.blocks();
         match self {
+            _ if output_width == 0 => Err(Error::Config(format!(
+                "loss {}: there are no outputs; expected at least {blocks}",
+                self.name()
+            ))),
             Loss::CrossEntropy => Ok(1),
-            _ if output_width > 0 && output_width.is_multiple_of(blocks) => Ok(output_width / blocks),
+            _ if output_width.is_multiple_of(blocks) => Ok(output_width / blocks),
             _ => Err(Error::Config(format!(
                 "loss {}: expected {blocks} outputs for each target, found {output_width} outputs; make the last layer a \
                  multiple of {blocks} wide",

@@ -33,8 +33,9 @@ impl Targets {
     /// Weights that were given before are multiplied by these.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is not shaped as the targets; [`Error::Value`] for a weight that is negative or not finite.
-    pub fn with_weights(mut self, weights: Array2<f32>) -> Result<Self, Error> {
+    /// [`Error::Shape`] if it is not shaped as the targets; [`Error::Value`] for a weight, or a product of weights, that is
+    /// negative or not finite.
+    pub fn with_weights(mut self, mut weights: Array2<f32>) -> Result<Self, Error> {
         let (steps, batch, _) = self.values.dim();
         if weights.dim() != (steps, batch) {
             let (found_steps, found_batch) = weights.dim();
@@ -44,15 +45,12 @@ impl Targets {
                 found: format!("[{found_steps}, {found_batch}]"),
             });
         }
-        if let Some(((t, row), weight)) = weights.indexed_iter().find(|(_, w)| !(**w >= 0.0 && w.is_finite()))
-        {
-            return Err(Error::Value {
-                what: format!("weight at step {t}, row {row}"),
-                expected: "a finite number, 0 or more".into(),
-                found: weight.to_string(),
-            });
+        check_weights("weight", &weights)?;
+        if let Some(before) = &self.weights {
+            weights *= before;
+            check_weights("product of the weights", &weights)?;
         }
-        self.weights = Some(self.weights.map_or_else(|| weights.clone(), |before| before * &weights));
+        self.weights = Some(weights);
         Ok(self)
     }
 
@@ -76,6 +74,17 @@ impl Targets {
             skipped: 0,
         }
     }
+}
+
+fn check_weights(what: &str, weights: &Array2<f32>) -> Result<(), Error> {
+    let found = weights.indexed_iter().find(|(_, weight)| !(**weight >= 0.0 && weight.is_finite()));
+    found.map_or(Ok(()), |((t, row), weight)| {
+        Err(Error::Value {
+            what: format!("{what} at step {t}, row {row}"),
+            expected: "a finite number, 0 or more".into(),
+            found: weight.to_string(),
+        })
+    })
 }
 
 /// [`Targets`], or values that belong to somebody else.
@@ -270,6 +279,18 @@ mod tests {
             (
                 labels(0).with_weights(arr2(&[[1.0], [f32::NAN]])).map(|_| vec![]),
                 "weight at step 1, row 0: expected a finite number, 0 or more, found NaN",
+            ),
+            (
+                // A mean would divide by the infinite product, and make NaN of what counts.
+                labels(0)
+                    .with_weights(arr2(&[[1.0], [1e30]]))
+                    .and_then(|targets| targets.with_weights(arr2(&[[1e30], [1e30]])))
+                    .map(|_| vec![]),
+                "product of the weights at step 1, row 0: expected a finite number, 0 or more, found inf",
+            ),
+            (
+                weights(&Loss::CrossEntropy, Reduction::Mean, &labels(-1), None, 0),
+                "loss cross-entropy: there are no outputs; expected at least 1",
             ),
         ];
         for (found, expected) in cases {
