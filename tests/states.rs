@@ -545,16 +545,20 @@ fn what_cannot_stream_is_refused_by_name() {
     let tokens = config(1, [EmbeddingConfig::new(5, 2).into(), GruConfig::new(3).into()]);
     let (gru, other) = (config(2, [GruConfig::new(4).into()]), config(2, [GruConfig::new(5).into()]));
     for (_, device) in &test_devices() {
-        let backwards = "layer 1 (gru): it reads the sequence from its end, so it cannot go step by step; use Network::forward";
-        let several = "layer 0 (expand): it makes several steps of one, so it cannot go step by step; use Network::forward";
+        let backwards = "layer 1 (gru): it reads the sequence from its end";
+        let several = "layer 0 (expand): it makes several steps of one";
         for (config, problem) in [(&bidirectional, backwards), (&expanding, several)] {
-            assert_refused(network(device, config).stream(2), problem);
-            assert_refused(trainer(device, config, options()).carry_state(true), problem);
+            let steps = format!("{problem}, so it cannot go step by step; use Network::forward");
+            assert_refused(network(device, config).stream(2), &steps);
+            let batches = format!(
+                "{problem}, so it cannot go on where a batch ended; train on whole sequences, with Trainer::step_batch"
+            );
+            assert_refused(trainer(device, config, options()).carry_state(true), &batches);
             let (input, targets) =
                 (Sequences::time_major(Array3::zeros((1, 1, 2))), Targets::values(Array3::zeros((1, 1, 4))));
             let truncation = Truncation { horizon: 1, stride: 1 };
             let found = trainer(device, config, options()).step_truncated(&input, &targets, truncation);
-            assert_refused(found, problem);
+            assert_refused(found, &batches);
         }
         let mut network = network(device, &gru);
         assert_refused(network.stream(0), "streams: expected at least 1, found 0");

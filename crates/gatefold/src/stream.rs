@@ -177,21 +177,7 @@ fn of_another(what: &str) -> Error {
 
 /// That every layer can do with the steps so far.
 fn check(config: &NetworkConfig) -> Result<(), Error> {
-    let begin = config.decoder().map_or(0, |at| at + 1);
-    for layer in &config.layers()[begin..] {
-        let problem = match layer.kind {
-            LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
-                "it reads the sequence from its end"
-            }
-            LayerKind::Expand { .. } => "it makes several steps of one",
-            _ => continue,
-        };
-        let place = layer.place();
-        return Err(Error::Config(format!(
-            "{place}: {problem}, so it cannot go step by step; use Network::forward"
-        )));
-    }
-    Ok(())
+    refuse_ahead(config, "so it cannot go step by step; use Network::forward")
 }
 
 /// That one batch can go on where another ended.
@@ -201,5 +187,24 @@ pub(crate) fn check_goes_on(config: &NetworkConfig) -> Result<(), Error> {
             "{config}: a decoder starts from its encoder, not from a batch before"
         )));
     }
-    check(config)
+    refuse_ahead(
+        config,
+        "so it cannot go on where a batch ended; train on whole sequences, with Trainer::step_batch",
+    )
+}
+
+/// Refuses a layer that needs more than the steps so far.
+fn refuse_ahead(config: &NetworkConfig, advice: &str) -> Result<(), Error> {
+    let begin = config.decoder().map_or(0, |at| at + 1);
+    for layer in &config.layers()[begin..] {
+        let problem = match layer.kind {
+            LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
+                "it reads the sequence from its end"
+            }
+            LayerKind::Expand { .. } => "it makes several steps of one",
+            _ => continue,
+        };
+        return Err(Error::Config(format!("{}: {problem}, {advice}", layer.place())));
+    }
+    Ok(())
 }
