@@ -441,7 +441,8 @@ impl Trainer {
     /// values. On a GPU it comes with the next thing read back. [`Error::Config`] for a learning rate out of range.
     pub fn update(&mut self) -> Result<(), Error> {
         self.check_update()?;
-        let step = self.steps + 1;
+        // A checkpoint may say anything.
+        let step = self.steps.saturating_add(1);
         match (&mut self.network, &mut self.state) {
             (Network::Cpu(network), State::Cpu(training)) => {
                 training.update(network, &self.config, self.learning_rate, step)?;

@@ -182,6 +182,18 @@ fn a_checkpoint_of_another_optimizer_is_refused() {
     );
 }
 
+/// What a broken file says is no reason to panic, nor to divide by Adam's corrections for update 0.
+#[test]
+fn a_checkpoint_of_the_last_update_that_can_be_counted_goes_on() {
+    let mut checkpoint = trainer(TrainConfig::new()).checkpoint(0, BTreeMap::new()).unwrap();
+    checkpoint.step = u64::MAX - 1;
+    let mut trainer = Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new()).unwrap();
+    train(&mut trainer, 0..3);
+    assert_eq!(trainer.steps(), u64::MAX);
+    let parameters = parameters(&mut trainer);
+    assert!(parameters.iter().all(|(_, tensor)| tensor.iter().all(|value| value.is_finite())));
+}
+
 #[test]
 fn accumulated_gradients_are_sums() {
     let options = TrainConfig::new();
