@@ -275,6 +275,13 @@ mod tests {
         let error = NetworkConfig::new(3, [LstmConfig::new(2).input_init(Init::Normal(f32::NAN)).into()]);
         let error = error.unwrap_err().to_string();
         assert_eq!(error, "layer 0 (lstm): rnn0.weight_ih_l0 begins with NaN; expected a finite number");
+        for init in [Init::Normal(-0.5), Init::Sparse { connections: 2, std: -0.5 }] {
+            let error = NetworkConfig::new(3, [DenseConfig::new(2).init(init).into()]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "layer 0 (dense): dense0.weight begins with a standard deviation of -0.5; expected 0 or more"
+            );
+        }
     }
 
     #[test]

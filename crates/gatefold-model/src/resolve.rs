@@ -141,6 +141,12 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
         {
             return Some(format!("{} begins with {value}; expected a finite number", spec.name));
         }
+        if let Init::Normal(std) | Init::Sparse { std, .. } = spec.init
+            && std < 0.0
+        {
+            let name = &spec.name;
+            return Some(format!("{name} begins with a standard deviation of {std}; expected 0 or more"));
+        }
     }
     let in_decoder = before.iter().any(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
     let (width, timeline) =
