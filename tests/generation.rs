@@ -379,6 +379,52 @@ fn a_teacher_is_mixed_in_by_its_ratio() {
     }
 }
 
+#[test]
+fn a_teacher_of_values_is_mixed_in_by_its_ratio() {
+    let config = value_translator();
+    for (device, opened) in &test_devices() {
+        let mut network = network(opened, &config);
+        let values = Random::new(SEED, 5).sequence((4, BATCH, 3));
+        let encoder = Sequences::time_major(values).with_lengths([4, 1, 3]).unwrap();
+        let teacher = Random::new(SEED, 6).sequence((6, BATCH, 2));
+        let mut mix = |ratio: f32, seed: u64| {
+            network.mix_teacher_values(&encoder, teacher.view(), ratio, seed).unwrap()
+        };
+        assert_eq!(mix(1.0, 3), teacher, "{device}");
+        let (alone, half) = (mix(0.0, 3), mix(0.5, 3));
+        assert_eq!(half, mix(0.5, 3), "{device}: one seed, one mix");
+        assert_ne!(half, mix(0.5, 4), "{device}: another seed, another mix");
+        let free = network.free_run(&encoder, teacher.index_axis(Axis(0), 0), 5).unwrap();
+        assert_eq!(alone.slice(s![1.., .., ..]), free, "{device}: no teacher, a free run");
+        for mixed in [&alone, &half] {
+            assert_eq!(
+                mixed.index_axis(Axis(0), 0),
+                teacher.index_axis(Axis(0), 0),
+                "{device}: where it begins"
+            );
+        }
+        let read = encoder.clone().with_decoder(Sequences::time_major(half.clone()));
+        let output = network.forward(&read, None).unwrap().output;
+        let tolerance = match *device {
+            "cpu" => Tolerance::EXACT,
+            _ => Tolerance::output(output_terms(&config)).times(2),
+        };
+        let mut taught = 0;
+        for t in 1..6 {
+            for row in 0..BATCH {
+                let found = half.slice(s![t, row, ..]);
+                if found == teacher.slice(s![t, row, ..]) {
+                    taught += 1;
+                    continue;
+                }
+                let own = output.slice(s![t - 1, row, ..]);
+                assert_array(&format!("{device}: step {t}, row {row}"), found, own, tolerance);
+            }
+        }
+        assert!(taught > 0 && taught < 5 * BATCH, "{device}: {taught}");
+    }
+}
+
 #[track_caller]
 fn assert_refused<T>(found: Result<T, Error>, expected: &str) {
     let found = found.err().map(|error| error.to_string());
@@ -444,6 +490,20 @@ fn what_cannot_be_generated_is_refused() {
         assert_refused(
             words.mix_teacher(&encoder, teacher.view(), 1.5, 0),
             "the teacher's ratio is 1.5; expected 0 to 1",
+        );
+        let mut translator = open(&values);
+        let lesson = Array3::zeros((2, 1, 3));
+        assert_refused(
+            translator.mix_teacher_values(&sequence(3), lesson.view(), f32::NAN, 0),
+            "the teacher's ratio is NaN; expected 0 to 1",
+        );
+        assert_refused(
+            translator.mix_teacher_values(&sequence(3), lesson.view(), 0.5, 0),
+            "teacher: expected [steps, batch 1, features 2], found [2, 1, 3]",
+        );
+        assert_refused(
+            open(&wide).mix_teacher_values(&sequence(2), lesson.view(), 0.5, 0),
+            &format!("{wide}: there is no decoder to encode for; use Network::forward"),
         );
         assert_refused(
             words.mix_teacher(&encoder, (&teacher + 6).view(), 1.0, 0),

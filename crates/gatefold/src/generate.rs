@@ -4,7 +4,7 @@ use crate::beam::Beam;
 use crate::{Decoding, Error, Marks, Network, Sequences, Stream};
 use gatefold_cpu::{LayerState, States};
 use gatefold_model::{LayerKind, NetworkConfig};
-use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -274,9 +274,7 @@ impl Network {
         ratio: f32,
         seed: u64,
     ) -> Result<Array2<u32>, Error> {
-        if !(0.0..=1.0).contains(&ratio) {
-            return Err(Error::Config(format!("the teacher's ratio is {ratio}; expected 0 to 1")));
-        }
+        check_ratio(ratio)?;
         if teacher.ncols() != input.batch() {
             return Err(Error::Shape {
                 what: "teacher".into(),
@@ -303,6 +301,48 @@ impl Network {
         }
         Ok(mixed)
     }
+
+    /// [`Network::mix_teacher`] for a decoder of values, `teacher [T, B, I]`: what a row reads behind its first step is kept
+    /// with probability `ratio`, else it is the output of the step before. Training on it takes those outputs as given; a
+    /// layer with feedback gets gradients through its own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a ratio outside 0 to 1; [`Error::Shape`] for a teacher of other rows or width; those of
+    /// [`Network::free_run`].
+    pub fn mix_teacher_values(
+        &mut self,
+        input: &Sequences,
+        teacher: ArrayView3<f32>,
+        ratio: f32,
+        seed: u64,
+    ) -> Result<Array3<f32>, Error> {
+        check_ratio(ratio)?;
+        let states = self.encode(input)?;
+        let at = self.config().decoder().expect("encoding needs one");
+        let width = self.config().layers()[at].output;
+        check_loop(self.config(), width)?;
+        let (_, batch, found) = teacher.dim();
+        if (batch, found) != (input.batch(), width) {
+            return Err(Error::Shape {
+                what: "teacher".into(),
+                expected: format!("[steps, batch {}, features {width}]", input.batch()),
+                found: format!("{:?}", teacher.shape()),
+            });
+        }
+        let mut mixed = teacher.to_owned();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut stream = self.stream(input.batch())?;
+        stream.set_states(self, &states)?;
+        for step in 1..mixed.dim().0 {
+            let output = stream.step(self, mixed.index_axis(Axis(0), step - 1))?;
+            for (row, output) in output.rows().into_iter().enumerate() {
+                if random.random_range(0.0..1.0) >= ratio {
+                    mixed.slice_mut(s![step, row, ..]).assign(&output);
+                }
+            }
+        }
+        Ok(mixed)
+    }
 }
 
 /// Streams that a beam may have: far above any use, and countable.
@@ -316,6 +356,13 @@ fn check_steps(steps: usize, batch: usize, width: usize) -> Result<(), Error> {
     }
     let (what, expected) = ("steps to write".into(), "as many as memory has room for".into());
     Err(Error::Shape { what, expected, found: steps.to_string() })
+}
+
+fn check_ratio(ratio: f32) -> Result<(), Error> {
+    if (0.0..=1.0).contains(&ratio) {
+        return Ok(());
+    }
+    Err(Error::Config(format!("the teacher's ratio is {ratio}; expected 0 to 1")))
 }
 
 fn last_step(output: &Array3<f32>) -> Array2<f32> {
