@@ -7,7 +7,7 @@ use crate::{Device, Error, Loss, Network, Optimizer, Reduction, Sequences};
 use gatefold_cpu::Dropout;
 use gatefold_model::file::Checkpoint;
 use gatefold_model::{LayerKind, NetworkConfig, Parameters, Timeline};
-use ndarray::ArrayView3;
+use ndarray::{ArrayD, ArrayView3};
 use std::collections::BTreeMap;
 
 /// How a network is trained.
@@ -558,14 +558,23 @@ impl Trainer {
                 found.join(", ")
             )));
         }
-        for moments in checkpoint.optimizer.values() {
+        let mut optimizer = checkpoint.optimizer.clone();
+        for moments in optimizer.values_mut() {
+            // Nothing reads the moments of what is frozen.
+            let frozen =
+                checkpoint.config.parameter_specs().filter(|spec| trainer.config.rule(&spec.name).frozen);
+            for spec in frozen {
+                if moments.get(&spec.name).is_none() {
+                    moments.insert(&spec.name, ArrayD::zeros(spec.shape.as_slice()));
+                }
+            }
             moments.check(&checkpoint.config)?;
         }
         match (&trainer.network, &mut trainer.state) {
-            (Network::Cpu(_), State::Cpu(training)) => training.set_moments(&checkpoint.optimizer),
+            (Network::Cpu(_), State::Cpu(training)) => training.set_moments(&optimizer),
             #[cfg(feature = "gpu")]
             (Network::Gpu(network), State::Gpu(training)) => {
-                training.set_moments(network, &checkpoint.optimizer)?;
+                training.set_moments(network, &optimizer)?;
             }
             #[cfg(feature = "gpu")]
             _ => return Err(moved()),

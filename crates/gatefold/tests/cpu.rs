@@ -182,6 +182,24 @@ fn a_checkpoint_of_another_optimizer_is_refused() {
     );
 }
 
+/// As `Checkpoint` says of its moments.
+#[test]
+fn what_is_not_trained_needs_no_moments() {
+    let frozen = || TrainConfig::new().group(ParameterGroup::new("rnn0").frozen());
+    let mut whole = trainer(frozen());
+    train(&mut whole, 0..3);
+    let mut checkpoint = whole.checkpoint(0, BTreeMap::new()).unwrap();
+    for moments in checkpoint.optimizer.values_mut() {
+        let trained = moments.iter().filter(|(name, _)| !name.starts_with("rnn0"));
+        *moments = trained.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+    }
+    let mut second = Trainer::resume(&Device::Cpu, &checkpoint, frozen()).unwrap();
+    train(&mut whole, 3..6);
+    train(&mut second, 3..6);
+    assert_eq!(parameters(&mut second), parameters(&mut whole));
+    assert!(Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new()).is_err(), "all of it is trained");
+}
+
 /// What a broken file says is no reason to panic, nor to divide by Adam's corrections for update 0.
 #[test]
 fn a_checkpoint_of_the_last_update_that_can_be_counted_goes_on() {
