@@ -11,6 +11,7 @@ use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, StorageAccess, TypeInner};
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a constant can be, the plainest first.
@@ -132,7 +133,9 @@ fn for_all(check: impl Fn(&KernelVariant) + Sync) {
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(variant) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
-            check(variant);
+            let checked = catch_unwind(AssertUnwindSafe(|| check(variant)));
+            // Its name alone is that of all variants of the kernel and cell.
+            assert!(checked.is_ok(), "{variant:?}");
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -267,6 +267,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lengths_fall_from_all_steps() {
+        let falling = |batch, steps| workload([batch, steps, 2, 3], 1).with_falling_lengths();
+        let of_seven = falling(7, 11);
+        assert_eq!(of_seven.lengths.as_deref(), Some(&[11, 10, 8, 7, 5, 4, 2][..]));
+        assert_eq!(of_seven.row_steps(), 47);
+        assert_eq!(falling(5, 2).lengths.as_deref(), Some(&[2, 2, 2, 1, 1][..]), "none is empty");
+        assert_eq!(workload([7, 11, 2, 3], 1).row_steps(), 77);
+    }
+
     /// Of the whole batch at once, rather than of its few rows.
     #[test]
     fn what_the_few_rows_say_of_the_whole_batch() {

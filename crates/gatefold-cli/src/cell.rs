@@ -46,3 +46,35 @@ impl Choice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Choice;
+    use clap::Parser;
+    use gatefold::NetworkConfig;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        recurrent: Choice,
+    }
+
+    #[test]
+    fn every_cell_is_the_one_that_its_name_says() {
+        for (options, expected) in [
+            ("", "lstm 3"),
+            ("--cell rnn", "rnn 3"),
+            ("--cell lstm", "lstm 3"),
+            ("--cell lstm-peephole", "lstm 3 peephole"),
+            ("--cell gru", "gru 3"),
+            ("--cell gru-before", "gru 3 reset before"),
+            ("--cell rnn --bidirectional", "rnn 3 bidirectional"),
+            ("--cell gru --no-biases", "gru 3 no biases"),
+            ("--cell lstm-peephole --no-biases --bidirectional", "lstm 3 peephole, no biases, bidirectional"),
+        ] {
+            let line = Line::parse_from(["bench"].into_iter().chain(options.split_whitespace()));
+            let config = NetworkConfig::new(2, [line.recurrent.layer(3)]).expect("the options go together");
+            assert_eq!(config.to_string(), format!("2 -> {expected}"), "{options}");
+        }
+    }
+}

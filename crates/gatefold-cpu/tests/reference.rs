@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::Case;
+use common::{Case, same_bits};
 use gatefold_cpu::Tensors;
 use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, Parameters};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, arr1};
 
 fn zeros(parameters: &Parameters) -> Tensors {
     parameters.iter().map(|(name, tensor)| (name.to_owned(), ArrayD::zeros(tensor.raw_dim()))).collect()
@@ -71,6 +71,19 @@ fn gradients_that_nobody_wants_are_left_out() {
         assert_eq!(gradients.len(), 1);
         assert_eq!(gradients[wanted], all[wanted]);
     }
+}
+
+/// The comparison with which every case here holds inference against the pass that keeps its tape.
+#[test]
+fn bits_differ_where_a_nan_lies_elsewhere() {
+    let nan = f32::NAN;
+    let same = |found: [f32; 2], expected: [f32; 2]| same_bits(&arr1(&found), &arr1(&expected));
+    assert!(same([nan, 1.0], [nan, 1.0]) && same([nan, 1.0], [-nan, 1.0]));
+    for other in [[1.0, nan], [nan, nan], [1.0, 1.0], [nan, 1.0f32.next_up()], [nan, -1.0]] {
+        assert!(!same(other, [nan, 1.0]) && !same([nan, 1.0], other), "{other:?}");
+    }
+    assert!(!same([0.0, 1.0], [-0.0, 1.0]));
+    assert!(!same_bits(&arr1(&[nan]), &arr1(&[nan, nan])));
 }
 
 #[test]

@@ -272,7 +272,7 @@ impl Case {
 }
 
 /// NaN is NaN, whatever its bits.
-fn same_bits<D: Dimension>(found: &Array<f32, D>, expected: &Array<f32, D>) -> bool {
+pub(crate) fn same_bits<D: Dimension>(found: &Array<f32, D>, expected: &Array<f32, D>) -> bool {
     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
     found.shape() == expected.shape() && found.iter().zip(expected).all(same)
 }
