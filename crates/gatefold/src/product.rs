@@ -224,7 +224,8 @@ impl Tiled {
         let (b_span, b_offset) = plan.bind(b.span);
         self.params.b_offset = b_offset / self.kernel.columns.width();
         let whole = Span { offset: 0, len: plan.buffers[a.span.buffer.0].len, ..a.span };
-        let bindings = [whole, b_span, bias.unwrap_or(b_span), self.lengths.unwrap_or(b_span), c];
+        let bias = bias.unwrap_or(b_span);
+        let bindings = [whole, b_span, bias, self.lengths.unwrap_or(bias), c];
         plan.dispatch(self.kernel, self.params, &bindings, self.groups)
             .note(note.into())
             .flops(2 * a.rows * a.columns * b.columns);
