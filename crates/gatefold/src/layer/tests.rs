@@ -150,6 +150,11 @@ fn assert_near(what: &str, found: &[f32], want: impl IntoIterator<Item = f64>, t
     }
 }
 
+/// A lowering that nobody runs.
+fn training<'a>(plan: &'a mut Plan, target: &'a Target, parameters: &'a ParameterSpans<'a>) -> Lowering<'a> {
+    Lowering { plan, target, parameters, purpose: Purpose::Training, drops: true }
+}
+
 fn network(input: usize, layer: impl Into<LayerConfig>) -> (NetworkConfig, ParameterLayout) {
     let config = NetworkConfig::new(input, [layer.into()]).expect("the layer is a network");
     let layout = ParameterLayout::new(&config);
@@ -214,13 +219,7 @@ fn a_frozen_embedding_has_no_backward() {
     let x = Sequence { span: plan.given("x", 6), steps: 3, batch: 2, width: 1 };
     let d_y = Sequence { span: plan.given("d_y", 12), width: 2, ..x };
     let (parameters, target) = (ParameterSpans::new(&layout, |_| false), Target::webgpu());
-    let mut low = Lowering {
-        plan: &mut plan,
-        target: &target,
-        parameters: &parameters,
-        purpose: Purpose::Training,
-        drops: true,
-    };
+    let mut low = training(&mut plan, &target, &parameters);
     let layer = &config.layers()[0];
     assert!(backward(&mut low, layer, &Tape::Embedding { x }, d_y, true).expect("it is lowered").is_none());
     assert_eq!(plan.dispatches(), 0);
@@ -234,13 +233,7 @@ fn embeddings_start_few_kernels() {
         let mut plan = Plan::default();
         let x = Sequence { span: plan.given("x", 6), steps: 3, batch: 2, width: 1 };
         let (parameters, target) = (ParameterSpans::new(&layout, |_| true), Target::webgpu());
-        let mut low = Lowering {
-            plan: &mut plan,
-            target: &target,
-            parameters: &parameters,
-            purpose: Purpose::Training,
-            drops: true,
-        };
+        let mut low = training(&mut plan, &target, &parameters);
         backward(&mut low, &config.layers()[0], &Tape::Embedding { x }, x, false).expect("it is lowered");
         assert_eq!(plan.dispatches(), expected, "{tokens} tokens");
     }
@@ -428,13 +421,7 @@ fn products_pass_over_padded_steps() {
     let x = Sequence { span: plan.given("x", 4 * 5 * 3), steps: 4, batch: 5, width: 3 };
     let lengths = Some(plan.given("lengths", 5));
     let (parameters, target) = (ParameterSpans::new(&layout, |_| true), Target::webgpu());
-    let mut low = Lowering {
-        plan: &mut plan,
-        target: &target,
-        parameters: &parameters,
-        purpose: Purpose::Training,
-        drops: true,
-    };
+    let mut low = training(&mut plan, &target, &parameters);
     let [lstm, dense] = config.layers() else { panic!("two layers") };
     recurrent::pack(&mut low, lstm);
     let tape = recurrent::forward(&mut low, lstm, x, lengths, &[None]).expect("it is lowered");
