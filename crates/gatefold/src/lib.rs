@@ -114,7 +114,7 @@ pub use wgpu;
 pub use gatefold_model::file::Checkpoint;
 pub use gatefold_model::{
     Activation, Biases, Bridge, Cell, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig,
-    Feedback, Fill, GruActivations, GruCell, GruConfig, GruGate, Init, InitialState, Layer, LayerConfig,
+    Expansion, Feedback, GruActivations, GruCell, GruConfig, GruGate, Init, InitialState, Layer, LayerConfig,
     LayerKind, LstmActivations, LstmCell, LstmConfig, LstmGate, ModelError, NetworkConfig, ParameterSpec,
     Parameters, Recurrent, Reset, RnnConfig, Role, StateKind, Timeline,
 };

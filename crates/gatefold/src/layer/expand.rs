@@ -4,12 +4,12 @@ use super::elementwise::broadcast_rows;
 use super::{Lowering, Sequence};
 use crate::Error;
 use crate::product;
-use gatefold_model::{Fill, Layer};
+use gatefold_model::{Expansion, Layer};
 
 pub(crate) fn forward(
     low: &mut Lowering<'_>,
     layer: &Layer,
-    (steps, fill): (usize, Fill),
+    (steps, fill): (usize, Expansion),
     x: Sequence,
 ) -> Result<Sequence, Error> {
     if x.steps != 1 {
@@ -24,11 +24,11 @@ pub(crate) fn forward(
     }
     let y = low.plan.scratch(format!("{}.y", layer.label()), steps * x.len());
     match fill {
-        Fill::Zeros => {
+        Expansion::Zeros => {
             low.plan.clear(y);
             low.plan.copy(x.span, y.part(0, x.len()));
         }
-        Fill::Repeat => broadcast_rows(low.plan, x.span, y),
+        Expansion::Repeat => broadcast_rows(low.plan, x.span, y),
     }
     Ok(Sequence { span: y, steps, ..x })
 }
@@ -36,11 +36,11 @@ pub(crate) fn forward(
 pub(crate) fn backward(
     low: &mut Lowering<'_>,
     layer: &Layer,
-    fill: Fill,
+    fill: Expansion,
     x: Sequence,
     d_y: Sequence,
 ) -> Result<Sequence, Error> {
-    if fill == Fill::Zeros || d_y.steps == 1 {
+    if fill == Expansion::Zeros || d_y.steps == 1 {
         return Ok(Sequence { span: d_y.span.part(0, x.len()), ..x });
     }
     let label = layer.label();
