@@ -627,7 +627,7 @@ fn the_row_that_says_nothing_is_named() {
 fn a_row_that_has_ended_may_say_nothing() {
     let relu = || LayerConfig::from(RnnConfig::new(2).activation(Activation::Relu).biases(Biases::None));
     let config = config(1, [relu(), DecoderConfig::new(3).into(), relu(), dense(3)]);
-    let mut parameters = Parameters::zeros(&config);
+    let mut parameters = Parameters::zeros(&config).unwrap();
     let mut set = |name: &str, values: Array2<f32>| parameters.get_mut(name).unwrap().assign(&values);
     set("rnn0.weight_ih_l0", array![[1.0], [1.0]]);
     // What is above 0 overflows at the second step; then every logit is inf - inf.

@@ -121,7 +121,7 @@ fn losses_and_gradients_are_those_of_the_reference() {
                 }
                 let what = format!("{loss:?} {outputs} {reduction:?} weighted {weighted} on {device:?}");
                 let network = Network::new(&device, &config, 5).unwrap();
-                let parameters = Parameters::initial(&config, 5);
+                let parameters = Parameters::initial(&config, 5).unwrap();
                 let options = TrainConfig::new().loss(loss.clone()).reduction(reduction);
                 let mut trainer = Trainer::new(network, options).unwrap();
                 let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
@@ -177,7 +177,7 @@ fn masked_steps_have_no_gradient() {
                 (trainer.take_losses().unwrap(), trainer.gradients().unwrap())
             };
             let nothing = run(&targets, &Array2::zeros((STEPS, BATCH)));
-            assert_eq!(nothing, (vec![0.0], Parameters::zeros(&config)), "{loss:?} on {device:?}");
+            assert_eq!(nothing, (vec![0.0], Parameters::zeros(&config).unwrap()), "{loss:?} on {device:?}");
 
             let mask = weights(STEPS).mapv(|weight| f32::from(u8::from(weight > 0.0)));
             let width = loss.target_width(outputs).unwrap();
@@ -241,7 +241,8 @@ fn each_loss_is_smallest_where_it_should_be() {
     for device in devices() {
         for (loss, want) in &cases {
             let config = NetworkConfig::new(1, [DenseConfig::new(want.len()).into()]).unwrap();
-            let network = Network::with_parameters(&device, &config, &Parameters::zeros(&config)).unwrap();
+            let network =
+                Network::with_parameters(&device, &config, &Parameters::zeros(&config).unwrap()).unwrap();
             let options = TrainConfig::new().loss(loss.clone()).optimizer(Optimizer::adam());
             let mut trainer = Trainer::new(network, options).unwrap();
             let input = Array3::zeros((1, 5, 1));

@@ -153,7 +153,7 @@ fn describe_reads_a_model_and_prints_its_schedule() {
     let stack: [LayerConfig; 3] =
         [LstmConfig::new(4).into(), LayerConfig::Tied { to: 0 }, DenseConfig::new(2).into()];
     let config = NetworkConfig::new(4, stack).unwrap();
-    let parameters = Parameters::initial(&config, 1);
+    let parameters = Parameters::initial(&config, 1).unwrap();
     Model { config, parameters, metadata: BTreeMap::new() }.save(&path).unwrap();
     let path = path.to_str().unwrap();
 

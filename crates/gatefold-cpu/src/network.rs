@@ -159,13 +159,14 @@ impl Network {
     /// The network of that description with those parameters.
     ///
     /// # Errors
-    /// What [`Parameters::check`] finds.
+    /// What [`Parameters::check`] and [`Parameters::check_memory`] find.
     pub fn new(
         config: &NetworkConfig,
         parameters: &Parameters,
         threads: Threads,
     ) -> Result<Self, ModelError> {
         parameters.check(config)?;
+        Parameters::check_memory(config)?;
         let standard = |tensor: &ArrayD<f32>| tensor.as_standard_layout().into_owned();
         let parameters =
             parameters.iter().map(|(name, tensor)| (name.to_owned(), standard(tensor))).collect();
@@ -425,7 +426,8 @@ mod tests {
     /// The values that a tape still has after the layers up to `end`.
     fn kept(layers: &[LayerConfig], end: usize, keeps: bool) -> Vec<Source> {
         let config = NetworkConfig::new(3, layers).unwrap();
-        let network = Network::new(&config, &Parameters::initial(&config, 1), Threads::new(1)).unwrap();
+        let network =
+            Network::new(&config, &Parameters::initial(&config, 1).unwrap(), Threads::new(1)).unwrap();
         let mut tape = network.start(0, 2, None, None);
         tape.keeps = keeps;
         tape.give(Source::Input, Array3::ones((4, 2, 3)).view(), None);

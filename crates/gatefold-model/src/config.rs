@@ -283,9 +283,9 @@ impl NetworkConfig {
         &self.configs
     }
 
-    /// Numbers that training can change; a tied layer adds none.
+    /// Numbers that training can change, at most `usize::MAX`; a tied layer adds none.
     pub fn parameter_count(&self) -> usize {
-        self.parameter_specs().map(|spec| spec.len()).sum()
+        self.parameter_specs().fold(0, |count: usize, spec| count.saturating_add(spec.len()))
     }
 
     /// Every parameter once, in the order of the layers that own them.

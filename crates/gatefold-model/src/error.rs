@@ -40,6 +40,20 @@ pub enum ModelError {
         /// Its shape.
         found: Vec<usize>,
     },
+    /// Parameters for which there is no memory.
+    #[error(
+        "the parameters need {bytes} bytes ({:.1} GiB), more memory than this machine gives; the largest is {largest} with \
+         shape {shape:?}; use smaller widths",
+        *bytes as f64 / f64::from(1 << 30)
+    )]
+    Memory {
+        /// All parameters together.
+        bytes: u128,
+        /// The name of the largest parameter.
+        largest: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// A file that is not what it should be.
     #[error("{}: {problem}", path.display())]
     File {

@@ -238,7 +238,7 @@ mod tests {
         // Each gate of a recurrent layer is a matrix of its own.
         let lstm = LstmConfig::new(2).recurrent_init(Init::Identity).input_init(Init::sparse());
         let config = NetworkConfig::new(30, [lstm.into()]).unwrap();
-        let parameters = Parameters::initial(&config, 0);
+        let parameters = Parameters::initial(&config, 0).unwrap();
         let found = &parameters["rnn0.weight_hh_l0"];
         let want = concatenate(Axis(0), &[arr2(&[[1.0, 0.0], [0.0, 1.0]]).view(); 4]).unwrap();
         assert_eq!(found, &want.into_dyn());
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn the_forget_bias_is_what_the_two_biases_hold_together() {
         let config = NetworkConfig::new(2, [LstmConfig::new(3).forget_bias(1.5).into()]).unwrap();
-        let parameters = Parameters::initial(&config, 0);
+        let parameters = Parameters::initial(&config, 0).unwrap();
         let sum = &parameters["rnn0.bias_ih_l0"] + &parameters["rnn0.bias_hh_l0"];
         assert_eq!(sum.as_slice().unwrap(), [0., 0., 0., 1.5, 1.5, 1.5, 0., 0., 0., 0., 0., 0.]);
     }
@@ -265,7 +265,7 @@ mod tests {
         let lstm = LstmConfig::new(20).input_init(Init::Constant(0.25)).recurrent_init(Init::Normal(0.01));
         let dense = DenseConfig::new(30).init(Init::He);
         let config = NetworkConfig::new(3, [lstm.into(), dense.into()]).unwrap();
-        let parameters = Parameters::initial(&config, 4);
+        let parameters = Parameters::initial(&config, 4).unwrap();
         let matrix = |name: &str| parameters[name].clone().into_dimensionality::<Ix2>().unwrap();
         assert!(matrix("rnn0.weight_ih_l0").iter().all(|&value| value == 0.25));
         assert_spread(&matrix("rnn0.weight_hh_l0"), 0.01);
@@ -288,13 +288,13 @@ mod tests {
     fn a_layer_added_behind_changes_nothing_before_it() {
         let short = NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap();
         let long = NetworkConfig::new(2, [LstmConfig::new(3).into(), DenseConfig::new(1).into()]).unwrap();
-        let (short, long) = (Parameters::initial(&short, 9), Parameters::initial(&long, 9));
+        let (short, long) = (Parameters::initial(&short, 9).unwrap(), Parameters::initial(&long, 9).unwrap());
         for (name, tensor) in short.iter() {
             assert_eq!(tensor, &long[name], "{name}");
         }
         assert_ne!(
             short,
-            Parameters::initial(&NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap(), 10)
+            Parameters::initial(&NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap(), 10).unwrap()
         );
     }
 }

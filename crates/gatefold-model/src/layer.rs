@@ -171,10 +171,10 @@ impl StateKind {
 }
 
 impl ParameterSpec {
-    /// How many numbers it holds.
+    /// How many numbers it holds, at most `usize::MAX`.
     #[expect(clippy::len_without_is_empty, reason = "no width is zero, so no parameter is empty")]
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |len: usize, &width| len.saturating_mul(width))
     }
 }
 

@@ -16,7 +16,7 @@
 //!     .build()?;
 //! assert_eq!(config.to_string(), "28 -> lstm 128 -> lstm 128 -> gru 64 bidirectional -> last step -> dense 10");
 //!
-//! let parameters = Parameters::initial(&config, 7);
+//! let parameters = Parameters::initial(&config, 7).unwrap();
 //! assert_eq!(parameters["rnn0.weight_ih_l1"].shape(), [4 * 128, 128]);
 //! assert_eq!(config.parameter_count(), 288_778);
 //! # Ok::<(), gatefold_model::ModelError>(())

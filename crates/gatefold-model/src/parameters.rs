@@ -11,13 +11,46 @@ pub struct Parameters {
 
 impl Parameters {
     /// Fresh values from a seed; the layers' defaults are documented at [`crate::Init`].
-    pub fn initial(config: &NetworkConfig, seed: u64) -> Self {
-        init::initial(config, seed)
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`] if there is no memory for them.
+    pub fn initial(config: &NetworkConfig, seed: u64) -> Result<Self, ModelError> {
+        Parameters::check_memory(config)?;
+        Ok(init::initial(config, seed))
     }
 
     /// Zeros of the same shapes, to gather gradients or moments in.
-    pub fn zeros(config: &NetworkConfig) -> Self {
-        config.parameter_specs().map(|spec| (spec.name.clone(), ArrayD::zeros(spec.shape.clone()))).collect()
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`] if there is no memory for them.
+    pub fn zeros(config: &NetworkConfig) -> Result<Self, ModelError> {
+        Parameters::check_memory(config)?;
+        let zeros = |spec: &ParameterSpec| (spec.name.clone(), ArrayD::zeros(spec.shape.clone()));
+        Ok(config.parameter_specs().map(zeros).collect())
+    }
+
+    /// Asks the allocator for the memory of that network's parameters, and gives it back: where it is refused, allocating
+    /// them would end the process.
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`] with the bytes that they need.
+    pub fn check_memory(config: &NetworkConfig) -> Result<(), ModelError> {
+        let mut trial: Vec<f32> = Vec::new();
+        let reserved = trial.try_reserve_exact(config.parameter_count());
+        // The compiler may leave out an allocation that nobody reads.
+        std::hint::black_box(&trial);
+        let Err(_) = reserved else { return Ok(()) };
+        let bytes = |spec: &ParameterSpec| {
+            let len: u128 = spec.shape.iter().map(|&width| width as u128).product();
+            len * size_of::<f32>() as u128
+        };
+        let largest = config.parameter_specs().max_by_key(|spec| bytes(spec));
+        let largest = largest.expect("no memory is refused to a network without parameters");
+        Err(ModelError::Memory {
+            bytes: config.parameter_specs().map(bytes).sum(),
+            largest: largest.name.clone(),
+            shape: largest.shape.clone(),
+        })
     }
 
     /// The tensors by name, in the order of their names.
@@ -91,5 +124,29 @@ impl FromIterator<(String, ArrayD<f32>)> for Parameters {
             parameters.insert(name, tensor);
         }
         parameters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_widths_are_refused_before_memory_is_asked_for() {
+        let widest = 1 << 24;
+        let config = NetworkConfig::with_input(1).lstm(widest).lstm(widest).build().unwrap();
+        let message = "the parameters need 13510800224288768 bytes (12582913.2 GiB), more memory than this machine \
+                       gives; the largest is rnn0.weight_hh_l1 with shape [67108864, 16777216]; use smaller widths";
+        for refused in [Parameters::initial(&config, 1), Parameters::zeros(&config)] {
+            assert_eq!(refused.unwrap_err().to_string(), message);
+        }
+        // As many layers as it takes for the count of all parameters to pass 64 bits.
+        let mut layers = NetworkConfig::with_input(1);
+        for _ in 0..=1 << 13 {
+            layers = layers.lstm(widest);
+        }
+        let config = layers.build().unwrap();
+        assert_eq!(config.parameter_count(), usize::MAX);
+        assert!(matches!(Parameters::initial(&config, 1), Err(ModelError::Memory { .. })));
     }
 }

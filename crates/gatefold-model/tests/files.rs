@@ -21,10 +21,10 @@ fn small_network() -> NetworkConfig {
 
 fn checkpoint(config: NetworkConfig, seed: u64) -> Checkpoint {
     Checkpoint {
-        parameters: Parameters::initial(&config, seed),
+        parameters: Parameters::initial(&config, seed).unwrap(),
         optimizer: [("m", 1), ("v", 2)]
             .map(|(moment, offset)| {
-                (moment.to_owned(), Parameters::initial(&config, seed.wrapping_add(offset)))
+                (moment.to_owned(), Parameters::initial(&config, seed.wrapping_add(offset)).unwrap())
             })
             .into(),
         step: u64::MAX - seed,
@@ -101,7 +101,7 @@ proptest! {
     ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("checkpoint.safetensors");
-        let optimizer = moments.into_iter().map(|moment| (moment, Parameters::initial(&config, seed ^ 1))).collect();
+        let optimizer = moments.into_iter().map(|moment| (moment, Parameters::initial(&config, seed ^ 1).unwrap())).collect();
         let saved = Checkpoint { step, metadata, optimizer, ..checkpoint(config, seed) };
         saved.save(&path).unwrap();
         prop_assert_eq!(&Checkpoint::load(&path).unwrap(), &saved);
@@ -508,6 +508,7 @@ fn a_writer_to_be_killed() {
 fn killed_content(value: f32) -> Checkpoint {
     let config = NetworkConfig::new(64, [LstmConfig::new(150).into()]).unwrap();
     let parameters: Parameters = Parameters::zeros(&config)
+        .unwrap()
         .iter()
         .map(|(name, tensor)| (name.to_owned(), tensor.mapv(|zero| zero + value)))
         .collect();

@@ -258,7 +258,8 @@ fn a_decoder_is_a_step() {
         DenseConfig::new(5).into(),
     ];
     let config = NetworkConfig::new(1, layers).unwrap();
-    let model = Model { parameters: Parameters::initial(&config, 3), config, metadata: BTreeMap::new() };
+    let model =
+        Model { parameters: Parameters::initial(&config, 3).unwrap(), config, metadata: BTreeMap::new() };
     let names = ["source", "encoder", "target", "decoder", "head"];
     let dict = pytorch::state_dict(&model, &names).unwrap();
     let mut steps: Vec<Step> = names.iter().map(|&name| Step::module(name).into()).collect();
@@ -393,7 +394,7 @@ fn ours_is_not_foreign() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");
     let config = NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap();
-    Model { parameters: Parameters::initial(&config, 1), config, metadata: BTreeMap::new() }
+    Model { parameters: Parameters::initial(&config, 1).unwrap(), config, metadata: BTreeMap::new() }
         .save(&path)
         .unwrap();
     assert!(!pytorch::is_foreign(&path).unwrap());
@@ -401,7 +402,7 @@ fn ours_is_not_foreign() {
 
 fn model(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Model {
     let config = NetworkConfig::new(input, layers).unwrap();
-    Model { parameters: Parameters::initial(&config, 7), config, metadata: BTreeMap::new() }
+    Model { parameters: Parameters::initial(&config, 7).unwrap(), config, metadata: BTreeMap::new() }
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn reversed(sequence: &Array3<f64>, lengths: &[usize]) -> Array3<f64> {
 fn check_reversal(drawn: &Drawn) {
     let forward = drawn.case(Some(Direction::Forward));
     let config = NetworkConfig::new(drawn.inputs, drawn.layers(Some(Direction::Reverse))).unwrap();
-    let mut network = Network::<f64>::new(&config, &Parameters::initial(&config, 1)).unwrap();
+    let mut network = Network::<f64>::new(&config, &Parameters::initial(&config, 1).unwrap()).unwrap();
     for (name, tensor) in network.parameters_mut() {
         *tensor = forward.network.parameters()[name.trim_end_matches("_reverse")].clone();
     }

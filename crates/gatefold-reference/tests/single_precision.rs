@@ -57,7 +57,7 @@ fn f32_stays_within_the_rule() {
 fn check(name: &str, layer: LayerConfig, gates: usize, [batch, steps, inputs, hidden]: [usize; 4]) {
     let layers = [layer, DenseConfig::new(3).activation(Activation::Tanh).into()];
     let config = NetworkConfig::new(inputs, layers).unwrap();
-    let parameters = Parameters::initial(&config, 4);
+    let parameters = Parameters::initial(&config, 4).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut random =
         |shape: (usize, usize, usize)| Array3::from_shape_simple_fn(shape, || rng.random_range(-1.0..1.0f32));

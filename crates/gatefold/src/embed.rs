@@ -150,7 +150,7 @@ impl RecurrentLayer {
     ) -> Result<RecurrentLayer, Error> {
         let config = NetworkConfig::new(input, [config.into()])?;
         check_parameters(&config, gpu.target())?;
-        RecurrentLayer::with_parameters(gpu, &config, &Parameters::initial(&config, seed))
+        RecurrentLayer::with_parameters(gpu, &config, &Parameters::initial(&config, seed)?)
     }
 
     /// A layer with given parameters, for a network of one recurrent layer.

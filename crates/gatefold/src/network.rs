@@ -85,7 +85,7 @@ impl Network {
         if let Device::Gpu(gpu) = device {
             check_parameters(config, gpu.target())?;
         }
-        Network::with_parameters(device, config, &Parameters::initial(config, seed))
+        Network::with_parameters(device, config, &Parameters::initial(config, seed)?)
     }
 
     /// A network with given parameters.

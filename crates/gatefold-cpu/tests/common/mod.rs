@@ -111,7 +111,7 @@ impl Case {
     pub(crate) fn new(inputs: usize, layers: &[LayerConfig], batch: usize, steps: usize) -> Self {
         let config = NetworkConfig::new(inputs, layers).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64((batch * 100 + steps) as u64);
-        let initial = Parameters::initial(&config, 3);
+        let initial = Parameters::initial(&config, 3).unwrap();
         // Two recurrences of gain 1 would together multiply rounding errors from step to step.
         let skips = initial.iter().any(|(name, _)| name.contains("weight_sh"));
         let gain =

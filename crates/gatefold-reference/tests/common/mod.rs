@@ -105,7 +105,7 @@ pub(crate) fn random_states(zeros: &States<f64>, r: &mut ChaCha8Rng) -> States<f
 }
 
 fn random_parameters(config: &NetworkConfig, r: &mut ChaCha8Rng) -> Network<f64> {
-    let mut network = Network::<f64>::new(config, &Parameters::initial(config, 11)).unwrap();
+    let mut network = Network::<f64>::new(config, &Parameters::initial(config, 11).unwrap()).unwrap();
     for tensor in network.parameters_mut().values_mut() {
         *tensor = random(tensor.raw_dim(), r); // biases too: zeros would hide a missing one
     }
