@@ -219,10 +219,10 @@ impl Network {
                 steps::softmax_backward(y.view(), &mut d);
                 d
             }
-            (LayerKind::LastStep, _) => packing.behind_last_rows(d.view()),
+            (LayerKind::LastStep, _) => packing.spread_last_rows(d.view()),
             (LayerKind::Expand { fill, .. }, _) => {
                 let d = steps::expand_backward(d.view(), packing.batch(), fill);
-                packing.behind_last_rows(d.view())
+                packing.spread_last_rows(d.view())
             }
             // What they read is all that they do.
             (LayerKind::Residual { .. } | LayerKind::FinalState, _) => d,
@@ -232,15 +232,15 @@ impl Network {
 }
 
 /// Learned states are the same for all rows, and h for all slots.
-fn add_learned(layer: &Layer, recurrent: &Recurrent, d_start: &LayerState, sums: &mut Sums) {
+fn add_learned(layer: &Layer, recurrent: &Recurrent, d_initial: &LayerState, sums: &mut Sums) {
     let k = recurrent.history();
     for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
         if let Some(mut h0) = sums.vector(layer.find(Role::InitialH, reverse)) {
             for j in 0..k {
-                h0 += &d_start.h.index_axis(Axis(0), scan * k + j).sum_axis(Axis(0));
+                h0 += &d_initial.h.index_axis(Axis(0), scan * k + j).sum_axis(Axis(0));
             }
         }
-        if let (Some(d_c), Some(mut c0)) = (&d_start.c, sums.vector(layer.find(Role::InitialC, reverse))) {
+        if let (Some(d_c), Some(mut c0)) = (&d_initial.c, sums.vector(layer.find(Role::InitialC, reverse))) {
             c0 += &d_c.slice(s![scan, .., ..]).sum_axis(Axis(0));
         }
     }

@@ -22,7 +22,7 @@ pub(crate) fn forward(
     bias: Option<ArrayView1<f32>>,
     activation: Activation,
 ) -> DenseTape {
-    let mut y = start(bias, x.nrows(), weight.nrows());
+    let mut y = bias_rows(bias, x.nrows(), weight.nrows());
     add_product(threads, x, weight.t(), y.view_mut());
     let pre = reads_argument(activation).then(|| y.clone());
     apply(activation, elements_mut(&mut y));
@@ -37,7 +37,7 @@ pub(crate) fn step(
     bias: Option<ArrayView1<f32>>,
     activation: Activation,
 ) -> Array2<f32> {
-    let mut y = start(bias, x.nrows(), weight.nrows());
+    let mut y = bias_rows(bias, x.nrows(), weight.nrows());
     product.add(x, weight, y.view_mut());
     apply(activation, elements_mut(&mut y));
     y
@@ -50,7 +50,7 @@ pub(crate) fn backward(tape: &DenseTape, activation: Activation, d_y: &mut Array
 }
 
 /// Every row the bias, or zeros.
-fn start(bias: Option<ArrayView1<f32>>, rows: usize, width: usize) -> Array2<f32> {
+fn bias_rows(bias: Option<ArrayView1<f32>>, rows: usize, width: usize) -> Array2<f32> {
     bias.map_or_else(|| Array2::zeros((rows, width)), |bias| rows_of(bias, rows))
 }
 

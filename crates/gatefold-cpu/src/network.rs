@@ -206,7 +206,7 @@ impl Network {
             panic!("{problem}");
         }
         let rows = batch.input.dim().1;
-        let mut tape = self.start(0, rows, batch.states, batch.dropout);
+        let mut tape = self.new_tape(0, rows, batch.states, batch.dropout);
         tape.keeps = keeps;
         tape.give(Source::Input, batch.input, batch.lengths);
         if let Some((input, lengths)) = batch.decoder {
@@ -250,7 +250,7 @@ impl Network {
         if let Err(problem) = problem {
             panic!("{problem}");
         }
-        let mut tape = self.start(0, rows, batch.states, batch.dropout);
+        let mut tape = self.new_tape(0, rows, batch.states, batch.dropout);
         tape.keeps = false;
         tape.give(Source::Input, batch.input, batch.lengths);
         self.run(&mut tape, decoder);
@@ -279,7 +279,7 @@ impl Network {
         if let Err(problem) = problem.and_then(|()| states.check(&self.config, rows)) {
             panic!("{problem}");
         }
-        let mut tape = self.start(first, rows, Some(states), dropout);
+        let mut tape = self.new_tape(first, rows, Some(states), dropout);
         tape.give(Source::DecoderInput, input, lengths);
         self.run(&mut tape, self.config.layers().len());
         Ok(tape)
@@ -297,7 +297,13 @@ impl Network {
     }
 
     /// A tape on which nothing has run.
-    fn start(&self, first: usize, batch: usize, states: Option<&States>, dropout: Option<Dropout>) -> Tape {
+    fn new_tape(
+        &self,
+        first: usize,
+        batch: usize,
+        states: Option<&States>,
+        dropout: Option<Dropout>,
+    ) -> Tape {
         Tape {
             first,
             values: BTreeMap::new(),
@@ -328,16 +334,16 @@ impl Network {
                 (LayerKind::Recurrent(recurrent), Some(states)) => {
                     let initial = &tape.states.layers[states.number];
                     let values = self.values();
-                    let (kept, last) = if tape.keeps {
-                        let (kept, last) =
+                    let (kept, finals) = if tape.keeps {
+                        let (kept, finals) =
                             recurrent::forward(values, layer, &recurrent, &packing, input.view(), initial);
-                        (Kept::Recurrent(Box::new(kept)), last)
+                        (Kept::Recurrent(Box::new(kept)), finals)
                     } else {
-                        let (output, last) =
+                        let (output, finals) =
                             recurrent::infer(values, layer, &recurrent, &packing, input.view(), initial);
-                        (Kept::Rows(output), last)
+                        (Kept::Rows(output), finals)
                     };
-                    tape.states.layers[states.number] = last;
+                    tape.states.layers[states.number] = finals;
                     if graph.reads_final(layer.index) {
                         tape.packings.insert(Source::FinalHidden(layer.index), Arc::new(packing.of_steps(1)));
                     }
@@ -428,7 +434,7 @@ mod tests {
         let config = NetworkConfig::new(3, layers).unwrap();
         let network =
             Network::new(&config, &Parameters::initial(&config, 1).unwrap(), Threads::new(1)).unwrap();
-        let mut tape = network.start(0, 2, None, None);
+        let mut tape = network.new_tape(0, 2, None, None);
         tape.keeps = keeps;
         tape.give(Source::Input, Array3::ones((4, 2, 3)).view(), None);
         network.run(&mut tape, end);

@@ -16,7 +16,7 @@ pub(crate) struct Packing {
     /// Steps of the row at each place, falling.
     lengths: Vec<usize>,
     /// Where each step begins, and behind the last one N.
-    starts: Vec<usize>,
+    offsets: Vec<usize>,
     /// T of the padded sequence, which may be more than the longest row.
     steps: usize,
 }
@@ -32,25 +32,25 @@ impl Packing {
 
     fn ordered(steps: usize, order: Vec<usize>, length: impl Fn(usize) -> usize) -> Self {
         let lengths: Vec<usize> = order.iter().map(|&row| length(row)).collect();
-        let mut starts = vec![0];
+        let mut offsets = vec![0];
         let mut rows = lengths.len();
         for t in 0..lengths.first().copied().unwrap_or(0) {
             while lengths[rows - 1] <= t {
                 rows -= 1;
             }
-            starts.push(starts[t] + rows);
+            offsets.push(offsets[t] + rows);
         }
-        Packing { order, lengths, starts, steps }
+        Packing { order, lengths, offsets, steps }
     }
 
     /// Some of the steps that have rows. A row that does not last so far, or ended before, has none there.
     pub(crate) fn window(&self, steps: Range<usize>) -> Self {
         let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
-        let first = self.starts[steps.start];
+        let first = self.offsets[steps.start];
         Packing {
             order: self.order.clone(),
             lengths: self.lengths.iter().map(within).collect(),
-            starts: self.starts[steps.start..=steps.end].iter().map(|start| start - first).collect(),
+            offsets: self.offsets[steps.start..=steps.end].iter().map(|offset| offset - first).collect(),
             steps: steps.len(),
         }
     }
@@ -72,17 +72,17 @@ impl Packing {
 
     /// Steps that have rows.
     pub(crate) fn steps(&self) -> usize {
-        self.starts.len() - 1
+        self.offsets.len() - 1
     }
 
     /// N
     pub(crate) fn len(&self) -> usize {
-        self.starts[self.steps()]
+        self.offsets[self.steps()]
     }
 
     /// The rows of step `t`.
     pub(crate) fn at(&self, t: usize) -> Range<usize> {
-        self.starts[t]..self.starts[t + 1]
+        self.offsets[t]..self.offsets[t + 1]
     }
 
     /// How many rows step `t` has.
@@ -166,18 +166,18 @@ impl Packing {
         let mut last = Array2::zeros((self.batch(), packed.ncols()));
         for (place, mut to) in last.rows_mut().into_iter().enumerate() {
             if let Some(t) = self.lengths[place].checked_sub(1) {
-                to.assign(&packed.row(self.starts[t] + place));
+                to.assign(&packed.row(self.offsets[t] + place));
             }
         }
         last
     }
 
     /// Zeros `[N, F]` but for the last step of each row.
-    pub(crate) fn behind_last_rows(&self, last: ArrayView2<f32>) -> Array2<f32> {
+    pub(crate) fn spread_last_rows(&self, last: ArrayView2<f32>) -> Array2<f32> {
         let mut packed = Array2::zeros((self.len(), last.ncols()));
         for (place, from) in last.rows().into_iter().enumerate() {
             if let Some(t) = self.lengths[place].checked_sub(1) {
-                packed.row_mut(self.starts[t] + place).assign(&from);
+                packed.row_mut(self.offsets[t] + place).assign(&from);
             }
         }
         packed
@@ -230,12 +230,12 @@ impl Walk {
     }
 
     /// The slot of a row's `j`-th initial value, oldest first.
-    fn initial(self, length: usize, j: usize) -> usize {
+    fn initial_slot(self, length: usize, j: usize) -> usize {
         if self.reverse { length + self.history - 1 - j } else { j }
     }
 
     /// The slot of a row's `j`-th final value, oldest first.
-    fn last(self, length: usize, j: usize) -> usize {
+    fn final_slot(self, length: usize, j: usize) -> usize {
         if self.reverse { self.history - 1 - j } else { length + j }
     }
 
@@ -244,15 +244,15 @@ impl Walk {
         self.history * packing.batch() + packing.len()
     }
 
-    fn start(self, packing: &Packing, slot: usize) -> usize {
+    fn first_row(self, packing: &Packing, slot: usize) -> usize {
         let before = slot.min(self.history) * packing.batch();
-        before + slot.checked_sub(self.history).map_or(0, |t| packing.starts[t])
+        before + slot.checked_sub(self.history).map_or(0, |t| packing.offsets[t])
     }
 
     /// The rows of a slot.
     pub(crate) fn slot(self, packing: &Packing, slot: usize) -> Range<usize> {
         let rows = if slot < self.history { packing.batch() } else { packing.rows_at(slot - self.history) };
-        let start = self.start(packing, slot);
+        let start = self.first_row(packing, slot);
         start..start + rows
     }
 
@@ -269,17 +269,17 @@ impl Walk {
         mut to: ArrayViewMut2<f32>,
     ) {
         for (place, from) in from.rows().into_iter().enumerate() {
-            let slot = self.initial(packing.lengths[place], j);
-            to.row_mut(self.start(packing, slot) + place).assign(&from);
+            let slot = self.initial_slot(packing.lengths[place], j);
+            to.row_mut(self.first_row(packing, slot) + place).assign(&from);
         }
     }
 
     /// The `j`-th final values, `[B, F]`.
-    pub(crate) fn last_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
+    pub(crate) fn final_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
         let mut rows = Array2::zeros((packing.batch(), slots.ncols()));
         for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
-            let slot = self.last(packing.lengths[place], j);
-            to.assign(&slots.row(self.start(packing, slot) + place));
+            let slot = self.final_slot(packing.lengths[place], j);
+            to.assign(&slots.row(self.first_row(packing, slot) + place));
         }
         rows
     }
@@ -332,14 +332,14 @@ impl SlotGradients {
     fn row(&mut self, packing: &Packing, slot: usize, place: usize) -> ArrayViewMut1<'_, f32> {
         match slot.checked_sub(self.walk.history) {
             None => self.head.row_mut(slot * packing.batch() + place),
-            Some(t) => self.tail.row_mut(packing.starts[t] + place),
+            Some(t) => self.tail.row_mut(packing.offsets[t] + place),
         }
     }
 
     /// Adds to the slots of the `j`-th final values.
-    pub(crate) fn add_to_last(&mut self, packing: &Packing, j: usize, add: ArrayView2<f32>) {
+    pub(crate) fn add_to_final(&mut self, packing: &Packing, j: usize, add: ArrayView2<f32>) {
         for (place, add) in add.rows().into_iter().enumerate() {
-            let slot = self.walk.last(packing.lengths[place], j);
+            let slot = self.walk.final_slot(packing.lengths[place], j);
             let mut to = self.row(packing, slot, place);
             to += &add;
         }
@@ -349,7 +349,7 @@ impl SlotGradients {
     pub(crate) fn initial(&mut self, packing: &Packing, j: usize) -> Array2<f32> {
         let mut rows = Array2::zeros((packing.batch(), self.tail.ncols()));
         for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
-            let slot = self.walk.initial(packing.lengths[place], j);
+            let slot = self.walk.initial_slot(packing.lengths[place], j);
             to.assign(&self.row(packing, slot, place));
         }
         rows

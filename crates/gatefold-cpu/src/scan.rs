@@ -46,9 +46,9 @@ pub(crate) struct FeedbackWeights<'a> {
     pub(crate) b_y: ArrayView1<'a, f32>,
 }
 
-/// Values in front of the first step or behind the last, or derivatives by them, rows in the order of the packing.
+/// Initial or final states of one scan, or derivatives with respect to them, rows in the order of the packing.
 #[derive(Clone, Debug)]
-pub(crate) struct Ends {
+pub(crate) struct ScanStates {
     /// k times `[B, R]`, oldest first.
     pub(crate) h: Vec<Array2<f32>>,
     /// `[B, H]`
@@ -181,11 +181,11 @@ pub(crate) fn forward(
     packing: &Packing,
     weights: &Weights,
     lanes: Array2<f32>,
-    start: &Ends,
+    initial: &ScanStates,
 ) -> ScanTape {
     let (walk, short, hidden) = (weights.walk, weights.short_walk(), weights.cell.hidden);
     let steps = |width: usize| Array2::zeros((packing.len(), width));
-    let from_start = |walk: Walk, from: &[Array2<f32>]| {
+    let with_initial = |walk: Walk, from: &[Array2<f32>]| {
         let mut slots = Array2::zeros((walk.len(packing), from[0].ncols()));
         for (j, from) in from.iter().enumerate() {
             walk.set_initial(packing, j, from.view(), slots.view_mut());
@@ -194,11 +194,11 @@ pub(crate) fn forward(
     };
     let mut tape = ScanTape {
         lanes,
-        h: from_start(walk, &start.h),
-        c: start.c.as_ref().map(|c| from_start(short, std::slice::from_ref(c))),
+        h: with_initial(walk, &initial.h),
+        c: initial.c.as_ref().map(|c| with_initial(short, std::slice::from_ref(c))),
         m: weights.projection.map(|_| steps(hidden)),
         reset: weights.cell.resets_before().then(|| steps(hidden)),
-        y: start.y.as_ref().map(|y| from_start(short, std::slice::from_ref(y))),
+        y: initial.y.as_ref().map(|y| with_initial(short, std::slice::from_ref(y))),
         y_pre: weights.feedback.map(|feedback| steps(feedback.b_y.len())),
     };
     let product = Product::for_batch(packing.batch());
@@ -316,14 +316,14 @@ pub(crate) struct ScanGradients {
 }
 
 /// Backpropagation through time. `d_out [N, R]`, or `[N, O]` with feedback, is what the loss says about the outputs, and
-/// `d_ends` what it says about the final states. `tape.lanes` and `tape.y_pre` become derivatives.
+/// `d_final` what it says about the final states. `tape.lanes` and `tape.y_pre` become derivatives.
 pub(crate) fn backward(
     threads: Threads,
     packing: &Packing,
     weights: &Weights,
     tape: &mut ScanTape,
     d_out: Array2<f32>,
-    d_ends: Option<&Ends>,
+    d_final: Option<&ScanStates>,
 ) -> ScanGradients {
     let (walk, short) = (weights.walk, weights.short_walk());
     let (by_h, by_y) = match weights.feedback {
@@ -333,17 +333,17 @@ pub(crate) fn backward(
     let mut gradients = ScanGradients {
         d_h: SlotGradients::new(walk, packing, by_h),
         d_c: tape.c.as_ref().map(|c| {
-            let given = d_ends.and_then(|ends| ends.c.clone());
+            let given = d_final.and_then(|d_final| d_final.c.clone());
             given.unwrap_or_else(|| Array2::zeros((packing.batch(), c.ncols())))
         }),
         d_y: by_y.map(|by_y| SlotGradients::new(short, packing, by_y)),
     };
-    if let Some(ends) = d_ends {
-        for (j, d) in ends.h.iter().enumerate() {
-            gradients.d_h.add_to_last(packing, j, d.view());
+    if let Some(d_final) = d_final {
+        for (j, d) in d_final.h.iter().enumerate() {
+            gradients.d_h.add_to_final(packing, j, d.view());
         }
-        if let (Some(d_y), Some(d)) = (&mut gradients.d_y, &ends.y) {
-            d_y.add_to_last(packing, 0, d.view());
+        if let (Some(d_y), Some(d)) = (&mut gradients.d_y, &d_final.y) {
+            d_y.add_to_final(packing, 0, d.view());
         }
     }
     let product = Product::for_batch(packing.batch());

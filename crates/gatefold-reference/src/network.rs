@@ -250,8 +250,8 @@ impl<R: Real> Network<R> {
                     let states = given(tape.states.layers.len()).unwrap_or_else(|| made.initial(batch));
                     assert!(states.fits(recurrent, batch), "the states have the shapes of {}", layer.place());
                     let scans = made.forward(input, &states, tape.lengths_of(self.timeline_into(layer)));
-                    let (output, last) = made.merged(&scans);
-                    tape.states.layers.push(last);
+                    let (output, final_states) = made.merged(&scans);
+                    tape.states.layers.push(final_states);
                     tape.scans.insert(layer.index, scans);
                     output
                 }
@@ -332,7 +332,7 @@ impl<R: Real> Network<R> {
         let zeros = || States::zeros(&self.config, batch);
         let mut back = Back {
             d_values: tape.values.iter().map(|value| Array3::zeros(value.dim())).collect(),
-            d_last: d_states.cloned().unwrap_or_else(zeros).layers,
+            d_final: d_states.cloned().unwrap_or_else(zeros).layers,
             d_initial: zeros().layers,
             gradients: self
                 .parameters
@@ -341,7 +341,7 @@ impl<R: Real> Network<R> {
                 .collect(),
             decoder_input: None,
         };
-        for (d, layer) in back.d_last.iter().zip(self.config.recurrent_layers()) {
+        for (d, layer) in back.d_final.iter().zip(self.config.recurrent_layers()) {
             let recurrent = layer.recurrent().expect("it is recurrent");
             assert!(
                 d.fits(recurrent, batch),
@@ -372,7 +372,7 @@ impl<R: Real> Network<R> {
                 let n = self.recurrent_before(layer.index);
                 let made = self.recurrent_layer(layer, &recurrent);
                 let scans = &tape.scans[&layer.index];
-                let result = made.backward(input, scans, d.view(), &back.d_last[n], &mut back.gradients);
+                let result = made.backward(input, scans, d.view(), &back.d_final[n], &mut back.gradients);
                 let own = !tape.states_were_given && recurrent.initial == InitialState::Learned;
                 if own {
                     made.initial_backward(&result.d_initial, &mut back.gradients);
@@ -419,13 +419,13 @@ impl<R: Real> Network<R> {
             LayerKind::FinalState => {
                 let source = self.config.layers()[layer.index - 1].recurrent();
                 let source = source.expect("it stands behind a recurrent layer");
-                let d_last = &mut back.d_last[self.recurrent_before(layer.index - 1)];
-                d_last.add_side_by_side(source, StateKind::Hidden, d.index_axis(Axis(0), 0));
+                let d_final = &mut back.d_final[self.recurrent_before(layer.index - 1)];
+                d_final.add_side_by_side(source, StateKind::Hidden, d.index_axis(Axis(0), 0));
                 return;
             }
             LayerKind::Expand { fill, .. } => sequence::expand_backward(d.view(), fill),
             LayerKind::Decoder { .. } => {
-                let (d_encoder, _) = back.d_last.split_at_mut(self.recurrent_before(layer.index));
+                let (d_encoder, _) = back.d_final.split_at_mut(self.recurrent_before(layer.index));
                 let d_decoder = &back.d_initial[d_encoder.len()..];
                 let encoder = &tape.states.layers[..d_encoder.len()];
                 self.bridge(layer.index).backward(encoder, d_decoder, d_encoder, &mut back.gradients);
@@ -479,7 +479,7 @@ struct Back<R> {
     /// By the values of the tape.
     d_values: Vec<Array3<R>>,
     /// By the final states of each recurrent layer.
-    d_last: Vec<LayerState<R>>,
+    d_final: Vec<LayerState<R>>,
     /// By the initial ones.
     d_initial: Vec<LayerState<R>>,
     gradients: Tensors<R>,

@@ -119,8 +119,8 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
             Direction::BidirectionalSum => &outputs[0] + &outputs[1],
             _ => concatenate(Axis(2), &outputs).expect("directions have equal shapes"),
         };
-        let last: Vec<_> = scans.iter().map(|forward| forward.last.clone()).collect();
-        (output, LayerState::of_directions(&last))
+        let final_states: Vec<_> = scans.iter().map(|forward| forward.final_states.clone()).collect();
+        (output, LayerState::of_directions(&final_states))
     }
 
     /// The chain rule through [`RecurrentLayer::forward`] and [`RecurrentLayer::merged`].
@@ -129,7 +129,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         input: ArrayView3<R>,
         scans: &[Forward<R>],
         d_output: ArrayView3<R>,
-        d_last: &LayerState<R>,
+        d_final: &LayerState<R>,
         gradients: &mut Tensors<R>,
     ) -> LayerBackward<R> {
         let width = self.recurrent.scan_width();
@@ -140,8 +140,8 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
                 Direction::Bidirectional => d_output.slice(s![.., .., d * width..(d + 1) * width]),
                 _ => d_output.view(),
             };
-            let last = d_last.direction(self.recurrent, d);
-            let cotangents = Cotangents { output, last: Some(&last) };
+            let final_states = d_final.direction(self.recurrent, d);
+            let cotangents = Cotangents { output, final_states: Some(&final_states) };
             let back = scan::backward(input, &self.weights(forward.reverse), forward, &cotangents);
             let mut add = |role, gradient: Option<ArrayD<R>>| {
                 add_gradient(gradients, self.layer, (role, forward.reverse), gradient);

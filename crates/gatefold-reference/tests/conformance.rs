@@ -244,9 +244,9 @@ fn assert_outputs(case: &Value, scans: &[Scan], found: &[scan::Forward<f64>], to
     assert_close(&name("Y"), &y.into_dyn(), &tensor(&out["Y"]), tolerance);
     for (d, (scan, forward)) in scans.iter().zip(found).enumerate() {
         let lengths = scan.lengths.as_deref();
-        let h = zeroed_rows(&forward.last.h.index_axis(Axis(0), 0).to_owned(), lengths);
+        let h = zeroed_rows(&forward.final_states.h.index_axis(Axis(0), 0).to_owned(), lengths);
         assert_close(&name("Y_h"), &h, &part(&out["Y_h"], 0, d), tolerance);
-        if let Some(c) = &forward.last.c {
+        if let Some(c) = &forward.final_states.c {
             assert_close(&name("Y_c"), &zeroed_rows(c, lengths), &part(&out["Y_c"], 0, d), tolerance);
         }
     }
@@ -286,12 +286,12 @@ fn gradient_cases() {
         for (d, (scan, forward)) in scans.iter().zip(&found).enumerate() {
             let output: Array3<f64> = part(&cotangent["Y"], 1, d);
             let h: Array2<f64> = part(&cotangent["Y_h"], 0, d);
-            let last = States {
+            let final_states = States {
                 h: h.insert_axis(Axis(0)),
-                c: forward.last.c.as_ref().map(|_| part(&cotangent["Y_c"], 0, d)),
+                c: forward.final_states.c.as_ref().map(|_| part(&cotangent["Y_c"], 0, d)),
                 y: None,
             };
-            let cotangents = Cotangents { output: output.view(), last: Some(&last) };
+            let cotangents = Cotangents { output: output.view(), final_states: Some(&final_states) };
             let back = scan::backward(scan.input.view(), &scan.weights(), forward, &cotangents);
             d_input += &back.d_input;
             let by_rows = |key: &str| reordered(&part::<ndarray::Ix2>(&grad[key], 0, d), &blocks);

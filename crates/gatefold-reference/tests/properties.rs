@@ -145,12 +145,12 @@ fn check_padding(drawn: &Drawn) {
             output.slice(padded).iter().chain(d_input.slice(padded)).all(|&value| value == 0.0),
             "padding"
         );
-        let (last, d_states) = (row_states(tape.states(), b), row_states(&whole.states, b));
+        let (final_states, d_states) = (row_states(tape.states(), b), row_states(&whole.states, b));
         let given = case.states.as_ref().map(|states| row_states(states, b));
-        let by_last = row_states(&case.by_states, b);
+        let d_final = row_states(&case.by_states, b);
         if length == 0 {
-            assert_states("the states of an empty row", &last, &row_states(&initial_states(&case), b));
-            assert_states("the derivatives of an empty row", &d_states, &by_last);
+            assert_states("the states of an empty row", &final_states, &row_states(&initial_states(&case), b));
+            assert_states("the derivatives of an empty row", &d_states, &d_final);
             if case.states.is_none() {
                 add(&mut parameters, &learned(&case, &d_states));
             }
@@ -160,9 +160,9 @@ fn check_padding(drawn: &Drawn) {
         let alone = Batch { states: given.as_ref(), ..Batch::new(input.view()) };
         let alone_tape = case.network.forward(&alone);
         let by_output = row(&case.by_output, b, length);
-        let alone_gradients = case.network.backward(&alone_tape, by_output.view(), Some(&by_last));
+        let alone_gradients = case.network.backward(&alone_tape, by_output.view(), Some(&d_final));
         assert_close("output", &row(&output, 0, length), &alone_tape.output().to_owned());
-        assert_states("final states", &last, alone_tape.states());
+        assert_states("final states", &final_states, alone_tape.states());
         assert_close("d_input", &row(&d_input, 0, length), &alone_gradients.input);
         assert_states("d_states", &d_states, &alone_gradients.states);
         add(&mut parameters, &alone_gradients.parameters);

@@ -60,7 +60,7 @@ pub struct Forward<R> {
     /// `[T, B, R]`, or `[T, B, O]` with feedback: zero where a row has ended.
     pub output: Array3<R>,
     /// Behind each row's last step.
-    pub last: States<R>,
+    pub final_states: States<R>,
     /// Whether time was gone through backwards.
     pub reverse: bool,
 }
@@ -116,7 +116,7 @@ pub fn forward<R: Real>(
     if reverse {
         tapes.reverse();
     }
-    Forward { steps: tapes, output, last: states, reverse }
+    Forward { steps: tapes, output, final_states: states, reverse }
 }
 
 /// The history `[k, B, R]` behind a step: the oldest falls out, h comes in, in the rows that took the step.
@@ -138,7 +138,7 @@ pub struct Cotangents<'a, R> {
     /// As the output, of every step; not read where a row has ended.
     pub output: ArrayView3<'a, R>,
     /// Of the final states, on top of what the last outputs have; none means zeros.
-    pub last: Option<&'a States<R>>,
+    pub final_states: Option<&'a States<R>>,
 }
 
 /// Every gradient of a sequence; parts are there where the weights are.
@@ -192,7 +192,7 @@ pub fn backward<R: Real>(
     let recurrence = &weights.recurrence;
     assert_eq!(cotangents.output.dim(), forward.output.dim(), "one derivative per output");
     let mut sums = Backward::zeros(weights, steps, batch);
-    let mut d_states = cotangents.last.map_or_else(|| States::zeros(recurrence, batch), |last| last.clone());
+    let mut d_states = cotangents.final_states.cloned().unwrap_or_else(|| States::zeros(recurrence, batch));
     for t in order(steps, forward.reverse).rev() {
         let tape = &forward.steps[t];
         let mut d_out = cotangents.output.index_axis(Axis(0), t).to_owned();
