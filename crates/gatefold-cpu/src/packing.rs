@@ -1,23 +1,23 @@
-//! Sequences of different length without their padding.
+//! Sequences of different length, packed without padding.
 //!
-//! Rows of the batch are sorted by length, longest first, and only the steps that are there are kept: step `t` holds its
-//! `rows_at(t)` rows, which are the first of those at step `t - 1`. So every product over all steps, and every step of a
-//! scan, is over rows that count; padding is neither read nor written. Without lengths this is the plain `[T B, F]`.
+//! Rows of the batch are sorted by length, longest first, and only existing steps are kept: step `t` holds its
+//! `rows_at(t)` rows, which are the first of those at step `t - 1`. So products over all steps, and each step of a
+//! scan, only see rows that matter; padding is neither read nor written. Without lengths this is the plain `[T B, F]`.
 
 use crate::threads::split_steps;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
 
-/// Where the rows of every step lie in a packed sequence `[N, F]`.
+/// The layout of a packed sequence `[N, F]`: the place of each step's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packing {
     /// The row of the batch at each place; sorted by length, rows of equal length in their order.
     order: Vec<usize>,
-    /// Steps of the row at each place, falling.
+    /// The length of the row at each place, in descending order.
     lengths: Vec<usize>,
-    /// Where each step begins, and behind the last one N.
+    /// The first row of each step, and N at the end.
     offsets: Vec<usize>,
-    /// T of the padded sequence, which may be more than the longest row.
+    /// T of the padded sequence, which may exceed the longest row.
     steps: usize,
 }
 
@@ -43,7 +43,7 @@ impl Packing {
         Packing { order, lengths, offsets, steps }
     }
 
-    /// Some of the steps that have rows. A row that does not last so far, or ended before, has none there.
+    /// The packing of a range of steps; a row that ends before the range has no steps in it.
     pub(crate) fn window(&self, steps: Range<usize>) -> Self {
         let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
         let first = self.offsets[steps.start];
@@ -55,7 +55,7 @@ impl Packing {
         }
     }
 
-    /// `steps` steps of every row, in the same order of rows.
+    /// The packing of `steps` steps for every row, in the same order of rows.
     pub(crate) fn of_steps(&self, steps: usize) -> Self {
         Packing::ordered(steps, self.order.clone(), |_| steps)
     }
@@ -65,12 +65,12 @@ impl Packing {
         self.order.len()
     }
 
-    /// T, with steps that have no rows.
+    /// T, including steps without rows.
     pub(crate) fn padded_steps(&self) -> usize {
         self.steps
     }
 
-    /// Steps that have rows.
+    /// The number of steps that have rows.
     pub(crate) fn steps(&self) -> usize {
         self.offsets.len() - 1
     }
@@ -85,7 +85,7 @@ impl Packing {
         self.offsets[t]..self.offsets[t + 1]
     }
 
-    /// How many rows step `t` has.
+    /// The number of rows of step `t`.
     pub(crate) fn rows_at(&self, t: usize) -> usize {
         self.at(t).len()
     }
@@ -95,7 +95,7 @@ impl Packing {
         self.lengths.last().is_none_or(|&last| last == self.lengths[0])
     }
 
-    /// Whether packing is a change of shape alone.
+    /// Whether packing only changes the shape.
     pub(crate) fn is_plain(&self) -> bool {
         self.is_full() && self.steps() == self.steps && self.is_in_order()
     }
@@ -104,7 +104,7 @@ impl Packing {
         self.order.iter().enumerate().all(|(place, &row)| place == row)
     }
 
-    /// For each packed row its step and its row of the batch.
+    /// The step and the row of the batch, for each packed row.
     pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.steps()).flat_map(|t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, row)))
     }
@@ -123,7 +123,7 @@ impl Packing {
         packed
     }
 
-    /// `[N, F]` to `[T, B, F]`, zeros where nothing is.
+    /// `[N, F]` to `[T, B, F]`, with zeros as padding.
     pub(crate) fn unpack(&self, packed: ArrayView2<f32>) -> Array3<f32> {
         let (batch, width) = (self.batch(), packed.ncols());
         if self.is_plain() {
@@ -137,7 +137,7 @@ impl Packing {
         sequence
     }
 
-    /// Rows of the batch, `[B, F]`, sorted as the packed sequence is.
+    /// Rows of the batch, `[B, F]`, in the order of the packed sequence.
     pub(crate) fn sort(&self, rows: ArrayView2<f32>) -> Array2<f32> {
         if self.is_in_order() {
             return rows.as_standard_layout().into_owned();
@@ -161,7 +161,7 @@ impl Packing {
         rows
     }
 
-    /// The last step of each row, `[B, F]`, zeros for a row without steps.
+    /// The last step of each row, `[B, F]`; zeros for a row without steps.
     pub(crate) fn last_rows(&self, packed: ArrayView2<f32>) -> Array2<f32> {
         let mut last = Array2::zeros((self.batch(), packed.ncols()));
         for (place, mut to) in last.rows_mut().into_iter().enumerate() {
@@ -172,7 +172,7 @@ impl Packing {
         last
     }
 
-    /// Zeros `[N, F]` but for the last step of each row.
+    /// The backward of [`Packing::last_rows`]: `[N, F]` with these rows in each row's last step and zeros elsewhere.
     pub(crate) fn spread_last_rows(&self, last: ArrayView2<f32>) -> Array2<f32> {
         let mut packed = Array2::zeros((self.len(), last.ncols()));
         for (place, from) in last.rows().into_iter().enumerate() {
@@ -183,7 +183,8 @@ impl Packing {
         packed
     }
 
-    /// Places in at most `parts` ranges with about equally many steps each, every one but the last a multiple of `tile`.
+    /// Divides the places into at most `parts` ranges with about equally many steps; the length of each but the last is
+    /// a multiple of `tile`.
     pub(crate) fn shares(&self, parts: usize, tile: usize) -> Vec<Range<usize>> {
         let mut shares: Vec<Range<usize>> = Vec::with_capacity(parts);
         let (mut from, mut sum) = (0, 0);
@@ -200,7 +201,7 @@ impl Packing {
     }
 }
 
-/// Which way a scan goes through its steps.
+/// The direction and history of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Walk {
     pub(crate) reverse: bool,
@@ -208,11 +209,11 @@ pub(crate) struct Walk {
     pub(crate) history: usize,
 }
 
-/// A state over time, in time order for both ways: values before the first step of a row and one for each step.
+/// A state over time, stored in time order for both directions: initial values, and one value per step.
 ///
-/// Forward, `h(t)` is in slot `t + k` and slots `0..k` hold the initial values, oldest first. Reversed, `h(t)` is in slot
-/// `t`, and a row of length `L` has its initial values in slots `L..L + k`, newest first. Both ways slot `s` has B rows
-/// for `s < k`, else those of step `s - k`.
+/// Forward, `h(t)` is in slot `t + k`, and slots `0..k` hold the initial values, oldest first. In reverse, `h(t)` is in
+/// slot `t`, and a row of length `L` has its initial values in slots `L..L + k`, newest first. In both directions, slot
+/// `s` has B rows for `s < k`, else those of step `s - k`.
 impl Walk {
     pub(crate) fn steps(self, packing: &Packing) -> impl DoubleEndedIterator<Item = usize> + use<> {
         let steps = packing.steps();
@@ -224,7 +225,7 @@ impl Walk {
         if self.reverse { t } else { t + self.history }
     }
 
-    /// The slot of the value `back` steps before step `t`, on the way that this walk goes.
+    /// The slot of the value `back` steps before step `t`, in the direction of this walk.
     pub(crate) fn before(self, t: usize, back: usize) -> usize {
         if self.reverse { t + back } else { t + self.history - back }
     }
@@ -239,7 +240,7 @@ impl Walk {
         if self.reverse { self.history - 1 - j } else { length + j }
     }
 
-    /// How many rows all slots have together.
+    /// The number of rows of all slots together.
     pub(crate) fn len(self, packing: &Packing) -> usize {
         self.history * packing.batch() + packing.len()
     }
@@ -260,7 +261,7 @@ impl Walk {
         self.history + packing.steps()
     }
 
-    /// Puts initial values, `k` times `[B, F]` in the order of the packing, into their slots.
+    /// Writes the `j`-th initial values, `[B, F]` in the order of the packing, to their slots.
     pub(crate) fn set_initial(
         self,
         packing: &Packing,
@@ -285,18 +286,19 @@ impl Walk {
     }
 }
 
-/// Derivatives by a state over time, in two matrices, so that those by the outputs can be taken as they come.
+/// Gradients of a state over time, in two matrices, so that the gradients of the outputs can be taken over without a
+/// copy.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotGradients {
     walk: Walk,
     /// The first k slots.
     head: Array2<f32>,
-    /// The others: going forward, exactly the steps.
+    /// The other slots; forward, these are exactly the steps.
     tail: Array2<f32>,
 }
 
 impl SlotGradients {
-    /// `by_step [N, F]`, and zeros in the slots that belong to no step.
+    /// Gradients `by_step [N, F]`, with zeros in the slots that belong to no step.
     pub(crate) fn new(walk: Walk, packing: &Packing, by_step: Array2<f32>) -> Self {
         let mut head = Array2::zeros((walk.history * packing.batch(), by_step.ncols()));
         if !walk.reverse {
@@ -314,7 +316,7 @@ impl SlotGradients {
         SlotGradients { walk, head, tail }
     }
 
-    /// The rows of all slots, by thread and slot.
+    /// The rows of all slots, grouped by thread and slot.
     pub(crate) fn split(
         &mut self,
         packing: &Packing,
@@ -336,7 +338,7 @@ impl SlotGradients {
         }
     }
 
-    /// Adds to the slots of the `j`-th final values.
+    /// Adds to the gradients of the `j`-th final values.
     pub(crate) fn add_to_final(&mut self, packing: &Packing, j: usize, add: ArrayView2<f32>) {
         for (place, add) in add.rows().into_iter().enumerate() {
             let slot = self.walk.final_slot(packing.lengths[place], j);
@@ -345,7 +347,7 @@ impl SlotGradients {
         }
     }
 
-    /// By the `j`-th initial values, `[B, F]`.
+    /// The gradients of the `j`-th initial values, `[B, F]`.
     pub(crate) fn initial(&mut self, packing: &Packing, j: usize) -> Array2<f32> {
         let mut rows = Array2::zeros((packing.batch(), self.tail.ncols()));
         for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
@@ -355,7 +357,7 @@ impl SlotGradients {
         rows
     }
 
-    /// By each step's own value, `[N, F]`.
+    /// The gradients of each step's own value, `[N, F]`.
     pub(crate) fn by_step(&mut self, packing: &Packing) -> Array2<f32> {
         if !self.walk.reverse {
             return self.tail.clone();

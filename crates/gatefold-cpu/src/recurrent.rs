@@ -1,4 +1,4 @@
-//! A recurrent layer: its scans, what all their steps have in common, and its gradients.
+//! A recurrent layer: its scans, the products over all steps, and its gradients.
 
 use crate::cells::CellStep;
 use crate::dense::rows_of;
@@ -11,19 +11,19 @@ use gatefold_model::{Direction, Layer, LstmGate, Recurrent, Role};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, s};
 use std::ops::Range;
 
-/// Lanes that are computed at a time where nothing is kept of them: they stay in a core's cache or near it.
+/// The lanes computed at a time in inference, few enough to stay in or near a core's cache.
 const WINDOW_LANES: usize = 1 << 20;
-/// The fewest rows of a window, which a product with weights must have to be worth its preparations.
+/// The fewest rows of a window; with fewer, a product with weights is not worth its preparation.
 const WINDOW_ROWS: usize = 256;
 
-/// What the forward pass leaves behind.
+/// The tape of a recurrent layer.
 #[derive(Clone, Debug)]
 pub(crate) struct RecurrentTape {
-    /// Forward, reverse, or both in this order.
+    /// The forward scan, the reverse scan, or both in this order.
     scans: Vec<ScanTape>,
-    /// `[N, width]`, where the output is not a part of the only scan's tape.
+    /// `[N, width]`, unless the output is part of the only scan's tape.
     output: Option<Array2<f32>>,
-    /// Rows of slots in front of the output in that tape.
+    /// The rows of initial values before the output in that tape.
     initial_rows: usize,
 }
 
@@ -38,7 +38,7 @@ impl RecurrentTape {
     }
 }
 
-/// The parameters of one of a layer's scans.
+/// The parameters of the forward or reverse scan.
 pub(crate) fn weights<'a>(
     values: Values<'a>,
     layer: &Layer,
@@ -71,7 +71,7 @@ pub(crate) fn weights<'a>(
     }
 }
 
-/// The biases as they are added to a row's lanes.
+/// The sum of the biases for each lane of a row.
 pub(crate) fn lane_bias(weights: &Weights) -> Array1<f32> {
     let cell = &weights.cell;
     let mut bias = Array1::zeros(cell.lanes() * cell.hidden);
@@ -85,7 +85,7 @@ pub(crate) fn lane_bias(weights: &Weights) -> Array1<f32> {
     bias
 }
 
-/// The scan's part of a state.
+/// The part of a layer's states that belongs to one scan.
 fn scan_states(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: &Packing) -> ScanStates {
     let k = recurrent.history();
     ScanStates {
@@ -95,7 +95,7 @@ fn scan_states(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: 
     }
 }
 
-/// What comes from the inputs and the biases, `[N, L H]`.
+/// The lanes' sums over inputs and biases, `[N, L H]`.
 fn lanes(values: Values, weights: &Weights, bias: ArrayView1<f32>, input: ArrayView2<f32>) -> Array2<f32> {
     let mut lanes = rows_of(bias, input.nrows());
     for block in weights.cell.input_blocks() {
@@ -105,7 +105,7 @@ fn lanes(values: Values, weights: &Weights, bias: ArrayView1<f32>, input: ArrayV
     lanes
 }
 
-/// The last values of a scan.
+/// The final states of a scan.
 fn final_states(packing: &Packing, weights: &Weights, tape: &ScanTape) -> ScanStates {
     let (walk, short) = (weights.walk, weights.short_walk());
     ScanStates {
@@ -135,7 +135,7 @@ fn outputs<'a>(packing: &Packing, weights: &Weights, tape: &'a ScanTape) -> CowA
     walk.by_step(packing, slots.view(), |t| walk.own(t))
 }
 
-/// `input [N, I]` from `initial`; also the final states.
+/// Runs the layer over `input [N, I]` from `initial`; also returns the final states.
 pub(crate) fn forward(
     values: Values,
     layer: &Layer,
@@ -181,8 +181,8 @@ pub(crate) fn forward(
     (RecurrentTape { scans, output, initial_rows }, finals)
 }
 
-/// What [`forward`] puts out, `[N, width]`, and the final states, with the same bits and without a tape: window after window
-/// of steps, each from the states that the one before ended with.
+/// The output of [`forward`], `[N, width]`, and the final states, bit for bit and without a tape: window by window,
+/// each from the final states of the one before.
 pub(crate) fn infer(
     values: Values,
     layer: &Layer,
@@ -223,16 +223,16 @@ pub(crate) fn infer(
     (output, finals)
 }
 
-/// The steps that have rows, in windows of about [`WINDOW_LANES`].
+/// Divides the steps that have rows into windows of about [`WINDOW_LANES`].
 fn windows(packing: &Packing, lanes: usize) -> Vec<Range<usize>> {
     let rows = (WINDOW_LANES / lanes).max(WINDOW_ROWS);
     let count = (rows / packing.batch()).max(1);
     (0..packing.steps()).step_by(count).map(|t| t..(t + count).min(packing.steps())).collect()
 }
 
-/// Adds the layer's gradients; returns the derivative by its input, if that is wanted, and by its initial state.
+/// Adds the gradients of the layer's parameters; returns those of its input, if wanted, and of its initial states.
 ///
-/// `d_out [N, width]` may be left out where only final states count.
+/// `d_out [N, width]` may be left out where only final states matter.
 #[expect(clippy::too_many_arguments, reason = "a layer's forward pass has that many parts")]
 pub(crate) fn backward(
     values: Values,
@@ -284,7 +284,7 @@ pub(crate) fn backward(
     (d_input, d_initial)
 }
 
-/// The sums over all steps of one scan.
+/// Adds the gradients that are sums over all steps of one scan.
 fn add_gradients(
     layer: &Layer,
     packing: &Packing,
@@ -356,7 +356,7 @@ fn add_gradients(
     }
 }
 
-/// Matrices of equally many rows and columns beside each other.
+/// Concatenates matrices of equal height side by side.
 pub(crate) fn side_by_side(parts: &[ArrayView2<f32>]) -> Array2<f32> {
     let (rows, width) = parts[0].dim();
     let mut all = Array2::zeros((rows, parts.len() * width));
@@ -367,7 +367,7 @@ pub(crate) fn side_by_side(parts: &[ArrayView2<f32>]) -> Array2<f32> {
 }
 
 impl Walk {
-    /// `[N, F]`: for each step the rows of the slot that belongs to it, copied only where slots are of different size.
+    /// `[N, F]`: for each step the rows of `slot(t)`, copied only where the slots differ in size.
     fn by_step<'a>(
         self,
         packing: &Packing,

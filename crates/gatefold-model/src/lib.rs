@@ -1,8 +1,8 @@
-//! What a recurrent network is, without computing anything.
+//! Descriptions of recurrent networks, without any computation.
 //!
-//! A [`NetworkConfig`] describes a network: its input width and its layers. It can be printed, compared and
-//! serialised, and it is checked when it is built. From it follow the named [`Parameters`] with PyTorch's names,
-//! shapes and row order, and their initial values from a seed. [`mod@file`] reads and writes both.
+//! A [`NetworkConfig`] describes a network: its input width and its layers. It can be printed, compared and serialised,
+//! and is checked when it is built. From it follow the layer [`Graph`] and the [`Parameters`], with PyTorch's names,
+//! shapes and row order and with initial values from a seed. [`mod@file`] reads and writes descriptions and parameters.
 //!
 //! ```
 //! use gatefold_model::{GruConfig, NetworkConfig, Parameters};

@@ -10,10 +10,10 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Fresh values from a seed; the layers' defaults are documented at [`crate::Init`].
+    /// Fresh values from a seed; [`crate::Init`] documents the defaults.
     ///
     /// # Errors
-    /// [`ModelError::Memory`] if there is no memory for them.
+    /// [`ModelError::Memory`] if there is not enough memory.
     pub fn initial(config: &NetworkConfig, seed: u64) -> Result<Self, ModelError> {
         Parameters::check_memory(config)?;
         Ok(init::initial(config, seed))
@@ -22,22 +22,22 @@ impl Parameters {
     /// Zeros of the same shapes, to gather gradients or moments in.
     ///
     /// # Errors
-    /// [`ModelError::Memory`] if there is no memory for them.
+    /// [`ModelError::Memory`] if there is not enough memory.
     pub fn zeros(config: &NetworkConfig) -> Result<Self, ModelError> {
         Parameters::check_memory(config)?;
         let zeros = |spec: &ParameterSpec| (spec.name.clone(), ArrayD::zeros(spec.shape.clone()));
         Ok(config.parameter_specs().map(zeros).collect())
     }
 
-    /// Asks the allocator for the memory of that network's parameters, and gives it back: where it is refused, allocating
-    /// them would end the process.
+    /// Checks that the allocator would grant the memory for one copy of the network's parameters; a refused allocation
+    /// would end the process.
     ///
     /// # Errors
-    /// [`ModelError::Memory`] with the bytes that they need.
+    /// [`ModelError::Memory`] with the bytes needed.
     pub fn check_memory(config: &NetworkConfig) -> Result<(), ModelError> {
         let mut trial: Vec<f32> = Vec::new();
         let reserved = trial.try_reserve_exact(config.parameter_count());
-        // The compiler may leave out an allocation that nobody reads.
+        // Keeps the compiler from removing an unused allocation.
         std::hint::black_box(&trial);
         let Err(_) = reserved else { return Ok(()) };
         let bytes = |spec: &ParameterSpec| {
@@ -63,21 +63,21 @@ impl Parameters {
         self.tensors.get(name)
     }
 
-    /// The tensor with this name, to change its values.
+    /// The tensor with this name, mutable.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut ArrayD<f32>> {
         self.tensors.get_mut(name)
     }
 
-    /// Puts a tensor under a name, and returns the one that was there.
+    /// Inserts a tensor under a name, and returns the one it replaces.
     pub fn insert(&mut self, name: impl Into<String>, tensor: ArrayD<f32>) -> Option<ArrayD<f32>> {
         self.tensors.insert(name.into(), tensor.as_standard_layout().into_owned())
     }
 
-    /// Whether these are exactly the parameters of that network.
+    /// Checks that these are exactly the parameters of that network.
     ///
     /// # Errors
-    /// [`ModelError::Missing`], [`ModelError::Shape`] or [`ModelError::Unexpected`] for the first tensor that is
-    /// not as described.
+    /// [`ModelError::Missing`], [`ModelError::Shape`] or [`ModelError::Unexpected`] for the first tensor that does not
+    /// match.
     pub fn check(&self, config: &NetworkConfig) -> Result<(), ModelError> {
         let specs: BTreeMap<&str, &ParameterSpec> =
             config.parameter_specs().map(|spec| (spec.name.as_str(), spec)).collect();
@@ -111,7 +111,7 @@ impl Index<&str> for Parameters {
     /// The tensor with this name.
     ///
     /// # Panics
-    /// If there is none; [`Parameters::get`] asks first.
+    /// If there is none; [`Parameters::get`] returns an option.
     fn index(&self, name: &str) -> &ArrayD<f32> {
         self.get(name).unwrap_or_else(|| panic!("no parameter is called {name}"))
     }
@@ -140,7 +140,7 @@ mod tests {
         for refused in [Parameters::initial(&config, 1), Parameters::zeros(&config)] {
             assert_eq!(refused.unwrap_err().to_string(), message);
         }
-        // As many layers as it takes for the count of all parameters to pass 64 bits.
+        // Enough layers for the count of all parameters to exceed 64 bits.
         let mut layers = NetworkConfig::with_input(1);
         for _ in 0..=1 << 13 {
             layers = layers.lstm(widest);

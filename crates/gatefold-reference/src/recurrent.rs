@@ -1,4 +1,4 @@
-//! A recurrent layer of a network: its scans, where they begin, and how their outputs become one.
+//! A recurrent layer of a network: its scans, their initial states, and the merge of their outputs.
 
 use crate::network::{Tensors, add_gradient};
 use crate::scan::{self, Cotangents, Feedback, Forward, Recurrence, Skip, Weights};
@@ -14,7 +14,7 @@ pub(crate) struct RecurrentLayer<'a, R> {
     pub(crate) parameters: &'a Tensors<R>,
 }
 
-/// Every gradient of a recurrent layer but those of its parameters, which are added where they belong.
+/// The gradients of a recurrent layer's input and initial states; those of its parameters are added to the network's.
 pub(crate) struct LayerBackward<R> {
     pub(crate) d_input: Array3<R>,
     pub(crate) d_initial: LayerState<R>,
@@ -35,7 +35,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         Some(tensor.view().into_dimensionality::<Ix1>().expect("biases are vectors"))
     }
 
-    /// The parameters of one of the scans.
+    /// The parameters of the forward or reverse scan.
     pub(crate) fn weights(&self, reverse: bool) -> Weights<'a, R> {
         let weight = |role| self.matrix(role, reverse).expect("every recurrent layer has it");
         let skip = self.recurrent.skip.zip(self.matrix(Role::SkipWeight, reverse));
@@ -60,7 +60,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         }
     }
 
-    /// The states in front of the first step where a caller gives none.
+    /// The layer's own initial states.
     pub(crate) fn initial(&self, batch: usize) -> LayerState<R> {
         let mut states = LayerState::zeros(self.recurrent, batch);
         match self.recurrent.initial {
@@ -96,7 +96,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         }
     }
 
-    /// One scan for each direction.
+    /// Runs one scan per direction.
     pub(crate) fn forward(
         &self,
         input: ArrayView3<R>,
@@ -112,7 +112,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
             .collect()
     }
 
-    /// The output of the layer from those of its scans, and its final states.
+    /// The layer's output, merged from those of its scans, and its final states.
     pub(crate) fn merged(&self, scans: &[Forward<R>]) -> (Array3<R>, LayerState<R>) {
         let outputs: Vec<_> = scans.iter().map(|forward| forward.output.view()).collect();
         let output = match self.recurrent.direction {
