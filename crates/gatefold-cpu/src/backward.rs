@@ -3,11 +3,11 @@ use crate::dense;
 use crate::network::{LayerTape, Network, Tape};
 use crate::packing::Packing;
 use crate::recurrent;
-use crate::states::{LayerState, States};
 use crate::steps;
 use crate::tensors::{Sums, Tensors};
 use crate::threads::add_product;
 use gatefold_model::{InitialState, Layer, LayerKind, Recurrent, Role, StateKind};
+use gatefold_model::{LayerState, States};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, Axis, s};
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Layers without a product: embedding, dropout, softmax, and one step made into several.
 
 use crate::packing::Packing;
-use crate::states::Dropout;
+use gatefold_model::Dropout;
 use gatefold_model::Fill;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 

@@ -1,5 +1,7 @@
 use crate::resolve::resolve;
-use crate::{Activation, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, RnnConfig, Timeline};
+use crate::{
+    Activation, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, RnnConfig, Timeline,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -199,6 +201,7 @@ pub struct NetworkConfig {
     input: usize,
     configs: Vec<LayerConfig>,
     layers: Vec<Layer>,
+    graph: Graph,
 }
 
 /// What stands in a file before it is checked.
@@ -216,8 +219,8 @@ impl NetworkConfig {
     /// come before it, options that make no sense together, or no layer at all.
     pub fn new(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Result<Self, ModelError> {
         let configs = layers.into();
-        let layers = resolve(input, &configs)?;
-        Ok(NetworkConfig { input, configs, layers })
+        let (layers, graph) = resolve(input, &configs)?;
+        Ok(NetworkConfig { input, configs, layers, graph })
     }
 
     /// Values a time step that go in.
@@ -253,6 +256,11 @@ impl NetworkConfig {
     /// The layers, with shapes and parameters worked out and ties resolved.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// The connections between the layers: what each reads, who reads its output, and how states pass between them.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// The layers as they were written.

@@ -24,6 +24,7 @@ mod config;
 mod error;
 pub mod file;
 mod gate;
+mod graph;
 mod init;
 mod layer;
 mod parameter_names;
@@ -31,11 +32,14 @@ mod parameters;
 mod recurrent;
 mod recurrent_config;
 mod resolve;
+mod states;
+mod training;
 
 pub use activation::Activation;
 pub use config::{Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Fill, LayerConfig, NetworkConfig};
 pub use error::ModelError;
 pub use gate::{GruGate, LstmGate};
+pub use graph::{Graph, HandOver, InitialSource, Merge, Node, Source, StateFlow};
 pub use init::Init;
 pub use layer::{Layer, LayerKind, ParameterSpec, Role, StateKind, Timeline};
 pub use parameters::Parameters;
@@ -44,3 +48,8 @@ pub use recurrent::{
     LstmCell, Recurrent, Reset,
 };
 pub use recurrent_config::{GruConfig, LstmConfig, RnnConfig};
+pub use states::{Dropout, LayerState, States};
+pub use training::{
+    Loss, Optimizer, ParameterGroup, ParameterRule, Reduction, Schedule, ScheduleState, TrainConfig,
+    check_learning_rate,
+};
