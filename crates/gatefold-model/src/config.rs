@@ -1,6 +1,7 @@
 use crate::resolve::resolve;
 use crate::{
-    Activation, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, RnnConfig, Timeline,
+    Activation, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, NetworkBuilder, RnnConfig,
+    Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -117,7 +118,7 @@ impl DecoderConfig {
 /// What stands in the steps behind the first of an expanded sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fill {
+pub enum Expansion {
     /// Zeros.
     #[default]
     Zeros,
@@ -163,7 +164,7 @@ pub enum LayerConfig {
         steps: usize,
         /// What the others hold.
         #[serde(default)]
-        fill: Fill,
+        fill: Expansion,
     },
     /// The end of an encoder and the beginning of a decoder.
     Decoder(DecoderConfig),
@@ -212,7 +213,21 @@ struct Unchecked {
 }
 
 impl NetworkConfig {
-    /// A network for inputs of `input` values a step.
+    /// Begins a network for inputs of `input` values a step, to be written layer by layer.
+    ///
+    /// ```
+    /// use gatefold_model::{Activation, DenseConfig, NetworkConfig};
+    ///
+    /// let relu = DenseConfig::new(20).activation(Activation::Relu);
+    /// let config = NetworkConfig::with_input(1).lstm(32).dropout(0.1).last_step().layer(relu).dense(1).build()?;
+    /// assert_eq!(config.output(), 1);
+    /// # Ok::<(), gatefold_model::ModelError>(())
+    /// ```
+    pub fn with_input(input: usize) -> NetworkBuilder {
+        NetworkBuilder::new(input)
+    }
+
+    /// A network for inputs of `input` values a step, from a list of layers.
     ///
     /// # Errors
     /// [`ModelError::Config`] names the layer and says what is wrong: a width of zero, a layer tied to one that does not

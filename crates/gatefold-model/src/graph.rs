@@ -5,14 +5,9 @@ use crate::{Layer, LayerKind, StateKind};
 /// The connections of a network's layers, resolved once for everybody who walks them.
 ///
 /// ```
-/// use gatefold_model::{GruConfig, LayerConfig, Merge, NetworkConfig, Source};
+/// use gatefold_model::{Merge, NetworkConfig, Source};
 ///
-/// let config = NetworkConfig::new(8, [
-///     GruConfig::new(8).into(),
-///     GruConfig::new(8).into(),
-///     LayerConfig::Residual { from: 1 },
-///     LayerConfig::LastStep,
-/// ])?;
+/// let config = NetworkConfig::with_input(8).gru(8).gru(8).residual(1).last_step().build()?;
 /// let graph = config.graph();
 ///
 /// // Layer 2 adds the output of layer 1 and the input of layer 1, which is the output of layer 0.
@@ -245,8 +240,8 @@ fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::{
-        Activation, Bridge, DecoderConfig, DenseConfig, Direction, Fill, GruConfig, LayerConfig, LstmConfig,
-        NetworkConfig, RnnConfig,
+        Activation, Bridge, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig, LayerConfig,
+        LstmConfig, NetworkConfig, RnnConfig,
     };
 
     fn graph(input: usize, layers: &[LayerConfig]) -> Graph {
@@ -310,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_final_state_reads_h_and_a_residual_from_it_the_sequence() {
-        let expand = LayerConfig::Expand { steps: 5, fill: Fill::Repeat };
+        let expand = LayerConfig::Expand { steps: 5, fill: Expansion::Repeat };
         let layers = [expand.clone(), lstm(4), LayerConfig::FinalState, expand, lstm(4)];
         let graph = graph(4, &[&layers[..], &[LayerConfig::Residual { from: 2 }]].concat());
         assert_eq!(graph.node(2).inputs, [Source::FinalHidden(1)]);

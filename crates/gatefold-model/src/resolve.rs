@@ -314,7 +314,7 @@ fn add_bridge(layers: &mut [Layer], hand_overs: &[HandOver]) -> Result<(), Model
 
 #[cfg(test)]
 mod tests {
-    use crate::{DenseConfig, LayerConfig, LstmConfig, NetworkConfig};
+    use crate::{DenseConfig, Expansion, LayerConfig, LstmConfig, NetworkConfig};
 
     fn names(config: &NetworkConfig) -> Vec<&str> {
         config.parameter_specs().map(|spec| spec.name.as_str()).collect()
@@ -400,5 +400,20 @@ mod tests {
         let broken = text.replace("\"output\":2", "\"output\":0");
         let error = serde_json::from_str::<NetworkConfig>(&broken).unwrap_err().to_string();
         assert!(error.contains("layer 2 (dense): its width is 0"), "{error}");
+    }
+
+    #[test]
+    fn a_description_has_the_names_that_files_have() {
+        let expand = |fill| LayerConfig::Expand { steps: 3, fill };
+        let layers = [expand(Expansion::Repeat), LayerConfig::LastStep, expand(Expansion::Zeros)];
+        let config = NetworkConfig::new(4, layers).unwrap();
+        let text = concat!(
+            r#"{"input":4,"layers":[{"kind":"expand","steps":3,"fill":"repeat"},{"kind":"last_step"},"#,
+            r#"{"kind":"expand","steps":3,"fill":"zeros"}]}"#
+        );
+        assert_eq!(serde_json::to_string(&config).unwrap(), text);
+        assert_eq!(serde_json::from_str::<NetworkConfig>(text).unwrap(), config);
+        let short = text.replace(r#","fill":"zeros""#, "");
+        assert_eq!(serde_json::from_str::<NetworkConfig>(&short).unwrap(), config, "zeros are the default");
     }
 }

@@ -7,7 +7,7 @@
 //! use gatefold::{Device, DeviceChoice, Network, NetworkConfig, TrainConfig, Trainer};
 //! use ndarray::Array3;
 //!
-//! let config = NetworkConfig::input(2).lstm(8).last_step().dense(1).build()?;
+//! let config = NetworkConfig::with_input(2).lstm(8).last_step().dense(1).build()?;
 //! let device = Device::open(&DeviceChoice::Cpu)?;
 //! let network = Network::new(&device, &config, 7)?;
 //! let mut trainer = Trainer::new(network, TrainConfig::new().learning_rate(0.01).clip_norm(Some(1.0)))?;
@@ -58,10 +58,10 @@ pub use wgpu;
 pub use gatefold_model::file::{self, Checkpoint};
 pub use gatefold_model::{
     Activation, Biases, Bridge, Cell, Coupling, DecoderConfig, DenseConfig, Direction, Dropout,
-    EmbeddingConfig, Feedback, Fill, GruActivations, GruCell, GruConfig, GruGate, Init, InitialState, Layer,
-    LayerConfig, LayerKind, LayerState, Loss, LstmActivations, LstmCell, LstmConfig, LstmGate, ModelError,
-    NetworkConfig, Optimizer, ParameterGroup, ParameterSpec, Parameters, Recurrent, Reduction, Reset,
-    RnnConfig, Role, Schedule, StateKind, States, Timeline, TrainConfig,
+    EmbeddingConfig, Expansion, Feedback, GruActivations, GruCell, GruConfig, GruGate, Init, InitialState,
+    Layer, LayerConfig, LayerKind, LayerState, Loss, LstmActivations, LstmCell, LstmConfig, LstmGate,
+    ModelError, NetworkBuilder, NetworkConfig, Optimizer, ParameterGroup, ParameterSpec, Parameters,
+    Recurrent, Reduction, Reset, RnnConfig, Role, Schedule, StateKind, States, Timeline, TrainConfig,
 };
 
 /// Schedules: a network lowered to the kernels that run it, as data.

@@ -344,7 +344,8 @@ mod tests {
             "length of row 1: expected 0 to 1, found 2",
             "steps past the end are gone"
         );
-        let expanding = gatefold_model::LayerConfig::Expand { steps: 2, fill: gatefold_model::Fill::Zeros };
+        let expanding =
+            gatefold_model::LayerConfig::Expand { steps: 2, fill: gatefold_model::Expansion::Zeros };
         let expanding = NetworkConfig::new(1, [expanding]).unwrap();
         let one = Sequences::time_major(Array3::zeros((1, 2, 1))).with_lengths([1, 0]).unwrap();
         assert_eq!(

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// use gatefold::{Device, Network, NetworkConfig, Schedule, TrainConfig, Trainer};
 /// use ndarray::Array3;
 ///
-/// let config = NetworkConfig::input(2).lstm(8).last_step().dense(1).build()?;
+/// let config = NetworkConfig::with_input(2).lstm(8).last_step().dense(1).build()?;
 /// let network = Network::new(&Device::Cpu, &config, 7)?;
 /// let options = TrainConfig::new().learning_rate(0.01).schedule(Schedule::cosine(50));
 /// let mut trainer = Trainer::new(network, options)?;

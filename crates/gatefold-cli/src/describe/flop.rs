@@ -122,7 +122,7 @@ mod tests {
             LayerConfig::Dropout { rate: 0.5 },
             LayerConfig::Residual { from: 1 },
             LayerConfig::LastStep,
-            LayerConfig::Expand { steps: 3, fill: gatefold::Fill::Repeat },
+            LayerConfig::Expand { steps: 3, fill: gatefold::Expansion::Repeat },
             LayerConfig::Softmax,
         ];
         for layer in layers(1, &stack) {

@@ -1,7 +1,7 @@
 //! Layers in words: folded, with all time steps at once, and unrolled, one step at a time.
 
 use super::flop::computed_gates;
-use gatefold::{Activation, Bridge, Direction, Fill, LayerKind, NetworkConfig, Recurrent};
+use gatefold::{Activation, Bridge, Direction, Expansion, LayerKind, NetworkConfig, Recurrent};
 use gatefold_model::{Layer, StateKind, Timeline};
 
 /// A network on a batch of a certain shape.
@@ -104,7 +104,7 @@ impl Shaped<'_> {
                 vec![format!("once: {whose} -> {output}")]
             }
             LayerKind::Expand { steps, fill } => {
-                let others = if fill == Fill::Repeat { "the same again" } else { "zeros" };
+                let others = if fill == Expansion::Repeat { "the same again" } else { "zeros" };
                 vec![format!("once: {input} is step 1 of {steps}; the others are {others}")]
             }
             LayerKind::Decoder { bridge } => self.bridges(layer, bridge),
@@ -306,7 +306,7 @@ mod tests {
         let stack = [
             LstmConfig::new(5).direction(Direction::Bidirectional).into(),
             LayerConfig::FinalState,
-            LayerConfig::Expand { steps: 4, fill: Fill::Zeros },
+            LayerConfig::Expand { steps: 4, fill: Expansion::Zeros },
             GruConfig::new(6).clip(2.0).into(),
             LayerConfig::Dropout { rate: 0.5 },
             LayerConfig::Residual { from: 4 },
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn an_input_that_is_expanded_is_one_step() {
-        let stack = [LayerConfig::Expand { steps: 4, fill: Fill::Repeat }, GruConfig::new(2).into()];
+        let stack = [LayerConfig::Expand { steps: 4, fill: Expansion::Repeat }, GruConfig::new(2).into()];
         let config = &NetworkConfig::new(3, stack).unwrap();
         let shaped = Shaped { config, steps: 11, batch: 7 };
         assert_eq!(shaped.input(), "[1, 7, 3]");

@@ -4,12 +4,12 @@ use super::elementwise::broadcast_rows;
 use super::{Lowering, Sequence};
 use crate::Error;
 use crate::product;
-use gatefold_model::{Fill, Layer};
+use gatefold_model::{Expansion, Layer};
 
 pub(crate) fn forward(
     low: &mut Lowering<'_>,
     layer: &Layer,
-    (steps, fill): (usize, Fill),
+    (steps, fill): (usize, Expansion),
     x: Sequence,
 ) -> Sequence {
     assert_eq!(x.steps, 1, "input of {}: the network's description says that it is one step", layer.place());
@@ -18,11 +18,11 @@ pub(crate) fn forward(
     }
     let y = low.plan.scratch(format!("{}.y", layer.label()), steps * x.len());
     match fill {
-        Fill::Zeros => {
+        Expansion::Zeros => {
             low.plan.clear(y);
             low.plan.copy(x.span, y.part(0, x.len()));
         }
-        Fill::Repeat => broadcast_rows(low.plan, x.span, y),
+        Expansion::Repeat => broadcast_rows(low.plan, x.span, y),
     }
     Sequence { span: y, steps, ..x }
 }
@@ -30,11 +30,11 @@ pub(crate) fn forward(
 pub(crate) fn backward(
     low: &mut Lowering<'_>,
     layer: &Layer,
-    fill: Fill,
+    fill: Expansion,
     x: Sequence,
     d_y: Sequence,
 ) -> Result<Sequence, Error> {
-    if fill == Fill::Zeros || d_y.steps == 1 {
+    if fill == Expansion::Zeros || d_y.steps == 1 {
         return Ok(Sequence { span: d_y.span.part(0, x.len()), ..x });
     }
     let label = layer.label();

@@ -8,7 +8,7 @@ use crate::plan::Step;
 use crate::run::Compiled;
 use crate::{DeviceChoice, Gpu, GpuOptions};
 use gatefold_model::{
-    Activation, DenseConfig, EmbeddingConfig, Fill, LayerConfig, LstmConfig, NetworkConfig, Role,
+    Activation, DenseConfig, EmbeddingConfig, Expansion, LayerConfig, LstmConfig, NetworkConfig, Role,
 };
 use gatefold_reference::{linear, sequence};
 use gatefold_shaders::KernelId;
@@ -333,9 +333,13 @@ fn one_step_becomes_several() {
     let Some(gpu) = gpu() else { return };
     let (batch, width) = (3, 7);
     let (x, len) = (numbers(batch * width, 11), batch * width);
-    for (steps, fill) in
-        [(1, Fill::Zeros), (1, Fill::Repeat), (5, Fill::Zeros), (5, Fill::Repeat), (1300, Fill::Repeat)]
-    {
+    for (steps, fill) in [
+        (1, Expansion::Zeros),
+        (1, Expansion::Repeat),
+        (5, Expansion::Zeros),
+        (5, Expansion::Repeat),
+        (1300, Expansion::Repeat),
+    ] {
         let (config, layout) = network(width, LayerConfig::Expand { steps, fill });
         let layer = &config.layers()[0];
         let d_y = numbers(steps * len, 12);
@@ -356,7 +360,7 @@ fn one_step_becomes_several() {
         let want = sequence::expand_backward(cube(&d_y, (steps, batch, width)).view(), fill);
         assert_near(&format!("d_x of {steps} {fill:?}"), &found[1], want, steps - 1, 0.0);
     }
-    let (config, layout) = network(width, LayerConfig::Expand { steps: 2, fill: Fill::Zeros });
+    let (config, layout) = network(width, LayerConfig::Expand { steps: 2, fill: Expansion::Zeros });
     let mut bench = Bench::new(&gpu);
     let given = bench.sequence("x", 0, (3, 1, width), &x);
     let refused =
