@@ -5,6 +5,7 @@ mod cell;
 mod convert;
 mod describe;
 mod devices;
+mod environment;
 mod failure;
 mod forecast;
 mod forecaster;
@@ -68,6 +69,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    environment::prepare();
     match Arguments::parse().command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

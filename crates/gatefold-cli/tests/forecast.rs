@@ -49,8 +49,6 @@ impl Folder {
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold"));
         command.current_dir(self.folder.path()).args(arguments.split_whitespace());
-        // Vulkan drivers complain on stderr where a session has none.
-        command.env("XDG_RUNTIME_DIR", self.folder.path());
         command
     }
 
