@@ -105,6 +105,11 @@ impl Target {
             max_binding_bytes: limits.max_storage_buffer_binding_size,
         }
     }
+
+    /// Where kernels read their params.
+    pub fn params(&self) -> ParamsFrom {
+        self.params
+    }
 }
 
 /// A driver that needs care, and the care it needs.

@@ -479,7 +479,7 @@ pub(crate) fn check_sizes(config: &NetworkConfig, target: &Target, pass: &Pass) 
 }
 
 /// The schedule of a network for inputs of `steps` steps and `batch` rows, to read or to count: a training step with
-/// its update where `training` says so. A decoder's input has as many steps as the encoder's.
+/// its update where `training` says so. A decoder's input has `decoder_steps` steps, or as many as the encoder's.
 ///
 /// # Errors
 /// [`Error::Device`] where the device cannot walk a layer as large.
@@ -487,11 +487,12 @@ pub fn plan(
     config: &NetworkConfig,
     target: &Target,
     steps: usize,
+    decoder_steps: Option<usize>,
     batch: usize,
     training: Option<&crate::TrainConfig>,
 ) -> Result<Plan, Error> {
     let mut shape = Shape::plain(steps, batch);
-    shape.decoder = config.decoder().map(|_| shape.input);
+    shape.decoder = config.decoder().map(|_| Axis { steps: decoder_steps.unwrap_or(steps), ..shape.input });
     let pass = Pass::whole(shape);
     check_sizes(config, target, &pass)?;
     let layout = ParameterLayout::new(config);
@@ -513,10 +514,11 @@ pub fn memory_need(
     config: &NetworkConfig,
     target: &Target,
     steps: usize,
+    decoder_steps: Option<usize>,
     batch: usize,
     training: Option<&crate::TrainConfig>,
 ) -> Result<MemoryNeed, Error> {
-    let plan = plan(config, target, steps, batch, training)?;
+    let plan = plan(config, target, steps, decoder_steps, batch, training)?;
     memory::check(&plan, target)?;
     Ok(memory::need(&plan))
 }

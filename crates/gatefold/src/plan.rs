@@ -186,6 +186,14 @@ impl Plan {
         self.steps.iter().filter(|step| matches!(step, Step::Dispatch(_))).count()
     }
 
+    /// The kernels that it starts, in order; a kernel comes as often as it is started.
+    pub fn kernels(&self) -> impl Iterator<Item = &KernelVariant> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Dispatch(dispatch) => Some(&dispatch.kernel),
+            Step::Clear(_) | Step::Copy { .. } => None,
+        })
+    }
+
     fn name_of(&self, span: &Span) -> String {
         let declared = &self.buffers[span.buffer.0];
         if span.len == declared.len {
