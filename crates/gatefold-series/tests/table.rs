@@ -1,4 +1,4 @@
-//! Tables as people have them, and what they are told when one cannot be used.
+//! Tables as people have them, and the messages about those that cannot be used.
 
 use gatefold_series::{Fill, SeriesError, Table, TableOptions};
 use std::fs;
@@ -22,7 +22,7 @@ fn numbers(content: &str, name: &str) -> Vec<f64> {
 }
 
 #[test]
-fn delimiters_line_ends_marks_and_quotes_are_understood() {
+fn delimiters_line_ends_byte_order_marks_and_quotes_are_understood() {
     for content in [
         "date,a b,c\n2001-01,1,2\n2001-02,3,4\n",
         "\u{feff}date,a b,c\r\n2001-01,1,2\r\n2001-02,3,4\r\n",
