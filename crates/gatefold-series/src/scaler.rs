@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn other_json_is_refused() {
-        for text in ["", "{}", r#"{"kind":"standard","offset":0.0,"scale":0.0}"#] {
-            assert!(Scaler::from_json(text).is_err(), "{text}");
-        }
+        let others = ["", "{}", r#"{"kind":"standard","offset":0.0,"scale":0.0}"#];
+        let read: Vec<Scaler> = others.into_iter().filter_map(|text| Scaler::from_json(text).ok()).collect();
+        assert!(read.is_empty(), "{read:?}");
     }
 
     proptest! {

@@ -93,7 +93,7 @@ impl<'a, T> Windows<'a, T> {
         let (input, horizon) = (config.input_len(), config.horizon);
         if targets.end > series.len() || targets.start > targets.end {
             return Err(SeriesError::Series(format!(
-                "samples {} to {} were asked for; there are {}",
+                "the targets {}..{} are not a range within {} samples",
                 targets.start,
                 targets.end,
                 series.len()
@@ -287,7 +287,7 @@ mod tests {
         assert!(
             refusal(WindowConfig::new(8, 1, 3), 0..10).contains("8 input and 3 target samples does not fit")
         );
-        assert!(refusal(WindowConfig::new(2, 1, 1), 5..11).contains("there are 10"));
+        assert!(refusal(WindowConfig::new(2, 1, 1), 5..11).contains("5..11 are not a range within 10"));
         assert!(refusal(WindowConfig::new(usize::MAX, 2, 1), 0..10).contains("longer than any series"));
     }
 }
