@@ -85,7 +85,7 @@ fn nearest_neighbour(training: &[Utterance], test: &[Utterance]) -> f64 {
 }
 
 /// The share of `test` that the network gives to the right speaker.
-fn accuracy(network: &mut Network, test: &[Utterance]) -> Result<f64, Box<dyn Error>> {
+fn accuracy(network: &Network, test: &[Utterance]) -> Result<f64, Box<dyn Error>> {
     let rows: Vec<_> = test.iter().map(|utterance| utterance.values.view()).collect();
     let output = network.forward(&Sequences::of_rows(&rows)?, None)?.output;
     let right = (0..test.len()).filter(|&row| {

@@ -65,7 +65,10 @@ fn standardise(training: &mut [Subject], test: &mut [Subject]) -> Result<(), Box
 }
 
 /// A batch of windows that begin at random steps, and their labels.
-fn windows(subjects: &[Subject], random: &mut ChaCha8Rng) -> Result<(Sequences<'static>, Targets<'static>), Box<dyn Error>> {
+fn windows(
+    subjects: &[Subject],
+    random: &mut ChaCha8Rng,
+) -> Result<(Sequences<'static>, Targets<'static>), Box<dyn Error>> {
     let (mut rows, mut labels) = (Vec::new(), Array2::zeros((WINDOW, BATCH)));
     for row in 0..BATCH {
         let subject = &subjects[random.random_range(0..subjects.len())];
@@ -77,7 +80,7 @@ fn windows(subjects: &[Subject], random: &mut ChaCha8Rng) -> Result<(Sequences<'
 }
 
 /// The share of all steps of `subjects` that the network labels correctly. It reads each person's whole signal.
-fn accuracy(network: &mut Network, subjects: &[Subject]) -> Result<f64, Box<dyn Error>> {
+fn accuracy(network: &Network, subjects: &[Subject]) -> Result<f64, Box<dyn Error>> {
     let rows: Vec<_> = subjects.iter().map(|subject| subject.values.view()).collect();
     let output = network.forward(&Sequences::of_rows(&rows)?, None)?.output;
     let mut right = Vec::new();

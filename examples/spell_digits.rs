@@ -81,7 +81,10 @@ fn letter(number: usize, place: usize) -> Option<u32> {
 }
 
 /// The network's inputs and targets. The decoder reads the word one letter late.
-fn batch(images: &[ArrayView2<f32>], numbers: &[usize]) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
+fn batch(
+    images: &[ArrayView2<f32>],
+    numbers: &[usize],
+) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
     let shape = (LONGEST + 1, numbers.len());
     let read = |(t, row): (usize, usize)| match t {
         0 => MARKS.begin,

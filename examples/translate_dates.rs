@@ -124,7 +124,10 @@ fn encoder_input(texts: &[String]) -> Result<Sequences<'static>, gatefold::Error
 
 /// The network's inputs and targets. The decoder reads the begin mark and the answer, and should write the answer and
 /// the end mark.
-fn batch(texts: &[String], answers: &[String]) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
+fn batch(
+    texts: &[String],
+    answers: &[String],
+) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
     let (answers, _) = tokens(answers, WRITTEN);
     let (steps, rows) = answers.dim();
     let read = |(t, row)| if t == 0 { MARKS.begin } else { answers[[t - 1, row]] };

@@ -61,7 +61,7 @@ fn n_gram_bits(order: usize, symbols: usize, training: &[u32], test: &[u32]) -> 
 }
 
 /// The bits per character that the network needs for `test` after reading `lead`.
-fn network_bits(network: &mut Network, lead: &[u32], test: &[u32]) -> Result<f64, Box<dyn Error>> {
+fn network_bits(network: &Network, lead: &[u32], test: &[u32]) -> Result<f64, Box<dyn Error>> {
     let column = |text: &[u32]| Array2::from_shape_fn((text.len(), 1), |(t, _)| text[t]);
     let all = [lead, test].concat();
     let mut states = None;
@@ -73,11 +73,7 @@ fn network_bits(network: &mut Network, lead: &[u32], test: &[u32]) -> Result<f64
         // The lead does not count.
         let label = |(t, _)| if begin + t + 1 < lead.len() { -1 } else { i64::from(all[begin + t + 1]) };
         let labels = Array2::from_shape_fn((end - begin, 1), label);
-        nats += Loss::CrossEntropy.evaluate(
-            read.output.view(),
-            &Targets::labels(labels.view()),
-            Reduction::Sum,
-        )?;
+        nats += Targets::from(&labels).loss(&Loss::CrossEntropy, Reduction::Sum, read.output.view())?;
         states = Some(read.states);
     }
     Ok(nats / test.len() as f64 / std::f64::consts::LN_2)

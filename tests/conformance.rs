@@ -169,7 +169,7 @@ fn check_gradients(device: &Device) {
             let d_y = d_y.into_shape_with_order((steps, batch, directions * hidden)).unwrap();
             let (d_h, d_c) = (optional::<Ix3>(cotangent, "Y_h").unwrap(), optional::<Ix3>(cotangent, "Y_c"));
             let d_states = States { layers: vec![LayerState { h: d_h, c: d_c, y: None }] };
-            let found = case.network.backward(tape, d_y.view(), Some(&d_states)).unwrap();
+            let found = case.network.backward(tape, d_y.view(), Some(&d_states)).unwrap().read().unwrap();
 
             let terms = case.input + case.hidden + case.rows;
             let (short, long) = (Tolerance::gradient(terms), Tolerance::gradient(terms + steps * batch));

@@ -194,13 +194,13 @@ fn sentence() -> Sequences<'static> {
 }
 
 /// The decoder's outputs after every prefix of `read [T, B]`.
-fn teacher_forced(network: &mut Network, encoder: &Sequences, read: &Array2<u32>) -> Array3<f32> {
+fn teacher_forced(network: &Network, encoder: &Sequences, read: &Array2<u32>) -> Array3<f32> {
     let input = encoder.clone().with_decoder(Sequences::tokens(read.view()));
     network.forward(&input, None).unwrap().output
 }
 
 /// Greedy decoding by hand, `[steps + 1, B]` with the begin mark.
-fn greedy_by_hand(network: &mut Network, encoder: &Sequences, begin: u32, steps: usize) -> Array2<u32> {
+fn greedy_by_hand(network: &Network, encoder: &Sequences, begin: u32, steps: usize) -> Array2<u32> {
     let mut read = Array2::from_elem((1, BATCH), begin);
     for _ in 0..steps {
         let output = teacher_forced(network, encoder, &read);
@@ -311,7 +311,7 @@ fn a_beam_that_keeps_all_finds_the_likeliest_sequence() {
 type Candidate = (Vec<u32>, f64);
 
 /// Beam search for one row by hand, which reads each candidate from its first token at every step.
-fn beam_by_hand(network: &mut Network, one: &Sequences, marks: Marks, width: usize, power: f64) -> Vec<u32> {
+fn beam_by_hand(network: &Network, one: &Sequences, marks: Marks, width: usize, power: f64) -> Vec<u32> {
     let (mut open, mut ended): (Vec<Candidate>, Vec<Candidate>) = (vec![(vec![], 0.0)], vec![]);
     for _ in 0..marks.max_len {
         let read = |(tokens, _): &Candidate| [&[marks.begin], &tokens[..]].concat();

@@ -1,13 +1,21 @@
 //! Plans, read and counted without a device.
 
+use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
 use gatefold::{
-    Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, ParameterGroup, Plan, Target,
-    TrainConfig, memory_need, plan,
+    Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, ParameterGroup, TrainConfig,
 };
 use gatefold_check::{Failures, test_gpu};
 
 fn planned(config: &NetworkConfig, (steps, batch): (usize, usize), training: Option<&TrainConfig>) -> Plan {
-    plan(config, &Target::webgpu(), steps, None, batch, training).unwrap()
+    schedule(config, &Target::webgpu(), Shape::plain(config, steps, batch), training).unwrap()
+}
+
+fn need(
+    config: &NetworkConfig,
+    (steps, batch): (usize, usize),
+    training: Option<&TrainConfig>,
+) -> MemoryNeed {
+    memory_need(config, &Target::webgpu(), Shape::plain(config, steps, batch), training).unwrap()
 }
 
 /// An LSTM, its last step, a dense layer.
@@ -105,7 +113,9 @@ fn a_training_step_runs_few_kernels() {
         for layers in 1..=4 {
             for steps in [1, 10, 50] {
                 failures.check(format!("{name}, {layers} layers, {steps} steps"), || {
-                    let plan = plan(&stack(layers), &target, steps, 32, Some(&TrainConfig::new())).unwrap();
+                    let config = stack(layers);
+                    let shape = Shape::plain(&config, steps, 32);
+                    let plan = schedule(&config, &target, shape, Some(&TrainConfig::new())).unwrap();
                     let (found, allowed) = (plan.dispatches(), 2 * layers * steps + 16 * layers + 24);
                     assert!(found <= allowed, "{found} kernels, allowed {allowed}");
                     assert!(found >= 2 * layers * steps, "{found} kernels are too few");
@@ -131,12 +141,11 @@ fn a_prediction_saves_nothing() {
     let data = steps * batch * (3 + 4);
     let layer = |states: usize| batch * 4 * (4 * steps + (steps + 1) + states);
     let elements = parameters + packed + data + layer(1);
-    let need = memory_need(&config, &Target::webgpu(), steps, None, batch, None).unwrap();
-    assert_eq!(need.bytes, 4 * elements as u64);
-    assert_eq!((need.largest.as_str(), need.largest_bytes), ("layer0.gates", 4 * 800));
-    let training =
-        memory_need(&config, &Target::webgpu(), steps, None, batch, Some(&TrainConfig::new())).unwrap();
-    assert!(training.bytes >= need.bytes + 4 * (batch * 4 * steps) as u64, "{training:?}");
+    let prediction = need(&config, (steps, batch), None);
+    assert_eq!(prediction.bytes, 4 * elements as u64);
+    assert_eq!((prediction.largest.as_str(), prediction.largest_bytes), ("layer0.gates", 4 * 800));
+    let training = need(&config, (steps, batch), Some(&TrainConfig::new()));
+    assert!(training.bytes >= prediction.bytes + 4 * (batch * 4 * steps) as u64, "{training:?}");
     assert!(!planned(&config, (steps, batch), None).to_string().contains("layer0.state["));
     assert!(
         planned(&config, (steps, batch), Some(&TrainConfig::new()))
@@ -149,7 +158,7 @@ fn a_prediction_saves_nothing() {
 #[test]
 fn layers_share_memory() {
     let bytes = |layers: usize| {
-        let need = memory_need(&stack(layers), &Target::webgpu(), 50, None, 32, None).unwrap();
+        let need = need(&stack(layers), (50, 32), None);
         assert!(need.bytes <= need.unshared_bytes);
         // The weights of each further layer, as parameters and packed, are not shared.
         need.bytes - (layers as u64 - 1) * 4 * 2 * (4 * 64 * (64 + 64) + 4 * 64)

@@ -2,7 +2,7 @@
 //! dropout, and training of learned states, tables and shared layers. On the CPU and on a GPU.
 
 use gatefold::{
-    Activation, DenseConfig, Device, Direction, Dropout, EmbeddingConfig, Error, Gradients, GruConfig,
+    Activation, DenseConfig, Device, Direction, Dropout, EmbeddingConfig, Error, GradientArrays, GruConfig,
     InitialState, LayerConfig, LayerState, LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup,
     Parameters, Reset, RnnConfig, Sequences, States, TrainConfig, Trainer,
 };
@@ -107,11 +107,11 @@ impl Chosen {
 struct Pass {
     output: Array3<f32>,
     states: States,
-    gradients: Gradients,
+    gradients: GradientArrays,
 }
 
 fn pass(
-    network: &mut Network,
+    network: &Network,
     input: &Sequences,
     initial: Option<&States>,
     d_output: ArrayView3<f32>,
@@ -119,7 +119,7 @@ fn pass(
 ) -> Pass {
     let tape = network.forward_training(input, initial, None).unwrap();
     let (output, states) = (tape.output().to_owned(), tape.states().clone());
-    let gradients = network.backward(tape, d_output, Some(d_states)).unwrap();
+    let gradients = network.backward(tape, d_output, Some(d_states)).unwrap().read().unwrap();
     Pass { output, states, gradients }
 }
 
@@ -364,7 +364,7 @@ fn a_sequence_may_be_cut_in_two() {
         let first_output = first.output().to_owned();
         // The gradient with respect to the boundary's states continues into the first part.
         let d_first = d_output.slice(s![..cut, .., ..]);
-        let first = network.backward(first, d_first, Some(&second.gradients.states)).unwrap();
+        let first = network.backward(first, d_first, Some(&second.gradients.states)).unwrap().read().unwrap();
 
         let outputs = Tolerance::output(output_terms(config)).times(2);
         let outputs = if device == "cpu" && chosen.batch() > 2 { Tolerance::EXACT } else { outputs };
@@ -588,7 +588,7 @@ fn the_gradient_of_a_token_adds_up_over_its_places() {
         failures.check(*name, || {
             let mut network = network(device, &config, 1);
             let tape = network.forward_training(&input, None, None).unwrap();
-            let gradients = network.backward(tape, d_output.view(), None).unwrap();
+            let gradients = network.backward(tape, d_output.view(), None).unwrap().read().unwrap();
             let (_, found) = gradients.parameters.iter().next().unwrap();
             // Three terms, in any order.
             assert_array("gradient", found.view(), expected.view().into_dyn(), Tolerance::product(3));
@@ -628,7 +628,7 @@ fn tied_layers_share_their_gradients() {
             let gradients = |config: &NetworkConfig, parameters: &Parameters| {
                 let mut network = Network::with_parameters(device, config, parameters).unwrap();
                 let tape = network.forward_training(&input, None, None).unwrap();
-                network.backward(tape, d_output.view(), None).unwrap().parameters
+                network.backward(tape, d_output.view(), None).unwrap().parameters().unwrap()
             };
             let (found, of_copies) = (gradients(&tied, &shared), gradients(&untied, &copies));
             let mut expected = Parameters::zeros(&tied);
@@ -658,7 +658,7 @@ fn a_residual_connection_adds() {
                 let mut network = network(device, config, 5);
                 let tape = network.forward_training(&read, None, None).unwrap();
                 let output = tape.output().to_owned();
-                (output, network.backward(tape, d_output.view(), None).unwrap())
+                (output, network.backward(tape, d_output.view(), None).unwrap().read().unwrap())
             };
             let ((plain, d_plain), (found, d_found)) = (run(&inner), run(&around));
             assert_eq!(found, &input + &plain, "output");
@@ -716,7 +716,7 @@ fn data_of_another_network_is_refused() {
             let tape = network.forward_training(&input, None, None).unwrap();
             assert_refused(
                 network.backward(tape, Array3::zeros((3, 2, 5)).view(), None),
-                "gradient of the output: expected (3, 2, 4), found (3, 2, 5)",
+                "gradient with respect to the output: expected (3, 2, 4), found (3, 2, 5)",
             );
             let tape = network.forward_training(&input, None, None).unwrap();
             assert_refused(network.backward(tape, zeros.view(), Some(&States::zeros(&gru, 3))), wrong_h);
@@ -729,8 +729,7 @@ fn data_of_another_network_is_refused() {
                 );
             }
             // A tape is stale once the parameters change.
-            let stale = "the parameters changed since the pass forward of this tape; \
-                         expected them as they were, run it again";
+            let stale = "this tape is stale: parameters changed after its forward pass; run forward again";
             let tape = network.forward_training(&input, None, None).unwrap();
             let same = network.parameters().unwrap();
             network.set_parameters(&same).unwrap();
@@ -739,13 +738,13 @@ fn data_of_another_network_is_refused() {
             let tape = trainer.network().forward_training(&input, None, None).unwrap();
             trainer.step(input.values(), zeros.view()).unwrap();
             assert_refused(trainer.network().backward(tape, zeros.view(), None), stale);
-            let mut network = trainer.into_network();
+            let network = trainer.into_network();
             for (other_name, other) in &devices {
                 if other_name != name {
                     let tape = self::network(other, &gru, 1).forward_training(&input, None, None).unwrap();
                     assert_refused(
                         network.backward(tape, zeros.view(), None),
-                        "the tape is of another device; use the network that made it",
+                        "the tape is of another network; use the network that made it",
                     );
                 }
             }

@@ -221,7 +221,8 @@ fn outputs_and_gradients_are_pytorch_s() {
 
                 let d_output = case.time_major("d_output");
                 let d_last = case.states("d_h_n", "d_c_n");
-                let gradients = network.backward(tape, d_output.view(), d_last.as_ref()).unwrap();
+                let gradients =
+                    network.backward(tape, d_output.view(), d_last.as_ref()).unwrap().read().unwrap();
                 // Under PyTorch's names. A Linear without a bias has no gradient for it, but our dense layer does.
                 let parameters = Model { parameters: gradients.parameters, ..case.model.clone() };
                 let by_name = pytorch::state_dict(&parameters, &case.names()).unwrap();

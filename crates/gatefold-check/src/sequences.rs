@@ -403,7 +403,7 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
     compare_states(checks, "d_start", config, &found.states, &want.states, backward);
     if dropout.is_none() {
         // Inference takes another path: nothing is saved, and states keep one place.
-        let mut network = Network::with_parameters(device, config, &parameters)?;
+        let network = Network::with_parameters(device, config, &parameters)?;
         let again = network.forward(&input, given.as_ref())?;
         compare(checks, "inference", again.output.view(), tape.output(), forward);
         compare_states(checks, "inference's final", config, &again.states, tape.states(), forward);

@@ -268,7 +268,7 @@ fn describe_refuses_an_unknown_kernel() {
 fn describe_prints_the_wgsl_for_the_device() {
     let Some(gpu) = test_gpu() else { return };
     let printed = succeed(command("describe --device gpu --wgsl lstm_step_forward --plan=infer"));
-    let from = match gpu.target().params() {
+    let from = match gpu.target().params {
         ParamsFrom::Immediate => "var<immediate> params",
         ParamsFrom::Uniform => "var<uniform> params",
     };

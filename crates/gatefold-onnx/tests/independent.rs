@@ -59,11 +59,7 @@ fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
 }
 
 /// The engine's output in the model's shape: a single step has no axis.
-fn own_output(
-    network: &mut Network,
-    sequences: &Sequences,
-    states: Option<&States>,
-) -> (ArrayD<f32>, States) {
+fn own_output(network: &Network, sequences: &Sequences, states: Option<&States>) -> (ArrayD<f32>, States) {
     let forward = network.forward(sequences, states).unwrap();
     let output = forward.output.into_dyn();
     let single = matches!(network.config().timeline(), gatefold_model::Timeline::Single);

@@ -22,7 +22,11 @@ impl RecurrentOperator {
     ///
     /// # Errors
     /// [`OnnxError::Recurrent`] for axes or lengths that do not fit.
-    pub fn sequences(&self, x: &ArrayD<f32>, lengths: Option<&[i64]>) -> Result<Sequences<'static>, OnnxError> {
+    pub fn sequences(
+        &self,
+        x: &ArrayD<f32>,
+        lengths: Option<&[i64]>,
+    ) -> Result<Sequences<'static>, OnnxError> {
         let x = x
             .view()
             .into_dimensionality::<Ix3>()
