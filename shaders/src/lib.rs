@@ -4,13 +4,15 @@
 //! A kernel is a row of [`KernelId::spec`]: named parts of text, joined, behind a short prelude of constants.
 //! [`KernelVariant::source`] gives the WGSL of one variant.
 
+mod cell;
 mod kernels;
 #[cfg(test)]
 mod layout_tests;
 pub mod params;
 mod variant;
 
-pub use kernels::{Access, Cell, Const, ElementLossKind, KernelId, KernelSpec, Part};
+pub use cell::Cell;
+pub use kernels::{Access, Const, ElementLossKind, KernelId, KernelSpec, Part};
 pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 
 /// Invocations of a workgroup in kernels that treat elements one by one.

@@ -1,0 +1,100 @@
+//! The cells that scans are joined with.
+
+use crate::Const;
+
+/// A recurrent cell that a scan can be joined with, or a stage of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cell {
+    /// The vanilla cell.
+    Rnn,
+    /// Long short-term memory.
+    Lstm,
+    /// The gated recurrent unit, its reset gate behind the product.
+    Gru,
+    /// The first stage of a gated recurrent unit whose reset gate acts in front of the product.
+    GruReset,
+    /// Its second stage.
+    GruUpdate,
+    /// What is read out of h within a step; forward alone.
+    Readout,
+}
+
+/// The consts of one function of a cell.
+macro_rules! function {
+    ($name:literal) => {
+        [
+            Const::U32(concat!($name, "_FUNCTION")),
+            Const::F32(concat!($name, "_ALPHA")),
+            Const::F32(concat!($name, "_BETA")),
+        ]
+    };
+}
+
+const GATE: [Const; 3] = function!("GATE");
+const CANDIDATE: [Const; 3] = function!("CANDIDATE");
+const OUTPUT: [Const; 3] = function!("OUTPUT");
+
+impl Cell {
+    /// Every cell.
+    pub const ALL: [Cell; 6] =
+        [Cell::Rnn, Cell::Lstm, Cell::Gru, Cell::GruReset, Cell::GruUpdate, Cell::Readout];
+
+    /// The cell's WGSL.
+    pub fn text(self) -> &'static str {
+        match self {
+            Cell::Rnn => include_str!("../cells/rnn.wgsl"),
+            Cell::Lstm => include_str!("../cells/lstm.wgsl"),
+            Cell::Gru => include_str!("../cells/gru.wgsl"),
+            Cell::GruReset => include_str!("../cells/gru_reset.wgsl"),
+            Cell::GruUpdate => include_str!("../cells/gru_update.wgsl"),
+            Cell::Readout => include_str!("../cells/readout.wgsl"),
+        }
+    }
+
+    /// Lanes of a unit, side by side on the device: one for each gate, and more where a gate needs them.
+    pub fn lanes(self) -> u32 {
+        match self {
+            Cell::Rnn | Cell::Readout => 1,
+            Cell::Lstm | Cell::Gru | Cell::GruReset | Cell::GruUpdate => 4,
+        }
+    }
+
+    /// Of them, those that the recurrent product of a step adds to; `Product` in the cell's text has as many.
+    pub fn product_lanes(self) -> u32 {
+        if self == Cell::GruUpdate { 1 } else { self.lanes() }
+    }
+
+    /// Whether there is a state beside h.
+    pub fn has_state(self) -> bool {
+        self == Cell::Lstm
+    }
+
+    /// Whether it has a backward of its own.
+    pub fn has_backward(self) -> bool {
+        self != Cell::Readout
+    }
+
+    /// What a variant must say of the cell.
+    pub fn consts(self) -> Vec<Const> {
+        let own: &[&[Const]] = match self {
+            Cell::Rnn | Cell::Readout => &[&CANDIDATE],
+            Cell::Lstm => &[&GATE, &CANDIDATE, &OUTPUT, &[Const::U32("COUPLED"), Const::Bool("SQUASHED")]],
+            Cell::Gru | Cell::GruUpdate => &[&GATE, &CANDIDATE],
+            Cell::GruReset => &[&GATE],
+        };
+        [own.concat(), vec![Const::F32("CLIP"), Const::Bool("KEEP_PRE")]].concat()
+    }
+
+    /// `lstm`
+    pub fn name(self) -> &'static str {
+        match self {
+            Cell::Rnn => "rnn",
+            Cell::Lstm => "lstm",
+            Cell::Gru => "gru",
+            Cell::GruReset => "gru_reset",
+            Cell::GruUpdate => "gru_update",
+            Cell::Readout => "readout",
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Params of the gradient's norm and of the optimisers, and the structs that these read from buffers.
+
+params! {
+    /// The parts of the gradient's norm; see `optim/gradient_norm.wgsl`.
+    GradientNorm {
+        /// How many pieces there are.
+        pieces: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// The largest element allowed, 0 for any.
+        clip_value: f32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// The gradient's norm; see `optim/finish_norm.wgsl`.
+    FinishNorm {
+        /// How many partials there are.
+        partials: u32,
+        /// The largest norm allowed, 0 for any.
+        clip: f32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// Stochastic gradient descent; see `optim/sgd.wgsl`.
+    Sgd {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// 1 for Nesterov's momentum.
+        nesterov: u32,
+        /// By which the learning rate is multiplied.
+        rate_factor: f32,
+        /// How much of the old momentum stays.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// Adam and AdamW; see `optim/adam.wgsl`.
+    Adam {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// By which the learning rate is multiplied.
+        rate_factor: f32,
+        /// How much of the old first moment stays.
+        beta1: f32,
+        /// How much of the old second moment stays.
+        beta2: f32,
+        /// Added to the denominator.
+        epsilon: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+
+    /// RMSprop; see `optim/rmsprop.wgsl`.
+    RmsProp {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// By which the learning rate is multiplied.
+        rate_factor: f32,
+        /// How much of the old moments stays.
+        alpha: f32,
+        /// Added to the denominator.
+        epsilon: f32,
+        /// How much of the old momentum stays.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+
+    /// What the host tells every update; see `optim/status.wgsl`.
+    Hyper {
+        /// The update, from 1.
+        step: u32,
+        /// The learning rate.
+        learning_rate: f32,
+        /// `1 - beta1^step`
+        correction1: f32,
+        /// `1 - beta2^step`
+        correction2: f32,
+        /// The largest element of the gradient, 0 for any.
+        clip_value: f32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
+    }
+
+    /// What the device remembers across updates; see `optim/status.wgsl`.
+    Status {
+        /// The first update whose gradient was not finite, or 0.
+        failed_step: u32,
+        /// The layer nearest the loss whose gradient was not finite then.
+        failed_layer: u32,
+        /// The norm of the last gradient.
+        norm: f32,
+        /// By which clipping shrank it.
+        scale: f32,
+    }
+
+    /// A stretch of the gradient within one layer; see `optim/gradient_norm.wgsl`.
+    Piece {
+        /// Its first element.
+        offset: u32,
+        /// Its elements.
+        len: u32,
+        /// Its layer.
+        layer: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+}
