@@ -65,9 +65,24 @@ impl Cell {
         if self == Cell::GruUpdate { 1 } else { self.lanes() }
     }
 
-    /// Whether there is a state beside h.
+    /// Whether it reads the slot of gates; `READS_GATES` in its text.
+    pub fn reads_gates(self) -> bool {
+        self != Cell::Readout
+    }
+
+    /// Whether there is a state beside h; `HAS_STATE` in its text.
     pub fn has_state(self) -> bool {
         self == Cell::Lstm
+    }
+
+    /// Whether backward hands something to step t-1 past all weights; `CARRIES` in its text.
+    pub fn carries(self) -> bool {
+        !matches!(self, Cell::Rnn | Cell::Readout)
+    }
+
+    /// Whether backward gives something to a kernel of the same step; `GIVES_INNER` in its text.
+    pub fn gives_inner(self) -> bool {
+        self == Cell::GruUpdate
     }
 
     /// Whether it has a backward of its own.

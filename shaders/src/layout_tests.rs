@@ -2,9 +2,10 @@
 //! engine requests, do the params structs agree field by field, are the bindings those of the table, do the gates have
 //! the model's order, and can the writers for the other platforms put it into their languages.
 
-use crate::params::{self, Params};
+use crate::params::{self, Layout, Params};
+use crate::touched::touched;
 use crate::{
-    Access, Cell, Columns, ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant, Lanes,
+    Access, Cell, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, Lanes,
     MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_STEP, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
@@ -150,6 +151,7 @@ fn every_variant_is_valid_and_as_the_table_says() {
             let (_, module, info) = parse(variant, from);
             assert_bindings(variant, &module);
             assert_constants(variant, &module);
+            assert_extents(variant, &module);
             assert_writable(variant, &module, &info);
         }
     });
@@ -196,7 +198,7 @@ fn struct_layout(module: &Module, name: &str) -> Option<(Vec<Field>, u32)> {
     })
 }
 
-fn assert_layout<P: Params>(id: KernelId) {
+fn assert_layout<P: Layout>(id: KernelId) {
     let variant =
         variants().into_iter().find(|variant| variant.id == id).expect("every kernel has a variant");
     let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
@@ -213,47 +215,68 @@ fn assert_layout<P: Params>(id: KernelId) {
     assert_eq!(size_of::<P>() % 16, 0, "{}: uniform structs are multiples of 16 bytes", P::WGSL_NAME);
 }
 
+/// A question to the params struct of a kernel.
+trait Question {
+    type Answer;
+    fn ask<P: Params>(&self) -> Self::Answer;
+}
+
+fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
+    match id {
+        KernelId::StepForward => question.ask::<params::StepForward>(),
+        KernelId::StepBackward => question.ask::<params::StepBackward>(),
+        KernelId::StepBackwardInner => question.ask::<params::StepBackwardInner>(),
+        KernelId::ReadoutBackward => question.ask::<params::ReadoutBackward>(),
+        KernelId::InitialBackward => question.ask::<params::InitialBackward>(),
+        KernelId::StartRows => question.ask::<params::StartRows>(),
+        KernelId::FinalRows => question.ask::<params::FinalRows>(),
+        KernelId::ScanOutput => question.ask::<params::ScanOutput>(),
+        KernelId::PeepholeGradient => question.ask::<params::PeepholeGradient>(),
+        KernelId::MatMul => question.ask::<params::MatMul>(),
+        KernelId::SumSlices => question.ask::<params::SumSlices>(),
+        KernelId::Pack => question.ask::<params::Pack>(),
+        KernelId::UnpackGradient => question.ask::<params::UnpackGradient>(),
+        KernelId::ColumnSum => question.ask::<params::ColumnSum>(),
+        KernelId::ActivationBackward => question.ask::<params::ActivationBackward>(),
+        KernelId::ElementLoss => question.ask::<params::ElementLoss>(),
+        KernelId::CrossEntropy => question.ask::<params::CrossEntropy>(),
+        KernelId::SumLoss => question.ask::<params::SumLoss>(),
+        KernelId::GradientNorm => question.ask::<params::GradientNorm>(),
+        KernelId::FinishNorm => question.ask::<params::FinishNorm>(),
+        KernelId::Sgd => question.ask::<params::Sgd>(),
+        KernelId::RmsProp => question.ask::<params::RmsProp>(),
+        KernelId::Adam => question.ask::<params::Adam>(),
+        KernelId::GatherRows => question.ask::<params::GatherRows>(),
+        KernelId::RowPlaces => question.ask::<params::RowPlaces>(),
+        KernelId::Softmax => question.ask::<params::Softmax>(),
+        KernelId::SoftmaxBackward => question.ask::<params::SoftmaxBackward>(),
+        KernelId::Dropout => question.ask::<params::Dropout>(),
+        KernelId::Add => question.ask::<params::Add>(),
+        KernelId::MaskRows => question.ask::<params::MaskRows>(),
+        KernelId::CopyBlock => question.ask::<params::CopyBlock>(),
+        KernelId::Repeat => question.ask::<params::Repeat>(),
+        KernelId::Fill => question.ask::<params::Fill>(),
+        KernelId::RowCounts | KernelId::PlaceRows => question.ask::<params::SortRows>(),
+        KernelId::RunSums | KernelId::AddRuns => question.ask::<params::Runs>(),
+        KernelId::LastRows | KernelId::LastRowsBackward => question.ask::<params::RowEnds>(),
+    }
+}
+
+/// Whether the struct agrees with the one in the kernel's text.
+struct Agreement(KernelId);
+
+impl Question for Agreement {
+    type Answer = ();
+    fn ask<P: Params>(&self) {
+        assert_eq!((self.0.spec().params, self.0.spec().params_bytes), (P::WGSL_NAME, size_of::<P>()));
+        assert_layout::<P>(self.0);
+    }
+}
+
 #[test]
 fn params_match_wgsl() {
     for id in KernelId::ALL {
-        match id {
-            KernelId::StepForward => assert_layout::<params::StepForward>(id),
-            KernelId::StepBackward => assert_layout::<params::StepBackward>(id),
-            KernelId::StepBackwardInner => assert_layout::<params::StepBackwardInner>(id),
-            KernelId::ReadoutBackward => assert_layout::<params::ReadoutBackward>(id),
-            KernelId::InitialBackward => assert_layout::<params::InitialBackward>(id),
-            KernelId::StartRows => assert_layout::<params::StartRows>(id),
-            KernelId::FinalRows => assert_layout::<params::FinalRows>(id),
-            KernelId::ScanOutput => assert_layout::<params::ScanOutput>(id),
-            KernelId::PeepholeGradient => assert_layout::<params::PeepholeGradient>(id),
-            KernelId::MatMul => assert_layout::<params::MatMul>(id),
-            KernelId::SumSlices => assert_layout::<params::SumSlices>(id),
-            KernelId::Pack => assert_layout::<params::Pack>(id),
-            KernelId::UnpackGradient => assert_layout::<params::UnpackGradient>(id),
-            KernelId::ColumnSum => assert_layout::<params::ColumnSum>(id),
-            KernelId::ActivationBackward => assert_layout::<params::ActivationBackward>(id),
-            KernelId::ElementLoss => assert_layout::<params::ElementLoss>(id),
-            KernelId::CrossEntropy => assert_layout::<params::CrossEntropy>(id),
-            KernelId::SumLoss => assert_layout::<params::SumLoss>(id),
-            KernelId::GradientNorm => assert_layout::<params::GradientNorm>(id),
-            KernelId::FinishNorm => assert_layout::<params::FinishNorm>(id),
-            KernelId::Sgd => assert_layout::<params::Sgd>(id),
-            KernelId::RmsProp => assert_layout::<params::RmsProp>(id),
-            KernelId::Adam => assert_layout::<params::Adam>(id),
-            KernelId::GatherRows => assert_layout::<params::GatherRows>(id),
-            KernelId::RowPlaces => assert_layout::<params::RowPlaces>(id),
-            KernelId::Softmax => assert_layout::<params::Softmax>(id),
-            KernelId::SoftmaxBackward => assert_layout::<params::SoftmaxBackward>(id),
-            KernelId::Dropout => assert_layout::<params::Dropout>(id),
-            KernelId::Add => assert_layout::<params::Add>(id),
-            KernelId::MaskRows => assert_layout::<params::MaskRows>(id),
-            KernelId::CopyBlock => assert_layout::<params::CopyBlock>(id),
-            KernelId::Repeat => assert_layout::<params::Repeat>(id),
-            KernelId::Fill => assert_layout::<params::Fill>(id),
-            KernelId::RowCounts | KernelId::PlaceRows => assert_layout::<params::SortRows>(id),
-            KernelId::RunSums | KernelId::AddRuns => assert_layout::<params::Runs>(id),
-            KernelId::LastRows | KernelId::LastRowsBackward => assert_layout::<params::RowEnds>(id),
-        }
+        ask(id, &Agreement(id));
     }
     assert_layout::<params::Piece>(KernelId::GradientNorm);
     for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam] {
@@ -262,12 +285,42 @@ fn params_match_wgsl() {
     }
 }
 
-/// The value of a `u32` constant of a module.
+/// The extents of a dispatch in which everything that params can turn on is on: all of them are 1, but for a readout,
+/// which begins at column 0 and so has columns.
+struct Reach<'a>(&'a KernelVariant);
+
+impl Question for Reach<'_> {
+    type Answer = Extents;
+    fn ask<P: Params>(&self) -> Extents {
+        let words: Vec<u32> = P::FIELDS
+            .iter()
+            .map(|field| match *field {
+                ("readout_from", _) => 0,
+                (_, "f32") => 1f32.to_bits(),
+                _ => 1,
+            })
+            .collect();
+        let params: P = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
+        params.extents(self.0, [1, 1, 1])
+    }
+}
+
+/// Every binding has its extent; it is 0 if and only if no invocation can touch the binding, whatever the params are.
+fn assert_extents(variant: &KernelVariant, module: &Module) {
+    let extents = ask(variant.id, &Reach(variant));
+    assert_eq!(extents.lens.len(), variant.id.spec().bindings.len(), "{variant}: an extent for each binding");
+    let found: Vec<usize> = (0..extents.lens.len()).filter(|&binding| extents.touches(binding)).collect();
+    let expected: Vec<usize> = touched(module).into_iter().collect();
+    assert_eq!(found, expected, "{variant}: the bindings that it touches");
+}
+
+/// The value of a constant of a module; a boolean is 0 or 1.
 fn constant(module: &Module, name: &str) -> u32 {
     let found = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name));
     let (_, constant) = found.unwrap_or_else(|| panic!("no constant is called {name}"));
     match module.global_expressions[constant.init] {
         naga::Expression::Literal(naga::Literal::U32(value)) => value,
+        naga::Expression::Literal(naga::Literal::Bool(value)) => u32::from(value),
         ref other => panic!("{name} is {other:?}"),
     }
 }
@@ -284,6 +337,14 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     };
     for (name, number) in gates {
         assert_eq!(constant(module, name), number, "{variant}");
+    }
+    if let Some(cell) = variant.cell.filter(|_| variant.id.spec().parts.contains(&Part::Cell)) {
+        let of_any = [("READS_GATES", cell.reads_gates()), ("HAS_STATE", cell.has_state())];
+        let of_backward = [("CARRIES", cell.carries()), ("GIVES_INNER", cell.gives_inner())];
+        let own = of_any.iter().chain(of_backward.iter().filter(|_| cell.has_backward()));
+        for &(name, value) in own {
+            assert_eq!(constant(module, name), u32::from(value), "{name} of {variant}");
+        }
     }
     if variant.id == KernelId::StepBackward {
         assert_eq!(constant(module, "NO_STEP"), NO_STEP, "{variant}");

@@ -5,13 +5,19 @@
 //! [`KernelVariant::source`] gives the WGSL of one variant.
 
 mod cell;
+mod extents;
+#[cfg(test)]
+mod extents_tests;
 mod kernels;
 #[cfg(test)]
 mod layout_tests;
 pub mod params;
+#[cfg(test)]
+mod touched;
 mod variant;
 
 pub use cell::Cell;
+pub use extents::Extents;
 pub use kernels::{Access, Const, ElementLossKind, KernelId, KernelSpec, Part};
 pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 

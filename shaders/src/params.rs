@@ -3,14 +3,24 @@
 //! They travel as immediates where the device has them, else in a uniform buffer; so every struct is a multiple of 16
 //! bytes long and holds nothing but `u32` and `f32`. `layout_tests.rs` compares each with what naga reads in the shader.
 
+use crate::{Extents, KernelVariant};
 use bytemuck::Pod;
 
-/// A struct that is some kernel's `params`.
-pub trait Params: Pod {
+/// A struct that a kernel reads, as its `params` or from a buffer.
+pub trait Layout: Pod {
     /// Its name in WGSL.
     const WGSL_NAME: &'static str;
     /// Its fields in order, name and type; each is four bytes long.
     const FIELDS: &'static [(&'static str, &'static str)];
+}
+
+/// A struct that is some kernel's `params`.
+pub trait Params: Layout {
+    /// The reach of a dispatch of this variant with these params, in so many workgroups.
+    ///
+    /// # Panics
+    /// If the variant lacks a constant or the cell that it needs.
+    fn extents(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Extents;
 }
 
 /// Declares structs of four-byte fields and what they are called in WGSL, so that a name is written once.
@@ -21,7 +31,7 @@ macro_rules! params {
         #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
         pub struct $name { $($(#[$field_doc])* pub $field: $kind),* }
 
-        impl $crate::params::Params for $name {
+        impl $crate::params::Layout for $name {
             const WGSL_NAME: &'static str = stringify!($name);
             const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($kind))),*];
         }

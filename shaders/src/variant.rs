@@ -70,6 +70,11 @@ impl KernelVariant {
         found.unwrap_or_else(|| panic!("{} has no constant {name}", self.id.name())).1
     }
 
+    /// `len` where a boolean constant is set, else 0.
+    pub(crate) fn len_if(&self, name: &str, len: u64) -> u64 {
+        if self.constant(name) == 1 { len } else { 0 }
+    }
+
     /// Every constant that it must give: the kernel's, then the cell's where the kernel holds one.
     pub fn all_consts(&self) -> Vec<Const> {
         let spec = self.id.spec();
@@ -78,7 +83,8 @@ impl KernelVariant {
         [spec.consts, own.as_slice()].concat()
     }
 
-    fn needed_cell(&self) -> Cell {
+    /// The cell of a kernel that cannot do without one.
+    pub(crate) fn needed_cell(&self) -> Cell {
         self.cell.unwrap_or_else(|| panic!("{} needs a cell", self.id.name()))
     }
 

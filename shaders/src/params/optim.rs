@@ -1,5 +1,9 @@
 //! Params of the gradient's norm and of the optimisers, and the structs that these read from buffers.
 
+use super::{Layout, Params};
+use crate::extents::{end, product};
+use crate::{Extents, KernelVariant, MAX_PIECE_LEN};
+
 params! {
     /// The parts of the gradient's norm; see `optim/gradient_norm.wgsl`.
     GradientNorm {
@@ -127,5 +131,64 @@ params! {
         layer: u32,
         #[doc(hidden)]
         _pad: u32,
+    }
+}
+
+/// Elements of a struct that an optimiser reads from a buffer.
+const fn len_of<T: Layout>() -> u64 {
+    size_of::<T>() as u64 / 4
+}
+
+impl Params for GradientNorm {
+    /// The pieces lie in a buffer, so how far they reach is not known here: the kernel bounds itself by the length of
+    /// the gradients.
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let size = kernel.constant("WG_SIZE");
+        Extents {
+            lens: vec![
+                u64::from(self.pieces) * len_of::<Piece>(),
+                u64::from(self.pieces.min(1)),
+                product(&[self.pieces, size, 4]),
+            ],
+            // Two walks over a piece, whose length the kernel bounds.
+            iterations: 2 * u64::from(MAX_PIECE_LEN) / u64::from(size),
+        }
+    }
+}
+
+impl Params for FinishNorm {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (partials, size) = (u64::from(self.partials), u64::from(kernel.constant("WG_SIZE")));
+        Extents {
+            lens: vec![4 * partials, len_of::<Hyper>(), len_of::<Status>()],
+            iterations: 2 * (partials / size + 1 + size),
+        }
+    }
+}
+
+impl Params for Sgd {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let run = end(self.offset, u64::from(self.len));
+        let momentum = if self.momentum > 0.0 { run } else { 0 };
+        Extents { lens: vec![len_of::<Hyper>(), len_of::<Status>(), run, run, momentum], iterations: 0 }
+    }
+}
+
+impl Params for Adam {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let run = end(self.offset, u64::from(self.len));
+        Extents { lens: vec![len_of::<Hyper>(), len_of::<Status>(), run, run, run, run], iterations: 0 }
+    }
+}
+
+impl Params for RmsProp {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let run = end(self.offset, u64::from(self.len));
+        let mean = kernel.len_if("CENTERED", run);
+        let momentum = if self.momentum > 0.0 { run } else { 0 };
+        Extents {
+            lens: vec![len_of::<Hyper>(), len_of::<Status>(), run, run, run, mean, momentum],
+            iterations: 0,
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Params of embeddings, softmax, dropout, and of rows and elements moved about.
 
+use super::Params;
+use crate::extents::{end, product, walk_end};
+use crate::{Extents, KernelId, KernelVariant};
+
 params! {
     /// Rows by token; see `sequence/gather_rows.wgsl`.
     GatherRows {
@@ -227,5 +231,130 @@ params! {
         value: f32,
         /// Workgroups along x.
         groups_x: u32,
+    }
+}
+
+impl Params for GatherRows {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let numbers = end(self.numbers_offset, u64::from(self.rows));
+        Extents {
+            lens: vec![numbers, product(&[self.tokens, self.width]), product(&[self.rows, self.width])],
+            iterations: 0,
+        }
+    }
+}
+
+impl Params for SortRows {
+    fn extents(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Extents {
+        let (rows, size) = (u64::from(self.rows), u64::from(kernel.constant("WG_SIZE")));
+        let numbers = end(self.numbers_offset, rows);
+        let order = if kernel.constant("FIRST") == 1 { 0 } else { rows };
+        let lens = match kernel.id {
+            KernelId::PlaceRows => vec![numbers, order, (rows.div_ceil(size) + 1) * size, rows],
+            _ => vec![numbers, order, u64::from(groups[0]) * size],
+        };
+        Extents { lens, iterations: size }
+    }
+}
+
+impl Params for RowPlaces {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (blocks, size) = (u64::from(self.blocks), u64::from(kernel.constant("WG_SIZE")));
+        Extents { lens: vec![(blocks + 1) * size], iterations: blocks + size }
+    }
+}
+
+impl Params for Runs {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (rows, values) = (u64::from(self.rows), product(&[self.rows, self.width]));
+        let numbers = end(self.numbers_offset, rows);
+        match kernel.id {
+            KernelId::AddRuns => Extents {
+                lens: vec![numbers, rows, values, product(&[self.tokens, self.width])],
+                iterations: u64::from(self.rows.div_ceil(self.stretch.max(1))) + 1,
+            },
+            _ => Extents {
+                lens: vec![numbers, rows, end(self.d_offset, values), values],
+                iterations: u64::from(self.stretch),
+            },
+        }
+    }
+}
+
+impl Params for Softmax {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (len, team) = (product(&[self.rows, self.width]), kernel.constant("TEAM"));
+        Extents {
+            lens: vec![end(self.x_offset, len), len],
+            iterations: 3 * u64::from(self.width.div_ceil(team)) + 2 * u64::from(team),
+        }
+    }
+}
+
+impl Params for SoftmaxBackward {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (len, team) = (product(&[self.rows, self.width]), kernel.constant("TEAM"));
+        Extents {
+            lens: vec![end(self.y_offset, len), end(self.d_y_offset, len), len],
+            iterations: 2 * u64::from(self.width.div_ceil(team)) + u64::from(team),
+        }
+    }
+}
+
+impl Params for Dropout {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let len = u64::from(self.len);
+        Extents { lens: vec![4, end(self.x_offset, len), len], iterations: 0 }
+    }
+}
+
+impl Params for Add {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let [a, b, out] =
+            [self.a_offset, self.b_offset, self.out_offset].map(|offset| end(offset, u64::from(self.len)));
+        let b = if kernel.constant("INTO") == 1 { 0 } else { b };
+        Extents { lens: vec![a, b, out], iterations: 0 }
+    }
+}
+
+impl Params for MaskRows {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let x = end(self.x_offset, product(&[self.steps, self.batch, self.width]));
+        Extents { lens: vec![u64::from(self.batch), x], iterations: 0 }
+    }
+}
+
+impl Params for RowEnds {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (step, batch) = (product(&[self.batch, self.width]), u64::from(self.batch));
+        let all = u64::from(self.steps) * step;
+        let lens = match kernel.id {
+            KernelId::LastRowsBackward => vec![batch, end(self.offset, step), all],
+            _ => vec![batch, end(self.offset, all), step],
+        };
+        Extents { lens, iterations: 0 }
+    }
+}
+
+impl Params for CopyBlock {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let block = |offset, stride| end(offset, walk_end([self.rows, self.width, 1], [stride, 1, 0]));
+        Extents {
+            lens: vec![block(self.from_offset, self.from_stride), block(self.to_offset, self.to_stride)],
+            iterations: 0,
+        }
+    }
+}
+
+impl Params for Repeat {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (x, out) = (end(self.x_offset, self.period.into()), end(self.out_offset, self.len.into()));
+        Extents { lens: vec![x, out], iterations: 0 }
+    }
+}
+
+impl Params for Fill {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        Extents { lens: vec![end(self.offset, u64::from(self.len))], iterations: 0 }
     }
 }
