@@ -4,7 +4,7 @@
 //
 // The recurrent part of a row is h, then the readout; or the readout alone, where readout_from is 0. What falls to h is
 // left for step_backward in the buffer of carry, and so is d_readout, beside its own place.
-// Joined with gates_vec4 or gates_f32, with recurrent_gradient, rows and ends, and with one of the lanes files.
+// Joined with gates_vec4 or gates_f32, with recurrent_gradient, rows and slots, and with one of the lanes files.
 // One invocation per (ROWS rows, one column). No barriers. Zeros for rows that are not active.
 // Mirror: gatefold-reference, scan::readout_backward.
 struct ReadoutBackward {
@@ -23,7 +23,7 @@ struct ReadoutBackward {
     steps: u32, // T
     reverse: u32,
     inner_to: u32, // where d_readout goes in the buffer of carry; d_row lies behind it
-    ends_at: u32,  // where the gradients of the final values are in it
+    finals_at: u32,  // where the gradients of the final values are in it
 }
 
 @group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [H, C], [H, skip_columns]  K-major over the units that receive
@@ -33,16 +33,16 @@ struct ReadoutBackward {
 @group(0) @binding(4) var<storage, read_write> readout: array<f32>;   // [T, B, R]      saved in, d_readout out
 @group(0) @binding(5) var<storage, read_write> carry:   array<f32>;   // [B, H], d_readout [B, R], d_row [B, H], final values
 
-fn end_gradient(row: u32, column: u32) -> f32 {
+fn final_gradient(row: u32, column: u32) -> f32 {
     let slot = final_slot(params.t, row);
     if column < params.own {
         if slot < params.history {
-            return carry[params.ends_at + (slot * params.batch + row) * params.own + column];
+            return carry[params.finals_at + (slot * params.batch + row) * params.own + column];
         }
     } else if slot == nearest_slot() {
         let lone = params.columns - params.own;
         let behind = params.history * params.batch * params.own;
-        return carry[params.ends_at + behind + row * lone + column - params.own];
+        return carry[params.finals_at + behind + row * lone + column - params.own];
     }
     return 0.0;
 }
@@ -81,8 +81,8 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
             if row < params.batch {
                 let active_row = is_active(params.t, row);
                 var d = select(0.0, d_row[n], active_row);
-                if ENDS && active_row {
-                    d += end_gradient(row, column);
+                if FINALS && active_row {
+                    d += final_gradient(row, column);
                 }
                 if column < params.readout_from {
                     carry[params.inner_to + params.batch * outputs + row * params.hidden + column] = d;

@@ -1,7 +1,9 @@
 //! The reach of dispatches, in numbers worked out from the kernels' contracts.
 
 use crate::params::{self, Params};
-use crate::{Cell, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, NO_STEP};
+use crate::{
+    CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, NO_STEP,
+};
 
 const GROUPS: [u32; 3] = [1, 1, 1];
 
@@ -224,7 +226,7 @@ fn optimisers() {
 }
 
 /// A kernel of a scan, two rows a tile.
-fn step_kernel(id: KernelId, cell: Cell, consts: &[(&'static str, u32)]) -> KernelVariant {
+fn step_kernel(id: KernelId, cell: CellStage, consts: &[(&'static str, u32)]) -> KernelVariant {
     let consts = [&[("WG_SIZE", 32), ("ROWS", 2)], consts].concat();
     KernelVariant { cell: Some(cell), ..KernelVariant::new(id, &consts) }
 }
@@ -258,15 +260,15 @@ fn steps_forward() {
         step.extents(&step_kernel(KernelId::StepForward, cell, &consts), GROUPS)
     };
     let (h, h_by_skip) = (19 * 7 + 7, 24 * 7 + 7);
-    let lstm = found(Cell::Lstm, 3, 1, 1, 0);
+    let lstm = found(CellStage::Lstm, 3, 1, 1, 0);
     assert_eq!(lstm.lens, [9 * 4, 9, 5, 2 * 15 * 4, 3 * 15, h]);
     assert_eq!(lstm.iterations, 3 * OF_K + 4);
-    let skipping = found(Cell::Gru, 0, 2, 0, 0);
+    let skipping = found(CellStage::Gru, 0, 2, 0, 0);
     assert_eq!(skipping.lens, [15 * 4, 0, 0, 2 * 15 * 4, 0, h_by_skip]);
     assert_eq!(skipping.iterations, 5 * OF_K + 4);
-    assert_eq!(found(Cell::GruUpdate, 0, 1, 0, 0).lens, [9, 0, 0, 2 * 15 * 4, 0, h]);
-    assert_eq!(found(Cell::Readout, 1, 1, 0, 0).lens, [9, 3, 0, 0, 0, h]);
-    assert_eq!(found(Cell::Readout, 1, 1, 0, 1).lens, [9, 3, 0, 2 * 15, 0, h]);
+    assert_eq!(found(CellStage::GruUpdate, 0, 1, 0, 0).lens, [9, 0, 0, 2 * 15 * 4, 0, h]);
+    assert_eq!(found(CellStage::Readout, 1, 1, 0, 0).lens, [9, 3, 0, 0, 0, h]);
+    assert_eq!(found(CellStage::Readout, 1, 1, 0, 1).lens, [9, 3, 0, 2 * 15, 0, h]);
 }
 
 #[test]
@@ -289,23 +291,23 @@ fn steps_backward() {
         steps: 6,
         reverse: 0,
     };
-    let found = |step: params::StepBackward, cell, units, segments, lengths, ends| {
-        let consts = [("UNITS", units), ("SEGMENTS", segments), ("LENGTHS", lengths), ("ENDS", ends)];
+    let found = |step: params::StepBackward, cell, units, segments, lengths, finals| {
+        let consts = [("UNITS", units), ("SEGMENTS", segments), ("LENGTHS", lengths), ("FINALS", finals)];
         step.extents(&step_kernel(KernelId::StepBackward, cell, &consts), GROUPS)
     };
     let (h, d_out) = (14 * 7 + 4, 9 * 8 + 5);
-    let lstm = found(step, Cell::Lstm, 3, 1, 1, 0);
+    let lstm = found(step, CellStage::Lstm, 3, 1, 1, 0);
     assert_eq!(lstm.lens, [9 * 4, 9, 5, 3 * 15, h, d_out, 3 * 15 * 4, 15]);
     assert_eq!(lstm.iterations, 3 * OF_K + 2 + 4);
-    let skipping = found(step, Cell::Gru, 0, 2, 0, 1);
+    let skipping = found(step, CellStage::Gru, 0, 2, 0, 1);
     assert_eq!(skipping.lens, [2 * 9 * 4, 0, 0, 0, h, d_out, 5 * 15 * 4, 4 * 15]);
     assert_eq!(skipping.iterations, 2 * (3 * OF_K + 2) + 4);
     // A vanilla cell hands nothing back past its weights.
-    assert_eq!(found(step, Cell::Rnn, 0, 1, 0, 0).lens, [9, 0, 0, 0, h, d_out, 3 * 15, 0]);
-    assert_eq!(found(step, Cell::Rnn, 0, 1, 0, 1).lens[7], 4 * 15);
-    assert_eq!(found(step, Cell::GruUpdate, 0, 1, 0, 0).lens[7], 60 + 15);
+    assert_eq!(found(step, CellStage::Rnn, 0, 1, 0, 0).lens, [9, 0, 0, 0, h, d_out, 3 * 15, 0]);
+    assert_eq!(found(step, CellStage::Rnn, 0, 1, 0, 1).lens[7], 4 * 15);
+    assert_eq!(found(step, CellStage::GruUpdate, 0, 1, 0, 0).lens[7], 60 + 15);
     let last = params::StepBackward { next: NO_STEP, skip_next: NO_STEP, ..step };
-    assert_eq!(found(last, Cell::Gru, 0, 2, 0, 0).lens[6], 2 * 15 * 4, "its own step alone");
+    assert_eq!(found(last, CellStage::Gru, 0, 2, 0, 0).lens[6], 2 * 15 * 4, "its own step alone");
 }
 
 #[test]
@@ -329,11 +331,11 @@ fn steps_backward_from_within() {
         step.extents(&step_kernel(KernelId::StepBackwardInner, cell, &consts), GROUPS)
     };
     let h = 14 * 7 + 4;
-    let lstm = found(Cell::Lstm, 3, 1, 0);
+    let lstm = found(CellStage::Lstm, 3, 1, 0);
     assert_eq!(lstm.lens, [6, 9, 5, 3 * 15, h, 2 * 15 * 4, 15 + 10]);
     assert_eq!(lstm.iterations, 2 * OF_K + 4);
-    assert_eq!(found(Cell::Rnn, 0, 0, 1).lens, [6, 0, 0, 0, h, 2 * 15, 25 + 15]);
-    assert_eq!(found(Cell::GruUpdate, 0, 0, 1).lens[6], 60 + 15);
+    assert_eq!(found(CellStage::Rnn, 0, 0, 1).lens, [6, 0, 0, 0, h, 2 * 15, 25 + 15]);
+    assert_eq!(found(CellStage::GruUpdate, 0, 0, 1).lens[6], 60 + 15);
 }
 
 #[test]
@@ -355,11 +357,11 @@ fn readouts_backward() {
         steps: 6,
         reverse: 0,
         inner_to: 15,
-        ends_at: 40,
+        finals_at: 40,
     };
-    let found = |step: params::ReadoutBackward, segments, lengths, ends| {
-        let consts = [("SEGMENTS", segments), ("LENGTHS", lengths), ("ENDS", ends)];
-        step.extents(&step_kernel(KernelId::ReadoutBackward, Cell::Lstm, &consts), GROUPS)
+    let found = |step: params::ReadoutBackward, segments, lengths, finals| {
+        let consts = [("SEGMENTS", segments), ("LENGTHS", lengths), ("FINALS", finals)];
+        step.extents(&step_kernel(KernelId::ReadoutBackward, CellStage::Lstm, &consts), GROUPS)
     };
     let d_out = 9 * 8 + 4;
     let plain = found(step, 1, 1, 0);
@@ -387,12 +389,12 @@ fn initial_values_backward() {
         steps: 6,
         reverse: 0,
         carries_h: 0,
-        ends_at: 40,
+        finals_at: 40,
         ..Default::default()
     };
-    let found = |initial: params::InitialBackward, segments, lengths, ends| {
-        let consts = [("SEGMENTS", segments), ("LENGTHS", lengths), ("ENDS", ends)];
-        initial.extents(&step_kernel(KernelId::InitialBackward, Cell::Gru, &consts), GROUPS)
+    let found = |initial: params::InitialBackward, segments, lengths, finals| {
+        let consts = [("SEGMENTS", segments), ("LENGTHS", lengths), ("FINALS", finals)];
+        initial.extents(&step_kernel(KernelId::InitialBackward, CellStage::Gru, &consts), GROUPS)
     };
     let values = 2 * 15 + 10;
     let plain = found(initial, 1, 1, 0);
@@ -408,7 +410,7 @@ fn initial_values_backward() {
 #[test]
 fn rows_of_scans() {
     // Columns 2 to 4 of rows of 7; of three slots in front of the first step two have values.
-    let start = params::StartRows {
+    let first = params::InitialRows {
         first_slot: 1,
         slots: 2,
         batch: 5,
@@ -416,15 +418,15 @@ fn rows_of_scans() {
         begin: 2,
         columns: 3,
         history: 3,
-        given: 2,
+        values: 2,
         steps: 6,
         reverse: 0,
         ..Default::default()
     };
-    let consts = |with: u32, lengths: u32| [("WITH_START", with), ("LENGTHS", lengths)];
+    let consts = |with: u32, lengths: u32| [("WITH_INITIAL", with), ("LENGTHS", lengths)];
     let h = 14 * 7 + 5;
-    assert_touches(KernelId::StartRows, &consts(1, 0), start, 1, &[2 * 15, 0, h], 0);
-    assert_touches(KernelId::StartRows, &consts(0, 1), start, 1, &[0, 5, h], 0);
+    assert_touches(KernelId::InitialRows, &consts(1, 0), first, 1, &[2 * 15, 0, h], 0);
+    assert_touches(KernelId::InitialRows, &consts(0, 1), first, 1, &[0, 5, h], 0);
 
     let last = params::FinalRows {
         batch: 5,
@@ -432,14 +434,14 @@ fn rows_of_scans() {
         begin: 2,
         columns: 3,
         history: 3,
-        given: 2,
+        values: 2,
         steps: 6,
         reverse: 0,
         ..Default::default()
     };
     assert_touches(KernelId::FinalRows, &[("LENGTHS", 1)], last, 1, &[44 * 7 + 5, 5, 2 * 15], 0);
-    let first = params::FinalRows { reverse: 1, ..last };
-    assert_touches(KernelId::FinalRows, &[("LENGTHS", 0)], first, 1, &[9 * 7 + 5, 0, 2 * 15], 0);
+    let reverse = params::FinalRows { reverse: 1, ..last };
+    assert_touches(KernelId::FinalRows, &[("LENGTHS", 0)], reverse, 1, &[9 * 7 + 5, 0, 2 * 15], 0);
 
     let output = params::ScanOutput {
         steps: 6,

@@ -99,7 +99,7 @@ pub enum KernelId {
     /// The gradient of the initial h.
     InitialBackward,
     /// Initial values at each row's own first step.
-    StartRows,
+    InitialRows,
     /// Final values of each row.
     FinalRows,
     /// One scan's part of its layer's output.
@@ -184,7 +184,7 @@ impl KernelId {
         KernelId::StepBackwardInner,
         KernelId::ReadoutBackward,
         KernelId::InitialBackward,
-        KernelId::StartRows,
+        KernelId::InitialRows,
         KernelId::FinalRows,
         KernelId::ScanOutput,
         KernelId::PeepholeGradient,
@@ -228,7 +228,7 @@ impl KernelId {
             KernelId::StepBackwardInner => &scan::STEP_BACKWARD_INNER,
             KernelId::ReadoutBackward => &scan::READOUT_BACKWARD,
             KernelId::InitialBackward => &scan::INITIAL_BACKWARD,
-            KernelId::StartRows => &scan::START_ROWS,
+            KernelId::InitialRows => &scan::INITIAL_ROWS,
             KernelId::FinalRows => &scan::FINAL_ROWS,
             KernelId::ScanOutput => &scan::SCAN_OUTPUT,
             KernelId::PeepholeGradient => &scan::PEEPHOLE_GRADIENT,

@@ -5,7 +5,7 @@
 use crate::params::{self, Layout, Params};
 use crate::touched::touched;
 use crate::{
-    Access, Cell, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, Lanes,
+    Access, CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, Lanes,
     MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_STEP, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
@@ -23,8 +23,8 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
         "ROWS" => vec![1, 2, 4, 8, 16],
         "COLUMNS" | "SEGMENTS" => vec![1, 2],
         "UNITS" => match variant.cell {
-            Some(Cell::Lstm) => vec![0, 3],
-            Some(Cell::Readout) => vec![0, 1],
+            Some(CellStage::Lstm) => vec![0, 3],
+            Some(CellStage::Readout) => vec![0, 1],
             _ => vec![0],
         },
         "TEAM" => vec![1, 8, ELEMENT_WG_SIZE],
@@ -41,13 +41,13 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
 }
 
 /// The cells that a kernel is joined with.
-fn cells(id: KernelId) -> Vec<Option<Cell>> {
+fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     let has = |part| id.spec().parts.contains(&part);
     if !has(Part::Gates) {
         return vec![None];
     }
     let backward = id != KernelId::StepForward;
-    Cell::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
+    CellStage::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
 }
 
 /// Every kernel with every cell and in every form, every choice of a constant alone and every pair of choices.
@@ -228,7 +228,7 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::StepBackwardInner => question.ask::<params::StepBackwardInner>(),
         KernelId::ReadoutBackward => question.ask::<params::ReadoutBackward>(),
         KernelId::InitialBackward => question.ask::<params::InitialBackward>(),
-        KernelId::StartRows => question.ask::<params::StartRows>(),
+        KernelId::InitialRows => question.ask::<params::InitialRows>(),
         KernelId::FinalRows => question.ask::<params::FinalRows>(),
         KernelId::ScanOutput => question.ask::<params::ScanOutput>(),
         KernelId::PeepholeGradient => question.ask::<params::PeepholeGradient>(),
@@ -329,8 +329,8 @@ fn constant(module: &Module, name: &str) -> u32 {
 fn assert_constants(variant: &KernelVariant, module: &Module) {
     let gates: Vec<(&str, u32)> = match variant.cell {
         _ if !variant.id.spec().parts.contains(&Part::Cell) => Vec::new(),
-        Some(Cell::Lstm) => LstmGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into(),
-        Some(Cell::Gru | Cell::GruReset | Cell::GruUpdate) => {
+        Some(CellStage::Lstm) => LstmGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into(),
+        Some(CellStage::Gru | CellStage::GruReset | CellStage::GruUpdate) => {
             GruGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into()
         }
         _ => Vec::new(),

@@ -4,7 +4,6 @@
 //! A kernel is a row of [`KernelId::spec`]: named parts of text, joined, behind a short prelude of constants.
 //! [`KernelVariant::source`] gives the WGSL of one variant.
 
-mod cell;
 mod extents;
 #[cfg(test)]
 mod extents_tests;
@@ -12,13 +11,14 @@ mod kernels;
 #[cfg(test)]
 mod layout_tests;
 pub mod params;
+mod stage;
 #[cfg(test)]
 mod touched;
 mod variant;
 
-pub use cell::Cell;
 pub use extents::Extents;
 pub use kernels::{Access, Const, ElementLossKind, KernelId, KernelSpec, Part};
+pub use stage::CellStage;
 pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 
 /// Invocations of a workgroup in kernels that treat elements one by one.

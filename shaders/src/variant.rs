@@ -1,6 +1,6 @@
 //! A kernel with everything decided that its compiler must know.
 
-use crate::{Cell, Const, KernelId, Part, SUBGROUP_LANES};
+use crate::{CellStage, Const, KernelId, Part, SUBGROUP_LANES};
 use std::fmt::{self, Write as _};
 
 /// How the invocations of a subgroup share what they load.
@@ -46,7 +46,7 @@ pub struct KernelVariant {
     /// Which kernel.
     pub id: KernelId,
     /// The cell, for kernels of a scan.
-    pub cell: Option<Cell>,
+    pub cell: Option<CellStage>,
     /// How lanes share loads, for kernels that have the part.
     pub lanes: Lanes,
     /// How wide columns are, for kernels that have the part.
@@ -79,12 +79,12 @@ impl KernelVariant {
     pub fn all_consts(&self) -> Vec<Const> {
         let spec = self.id.spec();
         let cell = self.cell.filter(|_| spec.parts.contains(&Part::Cell));
-        let own = cell.map_or_else(Vec::new, Cell::consts);
+        let own = cell.map_or_else(Vec::new, CellStage::consts);
         [spec.consts, own.as_slice()].concat()
     }
 
     /// The cell of a kernel that cannot do without one.
-    pub(crate) fn needed_cell(&self) -> Cell {
+    pub(crate) fn needed_cell(&self) -> CellStage {
         self.cell.unwrap_or_else(|| panic!("{} needs a cell", self.id.name()))
     }
 

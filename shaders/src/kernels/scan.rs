@@ -8,7 +8,7 @@ use crate::params;
 const ANY_CELL: Part = Text(include_str!("../../cells/cell.wgsl"));
 const ROWS_OF_STEP: Part = Text(include_str!("../../scan/rows.wgsl"));
 const OWN_UNITS: Part = Text(include_str!("../../scan/units.wgsl"));
-const ENDS_OF_ROWS: Part = Text(include_str!("../../scan/ends.wgsl"));
+const SLOTS_OF_ROWS: Part = Text(include_str!("../../scan/slots.wgsl"));
 const RECURRENT_GRADIENT: Part = Text(include_str!("../../scan/recurrent_gradient.wgsl"));
 const FROM_RECURRENCE: Part = Text(include_str!("../../scan/from_recurrence.wgsl"));
 const FROM_INNER: Part = Text(include_str!("../../scan/from_inner.wgsl"));
@@ -16,7 +16,7 @@ const BACKWARD_OF_STEP: Part = Text(include_str!("../../scan/step_backward.wgsl"
 const UNITS: Const = Const::U32("UNITS");
 const SEGMENTS: Const = Const::U32("SEGMENTS");
 const LENGTHS: Const = Const::Bool("LENGTHS");
-const ENDS: Const = Const::Bool("ENDS");
+const FINALS: Const = Const::Bool("FINALS");
 
 pub(super) static STEP_FORWARD: KernelSpec = KernelSpec {
     parts: &[
@@ -43,13 +43,13 @@ pub(super) static STEP_BACKWARD: KernelSpec = KernelSpec {
         Part::Lanes,
         ROWS_OF_STEP,
         OWN_UNITS,
-        ENDS_OF_ROWS,
+        SLOTS_OF_ROWS,
         RECURRENT_GRADIENT,
         FROM_RECURRENCE,
         BACKWARD_OF_STEP,
     ],
     bindings: &[Read, Read, Read, Read, Read, Read, Write, Write],
-    consts: &[WG_SIZE, ROWS, UNITS, SEGMENTS, LENGTHS, ENDS],
+    consts: &[WG_SIZE, ROWS, UNITS, SEGMENTS, LENGTHS, FINALS],
     ..KernelSpec::of::<params::StepBackward>("step_backward")
 };
 
@@ -76,12 +76,12 @@ pub(super) static READOUT_BACKWARD: KernelSpec = KernelSpec {
         Part::Gates,
         Part::Lanes,
         ROWS_OF_STEP,
-        ENDS_OF_ROWS,
+        SLOTS_OF_ROWS,
         RECURRENT_GRADIENT,
         Text(include_str!("../../scan/readout_backward.wgsl")),
     ],
     bindings: &[Read, Read, Read, Read, Write, Write],
-    consts: &[WG_SIZE, ROWS, SEGMENTS, LENGTHS, ENDS, ACTIVATION, ALPHA, BETA, KEEP_PRE],
+    consts: &[WG_SIZE, ROWS, SEGMENTS, LENGTHS, FINALS, ACTIVATION, ALPHA, BETA, KEEP_PRE],
     ..KernelSpec::of::<params::ReadoutBackward>("readout_backward")
 };
 
@@ -89,24 +89,24 @@ pub(super) static INITIAL_BACKWARD: KernelSpec = KernelSpec {
     parts: &[
         Part::Gates,
         Part::Lanes,
-        ENDS_OF_ROWS,
+        SLOTS_OF_ROWS,
         RECURRENT_GRADIENT,
         Text(include_str!("../../scan/initial_backward.wgsl")),
     ],
     bindings: &[Read, Read, Read, Read, Write],
-    consts: &[WG_SIZE, ROWS, SEGMENTS, LENGTHS, ENDS],
+    consts: &[WG_SIZE, ROWS, SEGMENTS, LENGTHS, FINALS],
     ..KernelSpec::of::<params::InitialBackward>("initial_backward")
 };
 
-pub(super) static START_ROWS: KernelSpec = KernelSpec {
-    parts: &[ENDS_OF_ROWS, Text(include_str!("../../scan/start_rows.wgsl"))],
+pub(super) static INITIAL_ROWS: KernelSpec = KernelSpec {
+    parts: &[SLOTS_OF_ROWS, Text(include_str!("../../scan/initial_rows.wgsl"))],
     bindings: &[Read, Read, Write],
-    consts: &[WG_SIZE, LENGTHS, Const::Bool("WITH_START")],
-    ..KernelSpec::of::<params::StartRows>("start_rows")
+    consts: &[WG_SIZE, LENGTHS, Const::Bool("WITH_INITIAL")],
+    ..KernelSpec::of::<params::InitialRows>("initial_rows")
 };
 
 pub(super) static FINAL_ROWS: KernelSpec = KernelSpec {
-    parts: &[ENDS_OF_ROWS, Text(include_str!("../../scan/final_rows.wgsl"))],
+    parts: &[SLOTS_OF_ROWS, Text(include_str!("../../scan/final_rows.wgsl"))],
     bindings: &[Read, Read, Write],
     consts: &[WG_SIZE, LENGTHS],
     ..KernelSpec::of::<params::FinalRows>("final_rows")

@@ -2,7 +2,7 @@
 
 use super::Params;
 use crate::extents::{end, product, rows_end};
-use crate::{Cell, Extents, KernelVariant, NO_STEP};
+use crate::{CellStage, Extents, KernelVariant, NO_STEP};
 
 params! {
     /// One time step forward; see `scan/step_forward.wgsl`.
@@ -138,7 +138,7 @@ params! {
         /// Where in the buffer of carry the inner gradient goes.
         inner_to: u32,
         /// Where the gradients of the final values are in the buffer of carry.
-        ends_at: u32,
+        finals_at: u32,
     }
 
     /// The gradient of the initial h; see `scan/initial_backward.wgsl`.
@@ -162,15 +162,15 @@ params! {
         /// 1 where carry is part of the gradient of h.
         carries_h: u32,
         /// Where the gradients of the final values are in the buffer of carry.
-        ends_at: u32,
+        finals_at: u32,
         #[doc(hidden)]
         _pad0: u32,
         #[doc(hidden)]
         _pad1: u32,
     }
 
-    /// Initial values of rows; see `scan/start_rows.wgsl`.
-    StartRows {
+    /// Initial values of rows; see `scan/initial_rows.wgsl`.
+    InitialRows {
         /// The first slot.
         first_slot: u32,
         /// How many slots.
@@ -185,8 +185,8 @@ params! {
         columns: u32,
         /// Slots in front of the first step.
         history: u32,
-        /// Slots that have a value.
-        given: u32,
+        /// Values of each row and column, in slots of their own.
+        values: u32,
         /// T
         steps: u32,
         /// 1 for a reverse scan.
@@ -209,8 +209,8 @@ params! {
         columns: u32,
         /// Slots in front of the first step.
         history: u32,
-        /// Slots that have a value.
-        given: u32,
+        /// Values of each row and column, in slots of their own.
+        values: u32,
         /// T
         steps: u32,
         /// 1 for a reverse scan.
@@ -275,12 +275,12 @@ params! {
 }
 
 /// `[B, H, lanes]` of so many steps.
-fn gates(steps: u64, step: u64, cell: Cell) -> u64 {
+fn gates(steps: u64, step: u64, cell: CellStage) -> u64 {
     steps * step * u64::from(cell.lanes())
 }
 
 /// The elements of the state up to the later of two slots.
-fn state(slots: [u32; 2], step: u64, cell: Cell) -> u64 {
+fn state(slots: [u32; 2], step: u64, cell: CellStage) -> u64 {
     if cell.has_state() { (u64::from(slots[0].max(slots[1])) + 1) * step } else { 0 }
 }
 
@@ -327,7 +327,7 @@ impl Params for StepBackward {
         let last = following(kernel, self.next, self.skip_next).fold(self.t, u32::max);
         let carried = if cell.carries() { step } else { 0 };
         let inner = if cell.gives_inner() { end(self.inner_to, step) } else { 0 };
-        let finals = kernel.len_if("ENDS", (1 + u64::from(self.history)) * step);
+        let finals = kernel.len_if("FINALS", (1 + u64::from(self.history)) * step);
         let per_k = u64::from(kernel.iterations_per_k());
         Extents {
             lens: vec![
@@ -351,7 +351,7 @@ impl Params for StepBackwardInner {
         let step = product(&[self.batch, self.hidden]);
         let d_inner = end(self.inner_from, product(&[self.batch, self.inner_len]));
         let carried = if cell.carries() { step } else { 0 };
-        let given = if cell.gives_inner() { end(self.inner_to, step) } else { 0 };
+        let inner = if cell.gives_inner() { end(self.inner_to, step) } else { 0 };
         let d_row = kernel.len_if("WITH_ROW", end(self.row_from, step));
         Extents {
             lens: vec![
@@ -361,7 +361,7 @@ impl Params for StepBackwardInner {
                 state([self.state_from, self.state_to], step, cell),
                 rows_end(self.h_from, self.batch, self.width, &[self.h_begin + self.hidden]),
                 gates(u64::from(self.t) + 1, step, cell),
-                d_inner.max(carried).max(given).max(d_row),
+                d_inner.max(carried).max(inner).max(d_row),
             ],
             iterations: u64::from(self.inner_len) * u64::from(kernel.iterations_per_k()) + 2 * rows,
         }
@@ -393,7 +393,7 @@ impl Params for ReadoutBackward {
                 gates(steps.unwrap_or(0), step, cell),
                 rows_end(self.t, self.batch, self.d_stride, &[self.d_begin + outputs]),
                 (u64::from(self.t) + 1) * readout,
-                end(self.inner_to, readout + d_row).max(kernel.len_if("ENDS", end(self.ends_at, finals))),
+                end(self.inner_to, readout + d_row).max(kernel.len_if("FINALS", end(self.finals_at, finals))),
             ],
             iterations: segments * (u64::from(self.hidden) * per_k + 2 * rows) + 2 * rows,
         }
@@ -416,7 +416,7 @@ impl Params for InitialBackward {
                 product(&[self.hidden, self.columns + skip_columns, cell.lanes()]),
                 kernel.len_if("LENGTHS", self.batch.into()),
                 gates(steps.into(), step, cell),
-                carried.max(kernel.len_if("ENDS", end(self.ends_at, values))),
+                carried.max(kernel.len_if("FINALS", end(self.finals_at, values))),
                 values,
             ],
             iterations: segments * (u64::from(self.hidden) * per_k + 2 * rows) + rows,
@@ -424,12 +424,12 @@ impl Params for InitialBackward {
     }
 }
 
-impl Params for StartRows {
+impl Params for InitialRows {
     fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
         let last = (self.first_slot + self.slots).saturating_sub(1);
         Extents {
             lens: vec![
-                kernel.len_if("WITH_START", product(&[self.given, self.batch, self.columns])),
+                kernel.len_if("WITH_INITIAL", product(&[self.values, self.batch, self.columns])),
                 kernel.len_if("LENGTHS", self.batch.into()),
                 rows_end(last, self.batch, self.width, &[self.begin + self.columns]),
             ],
@@ -440,12 +440,12 @@ impl Params for StartRows {
 
 impl Params for FinalRows {
     fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
-        let last = if self.reverse == 1 { self.given - 1 } else { self.steps + self.history - 1 };
+        let last = if self.reverse == 1 { self.values - 1 } else { self.steps + self.history - 1 };
         Extents {
             lens: vec![
                 rows_end(last, self.batch, self.width, &[self.begin + self.columns]),
                 kernel.len_if("LENGTHS", self.batch.into()),
-                product(&[self.given, self.batch, self.columns]),
+                product(&[self.values, self.batch, self.columns]),
             ],
             iterations: 0,
         }

@@ -5,7 +5,7 @@ use crate::Const;
 /// A recurrent cell that a scan can be joined with, or a stage of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Cell {
+pub enum CellStage {
     /// The vanilla cell.
     Rnn,
     /// Long short-term memory.
@@ -35,68 +35,76 @@ const GATE: [Const; 3] = function!("GATE");
 const CANDIDATE: [Const; 3] = function!("CANDIDATE");
 const OUTPUT: [Const; 3] = function!("OUTPUT");
 
-impl Cell {
+impl CellStage {
     /// Every cell.
-    pub const ALL: [Cell; 6] =
-        [Cell::Rnn, Cell::Lstm, Cell::Gru, Cell::GruReset, Cell::GruUpdate, Cell::Readout];
+    pub const ALL: [CellStage; 6] = [
+        CellStage::Rnn,
+        CellStage::Lstm,
+        CellStage::Gru,
+        CellStage::GruReset,
+        CellStage::GruUpdate,
+        CellStage::Readout,
+    ];
 
     /// The cell's WGSL.
     pub fn text(self) -> &'static str {
         match self {
-            Cell::Rnn => include_str!("../cells/rnn.wgsl"),
-            Cell::Lstm => include_str!("../cells/lstm.wgsl"),
-            Cell::Gru => include_str!("../cells/gru.wgsl"),
-            Cell::GruReset => include_str!("../cells/gru_reset.wgsl"),
-            Cell::GruUpdate => include_str!("../cells/gru_update.wgsl"),
-            Cell::Readout => include_str!("../cells/readout.wgsl"),
+            CellStage::Rnn => include_str!("../cells/rnn.wgsl"),
+            CellStage::Lstm => include_str!("../cells/lstm.wgsl"),
+            CellStage::Gru => include_str!("../cells/gru.wgsl"),
+            CellStage::GruReset => include_str!("../cells/gru_reset.wgsl"),
+            CellStage::GruUpdate => include_str!("../cells/gru_update.wgsl"),
+            CellStage::Readout => include_str!("../cells/readout.wgsl"),
         }
     }
 
     /// Lanes of a unit, side by side on the device: one for each gate, and more where a gate needs them.
     pub fn lanes(self) -> u32 {
         match self {
-            Cell::Rnn | Cell::Readout => 1,
-            Cell::Lstm | Cell::Gru | Cell::GruReset | Cell::GruUpdate => 4,
+            CellStage::Rnn | CellStage::Readout => 1,
+            CellStage::Lstm | CellStage::Gru | CellStage::GruReset | CellStage::GruUpdate => 4,
         }
     }
 
     /// Of them, those that the recurrent product of a step adds to; `Product` in the cell's text has as many.
     pub fn product_lanes(self) -> u32 {
-        if self == Cell::GruUpdate { 1 } else { self.lanes() }
+        if self == CellStage::GruUpdate { 1 } else { self.lanes() }
     }
 
     /// Whether it reads the slot of gates; `READS_GATES` in its text.
     pub fn reads_gates(self) -> bool {
-        self != Cell::Readout
+        self != CellStage::Readout
     }
 
     /// Whether there is a state beside h; `HAS_STATE` in its text.
     pub fn has_state(self) -> bool {
-        self == Cell::Lstm
+        self == CellStage::Lstm
     }
 
     /// Whether backward hands something to step t-1 past all weights; `CARRIES` in its text.
     pub fn carries(self) -> bool {
-        !matches!(self, Cell::Rnn | Cell::Readout)
+        !matches!(self, CellStage::Rnn | CellStage::Readout)
     }
 
     /// Whether backward gives something to a kernel of the same step; `GIVES_INNER` in its text.
     pub fn gives_inner(self) -> bool {
-        self == Cell::GruUpdate
+        self == CellStage::GruUpdate
     }
 
     /// Whether it has a backward of its own.
     pub fn has_backward(self) -> bool {
-        self != Cell::Readout
+        self != CellStage::Readout
     }
 
     /// What a variant must say of the cell.
     pub fn consts(self) -> Vec<Const> {
         let own: &[&[Const]] = match self {
-            Cell::Rnn | Cell::Readout => &[&CANDIDATE],
-            Cell::Lstm => &[&GATE, &CANDIDATE, &OUTPUT, &[Const::U32("COUPLED"), Const::Bool("SQUASHED")]],
-            Cell::Gru | Cell::GruUpdate => &[&GATE, &CANDIDATE],
-            Cell::GruReset => &[&GATE],
+            CellStage::Rnn | CellStage::Readout => &[&CANDIDATE],
+            CellStage::Lstm => {
+                &[&GATE, &CANDIDATE, &OUTPUT, &[Const::U32("COUPLED"), Const::Bool("SQUASHED")]]
+            }
+            CellStage::Gru | CellStage::GruUpdate => &[&GATE, &CANDIDATE],
+            CellStage::GruReset => &[&GATE],
         };
         [own.concat(), vec![Const::F32("CLIP"), Const::Bool("KEEP_PRE")]].concat()
     }
@@ -104,12 +112,12 @@ impl Cell {
     /// `lstm`
     pub fn name(self) -> &'static str {
         match self {
-            Cell::Rnn => "rnn",
-            Cell::Lstm => "lstm",
-            Cell::Gru => "gru",
-            Cell::GruReset => "gru_reset",
-            Cell::GruUpdate => "gru_update",
-            Cell::Readout => "readout",
+            CellStage::Rnn => "rnn",
+            CellStage::Lstm => "lstm",
+            CellStage::Gru => "gru",
+            CellStage::GruReset => "gru_reset",
+            CellStage::GruUpdate => "gru_update",
+            CellStage::Readout => "readout",
         }
     }
 }

@@ -1,4 +1,4 @@
-// scan/ends: where a row begins and ends.
+// scan/slots: where a row begins and ends.
 //
 // h has history slots in front of the first step: a forward scan has h(t) in slot t + history and the initial values in
 // slots 0 to history - 1; a reverse scan has h(t) in slot t and each row's initial values in the history slots behind
