@@ -29,7 +29,7 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::StepBackwardInner => scan::step_backward_inner(gpu, &mut checks),
         KernelId::ReadoutBackward => ends::readout_backward(gpu, &mut checks),
         KernelId::PeepholeGradient => ends::peephole_gradient(gpu, &mut checks),
-        KernelId::StartRows => rows::start_rows(gpu, &mut checks),
+        KernelId::InitialRows => rows::initial_rows(gpu, &mut checks),
         KernelId::FinalRows => rows::final_rows(gpu, &mut checks),
         KernelId::ScanOutput => rows::scan_output(gpu, &mut checks),
         KernelId::MatMul => matmul::matmul(gpu, &mut checks),

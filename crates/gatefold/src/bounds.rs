@@ -4,7 +4,7 @@
 //! params are checked here, against the buffers, when a dispatch is put into a plan.
 
 use bytemuck::{Pod, pod_read_unaligned};
-use gatefold_shaders::{Cell, Columns, ElementLossKind, KernelId, KernelVariant, NO_STEP, params};
+use gatefold_shaders::{CellStage, Columns, ElementLossKind, KernelId, KernelVariant, NO_STEP, params};
 
 /// Params of a dispatch, by their type.
 fn read<P: Pod>(bytes: &[u8]) -> P {
@@ -52,7 +52,7 @@ fn skip_columns(segments: u64, columns: u32) -> u32 {
 pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3]) -> Vec<u64> {
     let lanes = kernel.cell.map_or(0, |cell| u64::from(cell.lanes()));
     let product_lanes = kernel.cell.map_or(0, |cell| u64::from(cell.product_lanes()));
-    let has_state = kernel.cell.is_some_and(Cell::has_state);
+    let has_state = kernel.cell.is_some_and(CellStage::has_state);
     let has = |name: &str| kernel.consts.iter().any(|(found, _)| *found == name);
     let segments = if has("SEGMENTS") { u64::from(kernel.constant("SEGMENTS")) } else { 1 };
     let units = |hidden: u32| u64::from(kernel.constant("UNITS")) * u64::from(hidden);
@@ -68,7 +68,7 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
                 [p.r_begin + p.r_len, p.skip_begin + skip_len, p.h_begin + p.hidden, p.to_begin + p.hidden];
             let slot = p.r_slot.max(skip_slot).max(p.h_from).max(p.h_to);
             let state = if has_state { u64::from(p.state_from.max(p.state_to)) + 1 } else { 0 };
-            let reads_gates = kernel.cell != Some(Cell::Readout) || kernel.constant("SAVE") == 1;
+            let reads_gates = kernel.cell != Some(CellStage::Readout) || kernel.constant("SAVE") == 1;
             vec![
                 (u64::from(p.r_len) + u64::from(skip_len)) * u64::from(p.hidden) * product_lanes,
                 units(p.hidden),
@@ -84,7 +84,8 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
             let skip_next = if segments == 2 { p.skip_next } else { NO_STEP };
             let last = [p.next, skip_next].into_iter().filter(|&step| step != NO_STEP).fold(p.t, u32::max);
             let state = if has_state { u64::from(p.state_from.max(p.state_to)) + 1 } else { 0 };
-            let inner = if kernel.cell == Some(Cell::GruUpdate) { u64::from(p.inner_to) + step } else { 0 };
+            let inner =
+                if kernel.cell == Some(CellStage::GruUpdate) { u64::from(p.inner_to) + step } else { 0 };
             vec![
                 segments * product(&[p.hidden, p.hidden]) * lanes,
                 units(p.hidden),
@@ -93,14 +94,15 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
                 rows_end(p.h_from, p.batch, p.width, &[p.h_begin + p.hidden]),
                 rows_end(p.t, p.batch, p.d_stride, &[p.d_begin + p.hidden]),
                 (u64::from(last) + 1) * step * lanes,
-                inner.max(step).max(flag("ENDS", (1 + u64::from(p.history)) * step)),
+                inner.max(step).max(flag("FINALS", (1 + u64::from(p.history)) * step)),
             ]
         }
         KernelId::StepBackwardInner => {
             let p: params::StepBackwardInner = read(params);
             let step = product(&[p.batch, p.hidden]);
             let state = if has_state { u64::from(p.state_from.max(p.state_to)) + 1 } else { 0 };
-            let given = if kernel.cell == Some(Cell::GruUpdate) { u64::from(p.inner_to) + step } else { 0 };
+            let given =
+                if kernel.cell == Some(CellStage::GruUpdate) { u64::from(p.inner_to) + step } else { 0 };
             let inner = u64::from(p.inner_from) + product(&[p.batch, p.inner_len]);
             vec![
                 product(&[p.inner_len, p.hidden]),
@@ -127,7 +129,7 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
                 behind.map(|step_behind| (u64::from(step_behind) + 1) * step * lanes).max().unwrap_or(0),
                 rows_end(p.t, p.batch, p.d_stride, &[p.d_begin + outputs]),
                 (u64::from(p.t) + 1) * readout,
-                (u64::from(p.inner_to) + readout + row).max(flag("ENDS", u64::from(p.ends_at) + ends)),
+                (u64::from(p.inner_to) + readout + row).max(flag("FINALS", u64::from(p.finals_at) + ends)),
             ]
         }
         KernelId::InitialBackward => {
@@ -141,26 +143,26 @@ pub(crate) fn needed_lens(kernel: &KernelVariant, params: &[u8], groups: [u32; 3
                 product(&[p.hidden, p.columns + skip_columns(segments, p.skip_columns)]) * lanes,
                 flag("LENGTHS", u64::from(p.batch)),
                 u64::from(steps) * step * lanes,
-                carried.max(flag("ENDS", u64::from(p.ends_at) + values)),
+                carried.max(flag("FINALS", u64::from(p.finals_at) + values)),
                 values,
             ]
         }
-        KernelId::StartRows => {
-            let p: params::StartRows = read(params);
+        KernelId::InitialRows => {
+            let p: params::InitialRows = read(params);
             let last = (p.first_slot + p.slots).saturating_sub(1);
             vec![
-                flag("WITH_START", product(&[p.given, p.batch, p.columns])),
+                flag("WITH_INITIAL", product(&[p.values, p.batch, p.columns])),
                 flag("LENGTHS", u64::from(p.batch)),
                 rows_end(last, p.batch, p.width, &[p.begin + p.columns]),
             ]
         }
         KernelId::FinalRows => {
             let p: params::FinalRows = read(params);
-            let last = if p.reverse == 1 { p.given - 1 } else { p.steps + p.history - 1 };
+            let last = if p.reverse == 1 { p.values - 1 } else { p.steps + p.history - 1 };
             vec![
                 rows_end(last, p.batch, p.width, &[p.begin + p.columns]),
                 flag("LENGTHS", u64::from(p.batch)),
-                product(&[p.given, p.batch, p.columns]),
+                product(&[p.values, p.batch, p.columns]),
             ]
         }
         KernelId::ScanOutput => {
@@ -376,7 +378,7 @@ pub(crate) fn iterations(kernel: &KernelVariant, params: &[u8]) -> u64 {
             let p: params::PeepholeGradient = read(params);
             u64::from(p.slice_len.min(p.rows))
         }
-        KernelId::StartRows | KernelId::FinalRows | KernelId::ScanOutput => 0,
+        KernelId::InitialRows | KernelId::FinalRows | KernelId::ScanOutput => 0,
         KernelId::MatMul => {
             let p: params::MatMul = read(params);
             let columns = u64::from(kernel.constant("COLUMNS"));

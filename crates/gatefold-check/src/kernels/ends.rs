@@ -33,9 +33,9 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             .map(|y| if keep_pre { *y } else { y.abs() })
             .collect();
         let inner_to = len;
-        let ends_at = inner_to + batch * outputs + len;
+        let finals_at = inner_to + batch * outputs + len;
         let ends_len = history * batch * own + batch * (columns - own);
-        let carry = case.values(ends_at + ends_len);
+        let carry = case.values(finals_at + ends_len);
         let params = params::ReadoutBackward {
             t: T as u32,
             batch: batch as u32,
@@ -52,11 +52,11 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             steps: STEPS as u32,
             reverse: 0,
             inner_to: inner_to as u32,
-            ends_at: ends_at as u32,
+            finals_at: finals_at as u32,
         };
         let [alpha, beta] = [function.alpha(), function.beta()].map(f32::to_bits);
         let consts = [
-            ("ENDS", u32::from(ends)),
+            ("FINALS", u32::from(ends)),
             ("ACTIVATION", function.code()),
             ("ALPHA", alpha),
             ("BETA", beta),
@@ -82,7 +82,7 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             d_row.slice_mut(s![.., ..own]).zip_mut_with(&by_skip, |sum, &d| *sum += d);
         }
         let slots = Slots { steps: STEPS, history, reverse: false, lengths: case.lengths.as_deref() };
-        let (many, lone) = carry[ends_at..].split_at(history * batch * own);
+        let (many, lone) = carry[finals_at..].split_at(history * batch * own);
         for row in 0..batch {
             let place = (T + history).checked_sub(slots.end(row, history)).filter(|&place| place < history);
             if let (true, Some(place)) = (ends, place) {
@@ -113,7 +113,7 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let mut expected = wide(&carry);
         expected[inner_to..inner_to + batch * outputs].copy_from_slice(&flat(&d_pre));
         if readout_from > 0 {
-            expected[inner_to + batch * outputs..ends_at].copy_from_slice(&flat(&d_h));
+            expected[inner_to + batch * outputs..finals_at].copy_from_slice(&flat(&d_h));
         }
         checks.tensor("carry", &[("element", carry.len())], &found[5], &expected, tolerance);
     }
@@ -139,9 +139,9 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             }
         }
         let narrow: Vec<f32> = gates.iter().map(|&value| value as f32).collect();
-        let ends_at = len + 3;
+        let finals_at = len + 3;
         let values_len = history * batch * own + batch * lone;
-        let carry = case.values(ends_at + values_len);
+        let carry = case.values(finals_at + values_len);
         let params = params::InitialBackward {
             batch: batch as u32,
             hidden: hidden as u32,
@@ -152,10 +152,10 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             steps: STEPS as u32,
             reverse: u32::from(reverse),
             carries_h: u32::from(carries_h),
-            ends_at: ends_at as u32,
+            finals_at: finals_at as u32,
             ..Default::default()
         };
-        let kernel = case.kernel(KernelId::InitialBackward, &[("ENDS", u32::from(ends))]);
+        let kernel = case.kernel(KernelId::InitialBackward, &[("FINALS", u32::from(ends))]);
         let mut groups = case.groups(columns);
         groups[2] = history as u32;
         let lengths = case.device_lengths();
@@ -169,7 +169,7 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let (by_first, by_skip) =
             (of(&weights[..weights_len], columns), of(&weights[weights_len..], own * (segments - 1)));
         let slots = Slots { steps: STEPS, history, reverse, lengths: case.lengths.as_deref() };
-        let (many, alone) = carry[ends_at..].split_at(history * batch * own);
+        let (many, alone) = carry[finals_at..].split_at(history * batch * own);
         let d_final = Array3::from_shape_vec((history, batch, own), wide(many)).expect("as many");
         let mut want = kernel::initial_backward(
             &slots,

@@ -88,7 +88,7 @@ impl Case {
     }
 }
 
-pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+pub(super) fn initial_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (turn, case) in cases().into_iter().enumerate() {
         for with_start in [false, true] {
             let Case { steps, batch, width, begin, columns, history, given, reverse, .. } = case;
@@ -101,7 +101,7 @@ pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 (None, true) => (steps, history),
             };
             let groups = element_groups(slots * batch * columns, case.widest);
-            let params = params::StartRows {
+            let params = params::InitialRows {
                 first_slot: first_slot as u32,
                 slots: slots as u32,
                 batch: batch as u32,
@@ -109,14 +109,14 @@ pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 begin: begin as u32,
                 columns: columns as u32,
                 history: history as u32,
-                given: given as u32,
+                values: given as u32,
                 steps: steps as u32,
                 reverse: u32::from(reverse),
                 groups_x: groups[0],
                 ..Default::default()
             };
-            let consts = [case.has_lengths(), ("WITH_START", u32::from(with_start))];
-            let kernel = element_kernel(KernelId::StartRows, &consts);
+            let consts = [case.has_lengths(), ("WITH_INITIAL", u32::from(with_start))];
+            let kernel = element_kernel(KernelId::InitialRows, &consts);
             let bindings: [&[f32]; 3] = [&start, &case.device_lengths(), &case.h];
             let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
@@ -124,7 +124,7 @@ pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             let start = Array3::from_shape_vec((given, batch, columns), start).expect("as many");
             let mut want = case.wide_h();
             let given_start = with_start.then(|| start.view());
-            kernel::start_rows(&case.slots(), begin..begin + columns, given_start, want.view_mut());
+            kernel::initial_rows(&case.slots(), begin..begin + columns, given_start, want.view_mut());
             checks.case(case.describe());
             let axes = [("slot", steps + history), ("row", batch), ("column", width)];
             let want: Vec<f64> = want.into_iter().collect();
@@ -145,7 +145,7 @@ pub(super) fn final_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             begin: begin as u32,
             columns: columns as u32,
             history: history as u32,
-            given: given as u32,
+            values: given as u32,
             steps: steps as u32,
             reverse: u32::from(reverse),
             groups_x: groups[0],

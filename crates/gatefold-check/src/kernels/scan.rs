@@ -8,7 +8,7 @@ use crate::data::{matrix, wide};
 use crate::selfcheck::Checks;
 use gatefold::{Error, Gpu, run_kernel};
 use gatefold_reference::scan::kernel::{self, Slots, Stage, StageInput, StageSaved};
-use gatefold_shaders::{Cell, Columns, KernelId, KernelVariant, Lanes, NO_STEP, TILE_WG_SIZE, params};
+use gatefold_shaders::{CellStage, Columns, KernelId, KernelVariant, Lanes, NO_STEP, TILE_WG_SIZE, params};
 use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, concatenate, s};
 
 /// Steps in the buffers of a case; the one in the middle is run.
@@ -39,7 +39,7 @@ pub(super) struct Case {
 /// workgroups; then every option of every cell, with and without lengths and a second segment in turn.
 pub(super) fn cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<Case> {
     let mut found: Vec<Case> = Vec::new();
-    let mut seen: Vec<Cell> = Vec::new();
+    let mut seen: Vec<CellStage> = Vec::new();
     let all_lanes = lanes(gpu);
     for subject in subjects {
         let is_plain = !seen.contains(&subject.cell());
@@ -376,7 +376,7 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
             steps: STEPS as u32,
             reverse: u32::from(reverse),
         };
-        let kernel = case.kernel(KernelId::StepBackward, &[("ENDS", u32::from(ends))]);
+        let kernel = case.kernel(KernelId::StepBackward, &[("FINALS", u32::from(ends))]);
         let lengths = case.device_lengths();
         let Saved { own, gates, state, h } = &saved;
         let bindings: [&[f32]; 8] = [&weights, own, &lengths, state, h, &d_out, gates, &carry];

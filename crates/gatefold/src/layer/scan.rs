@@ -15,7 +15,8 @@ use crate::plan::{MAX_GROUPS, Plan, Span};
 use crate::product::{self, Matrix, StepRows};
 use gatefold_model::{Activation, Layer, Role};
 use gatefold_shaders::{
-    Cell, Columns as ColumnWidth, ELEMENT_WG_SIZE, KernelId, KernelVariant, NO_STEP, TILE_WG_SIZE, params,
+    CellStage, Columns as ColumnWidth, ELEMENT_WG_SIZE, KernelId, KernelVariant, NO_STEP, TILE_WG_SIZE,
+    params,
 };
 
 /// A scan and the buffers of its sequence.
@@ -202,12 +203,19 @@ pub(crate) fn start(low: &mut Lowering<'_>, scan: &Scan, start: Option<&Start>) 
         let own = scan.form.own();
         let all = Columns { begin: 0, len: scan.form.width() };
         if own != all || start.is_none() {
-            start_rows(low.plan, scan, scan.h, (all, all.len), (k, 0), None);
+            initial_rows(low.plan, scan, scan.h, (all, all.len), (k, 0), None);
         }
         if let Some(start) = start {
-            start_rows(low.plan, scan, scan.h, (own, all.len), (k, k), Some(start.h));
+            initial_rows(low.plan, scan, scan.h, (own, all.len), (k, k), Some(start.h));
             if let (Some(y), Some(readout)) = (start.y, scan.form.readout()) {
-                start_rows(low.plan, scan, scan.h, (scan.form.read_out(&readout), all.len), (k, 1), Some(y));
+                initial_rows(
+                    low.plan,
+                    scan,
+                    scan.h,
+                    (scan.form.read_out(&readout), all.len),
+                    (k, 1),
+                    Some(y),
+                );
             }
         }
     }
@@ -218,7 +226,7 @@ pub(crate) fn start(low: &mut Lowering<'_>, scan: &Scan, start: Option<&Start>) 
             fill(low.plan, slot, c);
         } else {
             let columns = Columns { begin: 0, len: scan.form.hidden() };
-            start_rows(low.plan, scan, scan.state, (columns, columns.len), (1, 1), c);
+            initial_rows(low.plan, scan, scan.state, (columns, columns.len), (1, 1), c);
         }
     }
 }
@@ -232,7 +240,7 @@ pub(super) fn fill(plan: &mut Plan, to: Span, from: Option<Span>) {
 
 /// The start of each row at its own first step, and zeros in padded slots. The buffer has `history` slots more than
 /// steps; `given` of them have a value.
-fn start_rows(
+fn initial_rows(
     plan: &mut Plan,
     scan: &Scan,
     into: Span,
@@ -247,9 +255,9 @@ fn start_rows(
     let consts = [
         ("WG_SIZE", ELEMENT_WG_SIZE),
         ("LENGTHS", scan.has_lengths()),
-        ("WITH_START", u32::from(from.is_some())),
+        ("WITH_INITIAL", u32::from(from.is_some())),
     ];
-    let params = params::StartRows {
+    let params = params::InitialRows {
         first_slot: first as u32,
         slots: slots as u32,
         batch: scan.batch as u32,
@@ -257,7 +265,7 @@ fn start_rows(
         begin: columns.begin as u32,
         columns: columns.len as u32,
         history: history as u32,
-        given: given as u32,
+        values: given as u32,
         steps: scan.steps as u32,
         reverse: u32::from(scan.form.reverse),
         groups_x,
@@ -265,7 +273,7 @@ fn start_rows(
     };
     let unread = scan.packed.u;
     let bindings = [from.unwrap_or(unread), scan.lengths_or(unread), into];
-    plan.dispatch(KernelVariant::new(KernelId::StartRows, &consts), params, &bindings, groups);
+    plan.dispatch(KernelVariant::new(KernelId::InitialRows, &consts), params, &bindings, groups);
 }
 
 /// The values after so many steps, those behind the last of a reverse scan or of one that saves nothing: parts of the
@@ -315,7 +323,7 @@ fn final_rows(
         begin: columns.begin as u32,
         columns: columns.len as u32,
         history: history as u32,
-        given: given as u32,
+        values: given as u32,
         steps: steps as u32,
         reverse: u32::from(scan.form.reverse),
         groups_x,
@@ -380,7 +388,7 @@ fn step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slots) -> Res
     let stage = |low: &mut Lowering<'_>, stage: &Stage| stage.forward(low, scan, &slots);
     if let Some(u_reset) = scan.packed.u_reset {
         // The second stage reads what the first leaves, in inference too.
-        let reset = Stage { cell: Cell::GruReset, saves: true, to: form.reset_h().begin, ..main };
+        let reset = Stage { cell: CellStage::GruReset, saves: true, to: form.reset_h().begin, ..main };
         stage(low, &reset)?;
         stage(low, &Stage { weights: u_reset, segments: 1, reads: (slots.h_to, form.reset_h()), ..main })?;
     } else {
@@ -389,7 +397,7 @@ fn step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slots) -> Res
     if let (Some(readout), Some(weights), Some(saved)) = (form.readout(), scan.packed.readout, scan.readout) {
         let bias = readout.bias.and_then(|role| low.parameters.find(low.plan, layer, role, form.reverse));
         let readout = Stage {
-            cell: Cell::Readout,
+            cell: CellStage::Readout,
             hidden: readout.width,
             units: (usize::from(bias.is_some()), bias.unwrap_or(weights)),
             weights,
@@ -407,7 +415,7 @@ fn step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slots) -> Res
 /// One dispatch of a step forward.
 #[derive(Clone, Copy)]
 struct Stage {
-    cell: Cell,
+    cell: CellStage,
     hidden: usize,
     /// How many numbers a unit has of its own, and where.
     units: (usize, Span),
@@ -447,7 +455,7 @@ impl Stage {
             skip_begin: skipped.begin as u32,
             skip_len: skipped.len as u32,
             h_from: slots.h_from as u32,
-            h_begin: if self.cell == Cell::Readout { 0 } else { form.h().begin as u32 },
+            h_begin: if self.cell == CellStage::Readout { 0 } else { form.h().begin as u32 },
             h_to: slots.h_to as u32,
             to_begin: self.to as u32,
             state_from: slots.state.0 as u32,
@@ -477,7 +485,7 @@ impl Tiles {
         target: &Target,
         scan: &Scan,
         id: KernelId,
-        cell: Cell,
+        cell: CellStage,
         consts: &[(&'static str, u32)],
     ) -> Result<(KernelVariant, [u32; 3]), Error> {
         let Tiles { batch, columns, inner } = *self;

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::plan::Span;
 use crate::product::{self, LaneMap, Matrix, Order};
 use gatefold_model::{Activation, GruGate, Layer, Role};
-use gatefold_shaders::{Cell, ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+use gatefold_shaders::{CellStage, ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
 /// The gradients that travel against time, in one buffer.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Ends {
     given: bool,
     readout_at: usize,
     row_at: usize,
-    ends_at: usize,
+    finals_at: usize,
     candidate_at: usize,
 }
 
@@ -30,20 +30,20 @@ impl Ends {
         let readout = form.readout();
         let readout_at = step_len;
         let row_at = readout_at + readout.map_or(0, |readout| batch * readout.width);
-        let ends_at = row_at + if readout.is_some() { step_len } else { 0 };
+        let finals_at = row_at + if readout.is_some() { step_len } else { 0 };
         let own_len = form.history() * batch * form.own().len;
         let lone_len = batch * (form.recurs().len - form.own().len);
-        let candidate_at = ends_at + if d_final.is_some() { own_len + lone_len } else { 0 };
+        let candidate_at = finals_at + if d_final.is_some() { own_len + lone_len } else { 0 };
         let len = candidate_at + if form.resets_before() { step_len } else { 0 };
         let carry = low.plan.scratch(format!("{}.carry", scan.label), len);
         fill(low.plan, carry.part(0, step_len), d_final.and_then(|d_final| d_final.c));
         if let Some(d_final) = d_final {
-            low.plan.copy(d_final.h, carry.part(ends_at, own_len));
+            low.plan.copy(d_final.h, carry.part(finals_at, own_len));
             if lone_len > 0 {
-                fill(low.plan, carry.part(ends_at + own_len, lone_len), d_final.y);
+                fill(low.plan, carry.part(finals_at + own_len, lone_len), d_final.y);
             }
         }
-        Ends { carry, given: d_final.is_some(), readout_at, row_at, ends_at, candidate_at }
+        Ends { carry, given: d_final.is_some(), readout_at, row_at, finals_at, candidate_at }
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn steps_backward(
         }
         if let Some(weights) = scan.transposed().u_reset {
             let inner = (weights, scan.form.hidden(), ends.candidate_at);
-            from_inner(low, layer, scan, ends, Cell::GruReset, inner, t)?;
+            from_inner(low, layer, scan, ends, CellStage::GruReset, inner, t)?;
         }
     }
     Ok(())
@@ -92,7 +92,7 @@ fn from_recurrence(
         ("UNITS", form.units() as u32),
         ("SEGMENTS", segments),
         ("LENGTHS", scan.has_lengths()),
-        ("ENDS", u32::from(ends.given)),
+        ("FINALS", u32::from(ends.given)),
     ];
     let consts = [&own[..], &form.consts(form.cell())].concat();
     let shape = Tiles { batch, columns: hidden, inner: hidden };
@@ -129,7 +129,7 @@ fn from_inner(
     layer: &Layer,
     scan: &Scan,
     ends: &Ends,
-    cell: Cell,
+    cell: CellStage,
     (weights, inner_len, inner_from): (Span, usize, usize),
     t: usize,
 ) -> Result<(), Error> {
@@ -181,7 +181,7 @@ fn readout_backward(
     let own = [
         ("SEGMENTS", scan.segments()),
         ("LENGTHS", scan.has_lengths()),
-        ("ENDS", u32::from(ends.given)),
+        ("FINALS", u32::from(ends.given)),
         ("KEEP_PRE", u32::from(!readout.activation.slope_from_output())),
     ];
     let consts = [&own[..], &product::activation_consts(readout.activation)].concat();
@@ -203,7 +203,7 @@ fn readout_backward(
         steps: scan.steps as u32,
         reverse: u32::from(form.reverse),
         inner_to: ends.readout_at as u32,
-        ends_at: ends.ends_at as u32,
+        finals_at: ends.finals_at as u32,
     };
     let saved = scan.readout.expect("a scan with a readout has its buffer");
     let bindings = [ut, scan.lengths_or(ut), scan.gates, d_out.span, saved, ends.carry];
@@ -219,12 +219,12 @@ pub(crate) fn start_gradient(low: &mut Lowering<'_>, scan: &Scan, ends: &Ends) -
     let (form, batch, hidden) = (&scan.form, scan.batch, scan.form.hidden());
     let (columns, own) = (form.recurs().len, form.own().len);
     let consts =
-        [("SEGMENTS", scan.segments()), ("LENGTHS", scan.has_lengths()), ("ENDS", u32::from(ends.given))];
+        [("SEGMENTS", scan.segments()), ("LENGTHS", scan.has_lengths()), ("FINALS", u32::from(ends.given))];
     let shape = Tiles { batch, columns, inner: hidden };
     let (kernel, mut groups) =
         shape.kernel(low.target, scan, KernelId::InitialBackward, form.cell(), &consts)?;
     groups[2] = form.history() as u32;
-    let carries_h = matches!(form.cell(), Cell::Gru | Cell::GruUpdate);
+    let carries_h = matches!(form.cell(), CellStage::Gru | CellStage::GruUpdate);
     let params = params::InitialBackward {
         batch: batch as u32,
         hidden: hidden as u32,
@@ -235,7 +235,7 @@ pub(crate) fn start_gradient(low: &mut Lowering<'_>, scan: &Scan, ends: &Ends) -
         steps: scan.steps as u32,
         reverse: u32::from(form.reverse),
         carries_h: u32::from(carries_h),
-        ends_at: ends.ends_at as u32,
+        finals_at: ends.finals_at as u32,
         ..Default::default()
     };
     let (own_len, lone_len) = (form.history() * batch * own, batch * (columns - own));
