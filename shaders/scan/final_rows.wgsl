@@ -1,6 +1,6 @@
 // scan/final_rows: the final values of each row.
 //
-//   out[i, row, c] = h[slot, row, begin + c]     for the i-th of the given slots next to the row's last step
+//   out[i, row, c] = h[slot, row, begin + c]     for the i-th of the row's `values` slots next to its last step
 //
 // Slots as in scan/slots. One invocation per element, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, scan::final_rows.
@@ -10,8 +10,8 @@ struct FinalRows {
     begin: u32,   // the first column
     columns: u32, // C
     history: u32,
-    values: u32,
-    steps: u32, // at most T: of the rows' steps, so many
+    values: u32, // slots with a value
+    steps: u32, // at most T; rows count as no longer than this
     reverse: u32,
     groups_x: u32,
     _pad0: u32,
@@ -20,7 +20,7 @@ struct FinalRows {
 }
 
 @group(0) @binding(0) var<storage, read>       h:       array<f32>; // [slots, B, width]
-@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read where LENGTHS
+@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read with LENGTHS
 @group(0) @binding(2) var<storage, read_write> out:     array<f32>; // [values, B, C]
 
 @compute @workgroup_size(WG_SIZE)

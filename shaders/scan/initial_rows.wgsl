@@ -1,9 +1,9 @@
-// scan/initial_rows: the values in front of each row's first step, and zeros where a row has no step.
+// scan/initial_rows: the values before each row's first step, and zeros where a row has no step.
 //
-//   h[slot, row, begin + c] = initial[i, row, c], or 0 without WITH_INITIAL, for the i-th of the given slots of the row
+//   h[slot, row, begin + c] = initial[i, row, c], or 0 without WITH_INITIAL, for the i-th of the row's `values` slots
 //
-// Slots as in scan/slots; of the history slots of a row the given ones next to the steps are filled. Padded slots, which no
-// step writes, get zeros: products over all steps read them. Other slots are left alone.
+// Slots as in scan/slots; `values` of a row's history slots, those next to the steps, have one. Padded slots, which no step
+// writes, get zeros: products over all steps read them. Other slots are left alone.
 // One invocation per (row, column) of one slot, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, scan::initial_rows.
 struct InitialRows {
@@ -14,15 +14,15 @@ struct InitialRows {
     begin: u32,   // the first column
     columns: u32, // C
     history: u32,
-    values: u32,
+    values: u32, // slots with a value
     steps: u32, // T
     reverse: u32,
     groups_x: u32,
     _pad: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       initial: array<f32>; // [values, B, C] read where WITH_INITIAL
-@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read where LENGTHS
+@group(0) @binding(0) var<storage, read>       initial: array<f32>; // [values, B, C] read with WITH_INITIAL
+@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read with LENGTHS
 @group(0) @binding(2) var<storage, read_write> h:       array<f32>; // [slots, B, width]
 
 @compute @workgroup_size(WG_SIZE)

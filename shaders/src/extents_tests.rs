@@ -1,4 +1,4 @@
-//! The reach of dispatches, in numbers worked out from the kernels' contracts.
+//! The reach of dispatches, worked out by hand from the kernels' contracts.
 
 use crate::params::{self, Params};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
 
 const GROUPS: [u32; 3] = [1, 1, 1];
 
-/// A kernel that treats elements one by one.
+/// A kernel that treats each element on its own.
 fn element_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
     KernelVariant::new(id, &[&[("WG_SIZE", ELEMENT_WG_SIZE)], consts].concat())
 }
 
-/// Elements by binding and loop iterations, as the kernels' contracts say.
+/// Checks elements by binding, and loop iterations.
 fn assert_touches(
     id: KernelId,
     consts: &[(&'static str, u32)],
@@ -117,12 +117,12 @@ fn products() {
         batch: 3,
         ..Default::default()
     };
-    // b and the columns count in fours.
+    // b and the columns are counted in fours.
     let kernel =
         KernelVariant { columns: Columns::Vec4, ..KernelVariant::new(KernelId::MatMul, &consts(0, [0, 1])) };
     let found = product.extents(&kernel, [1, 2, 1]);
     assert_eq!(found.lens, [1 + 10, 4 * (7 + 15), 0, 3, 2 * 12]);
-    // Of an inner element: a step of the loop, its sequence, its rows, and two columns of them.
+    // For an inner element: a step of the loop, its sequence, its rows, and two columns of them.
     let of_k = 1 + 1 + 4 + 1 + 2 * (1 + 4);
     assert_eq!(found.iterations, 4 * of_k + 2 * (1 + 4) + 4);
 
@@ -186,7 +186,7 @@ fn sums_and_packing() {
 
 #[test]
 fn losses() {
-    // The middle feature of three of 5 rows, in a row's outputs from the second on: a mean and a variance where Gaussian.
+    // One target of each of 5 rows, from the second of its three outputs on: a mean and a variance where Gaussian.
     let loss = params::ElementLoss {
         len: 5,
         features: 1,
@@ -231,12 +231,12 @@ fn step_kernel(id: KernelId, cell: CellStage, consts: &[(&'static str, u32)]) ->
     KernelVariant { cell: Some(cell), ..KernelVariant::new(id, &consts) }
 }
 
-/// Iterations for an inner element of a product, by tiles of two rows: a step of the loop, its rows, one weight for them.
+/// Iterations for an inner element of a product in tiles of two rows: a step of the loop, its rows, their weight.
 const OF_K: u64 = 1 + 2 + 1 + 2;
 
 #[test]
 fn steps_forward() {
-    // h in the middle of rows of 7, the result behind it; the second segment reads the oldest of five slots.
+    // h at the start of rows of 7, the result at their end; the second segment reads the last of five slots.
     let step = params::StepForward {
         t: 1,
         batch: 5,
@@ -302,7 +302,7 @@ fn steps_backward() {
     let skipping = found(step, CellStage::Gru, 0, 2, 0, 1);
     assert_eq!(skipping.lens, [2 * 9 * 4, 0, 0, 0, h, d_out, 5 * 15 * 4, 4 * 15]);
     assert_eq!(skipping.iterations, 2 * (3 * OF_K + 2) + 4);
-    // A vanilla cell hands nothing back past its weights.
+    // A vanilla cell passes nothing back around its weights.
     assert_eq!(found(step, CellStage::Rnn, 0, 1, 0, 0).lens, [9, 0, 0, 0, h, d_out, 3 * 15, 0]);
     assert_eq!(found(step, CellStage::Rnn, 0, 1, 0, 1).lens[7], 4 * 15);
     assert_eq!(found(step, CellStage::GruUpdate, 0, 1, 0, 0).lens[7], 60 + 15);
@@ -372,7 +372,7 @@ fn readouts_backward() {
     assert_eq!(skipping.iterations, 2 * (3 * OF_K + 4) + 4);
     let last = params::ReadoutBackward { next: NO_STEP, ..step };
     assert_eq!(found(last, 1, 0, 0).lens[2], 0, "no step follows");
-    // In the place of h.
+    // A readout in place of h.
     let alone = params::ReadoutBackward { columns: 2, skip_columns: 2, own: 2, readout_from: 0, ..step };
     assert_eq!(found(alone, 1, 0, 0).lens, [3 * 2 * 4, 0, 3 * 15 * 4, d_out, 2 * 10, 15 + 10]);
 }
@@ -409,7 +409,7 @@ fn initial_values_backward() {
 
 #[test]
 fn rows_of_scans() {
-    // Columns 2 to 4 of rows of 7; of three slots in front of the first step two have values.
+    // Columns 2 to 4 of rows of 7; two of three slots before the first step have values.
     let first = params::InitialRows {
         first_slot: 1,
         slots: 2,

@@ -10,10 +10,10 @@ pub use loss::ElementLossKind;
 
 use crate::params::Params;
 
-/// How a kernel uses a storage buffer.
+/// A kernel's use of a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Read alone.
+    /// Read only.
     Read,
     /// Read and written.
     Write,
@@ -22,9 +22,9 @@ pub enum Access {
 /// A piece of a kernel's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The same in every variant.
+    /// Text that is the same in every variant.
     Text(&'static str),
-    /// How the cell's gates lie side by side.
+    /// The type of a unit's gates: `gates_f32` or `gates_vec4`.
     Gates,
     /// The cell's file.
     Cell,
@@ -67,12 +67,12 @@ pub struct KernelSpec {
     pub params: &'static str,
     /// Its size.
     pub params_bytes: usize,
-    /// What a variant must say.
+    /// The constants that a variant must give.
     pub consts: &'static [Const],
 }
 
 impl KernelSpec {
-    /// A row without text, bindings and constants, whose params are `P`.
+    /// A row with params `P`, and without text, bindings and constants.
     const fn of<P: Params>(name: &'static str) -> KernelSpec {
         KernelSpec {
             name,
@@ -92,33 +92,33 @@ pub enum KernelId {
     StepForward,
     /// One time step backward.
     StepBackward,
-    /// One time step backward, behind a readout or a second stage of the same step.
+    /// One time step backward, after a readout or a second stage of the same step.
     StepBackwardInner,
     /// The gradient of a step's readout.
     ReadoutBackward,
-    /// The gradient of the initial h.
+    /// The gradient with respect to the initial h.
     InitialBackward,
-    /// Initial values at each row's own first step.
+    /// Initial values, before each row's own first step.
     InitialRows,
     /// Final values of each row.
     FinalRows,
     /// One scan's part of its layer's output.
     ScanOutput,
-    /// The gradient of an LSTM's peepholes.
+    /// The gradient with respect to an LSTM's peepholes.
     PeepholeGradient,
-    /// Matrix product, or a slice of one.
+    /// A matrix product, or a slice of one.
     MatMul,
-    /// Second pass of a split matrix product.
+    /// The second pass of a split matrix product.
     SumSlices,
-    /// Axes reordered for a kernel's walk.
+    /// A tensor with its axes in the order in which a kernel walks it.
     Pack,
     /// Slices of a packed gradient added into the parameter's gradient.
     UnpackGradient,
     /// Sums of columns.
     ColumnSum,
-    /// Gradient in front of an activation.
+    /// The gradient with respect to a pre-activation.
     ActivationBackward,
-    /// A loss that treats every target by itself, and its gradient.
+    /// A loss that treats each target on its own, and its gradient.
     ElementLoss,
     /// Softmax and cross-entropy, and their gradient.
     CrossEntropy,
@@ -136,35 +136,35 @@ pub enum KernelId {
     Adam,
     /// Rows of a table, by token.
     GatherRows,
-    /// How many rows of each block have each digit.
+    /// The count of rows of each block with each digit.
     RowCounts,
-    /// Where rows of each digit go.
+    /// The places that rows of each digit move to.
     RowPlaces,
-    /// Rows put in the order of a digit.
+    /// Rows put in order of a digit.
     PlaceRows,
-    /// Sums of rows of one token, by stretches.
+    /// Sums of the rows of one token, by stretches.
     RunSums,
     /// Those sums added to the table's gradient.
     AddRuns,
     /// The softmax of each row.
     Softmax,
-    /// Its gradient.
+    /// The gradient of the softmax.
     SoftmaxBackward,
-    /// Random zeros.
+    /// Dropout.
     Dropout,
     /// The sum of two tensors, or one added to another.
     Add,
-    /// Zeros behind the end of each row.
+    /// Zeros past the end of each row.
     MaskRows,
     /// The last step of each row.
     LastRows,
-    /// Its gradient.
+    /// The gradient of the last step.
     LastRowsBackward,
-    /// A block of columns between tensors of different width.
+    /// A block of columns copied between tensors of different width.
     CopyBlock,
-    /// The same elements again and again.
+    /// A block repeated.
     Repeat,
-    /// One number everywhere.
+    /// A constant.
     Fill,
 }
 

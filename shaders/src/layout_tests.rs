@@ -1,6 +1,6 @@
-//! What WGSL believes about every kernel, asked of naga without a device: is each variant valid with only what the
-//! engine requests, do the params structs agree field by field, are the bindings those of the table, do the gates have
-//! the model's order, and can the writers for the other platforms put it into their languages.
+//! Every kernel as naga reads it, without a device. Is each variant valid with only the features that the engine
+//! requests? Do the params structs agree field by field, the bindings with the table, the gates with the model's order,
+//! the extents with what the text can touch? Can the writers for the other platforms translate it?
 
 use crate::params::{self, Layout, Params};
 use crate::touched::touched;
@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a constant can be, the plainest first.
+/// The values that a constant can have, the plainest first.
 fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
     let tiled = variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
     match name {
@@ -50,7 +50,7 @@ fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     CellStage::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
 }
 
-/// Every kernel with every cell and in every form, every choice of a constant alone and every pair of choices.
+/// Every kernel with every cell and in every form, with each choice of a constant alone and each pair of choices.
 fn variants() -> Vec<KernelVariant> {
     let mut found = Vec::new();
     for id in KernelId::ALL {
@@ -79,8 +79,8 @@ fn variants() -> Vec<KernelVariant> {
     found
 }
 
-/// The first choices; each other choice beside them; and each pair of other choices of two constants, of which the
-/// functions, of which there are many, give their last alone.
+/// The first choices; these with one changed, for every other choice; and these with two changed, for pairs of other
+/// choices. There are many functions, so in pairs only the last one takes part.
 fn pairs(choices: &[(&'static str, Vec<u32>)]) -> Vec<Vec<(&'static str, u32)>> {
     let plain: Vec<(&'static str, u32)> = choices.iter().map(|(name, values)| (*name, values[0])).collect();
     let with = |changes: &[(usize, u32)]| {
@@ -103,7 +103,7 @@ fn pairs(choices: &[(&'static str, Vec<u32>)]) -> Vec<Vec<(&'static str, u32)>> 
     found
 }
 
-/// Only what the engine asks a device for.
+/// The capabilities that the engine asks a device for, and no others.
 fn promised(variant: &KernelVariant, from: ParamsFrom) -> Capabilities {
     let mut capabilities = Capabilities::empty();
     if variant.uses_subgroups() {
@@ -127,7 +127,7 @@ fn parse(variant: &KernelVariant, from: ParamsFrom) -> (String, Module, ModuleIn
     (source, module, info)
 }
 
-/// For every variant, on all cores.
+/// Checks every variant, on all cores.
 fn for_all(check: impl Fn(&KernelVariant) + Sync) {
     let variants = variants();
     assert!(variants.len() > 1000, "only {} variants", variants.len());
@@ -135,7 +135,7 @@ fn for_all(check: impl Fn(&KernelVariant) + Sync) {
     let work = || {
         while let Some(variant) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
             let checked = catch_unwind(AssertUnwindSafe(|| check(variant)));
-            // Its name alone is that of all variants of the kernel and cell.
+            // In full: many variants of a kernel and cell share a name.
             assert!(checked.is_ok(), "{variant:?}");
         }
     };
@@ -143,7 +143,7 @@ fn for_all(check: impl Fn(&KernelVariant) + Sync) {
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
 }
 
-/// All questions to one module, since parsing and validating it takes most of the time.
+/// All checks of a module in one test, since parsing and validating it takes most of the time.
 #[test]
 fn every_variant_is_valid_and_as_the_table_says() {
     for_all(|variant| {
@@ -157,7 +157,7 @@ fn every_variant_is_valid_and_as_the_table_says() {
     });
 }
 
-/// The bindings are those of the table.
+/// Checks that the bindings are those of the table.
 fn assert_bindings(variant: &KernelVariant, module: &Module) {
     let mut found: Vec<(u32, Access)> = module
         .global_variables
@@ -180,7 +180,7 @@ fn assert_bindings(variant: &KernelVariant, module: &Module) {
 /// Name, type and offset.
 type Field = (String, String, u32);
 
-/// The fields and the size of a struct in WGSL.
+/// Fields and size of a struct in WGSL.
 fn struct_layout(module: &Module, name: &str) -> Option<(Vec<Field>, u32)> {
     let scalar = |kind: naga::Handle<naga::Type>| match module.types[kind].inner {
         TypeInner::Scalar(naga::Scalar::U32) => "u32".into(),
@@ -215,7 +215,7 @@ fn assert_layout<P: Layout>(id: KernelId) {
     assert_eq!(size_of::<P>() % 16, 0, "{}: uniform structs are multiples of 16 bytes", P::WGSL_NAME);
 }
 
-/// A question to the params struct of a kernel.
+/// A question about the params struct of a kernel.
 trait Question {
     type Answer;
     fn ask<P: Params>(&self) -> Self::Answer;
@@ -262,7 +262,7 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
     }
 }
 
-/// Whether the struct agrees with the one in the kernel's text.
+/// Does the struct agree with the one in the kernel's text?
 struct Agreement(KernelId);
 
 impl Question for Agreement {
@@ -285,8 +285,8 @@ fn params_match_wgsl() {
     }
 }
 
-/// The extents of a dispatch in which everything that params can turn on is on: all of them are 1, but for a readout,
-/// which begins at column 0 and so has columns.
+/// How far does a dispatch reach when everything that params can turn on is on? All of them are 1; only a readout
+/// begins at column 0, so that it has columns.
 struct Reach<'a>(&'a KernelVariant);
 
 impl Question for Reach<'_> {
@@ -305,7 +305,8 @@ impl Question for Reach<'_> {
     }
 }
 
-/// Every binding has its extent; it is 0 if and only if no invocation can touch the binding, whatever the params are.
+/// Checks that every binding has an extent, and that it is 0 if and only if no invocation can touch the binding,
+/// whatever the params.
 fn assert_extents(variant: &KernelVariant, module: &Module) {
     let extents = ask(variant.id, &Reach(variant));
     assert_eq!(extents.lens.len(), variant.id.spec().bindings.len(), "{variant}: an extent for each binding");
@@ -325,7 +326,7 @@ fn constant(module: &Module, name: &str) -> u32 {
     }
 }
 
-/// The constants are those of the host.
+/// Checks that the constants are those of the host.
 fn assert_constants(variant: &KernelVariant, module: &Module) {
     let gates: Vec<(&str, u32)> = match variant.cell {
         _ if !variant.id.spec().parts.contains(&Part::Cell) => Vec::new(),
@@ -367,7 +368,7 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     }
 }
 
-/// The writers for the other platforms can put it into their languages.
+/// Checks that the writers for the other platforms can translate the module.
 fn assert_writable(variant: &KernelVariant, module: &Module, info: &ModuleInfo) {
     use naga::back::{hlsl, msl, spv};
     use naga::proc::BoundsCheckPolicies;
@@ -400,7 +401,7 @@ fn assert_writable(variant: &KernelVariant, module: &Module, info: &ModuleInfo) 
         .unwrap_or_else(|error| panic!("{variant} as HLSL: {error}"));
 }
 
-/// Runs a checker where it is installed, on files of `directory`; panics with what it prints if it refuses one.
+/// Runs a checker on a file, if it is installed. Panics with its output if it refuses the file.
 fn accepts(program: &str, arguments: &[&str], file: &std::path::Path, what: &KernelVariant) -> bool {
     let output = match std::process::Command::new(program).args(arguments).arg(file).output() {
         Ok(output) => output,
@@ -419,7 +420,7 @@ fn other_compilers_accept_every_variant_where_they_are_installed() {
     for_all(|variant| {
         let file = files.fetch_add(1, Ordering::Relaxed);
         let file = |ending: &str| directory.path().join(format!("{file}.{ending}"));
-        // tint knows immediates by another name, and wants subgroups to be enabled.
+        // tint has another name for immediates, and wants subgroups enabled.
         let (source, _, _) = parse(variant, ParamsFrom::Uniform);
         let enable = if variant.uses_subgroups() { "enable subgroups;\n" } else { "" };
         std::fs::write(file("wgsl"), format!("{enable}{source}")).expect("the directory takes a file");
@@ -434,7 +435,7 @@ fn other_compilers_accept_every_variant_where_they_are_installed() {
         let accepted = accepts("spirv-val", &["--target-env", "vulkan1.1"], &file("spv"), variant);
         by_spirv_val.fetch_add(usize::from(accepted), Ordering::Relaxed);
     });
-    // Past the test runner, which keeps what passing tests print to itself.
+    // Straight to stderr: the test runner swallows what passing tests print.
     let _ = writeln!(
         std::io::stderr(),
         "variants accepted by tint: {}, by spirv-val: {} (0: not installed)",

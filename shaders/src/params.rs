@@ -1,7 +1,8 @@
-//! The parameters of every kernel, field by field as WGSL has them.
+//! The parameters of every kernel, field by field as WGSL has them, and the reach of a dispatch with them.
 //!
-//! They travel as immediates where the device has them, else in a uniform buffer; so every struct is a multiple of 16
-//! bytes long and holds nothing but `u32` and `f32`. `layout_tests.rs` compares each with what naga reads in the shader.
+//! They travel as immediates where the device has those, in a uniform buffer elsewhere. So every struct is a multiple
+//! of 16 bytes long and holds nothing but `u32` and `f32`. `layout_tests.rs` compares each with the one that naga finds
+//! in the shader.
 
 use crate::{Extents, KernelVariant};
 use bytemuck::Pod;
@@ -16,14 +17,14 @@ pub trait Layout: Pod {
 
 /// A struct that is some kernel's `params`.
 pub trait Params: Layout {
-    /// The reach of a dispatch of this variant with these params, in so many workgroups.
+    /// The reach of a dispatch of `groups` workgroups of this variant with these params.
     ///
     /// # Panics
     /// If the variant lacks a constant or the cell that it needs.
     fn extents(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Extents;
 }
 
-/// Declares structs of four-byte fields and what they are called in WGSL, so that a name is written once.
+/// Declares structs of four-byte fields together with their names in WGSL, so that a name is written once.
 macro_rules! params {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty),* $(,)? })*) => {$(
         $(#[$doc])*

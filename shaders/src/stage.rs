@@ -1,8 +1,8 @@
-//! The cells that scans are joined with.
+//! The cells that scans are joined with, stage by stage.
 
 use crate::Const;
 
-/// A recurrent cell that a scan can be joined with, or a stage of one.
+/// A stage of a recurrent cell, joined with a scan. Most cells have one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CellStage {
@@ -10,17 +10,17 @@ pub enum CellStage {
     Rnn,
     /// Long short-term memory.
     Lstm,
-    /// The gated recurrent unit, its reset gate behind the product.
+    /// The gated recurrent unit that resets after the product.
     Gru,
-    /// The first stage of a gated recurrent unit whose reset gate acts in front of the product.
+    /// The first stage of a gated recurrent unit that resets before the product.
     GruReset,
-    /// Its second stage.
+    /// The second stage of that unit.
     GruUpdate,
-    /// What is read out of h within a step; forward alone.
+    /// A readout of h within the step; forward only.
     Readout,
 }
 
-/// The consts of one function of a cell.
+/// The constants of one function of a cell.
 macro_rules! function {
     ($name:literal) => {
         [
@@ -36,7 +36,7 @@ const CANDIDATE: [Const; 3] = function!("CANDIDATE");
 const OUTPUT: [Const; 3] = function!("OUTPUT");
 
 impl CellStage {
-    /// Every cell.
+    /// Every stage.
     pub const ALL: [CellStage; 6] = [
         CellStage::Rnn,
         CellStage::Lstm,
@@ -46,7 +46,7 @@ impl CellStage {
         CellStage::Readout,
     ];
 
-    /// The cell's WGSL.
+    /// The WGSL of the stage.
     pub fn text(self) -> &'static str {
         match self {
             CellStage::Rnn => include_str!("../cells/rnn.wgsl"),
@@ -58,7 +58,7 @@ impl CellStage {
         }
     }
 
-    /// Lanes of a unit, side by side on the device: one for each gate, and more where a gate needs them.
+    /// Lanes of a unit, next to each other on the device: one for each gate, more where a gate needs them.
     pub fn lanes(self) -> u32 {
         match self {
             CellStage::Rnn | CellStage::Readout => 1,
@@ -66,12 +66,12 @@ impl CellStage {
         }
     }
 
-    /// Of them, those that the recurrent product of a step adds to; `Product` in the cell's text has as many.
+    /// The lanes that a step's recurrent product adds to; as many as `Product` has in the text.
     pub fn product_lanes(self) -> u32 {
         if self == CellStage::GruUpdate { 1 } else { self.lanes() }
     }
 
-    /// Whether it reads the slot of gates; `READS_GATES` in its text.
+    /// Whether it reads the unit's gates; `READS_GATES` in its text.
     pub fn reads_gates(self) -> bool {
         self != CellStage::Readout
     }
@@ -81,12 +81,12 @@ impl CellStage {
         self == CellStage::Lstm
     }
 
-    /// Whether backward hands something to step t-1 past all weights; `CARRIES` in its text.
+    /// Whether backward passes something to step t-1 around all weights; `CARRIES` in its text.
     pub fn carries(self) -> bool {
         !matches!(self, CellStage::Rnn | CellStage::Readout)
     }
 
-    /// Whether backward gives something to a kernel of the same step; `GIVES_INNER` in its text.
+    /// Whether backward passes something to another kernel of the same step; `GIVES_INNER` in its text.
     pub fn gives_inner(self) -> bool {
         self == CellStage::GruUpdate
     }
@@ -96,7 +96,7 @@ impl CellStage {
         self != CellStage::Readout
     }
 
-    /// What a variant must say of the cell.
+    /// The constants that a variant with this stage must give.
     pub fn consts(self) -> Vec<Const> {
         let own: &[&[Const]] = match self {
             CellStage::Rnn | CellStage::Readout => &[&CANDIDATE],

@@ -1,9 +1,9 @@
-//! The bindings that a kernel's text can touch, read off naga's module. Branches that constants rule out do not count.
+//! The bindings that a kernel's text can touch, read off naga's module. Branches that constants rule out are ignored.
 
 use naga::{Block, Expression, Function, Handle, Literal, LocalVariable, Module, Statement};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The bindings that some invocation can read or write, whatever its params are.
+/// The bindings that some invocation can read or write with some params.
 pub(crate) fn touched(module: &Module) -> BTreeSet<usize> {
     let mut walk = Walk { module, seen: HashSet::new(), bindings: BTreeSet::new() };
     walk.function(&module.entry_points[0].function);
@@ -17,8 +17,8 @@ struct Walk<'a> {
     bindings: BTreeSet<usize>,
 }
 
-/// A function, and the constants that its nameless variables hold, `None` for one that holds several values: naga makes
-/// one for each `&&` and `||`.
+/// A function, and the constants that its nameless variables hold: naga makes such a variable for each `&&` and `||`.
+/// `None` for one that holds several values.
 struct Frame<'a> {
     function: &'a Function,
     nameless: HashMap<Handle<LocalVariable>, Option<Literal>>,
@@ -76,7 +76,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Notes the storage buffer that a pointer leads into, if it is one.
+    /// Notes the storage buffer that a pointer leads into, if any.
     fn touch(&mut self, frame: &Frame<'_>, mut pointer: Handle<Expression>) {
         loop {
             match frame.function.expressions[pointer] {

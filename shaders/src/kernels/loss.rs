@@ -26,13 +26,13 @@ pub(super) static SUM_LOSS: KernelSpec = KernelSpec {
     ..KernelSpec::of::<params::SumLoss>("sum_loss")
 };
 
-/// What [`KernelId::ElementLoss`](crate::KernelId::ElementLoss) computes: its constant `LOSS`.
+/// The loss that [`KernelId::ElementLoss`](crate::KernelId::ElementLoss) computes: its constant `LOSS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum ElementLossKind {
     /// The square of the residual.
     Squared,
-    /// Its magnitude.
+    /// The magnitude of the residual.
     Absolute,
     /// A square near zero, a line further away.
     Huber,
@@ -52,7 +52,7 @@ impl ElementLossKind {
         ElementLossKind::Gaussian,
     ];
 
-    /// The constant that stands for it in WGSL.
+    /// The name of its constant in WGSL.
     pub fn wgsl_name(self) -> &'static str {
         match self {
             ElementLossKind::Squared => "SQUARED",

@@ -1,4 +1,4 @@
-//! Recurrent steps, and what goes before and after them.
+//! Recurrent steps, and the kernels that run before and after them.
 
 use super::Access::{Read, Write};
 use super::Part::Text;

@@ -1,4 +1,4 @@
-//! Embeddings, softmax, dropout, and rows and elements moved about.
+//! Embeddings, softmax and dropout, and kernels that move rows and elements.
 
 use super::Access::{Read, Write};
 use super::Part::Text;

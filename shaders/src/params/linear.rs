@@ -27,7 +27,7 @@ params! {
         b_column_stride: u32,
         /// The first element of b, in `Column`s.
         b_offset: u32,
-        /// Sequences, where rows are their steps and may lie behind their ends.
+        /// Sequences, where rows are their steps and may lie past their ends.
         batch: u32,
         #[doc(hidden)]
         _pad0: u32,
@@ -39,7 +39,7 @@ params! {
         m: u32,
         /// Columns.
         n: u32,
-        /// How many slices there are.
+        /// Slices.
         slices: u32,
         /// Workgroups along x.
         groups_x: u32,
@@ -55,11 +55,11 @@ params! {
         size2: u32,
         /// Workgroups along x.
         groups_x: u32,
-        /// What a step along the first axis is in the source.
+        /// Elements of the source from one index of the first axis to the next.
         stride0: u32,
-        /// What a step along the second axis is in the source.
+        /// The same for the second axis.
         stride1: u32,
-        /// What a step along the third axis is in the source.
+        /// The same for the third axis.
         stride2: u32,
         /// The axis that counts lanes, 1 or 2; 0 for none.
         lane_axis: u32,
@@ -67,9 +67,9 @@ params! {
         map: u32,
         /// The same for the other source.
         other_map: u32,
-        /// The first element of what is written.
+        /// The first element of the output.
         out_begin: u32,
-        /// What a step along the first axis is in it.
+        /// Elements of the output from one index of the first axis to the next.
         out_stride: u32,
     }
 
@@ -83,13 +83,13 @@ params! {
         size2: u32,
         /// Workgroups along x.
         groups_x: u32,
-        /// What a step along the first axis is in the parameter.
+        /// Elements of the parameter from one index of the first axis to the next.
         stride0: u32,
-        /// What a step along the second axis is in the parameter.
+        /// The same for the second axis.
         stride1: u32,
-        /// What a step along the third axis is in the parameter.
+        /// The same for the third axis.
         stride2: u32,
-        /// How many slices there are.
+        /// Slices.
         slices: u32,
         /// The axis that counts lanes, 2, or 0 for none.
         lane_axis: u32,
@@ -113,7 +113,7 @@ params! {
         x_offset: u32,
     }
 
-    /// The gradient in front of an activation; see `linear/activation_backward.wgsl`.
+    /// The gradient with respect to a pre-activation; see `linear/activation_backward.wgsl`.
     ActivationBackward {
         /// Elements.
         len: u32,
@@ -158,7 +158,7 @@ impl Params for SumSlices {
     }
 }
 
-/// The sizes with gates in the place of lanes: along the axis of lanes as many as the maps name.
+/// The sizes with the axis of lanes, if any, counting gates instead: as many as the maps name.
 fn by_gates(mut sizes: [u32; 3], lane_axis: u32, maps: &[u32]) -> [u32; 3] {
     if lane_axis > 0 {
         let size = &mut sizes[lane_axis as usize];

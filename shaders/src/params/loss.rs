@@ -13,7 +13,7 @@ params! {
         features: u32,
         /// Outputs of a row.
         stride: u32,
-        /// The first output of a row that is taken.
+        /// The first output of a row that takes part.
         offset: u32,
         /// Partial sums.
         parts: u32,

@@ -7,7 +7,7 @@ use crate::{Extents, KernelVariant, MAX_PIECE_LEN};
 params! {
     /// The parts of the gradient's norm; see `optim/gradient_norm.wgsl`.
     GradientNorm {
-        /// How many pieces there are.
+        /// Pieces.
         pieces: u32,
         /// Workgroups along x.
         groups_x: u32,
@@ -19,7 +19,7 @@ params! {
 
     /// The gradient's norm; see `optim/finish_norm.wgsl`.
     FinishNorm {
-        /// How many partials there are.
+        /// Partials.
         partials: u32,
         /// The largest norm allowed, 0 for any.
         clip: f32,
@@ -39,9 +39,9 @@ params! {
         groups_x: u32,
         /// 1 for Nesterov's momentum.
         nesterov: u32,
-        /// By which the learning rate is multiplied.
+        /// Factor on the learning rate.
         rate_factor: f32,
-        /// How much of the old momentum stays.
+        /// Share of the old momentum that stays.
         momentum: f32,
         /// Weight decay.
         decay: f32,
@@ -57,11 +57,11 @@ params! {
         len: u32,
         /// Workgroups along x.
         groups_x: u32,
-        /// By which the learning rate is multiplied.
+        /// Factor on the learning rate.
         rate_factor: f32,
-        /// How much of the old first moment stays.
+        /// Share of the old first moment that stays.
         beta1: f32,
-        /// How much of the old second moment stays.
+        /// Share of the old second moment that stays.
         beta2: f32,
         /// Added to the denominator.
         epsilon: f32,
@@ -77,19 +77,19 @@ params! {
         len: u32,
         /// Workgroups along x.
         groups_x: u32,
-        /// By which the learning rate is multiplied.
+        /// Factor on the learning rate.
         rate_factor: f32,
-        /// How much of the old moments stays.
+        /// Share of the old moments that stays.
         alpha: f32,
         /// Added to the denominator.
         epsilon: f32,
-        /// How much of the old momentum stays.
+        /// Share of the old momentum that stays.
         momentum: f32,
         /// Weight decay.
         decay: f32,
     }
 
-    /// What the host tells every update; see `optim/status.wgsl`.
+    /// Values that the host sets before every update; see `optim/status.wgsl`.
     Hyper {
         /// The update, from 1.
         step: u32,
@@ -109,7 +109,7 @@ params! {
         _pad2: u32,
     }
 
-    /// What the device remembers across updates; see `optim/status.wgsl`.
+    /// State that the device keeps across updates; see `optim/status.wgsl`.
     Status {
         /// The first update whose gradient was not finite, or 0.
         failed_step: u32,
@@ -117,7 +117,7 @@ params! {
         failed_layer: u32,
         /// The norm of the last gradient.
         norm: f32,
-        /// By which clipping shrank it.
+        /// The factor by which clipping shrank it.
         scale: f32,
     }
 
@@ -140,8 +140,8 @@ const fn len_of<T: Layout>() -> u64 {
 }
 
 impl Params for GradientNorm {
-    /// The pieces lie in a buffer, so how far they reach is not known here: the kernel bounds itself by the length of
-    /// the gradients.
+    /// The pieces lie in a buffer, so their reach is not known here: the kernel bounds itself by the length of the
+    /// gradients.
     fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
         let size = kernel.constant("WG_SIZE");
         Extents {

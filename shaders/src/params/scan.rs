@@ -19,13 +19,13 @@ params! {
         r_slot: u32,
         /// The first column that it reads.
         r_begin: u32,
-        /// How many columns it reads.
+        /// Columns that it reads.
         r_len: u32,
         /// The slot that its second segment reads.
         skip_slot: u32,
         /// The first column that the second segment reads.
         skip_begin: u32,
-        /// How many columns the second segment reads.
+        /// Columns that the second segment reads.
         skip_len: u32,
         /// The slot of h that holds h(t-1).
         h_from: u32,
@@ -35,9 +35,9 @@ params! {
         h_to: u32,
         /// The column of the result.
         to_begin: u32,
-        /// The slot of state in front of the step.
+        /// The slot of the state before the step.
         state_from: u32,
-        /// The slot of state behind the step.
+        /// The slot of the state after the step.
         state_to: u32,
     }
 
@@ -55,11 +55,11 @@ params! {
         h_from: u32,
         /// The column of h(t-1).
         h_begin: u32,
-        /// The slot of state in front of the step.
+        /// The slot of the state before the step.
         state_from: u32,
-        /// The slot of state behind the step.
+        /// The slot of the state after the step.
         state_to: u32,
-        /// Where in the buffer of carry the inner gradient goes.
+        /// Where the inner gradient goes in the buffer of carry.
         inner_to: u32,
         /// The step that follows in the scan, or `u32::MAX`.
         next: u32,
@@ -69,7 +69,7 @@ params! {
         d_stride: u32,
         /// The column of d_out at which the scan begins.
         d_begin: u32,
-        /// Slots in front of the first step.
+        /// Slots before the first step.
         history: u32,
         /// T
         steps: u32,
@@ -77,7 +77,7 @@ params! {
         reverse: u32,
     }
 
-    /// One time step backward, behind a readout or a second stage; see `scan/from_inner.wgsl`.
+    /// One time step backward, after a readout or a second stage; see `scan/from_inner.wgsl`.
     StepBackwardInner {
         /// The step.
         t: u32,
@@ -91,21 +91,21 @@ params! {
         h_from: u32,
         /// The column of h(t-1).
         h_begin: u32,
-        /// The slot of state in front of the step.
+        /// The slot of the state before the step.
         state_from: u32,
-        /// The slot of state behind the step.
+        /// The slot of the state after the step.
         state_to: u32,
-        /// Where in the buffer of carry the inner gradient goes.
+        /// Where the inner gradient goes in the buffer of carry.
         inner_to: u32,
-        /// Where in the buffer of carry the inner gradient is.
+        /// Where the inner gradient is in the buffer of carry.
         inner_from: u32,
         /// Its width.
         inner_len: u32,
-        /// Where in the buffer of carry the gradient of h by the recurrence is.
+        /// Where the gradient with respect to h through the recurrence is in the buffer of carry.
         row_from: u32,
     }
 
-    /// The gradient of a readout; see `scan/readout_backward.wgsl`.
+    /// The gradient of a step's readout; see `scan/readout_backward.wgsl`.
     ReadoutBackward {
         /// The step.
         t: u32,
@@ -115,7 +115,7 @@ params! {
         hidden: u32,
         /// Columns.
         columns: u32,
-        /// Columns of the part that a skip reads.
+        /// Columns that a skip reads.
         skip_columns: u32,
         /// Columns with a value in each slot of the history.
         own: u32,
@@ -129,19 +129,19 @@ params! {
         d_stride: u32,
         /// The column of d_out at which the scan begins.
         d_begin: u32,
-        /// Slots in front of the first step.
+        /// Slots before the first step.
         history: u32,
         /// T
         steps: u32,
         /// 1 for a reverse scan.
         reverse: u32,
-        /// Where in the buffer of carry the inner gradient goes.
+        /// Where the inner gradient goes in the buffer of carry.
         inner_to: u32,
         /// Where the gradients of the final values are in the buffer of carry.
         finals_at: u32,
     }
 
-    /// The gradient of the initial h; see `scan/initial_backward.wgsl`.
+    /// The gradient with respect to the initial h; see `scan/initial_backward.wgsl`.
     InitialBackward {
         /// B
         batch: u32,
@@ -149,11 +149,11 @@ params! {
         hidden: u32,
         /// Columns.
         columns: u32,
-        /// Columns of the part that a skip reads.
+        /// Columns that a skip reads.
         skip_columns: u32,
         /// Columns with a value in each slot of the history.
         own: u32,
-        /// Slots in front of the first step.
+        /// Slots before the first step.
         history: u32,
         /// T
         steps: u32,
@@ -173,7 +173,7 @@ params! {
     InitialRows {
         /// The first slot.
         first_slot: u32,
-        /// How many slots.
+        /// Slots.
         slots: u32,
         /// B
         batch: u32,
@@ -183,7 +183,7 @@ params! {
         begin: u32,
         /// Columns.
         columns: u32,
-        /// Slots in front of the first step.
+        /// Slots before the first step.
         history: u32,
         /// Values of each row and column, in slots of their own.
         values: u32,
@@ -207,7 +207,7 @@ params! {
         begin: u32,
         /// Columns.
         columns: u32,
-        /// Slots in front of the first step.
+        /// Slots before the first step.
         history: u32,
         /// Values of each row and column, in slots of their own.
         values: u32,
@@ -253,15 +253,15 @@ params! {
         _pad2: u32,
     }
 
-    /// The gradient of peepholes; see `scan/peephole_gradient.wgsl`.
+    /// The gradient with respect to peepholes; see `scan/peephole_gradient.wgsl`.
     PeepholeGradient {
         /// Rows of all steps.
         rows: u32,
         /// H
         hidden: u32,
-        /// The first row of state in front of step 0.
+        /// The first row of the state before step 0.
         before: u32,
-        /// The first row of state behind step 0.
+        /// The first row of the state after step 0.
         after: u32,
         /// Rows of one slice.
         slice_len: u32,
@@ -274,12 +274,12 @@ params! {
     }
 }
 
-/// `[B, H, lanes]` of so many steps.
+/// Elements of gates `[B, H, lanes]` in `steps` steps.
 fn gates(steps: u64, step: u64, cell: CellStage) -> u64 {
     steps * step * u64::from(cell.lanes())
 }
 
-/// The elements of the state up to the later of two slots.
+/// Elements of the state up to the later of two slots.
 fn state(slots: [u32; 2], step: u64, cell: CellStage) -> u64 {
     if cell.has_state() { (u64::from(slots[0].max(slots[1])) + 1) * step } else { 0 }
 }
@@ -313,7 +313,7 @@ impl Params for StepForward {
     }
 }
 
-/// The steps that a step's gradient comes from, where there are any.
+/// The later steps that this step's gradient comes from.
 fn following(kernel: &KernelVariant, next: u32, skip_next: u32) -> impl Iterator<Item = u32> {
     let skip_next = if kernel.constant("SEGMENTS") == 2 { skip_next } else { NO_STEP };
     [next, skip_next].into_iter().filter(|&step| step != NO_STEP)
@@ -368,8 +368,7 @@ impl Params for StepBackwardInner {
     }
 }
 
-/// Values of rows in front of the first step or after the last: of `own` columns in every slot of the history, of the
-/// others in one.
+/// Initial or final values: `own` columns have one in every slot of the history, the others have one alone.
 fn values([history, batch]: [u32; 2], own: u32, columns: u32) -> u64 {
     product(&[history, batch, own]) + product(&[batch, columns - own])
 }
@@ -407,7 +406,7 @@ impl Params for InitialBackward {
         let segments = u64::from(kernel.constant("SEGMENTS"));
         let skip_columns = if segments == 2 { self.skip_columns } else { 0 };
         let values = values([self.history, self.batch], self.own, self.columns);
-        // A reverse scan begins at each row's last step, and a skip reaches any.
+        // A reverse scan begins at each row's last step, and a skip can reach any step.
         let steps = if self.reverse == 1 || segments == 2 { self.steps } else { 1 };
         let carried = if self.carries_h == 1 { step } else { 0 };
         let per_k = u64::from(kernel.iterations_per_k());

@@ -1,4 +1,4 @@
-//! Params of embeddings, softmax, dropout, and of rows and elements moved about.
+//! Params of embeddings, softmax and dropout, and of kernels that move rows and elements.
 
 use super::Params;
 use crate::extents::{end, product, walk_end};
@@ -37,7 +37,7 @@ params! {
         shift: u32,
     }
 
-    /// Where rows go; see `sequence/row_places.wgsl`.
+    /// The places that rows move to; see `sequence/row_places.wgsl`.
     RowPlaces {
         /// Blocks of rows.
         blocks: u32,
@@ -61,7 +61,7 @@ params! {
         numbers_offset: u32,
         /// The first row of d.
         d_offset: u32,
-        /// Places that are added up at a time.
+        /// Places that are added up in one go.
         stretch: u32,
         /// Workgroups along x.
         groups_x: u32,
@@ -81,7 +81,7 @@ params! {
         groups_x: u32,
     }
 
-    /// Its gradient; see `sequence/softmax_backward.wgsl`.
+    /// The gradient of the softmax; see `sequence/softmax_backward.wgsl`.
     SoftmaxBackward {
         /// Rows.
         rows: u32,
@@ -101,7 +101,7 @@ params! {
         _pad2: u32,
     }
 
-    /// Random zeros; see `sequence/dropout.wgsl`.
+    /// Dropout; see `sequence/dropout.wgsl`.
     Dropout {
         /// Elements.
         len: u32,
@@ -111,7 +111,7 @@ params! {
         layer: u32,
         /// The share of zeros.
         rate: f32,
-        /// What kept elements are multiplied by: `1 / (1 - rate)`.
+        /// Factor on the elements that are kept: `1 / (1 - rate)`.
         scale: f32,
         /// Workgroups along x.
         groups_x: u32,
@@ -141,7 +141,7 @@ params! {
         _pad2: u32,
     }
 
-    /// Zeros behind the end of rows; see `sequence/mask_rows.wgsl`.
+    /// Zeros past the end of rows; see `sequence/mask_rows.wgsl`.
     MaskRows {
         /// T
         steps: u32,
@@ -201,11 +201,11 @@ params! {
         _pad: u32,
     }
 
-    /// Elements again and again; see `sequence/repeat.wgsl`.
+    /// A block repeated; see `sequence/repeat.wgsl`.
     Repeat {
         /// Elements.
         len: u32,
-        /// Elements before they begin again.
+        /// Elements of the block.
         period: u32,
         /// The first element of x.
         x_offset: u32,
@@ -221,13 +221,13 @@ params! {
         _pad2: u32,
     }
 
-    /// One number everywhere; see `sequence/fill.wgsl`.
+    /// A constant; see `sequence/fill.wgsl`.
     Fill {
         /// Elements.
         len: u32,
         /// The first element.
         offset: u32,
-        /// The number.
+        /// The constant.
         value: f32,
         /// Workgroups along x.
         groups_x: u32,
