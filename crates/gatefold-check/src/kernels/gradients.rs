@@ -1,4 +1,4 @@
-//! Backward of readouts, of what is in front of the first step, and of peepholes.
+//! Gradients with respect to readouts, initial values and peepholes.
 
 use super::scan::{Case, STEPS, T, cases, flat};
 use super::stages::{Subject, own_lane};
@@ -15,9 +15,9 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
     let functions =
         [Activation::Identity, Activation::Tanh, Activation::Softplus, Activation::LeakyRelu { alpha: -0.4 }];
     for (turn, mut case) in cases(gpu, &Subject::plain()).into_iter().enumerate() {
-        let Case { batch, hidden, segments, flag: ends, .. } = case;
+        let Case { batch, hidden, segments, flag: with_finals, .. } = case;
         let (lanes, len, function) = (case.stage().lanes(), batch * hidden, functions[turn % 4]);
-        // A readout beside h, or in its place.
+        // A readout beside h, or in place of it.
         let (readout_from, outputs) = if turn % 3 == 0 { (0, hidden + 1) } else { (hidden, 4) };
         let (columns, history) = (readout_from + outputs, 2);
         let own = if readout_from == 0 { outputs } else { hidden };
@@ -34,8 +34,8 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             .collect();
         let inner_to = len;
         let finals_at = inner_to + batch * outputs + len;
-        let ends_len = history * batch * own + batch * (columns - own);
-        let carry = case.values(finals_at + ends_len);
+        let finals_len = history * batch * own + batch * (columns - own);
+        let carry = case.values(finals_at + finals_len);
         let params = params::ReadoutBackward {
             t: T as u32,
             batch: batch as u32,
@@ -56,7 +56,7 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         };
         let [alpha, beta] = [function.alpha(), function.beta()].map(f32::to_bits);
         let consts = [
-            ("FINALS", u32::from(ends)),
+            ("FINALS", u32::from(with_finals)),
             ("ACTIVATION", function.code()),
             ("ALPHA", alpha),
             ("BETA", beta),
@@ -85,7 +85,7 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let (many, lone) = carry[finals_at..].split_at(history * batch * own);
         for row in 0..batch {
             let place = (T + history).checked_sub(slots.end(row, history)).filter(|&place| place < history);
-            if let (true, Some(place)) = (ends, place) {
+            if let (true, Some(place)) = (with_finals, place) {
                 for column in 0..own {
                     d_row[[row, column]] += f64::from(many[(place * batch + row) * own + column]);
                 }
@@ -122,10 +122,10 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
 
 pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (turn, mut case) in cases(gpu, &Subject::plain()).into_iter().enumerate() {
-        let Case { batch, hidden, segments, flag: ends, .. } = case;
+        let Case { batch, hidden, segments, flag: with_finals, .. } = case;
         let (lanes, len) = (case.stage().lanes(), batch * hidden);
         let (history, reverse) = (1 + turn % 4, turn % 5 > 2);
-        // With a value beside h that has a slot of its own, the nearest, or none.
+        // With columns that have a value in the nearest slot only, or without.
         let (own, lone) = (hidden, if turn % 3 == 0 { 2 } else { 0 });
         let (columns, carries_h) = (own + lone, own_lane(case.stage()));
         let weights_len = hidden * columns * lanes;
@@ -155,7 +155,7 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             finals_at: finals_at as u32,
             ..Default::default()
         };
-        let kernel = case.kernel(KernelId::InitialBackward, &[("FINALS", u32::from(ends))]);
+        let kernel = case.kernel(KernelId::InitialBackward, &[("FINALS", u32::from(with_finals))]);
         let mut groups = case.groups(columns);
         groups[2] = history as u32;
         let lengths = case.device_lengths();
@@ -176,7 +176,7 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             gates.view(),
             by_first.view(),
             (segments == 2).then(|| by_skip.view()),
-            ends.then(|| d_final.view()),
+            with_finals.then(|| d_final.view()),
         );
         let nearest = if reverse { 0 } else { history - 1 };
         for row in 0..batch {
@@ -186,7 +186,7 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
                 }
             }
             for column in 0..lone {
-                if ends && slots.len(row) == 0 {
+                if with_finals && slots.len(row) == 0 {
                     want[[nearest, row, own + column]] += f64::from(alone[row * lone + column]);
                 }
             }
@@ -196,7 +196,7 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let alone = flat(&want.slice(s![nearest, .., own..]).to_owned());
         let axes = [("element", values_len)];
         let tolerance = Tolerance::product(segments * lanes * hidden + 2);
-        checks.tensor("d_start", &axes, &found[4], &[many, alone].concat(), tolerance);
+        checks.tensor("d_initial", &axes, &found[4], &[many, alone].concat(), tolerance);
     }
     Ok(())
 }

@@ -1,21 +1,21 @@
-//! What steps are checked with: every cell, its stages, its options alone and in pairs.
+//! The subjects of step checks: every cell, its stages, its options alone and in pairs.
 
 use gatefold_model::{Activation, Cell, Coupling, GruActivations, GruCell, LstmActivations, LstmCell, Reset};
 use gatefold_reference::scan::kernel::Stage;
 use gatefold_shaders::CellStage;
 
-/// A stage with its options, as the reference and as the kernels have it.
+/// A stage with its options, for the reference and for the kernels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject {
     pub(super) name: &'static str,
     pub(super) stage: Stage,
     pub(super) clip: Option<f32>,
-    /// Numbers that a unit has of its own.
+    /// Numbers of a unit's own.
     pub(super) units: usize,
 }
 
 const SIGMOID: Activation = Activation::Sigmoid;
-/// Slopes follow from values of these, and not from those of the next.
+/// A function whose slope follows from its value, and one whose slope does not.
 const HARD: Activation = Activation::HardSigmoid { alpha: 0.2, beta: 0.5 };
 const ODD: Activation = Activation::LeakyRelu { alpha: -0.4 };
 
@@ -29,7 +29,7 @@ impl Subject {
         Subject { name, stage, clip: None, units: if peephole { 3 } else { 0 } }
     }
 
-    /// Every cell once, with nothing chosen.
+    /// Every cell once, without options.
     pub(super) fn plain() -> Vec<Subject> {
         vec![
             Subject::new("rnn", Stage::Cell(Cell::Rnn { activation: Activation::Tanh })),
@@ -38,7 +38,7 @@ impl Subject {
         ]
     }
 
-    /// Every stage that takes its gradient from the steps behind it.
+    /// Every stage that takes its gradient from the steps after it.
     pub(super) fn with_recurrence() -> Vec<Subject> {
         let mut found = Subject::plain();
         for activation in Activation::ALL.into_iter().chain([ODD]) {
@@ -62,7 +62,7 @@ impl Subject {
         found
     }
 
-    /// Every stage but readouts.
+    /// Every stage except readouts.
     pub(super) fn with_backward() -> Vec<Subject> {
         let mut found = Subject::with_recurrence();
         let reset = |activations| Stage::Reset(gru(Reset::Before, activations));
@@ -94,7 +94,7 @@ impl Subject {
         }
     }
 
-    /// Whether something goes to the step before past all weights.
+    /// Whether backward passes something to the previous step around all weights.
     pub(super) fn carries(&self) -> bool {
         !matches!(self.cell(), CellStage::Rnn | CellStage::Readout)
     }
@@ -126,7 +126,7 @@ impl Subject {
         self.clip.is_some() || functions.iter().any(|(_, activation)| !activation.slope_from_output())
     }
 
-    /// What the kernels are told of the cell.
+    /// The cell's constants in the kernels.
     pub(super) fn consts(&self) -> Vec<(&'static str, u32)> {
         let mut consts = Vec::new();
         for (name, activation) in self.functions() {
@@ -151,7 +151,8 @@ impl Subject {
         consts
     }
 
-    /// Numbers from -1 to 1 as a step could have saved them: clipped pre-activations, or gates between 0 and 1.
+    /// Numbers from -1 to 1 turned into what a step could have saved: clipped pre-activations, or gates between 0 and
+    /// 1.
     pub(super) fn saved(&self, values: &[f32]) -> Vec<f32> {
         let bound = self.clip.unwrap_or(1.0);
         let saved = |&value: &f32| {
@@ -191,7 +192,7 @@ fn lstms() -> Vec<Subject> {
     found
 }
 
-/// Whether carry is part of the gradient of h.
+/// Whether carry is part of the gradient with respect to h.
 pub(super) fn own_lane(stage: Stage) -> bool {
     matches!(stage, Stage::Update(_) | Stage::Cell(Cell::Gru(_)))
 }
