@@ -21,7 +21,7 @@ const SCANS: [KernelId; 9] = [
     KernelId::StepBackwardInner,
     KernelId::ReadoutBackward,
     KernelId::InitialBackward,
-    KernelId::StartRows,
+    KernelId::InitialRows,
     KernelId::FinalRows,
     KernelId::ScanOutput,
     KernelId::PeepholeGradient,

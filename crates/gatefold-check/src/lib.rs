@@ -1,5 +1,5 @@
 //! Every kernel, layer and network on the GPU against the plain reference: cases, seeded data, the comparator, and the
-//! self-check that puts them into one table.
+//! self-check that puts it all into one table.
 //!
 //! Tests and the command `gatefold selfcheck` run the same cases. Tolerances are those of docs/numerics.md.
 

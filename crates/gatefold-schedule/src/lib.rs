@@ -7,7 +7,6 @@
 //! Shapes: T time steps, B rows of a batch, I inputs, H hidden units, R values of h (H, or what it is projected to), k
 //! slots of h (1, or the reach of a skip connection), O outputs. Sequences are time-major, `[T, B, F]`.
 
-mod bounds;
 mod error;
 pub mod layer;
 mod loss;

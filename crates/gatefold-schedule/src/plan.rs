@@ -6,7 +6,7 @@
 use crate::states::StateSet;
 use bytemuck::{Pod, bytes_of};
 use gatefold_shaders::params::Params;
-use gatefold_shaders::{Access, KernelVariant};
+use gatefold_shaders::{Access, Extents, KernelVariant};
 use std::fmt;
 
 /// A buffer of a plan, by its number there.
@@ -418,8 +418,7 @@ impl Plan {
             groups.iter().all(|&count| (1..=MAX_GROUPS).contains(&count)),
             "{kernel}: {groups:?} workgroups"
         );
-        let lens = crate::bounds::needed_lens(&kernel, bytes_of(&params), groups);
-        let iterations = crate::bounds::iterations(&kernel, bytes_of(&params));
+        let Extents { lens, iterations } = params.extents(&kernel, groups);
         for (at, (span, needed)) in spans.iter().zip(lens).enumerate() {
             match span {
                 Some(span) => assert!(

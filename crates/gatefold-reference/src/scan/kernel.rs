@@ -289,7 +289,7 @@ impl Slots<'_> {
 
 /// Puts each row's initial values in front of its first step, zeros where there are none, and zeros where a row has neither a
 /// step nor an initial value. `h [slots, B, width]`, `start [given, B, C]`.
-pub fn start_rows<R: Real>(
+pub fn initial_rows<R: Real>(
     slots: &Slots<'_>,
     columns: Range<usize>,
     start: Option<ArrayView3<R>>,

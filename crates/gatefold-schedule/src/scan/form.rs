@@ -2,10 +2,8 @@
 //! row of h.
 
 use crate::product::LaneMap;
-use gatefold_model::{
-    Activation, Cell as Described, Coupling, GruCell, GruGate, LstmCell, Recurrent, Reset, Role,
-};
-use gatefold_shaders::Cell;
+use gatefold_model::{Activation, Cell, Coupling, GruCell, GruGate, LstmCell, Recurrent, Reset, Role};
+use gatefold_shaders::CellStage;
 
 /// One scan of a recurrent layer.
 #[derive(Clone, Copy, Debug)]
@@ -53,22 +51,22 @@ impl Form {
         self.recurrent.history()
     }
 
-    fn described(&self) -> &Described {
+    fn described(&self) -> &Cell {
         self.recurrent.cell_of(self.reverse)
     }
 
     /// Whether the cell has two stages, the first of which resets h.
     pub fn resets_before(&self) -> bool {
-        matches!(self.described(), Described::Gru(GruCell { reset: Reset::Before, .. }))
+        matches!(self.described(), Cell::Gru(GruCell { reset: Reset::Before, .. }))
     }
 
     /// The cell that gives h.
-    pub fn cell(&self) -> Cell {
+    pub fn cell(&self) -> CellStage {
         match self.described() {
-            Described::Rnn { .. } => Cell::Rnn,
-            Described::Lstm(_) => Cell::Lstm,
-            Described::Gru(_) if self.resets_before() => Cell::GruUpdate,
-            Described::Gru(_) => Cell::Gru,
+            Cell::Rnn { .. } => CellStage::Rnn,
+            Cell::Lstm(_) => CellStage::Lstm,
+            Cell::Gru(_) if self.resets_before() => CellStage::GruUpdate,
+            Cell::Gru(_) => CellStage::Gru,
         }
     }
 
@@ -84,11 +82,11 @@ impl Form {
 
     /// Whether the gates see the cell state.
     pub fn has_peepholes(&self) -> bool {
-        matches!(self.described(), Described::Lstm(LstmCell { peephole: true, .. }))
+        matches!(self.described(), Cell::Lstm(LstmCell { peephole: true, .. }))
     }
 
     /// The constants of a kernel joined with that stage of the cell.
-    pub fn consts(&self, cell: Cell) -> Vec<(&'static str, u32)> {
+    pub fn consts(&self, cell: CellStage) -> Vec<(&'static str, u32)> {
         let mut consts = Vec::new();
         let mut function = |names: [&'static str; 3], activation: Activation| {
             let numbers = [activation.alpha(), activation.beta()].map(f32::to_bits);
@@ -96,14 +94,14 @@ impl Form {
         };
         let gate = ["GATE_FUNCTION", "GATE_ALPHA", "GATE_BETA"];
         let candidate = ["CANDIDATE_FUNCTION", "CANDIDATE_ALPHA", "CANDIDATE_BETA"];
-        let (clip, kept) = if cell == Cell::Readout {
+        let (clip, kept) = if cell == CellStage::Readout {
             let activation = self.readout().map_or(Activation::Identity, |readout| readout.activation);
             function(candidate, activation);
             (None, vec![activation])
         } else {
             match *self.described() {
-                Described::Rnn { activation } => function(candidate, activation),
-                Described::Lstm(LstmCell { activations: a, coupling, squashed, .. }) => {
+                Cell::Rnn { activation } => function(candidate, activation),
+                Cell::Lstm(LstmCell { activations: a, coupling, squashed, .. }) => {
                     function(gate, a.gate);
                     function(candidate, a.candidate);
                     function(["OUTPUT_FUNCTION", "OUTPUT_ALPHA", "OUTPUT_BETA"], a.output);
@@ -114,9 +112,9 @@ impl Form {
                     };
                     consts.extend([("COUPLED", coupled), ("SQUASHED", u32::from(squashed))]);
                 }
-                Described::Gru(GruCell { activations: a, .. }) => {
+                Cell::Gru(GruCell { activations: a, .. }) => {
                     function(gate, a.gate);
-                    if cell != Cell::GruReset {
+                    if cell != CellStage::GruReset {
                         function(candidate, a.candidate);
                     }
                 }
@@ -131,7 +129,7 @@ impl Form {
     /// Gates of the lanes of what comes from the input, or from an output fed back.
     pub fn input_map(&self) -> LaneMap {
         match self.described() {
-            Described::Gru(_) => LaneMap::new(&[Some(RESET), Some(UPDATE), Some(NEW), None]),
+            Cell::Gru(_) => LaneMap::new(&[Some(RESET), Some(UPDATE), Some(NEW), None]),
             cell => LaneMap::same(cell.gates()),
         }
     }
@@ -139,10 +137,8 @@ impl Form {
     /// Gates of the lanes of what comes from h, by a cell's only or first stage.
     pub fn recurrent_map(&self) -> LaneMap {
         match self.described() {
-            Described::Gru(_) if self.resets_before() => {
-                LaneMap::new(&[Some(RESET), Some(UPDATE), None, None])
-            }
-            Described::Gru(_) => LaneMap::new(&[Some(RESET), Some(UPDATE), None, Some(NEW)]),
+            Cell::Gru(_) if self.resets_before() => LaneMap::new(&[Some(RESET), Some(UPDATE), None, None]),
+            Cell::Gru(_) => LaneMap::new(&[Some(RESET), Some(UPDATE), None, Some(NEW)]),
             cell => LaneMap::same(cell.gates()),
         }
     }

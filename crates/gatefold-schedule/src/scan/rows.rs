@@ -68,9 +68,9 @@ fn initial_rows(
     let consts = [
         ("WG_SIZE", ELEMENT_WG_SIZE),
         ("LENGTHS", scan.has_lengths()),
-        ("WITH_START", u32::from(from.is_some())),
+        ("WITH_INITIAL", u32::from(from.is_some())),
     ];
-    let params = params::StartRows {
+    let params = params::InitialRows {
         first_slot: first as u32,
         slots: slots as u32,
         batch: scan.batch as u32,
@@ -78,7 +78,7 @@ fn initial_rows(
         begin: columns.begin as u32,
         columns: columns.len as u32,
         history: history as u32,
-        given: given as u32,
+        values: given as u32,
         steps: scan.steps as u32,
         reverse: u32::from(scan.form.reverse),
         groups_x,
@@ -94,7 +94,7 @@ fn initial_rows(
         }
     });
     let bindings = [from.into(), scan.lengths(), into.into()];
-    plan.dispatch(KernelVariant::new(KernelId::StartRows, &consts), params, &bindings, groups);
+    plan.dispatch(KernelVariant::new(KernelId::InitialRows, &consts), params, &bindings, groups);
 }
 
 /// The state after `steps` steps, the final one of a reverse scan or of one that saves nothing: parts of the scan's own
@@ -147,7 +147,7 @@ fn final_rows(
         begin: columns.begin as u32,
         columns: columns.len as u32,
         history: history as u32,
-        given: given as u32,
+        values: given as u32,
         steps: steps as u32,
         reverse: u32::from(scan.form.reverse),
         groups_x,

@@ -10,7 +10,7 @@ use crate::plan::MAX_GROUPS;
 use crate::product;
 use crate::{Error, Span, Target};
 use gatefold_model::{Layer, Role};
-use gatefold_shaders::{Cell, Columns as ColumnWidth, KernelId, KernelVariant, TILE_WG_SIZE, params};
+use gatefold_shaders::{CellStage, Columns as ColumnWidth, KernelId, KernelVariant, TILE_WG_SIZE, params};
 
 /// Step after step forward.
 pub(super) fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
@@ -36,7 +36,7 @@ pub(super) fn one(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slo
     let stage = |low: &mut Lowering<'_>, stage: &Stage| stage.forward(low, scan, &slots);
     if let Some(u_reset) = scan.packed.u_reset {
         // The second stage reads what the first leaves, in inference too.
-        let reset = Stage { cell: Cell::GruReset, saves: true, to: form.reset_h().begin, ..main };
+        let reset = Stage { cell: CellStage::GruReset, saves: true, to: form.reset_h().begin, ..main };
         stage(low, &reset)?;
         stage(low, &Stage { weights: u_reset, segments: 1, reads: (slots.h_to, form.reset_h()), ..main })?;
     } else {
@@ -45,7 +45,7 @@ pub(super) fn one(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slo
     if let (Some(readout), Some(weights)) = (form.readout(), scan.packed.readout) {
         let bias = readout.bias.and_then(|role| low.parameters.find(low.plan, layer, role, form.reverse));
         let readout = Stage {
-            cell: Cell::Readout,
+            cell: CellStage::Readout,
             hidden: readout.width,
             units: (usize::from(bias.is_some()), bias),
             weights,
@@ -63,7 +63,7 @@ pub(super) fn one(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slo
 /// One dispatch of a step forward.
 #[derive(Clone, Copy)]
 struct Stage {
-    cell: Cell,
+    cell: CellStage,
     hidden: usize,
     /// How many numbers a unit has of its own, and where they are.
     units: (usize, Option<Span>),
@@ -103,7 +103,7 @@ impl Stage {
             skip_begin: skipped.begin as u32,
             skip_len: skipped.len as u32,
             h_from: slots.h_from as u32,
-            h_begin: if self.cell == Cell::Readout { 0 } else { form.h().begin as u32 },
+            h_begin: if self.cell == CellStage::Readout { 0 } else { form.h().begin as u32 },
             h_to: slots.h_to as u32,
             to_begin: self.to as u32,
             state_from: slots.state.0 as u32,
@@ -140,7 +140,7 @@ impl Tiles {
         target: &Target,
         scan: &Scan,
         id: KernelId,
-        cell: Cell,
+        cell: CellStage,
         consts: &[(&'static str, u32)],
     ) -> Result<(KernelVariant, [u32; 3]), Error> {
         let Tiles { batch, columns, inner } = *self;

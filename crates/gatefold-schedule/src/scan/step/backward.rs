@@ -6,7 +6,7 @@ use crate::product;
 use crate::scan::{CarriedGradients, Readout, Scan, ScanState};
 use crate::{Error, Span};
 use gatefold_model::{Layer, Role};
-use gatefold_shaders::{Cell, KernelId, params};
+use gatefold_shaders::{CellStage, KernelId, params};
 
 /// Step after step back; leaves the gradients with respect to the pre-activations in the scan's buffers.
 pub(in crate::scan) fn backward(
@@ -31,7 +31,7 @@ pub(in crate::scan) fn backward(
         }
         if let Some(weights) = scan.transposed().u_reset {
             let inner = (weights, scan.form.hidden(), carried.candidate_at);
-            from_inner(low, layer, scan, carried, Cell::GruReset, inner, t)?;
+            from_inner(low, layer, scan, carried, CellStage::GruReset, inner, t)?;
         }
     }
     Ok(())
@@ -52,7 +52,7 @@ fn from_recurrence(
         ("UNITS", form.units() as u32),
         ("SEGMENTS", segments),
         ("LENGTHS", scan.has_lengths()),
-        ("ENDS", u32::from(carried.given)),
+        ("FINALS", u32::from(carried.given)),
     ];
     let consts = [&own[..], &form.consts(form.cell())].concat();
     let shape = Tiles { batch, columns: hidden, inner: hidden };
@@ -98,7 +98,7 @@ fn from_inner(
     layer: &Layer,
     scan: &Scan,
     carried: &CarriedGradients,
-    cell: Cell,
+    cell: CellStage,
     (weights, inner_len, inner_from): (Span, usize, usize),
     t: usize,
 ) -> Result<(), Error> {
@@ -158,7 +158,7 @@ fn readout_backward(
     let own = [
         ("SEGMENTS", scan.segments()),
         ("LENGTHS", scan.has_lengths()),
-        ("ENDS", u32::from(carried.given)),
+        ("FINALS", u32::from(carried.given)),
         ("KEEP_PRE", u32::from(!readout.activation.slope_from_output())),
     ];
     let consts = [&own[..], &product::activation_consts(readout.activation)].concat();
@@ -180,7 +180,7 @@ fn readout_backward(
         steps: scan.steps as u32,
         reverse: u32::from(form.reverse),
         inner_to: carried.readout_at as u32,
-        ends_at: carried.finals_at as u32,
+        finals_at: carried.finals_at as u32,
     };
     let saved = scan.readout.expect("a scan with a readout has its buffer");
     let bindings =
@@ -200,13 +200,16 @@ pub(in crate::scan) fn initial_gradient(
 ) -> Result<ScanState, Error> {
     let (form, batch, hidden) = (&scan.form, scan.batch, scan.form.hidden());
     let (columns, own) = (form.recurs().len, form.own().len);
-    let consts =
-        [("SEGMENTS", scan.segments()), ("LENGTHS", scan.has_lengths()), ("ENDS", u32::from(carried.given))];
+    let consts = [
+        ("SEGMENTS", scan.segments()),
+        ("LENGTHS", scan.has_lengths()),
+        ("FINALS", u32::from(carried.given)),
+    ];
     let shape = Tiles { batch, columns, inner: hidden };
     let (kernel, mut groups) =
         shape.kernel(low.target, scan, KernelId::InitialBackward, form.cell(), &consts)?;
     groups[2] = form.history() as u32;
-    let carries_h = matches!(form.cell(), Cell::Gru | Cell::GruUpdate);
+    let carries_h = matches!(form.cell(), CellStage::Gru | CellStage::GruUpdate);
     let params = params::InitialBackward {
         batch: batch as u32,
         hidden: hidden as u32,
@@ -217,7 +220,7 @@ pub(in crate::scan) fn initial_gradient(
         steps: scan.steps as u32,
         reverse: u32::from(form.reverse),
         carries_h: u32::from(carries_h),
-        ends_at: carried.finals_at as u32,
+        finals_at: carried.finals_at as u32,
         ..Default::default()
     };
     let (own_len, lone_len) = (form.history() * batch * own, batch * (columns - own));

@@ -1,4 +1,4 @@
-//! Backward of readouts, of what is in front of the first step, and of peepholes.
+//! Gradients with respect to readouts, initial values and peepholes.
 
 use super::scan::{Case, STEPS, T, cases, flat};
 use super::stages::{Subject, own_lane};
@@ -16,9 +16,9 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
     let functions =
         [Activation::Identity, Activation::Tanh, Activation::Softplus, Activation::LeakyRelu { alpha: -0.4 }];
     for (turn, mut case) in cases(gpu, &Subject::plain()).into_iter().enumerate() {
-        let Case { batch, hidden, segments, flag: ends, .. } = case;
+        let Case { batch, hidden, segments, flag: with_finals, .. } = case;
         let (lanes, len, function) = (case.stage().lanes(), batch * hidden, functions[turn % 4]);
-        // A readout beside h, or in its place.
+        // A readout beside h, or in place of it.
         let (readout_from, outputs) = if turn % 3 == 0 { (0, hidden + 1) } else { (hidden, 4) };
         let (columns, history) = (readout_from + outputs, 2);
         let own = if readout_from == 0 { outputs } else { hidden };
@@ -34,9 +34,9 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             .map(|y| if keep_pre { *y } else { y.abs() })
             .collect();
         let inner_to = len;
-        let ends_at = inner_to + batch * outputs + len;
-        let ends_len = history * batch * own + batch * (columns - own);
-        let carry = case.values(ends_at + ends_len);
+        let finals_at = inner_to + batch * outputs + len;
+        let finals_len = history * batch * own + batch * (columns - own);
+        let carry = case.values(finals_at + finals_len);
         let params = params::ReadoutBackward {
             t: T as u32,
             batch: batch as u32,
@@ -53,11 +53,11 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             steps: STEPS as u32,
             reverse: 0,
             inner_to: inner_to as u32,
-            ends_at: ends_at as u32,
+            finals_at: finals_at as u32,
         };
         let [alpha, beta] = [function.alpha(), function.beta()].map(f32::to_bits);
         let consts = [
-            ("ENDS", u32::from(ends)),
+            ("FINALS", u32::from(with_finals)),
             ("ACTIVATION", function.code()),
             ("ALPHA", alpha),
             ("BETA", beta),
@@ -83,10 +83,10 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             d_row.slice_mut(s![.., ..own]).zip_mut_with(&by_skip, |sum, &d| *sum += d);
         }
         let slots = Slots { steps: STEPS, history, reverse: false, lengths: case.lengths.as_deref() };
-        let (many, lone) = carry[ends_at..].split_at(history * batch * own);
+        let (many, lone) = carry[finals_at..].split_at(history * batch * own);
         for row in 0..batch {
             let place = (T + history).checked_sub(slots.end(row, history)).filter(|&place| place < history);
-            if let (true, Some(place)) = (ends, place) {
+            if let (true, Some(place)) = (with_finals, place) {
                 for column in 0..own {
                     d_row[[row, column]] += f64::from(many[(place * batch + row) * own + column]);
                 }
@@ -114,7 +114,7 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let mut expected = wide(&carry);
         expected[inner_to..inner_to + batch * outputs].copy_from_slice(&flat(&d_pre));
         if readout_from > 0 {
-            expected[inner_to + batch * outputs..ends_at].copy_from_slice(&flat(&d_h));
+            expected[inner_to + batch * outputs..finals_at].copy_from_slice(&flat(&d_h));
         }
         checks.tensor("carry", &[("element", carry.len())], &found[5], &expected, tolerance);
     }
@@ -123,10 +123,10 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
 
 pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (turn, mut case) in cases(gpu, &Subject::plain()).into_iter().enumerate() {
-        let Case { batch, hidden, segments, flag: ends, .. } = case;
+        let Case { batch, hidden, segments, flag: with_finals, .. } = case;
         let (lanes, len) = (case.stage().lanes(), batch * hidden);
         let (history, reverse) = (1 + turn % 4, turn % 5 > 2);
-        // With a value beside h that has a slot of its own, the nearest, or none.
+        // With columns that have a value in the nearest slot only, or without.
         let (own, lone) = (hidden, if turn % 3 == 0 { 2 } else { 0 });
         let (columns, carries_h) = (own + lone, own_lane(case.stage()));
         let weights_len = hidden * columns * lanes;
@@ -140,9 +140,9 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             }
         }
         let narrow: Vec<f32> = gates.iter().map(|&value| value as f32).collect();
-        let ends_at = len + 3;
+        let finals_at = len + 3;
         let values_len = history * batch * own + batch * lone;
-        let carry = case.values(ends_at + values_len);
+        let carry = case.values(finals_at + values_len);
         let params = params::InitialBackward {
             batch: batch as u32,
             hidden: hidden as u32,
@@ -153,10 +153,10 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             steps: STEPS as u32,
             reverse: u32::from(reverse),
             carries_h: u32::from(carries_h),
-            ends_at: ends_at as u32,
+            finals_at: finals_at as u32,
             ..Default::default()
         };
-        let kernel = case.kernel(KernelId::InitialBackward, &[("ENDS", u32::from(ends))]);
+        let kernel = case.kernel(KernelId::InitialBackward, &[("FINALS", u32::from(with_finals))]);
         let mut groups = case.groups(columns);
         groups[2] = history as u32;
         let lengths = case.device_lengths();
@@ -170,14 +170,14 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let (by_first, by_skip) =
             (of(&weights[..weights_len], columns), of(&weights[weights_len..], own * (segments - 1)));
         let slots = Slots { steps: STEPS, history, reverse, lengths: case.lengths.as_deref() };
-        let (many, alone) = carry[ends_at..].split_at(history * batch * own);
+        let (many, alone) = carry[finals_at..].split_at(history * batch * own);
         let d_final = Array3::from_shape_vec((history, batch, own), wide(many)).expect("as many");
         let mut want = kernel::initial_backward(
             &slots,
             gates.view(),
             by_first.view(),
             (segments == 2).then(|| by_skip.view()),
-            ends.then(|| d_final.view()),
+            with_finals.then(|| d_final.view()),
         );
         let nearest = if reverse { 0 } else { history - 1 };
         for row in 0..batch {
@@ -187,7 +187,7 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
                 }
             }
             for column in 0..lone {
-                if ends && slots.len(row) == 0 {
+                if with_finals && slots.len(row) == 0 {
                     want[[nearest, row, own + column]] += f64::from(alone[row * lone + column]);
                 }
             }
@@ -197,7 +197,7 @@ pub(super) fn initial_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let alone = flat(&want.slice(s![nearest, .., own..]).to_owned());
         let axes = [("element", values_len)];
         let tolerance = Tolerance::product(segments * lanes * hidden + 2);
-        checks.tensor("d_start", &axes, &found[4], &[many, alone].concat(), tolerance);
+        checks.tensor("d_initial", &axes, &found[4], &[many, alone].concat(), tolerance);
     }
     Ok(())
 }
