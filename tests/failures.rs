@@ -238,7 +238,7 @@ fn the_loss_of_an_idle_device_is_seen_at_once() {
 /// As much as the parameters and a small batch take, and no more.
 #[test]
 fn out_of_memory_names_the_buffer_and_leaves_the_engine_usable() {
-    let small = memory_need(&stacked(), &Target::webgpu(), SHAPE.0, SHAPE.1, None).unwrap().bytes;
+    let small = memory_need(&stacked(), &Target::webgpu(), SHAPE.0, None, SHAPE.1, None).unwrap().bytes;
     let options = GpuOptions::new().memory_limit_bytes(Some(2 * small));
     let Some(gpu) = test_gpu_with(&options) else { return };
     let mut network = Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap();
@@ -282,7 +282,7 @@ fn no_memory_for_the_parameters_or_for_training() {
 fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
     // Without a device: 5,000 steps of 64 rows of 64 units are 328 MB, and WebGPU binds 128 MiB.
     let config = NetworkConfig::new(4, [LstmConfig::new(64).into(), DenseConfig::new(1).into()]).unwrap();
-    let error = memory_need(&config, &Target::webgpu(), 5_000, 64, None).unwrap_err();
+    let error = memory_need(&config, &Target::webgpu(), 5_000, None, 64, None).unwrap_err();
     match &error {
         Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes } => {
             assert_eq!((tensor.as_str(), *needed_bytes), ("layer0.gates", 4 * 5_000 * 64 * 64 * 4));

@@ -7,7 +7,7 @@ use gatefold::{
 use gatefold_check::test_gpu;
 
 fn planned(config: &NetworkConfig, (steps, batch): (usize, usize), training: Option<&TrainConfig>) -> Plan {
-    plan(config, &Target::webgpu(), steps, batch, training).unwrap()
+    plan(config, &Target::webgpu(), steps, None, batch, training).unwrap()
 }
 
 /// An LSTM, its last step, a dense layer.
@@ -103,7 +103,7 @@ fn a_training_step_starts_few_kernels() {
     for target in targets.into_iter().flatten() {
         for layers in 1..=4 {
             for steps in [1, 10, 50] {
-                let plan = plan(&stack(layers), &target, steps, 32, Some(&TrainConfig::new())).unwrap();
+                let plan = plan(&stack(layers), &target, steps, None, 32, Some(&TrainConfig::new())).unwrap();
                 let (found, allowed) = (plan.dispatches(), 2 * layers * steps + 16 * layers + 24);
                 assert!(
                     found <= allowed,
@@ -130,10 +130,11 @@ fn a_prediction_saves_nothing() {
     let data = steps * batch * (3 + 4);
     let layer = |states: usize| batch * 4 * (4 * steps + (steps + 1) + states);
     let elements = parameters + packed + data + layer(1);
-    let need = memory_need(&config, &Target::webgpu(), steps, batch, None).unwrap();
+    let need = memory_need(&config, &Target::webgpu(), steps, None, batch, None).unwrap();
     assert_eq!(need.bytes, 4 * elements as u64);
     assert_eq!((need.largest.as_str(), need.largest_bytes), ("layer0.gates", 4 * 800));
-    let training = memory_need(&config, &Target::webgpu(), steps, batch, Some(&TrainConfig::new())).unwrap();
+    let training =
+        memory_need(&config, &Target::webgpu(), steps, None, batch, Some(&TrainConfig::new())).unwrap();
     assert!(training.bytes >= need.bytes + 4 * (batch * 4 * steps) as u64, "{training:?}");
     assert!(!planned(&config, (steps, batch), None).to_string().contains("layer0.state["));
     assert!(
@@ -147,7 +148,7 @@ fn a_prediction_saves_nothing() {
 #[test]
 fn layers_share_memory() {
     let bytes = |layers: usize| {
-        let need = memory_need(&stack(layers), &Target::webgpu(), 50, 32, None).unwrap();
+        let need = memory_need(&stack(layers), &Target::webgpu(), 50, None, 32, None).unwrap();
         assert!(need.bytes <= need.unshared_bytes);
         // What the weights of one more layer take, as parameters and packed, is not shared.
         need.bytes - (layers as u64 - 1) * 4 * 2 * (4 * 64 * (64 + 64) + 4 * 64)

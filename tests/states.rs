@@ -1,7 +1,7 @@
 //! States that outlive a batch: streams, sequences in parts, carried states, truncated training. On the CPU and on a GPU.
 
 use gatefold::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Device, Direction, EmbeddingConfig, Fill, GruConfig,
+    Activation, Bridge, DecoderConfig, DenseConfig, Device, Direction, EmbeddingConfig, Expansion, GruConfig,
     InitialState, LayerConfig, LstmConfig, Network, NetworkConfig, Optimizer, Parameters, Reduction, Reset,
     RnnConfig, Sequences, States, Targets, TrainConfig, Trainer, Truncation,
 };
@@ -541,7 +541,7 @@ fn what_cannot_stream_is_refused_by_name() {
     let both = GruConfig::new(4).direction(Direction::Bidirectional);
     let bidirectional = config(2, [dense(3), both.into()]);
     let expanding =
-        config(2, [LayerConfig::Expand { steps: 3, fill: Fill::Zeros }, GruConfig::new(4).into()]);
+        config(2, [LayerConfig::Expand { steps: 3, fill: Expansion::Zeros }, GruConfig::new(4).into()]);
     let tokens = config(1, [EmbeddingConfig::new(5, 2).into(), GruConfig::new(3).into()]);
     let (gru, other) = (config(2, [GruConfig::new(4).into()]), config(2, [GruConfig::new(5).into()]));
     for (_, device) in &test_devices() {

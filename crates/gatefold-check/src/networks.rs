@@ -4,7 +4,7 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
 use gatefold::{
-    Activation, Biases, Coupling, DenseConfig, Device, Direction, EmbeddingConfig, Error, Fill, Gpu,
+    Activation, Biases, Coupling, DenseConfig, Device, Direction, EmbeddingConfig, Error, Expansion, Gpu,
     GruConfig, InitialState, LayerConfig, LayerKind, LstmConfig, Network, NetworkConfig, Parameters,
     Recurrent, Reset, RnnConfig, TrainConfig, Trainer,
 };
@@ -184,11 +184,16 @@ impl NetworkCase {
         ));
         cases.push(NetworkCase::new(
             3,
-            vec![lstm(5), LayerConfig::FinalState, expand(4, Fill::Repeat), lstm(3), dense(2, LINEAR)],
+            vec![lstm(5), LayerConfig::FinalState, expand(4, Expansion::Repeat), lstm(3), dense(2, LINEAR)],
             6,
             7,
         ));
-        cases.push(NetworkCase::new(3, vec![expand(7, Fill::Zeros), lstm(5), LayerConfig::Softmax], 1, 4));
+        cases.push(NetworkCase::new(
+            3,
+            vec![expand(7, Expansion::Zeros), lstm(5), LayerConfig::Softmax],
+            1,
+            4,
+        ));
         cases.extend(recurrent_cases());
         // More steps than go into one submission.
         cases.push(NetworkCase::new(2, vec![lstm(5), dense(1, LINEAR)], 2_100, 2));

@@ -6,7 +6,7 @@ use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
 use gatefold::{
     Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Device, Direction, Dropout,
-    EmbeddingConfig, Error, Fill, GruActivations, GruConfig, InitialState, LayerConfig, LayerKind,
+    EmbeddingConfig, Error, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LayerKind,
     LayerState, LstmActivations, LstmConfig, Network, NetworkConfig, Parameters, Reset, RnnConfig, Sequences,
     States,
 };
@@ -204,7 +204,7 @@ impl SequenceCase {
                 vec![
                     LstmConfig::new(5).projection(3).into(),
                     last.clone(),
-                    LayerConfig::Expand { steps: 4, fill: Fill::Repeat },
+                    LayerConfig::Expand { steps: 4, fill: Expansion::Repeat },
                     GruConfig::new(4).into(),
                     dense(2, linear),
                 ],
@@ -213,7 +213,7 @@ impl SequenceCase {
             .with_lengths(),
             SequenceCase::new(
                 5,
-                vec![LayerConfig::Expand { steps: 6, fill: Fill::Zeros }, RnnConfig::new(7).into()],
+                vec![LayerConfig::Expand { steps: 6, fill: Expansion::Zeros }, RnnConfig::new(7).into()],
                 (1, 3),
             ),
             SequenceCase::new(

@@ -1,4 +1,4 @@
-//! `gatefold bench`: how long a network takes here, once its results are checked.
+//! `gatefold bench`: times a network, after checking its results.
 
 mod timing;
 
@@ -13,17 +13,17 @@ use serde_json::json;
 use std::str::FromStr;
 use timing::{Timing, time};
 
-/// Times recurrent layers with a dense layer behind them that gives one value a step.
+/// Times recurrent layers followed by a dense layer that gives one value per step.
 ///
-/// Before anything is timed the results are compared with the reference in f64: all outputs, and for training the
-/// loss, every gradient and the updated parameters, at the very shape that is timed. A wrong result ends the command
-/// with exit code 1. Then come two runs to warm up and at least seven that count, more where they are short.
-/// At long and wide shapes the reference takes minutes: there `--unchecked` times a network that was checked with
+/// Before timing anything, compares the results with the reference in f64 at the very shape that is timed: all
+/// outputs, and for training the loss, every gradient and the updated parameters. A wrong result ends the command
+/// with exit code 1. Then come two runs to warm up and at least seven that count, more if they are short.
+/// At long and wide shapes the reference takes minutes; there `--unchecked` times a network that was checked with
 /// fewer steps.
 ///
-/// A run of inference uploads the input and reads the output back. A run of training uploads a batch, does forward,
-/// squared error, backward and Adam, and waits for the device until the loss is read back: nothing is left under way
-/// when the clock stops.
+/// A run of inference uploads the input and reads back the output. A run of training uploads a batch, computes
+/// forward, squared error, backward and Adam, and waits for the device until the loss has been read back: nothing is
+/// still running when the clock stops.
 #[derive(clap::Args, Debug)]
 #[command(after_help = NOTES)]
 pub(crate) struct Arguments {
@@ -35,10 +35,10 @@ pub(crate) struct Arguments {
     /// Recurrent layers
     #[arg(long, value_name = "L", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     layers: u16,
-    /// Sequences whose lengths fall evenly from T to about T / B, the longest first, in the place of T steps each
+    /// Use sequences whose lengths fall evenly from T to about T / B, the longest first, instead of T steps each
     #[arg(long)]
     lengths: bool,
-    /// Time without comparing first
+    /// Skip the comparison
     #[arg(long)]
     unchecked: bool,
     /// What to time [default: both]
@@ -51,12 +51,12 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-const NOTES: &str = "Columns: median in milliseconds; spread, half of the distance between the quartiles as a share of the \
-median; dispatches of a run (kernels started; - on the CPU and with --lengths); FLOP of the products by that median, 2 G B T H (I + H) a \
-scan of G gates forward, twice as many backward but for the first layer's input gradient, which training does not \
-need.";
+const NOTES: &str = "Columns: median in milliseconds; spread, half the distance between the quartiles as a share of the \
+median; dispatches (kernels started) per run, - on the CPU and with --lengths; FLOP of the products divided by the \
+median. A scan of G gates takes 2 G B T H (I + H) FLOP forward and twice as many backward, without the input gradient \
+of the first layer, which training does not need.";
 
-/// Why each is there: one window of the worked example; a small network; middle; large; long and wide.
+/// In order: one window of the worked example; a small network; a medium one; a large one; a long and wide one.
 const SHAPES: [Shape; 5] = [
     Shape { batch: 1, steps: 25, input: 100, hidden: 100 },
     Shape { batch: 32, steps: 50, input: 16, hidden: 64 },
@@ -136,13 +136,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A timing and what belongs beside it.
+/// A timing and the figures shown with it.
 struct Measured {
     timing: Timing,
-    /// None on the CPU, which starts no kernels.
+    /// `None` on the CPU, which starts no kernels.
     dispatches: Option<usize>,
     flop: u128,
-    /// The worst error of the check, as a share of its tolerance; none where nothing was compared.
+    /// The worst error of the check, as a share of its tolerance; `None` with `--unchecked`.
     worst: Option<f64>,
 }
 
@@ -181,12 +181,12 @@ fn measure(
     Ok(Measured { timing, dispatches, flop: operations(workload, mode), worst })
 }
 
-/// Adam at its defaults, squared error, no clipping: what other programs are timed with.
+/// Adam at its defaults, squared error, no clipping: the settings other programs are timed with.
 fn training() -> TrainConfig {
     TrainConfig::new()
 }
 
-/// The worst share of a tolerance; or which tensor is wrong, and by how much.
+/// The worst error as a share of its tolerance; or, if it is too large, which tensor is wrong and by how much.
 fn accept(shape: Shape, mode: Mode, checks: Checks) -> Result<f64, Failure> {
     let worst = checks.worst();
     match worst {
@@ -203,7 +203,8 @@ fn accept(shape: Shape, mode: Mode, checks: Checks) -> Result<f64, Failure> {
     }
 }
 
-/// Kernels that a run starts. Inference finds its weights packed, since they did not change since the run before.
+/// The kernels that a run starts. Inference finds its weights packed already: they have not changed since the run
+/// before.
 fn dispatches(
     device: &Device,
     network: &Network,
@@ -212,7 +213,8 @@ fn dispatches(
 ) -> Result<Option<usize>, Failure> {
     Ok(match (device, network, mode) {
         (Device::Gpu(gpu), _, Mode::Train) => {
-            let plan = plan(network.config(), gpu.target(), shape.steps, shape.batch, Some(&training()))?;
+            let plan =
+                plan(network.config(), gpu.target(), shape.steps, None, shape.batch, Some(&training()))?;
             Some(plan.dispatches())
         }
         (_, Network::Gpu(network), Mode::Infer) => {
@@ -222,7 +224,7 @@ fn dispatches(
     })
 }
 
-/// FLOP of the products of a run, for the steps that there are.
+/// The FLOP of a run's products, counting only steps within the rows' lengths.
 fn operations(workload: &Workload, mode: Mode) -> u128 {
     let layers = workload.config.layers();
     let forward: u128 = layers.iter().map(|layer| flop::forward_step(layer, 1)).sum();
@@ -277,7 +279,7 @@ fn name(mode: Mode) -> &'static str {
     }
 }
 
-/// Three digits, or all before the point.
+/// Three significant digits, at most three decimals, and every digit before the point.
 fn digits(value: f64) -> String {
     let decimals = if value > 0.0 { (2.0 - value.log10().floor()).clamp(0.0, 3.0) as usize } else { 0 };
     format!("{value:.decimals$}")

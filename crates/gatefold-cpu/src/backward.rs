@@ -1,15 +1,17 @@
-use crate::bridge::{self, add_to_newest};
+use crate::bridge::{self, add_to_newest, recurrent_of};
 use crate::dense;
-use crate::network::{LayerTape, Network, Tape};
-use crate::packing::Packing;
+use crate::network::{Kept, Network, Tape};
 use crate::recurrent;
-use crate::states::{LayerState, States};
 use crate::steps;
 use crate::tensors::{Sums, Tensors};
 use crate::threads::add_product;
-use gatefold_model::{InitialState, Layer, LayerKind, Recurrent, Role, StateKind};
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, Axis, s};
-use std::sync::Arc;
+use gatefold_model::{
+    InitialSource, InitialState, Layer, LayerKind, Merge, Node, Recurrent, Role, Source, StateKind,
+};
+use gatefold_model::{LayerState, States};
+use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, s};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What the backward pass of a whole network finds.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,14 +29,10 @@ pub struct Gradients {
 /// The way back through the layers.
 struct Back<'a> {
     sums: Sums<'a>,
-    /// By the output of the layer that comes next; nothing where only final states count.
-    d: Option<Array2<f32>>,
-    /// What residual layers have for the inputs of earlier ones.
-    waiting: Vec<Option<Array2<f32>>>,
+    /// By the values of the layer graph, as far as their readers had their turn.
+    d: BTreeMap<Source, Array2<f32>>,
     /// By the final states, and from a layer's own turn on by its initial ones.
     d_states: Vec<Option<LayerState>>,
-    d_decoder: Option<Array2<f32>>,
-    batch: usize,
 }
 
 impl Network {
@@ -45,30 +43,30 @@ impl Network {
     pub fn backward(&self, tape: Tape, d_output: ArrayView3<f32>, d_states: Option<&States>) -> Gradients {
         let zeros = |(name, tensor): (&String, &ArrayD<f32>)| (name.clone(), ArrayD::zeros(tensor.raw_dim()));
         let mut parameters: Tensors = self.parameters.iter().map(zeros).collect();
-        let (first, packing) = (tape.first, tape.input_packing.clone());
-        let decoder = self.config.decoder().filter(|&at| at >= first).map(|at| tape.packings[at].clone());
-        let (input_width, batch) = (tape.input.ncols(), packing.batch());
-        let back = self.through(tape, d_output, d_states, &mut parameters, first, true);
-        let (d, d_decoder, found) = (back.d, back.d_decoder, back.d_states);
+        let (first, batch, packings) = (tape.first, tape.batch(), tape.packings.clone());
+        let Back { mut d, d_states: found, .. } =
+            self.through(tape, d_output, d_states, &mut parameters, first, true);
         let mut states = States::zeros(&self.config, batch);
         for (state, found) in states.layers.iter_mut().zip(found) {
             if let Some(found) = found {
                 *state = found;
             }
         }
-        let unpack = |packing: &Packing, d: Option<Array2<f32>>, width: usize| {
-            let d = d.unwrap_or_else(|| Array2::zeros((packing.len(), width)));
-            packing.unpack(d.view())
+        let mut unpacked = |source: Source, width: usize| {
+            let packing = packings.get(&source)?;
+            let d = d.remove(&source).unwrap_or_else(|| Array2::zeros((packing.len(), width)));
+            Some(packing.unpack(d.view()))
         };
-        Gradients {
-            input: unpack(&packing, d, input_width),
-            decoder_input: decoder.map(|packing| {
-                let width = d_decoder.as_ref().map_or(0, |d| d.ncols());
-                unpack(&packing, d_decoder, width)
-            }),
-            states,
-            parameters,
-        }
+        let decoder_input = self
+            .config
+            .decoder()
+            .and_then(|at| unpacked(Source::DecoderInput, self.config.layers()[at].output));
+        // A tape of a decoder alone has no other input.
+        let (input, decoder_input) = match unpacked(Source::Input, self.config.input()) {
+            Some(input) => (input, decoder_input),
+            None => (decoder_input.expect("a tape has an input"), None),
+        };
+        Gradients { input, decoder_input, states, parameters }
     }
 
     /// Adds the gradient of every parameter that has a place in `gradients`. Layers in front of the first one that needs
@@ -89,7 +87,7 @@ impl Network {
         self.through(tape, d_output, d_states, gradients, first, false);
     }
 
-    /// Back to layer `first`, and to its input if that is wanted.
+    /// Back to layer `first`, and to the inputs if they are wanted.
     fn through<'a>(
         &self,
         mut tape: Tape,
@@ -97,146 +95,140 @@ impl Network {
         d_states: Option<&States>,
         gradients: &'a mut Tensors,
         first: usize,
-        wants_input: bool,
+        wants_inputs: bool,
     ) -> Back<'a> {
         assert_eq!(d_output.dim(), tape.output().dim(), "one derivative per output");
-        let layers = self.config.layers();
-        let batch = tape.input_packing.batch();
+        let graph = self.config.graph();
         if let Some(states) = d_states
-            && let Err(problem) = states.check(&self.config, batch)
+            && let Err(problem) = states.check(&self.config, tape.batch())
         {
             panic!("derivatives by final {problem}");
         }
         let mut back = Back {
             sums: Sums { gradients, threads: self.threads },
-            d: Some(tape.packing_of(layers.len()).pack(d_output)),
-            waiting: vec![None; layers.len()],
+            d: BTreeMap::from([(graph.output(), tape.packings[&graph.output()].pack(d_output))]),
             d_states: match d_states {
                 Some(states) => states.layers.iter().cloned().map(Some).collect(),
                 None => vec![None; self.config.recurrent_layers().count()],
             },
-            d_decoder: None,
-            batch,
         };
-        let mut state = back.d_states.len();
-        for layer in layers[first..].iter().rev() {
-            let kept = tape.layers.pop().expect("a tape for every layer");
-            let further = wants_input || layer.index > first;
-            match layer.kind {
-                LayerKind::Recurrent(recurrent) => {
-                    state -= 1;
-                    let LayerTape::Recurrent(kept) = kept else { unreachable!("it was run as one") };
-                    let (d, d_start) = recurrent::backward(
+        let wanted = |source: &Source| match *source {
+            Source::Input | Source::DecoderInput => wants_inputs,
+            Source::Output(layer) | Source::FinalHidden(layer) => layer >= first,
+        };
+        for node in graph.nodes()[first..].iter().rev() {
+            let layer = &self.config.layers()[node.layer];
+            let own = Source::Output(node.layer);
+            let (kept, d) = (tape.values.remove(&own), back.d.remove(&own));
+            let d_input = match (layer.kind, &node.states) {
+                (LayerKind::Recurrent(recurrent), Some(states)) => {
+                    let Some(Kept::Recurrent(kept)) = kept else { unreachable!("it was run as one") };
+                    let (d, d_initial) = recurrent::backward(
                         self.values(),
                         layer,
                         &recurrent,
-                        tape.packing_of(layer.index),
-                        tape.input_of(layer.index),
+                        tape.packing_of(node),
+                        tape.input_of(&self.config, node).view(),
                         *kept,
-                        back.d.take(),
-                        back.d_states[state].as_ref(),
-                        further,
+                        d,
+                        back.d_states[states.number].as_ref(),
+                        node.inputs.iter().any(wanted),
                         &mut back.sums,
                     );
-                    // A decoder's layers start from the encoder's states, never from states of their own.
-                    let own = !tape.given && self.config.decoder().is_none_or(|at| layer.index < at);
+                    let own = !tape.given && states.initial == InitialSource::Own;
                     if own && recurrent.initial == InitialState::Learned {
-                        add_learned(layer, &recurrent, &d_start, &mut back.sums);
+                        add_learned(layer, &recurrent, &d_initial, &mut back.sums);
                     }
-                    back.d = d;
-                    back.d_states[state] = Some(d_start);
+                    back.d_states[states.number] = Some(d_initial);
+                    d
                 }
-                LayerKind::Decoder { .. } => {
-                    let (encoder, decoder) = back.d_states.split_at_mut(state);
-                    let d_starts: Vec<LayerState> =
-                        decoder.iter_mut().map(|d| d.clone().expect("its layers had their turn")).collect();
-                    let mut d_last: Vec<LayerState> = self
-                        .config
-                        .recurrent_layers()
-                        .zip(encoder.iter_mut())
-                        .map(|(layer, d)| d.take().unwrap_or_else(|| zero_state(layer, batch)))
-                        .collect();
+                (LayerKind::Decoder { .. }, _) => {
                     let bridge = tape.bridge.take().expect("the encoder was run");
-                    bridge::backward(
-                        self.values(),
-                        &self.config,
-                        bridge,
-                        &d_starts,
-                        &mut d_last,
-                        &mut back.sums,
-                    );
-                    encoder.iter_mut().zip(d_last).for_each(|(to, d)| *to = Some(d));
-                    back.d_decoder = back.d.take();
+                    let (values, d_states) = (self.values(), &mut back.d_states);
+                    bridge::backward(values, &self.config, bridge, d_states, &mut back.sums);
+                    None
                 }
-                _ => self.other_backward(layer, kept, &tape, state, &mut back),
-            }
-            if let Some(waiting) = back.waiting[layer.index].take() {
-                back.d = Some(back.d.take().map_or(waiting.clone(), |d| d + &waiting));
+                _ => d.map(|d| self.other_backward(layer, node, kept, &tape, d, &mut back.sums)),
+            };
+            let Some(d_input) = d_input else { continue };
+            let inputs: Vec<Source> = node.inputs.iter().copied().filter(wanted).collect();
+            let Some((&last, others)) = inputs.split_last() else { continue };
+            match node.merge {
+                Merge::Sum => {
+                    others.iter().for_each(|&other| self.meet(other, d_input.clone(), &tape, &mut back));
+                    self.meet(last, d_input, &tape, &mut back);
+                }
             }
         }
         back
     }
 
-    /// A layer that is neither recurrent nor a decoder; `states` recurrent layers stand before it.
-    fn other_backward(&self, layer: &Layer, kept: LayerTape, tape: &Tape, states: usize, back: &mut Back) {
-        let (input, packing): (ArrayView2<f32>, &Arc<Packing>) =
-            (tape.input_of(layer.index), tape.packing_of(layer.index));
-        let Some(mut d) = back.d.take() else { return };
-        let output = |kept: LayerTape| match kept {
-            LayerTape::Output(output) => output,
-            _ => unreachable!("the layer keeps its output"),
-        };
-        back.d = Some(match layer.kind {
-            LayerKind::Dense { activation, .. } => {
-                let LayerTape::Dense(kept) = kept else { unreachable!("it was run as one") };
+    /// Adds what one reader has for the gradient of a value.
+    fn meet(&self, source: Source, d: Array2<f32>, tape: &Tape, back: &mut Back) {
+        if let Source::FinalHidden(layer) = source {
+            let (number, recurrent) = recurrent_of(&self.config, layer);
+            let zeros = || LayerState::zeros(recurrent, d.nrows());
+            let d_final = back.d_states[number].get_or_insert_with(zeros);
+            let d = tape.packings[&source].unsort(d.view());
+            return add_to_newest(d.view(), StateKind::Hidden, recurrent, d_final);
+        }
+        match back.d.entry(source) {
+            Entry::Vacant(place) => {
+                place.insert(d);
+            }
+            Entry::Occupied(mut sum) => *sum.get_mut() += &d,
+        }
+    }
+
+    /// A layer that is neither recurrent nor a decoder: from the derivative by its output to the one by its input.
+    fn other_backward(
+        &self,
+        layer: &Layer,
+        node: &Node,
+        kept: Option<Kept>,
+        tape: &Tape,
+        mut d: Array2<f32>,
+        sums: &mut Sums,
+    ) -> Array2<f32> {
+        let packing = tape.packing_of(node);
+        match (layer.kind, kept) {
+            (LayerKind::Dense { activation, .. }, Some(Kept::Dense(kept))) => {
+                let input = tape.input_of(&self.config, node);
                 dense::backward(&kept, activation, &mut d);
                 let weight = layer.find(Role::DenseWeight, false);
-                back.sums.add_weight(weight, 0..d.ncols(), d.view(), input);
-                back.sums.add_bias(layer.find(Role::DenseBias, false), d.view());
+                sums.add_weight(weight, 0..d.ncols(), d.view(), input.view());
+                sums.add_bias(layer.find(Role::DenseBias, false), d.view());
                 let mut d_input = Array2::zeros(input.raw_dim());
                 add_product(self.threads, d.view(), self.dense_parameters(layer).0, d_input.view_mut());
                 d_input
             }
-            LayerKind::Embedding { .. } => {
-                if let Some(table) = back.sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
-                    steps::embed_backward(input, d.view(), table);
+            (LayerKind::Embedding { .. }, _) => {
+                let tokens = tape.input_of(&self.config, node);
+                if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
+                    steps::embed_backward(tokens.view(), d.view(), table);
                 }
-                Array2::zeros(input.raw_dim())
+                Array2::zeros(tokens.raw_dim())
             }
-            LayerKind::Dropout { rate } => {
+            (LayerKind::Dropout { rate }, _) => {
                 if let Some(dropout) = tape.dropout {
                     steps::drop_out(dropout, layer.index, rate, packing, &mut d);
                 }
                 d
             }
-            LayerKind::Softmax => {
-                steps::softmax_backward(output(kept).view(), &mut d);
+            (LayerKind::Softmax, Some(Kept::Rows(y))) => {
+                steps::softmax_backward(y.view(), &mut d);
                 d
             }
-            LayerKind::Residual { from } => {
-                let waiting = &mut back.waiting[from];
-                *waiting = Some(waiting.take().map_or_else(|| d.clone(), |waiting| waiting + &d));
-                d
-            }
-            LayerKind::LastStep => packing.behind_last_rows(d.view()),
-            LayerKind::FinalState => {
-                let behind = &self.config.layers()[layer.index - 1];
-                let recurrent = behind.recurrent().expect("a final state stands behind a recurrent layer");
-                let d_last = back.d_states[states - 1].get_or_insert_with(|| zero_state(behind, back.batch));
-                add_to_newest(packing.unsort(d.view()).view(), StateKind::Hidden, recurrent, d_last);
-                return;
-            }
-            LayerKind::Expand { fill, .. } => {
+            (LayerKind::LastStep, _) => packing.behind_last_rows(d.view()),
+            (LayerKind::Expand { fill, .. }, _) => {
                 let d = steps::expand_backward(d.view(), packing.batch(), fill);
                 packing.behind_last_rows(d.view())
             }
-            kind => unreachable!("{} is run elsewhere", kind.name()),
-        });
+            // What they read is all that they do.
+            (LayerKind::Residual { .. } | LayerKind::FinalState, _) => d,
+            (kind, _) => unreachable!("{} is run elsewhere, or kept what backward needs", kind.name()),
+        }
     }
-}
-
-fn zero_state(layer: &Layer, batch: usize) -> LayerState {
-    LayerState::zeros(layer.recurrent().expect("only those have states"), batch)
 }
 
 /// Learned states are the same for all rows, and h for all slots.

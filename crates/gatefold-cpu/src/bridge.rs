@@ -2,40 +2,34 @@
 
 use crate::dense::{self, DenseTape};
 use crate::recurrent::side_by_side;
-use crate::states::LayerState;
 use crate::tensors::{Sums, Values};
 use crate::threads::add_product;
-use gatefold_model::{Bridge, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind};
+use gatefold_model::LayerState;
+use gatefold_model::{
+    Bridge, HandOver, InitialSource, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind,
+};
 use ndarray::{Array2, ArrayView2, Axis, s};
 
-/// One state that is handed over.
-#[derive(Clone, Debug)]
-struct Passage {
-    /// The recurrent layer that ends with it, of the whole network.
-    source: usize,
-    /// Which of the source's states: c comes from h where the source has no c.
-    from: StateKind,
-    /// The recurrent layer of the decoder that starts with it, counted there.
-    target: usize,
-    to: StateKind,
-    /// `[B, W]` and the layer's result; without a dense layer nothing is needed.
-    dense: Option<(Array2<f32>, DenseTape)>,
-}
-
-/// What the forward pass leaves behind.
+/// What the forward pass leaves behind: for each state that is handed over its `[B, W]` and the dense layer's result,
+/// nothing where it is handed over as it is.
 #[derive(Clone, Debug)]
 pub(crate) struct BridgeTape {
-    passages: Vec<Passage>,
+    dense: Vec<Option<(Array2<f32>, DenseTape)>>,
 }
 
-/// How many recurrent layers an encoder has, if there is one.
-pub(crate) fn encoder_states(config: &NetworkConfig) -> usize {
-    let decoder = config.decoder().unwrap_or(0);
-    config.recurrent_layers().filter(|layer| layer.index < decoder).count()
+/// A recurrent layer's number among all, which is that of its state.
+pub(crate) fn recurrent_of(config: &NetworkConfig, layer: usize) -> (usize, &Recurrent) {
+    let states = config.graph().node(layer).states.as_ref();
+    let recurrent = config.layers()[layer].recurrent();
+    let (states, recurrent) = states.zip(recurrent).expect("only recurrent layers have states");
+    (states.number, recurrent)
 }
 
-fn recurrent(layer: &Layer) -> &Recurrent {
-    layer.recurrent().expect("only those have states")
+/// The layer that owns the bridge's parameters.
+fn decoder(config: &NetworkConfig) -> (&Layer, Bridge) {
+    let layer = &config.layers()[config.decoder().expect("only decoders have a bridge")];
+    let LayerKind::Decoder { bridge } = layer.kind else { unreachable!("found as a decoder") };
+    (layer, bridge)
 }
 
 /// The newest values of a state, directions side by side: `[B, D R]` or `[B, D H]`.
@@ -69,77 +63,74 @@ pub(crate) fn add_to_newest(
     }
 }
 
-/// The initial states of the decoder's recurrent layers from the final ones of the encoder's.
-pub(crate) fn forward(
-    values: Values,
-    config: &NetworkConfig,
-    last: &[LayerState],
-) -> (Vec<LayerState>, BridgeTape) {
-    let decoder = &config.layers()[config.decoder().expect("only decoders have a bridge")];
-    let LayerKind::Decoder { bridge } = decoder.kind else { unreachable!("found as a decoder") };
-    let encoder = encoder_states(config);
-    let layers: Vec<&Layer> = config.recurrent_layers().collect();
-    let batch = last[0].h.dim().1;
-    let mut starts = Vec::new();
-    let mut passages = Vec::new();
-    for (target, layer) in layers[encoder..].iter().enumerate() {
-        let source = target.min(encoder - 1);
-        let mut start = LayerState::zeros(recurrent(layer), batch);
-        for to in [StateKind::Hidden, StateKind::Cell] {
-            if to == StateKind::Cell && start.c.is_none() {
-                continue;
-            }
-            let from = if last[source].c.is_none() { StateKind::Hidden } else { to };
-            let given = newest(&last[source], from, recurrent(layers[source]));
-            let (value, dense) = match bridge {
-                Bridge::Same => (given, None),
-                Bridge::Dense { activation } => {
-                    let weight = values.matrix(decoder, Role::BridgeWeight(target, to), false);
-                    let bias = values.vector(decoder, Role::BridgeBias(target, to), false);
-                    let (weight, bias) = weight.zip(bias).expect("a dense bridge has both");
-                    let tape = dense::forward(values.threads, given.view(), weight, Some(bias), activation);
-                    (tape.y.clone(), Some((given, tape)))
-                }
-            };
-            match (to, &mut start.c) {
-                (StateKind::Cell, Some(c)) => c.index_axis_mut(Axis(0), 0).assign(&value),
-                _ => start.h.assign(&value),
-            }
-            passages.push(Passage { source, from, target, to, dense });
+/// Puts the initial states of the decoder's recurrent layers in their places, from the final ones of the encoder's.
+pub(crate) fn forward(values: Values, config: &NetworkConfig, states: &mut [LayerState]) -> BridgeTape {
+    let (decoder, bridge) = decoder(config);
+    let batch = states[0].h.dim().1;
+    for node in config.graph().nodes() {
+        if node.states.as_ref().is_some_and(|states| states.initial == InitialSource::HandedOver) {
+            let (number, recurrent) = recurrent_of(config, node.layer);
+            states[number] = LayerState::zeros(recurrent, batch);
         }
-        starts.push(start);
     }
-    (starts, BridgeTape { passages })
+    let hand_over = |&HandOver { target, number, state, source, source_state, .. }: &HandOver| {
+        let (from, recurrent) = recurrent_of(config, source);
+        let given = newest(&states[from], source_state, recurrent);
+        let (value, dense) = match bridge {
+            Bridge::Same => (given, None),
+            Bridge::Dense { activation } => {
+                let weight = values.matrix(decoder, Role::BridgeWeight(number, state), false);
+                let bias = values.vector(decoder, Role::BridgeBias(number, state), false);
+                let (weight, bias) = weight.zip(bias).expect("a dense bridge has both");
+                let tape = dense::forward(values.threads, given.view(), weight, Some(bias), activation);
+                (tape.y.clone(), Some((given, tape)))
+            }
+        };
+        let to = &mut states[recurrent_of(config, target).0];
+        match state {
+            StateKind::Hidden => to.h.assign(&value),
+            StateKind::Cell => {
+                to.c.as_mut().expect("the layer has a cell").index_axis_mut(Axis(0), 0).assign(&value)
+            }
+        }
+        dense
+    };
+    BridgeTape { dense: config.graph().hand_overs().iter().map(hand_over).collect() }
 }
 
-/// Adds to the derivatives by the encoder's final states, and the gradients of the bridge's own parameters.
+/// Takes the derivatives by the decoder's initial states, and adds to those by the encoder's final states and to the
+/// gradients of the bridge's own parameters.
 pub(crate) fn backward(
     values: Values,
     config: &NetworkConfig,
     tape: BridgeTape,
-    d_starts: &[LayerState],
-    d_last: &mut [LayerState],
+    d_states: &mut [Option<LayerState>],
     sums: &mut Sums,
 ) {
-    let decoder = &config.layers()[config.decoder().expect("only decoders have a bridge")];
-    let LayerKind::Decoder { bridge } = decoder.kind else { unreachable!("found as a decoder") };
-    let layers: Vec<&Layer> = config.recurrent_layers().collect();
-    for Passage { source, from, target, to, dense } in tape.passages {
-        let mut d = match (to, &d_starts[target].c) {
-            (StateKind::Cell, Some(c)) => c.index_axis(Axis(0), 0).to_owned(),
+    let (decoder, bridge) = decoder(config);
+    for (hand_over, dense) in config.graph().hand_overs().iter().zip(tape.dense) {
+        let &HandOver { target, number, state, source, source_state, .. } = hand_over;
+        let d_initial = &d_states[recurrent_of(config, target).0];
+        let d_initial = d_initial.as_ref().expect("the decoder's layers had their turn");
+        let mut d = match state {
             // Every slot of a skip connection started with the same h.
-            _ => d_starts[target].h.sum_axis(Axis(0)),
+            StateKind::Hidden => d_initial.h.sum_axis(Axis(0)),
+            StateKind::Cell => {
+                d_initial.c.as_ref().expect("the layer has a cell").index_axis(Axis(0), 0).to_owned()
+            }
         };
         if let (Some((x, tape)), Bridge::Dense { activation }) = (dense, bridge) {
             dense::backward(&tape, activation, &mut d);
-            let weight = decoder.find(Role::BridgeWeight(target, to), false);
+            let weight = decoder.find(Role::BridgeWeight(number, state), false);
             sums.add_weight(weight, 0..d.ncols(), d.view(), x.view());
-            sums.add_bias(decoder.find(Role::BridgeBias(target, to), false), d.view());
-            let weight = values.matrix(decoder, Role::BridgeWeight(target, to), false);
+            sums.add_bias(decoder.find(Role::BridgeBias(number, state), false), d.view());
+            let weight = values.matrix(decoder, Role::BridgeWeight(number, state), false);
             let mut d_x = Array2::zeros(x.raw_dim());
             add_product(values.threads, d.view(), weight.expect("a dense bridge has it"), d_x.view_mut());
             d = d_x;
         }
-        add_to_newest(d.view(), from, recurrent(layers[source]), &mut d_last[source]);
+        let (from, recurrent) = recurrent_of(config, source);
+        let d_final = d_states[from].get_or_insert_with(|| LayerState::zeros(recurrent, d.nrows()));
+        add_to_newest(d.view(), source_state, recurrent, d_final);
     }
 }

@@ -1,14 +1,17 @@
 use crate::batch::{Batch, check_half};
-use crate::bridge::{self, BridgeTape, newest};
+use crate::bridge::{self, BridgeTape, newest, recurrent_of};
 use crate::dense::{self, DenseTape};
 use crate::packing::Packing;
 use crate::recurrent::{self, RecurrentTape};
-use crate::states::{Dropout, States};
 use crate::steps;
 use crate::tensors::{Tensors, Values};
 use crate::threads::Threads;
-use gatefold_model::{Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role, StateKind};
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3};
+use gatefold_model::{Dropout, States};
+use gatefold_model::{
+    Graph, Layer, LayerKind, Merge, ModelError, NetworkConfig, Node, Parameters, Role, Source, StateKind,
+};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, CowArray, Ix2};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A network with its parameters.
@@ -24,34 +27,34 @@ pub struct Network {
 pub struct Tape {
     /// The first layer that ran.
     pub(crate) first: usize,
-    /// `[N, I]`: that layer's input.
-    pub(crate) input: Array2<f32>,
-    pub(crate) input_packing: Arc<Packing>,
-    pub(crate) layers: Vec<LayerTape>,
-    /// Of each layer's output.
-    pub(crate) packings: Vec<Arc<Packing>>,
+    /// The inputs, and the output of each layer that ran and has one, under the names of the layer graph.
+    pub(crate) values: BTreeMap<Source, Kept>,
+    /// The packing of each value, kept when the value itself is forgotten.
+    pub(crate) packings: BTreeMap<Source, Arc<Packing>>,
     pub(crate) bridge: Option<BridgeTape>,
     /// Whether the caller gave the initial states.
     pub(crate) given: bool,
     /// Whether everything is kept that backward needs; else only what is still to be read.
     keeps: bool,
     pub(crate) dropout: Option<Dropout>,
+    /// The value that is the network's output.
+    result: Source,
     /// Of the output `[T', B, O]`.
     shape: (usize, usize, usize),
-    /// The output, where it is not the last layer's as it lies there.
+    /// The output, where it is not the result as it lies there.
     output: Option<Array3<f32>>,
     states: States,
 }
 
-/// What a layer keeps of its forward pass.
+/// A value with whatever the layer that made it keeps of its forward pass.
 #[derive(Clone, Debug)]
-pub(crate) enum LayerTape {
+pub(crate) enum Kept {
     Recurrent(Box<RecurrentTape>),
     Dense(DenseTape),
-    /// Its output alone.
-    Output(Array2<f32>),
-    /// Nothing: the output is the input. Also layers in front of the first one that ran.
-    Same,
+    /// The value alone.
+    Rows(Array2<f32>),
+    /// Nothing of its own: the value is this other one, which is not of this kind.
+    Same(Source),
 }
 
 impl Tape {
@@ -59,9 +62,7 @@ impl Tape {
     pub fn output(&self) -> ArrayView3<'_, f32> {
         match &self.output {
             Some(output) => output.view(),
-            None => {
-                self.input_of(self.layers.len()).into_shape_with_order(self.shape).expect("the same elements")
-            }
+            None => self.rows(self.result).into_shape_with_order(self.shape).expect("the same elements"),
         }
     }
 
@@ -70,61 +71,87 @@ impl Tape {
         &self.states
     }
 
-    /// Both, the output without a copy where it is the last layer's own.
+    /// Both, the output without a copy where it is a layer's own.
     fn into_results(mut self) -> (Array3<f32>, States) {
-        let output = match (self.output.take(), self.layers.pop()) {
+        let output = match (self.output.take(), self.values.remove(&self.origin(self.result))) {
             (Some(output), _) => output,
-            (None, Some(LayerTape::Output(output))) => {
-                output.into_shape_with_order(self.shape).expect("the same elements")
+            (None, Some(Kept::Rows(rows))) => {
+                rows.into_shape_with_order(self.shape).expect("the same elements")
             }
-            (None, last) => {
-                self.layers.extend(last);
+            (None, kept) => {
+                self.values.extend(kept.map(|kept| (self.result, kept)));
                 self.output().to_owned()
             }
         };
         (output, self.states)
     }
 
-    /// Lets go what no layer behind that one reads: the output of each layer in front of the last that has one, but for
-    /// those that a residual layer adds.
-    fn forget(&mut self, config: &NetworkConfig) {
-        let done = self.layers.len();
-        let provider =
-            |at: usize| self.layers[..at].iter().rposition(|layer| !matches!(layer, LayerTape::Same));
-        let Some(newest) = provider(done) else { return };
-        let mut read: Vec<Option<usize>> = vec![Some(newest)];
-        for layer in &config.layers()[done..] {
-            match layer.kind {
-                LayerKind::Residual { from } if from < done => read.push(provider(from)),
-                _ => {}
-            }
-        }
-        for at in 0..newest {
-            if !read.contains(&Some(at)) {
-                self.layers[at] = LayerTape::Same;
-            }
-        }
-        if !read.contains(&None) {
-            self.input = Array2::zeros((0, 0));
+    /// Lets go of every value that is read neither by a layer from `done` on nor as the network's output.
+    fn forget(&mut self, graph: &Graph, done: usize) {
+        let inputs = graph.nodes()[done..].iter().flat_map(|node| &node.inputs);
+        let read = inputs.chain([&self.result]).flat_map(|&source| [source, self.origin(source)]);
+        let read: BTreeSet<Source> = read.collect();
+        self.values.retain(|source, _| read.contains(source));
+    }
+
+    /// The value that holds the rows of `source`.
+    fn origin(&self, source: Source) -> Source {
+        match self.values.get(&source) {
+            Some(Kept::Same(origin)) => *origin,
+            _ => source,
         }
     }
 
-    /// The input of that layer, packed; of the one behind the last, the output.
-    pub(crate) fn input_of(&self, index: usize) -> ArrayView2<'_, f32> {
-        for layer in self.layers[self.first.min(index)..index].iter().rev() {
-            match layer {
-                LayerTape::Recurrent(tape) => return tape.output(),
-                LayerTape::Dense(tape) => return tape.y.view(),
-                LayerTape::Output(output) => return output.view(),
-                LayerTape::Same => {}
-            }
+    /// The packed rows of a value.
+    fn rows(&self, source: Source) -> ArrayView2<'_, f32> {
+        match &self.values[&source] {
+            Kept::Recurrent(tape) => tape.output(),
+            Kept::Dense(tape) => tape.y.view(),
+            Kept::Rows(rows) => rows.view(),
+            Kept::Same(origin) => self.rows(*origin),
         }
-        self.input.view()
     }
 
-    /// The packing of that layer's input.
-    pub(crate) fn packing_of(&self, index: usize) -> &Arc<Packing> {
-        if index > self.first { &self.packings[index - 1] } else { &self.input_packing }
+    /// The packed input of a layer, merged where it reads several values.
+    pub(crate) fn input_of(&self, config: &NetworkConfig, node: &Node) -> CowArray<'_, f32, Ix2> {
+        let value = |&source: &Source| match source {
+            Source::FinalHidden(layer) => {
+                let (number, recurrent) = recurrent_of(config, layer);
+                let h = newest(&self.states.layers[number], StateKind::Hidden, recurrent);
+                self.packings[&source].sort(h.view()).into()
+            }
+            _ => CowArray::from(self.rows(source)),
+        };
+        let (first, others) = node.inputs.split_first().expect("it reads a value");
+        others.iter().fold(value(first), |merged, other| match node.merge {
+            Merge::Sum => (&merged + &value(other)).into(),
+        })
+    }
+
+    /// A layer's input as its output.
+    fn unchanged(&self, node: &Node, input: CowArray<f32, Ix2>) -> Kept {
+        match node.inputs[..] {
+            [source] if self.values.contains_key(&source) => Kept::Same(self.origin(source)),
+            _ => Kept::Rows(input.into_owned()),
+        }
+    }
+
+    /// A caller's sequence, packed.
+    fn give(&mut self, source: Source, sequence: ArrayView3<f32>, lengths: Option<&[usize]>) {
+        let (steps, batch, _) = sequence.dim();
+        let packing = Arc::new(Packing::new(steps, batch, lengths));
+        self.values.insert(source, Kept::Rows(packing.pack(sequence)));
+        self.packings.insert(source, packing);
+    }
+
+    /// The packing of a layer's input.
+    pub(crate) fn packing_of(&self, node: &Node) -> &Arc<Packing> {
+        &self.packings[&node.inputs[0]]
+    }
+
+    /// B
+    pub(crate) fn batch(&self) -> usize {
+        self.packings.values().next().expect("every tape has an input").batch()
     }
 }
 
@@ -177,15 +204,14 @@ impl Network {
         if let Err(problem) = batch.check(&self.config) {
             panic!("{problem}");
         }
-        let (steps, rows, _) = batch.input.dim();
-        let packing = Arc::new(Packing::new(steps, rows, batch.lengths));
-        let mut tape = self.start(0, packing.pack(batch.input), packing, batch.states, batch.dropout);
+        let rows = batch.input.dim().1;
+        let mut tape = self.start(0, rows, batch.states, batch.dropout);
         tape.keeps = keeps;
-        let second = batch.decoder.map(|(input, lengths)| {
-            let packing = Arc::new(Packing::new(input.dim().0, rows, lengths));
-            (packing.pack(input), packing)
-        });
-        self.run(&mut tape, self.config.layers().len(), second);
+        tape.give(Source::Input, batch.input, batch.lengths);
+        if let Some((input, lengths)) = batch.decoder {
+            tape.give(Source::DecoderInput, input, lengths);
+        }
+        self.run(&mut tape, self.config.layers().len());
         tape
     }
 
@@ -216,21 +242,18 @@ impl Network {
     /// If [`Batch::check`] has something against the encoder's part of the batch.
     pub fn encode(&self, batch: &Batch) -> Result<States, ModelError> {
         let decoder = self.decoder()?;
-        let (steps, rows, _) = batch.input.dim();
+        let rows = batch.input.dim().1;
         let problem = check_half("input", &self.config, 0, batch.input, batch.lengths);
         let problem =
             problem.and_then(|()| batch.states.map_or(Ok(()), |states| states.check(&self.config, rows)));
         if let Err(problem) = problem {
             panic!("{problem}");
         }
-        let packing = Arc::new(Packing::new(steps, rows, batch.lengths));
-        let mut tape = self.start(0, packing.pack(batch.input), packing, batch.states, batch.dropout);
+        let mut tape = self.start(0, rows, batch.states, batch.dropout);
         tape.keeps = false;
-        self.run(&mut tape, decoder, None);
-        let (starts, _) = bridge::forward(self.values(), &self.config, &tape.states.layers);
-        let encoder = bridge::encoder_states(&self.config);
-        tape.states.layers.truncate(encoder);
-        tape.states.layers.extend(starts);
+        tape.give(Source::Input, batch.input, batch.lengths);
+        self.run(&mut tape, decoder);
+        bridge::forward(self.values(), &self.config, &mut tape.states.layers);
         Ok(tape.states)
     }
 
@@ -250,14 +273,14 @@ impl Network {
         dropout: Option<Dropout>,
     ) -> Result<Tape, ModelError> {
         let first = self.decoder()? + 1;
-        let (steps, rows, _) = input.dim();
+        let rows = input.dim().1;
         let problem = check_half("decoder input", &self.config, first, input, lengths);
         if let Err(problem) = problem.and_then(|()| states.check(&self.config, rows)) {
             panic!("{problem}");
         }
-        let packing = Arc::new(Packing::new(steps, rows, lengths));
-        let mut tape = self.start(first, packing.pack(input), packing, Some(states), dropout);
-        self.run(&mut tape, self.config.layers().len(), None);
+        let mut tape = self.start(first, rows, Some(states), dropout);
+        tape.give(Source::DecoderInput, input, lengths);
+        self.run(&mut tape, self.config.layers().len());
         Ok(tape)
     }
 
@@ -273,116 +296,108 @@ impl Network {
     }
 
     /// A tape on which nothing has run.
-    fn start(
-        &self,
-        first: usize,
-        input: Array2<f32>,
-        packing: Arc<Packing>,
-        states: Option<&States>,
-        dropout: Option<Dropout>,
-    ) -> Tape {
-        let initial = || self.initial_states(packing.batch());
+    fn start(&self, first: usize, batch: usize, states: Option<&States>, dropout: Option<Dropout>) -> Tape {
         Tape {
             first,
-            input,
-            layers: vec![LayerTape::Same; first],
-            packings: vec![packing.clone(); first],
+            values: BTreeMap::new(),
+            packings: BTreeMap::new(),
             bridge: None,
             given: states.is_some(),
             keeps: true,
             dropout,
+            result: self.config.graph().output(),
             shape: (0, 0, 0),
             output: None,
-            states: states.cloned().unwrap_or_else(initial),
-            input_packing: packing,
+            states: states.cloned().unwrap_or_else(|| self.initial_states(batch)),
         }
     }
 
     /// Runs the layers from the tape's first to in front of `end`; final states take the places of initial ones.
-    fn run(&self, tape: &mut Tape, end: usize, mut second: Option<(Array2<f32>, Arc<Packing>)>) {
-        let layers = self.config.layers();
-        let mut state = layers[..tape.first].iter().filter(|layer| layer.recurrent().is_some()).count();
-        for layer in &layers[tape.first..end] {
-            let (kept, packing) = match layer.kind {
-                LayerKind::Decoder { .. } => {
-                    let (starts, bridge) =
-                        bridge::forward(self.values(), &self.config, &tape.states.layers[..state]);
-                    tape.bridge = Some(bridge);
-                    tape.states.layers.truncate(state);
-                    tape.states.layers.extend(starts);
-                    let (input, packing) = second.take().expect("a network with a decoder has its input");
-                    (LayerTape::Output(input), packing)
-                }
-                LayerKind::Recurrent(recurrent) => {
-                    let (packing, input) = (tape.packing_of(layer.index).clone(), tape.input_of(layer.index));
-                    let start = &tape.states.layers[state];
+    fn run(&self, tape: &mut Tape, end: usize) {
+        let graph = self.config.graph();
+        for node in &graph.nodes()[tape.first..end] {
+            let layer = &self.config.layers()[node.layer];
+            if let LayerKind::Decoder { .. } = layer.kind {
+                tape.bridge = Some(bridge::forward(self.values(), &self.config, &mut tape.states.layers));
+                continue;
+            }
+            let input = tape.input_of(&self.config, node);
+            let mut packing = tape.packing_of(node).clone();
+            let kept = match (layer.kind, &node.states) {
+                (LayerKind::Recurrent(recurrent), Some(states)) => {
+                    let initial = &tape.states.layers[states.number];
                     let values = self.values();
                     let (kept, last) = if tape.keeps {
                         let (kept, last) =
-                            recurrent::forward(values, layer, &recurrent, &packing, input, start);
-                        (LayerTape::Recurrent(Box::new(kept)), last)
+                            recurrent::forward(values, layer, &recurrent, &packing, input.view(), initial);
+                        (Kept::Recurrent(Box::new(kept)), last)
                     } else {
                         let (output, last) =
-                            recurrent::infer(values, layer, &recurrent, &packing, input, start);
-                        (LayerTape::Output(output), last)
+                            recurrent::infer(values, layer, &recurrent, &packing, input.view(), initial);
+                        (Kept::Rows(output), last)
                     };
-                    tape.states.layers[state] = last;
-                    state += 1;
-                    (kept, packing)
+                    tape.states.layers[states.number] = last;
+                    if graph.reads_final(layer.index) {
+                        tape.packings.insert(Source::FinalHidden(layer.index), Arc::new(packing.of_steps(1)));
+                    }
+                    kept
                 }
-                _ => self.other_forward(layer, tape, state),
+                _ => self.other_forward(layer, node, tape, input, &mut packing),
             };
-            tape.layers.push(kept);
-            tape.packings.push(packing);
+            tape.values.insert(Source::Output(layer.index), kept);
+            tape.packings.insert(Source::Output(layer.index), packing);
             if !tape.keeps {
-                tape.forget(&self.config);
+                tape.forget(graph, layer.index + 1);
             }
         }
-        if end == layers.len() {
-            let packing = tape.packing_of(end).clone();
+        if end == graph.nodes().len() {
+            let packing = &tape.packings[&tape.result];
             tape.shape = (packing.padded_steps(), packing.batch(), self.config.output());
             if !packing.is_plain() {
-                tape.output = Some(packing.unpack(tape.input_of(end)));
+                tape.output = Some(packing.unpack(tape.rows(tape.result)));
             }
         }
     }
 
-    /// A layer that is neither recurrent nor a decoder; `states` recurrent layers ran before it.
-    fn other_forward(&self, layer: &Layer, tape: &Tape, states: usize) -> (LayerTape, Arc<Packing>) {
-        let (input, packing) = (tape.input_of(layer.index), tape.packing_of(layer.index));
-        let kept = match layer.kind {
+    /// A layer that is neither recurrent nor a decoder. `packing` is that of its input, and becomes that of its output.
+    fn other_forward(
+        &self,
+        layer: &Layer,
+        node: &Node,
+        tape: &Tape,
+        input: CowArray<f32, Ix2>,
+        packing: &mut Arc<Packing>,
+    ) -> Kept {
+        match layer.kind {
             LayerKind::Dense { activation, .. } => {
                 let (weight, bias) = self.dense_parameters(layer);
-                let dense = dense::forward(self.threads, input, weight, bias, activation);
-                if tape.keeps { LayerTape::Dense(dense) } else { LayerTape::Output(dense.y) }
+                let dense = dense::forward(self.threads, input.view(), weight, bias, activation);
+                if tape.keeps { Kept::Dense(dense) } else { Kept::Rows(dense.y) }
             }
-            LayerKind::Embedding { .. } => LayerTape::Output(steps::embed(self.embedding(layer), input)),
+            LayerKind::Embedding { .. } => Kept::Rows(steps::embed(self.embedding(layer), input.view())),
             LayerKind::Dropout { rate } => match tape.dropout {
-                None => LayerTape::Same,
+                None => tape.unchanged(node, input),
                 Some(dropout) => {
-                    let mut y = input.to_owned();
+                    let mut y = input.into_owned();
                     steps::drop_out(dropout, layer.index, rate, packing, &mut y);
-                    LayerTape::Output(y)
+                    Kept::Rows(y)
                 }
             },
-            LayerKind::Softmax => LayerTape::Output(steps::softmax(input)),
-            LayerKind::Residual { from } => LayerTape::Output(&input + &tape.input_of(from)),
+            LayerKind::Softmax => Kept::Rows(steps::softmax(input.view())),
             LayerKind::LastStep => {
-                return (LayerTape::Output(packing.last_rows(input)), Arc::new(packing.of_steps(1)));
-            }
-            LayerKind::FinalState => {
-                let behind = &self.config.layers()[layer.index - 1];
-                let recurrent = behind.recurrent().expect("a final state stands behind a recurrent layer");
-                let h = newest(&tape.states.layers[states - 1], StateKind::Hidden, recurrent);
-                return (LayerTape::Output(packing.sort(h.view())), Arc::new(packing.of_steps(1)));
+                let rows = packing.last_rows(input.view());
+                *packing = Arc::new(packing.of_steps(1));
+                Kept::Rows(rows)
             }
             LayerKind::Expand { steps: count, fill } => {
-                let y = steps::expand(packing.last_rows(input).view(), count, fill);
-                return (LayerTape::Output(y), Arc::new(packing.of_steps(count)));
+                let rows = steps::expand(packing.last_rows(input.view()).view(), count, fill);
+                *packing = Arc::new(packing.of_steps(count));
+                Kept::Rows(rows)
             }
+            // What they read is all that they do.
+            LayerKind::Residual { .. } | LayerKind::FinalState => tape.unchanged(node, input),
             kind => unreachable!("{} is run elsewhere", kind.name()),
-        };
-        (kept, packing.clone())
+        }
     }
 
     pub(crate) fn dense_parameters(
@@ -403,34 +418,51 @@ mod tests {
     use super::*;
     use gatefold_model::{DenseConfig, LayerConfig, LstmConfig};
 
-    fn kept(layers: &[LayerConfig], keeps: bool) -> (bool, Vec<usize>) {
+    fn lstm() -> LayerConfig {
+        LstmConfig::new(3).into()
+    }
+
+    /// The values that a tape still has after the layers up to `end`.
+    fn kept(layers: &[LayerConfig], end: usize, keeps: bool) -> Vec<Source> {
         let config = NetworkConfig::new(3, layers).unwrap();
         let network = Network::new(&config, &Parameters::initial(&config, 1), Threads::new(1)).unwrap();
-        let input = Array3::ones((4, 2, 3));
-        let tape = network.pass(&Batch::new(input.view()), keeps);
-        let is_kept = |at: &usize| !matches!(tape.layers[*at], LayerTape::Same);
-        (!tape.input.is_empty(), (0..layers.len()).filter(is_kept).collect())
+        let mut tape = network.start(0, 2, None, None);
+        tape.keeps = keeps;
+        tape.give(Source::Input, Array3::ones((4, 2, 3)).view(), None);
+        network.run(&mut tape, end);
+        tape.values.into_keys().collect()
     }
 
     #[test]
     fn inference_keeps_what_is_still_read_and_nothing_else() {
-        let lstm = || LstmConfig::new(3).into();
+        use Source::{Input, Output};
         let plain = [lstm(), lstm(), DenseConfig::new(2).into()];
-        assert_eq!(kept(&plain, true), (true, vec![0, 1, 2]));
-        assert_eq!(kept(&plain, false), (false, vec![2]));
+        assert_eq!(kept(&plain, 3, true), [Input, Output(0), Output(1), Output(2)]);
+        assert_eq!(kept(&plain, 3, false), [Output(2)]);
         // A residual layer that has run holds nothing any more.
         let added = [lstm(), lstm(), LayerConfig::Residual { from: 1 }, lstm()];
-        assert_eq!(kept(&added, false), (false, vec![3]));
-        // In front of its turn it does: the pass ends where it is about to run.
-        let config =
-            NetworkConfig::new(3, [&added[..], &[LayerConfig::Residual { from: 0 }]].concat()).unwrap();
-        let network = Network::new(&config, &Parameters::initial(&config, 1), Threads::new(1)).unwrap();
-        let packing = Arc::new(Packing::new(4, 2, None));
-        let mut tape = network.start(0, Array2::ones((8, 3)), packing, None, None);
-        tape.keeps = false;
-        network.run(&mut tape, 2, None);
-        assert!(!tape.input.is_empty(), "layer 4 adds it");
-        let is_kept: Vec<bool> = tape.layers.iter().map(|layer| !matches!(layer, LayerTape::Same)).collect();
-        assert_eq!(is_kept, [true, true], "layer 2 adds the output of layer 0, the input of layer 1");
+        assert_eq!(kept(&added, 4, false), [Output(3)]);
+        // Until its turn it does: layer 4 adds the input, and layer 2 the output of layer 0, the input of layer 1.
+        let added = [&added[..], &[LayerConfig::Residual { from: 0 }]].concat();
+        assert_eq!(kept(&added, 2, false), [Input, Output(0), Output(1)]);
+        assert_eq!(kept(&added, 3, false), [Input, Output(2)]);
+    }
+
+    #[test]
+    fn inference_keeps_what_a_layer_hands_through_unchanged() {
+        use Source::Output;
+        // A dropout layer without dropout has its input's rows as its output.
+        let layers = [lstm(), LayerConfig::Dropout { rate: 0.5 }, lstm(), LayerConfig::Residual { from: 2 }];
+        assert_eq!(kept(&layers, 2, false), [Output(0), Output(1)]);
+        assert_eq!(kept(&layers, 3, false), [Output(0), Output(1), Output(2)]);
+        assert_eq!(kept(&layers, 4, false), [Output(3)]);
+        assert_eq!(kept(&layers[..2], 2, false), [Output(0), Output(1)], "the output is that of layer 0");
+    }
+
+    #[test]
+    fn inference_forgets_an_output_of_which_the_final_state_alone_is_read() {
+        let layers = [lstm(), LayerConfig::FinalState];
+        assert_eq!(kept(&layers, 1, false), []);
+        assert_eq!(kept(&layers, 2, false), [Source::Output(1)]);
     }
 }

@@ -1,8 +1,8 @@
 //! Layers without a product: embedding, dropout, softmax, and one step made into several.
 
 use crate::packing::Packing;
-use crate::states::Dropout;
-use gatefold_model::Fill;
+use gatefold_model::Dropout;
+use gatefold_model::Expansion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 /// Rows of `table [V, F]` by the tokens `[N, 1]`.
@@ -46,21 +46,21 @@ pub(crate) fn softmax_backward(y: ArrayView2<f32>, d: &mut Array2<f32>) {
     }
 }
 
-/// The first of `steps` equal parts of the rows and, with [`Fill::Repeat`], the same in the others.
-pub(crate) fn expand(x: ArrayView2<f32>, steps: usize, fill: Fill) -> Array2<f32> {
+/// The first of `steps` equal parts of the rows and, with [`Expansion::Repeat`], the same in the others.
+pub(crate) fn expand(x: ArrayView2<f32>, steps: usize, fill: Expansion) -> Array2<f32> {
     let mut y = Array2::zeros((steps * x.nrows(), x.ncols()));
     for (n, mut part) in y.axis_chunks_iter_mut(Axis(0), x.nrows()).enumerate() {
-        if n == 0 || fill == Fill::Repeat {
+        if n == 0 || fill == Expansion::Repeat {
             part.assign(&x);
         }
     }
     y
 }
 
-/// The first part of `d`, or with [`Fill::Repeat`] the sum of all.
-pub(crate) fn expand_backward(d: ArrayView2<f32>, rows: usize, fill: Fill) -> Array2<f32> {
+/// The first part of `d`, or with [`Expansion::Repeat`] the sum of all.
+pub(crate) fn expand_backward(d: ArrayView2<f32>, rows: usize, fill: Expansion) -> Array2<f32> {
     let mut d_x = d.slice(s![..rows, ..]).to_owned();
-    if fill == Fill::Repeat {
+    if fill == Expansion::Repeat {
         for part in d.axis_chunks_iter(Axis(0), rows).skip(1) {
             d_x += &part;
         }

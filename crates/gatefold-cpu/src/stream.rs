@@ -3,10 +3,10 @@ use crate::dense::{self, rows_of};
 use crate::network::Network;
 use crate::recurrent::{lane_bias, weights};
 use crate::scan::{Step, step_forward};
-use crate::states::{LayerState, States};
 use crate::steps;
 use crate::threads::{Product, run};
-use gatefold_model::{Direction, Layer, LayerKind, ModelError, Recurrent};
+use gatefold_model::{Direction, Layer, LayerKind, Merge, ModelError, Recurrent, Source};
+use gatefold_model::{LayerState, States};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
 use std::ops::Range;
 
@@ -93,23 +93,32 @@ impl Network {
         states: Vec<StateRows>,
         input: ArrayView2<f32>,
     ) -> Array2<f32> {
-        let layers = &self.config.layers()[first..];
-        let added =
-            |index: usize| layers.iter().any(|layer| layer.kind == LayerKind::Residual { from: index });
-        let mut kept: Vec<(usize, Array2<f32>)> = Vec::new();
+        let graph = self.config.graph();
         let mut states = states.into_iter();
-        let mut newest_h = None;
-        let mut x = input.as_standard_layout().into_owned();
-        for layer in layers {
-            if added(layer.index) {
-                kept.push((layer.index, x.clone()));
-            }
-            x = match layer.kind {
+        let given = if first == 0 { Source::Input } else { Source::DecoderInput };
+        // What is still to be read.
+        let mut values = vec![(given, input.as_standard_layout().into_owned())];
+        for node in &graph.nodes()[first..] {
+            let layer = &self.config.layers()[node.layer];
+            let mut read = |source: Source| {
+                let at = values.iter().position(|(name, _)| *name == source).expect("it was kept");
+                match graph.readers(source).last() == Some(&node.layer) {
+                    true => values.swap_remove(at).1,
+                    false => values[at].1.clone(),
+                }
+            };
+            let (one, others) = node.inputs.split_first().expect("it reads a value");
+            let x = others.iter().fold(read(*one), |merged, &other| match node.merge {
+                Merge::Sum => merged + read(other),
+            });
+            let y = match layer.kind {
                 LayerKind::Recurrent(recurrent) => {
                     let state = states.next().expect("one for each recurrent layer");
-                    let (h, output) = self.recurrent_step(product, layer, &recurrent, state, x.view());
-                    newest_h = Some(h);
-                    output
+                    let (h, y) = self.recurrent_step(product, layer, &recurrent, state, x.view());
+                    if graph.reads_final(layer.index) {
+                        values.push((Source::FinalHidden(layer.index), h.clone()));
+                    }
+                    y.unwrap_or(h)
                 }
                 LayerKind::Dense { activation, .. } => {
                     let (weight, bias) = self.dense_parameters(layer);
@@ -117,19 +126,16 @@ impl Network {
                 }
                 LayerKind::Embedding { .. } => steps::embed(self.embedding(layer), x.view()),
                 LayerKind::Softmax => steps::softmax(x.view()),
-                LayerKind::Residual { from } => {
-                    let (_, earlier) = kept.iter().find(|(index, _)| *index == from).expect("it was kept");
-                    x + earlier
-                }
-                LayerKind::FinalState => newest_h.take().expect("it stands behind a recurrent layer"),
-                // Nothing of a single step is left out.
+                // A residual and a final state are what they read, and nothing of a single step is left out.
                 _ => x,
             };
+            values.push((Source::Output(layer.index), y));
         }
-        x
+        let output = values.into_iter().find(|(name, _)| *name == graph.output());
+        output.expect("the last layer has an output").1
     }
 
-    /// h and the layer's output.
+    /// h, and the output of a layer with feedback, which is not h.
     fn recurrent_step(
         &self,
         product: Product,
@@ -137,7 +143,7 @@ impl Network {
         recurrent: &Recurrent,
         mut state: StateRows,
         x: ArrayView2<f32>,
-    ) -> (Array2<f32>, Array2<f32>) {
+    ) -> (Array2<f32>, Option<Array2<f32>>) {
         let weights = weights(self.values(), layer, recurrent, false);
         let (rows, k) = (x.nrows(), recurrent.history());
         let new = |width: usize| Array2::<f32>::zeros((rows, width));
@@ -172,13 +178,10 @@ impl Network {
         if let (Some(mut to), Some(c)) = (state.c, c) {
             to.index_axis_mut(Axis(0), 0).assign(&c);
         }
-        match (state.y, y) {
-            (Some(mut to), Some(y)) => {
-                to.assign(&y);
-                (h, y)
-            }
-            _ => (h.clone(), h),
+        if let (Some(mut to), Some(y)) = (state.y, &y) {
+            to.assign(y);
         }
+        (h, y)
     }
 }
 

@@ -5,8 +5,8 @@ mod common;
 use common::{Case, assert_close};
 use gatefold_cpu::{LayerState, States};
 use gatefold_model::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill, GruConfig, LayerConfig,
-    LstmConfig, Reset, RnnConfig,
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
+    LayerConfig, LstmConfig, Reset, RnnConfig,
 };
 use ndarray::{Array2, Array3, ArrayView3, Axis, s, stack};
 
@@ -291,7 +291,7 @@ fn what_cannot_stream_is_refused_by_name() {
     let reverse = LstmConfig::new(5).direction(Direction::Bidirectional).into();
     let expected = "layer 1 (lstm): it begins at the end of a sequence, which a stream does not have; use direction forward";
     assert_eq!(refusal(&[RnnConfig::new(5).into(), reverse], 2, 4), expected);
-    let expand = LayerConfig::Expand { steps: 3, fill: Fill::Zeros };
+    let expand = LayerConfig::Expand { steps: 3, fill: Expansion::Zeros };
     let expected = "layer 0 (expand): it makes several steps of one; run whole sequences instead";
     assert_eq!(refusal(&[expand, RnnConfig::new(5).into()], 2, 4), expected);
     assert!(refusal(&[RnnConfig::new(5).into()], 2, 3).contains("features 4"));

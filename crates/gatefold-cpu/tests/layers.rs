@@ -5,7 +5,7 @@ mod common;
 use common::{Case, random, widen};
 use gatefold_cpu::{Batch, Dropout, States};
 use gatefold_model::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill, GruConfig,
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     InitialState, LayerConfig, LstmConfig, RnnConfig,
 };
 use gatefold_reference as reference;
@@ -64,19 +64,22 @@ fn networks() -> Vec<(&'static str, Vec<LayerConfig>)> {
             vec![
                 lstm(10).into(),
                 LayerConfig::LastStep,
-                expand(Fill::Zeros),
+                expand(Expansion::Zeros),
                 GruConfig::new(10).direction(Direction::Reverse).into(),
                 residual(3),
                 dense(9, Activation::Identity),
             ],
         ),
-        ("repeated", vec![both(10), LayerConfig::FinalState, expand(Fill::Repeat), RnnConfig::new(9).into()]),
+        (
+            "repeated",
+            vec![both(10), LayerConfig::FinalState, expand(Expansion::Repeat), RnnConfig::new(9).into()],
+        ),
         (
             "expanded and ended again",
             vec![
                 lstm(10).into(),
                 LayerConfig::FinalState,
-                expand(Fill::Repeat),
+                expand(Expansion::Repeat),
                 GruConfig::new(9).into(),
                 LayerConfig::LastStep,
             ],
@@ -131,7 +134,7 @@ fn embeddings() {
 
 #[test]
 fn one_step_expanded() {
-    let layers = [LayerConfig::Expand { steps: 5, fill: Fill::Repeat }, lstm(11).into()];
+    let layers = [LayerConfig::Expand { steps: 5, fill: Expansion::Repeat }, lstm(11).into()];
     Case::new(10, &layers, 4, 1).counted_states().check("one to many");
     Case::new(10, &layers, 4, 1).lengths(Some(&[1, 0, 1, 1])).check("one to many, an empty row");
 }
@@ -279,7 +282,7 @@ fn what_does_not_fit_is_named() {
         assert!(Batch { lengths: Some(&[3, 2]), ..batch }.check(&embedding.config).is_ok());
     }
     case.input = random((1, 6, 9), 1.0, &mut case.rng);
-    let layers = [LayerConfig::Expand { steps: 3, fill: Fill::Zeros }, lstm(9).into()];
+    let layers = [LayerConfig::Expand { steps: 3, fill: Expansion::Zeros }, lstm(9).into()];
     let expanding = Case::new(9, &layers, 6, 2);
     assert!(
         expanding.batch().check(&expanding.config).unwrap_err().contains("the one step that is expanded")

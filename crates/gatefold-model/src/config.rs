@@ -1,5 +1,8 @@
 use crate::resolve::resolve;
-use crate::{Activation, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, RnnConfig, Timeline};
+use crate::{
+    Activation, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, NetworkBuilder, RnnConfig,
+    Timeline,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -115,7 +118,7 @@ impl DecoderConfig {
 /// What stands in the steps behind the first of an expanded sequence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fill {
+pub enum Expansion {
     /// Zeros.
     #[default]
     Zeros,
@@ -161,7 +164,7 @@ pub enum LayerConfig {
         steps: usize,
         /// What the others hold.
         #[serde(default)]
-        fill: Fill,
+        fill: Expansion,
     },
     /// The end of an encoder and the beginning of a decoder.
     Decoder(DecoderConfig),
@@ -199,6 +202,7 @@ pub struct NetworkConfig {
     input: usize,
     configs: Vec<LayerConfig>,
     layers: Vec<Layer>,
+    graph: Graph,
 }
 
 /// What stands in a file before it is checked.
@@ -209,15 +213,29 @@ struct Unchecked {
 }
 
 impl NetworkConfig {
-    /// A network for inputs of `input` values a step.
+    /// Begins a network for inputs of `input` values a step, to be written layer by layer.
+    ///
+    /// ```
+    /// use gatefold_model::{Activation, DenseConfig, NetworkConfig};
+    ///
+    /// let relu = DenseConfig::new(20).activation(Activation::Relu);
+    /// let config = NetworkConfig::with_input(1).lstm(32).dropout(0.1).last_step().layer(relu).dense(1).build()?;
+    /// assert_eq!(config.output(), 1);
+    /// # Ok::<(), gatefold_model::ModelError>(())
+    /// ```
+    pub fn with_input(input: usize) -> NetworkBuilder {
+        NetworkBuilder::new(input)
+    }
+
+    /// A network for inputs of `input` values a step, from a list of layers.
     ///
     /// # Errors
     /// [`ModelError::Config`] names the layer and says what is wrong: a width of zero, a layer tied to one that does not
     /// come before it, options that make no sense together, or no layer at all.
     pub fn new(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Result<Self, ModelError> {
         let configs = layers.into();
-        let layers = resolve(input, &configs)?;
-        Ok(NetworkConfig { input, configs, layers })
+        let (layers, graph) = resolve(input, &configs)?;
+        Ok(NetworkConfig { input, configs, layers, graph })
     }
 
     /// Values a time step that go in.
@@ -253,6 +271,11 @@ impl NetworkConfig {
     /// The layers, with shapes and parameters worked out and ties resolved.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// The connections between the layers: what each reads, who reads its output, and how states pass between them.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// The layers as they were written.

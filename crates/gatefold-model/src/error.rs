@@ -12,6 +12,16 @@ pub enum ModelError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// An option of training out of its range.
+    #[error("{option} is {found}; expected {expected}")]
+    Option {
+        /// The option, such as `optimizer: momentum`.
+        option: String,
+        /// Its range.
+        expected: String,
+        /// Its value.
+        found: String,
+    },
     /// A tensor whose shape is not the network's.
     #[error("{name}: expected shape {expected:?}, found {found:?}")]
     Shape {
@@ -56,4 +66,10 @@ pub enum ModelError {
         /// What the operating system said.
         source: std::io::Error,
     },
+}
+
+impl ModelError {
+    pub(crate) fn option(option: impl Into<String>, found: f32, expected: impl Into<String>) -> ModelError {
+        ModelError::Option { option: option.into(), expected: expected.into(), found: found.to_string() }
+    }
 }

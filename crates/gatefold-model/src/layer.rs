@@ -1,4 +1,4 @@
-use crate::{Activation, Bridge, Fill, Init, Recurrent};
+use crate::{Activation, Bridge, Expansion, Init, Recurrent};
 
 /// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,7 @@ pub enum LayerKind {
         /// How many.
         steps: usize,
         /// What the others hold.
-        fill: Fill,
+        fill: Expansion,
     },
     /// Where a decoder begins.
     Decoder {
@@ -242,8 +242,8 @@ impl LayerKind {
             LayerKind::Embedding { tokens } => format!("embedding {output} of {tokens} tokens"),
             LayerKind::Dropout { rate } => format!("dropout {rate}"),
             LayerKind::Residual { from } => format!("residual from layer {from}"),
-            LayerKind::Expand { steps, fill: Fill::Zeros } => format!("expand to {steps} steps"),
-            LayerKind::Expand { steps, fill: Fill::Repeat } => format!("repeat to {steps} steps"),
+            LayerKind::Expand { steps, fill: Expansion::Zeros } => format!("expand to {steps} steps"),
+            LayerKind::Expand { steps, fill: Expansion::Repeat } => format!("repeat to {steps} steps"),
             LayerKind::Decoder { bridge: Bridge::Same } => format!("decoder of {output}"),
             LayerKind::Decoder { bridge: Bridge::Dense { activation } } => {
                 format!("decoder of {output}, bridge {activation}")

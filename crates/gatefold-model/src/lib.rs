@@ -5,25 +5,30 @@
 //! shapes and row order, and their initial values from a seed. [`mod@file`] reads and writes both.
 //!
 //! ```
-//! use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
+//! use gatefold_model::{GruConfig, NetworkConfig, Parameters};
 //!
-//! let config = NetworkConfig::new(28, [
-//!     LstmConfig::new(128).into(),
-//!     LstmConfig::new(128).into(),
-//!     LayerConfig::LastStep,
-//!     DenseConfig::new(10).activation(Activation::Identity).into(),
-//! ])?;
+//! let config = NetworkConfig::with_input(28)
+//!     .lstm(128)
+//!     .lstm(128)
+//!     .layer(GruConfig::new(64).bidirectional())
+//!     .last_step()
+//!     .dense(10)
+//!     .build()?;
+//! assert_eq!(config.to_string(), "28 -> lstm 128 -> lstm 128 -> gru 64 bidirectional -> last step -> dense 10");
+//!
 //! let parameters = Parameters::initial(&config, 7);
 //! assert_eq!(parameters["rnn0.weight_ih_l1"].shape(), [4 * 128, 128]);
-//! assert_eq!(config.parameter_count(), 214_282);
+//! assert_eq!(config.parameter_count(), 288_778);
 //! # Ok::<(), gatefold_model::ModelError>(())
 //! ```
 
 mod activation;
+mod builder;
 mod config;
 mod error;
 pub mod file;
 mod gate;
+mod graph;
 mod init;
 mod layer;
 mod parameter_names;
@@ -31,11 +36,17 @@ mod parameters;
 mod recurrent;
 mod recurrent_config;
 mod resolve;
+mod states;
+mod training;
 
 pub use activation::Activation;
-pub use config::{Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Fill, LayerConfig, NetworkConfig};
+pub use builder::NetworkBuilder;
+pub use config::{
+    Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, LayerConfig, NetworkConfig,
+};
 pub use error::ModelError;
 pub use gate::{GruGate, LstmGate};
+pub use graph::{Graph, HandOver, InitialSource, Merge, Node, Source, StateFlow};
 pub use init::Init;
 pub use layer::{Layer, LayerKind, ParameterSpec, Role, StateKind, Timeline};
 pub use parameters::Parameters;
@@ -44,3 +55,8 @@ pub use recurrent::{
     LstmCell, Recurrent, Reset,
 };
 pub use recurrent_config::{GruConfig, LstmConfig, RnnConfig};
+pub use states::{Dropout, LayerState, States};
+pub use training::{
+    Loss, Optimizer, ParameterGroup, ParameterRule, Reduction, Schedule, ScheduleState, TrainConfig,
+    check_learning_rate,
+};

@@ -95,6 +95,11 @@ macro_rules! options {
                 self
             }
 
+            /// Goes through time both ways: [`Direction::Bidirectional`].
+            pub fn bidirectional(self) -> Self {
+                self.direction(Direction::Bidirectional)
+            }
+
             /// Which biases it has; two by default, as in PyTorch.
             pub fn biases(mut self, biases: Biases) -> Self {
                 self.options.biases = biases;

@@ -1,11 +1,12 @@
 //! Layers as they are configured made into layers of known widths and parameters, or refused.
 
+use crate::graph::{self, Graph, HandOver};
 use crate::layer::place;
 use crate::parameter_names::{Names, dense_parameters, embedding_parameters, recurrent_parameters};
 use crate::recurrent_config::Options;
 use crate::{
     Activation, Bridge, Cell, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
-    ModelError, ParameterSpec, Recurrent, Reset, Role, StateKind, Timeline,
+    ModelError, ParameterSpec, Recurrent, Reset, Role, Timeline,
 };
 
 /// Widths and token numbers travel as f32 in places, and products of two of them must be countable.
@@ -13,8 +14,8 @@ const MAX_WIDTH: usize = 1 << 24;
 /// Longest reach of a skip connection and longest expansion: far above any use, and countable.
 const MAX_STEPS: usize = 1 << 24;
 
-/// Works out widths, owners and parameter names from the first layer to the last.
-pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer>, ModelError> {
+/// Works out widths, owners and parameter names from the first layer to the last, then how the layers are connected.
+pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<(Vec<Layer>, Graph), ModelError> {
     let refuse = |problem: String| Err(ModelError::Config { place: "network".into(), problem });
     if let Some(problem) = width_problem(input) {
         return refuse(format!("the input {problem}"));
@@ -31,8 +32,10 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<Vec<Layer
         }
         layers.push(layer);
     }
-    add_bridge(&mut layers)?;
-    Ok(layers)
+    let hand_overs = graph::hand_overs(&layers);
+    add_bridge(&mut layers, &hand_overs)?;
+    let graph = Graph::new(&layers, hand_overs);
+    Ok((layers, graph))
 }
 
 fn resolve_layer(
@@ -268,70 +271,50 @@ fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> 
     None
 }
 
-/// Gives the decoder the parameters of its bridge, and says where states do not fit without one.
-fn add_bridge(layers: &mut [Layer]) -> Result<(), ModelError> {
-    let Some(at) = layers.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. })) else {
-        return Ok(());
+/// Gives the decoder the parameters of its bridge, and refuses states that do not fit without one.
+fn add_bridge(layers: &mut [Layer], hand_overs: &[HandOver]) -> Result<(), ModelError> {
+    let bridge_of = |layer: &Layer| match layer.kind {
+        LayerKind::Decoder { bridge } => Some((layer.index, bridge)),
+        _ => None,
     };
-    let (encoder, rest) = layers.split_at_mut(at);
-    let (decoder, behind) = rest.split_first_mut().expect("the decoder is there");
-    let refuse = |problem| Err(ModelError::Config { place: decoder.place(), problem });
-    let LayerKind::Decoder { bridge } = decoder.kind else { unreachable!("found as a decoder") };
-    let sources: Vec<&Layer> = encoder.iter().filter(|layer| layer.recurrent().is_some()).collect();
-    let targets: Vec<&Layer> = behind.iter().filter(|layer| layer.recurrent().is_some()).collect();
-    let Some(last) = sources.last() else { unreachable!("an encoder ends with a recurrent layer") };
-    if targets.is_empty() {
+    let Some((at, bridge)) = layers.iter().find_map(bridge_of) else { return Ok(()) };
+    let refuse = |problem| Err(ModelError::Config { place: layers[at].place(), problem });
+    if hand_overs.is_empty() {
         return refuse("no recurrent layer behind it takes the encoder's state; add one".into());
     }
     let mut parameters = Vec::new();
-    for (j, target) in targets.iter().enumerate() {
-        let source = sources.get(j).unwrap_or(last);
-        for state in [StateKind::Hidden, StateKind::Cell] {
-            let Some(width) = state_width(target, state) else { continue };
-            let given = state_width(source, state);
-            match bridge {
-                Bridge::Same if given == Some(width) => {}
-                Bridge::Same => {
-                    let found = given.map_or("none".into(), |given| given.to_string());
-                    return refuse(format!(
-                        "{} needs {} of width {width}, {} ends with {found}; use Bridge::Dense",
-                        target.place(),
-                        state.name(),
-                        source.place()
-                    ));
+    for &HandOver { target, number, state, width, source, source_state, source_width } in hand_overs {
+        match bridge {
+            Bridge::Same if (source_state, source_width) == (state, width) => {}
+            Bridge::Same => {
+                let found = if source_state == state { source_width.to_string() } else { "none".into() };
+                return refuse(format!(
+                    "{} needs {} of width {width}, {} ends with {found}; use Bridge::Dense",
+                    layers[target].place(),
+                    state.name(),
+                    layers[source].place()
+                ));
+            }
+            Bridge::Dense { activation } => {
+                if let Some(problem) = activation.problem() {
+                    return refuse(problem);
                 }
-                Bridge::Dense { activation } => {
-                    if let Some(problem) = activation.problem() {
-                        return refuse(problem);
-                    }
-                    let from = given.or(state_width(source, StateKind::Hidden)).expect("every cell has h");
-                    let mut add = |name: &str, shape, role, init| {
-                        let name = format!("bridge0.{name}_{}{j}", state.name());
-                        parameters.push(ParameterSpec { name, shape, role, reverse: false, init });
-                    };
-                    add("weight", vec![width, from], Role::BridgeWeight(j, state), Init::Glorot);
-                    add("bias", vec![width], Role::BridgeBias(j, state), Init::Constant(0.0));
-                }
+                let mut add = |name: &str, shape, role, init| {
+                    let name = format!("bridge0.{name}_{}{number}", state.name());
+                    parameters.push(ParameterSpec { name, shape, role, reverse: false, init });
+                };
+                add("weight", vec![width, source_width], Role::BridgeWeight(number, state), Init::Glorot);
+                add("bias", vec![width], Role::BridgeBias(number, state), Init::Constant(0.0));
             }
         }
     }
-    decoder.parameters = parameters;
+    layers[at].parameters = parameters;
     Ok(())
-}
-
-/// How wide a final or initial state of a layer is, all scans together.
-fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
-    let recurrent = layer.recurrent()?;
-    let scans = recurrent.direction.scans().len();
-    match state {
-        StateKind::Hidden => Some(scans * recurrent.recurrent_width()),
-        StateKind::Cell => recurrent.cell.has_state().then_some(scans * recurrent.hidden),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{DenseConfig, LayerConfig, LstmConfig, NetworkConfig};
+    use crate::{DenseConfig, Expansion, LayerConfig, LstmConfig, NetworkConfig};
 
     fn names(config: &NetworkConfig) -> Vec<&str> {
         config.parameter_specs().map(|spec| spec.name.as_str()).collect()
@@ -417,5 +400,20 @@ mod tests {
         let broken = text.replace("\"output\":2", "\"output\":0");
         let error = serde_json::from_str::<NetworkConfig>(&broken).unwrap_err().to_string();
         assert!(error.contains("layer 2 (dense): its width is 0"), "{error}");
+    }
+
+    #[test]
+    fn a_description_has_the_names_that_files_have() {
+        let expand = |fill| LayerConfig::Expand { steps: 3, fill };
+        let layers = [expand(Expansion::Repeat), LayerConfig::LastStep, expand(Expansion::Zeros)];
+        let config = NetworkConfig::new(4, layers).unwrap();
+        let text = concat!(
+            r#"{"input":4,"layers":[{"kind":"expand","steps":3,"fill":"repeat"},{"kind":"last_step"},"#,
+            r#"{"kind":"expand","steps":3,"fill":"zeros"}]}"#
+        );
+        assert_eq!(serde_json::to_string(&config).unwrap(), text);
+        assert_eq!(serde_json::from_str::<NetworkConfig>(text).unwrap(), config);
+        let short = text.replace(r#","fill":"zeros""#, "");
+        assert_eq!(serde_json::from_str::<NetworkConfig>(&short).unwrap(), config, "zeros are the default");
     }
 }

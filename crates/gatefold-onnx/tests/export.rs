@@ -1,7 +1,7 @@
 //! Networks written as ONNX models and read again.
 
 use gatefold_model::{
-    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill,
+    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
     GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations, LstmConfig, NetworkConfig,
     Parameters, Reset, RnnConfig,
 };
@@ -217,7 +217,7 @@ fn an_encoder_and_a_decoder_are_one_graph() {
     let model = written(&config, &parameters, ExportOptions::new());
     let names: Vec<String> = model.inputs().iter().map(|port| port.to_string()).collect();
     assert_eq!(names, ["input float32 [steps, batch, 3]", "decoder_input float32 [decoder_steps, batch, 2]"]);
-    let layers = [LayerConfig::Expand { steps: 3, fill: Fill::Zeros }, RnnConfig::new(2).into()];
+    let layers = [LayerConfig::Expand { steps: 3, fill: Expansion::Zeros }, RnnConfig::new(2).into()];
     let (config, parameters) = network(3, layers);
     let model = written(&config, &parameters, ExportOptions::new());
     assert_eq!(model.inputs()[0].to_string(), "input float32 [1, batch, 3]");

@@ -5,7 +5,7 @@
 use gatefold::{Device, Network, Sequences, States};
 use gatefold_check::{Tolerance, assert_close};
 use gatefold_model::{
-    Activation, Biases, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill, GruConfig,
+    Activation, Biases, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     InitialState, LayerConfig, LstmConfig, NetworkConfig, Parameters,
 };
 use gatefold_onnx::{ExportOptions, export};
@@ -117,7 +117,7 @@ fn layers_around_them() {
     compare(6, [bidirectional(), LayerConfig::Residual { from: 0 }]);
     let start = |initial| LayerConfig::from(GruConfig::new(4).initial_state(initial));
     compare(3, [start(InitialState::Learned), start(InitialState::Constant(0.3)), bidirectional()]);
-    for fill in [Fill::Zeros, Fill::Repeat] {
+    for fill in [Expansion::Zeros, Expansion::Repeat] {
         let layers = [
             LstmConfig::new(4).into(),
             LayerConfig::LastStep,

@@ -248,26 +248,26 @@ pub fn fill<R: Real>(value: R, len: usize) -> Vec<R> {
 }
 
 /// One step made into several: `[1, B, F]` to `[steps, B, F]`, the others zeros or the first again.
-pub fn expand<R: Real>(x: ArrayView3<R>, steps: usize, fill: gatefold_model::Fill) -> Array3<R> {
+pub fn expand<R: Real>(x: ArrayView3<R>, steps: usize, fill: gatefold_model::Expansion) -> Array3<R> {
     let (_, batch, width) = x.dim();
     Array3::from_shape_fn((steps, batch, width), |(t, b, f)| match fill {
-        gatefold_model::Fill::Zeros if t > 0 => R::ZERO,
+        gatefold_model::Expansion::Zeros if t > 0 => R::ZERO,
         _ => x[[0, b, f]],
     })
 }
 
 /// The backward of [`expand`]: the first step's gradient, or the sum over the steps, in order.
-pub fn expand_backward<R: Real>(d_y: ArrayView3<R>, fill: gatefold_model::Fill) -> Array3<R> {
+pub fn expand_backward<R: Real>(d_y: ArrayView3<R>, fill: gatefold_model::Expansion) -> Array3<R> {
     match fill {
-        gatefold_model::Fill::Zeros => d_y.slice(ndarray::s![..1, .., ..]).to_owned(),
-        gatefold_model::Fill::Repeat => d_y.sum_axis(Axis(0)).insert_axis(Axis(0)),
+        gatefold_model::Expansion::Zeros => d_y.slice(ndarray::s![..1, .., ..]).to_owned(),
+        gatefold_model::Expansion::Repeat => d_y.sum_axis(Axis(0)).insert_axis(Axis(0)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold_model::Fill;
+    use gatefold_model::Expansion;
     use ndarray::{Array1, array};
 
     /// The generator's own test vectors (`threefry2x32 20` in `kat_vectors` of Random123).
@@ -409,7 +409,7 @@ mod tests {
     #[test]
     fn expanding_and_its_gradient() {
         let x = matrix(3, 2, 8);
-        for fill in [Fill::Zeros, Fill::Repeat] {
+        for fill in [Expansion::Zeros, Expansion::Repeat] {
             let weights = matrix(5 * 3, 2, 9);
             let forward = |x: &Array2<f64>| {
                 let y = expand(x.view().insert_axis(Axis(0)), 5, fill);

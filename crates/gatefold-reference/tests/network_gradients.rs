@@ -5,8 +5,8 @@ mod common;
 
 use common::{Shape, check_case};
 use gatefold_model::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Fill, GruConfig, LayerConfig,
-    LstmConfig, RnnConfig,
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
+    LayerConfig, LstmConfig, RnnConfig,
 };
 
 fn lstm(hidden: usize) -> LayerConfig {
@@ -99,7 +99,7 @@ fn final_states_and_expansion() {
     check("final state of a projection", 2, &[projected, LayerConfig::FinalState]);
     let fed_back = RnnConfig::new(3).feedback(2, Activation::Tanh).into();
     check("final state behind a readout", 2, &[fed_back, LayerConfig::FinalState]);
-    for fill in [Fill::Zeros, Fill::Repeat] {
+    for fill in [Expansion::Zeros, Expansion::Repeat] {
         let expand = LayerConfig::Expand { steps: 3, fill };
         check(
             &format!("{fill:?} in the middle"),

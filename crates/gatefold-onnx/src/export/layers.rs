@@ -5,7 +5,7 @@ use crate::OnnxError;
 use crate::proto::tensor_proto::DataType;
 use crate::recurrent::{Operator, RecurrentOperator, activation_name};
 use gatefold_model::{
-    Activation, Bridge, Direction, Fill, InitialState, Layer, LayerKind, NetworkConfig, Parameters,
+    Activation, Bridge, Direction, Expansion, InitialState, Layer, LayerKind, NetworkConfig, Parameters,
     Recurrent, Role, StateKind,
 };
 use ndarray::{Array1, Array3, ArrayD, Axis, Ix2, stack};
@@ -324,13 +324,13 @@ impl<'a> Export<'a> {
     }
 
     /// `[1, B, F]` as `[steps, B, F]`.
-    fn expand(&mut self, x: &str, steps: usize, fill: Fill) -> String {
+    fn expand(&mut self, x: &str, steps: usize, fill: Expansion) -> String {
         match fill {
-            Fill::Repeat => {
+            Expansion::Repeat => {
                 let shape = self.writer.integers(&[steps as i64, 1, 1]);
                 self.writer.node("Expand", &[x, &shape], vec![])
             }
-            Fill::Zeros => {
+            Expansion::Zeros => {
                 let rest = self.writer.node("Shape", &[x], vec![("start", Setting::Int(1))]);
                 let more = self.writer.integers(&[steps as i64 - 1]);
                 let shape = self.writer.node("Concat", &[&more, &rest], vec![("axis", Setting::Int(0))]);

@@ -1,0 +1,155 @@
+use crate::{
+    DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, GruConfig, LayerConfig, LstmConfig, ModelError,
+    NetworkConfig, RnnConfig,
+};
+
+/// A network written layer by layer; see [`NetworkConfig::with_input`].
+///
+/// Each method adds one layer with its defaults. [`layer`](NetworkBuilder::layer) adds a layer with options of its own.
+/// Nothing is checked before [`build`](NetworkBuilder::build).
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "a network is made by build()"]
+pub struct NetworkBuilder {
+    input: usize,
+    layers: Vec<LayerConfig>,
+}
+
+impl NetworkBuilder {
+    pub(crate) fn new(input: usize) -> Self {
+        NetworkBuilder { input, layers: Vec::new() }
+    }
+
+    /// Adds any layer, such as one configured by [`LstmConfig`].
+    pub fn layer(mut self, layer: impl Into<LayerConfig>) -> Self {
+        self.layers.push(layer.into());
+        self
+    }
+
+    /// Adds a vanilla recurrent layer of `hidden` units.
+    pub fn rnn(self, hidden: usize) -> Self {
+        self.layer(RnnConfig::new(hidden))
+    }
+
+    /// Adds an LSTM of `hidden` units.
+    pub fn lstm(self, hidden: usize) -> Self {
+        self.layer(LstmConfig::new(hidden))
+    }
+
+    /// Adds a GRU of `hidden` units.
+    pub fn gru(self, hidden: usize) -> Self {
+        self.layer(GruConfig::new(hidden))
+    }
+
+    /// Adds a dense layer of `output` values, with a bias and no activation.
+    pub fn dense(self, output: usize) -> Self {
+        self.layer(DenseConfig::new(output))
+    }
+
+    /// Adds an embedding: a vector of `width` numbers for each of the tokens `0..tokens`.
+    pub fn embedding(self, tokens: usize, width: usize) -> Self {
+        self.layer(EmbeddingConfig::new(tokens, width))
+    }
+
+    /// Adds [`LayerConfig::Dropout`].
+    pub fn dropout(self, rate: f32) -> Self {
+        self.layer(LayerConfig::Dropout { rate })
+    }
+
+    /// Adds [`LayerConfig::Softmax`].
+    pub fn softmax(self) -> Self {
+        self.layer(LayerConfig::Softmax)
+    }
+
+    /// Adds the input of layer `from` to the output of the layer before: [`LayerConfig::Residual`].
+    pub fn residual(self, from: usize) -> Self {
+        self.layer(LayerConfig::Residual { from })
+    }
+
+    /// Adds [`LayerConfig::LastStep`].
+    pub fn last_step(self) -> Self {
+        self.layer(LayerConfig::LastStep)
+    }
+
+    /// Adds [`LayerConfig::FinalState`].
+    pub fn final_state(self) -> Self {
+        self.layer(LayerConfig::FinalState)
+    }
+
+    /// Adds [`LayerConfig::Expand`].
+    pub fn expand(self, steps: usize, fill: Expansion) -> Self {
+        self.layer(LayerConfig::Expand { steps, fill })
+    }
+
+    /// Ends the encoder and begins a decoder whose input has `input` values a step. States are handed over as they are.
+    pub fn decoder(self, input: usize) -> Self {
+        self.layer(DecoderConfig::new(input))
+    }
+
+    /// Adds layer `to` again, with the same parameters: [`LayerConfig::Tied`].
+    pub fn tied(self, to: usize) -> Self {
+        self.layer(LayerConfig::Tied { to })
+    }
+
+    /// Checks the layers and connects them.
+    ///
+    /// # Errors
+    /// As [`NetworkConfig::new`].
+    pub fn build(self) -> Result<NetworkConfig, ModelError> {
+        NetworkConfig::new(self.input, self.layers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Activation, Bridge};
+
+    #[test]
+    fn a_builder_makes_what_a_list_does() {
+        let built = NetworkConfig::with_input(1)
+            .embedding(9, 5)
+            .lstm(4)
+            .gru(4)
+            .tied(2)
+            .residual(3)
+            .rnn(3)
+            .final_state()
+            .expand(4, Expansion::Repeat)
+            .dropout(0.5)
+            .layer(LstmConfig::new(3).bidirectional())
+            .last_step()
+            .dense(2)
+            .softmax();
+        let list = [
+            EmbeddingConfig::new(9, 5).into(),
+            LstmConfig::new(4).into(),
+            GruConfig::new(4).into(),
+            LayerConfig::Tied { to: 2 },
+            LayerConfig::Residual { from: 3 },
+            RnnConfig::new(3).into(),
+            LayerConfig::FinalState,
+            LayerConfig::Expand { steps: 4, fill: Expansion::Repeat },
+            LayerConfig::Dropout { rate: 0.5 },
+            LstmConfig::new(3).direction(crate::Direction::Bidirectional).into(),
+            LayerConfig::LastStep,
+            DenseConfig::new(2).into(),
+            LayerConfig::Softmax,
+        ];
+        assert_eq!(built.build().unwrap(), NetworkConfig::new(1, list).unwrap());
+    }
+
+    #[test]
+    fn a_builder_makes_decoders() {
+        let built = NetworkConfig::with_input(3).lstm(4).decoder(2).lstm(4).build().unwrap();
+        let list = [LstmConfig::new(4).into(), DecoderConfig::new(2).into(), LstmConfig::new(4).into()];
+        assert_eq!(built, NetworkConfig::new(3, list).unwrap());
+        let bridge = DecoderConfig::new(2).bridge(Bridge::Dense { activation: Activation::Tanh });
+        assert!(NetworkConfig::with_input(3).lstm(4).layer(bridge).gru(5).build().is_ok());
+    }
+
+    #[test]
+    fn build_refuses_what_a_list_would_be_refused_for() {
+        let refused = NetworkConfig::with_input(3).lstm(4).dense(0).build().unwrap_err();
+        assert_eq!(refused.to_string(), "layer 1 (dense): its width is 0; expected at least 1");
+    }
+}
