@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn submissions_grow_and_end_before_they_are_too_much_work() {
-        assert_eq!(lens(&[]), []);
+        assert_eq!(lens(&[]), Vec::<usize>::new());
         assert_eq!(lens(&[0; 5]), [5]);
         assert_eq!(lens(&[0; 900]), [16, 32, 64, 128, 256, 256, 148]);
         let half = SUBMISSION_FLOPS / 2;
