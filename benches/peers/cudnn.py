@@ -2,10 +2,10 @@
 
     python3 cudnn.py SHAPES LAYERS CELLS [SECONDS]      such as  64,128,256,256:32,50,16,64 1,2 lstm,gru 0.2
 
-One JSON object a line: for every shape, cell and number of layers, inference and a training step (squared error,
-Adam) in float32 without and with TF32, inference in float16 too. `host` begins with the batch in the processor's
-memory and ends when the output, or the loss, is back there, as `gatefold bench` times; `device` leaves the batch on
-the card and waits until the card is idle. A warm-up, then at least seven runs.
+Prints one JSON object a line: for every shape, cell and number of layers, inference and a training step (squared
+error, Adam) in float32 without and with TF32, and inference in float16. `device` leaves the batch on the card and
+waits until the card is idle. `host`, in float32 only, begins with the batch in the processor's memory and ends when
+the output, or the loss, is back there, as `gatefold bench` does. Three runs to warm up, then at least seven that count.
 """
 
 import json
@@ -47,7 +47,7 @@ class Net(torch.nn.Module):
 
 
 def measure(shape, cell, layers, seconds):
-    """Yields a result for each precision, mode and place of the batch."""
+    """Yields a result for each precision and mode, and in float32 for each place of the batch."""
     batch, steps, inputs, hidden = shape
     torch.manual_seed(1)
     x = torch.randn(steps, batch, inputs)
@@ -59,18 +59,13 @@ def measure(shape, cell, layers, seconds):
         net = Net(cell, inputs, hidden, layers).cuda().to(kind)
         there_x, there_y = x.cuda().to(kind), y.cuda().to(kind)
 
-        def infer(batch_of):
+        def infer(batch_x):
             with torch.inference_mode():
-                return net(batch_of())
+                return net(batch_x)
 
-        places = {
-            "host": lambda: infer(lambda: x.cuda().to(kind)).cpu(),
-            "device": lambda: infer(lambda: there_x),
-        }
-        for place, run in places.items():
-            yield {"precision": precision, "mode": "infer", "place": place, **timed(run, seconds)}
-        if precision == "float16":
-            continue
+        runs = [("infer", "device", lambda: infer(there_x))]
+        if precision == "float32":
+            runs.append(("infer", "host", lambda: infer(x.cuda()).cpu()))
         optimizer = torch.optim.Adam(net.parameters(), fused=True)
 
         def train(batch_x, batch_y):
@@ -80,12 +75,12 @@ def measure(shape, cell, layers, seconds):
             optimizer.step()
             return loss
 
-        places = {
-            "host": lambda: train(x.cuda(), y.cuda()).item(),
-            "device": lambda: train(there_x, there_y),
-        }
-        for place, run in places.items():
-            yield {"precision": precision, "mode": "train", "place": place, **timed(run, seconds)}
+        if precision != "float16":
+            runs.append(("train", "device", lambda: train(there_x, there_y)))
+        if precision == "float32":
+            runs.append(("train", "host", lambda: train(x.cuda(), y.cuda()).item()))
+        for mode, place, run in runs:
+            yield {"precision": precision, "mode": mode, "place": place, **timed(run, seconds)}
 
 
 def main():
