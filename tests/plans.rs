@@ -1,10 +1,10 @@
-//! Schedules, read and counted without a device.
+//! Plans, read and counted without a device.
 
 use gatefold::{
     Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, ParameterGroup, Plan, Target,
     TrainConfig, memory_need, plan,
 };
-use gatefold_check::test_gpu;
+use gatefold_check::{Failures, test_gpu};
 
 fn planned(config: &NetworkConfig, (steps, batch): (usize, usize), training: Option<&TrainConfig>) -> Plan {
     plan(config, &Target::webgpu(), steps, None, batch, training).unwrap()
@@ -16,7 +16,7 @@ fn small() -> NetworkConfig {
     NetworkConfig::new(3, layers).unwrap()
 }
 
-/// Line by line, so that a failure shows the first that differs.
+/// Compares line by line, so that a failure shows the first difference.
 fn assert_plan(found: &Plan, expected: &str) {
     let found = found.to_string();
     for (number, (found, expected)) in found.lines().zip(expected.trim_start().lines()).enumerate() {
@@ -88,43 +88,44 @@ clear                  gradients
     );
 }
 
-/// LSTM layers under a dense head; the gradients of all inputs but the data's are in it.
+/// A stack of LSTM layers with a dense head.
 fn stack(layers: usize) -> NetworkConfig {
     let mut configs: Vec<LayerConfig> = vec![LstmConfig::new(64).into(); layers];
     configs.push(DenseConfig::new(10).activation(Activation::Tanh).into());
     NetworkConfig::new(28, configs).unwrap()
 }
 
-/// Two kernels for each step of each layer, and no more around them than this.
+/// A training step takes two kernels per step and layer, and no more around them than allowed here.
 #[test]
-fn a_training_step_starts_few_kernels() {
+fn a_training_step_runs_few_kernels() {
     let gpu = test_gpu();
-    let targets = [Some(Target::webgpu()), gpu.map(|gpu| gpu.target().clone())];
-    for target in targets.into_iter().flatten() {
+    let gpu = gpu.map(|gpu| ("the adapter", gpu.target().clone()));
+    let mut failures = Failures::new();
+    for (name, target) in [("WebGPU", Target::webgpu())].into_iter().chain(gpu) {
         for layers in 1..=4 {
             for steps in [1, 10, 50] {
-                let plan = plan(&stack(layers), &target, steps, None, 32, Some(&TrainConfig::new())).unwrap();
-                let (found, allowed) = (plan.dispatches(), 2 * layers * steps + 16 * layers + 24);
-                assert!(
-                    found <= allowed,
-                    "{layers} layers, {steps} steps: {found} kernels, allowed {allowed}"
-                );
-                assert!(found >= 2 * layers * steps, "{found} kernels are too few");
-                let products = plan.to_string();
-                let backward =
-                    products.lines().filter(|line| line.contains(".d_x") && line.contains("matmul"));
-                assert_eq!(backward.count(), layers, "one for every layer but the first");
+                failures.check(format!("{name}, {layers} layers, {steps} steps"), || {
+                    let plan = plan(&stack(layers), &target, steps, 32, Some(&TrainConfig::new())).unwrap();
+                    let (found, allowed) = (plan.dispatches(), 2 * layers * steps + 16 * layers + 24);
+                    assert!(found <= allowed, "{found} kernels, allowed {allowed}");
+                    assert!(found >= 2 * layers * steps, "{found} kernels are too few");
+                    let products = plan.to_string();
+                    let backward =
+                        products.lines().filter(|line| line.contains(".d_x") && line.contains("matmul"));
+                    assert_eq!(backward.count(), layers, "one for every layer but the first");
+                });
             }
         }
     }
+    failures.finish();
 }
 
-/// A prediction keeps one state, whatever the number of steps, and the gates of no step behind it.
+/// A prediction keeps one state, whatever the number of steps; it saves no state per step for a backward pass.
 #[test]
 fn a_prediction_saves_nothing() {
     let config = NetworkConfig::new(3, [LstmConfig::new(4).into()]).unwrap();
     let (steps, batch) = (10, 5);
-    // Each parameter begins at a multiple of 64 elements.
+    // Each parameter is aligned to 64 elements.
     let parameters = 64 + 64 + 64 + 64;
     let packed = 4 * 4 * (3 + 4 + 1);
     let data = steps * batch * (3 + 4);
@@ -144,20 +145,20 @@ fn a_prediction_saves_nothing() {
     );
 }
 
-/// In a prediction each layer of a deep stack is done with when the next but one begins.
+/// In a prediction a layer's buffers are free again once the next layer has run, so deep stacks share memory.
 #[test]
 fn layers_share_memory() {
     let bytes = |layers: usize| {
         let need = memory_need(&stack(layers), &Target::webgpu(), 50, None, 32, None).unwrap();
         assert!(need.bytes <= need.unshared_bytes);
-        // What the weights of one more layer take, as parameters and packed, is not shared.
+        // The weights of each further layer, as parameters and packed, are not shared.
         need.bytes - (layers as u64 - 1) * 4 * 2 * (4 * 64 * (64 + 64) + 4 * 64)
     };
     let gates = 4 * 50 * 32 * 64 * 4;
     assert!(bytes(6) < bytes(2) + gates / 8, "six layers {}, two {}", bytes(6), bytes(2));
 }
 
-/// Where only the head is trained, nothing goes back beyond it.
+/// If only the head is trained, there is no backward pass below it.
 #[test]
 fn frozen_layers_have_no_backward() {
     let options = TrainConfig::new().group(ParameterGroup::new("rnn").frozen());
@@ -166,7 +167,7 @@ fn frozen_layers_have_no_backward() {
     for absent in ["lstm_step_backward", "layer0.w_ih", "layer1.bias", "layer2.d_x"] {
         assert!(!text.contains(absent), "{absent} in {text}");
     }
-    // Where only a lower layer is trained, what lies above passes its gradient on and gets none itself.
+    // If only a lower layer is trained, the layers above pass the gradient on without gradients of their own weights.
     let options = TrainConfig::new()
         .group(ParameterGroup::new("rnn0.weight_hh_l0"))
         .group(ParameterGroup::new("").frozen());

@@ -289,7 +289,7 @@ pub fn check_forward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> 
     let mut checks = Checks::default();
     for case in cases {
         let device = Device::Gpu(gpu.clone());
-        let mut network = Network::with_parameters(&device, &case.config, &case.parameters())?;
+        let network = Network::with_parameters(&device, &case.config, &case.parameters())?;
         let found = network.predict(case.input().view())?;
         let tape =
             case.reference().forward(&gatefold_reference::Batch::new(case.input().mapv(f64::from).view()));

@@ -273,7 +273,7 @@ impl SequenceCase {
         }
     }
 
-    fn input(&self) -> Result<Sequences, Error> {
+    fn input(&self) -> Result<Sequences<'static>, Error> {
         let layers = self.config.layers();
         let shape = (self.steps, self.batch, self.config.input());
         let mut input = Sequences::time_major(self.part(1, shape, layers.first().map(|layer| &layer.kind)));
@@ -368,12 +368,12 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
     let given = case.given.then(|| case.states(3));
     let drops = config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
     let dropout = drops.then_some(DROPOUT);
-    let mut network = Network::with_parameters(device, config, &parameters)?;
+    let network = Network::with_parameters(device, config, &parameters)?;
     let tape = network.forward_training(&input, given.as_ref(), dropout)?;
     let (output, states) = (tape.output().to_owned(), tape.states().clone());
     let d_output = Random::new(case.seed, 4).sequence(output.dim());
     let d_states = case.states(5);
-    let found = network.backward(tape, d_output.view(), Some(&d_states))?;
+    let found = network.backward(tape, d_output.view(), Some(&d_states))?.read()?;
 
     let judge = reference::Network::<f64>::new(config, &parameters)?;
     let (values, wide_given) = (wide(input.values()), given.as_ref().map(wide_states));

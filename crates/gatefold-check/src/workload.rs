@@ -86,7 +86,7 @@ impl Workload {
         self.lengths.as_ref().map_or(steps * batch, |lengths| lengths.iter().sum())
     }
 
-    fn sequences(&self) -> Result<Option<Sequences>, Error> {
+    fn sequences(&self) -> Result<Option<Sequences<'static>>, Error> {
         let padded =
             |lengths: &Vec<usize>| Sequences::time_major(self.input.clone()).with_lengths(lengths.clone());
         self.lengths.as_ref().map(padded).transpose()
@@ -112,7 +112,7 @@ impl Workload {
         let batch = self.sequences()?.map(|sequences| (sequences, Targets::values(self.target.clone())));
         Ok(move |trainer: &mut Trainer| match &batch {
             None => trainer.accumulate(self.input.view(), self.target.view()),
-            Some((sequences, targets)) => trainer.accumulate_batch(sequences, targets),
+            Some((sequences, targets)) => trainer.accumulate(sequences, targets),
         })
     }
 

@@ -7,7 +7,7 @@ use crate::cell;
 use crate::describe::{Mode, flop};
 use crate::failure::Failure;
 use crate::page::{entry, line};
-use gatefold::{Device, Error, Network, TrainConfig, Trainer, plan};
+use gatefold::{Device, Error, Network, TrainConfig, Trainer, schedule};
 use gatefold_check::{Checks, Workload};
 use serde_json::json;
 use std::str::FromStr;
@@ -211,15 +211,13 @@ fn dispatches(
     shape: Shape,
     mode: Mode,
 ) -> Result<Option<usize>, Failure> {
-    Ok(match (device, network, mode) {
-        (Device::Gpu(gpu), _, Mode::Train) => {
-            let plan =
-                plan(network.config(), gpu.target(), shape.steps, None, shape.batch, Some(&training()))?;
-            Some(plan.dispatches())
+    Ok(match (device, mode) {
+        (Device::Gpu(gpu), Mode::Train) => {
+            let batch = schedule::Shape::plain(network.config(), shape.steps, shape.batch);
+            let plan = schedule::schedule(network.config(), gpu.target(), batch, Some(&training()));
+            Some(plan.map_err(Error::from)?.dispatches())
         }
-        (_, Network::Gpu(network), Mode::Infer) => {
-            Some(network.inference_dispatches(shape.steps, shape.batch)?)
-        }
+        (_, Mode::Infer) => network.inference_dispatches(shape.steps, shape.batch)?,
         _ => None,
     })
 }

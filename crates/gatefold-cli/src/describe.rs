@@ -12,9 +12,8 @@ use crate::forecaster::Forecaster;
 use crate::model_file::{ModelFile, ModulesArgument, about};
 use crate::page::{entry, grouped, line};
 use clap::ValueEnum;
-use gatefold::{
-    Cell, Device, Error, MemoryNeed, NetworkConfig, Plan, Target, TrainConfig, memory_need, plan, wgpu,
-};
+use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
+use gatefold::{Cell, Device, Error, NetworkConfig, TrainConfig, wgpu};
 use gatefold_model::{GruGate, Layer, LstmGate};
 use gatefold_onnx::OnnxModel;
 use layers::Shaped;
@@ -288,10 +287,8 @@ impl Case {
         self.check_parameters(place).map_err(|error| place.failure(&error))?;
         let of = |mode| -> Result<(Plan, MemoryNeed), Failure> {
             let config = training(mode);
-            let decoder_steps = Some(self.decoder_steps);
-            let (target, training) = (&place.target, config.as_ref());
-            let need = memory_need(&self.config, target, self.steps, decoder_steps, self.batch, training)
-                .map_err(|error| place.failure(&error))?;
+            let need = memory_need(&self.config, &place.target, self.shape(), config.as_ref())
+                .map_err(|error| place.failure(&error.into()))?;
             Ok((self.plan(place, mode)?, need))
         };
         let ((train_plan, train), (infer_plan, infer)) = (of(Mode::Train)?, of(Mode::Infer)?);
@@ -322,21 +319,23 @@ impl Case {
         let sizes = self.config.parameter_specs().map(|spec| (4 * spec.len() as u64, spec));
         sizes
             .max_by_key(|(bytes, _)| *bytes)
-            .map_or(Ok(()), |(bytes, spec)| place.target.check_size(&spec.name, bytes))
+            .map_or(Ok(()), |(bytes, spec)| Ok(place.target.check_size(&spec.name, bytes)?))
     }
 
     fn plan(&self, place: &Place, mode: Mode) -> Result<Plan, Failure> {
-        let decoder_steps = Some(self.decoder_steps);
-        let training = training(mode);
-        plan(&self.config, &place.target, self.steps, decoder_steps, self.batch, training.as_ref())
-            .map_err(|error| place.failure(&error))
+        schedule(&self.config, &place.target, self.shape(), training(mode).as_ref())
+            .map_err(|error| place.failure(&error.into()))
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::plain(&self.config, self.steps, self.batch).with_decoder_steps(self.decoder_steps)
     }
 
     fn print_wgsl(&self, place: &Place, kernel: &str, mode: Option<Mode>) -> Result<(), Failure> {
         let modes = mode.map_or_else(|| vec![Mode::Train, Mode::Infer], |mode| vec![mode]);
         let plans: Vec<Plan> =
             modes.into_iter().map(|mode| self.plan(place, mode)).collect::<Result<_, Failure>>()?;
-        line(wgsl::texts(&plans, kernel, place.target.params())?.join("\n\n"));
+        line(wgsl::texts(&plans, kernel, place.target.params)?.join("\n\n"));
         Ok(())
     }
 }

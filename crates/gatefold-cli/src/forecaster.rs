@@ -151,7 +151,7 @@ impl Forecaster {
     /// The forecast block after each origin, `[origins, horizon]`, in the unit of the table.
     pub(crate) fn forecasts(
         &self,
-        network: &mut Network,
+        network: &Network,
         series: &[f64],
         origins: Range<usize>,
     ) -> Result<Array2<f64>, Failure> {
@@ -180,7 +180,7 @@ impl Forecaster {
     /// The mean loss of the network's output at these origins, as in training.
     pub(crate) fn loss(
         &self,
-        network: &mut Network,
+        network: &Network,
         loss: &Loss,
         series: &[f64],
         origins: &[usize],
@@ -189,7 +189,7 @@ impl Forecaster {
         for origins in origins.chunks(PREDICTED_AT_ONCE) {
             let output = network.predict(self.inputs(series, origins).view())?;
             let targets = Targets::values(self.targets(series, origins));
-            sum += loss.evaluate(output.view(), &targets, Reduction::Sum)?;
+            sum += targets.loss(loss, Reduction::Sum, output.view())?;
         }
         Ok(sum / (origins.len() * self.shape.horizon) as f64)
     }
@@ -198,7 +198,7 @@ impl Forecaster {
     /// for the next.
     pub(crate) fn continuation(
         &self,
-        network: &mut Network,
+        network: &Network,
         series: &[f64],
         steps: usize,
     ) -> Result<Vec<f64>, Failure> {

@@ -51,6 +51,12 @@ impl Shape {
         Shape { batch, input: axis, decoder: config.decoder().map(|_| axis) }
     }
 
+    /// The same with another number of steps in the decoder's input, if there is one.
+    pub fn with_decoder_steps(mut self, steps: usize) -> Shape {
+        self.decoder = self.decoder.map(|axis| Axis { steps, ..axis });
+        self
+    }
+
     /// The time axis of one of the inputs.
     ///
     /// # Panics

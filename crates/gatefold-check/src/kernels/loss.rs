@@ -5,7 +5,8 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::wide;
 use crate::selfcheck::Checks;
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Error, Gpu};
 use gatefold_reference::loss::{self, Loss};
 use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, params};
 

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::page::entry;
-use gatefold::Plan;
+use gatefold::schedule::Plan;
 use gatefold_shaders::{Const, KernelVariant, ParamsFrom, Part};
 
 /// The text of each variant of a kernel in the plans, printed once under a comment with its constants.

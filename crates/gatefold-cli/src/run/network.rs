@@ -62,7 +62,7 @@ fn expands(config: &NetworkConfig) -> bool {
     matches!(config.layers().first().map(|layer| layer.kind), Some(LayerKind::Expand { .. }))
 }
 
-fn sequences(config: &NetworkConfig, given: &mut Npz) -> Result<Sequences, Failure> {
+fn sequences(config: &NetworkConfig, given: &mut Npz) -> Result<Sequences<'static>, Failure> {
     let sequences = part(config, given, 0, INPUT, LENGTHS)?;
     let Some(decoder) = config.decoder() else { return Ok(sequences) };
     let own = part(config, given, decoder + 1, DECODER_INPUT, DECODER_LENGTHS)?;
@@ -83,7 +83,7 @@ fn part(
     first: usize,
     name: &str,
     lengths_name: &str,
-) -> Result<Sequences, Failure> {
+) -> Result<Sequences<'static>, Failure> {
     let layers = config.layers();
     let width = first.checked_sub(1).map_or(config.input(), |decoder| layers[decoder].output);
     let reads_tokens = matches!(layers.get(first).map(|layer| layer.kind), Some(LayerKind::Embedding { .. }));
