@@ -65,7 +65,7 @@ fn standardise(training: &mut [Subject], test: &mut [Subject]) -> Result<(), Box
 }
 
 /// A batch of windows that begin at random steps, and their labels.
-fn windows(subjects: &[Subject], random: &mut ChaCha8Rng) -> Result<(Sequences, Targets), Box<dyn Error>> {
+fn windows(subjects: &[Subject], random: &mut ChaCha8Rng) -> Result<(Sequences<'static>, Targets<'static>), Box<dyn Error>> {
     let (mut rows, mut labels) = (Vec::new(), Array2::zeros((WINDOW, BATCH)));
     for row in 0..BATCH {
         let subject = &subjects[random.random_range(0..subjects.len())];
@@ -110,7 +110,7 @@ fn train(
     for update in 0..updates {
         trainer.set_learning_rate(cosine(learning_rate, update, updates));
         let (input, labels) = windows(training, &mut random)?;
-        trainer.step_batch(&input, &labels)?;
+        trainer.step(&input, &labels)?;
         if (update + 1) % (updates / 5) == 0 {
             let losses = trainer.take_losses()?;
             println!("{:>6} {:>9.4}", update + 1, losses.iter().sum::<f32>() / losses.len() as f32);

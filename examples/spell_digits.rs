@@ -65,7 +65,7 @@ fn moved(image: &Array2<f32>, random: &mut ChaCha8Rng) -> Array2<f32> {
 }
 
 /// `[rows, batch, pixels]`
-fn stacked(images: &[ArrayView2<f32>]) -> Sequences {
+fn stacked(images: &[ArrayView2<f32>]) -> Sequences<'static> {
     Sequences::time_major(Array3::from_shape_fn((SIZE, images.len(), SIZE), |(y, row, x)| {
         images[row][[y, x]]
     }))
@@ -81,7 +81,7 @@ fn letter(number: usize, place: usize) -> Option<u32> {
 }
 
 /// The network's inputs and targets. The decoder reads the word one letter late.
-fn batch(images: &[ArrayView2<f32>], numbers: &[usize]) -> Result<(Sequences, Targets), gatefold::Error> {
+fn batch(images: &[ArrayView2<f32>], numbers: &[usize]) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
     let shape = (LONGEST + 1, numbers.len());
     let read = |(t, row): (usize, usize)| match t {
         0 => MARKS.begin,
@@ -136,7 +136,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let images: Vec<_> = images.iter().map(|image| image.view()).collect();
             let numbers: Vec<usize> = chosen.iter().map(|digit| digit.number).collect();
             let (input, labels) = batch(&images, &numbers)?;
-            trainer.step_batch(&input, &labels)?;
+            trainer.step(&input, &labels)?;
         }
         if (epoch + 1) % epochs.div_ceil(10) == 0 {
             let losses = trainer.take_losses()?;

@@ -117,14 +117,14 @@ fn tokens(texts: &[String], alphabet: &str) -> (Array2<u32>, Vec<usize>) {
     (tokens, lengths)
 }
 
-fn encoder_input(texts: &[String]) -> Result<Sequences, gatefold::Error> {
+fn encoder_input(texts: &[String]) -> Result<Sequences<'static>, gatefold::Error> {
     let (tokens, lengths) = tokens(texts, READ);
     Sequences::tokens(tokens.view()).with_lengths(lengths)
 }
 
 /// The network's inputs and targets. The decoder reads the begin mark and the answer, and should write the answer and
 /// the end mark.
-fn batch(texts: &[String], answers: &[String]) -> Result<(Sequences, Targets), gatefold::Error> {
+fn batch(texts: &[String], answers: &[String]) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
     let (answers, _) = tokens(answers, WRITTEN);
     let (steps, rows) = answers.dim();
     let read = |(t, row)| if t == 0 { MARKS.begin } else { answers[[t - 1, row]] };
@@ -194,7 +194,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (texts, answers) = draw(BATCH, &mut random);
         let (input, labels) = batch(&texts, &answers)?;
         trainer.set_learning_rate(cosine(LEARNING_RATE, update, updates));
-        trainer.step_batch(&input, &labels)?;
+        trainer.step(&input, &labels)?;
         if (update + 1) % (updates / 10) == 0 {
             let losses = trainer.take_losses()?;
             println!("{:>6} {:>9.4}", update + 1, losses.iter().sum::<f32>() / losses.len() as f32);

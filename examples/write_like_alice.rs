@@ -127,7 +127,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let input = Array2::from_shape_fn((STEPS, STRIPS), |(t, row)| at(t, row));
             let next = Array2::from_shape_fn((STEPS, STRIPS), |(t, row)| i64::from(at(t + 1, row)));
             trainer.set_learning_rate(cosine(LEARNING_RATE, epoch * batches + batch, epochs * batches));
-            trainer.step_batch(&Sequences::tokens(input.view()), &Targets::labels(next.view()))?;
+            trainer.step(&Sequences::tokens(input.view()), &Targets::labels(next.view()))?;
         }
         let losses = trainer.take_losses()?;
         let nats = f64::from(losses.iter().sum::<f32>()) / losses.len() as f64;

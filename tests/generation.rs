@@ -51,7 +51,7 @@ fn tokens_of(rows: &[Vec<u32>]) -> Array2<u32> {
     Array2::from_shape_fn((rows[0].len(), rows.len()), |(t, row)| rows[row][t])
 }
 
-fn one_hot(tokens: &Array2<u32>, width: usize) -> Sequences {
+fn one_hot(tokens: &Array2<u32>, width: usize) -> Sequences<'static> {
     let shape = (tokens.nrows(), tokens.ncols(), width);
     let is = |(t, row, token): (usize, usize, usize)| f32::from(tokens[[t, row]] as usize == token);
     Sequences::time_major(Array3::from_shape_fn(shape, is))
@@ -188,7 +188,7 @@ fn translator(tokens: usize) -> NetworkConfig {
 }
 
 /// Rows to translate.
-fn sentence() -> Sequences {
+fn sentence() -> Sequences<'static> {
     let tokens = Array2::from_shape_fn((4, BATCH), |(t, row)| ((5 * t + 3 * row + t * row) % 9) as u32);
     Sequences::tokens(tokens.view()).with_lengths([4, 2, 3]).unwrap()
 }

@@ -48,7 +48,7 @@ fn network(outputs: usize, every_step: bool) -> NetworkConfig {
 }
 
 /// Values 2 to 3 away from zero, or labels, some of which are ignored.
-fn targets(loss: &Loss, outputs: usize, steps: usize) -> (Targets, Array3<f64>) {
+fn targets(loss: &Loss, outputs: usize, steps: usize) -> (Targets<'static>, Array3<f64>) {
     let mut random = Random::new(40, 0);
     if *loss == Loss::CrossEntropy {
         let labels = Array2::from_shape_fn((steps, BATCH), |(t, row)| match (t * BATCH + row) * 5 {
@@ -128,7 +128,7 @@ fn losses_and_gradients_are_those_of_the_reference() {
                     let options = TrainConfig::new().loss(loss.clone()).reduction(reduction);
                     let mut trainer = Trainer::new(network, options).unwrap();
                     let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
-                    trainer.accumulate_targets(input.view(), &targets).unwrap();
+                    trainer.accumulate(input.view(), &targets).unwrap();
                     let (found, losses) = (trainer.gradients().unwrap(), trainer.take_losses().unwrap());
 
                     let model = gatefold_reference::Network::<f64>::new(&config, &parameters).unwrap();
@@ -154,7 +154,7 @@ fn losses_and_gradients_are_those_of_the_reference() {
 
                     // Validation on the host gives the same loss for the network's predictions.
                     let output = trainer.network().predict(input.view()).unwrap();
-                    let evaluated = loss.evaluate(output.view(), &targets, reduction).unwrap();
+                    let evaluated = targets.loss(&loss, reduction, output.view()).unwrap();
                     assert!((evaluated / f64::from(losses[0]) - 1.0).abs() < 1e-5, "{evaluated}, {losses:?}");
                 });
             }
@@ -178,7 +178,7 @@ fn masked_steps_have_no_gradient() {
                     let mut trainer =
                         Trainer::new(Network::new(&device, &config, 5).unwrap(), options).unwrap();
                     let targets = targets.clone().with_weights(mask.clone()).unwrap();
-                    trainer.accumulate_targets(input.view(), &targets).unwrap();
+                    trainer.accumulate(input.view(), &targets).unwrap();
                     (trainer.take_losses().unwrap(), trainer.gradients().unwrap())
                 };
                 let nothing = run(&targets, &Array2::zeros((STEPS, BATCH)));
@@ -223,14 +223,14 @@ fn weights_may_change_from_batch_to_batch() {
             let fresh = |targets: &Targets| {
                 let network = Network::new(&device, &config, 5).unwrap();
                 let mut trainer = Trainer::new(network, options.clone()).unwrap();
-                trainer.accumulate_targets(input.view(), targets).unwrap();
+                trainer.accumulate(input.view(), targets).unwrap();
                 trainer.take_losses().unwrap()[0]
             };
             let order = [&targets, &masked, &masked, &targets, &doubled, &masked];
             let mut trainer =
                 Trainer::new(Network::new(&device, &config, 5).unwrap(), options.clone()).unwrap();
             for targets in order {
-                trainer.accumulate_targets(input.view(), targets).unwrap();
+                trainer.accumulate(input.view(), targets).unwrap();
             }
             let want: Vec<f32> = order.into_iter().map(fresh).collect();
             assert_eq!(trainer.take_losses().unwrap(), want);
@@ -297,7 +297,7 @@ fn values_are_clipped_before_the_norm() {
                     .clip_norm(clip_norm)
                     .group(ParameterGroup::new("rnn0.bias").frozen());
                 let mut trainer = Trainer::new(Network::new(&device, &config, 5).unwrap(), options).unwrap();
-                trainer.accumulate_targets(input.view(), &targets).unwrap();
+                trainer.accumulate(input.view(), &targets).unwrap();
                 let gradients = trainer.gradients().unwrap();
                 let before = trainer.network().parameters().unwrap();
                 trainer.update().unwrap();
@@ -347,7 +347,7 @@ fn every_optimizer_clips_by_value() {
             let mut losses = Vec::new();
             for rate in [0.05, 0.02, 0.01] {
                 trainer.set_learning_rate(rate);
-                trainer.accumulate_targets(input.view(), &targets).unwrap();
+                trainer.accumulate(input.view(), &targets).unwrap();
                 trainer.update().unwrap();
                 losses.extend(trainer.take_losses().unwrap());
             }
@@ -420,7 +420,7 @@ fn options_that_make_no_sense_are_refused() {
         let mut labels = Array2::zeros((STEPS, BATCH));
         labels[[3, 2]] = 4;
         let input = Array3::zeros((STEPS, BATCH, 3));
-        let error = trainer.accumulate_targets(input.view(), &Targets::labels(labels.view())).unwrap_err();
+        let error = trainer.accumulate(input.view(), &Targets::labels(labels.view())).unwrap_err();
         let want =
             "label at step 3, row 2: expected a whole number below 4, or a negative one for none, found 4";
         assert_eq!(error.to_string(), want);

@@ -84,7 +84,7 @@ impl Case {
     }
 
     /// The input as the engine takes it. Tokens are one value per step.
-    fn input(&self) -> Sequences {
+    fn input(&self) -> Sequences<'static> {
         let input = &self.io["input"];
         let input = match input.ndim() {
             2 => input.clone().insert_axis(Axis(2)),

@@ -109,7 +109,7 @@ fn losses_are_pytorchs() {
                         outputs.as_slice().unwrap(),
                         "the weights come out"
                     );
-                    trainer.accumulate_targets(unit.view(), &targets).unwrap();
+                    trainer.accumulate(unit.view(), &targets).unwrap();
                     let losses = trainer.take_losses().unwrap();
                     let gradients = trainer.gradients().unwrap();
                     let d: Vec<f32> = weight(&gradients).t().iter().copied().collect();
@@ -119,7 +119,7 @@ fn losses_are_pytorchs() {
                     assert_close("gradient", &axes, &d, &gradient, Tolerance::gradient(1));
 
                     // Computed in f64; the fixture was rounded once.
-                    let evaluated = loss.evaluate(found.view(), &targets, reduction).unwrap();
+                    let evaluated = targets.loss(&loss, reduction, found.view()).unwrap();
                     assert!((evaluated / value[0] - 1.0).abs() < 1e-7, "{evaluated}, {}", value[0]);
                 });
             }
@@ -191,7 +191,7 @@ fn optimizers_are_pytorchs() {
                     let sides = Array3::from_shape_fn((1, elements, 1), |(_, k, _)| -1e6f32.copysign(g[k]));
                     let sizes = Array2::from_shape_fn((1, elements), |(_, k)| g[k].abs());
                     let targets = Targets::values(sides).with_weights(sizes).unwrap();
-                    trainer.accumulate_targets(unit.view(), &targets).unwrap();
+                    trainer.accumulate(unit.view(), &targets).unwrap();
                     assert_eq!(weight(&trainer.gradients().unwrap()).as_slice().unwrap(), g, "gradient");
                     trainer.update().unwrap();
                     let after = trainer.network().parameters().unwrap();

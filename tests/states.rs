@@ -77,7 +77,7 @@ fn network(device: &Device, config: &NetworkConfig) -> Network {
     Network::with_parameters(device, config, &case(config, 1, 1).parameters()).unwrap()
 }
 
-fn input(config: &NetworkConfig, steps: usize) -> Sequences {
+fn input(config: &NetworkConfig, steps: usize) -> Sequences<'static> {
     Sequences::time_major(case(config, steps, BATCH).input())
 }
 
@@ -90,7 +90,7 @@ fn same(device: &str, config: &NetworkConfig) -> Tolerance {
 }
 
 /// Part of the steps, with lengths to match.
-fn part(input: &Sequences, steps: std::ops::Range<usize>) -> Sequences {
+fn part(input: &Sequences, steps: std::ops::Range<usize>) -> Sequences<'static> {
     let found = Sequences::time_major(input.values().slice(s![steps.clone(), .., ..]).to_owned());
     match input.lengths() {
         None => found,
@@ -112,21 +112,21 @@ fn a_stream_is_the_whole_sequence_step_by_step() {
                 let whole = network.forward(&input, None).unwrap();
                 let mut stream = network.stream(BATCH).unwrap();
                 for t in 0..steps {
-                    let found = stream.step(&mut network, input.values().index_axis(Axis(0), t)).unwrap();
+                    let found = stream.step(input.values().index_axis(Axis(0), t)).unwrap();
                     let expected = whole.output.index_axis(Axis(0), t);
                     assert_array(&format!("step {t}"), found.view(), expected, same(device, &config));
                 }
                 assert_states("final", &stream.states().unwrap(), &whole.states, same(device, &config));
-                stream.reset(&mut network).unwrap();
-                let found = stream.step(&mut network, input.values().index_axis(Axis(0), 0)).unwrap();
+                stream.reset().unwrap();
+                let found = stream.step(input.values().index_axis(Axis(0), 0)).unwrap();
                 let expected = whole.output.index_axis(Axis(0), 0);
                 assert_array("after reset", found.view(), expected, same(device, &config));
 
                 // From the final states of another pass.
                 let begun = network.forward(&part(&input, 0..3), None).unwrap();
-                stream.set_states(&network, &begun.states).unwrap();
+                stream.set_states(&begun.states).unwrap();
                 for t in 3..steps {
-                    let found = stream.step(&mut network, input.values().index_axis(Axis(0), t)).unwrap();
+                    let found = stream.step(input.values().index_axis(Axis(0), t)).unwrap();
                     let expected = whole.output.index_axis(Axis(0), t);
                     assert_array(
                         &format!("continued at step {t}"),
@@ -154,9 +154,9 @@ fn some_streams_are_reset() {
                 let mut found = Vec::new();
                 for t in 0..4 {
                     if t == 2 {
-                        stream.reset_rows(&mut network, &[2, 0]).unwrap();
+                        stream.reset_rows(&[2, 0]).unwrap();
                     }
-                    found.push(stream.step(&mut network, input.values().index_axis(Axis(0), t)).unwrap());
+                    found.push(stream.step(input.values().index_axis(Axis(0), t)).unwrap());
                 }
                 let whole = network.forward(&input, None).unwrap();
                 let anew = network.forward(&part(&input, 2..4), None).unwrap();
@@ -171,7 +171,7 @@ fn some_streams_are_reset() {
                     }
                 }
                 let before = stream.states().unwrap();
-                let problem = stream.reset_rows(&mut network, &[0, BATCH]).unwrap_err().to_string();
+                let problem = stream.reset_rows(&[0, BATCH]).unwrap_err().to_string();
                 assert_eq!(problem, "stream to reset: expected 0 to 2, found 3");
                 assert_eq!(stream.states().unwrap(), before, "a refused reset");
             });
@@ -206,8 +206,8 @@ fn a_stream_takes_states_in_any_layout() {
             }
             let whole = network.forward(&input, Some(&states)).unwrap();
             let mut stream = network.stream(BATCH).unwrap();
-            stream.set_states(&network, &states).unwrap();
-            let found = stream.step(&mut network, input.values().index_axis(Axis(0), 0)).unwrap();
+            stream.set_states(&states).unwrap();
+            let found = stream.step(input.values().index_axis(Axis(0), 0)).unwrap();
             let tolerance = same(device, &config);
             assert_array("output", found.view(), whole.output.index_axis(Axis(0), 0), tolerance);
             assert_states("final", &stream.states().unwrap(), &whole.states, tolerance);
@@ -227,14 +227,14 @@ fn a_stream_follows_last_steps_and_parameters() {
             let (mut network, input) = (network(opened, &config), input(&config, 4));
             let mut stream = network.stream(BATCH).unwrap();
             for t in 0..4 {
-                let found = stream.step(&mut network, input.values().index_axis(Axis(0), t)).unwrap();
+                let found = stream.step(input.values().index_axis(Axis(0), t)).unwrap();
                 let expected = network.forward(&part(&input, 0..t + 1), None).unwrap().output;
                 let expected = expected.index_axis(Axis(0), 0);
                 assert_array(&format!("step {t}"), found.view(), expected, same(device, &config));
             }
             let before = stream.states().unwrap();
             network.set_parameters(&Parameters::initial(&config, 3)).unwrap();
-            let found = stream.step(&mut network, input.values().index_axis(Axis(0), 0)).unwrap();
+            let found = stream.step(input.values().index_axis(Axis(0), 0)).unwrap();
             let expected = network.forward(&part(&input, 0..1), Some(&before)).unwrap().output;
             let expected = expected.index_axis(Axis(0), 0);
             assert_array("other parameters", found.view(), expected, same(device, &config));
@@ -273,9 +273,9 @@ fn a_decoders_stream_is_its_teacher_forced_pass() {
                 let whole = network.forward(&encoder.clone().with_decoder(teacher.clone()), None).unwrap();
                 let states = network.encode(&encoder).unwrap();
                 let mut stream = network.stream(BATCH).unwrap();
-                stream.set_states(&network, &states).unwrap();
+                stream.set_states(&states).unwrap();
                 for t in 0..5 {
-                    let found = stream.step(&mut network, teacher.values().index_axis(Axis(0), t)).unwrap();
+                    let found = stream.step(teacher.values().index_axis(Axis(0), t)).unwrap();
                     let expected = whole.output.index_axis(Axis(0), t);
                     assert_array(&format!("step {t}"), found.view(), expected, same(device, config));
                 }
@@ -325,7 +325,7 @@ fn trainer(device: &Device, config: &NetworkConfig, options: TrainConfig) -> Tra
 }
 
 /// A series in which one row ends early and one is empty, its targets, and weights, some of them zero.
-fn series(config: &NetworkConfig, steps: usize, stream: u64) -> (Sequences, Array3<f32>, Array2<f32>) {
+fn series(config: &NetworkConfig, steps: usize, stream: u64) -> (Sequences<'static>, Array3<f32>, Array2<f32>) {
     let mut random = Random::new(SEED, 20 + stream);
     let input = Sequences::time_major(random.sequence((steps, BATCH, config.input())));
     let input = input.with_lengths([steps, steps.div_ceil(2), 0]).unwrap();
@@ -337,7 +337,7 @@ fn series(config: &NetworkConfig, steps: usize, stream: u64) -> (Sequences, Arra
     (input, target, weights)
 }
 
-fn targets(target: &Array3<f32>, weights: &Array2<f32>) -> Targets {
+fn targets(target: &Array3<f32>, weights: &Array2<f32>) -> Targets<'static> {
     Targets::values(target.clone()).with_weights(weights.clone()).unwrap()
 }
 
@@ -461,7 +461,7 @@ fn the_next_batch_continues_from_carried_states() {
                 if number == 2 {
                     trainer.reset_state();
                 }
-                trainer.step_batch(input, &targets(target, weights)).unwrap();
+                trainer.step(input, &targets(target, weights)).unwrap();
             }
             Trained::of(&mut trainer).assert_close("carried", &expected, &config, 5);
         });
@@ -483,7 +483,7 @@ fn learned_initial_states_have_no_gradient_where_states_are_carried() {
             trainer.carry_state(true).unwrap();
             for batch in 0..2 {
                 let (input, target, weights) = series(&config, 4, batch);
-                trainer.accumulate_batch(&input, &targets(&target, &weights)).unwrap();
+                trainer.accumulate(&input, &targets(&target, &weights)).unwrap();
                 let gradients = trainer.gradients().unwrap();
                 for name in &initial {
                     let moves = gradients[name].iter().any(|g| *g != 0.0);
@@ -508,7 +508,7 @@ fn a_horizon_beyond_the_series_is_the_whole_batch() {
                 let mut whole = trainer(opened, &config, options());
                 let mut truncated = trainer(opened, &config, options());
                 for _ in 0..2 {
-                    whole.step_batch(&input, &targets).unwrap();
+                    whole.step(&input, &targets).unwrap();
                     let truncation = Truncation { horizon, stride: horizon };
                     truncated.step_truncated(&input, &targets, truncation).unwrap();
                 }
@@ -612,15 +612,15 @@ fn networks_that_cannot_stream_are_refused_by_name() {
             let mut network = network(device, &gru);
             assert_refused(network.stream(0), "streams: expected at least 1, found 0");
             let mut stream = network.stream(2).unwrap();
-            let found = stream.step(&mut network, Array2::zeros((3, 2)).view());
+            let found = stream.step(Array2::zeros((3, 2)).view());
             assert_refused(found, "input of a step: expected [batch 2, features 2], found [3, 2]");
             assert_refused(
-                stream.set_states(&network, &States::zeros(&gru, 3)),
+                stream.set_states(&States::zeros(&gru, 3)),
                 "layer 0 (gru): state h: expected [directions x slots, rows, width] [1, 2, 4], \
                  found [1, 3, 4]",
             );
             assert_refused(
-                stream.set_states(&network, &States::zeros(&other, 2)),
+                stream.set_states(&States::zeros(&other, 2)),
                 "layer 0 (gru): state h: expected [directions x slots, rows, width] [1, 2, 4], \
                  found [1, 2, 5]",
             );
@@ -631,7 +631,7 @@ fn networks_that_cannot_stream_are_refused_by_name() {
             assert_refused(stream.reset(&mut equal), of_another);
             let wider = self::network(device, &other);
             assert_refused(stream.set_states(&wider, &States::zeros(&other, 2)), of_another);
-            stream.step(&mut network, Array2::zeros((2, 2)).view()).unwrap();
+            stream.step(Array2::zeros((2, 2)).view()).unwrap();
             let mut reader = self::network(device, &tokens);
             let mut stream = reader.stream(2).unwrap();
             assert_refused(
@@ -674,16 +674,16 @@ fn impossible_carries_and_truncations_are_refused() {
                 "target: expected [steps 4, batch 3, features 2], found [3, 3, 2]",
             );
             trainer.carry_state(true).unwrap();
-            trainer.step_batch(&input, &all).unwrap();
+            trainer.step(&input, &all).unwrap();
             let fewer = Sequences::time_major(input.values().slice(s![.., ..2, ..]).to_owned());
             let of_fewer = Targets::values(target.slice(s![.., ..2, ..]).to_owned());
             assert_refused(
-                trainer.step_batch(&fewer, &of_fewer),
+                trainer.step(&fewer, &of_fewer),
                 "the carried state has 3 rows and the batch 2; call Trainer::reset_state before it",
             );
             assert_eq!(trainer.steps(), 1, "a refused batch does not train");
             trainer.reset_state();
-            trainer.step_batch(&fewer, &of_fewer).unwrap();
+            trainer.step(&fewer, &of_fewer).unwrap();
             // Nor does a series with an error past its first window.
             trainer.reset_state();
             let before = trainer.network().parameters().unwrap();
