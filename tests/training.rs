@@ -8,7 +8,6 @@ use gatefold_check::{
     Failures, Tolerance, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves,
 };
 use std::collections::BTreeMap;
-use std::path::Path;
 
 const STEPS: usize = 7;
 const BATCH: usize = 5;
@@ -122,6 +121,7 @@ fn a_hundred_updates_repeat_bit_for_bit() {
 fn a_resumed_run_equals_an_uninterrupted_one() {
     let Some(gpu) = test_gpu() else { return };
     let device = Device::Gpu(gpu);
+    let folder = tempfile::tempdir().unwrap();
     let mut failures = Failures::new();
     for (k, optimizer) in optimizers().into_iter().enumerate() {
         failures.check(format!("{optimizer:?}"), || {
@@ -135,7 +135,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 
             let mut first = trainer(&device, &options);
             train(&mut first, 0..13);
-            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("resume-gpu-{k}.safetensors"));
+            let path = folder.path().join(format!("{k}.safetensors"));
             first.checkpoint(9, BTreeMap::new()).unwrap().save(&path).unwrap();
             drop(first);
 

@@ -65,7 +65,8 @@ impl Workload {
         let rows: Vec<usize> = (0..batch).map(|row| row % DISTINCT).collect();
         let repeated = |stream: u64, width: usize| {
             let few = Random::new(SEED, stream).sequence((steps, DISTINCT.min(batch), width));
-            few.select(Axis(1), &rows)
+            // In the order in which a caller has it: select gives rows first, which the engine would copy once more.
+            few.select(Axis(1), &rows).as_standard_layout().into_owned()
         };
         // Away from the outputs: residuals of one sign do not cancel in the bias's gradient, whose scale would be left
         // to chance.

@@ -18,6 +18,8 @@ use timing::{Timing, time};
 /// Before timing anything, compares the results with the reference in f64 at the very shape that is timed: all
 /// outputs, and for training the loss, every gradient and the updated parameters. A wrong result ends the command
 /// with exit code 1. Then come two runs to warm up and at least seven that count, more if they are short.
+/// At long and wide shapes the reference takes minutes; there `--unchecked` times a network that was checked with
+/// fewer steps.
 ///
 /// A run of inference uploads the input and reads back the output. A run of training uploads a batch, computes
 /// forward, squared error, backward and Adam, and waits for the device until the loss has been read back: nothing is
@@ -36,6 +38,9 @@ pub(crate) struct Arguments {
     /// Use sequences whose lengths fall evenly from T to about T / B, the longest first, instead of T steps each
     #[arg(long)]
     lengths: bool,
+    /// Skip the comparison
+    #[arg(long)]
+    unchecked: bool,
     /// What to time [default: both]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
@@ -120,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for shape in shapes {
         let workload = arguments.workload(shape)?;
         for &mode in &modes {
-            let found = measure(&device, &workload, shape, mode)?;
+            let found = measure(&device, &workload, shape, mode, !arguments.unchecked)?;
             line(if arguments.json {
                 found.json(&device, &workload, shape, mode)
             } else {
@@ -137,11 +142,17 @@ struct Measured {
     /// `None` on the CPU, which starts no kernels.
     dispatches: Option<usize>,
     flop: u128,
-    /// The worst error of the check, as a share of its tolerance.
-    worst: f64,
+    /// The worst error of the check, as a share of its tolerance; `None` with `--unchecked`.
+    worst: Option<f64>,
 }
 
-fn measure(device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> Result<Measured, Failure> {
+fn measure(
+    device: &Device,
+    workload: &Workload,
+    shape: Shape,
+    mode: Mode,
+    checked: bool,
+) -> Result<Measured, Failure> {
     let mut network = Network::with_parameters(device, &workload.config, &workload.parameters)?;
     let dispatches = match workload.lengths {
         None => dispatches(device, &network, shape, mode)?,
@@ -149,13 +160,15 @@ fn measure(device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> Re
     };
     let (worst, timing) = match mode {
         Mode::Infer => {
-            let worst = accept(shape, mode, workload.check_inference(&mut network)?)?;
+            let check = |network: &mut Network| accept(shape, mode, workload.check_inference(network)?);
+            let worst = checked.then(|| check(&mut network)).transpose()?;
             let predict = workload.inference()?;
             (worst, time(|| predict(&mut network).map(drop))?)
         }
         Mode::Train => {
             let mut trainer = Trainer::new(network, training())?;
-            let worst = accept(shape, mode, workload.check_training(&mut trainer)?)?;
+            let check = |trainer: &mut Trainer| accept(shape, mode, workload.check_training(trainer)?);
+            let worst = checked.then(|| check(&mut trainer)).transpose()?;
             let accumulate = workload.training()?;
             let step = || -> Result<(), Error> {
                 accumulate(&mut trainer)?;

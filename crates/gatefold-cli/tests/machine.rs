@@ -366,6 +366,16 @@ fn bench_times_other_cells_directions_and_lengths() {
 }
 
 #[test]
+fn bench_says_that_nothing_was_compared() {
+    let found = objects(&succeed(command("bench --shape 3,4,2,5 --device cpu --unchecked --json")));
+    assert_eq!(found.len(), 2);
+    assert!(
+        found.iter().all(|run| run["worst_error"].is_null() && run["runs"].as_u64() >= Some(7)),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn bench_counts_the_dispatches_of_a_gpu() {
     let Some(_) = test_gpu() else { return };
     let found = objects(&succeed(command("bench --shape 3,4,2,5 --device gpu --json")));

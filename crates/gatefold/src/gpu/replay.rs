@@ -52,9 +52,12 @@ enum ReadyParams {
 }
 
 /// Work after which a submission ends, so that no driver's watchdog (2 s on Windows) takes the device for hung: 50 ms on
-/// a device of 200 GFLOP/s, and as many small dispatches as the slowest drivers start in that time.
+/// a device of 200 GFLOP/s.
 const SUBMISSION_FLOPS: u64 = 10_000_000_000;
-const SUBMISSION_DISPATCHES: usize = 4096;
+/// The device runs a submission while the next is recorded, so the first is short, and each may be twice as long as the
+/// one before: on an H100 a dispatch takes 3 us and its recording 2.
+const FIRST_SUBMISSION: usize = 16;
+const LONGEST_SUBMISSION: usize = 256;
 
 impl Compiled {
     /// Makes everything that the plan needs; `given` has the buffers that live outside it.
@@ -146,34 +149,42 @@ impl Compiled {
     }
 
     async fn submit_part(&self, part: Range<usize>) -> Result<Option<wgpu::SubmissionIndex>, Error> {
-        let mut begin = part.start;
-        let mut last = None;
-        while begin < part.end {
-            let end = begin + submission_len(&self.steps[begin..part.end]);
-            let submit = || {
+        let submit = || {
+            let mut last = None;
+            for steps in submissions(&self.steps[part], Ready::flops) {
                 let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-                record(&self.steps[begin..end], &mut encoder);
-                self.gpu.queue().submit([encoder.finish()])
-            };
-            last = Some(self.gpu.checked("a submission", 0, submit).await?);
-            begin = end;
-        }
-        Ok(last)
+                record(steps, &mut encoder);
+                last = Some(self.gpu.queue().submit([encoder.finish()]));
+            }
+            last
+        };
+        self.gpu.checked("a submission", 0, submit).await
     }
 }
 
-/// How many of these steps go into one submission: one at least.
-fn submission_len(steps: &[Ready]) -> usize {
-    let mut work = 0;
-    for (index, step) in steps.iter().enumerate().take(SUBMISSION_DISPATCHES) {
-        if let Ready::Dispatch { flops, .. } = step {
-            work += flops;
-        }
-        if work > SUBMISSION_FLOPS {
-            return index.max(1);
-        }
+impl Ready {
+    fn flops(&self) -> u64 {
+        if let Ready::Dispatch { flops, .. } = self { *flops } else { 0 }
     }
-    steps.len().min(SUBMISSION_DISPATCHES)
+}
+
+/// The steps of each submission: one at least.
+fn submissions<T>(mut steps: &[T], flops: impl Fn(&T) -> u64) -> impl Iterator<Item = &[T]> {
+    let mut most = FIRST_SUBMISSION;
+    std::iter::from_fn(move || {
+        let (mut work, mut len) = (0, 0);
+        for step in steps.iter().take(most) {
+            work += flops(step);
+            if work > SUBMISSION_FLOPS && len > 0 {
+                break;
+            }
+            len += 1;
+        }
+        most = LONGEST_SUBMISSION.min(2 * most);
+        let (submission, rest) = steps.split_at(len);
+        steps = rest;
+        (len > 0).then_some(submission)
+    })
 }
 
 fn record(steps: &[Ready], encoder: &mut wgpu::CommandEncoder) {
@@ -409,4 +420,27 @@ pub fn run_plan(gpu: &Gpu, plan: &Plan, given: &[(Given, &[f32])]) -> Result<Vec
         }
         Ok(found)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lens(flops: &[u64]) -> Vec<usize> {
+        submissions(flops, |&flops| flops).map(<[u64]>::len).collect()
+    }
+
+    #[test]
+    fn submissions_grow_and_end_before_they_are_too_much_work() {
+        assert_eq!(lens(&[]), Vec::<usize>::new());
+        assert_eq!(lens(&[0; 5]), [5]);
+        assert_eq!(lens(&[0; 900]), [16, 32, 64, 128, 256, 256, 148]);
+        let half = SUBMISSION_FLOPS / 2;
+        assert_eq!(lens(&[half; 5]), [2, 2, 1], "two are not above the limit");
+        assert_eq!(
+            lens(&[0, 3 * half, 3 * half, 0, 0]),
+            [1, 1, 1, 2],
+            "what is too much by itself goes alone"
+        );
+    }
 }
