@@ -1,9 +1,9 @@
 //! One LSTM layer with a dense output for every step on the GPU and on the CPU device, at five shapes.
 //!
-//! What is timed is what a caller waits for. Inference uploads the input and reads the output back; a training step
-//! uploads a batch, does forward, squared error, backward and Adam, and reads the loss back, so that nothing is left under
-//! way. Before that, all outputs, the loss, every gradient and an update are compared with the reference in f64, at the
-//! shape and with the schedule that are timed; a wrong device is not timed.
+//! Times what a caller waits for. Inference uploads the input and reads the output back. A training step uploads a batch,
+//! runs forward, squared error, backward and Adam, and reads the loss back, so that no work is still pending. Before that,
+//! all outputs, the loss, every gradient and an update are compared with the reference in f64, at the same shape and with
+//! the same schedule; a device with wrong results is not timed.
 //!
 //! `gatefold bench` times the same in a minute and prints a table.
 
@@ -16,9 +16,9 @@ use std::time::Duration;
 const SHAPES: [[usize; 4]; 5] = [
     [1, 25, 100, 100],   // one window of the worked example: latency
     [32, 50, 16, 64],    // a small forecaster
-    [64, 100, 64, 128],  // the products begin to count
+    [64, 100, 64, 128],  // the products begin to matter
     [64, 128, 256, 256], // wide: products of 256 x 1024
-    [32, 256, 128, 512], // long and wide: the recurrent weights leave the small caches
+    [32, 256, 128, 512], // long and wide: the recurrent weights exceed the small caches
 ];
 
 fn devices() -> Vec<(&'static str, Device)> {
@@ -29,7 +29,7 @@ fn devices() -> Vec<(&'static str, Device)> {
             vec![("gpu", gpu), ("cpu", Device::Cpu)]
         }
         Err(why) => {
-            eprintln!("the CPU alone: {why}");
+            eprintln!("timing only the CPU: {why}");
             vec![("cpu", Device::Cpu)]
         }
     }
@@ -52,7 +52,7 @@ fn each_shape(
         let [batch, steps, input, hidden] = shape;
         let layers = vec![LstmConfig::new(hidden).into()];
         let workload = Workload::new((batch, steps, input), layers).expect("the shapes are valid");
-        // Operations of the products, 8 B T H (I + H) forward: criterion prints them as elements a second.
+        // Operations of the products, 8 B T H (I + H) forward. Criterion prints them as elements per second.
         group.throughput(Throughput::Elements(
             products * (8 * batch * steps * hidden * (input + hidden)) as u64,
         ));
@@ -88,7 +88,7 @@ fn train(criterion: &mut Criterion) {
     });
 }
 
-/// Ten samples: a step at the largest shape takes seconds on a software driver.
+/// Only ten samples, since a step at the largest shape takes seconds on a software driver.
 fn config() -> Criterion {
     Criterion::default()
         .sample_size(10)

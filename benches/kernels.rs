@@ -1,11 +1,11 @@
 //! The parts of a training step on the GPU, one by one.
 //!
-//! Scans and products run on buffers that are already on the device, through the door for callers who own it: what is
-//! timed is recording, submitting and waiting until the device is done, with nothing uploaded or read back. So a figure
-//! is that of a kernel as it is used: `forward` is the input product and a `step_forward` for every step, `backward` a
-//! `step_backward` for every step, the products for the gradients, their column sums and unpacking. Optimisers (with
-//! the gradient's norm) run many updates between two waits. Before anything is timed, the kernels in question are
-//! compared with their mirrors, and the scan at the shape that is timed.
+//! Scans and products run on buffers that are already on the device, through the interface for callers who own it. The
+//! time covers recording, submitting and waiting for the device, with nothing uploaded or read back, so it is the time of
+//! a kernel as it is used. `forward` is the input product and a `step_forward` for every step. `backward` is a
+//! `step_backward` for every step, the products for the gradients, their column sums and unpacking. Optimisers (with the
+//! gradient's norm) run many updates between two waits. Before anything is timed, the kernels are compared with their
+//! mirrors, and the scan at the shape to be timed.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer, Sequence};
@@ -19,10 +19,11 @@ use gatefold_shaders::KernelId;
 use ndarray::{Array3, Axis, s};
 use std::time::{Duration, Instant};
 
-/// Batch, steps, inputs, hidden units: rows below a tile; tiles of 8 rows; tiles of 16 rows, in and out of small caches.
+/// Batch, steps, inputs, hidden units: fewer rows than a tile; tiles of 8 rows; tiles of 16 rows, within small caches and
+/// beyond.
 const SHAPES: [[usize; 4]; 4] = [[1, 32, 100, 100], [32, 32, 16, 64], [64, 32, 128, 128], [64, 32, 256, 256]];
 
-/// The GPU, its kernels checked; none where there is no adapter.
+/// The GPU, after its kernels were checked; `None` without an adapter.
 fn gpu(kernels: &[KernelId]) -> Option<Gpu> {
     let gpu = match Gpu::request(&DeviceChoice::Gpu, &GpuOptions::new()) {
         Ok(Some(gpu)) => gpu,
@@ -47,7 +48,7 @@ fn submit(gpu: &Gpu, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).expect("the device finishes");
 }
 
-/// A layer with the buffers for one sequence, its weights packed.
+/// A layer with packed weights and the buffers for one sequence.
 struct Scan {
     layer: RecurrentLayer,
     sequence: Sequence,
@@ -99,7 +100,7 @@ impl Scan {
         submit(gpu, |encoder| self.sequence.backward(encoder).expect("it was prepared for backward"));
     }
 
-    /// All outputs of the last row, which is in the last tile.
+    /// Checks all outputs of the last row, which is in the last tile.
     fn check(&self, gpu: &Gpu) {
         self.forward(gpu);
         let found = read(gpu, &self.output);
@@ -131,7 +132,7 @@ fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<f32> {
     view.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect()
 }
 
-/// The LSTM over time, weights packed: operations of its products are printed as elements a second.
+/// The LSTM over time, with packed weights. Operations of its products are printed as elements per second.
 fn scan(criterion: &mut Criterion) {
     use KernelId::{
         ColumnSum, InitialBackward, MatMul, Pack, StepBackward, StepForward, SumSlices, UnpackGradient,
@@ -153,7 +154,7 @@ fn scan(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(2 * forward));
         group.bench_function(BenchmarkId::new("backward", &name), |bencher| {
             bencher.iter_custom(|runs| {
-                // Backward uses up what forward saves, so each needs one of its own, off the clock.
+                // Backward overwrites what forward saved, so each needs its own forward, which is not timed.
                 let mut time = Duration::ZERO;
                 for _ in 0..runs {
                     scan.forward(&gpu);
@@ -172,12 +173,12 @@ fn scan(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A matrix product with bias: a dense layer's prediction, whose input and output also cross to the device and back.
-/// At these sizes that is a small share: the product does `2 K` operations for each output.
+/// A matrix product with bias, as a dense layer's prediction, which also uploads the input and reads back the output. At
+/// these sizes the transfers are a small share: the product takes `2 K` operations for each output.
 fn dense(criterion: &mut Criterion) {
     let Some(gpu) = gpu(&[KernelId::MatMul]) else { return };
     let mut group = criterion.benchmark_group("dense, with transfers");
-    // Columns in fours, and one at a time where the width is odd.
+    // Columns by fours, and one at a time if the width is odd.
     for [rows, inner, columns] in [[1024, 512, 512], [512, 511, 509]] {
         let config = NetworkConfig::new(inner, [DenseConfig::new(columns).into()]).expect("a valid layer");
         let mut network = Network::new(&Device::Gpu(gpu.clone()), &config, 1).expect("it fits the device");
@@ -190,7 +191,7 @@ fn dense(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The gradient's norm and an optimiser over a million parameters: updates by a gradient of zero, one wait behind many.
+/// The gradient's norm and an optimiser over a million parameters: many updates with a zero gradient, then one wait.
 fn update(criterion: &mut Criterion) {
     let kernels = [KernelId::GradientNorm, KernelId::FinishNorm, KernelId::Sgd, KernelId::Adam];
     let Some(gpu) = gpu(&kernels) else { return };
@@ -222,7 +223,7 @@ fn update(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Short, since there are many.
+/// Short measurements, since there are many.
 fn config() -> Criterion {
     Criterion::default()
         .sample_size(10)

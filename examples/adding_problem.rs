@@ -1,9 +1,9 @@
-//! The adding problem (Hochreiter and Schmidhuber 1997): what gates are for.
+//! The adding problem (Hochreiter and Schmidhuber 1997), which shows what gates are for.
 //!
-//! 200 steps, each a number between 0 and 1 and a mark; two of the steps are marked, one in each half, and the answer,
-//! due behind the last step, is the sum of their numbers. Whoever always answers 1 has a mean squared error of 0.167. To
-//! do better a network must hold a number for a hundred steps and more, and its gradient must reach back as far: an
-//! LSTM and a GRU do, a vanilla RNN of the same width and with the same training does not.
+//! A sequence has 200 steps, each with a number between 0 and 1 and a mark. Two steps are marked, one in each half. The
+//! answer, due after the last step, is the sum of their numbers. Always answering 1 has a mean squared error of 0.167.
+//! To do better, a network must remember a number for a hundred steps and more, and its gradient must reach back as
+//! far. An LSTM and a GRU do so; a vanilla RNN of the same width, trained the same way, does not.
 //!
 //! ```text
 //! cargo run --release --example adding_problem
@@ -23,12 +23,12 @@ use std::error::Error;
 
 const HIDDEN: usize = 32;
 const BATCH: usize = 32;
-/// Forget gates that begin nearly open, at sigmoid(4) = 0.982: half of a memory lasts 38 steps before anything is learned.
-/// From the usual 1, where half lasts two steps, the LSTM too had learned nothing after 2000 updates.
+/// Forget gates begin nearly open, at sigmoid(4) = 0.982, so before training a memory has a half-life of 38 steps. With
+/// the usual bias of 1, a half-life of two steps, even the LSTM had learned nothing after 2000 updates.
 const FORGET_BIAS: f32 = 4.0;
 const LEARNING_RATE: f32 = 0.01;
 const TEST_SEQUENCES: usize = 1000;
-/// The test's sequences are the same whatever the seed, and no seed of a training.
+/// The seed of the test sequences, the same for every `--seed` and different from those of training.
 const TEST_SEED: u64 = u64::MAX;
 
 /// Sequences `[steps, batch, 2]` and their answers `[1, batch, 1]`.
@@ -52,7 +52,7 @@ fn squared_error(answer: &Array3<f32>, truth: &Array3<f32>) -> f64 {
     Zip::from(answer).and(truth).fold(0.0, |sum, a, t| sum + f64::from(a - t).powi(2)) / truth.len() as f64
 }
 
-/// Trains a cell on sequences that are never the same twice; gives its error on the test's.
+/// Trains a cell on new sequences in each batch; returns its error on the test sequences.
 fn score(
     device: &Device,
     cell: LayerConfig,
@@ -83,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let device = arguments.open()?;
     let (steps, updates) = (arguments.choose(200, 20), arguments.choose(3000, 500));
-    println!("task     {steps} steps, {updates} updates of {BATCH} sequences; loss of each tenth of them");
+    println!("task     {steps} steps, {updates} updates of {BATCH} sequences; mean loss of each tenth");
 
     let cells: [(&str, LayerConfig); 3] = [
         ("rnn", RnnConfig::new(HIDDEN).into()),

@@ -1,8 +1,8 @@
-//! Who says it? Nine speakers, 640 utterances of two Japanese vowels, each 7 to 29 steps of twelve numbers (Kudo, Toyama
-//! and Shimbo 1999): sequences of many lengths in one batch.
+//! Who is speaking? Nine speakers and 640 utterances of two Japanese vowels, each of 7 to 29 steps of twelve numbers
+//! (Kudo, Toyama and Shimbo 1999): sequences of many lengths in one batch.
 //!
-//! A GRU reads each utterance from both ends; a padded step changes nothing, and the reverse direction begins at each
-//! row's own end. What the two directions hold at their ends says the speaker. Beside it: the speaker of the nearest
+//! A bidirectional GRU reads each utterance. Padded steps have no effect, and the reverse direction begins at each
+//! row's own end. The final states of both directions tell the speaker. The baseline is the speaker of the nearest
 //! training utterance, by mean and standard deviation of the twelve channels.
 //!
 //! ```text
@@ -29,7 +29,7 @@ const SPEAKERS: usize = 9;
 const TRAINING: usize = 270;
 const BATCH: usize = 30;
 const LEARNING_RATE: f32 = 3e-3;
-/// Of what is added to each value in training, in standard deviations of its channel.
+/// The noise added to each value in training, in standard deviations of its channel.
 const NOISE: f32 = 0.3;
 
 struct Utterance {
@@ -38,7 +38,7 @@ struct Utterance {
     speaker: i64,
 }
 
-/// All utterances, those to train with first.
+/// All utterances, the training ones first.
 fn read() -> Result<Vec<Utterance>, Box<dyn Error>> {
     let table = Table::read(data("japanese_vowels.csv"), &TableOptions::new())?;
     let column = |name: &str| table.numbers(name, Fill::Refuse);
@@ -56,7 +56,7 @@ fn read() -> Result<Vec<Utterance>, Box<dyn Error>> {
     Ok(begins.windows(2).map(utterance).collect())
 }
 
-/// Each channel with mean 0 and standard deviation 1 over the steps of training.
+/// Scales each channel to mean 0 and standard deviation 1 over the training steps.
 fn standardise(utterances: &mut [Utterance]) -> Result<(), Box<dyn Error>> {
     let views: Vec<_> = utterances[..TRAINING].iter().map(|utterance| utterance.values.view()).collect();
     let steps = concatenate(Axis(0), &views)?;
@@ -67,7 +67,7 @@ fn standardise(utterances: &mut [Utterance]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The share of `test` whose nearest utterance in `training` is of the same speaker.
+/// The share of `test` whose nearest utterance in `training` has the same speaker.
 fn nearest_neighbour(training: &[Utterance], test: &[Utterance]) -> f64 {
     let features = |utterance: &Utterance| -> Array1<f32> {
         let values = &utterance.values;
@@ -84,8 +84,8 @@ fn nearest_neighbour(training: &[Utterance], test: &[Utterance]) -> f64 {
     test.iter().filter(right).count() as f64 / test.len() as f64
 }
 
-/// The share of `test` that the network knows.
-fn accuracy(network: &mut Network, test: &[Utterance]) -> Result<f64, Box<dyn Error>> {
+/// The share of `test` that the network gives to the right speaker.
+fn accuracy(network: &Network, test: &[Utterance]) -> Result<f64, Box<dyn Error>> {
     let rows: Vec<_> = test.iter().map(|utterance| utterance.values.view()).collect();
     let output = network.forward(&Sequences::of_rows(&rows)?, None)?.output;
     let right = (0..test.len()).filter(|&row| {
@@ -133,7 +133,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let values: Vec<Array2<f32>> = batch.iter().map(noisy).collect();
             let rows: Vec<_> = values.iter().map(|values| values.view()).collect();
             let speakers = Array2::from_shape_fn((1, batch.len()), |(_, row)| training[batch[row]].speaker);
-            trainer.step_batch(&Sequences::of_rows(&rows)?, &Targets::labels(speakers.view()))?;
+            trainer.step(&Sequences::of_rows(&rows)?, &Targets::labels(speakers.view()))?;
         }
         if (epoch + 1) % (epochs / 8) == 0 {
             let losses = trainer.take_losses()?;
@@ -147,7 +147,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let largest_share =
         (0..SPEAKERS as i64).map(|speaker| test.iter().filter(|u| u.speaker == speaker).count());
     let majority = largest_share.max().unwrap_or(0) as f64 / test.len() as f64;
-    println!("always the commonest{:>6.1}", 100.0 * majority);
+    println!("most frequent class {:>6.1}", 100.0 * majority);
     arguments.print_seconds();
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! The engine inside a program that owns its wgpu device: one command encoder holds the program's own compute pass and
+//! The engine inside a program that owns its wgpu device. One command encoder holds the program's own compute pass and
 //! an LSTM layer forward and backward, with no copy and no submission in between.
 //!
-//! The program's pass makes a batch of sine waves on the device; the layer reads them where they lie; its last outputs
-//! come back. Then the same layer runs as a stream, a step at a time, and must arrive at the same state.
+//! The program's pass makes a batch of sine waves on the device, the layer reads them in place, and its last outputs
+//! are read back. Then the same layer runs as a stream, one step at a time, and must reach the same state.
 //!
 //! ```text
 //! cargo run --release --example embed
@@ -31,7 +31,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 }";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The program's own device, opened as it likes; the engine uses immediates and subgroups where they are on.
+    // The program opens its device as it likes. The engine uses immediates and subgroups if they are enabled.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()))?;
     let descriptor = wgpu::DeviceDescriptor {
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("device   {}", gpu.summary());
     let mut layer = RecurrentLayer::new(&gpu, INPUT, LstmConfig::new(HIDDEN), 1)?;
 
-    // The program's buffers. It gives no initial states, so the layer starts from its own, zeros.
+    // The program's buffers. They hold no initial states, so the layer takes its own, zeros.
     let buffer = |label: &str, len: usize| {
         device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
@@ -115,7 +115,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let norm = d_weights.iter().map(|d| d * d).sum::<f32>().sqrt();
     println!("backward {} kernels, norm of d weight_hh: {norm:.4}", sequence.dispatches().1);
 
-    // The same series as a stream: one step in, one h out, the state on the device.
+    // The same series as a stream: one step in, one h out; the state stays on the device.
     let (now, output) = (buffer("now", BATCH * INPUT), buffer("h", step_len));
     let mut stream = layer.stream(BATCH, &now, &output)?;
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -129,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let worst = streamed.iter().zip(last).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     println!("stream   {STEPS} steps, largest difference to the sequence: {worst:e}");
     if worst > 0.0 {
-        return Err("the stream left the sequence".into());
+        return Err("the stream and the sequence differ".into());
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! What is the arm doing? A label for every step of a smart watch's signal: six people, seven shoulder exercises, three
 //! channels of acceleration and three of rotation at 12.5 Hz (Burns et al. 2018).
 //!
-//! Four people to learn from, two whom the network never saw. A bidirectional GRU reads windows of 16 s and answers at
-//! every step. Beside it: the commonest exercise, and a softmax regression that sees one step at a time, trained the
-//! same way; what it lacks is memory.
+//! The network learns from four people and is tested on two it never saw. A bidirectional GRU reads windows of 16 s and
+//! answers at every step. The baselines are the most frequent exercise and a softmax regression, trained the same way,
+//! that sees one step at a time and so has no memory.
 //!
 //! ```text
 //! cargo run --release --example label_activity
@@ -23,7 +23,7 @@ use std::error::Error;
 
 const CHANNELS: usize = 6;
 const LABELS: [&str; 7] = ["ABD", "ER", "FEL", "IR", "PEN", "ROW", "TRAP"];
-/// Subjects to test with; the others are trained with.
+/// The test subjects; the others are for training.
 const TEST: [&str; 2] = ["5", "6"];
 const WINDOW: usize = 200;
 const BATCH: usize = 16;
@@ -34,7 +34,7 @@ struct Subject {
     labels: Vec<i64>,
 }
 
-/// The people to train with and those to test with.
+/// Reads the training subjects and the test subjects.
 fn read() -> Result<(Vec<Subject>, Vec<Subject>), Box<dyn Error>> {
     let table = std::fs::read_to_string(data("watch_exercise_labels.csv"))?;
     let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split(',').collect()).collect();
@@ -42,7 +42,7 @@ fn read() -> Result<(Vec<Subject>, Vec<Subject>), Box<dyn Error>> {
     for rows in rows.chunk_by(|a, b| a[0] == b[0]) {
         let label = |row: &Vec<&str>| LABELS.iter().position(|label| *label == row[2]).map(|at| at as i64);
         let labels =
-            rows.iter().map(label).collect::<Option<_>>().ok_or("a label that is none of the seven")?;
+            rows.iter().map(label).collect::<Option<_>>().ok_or("a label is not one of the seven")?;
         let mut values = Array2::zeros((rows.len(), CHANNELS));
         for ((t, channel), value) in values.indexed_iter_mut() {
             *value = rows[t][3 + channel].parse()?;
@@ -53,7 +53,7 @@ fn read() -> Result<(Vec<Subject>, Vec<Subject>), Box<dyn Error>> {
     Ok((training, test))
 }
 
-/// Each channel with mean 0 and standard deviation 1 over the steps of training.
+/// Scales each channel to mean 0 and standard deviation 1 over the training steps.
 fn standardise(training: &mut [Subject], test: &mut [Subject]) -> Result<(), Box<dyn Error>> {
     let views: Vec<_> = training.iter().map(|subject| subject.values.view()).collect();
     let steps = concatenate(Axis(0), &views)?;
@@ -64,8 +64,11 @@ fn standardise(training: &mut [Subject], test: &mut [Subject]) -> Result<(), Box
     Ok(())
 }
 
-/// Windows that begin anywhere, and their labels.
-fn windows(subjects: &[Subject], random: &mut ChaCha8Rng) -> Result<(Sequences, Targets), Box<dyn Error>> {
+/// A batch of windows that begin at random steps, and their labels.
+fn windows(
+    subjects: &[Subject],
+    random: &mut ChaCha8Rng,
+) -> Result<(Sequences<'static>, Targets<'static>), Box<dyn Error>> {
     let (mut rows, mut labels) = (Vec::new(), Array2::zeros((WINDOW, BATCH)));
     for row in 0..BATCH {
         let subject = &subjects[random.random_range(0..subjects.len())];
@@ -76,8 +79,8 @@ fn windows(subjects: &[Subject], random: &mut ChaCha8Rng) -> Result<(Sequences, 
     Ok((Sequences::of_rows(&rows)?, Targets::labels(labels.view())))
 }
 
-/// The share of all steps of `subjects` that the network labels rightly. It reads each person's whole signal.
-fn accuracy(network: &mut Network, subjects: &[Subject]) -> Result<f64, Box<dyn Error>> {
+/// The share of all steps of `subjects` that the network labels correctly. It reads each person's whole signal.
+fn accuracy(network: &Network, subjects: &[Subject]) -> Result<f64, Box<dyn Error>> {
     let rows: Vec<_> = subjects.iter().map(|subject| subject.values.view()).collect();
     let output = network.forward(&Sequences::of_rows(&rows)?, None)?.output;
     let mut right = Vec::new();
@@ -110,7 +113,7 @@ fn train(
     for update in 0..updates {
         trainer.set_learning_rate(cosine(learning_rate, update, updates));
         let (input, labels) = windows(training, &mut random)?;
-        trainer.step_batch(&input, &labels)?;
+        trainer.step(&input, &labels)?;
         if (update + 1) % (updates / 5) == 0 {
             let losses = trainer.take_losses()?;
             println!("{:>6} {:>9.4}", update + 1, losses.iter().sum::<f32>() / losses.len() as f32);
@@ -126,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     standardise(&mut training, &mut test)?;
     let updates = arguments.choose(200, 25);
     println!(
-        "task     {} subjects to train with, {} to test with; loss of each fifth of {updates} updates",
+        "task     {} training subjects, {} test subjects; mean loss of each fifth of {updates} updates",
         training.len(),
         test.len()
     );
@@ -139,7 +142,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     let one_step = [DenseConfig::new(LABELS.len()).into()];
     let mut network = train(&device, (&recurrent, 3e-3), &training, updates, arguments.seed)?;
-    // Seven planes need larger steps, and bear them.
+    // The regression's seven hyperplanes need larger steps, and tolerate them.
     let mut regression = train(&device, (&one_step, 0.1), &training, updates, arguments.seed)?;
 
     let share = |subjects: &[Subject], label: i64| {
@@ -148,10 +151,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let commonest =
         (0..LABELS.len() as i64).max_by(|&a, &b| share(&training, a).total_cmp(&share(&training, b)));
-    println!("\n% of steps of the other subjects labelled rightly");
+    println!("\n% of steps of the test subjects labelled correctly");
     println!("gru                 {:>6.1}", 100.0 * accuracy(&mut network, &test)?);
     println!("softmax regression  {:>6.1}", 100.0 * accuracy(&mut regression, &test)?);
-    println!("always the commonest{:>6.1}", 100.0 * share(&test, commonest.unwrap_or(0)));
+    println!("most frequent class {:>6.1}", 100.0 * share(&test, commonest.unwrap_or(0)));
     arguments.print_seconds();
     Ok(())
 }

@@ -1,9 +1,10 @@
-//! A vibration signal of rotating machinery, learned and continued: the worked example.
+//! The worked example: learns a vibration signal of rotating machinery and continues it.
 //!
-//! 41,000 samples at 1000 Hz. Ten steps of 100 samples go in, the next 100 come out; two LSTM layers of 100 units, a
-//! dense layer with relu, a linear one; Adam at 2e-4 on the squared error, one window at a time, each five samples after
-//! the one before, 2500 times. Then the window at sample 15000, which training never saw, forecasts samples 16000 to
-//! 16099, and ten such blocks when each forecast is fed back as input.
+//! The signal has 41,000 samples at 1000 Hz. The network reads ten steps of 100 samples and forecasts the next 100. It
+//! has two LSTM layers of 100 units, a dense layer with relu and a linear one. It is trained by Adam at 2e-4 on the
+//! squared error, with 2500 windows, one at a time, each five samples after the one before. Then the window at sample
+//! 15000, which training never saw, forecasts samples 16000 to 16099, and ten such blocks with each forecast fed back
+//! as input.
 //!
 //! ```text
 //! cargo run --release --example rotating_machinery
@@ -35,27 +36,28 @@ const ITERATIONS: usize = 2500;
 const PRINT_EVERY: usize = 250;
 const TEST_WINDOW: usize = 15_000;
 const TEST_BLOCKS: usize = 10;
-/// The costs that the recipe was published with, after every 250 iterations, on a signal that was not.
+/// The published costs of the recipe, after every 250 iterations. Their signal was not published.
 const PUBLISHED: [f64; 10] = [0.179, 0.138, 0.083, 0.076, 0.023, 0.0037, 0.0079, 0.086, 0.0031, 0.015];
 
 /// Learn a vibration signal and continue it
 #[derive(Parser)]
 struct Arguments {
-    /// A table whose last column is the signal, in place of the one made here
+    /// A table whose last column is the signal, instead of the generated one
     #[arg(long, value_name = "TABLE")]
     data: Option<PathBuf>,
     /// auto, gpu, cpu, or part of an adapter's name
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
-    /// Of the network's first values, and of the signal's noise
+    /// Seed of the network's initial values and of the signal's noise
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the plot goes
+    /// Folder for the plot
     #[arg(long, default_value = "gatefold-out")]
     out: PathBuf,
 }
 
-/// A shaft at 8 Hz, its speed swaying by 0.2 %, with two harmonics, a bearing's tone that the shaft modulates, and noise.
+/// A shaft at 8 Hz whose speed varies by 0.2 %, with two harmonics, a bearing's tone that the shaft modulates, and
+/// noise.
 fn rotor(seed: u64) -> Vec<f64> {
     const RATE: f64 = 1000.0;
     let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -75,7 +77,7 @@ fn rotor(seed: u64) -> Vec<f64> {
         .collect()
 }
 
-/// Around zero, within -1 and 1.
+/// Centres a signal on zero and scales it to -1 to 1.
 fn centred(mut signal: Vec<f64>) -> Vec<f32> {
     let mean = signal.iter().sum::<f64>() / signal.len() as f64;
     signal.iter_mut().for_each(|x| *x -= mean);
@@ -85,7 +87,8 @@ fn centred(mut signal: Vec<f64>) -> Vec<f32> {
 
 /// `[steps, 1, 100]`
 fn window(samples: &[f32]) -> ArrayView3<'_, f32> {
-    ArrayView3::from_shape((samples.len() / BLOCK, 1, BLOCK), samples).expect("windows are whole blocks")
+    ArrayView3::from_shape((samples.len() / BLOCK, 1, BLOCK), samples)
+        .expect("windows consist of whole blocks")
 }
 
 fn squared_error(truth: &[f32], forecast: &[f32]) -> f64 {
@@ -130,7 +133,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (input, target) = (&signal[begin..begin + WINDOW], &signal[begin + WINDOW..][..BLOCK]);
         trainer.step(window(input), window(target))?;
         if (iteration + 1) % PRINT_EVERY == 0 {
-            let cost = *trainer.take_losses()?.last().expect("a step leaves its loss");
+            let cost = *trainer.take_losses()?.last().expect("each step has a loss");
             println!("{:>9} {cost:>9.4} {:>10.4}", iteration + 1, PUBLISHED[iteration / PRINT_EVERY]);
         }
     }
@@ -166,7 +169,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Ten blocks in closed loop: the first from true samples, then each from what was forecast.
+/// Forecasts ten blocks in closed loop: the first from true samples, the others from earlier forecasts.
 fn continued(trainer: &mut Trainer, past: &[f32]) -> Result<Vec<f32>, Box<dyn Error>> {
     let mut samples = past.to_vec();
     for _ in 0..TEST_BLOCKS {

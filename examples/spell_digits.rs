@@ -1,10 +1,11 @@
-//! Images of digits, spelled: eight rows of eight pixels go in, one after the other, and the letters of the word come
+//! Spells images of digits. The eight rows of eight pixels go in one after another, and the letters of the word come
 //! out: many to one to many (1797 digits by 13 people; Alpaydin and Kaynak 1998).
 //!
-//! A GRU reads the rows from above and from below. Its two final states, through a dense bridge, start a decoder, which
-//! writes `t`, `h`, `r`, `e`, `e` and an end mark, having to hold the digit while it spells. Words are of different
-//! length: steps behind a word's end count for nothing. In training images are moved by up to a pixel. The last 360
-//! images test; a word counts if every letter is right. Beside it: the word of the nearest training image.
+//! A GRU reads the rows from above and from below. Its two final states, through a dense bridge, are the initial state
+//! of a decoder. It writes `t`, `h`, `r`, `e`, `e` and an end mark, and must remember the digit while it spells. Words
+//! differ in length, so steps past a word's end do not count. In training, images are shifted by up to a pixel. The
+//! last 360 images are the test; a word counts if every letter is right. The baseline is the word of the nearest
+//! training image.
 //!
 //! ```text
 //! cargo run --release --example spell_digits
@@ -55,7 +56,7 @@ fn read() -> Result<Vec<Digit>, Box<dyn Error>> {
     Ok(column("label")?.into_iter().enumerate().map(digit).collect())
 }
 
-/// Moved by up to a pixel each way, zeros behind.
+/// Shifts an image by up to a pixel each way and fills with zeros.
 fn moved(image: &Array2<f32>, random: &mut ChaCha8Rng) -> Array2<f32> {
     let (down, right) = (random.random_range(0..=2), random.random_range(0..=2));
     let mut framed = Array2::zeros((SIZE + 2, SIZE + 2));
@@ -64,13 +65,13 @@ fn moved(image: &Array2<f32>, random: &mut ChaCha8Rng) -> Array2<f32> {
 }
 
 /// `[rows, batch, pixels]`
-fn stacked(images: &[ArrayView2<f32>]) -> Sequences {
+fn stacked(images: &[ArrayView2<f32>]) -> Sequences<'static> {
     Sequences::time_major(Array3::from_shape_fn((SIZE, images.len(), SIZE), |(y, row, x)| {
         images[row][[y, x]]
     }))
 }
 
-/// The letter at a place of a word, then the end mark, then none.
+/// The letter at a position in a word, then the end mark, then none.
 fn letter(number: usize, place: usize) -> Option<u32> {
     let letters = WORDS[number].as_bytes();
     match place {
@@ -79,8 +80,11 @@ fn letter(number: usize, place: usize) -> Option<u32> {
     }
 }
 
-/// What the network reads, and what it should write: the decoder reads the word one letter late.
-fn batch(images: &[ArrayView2<f32>], numbers: &[usize]) -> Result<(Sequences, Targets), gatefold::Error> {
+/// The network's inputs and targets. The decoder reads the word one letter late.
+fn batch(
+    images: &[ArrayView2<f32>],
+    numbers: &[usize],
+) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
     let shape = (LONGEST + 1, numbers.len());
     let read = |(t, row): (usize, usize)| match t {
         0 => MARKS.begin,
@@ -92,7 +96,7 @@ fn batch(images: &[ArrayView2<f32>], numbers: &[usize]) -> Result<(Sequences, Ta
     Ok((stacked(images).with_decoder(decoder), Targets::labels(write.view())))
 }
 
-/// The number of the training image that differs least.
+/// The digit of the training image that differs least.
 fn nearest(training: &[Digit], image: &Array2<f32>) -> usize {
     let distance = |digit: &&Digit| (&digit.image - image).mapv(|d| d * d).sum();
     let found = training.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
@@ -135,7 +139,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let images: Vec<_> = images.iter().map(|image| image.view()).collect();
             let numbers: Vec<usize> = chosen.iter().map(|digit| digit.number).collect();
             let (input, labels) = batch(&images, &numbers)?;
-            trainer.step_batch(&input, &labels)?;
+            trainer.step(&input, &labels)?;
         }
         if (epoch + 1) % epochs.div_ceil(10) == 0 {
             let losses = trainer.take_losses()?;
@@ -150,14 +154,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let share = |right: &dyn Fn(usize) -> bool| {
         100.0 * (0..TEST).filter(|&at| right(at)).count() as f64 / TEST as f64
     };
-    println!("\n% of {TEST} other images whose word is right");
+    println!("\n% of {TEST} test images whose word is right");
     println!("gru             {:>6.1}", share(&|at| words[at] == WORDS[test[at].number]));
     println!("nearest image   {:>6.1}", share(&|at| nearest(&digits, &test[at].image) == test[at].number));
     println!("always \"one\"    {:>6.1}", share(&|at| test[at].number == 1));
     let wrong = words.iter().zip(&test).filter(|(word, digit)| *word != WORDS[digit.number]);
     let wrong: Vec<String> =
         wrong.map(|(word, digit)| format!("{word} for {}", WORDS[digit.number])).collect();
-    println!("\nwritten wrongly {}", wrong.iter().take(10).cloned().collect::<Vec<_>>().join(", "));
+    println!("\nmisspelled      {}", wrong.iter().take(10).cloned().collect::<Vec<_>>().join(", "));
     arguments.print_seconds();
     Ok(())
 }

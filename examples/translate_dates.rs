@@ -1,10 +1,11 @@
-//! Dates as people write them, to dates as machines do: an encoder and a decoder (Sutskever, Vinyals and Le 2014).
+//! Translates dates as people write them into dates as machines do, with an encoder and a decoder (Sutskever, Vinyals
+//! and Le 2014).
 //!
-//! `Thursday, 12 March 1998` or `3/12/1998` goes in, a character at a time, and `1998-03-12` comes out. The encoder reads
-//! in both directions; a dense bridge makes its final states those that the decoder starts from. In training the decoder
-//! reads the right answer, one step late; then it reads what it wrote: greedily, or with a beam of four candidates. The
-//! dates of the test are never trained on, in any format. Beside it: the answer of the training string that is nearest
-//! in edit distance, which has most characters right and no date.
+//! `Thursday, 12 March 1998` or `3/12/1998` goes in, a character at a time, and `1998-03-12` comes out. The encoder
+//! reads in both directions, and a dense bridge turns its final states into the decoder's initial ones. In training the
+//! decoder reads the right answer, one step late. Afterwards it reads its own output: greedily, or with a beam of four
+//! candidates. The test dates do not occur in training in any format. The baseline is the answer of the training string
+//! nearest in edit distance, which gets most characters right and no date.
 //!
 //! ```text
 //! cargo run --release --example translate_dates
@@ -38,9 +39,9 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-/// What may stand in a date that goes in; a character's place is its token.
+/// The characters of input dates; a character's position is its token.
 const READ: &str = " ,./0123456789ADFJMNOSTWabcdefghilmnoprstuvy";
-/// What may stand in one that comes out, and the marks behind it.
+/// The characters of output dates, followed by the marks.
 const WRITTEN: &str = "0123456789-";
 const MARKS: Marks = Marks { begin: 12, end: 11, max_len: 12 };
 
@@ -57,7 +58,7 @@ struct Date {
 }
 
 impl Date {
-    /// Any day of the twentieth and the twenty-first century as they are commonly counted.
+    /// Any day of the twentieth and twenty-first centuries, as commonly counted.
     fn draw(random: &mut ChaCha8Rng) -> Date {
         let (year, month) = (random.random_range(1900..2100), random.random_range(1..=12));
         let leap = year % 4 == 0 && year != 1900;
@@ -65,7 +66,7 @@ impl Date {
         Date { year, month, day: random.random_range(1..=days[month - 1]) }
     }
 
-    /// From 0, a Sunday (Sakamoto's method).
+    /// Day of the week, 0 for Sunday (Sakamoto's method).
     fn weekday(self) -> usize {
         let year = self.year - usize::from(self.month < 3);
         (year + year / 4 - year / 100
@@ -79,7 +80,7 @@ impl Date {
         format!("{}-{:02}-{:02}", self.year, self.month, self.day)
     }
 
-    /// In one of ten formats; that with slashes has the month first, that with full stops the day.
+    /// Writes the date in one of ten formats. With slashes the month comes first, with full stops the day.
     fn written(self, random: &mut ChaCha8Rng) -> String {
         let Date { year, month, day } = self;
         let (name, weekday) = (MONTHS[month - 1], WEEKDAYS[self.weekday()]);
@@ -104,7 +105,7 @@ impl Date {
     }
 }
 
-/// The tokens of texts, `[T, B]`, zeros behind the shorter ones, and their lengths.
+/// The tokens of texts, `[T, B]`, padded with zeros, and their lengths.
 fn tokens(texts: &[String], alphabet: &str) -> (Array2<u32>, Vec<usize>) {
     let lengths: Vec<usize> = texts.iter().map(String::len).collect();
     let mut tokens = Array2::zeros((lengths.iter().copied().max().unwrap_or(0), texts.len()));
@@ -116,14 +117,17 @@ fn tokens(texts: &[String], alphabet: &str) -> (Array2<u32>, Vec<usize>) {
     (tokens, lengths)
 }
 
-fn encoder_input(texts: &[String]) -> Result<Sequences, gatefold::Error> {
+fn encoder_input(texts: &[String]) -> Result<Sequences<'static>, gatefold::Error> {
     let (tokens, lengths) = tokens(texts, READ);
     Sequences::tokens(tokens.view()).with_lengths(lengths)
 }
 
-/// What the network reads and what it should write: the decoder reads the mark and the answer, and is to write the answer
-/// and the other mark.
-fn batch(texts: &[String], answers: &[String]) -> Result<(Sequences, Targets), gatefold::Error> {
+/// The network's inputs and targets. The decoder reads the begin mark and the answer, and should write the answer and
+/// the end mark.
+fn batch(
+    texts: &[String],
+    answers: &[String],
+) -> Result<(Sequences<'static>, Targets<'static>), gatefold::Error> {
     let (answers, _) = tokens(answers, WRITTEN);
     let (steps, rows) = answers.dim();
     let read = |(t, row)| if t == 0 { MARKS.begin } else { answers[[t - 1, row]] };
@@ -133,7 +137,7 @@ fn batch(texts: &[String], answers: &[String]) -> Result<(Sequences, Targets), g
     Ok((encoder_input(texts)?.with_decoder(decoder), labels))
 }
 
-/// How many characters must be put in, taken out or replaced (Levenshtein 1965).
+/// The number of characters to insert, delete or replace (Levenshtein 1965).
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -147,7 +151,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// The line of a score: % of dates and of characters that are right.
+/// Prints a score: % of dates and of characters that are right.
 fn print_score(name: &str, answers: &[String], truth: &[String]) {
     let pairs = || answers.iter().zip(truth);
     let exact = pairs().filter(|(answer, right)| answer == right).count() as f64 / truth.len() as f64;
@@ -193,7 +197,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (texts, answers) = draw(BATCH, &mut random);
         let (input, labels) = batch(&texts, &answers)?;
         trainer.set_learning_rate(cosine(LEARNING_RATE, update, updates));
-        trainer.step_batch(&input, &labels)?;
+        trainer.step(&input, &labels)?;
         if (update + 1) % (updates / 10) == 0 {
             let losses = trainer.take_losses()?;
             println!("{:>6} {:>9.4}", update + 1, losses.iter().sum::<f32>() / losses.len() as f32);
@@ -218,7 +222,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     let nearest: Vec<String> = nearest.collect();
 
-    println!("\n% right of {TEST_DATES} other dates  exact  characters");
+    println!("\n{:<20} {:>6} {:>10}", format!("% of {TEST_DATES} test dates"), "exact", "characters");
     print_score("lstm, greedy", &greedy, &truth);
     print_score("lstm, beam of 4", &beam, &truth);
     print_score("nearest string", &nearest, &truth);

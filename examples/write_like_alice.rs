@@ -1,9 +1,10 @@
-//! A model of characters: Alice's Adventures in Wonderland (Lewis Carroll 1865), one character after the other.
+//! A character model of Alice's Adventures in Wonderland (Lewis Carroll 1865).
 //!
-//! Ninety per cent of the 142,001 characters to learn from, the last ten to be tested on, in bits per character. The text
-//! lies in 32 strips side by side; each batch is the next 64 characters of all, started from the states that the batch
-//! before ended with, so that the network remembers farther than its gradient reaches. Dropout keeps it from learning
-//! the book by heart. Beside it: n-grams of one, three and five characters, smoothed as Witten and Bell 1991.
+//! The network learns from ninety per cent of the 142,001 characters and is tested on the last ten per cent, in bits
+//! per character. The text is cut into 32 strips. Each batch is the next 64 characters of every strip and continues
+//! from the final states of the batch before, so the network remembers farther back than its gradient reaches. Dropout
+//! keeps it from learning the book by heart. The baselines are n-grams of one, three and five characters, smoothed as
+//! in Witten and Bell 1991.
 //!
 //! ```text
 //! cargo run --release --example write_like_alice
@@ -27,12 +28,12 @@ use std::error::Error;
 const STRIPS: usize = 32;
 const STEPS: usize = 64;
 const LEARNING_RATE: f32 = 3e-3;
-/// Characters of the training text that are read before the first of the test's.
+/// Characters of the training text that are read before the test text.
 const LEAD: usize = 500;
 const PROMPT: &str = "Alice ";
 
-/// The bits per character of `test`, which follows `training`, under an n-gram model of the order (Witten and Bell 1991):
-/// where `total` characters of `kinds` different ones have followed a context, the shorter context counts `kinds` times.
+/// The bits per character of `test`, which follows `training`, under an n-gram model of this order (Witten and Bell
+/// 1991): if a context was followed by `total` characters of `kinds` kinds, the shorter context counts `kinds` times.
 fn n_gram_bits(order: usize, symbols: usize, training: &[u32], test: &[u32]) -> f64 {
     #[derive(Default)]
     struct Followers {
@@ -59,24 +60,20 @@ fn n_gram_bits(order: usize, symbols: usize, training: &[u32], test: &[u32]) -> 
     bits.sum::<f64>() / test.len() as f64
 }
 
-/// The bits per character that the network needs for `test`, having read `lead` before it.
-fn network_bits(network: &mut Network, lead: &[u32], test: &[u32]) -> Result<f64, Box<dyn Error>> {
+/// The bits per character that the network needs for `test` after reading `lead`.
+fn network_bits(network: &Network, lead: &[u32], test: &[u32]) -> Result<f64, Box<dyn Error>> {
     let column = |text: &[u32]| Array2::from_shape_fn((text.len(), 1), |(t, _)| text[t]);
     let all = [lead, test].concat();
     let mut states = None;
     let mut nats = 0.0;
-    // A character's probability comes from the one before it; the last one says nothing.
+    // Each output predicts the next character, so the last output is not used.
     for begin in (0..all.len() - 1).step_by(LEAD) {
         let end = (begin + LEAD).min(all.len() - 1);
         let read = network.forward(&Sequences::tokens(column(&all[begin..end]).view()), states.as_ref())?;
-        // The lead is no part of the test.
+        // The lead does not count.
         let label = |(t, _)| if begin + t + 1 < lead.len() { -1 } else { i64::from(all[begin + t + 1]) };
         let labels = Array2::from_shape_fn((end - begin, 1), label);
-        nats += Loss::CrossEntropy.evaluate(
-            read.output.view(),
-            &Targets::labels(labels.view()),
-            Reduction::Sum,
-        )?;
+        nats += Targets::from(&labels).loss(&Loss::CrossEntropy, Reduction::Sum, read.output.view())?;
         states = Some(read.states);
     }
     Ok(nats / test.len() as f64 / std::f64::consts::LN_2)
@@ -91,7 +88,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokens: Vec<u32> = text.chars().filter_map(token).collect();
     let (training, test) = tokens.split_at(tokens.len() * 9 / 10);
     println!(
-        "text     {} characters of {} kinds, the last {} to test with",
+        "text     {} characters of {} kinds, the last {} for the test",
         tokens.len(),
         symbols.len(),
         test.len()
@@ -114,10 +111,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut random = ChaCha8Rng::seed_from_u64(arguments.seed);
     let strip = training.len() / STRIPS;
-    // Every epoch begins up to one batch later, so that the batches' borders lie elsewhere each time.
+    // Every epoch begins up to one batch later, so that the borders between batches move.
     let batches = strip / STEPS - 1;
     let epochs = arguments.choose(25, 1);
-    println!("\nepoch   bits of training");
+    println!("\nepoch      bits per training character");
     for epoch in 0..epochs {
         trainer.reset_state();
         let offset = random.random_range(0..STEPS);
@@ -126,7 +123,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let input = Array2::from_shape_fn((STEPS, STRIPS), |(t, row)| at(t, row));
             let next = Array2::from_shape_fn((STEPS, STRIPS), |(t, row)| i64::from(at(t + 1, row)));
             trainer.set_learning_rate(cosine(LEARNING_RATE, epoch * batches + batch, epochs * batches));
-            trainer.step_batch(&Sequences::tokens(input.view()), &Targets::labels(next.view()))?;
+            trainer.step(&Sequences::tokens(input.view()), &Targets::labels(next.view()))?;
         }
         let losses = trainer.take_losses()?;
         let nats = f64::from(losses.iter().sum::<f32>()) / losses.len() as f64;
@@ -134,7 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let network = trainer.network();
-    println!("\nbits per character of the text's end");
+    println!("\nbits per character of the test text");
     println!("lstm     {:>8.3}", network_bits(network, &training[training.len() - LEAD..], test)?);
     for order in [5, 3, 1] {
         println!("{order}-gram   {:>8.3}", n_gram_bits(order, symbols.len(), training, test));

@@ -1,34 +1,34 @@
 # shellcheck shell=bash
-# Sourced by scripts/test and scripts/test-drivers: finds cargo, and installs what a Debian or Ubuntu lacks.
+# Sourced by scripts/test and scripts/test-drivers: finds cargo, and installs missing packages on Debian and Ubuntu.
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# Nothing here may wait for an answer: in CI nobody gives one.
+# Nothing here may wait for input: in CI nobody gives any.
 exec </dev/null
 export DEBIAN_FRONTEND=noninteractive
-# Mesa's drivers ask for it even where nothing is shown, and print an error when it is not set.
+# While adapters are listed, libwayland complains on stderr when this is not set. The tests list adapters themselves.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-# A shell that has not read the login profile since Rust was installed.
+# In case the shell has not read the login profile since Rust was installed.
 command -v cargo >/dev/null || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
-command -v cargo >/dev/null || fail "cargo was not found; install Rust from https://rustup.rs first"
+command -v cargo >/dev/null || fail "cargo not found; install Rust from https://rustup.rs first"
 
 has_apt() { [ "$(uname -s)" = Linux ] && command -v apt-get >/dev/null && command -v dpkg >/dev/null; }
 
-# As root itself, or through sudo, which asks for a password on the terminal if there is one.
+# Runs a command as root: directly, or through sudo, which may ask for a password on the terminal.
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
         sudo -- "$@"
     else
-        fail "root is needed for: $*; there is no sudo here, so run that as root and then this again"
+        fail "this needs root, and there is no sudo: run '$*' as root, then start this script again"
     fi
 }
 
-# A fresh container has no package lists; an old machine may have outdated ones.
+# Updates the package lists once: a fresh container has none, and an old machine may have outdated ones.
 apt_lists() {
     [ -n "${apt_lists_are_fresh:-}" ] && return
     as_root apt-get update -q || fail "apt-get update failed; is there a network?"
@@ -38,10 +38,10 @@ apt_lists() {
 apt_install() {
     apt_lists
     as_root apt-get install -q -y --no-install-recommends "$@" ||
-        fail "apt-get could not install $*; install them by hand and run this again"
+        fail "apt-get could not install $*; install them by hand, then start this script again"
 }
 
-# The drivers' manifests, one a line, from the places where the Vulkan loader looks.
+# Prints the drivers' manifests, one per line, from the places where the Vulkan loader looks.
 vulkan_manifests() {
     local chosen="${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}" directories directory manifest
     if [ -n "$chosen" ]; then
@@ -68,8 +68,8 @@ has_vulkan_loader() {
     return 1
 }
 
-# A driver for a device that is not there gives no adapter. A software driver needs none; any other needs a device
-# node: a GPU's, NVIDIA's, or the one of Windows' Linux subsystem.
+# A driver whose device is missing gives no adapter. A software driver needs no device; any other driver needs a device
+# node: a GPU's, NVIDIA's, or that of the Windows Subsystem for Linux.
 has_vulkan_adapter() {
     local manifests node
     has_vulkan_loader || return 1
@@ -83,10 +83,10 @@ has_vulkan_adapter() {
 }
 
 ensure_vulkan_adapter() {
-    [ "$(uname -s)" = Linux ] || return 0 # elsewhere the system brings Metal or DX12
+    [ "$(uname -s)" = Linux ] || return 0 # elsewhere the system comes with Metal or DX12
     has_vulkan_adapter && return
-    has_apt || fail "no Vulkan adapter was found, and no apt to install Mesa's software driver with; install a Vulkan driver and loader"
-    say "No Vulkan adapter was found: installing Mesa's software driver (mesa-vulkan-drivers, libvulkan1)"
+    has_apt || fail "found no Vulkan adapter, and no apt to install Mesa's software driver with; install a Vulkan driver and loader"
+    say "Found no Vulkan adapter: installing Mesa's software driver (mesa-vulkan-drivers, libvulkan1)"
     apt_install mesa-vulkan-drivers libvulkan1
-    has_vulkan_adapter || fail "there is still no Vulkan adapter after installing mesa-vulkan-drivers and libvulkan1"
+    has_vulkan_adapter || fail "still no Vulkan adapter after installing mesa-vulkan-drivers and libvulkan1"
 }

@@ -1,6 +1,6 @@
-//! The engine's door for programs with a wgpu device of their own: LSTM cases of tests/conformance through layer calls on
-//! buffers, one direction, whole sequences, given initial states, every gradient; other layers, with lengths, beside the
-//! CPU device; and what does not fit, which is refused when calls are prepared.
+//! The engine's interface for programs with a wgpu device of their own. LSTM cases of tests/conformance run through
+//! layer calls on buffers: one direction, whole sequences, given initial states, every gradient. Other layers, with
+//! lengths, are compared with the CPU device. Calls that do not fit are refused when they are prepared.
 
 use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer, StateBuffers};
 use gatefold::{
@@ -8,7 +8,8 @@ use gatefold::{
     Network, NetworkConfig, Parameters, Reset, RnnConfig, Sequences, wgpu,
 };
 use gatefold_check::{
-    Tolerance, assert_array, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves,
+    Failures, Tolerance, assert_array, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with,
+    waves,
 };
 use gatefold_model::LstmGate;
 use ndarray::{Array3, ArrayD, Axis, IxDyn, concatenate, s};
@@ -16,19 +17,25 @@ use serde_json::Value;
 use std::path::Path;
 use wgpu::util::DeviceExt;
 
-/// Forward cases, whose outputs are another program's in f32.
+/// Forward cases, with outputs of another program in f32.
 const FORWARD: [&str; 4] = ["LSTM_forward", "LSTM_nobias_nostate", "LSTM_B1_S1_I1_H1", "LSTM_H33_B7"];
 /// Cases in f64 with gradients.
 const GRADIENTS: [&str; 2] = ["LSTM_forward", "LSTM_long"];
 
 fn cases(file: &str, names: &[&str]) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(file);
+    // As it is now rather than when this was built: scripts/measure-gpu runs the tests on another machine.
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    let path = Path::new(&root).join("tests/conformance").join(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let all: Vec<Value> = serde_json::from_str(&text).unwrap();
     let found: Vec<Value> =
         all.into_iter().filter(|case| names.iter().any(|name| case["name"] == *name)).collect();
     assert_eq!(found.len(), names.len(), "{file} has every case");
     found
+}
+
+fn name_of(case: &Value) -> &str {
+    case["name"].as_str().unwrap()
 }
 
 fn tensor(value: &Value) -> ArrayD<f64> {
@@ -38,7 +45,7 @@ fn tensor(value: &Value) -> ArrayD<f64> {
     ArrayD::from_shape_vec(IxDyn(&shape), data).unwrap()
 }
 
-/// Row blocks in ONNX's order i, o, f, c in the order of [`LstmGate`], i, f, g, o, where g is ONNX's c.
+/// Reorders row blocks from ONNX's order i, o, f, c to that of [`LstmGate`], i, f, g, o, where g is ONNX's c.
 fn ifgo_from_iofc(rows: &ArrayD<f64>) -> ArrayD<f64> {
     let hidden = rows.len_of(Axis(0)) / LstmGate::COUNT;
     let blocks =
@@ -46,7 +53,7 @@ fn ifgo_from_iofc(rows: &ArrayD<f64>) -> ArrayD<f64> {
     concatenate(Axis(0), &blocks).unwrap()
 }
 
-/// ONNX's tensors of parameters, or of their gradients, by PyTorch's names; the first axis is that of directions.
+/// ONNX's tensors of parameters, or of their gradients, under PyTorch's names. Their first axis is the direction.
 fn by_name(given: &Value) -> Vec<(String, ArrayD<f64>)> {
     let direction = |key: &str| tensor(&given[key]).index_axis_move(Axis(0), 0);
     let (w, r) = (direction("W"), direction("R"));
@@ -67,7 +74,7 @@ fn narrow(values: &ArrayD<f64>) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()
 }
 
-/// The device's side of a case.
+/// A case with its layer and buffers on the device.
 struct Run<'a> {
     gpu: &'a Gpu,
     layer: RecurrentLayer,
@@ -90,7 +97,7 @@ impl<'a> Run<'a> {
             .map(|(name, values)| (name, values.mapv(|value| value as f32)))
             .collect();
         let layer = RecurrentLayer::with_parameters(gpu, &config, &parameters).unwrap();
-        // What a case leaves out is zero.
+        // A state that a case leaves out is zero.
         let state = |key: &str| {
             let zeros = || vec![0.0; batch * hidden];
             buffer(gpu, &given.get(key).map_or_else(zeros, |state| narrow(&tensor(state))))
@@ -110,7 +117,7 @@ impl<'a> Run<'a> {
         encode(self.gpu, record);
     }
 
-    /// The outputs and both final states, against the case's.
+    /// Compares the outputs and both final states with the case's.
     fn check_outputs(&self, case: &Value) {
         let Run { steps, batch, hidden, .. } = *self;
         let tolerance = Tolerance::output(self.input + hidden);
@@ -160,62 +167,70 @@ fn buffer(gpu: &Gpu, values: &[f32]) -> wgpu::Buffer {
 #[test]
 fn forward_cases_of_onnxruntime() {
     let Some(gpu) = test_gpu() else { return };
+    let mut failures = Failures::new();
     for case in cases("ort_supplement.json", &FORWARD) {
-        let mut run = Run::new(&gpu, &case);
-        let sequence = run.layer.sequence(run.steps, run.batch, &run.forward, None).unwrap();
-        run.encode(|encoder| {
-            run.layer.pack(encoder);
-            sequence.forward(encoder);
+        failures.check(name_of(&case), || {
+            let mut run = Run::new(&gpu, &case);
+            let sequence = run.layer.sequence(run.steps, run.batch, &run.forward, None).unwrap();
+            run.encode(|encoder| {
+                run.layer.pack(encoder);
+                sequence.forward(encoder);
+            });
+            run.check_outputs(&case);
         });
-        run.check_outputs(&case);
     }
+    failures.finish();
 }
 
 fn check_gradients(gpu: &Gpu) {
+    let mut failures = Failures::new();
     for case in cases("grad_cases.json", &GRADIENTS) {
-        let mut run = Run::new(gpu, &case);
-        let Run { steps, batch, input, hidden, .. } = run;
-        let cotangent = |key: &str| buffer(gpu, &narrow(&tensor(&case["cotangent"][key])));
-        let written = || buffer(gpu, &vec![7.0; batch * hidden]);
-        let d_start = StateBuffers { h: written(), c: Some(written()), y: None };
-        let d_last = StateBuffers { h: cotangent("Y_h"), c: Some(cotangent("Y_c")), y: None };
-        let backward = BackwardBuffers {
-            d_output: cotangent("Y"),
-            d_last: vec![d_last],
-            d_start: vec![d_start],
-            d_input: Some(buffer(gpu, &vec![7.0; steps * batch * input])),
-        };
-        let sequence = run.layer.sequence(steps, batch, &run.forward, Some(&backward)).unwrap();
-        run.encode(|encoder| {
-            run.layer.pack(encoder);
-            run.layer.clear_gradients(encoder);
-            sequence.forward(encoder);
-            sequence.backward(encoder).unwrap();
-        });
-        run.check_outputs(&case);
+        failures.check(name_of(&case), || {
+            let mut run = Run::new(gpu, &case);
+            let Run { steps, batch, input, hidden, .. } = run;
+            let cotangent = |key: &str| buffer(gpu, &narrow(&tensor(&case["cotangent"][key])));
+            let written = || buffer(gpu, &vec![7.0; batch * hidden]);
+            let d_start = StateBuffers { h: written(), c: Some(written()), y: None };
+            let d_last = StateBuffers { h: cotangent("Y_h"), c: Some(cotangent("Y_c")), y: None };
+            let backward = BackwardBuffers {
+                d_output: cotangent("Y"),
+                d_last: vec![d_last],
+                d_start: vec![d_start],
+                d_input: Some(buffer(gpu, &vec![7.0; steps * batch * input])),
+            };
+            let sequence = run.layer.sequence(steps, batch, &run.forward, Some(&backward)).unwrap();
+            run.encode(|encoder| {
+                run.layer.pack(encoder);
+                run.layer.clear_gradients(encoder);
+                sequence.forward(encoder);
+                sequence.backward(encoder).unwrap();
+            });
+            run.check_outputs(&case);
 
-        let grad = &case["grad"];
-        let name = |part: &str| format!("{} {part}", case["name"]);
-        let terms = input + hidden + LstmGate::COUNT * hidden;
-        let check = |part: &str, axes: &[(&str, usize)], found: &[f32], terms: usize| {
-            let want: Vec<f64> = tensor(&grad[part]).iter().copied().collect();
-            assert_close(&name(part), axes, found, &want, Tolerance::gradient(terms));
-        };
-        let d_input = backward.d_input.as_ref().unwrap();
-        check("X", &[("step", steps), ("row", batch), ("input", input)], &run.read(d_input), terms);
-        let state = [("row", batch), ("unit", hidden)];
-        let d_start = &backward.d_start[0];
-        check("initial_h", &state, &run.read(&d_start.h), terms);
-        check("initial_c", &state, &run.read(d_start.c.as_ref().unwrap()), terms);
-        for (part, want) in by_name(grad) {
-            let slice = run.layer.gradient(&part).unwrap();
-            let from = (slice.offset_bytes / 4) as usize;
-            let found = &run.read(&slice.buffer)[from..from + (slice.size_bytes / 4) as usize];
-            let want: Vec<f64> = want.iter().copied().collect();
-            let axes = [("element", want.len())];
-            assert_close(&name(&part), &axes, found, &want, Tolerance::gradient(terms + steps * batch));
-        }
+            let grad = &case["grad"];
+            let name = |part: &str| format!("{} {part}", case["name"]);
+            let terms = input + hidden + LstmGate::COUNT * hidden;
+            let check = |part: &str, axes: &[(&str, usize)], found: &[f32], terms: usize| {
+                let want: Vec<f64> = tensor(&grad[part]).iter().copied().collect();
+                assert_close(&name(part), axes, found, &want, Tolerance::gradient(terms));
+            };
+            let d_input = backward.d_input.as_ref().unwrap();
+            check("X", &[("step", steps), ("row", batch), ("input", input)], &run.read(d_input), terms);
+            let state = [("row", batch), ("unit", hidden)];
+            let d_start = &backward.d_start[0];
+            check("initial_h", &state, &run.read(&d_start.h), terms);
+            check("initial_c", &state, &run.read(d_start.c.as_ref().unwrap()), terms);
+            for (part, want) in by_name(grad) {
+                let slice = run.layer.gradient(&part).unwrap();
+                let from = (slice.offset_bytes / 4) as usize;
+                let found = &run.read(&slice.buffer)[from..from + (slice.size_bytes / 4) as usize];
+                let want: Vec<f64> = want.iter().copied().collect();
+                let axes = [("element", want.len())];
+                assert_close(&name(&part), &axes, found, &want, Tolerance::gradient(terms + steps * batch));
+            }
+        });
     }
+    failures.finish();
 }
 
 #[test]
@@ -224,7 +239,7 @@ fn gradient_cases() {
     check_gradients(&gpu);
 }
 
-/// Without immediates and subgroups, with no more than WebGPU promises.
+/// A device without immediates and subgroups, within WebGPU's default limits.
 #[test]
 fn gradient_cases_on_the_least_device() {
     let least = gatefold::GpuOptions::new().immediates(false).subgroups(false).webgpu_limits(true);
@@ -232,7 +247,7 @@ fn gradient_cases_on_the_least_device() {
     check_gradients(&gpu);
 }
 
-/// A stream, fed the same steps one by one, arrives at the same bits.
+/// A stream, fed the same steps one by one, computes the same bits.
 #[test]
 fn a_stream_equals_the_sequence() {
     let Some(gpu) = test_gpu() else { return };
@@ -250,7 +265,7 @@ fn a_stream_equals_the_sequence() {
     let expected = run.read(&run.forward.output);
     let (now, output) = (buffer(&gpu, &vec![0.0; batch * input]), buffer(&gpu, &vec![0.0; step_len]));
     let mut stream = run.layer.stream(batch, &now, &output).unwrap();
-    // A second run, after a reset, says the same; an odd number of steps before it leaves the other slot in turn.
+    // A second run after a reset gives the same. An odd number of steps before it makes it begin with the other slot.
     for round in 0..2 {
         for step in 0..steps {
             run.encode(|encoder| {
@@ -268,7 +283,7 @@ fn a_stream_equals_the_sequence() {
     }
 }
 
-/// Behind the rows' ends lies NaN, in the inputs and in the gradients of the outputs.
+/// Past the rows' ends, the inputs and the gradients of the outputs hold NaN.
 #[test]
 fn other_layers_with_lengths_are_those_of_the_cpu() {
     let Some(gpu) = test_gpu() else { return };
@@ -281,62 +296,66 @@ fn other_layers_with_lengths_are_those_of_the_cpu() {
     ];
     let (steps, batch, input) = (6, 4, 2);
     let lengths = [6, 0, 3, 5];
+    let mut failures = Failures::new();
     for layer in layers {
-        let config = NetworkConfig::new(input, [layer]).unwrap();
-        let parameters = Parameters::initial(&config, 3).unwrap();
-        let (mut x, _) = waves(0, (steps, batch), (input, 1));
-        let weighting = |(t, row, o)| ((3 * t + 5 * row + 7 * o) as f32).sin();
-        let mut d_y = Array3::from_shape_fn((steps, batch, config.output()), weighting);
-        let of_rows = Sequences::time_major(x.clone()).with_lengths(lengths).unwrap();
-        let mut cpu = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
-        let tape = cpu.forward_training(&of_rows, None, None).unwrap();
-        let y = tape.output().to_owned();
-        let gradients = cpu.backward(tape, d_y.view(), None).unwrap();
+        failures.check(format!("{layer:?}"), || {
+            let config = NetworkConfig::new(input, [layer]).unwrap();
+            let parameters = Parameters::initial(&config, 3).unwrap();
+            let (mut x, _) = waves(0, (steps, batch), (input, 1));
+            let weighting = |(t, row, o)| ((3 * t + 5 * row + 7 * o) as f32).sin();
+            let mut d_y = Array3::from_shape_fn((steps, batch, config.output()), weighting);
+            let of_rows = Sequences::time_major(x.clone()).with_lengths(lengths).unwrap();
+            let mut cpu = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+            let tape = cpu.forward_training(&of_rows, None, None).unwrap();
+            let y = tape.output().to_owned();
+            let gradients = cpu.backward(tape, d_y.view(), None).unwrap();
 
-        for (row, &length) in lengths.iter().enumerate() {
-            x.slice_mut(s![length.., row, ..]).fill(f32::NAN);
-            d_y.slice_mut(s![length.., row, ..]).fill(f32::NAN);
-        }
-        let of = |values: &Array3<f32>| buffer(&gpu, values.as_slice().unwrap());
-        let ends = gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
-            label: None,
-            contents: bytemuck::cast_slice(&lengths.map(|length| length as u32)),
-            usage: of(&x).usage(),
-        });
-        let forward = ForwardBuffers {
-            input: of(&x),
-            lengths: Some(ends),
-            start: Vec::new(),
-            output: of(&y.map(|_| 7.0)),
-            last: Vec::new(),
-        };
-        let d_input = of(&x);
-        let (d_output, d_last, d_start) = (of(&d_y), Vec::new(), Vec::new());
-        let backward = BackwardBuffers { d_output, d_last, d_start, d_input: Some(d_input.clone()) };
-        let mut layer = RecurrentLayer::with_parameters(&gpu, &config, &parameters).unwrap();
-        let sequence = layer.sequence(steps, batch, &forward, Some(&backward)).unwrap();
-        encode(&gpu, |encoder| {
-            layer.pack(encoder);
-            sequence.forward(encoder);
-            sequence.backward(encoder).unwrap();
-        });
+            for (row, &length) in lengths.iter().enumerate() {
+                x.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+                d_y.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+            }
+            let of = |values: &Array3<f32>| buffer(&gpu, values.as_slice().unwrap());
+            let ends = gpu.device().create_buffer_init(&wgpu::util::BufferInitDescriptor {
+                label: None,
+                contents: bytemuck::cast_slice(&lengths.map(|length| length as u32)),
+                usage: of(&x).usage(),
+            });
+            let forward = ForwardBuffers {
+                input: of(&x),
+                lengths: Some(ends),
+                start: Vec::new(),
+                output: of(&y.map(|_| 7.0)),
+                last: Vec::new(),
+            };
+            let d_input = of(&x);
+            let (d_output, d_last, d_start) = (of(&d_y), Vec::new(), Vec::new());
+            let backward = BackwardBuffers { d_output, d_last, d_start, d_input: Some(d_input.clone()) };
+            let mut layer = RecurrentLayer::with_parameters(&gpu, &config, &parameters).unwrap();
+            let sequence = layer.sequence(steps, batch, &forward, Some(&backward)).unwrap();
+            encode(&gpu, |encoder| {
+                layer.pack(encoder);
+                sequence.forward(encoder);
+                sequence.backward(encoder).unwrap();
+            });
 
-        // Each of the two devices errs as much.
-        let name = |part: &str| format!("{config}: {part}");
-        let found = Array3::from_shape_vec(y.dim(), read(&gpu, &forward.output)).unwrap();
-        let tolerance = Tolerance::output(output_terms(&config)).times(2);
-        assert_array(&name("output"), found.view(), y.view(), tolerance);
-        let tolerance = Tolerance::gradient(gradient_terms(&config, steps, batch)).times(2);
-        let found = Array3::from_shape_vec(x.dim(), read(&gpu, &d_input)).unwrap();
-        assert_array(&name("d_input"), found.view(), gradients.input.view(), tolerance);
-        for (parameter, wanted) in gradients.parameters.iter() {
-            let slice = layer.gradient(parameter).unwrap();
-            let from = (slice.offset_bytes / 4) as usize;
-            let found = read(&gpu, &slice.buffer)[from..from + wanted.len()].to_vec();
-            let found = ArrayD::from_shape_vec(wanted.raw_dim(), found).unwrap();
-            assert_array(&name(parameter), found.view(), wanted.view(), tolerance);
-        }
+            // Both devices round.
+            let name = |part: &str| format!("{config}: {part}");
+            let found = Array3::from_shape_vec(y.dim(), read(&gpu, &forward.output)).unwrap();
+            let tolerance = Tolerance::output(output_terms(&config)).times(2);
+            assert_array(&name("output"), found.view(), y.view(), tolerance);
+            let tolerance = Tolerance::gradient(gradient_terms(&config, steps, batch)).times(2);
+            let found = Array3::from_shape_vec(x.dim(), read(&gpu, &d_input)).unwrap();
+            assert_array(&name("d_input"), found.view(), gradients.input.view(), tolerance);
+            for (parameter, wanted) in gradients.parameters.iter() {
+                let slice = layer.gradient(parameter).unwrap();
+                let from = (slice.offset_bytes / 4) as usize;
+                let found = read(&gpu, &slice.buffer)[from..from + wanted.len()].to_vec();
+                let found = ArrayD::from_shape_vec(wanted.raw_dim(), found).unwrap();
+                assert_array(&name(parameter), found.view(), wanted.view(), tolerance);
+            }
+        });
     }
+    failures.finish();
 }
 
 /// An RNN of 8 units, whose parameters and gradients have as many elements as four steps of four rows.
@@ -380,7 +399,7 @@ fn buffers_that_do_not_fit_are_refused() {
         let mut square = Square::new(&gpu);
         change(&mut square);
         square.refused(expected);
-        // The layer works on with others.
+        // The layer still works with other buffers.
         Square { layer: square.layer, ..Square::new(&gpu) }.prepared().unwrap();
     };
     let usage = |usage: wgpu::BufferUsages| {
@@ -402,7 +421,7 @@ fn buffers_that_do_not_fit_are_refused() {
         },
         "buffer last0.h: expected [slots 1, batch 4, h 8], 128 bytes, found 132 bytes",
     );
-    // Bound or copied, what is asked of a buffer is the same.
+    // The requirements on a buffer are the same, whether it is bound or copied.
     let all = "expected the usages COPY_SRC, COPY_DST, STORAGE, found";
     with(
         &|square| square.forward.output = usage(storage),
@@ -420,7 +439,7 @@ fn buffers_that_do_not_fit_are_refused() {
         &|square| square.forward.output = square.forward.input.clone(),
         "buffer output is the same as buffer input; expected a buffer for each",
     );
-    // Parameters that an output overwrites would be gone.
+    // An output must not overwrite the parameters.
     with(
         &|square| {
             square.forward.output = square.layer.parameter("rnn0.weight_hh_l0").unwrap().buffer;
@@ -439,7 +458,7 @@ fn buffers_that_do_not_fit_are_refused() {
     assert_eq!(error, "buffer output is the same as buffer input; expected a buffer for each");
 }
 
-/// A device that a program opened for itself.
+/// A device that the program opened itself.
 fn own_device(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Gpu {
     let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
@@ -447,9 +466,9 @@ fn own_device(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Gpu {
     Gpu::from_device(device, queue)
 }
 
-/// What wgpu says only when an encoder is finished is known before the caller has one.
+/// wgpu reports these errors only when an encoder is finished; the layer reports them before the caller has one.
 #[test]
-fn what_cannot_be_recorded_is_refused() {
+fn calls_that_cannot_be_recorded_are_refused() {
     if test_gpu().is_none() {
         return;
     }
@@ -458,7 +477,7 @@ fn what_cannot_be_recorded_is_refused() {
     let adapter = adapter.unwrap();
     let gpu = own_device(&adapter, wgpu::Limits::default());
     let other = own_device(&adapter, wgpu::Limits::default());
-    // The input is bound, the output copied to.
+    // The input is bound, the output is copied to.
     let mut square = Square::new(&gpu);
     square.forward.input = buffer(&other, &[0.0; Square::LEN]);
     square.refused("doesn't match");
@@ -466,16 +485,16 @@ fn what_cannot_be_recorded_is_refused() {
     square.forward.output = buffer(&other, &[0.0; Square::LEN]);
     square.refused("doesn't match");
 
-    // More workgroups than the program's device allows: 5 columns of tiles.
-    let limits = wgpu::Limits { max_compute_workgroups_per_dimension: 4, ..Default::default() };
+    // 35 columns of tiles are more workgroups than the program's device allows.
+    let limits = wgpu::Limits { max_compute_workgroups_per_dimension: 32, ..Default::default() };
     let gpu = own_device(&adapter, limits);
-    let wide = RecurrentLayer::new(&gpu, 2, RnnConfig::new(300), 1).map(|_| ());
+    let wide = RecurrentLayer::new(&gpu, 2, RnnConfig::new(1100), 1).map(|_| ());
     let error = wide.unwrap_err();
     assert!(matches!(error, Error::Device(_)), "{error}");
     Square::new(&gpu).prepared().unwrap();
 }
 
-/// The kernels' weights are those of the parameters that the layer was made with, before anybody packs them.
+/// The kernels have the weights of the parameters that the layer was made with, without a call to pack them.
 #[test]
 fn a_new_layer_needs_no_packing() {
     let Some(gpu) = test_gpu() else { return };
@@ -520,10 +539,10 @@ fn backward_needs_a_forward_for_each() {
         sequence.backward(encoder).unwrap();
         refused(encoder);
     });
-    assert_eq!(read(&gpu, &gradient), once, "what was refused left nothing");
+    assert_eq!(read(&gpu, &gradient), once, "refused calls recorded nothing");
 }
 
-/// Before the host makes room for the parameters.
+/// The error comes before the host allocates memory for the parameters.
 #[test]
 fn layers_beyond_the_device_are_refused_by_name() {
     let Some(gpu) = test_gpu() else { return };

@@ -1,9 +1,9 @@
-//! The examples do what their pages promise. `cargo test` builds them beside the tests.
+//! The examples do what their documentation promises. `cargo test` builds them beside the tests.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Runs an example and gives what it printed.
+/// Runs an example and returns its printed text.
 fn run(name: &str, arguments: &[&str]) -> String {
     let test = std::env::current_exe().expect("a test knows where it is");
     let target = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
@@ -17,7 +17,7 @@ fn run(name: &str, arguments: &[&str]) -> String {
     printed
 }
 
-/// The numbers of the line that begins so.
+/// The numbers on the line that begins with `line`.
 fn numbers(printed: &str, line: &str) -> Vec<f64> {
     let found = printed.lines().find(|printed| printed.starts_with(line));
     let rest = found.unwrap_or_else(|| panic!("no line begins with \"{line}\" in:\n{printed}"));
@@ -31,7 +31,7 @@ fn the_rotor_is_learned_and_continued() {
         run("rotating_machinery", &["--device", "cpu", "--out", out.to_str().expect("a plain path")]);
     let network = numbers(&printed, "network, its own input");
     let repeated = numbers(&printed, "repeat the last block");
-    // What an independent run of the recipe reached is .032 to .037 and .028 to .047.
+    // Independent runs of the recipe reached .032 to .037 and .028 to .047.
     assert!(network[0] <= 0.045 && network[1] <= 0.06, "{printed}");
     assert!(network[0] < repeated[0] && network[1] < repeated[1], "{printed}");
     let plot = std::fs::read_to_string(out.join("rotating_machinery.svg")).expect("the plot is there");
@@ -45,18 +45,18 @@ fn the_recipe_takes_a_table_too() {
     let out = std::env::temp_dir().join(format!("gatefold-ecg-{}", std::process::id()));
     let out_name = out.to_str().expect("a plain path");
     let printed = run("rotating_machinery", &["--device", "cpu", "--data", data, "--out", out_name]);
-    // A heart is no rotor: what the recipe was made for does not become better than the last block here at once.
+    // A heart is not a rotor: on this table the recipe need not beat repeating the last block.
     assert!(numbers(&printed, "network, its own input").iter().all(|error| error.is_finite()), "{printed}");
     std::fs::remove_dir_all(&out).expect("the test's own directory");
 }
 
-/// What a share of the training, on the CPU, scores: the first number of the line that begins so.
+/// The scores after a share of the training on the CPU: the first number on each line that begins with one of `lines`.
 fn quick(name: &str, lines: &[&str]) -> Vec<f64> {
     let printed = run(name, &["--device", "cpu", "--quick"]);
     lines.iter().map(|line| numbers(&printed, line)[0]).collect()
 }
 
-// The thresholds lie well outside of what a network scores that has learned nothing, and within what seeds 1 to 5 reach.
+// The thresholds are far from the scores of an untrained network, and seeds 1 to 5 all reach them.
 
 #[test]
 fn gates_solve_the_adding_problem() {
@@ -66,13 +66,13 @@ fn gates_solve_the_adding_problem() {
 
 #[test]
 fn vowels_of_any_length_are_classified() {
-    let shares = quick("classify_vowels", &["gru ", "always the commonest"]);
+    let shares = quick("classify_vowels", &["gru ", "most frequent class"]);
     assert!(shares[0] > 90.0 && shares[1] < 25.0, "{shares:?}");
 }
 
 #[test]
 fn every_step_gets_its_label() {
-    let shares = quick("label_activity", &["gru ", "always the commonest"]);
+    let shares = quick("label_activity", &["gru ", "most frequent class"]);
     assert!(shares[0] > 2.0 * shares[1], "{shares:?}");
 }
 

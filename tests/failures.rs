@@ -1,12 +1,13 @@
-//! What goes wrong on a GPU: poisoned data, a lost device, no memory, too large a tensor. None may panic, and none may
-//! pass unseen.
+//! Failures on a GPU: poisoned data, a lost device, no memory, tensors that are too large. None may panic, and none may
+//! pass unnoticed.
 
+use gatefold::schedule::{Shape, Target, memory_need};
 use gatefold::{
     Activation, DenseConfig, Device, DeviceChoice, Error, Gpu, GpuOptions, GruConfig, LayerConfig,
-    LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup, Parameters, RnnConfig, Target,
-    TrainConfig, Trainer, memory_need,
+    LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup, Parameters, RnnConfig, TrainConfig,
+    Trainer,
 };
-use gatefold_check::{test_gpu, test_gpu_with, waves};
+use gatefold_check::{Failures, test_gpu, test_gpu_with, waves};
 use ndarray::{Array3, arr3};
 use std::collections::BTreeMap;
 
@@ -45,52 +46,61 @@ enum Poison {
     Target(f32),
 }
 
-/// What goes into the third batch, and the name of the layer that the report must have.
+/// The third batch is poisoned, and the report must name the right layer.
 #[test]
 fn poisoned_data_stops_training_and_keeps_the_parameters() {
     let Some(gpu) = test_gpu() else { return };
     let adam = TrainConfig::new().clip_norm(Some(1.0));
     let sgd =
         TrainConfig::new().optimizer(Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1 });
-    // Where only a lower layer is trained, it alone has a gradient.
+    // If only a lower layer is trained, only that layer has a gradient.
     let low = adam
         .clone()
         .group(ParameterGroup::new("dense").frozen())
         .group(ParameterGroup::new("rnn1.").frozen());
-    for (options, layer) in [(adam, "layer 4 (dense)"), (sgd, "layer 4 (dense)"), (low, "layer 0 (lstm)")] {
+    let mut failures = Failures::new();
+    let cases = [
+        ("adam", adam, "layer 4 (dense)"),
+        ("sgd", sgd, "layer 4 (dense)"),
+        ("a lower layer", low, "layer 0 (lstm)"),
+    ];
+    for (trained, options, layer) in cases {
         for poison in [Poison::Input(f32::NAN), Poison::Target(f32::NAN), Poison::Target(f32::INFINITY)] {
-            let run = |device: &Device| {
-                let mut trainer = trainer(device, options.clone());
-                for number in 0..2 {
-                    let (input, target) = waves(number, SHAPE, (2, 1));
-                    trainer.step(input.view(), target.view()).unwrap();
-                }
-                let good = trainer.network().parameters().unwrap();
-                let (mut input, mut target) = waves(2, SHAPE, (2, 1));
-                match poison {
-                    Poison::Input(value) => input[[3, 4, 1]] = value,
-                    Poison::Target(value) => target[[0, 2, 0]] = value,
-                }
-                // On the CPU the update itself says so, on a GPU the next thing read back.
-                let said = trainer.step(input.view(), target.view());
-                let said = said.and_then(|()| trainer.take_losses().map(|_| ()));
-                let said = failure(said);
-                // Good data does not start it again, and what is poisoned elsewhere changes no report.
-                let (input, mut target) = waves(3, SHAPE, (2, 1));
-                for _ in 0..2 {
-                    let _ = trainer.step(input.view(), target.view());
-                    target.fill(f32::NAN);
-                    let again = trainer.update().and_then(|()| trainer.take_losses().map(|_| ()));
-                    assert_eq!(failure(again), said, "{poison:?}: the first report stays");
-                }
-                assert_eq!(trainer.network().parameters().unwrap(), good, "{poison:?}");
-                said
-            };
-            let found = run(&Device::Gpu(gpu.clone()));
-            assert_eq!(found, format!("update 3, {layer}"), "{poison:?}");
-            assert_eq!(run(&Device::Cpu), found, "{poison:?}: both devices name the same");
+            failures.check(format!("{trained}, {poison:?}"), || {
+                let run = |device: &Device| {
+                    let mut trainer = trainer(device, options.clone());
+                    for number in 0..2 {
+                        let (input, target) = waves(number, SHAPE, (2, 1));
+                        trainer.step(input.view(), target.view()).unwrap();
+                    }
+                    let good = trainer.network().parameters().unwrap();
+                    let (mut input, mut target) = waves(2, SHAPE, (2, 1));
+                    match poison {
+                        Poison::Input(value) => input[[3, 4, 1]] = value,
+                        Poison::Target(value) => target[[0, 2, 0]] = value,
+                    }
+                    // On the CPU the update itself reports the failure, on a GPU the next read-back.
+                    let first = trainer.step(input.view(), target.view());
+                    let first = first.and_then(|()| trainer.take_losses().map(|_| ()));
+                    let first = failure(first);
+                    // Good data does not resume training, and later poison does not change the report.
+                    let (input, mut target) = waves(3, SHAPE, (2, 1));
+                    for _ in 0..2 {
+                        let _ = trainer.step(input.view(), target.view());
+                        target.fill(f32::NAN);
+                        let again = trainer.update().and_then(|()| trainer.take_losses().map(|_| ()));
+                        assert_eq!(failure(again), first, "the first report stays");
+                    }
+                    assert_eq!(trainer.network().parameters().unwrap(), good, "the parameters");
+                    first
+                };
+                let found = run(&Device::Gpu(gpu.clone()));
+                assert_eq!(found, format!("update 3, {layer}"));
+                assert_eq!(run(&Device::Cpu), found, "both devices report the same");
+            });
         }
     }
+    failures.finish();
 }
 
 #[test]
@@ -103,52 +113,63 @@ fn a_checkpoint_of_failed_training_is_refused() {
     assert_eq!(failure(trainer.checkpoint(0, BTreeMap::new())), "update 1, layer 4 (dense)");
 }
 
-/// NaN stays NaN through every function, so that a prediction from poisoned data shows it, on both devices.
+/// NaN passes through every activation, so predictions from poisoned data are NaN, on both devices.
 #[test]
-fn predictions_from_poisoned_data_are_not_numbers() {
+fn predictions_from_poisoned_data_are_nan() {
     let Some(gpu) = test_gpu() else { return };
     let mut layers: Vec<LayerConfig> = vec![LstmConfig::new(3).into()];
     layers.push(GruConfig::new(3).into());
     layers.push(RnnConfig::new(3).into());
     layers.extend(Activation::ALL.map(|activation| DenseConfig::new(3).activation(activation).into()));
+    let mut failures = Failures::new();
     for layer in layers {
         let config = NetworkConfig::new(2, [layer]).unwrap();
         let (mut input, _) = waves(0, (4, 3), (2, 1));
         input[[1, 1, 0]] = f32::NAN;
         for device in [Device::Cpu, Device::Gpu(gpu.clone())] {
-            let output = Network::new(&device, &config, 0).unwrap().predict(input.view()).unwrap();
-            for ((t, row, unit), value) in output.indexed_iter() {
-                let poisoned = row == 1 && (t == 1 || t > 1 && config.recurrent_layers().count() > 0);
-                let place = format!("{config} on {}, step {t}, row {row}, unit {unit}", device.summary());
-                assert_eq!(value.is_nan(), poisoned, "{place}: {value}");
-            }
+            failures.check(format!("{config} on {}", device.summary()), || {
+                let output = Network::new(&device, &config, 0).unwrap().predict(input.view()).unwrap();
+                for ((t, row, unit), value) in output.indexed_iter() {
+                    let poisoned = row == 1 && (t == 1 || t > 1 && config.recurrent_layers().count() > 0);
+                    assert_eq!(value.is_nan(), poisoned, "step {t}, row {row}, unit {unit}: {value}");
+                }
+            });
         }
     }
+    failures.finish();
 }
 
-/// Gradients of 1e30 are numbers: clipped they train, and their squares overflow nowhere.
+/// Gradients of 1e30 are finite: clipped they train, and their squares do not overflow.
 #[test]
-fn huge_gradients_are_no_failure() {
+fn huge_gradients_are_not_a_failure() {
     let Some(gpu) = test_gpu() else { return };
+    let mut failures = Failures::new();
     for device in [Device::Cpu, Device::Gpu(gpu)] {
-        let options = TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(0.5).clip_norm(Some(1.0));
-        let mut trainer = trainer(&device, options);
-        let (input, target) = waves(0, SHAPE, (2, 1));
-        let before = trainer.network().parameters().unwrap();
-        trainer.accumulate(input.view(), (&target + 1e30).view()).unwrap();
-        let gradients = trainer.gradients().unwrap();
-        let largest = |parameters: &Parameters| {
-            parameters.iter().flat_map(|(_, tensor)| tensor).fold(0.0, |largest: f32, g| largest.max(g.abs()))
-        };
-        assert!(largest(&gradients) > 1e29 && largest(&gradients).is_finite());
-        trainer.update().unwrap();
-        trainer.take_losses().unwrap();
-        let after = trainer.network().parameters().unwrap();
-        let square =
-            |name: &str| (&after[name] - &before[name]).iter().map(|d| f64::from(d * d)).sum::<f64>();
-        let length = after.iter().map(|(name, _)| square(name)).sum::<f64>().sqrt();
-        assert!((length / 0.5 - 1.0).abs() < 1e-4, "{}: moved by {length}", device.summary());
+        failures.check(device.summary(), || {
+            let options =
+                TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(0.5).clip_norm(Some(1.0));
+            let mut trainer = trainer(&device, options);
+            let (input, target) = waves(0, SHAPE, (2, 1));
+            let before = trainer.network().parameters().unwrap();
+            trainer.accumulate(input.view(), (&target + 1e30).view()).unwrap();
+            let gradients = trainer.gradients().unwrap();
+            let largest = |parameters: &Parameters| {
+                parameters
+                    .iter()
+                    .flat_map(|(_, tensor)| tensor)
+                    .fold(0.0, |largest: f32, g| largest.max(g.abs()))
+            };
+            assert!(largest(&gradients) > 1e29 && largest(&gradients).is_finite());
+            trainer.update().unwrap();
+            trainer.take_losses().unwrap();
+            let after = trainer.network().parameters().unwrap();
+            let square =
+                |name: &str| (&after[name] - &before[name]).iter().map(|d| f64::from(d * d)).sum::<f64>();
+            let length = after.iter().map(|(name, _)| square(name)).sum::<f64>().sqrt();
+            assert!((length / 0.5 - 1.0).abs() < 1e-4, "moved by {length}");
+        });
     }
+    failures.finish();
 }
 
 /// Arguments at which a careless `exp` overflows.
@@ -157,19 +178,23 @@ fn far_arguments_saturate() {
     let Some(gpu) = test_gpu() else { return };
     let input = arr3(&[[[-1e4], [1e4], [-80.5], [80.5], [-f32::MAX], [f32::MAX], [0.0], [-0.5]]]);
     let input = input.into_shape_with_order((1, 8, 1)).unwrap();
+    let mut failures = Failures::new();
     for activation in [Activation::Sigmoid, Activation::Tanh] {
-        let config = NetworkConfig::new(1, [DenseConfig::new(1).activation(activation).into()]).unwrap();
-        let mut parameters = Parameters::zeros(&config).unwrap();
-        parameters.get_mut("dense0.weight").unwrap().fill(1.0);
-        let device = Device::Gpu(gpu.clone());
-        let mut network = Network::with_parameters(&device, &config, &parameters).unwrap();
-        let found = network.predict(input.view()).unwrap();
-        for (&x, &y) in input.iter().zip(&found) {
-            let expected: f64 = gatefold_reference::activation::apply(activation, f64::from(x));
-            assert!((f64::from(y) - expected).abs() < 1e-6, "{activation} of {x}: {y}, expected {expected}");
-        }
+        failures.check(activation.to_string(), || {
+            let config = NetworkConfig::new(1, [DenseConfig::new(1).activation(activation).into()]).unwrap();
+            let mut parameters = Parameters::zeros(&config).unwrap();
+            parameters.get_mut("dense0.weight").unwrap().fill(1.0);
+            let device = Device::Gpu(gpu.clone());
+            let mut network = Network::with_parameters(&device, &config, &parameters).unwrap();
+            let found = network.predict(input.view()).unwrap();
+            for (&x, &y) in input.iter().zip(&found) {
+                let expected: f64 = gatefold_reference::activation::apply(activation, f64::from(x));
+                assert!((f64::from(y) - expected).abs() < 1e-6, "of {x}: {y}, expected {expected}");
+            }
+        });
     }
-    // The gates of an LSTM, driven as far, forward and backward.
+    failures.finish();
+    // The gates of an LSTM with arguments as large, forward and backward.
     let config = NetworkConfig::new(1, [LstmConfig::new(4).into()]).unwrap();
     let mut parameters = Parameters::initial(&config, 3).unwrap();
     let weights = parameters.get_mut("rnn0.weight_ih_l0").unwrap();
@@ -217,12 +242,12 @@ fn a_lost_device_is_an_error_everywhere() {
         lost("checkpoint", trainer.checkpoint(0, BTreeMap::new()).map(|_| ()));
         lost("a new network", Network::new(&device, &stacked(), 1).map(|_| ()));
     }
-    // Another device works on.
+    // Another device still works.
     let Some(gpu) = test_gpu_with(&GpuOptions::new()) else { return };
     Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap().predict(input.view()).unwrap();
 }
 
-/// With nothing under way the very next call says so, also one that reads nothing back.
+/// On an idle device the very next call reports the loss, even if it reads nothing back.
 #[test]
 fn the_loss_of_an_idle_device_is_seen_at_once() {
     let Some(gpu) = test_gpu_with(&GpuOptions::new()) else { return };
@@ -235,10 +260,11 @@ fn the_loss_of_an_idle_device_is_seen_at_once() {
     assert!(matches!(error, Error::DeviceLost(_)), "{error}");
 }
 
-/// As much as the parameters and a small batch take, and no more.
+/// The limit is twice what the parameters and a small batch need.
 #[test]
 fn out_of_memory_names_the_buffer_and_leaves_the_engine_usable() {
-    let small = memory_need(&stacked(), &Target::webgpu(), SHAPE.0, SHAPE.1, None).unwrap().bytes;
+    let shape = Shape::plain(&stacked(), SHAPE.0, SHAPE.1);
+    let small = memory_need(&stacked(), &Target::webgpu(), shape, None).unwrap().bytes;
     let options = GpuOptions::new().memory_limit_bytes(Some(2 * small));
     let Some(gpu) = test_gpu_with(&options) else { return };
     let mut network = Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap();
@@ -255,7 +281,7 @@ fn out_of_memory_names_the_buffer_and_leaves_the_engine_usable() {
             other => panic!("{other:?}"),
         }
     }
-    // What was made for the large batch is given back.
+    // The memory for the large batch was given back.
     assert_eq!(network.predict(input.view()).unwrap(), expected);
     let (other, _) = waves(0, (3, 2), (2, 1));
     network.predict(other.view()).unwrap();
@@ -268,21 +294,22 @@ fn no_memory_for_the_parameters_or_for_training() {
     let error = Network::new(&device, &stacked(), 1).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
     assert!(error.to_string().contains("parameters needs"), "{error}");
-    // A smaller network fits; its training does not, and says what for.
+    // A smaller network fits; its training does not.
     let config = NetworkConfig::new(2, [LstmConfig::new(2).into()]).unwrap();
     let network = Network::new(&device, &config, 1).unwrap();
     let error = Trainer::new(network, TrainConfig::new()).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
-    // And the engine goes on.
+    // The engine still works.
     let mut network = Network::new(&device, &config, 1).unwrap();
     network.predict(Array3::zeros((1, 1, 2)).view()).unwrap();
 }
 
 #[test]
 fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
-    // Without a device: 5,000 steps of 64 rows of 64 units are 328 MB, and WebGPU binds 128 MiB.
+    // Without a device: 5,000 steps of 64 rows of 64 units take 328 MB, and WebGPU's binding limit is 128 MiB.
     let config = NetworkConfig::new(4, [LstmConfig::new(64).into(), DenseConfig::new(1).into()]).unwrap();
-    let error = memory_need(&config, &Target::webgpu(), 5_000, 64, None).unwrap_err();
+    let shape = Shape::plain(&config, 5_000, 64);
+    let error = Error::from(memory_need(&config, &Target::webgpu(), shape, None).unwrap_err());
     match &error {
         Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes } => {
             assert_eq!((tensor.as_str(), *needed_bytes), ("layer0.gates", 4 * 5_000 * 64 * 64 * 4));
@@ -309,12 +336,12 @@ fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
     refused(network.predict(long.view()).unwrap_err());
     let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
     refused(trainer.step(long.view(), Array3::zeros((steps, batch, 1)).view()).unwrap_err());
-    // Nothing was counted, and what fits still runs.
+    // The refused step was not counted, and smaller ones still run.
     let (input, target) = (Array3::zeros((2, 3, 4)), Array3::zeros((2, 3, 1)));
     trainer.step(input.view(), target.view()).unwrap();
     assert_eq!((trainer.take_losses().unwrap().len(), trainer.steps()), (1, 1));
 
-    // Weights that no binding holds.
+    // Weights above the binding limit.
     let wide = NetworkConfig::new(6_000, [DenseConfig::new(6_000).into()]).unwrap();
     let error =
         Network::with_parameters(&device, &wide, &Parameters::zeros(&wide).unwrap()).map(|_| ()).unwrap_err();
@@ -322,7 +349,7 @@ fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
 }
 
 #[test]
-fn an_adapter_that_is_not_there_is_named() {
+fn a_missing_adapter_is_named() {
     let choice = DeviceChoice::Named("no such adapter".into());
     let error = Gpu::request(&choice, &GpuOptions::new()).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::NoAdapter { .. }), "{error}");

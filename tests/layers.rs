@@ -15,7 +15,7 @@ fn networks_backward_match_the_reference() {
     check_backward(&gpu, &NetworkCase::all()).unwrap().assert("backward");
 }
 
-/// A device without immediates and subgroups, with no more than WebGPU promises.
+/// A device without immediates and subgroups, within WebGPU's default limits.
 #[test]
 fn networks_match_on_the_least_device() {
     let least = GpuOptions::new().immediates(false).subgroups(false).webgpu_limits(true);

@@ -1,13 +1,21 @@
-//! Schedules, read and counted without a device.
+//! Plans, read and counted without a device.
 
+use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
 use gatefold::{
-    Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, ParameterGroup, Plan, Target,
-    TrainConfig, memory_need, plan,
+    Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, ParameterGroup, TrainConfig,
 };
-use gatefold_check::test_gpu;
+use gatefold_check::{Failures, test_gpu};
 
 fn planned(config: &NetworkConfig, (steps, batch): (usize, usize), training: Option<&TrainConfig>) -> Plan {
-    plan(config, &Target::webgpu(), steps, batch, training).unwrap()
+    schedule(config, &Target::webgpu(), Shape::plain(config, steps, batch), training).unwrap()
+}
+
+fn need(
+    config: &NetworkConfig,
+    (steps, batch): (usize, usize),
+    training: Option<&TrainConfig>,
+) -> MemoryNeed {
+    memory_need(config, &Target::webgpu(), Shape::plain(config, steps, batch), training).unwrap()
 }
 
 /// An LSTM, its last step, a dense layer.
@@ -16,7 +24,7 @@ fn small() -> NetworkConfig {
     NetworkConfig::new(3, layers).unwrap()
 }
 
-/// Line by line, so that a failure shows the first that differs.
+/// Compares line by line, so that a failure shows the first difference.
 fn assert_plan(found: &Plan, expected: &str) {
     let found = found.to_string();
     for (number, (found, expected)) in found.lines().zip(expected.trim_start().lines()).enumerate() {
@@ -88,53 +96,56 @@ clear                  gradients
     );
 }
 
-/// LSTM layers under a dense head; the gradients of all inputs but the data's are in it.
+/// A stack of LSTM layers with a dense head.
 fn stack(layers: usize) -> NetworkConfig {
     let mut configs: Vec<LayerConfig> = vec![LstmConfig::new(64).into(); layers];
     configs.push(DenseConfig::new(10).activation(Activation::Tanh).into());
     NetworkConfig::new(28, configs).unwrap()
 }
 
-/// Two kernels for each step of each layer, and no more around them than this.
+/// A training step takes two kernels per step and layer, and no more around them than allowed here.
 #[test]
-fn a_training_step_starts_few_kernels() {
+fn a_training_step_runs_few_kernels() {
     let gpu = test_gpu();
-    let targets = [Some(Target::webgpu()), gpu.map(|gpu| gpu.target().clone())];
-    for target in targets.into_iter().flatten() {
+    let gpu = gpu.map(|gpu| ("the adapter", gpu.target().clone()));
+    let mut failures = Failures::new();
+    for (name, target) in [("WebGPU", Target::webgpu())].into_iter().chain(gpu) {
         for layers in 1..=4 {
             for steps in [1, 10, 50] {
-                let plan = plan(&stack(layers), &target, steps, 32, Some(&TrainConfig::new())).unwrap();
-                let (found, allowed) = (plan.dispatches(), 2 * layers * steps + 16 * layers + 24);
-                assert!(
-                    found <= allowed,
-                    "{layers} layers, {steps} steps: {found} kernels, allowed {allowed}"
-                );
-                assert!(found >= 2 * layers * steps, "{found} kernels are too few");
-                let products = plan.to_string();
-                let backward =
-                    products.lines().filter(|line| line.contains(".d_x") && line.contains("matmul"));
-                assert_eq!(backward.count(), layers, "one for every layer but the first");
+                failures.check(format!("{name}, {layers} layers, {steps} steps"), || {
+                    let config = stack(layers);
+                    let shape = Shape::plain(&config, steps, 32);
+                    let plan = schedule(&config, &target, shape, Some(&TrainConfig::new())).unwrap();
+                    let (found, allowed) = (plan.dispatches(), 2 * layers * steps + 16 * layers + 24);
+                    assert!(found <= allowed, "{found} kernels, allowed {allowed}");
+                    assert!(found >= 2 * layers * steps, "{found} kernels are too few");
+                    let products = plan.to_string();
+                    let backward =
+                        products.lines().filter(|line| line.contains(".d_x") && line.contains("matmul"));
+                    assert_eq!(backward.count(), layers, "one for every layer but the first");
+                });
             }
         }
     }
+    failures.finish();
 }
 
-/// A prediction keeps one state, whatever the number of steps, and the gates of no step behind it.
+/// A prediction keeps one state, whatever the number of steps; it saves no state per step for a backward pass.
 #[test]
 fn a_prediction_saves_nothing() {
     let config = NetworkConfig::new(3, [LstmConfig::new(4).into()]).unwrap();
     let (steps, batch) = (10, 5);
-    // Each parameter begins at a multiple of 64 elements.
+    // Each parameter is aligned to 64 elements.
     let parameters = 64 + 64 + 64 + 64;
     let packed = 4 * 4 * (3 + 4 + 1);
     let data = steps * batch * (3 + 4);
     let layer = |states: usize| batch * 4 * (4 * steps + (steps + 1) + states);
     let elements = parameters + packed + data + layer(1);
-    let need = memory_need(&config, &Target::webgpu(), steps, batch, None).unwrap();
-    assert_eq!(need.bytes, 4 * elements as u64);
-    assert_eq!((need.largest.as_str(), need.largest_bytes), ("layer0.gates", 4 * 800));
-    let training = memory_need(&config, &Target::webgpu(), steps, batch, Some(&TrainConfig::new())).unwrap();
-    assert!(training.bytes >= need.bytes + 4 * (batch * 4 * steps) as u64, "{training:?}");
+    let prediction = need(&config, (steps, batch), None);
+    assert_eq!(prediction.bytes, 4 * elements as u64);
+    assert_eq!((prediction.largest.as_str(), prediction.largest_bytes), ("layer0.gates", 4 * 800));
+    let training = need(&config, (steps, batch), Some(&TrainConfig::new()));
+    assert!(training.bytes >= prediction.bytes + 4 * (batch * 4 * steps) as u64, "{training:?}");
     assert!(!planned(&config, (steps, batch), None).to_string().contains("layer0.state["));
     assert!(
         planned(&config, (steps, batch), Some(&TrainConfig::new()))
@@ -143,20 +154,20 @@ fn a_prediction_saves_nothing() {
     );
 }
 
-/// In a prediction each layer of a deep stack is done with when the next but one begins.
+/// In a prediction a layer's buffers are free again once the next layer has run, so deep stacks share memory.
 #[test]
 fn layers_share_memory() {
     let bytes = |layers: usize| {
-        let need = memory_need(&stack(layers), &Target::webgpu(), 50, 32, None).unwrap();
+        let need = need(&stack(layers), (50, 32), None);
         assert!(need.bytes <= need.unshared_bytes);
-        // What the weights of one more layer take, as parameters and packed, is not shared.
+        // The weights of each further layer, as parameters and packed, are not shared.
         need.bytes - (layers as u64 - 1) * 4 * 2 * (4 * 64 * (64 + 64) + 4 * 64)
     };
     let gates = 4 * 50 * 32 * 64 * 4;
     assert!(bytes(6) < bytes(2) + gates / 8, "six layers {}, two {}", bytes(6), bytes(2));
 }
 
-/// Where only the head is trained, nothing goes back beyond it.
+/// If only the head is trained, there is no backward pass below it.
 #[test]
 fn frozen_layers_have_no_backward() {
     let options = TrainConfig::new().group(ParameterGroup::new("rnn").frozen());
@@ -165,7 +176,7 @@ fn frozen_layers_have_no_backward() {
     for absent in ["lstm_step_backward", "layer0.w_ih", "layer1.bias", "layer2.d_x"] {
         assert!(!text.contains(absent), "{absent} in {text}");
     }
-    // Where only a lower layer is trained, what lies above passes its gradient on and gets none itself.
+    // If only a lower layer is trained, the layers above pass the gradient on without gradients of their own weights.
     let options = TrainConfig::new()
         .group(ParameterGroup::new("rnn0.weight_hh_l0"))
         .group(ParameterGroup::new("").frozen());

@@ -1,13 +1,13 @@
-//! What holds for any sequences: padding counts for nothing, time may be turned around or cut in two; masks of dropout; what
-//! learned states, tables and shared layers learn. On the CPU and on a GPU.
+//! Properties that hold for any sequences: padding has no effect, time may be reversed or cut in two. Also masks of
+//! dropout, and training of learned states, tables and shared layers. On the CPU and on a GPU.
 
 use gatefold::{
-    Activation, DenseConfig, Device, Direction, Dropout, EmbeddingConfig, Error, Gradients, GruConfig,
+    Activation, DenseConfig, Device, Direction, Dropout, EmbeddingConfig, Error, GradientArrays, GruConfig,
     InitialState, LayerConfig, LayerState, LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup,
     Parameters, Reset, RnnConfig, Sequences, States, TrainConfig, Trainer,
 };
 use gatefold_check::{
-    NetworkCase, Random, Tolerance, assert_array, assert_parameters, assert_states, gradient_terms,
+    Failures, NetworkCase, Random, Tolerance, assert_array, assert_parameters, assert_states, gradient_terms,
     output_terms, test_devices,
 };
 use ndarray::{Array3, ArrayView3, Axis, s};
@@ -23,7 +23,7 @@ fn dense(output: usize) -> LayerConfig {
     DenseConfig::new(output).into()
 }
 
-/// With parameters none of which is zero.
+/// A network without zero parameters.
 fn network(device: &Device, config: &NetworkConfig, seed: u64) -> Network {
     let case = NetworkCase { config: config.clone(), steps: 1, batch: 1, seed };
     Network::with_parameters(device, config, &case.parameters()).unwrap()
@@ -32,11 +32,11 @@ fn network(device: &Device, config: &NetworkConfig, seed: u64) -> Network {
 /// A batch that proptest chose.
 #[derive(Clone, Debug)]
 struct Chosen {
-    /// Which of the property's networks.
+    /// The index among the property's networks.
     network: usize,
     steps: usize,
     lengths: Vec<usize>,
-    /// Steps in front of the cut, or steps of padding.
+    /// Steps before the cut, or steps of padding.
     cut: usize,
     given: bool,
     seed: u64,
@@ -52,20 +52,26 @@ fn chosen(networks: usize) -> impl Strategy<Value = Chosen> {
     })
 }
 
-/// The same cases every time; few on a GPU, where each compiles plans of its own.
+/// Runs the same cases every time; few on a GPU, where each compiles its own plans.
 fn for_all(networks: &[NetworkConfig], property: impl Fn(&str, &Device, &NetworkConfig, &Chosen)) {
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        let cases = if *name == "cpu" { 40 } else { 5 };
-        let config = Config { cases, failure_persistence: None, max_shrink_iters: 20, ..Config::default() };
-        let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-        let found = runner.run(&chosen(networks.len()), |chosen| {
-            property(name, device, &networks[chosen.network], &chosen);
-            Ok(())
+        failures.check(*name, || {
+            let cases = if *name == "cpu" { 40 } else { 5 };
+            let config =
+                Config { cases, failure_persistence: None, max_shrink_iters: 20, ..Config::default() };
+            let mut runner =
+                TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+            let found = runner.run(&chosen(networks.len()), |chosen| {
+                property(name, device, &networks[chosen.network], &chosen);
+                Ok(())
+            });
+            if let Err(problem) = found {
+                panic!("{problem}");
+            }
         });
-        if let Err(problem) = found {
-            panic!("{name}: {problem}");
-        }
     }
+    failures.finish();
 }
 
 impl Chosen {
@@ -77,7 +83,7 @@ impl Chosen {
         NetworkCase { config: config.clone(), steps, batch: self.batch(), seed: self.seed }.input()
     }
 
-    fn input(&self, config: &NetworkConfig) -> Sequences {
+    fn input(&self, config: &NetworkConfig) -> Sequences<'static> {
         Sequences::time_major(self.values(config, self.steps)).with_lengths(self.lengths.clone()).unwrap()
     }
 
@@ -97,23 +103,23 @@ impl Chosen {
     }
 }
 
-/// Everything that comes of a batch.
+/// All results of a batch.
 struct Pass {
     output: Array3<f32>,
     states: States,
-    gradients: Gradients,
+    gradients: GradientArrays,
 }
 
 fn pass(
-    network: &mut Network,
+    network: &Network,
     input: &Sequences,
-    start: Option<&States>,
+    initial: Option<&States>,
     d_output: ArrayView3<f32>,
     d_states: &States,
 ) -> Pass {
-    let tape = network.forward_training(input, start, None).unwrap();
+    let tape = network.forward_training(input, initial, None).unwrap();
     let (output, states) = (tape.output().to_owned(), tape.states().clone());
-    let gradients = network.backward(tape, d_output, Some(d_states)).unwrap();
+    let gradients = network.backward(tape, d_output, Some(d_states)).unwrap().read().unwrap();
     Pass { output, states, gradients }
 }
 
@@ -182,11 +188,11 @@ fn padding_changes_nothing() {
     for_all(&networks, |device, opened, config, chosen| {
         let mut network = network(opened, config, chosen.seed);
         let input = chosen.input(config);
-        // A row without a step cannot run alone: where its start comes from must be known here.
+        // A row without steps cannot run alone, so its initial state must be known here.
         let given = chosen.given || chosen.lengths.contains(&0);
-        let start = given.then(|| chosen.states(config, 5));
+        let initial = given.then(|| chosen.states(config, 5));
         let (d_output, d_states) = (chosen.d_output(config), chosen.states(config, 6));
-        let whole = pass(&mut network, &input, start.as_ref(), d_output.view(), &d_states);
+        let whole = pass(&mut network, &input, initial.as_ref(), d_output.view(), &d_states);
         let outputs = Tolerance::output(output_terms(config)).times(2);
         let terms = gradient_terms(config, chosen.steps, chosen.batch());
         let gradients = Tolerance::gradient(terms).times(2);
@@ -198,29 +204,34 @@ fn padding_changes_nothing() {
             let (found_states, found_d) = (row_of(&whole.states, row), row_of(&whole.gradients.states, row));
             let kept = config.output_steps(length);
             let found = whole.output.slice(s![..kept, row..row + 1, ..]);
-            let behind = whole.output.slice(s![kept.., row, ..]);
-            assert!(behind.iter().all(|value| *value == 0.0), "{what}: the output behind its end");
-            let behind = whole.gradients.input.slice(s![length.., row, ..]);
-            assert!(behind.iter().all(|value| *value == 0.0), "{what}: the gradient behind its end");
+            let past = whole.output.slice(s![kept.., row, ..]);
+            assert!(past.iter().all(|value| *value == 0.0), "{what}: the output past its end");
+            let past = whole.gradients.input.slice(s![length.., row, ..]);
+            assert!(past.iter().all(|value| *value == 0.0), "{what}: the gradient past its end");
             if length == 0 {
-                assert_states(&what, &found_states, &row_of(start.as_ref().unwrap(), row), Tolerance::EXACT);
+                assert_states(
+                    &what,
+                    &found_states,
+                    &row_of(initial.as_ref().unwrap(), row),
+                    Tolerance::EXACT,
+                );
                 continue;
             }
             let alone =
                 Sequences::time_major(input.values().slice(s![..length, row..row + 1, ..]).to_owned());
-            let start = start.as_ref().map(|states| row_of(states, row));
+            let initial = initial.as_ref().map(|states| row_of(states, row));
             let d_output = d_output.slice(s![..kept, row..row + 1, ..]);
-            let alone = pass(&mut network, &alone, start.as_ref(), d_output, &d_states);
+            let alone = pass(&mut network, &alone, initial.as_ref(), d_output, &d_states);
             assert_array(&format!("{what}: output"), found, alone.output.view(), outputs);
             assert_states(&format!("{what}: final"), &found_states, &alone.states, outputs);
             let found = whole.gradients.input.slice(s![..length, row..row + 1, ..]);
             assert_array(&format!("{what}: d_input"), found, alone.gradients.input.view(), gradients);
-            assert_states(&format!("{what}: d_start"), &found_d, &alone.gradients.states, gradients);
+            assert_states(&format!("{what}: d_initial"), &found_d, &alone.gradients.states, gradients);
             of_rows.push(alone.gradients.parameters);
         }
         assert_parameters("sum of rows", &whole.gradients.parameters, &sum(&of_rows, config), gradients);
 
-        // More padding, and gradients there that are no numbers: the CPU finds the same bits.
+        // With more padding, and NaN in its gradients, the CPU computes the same bits.
         let longer = chosen.steps + chosen.cut;
         let mut values = chosen.values(config, longer);
         values.slice_mut(s![..chosen.steps, .., ..]).assign(&input.values());
@@ -230,7 +241,7 @@ fn padding_changes_nothing() {
         let d_longer = Array3::from_shape_fn((steps, chosen.batch(), config.output()), |(t, row, k)| {
             if is_sequence && t >= chosen.lengths[row] { f32::NAN } else { d_output[[t, row, k]] }
         });
-        let found = pass(&mut network, &longer, start.as_ref(), d_longer.view(), &d_states);
+        let found = pass(&mut network, &longer, initial.as_ref(), d_longer.view(), &d_states);
         let bits = |tolerance| if device == "cpu" { Tolerance::EXACT } else { tolerance };
         let kept = whole.output.dim().0;
         let output = found.output.slice(s![..kept, .., ..]);
@@ -241,11 +252,11 @@ fn padding_changes_nothing() {
         assert_parameters("with padding", &found.parameters, &want.parameters, bits(gradients));
         let d_input = found.input.slice(s![..chosen.steps, .., ..]);
         assert_array("d_input with padding", d_input, want.input.view(), bits(gradients));
-        assert_states("d_start with padding", &found.states, &want.states, bits(gradients));
+        assert_states("d_initial with padding", &found.states, &want.states, bits(gradients));
     });
 }
 
-/// The row's steps from its end to its start.
+/// Each row's steps in reverse order, within its length.
 fn reversed(values: ArrayView3<f32>, lengths: &[usize]) -> Array3<f32> {
     let at = |(t, row, k): (usize, usize, usize)| match t < lengths[row] {
         true => values[[lengths[row] - 1 - t, row, k]],
@@ -255,7 +266,7 @@ fn reversed(values: ArrayView3<f32>, lengths: &[usize]) -> Array3<f32> {
 }
 
 #[test]
-fn time_turned_around_twice_is_time() {
+fn a_reverse_layer_on_reversed_time_is_a_forward_layer() {
     let cells = |direction: Direction| -> Vec<LayerConfig> {
         let tanh = Activation::Tanh;
         vec![
@@ -272,7 +283,7 @@ fn time_turned_around_twice_is_time() {
         let backward = config(2, [cell]);
         let mut ahead = network(opened, forward, chosen.seed);
         let parameters = ahead.parameters().unwrap();
-        // The same parameters under the names of the other direction.
+        // The same parameters under the names of the reverse direction.
         let pairs: Vec<(String, String)> = forward
             .parameter_specs()
             .zip(backward.parameter_specs())
@@ -280,16 +291,16 @@ fn time_turned_around_twice_is_time() {
             .collect();
         let renamed: Parameters =
             pairs.iter().map(|(one, other)| (other.clone(), parameters[one].clone())).collect();
-        let mut behind = Network::with_parameters(opened, &backward, &renamed).unwrap();
+        let mut reverse = Network::with_parameters(opened, &backward, &renamed).unwrap();
 
         let input = chosen.input(forward);
         let turned = Sequences::time_major(reversed(input.values(), &chosen.lengths));
         let turned = turned.with_lengths(chosen.lengths.clone()).unwrap();
-        let start = chosen.given.then(|| chosen.states(forward, 5));
+        let initial = chosen.given.then(|| chosen.states(forward, 5));
         let (d_output, d_states) = (chosen.d_output(forward), chosen.states(forward, 6));
-        let want = pass(&mut ahead, &input, start.as_ref(), d_output.view(), &d_states);
+        let want = pass(&mut ahead, &input, initial.as_ref(), d_output.view(), &d_states);
         let d_turned = reversed(d_output.view(), &chosen.lengths);
-        let found = pass(&mut behind, &turned, start.as_ref(), d_turned.view(), &d_states);
+        let found = pass(&mut reverse, &turned, initial.as_ref(), d_turned.view(), &d_states);
 
         let exact = device == "cpu";
         let bits = |tolerance: Tolerance| if exact { Tolerance::EXACT } else { tolerance.times(2) };
@@ -301,8 +312,8 @@ fn time_turned_around_twice_is_time() {
         let gradients = bits(Tolerance::gradient(terms));
         let d_input = reversed(found.gradients.input.view(), &chosen.lengths);
         assert_array("d_input", d_input.view(), want.gradients.input.view(), gradients);
-        assert_states("d_start", &found.gradients.states, &want.gradients.states, gradients);
-        // Sums over steps run in the other order.
+        assert_states("d_initial", &found.gradients.states, &want.gradients.states, gradients);
+        // Sums over steps run in reverse order.
         let gradients = Tolerance::gradient(terms).times(2);
         for (one, other) in &pairs {
             let (found, want) = (&found.gradients.parameters[other], &want.gradients.parameters[one]);
@@ -333,9 +344,9 @@ fn a_sequence_may_be_cut_in_two() {
     for_all(&networks, |device, opened, config, chosen| {
         let mut network = network(opened, config, chosen.seed);
         let input = chosen.input(config);
-        let start = chosen.given.then(|| chosen.states(config, 5));
+        let initial = chosen.given.then(|| chosen.states(config, 5));
         let (d_output, d_states) = (chosen.d_output(config), chosen.states(config, 6));
-        let whole = pass(&mut network, &input, start.as_ref(), d_output.view(), &d_states);
+        let whole = pass(&mut network, &input, initial.as_ref(), d_output.view(), &d_states);
         let cut = chosen.cut;
         let part = |steps: std::ops::Range<usize>| {
             let lengths: Vec<usize> = chosen
@@ -346,14 +357,14 @@ fn a_sequence_may_be_cut_in_two() {
             let values = input.values().slice(s![steps, .., ..]).to_owned();
             Sequences::time_major(values).with_lengths(lengths).unwrap()
         };
-        let first = network.forward_training(&part(0..cut), start.as_ref(), None).unwrap();
+        let first = network.forward_training(&part(0..cut), initial.as_ref(), None).unwrap();
         let boundary = first.states().clone();
         let d_second = d_output.slice(s![cut.., .., ..]);
         let second = pass(&mut network, &part(cut..chosen.steps), Some(&boundary), d_second, &d_states);
         let first_output = first.output().to_owned();
-        // The gradient by the boundary's states goes on into the first part.
+        // The gradient with respect to the boundary's states continues into the first part.
         let d_first = d_output.slice(s![..cut, .., ..]);
-        let first = network.backward(first, d_first, Some(&second.gradients.states)).unwrap();
+        let first = network.backward(first, d_first, Some(&second.gradients.states)).unwrap().read().unwrap();
 
         let outputs = Tolerance::output(output_terms(config)).times(2);
         let outputs = if device == "cpu" && chosen.batch() > 2 { Tolerance::EXACT } else { outputs };
@@ -364,13 +375,13 @@ fn a_sequence_may_be_cut_in_two() {
         let gradients = Tolerance::gradient(terms).times(2);
         let d_input = ndarray::concatenate![Axis(0), first.input, second.gradients.input];
         assert_array("d_input", d_input.view(), whole.gradients.input.view(), gradients);
-        assert_states("d_start", &first.states, &whole.gradients.states, gradients);
+        assert_states("d_initial", &first.states, &whole.gradients.states, gradients);
         let both = sum(&[first.parameters, second.gradients.parameters], config);
         assert_parameters("sum of parts", &whole.gradients.parameters, &both, gradients);
     });
 }
 
-/// What dropout alone makes of ones.
+/// The output of a dropout layer for an input of ones.
 fn masks(device: &Device, shape: (usize, usize, usize), rate: f32, dropout: Option<Dropout>) -> Array3<f32> {
     let config = config(shape.2, [LayerConfig::Dropout { rate }]);
     let mut network = network(device, &config, 1);
@@ -390,28 +401,36 @@ fn masks_are_those_of_seed_and_batch_on_every_device() {
     let five_sigma = 5.0 * (expected * f64::from(rate)).sqrt();
     assert!((kept - expected).abs() < five_sigma, "{kept} of {} are kept", first.len());
     assert!(first.iter().all(|value| *value == 0.0 || *value == 1.0 / (1.0 - rate)));
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        for (seed, batch) in [(7, 1), (7, 2), (8, 1), (7 + (1 << 40), 1), (7, 1 << 20)] {
-            let found = of(device, seed, batch);
-            assert_eq!(found, of(&Device::Cpu, seed, batch), "{name}: seed {seed}, batch {batch}");
-            assert_eq!(found == first, (seed, batch) == (7, 1), "{name}: seed {seed}, batch {batch}");
-        }
-        assert_eq!(masks(device, shape, rate, None), Array3::<f32>::ones(shape), "{name}: off");
+        failures.check(*name, || {
+            for (seed, batch) in [(7, 1), (7, 2), (8, 1), (7 + (1 << 40), 1), (7, 1 << 20)] {
+                let found = of(device, seed, batch);
+                assert_eq!(found, of(&Device::Cpu, seed, batch), "seed {seed}, batch {batch}");
+                assert_eq!(found == first, (seed, batch) == (7, 1), "seed {seed}, batch {batch}");
+            }
+            assert_eq!(masks(device, shape, rate, None), Array3::<f32>::ones(shape), "off");
+        });
     }
+    failures.finish();
 }
 
 #[test]
 fn inference_drops_nothing() {
     let (drops, plain) = (config(4, [LayerConfig::Dropout { rate: 0.9 }]), Array3::ones((2, 3, 4)));
-    for (_, device) in &test_devices() {
-        let mut network = network(device, &drops, 1);
-        assert_eq!(network.predict(plain.view()).unwrap(), plain);
-        let input = Sequences::time_major(plain.clone());
-        assert_eq!(network.forward(&input, None).unwrap().output, plain);
-        let mut stream = network.stream(3).unwrap();
-        let step = plain.index_axis(Axis(0), 0);
-        assert_eq!(stream.step(&mut network, step).unwrap(), step);
+    let mut failures = Failures::new();
+    for (name, device) in &test_devices() {
+        failures.check(*name, || {
+            let mut network = network(device, &drops, 1);
+            assert_eq!(network.predict(plain.view()).unwrap(), plain);
+            let input = Sequences::time_major(plain.clone());
+            assert_eq!(network.forward(&input, None).unwrap().output, plain);
+            let mut stream = network.stream(3).unwrap();
+            let step = plain.index_axis(Axis(0), 0);
+            assert_eq!(stream.step(step).unwrap(), step);
+        });
     }
+    failures.finish();
 }
 
 fn dropping() -> NetworkConfig {
@@ -432,7 +451,7 @@ fn dropping_trainer(device: &Device, seed: u64, rate: f32) -> Trainer {
     Trainer::new(network(device, &dropping(), 3), options).unwrap()
 }
 
-/// Two batches to an update, always the same data.
+/// Trains with two batches per update, always of the same data.
 fn train_dropping(trainer: &mut Trainer, updates: usize) -> Vec<f32> {
     let mut random = Random::new(1, 1);
     let (input, target) = (random.sequence((4, 3, 3)), random.sequence((4, 3, 2)));
@@ -444,28 +463,32 @@ fn train_dropping(trainer: &mut Trainer, updates: usize) -> Vec<f32> {
 }
 
 #[test]
-fn training_draws_masks_by_its_seed_and_every_batch_others() {
+fn training_draws_masks_by_its_seed_and_new_ones_for_each_batch() {
     let mut of_devices: Vec<Vec<f32>> = Vec::new();
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        // With a rate of zero nothing but the masks changes.
-        let losses = train_dropping(&mut dropping_trainer(device, 5, 0.0), 3);
-        assert_eq!(losses, train_dropping(&mut dropping_trainer(device, 5, 0.0), 3), "{name}: the same seed");
-        let other = train_dropping(&mut dropping_trainer(device, 6, 0.0), 3);
-        let all: Vec<f32> = losses.iter().chain(&other).copied().collect();
-        for (at, loss) in all.iter().enumerate() {
-            assert!(!all[..at].contains(loss), "{name}: batch {at} has the masks of one before");
-        }
-        of_devices.push(losses);
+        failures.check(*name, || {
+            // At a learning rate of zero only the masks change.
+            let losses = train_dropping(&mut dropping_trainer(device, 5, 0.0), 3);
+            assert_eq!(losses, train_dropping(&mut dropping_trainer(device, 5, 0.0), 3), "the same seed");
+            let other = train_dropping(&mut dropping_trainer(device, 6, 0.0), 3);
+            let all: Vec<f32> = losses.iter().chain(&other).copied().collect();
+            for (at, loss) in all.iter().enumerate() {
+                assert!(!all[..at].contains(loss), "batch {at} has the masks of an earlier one");
+            }
+            of_devices.push(losses);
+        });
     }
+    failures.finish();
     if let [cpu, gpu] = &of_devices[..] {
         let tolerance = Tolerance::output(output_terms(&dropping()) + 24).times(2);
         assert_array("loss", ndarray::aview1(gpu), ndarray::aview1(cpu), tolerance);
     }
 }
 
-/// More batches before an update than a byte counts; the next update's are others.
+/// More batches per update than a byte counts, and several updates.
 #[test]
-fn masks_do_not_come_again() {
+fn masks_do_not_repeat() {
     let config = config(64, [LayerConfig::Dropout { rate: 0.5 }]);
     let mut trainer =
         Trainer::new(network(&Device::Cpu, &config, 1), TrainConfig::new().learning_rate(0.0)).unwrap();
@@ -481,30 +504,35 @@ fn masks_do_not_come_again() {
     let mut bits: Vec<u32> = losses.iter().map(|loss| loss.to_bits()).collect();
     bits.sort_unstable();
     bits.dedup();
-    // Sums of so many different numbers, of which each mask leaves other ones: alike only by chance.
+    // Each mask leaves other terms of a sum of 64 different numbers, so equal losses are a coincidence.
     assert!(bits.len() + 2 >= losses.len(), "{} different losses of {}", bits.len(), losses.len());
 }
 
 #[test]
-fn a_resumed_run_goes_on_with_the_masks_of_an_uninterrupted_one() {
+fn a_resumed_run_continues_with_the_masks_of_an_uninterrupted_one() {
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        let mut whole = dropping_trainer(device, 5, 0.01);
-        let expected = train_dropping(&mut whole, 4);
-        let mut first = dropping_trainer(device, 5, 0.01);
-        let mut found = train_dropping(&mut first, 2);
-        let checkpoint = first.checkpoint(0, BTreeMap::new()).unwrap();
-        let options = TrainConfig::new().learning_rate(0.01).dropout_seed(5);
-        let mut second = Trainer::resume(device, &checkpoint, options).unwrap();
-        found.extend(train_dropping(&mut second, 2));
-        assert_eq!(found, expected, "{name}");
-        let parameters = |trainer: &mut Trainer| trainer.network().parameters().unwrap();
-        assert_eq!(parameters(&mut second), parameters(&mut whole), "{name}");
+        failures.check(*name, || {
+            let mut whole = dropping_trainer(device, 5, 0.01);
+            let expected = train_dropping(&mut whole, 4);
+            let mut first = dropping_trainer(device, 5, 0.01);
+            let mut found = train_dropping(&mut first, 2);
+            let checkpoint = first.checkpoint(0, BTreeMap::new()).unwrap();
+            let options = TrainConfig::new().learning_rate(0.01).dropout_seed(5);
+            let mut second = Trainer::resume(device, &checkpoint, options).unwrap();
+            found.extend(train_dropping(&mut second, 2));
+            assert_eq!(found, expected, "the losses");
+            let parameters = |trainer: &mut Trainer| trainer.network().parameters().unwrap();
+            assert_eq!(parameters(&mut second), parameters(&mut whole), "the parameters");
+        });
     }
+    failures.finish();
 }
 
-/// Everything but the start is frozen and there is no input: what the network says comes from its start alone.
+/// Everything but the initial states is frozen and the input is zero, so the output depends on the initial states
+/// alone.
 #[test]
-fn a_learned_start_learns() {
+fn learned_initial_states_learn() {
     let learned = InitialState::Learned;
     let config = config(
         1,
@@ -516,32 +544,36 @@ fn a_learned_start_learns() {
         ],
     );
     let (input, target) = (Array3::zeros((2, 3, 1)), Array3::from_elem((1, 3, 2), 0.1));
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        let frozen = config.parameter_specs().map(|spec| spec.name.as_str());
-        let frozen = frozen.filter(|name| !name.contains(".h0") && !name.contains(".c0"));
-        let options = frozen.fold(TrainConfig::new().learning_rate(0.05), |options, name| {
-            options.group(ParameterGroup::new(name).frozen())
+        failures.check(*name, || {
+            let frozen = config.parameter_specs().map(|spec| spec.name.as_str());
+            let frozen = frozen.filter(|name| !name.contains(".h0") && !name.contains(".c0"));
+            let options = frozen.fold(TrainConfig::new().learning_rate(0.05), |options, name| {
+                options.group(ParameterGroup::new(name).frozen())
+            });
+            let mut trainer = Trainer::new(network(device, &config, 8), options).unwrap();
+            let before = trainer.network().parameters().unwrap();
+            for _ in 0..80 {
+                trainer.step(input.view(), target.view()).unwrap();
+            }
+            let losses = trainer.take_losses().unwrap();
+            assert!(losses[79] < 0.05 * losses[0], "from {} to {}", losses[0], losses[79]);
+            let after = trainer.network().parameters().unwrap();
+            for (parameter, values) in after.iter() {
+                let moves = *values != before[parameter];
+                assert_eq!(moves, parameter.contains(".h0") || parameter.contains(".c0"), "{parameter}");
+            }
         });
-        let mut trainer = Trainer::new(network(device, &config, 8), options).unwrap();
-        let before = trainer.network().parameters().unwrap();
-        for _ in 0..80 {
-            trainer.step(input.view(), target.view()).unwrap();
-        }
-        let losses = trainer.take_losses().unwrap();
-        assert!(losses[79] < 0.05 * losses[0], "{name}: from {} to {}", losses[0], losses[79]);
-        let after = trainer.network().parameters().unwrap();
-        for (parameter, values) in after.iter() {
-            let moves = *values != before[parameter];
-            assert_eq!(moves, parameter.contains(".h0") || parameter.contains(".c0"), "{name}: {parameter}");
-        }
     }
+    failures.finish();
 }
 
 #[test]
 fn the_gradient_of_a_token_adds_up_over_its_places() {
     let config = config(1, [EmbeddingConfig::new(6, 3).into()]);
     let tokens = ndarray::array![[3u32, 5], [0, 3], [3, 2]];
-    // Behind the second row's end; not looked at.
+    // The token past the second row's end is not read.
     let input = Sequences::tokens(tokens.view()).with_lengths([3, 2]).unwrap();
     let d_output = Random::new(4, 1).sequence((3, 2, 3));
     let mut expected = ndarray::Array2::<f32>::zeros((6, 3));
@@ -551,21 +583,25 @@ fn the_gradient_of_a_token_adds_up_over_its_places() {
             to += &d_output.slice(s![t, row, ..]);
         }
     }
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        let mut network = network(device, &config, 1);
-        let tape = network.forward_training(&input, None, None).unwrap();
-        let gradients = network.backward(tape, d_output.view(), None).unwrap();
-        let (_, found) = gradients.parameters.iter().next().unwrap();
-        // Three terms, in whatever order.
-        assert_array(name, found.view(), expected.view().into_dyn(), Tolerance::product(3));
-        for token in [1, 2, 4] {
-            let row = found.index_axis(Axis(0), token);
-            assert!(row.iter().all(|value| *value == 0.0), "{name}: token {token} is nowhere");
-        }
+        failures.check(*name, || {
+            let mut network = network(device, &config, 1);
+            let tape = network.forward_training(&input, None, None).unwrap();
+            let gradients = network.backward(tape, d_output.view(), None).unwrap().read().unwrap();
+            let (_, found) = gradients.parameters.iter().next().unwrap();
+            // Three terms, in any order.
+            assert_array("gradient", found.view(), expected.view().into_dyn(), Tolerance::product(3));
+            for token in [1, 2, 4] {
+                let row = found.index_axis(Axis(0), token);
+                assert!(row.iter().all(|value| *value == 0.0), "token {token}, which does not occur");
+            }
+        });
     }
+    failures.finish();
 }
 
-/// A layer used twice learns what its two copies would learn together.
+/// The gradient of a layer used twice is the sum of those of two copies.
 #[test]
 fn tied_layers_share_their_gradients() {
     let gru = || LayerConfig::from(GruConfig::new(4));
@@ -573,7 +609,7 @@ fn tied_layers_share_their_gradients() {
     let untied = config(4, [gru(), dense(4), gru(), dense(4)]);
     let case = NetworkCase { config: tied.clone(), steps: 4, batch: 3, seed: 5 };
     let shared = case.parameters();
-    // The second copies' parameters by the first ones'.
+    // The name of a parameter's second copy.
     let twin = |name: &str| -> Option<String> {
         let specs: Vec<&str> = untied.parameter_specs().map(|spec| spec.name.as_str()).collect();
         let at = specs.iter().position(|other| *other == name)?;
@@ -586,43 +622,51 @@ fn tied_layers_share_their_gradients() {
     }
     let input = Sequences::time_major(case.input());
     let d_output = Random::new(4, 1).sequence((4, 3, 4));
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        let gradients = |config: &NetworkConfig, parameters: &Parameters| {
-            let mut network = Network::with_parameters(device, config, parameters).unwrap();
-            let tape = network.forward_training(&input, None, None).unwrap();
-            network.backward(tape, d_output.view(), None).unwrap().parameters
-        };
-        let (found, of_copies) = (gradients(&tied, &shared), gradients(&untied, &copies));
-        let mut expected = Parameters::zeros(&tied).unwrap();
-        for (parameter, _) in shared.iter() {
-            let both = &of_copies[parameter] + &of_copies[&twin(parameter).unwrap()];
-            expected.get_mut(parameter).unwrap().assign(&both);
-        }
-        // The same numbers, added up at once or by halves.
-        let tolerance = Tolerance::gradient(gradient_terms(&tied, 4, 3)).times(2);
-        assert_parameters(name, &found, &expected, tolerance);
+        failures.check(*name, || {
+            let gradients = |config: &NetworkConfig, parameters: &Parameters| {
+                let mut network = Network::with_parameters(device, config, parameters).unwrap();
+                let tape = network.forward_training(&input, None, None).unwrap();
+                network.backward(tape, d_output.view(), None).unwrap().parameters().unwrap()
+            };
+            let (found, of_copies) = (gradients(&tied, &shared), gradients(&untied, &copies));
+            let mut expected = Parameters::zeros(&tied).unwrap();
+            for (parameter, _) in shared.iter() {
+                let both = &of_copies[parameter] + &of_copies[&twin(parameter).unwrap()];
+                expected.get_mut(parameter).unwrap().assign(&both);
+            }
+            // The same terms, summed at once or in two halves.
+            let tolerance = Tolerance::gradient(gradient_terms(&tied, 4, 3)).times(2);
+            assert_parameters("gradients", &found, &expected, tolerance);
+        });
     }
+    failures.finish();
 }
 
-/// `y = x + f(x)`, and the gradient goes both ways.
+/// `y = x + f(x)`, and the gradient takes both paths.
 #[test]
 fn a_residual_connection_adds() {
     let inner = config(3, [dense(3)]);
     let around = config(3, [dense(3), LayerConfig::Residual { from: 0 }]);
     let (input, d_output) = (Random::new(4, 2).sequence((2, 3, 3)), Random::new(4, 1).sequence((2, 3, 3)));
     let read = Sequences::time_major(input.clone());
+    let mut failures = Failures::new();
     for (name, device) in &test_devices() {
-        let run = |config: &NetworkConfig| {
-            let mut network = network(device, config, 5);
-            let tape = network.forward_training(&read, None, None).unwrap();
-            let output = tape.output().to_owned();
-            (output, network.backward(tape, d_output.view(), None).unwrap())
-        };
-        let ((plain, d_plain), (found, d_found)) = (run(&inner), run(&around));
-        assert_eq!(found, &input + &plain, "{name}");
-        assert_eq!(d_found.input, &d_output + &d_plain.input, "{name}");
-        assert_eq!(d_found.parameters, d_plain.parameters, "{name}");
+        failures.check(*name, || {
+            let run = |config: &NetworkConfig| {
+                let mut network = network(device, config, 5);
+                let tape = network.forward_training(&read, None, None).unwrap();
+                let output = tape.output().to_owned();
+                (output, network.backward(tape, d_output.view(), None).unwrap().read().unwrap())
+            };
+            let ((plain, d_plain), (found, d_found)) = (run(&inner), run(&around));
+            assert_eq!(found, &input + &plain, "output");
+            assert_eq!(d_found.input, &d_output + &d_plain.input, "d_input");
+            assert_eq!(d_found.parameters, d_plain.parameters, "parameters");
+        });
     }
+    failures.finish();
 }
 
 #[track_caller]
@@ -632,7 +676,7 @@ fn assert_refused<T>(found: Result<T, Error>, expected: &str) {
 }
 
 #[test]
-fn what_does_not_belong_to_a_network_is_refused() {
+fn data_of_another_network_is_refused() {
     let gru = config(2, [GruConfig::new(4).into()]);
     let stack = config(2, [GruConfig::new(4).into(), GruConfig::new(4).into()]);
     let lstm = config(2, [LstmConfig::new(4).into()]);
@@ -640,104 +684,107 @@ fn what_does_not_belong_to_a_network_is_refused() {
     let input = Sequences::time_major(Array3::zeros((3, 2, 2)));
     let zeros = Array3::zeros((3, 2, 4));
     let devices = test_devices();
+    let mut failures = Failures::new();
     for (name, device) in &devices {
-        let mut network = network(device, &gru, 1);
-        assert_refused(input.clone().with_lengths([3, 4]), "length of row 1: expected 0 to 3, found 4");
-        assert_refused(
-            network.forward(&input, Some(&States::zeros(&stack, 2))),
-            "states: expected one for each of 1 recurrent layers, found 2",
-        );
-        assert_refused(
-            network.forward_training(&input, Some(&States::zeros(&lstm, 2)), None),
-            "layer 0 (gru): state c: expected none, found [1, 2, 4]; leave it out",
-        );
-        assert_refused(
-            network.forward(&input, Some(&States::zeros(&gru, 3))),
-            "layer 0 (gru): state h: expected [directions x slots, rows, width] [1, 2, 4], found [1, 3, 4]",
-        );
-        assert_refused(
-            network.forward(&input.clone().with_decoder(input.clone()), None),
-            "decoder's input: expected none, the network has no decoder, found one",
-        );
-        assert_refused(
-            network.encode(&input),
-            &format!("{gru}: there is no decoder to encode for; use Network::forward"),
-        );
-        let wide = Sequences::time_major(Array3::zeros((3, 2, 5)));
-        assert_refused(
-            network.forward(&wide, None),
-            "input: expected [steps, batch, features 2], none of them 0, found [3, 2, 5]",
-        );
-        let tape = network.forward_training(&input, None, None).unwrap();
-        assert_refused(
-            network.backward(tape, Array3::zeros((3, 2, 5)).view(), None),
-            "gradient of the output: expected (3, 2, 4), found (3, 2, 5)",
-        );
-        let tape = network.forward_training(&input, None, None).unwrap();
-        assert_refused(
-            network.backward(tape, zeros.view(), Some(&States::zeros(&gru, 3))),
-            "layer 0 (gru): state h: expected [directions x slots, rows, width] [1, 2, 4], found [1, 3, 4]",
-        );
-        for other in [&gru, &stack] {
-            let mut other = self::network(device, other, 1);
-            let tape = other.forward_training(&input, None, None).unwrap();
+        failures.check(*name, || {
+            let mut network = network(device, &gru, 1);
+            let wrong_h = "layer 0 (gru): state h: expected [directions x slots, rows, width] [1, 2, 4], \
+                           found [1, 3, 4]";
+            assert_refused(input.clone().with_lengths([3, 4]), "length of row 1: expected 0 to 3, found 4");
             assert_refused(
-                network.backward(tape, zeros.view(), None),
-                "the tape is of another network; use the network that made it",
+                network.forward(&input, Some(&States::zeros(&stack, 2))),
+                "states: expected one for each of 1 recurrent layers, found 2",
             );
-        }
-        // Nor to what the network has become since.
-        let stale = "the parameters changed since the pass forward of this tape; expected them as they were, run it again";
-        let tape = network.forward_training(&input, None, None).unwrap();
-        let same = network.parameters().unwrap();
-        network.set_parameters(&same).unwrap();
-        assert_refused(network.backward(tape, zeros.view(), None), stale);
-        let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
-        let tape = trainer.network().forward_training(&input, None, None).unwrap();
-        trainer.step(input.values(), zeros.view()).unwrap();
-        assert_refused(trainer.network().backward(tape, zeros.view(), None), stale);
-        let mut network = trainer.into_network();
-        for (other_name, other) in &devices {
-            if other_name != name {
-                let tape = self::network(other, &gru, 1).forward_training(&input, None, None).unwrap();
+            assert_refused(
+                network.forward_training(&input, Some(&States::zeros(&lstm, 2)), None),
+                "layer 0 (gru): state c: expected none, found [1, 2, 4]; leave it out",
+            );
+            assert_refused(network.forward(&input, Some(&States::zeros(&gru, 3))), wrong_h);
+            assert_refused(
+                network.forward(&input.clone().with_decoder(input.clone()), None),
+                "decoder's input: expected none, the network has no decoder, found one",
+            );
+            assert_refused(
+                network.encode(&input),
+                &format!("{gru}: there is no decoder to encode for; use Network::forward"),
+            );
+            let wide = Sequences::time_major(Array3::zeros((3, 2, 5)));
+            assert_refused(
+                network.forward(&wide, None),
+                "input: expected [steps, batch, features 2], none of them 0, found [3, 2, 5]",
+            );
+            let tape = network.forward_training(&input, None, None).unwrap();
+            assert_refused(
+                network.backward(tape, Array3::zeros((3, 2, 5)).view(), None),
+                "gradient with respect to the output: expected (3, 2, 4), found (3, 2, 5)",
+            );
+            let tape = network.forward_training(&input, None, None).unwrap();
+            assert_refused(network.backward(tape, zeros.view(), Some(&States::zeros(&gru, 3))), wrong_h);
+            for other in [&gru, &stack] {
+                let mut other = self::network(device, other, 1);
+                let tape = other.forward_training(&input, None, None).unwrap();
                 assert_refused(
                     network.backward(tape, zeros.view(), None),
-                    "the tape is of another device; use the network that made it",
+                    "the tape is of another network; use the network that made it",
                 );
             }
-        }
-        let mut words = self::network(device, &words, 1);
-        let tokens = Sequences::time_major(ndarray::array![[[4.0], [1.0]], [[2.5], [5.0]]]);
-        assert_refused(
-            words.forward(&tokens, None),
-            "input at step 1, row 0: expected a token number, 0 to 4, found 2.5",
-        );
-        // Behind a row's end there is nothing to know.
-        let tokens = tokens.with_lengths([1, 1]).unwrap();
-        words.forward(&tokens, None).unwrap();
-        // A trainer says so as well, and trains nothing.
-        let options = TrainConfig::new().optimizer(Optimizer::sgd());
-        let mut trainer = Trainer::new(network, options).unwrap();
-        assert_refused(
-            trainer.step(wide.values(), zeros.view()),
-            "input: expected [steps, batch, features 2], none of them 0, found [3, 2, 5]",
-        );
-        assert_eq!(trainer.steps(), 0);
+            // A tape is stale once the parameters change.
+            let stale = "this tape is stale: parameters changed after its forward pass; run forward again";
+            let tape = network.forward_training(&input, None, None).unwrap();
+            let same = network.parameters().unwrap();
+            network.set_parameters(&same).unwrap();
+            assert_refused(network.backward(tape, zeros.view(), None), stale);
+            let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+            let tape = trainer.network().forward_training(&input, None, None).unwrap();
+            trainer.step(input.values(), zeros.view()).unwrap();
+            assert_refused(trainer.network().backward(tape, zeros.view(), None), stale);
+            let network = trainer.into_network();
+            for (other_name, other) in &devices {
+                if other_name != name {
+                    let tape = self::network(other, &gru, 1).forward_training(&input, None, None).unwrap();
+                    assert_refused(
+                        network.backward(tape, zeros.view(), None),
+                        "the tape is of another network; use the network that made it",
+                    );
+                }
+            }
+            let mut words = self::network(device, &words, 1);
+            let tokens = Sequences::time_major(ndarray::array![[[4.0], [1.0]], [[2.5], [5.0]]]);
+            assert_refused(
+                words.forward(&tokens, None),
+                "input at step 1, row 0: expected a token number, 0 to 4, found 2.5",
+            );
+            // Tokens past a row's end are not read.
+            let tokens = tokens.with_lengths([1, 1]).unwrap();
+            words.forward(&tokens, None).unwrap();
+            // A trainer refuses them as well, and does not train.
+            let options = TrainConfig::new().optimizer(Optimizer::sgd());
+            let mut trainer = Trainer::new(network, options).unwrap();
+            assert_refused(
+                trainer.step(wide.values(), zeros.view()),
+                "input: expected [steps, batch, features 2], none of them 0, found [3, 2, 5]",
+            );
+            assert_eq!(trainer.steps(), 0);
+        });
     }
     let translator = config(
         2,
         [GruConfig::new(4).into(), gatefold::DecoderConfig::new(3).into(), GruConfig::new(4).into()],
     );
-    for (_, device) in &devices {
-        let mut network = network(device, &translator, 1);
-        assert_refused(
-            network.forward(&input, None),
-            "decoder's input: expected [steps, batch, 3]; give it with Sequences::with_decoder, found none",
-        );
-        let own = Sequences::time_major(Array3::zeros((2, 3, 3)));
-        assert_refused(
-            network.forward(&input.clone().with_decoder(own), None),
-            "decoder's input: expected the 2 rows of the encoder's, found 3",
-        );
+    for (name, device) in &devices {
+        failures.check(format!("a decoder, {name}"), || {
+            let mut network = network(device, &translator, 1);
+            assert_refused(
+                network.forward(&input, None),
+                "decoder's input: expected [steps, batch, 3]; give it with Sequences::with_decoder, \
+                 found none",
+            );
+            let own = Sequences::time_major(Array3::zeros((2, 3, 3)));
+            assert_refused(
+                network.forward(&input.clone().with_decoder(own), None),
+                "decoder's input: expected the 2 rows of the encoder's, found 3",
+            );
+        });
     }
+    failures.finish();
 }

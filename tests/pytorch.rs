@@ -1,10 +1,10 @@
-//! Networks that PyTorch wrote compute what PyTorch computed, outputs and gradients, on every device; and PyTorch reads
-//! what is written here.
+//! Networks that PyTorch wrote compute the same outputs and gradients as in PyTorch, on every device. Networks written
+//! here can be read by PyTorch.
 //!
 //! The fixtures are described in tests/fixtures/SOURCES.md.
 
 use gatefold::{Activation, Device, LayerConfig, Network, Sequences, States};
-use gatefold_check::{Tolerance, assert_close, gradient_terms, output_terms, test_gpu};
+use gatefold_check::{Failures, Tolerance, assert_close, gradient_terms, output_terms, test_gpu};
 use gatefold_model::file::Model;
 use gatefold_model::file::pytorch::{self, ReadOptions, Step};
 use gatefold_model::{NetworkConfig, Parameters};
@@ -21,7 +21,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch")
 }
 
-/// Float tensors; whole numbers as floats, which hold those that stand here.
+/// The float tensors of a file, and its whole numbers as floats, which represent them exactly.
 fn tensors(path: &Path) -> Tensors {
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -42,7 +42,7 @@ fn bytes_of<'a, const N: usize>(view: &TensorView<'a>) -> &'a [[u8; N]] {
     view.data().as_chunks().0
 }
 
-/// A case of the index: modules of PyTorch, their state_dict, what went in and what came out.
+/// A case of the index: PyTorch's modules, their state_dict, their inputs and outputs.
 struct Case {
     index: Value,
     model: Model,
@@ -83,8 +83,8 @@ impl Case {
         self.index["time"].as_u64().unwrap() as usize
     }
 
-    /// The input as the engine takes it; tokens have one value a step.
-    fn input(&self) -> Sequences {
+    /// The input as the engine takes it. Tokens are one value per step.
+    fn input(&self) -> Sequences<'static> {
         let input = &self.io["input"];
         let input = match input.ndim() {
             2 => input.clone().insert_axis(Axis(2)),
@@ -107,11 +107,11 @@ impl Case {
         self.index["batch_first"] == true
     }
 
-    /// An output of PyTorch's, or its cotangent, as `[T', B, O]`.
+    /// One of PyTorch's outputs, or its cotangent, as `[T', B, O]`.
     fn time_major(&self, name: &str) -> Array3<f32> {
         let values = self.io[name].clone();
         match values.ndim() {
-            // Behind a last step or a final state PyTorch has no time axis.
+            // After a last step or a final state, PyTorch has no time axis.
             2 => values.insert_axis(Axis(0)).into_dimensionality().unwrap(),
             _ if self.batch_first() => values
                 .into_dimensionality::<Ix3>()
@@ -147,7 +147,7 @@ impl Case {
     }
 }
 
-/// What the index says that the file does not.
+/// The options that the index gives and the file does not.
 fn options(index: &Value) -> ReadOptions {
     let mut steps: Vec<Step> = Vec::new();
     for step in index["steps"].as_array().unwrap() {
@@ -156,7 +156,7 @@ fn options(index: &Value) -> ReadOptions {
             ("FinalState", None) => steps.push(LayerConfig::FinalState.into()),
             ("ReLU", None) => match steps.pop() {
                 Some(Step::Module(module)) => steps.push(module.activation(Activation::Relu).into()),
-                _ => panic!("a function stands behind a module"),
+                _ => panic!("a function without a module before it"),
             },
             (_, Some(name)) if step["options"]["nonlinearity"] == "relu" => {
                 steps.push(Step::module(name).activation(Activation::Relu).into());
@@ -168,7 +168,7 @@ fn options(index: &Value) -> ReadOptions {
     ReadOptions::new().steps(steps)
 }
 
-/// PyTorch's numbers are `f64` rounded once; that is one of the sixteen roundings of the tolerances.
+/// PyTorch's numbers were computed in `f64` and rounded once: one of the sixteen roundings that tolerances allow.
 fn assert_same<'a>(
     what: &str,
     found: impl IntoIterator<Item = &'a f32>,
@@ -197,94 +197,103 @@ fn devices() -> Vec<(&'static str, Device)> {
 
 #[test]
 fn outputs_and_gradients_are_pytorch_s() {
+    let mut failures = Failures::new();
     for (on, device) in devices() {
         for case in Case::all() {
-            let what = |of: &str| format!("{}, {on}: {of}", case.name());
-            let (forward, backward) = (
-                Tolerance::output(output_terms(case.config())),
-                Tolerance::gradient(gradient_terms(case.config(), case.steps(), case.batch())),
-            );
-            let mut network =
-                Network::with_parameters(&device, case.config(), &case.model.parameters).unwrap();
-            let (input, initial) = (case.input(), case.states("h0", "c0"));
-            let expected = case.time_major("output");
+            failures.check(format!("{}, {on}", case.name()), || {
+                let (forward, backward) = (
+                    Tolerance::output(output_terms(case.config())),
+                    Tolerance::gradient(gradient_terms(case.config(), case.steps(), case.batch())),
+                );
+                let mut network =
+                    Network::with_parameters(&device, case.config(), &case.model.parameters).unwrap();
+                let (input, initial) = (case.input(), case.states("h0", "c0"));
+                let expected = case.time_major("output");
 
-            let found = network.forward(&input, initial.as_ref()).unwrap();
-            assert_same(&what("output"), &found.output, &expected, forward);
-            let tape = network.forward_training(&input, initial.as_ref(), None).unwrap();
-            assert_same(&what("output of training"), tape.output(), &expected, forward);
-            if let Some(last) = case.states("h_n", "c_n") {
-                assert_same_states(&what("final"), &found.states, &last, forward);
-                assert_same_states(&what("final of training"), tape.states(), &last, forward);
-            }
+                let found = network.forward(&input, initial.as_ref()).unwrap();
+                assert_same("output", &found.output, &expected, forward);
+                let tape = network.forward_training(&input, initial.as_ref(), None).unwrap();
+                assert_same("output of training", tape.output(), &expected, forward);
+                if let Some(last) = case.states("h_n", "c_n") {
+                    assert_same_states("final", &found.states, &last, forward);
+                    assert_same_states("final of training", tape.states(), &last, forward);
+                }
 
-            let d_output = case.time_major("d_output");
-            let d_last = case.states("d_h_n", "d_c_n");
-            let gradients = network.backward(tape, d_output.view(), d_last.as_ref()).unwrap();
-            // By PyTorch's names. A Linear without a bias has none, and a gradient by ours all the same.
-            let parameters = Model { parameters: gradients.parameters, ..case.model.clone() };
-            let by_name = pytorch::state_dict(&parameters, &case.names()).unwrap();
-            let theirs =
-                case.io.iter().filter_map(|(name, values)| Some((name.strip_prefix("grad.")?, values)));
-            let theirs = theirs.filter(|(name, _)| !["input", "h0", "c0"].contains(name));
-            let theirs: Vec<_> = theirs.collect();
-            assert!(theirs.len() >= 2, "{}: weights have gradients", case.name());
-            for (name, expected) in theirs {
-                assert_same(&what(name), &by_name[name], expected, backward);
-            }
-            if case.io.contains_key("grad.input") {
-                assert_same(&what("input"), &gradients.input, &case.time_major("grad.input"), backward);
-            }
-            if let Some(expected) = case.states("grad.h0", "grad.c0") {
-                assert_same_states(&what("initial"), &gradients.states, &expected, backward);
-            }
+                let d_output = case.time_major("d_output");
+                let d_last = case.states("d_h_n", "d_c_n");
+                let gradients =
+                    network.backward(tape, d_output.view(), d_last.as_ref()).unwrap().read().unwrap();
+                // Under PyTorch's names. A Linear without a bias has no gradient for it, but our dense layer does.
+                let parameters = Model { parameters: gradients.parameters, ..case.model.clone() };
+                let by_name = pytorch::state_dict(&parameters, &case.names()).unwrap();
+                let theirs =
+                    case.io.iter().filter_map(|(name, values)| Some((name.strip_prefix("grad.")?, values)));
+                let theirs = theirs.filter(|(name, _)| !["input", "h0", "c0"].contains(name));
+                let theirs: Vec<_> = theirs.collect();
+                assert!(theirs.len() >= 2, "weights have gradients");
+                for (name, expected) in theirs {
+                    assert_same(name, &by_name[name], expected, backward);
+                }
+                if case.io.contains_key("grad.input") {
+                    assert_same("input", &gradients.input, &case.time_major("grad.input"), backward);
+                }
+                if let Some(expected) = case.states("grad.h0", "grad.c0") {
+                    assert_same_states("initial", &gradients.states, &expected, backward);
+                }
+            });
         }
     }
+    failures.finish();
 }
 
-/// Fresh networks of every case's shape as state dicts, with their outputs. `tests/fixtures/pytorch/make.py --verify` loads
-/// them into PyTorch from the folder that `GATEFOLD_PYTORCH_OUT` names; without it they are written, read and forgotten.
+/// Writes fresh networks of every case's shape as state dicts, with their outputs. `tests/fixtures/pytorch/make.py
+/// --verify` loads them into PyTorch from the folder that `GATEFOLD_PYTORCH_OUT` names; without it they are written,
+/// read and deleted.
 #[test]
 fn state_dicts_are_written_with_their_outputs() {
     let scratch = tempfile::tempdir().unwrap();
     let kept = std::env::var_os("GATEFOLD_PYTORCH_OUT").map(PathBuf::from);
     let folder = kept.as_deref().unwrap_or(scratch.path());
     fs::create_dir_all(folder).unwrap();
+    let mut failures = Failures::new();
     for case in Case::all() {
-        let config = case.config();
-        let model = Model {
-            parameters: Parameters::initial(config, 11).unwrap(),
-            config: config.clone(),
-            metadata: BTreeMap::new(),
-        };
-        let mut network = Network::with_parameters(&Device::Cpu, config, &model.parameters).unwrap();
-        let initial = case.states("h0", "c0");
-        let found = network.forward(&case.input(), initial.as_ref()).unwrap();
+        failures.check(case.name(), || {
+            let config = case.config();
+            let model = Model {
+                parameters: Parameters::initial(config, 11).unwrap(),
+                config: config.clone(),
+                metadata: BTreeMap::new(),
+            };
+            let mut network = Network::with_parameters(&Device::Cpu, config, &model.parameters).unwrap();
+            let initial = case.states("h0", "c0");
+            let found = network.forward(&case.input(), initial.as_ref()).unwrap();
 
-        let path = folder.join(format!("{}.safetensors", case.name()));
-        pytorch::write(&path, &model, &case.names()).unwrap();
-        assert_eq!(pytorch::read(&path, &options(&case.index)).unwrap().parameters, model.parameters);
+            let path = folder.join(format!("{}.safetensors", case.name()));
+            pytorch::write(&path, &model, &case.names()).unwrap();
+            assert_eq!(pytorch::read(&path, &options(&case.index)).unwrap().parameters, model.parameters);
 
-        let mut io: Tensors = case.io.clone();
-        io.retain(|name, _| matches!(name.as_str(), "input" | "lengths" | "h0" | "c0"));
-        let shape = case.io["output"].raw_dim();
-        let output = if case.batch_first() && case.io["output"].ndim() == 3 {
-            found.output.permuted_axes([1, 0, 2]).as_standard_layout().into_owned()
-        } else {
-            found.output
-        };
-        io.insert("output".into(), output.into_shape_with_order(shape).unwrap());
-        if case.io.contains_key("h_n") {
-            let h: Vec<_> = found.states.layers.iter().map(|layer| layer.h.view()).collect();
-            io.insert("h_n".into(), ndarray::concatenate(Axis(0), &h).unwrap().into_dyn());
-            let c: Vec<_> =
-                found.states.layers.iter().filter_map(|layer| Some(layer.c.as_ref()?.view())).collect();
-            if !c.is_empty() {
-                io.insert("c_n".into(), ndarray::concatenate(Axis(0), &c).unwrap().into_dyn());
+            let mut io: Tensors = case.io.clone();
+            io.retain(|name, _| matches!(name.as_str(), "input" | "lengths" | "h0" | "c0"));
+            let shape = case.io["output"].raw_dim();
+            let output = if case.batch_first() && case.io["output"].ndim() == 3 {
+                found.output.permuted_axes([1, 0, 2]).as_standard_layout().into_owned()
+            } else {
+                found.output
+            };
+            io.insert("output".into(), output.into_shape_with_order(shape).unwrap());
+            if case.io.contains_key("h_n") {
+                let h: Vec<_> = found.states.layers.iter().map(|layer| layer.h.view()).collect();
+                io.insert("h_n".into(), ndarray::concatenate(Axis(0), &h).unwrap().into_dyn());
+                let c: Vec<_> =
+                    found.states.layers.iter().filter_map(|layer| Some(layer.c.as_ref()?.view())).collect();
+                if !c.is_empty() {
+                    io.insert("c_n".into(), ndarray::concatenate(Axis(0), &c).unwrap().into_dyn());
+                }
             }
-        }
-        save(&folder.join(format!("{}.io.safetensors", case.name())), &io);
+            save(&folder.join(format!("{}.io.safetensors", case.name())), &io);
+        });
     }
+    failures.finish();
 }
 
 /// PyTorch wants lengths as whole numbers.

@@ -1,13 +1,14 @@
-//! Losses and optimisers against what PyTorch computed, on both devices: tests/fixtures/pytorch.
+//! Losses and optimisers compared with PyTorch's (tests/fixtures/pytorch), on both devices.
 //!
-//! A dense layer without activation whose inputs are the rows of a unit matrix has its weights for outputs, exactly, and the
-//! gradient of the outputs for the weights' gradient. So any output and any gradient can be put before losses and optimisers.
+//! If the inputs of a dense layer without activation are the rows of an identity matrix, its outputs are exactly its
+//! weights, and the gradient of its weights is exactly that of its outputs. So any outputs can be given to a loss and
+//! any gradient to an optimiser.
 
 use gatefold::{
     Activation, DenseConfig, Device, Loss, Network, NetworkConfig, Optimizer, ParameterGroup, Parameters,
     Reduction, Targets, TrainConfig, Trainer,
 };
-use gatefold_check::{Tolerance, assert_close, test_gpu};
+use gatefold_check::{Failures, Tolerance, assert_close, test_gpu};
 use ndarray::{Array2, Array3, ArrayD};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -24,7 +25,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What the index says under a key.
+/// The entries of the index under a key.
 fn index(key: &str) -> Vec<Value> {
     let index: Value = serde_json::from_slice(&fixture("cases.json")).unwrap();
     index[key].as_array().unwrap().clone()
@@ -48,7 +49,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
-/// A network of so many rows and outputs, and the unit matrix as `[T, B, T B]`.
+/// A network with these outputs, and its input: the identity matrix as `[T, B, T B]`.
 fn given(steps: usize, batch: usize, outputs: &Array2<f32>) -> (NetworkConfig, Parameters, Array3<f32>) {
     let (rows, width) = outputs.dim();
     assert_eq!(rows, steps * batch);
@@ -71,6 +72,7 @@ fn losses_are_pytorchs() {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let cases = index("losses");
     assert_eq!(cases.len(), 5);
+    let mut failures = Failures::new();
     for case in &cases {
         let name = case["name"].as_str().unwrap();
         let options = &case["options"];
@@ -96,28 +98,34 @@ fn losses_are_pytorchs() {
             let value = wide(&floats(&file, &format!("{name}.{word}.value")).1);
             let gradient = wide(&floats(&file, &format!("{name}.{word}.grad")).1);
             for device in devices() {
-                let what = format!("{name} {word} on {device:?}");
-                let (config, parameters, unit) = given(steps, batch, &outputs);
-                let network = Network::with_parameters(&device, &config, &parameters).unwrap();
-                let options = TrainConfig::new().loss(loss.clone()).reduction(reduction);
-                let mut trainer = Trainer::new(network, options).unwrap();
-                let found = trainer.network().predict(unit.view()).unwrap();
-                assert_eq!(found.as_slice().unwrap(), outputs.as_slice().unwrap(), "the weights come out");
-                trainer.accumulate_targets(unit.view(), &targets).unwrap();
-                let losses = trainer.take_losses().unwrap();
-                let gradients = trainer.gradients().unwrap();
-                let d: Vec<f32> = weight(&gradients).t().iter().copied().collect();
-                let elements = outputs.len();
-                assert_close(&what, &[("batch", 1)], &losses, &value, Tolerance::gradient(elements));
-                let axes = [("row", steps * batch), ("output", width)];
-                assert_close(&what, &axes, &d, &gradient, Tolerance::gradient(1));
+                failures.check(format!("{name} {word} on {device:?}"), || {
+                    let (config, parameters, unit) = given(steps, batch, &outputs);
+                    let network = Network::with_parameters(&device, &config, &parameters).unwrap();
+                    let options = TrainConfig::new().loss(loss.clone()).reduction(reduction);
+                    let mut trainer = Trainer::new(network, options).unwrap();
+                    let found = trainer.network().predict(unit.view()).unwrap();
+                    assert_eq!(
+                        found.as_slice().unwrap(),
+                        outputs.as_slice().unwrap(),
+                        "the weights come out"
+                    );
+                    trainer.accumulate(unit.view(), &targets).unwrap();
+                    let losses = trainer.take_losses().unwrap();
+                    let gradients = trainer.gradients().unwrap();
+                    let d: Vec<f32> = weight(&gradients).t().iter().copied().collect();
+                    let elements = outputs.len();
+                    assert_close("loss", &[("batch", 1)], &losses, &value, Tolerance::gradient(elements));
+                    let axes = [("row", steps * batch), ("output", width)];
+                    assert_close("gradient", &axes, &d, &gradient, Tolerance::gradient(1));
 
-                // In f64; the fixture was rounded once.
-                let evaluated = loss.evaluate(found.view(), &targets, reduction).unwrap();
-                assert!((evaluated / value[0] - 1.0).abs() < 1e-7, "{what}: {evaluated}, {}", value[0]);
+                    // Computed in f64; the fixture was rounded once.
+                    let evaluated = targets.loss(&loss, reduction, found.view()).unwrap();
+                    assert!((evaluated / value[0] - 1.0).abs() < 1e-7, "{evaluated}, {}", value[0]);
+                });
             }
         }
     }
+    failures.finish();
 }
 
 #[test]
@@ -129,6 +137,7 @@ fn optimizers_are_pytorchs() {
     let (updates, elements) = (shape[0], begin.len());
     let cases = index("optimizers");
     assert_eq!(cases.len(), 11);
+    let mut failures = Failures::new();
     for case in &cases {
         let name = case["name"].as_str().unwrap();
         let options = &case["options"];
@@ -164,48 +173,52 @@ fn optimizers_are_pytorchs() {
         };
         let wanted = wide(&floats(&file, &format!("{name}.values")).1);
         for device in devices() {
-            let outputs = Array2::from_shape_vec((elements, 1), begin.clone()).unwrap();
-            let (config, parameters, unit) = given(1, elements, &outputs);
-            // The slope of the absolute error is 1 or -1: weighed by |g| and far off on the right side, the gradient is g.
-            let options = TrainConfig::new()
-                .optimizer(optimizer)
-                .learning_rate(number("lr", f32::NAN))
-                .loss(Loss::AbsoluteError)
-                .reduction(Reduction::Sum)
-                .group(ParameterGroup::new("dense0.bias").frozen());
-            let network = Network::with_parameters(&device, &config, &parameters).unwrap();
-            let mut trainer = Trainer::new(network, options).unwrap();
-            for update in 0..updates {
-                let g = &gradients[update * elements..(update + 1) * elements];
-                let sides = Array3::from_shape_fn((1, elements, 1), |(_, k, _)| -1e6f32.copysign(g[k]));
-                let sizes = Array2::from_shape_fn((1, elements), |(_, k)| g[k].abs());
-                let targets = Targets::values(sides).with_weights(sizes).unwrap();
-                trainer.accumulate_targets(unit.view(), &targets).unwrap();
-                assert_eq!(weight(&trainer.gradients().unwrap()).as_slice().unwrap(), g, "{name}");
-                trainer.update().unwrap();
-                let after = trainer.network().parameters().unwrap();
-                let found: Vec<f32> = weight(&after).iter().copied().collect();
-                let want = &wanted[update * elements..(update + 1) * elements];
-                // Five updates: each rounds the value once, and a step of at most a fifth of it a dozen times: 17 u.
-                let what = format!("{name} after update {update} on {device:?}");
-                assert_close(&what, &[("element", elements)], &found, want, Tolerance::product(25));
-            }
-            // A checkpoint has the moments under their own names, on either device.
-            if let Optimizer::RmsProp { alpha, .. } = optimizer {
-                let alpha = f64::from(alpha);
-                let checkpoint = trainer.checkpoint(0, BTreeMap::new()).unwrap();
-                for (name, power) in [("v", 2), ("mean", 1)] {
-                    let Some(moment) = checkpoint.optimizer.get(name) else { continue };
-                    let mut want = vec![0.0; elements];
-                    for (at, &g) in gradients.iter().enumerate() {
-                        let moment = &mut want[at % elements];
-                        *moment = alpha * *moment + (1.0 - alpha) * f64::from(g).powi(power);
-                    }
-                    let found: Vec<f32> = weight(moment).iter().copied().collect();
-                    let what = format!("{name} on {device:?}");
-                    assert_close(&what, &[("element", elements)], &found, &want, Tolerance::product(25));
+            failures.check(format!("{name} on {device:?}"), || {
+                let outputs = Array2::from_shape_vec((elements, 1), begin.clone()).unwrap();
+                let (config, parameters, unit) = given(1, elements, &outputs);
+                // The slope of the absolute error is 1 or -1. With the weight |g|, and a target far off on the right
+                // side, the gradient is g.
+                let options = TrainConfig::new()
+                    .optimizer(optimizer)
+                    .learning_rate(number("lr", f32::NAN))
+                    .loss(Loss::AbsoluteError)
+                    .reduction(Reduction::Sum)
+                    .group(ParameterGroup::new("dense0.bias").frozen());
+                let network = Network::with_parameters(&device, &config, &parameters).unwrap();
+                let mut trainer = Trainer::new(network, options).unwrap();
+                for update in 0..updates {
+                    let g = &gradients[update * elements..(update + 1) * elements];
+                    let sides = Array3::from_shape_fn((1, elements, 1), |(_, k, _)| -1e6f32.copysign(g[k]));
+                    let sizes = Array2::from_shape_fn((1, elements), |(_, k)| g[k].abs());
+                    let targets = Targets::values(sides).with_weights(sizes).unwrap();
+                    trainer.accumulate(unit.view(), &targets).unwrap();
+                    assert_eq!(weight(&trainer.gradients().unwrap()).as_slice().unwrap(), g, "gradient");
+                    trainer.update().unwrap();
+                    let after = trainer.network().parameters().unwrap();
+                    let found: Vec<f32> = weight(&after).iter().copied().collect();
+                    let want = &wanted[update * elements..(update + 1) * elements];
+                    // Each of five updates rounds the value once, and a step of at most a fifth of it a dozen times: 17
+                    // u.
+                    let what = format!("after update {update}");
+                    assert_close(&what, &[("element", elements)], &found, want, Tolerance::product(25));
                 }
-            }
+                // A checkpoint names the moments alike on either device.
+                if let Optimizer::RmsProp { alpha, .. } = optimizer {
+                    let alpha = f64::from(alpha);
+                    let checkpoint = trainer.checkpoint(0, BTreeMap::new()).unwrap();
+                    for (name, power) in [("v", 2), ("mean", 1)] {
+                        let Some(moment) = checkpoint.optimizer.get(name) else { continue };
+                        let mut want = vec![0.0; elements];
+                        for (at, &g) in gradients.iter().enumerate() {
+                            let moment = &mut want[at % elements];
+                            *moment = alpha * *moment + (1.0 - alpha) * f64::from(g).powi(power);
+                        }
+                        let found: Vec<f32> = weight(moment).iter().copied().collect();
+                        assert_close(name, &[("element", elements)], &found, &want, Tolerance::product(25));
+                    }
+                }
+            });
         }
     }
+    failures.finish();
 }

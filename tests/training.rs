@@ -1,12 +1,13 @@
-//! Training on the GPU: the same curves as on the CPU, the same bits as the last time.
+//! Training on the GPU: the same curves as on the CPU, and the same bits every time.
 
 use gatefold::{
     Activation, Checkpoint, DenseConfig, Device, Gpu, GpuOptions, LayerConfig, LstmConfig, Network,
     NetworkConfig, Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
 };
-use gatefold_check::{Tolerance, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves};
+use gatefold_check::{
+    Failures, Tolerance, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves,
+};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 const STEPS: usize = 7;
 const BATCH: usize = 5;
@@ -61,7 +62,7 @@ fn optimizers() -> [Optimizer; 9] {
     ]
 }
 
-/// Element by element, in the order of the names.
+/// Compares element by element, in the order of the names.
 fn assert_parameters_close(what: &str, found: &Parameters, expected: &Parameters, tolerance: Tolerance) {
     for (name, found) in found.iter() {
         let found: Vec<f32> = found.iter().copied().collect();
@@ -70,33 +71,36 @@ fn assert_parameters_close(what: &str, found: &Parameters, expected: &Parameters
     }
 }
 
-/// Ten updates with one batch on both devices. An update moves the loss by no more than the loss; a gradient that is off by a share
-/// moves it off by that share of this; both devices are off; and the updates add up.
+/// Ten updates with one batch on both devices. An update changes the loss by at most the loss itself, and a relative
+/// error of the gradient shifts that by the same share; both devices err, and the updates add up.
 #[test]
 fn the_curves_of_gpu_and_cpu_agree() {
     let Some(gpu) = test_gpu() else { return };
     let updates = 10;
     let gradient = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(2 * updates);
+    let mut failures = Failures::new();
     for optimizer in optimizers() {
         for clip in [None, Some(0.2)] {
-            let rate = if matches!(optimizer, Optimizer::Sgd { .. }) { 0.1 } else { 0.01 };
-            let options = TrainConfig::new().optimizer(optimizer).learning_rate(rate).clip_norm(clip);
-            let run = |device: &Device| {
-                let mut trainer = trainer(device, &options);
-                (0..updates).for_each(|_| train(&mut trainer, 0..1));
-                (trainer.take_losses().unwrap(), parameters(&mut trainer))
-            };
-            let (found, expected) = (run(&Device::Gpu(gpu.clone())), run(&Device::Cpu));
-            let what = format!("with {optimizer:?}, clip {clip:?}");
-            let curve: Vec<f64> = expected.0.iter().map(|&loss| f64::from(loss)).collect();
-            assert!(curve[9] < 0.9 * curve[0], "it learns: {curve:?}");
-            assert_close(&format!("loss {what}"), &[("update", updates)], &found.0, &curve, gradient);
-            // Adam divides by a gradient's size: where that is near zero its sign alone decides, and rounding that.
-            if matches!(optimizer, Optimizer::Sgd { .. }) {
-                assert_parameters_close(&what, &found.1, &expected.1, gradient);
-            }
+            failures.check(format!("{optimizer:?}, clip {clip:?}"), || {
+                let rate = if matches!(optimizer, Optimizer::Sgd { .. }) { 0.1 } else { 0.01 };
+                let options = TrainConfig::new().optimizer(optimizer).learning_rate(rate).clip_norm(clip);
+                let run = |device: &Device| {
+                    let mut trainer = trainer(device, &options);
+                    (0..updates).for_each(|_| train(&mut trainer, 0..1));
+                    (trainer.take_losses().unwrap(), parameters(&mut trainer))
+                };
+                let (found, expected) = (run(&Device::Gpu(gpu.clone())), run(&Device::Cpu));
+                let curve: Vec<f64> = expected.0.iter().map(|&loss| f64::from(loss)).collect();
+                assert!(curve[9] < 0.9 * curve[0], "it does not learn: {curve:?}");
+                assert_close("loss", &[("update", updates)], &found.0, &curve, gradient);
+                // Adam divides by a gradient's size: near zero the sign alone decides, and rounding decides the sign.
+                if matches!(optimizer, Optimizer::Sgd { .. }) {
+                    assert_parameters_close("trained", &found.1, &expected.1, gradient);
+                }
+            });
         }
     }
+    failures.finish();
 }
 
 #[test]
@@ -109,7 +113,7 @@ fn a_hundred_updates_repeat_bit_for_bit() {
         (trainer.take_losses().unwrap(), parameters(&mut trainer))
     };
     let ((losses, found), again) = (run(), run());
-    assert!(losses[99] < losses[0], "it learns: {losses:?}");
+    assert!(losses[99] < losses[0], "it does not learn: {losses:?}");
     assert_eq!((losses, found), again);
 }
 
@@ -117,31 +121,36 @@ fn a_hundred_updates_repeat_bit_for_bit() {
 fn a_resumed_run_equals_an_uninterrupted_one() {
     let Some(gpu) = test_gpu() else { return };
     let device = Device::Gpu(gpu);
+    let folder = tempfile::tempdir().unwrap();
+    let mut failures = Failures::new();
     for (k, optimizer) in optimizers().into_iter().enumerate() {
-        let options = TrainConfig::new()
-            .optimizer(optimizer)
-            .learning_rate(0.01)
-            .clip_norm(Some(0.5))
-            .group(ParameterGroup::new("rnn0.weight_ih").frozen());
-        let mut whole = trainer(&device, &options);
-        train(&mut whole, 0..30);
+        failures.check(format!("{optimizer:?}"), || {
+            let options = TrainConfig::new()
+                .optimizer(optimizer)
+                .learning_rate(0.01)
+                .clip_norm(Some(0.5))
+                .group(ParameterGroup::new("rnn0.weight_ih").frozen());
+            let mut whole = trainer(&device, &options);
+            train(&mut whole, 0..30);
 
-        let mut first = trainer(&device, &options);
-        train(&mut first, 0..13);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("resume-gpu-{k}.safetensors"));
-        first.checkpoint(9, BTreeMap::new()).unwrap().save(&path).unwrap();
-        drop(first);
+            let mut first = trainer(&device, &options);
+            train(&mut first, 0..13);
+            let path = folder.path().join(format!("{k}.safetensors"));
+            first.checkpoint(9, BTreeMap::new()).unwrap().save(&path).unwrap();
+            drop(first);
 
-        let mut second = Trainer::resume(&device, &Checkpoint::load(&path).unwrap(), options).unwrap();
-        assert_eq!(second.steps(), 13);
-        train(&mut second, 13..30);
-        assert_eq!(parameters(&mut second), parameters(&mut whole), "{optimizer:?}");
+            let mut second = Trainer::resume(&device, &Checkpoint::load(&path).unwrap(), options).unwrap();
+            assert_eq!(second.steps(), 13);
+            train(&mut second, 13..30);
+            assert_eq!(parameters(&mut second), parameters(&mut whole));
+        });
     }
+    failures.finish();
 }
 
-/// A checkpoint of one device goes on on another: a GPU, one with fewer features, the CPU.
+/// Training continues from a checkpoint of another device: a GPU, a GPU with fewer features, the CPU.
 #[test]
-fn a_run_goes_on_on_another_device() {
+fn a_run_continues_on_another_device() {
     let Some(gpu) = test_gpu() else { return };
     let Some(least) = test_gpu_with(&GpuOptions::new().immediates(false).subgroups(false)) else { return };
     let devices = [Device::Gpu(gpu), Device::Cpu, Device::Gpu(least)];
@@ -151,14 +160,18 @@ fn a_run_goes_on_on_another_device() {
     let mut whole = trainer(&Device::Cpu, &options);
     train(&mut whole, 0..10);
     let tolerance = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(20);
+    let mut failures = Failures::new();
     for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 0)] {
-        let mut first = trainer(&devices[from], &options);
-        train(&mut first, 0..5);
-        let checkpoint = first.checkpoint(0, BTreeMap::new()).unwrap();
-        let mut second = Trainer::resume(&devices[to], &checkpoint, options.clone()).unwrap();
-        train(&mut second, 5..10);
-        assert_parameters_close("resumed", &parameters(&mut second), &parameters(&mut whole), tolerance);
+        failures.check(format!("from {} to {}", devices[from].summary(), devices[to].summary()), || {
+            let mut first = trainer(&devices[from], &options);
+            train(&mut first, 0..5);
+            let checkpoint = first.checkpoint(0, BTreeMap::new()).unwrap();
+            let mut second = Trainer::resume(&devices[to], &checkpoint, options.clone()).unwrap();
+            train(&mut second, 5..10);
+            assert_parameters_close("resumed", &parameters(&mut second), &parameters(&mut whole), tolerance);
+        });
     }
+    failures.finish();
 }
 
 #[test]
@@ -189,25 +202,29 @@ fn an_update_clears_the_gradients() {
 fn frozen_parameters_do_not_move() {
     let Some(gpu) = test_gpu() else { return };
     let frozen = ["rnn0.", "dense0.bias"];
+    let mut failures = Failures::new();
     for optimizer in optimizers() {
-        let options = frozen.iter().fold(TrainConfig::new().optimizer(optimizer), |options, prefix| {
-            options.group(ParameterGroup::new(*prefix).frozen())
+        failures.check(format!("{optimizer:?}"), || {
+            let options = frozen.iter().fold(TrainConfig::new().optimizer(optimizer), |options, prefix| {
+                options.group(ParameterGroup::new(*prefix).frozen())
+            });
+            let mut trainer = trainer(&Device::Gpu(gpu.clone()), &options);
+            let before = parameters(&mut trainer);
+            train(&mut trainer, 0..3);
+            accumulate(&mut trainer, &[0]);
+            let (after, gradients) = (parameters(&mut trainer), trainer.gradients().unwrap());
+            for (name, tensor) in after.iter() {
+                let is_frozen = frozen.iter().any(|prefix| name.starts_with(prefix));
+                assert_eq!(tensor == before[name], is_frozen, "{name}");
+                assert_eq!(gradients[name].iter().all(|g| *g == 0.0), is_frozen, "{name}");
+            }
         });
-        let mut trainer = trainer(&Device::Gpu(gpu.clone()), &options);
-        let before = parameters(&mut trainer);
-        train(&mut trainer, 0..3);
-        accumulate(&mut trainer, &[0]);
-        let (after, gradients) = (parameters(&mut trainer), trainer.gradients().unwrap());
-        for (name, tensor) in after.iter() {
-            let is_frozen = frozen.iter().any(|prefix| name.starts_with(prefix));
-            assert_eq!(tensor == before[name], is_frozen, "{name}, {optimizer:?}");
-            assert_eq!(gradients[name].iter().all(|g| *g == 0.0), is_frozen, "{name}");
-        }
     }
+    failures.finish();
 }
 
 #[test]
-fn nothing_to_train_is_no_error() {
+fn nothing_to_train_is_not_an_error() {
     let Some(gpu) = test_gpu() else { return };
     let device = Device::Gpu(gpu);
     let mut frozen = trainer(&device, &TrainConfig::new().group(ParameterGroup::new("").frozen()));
@@ -215,7 +232,7 @@ fn nothing_to_train_is_no_error() {
     train(&mut frozen, 0..2);
     assert_eq!(parameters(&mut frozen), before);
     assert_eq!(frozen.take_losses().unwrap().len(), 2);
-    // A network without a parameter.
+    // A network without parameters.
     let config = NetworkConfig::new(2, [LayerConfig::LastStep]).unwrap();
     let mut bare = Trainer::new(Network::new(&device, &config, 0).unwrap(), TrainConfig::new()).unwrap();
     let (input, _) = waves(0, (STEPS, BATCH), (2, 1));
@@ -226,7 +243,7 @@ fn nothing_to_train_is_no_error() {
     assert_eq!(bare.network().predict(input.view()).unwrap(), last);
 }
 
-/// One step of plain gradient descent is `-rate factor gradient`; the first group that fits applies.
+/// One step of plain gradient descent is `-rate factor gradient`. The first matching group applies.
 #[test]
 fn groups_have_rates_of_their_own() {
     let Some(gpu) = test_gpu() else { return };
@@ -259,24 +276,28 @@ fn groups_have_rates_of_their_own() {
 fn clipping_bounds_the_step() {
     let Some(gpu) = test_gpu() else { return };
     let clip = 0.01;
+    let mut failures = Failures::new();
     for frozen in ["rnn0.", "dense1."] {
-        let options = TrainConfig::new()
-            .optimizer(Optimizer::sgd())
-            .learning_rate(1.0)
-            .clip_norm(Some(clip))
-            .group(ParameterGroup::new(frozen).frozen());
-        let mut trainer = trainer(&Device::Gpu(gpu.clone()), &options);
-        let before = parameters(&mut trainer);
-        train(&mut trainer, 0..1);
-        let after = parameters(&mut trainer);
-        let square =
-            |name: &str| (&after[name] - &before[name]).iter().map(|d| f64::from(d * d)).sum::<f64>();
-        let length = after.iter().map(|(name, _)| square(name)).sum::<f64>().sqrt() as f32;
-        assert!((length / clip - 1.0).abs() < 1e-3, "length {length}, frozen {frozen}");
+        failures.check(format!("frozen {frozen}"), || {
+            let options = TrainConfig::new()
+                .optimizer(Optimizer::sgd())
+                .learning_rate(1.0)
+                .clip_norm(Some(clip))
+                .group(ParameterGroup::new(frozen).frozen());
+            let mut trainer = trainer(&Device::Gpu(gpu.clone()), &options);
+            let before = parameters(&mut trainer);
+            train(&mut trainer, 0..1);
+            let after = parameters(&mut trainer);
+            let square =
+                |name: &str| (&after[name] - &before[name]).iter().map(|d| f64::from(d * d)).sum::<f64>();
+            let length = after.iter().map(|(name, _)| square(name)).sum::<f64>().sqrt() as f32;
+            assert!((length / clip - 1.0).abs() < 1e-3, "length {length}");
+        });
     }
+    failures.finish();
 }
 
-/// The list on the device holds 1024 losses; more are fetched in between.
+/// The list on the device holds 1024 losses; with more, it is fetched in between.
 #[test]
 fn no_loss_is_forgotten() {
     let Some(gpu) = test_gpu() else { return };
@@ -287,7 +308,7 @@ fn no_loss_is_forgotten() {
     let one = ndarray::Array3::from_elem((1, 1, 1), 1.0);
     let count = 1024 + 7;
     for number in 0..count {
-        // A loss of number squared, exact in f32.
+        // The loss is the number squared, exact in f32.
         trainer.accumulate(one.view(), (&one * number as f32).view()).unwrap();
     }
     let losses = trainer.take_losses().unwrap();
@@ -298,7 +319,7 @@ fn no_loss_is_forgotten() {
     assert!(trainer.take_losses().unwrap().is_empty());
 }
 
-/// More shapes than plans are kept, back and forth: each gives what a fresh network gives.
+/// Back and forth between more shapes than plans are kept: each gives the results of a fresh network.
 #[test]
 fn shapes_may_change_back_and_forth() {
     let Some(gpu) = test_gpu() else { return };
@@ -308,30 +329,34 @@ fn shapes_may_change_back_and_forth() {
     let mut network = Network::new(&device, &stacked(), 1).unwrap();
     let mut trainer = trainer(&device, &TrainConfig::new());
     let mut fresh = BTreeMap::new();
+    let mut failures = Failures::new();
     for shape in order {
-        let (input, target) = waves(shape, shapes[shape], (2, 1));
-        let found = network.predict(input.view()).unwrap();
-        trainer.accumulate(input.view(), target.view()).unwrap();
-        let gradients = trainer.gradients().unwrap();
-        let losses = trainer.take_losses().unwrap();
-        // An update with a rate of zero clears the gradients.
-        trainer.set_learning_rate(0.0);
-        trainer.update().unwrap();
-        let (first_output, first_gradients, first_losses) = fresh.entry(shape).or_insert_with(|| {
-            let mut other = Network::new(&device, &stacked(), 1).unwrap();
-            let output = other.predict(input.view()).unwrap();
-            let mut other = Trainer::new(other, TrainConfig::new()).unwrap();
-            other.accumulate(input.view(), target.view()).unwrap();
-            (output, other.gradients().unwrap(), other.take_losses().unwrap())
+        failures.check(format!("{:?}", shapes[shape]), || {
+            let (input, target) = waves(shape, shapes[shape], (2, 1));
+            let found = network.predict(input.view()).unwrap();
+            trainer.accumulate(input.view(), target.view()).unwrap();
+            let gradients = trainer.gradients().unwrap();
+            let losses = trainer.take_losses().unwrap();
+            // An update at a learning rate of zero clears the gradients.
+            trainer.set_learning_rate(0.0);
+            trainer.update().unwrap();
+            let (first_output, first_gradients, first_losses) = fresh.entry(shape).or_insert_with(|| {
+                let mut other = Network::new(&device, &stacked(), 1).unwrap();
+                let output = other.predict(input.view()).unwrap();
+                let mut other = Trainer::new(other, TrainConfig::new()).unwrap();
+                other.accumulate(input.view(), target.view()).unwrap();
+                (output, other.gradients().unwrap(), other.take_losses().unwrap())
+            });
+            assert_eq!(&found, first_output, "output");
+            assert_eq!((&gradients, &losses), (&*first_gradients, &*first_losses), "gradients and losses");
         });
-        assert_eq!(&found, first_output, "{:?}", shapes[shape]);
-        assert_eq!((&gradients, &losses), (&*first_gradients, &*first_losses), "{:?}", shapes[shape]);
     }
+    failures.finish();
 }
 
-/// Predictions follow the parameters, however they change.
+/// Predictions follow the parameters, however those change.
 #[test]
-fn predictions_are_those_of_the_parameters_now() {
+fn predictions_use_the_current_parameters() {
     let Some(gpu) = test_gpu() else { return };
     let mut trainer = trainer(&Device::Gpu(gpu), &TrainConfig::new().learning_rate(0.05));
     let (input, _) = waves(3, (STEPS, BATCH), (2, 1));
@@ -353,7 +378,7 @@ fn predictions_are_those_of_the_parameters_now() {
     assert_eq!(check(&mut trainer, "set"), fresh);
 }
 
-/// A trainer that follows another begins from nothing.
+/// A second trainer begins from scratch.
 #[test]
 fn a_second_trainer_inherits_nothing() {
     let Some(gpu) = test_gpu() else { return };
@@ -373,7 +398,7 @@ fn a_second_trainer_inherits_nothing() {
     assert_eq!(parameters(&mut second), parameters(&mut fresh));
 }
 
-/// What the device makes of the same kernels in other ways: nearly the same numbers, and the same bits every time.
+/// Devices that run the same kernels in other ways compute nearly the same numbers, and the same bits every time.
 #[test]
 fn every_kind_of_device_trains_alike() {
     let Some(shared) = test_gpu() else { return };
@@ -385,15 +410,19 @@ fn every_kind_of_device_trains_alike() {
     let expected: Vec<f64> = run(&shared).into_iter().map(f64::from).collect();
     let tolerance = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(20);
     let all = GpuOptions::new();
+    let mut failures = Failures::new();
     for options in [
         all.clone().immediates(false),
         all.clone().subgroups(false),
         all.clone().immediates(false).subgroups(false),
         all.webgpu_limits(true),
     ] {
-        let Some(gpu) = test_gpu_with(&options) else { return };
-        let found = run(&gpu);
-        assert_eq!(found, run(&gpu), "{options:?}");
-        assert_close(&format!("loss with {options:?}"), &[("update", 10)], &found, &expected, tolerance);
+        failures.check(format!("{options:?}"), || {
+            let Some(gpu) = test_gpu_with(&options) else { return };
+            let found = run(&gpu);
+            assert_eq!(found, run(&gpu), "a second run");
+            assert_close("loss", &[("update", 10)], &found, &expected, tolerance);
+        });
     }
+    failures.finish();
 }

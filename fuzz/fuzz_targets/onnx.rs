@@ -1,4 +1,4 @@
-//! Any bytes as an ONNX model: read or refused; what is read is made a network or refused, and run on small inputs.
+//! Reads any bytes as an ONNX model. A model that is not refused is imported, if it can be, and run on small inputs.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 fuzz_target!(|bytes: &[u8]| {
-    // No file lies beside it, so that no external data is found.
+    // There are no files beside this path, so no external data is found.
     let Ok(model) = OnnxModel::from_bytes(bytes.to_vec(), Path::new("/nowhere/model.onnx")) else { return };
     let _ = model.import();
     let inputs = model.inputs().iter().map(|port| {

@@ -1,20 +1,21 @@
-// cells/cell: what every cell gives and takes.
+// cells/cell: the interface of every cell.
 //
 //   cell_forward(x, r, h_prev, state_prev, own) -> Stepped
 //   cell_backward(saved, h_prev, state_prev, state, dh, carry, own) -> Grad
-//   alias Product              what the recurrent product gives a unit
+//   alias Product              a unit's part of the recurrent product
 //   const READS_GATES: bool    whether there is an x
-//   const HAS_STATE: bool      a state beside h
-//   const CARRIES: bool        something goes back to step t-1 past all weights: the gradient of the state, or a part of dh
-//   const GIVES_INNER: bool    backward gives something to the kernel behind it, for from_inner
+//   const HAS_STATE: bool      whether there is a state beside h
+//   const CARRIES: bool        backward passes something to step t-1 around all weights: the gradient with respect to
+//                              the state, or a part of dh
+//   const GIVES_INNER: bool    backward passes something to the next kernel of the step, for from_inner
 //
 // x is a unit's input part with its bias, r its recurrent part; own holds up to three numbers of the unit's own.
-// saved are the activated gates; with KEEP_PRE the pre-activations within the clip, since then the slopes do not follow from
-// the gates. Backward replaces saved by the gradient of the pre-activations.
+// saved are the activated gates, or with KEEP_PRE the clipped pre-activations: the slopes then do not follow from the gates.
+// Backward replaces saved by the gradient with respect to the pre-activations.
 struct Stepped { saved: Slot, h: f32, state: f32 }
 struct Grad { pre: Slot, carry: f32, inner: f32 }
 
-// What a function sees of a pre-activation.
+// The pre-activation that a function sees.
 fn clipped(a: f32) -> f32 {
     if CLIP > 0.0 {
         return unless_nan(a, clamp(a, -CLIP, CLIP));
@@ -22,14 +23,14 @@ fn clipped(a: f32) -> f32 {
     return a;
 }
 
-// A function with its numbers.
+// A function with its parameters.
 struct Function { code: u32, alpha: f32, beta: f32 }
 
 fn apply(f: Function, a: f32) -> f32 {
     return activate(f.code, f.alpha, f.beta, a);
 }
 
-// The value behind a function, from what was saved of it.
+// The value of a function, from what was saved of it.
 fn restored(f: Function, saved: f32) -> f32 {
     if KEEP_PRE {
         return apply(f, saved);

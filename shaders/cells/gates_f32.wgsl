@@ -1,4 +1,4 @@
-// cells/gates_f32: one number a unit, for cells without gates.
+// cells/gates_f32: one number per unit, for cells without gates.
 alias Gates = f32;
 alias Slot = f32;
 

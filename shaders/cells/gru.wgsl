@@ -1,9 +1,9 @@
-// cells/gru: the gated recurrent unit with its reset gate behind the product (Cho et al. 2014, as cuDNN has it).
+// cells/gru: the gated recurrent unit that resets after the product (Cho et al. 2014, as in cuDNN).
 //
 //   r, z = gate(x + r)     n = candidate(x_n + r (x_h + r_h))     h = (1 - z) n + z h(t-1)
 //
-// Four lanes: n has one for its input part and one for its recurrent part, so that W has zeros in the last and U in the
-// last but one. Saved for backward: r, z, n, or their pre-activations, and the recurrent part of n.
+// Four lanes: n has one for its input part and one for its recurrent part, so W has zeros in the last lane and U in the
+// third. Saved for backward: r, z, n, or their pre-activations, and the recurrent part of n.
 // Mirror: gatefold-reference, cells::gru.
 alias Product = Gates;
 const READS_GATES: bool = true;
@@ -12,7 +12,7 @@ const CARRIES: bool = true;
 const GIVES_INNER: bool = false;
 const GATE = Function(GATE_FUNCTION, GATE_ALPHA, GATE_BETA);
 const CANDIDATE = Function(CANDIDATE_FUNCTION, CANDIDATE_ALPHA, CANDIDATE_BETA);
-// Lanes, in the order of gatefold_model::GruGate; the recurrent part of n behind them.
+// Lanes, in the order of gatefold_model::GruGate, then the recurrent part of n.
 const GATE_RESET: u32 = 0u;
 const GATE_UPDATE: u32 = 1u;
 const GATE_NEW: u32 = 2u;
@@ -26,8 +26,8 @@ fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f3
     let z = apply(GATE, a_z);
     let a_n = clipped(pre[GATE_NEW] + reset * pre[RECURRENT_NEW]);
     let n = apply(CANDIDATE, a_n);
-    let behind = pre[RECURRENT_NEW];
-    let saved = select(Slot(reset, z, n, behind), Slot(a_r, a_z, a_n, behind), KEEP_PRE);
+    let r_h = pre[RECURRENT_NEW];
+    let saved = select(Slot(reset, z, n, r_h), Slot(a_r, a_z, a_n, r_h), KEEP_PRE);
     return Stepped(saved, (1.0 - z) * n + z * h_prev, 0.0);
 }
 

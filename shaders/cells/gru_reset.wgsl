@@ -1,9 +1,9 @@
-// cells/gru_reset: the first stage of a GRU whose reset gate acts in front of the product (Cho et al. 2014).
+// cells/gru_reset: the first stage of a GRU that resets before the product (Cho et al. 2014).
 //
-//   r, z = gate(x + r)     gives r h(t-1), which the second stage multiplies with its own weights
+//   r, z = gate(x + r)     result: r h(t-1), which the second stage multiplies by its own weights
 //
-// Its slot: r, z, or their pre-activations, and what there is of n so far. In backward dh is the gradient of r h(t-1); the
-// second stage has been there before.
+// Its slot: r, z, or their pre-activations, and n so far. In backward, dh is the gradient with respect to r h(t-1), and the
+// second stage has run already.
 // Mirror: gatefold-reference, cells::gru.
 alias Product = Gates;
 const READS_GATES: bool = true;

@@ -1,11 +1,12 @@
-// cells/gru_update: the second stage of a GRU whose reset gate acts in front of the product.
+// cells/gru_update: the second stage of a GRU that resets before the product.
 //
 //   n = candidate(x_n + r_n)     h = (1 - z) n + z h(t-1)
 //
-// x is the slot of the first stage, r the product of r h(t-1) with the weights of n. Its slot: r, z, n, or their pre-activations. Backward leaves
-// r's as it is for the first stage, and gives the gradient of n's pre-activation to it.
+// x is the slot of the first stage, r the product of r h(t-1) and the weights of n. Its slot: r, z, n, or their
+// pre-activations. Backward leaves r's lane as it is for the first stage, and passes on the gradient with respect to n's
+// pre-activation.
 // Mirror: gatefold-reference, cells::gru.
-alias Product = f32; // n alone has a part from r h(t-1)
+alias Product = f32; // only n has a part from r h(t-1)
 const READS_GATES: bool = true;
 const HAS_STATE: bool = false;
 const CARRIES: bool = true;

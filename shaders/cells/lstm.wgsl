@@ -2,7 +2,7 @@
 //
 //   i, f, o = gate(x + r)     g = candidate(x + r)     c = f c(t-1) + i g     h = o output(c)
 //
-// With own numbers the gates see the cell (peepholes): own.x c(t-1) is added for i, own.y c(t-1) for f, own.z c for o.
+// With own numbers the gates see the cell (peepholes): own.x c(t-1) is added to i, own.y c(t-1) to f, own.z c to o.
 // COUPLED 1: f = 1 - i; 2: i = 1 - f. SQUASHED: c = sigmoid(f c(t-1) + i g).
 // The state is c. Saved for backward: i, f, g, o, or their pre-activations.
 // Mirror: gatefold-reference, cells::lstm.
@@ -42,7 +42,7 @@ fn cell_forward(x: Gates, r: Product, h_prev: f32, c_prev: f32, own: vec3<f32>) 
     pre[GATE_INPUT] = clipped(pre[GATE_INPUT]);
     pre[GATE_FORGET] = clipped(pre[GATE_FORGET]);
     pre[GATE_CELL] = clipped(pre[GATE_CELL]);
-    // The gate that is not computed has none.
+    // The gate that is not computed has no pre-activation.
     if COUPLED == COUPLED_INPUT {
         pre[GATE_FORGET] = 0.0;
     }

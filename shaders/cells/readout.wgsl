@@ -1,10 +1,10 @@
-// cells/readout: what is read out of h within a step, and may recur with it: a projection (Sak et al. 2014), or an output
-// that joins the next step's input.
+// cells/readout: a readout of h within the step, which may recur with it: a projection (Sak et al. 2014), or an output that
+// joins the next step's input.
 //
 //   p = act(own.x + r)
 //
-// r is the product of this step's h; own.x is the bias. Saved for backward: p, or its pre-activation. Its backward is
-// the kernel readout_backward.
+// r is the product with this step's h; own.x is the bias. Saved for backward: p, or its pre-activation. Backward is a kernel
+// of its own, readout_backward.
 // Mirror: gatefold-reference, scan::readout_forward and scan::readout_backward.
 alias Product = Gates;
 const READS_GATES: bool = false;

@@ -1,6 +1,6 @@
-// linear/activation_backward: the gradient in front of a dense layer's activation.
+// linear/activation_backward: the gradient with respect to a dense layer's pre-activation.
 //
-//   d_pre = d_y act'     the slope from y, or with KEEP_PRE, where it does not follow from y, from the pre-activation
+//   d_pre = d_y act'     the slope from y; with KEEP_PRE, where it does not follow from y, from the pre-activation
 //
 // One invocation per element, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, linear::activation_backward.

@@ -1,4 +1,4 @@
-// linear/column_sum: the sum of every column, by slices of rows; unpack_gradient adds the slices in order.
+// linear/column_sum: the sum of each column, by slices of rows; unpack_gradient adds the slices in order.
 //
 //   out[z, n] = sum over the rows m of slice z of x[m, n]
 //

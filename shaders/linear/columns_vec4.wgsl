@@ -1,4 +1,5 @@
-// linear/columns_vec4: four neighbouring columns at a time, where their number divides by four and b is stored along them.
+// linear/columns_vec4: four neighbouring columns at a time, where their number is a multiple of four and b is stored along
+// its columns.
 alias Column = vec4<f32>;
 const COLUMN_WIDTH: u32 = 4u;
 

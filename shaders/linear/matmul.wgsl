@@ -1,14 +1,13 @@
-// linear/matmul: a matrix product, or one slice of the inner axis of it.
+// linear/matmul: a matrix product, or one slice of its inner axis.
 //
 //   c[m, n] = act(sum over k of a[m, k] b[k, n] + bias[n])              with one slice
-//   c[z, m, n] = sum over the k of slice z, with neither bias nor act   with several; sum_slices adds them in order
+//   c[z, m, n] = sum over the k of slice z, without bias and act        with several; sum_slices adds them in order
 //
 // a and b are read through strides, so the same text serves A, A^T, B and B^T.
-// The rows of a (SKIP_ROWS) or of b (SKIP_INNER) may be the steps of sequences of different length, [T, batch]. Where a
-// tile of rows, or as many inner elements as there are LANES, lies behind the ends of all its sequences, it is passed over
-// as if it were zero.
+// The rows of a (SKIP_ROWS) or of b (SKIP_INNER) may be the steps of sequences of different length, [T, batch]. A tile of
+// rows, or a block of LANES inner elements, that lies past the ends of all its sequences is skipped as if it were zero.
 // One invocation per ROWS rows and COLUMNS columns of one slice; a workgroup shares its rows. No barriers.
-// Joined with one of the lanes files and one of the columns files. Strides of b and n count Columns.
+// Joined with one of the lanes files and one of the columns files. Strides of b and n are in Columns.
 // Mirror: gatefold-reference, linear::matmul.
 struct MatMul {
     m: u32,
@@ -21,14 +20,14 @@ struct MatMul {
     b_k_stride: u32,      // in Columns
     b_column_stride: u32, // in Columns
     b_offset: u32,        // of the first element, in Columns
-    batch: u32,           // sequences; read where SKIP_ROWS or SKIP_INNER
+    batch: u32,           // sequences; read with SKIP_ROWS or SKIP_INNER
     _pad0: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       a:       array<f32>;    // [M, K] by strides
 @group(0) @binding(1) var<storage, read>       b:       array<Column>; // [K, N] by strides
-@group(0) @binding(2) var<storage, read>       bias:    array<Column>; // [N]; read where BIAS
-@group(0) @binding(3) var<storage, read>       lengths: array<u32>;    // [batch]; read where SKIP_ROWS or SKIP_INNER
+@group(0) @binding(2) var<storage, read>       bias:    array<Column>; // [N]; read with BIAS
+@group(0) @binding(3) var<storage, read>       lengths: array<u32>;    // [batch]; read with SKIP_ROWS or SKIP_INNER
 @group(0) @binding(4) var<storage, read_write> c:       array<Column>; // [slices, M, N]
 
 // A row of [T, batch].
@@ -41,7 +40,7 @@ fn place_of(row: u32) -> Place {
     return Place(row / params.batch, row % params.batch);
 }
 
-// Whether one of the next rows is a step of its sequence; moves behind them.
+// Whether one of the next rows is a step of its sequence; moves past them.
 fn any_step(place: ptr<function, Place>, rows: u32) -> bool {
     var found = false;
     for (var n = 0u; n < rows; n++) {

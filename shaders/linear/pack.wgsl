@@ -1,9 +1,9 @@
-// linear/pack: the axes of a tensor reordered, so that a kernel reads it in the order in which it walks.
+// linear/pack: a tensor with its axes reordered, so that a kernel reads it in the order in which it walks.
 //
-//   out[out_begin + i0 out_stride + i1 size2 + i2] = source[i0 s0 + i1 s1 + i2 s2]     (+ other at the same place, where WITH_OTHER)
+//   out[out_begin + i0 out_stride + i1 size2 + i2] = source[i0 s0 + i1 s1 + i2 s2]     (+ other there, with WITH_OTHER)
 //
-// Where lane_axis is 1 or 2, i1 or i2 counts lanes instead of gates, and a map says which gate a lane holds: its j-th
-// four bits are the gate of lane j, 15 for a lane that holds zero.
+// With lane_axis 1 or 2, i1 or i2 counts lanes instead of gates, and a map says which gate each lane holds: its j-th four
+// bits are the gate of lane j, 15 for a lane of zeros.
 // One invocation per element, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, linear::pack.
 struct Pack {
@@ -22,10 +22,10 @@ struct Pack {
 }
 
 @group(0) @binding(0) var<storage, read>       source: array<f32>;
-@group(0) @binding(1) var<storage, read>       other:  array<f32>; // read where WITH_OTHER
+@group(0) @binding(1) var<storage, read>       other:  array<f32>; // read with WITH_OTHER
 @group(0) @binding(2) var<storage, read_write> out:    array<f32>; // [size0, size1, size2] from out_begin on
 
-// Where the element of a lane lies, and whether it has one.
+// The place of a lane's element, and whether there is one.
 struct Place { at: u32, found: bool }
 
 fn place(i: u32, map: u32) -> Place {

@@ -12,7 +12,7 @@ struct SumSlices {
 }
 
 @group(0) @binding(0) var<storage, read>       slices: array<f32>; // [slices, M, N]
-@group(0) @binding(1) var<storage, read>       bias:   array<f32>; // [N]; read where BIAS
+@group(0) @binding(1) var<storage, read>       bias:   array<f32>; // [N]; read with BIAS
 @group(0) @binding(2) var<storage, read_write> c:      array<f32>; // [M, N]
 
 @compute @workgroup_size(WG_SIZE)

@@ -2,8 +2,8 @@
 //
 //   d[i0 s0 + i1 s1 + i2 s2] += sum over z of slices[z, i0, i1, i2]
 //
-// The inverse of pack. Since it adds, tied layers and accumulated batches need nothing more. Where lane_axis is not 0,
-// i2 counts lanes, and the map says which gate a lane is for, as in pack; a lane without a gate is left out.
+// The inverse of pack. Since it adds, tied layers and accumulated batches need nothing more. With lane_axis 2, i2 counts
+// lanes, and the map says which gate each lane holds, as in pack; lanes without a gate are left out.
 // One invocation per element, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, linear::unpack_gradient.
 struct UnpackGradient {

@@ -1,10 +1,11 @@
-// loss/cross_entropy: softmax and cross-entropy of logits under whole-number labels, and the gradient of the logits.
+// loss/cross_entropy: softmax and cross-entropy of logits, given whole-number labels, and the gradient with respect to the
+// logits.
 //
 //   e_c = exp(y_c - M), M the largest y        loss = log(sum e) - (y_label - M)        d_y_c = weight (e_c / sum e - [c = label])
 //
-// No exponential overflows, and one of them is 1, so that the logarithm is of 1 or more. A row of weight 0 and one of a negative
-// label give exactly 0, whatever they hold.
-// Where WIDE a workgroup shares a row and its invocations hand round what they found, else one invocation has a row to itself.
+// No exponential overflows, and one of them is 1, so the logarithm is of 1 or more. Rows of weight 0 or with a negative label
+// give exactly 0, whatever they hold.
+// With WIDE a workgroup shares a row and its invocations exchange their results; without, each row has one invocation.
 // parts[row] = weight loss; sum_loss adds them.
 // Mirror: gatefold-reference, loss::cross_entropy.
 struct CrossEntropy {
@@ -22,7 +23,7 @@ struct CrossEntropy {
 
 var<workgroup> shared_by_row: array<f32, WG_SIZE>;
 
-// The largest of what the row's invocations hold.
+// The largest of the values that the row's invocations hold.
 fn largest_of(local: u32, mine: f32) -> f32 {
     var found = mine;
     if WIDE {
@@ -36,7 +37,7 @@ fn largest_of(local: u32, mine: f32) -> f32 {
     return found;
 }
 
-// The sum of what the row's invocations hold, in their order.
+// The sum of the values that the row's invocations hold, in their order.
 fn sum_of(local: u32, mine: f32) -> f32 {
     var found = mine;
     if WIDE {
@@ -56,7 +57,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = select(index * WG_SIZE + local, index, WIDE);
     let lane = select(0u, local, WIDE);
     let lanes = select(1u, WG_SIZE, WIDE);
-    // No early return: every invocation meets the barriers. One behind the last row repeats it and writes nothing.
+    // No early return: every invocation meets the barriers. Those past the last row repeat it and write nothing.
     let inside = row < params.rows;
     let begin = min(row, params.rows - 1u) * params.classes;
     let label = wanted[min(row, params.rows - 1u)];

@@ -1,16 +1,17 @@
-// loss/element_loss: a loss that treats every target by itself: its weighted sum by parts, and the gradient of the outputs.
+// loss/element_loss: a loss that treats each target on its own: its weighted sum by parts, and the gradient with respect to
+// the outputs.
 //
 //   r = y - wanted                     loss                                       slope
 //   SQUARED                            r^2                                        2 r
 //   ABSOLUTE                           |r|                                        sign r
 //   HUBER     h = r within +-option    h (r - h / 2)                              h
 //   QUANTILE                           slope r                                    1 - option above 0, -option below, 0 at 0
-//   GAUSSIAN  y = (mean, s)            (s + r^2 e^-s) / 2                         r e^-s by the mean, (1 - r^2 e^-s) / 2 by s
+//   GAUSSIAN  y = (mean, s)            (s + r^2 e^-s) / 2                         mean: r e^-s, s: (1 - r^2 e^-s) / 2
 //
 //   d_y = weight slope        parts[first_part + p] = sum of weight loss over the targets p, p + parts, p + 2 parts, ...
 //
-// Targets are [rows, features]; outputs [rows, stride], of which this dispatch takes `features` from `offset` on, and as many
-// again behind them for s. A row of weight 0 gives exactly 0, whatever it holds.
+// Targets are [rows, features]; outputs [rows, stride], of which this dispatch takes `features` from `offset` on, and the
+// same number after them for s. Rows of weight 0 give exactly 0, whatever they hold.
 // One invocation per part; sum_loss adds the parts. No barriers.
 // Mirror: gatefold-reference, loss::Loss.
 struct ElementLoss {
@@ -42,7 +43,7 @@ struct Term {
     slope: f32,
 }
 
-// slope, or r if that is NaN: by its bits, since drivers may assume that there is none.
+// slope, or r if r is NaN: by its bits, since drivers may assume that there is no NaN.
 fn unless_nan(r: f32, slope: f32) -> f32 {
     return select(slope, r, (bitcast<u32>(r) & 0x7fffffffu) > 0x7f800000u);
 }

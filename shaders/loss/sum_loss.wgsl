@@ -1,8 +1,8 @@
-// loss/sum_loss: the parts of a loss added in order and put at the end of the list of losses.
+// loss/sum_loss: the parts of a loss, added in order and appended to the list of losses.
 //
 //   losses[1 + count] = sum of parts, count = count + 1        count is the first word of losses
 //
-// One workgroup: each invocation adds every WG_SIZE-th part, the first adds what the others found.
+// One workgroup: each invocation adds every WG_SIZE-th part, the first then adds their sums.
 // Mirror: gatefold-reference, loss::sum_loss.
 struct SumLoss {
     parts: u32,
@@ -12,7 +12,7 @@ struct SumLoss {
 }
 
 @group(0) @binding(0) var<storage, read>       parts:  array<f32>; // [parts]
-@group(0) @binding(1) var<storage, read_write> losses: array<u32>; // [1 + capacity], f32 bits behind the count
+@group(0) @binding(1) var<storage, read_write> losses: array<u32>; // [1 + capacity], the count, then f32 bits
 
 var<workgroup> sums: array<f32, WG_SIZE>;
 

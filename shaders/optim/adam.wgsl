@@ -1,4 +1,4 @@
-// optim/adam: Adam (Kingma and Ba 2015) and, where DECOUPLED, AdamW (Loshchilov and Hutter 2019), as torch.optim has them.
+// optim/adam: Adam (Kingma and Ba 2015) and, with DECOUPLED, AdamW (Loshchilov and Hutter 2019), as in torch.optim.
 //
 //   Adam: g = scale d + decay p        AdamW: g = scale d, p -= rate decay p
 //   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2

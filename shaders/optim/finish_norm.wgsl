@@ -2,12 +2,12 @@
 //
 //   norm = M sqrt(sum of partial.sum (partial.largest / M)^2), M the largest      scale = min(1, clip / (norm + 1e-6))
 //
-// (torch.nn.utils.clip_grad_norm_). Without a finite gradient: status remembers the step and the layer nearest the loss.
-// One workgroup: each invocation takes every WG_SIZE-th partial, the first puts together what the others found.
+// (torch.nn.utils.clip_grad_norm_). If the gradient is not finite, status keeps the step and the layer nearest the loss.
+// One workgroup: each invocation takes every WG_SIZE-th partial, the first then combines their results.
 // Mirror: gatefold-reference, optim::finish_norm.
 struct FinishNorm {
     partials: u32,
-    clip: f32, // 0 where nothing is clipped
+    clip: f32, // 0 to clip nothing
     _pad0: u32,
     _pad1: u32,
 }

@@ -2,16 +2,16 @@
 //
 //   partials[p] = (largest |g|, sum of (g / largest)^2, whether any g is not finite) over the elements of invocation p
 //
-// g is clipped by value first, but for the question whether it is finite.
+// g is clipped by value first, except in the check for being finite.
 //
-// One workgroup per piece of at most MAX_PIECE_LEN elements; invocation l takes the elements l, l + WG_SIZE, ... of it. Below
-// 2^-126 devices may take numbers for zero, and so does this.
-// finish_norm puts the partials together. No barriers. Scaling as in the BLAS' nrm2 (Lawson et al. 1979).
+// One workgroup per piece of at most MAX_PIECE_LEN elements; invocation l takes its elements l, l + WG_SIZE, ... Devices may
+// flush numbers below 2^-126 to zero, and so does this kernel.
+// finish_norm combines the partials. No barriers. Scaling as in nrm2 of the BLAS (Lawson et al. 1979).
 // Mirror: gatefold-reference, optim::gradient_norm.
 struct GradientNorm {
     pieces: u32,
     groups_x: u32,
-    clip_value: f32, // 0 where nothing is clipped
+    clip_value: f32, // 0 to clip nothing
     _pad: u32,
 }
 
@@ -23,7 +23,7 @@ struct Piece { offset: u32, len: u32, layer: u32, _pad: u32 }
 
 const MAX_PIECE_LEN: u32 = 4096u;
 const SMALLEST_NORMAL: f32 = 0x1p-126f;
-const EXPONENT: u32 = 0x7f800000u; // all ones in infinities and NaNs; WGSL has no isNan, and drivers may assume none
+const EXPONENT: u32 = 0x7f800000u; // all ones in infinities and NaNs; WGSL has no isNan
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {

@@ -1,6 +1,6 @@
-// optim/rmsprop: RMSprop (Tieleman and Hinton 2012) and, where CENTERED, Graves' form (2013), as torch.optim has them.
+// optim/rmsprop: RMSprop (Tieleman and Hinton 2012) and, with CENTERED, Graves' form (2013), as in torch.optim.
 //
-//   g = scale d + decay p      v = alpha v + (1 - alpha) g^2      m = alpha m + (1 - alpha) g  where CENTERED
+//   g = scale d + decay p      v = alpha v + (1 - alpha) g^2      m = alpha m + (1 - alpha) g  with CENTERED
 //   s = sqrt(v), CENTERED: sqrt(max(v - m^2, 0))      b = momentum b + g / (s + epsilon)      p -= rate b
 //
 // One invocation per element of a run of parameters, workgroups in two axes. Nothing changes after a failed step.
@@ -21,8 +21,8 @@ struct RmsProp {
 @group(0) @binding(2) var<storage, read>       gradients: array<f32>;
 @group(0) @binding(3) var<storage, read_write> values:    array<f32>;
 @group(0) @binding(4) var<storage, read_write> v:         array<f32>;
-@group(0) @binding(5) var<storage, read_write> mean:      array<f32>; // where CENTERED
-@group(0) @binding(6) var<storage, read_write> momentum:  array<f32>; // where there is any
+@group(0) @binding(5) var<storage, read_write> mean:      array<f32>; // with CENTERED
+@group(0) @binding(6) var<storage, read_write> momentum:  array<f32>; // if there is any
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {

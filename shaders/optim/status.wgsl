@@ -1,6 +1,6 @@
-// optim/status: what the host tells every update, and what the device remembers across updates.
+// optim/status: the values that the host sets before every update, and the state that the device keeps across updates.
 //
-// failed_step is sticky: the first step whose gradient was not finite, and from then on no update changes anything.
+// failed_step is sticky: it is the first step whose gradient was not finite, and from then on no update changes anything.
 struct Hyper {
     step: u32,              // from 1
     learning_rate: f32,
@@ -16,5 +16,5 @@ struct Status {
     failed_step: u32,  // 0 while all is well
     failed_layer: u32, // the one nearest the loss
     norm: f32,         // of the last gradient
-    scale: f32,        // by which clipping shrinks it
+    scale: f32,        // the factor by which clipping shrinks it
 }

@@ -1,8 +1,8 @@
 // scan/final_rows: the final values of each row.
 //
-//   out[i, row, c] = h[slot, row, begin + c]     for the i-th of the given slots next to the row's last step
+//   out[i, row, c] = h[slot, row, begin + c]     for the i-th of the row's `values` slots next to its last step
 //
-// Slots as in ends. One invocation per element, workgroups in two axes. No barriers.
+// Slots as in scan/slots. One invocation per element, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, scan::final_rows.
 struct FinalRows {
     batch: u32,   // B
@@ -10,8 +10,8 @@ struct FinalRows {
     begin: u32,   // the first column
     columns: u32, // C
     history: u32,
-    given: u32,
-    steps: u32, // at most T: of the rows' steps, so many
+    values: u32, // slots with a value
+    steps: u32, // at most T; rows count as no longer than this
     reverse: u32,
     groups_x: u32,
     _pad0: u32,
@@ -20,19 +20,19 @@ struct FinalRows {
 }
 
 @group(0) @binding(0) var<storage, read>       h:       array<f32>; // [slots, B, width]
-@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read where LENGTHS
-@group(0) @binding(2) var<storage, read_write> out:     array<f32>; // [given, B, C]
+@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read with LENGTHS
+@group(0) @binding(2) var<storage, read_write> out:     array<f32>; // [values, B, C]
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let i = (group.y * params.groups_x + group.x) * WG_SIZE + local;
     let plane = params.batch * params.columns;
-    if i >= params.given * plane {
+    if i >= params.values * plane {
         return;
     }
     let row = (i % plane) / params.columns;
     let last = min(length_of(row), params.steps);
-    let begin = select(last + params.history - params.given, 0u, params.reverse == 1u);
+    let begin = select(last + params.history - params.values, 0u, params.reverse == 1u);
     let slot = begin + i / plane;
     out[i] = h[(slot * params.batch + row) * params.width + params.begin + i % params.columns];
 }

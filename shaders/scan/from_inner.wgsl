@@ -1,9 +1,9 @@
-// scan/from_inner: for step_backward, dh from what was computed from h within the step: a readout, or a second stage of
+// scan/from_inner: for step_backward, dh from a result that the step itself computed from h: a readout, or a second stage of
 // the cell.
 //
 //   dh = d_inner V (+ d_row)
 //
-// d_inner [B, inner_len] and d_row [B, H] lie in the buffer of carry, where the kernel before this one left them.
+// d_inner [B, inner_len] and d_row [B, H] are in the buffer of carry, where the kernel before this one left them.
 struct StepBackwardInner {
     t: u32,
     batch: u32,  // B
@@ -21,8 +21,8 @@ struct StepBackwardInner {
 
 @group(0) @binding(0) var<storage, read>       weights: array<f32>;  // [inner_len, H]
 @group(0) @binding(1) var<storage, read>       units:   array<f32>;  // [UNITS, H]
-@group(0) @binding(2) var<storage, read>       lengths: array<u32>;  // [B]           read where LENGTHS
-@group(0) @binding(3) var<storage, read>       state:   array<f32>;  // [slots, B, H] read where HAS_STATE
+@group(0) @binding(2) var<storage, read>       lengths: array<u32>;  // [B]           read with LENGTHS
+@group(0) @binding(3) var<storage, read>       state:   array<f32>;  // [slots, B, H] read with HAS_STATE
 @group(0) @binding(4) var<storage, read>       h:       array<f32>;  // [slots, B, width]
 @group(0) @binding(5) var<storage, read_write> gates:   array<Slot>; // [T, B, H]     saved in, d_pre out
 @group(0) @binding(6) var<storage, read_write> carry:   array<f32>;  // [B, H], then d_inner and d_row

@@ -1,5 +1,5 @@
-// scan/from_recurrence: for step_backward, dh from the steps behind this one, from the layer's output, and with ENDS from
-// the final h.
+// scan/from_recurrence: for step_backward, dh from the steps that follow in the scan, from the layer's output, and with
+// FINALS from the final h.
 struct StepBackward {
     t: u32,
     batch: u32,  // B
@@ -19,14 +19,14 @@ struct StepBackward {
     reverse: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [SEGMENTS, H, H]  K-major over the units that receive
+@group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [SEGMENTS, H, H]  K-major over the receiving units
 @group(0) @binding(1) var<storage, read>       units:   array<f32>;   // [UNITS, H]
-@group(0) @binding(2) var<storage, read>       lengths: array<u32>;   // [B]           read where LENGTHS
-@group(0) @binding(3) var<storage, read>       state:   array<f32>;   // [slots, B, H] read where HAS_STATE
+@group(0) @binding(2) var<storage, read>       lengths: array<u32>;   // [B]           read with LENGTHS
+@group(0) @binding(3) var<storage, read>       state:   array<f32>;   // [slots, B, H] read with HAS_STATE
 @group(0) @binding(4) var<storage, read>       h:       array<f32>;   // [slots, B, width]
 @group(0) @binding(5) var<storage, read>       d_out:   array<f32>;   // [T, B, d_stride]
 @group(0) @binding(6) var<storage, read_write> gates:   array<Slot>;  // [T, B, H]     saved in, d_pre out
-@group(0) @binding(7) var<storage, read_write> carry:   array<f32>;   // [B, H], with ENDS [history, B, H] of the final h behind it
+@group(0) @binding(7) var<storage, read_write> carry:   array<f32>;   // [B, H], then with FINALS [history, B, H] of the final h
 
 fn incoming(first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
     var sums: array<f32, ROWS>;
@@ -48,7 +48,7 @@ fn incoming(first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
 
 fn beside(row: u32, unit: u32) -> f32 {
     var d = d_out[(params.t * params.batch + row) * params.d_stride + params.d_begin + unit];
-    if ENDS {
+    if FINALS {
         let slot = final_slot(params.t, row);
         if slot < params.history {
             d += carry[((1u + slot) * params.batch + row) * params.hidden + unit];

@@ -1,10 +1,11 @@
-// scan/initial_backward: the gradients of the values in front of the first step, once the steps are done.
+// scan/initial_backward: the gradient with respect to the values before the first step, once the steps are done.
 //
-//   d_start = d_pre(first step) U^T (+ d_pre(t) S^T of the step t that reads the slot by a skip)
+//   d_initial = d_pre(first step) U^T (+ d_pre(t) S^T of the step t that reads the slot by a skip)
 //
-// To it comes what the cell handed back past all weights (carries_h), and with ENDS, for a row as short as that, what the
-// slot gets as a final value. The gradient of the initial state is what step_backward left in carry.
-// Joined with gates_vec4 or gates_f32, with recurrent_gradient and ends, and with one of the lanes files.
+// Added to it are the part that the cell passed back around all weights (carries_h), and with FINALS, in rows so short that
+// an initial slot is a final one too, the gradient with respect to the final value. The gradient with respect to the initial
+// state is what step_backward left in carry.
+// Joined with gates_vec4 or gates_f32, with recurrent_gradient and slots, and with one of the lanes files.
 // One invocation per (ROWS rows, one column) of one slot. No barriers.
 // Mirror: gatefold-reference, scan::initial_backward.
 struct InitialBackward {
@@ -12,29 +13,29 @@ struct InitialBackward {
     hidden: u32,       // H
     columns: u32,      // C, of the part of a row that recurs
     skip_columns: u32, // of the part that a skip reads
-    own: u32,          // columns with a value in each of the history slots; the others have one in the nearest alone
+    own: u32,          // columns with a value in each history slot; the others have one in the nearest slot only
     history: u32,
     steps: u32, // T
     reverse: u32,
     carries_h: u32,
-    ends_at: u32, // where the gradients of the final values are in the buffer of carry
+    finals_at: u32, // where the gradients of the final values are in the buffer of carry
     _pad0: u32,
     _pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [H, C], [H, skip_columns]  K-major over the units that receive
-@group(0) @binding(1) var<storage, read>       lengths: array<u32>;   // [B]        read where LENGTHS
-@group(0) @binding(2) var<storage, read>       gates:   array<Slot>;  // [T, B, H]  d_pre
-@group(0) @binding(3) var<storage, read>       carry:   array<f32>;   // [B, H], ..., final values
-@group(0) @binding(4) var<storage, read_write> d_start: array<f32>;   // [history, B, own], then [B, C - own]
+@group(0) @binding(0) var<storage, read>       ut:        array<Gates>; // [H, C], [H, skip_columns]  K-major over the receiving units
+@group(0) @binding(1) var<storage, read>       lengths:   array<u32>;   // [B]        read with LENGTHS
+@group(0) @binding(2) var<storage, read>       gates:     array<Slot>;  // [T, B, H]  d_pre
+@group(0) @binding(3) var<storage, read>       carry:     array<f32>;   // [B, H], ..., final values
+@group(0) @binding(4) var<storage, read_write> d_initial: array<f32>;   // [history, B, own], then [B, C - own]
 
-// The place of a slot's value among the initial or final ones.
+// The place of a slot's value among the initial or final values.
 fn place(slot: u32, row: u32, column: u32) -> u32 {
     if column < params.own {
         return (slot * params.batch + row) * params.own + column;
     }
-    let behind = params.history * params.batch * params.own;
-    return behind + row * (params.columns - params.own) + column - params.own;
+    let first = params.history * params.batch * params.own;
+    return first + row * (params.columns - params.own) + column - params.own;
 }
 
 fn kernel(group: vec3<u32>, local: u32, lane: u32) {
@@ -76,20 +77,20 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
                 if params.carries_h == 1u && nearest && column < params.hidden {
                     sum += carry[row * params.hidden + column];
                 }
-                if ENDS {
+                if FINALS {
                     let len = length_of(row);
                     if column >= params.own {
                         if len == 0u {
-                            sum += carry[params.ends_at + place(slot, row, column)];
+                            sum += carry[params.finals_at + place(slot, row, column)];
                         }
                     } else {
                         let among = select(slot - len, slot + len, params.reverse == 1u);
                         if among < params.history {
-                            sum += carry[params.ends_at + place(among, row, column)];
+                            sum += carry[params.finals_at + place(among, row, column)];
                         }
                     }
                 }
-                d_start[place(slot, row, column)] = sum;
+                d_initial[place(slot, row, column)] = sum;
             }
         }
     }

@@ -1,15 +1,16 @@
-// scan/peephole_gradient: the gradient of an LSTM's peepholes, by slices of rows; unpack_gradient adds the slices in order.
+// scan/peephole_gradient: the gradient with respect to an LSTM's peepholes, by slices of rows; unpack_gradient adds the
+// slices in order.
 //
 //   out[z, 0, h] = sum d_pre_i c(t-1)     out[z, 1, h] = sum d_pre_f c(t-1)     out[z, 2, h] = sum d_pre_o c(t)
 //
-// over the rows of slice z, all steps under each other.
+// over the rows of slice z, counting the rows of all steps in order.
 // One invocation per unit and slice. No barriers.
 // Mirror: gatefold-reference, scan::peephole_gradient.
 struct PeepholeGradient {
     rows: u32,   // T B
     hidden: u32, // H
-    before: u32, // the first row of state in front of step 0
-    after: u32,  // that behind it
+    before: u32, // the first row of the state before step 0
+    after: u32,  // the first row of the state after step 0
     slice_len: u32,
     _pad0: u32,
     _pad1: u32,

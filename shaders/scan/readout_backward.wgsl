@@ -1,10 +1,10 @@
-// scan/readout_backward: the gradient of a step's readout, and of that part of its row that recurs.
+// scan/readout_backward: the gradient with respect to a step's readout, and to the part of its row that recurs.
 //
 //   d_row = d_pre(t+1) U^T (+ d_pre(t+k) S^T)      d_readout(t) = (d_row + d_out(t)) act'
 //
-// The recurrent part of a row is h, then the readout; or the readout alone, where readout_from is 0. What falls to h is
-// left for step_backward in the buffer of carry, and so is d_readout, beside its own place.
-// Joined with gates_vec4 or gates_f32, with recurrent_gradient, rows and ends, and with one of the lanes files.
+// The recurrent part of a row is h, then the readout; or only the readout, where readout_from is 0. The part that belongs
+// to h is left for step_backward in the buffer of carry. So is d_readout, which has a place of its own as well.
+// Joined with gates_vec4 or gates_f32, with recurrent_gradient, rows and slots, and with one of the lanes files.
 // One invocation per (ROWS rows, one column). No barriers. Zeros for rows that are not active.
 // Mirror: gatefold-reference, scan::readout_backward.
 struct ReadoutBackward {
@@ -13,7 +13,7 @@ struct ReadoutBackward {
     hidden: u32,       // H
     columns: u32,      // C, of the part that recurs
     skip_columns: u32, // of the part that a skip reads
-    own: u32,          // columns with a final value in each of the history slots; the others have one alone
+    own: u32,          // columns with a final value in each history slot; the others have only one
     readout_from: u32, // the first column of the readout
     next: u32,         // the step that follows in the scan, or NO_STEP
     skip_next: u32,
@@ -22,27 +22,27 @@ struct ReadoutBackward {
     history: u32,
     steps: u32, // T
     reverse: u32,
-    inner_to: u32, // where d_readout goes in the buffer of carry; d_row lies behind it
-    ends_at: u32,  // where the gradients of the final values are in it
+    inner_to: u32,  // where d_readout goes in the buffer of carry, followed by d_row
+    finals_at: u32, // where the gradients of the final values are in it
 }
 
-@group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [H, C], [H, skip_columns]  K-major over the units that receive
-@group(0) @binding(1) var<storage, read>       lengths: array<u32>;   // [B]            read where LENGTHS
-@group(0) @binding(2) var<storage, read>       gates:   array<Slot>;  // [T, B, H]      d_pre of the steps behind
+@group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [H, C], [H, skip_columns]  K-major over the receiving units
+@group(0) @binding(1) var<storage, read>       lengths: array<u32>;   // [B]            read with LENGTHS
+@group(0) @binding(2) var<storage, read>       gates:   array<Slot>;  // [T, B, H]      d_pre of the following steps
 @group(0) @binding(3) var<storage, read>       d_out:   array<f32>;   // [T, B, d_stride]
 @group(0) @binding(4) var<storage, read_write> readout: array<f32>;   // [T, B, R]      saved in, d_readout out
 @group(0) @binding(5) var<storage, read_write> carry:   array<f32>;   // [B, H], d_readout [B, R], d_row [B, H], final values
 
-fn end_gradient(row: u32, column: u32) -> f32 {
+fn final_gradient(row: u32, column: u32) -> f32 {
     let slot = final_slot(params.t, row);
     if column < params.own {
         if slot < params.history {
-            return carry[params.ends_at + (slot * params.batch + row) * params.own + column];
+            return carry[params.finals_at + (slot * params.batch + row) * params.own + column];
         }
     } else if slot == nearest_slot() {
         let lone = params.columns - params.own;
-        let behind = params.history * params.batch * params.own;
-        return carry[params.ends_at + behind + row * lone + column - params.own];
+        let first = params.history * params.batch * params.own;
+        return carry[params.finals_at + first + row * lone + column - params.own];
     }
     return 0.0;
 }
@@ -81,8 +81,8 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
             if row < params.batch {
                 let active_row = is_active(params.t, row);
                 var d = select(0.0, d_row[n], active_row);
-                if ENDS && active_row {
-                    d += end_gradient(row, column);
+                if FINALS && active_row {
+                    d += final_gradient(row, column);
                 }
                 if column < params.readout_from {
                     carry[params.inner_to + params.batch * outputs + row * params.hidden + column] = d;

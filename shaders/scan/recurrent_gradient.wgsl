@@ -1,8 +1,8 @@
 // scan/recurrent_gradient: d_pre U^T for ROWS rows and one column, the part of backward that every scan shares.
 //
 // Joined with gates_vec4 or gates_f32, with one of the lanes files, and with a kernel that declares ut and gates [T, B, H].
-// The slots of each row's own step by the weights from ut_begin on, [H, columns] K-major, added to before. A step
-// beyond NO_STEP - 1 counts nothing.
+// Multiplies the slots of each row's own step by the weights from ut_begin on, [H, columns] K-major, and adds that to
+// before. NO_STEP adds nothing.
 const NO_STEP: u32 = 0xffffffffu;
 
 fn recurrent_gradient(

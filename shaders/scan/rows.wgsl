@@ -1,6 +1,6 @@
-// scan/rows: which rows a step touches, and which numbers of its own a unit has.
+// scan/rows: the rows that a step touches.
 //
-// A row is active at step t where t < lengths[row]; without LENGTHS it always is. Joined with a kernel that declares
+// A row is active at step t if t < lengths[row]; without LENGTHS every row is. Joined with a kernel that declares
 // lengths [B].
 fn is_active(t: u32, row: u32) -> bool {
     if LENGTHS {

@@ -1,6 +1,6 @@
 // scan/scan_output: one scan's part of its layer's output.
 //
-//   out[t, row, out_begin + c] = h[t + first_slot, row, begin + c], 0 where the row is not active     (+= with ADD)
+//   out[t, row, out_begin + c] = h[t + first_slot, row, begin + c], or 0 where the row is not active     (+= with ADD)
 //
 // One invocation per element of the part, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, scan::scan_output.
@@ -9,7 +9,7 @@ struct ScanOutput {
     batch: u32, // B
     width: u32, // of a row of h
     begin: u32, // the first column
-    columns: u32, // C
+    columns: u32,    // C
     first_slot: u32, // of step 0
     out_width: u32,  // of a row of out
     out_begin: u32,
@@ -20,7 +20,7 @@ struct ScanOutput {
 }
 
 @group(0) @binding(0) var<storage, read>       h:       array<f32>; // [slots, B, width]
-@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read where LENGTHS
+@group(0) @binding(1) var<storage, read>       lengths: array<u32>; // [B]            read with LENGTHS
 @group(0) @binding(2) var<storage, read_write> out:     array<f32>; // [T, B, out_width]
 
 @compute @workgroup_size(WG_SIZE)

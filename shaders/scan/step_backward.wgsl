@@ -3,7 +3,7 @@
 //   dh = d_out(t) + d_pre(t+1) U^T (+ d_pre(t+k) S^T)      (d_pre(t), carry) = cell_backward(saved(t), ..., dh, carry)
 //
 // Joined with one cell, with rows and units, with one of the lanes files, and with from_recurrence or from_inner, which
-// declare params and buffers and say where dh comes from.
+// declare params and buffers and compute dh.
 // One invocation per (ROWS rows, one unit); a workgroup shares its rows. No barriers. Writes each element of step t
 // once: zeros for rows that are not active, whose carry stays as it is.
 // Mirror: gatefold-reference, scan::step_backward.

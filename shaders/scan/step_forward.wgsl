@@ -3,21 +3,21 @@
 //   r = h(t-1) U (+ h(t-k) S)        (h(t), state(t), saved(t)) = cell_forward(x(t), r, h(t-1), state(t-1))
 //
 // h and state are rings of slots; the step reads slot `*_from` and writes slot `*_to`. Training keeps a slot per step;
-// inference keeps one of state. A row of h may hold more than h, [width] in all: the product reads a part of one slot,
-// with SEGMENTS 2 also a part of another; the cell's result goes to column to_begin.
-// Joined with one cell, which gives Gates, Slot, Product and cell_forward, with rows and units, and with one of the lanes files.
+// inference keeps a single slot of state. A row of h may hold more than h, [width] in all. The product reads a part of one
+// slot, with SEGMENTS 2 also a part of another; the cell's result goes to column to_begin.
+// Joined with one of the gates files, with one cell, with rows and units, and with one of the lanes files.
 // One invocation per (ROWS rows, one unit); a workgroup shares its rows. No barriers. Writes each element of step t once,
-// and nothing of rows that are not active.
+// and nothing in rows that are not active.
 // Mirror: gatefold-reference, scan::step_forward.
 struct StepForward {
     t: u32,
     batch: u32,  // B
     hidden: u32, // H
     width: u32,  // of a row of h
-    r_slot: u32, // what the product reads
+    r_slot: u32, // of the product
     r_begin: u32,
     r_len: u32,
-    skip_slot: u32, // what its second segment reads
+    skip_slot: u32, // of its second segment
     skip_begin: u32,
     skip_len: u32,
     h_from: u32,
@@ -30,12 +30,12 @@ struct StepForward {
 
 @group(0) @binding(0) var<storage, read>       u:       array<Product>; // [r_len + skip_len, H]  K-major, packed
 @group(0) @binding(1) var<storage, read>       units:   array<f32>;   // [UNITS, H]
-@group(0) @binding(2) var<storage, read>       lengths: array<u32>;   // [B]           read where LENGTHS
+@group(0) @binding(2) var<storage, read>       lengths: array<u32>;   // [B]           read with LENGTHS
 @group(0) @binding(3) var<storage, read_write> gates:   array<Slot>;  // [T, B, H]     x in, saved out
-@group(0) @binding(4) var<storage, read_write> state:   array<f32>;   // [slots, B, H] touched where HAS_STATE
+@group(0) @binding(4) var<storage, read_write> state:   array<f32>;   // [slots, B, H] touched with HAS_STATE
 @group(0) @binding(5) var<storage, read_write> h:       array<f32>;   // [slots, B, width]
 
-// Part of a slot of h by rows of u from u_begin on, added to r.
+// Adds to r the product of a part of a slot of h and the rows of u from u_begin on.
 fn recurrent(
     first_row: u32, column: u32, lane: u32, slot: u32, begin: u32, len: u32, u_begin: u32, before: array<Product, ROWS>,
 ) -> array<Product, ROWS> {

@@ -1,4 +1,4 @@
-// scan/units: the numbers that a unit has of its own, [UNITS, H]. Joined with a kernel that declares units.
+// scan/units: each unit's own numbers, [UNITS, H]. Joined with a kernel that declares units.
 fn own_of(unit: u32) -> vec3<f32> {
     var own = vec3<f32>();
     if UNITS > 0u {

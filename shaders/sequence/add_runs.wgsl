@@ -1,8 +1,8 @@
 // sequence/add_runs: the sums of runs, stretch after stretch, added to their rows of the table's gradient.
 //
-//   d_table[token, c] += sum of sums[q, c] for q = p and the beginnings of the stretches that its run reaches into
+//   d_table[token, c] += sum of sums[q, c] over q = p and the starts of the further stretches that its run reaches
 //
-// for every p where a run begins. Every row of d_table is written by at most one run.
+// for every p where a run begins. At most one run writes a row of d_table.
 // One invocation per place and column, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, sequence::add_runs.
 @group(0) @binding(2) var<storage, read>       sums:    array<f32>; // [rows, width]

@@ -1,4 +1,4 @@
-// sequence/copy_block: a block of columns between tensors of different width.
+// sequence/copy_block: a block of columns, copied between tensors of different width.
 //
 //   to[r, c] = from[r, c]
 //

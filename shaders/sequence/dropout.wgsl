@@ -1,4 +1,4 @@
-// sequence/dropout: random zeros. Backward is the same kernel on the gradient; nothing is saved.
+// sequence/dropout: sets random elements to zero. Backward runs the same kernel on the gradient; nothing is saved.
 //
 //   y[i] = x[i] scale, or 0 where u(i) < rate        u in [0, 1), from 24 of the 32 bits of a word
 //
@@ -16,7 +16,7 @@ struct Dropout {
     _pad1: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       seed: array<u32>; // [4]: seed low, seed high, batch, not used
+@group(0) @binding(0) var<storage, read>       seed: array<u32>; // [4]: seed low, seed high, batch, unused
 @group(0) @binding(1) var<storage, read>       x:    array<f32>; // [len]
 @group(0) @binding(2) var<storage, read_write> y:    array<f32>; // [len]
 

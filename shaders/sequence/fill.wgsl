@@ -1,4 +1,4 @@
-// sequence/fill: one number everywhere.
+// sequence/fill: a constant in every element.
 //
 //   out[i] = value
 //

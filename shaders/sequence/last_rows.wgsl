@@ -1,4 +1,4 @@
-// sequence/last_rows: the last step of each row, its own; zeros for a row without steps.
+// sequence/last_rows: each row's own last step; zeros for a row without steps.
 //
 //   y[b, f] = x[lengths[b] - 1, b, f]
 //

@@ -1,4 +1,4 @@
-// sequence/last_rows_backward: the gradient of each row's last step, zeros at all others.
+// sequence/last_rows_backward: the gradient with respect to each row's steps: that of its last step, zeros at the others.
 //
 //   d_x[t, b, f] = d_y[b, f] where t + 1 = lengths[b], else 0
 //

@@ -1,4 +1,4 @@
-// sequence/mask_rows: zeros behind the end of each row, in place.
+// sequence/mask_rows: zeros past the end of each row, in place.
 //
 //   x[t, b, f] = 0 where t >= lengths[b]
 //

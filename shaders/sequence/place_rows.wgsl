@@ -1,8 +1,8 @@
-// sequence/place_rows: rows moved behind all of smaller digits and all of the same digit in front of them.
+// sequence/place_rows: rows in order of a digit, those of one digit in their old order.
 //
-//   sorted[places[blocks, d] + places[block, d] + rank] = order[p]     d = digit(order[p]), order[p] = p where FIRST
+//   sorted[places[blocks, d] + places[block, d] + rank] = order[p]     d = digit(order[p]), with FIRST order[p] = p
 //
-// rank counts the rows of the same digit in front of p in its block. One workgroup per block, one invocation per row.
+// rank counts the rows of the same digit before p in its block. One workgroup per block, one invocation per row.
 // One barrier.
 // Mirror: gatefold-reference, sequence::place_rows.
 @group(0) @binding(0) var<storage, read>       numbers: array<f32>; // [rows] token numbers

@@ -1,4 +1,4 @@
-// sequence/repeat: the same elements again and again.
+// sequence/repeat: a block, repeated.
 //
 //   out[i] = x[i mod period]
 //

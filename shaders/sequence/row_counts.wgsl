@@ -1,8 +1,8 @@
-// sequence/row_counts: how many rows of each block have each digit.
+// sequence/row_counts: the count of rows of each block with each digit.
 //
-//   counts[block, digit] = number of places p of the block with digit(order[p]) = digit       order[p] = p where FIRST
+//   counts[block, digit] = number of places p of the block with digit(order[p]) = digit       with FIRST order[p] = p
 //
-// One workgroup per block; one invocation reads one row's digit, then counts one digit. One barrier.
+// One workgroup per block; each invocation reads the digit of one row, then counts one digit. One barrier.
 // Mirror: gatefold-reference, sequence::row_counts.
 @group(0) @binding(0) var<storage, read>       numbers: array<f32>; // [rows] token numbers
 @group(0) @binding(1) var<storage, read>       order:   array<u32>; // [rows]; read unless FIRST

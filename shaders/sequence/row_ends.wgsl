@@ -1,4 +1,4 @@
-// sequence/row_ends: what last_rows and its backward are told.
+// sequence/row_ends: the params of last_rows and its backward.
 struct RowEnds {
     steps: u32,
     batch: u32,

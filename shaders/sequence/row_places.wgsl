@@ -1,6 +1,6 @@
-// sequence/row_places: counts of rows made into the places where they go.
+// sequence/row_places: counts of rows turned into the places that they move to.
 //
-//   places[block, digit] = sum over the blocks in front of counts[.., digit]
+//   places[block, digit] = sum over the blocks before it of counts[.., digit]
 //   places[blocks, digit] = rows of all smaller digits
 //
 // One workgroup, an invocation per digit. One barrier.
@@ -12,7 +12,7 @@ struct RowPlaces {
     _pad2: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> places: array<u32>; // [blocks + 1, WG_SIZE], counts in all rows but the last
+@group(0) @binding(0) var<storage, read_write> places: array<u32>; // [blocks + 1, WG_SIZE], counts on entry but for the last row
 
 var<workgroup> totals: array<u32, WG_SIZE>;
 

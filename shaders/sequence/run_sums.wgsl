@@ -1,8 +1,8 @@
 // sequence/run_sums: the sums of runs of one token, each within a stretch of places.
 //
-//   sums[p, c] = sum of d[order[q], c] for q = p, p + 1, .. of the same token and stretch
+//   sums[p, c] = sum of d[order[q], c] over q = p, p + 1, .. of the same token and stretch
 //
-// Written where a run or a stretch begins at p, and nowhere else.
+// Written only where a run or a stretch begins at p.
 // One invocation per place and column, workgroups in two axes. No barriers.
 // Mirror: gatefold-reference, sequence::run_sums.
 @group(0) @binding(2) var<storage, read>       d:    array<f32>; // [rows, width]

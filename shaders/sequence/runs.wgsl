@@ -1,8 +1,8 @@
-// sequence/runs: what the two kernels share that add up rows of one token, which sort_rows put next to each other: a run.
+// sequence/runs: the part that run_sums and add_runs share. A run is the rows of one token, put next to each other by
+// sort_rows.
 //
-// The order of a run's rows is their own, and sums are taken by stretches of `stretch` places and then over the
-// stretches, both in order: the result does not depend on the device. How long a sum is does not depend on how many
-// tokens there are.
+// The rows of a run keep their order, and they are added up within stretches of `stretch` places, then across stretches,
+// both in order: the result does not depend on the device. The length of a sum does not depend on the number of tokens.
 struct Runs {
     rows: u32,
     width: u32,

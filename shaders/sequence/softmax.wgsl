@@ -1,8 +1,8 @@
-// sequence/softmax: over the values of each row.
+// sequence/softmax: the softmax of each row.
 //
 //   y[k] = exp(x[k] - max x) / sum over j of exp(x[j] - max x)
 //
-// No exponential is taken of a positive number. NaN anywhere in a row is NaN in all of it.
+// No exponential of a positive number is taken. NaN anywhere in a row makes all of it NaN.
 // TEAM invocations per row, workgroups in two axes. Three barriers.
 // Mirror: gatefold-reference, sequence::softmax.
 struct Softmax {

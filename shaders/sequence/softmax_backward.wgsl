@@ -1,4 +1,4 @@
-// sequence/softmax_backward: through the softmax of each row, from its own output.
+// sequence/softmax_backward: the gradient through the softmax of each row, from its output.
 //
 //   d_x[k] = y[k] (d_y[k] - sum over j of d_y[j] y[j])
 //

@@ -1,8 +1,9 @@
-// sequence/sort_rows: what the three kernels of a pass share that sorts rows by a digit of their tokens.
+// sequence/sort_rows: the params and the digit that the kernels of a sorting pass share.
 //
-// Passes from the lowest digit to the highest (row_counts, row_places, place_rows) leave the rows in the order of their
-// tokens, those of one token in their own order: a radix sort, stable and without atomics. A digit has WG_SIZE values,
-// and a block is WG_SIZE rows; neither is a choice of the device's, so the order is the same everywhere.
+// A pass (row_counts, row_places, place_rows) sorts rows by one digit of their tokens. Passes from the lowest digit to the
+// highest leave the rows in order of their tokens, those of one token in their old order: a radix sort, stable and without
+// atomics. A digit has WG_SIZE values, and a block is WG_SIZE rows. Neither depends on the device, so the order is the same
+// everywhere.
 struct SortRows {
     rows: u32,
     tokens: u32,

@@ -1,5 +1,5 @@
-// sequence/team: TEAM neighbouring invocations share a row, so that narrow rows fill a workgroup and wide ones are walked
-// by all of it.
+// sequence/team: TEAM neighbouring invocations share a row, so that narrow rows fill a workgroup, and a whole workgroup walks
+// a wide one.
 var<workgroup> parts: array<f32, WG_SIZE>;
 
 fn team_sum(local: u32, part: f32) -> f32 {

@@ -1,5 +1,5 @@
-// sequence/threefry: Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw 2011), random words that a key and a
-// counter determine.
+// sequence/threefry: Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw 2011), random words determined by a key and
+// a counter.
 // Mirror: gatefold-reference, sequence::threefry2x32.
 const KEY_PARITY: u32 = 0x1BD11BDAu;
 

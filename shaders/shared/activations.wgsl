@@ -1,13 +1,13 @@
 // shared/activations: the functions of gates and dense layers, and their derivatives.
 //
-// Safe at any finite input on any driver: exp and tanh see only arguments at which neither they nor a fast-math rewrite
+// Safe for any finite input on any driver: exp and tanh see only arguments for which neither they nor a fast-math rewrite
 // of them overflows. Beyond the bounds the results are constant in f32. NaN stays NaN: clamp and max may turn it into a
-// number, and poisoned data would pass for good.
+// number, and poisoned data would pass as good.
 // Mirror: gatefold-reference, activation.
 const EXP_BOUND: f32 = 80.0;  // exp(80) is finite; sigmoid(-80) = 2e-35
 const TANH_BOUND: f32 = 10.0; // tanh(10) rounds to 1
 
-// y, or x if that is NaN; by its bits, since drivers may assume that there is none.
+// y, or x if x is NaN: by its bits, since drivers may assume that there is no NaN.
 fn unless_nan(x: f32, y: f32) -> f32 {
     return select(y, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
 }
@@ -56,7 +56,7 @@ fn activate(function: u32, alpha: f32, beta: f32, x: f32) -> f32 {
     }
 }
 
-// dy/dx from y = activate(x); x itself counts only where the slope does not follow from y.
+// dy/dx from y = activate(x); x itself matters only where the slope does not follow from y.
 fn activation_slope(function: u32, alpha: f32, beta: f32, x: f32, y: f32) -> f32 {
     switch function {
         case RELU: { return select(1.0, 0.0, y <= 0.0); }

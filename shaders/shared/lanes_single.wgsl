@@ -1,4 +1,4 @@
-// shared/lanes_single: every invocation loads for itself; the same text as lanes_subgroup for devices without subgroups.
+// shared/lanes_single: every invocation loads for itself; stands in for lanes_subgroup on devices without subgroups.
 const LANES: u32 = 1u;
 
 fn spread(value: f32, j: u32) -> f32 {

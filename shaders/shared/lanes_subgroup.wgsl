@@ -1,9 +1,9 @@
-// shared/lanes_subgroup: eight neighbouring lanes each load one of eight values, and hand them round.
+// shared/lanes_subgroup: eight neighbouring lanes each load one of eight values and pass them around.
 //
-// A lane loads element k + lane % LANES of a row that the whole workgroup shares; `spread(value, j)` then gives every
-// lane what lane j holds, so that a row is loaded once per subgroup instead of once per lane. Needs subgroups of at
-// least LANES lanes and control flow that is uniform in the workgroup: indices are clamped and stores guarded, and
-// no kernel returns early.
+// A lane loads element k + lane % LANES of a row that the whole workgroup shares; `spread(value, j)` then gives every lane
+// the value that lane j holds. So a row is loaded once per subgroup instead of once per lane. Needs subgroups of at least
+// LANES lanes, and control flow that is uniform in the workgroup: indices are clamped, stores are guarded, and no kernel
+// returns early.
 const LANES: u32 = 8u;
 
 fn spread(value: f32, j: u32) -> f32 {

@@ -1,10 +1,11 @@
-//! What WGSL believes about every kernel, asked of naga without a device: is each variant valid with only what the
-//! engine requests, do the params structs agree field by field, are the bindings those of the table, do the gates have
-//! the model's order, and can the writers for the other platforms put it into their languages.
+//! Every kernel as naga reads it, without a device. Is each variant valid with only the features that the engine
+//! requests? Do the params structs agree field by field, the bindings with the table, the gates with the model's order,
+//! the extents with what the text can touch? Can the writers for the other platforms translate it?
 
-use crate::params::{self, Params};
+use crate::params::{self, Layout, Params};
+use crate::touched::touched;
 use crate::{
-    Access, Cell, Columns, ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant, Lanes,
+    Access, CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, Lanes,
     MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_STEP, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
@@ -14,7 +15,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a constant can be, the plainest first.
+/// The values that a constant can have, the plainest first.
 fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
     let tiled = variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
     match name {
@@ -22,8 +23,8 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
         "ROWS" => vec![1, 2, 4, 8, 16],
         "COLUMNS" | "SEGMENTS" => vec![1, 2],
         "UNITS" => match variant.cell {
-            Some(Cell::Lstm) => vec![0, 3],
-            Some(Cell::Readout) => vec![0, 1],
+            Some(CellStage::Lstm) => vec![0, 3],
+            Some(CellStage::Readout) => vec![0, 1],
             _ => vec![0],
         },
         "TEAM" => vec![1, 8, ELEMENT_WG_SIZE],
@@ -40,16 +41,16 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
 }
 
 /// The cells that a kernel is joined with.
-fn cells(id: KernelId) -> Vec<Option<Cell>> {
+fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     let has = |part| id.spec().parts.contains(&part);
     if !has(Part::Gates) {
         return vec![None];
     }
     let backward = id != KernelId::StepForward;
-    Cell::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
+    CellStage::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
 }
 
-/// Every kernel with every cell and in every form, every choice of a constant alone and every pair of choices.
+/// Every kernel with every cell and in every form, with each choice of a constant alone and each pair of choices.
 fn variants() -> Vec<KernelVariant> {
     let mut found = Vec::new();
     for id in KernelId::ALL {
@@ -78,8 +79,8 @@ fn variants() -> Vec<KernelVariant> {
     found
 }
 
-/// The first choices; each other choice beside them; and each pair of other choices of two constants, of which the
-/// functions, of which there are many, give their last alone.
+/// The first choices; these with one changed, for every other choice; and these with two changed, for pairs of other
+/// choices. There are many functions, so in pairs only the last one takes part.
 fn pairs(choices: &[(&'static str, Vec<u32>)]) -> Vec<Vec<(&'static str, u32)>> {
     let plain: Vec<(&'static str, u32)> = choices.iter().map(|(name, values)| (*name, values[0])).collect();
     let with = |changes: &[(usize, u32)]| {
@@ -102,7 +103,7 @@ fn pairs(choices: &[(&'static str, Vec<u32>)]) -> Vec<Vec<(&'static str, u32)>> 
     found
 }
 
-/// Only what the engine asks a device for.
+/// The capabilities that the engine asks a device for, and no others.
 fn promised(variant: &KernelVariant, from: ParamsFrom) -> Capabilities {
     let mut capabilities = Capabilities::empty();
     if variant.uses_subgroups() {
@@ -126,7 +127,7 @@ fn parse(variant: &KernelVariant, from: ParamsFrom) -> (String, Module, ModuleIn
     (source, module, info)
 }
 
-/// For every variant, on all cores.
+/// Checks every variant, on all cores.
 fn for_all(check: impl Fn(&KernelVariant) + Sync) {
     let variants = variants();
     assert!(variants.len() > 1000, "only {} variants", variants.len());
@@ -134,7 +135,7 @@ fn for_all(check: impl Fn(&KernelVariant) + Sync) {
     let work = || {
         while let Some(variant) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
             let checked = catch_unwind(AssertUnwindSafe(|| check(variant)));
-            // Its name alone is that of all variants of the kernel and cell.
+            // In full: many variants of a kernel and cell share a name.
             assert!(checked.is_ok(), "{variant:?}");
         }
     };
@@ -142,7 +143,7 @@ fn for_all(check: impl Fn(&KernelVariant) + Sync) {
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
 }
 
-/// All questions to one module, since parsing and validating it takes most of the time.
+/// All checks of a module in one test, since parsing and validating it takes most of the time.
 #[test]
 fn every_variant_is_valid_and_as_the_table_says() {
     for_all(|variant| {
@@ -150,12 +151,13 @@ fn every_variant_is_valid_and_as_the_table_says() {
             let (_, module, info) = parse(variant, from);
             assert_bindings(variant, &module);
             assert_constants(variant, &module);
+            assert_extents(variant, &module);
             assert_writable(variant, &module, &info);
         }
     });
 }
 
-/// The bindings are those of the table.
+/// Checks that the bindings are those of the table.
 fn assert_bindings(variant: &KernelVariant, module: &Module) {
     let mut found: Vec<(u32, Access)> = module
         .global_variables
@@ -178,7 +180,7 @@ fn assert_bindings(variant: &KernelVariant, module: &Module) {
 /// Name, type and offset.
 type Field = (String, String, u32);
 
-/// The fields and the size of a struct in WGSL.
+/// Fields and size of a struct in WGSL.
 fn struct_layout(module: &Module, name: &str) -> Option<(Vec<Field>, u32)> {
     let scalar = |kind: naga::Handle<naga::Type>| match module.types[kind].inner {
         TypeInner::Scalar(naga::Scalar::U32) => "u32".into(),
@@ -196,7 +198,7 @@ fn struct_layout(module: &Module, name: &str) -> Option<(Vec<Field>, u32)> {
     })
 }
 
-fn assert_layout<P: Params>(id: KernelId) {
+fn assert_layout<P: Layout>(id: KernelId) {
     let variant =
         variants().into_iter().find(|variant| variant.id == id).expect("every kernel has a variant");
     let (_, module, _) = parse(&variant, ParamsFrom::Uniform);
@@ -213,47 +215,68 @@ fn assert_layout<P: Params>(id: KernelId) {
     assert_eq!(size_of::<P>() % 16, 0, "{}: uniform structs are multiples of 16 bytes", P::WGSL_NAME);
 }
 
+/// A question about the params struct of a kernel.
+trait Question {
+    type Answer;
+    fn ask<P: Params>(&self) -> Self::Answer;
+}
+
+fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
+    match id {
+        KernelId::StepForward => question.ask::<params::StepForward>(),
+        KernelId::StepBackward => question.ask::<params::StepBackward>(),
+        KernelId::StepBackwardInner => question.ask::<params::StepBackwardInner>(),
+        KernelId::ReadoutBackward => question.ask::<params::ReadoutBackward>(),
+        KernelId::InitialBackward => question.ask::<params::InitialBackward>(),
+        KernelId::InitialRows => question.ask::<params::InitialRows>(),
+        KernelId::FinalRows => question.ask::<params::FinalRows>(),
+        KernelId::ScanOutput => question.ask::<params::ScanOutput>(),
+        KernelId::PeepholeGradient => question.ask::<params::PeepholeGradient>(),
+        KernelId::MatMul => question.ask::<params::MatMul>(),
+        KernelId::SumSlices => question.ask::<params::SumSlices>(),
+        KernelId::Pack => question.ask::<params::Pack>(),
+        KernelId::UnpackGradient => question.ask::<params::UnpackGradient>(),
+        KernelId::ColumnSum => question.ask::<params::ColumnSum>(),
+        KernelId::ActivationBackward => question.ask::<params::ActivationBackward>(),
+        KernelId::ElementLoss => question.ask::<params::ElementLoss>(),
+        KernelId::CrossEntropy => question.ask::<params::CrossEntropy>(),
+        KernelId::SumLoss => question.ask::<params::SumLoss>(),
+        KernelId::GradientNorm => question.ask::<params::GradientNorm>(),
+        KernelId::FinishNorm => question.ask::<params::FinishNorm>(),
+        KernelId::Sgd => question.ask::<params::Sgd>(),
+        KernelId::RmsProp => question.ask::<params::RmsProp>(),
+        KernelId::Adam => question.ask::<params::Adam>(),
+        KernelId::GatherRows => question.ask::<params::GatherRows>(),
+        KernelId::RowPlaces => question.ask::<params::RowPlaces>(),
+        KernelId::Softmax => question.ask::<params::Softmax>(),
+        KernelId::SoftmaxBackward => question.ask::<params::SoftmaxBackward>(),
+        KernelId::Dropout => question.ask::<params::Dropout>(),
+        KernelId::Add => question.ask::<params::Add>(),
+        KernelId::MaskRows => question.ask::<params::MaskRows>(),
+        KernelId::CopyBlock => question.ask::<params::CopyBlock>(),
+        KernelId::Repeat => question.ask::<params::Repeat>(),
+        KernelId::Fill => question.ask::<params::Fill>(),
+        KernelId::RowCounts | KernelId::PlaceRows => question.ask::<params::SortRows>(),
+        KernelId::RunSums | KernelId::AddRuns => question.ask::<params::Runs>(),
+        KernelId::LastRows | KernelId::LastRowsBackward => question.ask::<params::RowEnds>(),
+    }
+}
+
+/// Does the struct agree with the one in the kernel's text?
+struct Agreement(KernelId);
+
+impl Question for Agreement {
+    type Answer = ();
+    fn ask<P: Params>(&self) {
+        assert_eq!((self.0.spec().params, self.0.spec().params_bytes), (P::WGSL_NAME, size_of::<P>()));
+        assert_layout::<P>(self.0);
+    }
+}
+
 #[test]
 fn params_match_wgsl() {
     for id in KernelId::ALL {
-        match id {
-            KernelId::StepForward => assert_layout::<params::StepForward>(id),
-            KernelId::StepBackward => assert_layout::<params::StepBackward>(id),
-            KernelId::StepBackwardInner => assert_layout::<params::StepBackwardInner>(id),
-            KernelId::ReadoutBackward => assert_layout::<params::ReadoutBackward>(id),
-            KernelId::InitialBackward => assert_layout::<params::InitialBackward>(id),
-            KernelId::StartRows => assert_layout::<params::StartRows>(id),
-            KernelId::FinalRows => assert_layout::<params::FinalRows>(id),
-            KernelId::ScanOutput => assert_layout::<params::ScanOutput>(id),
-            KernelId::PeepholeGradient => assert_layout::<params::PeepholeGradient>(id),
-            KernelId::MatMul => assert_layout::<params::MatMul>(id),
-            KernelId::SumSlices => assert_layout::<params::SumSlices>(id),
-            KernelId::Pack => assert_layout::<params::Pack>(id),
-            KernelId::UnpackGradient => assert_layout::<params::UnpackGradient>(id),
-            KernelId::ColumnSum => assert_layout::<params::ColumnSum>(id),
-            KernelId::ActivationBackward => assert_layout::<params::ActivationBackward>(id),
-            KernelId::ElementLoss => assert_layout::<params::ElementLoss>(id),
-            KernelId::CrossEntropy => assert_layout::<params::CrossEntropy>(id),
-            KernelId::SumLoss => assert_layout::<params::SumLoss>(id),
-            KernelId::GradientNorm => assert_layout::<params::GradientNorm>(id),
-            KernelId::FinishNorm => assert_layout::<params::FinishNorm>(id),
-            KernelId::Sgd => assert_layout::<params::Sgd>(id),
-            KernelId::RmsProp => assert_layout::<params::RmsProp>(id),
-            KernelId::Adam => assert_layout::<params::Adam>(id),
-            KernelId::GatherRows => assert_layout::<params::GatherRows>(id),
-            KernelId::RowPlaces => assert_layout::<params::RowPlaces>(id),
-            KernelId::Softmax => assert_layout::<params::Softmax>(id),
-            KernelId::SoftmaxBackward => assert_layout::<params::SoftmaxBackward>(id),
-            KernelId::Dropout => assert_layout::<params::Dropout>(id),
-            KernelId::Add => assert_layout::<params::Add>(id),
-            KernelId::MaskRows => assert_layout::<params::MaskRows>(id),
-            KernelId::CopyBlock => assert_layout::<params::CopyBlock>(id),
-            KernelId::Repeat => assert_layout::<params::Repeat>(id),
-            KernelId::Fill => assert_layout::<params::Fill>(id),
-            KernelId::RowCounts | KernelId::PlaceRows => assert_layout::<params::SortRows>(id),
-            KernelId::RunSums | KernelId::AddRuns => assert_layout::<params::Runs>(id),
-            KernelId::LastRows | KernelId::LastRowsBackward => assert_layout::<params::RowEnds>(id),
-        }
+        ask(id, &Agreement(id));
     }
     assert_layout::<params::Piece>(KernelId::GradientNorm);
     for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam] {
@@ -262,28 +285,67 @@ fn params_match_wgsl() {
     }
 }
 
-/// The value of a `u32` constant of a module.
+/// How far does a dispatch reach when everything that params can turn on is on? All of them are 1; only a readout
+/// begins at column 0, so that it has columns.
+struct Reach<'a>(&'a KernelVariant);
+
+impl Question for Reach<'_> {
+    type Answer = Extents;
+    fn ask<P: Params>(&self) -> Extents {
+        let words: Vec<u32> = P::FIELDS
+            .iter()
+            .map(|field| match *field {
+                ("readout_from", _) => 0,
+                (_, "f32") => 1f32.to_bits(),
+                _ => 1,
+            })
+            .collect();
+        let params: P = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
+        params.extents(self.0, [1, 1, 1])
+    }
+}
+
+/// Checks that every binding has an extent, and that it is 0 if and only if no invocation can touch the binding,
+/// whatever the params.
+fn assert_extents(variant: &KernelVariant, module: &Module) {
+    let extents = ask(variant.id, &Reach(variant));
+    assert_eq!(extents.lens.len(), variant.id.spec().bindings.len(), "{variant}: an extent for each binding");
+    let found: Vec<usize> = (0..extents.lens.len()).filter(|&binding| extents.touches(binding)).collect();
+    let expected: Vec<usize> = touched(module).into_iter().collect();
+    assert_eq!(found, expected, "{variant}: the bindings that it touches");
+}
+
+/// The value of a constant of a module; a boolean is 0 or 1.
 fn constant(module: &Module, name: &str) -> u32 {
     let found = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name));
     let (_, constant) = found.unwrap_or_else(|| panic!("no constant is called {name}"));
     match module.global_expressions[constant.init] {
         naga::Expression::Literal(naga::Literal::U32(value)) => value,
+        naga::Expression::Literal(naga::Literal::Bool(value)) => u32::from(value),
         ref other => panic!("{name} is {other:?}"),
     }
 }
 
-/// The constants are those of the host.
+/// Checks that the constants are those of the host.
 fn assert_constants(variant: &KernelVariant, module: &Module) {
     let gates: Vec<(&str, u32)> = match variant.cell {
         _ if !variant.id.spec().parts.contains(&Part::Cell) => Vec::new(),
-        Some(Cell::Lstm) => LstmGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into(),
-        Some(Cell::Gru | Cell::GruReset | Cell::GruUpdate) => {
+        Some(CellStage::Lstm) => LstmGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into(),
+        Some(CellStage::Gru | CellStage::GruReset | CellStage::GruUpdate) => {
             GruGate::ALL.map(|gate| (gate.wgsl_name(), gate as u32)).into()
         }
         _ => Vec::new(),
     };
     for (name, number) in gates {
         assert_eq!(constant(module, name), number, "{variant}");
+    }
+    if let Some(cell) = variant.cell.filter(|_| variant.id.spec().parts.contains(&Part::Cell)) {
+        let of_any = [("READS_GATES", cell.reads_gates()), ("HAS_STATE", cell.has_state())];
+        let of_backward = [("CARRIES", cell.carries()), ("GIVES_INNER", cell.gives_inner())];
+        let own = of_any.iter().chain(of_backward.iter().filter(|_| cell.has_backward()));
+        for &(name, value) in own {
+            assert_eq!(constant(module, name), u32::from(value), "{name} of {variant}");
+        }
     }
     if variant.id == KernelId::StepBackward {
         assert_eq!(constant(module, "NO_STEP"), NO_STEP, "{variant}");
@@ -306,7 +368,7 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     }
 }
 
-/// The writers for the other platforms can put it into their languages.
+/// Checks that the writers for the other platforms can translate the module.
 fn assert_writable(variant: &KernelVariant, module: &Module, info: &ModuleInfo) {
     use naga::back::{hlsl, msl, spv};
     use naga::proc::BoundsCheckPolicies;
@@ -339,7 +401,7 @@ fn assert_writable(variant: &KernelVariant, module: &Module, info: &ModuleInfo) 
         .unwrap_or_else(|error| panic!("{variant} as HLSL: {error}"));
 }
 
-/// Runs a checker where it is installed, on files of `directory`; panics with what it prints if it refuses one.
+/// Runs a checker on a file, if it is installed. Panics with its output if it refuses the file.
 fn accepts(program: &str, arguments: &[&str], file: &std::path::Path, what: &KernelVariant) -> bool {
     let output = match std::process::Command::new(program).args(arguments).arg(file).output() {
         Ok(output) => output,
@@ -358,7 +420,7 @@ fn other_compilers_accept_every_variant_where_they_are_installed() {
     for_all(|variant| {
         let file = files.fetch_add(1, Ordering::Relaxed);
         let file = |ending: &str| directory.path().join(format!("{file}.{ending}"));
-        // tint knows immediates by another name, and wants subgroups to be enabled.
+        // tint has another name for immediates, and wants subgroups enabled.
         let (source, _, _) = parse(variant, ParamsFrom::Uniform);
         let enable = if variant.uses_subgroups() { "enable subgroups;\n" } else { "" };
         std::fs::write(file("wgsl"), format!("{enable}{source}")).expect("the directory takes a file");
@@ -373,7 +435,7 @@ fn other_compilers_accept_every_variant_where_they_are_installed() {
         let accepted = accepts("spirv-val", &["--target-env", "vulkan1.1"], &file("spv"), variant);
         by_spirv_val.fetch_add(usize::from(accepted), Ordering::Relaxed);
     });
-    // Past the test runner, which keeps what passing tests print to itself.
+    // Straight to stderr: the test runner swallows what passing tests print.
     let _ = writeln!(
         std::io::stderr(),
         "variants accepted by tint: {}, by spirv-val: {} (0: not installed)",

@@ -1,27 +1,35 @@
 //! The WGSL kernels of Gatefold, and everything that must agree with their text: the table of kernels, the layout of
-//! their parameters, the constants that they are compiled with. Knows no wgpu.
+//! their params, the constants that they are compiled with. Knows no wgpu.
 //!
-//! A kernel is a row of [`KernelId::spec`]: named parts of text, joined, behind a short prelude of constants.
-//! [`KernelVariant::source`] gives the WGSL of one variant.
+//! A kernel is a row of [`KernelId::spec`]: named parts of text, joined after a short prelude of constants.
+//! [`KernelVariant::source`] gives the WGSL of one variant, [`params::Params::extents`] the reach of a dispatch.
 
+mod extents;
+#[cfg(test)]
+mod extents_tests;
 mod kernels;
 #[cfg(test)]
 mod layout_tests;
 pub mod params;
+mod stage;
+#[cfg(test)]
+mod touched;
 mod variant;
 
-pub use kernels::{Access, Cell, Const, ElementLossKind, KernelId, KernelSpec, Part};
+pub use extents::Extents;
+pub use kernels::{Access, Const, ElementLossKind, KernelId, KernelSpec, Part};
+pub use stage::CellStage;
 pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 
-/// Invocations of a workgroup in kernels that treat elements one by one.
+/// Invocations of a workgroup in kernels that treat each element on its own.
 pub const ELEMENT_WG_SIZE: u32 = 64;
-/// Invocations of a workgroup in scans and matrix products: one subgroup on most devices, four on Mesa's software driver.
+/// Invocations of a workgroup in scans and matrix products: one subgroup on most devices, four on llvmpipe.
 pub const TILE_WG_SIZE: u32 = 32;
-/// Lanes that hand values round in `lanes_subgroup`; a device's subgroups must be at least as wide.
+/// Lanes that pass values around in `lanes_subgroup`; a device's subgroups must be at least as wide.
 pub const SUBGROUP_LANES: u32 = 8;
-/// Elements of a piece of the gradient, at most, for its norm.
+/// The most elements of a piece of the gradient, for its norm.
 pub const MAX_PIECE_LEN: u32 = 4096;
-/// In params that name a step: there is none.
+/// Stands for no step in params that name one.
 pub const NO_STEP: u32 = u32::MAX;
 /// The most bytes of params that a kernel takes.
 pub const MAX_PARAMS_BYTES: usize = 64;

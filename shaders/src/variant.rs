@@ -1,23 +1,23 @@
-//! A kernel with everything decided that its compiler must know.
+//! A kernel with every choice made that the shader compiler must know.
 
-use crate::{Cell, Const, KernelId, Part, SUBGROUP_LANES};
+use crate::{CellStage, Const, KernelId, Part, SUBGROUP_LANES};
 use std::fmt::{self, Write as _};
 
-/// How the invocations of a subgroup share what they load.
+/// Sharing of loads among the invocations of a subgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lanes {
-    /// Each loads for itself.
+    /// Each invocation loads for itself.
     Single,
-    /// [`SUBGROUP_LANES`] at a time hand values round; for devices whose subgroups are at least as wide.
+    /// Groups of [`SUBGROUP_LANES`] pass values around; for devices whose subgroups are at least as wide.
     Subgroup,
 }
 
-/// How wide a column of a matrix product is.
+/// Width of a `Column` in a matrix product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Columns {
-    /// Four neighbours at a time.
+    /// Four neighbouring columns of the matrix.
     Vec4,
-    /// One at a time.
+    /// One column of the matrix.
     F32,
 }
 
@@ -31,7 +31,7 @@ impl Columns {
     }
 }
 
-/// Where a kernel reads its params.
+/// The place that a kernel reads its params from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParamsFrom {
     /// `var<immediate>`
@@ -43,20 +43,20 @@ pub enum ParamsFrom {
 /// A kernel and its constants. Two that are equal have the same text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KernelVariant {
-    /// Which kernel.
+    /// The kernel.
     pub id: KernelId,
-    /// The cell, for kernels of a scan.
-    pub cell: Option<Cell>,
-    /// How lanes share loads, for kernels that have the part.
+    /// The stage of a cell, for kernels of a scan.
+    pub cell: Option<CellStage>,
+    /// Sharing of loads, for kernels that have the part.
     pub lanes: Lanes,
-    /// How wide columns are, for kernels that have the part.
+    /// Width of columns, for kernels that have the part.
     pub columns: Columns,
-    /// Constants by name; booleans are 0 or 1, numbers of kind f32 their bits.
+    /// Constants by name: booleans as 0 or 1, `f32` as bits.
     pub consts: Vec<(&'static str, u32)>,
 }
 
 impl KernelVariant {
-    /// A variant with nothing but constants to choose.
+    /// A variant of a kernel that leaves nothing but constants to choose.
     pub fn new(id: KernelId, consts: &[(&'static str, u32)]) -> Self {
         KernelVariant { id, cell: None, lanes: Lanes::Single, columns: Columns::F32, consts: consts.into() }
     }
@@ -70,15 +70,21 @@ impl KernelVariant {
         found.unwrap_or_else(|| panic!("{} has no constant {name}", self.id.name())).1
     }
 
-    /// Every constant that it must give: the kernel's, then the cell's where the kernel holds one.
+    /// `len` where a boolean constant is set, else 0.
+    pub(crate) fn len_if(&self, name: &str, len: u64) -> u64 {
+        if self.constant(name) == 1 { len } else { 0 }
+    }
+
+    /// Every constant that the variant must give: the kernel's, then the cell's where the kernel holds one.
     pub fn all_consts(&self) -> Vec<Const> {
         let spec = self.id.spec();
         let cell = self.cell.filter(|_| spec.parts.contains(&Part::Cell));
-        let own = cell.map_or_else(Vec::new, Cell::consts);
+        let own = cell.map_or_else(Vec::new, CellStage::consts);
         [spec.consts, own.as_slice()].concat()
     }
 
-    fn needed_cell(&self) -> Cell {
+    /// The cell of a kernel that needs one.
+    pub(crate) fn needed_cell(&self) -> CellStage {
         self.cell.unwrap_or_else(|| panic!("{} needs a cell", self.id.name()))
     }
 
@@ -94,7 +100,7 @@ impl KernelVariant {
             let line = match constant {
                 Const::U32(name) => format!("const {name}: u32 = {value}u;"),
                 Const::Bool(name) => format!("const {name}: bool = {};", value != 0),
-                // As f64, whose shortest decimal form is exact enough to give the same f32 again.
+                // As f64, whose shortest decimal form reads back as the same f32.
                 Const::F32(name) => format!("const {name}: f32 = {:?};", f64::from(f32::from_bits(value))),
             };
             text.push_str(&line);
@@ -130,8 +136,8 @@ impl KernelVariant {
         self.lanes == Lanes::Subgroup && self.id.spec().parts.iter().any(|part| matches!(part, Part::Lanes))
     }
 
-    /// Loop iterations that one invocation runs, at most, per inner element of its product (`k`); for drivers that
-    /// end long loops. Counts every loop as if none were unrolled.
+    /// The most loop iterations that an invocation runs per inner element of its product (`k`), as if no loop were
+    /// unrolled; for drivers that cut long loops short.
     pub fn iterations_per_k(&self) -> u32 {
         let lanes = if self.uses_subgroups() { SUBGROUP_LANES } else { 1 };
         let per_block = match self.id {
@@ -154,12 +160,25 @@ impl KernelVariant {
     }
 }
 
-/// `lstm_step_forward`, `matmul`
+/// `lstm_step_forward`, `matmul`: the same for all variants of a kernel and cell.
 impl fmt::Display for KernelVariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(cell) = self.cell {
-            write!(f, "{}_", cell.name())?;
+        let name = self.id.name();
+        match self.cell {
+            Some(cell) => f.pad(&format!("{}_{name}", cell.name())),
+            None => f.pad(name),
         }
-        f.pad(self.id.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_padded_as_a_whole() {
+        let plain = KernelVariant::new(KernelId::StepForward, &[]);
+        let lstm = KernelVariant { cell: Some(CellStage::Lstm), ..plain.clone() };
+        assert_eq!(format!("{plain:<18}|{lstm:<18}|"), "step_forward      |lstm_step_forward |");
     }
 }

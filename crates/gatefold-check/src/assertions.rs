@@ -1,10 +1,10 @@
-//! Whole results of the engine against each other.
+//! Comparisons of whole results of the engine.
 
 use crate::compare::{Tolerance, assert_close};
 use gatefold::{LayerState, Parameters, States};
 use ndarray::{ArrayView, Dimension};
 
-/// Element by element; the scale is that of the whole array.
+/// Compares arrays element by element; the scale is that of the whole array.
 ///
 /// # Panics
 /// If the shapes differ, or an element is out of tolerance. Arrays without elements pass.
@@ -26,10 +26,10 @@ pub fn assert_array<D: Dimension>(
     assert_close(name, &axes, &found, &expected, tolerance);
 }
 
-/// The states of every layer.
+/// Compares the states of every layer.
 ///
 /// # Panics
-/// As [`assert_array`], and if there are not as many layers.
+/// As [`assert_array`], and if the number of layers differs.
 #[track_caller]
 pub fn assert_states(name: &str, found: &States, expected: &States, tolerance: Tolerance) {
     assert_eq!(found.layers.len(), expected.layers.len(), "{name}: a state for each recurrent layer");
@@ -47,7 +47,7 @@ pub fn assert_states(name: &str, found: &States, expected: &States, tolerance: T
     }
 }
 
-/// Every parameter, or its gradient.
+/// Compares every parameter, or every gradient.
 ///
 /// # Panics
 /// As [`assert_array`], and if the names differ.

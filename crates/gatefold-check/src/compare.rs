@@ -1,14 +1,13 @@
-//! The comparator: what the GPU found against what the reference says.
+//! The comparator: results of the GPU against those of the reference.
 
 use std::fmt;
 
 /// The rounding of one operation in `f32`.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 
-/// How far the GPU may be off: `abs + rel scale`, with `scale` the largest magnitude of the reference's tensor.
+/// The error that is allowed: `abs + rel scale`, with `scale` the largest magnitude in the reference's tensor.
 ///
-/// The rule and where it comes from are in docs/numerics.md. `terms` is the length of the sums that an element went
-/// through.
+/// docs/numerics.md derives the rule. `terms` is the length of the sums that an element went through.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
     abs: f64,
@@ -16,7 +15,7 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// The same bits, but for the sign of zero.
+    /// The same bits, except for the sign of zero.
     pub const EXACT: Tolerance = Tolerance { abs: 0.0, rel: 0.0 };
 
     /// Sums, products and steps of optimisers, which call no exponential: `rel = 4 u sqrt(terms)`.
@@ -24,7 +23,7 @@ impl Tolerance {
         Tolerance { abs: 0.0, rel: 4.0 * U * (terms as f64).sqrt() }
     }
 
-    /// Values behind gates and activations, which are near 1 where their functions err: `abs = 16 u` on top.
+    /// Results of gates and activations, which are near 1 where their functions err: `abs = 16 u` on top.
     pub fn output(terms: usize) -> Tolerance {
         Tolerance { abs: 16.0 * U, ..Tolerance::product(terms) }
     }
@@ -34,7 +33,7 @@ impl Tolerance {
         Tolerance { abs: 0.0, rel: Tolerance::product(terms).rel + 16.0 * U }
     }
 
-    /// So many errors of this kind on top of each other.
+    /// The tolerance for `errors` errors of this kind added up.
     pub fn times(self, errors: usize) -> Tolerance {
         Tolerance { abs: errors as f64 * self.abs, rel: errors as f64 * self.rel }
     }
@@ -45,20 +44,20 @@ impl Tolerance {
     }
 }
 
-/// What a comparison of two tensors found.
+/// The result of comparing two tensors.
 #[derive(Clone, Debug)]
 pub struct Comparison {
     /// Elements compared.
     pub len: usize,
-    /// Those out of tolerance.
+    /// Elements out of tolerance.
     pub outside: usize,
-    /// The worst error as a share of what is allowed; infinite where an element is not finite.
+    /// The worst error as a share of the allowed one; infinite if an element is not finite.
     pub share: f64,
-    /// Where it is, such as `row 16, unit 3`.
+    /// The place of the worst error, such as `row 16, unit 3`.
     pub place: String,
-    /// What the GPU has there.
+    /// The GPU's value there.
     pub gpu: f32,
-    /// What the reference has there.
+    /// The reference's value there.
     pub reference: f64,
 }
 
@@ -84,7 +83,7 @@ impl fmt::Display for Comparison {
 /// Compares element by element. `axes` names the axes of both, row-major, with their lengths.
 ///
 /// # Panics
-/// If the lengths are not those of the axes, or there is nothing to compare: a test that compares nothing is broken.
+/// If the lengths are not those of the axes, or if there is nothing to compare: a test that compares nothing is broken.
 pub fn compare(axes: &[(&str, usize)], gpu: &[f32], reference: &[f64], tolerance: Tolerance) -> Comparison {
     let len: usize = axes.iter().map(|(_, len)| len).product();
     assert_eq!((gpu.len(), reference.len()), (len, len), "gpu and reference have the elements of {axes:?}");
@@ -93,7 +92,7 @@ pub fn compare(axes: &[(&str, usize)], gpu: &[f32], reference: &[f64], tolerance
     let allowed = tolerance.allowed(scale);
     let share = |at: usize| {
         let error = (f64::from(gpu[at]) - reference[at]).abs();
-        // A reference that is not finite makes `allowed` infinite, and judges nothing.
+        // A reference that is not finite makes `allowed` infinite, and could judge nothing.
         if error.is_finite() && allowed.is_finite() { error / allowed } else { f64::INFINITY }
     };
     let worst = (0..len).fold(0, |worst, at| if share(at) > share(worst) { at } else { worst });
@@ -122,10 +121,10 @@ fn place(axes: &[(&str, usize)], at: usize) -> String {
     parts.join(", ")
 }
 
-/// [`compare`] for tests.
+/// [`compare`], for tests.
 ///
 /// # Panics
-/// If an element is out of tolerance, with the tensor's name, how many are, and the place of the worst.
+/// If an element is out of tolerance; says the tensor's name, the number of such elements, and the place of the worst.
 #[track_caller]
 pub fn assert_close(
     name: &str,
@@ -195,7 +194,7 @@ mod tests {
         assert_close("h", &AXES, &[0.5; 5], &[0.5; 6], Tolerance::output(6));
     }
 
-    /// Each tolerance admits what it says and not a tenth more.
+    /// Each tolerance admits the error that it says and not a tenth more.
     #[test]
     fn tolerances_are_those_of_the_rule() {
         let share = |error: f64, tolerance| {

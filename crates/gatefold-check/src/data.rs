@@ -4,12 +4,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::ops::Range;
 
-/// Numbers that a seed and a stream determine, the same on every machine.
+/// Random numbers determined by a seed and a stream, the same on every machine.
 #[derive(Clone, Debug)]
 pub struct Random(ChaCha8Rng);
 
 impl Random {
-    /// The stream keeps the data of one case apart from another's.
+    /// A generator for a seed and a stream. Cases that share a seed take a stream each.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(stream);
@@ -21,7 +21,7 @@ impl Random {
         self.within(-1.0..1.0, len)
     }
 
-    /// [`Random::values`] for a case with so many results. A lone result must not be the small difference of large
+    /// [`Random::values`] for a case with `results` results. A lone result must not be a small difference of large
     /// terms: nothing else in its tensor would show how large they were. So its terms are all above zero.
     pub(crate) fn values_for(&mut self, results: usize, len: usize) -> Vec<f32> {
         if results == 1 { self.within(0.1..1.0, len) } else { self.values(len) }
@@ -38,7 +38,7 @@ impl Random {
     }
 }
 
-/// A batch to train on: in every row and feature a sine of its own pitch, `input [T, B, I]`, and what comes next,
+/// A batch to train on: a sine of its own pitch in every row and feature, `input [T, B, I]`, and its next values,
 /// `target [1, B, O]`. `number` counts batches, each a bit later than the one before.
 pub fn waves(
     number: usize,

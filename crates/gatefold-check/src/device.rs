@@ -1,18 +1,18 @@
-//! The GPU that tests run on.
+//! The devices that tests run on.
 
 use crate::validation;
 use gatefold::{Device, DeviceChoice, Error, Gpu, GpuOptions};
 use std::io::Write;
 use std::sync::OnceLock;
 
-/// `require` makes a test without an adapter fail instead of skip.
+/// With the value `require`, a test without an adapter fails instead of being skipped.
 const VARIABLE: &str = "GATEFOLD_GPU";
 
-/// The GPU that all tests of a process share, or none where there is no adapter: then the line that says so is printed,
-/// and the test returns.
+/// The GPU that all tests of a process share. Without an adapter it prints a line that says so and gives none; the test
+/// then returns.
 ///
 /// # Panics
-/// Without an adapter where `GATEFOLD_GPU=require` is set; where the driver refuses to open it.
+/// If there is no adapter and `GATEFOLD_GPU=require` is set, or if the driver refuses to open it.
 pub fn test_gpu() -> Option<Gpu> {
     static SHARED: OnceLock<Result<Gpu, String>> = OnceLock::new();
     match SHARED.get_or_init(|| open(&GpuOptions::new())) {
@@ -21,10 +21,10 @@ pub fn test_gpu() -> Option<Gpu> {
     }
 }
 
-/// Every kind of device that there is, with its name: the CPU and, where [`test_gpu`] finds one, a GPU.
+/// Every kind of device available, with its name: the CPU and, if [`test_gpu`] finds one, a GPU.
 ///
 /// # Panics
-/// Those of [`test_gpu`].
+/// As [`test_gpu`].
 pub fn test_devices() -> Vec<(&'static str, Device)> {
     let gpu = test_gpu().map(|gpu| ("gpu", Device::Gpu(gpu)));
     [("cpu", Device::Cpu)].into_iter().chain(gpu).collect()
@@ -33,24 +33,24 @@ pub fn test_devices() -> Vec<(&'static str, Device)> {
 /// A GPU of the test's own, opened with these options.
 ///
 /// # Panics
-/// Those of [`test_gpu`].
+/// As [`test_gpu`].
 pub fn test_gpu_with(options: &GpuOptions) -> Option<Gpu> {
     open(options).map_or_else(|why| skipped(&why), Some)
 }
 
-/// Nobody reads a skipped test's reason unless it is printed.
+/// Prints the reason, which nobody would read otherwise.
 fn skipped(why: &str) -> Option<Gpu> {
     assert!(
         std::env::var_os(VARIABLE).is_none_or(|value| value != "require"),
         "{VARIABLE}=require, but {why}"
     );
     let test = std::thread::current().name().unwrap_or("test").to_owned();
-    // Past the test runner, which keeps what passing tests print to itself.
+    // Straight to stderr: the test runner swallows what passing tests print.
     let _ = writeln!(std::io::stderr(), "{test} skipped: {why}");
     None
 }
 
-/// Why there is none, in one line.
+/// A GPU, or the reason why there is none, in one line.
 fn open(options: &GpuOptions) -> Result<Gpu, String> {
     validation::install_from_env();
     match Gpu::request(&DeviceChoice::Gpu, options) {

@@ -1,7 +1,7 @@
-//! Each kernel against its mirror: awkward sizes, every family of variants.
+//! Each kernel against its mirror, over awkward sizes and every family of variants.
 
 mod embedding;
-mod ends;
+mod gradients;
 mod linear;
 mod loss;
 mod matmul;
@@ -15,21 +15,21 @@ use crate::selfcheck::Checks;
 use gatefold::{Error, Gpu, wgpu};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes};
 
-/// Runs every case of a kernel and compares with its mirror in the reference. The match is exhaustive: a kernel without
-/// a mirror does not build.
+/// Runs every case of a kernel and compares the results with its mirror in the reference. The match is exhaustive, so a
+/// kernel without a mirror does not build.
 ///
 /// # Errors
-/// Those of running a kernel.
+/// Any error of running a kernel.
 pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
     let mut checks = Checks::default();
     match id {
         KernelId::StepForward => scan::step_forward(gpu, &mut checks),
         KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
-        KernelId::InitialBackward => ends::initial_backward(gpu, &mut checks),
+        KernelId::InitialBackward => gradients::initial_backward(gpu, &mut checks),
         KernelId::StepBackwardInner => scan::step_backward_inner(gpu, &mut checks),
-        KernelId::ReadoutBackward => ends::readout_backward(gpu, &mut checks),
-        KernelId::PeepholeGradient => ends::peephole_gradient(gpu, &mut checks),
-        KernelId::StartRows => rows::start_rows(gpu, &mut checks),
+        KernelId::ReadoutBackward => gradients::readout_backward(gpu, &mut checks),
+        KernelId::PeepholeGradient => gradients::peephole_gradient(gpu, &mut checks),
+        KernelId::InitialRows => rows::initial_rows(gpu, &mut checks),
         KernelId::FinalRows => rows::final_rows(gpu, &mut checks),
         KernelId::ScanOutput => rows::scan_output(gpu, &mut checks),
         KernelId::MatMul => matmul::matmul(gpu, &mut checks),
@@ -66,32 +66,33 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
     Ok(checks)
 }
 
-/// The ways of sharing loads that the device can run.
+/// The ways of sharing loads that the device supports.
 fn lanes(gpu: &Gpu) -> Vec<Lanes> {
     let subgroups = gpu.device().features().contains(wgpu::Features::SUBGROUP);
     let wide = gpu.info().subgroup_min_size >= 8;
     if subgroups && wide { vec![Lanes::Single, Lanes::Subgroup] } else { vec![Lanes::Single] }
 }
 
-/// A kernel that treats elements one by one.
+/// A kernel that treats each element on its own.
 fn element_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
     KernelVariant::new(id, &[&[("WG_SIZE", ELEMENT_WG_SIZE)], consts].concat())
 }
 
-/// Workgroups for `len` elements, at most `widest` of them along the first axis, so that small tensors fill two axes too.
+/// Workgroups for `len` elements, at most `widest` of them along the first axis, so that even small tensors fill two
+/// axes.
 fn element_groups(len: usize, widest: u32) -> [u32; 3] {
     let groups = (len as u32).div_ceil(ELEMENT_WG_SIZE);
     let x = groups.min(widest);
     [x, groups.div_ceil(x), 1]
 }
 
-/// A tensor that begins in the middle of a buffer.
-fn behind_others(others: usize, values: &[f32]) -> Vec<f32> {
+/// A tensor after `others` other elements of its buffer.
+fn after_others(others: usize, values: &[f32]) -> Vec<f32> {
     [&vec![9.0; others], values].concat()
 }
 
 /// Lengths around the size of a workgroup, and one of many workgroups.
 const LENGTHS: [usize; 6] = [1, 63, 64, 65, 131, 4099];
 
-/// One workgroup along x for every so many elements in turn: all in one row, or several rows of two.
+/// Most workgroups along x, in turn: all in one row, or several rows of two.
 const WIDEST: [u32; 2] = [65_535, 2];

@@ -1,5 +1,5 @@
 //! Every kernel, layer and network on the GPU against the plain reference: cases, seeded data, the comparator, and the
-//! self-check that puts them into one table.
+//! self-check that puts it all into one table.
 //!
 //! Tests and the command `gatefold selfcheck` run the same cases. Tolerances are those of docs/numerics.md.
 
@@ -7,6 +7,7 @@ mod assertions;
 mod compare;
 mod data;
 mod device;
+mod failures;
 mod kernels;
 mod networks;
 mod selfcheck;
@@ -18,6 +19,7 @@ pub use assertions::{assert_array, assert_parameters, assert_states};
 pub use compare::{Comparison, Tolerance, assert_close, compare};
 pub use data::{Random, waves};
 pub use device::{test_devices, test_gpu, test_gpu_with};
+pub use failures::Failures;
 pub use kernels::check_kernel;
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
 pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck};

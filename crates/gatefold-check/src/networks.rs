@@ -20,11 +20,11 @@ pub struct NetworkCase {
     pub steps: usize,
     /// B
     pub batch: usize,
-    /// Of parameters and data.
+    /// The seed of parameters and data.
     pub seed: u64,
 }
 
-/// The layers that networks of the cases are made of, briefly.
+/// Short names for the layers of the cases.
 fn lstm(hidden: usize) -> LayerConfig {
     LstmConfig::new(hidden).into()
 }
@@ -40,7 +40,7 @@ fn embedding(tokens: usize, width: usize) -> LayerConfig {
 const LAST: LayerConfig = LayerConfig::LastStep;
 const LINEAR: Activation = Activation::Identity;
 
-/// Every cell and option, alone and beside each other.
+/// Every cell and option, alone and next to each other.
 fn recurrent_cases() -> Vec<NetworkCase> {
     use gatefold::{GruActivations, LstmActivations};
     let odd = Activation::Elu { alpha: -0.7 };
@@ -91,7 +91,7 @@ fn recurrent_cases() -> Vec<NetworkCase> {
     ];
     let mut cases: Vec<NetworkCase> =
         configs.into_iter().map(|(input, layer)| NetworkCase::new(input, vec![layer], 5, 3)).collect();
-    // Stacks of several kinds, and one step alone.
+    // Stacks of several kinds, and a single step.
     cases.push(NetworkCase::new(
         3,
         vec![lstm_both.into(), gru_sum.into(), RnnConfig::new(4).into(), dense(2, odd)],
@@ -108,13 +108,13 @@ impl NetworkCase {
         NetworkCase { config, steps, batch, seed: 30 }
     }
 
-    /// Every kind of layer in every place, and sizes that some limit or tile does not divide.
+    /// Every kind of layer in every place, over sizes that some limit or tile does not divide.
     pub fn all() -> Vec<NetworkCase> {
         let mut cases = vec![
             // The smallest.
             NetworkCase::new(1, vec![lstm(1)], 1, 1),
             NetworkCase::new(1, vec![dense(1, LINEAR)], 1, 1),
-            // An LSTM ends the network; one step, which has no recurrent gradient.
+            // An LSTM at the end of the network; a single step, which has no recurrent gradient.
             NetworkCase::new(3, vec![lstm(7)], 5, 3),
             NetworkCase::new(3, vec![lstm(7), lstm(7)], 1, 2),
             // Stacks, equal and not, to a last step and a head.
@@ -131,7 +131,7 @@ impl NetworkCase {
                 6,
                 17,
             ),
-            // Nothing but dense layers; a last step in front, in the middle, at the end.
+            // Dense layers only; a last step at the start, in the middle, at the end.
             NetworkCase::new(
                 64,
                 vec![dense(128, Activation::Tanh), dense(68, Activation::Sigmoid), dense(4, LINEAR)],
@@ -158,7 +158,8 @@ impl NetworkCase {
             NetworkCase::new(5, vec![lstm(33), LAST, dense(3, LINEAR)], 300, 3),
             NetworkCase::new(7, vec![lstm(513), dense(3, Activation::Tanh)], 4, 2),
         ];
-        // Tokens in, a distribution over them out; more tokens than a digit of the sort has values; a last step of rows alone.
+        // Tokens in, a distribution over them out; more tokens than a digit of the sort has values; a last step of rows
+        // only.
         cases.push(NetworkCase::new(
             1,
             vec![embedding(27, 5), lstm(7), dense(27, LINEAR), LayerConfig::Softmax],
@@ -166,7 +167,8 @@ impl NetworkCase {
             5,
         ));
         cases.push(NetworkCase::new(1, vec![embedding(300, 3), LAST, dense(2, Activation::Tanh)], 3, 131));
-        // Connections around layers, two of which meet; the final h; a step made into several, in front and in between.
+        // Connections around layers, two of which meet; the final h; one step expanded into several, at the start and
+        // in between.
         let residual = |from| LayerConfig::Residual { from };
         let expand = |steps, fill| LayerConfig::Expand { steps, fill };
         cases.push(NetworkCase::new(
@@ -195,9 +197,9 @@ impl NetworkCase {
             4,
         ));
         cases.extend(recurrent_cases());
-        // More steps than go into one submission.
+        // More steps than fit into one submission.
         cases.push(NetworkCase::new(2, vec![lstm(5), dense(1, LINEAR)], 2_100, 2));
-        // More rows of all steps, and more inputs, than a driver walks in one loop: products are split.
+        // More rows over all steps, and more inputs, than a driver can walk in one loop: products are split.
         cases.push(NetworkCase::new(1, vec![lstm(1), dense(1, LINEAR)], 10, 7_001));
         cases.push(NetworkCase::new(
             70_001,
@@ -208,7 +210,7 @@ impl NetworkCase {
         cases
     }
 
-    /// Fresh parameters, but for biases, which start at zero and would hide what is wrong with them.
+    /// Fresh parameters, with random biases: at their initial zeros, mistakes in them would not show.
     pub fn parameters(&self) -> Parameters {
         let mut random = Random::new(self.seed, 0);
         let mut parameters = Parameters::initial(&self.config, self.seed).expect("cases are small");
@@ -230,8 +232,8 @@ impl NetworkCase {
         }
     }
 
-    /// `[T', B, O]`; random, so that the loss weighs every output differently, and 2 to 3 away from zero, so that the
-    /// difference to an output is no small difference of large terms.
+    /// `[T', B, O]`; random, so that the loss weighs every output differently, and 2 to 3 away from zero, so that a
+    /// residual is not a small difference of large terms.
     pub fn target(&self) -> Array3<f32> {
         Random::new(self.seed, 2).sequence(self.output_shape()).mapv(|value| value + 2f32.copysign(value))
     }
@@ -250,7 +252,7 @@ impl NetworkCase {
     }
 }
 
-/// The terms of the sums that an output goes through: the layers' sums, see docs/numerics.md.
+/// The terms of the sums that an output goes through, layer by layer; see docs/numerics.md.
 pub fn output_terms(config: &NetworkConfig) -> usize {
     let terms = config.layers().iter().map(|layer| match layer.kind {
         LayerKind::Recurrent(recurrent) => layer.input + recurrent_terms(&recurrent),
@@ -261,7 +263,7 @@ pub fn output_terms(config: &NetworkConfig) -> usize {
     terms.sum::<usize>().max(1)
 }
 
-/// The terms of the sums that go from step to step: from h, by a skip, into and out of a readout.
+/// The terms of the sums from step to step: from h, through a skip, into and out of a readout.
 fn recurrent_terms(recurrent: &Recurrent) -> usize {
     let readout = recurrent.projection.or(recurrent.feedback.map(|feedback| feedback.output));
     let skipped = recurrent.skip.map_or(0, |_| recurrent.hidden);
@@ -281,15 +283,15 @@ pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usi
     output_terms(config) + back.sum::<usize>() + steps * batch
 }
 
-/// The outputs of every case.
+/// Compares the outputs of every case.
 ///
 /// # Errors
-/// Those of the engine.
+/// Any error of the engine.
 pub fn check_forward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> {
     let mut checks = Checks::default();
     for case in cases {
         let device = Device::Gpu(gpu.clone());
-        let mut network = Network::with_parameters(&device, &case.config, &case.parameters())?;
+        let network = Network::with_parameters(&device, &case.config, &case.parameters())?;
         let found = network.predict(case.input().view())?;
         let tape =
             case.reference().forward(&gatefold_reference::Batch::new(case.input().mapv(f64::from).view()));
@@ -304,10 +306,10 @@ pub fn check_forward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> 
     Ok(checks)
 }
 
-/// The loss and the gradient of every parameter of every case.
+/// Compares the loss and the gradients with respect to every parameter of every case.
 ///
 /// # Errors
-/// Those of the engine.
+/// Any error of the engine.
 pub fn check_backward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error> {
     let mut checks = Checks::default();
     for case in cases {

@@ -1,4 +1,4 @@
-//! Checks gathered into rows, and rows into the table that `gatefold selfcheck` prints.
+//! Checks, gathered into the table that `gatefold selfcheck` prints.
 
 use crate::compare::{Comparison, Tolerance, compare};
 use crate::{NetworkCase, SequenceCase, check_backward, check_forward, check_kernel, check_sequences};
@@ -11,11 +11,11 @@ use std::fmt;
 pub struct Outcome {
     /// The tensor and its case, such as `h: B 3 H 31`.
     pub what: String,
-    /// How it compares.
+    /// The result of comparing it.
     pub comparison: Comparison,
 }
 
-/// What was compared for one kernel, or one direction of whole networks.
+/// The comparisons of one kernel, or of one direction of whole networks.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {
     /// Cases so far.
@@ -26,7 +26,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Begins a case; what is compared from now on belongs to it.
+    /// Begins a case; comparisons from now on belong to it.
     pub(crate) fn case(&mut self, case: String) {
         self.cases += 1;
         self.case = case;
@@ -50,15 +50,15 @@ impl Checks {
         self.outcomes.iter().max_by(|a, b| a.comparison.share.total_cmp(&b.comparison.share))
     }
 
-    /// Whether something was compared and every element is within its tolerance.
+    /// Whether something was compared and every element is within tolerance.
     pub fn passed(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|outcome| outcome.comparison.passed())
     }
 
-    /// For tests.
+    /// Asserts that the checks passed.
     ///
     /// # Panics
-    /// Unless the checks passed, with every tensor that did not.
+    /// If they did not; names every tensor out of tolerance.
     #[track_caller]
     pub fn assert(&self, name: &str) {
         let failed: Vec<String> = self
@@ -86,15 +86,15 @@ impl Checks {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Row {
-    /// A kernel's name, or what of whole networks was compared, such as `networks forward` and `cells`.
+    /// A kernel's name, or a part of whole networks, such as `networks forward` and `cells`.
     pub name: String,
     /// Cases that were run.
     pub cases: usize,
-    /// The worst error as a share of its tolerance; infinite where the device could not run it.
+    /// The worst error as a share of its tolerance; infinite if the device could not run it.
     pub share: f64,
-    /// Where that is: the tensor and the case; or why the device could not run it.
+    /// The place of the worst error: the tensor and the case; or the reason why the device could not run it.
     pub place: String,
-    /// Whether all is within tolerance.
+    /// Whether everything is within tolerance.
     pub passed: bool,
 }
 
@@ -116,13 +116,13 @@ impl Row {
     }
 }
 
-/// What [`selfcheck`] found.
+/// The results of [`selfcheck`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The device, in one line.
     pub device: String,
-    /// One row for every kernel, for networks in each direction, for every cell, and for every kind of layer.
+    /// A row for every kernel, for networks in each direction, for every cell, and for every kind of layer.
     pub rows: Vec<Row>,
 }
 
@@ -159,8 +159,8 @@ fn cut(text: &str, width: usize) -> String {
     format!("{head}...")
 }
 
-/// Runs every kernel in its variants, networks forward and backward, every cell in every direction, and every kind of layer
-/// with sequences of many lengths, against the reference in `f64`.
+/// Checks every kernel in its variants, networks forward and backward, every cell in every direction, and every kind of
+/// layer with sequences of many lengths, against the reference in `f64`.
 pub fn selfcheck(gpu: &Gpu) -> Report {
     let mut rows: Vec<Row> =
         KernelId::ALL.iter().map(|&id| Row::new(id.name(), check_kernel(gpu, id))).collect();

@@ -1,5 +1,5 @@
-//! Every cell, direction, shape of network and kind of layer through the public door, against the reference in `f64`:
-//! outputs, final states, and the gradients of everything, for random weights of all results.
+//! Every cell, direction, shape of network and kind of layer through the public API, against the reference in `f64`:
+//! outputs, final states, and gradients with respect to everything, for a random weighting of all results.
 
 use crate::Random;
 use crate::compare::Tolerance;
@@ -13,7 +13,7 @@ use gatefold::{
 use gatefold_reference as reference;
 use ndarray::{Array, Array3, ArrayView, Dimension};
 
-/// A network, the shape of its input and what else goes in.
+/// A network, the shape of its input, and its other inputs.
 #[derive(Clone, Debug)]
 pub struct SequenceCase {
     /// The network.
@@ -22,19 +22,20 @@ pub struct SequenceCase {
     pub steps: usize,
     /// B
     pub batch: usize,
-    /// Where rows end, if not all at T.
+    /// The lengths of the rows, if not all are T.
     pub lengths: Option<Vec<usize>>,
-    /// T and the rows' ends of the decoder's input.
+    /// T and lengths of the decoder's input.
     pub decoder: Option<(usize, Option<Vec<usize>>)>,
-    /// Whether initial states are given, random ones.
+    /// Whether random initial states are given.
     pub given: bool,
-    /// Of parameters and data.
+    /// The seed of parameters and data.
     pub seed: u64,
 }
 
 const DROPOUT: Dropout = Dropout { seed: 0x5eed_0000_0001, batch: 3 };
 
-/// Every cell with every option once, `hidden` units wide; those with a readout that feeds back go one way only.
+/// Every cell with every option once, `hidden` units wide; those with a readout that feeds back run in one direction
+/// only.
 fn cells(hidden: usize) -> Vec<(LayerConfig, bool)> {
     let rnn = || RnnConfig::new(hidden);
     let lstm = || LstmConfig::new(hidden);
@@ -87,7 +88,7 @@ fn directed(cell: LayerConfig, direction: Direction) -> LayerConfig {
     }
 }
 
-/// Ends of rows: the whole, nothing, one step, and others.
+/// Lengths of rows: all steps, none, one, and others.
 fn lengths(steps: usize, batch: usize) -> Vec<usize> {
     (0..batch).map(|row| [steps, 1, 0, steps.div_ceil(2), steps - 1][row % 5].min(steps)).collect()
 }
@@ -128,11 +129,11 @@ impl SequenceCase {
                 }
                 let mut case = SequenceCase::new(input, vec![directed(cell, direction)], (steps, batch));
                 if hidden == 1 {
-                    // A lone number has no other beside it to show how large its terms were; with this seed none of
-                    // them is the small difference of large ones.
+                    // No other number beside a lone one shows how large its terms were; with this seed none is a
+                    // small difference of large terms.
                     case.seed = 64;
                 }
-                // Forward alone without lengths, the others with; half of them from given states.
+                // The forward direction without lengths, the others with; half of them from given states.
                 if turn > 0 {
                     case = case.with_lengths();
                 }
@@ -228,11 +229,11 @@ impl SequenceCase {
             .with_states(),
         ];
         let decoder = |bridge: Bridge| DecoderConfig::new(1).bridge(bridge).into();
-        let translator = |encoder: Vec<LayerConfig>, bridge: Bridge, behind: Vec<LayerConfig>| {
+        let translator = |encoder: Vec<LayerConfig>, bridge: Bridge, after: Vec<LayerConfig>| {
             let mut layers: Vec<LayerConfig> = vec![EmbeddingConfig::new(9, 4).into()];
             layers.extend(encoder);
             layers.extend([decoder(bridge), EmbeddingConfig::new(8, 3).into()]);
-            layers.extend(behind);
+            layers.extend(after);
             layers.push(DenseConfig::new(8).into());
             let case = SequenceCase::new(1, layers, (6, 5)).with_lengths();
             SequenceCase { decoder: Some((4, Some(lengths(4, 5)))), ..case }
@@ -255,7 +256,7 @@ impl SequenceCase {
     fn parameters(&self) -> Parameters {
         let mut random = Random::new(self.seed, 0);
         let mut parameters = Parameters::initial(&self.config, self.seed).expect("cases are small");
-        // What starts at zero would hide what is wrong with it.
+        // At initial zeros, mistakes in these would not show.
         for spec in self.config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
             let values = parameters.get_mut(&spec.name).expect("every parameter has initial values");
             values.iter_mut().zip(random.within(-0.4..0.4, spec.len())).for_each(|(value, by)| *value += by);
@@ -273,7 +274,7 @@ impl SequenceCase {
         }
     }
 
-    fn input(&self) -> Result<Sequences, Error> {
+    fn input(&self) -> Result<Sequences<'static>, Error> {
         let layers = self.config.layers();
         let shape = (self.steps, self.batch, self.config.input());
         let mut input = Sequences::time_major(self.part(1, shape, layers.first().map(|layer| &layer.kind)));
@@ -350,10 +351,10 @@ fn wide_states(states: &States) -> reference::States<f64> {
     reference::States { layers: states.layers.iter().map(of_layer).collect() }
 }
 
-/// Outputs, final states and all gradients of every case on a device.
+/// Compares outputs, final states and all gradients of every case on a device.
 ///
 /// # Errors
-/// Those of the engine.
+/// Any error of the engine.
 pub fn check_sequences(device: &Device, cases: &[SequenceCase]) -> Result<Checks, Error> {
     let mut checks = Checks::default();
     for case in cases {
@@ -368,12 +369,12 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
     let given = case.given.then(|| case.states(3));
     let drops = config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
     let dropout = drops.then_some(DROPOUT);
-    let mut network = Network::with_parameters(device, config, &parameters)?;
+    let network = Network::with_parameters(device, config, &parameters)?;
     let tape = network.forward_training(&input, given.as_ref(), dropout)?;
     let (output, states) = (tape.output().to_owned(), tape.states().clone());
     let d_output = Random::new(case.seed, 4).sequence(output.dim());
     let d_states = case.states(5);
-    let found = network.backward(tape, d_output.view(), Some(&d_states))?;
+    let found = network.backward(tape, d_output.view(), Some(&d_states))?.read()?;
 
     let judge = reference::Network::<f64>::new(config, &parameters)?;
     let (values, wide_given) = (wide(input.values()), given.as_ref().map(wide_states));
@@ -402,8 +403,8 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
     }
     compare_states(checks, "d_start", config, &found.states, &want.states, backward);
     if dropout.is_none() {
-        // Inference takes another path: nothing is saved, and states keep one place.
-        let mut network = Network::with_parameters(device, config, &parameters)?;
+        // Inference takes another path: it saves nothing, and keeps each state in one place.
+        let network = Network::with_parameters(device, config, &parameters)?;
         let again = network.forward(&input, given.as_ref())?;
         compare(checks, "inference", again.output.view(), tape.output(), forward);
         compare_states(checks, "inference's final", config, &again.states, tape.states(), forward);

@@ -1,8 +1,8 @@
 //! Ends a test run at the first complaint of Vulkan's validation layer.
 //!
-//! wgpu hands what the layer says to the `log` crate, from inside a callback that the driver calls: a panic there
-//! would be caught, and an error would be on its way to nobody. So the logger here writes the message to the
-//! standard error stream, with the name of the test, and aborts the process; a test run cannot pass over that.
+//! wgpu passes the layer's messages to the `log` crate, from inside a callback that the driver calls: a panic there
+//! would be caught, and nobody would receive an error. So the logger here writes the message to the standard error
+//! stream, with the name of the test, and aborts the process; a test run cannot ignore that.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::collections::BTreeSet;
@@ -12,21 +12,21 @@ use std::sync::{Mutex, Once, PoisonError};
 /// The environment variable that turns this on: `GATEFOLD_VALIDATION=1`.
 pub const VARIABLE: &str = "GATEFOLD_VALIDATION";
 
-/// The layer's messages, the loader's, and what wgpu itself says about Vulkan.
+/// The messages of the layer, of the loader, and of wgpu itself about Vulkan.
 const TARGET: &str = "wgpu_hal::vulkan";
 
-/// A message that is let through.
+/// A message that is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Exception {
-    /// The message's identifier: a VUID, or whatever else stands in its place.
+    /// The message's identifier: a VUID, or whatever stands in its place.
     pub id: &'static str,
-    /// Text that the message must hold too; empty for any message of this identifier.
+    /// Text that the message must contain too; empty for any message with this identifier.
     pub text: &'static str,
-    /// Why it is no fault of the engine's.
+    /// The reason why it is not the engine's fault.
     pub reason: &'static str,
 }
 
-/// Every message that is let through. A new one needs a reason that a reader can check.
+/// Every message that is allowed. A new one needs a reason that a reader can check.
 pub const EXCEPTIONS: &[Exception] = &[Exception {
     id: "UNASSIGNED-CoreValidation-Shader-InconsistentSpirv",
     text: "Invalid source language operand: 10",
@@ -34,9 +34,8 @@ pub const EXCEPTIONS: &[Exception] = &[Exception {
              the debug information",
 }];
 
-/// Where `GATEFOLD_VALIDATION=1` is set, ends the process with an error at the first warning or error of Vulkan's
-/// validation layer that is not in [`EXCEPTIONS`]. To be called before the first adapter is asked for; calling it
-/// again changes nothing.
+/// With `GATEFOLD_VALIDATION=1`, ends the process with an error at the first warning or error of Vulkan's validation
+/// layer that is not in [`EXCEPTIONS`]. Call it before requesting the first adapter; calling it again changes nothing.
 ///
 /// # Panics
 /// If another logger is installed already, since the messages would go unheard.
@@ -51,10 +50,10 @@ pub fn install_from_env() {
     });
 }
 
-/// What becomes of a message.
+/// The verdict on a message.
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
-    /// Not a complaint, or a detail of one that was judged already.
+    /// Not a complaint, or a detail of one that has been judged already.
     Pass,
     Excepted(&'static Exception),
     Fail,
@@ -62,7 +61,7 @@ enum Verdict {
 
 fn judge(level: Level, target: &str, message: &str, exceptions: &'static [Exception]) -> Verdict {
     let ours = target == TARGET || target.strip_prefix(TARGET).is_some_and(|rest| rest.starts_with("::"));
-    // After a message come lines of their own with the queues, command buffers and objects that it is about.
+    // Separate lines follow a message, with the queues, command buffers and objects that it is about.
     if level > Level::Warn || !ours || message.starts_with('\t') {
         return Verdict::Pass;
     }
@@ -106,7 +105,7 @@ impl Log for Judge {
     fn flush(&self) {}
 }
 
-/// Written to the stream itself: what tests print is held back, and would be lost with the process.
+/// Writes to the stream itself: output of tests is captured, and would be lost with the process.
 fn say(line: &str) {
     // A closed stream must not hide the abort that follows.
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -173,7 +172,7 @@ mod tests {
         }
     }
 
-    /// Runs the test below as a process of its own.
+    /// Runs the test below in a process of its own.
     fn complaining(validation: &str) -> Output {
         Command::new(std::env::current_exe().expect("the path of this test"))
             .args(["--ignored", "--exact", "validation::tests::a_complaint"])
@@ -187,7 +186,7 @@ mod tests {
     fn a_complaint() {
         install_from_env();
         install_from_env();
-        // As wgpu does it: a panic would go no further.
+        // As wgpu does: a panic would go no further.
         let _ = std::panic::catch_unwind(|| {
             log::log!(target: "wgpu_hal::vulkan::instance", Level::Error, "{MESSAGE}");
         });

@@ -1,4 +1,4 @@
-//! Networks and data to time, whose right answers are cheap at any size.
+//! Networks and data for timing, whose right answers are cheap to compute at any size.
 
 use crate::compare::Tolerance;
 use crate::data::{Random, wide};
@@ -12,36 +12,36 @@ use gatefold_reference::optim::{Adam, adam};
 use gatefold_reference::{Batch, Network as Reference};
 use ndarray::{Array3, ArrayView, Axis, Dimension, s};
 
-/// A stack of recurrent layers with a dense layer that gives one value a step, and a batch for it.
+/// A stack of recurrent layers with a dense layer that gives one value per step, and a batch for it.
 ///
-/// The rows of the batch repeat a few sequences. What the reference finds for these few, in `f64`, then says what every
-/// output of the whole batch must be, and every gradient: a row that the device drops, counts twice or takes from a
-/// neighbour shows, in the very schedule and at the very size that is timed. Rows of different lengths are judged each by
-/// itself.
+/// The rows of the batch repeat a few sequences. The reference's results for these few, in `f64`, determine every
+/// output and every gradient of the whole batch. So a row that the device drops, counts twice or takes from a neighbour
+/// shows, in the very schedule and at the very size that is timed. Rows of different lengths are each judged on their
+/// own.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// The network.
     pub config: NetworkConfig,
-    /// Its parameters, fresh from a seed; the biases too, which at zero would hide what is wrong with them.
+    /// Its parameters, random from a seed. So are the biases: at their initial zeros, mistakes in them would not show.
     pub parameters: Parameters,
     /// `[T, B, I]`
     pub input: Array3<f32>,
     /// `[T, B, 1]`
     pub target: Array3<f32>,
-    /// Steps of each row, where they are not all T.
+    /// Steps of each row, if not all are T.
     pub lengths: Option<Vec<usize>>,
     reference: Reference<f64>,
 }
 
-/// Sequences that the rows repeat. It divides no tile, so that the row at the same place of another tile is another
-/// sequence.
+/// Sequences that the rows repeat. It divides no tile, so the rows at the same place of neighbouring tiles are
+/// different sequences.
 const DISTINCT: usize = 3;
 const SEED: u64 = 1;
-/// A dozen roundings, of a division and a root among them, that may all err the same way: `16 u`.
+/// A dozen roundings, including a division and a root, that may all err in the same direction: `16 u`.
 const ADAM_TERMS: usize = 16;
 
 impl Workload {
-    /// For layers that are given, and so many rows, steps and inputs.
+    /// A workload of these layers, with a batch of `(rows, steps, inputs)`.
     ///
     /// # Errors
     /// [`ModelError::Config`] for a width of 0, or layers that do not fit one another.
@@ -65,36 +65,38 @@ impl Workload {
         let rows: Vec<usize> = (0..batch).map(|row| row % DISTINCT).collect();
         let repeated = |stream: u64, width: usize| {
             let few = Random::new(SEED, stream).sequence((steps, DISTINCT.min(batch), width));
-            few.select(Axis(1), &rows)
+            // In the order in which a caller has it: select gives rows first, which the engine would copy once more.
+            few.select(Axis(1), &rows).as_standard_layout().into_owned()
         };
-        // Away from the outputs: residuals of one sign do not cancel in the bias's gradient, whose scale would be chance.
+        // Away from the outputs: residuals of one sign do not cancel in the bias's gradient, whose scale would be left
+        // to chance.
         let (input, target) = (repeated(0, inputs), repeated(1, 1) + 3.0);
         Ok(Workload { config, parameters, input, target, lengths: None, reference })
     }
 
-    /// The same rows in lengths that fall evenly from T to about T / B, the longest first.
+    /// The same rows with lengths that fall evenly from T to about T / B, longest first.
     pub fn with_falling_lengths(self) -> Workload {
         let (steps, batch, _) = self.input.dim();
         let lengths = (0..batch).map(|row| steps - row * steps / batch).collect();
         Workload { lengths: Some(lengths), ..self }
     }
 
-    /// Steps of all rows together.
+    /// The number of steps in all rows together.
     pub fn row_steps(&self) -> usize {
         let (steps, batch, _) = self.input.dim();
         self.lengths.as_ref().map_or(steps * batch, |lengths| lengths.iter().sum())
     }
 
-    fn sequences(&self) -> Result<Option<Sequences>, Error> {
+    fn sequences(&self) -> Result<Option<Sequences<'static>>, Error> {
         let padded =
             |lengths: &Vec<usize>| Sequences::time_major(self.input.clone()).with_lengths(lengths.clone());
         self.lengths.as_ref().map(padded).transpose()
     }
 
-    /// What is timed of inference, to be run again and again.
+    /// The part of inference that is timed, to run repeatedly.
     ///
     /// # Errors
-    /// Those of the prediction.
+    /// Any error of the prediction.
     pub fn inference(&self) -> Result<impl Fn(&mut Network) -> Result<Array3<f32>, Error>, Error> {
         let sequences = self.sequences()?;
         Ok(move |network: &mut Network| match &sequences {
@@ -103,22 +105,22 @@ impl Workload {
         })
     }
 
-    /// What is timed of training, but for the update.
+    /// The part of training that is timed, without the update.
     ///
     /// # Errors
-    /// Those of the training step.
+    /// Any error of the training step.
     pub fn training(&self) -> Result<impl Fn(&mut Trainer) -> Result<(), Error>, Error> {
         let batch = self.sequences()?.map(|sequences| (sequences, Targets::values(self.target.clone())));
         Ok(move |trainer: &mut Trainer| match &batch {
             None => trainer.accumulate(self.input.view(), self.target.view()),
-            Some((sequences, targets)) => trainer.accumulate_batch(sequences, targets),
+            Some((sequences, targets)) => trainer.accumulate(sequences, targets),
         })
     }
 
-    /// The outputs of one prediction.
+    /// Compares the outputs of one prediction.
     ///
     /// # Errors
-    /// Those of the prediction.
+    /// Any error of the prediction.
     pub fn check_inference(&self, network: &mut Network) -> Result<Checks, Error> {
         let found = self.inference()?(network)?;
         let (steps, batch, _) = self.input.dim();
@@ -134,14 +136,14 @@ impl Workload {
         Ok(checks)
     }
 
-    /// The loss, every gradient and one update, of a trainer that begins with this workload's network and parameters,
-    /// with Adam and without clipping.
+    /// Compares the loss, every gradient and one update of a trainer that starts from this workload's network and
+    /// parameters, with Adam and without clipping.
     ///
-    /// The update is judged by the gradients that the device found: the first step of Adam is nearly the gradient's
-    /// sign, which a small error near 0 turns round.
+    /// The update is judged from the device's own gradients: Adam's first step is nearly the sign of the gradient,
+    /// which a small error near 0 flips.
     ///
     /// # Errors
-    /// Those of the training step.
+    /// Any error of the training step.
     pub fn check_training(&self, trainer: &mut Trainer) -> Result<Checks, Error> {
         self.training()?(trainer)?;
         let losses = trainer.take_losses()?;
@@ -170,7 +172,7 @@ impl Workload {
         Ok(checks)
     }
 
-    /// Those of the whole batch, from the rows that are judged.
+    /// The loss and the gradients of the whole batch, from the rows that are judged.
     fn loss_and_gradients(&self) -> (f64, Tensors<f64>) {
         let batch = self.input.len_of(Axis(1));
         let elements = self.row_steps() as f64;
@@ -190,7 +192,7 @@ impl Workload {
         (loss, self.reference.backward(&tape, d_output.view(), None).parameters)
     }
 
-    /// The rows that the others repeat, or all where each has a length of its own.
+    /// The rows that the others repeat; all rows if each has a length of its own.
     fn judged(&self, rows: &Array3<f32>) -> Array3<f64> {
         let batch = rows.len_of(Axis(1));
         let count = if self.lengths.is_some() { batch } else { DISTINCT.min(batch) };
@@ -215,7 +217,7 @@ fn flat<T: Copy, D: Dimension>(values: ArrayView<'_, T, D>) -> Vec<T> {
 }
 
 fn first_update(parameter: &mut [f64], gradient: &[f64], learning_rate: f32) {
-    // The options as the device has them, in f32: 1 - 0.9 is not 0.1 there.
+    // The options in f32, as on the device: 1 - 0.9 is not 0.1 there.
     let wide = |value: f32| f64::from(value);
     let options = Adam { beta1: wide(0.9), beta2: wide(0.999), epsilon: wide(1e-8), weight_decay: 0.0 };
     let (mut m, mut v) = (vec![0.0; gradient.len()], vec![0.0; gradient.len()]);
@@ -277,7 +279,7 @@ mod tests {
         assert_eq!(workload([7, 11, 2, 3], 1).row_steps(), 77);
     }
 
-    /// Of the whole batch at once, rather than of its few rows.
+    /// The loss and the gradients of the whole batch at once agree with those worked out from its few rows.
     #[test]
     fn what_the_few_rows_say_of_the_whole_batch() {
         let workload = workload([17, 6, 4, 9], 1);
@@ -313,7 +315,7 @@ mod tests {
     fn a_wrong_row_is_found() {
         let workload = workload([17, 6, 4, 9], 1);
         let mut other = workload.clone();
-        // The device gets row 16 from row 8, as if a tile had been taken twice.
+        // Row 16 is a copy of row 8, as if the device had taken a tile twice.
         let row = other.input.index_axis(Axis(1), 8).to_owned();
         other.input.index_axis_mut(Axis(1), 16).assign(&row);
         let checks = other.check_inference(&mut network(&workload)).unwrap();

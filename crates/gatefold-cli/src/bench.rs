@@ -1,4 +1,4 @@
-//! `gatefold bench`: how long a network takes here, once its results are checked.
+//! `gatefold bench`: times a network, after checking its results.
 
 mod timing;
 
@@ -7,21 +7,23 @@ use crate::cell;
 use crate::describe::{Mode, flop};
 use crate::failure::Failure;
 use crate::page::{entry, line};
-use gatefold::{Device, Error, Network, TrainConfig, Trainer, plan};
+use gatefold::{Device, Error, Network, TrainConfig, Trainer, schedule};
 use gatefold_check::{Checks, Workload};
 use serde_json::json;
 use std::str::FromStr;
 use timing::{Timing, time};
 
-/// Times recurrent layers with a dense layer behind them that gives one value a step.
+/// Times recurrent layers followed by a dense layer that gives one value per step.
 ///
-/// Before anything is timed the results are compared with the reference in f64: all outputs, and for training the
-/// loss, every gradient and the updated parameters, at the very shape that is timed. A wrong result ends the command
-/// with exit code 1. Then come two runs to warm up and at least seven that count, more where they are short.
+/// Before timing anything, compares the results with the reference in f64 at the very shape that is timed: all
+/// outputs, and for training the loss, every gradient and the updated parameters. A wrong result ends the command
+/// with exit code 1. Then come two runs to warm up and at least seven that count, more if they are short.
+/// At long and wide shapes the reference takes minutes; there `--unchecked` times a network that was checked with
+/// fewer steps.
 ///
-/// A run of inference uploads the input and reads the output back. A run of training uploads a batch, does forward,
-/// squared error, backward and Adam, and waits for the device until the loss is read back: nothing is left under way
-/// when the clock stops.
+/// A run of inference uploads the input and reads back the output. A run of training uploads a batch, computes
+/// forward, squared error, backward and Adam, and waits for the device until the loss has been read back: nothing is
+/// still running when the clock stops.
 #[derive(clap::Args, Debug)]
 #[command(after_help = NOTES)]
 pub(crate) struct Arguments {
@@ -33,9 +35,12 @@ pub(crate) struct Arguments {
     /// Recurrent layers
     #[arg(long, value_name = "L", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
     layers: u16,
-    /// Sequences whose lengths fall evenly from T to about T / B, the longest first, in the place of T steps each
+    /// Use sequences whose lengths fall evenly from T to about T / B, the longest first, instead of T steps each
     #[arg(long)]
     lengths: bool,
+    /// Skip the comparison
+    #[arg(long)]
+    unchecked: bool,
     /// What to time [default: both]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
@@ -46,12 +51,12 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-const NOTES: &str = "Columns: median in milliseconds; spread, half of the distance between the quartiles as a share of the \
-median; dispatches of a run (kernels started; - on the CPU and with --lengths); FLOP of the products by that median, 2 G B T H (I + H) a \
-scan of G gates forward, twice as many backward but for the first layer's input gradient, which training does not \
-need.";
+const NOTES: &str = "Columns: median in milliseconds; spread, half the distance between the quartiles as a share of the \
+median; dispatches (kernels started) per run, - on the CPU and with --lengths; FLOP of the products divided by the \
+median. A scan of G gates takes 2 G B T H (I + H) FLOP forward and twice as many backward, without the input gradient \
+of the first layer, which training does not need.";
 
-/// Why each is there: one window of the worked example; a small network; middle; large; long and wide.
+/// In order: one window of the worked example; a small network; a medium one; a large one; a long and wide one.
 const SHAPES: [Shape; 5] = [
     Shape { batch: 1, steps: 25, input: 100, hidden: 100 },
     Shape { batch: 32, steps: 50, input: 16, hidden: 64 },
@@ -120,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for shape in shapes {
         let workload = arguments.workload(shape)?;
         for &mode in &modes {
-            let found = measure(&device, &workload, shape, mode)?;
+            let found = measure(&device, &workload, shape, mode, !arguments.unchecked)?;
             line(if arguments.json {
                 found.json(&device, &workload, shape, mode)
             } else {
@@ -131,17 +136,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A timing and what belongs beside it.
+/// A timing and the figures shown with it.
 struct Measured {
     timing: Timing,
-    /// None on the CPU, which starts no kernels.
+    /// `None` on the CPU, which starts no kernels.
     dispatches: Option<usize>,
     flop: u128,
-    /// The worst error of the check, as a share of its tolerance.
-    worst: f64,
+    /// The worst error of the check, as a share of its tolerance; `None` with `--unchecked`.
+    worst: Option<f64>,
 }
 
-fn measure(device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> Result<Measured, Failure> {
+fn measure(
+    device: &Device,
+    workload: &Workload,
+    shape: Shape,
+    mode: Mode,
+    checked: bool,
+) -> Result<Measured, Failure> {
     let mut network = Network::with_parameters(device, &workload.config, &workload.parameters)?;
     let dispatches = match workload.lengths {
         None => dispatches(device, &network, shape, mode)?,
@@ -149,13 +160,15 @@ fn measure(device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> Re
     };
     let (worst, timing) = match mode {
         Mode::Infer => {
-            let worst = accept(shape, mode, workload.check_inference(&mut network)?)?;
+            let check = |network: &mut Network| accept(shape, mode, workload.check_inference(network)?);
+            let worst = checked.then(|| check(&mut network)).transpose()?;
             let predict = workload.inference()?;
             (worst, time(|| predict(&mut network).map(drop))?)
         }
         Mode::Train => {
             let mut trainer = Trainer::new(network, training())?;
-            let worst = accept(shape, mode, workload.check_training(&mut trainer)?)?;
+            let check = |trainer: &mut Trainer| accept(shape, mode, workload.check_training(trainer)?);
+            let worst = checked.then(|| check(&mut trainer)).transpose()?;
             let accumulate = workload.training()?;
             let step = || -> Result<(), Error> {
                 accumulate(&mut trainer)?;
@@ -168,12 +181,12 @@ fn measure(device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> Re
     Ok(Measured { timing, dispatches, flop: operations(workload, mode), worst })
 }
 
-/// Adam at its defaults, squared error, no clipping: what other programs are timed with.
+/// Adam at its defaults, squared error, no clipping: the settings other programs are timed with.
 fn training() -> TrainConfig {
     TrainConfig::new()
 }
 
-/// The worst share of a tolerance; or which tensor is wrong, and by how much.
+/// The worst error as a share of its tolerance; or, if it is too large, which tensor is wrong and by how much.
 fn accept(shape: Shape, mode: Mode, checks: Checks) -> Result<f64, Failure> {
     let worst = checks.worst();
     match worst {
@@ -190,26 +203,26 @@ fn accept(shape: Shape, mode: Mode, checks: Checks) -> Result<f64, Failure> {
     }
 }
 
-/// Kernels that a run starts. Inference finds its weights packed, since they did not change since the run before.
+/// The kernels that a run starts. Inference finds its weights packed already: they have not changed since the run
+/// before.
 fn dispatches(
     device: &Device,
     network: &Network,
     shape: Shape,
     mode: Mode,
 ) -> Result<Option<usize>, Failure> {
-    Ok(match (device, network, mode) {
-        (Device::Gpu(gpu), _, Mode::Train) => {
-            let plan = plan(network.config(), gpu.target(), shape.steps, shape.batch, Some(&training()))?;
-            Some(plan.dispatches())
+    Ok(match (device, mode) {
+        (Device::Gpu(gpu), Mode::Train) => {
+            let batch = schedule::Shape::plain(network.config(), shape.steps, shape.batch);
+            let plan = schedule::schedule(network.config(), gpu.target(), batch, Some(&training()));
+            Some(plan.map_err(Error::from)?.dispatches())
         }
-        (_, Network::Gpu(network), Mode::Infer) => {
-            Some(network.inference_dispatches(shape.steps, shape.batch)?)
-        }
+        (_, Mode::Infer) => network.inference_dispatches(shape.steps, shape.batch)?,
         _ => None,
     })
 }
 
-/// FLOP of the products of a run, for the steps that there are.
+/// The FLOP of a run's products, counting only steps within the rows' lengths.
 fn operations(workload: &Workload, mode: Mode) -> u128 {
     let layers = workload.config.layers();
     let forward: u128 = layers.iter().map(|layer| flop::forward_step(layer, 1)).sum();
@@ -264,7 +277,7 @@ fn name(mode: Mode) -> &'static str {
     }
 }
 
-/// Three digits, or all before the point.
+/// Three significant digits, at most three decimals, and every digit before the point.
 fn digits(value: f64) -> String {
     let decimals = if value > 0.0 { (2.0 - value.log10().floor()).clamp(0.0, 3.0) as usize } else { 0 };
     format!("{value:.decimals$}")

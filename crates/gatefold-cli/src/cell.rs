@@ -1,4 +1,4 @@
-//! Recurrent layers that options say.
+//! The options that describe recurrent layers.
 
 use clap::ValueEnum;
 use gatefold::{Biases, Direction, GruConfig, LayerConfig, LstmConfig, Reset, RnnConfig};
@@ -6,13 +6,13 @@ use gatefold::{Biases, Direction, GruConfig, LayerConfig, LstmConfig, Reset, Rnn
 #[derive(clap::Args, Debug)]
 #[group(id = "recurrent", multiple = true)]
 pub(crate) struct Choice {
-    /// What the recurrent layers are made of
+    /// The cell of the recurrent layers
     #[arg(long, value_name = "C", default_value = "lstm")]
     cell: Cell,
-    /// Recurrent layers that go through time both ways, outputs side by side
+    /// Make the recurrent layers bidirectional, with both outputs side by side
     #[arg(long)]
     bidirectional: bool,
-    /// Layers without biases, the dense ones too
+    /// Leave out all biases, those of dense layers too
     #[arg(long)]
     pub(crate) no_biases: bool,
 }
@@ -23,7 +23,7 @@ enum Cell {
     Rnn,
     /// long short-term memory
     Lstm,
-    /// an LSTM whose gates see the cell
+    /// an LSTM whose gates see the cell state
     LstmPeephole,
     /// gated recurrent unit, reset after the product, as in PyTorch
     Gru,
@@ -32,7 +32,7 @@ enum Cell {
 }
 
 impl Choice {
-    /// A layer of that width.
+    /// A layer of this width.
     pub(crate) fn layer(&self, width: usize) -> LayerConfig {
         let biases = if self.no_biases { Biases::None } else { Biases::Two };
         let direction = if self.bidirectional { Direction::Bidirectional } else { Direction::Forward };
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cell_is_the_one_that_its_name_says() {
+    fn every_name_gives_its_cell() {
         for (options, expected) in [
             ("", "lstm 3"),
             ("--cell rnn", "rnn 3"),

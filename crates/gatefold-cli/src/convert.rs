@@ -1,4 +1,4 @@
-//! `gatefold convert`: a model as another kind of file.
+//! `gatefold convert`: writes a model as another kind of file.
 
 use crate::failure::Failure;
 use crate::model_file::{Kind, ModelFile, ModulesArgument, Origin, layout, network_of, same_file};
@@ -7,14 +7,15 @@ use gatefold_model::file::{Model, pytorch};
 use gatefold_onnx::{ExportOptions, OnnxModel, write};
 use std::path::{Path, PathBuf};
 
-/// Turns a model into another kind of file.
+/// Converts a model to another kind of file.
 ///
-/// IN is .safetensors, ours or a state_dict of PyTorch, or .onnx; OUT is .safetensors, ours or with --pytorch a
-/// state_dict, or .onnx. Numbers are never changed, there and back gives the same bits; but what PyTorch saved in float64 is
-/// rounded to float32. What the other kind cannot express is refused by name. OUT is written at once or not at all.
+/// IN is .safetensors (ours or a PyTorch state_dict) or .onnx; OUT is .safetensors (ours, or with --pytorch a
+/// state_dict) or .onnx. Numbers are not changed, so converting there and back gives the same bits; only float64 from
+/// PyTorch is rounded to float32. Whatever the other kind cannot express is refused by name. OUT is written
+/// atomically.
 ///
-/// An ONNX model becomes a network if it is a chain of layers that Gatefold has, whichever program wrote it; all
-/// others can still be run. Of a checkpoint the network alone is taken, without the state of its training.
+/// An ONNX model becomes a network if it is a chain of layers that Gatefold has, whichever program wrote it; any other
+/// ONNX model can still be run. From a checkpoint only the network is taken, not the state of its training.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// The model: .safetensors or .onnx
@@ -25,21 +26,21 @@ pub(crate) struct Arguments {
     output: PathBuf,
     #[command(flatten)]
     modules: ModulesArgument,
-    /// Write a state_dict for PyTorch's modules
+    /// Write a state_dict for PyTorch modules
     #[arg(long)]
     pytorch: bool,
-    /// With --pytorch: the names of the modules, such as "rnn,head"; . is a bare module. Equal recurrent layers in a row are
-    /// one module, or several if each gets a name
+    /// With --pytorch: the names of the modules, such as "rnn,head"; . is a bare module. Consecutive equal recurrent
+    /// layers form one module, or several if each gets a name
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "pytorch")]
     names: Vec<String>,
-    /// For .onnx: input and output are [batch, steps, values], not [steps, batch, values]
+    /// For .onnx: make input and output [batch, steps, values] instead of [steps, batch, values]
     #[arg(long)]
     batch_first: bool,
-    /// For .onnx: the rows' lengths are an input; what comes out behind a row's end is not zero but what dense layers make
-    /// of zeros
+    /// For .onnx: make the rows' lengths an input. Past a row's end the output is not zero, but whatever dense layers
+    /// make of zeros
     #[arg(long)]
     lengths: bool,
-    /// For .onnx: initial states are inputs, final ones outputs
+    /// For .onnx: make initial states inputs, and final states outputs
     #[arg(long)]
     states: bool,
     /// Print nothing but errors
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     check_options(arguments, kind)?;
     if same_file(input, output) {
         return Err(Failure::Usage(format!(
-            "{}: it is the file to read and the file to write; give OUT another name",
+            "{}: this is both the file to read and the file to write; give OUT another name",
             output.display()
         )));
     }
@@ -73,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 .states(arguments.states);
             write(output, &model.config, &model.parameters, options)?;
             if !model.metadata.is_empty() {
-                notes.push("what else the file says, such as the scaler of its data, is left out".into());
+                notes.push("other entries of the file, such as the scaler of its data, are left out".into());
             }
             Origin::Onnx
         }
@@ -110,17 +111,17 @@ fn check_options(arguments: &Arguments, kind: Kind) -> Result<(), Failure> {
         Some((option, expected)) => {
             let found = output.display();
             Err(Failure::Usage(format!(
-                "{option} is for a file that ends with {expected}, found {found}; leave it out"
+                "{option} applies to a file that ends with {expected}, found {found}; leave it out"
             )))
         }
         None => Ok(()),
     }
 }
 
-/// The network that an ONNX model is, and a word on what it takes and gives under other names.
+/// The network equal to an ONNX model; notes the inputs and outputs that get other names.
 fn network(path: &Path, onnx: &OnnxModel, notes: &mut Vec<String>) -> Result<Model, Failure> {
     let imported = onnx.import().map_err(|error| {
-        Failure::failed(format!("{}: {error}; gatefold run runs the model as it is", path.display()))
+        Failure::failed(format!("{}: {error}; gatefold run can run the model as it is", path.display()))
     })?;
     let mut renamed = vec![
         format!("{} ({}) is input", imported.input.0, layout(imported.input.1)),
@@ -132,6 +133,6 @@ fn network(path: &Path, onnx: &OnnxModel, notes: &mut Vec<String>) -> Result<Mod
         let state = if given.cell { "c" } else { "h" };
         renamed.push(format!("{} is {}.{state}", given.input, labels[given.layer]));
     }
-    notes.push(format!("{}; [steps, batch, values] all", renamed.join(", ")));
+    notes.push(format!("{}; all are [steps, batch, values]", renamed.join(", ")));
     Ok(network_of(imported))
 }

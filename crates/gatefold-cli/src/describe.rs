@@ -1,8 +1,9 @@
-//! `gatefold describe`: what a network is and what it costs, computing nothing.
+//! `gatefold describe`: describes a network and its cost, computing nothing.
 
 pub(crate) mod flop;
 mod layers;
 mod network;
+mod wgsl;
 
 use crate::DeviceArgument;
 use crate::cell;
@@ -11,23 +12,22 @@ use crate::forecaster::Forecaster;
 use crate::model_file::{ModelFile, ModulesArgument, about};
 use crate::page::{entry, grouped, line};
 use clap::ValueEnum;
-use gatefold::{
-    Cell, Device, Error, MemoryNeed, NetworkConfig, Plan, Target, TrainConfig, memory_need, plan, wgpu,
-};
+use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
+use gatefold::{Cell, Device, Error, NetworkConfig, TrainConfig, wgpu};
 use gatefold_model::{GruGate, Layer, LstmGate};
 use gatefold_onnx::OnnxModel;
 use layers::Shaped;
 use std::path::PathBuf;
 
-/// Describes a network that is in a file of any kind, or one that the options say.
+/// Describes a network, read from a file of any kind or given by the options.
 ///
-/// Layers with their shapes folded (all time steps at once) and unrolled (one step), parameters per matrix, FLOP of the
-/// products, and what training (with Adam) and inference take on a device: memory, dispatches, and with --plan the
-/// schedule itself. Exit code 1 when a tensor is too large for the device.
+/// Prints the layers with their shapes folded (all time steps at once) and unrolled (one step), the parameters of each
+/// matrix, the FLOP of the products, and the memory and dispatches that training (with Adam) and inference take on a
+/// device; with --plan, the schedule itself. Exit code 1 when a tensor is too large for the device.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// A model: ours or a state_dict of PyTorch (.safetensors), or ONNX's (.onnx); without it, the options below say
-    /// what the network is
+    /// A model: ours or a PyTorch state_dict (.safetensors), or ONNX (.onnx); without it, the options below describe
+    /// the network
     #[arg(conflicts_with_all = ["network", "recurrent"])]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -36,23 +36,30 @@ pub(crate) struct Arguments {
     recurrent: cell::Choice,
     #[command(flatten)]
     network: network::Arguments,
-    /// Time steps of a sequence [default: those that a forecaster was trained on, else 24]
+    /// Time steps of a sequence [default: as many as a forecaster was trained on, else 24]
     #[arg(long, value_name = "T", value_parser = count())]
     steps: Option<usize>,
+    /// Time steps of the decoder's own input [default: the same as --steps]
+    #[arg(long, value_name = "T", value_parser = count())]
+    decoder_steps: Option<usize>,
     /// Sequences in a batch
     #[arg(long, value_name = "B", default_value = "32", value_parser = count())]
     batch: usize,
     #[command(flatten)]
     device: DeviceArgument,
-    /// Print the schedule too, a step a line: that of a training step or of inference
+    /// Print the schedule too, one step per line: that of a training step or of inference
     #[arg(long, value_name = "OF", num_args = 0..=1, require_equals = true, default_missing_value = "train")]
     plan: Option<Mode>,
+    /// Print only the WGSL of this kernel, named as in the schedule: every variant that training and inference use, or
+    /// only one of the two with --plan=OF
+    #[arg(long, value_name = "KERNEL")]
+    wgsl: Option<String>,
 }
 
-/// What a network is used for.
+/// The use of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// inference: outputs alone
+    /// inference: outputs only
     Infer,
     /// a training step: forward, loss, backward, optimiser
     Train,
@@ -63,23 +70,19 @@ fn count() -> clap::builder::RangedU64ValueParser<usize> {
 }
 
 const DEFAULT_STEPS: usize = 24;
-/// Time steps of all layers that are planned, one by one; a bound on memory and patience.
+/// The most time steps to plan, over all layers; a bound on memory and patience.
 const MOST_STEPS: usize = 1 << 19;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let Some((config, known_steps)) = network(arguments)? else { return Ok(()) };
-    let steps = arguments.steps.or(known_steps).unwrap_or(DEFAULT_STEPS);
-    let case = Case { config, steps, batch: arguments.batch };
-    let scanned: usize = case.config.recurrent_layers().map(|layer| case.shaped().scanned(layer)).sum();
-    if scanned > MOST_STEPS {
-        return Err(Failure::Usage(format!(
-            "--steps {steps}: a schedule of more than {MOST_STEPS} steps of layers is not written out; give fewer"
-        )));
-    }
+    let case = Case::new(config, known_steps, arguments)?;
     let place = Place::open(arguments)?;
+    if let Some(kernel) = &arguments.wgsl {
+        return case.print_wgsl(&place, kernel, arguments.plan);
+    }
 
     line(entry("network", 11, &case.config.to_string()));
-    line(entry("sequences", 11, &format!("T = {steps} steps, B = {} rows", case.batch)));
+    line(entry("sequences", 11, &case.sequences()));
     case.print_layers();
     case.print_parameters();
     case.print_flop();
@@ -95,8 +98,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// Columns of the names in front of each entry.
 const NAMES: usize = 24;
 
-/// The network, and the steps of its sequences where a file knows them. None for an ONNX model that is no chain of
-/// layers, which is described here.
+/// The network, and the steps of its sequences if the file gives them. Prints the graph of an ONNX model; gives `None`
+/// for one that is no chain of layers, or an error if a kernel is asked for.
 fn network(arguments: &Arguments) -> Result<Option<(NetworkConfig, Option<usize>)>, Failure> {
     let Some(path) = &arguments.model else {
         return Ok(Some((arguments.network.config(&arguments.recurrent)?, None)));
@@ -108,9 +111,12 @@ fn network(arguments: &Arguments) -> Result<Option<(NetworkConfig, Option<usize>
             Ok(Some((model.config, steps)))
         }
         ModelFile::Onnx(onnx) => {
-            print_graph(&onnx);
+            if arguments.wgsl.is_none() {
+                print_graph(&onnx);
+            }
             match onnx.import() {
                 Ok(imported) => Ok(Some((imported.config, None))),
+                Err(error) if arguments.wgsl.is_some() => Err(error.into()),
                 Err(error) => {
                     line(entry("network", 11, &error.to_string()));
                     Ok(None)
@@ -120,7 +126,7 @@ fn network(arguments: &Arguments) -> Result<Option<(NetworkConfig, Option<usize>
     }
 }
 
-/// What an ONNX model takes and gives, under its own names.
+/// Prints the inputs and outputs of an ONNX model, under its own names.
 fn print_graph(onnx: &OnnxModel) {
     line(entry("model", 11, &about(onnx)));
     for (what, ports) in [("takes", onnx.inputs()), ("gives", onnx.outputs())] {
@@ -132,11 +138,11 @@ fn print_graph(onnx: &OnnxModel) {
     }
 }
 
-/// What the schedule is for.
+/// The device that the schedule is for.
 struct Place {
     target: Target,
     limits: wgpu::Limits,
-    /// In one line.
+    /// The device in one line.
     name: String,
     is_cpu: bool,
 }
@@ -153,14 +159,14 @@ impl Place {
             _ => Place {
                 target: Target::webgpu(),
                 limits: wgpu::Limits::default(),
-                name: "the CPU, which has no schedule; this is that of a GPU with the WebGPU default limits"
+                name: "the CPU, which has no schedule; this one is for a GPU with the WebGPU default limits"
                     .into(),
                 is_cpu: true,
             },
         })
     }
 
-    /// The engine's error; where no GPU was there, whose limit it is.
+    /// The engine's error; without a GPU, it also says whose limit was exceeded.
     fn failure(&self, error: &Error) -> Failure {
         let whose = if self.is_cpu { " (by the WebGPU default limits; the device cpu has none)" } else { "" };
         Failure::failed(format!("{error}{whose}"))
@@ -170,12 +176,48 @@ impl Place {
 struct Case {
     config: NetworkConfig,
     steps: usize,
+    decoder_steps: usize,
     batch: usize,
 }
 
 impl Case {
+    /// `known_steps` come from the model's file.
+    fn new(
+        config: NetworkConfig,
+        known_steps: Option<usize>,
+        arguments: &Arguments,
+    ) -> Result<Case, Failure> {
+        let steps = arguments.steps.or(known_steps).unwrap_or(DEFAULT_STEPS);
+        if let Some(given) = arguments.decoder_steps.filter(|_| config.decoder().is_none()) {
+            return Err(Failure::Usage(format!("--decoder-steps {given}: {config} has no decoder")));
+        }
+        let decoder_steps = arguments.decoder_steps.unwrap_or(steps);
+        let case = Case { config, steps, decoder_steps, batch: arguments.batch };
+        let scanned: usize = case.config.recurrent_layers().map(|layer| case.shaped().scanned(layer)).sum();
+        if scanned > MOST_STEPS {
+            let given = match case.config.decoder() {
+                Some(_) => format!("--steps {steps} --decoder-steps {decoder_steps}"),
+                None => format!("--steps {steps}"),
+            };
+            return Err(Failure::Usage(format!(
+                "{given}: a schedule of more than {MOST_STEPS} steps over all layers is not written out; give fewer steps"
+            )));
+        }
+        Ok(case)
+    }
+
     fn shaped(&self) -> Shaped<'_> {
-        Shaped { config: &self.config, steps: self.steps, batch: self.batch }
+        let Case { config, steps, decoder_steps, batch } = self;
+        Shaped { config, steps: *steps, decoder_steps: *decoder_steps, batch: *batch }
+    }
+
+    /// `T = 24 steps, B = 32 rows`
+    fn sequences(&self) -> String {
+        let Case { steps, decoder_steps, batch, .. } = self;
+        match self.config.decoder() {
+            Some(_) => format!("T = {steps} steps, {decoder_steps} for the decoder, B = {batch} rows"),
+            None => format!("T = {steps} steps, B = {batch} rows"),
+        }
     }
 
     fn print_layers(&self) {
@@ -230,12 +272,12 @@ impl Case {
             }
         }
         row("all, all steps", sequence);
-        let mut note = "For all rows of the batch.".to_owned();
+        let mut note = "Over all rows of the batch.".to_owned();
         if self.cells().next().is_some() {
-            note += " Each scan: 2 B G H (I + R), with gates of H units, I inputs and R values of h; \
-                skip, feedback and projection add theirs.";
+            note += " Each scan: 2 B G H (I + R), with G gates of H units, I inputs and R values of h; \
+                skip, feedback and projection add more.";
         }
-        note += " Backward is with the gradient of the input.";
+        note += " Backward includes the gradient of the input.";
         line(entry("", 2, &note));
     }
 
@@ -245,8 +287,8 @@ impl Case {
         self.check_parameters(place).map_err(|error| place.failure(&error))?;
         let of = |mode| -> Result<(Plan, MemoryNeed), Failure> {
             let config = training(mode);
-            let need = memory_need(&self.config, &place.target, self.steps, self.batch, config.as_ref())
-                .map_err(|error| place.failure(&error))?;
+            let need = memory_need(&self.config, &place.target, self.shape(), config.as_ref())
+                .map_err(|error| place.failure(&error.into()))?;
             Ok((self.plan(place, mode)?, need))
         };
         let ((train_plan, train), (infer_plan, infer)) = (of(Mode::Train)?, of(Mode::Infer)?);
@@ -272,24 +314,36 @@ impl Case {
         Ok(())
     }
 
-    /// That each parameter fits by itself: a clearer word on a huge layer than that it cannot be planned.
+    /// Checks that each parameter fits by itself: for a huge layer, this gives a clearer error than the planner does.
     fn check_parameters(&self, place: &Place) -> Result<(), Error> {
         let sizes = self.config.parameter_specs().map(|spec| (4 * spec.len() as u64, spec));
         sizes
             .max_by_key(|(bytes, _)| *bytes)
-            .map_or(Ok(()), |(bytes, spec)| place.target.check_size(&spec.name, bytes))
+            .map_or(Ok(()), |(bytes, spec)| Ok(place.target.check_size(&spec.name, bytes)?))
     }
 
     fn plan(&self, place: &Place, mode: Mode) -> Result<Plan, Failure> {
-        plan(&self.config, &place.target, self.steps, self.batch, training(mode).as_ref())
-            .map_err(|error| place.failure(&error))
+        schedule(&self.config, &place.target, self.shape(), training(mode).as_ref())
+            .map_err(|error| place.failure(&error.into()))
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::plain(&self.config, self.steps, self.batch).with_decoder_steps(self.decoder_steps)
+    }
+
+    fn print_wgsl(&self, place: &Place, kernel: &str, mode: Option<Mode>) -> Result<(), Failure> {
+        let modes = mode.map_or_else(|| vec![Mode::Train, Mode::Infer], |mode| vec![mode]);
+        let plans: Vec<Plan> =
+            modes.into_iter().map(|mode| self.plan(place, mode)).collect::<Result<_, Failure>>()?;
+        line(wgsl::texts(&plans, kernel, place.target.params)?.join("\n\n"));
+        Ok(())
     }
 }
 
-/// Columns of everything but the count of a row of parameters.
+/// Columns before the count in a row of parameters.
 const BEFORE_COUNT: usize = 44;
 
-/// A parameter in a line; in two where its name is long.
+/// A parameter in one line, or in two if its name is long.
 fn parameter_row(name: &str, shape: &str, count: usize) -> String {
     let room = BEFORE_COUNT.saturating_sub(2 + name.chars().count());
     let count = grouped(count as u128);
@@ -299,7 +353,7 @@ fn parameter_row(name: &str, shape: &str, count: usize) -> String {
     format!("  {name}\n{shape:>BEFORE_COUNT$}{count:>16}")
 }
 
-/// Adam and a clipped gradient, as `gatefold forecast` trains.
+/// Adam with a clipped gradient, as `gatefold forecast` trains.
 fn training(mode: Mode) -> Option<TrainConfig> {
     (mode == Mode::Train).then(|| TrainConfig::new().clip_norm(Some(1.0)))
 }
@@ -339,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn options_say_any_stack() {
+    fn options_describe_any_stack() {
         let said =
             |options| config(options).map(|config| config.to_string()).map_err(|error| error.to_string());
         assert_eq!(said(""), Ok("1 -> lstm 32 -> lstm 32 -> last step -> dense 1".into()));
@@ -351,7 +405,7 @@ mod tests {
         );
         assert_eq!(
             said("--hidden 5,6 --layers 2"),
-            Err("error: --layers 2: --hidden lists 2 layers already; leave one of them out".into())
+            Err("error: --layers 2: --hidden already lists 2 layers; leave out one of the two options".into())
         );
     }
 

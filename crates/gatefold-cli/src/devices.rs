@@ -1,4 +1,4 @@
-//! `gatefold devices`: what there is to compute on.
+//! `gatefold devices`: the devices to compute on.
 
 use crate::failure::Failure;
 use crate::page::{entry, line, size};
@@ -6,14 +6,14 @@ use gatefold::{AdapterSummary, Device, adapters};
 use serde_json::{Value, json};
 use std::num::NonZero;
 
-/// Lists every GPU adapter with its driver and the limits that matter, and the CPU; says which one `--device auto`
+/// Lists the CPU and every GPU adapter with its driver and the limits that matter, and says which one `--device auto`
 /// takes.
 ///
-/// A real GPU comes before a software adapter. `auto` takes the first real one, else the CPU: a software adapter is
-/// slower than plain CPU code, and is used only when asked for, with `gpu` or by name.
+/// Real GPUs come before software adapters. `auto` takes the first real GPU, else the CPU: a software adapter is
+/// slower than plain CPU code and is only used on request, with `gpu` or by name.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// Print one JSON object a line instead: each adapter, then the CPU
+    /// Print JSON instead, one object per line: each adapter, then the CPU
     #[arg(long)]
     json: bool,
 }
@@ -50,7 +50,7 @@ fn print(adapter: &AdapterSummary, choice: &str) {
     say("kind", format!("{}{slower}", adapter.kind));
     say("driver", format!("{} on {}", adapter.driver, adapter.backend));
     say("buffer", format!("{} at most", size(adapter.max_buffer_bytes)));
-    say("binding", format!("{} of a buffer at most, for a kernel", size(adapter.max_binding_bytes)));
+    say("binding", format!("{} of a buffer at most, per kernel", size(adapter.max_binding_bytes)));
     say(
         "workgroup",
         format!(
@@ -70,12 +70,12 @@ fn print(adapter: &AdapterSummary, choice: &str) {
             }
         },
     );
-    let params = if adapter.immediates { "immediates" } else { "uniform buffer, for want of immediates" };
+    let params = if adapter.immediates { "immediates" } else { "uniform buffer (no immediates)" };
     say("parameters", params.into());
     if let Some(limit) = adapter.max_loop_iterations {
         say(
             "quirk",
-            format!("the driver silently ends loops after {limit} iterations; plans split longer ones"),
+            format!("the driver silently ends loops after {limit} iterations; plans split longer loops"),
         );
     }
     say("taken by", format!("--device {choice}"));
@@ -91,14 +91,18 @@ fn choice(adapters: &[AdapterSummary], index: usize) -> String {
         choices.push("gpu".into());
     }
     let name = adapters[index].name.to_lowercase();
-    // As few words of the name as are in no adapter before it; a twin of an earlier one cannot be named.
+    // The fewest words of the name that match no earlier adapter. The twin of an earlier one cannot be named.
     let ends = name.match_indices(' ').map(|(at, _)| at).chain([name.len()]);
     let earlier =
         |part: &str| adapters[..index].iter().any(|adapter| adapter.name.to_lowercase().contains(part));
     if let Some(part) = ends.map(|end| &name[..end]).find(|part| !earlier(part)) {
         choices.push(if part.contains(' ') { format!("\"{part}\"") } else { part.into() });
     }
-    if choices.is_empty() { "nothing: its name is another's".into() } else { choices.join(", ") }
+    if choices.is_empty() {
+        "nothing: an earlier adapter has the same name".into()
+    } else {
+        choices.join(", ")
+    }
 }
 
 fn threads() -> usize {

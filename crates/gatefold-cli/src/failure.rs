@@ -4,14 +4,14 @@ use gatefold_series::SeriesError;
 use std::fmt;
 use std::process::ExitCode;
 
-/// Why a command did not end as asked; its text is what the user sees.
+/// The reason a command did not do what it was asked to; its text is printed for the user.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Something went wrong: exit code 1.
     Failed(String),
-    /// The command line contradicts itself: exit code 2, as for what clap refuses.
+    /// The command line contradicts itself: exit code 2, like everything that clap refuses.
     Usage(String),
-    /// Ctrl-C, after everything was saved: 130, the shell's code for it.
+    /// Ctrl-C, after everything was saved: exit code 130, the shell's code for it.
     Interrupted(String),
 }
 

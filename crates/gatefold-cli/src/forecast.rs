@@ -1,4 +1,4 @@
-//! `gatefold forecast`: from a table to a trained network, its forecasts beside baselines, and a plot.
+//! `gatefold forecast`: trains a network on a table, and writes its forecasts, baselines to compare with, and plots.
 
 mod data;
 mod output;
@@ -21,58 +21,58 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use training::load_for_use;
 use training::{Saved, Training};
 
-/// A network's whole way: read a column, train, choose the best epoch by a validation part, and measure the
-/// forecasts of the last fifth, which it has never seen, beside baselines that learn nothing.
+/// Reads a column, trains a network, keeps the epoch that does best on a validation part, and compares its forecasts
+/// of the last fifth, which it has never seen, with baselines that learn nothing.
 ///
 /// Writes forecast.csv, forecast.svg, loss.svg, metrics.json, model.safetensors and checkpoint.safetensors. Ctrl-C
-/// saves the checkpoint; --resume goes on from there to the same result as a run that was never interrupted.
+/// saves the checkpoint; --resume continues from there to the same result as a run that was never interrupted.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// The table, as CSV; oldest row first
+    /// The table as CSV, oldest row first
     table: PathBuf,
     /// The column to forecast [default: the last one that holds numbers]
     #[arg(long, value_name = "COL")]
     target: Option<String>,
-    /// How many samples to forecast at once [default: 1]
+    /// Samples to forecast at once [default: 1]
     #[arg(long, value_name = "N", value_parser = count())]
     horizon: Option<usize>,
-    /// How many samples the network sees before it forecasts [default: 24, fewer in a short table]
+    /// Samples that the network sees before it forecasts [default: 24, fewer for a short table]
     #[arg(long, value_name = "N", value_parser = count())]
     input: Option<usize>,
-    /// How many samples make one time step; must divide the input [default: 1]
+    /// Samples per time step; must divide the input [default: 1]
     #[arg(long, value_name = "N", value_parser = count())]
     samples_per_step: Option<usize>,
-    /// Samples in a season, for the seasonal baseline; 0 for none [default: found in the rows before the test part]
+    /// Samples per season, for the seasonal baseline; 0 for none [default: detected in the rows before the test part]
     #[arg(long, value_name = "N")]
     season: Option<usize>,
-    /// What to put into missing cells [default: refuse]
+    /// How to fill missing cells [default: refuse]
     #[arg(long, value_name = "HOW")]
     fill: Option<FillChoice>,
     /// Units in each LSTM layer [default: 32]
     #[arg(long, value_name = "N", value_parser = count())]
     hidden: Option<usize>,
-    /// LSTM layers [default: 2]
+    /// Number of LSTM layers [default: 2]
     #[arg(long, value_name = "N", value_parser = count())]
     layers: Option<usize>,
-    /// Most passes over the training part; training ends earlier when validation gets no better [default: 60]
+    /// The most passes over the training part; training ends earlier when validation stops improving [default: 60]
     #[arg(long, value_name = "N", value_parser = count())]
     epochs: Option<usize>,
-    /// Windows in a batch [default: 32]
+    /// Windows per batch [default: 32]
     #[arg(long, value_name = "N", value_parser = count())]
     batch: Option<usize>,
-    /// Learning rate at the beginning [default: 0.002]
+    /// Initial learning rate [default: 0.002]
     #[arg(long, value_name = "X", value_parser = positive)]
     lr: Option<f32>,
-    /// What training makes small [default: squared]
+    /// The loss to minimise [default: squared]
     #[arg(long, value_name = "LOSS")]
     loss: Option<LossChoice>,
-    /// How the gradient changes the network [default: adam]
+    /// The optimiser [default: adam]
     #[arg(long, value_name = "NAME")]
     optimizer: Option<OptimizerChoice>,
-    /// Largest element of the gradient; clipped before the norm is taken [default: any]
+    /// Clip each element of the gradient to this, before its norm is taken [default: off]
     #[arg(long, value_name = "X", value_parser = positive)]
     clip_value: Option<f32>,
-    /// Largest norm of the gradient [default: 1]
+    /// Clip the norm of the gradient to this [default: 1]
     #[arg(long, value_name = "X", value_parser = positive)]
     clip: Option<f32>,
     /// Seed of the initial parameters and of the order of the windows [default: 1]
@@ -80,10 +80,10 @@ pub(crate) struct Arguments {
     seed: Option<u64>,
     #[command(flatten)]
     device: DeviceArgument,
-    /// Where to write
+    /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = "gatefold-out")]
     out: PathBuf,
-    /// Go on from the checkpoint in DIR; its settings hold unless --epochs asks for more
+    /// Continue from the checkpoint in DIR, with its settings; --epochs may ask for more
     #[arg(long)]
     resume: bool,
     /// Print nothing but errors
@@ -123,12 +123,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let device = arguments.device.open(arguments.quiet)?;
     fs::create_dir_all(&arguments.out).map_err(|error| {
-        Failure::failed(format!("{}: cannot make this directory: {error}", arguments.out.display()))
+        Failure::failed(format!("{}: cannot create this directory: {error}", arguments.out.display()))
     })?;
 
     let report = Report::new(arguments.quiet);
     if let Some(other) = saved.as_ref().and_then(|saved| saved.other_device(&device)) {
-        report.line(format!("note      begun on {other}:\n          another device rounds otherwise"));
+        report.line(format!("note      begun on {other}:\n          this device rounds differently"));
     }
     let mut training = Training::new(&device, &data, &forecaster, &settings, saved, checkpoint)?;
     announce(&report, &data, &forecaster, &settings, &training, &device);
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     output::write(&report, &arguments, &data, &forecaster, &settings, finished, &device)
 }
 
-/// What is about to be done, in lines of at most 60 columns where names allow it.
+/// Prints what is about to happen, in lines of at most 60 columns unless a name is longer.
 fn announce(
     report: &Report,
     data: &Data,
@@ -173,7 +173,7 @@ fn announce(
     report.line("");
 }
 
-/// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
+/// A flag that the first Ctrl-C raises; the second ends the program at once.
 fn interruption(quiet: bool) -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
@@ -182,7 +182,7 @@ fn interruption(quiet: bool) -> Result<Arc<AtomicBool>, Failure> {
             std::process::exit(130);
         }
         if !quiet {
-            eprintln!("\nfinishing this step and saving; once more to stop at once");
+            eprintln!("\nfinishing this step and saving; press Ctrl-C again to stop at once");
         }
     })
     .map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))?;
@@ -199,13 +199,13 @@ fn interrupted(arguments: &Arguments, settings: &Settings, training: &Training) 
         path if path == Path::new("gatefold-out") => String::new(),
         path => format!(" --out {}", quoted(path)),
     };
-    // Another device would round otherwise.
+    // Another device would round differently.
     let device = match &arguments.device.device {
         DeviceChoice::Auto => String::new(),
         choice => format!(" --device {}", quoted(Path::new(&choice.to_string()))),
     };
     format!(
-        "stopped in epoch {} of {} after step {}; saved. Go on with:\n  gatefold forecast {}{out}{device} --resume",
+        "stopped in epoch {} of {} after step {}; saved. Continue with:\n  gatefold forecast {}{out}{device} --resume",
         training.epoch() + 1,
         settings.epochs,
         training.steps(),

@@ -1,4 +1,4 @@
-//! How a series becomes a network's input, and its output a forecast. The same for training and for use.
+//! Turns a series into a network's input, and the network's output into a forecast; in training as in use.
 
 use crate::failure::Failure;
 use gatefold::{DenseConfig, LayerConfig, Loss, LstmConfig, Network, NetworkConfig, Reduction, Targets};
@@ -9,38 +9,38 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Under these keys a model file keeps what is not a tensor.
+/// Keys under which a model file keeps what is not a tensor.
 const SETTINGS: &str = "forecast";
 const SCALER: &str = "scaler";
 const ENCODING: &str = "encoding";
-/// Windows in one call of the network outside training: a bound on memory, not on the result.
+/// Windows per call of the network outside training: bounds memory, changes no result.
 const PREDICTED_AT_ONCE: usize = 512;
 
-/// What must be known to forecast with a trained network, besides its parameters and its scaler.
+/// The data needed to forecast with a trained network, besides its parameters and its scaler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Shape {
     /// The column.
     pub(crate) target: String,
-    /// Samples that go in.
+    /// Input samples.
     pub(crate) input: usize,
-    /// Samples that make one time step.
+    /// Samples per time step.
     pub(crate) width: usize,
-    /// Samples that come out.
+    /// Output samples.
     pub(crate) horizon: usize,
-    /// What was put into missing cells.
+    /// How missing cells were filled.
     pub(crate) fill: FillChoice,
 }
 
-/// What to put into missing cells.
+/// How to fill missing cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FillChoice {
-    /// nothing: a missing cell is an error
+    /// not at all: a missing cell is an error
     #[default]
     Refuse,
-    /// the value before it
+    /// with the value before
     Previous,
-    /// a line between the values around it, which looks ahead
+    /// on a line between the values before and after, which looks ahead
     Linear,
 }
 
@@ -59,7 +59,7 @@ impl Shape {
         WindowConfig::new(self.input / self.width, self.width, self.horizon)
     }
 
-    /// Values a time step that go into the network, and that come out of it.
+    /// Values per time step of the network's input and output.
     pub(crate) fn network_widths(&self) -> (usize, usize) {
         (2 * self.width, self.horizon)
     }
@@ -73,12 +73,12 @@ impl Shape {
     }
 }
 
-/// A network between the values of a table.
+/// Encodes the values of a table for a network, and decodes its outputs.
 ///
-/// At each sample it sees two numbers: the value, and the change since the sample before. The value is scaled as it
-/// is where the series returns to a level, else taken relative to the last sample of the input, since a trend leads
-/// to values that training never saw. It learns the difference between each sample of the block and the last one
-/// before it: a network that knows nothing yet then nearly repeats the last value.
+/// At each sample the network sees two numbers: the value, and the change since the sample before. If the series
+/// returns to a level, the value is scaled as it is; otherwise it is taken relative to the last sample of the input,
+/// because a trend leads to values that training never saw. The network learns the difference between each sample of
+/// the block and the last sample before the block, so an untrained network nearly repeats the last value.
 #[derive(Clone, Debug)]
 pub(crate) struct Forecaster {
     pub(crate) shape: Shape,
@@ -86,16 +86,16 @@ pub(crate) struct Forecaster {
     encoding: Encoding,
 }
 
-/// Units of what the network sees, from the training part, so that each has a mean square of about 1.
+/// Units of the network's inputs and targets, from the training part, so that each has a mean square of about 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Encoding {
-    /// Whether the value is seen as it is, in the scaler's unit.
+    /// Whether the network sees the value as it is, in the scaler's unit.
     level: bool,
     /// The unit of a value relative to the last of its window.
     relative: f64,
     /// The unit of a change from one sample to the next.
     change: f64,
-    /// The unit of the difference between the block's samples and the last before it.
+    /// The unit of the difference between the block's samples and the last sample before it.
     target: f64,
 }
 
@@ -103,7 +103,7 @@ impl Forecaster {
     /// Learns the units from the training part.
     pub(crate) fn fit(shape: Shape, train: &[f64]) -> Result<Self, SeriesError> {
         let scaler = Scaler::standard(train)?;
-        // Root mean square of the differences over these lags; lags beyond the series say nothing.
+        // Root mean square of the differences at these lags; lags longer than the series add nothing.
         let unit = |lags: Range<usize>| {
             let differences = lags.flat_map(|lag| train.iter().zip(train.iter().skip(lag)));
             let (sum, count) =
@@ -120,8 +120,8 @@ impl Forecaster {
         Ok(Forecaster { shape, scaler, encoding })
     }
 
-    /// What the network sees before each origin: `[T, B, 2 width]`, for each sample of a step its value and its
-    /// change. An origin is the number of samples known. Differences are taken before rounding to f32.
+    /// The network's input before each origin, `[T, B, 2 width]`: the value and the change of each sample in a step.
+    /// An origin is the number of known samples. Differences are taken before rounding to f32.
     pub(crate) fn inputs(&self, series: &[f64], origins: &[usize]) -> Array3<f32> {
         let Shape { input, width, .. } = self.shape;
         let mut out = Array3::zeros((input / width, origins.len(), 2 * width));
@@ -140,7 +140,7 @@ impl Forecaster {
         out
     }
 
-    /// What the network shall answer at each origin: `[1, B, horizon]`.
+    /// The targets of the network at each origin, `[1, B, horizon]`.
     pub(crate) fn targets(&self, series: &[f64], origins: &[usize]) -> Array3<f32> {
         Array3::from_shape_fn((1, origins.len(), self.shape.horizon), |(_, row, k)| {
             let origin = origins[row];
@@ -148,10 +148,10 @@ impl Forecaster {
         })
     }
 
-    /// The block from each origin on, `[origins, horizon]`, in the unit of the table.
+    /// The forecast block after each origin, `[origins, horizon]`, in the unit of the table.
     pub(crate) fn forecasts(
         &self,
-        network: &mut Network,
+        network: &Network,
         series: &[f64],
         origins: Range<usize>,
     ) -> Result<Array2<f64>, Failure> {
@@ -177,10 +177,10 @@ impl Forecaster {
         Ok(out)
     }
 
-    /// The mean loss of the network's own output at these origins, as in training.
+    /// The mean loss of the network's output at these origins, as in training.
     pub(crate) fn loss(
         &self,
-        network: &mut Network,
+        network: &Network,
         loss: &Loss,
         series: &[f64],
         origins: &[usize],
@@ -189,16 +189,16 @@ impl Forecaster {
         for origins in origins.chunks(PREDICTED_AT_ONCE) {
             let output = network.predict(self.inputs(series, origins).view())?;
             let targets = Targets::values(self.targets(series, origins));
-            sum += loss.evaluate(output.view(), &targets, Reduction::Sum)?;
+            sum += targets.loss(loss, Reduction::Sum, output.view())?;
         }
         Ok(sum / (origins.len() * self.shape.horizon) as f64)
     }
 
-    /// `steps` samples that follow the series: one block, or several in closed loop, where each block is taken as
-    /// known for the next.
+    /// The `steps` samples after the series: one block, or several in closed loop, where each block counts as known
+    /// for the next.
     pub(crate) fn continuation(
         &self,
-        network: &mut Network,
+        network: &Network,
         series: &[f64],
         steps: usize,
     ) -> Result<Vec<f64>, Failure> {
@@ -212,7 +212,7 @@ impl Forecaster {
         Ok(known[start..start + steps].to_vec())
     }
 
-    /// Adds what [`Forecaster::from_metadata`] reads.
+    /// Adds the entries that [`Forecaster::from_metadata`] reads.
     pub(crate) fn write_metadata(&self, metadata: &mut BTreeMap<String, String>) {
         metadata
             .insert(SETTINGS.into(), serde_json::to_string(&self.shape).expect("numbers and names are JSON"));
@@ -240,7 +240,7 @@ impl Forecaster {
     }
 }
 
-/// Ten significant digits: more than an f32 holds, and no tail of binary noise in a file.
+/// Ten significant digits: more than an f32 holds, without a tail of binary noise.
 pub(crate) fn rounded(value: f64) -> f64 {
     format!("{value:.9e}").parse().unwrap_or(value)
 }

@@ -1,10 +1,11 @@
-//! The `gatefold` command: one module a subcommand.
+//! The `gatefold` command: one module per subcommand.
 
 mod bench;
 mod cell;
 mod convert;
 mod describe;
 mod devices;
+mod environment;
 mod failure;
 mod forecast;
 mod forecaster;
@@ -20,7 +21,7 @@ use failure::Failure;
 use gatefold::{Device, DeviceChoice};
 use std::process::ExitCode;
 
-/// Recurrent networks on any GPU, or on none: train, forecast, prove a driver.
+/// Recurrent networks on any GPU, or on none: train, forecast, check a driver.
 #[derive(Parser, Debug)]
 #[command(name = "gatefold", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Arguments {
@@ -29,26 +30,26 @@ struct Arguments {
 }
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (what was done is saved)";
+    "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (progress is saved)";
 
-// What the list says of a command stands in `about`: a doc comment here would hide the longer help of its own.
+// The list of commands takes its lines from `about`: a doc comment here would replace the longer help of a command.
 #[derive(Subcommand, Debug)]
 enum Command {
-    #[command(about = "Train on a column of a table, and forecast its last fifth beside honest baselines")]
+    #[command(about = "Train on a column of a table, and compare forecasts of its last fifth with baselines")]
     Forecast(forecast::Arguments),
-    #[command(about = "Forecast what follows a table, with a model that `forecast` has trained")]
+    #[command(about = "Forecast the rows after a table, with a model that `forecast` trained")]
     Predict(predict::Arguments),
-    #[command(about = "List what there is to compute on, and which of it `--device auto` takes")]
+    #[command(about = "List the devices of this machine, and which one `--device auto` takes")]
     Devices(devices::Arguments),
     #[command(about = "Compare every kernel with the reference on the adapters of this machine")]
     Selfcheck(selfcheck::Arguments),
     #[command(about = "Describe a network: layers, shapes, parameters, FLOP, memory, schedule")]
     Describe(describe::Arguments),
-    #[command(about = "Run a model on arrays of a .npz file: ours, PyTorch's or ONNX's")]
+    #[command(about = "Run a model on arrays from an .npz file: ours, PyTorch's or ONNX's")]
     Run(run::Arguments),
-    #[command(about = "Turn a model into another kind of file: ours, PyTorch's, ONNX")]
+    #[command(about = "Convert a model between our files, PyTorch's and ONNX")]
     Convert(convert::Arguments),
-    #[command(about = "Time a stack of LSTM layers, once its results are checked")]
+    #[command(about = "Time a stack of recurrent layers, after checking its results")]
     Bench(bench::Arguments),
 }
 
@@ -68,6 +69,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    environment::prepare();
     match Arguments::parse().command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where to compute; an option that several commands share.
+/// The option for where to compute, shared by several commands.
 #[derive(clap::Args, Clone, Debug)]
 struct DeviceArgument {
     /// Where to compute: auto (a real GPU, else the CPU), gpu, cpu, or part of an adapter's name
@@ -88,7 +90,7 @@ struct DeviceArgument {
 }
 
 impl DeviceArgument {
-    /// Opens it; a software adapter is taken when asked for, with a warning.
+    /// Opens the device. Warns about a software adapter, which is only taken on request.
     fn open(&self, quiet: bool) -> Result<Device, Failure> {
         let device = Device::open(&self.device)?;
         if let Some(warning) = device.warning().filter(|_| !quiet) {

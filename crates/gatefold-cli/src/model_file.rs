@@ -1,4 +1,4 @@
-//! A model in a file, whichever kind it is: ours, PyTorch's or ONNX's.
+//! Reads models of any kind of file: ours, PyTorch's or ONNX's.
 
 use crate::failure::Failure;
 use gatefold_model::file::{Model, pytorch};
@@ -8,16 +8,17 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// What a state_dict does not say; an option that several commands share.
+/// The option for what a state_dict does not say, shared by several commands.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModulesArgument {
-    /// For a state_dict of PyTorch: its modules in the order in which data passes them, and the layers between them, such
-    /// as "table embedding, rnn relu, last_step, head relu, answer, softmax" [default: the one order that fits]
+    /// For a PyTorch state_dict: its modules in the order in which data passes through them, and the layers between
+    /// them, such as "table embedding, rnn relu, last_step, head relu, answer, softmax" [default: the only order that
+    /// fits]
     #[arg(long, value_name = "STEPS")]
     modules: Option<ReadOptions>,
 }
 
-/// What a file is, by its name.
+/// The kind of a file, from its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Safetensors,
@@ -26,7 +27,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// # Errors
-    /// A name that ends with neither.
+    /// If the name ends with neither suffix.
     pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
         Kind::named(path).ok_or_else(|| foreign(path, "rename it"))
     }
@@ -39,7 +40,7 @@ impl Kind {
         }
     }
 
-    /// [`Kind::of`] for a model that is there, which may be in a form of another program.
+    /// [`Kind::of`] for a model to read, with advice on other programs' files.
     fn to_read(path: &Path) -> Result<Kind, Failure> {
         Kind::named(path).ok_or_else(|| {
             let advice = match extension(path).as_str() {
@@ -57,18 +58,18 @@ fn extension(path: &Path) -> String {
 }
 
 fn foreign(path: &Path, advice: &str) -> Failure {
-    Failure::Usage(format!("{}: a model's name ends with .safetensors or .onnx; {advice}", path.display()))
+    Failure::Usage(format!("{}: expected a model named .safetensors or .onnx; {advice}", path.display()))
 }
 
 /// A file that has been read.
 pub(crate) enum ModelFile {
-    /// A network with its parameters, and where it comes from.
+    /// A network with its parameters, and its origin.
     Network(Model, Origin),
     /// A graph, which may be more than a chain of layers.
     Onnx(OnnxModel),
 }
 
-/// Where a network comes from.
+/// The program that a network comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Gatefold,
@@ -90,7 +91,7 @@ impl ModelFile {
     /// Reads a model.
     ///
     /// # Errors
-    /// A file that cannot be read; modules that are said of a file that is no state_dict.
+    /// If the file cannot be read, or modules are given for a file that is not a state_dict.
     pub(crate) fn read(path: &Path, modules: &ModulesArgument) -> Result<ModelFile, Failure> {
         let kind = Kind::to_read(path)?;
         let foreign = kind == Kind::Safetensors && pytorch::is_foreign(path)?;
@@ -100,7 +101,7 @@ impl ModelFile {
         }
         if modules.modules.is_some() {
             return Err(Failure::Usage(format!(
-                "--modules: {} is no state_dict of PyTorch and says its layers itself; leave the option out",
+                "--modules: {} is not a PyTorch state_dict and describes its own layers; leave the option out",
                 path.display()
             )));
         }
@@ -111,23 +112,23 @@ impl ModelFile {
     }
 }
 
-/// The network that an ONNX model is, without the names of its inputs and outputs.
+/// An imported ONNX model as a network, without the names of its inputs and outputs.
 pub(crate) fn network_of(imported: Imported) -> Model {
     Model { config: imported.config, parameters: imported.parameters, metadata: Default::default() }
 }
 
-/// What an ONNX file says of itself.
+/// The opset and the maker that an ONNX file names.
 pub(crate) fn about(onnx: &OnnxModel) -> String {
     let maker = if onnx.maker().is_empty() { "an unnamed program" } else { onnx.maker() };
     format!("ONNX, opset {}, by {maker}", onnx.opset())
 }
 
-/// Whether both names are one file, which is there.
+/// Whether both paths name the same existing file.
 pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
     matches!((fs::canonicalize(one), fs::canonicalize(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// How steps and rows lie in a tensor of an ONNX model.
+/// The order of steps and rows in a tensor of an ONNX model.
 pub(crate) fn layout(layout: Layout) -> &'static str {
     match layout {
         Layout::TimeMajor => "steps first",

@@ -1,8 +1,8 @@
 //! NumPy's .npz files: zip archives of arrays, stored or deflated.
 //!
-//! Reading trusts nothing: an array's size is compared with what the archive can hold before memory is asked for, and
-//! no more of it is read than the array's shape says. (The crates for .npy allocate what a header asks for, and parse
-//! it with a recursive grammar; so arrays are read here, from the archives of the crate zip.)
+//! Reading trusts nothing: an array's size is compared with what the archive can hold before memory is allocated, and
+//! no more is read than the array's shape calls for. (The crates for .npy allocate whatever a header asks for and
+//! parse it with a recursive grammar, so arrays are read here, from archives opened by the crate zip.)
 
 mod npy;
 
@@ -17,11 +17,11 @@ use zip::read::ZipFile;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-/// An array's name in an archive ends with this.
+/// The suffix of an array's name in an archive.
 const SUFFIX: &str = ".npy";
-/// The most that one byte can become by deflate is a little above 1030.
+/// Deflate can expand one byte to a little more than 1030 at most.
 const MAX_DEFLATE_RATIO: u64 = 1100;
-/// Above this, a zip archive needs longer fields.
+/// Beyond this size, a zip archive needs longer fields.
 const ZIP32_BYTES: usize = u32::MAX as usize;
 
 /// An archive whose list of arrays has been read.
@@ -35,28 +35,28 @@ impl Npz {
     /// Opens an archive.
     ///
     /// # Errors
-    /// A file that cannot be read or is no archive of arrays, with the reason.
+    /// If the file cannot be read or is not an archive of arrays, with the reason.
     pub(crate) fn open(path: &Path) -> Result<Npz, Failure> {
         let refuse = |problem: String| Failure::failed(format!("{}: {problem}", path.display()));
-        // Asked before the file is opened: opening a pipe would wait for its other end.
+        // Checked before opening: opening a pipe would wait for its other end.
         let about = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
         if !about.is_file() {
-            let found = if about.is_dir() { "a directory" } else { "no plain file" };
+            let found = if about.is_dir() { "a directory" } else { "not a regular file" };
             return Err(refuse(format!("it is {found}; expected a file that np.savez wrote")));
         }
         let mut file = File::open(path).map_err(|error| refuse(error.to_string()))?;
         if npy::begins(&mut file) {
             let problem =
-                "it is an array without a name; save it under one, as in np.savez(\"in.npz\", input=x)";
+                "it is an array without a name; save it under a name, as in np.savez(\"in.npz\", input=x)";
             return Err(refuse(problem.into()));
         }
         let archive = ZipArchive::new(BufReader::new(file))
-            .map_err(|error| refuse(format!("no .npz archive, or a truncated one: {error}")))?;
+            .map_err(|error| refuse(format!("not an .npz archive, or a truncated one: {error}")))?;
         let mut names: Vec<String> = Vec::with_capacity(archive.len());
         for file in archive.file_names() {
             let file = file.map_err(|error| refuse(format!("damaged: {error}")))?;
             let Some(name) = file.strip_suffix(SUFFIX) else {
-                return Err(refuse(format!("{file:?} is no array; expected {SUFFIX} files alone")));
+                return Err(refuse(format!("{file:?} is not an array; expected only {SUFFIX} files")));
             };
             names.push(name.into());
         }
@@ -68,10 +68,10 @@ impl Npz {
         &self.names
     }
 
-    /// Reads an array; `None` where there is none of that name.
+    /// Reads an array; `None` if there is none of that name.
     ///
     /// # Errors
-    /// An array that is truncated, or whose type or layout is not read here.
+    /// If the array is truncated, or its type or layout is not supported.
     pub(crate) fn read(&mut self, name: &str) -> Result<Option<Tensor>, Failure> {
         if !self.names.iter().any(|known| known == name) {
             return Ok(None);
@@ -83,7 +83,7 @@ impl Npz {
         read_array(entry).map(Some).map_err(refuse)
     }
 
-    /// An error about what is in it.
+    /// An error about the content of this file.
     pub(crate) fn refusal(&self, problem: impl std::fmt::Display) -> Failure {
         Failure::failed(format!("{}: {problem}", self.path.display()))
     }
@@ -96,10 +96,10 @@ fn read_array<R: Read>(mut entry: ZipFile<'_, R>) -> Result<Tensor, String> {
     let expected = header.data_bytes()?;
     if expected as u64 > possible {
         let held = entry.compressed_size();
-        return Err(format!("shape {:?} needs {expected} bytes, and the archive holds {held}", header.shape));
+        return Err(format!("shape {:?} needs {expected} bytes, but the archive holds {held}", header.shape));
     }
     let mut data = Vec::new();
-    // One byte more tells too long from just right; and at the end, zip compares the checksum.
+    // Asking for one byte more tells too much data from just enough, and makes zip compare the checksum at the end.
     let read = entry.by_ref().take(expected as u64 + 1).read_to_end(&mut data);
     read.map_err(|error| format!("damaged: {error}"))?;
     if data.len() != expected {
@@ -109,10 +109,10 @@ fn read_array<R: Read>(mut entry: ZipFile<'_, R>) -> Result<Tensor, String> {
     header.tensor(&data)
 }
 
-/// Writes arrays, at once or not at all. The same arrays give the same bytes.
+/// Writes arrays atomically. The same arrays give the same bytes.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// If the file cannot be written.
 pub(crate) fn write(path: &Path, arrays: &[(String, Tensor)]) -> Result<(), Failure> {
     let refuse = |problem: String| Failure::failed(format!("{}: {problem}", path.display()));
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
@@ -135,7 +135,7 @@ mod tests {
     use ndarray::{Array, ArrayD, IxDyn, array};
     use std::io::Write;
 
-    /// What tests/data/make_npz.py wrote.
+    /// A file that tests/data/make_npz.py wrote.
     fn numpy(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
     }
@@ -145,7 +145,7 @@ mod tests {
         file.read(name).map_err(|error| error.to_string())
     }
 
-    /// An archive with these files, which may be no arrays.
+    /// An archive of these files, which need not be arrays.
     fn archive(folder: &Path, files: &[(&str, &[u8])]) -> PathBuf {
         let path = folder.join("x.npz");
         let mut writer = ZipWriter::new(File::create(&path).unwrap());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_numpy_wrote_is_read() {
+    fn arrays_of_numpy_are_read() {
         for file in ["stored.npz", "compressed.npz"] {
             let path = numpy(file);
             let values = ArrayD::from_shape_fn(IxDyn(&[2, 3, 4]), |at| {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_with_the_same_bits() {
+    fn written_arrays_are_read_back_with_the_same_bits() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.npz");
         let odd = array![[f32::NAN, -0.0, f32::MIN_POSITIVE / 3.0], [f32::INFINITY, 1.5, 1e-38]];
@@ -224,7 +224,7 @@ mod tests {
                 fs::write(&path, &whole[..len]).unwrap();
                 assert!(read(&path, "c_order").is_err(), "{file}, {len} bytes of {}", whole.len());
             }
-            // Whichever byte is another: an error or a result, but no panic; and never other values unnoticed.
+            // Whichever byte changes: an error or a result, never a panic, and never other values unnoticed.
             let intact = read(&numpy(file), "c_order");
             for at in (0..whole.len()).step_by(3) {
                 let mut bytes = whole.clone();
@@ -255,7 +255,7 @@ mod tests {
         let held = much.len();
         assert_eq!(
             refusal(&much),
-            format!("shape [268435456] needs 1073741824 bytes, and the archive holds {held}")
+            format!("shape [268435456] needs 1073741824 bytes, but the archive holds {held}")
         );
         assert_eq!(
             refusal(&array("(4294967296, 4294967296, 2)", &[])),
@@ -278,7 +278,7 @@ mod tests {
             let expected = format!("the type is '{descr}'; expected float32, int32, int64 or bool{said}");
             assert_eq!(refusal(&bytes), expected);
         }
-        assert_eq!(refusal(b"PK plain text"), "no .npy array: it does not begin with NumPy's mark");
+        assert_eq!(refusal(b"PK plain text"), "not a .npy array: it does not begin with NumPy's magic bytes");
         assert_eq!(refusal(b"\x93NUMPY\x09\x00\x00\x00"), "version 9 of the format; expected 1 to 3");
         assert_eq!(refusal(b"\x93NUM"), "truncated: it ends within the header");
         let deep = format!("{{'descr': {}", "[".repeat(60_000));
@@ -293,18 +293,23 @@ mod tests {
             let socket = folder.path().join("socket");
             let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
             let error = read(&socket, "x").unwrap_err();
-            assert!(error.ends_with("it is no plain file; expected a file that np.savez wrote"), "{error}");
+            assert!(
+                error.ends_with("it is not a regular file; expected a file that np.savez wrote"),
+                "{error}"
+            );
         }
         let path = archive(folder.path(), &[("readme.txt", b"x")]);
         assert!(
-            read(&path, "x").unwrap_err().ends_with("\"readme.txt\" is no array; expected .npy files alone")
+            read(&path, "x")
+                .unwrap_err()
+                .ends_with("\"readme.txt\" is not an array; expected only .npy files")
         );
         let error = read(folder.path(), "x").unwrap_err();
         assert!(error.ends_with("it is a directory; expected a file that np.savez wrote"), "{error}");
         fs::write(&path, array("(2,)", &[0; 8])).unwrap();
         let error = read(&path, "x").unwrap_err();
-        assert!(error.contains("it is an array without a name; save it under one"), "{error}");
+        assert!(error.contains("it is an array without a name; save it under a name"), "{error}");
         fs::write(&path, "a,b\n1,2\n").unwrap();
-        assert!(read(&path, "x").unwrap_err().contains("no .npz archive, or a truncated one"));
+        assert!(read(&path, "x").unwrap_err().contains("not an .npz archive, or a truncated one"));
     }
 }

@@ -1,18 +1,18 @@
-//! Text for a terminal of 60 columns.
+//! Text laid out for a terminal of 60 columns.
 
 use std::fmt::Display;
 use std::io::Write;
 
-/// Columns of a line, where names allow it.
+/// The width of a line in columns, unless a name is longer.
 pub(crate) const WIDTH: usize = 60;
 
-/// Prints a line of results. A reader who left, as `| head` does, is no error.
+/// Prints a line of results. It is no error if the reader has gone, as `| head` does.
 pub(crate) fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// A name and what there is to say of it, as lines of at most [`WIDTH`] columns; further lines begin below the first
-/// word of the text. A name that is too long has a line of its own; a shape such as `[7, 3]` is not broken.
+/// A name and its text, wrapped to [`WIDTH`] columns; further lines are indented to the first word of the text. A name
+/// that is too long gets a line of its own; a shape such as `[7, 3]` is not broken.
 pub(crate) fn entry(name: &str, name_width: usize, text: &str) -> String {
     let mut out = format!("{name:<name_width$}");
     let mut column = name_width;
@@ -38,7 +38,7 @@ pub(crate) fn entry(name: &str, name_width: usize, text: &str) -> String {
     out
 }
 
-/// The words of a text; what stands in brackets is one.
+/// The words of a text; whatever is in brackets counts as one word.
 fn words(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -66,7 +66,7 @@ pub(crate) fn grouped(value: u128) -> String {
     out
 }
 
-/// Bytes in the unit that reads best: `128 MiB`, `1.5 GiB`.
+/// A number of bytes in the unit that reads best: `128 MiB`, `1.5 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut value = bytes as f64;
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_go_on_below_their_first_word() {
+    fn wrapped_lines_align_with_the_first_word() {
         let text = "loops end silently after 65535 iterations; the planner splits longer ones";
         let found = entry("  care", 16, text);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `gatefold predict`: what follows a table, by a model that `gatefold forecast` has trained.
+//! `gatefold predict`: forecasts the rows after a table with a model that `gatefold forecast` trained.
 
 use crate::DeviceArgument;
 use crate::failure::Failure;
@@ -12,18 +12,18 @@ use std::path::PathBuf;
 /// Forecasts the samples that follow the last row of a table.
 ///
 /// The model may be model.safetensors or checkpoint.safetensors; the table needs the column that it was trained on.
-/// One block of the model's horizon comes out, or with --steps as many samples as asked for, in closed loop: each
-/// block is taken as known for the next.
+/// Gives one block of the model's horizon, or with --steps any number of samples in closed loop: each block counts as
+/// known for the next.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// model.safetensors or checkpoint.safetensors, written by `gatefold forecast`
     model: PathBuf,
-    /// The table, as CSV; oldest row first
+    /// The table as CSV, oldest row first
     table: PathBuf,
-    /// Where to write the forecast, as CSV
+    /// The file for the forecast, as CSV
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// How many samples to forecast [default: the model's horizon]
+    /// Samples to forecast [default: the model's horizon]
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 24))]
     steps: Option<usize>,
     /// The column to forecast [default: the one that the model was trained on]
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let expected = forecaster.shape.network_widths();
     if (model.config.input(), model.config.output()) != expected {
         return Err(Failure::failed(format!(
-            "{}: the network takes {} values and gives {}, its settings say {} and {}; train it again",
+            "{}: the network takes {} values and gives {}, but its settings say {} and {}; train it again",
             arguments.model.display(),
             model.config.input(),
             model.config.output(),

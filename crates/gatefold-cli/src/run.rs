@@ -1,4 +1,4 @@
-//! `gatefold run`: a model on arrays from NumPy.
+//! `gatefold run`: runs a model on arrays from NumPy.
 
 mod network;
 mod onnx;
@@ -11,26 +11,27 @@ use crate::page::{entry, line};
 use gatefold_onnx::Tensor;
 use std::path::PathBuf;
 
-/// Runs a model on arrays, and writes what comes out.
+/// Runs a model on arrays and writes its outputs.
 ///
-/// MODEL is ours or PyTorch's (.safetensors) or ONNX's (.onnx). The arrays are .npz files, as np.savez writes them, and
-/// carry the model's own names: an ONNX model's inputs and outputs are called as its graph calls them.
+/// MODEL is ours or PyTorch's (.safetensors) or ONNX (.onnx). Arrays are read and written as .npz files, as np.savez
+/// writes them, under the model's own names; for an ONNX model, those of its graph.
 ///
-/// For .safetensors they are `input` [steps, batch, values], or token numbers [steps, batch], and where wanted `lengths`
-/// [batch]; behind an encoder `decoder_input` and `decoder_lengths`. The initial states of layer 0 are `layer0.h` [directions,
-/// batch, width] (with a skip connection as many times the steps that it reaches back, the oldest first), `layer0.c` and
-/// `layer0.y`; what is not given starts as the model says. Out come `output` and the final states under the same names.
+/// For .safetensors the inputs are `input` [steps, batch, values], or token numbers [steps, batch], and optionally
+/// `lengths` [batch]; for a decoder, `decoder_input` and `decoder_lengths` likewise. Initial states of layer 0 are
+/// `layer0.h` [directions, batch, width] (a skip connection over k steps multiplies the directions by k, oldest step
+/// first), `layer0.c` and `layer0.y`; states that are not given start as the model says. The outputs are `output`, and
+/// the final states under the same names.
 ///
-/// Numbers are float32; lengths and tokens int32 or int64. OUT is written at once or not at all.
+/// Numbers are float32; lengths and tokens are int32 or int64. OUT is written atomically.
 #[derive(clap::Args, Debug)]
 #[command(override_usage = "gatefold run [OPTIONS] MODEL --inputs IN --outputs OUT")]
 pub(crate) struct Arguments {
     /// The model: .safetensors or .onnx
     model: PathBuf,
-    /// The arrays that go in, .npz
+    /// The input arrays, .npz
     #[arg(long, value_name = "IN")]
     inputs: PathBuf,
-    /// Where to write the arrays that come out, .npz
+    /// The file for the output arrays, .npz
     #[arg(long, value_name = "OUT")]
     outputs: PathBuf,
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
-/// Arrays by name, in an order to show and to write them.
+/// Arrays by name, in the order in which they are shown and written.
 type Arrays = Vec<(String, Tensor)>;
 
 /// Columns of the names in front of each entry.
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for read in [&arguments.model, &arguments.inputs] {
         if same_file(read, &arguments.outputs) {
             return Err(Failure::Usage(format!(
-                "--outputs {}: it is a file to read; give another name",
+                "--outputs {}: this is a file to read; give another name",
                 arguments.outputs.display()
             )));
         }
@@ -78,10 +79,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// That all arrays have names that the model knows.
+/// Checks that the model knows the name of every array.
 ///
 /// # Errors
-/// The first that it does not.
+/// The first array with an unknown name.
 fn check_names(given: &Npz, known: &[&str]) -> Result<(), Failure> {
     match given.names().iter().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
@@ -92,7 +93,7 @@ fn check_names(given: &Npz, known: &[&str]) -> Result<(), Failure> {
     }
 }
 
-/// The error for an array that is not there.
+/// The error for a missing array.
 fn missing(given: &Npz, name: &str, expected: &str) -> Failure {
     let names = given.names();
     let found = if names.is_empty() { "no array at all".into() } else { names.join(", ") };

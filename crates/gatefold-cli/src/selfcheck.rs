@@ -1,18 +1,18 @@
-//! `gatefold selfcheck`: whether this machine's drivers compute what they should.
+//! `gatefold selfcheck`: checks that this machine's drivers compute correctly.
 
 use crate::failure::Failure;
 use crate::page::line;
 use gatefold::{DeviceChoice, Gpu, GpuOptions};
 use gatefold_check::{Report, selfcheck, validation};
 
-/// Compares every kernel, networks forward and backward, every cell and every kind of layer with the reference on the
-/// CPU in f64.
+/// Compares every kernel, and networks of every cell and layer forward and backward, with the reference on the CPU in
+/// f64.
 ///
-/// Prints a table with the worst error of each as a share of its tolerance, for the adapter asked for or for every one
-/// there is. Exit code 1 when one is out of tolerance, and when there is no adapter to check.
+/// Prints a table per adapter with the worst error of each check as a share of its tolerance. Exit code 1 when a check
+/// is out of tolerance, and when there is no adapter to check.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// Check this adapter alone: gpu for the best one, auto for a real GPU, or part of a name
+    /// Check only this adapter: gpu for the best one, auto for a real GPU, or part of a name [default: all]
     #[arg(long, value_name = "D")]
     device: Option<DeviceChoice>,
     /// Print nothing but errors
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let gpus = match &arguments.device {
         Some(DeviceChoice::Cpu) => {
             return Err(Failure::Usage(
-                "the CPU has no kernels to check; name an adapter, or leave --device out to check all".into(),
+                "the CPU has no kernels to check; name an adapter, or leave out --device to check all".into(),
             ));
         }
         Some(choice) => vec![open(choice)],
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Err(Failure::failed(problems.join("; ")))
 }
 
-/// Every adapter of this machine, opened, or why it cannot be.
+/// Opens every adapter of this machine; an adapter that cannot be opened gives its error.
 fn every_adapter() -> Result<Vec<Result<Gpu, String>>, Failure> {
     let gpus = Gpu::each(&GpuOptions::default());
     if gpus.is_empty() {
@@ -69,13 +69,13 @@ fn open(choice: &DeviceChoice) -> Result<Gpu, String> {
     match Gpu::request(choice, &GpuOptions::default()) {
         Ok(Some(gpu)) => Ok(gpu),
         Ok(None) => Err(format!(
-            "device \"{choice}\": there is no real GPU here; try --device gpu, which takes a software adapter too"
+            "device \"{choice}\": this machine has no real GPU; try --device gpu, which takes a software adapter too"
         )),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// What is out of tolerance, in a line.
+/// The checks that are out of tolerance, in one line.
 fn wrong(report: &Report) -> Option<String> {
     if report.passed() {
         return None;

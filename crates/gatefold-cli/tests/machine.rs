@@ -1,21 +1,21 @@
-//! `gatefold devices`, `selfcheck`, `describe` and `bench` from end to end, as a user runs them.
+//! `gatefold devices`, `selfcheck`, `describe` and `bench`, from end to end as a user runs them.
 
 use gatefold_check::test_gpu;
 use gatefold_model::file::Model;
-use gatefold_model::{DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
+use gatefold_model::{DecoderConfig, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
+use gatefold_shaders::ParamsFrom;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
 
 fn command(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold"));
     command.args(arguments.split_whitespace());
-    // Vulkan drivers complain on stderr where a session has none.
-    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     command
 }
 
-/// On a machine without any adapter: the loader finds no driver.
+/// The command on a machine without adapters: the loader finds no driver.
 fn without_drivers(arguments: &str) -> Command {
     let mut command = command(arguments);
     for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
@@ -34,7 +34,7 @@ fn succeed(mut command: Command) -> String {
     text(stdout)
 }
 
-/// What is printed, and the last line on stderr, of a command that must fail with this code.
+/// The output and the last line on stderr of a command that must fail with this code.
 fn fail(code: i32, mut command: Command) -> (String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let error = text(stderr);
@@ -47,7 +47,7 @@ fn objects(printed: &str) -> Vec<Value> {
     printed.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
-/// No line is longer than a small terminal, but for names that have no space to break at.
+/// Checks that lines fit a small terminal.
 fn assert_narrow(printed: &str) {
     for line in printed.lines() {
         assert!(line.chars().count() <= 60, "{line:?} in\n{printed}");
@@ -81,9 +81,28 @@ fn devices_lists_adapters_and_one_that_auto_takes() {
     let limit = gpu.device().limits().max_storage_buffer_binding_size;
     let listed = found.iter().find(|device| device["name"] == name.as_str()).unwrap();
     assert_eq!(listed["max_binding_bytes"], limit);
-    // A software adapter is never what auto takes.
+    // auto never takes a software adapter.
     for device in found.iter().filter(|device| device["kind"] == "software") {
         assert_eq!(device["taken_by_auto"], false);
+    }
+}
+
+/// libwayland, which Mesa's device-select layer calls while adapters are listed, complains without the folder.
+#[test]
+fn a_session_without_a_runtime_folder_gets_no_complaint() {
+    let Some(_) = test_gpu() else { return };
+    for arguments in
+        ["devices", "devices --json", "describe", "describe --device gpu", "describe --device cpu"]
+    {
+        for folder in [None, Some(""), Some("relative")] {
+            let mut command = command(arguments);
+            match folder {
+                None => command.env_remove("XDG_RUNTIME_DIR"),
+                Some(folder) => command.env("XDG_RUNTIME_DIR", folder),
+            };
+            let Output { status, stderr, .. } = command.output().unwrap();
+            assert!(status.success() && stderr.is_empty(), "{arguments}, {folder:?}: {}", text(stderr));
+        }
     }
 }
 
@@ -114,7 +133,7 @@ fn selfcheck_without_an_adapter_fails() {
     assert!(error.contains("the CPU has no kernels"), "{error}");
 }
 
-/// The sums are done by hand here: 4 gates; 3 inputs, 5 units, 2 outputs; 7 rows, 11 steps.
+/// The sums are done by hand: 4 gates; 3 inputs, 5 units, 2 outputs; 7 rows, 11 steps.
 #[test]
 fn describe_counts_parameters_and_operations() {
     let flags = "describe --input 3 --hidden 5 --layers 2 --output 2 --steps 11 --batch 7 --device cpu";
@@ -138,7 +157,7 @@ fn describe_counts_parameters_and_operations() {
     has("rnn0.weight_hh_l1", &["[20, 5]", "100"]);
     has("dense0.weight", &["[2, 5]", "10"]);
     has("all", &[&(60 + 100 + 40 + 100 + 100 + 40 + 10 + 2).to_string()]);
-    // 8 B H (I + H) a step: 8 * 7 * 5 * 8 and 8 * 7 * 5 * 10; 2 B I O for the dense layer, once.
+    // 8 B H (I + H) per step: 8 * 7 * 5 * 8 and 8 * 7 * 5 * 10; 2 B I O for the dense layer, once.
     has("layer 0 (lstm), a step", &["2,240", "4,480"]);
     has("layer 1 (lstm), a step", &["2,800", "5,600"]);
     has("layer 3 (dense), once", &["140", "280"]);
@@ -179,14 +198,133 @@ fn describe_reads_a_model_and_prints_its_schedule() {
     assert!(error.contains("no/such/model.safetensors"), "{error}");
 }
 
+/// The modules that `--wgsl` prints.
+fn modules<'a>(printed: &'a str, kernel: &str) -> Vec<&'a str> {
+    let head = format!("// {kernel}");
+    let is_head = |line: &str| {
+        line.strip_prefix(&head).is_some_and(|rest| rest.is_empty() || rest.starts_with(", variant "))
+    };
+    let starts: Vec<usize> = printed
+        .lines()
+        .filter(|line| is_head(line))
+        .map(|line| line.as_ptr() as usize - printed.as_ptr() as usize)
+        .collect();
+    let ends = starts.iter().skip(1).copied().chain([printed.len()]);
+    starts.iter().zip(ends).map(|(&start, end)| &printed[start..end]).collect()
+}
+
+#[test]
+fn describe_prints_the_wgsl_of_every_kernel_of_a_schedule() {
+    let flags = "describe --hidden 5 --steps 3 --batch 2 --device cpu";
+    for (plan, of_both) in [("--plan", false), ("--plan=infer", false), ("", true)] {
+        let schedule = succeed(command(&format!("{flags} {}", if of_both { "--plan" } else { plan })));
+        let names: BTreeSet<&str> = schedule
+            .lines()
+            .filter(|line| line.contains(" groups "))
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert!(names.contains("lstm_step_forward") && names.contains("matmul"), "{names:?}");
+        for name in names {
+            let printed = succeed(command(&format!("{flags} {plan} --wgsl {name}")));
+            let modules = modules(&printed, name);
+            assert!(printed.starts_with("// ") && !modules.is_empty(), "{name}:\n{printed}");
+            assert_eq!(BTreeSet::from_iter(&modules).len(), modules.len(), "{name}: one is printed twice");
+            for source in &modules {
+                let count = source.lines().next().unwrap().split(" of ").nth(1).unwrap_or("1");
+                assert_eq!(count, modules.len().to_string(), "{name}:\n{source}");
+                let module = naga::front::wgsl::parse_str(source)
+                    .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
+                Validator::new(ValidationFlags::all(), Capabilities::empty())
+                    .validate(&module)
+                    .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
+                assert!(module.entry_points.iter().any(|entry| entry.name == "main"), "{name}:\n{source}");
+            }
+        }
+    }
+    let printed = |plan: &str| succeed(command(&format!("{flags} {plan} --wgsl lstm_step_forward")));
+    let (train, infer, both) = (printed("--plan"), printed("--plan=infer"), printed(""));
+    let count = |text: &str| modules(text, "lstm_step_forward").len();
+    assert_eq!((count(&train), count(&infer)), (1, 1), "{train}{infer}");
+    let expected = if train == infer { 1 } else { 2 };
+    assert_eq!(count(&both), expected, "{both}");
+    assert!(train.contains("\n// ") && train.contains("ROWS="), "the constants are listed:\n{train}");
+}
+
+#[test]
+fn describe_refuses_an_unknown_kernel() {
+    let flags = "describe --cell gru --hidden 5 --steps 3 --batch 2 --device cpu";
+    for name in ["lstm_step_forward", "step_forward", "no-such-kernel"] {
+        let (printed, error) = fail(2, command(&format!("{flags} --plan=infer --wgsl {name}")));
+        assert!(printed.is_empty(), "{printed}");
+        for part in [name, "gru_step_forward", "matmul", "pack"] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+        assert!(!error.contains("adam"), "{error}");
+    }
+}
+
+/// On a GPU, the text is the one that its driver sees.
+#[test]
+fn describe_prints_the_wgsl_for_the_device() {
+    let Some(gpu) = test_gpu() else { return };
+    let printed = succeed(command("describe --device gpu --wgsl lstm_step_forward --plan=infer"));
+    let from = match gpu.target().params {
+        ParamsFrom::Immediate => "var<immediate> params",
+        ParamsFrom::Uniform => "var<uniform> params",
+    };
+    assert!(printed.contains(from), "{printed}");
+}
+
+#[test]
+fn describe_takes_the_steps_of_a_decoder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let stack: [LayerConfig; 4] = [
+        LstmConfig::new(4).into(),
+        DecoderConfig::new(2).into(),
+        LstmConfig::new(4).into(),
+        DenseConfig::new(2).into(),
+    ];
+    let config = NetworkConfig::new(3, stack).unwrap();
+    let parameters = Parameters::initial(&config, 1).unwrap();
+    Model { config, parameters, metadata: BTreeMap::new() }.save(&path).unwrap();
+    let flags = format!("describe {} --steps 5 --batch 7 --device cpu --plan", path.to_str().unwrap());
+
+    let printed = succeed(command(&format!("{flags} --decoder-steps 3")));
+    for part in [
+        "T = 5 steps, 3 for the decoder, B = 7 rows",
+        "[5, 7, 4]",
+        "[3, 7, 2] the decoder's own input",
+        "[3, 7, 4]",
+        "t = 1 .. 5: x(t) [7, 3]",
+        "t = 1 .. 3: x(t) [7, 2]",
+    ] {
+        let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(part), "{part} is not in\n{printed}");
+    }
+    // 8 B H (I + H) per step of an LSTM, 2 B I O per step of the dense layer.
+    let flop = 5 * 8 * 7 * 4 * (3 + 4) + 3 * (8 * 7 * 4 * (2 + 4) + 2 * 7 * 4 * 2);
+    assert_eq!(flop, 12_208);
+    assert!(printed.contains("12,208"), "{printed}");
+    let scans = |text: &str| text.lines().filter(|line| line.starts_with("lstm_step_forward")).count();
+    assert_eq!(scans(&printed), 5 + 3);
+    assert_eq!(scans(&succeed(command(&flags))), 5 + 5, "as many as the encoder's");
+
+    fail(2, command(&format!("{flags} --decoder-steps 0")));
+    let (_, error) = fail(2, command(&format!("{flags} --decoder-steps 524288")));
+    assert!(error.contains("--steps 5 --decoder-steps 524288"), "{error}");
+    let (_, error) = fail(2, command("describe --decoder-steps 3"));
+    assert!(error.contains("has no decoder"), "{error}");
+}
+
 #[test]
 fn describe_names_the_tensor_that_is_too_large() {
     let (printed, error) = fail(1, command("describe --hidden 100000 --device cpu"));
-    assert!(printed.contains("40,000,000,000"), "what it is comes before that it does not fit:\n{printed}");
+    assert!(printed.contains("40,000,000,000"), "the description comes before the error:\n{printed}");
     for part in ["rnn0.weight_hh_l", "needs 160000000000 bytes", "134217728 in a binding", "WebGPU"] {
         assert!(error.contains(part), "{part} is not in {error}");
     }
-    // The gates of all steps at once, [T, B, H, 4].
+    // The gates of all steps, [T, B, H, 4].
     let (_, error) = fail(1, command("describe --steps 2000 --batch 1000 --hidden 100 --device cpu"));
     assert!(error.contains("layer0") && error.contains("the device allows"), "{error}");
     for wide in [
@@ -228,11 +366,21 @@ fn bench_times_other_cells_directions_and_lengths() {
 }
 
 #[test]
+fn bench_says_that_nothing_was_compared() {
+    let found = objects(&succeed(command("bench --shape 3,4,2,5 --device cpu --unchecked --json")));
+    assert_eq!(found.len(), 2);
+    assert!(
+        found.iter().all(|run| run["worst_error"].is_null() && run["runs"].as_u64() >= Some(7)),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn bench_counts_the_dispatches_of_a_gpu() {
     let Some(_) = test_gpu() else { return };
     let found = objects(&succeed(command("bench --shape 3,4,2,5 --device gpu --json")));
     let counts: Vec<u64> = found.iter().map(|run| run["dispatches"].as_u64().unwrap()).collect();
-    // One layer, four steps: a dispatch a step, and some for products and the rest.
+    // One layer, four steps: one dispatch per step, and some for the products and the rest.
     assert!(counts[0] >= 4 && counts[0] <= 8, "{counts:?}");
     assert!(counts[1] >= 8 && counts[1] <= 2 * 4 + 16 + 24, "{counts:?}");
     let printed = succeed(command("bench --shape 3,4,2,5 --mode infer --device gpu"));
@@ -241,7 +389,7 @@ fn bench_counts_the_dispatches_of_a_gpu() {
 }
 
 #[test]
-fn wrong_usage_of_bench_is_told_apart() {
+fn wrong_usage_of_bench_has_its_own_exit_code() {
     for arguments in ["--shape 1,2,3", "--shape 1,2,3,0", "--shape a,b,c,d", "--mode both", "--layers 0"] {
         fail(2, command(&format!("bench {arguments}")));
     }
@@ -250,12 +398,12 @@ fn wrong_usage_of_bench_is_told_apart() {
 }
 
 #[test]
-fn help_tells_each_command_in_full() {
+fn help_describes_each_command_in_full() {
     for (name, part) in [
         ("forecast", "Ctrl-C saves the checkpoint"),
         ("predict", "in closed loop"),
         ("devices", "slower than plain CPU code"),
-        ("selfcheck", "Exit code 1 when one is out of tolerance"),
+        ("selfcheck", "Exit code 1 when a check is out of tolerance"),
         ("describe", "Exit code 1 when a tensor is too large"),
         ("bench", "waits for the device"),
         ("run", "`layer0.h` [directions, batch, width]"),

@@ -2,13 +2,13 @@ use crate::bridge::{self, add_to_newest, recurrent_of};
 use crate::dense;
 use crate::network::{Kept, Network, Tape};
 use crate::recurrent;
-use crate::states::{LayerState, States};
 use crate::steps;
 use crate::tensors::{Sums, Tensors};
 use crate::threads::add_product;
 use gatefold_model::{
     InitialSource, InitialState, Layer, LayerKind, Merge, Node, Recurrent, Role, Source, StateKind,
 };
+use gatefold_model::{LayerState, States};
 use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, s};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -1,4 +1,4 @@
-use crate::states::{Dropout, States};
+use gatefold_model::{Dropout, States};
 use gatefold_model::{LayerKind, NetworkConfig};
 use ndarray::ArrayView3;
 

@@ -2,9 +2,9 @@
 
 use crate::dense::{self, DenseTape};
 use crate::recurrent::side_by_side;
-use crate::states::LayerState;
 use crate::tensors::{Sums, Values};
 use crate::threads::add_product;
+use gatefold_model::LayerState;
 use gatefold_model::{
     Bridge, HandOver, InitialSource, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind,
 };

@@ -3,10 +3,10 @@ use crate::bridge::{self, BridgeTape, newest, recurrent_of};
 use crate::dense::{self, DenseTape};
 use crate::packing::Packing;
 use crate::recurrent::{self, RecurrentTape};
-use crate::states::{Dropout, States};
 use crate::steps;
 use crate::tensors::{Tensors, Values};
 use crate::threads::Threads;
+use gatefold_model::{Dropout, States};
 use gatefold_model::{
     Graph, Layer, LayerKind, Merge, ModelError, NetworkConfig, Node, Parameters, Role, Source, StateKind,
 };

@@ -4,10 +4,9 @@ use crate::cells::CellStep;
 use crate::dense::rows_of;
 use crate::packing::{Packing, Walk};
 use crate::scan::{self, FeedbackWeights, ScanGradients, ScanStates, ScanTape, Weights};
-use crate::states::LayerState;
 use crate::tensors::{Sums, Values};
 use crate::threads::{add_product, column_product_sum, column_sum};
-use gatefold_model::{Direction, Layer, LstmGate, Recurrent, Role};
+use gatefold_model::{Direction, Layer, LayerState, LstmGate, Recurrent, Role};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, s};
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Layers without a product: embedding, dropout, softmax and expansion.
 
 use crate::packing::Packing;
-use crate::states::Dropout;
+use gatefold_model::Dropout;
 use gatefold_model::Expansion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 

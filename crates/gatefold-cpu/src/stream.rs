@@ -3,10 +3,10 @@ use crate::dense::{self, rows_of};
 use crate::network::Network;
 use crate::recurrent::{lane_bias, weights};
 use crate::scan::{Step, step_forward};
-use crate::states::{LayerState, States};
 use crate::steps;
 use crate::threads::{Product, run};
 use gatefold_model::{Direction, Layer, LayerKind, Merge, ModelError, Recurrent, Source};
+use gatefold_model::{LayerState, States};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
 use std::ops::Range;
 

@@ -3,11 +3,11 @@
 mod common;
 
 use common::{Case, assert_close};
-use gatefold_cpu::{LayerState, States};
 use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     LayerConfig, LstmConfig, Reset, RnnConfig,
 };
+use gatefold_model::{LayerState, States};
 use ndarray::{Array2, Array3, ArrayView3, Axis, s, stack};
 
 fn cells(hidden: usize, direction: Direction) -> Vec<(&'static str, LayerConfig)> {

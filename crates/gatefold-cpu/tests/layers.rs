@@ -3,11 +3,12 @@
 mod common;
 
 use common::{Case, random, widen};
-use gatefold_cpu::{Batch, Dropout, States};
+use gatefold_cpu::Batch;
 use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     InitialState, LayerConfig, LstmConfig, RnnConfig,
 };
+use gatefold_model::{Dropout, States};
 use gatefold_reference as reference;
 use ndarray::{Array3, s};
 

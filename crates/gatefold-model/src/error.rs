@@ -12,6 +12,16 @@ pub enum ModelError {
         /// The problem, and the remedy.
         problem: String,
     },
+    /// A training option out of its range.
+    #[error("{option} is {found}; expected {expected}")]
+    Option {
+        /// The option, such as `optimizer: momentum`.
+        option: String,
+        /// Its range.
+        expected: String,
+        /// Its value.
+        found: String,
+    },
     /// A tensor whose shape does not match the network.
     #[error("{name}: expected shape {expected:?}, found {found:?}")]
     Shape {
@@ -70,4 +80,10 @@ pub enum ModelError {
         /// The operating system's error.
         source: std::io::Error,
     },
+}
+
+impl ModelError {
+    pub(crate) fn option(option: impl Into<String>, found: f32, expected: impl Into<String>) -> ModelError {
+        ModelError::Option { option: option.into(), expected: expected.into(), found: found.to_string() }
+    }
 }

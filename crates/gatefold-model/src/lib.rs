@@ -36,6 +36,8 @@ mod parameters;
 mod recurrent;
 mod recurrent_config;
 mod resolve;
+mod states;
+mod training;
 
 pub use activation::Activation;
 pub use builder::NetworkBuilder;
@@ -53,3 +55,8 @@ pub use recurrent::{
     LstmCell, Recurrent, Reset,
 };
 pub use recurrent_config::{GruConfig, LstmConfig, RnnConfig};
+pub use states::{Dropout, LayerState, States};
+pub use training::{
+    Loss, Optimizer, ParameterGroup, ParameterRule, Reduction, Schedule, ScheduleState, TrainConfig,
+    check_learning_rate,
+};

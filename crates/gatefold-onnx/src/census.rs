@@ -1,20 +1,20 @@
-//! A count of what a file would decode to, taken before anything is decoded.
+//! Counts the fields in a file before anything is decoded.
 //!
-//! An empty message takes two bytes in a file and several hundred in memory, so a small hostile file could ask for a
-//! lot. The walk below follows the schema's messages without keeping any, with prost's own decoders of keys and
+//! An empty message takes two bytes in a file and several hundred in memory, so a small hostile file could claim a lot
+//! of memory. The walk below follows the schema's messages without keeping any, with prost's own decoders of keys and
 //! lengths.
 
 use prost::DecodeError;
 use prost::bytes::Buf;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
-/// The most fields with a length of their own (messages, strings, lists, blocks of data) in a model, some hundred
-/// bytes each; a large exported network has a few thousand.
+/// The most length-delimited fields (messages, strings, lists, blocks of data) in a model, some hundred bytes each in
+/// memory. A large exported network has a few thousand.
 const MAX_FIELDS: usize = 250_000;
-/// The deepest nesting of messages; prost's own limit.
+/// The deepest nesting of messages, as in prost.
 const MAX_DEPTH: usize = 100;
 
-/// A message of the schema: its fields that hold messages, by tag.
+/// A message of the schema: the fields that hold messages, by tag.
 struct Message(&'static [(u32, &'static Message)]);
 
 static MODEL: Message = Message(&[(7, &GRAPH), (8, &LEAF), (14, &LEAF), (20, &TRAINING), (25, &FUNCTION)]);
@@ -61,10 +61,10 @@ static ANNOTATION: Message = Message(&[(2, &LEAF)]);
 static DEVICE: Message = Message(&[(2, &SHARDING)]);
 static SHARDING: Message = Message(&[(3, &LEAF), (4, &SHARDED)]);
 static SHARDED: Message = Message(&[(2, &LEAF)]);
-/// A message that holds numbers and strings alone.
+/// A message that holds only numbers and strings.
 static LEAF: Message = Message(&[]);
 
-/// Refuses a model that would decode to too much, or that is nested too deeply.
+/// Refuses a model that would decode to too many fields or is nested too deeply.
 pub(crate) fn check(mut bytes: &[u8]) -> Result<(), String> {
     let mut fields = 0;
     walk(&mut bytes, &MODEL, 0, &mut fields)
@@ -89,7 +89,7 @@ fn walk(bytes: &mut &[u8], message: &Message, depth: usize, fields: &mut usize) 
         let len = usize::try_from(decode_varint(bytes).map_err(broken)?).unwrap_or(usize::MAX);
         let Some((mut inside, rest)) = bytes.split_at_checked(len) else {
             return Err(format!(
-                "a field of {len} bytes where {} are left; the file is truncated",
+                "a field of {len} bytes where only {} are left; the file is truncated",
                 bytes.len()
             ));
         };

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
-/// What can be wrong with an ONNX model, or with what is asked of one.
+/// A problem with an ONNX model or with a request for one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OnnxError {
-    /// A file that is no model that can be read.
+    /// A file that cannot be read as a model.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem and what to do about it.
         problem: String,
     },
     /// The operating system refused a read or a write.
@@ -17,50 +17,50 @@ pub enum OnnxError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// An operator that is not among those read here.
+    /// An unsupported operator.
     #[error("node {node}: the operator {operator} is not supported{others}; supported are {supported}")]
     Operator {
-        /// The node's name, or its first output's where it has none.
+        /// The node's name, or that of its first output if it has none.
         node: String,
-        /// The operator, with its domain where that is not ONNX's own.
+        /// The operator, with its domain if that is not ONNX's own.
         operator: String,
-        /// The other operators of the model that are not, as in `, nor are Loop, Range`; nothing if there are none.
+        /// The model's other unsupported operators, as in `, nor are Loop, Range`; empty if there are none.
         others: String,
-        /// The names of those that are.
+        /// The names of the supported operators.
         supported: String,
     },
     /// A node that breaks its operator's rules, or whose inputs do not fit it.
     #[error("node {node} ({operator}): {problem}")]
     Node {
-        /// The node's name, or its first output's where it has none.
+        /// The node's name, or that of its first output if it has none.
         node: String,
         /// The operator.
         operator: String,
-        /// What is wrong and what to do.
+        /// The problem and what to do about it.
         problem: String,
     },
-    /// An array that was given to a model and does not fit it.
+    /// An input array that does not fit the model.
     #[error("input {name}: expected {expected}, found {found}")]
     Input {
-        /// The model's name for it.
+        /// The model's name for the input.
         name: String,
-        /// The type and shape that fit.
+        /// The expected type and shape.
         expected: String,
-        /// What was given.
+        /// The type and shape found.
         found: String,
     },
-    /// Data or weights that do not fit RNN, GRU or LSTM, without a graph.
+    /// Data or weights that do not fit an RNN, GRU or LSTM used without a graph.
     #[error("{operator}: {problem}")]
     Recurrent {
         /// The operator.
         operator: &'static str,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
-    /// A graph that is no chain of this engine's layers; it can still be run.
+    /// A graph that is not a chain of this engine's layers. It can still be run.
     #[error("not a network that can be trained: {0}")]
     Import(String),
     /// A network that ONNX cannot express.
@@ -68,7 +68,7 @@ pub enum OnnxError {
     Export {
         /// The layer, such as `layer 2 (lstm)`.
         place: String,
-        /// What ONNX lacks.
+        /// The feature that ONNX lacks.
         problem: String,
     },
     /// The engine, or the model crate, refused a network or its data.

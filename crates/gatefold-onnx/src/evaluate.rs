@@ -1,4 +1,4 @@
-//! Runs a graph: plain operators here, the recurrent ones where the caller says.
+//! Runs a graph: plain operators here, recurrent ones through the caller.
 
 use crate::OnnxError;
 use crate::graph::{Graph, Node};
@@ -6,14 +6,15 @@ use crate::operators::{self, Call};
 use crate::tensor::{MAX_ELEMENTS, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most elements of all tensors that live at one time while a graph runs.
+/// The most elements of all tensors alive at one time while a graph runs.
 const MAX_LIVE: usize = 2 * MAX_ELEMENTS;
 
-/// The number of a node in its graph, the node, its inputs; an output tensor for each of the operator's outputs.
+/// Runs a recurrent node, given its number in the graph, the node and its inputs; returns one tensor per output of the
+/// operator.
 pub(crate) type Recurrent<'a> =
     &'a mut dyn FnMut(usize, &Node, &[Option<&Tensor>]) -> Result<Vec<Tensor>, OnnxError>;
 
-/// The outputs by name. A tensor is dropped behind its last reader.
+/// Returns the outputs by name. Each tensor is dropped after its last reader.
 pub(crate) fn evaluate(
     graph: &Graph,
     mut inputs: BTreeMap<String, Tensor>,
@@ -61,16 +62,16 @@ pub(crate) fn evaluate(
     Ok(outputs)
 }
 
-/// A plain operator's results.
+/// Runs a plain operator.
 pub(crate) fn plain(node: &Node, opset: i64, inputs: Vec<Option<&Tensor>>) -> Result<Vec<Tensor>, OnnxError> {
     operators::run(&Call { node, opset, inputs }).map_err(|problem| node.error(problem))
 }
 
-/// Results by the names that the node gives them.
+/// Results under the names of the node's outputs.
 fn named(node: &Node, results: Vec<Tensor>) -> Result<Vec<(String, Tensor)>, OnnxError> {
     if node.outputs.len() > results.len() {
         return Err(node.error(format!(
-            "it has {} outputs; the operator gives {}",
+            "it has {} outputs; the operator has {}",
             node.outputs.len(),
             results.len()
         )));
@@ -79,7 +80,7 @@ fn named(node: &Node, results: Vec<Tensor>) -> Result<Vec<(String, Tensor)>, Onn
     Ok(pairs.filter_map(|(name, tensor)| name.clone().map(|name| (name, tensor))).collect())
 }
 
-/// Computes once what depends on no input, such as weights that an exporter left in pieces.
+/// Evaluates every node that depends on no input, such as those that assemble weights from pieces.
 pub(crate) fn fold_constants(graph: &mut Graph) -> Result<(), OnnxError> {
     let mut live: usize = graph.constants.values().map(Tensor::len).sum();
     let given = live;

@@ -1,4 +1,4 @@
-//! A network as an ONNX model that others run.
+//! Writes a network as an ONNX model for other programs to run.
 
 mod layers;
 mod writer;
@@ -10,7 +10,7 @@ use layers::Export;
 use std::path::Path;
 use writer::{Len, Writer};
 
-/// How a network is written.
+/// Options for writing a network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExportOptions {
     batch_first: bool,
@@ -19,7 +19,7 @@ pub struct ExportOptions {
 }
 
 impl ExportOptions {
-    /// Time first, states from the network's own initial ones, every row as long as the others.
+    /// The defaults: time first, the network's own initial states, rows of equal length.
     pub fn new() -> ExportOptions {
         ExportOptions::default()
     }
@@ -30,31 +30,32 @@ impl ExportOptions {
         self
     }
 
-    /// Whether initial states are inputs and final states outputs, `[D, B, H]`, for the k-th recurrent layer
-    /// `initial_h<k>`, `initial_c<k>`, `final_h<k>` and `final_c<k>`. In a decoder, the final ones alone.
+    /// Whether initial states are inputs and final states are outputs, each `[D, B, H]`. The k-th recurrent layer has
+    /// `initial_h<k>`, `initial_c<k>`, `final_h<k>` and `final_c<k>`; in a decoder, only the final ones.
     pub fn states(mut self, given: bool) -> ExportOptions {
         self.states = given;
         self
     }
 
-    /// Whether the lengths of the rows are an input, `lengths`, int32 `[B]`, at least 1 each: ONNX runtimes end a row of
-    /// length 0 in zeros, where the engine returns its initial state. A decoder's rows are all of one length. Behind a row's
-    /// end, where the engine's output is zero, stands what dense layers and a softmax make of zeros.
+    /// Whether the lengths of the rows are an input, `lengths`, int32 `[B]`. Each must be at least 1: for a row of
+    /// length 0, ONNX runtimes return a final state of zeros, whereas the engine returns the initial state. A decoder's
+    /// rows all have the same length. Past a row's end the engine's output is zero, but the model's is whatever dense
+    /// layers and a softmax make of zeros.
     pub fn lengths(mut self, given: bool) -> ExportOptions {
         self.lengths = given;
         self
     }
 }
 
-/// The bytes of an ONNX model (opset 17) that computes what the network computes in inference.
+/// Writes an ONNX model (opset 17) that computes the same as the network in inference, and returns its bytes.
 ///
-/// Its input is `input`: float32 `[T, B, I]`, or int64 `[T, B]` in front of an embedding. Its output is `output`:
-/// `[T, B, O]`, or `[B, O]` where one step is left. A decoder reads `decoder_input`.
+/// Its input is `input`: float32 `[T, B, I]`, or int64 `[T, B]` if the network begins with an embedding. Its output is
+/// `output`: `[T, B, O]`, or `[B, O]` if a single step is left. A decoder reads `decoder_input`.
 ///
 /// # Errors
-/// [`OnnxError::Export`] with the layer and what ONNX lacks: a projection, a squashed cell, gates coupled as `i = 1 - f`, a
-/// second recurrence, a readout that recurs, an embedding behind another layer. [`OnnxError::Engine`] for parameters
-/// that are not the network's.
+/// [`OnnxError::Export`] with the layer and the feature that ONNX lacks: a projection, a squashed cell, gates coupled
+/// as `i = 1 - f`, a second recurrence, a readout that feeds back, an embedding after another layer.
+/// [`OnnxError::Engine`] for parameters that do not fit the network.
 pub fn export(
     config: &NetworkConfig,
     parameters: &Parameters,
@@ -98,7 +99,7 @@ pub fn export(
     Ok(export.writer.finish(&config.to_string()))
 }
 
-/// [`export`] into a file, written at once or not at all.
+/// Writes the model of [`export`] to a file, completely or not at all.
 ///
 /// # Errors
 /// Those of [`export`], and [`OnnxError::Engine`] if the file cannot be written.
@@ -113,7 +114,7 @@ pub fn write(
     Ok(())
 }
 
-/// An input of sequences; the name of a tensor `[T, B, F]`, or `[T, B]` of tokens.
+/// Adds an input of sequences. Returns the name of a tensor `[T, B, F]`, or `[T, B]` of tokens.
 fn sequences(
     writer: &mut Writer,
     name: &str,
@@ -143,7 +144,7 @@ fn in_layout(shape: &[Len], batch_first: bool) -> Vec<Len> {
     shape
 }
 
-/// `[T, B, F]` as `[B, T, F]` where that is asked for.
+/// Transposes `[T, B, F]` to `[B, T, F]` if the batch is to come first.
 fn turned(writer: &mut Writer, tensor: String, batch_first: bool) -> String {
     if !batch_first {
         return tensor;

@@ -1,5 +1,5 @@
-//! ONNX's orders of gates and this engine's. Each function moves blocks of rows, along the first axis, and says both
-//! orders in its name.
+//! Conversion between ONNX's gate orders and this engine's. Each function moves blocks of rows along the first axis;
+//! its name gives both orders.
 //!
 //! | | ONNX | here |
 //! |---|---|---|
@@ -10,37 +10,37 @@
 use gatefold_model::{GruGate, LstmGate};
 use ndarray::{Array, ArrayView, Axis, RemoveAxis};
 
-/// An LSTM's rows, from ONNX's order.
+/// Reorders an LSTM's rows from ONNX's order to ours.
 pub fn ifgo_from_iofc<D: RemoveAxis>(rows: ArrayView<f32, D>) -> Array<f32, D> {
     moved(rows, LstmGate::ALL.map(place_in_iofc))
 }
 
-/// An LSTM's rows, in ONNX's order.
+/// Reorders an LSTM's rows from our order to ONNX's.
 pub fn iofc_from_ifgo<D: RemoveAxis>(rows: ArrayView<f32, D>) -> Array<f32, D> {
     moved(rows, inverse(LstmGate::ALL.map(place_in_iofc)))
 }
 
-/// A GRU's rows, from ONNX's order.
+/// Reorders a GRU's rows from ONNX's order to ours.
 pub fn rzn_from_zrh<D: RemoveAxis>(rows: ArrayView<f32, D>) -> Array<f32, D> {
     moved(rows, GruGate::ALL.map(place_in_zrh))
 }
 
-/// A GRU's rows, in ONNX's order.
+/// Reorders a GRU's rows from our order to ONNX's.
 pub fn zrh_from_rzn<D: RemoveAxis>(rows: ArrayView<f32, D>) -> Array<f32, D> {
     moved(rows, inverse(GruGate::ALL.map(place_in_zrh)))
 }
 
-/// An LSTM's peepholes, from ONNX's order.
+/// Reorders an LSTM's peepholes from ONNX's order to ours.
 pub fn ifo_from_iof<D: RemoveAxis>(rows: ArrayView<f32, D>) -> Array<f32, D> {
     moved(rows, PEEPHOLES.map(place_in_iofc))
 }
 
-/// An LSTM's peepholes, in ONNX's order.
+/// Reorders an LSTM's peepholes from our order to ONNX's.
 pub fn iof_from_ifo<D: RemoveAxis>(rows: ArrayView<f32, D>) -> Array<f32, D> {
     moved(rows, inverse(PEEPHOLES.map(place_in_iofc)))
 }
 
-/// The gates that see the cell, in the order of the parameter `peephole`.
+/// The gates with peepholes, in the order of the parameter `peephole`.
 const PEEPHOLES: [LstmGate; 3] = [LstmGate::Input, LstmGate::Forget, LstmGate::Output];
 
 fn place_in_iofc(gate: LstmGate) -> usize {
@@ -60,7 +60,7 @@ fn place_in_zrh(gate: GruGate) -> usize {
     }
 }
 
-/// Where each block went, from where each came.
+/// The inverse permutation.
 fn inverse<const N: usize>(from: [usize; N]) -> [usize; N] {
     let mut to = [0; N];
     for (place, from) in from.into_iter().enumerate() {
@@ -69,7 +69,7 @@ fn inverse<const N: usize>(from: [usize; N]) -> [usize; N] {
     to
 }
 
-/// Block `places[k]` as block `k`.
+/// Moves block `places[k]` to block `k`.
 fn moved<D: RemoveAxis, const N: usize>(rows: ArrayView<f32, D>, places: [usize; N]) -> Array<f32, D> {
     let block = rows.len_of(Axis(0)) / N;
     let mut result = Array::zeros(rows.raw_dim());
@@ -88,7 +88,7 @@ mod tests {
     use ndarray::{Array1, arr1};
 
     #[test]
-    fn orders_are_those_of_the_names() {
+    fn the_orders_are_those_in_the_names() {
         // i = 1, f = 2, g = 3, o = 4; r = 5, z = 6, n = 7; two units each.
         let iofc = arr1(&[1.0, 1.5, 4.0, 4.5, 2.0, 2.5, 3.0, 3.5]);
         let ifgo = arr1(&[1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]);

@@ -1,18 +1,18 @@
-//! A model's graph, checked: every name is defined once, every input is there, nodes are in order.
+//! A checked graph: every name is defined once, every input exists, and nodes are in order.
 
 use crate::tensor::Tensor;
 use crate::{ElementType, OnnxError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// An axis of a model's input or output.
+/// The length of an axis of a model's input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Axis {
-    /// Of a fixed length.
+    /// Fixed by the model.
     Fixed(usize),
-    /// Of a length that the data decide, by the model's name for it.
+    /// Decided by the data, under the model's name for it.
     Named(String),
-    /// Of a length that the data decide.
+    /// Decided by the data.
     Any,
 }
 
@@ -32,9 +32,9 @@ impl fmt::Display for Axis {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// The type of its elements, where the model says it.
+    /// The type of its elements, if the model gives it.
     pub element: Option<ElementType>,
-    /// Its axes, where the model says them.
+    /// Its axes, if the model gives them.
     pub shape: Option<Vec<Axis>>,
 }
 
@@ -65,21 +65,21 @@ pub(crate) enum Attribute {
     Tensor(Tensor),
 }
 
-/// One operator at work.
+/// One use of an operator.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    /// Its name, or its first output's where it has none.
+    /// Its name, or that of its first output if it has none.
     pub(crate) name: String,
     pub(crate) operator: String,
-    /// `None` where an optional input is left out.
+    /// `None` for an optional input that is left out.
     pub(crate) inputs: Vec<Option<String>>,
-    /// `None` where an output is not asked for.
+    /// `None` for an output that is not used.
     pub(crate) outputs: Vec<Option<String>>,
     pub(crate) attributes: BTreeMap<String, Attribute>,
 }
 
 impl Node {
-    /// An error of this node.
+    /// An error about this node.
     pub(crate) fn error(&self, problem: impl Into<String>) -> OnnxError {
         OnnxError::Node { node: self.name.clone(), operator: self.operator.clone(), problem: problem.into() }
     }
@@ -128,7 +128,7 @@ impl Node {
         match self.attributes.get(key) {
             None => Ok(&[]),
             Some(Attribute::Floats(values)) => Ok(values),
-            // Exporters write an empty list without saying of what.
+            // Exporters write empty lists without an element type.
             Some(Attribute::Ints(values)) if values.is_empty() => Ok(&[]),
             Some(_) => Err(self.wrong(key, "numbers")),
         }
@@ -168,17 +168,17 @@ impl Node {
 pub(crate) struct Graph {
     /// The version of ONNX's operators, 7 to 22.
     pub(crate) opset: i64,
-    /// What a caller gives; initialised inputs are constants here.
+    /// The inputs that a caller gives; initialised inputs are constants instead.
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     /// Initialisers by name.
     pub(crate) constants: BTreeMap<String, Tensor>,
-    /// In an order in which each node comes behind those that it reads from.
+    /// In an order in which each node comes after those it reads from.
     pub(crate) nodes: Vec<Node>,
 }
 
 impl Graph {
-    /// Checks names and puts the nodes in order.
+    /// Checks the names and puts the nodes in order.
     pub(crate) fn new(
         opset: i64,
         inputs: Vec<Port>,
@@ -200,7 +200,7 @@ impl Graph {
                 }
             }
         }
-        // Kahn's algorithm; of the nodes that are ready, the first in the file goes first.
+        // Kahn's algorithm; of several nodes that are ready, the first in the file comes first.
         let mut waits_for: Vec<usize> = vec![0; nodes.len()];
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
         for (place, node) in nodes.iter().enumerate() {
@@ -211,7 +211,7 @@ impl Graph {
                     waits_for[place] += 1;
                 } else if !defined.contains(input) {
                     return Err(format!(
-                        "node {} ({}): its input {input} is defined nowhere",
+                        "node {} ({}): its input {input} is not defined",
                         node.name, node.operator
                     ));
                 }
@@ -219,7 +219,7 @@ impl Graph {
         }
         for port in &outputs {
             if !defined.contains(port.name.as_str()) && !maker.contains_key(port.name.as_str()) {
-                return Err(format!("the output {} is defined nowhere", port.name));
+                return Err(format!("the output {} is not defined", port.name));
             }
         }
         let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&place| waits_for[place] == 0).collect();
@@ -236,7 +236,7 @@ impl Graph {
         if let Some(stuck) = (0..nodes.len()).find(|&place| waits_for[place] > 0) {
             let node = &nodes[stuck];
             return Err(format!(
-                "node {} ({}): it is part of a cycle or behind one",
+                "node {} ({}): it is part of a cycle or depends on one",
                 node.name, node.operator
             ));
         }

@@ -1,4 +1,4 @@
-//! A graph that is a chain of this engine's layers, as a network that can be trained.
+//! Turns a graph that is a chain of this engine's layers into a network that can be trained.
 
 mod chain;
 mod nodes;
@@ -14,27 +14,27 @@ use chain::Chain;
 use gatefold_model::{NetworkConfig, Parameters};
 use std::collections::BTreeMap;
 
-/// How the axes of steps and rows of a batch lie in a tensor of the model.
+/// The order of the axes of steps and batch in a tensor of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// `[T, B, F]`, as the engine has it; tokens `[T, B]`.
+    /// `[T, B, F]`, as in the engine; tokens `[T, B]`.
     TimeMajor,
     /// `[B, T, F]`; tokens `[B, T]`.
     BatchFirst,
-    /// `[B, F]`: one step, whose axis is left out.
+    /// `[B, F]`: one step, without an axis for it.
     OneStep,
 }
 
-/// An initial state that the model takes as an input: rows of it, one for each direction.
+/// An initial state that the model takes as rows of an input, one row for each direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenState {
-    /// The model's input.
+    /// The name of the model's input.
     pub input: String,
-    /// Its first row.
+    /// The first of the rows.
     pub row: usize,
-    /// Which recurrent layer it is for, counted from 0.
+    /// The recurrent layer that it belongs to, counted from 0.
     pub layer: usize,
-    /// Whether it is the cell state.
+    /// Whether it is the cell state c, not h.
     pub cell: bool,
 }
 
@@ -42,46 +42,46 @@ pub struct GivenState {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Imported {
-    /// What it is.
+    /// The network's description.
     pub config: NetworkConfig,
-    /// Its parameters.
+    /// The network's parameters.
     pub parameters: Parameters,
-    /// The model's input for the sequences, and how they lie in it.
+    /// The model's input for the sequences, and its layout.
     pub input: (String, Layout),
-    /// The model's output that the network gives, and how it lies in it.
+    /// The model's output that is the network's output, and its layout.
     pub output: (String, Layout),
-    /// The model's input for the sequences' lengths.
+    /// The model's input for the lengths of the sequences, if it has one.
     pub lengths: Option<String>,
     /// The model's inputs for initial states.
     pub states: Vec<GivenState>,
 }
 
 impl OnnxModel {
-    /// The network that the model is, if it is a chain of layers that the engine has. The patterns that the exporters of
-    /// PyTorch and Keras write around layers are recognised by what they do, not by how they look.
+    /// Turns the model into a network, if it is a chain of the engine's layers. The patterns that PyTorch's and Keras'
+    /// exporters write around layers are recognised by what they compute, not by how they are written.
     ///
-    /// A bias that is left out becomes zeros where a layer always has one; a dropout stays, and acts in training.
+    /// A missing bias becomes zeros in a layer that always has one. A dropout is kept and acts in training.
     ///
     /// # Errors
-    /// [`OnnxError::Import`], or [`OnnxError::Node`] for the first node that no layer can be made of. Such a model can
+    /// [`OnnxError::Import`], or [`OnnxError::Node`] for the first node that does not fit any layer. Such a model can
     /// still be run.
     pub fn import(&self) -> Result<Imported, OnnxError> {
-        // Whether time is the first axis of the input is known only when a recurrent layer reads it.
+        // Only a recurrent layer shows whether time is the first axis of the input.
         match import(&self.graph, Layout::TimeMajor) {
             Ok(imported) => Ok(imported),
             Err(first) => import(&self.graph, Layout::BatchFirst).map_err(|second| {
-                // Of two refusals, the one that came further says more.
+                // Of two refusals, the one that got further says more.
                 if second.0 > first.0 { second.1 } else { first.1 }
             }),
         }
     }
 }
 
-/// Sizes to walk the graph with, where it does not fix them: more than one, and unequal.
+/// Sizes to walk the graph with if it does not fix them: above 1, and not equal.
 const STEPS: usize = 5;
 const BATCH: usize = 3;
 
-/// An error, with how many nodes were passed before it.
+/// An error, and the number of nodes walked before it.
 type Refusal = (usize, OnnxError);
 
 fn import(graph: &Graph, layout: Layout) -> Result<Imported, Refusal> {
@@ -117,10 +117,10 @@ fn is_sequence(port: &Port) -> bool {
 /// Values by name while a graph is walked.
 type Values = BTreeMap<String, Value>;
 
-/// What a tensor of the graph is.
+/// A tensor of the graph, as far as it is known.
 #[derive(Clone, Debug)]
 enum Value {
-    /// Known: a constant, a shape, a state of zeros.
+    /// A known tensor: a constant, a shape, a state of zeros.
     Known(Tensor),
     /// Identities of elements of sources.
     Traced(ndarray::ArrayD<i64>),

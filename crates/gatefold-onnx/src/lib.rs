@@ -1,12 +1,13 @@
-//! ONNX models, in and out.
+//! Reads, runs and writes ONNX models.
 //!
 //! [`OnnxModel::read`] reads a model of opset 7 to 22 and checks all of it: nothing in a file is trusted.
-//! [`OnnxModel::run`] runs it on a device, [`OnnxModel::on`] does so again and again.
-//! [`OnnxModel::import`] turns a model that is a chain of this engine's layers into a network that can be trained and
-//! saved; [`export`] writes a network as a model that others run.
+//! [`OnnxModel::run`] runs it on a device once, [`OnnxModel::on`] as often as you like. [`OnnxModel::import`] turns a
+//! model that is a chain of this engine's layers into a network that can be trained and saved. [`export`] writes a
+//! network as a model for other programs to run.
 //!
-//! Tensors are float32, int64, int32 and bool; of another type, such as double or float16, they are refused by name.
-//! Operators: RNN, GRU and LSTM with every attribute, input and output; and those that exporters write around them.
+//! Tensors may be float32, int64, int32 and bool; other types, such as double or float16, are refused by name.
+//! Supported operators are RNN, GRU and LSTM with every attribute, input and output, and those that exporters write
+//! around them.
 
 mod census;
 mod error;

@@ -14,17 +14,17 @@ pub struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Reads a model, and the tensors that lie in files beside it.
+    /// Reads a model and the tensors stored in files beside it.
     ///
     /// # Errors
     /// [`OnnxError::Io`] if a file cannot be read, [`OnnxError::Operator`] for an operator that is not supported,
-    /// [`OnnxError::File`] and [`OnnxError::Node`] with the reason if the model is truncated, hostile, of another version or
-    /// breaks ONNX's rules.
+    /// [`OnnxError::File`] or [`OnnxError::Node`] with the reason if the model is truncated, hostile, of an unsupported
+    /// version or breaks ONNX's rules.
     pub fn read(path: &Path) -> Result<OnnxModel, OnnxError> {
         OnnxModel::of(read::model_file(path)?)
     }
 
-    /// The same from bytes. External data is looked for beside `path`, which also stands in messages.
+    /// Reads a model from bytes. `path` is named in messages, and external data is read from files beside it.
     ///
     /// # Errors
     /// Those of [`OnnxModel::read`].
@@ -37,28 +37,28 @@ impl OnnxModel {
         Ok(OnnxModel { graph, maker })
     }
 
-    /// What a caller gives, in the model's order. An input with a value in the file is a constant and not listed.
+    /// The inputs to give, in the model's order. An input with a value in the file is a constant and not listed.
     pub fn inputs(&self) -> &[Port] {
         &self.graph.inputs
     }
 
-    /// What comes out, in the model's order.
+    /// The outputs, in the model's order.
     pub fn outputs(&self) -> &[Port] {
         &self.graph.outputs
     }
 
-    /// The version of ONNX's operators that the model is written in.
+    /// The version of ONNX's operators that the model uses.
     pub fn opset(&self) -> i64 {
         self.graph.opset
     }
 
-    /// The model on a device. Recurrent layers whose weights are constants are made there once; [`Session::run`] then
-    /// takes as many inputs as one likes.
+    /// Prepares the model for a device. Recurrent layers with constant weights are set up there once, by the first
+    /// [`Session::run`], which may be called as often as you like.
     pub fn on(&self, device: &Device) -> Session<'_> {
         Session::new(self, device)
     }
 
-    /// Runs the model once: arrays in and out under the model's own names.
+    /// Runs the model once. Inputs and outputs go by the model's own names.
     ///
     /// # Errors
     /// Those of [`Session::run`].
@@ -70,7 +70,7 @@ impl OnnxModel {
         self.on(device).run(inputs)
     }
 
-    /// The program that wrote it, as it calls itself.
+    /// The name that the program that wrote the model gives itself.
     pub fn maker(&self) -> &str {
         &self.maker
     }

@@ -24,8 +24,8 @@ type Run = fn(&Call) -> Result<Vec<Tensor>, String>;
 
 /// Every operator but the recurrent ones, by name.
 ///
-/// Less, Not, ReduceProd and ReverseSequence are in Keras' exports; the functions besides relu, tanh and sigmoid are what
-/// a dense layer of ours is written with.
+/// Less, Not, ReduceProd and ReverseSequence occur in Keras' exports. Our own dense layers are exported with functions
+/// other than relu, tanh and sigmoid too.
 const PLAIN: [(&str, Run); 33] = [
     ("Add", elementwise::add),
     ("Cast", elementwise::cast),
@@ -62,7 +62,7 @@ const PLAIN: [(&str, Run); 33] = [
     ("Unsqueeze", shape::unsqueeze),
 ];
 
-/// The operators that run as layers of the engine.
+/// The operators that run as layers on the engine.
 pub(crate) const RECURRENT: [&str; 3] = ["RNN", "GRU", "LSTM"];
 
 pub(crate) fn is_supported(operator: &str) -> bool {
@@ -78,11 +78,11 @@ pub(crate) fn names() -> String {
     names.join(", ")
 }
 
-/// Runs a plain operator; one tensor for each output that the operator has.
+/// Runs a plain operator; returns one tensor for each of its outputs.
 pub(crate) fn run(call: &Call) -> Result<Vec<Tensor>, String> {
     match PLAIN.iter().find(|(name, _)| *name == call.node.operator) {
         Some((_, run)) => run(call),
-        None => Err("it is no operator on arrays".into()),
+        None => Err("it is not an operator on arrays".into()),
     }
 }
 
@@ -102,7 +102,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Whole numbers of a list, or of one number.
+    /// A list of whole numbers, or a single one.
     pub(crate) fn integers(&self, at: usize) -> Result<Option<Vec<i64>>, String> {
         let Some(tensor) = self.optional(at) else { return Ok(None) };
         match tensor.integers() {
@@ -115,7 +115,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What stood in an attribute and became an input at that opset.
+    /// A value that was an attribute and became an input with opset `since`.
     pub(crate) fn attribute_or_input(
         &self,
         key: &str,
@@ -126,7 +126,7 @@ impl<'a> Call<'a> {
             Ok(self.node.ints(key)?.map(<[i64]>::to_vec))
         } else if self.node.attributes.contains_key(key) {
             Err(format!(
-                "attribute {key}: it is an input since opset {since}; this model is of opset {}",
+                "attribute {key}: it is an input since opset {since}; this model uses opset {}",
                 self.opset
             ))
         } else {
@@ -135,13 +135,13 @@ impl<'a> Call<'a> {
     }
 }
 
-/// An axis counted from the front, or from behind where negative.
+/// An axis counted from the front, or from the end if negative.
 pub(crate) fn axis(value: i64, axes: usize) -> Result<usize, String> {
     let signed = axes as i64;
     let place = if value < 0 { value.checked_add(signed) } else { Some(value) };
     match place.and_then(|place| usize::try_from(place).ok()).filter(|&place| place < axes) {
         Some(place) => Ok(place),
-        None => Err(format!("axis {value} of a tensor with {axes} axes")),
+        None => Err(format!("axis {value} is outside a tensor with {axes} axes")),
     }
 }
 
@@ -150,12 +150,12 @@ pub(crate) fn axes(values: &[i64], count: usize) -> Result<Vec<usize>, String> {
     let mut places = values.iter().map(|&value| axis(value, count)).collect::<Result<Vec<_>, _>>()?;
     places.sort_unstable();
     if places.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(format!("axes {values:?} name one twice"));
+        return Err(format!("axes {values:?} name an axis twice"));
     }
     Ok(places)
 }
 
-/// The shape that two broadcast to, by NumPy's rule.
+/// The common shape of two that broadcast, by NumPy's rule.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let axes = a.len().max(b.len());
     let len = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(axes).map_or(1, |at| shape[at]);
@@ -163,7 +163,7 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> 
         .map(|axis| match (len(a, axis), len(b, axis)) {
             (a, b) if a == b => Ok(a),
             (1, other) | (other, 1) => Ok(other),
-            _ => Err(format!("shapes {a:?} and {b:?} do not go together")),
+            _ => Err(format!("shapes {a:?} and {b:?} do not broadcast")),
         })
         .collect()
 }

@@ -1,5 +1,5 @@
-//! Bytes of a file to a checked [`Graph`]. Nothing in them is trusted: sizes are compared with the data that is there
-//! before memory is asked for.
+//! Turns a file's bytes into a checked [`Graph`]. Nothing in them is trusted: sizes are compared with the data present
+//! before memory is allocated.
 
 use crate::external::External;
 use crate::graph::{Attribute, Axis, Graph, Node, Port};
@@ -19,28 +19,28 @@ use std::path::Path;
 #[cfg(test)]
 mod tests;
 
-/// Protobuf's own limit for one message; larger models keep their tensors in files beside them.
+/// Protobuf's own limit for one message. Larger models keep their tensors in files beside them.
 const MAX_FILE_BYTES: u64 = 2 << 30;
-/// Longest name of a tensor, node or attribute.
+/// The longest name of a tensor, node or attribute.
 const MAX_NAME_BYTES: usize = 4096;
-/// Versions of the file format: 3 brought versions of operators, 13 is that of the schema in `schema/`.
+/// Supported versions of the file format: 3 introduced operator versions, 13 is that of the schema in `schema/`.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
-/// Versions of the operators.
+/// Supported versions of the operators.
 pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
 
-/// A graph, with what the file says of its maker.
+/// Reads a graph, and the name that the file gives its maker.
 pub(crate) fn model_file(path: &Path) -> Result<(Graph, String), OnnxError> {
     let io = |source| OnnxError::Io { path: path.into(), source };
     let about = std::fs::metadata(path).map_err(io)?;
     if !about.is_file() || about.len() > MAX_FILE_BYTES {
         let problem =
-            format!("an ONNX model is a plain file of at most {MAX_FILE_BYTES} bytes; this is none");
+            format!("an ONNX model is a plain file of at most {MAX_FILE_BYTES} bytes; this is not one");
         return Err(OnnxError::File { path: path.into(), problem });
     }
     model(std::fs::read(path).map_err(io)?.into(), path)
 }
 
-/// The same for bytes; `path` says where external data is looked for, and stands in messages.
+/// Reads the same from bytes. `path` is named in messages, and external data is read from files beside it.
 pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxError> {
     let file = |problem: String| OnnxError::File { path: path.into(), problem };
     census::check(&bytes).map_err(file)?;
@@ -48,7 +48,7 @@ pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxEr
         .map_err(|error| file(format!("not an ONNX model, or a truncated one: {error}")))?;
     if !IR_VERSIONS.contains(&model.ir_version) {
         return Err(file(format!(
-            "not an ONNX model, or one of another version: the format's versions {} to {} are read, found {}",
+            "not an ONNX model, or one of an unsupported version: expected format version {} to {}, found {}",
             IR_VERSIONS.start(),
             IR_VERSIONS.end(),
             model.ir_version
@@ -61,7 +61,7 @@ pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxEr
         [opset] if OPSETS.contains(&opset) => opset,
         _ => {
             return Err(file(format!(
-                "operators of opset {} to {} are read, found {opsets:?}; export the model again with one of those",
+                "expected operators of one opset from {} to {}, found {opsets:?}; export the model again with one of those",
                 OPSETS.start(),
                 OPSETS.end()
             )));
@@ -75,7 +75,7 @@ pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxEr
     Ok((graph, maker.trim().into()))
 }
 
-/// The operator of a node, with its domain where that is not ONNX's own, if it is none of those read here.
+/// The operator of a node if it is not supported, with its domain if that is not ONNX's own.
 fn unsupported(node: &NodeProto) -> Option<String> {
     let own = node.domain.is_empty() || node.domain == "ai.onnx";
     match (own, operators::is_supported(&node.op_type)) {
@@ -85,7 +85,7 @@ fn unsupported(node: &NodeProto) -> Option<String> {
     }
 }
 
-/// An error about one operator, with the others that are not supported, so that they are not found one by one.
+/// Completes an error about one operator with the other unsupported ones, so that users see them all at once.
 fn with_others(error: OnnxError, nodes: &[NodeProto]) -> OnnxError {
     const SHOWN: usize = 8;
     let OnnxError::Operator { node, operator, supported, .. } = error else { return error };
@@ -112,14 +112,15 @@ impl Reading<'_> {
         OnnxError::File { path: self.path.into(), problem: problem.into() }
     }
 
-    /// A name that can stand in a message.
+    /// Checks that a name can be printed in a message.
     fn name(&self, name: &str) -> Result<String, OnnxError> {
         if name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control) {
             return Ok(name.into());
         }
         let begin: String = name.chars().take(40).collect();
-        Err(self
-            .error(format!("a name of control characters or more than {MAX_NAME_BYTES} bytes: {begin:?}")))
+        Err(self.error(format!(
+            "a name with control characters, or longer than {MAX_NAME_BYTES} bytes: {begin:?}"
+        )))
     }
 
     fn graph(&mut self, graph: GraphProto) -> Result<Graph, OnnxError> {
@@ -146,7 +147,7 @@ impl Reading<'_> {
         let outputs = ports(&graph.output)?;
         let names: BTreeSet<&str> = outputs.iter().map(|port| port.name.as_str()).collect();
         if outputs.is_empty() || names.len() < outputs.len() {
-            return Err(self.error("the graph has no output, or one twice"));
+            return Err(self.error("the graph has no output, or the same one twice"));
         }
         Graph::new(self.opset, inputs, outputs, constants, nodes).map_err(|problem| self.error(problem))
     }
@@ -207,7 +208,7 @@ impl Reading<'_> {
             }
             Ok(AttributeType::Tensor) => match &attribute.t {
                 Some(tensor) => Attribute::Tensor(self.tensor(tensor)?),
-                None => return Err(self.error("it should hold a tensor and holds none")),
+                None => return Err(self.error("expected a tensor, found none")),
             },
             Ok(AttributeType::Graph | AttributeType::Graphs) => {
                 return Err(self.error("a graph inside a graph is not supported"));
@@ -310,7 +311,7 @@ impl Reading<'_> {
         };
         let found = raw.map_or(typed, |raw| raw.len() / width);
         if found != len || raw.is_some_and(|raw| raw.len() % width != 0) {
-            return Err(refuse(format!("shape {shape:?} has {len} elements, its data {found}")));
+            return Err(refuse(format!("shape {shape:?} has {len} elements, its data has {found}")));
         }
         let int32 = || tensor.int32_data.iter().copied();
         let result = match (element, raw) {

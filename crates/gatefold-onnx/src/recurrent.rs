@@ -1,8 +1,8 @@
-//! The operators RNN, GRU and LSTM as one-layer networks, and back.
+//! Converts the operators RNN, GRU and LSTM to one-layer networks and back.
 //!
-//! Shapes, as ONNX names them: `D` directions, `G` gates, `X [T, B, I]`, `W [D, G H, I]`, `R [D, G H, H]`, `B [D, 2 G H]`,
-//! `P [D, 3 H]`, `initial_h` and `initial_c [D, B, H]`, `Y [T, D, B, H]`, `Y_h` and `Y_c [D, B, H]`. With layout 1 the batch is
-//! the first axis of all of X, Y and the states.
+//! Shapes, as ONNX names them, with `D` directions and `G` gates: `X [T, B, I]`, `W [D, G H, I]`, `R [D, G H, H]`, `B
+//! [D, 2 G H]`, `P [D, 3 H]`, `initial_h` and `initial_c [D, B, H]`, `Y [T, D, B, H]`, `Y_h` and `Y_c [D, B, H]`. With
+//! layout 1 the batch is the first axis of X, Y and the states.
 
 use crate::OnnxError;
 use crate::gates::{ifgo_from_iofc, ifo_from_iof, iof_from_ifo, iofc_from_ifgo, rzn_from_zrh, zrh_from_rzn};
@@ -20,14 +20,14 @@ pub use sequences::Outputs;
 
 pub(crate) use node::{INITIAL_C, INITIAL_H, SEQUENCE_LENS, WEIGHTS, X, numbers};
 
-/// Which of the three.
+/// One of the three recurrent operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
-    /// One gate.
+    /// The vanilla cell, with one gate.
     Rnn,
-    /// Gates z, r, h.
+    /// Has gates z, r, h.
     Gru,
-    /// Gates i, o, f, c.
+    /// Has gates i, o, f, c.
     Lstm,
 }
 
@@ -41,12 +41,12 @@ impl Operator {
         }
     }
 
-    /// The operator of that name.
+    /// The operator with this name.
     pub fn of_name(name: &str) -> Option<Operator> {
         [Operator::Rnn, Operator::Gru, Operator::Lstm].into_iter().find(|operator| operator.name() == name)
     }
 
-    /// G, the gates of a unit.
+    /// The number of gates, `G`.
     pub fn gates(self) -> usize {
         match self {
             Operator::Rnn => 1,
@@ -55,7 +55,7 @@ impl Operator {
         }
     }
 
-    /// Functions of one direction: f of the RNN; f, g of the GRU; f, g, h of the LSTM.
+    /// The default activations of one direction: f of the RNN; f, g of the GRU; f, g, h of the LSTM.
     pub(crate) fn default_activations(self) -> &'static [Activation] {
         const ALL: [Activation; 3] = [Activation::Sigmoid, Activation::Tanh, Activation::Tanh];
         match self {
@@ -65,7 +65,7 @@ impl Operator {
         }
     }
 
-    /// A block of rows of one direction, from ONNX's order of gates.
+    /// Reorders rows of one direction from ONNX's gate order to ours.
     fn rows_in<D: ndarray::RemoveAxis>(self, rows: ndarray::ArrayView<f32, D>) -> ndarray::Array<f32, D> {
         match self {
             Operator::Rnn => rows.to_owned(),
@@ -74,7 +74,7 @@ impl Operator {
         }
     }
 
-    /// A block of rows of one direction, in ONNX's order of gates.
+    /// Reorders rows of one direction from our gate order to ONNX's.
     fn rows_out<D: ndarray::RemoveAxis>(self, rows: ndarray::ArrayView<f32, D>) -> ndarray::Array<f32, D> {
         match self {
             Operator::Rnn => rows.to_owned(),
@@ -84,12 +84,12 @@ impl Operator {
     }
 }
 
-/// One of the operators with its attributes.
+/// A recurrent operator with its attributes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecurrentOperator {
     pub(crate) operator: Operator,
     pub(crate) direction: Direction,
-    /// The functions of each direction.
+    /// The activations of each direction.
     pub(crate) activations: Vec<Vec<Activation>>,
     pub(crate) clip: Option<f32>,
     pub(crate) input_forget: bool,
@@ -104,9 +104,9 @@ pub struct Weights {
     pub w: Array3<f32>,
     /// `[D, G H, H]`
     pub r: Array3<f32>,
-    /// `[D, 2 G H]`: of the input, then of the recurrence. Zeros where it is left out.
+    /// `[D, 2 G H]`: the biases of the input, then those of the recurrence. Left out, they are zero.
     pub b: Option<Array2<f32>>,
-    /// `[D, 3 H]`; no peepholes where it is left out.
+    /// `[D, 3 H]`. Left out, there are no peepholes.
     pub p: Option<Array2<f32>>,
 }
 
@@ -124,10 +124,10 @@ impl RecurrentOperator {
         }
     }
 
-    /// `forward`, `reverse` or `bidirectional`. The functions become the default ones.
+    /// Sets the direction: `forward`, `reverse` or `bidirectional`. Resets the activations to their defaults.
     ///
     /// # Errors
-    /// Another name.
+    /// A message for any other name.
     pub fn direction(mut self, name: &str) -> Result<RecurrentOperator, String> {
         self.direction = match name {
             "forward" => Direction::Forward,
@@ -143,11 +143,11 @@ impl RecurrentOperator {
         Ok(self)
     }
 
-    /// The functions of every direction by name, with the values of `activation_alpha` and `activation_beta`, which
-    /// those functions that have such a number take in turn; the others take the default of ONNX's operator of that name.
+    /// Sets the activations of all directions by name. Those with an alpha or beta take the next value of
+    /// `activation_alpha` or `activation_beta`; once these run out, the default of ONNX's operator of the same name.
     ///
     /// # Errors
-    /// Another number of functions than the operator has, an unknown one, or values that none takes.
+    /// A message for a wrong number of names, an unknown name, or more values than the activations take.
     pub fn activations(
         mut self,
         names: &[String],
@@ -169,13 +169,13 @@ impl RecurrentOperator {
             .collect::<Result<Vec<_>, _>>()?;
         let left = [("activation_alpha", alpha.len()), ("activation_beta", beta.len())];
         if let Some((key, count)) = left.into_iter().find(|(_, count)| *count > 0) {
-            return Err(format!("attribute {key}: {count} more values than its functions take"));
+            return Err(format!("attribute {key}: {count} more values than the activations take"));
         }
         self.activations = all.chunks(one).map(<[Activation]>::to_vec).collect();
         Ok(self)
     }
 
-    /// The bound of the gates' pre-activations.
+    /// Clips the gates' pre-activations to `+-bound`.
     pub fn clip(mut self, bound: Option<f32>) -> RecurrentOperator {
         self.clip = bound;
         self
@@ -203,14 +203,14 @@ impl RecurrentOperator {
         OnnxError::Recurrent { operator: self.operator.name(), problem }
     }
 
-    /// D.
+    /// The number of directions, `D`.
     pub fn directions(&self) -> usize {
         self.direction.scans().len()
     }
 
-    /// The layer that computes the same.
+    /// The layer that computes the same as the operator.
     pub fn layer(&self, hidden: usize, biases: bool, peepholes: bool) -> LayerConfig {
-        // A reverse scan takes the functions of the only direction, or those of the second.
+        // A reverse scan takes the activations of the only direction, or those of the second.
         let first = &self.activations[0];
         let second = (self.directions() == 2).then(|| &self.activations[1]);
         let biases = if biases { Biases::Two } else { Biases::None };
@@ -257,10 +257,11 @@ impl RecurrentOperator {
         }
     }
 
-    /// A network of that layer alone, and its parameters.
+    /// A network of this single layer, and its parameters.
     ///
     /// # Errors
-    /// Shapes that are not those of the operator, or a network that the engine refuses.
+    /// [`OnnxError::Recurrent`] for shapes that do not fit the operator, [`OnnxError::Engine`] if the engine refuses
+    /// the network.
     pub fn network(&self, weights: &Weights) -> Result<(NetworkConfig, Parameters), OnnxError> {
         let (hidden, input) = self.widths(weights).map_err(|problem| self.error(problem))?;
         let layer = self.layer(hidden, weights.b.is_some(), weights.p.is_some());
@@ -270,7 +271,7 @@ impl RecurrentOperator {
         Ok((config, parameters))
     }
 
-    /// H and I, after a look at all shapes.
+    /// Checks all shapes; returns `H` and `I`.
     pub(crate) fn widths(&self, weights: &Weights) -> Result<(usize, usize), String> {
         let Weights { w, r, b, p } = weights;
         let (directions, gates) = (self.directions(), self.operator.gates());
@@ -304,7 +305,7 @@ impl RecurrentOperator {
         Ok((hidden, input))
     }
 
-    /// Puts weights, whose shapes fit, under the names that a layer gives them.
+    /// Inserts weights, whose shapes must fit, under the names of a layer's parameters.
     pub(crate) fn put(&self, weights: &Weights, layer: &gatefold_model::Layer, parameters: &mut Parameters) {
         for (d, &reverse) in self.direction.scans().iter().enumerate() {
             let mut insert = |role: Role, tensor: ArrayD<f32>| {
@@ -326,10 +327,10 @@ impl RecurrentOperator {
         }
     }
 
-    /// The parameters of a layer, or gradients of them, as the operator's weights.
+    /// Converts a layer's parameters, or their gradients, to the operator's weights.
     ///
     /// # Errors
-    /// A parameter that is missing or shaped otherwise.
+    /// [`OnnxError::Export`] for a parameter that is missing or has another shape.
     pub fn weights(
         &self,
         layer: &gatefold_model::Layer,
@@ -380,7 +381,7 @@ impl RecurrentOperator {
         Ok(Weights { w, r, b, p })
     }
 
-    /// The operator that computes what a layer does, or why there is none.
+    /// The operator that computes the same as a layer, or the reason why there is none.
     pub(crate) fn of_layer(recurrent: &Recurrent) -> Result<RecurrentOperator, String> {
         let mut activations = Vec::new();
         for &reverse in recurrent.direction.scans() {
@@ -393,7 +394,7 @@ impl RecurrentOperator {
                 return Err("ONNX's LSTM has no squashed cell".into());
             }
             Cell::Lstm(LstmCell { coupling: Some(Coupling::Forget), .. }) => {
-                return Err("ONNX's LSTM couples its gates as f = 1 - i alone".into());
+                return Err("ONNX's LSTM couples its gates only as f = 1 - i".into());
             }
             Cell::Lstm(LstmCell { coupling, .. }) => (Operator::Lstm, coupling.is_some(), false),
         };
@@ -405,7 +406,7 @@ impl RecurrentOperator {
             return lacks("second recurrence");
         }
         if recurrent.feedback.is_some() {
-            return lacks("readout that recurs");
+            return lacks("readout that feeds back");
         }
         Ok(RecurrentOperator {
             operator,
@@ -419,7 +420,7 @@ impl RecurrentOperator {
     }
 }
 
-/// A function by name, in any case, as runtimes take it.
+/// The activation with this name, in upper or lower case, as runtimes accept it.
 fn activation(
     name: &str,
     alpha: &mut impl Iterator<Item = f32>,
@@ -448,13 +449,13 @@ fn activation(
         "elu" => Activation::Elu { alpha: alpha.next().unwrap_or(1.0) },
         _ => {
             return Err(format!(
-                "attribute activations: {name} is no function of ONNX's recurrent operators"
+                "attribute activations: {name} is not an activation of ONNX's recurrent operators"
             ));
         }
     })
 }
 
-/// A function's name in ONNX, with its alpha and beta. The identity is Affine.
+/// An activation's name in ONNX, with its alpha and beta. The identity is written as Affine.
 pub(crate) fn activation_name(activation: Activation) -> (&'static str, Option<f32>, Option<f32>) {
     match activation {
         Activation::Identity => ("Affine", Some(1.0), Some(0.0)),

@@ -6,12 +6,12 @@ use crate::{ElementType, OnnxError, OnnxModel};
 use gatefold::{Device, Network};
 use std::collections::BTreeMap;
 
-/// A model on a device.
+/// A model ready to run on a device.
 #[derive(Debug)]
 pub struct Session<'a> {
     model: &'a OnnxModel,
     device: Device,
-    /// The networks of nodes whose weights are constants, by the node's place.
+    /// The networks of nodes with constant weights, by the node's position.
     networks: BTreeMap<usize, Layer>,
 }
 
@@ -28,12 +28,13 @@ impl<'a> Session<'a> {
         Session { model, device: device.clone(), networks: BTreeMap::new() }
     }
 
-    /// The model's outputs by name, for its inputs by name. RNN, GRU and LSTM run on the device, operators on shapes and
-    /// elements on the host. Whole numbers may be int32 or int64, whichever the model asks for.
+    /// Runs the model: takes its inputs and returns its outputs, by name. RNN, GRU and LSTM run on the device, all
+    /// other operators on the host. Whole numbers may be int32 or int64 and are converted to the type that the model
+    /// expects.
     ///
     /// # Errors
-    /// [`OnnxError::Input`] for an input that is missing, unknown or does not fit; [`OnnxError::Node`] for the first node
-    /// whose inputs do not fit it; [`OnnxError::Engine`] if the device refuses.
+    /// [`OnnxError::Input`] for an input that is missing, unknown or does not fit; [`OnnxError::Node`] for the first
+    /// node whose inputs do not fit it; [`OnnxError::Engine`] for an error of the device.
     pub fn run(&mut self, inputs: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         let model = self.model;
         let inputs = checked(&model.graph.inputs, inputs)?;
@@ -69,7 +70,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The outputs of a recurrent node.
+/// Runs a recurrent node.
 fn run(node: &Node, layer: &mut Layer, given: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OnnxError> {
     let Layer { operator, hidden, network } = layer;
     let input = |at: usize| given.get(at).copied().flatten();
@@ -88,7 +89,7 @@ fn run(node: &Node, layer: &mut Layer, given: &[Option<&Tensor>]) -> Result<Vec<
             Some(lengths.ok_or_else(|| node.error("sequence_lens: expected a list of whole numbers"))?)
         }
     };
-    // Here every problem is the node's; what the device says stays what it is.
+    // Problems of the operator are reported for this node; errors of the device stay as they are.
     let named = |error: OnnxError| match error {
         OnnxError::Recurrent { problem, .. } => node.error(problem),
         other => other,
@@ -105,7 +106,7 @@ fn run(node: &Node, layer: &mut Layer, given: &[Option<&Tensor>]) -> Result<Vec<
     Ok(results)
 }
 
-/// The inputs that a model asks for, and no others, each of its type and shape.
+/// Checks that the inputs are exactly those of the model, each of its type and shape.
 fn checked(
     ports: &[Port],
     mut given: BTreeMap<String, Tensor>,
@@ -147,7 +148,7 @@ fn checked(
     }
 }
 
-/// A tensor of the type that a model asks for; whole numbers change their width if they fit.
+/// Converts a tensor to the type that a model expects: whole numbers change their width if their values fit.
 fn as_element(tensor: Tensor, element: Option<ElementType>) -> Option<Tensor> {
     match (tensor, element) {
         (tensor, None) => Some(tensor),

@@ -3,13 +3,13 @@ use std::fmt;
 
 /// The most axes that a tensor may have.
 pub(crate) const MAX_AXES: usize = 32;
-/// The most elements that a tensor made while a model runs may have, 1 GiB of `f32`; what a hostile shape asks for
-/// beyond that is refused before memory is.
+/// The most elements of a tensor computed while a model runs, 1 GiB of `f32`. A hostile shape beyond that is refused
+/// before memory is allocated.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
-/// The product of the other axes' lengths that a tensor without elements may have.
+/// For a tensor without elements, the largest product of the lengths that are not zero.
 pub(crate) const MAX_EMPTY: usize = 1 << 20;
 
-/// An array of one of the types that models of recurrent networks use. Row-major.
+/// An array, row-major, of one of the element types that models of recurrent networks use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tensor {
     /// ONNX's FLOAT.
@@ -46,7 +46,7 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// The same expression for an array of any type, which gives a [`Tensor`] of that type.
+/// Applies one expression to an array of any element type; the result is a [`Tensor`] of that type.
 macro_rules! map_tensor {
     ($tensor:expr, $array:ident => $result:expr) => {
         match $tensor {
@@ -60,7 +60,7 @@ macro_rules! map_tensor {
 pub(crate) use map_tensor;
 
 impl Tensor {
-    /// The axes' lengths.
+    /// The lengths of the axes.
     pub fn shape(&self) -> &[usize] {
         match self {
             Tensor::F32(array) => array.shape(),
@@ -80,7 +80,7 @@ impl Tensor {
         }
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -95,7 +95,7 @@ impl Tensor {
         }
     }
 
-    /// The elements in order if they are whole numbers of 32 or 64 bits.
+    /// The elements in order, if they are int32 or int64.
     pub(crate) fn integers(&self) -> Option<Vec<i64>> {
         match self {
             Tensor::I64(array) => Some(array.iter().copied().collect()),
@@ -109,7 +109,7 @@ impl Tensor {
         Tensor::I64(ndarray::Array1::from(values).into_dyn())
     }
 
-    /// The first element as a number, for constants of one element.
+    /// The only element as a number; `None` if there are more, or it is a bool.
     pub(crate) fn scalar(&self) -> Option<f32> {
         if self.len() != 1 {
             return None;
@@ -141,8 +141,8 @@ impl<D: ndarray::Dimension> From<ndarray::Array<i32, D>> for Tensor {
     }
 }
 
-/// The number of elements of a shape, refused where it is too large. Of an empty tensor the other axes are looked at
-/// too: some operators make lists as long as an axis.
+/// The number of elements of a shape, unless it is too large. An empty tensor's other axes are limited too, since some
+/// operators make lists as long as an axis.
 pub(crate) fn volume(shape: &[usize]) -> Result<usize, String> {
     if shape.len() > MAX_AXES {
         return Err(format!("a tensor of {} axes; at most {MAX_AXES} are supported", shape.len()));
@@ -155,7 +155,7 @@ pub(crate) fn volume(shape: &[usize]) -> Result<usize, String> {
     }
 }
 
-/// An array of that shape, after [`volume`] said that it may be.
+/// An array filled with a value, if [`volume`] allows its shape.
 pub(crate) fn filled<T: Clone>(shape: &[usize], value: T) -> Result<ArrayD<T>, String> {
     volume(shape)?;
     Ok(ArrayD::from_elem(IxDyn(shape), value))

@@ -1,5 +1,6 @@
 //! Networks written as ONNX models and read again.
 
+use gatefold_check::Failures;
 use gatefold_model::{
     Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
     GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations, LstmConfig, NetworkConfig,
@@ -11,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 
-/// A network with no parameter left at a value that hides a wrong place.
+/// A network with random parameters, so that none in a wrong place goes unnoticed.
 fn network(input: usize, layers: impl Into<Vec<LayerConfig>>) -> (NetworkConfig, Parameters) {
     let config = NetworkConfig::new(input, layers).unwrap();
     let mut random = ChaCha8Rng::seed_from_u64(5);
@@ -30,7 +31,7 @@ fn written(config: &NetworkConfig, parameters: &Parameters, options: ExportOptio
     OnnxModel::from_bytes(bytes, Path::new("written.onnx")).unwrap()
 }
 
-/// Networks that come back as they were.
+/// Networks that read back unchanged.
 fn networks() -> Vec<(NetworkConfig, Parameters)> {
     let scaled = Activation::ScaledTanh { alpha: 0.7, beta: 0.6 };
     let hard = Activation::HardSigmoid { alpha: 0.3, beta: 0.4 };
@@ -96,22 +97,26 @@ fn networks() -> Vec<(NetworkConfig, Parameters)> {
 }
 
 #[test]
-fn what_is_written_reads_as_the_same_network() {
+fn a_written_network_reads_back_unchanged() {
+    let mut failures = Failures::new();
     for (config, parameters) in networks() {
         for batch_first in [false, true] {
-            let options = ExportOptions::new().batch_first(batch_first);
-            let model = written(&config, &parameters, options);
-            let imported = model.import().unwrap_or_else(|error| panic!("{config}: {error}"));
-            assert_eq!(imported.config.to_string(), config.to_string());
-            assert_eq!(imported.parameters, parameters, "{config}");
-            let layout = if batch_first { Layout::BatchFirst } else { Layout::TimeMajor };
-            assert_eq!(imported.input, ("input".into(), layout), "{config}");
+            failures.check(format!("{config}, batch first {batch_first}"), || {
+                let options = ExportOptions::new().batch_first(batch_first);
+                let model = written(&config, &parameters, options);
+                let imported = model.import().unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(imported.config.to_string(), config.to_string());
+                assert_eq!(imported.parameters, parameters);
+                let layout = if batch_first { Layout::BatchFirst } else { Layout::TimeMajor };
+                assert_eq!(imported.input, ("input".into(), layout));
+            });
         }
     }
+    failures.finish();
 }
 
 #[test]
-fn lengths_and_states_are_inputs_where_they_are_asked_for() {
+fn lengths_and_states_are_inputs_if_the_options_say_so() {
     let layers = [LstmConfig::new(4).direction(Direction::Bidirectional).into(), GruConfig::new(2).into()];
     let (config, parameters) = network(3, layers);
     let model = written(&config, &parameters, ExportOptions::new().lengths(true).states(true));
@@ -143,7 +148,8 @@ fn lengths_and_states_are_inputs_where_they_are_asked_for() {
 }
 
 #[test]
-fn the_last_step_of_rows_of_any_length_reads_as_one() {
+fn the_last_step_of_rows_of_any_length_reads_back() {
+    let mut failures = Failures::new();
     for layers in [
         vec![LstmConfig::new(4).direction(Direction::Bidirectional).into(), LayerConfig::LastStep],
         vec![
@@ -156,17 +162,20 @@ fn the_last_step_of_rows_of_any_length_reads_as_one() {
     ] {
         let (config, parameters) = network(3, layers);
         for batch_first in [false, true] {
-            let options = ExportOptions::new().lengths(true).batch_first(batch_first);
-            let imported = written(&config, &parameters, options).import().unwrap();
-            assert_eq!(imported.config.to_string(), config.to_string());
-            assert_eq!(imported.parameters, parameters, "{config}");
-            assert_eq!(imported.output.1, Layout::OneStep, "{config}");
+            failures.check(format!("{config}, batch first {batch_first}"), || {
+                let options = ExportOptions::new().lengths(true).batch_first(batch_first);
+                let imported = written(&config, &parameters, options).import().unwrap();
+                assert_eq!(imported.config.to_string(), config.to_string());
+                assert_eq!(imported.parameters, parameters);
+                assert_eq!(imported.output.1, Layout::OneStep);
+            });
         }
     }
+    failures.finish();
 }
 
 #[test]
-fn one_bias_becomes_two_and_a_constant_start_a_learned_one() {
+fn one_bias_becomes_two_and_a_constant_initial_state_a_learned_one() {
     let (config, parameters) =
         network(3, [GruConfig::new(4).biases(Biases::One).initial_state(InitialState::Constant(0.5)).into()]);
     let imported = written(&config, &parameters, ExportOptions::new()).import().unwrap();
@@ -179,6 +188,7 @@ fn one_bias_becomes_two_and_a_constant_start_a_learned_one() {
 #[test]
 fn what_onnx_lacks_is_refused_by_name() {
     let dense = || LayerConfig::from(DenseConfig::new(2));
+    let mut failures = Failures::new();
     for (layers, problem) in [
         (vec![LstmConfig::new(4).projection(2).into()], "layer 0 (lstm): ONNX's LSTM has no projection"),
         (
@@ -187,18 +197,21 @@ fn what_onnx_lacks_is_refused_by_name() {
         ),
         (
             vec![LstmConfig::new(4).coupled(Coupling::Forget).into()],
-            "layer 0 (lstm): ONNX's LSTM couples its gates as f = 1 - i alone",
+            "layer 0 (lstm): ONNX's LSTM couples its gates only as f = 1 - i",
         ),
         (vec![RnnConfig::new(4).skip(3).into()], "layer 0 (rnn): ONNX's RNN has no second recurrence"),
         (
             vec![GruConfig::new(4).feedback(2, Activation::Identity).into()],
-            "layer 0 (gru): ONNX's GRU has no readout that recurs",
+            "layer 0 (gru): ONNX's GRU has no readout that feeds back",
         ),
     ] {
-        let (config, parameters) = network(3, layers);
-        let error = export(&config, &parameters, ExportOptions::new()).unwrap_err();
-        assert_eq!(error.to_string(), problem);
+        failures.check(problem, || {
+            let (config, parameters) = network(3, layers);
+            let error = export(&config, &parameters, ExportOptions::new()).unwrap_err();
+            assert_eq!(error.to_string(), problem);
+        });
     }
+    failures.finish();
     let (config, _) = network(3, [dense()]);
     assert!(export(&config, &Parameters::default(), ExportOptions::new()).is_err());
 }

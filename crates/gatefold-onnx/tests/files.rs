@@ -1,5 +1,6 @@
-//! The models of other programs in tests/fixtures/onnx: what they say of themselves.
+//! The models of other programs in tests/fixtures/onnx: their inputs, outputs and versions.
 
+use gatefold_check::Failures;
 use gatefold_onnx::{OnnxError, OnnxModel};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -22,28 +23,30 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
 }
 
-/// What is beyond the operators read here, each with the first such operator: a loop that Keras 3 writes for its GRU.
+/// Models with unsupported operators, each with the first of them: Keras 3 writes its GRU as a loop.
 const REFUSED: [(&str, &str); 1] = [("keras3_gru_18", "And")];
 
 #[test]
 fn every_model_is_read_or_refused_by_its_operator() {
     let cases = cases();
     let mut refused = Vec::new();
+    let mut failures = Failures::new();
     for case in &cases {
         let name = case["name"].as_str().unwrap();
-        match OnnxModel::read(&folder().join(format!("{name}.onnx"))) {
+        failures.check(name, || match OnnxModel::read(&folder().join(format!("{name}.onnx"))) {
             Ok(model) => {
                 let names = |ports: &[gatefold_onnx::Port]| -> Vec<String> {
                     ports.iter().map(|port| port.name.clone()).collect()
                 };
-                assert_eq!(names(model.inputs()), texts(&case["inputs"]), "{name}");
-                assert_eq!(names(model.outputs()), texts(&case["outputs"]), "{name}");
-                assert_eq!(model.opset(), case["opset"].as_i64().unwrap(), "{name}");
+                assert_eq!(names(model.inputs()), texts(&case["inputs"]), "inputs");
+                assert_eq!(names(model.outputs()), texts(&case["outputs"]), "outputs");
+                assert_eq!(model.opset(), case["opset"].as_i64().unwrap(), "opset");
             }
             Err(OnnxError::Operator { operator, .. }) => refused.push((name, operator)),
-            Err(error) => panic!("{name}: {error}"),
-        }
+            Err(error) => panic!("{error}"),
+        });
     }
+    failures.finish();
     let refused: Vec<(&str, &str)> =
         refused.iter().map(|(name, operator)| (*name, operator.as_str())).collect();
     assert_eq!(refused, REFUSED);

@@ -1,8 +1,8 @@
-//! Networks written as ONNX models, byte for byte those in tests/fixtures/exported, and what onnxruntime gave for them:
-//! what the runtime in `independent.rs` does not run.
+//! Networks written as ONNX models are byte for byte those in tests/fixtures/exported, and compute what onnxruntime
+//! computed for them. They use what the runtime in `independent.rs` lacks.
 
 use gatefold::{Device, Network, Sequences, States};
-use gatefold_check::{Tolerance, assert_close};
+use gatefold_check::{Failures, Tolerance, assert_close};
 use gatefold_model::{
     Activation, Coupling, DenseConfig, Direction, GruActivations, GruConfig, LayerConfig, LstmActivations,
     LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig, Timeline,
@@ -113,60 +113,69 @@ fn three(array: ArrayD<f32>) -> Array3<f32> {
     array.into_dimensionality().unwrap()
 }
 
-/// Sums that an element goes through, at most: two layers of 9 inputs and states, and a dense layer.
+/// The most terms of the sums that an element goes through: two layers of 9 inputs and states, and a dense layer.
 const TERMS: usize = 20;
 
 fn check(name: &str, found: ArrayD<f32>, expected: &ArrayD<f32>) {
-    assert_eq!(found.shape(), expected.shape(), "{name}");
+    assert_eq!(found.shape(), expected.shape(), "{name}: the shape");
     let expected: Vec<f64> = expected.iter().map(|&value| f64::from(value)).collect();
     let found: Vec<f32> = found.iter().copied().collect();
-    // Both round.
+    // Both programs round.
     assert_close(name, &[("element", expected.len())], &found, &expected, Tolerance::output(TERMS).times(2));
 }
 
 #[test]
 fn written_models_are_those_that_onnxruntime_ran() {
     let freeze = std::env::var_os("GATEFOLD_FREEZE").is_some();
+    let mut failures = Failures::new();
     for (name, layers, lengths, given) in networks() {
-        let config = NetworkConfig::new(3, layers).unwrap();
-        let parameters = parameters(&config);
-        let options = ExportOptions::new().lengths(lengths).states(given);
-        let bytes = export(&config, &parameters, options).unwrap();
-        if freeze {
-            std::fs::write(folder().join(format!("{name}.onnx")), &bytes).unwrap();
-            continue;
-        }
-        assert!(bytes == read(&format!("{name}.onnx")), "{name}.onnx has other bytes; see run.py beside it");
+        failures.check(name, || {
+            let config = NetworkConfig::new(3, layers).unwrap();
+            let parameters = parameters(&config);
+            let options = ExportOptions::new().lengths(lengths).states(given);
+            let bytes = export(&config, &parameters, options).unwrap();
+            if freeze {
+                std::fs::write(folder().join(format!("{name}.onnx")), &bytes).unwrap();
+                return;
+            }
+            assert!(
+                bytes == read(&format!("{name}.onnx")),
+                "{name}.onnx has other bytes; see run.py beside it"
+            );
 
-        let io = read(&format!("{name}.io.safetensors"));
-        let io = SafeTensors::deserialize(&io).unwrap();
-        let mut sequences = Sequences::time_major(three(f32s(&io, "input")));
-        if lengths {
-            let view = io.tensor("lengths").unwrap();
-            let lengths =
-                view.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as usize);
-            sequences = sequences.with_lengths(lengths.collect::<Vec<_>>()).unwrap();
-        }
-        let mut states = States::zeros(&config, sequences.batch());
-        if given {
-            for (k, layer) in states.layers.iter_mut().enumerate() {
-                layer.h = three(f32s(&io, &format!("initial_h{k}")));
-                if let Some(c) = &mut layer.c {
-                    *c = three(f32s(&io, &format!("initial_c{k}")));
+            let io = read(&format!("{name}.io.safetensors"));
+            let io = SafeTensors::deserialize(&io).unwrap();
+            let mut sequences = Sequences::time_major(three(f32s(&io, "input")));
+            if lengths {
+                let view = io.tensor("lengths").unwrap();
+                let lengths =
+                    view.data().chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as usize);
+                sequences = sequences.with_lengths(lengths.collect::<Vec<_>>()).unwrap();
+            }
+            let mut states = States::zeros(&config, sequences.batch());
+            if given {
+                for (k, layer) in states.layers.iter_mut().enumerate() {
+                    layer.h = three(f32s(&io, &format!("initial_h{k}")));
+                    if let Some(c) = &mut layer.c {
+                        *c = three(f32s(&io, &format!("initial_c{k}")));
+                    }
                 }
             }
-        }
-        let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
-        let forward = network.forward(&sequences, given.then_some(&states)).unwrap();
-        let single = matches!(config.timeline(), Timeline::Single);
-        let output = forward.output.into_dyn();
-        let output = if single { output.index_axis_move(Axis(0), 0) } else { output };
-        check(&format!("{name} output"), output, &f32s(&io, "output"));
-        for (k, layer) in forward.states.layers.into_iter().enumerate().filter(|_| given) {
-            check(&format!("{name} final_h{k}"), layer.h.into_dyn(), &f32s(&io, &format!("final_h{k}")));
-            if let Some(c) = layer.c {
-                check(&format!("{name} final_c{k}"), c.into_dyn(), &f32s(&io, &format!("final_c{k}")));
+            let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+            let forward = network.forward(&sequences, given.then_some(&states)).unwrap();
+            let single = matches!(config.timeline(), Timeline::Single);
+            let output = forward.output.into_dyn();
+            let output = if single { output.index_axis_move(Axis(0), 0) } else { output };
+            check("output", output, &f32s(&io, "output"));
+            for (k, layer) in forward.states.layers.into_iter().enumerate().filter(|_| given) {
+                let name = format!("final_h{k}");
+                check(&name, layer.h.into_dyn(), &f32s(&io, &name));
+                if let Some(c) = layer.c {
+                    let name = format!("final_c{k}");
+                    check(&name, c.into_dyn(), &f32s(&io, &name));
+                }
             }
-        }
+        });
     }
+    failures.finish();
 }

@@ -1,7 +1,9 @@
-//! Files of other programs with bytes changed, cut out and put in: each is read or refused, and none costs more
-//! memory than it should; what is read is also imported and run. The target in fuzz/ does the same for as long as it is left to run.
+//! Other programs' files with bytes changed, cut out and inserted. Each is read or refused, and none costs more memory
+//! than it should. A file that is read is also imported and run. The target in fuzz/ does the same for as long as it
+//! runs.
 
 use gatefold::Device;
+use gatefold_check::Failures;
 use gatefold_onnx::{Axis, ElementType, OnnxError, OnnxModel, Tensor};
 use ndarray::{ArrayD, IxDyn};
 use rand::{RngExt, SeedableRng};
@@ -10,15 +12,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The largest block that was asked for.
+/// Records the largest block that was allocated.
 struct Largest;
 
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
-#[expect(
-    unsafe_code,
-    reason = "a global allocator is how a test sees what is asked for; it hands every call on"
-)]
+#[expect(unsafe_code, reason = "only a global allocator sees every allocation; it passes each call on")]
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Largest {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -39,7 +38,7 @@ unsafe impl GlobalAlloc for Largest {
 #[global_allocator]
 static ALLOCATOR: Largest = Largest;
 
-/// Every model of tests/fixtures/onnx, in order of their names.
+/// Every model of tests/fixtures/onnx, by name.
 fn models() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx");
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -52,7 +51,7 @@ fn models() -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// One to four changes: a bit, a byte of all ones or zeros, a piece out, a piece doubled, an end cut off.
+/// Makes one to four changes: flips a bit, sets a byte, cuts out a piece, doubles one, or cuts off the end.
 fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     for _ in 0..random.random_range(1..=4) {
         if bytes.is_empty() {
@@ -70,7 +69,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
                 bytes.splice(at..at, piece);
             }
             _ => {
-                // Most of a model is weights, where a cut says little; cut near the end.
+                // Most of a model is weights, where a cut tests little, so cut near the end.
                 let keep = bytes.len() - random.random_range(0..bytes.len().min(64));
                 bytes.truncate(keep);
             }
@@ -78,9 +77,10 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     }
 }
 
-/// A model that was read is made a network or refused, and run or refused.
+/// Imports and runs a model; both succeed or are refused.
 fn use_it(model: &OnnxModel) {
-    let one_line = |error: OnnxError| assert!(!error.to_string().contains('\n'), "one line: {error}");
+    let one_line =
+        |error: OnnxError| assert!(!error.to_string().contains('\n'), "more than one line: {error}");
     model.import().map(drop).unwrap_or_else(one_line);
     let inputs = model.inputs().iter().map(|port| {
         let len = |axis: &Axis| match axis {
@@ -103,24 +103,28 @@ fn use_it(model: &OnnxModel) {
 fn mutated_files_are_read_or_refused() {
     let mut random = ChaCha8Rng::seed_from_u64(11);
     let (mut read, mut refused) = (0, 0);
+    let mut failures = Failures::new();
     for (path, original) in models() {
-        for _ in 0..150 {
+        for number in 0..150 {
             let mut bytes = original.clone();
             mutate(&mut bytes, &mut random);
-            match OnnxModel::from_bytes(bytes, &path) {
+            failures.check(format!("{}, mutation {number}", path.display()), || match OnnxModel::from_bytes(
+                bytes, &path,
+            ) {
                 Ok(model) => {
                     use_it(&model);
                     read += 1;
                 }
                 Err(error) => {
-                    assert!(!error.to_string().contains('\n'), "one line: {error}");
+                    assert!(!error.to_string().contains('\n'), "more than one line: {error}");
                     refused += 1;
                 }
-            }
+            });
         }
     }
-    // Changes to weights and names leave a model; changes to its structure do not.
+    failures.finish();
+    // Changes to weights and names leave a readable model; changes to its structure do not.
     assert!(read > 500 && refused > 500, "{read} read, {refused} refused");
     let largest = LARGEST.load(Ordering::Relaxed);
-    assert!(largest < 64 << 20, "a block of {largest} bytes was asked for");
+    assert!(largest < 64 << 20, "a block of {largest} bytes was allocated");
 }

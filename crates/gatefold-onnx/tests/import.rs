@@ -1,6 +1,6 @@
-//! What networks the models of other programs become. Whether those compute what the models do is shown where the
-//! models are run.
+//! The networks that other programs' models become. `run.rs` checks that they compute the same as the models.
 
+use gatefold_check::Failures;
 use gatefold_onnx::Layout::{BatchFirst, OneStep, TimeMajor};
 use gatefold_onnx::{GivenState, Layout, OnnxModel};
 use std::path::Path;
@@ -10,8 +10,8 @@ fn read(name: &str) -> OnnxModel {
     OnnxModel::read(&folder.join(format!("{name}.onnx"))).unwrap()
 }
 
-/// Models in tests/fixtures/onnx: the network, how its input and its output lie, whether lengths are given, and how many
-/// initial states.
+/// Models in tests/fixtures/onnx: name, network, layouts of its input and output, whether it has an input of lengths,
+/// and its number of given initial states.
 #[rustfmt::skip]
 const NETWORKS: [(&str, &str, Layout, Layout, bool, usize); 48] = [
     ("dynamo_every_step_22", "3 -> gru 5 bidirectional -> gru 5 bidirectional -> dense 4 -> softmax", TimeMajor, TimeMajor, false, 0),
@@ -64,45 +64,56 @@ const NETWORKS: [(&str, &str, Layout, Layout, bool, usize); 48] = [
     ("pytorch_tokens_9", "1 -> embedding 4 of 11 tokens -> lstm 6 -> dense 11", BatchFirst, BatchFirst, false, 0),
 ];
 
-/// Models that run and are no network here: an RNN written out step by step, and an output from the last step to the
+/// Models that run but are not a network of ours: an RNN unrolled step by step, and an output from the last step to the
 /// first.
 const OTHERS: [(&str, &str); 2] = [
     (
         "dynamo_rnn_relu_22",
-        "node node_add (Add): its input is not what the layer before gives, whole and in order",
+        "node node_add (Add): its input is not the whole output of the layer before, in order",
     ),
-    ("keras2_lstm_reverse_13", "its rows come in another order than steps and batch"),
+    ("keras2_lstm_reverse_13", "its rows are not ordered by steps and batch"),
 ];
 
 #[test]
 fn exported_models_become_networks() {
+    let mut failures = Failures::new();
     for (name, network, input, output, lengths, states) in NETWORKS {
-        let imported = read(name).import().unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(imported.config.to_string(), network, "{name}");
-        assert_eq!((imported.input.1, imported.output.1), (input, output), "{name}");
-        assert_eq!((imported.lengths.is_some(), imported.states.len()), (lengths, states), "{name}");
-        imported.parameters.check(&imported.config).unwrap();
+        failures.check(name, || {
+            let imported = read(name).import().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(imported.config.to_string(), network);
+            assert_eq!((imported.input.1, imported.output.1), (input, output), "layouts");
+            assert_eq!((imported.lengths.is_some(), imported.states.len()), (lengths, states));
+            imported.parameters.check(&imported.config).unwrap();
+        });
     }
+    failures.finish();
 }
 
 #[test]
 fn every_model_is_listed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx");
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let Some(name) = name.strip_suffix(".onnx") else { continue };
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = names.map(|name| name.into_string().unwrap());
+    let missing = names.filter_map(|name| {
+        let name = name.strip_suffix(".onnx")?;
         let listed = NETWORKS.iter().any(|row| row.0 == name) || OTHERS.iter().any(|row| row.0 == name);
-        // ONNX's node cases get their weights as inputs, and one model is not read at all.
-        assert!(listed || name.starts_with("test_") || name == "keras3_gru_18", "{name} is listed");
-    }
+        // ONNX's node cases take their weights as inputs, and one model cannot be read.
+        let left_out = name.starts_with("test_") || name == "keras3_gru_18";
+        (!listed && !left_out).then(|| name.to_owned())
+    });
+    assert_eq!(missing.collect::<Vec<String>>(), Vec::<String>::new());
 }
 
 #[test]
-fn what_is_no_chain_is_refused_with_the_node() {
+fn a_graph_that_is_no_chain_is_refused_with_the_node() {
+    let mut failures = Failures::new();
     for (name, problem) in OTHERS {
-        let error = read(name).import().unwrap_err().to_string();
-        assert!(error.contains(problem), "{name}: {error}");
+        failures.check(name, || {
+            let error = read(name).import().unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        });
     }
+    failures.finish();
     let error = read("test_lstm_defaults").import().unwrap_err().to_string();
     assert_eq!(error, "node Y_h (LSTM): its weights are not constant");
 }

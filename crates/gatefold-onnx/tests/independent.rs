@@ -1,9 +1,9 @@
 //! Networks written as ONNX models and run by another program: rten, a runtime of ONNX models in Rust. It runs LSTM and
-//! GRU with the default functions; it has no RNN, no reset gate before the product, no lengths, peepholes, clipping or coupled
-//! gates, and no dropout. Those are compared with what onnxruntime gave for the same files, in `frozen.rs`.
+//! GRU with the default functions; it has no RNN, no reset gate before the product, no lengths, peepholes, clipping or
+//! coupled gates, and no dropout. Those are compared with what onnxruntime gave for the same files, in `frozen.rs`.
 
 use gatefold::{Device, Network, Sequences, States};
-use gatefold_check::{Tolerance, assert_close};
+use gatefold_check::{Failures, Tolerance, assert_close};
 use gatefold_model::{
     Activation, Biases, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     InitialState, LayerConfig, LstmConfig, NetworkConfig, Parameters,
@@ -32,7 +32,7 @@ fn tensor(array: &ArrayD<f32>) -> rten::Value {
     rten_tensor::Tensor::from_data(array.shape(), array.iter().copied().collect::<Vec<f32>>()).into()
 }
 
-/// The outputs that rten gives for a model's inputs.
+/// Runs a model with rten.
 fn rten_outputs(bytes: Vec<u8>, inputs: Vec<(&str, rten::Value)>, outputs: &[&str]) -> Vec<ArrayD<f32>> {
     let model = rten::Model::load(bytes).unwrap();
     let inputs =
@@ -47,23 +47,19 @@ fn rten_outputs(bytes: Vec<u8>, inputs: Vec<(&str, rten::Value)>, outputs: &[&st
     results.into_iter().map(array).collect()
 }
 
-/// Sums that an element goes through, at most: three layers of 20 inputs and states.
+/// The most terms of the sums that an element goes through: three layers of 20 inputs and states.
 const TERMS: usize = 60;
 
 fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
-    assert_eq!(found.shape(), expected.shape(), "{name}");
+    assert_eq!(found.shape(), expected.shape(), "{name}: the shape");
     let expected: Vec<f64> = expected.iter().map(|&value| f64::from(value)).collect();
     let found: Vec<f32> = found.iter().copied().collect();
-    // Both round.
+    // Both programs round.
     assert_close(name, &[("element", expected.len())], &found, &expected, Tolerance::output(TERMS).times(2));
 }
 
-/// What the engine gives, as the model does: without the axis of one step.
-fn own_output(
-    network: &mut Network,
-    sequences: &Sequences,
-    states: Option<&States>,
-) -> (ArrayD<f32>, States) {
+/// The engine's output in the model's shape: a single step has no axis.
+fn own_output(network: &Network, sequences: &Sequences, states: Option<&States>) -> (ArrayD<f32>, States) {
     let forward = network.forward(sequences, states).unwrap();
     let output = forward.output.into_dyn();
     let single = matches!(network.config().timeline(), gatefold_model::Timeline::Single);
@@ -71,31 +67,37 @@ fn own_output(
     (output, forward.states)
 }
 
-fn compare(input: usize, layers: impl Into<Vec<LayerConfig>>) {
+/// Compares the engine's output for a network with rten's.
+fn compare(failures: &mut Failures, input: usize, layers: impl Into<Vec<LayerConfig>>) {
     let config = NetworkConfig::new(input, layers).unwrap();
-    let parameters = parameters(&config);
-    let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
-    let x = random(&[STEPS, BATCH, input], 1);
-    let sequences = Sequences::time_major(x.clone().into_dimensionality().unwrap());
-    let (expected, _) = own_output(&mut network, &sequences, None);
-    let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
-    let found = rten_outputs(bytes, vec![("input", tensor(&x))], &["output"]);
-    check(&config.to_string(), &found[0], &expected);
+    failures.check(config.to_string(), || {
+        let parameters = parameters(&config);
+        let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+        let x = random(&[STEPS, BATCH, input], 1);
+        let sequences = Sequences::time_major(x.clone().into_dimensionality().unwrap());
+        let (expected, _) = own_output(&mut network, &sequences, None);
+        let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
+        let found = rten_outputs(bytes, vec![("input", tensor(&x))], &["output"]);
+        check("output", &found[0], &expected);
+    });
 }
 
 #[test]
 fn recurrent_layers_in_every_direction() {
     use Direction::{Bidirectional, BidirectionalSum, Forward, Reverse};
+    let mut failures = Failures::new();
     for direction in [Forward, Reverse, Bidirectional, BidirectionalSum] {
         for biases in [Biases::Two, Biases::One, Biases::None] {
-            compare(4, [LstmConfig::new(5).direction(direction).biases(biases).into()]);
-            compare(4, [GruConfig::new(5).direction(direction).biases(biases).into()]);
+            compare(&mut failures, 4, [LstmConfig::new(5).direction(direction).biases(biases).into()]);
+            compare(&mut failures, 4, [GruConfig::new(5).direction(direction).biases(biases).into()]);
         }
     }
+    failures.finish();
 }
 
 #[test]
-fn layers_around_them() {
+fn layers_around_recurrent_ones() {
+    let mut failures = Failures::new();
     for activation in [
         Activation::Identity,
         Activation::Relu,
@@ -109,14 +111,30 @@ fn layers_around_them() {
         Activation::Softsign,
         Activation::Softplus,
     ] {
-        compare(3, [DenseConfig::new(4).activation(activation).into(), LstmConfig::new(2).into()]);
+        compare(
+            &mut failures,
+            3,
+            [DenseConfig::new(4).activation(activation).into(), LstmConfig::new(2).into()],
+        );
     }
     let bidirectional = || LayerConfig::from(LstmConfig::new(3).direction(Direction::Bidirectional));
-    compare(3, [bidirectional(), LayerConfig::FinalState, DenseConfig::new(2).into(), LayerConfig::Softmax]);
-    compare(3, [bidirectional(), LayerConfig::LastStep, DenseConfig::new(2).bias(false).into()]);
-    compare(6, [bidirectional(), LayerConfig::Residual { from: 0 }]);
-    let start = |initial| LayerConfig::from(GruConfig::new(4).initial_state(initial));
-    compare(3, [start(InitialState::Learned), start(InitialState::Constant(0.3)), bidirectional()]);
+    compare(
+        &mut failures,
+        3,
+        [bidirectional(), LayerConfig::FinalState, DenseConfig::new(2).into(), LayerConfig::Softmax],
+    );
+    compare(
+        &mut failures,
+        3,
+        [bidirectional(), LayerConfig::LastStep, DenseConfig::new(2).bias(false).into()],
+    );
+    compare(&mut failures, 6, [bidirectional(), LayerConfig::Residual { from: 0 }]);
+    let gru = |initial| LayerConfig::from(GruConfig::new(4).initial_state(initial));
+    compare(
+        &mut failures,
+        3,
+        [gru(InitialState::Learned), gru(InitialState::Constant(0.3)), bidirectional()],
+    );
     for fill in [Expansion::Zeros, Expansion::Repeat] {
         let layers = [
             LstmConfig::new(4).into(),
@@ -124,10 +142,11 @@ fn layers_around_them() {
             LayerConfig::Expand { steps: 4, fill },
             LstmConfig::new(3).into(),
         ];
-        compare(3, layers);
+        compare(&mut failures, 3, layers);
     }
     // The same layer twice.
-    compare(4, [GruConfig::new(4).into(), LayerConfig::Tied { to: 0 }]);
+    compare(&mut failures, 4, [GruConfig::new(4).into(), LayerConfig::Tied { to: 0 }]);
+    failures.finish();
 }
 
 #[test]
@@ -182,16 +201,21 @@ fn an_encoder_with_a_decoder() {
         vec![encoder(), DecoderConfig::new(2).into(), GruConfig::new(6).into(), DenseConfig::new(2).into()],
         vec![encoder(), DecoderConfig::new(2).bridge(dense).into(), LstmConfig::new(4).into()],
     ];
+    let mut failures = Failures::new();
     for layers in networks {
         let config = NetworkConfig::new(3, layers).unwrap();
-        let parameters = parameters(&config);
-        let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
-        let (x, y) = (random(&[STEPS, BATCH, 3], 1), random(&[STEPS + 2, BATCH, 2], 2));
-        let three = |array: &ArrayD<f32>| Sequences::time_major(array.clone().into_dimensionality().unwrap());
-        let sequences = three(&x).with_decoder(three(&y));
-        let (expected, _) = own_output(&mut network, &sequences, None);
-        let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
-        let inputs = vec![("input", tensor(&x)), ("decoder_input", tensor(&y))];
-        check(&config.to_string(), &rten_outputs(bytes, inputs, &["output"])[0], &expected);
+        failures.check(config.to_string(), || {
+            let parameters = parameters(&config);
+            let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+            let (x, y) = (random(&[STEPS, BATCH, 3], 1), random(&[STEPS + 2, BATCH, 2], 2));
+            let three =
+                |array: &ArrayD<f32>| Sequences::time_major(array.clone().into_dimensionality().unwrap());
+            let sequences = three(&x).with_decoder(three(&y));
+            let (expected, _) = own_output(&mut network, &sequences, None);
+            let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
+            let inputs = vec![("input", tensor(&x)), ("decoder_input", tensor(&y))];
+            check("output", &rten_outputs(bytes, inputs, &["output"])[0], &expected);
+        });
     }
+    failures.finish();
 }

@@ -1,7 +1,8 @@
-//! Layouts and optional inputs of RNN, GRU and LSTM, through the conversion that the importer uses: what is only another way
-//! to say the same gives the same bits.
+//! Layouts and optional inputs of RNN, GRU and LSTM, through the conversion that the importer uses: two ways to say the
+//! same give the same bits.
 
 use gatefold::{Device, Network};
+use gatefold_check::Failures;
 use gatefold_onnx::recurrent::{Operator, Outputs, RecurrentOperator, Weights};
 use ndarray::{Array2, Array3, ArrayD, Axis, Ix3};
 
@@ -44,7 +45,7 @@ fn weights(operator: &RecurrentOperator, gates: usize) -> Weights {
     }
 }
 
-/// Inputs beside X and the weights.
+/// Inputs other than X and the weights.
 #[derive(Clone, Default)]
 struct Given {
     lengths: Option<Vec<i64>>,
@@ -83,80 +84,92 @@ fn turned(array: &ArrayD<f32>) -> ArrayD<f32> {
 
 #[test]
 fn with_layout_1_the_batch_is_first_everywhere() {
+    let mut failures = Failures::new();
     for operator in operators() {
-        let weights = weights(&operator, gates(&operator));
-        let x = waves([STEPS, BATCH, INPUT], 5.0).into_dyn();
-        let given = Given {
-            lengths: Some(vec![4, 2, 1]),
-            h: Some(state(&operator, 6.0)),
-            c: Some(state(&operator, 7.0)),
-        };
-        let plain = run(&operator, &weights, &x, &given);
-        let batch_first = operator.clone().batch_first(true);
-        let given = Given {
-            lengths: given.lengths,
-            h: given.h.as_ref().map(turned),
-            c: given.c.as_ref().map(turned),
-        };
-        let first = run(&batch_first, &weights, &turned(&x), &given);
-        // [T, D, B, H] as [B, T, D, H]
-        let directions = operator.directions();
-        assert_eq!(first.y.dim(), (BATCH, STEPS, directions, HIDDEN));
-        assert_eq!(first.y.view().permuted_axes([1, 2, 0, 3]), plain.y, "{operator:?}");
-        assert_eq!(first.y_h.view().permuted_axes([1, 0, 2]), plain.y_h, "{operator:?}");
-        assert_eq!(first.y_c.is_some(), plain.y_c.is_some());
-        if let (Some(first), Some(plain)) = (&first.y_c, &plain.y_c) {
-            assert_eq!(first.view().permuted_axes([1, 0, 2]), plain, "{operator:?}");
-        }
-        // Behind a row's end there is nothing.
-        assert!(plain.y.slice(ndarray::s![2.., .., 1, ..]).iter().all(|&value| value == 0.0));
+        failures.check(format!("{operator:?}"), || {
+            let weights = weights(&operator, gates(&operator));
+            let x = waves([STEPS, BATCH, INPUT], 5.0).into_dyn();
+            let given = Given {
+                lengths: Some(vec![4, 2, 1]),
+                h: Some(state(&operator, 6.0)),
+                c: Some(state(&operator, 7.0)),
+            };
+            let plain = run(&operator, &weights, &x, &given);
+            let batch_first = operator.clone().batch_first(true);
+            let given = Given {
+                lengths: given.lengths,
+                h: given.h.as_ref().map(turned),
+                c: given.c.as_ref().map(turned),
+            };
+            let first = run(&batch_first, &weights, &turned(&x), &given);
+            // [T, D, B, H] as [B, T, D, H]
+            let directions = operator.directions();
+            assert_eq!(first.y.dim(), (BATCH, STEPS, directions, HIDDEN));
+            assert_eq!(first.y.view().permuted_axes([1, 2, 0, 3]), plain.y, "Y");
+            assert_eq!(first.y_h.view().permuted_axes([1, 0, 2]), plain.y_h, "Y_h");
+            assert_eq!(first.y_c.is_some(), plain.y_c.is_some());
+            if let (Some(first), Some(plain)) = (&first.y_c, &plain.y_c) {
+                assert_eq!(first.view().permuted_axes([1, 0, 2]), plain, "Y_c");
+            }
+            // Past a row's end the output is zero.
+            assert!(plain.y.slice(ndarray::s![2.., .., 1, ..]).iter().all(|&value| value == 0.0));
+        });
     }
+    failures.finish();
 }
 
 #[test]
-fn what_is_left_out_is_zero_or_everything() {
+fn omitted_inputs_are_zero_and_omitted_lengths_are_all_steps() {
+    let mut failures = Failures::new();
     for operator in operators() {
-        let gates = gates(&operator);
-        let directions = operator.directions();
-        let x = waves([STEPS, BATCH, INPUT], 5.0).into_dyn();
-        let bare = Weights { b: None, p: None, ..weights(&operator, gates) };
-        let full = Weights {
-            b: Some(Array2::zeros((directions, 2 * gates * HIDDEN))),
-            p: (gates == 4).then(|| Array2::zeros((directions, 3 * HIDDEN))),
-            ..bare.clone()
-        };
-        let zeros = ArrayD::zeros(vec![directions, BATCH, HIDDEN]);
-        let said = Given {
-            lengths: Some(vec![STEPS as i64; BATCH]),
-            h: Some(zeros.clone()),
-            c: Some(zeros.clone()),
-        };
-        let expected = run(&operator, &full, &x, &said);
-        assert_eq!(run(&operator, &bare, &x, &Given::default()), expected, "{operator:?}");
-        let no_lengths = Given { lengths: None, ..said.clone() };
-        assert_eq!(run(&operator, &full, &x, &no_lengths), expected, "{operator:?}");
-        // One state without the other.
-        let h = Some(state(&operator, 6.0));
-        let one = run(&operator, &bare, &x, &Given { h: h.clone(), ..Given::default() });
-        let both = run(&operator, &bare, &x, &Given { h, c: Some(zeros), ..Given::default() });
-        assert_eq!(one, both, "{operator:?}");
-        assert_ne!(one, expected, "{operator:?}");
+        failures.check(format!("{operator:?}"), || {
+            let gates = gates(&operator);
+            let directions = operator.directions();
+            let x = waves([STEPS, BATCH, INPUT], 5.0).into_dyn();
+            let bare = Weights { b: None, p: None, ..weights(&operator, gates) };
+            let full = Weights {
+                b: Some(Array2::zeros((directions, 2 * gates * HIDDEN))),
+                p: (gates == 4).then(|| Array2::zeros((directions, 3 * HIDDEN))),
+                ..bare.clone()
+            };
+            let zeros = ArrayD::zeros(vec![directions, BATCH, HIDDEN]);
+            let said = Given {
+                lengths: Some(vec![STEPS as i64; BATCH]),
+                h: Some(zeros.clone()),
+                c: Some(zeros.clone()),
+            };
+            let expected = run(&operator, &full, &x, &said);
+            assert_eq!(run(&operator, &bare, &x, &Given::default()), expected, "everything omitted");
+            let no_lengths = Given { lengths: None, ..said.clone() };
+            assert_eq!(run(&operator, &full, &x, &no_lengths), expected, "no lengths");
+            // One state without the other.
+            let h = Some(state(&operator, 6.0));
+            let one = run(&operator, &bare, &x, &Given { h: h.clone(), ..Given::default() });
+            let both = run(&operator, &bare, &x, &Given { h, c: Some(zeros), ..Given::default() });
+            assert_eq!(one, both, "no initial_c");
+            assert_ne!(one, expected, "an initial_h");
+        });
     }
+    failures.finish();
 }
 
-/// An ONNX runtime's choice, which the engine's own networks do not make.
+/// A choice of ONNX runtimes; the engine's own networks return the initial state.
 #[test]
 fn a_row_of_length_zero_ends_in_zeros() {
+    let mut failures = Failures::new();
     for operator in operators() {
-        let weights = weights(&operator, gates(&operator));
-        let x = waves([STEPS, BATCH, INPUT], 5.0).into_dyn();
-        let (h, c) = (Some(state(&operator, 6.0)), Some(state(&operator, 7.0)));
-        let outputs = run(&operator, &weights, &x, &Given { lengths: Some(vec![4, 0, 2]), h, c });
-        for state in [Some(&outputs.y_h), outputs.y_c.as_ref()].into_iter().flatten() {
-            assert!(state.index_axis(Axis(1), 1).iter().all(|&value| value == 0.0), "{operator:?}");
-            assert!(state.index_axis(Axis(1), 0).iter().all(|&value| value != 0.0), "{operator:?}");
-        }
+        failures.check(format!("{operator:?}"), || {
+            let weights = weights(&operator, gates(&operator));
+            let x = waves([STEPS, BATCH, INPUT], 5.0).into_dyn();
+            let (h, c) = (Some(state(&operator, 6.0)), Some(state(&operator, 7.0)));
+            let outputs = run(&operator, &weights, &x, &Given { lengths: Some(vec![4, 0, 2]), h, c });
+            for state in [Some(&outputs.y_h), outputs.y_c.as_ref()].into_iter().flatten() {
+                assert!(state.index_axis(Axis(1), 1).iter().all(|&value| value == 0.0), "the empty row");
+                assert!(state.index_axis(Axis(1), 0).iter().all(|&value| value != 0.0), "another row");
+            }
+        });
     }
+    failures.finish();
 }
 
 #[test]
@@ -180,8 +193,8 @@ fn shapes_that_do_not_fit_are_named() {
         RecurrentOperator::new(Operator::Gru).activations(&names(list), alpha, &[]).unwrap_err()
     };
     assert!(functions(&["Tanh"], &[]).contains("expected 2 for each of 1 directions, found 1"));
-    assert!(functions(&["Tanh", "Swish"], &[]).contains("Swish is no function"));
-    assert!(functions(&["Tanh", "Tanh"], &[0.5]).contains("1 more values than its functions take"));
+    assert!(functions(&["Tanh", "Swish"], &[]).contains("Swish is not an activation"));
+    assert!(functions(&["Tanh", "Tanh"], &[0.5]).contains("1 more values than the activations take"));
     assert!(functions(&["Tanh", "ScaledTanh"], &[0.5]).contains("no default"));
     assert!(RecurrentOperator::new(Operator::Gru).direction("both").is_err());
 }

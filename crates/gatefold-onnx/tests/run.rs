@@ -1,22 +1,23 @@
-//! The models of other programs in tests/fixtures/onnx, run: outputs against the ones that those programs gave, on the CPU
-//! and on a GPU. And the same again as networks, where a model is one.
+//! Runs the models of other programs in tests/fixtures/onnx, on the CPU and on a GPU, and compares the outputs with
+//! those of the other programs. Models that can be imported are run as networks too.
 
 use gatefold::{Device, Network, Sequences, States};
-use gatefold_check::{Tolerance, assert_close, test_gpu};
+use gatefold_check::{Failures, Tolerance, assert_close, test_gpu};
 use gatefold_onnx::{Imported, Layout, OnnxError, OnnxModel, Tensor};
 use ndarray::{Array3, ArrayD, Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The longest sums that an element goes through: two layers of at most 20 inputs and states, and a dense layer of 10.
+/// The most terms of the sums that an element goes through: two layers of at most 20 inputs and states, and a dense
+/// layer of 10.
 const TERMS: usize = 50;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx")
 }
 
-/// Names of the models, but for the one with an operator that is not read.
+/// The names of all models except the one with an unsupported operator.
 fn names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder())
         .unwrap()
@@ -28,7 +29,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// The arrays that go into a model and those that come out, by the model's names.
+/// A model's inputs and outputs, under the model's names.
 fn arrays(name: &str) -> BTreeMap<String, Tensor> {
     let bytes = std::fs::read(folder().join(format!("{name}.io.safetensors"))).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -59,7 +60,7 @@ fn f32s(tensor: &Tensor) -> &ArrayD<f32> {
 }
 
 fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
-    assert_eq!(found.shape(), expected.shape(), "{name}");
+    assert_eq!(found.shape(), expected.shape(), "{name}: the shape");
     let expected: Vec<f64> = expected.iter().map(|&value| f64::from(value)).collect();
     let found: Vec<f32> = found.iter().copied().collect();
     // Both programs round.
@@ -67,38 +68,42 @@ fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
 }
 
 fn run_all(device: &Device) {
+    let mut failures = Failures::new();
     for name in names() {
-        let model = OnnxModel::read(&folder().join(format!("{name}.onnx"))).unwrap();
-        let mut arrays = arrays(&name);
-        let inputs = model.inputs().iter().map(|port| {
-            let tensor = arrays.remove(&port.name).unwrap_or_else(|| panic!("{name} has {}", port.name));
-            (port.name.clone(), tensor)
+        failures.check(&name, || {
+            let model = OnnxModel::read(&folder().join(format!("{name}.onnx"))).unwrap();
+            let mut arrays = arrays(&name);
+            let inputs = model.inputs().iter().map(|port| {
+                let tensor = arrays.remove(&port.name).unwrap_or_else(|| panic!("no array {}", port.name));
+                (port.name.clone(), tensor)
+            });
+            let inputs: BTreeMap<String, Tensor> = inputs.collect();
+            let mut session = model.on(device);
+            // A session can run more than once.
+            let first = session.run(inputs.clone()).unwrap_or_else(|error| panic!("{error}"));
+            let outputs = session.run(inputs).unwrap();
+            assert_eq!(first, outputs, "a second run");
+            assert_eq!(outputs.len(), arrays.len(), "the number of outputs");
+            for (output, expected) in &arrays {
+                check(output, f32s(&outputs[output]), f32s(expected));
+            }
         });
-        let inputs: BTreeMap<String, Tensor> = inputs.collect();
-        let mut session = model.on(device);
-        // A session runs as often as one likes.
-        let first = session.run(inputs.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let outputs = session.run(inputs).unwrap();
-        assert_eq!(first, outputs, "{name}");
-        assert_eq!(outputs.len(), arrays.len(), "{name}");
-        for (output, expected) in &arrays {
-            check(&format!("{name} {output}"), f32s(&outputs[output]), f32s(expected));
-        }
     }
+    failures.finish();
 }
 
 #[test]
-fn outputs_are_those_of_the_programs_that_made_the_models() {
+fn outputs_match_those_of_other_programs() {
     run_all(&Device::Cpu);
 }
 
 #[test]
-fn outputs_on_a_gpu_are_too() {
+fn outputs_on_a_gpu_match_those_of_other_programs() {
     let Some(gpu) = test_gpu() else { return };
     run_all(&Device::Gpu(gpu));
 }
 
-/// Time first, three axes.
+/// An array with time first and three axes.
 fn time_major(tensor: &Tensor, layout: Layout) -> Array3<f32> {
     let array = match tensor {
         Tensor::F32(array) => array.clone(),
@@ -136,30 +141,34 @@ fn run_network(name: &str, imported: &Imported, device: &Device) {
     let forward = network.forward(&sequences, states).unwrap();
     let (output, layout) = &imported.output;
     let expected = time_major(&arrays[output], *layout).into_dyn();
-    check(&format!("{name} as a network"), &forward.output.into_dyn(), &expected);
+    check("output", &forward.output.into_dyn(), &expected);
 }
 
 fn run_networks(device: &Device) {
     let mut networks = 0;
+    let mut failures = Failures::new();
     for name in names() {
-        let model = OnnxModel::read(&folder().join(format!("{name}.onnx"))).unwrap();
-        match model.import() {
-            Ok(imported) => run_network(&name, &imported, device),
-            Err(OnnxError::Import(_) | OnnxError::Node { .. }) => continue,
-            Err(error) => panic!("{name}: {error}"),
-        }
-        networks += 1;
+        failures.check(&name, || {
+            let model = OnnxModel::read(&folder().join(format!("{name}.onnx"))).unwrap();
+            match model.import() {
+                Ok(imported) => run_network(&name, &imported, device),
+                Err(OnnxError::Import(_) | OnnxError::Node { .. }) => return,
+                Err(error) => panic!("{error}"),
+            }
+            networks += 1;
+        });
     }
+    failures.finish();
     assert_eq!(networks, 48);
 }
 
 #[test]
-fn networks_compute_what_their_models_do() {
+fn networks_compute_the_same_as_their_models() {
     run_networks(&Device::Cpu);
 }
 
 #[test]
-fn networks_on_a_gpu_do_too() {
+fn networks_on_a_gpu_compute_the_same_as_their_models() {
     let Some(gpu) = test_gpu() else { return };
     run_networks(&Device::Gpu(gpu));
 }

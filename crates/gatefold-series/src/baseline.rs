@@ -3,9 +3,9 @@ use ndarray::Array2;
 use std::fmt;
 use std::ops::Range;
 
-/// A forecast that learns nothing, to be beaten before anything else is claimed.
+/// A forecast that learns nothing: the one to beat before claiming anything.
 ///
-/// With `t` samples known, `y(1)` to `y(t)`, and `k` steps ahead:
+/// Forecasts `k` steps ahead of `t` known samples, `y(1)` to `y(t)`:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Baseline {
@@ -15,24 +15,24 @@ pub enum Baseline {
     Mean,
     /// `y(t) + k (y(t) - y(1)) / (t - 1)`: the line through the first and the last sample.
     Drift,
-    /// `y(t + k - m n)`, with the season `m` and the fewest whole seasons `n` that lead back to a known sample.
+    /// `y(t + k - m n)` for a season of `m` samples, with the smallest `n` that reaches a known sample.
     SeasonalNaive(usize),
 }
 
 impl Baseline {
-    /// Every baseline there is for a series with or without a season.
+    /// Every baseline for a series; the seasonal one only if there is a season.
     pub fn all(season: Option<usize>) -> Vec<Baseline> {
         let mut all = vec![Baseline::RepeatLast, Baseline::Mean, Baseline::Drift];
         all.extend(season.map(Baseline::SeasonalNaive));
         all
     }
 
-    /// The `horizon` samples from each origin on, `[origins, horizon]`. An origin is the number of samples known;
-    /// nothing after it is looked at.
+    /// Forecasts of the `horizon` samples that follow each origin, `[origins, horizon]`. An origin is the number of
+    /// known samples; later ones are not used.
     ///
     /// # Errors
-    /// [`SeriesError::Series`] when an origin knows too little: nothing, one sample for the drift, less than a
-    /// season for the seasonal one, or when the series ends before an origin.
+    /// [`SeriesError::Series`] when the series ends before an origin, or too few samples precede it: at least one is
+    /// needed, two for the drift, a whole season for the seasonal forecast.
     pub fn forecasts(
         self,
         series: &[f64],
@@ -46,8 +46,8 @@ impl Baseline {
         };
         if !origins.is_empty() && (origins.start < needed || origins.end > series.len() + 1) {
             return Err(SeriesError::Series(format!(
-                "the baseline '{self}' needs {needed} samples before its first forecast and no forecast beyond the \
-                 series; found origins {} to {} in {} samples",
+                "the baseline '{self}' needs {needed} samples before its first forecast, and no origin past the end of \
+                 the series; found origins {} to {} in {} samples",
                 origins.start,
                 origins.end - 1,
                 series.len()
@@ -88,6 +88,7 @@ impl fmt::Display for Baseline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::relative_eq;
     use ndarray::array;
 
     #[test]
@@ -108,7 +109,11 @@ mod tests {
             for (row, t) in all.rows().into_iter().zip(10..41) {
                 let alone = baseline.forecasts(&series[..t], t..t + 1, 4).unwrap();
                 for (all, alone) in row.iter().zip(&alone) {
-                    assert!((all - alone).abs() < 1e-12, "{baseline} at {t}"); // the mean's sum is taken in another order
+                    // The mean sums in another order.
+                    assert!(
+                        relative_eq!(all, alone, max_relative = 1e-13),
+                        "{baseline} at {t}: {all}, {alone}"
+                    );
                 }
             }
         }

@@ -1,4 +1,4 @@
-/// A date as `1749-01` or `2012-01-31`, whatever follows it in the label.
+/// A date such as `1749-01` or `2012-01-31`; a time of day that follows it is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Date {
     pub(crate) year: i64,
@@ -26,7 +26,7 @@ impl Date {
         self.year * 12 + self.month - 1
     }
 
-    /// Days since 1 March of year 0: counting years from March puts the leap day at the end of one.
+    /// Days since 1 March of year 0. Years counted from March have their leap day at the end.
     fn days(self) -> i64 {
         let (year, month) =
             if self.month > 2 { (self.year, self.month - 3) } else { (self.year - 1, self.month + 9) };
@@ -69,8 +69,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// The labels of the `count` rows that follow, when the last rows are dates at an even pace: a number of months
-/// (`1749-01`, or a day that stays the same), or a number of days (`2012-01-31`).
+/// Labels for the `count` rows after the last one, if the last rows are evenly spaced dates: so many months apart
+/// (`1749-01`, or always the same day of the month) or so many days (`2012-01-31`). `None` otherwise.
 pub fn labels_after(labels: &[String], count: usize) -> Option<Vec<String>> {
     let recent: Vec<Date> = labels[labels.len().saturating_sub(6)..]
         .iter()
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn months_days_weeks_and_quarters_go_on() {
+    fn months_days_weeks_and_quarters_continue() {
         assert_eq!(after(&["2009-04", "2009-05", "2009-06"], 2).unwrap(), ["2009-07", "2009-08"]);
         assert_eq!(after(&["1999-10", "1999-11", "1999-12"], 1).unwrap(), ["2000-01"]);
         assert_eq!(after(&["2015-12-29", "2015-12-30", "2015-12-31"], 1).unwrap(), ["2016-01-01"]);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_uneven_pace_or_another_form_has_no_next_label() {
+    fn uneven_spacing_or_another_format_has_no_next_label() {
         assert_eq!(after(&["2015-12-28", "2015-12-30", "2015-12-31"], 1), None);
         assert_eq!(after(&["31.12.2015", "01.01.2016", "02.01.2016"], 1), None);
         assert_eq!(after(&["2015-12-30T06:00", "2015-12-30T12:00", "2015-12-30T18:00"], 1), None);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn days_and_dates_are_inverse_over_four_centuries() {
+    fn days_and_dates_convert_both_ways_over_eight_centuries() {
         let first = Date { year: 1899, month: 12, day: Some(31) }.days();
         let mut before = Date::from_days(first);
         for days in first + 1..first + 2 * 146_097 {

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What can be wrong with a table, a series or what is asked of them. Each message is one line.
+/// A problem with a table, a series or a request for either. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SeriesError {
@@ -10,32 +10,35 @@ pub enum SeriesError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said, and what to do.
+        /// The operating system's message, or what to do.
         problem: String,
     },
-    /// A table that cannot be read as a whole.
+    /// A table that cannot be used as a whole.
     #[error("{}: {problem}", path.display())]
     Table {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem and what to do about it.
         problem: String,
     },
-    /// One cell, or one line, that is not as expected.
+    /// A cell or a line with a problem.
     #[error("{}, line {line}{}: {problem}", path.display(), column.as_ref().map_or_else(String::new, |name| format!(", column {name}")))]
     Cell {
         /// The file.
         path: PathBuf,
-        /// The line in the file, counted from 1.
+        /// Line in the file, counted from 1.
         line: usize,
-        /// The column's name, where it is one cell.
+        /// Name of the column, if the problem is a single cell.
         column: Option<String>,
-        /// What is wrong and what to do.
+        /// The problem and what to do about it.
         problem: String,
     },
-    /// A series that is too short, constant or otherwise not fit for what was asked.
+    /// A series that is too short, constant or otherwise unfit for the request.
     #[error("{0}")]
     Series(String),
+    /// Labels, predictions or a loss from which a metric cannot be computed.
+    #[error("{0}")]
+    Metric(String),
     /// A plot that could not be drawn.
     #[error("plot: {0}")]
     Plot(String),

@@ -1,17 +1,17 @@
-/// The Dickey-Fuller statistic below which a series is taken to return to its level: 1 % of random walks reach it
-/// (Fuller 1976, table 8.5.2, with a constant, for many samples).
+/// A Dickey-Fuller statistic below this counts as a return to a level. 1 % of random walks fall below it (Fuller 1976,
+/// table 8.5.2, with a constant, for many samples).
 const RETURNS: f64 = -3.43;
 
-/// Whether a series comes back to a level of its own, so that the level says where it will go next; a trend or a
-/// random walk does not, and its values in the future are not those of the past.
+/// Tells whether a series keeps returning to a level of its own, which then helps to forecast it. A trend or a random
+/// walk has no such level: its future values differ from its past ones.
 ///
-/// The test of Dickey and Fuller (1979): in `y(t+1) - y(t) = a + b y(t) + e(t)`, fitted by least squares, `b` is so
-/// far below zero that a random walk would hardly have it.
+/// Uses the test of Dickey and Fuller (1979): `y(t+1) - y(t) = a + b y(t) + e(t)` is fitted by least squares, and `b`
+/// must be further below zero than a random walk would plausibly give.
 pub fn returns_to_level(train: &[f64]) -> bool {
     statistic(train).is_some_and(|statistic| statistic < RETURNS)
 }
 
-/// `b` over its standard error; none where there is too little to fit, or nothing left to explain.
+/// `b` divided by its standard error; `None` if there are too few samples or the fit leaves no residual.
 fn statistic(train: &[f64]) -> Option<f64> {
     let pairs = train.len().checked_sub(1).filter(|pairs| *pairs > 2)?;
     let n = pairs as f64;
@@ -31,6 +31,7 @@ fn statistic(train: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_relative_eq;
     use rand::RngExt;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::SeedableRng;
@@ -47,17 +48,18 @@ mod tests {
     }
 
     #[test]
-    fn the_statistic_is_that_of_a_worked_case() {
-        // y = 0 2 1 3 2 and changes 2 -1 2 -1 give b = -1.2, a = 2.3, residuals -0.3 -0.9 0.9 0.3: the sum of their
-        // squares is 1.8 with 2 degrees of freedom, the spread of the first four y is 5, so the error is sqrt(0.18).
+    fn the_statistic_matches_a_worked_example() {
+        // y = 0 2 1 3 2 with changes 2 -1 2 -1 gives b = -1.2, a = 2.3 and residuals -0.3 -0.9 0.9 0.3. Their squares
+        // sum to 1.8 with 2 degrees of freedom, and the squared deviations of the first four y sum to 5, so the
+        // standard error is sqrt(0.18).
         let statistic = statistic(&[0.0, 2.0, 1.0, 3.0, 2.0]).unwrap();
-        assert!((statistic + 1.2 / 0.18f64.sqrt()).abs() < 1e-12, "{statistic}");
+        assert_relative_eq!(statistic, -1.2 / 0.18f64.sqrt(), max_relative = 1e-13);
     }
 
     #[test]
     fn walks_and_trends_have_no_level() {
         let walks = (0..400).filter(|&seed| returns_to_level(&autoregressive(seed, 300, 1.0))).count();
-        // 1 % of 400 is 4, with a standard deviation of 2: three of them above.
+        // 1 % of 400 is 4, with a standard deviation of 2; the limit is three standard deviations above.
         assert!(walks <= 10, "{walks} of 400 random walks");
         assert!((0..400).all(|seed| returns_to_level(&autoregressive(seed, 300, 0.5))));
         assert!(!returns_to_level(&(0..100).map(|t| f64::from(t * t)).collect::<Vec<_>>()));

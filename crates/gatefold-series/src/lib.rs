@@ -1,25 +1,27 @@
-//! Time series for recurrent networks: tables in, windows and batches out, and what a forecast is measured by.
+//! Time series for recurrent networks: tables, windows and batches, baselines, metrics and plots.
 //!
-//! A [`Table`] is read from a CSV file; a column of it becomes a series. [`Split`] cuts the series into a training,
-//! a validation and a test part, oldest first; a [`Scaler`] is fitted on the training part alone; [`Windows`] cuts
-//! inputs and the blocks that follow them, as time-major arrays that the engine takes. [`Baseline`] forecasts
-//! without learning, [`Metrics`] says how far off a forecast is, [`plot`] draws it.
+//! A [`Table`] is read from a CSV file, and each column of numbers is a series. [`Split`] divides a series into
+//! training, validation and test parts, oldest first. A [`Scaler`] is fitted on the training part alone. [`Windows`]
+//! cuts inputs and the blocks that follow them into the time-major arrays that the engine takes. A [`Baseline`]
+//! forecasts without learning, [`Metrics`] measures how far off a forecast is, and [`plot`] draws it.
+//!
+//! Classifiers are measured by [`accuracy`], [`balanced_accuracy`], a [`ConfusionMatrix`] and [`perplexity`].
 //!
 //! ```
 //! use gatefold_series::{Baseline, Metrics, Scaler, Split, WindowConfig, Windows};
 //!
 //! let series: Vec<f64> = (0..200).map(|t| (t as f64 * 0.3).sin() + 0.01 * t as f64).collect();
-//! let split = Split::new(series.len(), 0.2, 0.1)?; // the last 20 % to test, 10 % of the rest to validate
+//! let split = Split::new(series.len(), 0.2, 0.1)?; // the last 20 % for the test, 10 % of the rest for validation
 //! let scaler = Scaler::standard(&series[split.train()])?;
 //! let scaled = scaler.scale(&series);
 //!
-//! let config = WindowConfig::new(12, 1, 3); // 12 steps of 1 sample in, the next 3 samples out
+//! let config = WindowConfig::new(12, 1, 3); // input: 12 steps of 1 sample; target: the next 3 samples
 //! let windows = Windows::new(&scaled, config, split.train())?;
 //! let batch = windows.batch(&windows.order(7, 0)[..4]); // seed 7, epoch 0
 //! assert_eq!(batch.input.shape(), [12, 4, 1]);
 //! assert_eq!(batch.target.shape(), [1, 4, 3]);
 //!
-//! let origins = split.origins(3); // every moment of the test part from which 3 samples can be forecast
+//! let origins = split.origins(3); // every moment in the test part with 3 samples left to forecast
 //! let forecast = Baseline::RepeatLast.forecasts(&series, origins.clone(), 3)?;
 //! let metrics = Metrics::of_forecasts(&series, origins, &forecast, &series[split.past()])?;
 //! assert!(metrics.mae > 0.0);
@@ -42,7 +44,7 @@ pub use baseline::Baseline;
 pub use date::labels_after;
 pub use error::SeriesError;
 pub use level::returns_to_level;
-pub use metrics::Metrics;
+pub use metrics::{ClassMetrics, ConfusionMatrix, Metrics, accuracy, balanced_accuracy, perplexity};
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;
 pub use split::Split;

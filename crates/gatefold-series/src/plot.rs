@@ -1,7 +1,7 @@
-//! Plots as SVG and PNG: the loss curve, and truth, forecast and baseline over the test part.
+//! Plots as SVG and PNG: loss curves, and truth, forecast and baseline over the test part.
 //!
-//! Drawn by plotters with a font that is part of this crate, so that nothing has to be installed and every machine
-//! draws the same picture.
+//! plotters draws them with a font that comes with this crate, so nothing has to be installed and every machine draws
+//! the same picture.
 
 mod axis;
 mod panel;
@@ -16,37 +16,39 @@ const TRUTH: RGBColor = RGBColor(40, 40, 48);
 const FORECAST: RGBColor = RGBColor(31, 102, 204);
 const BASELINE: RGBColor = RGBColor(240, 140, 20);
 const WIDTH: u32 = 960;
-/// Training and validation loss by epoch. The axis is logarithmic when the values span a decade or more.
+
+/// Training and validation loss by epoch. The axis is logarithmic if the values span a decade or more.
 #[derive(Clone, Debug)]
 pub struct LossPlot<'a> {
-    /// Above the plot.
+    /// The title above the plot.
     pub title: &'a str,
     /// The name of the loss, such as `mean squared error`.
     pub loss: &'a str,
-    /// After each epoch, from the first on.
+    /// The training loss after each epoch.
     pub training: &'a [f64],
-    /// After each epoch; may be empty.
+    /// The validation loss after each epoch; may be empty.
     pub validation: &'a [f64],
 }
 
-/// Truth, forecast and one baseline over the test part; when it is long, its newest part once more, larger.
+/// Truth, forecast and one baseline over the test part. A second panel enlarges the newest values of a long part.
 #[derive(Clone, Debug)]
 pub struct ForecastPlot<'a> {
-    /// Above the plot.
+    /// The title above the plot.
     pub title: &'a str,
-    /// What the values are: the column's name.
+    /// The name of the values: that of their column.
     pub value: &'a str,
-    /// The row of the first value: the axis counts from there when there are no dates.
+    /// The row of the first value, where the axis begins if there are no dates.
     pub first_row: usize,
-    /// The dates of the values, if there are any.
+    /// The dates of the values, if known.
     pub dates: Option<&'a [String]>,
     /// The true values.
     pub truth: &'a [f64],
-    /// What was forecast for them.
+    /// The forecast of each value.
     pub forecast: &'a [f64],
-    /// A baseline's name and what it forecast.
+    /// A baseline's name and its forecasts.
     pub baseline: (&'a str, &'a [f64]),
-    /// How many of the newest values a second panel shows larger; there is none when that is more than half of them.
+    /// How many of the newest values the second panel enlarges. Without a second panel if this is 0 or more than half
+    /// of the values.
     pub newest: usize,
 }
 
@@ -54,12 +56,12 @@ impl LossPlot<'_> {
     /// The plot as an SVG document.
     ///
     /// # Errors
-    /// [`SeriesError::Series`] when no loss is a finite number.
+    /// [`SeriesError::Series`] when no loss is finite.
     pub fn svg(&self) -> Result<String, SeriesError> {
         panel::svg((WIDTH, 420), &self.panels()?)
     }
 
-    /// The plot as a PNG file's bytes.
+    /// The plot as the bytes of a PNG file.
     ///
     /// # Errors
     /// As [`LossPlot::svg`].
@@ -85,12 +87,12 @@ impl ForecastPlot<'_> {
     /// The plot as an SVG document.
     ///
     /// # Errors
-    /// [`SeriesError::Series`] when there is no value to draw, or unequally many.
+    /// [`SeriesError::Series`] when no value is finite, or truth, forecasts, baseline and dates differ in number.
     pub fn svg(&self) -> Result<String, SeriesError> {
         panel::svg((WIDTH, self.height()), &self.panels()?)
     }
 
-    /// The plot as a PNG file's bytes.
+    /// The plot as the bytes of a PNG file.
     ///
     /// # Errors
     /// As [`ForecastPlot::svg`].
@@ -111,7 +113,7 @@ impl ForecastPlot<'_> {
         let lengths = [self.forecast.len(), self.baseline.1.len(), self.dates.map_or(n, <[String]>::len)];
         if n == 0 || lengths.iter().any(|len| *len != n) {
             let problem = format!(
-                "a plot of {n} true values needs as many forecasts, baselines and dates: {lengths:?}"
+                "a plot of {n} true values needs as many forecasts, baseline values and dates; found {lengths:?}"
             );
             return Err(SeriesError::Series(problem));
         }
@@ -165,14 +167,14 @@ mod tests {
         let dates: Vec<String> =
             (0..300).map(|t| format!("{:04}-{:02}", 1950 + t / 12, t % 12 + 1)).collect();
         let svg = forecast_plot(&truth, Some(&dates)).svg().unwrap();
-        for text in ["repeat last", "truth", "forecast", "1960", "the last 60 of them", "t &lt;1&gt;"] {
-            assert!(svg.contains(text), "{text} is not in the plot");
-        }
+        let texts = ["repeat last", "truth", "forecast", "1960", "the last 60 of them", "t &lt;1&gt;"];
+        let missing: Vec<&str> = texts.into_iter().filter(|text| !svg.contains(text)).collect();
+        assert!(missing.is_empty(), "not in the plot: {missing:?}");
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
     }
 
     #[test]
-    fn a_png_is_one() {
+    fn a_png_has_its_signature_and_size() {
         let losses = [1.0, 0.1, 0.02, 0.015];
         let plot =
             LossPlot { title: "loss", loss: "mean squared error", training: &losses, validation: &losses };

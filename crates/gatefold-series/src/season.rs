@@ -1,26 +1,28 @@
 use std::ops::RangeInclusive;
 
-/// Correlation that a season must reach one period and two periods on, and by which it must stand above the lags
-/// halfway between: a clear rhythm has it, noise of a few hundred samples (standard error `1 / sqrt(n)`) has not.
+/// The autocorrelation that a season needs after one period and after two, and its lead over the lags halfway between.
+/// A clear rhythm reaches it; noise of a few hundred samples (standard error `1 / sqrt(n)`) does not.
 const NEEDED: f64 = 0.2;
-/// Lags are tried by brute force, n^2 / 3 products: this many samples take a fraction of a second.
+/// Every lag is tried, about n^2 / 3 products, which takes a fraction of a second for this many samples.
 const MOST_SAMPLES: usize = 32_768;
 
-/// The number of samples after which the training part repeats itself, or none where that is not clear.
+/// The number of samples after which the training part repeats itself; `None` if no season is clear.
 ///
-/// The autocorrelation `r` is taken of the first differences, where a trend or a random walk leaves no trace, and
-/// where that shows nothing (a slow cycle under noise), of what is left when a parabola fitted by least squares
-/// is taken away. A lag `m` is a season when
+/// Uses the autocorrelation `r` of the first differences, in which a trend or a random walk leaves no trace. If that
+/// shows no season (a slow cycle under noise), uses the residual of a parabola fitted by least squares instead. A lag
+/// `m` is a season when
 ///
-/// - at least three periods fit in, `2 <= m <= n / 3`,
-/// - `r(m)` is the largest of all lags behind the first trough, or of those the shortest that `m` is a multiple of,
+/// - at least three periods fit into the series, `2 <= m <= n / 3`,
+/// - it is the lag past the first trough with the largest `r`, or the shortest peak near a whole fraction of that lag
+///   whose `r` is at most 0.1 smaller,
 /// - `r(m)` and `r(2 m)` (its peak within an eighth of a period) are at least 0.2, and at least 0.2 above `r`
-///   around `m / 2` and `3 m / 2`: the peak must come back, as a chance bump does not.
+///   around `m / 2` and `3 m / 2`: the peak must return, which a chance bump does not.
 ///
-/// Within an eighth around it, the lag is then chosen whose multiples have the largest `r`, weighted by their pairs.
-/// About one random walk in twenty still seems to have a season, of nearly a third of its length.
+/// Of the lags within an eighth of a period, the one whose multiples have the largest mean `r`, weighted by their
+/// numbers of pairs, is returned. About one random walk in twenty still seems to have a season, of nearly a third of
+/// its length.
 ///
-/// Only the newest 32,768 samples are looked at.
+/// Only the newest 32,768 samples are used.
 pub fn find_season(train: &[f64]) -> Option<usize> {
     let train = &train[train.len().saturating_sub(MOST_SAMPLES)..];
     let differences: Vec<f64> = train.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -33,7 +35,7 @@ fn season_of(values: &[f64]) -> Option<usize> {
         return None;
     }
     let r = autocorrelation(values, 2 * longest + longest / 4)?;
-    // r falls from 1 at lag 0; what counts begins where it has clearly risen from its first trough.
+    // r falls from 1 at lag 0. Lags count once it has clearly risen from its first trough.
     let mut lowest = 1.0f64;
     let risen = (1..=longest).find(|&lag| {
         lowest = lowest.min(r[lag]);
@@ -44,7 +46,7 @@ fn season_of(values: &[f64]) -> Option<usize> {
     };
     let peak = |lag: usize| r[lag] > r[lag - 1] && r.get(lag + 1).is_some_and(|next| r[lag] >= *next);
     let highest = largest(risen..=longest)?;
-    // Every multiple of a season is as good as the season; the shortest of them is it.
+    // Every multiple of a season correlates as well as the season itself; the shortest of them is the season.
     let near = |lag: f64| (0.9 * lag).round() as usize..=(1.1 * lag).round() as usize;
     let season = (2..=highest / 2)
         .rev()
@@ -56,11 +58,11 @@ fn season_of(values: &[f64]) -> Option<usize> {
     let lowest = |lag: usize| around(lag).filter_map(|lag| r.get(lag)).copied().fold(f64::INFINITY, f64::min);
     let valley = lowest(season / 2).max(lowest(3 * season / 2));
     let clear = |r: f64| r >= NEEDED && r >= valley + NEEDED;
-    // At the end of the range the highest may be the slope of a longer cycle, and no peak.
+    // At the end of the range the highest may lie on the slope of a longer cycle and be no peak.
     if season < 2 || !peak(season) || !clear(r[season]) || !clear(r[again]) {
         return None;
     }
-    // Under noise one peak is off by some lags; its multiples together are less so. Each counts by its pairs.
+    // Noise shifts a single peak by some lags, but the mean over its multiples by fewer. Each is weighted by its pairs.
     let comb = |lag: usize| -> f64 {
         let multiples = (1..).map(|k| k * lag).take_while(|multiple| *multiple < r.len());
         let (sum, pairs) = multiples.fold((0.0, 0.0), |(sum, pairs), multiple| {
@@ -72,8 +74,8 @@ fn season_of(values: &[f64]) -> Option<usize> {
     around(season).filter(|lag| *lag >= 2).max_by(|a, b| comb(*a).total_cmp(&comb(*b)))
 }
 
-/// `r(k)` for lags 0 to `longest`: the mean product of the pairs there are, over the variance. Not the usual
-/// estimator, which divides by n and would bury `r(2 m)` when only three periods are there.
+/// `r(k)` for lags 0 to `longest`: the mean product over the existing pairs, divided by the variance. The usual
+/// estimator divides by n instead, which would bury `r(2 m)` in a series of only three periods.
 fn autocorrelation(values: &[f64], longest: usize) -> Option<Vec<f64>> {
     let n = values.len();
     let mean = values.iter().sum::<f64>() / n as f64;
@@ -89,7 +91,7 @@ fn autocorrelation(values: &[f64], longest: usize) -> Option<Vec<f64>> {
 }
 
 fn without_parabola(values: &[f64]) -> Vec<f64> {
-    // Legendre polynomials on [-1, 1] are orthogonal up to the sampling; Gram-Schmidt makes it exact.
+    // Powers on [-1, 1], made orthogonal by Gram-Schmidt: nearly the Legendre polynomials.
     let n = values.len();
     let x = |t: usize| if n > 1 { 2.0 * t as f64 / (n - 1) as f64 - 1.0 } else { 0.0 };
     let mut basis: Vec<Vec<f64>> = Vec::new();
@@ -126,18 +128,18 @@ mod tests {
 
     #[test]
     fn a_rhythm_under_trend_and_noise_is_found() {
-        for (season, n) in [(2, 40), (7, 100), (12, 150), (24, 700), (52, 400)] {
+        let found = [(2, 40), (7, 100), (12, 150), (24, 700), (52, 400)].map(|(season, n)| {
             let noise = noise(season as u64, n);
             let series: Vec<f64> = (0..n)
                 .map(|t| 0.001 * (t * t) as f64 + (TAU * t as f64 / season as f64).cos() + 0.3 * noise[t])
                 .collect();
-            let found = find_season(&series).unwrap_or(0);
-            assert!(found.abs_diff(season) <= season / 12, "{season}: {found}");
-        }
+            (season, find_season(&series).unwrap_or(0))
+        });
+        assert!(found.iter().all(|(season, found)| found.abs_diff(*season) <= season / 12), "{found:?}");
     }
 
     #[test]
-    fn noise_walks_and_trends_have_none() {
+    fn noise_walks_and_trends_have_no_season() {
         let mut found = [0, 0];
         for seed in 0..200 {
             let noise = noise(seed, 600);

@@ -1,10 +1,9 @@
 use crate::SeriesError;
 use std::ops::Range;
 
-/// A chronological cut of a series: training part, validation part, test part, oldest first.
+/// A chronological split of a series into training, validation and test parts, oldest first.
 ///
-/// Each part holds the samples to be forecast in it; inputs may reach back into the part before, as they would in
-/// use.
+/// A part holds the samples to forecast. Inputs may reach back into the part before it, as they would in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
     train: usize,
@@ -13,12 +12,12 @@ pub struct Split {
 }
 
 impl Split {
-    /// The last `test` share of `len` samples is the test part; the last `validation` share of the rest is the
-    /// validation part. Fractions of a sample go to the newer part.
+    /// Takes the last `test` share of `len` samples as the test part and the last `validation` share of the rest as
+    /// the validation part. Fractions of a sample go to the newer part.
     ///
     /// # Errors
-    /// [`SeriesError::Series`] for a share outside `0 <= share < 1`, or when a part that was asked for, or the
-    /// training part, would be empty.
+    /// [`SeriesError::Series`] for a share outside `0 <= share < 1`, or when the training part, or another part with
+    /// a share above 0, would be empty.
     pub fn new(len: usize, test: f64, validation: f64) -> Result<Split, SeriesError> {
         for (name, share) in [("test", test), ("validation", validation)] {
             if !(0.0..1.0).contains(&share) {
@@ -26,7 +25,7 @@ impl Split {
                 return Err(SeriesError::Series(problem));
             }
         }
-        // Rounded to 9 digits first: 0.8 * 10 must not become 7.999 and lose a sample.
+        // Rounded to 9 digits first, so that 0.8 * 10 does not become 7.999 and lose a sample.
         let kept =
             |len: usize, share: f64| ((len as f64 * (1.0 - share) * 1e9).round() / 1e9).floor() as usize;
         let past = kept(len, test);
@@ -41,12 +40,12 @@ impl Split {
         Ok(split)
     }
 
-    /// The oldest samples, to learn from.
+    /// The oldest samples, for training.
     pub fn train(&self) -> Range<usize> {
         0..self.train
     }
 
-    /// The samples between: to choose by, never to learn from.
+    /// The samples between, for choosing between models, never for training.
     pub fn validation(&self) -> Range<usize> {
         self.train..self.past
     }
@@ -56,13 +55,13 @@ impl Split {
         0..self.past
     }
 
-    /// The newest samples, to be judged by.
+    /// The newest samples, for the final measurement.
     pub fn test(&self) -> Range<usize> {
         self.past..self.len
     }
 
-    /// Every moment from which a block of `horizon` samples lies in the test part. An origin is the number of
-    /// samples known, so the block is `origin..origin + horizon`. Empty when the horizon is longer than the part.
+    /// Every origin whose block of `horizon` samples lies in the test part. An origin is the number of known samples,
+    /// so its block is `origin..origin + horizon`. Empty when the horizon is longer than the part.
     pub fn origins(&self, horizon: usize) -> Range<usize> {
         self.past..(self.len + 1).saturating_sub(horizon).max(self.past)
     }
@@ -76,7 +75,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_parts_cover_the_series_in_order(len in 10usize..5000, test in 0.1..0.5f64, validation in 0.1..0.5f64) {
-            // At least 10 % of what is left of 10 samples: some small series leave no sample for a part.
+            // With shares from 10 % on, a series of fewer than 20 samples may leave a part empty.
             if let Ok(split) = Split::new(len, test, validation) {
                 prop_assert_eq!(split.train().start, 0);
                 prop_assert_eq!(split.train().end, split.validation().start);

@@ -2,7 +2,7 @@ use crate::SeriesError;
 use std::path::{Path, PathBuf};
 use std::{fs, str};
 
-/// How a table is written, where that is not to be found out.
+/// The format of a table, where it should not be detected.
 #[derive(Clone, Debug, Default)]
 pub struct TableOptions {
     delimiter: Option<u8>,
@@ -10,45 +10,45 @@ pub struct TableOptions {
 }
 
 impl TableOptions {
-    /// Delimiter and header are found from the file's first lines.
+    /// Detects the delimiter and the header from the file's first lines.
     pub fn new() -> Self {
         TableOptions::default()
     }
 
-    /// The character between cells; by default the one of comma, semicolon, tab and bar that splits the first
-    /// lines into equally many cells.
+    /// The character between cells. By default, whichever of comma, semicolon, tab and bar splits the first lines
+    /// into equally many cells.
     pub fn delimiter(mut self, delimiter: u8) -> Self {
         self.delimiter = Some(delimiter);
         self
     }
 
-    /// Whether the first line names the columns; by default it does when none of its cells is a number or a date.
+    /// Whether the first line names the columns. By default it does if none of its cells is a number or a date.
     pub fn header(mut self, header: bool) -> Self {
         self.header = Some(header);
         self
     }
 }
 
-/// What to put into missing cells.
+/// Values for missing cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fill {
-    /// Nothing: the first missing cell is an error that names it.
+    /// No value: the first missing cell is an error that names it.
     #[default]
     Refuse,
-    /// The value before it, which is all that was known at that moment.
+    /// The value before, which is all that was known at that moment.
     Previous,
-    /// A straight line between the values around it. It looks ahead: an error measured at such a cell flatters.
+    /// Linear interpolation between the neighbours. It looks ahead, so errors measured at such cells are too small.
     Linear,
 }
 
-/// The rows of a CSV file. Cells stay text until a column is asked for as numbers, so that a bad cell in a column
-/// nobody uses is in nobody's way.
+/// The rows of a CSV file. Cells stay text until a column is read as numbers, so a bad cell in an unused column does
+/// no harm.
 #[derive(Clone, Debug)]
 pub struct Table {
     path: PathBuf,
     names: Vec<String>,
     rows: Vec<Vec<String>>,
-    lines: Vec<usize>, // of each row, in the file, from 1
+    lines: Vec<usize>, // each row's line in the file, from 1
     kinds: Vec<Kind>,
 }
 
@@ -59,16 +59,17 @@ enum Kind {
     Text,
 }
 
-/// Cells that stand for "no value": the empty one and what R, Python, SQL and spreadsheets write.
+/// Cells that mean "no value": the empty cell and the markers of R, Python, SQL and spreadsheets.
 const MISSING: [&str; 11] = ["", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", ".", "?"];
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 impl Table {
-    /// Reads a CSV file, as UTF-8 with or without a byte order mark, with either kind of line end.
+    /// Reads a CSV file in UTF-8, with or without a byte order mark, with Unix or Windows line ends.
     ///
     /// # Errors
     /// [`SeriesError::Io`] when it cannot be read, [`SeriesError::Table`] when it is empty or not text,
-    /// [`SeriesError::Cell`] for a line with more or fewer cells than the first, or dates that go backwards.
+    /// [`SeriesError::Cell`] for text that is not UTF-8, a line with more or fewer cells than the first, or dates that
+    /// go backwards.
     pub fn read(path: impl AsRef<Path>, options: &TableOptions) -> Result<Table, SeriesError> {
         let path = path.as_ref();
         let bytes = fs::read(path).map_err(|error| SeriesError::io(path, &error))?;
@@ -110,7 +111,7 @@ impl Table {
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .has_headers(false)
-            .flexible(true) // so that the error about a ragged row is ours, with the line
+            .flexible(true) // our own error about a ragged row names the line
             .trim(csv::Trim::All)
             .from_reader(text.as_bytes());
         let (mut rows, mut lines) = (Vec::<Vec<String>>::new(), Vec::new());
@@ -137,8 +138,7 @@ impl Table {
                     ),
                 });
             }
-            // The reader skips blank lines. In a table of one column a blank line between two rows is a missing
-            // cell, not a decoration.
+            // The reader skips blank lines. In a table of one column, a blank line between two rows is a missing cell.
             if let (1, Some(&last)) = (record.len(), lines.last()) {
                 for blank in last + 1..line {
                     rows.push(vec![String::new()]);
@@ -151,17 +151,17 @@ impl Table {
         Ok(Table { path: path.into(), names: Vec::new(), rows, lines, kinds: Vec::new() })
     }
 
-    /// How many rows of values there are.
+    /// The number of rows, without the header.
     pub fn rows(&self) -> usize {
         self.rows.len()
     }
 
-    /// The names of the columns; `1`, `2`, ... where the file names none.
+    /// The names of the columns; `1`, `2`, ... if the file names none.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The columns most of whose cells are numbers, in the order of the file.
+    /// The columns whose cells are mostly numbers, in the file's order.
     pub fn numeric_names(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.names
             .iter()
@@ -170,7 +170,7 @@ impl Table {
             .map(|(name, _)| name.as_str())
     }
 
-    /// The cells of the first column of dates, one a row.
+    /// The cells of the first column of dates, one per row.
     pub fn dates(&self) -> Option<Vec<String>> {
         let column = self.kinds.iter().position(|kind| *kind == Kind::Date)?;
         Some(self.rows.iter().map(|row| row[column].clone()).collect())
@@ -179,8 +179,8 @@ impl Table {
     /// A column's values, oldest first.
     ///
     /// # Errors
-    /// When no column has this name or its cells are not numbers; a cell that holds text, or none while `fill`
-    /// refuses that, is named by its line and column.
+    /// [`SeriesError::Table`] when there is no such column or it does not hold numbers; [`SeriesError::Cell`], with
+    /// line and column, for a cell that is not a number, or is missing and cannot be filled as `fill` says.
     pub fn numbers(&self, name: &str, fill: Fill) -> Result<Vec<f64>, SeriesError> {
         let choice = || match self.numeric_names().collect::<Vec<_>>().join(", ") {
             names if names.is_empty() => "no column of this table holds numbers".into(),
@@ -210,10 +210,10 @@ impl Table {
         self.filled(name, &values, fill)
     }
 
-    /// The last column of numbers, the one that is forecast when none is named.
+    /// The last column of numbers, the one to forecast if the user names none.
     ///
     /// # Errors
-    /// When there is none.
+    /// [`SeriesError::Table`] when no column holds numbers.
     pub fn last_numeric_name(&self) -> Result<&str, SeriesError> {
         self.numeric_names().next_back().ok_or_else(|| SeriesError::Table {
             path: self.path.clone(),
@@ -232,8 +232,7 @@ impl Table {
         let last = known.next_back().unwrap_or(first);
         match fill {
             Fill::Refuse => {
-                let more =
-                    if missing == 1 { "it is the only one".into() } else { format!("{missing} in all") };
+                let more = if missing == 1 { "the only one".into() } else { format!("{missing} in all") };
                 return refuse(
                     first_missing,
                     format!(
@@ -284,7 +283,7 @@ impl Table {
                 () => texts += 1,
             }
         }
-        // The majority decides, so that one bad cell in a column of numbers is an error that names it.
+        // The majority decides, so that one bad cell in a column of numbers is reported by name.
         match () {
             () if numbers > 0 && numbers >= dates.max(texts) => Kind::Number,
             () if dates > 0 && dates >= texts => Kind::Date,
@@ -292,8 +291,8 @@ impl Table {
         }
     }
 
-    /// A table that runs from the newest row to the oldest would be forecast backwards without a word. Dates that
-    /// begin with the year sort as text; others are not judged.
+    /// Refuses dates that go backwards: a table with its newest row first would silently be forecast backwards. Only
+    /// dates that begin with the year, which sort as text, are checked.
     fn check_dates(&self) -> Result<(), SeriesError> {
         let Some(column) = self.kinds.iter().position(|kind| *kind == Kind::Date) else { return Ok(()) };
         let year_first = |cell: &str| {
@@ -319,7 +318,7 @@ fn is_missing(cell: &str) -> bool {
     cell.len() <= 4 && MISSING.iter().any(|marker| cell.eq_ignore_ascii_case(marker))
 }
 
-/// A finite number; `inf` and `nan` are words here.
+/// A finite number; `inf` and `nan` count as text.
 fn parse_number(cell: &str) -> Option<f64> {
     let numeric = cell.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
     if !numeric {
@@ -332,8 +331,8 @@ fn is_number(cell: &str) -> bool {
     parse_number(cell).is_some()
 }
 
-/// `2012-01-31`, `1749-01`, `31.12.2015`, `12/31/2015`, `2012-01-01T06:00:00Z`, `2012Q1`: begins with a digit,
-/// holds at least five characters, and nothing but digits and what joins the parts of a date.
+/// Whether a cell looks like a date: `2012-01-31`, `1749-01`, `31.12.2015`, `12/31/2015`, `2012-01-01T06:00:00Z`,
+/// `2012Q1`. It begins with a digit, has at least five characters, and holds only digits and date separators.
 fn is_date(cell: &str) -> bool {
     cell.len() >= 5
         && cell.as_bytes()[0].is_ascii_digit()
@@ -354,7 +353,7 @@ fn shortened(cell: &str) -> String {
     if cell.chars().count() > 24 { cell.chars().take(21).chain("...".chars()).collect() } else { cell.into() }
 }
 
-/// The delimiter that splits the first lines into the same number of cells, the more the better.
+/// The delimiter that splits the first lines into equally many cells, preferably many.
 fn found_delimiter(text: &str) -> u8 {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(20).collect();
     let cells = |line: &str, delimiter: u8| {
@@ -371,7 +370,7 @@ fn found_delimiter(text: &str) -> u8 {
         let even = counts.windows(2).all(|pair| pair[0] == pair[1]);
         (counts.first().is_some_and(|count| *count > 0), even, counts.first().copied().unwrap_or(0))
     };
-    // max_by_key keeps the last of equals; the comma is to win those.
+    // max_by_key keeps the last of several equals: reversed, so that the comma wins.
     DELIMITERS.into_iter().rev().max_by_key(|delimiter| score(*delimiter)).unwrap_or(b',')
 }
 
@@ -388,7 +387,7 @@ fn line_of(bytes: &[u8], offset: usize) -> usize {
     1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// Lines of records whose offsets grow. The reader's own count names the blank line in front of a record.
+/// Line numbers of records at increasing offsets. The reader's own count would give the blank line before a record.
 struct LineCounter<'a> {
     bytes: &'a [u8],
     at: usize,

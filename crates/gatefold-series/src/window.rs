@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::ops::Range;
 
-/// The shape of a window: `steps` time steps of `width` samples each in, the next `horizon` samples out.
+/// The shape of a window: an input of `steps` time steps of `width` samples each, and the next `horizon` samples as
+/// its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowConfig {
     steps: usize,
@@ -15,23 +16,23 @@ pub struct WindowConfig {
 }
 
 impl WindowConfig {
-    /// `steps` steps of `width` samples in, `horizon` samples out, a window at every sample.
+    /// Windows of `steps` steps of `width` samples with a target of `horizon` samples, one at every sample.
     pub fn new(steps: usize, width: usize, horizon: usize) -> Self {
         WindowConfig { steps, width, horizon, stride: 1 }
     }
 
-    /// Samples from one window to the next; 1 by default.
+    /// The number of samples from one window to the next; 1 by default.
     pub fn stride(mut self, stride: usize) -> Self {
         self.stride = stride;
         self
     }
 
-    /// Samples that go in.
+    /// The number of samples in the input.
     pub fn input_len(&self) -> usize {
         self.steps * self.width
     }
 
-    /// Samples that come out.
+    /// The number of samples in the target.
     pub fn horizon(&self) -> usize {
         self.horizon
     }
@@ -60,7 +61,7 @@ impl WindowConfig {
     }
 }
 
-/// Inputs and what follows them, time-major, ready for the engine.
+/// Inputs and targets, time-major, ready for the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// `[steps, batch, width]`
@@ -69,40 +70,40 @@ pub struct Batch {
     pub target: Array3<f32>,
 }
 
-/// Where the windows of a series begin. Windows are counted back from the end, so that with any stride the newest
-/// observation is in the last one.
+/// The windows of a series. They are placed from the end backwards, so that the last one holds the newest observation
+/// whatever the stride.
 ///
-/// Samples may be of any type; batches are made of `f32`, as the engine takes them.
+/// Samples may have any type; batches need `f32`, as the engine does.
 #[derive(Clone, Debug)]
 pub struct Windows<'a, T = f32> {
     series: &'a [T],
     config: WindowConfig,
-    first: usize, // where the first window begins
+    first: usize, // start of the first window
     count: usize,
 }
 
 impl<'a, T> Windows<'a, T> {
-    /// Every window whose target lies within `targets`, oldest first. Its input may reach back before that range:
-    /// a validation or test part is forecast from what came before it.
+    /// Every window whose target lies within `targets`, oldest first. Inputs may reach back before that range: a
+    /// validation or test part is forecast from the samples before it.
     ///
     /// # Errors
-    /// [`SeriesError::Series`] for a size of zero, for `targets` beyond the series, or when not one window fits.
+    /// [`SeriesError::Series`] for a size of zero, for `targets` past the end of the series, or when no window fits.
     pub fn new(series: &'a [T], config: WindowConfig, targets: Range<usize>) -> Result<Self, SeriesError> {
         config.check()?;
         let (input, horizon) = (config.input_len(), config.horizon);
         if targets.end > series.len() || targets.start > targets.end {
             return Err(SeriesError::Series(format!(
-                "samples {} to {} were asked for; there are {}",
+                "the targets {}..{} are not a range within {} samples",
                 targets.start,
                 targets.end,
                 series.len()
             )));
         }
-        let earliest = targets.start.saturating_sub(input); // where the first possible window begins
+        let earliest = targets.start.saturating_sub(input); // start of the first possible window
         let Some(last) = targets.end.checked_sub(input + horizon).filter(|last| *last >= earliest) else {
             return Err(SeriesError::Series(format!(
-                "a window of {input} samples in and {horizon} out does not fit: {} samples are there, and {} to \
-                 forecast; use a shorter input or horizon",
+                "a window of {input} input and {horizon} target samples does not fit: there are {} samples, {} of them \
+                 to forecast; use a shorter input or horizon",
                 targets.end,
                 targets.len()
             )));
@@ -111,7 +112,7 @@ impl<'a, T> Windows<'a, T> {
         Ok(Windows { series, config, first: last - (count - 1) * config.stride, count })
     }
 
-    /// How many windows there are.
+    /// The number of windows.
     #[expect(clippy::len_without_is_empty, reason = "there is at least one window")]
     pub fn len(&self) -> usize {
         self.count
@@ -122,24 +123,24 @@ impl<'a, T> Windows<'a, T> {
         self.config
     }
 
-    /// The samples that go into window `index`.
+    /// The input samples of window `index`.
     pub fn input(&self, index: usize) -> &'a [T] {
         &self.series[self.origin(index) - self.config.input_len()..self.origin(index)]
     }
 
-    /// The samples that follow it.
+    /// The target samples of window `index`.
     pub fn target(&self, index: usize) -> &'a [T] {
         &self.series[self.origin(index)..self.origin(index) + self.config.horizon]
     }
 
-    /// How many samples are known when window `index` has been read: the place of its first target.
+    /// The number of samples known at the end of window `index`'s input: the position of its first target sample.
     pub fn origin(&self, index: usize) -> usize {
         assert!(index < self.count, "window {index} of {}", self.count);
         self.first + index * self.config.stride + self.config.input_len()
     }
 
-    /// The order of an epoch: every window once, shuffled by seed and epoch alone, so that training that stops in
-    /// the middle of an epoch can go on with the same batches.
+    /// The order of an epoch: every window once, shuffled. It depends on seed and epoch alone, so training that stops
+    /// within an epoch can resume with the same batches.
     pub fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(epoch);
@@ -150,7 +151,7 @@ impl<'a, T> Windows<'a, T> {
 }
 
 impl Windows<'_, f32> {
-    /// These windows with the block that follows each: targets `[1, batch, horizon]`.
+    /// A batch of these windows, each with the block that follows it: targets `[1, batch, horizon]`.
     pub fn batch(&self, indices: &[usize]) -> Batch {
         let target = Array3::from_shape_fn((1, indices.len(), self.config.horizon), |(_, row, k)| {
             self.target(indices[row])[k]
@@ -158,7 +159,7 @@ impl Windows<'_, f32> {
         Batch { input: self.inputs(indices), target }
     }
 
-    /// These windows with the block that follows each of their steps: targets `[steps, batch, horizon]`.
+    /// A batch of these windows, each with the block that follows every step: targets `[steps, batch, horizon]`.
     pub fn batch_per_step(&self, indices: &[usize]) -> Batch {
         let WindowConfig { steps, width, horizon, .. } = self.config;
         let target = Array3::from_shape_fn((steps, indices.len(), horizon), |(t, row, k)| {
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A series whose values are their own places.
+    /// A series whose values are their own positions.
     fn counting(len: usize) -> Vec<f32> {
         (0..len).map(|t| t as f32).collect()
     }
@@ -209,7 +210,7 @@ mod tests {
         }
 
         #[test]
-        fn targets_stay_in_their_range_and_follow_their_input(
+        fn targets_stay_in_range_and_follow_their_input(
             config in shapes(), start in 0usize..100, len in 1usize..100,
         ) {
             let series = counting(200);
@@ -276,15 +277,17 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_cannot_be_are_refused() {
+    fn impossible_windows_are_refused() {
         let series = counting(10);
         let refusal = |config, targets| Windows::new(&series, config, targets).unwrap_err().to_string();
         assert!(refusal(WindowConfig::new(0, 1, 1), 0..10).starts_with("the steps of a window is 0"));
         assert!(
             refusal(WindowConfig::new(1, 1, 1).stride(0), 0..10).starts_with("the stride of a window is 0")
         );
-        assert!(refusal(WindowConfig::new(8, 1, 3), 0..10).contains("8 samples in and 3 out does not fit"));
-        assert!(refusal(WindowConfig::new(2, 1, 1), 5..11).contains("there are 10"));
+        assert!(
+            refusal(WindowConfig::new(8, 1, 3), 0..10).contains("8 input and 3 target samples does not fit")
+        );
+        assert!(refusal(WindowConfig::new(2, 1, 1), 5..11).contains("5..11 are not a range within 10"));
         assert!(refusal(WindowConfig::new(usize::MAX, 2, 1), 0..10).contains("longer than any series"));
     }
 }

@@ -1,5 +1,6 @@
-//! The baselines' known errors on real data, and the seasons found in it.
+//! Known errors of the baselines on real data, and the seasons and levels found in it.
 
+use approx::assert_abs_diff_eq;
 use gatefold_series::{Baseline, Fill, Metrics, Split, Table, TableOptions, find_season, returns_to_level};
 use std::path::Path;
 
@@ -15,9 +16,9 @@ fn one_step_mae(baseline: Baseline, series: &[f64], test: usize) -> f64 {
     Metrics::of_forecasts(series, origins, &forecasts, &series[..test]).unwrap().mae
 }
 
-/// The figures are rounded in examples/data/SOURCES.md: half a unit of the last digit.
+/// Compares with a figure from examples/data/SOURCES.md, which is rounded: half a unit of the last digit is allowed.
 fn assert_figure(found: f64, expected: f64, last_digit: f64) {
-    assert!((found - expected).abs() <= 0.5 * last_digit + 1e-9, "found {found}, expected {expected}");
+    assert_abs_diff_eq!(found, expected, epsilon = 0.5 * last_digit + 1e-9);
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn seasons_of_real_series() {
         let (series, _) = column(file, name);
         find_season(&series[Split::new(series.len(), 0.2, 0.0).unwrap().past()])
     };
-    // The sun's cycle lasts 9 to 14 years: 11 on average.
+    // The solar cycle lasts 9 to 14 years, 11 on average.
     let sunspots = season("sunspots_monthly.csv", "sunspots").unwrap();
     assert!(sunspots.abs_diff(132) <= 6, "{sunspots}");
     let co2 = season("co2_weekly_missing.csv", "co2").unwrap();

@@ -1,4 +1,4 @@
-//! Tables as people have them, and what they are told when one cannot be used.
+//! Tables as people have them, and the messages about those that cannot be used.
 
 use gatefold_series::{Fill, SeriesError, Table, TableOptions};
 use std::fs;
@@ -22,23 +22,26 @@ fn numbers(content: &str, name: &str) -> Vec<f64> {
 }
 
 #[test]
-fn delimiters_line_ends_marks_and_quotes_are_understood() {
-    for content in [
+fn delimiters_line_ends_byte_order_marks_and_quotes_are_understood() {
+    let contents = [
         "date,a b,c\n2001-01,1,2\n2001-02,3,4\n",
         "\u{feff}date,a b,c\r\n2001-01,1,2\r\n2001-02,3,4\r\n",
         "date;a b;c\n2001-01;1;2\n2001-02;3;4",
         "date\ta b\tc\n2001-01\t1\t2\n2001-02\t3\t4\n",
         "\"date\"|\"a b\"|\"c\"\n\"2001-01\"|\"1\"|\"2\"\n\n2001-02| 3 |4\n\n",
         "date,\"a b\",c\n2001-01,+1.0e0,2\n2001-02,3.,\"4\"\n",
-    ] {
-        let table = read(content).unwrap();
-        assert_eq!(table.names(), ["date", "a b", "c"], "{content}");
-        assert_eq!(table.numeric_names().collect::<Vec<_>>(), ["a b", "c"]);
-        assert_eq!(table.numbers("a b", Fill::Refuse).unwrap(), [1.0, 3.0]);
-        assert_eq!(table.numbers("c", Fill::Refuse).unwrap(), [2.0, 4.0]);
-        assert_eq!(table.dates().unwrap(), ["2001-01", "2001-02"]);
-        assert_eq!((table.rows(), table.last_numeric_name().unwrap()), (2, "c"));
-    }
+    ];
+    let described = |content: &str| -> Result<String, SeriesError> {
+        let table = read(content)?;
+        let (names, numeric) = (table.names(), table.numeric_names().collect::<Vec<_>>());
+        let (a, c) = (table.numbers("a b", Fill::Refuse)?, table.numbers("c", Fill::Refuse)?);
+        let (dates, last) = (table.dates(), table.last_numeric_name()?);
+        Ok(format!("{} rows, {names:?}, {numeric:?}, {last}, {dates:?}, {a:?}, {c:?}", table.rows()))
+    };
+    let expected = "2 rows, [\"date\", \"a b\", \"c\"], [\"a b\", \"c\"], c, \
+                    Some([\"2001-01\", \"2001-02\"]), [1.0, 3.0], [2.0, 4.0]";
+    let found = contents.map(|content| described(content).unwrap_or_else(|error| error.to_string()));
+    assert_eq!(found, [expected; 6]);
 }
 
 #[test]

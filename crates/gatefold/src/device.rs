@@ -1,12 +1,12 @@
 use crate::Error;
 #[cfg(feature = "gpu")]
-use crate::{Gpu, GpuOptions};
+use crate::gpu::{Gpu, GpuOptions};
 use gatefold_cpu::Threads;
 use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-/// Which device is wanted.
+/// The device to open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A real GPU if there is one, else the CPU; a software adapter is never taken.
@@ -45,7 +45,7 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// Where a network lives and computes.
+/// The device that a network lives and computes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Device {
@@ -80,7 +80,7 @@ impl Device {
         }
     }
 
-    /// What its owner should know: that it is a software adapter, slower than the CPU device.
+    /// A warning for its owner: a software adapter is slower than the CPU device.
     pub fn warning(&self) -> Option<String> {
         match self {
             Device::Cpu => None,
@@ -91,7 +91,7 @@ impl Device {
         }
     }
 
-    /// One line that says what it is.
+    /// One line that describes it.
     pub fn summary(&self) -> String {
         match self {
             Device::Cpu => format!("cpu ({} threads)", Threads::available().count()),

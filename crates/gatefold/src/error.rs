@@ -1,6 +1,7 @@
 use gatefold_model::ModelError;
 
-/// What can go wrong in the engine: what, expected, found, and what to do.
+/// Everything that can go wrong in the engine. Messages say what was expected, what was found and what to do; the variants
+/// carry the same as data.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -27,9 +28,16 @@ pub enum Error {
         /// What it is.
         found: String,
     },
-    /// An option that makes no sense.
-    #[error("{0}")]
-    Config(String),
+    /// A request that the network, its state or its data do not allow.
+    #[error("{message}")]
+    Refused {
+        /// The kind of request.
+        kind: Refusal,
+        /// The layer that is the reason, by its index.
+        layer: Option<usize>,
+        /// The reason, and a way out.
+        message: String,
+    },
     /// No adapter of the kind that was asked for.
     #[error("no GPU adapter matches \"{wanted}\"; found {}; try device \"cpu\"", list(found))]
     NoAdapter {
@@ -38,9 +46,21 @@ pub enum Error {
         /// The names of the adapters that are there.
         found: Vec<String>,
     },
-    /// The device cannot do what it was asked for.
+    /// The driver or wgpu refuses.
     #[error("{0}")]
     Device(String),
+    /// A kernel that would need more workgroups, or longer loops, than the device allows.
+    #[error("{what} takes {needed}; the device allows {allowed}; {advice}")]
+    Limit {
+        /// The work, such as `layer0.x: a product of [100000, 3] and [3, 8]`.
+        what: String,
+        /// The number that it needs, with its unit.
+        needed: String,
+        /// The number that the device allows, with its unit.
+        allowed: String,
+        /// How to get by with less.
+        advice: String,
+    },
     /// The device went away: a reset driver, an unplugged adapter. Start again from the last checkpoint.
     #[error("the device was lost: {0}; start again from the last checkpoint")]
     DeviceLost(String),
@@ -78,6 +98,59 @@ pub enum Error {
         /// The layer nearest the loss with such a gradient, such as `layer 1 (lstm)`.
         layer: String,
     },
+}
+
+/// The kind of a request that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// An option out of its range.
+    Option,
+    /// States that do not fit the network or the batch.
+    States,
+    /// Targets that the loss does not take.
+    Targets,
+    /// A tape whose parameters have changed since.
+    StaleTape,
+    /// A tape or gradients of another network.
+    ForeignTape,
+    /// A network with a layer that needs more than the steps so far, where steps are run one by one or batches continued.
+    Stream,
+    /// A network without a decoder, where one is needed, or with one, where none may be.
+    Decoder,
+    /// Outputs that cannot be the next inputs.
+    Loop,
+    /// A checkpoint of another kind of training.
+    Checkpoint,
+    /// A buffer that a recorded pass cannot use.
+    Buffer,
+    /// Calls of a recorded pass in the wrong order.
+    Order,
+}
+
+impl Error {
+    pub(crate) fn refused(kind: Refusal, message: impl Into<String>) -> Error {
+        Error::Refused { kind, layer: None, message: message.into() }
+    }
+
+    pub(crate) fn refused_for(kind: Refusal, layer: usize, message: impl Into<String>) -> Error {
+        Error::Refused { kind, layer: Some(layer), message: message.into() }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl From<gatefold_schedule::Error> for Error {
+    fn from(error: gatefold_schedule::Error) -> Self {
+        match error {
+            gatefold_schedule::Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes } => {
+                Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes }
+            }
+            gatefold_schedule::Error::Limit { what, needed, allowed, advice } => {
+                Error::Limit { what, needed, allowed, advice }
+            }
+            other => Error::Device(other.to_string()),
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {

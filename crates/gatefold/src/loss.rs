@@ -1,148 +1,19 @@
-use crate::Error;
-use crate::targets::{RowWeights, Targets};
+//! Losses of the model as the reference computes them.
+
+use gatefold_model::Loss;
 use gatefold_reference::{Real, loss};
-use ndarray::ArrayView3;
 
-/// What training makes small. The equations are in docs/numerics.md.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub enum Loss {
-    /// `(output - target)^2`
-    #[default]
-    SquaredError,
-    /// `|output - target|`
-    AbsoluteError,
-    /// Half the square of the residual up to `delta`, a straight line beyond (Huber 1964), as PyTorch's `HuberLoss`.
-    Huber {
-        /// Where the line begins; above 0.
-        delta: f32,
-    },
-    /// Softmax and cross-entropy: the outputs are logits, one for each class, and a target is the number of a class, or
-    /// negative where there is none.
-    CrossEntropy,
-    /// The pinball loss (Koenker and Bassett 1978) of several levels at once: outputs are `[levels, features]`, the
-    /// features of the first level first.
-    Quantile {
-        /// Each above 0 and below 1.
-        levels: Vec<f32>,
-    },
-    /// The Gaussian negative log likelihood without its constant: outputs are the means of all features, then the
-    /// logarithms of their variances.
-    GaussianLikelihood,
-}
-
-/// How the losses of a batch become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reduction {
-    /// The mean over every element that counts: over steps, rows and features, for quantiles over levels too. Weights
-    /// weigh it; where all are 0 it is 0. Cross-entropy has one element for each label that is not ignored.
-    #[default]
-    Mean,
-    /// The sum over the same elements, each times its weight.
-    Sum,
-}
-
-impl Loss {
-    /// How many targets a row has for so many outputs.
-    ///
-    /// # Errors
-    /// [`Error::Config`] where the outputs cannot be what the loss takes them for.
-    pub fn target_width(&self, output_width: usize) -> Result<usize, Error> {
-        let blocks = self.blocks();
-        match self {
-            _ if output_width == 0 => Err(Error::Config(format!(
-                "loss {}: there are no outputs; expected at least {blocks}",
-                self.name()
-            ))),
-            Loss::CrossEntropy => Ok(1),
-            _ if output_width.is_multiple_of(blocks) => Ok(output_width / blocks),
-            _ => Err(Error::Config(format!(
-                "loss {}: expected {blocks} outputs for each target, found {output_width} outputs; make the last layer a \
-                 multiple of {blocks} wide",
-                self.name()
-            ))),
+/// The reference's loss of that description.
+pub(crate) fn reference_loss<R: Real>(description: &Loss) -> loss::Loss<R> {
+    let real = |value: f32| R::from_f64(f64::from(value));
+    match description {
+        Loss::SquaredError => loss::Loss::Squared,
+        Loss::AbsoluteError => loss::Loss::Absolute,
+        Loss::Huber { delta } => loss::Loss::Huber { delta: real(*delta) },
+        Loss::CrossEntropy => loss::Loss::CrossEntropy,
+        Loss::Quantile { levels } => {
+            loss::Loss::Quantile { levels: levels.iter().map(|level| real(*level)).collect() }
         }
-    }
-
-    /// The loss of outputs `[T', B, O]`, computed on the host in `f64`: for validation. It knows of no lengths; where rows
-    /// are padded, [`Targets::with_lengths`] tells it.
-    ///
-    /// # Errors
-    /// [`Error::Shape`], [`Error::Value`] and [`Error::Config`] as in training.
-    pub fn evaluate(
-        &self,
-        output: ArrayView3<f32>,
-        targets: &Targets,
-        reduction: Reduction,
-    ) -> Result<f64, Error> {
-        self.check()?;
-        let weights = RowWeights::new(self, reduction, &targets.view(), None, output.dim())?;
-        let (output, target) = (output.mapv(f64::from), targets.view().values.mapv(f64::from));
-        Ok(self.reference::<f64>().weighted(output.view(), target.view(), weights.values()).0)
-    }
-
-    /// `quantile`
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Loss::SquaredError => "squared error",
-            Loss::AbsoluteError => "absolute error",
-            Loss::Huber { .. } => "huber",
-            Loss::CrossEntropy => "cross-entropy",
-            Loss::Quantile { .. } => "quantile",
-            Loss::GaussianLikelihood => "gaussian likelihood",
-        }
-    }
-
-    /// Outputs for each target.
-    fn blocks(&self) -> usize {
-        match self {
-            Loss::Quantile { levels } => levels.len().max(1),
-            Loss::GaussianLikelihood => 2,
-            _ => 1,
-        }
-    }
-
-    /// Elements of a row over which a mean is taken.
-    pub(crate) fn elements(&self, output_width: usize) -> usize {
-        match self {
-            Loss::CrossEntropy => 1,
-            Loss::GaussianLikelihood => output_width / 2,
-            _ => output_width,
-        }
-    }
-
-    /// Refuses options outside the range in which the equations make sense.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let problem = match self {
-            Loss::Huber { delta } if !(*delta > 0.0 && delta.is_finite()) => {
-                format!("delta is {delta}; expected a finite number above 0")
-            }
-            Loss::Quantile { levels } if levels.is_empty() => {
-                "there is no level; expected one or more".into()
-            }
-            Loss::Quantile { levels } => {
-                match levels.iter().find(|level| !(**level > 0.0 && **level < 1.0)) {
-                    Some(level) => format!("a level is {level}; expected above 0 and below 1"),
-                    None => return Ok(()),
-                }
-            }
-            _ => return Ok(()),
-        };
-        Err(Error::Config(format!("loss {}: {problem}", self.name())))
-    }
-
-    /// The same for the reference.
-    pub(crate) fn reference<R: Real>(&self) -> loss::Loss<R> {
-        let real = |value: f32| R::from_f64(f64::from(value));
-        match self {
-            Loss::SquaredError => loss::Loss::Squared,
-            Loss::AbsoluteError => loss::Loss::Absolute,
-            Loss::Huber { delta } => loss::Loss::Huber { delta: real(*delta) },
-            Loss::CrossEntropy => loss::Loss::CrossEntropy,
-            Loss::Quantile { levels } => {
-                loss::Loss::Quantile { levels: levels.iter().map(|level| real(*level)).collect() }
-            }
-            Loss::GaussianLikelihood => loss::Loss::Gaussian,
-        }
+        Loss::GaussianLikelihood => loss::Loss::Gaussian,
     }
 }

@@ -1,39 +1,60 @@
 use crate::cpu::{CpuNetwork, CpuTape};
 #[cfg(feature = "gpu")]
-use crate::gpu_network::{GpuNetwork, GpuTape, check_parameters};
+use crate::gpu::{GpuGradients, GpuNetwork, GpuTape};
+use crate::{Device, Error, Refusal, Sequences, block_on};
+use gatefold_model::file::{Model, pytorch};
+use gatefold_model::{Dropout, NetworkConfig, Parameters, States};
 #[cfg(feature = "gpu")]
-use crate::lower::Part;
-use crate::{Device, Error, Sequences};
-use gatefold_cpu::{Dropout, States};
-use gatefold_model::{NetworkConfig, Parameters};
+use gatefold_schedule::{Half, pass};
 use ndarray::{Array3, ArrayView3};
+use std::path::Path;
+use std::sync::Arc;
 
 /// A network on a device. It owns its parameters; they stay on the device until asked for.
+///
+/// Passes take `&self`: several may run side by side, each with buffers of its own.
 #[derive(Debug)]
-#[non_exhaustive]
-#[cfg_attr(
-    feature = "gpu",
-    expect(clippy::large_enum_variant, reason = "a program holds few networks and moves them seldom")
-)]
-pub enum Network {
-    /// On the CPU.
-    Cpu(CpuNetwork),
-    /// On a GPU.
-    #[cfg(feature = "gpu")]
-    Gpu(GpuNetwork),
+pub struct Network {
+    pub(crate) on: OnDevice,
 }
 
-/// What comes out of a network.
+/// A network's parameters and plans, shared with its streams, tapes and gradients.
+#[derive(Clone, Debug)]
+pub(crate) enum OnDevice {
+    Cpu(Arc<CpuNetwork>),
+    #[cfg(feature = "gpu")]
+    Gpu(Arc<GpuNetwork>),
+}
+
+impl OnDevice {
+    pub(crate) fn config(&self) -> &NetworkConfig {
+        match self {
+            OnDevice::Cpu(network) => &network.config,
+            #[cfg(feature = "gpu")]
+            OnDevice::Gpu(network) => &network.config,
+        }
+    }
+
+    pub(crate) async fn parameters(&self) -> Result<Parameters, Error> {
+        match self {
+            OnDevice::Cpu(network) => Ok(network.parameters()),
+            #[cfg(feature = "gpu")]
+            OnDevice::Gpu(network) => network.parameters().await,
+        }
+    }
+}
+
+/// The result of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Forward {
-    /// `[T', B, O]`, with the steps that [`NetworkConfig::output_steps`] counts; zeros behind a row's end.
+    /// `[T', B, O]`, with the steps that [`NetworkConfig::output_steps`] counts; zeros past a row's end.
     pub output: Array3<f32>,
-    /// The states of the recurrent layers behind each row's last step, to go on from.
+    /// The final states of the recurrent layers, to continue from.
     pub states: States,
 }
 
-/// A pass forward that [`Network::backward`] can go back along. Several may live at a time, each with buffers of its own.
+/// A forward pass that [`Network::backward`] can go back along. Several may live at a time, each with buffers of its own.
 #[derive(Debug)]
 pub struct Tape {
     output: Array3<f32>,
@@ -50,42 +71,116 @@ enum KeptTape {
 }
 
 impl Tape {
-    /// `[T', B, O]`; zeros behind a row's end.
+    /// `[T', B, O]`; zeros past a row's end.
     pub fn output(&self) -> ArrayView3<'_, f32> {
         self.output.view()
     }
 
-    /// The state of each recurrent layer behind its last step.
+    /// The final states of the recurrent layers.
     pub fn states(&self) -> &States {
         &self.states
     }
 }
 
-/// The gradient by everything that a pass was made from.
+/// The gradients of a pass. They stay on the device: [`Trainer::apply`](crate::Trainer::apply) uses them there, and each
+/// method reads one part back.
+#[derive(Debug)]
+pub struct Gradients {
+    pub(crate) kept: KeptGradients,
+}
+
+#[derive(Debug)]
+pub(crate) enum KeptGradients {
+    Cpu(Box<gatefold_cpu::Gradients>, Arc<CpuNetwork>),
+    #[cfg(feature = "gpu")]
+    Gpu(Box<GpuGradients>),
+}
+
+/// The gradients of a pass as arrays.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Gradients {
-    /// By the parameters; what tied layers and all rows and steps contribute is summed.
+pub struct GradientArrays {
+    /// With respect to the parameters, summed over rows, steps and tied layers.
     pub parameters: Parameters,
-    /// By the input, `[T, B, I]`; zeros behind a row's end, and by tokens.
+    /// With respect to the input, `[T, B, I]`; zeros past a row's end, and for tokens.
     pub input: Array3<f32>,
-    /// By the decoder's input, `[T', B, I']`, likewise; none without a decoder.
+    /// With respect to the decoder's input, `[T', B, I']`, likewise; `None` without a decoder.
     pub decoder_input: Option<Array3<f32>>,
-    /// By the states that the recurrent layers started from, given or not.
+    /// With respect to the initial states, given or not.
     pub states: States,
+}
+
+impl Gradients {
+    /// Reads everything back.
+    ///
+    /// # Errors
+    /// Those of reading back from a GPU.
+    pub fn read(&self) -> Result<GradientArrays, Error> {
+        block_on(self.read_async())
+    }
+
+    /// [`Gradients::read`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Gradients::read`].
+    pub async fn read_async(&self) -> Result<GradientArrays, Error> {
+        Ok(match &self.kept {
+            KeptGradients::Cpu(found, _) => GradientArrays {
+                parameters: found.parameters.clone().into_iter().collect(),
+                input: found.input.clone(),
+                decoder_input: found.decoder_input.clone(),
+                states: found.states.clone(),
+            },
+            #[cfg(feature = "gpu")]
+            KeptGradients::Gpu(found) => GradientArrays {
+                parameters: found.parameters().await?,
+                input: found.input(Half::Input).await?,
+                decoder_input: found.decoder_input().await?,
+                states: found.states().await?,
+            },
+        })
+    }
+
+    /// Reads back the gradients with respect to the parameters alone.
+    ///
+    /// # Errors
+    /// Those of reading back from a GPU.
+    pub fn parameters(&self) -> Result<Parameters, Error> {
+        block_on(self.parameters_async())
+    }
+
+    /// [`Gradients::parameters`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Gradients::parameters`].
+    pub async fn parameters_async(&self) -> Result<Parameters, Error> {
+        match &self.kept {
+            KeptGradients::Cpu(found, _) => Ok(found.parameters.clone().into_iter().collect()),
+            #[cfg(feature = "gpu")]
+            KeptGradients::Gpu(found) => found.parameters().await,
+        }
+    }
 }
 
 impl Network {
     /// A fresh network; the seed gives the same parameters on every device.
     ///
     /// # Errors
-    /// Those of [`Network::with_parameters`], but for the parameters'.
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::Model`] for a network beyond the device or the host.
     pub fn new(device: &Device, config: &NetworkConfig, seed: u64) -> Result<Network, Error> {
+        block_on(Network::new_async(device, config, seed))
+    }
+
+    /// [`Network::new`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::new`].
+    pub async fn new_async(device: &Device, config: &NetworkConfig, seed: u64) -> Result<Network, Error> {
         #[cfg(feature = "gpu")]
         if let Device::Gpu(gpu) = device {
-            check_parameters(config, gpu.target())?;
+            pass::check_parameters(config, gpu.target())?;
         }
-        Network::with_parameters(device, config, &Parameters::initial(config, seed)?)
+        Network::with_parameters_async(device, config, &Parameters::initial(config, seed)?).await
     }
 
     /// A network with given parameters.
@@ -98,82 +193,152 @@ impl Network {
         config: &NetworkConfig,
         parameters: &Parameters,
     ) -> Result<Network, Error> {
-        match device {
-            Device::Cpu => Ok(Network::Cpu(CpuNetwork::new(config, parameters)?)),
-            #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => Ok(Network::Gpu(GpuNetwork::new(gpu, config, parameters)?)),
-        }
+        block_on(Network::with_parameters_async(device, config, parameters))
     }
 
-    /// What the network was made from.
-    pub fn config(&self) -> &NetworkConfig {
-        match self {
-            Network::Cpu(network) => network.config(),
+    /// [`Network::with_parameters`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::with_parameters`].
+    pub async fn with_parameters_async(
+        device: &Device,
+        config: &NetworkConfig,
+        parameters: &Parameters,
+    ) -> Result<Network, Error> {
+        let on = match device {
+            Device::Cpu => OnDevice::Cpu(Arc::new(CpuNetwork::new(config, parameters)?)),
             #[cfg(feature = "gpu")]
-            Network::Gpu(network) => network.config(),
-        }
+            Device::Gpu(gpu) => OnDevice::Gpu(Arc::new(GpuNetwork::new(gpu, config, parameters).await?)),
+        };
+        Ok(Network { on })
+    }
+
+    /// A network from a file: `model.safetensors` or a checkpoint of ours, or a `state_dict` of PyTorch whose modules
+    /// follow from its tensors. [`file`](crate::file) has readers with more choices.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a file that cannot be read; those of [`Network::with_parameters`].
+    pub fn load(device: &Device, path: impl AsRef<Path>) -> Result<Network, Error> {
+        let path = path.as_ref();
+        let model = if pytorch::is_foreign(path)? {
+            pytorch::read(path, &pytorch::ReadOptions::new())?
+        } else {
+            Model::load(path)?
+        };
+        Network::with_parameters(device, &model.config, &model.parameters)
+    }
+
+    /// Writes the network as `model.safetensors`: whole, or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a file that cannot be written; those of reading back from a GPU.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let (config, parameters) = (self.config().clone(), self.parameters()?);
+        let model = Model { config, parameters, metadata: Default::default() };
+        Ok(model.save(path.as_ref())?)
+    }
+
+    /// The network's description.
+    pub fn config(&self) -> &NetworkConfig {
+        self.on.config()
     }
 
     /// A copy of the parameters.
     ///
     /// # Errors
     /// Those of reading back from a GPU.
-    pub fn parameters(&mut self) -> Result<Parameters, Error> {
-        match self {
-            Network::Cpu(network) => Ok(network.parameters()),
-            #[cfg(feature = "gpu")]
-            Network::Gpu(network) => network.parameters(),
-        }
+    pub fn parameters(&self) -> Result<Parameters, Error> {
+        block_on(self.parameters_async())
     }
 
-    /// Replaces every parameter.
+    /// [`Network::parameters`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::parameters`].
+    pub async fn parameters_async(&self) -> Result<Parameters, Error> {
+        self.on.parameters().await
+    }
+
+    /// Replaces every parameter. Streams of this network use the new ones from their next step on.
     ///
     /// # Errors
     /// [`Error::Model`] for parameters that are not this network's; the old ones stay then. Those of the device.
     pub fn set_parameters(&mut self, parameters: &Parameters) -> Result<(), Error> {
-        match self {
-            Network::Cpu(network) => network.set_parameters(parameters),
+        block_on(self.set_parameters_async(parameters))
+    }
+
+    /// [`Network::set_parameters`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::set_parameters`].
+    pub async fn set_parameters_async(&mut self, parameters: &Parameters) -> Result<(), Error> {
+        match &self.on {
+            OnDevice::Cpu(network) => network.set_parameters(parameters),
             #[cfg(feature = "gpu")]
-            Network::Gpu(network) => network.set_parameters(parameters),
+            OnDevice::Gpu(network) => network.set_parameters(parameters).await,
         }
     }
 
-    /// The outputs `[T', B, O]` for inputs `[T, B, I]`, all rows lasting to the end; recurrent layers start as their
-    /// descriptions say. [`Network::forward`] takes lengths and states too.
+    /// The outputs `[T', B, O]` for a batch of sequences, from the configured initial states.
     ///
     /// # Errors
     /// Those of [`Network::forward`].
-    pub fn predict(&mut self, input: ArrayView3<f32>) -> Result<Array3<f32>, Error> {
-        Ok(self.run(&Sequences::time_major(input.to_owned()), None, false)?.0)
+    pub fn predict<'a>(&self, input: impl Into<Sequences<'a>>) -> Result<Array3<f32>, Error> {
+        block_on(self.predict_async(input))
     }
 
-    /// Outputs and final states for a batch of sequences; recurrent layers start from `states`, or as their
-    /// descriptions say. A decoder starts from its encoder whatever the states are.
+    /// [`Network::predict`] for callers that must not block.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that is empty or not what the network reads, [`Error::Config`] for states that do
-    /// not fit it; on a GPU also [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::DeviceLost`].
-    pub fn forward(&mut self, input: &Sequences, states: Option<&States>) -> Result<Forward, Error> {
-        let (output, states) = self.run(input, states, true)?;
+    /// Those of [`Network::forward`].
+    pub async fn predict_async<'a>(&self, input: impl Into<Sequences<'a>>) -> Result<Array3<f32>, Error> {
+        Ok(self.run(&input.into(), None, false).await?.0)
+    }
+
+    /// Outputs and final states for a batch of sequences, from given initial states or from the configured ones. A
+    /// decoder starts from its encoder whatever the states are.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an input that is empty or not what the network reads, [`Error::Refused`] for states that do
+    /// not fit it; on a GPU also [`Error::TooLarge`], [`Error::Limit`], [`Error::OutOfMemory`] and
+    /// [`Error::DeviceLost`].
+    pub fn forward<'a>(
+        &self,
+        input: impl Into<Sequences<'a>>,
+        states: Option<&States>,
+    ) -> Result<Forward, Error> {
+        block_on(self.forward_async(input, states))
+    }
+
+    /// [`Network::forward`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::forward`].
+    pub async fn forward_async<'a>(
+        &self,
+        input: impl Into<Sequences<'a>>,
+        states: Option<&States>,
+    ) -> Result<Forward, Error> {
+        let (output, states) = self.run(&input.into(), states, true).await?;
         Ok(Forward { output, states })
     }
 
-    fn run(
-        &mut self,
-        input: &Sequences,
+    async fn run(
+        &self,
+        input: &Sequences<'_>,
         states: Option<&States>,
         finals: bool,
     ) -> Result<(Array3<f32>, States), Error> {
         input.check(self.config())?;
-        self.check_states(input.batch(), states)?;
-        Ok(match self {
-            Network::Cpu(network) => {
+        check_states(self.config(), input.batch(), states)?;
+        Ok(match &self.on {
+            OnDevice::Cpu(network) => {
                 let (output, found) = network.forward(input, states);
                 (output, if finals { found } else { States::default() })
             }
             #[cfg(feature = "gpu")]
-            Network::Gpu(network) => {
-                let (output, found) = network.forward(Part::Whole, input, states, finals)?;
+            OnDevice::Gpu(network) => {
+                let (output, found) = network.forward(pass::Part::Whole, input, states, finals).await?;
                 let output = output.expect("the whole network has an output");
                 (output, found.unwrap_or_default())
             }
@@ -184,81 +349,160 @@ impl Network {
     ///
     /// # Errors
     /// Those of [`Network::forward`].
-    pub fn forward_training(
-        &mut self,
-        input: &Sequences,
+    pub fn forward_training<'a>(
+        &self,
+        input: impl Into<Sequences<'a>>,
         states: Option<&States>,
         dropout: Option<Dropout>,
     ) -> Result<Tape, Error> {
+        block_on(self.forward_training_async(input, states, dropout))
+    }
+
+    /// [`Network::forward_training`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::forward`].
+    pub async fn forward_training_async<'a>(
+        &self,
+        input: impl Into<Sequences<'a>>,
+        states: Option<&States>,
+        dropout: Option<Dropout>,
+    ) -> Result<Tape, Error> {
+        let input = input.into();
         input.check(self.config())?;
-        self.check_states(input.batch(), states)?;
-        let (output, states, kept) = match self {
-            Network::Cpu(network) => {
-                let kept = network.forward_training(input, states, dropout);
+        check_states(self.config(), input.batch(), states)?;
+        let (output, states, kept) = match &self.on {
+            OnDevice::Cpu(network) => {
+                let kept = network.forward_training(&input, states, dropout);
                 (kept.tape.output().to_owned(), kept.tape.states().clone(), KeptTape::Cpu(Box::new(kept)))
             }
             #[cfg(feature = "gpu")]
-            Network::Gpu(network) => {
-                let (tape, output, states) = network.forward_training(input, states, dropout)?;
+            OnDevice::Gpu(network) => {
+                let (tape, output, states) = network.forward_training(&input, states, dropout).await?;
                 (output, states, KeptTape::Gpu(Box::new(tape)))
             }
         };
         Ok(Tape { output, states, batch: input.batch(), kept })
     }
 
-    /// Backpropagation through time along a tape: the gradients by parameters, inputs and initial states, where
-    /// `d_output [T', B, O]` is the gradient of a loss by the output (behind a row's end it is not looked at) and `d_states`
-    /// that by the final states, zeros if not given. The parameters must be those of the pass forward.
+    /// Backpropagation through time along a tape: the gradients with respect to parameters, inputs and initial states.
+    /// `d_output [T', B, O]` is the gradient of a loss with respect to the output, ignored past a row's end; `d_states`
+    /// that with respect to the final states. `None` means zeros.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a `d_output` not shaped like the output; [`Error::Config`] for `d_states` that do not fit, for
+    /// [`Error::Shape`] for a `d_output` not shaped like the output; [`Error::Refused`] for `d_states` that do not fit, for
     /// a tape of another network and for one that is older than the parameters; those of the device.
-    pub fn backward(
-        &mut self,
+    pub fn backward<'a>(
+        &self,
         tape: Tape,
-        d_output: ArrayView3<f32>,
+        d_output: impl Into<Option<ArrayView3<'a, f32>>>,
         d_states: Option<&States>,
     ) -> Result<Gradients, Error> {
-        if d_output.dim() != tape.output.dim() {
+        block_on(self.backward_async(tape, d_output, d_states))
+    }
+
+    /// [`Network::backward`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::backward`].
+    pub async fn backward_async<'a>(
+        &self,
+        tape: Tape,
+        d_output: impl Into<Option<ArrayView3<'a, f32>>>,
+        d_states: Option<&States>,
+    ) -> Result<Gradients, Error> {
+        let d_output = d_output.into();
+        if let Some(d_output) = d_output.filter(|d_output| d_output.dim() != tape.output.dim()) {
             return Err(Error::Shape {
-                what: "gradient of the output".into(),
+                what: "gradient with respect to the output".into(),
                 expected: format!("{:?}", tape.output.dim()),
                 found: format!("{:?}", d_output.dim()),
             });
         }
-        self.check_states(tape.batch, d_states)?;
-        match (self, tape.kept) {
-            (Network::Cpu(network), KeptTape::Cpu(tape)) => network.backward(*tape, d_output, d_states),
+        check_states(self.config(), tape.batch, d_states)?;
+        let (is_ours, is_current) = match (&self.on, &tape.kept) {
+            (OnDevice::Cpu(network), KeptTape::Cpu(tape)) => (tape.is_of(network), tape.is_current()),
             #[cfg(feature = "gpu")]
-            (Network::Gpu(network), KeptTape::Gpu(tape)) => network.backward(*tape, d_output, d_states),
+            (OnDevice::Gpu(network), KeptTape::Gpu(tape)) => (tape.is_of(network), tape.is_current()),
             #[cfg(feature = "gpu")]
-            _ => Err(Error::Config("the tape is of another device; use the network that made it".into())),
+            _ => (false, true),
+        };
+        if !is_ours {
+            return Err(Error::refused(
+                Refusal::ForeignTape,
+                "the tape is of another network; use the network that made it",
+            ));
         }
+        if !is_current {
+            return Err(Error::refused(
+                Refusal::StaleTape,
+                "this tape is stale: parameters changed after its forward pass; run forward again",
+            ));
+        }
+        let kept = match (&self.on, tape.kept) {
+            (OnDevice::Cpu(network), KeptTape::Cpu(tape)) => {
+                KeptGradients::Cpu(Box::new(tape.backward(d_output, d_states)), Arc::clone(network))
+            }
+            #[cfg(feature = "gpu")]
+            (OnDevice::Gpu(_), KeptTape::Gpu(tape)) => {
+                KeptGradients::Gpu(Box::new(tape.backward(d_output, d_states).await?))
+            }
+            #[cfg(feature = "gpu")]
+            _ => unreachable!("a tape of this network is on its device"),
+        };
+        Ok(Gradients { kept })
     }
 
-    /// The states that the decoder starts from, for an input of the encoder: those of the encoder's layers are the final
-    /// ones, those of the decoder's what the bridge makes of them.
+    /// The states that the decoder starts from, for an input of the encoder: of the encoder's layers the final ones, of the
+    /// decoder's those that the bridge makes of them.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network without a decoder; those of [`Network::forward`].
-    pub fn encode(&mut self, input: &Sequences) -> Result<States, Error> {
+    /// [`Error::Refused`] for a network without a decoder; those of [`Network::forward`].
+    pub fn encode<'a>(&self, input: impl Into<Sequences<'a>>) -> Result<States, Error> {
+        block_on(self.encode_async(input))
+    }
+
+    /// [`Network::encode`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::encode`].
+    pub async fn encode_async<'a>(&self, input: impl Into<Sequences<'a>>) -> Result<States, Error> {
+        let input = input.into();
         if self.config().decoder().is_none() {
             let found = format!("{}: there is no decoder to encode for; use Network::forward", self.config());
-            return Err(Error::Config(found));
+            return Err(Error::refused(Refusal::Decoder, found));
         }
         input.check_encoder(self.config())?;
-        match self {
-            Network::Cpu(network) => network.encode(input),
+        match &self.on {
+            OnDevice::Cpu(network) => network.encode(&input),
             #[cfg(feature = "gpu")]
-            Network::Gpu(network) => {
-                let (_, states) = network.forward(Part::Encoder, input, None, true)?;
+            OnDevice::Gpu(network) => {
+                let (_, states) = network.forward(pass::Part::Encoder, &input, None, true).await?;
                 Ok(states.expect("an encoder ends with states"))
             }
         }
     }
 
-    pub(crate) fn check_states(&self, batch: usize, states: Option<&States>) -> Result<(), Error> {
-        let Some(states) = states else { return Ok(()) };
-        states.check(self.config(), batch).map_err(Error::Config)
+    /// The kernels that a prediction of `steps` steps and `batch` rows starts; `None` on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+    #[doc(hidden)]
+    #[cfg(feature = "gpu")]
+    pub fn inference_dispatches(&self, steps: usize, batch: usize) -> Result<Option<usize>, Error> {
+        match &self.on {
+            OnDevice::Cpu(_) => Ok(None),
+            OnDevice::Gpu(network) => network.inference_dispatches(steps, batch).map(Some),
+        }
     }
+}
+
+/// Checks that states are those of a network for `batch` rows.
+pub(crate) fn check_states(
+    config: &NetworkConfig,
+    batch: usize,
+    states: Option<&States>,
+) -> Result<(), Error> {
+    let Some(states) = states else { return Ok(()) };
+    states.check(config, batch).map_err(|problem| Error::refused(Refusal::States, problem))
 }

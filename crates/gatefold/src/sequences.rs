@@ -1,26 +1,90 @@
-//! What goes into a network: sequences of one length or of many.
+//! The data that goes into a network: sequences of one length or of many.
 
 use crate::Error;
 use gatefold_model::{LayerKind, NetworkConfig};
-use ndarray::{Array3, ArrayView2, ArrayView3, Axis, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, CowArray, Ix3, s};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A batch of sequences: values `[T, B, I]`, where each row may end before `T`.
 ///
-/// What lies behind a row's end changes nothing and gets no gradient; whatever is there, an output there is 0.
+/// Steps past a row's end are ignored and get no gradient; an output there is 0. Arrays in time-major layout are borrowed:
+///
+/// ```
+/// use gatefold::Sequences;
+/// use ndarray::{Array2, Array3};
+///
+/// let values = Array3::<f32>::zeros((5, 4, 2)); // 5 steps, 4 rows, 2 values
+/// let whole = Sequences::from(&values);
+/// let ragged = Sequences::from(values.view()).with_lengths([5, 3, 1, 5])?;
+/// let tokens = Sequences::from(&Array2::<u32>::zeros((5, 4)));
+/// assert_eq!((whole.steps(), ragged.batch(), tokens.values().dim()), (5, 4, (5, 4, 1)));
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sequences {
-    values: Array3<f32>,
-    lengths: Option<Vec<usize>>,
-    decoder: Option<Box<Sequences>>,
+pub struct Sequences<'a> {
+    values: CowArray<'a, f32, Ix3>,
+    lengths: Option<Cow<'a, [usize]>>,
+    decoder: Option<Box<Sequences<'a>>>,
 }
 
-impl Sequences {
+/// Time-major values `[T, B, I]`, borrowed where they are in standard layout.
+impl<'a> From<ArrayView3<'a, f32>> for Sequences<'a> {
+    fn from(values: ArrayView3<'a, f32>) -> Self {
+        let values = if values.is_standard_layout() {
+            CowArray::from(values)
+        } else {
+            CowArray::from(values.as_standard_layout().into_owned())
+        };
+        Sequences { values, lengths: None, decoder: None }
+    }
+}
+
+/// Time-major values `[T, B, I]`, borrowed where they are in standard layout.
+impl<'a> From<&'a Array3<f32>> for Sequences<'a> {
+    fn from(values: &'a Array3<f32>) -> Self {
+        Sequences::from(values.view())
+    }
+}
+
+/// Time-major values `[T, B, I]`.
+impl From<Array3<f32>> for Sequences<'_> {
+    fn from(values: Array3<f32>) -> Self {
+        Sequences::time_major(values)
+    }
+}
+
+/// Token numbers `[T, B]`; see [`Sequences::tokens`].
+impl From<ArrayView2<'_, u32>> for Sequences<'_> {
+    fn from(tokens: ArrayView2<u32>) -> Self {
+        Sequences::tokens(tokens)
+    }
+}
+
+/// Token numbers `[T, B]`; see [`Sequences::tokens`].
+impl From<&Array2<u32>> for Sequences<'_> {
+    fn from(tokens: &Array2<u32>) -> Self {
+        Sequences::tokens(tokens.view())
+    }
+}
+
+/// The same sequences, borrowed.
+impl<'a> From<&'a Sequences<'_>> for Sequences<'a> {
+    fn from(given: &'a Sequences<'_>) -> Self {
+        Sequences {
+            values: CowArray::from(given.values.view()),
+            lengths: given.lengths.as_deref().map(Cow::Borrowed),
+            decoder: given.decoder.as_deref().map(|decoder| Box::new(Sequences::from(decoder))),
+        }
+    }
+}
+
+impl<'a> Sequences<'a> {
     /// Sequences as the engine keeps them, `[T, B, I]`, all rows lasting to the end.
     pub fn time_major(values: Array3<f32>) -> Self {
         let values =
             if values.is_standard_layout() { values } else { values.as_standard_layout().into_owned() };
-        Sequences { values, lengths: None, decoder: None }
+        Sequences { values: values.into(), lengths: None, decoder: None }
     }
 
     /// Sequences with the rows first, `[B, T, I]`.
@@ -28,7 +92,7 @@ impl Sequences {
         Sequences::time_major(values.permuted_axes([1, 0, 2]).as_standard_layout().into_owned())
     }
 
-    /// One sequence after the other, each `[T_b, I]` with a length of its own; zeros are put behind the shorter ones.
+    /// One sequence after another, each `[T_b, I]` with a length of its own; the shorter ones are padded with zeros.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is none, if all are empty, or if their widths differ.
@@ -81,7 +145,7 @@ impl Sequences {
         Sequences::time_major(tokens.mapv(|token| token as f32).insert_axis(Axis(2)))
     }
 
-    /// Says where each row ends: row `b` has its first `lengths[b]` steps, 0 to `T`, or to where it was ended before.
+    /// Ends each row early: row `b` keeps its first `lengths[b]` steps, 0 to `T`, or to its earlier end.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is not one length for each row, or one is above that.
@@ -89,34 +153,36 @@ impl Sequences {
         let lengths = lengths.into();
         let (steps, batch, _) = self.values.dim();
         check_lengths(&lengths, steps, batch, self.lengths.as_deref())?;
-        // What lies behind an end takes part in products over all steps, times a gradient of zero: it must be finite.
+        // Padding takes part in products over all steps, times a gradient of zero: it must be finite.
         for (row, &length) in lengths.iter().enumerate() {
-            self.values.slice_mut(s![length.., row, ..]).fill(0.0);
+            if self.values.slice(s![length.., row, ..]).iter().any(|&value| value != 0.0) {
+                self.values.slice_mut(s![length.., row, ..]).fill(0.0);
+            }
         }
         // Rows that all last to the end need no lengths, and the faster kernels.
-        self.lengths = lengths.iter().any(|&length| length < steps).then_some(lengths);
+        self.lengths = lengths.iter().any(|&length| length < steps).then_some(Cow::Owned(lengths));
         Ok(self)
     }
 
     /// The decoder's own input `[T', B, I']`, for an encoder-decoder network: such as the sequence to be written, one
     /// step late. It has as many rows, and steps and lengths of its own.
-    pub fn with_decoder(mut self, decoder: Sequences) -> Self {
-        self.decoder = Some(Box::new(Sequences { decoder: None, ..decoder }));
+    pub fn with_decoder(mut self, decoder: impl Into<Sequences<'a>>) -> Self {
+        self.decoder = Some(Box::new(Sequences { decoder: None, ..decoder.into() }));
         self
     }
 
-    /// `[T, B, I]`; zeros behind a row's end.
+    /// `[T, B, I]`; zeros past a row's end.
     pub fn values(&self) -> ArrayView3<'_, f32> {
         self.values.view()
     }
 
-    /// Where each row ends; none where all last to the end.
+    /// The length of each row; `None` where all last to the end.
     pub fn lengths(&self) -> Option<&[usize]> {
         self.lengths.as_deref()
     }
 
     /// The decoder's input.
-    pub fn decoder(&self) -> Option<&Sequences> {
+    pub fn decoder(&self) -> Option<&Sequences<'a>> {
         self.decoder.as_deref()
     }
 
@@ -130,27 +196,41 @@ impl Sequences {
         self.values.dim().1
     }
 
+    /// The same sequences with data of their own.
+    pub fn into_owned(self) -> Sequences<'static> {
+        Sequences {
+            values: self.values.into_owned().into(),
+            lengths: self.lengths.map(|lengths| Cow::Owned(lengths.into_owned())),
+            decoder: self.decoder.map(|decoder| Box::new(decoder.into_owned())),
+        }
+    }
+
     /// Some of the steps.
-    pub(crate) fn window(&self, steps: Range<usize>) -> Sequences {
+    pub(crate) fn window(&self, steps: Range<usize>) -> Sequences<'_> {
         let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
         let lengths: Option<Vec<usize>> =
             self.lengths.as_ref().map(|lengths| lengths.iter().map(within).collect());
-        Sequences { values: self.values.slice(s![steps, .., ..]).to_owned(), lengths, decoder: None }
+        let whole = lengths.iter().flatten().all(|&length| length == steps.len());
+        Sequences {
+            values: self.values.slice(s![steps.clone(), .., ..]).into(),
+            lengths: lengths.filter(|_| !whole).map(Cow::Owned),
+            decoder: None,
+        }
     }
 
-    /// The sequences whose steps and lengths the network's output has: the decoder's behind an encoder.
-    pub(crate) fn of_output(&self) -> &Sequences {
+    /// The sequences whose steps and lengths the network's output has: the decoder's after an encoder.
+    pub(crate) fn of_output(&self) -> &Sequences<'a> {
         self.decoder().unwrap_or(self)
     }
 
-    /// That a network's encoder can read them.
+    /// Checks that a network's encoder can read them.
     pub(crate) fn check_encoder(&self, config: &NetworkConfig) -> Result<(), Error> {
         let first = config.layers().first().map(|layer| &layer.kind);
         check_part("input", self, config.input(), expands(first))?;
         check_tokens("input", self.values(), self.lengths(), first)
     }
 
-    /// That a network can read them.
+    /// Checks that a network can read them.
     pub(crate) fn check(&self, config: &NetworkConfig) -> Result<(), Error> {
         let decoder = config.decoder();
         self.check_encoder(config)?;
@@ -176,7 +256,7 @@ impl Sequences {
     }
 }
 
-/// One length for each row, up to the steps that there are. What was behind an earlier end is gone.
+/// Checks for one length for each row, up to the steps that there are. Steps past an earlier end are gone.
 pub(crate) fn check_lengths(
     lengths: &[usize],
     steps: usize,
@@ -200,7 +280,7 @@ fn expands(first: Option<&LayerKind>) -> bool {
     matches!(first, Some(LayerKind::Expand { .. }))
 }
 
-fn check_part(what: &str, part: &Sequences, width: usize, one_step: bool) -> Result<(), Error> {
+fn check_part(what: &str, part: &Sequences<'_>, width: usize, one_step: bool) -> Result<(), Error> {
     let (steps, batch, found) = part.values.dim();
     if steps == 0 || batch == 0 || found != width {
         let expected = format!("[steps, batch, features {width}], none of them 0");
@@ -214,7 +294,7 @@ fn check_part(what: &str, part: &Sequences, width: usize, one_step: bool) -> Res
     Ok(())
 }
 
-/// That what an embedding reads are token numbers of its table, as far as rows last.
+/// Checks that an embedding reads token numbers of its table, as far as rows last.
 pub(crate) fn check_tokens(
     what: &str,
     values: ArrayView3<f32>,
@@ -240,7 +320,7 @@ fn shape(what: &str, expected: &str, found: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array2, array};
+    use ndarray::array;
 
     #[test]
     fn rows_batch_first_and_packed_are_the_same_sequences() {
@@ -255,14 +335,14 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let problem = |result: Result<Sequences, Error>| result.unwrap_err().to_string();
+        let problem = |result: Result<Sequences<'static>, Error>| result.unwrap_err().to_string();
         let two = || Sequences::time_major(Array3::zeros((3, 2, 1)));
         assert_eq!(problem(two().with_lengths([3])), "lengths: expected one for each of 2 rows, found 1");
         assert_eq!(problem(two().with_lengths([1, 4])), "length of row 1: expected 0 to 3, found 4");
         assert_eq!(
             problem(two().with_lengths([3, 1]).unwrap().with_lengths([2, 2])),
             "length of row 1: expected 0 to 1, found 2",
-            "what was behind the end is gone"
+            "steps past the end are gone"
         );
         let expanding =
             gatefold_model::LayerConfig::Expand { steps: 2, fill: gatefold_model::Expansion::Zeros };

@@ -1,16 +1,19 @@
 //! A network one time step at a time.
 
+use crate::cpu::CpuNetwork;
 #[cfg(feature = "gpu")]
-use crate::gpu_network::GpuStream;
+use crate::gpu::GpuStream;
+use crate::network::{OnDevice, check_states};
 use crate::sequences::check_tokens;
-use crate::{Error, Network};
-use gatefold_cpu::States;
-use gatefold_model::{Direction, InitialState, Layer, LayerKind, NetworkConfig, Parameters};
+use crate::{Error, Network, Refusal, block_on};
+use gatefold_model::{Direction, InitialState, Layer, LayerKind, NetworkConfig, Parameters, States};
 use ndarray::{Array2, ArrayView2, Axis};
 use std::sync::Arc;
 
 /// Many streams side by side through one network, a step at a time; the states stay on the device. Of an
 /// encoder-decoder network it is the decoder that steps.
+///
+/// A stream shares the parameters of the network that made it, and outlives it.
 #[derive(Debug)]
 pub struct Stream {
     batch: usize,
@@ -20,48 +23,77 @@ pub struct Stream {
 #[derive(Debug)]
 enum Kept {
     Cpu {
+        network: Arc<CpuNetwork>,
         states: States,
-        identity: Arc<()>,
     },
     #[cfg(feature = "gpu")]
     Gpu(Box<GpuStream>),
 }
 
 impl Network {
-    /// Prepares steps of `batch` streams, from where the layers' descriptions say.
+    /// Prepares steps of `batch` streams, from the configured initial states.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network with a layer that needs more than the steps so far; [`Error::Shape`] for no
+    /// [`Error::Refused`] for a network with a layer that needs more than the steps so far; [`Error::Shape`] for no
     /// stream; on a GPU also [`Error::TooLarge`] and [`Error::OutOfMemory`].
-    pub fn stream(&mut self, batch: usize) -> Result<Stream, Error> {
+    pub fn stream(&self, batch: usize) -> Result<Stream, Error> {
+        block_on(self.stream_async(batch))
+    }
+
+    /// [`Network::stream`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Network::stream`].
+    pub async fn stream_async(&self, batch: usize) -> Result<Stream, Error> {
         check(self.config())?;
         if batch == 0 {
             let (what, expected) = ("streams".into(), "at least 1".into());
             return Err(Error::Shape { what, expected, found: "0".into() });
         }
-        let kept = match self {
-            Network::Cpu(network) => Kept::Cpu {
-                states: States::zeros(network.config(), batch),
-                identity: Arc::clone(&network.identity),
-            },
+        let kept = match &self.on {
+            OnDevice::Cpu(network) => {
+                Kept::Cpu { states: States::zeros(&network.config, batch), network: Arc::clone(network) }
+            }
             #[cfg(feature = "gpu")]
-            Network::Gpu(network) => Kept::Gpu(Box::new(network.stream(batch)?)),
+            OnDevice::Gpu(network) => Kept::Gpu(Box::new(network.stream(batch).await?)),
         };
         let mut stream = Stream { batch, kept };
-        stream.reset(self)?;
+        stream.reset_async().await?;
         Ok(stream)
     }
 }
 
 impl Stream {
-    /// One step of every stream: `input [B, I]`, of a token its number, to `[B, O]`.
+    fn on(&self) -> OnDevice {
+        match &self.kept {
+            Kept::Cpu { network, .. } => OnDevice::Cpu(Arc::clone(network)),
+            #[cfg(feature = "gpu")]
+            Kept::Gpu(stream) => OnDevice::Gpu(Arc::clone(&stream.network)),
+        }
+    }
+
+    fn config(&self) -> &NetworkConfig {
+        match &self.kept {
+            Kept::Cpu { network, .. } => &network.config,
+            #[cfg(feature = "gpu")]
+            Kept::Gpu(stream) => &stream.network.config,
+        }
+    }
+
+    /// Advances every stream by one step: `input [B, I]`, of a token its number, to `[B, O]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that does not fit; [`Error::Config`] for a network that did not make this stream;
-    /// those of the device.
-    pub fn step(&mut self, network: &mut Network, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
-        self.check_maker(network)?;
-        let config = network.config();
+    /// [`Error::Shape`] for an input that does not fit; those of the device.
+    pub fn step(&mut self, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
+        block_on(self.step_async(input))
+    }
+
+    /// [`Stream::step`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Stream::step`].
+    pub async fn step_async(&mut self, input: ArrayView2<'_, f32>) -> Result<Array2<f32>, Error> {
+        let config = self.config();
         let width = config.decoder().map_or(config.input(), |at| config.layers()[at].output);
         if input.dim() != (self.batch, width) {
             return Err(Error::Shape {
@@ -72,76 +104,91 @@ impl Stream {
         }
         let reader = config.layers().get(config.decoder().map_or(0, |at| at + 1)).map(|layer| &layer.kind);
         check_tokens("input", input.insert_axis(Axis(0)), None, reader)?;
-        match (network, &mut self.kept) {
-            (Network::Cpu(network), Kept::Cpu { states, .. }) => network.step(states, input),
+        match &mut self.kept {
+            Kept::Cpu { network, states } => network.step(states, input),
             #[cfg(feature = "gpu")]
-            (Network::Gpu(network), Kept::Gpu(stream)) => network.step(stream, input),
-            #[cfg(feature = "gpu")]
-            _ => Err(of_another("device")),
+            Kept::Gpu(stream) => stream.step(input).await,
         }
     }
 
-    /// That this network made the stream.
-    fn check_maker(&self, network: &Network) -> Result<(), Error> {
-        let made = match (network, &self.kept) {
-            (Network::Cpu(network), Kept::Cpu { identity, .. }) => Arc::ptr_eq(identity, &network.identity),
-            #[cfg(feature = "gpu")]
-            (Network::Gpu(network), Kept::Gpu(stream)) => Arc::ptr_eq(&stream.values, &network.values),
-            #[cfg(feature = "gpu")]
-            _ => return Err(of_another("device")),
-        };
-        if made { Ok(()) } else { Err(of_another("network")) }
-    }
-
-    /// The states behind the last step.
+    /// The states after the last step.
     ///
     /// # Errors
     /// Those of reading back from a GPU.
     pub fn states(&self) -> Result<States, Error> {
+        block_on(self.states_async())
+    }
+
+    /// [`Stream::states`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Stream::states`].
+    pub async fn states_async(&self) -> Result<States, Error> {
         match &self.kept {
             Kept::Cpu { states, .. } => Ok(states.clone()),
             #[cfg(feature = "gpu")]
-            Kept::Gpu(stream) => stream.states(),
+            Kept::Gpu(stream) => stream.states().await,
         }
     }
 
-    /// Goes on from other states, such as those of [`Network::forward`] or [`Network::encode`].
+    /// Continues from other states, such as those of [`Network::forward`] or [`Network::encode`].
     ///
     /// # Errors
-    /// [`Error::Config`] for states of another network or batch, and for a network that did not make this stream.
-    pub fn set_states(&mut self, network: &Network, states: &States) -> Result<(), Error> {
-        self.check_maker(network)?;
-        network.check_states(self.batch, Some(states))?;
+    /// [`Error::Refused`] for states of another network or batch; those of the device.
+    pub fn set_states(&mut self, states: &States) -> Result<(), Error> {
+        block_on(self.set_states_async(states))
+    }
+
+    /// [`Stream::set_states`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Stream::set_states`].
+    pub async fn set_states_async(&mut self, states: &States) -> Result<(), Error> {
+        check_states(self.config(), self.batch, Some(states))?;
         match &mut self.kept {
             Kept::Cpu { states: kept, .. } => *kept = states.clone(),
             #[cfg(feature = "gpu")]
-            Kept::Gpu(stream) => stream.set_states(states)?,
+            Kept::Gpu(stream) => stream.set_states(states).await?,
         }
         Ok(())
     }
 
-    /// Goes back to where the layers' descriptions say, learned states as the parameters are now.
+    /// Resets every stream to its configured initial state; learned ones as the parameters are now.
     ///
     /// # Errors
-    /// [`Error::Config`] for a network that did not make this stream; those of reading back from a GPU.
-    pub fn reset(&mut self, network: &mut Network) -> Result<(), Error> {
-        self.check_maker(network)?;
-        let states = initial_states(network, self.batch)?;
-        self.set_states(network, &states)
+    /// Those of reading back from a GPU.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        block_on(self.reset_async())
+    }
+
+    /// [`Stream::reset`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Stream::reset`].
+    pub async fn reset_async(&mut self) -> Result<(), Error> {
+        let states = self.initial_states(self.batch).await?;
+        self.set_states_async(&states).await
     }
 
     /// [`Stream::reset`] for some of the streams, by their rows; the others go on. It reads back the states of all.
     ///
     /// # Errors
-    /// Those of [`Stream::reset`]; [`Error::Shape`] for a row that there is not, before any is changed.
-    pub fn reset_rows(&mut self, network: &mut Network, rows: &[usize]) -> Result<(), Error> {
-        self.check_maker(network)?;
+    /// Those of [`Stream::reset`]; [`Error::Shape`] for a row that does not exist, before any is changed.
+    pub fn reset_rows(&mut self, rows: &[usize]) -> Result<(), Error> {
+        block_on(self.reset_rows_async(rows))
+    }
+
+    /// [`Stream::reset_rows`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Stream::reset_rows`].
+    pub async fn reset_rows_async(&mut self, rows: &[usize]) -> Result<(), Error> {
         if let Some(row) = rows.iter().find(|row| **row >= self.batch) {
             let (what, expected) = ("stream to reset".into(), format!("0 to {}", self.batch - 1));
             return Err(Error::Shape { what, expected, found: row.to_string() });
         }
-        let fresh = initial_states(network, 1)?;
-        let mut states = self.states()?;
+        let fresh = self.initial_states(1).await?;
+        let mut states = self.states_async().await?;
         for (layer, fresh) in states.layers.iter_mut().zip(&fresh.layers) {
             for &row in rows {
                 layer.h.index_axis_mut(Axis(1), row).assign(&fresh.h.index_axis(Axis(1), 0));
@@ -153,43 +200,42 @@ impl Stream {
                 }
             }
         }
-        self.set_states(network, &states)
+        self.set_states_async(&states).await
     }
 
-    /// How many streams there are.
+    /// The number of streams.
     pub fn batch(&self) -> usize {
         self.batch
     }
+
+    /// The configured initial states of `batch` streams.
+    async fn initial_states(&self, batch: usize) -> Result<States, Error> {
+        let on = self.on();
+        let recurrent = on.config().recurrent_layers().filter_map(Layer::recurrent);
+        // Reading the parameters back takes time, and most networks have no initial state among them.
+        let learned = recurrent.into_iter().any(|recurrent| recurrent.initial == InitialState::Learned);
+        let parameters = if learned { on.parameters().await? } else { Parameters::default() };
+        Ok(States::initial(on.config(), &parameters, batch))
+    }
 }
 
-/// Where the layers' descriptions say that streams begin.
-fn initial_states(network: &mut Network, batch: usize) -> Result<States, Error> {
-    let recurrent = network.config().recurrent_layers().filter_map(Layer::recurrent);
-    // Reading the parameters back takes time, and most networks have no start among them.
-    let learned = recurrent.into_iter().any(|recurrent| recurrent.initial == InitialState::Learned);
-    let parameters = if learned { network.parameters()? } else { Parameters::default() };
-    Ok(States::initial(network.config(), &parameters, batch))
-}
-
-fn of_another(what: &str) -> Error {
-    Error::Config(format!("the stream is of another {what}; use the network that made it"))
-}
-
-/// That every layer can do with the steps so far.
+/// Checks that every layer can do with the steps so far.
 fn check(config: &NetworkConfig) -> Result<(), Error> {
     refuse_ahead(config, "so it cannot go step by step; use Network::forward")
 }
 
-/// That one batch can go on where another ended.
+/// Checks that one batch can go on where another ended.
 pub(crate) fn check_goes_on(config: &NetworkConfig) -> Result<(), Error> {
-    if config.decoder().is_some() {
-        return Err(Error::Config(format!(
-            "{config}: a decoder starts from its encoder, not from a batch before"
-        )));
+    if let Some(at) = config.decoder() {
+        return Err(Error::refused_for(
+            Refusal::Decoder,
+            at,
+            format!("{config}: a decoder starts from its encoder, not from a batch before"),
+        ));
     }
     refuse_ahead(
         config,
-        "so it cannot go on where a batch ended; train on whole sequences, with Trainer::step_batch",
+        "so it cannot go on where a batch ended; train on whole sequences, with Trainer::step",
     )
 }
 
@@ -204,7 +250,8 @@ fn refuse_ahead(config: &NetworkConfig, advice: &str) -> Result<(), Error> {
             LayerKind::Expand { .. } => "it makes several steps of one",
             _ => continue,
         };
-        return Err(Error::Config(format!("{}: {problem}, {advice}", layer.place())));
+        let message = format!("{}: {problem}, {advice}", layer.place());
+        return Err(Error::refused_for(Refusal::Stream, layer.index, message));
     }
     Ok(())
 }

@@ -1,32 +1,90 @@
-//! What outputs are compared with, and what each row of them weighs.
+//! The targets of a network's outputs, and the weight of each row of them.
 
+use crate::loss::reference_loss;
 use crate::sequences::check_lengths;
-use crate::{Error, Loss, Reduction};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, s};
+use crate::{Error, Loss, Reduction, Refusal};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, CowArray, Ix2, Ix3, s};
 use std::ops::Range;
 
-/// What a network's outputs `[T', B, O]` are compared with: values, or labels of classes; and what each row weighs.
+/// The targets of a network's outputs `[T', B, O]`: values, or labels of classes; and the weight of each row.
+///
+/// ```
+/// use gatefold::Targets;
+/// use ndarray::{Array2, Array3};
+///
+/// let values = Array3::<f32>::zeros((5, 4, 2));
+/// let targets = Targets::from(&values).with_weights(Array2::ones((5, 4)))?;
+/// let labels = Targets::from(&Array2::<i64>::zeros((5, 4)));
+/// # let _ = (targets, labels);
+/// # Ok::<(), gatefold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Targets {
+pub struct Targets<'a> {
     /// `[T', B, F]`
-    values: Array3<f32>,
+    values: CowArray<'a, f32, Ix3>,
     labels: bool,
     /// `[T', B]`
-    weights: Option<Array2<f32>>,
+    weights: Option<CowArray<'a, f32, Ix2>>,
 }
 
-impl Targets {
-    /// Values `[T', B, F]`; how many features `F` are, [`Loss::target_width`] says.
+/// Values `[T', B, F]`, borrowed.
+impl<'a> From<ArrayView3<'a, f32>> for Targets<'a> {
+    fn from(values: ArrayView3<'a, f32>) -> Self {
+        Targets { values: values.into(), labels: false, weights: None }
+    }
+}
+
+/// Values `[T', B, F]`, borrowed.
+impl<'a> From<&'a Array3<f32>> for Targets<'a> {
+    fn from(values: &'a Array3<f32>) -> Self {
+        Targets::from(values.view())
+    }
+}
+
+/// Values `[T', B, F]`.
+impl From<Array3<f32>> for Targets<'_> {
+    fn from(values: Array3<f32>) -> Self {
+        Targets::values(values)
+    }
+}
+
+/// Labels `[T', B]`; see [`Targets::labels`].
+impl From<ArrayView2<'_, i64>> for Targets<'_> {
+    fn from(labels: ArrayView2<i64>) -> Self {
+        Targets::labels(labels)
+    }
+}
+
+/// Labels `[T', B]`; see [`Targets::labels`].
+impl From<&Array2<i64>> for Targets<'_> {
+    fn from(labels: &Array2<i64>) -> Self {
+        Targets::labels(labels.view())
+    }
+}
+
+/// The same targets, borrowed.
+impl<'a> From<&'a Targets<'_>> for Targets<'a> {
+    fn from(given: &'a Targets<'_>) -> Self {
+        Targets {
+            values: given.values.view().into(),
+            labels: given.labels,
+            weights: given.weights.as_ref().map(|weights| weights.view().into()),
+        }
+    }
+}
+
+impl Targets<'_> {
+    /// Values `[T', B, F]`; [`Loss::target_width`] says how many features `F` there are.
     pub fn values(values: Array3<f32>) -> Self {
-        Targets { values, labels: false, weights: None }
+        Targets { values: values.into(), labels: false, weights: None }
     }
 
     /// Numbers of classes `[T', B]`, from 0; negative where there is none.
     pub fn labels(labels: ArrayView2<i64>) -> Self {
         let (steps, batch) = labels.dim();
-        // Exact up to 2^24, which is more classes than any device holds; what is beyond stays beyond.
+        // Exact up to 2^24, which is more classes than any device holds; numbers beyond that stay beyond.
         let values = Array3::from_shape_fn((steps, batch, 1), |(t, row, _)| labels[[t, row]].max(-1) as f32);
-        Targets { values, labels: true, weights: None }
+        Targets { values: values.into(), labels: true, weights: None }
     }
 
     /// Weighs the rows, `[T', B]`: a mask has zeros and ones. A row of weight 0 changes nothing, whatever its target holds.
@@ -47,15 +105,15 @@ impl Targets {
         }
         check_weights("weight", &weights)?;
         if let Some(before) = &self.weights {
-            weights *= before;
+            weights *= &before.view();
             check_weights("product of the weights", &weights)?;
         }
-        self.weights = Some(weights);
+        self.weights = Some(weights.into());
         Ok(self)
     }
 
-    /// Weighs nothing behind the end of each row, `[B]` in steps of the output. A trainer knows the lengths of its
-    /// sequences; [`Loss::evaluate`] does not.
+    /// Ignores steps past the end of each row, `[B]` in steps of the output. A trainer knows the lengths of its sequences;
+    /// [`Targets::loss`] does not.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is not one length for each row, or one is above `T'`.
@@ -64,6 +122,19 @@ impl Targets {
         check_lengths(lengths, steps, batch, None)?;
         let within = |(t, row): (usize, usize)| f32::from(u8::from(t < lengths[row]));
         self.with_weights(Array2::from_shape_fn((steps, batch), within))
+    }
+
+    /// The loss of outputs `[T', B, O]`, computed on the host in `f64`: for validation. It knows of no lengths; where rows
+    /// are padded, use [`Targets::with_lengths`].
+    ///
+    /// # Errors
+    /// [`Error::Model`] for an option of the loss out of its range; [`Error::Shape`], [`Error::Value`] and
+    /// [`Error::Refused`] as in training.
+    pub fn loss(&self, loss: &Loss, reduction: Reduction, output: ArrayView3<f32>) -> Result<f64, Error> {
+        loss.check()?;
+        let weights = RowWeights::new(loss, reduction, &self.view(), None, output.dim())?;
+        let (output, target) = (output.mapv(f64::from), self.values.mapv(f64::from));
+        Ok(reference_loss::<f64>(loss).weighted(output.view(), target.view(), weights.values()).0)
     }
 
     pub(crate) fn view(&self) -> TargetsView<'_> {
@@ -87,7 +158,7 @@ fn check_weights(what: &str, weights: &Array2<f32>) -> Result<(), Error> {
     })
 }
 
-/// [`Targets`], or values that belong to somebody else.
+/// Some steps of [`Targets`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TargetsView<'a> {
     pub(crate) values: ArrayView3<'a, f32>,
@@ -98,7 +169,7 @@ pub(crate) struct TargetsView<'a> {
 }
 
 impl<'a> TargetsView<'a> {
-    /// Some of the steps, of which those in front of `counted` weigh nothing.
+    /// Some of the steps, of which those before `counted` weigh nothing.
     pub(crate) fn window(self, steps: Range<usize>, counted: usize) -> TargetsView<'a> {
         let skipped = counted.saturating_sub(steps.start);
         TargetsView {
@@ -108,13 +179,9 @@ impl<'a> TargetsView<'a> {
             ..self
         }
     }
-
-    pub(crate) fn of_values(values: ArrayView3<'a, f32>) -> Self {
-        TargetsView { values, labels: false, weights: None, skipped: 0 }
-    }
 }
 
-/// What each row `[T' B]` is multiplied by: its weight, nothing where it does not count, and the mean's denominator.
+/// The factor of each row `[T' B]`: its weight, zero where it does not count, over the mean's denominator.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowWeights(Vec<f64>);
 
@@ -124,7 +191,7 @@ impl RowWeights {
     ///
     /// # Errors
     /// [`Error::Shape`] for targets that do not belong to such outputs, [`Error::Value`] for a label that is none of the
-    /// classes, [`Error::Config`] where the loss takes other targets or outputs.
+    /// classes, [`Error::Refused`] where the loss takes other targets or outputs.
     pub(crate) fn new(
         loss: &Loss,
         reduction: Reduction,
@@ -135,10 +202,13 @@ impl RowWeights {
         let (found_steps, found_batch, features) = targets.values.dim();
         let classes = (*loss == Loss::CrossEntropy).then_some(width);
         if targets.labels && classes.is_none() {
-            return Err(Error::Config(format!(
-                "loss {}: the targets are labels; give values, or use the loss cross-entropy",
-                loss.name()
-            )));
+            return Err(Error::refused(
+                Refusal::Targets,
+                format!(
+                    "loss {}: the targets are labels; give values, or use the loss cross-entropy",
+                    loss.name()
+                ),
+            ));
         }
         let wanted = loss.target_width(width)?;
         if (found_steps, found_batch, features) != (steps, batch, wanted) {
@@ -179,7 +249,7 @@ impl RowWeights {
     }
 }
 
-/// Whether there is a label, and that it is one of the classes.
+/// Whether there is a label; refuses one that is none of the classes.
 fn is_label(label: f32, classes: usize, t: usize, row: usize) -> Result<bool, Error> {
     if label < 0.0 {
         return Ok(false);

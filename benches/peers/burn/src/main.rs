@@ -23,7 +23,7 @@ fn counts() -> (u64, u64) {
     (0, 0)
 }
 
-/// What a careful user can write with burn's public tensor API (not burn-nn's Lstm): the input
+/// An LSTM as a careful user would write it with burn's public tensor API (not burn-nn's Lstm): the input
 /// projection of all gates hoisted out of the time loop, one recurrent matmul a step.
 #[derive(Module, Debug)]
 struct Packed {

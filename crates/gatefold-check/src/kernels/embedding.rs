@@ -1,11 +1,12 @@
-//! Embeddings: rows by token, and back: rows sorted by token and added up.
+//! Embeddings: rows looked up by token; backward, rows sorted by token and added up.
 
-use super::{WIDEST, behind_others, element_groups, element_kernel};
+use super::{WIDEST, after_others, element_groups, element_kernel};
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{flat, matrix, wide};
 use crate::selfcheck::Checks;
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Error, Gpu};
 use gatefold_reference::sequence::{self, Digit};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, params};
 use ndarray::Array2;
@@ -17,7 +18,7 @@ const DIGITS: usize = ELEMENT_WG_SIZE as usize;
 const CASES: [(usize, usize, usize); 7] =
     [(1, 1, 1), (63, 2, 5), (64, 65, 3), (65, 64, 1), (131, 1, 7), (1000, 5000, 2), (4099, 27, 3)];
 
-/// Token numbers, of which some lie outside: kernels hold them to those that are there.
+/// Token numbers, some out of range: kernels clamp them.
 fn numbers(random: &mut Random, rows: usize, tokens: usize) -> Vec<f32> {
     let mut found: Vec<f32> = random
         .within(0.0..tokens as f32, rows)
@@ -38,7 +39,7 @@ fn bits(values: impl IntoIterator<Item = usize>) -> Vec<f32> {
     values.into_iter().map(|value| f32::from_bits(value as u32)).collect()
 }
 
-/// The reverse, for comparing.
+/// The bits of a buffer as whole numbers, to compare.
 fn whole(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| value.to_bits() as f32).collect()
 }
@@ -60,7 +61,7 @@ pub(super) fn gather_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             groups_x: groups[0],
             ..Default::default()
         };
-        let bindings: [&[f32]; 3] = [&behind_others(before, &numbers), &table, &vec![7.0; rows * width]];
+        let bindings: [&[f32]; 3] = [&after_others(before, &numbers), &table, &vec![7.0; rows * width]];
         let found = run_kernel(gpu, &element_kernel(KernelId::GatherRows, &[]), params, &bindings, groups)?;
 
         let want = sequence::gather_rows(&wide(&numbers), matrix(&table, tokens, width).view());
@@ -70,7 +71,7 @@ pub(super) fn gather_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     Ok(())
 }
 
-/// A pass of the sort: rows in some order, or their own, and a digit.
+/// A pass of the sort: rows in some order or their own, and a digit.
 struct Pass {
     numbers: Vec<f32>,
     order: Option<Vec<usize>>,
@@ -80,7 +81,7 @@ struct Pass {
 }
 
 impl Pass {
-    /// Every case with its first digit, then its second behind an order that is not the rows' own.
+    /// Every case with its first digit in the rows' own order, then with its second in another.
     fn all() -> Vec<Pass> {
         let mut found = Vec::new();
         for (stream, (rows, tokens, _)) in CASES.into_iter().enumerate() {
@@ -118,7 +119,7 @@ impl Pass {
 
     /// The token numbers and the order as buffers.
     fn inputs(&self) -> (Vec<f32>, Vec<f32>) {
-        (behind_others(self.before, &self.numbers), bits(self.order.clone().unwrap_or(vec![0])))
+        (after_others(self.before, &self.numbers), bits(self.order.clone().unwrap_or(vec![0])))
     }
 
     fn counts(&self) -> Array2<usize> {
@@ -174,7 +175,7 @@ pub(super) fn place_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     Ok(())
 }
 
-/// Rows sorted by token, and what is to be added up.
+/// Rows sorted by token, and the gradients to add up.
 struct Runs {
     rows: usize,
     tokens: usize,
@@ -236,8 +237,8 @@ impl Runs {
 
 pub(super) fn run_sums(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for case in Runs::all() {
-        let numbers = behind_others(case.before, &case.numbers);
-        let (order, d) = (bits(case.order.iter().copied()), behind_others(case.before, &case.d));
+        let numbers = after_others(case.before, &case.numbers);
+        let (order, d) = (bits(case.order.iter().copied()), after_others(case.before, &case.d));
         let bindings: [&[f32]; 4] = [&numbers, &order, &d, &vec![7.0; case.rows * case.width]];
         let kernel = element_kernel(KernelId::RunSums, &[]);
         let found = run_kernel(gpu, &kernel, case.params(), &bindings, case.groups)?;
@@ -252,7 +253,7 @@ pub(super) fn run_sums(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
 
 pub(super) fn add_runs(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for case in Runs::all() {
-        let numbers = behind_others(case.before, &case.numbers);
+        let numbers = after_others(case.before, &case.numbers);
         let order = bits(case.order.iter().copied());
         let sums: Vec<f32> = case.sums().iter().map(|&sum| sum as f32).collect();
         let bindings: [&[f32]; 4] = [&numbers, &order, &sums, &case.table];

@@ -1,16 +1,17 @@
-//! What stands around the matrix product: sums, reordered axes, the slope of an activation.
+//! Kernels around the matrix product: sums, reordered axes, the slope of an activation.
 
-use super::{LENGTHS, WIDEST, behind_others, element_groups, element_kernel};
+use super::{LENGTHS, WIDEST, after_others, element_groups, element_kernel};
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{flat, matrix, wide};
 use crate::selfcheck::Checks;
-use gatefold::{Activation, Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Activation, Error, Gpu};
 use gatefold_reference::{activation, linear};
 use gatefold_shaders::{KernelId, params};
 use ndarray::{Array2, Array3, s};
 
-/// Every function, those among them too whose slope does not follow from their value.
+/// Every function, including some whose slope does not follow from their value.
 const ACTIVATIONS_BOTH_WAYS: [Activation; 16] = {
     let all = Activation::ALL;
     [
@@ -71,7 +72,7 @@ pub(super) fn sum_slices(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                     &[("row", m), ("column", n)],
                     &found[2],
                     &flat(&want),
-                    behind(activation, slices),
+                    tolerance_of(activation, slices),
                 );
             }
         }
@@ -79,15 +80,15 @@ pub(super) fn sum_slices(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sigmoid and tanh call exponentials, the others do not.
-fn behind(activation: Activation, terms: usize) -> Tolerance {
+/// The tolerance of a function: sigmoid and tanh call exponentials, the others do not.
+fn tolerance_of(activation: Activation, terms: usize) -> Tolerance {
     match activation {
         Activation::Identity | Activation::Relu => Tolerance::product(terms),
         _ => Tolerance::output(terms),
     }
 }
 
-/// Sizes and strides of the orders that layers use, `[gates, hidden, columns]` read three ways, and the plain one.
+/// Sizes and strides of the orders that layers use: `[gates, hidden, columns]` read in three ways, and the plain order.
 fn orders() -> Vec<([usize; 3], [usize; 3])> {
     let mut found = vec![([1, 1, 1], [0, 0, 1]), ([1, 1, 65], [0, 0, 1]), ([7, 5, 2], [1, 14, 7])];
     for (gates, hidden, columns) in [(4, 3, 5), (4, 16, 1), (1, 31, 13), (4, 33, 31)] {
@@ -182,7 +183,7 @@ pub(super) fn column_sum(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let groups = [element_groups(n, u32::MAX)[0], slices as u32, 1];
         let kernel = element_kernel(KernelId::ColumnSum, &[]);
         let found =
-            run_kernel(gpu, &kernel, params, &[&behind_others(before, &x), &vec![7.0; slices * n]], groups)?;
+            run_kernel(gpu, &kernel, params, &[&after_others(before, &x), &vec![7.0; slices * n]], groups)?;
 
         let x = matrix(&x, m, n);
         let mut want = Array2::zeros((slices, n));

@@ -1,15 +1,16 @@
-//! Losses, their gradients, and the list that they go to.
+//! Losses, their gradients, and the list of losses.
 
 use super::{element_groups, element_kernel};
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::wide;
 use crate::selfcheck::Checks;
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Error, Gpu};
 use gatefold_reference::loss::{self, Loss};
 use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, params};
 
-/// Rows and features, outputs of a row and the first that is taken, partial sums and the first of them.
+/// Rows and features; outputs of a row and the first that takes part; partial sums and the first of them.
 const ELEMENTS: [[usize; 6]; 6] = [
     [1, 1, 2, 0, 1, 0],
     [63, 1, 2, 0, 63, 0],
@@ -29,13 +30,14 @@ pub(super) fn element_loss(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
                 ElementLossKind::Huber => 1.5,
                 _ => 0.3,
             };
-            // Residuals on both sides of the kinks. Above zero, a lone row's cost is no small difference of large terms.
+            // Residuals on both sides of the kinks. Above zero, a lone row's loss is not a small difference of large
+            // terms.
             let lowest = if rows == 1 { 0.1 } else { -1.0 };
             let mut y = random.within(lowest..1.0, rows * stride);
             let wanted = random.within(1.2..2.5, len);
             y.iter_mut().step_by(3).for_each(|y| *y += 2.0);
             let mut weights = random.within(0.1..1.0, rows);
-            // Rows that do not count may hold anything.
+            // Rows of weight 0 may hold anything.
             for row in (4..rows).step_by(7) {
                 weights[row] = 0.0;
                 y[row * stride + offset] = f32::NAN;
@@ -65,7 +67,7 @@ pub(super) fn element_loss(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
                 ElementLossKind::Gaussian => (Loss::Gaussian, 2),
             };
             let (wide_y, wide_wanted, wide_weights) = (wide(&y), wide(&wanted), wide(&weights));
-            // What the dispatch does not take stays as it was.
+            // Outputs that take no part stay as they were.
             let (mut want_d, mut terms) = (wide(&d_before), Vec::new());
             for row in 0..rows {
                 for feature in 0..features {
@@ -99,7 +101,7 @@ pub(super) fn element_loss(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
 }
 
 pub(super) fn cross_entropy(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    // Rows and classes, whether a workgroup shares a row, most workgroups along x.
+    // Rows and classes; whether a workgroup shares a row; most workgroups along x.
     let cases = [
         (1, 1, false, u32::MAX),
         (3, 2, true, 2),
@@ -113,7 +115,7 @@ pub(super) fn cross_entropy(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
     for (stream, (rows, classes, shared, widest)) in cases.into_iter().enumerate() {
         let mut random = Random::new(26, stream as u64);
         let mut y = random.within(-3.0..3.0, rows * classes);
-        // Large enough that an exponential of it would overflow, and seen by one invocation alone.
+        // So large that its exponential would overflow, and seen by one invocation only.
         y[(classes - 1) / 2] = 200.0;
         let mut weights = random.within(0.1..1.0, rows);
         let mut labels: Vec<f32> =
@@ -121,7 +123,7 @@ pub(super) fn cross_entropy(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
         for row in (2..rows).step_by(5) {
             labels[row] = -1.0;
         }
-        // Rows that do not count may hold anything.
+        // Rows of weight 0 may hold anything.
         for row in (4..rows).step_by(7) {
             weights[row] = 0.0;
             y[row * classes] = f32::NAN;
@@ -158,7 +160,7 @@ pub(super) fn cross_entropy(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
 
 pub(super) fn sum_loss(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     const CAPACITY: usize = 5;
-    // A list that is full already stays as it is.
+    // A full list stays as it is.
     for (stream, (parts, count)) in
         [(1, 0), (63, 1), (64, 2), (65, 3), (1024, 4), (7, 5)].into_iter().enumerate()
     {

@@ -1,5 +1,5 @@
-//! The matrix product: every tile, layout, width of column, bias, activation, split of the inner axis, and lengths along
-//! either axis.
+//! The matrix product: every tile, layout, column width, bias, activation and split of the inner axis, and lengths
+//! along either axis.
 
 use super::lanes;
 use super::linear::activation_consts;
@@ -7,14 +7,15 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{flat, matrix};
 use crate::selfcheck::Checks;
-use gatefold::{Activation, Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Activation, Error, Gpu};
 use gatefold_reference::linear;
 use gatefold_shaders::{Columns, KernelId, KernelVariant, Lanes, SUBGROUP_LANES, TILE_WG_SIZE, params};
 use ndarray::{Array2, Array3, ArrayView1, Axis, s};
 
-/// Where a begins in its buffer, as the output of a scan does behind the initial h.
+/// The first element of a in its buffer; a scan's output, for one, begins after the initial h.
 const A_OFFSET: usize = 5;
-/// Columns in front of b.
+/// Columns before b in its buffer.
 const B_OFFSET: usize = 3;
 
 struct Case {
@@ -34,17 +35,17 @@ struct Case {
     steps: Option<Steps>,
 }
 
-/// The axis along which lie the steps of sequences of different length.
+/// The axis that holds the steps of sequences of different length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Steps {
     Rows,
     Inner,
 }
 
-/// Sequences, where there are lengths.
+/// Sequences, if there are lengths.
 const BATCH: usize = 18;
 
-/// Every tile; what else there is to choose goes round, each choice with a period of its own.
+/// Every tile. The other choices take turns, each with a period of its own.
 fn cases(gpu: &Gpu) -> Vec<Case> {
     let sizes_f32 = [(1, 1, 1), (33, 31, 7), (5, 9, 65), (17, 70, 31), (2, 8, 130)];
     let sizes_vec4 = [(1, 1, 4), (33, 31, 132), (5, 9, 64), (17, 70, 260), (3, 8, 128)];
@@ -56,7 +57,7 @@ fn cases(gpu: &Gpu) -> Vec<Case> {
                     for turn in 0..3 {
                         let count = found.len();
                         let (m, k, n) = sizes[count % sizes.len()];
-                        // Slices are added elsewhere, and so are their bias and activation.
+                        // Slices are added up by another kernel, which also applies bias and activation.
                         let sliced = turn == 2;
                         found.push(Case {
                             m,
@@ -172,9 +173,9 @@ impl Case {
         (0..BATCH).map(length).collect()
     }
 
-    /// Which rows, or which inner elements, are passed over: whole tiles, or as many in a slice as there are lanes, that
-    /// lie behind all ends.
-    fn passed_over(&self) -> Vec<bool> {
+    /// Whether each row, or each inner element, is skipped: whole tiles of rows, or blocks of as many inner elements as
+    /// there are lanes, that lie past the ends of all sequences.
+    fn skipped(&self) -> Vec<bool> {
         let lengths = self.lengths();
         let is_step = |row: usize| row / BATCH < lengths[row % BATCH];
         let lanes = if self.lanes == Lanes::Subgroup { SUBGROUP_LANES as usize } else { 1 };
@@ -188,7 +189,7 @@ impl Case {
     }
 }
 
-/// The numbers as the kernel finds them, either way round.
+/// The elements in the order in which the kernel finds them, transposed or not.
 fn stored(values: &Array2<f32>, transposed: bool) -> Vec<f32> {
     if transposed { values.t().iter().copied().collect() } else { values.iter().copied().collect() }
 }
@@ -202,16 +203,16 @@ pub(super) fn matmul(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 .expect("as many as the shape has")
         };
         let (a, b, bias) = (random_matrix(m, k), random_matrix(k, n), random_matrix(1, n));
-        let passed_over = case.passed_over();
+        let skipped = case.skipped();
         let with_passed_over = |value: f32| {
             let (mut a, mut b) = (a.clone(), b.clone());
             let rows = if case.steps == Some(Steps::Rows) { &mut a } else { &mut b };
-            for (at, _) in passed_over.iter().enumerate().filter(|(_, passed)| **passed) {
+            for (at, _) in skipped.iter().enumerate().filter(|(_, passed)| **passed) {
                 rows.row_mut(at).fill(value);
             }
             (a, b)
         };
-        // Around a, in front of b and where they are passed over there are numbers that must not be read.
+        // Around a, before b and in skipped rows there are numbers that must not be read.
         let (a_given, b_given) = with_passed_over(1e30);
         let a_stored = [vec![1e30; A_OFFSET], stored(&a_given, case.a_transposed), vec![1e30; 3]].concat();
         let in_front = vec![1e30; B_OFFSET * case.columns.width() as usize];

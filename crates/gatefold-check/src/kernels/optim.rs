@@ -5,18 +5,19 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::wide;
 use crate::selfcheck::Checks;
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Error, Gpu};
 use gatefold_reference::optim::{self, Partial};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, params};
 
 const WG: usize = ELEMENT_WG_SIZE as usize;
 
-/// Words as a buffer holds them.
+/// Words as the elements of a buffer.
 fn words(values: &[u32]) -> Vec<f32> {
     values.iter().map(|&word| f32::from_bits(word)).collect()
 }
 
-/// Whole numbers that the GPU wrote, to be compared as numbers.
+/// Whole numbers that the GPU wrote, to compare as numbers.
 fn counts(values: impl IntoIterator<Item = f32>) -> Vec<f32> {
     values.into_iter().map(|value| value.to_bits() as f32).collect()
 }
@@ -24,9 +25,9 @@ fn counts(values: impl IntoIterator<Item = f32>) -> Vec<f32> {
 /// A gradient in pieces.
 struct Pieces {
     lens: &'static [usize],
-    /// By which every element is multiplied.
+    /// Factor on every element.
     factor: f32,
-    /// Where elements are clipped; 0 for nowhere.
+    /// The limit to clip at; 0 for none.
     clip: f32,
     /// Elements that are not finite, by place.
     bad: &'static [(usize, f32)],
@@ -93,7 +94,7 @@ pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
     Ok(())
 }
 
-/// Elements held within `+-limit`, or as they are where it is 0; what is not finite stays so, to be found.
+/// Elements clamped to `+-limit`, unless that is 0. Those that are not finite stay so, to be detected.
 fn clipped(gradients: &[f64], limit: f32) -> Vec<f64> {
     let clip = |&g: &f64| {
         if limit > 0.0 && g.is_finite() { optim::clip_value(g, f64::from(limit)) } else { g }
@@ -101,13 +102,13 @@ fn clipped(gradients: &[f64], limit: f32) -> Vec<f64> {
     gradients.iter().map(clip).collect()
 }
 
-/// Partials of a norm, and what was before.
+/// Partials of a norm, and the status before.
 struct Partials {
     count: usize,
     clip: f32,
     /// Layers whose gradients were not finite.
     failed: &'static [u32],
-    /// The failed update and layer that the status remembers already.
+    /// The failed update and layer in the status before.
     before: [u32; 2],
 }
 
@@ -172,12 +173,12 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     Ok(())
 }
 
-/// A run of parameters in the middle of a buffer, and what the host and the norm say of the step.
+/// A run of parameters in the middle of a buffer, with the step's values from the host and the norm.
 struct Run {
     offset: usize,
     len: usize,
     total: usize,
-    /// Workgroups, at most so many along x.
+    /// Workgroups.
     groups: [u32; 3],
     step: u32,
     rate: f32,
@@ -193,7 +194,7 @@ struct Run {
 const FACTOR: f32 = 0.7;
 
 fn runs(seed: u64) -> Vec<Run> {
-    // First element, elements, update, whether an earlier update failed.
+    // First element; elements; update; whether an earlier update failed.
     let cases =
         [(0, 1, 1, false), (64, 63, 5, false), (0, 64, 1, false), (128, 1065, 3, false), (64, 65, 4, true)];
     let runs = cases.into_iter().enumerate().map(|(stream, (offset, len, step, failed))| {
@@ -218,7 +219,7 @@ impl Run {
         [words(&[u32::from(self.failed), 0]), vec![1.0, self.scale]].concat()
     }
 
-    /// Moments from before; at the first step they may hold anything that is finite, but Adam's start at zero.
+    /// Moments of the step before; zeros at the first step.
     fn moment(&mut self, lowest: f32) -> Vec<f32> {
         if self.step == 1 { vec![0.0; self.total] } else { self.random.within(lowest..1.0, self.total) }
     }
@@ -237,7 +238,7 @@ impl Run {
         f64::from(self.rate) * f64::from(FACTOR)
     }
 
-    /// Compares the run; around it, and after a failure, nothing changed.
+    /// Compares the run, and checks that nothing changed around it, or anywhere after a failure.
     fn compare(&self, checks: &mut Checks, name: &str, found: &[f32], before: &[f32], want: &[f64]) {
         let end = self.offset + self.len;
         if !self.failed {
@@ -296,7 +297,7 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
 pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     let alpha = 0.9;
     for centered in [false, true] {
-        // A large epsilon where g or v - m^2 may be the small difference of large terms, as for Adam.
+        // A large epsilon where g or v - m^2 may be a small difference of large terms, as for Adam.
         for (momentum, epsilon, decay) in [(0.0, 0.1, 0.3), (0.8, if centered { 0.1 } else { 1e-8 }, 0.0)] {
             for mut run in runs(24) {
                 // No mean is larger than the root of the mean square.
@@ -338,7 +339,7 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 )));
                 run.compare(checks, "values", &found[3], &run.values, &p);
                 run.compare(checks, "v", &found[4], &v, &want_v);
-                // What a form does not keep is left alone.
+                // Moments that the form does not use are left alone.
                 run.compare(checks, "mean", &found[5], &mean, &want_mean);
                 run.compare(checks, "momentum", &found[6], &before, &b);
             }
@@ -350,7 +351,8 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
 pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     let (beta1, beta2) = (0.9, 0.99);
     for decoupled in [false, true] {
-        // With a decay g may be the small difference of large terms; only a large epsilon keeps its rounding small.
+        // With a decay, g may be a small difference of large terms; only a large epsilon keeps its rounding error
+        // small.
         for (epsilon, decay) in [(1e-8, 0.0), (0.1, 0.3)] {
             for mut run in runs(23) {
                 let (m, v) = (run.moment(-1.0), run.moment(0.01));

@@ -1,16 +1,17 @@
-//! The values in front of each row's first step, behind its last, and a scan's output: nothing is computed, so every bit counts.
+//! Initial values, final values, and a scan's output. Nothing is computed, so every bit must match.
 
 use super::{WIDEST, element_groups, element_kernel};
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::wide;
 use crate::selfcheck::Checks;
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Error, Gpu};
 use gatefold_reference::scan::kernel::{self, Slots};
 use gatefold_shaders::{KernelId, params};
 use ndarray::Array3;
 
-/// A buffer of slots, and which of its columns count.
+/// A buffer of slots, and the columns to look at.
 struct Case {
     steps: usize,
     batch: usize,
@@ -18,8 +19,8 @@ struct Case {
     begin: usize,
     columns: usize,
     history: usize,
-    /// Slots with a value among those in front of the first step.
-    given: usize,
+    /// Slots with a value among those before the first step.
+    values: usize,
     reverse: bool,
     lengths: Option<Vec<usize>>,
     h: Vec<f32>,
@@ -31,7 +32,7 @@ fn cases() -> Vec<Case> {
     for (steps, batch, width, begin, columns) in
         [(1, 1, 1, 0, 1), (5, 7, 9, 2, 3), (4, 33, 65, 0, 65), (3, 5, 70, 6, 64)]
     {
-        for (history, given) in [(1, 1), (3, 3), (4, 1)] {
+        for (history, values) in [(1, 1), (3, 3), (4, 1)] {
             for reverse in [false, true] {
                 for with_lengths in [false, true] {
                     let turn = found.len();
@@ -44,7 +45,7 @@ fn cases() -> Vec<Case> {
                         begin,
                         columns,
                         history,
-                        given,
+                        values,
                         reverse,
                         lengths: with_lengths.then(|| (0..batch).map(lengths).collect()),
                         h: Random::new(24, turn as u64).values(len),
@@ -80,28 +81,28 @@ impl Case {
     }
 
     fn describe(&self) -> String {
-        let Case { steps, batch, width, columns, history, given, reverse, .. } = self;
+        let Case { steps, batch, width, columns, history, values, reverse, .. } = self;
         let lengths = if self.lengths.is_some() { " lengths" } else { "" };
         format!(
-            "T {steps} B {batch} {columns} of {width} k {history} given {given} reverse {reverse}{lengths}"
+            "T {steps} B {batch} {columns} of {width} k {history} values {values} reverse {reverse}{lengths}"
         )
     }
 }
 
-pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+pub(super) fn initial_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (turn, case) in cases().into_iter().enumerate() {
-        for with_start in [false, true] {
-            let Case { steps, batch, width, begin, columns, history, given, reverse, .. } = case;
-            // More than is given, so that a kernel that reads on finds something.
-            let start = Random::new(25, turn as u64).values((steps + 2 * history) * batch * columns);
-            // Without lengths nothing is to be done where there are steps.
+        for with_initial in [false, true] {
+            let Case { steps, batch, width, begin, columns, history, values, reverse, .. } = case;
+            // More than there are values for, so that a kernel that reads too far finds something.
+            let initial = Random::new(25, turn as u64).values((steps + 2 * history) * batch * columns);
+            // Without lengths, slots of steps need nothing.
             let (first_slot, slots) = match (&case.lengths, reverse) {
                 (Some(_), _) => (0, steps + history),
                 (None, false) => (0, history),
                 (None, true) => (steps, history),
             };
             let groups = element_groups(slots * batch * columns, case.widest);
-            let params = params::StartRows {
+            let params = params::InitialRows {
                 first_slot: first_slot as u32,
                 slots: slots as u32,
                 batch: batch as u32,
@@ -109,22 +110,22 @@ pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 begin: begin as u32,
                 columns: columns as u32,
                 history: history as u32,
-                given: given as u32,
+                values: values as u32,
                 steps: steps as u32,
                 reverse: u32::from(reverse),
                 groups_x: groups[0],
                 ..Default::default()
             };
-            let consts = [case.has_lengths(), ("WITH_START", u32::from(with_start))];
-            let kernel = element_kernel(KernelId::StartRows, &consts);
-            let bindings: [&[f32]; 3] = [&start, &case.device_lengths(), &case.h];
+            let consts = [case.has_lengths(), ("WITH_INITIAL", u32::from(with_initial))];
+            let kernel = element_kernel(KernelId::InitialRows, &consts);
+            let bindings: [&[f32]; 3] = [&initial, &case.device_lengths(), &case.h];
             let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
-            let start = wide(&start[..given * batch * columns]);
-            let start = Array3::from_shape_vec((given, batch, columns), start).expect("as many");
+            let initial = wide(&initial[..values * batch * columns]);
+            let initial = Array3::from_shape_vec((values, batch, columns), initial).expect("as many");
             let mut want = case.wide_h();
-            let given_start = with_start.then(|| start.view());
-            kernel::start_rows(&case.slots(), begin..begin + columns, given_start, want.view_mut());
+            let initial = with_initial.then(|| initial.view());
+            kernel::initial_rows(&case.slots(), begin..begin + columns, initial, want.view_mut());
             checks.case(case.describe());
             let axes = [("slot", steps + history), ("row", batch), ("column", width)];
             let want: Vec<f64> = want.into_iter().collect();
@@ -136,8 +137,8 @@ pub(super) fn start_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
 
 pub(super) fn final_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for case in cases() {
-        let Case { steps, batch, width, begin, columns, history, given, reverse, .. } = case;
-        let len = given * batch * columns;
+        let Case { steps, batch, width, begin, columns, history, values, reverse, .. } = case;
+        let len = values * batch * columns;
         let groups = element_groups(len, case.widest);
         let params = params::FinalRows {
             batch: batch as u32,
@@ -145,7 +146,7 @@ pub(super) fn final_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             begin: begin as u32,
             columns: columns as u32,
             history: history as u32,
-            given: given as u32,
+            values: values as u32,
             steps: steps as u32,
             reverse: u32::from(reverse),
             groups_x: groups[0],
@@ -155,9 +156,9 @@ pub(super) fn final_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let bindings: [&[f32]; 3] = [&case.h, &case.device_lengths(), &vec![7.0; len]];
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
-        let want = kernel::final_rows(&case.slots(), begin..begin + columns, given, case.wide_h().view());
+        let want = kernel::final_rows(&case.slots(), begin..begin + columns, values, case.wide_h().view());
         checks.case(case.describe());
-        let axes = [("slot", given), ("row", batch), ("column", columns)];
+        let axes = [("slot", values), ("row", batch), ("column", columns)];
         let want: Vec<f64> = want.into_iter().collect();
         checks.tensor("out", &axes, &found[2], &want, Tolerance::EXACT);
     }

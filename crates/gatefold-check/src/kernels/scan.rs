@@ -6,12 +6,13 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{matrix, wide};
 use crate::selfcheck::Checks;
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Error, Gpu};
 use gatefold_reference::scan::kernel::{self, Slots, Stage, StageInput, StageSaved};
-use gatefold_shaders::{Cell, Columns, KernelId, KernelVariant, Lanes, NO_STEP, TILE_WG_SIZE, params};
+use gatefold_shaders::{CellStage, Columns, KernelId, KernelVariant, Lanes, NO_STEP, TILE_WG_SIZE, params};
 use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, concatenate, s};
 
-/// Steps in the buffers of a case; the one in the middle is run.
+/// Steps in the buffers of a case; the middle one is run.
 pub(super) const STEPS: usize = 3;
 pub(super) const T: usize = 1;
 /// Slots of h.
@@ -19,7 +20,7 @@ const SLOTS: usize = 5;
 /// Columns that the second segment of a product reads.
 const SKIPPED: usize = 3;
 
-/// A kernel on a subject: a batch and a width that some tile does not divide, and how it is run.
+/// A subject with a batch and a width that some tile does not divide, and the choices of the kernel.
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) subject: Subject,
@@ -35,11 +36,11 @@ pub(super) struct Case {
     pub(super) random: Random,
 }
 
-/// Plain cells with every tile, every way of sharing loads, sizes of 1, primes, and one below and above tiles and
-/// workgroups; then every option of every cell, with and without lengths and a second segment in turn.
+/// Plain cells with every tile and every way of sharing loads, over sizes of 1, primes, and one below and above tiles
+/// and workgroups; then every option of every cell, alternately with and without lengths and a second segment.
 pub(super) fn cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<Case> {
     let mut found: Vec<Case> = Vec::new();
-    let mut seen: Vec<Cell> = Vec::new();
+    let mut seen: Vec<CellStage> = Vec::new();
     let all_lanes = lanes(gpu);
     for subject in subjects {
         let is_plain = !seen.contains(&subject.cell());
@@ -74,8 +75,8 @@ pub(super) fn cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<Case> {
     found
 }
 
-/// Rows of every length in turn, none and all among them, and a tile's worth of rows that have ended. Where there are
-/// several, the first of a tile has ended before others.
+/// Lengths of every kind in turn, including none and all, and a tile's worth of rows that have ended. In a batch of
+/// several rows, the first row of a tile ends before others.
 fn lengths(batch: usize) -> Vec<usize> {
     let of_row = |row: usize| if row >= 8 { 0 } else { [0, STEPS, 2, 1][row % 4] };
     if batch == 1 { vec![STEPS] } else { (0..batch).map(of_row).collect() }
@@ -116,7 +117,7 @@ impl Case {
         self.random.values_for(self.batch * self.hidden, len)
     }
 
-    /// Weights of the size that keeps sums of so many terms around 1.
+    /// Weights scaled so that sums of `terms` terms stay around 1.
     pub(super) fn weights(&mut self, terms: usize, len: usize) -> Vec<f32> {
         let bound = 1.7 / (terms as f32).sqrt();
         self.values(len).into_iter().map(|value| value * bound).collect()
@@ -130,7 +131,7 @@ impl Case {
         self.lengths.as_ref().is_none_or(|lengths| t < lengths[row])
     }
 
-    /// What the kernel reads of lengths; something where it reads none.
+    /// The lengths that the kernel reads; a placeholder where it reads none.
     pub(super) fn device_lengths(&self) -> Vec<f32> {
         match &self.lengths {
             Some(lengths) => lengths.iter().map(|&len| f32::from_bits(len as u32)).collect(),
@@ -165,17 +166,17 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
         let Case { batch, hidden, segments, .. } = case;
         let (lanes, r_len) = (case.stage().lanes(), if hidden == 1 { 1 } else { hidden + 2 });
         let skip_len = if segments == 2 { SKIPPED } else { 0 };
-        // What is read, what h(t-1) is and where the result goes are different columns.
+        // The product, h(t-1) and the result have different columns.
         let (r_begin, h_begin, to_begin, width) = (2, 1, r_len + 1, r_len + hidden + 3);
         let shape = (r_len + skip_len, hidden, case.stage().product_lanes());
         let weights = case.weights(shape.0, shape.0 * shape.1 * shape.2);
         let (own, gates) = (case.own(), case.values(STEPS * batch * hidden * lanes));
         let h = case.values(SLOTS * batch * width);
-        // A step of training keeps a slot of the state for each step, one of inference or of a stream does not.
+        // Training keeps a slot of the state for each step, inference and streams keep one.
         let (state_from, state_to) = if case.flag { (T, T + 1) } else { (0, 0) };
         let state_len = if case.subject.cell().has_state() { (STEPS + 1) * batch * hidden } else { 1 };
         let state = case.values(state_len);
-        // What the first stage of a cell leaves is read as it was saved.
+        // The second stage reads gates as the first stage saved them.
         let gates = if matches!(case.stage(), Stage::Update(_)) { case.subject.saved(&gates) } else { gates };
         let (r_slot, skip_slot, h_from, h_to) = (2, 0, 1, 3);
         let params = params::StepForward {
@@ -252,7 +253,7 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
     Ok(())
 }
 
-/// What backward of a step starts from, in the layout of the device.
+/// The inputs of a step's backward, in the layout of the device.
 struct Saved {
     own: Vec<f32>,
     gates: Vec<f32>,
@@ -265,7 +266,7 @@ impl Saved {
         let Case { batch, hidden, .. } = *case;
         let own = case.own();
         let gates = case.values(STEPS * batch * hidden * case.stage().lanes());
-        // The step itself holds what forward saved, the others gradients.
+        // The step itself holds the gates that forward saved, the others hold gradients.
         let (step, mut gates) = (batch * hidden * case.stage().lanes(), gates);
         let saved = case.subject.saved(&gates[T * step..(T + 1) * step]);
         gates[T * step..(T + 1) * step].copy_from_slice(&saved);
@@ -273,7 +274,7 @@ impl Saved {
         Saved { own, gates, state: case.values(state_len), h: case.values(SLOTS * batch * width) }
     }
 
-    /// The mirror's backward of the step, from the whole gradient of what the stage gave.
+    /// The mirror's backward of the step, from the whole gradient with respect to the stage's result.
     fn backward(
         &self,
         case: &Case,
@@ -296,7 +297,7 @@ impl Saved {
         kernel::step_backward(case.stage(), clip, &kept, d_h.view(), carry.view())
     }
 
-    /// Compares the step's slot of gates, zero in rows that are not active, and that the others are as they were.
+    /// Compares the step's slot of gates, zero in rows that are not active, and checks that the others are as before.
     fn check_gates(
         &self,
         case: &Case,
@@ -322,7 +323,7 @@ impl Saved {
     }
 }
 
-/// Compares what is behind carry: what the stage left for active rows, and the rest as it was.
+/// Compares the buffer of carry: the stage's results in active rows, and the rest as before.
 fn check_carry(
     case: &Case,
     checks: &mut Checks,
@@ -344,18 +345,18 @@ fn check_carry(
 
 pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for mut case in cases(gpu, &Subject::with_recurrence()) {
-        let Case { batch, hidden, segments, flag: ends, .. } = case;
+        let Case { batch, hidden, segments, flag: with_finals, .. } = case;
         let (lanes, len) = (case.stage().lanes(), batch * hidden);
         let history = segments + 1;
         let (width, h_begin, h_from, d_begin) = (hidden + 3, 2, 1, 1);
-        let reverse = ends && case.lengths.is_some();
+        let reverse = with_finals && case.lengths.is_some();
         let saved = Saved::new(&mut case, width);
         let weights = case.weights(hidden * lanes, segments * hidden * hidden * lanes);
         let d_stride = hidden + 2;
         let d_out = case.values(STEPS * batch * d_stride);
         let inner_to = (1 + history) * len;
         let carry = case.values(inner_to + len);
-        // The step behind in the scan; at a scan's end there is none.
+        // The next step of the scan; the last has none.
         let next = if reverse { T - 1 } else { T + 1 };
         let has_next = case.rows != 4;
         let params = params::StepBackward {
@@ -376,7 +377,7 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
             steps: STEPS as u32,
             reverse: u32::from(reverse),
         };
-        let kernel = case.kernel(KernelId::StepBackward, &[("ENDS", u32::from(ends))]);
+        let kernel = case.kernel(KernelId::StepBackward, &[("FINALS", u32::from(with_finals))]);
         let lengths = case.device_lengths();
         let Saved { own, gates, state, h } = &saved;
         let bindings: [&[f32]; 8] = [&weights, own, &lengths, state, h, &d_out, gates, &carry];
@@ -394,7 +395,7 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
         }
         let slots = Slots { steps: STEPS, history, reverse, lengths: case.lengths.as_deref() };
         let finals = case.slots(&carry[len..(1 + history) * len], hidden);
-        if ends {
+        if with_finals {
             for row in 0..batch {
                 let own_slot = if reverse { T } else { T + history };
                 let place = own_slot.checked_sub(slots.end(row, history)).filter(|&place| place < history);

@@ -1,16 +1,17 @@
-//! Softmax, dropout, and rows and steps moved about.
+//! Softmax, dropout, and kernels that move rows and elements.
 
-use super::{LENGTHS, WIDEST, behind_others, element_groups, element_kernel};
+use super::{LENGTHS, WIDEST, after_others, element_groups, element_kernel};
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{flat, matrix, wide};
 use crate::selfcheck::Checks;
-use gatefold::{Error, Gpu, run_kernel};
+use gatefold::hooks::run_kernel;
+use gatefold::{Error, Gpu};
 use gatefold_reference::sequence::{self, DropoutStream};
 use gatefold_shaders::{KernelId, params};
 use ndarray::{Array2, Array3};
 
-/// Elements in front of a tensor, in turn.
+/// Elements before a tensor in its buffer, in turn.
 const BEFORE: [usize; 3] = [0, 1, 67];
 
 /// Rows, width, invocations per row.
@@ -27,7 +28,7 @@ pub(super) fn softmax(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (stream, (rows, width, team)) in rows().into_iter().enumerate() {
         let before = BEFORE[stream % 3];
         let groups = row_groups(rows, team, WIDEST[stream % 2]);
-        // Far below and above zero too, where exponentials of x itself would be 0 or infinite.
+        // Also far below and above zero, where exponentials of x itself would be 0 or infinite.
         let middle = [0.0, -500.0, 500.0][stream / 3 % 3];
         let x = Random::new(50, stream as u64).within(middle - 8.0..middle + 8.0, rows * width);
         let params = params::Softmax {
@@ -38,7 +39,7 @@ pub(super) fn softmax(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         };
         let kernel = element_kernel(KernelId::Softmax, &[("TEAM", team)]);
         let run = |x: &[f32]| {
-            let bindings: [&[f32]; 2] = [&behind_others(before, x), &vec![7.0; rows * width]];
+            let bindings: [&[f32]; 2] = [&after_others(before, x), &vec![7.0; rows * width]];
             Ok::<_, Error>(run_kernel(gpu, &kernel, params, &bindings, groups)?.swap_remove(1))
         };
         let found = run(&x)?;
@@ -47,7 +48,7 @@ pub(super) fn softmax(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let axes = [("row", rows), ("k", width)];
         checks.tensor("y", &axes, &found, &flat(&want), Tolerance::gradient(width));
 
-        // Large numbers of either sign, minus infinity as a mask would have it, and what is not a number.
+        // Large numbers of either sign, minus infinity as in a mask, and NaN.
         let mut wild = x;
         for (k, value) in [(1, -1e30), (2, 1e30), (3, f32::NEG_INFINITY), (4, f32::NAN)] {
             let at = k * rows * width / 5;
@@ -73,7 +74,7 @@ pub(super) fn softmax_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         let (before_y, before_d) = (BEFORE[stream % 3], BEFORE[(stream + 1) % 3]);
         let groups = row_groups(rows, team, WIDEST[stream % 2]);
         let mut random = Random::new(51, stream as u64);
-        // At most a half: a lone d_y - y d_y is then no small difference.
+        // At most a half, so that a lone d_y - y d_y is not a small difference of large terms.
         let (y, d_y) = (random.within(0.0..0.5, rows * width), random.values(rows * width));
         let params = params::SoftmaxBackward {
             rows: rows as u32,
@@ -85,7 +86,7 @@ pub(super) fn softmax_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
         };
         let kernel = element_kernel(KernelId::SoftmaxBackward, &[("TEAM", team)]);
         let bindings: [&[f32]; 3] =
-            [&behind_others(before_y, &y), &behind_others(before_d, &d_y), &vec![7.0; rows * width]];
+            [&after_others(before_y, &y), &after_others(before_d, &d_y), &vec![7.0; rows * width]];
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
         let want =
@@ -116,10 +117,10 @@ pub(super) fn dropout(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             };
             let words = [stream.seed as u32, (stream.seed >> 32) as u32, stream.batch, 0].map(f32::from_bits);
             let kernel = element_kernel(KernelId::Dropout, &[]);
-            let bindings: [&[f32]; 3] = [&words, &behind_others(before, &x), &vec![7.0; len]];
+            let bindings: [&[f32]; 3] = [&words, &after_others(before, &x), &vec![7.0; len]];
             let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
-            // One product in f32 on either side: the same bits.
+            // A single product in f32 on both sides: the same bits.
             let want = wide(&sequence::dropout(&x, stream, rate));
             checks.case(format!("{len} elements, rate {rate}"));
             checks.tensor("y", &[("element", len)], &found[2], &want, Tolerance::EXACT);
@@ -142,10 +143,10 @@ pub(super) fn add(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             groups_x: groups[0],
             ..Default::default()
         };
-        let (a_list, b_list) = (behind_others(before_a, &a), behind_others(before_b, &b));
+        let (a_list, b_list) = (after_others(before_a, &a), after_others(before_b, &b));
         for into in [false, true] {
             let kernel = element_kernel(KernelId::Add, &[("INTO", u32::from(into))]);
-            // What is added to holds b already.
+            // The output already holds b.
             let there = if into { b.clone() } else { vec![7.0; len] };
             let out = [vec![7.0; before_out], there, vec![7.0]].concat();
             let found = run_kernel(gpu, &kernel, params, &[&a_list, &b_list, &out], groups)?;
@@ -158,12 +159,12 @@ pub(super) fn add(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     Ok(())
 }
 
-/// What was there before around what is written: 7, and one of them behind.
+/// The values written, with the 7s that were there before them and the one after them.
 fn around(before: usize, written: Vec<f64>) -> Vec<f64> {
     [vec![7.0; before], written, vec![7.0]].concat()
 }
 
-/// T, B and F, and lengths among which are 0 and more than T.
+/// T, B and F, and lengths, including 0 and more than T.
 fn sequences() -> Vec<((usize, usize, usize), Vec<usize>)> {
     let shapes = [(1, 1, 1), (3, 5, 2), (7, 13, 5), (31, 3, 65), (2, 131, 1)];
     shapes
@@ -194,7 +195,7 @@ pub(super) fn mask_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             groups_x: groups[0],
             ..Default::default()
         };
-        let list = [behind_others(before, &x), vec![7.0]].concat();
+        let list = [after_others(before, &x), vec![7.0]].concat();
         let kernel = element_kernel(KernelId::MaskRows, &[]);
         let found = run_kernel(gpu, &kernel, params, &[&bits(&lengths), &list], groups)?;
 
@@ -227,7 +228,7 @@ pub(super) fn last_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let ((steps, batch, width), before) = (shape, BEFORE[stream % 3]);
         let groups = element_groups(batch * width, WIDEST[stream % 2]);
         let x = Random::new(55, stream as u64).within(0.5..1.5, steps * batch * width);
-        let bindings: [&[f32]; 3] = [&bits(&lengths), &behind_others(before, &x), &vec![7.0; batch * width]];
+        let bindings: [&[f32]; 3] = [&bits(&lengths), &after_others(before, &x), &vec![7.0; batch * width]];
         let kernel = element_kernel(KernelId::LastRows, &[]);
         let found = run_kernel(gpu, &kernel, row_ends(shape, before, groups), &bindings, groups)?;
 
@@ -244,7 +245,7 @@ pub(super) fn last_rows_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), E
         let len = steps * batch * width;
         let groups = element_groups(len, WIDEST[stream % 2]);
         let d_y = Random::new(56, stream as u64).within(0.5..1.5, batch * width);
-        let bindings: [&[f32]; 3] = [&bits(&lengths), &behind_others(before, &d_y), &vec![7.0; len]];
+        let bindings: [&[f32]; 3] = [&bits(&lengths), &after_others(before, &d_y), &vec![7.0; len]];
         let kernel = element_kernel(KernelId::LastRowsBackward, &[]);
         let found = run_kernel(gpu, &kernel, row_ends(shape, before, groups), &bindings, groups)?;
 
@@ -300,7 +301,7 @@ pub(super) fn repeat(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             ..Default::default()
         };
         let kernel = element_kernel(KernelId::Repeat, &[]);
-        let bindings: [&[f32]; 2] = [&behind_others(before_x, &x), &vec![7.0; before_out + len + 1]];
+        let bindings: [&[f32]; 2] = [&after_others(before_x, &x), &vec![7.0; before_out + len + 1]];
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
         checks.case(format!("{period} elements to {len}"));

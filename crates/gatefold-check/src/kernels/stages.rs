@@ -1,23 +1,21 @@
-//! What steps are checked with: every cell, its stages, its options alone and in pairs.
+//! The subjects of step checks: every cell, its stages, its options alone and in pairs.
 
-use gatefold_model::{
-    Activation, Cell as Described, Coupling, GruActivations, GruCell, LstmActivations, LstmCell, Reset,
-};
+use gatefold_model::{Activation, Cell, Coupling, GruActivations, GruCell, LstmActivations, LstmCell, Reset};
 use gatefold_reference::scan::kernel::Stage;
-use gatefold_shaders::Cell;
+use gatefold_shaders::CellStage;
 
-/// A stage with its options, as the reference and as the kernels have it.
+/// A stage with its options, for the reference and for the kernels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subject {
     pub(super) name: &'static str,
     pub(super) stage: Stage,
     pub(super) clip: Option<f32>,
-    /// Numbers that a unit has of its own.
+    /// Numbers of a unit's own.
     pub(super) units: usize,
 }
 
 const SIGMOID: Activation = Activation::Sigmoid;
-/// Slopes follow from values of these, and not from those of the next.
+/// A function whose slope follows from its value, and one whose slope does not.
 const HARD: Activation = Activation::HardSigmoid { alpha: 0.2, beta: 0.5 };
 const ODD: Activation = Activation::LeakyRelu { alpha: -0.4 };
 
@@ -27,30 +25,30 @@ fn lstm() -> LstmCell {
 
 impl Subject {
     fn new(name: &'static str, stage: Stage) -> Subject {
-        let peephole = matches!(stage, Stage::Cell(Described::Lstm(LstmCell { peephole: true, .. })));
+        let peephole = matches!(stage, Stage::Cell(Cell::Lstm(LstmCell { peephole: true, .. })));
         Subject { name, stage, clip: None, units: if peephole { 3 } else { 0 } }
     }
 
-    /// Every cell once, with nothing chosen.
+    /// Every cell once, without options.
     pub(super) fn plain() -> Vec<Subject> {
         vec![
-            Subject::new("rnn", Stage::Cell(Described::Rnn { activation: Activation::Tanh })),
-            Subject::new("lstm", Stage::Cell(Described::Lstm(lstm()))),
-            Subject::new("gru", Stage::Cell(Described::Gru(gru(Reset::After, GruActivations::default())))),
+            Subject::new("rnn", Stage::Cell(Cell::Rnn { activation: Activation::Tanh })),
+            Subject::new("lstm", Stage::Cell(Cell::Lstm(lstm()))),
+            Subject::new("gru", Stage::Cell(Cell::Gru(gru(Reset::After, GruActivations::default())))),
         ]
     }
 
-    /// Every stage that takes its gradient from the steps behind it.
+    /// Every stage that takes its gradient from the steps after it.
     pub(super) fn with_recurrence() -> Vec<Subject> {
         let mut found = Subject::plain();
         for activation in Activation::ALL.into_iter().chain([ODD]) {
-            found.push(Subject::new("rnn of a function", Stage::Cell(Described::Rnn { activation })));
+            found.push(Subject::new("rnn of a function", Stage::Cell(Cell::Rnn { activation })));
         }
         let rnn = found[0];
         found.push(Subject { name: "rnn clipped", clip: Some(0.4), ..rnn });
         found.extend(lstms());
         let odd = GruActivations { gate: HARD, candidate: ODD };
-        let after = |activations| Stage::Cell(Described::Gru(gru(Reset::After, activations)));
+        let after = |activations| Stage::Cell(Cell::Gru(gru(Reset::After, activations)));
         let update = |activations| Stage::Update(gru(Reset::Before, activations));
         for (name, stage) in [
             ("gru", after(GruActivations::default())),
@@ -64,7 +62,7 @@ impl Subject {
         found
     }
 
-    /// Every stage but readouts.
+    /// Every stage except readouts.
     pub(super) fn with_backward() -> Vec<Subject> {
         let mut found = Subject::with_recurrence();
         let reset = |activations| Stage::Reset(gru(Reset::Before, activations));
@@ -85,32 +83,32 @@ impl Subject {
         found
     }
 
-    pub(super) fn cell(&self) -> Cell {
+    pub(super) fn cell(&self) -> CellStage {
         match self.stage {
-            Stage::Cell(Described::Rnn { .. }) => Cell::Rnn,
-            Stage::Cell(Described::Lstm(_)) => Cell::Lstm,
-            Stage::Cell(Described::Gru(_)) => Cell::Gru,
-            Stage::Reset(_) => Cell::GruReset,
-            Stage::Update(_) => Cell::GruUpdate,
-            Stage::Readout(_) => Cell::Readout,
+            Stage::Cell(Cell::Rnn { .. }) => CellStage::Rnn,
+            Stage::Cell(Cell::Lstm(_)) => CellStage::Lstm,
+            Stage::Cell(Cell::Gru(_)) => CellStage::Gru,
+            Stage::Reset(_) => CellStage::GruReset,
+            Stage::Update(_) => CellStage::GruUpdate,
+            Stage::Readout(_) => CellStage::Readout,
         }
     }
 
-    /// Whether something goes to the step before past all weights.
+    /// Whether backward passes something to the previous step around all weights.
     pub(super) fn carries(&self) -> bool {
-        !matches!(self.cell(), Cell::Rnn | Cell::Readout)
+        !matches!(self.cell(), CellStage::Rnn | CellStage::Readout)
     }
 
     fn functions(&self) -> Vec<(&'static str, Activation)> {
         match self.stage {
-            Stage::Cell(Described::Rnn { activation }) | Stage::Readout(activation) => {
+            Stage::Cell(Cell::Rnn { activation }) | Stage::Readout(activation) => {
                 vec![("CANDIDATE", activation)]
             }
-            Stage::Cell(Described::Lstm(LstmCell { activations: a, .. })) => {
+            Stage::Cell(Cell::Lstm(LstmCell { activations: a, .. })) => {
                 vec![("GATE", a.gate), ("CANDIDATE", a.candidate), ("OUTPUT", a.output)]
             }
             Stage::Reset(GruCell { activations: a, .. }) => vec![("GATE", a.gate)],
-            Stage::Cell(Described::Gru(GruCell { activations: a, .. }))
+            Stage::Cell(Cell::Gru(GruCell { activations: a, .. }))
             | Stage::Update(GruCell { activations: a, .. }) => {
                 vec![("GATE", a.gate), ("CANDIDATE", a.candidate)]
             }
@@ -128,7 +126,7 @@ impl Subject {
         self.clip.is_some() || functions.iter().any(|(_, activation)| !activation.slope_from_output())
     }
 
-    /// What the kernels are told of the cell.
+    /// The cell's constants in the kernels.
     pub(super) fn consts(&self) -> Vec<(&'static str, u32)> {
         let mut consts = Vec::new();
         for (name, activation) in self.functions() {
@@ -140,7 +138,7 @@ impl Subject {
             };
             consts.extend([(names[0], activation.code()), (names[1], alpha), (names[2], beta)]);
         }
-        if let Stage::Cell(Described::Lstm(LstmCell { coupling, squashed, .. })) = self.stage {
+        if let Stage::Cell(Cell::Lstm(LstmCell { coupling, squashed, .. })) = self.stage {
             let coupled = match coupling {
                 None => 0,
                 Some(Coupling::Input) => 1,
@@ -153,7 +151,8 @@ impl Subject {
         consts
     }
 
-    /// Numbers from -1 to 1 as a step could have saved them: clipped pre-activations, or gates between 0 and 1.
+    /// Numbers from -1 to 1 turned into what a step could have saved: clipped pre-activations, or gates between 0 and
+    /// 1.
     pub(super) fn saved(&self, values: &[f32]) -> Vec<f32> {
         let bound = self.clip.unwrap_or(1.0);
         let saved = |&value: &f32| {
@@ -187,16 +186,13 @@ fn lstms() -> Vec<Subject> {
             changes[one](&mut cell, &mut clip);
             changes[other](&mut cell, &mut clip);
             debug_assert!(cell.activations.gate == SIGMOID || cell.activations.gate == HARD);
-            found.push(Subject {
-                clip,
-                ..Subject::new("lstm with options", Stage::Cell(Described::Lstm(cell)))
-            });
+            found.push(Subject { clip, ..Subject::new("lstm with options", Stage::Cell(Cell::Lstm(cell))) });
         }
     }
     found
 }
 
-/// Whether carry is part of the gradient of h.
+/// Whether carry is part of the gradient with respect to h.
 pub(super) fn own_lane(stage: Stage) -> bool {
-    matches!(stage, Stage::Update(_) | Stage::Cell(Described::Gru(_)))
+    matches!(stage, Stage::Update(_) | Stage::Cell(Cell::Gru(_)))
 }

@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 const WARM_UPS: usize = 2;
 const LEAST_RUNS: usize = 7;
 const MOST_RUNS: usize = 200;
-/// Short runs are repeated until they took this long together: a median of seven runs of a millisecond moves about.
+/// Short runs are repeated until they have taken this long together: the median of seven runs of a millisecond varies.
 const LEAST_TIME: Duration = Duration::from_millis(500);
 
-/// How long the runs took, in milliseconds.
+/// The duration of the runs, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Timing {
     pub(super) runs: usize,
@@ -19,12 +19,12 @@ pub(super) struct Timing {
 
 impl Timing {
     /// # Panics
-    /// Without any run.
+    /// If there is no run.
     fn of(mut runs: Vec<Duration>) -> Timing {
         runs.sort();
         let ms = |at: usize| runs[at].as_secs_f64() * 1e3;
         let last = runs.len() - 1;
-        // Between two runs, half-way: the median of four is the mean of the second and the third.
+        // Interpolates between two runs: the median of four is the mean of the second and the third.
         let quantile = |quarters: usize| {
             let at = last * quarters;
             let (below, above) = (ms(at / 4), ms(at.div_ceil(4)));
@@ -40,13 +40,13 @@ impl Timing {
         }
     }
 
-    /// Half of the distance between the quartiles, as a share of the median.
+    /// Half the distance between the quartiles, as a share of the median.
     pub(super) fn spread(&self) -> f64 {
         (self.third_quartile_ms - self.first_quartile_ms) / (2.0 * self.median_ms)
     }
 }
 
-/// Times what does its work whole before it returns.
+/// Times a function that has finished its work when it returns.
 pub(super) fn time<E>(mut run: impl FnMut() -> Result<(), E>) -> Result<Timing, E> {
     for _ in 0..WARM_UPS {
         run()?;

@@ -1,17 +1,18 @@
-//! Floating-point operations of a network: those of its matrix products, a multiplication and an addition each.
+//! Floating-point operations (FLOP) of a network: those of its matrix products, a multiplication and an addition per
+//! term.
 //!
-//! What is computed element by element is left out, as in every figure that one compares with, and so are rows of
-//! zeros that a kernel multiplies for its own convenience. Every product has two more on the way back, for the gradients
-//! of both its factors, so backward takes twice as many.
+//! Element-wise work is left out, as in every figure this is compared with, and so are rows of zeros that a kernel
+//! multiplies for its own convenience. Backward takes twice as many: every product needs two more, for the gradients
+//! of its two factors.
 
 use gatefold_model::{Cell, Layer, LayerKind, LstmCell, Recurrent, Role};
 
-/// Operations of a layer for `batch` rows of one time step, forward. A decoder's are those of its bridge, once for
-/// all steps.
+/// Forward operations of a layer for `batch` rows of one time step. For a decoder, the operations of its bridge, once
+/// for all steps.
 ///
-/// A scan of a recurrent layer takes `2 B G H (I + R)`: `G` gates of `H` units, each a sum over `I` inputs and the `R`
-/// values of `h`; a skip connection sums over another `R`, feedback over `O`. A projection takes `2 B R H` more, the
-/// readout of feedback `2 B O H`.
+/// A scan of a recurrent layer takes `2 B G H (I + R)`: `G` gates of `H` units, each a sum over `I` inputs and the
+/// `R` values of `h`. A skip connection sums over another `R` values, feedback over `O`. A projection takes `2 B R H`
+/// more, the readout of feedback `2 B O H`.
 pub(crate) fn forward_step(layer: &Layer, batch: usize) -> u128 {
     let terms = match &layer.kind {
         LayerKind::Recurrent(recurrent) => {
@@ -28,8 +29,8 @@ pub(crate) fn forward_step(layer: &Layer, batch: usize) -> u128 {
     2 * batch as u128 * terms
 }
 
-/// Operations of the gradient of the layer's input alone, for `batch` rows of one time step; the first layer of a
-/// network in training needs none.
+/// Operations of only the gradient with respect to the layer's input, for `batch` rows of one time step. The first
+/// layer of a network in training needs none.
 pub(crate) fn input_gradient_step(layer: &Layer, batch: usize) -> u128 {
     let rows = match &layer.kind {
         LayerKind::Recurrent(recurrent) => {
@@ -42,7 +43,7 @@ pub(crate) fn input_gradient_step(layer: &Layer, batch: usize) -> u128 {
     2 * batch as u128 * rows * layer.input as u128
 }
 
-/// Terms of the sums of one scan for one row of one step.
+/// Terms of the sums in one scan, for one row of one step.
 fn scan_terms(recurrent: &Recurrent, input: usize) -> u128 {
     let (hidden, width) = (recurrent.hidden, recurrent.recurrent_width());
     let readout = recurrent.feedback.map_or(0, |feedback| feedback.output);
@@ -52,12 +53,12 @@ fn scan_terms(recurrent: &Recurrent, input: usize) -> u128 {
     gate_rows(recurrent) * summed + product(hidden, projection) + product(hidden, readout)
 }
 
-/// Rows of the weights that are read: all gates', but for one of a coupled LSTM.
+/// Rows of the weights that are read: those of all gates but the derived one of a coupled LSTM.
 fn gate_rows(recurrent: &Recurrent) -> u128 {
     computed_gates(&recurrent.cell) as u128 * recurrent.hidden as u128
 }
 
-/// Gates that are computed from the weights.
+/// The number of gates computed from weights.
 pub(crate) fn computed_gates(cell: &Cell) -> usize {
     let derived = matches!(cell, Cell::Lstm(LstmCell { coupling: Some(_), .. }));
     cell.gates() - usize::from(derived)
@@ -79,7 +80,7 @@ mod tests {
         NetworkConfig::new(input, stack).unwrap().layers().to_vec()
     }
 
-    /// Forward and input gradient of one layer on three inputs, for seven rows.
+    /// Operations of forward and of the input gradient, of one layer on three inputs, for seven rows.
     fn of(layer: impl Into<LayerConfig>) -> (u128, u128) {
         let layer = &layers(3, &[layer.into()])[0];
         (forward_step(layer, 7), input_gradient_step(layer, 7))
@@ -87,12 +88,12 @@ mod tests {
 
     #[test]
     fn gates_are_sums_over_input_and_recurrence() {
-        // Seven rows, a product and an addition a term; gates of five units, each a sum over three inputs and five units.
+        // Seven rows, two operations per term; gates of five units, each a sum over three inputs and five units.
         assert_eq!(of(RnnConfig::new(5)), (2 * 7 * 5 * (3 + 5), 2 * 7 * 5 * 3));
         assert_eq!(of(GruConfig::new(5)), (2 * 7 * 15 * (3 + 5), 2 * 7 * 15 * 3));
         assert_eq!(of(GruConfig::new(5).reset(Reset::Before)), of(GruConfig::new(5)));
         assert_eq!(of(LstmConfig::new(5)), (2 * 7 * 20 * (3 + 5), 2 * 7 * 20 * 3));
-        // Peepholes, biases and functions are no products; a coupled gate is 1 minus another.
+        // Peepholes, biases and functions are not products; a coupled gate is 1 minus another.
         assert_eq!(of(LstmConfig::new(5).peephole().squashed()), of(LstmConfig::new(5)));
         assert_eq!(of(LstmConfig::new(5).coupled(Coupling::Input)), (2 * 7 * 15 * (3 + 5), 2 * 7 * 15 * 3));
         assert_eq!(of(DenseConfig::new(2)), (2 * 7 * 3 * 2, 2 * 7 * 3 * 2));
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_products_takes_none() {
+    fn layers_without_products_take_none() {
         let stack = [
             EmbeddingConfig::new(9, 4).into(),
             LayerConfig::Dropout { rate: 0.5 },

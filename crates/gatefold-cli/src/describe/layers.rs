@@ -1,41 +1,48 @@
-//! Layers in words: folded, with all time steps at once, and unrolled, one step at a time.
+//! Layers in words: folded (all time steps at once) and unrolled (one step at a time).
 
 use super::flop::computed_gates;
 use gatefold::{Activation, Bridge, Direction, Expansion, LayerKind, NetworkConfig, Recurrent};
 use gatefold_model::{Layer, StateKind, Timeline};
 
-/// A network on a batch of a certain shape.
+/// A network applied to a batch of a certain shape.
 #[derive(Clone, Copy)]
 pub(super) struct Shaped<'a> {
     pub(super) config: &'a NetworkConfig,
     pub(super) steps: usize,
+    /// Steps of the decoder's own input; ignored in a network without a decoder.
+    pub(super) decoder_steps: usize,
     pub(super) batch: usize,
 }
 
 impl Shaped<'_> {
+    /// Time steps of a timeline.
+    fn steps_on(&self, timeline: Timeline) -> usize {
+        timeline.steps(if timeline == Timeline::Decoder { self.decoder_steps } else { self.steps })
+    }
+
     /// Time steps that a layer computes.
     pub(super) fn steps_of(&self, layer: &Layer) -> usize {
         match layer.kind {
-            // These are done once: they look at a sequence's end, or make one of a single step.
+            // Done once: these look at the end of a sequence, or make a sequence from a single step.
             LayerKind::LastStep | LayerKind::FinalState | LayerKind::Expand { .. } => 1,
             LayerKind::Decoder { .. } => 1,
             _ => self.steps_into(layer),
         }
     }
 
-    /// Steps of all scans of a layer.
+    /// Steps of all scans of a layer together.
     pub(super) fn scanned(&self, layer: &Layer) -> usize {
         let scans = layer.recurrent().map_or(0, |recurrent| recurrent.direction.scans().len());
         self.steps_of(layer).saturating_mul(scans)
     }
 
-    /// Time steps that a layer gets.
+    /// Time steps that a layer is given.
     fn steps_into(&self, layer: &Layer) -> usize {
         let before = layer.index.checked_sub(1).map(|index| self.config.layers()[index].timeline);
-        before.unwrap_or(Timeline::Input).steps(self.steps)
+        self.steps_on(before.unwrap_or(Timeline::Input))
     }
 
-    /// `[T, B, I]` of the network's input.
+    /// The shape `[T, B, I]` of the network's input.
     pub(super) fn input(&self) -> String {
         let layers = self.config.layers();
         let expands = layers.first().is_some_and(|layer| matches!(layer.kind, LayerKind::Expand { .. }));
@@ -44,9 +51,9 @@ impl Shaped<'_> {
         format!("[{steps}, {}, {}]{of_tokens}", self.batch, self.config.input())
     }
 
-    /// What comes out of a layer, all steps together.
+    /// The output of a layer, all steps together.
     pub(super) fn folded(&self, layer: &Layer) -> String {
-        let mut text = format!("[{}, {}, {}]", layer.timeline.steps(self.steps), self.batch, layer.output);
+        let mut text = format!("[{}, {}, {}]", self.steps_on(layer.timeline), self.batch, layer.output);
         match layer.kind {
             LayerKind::Recurrent(recurrent) => {
                 let whole = recurrent.to_string();
@@ -77,7 +84,7 @@ impl Shaped<'_> {
         text
     }
 
-    /// What a layer does in a step, in a line or, with two scans, in three.
+    /// The work of a layer in one step: one line or, with two scans, three.
     pub(super) fn unrolled(&self, layer: &Layer) -> Vec<String> {
         let batch = self.batch;
         let (input, output) = (format!("[{batch}, {}]", layer.input), format!("[{batch}, {}]", layer.output));
@@ -85,15 +92,15 @@ impl Shaped<'_> {
         match layer.kind {
             LayerKind::Recurrent(recurrent) => self.scans(layer, &recurrent),
             LayerKind::Dropout { .. } => {
-                vec![format!("{when}: {input} -> {output}, zeros among them in training")]
+                vec![format!("{when}: {input} -> {output}, some of them zeroed in training")]
             }
             LayerKind::Residual { from } => {
-                vec![format!("{when}: {input} + what layer {from} got -> {output}")]
+                vec![format!("{when}: {input} + the input of layer {from} -> {output}")]
             }
             LayerKind::Embedding { .. } => vec![format!("{when}: a row of the table -> {output}")],
             LayerKind::LastStep => {
                 let last = self.steps_into(layer);
-                vec![format!("t = {last}: {input} goes on, the steps before it end here")]
+                vec![format!("t = {last}: {input} is passed on, earlier steps are dropped")]
             }
             LayerKind::FinalState => {
                 let which =
@@ -104,7 +111,7 @@ impl Shaped<'_> {
                 vec![format!("once: {whose} -> {output}")]
             }
             LayerKind::Expand { steps, fill } => {
-                let others = if fill == Expansion::Repeat { "the same again" } else { "zeros" };
+                let others = if fill == Expansion::Repeat { "copies of it" } else { "zeros" };
                 vec![format!("once: {input} is step 1 of {steps}; the others are {others}")]
             }
             LayerKind::Decoder { bridge } => self.bridges(layer, bridge),
@@ -127,13 +134,13 @@ impl Shaped<'_> {
         lines
     }
 
-    /// Which final state of the encoder becomes which initial state of the decoder.
+    /// How final states of the encoder become initial states of the decoder.
     fn bridges(&self, decoder: &Layer, bridge: Bridge) -> Vec<String> {
-        let (before, behind): (Vec<&Layer>, Vec<&Layer>) =
+        let (before, after): (Vec<&Layer>, Vec<&Layer>) =
             self.config.recurrent_layers().partition(|layer| layer.index < decoder.index);
         let states = [StateKind::Hidden, StateKind::Cell];
-        let pairs = behind.iter().enumerate().flat_map(|(j, target)| {
-            // The j-th starts from the j-th, or from the last; c from h where there is no c.
+        let pairs = after.iter().enumerate().flat_map(|(j, target)| {
+            // Layer j starts from layer j, or from the last one; c starts from h where there is no c.
             let source = before.get(j).or(before.last());
             states.into_iter().filter_map(move |state| Some((source?, *target, state)))
         });
@@ -219,7 +226,7 @@ fn listed(words: &[String]) -> String {
     }
 }
 
-/// How wide the states of all scans are together.
+/// The width of the states of all scans together.
 fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
     let recurrent = layer.recurrent()?;
     let scans = recurrent.direction.scans().len();
@@ -236,10 +243,10 @@ mod tests {
         Coupling, DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig,
     };
 
-    /// The lines of every layer on seven rows of eleven steps.
+    /// The lines of every layer for seven rows of eleven steps, six for a decoder's.
     fn lines(input: usize, stack: &[LayerConfig]) -> (Vec<String>, Vec<Vec<String>>) {
         let config = &NetworkConfig::new(input, stack).unwrap();
-        let shaped = Shaped { config, steps: 11, batch: 7 };
+        let shaped = Shaped { config, steps: 11, decoder_steps: 6, batch: 7 };
         let layers = config.layers().iter();
         layers.map(|layer| (shaped.folded(layer), shaped.unrolled(layer))).unzip()
     }
@@ -329,16 +336,16 @@ mod tests {
                 "[1, 7, 2]"
             ]
         );
-        let behind: Vec<&str> = unrolled[1..].iter().map(|lines| lines[0].as_str()).collect();
+        let after: Vec<&str> = unrolled[1..].iter().map(|lines| lines[0].as_str()).collect();
         assert_eq!(
-            behind,
+            after,
             [
                 "once: h of both scans' last steps -> [7, 10]",
                 "once: [7, 10] is step 1 of 4; the others are zeros",
                 "t = 1 .. 4: x(t) [7, 10], h(t-1) [7, 6] -> gates 3 x [7, 6] -> h(t)",
-                "t = 1 .. 4: [7, 6] -> [7, 6], zeros among them in training",
-                "t = 1 .. 4: [7, 6] + what layer 4 got -> [7, 6]",
-                "t = 4: [7, 6] goes on, the steps before it end here",
+                "t = 1 .. 4: [7, 6] -> [7, 6], some of them zeroed in training",
+                "t = 1 .. 4: [7, 6] + the input of layer 4 -> [7, 6]",
+                "t = 4: [7, 6] is passed on, earlier steps are dropped",
                 "once: [7, 6] -> [7, 2]",
                 "once: [7, 2] -> [7, 2]"
             ]
@@ -346,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_says_which_state_comes_from_where() {
+    fn a_decoder_names_the_source_of_each_state() {
         let stack = [
             EmbeddingConfig::new(9, 4).into(),
             GruConfig::new(3).direction(Direction::Bidirectional).into(),
@@ -357,7 +364,9 @@ mod tests {
         ];
         let (folded, unrolled) = lines(1, &stack);
         assert_eq!(folded[0], "[11, 7, 4] of 9 tokens");
-        assert_eq!(folded[2], "[11, 7, 1] token numbers, the decoder's own input");
+        assert_eq!(folded[2], "[6, 7, 1] token numbers, the decoder's own input");
+        assert_eq!(folded[3..], ["[6, 7, 2] of 8 tokens", "[6, 7, 5]", "[6, 7, 4]"]);
+        assert_eq!(unrolled[1][0], "t = 1 .. 11: x(t) [7, 4], h(t-1) [7, 3] -> gates 3 x [7, 3] -> h(t)");
         assert_eq!(
             unrolled[2],
             [
@@ -368,7 +377,7 @@ mod tests {
         );
         assert_eq!(
             unrolled[4],
-            ["t = 1 .. 11: x(t) [7, 2], h(t-1) and c(t-1) [7, 5] -> gates 4 x [7, 5] -> c(t), h(t)"]
+            ["t = 1 .. 6: x(t) [7, 2], h(t-1) and c(t-1) [7, 5] -> gates 4 x [7, 5] -> c(t), h(t)"]
         );
     }
 
@@ -376,11 +385,11 @@ mod tests {
     fn an_input_that_is_expanded_is_one_step() {
         let stack = [LayerConfig::Expand { steps: 4, fill: Expansion::Repeat }, GruConfig::new(2).into()];
         let config = &NetworkConfig::new(3, stack).unwrap();
-        let shaped = Shaped { config, steps: 11, batch: 7 };
+        let shaped = Shaped { config, steps: 11, decoder_steps: 6, batch: 7 };
         assert_eq!(shaped.input(), "[1, 7, 3]");
         assert_eq!(
             shaped.unrolled(&config.layers()[0]),
-            ["once: [7, 3] is step 1 of 4; the others are the same again"]
+            ["once: [7, 3] is step 1 of 4; the others are copies of it"]
         );
         assert_eq!(shaped.steps_of(&config.layers()[1]), 4);
     }

@@ -1,4 +1,4 @@
-//! A network that options say.
+//! The options that describe a network.
 
 use crate::cell;
 use crate::failure::Failure;
@@ -7,27 +7,27 @@ use gatefold::{Activation, DenseConfig, LayerConfig, NetworkConfig};
 #[derive(clap::Args, Debug)]
 #[group(id = "network", multiple = true)]
 pub(super) struct Arguments {
-    /// Values of a time step that go in
+    /// Input values per time step
     #[arg(long, value_name = "N", default_value = "1", value_parser = width())]
     input: usize,
-    /// Units in each recurrent layer; a list such as 64,32 says the layers one by one
+    /// Units in each recurrent layer; a list such as 64,32 gives the layers one by one
     #[arg(long, value_name = "N", default_value = "32", value_delimiter = ',', value_parser = width())]
     hidden: Vec<usize>,
-    /// Recurrent layers, all of the same width [default: 2, or as many as --hidden lists]
+    /// Number of recurrent layers, all of the same width [default: 2, or as many as --hidden lists]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     layers: Option<u16>,
-    /// Widths of dense layers with relu in front of the output, such as 100 or 64,32
+    /// Widths of dense layers with relu before the output layer, such as 100 or 64,32
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = width())]
     dense: Vec<usize>,
-    /// Values that come out of the dense layer at the end
+    /// Output values of the last dense layer
     #[arg(long, value_name = "N", default_value = "1", value_parser = width())]
     output: usize,
-    /// An output for every time step, and not for the last alone
+    /// Give an output for every time step, not only for the last
     #[arg(long)]
     every_step: bool,
 }
 
-// So bounded, no product of sizes overflows: an activation has at most 2^19 steps of 2^19 rows of 8 * 2^19 values.
+// With this bound no product of sizes overflows: an activation has at most 2^19 steps of 2^19 rows of 8 * 2^19 values.
 fn width() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 19)
 }
@@ -41,7 +41,7 @@ impl Arguments {
             (widths, None) => widths.to_vec(),
             (widths, Some(layers)) => {
                 return Err(Failure::Usage(format!(
-                    "--layers {layers}: --hidden lists {} layers already; leave one of them out",
+                    "--layers {layers}: --hidden already lists {} layers; leave out one of the two options",
                     widths.len()
                 )));
             }

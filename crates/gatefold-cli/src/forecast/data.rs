@@ -3,9 +3,9 @@ use crate::forecaster::{FillChoice, Shape};
 use gatefold_series::{SeriesError, Split, Table, TableOptions};
 use std::path::{Path, PathBuf};
 
-/// The newest share of the series, which is forecast and never learned from.
+/// The newest share of the series: forecast, never trained on.
 const TEST: f64 = 0.2;
-/// The newest share of the rest, by which the best epoch is chosen.
+/// The newest share of the rest: it chooses the best epoch.
 const VALIDATION: f64 = 0.15;
 
 /// A column, cut into parts.
@@ -36,12 +36,12 @@ impl Data {
         Ok(Data { path: path.into(), series, dates: table.dates(), split })
     }
 
-    /// The error with the table's name in front.
+    /// The error, prefixed with the table's name.
     pub(super) fn failure(&self, error: &SeriesError) -> Failure {
         Failure::failed(format!("{}: {error}", self.path.display()))
     }
 
-    /// FNV-1a over the values' bits: tells one series from another, and keeps nothing of it.
+    /// FNV-1a over the bits of the values: tells series apart without keeping any of their content.
     pub(super) fn fingerprint(&self) -> String {
         let bytes = self.series.iter().flat_map(|value| value.to_bits().to_le_bytes());
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -13,7 +13,7 @@ use ndarray::Array2;
 use serde_json::json;
 use std::ops::Range;
 
-/// A model's forecasts of the test part, `[origins, horizon]`, and how good they are.
+/// A model's forecasts of the test part, `[origins, horizon]`, with their metrics.
 struct Judged {
     name: String,
     forecasts: Array2<f64>,
@@ -63,7 +63,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Every sample that was forecast, from every origin: `row` counts the table's rows from 1, `step` from the origin.
+/// Every forecast sample from every origin: `row` counts the table's rows from 1, `step` counts from the origin.
 fn table(data: &Data, origins: &Range<usize>, judged: &[Judged]) -> String {
     let column = |name: &str| name.split(" (").next().unwrap_or(name).replace(' ', "_");
     let mut text = String::from("row,step");
@@ -97,7 +97,7 @@ fn plot(
 ) -> Result<String, Failure> {
     let horizon = forecaster.shape.horizon;
     let test = data.split.test();
-    // Blocks end to end; where the last is cut off, the end of the block before the table's end.
+    // Blocks end to end. Where the last one would be cut off, the block that ends with the table takes its place.
     let line = |model: &Judged| -> Vec<f64> {
         let value = |at: usize| {
             let block = (at - test.start) / horizon * horizon;
@@ -173,9 +173,9 @@ fn print(
     judged: &[Judged],
 ) {
     let epochs = finished.training_loss.len();
-    let early = if epochs < settings.epochs { ", where validation got no better" } else { "" };
+    let early = if epochs < settings.epochs { ", until validation stopped improving" } else { "" };
     report.line(format!("trained   {epochs} epochs{early}"));
-    report.line(format!("kept      epoch {}, the best by validation", finished.best_epoch + 1));
+    report.line(format!("kept      epoch {}, the best in validation", finished.best_epoch + 1));
     let ahead = if horizon == 1 { "1 step ahead".into() } else { format!("{horizon} steps ahead") };
     report.line(format!("\nThe last {} rows, {ahead}:\n", data.split.test().len()));
     report.line(format!("{:<22}{:>9}{:>9}{:>8}{:>9}", "model", "MAE", "RMSE", "MASE", "sMAPE %"));
@@ -203,7 +203,7 @@ fn print(
     );
 }
 
-/// Quoted where it must be: one odd cell in a column of dates is no reason to break the table.
+/// The text, quoted if necessary: one odd cell in a column of dates must not break the table.
 fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
@@ -212,7 +212,7 @@ fn cell(text: &str) -> String {
     }
 }
 
-/// Four digits, or all before the point.
+/// Four significant digits, at most six decimals, and every digit before the point; exponents for the extremes.
 fn figure(value: f64) -> String {
     let digits = if value > 0.0 { (3.0 - value.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
     let plain = format!("{value:.digits$}");

@@ -3,15 +3,15 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
-/// Lines that a training run prints when there is no terminal to draw a bar on.
+/// The most lines that a training run prints without a terminal to draw a bar on.
 const MOST_LINES: usize = 20;
 
-/// What is told while the command runs: results on stdout, progress on stderr.
+/// Reports while the command runs: results on stdout, progress on stderr.
 pub(super) struct Report {
     quiet: bool,
 }
 
-/// Where training is.
+/// The state of training.
 pub(super) struct Moment {
     /// Epochs done.
     pub(super) epoch: usize,
@@ -19,7 +19,7 @@ pub(super) struct Moment {
     pub(super) step: u64,
     /// The mean loss of the epoch.
     pub(super) loss: f64,
-    /// That of the last validation.
+    /// The loss of the last validation.
     pub(super) validation: Option<f64>,
 }
 
@@ -28,14 +28,14 @@ impl Report {
         Report { quiet }
     }
 
-    /// A line of results. That nobody reads them, as behind `| head`, is no reason to stop training.
+    /// Prints a line of results. If nobody reads it, as after `| head`, training goes on.
     pub(super) fn line(&self, text: impl Display) {
         if !self.quiet {
             let _ = writeln!(io::stdout(), "{text}");
         }
     }
 
-    /// Begins to show progress: a bar on a terminal, else plain lines.
+    /// Starts to show progress: a bar on a terminal, otherwise plain lines.
     pub(super) fn start(&self, epochs: usize, batches: u64, step: u64) -> Running {
         let bar = (!self.quiet && io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{wide_bar:.blue/black.bright} {msg} {eta} left")
@@ -60,7 +60,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// After some steps.
+    /// Shows progress after some steps.
     pub(super) fn step(&self, moment: &Moment) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!(
@@ -72,7 +72,7 @@ impl Running {
         }
     }
 
-    /// After an epoch.
+    /// Shows progress after an epoch.
     pub(super) fn epoch(&self, moment: &Moment) {
         if self.bar.is_some() {
             return self.step(&Moment { epoch: moment.epoch - 1, ..*moment });
@@ -94,7 +94,7 @@ impl Running {
         );
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -8,21 +8,21 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::path::Path;
 
-/// What training makes small, in units of the series' typical change over the horizon.
+/// The loss to minimise, in units of the series' typical change over the horizon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum LossChoice {
-    /// the mean of the errors' squares
+    /// mean squared error
     #[default]
     Squared,
-    /// the mean of their magnitudes, which outliers pull less
+    /// mean absolute error, on which outliers weigh less
     Absolute,
-    /// squares up to the series' typical change, magnitudes beyond
+    /// squared up to the series' typical change, absolute beyond it
     Huber,
 }
 
 impl LossChoice {
-    /// What the plot of the losses says of its axis.
+    /// The label of the axis in the plot of the losses.
     pub(super) fn label(self) -> &'static str {
         match self {
             LossChoice::Squared => "mean squared error, scaled",
@@ -42,7 +42,7 @@ impl From<LossChoice> for Loss {
     }
 }
 
-/// How the gradient changes the network.
+/// The optimiser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum OptimizerChoice {
@@ -68,12 +68,12 @@ impl From<OptimizerChoice> for Optimizer {
     }
 }
 
-/// An option as the command line has it.
+/// An option as written on the command line.
 fn word(choice: &impl clap::ValueEnum) -> String {
     choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// How the network is made and trained; with the shape and the data it decides every bit of the result.
+/// How the network is built and trained. With the shape and the data, this determines every bit of the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
     pub(super) season: Option<usize>,
@@ -86,7 +86,7 @@ pub(super) struct Settings {
     pub(super) loss: LossChoice,
     #[serde(default)]
     pub(super) optimizer: OptimizerChoice,
-    /// None for any.
+    /// `None` for no limit.
     #[serde(default)]
     pub(super) clip_value: Option<f32>,
     pub(super) clip: f32,
@@ -94,7 +94,7 @@ pub(super) struct Settings {
     data: String,
 }
 
-/// Reads the table, and takes from it what the command line leaves open.
+/// Reads the table, and derives from it the settings that the command line leaves open.
 pub(super) fn choose(arguments: &Arguments) -> Result<(Data, Shape, Settings), Failure> {
     let table = Table::read(&arguments.table, &TableOptions::new())?;
     let target = match &arguments.target {
@@ -152,7 +152,7 @@ fn shape(arguments: &Arguments, data: &Data, target: String) -> Result<Shape, Fa
             }
         )));
     }
-    // A quarter of a short training part leaves enough windows to learn from.
+    // With a quarter of a short training part, enough windows are left to learn from.
     let input = arguments.input.unwrap_or_else(|| (train / 4).clamp(1, 24).div_ceil(width) * width);
     if !input.is_multiple_of(width) {
         return Err(Failure::Usage(format!(
@@ -181,13 +181,13 @@ impl Settings {
             .clip_norm(Some(self.clip))
     }
 
-    /// The settings of a run that goes on: the checkpoint's, with as many epochs as the command line says. Any other
-    /// option that differs would end in a result that no uninterrupted run has, and is refused.
+    /// The settings of a resumed run: the checkpoint's, with the epochs of the command line. Any other option that
+    /// differs is refused, since no uninterrupted run could give the same result.
     pub(super) fn continued(&self, arguments: &Arguments, shape: &Shape) -> Result<Settings, Failure> {
         fn same<T: PartialEq + Display>(name: &str, asked: &Option<T>, found: &T) -> Result<(), Failure> {
             match asked {
                 Some(asked) if asked != found => Err(Failure::Usage(format!(
-                    "--{name} {asked} differs from the checkpoint's {found}; leave it out, or train anew without --resume"
+                    "--{name} {asked} differs from the checkpoint's {found}; leave it out, or train again without --resume"
                 ))),
                 _ => Ok(()),
             }
@@ -203,13 +203,13 @@ impl Settings {
         same("lr", &arguments.lr, &self.lr)?;
         same("loss", &arguments.loss.as_ref().map(word), &word(&self.loss))?;
         same("optimizer", &arguments.optimizer.as_ref().map(word), &word(&self.optimizer))?;
-        let limit = self.clip_value.map_or_else(|| "any".into(), |limit| limit.to_string());
+        let limit = self.clip_value.map_or_else(|| "off".into(), |limit| limit.to_string());
         same("clip-value", &arguments.clip_value.map(|limit| limit.to_string()), &limit)?;
         same("clip", &arguments.clip, &self.clip)?;
         same("seed", &arguments.seed, &self.seed)?;
         if arguments.fill.is_some_and(|fill| fill != shape.fill) {
             let problem =
-                "--fill differs from the checkpoint's; leave it out, or train anew without --resume";
+                "--fill differs from the checkpoint's; leave it out, or train again without --resume";
             return Err(Failure::Usage(problem.into()));
         }
         Ok(Settings { epochs: arguments.epochs.unwrap_or(self.epochs), ..self.clone() })
@@ -222,7 +222,7 @@ impl Settings {
         }
         Err(Failure::failed(format!(
             "{}: the series is not the one the checkpoint was trained on ({found}; expected {}); resume with that table, \
-             or train anew without --resume",
+             or train again without --resume",
             path.display(),
             self.data
         )))

@@ -12,29 +12,29 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Epochs without a better validation loss, after which the learning rate falls.
+/// Epochs without a better validation loss before the learning rate falls.
 const PATIENCE: usize = 5;
 const DECAY: f32 = 0.3;
-/// Training ends when the learning rate would fall this often.
+/// The number of falls of the learning rate that ends training.
 const MOST_DECAYS: u32 = 3;
-/// At most this much work is lost to a power cut.
+/// A power cut loses at most this much work.
 const BETWEEN_SAVES: Duration = Duration::from_secs(20);
-/// Losses are read back from the device this often; they are summed in their order, so that it changes no result.
+/// How often losses are read back from the device. They are summed in order, so this changes no result.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(100);
 
-/// Under these keys a checkpoint keeps what is not a tensor, besides the forecaster's own.
+/// Keys under which a checkpoint keeps what is not a tensor, besides the forecaster's own.
 const SETTINGS: &str = "training";
 const PROGRESS: &str = "progress";
 const DEVICE: &str = "device";
-/// The parameters of the best epoch lie beside the optimiser's moments.
+/// The parameters of the best epoch, stored beside the optimiser's moments.
 const BEST: &str = "best";
 
-/// What has happened so far: with the parameters and the moments, all that going on needs.
+/// The history so far: with the parameters and the moments, everything needed to continue.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Progress {
     training_loss: Vec<f64>,
     validation_loss: Vec<f64>,
-    /// The sum of the losses of the epoch under way.
+    /// The sum of the losses of the current epoch.
     partial: f64,
     best_epoch: Option<usize>,
     without_gain: usize,
@@ -42,7 +42,7 @@ struct Progress {
     ended_early: bool,
 }
 
-/// A checkpoint, read and understood.
+/// A checkpoint that has been read.
 pub(super) struct Saved {
     checkpoint: Checkpoint,
     best: Option<Parameters>,
@@ -52,9 +52,9 @@ pub(super) struct Saved {
 }
 
 impl Saved {
-    /// The device of the run so far, if it was another: from here on the bits may be others too.
+    /// The device of the run so far, if it was another one: from now on, results may round differently.
     pub(super) fn other_device(&self, device: &Device) -> Option<String> {
-        // The CPU's number of threads changes no bit.
+        // The number of CPU threads changes no bit.
         let kind = |summary: &str| summary.split(" (").next() == Some("cpu");
         let summary = device.summary();
         let other = |found: &&String| **found != summary && !(kind(found) && kind(&summary));
@@ -64,7 +64,7 @@ impl Saved {
     pub(super) fn load(path: &Path) -> Result<Saved, Failure> {
         if !path.exists() {
             return Err(Failure::failed(format!(
-                "{}: there is no checkpoint to resume; train without --resume first, or name its directory with --out",
+                "{}: there is no checkpoint to resume; train without --resume first, or give its directory with --out",
                 path.display()
             )));
         }
@@ -78,7 +78,7 @@ impl Saved {
             let text = checkpoint.metadata.get(key).map_or("", String::as_str);
             serde_json::from_str(text).map_err(|error| {
                 Failure::failed(format!(
-                    "{}: its {key} cannot be read: {error}; train anew without --resume",
+                    "{}: its {key} cannot be read: {error}; train again without --resume",
                     path.display()
                 ))
             })
@@ -104,7 +104,7 @@ pub(super) struct Training<'a> {
     path: PathBuf,
 }
 
-/// What training leaves behind.
+/// The results of training.
 pub(super) struct Finished {
     pub(super) network: Network,
     pub(super) training_loss: Vec<f64>,
@@ -129,7 +129,7 @@ impl<'a> Training<'a> {
             Some(saved) => {
                 if saved.checkpoint.config != config {
                     return Err(Failure::failed(format!(
-                        "{}: it holds the network {}; expected {config}; train anew without --resume",
+                        "{}: expected the network {config}, found {}; train again without --resume",
                         path.display(),
                         saved.checkpoint.config
                     )));
@@ -174,7 +174,7 @@ impl<'a> Training<'a> {
         self.progress.training_loss.len()
     }
 
-    /// Trains to the end; or, when `stop` is raised, to the end of the step, saves and returns false.
+    /// Trains to the end. When `stop` is raised, finishes the step, saves and returns false.
     pub(super) fn run(&mut self, report: &Report, stop: &AtomicBool) -> Result<bool, Failure> {
         let (data, forecaster) = (self.data, self.forecaster);
         let part = |range| {
@@ -288,12 +288,12 @@ impl<'a> Training<'a> {
         Ok(checkpoint.save(&self.path)?)
     }
 
-    /// Saves the checkpoint and the best epoch's model into `folder`, and hands over the network of that epoch.
+    /// Saves the checkpoint, and the best epoch's model into `folder`; returns the network of that epoch.
     pub(super) fn finish(mut self, folder: &Path) -> Result<Finished, Failure> {
         self.save()?;
         let (Some(parameters), Some(best_epoch)) = (self.best, self.progress.best_epoch) else {
             return Err(Failure::failed(format!(
-                "{}: the checkpoint is of no finished epoch; give --epochs",
+                "{}: the checkpoint has no finished epoch; give --epochs",
                 self.path.display()
             )));
         };
@@ -313,12 +313,12 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Multiplied one by one, so that a resumed run has the same bits.
+/// The learning rate, multiplied step by step so that a resumed run has the same bits.
 fn rate(settings: &Settings, progress: &Progress) -> f32 {
     (0..progress.decays).fold(settings.lr, |rate, _| rate * DECAY)
 }
 
-/// The parameters to forecast with: of a checkpoint the best epoch's, of a model its own.
+/// Loads the model to forecast with; from a checkpoint, the one of the best epoch.
 pub(crate) fn load_for_use(path: &Path) -> Result<Model, Failure> {
     if let Ok(mut checkpoint) = Checkpoint::load(path) {
         if let Some(best) = checkpoint.optimizer.remove(BEST) {

@@ -7,37 +7,37 @@ use ndarray::{ArrayD, IxDyn};
 use std::io::Read;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// What a header of version 1 can be; later versions may be longer for structures, which are not read.
+/// The longest header of version 1. Later versions allow longer ones for structures, which are not supported.
 const MAX_HEADER_BYTES: usize = u16::MAX as usize;
-/// NumPy aligns the data so.
+/// The alignment that NumPy gives the data.
 const ALIGNMENT: usize = 64;
 /// 1 GiB of float32.
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Whether what is read begins as an array does.
+/// Whether the data begins like an array.
 pub(super) fn begins(reader: &mut impl Read) -> bool {
     let mut begin = [0; MAGIC.len()];
     reader.read_exact(&mut begin).is_ok() && begin == *MAGIC
 }
 
-/// What stands in front of an array's values.
+/// The header before an array's values.
 #[derive(Debug, PartialEq)]
 pub(super) struct Header {
     element: ElementType,
     big_endian: bool,
-    /// Whether the first axis is the fastest.
+    /// Whether the first axis varies fastest.
     fortran_order: bool,
     pub(super) shape: Vec<usize>,
 }
 
 impl Header {
-    /// Reads the header, and leaves the reader in front of the values.
+    /// Reads the header, leaving the reader at the first value.
     pub(super) fn read(reader: &mut impl Read) -> Result<Header, String> {
         let mut begin = [0; 8];
         exactly(reader, &mut begin)?;
         let [magic @ .., major, _] = begin;
         if magic != *MAGIC {
-            return Err("no .npy array: it does not begin with NumPy's mark".into());
+            return Err("not a .npy array: it does not begin with NumPy's magic bytes".into());
         }
         let mut bytes = [0; 4];
         let length_bytes = match major {
@@ -85,9 +85,9 @@ impl Header {
         })
     }
 
-    /// How many bytes the values take.
+    /// The size of the values in bytes.
     pub(super) fn data_bytes(&self) -> Result<usize, String> {
-        // The product of the other axes bounds an empty array too, which ndarray wants countable.
+        // For an empty array the other axes are bounded too, since ndarray must be able to multiply them.
         let extent =
             self.shape.iter().filter(|&&len| len > 0).try_fold(1usize, |all, &len| all.checked_mul(len));
         match extent {
@@ -101,7 +101,7 @@ impl Header {
         }
     }
 
-    /// The array of those values, [`Header::data_bytes`] of them.
+    /// The array of these values, [`Header::data_bytes`] long.
     pub(super) fn tensor(&self, data: &[u8]) -> Result<Tensor, String> {
         Ok(match self.element {
             ElementType::F32 => Tensor::F32(self.array(data, f32::from_le_bytes, f32::from_be_bytes)?),
@@ -141,7 +141,7 @@ pub(super) fn bytes(tensor: &Tensor) -> Vec<u8> {
         ElementType::Bool => "|b1",
     };
     let axes: String = tensor.shape().iter().map(|len| format!("{len}, ")).collect();
-    // One axis is a tuple with a comma; others have none behind the last.
+    // A tuple of one axis keeps its comma; longer ones end without.
     let shape = if tensor.shape().len() == 1 { axes.trim_end() } else { axes.trim_end_matches(", ") };
     let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}");
     let before = MAGIC.len() + 4;
@@ -178,7 +178,7 @@ fn exactly(reader: &mut impl Read, bytes: &mut [u8]) -> Result<(), String> {
     })
 }
 
-/// The few kinds of Python literals that a header has. It never calls itself, whatever is nested.
+/// Scans the few kinds of Python literals in a header. Never recurses, whatever is nested.
 struct Scanner<'a> {
     rest: &'a str,
 }
@@ -236,7 +236,7 @@ impl<'a> Scanner<'a> {
                 break;
             }
         }
-        // ndarray and what reads these arrays go no further.
+        // ndarray and the readers of these arrays support no more.
         if shape.len() > 32 {
             Err(format!("it has {} axes; expected at most 32", shape.len()))
         } else {
@@ -244,7 +244,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The type of the elements, and whether their bytes are reversed.
+    /// The type of the elements, and whether they are big-endian.
     fn kind(&mut self) -> Result<(ElementType, bool), String> {
         self.rest = self.rest.trim_start();
         let found =

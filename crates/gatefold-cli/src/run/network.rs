@@ -1,4 +1,4 @@
-//! Arrays in and out of a network of ours.
+//! Arrays in and out of one of our networks.
 
 use super::{Arrays, check_names, missing};
 use crate::failure::Failure;
@@ -15,7 +15,7 @@ const DECODER_INPUT: &str = "decoder_input";
 const DECODER_LENGTHS: &str = "decoder_lengths";
 const OUTPUT: &str = "output";
 
-/// Runs a network on the arrays of a file; every one of them is used.
+/// Runs a network on the arrays of a file, using every one of them.
 pub(super) fn run(device: &Device, model: &Model, given: &mut Npz) -> Result<Arrays, Failure> {
     let known = names(&model.config);
     check_names(given, &known.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -33,7 +33,7 @@ pub(super) fn run(device: &Device, model: &Model, given: &mut Npz) -> Result<Arr
     Ok(arrays)
 }
 
-/// What the network can be given. The layers of a decoder start from the encoder's.
+/// The names of the arrays that the network takes. Layers of a decoder start from the encoder's states.
 fn names(config: &NetworkConfig) -> Vec<String> {
     let mut names = vec![INPUT.to_owned()];
     if !expands(config) {
@@ -43,7 +43,7 @@ fn names(config: &NetworkConfig) -> Vec<String> {
         names.extend([DECODER_INPUT.into(), DECODER_LENGTHS.into()]);
     }
     for layer in starting(config) {
-        let recurrent = layer.recurrent().expect("only those are listed");
+        let recurrent = layer.recurrent().expect("only recurrent layers are listed");
         names.push(format!("{}.h", layer.label()));
         names.extend(recurrent.cell.has_state().then(|| format!("{}.c", layer.label())));
         names.extend(recurrent.feedback.map(|_| format!("{}.y", layer.label())));
@@ -51,24 +51,24 @@ fn names(config: &NetworkConfig) -> Vec<String> {
     names
 }
 
-/// Recurrent layers whose initial states a caller can give.
+/// The recurrent layers whose initial states a caller can give.
 fn starting(config: &NetworkConfig) -> impl Iterator<Item = &Layer> {
     let decoder = config.decoder().unwrap_or(usize::MAX);
     config.recurrent_layers().filter(move |layer| layer.index < decoder)
 }
 
-/// Whether the network reads one step.
+/// Whether the network reads a single step.
 fn expands(config: &NetworkConfig) -> bool {
     matches!(config.layers().first().map(|layer| layer.kind), Some(LayerKind::Expand { .. }))
 }
 
-fn sequences(config: &NetworkConfig, given: &mut Npz) -> Result<Sequences, Failure> {
+fn sequences(config: &NetworkConfig, given: &mut Npz) -> Result<Sequences<'static>, Failure> {
     let sequences = part(config, given, 0, INPUT, LENGTHS)?;
     let Some(decoder) = config.decoder() else { return Ok(sequences) };
     let own = part(config, given, decoder + 1, DECODER_INPUT, DECODER_LENGTHS)?;
     if own.batch() != sequences.batch() {
         return Err(given.refusal(format!(
-            "array {DECODER_INPUT}: expected {} rows as in {INPUT}, found {}; give one for each",
+            "array {DECODER_INPUT}: expected {} rows as in {INPUT}, found {}; give one row for each of them",
             sequences.batch(),
             own.batch()
         )));
@@ -76,14 +76,14 @@ fn sequences(config: &NetworkConfig, given: &mut Npz) -> Result<Sequences, Failu
     Ok(sequences.with_decoder(own))
 }
 
-/// The sequences that layers read from `first` on, with their lengths.
+/// The sequences that the layers from `first` on read, with their lengths.
 fn part(
     config: &NetworkConfig,
     given: &mut Npz,
     first: usize,
     name: &str,
     lengths_name: &str,
-) -> Result<Sequences, Failure> {
+) -> Result<Sequences<'static>, Failure> {
     let layers = config.layers();
     let width = first.checked_sub(1).map_or(config.input(), |decoder| layers[decoder].output);
     let reads_tokens = matches!(layers.get(first).map(|layer| layer.kind), Some(LayerKind::Embedding { .. }));
@@ -98,8 +98,8 @@ fn part(
         (Tensor::F32(values), _) => fitting::<f32, Ix3>(values).ok_or_else(|| refuse(&tensor))?,
         (tensor, true) => {
             let tokens = integers(tensor).ok_or_else(|| refuse(tensor))?;
-            // A number that is too large for the table stays so: f32 has every whole number up to 2^24, and none above
-            // becomes one below.
+            // A number too large for the table stays too large: f32 has every whole number up to 2^24, and rounds none
+            // above to one below.
             let tokens = tokens.mapv(|token| token as f32).into_dimensionality::<Ix2>();
             tokens.map_err(|_| refuse(tensor))?.insert_axis(Axis(2))
         }
@@ -127,12 +127,12 @@ fn part(
     }
 }
 
-/// The states that the layers start from: those that are given, and for all others what the network says.
+/// The initial states of the layers: those given, and the network's own for all others.
 fn states(model: &Model, given: &mut Npz, batch: usize) -> Result<Option<States>, Failure> {
     let mut states = States::initial(&model.config, &model.parameters, batch);
     let mut any = false;
     let places: Vec<String> = starting(&model.config).map(Layer::label).collect();
-    // The layers of a decoder come behind those of the encoder.
+    // The layers of a decoder come after those of the encoder, so zip ends before them.
     for (label, LayerState { h, c, y }) in places.iter().zip(&mut states.layers) {
         any |= replace(given, &format!("{label}.h"), Some(h))?;
         any |= replace(given, &format!("{label}.c"), c.as_mut())?;
@@ -141,7 +141,7 @@ fn states(model: &Model, given: &mut Npz, batch: usize) -> Result<Option<States>
     Ok(any.then_some(states))
 }
 
-/// Puts an array in place of a state, if it is there.
+/// Replaces a state with the array of that name, if there is one.
 fn replace<D: Dimension>(
     given: &mut Npz,
     name: &str,
@@ -158,7 +158,7 @@ fn replace<D: Dimension>(
     }
 }
 
-/// The array if it has that many axes.
+/// The array, if it has the right number of axes.
 fn fitting<T: Clone, D: Dimension>(values: &ndarray::ArrayD<T>) -> Option<Array<T, D>> {
     values.view().into_dimensionality::<D>().ok().map(|values| values.to_owned())
 }

@@ -47,7 +47,7 @@ fn onnx_and_back_gives_the_same_bits() {
     assert_eq!(back.parameters, ours.parameters);
     folder.succeed(&["convert", "c.safetensors", "d.onnx", "--quiet"]);
     assert_eq!(fs::read(folder.path("d.onnx")).unwrap(), fs::read(folder.path("b.onnx")).unwrap());
-    // What ONNX can and PyTorch cannot.
+    // A network that ONNX can express and PyTorch cannot.
     let cells: [LayerConfig; 3] = [
         GruConfig::new(4).reset(Reset::Before).clip(0.5).direction(Direction::Reverse).into(),
         LstmConfig::new(3).peephole().into(),
@@ -87,7 +87,7 @@ fn pytorch_and_back_gives_the_same_bits() {
     save(&folder, "e.safetensors", 3, &[GruConfig::new(4).into()]);
     folder.succeed(&["convert", "e.safetensors", "f.safetensors", "--pytorch", "--names", "."]);
     assert!(crate::support::read_tensors(&folder.path("f.safetensors")).contains_key("weight_ih_l0"));
-    // From one foreign kind to the other.
+    // From one foreign kind to another.
     folder.succeed(&["convert", "b.safetensors", "b.onnx", "--modules", steps]);
     folder.succeed(&["convert", "a.safetensors", "a.onnx"]);
     assert_eq!(fs::read(folder.path("a.onnx")).unwrap(), fs::read(folder.path("b.onnx")).unwrap());
@@ -112,7 +112,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     let fixed = fixture("onnx/keras3_gru_18.onnx");
     let error = folder.fail(1, &["convert", fixed.to_str().unwrap(), "out.safetensors"]);
     assert!(error.contains("is not supported, nor is Loop; supported are"), "{error}");
-    // A network that has no single order of modules.
+    // A network whose modules fit in more than one order.
     let equal = fixture("pytorch/model_equal_widths.safetensors");
     let error = folder.fail(1, &["convert", equal.to_str().unwrap(), "out.onnx"]);
     assert!(error.contains("model_equal_widths.safetensors: "), "{error}");
@@ -130,19 +130,19 @@ fn wrong_usage_of_convert_is_told_apart() {
     };
     assert_eq!(
         refusal("a.safetensors b.pt"),
-        "b.pt: a model's name ends with .safetensors or .onnx; rename it"
+        "b.pt: expected a model named .safetensors or .onnx; rename it"
     );
     assert_eq!(
         refusal("a.safetensors b.onnx --pytorch"),
-        "--pytorch is for a file that ends with .safetensors, found b.onnx; leave it out"
+        "--pytorch applies to a file that ends with .safetensors, found b.onnx; leave it out"
     );
     assert_eq!(
         refusal("a.safetensors b.safetensors --lengths"),
-        "--lengths is for a file that ends with .onnx, found b.safetensors; leave it out"
+        "--lengths applies to a file that ends with .onnx, found b.safetensors; leave it out"
     );
     assert_eq!(
         refusal("a.safetensors ./a.safetensors --pytorch"),
-        "./a.safetensors: it is the file to read and the file to write; give OUT another name"
+        "./a.safetensors: this is both the file to read and the file to write; give OUT another name"
     );
     for arguments in [
         &["convert", "a.safetensors"][..],
@@ -154,7 +154,7 @@ fn wrong_usage_of_convert_is_told_apart() {
     assert!(folder.fail(1, &["convert", "no.onnx", "b.onnx"]).starts_with("no.onnx: "));
 }
 
-/// What is printed for a model, each run of spaces one space.
+/// The description of a model, with each run of spaces replaced by one space.
 fn described(folder: &Folder, arguments: &[&str]) -> String {
     let printed = folder.succeed(&[&["describe"], arguments, &["--device", "cpu"]].concat());
     assert_narrow(&printed);
@@ -193,7 +193,7 @@ fn a_graph_that_is_no_network_is_still_described() {
     assert!(printed.contains("network ") && !printed.contains("Parameters"), "{printed}");
 }
 
-/// The sums are done by hand: three inputs, seven rows, eleven steps.
+/// The sums are done by hand, for three inputs, seven rows and eleven steps.
 #[test]
 fn describe_counts_every_cell() {
     let folder = Folder::new();

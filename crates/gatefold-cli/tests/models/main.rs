@@ -1,4 +1,4 @@
-//! `gatefold run`, `convert` and `describe` on models of every kind from end to end, as a user runs them.
+//! `gatefold run`, `convert` and `describe` on models of every kind, from end to end as a user runs them.
 
 mod convert;
 mod run;

@@ -1,4 +1,4 @@
-//! `gatefold run`: our models, PyTorch's and ONNX's on arrays in .npz files.
+//! `gatefold run` with our models, PyTorch's and ONNX's, on arrays in .npz files.
 
 use crate::support::{Array, Folder, fixture, read_tensors, write_npz};
 use gatefold_check::{Tolerance, assert_close, output_terms, test_gpu};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 
-/// A model of the folder with random parameters.
+/// Saves a model with random parameters in the folder.
 fn save(folder: &Folder, name: &str, input: usize, layers: &[LayerConfig]) -> Model {
     let config = NetworkConfig::new(input, layers).unwrap();
     let parameters = Parameters::initial(&config, 3).unwrap();
@@ -22,7 +22,7 @@ fn save(folder: &Folder, name: &str, input: usize, layers: &[LayerConfig]) -> Mo
     model
 }
 
-/// Numbers between -1 and 1 that are in no order.
+/// Numbers between -1 and 1 in no particular order.
 fn numbers<const N: usize>(shape: [usize; N]) -> ArrayD<f32> {
     let mut k = 0_u32;
     ArrayD::from_shape_simple_fn(IxDyn(&shape), || {
@@ -39,7 +39,8 @@ fn check(what: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>, tolerance: Tol
     assert_close(what, &[("element", expected.len())], &found, &expected, tolerance);
 }
 
-/// The bits of outputs and states are those of the sequences cut in two, the second half starting where the first ended.
+/// Cutting the sequences in two gives the same bits, if the second half starts from the states in which the first
+/// ended.
 #[test]
 fn states_go_out_and_come_in_again() {
     let folder = Folder::new();
@@ -57,7 +58,7 @@ fn states_go_out_and_come_in_again() {
     assert_eq!(whole["output"].shape(), [9, 2, 2]);
     assert_eq!(whole["layer0.h"].shape(), [1, 2, 2]);
     assert_eq!(whole["layer0.c"].shape(), [1, 2, 5]);
-    assert_eq!(whole["layer1.h"].shape(), [3, 2, 4], "three steps are reached back");
+    assert_eq!(whole["layer1.h"].shape(), [3, 2, 4], "the skip connection reaches back three steps");
     assert_eq!(whole["layer2.y"].shape(), [2, 2]);
 
     let (first, second) = (input.slice(s![..4, .., ..]).to_owned(), input.slice(s![4.., .., ..]).to_owned());
@@ -72,10 +73,10 @@ fn states_go_out_and_come_in_again() {
     for name in names.iter().filter(|name| **name != "output") {
         assert_eq!(parts[1][*name], whole[*name], "{name}");
     }
-    // Without the states the second half is another.
+    // Without the states the second half differs.
     let alone = folder.outputs("m.safetensors", "cpu", &given[..1], &[]);
     assert_ne!(alone["output"], parts[1]["output"]);
-    // And with one of them alone the others start as the model says.
+    // With only one of them, the others start as the model says.
     let some = folder.outputs("m.safetensors", "cpu", &given[..2], &[]);
     assert!(some["output"] != alone["output"] && some["output"] != parts[1]["output"]);
 }
@@ -122,7 +123,7 @@ fn a_decoder_reads_its_own_tokens() {
     let sums = found["output"].sum_axis(Axis(2));
     assert!((sums[[0, 0]] - 1.0).abs() < 1e-6 && sums[[1, 1]] == 0.0, "{sums}");
     assert_eq!(found.keys().collect::<Vec<_>>(), ["layer1.h", "layer4.c", "layer4.h", "output"]);
-    // Tokens may be float32, as our own programs have them.
+    // Tokens may be float32, as in our own programs.
     let floats = source.mapv(|token| token as f32).insert_axis(Axis(2));
     let arrays = [vec![("input", floats.into())], arrays[1..].to_vec()].concat();
     assert_eq!(folder.outputs("m.safetensors", "cpu", &arrays, &[]), found);
@@ -137,7 +138,7 @@ fn a_decoder_reads_its_own_tokens() {
     write_npz(&folder.path("in.npz"), &wrong[..2]);
     assert_eq!(
         folder.fail(1, &run),
-        "in.npz: array decoder_input: expected 2 rows as in input, found 1; give one for each"
+        "in.npz: array decoder_input: expected 2 rows as in input, found 1; give one row for each of them"
     );
     write_npz(&folder.path("in.npz"), &[("layer4.h", numbers([1, 2, 5]).into())]);
     assert_eq!(
@@ -146,7 +147,7 @@ fn a_decoder_reads_its_own_tokens() {
     );
 }
 
-/// Every forward case of the conformance vectors, as a model of ours whose arrays come from a file.
+/// Every forward case of the conformance vectors, as one of our models with arrays from a file.
 #[test]
 fn conformance_cases_run_on_the_cpu() {
     conformance("cpu");
@@ -188,7 +189,7 @@ fn conformance(device: &str) {
         arrays.extend(lengths.clone().map(|lengths| ("lengths", ndarray::Array1::from(lengths).into())));
         let mut found = folder.outputs("m.safetensors", device, &arrays, &[]);
 
-        // Y is [T, D, B, H]; ours has the directions side by side.
+        // Y is [T, D, B, H]; our output has the directions side by side.
         let y = tensor(&case["output"]["Y"]);
         let hidden = y.len_of(Axis(3));
         let output = found.remove("output").unwrap();
@@ -198,7 +199,7 @@ fn conformance(device: &str) {
         check(&format!("{name} Y"), &output, &y, tolerance);
         for (ours, theirs) in [("layer0.h", "Y_h"), ("layer0.c", "Y_c")] {
             let Some(expected) = case["output"].get(theirs).map(tensor) else { continue };
-            // A row without steps keeps its initial state; onnxruntime's is zero.
+            // A row without steps keeps its initial state; in onnxruntime it is zero.
             let there = |row: &usize| lengths.as_ref().is_none_or(|lengths| lengths[*row] > 0);
             let rows: Vec<usize> = (0..batch).filter(there).collect();
             let [found, expected] = [&found[ours], &expected].map(|state| state.select(Axis(1), &rows));
@@ -235,7 +236,7 @@ fn tensor(value: &Value) -> ArrayD<f32> {
     ArrayD::from_shape_vec(shape, data).unwrap()
 }
 
-/// What the index of the fixtures says of a network, as the option.
+/// The value of --modules for a network in the index of the fixtures.
 fn modules(case: &Value) -> String {
     let mut steps: Vec<String> = Vec::new();
     for step in case["steps"].as_array().unwrap() {
@@ -254,7 +255,7 @@ fn modules(case: &Value) -> String {
     steps.join(", ")
 }
 
-/// Every network that PyTorch made, with the outputs and final states that PyTorch computed.
+/// Every network from PyTorch, compared with the outputs and final states that PyTorch computed.
 #[test]
 fn state_dicts_of_pytorch_give_pytorchs_outputs() {
     let folder = Folder::new();
@@ -313,7 +314,7 @@ fn state_dicts_of_pytorch_give_pytorchs_outputs() {
 /// The longest sums of the ONNX fixtures: two layers of at most 20 inputs and states, and a dense layer of 10.
 const ONNX_TERMS: usize = 50;
 
-/// Every ONNX model that other programs wrote, under the names of its own graph.
+/// Every ONNX model that other programs wrote, with the names of its own graph.
 #[test]
 fn onnx_models_give_their_makers_outputs() {
     let folder = Folder::new();
@@ -407,7 +408,7 @@ fn arrays_that_do_not_fit_are_refused_in_one_line_each() {
         refusal(&[input(), ("layer0.c", Array2::<f32>::zeros((2, 4)).into())]),
         "array layer0.c: expected float32 [1, 2, 4], found float32 [2, 4]; give it that type and shape"
     );
-    // ONNX models name theirs.
+    // ONNX models have their own names.
     let path = fixture("onnx/test_lstm_with_peepholes.onnx");
     let onnx =
         ["run", path.to_str().unwrap(), "--inputs", "in.npz", "--outputs", "out.npz", "--device", "cpu"];
@@ -422,11 +423,11 @@ fn arrays_that_do_not_fit_are_refused_in_one_line_each() {
     let whole = fs::read(folder.path("in.npz")).unwrap();
     fs::write(folder.path("in.npz"), &whole[..whole.len() / 2]).unwrap();
     let error = folder.fail(1, &run);
-    assert!(error.starts_with("in.npz: no .npz archive, or a truncated one: "), "{error}");
+    assert!(error.starts_with("in.npz: not an .npz archive, or a truncated one: "), "{error}");
     fs::remove_file(folder.path("in.npz")).unwrap();
     assert!(folder.fail(1, &run).starts_with("in.npz: "));
     assert_eq!(fs::read(folder.path("out.npz")).unwrap(), b"as it was", "a failure writes nothing");
-    assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 2, "and leaves nothing behind");
+    assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 2, "and leaves no other file");
 }
 
 #[test]
@@ -443,16 +444,16 @@ fn wrong_usage_of_run_is_told_apart() {
         ("m.keras", "export it as .onnx"),
         ("m", "rename it"),
     ] {
-        let expected = format!("{name}: a model's name ends with .safetensors or .onnx; {advice}");
+        let expected = format!("{name}: expected a model named .safetensors or .onnx; {advice}");
         assert_eq!(run(name, &[]), expected);
     }
     assert_eq!(
         run("m.safetensors", &["--modules", "rnn"]),
-        "--modules: m.safetensors is no state_dict of PyTorch and says its layers itself; leave the option out"
+        "--modules: m.safetensors is not a PyTorch state_dict and describes its own layers; leave the option out"
     );
     for read in ["m.safetensors", "in.npz"] {
         let error = folder.fail(2, &["run", "m.safetensors", "--inputs", "in.npz", "--outputs", read]);
-        assert_eq!(error, format!("--outputs {read}: it is a file to read; give another name"));
+        assert_eq!(error, format!("--outputs {read}: this is a file to read; give another name"));
     }
     let output = folder.run(&["run", "m.safetensors", "--inputs", "in.npz"]);
     assert_eq!(output.status.code(), Some(2));

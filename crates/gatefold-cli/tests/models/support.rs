@@ -1,4 +1,4 @@
-//! The command in a folder of its own, and arrays in and out of .npz and safetensors files.
+//! Runs the command in a folder of its own, and reads and writes arrays in .npz and safetensors files.
 
 use ndarray::ArrayD;
 use safetensors::{Dtype, SafeTensors};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
-/// An array of a file.
+/// An array in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Array {
     F32(ArrayD<f32>),
@@ -30,7 +30,7 @@ impl Array {
         }
     }
 
-    /// Type, shape and values as they stand in a .npy file.
+    /// Type, shape and values as in a .npy file.
     fn parts(&self) -> (&'static str, &[usize], Vec<u8>) {
         match self {
             Array::F32(a) => ("<f4", a.shape(), a.iter().flat_map(|value| value.to_le_bytes()).collect()),
@@ -69,7 +69,7 @@ pub(crate) fn write_npz(path: &Path, arrays: &[(&str, Array)]) {
     writer.finish().unwrap();
 }
 
-/// Reads what the command wrote: float32 arrays alone.
+/// Reads the command's output: only float32 arrays.
 pub(crate) fn read_npz(path: &Path) -> BTreeMap<String, ArrayD<f32>> {
     let mut archive = ZipArchive::new(File::open(path).unwrap()).unwrap();
     let mut arrays = BTreeMap::new();
@@ -79,7 +79,7 @@ pub(crate) fn read_npz(path: &Path) -> BTreeMap<String, ArrayD<f32>> {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).unwrap();
         let data = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-        assert_eq!(data % 64, 0, "NumPy aligns the values so");
+        assert_eq!(data % 64, 0, "NumPy aligns the values to 64 bytes");
         let header = std::str::from_utf8(&bytes[10..data]).unwrap();
         assert!(header.contains("'descr': '<f4', 'fortran_order': False"), "{header}");
         let shape = header.split_once("'shape': (").unwrap().1.split_once(')').unwrap().0;
@@ -90,7 +90,7 @@ pub(crate) fn read_npz(path: &Path) -> BTreeMap<String, ArrayD<f32>> {
     arrays
 }
 
-/// The tensors of a safetensors file, read by the safetensors crate alone.
+/// The tensors of a safetensors file, read with nothing but the safetensors crate.
 pub(crate) fn read_tensors(path: &Path) -> Arrays {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -116,7 +116,7 @@ pub(crate) fn read_tensors(path: &Path) -> Arrays {
     tensors.collect()
 }
 
-/// What other programs made: tests/fixtures of the workspace.
+/// A file that another program made, in tests/fixtures of the workspace.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
@@ -138,12 +138,10 @@ impl Folder {
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold"));
         command.current_dir(self.folder.path()).args(arguments);
-        // Vulkan drivers complain on stderr where a session has none.
-        command.env("XDG_RUNTIME_DIR", self.folder.path());
         command.output().unwrap()
     }
 
-    /// What is printed by a command that must succeed.
+    /// The output of a command that must succeed.
     #[track_caller]
     pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -160,10 +158,10 @@ impl Folder {
         assert_eq!(output.status.code(), Some(code), "gatefold {}: {error}", arguments.join(" "));
         assert_eq!(error.trim_end().lines().count(), 1, "gatefold {}: {error}", arguments.join(" "));
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "gatefold {}", arguments.join(" "));
-        error.trim_end().strip_prefix("error: ").expect("it says that it is one").into()
+        error.trim_end().strip_prefix("error: ").expect("errors are marked as such").into()
     }
 
-    /// Runs a model of the folder, or of elsewhere, on arrays; what comes out.
+    /// The outputs of a model, in the folder or elsewhere, for these arrays.
     #[track_caller]
     pub(crate) fn outputs(
         &self,
@@ -181,7 +179,7 @@ impl Folder {
     }
 }
 
-/// No line is longer than a small terminal, but for names that have no space to break at.
+/// Checks that lines fit a small terminal, except for names without a space to break at.
 #[track_caller]
 pub(crate) fn assert_narrow(printed: &str) {
     for line in printed.lines() {

@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use gatefold_cpu::{Batch, Dropout, Gradients, LayerState, Network, States, Threads};
+use gatefold_cpu::{Batch, Gradients, Network, Threads};
+use gatefold_model::{Dropout, LayerState, States};
 use gatefold_model::{Layer, LayerConfig, NetworkConfig, Parameters};
 use gatefold_reference as reference;
 use ndarray::{Array, Array3, Dimension, ShapeBuilder};

@@ -1,4 +1,4 @@
-//! Each layer as nodes. Between layers a tensor is `[T, B, F]`.
+//! Writes each layer as nodes. Tensors between layers are `[T, B, F]`.
 
 use super::writer::{Len, Setting, Writer};
 use crate::OnnxError;
@@ -18,7 +18,7 @@ pub(super) struct Export<'a> {
     states: bool,
     /// The final states of the recurrent layers so far.
     finals: Vec<Final>,
-    /// How many of them are the encoder's, behind a decoder's begin.
+    /// How many of them belong to the encoder, once the decoder has begun.
     encoder: Option<usize>,
 }
 
@@ -42,11 +42,11 @@ impl<'a> Export<'a> {
         Export { writer, config, parameters, lengths, states, finals, encoder }
     }
 
-    /// All layers; the name of the last one's output.
+    /// Writes all layers; returns the name of the last one's output.
     pub(super) fn layers(&mut self, input: String, decoder: Option<String>) -> Result<String, OnnxError> {
         let mut now = input;
         let mut given: Vec<String> = Vec::new();
-        // Whether rows end where the lengths say.
+        // Whether rows have lengths of their own.
         let mut ragged = self.lengths;
         let mut bridge = None;
         for layer in self.config.layers() {
@@ -59,7 +59,7 @@ impl<'a> Export<'a> {
                     if !first {
                         return Err(refuse(
                             layer,
-                            "it is not the first layer, and its input no whole numbers in ONNX",
+                            "it is not the first layer, so in ONNX its input is not whole numbers",
                         ));
                     }
                     let table = self.tensor(layer, Role::EmbeddingWeight)?;
@@ -80,7 +80,7 @@ impl<'a> Export<'a> {
                 LayerKind::LastStep => self.last_step(&now, ragged),
                 LayerKind::FinalState => match self.finals.last().cloned() {
                     Some(last) => self.side_by_side(&last.h, last.directions, last.hidden),
-                    None => return Err(refuse(layer, "no recurrent layer is in front of it")),
+                    None => return Err(refuse(layer, "no recurrent layer precedes it")),
                 },
                 LayerKind::Expand { steps, fill } => self.expand(&now, steps, fill),
                 LayerKind::Decoder { bridge: how } => {
@@ -96,7 +96,7 @@ impl<'a> Export<'a> {
         Ok(now)
     }
 
-    /// Gives the final states out, where they were asked for.
+    /// Makes the final states outputs, if the options say so.
     pub(super) fn final_states(&mut self) {
         if !self.states {
             return;
@@ -170,7 +170,7 @@ impl<'a> Export<'a> {
         })
     }
 
-    /// The name of an initial state `[D, B, H]`; nothing for zeros.
+    /// The name of an initial state `[D, B, H]`; an empty one means zeros.
     fn initial(
         &mut self,
         layer: &Layer,
@@ -215,7 +215,7 @@ impl<'a> Export<'a> {
         Ok(self.writer.node("Expand", &[&one, &shape], vec![]))
     }
 
-    /// The initial state of a decoder's layer, from the encoder's final ones.
+    /// The initial state of a decoder's layer, made from the encoder's final states.
     fn bridged(
         &mut self,
         layer: &Layer,
@@ -225,10 +225,10 @@ impl<'a> Export<'a> {
         let encoder = self.encoder.unwrap_or(0);
         let j = self.finals.len() - encoder;
         let source = self.finals[..encoder].get(j).or_else(|| self.finals[..encoder].last()).cloned();
-        let source = source.ok_or_else(|| refuse(layer, "no recurrent layer is in front of the decoder"))?;
+        let source = source.ok_or_else(|| refuse(layer, "no recurrent layer precedes the decoder"))?;
         let from = match state {
             StateKind::Hidden => source.h.clone(),
-            // Where the encoder has no c, its h stands in for it.
+            // An encoder without c passes on its h instead.
             StateKind::Cell => source.c.clone().unwrap_or_else(|| source.h.clone()),
         };
         let states = self.side_by_side(&from, source.directions, source.hidden);
@@ -239,7 +239,7 @@ impl<'a> Export<'a> {
         self.product(decoder, &states, &name, weight, Some(bias), activation)
     }
 
-    /// `[D, B, H]` as `[1, B, D H]`.
+    /// Puts states `[D, B, H]` side by side as `[1, B, D H]`.
     fn side_by_side(&mut self, states: &str, directions: usize, hidden: usize) -> String {
         if directions == 1 {
             return states.into();
@@ -274,7 +274,7 @@ impl<'a> Export<'a> {
         Ok(self.function(&sum, activation))
     }
 
-    /// A function of a dense layer.
+    /// The activation of a dense layer.
     fn function(&mut self, x: &str, activation: Activation) -> String {
         let alpha = |alpha: f32| ("alpha", Setting::Float(alpha));
         let beta = |beta: f32| ("beta", Setting::Float(beta));
@@ -308,7 +308,7 @@ impl<'a> Export<'a> {
         self.writer.node(operator, &[x, &number], vec![])
     }
 
-    /// `[1, B, F]`. With lengths each row's own, which lies first once every row is turned round.
+    /// The last step as `[1, B, F]`. With lengths it is each row's own, which comes first once every row is reversed.
     fn last_step(&mut self, x: &str, ragged: bool) -> String {
         let axis = self.writer.integers(&[0]);
         if !ragged {
@@ -323,7 +323,7 @@ impl<'a> Export<'a> {
         self.writer.node("Slice", &[&turned, &axis, &end, &axis], vec![])
     }
 
-    /// `[1, B, F]` as `[steps, B, F]`.
+    /// Expands `[1, B, F]` to `[steps, B, F]`.
     fn expand(&mut self, x: &str, steps: usize, fill: Expansion) -> String {
         match fill {
             Expansion::Repeat => {
@@ -341,7 +341,7 @@ impl<'a> Export<'a> {
     }
 }
 
-/// An operator's attributes, those that are not at their default.
+/// The attributes of an operator that differ from their defaults.
 fn settings(operator: &RecurrentOperator, hidden: usize) -> Vec<(&'static str, Setting)> {
     let mut settings = vec![("hidden_size", Setting::Int(hidden as i64))];
     let direction = match operator.direction {

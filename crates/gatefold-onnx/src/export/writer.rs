@@ -1,4 +1,4 @@
-//! A graph being written: nodes, initialisers and ports in ONNX's own messages.
+//! Builds a graph: nodes, initialisers and ports in ONNX's own messages.
 
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
@@ -12,9 +12,9 @@ use crate::proto::{
 use ndarray::{ArrayBase, Data, Dimension as Axes};
 use prost::Message;
 
-/// The file format's version that goes with [`OPSET`].
+/// The version of the file format that goes with [`OPSET`].
 const IR_VERSION: i64 = 8;
-/// New enough for every operator written, old enough for most runtimes.
+/// New enough for every operator we write, old enough for most runtimes.
 const OPSET: i64 = 17;
 
 /// An axis of a port.
@@ -37,17 +37,17 @@ pub(super) enum Setting {
 #[derive(Default)]
 pub(super) struct Writer {
     graph: GraphProto,
-    /// Tensors made so far, for names.
+    /// The number of tensors so far, for their names.
     made: usize,
 }
 
 impl Writer {
-    /// A node with one output; its name is returned.
+    /// Adds a node with one output; returns the output's name.
     pub(super) fn node(&mut self, operator: &str, inputs: &[&str], settings: Vec<(&str, Setting)>) -> String {
         self.node_of(operator, inputs, 1, settings).remove(0)
     }
 
-    /// A node with several outputs.
+    /// Adds a node with several outputs; returns their names.
     pub(super) fn node_of(
         &mut self,
         operator: &str,
@@ -72,7 +72,7 @@ impl Writer {
         outputs
     }
 
-    /// An initialiser of numbers, once for each name.
+    /// Adds an initialiser of `f32` numbers, once for each name.
     pub(super) fn numbers<S: Data<Elem = f32>, D: Axes>(
         &mut self,
         name: &str,
@@ -82,7 +82,7 @@ impl Writer {
         self.initializer(name, array.shape(), DataType::Float, bytes)
     }
 
-    /// An initialiser of whole numbers: a list.
+    /// Adds a list of whole numbers as an initialiser.
     pub(super) fn integers(&mut self, values: &[i64]) -> String {
         let words: Vec<String> = values.iter().map(|value| value.to_string().replace('-', "m")).collect();
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -106,7 +106,7 @@ impl Writer {
         self.graph.input.push(port(name, element, shape));
     }
 
-    /// Gives the tensor `from` out as `name`.
+    /// Makes the tensor `from` an output called `name`.
     pub(super) fn output(&mut self, from: &str, name: &str, shape: &[Len]) {
         let node = NodeProto {
             name: format!("Identity_{}", self.graph.node.len()),

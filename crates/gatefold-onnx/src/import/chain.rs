@@ -1,4 +1,4 @@
-//! The layers found so far, and the last of them.
+//! The layers found so far, and what the next one reads.
 
 use super::trace::{Content, Rows, Source, rows};
 use super::{BATCH, GivenState, Imported, Layout, STEPS, Value, Values};
@@ -13,7 +13,7 @@ use gatefold_model::{
 use ndarray::{Array1, Array2, ArrayD, Axis as AxisOf};
 use std::collections::BTreeMap;
 
-/// A layer found in a graph, with what it holds.
+/// A layer found in a graph, with its weights.
 pub(super) enum Found {
     Recurrent {
         operator: RecurrentOperator,
@@ -30,7 +30,7 @@ pub(super) enum Found {
     Plain(LayerConfig),
 }
 
-/// An initial state that the graph holds: the same for every row, one vector for each direction.
+/// An initial state stored in the graph: the same for every row, one vector for each direction.
 pub(super) struct Initial {
     pub(super) h: Array2<f32>,
     pub(super) c: Option<Array2<f32>>,
@@ -41,9 +41,9 @@ pub(super) struct Chain<'a> {
     pub(super) values: Values,
     pub(super) sources: Vec<Source>,
     pub(super) layers: Vec<Found>,
-    /// For each layer, the number of the source that it reads.
+    /// The number of the source that each layer reads.
     pub(super) reads: Vec<usize>,
-    /// The source that the next layer reads; none in front of an embedding.
+    /// The source that the next layer reads; `None` before an embedding.
     pub(super) tip: Option<usize>,
     pub(super) steps: usize,
     pub(super) batch: usize,
@@ -100,7 +100,7 @@ impl<'a> Chain<'a> {
         }
         let shape = if turned { [batch, steps] } else { [steps, batch] };
         let len = volume(&shape)? as i64;
-        // Examples within the smallest table that tokens look up, scattered so that no order of axes leaves them alike.
+        // Example tokens within the smallest table they index, scattered so that any other order of axes changes them.
         let tables = self.graph.nodes.iter().filter(|node| node.operator == "Gather");
         let tables = tables.filter_map(|node| self.graph.constants.get(node.input_name(0)?));
         let tokens = tables.filter(|t| t.shape().len() == 2).map(|table| table.shape()[0]).min().unwrap_or(2);
@@ -116,7 +116,7 @@ impl<'a> Chain<'a> {
         }))
     }
 
-    /// An input beside the sequences: their lengths, or initial states.
+    /// An input other than the sequences: their lengths, or initial states.
     fn other(&mut self, port: &Port) -> Result<Value, String> {
         let axes = port.shape.as_ref().map(Vec::len);
         match (port.element, axes) {
@@ -130,7 +130,7 @@ impl<'a> Chain<'a> {
                 for (axis, len) in shape.iter().enumerate() {
                     lens.push(match len {
                         Axis::Fixed(len) => *len,
-                        // The axis of rows is the one before the units; the others have to be fixed.
+                        // The batch is the axis before the units; the other axes have to be fixed.
                         _ if axis + 2 == shape.len() => self.batch,
                         _ => return Err(format!("the input {port}: expected [directions, batch, units]")),
                     });
@@ -146,7 +146,7 @@ impl<'a> Chain<'a> {
         self.input.1 == Layout::BatchFirst
     }
 
-    /// A new source behind the layers so far.
+    /// Adds a source after the layers so far.
     pub(super) fn source(&mut self, content: Content, shape: Vec<usize>) -> Result<usize, String> {
         volume(&shape)?;
         let first = self.sources.last().map_or(1, |last| last.first + last.len() as i64);
@@ -154,13 +154,13 @@ impl<'a> Chain<'a> {
         Ok(self.sources.len() - 1)
     }
 
-    /// The final h of the recurrent layer that made the tip.
+    /// The final h of the recurrent layer whose output is the tip.
     fn final_h(&self) -> Option<&Source> {
         let place = self.layers.len();
         self.sources.iter().rev().find(|source| source.content == Content::FinalH && source.place == place)
     }
 
-    /// For each direction of the last layer whether it is reversed.
+    /// Whether each direction of the last layer is reversed.
     fn reversed(&self) -> &'static [bool] {
         match self.layers.last() {
             Some(Found::Recurrent { operator, .. }) => operator.direction.scans(),
@@ -168,7 +168,7 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// What the rows of a tensor are, of the last layer's output.
+    /// Identifies a tensor's rows as rows of the last layer's output.
     pub(super) fn rows_of(&self, ids: &ArrayD<i64>) -> Option<Rows> {
         if let Some(rows) = self.own_ends(ids) {
             return Some(Rows::LastStep(rows));
@@ -177,9 +177,9 @@ impl<'a> Chain<'a> {
         rows(ids, tip, self.final_h(), self.reversed(), self.lengths.is_some())
     }
 
-    /// The rows of the batch, each once, if these are their own last steps.
+    /// The batch's rows in order of appearance, if the tensor holds each row's own last step exactly once.
     fn own_ends(&self, ids: &ArrayD<i64>) -> Option<Vec<usize>> {
-        // Of what the tip was before a bias or a function joined it, they are none.
+        // Reversed rows of an earlier tip, before a bias or an activation joined the layer, do not count.
         let of_tip = Content::Ends(self.tip?);
         let ends = self.sources.iter().rev().find(|source| source.content == of_tip)?;
         let (batch, width) = (self.batch, ends.shape[2]);
@@ -191,10 +191,10 @@ impl<'a> Chain<'a> {
         (whole && ids.shape().last() == Some(&width)).then_some(rows)
     }
 
-    /// Makes the rows whole steps: what a last step or a final state was becomes a layer.
+    /// Turns the rows into whole steps: a last step or a final state becomes a layer of its own.
     pub(super) fn settle(&mut self, ids: &ArrayD<i64>) -> Result<(Vec<(usize, usize)>, usize), String> {
         let found = self.rows_of(ids).ok_or(
-            "its input is not what the layer before gives, whole and in order; branches are not supported",
+            "its input is not the whole output of the layer before, in order; branches are not supported",
         )?;
         let width = *ids.shape().last().unwrap_or(&0);
         let (layer, rows) = match found {
@@ -221,7 +221,7 @@ impl<'a> Chain<'a> {
         Ok(source)
     }
 
-    /// A new source for the same layer, which now gives something else; what it gave before is nobody's input.
+    /// Gives the last layer a new source, since its output changed. No layer may read its earlier output.
     pub(super) fn replace_tip(&mut self, width: usize) -> Result<(), String> {
         let steps = self.tip.map_or(1, |tip| self.sources[tip].shape[0]);
         let source = self.source(Content::Steps, vec![steps, self.batch, width])?;
@@ -229,9 +229,10 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
-    /// Identities of the tip's rows in a given order, under a tensor's shape with another last axis.
+    /// Identities of the tip's rows in the given order. The shape is the given one with the tip's width as its last
+    /// axis.
     pub(super) fn in_rows(&self, shape: &[usize], rows: &[(usize, usize)]) -> Result<Value, String> {
-        let tip = self.tip.map(|tip| &self.sources[tip]).ok_or("there is no layer yet")?;
+        let tip = self.tip.map(|tip| &self.sources[tip]).ok_or("no layer precedes it")?;
         let width = tip.shape[2];
         let mut shape = shape.to_vec();
         if let Some(last) = shape.last_mut() {
@@ -241,7 +242,7 @@ impl<'a> Chain<'a> {
         ArrayD::from_shape_vec(shape, ids).map(Value::Traced).map_err(|error| error.to_string())
     }
 
-    /// The network, once every node was walked.
+    /// Builds the network after every node was walked.
     pub(super) fn finish(mut self, outputs: &[Port]) -> Result<Imported, OnnxError> {
         let refuse = |problem: String| OnnxError::Import(problem);
         let mut output = None;
@@ -250,27 +251,27 @@ impl<'a> Chain<'a> {
                 self.graph.constants.get(&port.name).map(|constant| Value::Known(constant.clone()))
             });
             let Some(Value::Traced(ids)) = value else {
-                return Err(refuse(format!("the output {} comes from no layer", port.name)));
+                return Err(refuse(format!("the output {} does not come from a layer", port.name)));
             };
             if output.is_none() && self.rows_of(&ids).is_some() {
                 output =
                     Some((port.name.clone(), self.layout(&ids).map_err(|p| refuse(format!("{port}: {p}")))?));
             } else if !self.is_final_state(&ids) {
                 return Err(refuse(format!(
-                    "the output {} is neither what the last layer gives nor final states; branches are not supported",
+                    "the output {} is neither the last layer's output nor a final state; branches are not supported",
                     port.name
                 )));
             }
         }
-        let output = output.ok_or_else(|| refuse("no output is what the last layer gives".into()))?;
+        let output = output.ok_or_else(|| refuse("no output is the last layer's".into()))?;
         let (config, parameters) = self.build()?;
         let Chain { input, lengths, states, .. } = self;
         Ok(Imported { config, parameters, input, output, lengths, states })
     }
 
-    /// How the network's output lies in a tensor; adds the layer that keeps one step if the tensor does.
+    /// The layout of the network's output in a tensor. Adds a layer that keeps one step if the tensor holds only one.
     fn layout(&mut self, ids: &ArrayD<i64>) -> Result<Layout, String> {
-        let rows = self.rows_of(ids).ok_or("it is not what the last layer gives")?;
+        let rows = self.rows_of(ids).ok_or("it is not the last layer's output")?;
         let steps = match rows {
             Rows::Steps(_) => self.tip.map_or(1, |tip| self.sources[tip].shape[0]),
             Rows::LastStep(_) | Rows::FinalState(_) => 1,
@@ -284,11 +285,11 @@ impl<'a> Chain<'a> {
         } else if shape == [self.batch] && steps == 1 && rows.are_time_major(1, self.batch) {
             Ok(Layout::OneStep)
         } else {
-            Err("its rows come in another order than steps and batch".into())
+            Err("its rows are not ordered by steps and batch".into())
         }
     }
 
-    /// Whether all elements are of final states.
+    /// Whether all elements belong to final states.
     fn is_final_state(&self, ids: &ArrayD<i64>) -> bool {
         ids.iter().all(|&id| {
             let source = self.sources.iter().find(|s| id >= s.first && id < s.first + s.len() as i64);
@@ -337,7 +338,7 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// A layer as its maker would write it.
+/// The description of a layer, as a user would write it.
 fn config(found: &Found) -> LayerConfig {
     match found {
         Found::Recurrent { operator, hidden, weights, initial } => {
@@ -361,7 +362,7 @@ fn config(found: &Found) -> LayerConfig {
 }
 
 impl Found {
-    /// Makes the last layer add its two directions up, if it has two.
+    /// Makes a recurrent layer add its two directions, if it has two; tells whether it does.
     pub(super) fn add_directions(&mut self) -> bool {
         match self {
             Found::Recurrent { operator, .. } if operator.direction == Direction::Bidirectional => {

@@ -1,4 +1,4 @@
-//! What each operator does to the chain.
+//! The effect of each operator on the chain.
 
 use super::chain::{Chain, Found, Initial};
 use super::trace::{Content, Rows};
@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 use gatefold_model::{Activation, Direction, LayerConfig};
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
 
-/// Operators that move elements and change none.
+/// Operators that move elements without changing them.
 const MOVES: [&str; 10] = [
     "Concat",
     "Expand",
@@ -56,7 +56,7 @@ impl Chain<'_> {
         self.values.get(name).cloned().or_else(constant)
     }
 
-    /// A plain operator on something that is not known.
+    /// A plain operator with an input that is not known.
     fn traced(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
         let first = inputs.first().and_then(Option::as_ref).ok_or("its input 0 is missing")?;
         let second = inputs.get(1).and_then(Option::as_ref);
@@ -69,7 +69,7 @@ impl Chain<'_> {
                 self.embedding(node, table, indices)
             }
             _ if shape || inputs.iter().flatten().any(|value| matches!(value, Value::Tokens(_))) => {
-                // Shapes are known; and tokens are followed by their example values.
+                // Shapes are known, and tokens are traced by their example values.
                 let given: Vec<Option<Tensor>> =
                     inputs.iter().map(|value| value.as_ref().and_then(stand_in)).collect();
                 let given = given.iter().map(Option::as_ref).collect();
@@ -108,32 +108,32 @@ impl Chain<'_> {
             (Value::Traced(ids), None) if node.operator == "Softmax" => self.softmax(node, ids),
             (Value::Traced(ids), None) => match operators::function_of(node)? {
                 Some(function) => self.activation(ids, function),
-                None => Err("no layer is like it here".into()),
+                None => Err("no layer of the engine computes this here".into()),
             },
-            _ => Err("no layer is like it here".into()),
+            _ => Err("no layer of the engine computes this here".into()),
         }
     }
 
-    /// An operator on shapes, run on identities.
+    /// Runs an operator that moves elements on identities.
     fn moved(&self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
         let given: Vec<Option<Tensor>> = inputs
             .iter()
             .map(|value| match value {
                 None => Ok(None),
                 Some(Value::Lengths | Value::Tokens(_)) => {
-                    Err("it moves lengths or tokens with other values")
+                    Err("it mixes lengths or tokens with other values")
                 }
                 Some(value) => Ok(stand_in(value)),
             })
             .collect::<Result<_, _>>()?;
         let given = given.iter().map(Option::as_ref).collect();
-        // A constant among identities is no number of theirs: it is of another type, and the operator refuses it.
+        // A constant mixed with identities has another element type, so the operator refuses it.
         let call = Call { node, opset: self.graph.opset, inputs: given };
         operators::run(&call)?
             .into_iter()
             .map(|tensor| match tensor {
                 Tensor::I64(ids) => Ok(Value::Traced(ids)),
-                other => Err(format!("it gives {}", other.element())),
+                other => Err(format!("its result is {}", other.element())),
             })
             .collect()
     }
@@ -143,7 +143,7 @@ impl Chain<'_> {
             Some(Value::Tokens(examples)) => Some(examples.clone()),
             _ => None,
         });
-        // As they are given, or turned: time first where the input has the batch first.
+        // As given, or transposed: time first although the input has the batch first.
         let same = |found: &Tensor, examples: &Tensor| {
             found.shape() == examples.shape() && found.integers() == examples.integers()
         };
@@ -151,17 +151,17 @@ impl Chain<'_> {
             Tensor::I64(array) => Tensor::I64(array.t().as_standard_layout().into_owned()),
             other => other.clone(),
         };
-        let examples = main.ok_or("the network is given no tokens")?;
+        let examples = main.ok_or("the network has no input of tokens")?;
         let examples = examples.integers().zip(Some(examples.shape().to_vec()));
         let examples = examples.and_then(|(values, shape)| ArrayD::from_shape_vec(shape, values).ok());
-        let examples = Tensor::I64(examples.ok_or("the network is given no tokens")?);
+        let examples = Tensor::I64(examples.ok_or("the network has no input of tokens")?);
         let as_given = same(indices, &examples);
         let table = matrix(table)?;
         if node.int_or("axis", 0)? != 0 || !(as_given || same(indices, &turned(&examples))) {
-            return Err("an embedding takes rows of a table by the tokens that the network is given".into());
+            return Err("an embedding must look up rows of a table by the network's input tokens".into());
         }
         if self.tip.is_some() {
-            return Err("an embedding is the first layer".into());
+            return Err("an embedding must be the first layer".into());
         }
         let (width, steps, batch) = (table.ncols(), self.steps, self.batch);
         let source = self.push(Found::Embedding(table), Content::Steps, vec![steps, batch, width])?;
@@ -181,7 +181,7 @@ impl Chain<'_> {
         inputs: &[Option<Value>],
     ) -> Result<Vec<Value>, String> {
         if node.outputs.iter().skip(1).any(Option::is_some) {
-            return Err("its mask is asked for".into());
+            return Err("its mask output is used".into());
         }
         if let Some(Value::Known(Tensor::Bool(mode))) = inputs.get(2).and_then(Option::as_ref)
             && mode.iter().any(|&on| on)
@@ -193,23 +193,24 @@ impl Chain<'_> {
             _ => node.float("ratio")?,
         };
         let rate = rate.unwrap_or(0.5);
-        // Where it is not in the chain's way, or out of range, it does nothing at inference.
+        // One that does not act on whole steps, or whose rate is out of range, is left out: it does nothing in
+        // inference.
         let acts = rate > 0.0 && rate < 1.0 && matches!(self.rows_of(ids), Some(Rows::Steps(_)));
         if !acts {
             return Ok(vec![Value::Traced(ids.clone())]);
         }
-        self.behind(ids, Found::Plain(LayerConfig::Dropout { rate }))
+        self.append(ids, Found::Plain(LayerConfig::Dropout { rate }))
     }
 
-    /// A layer that keeps the width.
-    fn behind(&mut self, ids: &ArrayD<i64>, layer: Found) -> Result<Vec<Value>, String> {
+    /// Adds a layer that keeps the width.
+    fn append(&mut self, ids: &ArrayD<i64>, layer: Found) -> Result<Vec<Value>, String> {
         let (rows, width) = self.settle(ids)?;
         let steps = rows.len() / self.batch.max(1);
         self.push(layer, Content::Steps, vec![steps, self.batch, width])?;
         Ok(vec![self.in_rows(ids.shape(), &rows)?])
     }
 
-    /// `weight` is `[O, I]`.
+    /// Adds a dense layer; `weight` is `[O, I]`.
     fn dense(
         &mut self,
         ids: &ArrayD<i64>,
@@ -218,7 +219,7 @@ impl Chain<'_> {
     ) -> Result<Vec<Value>, String> {
         let (rows, width) = self.settle(ids)?;
         if weight.ncols() != width || weight.nrows() == 0 {
-            return Err(format!("a weight of {:?} for {width} values", weight.dim()));
+            return Err(format!("its weight of shape {:?} does not fit {width} values", weight.dim()));
         }
         let (steps, output) = (rows.len() / self.batch.max(1), weight.nrows());
         let weight = weight.as_standard_layout().into_owned();
@@ -235,7 +236,7 @@ impl Chain<'_> {
         bias: Option<&Value>,
     ) -> Result<Vec<Value>, String> {
         if node.int_or("transA", 0)? != 0 {
-            return Err("it turns the layer's input".into());
+            return Err("it transposes the layer's input".into());
         }
         let weight = matrix(weight)?;
         let weight = if node.int_or("transB", 0)? != 0 { weight } else { weight.reversed_axes() };
@@ -264,7 +265,7 @@ impl Chain<'_> {
             {
                 *beta = one
             }
-            _ => return Err("it adds a constant to what is no dense layer's output".into()),
+            _ => return Err("it adds a constant to something other than a dense layer's output".into()),
         }
         self.replace_tip(width)?;
         Ok(vec![self.in_rows(ids.shape(), &rows)?])
@@ -280,17 +281,21 @@ impl Chain<'_> {
                 (Activation::Affine { alpha, beta: 0.0 }, Activation::Tanh) => {
                     *activation = Activation::ScaledTanh { alpha: 1.0, beta: alpha }
                 }
-                _ => return Err(format!("it follows a dense layer that has a function, {activation}")),
+                _ => {
+                    return Err(format!(
+                        "it follows a dense layer that already has the activation {activation}"
+                    ));
+                }
             },
-            _ => return Err("it follows no dense layer".into()),
+            _ => return Err("it does not follow a dense layer".into()),
         }
         self.replace_tip(*ids.shape().last().unwrap_or(&0))?;
         Ok(vec![self.in_rows(ids.shape(), &rows)?])
     }
 
-    /// One number times a dense layer's output: with what comes in front and behind, an affine function or a scaled tanh.
+    /// A number times a dense layer's output: part of an affine function or a scaled tanh, with the nodes around it.
     fn factor(&mut self, ids: &ArrayD<i64>, factor: &Tensor) -> Result<Vec<Value>, String> {
-        let refuse = || "no layer is like it here".to_string();
+        let refuse = || "no layer of the engine computes this here".to_string();
         let rows = self.whole_steps(ids)?;
         let factor = factor.scalar().ok_or_else(refuse)?;
         let Some(Found::Dense { activation, .. }) = self.layers.last_mut() else { return Err(refuse()) };
@@ -304,29 +309,28 @@ impl Chain<'_> {
         Ok(vec![self.in_rows(ids.shape(), &rows)?])
     }
 
-    /// Every row turned round within its own length, so that its last step comes first. Where the others go, no layer
-    /// asks.
+    /// Every row reversed within its own length, so that its last step comes first. No layer reads the other steps.
     fn ends_first(&mut self, node: &Node, ids: &ArrayD<i64>) -> Result<Vec<Value>, String> {
         let axes = (node.int_or("time_axis", 0)?, node.int_or("batch_axis", 1)?);
-        let tip = self.tip.ok_or("there is no layer yet")?;
+        let tip = self.tip.ok_or("no layer precedes it")?;
         let (steps, batch) = (self.sources[tip].shape[0], self.batch);
         let straight = self
             .rows_of(ids)
             .is_some_and(|rows| matches!(rows, Rows::Steps(_)) && rows.are_time_major(steps, batch));
         if axes != (0, 1) || !straight || ids.shape()[..ids.ndim() - 1] != [steps, batch] {
-            return Err("it turns something else round than the steps of the layer before".into());
+            return Err("it reverses something other than the steps of the layer before".into());
         }
         let source = self.source(Content::Ends(tip), vec![steps, batch, ids.shape()[2]])?;
         Ok(vec![Value::Traced(self.sources[source].ids())])
     }
 
-    /// The rows of a tensor that is the last layer's output, all of it.
+    /// The rows of a tensor that is the whole output of the last layer.
     fn whole_steps(&self, ids: &ArrayD<i64>) -> Result<Vec<(usize, usize)>, String> {
         match self.rows_of(ids) {
             Some(Rows::Steps(rows)) if self.sources[self.tip.unwrap_or(0)].content == Content::Steps => {
                 Ok(rows)
             }
-            _ => Err("its input is not what the layer before gives, whole and in order".into()),
+            _ => Err("its input is not the whole output of the layer before, in order".into()),
         }
     }
 
@@ -334,35 +338,32 @@ impl Chain<'_> {
         let default = if self.graph.opset < 13 { 1 } else { -1 };
         let axis = operators::axis(node.int_or("axis", default)?, ids.ndim())?;
         if axis + 1 != ids.ndim() {
-            return Err(format!(
-                "it goes over more than the features of a step: axis {axis} of {}",
-                ids.ndim()
-            ));
+            return Err(format!("it covers more than the features of a step: axis {axis} of {}", ids.ndim()));
         }
-        self.behind(ids, Found::Plain(LayerConfig::Softmax))
+        self.append(ids, Found::Plain(LayerConfig::Softmax))
     }
 
-    /// Two layers' outputs added, or a layer's two directions.
+    /// The sum of two layers' outputs, or of a layer's two directions.
     fn sum(&mut self, a: &ArrayD<i64>, b: &ArrayD<i64>) -> Result<Vec<Value>, String> {
         if a.shape() != b.shape() {
-            return Err("it adds tensors of two shapes".into());
+            return Err("it adds tensors of different shapes".into());
         }
         if let Some(value) = self.sum_of_directions(a, b)? {
             return Ok(vec![value]);
         }
         for (last, earlier) in [(a, b), (b, a)] {
             let Some(Rows::Steps(rows)) = self.rows_of(last) else { continue };
-            // The same rows of what an earlier layer reads.
+            // The same rows of an earlier layer's input.
             let from = self.reads.iter().position(|&read| {
                 let Some(source) = self.sources.get(read) else { return false };
                 let same = super::trace::rows(earlier, source, None, &[], false);
                 matches!(same, Some(Rows::Steps(same)) if same == rows)
             });
             if let Some(from) = from {
-                return self.behind(last, Found::Plain(LayerConfig::Residual { from }));
+                return self.append(last, Found::Plain(LayerConfig::Residual { from }));
             }
         }
-        Err("it adds what no residual connection adds: a layer's output and an earlier layer's input".into())
+        Err("it is not a residual connection, which adds an earlier layer's input to a layer's output".into())
     }
 
     fn sum_of_directions(&mut self, a: &ArrayD<i64>, b: &ArrayD<i64>) -> Result<Option<Value>, String> {
@@ -410,27 +411,29 @@ impl Chain<'_> {
         }
         let weights = operator.weights_of_node(node, &tensors)?;
         let (hidden, input) = operator.widths(&weights)?;
-        let Some(Value::Traced(x)) = given(X) else { return Err("its input X comes from no layer".into()) };
+        let Some(Value::Traced(x)) = given(X) else {
+            return Err("its input X does not come from a layer".into());
+        };
         if x.ndim() != 3 || x.shape()[2] != input {
-            return Err(format!("X of shape {:?} for {input} inputs", x.shape()));
+            return Err(format!("its X of shape {:?} does not fit {input} inputs", x.shape()));
         }
         let x = if operator.batch_first { x.view().permuted_axes(vec![1, 0, 2]) } else { x.view() };
         let x = x.as_standard_layout().into_owned();
         let (rows, _) = self.settle(&x)?;
         let (steps, batch) = (rows.len() / self.batch.max(1), self.batch);
-        // Sequences turned round go through the layer backwards.
+        // A layer that reads reversed sequences is a layer of the opposite direction.
         let turned: Vec<(usize, usize)> = rows.iter().map(|&(t, b)| (steps - 1 - t, b)).collect();
         let turned = Rows::Steps(turned).are_time_major(steps, batch);
         let straight = Rows::Steps(rows).are_time_major(steps, batch);
         if x.shape()[..2] != [steps, batch] || !(straight || turned) {
-            return Err("its input does not lie as [steps, batch, features]".into());
+            return Err("its input is not laid out as [steps, batch, features]".into());
         }
         let turned = turned && !straight;
         if turned {
             operator.direction = match operator.direction {
                 Direction::Forward => Direction::Reverse,
                 Direction::Reverse => Direction::Forward,
-                _ => return Err("it goes both ways over sequences that were turned round".into()),
+                _ => return Err("it is bidirectional and its sequences are reversed".into()),
             };
         }
         self.lengths_of(given(SEQUENCE_LENS), steps, turned)?;
@@ -457,11 +460,11 @@ impl Chain<'_> {
         Ok(results)
     }
 
-    /// That a recurrent layer's lengths are all steps, or those that the network is given.
+    /// Checks that a recurrent layer reads all steps, or the lengths that are an input of the model.
     fn lengths_of(&self, given: Option<&Value>, steps: usize, turned: bool) -> Result<(), String> {
         match (given, &self.lengths) {
             (Some(Value::Lengths), _) if turned => {
-                Err("its sequences were turned round, padding and all".into())
+                Err("its sequences are reversed together with their padding".into())
             }
             (Some(Value::Lengths), _) | (None, None) => Ok(()),
             (Some(Value::Known(known)), None)
@@ -469,12 +472,12 @@ impl Chain<'_> {
             {
                 Ok(())
             }
-            (None, Some(_)) => Err("it takes no lengths, though the model is given some".into()),
-            _ => Err("its lengths are not those that the model is given".into()),
+            (None, Some(_)) => Err("it ignores the lengths that are an input of the model".into()),
+            _ => Err("its lengths are not those that are an input of the model".into()),
         }
     }
 
-    /// Initial states: none for zeros, those of the graph, or noted as given by the caller.
+    /// Initial states: `None` for zeros or for states that the caller gives (which are noted), otherwise the graph's.
     fn initial(
         &mut self,
         operator: &RecurrentOperator,
@@ -513,7 +516,7 @@ impl Chain<'_> {
         Ok(Some(Initial { h: h.unwrap_or_else(zeros), c }))
     }
 
-    /// A state in the graph, the same for each row of the batch; none if it is zero.
+    /// A state stored in the graph, the same for each row of the batch; `None` if it is zero.
     fn known_state(
         &self,
         operator: &RecurrentOperator,
@@ -539,7 +542,7 @@ impl Chain<'_> {
         first.to_owned().into_dimensionality::<Ix2>().map(Some).map_err(|error| error.to_string())
     }
 
-    /// A state that the caller gives: rows of an input, in order.
+    /// Notes a state that the caller gives: consecutive rows of an input.
     fn given_state(
         &self,
         ids: &ArrayD<i64>,
@@ -547,7 +550,7 @@ impl Chain<'_> {
         layer: usize,
         cell: bool,
     ) -> Result<GivenState, String> {
-        let refuse = || "its initial state is neither zero nor rows of an input of the model".to_string();
+        let refuse = || "its initial state is neither constant nor rows of an input of the model".to_string();
         let first = *ids.first().ok_or_else(refuse)?;
         let source = self.sources.iter().find(|s| first >= s.first && first < s.first + s.len() as i64);
         let source = source.ok_or_else(refuse)?;
@@ -569,7 +572,7 @@ fn known(value: &Value) -> Option<&Tensor> {
     }
 }
 
-/// A tensor to run an operator on: identities as whole numbers, tokens as their examples.
+/// A tensor to run an operator on: identities as whole numbers, tokens as their example values.
 fn stand_in(value: &Value) -> Option<Tensor> {
     match value {
         Value::Known(tensor) | Value::Tokens(tensor) => Some(tensor.clone()),

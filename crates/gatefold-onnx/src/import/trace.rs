@@ -1,26 +1,26 @@
-//! Where each element of a tensor comes from.
+//! The origin of each element of a tensor.
 //!
-//! A graph is walked once with small sizes, and in place of numbers its tensors hold identities: every output of a layer
-//! is a source, whose elements are numbered in one place. Operators on shapes are then run as they are, on identities;
-//! and whether a tensor is "all steps of the layer before", "its last step" or "its final states side by side", in
-//! which order of rows, is read off the numbers, however the exporter put them there.
+//! A graph is walked once with small sizes. Instead of values its tensors hold identities: each output of a layer is a
+//! source, and the elements of all sources are numbered consecutively. Operators that only move elements run unchanged
+//! on these identities. The numbers then show whether a tensor is "all steps of the layer before", "its last step" or
+//! "its final states side by side", and in which order of rows, however the exporter got them there.
 
 use ndarray::ArrayD;
 
-/// What a source's elements are.
+/// The meaning of a source's elements.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
-    /// `[T, B, F]`: the network's input, or what a layer gives.
+    /// `[T, B, F]`: the network's input, or a layer's output.
     Steps,
     /// `[T, D, B, H]`: a recurrent layer's Y.
     Recurrent,
-    /// `[D, B, H]`: the final h of a recurrent layer, by the layer's place.
+    /// `[D, B, H]`: the final h of a recurrent layer.
     FinalH,
-    /// `[D, B, H]`: its final c.
+    /// `[D, B, H]`: the final c of a recurrent layer.
     FinalC,
-    /// `[T, B, F]`: the steps of the source of that number, but each row's own last one first.
+    /// `[T, B, F]`: the steps of the source of this number, with each row's own last step first.
     Ends(usize),
-    /// `[N, B, H]`: initial states that a caller gives, by the input's name.
+    /// `[N, B, H]`: initial states that a caller gives, under the input's name.
     Given(String),
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Source {
     pub(super) content: Content,
     pub(super) shape: Vec<usize>,
     pub(super) first: i64,
-    /// How many layers are in front of it.
+    /// The number of layers before it.
     pub(super) place: usize,
 }
 
@@ -52,19 +52,19 @@ impl Source {
     }
 }
 
-/// What the rows of a tensor are, its last axis taken away.
+/// The meaning of a tensor's rows: its last axis at each index of the others.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Rows {
     /// Whole steps `(t, b)` of the layer before, in the tensor's order.
     Steps(Vec<(usize, usize)>),
     /// The last step of each row `b`, in the tensor's order.
     LastStep(Vec<usize>),
-    /// The final states of all directions side by side.
+    /// The final states of each row `b`, all directions side by side, in the tensor's order.
     FinalState(Vec<usize>),
 }
 
 impl Rows {
-    /// Whether they are those of a tensor `[T, B, F]`, or `[1, B, F]`.
+    /// Whether the rows are those of a tensor `[T, B, F]`, or `[1, B, F]`.
     pub(super) fn are_time_major(&self, steps: usize, batch: usize) -> bool {
         match self {
             Rows::Steps(rows) => {
@@ -74,16 +74,16 @@ impl Rows {
         }
     }
 
-    /// Whether they are those of a tensor `[B, T, F]`.
+    /// Whether the rows are those of a tensor `[B, T, F]`.
     pub(super) fn are_batch_first(&self, steps: usize, batch: usize) -> bool {
         matches!(self, Rows::Steps(rows)
             if rows.iter().copied().eq((0..batch).flat_map(|b| (0..steps).map(move |t| (t, b)))))
     }
 }
 
-/// What the rows of a tensor of identities are, given the tip: the source that the next layer reads, and the final
-/// states of the layer that it comes from, if that is recurrent. With lengths, the last step of the tensor is not the
-/// last of each row.
+/// Identifies the rows of a tensor of identities, given the tip (the source that the next layer reads) and the final
+/// states of the layer before, if that is recurrent. With lengths, the last step of the tensor is not the last step of
+/// each row.
 pub(super) fn rows(
     ids: &ArrayD<i64>,
     tip: &Source,
@@ -100,7 +100,7 @@ pub(super) fn rows(
         (Content::Recurrent, [steps, _, batch, _]) | (_, [steps, batch, _]) => (*steps, *batch),
         _ => return None,
     };
-    // A whole step, as the next layer sees it.
+    // A whole step, as the next layer reads it.
     let step = |t: usize, b: usize| -> Vec<i64> {
         match (&tip.content, &tip.shape[..]) {
             (Content::Recurrent, [_, directions, _, units]) => (0..*directions)
@@ -110,7 +110,7 @@ pub(super) fn rows(
             _ => (0..tip.shape[2]).map(|f| tip.at(&[t, b, f])).collect(),
         }
     };
-    // A final state, from where the operator gives it, or as the step of Y that it equals.
+    // A final state, taken from Y_h or from the equal step of Y.
     let ends_with = |row: &[i64], b: usize| -> bool {
         let Some(final_h) = final_h else { return false };
         let (directions, units) = (final_h.shape[0], final_h.shape[2]);

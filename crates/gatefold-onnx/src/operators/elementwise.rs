@@ -1,4 +1,4 @@
-//! Operators on elements, and the softmax.
+//! Elementwise operators, and the softmax.
 
 use super::{Call, axes, axis, broadcast};
 use crate::graph::Node;
@@ -15,7 +15,7 @@ fn pairwise<T: Copy, U>(a: &ArrayD<T>, b: &ArrayD<T>, of: impl Fn(T, T) -> U) ->
             let values = a.iter().zip(b.iter()).map(|(&a, &b)| of(a, b)).collect();
             ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|error| error.to_string())
         }
-        _ => Err(format!("shapes {:?} and {:?} do not go together", a.shape(), b.shape())),
+        _ => Err(format!("shapes {:?} and {:?} do not broadcast", a.shape(), b.shape())),
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) fn not(call: &Call) -> Result<Vec<Tensor>, String> {
     }
 }
 
-/// The product along axes, all of them where none are given.
+/// The product along the given axes, or along all if none are given.
 pub(super) fn reduce_prod(call: &Call) -> Result<Vec<Tensor>, String> {
     call.node.only(&["axes", "keepdims", "noop_with_empty_axes"])?;
     let input = call.required(0)?;
@@ -116,7 +116,7 @@ pub(super) fn identity(call: &Call) -> Result<Vec<Tensor>, String> {
 const FUNCTIONS: [&str; 9] =
     ["Elu", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"];
 
-/// The function that a node is, if it is one; `alpha` and `beta` have the defaults of ONNX's operators.
+/// The function that a node computes, if it is one; `alpha` and `beta` default to those of ONNX's operators.
 pub(crate) fn function_of(node: &Node) -> Result<Option<Activation>, String> {
     if !FUNCTIONS.contains(&&*node.operator) {
         return Ok(None);
@@ -140,9 +140,9 @@ pub(crate) fn function_of(node: &Node) -> Result<Option<Activation>, String> {
     Ok(Some(function))
 }
 
-/// A function of each element. NaN stays NaN, and no exponential is taken of a positive number, so none overflows.
+/// Applies a function to each element. NaN stays NaN. No exponential overflows, since none is of a positive number.
 pub(super) fn function(call: &Call) -> Result<Vec<Tensor>, String> {
-    let function = function_of(call.node)?.ok_or("it is no function of one number")?;
+    let function = function_of(call.node)?.ok_or("it is not a function of one number")?;
     let of: Box<dyn Fn(f32) -> f32> = match function {
         Activation::Relu => Box::new(|x| if x < 0.0 { 0.0 } else { x }),
         Activation::Tanh => Box::new(f32::tanh),
@@ -154,22 +154,22 @@ pub(super) fn function(call: &Call) -> Result<Vec<Tensor>, String> {
         Activation::HardSigmoid { alpha, beta } => Box::new(move |x| (alpha * x + beta).clamp(0.0, 1.0)),
         Activation::LeakyRelu { alpha } => Box::new(move |x| if x < 0.0 { alpha * x } else { x }),
         Activation::ThresholdedRelu { alpha } => Box::new(move |x| if x <= alpha { 0.0 } else { x }),
-        // The first term is NaN where x is; `max` alone would lose it.
+        // The first term is NaN if x is; `max` alone would lose it.
         Activation::Softplus => Box::new(|x: f32| (if x < 0.0 { 0.0 } else { x }) + (-x.abs()).exp().ln_1p()),
         Activation::Softsign => Box::new(|x: f32| x / (1.0 + x.abs())),
-        other => return Err(format!("{other} is no operator of ONNX")),
+        other => return Err(format!("{other} is not an operator of ONNX")),
     };
     Ok(vec![Tensor::F32(call.f32(0)?.mapv(of))])
 }
 
-/// Along one axis; before opset 13 along that axis and all behind it, flattened.
+/// Softmax along one axis; before opset 13, along that axis and all after it, flattened.
 pub(super) fn softmax(call: &Call) -> Result<Vec<Tensor>, String> {
     call.node.only(&["axis"])?;
     let input = call.f32(0)?;
     let shape = input.shape();
     let flattens = call.opset < 13;
     let along = call.node.int_or("axis", if flattens { 1 } else { -1 })?;
-    // Flattening may split behind the last axis: rows of one element.
+    // Flattening may split after the last axis: rows of one element.
     let along = if flattens && usize::try_from(along) == Ok(shape.len()) {
         shape.len()
     } else {
@@ -195,19 +195,19 @@ pub(super) fn softmax(call: &Call) -> Result<Vec<Tensor>, String> {
     Ok(vec![Tensor::F32(result)])
 }
 
-/// At inference nothing is dropped.
+/// Dropout in inference, which drops nothing.
 pub(super) fn dropout(call: &Call) -> Result<Vec<Tensor>, String> {
     call.node.only(&["ratio", "seed"])?;
     let input = call.required(0)?;
     let trains = match call.optional(2) {
         None => false,
         Some(Tensor::Bool(mode)) if mode.len() == 1 => mode.iter().any(|&on| on),
-        Some(_) => return Err("its training mode is not one bool".into()),
+        Some(_) => return Err("its training mode is not a single bool".into()),
     };
     if trains {
         return Err("it drops values, as in training; export the model for inference".into());
     }
-    // The mask was of the input's type before opset 10.
+    // Before opset 10 the mask had the input's type.
     let mask = match (call.node.outputs.len() > 1, input) {
         (false, _) => return Ok(vec![input.clone()]),
         (true, Tensor::F32(_)) if call.opset < 10 => Tensor::F32(filled(input.shape(), 1.0)?),
@@ -219,7 +219,7 @@ pub(super) fn dropout(call: &Call) -> Result<Vec<Tensor>, String> {
 pub(super) fn cast(call: &Call) -> Result<Vec<Tensor>, String> {
     call.node.only(&["to", "saturate"])?;
     let input = call.required(0)?;
-    let to = call.node.int("to")?.ok_or("the type that it casts to is missing")?;
+    let to = call.node.int("to")?.ok_or("the type to cast to is missing")?;
     let to = i32::try_from(to).ok().and_then(|code| DataType::try_from(code).ok());
     macro_rules! to {
         ($kind:ident, $type:ty) => {

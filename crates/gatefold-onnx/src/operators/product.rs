@@ -11,7 +11,7 @@ fn matrix(array: &ArrayD<f32>) -> Result<ArrayView2<'_, f32>, String> {
         .map_err(|_| format!("expected a matrix, found shape {:?}", array.shape()))
 }
 
-/// `alpha A B + beta C`, either turned where asked for.
+/// `alpha A B + beta C`, with A and B transposed as the attributes say.
 pub(super) fn gemm(call: &Call) -> Result<Vec<Tensor>, String> {
     call.node.only(&["alpha", "beta", "transA", "transB"])?;
     let (mut a, mut b) = (matrix(call.f32(0)?)?, matrix(call.f32(1)?)?);
@@ -22,7 +22,13 @@ pub(super) fn gemm(call: &Call) -> Result<Vec<Tensor>, String> {
         b = b.reversed_axes();
     }
     if a.ncols() != b.nrows() {
-        return Err(format!("[{}, {}] times [{}, {}]", a.nrows(), a.ncols(), b.nrows(), b.ncols()));
+        return Err(format!(
+            "[{}, {}] and [{}, {}] do not multiply",
+            a.nrows(),
+            a.ncols(),
+            b.nrows(),
+            b.ncols()
+        ));
     }
     let shape = [a.nrows(), b.ncols()];
     volume(&shape)?;
@@ -37,7 +43,7 @@ pub(super) fn gemm(call: &Call) -> Result<Vec<Tensor>, String> {
     Ok(vec![Tensor::F32(result.into_dyn())])
 }
 
-/// NumPy's product: matrices in the last two axes, the axes before broadcast, a vector counts as a row or a column.
+/// NumPy's product: matrices in the last two axes, the axes before them broadcast, a vector is a row or a column.
 pub(super) fn mat_mul(call: &Call) -> Result<Vec<Tensor>, String> {
     call.node.only(&[])?;
     let (a, b) = (call.f32(0)?, call.f32(1)?);
@@ -65,7 +71,7 @@ pub(super) fn mat_mul(call: &Call) -> Result<Vec<Tensor>, String> {
     };
     let mut result = Vec::with_capacity(len);
     if b_outer.iter().product::<usize>() == 1 && a_outer == outer {
-        // One matrix for all: one product.
+        // One matrix for all takes one product.
         let all = outer.iter().product::<usize>() * rows;
         let a = ArrayView2::from_shape((all, inner), &a_values).map_err(|error| error.to_string())?;
         let b = ArrayView2::from_shape((inner, columns), &b_values).map_err(|error| error.to_string())?;
@@ -90,7 +96,7 @@ pub(super) fn mat_mul(call: &Call) -> Result<Vec<Tensor>, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Where the matrix number `batch` of a broadcast shape lies among those of the shape that was broadcast.
+/// The number, among the matrices of the shape before broadcasting, of matrix `batch` of the broadcast shape.
 fn place(batch: usize, full: &[usize], given: &[usize]) -> usize {
     let (mut rest, mut stride, mut place) = (batch, 1, 0);
     for (axis, &len) in full.iter().enumerate().rev() {

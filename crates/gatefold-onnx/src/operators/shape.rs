@@ -1,4 +1,4 @@
-//! Operators that change or ask for shapes.
+//! Operators that change or return shapes.
 
 use super::{Call, axes, broadcast};
 use crate::tensor::{Tensor, filled, map_tensor, volume};
@@ -25,7 +25,7 @@ pub(super) fn transpose(call: &Call) -> Result<Vec<Tensor>, String> {
         Some(given) => {
             let sorted = axes(given, count)?;
             if sorted.len() != count {
-                return Err(format!("perm {given:?} of a tensor with {count} axes"));
+                return Err(format!("perm {given:?} does not fit a tensor with {count} axes"));
             }
             given.iter().map(|&value| super::axis(value, count)).collect::<Result<Vec<_>, _>>()?
         }
@@ -56,7 +56,7 @@ pub(super) fn unsqueeze(call: &Call) -> Result<Vec<Tensor>, String> {
     let given = call.attribute_or_input("axes", 13, 1)?.ok_or("its axes are missing")?;
     let new = axes(&given, input.shape().len() + given.len())?;
     let mut shape = input.shape().to_vec();
-    // In increasing order, so that each is counted in the shape as it will be.
+    // In increasing order, since each is an axis of the final shape.
     for axis in new {
         shape.insert(axis, 1);
     }
@@ -69,7 +69,7 @@ pub(super) fn reshape(call: &Call) -> Result<Vec<Tensor>, String> {
     let asked = call.integers(1)?.ok_or("its shape is missing")?;
     let zero_is_zero = call.node.int_or("allowzero", 0)? != 0;
     if zero_is_zero && call.opset < 14 {
-        return Err("allowzero came with opset 14".into());
+        return Err("allowzero exists since opset 14".into());
     }
     let impossible = || format!("shape {:?} cannot become {asked:?}", input.shape());
     let mut shape = Vec::with_capacity(asked.len());
@@ -104,9 +104,9 @@ pub(super) fn shape(call: &Call) -> Result<Vec<Tensor>, String> {
     Ok(vec![Tensor::of_integers(shape.get(start..end).unwrap_or_default().to_vec())])
 }
 
-/// A shape given as an input: lengths that are not negative.
+/// A shape given as an input, whose lengths must not be negative.
 fn lengths(given: &[i64]) -> Result<Vec<usize>, String> {
-    given.iter().map(|&len| usize::try_from(len).map_err(|_| format!("{given:?} is no shape"))).collect()
+    given.iter().map(|&len| usize::try_from(len).map_err(|_| format!("{given:?} is not a shape"))).collect()
 }
 
 pub(super) fn constant_of_shape(call: &Call) -> Result<Vec<Tensor>, String> {
@@ -134,8 +134,9 @@ pub(super) fn expand(call: &Call) -> Result<Vec<Tensor>, String> {
     let shape = broadcast(input.shape(), &shape)?;
     volume(&shape)?;
     fn of<T: Clone>(array: &ArrayD<T>, shape: &[usize]) -> Result<ArrayD<T>, String> {
-        let wide =
-            array.broadcast(IxDyn(shape)).ok_or_else(|| format!("{:?} to {shape:?}", array.shape()))?;
+        let wide = array
+            .broadcast(IxDyn(shape))
+            .ok_or_else(|| format!("shape {:?} does not expand to {shape:?}", array.shape()))?;
         Ok(wide.as_standard_layout().into_owned())
     }
     Ok(vec![map_tensor!(input, array => of(array, &shape)?)])
@@ -144,7 +145,7 @@ pub(super) fn expand(call: &Call) -> Result<Vec<Tensor>, String> {
 pub(super) fn constant(call: &Call) -> Result<Vec<Tensor>, String> {
     let node = call.node;
     if node.attributes.len() != 1 {
-        return Err("expected one attribute with its value".into());
+        return Err("expected exactly one attribute, its value".into());
     }
     let scalar_int = |value| Tensor::I64(arr0(value).into_dyn());
     let value = if let Some(tensor) = node.tensor("value")? {

@@ -1,4 +1,4 @@
-//! Operators that take tensors apart and put them together.
+//! Operators that split tensors and join them.
 
 use super::{Call, axes, axis};
 use crate::tensor::{Tensor, map_tensor, volume};
@@ -29,13 +29,13 @@ pub(super) fn slice(call: &Call) -> Result<Vec<Tensor>, String> {
     Ok(vec![result.unwrap_or_else(|| input.clone())])
 }
 
-/// The places that a slice picks out of `len`, as ONNX clamps them.
+/// The positions that a slice selects out of `len`, clamped as in ONNX.
 fn places(start: i64, end: i64, step: i64, len: usize) -> Result<Vec<usize>, String> {
     let len = len as i64;
     let from_front = |value: i64| if value < 0 { value.saturating_add(len) } else { value };
     let (start, end) = (from_front(start), from_front(end));
     match step {
-        0 => Err("a step of 0".into()),
+        0 => Err("its step is 0".into()),
         1.. => {
             let (start, end) = (start.clamp(0, len), end.clamp(0, len));
             let step = usize::try_from(step).unwrap_or(usize::MAX);
@@ -49,7 +49,7 @@ fn places(start: i64, end: i64, step: i64, len: usize) -> Result<Vec<usize>, Str
     }
 }
 
-/// The places along an axis, which are inside it, in the order given.
+/// Selects positions along an axis, in the order given. They must be inside it.
 fn selected(tensor: &Tensor, along: usize, places: &[usize]) -> Tensor {
     map_tensor!(tensor, array => array.select(Axis(along), places).as_standard_layout().into_owned())
 }
@@ -66,7 +66,7 @@ pub(super) fn gather(call: &Call) -> Result<Vec<Tensor>, String> {
         .map(|index| {
             let place = if index < 0 { index.saturating_add(len as i64) } else { index };
             let place = usize::try_from(place).ok().filter(|&place| place < len);
-            place.ok_or_else(|| format!("index {index} of axis {along}, which has {len} places"))
+            place.ok_or_else(|| format!("index {index} is outside axis {along} of length {len}"))
         })
         .collect::<Result<_, _>>()?;
     let shape = [&data.shape()[..along], indices.shape(), &data.shape()[along + 1..]].concat();
@@ -97,7 +97,7 @@ pub(super) fn concat(call: &Call) -> Result<Vec<Tensor>, String> {
             found.len() == shape.len() && (0..shape.len()).all(|at| at == along || found[at] == shape[at]);
         if !fits || tensor.element() != first.element() {
             return Err(format!(
-                "{} {:?} and {} {found:?} cannot be put together along axis {along}",
+                "{} {:?} and {} {found:?} cannot be joined along axis {along}",
                 first.element(),
                 first.shape(),
                 tensor.element()
@@ -151,7 +151,7 @@ pub(super) fn split(call: &Call) -> Result<Vec<Tensor>, String> {
             .collect::<Result<_, _>>()?,
         None if parts == 0 => return Err("it has no output".into()),
         None => {
-            // Since opset 18 the last part may be smaller.
+            // From opset 18 on the last part may be smaller.
             let part = len.div_ceil(parts);
             if call.opset < 18 && !len.is_multiple_of(parts) {
                 return Err(format!("axis {along} of length {len} does not split into {parts} equal parts"));
@@ -174,7 +174,7 @@ pub(super) fn split(call: &Call) -> Result<Vec<Tensor>, String> {
         .collect())
 }
 
-/// Each row's first steps, as many as its length, in the opposite order.
+/// Reverses the first steps of each row, as many as its length.
 pub(super) fn reverse_sequence(call: &Call) -> Result<Vec<Tensor>, String> {
     call.node.only(&["batch_axis", "time_axis"])?;
     let input = call.required(0)?;
@@ -184,14 +184,17 @@ pub(super) fn reverse_sequence(call: &Call) -> Result<Vec<Tensor>, String> {
         (axis(call.node.int_or("batch_axis", 1)?, count)?, axis(call.node.int_or("time_axis", 0)?, count)?);
     let (batch, steps) = (input.shape()[rows], input.shape()[time]);
     if rows == time || lens.len() != batch {
-        return Err(format!("lengths {lens:?} of axes {rows} and {time} of shape {:?}", input.shape()));
+        return Err(format!(
+            "lengths {lens:?} do not fit axes {rows} and {time} of shape {:?}",
+            input.shape()
+        ));
     }
     let fits = |len: &i64| usize::try_from(*len).ok().filter(|&len| len <= steps);
     let lens: Option<Vec<usize>> = lens.iter().map(fits).collect();
-    let lens = lens.ok_or_else(|| format!("lengths beyond {steps} steps"))?;
+    let lens = lens.ok_or_else(|| format!("expected lengths of 0 to {steps} steps"))?;
     fn of<T: Clone>(array: &ArrayD<T>, rows: usize, time: usize, lens: &[usize]) -> ArrayD<T> {
         let mut result = array.clone();
-        // The axis of time is one nearer the front where that of rows, taken away, was in front of it.
+        // Removing the batch axis moves the time axis forward by one if it came after it.
         let time = if rows < time { time - 1 } else { time };
         for (row, &len) in lens.iter().enumerate() {
             let mut row = result.index_axis_mut(Axis(rows), row);

@@ -1,11 +1,11 @@
-//! A node of a graph as a [`RecurrentOperator`] with its weights.
+//! Reads a node of a graph as a [`RecurrentOperator`] with its weights.
 
 use super::{Operator, RecurrentOperator, Weights};
 use crate::graph::Node;
 use crate::tensor::Tensor;
 use ndarray::{Array2, Array3, ArrayD, Ix2, Ix3};
 
-/// The places of the inputs.
+/// The positions of the inputs.
 pub(crate) const X: usize = 0;
 const W: usize = 1;
 const R: usize = 2;
@@ -18,7 +18,7 @@ const P: usize = 7;
 pub(crate) const WEIGHTS: [usize; 4] = [W, R, B, P];
 
 impl RecurrentOperator {
-    /// The operator that a node is, with its attributes.
+    /// The operator of a node, with its attributes.
     pub(crate) fn of_node(node: &Node, opset: i64) -> Result<RecurrentOperator, String> {
         let operator = Operator::of_name(&node.operator).ok_or("it is not recurrent")?;
         let mut known =
@@ -36,7 +36,7 @@ impl RecurrentOperator {
         if node.inputs.len() > inputs {
             return Err(format!("it has {} inputs; the operator takes {inputs}", node.inputs.len()));
         }
-        // At infinity nothing is clipped.
+        // An infinite bound clips nothing.
         let clip = node.float("clip")?.filter(|&bound| bound != f32::INFINITY);
         if let Some(bound) = clip.filter(|&bound| bound.is_nan() || bound <= 0.0) {
             return Err(format!("attribute clip: expected a number above 0, found {bound}"));
@@ -56,12 +56,12 @@ impl RecurrentOperator {
         if let Some(names) = node.texts("activations")?.filter(|names| !names.is_empty()) {
             recurrent = recurrent.activations(names, alpha, beta)?;
         } else if !(alpha.is_empty() && beta.is_empty()) {
-            return Err("it has values for activations and no activations that take them".into());
+            return Err("it has activation_alpha or activation_beta without activations".into());
         }
         Ok(recurrent)
     }
 
-    /// The weights among a node's inputs, their shapes checked against each other and against `hidden_size`.
+    /// The weights among a node's inputs. Checks their shapes against each other and against `hidden_size`.
     pub(crate) fn weights_of_node(&self, node: &Node, inputs: &[Option<&Tensor>]) -> Result<Weights, String> {
         let given = |at: usize| inputs.get(at).copied().flatten();
         let weights = Weights {
@@ -73,14 +73,14 @@ impl RecurrentOperator {
         let (hidden, _) = self.widths(&weights)?;
         match node.int("hidden_size")? {
             Some(size) if usize::try_from(size) != Ok(hidden) => {
-                Err(format!("attribute hidden_size: expected {hidden} as R has it, found {size}"))
+                Err(format!("attribute hidden_size: expected {hidden}, as in R, found {size}"))
             }
             _ => Ok(weights),
         }
     }
 }
 
-/// A tensor of numbers, where it is given.
+/// The array of a float32 tensor, if one is given.
 pub(crate) fn numbers<'a>(name: &str, tensor: Option<&'a Tensor>) -> Result<Option<&'a ArrayD<f32>>, String> {
     match tensor {
         None => Ok(None),
@@ -115,7 +115,7 @@ mod tests {
     use crate::graph::Attribute;
 
     #[test]
-    fn a_clip_is_above_0_and_at_infinity_none() {
+    fn a_clip_is_above_0_and_an_infinite_one_is_none() {
         let clip = |bound: f32| {
             let attributes = [("clip".to_owned(), Attribute::Float(bound))].into_iter().collect();
             let (inputs, outputs) = (Vec::new(), Vec::new());
@@ -124,9 +124,9 @@ mod tests {
         };
         assert_eq!(clip(0.5), Ok(Some(0.5)));
         assert_eq!(clip(f32::INFINITY), Ok(None));
-        for bound in [0.0, -1.0, f32::NAN] {
-            let expected = format!("attribute clip: expected a number above 0, found {bound}");
-            assert_eq!(clip(bound), Err(expected));
-        }
+        let refused = [0.0, -1.0, f32::NAN];
+        let expected =
+            refused.map(|bound| Err(format!("attribute clip: expected a number above 0, found {bound}")));
+        assert_eq!(refused.map(clip), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! What goes into an operator, as the engine's sequences and states; and what comes out of the engine, as the operator's
+//! Converts an operator's inputs to the engine's sequences and states, and the engine's results to the operator's
 //! outputs.
 
 use super::{Operator, RecurrentOperator};
@@ -9,20 +9,24 @@ use ndarray::{Array3, Array4, ArrayD, Axis, Ix3};
 /// An operator's outputs, in its layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outputs {
-    /// `[T, D, B, H]`, zero where a row has ended.
+    /// `[T, D, B, H]`, zero past the end of each row.
     pub y: Array4<f32>,
     /// `[D, B, H]`
     pub y_h: Array3<f32>,
-    /// `[D, B, H]` of an LSTM.
+    /// `[D, B, H]`; only an LSTM has it.
     pub y_c: Option<Array3<f32>>,
 }
 
 impl RecurrentOperator {
-    /// The sequences X with their lengths.
+    /// Converts X and the lengths of its rows.
     ///
     /// # Errors
-    /// Axes or lengths that do not fit.
-    pub fn sequences(&self, x: &ArrayD<f32>, lengths: Option<&[i64]>) -> Result<Sequences, OnnxError> {
+    /// [`OnnxError::Recurrent`] for axes or lengths that do not fit.
+    pub fn sequences(
+        &self,
+        x: &ArrayD<f32>,
+        lengths: Option<&[i64]>,
+    ) -> Result<Sequences<'static>, OnnxError> {
         let x = x
             .view()
             .into_dimensionality::<Ix3>()
@@ -41,10 +45,10 @@ impl RecurrentOperator {
         }
     }
 
-    /// The initial states; what is left out is zero.
+    /// Converts the initial states. Those left out are zero.
     ///
     /// # Errors
-    /// Shapes that do not fit.
+    /// [`OnnxError::Recurrent`] for shapes that do not fit.
     pub fn states(
         &self,
         initial_h: Option<&ArrayD<f32>>,
@@ -74,8 +78,8 @@ impl RecurrentOperator {
         Ok(States { layers: vec![LayerState { h, c, y: None }] })
     }
 
-    /// What the network gave, `output [T, B, D H]` and final states, as the operator's outputs. A row of length zero ends in zeros, as ONNX runtimes have
-    /// it; the engine's own networks return its initial state.
+    /// Converts the network's results, `output [T, B, D H]` and final states, to the operator's outputs. The final
+    /// state of a row of length zero is zero, as in ONNX runtimes; the engine's own networks return its initial state.
     pub fn outputs(&self, output: Array3<f32>, states: States, lengths: Option<&[usize]>) -> Outputs {
         let (steps, batch, width) = output.dim();
         let directions = self.directions();

@@ -291,7 +291,7 @@ impl Slots<'_> {
 
 /// Writes each row's initial values before its first step, zeros if none are given, and zeros where a row has neither a
 /// step nor an initial value. `h [slots, B, width]`, `start [given, B, C]`.
-pub fn start_rows<R: Real>(
+pub fn initial_rows<R: Real>(
     slots: &Slots<'_>,
     columns: Range<usize>,
     start: Option<ArrayView3<R>>,

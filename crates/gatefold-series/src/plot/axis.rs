@@ -3,7 +3,7 @@ use crate::date::Date;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
-/// One axis: what it shows, from where to where, and its ticks. On a logarithmic axis places are `log10`.
+/// An axis: its name, its range and its ticks. On a logarithmic axis, positions are `log10` of the values.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     pub(super) name: String,
@@ -13,17 +13,17 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Whole numbers, such as epochs.
+    /// An axis of whole numbers, such as epochs.
     pub(super) fn counting(name: &str, range: Range<f64>) -> Axis {
         let step = nice_step((range.end - range.start) / 10.0).max(1.0);
         let ticks = multiples(step, &range).map(|value| (value, format!("{value}"))).collect();
         Axis { name: name.into(), range, ticks, logarithmic: false }
     }
 
-    /// Values with a margin above and below.
+    /// An axis of values, with a margin above and below.
     pub(super) fn of_values(name: &str, values: impl Iterator<Item = f64>) -> Result<Axis, SeriesError> {
         let range = finite_range(values)?;
-        // Halves, so that the span of the largest numbers there are is still one.
+        // Halved, so that the span of the largest numbers does not overflow.
         let margin = 0.12 * (range.end / 2.0 - range.start / 2.0);
         let margin = if margin > 0.0 { margin } else { range.start.abs() * 0.1 + f64::MIN_POSITIVE };
         let range = (range.start - margin).max(-8e307)..(range.end + margin).min(8e307);
@@ -32,7 +32,7 @@ impl Axis {
         Ok(Axis { name: name.into(), range, ticks, logarithmic: false })
     }
 
-    /// Losses: logarithmic when they are positive and span a decade or more.
+    /// An axis of losses, logarithmic if they are positive and span a decade or more.
     pub(super) fn of_losses(
         name: &str,
         losses: impl Iterator<Item = f64> + Clone,
@@ -60,7 +60,7 @@ impl Axis {
         Ok(Axis { name: name.into(), range, ticks, logarithmic: true })
     }
 
-    /// Rows of a table, by their dates where there are any.
+    /// An axis of a table's rows, by date if there are dates.
     pub(super) fn of_rows(first: usize, count: usize, dates: Option<&[String]>) -> Axis {
         let range = first as f64..(first + count.max(2) - 1) as f64;
         let ticks = match dates {
@@ -71,20 +71,20 @@ impl Axis {
         Axis { name: String::new(), range, ticks, logarithmic: false }
     }
 
-    /// Where a value is on this axis.
+    /// The position of a value on this axis.
     pub(super) fn place(&self, value: f64) -> f64 {
         if self.logarithmic { value.log10() } else { value.clamp(-8e307, 8e307) }
     }
 }
 
-/// plotters asks for ticks and labels through these.
+/// How plotters asks for ticks; it asks for labels through `ValueFormatter`.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
 
     fn map(&self, place: &f64, (from, to): (i32, i32)) -> i32 {
         let Range { start, end } = self.range;
-        // Halves, so that the span of the largest numbers there are is still a number.
+        // Halved, so that the span of the largest numbers does not overflow.
         let share = (place / 2.0 - start / 2.0) / (end / 2.0 - start / 2.0);
         from + (share * f64::from(to - from)).round() as i32
     }
@@ -151,8 +151,8 @@ fn tick_label(value: f64, step: f64) -> String {
     format!("{value:.*}", (-step.log10().floor()).clamp(0.0, 6.0) as usize)
 }
 
-/// Ticks where a year, or a month, of some round number begins; none when the dates are of another form or so few
-/// that there would be less than three ticks.
+/// Ticks at the beginning of round years or months. `None` if the dates have another format, or are so few that there
+/// would be fewer than three ticks.
 fn turns_of_time(dates: &[String]) -> Option<Vec<(usize, String)>> {
     let parsed: Vec<Date> = dates.iter().map(|date| Date::parse(date)).collect::<Option<_>>()?;
     let turns = |unit: &dyn Fn(Date) -> i64, label: &dyn Fn(Date) -> String| -> Vec<(usize, String)> {
@@ -181,7 +181,7 @@ fn turns_of_time(dates: &[String]) -> Option<Vec<(usize, String)>> {
     None
 }
 
-/// Six labels at most, as they stand in the table.
+/// Evenly spaced labels, at most six, as they stand in the table.
 fn evenly(dates: &[String]) -> Vec<(usize, String)> {
     let every = (nice_step(dates.len() as f64 / 6.0) as usize).max(1);
     (0..dates.len()).step_by(every).map(|at| (at, dates[at].clone())).collect()

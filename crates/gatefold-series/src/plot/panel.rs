@@ -7,12 +7,12 @@ use plotters::style::{FontDesc, register_font};
 use std::fmt::Display;
 use std::sync::Once;
 
-/// DejaVu Sans; its licence is beside it.
+/// DejaVu Sans; its licence is in the same folder.
 static FONT: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
 const INK: RGBColor = RGBColor(60, 60, 66);
-/// A PNG has this many pixels for a pixel of the SVG, for today's screens.
+/// Pixels of a PNG per pixel of the SVG, for high-resolution screens.
 const PNG_SCALE: u32 = 2;
-/// plotters draws thick lines without smoothing: they are drawn this much larger and averaged.
+/// plotters does not smooth thick lines, so PNGs are drawn this much larger and averaged.
 const OVERSAMPLING: u32 = 2;
 
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Curve {
     }
 }
 
-/// A title, axes and curves; the first curve lies lowest.
+/// A title, axes and curves. Later curves are drawn over earlier ones.
 #[derive(Clone, Debug)]
 pub(super) struct Panel {
     title: String,
@@ -93,7 +93,7 @@ fn draw<B: DrawingBackend>(
 ) -> Result<(), SeriesError> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        // It fails for bytes that are no font; the tests draw with these.
+        // Fails only for bytes that are not a font; the tests draw with these.
         let _ = register_font("sans-serif", FontStyle::Normal, FONT);
     });
     root.fill(&WHITE).map_err(failed)?;
@@ -131,7 +131,7 @@ impl Panel {
             .map_err(failed)?;
         for curve in &self.curves {
             let style = curve.color.stroke_width((curve.width * f64::from(scale)).round() as u32);
-            // A value that is no number leaves a gap.
+            // A value that is not finite leaves a gap.
             for run in curve.points.split(|(_, value)| !value.is_finite()) {
                 let places = run.iter().map(|(at, value)| (*at, self.y.place(*value)));
                 chart.draw_series(LineSeries::new(places, style)).map_err(failed)?;
@@ -140,7 +140,7 @@ impl Panel {
         Ok(())
     }
 
-    /// The title on the left, the curves' names on the right, above the plot and never over it.
+    /// Draws the title on the left and the curves' names on the right, above the plot and never over it.
     fn draw_heading<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,

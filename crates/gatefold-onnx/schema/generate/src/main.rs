@@ -14,8 +14,8 @@ const HEADER: &str = "\
 
 ";
 
-/// Lists of numbers are written as ONNX itself writes them, from its proto2 schema: packed only where that says so. Some
-/// readers take no other form.
+/// Lists of numbers are written as ONNX itself writes them, from its proto2 schema: packed only where that says so.
+/// Some readers take no other form.
 fn unpack(message: &mut DescriptorProto) {
     let number = |field: &FieldDescriptorProto| {
         !matches!(field.r#type(), Type::String | Type::Bytes | Type::Message | Type::Group)

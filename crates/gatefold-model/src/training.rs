@@ -1,0 +1,12 @@
+//! What training is, without computing anything: the loss, the optimiser, the learning rate over time, and which parameters
+//! they apply to.
+
+mod config;
+mod loss;
+mod optimizer;
+mod schedule;
+
+pub use config::{ParameterGroup, ParameterRule, TrainConfig, check_learning_rate};
+pub use loss::{Loss, Reduction};
+pub use optimizer::Optimizer;
+pub use schedule::{Schedule, ScheduleState};

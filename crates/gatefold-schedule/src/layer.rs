@@ -1,0 +1,189 @@
+//! Layers lowered to plan steps, forward and backward; one file per kind of layer.
+
+pub mod dense;
+mod dropout;
+mod elementwise;
+mod embedding;
+mod expand;
+mod last_step;
+pub mod recurrent;
+mod softmax;
+
+pub use dropout::DROPOUT_KEY_LEN;
+pub use elementwise::{add, add_into, broadcast_rows, fill, mask_rows, side_by_side, split_side_by_side};
+pub use embedding::STRETCH;
+
+use crate::product::{Matrix, StepRows};
+use crate::scan::Form;
+use crate::{Error, ParameterSpans, Plan, Span, Target};
+use gatefold_model::{Layer, LayerKind};
+
+/// Values of a layer over time: `[steps, batch, width]` somewhere in a buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence {
+    /// The elements.
+    pub span: Span,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// Values of a step.
+    pub width: usize,
+}
+
+impl Sequence {
+    /// All steps and rows under each other.
+    pub fn matrix(&self) -> Matrix {
+        Matrix::new(self.span, self.steps * self.batch, self.width)
+    }
+
+    /// [`Sequence::matrix`], whose rows end with their sequences where there are lengths.
+    pub fn rows(&self, lengths: Option<Span>) -> Matrix {
+        let steps = lengths.map(|lengths| StepRows { lengths, batch: self.batch });
+        Matrix { steps, ..self.matrix() }
+    }
+
+    /// How many elements.
+    #[expect(clippy::len_without_is_empty, reason = "no axis is 0")]
+    pub fn len(&self) -> usize {
+        self.steps * self.batch * self.width
+    }
+}
+
+/// The values that a layer's backward pass needs from its forward pass.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "x is the input, y the output, lengths those of the rows")]
+pub enum Tape {
+    /// Of a dense layer.
+    Dense { x: Sequence, lengths: Option<Span>, saved: dense::Saved },
+    /// Of an embedding.
+    Embedding { x: Sequence },
+    /// Dropout draws its zeros again.
+    Dropout,
+    /// Of a softmax.
+    Softmax { y: Sequence },
+    /// Of the last step.
+    LastStep { x: Sequence, lengths: Option<Span> },
+    /// Of an expansion.
+    Expand { x: Sequence },
+}
+
+/// The plan in the making, and everything that layers need to know to add to it.
+#[derive(Debug)]
+pub struct Lowering<'a> {
+    /// The plan.
+    pub plan: &'a mut Plan,
+    /// The device.
+    pub target: &'a Target,
+    /// The parameters and their gradients.
+    pub parameters: &'a ParameterSpans<'a>,
+    /// What the plan is for.
+    pub purpose: Purpose,
+    /// Whether dropout layers drop.
+    pub drops: bool,
+}
+
+/// The purpose of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing is saved.
+    Inference,
+    /// Everything that backward needs is saved.
+    Training,
+}
+
+/// Packs a layer's weights in the order its kernels read them, leaving out what this purpose does not need.
+pub fn pack(
+    plan: &mut Plan,
+    target: &Target,
+    layer: &Layer,
+    parameters: &ParameterSpans<'_>,
+    purpose: Purpose,
+) {
+    if layer.recurrent().is_some() {
+        recurrent::pack(&mut Lowering { plan, target, parameters, purpose, drops: false }, layer);
+    }
+}
+
+/// A layer's outputs for its inputs; `lengths [B]` are `u32`, `None` where all rows are equally long.
+///
+/// # Errors
+/// [`Error::Limit`] for work that the device cannot split.
+///
+/// # Panics
+/// If the layer is recurrent or joins other layers: those are the network's walk to lower.
+pub fn forward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    x: Sequence,
+    lengths: Option<Span>,
+) -> Result<(Sequence, Tape), Error> {
+    match layer.kind {
+        LayerKind::Dense { activation, .. } => {
+            let saved = dense::forward(low, layer, activation, x, lengths)?;
+            Ok((saved.y, Tape::Dense { x, lengths, saved }))
+        }
+        LayerKind::Embedding { tokens } => {
+            Ok((embedding::forward(low, layer, tokens, x), Tape::Embedding { x }))
+        }
+        LayerKind::Dropout { rate } if low.drops => {
+            Ok((dropout::apply(low, layer, rate, x, "y"), Tape::Dropout))
+        }
+        LayerKind::Dropout { .. } => Ok((x, Tape::Dropout)),
+        LayerKind::Softmax => {
+            let y = softmax::forward(low, layer, x);
+            Ok((y, Tape::Softmax { y }))
+        }
+        LayerKind::LastStep => {
+            Ok((last_step::forward(low.plan, layer, x, lengths), Tape::LastStep { x, lengths }))
+        }
+        LayerKind::Expand { steps, fill } => {
+            Ok((expand::forward(low, layer, (steps, fill), x), Tape::Expand { x }))
+        }
+        _ => panic!("{} has no lowering of its own", layer.place()),
+    }
+}
+
+/// Lanes of a unit's gates on the device; 0 where a layer is not recurrent.
+pub fn lanes(layer: &Layer) -> usize {
+    recurrent::forms(layer).first().map_or(0, Form::lanes)
+}
+
+/// Adds the gradients of the layer's parameters. Returns the gradient with respect to its input where that is wanted.
+///
+/// # Errors
+/// Those of [`forward`].
+///
+/// # Panics
+/// Those of [`forward`], and if the tape is of another kind of layer.
+pub fn backward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    tape: &Tape,
+    d_y: Sequence,
+    wants_input: bool,
+) -> Result<Option<Sequence>, Error> {
+    let (target, parameters) = (low.target, low.parameters);
+    match (tape, layer.kind) {
+        (Tape::Dense { x, lengths, saved }, LayerKind::Dense { activation, .. }) => {
+            let tape = (*x, *lengths, *saved);
+            dense::backward(low.plan, target, layer, activation, parameters, tape, d_y, wants_input)
+        }
+        (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {
+            embedding::backward(low, layer, tokens, *x, d_y).map(|()| None)
+        }
+        _ if !wants_input => Ok(None),
+        (Tape::Dropout, LayerKind::Dropout { .. }) if !low.drops => Ok(Some(d_y)),
+        (Tape::Dropout, LayerKind::Dropout { rate }) => {
+            Ok(Some(dropout::apply(low, layer, rate, d_y, "d_x")))
+        }
+        (Tape::Softmax { y }, LayerKind::Softmax) => Ok(Some(softmax::backward(low, layer, *y, d_y))),
+        (Tape::LastStep { x, lengths }, LayerKind::LastStep) => {
+            Ok(Some(last_step::backward(low.plan, layer, *x, *lengths, d_y)))
+        }
+        (Tape::Expand { x }, LayerKind::Expand { fill, .. }) => {
+            expand::backward(low, layer, fill, *x, d_y).map(Some)
+        }
+        _ => panic!("{} has no lowering of its own", layer.place()),
+    }
+}

@@ -1,0 +1,38 @@
+//! Dropout: random zeros in training, nothing in inference. Backward draws the same zeros again, so nothing is saved.
+
+use super::elementwise::kernel;
+use super::{Lowering, Sequence};
+use crate::product::element_groups;
+use crate::{Element, Given};
+use gatefold_model::Layer;
+use gatefold_shaders::{KernelId, params};
+
+/// Elements of [`Given::DropoutKey`].
+pub const DROPOUT_KEY_LEN: usize = 4;
+
+/// The layer's output for its input, or the gradient of its input for that of its output: `name` says which.
+pub(crate) fn apply(low: &mut Lowering<'_>, layer: &Layer, rate: f32, x: Sequence, name: &str) -> Sequence {
+    if rate == 0.0 {
+        return x;
+    }
+    let seed = low.plan.given_as(Given::DropoutKey, Element::U32, DROPOUT_KEY_LEN);
+    let y = low.plan.scratch(format!("{}.{name}", layer.label()), x.len());
+    let (x_span, x_offset) = low.plan.bind(x.span);
+    let (groups, groups_x) = element_groups(x.len().div_ceil(2));
+    let params = params::Dropout {
+        len: x.len() as u32,
+        x_offset,
+        layer: layer.index as u32,
+        rate,
+        scale: 1.0 / (1.0 - rate),
+        groups_x,
+        ..Default::default()
+    };
+    low.plan.dispatch(
+        kernel(KernelId::Dropout, &[]),
+        params,
+        &[seed.into(), x_span.into(), y.into()],
+        groups,
+    );
+    Sequence { span: y, ..x }
+}

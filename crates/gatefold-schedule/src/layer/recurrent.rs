@@ -1,0 +1,253 @@
+//! Recurrent layers: one scan for each direction, and the layer's output put together from them.
+
+use super::{Lowering, Sequence, elementwise};
+use crate::product::{self, Matrix, Order};
+use crate::scan::{self, CarriedGradients, Form, Scan, ScanState};
+use crate::{Binding, Error, Span};
+use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+
+/// The scans of a layer and its output, as backward needs them.
+#[derive(Debug)]
+pub struct RecurrentTape {
+    /// A scan for each direction, forward first.
+    pub scans: Vec<Scan>,
+    output: Sequence,
+}
+
+impl RecurrentTape {
+    /// `[T, B, output]`, contiguous; zero at padded steps.
+    pub fn output(&self) -> Sequence {
+        self.output
+    }
+}
+
+fn recurrent(layer: &Layer) -> &Recurrent {
+    layer.recurrent().expect("only recurrent layers come here")
+}
+
+/// The scans of a layer; none of one that is not recurrent.
+pub fn forms(layer: &Layer) -> Vec<Form> {
+    let Some(&recurrent) = layer.recurrent() else { return Vec::new() };
+    let form = |&reverse: &bool| Form { recurrent, reverse, input: layer.input };
+    recurrent.direction.scans().iter().map(form).collect()
+}
+
+/// Puts the weights of a layer into the order of the kernels.
+pub fn pack(low: &mut Lowering<'_>, layer: &Layer) {
+    for form in forms(layer) {
+        scan::pack(low, layer, &form);
+    }
+}
+
+/// The layer's outputs. `initial` has an entry for each scan; `None` means zeros.
+///
+/// # Errors
+/// [`Error::Limit`] for a layer that the device cannot walk.
+///
+/// # Panics
+/// If `initial` has another number of scans.
+pub fn forward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    x: Sequence,
+    lengths: Option<Span>,
+    initial: &[Option<ScanState>],
+) -> Result<RecurrentTape, Error> {
+    let forms = forms(layer);
+    assert_eq!(initial.len(), forms.len(), "an initial state for every scan");
+    let mut scans = Vec::new();
+    for (form, initial) in forms.into_iter().zip(initial) {
+        let scan = Scan::declare(low, layer, form, x, lengths);
+        scan::put_initial(low, &scan, initial.as_ref());
+        scan::forward(low, layer, &scan)?;
+        scans.push(scan);
+    }
+    let output = output(low, layer, &scans, initial);
+    Ok(RecurrentTape { scans, output })
+}
+
+/// The outputs of the scans side by side or added; the slots of h themselves where they are just that.
+fn output(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan], initial: &[Option<ScanState>]) -> Sequence {
+    let (first, width) = (&scans[0], layer.output);
+    let (steps, batch) = (first.steps, first.batch);
+    let sequence = |span| Sequence { span, steps, batch, width };
+    // Padded slots of a reverse scan hold its initial state.
+    let is_clean = !first.form.reverse || first.lengths.is_none() || initial[0].is_none();
+    if let ([scan], true) = (scans, first.form.is_plain() && is_clean) {
+        let slot = scan.first_slot();
+        return sequence(scan.h.part(slot * batch * width, steps * batch * width));
+    }
+    let out = low.plan.scratch(format!("{}.out", layer.label()), steps * batch * width);
+    let sum = recurrent(layer).direction == Direction::BidirectionalSum;
+    for (index, scan) in scans.iter().enumerate() {
+        let from = scan.form.output();
+        let (groups, groups_x) = product::element_groups(steps * batch * from.len);
+        let consts = [
+            ("WG_SIZE", ELEMENT_WG_SIZE),
+            ("LENGTHS", u32::from(scan.lengths.is_some())),
+            ("ADD", u32::from(sum && index > 0)),
+        ];
+        let params = params::ScanOutput {
+            steps: steps as u32,
+            batch: batch as u32,
+            width: scan.form.width() as u32,
+            begin: from.begin as u32,
+            columns: from.len as u32,
+            first_slot: scan.first_slot() as u32,
+            out_width: width as u32,
+            out_begin: output_begin(layer, index) as u32,
+            groups_x,
+            ..Default::default()
+        };
+        let bindings: [Binding; 3] = [scan.h.into(), scan.lengths.into(), out.into()];
+        low.plan.dispatch(KernelVariant::new(KernelId::ScanOutput, &consts), params, &bindings, groups);
+    }
+    sequence(out)
+}
+
+/// The column of the layer's output at which a scan's part begins.
+fn output_begin(layer: &Layer, scan: usize) -> usize {
+    let recurrent = recurrent(layer);
+    if recurrent.direction == Direction::BidirectionalSum { 0 } else { scan * recurrent.scan_width() }
+}
+
+/// The configured initial states, the same for every row; `None` means zeros.
+pub fn configured_initial(low: &mut Lowering<'_>, layer: &Layer, batch: usize) -> Vec<Option<ScanState>> {
+    let described = *recurrent(layer);
+    let k = described.history();
+    let of_scan = |&reverse: &bool| {
+        let label = format!("{}{}", layer.label(), if reverse { ".reverse" } else { "" });
+        match described.initial {
+            InitialState::Zeros => None,
+            InitialState::Constant(value) => {
+                let mut filled = |name: &str, len: usize| {
+                    let all = low.plan.scratch(format!("{label}.{name}"), len);
+                    elementwise::fill(low.plan, all, value);
+                    all
+                };
+                let h = filled("h0", k * batch * described.recurrent_width());
+                let c = described.cell.has_state().then(|| filled("c0", batch * described.hidden));
+                Some(ScanState { h, c, y: None })
+            }
+            InitialState::Learned => {
+                let mut repeated = |role: Role, name: &str, times: usize| {
+                    let row = low.parameters.find(low.plan, layer, role, reverse)?;
+                    let all = low.plan.scratch(format!("{label}.{name}"), times * row.len);
+                    elementwise::broadcast_rows(low.plan, row, all);
+                    Some(all)
+                };
+                let h = repeated(Role::InitialH, "h0", k * batch)?;
+                Some(ScanState { h, c: repeated(Role::InitialC, "c0", batch), y: None })
+            }
+        }
+    };
+    described.direction.scans().iter().map(of_scan).collect()
+}
+
+/// The scan of a stream's layer, its buffers outside the plan.
+fn ring(low: &mut Lowering<'_>, layer: &Layer, x: Sequence) -> Scan {
+    let forms = forms(layer);
+    assert_eq!(forms.len(), 1, "{} goes forward in a stream", layer.place());
+    Scan::declare_ring(low, layer, forms[0], x)
+}
+
+/// One step of a stream at the given turn of its ring: the layer's output, `[1, B, O]`.
+///
+/// # Errors
+/// Those of [`forward`].
+///
+/// # Panics
+/// If the layer has a scan against time.
+pub fn ring_step(low: &mut Lowering<'_>, layer: &Layer, x: Sequence, turn: usize) -> Result<Sequence, Error> {
+    let scan = ring(low, layer, x);
+    let slot = scan::stream_step(low, layer, &scan, turn % (scan.form.history() + 1))?;
+    let span = low.plan.scratch(format!("{}.out", layer.label()), x.batch * layer.output);
+    scan::copy_output(low, &scan, slot, span);
+    Ok(Sequence { span, steps: 1, batch: x.batch, width: layer.output })
+}
+
+/// Puts the configured initial state of a stream's layer into its ring.
+///
+/// # Panics
+/// If the layer has a scan against time.
+pub fn reset_ring(low: &mut Lowering<'_>, layer: &Layer, batch: usize) {
+    let initial = configured_initial(low, layer, batch);
+    // The input is not read: any span of its length stands for it.
+    let span = low.plan.scratch(format!("{}.no_input", layer.label()), batch * layer.input);
+    let scan = ring(low, layer, Sequence { span, steps: 1, batch, width: layer.input });
+    scan::put_initial(low, &scan, initial[0].as_ref());
+}
+
+/// Adds the gradients of learned initial states, from those of all rows.
+///
+/// # Errors
+/// [`Error::Limit`] for more rows than the device can add up.
+pub fn add_initial_gradients(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    d_initial: &[Option<ScanState>],
+) -> Result<(), Error> {
+    for (&reverse, d_scan) in recurrent(layer).direction.scans().iter().zip(d_initial) {
+        let Some(d_scan) = d_scan else { continue };
+        for (role, d) in [(Role::InitialH, Some(d_scan.h)), (Role::InitialC, d_scan.c)] {
+            let into = low.parameters.find_gradient(low.plan, layer, role, reverse);
+            if let (Some(d), Some(into)) = (d, into) {
+                let (what, rows) = (format!("{}.initial", layer.label()), d.len / into.len);
+                let (d, sums) = (Matrix::new(d, rows, into.len), [(Order::same(into.len), into)]);
+                product::add_column_sums(low.plan, low.target, &what, d, &sums)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The final state of every scan.
+pub fn finals(low: &mut Lowering<'_>, tape: &RecurrentTape) -> Vec<ScanState> {
+    states_after(low, tape, tape.output.steps)
+}
+
+/// The state of every scan after `steps` steps; of a reverse scan, or where nothing is saved, the final one.
+pub fn states_after(low: &mut Lowering<'_>, tape: &RecurrentTape, steps: usize) -> Vec<ScanState> {
+    tape.scans.iter().map(|scan| scan::states_after(low, scan, steps)).collect()
+}
+
+/// Adds the gradients of the layer's parameters, those of a learned initial state aside. Returns the gradients with respect
+/// to its input and to its initial states where they are wanted. `d_final` has an entry for each scan; `None` means zeros.
+///
+/// # Errors
+/// Those of [`forward`].
+pub fn backward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    tape: &RecurrentTape,
+    d_out: Option<Sequence>,
+    d_final: &[Option<ScanState>],
+    wants_input: bool,
+    wants_initial: bool,
+) -> Result<(Option<Sequence>, Vec<Option<ScanState>>), Error> {
+    let Sequence { steps, batch, width, .. } = tape.output;
+    let d_out = d_out.unwrap_or_else(|| {
+        let span = low.plan.scratch(format!("{}.d_out", layer.label()), steps * batch * width);
+        low.plan.clear(span);
+        Sequence { span, steps, batch, width }
+    });
+    let (mut d_x, mut d_initial): (Option<Sequence>, _) = (None, Vec::new());
+    for (index, (scan, d_final)) in tape.scans.iter().zip(d_final).enumerate() {
+        let carried = CarriedGradients::declare(low, scan, d_final.as_ref());
+        scan::backward(low, layer, scan, &carried, d_out, output_begin(layer, index))?;
+        scan::parameter_gradients(low, layer, scan)?;
+        d_initial.push(if wants_initial { Some(scan::initial_gradient(low, scan, &carried)?) } else { None });
+        if wants_input {
+            let part = scan::input_gradient(low, scan)?;
+            d_x = Some(match d_x {
+                None => part,
+                Some(sum) => {
+                    elementwise::add_into(low.plan, part.span, sum.span);
+                    sum
+                }
+            });
+        }
+    }
+    Ok((d_x, d_initial))
+}

@@ -1,0 +1,215 @@
+use super::forward::{Forward, Kept, KeptTape, is_handed_over};
+use super::hand_over::hand_back;
+use super::{InitialStates, newest_slot, recurrent_of};
+use crate::layer::{self, Lowering, Sequence, recurrent};
+use crate::scan::ScanState;
+use crate::{Error, Plan, Span};
+use gatefold_model::{InitialState, Layer, Merge, NetworkConfig, Recurrent, Source, StateKind};
+use std::collections::BTreeMap;
+
+/// The gradients that a caller wants beside those of the parameters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// With respect to the inputs.
+    pub inputs: bool,
+    /// With respect to the initial states.
+    pub initial: bool,
+}
+
+/// The gradients that the backward pass leaves beside those of the parameters.
+#[derive(Debug, Default)]
+pub struct Backward {
+    /// With respect to the input.
+    pub input: Option<Sequence>,
+    /// With respect to the decoder's input.
+    pub decoder_input: Option<Sequence>,
+    /// With respect to the initial states of each recurrent layer.
+    pub initial: BTreeMap<usize, InitialStates>,
+}
+
+/// Lowers the way back: adds the gradients of all parameters that are trained. `d_finals` are the gradients with respect to
+/// final states.
+///
+/// # Errors
+/// [`Error::Limit`] for work that the device cannot split.
+pub fn backward(
+    low: &mut Lowering<'_>,
+    config: &NetworkConfig,
+    forward: &Forward,
+    d_output: Option<Sequence>,
+    d_finals: BTreeMap<usize, InitialStates>,
+    wanted: Wanted,
+) -> Result<Backward, Error> {
+    let graph = config.graph();
+    let decoder = config.decoder();
+    let encoder_learns = decoder.is_some_and(|at| {
+        let trains = |layer: &Layer| low.parameters.trains(layer);
+        wanted.inputs || wanted.initial || config.layers()[..=at].iter().any(trains)
+    });
+    let needed = needed(low, config, wanted, encoder_learns);
+    let mut gathered = Gathered::new(d_finals);
+    let mut found = Backward::default();
+    // Gradients with respect to values, summed over their readers from the last to the first.
+    let mut d_values: BTreeMap<Source, Sequence> =
+        d_output.map(|d| (graph.output(), d)).into_iter().collect();
+    for (&index, Kept { x, tape }) in forward.layers.iter().rev().filter(|(index, _)| needed[**index]) {
+        let (layer, node) = (&config.layers()[index], graph.node(index));
+        let wants_input = node.inputs.iter().any(|source| match source {
+            Source::Input | Source::DecoderInput => wanted.inputs,
+            Source::Output(of) | Source::FinalHidden(of) => needed[*of],
+        });
+        let d_y = d_values.remove(&Source::Output(index));
+        let d_x = match (tape, d_y) {
+            (KeptTape::Recurrent(tape), d_y) => {
+                let recurrent = recurrent_of(config, index);
+                let learned = recurrent.initial == InitialState::Learned && forward.configured;
+                let wants_initial = wanted.initial || learned || (is_handed_over(node) && encoder_learns);
+                let d_final = gathered.take(low.plan, layer, recurrent, x.batch);
+                let (d_x, d_initial) =
+                    recurrent::backward(low, layer, tape, d_y, &d_final, wants_input, wants_initial)?;
+                if learned && !is_handed_over(node) {
+                    recurrent::add_initial_gradients(low, layer, &d_initial)?;
+                }
+                found.initial.insert(index, d_initial);
+                d_x
+            }
+            (KeptTape::Decoder(handed), _) => {
+                if encoder_learns {
+                    hand_back(low, config, layer, handed, &found.initial, &mut gathered)?;
+                }
+                None
+            }
+            (_, None) => None,
+            (KeptTape::Same, Some(d_y)) => Some(d_y),
+            (KeptTape::Plain(tape), Some(d_y)) => layer::backward(low, layer, tape, d_y, wants_input)?,
+        };
+        let Some(d_x) = d_x.filter(|_| wants_input) else { continue };
+        for source in &node.inputs {
+            let d = match node.merge {
+                Merge::Sum => d_x,
+            };
+            if let Source::FinalHidden(of) = *source {
+                let recurrent = recurrent_of(config, of);
+                gathered.add(low.plan, &layer.label(), (of, recurrent), StateKind::Hidden, d);
+                continue;
+            }
+            let met = match d_values.remove(source) {
+                Some(other) => layer::add(low.plan, &format!("{}.d_met", layer.label()), d, other),
+                None => d,
+            };
+            d_values.insert(*source, met);
+        }
+    }
+    let mut of_input = |source| d_values.remove(&source).filter(|_| wanted.inputs);
+    (found.input, found.decoder_input) = (of_input(Source::Input), of_input(Source::DecoderInput));
+    Ok(found)
+}
+
+/// The layers with anything to learn in themselves or before them, or with gradients that the caller wants.
+fn needed(low: &Lowering<'_>, config: &NetworkConfig, wanted: Wanted, encoder_learns: bool) -> Vec<bool> {
+    let mut needed = Vec::with_capacity(config.layers().len());
+    for node in config.graph().nodes() {
+        let layer = &config.layers()[node.layer];
+        let input = node.inputs.iter().any(|source| match source {
+            Source::Input | Source::DecoderInput => wanted.inputs,
+            Source::Output(of) | Source::FinalHidden(of) => needed[*of],
+        });
+        let initial = node.states.is_some() && (wanted.initial || is_handed_over(node) && encoder_learns);
+        let hands_over = config.decoder() == Some(node.layer) && encoder_learns;
+        needed.push(low.parameters.trains(layer) || input || initial || hands_over);
+    }
+    needed
+}
+
+/// Gradients with respect to final states, from all that read them.
+#[derive(Debug, Default)]
+pub(super) struct Gathered(BTreeMap<usize, Vec<OfScan>>);
+
+/// Those of one scan; h and c are those of the last step alone, `[B, R]` and `[B, H]`.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfScan {
+    all: Option<ScanState>,
+    h: Option<Span>,
+    c: Option<Span>,
+}
+
+impl Gathered {
+    fn new(given: BTreeMap<usize, InitialStates>) -> Gathered {
+        let of_scan = |all| OfScan { all, ..OfScan::default() };
+        let of_layer =
+            |(index, scans): (usize, InitialStates)| (index, scans.into_iter().map(of_scan).collect());
+        Gathered(given.into_iter().map(of_layer).collect())
+    }
+
+    /// Adds the gradient with respect to a final state, both scans side by side.
+    pub(super) fn add(
+        &mut self,
+        plan: &mut Plan,
+        label: &str,
+        (index, recurrent): (usize, &Recurrent),
+        state: StateKind,
+        d: Sequence,
+    ) {
+        let scans = recurrent.direction.scans().len();
+        let parts = layer::split_side_by_side(plan, label, d, scans);
+        let all = self.0.entry(index).or_insert_with(|| vec![OfScan::default(); scans]);
+        for (there, part) in all.iter_mut().zip(parts) {
+            let slot = match state {
+                StateKind::Hidden => &mut there.h,
+                StateKind::Cell => &mut there.c,
+            };
+            *slot = Some(match *slot {
+                Some(other) => layer::add(plan, label, part, Sequence { span: other, ..part }).span,
+                None => part.span,
+            });
+        }
+    }
+
+    /// The gradients with respect to a layer's final states, as the layer takes them.
+    fn take(&mut self, plan: &mut Plan, layer: &Layer, recurrent: &Recurrent, batch: usize) -> InitialStates {
+        let scans = recurrent.direction.scans();
+        let Some(found) = self.0.remove(&layer.index) else { return vec![None; scans.len()] };
+        let whole = |(&reverse, found)| whole(plan, layer, (recurrent, reverse), batch, found);
+        scans.iter().zip(found).map(whole).collect()
+    }
+}
+
+/// The gradient of a scan's final state in buffers of its own: what is added to must not be a caller's buffer.
+fn whole(
+    plan: &mut Plan,
+    layer: &Layer,
+    (recurrent, reverse): (&Recurrent, bool),
+    batch: usize,
+    OfScan { all, h, c }: OfScan,
+) -> Option<ScanState> {
+    if h.is_none() && c.is_none() {
+        return all;
+    }
+    let step = batch * recurrent.recurrent_width();
+    let label = format!("{}.d_final", layer.label());
+    let begin = |plan: &mut Plan, state: &str, len: usize, from: Option<Span>| {
+        let span = plan.scratch(format!("{label}_{state}"), len);
+        match from {
+            Some(from) => plan.copy(from, span),
+            None => plan.clear(span),
+        }
+        span
+    };
+    let whole_h = begin(plan, "h", recurrent.history() * step, all.map(|all| all.h));
+    if let Some(h) = h {
+        let at = whole_h.part(newest_slot(recurrent, reverse) * step, step);
+        match all {
+            None => plan.copy(h, at),
+            Some(_) => layer::add_into(plan, h, at),
+        }
+    }
+    let whole_c = recurrent.cell.has_state().then(|| {
+        let there = begin(plan, "c", batch * recurrent.hidden, all.and_then(|all| all.c));
+        if let Some(c) = c {
+            layer::add_into(plan, c, there);
+        }
+        there
+    });
+    let y = recurrent.feedback.map(|y| begin(plan, "y", batch * y.output, all.and_then(|all| all.y)));
+    Some(ScanState { h: whole_h, c: whole_c, y })
+}

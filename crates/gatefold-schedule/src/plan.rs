@@ -1,0 +1,575 @@
+//! The schedule as data: what layers lower to, and all that an executor must know.
+//!
+//! A [`Plan`] is a list of clears, copies and dispatches on numbered buffers. It can be printed, a step a line, and
+//! tested without a device. Lengths and offsets count elements of four bytes.
+
+use crate::states::StateSet;
+use bytemuck::{Pod, bytes_of};
+use gatefold_shaders::params::Params;
+use gatefold_shaders::{Access, Extents, KernelVariant};
+use std::fmt;
+
+/// A buffer of a plan, by its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub usize);
+
+/// The type of a buffer's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// Single precision.
+    F32,
+    /// Lengths, token places, and structs of words.
+    U32,
+}
+
+impl Element {
+    /// The size of one.
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::F32 | Element::U32 => 4,
+        }
+    }
+}
+
+/// A buffer of a plan as it was declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name in printed plans and errors.
+    pub name: String,
+    /// The type of its elements.
+    pub element: Element,
+    /// How many there are.
+    pub len: usize,
+    /// Which buffer outside the plan it is; `None` for scratch, which lives while the plan uses it.
+    pub given: Option<Given>,
+}
+
+impl Declared {
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
+        self.element.bytes() as u64 * self.len as u64
+    }
+}
+
+/// One of the two inputs of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Half {
+    /// The network's input; with a decoder, the encoder's.
+    Input,
+    /// The decoder's own.
+    Decoder,
+}
+
+/// A buffer that lives outside plans. Plans that say the same share it, as far as their owner says so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Given {
+    /// The values of parameters, by the number of the buffer in [`ParameterLayout`](crate::ParameterLayout).
+    Parameters(usize),
+    /// Their gradients, likewise.
+    Gradients(usize),
+    /// A moment of the optimiser by its name, likewise.
+    Moment(&'static str, usize),
+    /// Weights in the order of the kernels: of one scan of the layer that owns them.
+    Packed {
+        /// The layer.
+        layer: usize,
+        /// Whether they are those of its reverse scan.
+        reverse: bool,
+        /// Which of them.
+        part: PackedPart,
+    },
+    /// Inputs, `[T, B, I]`.
+    Input(Half),
+    /// Lengths of rows, `[B]`.
+    Lengths(Half),
+    /// Outputs, `[T', B, O]`.
+    Output,
+    /// The gradient with respect to the outputs.
+    DOutput,
+    /// The gradient with respect to an input.
+    DInput(Half),
+    /// States of all layers; see [`StateLayout`](crate::StateLayout). Those of different batch sizes are different buffers.
+    States {
+        /// Which states.
+        set: StateSet,
+        /// B
+        batch: usize,
+    },
+    /// One state of one scan, in a buffer of its own.
+    State {
+        /// Which states.
+        set: StateSet,
+        /// The layer.
+        layer: usize,
+        /// The scan, forward first.
+        scan: usize,
+        /// `h`, `c` or `y`.
+        part: &'static str,
+    },
+    /// What a scan of a stream keeps from step to step, by its name.
+    Stream {
+        /// The layer.
+        layer: usize,
+        /// `gates`, `h` and so on.
+        part: &'static str,
+    },
+    /// The key of dropout's masks: seed low, seed high, the batch's number, and a word that is not used.
+    DropoutKey,
+    /// The targets of a batch, `[T' B, F]`.
+    Target,
+    /// The weight of each row, `[T' B]`.
+    Weights,
+    /// A count, followed by that many losses.
+    Losses,
+    /// The numbers that the host sets for every update.
+    Hyper,
+    /// The norm, the clipping factor and the first failure.
+    Status,
+    /// The stretches of the gradient that count for its norm, likewise.
+    Pieces(usize),
+    /// An argument of a kernel that runs alone.
+    Argument(usize),
+}
+
+/// A tensor of packed weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PackedPart {
+    /// Input weights, in the order of the walk forward.
+    W,
+    /// Recurrent weights.
+    U,
+    /// Recurrent weights of a second stage.
+    UReset,
+    /// The biases, added up.
+    Bias,
+    /// The weights of a readout.
+    Readout,
+    /// Input weights, in the order of the walk backward.
+    WTransposed,
+    /// Recurrent weights, likewise.
+    UTransposed,
+    /// Recurrent weights of a second stage, likewise.
+    UResetTransposed,
+}
+
+impl PackedPart {
+    fn name(self) -> &'static str {
+        match self {
+            PackedPart::W => "w",
+            PackedPart::U => "u",
+            PackedPart::UReset => "u_reset",
+            PackedPart::Bias => "bias",
+            PackedPart::Readout => "readout",
+            PackedPart::WTransposed => "wt",
+            PackedPart::UTransposed => "ut",
+            PackedPart::UResetTransposed => "u_reset_t",
+        }
+    }
+}
+
+/// The name in plans: `parameters`, `packed0.reverse.w`, `decoder.input`.
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The first of several is called as if it were the only one.
+        let number = |chunk: &usize| if *chunk == 0 { String::new() } else { chunk.to_string() };
+        let prefix = |half: &Half| if *half == Half::Decoder { "decoder." } else { "" };
+        match self {
+            Given::Parameters(chunk) => write!(f, "parameters{}", number(chunk)),
+            Given::Gradients(chunk) => write!(f, "gradients{}", number(chunk)),
+            Given::Moment(name, chunk) => write!(f, "{name}{}", number(chunk)),
+            Given::Packed { layer, reverse, part } => {
+                let scan = if *reverse { ".reverse" } else { "" };
+                write!(f, "packed{layer}{scan}.{}", part.name())
+            }
+            Given::Input(half) => write!(f, "{}input", prefix(half)),
+            Given::Lengths(half) => write!(f, "{}lengths", prefix(half)),
+            Given::Output => f.write_str("output"),
+            Given::DOutput => f.write_str("d_output"),
+            Given::DInput(half) => write!(f, "{}d_input", prefix(half)),
+            Given::States { set, batch } => write!(f, "{}.b{batch}", set.name()),
+            Given::State { set, layer, scan, part } => write!(f, "{}{layer}.{scan}.{part}", set.name()),
+            Given::Stream { layer, part } => write!(f, "layer{layer}.{part}"),
+            Given::DropoutKey => f.write_str("dropout"),
+            Given::Target => f.write_str("target"),
+            Given::Weights => f.write_str("weights"),
+            Given::Losses => f.write_str("losses"),
+            Given::Hyper => f.write_str("hyper"),
+            Given::Status => f.write_str("status"),
+            Given::Pieces(chunk) => write!(f, "pieces{}", number(chunk)),
+            Given::Argument(number) => write!(f, "argument{number}"),
+        }
+    }
+}
+
+/// Part of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Its first element.
+    pub offset: usize,
+    /// How many elements.
+    pub len: usize,
+}
+
+/// One storage buffer of a dispatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binding {
+    /// Part of a buffer.
+    Used(Span),
+    /// Nothing: this variant of the kernel does not read it.
+    Unused,
+}
+
+impl Binding {
+    /// The part of a buffer, unless the binding is unused.
+    pub fn span(self) -> Option<Span> {
+        match self {
+            Binding::Used(span) => Some(span),
+            Binding::Unused => None,
+        }
+    }
+}
+
+impl From<Span> for Binding {
+    fn from(span: Span) -> Self {
+        Binding::Used(span)
+    }
+}
+
+impl From<Option<Span>> for Binding {
+    fn from(span: Option<Span>) -> Self {
+        span.map_or(Binding::Unused, Binding::Used)
+    }
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Zeros.
+    Clear(Span),
+    /// A copy of equal length, between two buffers.
+    Copy {
+        /// The elements read.
+        from: Span,
+        /// Their place.
+        to: Span,
+    },
+    /// A kernel.
+    Dispatch(Dispatch),
+}
+
+impl Step {
+    /// Every part of a buffer that the step touches.
+    pub fn spans(&self) -> Vec<Span> {
+        match self {
+            Step::Clear(span) => vec![*span],
+            Step::Copy { from, to } => vec![*from, *to],
+            Step::Dispatch(dispatch) => {
+                dispatch.bindings.iter().filter_map(|binding| binding.span()).collect()
+            }
+        }
+    }
+}
+
+/// A kernel with everything it needs.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// The kernel and its constants.
+    pub kernel: KernelVariant,
+    /// Its params, as WGSL lays them out.
+    pub params: Vec<u8>,
+    /// A buffer for each of its bindings.
+    pub bindings: Vec<Binding>,
+    /// Workgroups along each axis.
+    pub groups: [u32; 3],
+    /// Loop iterations of the busiest invocation.
+    pub iterations: u64,
+    /// Sets it apart from its neighbours, such as `t=3`.
+    pub note: String,
+    /// Floating-point operations, where they are worth counting.
+    pub flops: u64,
+}
+
+/// A schedule.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    buffers: Vec<Declared>,
+    steps: Vec<Step>,
+    mark: usize,
+}
+
+impl Plan {
+    /// The buffers, by their numbers.
+    pub fn buffers(&self) -> &[Declared] {
+        &self.buffers
+    }
+
+    /// The steps, in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The number of steps before the mark, up to which, or from which on, a plan may be run alone; 0 without one.
+    pub fn mark(&self) -> usize {
+        self.mark
+    }
+
+    /// Sets the mark after the steps so far.
+    pub fn set_mark(&mut self) {
+        self.mark = self.steps.len();
+    }
+
+    /// The kernel of each dispatch, in order.
+    pub fn kernels(&self) -> impl Iterator<Item = &KernelVariant> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Dispatch(dispatch) => Some(&dispatch.kernel),
+            _ => None,
+        })
+    }
+
+    /// A buffer that lives outside the plan, of `f32`.
+    pub fn given(&mut self, given: Given, len: usize) -> Span {
+        self.given_as(given, Element::F32, len)
+    }
+
+    /// A buffer that lives outside the plan.
+    ///
+    /// # Panics
+    /// If it was declared before with another length or element.
+    pub fn given_as(&mut self, given: Given, element: Element, len: usize) -> Span {
+        let found = self.buffers.iter().position(|buffer| buffer.given.as_ref() == Some(&given));
+        if let Some(index) = found {
+            let before = &self.buffers[index];
+            assert_eq!((before.element, before.len), (element, len), "{given} is declared in two ways");
+            return Span { buffer: BufferId(index), offset: 0, len };
+        }
+        self.declare(Declared { name: given.to_string(), element, len, given: Some(given) })
+    }
+
+    /// A buffer of `f32` that lives while the plan uses it and may share its memory with others; its content is not zero
+    /// at first.
+    pub fn scratch<N: Into<String>>(&mut self, name: N, len: usize) -> Span {
+        self.scratch_as(name, Element::F32, len)
+    }
+
+    /// [`Plan::scratch`] of other elements.
+    pub fn scratch_as<N: Into<String>>(&mut self, name: N, element: Element, len: usize) -> Span {
+        self.declare(Declared { name: name.into(), element, len, given: None })
+    }
+
+    fn declare(&mut self, declared: Declared) -> Span {
+        let len = declared.len;
+        self.buffers.push(declared);
+        Span { buffer: BufferId(self.buffers.len() - 1), offset: 0, len }
+    }
+
+    /// The whole buffer that a span is part of.
+    pub fn whole(&self, span: Span) -> Span {
+        Span { offset: 0, len: self.buffers[span.buffer.0].len, ..span }
+    }
+
+    /// Adds zeros.
+    pub fn clear(&mut self, span: Span) {
+        self.check(&span);
+        self.steps.push(Step::Clear(span));
+    }
+
+    /// Adds a copy of equal length between two buffers.
+    ///
+    /// # Panics
+    /// If lengths differ, both lie in one buffer, or one lies outside of its buffer.
+    pub fn copy(&mut self, from: Span, to: Span) {
+        assert_eq!(from.len, to.len, "a copy keeps its length");
+        assert_ne!(from.buffer, to.buffer, "a copy goes to another buffer");
+        self.check(&from);
+        self.check(&to);
+        self.steps.push(Step::Copy { from, to });
+    }
+
+    /// Adds a dispatch.
+    ///
+    /// # Panics
+    /// If params or bindings are not the kernel's, if it would touch elements past a binding's end, if a buffer that is
+    /// written is bound twice, or a binding is unused that the variant reads.
+    pub fn dispatch<P: Params + Pod>(
+        &mut self,
+        kernel: KernelVariant,
+        params: P,
+        bindings: &[Binding],
+        groups: [u32; 3],
+    ) -> &mut Dispatch {
+        let spec = kernel.id.spec();
+        assert_eq!(spec.params, P::WGSL_NAME, "{kernel} takes other params");
+        assert_eq!(spec.bindings.len(), bindings.len(), "{kernel} has other bindings");
+        let spans: Vec<Option<Span>> = bindings.iter().map(|binding| binding.span()).collect();
+        for (at, access) in spec.bindings.iter().enumerate() {
+            let Some(span) = spans[at] else { continue };
+            self.check(&span);
+            let bound = spans.iter().flatten().filter(|other| other.buffer == span.buffer).count();
+            assert!(
+                *access == Access::Read || bound == 1,
+                "{kernel} writes {} and binds it twice",
+                self.buffers[span.buffer.0].name
+            );
+        }
+        assert!(
+            groups.iter().all(|&count| (1..=MAX_GROUPS).contains(&count)),
+            "{kernel}: {groups:?} workgroups"
+        );
+        let Extents { lens, iterations } = params.extents(&kernel, groups);
+        for (at, (span, needed)) in spans.iter().zip(lens).enumerate() {
+            match span {
+                Some(span) => assert!(
+                    span.len as u64 >= needed,
+                    "{kernel} touches {needed} elements of {}, which has {}",
+                    self.name_of(span),
+                    span.len
+                ),
+                None => assert_eq!(needed, 0, "{kernel} touches its binding {at}, which is unused"),
+            }
+        }
+        self.steps.push(Step::Dispatch(Dispatch {
+            kernel,
+            params: bytes_of(&params).into(),
+            bindings: bindings.into(),
+            groups,
+            iterations,
+            note: String::new(),
+            flops: 0,
+        }));
+        match self.steps.last_mut() {
+            Some(Step::Dispatch(dispatch)) => dispatch,
+            _ => unreachable!("a dispatch was just added"),
+        }
+    }
+
+    /// The part of a buffer to bind so that a kernel with an offset in its params sees the span, and that offset: bindings
+    /// begin at multiples of 256 bytes, spans anywhere.
+    pub fn bind(&self, span: Span) -> (Span, u32) {
+        if span.offset.is_multiple_of(ALIGNMENT) {
+            return (span, 0);
+        }
+        (self.whole(span), span.offset as u32)
+    }
+
+    fn check(&self, span: &Span) {
+        let declared = &self.buffers[span.buffer.0];
+        assert!(
+            span.offset + span.len <= declared.len,
+            "{} has {} elements; {} from {} on do not fit",
+            declared.name,
+            declared.len,
+            span.len,
+            span.offset
+        );
+    }
+
+    /// Appends the steps of another plan; buffers given under the same name are the same.
+    pub fn append(&mut self, other: Plan) {
+        let mut moved = Vec::with_capacity(other.buffers.len());
+        for buffer in other.buffers {
+            let Declared { name, element, len, given } = buffer;
+            let span = match given {
+                Some(given) => self.given_as(given, element, len),
+                None => self.scratch_as(name, element, len),
+            };
+            moved.push(span.buffer);
+        }
+        let place = |span: Span| Span { buffer: moved[span.buffer.0], ..span };
+        self.steps.extend(other.steps.into_iter().map(|step| match step {
+            Step::Clear(span) => Step::Clear(place(span)),
+            Step::Copy { from, to } => Step::Copy { from: place(from), to: place(to) },
+            Step::Dispatch(dispatch) => Step::Dispatch(Dispatch {
+                bindings: dispatch.bindings.iter().map(|binding| binding.span().map(place).into()).collect(),
+                ..dispatch
+            }),
+        }));
+    }
+
+    /// The number of kernels that it starts.
+    pub fn dispatches(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Dispatch(_))).count()
+    }
+
+    /// The number of kernels that it starts before its mark.
+    pub fn dispatches_before_mark(&self) -> usize {
+        self.steps[..self.mark].iter().filter(|step| matches!(step, Step::Dispatch(_))).count()
+    }
+
+    /// The name of a span: its buffer's, with the elements where it is a part of it.
+    pub fn name_of(&self, span: &Span) -> String {
+        let declared = &self.buffers[span.buffer.0];
+        if span.len == declared.len {
+            return declared.name.clone();
+        }
+        format!("{}[{}..{}]", declared.name, span.offset, span.offset + span.len)
+    }
+}
+
+/// Elements between the places where bindings may begin: multiples of 256 bytes on every device.
+pub const ALIGNMENT: usize = 64;
+
+/// The most workgroups along one axis, in WebGPU.
+pub(crate) const MAX_GROUPS: u32 = 65_535;
+
+impl Span {
+    /// A part of this part.
+    ///
+    /// # Panics
+    /// If it reaches past the end.
+    pub fn part(self, offset: usize, len: usize) -> Span {
+        assert!(offset + len <= self.len, "{len} elements from {offset} on do not fit into {}", self.len);
+        Span { buffer: self.buffer, offset: self.offset + offset, len }
+    }
+}
+
+impl Dispatch {
+    /// Sets the note.
+    pub fn note(&mut self, note: String) -> &mut Self {
+        self.note = note;
+        self
+    }
+
+    /// Sets the floating-point operations.
+    pub fn flops(&mut self, flops: usize) -> &mut Self {
+        self.flops = flops as u64;
+        self
+    }
+}
+
+/// One line a step, aligned: the kernel, what it reads and writes, its workgroups.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            match step {
+                Step::Clear(span) => writeln!(f, "{:<22} {}", "clear", self.name_of(span))?,
+                Step::Copy { from, to } => {
+                    writeln!(f, "{:<22} {} -> {}", "copy", self.name_of(from), self.name_of(to))?;
+                }
+                Step::Dispatch(dispatch) => {
+                    let spec = dispatch.kernel.id.spec();
+                    let names = |access: Access| {
+                        let named = spec.bindings.iter().zip(&dispatch.bindings);
+                        let chosen = named.filter(|(found, _)| **found == access);
+                        let mut names: Vec<String> = chosen
+                            .filter_map(|(_, binding)| binding.span())
+                            .map(|span| self.name_of(&span))
+                            .collect();
+                        names.dedup();
+                        names.join(" ")
+                    };
+                    let mut what = names(Access::Read);
+                    if !dispatch.note.is_empty() {
+                        what = format!("{} {what}", dispatch.note);
+                    }
+                    let flow = format!("{} -> {}", what, names(Access::Write));
+                    let [x, y, z] = dispatch.groups;
+                    writeln!(f, "{:<22} {flow:<58} groups {x},{y},{z}", dispatch.kernel.to_string())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Matrix products, packing and sums lowered to plan steps: tiles, slices and workgroups chosen for the device.
+
+mod matrix;
+mod packing;
+mod sums;
+
+pub use matrix::{LaneMap, Matrix, Order, StepRows};
+pub use packing::{pack, pack_part, unpack};
+pub use sums::{RowSlices, add_column_sums, column_sums, row_slices};
+
+use crate::plan::MAX_GROUPS;
+use crate::{Dispatch, Error, Plan, Span, Target};
+use gatefold_model::Activation;
+use gatefold_shaders::{
+    Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, SUBGROUP_LANES, TILE_WG_SIZE, params,
+};
+
+/// Rows that one invocation of a tiled kernel owns when `rows` rows of `columns` invocations are to be done, and a
+/// row may cost at most `max_rows`. Software drivers like large tiles, GPUs many invocations.
+pub fn tile_rows(target: &Target, rows: usize, columns: usize, max_rows: u32) -> u32 {
+    const ENOUGH_INVOCATIONS: usize = 16_384;
+    let mut tile = 1;
+    while tile < max_rows && (tile as usize) < rows {
+        let invocations = rows.div_ceil(2 * tile as usize) * columns;
+        if !target.software && invocations < ENOUGH_INVOCATIONS {
+            break;
+        }
+        tile *= 2;
+    }
+    tile
+}
+
+/// The longest inner axis that one invocation of this kernel may walk on this device.
+pub fn max_inner(target: &Target, kernel: &KernelVariant) -> usize {
+    target.max_loop_iterations.map_or(usize::MAX, |limit| {
+        // A quarter is left for the loops around the walk.
+        (limit / 4 * 3 / kernel.iterations_per_k()) as usize / SUBGROUP_LANES as usize
+            * SUBGROUP_LANES as usize
+    })
+}
+
+/// Inner elements of a slice: short enough that what the invocations of a slice share stays in a cache.
+const SLICE_LEN: usize = 512;
+/// Above this the slices of a product would cost more memory than they are worth.
+const MAX_SLICES_BYTES: usize = 64 << 20;
+
+/// A product ready to be put into a plan.
+struct Tiled {
+    kernel: KernelVariant,
+    params: params::MatMul,
+    lengths: Option<Span>,
+    groups: [u32; 3],
+    slices: usize,
+}
+
+/// Chooses tile, columns and slices. `slice_len` is what the caller would like; the device's limits come first.
+fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> Result<Tiled, Error> {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!(k, b.rows, "{what}: the inner axes differ");
+    assert!(a.steps.is_none() || b.steps.is_none(), "{what}: steps lie along one axis");
+    let steps = a.steps.or(b.steps);
+    let whole_columns = [n, b.row_stride, b.span.offset].iter().all(|elements| elements.is_multiple_of(4));
+    let vec4 = b.column_stride == 1 && whole_columns;
+    let columns = if vec4 { Columns::Vec4 } else { Columns::F32 };
+    let width = columns.width() as usize;
+    let n_columns = n / width;
+    let wide = target.software && n_columns > TILE_WG_SIZE as usize;
+    let per_invocation = if wide { 2 } else { 1 };
+    let rows = tile_rows(target, m, n_columns.div_ceil(per_invocation), 16);
+    let kernel = KernelVariant {
+        id: KernelId::MatMul,
+        cell: None,
+        lanes: target.lanes,
+        columns,
+        consts: vec![
+            ("WG_SIZE", TILE_WG_SIZE),
+            ("ROWS", rows),
+            ("COLUMNS", per_invocation as u32),
+            ("BIAS", 0),
+            ("SKIP_ROWS", u32::from(a.steps.is_some())),
+            ("SKIP_INNER", u32::from(b.steps.is_some())),
+            ("ACTIVATION", Activation::Identity.code()),
+            ("ALPHA", 0),
+            ("BETA", 0),
+        ],
+    };
+    let slice_len = slice_len.min(k).min(max_inner(target, &kernel)).max(1);
+    let slices = k.div_ceil(slice_len);
+    let groups =
+        [n_columns.div_ceil(per_invocation * TILE_WG_SIZE as usize), m.div_ceil(rows as usize), slices];
+    if groups.iter().any(|&count| count > MAX_GROUPS as usize) {
+        return Err(Error::limit(
+            format!("{what}: a product of [{m}, {k}] and [{k}, {n}]"),
+            format!("{groups:?} workgroups"),
+            format!("{MAX_GROUPS} an axis"),
+            "use a smaller batch or fewer steps",
+        ));
+    }
+    let params = params::MatMul {
+        m: m as u32,
+        n: n_columns as u32,
+        k: k as u32,
+        slice_len: slice_len as u32,
+        a_row_stride: a.row_stride as u32,
+        a_k_stride: a.column_stride as u32,
+        b_k_stride: (b.row_stride / width) as u32,
+        b_column_stride: if vec4 { 1 } else { b.column_stride as u32 },
+        batch: steps.map_or(0, |rows| rows.batch as u32),
+        ..params::MatMul::default()
+    };
+    let lengths = steps.map(|rows| rows.lengths);
+    Ok(Tiled { kernel, params, lengths, groups: groups.map(|count| count as u32), slices })
+}
+
+impl Tiled {
+    fn set(&mut self, name: &str, value: u32) {
+        let slot = self.kernel.consts.iter_mut().find(|(found, _)| *found == name);
+        slot.expect("the kernel has this constant").1 = value;
+    }
+
+    /// `a` is bound whole and read from its offset on, and `b` where a binding cannot begin at it.
+    fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Option<Span>, c: Span) {
+        self.params.a_offset = a.span.offset as u32;
+        let (b_span, b_offset) = plan.bind(b.span);
+        self.params.b_offset = b_offset / self.kernel.columns.width();
+        let bindings = [plan.whole(a.span).into(), b_span.into(), bias.into(), self.lengths.into(), c.into()];
+        plan.dispatch(self.kernel, self.params, &bindings, self.groups)
+            .note(note.into())
+            .flops(2 * a.rows * a.columns * b.columns);
+    }
+}
+
+/// `c = act(a b + bias)`, written whole. Past the ends of `a`'s rows, if they have ends, `c` is that or `act(bias)`.
+///
+/// # Errors
+/// [`Error::Limit`] for a product of more rows or columns than the device has workgroups for.
+pub fn matmul(
+    plan: &mut Plan,
+    target: &Target,
+    what: &str,
+    (a, b): (Matrix, Matrix),
+    bias: Option<Span>,
+    activation: Activation,
+    c: Span,
+) -> Result<(), Error> {
+    let mut tiled = tile(target, what, a, b, usize::MAX)?;
+    let (m, n, slices) = (a.rows, b.columns, tiled.slices);
+    let has_bias = u32::from(bias.is_some());
+    if slices == 1 {
+        tiled.set("BIAS", has_bias);
+        for (name, value) in activation_consts(activation) {
+            tiled.set(name, value);
+        }
+        tiled.put(plan, what, a, b, bias, c);
+        return Ok(());
+    }
+    let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
+    tiled.put(plan, what, a, b, None, parts);
+    sum_slices(plan, (parts, slices), (m, n), bias, activation, c);
+    Ok(())
+}
+
+fn sum_slices(
+    plan: &mut Plan,
+    (parts, slices): (Span, usize),
+    (m, n): (usize, usize),
+    bias: Option<Span>,
+    activation: Activation,
+    c: Span,
+) -> &mut Dispatch {
+    let (groups, groups_x) = element_groups(m * n);
+    let own = [("WG_SIZE", ELEMENT_WG_SIZE), ("BIAS", u32::from(bias.is_some()))];
+    plan.dispatch(
+        KernelVariant::new(KernelId::SumSlices, &[&own[..], &activation_consts(activation)].concat()),
+        params::SumSlices { m: m as u32, n: n as u32, slices: slices as u32, groups_x },
+        &[parts.into(), bias.into(), c.into()],
+        groups,
+    )
+}
+
+/// `y = act(x)`, element by element.
+pub fn activate(plan: &mut Plan, x: Span, activation: Activation, y: Span) {
+    sum_slices(plan, (x, 1), (1, x.len), None, activation, y);
+}
+
+/// The constants of a function, under the names that kernels with one function have for them.
+pub fn activation_consts(activation: Activation) -> [(&'static str, u32); 3] {
+    let [alpha, beta] = [activation.alpha(), activation.beta()].map(f32::to_bits);
+    [("ACTIVATION", activation.code()), ("ALPHA", alpha), ("BETA", beta)]
+}
+
+/// `d += a b` in the order of the parameter: products over all steps, split along them and added in order. Past the ends
+/// of `b`'s rows, if they have ends, `b` counts as zero.
+///
+/// # Errors
+/// [`Error::Limit`] for a product of more rows or columns than the device has workgroups for.
+pub fn add_gradient(
+    plan: &mut Plan,
+    target: &Target,
+    what: &str,
+    (a, b): (Matrix, Matrix),
+    order: Order,
+    d: Span,
+) -> Result<(), Error> {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    let affordable = (MAX_SLICES_BYTES / (4 * m * n)).max(1);
+    let slice_len = SLICE_LEN.max(k.div_ceil(affordable)).next_multiple_of(SUBGROUP_LANES as usize);
+    let tiled = tile(target, what, a, b, slice_len)?;
+    let slices = tiled.slices;
+    let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
+    tiled.put(plan, what, a, b, None, parts);
+    unpack(plan, what, parts, slices, order, d);
+    Ok(())
+}
+
+/// Workgroups for kernels that treat `len` elements one by one, in two axes, and how many there are along the first.
+pub fn element_groups(len: usize) -> ([u32; 3], u32) {
+    let groups = len.div_ceil(ELEMENT_WG_SIZE as usize).max(1);
+    let x = groups.min(MAX_GROUPS as usize);
+    ([x as u32, groups.div_ceil(x) as u32, 1], x as u32)
+}

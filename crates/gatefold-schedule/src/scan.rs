@@ -1,0 +1,280 @@
+//! A scan: one direction of a recurrent layer over time. The product of all steps' inputs comes first, the steps follow, and
+//! products over all steps give the gradients of the weights. How steps are spread over dispatches is the
+//! [`Strategy`]'s business, and nobody's else.
+//!
+//! Everything is stored in time order. h has history slots before the steps: a forward scan has h(t) in slot t + k and its
+//! initial values in slots 0 to k - 1; a reverse scan has h(t) in slot t and its initial values in slots T to T + k - 1,
+//! with lengths in the k slots after each row's own last step.
+
+mod carried;
+mod form;
+mod gradients;
+mod packed;
+mod rows;
+mod state;
+mod step;
+mod strategy;
+
+pub use carried::CarriedGradients;
+pub use form::{Columns, Form, Readout};
+pub use gradients::{input_gradient, parameter_gradients};
+pub use packed::{Packed, Transposed, pack};
+pub use rows::{copy_output, put_initial, states_after};
+pub use state::ScanState;
+pub use strategy::Strategy;
+
+use crate::layer::{Lowering, Purpose, Sequence};
+use crate::product::{self, Matrix, StepRows};
+use crate::{Binding, Error, Given, Plan, Span};
+use gatefold_model::{Activation, Layer};
+use gatefold_shaders::NO_STEP;
+
+/// A scan and the buffers of its sequence.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// The scan's form.
+    pub form: Form,
+    /// Its name in plans, such as `layer0.reverse`.
+    pub label: String,
+    /// T
+    pub steps: usize,
+    /// B
+    pub batch: usize,
+    /// `[T, B, I]`, the layer's inputs.
+    pub x: Sequence,
+    /// `[B]`, `u32`; `None` where all rows last T steps.
+    pub lengths: Option<Span>,
+    /// The scan's weights.
+    pub packed: Packed,
+    /// `[T, B, H]` of lanes: saved of every step, after backward the gradient with respect to the pre-activations.
+    pub gates: Span,
+    /// `[T+1, B, H]`; in inference `[1, B, H]`, the last alone. `None` where the cell has no state.
+    pub state: Option<Span>,
+    /// `[T+k, B, width]`; in a stream `[k+1, B, width]`, a ring.
+    pub h: Span,
+    /// `[T, B, R]`: the readout as it was saved, after backward the gradient before its function. `None` in inference.
+    pub readout: Option<Span>,
+    /// Whether it saves what backward needs.
+    pub saves: bool,
+    /// How its steps are spread over dispatches.
+    pub strategy: Strategy,
+}
+
+/// The slots that a step reads and writes.
+#[derive(Clone, Copy, Debug)]
+struct Slots {
+    t: usize,
+    h_from: usize,
+    h_to: usize,
+    /// h(t-k)
+    skip: usize,
+    state: (usize, usize),
+}
+
+impl Scan {
+    /// A scan over whole sequences, its buffers in the plan.
+    pub fn declare(
+        low: &mut Lowering<'_>,
+        layer: &Layer,
+        form: Form,
+        x: Sequence,
+        lengths: Option<Span>,
+    ) -> Scan {
+        let saves = low.purpose == Purpose::Training;
+        let h_slots = x.steps + form.history();
+        let label = layer.label();
+        let label = if form.reverse { format!("{label}.reverse") } else { label };
+        let declare = |plan: &mut Plan, part: &'static str, len| plan.scratch(format!("{label}.{part}"), len);
+        Scan::with_slots(low, layer, form, x, lengths, (saves, h_slots), declare)
+    }
+
+    /// One step of a stream: h in a ring of slots, and all buffers outside the plan.
+    pub fn declare_ring(low: &mut Lowering<'_>, layer: &Layer, form: Form, x: Sequence) -> Scan {
+        let index = layer.index;
+        let declare = |plan: &mut Plan, part, len| plan.given(Given::Stream { layer: index, part }, len);
+        Scan::with_slots(low, layer, form, x, None, (false, form.history() + 1), declare)
+    }
+
+    fn with_slots(
+        low: &mut Lowering<'_>,
+        layer: &Layer,
+        form: Form,
+        x: Sequence,
+        lengths: Option<Span>,
+        (saves, h_slots): (bool, usize),
+        declare: impl Fn(&mut Plan, &'static str, usize) -> Span,
+    ) -> Scan {
+        let label = if form.reverse { format!("{}.reverse", layer.label()) } else { layer.label() };
+        let (steps, batch, step_len) = (x.steps, x.batch, x.batch * form.hidden());
+        let packed = Packed::declare(low.plan, layer.owner, &form, low.purpose);
+        let state_len = if saves { (steps + 1) * step_len } else { step_len };
+        let mut buffer = |part: &'static str, len: usize| declare(low.plan, part, len);
+        let gates = buffer("gates", steps * step_len * form.lanes());
+        let state = form.cell().has_state().then(|| buffer("state", state_len));
+        let h = buffer("h", h_slots * batch * form.width());
+        let readout = form.readout().filter(|_| saves);
+        let readout = readout.map(|readout| buffer("readout", steps * batch * readout.width));
+        let strategy = Strategy::choose(low.target, &form, steps, batch);
+        Scan { form, label, steps, batch, x, lengths, packed, gates, state, h, readout, saves, strategy }
+    }
+
+    fn step_len(&self) -> usize {
+        self.batch * self.form.hidden()
+    }
+
+    /// Elements of a slot of h.
+    fn slot_len(&self) -> usize {
+        self.batch * self.form.width()
+    }
+
+    /// The slot of h of step 0.
+    pub fn first_slot(&self) -> usize {
+        if self.form.reverse { 0 } else { self.form.history() }
+    }
+
+    /// The first slot of the initial values, where no row has a length of its own.
+    fn initial_slot(&self) -> usize {
+        if self.form.reverse { self.steps } else { 0 }
+    }
+
+    /// The slot of the cell state before the first step.
+    fn initial_state(&self) -> usize {
+        if self.form.reverse && self.saves { self.steps } else { 0 }
+    }
+
+    /// Steps in the order of the scan.
+    fn order(&self) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        let (steps, reverse) = (self.steps, self.form.reverse);
+        (0..steps).map(move |n| if reverse { steps - 1 - n } else { n })
+    }
+
+    fn slots(&self, t: usize) -> Slots {
+        let k = self.form.history();
+        let state = match (self.saves, self.form.reverse) {
+            (false, _) => (0, 0),
+            (true, false) => (t, t + 1),
+            (true, true) => (t + 1, t),
+        };
+        match self.form.reverse {
+            false => Slots { t, h_from: t + k - 1, h_to: t + k, skip: t, state },
+            true => Slots { t, h_from: t + 1, h_to: t, skip: t + k, state },
+        }
+    }
+
+    /// The step that comes `by` steps after t in the scan, if there is one.
+    fn after(&self, t: usize, by: usize) -> u32 {
+        let step =
+            if self.form.reverse { t.checked_sub(by) } else { Some(t + by).filter(|&t| t < self.steps) };
+        step.map_or(NO_STEP, |step| step as u32)
+    }
+
+    /// Part of the rows of all steps, from a slot of h on.
+    fn rows(&self, slot: usize, columns: Columns) -> Matrix {
+        let offset = self.h.offset + slot * self.slot_len() + columns.begin;
+        let len = self.steps * self.slot_len() - columns.begin;
+        let span = Span { offset, len, ..self.h };
+        let (rows, row_stride) = (self.steps * self.batch, self.form.width());
+        Matrix { span, rows, columns: columns.len, row_stride, column_stride: 1, steps: None }
+    }
+
+    fn d_pre(&self) -> Matrix {
+        let width = self.form.hidden() * self.form.lanes();
+        let all = Matrix::new(self.gates, self.steps * self.batch, width);
+        Matrix { steps: self.step_rows(), ..all }
+    }
+
+    /// Where the rows of all steps end, if they have lengths.
+    fn step_rows(&self) -> Option<StepRows> {
+        self.lengths.map(|lengths| StepRows { lengths, batch: self.batch })
+    }
+
+    /// One lane of every unit.
+    fn d_lane(&self, lane: usize) -> Matrix {
+        let (lanes, Span { offset, len, .. }) = (self.form.lanes(), self.gates);
+        let span = Span { offset: offset + lane, len: len - lane, ..self.gates };
+        Matrix { span, columns: self.form.hidden(), column_stride: lanes, ..self.d_pre() }
+    }
+
+    /// The binding of the lengths.
+    fn lengths(&self) -> Binding {
+        self.lengths.into()
+    }
+
+    fn has_lengths(&self) -> u32 {
+        u32::from(self.lengths.is_some())
+    }
+
+    fn segments(&self) -> u32 {
+        if self.form.recurrent.skip.is_some() { 2 } else { 1 }
+    }
+
+    fn transposed(&self) -> Transposed {
+        self.packed.transposed.expect("a plan for training packs both directions")
+    }
+}
+
+/// All steps forward: the product of the inputs, then the recurrence. The initial state is in its slots.
+///
+/// # Errors
+/// [`Error::Limit`] for a layer that the device cannot walk.
+pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
+    input_product(low, scan)?;
+    match scan.strategy {
+        Strategy::StepPerDispatch => step::forward(low, layer, scan),
+    }
+}
+
+/// All steps back: leaves the gradients with respect to the pre-activations in the scan's buffers. The scan's part of `d_out`
+/// begins at column `d_begin`.
+///
+/// # Errors
+/// Those of [`forward`].
+pub fn backward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    scan: &Scan,
+    carried: &CarriedGradients,
+    d_out: Sequence,
+    d_begin: usize,
+) -> Result<(), Error> {
+    match scan.strategy {
+        Strategy::StepPerDispatch => step::backward(low, layer, scan, carried, (d_out, d_begin)),
+    }
+}
+
+/// The gradient with respect to the initial state, after [`backward`].
+///
+/// # Errors
+/// Those of [`forward`].
+pub fn initial_gradient(
+    low: &mut Lowering<'_>,
+    scan: &Scan,
+    carried: &CarriedGradients,
+) -> Result<ScanState, Error> {
+    step::initial_gradient(low, scan, carried)
+}
+
+/// One step of a stream, the n-th of as many as the ring has slots: h goes round, the state stays where it is. Returns the
+/// slot of the new h.
+///
+/// # Errors
+/// Those of [`forward`].
+pub fn stream_step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, n: usize) -> Result<usize, Error> {
+    let k = scan.form.history();
+    let slots = Slots {
+        t: 0,
+        h_from: (n + k - 1) % (k + 1),
+        h_to: (n + k) % (k + 1),
+        skip: n % (k + 1),
+        state: (0, 0),
+    };
+    input_product(low, scan)?;
+    step::one(low, layer, scan, slots)?;
+    Ok(slots.h_to)
+}
+
+fn input_product(low: &mut Lowering<'_>, scan: &Scan) -> Result<(), Error> {
+    let w = Matrix::new(scan.packed.w, scan.form.input, scan.form.hidden() * scan.form.lanes());
+    let (what, product) = (format!("{}.x", scan.label), (scan.x.rows(scan.lengths), w));
+    product::matmul(low.plan, low.target, &what, product, scan.packed.bias, Activation::Identity, scan.gates)
+}

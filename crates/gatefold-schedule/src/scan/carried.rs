@@ -1,0 +1,42 @@
+use super::rows::copy_or_clear;
+use super::{Scan, ScanState};
+use crate::Span;
+use crate::layer::Lowering;
+
+/// The gradients that travel against time, from step to step, in one buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct CarriedGradients {
+    /// `[B, H]` of what goes past the weights; where there is a readout its gradient `[B, R]` and that of h by the
+    /// recurrence `[B, H]`; the gradients of the final values; where h is reset the candidate's gradient `[B, H]`.
+    pub(super) carry: Span,
+    /// Whether final values have gradients.
+    pub(super) given: bool,
+    pub(super) readout_at: usize,
+    pub(super) row_at: usize,
+    pub(super) finals_at: usize,
+    pub(super) candidate_at: usize,
+}
+
+impl CarriedGradients {
+    /// Declares the buffer and puts the gradients of the final state into it.
+    pub fn declare(low: &mut Lowering<'_>, scan: &Scan, d_final: Option<&ScanState>) -> Self {
+        let (form, batch, step_len) = (&scan.form, scan.batch, scan.step_len());
+        let readout = form.readout();
+        let readout_at = step_len;
+        let row_at = readout_at + readout.map_or(0, |readout| batch * readout.width);
+        let finals_at = row_at + if readout.is_some() { step_len } else { 0 };
+        let own_len = form.history() * batch * form.own().len;
+        let lone_len = batch * (form.recurs().len - form.own().len);
+        let candidate_at = finals_at + if d_final.is_some() { own_len + lone_len } else { 0 };
+        let len = candidate_at + if form.resets_before() { step_len } else { 0 };
+        let carry = low.plan.scratch(format!("{}.carry", scan.label), len);
+        copy_or_clear(low.plan, carry.part(0, step_len), d_final.and_then(|d_final| d_final.c));
+        if let Some(d_final) = d_final {
+            low.plan.copy(d_final.h, carry.part(finals_at, own_len));
+            if lone_len > 0 {
+                copy_or_clear(low.plan, carry.part(finals_at + own_len, lone_len), d_final.y);
+            }
+        }
+        CarriedGradients { carry, given: d_final.is_some(), readout_at, row_at, finals_at, candidate_at }
+    }
+}

@@ -1,0 +1,121 @@
+//! The weights of a scan in the order in which the kernels read them.
+
+use super::Form;
+use crate::layer::{Lowering, Purpose};
+use crate::product::{self, Order};
+use crate::{Given, PackedPart, Plan, Span};
+use gatefold_model::{Layer, Role};
+
+/// Packed weights; they live outside the plan, named after the layer that owns them.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed {
+    /// `[I, H]` of lanes.
+    pub w: Span,
+    /// `[recurrent columns + skipped columns, H]` of lanes, from what is read to the unit that receives.
+    pub u: Span,
+    /// `[H, H]`: those of the second stage, from the reset h to the candidate.
+    pub u_reset: Option<Span>,
+    /// `[H]` of lanes, both biases together.
+    pub bias: Option<Span>,
+    /// `[H, R]`
+    pub readout: Option<Span>,
+    /// The same for the way back, for training.
+    pub transposed: Option<Transposed>,
+}
+
+/// Packed weights for the way back.
+#[derive(Clone, Copy, Debug)]
+pub struct Transposed {
+    /// `[H, lanes, I]`
+    pub w: Span,
+    /// `[H, recurrent columns]` of lanes, then `[H, skipped columns]`: from the unit whose gradient it is to what it read.
+    pub u: Span,
+    /// `[H, H]`: from the unit whose candidate it is to the unit that was reset.
+    pub u_reset: Option<Span>,
+}
+
+impl Packed {
+    /// Declares them for a purpose.
+    pub fn declare(plan: &mut Plan, owner: usize, form: &Form, purpose: Purpose) -> Packed {
+        let (input, hidden, lanes) = (form.input, form.hidden(), form.lanes());
+        let read = form.recurs().len + form.recurrent.skip.map_or(0, |_| form.own().len);
+        let reverse = form.reverse;
+        let mut given = |part, len: usize| plan.given(Given::Packed { layer: owner, reverse, part }, len);
+        let has_bias = form.recurrent.biases != gatefold_model::Biases::None;
+        Packed {
+            w: given(PackedPart::W, input * hidden * lanes),
+            u: given(PackedPart::U, read * hidden * lanes),
+            u_reset: form.resets_before().then(|| given(PackedPart::UReset, hidden * hidden)),
+            bias: has_bias.then(|| given(PackedPart::Bias, hidden * lanes)),
+            readout: form.readout().map(|readout| given(PackedPart::Readout, hidden * readout.width)),
+            transposed: (purpose == Purpose::Training).then(|| Transposed {
+                w: given(PackedPart::WTransposed, input * hidden * lanes),
+                u: given(PackedPart::UTransposed, read * hidden * lanes),
+                u_reset: form.resets_before().then(|| given(PackedPart::UResetTransposed, hidden * hidden)),
+            }),
+        }
+    }
+}
+
+/// Fills [`Packed`] from the parameters.
+pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
+    let packed = Packed::declare(low.plan, layer.owner, form, low.purpose);
+    let (input, hidden, lanes) = (form.input, form.hidden(), form.lanes());
+    let from_input = form.input_map();
+    let find = |low: &mut Lowering<'_>, role| low.parameters.find(low.plan, layer, role, form.reverse);
+    let must =
+        |low: &mut Lowering<'_>, role| find(low, role).expect("the layer has the parameters of its kind");
+
+    let w = must(low, Role::InputWeight);
+    product::pack(low.plan, w, None, Order::columns_units_lanes(from_input, hidden, input), packed.w);
+    if let Some(transposed) = packed.transposed {
+        product::pack(low.plan, w, None, Order::units_lanes_columns(from_input, hidden, input), transposed.w);
+    }
+    if let Some(bias) = packed.bias {
+        let b_ih = must(low, Role::InputBias);
+        let b_hh = find(low, Role::RecurrentBias).map(|span| (span, form.recurrent_bias_map()));
+        product::pack(low.plan, b_ih, b_hh, Order::columns_units_lanes(from_input, hidden, 1), bias);
+    }
+
+    // Parts of what recurs: from which parameter, how wide, on which lanes.
+    let own = form.own().len;
+    let feedback = form.readout().filter(|readout| !readout.replaces_h);
+    let mut parts = vec![(Role::RecurrentWeight, own, form.recurrent_map())];
+    parts.extend(feedback.map(|readout| (Role::FeedbackWeight, readout.width, from_input)));
+    let recurs = form.recurs().len;
+    let mut begin = 0;
+    for (role, columns, map) in parts {
+        let weight = must(low, role);
+        let order = Order::columns_units_lanes(map, hidden, columns);
+        let place = (begin * hidden * lanes, hidden * lanes);
+        product::pack_part(low.plan, weight, None, order, packed.u, place);
+        if let Some(transposed) = packed.transposed {
+            let order = Order::units_columns_lanes(map, hidden, columns);
+            product::pack_part(low.plan, weight, None, order, transposed.u, (begin * lanes, recurs * lanes));
+        }
+        begin += columns;
+    }
+    if form.recurrent.skip.is_some() {
+        let weight = must(low, Role::SkipWeight);
+        let at = recurs * hidden * lanes;
+        let order = Order::columns_units_lanes(form.recurrent_map(), hidden, own);
+        product::pack_part(low.plan, weight, None, order, packed.u, (at, hidden * lanes));
+        if let Some(transposed) = packed.transposed {
+            let order = Order::units_columns_lanes(form.recurrent_map(), hidden, own);
+            product::pack_part(low.plan, weight, None, order, transposed.u, (at, own * lanes));
+        }
+    }
+    if let Some(u_reset) = packed.u_reset {
+        let weight = must(low, Role::RecurrentWeight);
+        let order = Order::columns_units_lanes(form.reset_map(), hidden, hidden);
+        product::pack(low.plan, weight, None, order, u_reset);
+        if let Some(to) = packed.transposed.and_then(|transposed| transposed.u_reset) {
+            let candidate = gatefold_model::GruGate::New as usize;
+            low.plan.copy(weight.part(candidate * hidden * hidden, hidden * hidden), to);
+        }
+    }
+    if let (Some(readout), Some(to)) = (form.readout(), packed.readout) {
+        let weight = must(low, readout.weight);
+        product::pack(low.plan, weight, None, Order::transposed(readout.width, hidden), to);
+    }
+}

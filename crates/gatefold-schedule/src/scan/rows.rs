@@ -1,0 +1,187 @@
+//! Rows of states: initial ones put into their slots, final ones gathered, one slot given out.
+
+use super::{Columns, Scan, ScanState};
+use crate::layer::Lowering;
+use crate::product;
+use crate::{Binding, Plan, Span};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+
+/// Puts the initial state into its slots, zeros where there is none.
+pub fn put_initial(low: &mut Lowering<'_>, scan: &Scan, initial: Option<&ScanState>) {
+    let (k, slot_len) = (scan.form.history(), scan.slot_len());
+    if scan.lengths.is_none() && scan.form.is_plain() {
+        let slots = scan.h.part(scan.initial_slot() * slot_len, k * slot_len);
+        copy_or_clear(low.plan, slots, initial.map(|initial| initial.h));
+    } else {
+        let own = scan.form.own();
+        let all = Columns { begin: 0, len: scan.form.width() };
+        if own != all || initial.is_none() {
+            initial_rows(low.plan, scan, scan.h, (all, all.len), (k, 0), None);
+        }
+        if let Some(initial) = initial {
+            initial_rows(low.plan, scan, scan.h, (own, all.len), (k, k), Some(initial.h));
+            if let (Some(y), Some(readout)) = (initial.y, scan.form.readout()) {
+                initial_rows(
+                    low.plan,
+                    scan,
+                    scan.h,
+                    (scan.form.read_out(&readout), all.len),
+                    (k, 1),
+                    Some(y),
+                );
+            }
+        }
+    }
+    if let Some(state) = scan.state {
+        let c = initial.and_then(|initial| initial.c);
+        if scan.lengths.is_none() || !scan.saves {
+            let slot = state.part(scan.initial_state() * scan.step_len(), scan.step_len());
+            copy_or_clear(low.plan, slot, c);
+        } else {
+            let columns = Columns { begin: 0, len: scan.form.hidden() };
+            initial_rows(low.plan, scan, state, (columns, columns.len), (1, 1), c);
+        }
+    }
+}
+
+pub(super) fn copy_or_clear(plan: &mut Plan, to: Span, from: Option<Span>) {
+    match from {
+        Some(from) => plan.copy(from, to),
+        None => plan.clear(to),
+    }
+}
+
+/// The initial values of each row before its own first step, and zeros in padded slots. The buffer has `history` slots more than
+/// steps; `given` of them have a value.
+fn initial_rows(
+    plan: &mut Plan,
+    scan: &Scan,
+    into: Span,
+    (columns, width): (Columns, usize),
+    (history, given): (usize, usize),
+    from: Option<Span>,
+) {
+    let padded = scan.lengths.is_some();
+    let first = if padded { 0 } else { scan.initial_slot() };
+    let slots = if padded { scan.steps + history } else { history };
+    let (groups, groups_x) = product::element_groups(slots * scan.batch * columns.len);
+    let consts = [
+        ("WG_SIZE", ELEMENT_WG_SIZE),
+        ("LENGTHS", scan.has_lengths()),
+        ("WITH_INITIAL", u32::from(from.is_some())),
+    ];
+    let params = params::InitialRows {
+        first_slot: first as u32,
+        slots: slots as u32,
+        batch: scan.batch as u32,
+        width: width as u32,
+        begin: columns.begin as u32,
+        columns: columns.len as u32,
+        history: history as u32,
+        values: given as u32,
+        steps: scan.steps as u32,
+        reverse: u32::from(scan.form.reverse),
+        groups_x,
+        ..Default::default()
+    };
+    // A state that lies within a scan's own buffer may begin where no binding can.
+    let from = from.map(|from| match plan.bind(from) {
+        (from, 0) => from,
+        _ => {
+            let aligned = plan.scratch(format!("{}.initial_aligned", scan.label), from.len);
+            plan.copy(from, aligned);
+            aligned
+        }
+    });
+    let bindings = [from.into(), scan.lengths(), into.into()];
+    plan.dispatch(KernelVariant::new(KernelId::InitialRows, &consts), params, &bindings, groups);
+}
+
+/// The state after `steps` steps, the final one of a reverse scan or of one that saves nothing: parts of the scan's own
+/// buffers where it lies together, else gathered.
+///
+/// # Panics
+/// If an earlier state is asked for that was not saved.
+pub fn states_after(low: &mut Lowering<'_>, scan: &Scan, steps: usize) -> ScanState {
+    let (k, form) = (scan.form.history(), &scan.form);
+    assert!(steps == scan.steps || (scan.saves && !form.reverse), "earlier states were not saved");
+    let last = if form.reverse { 0 } else { steps };
+    let same_ends = scan.lengths.is_none() || form.reverse;
+    let h = if same_ends && form.is_plain() {
+        scan.h.part(last * scan.slot_len(), k * scan.slot_len())
+    } else {
+        final_rows(low.plan, scan, "h_final", (scan.h, form.width()), form.own(), (k, k), steps)
+    };
+    let c = scan.state.map(|state| {
+        let columns = Columns { begin: 0, len: form.hidden() };
+        match (scan.saves, same_ends) {
+            (false, _) => state,
+            (true, true) => state.part(last * scan.step_len(), scan.step_len()),
+            (true, false) => {
+                final_rows(low.plan, scan, "c_final", (state, columns.len), columns, (1, 1), steps)
+            }
+        }
+    });
+    let fed_back = form.readout().filter(|readout| !readout.replaces_h);
+    let y = fed_back.map(|readout| {
+        final_rows(low.plan, scan, "y_final", (scan.h, form.width()), form.read_out(&readout), (k, 1), steps)
+    });
+    ScanState { h, c, y }
+}
+
+fn final_rows(
+    plan: &mut Plan,
+    scan: &Scan,
+    name: &str,
+    (from, width): (Span, usize),
+    columns: Columns,
+    (history, given): (usize, usize),
+    steps: usize,
+) -> Span {
+    let out = plan.scratch(format!("{}.{name}", scan.label), given * scan.batch * columns.len);
+    let (groups, groups_x) = product::element_groups(out.len);
+    let consts = [("WG_SIZE", ELEMENT_WG_SIZE), ("LENGTHS", scan.has_lengths())];
+    let params = params::FinalRows {
+        batch: scan.batch as u32,
+        width: width as u32,
+        begin: columns.begin as u32,
+        columns: columns.len as u32,
+        history: history as u32,
+        values: given as u32,
+        steps: steps as u32,
+        reverse: u32::from(scan.form.reverse),
+        groups_x,
+        ..Default::default()
+    };
+    let bindings = [from.into(), scan.lengths(), out.into()];
+    plan.dispatch(KernelVariant::new(KernelId::FinalRows, &consts), params, &bindings, groups);
+    out
+}
+
+/// The layer's output from one slot of h, for a scan whose output it is.
+pub fn copy_output(low: &mut Lowering<'_>, scan: &Scan, slot: usize, out: Span) {
+    if scan.form.is_plain() {
+        low.plan.copy(scan.h.part(slot * scan.slot_len(), scan.slot_len()), out);
+        return;
+    }
+    let from = scan.form.output();
+    let (groups, groups_x) = product::element_groups(out.len);
+    let params = params::ScanOutput {
+        steps: 1,
+        batch: scan.batch as u32,
+        width: scan.form.width() as u32,
+        begin: from.begin as u32,
+        columns: from.len as u32,
+        first_slot: slot as u32,
+        out_width: from.len as u32,
+        groups_x,
+        ..Default::default()
+    };
+    let consts = [("WG_SIZE", ELEMENT_WG_SIZE), ("LENGTHS", 0), ("ADD", 0)];
+    low.plan.dispatch(
+        KernelVariant::new(KernelId::ScanOutput, &consts),
+        params,
+        &[scan.h.into(), Binding::Unused, out.into()],
+        groups,
+    );
+}

@@ -1,0 +1,116 @@
+//! A network on the CPU.
+
+use crate::{Error, Sequences};
+use gatefold_cpu::{Batch, Gradients, Network, Tape, Threads};
+use gatefold_model::{Dropout, NetworkConfig, Parameters, States};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A network on the CPU. Passes read it side by side; an update waits for them.
+#[derive(Debug)]
+pub(crate) struct CpuNetwork {
+    pub(crate) config: NetworkConfig,
+    network: RwLock<Network>,
+    /// Changes of the parameters so far.
+    changes: AtomicU64,
+}
+
+/// A pass that was run forward, and the network that ran it.
+#[derive(Debug)]
+pub(crate) struct CpuTape {
+    pub(crate) tape: Tape,
+    network: Arc<CpuNetwork>,
+    changes: u64,
+}
+
+impl CpuNetwork {
+    pub(crate) fn new(config: &NetworkConfig, parameters: &Parameters) -> Result<Self, Error> {
+        let network = Network::new(config, parameters, Threads::available())?;
+        Ok(CpuNetwork { config: config.clone(), network: RwLock::new(network), changes: AtomicU64::new(0) })
+    }
+
+    /// The network, to compute with.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Network> {
+        self.network.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The network, to change its parameters; tapes are older from then on.
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Network> {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.network.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn parameters(&self) -> Parameters {
+        self.read().parameters().clone().into_iter().collect()
+    }
+
+    pub(crate) fn set_parameters(&self, parameters: &Parameters) -> Result<(), Error> {
+        parameters.check(&self.config)?;
+        for (name, tensor) in self.write().parameters_mut() {
+            tensor.assign(&parameters[name]);
+        }
+        Ok(())
+    }
+
+    /// Outputs and final states.
+    pub(crate) fn forward(&self, input: &Sequences<'_>, states: Option<&States>) -> (Array3<f32>, States) {
+        self.read().infer(&batch_of(input, states, None))
+    }
+
+    /// As [`CpuNetwork::forward`], with everything that backward needs.
+    pub(crate) fn forward_training(
+        self: &Arc<Self>,
+        input: &Sequences<'_>,
+        states: Option<&States>,
+        dropout: Option<Dropout>,
+    ) -> CpuTape {
+        let changes = self.changes.load(Ordering::SeqCst);
+        let tape = self.read().forward(&batch_of(input, states, dropout));
+        CpuTape { tape, network: Arc::clone(self), changes }
+    }
+
+    /// The decoder's initial states.
+    pub(crate) fn encode(&self, input: &Sequences<'_>) -> Result<States, Error> {
+        Ok(self.read().encode(&batch_of(input, None, None))?)
+    }
+
+    /// One step of streams, whose states it moves on.
+    pub(crate) fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
+        Ok(self.read().step(states, input)?)
+    }
+}
+
+impl CpuTape {
+    /// Whether the tape is of that network.
+    pub(crate) fn is_of(&self, network: &Arc<CpuNetwork>) -> bool {
+        Arc::ptr_eq(&self.network, network)
+    }
+
+    /// Whether the parameters are still those of its forward pass.
+    pub(crate) fn is_current(&self) -> bool {
+        self.changes == self.network.changes.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn backward(
+        self,
+        d_output: Option<ArrayView3<'_, f32>>,
+        d_states: Option<&States>,
+    ) -> Gradients {
+        let zeros = match d_output {
+            Some(_) => None,
+            None => Some(Array3::zeros(self.tape.output().dim())),
+        };
+        let d_output = d_output.or(zeros.as_ref().map(|zeros| zeros.view())).expect("one of them is there");
+        self.network.read().backward(self.tape, d_output, d_states)
+    }
+}
+
+pub(super) fn batch_of<'a>(
+    input: &'a Sequences<'_>,
+    states: Option<&'a States>,
+    dropout: Option<Dropout>,
+) -> Batch<'a> {
+    let decoder = input.decoder().map(|own| (own.values(), own.lengths()));
+    Batch { input: input.values(), lengths: input.lengths(), states, decoder, dropout }
+}

@@ -1,0 +1,208 @@
+//! Training on the CPU: gradients, moments and losses in host memory.
+
+use super::CpuNetwork;
+use super::network::batch_of;
+use crate::Error;
+use crate::loss::reference_loss;
+use crate::train::TrainBatch;
+use gatefold_cpu::Tensors;
+use gatefold_model::{NetworkConfig, Optimizer, Parameters, States, TrainConfig};
+use gatefold_reference::optim;
+use ndarray::ArrayD;
+use std::collections::BTreeMap;
+
+/// The state of training beside the network's parameters.
+#[derive(Debug)]
+pub(crate) struct CpuTraining {
+    /// The gradients accumulated since the last update, of every parameter that is not frozen.
+    gradients: Tensors,
+    /// By the moment's name, for the same parameters.
+    moments: BTreeMap<&'static str, Tensors>,
+    losses: Vec<f32>,
+    /// The states that the next batch may start from.
+    carried: Option<States>,
+    /// The update and the layer that training stopped at.
+    stopped: Option<(u64, String)>,
+}
+
+impl CpuTraining {
+    pub(crate) fn new(network: &CpuNetwork, config: &TrainConfig) -> Self {
+        let mut gradients = zeros_like(network.read().parameters());
+        gradients.retain(|name, _| !config.rule(name).frozen);
+        let moments = config.optimizer.moments().into_iter().map(|name| (name, gradients.clone())).collect();
+        CpuTraining { gradients, moments, losses: Vec::new(), carried: None, stopped: None }
+    }
+
+    /// Adds a batch's gradients and its loss.
+    pub(crate) fn accumulate(
+        &mut self,
+        network: &CpuNetwork,
+        config: &TrainConfig,
+        given: TrainBatch<'_, '_>,
+    ) {
+        let TrainBatch { input, target, weights, dropout, carry } = given;
+        let states = self.carried.take().filter(|_| carry.read);
+        let network = network.read();
+        let tape = network.forward(&batch_of(input, states.as_ref(), dropout));
+        self.carried = carry.keep.map(|steps| {
+            if steps == input.steps() {
+                return tape.states().clone();
+            }
+            // Where windows overlap, the next begins within this one: its first steps again, with the same masks.
+            let first = input.window(0..steps);
+            network.infer(&batch_of(&first, states.as_ref(), dropout)).1
+        });
+        let (loss, d_output) = reference_loss(&config.loss).weighted(tape.output(), target, &weights);
+        self.losses.push(loss as f32);
+        network.accumulate(tape, d_output.view(), None, &mut self.gradients);
+    }
+
+    /// Adds gradients that were found elsewhere.
+    pub(crate) fn accumulate_gradients<'g>(&mut self, gradients: impl Fn(&str) -> &'g ArrayD<f32>) {
+        for (name, gradient) in &mut self.gradients {
+            *gradient += gradients(name);
+        }
+    }
+
+    /// Sets the states that the next batch reads.
+    pub(crate) fn set_states(&mut self, states: States) {
+        self.carried = Some(states);
+    }
+
+    /// Clips the gradients, changes the parameters by them, and forgets them. `step` counts updates from 1.
+    pub(crate) fn update(
+        &mut self,
+        network: &CpuNetwork,
+        config: &TrainConfig,
+        rate: f32,
+        step: u64,
+    ) -> Result<(), Error> {
+        if self.stopped.is_none() {
+            self.stopped = self.first_not_finite(&network.config).map(|layer| (step, layer));
+        }
+        if let Some((step, layer)) = &self.stopped {
+            return Err(Error::NotFinite { step: *step, layer: layer.clone() });
+        }
+        if let Some(limit) = config.clip_value {
+            self.gradients
+                .values_mut()
+                .for_each(|gradient| gradient.mapv_inplace(|g| optim::clip_value(g, limit)));
+        }
+        if let Some(clip) = config.clip_norm {
+            let norm = optim::global_norm(self.gradients.values().map(elements));
+            let factor = optim::clip_factor(norm, clip);
+            if factor < 1.0 {
+                self.gradients.values_mut().for_each(|gradient| *gradient *= factor);
+            }
+        }
+        let mut network = network.write();
+        for (name, gradient) in &mut self.gradients {
+            let parameter = network.parameters_mut().get_mut(name).expect("gradients have parameters' names");
+            let rule = config.rule(name);
+            let rate = rate * rule.learning_rate_factor;
+            let mut moments: Vec<&mut [f32]> = self
+                .moments
+                .values_mut()
+                .map(|tensors| elements_mut(tensors.get_mut(name).expect("what is trained has moments")))
+                .collect();
+            apply(
+                &config.optimizer_of(rule),
+                elements_mut(parameter),
+                elements(gradient),
+                &mut moments,
+                rate,
+                step,
+            );
+            gradient.fill(0.0);
+        }
+        Ok(())
+    }
+
+    /// The layer nearest the loss with a gradient that is infinite or NaN.
+    fn first_not_finite(&self, network: &NetworkConfig) -> Option<String> {
+        let bad = |name: &str| {
+            self.gradients
+                .get(name)
+                .is_some_and(|gradient| gradient.iter().any(|element| !element.is_finite()))
+        };
+        let layers = network.layers();
+        let layer = layers.iter().rev().find(|layer| layer.parameters.iter().any(|spec| bad(&spec.name)))?;
+        Some(layers[layer.owner].place())
+    }
+
+    pub(crate) fn take_losses(&mut self) -> Vec<f32> {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// Zeros where a parameter is frozen.
+    pub(crate) fn gradients(&self, network: &CpuNetwork) -> Parameters {
+        with_zeros(network, &self.gradients)
+    }
+
+    /// The moments as a checkpoint holds them: zeros where a parameter is frozen.
+    pub(crate) fn moments(&self, network: &CpuNetwork) -> BTreeMap<String, Parameters> {
+        self.moments
+            .iter()
+            .map(|(name, tensors)| ((*name).to_owned(), with_zeros(network, tensors)))
+            .collect()
+    }
+
+    /// Puts back what [`CpuTraining::moments`] gave.
+    pub(crate) fn set_moments(&mut self, moments: &BTreeMap<String, Parameters>) {
+        for (moment, tensors) in &mut self.moments {
+            for (name, tensor) in tensors {
+                tensor.assign(&moments[*moment][name]);
+            }
+        }
+    }
+}
+
+/// Changes one parameter; `moments` are in the order of their names.
+fn apply(optimizer: &Optimizer, p: &mut [f32], g: &[f32], moments: &mut [&mut [f32]], rate: f32, step: u64) {
+    match (*optimizer, moments) {
+        (Optimizer::Sgd { momentum, nesterov, weight_decay }, [b]) => {
+            optim::sgd(p, g, b, rate, &optim::Sgd { momentum, nesterov, weight_decay });
+        }
+        (Optimizer::Sgd { weight_decay, .. }, _) => {
+            let options = optim::Sgd { momentum: 0.0, nesterov: false, weight_decay };
+            optim::sgd(p, g, &mut vec![0.0; p.len()], rate, &options);
+        }
+        (Optimizer::RmsProp { alpha, epsilon, momentum, centered, weight_decay }, moments) => {
+            let options = optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay };
+            let moments = match (centered, moments) {
+                (false, [v]) => optim::RmsPropMoments { v, mean: None, b: None },
+                (false, [b, v]) => optim::RmsPropMoments { v, mean: None, b: Some(b) },
+                (true, [mean, v]) => optim::RmsPropMoments { v, mean: Some(mean), b: None },
+                (true, [mean, b, v]) => optim::RmsPropMoments { v, mean: Some(mean), b: Some(b) },
+                (_, moments) => unreachable!("{} moments for {optimizer:?}", moments.len()),
+            };
+            optim::rmsprop(p, g, moments, rate, &options);
+        }
+        (Optimizer::Adam { beta1, beta2, epsilon, weight_decay }, [m, v]) => {
+            optim::adam(p, g, m, v, rate, step, &optim::Adam { beta1, beta2, epsilon, weight_decay });
+        }
+        (Optimizer::AdamW { beta1, beta2, epsilon, weight_decay }, [m, v]) => {
+            optim::adamw(p, g, m, v, rate, step, &optim::Adam { beta1, beta2, epsilon, weight_decay });
+        }
+        (optimizer, moments) => unreachable!("{} moments for {optimizer:?}", moments.len()),
+    }
+}
+
+/// A tensor for every parameter: those given, else zeros.
+fn with_zeros(network: &CpuNetwork, tensors: &Tensors) -> Parameters {
+    let mut all = zeros_like(network.read().parameters());
+    all.extend(tensors.clone());
+    all.into_iter().collect()
+}
+
+fn zeros_like(tensors: &Tensors) -> Tensors {
+    tensors.iter().map(|(name, tensor)| (name.clone(), ArrayD::zeros(tensor.raw_dim()))).collect()
+}
+
+fn elements(tensor: &ArrayD<f32>) -> &[f32] {
+    tensor.as_slice().expect("tensors are in standard layout")
+}
+
+fn elements_mut(tensor: &mut ArrayD<f32>) -> &mut [f32] {
+    tensor.as_slice_mut().expect("tensors are in standard layout")
+}

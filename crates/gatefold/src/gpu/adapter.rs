@@ -1,0 +1,440 @@
+//! The adapter: which there are, which is taken, what it allows, and which driver needs care.
+
+use super::pipeline::Pipeline;
+use crate::{DeviceChoice, Error};
+use gatefold_schedule::Target;
+use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A GPU that the engine runs on. A cheap handle: clones are the same device.
+#[derive(Clone, Debug)]
+pub struct Gpu(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    limits: wgpu::Limits,
+    target: Target,
+    pipelines: Mutex<HashMap<KernelVariant, Arc<Pipeline>>>,
+    /// Whether the device is ours, and its error handlers with it.
+    owned: bool,
+    failure: Arc<Mutex<Option<Failure>>>,
+    allocated_bytes: AtomicU64,
+    memory_limit_bytes: Option<u64>,
+}
+
+/// What happened to the device behind our back.
+#[derive(Clone, Debug)]
+enum Failure {
+    Lost(String),
+    Uncaptured(String),
+}
+
+/// How a GPU is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuOptions {
+    immediates: bool,
+    subgroups: bool,
+    webgpu_limits: bool,
+    memory_limit_bytes: Option<u64>,
+}
+
+impl GpuOptions {
+    /// Everything the adapter has is used.
+    pub fn new() -> Self {
+        GpuOptions { immediates: true, subgroups: true, webgpu_limits: false, memory_limit_bytes: None }
+    }
+
+    /// Whether kernels may take their parameters as immediates; else they come from a uniform buffer.
+    pub fn immediates(mut self, allowed: bool) -> Self {
+        self.immediates = allowed;
+        self
+    }
+
+    /// Whether kernels may share loads within a subgroup.
+    pub fn subgroups(mut self, allowed: bool) -> Self {
+        self.subgroups = allowed;
+        self
+    }
+
+    /// Asks for no more than the limits that WebGPU promises everywhere: what a browser may give.
+    pub fn webgpu_limits(mut self, only: bool) -> Self {
+        self.webgpu_limits = only;
+        self
+    }
+
+    /// How many bytes of buffers the engine may hold on the device at a time; by default as many as there are.
+    pub fn memory_limit_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.memory_limit_bytes = bytes;
+        self
+    }
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        GpuOptions::new()
+    }
+}
+
+/// A driver that needs care, and the care it needs.
+struct Quirk {
+    /// Part of the driver's name, as wgpu gives it.
+    driver: &'static str,
+    max_loop_iterations: u32,
+}
+
+/// Mesa's llvmpipe ends every loop of an invocation once it has run 65,535 iterations, all its loops together, without
+/// an error (LP_MAX_TGSI_LOOP_ITERATIONS in its gallivm code).
+const QUIRKS: &[Quirk] = &[Quirk { driver: "llvmpipe", max_loop_iterations: 65_535 }];
+
+/// An adapter, as `gatefold devices` lists it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AdapterSummary {
+    /// The adapter's name.
+    pub name: String,
+    /// `Vulkan`, `Metal` or `Dx12`.
+    pub backend: String,
+    /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `software` or `unknown`.
+    pub kind: &'static str,
+    /// The driver's name and version.
+    pub driver: String,
+    /// The largest buffer.
+    pub max_buffer_bytes: u64,
+    /// The largest part of a buffer that a kernel can see.
+    pub max_binding_bytes: u64,
+    /// Memory shared by a workgroup.
+    pub max_workgroup_bytes: u32,
+    /// Invocations in a workgroup.
+    pub max_invocations: u32,
+    /// Smallest and largest subgroup, where subgroups are there.
+    pub subgroup_sizes: Option<(u32, u32)>,
+    /// Whether kernels share loads within subgroups: those that are surely eight lanes wide or wider.
+    pub shares_loads: bool,
+    /// Whether kernels can take parameters as immediates.
+    pub immediates: bool,
+    /// After how many iterations the driver ends loops; the planner splits longer ones.
+    pub max_loop_iterations: Option<u32>,
+    /// Whether `auto` takes it.
+    pub taken_by_auto: bool,
+}
+
+/// Every adapter of this machine, the best first.
+pub fn adapters() -> Vec<AdapterSummary> {
+    let adapters = pollster::block_on(found_adapters());
+    let auto = adapters.iter().position(|adapter| is_real(&adapter.get_info()));
+    adapters.iter().enumerate().map(|(index, adapter)| summary(adapter, Some(index) == auto)).collect()
+}
+
+fn summary(adapter: &wgpu::Adapter, taken_by_auto: bool) -> AdapterSummary {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    AdapterSummary {
+        backend: info.backend.to_string(),
+        kind: kind(info.device_type),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
+        max_buffer_bytes: limits.max_buffer_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        subgroup_sizes: features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        shares_loads: shares_loads(features, &info),
+        immediates: has_immediates(features, &limits),
+        max_loop_iterations: quirk(&info).map(|quirk| quirk.max_loop_iterations),
+        taken_by_auto,
+        name: info.name,
+    }
+}
+
+fn kind(device_type: wgpu::DeviceType) -> &'static str {
+    match device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "unknown",
+    }
+}
+
+fn is_real(info: &wgpu::AdapterInfo) -> bool {
+    info.device_type != wgpu::DeviceType::Cpu
+}
+
+fn quirk(info: &wgpu::AdapterInfo) -> Option<&'static Quirk> {
+    QUIRKS.iter().find(|quirk| info.driver.contains(quirk.driver) || info.name.contains(quirk.driver))
+}
+
+fn has_immediates(features: wgpu::Features, limits: &wgpu::Limits) -> bool {
+    features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size as usize >= MAX_PARAMS_BYTES
+}
+
+/// Whether kernels may share loads within a subgroup. The smallest size counts, since a driver may choose one per kernel.
+fn shares_loads(features: wgpu::Features, info: &wgpu::AdapterInfo) -> bool {
+    features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size >= SUBGROUP_LANES
+}
+
+/// Real GPUs first, discrete before integrated before virtual; software last.
+async fn found_adapters() -> Vec<wgpu::Adapter> {
+    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut descriptor = wgpu::InstanceDescriptor {
+        backends,
+        flags: wgpu::InstanceFlags::from_build_config(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    };
+    // DXC where its library is found, else FXC, which is slow and limited.
+    descriptor.backend_options.dx12.shader_compiler = wgpu::Dx12Compiler::Auto;
+    let instance = wgpu::Instance::new(descriptor.with_env());
+    let mut adapters = instance.enumerate_adapters(backends).await;
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+impl Gpu {
+    /// The GPU that the choice stands for, or none where `auto` and `cpu` mean the CPU.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where the driver refuses.
+    pub fn request(choice: &DeviceChoice, options: &GpuOptions) -> Result<Option<Gpu>, Error> {
+        pollster::block_on(Gpu::request_async(choice, options))
+    }
+
+    /// [`Gpu::request`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Gpu::request`].
+    pub async fn request_async(choice: &DeviceChoice, options: &GpuOptions) -> Result<Option<Gpu>, Error> {
+        if *choice == DeviceChoice::Cpu {
+            return Ok(None);
+        }
+        let adapters = found_adapters().await;
+        let found = match choice {
+            DeviceChoice::Gpu => adapters.first(),
+            DeviceChoice::Named(part) => {
+                let part = part.to_lowercase();
+                let named = |fits: fn(&str, &str) -> bool| {
+                    adapters.iter().find(|adapter| fits(&adapter.get_info().name.to_lowercase(), &part))
+                };
+                // The whole name first: another may contain it.
+                named(|name, part| name == part).or_else(|| named(|name, part| name.contains(part)))
+            }
+            DeviceChoice::Auto | DeviceChoice::Cpu => {
+                adapters.iter().find(|adapter| is_real(&adapter.get_info()))
+            }
+        };
+        match (found, choice) {
+            (Some(adapter), _) => Gpu::open(adapter, options).await.map(Some),
+            (None, DeviceChoice::Auto) => Ok(None),
+            (None, _) => Err(Error::NoAdapter {
+                wanted: choice.to_string(),
+                found: adapters.iter().map(|adapter| adapter.get_info().name).collect(),
+            }),
+        }
+    }
+
+    /// Every adapter of this machine, opened, in the order of [`adapters`]; with the error of those that refuse.
+    pub fn each(options: &GpuOptions) -> Vec<Result<Gpu, Error>> {
+        let adapters = pollster::block_on(found_adapters());
+        adapters.iter().map(|adapter| pollster::block_on(Gpu::open(adapter, options))).collect()
+    }
+
+    async fn open(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Gpu, Error> {
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::IMMEDIATES;
+        let mut features = adapter.features() & wanted;
+        features
+            .set(wgpu::Features::SUBGROUP, features.contains(wgpu::Features::SUBGROUP) && options.subgroups);
+        features.set(
+            wgpu::Features::IMMEDIATES,
+            features.contains(wgpu::Features::IMMEDIATES) && options.immediates,
+        );
+        let mut limits = if options.webgpu_limits { wgpu::Limits::default() } else { adapter.limits() };
+        if !features.contains(wgpu::Features::IMMEDIATES) {
+            limits.max_immediate_size = 0;
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("gatefold"),
+            required_features: features,
+            required_limits: limits,
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
+            Error::Device(format!("{}: the driver refuses to open it: {error}", adapter.get_info().name))
+        })?;
+        let gpu = Gpu::wrap(device, queue, options, true);
+        let failure = Arc::clone(&gpu.0.failure);
+        gpu.0.device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            remember(&failure, Failure::Uncaptured(error.to_string()));
+        }));
+        let failure = Arc::clone(&gpu.0.failure);
+        gpu.0.device.set_device_lost_callback(move |reason, message| {
+            remember(&failure, Failure::Lost(format!("{reason:?} {message}").trim().into()));
+        });
+        Ok(gpu)
+    }
+
+    /// The engine on a device that the caller already owns. Its error handlers stay the caller's; what the device
+    /// has of subgroups and immediates is used. That it was lost its own callback says; here buffers are invalid then.
+    pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+        Gpu::wrap(device, queue, &GpuOptions::new(), false)
+    }
+
+    fn wrap(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions, owned: bool) -> Gpu {
+        let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
+        let subgroups = shares_loads(features, &info);
+        let target = Target {
+            lanes: if subgroups && options.subgroups { Lanes::Subgroup } else { Lanes::Single },
+            params: if has_immediates(features, &limits) && options.immediates {
+                ParamsFrom::Immediate
+            } else {
+                ParamsFrom::Uniform
+            },
+            software: !is_real(&info),
+            max_loop_iterations: quirk(&info).map(|quirk| quirk.max_loop_iterations),
+            max_buffer_bytes: limits.max_buffer_size,
+            // Kernels count elements in 32 bits.
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(4 * u64::from(u32::MAX)),
+        };
+        Gpu(Arc::new(Inner {
+            device,
+            queue,
+            info,
+            limits,
+            target,
+            pipelines: Mutex::default(),
+            owned,
+            failure: Arc::default(),
+            allocated_bytes: AtomicU64::new(0),
+            memory_limit_bytes: options.memory_limit_bytes,
+        }))
+    }
+
+    /// The wgpu device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.0.device
+    }
+
+    /// The wgpu queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
+    }
+
+    /// The adapter's name, driver and kind.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.0.info
+    }
+
+    /// What plans for this device must know.
+    pub fn target(&self) -> &Target {
+        &self.0.target
+    }
+
+    /// Whether it is a driver that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        !is_real(&self.0.info)
+    }
+
+    /// One line that says what it is.
+    pub fn summary(&self) -> String {
+        let info = &self.0.info;
+        let driver = format!("{} {}", info.driver, info.driver_info);
+        format!("{} ({}, {}, {})", info.name, info.backend, kind(info.device_type), driver.trim())
+    }
+
+    pub(crate) fn limits(&self) -> &wgpu::Limits {
+        &self.0.limits
+    }
+
+    pub(crate) fn pipelines(&self) -> MutexGuard<'_, HashMap<KernelVariant, Arc<Pipeline>>> {
+        lock(&self.0.pipelines)
+    }
+
+    /// Runs `work` and returns wgpu's complaints about it as an error.
+    pub(crate) async fn checked<T>(
+        &self,
+        what: &str,
+        needed_bytes: u64,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Error> {
+        self.check_alive()?;
+        let device = &self.0.device;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let value = work();
+        let validation = validation.pop().await;
+        let internal = internal.pop().await;
+        let memory = memory.pop().await;
+        if memory.is_some() || validation.is_some() || internal.is_some() {
+            self.settle();
+        }
+        self.check_alive()?;
+        match (memory, validation.or(internal)) {
+            (Some(_), _) => Err(Error::OutOfMemory { what: what.into(), needed_bytes }),
+            (None, Some(error)) => Err(Error::Device(format!("{what}: {error}"))),
+            (None, None) => Ok(value),
+        }
+    }
+
+    /// Whether the device is still there and nothing went wrong behind our back.
+    pub(crate) fn check_alive(&self) -> Result<(), Error> {
+        self.poll(wgpu::PollType::Poll);
+        match lock(&self.0.failure).clone() {
+            None => Ok(()),
+            Some(Failure::Lost(message)) => Err(Error::DeviceLost(message)),
+            Some(Failure::Uncaptured(message)) => Err(Error::Device(message)),
+        }
+    }
+
+    /// Waits until the device is idle: wgpu says that a device is lost when it is polled without work left, and before only
+    /// that its buffers are invalid.
+    fn settle(&self) {
+        self.poll(wgpu::PollType::wait_indefinitely());
+    }
+
+    /// Waits until that submission is done. Browsers cannot wait, and hold callers back by themselves.
+    pub(crate) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<(), Error> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        self.check_alive()
+    }
+
+    /// Lets wgpu call back. A caller's device is the caller's to poll, and browsers call back by themselves.
+    fn poll(&self, how: wgpu::PollType) {
+        if self.0.owned && cfg!(not(target_arch = "wasm32")) {
+            // What there is to say comes through the handlers.
+            let _ = self.0.device.poll(how);
+        }
+    }
+
+    /// Notes that a buffer is about to be made, or refuses it.
+    pub(crate) fn reserve(&self, what: &str, bytes: u64) -> Result<(), Error> {
+        let before = self.0.allocated_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.0.memory_limit_bytes.is_some_and(|limit| before + bytes > limit) {
+            self.release(bytes);
+            return Err(Error::OutOfMemory { what: what.into(), needed_bytes: bytes });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn release(&self, bytes: u64) {
+        self.0.allocated_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+fn remember(failure: &Mutex<Option<Failure>>, new: Failure) {
+    lock(failure).get_or_insert(new); // the first failure explains the ones that follow
+}
+
+/// No holder of these locks can leave them half changed, so a panic elsewhere does not spoil them.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

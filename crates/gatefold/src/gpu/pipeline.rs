@@ -1,0 +1,111 @@
+//! A kernel and its constants -> a compiled pipeline, made once per device.
+#![allow(unsafe_code, reason = "release builds leave out wgpu's bounds checks, see `module`")]
+
+use super::Gpu;
+use crate::Error;
+use gatefold_shaders::{Access, KernelVariant, ParamsFrom};
+use std::sync::Arc;
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    /// The storage buffers.
+    pub(crate) layout: wgpu::BindGroupLayout,
+    /// The params, where they are not immediates.
+    pub(crate) params_layout: Option<wgpu::BindGroupLayout>,
+}
+
+impl Gpu {
+    /// The pipeline of a variant, compiled at the first call.
+    pub(crate) async fn pipeline(&self, variant: &KernelVariant) -> Result<Arc<Pipeline>, Error> {
+        if let Some(found) = self.pipelines().get(variant) {
+            return Ok(Arc::clone(found));
+        }
+        // Compiled outside the lock; a second thread may compile the same, and the first to come stays.
+        let what = format!("kernel {variant}");
+        let pipeline = Arc::new(self.checked(&what, 0, || compile(self, variant)).await?);
+        Ok(Arc::clone(self.pipelines().entry(variant.clone()).or_insert(pipeline)))
+    }
+}
+
+fn compile(gpu: &Gpu, variant: &KernelVariant) -> Pipeline {
+    let (device, spec, label) = (gpu.device(), variant.id.spec(), variant.to_string());
+    let params = gpu.target().params;
+    let module = module(gpu, variant, &label);
+
+    let entries: Vec<_> = (0..)
+        .zip(spec.bindings)
+        .map(|(binding, access)| {
+            let storage = wgpu::BufferBindingType::Storage { read_only: *access == Access::Read };
+            layout_entry(binding, storage, None)
+        })
+        .collect();
+    let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(&label),
+        entries: &entries,
+    });
+    let params_layout = (params == ParamsFrom::Uniform).then(|| {
+        let entry = layout_entry(0, wgpu::BufferBindingType::Uniform, Some(spec.params_bytes as u64));
+        device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("params"),
+            entries: &[entry],
+        })
+    });
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(&label),
+        bind_group_layouts: &match &params_layout {
+            Some(params) => vec![Some(&layout), Some(params)],
+            None => vec![Some(&layout)],
+        },
+        immediate_size: if params_layout.is_some() { 0 } else { spec.params_bytes as u32 },
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&label),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false, // every kernel writes before it reads
+            ..wgpu::PipelineCompilationOptions::default()
+        },
+        cache: None,
+    });
+    Pipeline { pipeline, layout, params_layout }
+}
+
+/// A uniform has `params_bytes` and a dynamic offset; a storage buffer has neither.
+fn layout_entry(
+    binding: u32,
+    kind: wgpu::BufferBindingType,
+    params_bytes: Option<u64>,
+) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: kind,
+            has_dynamic_offset: params_bytes.is_some(),
+            min_binding_size: params_bytes.and_then(wgpu::BufferSize::new),
+        },
+        count: None,
+    }
+}
+
+fn module(gpu: &Gpu, variant: &KernelVariant, label: &str) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(label),
+        source: wgpu::ShaderSource::Wgsl(variant.source(gpu.target().params).into()),
+    };
+    if cfg!(debug_assertions) {
+        gpu.device().create_shader_module(descriptor)
+    } else {
+        // SAFETY: every kernel bounds its loops and clamps or guards its indices by its params, and Plan::dispatch
+        // refuses params whose extents reach past the buffers; numbers that a kernel reads from a buffer and indexes
+        // with, it bounds by the length of the array itself. The tests run the same kernels with wgpu's own checks
+        // on. Without them loops unroll, and the kernels run several times as fast.
+        unsafe {
+            gpu.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        }
+    }
+}

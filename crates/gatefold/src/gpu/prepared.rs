@@ -1,0 +1,239 @@
+//! Plans made ready, and the buffers that they share.
+
+use super::{Compiled, DeviceBuffer, Gpu};
+use crate::Error;
+use gatefold_model::Dropout;
+use gatefold_schedule::pass::{Pass, PassPlan};
+use gatefold_schedule::{Given, Half, ParameterLayout, Plan, check};
+use ndarray::{Array3, ArrayView3};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many passes of a kind a network keeps plans for.
+const KEPT_PLANS: usize = 6;
+
+/// Things made for a key, the least recently used going first.
+#[derive(Debug)]
+pub(crate) struct Kept<K, T> {
+    kept: Vec<(K, T)>,
+}
+
+impl<K, T> Default for Kept<K, T> {
+    fn default() -> Self {
+        Kept { kept: Vec::new() }
+    }
+}
+
+impl<K: PartialEq, T> Kept<K, T> {
+    /// Takes out the thing kept under that key; without one makes room, since the memory of the one that goes may be what
+    /// the new one needs.
+    pub(crate) fn take(&mut self, key: &K) -> Option<T> {
+        match self.kept.iter().position(|(kept, _)| kept == key) {
+            Some(at) => Some(self.kept.remove(at).1),
+            None => {
+                if self.kept.len() >= KEPT_PLANS {
+                    self.kept.remove(0);
+                }
+                None
+            }
+        }
+    }
+
+    /// Puts something back.
+    pub(crate) fn put(&mut self, key: K, value: T) {
+        if self.kept.len() >= KEPT_PLANS {
+            self.kept.remove(0);
+        }
+        self.kept.push((key, value));
+    }
+}
+
+/// The plan of a pass, with the buffers through which its data goes in and out.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) compiled: Compiled,
+    own: HashMap<Given, Arc<DeviceBuffer>>,
+    shapes: HashMap<Given, Vec<usize>>,
+}
+
+impl Prepared {
+    /// Compiles the plan of a pass: buffers that the host writes or reads are the pass's own, the others the network's.
+    pub(crate) async fn new(
+        gpu: &Gpu,
+        planned: &PassPlan,
+        shared: &SharedBuffers,
+    ) -> Result<Prepared, Error> {
+        check(&planned.plan, gpu.target())?;
+        let mut own = HashMap::new();
+        for declared in planned.plan.buffers() {
+            if let Some(given) = declared.given.as_ref().filter(|given| planned.owns(given)) {
+                own.insert(given.clone(), DeviceBuffer::new(gpu, &declared.name, declared.len).await?);
+            }
+        }
+        let raw = own.iter().map(|(given, buffer)| (given.clone(), buffer.raw().clone())).collect();
+        let given = shared.given(gpu, &planned.plan, raw).await?;
+        let compiled = Compiled::new(gpu, &planned.plan, &given).await?;
+        Ok(Prepared { compiled, own, shapes: planned.reads.iter().cloned().collect() })
+    }
+
+    /// One of the pass's own buffers, if its plan has it.
+    pub(crate) fn buffer(&self, given: &Given) -> Option<&Arc<DeviceBuffer>> {
+        self.own.get(given)
+    }
+
+    /// Reads one of the pass's own buffers back, if its plan has it.
+    pub(crate) async fn read(&self, given: &Given) -> Result<Option<Vec<f32>>, Error> {
+        let Some((buffer, shape)) = self.own.get(given).zip(self.shapes.get(given)) else { return Ok(None) };
+        buffer.read(0, shape.iter().product()).await.map(Some)
+    }
+
+    /// Reads a sequence back, `[T, B, F]`.
+    pub(crate) async fn sequence(&self, given: &Given) -> Result<Option<Array3<f32>>, Error> {
+        let Some(values) = self.read(given).await? else { return Ok(None) };
+        let shape = match self.shapes[given][..] {
+            [steps, batch, width] => (steps, batch, width),
+            _ => unreachable!("{given} is a sequence"),
+        };
+        Ok(Some(Array3::from_shape_vec(shape, values).expect("the plan writes the whole sequence")))
+    }
+
+    /// Writes one of the pass's own buffers, if its plan reads it.
+    pub(crate) async fn write<T: bytemuck::NoUninit>(
+        &self,
+        given: &Given,
+        values: &[T],
+    ) -> Result<(), Error> {
+        match self.own.get(given) {
+            Some(buffer) => buffer.write(0, values).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a sequence, `[T, B, F]`, if the plan reads it.
+    pub(crate) async fn write_sequence(
+        &self,
+        given: &Given,
+        values: ArrayView3<'_, f32>,
+    ) -> Result<(), Error> {
+        let contiguous = values.as_standard_layout();
+        self.write(given, contiguous.as_slice().expect("the standard layout is contiguous")).await
+    }
+
+    /// Writes one of the inputs with its lengths.
+    pub(crate) async fn write_input(
+        &self,
+        half: Half,
+        values: ArrayView3<'_, f32>,
+        lengths: Option<&[usize]>,
+    ) -> Result<(), Error> {
+        self.write_sequence(&Given::Input(half), values).await?;
+        if let Some(lengths) = lengths {
+            let lengths: Vec<u32> = lengths.iter().map(|&length| length as u32).collect();
+            self.write(&Given::Lengths(half), &lengths).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the key of dropout's masks.
+    pub(crate) async fn write_dropout(&self, dropout: Option<Dropout>) -> Result<(), Error> {
+        let Some(Dropout { seed, batch }) = dropout else { return Ok(()) };
+        self.write(&Given::DropoutKey, &[seed as u32, (seed >> 32) as u32, batch, 0]).await
+    }
+}
+
+/// The buffers that all plans of a network share.
+#[derive(Debug, Default)]
+pub(crate) struct SharedBuffers(Mutex<HashMap<Given, Arc<DeviceBuffer>>>);
+
+impl SharedBuffers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Given, Arc<DeviceBuffer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // a map is never left half changed
+    }
+
+    /// A buffer, made at the first call.
+    pub(crate) async fn get(&self, gpu: &Gpu, given: &Given, len: usize) -> Result<Arc<DeviceBuffer>, Error> {
+        if let Some(found) = self.lock().get(given) {
+            return Ok(Arc::clone(found));
+        }
+        let made = DeviceBuffer::new(gpu, &given.to_string(), len).await?;
+        Ok(Arc::clone(self.lock().entry(given.clone()).or_insert(made)))
+    }
+
+    /// A buffer for each chunk of the parameters.
+    pub(crate) async fn chunks(
+        &self,
+        gpu: &Gpu,
+        layout: &ParameterLayout,
+        given: impl Fn(usize) -> Given,
+    ) -> Result<Vec<Arc<DeviceBuffer>>, Error> {
+        let mut found = Vec::with_capacity(layout.chunks.len());
+        for (chunk, &len) in layout.chunks.iter().enumerate() {
+            found.push(self.get(gpu, &given(chunk), len).await?);
+        }
+        Ok(found)
+    }
+
+    /// Takes in a buffer that was made elsewhere.
+    pub(crate) fn put(&self, given: Given, buffer: &Arc<DeviceBuffer>) {
+        self.lock().insert(given, Arc::clone(buffer));
+    }
+
+    /// The given buffers of a plan: the caller's, the others shared.
+    pub(crate) async fn given(
+        &self,
+        gpu: &Gpu,
+        plan: &Plan,
+        mut callers: HashMap<Given, wgpu::Buffer>,
+    ) -> Result<HashMap<Given, wgpu::Buffer>, Error> {
+        for declared in plan.buffers() {
+            if let Some(given) = declared.given.as_ref().filter(|given| !callers.contains_key(given)) {
+                let buffer = self.get(gpu, given, declared.len).await?;
+                callers.insert(given.clone(), buffer.raw().clone());
+            }
+        }
+        Ok(callers)
+    }
+
+    /// Lets buffers go, so that the next [`SharedBuffers::get`] makes them anew.
+    pub(crate) fn forget(&self, gone: impl Fn(&Given) -> bool) {
+        self.lock().retain(|given, _| !gone(given));
+    }
+}
+
+/// Prepared passes by their keys, shared by all that use a network: whoever runs one takes it out and puts it back.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Mutex<Kept<Pass, Prepared>>);
+
+impl Cache {
+    pub(crate) fn take(&self, pass: &Pass) -> Option<Prepared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(pass)
+    }
+
+    pub(crate) fn put(&self, pass: Pass, prepared: Prepared) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(pass, prepared);
+    }
+}
+
+/// Writes the parameters' values, or anything laid out like them, into their buffers.
+pub(crate) async fn write_chunks(buffers: &[Arc<DeviceBuffer>], flat: &[Vec<f32>]) -> Result<(), Error> {
+    for (buffer, values) in buffers.iter().zip(flat) {
+        buffer.write(0, values).await?;
+    }
+    Ok(())
+}
+
+/// Reads the parameters' values, or anything laid out like them, back.
+pub(crate) async fn read_chunks(
+    layout: &ParameterLayout,
+    buffers: &[Arc<DeviceBuffer>],
+) -> Result<Vec<Vec<f32>>, Error> {
+    let mut pending = Vec::with_capacity(buffers.len());
+    for (buffer, &len) in buffers.iter().zip(&layout.chunks) {
+        pending.push(buffer.request(0, len).await?);
+    }
+    let mut flat = Vec::with_capacity(pending.len());
+    for read in pending {
+        flat.push(read.wait().await?);
+    }
+    Ok(flat)
+}

@@ -1,0 +1,263 @@
+//! Training on a GPU: a batch's gradient and an update as two plans; losses and failures stay there until asked for.
+
+use super::network::{shape_of, upload};
+use super::prepared::{Kept, Prepared, read_chunks, write_chunks};
+use super::{Compiled, DeviceBuffer, GpuGradients, GpuNetwork};
+use crate::Error;
+use crate::train::TrainBatch;
+use gatefold_model::{Optimizer, Parameters, States, TrainConfig};
+use gatefold_schedule::pass::{self, InitialFrom, Part, Pass, PassPlan};
+use gatefold_schedule::{Given, HYPER_LEN, LOSS_CAPACITY, Plan, STATUS_LEN, StateLayout, StateSet, pieces};
+use gatefold_shaders::params::{Hyper, Piece, Status};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Batches that may be under way: enough to keep the device busy, and few, since each holds its inputs in memory.
+const MAX_UNDER_WAY: usize = 3;
+
+/// A batch's plan, and the weights of rows that its buffer holds.
+#[derive(Debug)]
+struct Batch {
+    prepared: Prepared,
+    weights: Vec<f32>,
+}
+
+/// The state of training on the device beside the network's parameters.
+#[derive(Debug)]
+pub(crate) struct GpuTraining {
+    batches: Kept<Pass, Batch>,
+    update: Prepared,
+    gradients: Vec<Arc<DeviceBuffer>>,
+    moments: BTreeMap<&'static str, Vec<Arc<DeviceBuffer>>>,
+    losses: Arc<DeviceBuffer>,
+    hyper: Arc<DeviceBuffer>,
+    status: Arc<DeviceBuffer>,
+    /// Batches that may not be done yet, the oldest first.
+    under_way: VecDeque<wgpu::SubmissionIndex>,
+    /// Losses that are on the device.
+    waiting: usize,
+    /// Losses that were fetched and not taken.
+    fetched: Vec<f32>,
+}
+
+impl GpuTraining {
+    pub(crate) async fn new(network: &GpuNetwork, config: &TrainConfig) -> Result<Self, Error> {
+        let (gpu, shared, layout) = (&network.gpu, &network.shared, &network.layout);
+        // An earlier trainer may have left its own state under these names.
+        shared.forget(|given| {
+            matches!(
+                given,
+                Given::Gradients(_)
+                    | Given::Losses
+                    | Given::Hyper
+                    | Given::Status
+                    | Given::Pieces(_)
+                    | Given::Moment(..)
+            )
+        });
+        for (chunk, pieces) in
+            pieces(layout, config).iter().enumerate().filter(|(_, pieces)| !pieces.is_empty())
+        {
+            let len = pieces.len() * size_of::<Piece>() / 4;
+            shared.get(gpu, &Given::Pieces(chunk), len).await?.write(0, pieces).await?;
+        }
+        let mut moments = BTreeMap::new();
+        for name in config.optimizer.moments() {
+            moments.insert(name, shared.chunks(gpu, layout, |chunk| Given::Moment(name, chunk)).await?);
+        }
+        let plan = pass::update(&network.config, config, gpu.target());
+        let planned = PassPlan { plan, uploads: Vec::new(), reads: Vec::new() };
+        Ok(GpuTraining {
+            gradients: shared.chunks(gpu, layout, Given::Gradients).await?,
+            losses: shared.get(gpu, &Given::Losses, 1 + LOSS_CAPACITY).await?,
+            hyper: shared.get(gpu, &Given::Hyper, HYPER_LEN).await?,
+            status: shared.get(gpu, &Given::Status, STATUS_LEN).await?,
+            update: Prepared::new(gpu, &planned, shared).await?,
+            moments,
+            batches: Kept::default(),
+            under_way: VecDeque::new(),
+            waiting: 0,
+            fetched: Vec::new(),
+        })
+    }
+
+    /// Adds a batch's gradients and its loss.
+    pub(crate) async fn accumulate(
+        &mut self,
+        network: &GpuNetwork,
+        config: &TrainConfig,
+        given: TrainBatch<'_, '_>,
+    ) -> Result<(), Error> {
+        if self.waiting == LOSS_CAPACITY {
+            self.fetch_losses().await?;
+        }
+        let TrainBatch { input, target, weights, dropout, carry } = given;
+        let pass = Pass {
+            initial: if carry.read { InitialFrom::Given } else { InitialFrom::Configured },
+            carry: carry.keep,
+            dropout: dropout.is_some(),
+            ..Pass::whole(shape_of(Part::Whole, input))
+        };
+        let mut batch = match self.batches.take(&pass) {
+            Some(batch) => batch,
+            None => {
+                let planned = pass::batch(&network.config, config, network.gpu.target(), &pass)?;
+                let prepared = Prepared::new(&network.gpu, &planned, &network.shared).await?;
+                Batch { prepared, weights: Vec::new() }
+            }
+        };
+        upload(&batch.prepared, input, dropout).await?;
+        batch.prepared.write_sequence(&Given::Target, target).await?;
+        if batch.weights != weights {
+            batch.prepared.write(&Given::Weights, &weights).await?;
+            batch.weights = weights;
+        }
+        self.under_way.extend(batch.prepared.compiled.submit().await?);
+        self.batches.put(pass, batch);
+        self.waiting += 1;
+        if self.under_way.len() > MAX_UNDER_WAY
+            && let Some(oldest) = self.under_way.pop_front()
+        {
+            network.gpu.wait_for(oldest)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the gradients of a tape, where they are on the device.
+    pub(crate) async fn accumulate_gradients(
+        &mut self,
+        network: &GpuNetwork,
+        config: &TrainConfig,
+        gradients: &GpuGradients,
+    ) -> Result<(), Error> {
+        let (plan, sources) = pass::add_gradients(&network.layout, config);
+        let mut given = HashMap::new();
+        for (chunk, buffer) in gradients.buffers().iter().enumerate() {
+            given.insert(sources(chunk), buffer.raw().clone());
+        }
+        self.run(network, &plan, given).await
+    }
+
+    /// Adds gradients that the host has.
+    pub(crate) async fn accumulate_parameters(
+        &mut self,
+        network: &GpuNetwork,
+        config: &TrainConfig,
+        gradients: &Parameters,
+    ) -> Result<(), Error> {
+        let (plan, sources) = pass::add_gradients(&network.layout, config);
+        let mut given = HashMap::new();
+        let mut buffers = Vec::new();
+        for (chunk, values) in network.layout.flatten(gradients).iter().enumerate() {
+            let buffer = DeviceBuffer::with_values(&network.gpu, "given gradients", values).await?;
+            given.insert(sources(chunk), buffer.raw().clone());
+            buffers.push(buffer);
+        }
+        self.run(network, &plan, given).await
+    }
+
+    async fn run(
+        &mut self,
+        network: &GpuNetwork,
+        plan: &Plan,
+        given: HashMap<Given, wgpu::Buffer>,
+    ) -> Result<(), Error> {
+        let given = network.shared.given(&network.gpu, plan, given).await?;
+        let submitted = Compiled::new(&network.gpu, plan, &given).await?.submit().await?;
+        self.under_way.extend(submitted);
+        Ok(())
+    }
+
+    /// Clips the gradients, changes the parameters by them, and clears them. `step` counts updates from 1.
+    pub(crate) async fn update(
+        &mut self,
+        network: &GpuNetwork,
+        config: &TrainConfig,
+        rate: f32,
+        step: u64,
+    ) -> Result<(), Error> {
+        let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
+        let (correction1, correction2) = match config.optimizer {
+            Optimizer::Sgd { .. } | Optimizer::RmsProp { .. } => (1.0, 1.0),
+            Optimizer::Adam { beta1, beta2, .. } | Optimizer::AdamW { beta1, beta2, .. } => {
+                (correction(beta1), correction(beta2))
+            }
+        };
+        let step = u32::try_from(step).unwrap_or(u32::MAX);
+        let clip_value = config.clip_value.unwrap_or(0.0);
+        let hyper =
+            Hyper { step, learning_rate: rate, correction1, correction2, clip_value, ..Default::default() };
+        self.hyper.write(0, &[hyper]).await?;
+        self.update.compiled.submit().await?;
+        network.parameters_changed();
+        Ok(())
+    }
+
+    pub(crate) async fn take_losses(&mut self, network: &GpuNetwork) -> Result<Vec<f32>, Error> {
+        self.fetch_losses().await?;
+        self.check_finite(network).await?;
+        Ok(std::mem::take(&mut self.fetched))
+    }
+
+    async fn fetch_losses(&mut self) -> Result<(), Error> {
+        if self.waiting > 0 {
+            let found = self.losses.read(0, 1 + self.waiting).await?;
+            self.fetched.extend(&found[1..]);
+            self.losses.write(0, &[0u32]).await?;
+            self.waiting = 0;
+        }
+        Ok(())
+    }
+
+    /// Returns the failure that the device remembers, if there was one.
+    pub(crate) async fn check_finite(&self, network: &GpuNetwork) -> Result<(), Error> {
+        let status = self.status.read(0, STATUS_LEN).await?;
+        let status: Status = bytemuck::cast_slice(&status)[0];
+        if status.failed_step == 0 {
+            return Ok(());
+        }
+        let layer = network.config.layers()[status.failed_layer as usize].place();
+        Err(Error::NotFinite { step: u64::from(status.failed_step), layer })
+    }
+
+    pub(crate) async fn gradients(&self, network: &GpuNetwork) -> Result<Parameters, Error> {
+        Ok(network.layout.unflatten(&read_chunks(&network.layout, &self.gradients).await?))
+    }
+
+    pub(crate) async fn moments(&self, network: &GpuNetwork) -> Result<BTreeMap<String, Parameters>, Error> {
+        self.check_finite(network).await?;
+        let mut found = BTreeMap::new();
+        for (name, buffers) in &self.moments {
+            let flat = read_chunks(&network.layout, buffers).await?;
+            found.insert(name.to_string(), network.layout.unflatten(&flat));
+        }
+        Ok(found)
+    }
+
+    /// Puts every moment of the optimiser back, under the names of a checkpoint.
+    pub(crate) async fn set_moments(
+        &mut self,
+        network: &GpuNetwork,
+        moments: &BTreeMap<String, Parameters>,
+    ) -> Result<(), Error> {
+        for (name, buffers) in &self.moments {
+            write_chunks(buffers, &network.layout.flatten(&moments[*name])).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets the states that the next batch of that many rows reads.
+    pub(crate) async fn set_states(
+        &mut self,
+        network: &GpuNetwork,
+        states: &States,
+        batch: usize,
+    ) -> Result<(), Error> {
+        let layout = StateLayout::new(&network.config, batch);
+        if layout.len == 0 {
+            return Ok(());
+        }
+        let buffer = network.shared.get(&network.gpu, &layout.given(StateSet::Initial), layout.len).await?;
+        buffer.write(0, &layout.flatten(states)).await
+    }
+}

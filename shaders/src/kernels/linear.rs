@@ -1,0 +1,58 @@
+//! Matrix products, packing and sums.
+
+use super::Access::{Read, Write};
+use super::Part::Text;
+use super::{ACTIVATION, ACTIVATIONS, ALPHA, BETA, Const, KEEP_PRE, KernelSpec, Part, ROWS, WG_SIZE};
+use crate::params;
+
+pub(super) static MATMUL: KernelSpec = KernelSpec {
+    parts: &[ACTIVATIONS, Part::Lanes, Part::Columns, Text(include_str!("../../linear/matmul.wgsl"))],
+    bindings: &[Read, Read, Read, Read, Write],
+    consts: &[
+        WG_SIZE,
+        ROWS,
+        Const::U32("COLUMNS"),
+        Const::Bool("BIAS"),
+        Const::Bool("SKIP_ROWS"),
+        Const::Bool("SKIP_INNER"),
+        ACTIVATION,
+        ALPHA,
+        BETA,
+    ],
+    ..KernelSpec::of::<params::MatMul>("matmul")
+};
+
+pub(super) static SUM_SLICES: KernelSpec = KernelSpec {
+    parts: &[ACTIVATIONS, Text(include_str!("../../linear/sum_slices.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, Const::Bool("BIAS"), ACTIVATION, ALPHA, BETA],
+    ..KernelSpec::of::<params::SumSlices>("sum_slices")
+};
+
+pub(super) static PACK: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../linear/pack.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, Const::Bool("WITH_OTHER")],
+    ..KernelSpec::of::<params::Pack>("pack")
+};
+
+pub(super) static UNPACK_GRADIENT: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../linear/unpack_gradient.wgsl"))],
+    bindings: &[Read, Write],
+    consts: &[WG_SIZE],
+    ..KernelSpec::of::<params::UnpackGradient>("unpack_gradient")
+};
+
+pub(super) static COLUMN_SUM: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../linear/column_sum.wgsl"))],
+    bindings: &[Read, Write],
+    consts: &[WG_SIZE],
+    ..KernelSpec::of::<params::ColumnSum>("column_sum")
+};
+
+pub(super) static ACTIVATION_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[ACTIVATIONS, Text(include_str!("../../linear/activation_backward.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, ACTIVATION, ALPHA, BETA, KEEP_PRE],
+    ..KernelSpec::of::<params::ActivationBackward>("activation_backward")
+};

@@ -1,0 +1,127 @@
+//! Recurrent steps, and the kernels that run before and after them.
+
+use super::Access::{Read, Write};
+use super::Part::Text;
+use super::{ACTIVATION, ACTIVATIONS, ALPHA, BETA, Const, KEEP_PRE, KernelSpec, Part, ROWS, WG_SIZE};
+use crate::params;
+
+const ANY_CELL: Part = Text(include_str!("../../cells/cell.wgsl"));
+const ROWS_OF_STEP: Part = Text(include_str!("../../scan/rows.wgsl"));
+const OWN_UNITS: Part = Text(include_str!("../../scan/units.wgsl"));
+const SLOTS_OF_ROWS: Part = Text(include_str!("../../scan/slots.wgsl"));
+const RECURRENT_GRADIENT: Part = Text(include_str!("../../scan/recurrent_gradient.wgsl"));
+const FROM_RECURRENCE: Part = Text(include_str!("../../scan/from_recurrence.wgsl"));
+const FROM_INNER: Part = Text(include_str!("../../scan/from_inner.wgsl"));
+const BACKWARD_OF_STEP: Part = Text(include_str!("../../scan/step_backward.wgsl"));
+const UNITS: Const = Const::U32("UNITS");
+const SEGMENTS: Const = Const::U32("SEGMENTS");
+const LENGTHS: Const = Const::Bool("LENGTHS");
+const FINALS: Const = Const::Bool("FINALS");
+
+pub(super) static STEP_FORWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        Part::Lanes,
+        ROWS_OF_STEP,
+        OWN_UNITS,
+        Text(include_str!("../../scan/step_forward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Write, Write, Write],
+    consts: &[WG_SIZE, ROWS, UNITS, SEGMENTS, LENGTHS, Const::Bool("SAVE")],
+    ..KernelSpec::of::<params::StepForward>("step_forward")
+};
+
+pub(super) static STEP_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        Part::Lanes,
+        ROWS_OF_STEP,
+        OWN_UNITS,
+        SLOTS_OF_ROWS,
+        RECURRENT_GRADIENT,
+        FROM_RECURRENCE,
+        BACKWARD_OF_STEP,
+    ],
+    bindings: &[Read, Read, Read, Read, Read, Read, Write, Write],
+    consts: &[WG_SIZE, ROWS, UNITS, SEGMENTS, LENGTHS, FINALS],
+    ..KernelSpec::of::<params::StepBackward>("step_backward")
+};
+
+pub(super) static STEP_BACKWARD_INNER: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        Part::Lanes,
+        ROWS_OF_STEP,
+        OWN_UNITS,
+        FROM_INNER,
+        BACKWARD_OF_STEP,
+    ],
+    bindings: &[Read, Read, Read, Read, Read, Write, Write],
+    consts: &[WG_SIZE, ROWS, UNITS, LENGTHS, Const::Bool("WITH_ROW")],
+    ..KernelSpec::of::<params::StepBackwardInner>("step_backward_inner")
+};
+
+pub(super) static READOUT_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        Part::Lanes,
+        ROWS_OF_STEP,
+        SLOTS_OF_ROWS,
+        RECURRENT_GRADIENT,
+        Text(include_str!("../../scan/readout_backward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Read, Write, Write],
+    consts: &[WG_SIZE, ROWS, SEGMENTS, LENGTHS, FINALS, ACTIVATION, ALPHA, BETA, KEEP_PRE],
+    ..KernelSpec::of::<params::ReadoutBackward>("readout_backward")
+};
+
+pub(super) static INITIAL_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[
+        Part::Gates,
+        Part::Lanes,
+        SLOTS_OF_ROWS,
+        RECURRENT_GRADIENT,
+        Text(include_str!("../../scan/initial_backward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Read, Write],
+    consts: &[WG_SIZE, ROWS, SEGMENTS, LENGTHS, FINALS],
+    ..KernelSpec::of::<params::InitialBackward>("initial_backward")
+};
+
+pub(super) static INITIAL_ROWS: KernelSpec = KernelSpec {
+    parts: &[SLOTS_OF_ROWS, Text(include_str!("../../scan/initial_rows.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, LENGTHS, Const::Bool("WITH_INITIAL")],
+    ..KernelSpec::of::<params::InitialRows>("initial_rows")
+};
+
+pub(super) static FINAL_ROWS: KernelSpec = KernelSpec {
+    parts: &[SLOTS_OF_ROWS, Text(include_str!("../../scan/final_rows.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, LENGTHS],
+    ..KernelSpec::of::<params::FinalRows>("final_rows")
+};
+
+pub(super) static SCAN_OUTPUT: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../scan/scan_output.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, LENGTHS, Const::Bool("ADD")],
+    ..KernelSpec::of::<params::ScanOutput>("scan_output")
+};
+
+pub(super) static PEEPHOLE_GRADIENT: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../scan/peephole_gradient.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE],
+    ..KernelSpec::of::<params::PeepholeGradient>("peephole_gradient")
+};

@@ -1,0 +1,194 @@
+//! Params of the gradient's norm and of the optimisers, and the structs that these read from buffers.
+
+use super::{Layout, Params};
+use crate::extents::{end, product};
+use crate::{Extents, KernelVariant, MAX_PIECE_LEN};
+
+params! {
+    /// The parts of the gradient's norm; see `optim/gradient_norm.wgsl`.
+    GradientNorm {
+        /// Pieces.
+        pieces: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// The largest element allowed, 0 for any.
+        clip_value: f32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// The gradient's norm; see `optim/finish_norm.wgsl`.
+    FinishNorm {
+        /// Partials.
+        partials: u32,
+        /// The largest norm allowed, 0 for any.
+        clip: f32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// Stochastic gradient descent; see `optim/sgd.wgsl`.
+    Sgd {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// 1 for Nesterov's momentum.
+        nesterov: u32,
+        /// Factor on the learning rate.
+        rate_factor: f32,
+        /// Share of the old momentum that stays.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// Adam and AdamW; see `optim/adam.wgsl`.
+    Adam {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// Factor on the learning rate.
+        rate_factor: f32,
+        /// Share of the old first moment that stays.
+        beta1: f32,
+        /// Share of the old second moment that stays.
+        beta2: f32,
+        /// Added to the denominator.
+        epsilon: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+
+    /// RMSprop; see `optim/rmsprop.wgsl`.
+    RmsProp {
+        /// The first element.
+        offset: u32,
+        /// Elements.
+        len: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// Factor on the learning rate.
+        rate_factor: f32,
+        /// Share of the old moments that stays.
+        alpha: f32,
+        /// Added to the denominator.
+        epsilon: f32,
+        /// Share of the old momentum that stays.
+        momentum: f32,
+        /// Weight decay.
+        decay: f32,
+    }
+
+    /// Values that the host sets before every update; see `optim/status.wgsl`.
+    Hyper {
+        /// The update, from 1.
+        step: u32,
+        /// The learning rate.
+        learning_rate: f32,
+        /// `1 - beta1^step`
+        correction1: f32,
+        /// `1 - beta2^step`
+        correction2: f32,
+        /// The largest element of the gradient, 0 for any.
+        clip_value: f32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
+    }
+
+    /// State that the device keeps across updates; see `optim/status.wgsl`.
+    Status {
+        /// The first update whose gradient was not finite, or 0.
+        failed_step: u32,
+        /// The layer nearest the loss whose gradient was not finite then.
+        failed_layer: u32,
+        /// The norm of the last gradient.
+        norm: f32,
+        /// The factor by which clipping shrank it.
+        scale: f32,
+    }
+
+    /// A stretch of the gradient within one layer; see `optim/gradient_norm.wgsl`.
+    Piece {
+        /// Its first element.
+        offset: u32,
+        /// Its elements.
+        len: u32,
+        /// Its layer.
+        layer: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+}
+
+/// Elements of a struct that an optimiser reads from a buffer.
+const fn len_of<T: Layout>() -> u64 {
+    size_of::<T>() as u64 / 4
+}
+
+impl Params for GradientNorm {
+    /// The pieces lie in a buffer, so their reach is not known here: the kernel bounds itself by the length of the
+    /// gradients.
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let size = kernel.constant("WG_SIZE");
+        Extents {
+            lens: vec![
+                u64::from(self.pieces) * len_of::<Piece>(),
+                u64::from(self.pieces.min(1)),
+                product(&[self.pieces, size, 4]),
+            ],
+            // Two walks over a piece, whose length the kernel bounds.
+            iterations: 2 * u64::from(MAX_PIECE_LEN) / u64::from(size),
+        }
+    }
+}
+
+impl Params for FinishNorm {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (partials, size) = (u64::from(self.partials), u64::from(kernel.constant("WG_SIZE")));
+        Extents {
+            lens: vec![4 * partials, len_of::<Hyper>(), len_of::<Status>()],
+            iterations: 2 * (partials / size + 1 + size),
+        }
+    }
+}
+
+impl Params for Sgd {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let run = end(self.offset, u64::from(self.len));
+        let momentum = if self.momentum > 0.0 { run } else { 0 };
+        Extents { lens: vec![len_of::<Hyper>(), len_of::<Status>(), run, run, momentum], iterations: 0 }
+    }
+}
+
+impl Params for Adam {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let run = end(self.offset, u64::from(self.len));
+        Extents { lens: vec![len_of::<Hyper>(), len_of::<Status>(), run, run, run, run], iterations: 0 }
+    }
+}
+
+impl Params for RmsProp {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let run = end(self.offset, u64::from(self.len));
+        let mean = kernel.len_if("CENTERED", run);
+        let momentum = if self.momentum > 0.0 { run } else { 0 };
+        Extents {
+            lens: vec![len_of::<Hyper>(), len_of::<Status>(), run, run, run, mean, momentum],
+            iterations: 0,
+        }
+    }
+}
