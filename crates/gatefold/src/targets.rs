@@ -377,7 +377,7 @@ mod tests {
             targets().with_weights(mask).and_then(|targets| targets.with_lengths(&[2, 1])),
         ];
         for found in both {
-            assert_eq!(found.unwrap().weights, Some(arr2(&[[2.0, 3.0], [4.0, 0.0]])));
+            assert_eq!(found.unwrap().weights, Some(arr2(&[[2.0, 3.0], [4.0, 0.0]]).into()));
         }
         let problem = |lengths: &[usize]| targets().with_lengths(lengths).unwrap_err().to_string();
         assert_eq!(problem(&[1]), "lengths: expected one for each of 2 rows, found 1");
