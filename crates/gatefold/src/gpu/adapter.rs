@@ -41,12 +41,19 @@ pub struct GpuOptions {
     subgroups: bool,
     webgpu_limits: bool,
     memory_limit_bytes: Option<u64>,
+    binding_limit_bytes: Option<u64>,
 }
 
 impl GpuOptions {
     /// Everything the adapter has is used.
     pub fn new() -> Self {
-        GpuOptions { immediates: true, subgroups: true, webgpu_limits: false, memory_limit_bytes: None }
+        GpuOptions {
+            immediates: true,
+            subgroups: true,
+            webgpu_limits: false,
+            memory_limit_bytes: None,
+            binding_limit_bytes: None,
+        }
     }
 
     /// Whether kernels may take their parameters as immediates; else they come from a uniform buffer.
@@ -70,6 +77,12 @@ impl GpuOptions {
     /// How many bytes of buffers the engine may hold on the device at a time; by default as many as there are.
     pub fn memory_limit_bytes(mut self, bytes: Option<u64>) -> Self {
         self.memory_limit_bytes = bytes;
+        self
+    }
+
+    /// Limits the bytes of a buffer that a kernel may see, below what the device allows; by default as many as it allows.
+    pub fn binding_limit_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.binding_limit_bytes = bytes;
         self
     }
 }
@@ -302,7 +315,10 @@ impl Gpu {
             max_loop_iterations: quirk(&info).map(|quirk| quirk.max_loop_iterations),
             max_buffer_bytes: limits.max_buffer_size,
             // Kernels count elements in 32 bits.
-            max_binding_bytes: limits.max_storage_buffer_binding_size.min(4 * u64::from(u32::MAX)),
+            max_binding_bytes: limits
+                .max_storage_buffer_binding_size
+                .min(4 * u64::from(u32::MAX))
+                .min(options.binding_limit_bytes.unwrap_or(u64::MAX)),
         };
         Gpu(Arc::new(Inner {
             device,
