@@ -61,7 +61,7 @@ struct Scan {
 impl Scan {
     fn new(gpu: &Gpu, [batch, steps, inputs, hidden]: [usize; 4]) -> Scan {
         let config = NetworkConfig::new(inputs, [LstmConfig::new(hidden).into()]).expect("a valid layer");
-        let parameters = Parameters::initial(&config, 1);
+        let parameters = Parameters::initial(&config, 1).unwrap();
         let mut layer =
             RecurrentLayer::with_parameters(gpu, &config, &parameters).expect("the layer fits the device");
         let buffer = |values: &[f32]| {

@@ -300,7 +300,7 @@ fn other_layers_with_lengths_are_those_of_the_cpu() {
     for layer in layers {
         failures.check(format!("{layer:?}"), || {
             let config = NetworkConfig::new(input, [layer]).unwrap();
-            let parameters = Parameters::initial(&config, 3);
+            let parameters = Parameters::initial(&config, 3).unwrap();
             let (mut x, _) = waves(0, (steps, batch), (input, 1));
             let weighting = |(t, row, o)| ((3 * t + 5 * row + 7 * o) as f32).sin();
             let mut d_y = Array3::from_shape_fn((steps, batch, config.output()), weighting);

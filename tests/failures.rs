@@ -182,7 +182,7 @@ fn far_arguments_saturate() {
     for activation in [Activation::Sigmoid, Activation::Tanh] {
         failures.check(activation.to_string(), || {
             let config = NetworkConfig::new(1, [DenseConfig::new(1).activation(activation).into()]).unwrap();
-            let mut parameters = Parameters::zeros(&config);
+            let mut parameters = Parameters::zeros(&config).unwrap();
             parameters.get_mut("dense0.weight").unwrap().fill(1.0);
             let device = Device::Gpu(gpu.clone());
             let mut network = Network::with_parameters(&device, &config, &parameters).unwrap();
@@ -196,7 +196,7 @@ fn far_arguments_saturate() {
     failures.finish();
     // The gates of an LSTM with arguments as large, forward and backward.
     let config = NetworkConfig::new(1, [LstmConfig::new(4).into()]).unwrap();
-    let mut parameters = Parameters::initial(&config, 3);
+    let mut parameters = Parameters::initial(&config, 3).unwrap();
     let weights = parameters.get_mut("rnn0.weight_ih_l0").unwrap();
     weights.mapv_inplace(f32::signum);
     let device = Device::Gpu(gpu);
@@ -343,7 +343,8 @@ fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
 
     // Weights above the binding limit.
     let wide = NetworkConfig::new(6_000, [DenseConfig::new(6_000).into()]).unwrap();
-    let error = Network::with_parameters(&device, &wide, &Parameters::zeros(&wide)).map(|_| ()).unwrap_err();
+    let error =
+        Network::with_parameters(&device, &wide, &Parameters::zeros(&wide).unwrap()).map(|_| ()).unwrap_err();
     assert!(matches!(&error, Error::TooLarge { tensor, .. } if tensor == "parameters"), "{error}");
 }
 

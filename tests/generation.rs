@@ -676,7 +676,7 @@ fn a_row_without_finite_logits_is_named() {
 fn a_row_that_has_ended_may_have_nan_logits() {
     let relu = || LayerConfig::from(RnnConfig::new(2).activation(Activation::Relu).biases(Biases::None));
     let config = config(1, [relu(), DecoderConfig::new(3).into(), relu(), dense(3)]);
-    let mut parameters = Parameters::zeros(&config);
+    let mut parameters = Parameters::zeros(&config).unwrap();
     let mut set = |name: &str, values: Array2<f32>| parameters.get_mut(name).unwrap().assign(&values);
     set("rnn0.weight_ih_l0", array![[1.0], [1.0]]);
     // A positive state overflows at the second step; then every logit is inf - inf.

@@ -124,7 +124,7 @@ fn losses_and_gradients_are_those_of_the_reference() {
                         targets = targets.with_weights(weights.clone()).unwrap();
                     }
                     let network = Network::new(&device, &config, 5).unwrap();
-                    let parameters = Parameters::initial(&config, 5);
+                    let parameters = Parameters::initial(&config, 5).unwrap();
                     let options = TrainConfig::new().loss(loss.clone()).reduction(reduction);
                     let mut trainer = Trainer::new(network, options).unwrap();
                     let input = Random::new(42, 0).sequence((STEPS, BATCH, 3));
@@ -182,7 +182,7 @@ fn masked_steps_have_no_gradient() {
                     (trainer.take_losses().unwrap(), trainer.gradients().unwrap())
                 };
                 let nothing = run(&targets, &Array2::zeros((STEPS, BATCH)));
-                assert_eq!(nothing, (vec![0.0], Parameters::zeros(&config)), "everything masked");
+                assert_eq!(nothing, (vec![0.0], Parameters::zeros(&config).unwrap()), "everything masked");
 
                 let mask = weights(STEPS).mapv(|weight| f32::from(u8::from(weight > 0.0)));
                 let width = loss.target_width(outputs).unwrap();
@@ -260,7 +260,7 @@ fn each_loss_has_its_known_minimiser() {
             failures.check(format!("{loss:?} on {device:?}"), || {
                 let config = NetworkConfig::new(1, [DenseConfig::new(want.len()).into()]).unwrap();
                 let network =
-                    Network::with_parameters(&device, &config, &Parameters::zeros(&config)).unwrap();
+                    Network::with_parameters(&device, &config, &Parameters::zeros(&config).unwrap()).unwrap();
                 let options = TrainConfig::new().loss(loss.clone()).optimizer(Optimizer::adam());
                 let mut trainer = Trainer::new(network, options).unwrap();
                 let input = Array3::zeros((1, 5, 1));

@@ -134,7 +134,7 @@ fn row_of(states: &States, row: usize) -> States {
 }
 
 fn sum(parts: &[Parameters], config: &NetworkConfig) -> Parameters {
-    let mut total = Parameters::zeros(config);
+    let mut total = Parameters::zeros(config).unwrap();
     for part in parts {
         for (name, gradient) in part.iter() {
             *total.get_mut(name).unwrap() += gradient;
@@ -615,7 +615,7 @@ fn tied_layers_share_their_gradients() {
         let at = specs.iter().position(|other| *other == name)?;
         specs.get(at + specs.len() / 2).map(|name| (*name).to_owned())
     };
-    let mut copies = Parameters::zeros(&untied);
+    let mut copies = Parameters::zeros(&untied).unwrap();
     for (name, values) in shared.iter() {
         copies.get_mut(name).unwrap().assign(values);
         copies.get_mut(&twin(name).unwrap()).unwrap().assign(values);
@@ -631,7 +631,7 @@ fn tied_layers_share_their_gradients() {
                 network.backward(tape, d_output.view(), None).unwrap().parameters().unwrap()
             };
             let (found, of_copies) = (gradients(&tied, &shared), gradients(&untied, &copies));
-            let mut expected = Parameters::zeros(&tied);
+            let mut expected = Parameters::zeros(&tied).unwrap();
             for (parameter, _) in shared.iter() {
                 let both = &of_copies[parameter] + &of_copies[&twin(parameter).unwrap()];
                 expected.get_mut(parameter).unwrap().assign(&both);

@@ -260,7 +260,7 @@ fn state_dicts_are_written_with_their_outputs() {
         failures.check(case.name(), || {
             let config = case.config();
             let model = Model {
-                parameters: Parameters::initial(config, 11),
+                parameters: Parameters::initial(config, 11).unwrap(),
                 config: config.clone(),
                 metadata: BTreeMap::new(),
             };

@@ -55,7 +55,7 @@ fn given(steps: usize, batch: usize, outputs: &Array2<f32>) -> (NetworkConfig, P
     assert_eq!(rows, steps * batch);
     let layer = DenseConfig::new(width).activation(Activation::Identity);
     let config = NetworkConfig::new(rows, [layer.into()]).unwrap();
-    let mut parameters = Parameters::zeros(&config);
+    let mut parameters = Parameters::zeros(&config).unwrap();
     *parameters.get_mut("dense0.weight").unwrap() = outputs.t().as_standard_layout().into_owned().into_dyn();
     let unit =
         Array3::from_shape_fn((steps, batch, rows), |(t, row, k)| f32::from(u8::from(t * batch + row == k)));

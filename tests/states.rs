@@ -233,7 +233,7 @@ fn a_stream_follows_last_steps_and_parameters() {
                 assert_array(&format!("step {t}"), found.view(), expected, same(device, &config));
             }
             let before = stream.states().unwrap();
-            network.set_parameters(&Parameters::initial(&config, 3)).unwrap();
+            network.set_parameters(&Parameters::initial(&config, 3).unwrap()).unwrap();
             let found = stream.step(input.values().index_axis(Axis(0), 0)).unwrap();
             let expected = network.forward(&part(&input, 0..1), Some(&before)).unwrap().output;
             let expected = expected.index_axis(Axis(0), 0);

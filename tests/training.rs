@@ -195,7 +195,7 @@ fn an_update_clears_the_gradients() {
     let Some(gpu) = test_gpu() else { return };
     let mut trainer = trainer(&Device::Gpu(gpu), &TrainConfig::new());
     train(&mut trainer, 0..1);
-    assert_eq!(trainer.gradients().unwrap(), Parameters::zeros(&stacked()));
+    assert_eq!(trainer.gradients().unwrap(), Parameters::zeros(&stacked()).unwrap());
 }
 
 #[test]
@@ -302,7 +302,8 @@ fn clipping_bounds_the_step() {
 fn no_loss_is_forgotten() {
     let Some(gpu) = test_gpu() else { return };
     let config = NetworkConfig::new(1, [DenseConfig::new(1).into()]).unwrap();
-    let network = Network::with_parameters(&Device::Gpu(gpu), &config, &Parameters::zeros(&config)).unwrap();
+    let network =
+        Network::with_parameters(&Device::Gpu(gpu), &config, &Parameters::zeros(&config).unwrap()).unwrap();
     let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
     let one = ndarray::Array3::from_elem((1, 1, 1), 1.0);
     let count = 1024 + 7;
@@ -373,7 +374,7 @@ fn predictions_use_the_current_parameters() {
     train(&mut trainer, 0..3);
     let trained = check(&mut trainer, "trained");
     assert_ne!(fresh, trained);
-    trainer.network().set_parameters(&Parameters::initial(&stacked(), 1)).unwrap();
+    trainer.network().set_parameters(&Parameters::initial(&stacked(), 1).unwrap()).unwrap();
     assert_eq!(check(&mut trainer, "set"), fresh);
 }
 

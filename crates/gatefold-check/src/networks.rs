@@ -213,7 +213,7 @@ impl NetworkCase {
     /// Fresh parameters, with random biases: at their initial zeros, mistakes in them would not show.
     pub fn parameters(&self) -> Parameters {
         let mut random = Random::new(self.seed, 0);
-        let mut parameters = Parameters::initial(&self.config, self.seed);
+        let mut parameters = Parameters::initial(&self.config, self.seed).expect("cases are small");
         for spec in self.config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
             let bias = parameters.get_mut(&spec.name).expect("every parameter has initial values");
             bias.iter_mut().zip(random.within(-0.4..0.4, spec.len())).for_each(|(bias, by)| *bias += by);

@@ -255,7 +255,7 @@ impl SequenceCase {
 
     fn parameters(&self) -> Parameters {
         let mut random = Random::new(self.seed, 0);
-        let mut parameters = Parameters::initial(&self.config, self.seed);
+        let mut parameters = Parameters::initial(&self.config, self.seed).expect("cases are small");
         // At initial zeros, mistakes in these would not show.
         for spec in self.config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
             let values = parameters.get_mut(&spec.name).expect("every parameter has initial values");

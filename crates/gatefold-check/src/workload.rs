@@ -55,7 +55,7 @@ impl Workload {
         assert!(batch > 0 && steps > 0, "there is something to compute");
         stack.push(DenseConfig::new(1).into());
         let config = NetworkConfig::new(inputs, stack)?;
-        let mut parameters = Parameters::initial(&config, SEED);
+        let mut parameters = Parameters::initial(&config, SEED)?;
         let mut random = Random::new(SEED, 2);
         for spec in config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
             let bias = parameters.get_mut(&spec.name).expect("every parameter has initial values");

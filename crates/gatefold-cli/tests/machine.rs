@@ -172,7 +172,7 @@ fn describe_reads_a_model_and_prints_its_schedule() {
     let stack: [LayerConfig; 3] =
         [LstmConfig::new(4).into(), LayerConfig::Tied { to: 0 }, DenseConfig::new(2).into()];
     let config = NetworkConfig::new(4, stack).unwrap();
-    let parameters = Parameters::initial(&config, 1);
+    let parameters = Parameters::initial(&config, 1).unwrap();
     Model { config, parameters, metadata: BTreeMap::new() }.save(&path).unwrap();
     let path = path.to_str().unwrap();
 
@@ -286,7 +286,7 @@ fn describe_takes_the_steps_of_a_decoder() {
         DenseConfig::new(2).into(),
     ];
     let config = NetworkConfig::new(3, stack).unwrap();
-    let parameters = Parameters::initial(&config, 1);
+    let parameters = Parameters::initial(&config, 1).unwrap();
     Model { config, parameters, metadata: BTreeMap::new() }.save(&path).unwrap();
     let flags = format!("describe {} --steps 5 --batch 7 --device cpu --plan", path.to_str().unwrap());
 

@@ -13,33 +13,33 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, s};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// What the backward pass of a whole network finds.
+/// The gradients of a whole network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients {
-    /// By every parameter.
+    /// With respect to each parameter, summed over rows, steps and tied layers.
     pub parameters: Tensors,
-    /// `[T, B, I]`: by the input; zeros for padding, and for tokens.
+    /// `[T, B, I]`: with respect to the input; zeros for padding and for tokens.
     pub input: Array3<f32>,
-    /// `[T', B, I']`: by the decoder's input.
+    /// `[T', B, I']`: with respect to the decoder's input.
     pub decoder_input: Option<Array3<f32>>,
-    /// By the initial states that were used, whoever gave them.
+    /// With respect to the initial states used, wherever they came from.
     pub states: States,
 }
 
-/// The way back through the layers.
+/// The state of the backward walk.
 struct Back<'a> {
     sums: Sums<'a>,
-    /// By the values of the layer graph, as far as their readers had their turn.
+    /// Gradients with respect to values of the layer graph, summed over the readers visited so far.
     d: BTreeMap<Source, Array2<f32>>,
-    /// By the final states, and from a layer's own turn on by its initial ones.
+    /// Gradients with respect to final states; once a layer has been visited, with respect to its initial states.
     d_states: Vec<Option<LayerState>>,
 }
 
 impl Network {
-    /// The gradient of a loss from its derivative by the output, `[T', B, O]`, and by the final states.
+    /// The gradients of a loss, from its gradient with respect to the output, `[T', B, O]`, and to the final states.
     ///
     /// # Panics
-    /// If `d_output` is not shaped like the tape's output, or `d_states` not like its states.
+    /// If `d_output` is not shaped like the tape's output, or `d_states` like its states.
     pub fn backward(&self, tape: Tape, d_output: ArrayView3<f32>, d_states: Option<&States>) -> Gradients {
         let zeros = |(name, tensor): (&String, &ArrayD<f32>)| (name.clone(), ArrayD::zeros(tensor.raw_dim()));
         let mut parameters: Tensors = self.parameters.iter().map(zeros).collect();
@@ -61,7 +61,7 @@ impl Network {
             .config
             .decoder()
             .and_then(|at| unpacked(Source::DecoderInput, self.config.layers()[at].output));
-        // A tape of a decoder alone has no other input.
+        // A tape of the decoder alone has no other input.
         let (input, decoder_input) = match unpacked(Source::Input, self.config.input()) {
             Some(input) => (input, decoder_input),
             None => (decoder_input.expect("a tape has an input"), None),
@@ -69,8 +69,8 @@ impl Network {
         Gradients { input, decoder_input, states, parameters }
     }
 
-    /// Adds the gradient of every parameter that has a place in `gradients`. Layers in front of the first one that needs
-    /// a gradient are not visited.
+    /// Adds the gradient of every parameter that has an entry in `gradients`. Stops at the first layer that needs a
+    /// gradient.
     ///
     /// # Panics
     /// As [`Network::backward`], or if a gradient is not shaped like its parameter.
@@ -87,7 +87,7 @@ impl Network {
         self.through(tape, d_output, d_states, gradients, first, false);
     }
 
-    /// Back to layer `first`, and to the inputs if they are wanted.
+    /// Walks back to layer `first`, and to the inputs if wanted.
     fn through<'a>(
         &self,
         mut tape: Tape,
@@ -97,12 +97,12 @@ impl Network {
         first: usize,
         wants_inputs: bool,
     ) -> Back<'a> {
-        assert_eq!(d_output.dim(), tape.output().dim(), "one derivative per output");
+        assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
         let graph = self.config.graph();
         if let Some(states) = d_states
             && let Err(problem) = states.check(&self.config, tape.batch())
         {
-            panic!("derivatives by final {problem}");
+            panic!("gradients of final {problem}");
         }
         let mut back = Back {
             sums: Sums { gradients, threads: self.threads },
@@ -163,7 +163,7 @@ impl Network {
         back
     }
 
-    /// Adds what one reader has for the gradient of a value.
+    /// Adds one reader's share of the gradient with respect to a value.
     fn meet(&self, source: Source, d: Array2<f32>, tape: &Tape, back: &mut Back) {
         if let Source::FinalHidden(layer) = source {
             let (number, recurrent) = recurrent_of(&self.config, layer);
@@ -180,7 +180,8 @@ impl Network {
         }
     }
 
-    /// A layer that is neither recurrent nor a decoder: from the derivative by its output to the one by its input.
+    /// Backward through a layer that is neither recurrent nor a decoder: turns the gradient with respect to its output
+    /// into that with respect to its input.
     fn other_backward(
         &self,
         layer: &Layer,
@@ -219,28 +220,28 @@ impl Network {
                 steps::softmax_backward(y.view(), &mut d);
                 d
             }
-            (LayerKind::LastStep, _) => packing.behind_last_rows(d.view()),
+            (LayerKind::LastStep, _) => packing.spread_last_rows(d.view()),
             (LayerKind::Expand { fill, .. }, _) => {
                 let d = steps::expand_backward(d.view(), packing.batch(), fill);
-                packing.behind_last_rows(d.view())
+                packing.spread_last_rows(d.view())
             }
-            // What they read is all that they do.
+            // These layers only read.
             (LayerKind::Residual { .. } | LayerKind::FinalState, _) => d,
             (kind, _) => unreachable!("{} is run elsewhere, or kept what backward needs", kind.name()),
         }
     }
 }
 
-/// Learned states are the same for all rows, and h for all slots.
-fn add_learned(layer: &Layer, recurrent: &Recurrent, d_start: &LayerState, sums: &mut Sums) {
+/// Adds the gradients of learned states, which all rows share, and h all slots.
+fn add_learned(layer: &Layer, recurrent: &Recurrent, d_initial: &LayerState, sums: &mut Sums) {
     let k = recurrent.history();
     for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
         if let Some(mut h0) = sums.vector(layer.find(Role::InitialH, reverse)) {
             for j in 0..k {
-                h0 += &d_start.h.index_axis(Axis(0), scan * k + j).sum_axis(Axis(0));
+                h0 += &d_initial.h.index_axis(Axis(0), scan * k + j).sum_axis(Axis(0));
             }
         }
-        if let (Some(d_c), Some(mut c0)) = (&d_start.c, sums.vector(layer.find(Role::InitialC, reverse))) {
+        if let (Some(d_c), Some(mut c0)) = (&d_initial.c, sums.vector(layer.find(Role::InitialC, reverse))) {
             c0 += &d_c.slice(s![scan, .., ..]).sum_axis(Axis(0));
         }
     }

@@ -2,32 +2,31 @@ use gatefold_model::{Dropout, States};
 use gatefold_model::{LayerKind, NetworkConfig};
 use ndarray::ArrayView3;
 
-/// What a network is run on.
+/// The inputs of a pass through a network.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     /// `[T, B, I]`; for an encoder and decoder, the encoder's. Tokens are whole numbers.
     pub input: ArrayView3<'a, f32>,
-    /// `[B]`: steps of each row, 0 to T; without them all rows have T.
+    /// `[B]`: the steps of each row, 0 to T; without lengths all rows have T.
     pub lengths: Option<&'a [usize]>,
-    /// Initial states; without them the layers start as their configs say. A decoder's layers start from the encoder's
-    /// states in any case.
+    /// Initial states; without them each layer's config decides. A decoder's layers always take the encoder's states.
     pub states: Option<&'a States>,
     /// The decoder's input, `[T', B, I']`, and its lengths.
     pub decoder: Option<(ArrayView3<'a, f32>, Option<&'a [usize]>)>,
-    /// The masks of dropout layers; without them, as in inference, they do nothing.
+    /// The masks of dropout layers; without masks, as in inference, these layers do nothing.
     pub dropout: Option<Dropout>,
 }
 
 impl<'a> Batch<'a> {
-    /// Whole sequences `[T, B, I]` from the layers' own initial states.
+    /// Full-length sequences `[T, B, I]`, from the layers' own initial states.
     pub fn new(input: ArrayView3<'a, f32>) -> Self {
         Batch { input, lengths: None, states: None, decoder: None, dropout: None }
     }
 
-    /// Whether the network can be run on it.
+    /// Checks that the network accepts this batch.
     ///
     /// # Errors
-    /// What does not fit, in one line.
+    /// The first mismatch, in one line.
     pub fn check(&self, config: &NetworkConfig) -> Result<(), String> {
         check_half("input", config, 0, self.input, self.lengths)?;
         let batch = self.input.dim().1;
@@ -55,7 +54,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The input of the layers from `first`.
+/// Checks the input of the layers from `first` on.
 pub(crate) fn check_half(
     what: &str,
     config: &NetworkConfig,
@@ -65,7 +64,7 @@ pub(crate) fn check_half(
 ) -> Result<(), String> {
     let (steps, batch, width) = input.dim();
     let layer = config.layers().get(first);
-    // A decoder's own width counts where nothing follows it.
+    // Without a layer, the network's output width is expected.
     let expected = layer.map_or(config.output(), |layer| layer.input);
     if steps == 0 || batch == 0 || width != expected {
         return Err(format!(
@@ -95,7 +94,7 @@ pub(crate) fn check_half(
     }
 }
 
-/// That tokens are whole numbers in the table, but for padding.
+/// Checks that tokens, padding aside, are whole numbers within the table.
 fn check_tokens(
     what: &str,
     tokens: usize,

@@ -1,4 +1,4 @@
-//! From the final states of an encoder to the initial states of its decoder.
+//! The bridge from the final states of an encoder to the initial states of its decoder.
 
 use crate::dense::{self, DenseTape};
 use crate::recurrent::side_by_side;
@@ -10,14 +10,14 @@ use gatefold_model::{
 };
 use ndarray::{Array2, ArrayView2, Axis, s};
 
-/// What the forward pass leaves behind: for each state that is handed over its `[B, W]` and the dense layer's result,
-/// nothing where it is handed over as it is.
+/// The tape of the bridge: for each hand-over its source `[B, W]` and the dense layer's tape; `None` where states are
+/// handed over unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct BridgeTape {
     dense: Vec<Option<(Array2<f32>, DenseTape)>>,
 }
 
-/// A recurrent layer's number among all, which is that of its state.
+/// A recurrent layer, with its number among the recurrent layers, which is also that of its state.
 pub(crate) fn recurrent_of(config: &NetworkConfig, layer: usize) -> (usize, &Recurrent) {
     let states = config.graph().node(layer).states.as_ref();
     let recurrent = config.layers()[layer].recurrent();
@@ -25,7 +25,7 @@ pub(crate) fn recurrent_of(config: &NetworkConfig, layer: usize) -> (usize, &Rec
     (states.number, recurrent)
 }
 
-/// The layer that owns the bridge's parameters.
+/// The decoder layer, which owns the bridge's parameters.
 fn decoder(config: &NetworkConfig) -> (&Layer, Bridge) {
     let layer = &config.layers()[config.decoder().expect("only decoders have a bridge")];
     let LayerKind::Decoder { bridge } = layer.kind else { unreachable!("found as a decoder") };
@@ -44,7 +44,7 @@ pub(crate) fn newest(state: &LayerState, kind: StateKind, recurrent: &Recurrent)
     side_by_side(&parts)
 }
 
-/// Adds a derivative by [`newest`].
+/// The backward of [`newest`]: adds to the gradient of the state.
 pub(crate) fn add_to_newest(
     d: ArrayView2<f32>,
     kind: StateKind,
@@ -63,7 +63,7 @@ pub(crate) fn add_to_newest(
     }
 }
 
-/// Puts the initial states of the decoder's recurrent layers in their places, from the final ones of the encoder's.
+/// Fills the initial states of the decoder's recurrent layers from the final states of the encoder's.
 pub(crate) fn forward(values: Values, config: &NetworkConfig, states: &mut [LayerState]) -> BridgeTape {
     let (decoder, bridge) = decoder(config);
     let batch = states[0].h.dim().1;
@@ -98,8 +98,8 @@ pub(crate) fn forward(values: Values, config: &NetworkConfig, states: &mut [Laye
     BridgeTape { dense: config.graph().hand_overs().iter().map(hand_over).collect() }
 }
 
-/// Takes the derivatives by the decoder's initial states, and adds to those by the encoder's final states and to the
-/// gradients of the bridge's own parameters.
+/// The backward of [`forward`]: from the gradients of the decoder's initial states, adds to those of the encoder's
+/// final states and of the bridge's parameters.
 pub(crate) fn backward(
     values: Values,
     config: &NetworkConfig,
@@ -113,7 +113,7 @@ pub(crate) fn backward(
         let d_initial = &d_states[recurrent_of(config, target).0];
         let d_initial = d_initial.as_ref().expect("the decoder's layers had their turn");
         let mut d = match state {
-            // Every slot of a skip connection started with the same h.
+            // All slots of a skip connection started with the same h.
             StateKind::Hidden => d_initial.h.sum_axis(Axis(0)),
             StateKind::Cell => {
                 d_initial.c.as_ref().expect("the layer has a cell").index_axis(Axis(0), 0).to_owned()

@@ -1,9 +1,9 @@
-//! One step of one row: what each cell does between the products. The equations are those of docs/numerics.md.
+//! One step of one row: the work of each cell between the products. The equations are in docs/numerics.md.
 //!
-//! A row's lanes are its pre-activations, one block of H for each sum: r, z and so on. Forward leaves there what backward
-//! needs, and backward the loss's derivatives by the pre-activations. Cells with their usual functions have loops of
-//! their own over the units, which the compiler turns into vectors; all others go through [`crate::functions`], a block
-//! at a time.
+//! A row's lanes are its pre-activations, one block of H per sum: r, z and so on. Forward replaces them by what
+//! backward needs, and backward by the gradients of the pre-activations. Cells with their usual activations have
+//! dedicated loops over the units, which the compiler vectorises; all others go through [`crate::functions`], block by
+//! block.
 
 mod gru;
 mod lstm;
@@ -14,7 +14,7 @@ use gatefold_model::{
 };
 use std::ops::Range;
 
-/// What a row's step computes; the same for all rows and steps of a scan.
+/// The computation of a row's step, the same for all rows and steps of a scan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CellStep<'a> {
     pub(crate) cell: Cell,
@@ -24,7 +24,7 @@ pub(crate) struct CellStep<'a> {
     pub(crate) peephole: Option<&'a [f32]>,
 }
 
-/// A row in front of its step. What a cell has no use for is empty.
+/// A row before its step. Parts that the cell does not use are empty.
 #[derive(Debug)]
 pub(crate) struct ForwardRow<'a> {
     /// `[L H]`: pre-activations, replaced by what backward needs.
@@ -35,14 +35,14 @@ pub(crate) struct ForwardRow<'a> {
     pub(crate) c_prev: &'a [f32],
     /// `[H]`, written.
     pub(crate) c: &'a mut [f32],
-    /// `[H]`, written: h, or what is projected to h.
+    /// `[H]`, written: h, or the input of the projection to h.
     pub(crate) out: &'a mut [f32],
 }
 
-/// A row on the way back.
+/// A row during backward.
 #[derive(Debug)]
 pub(crate) struct BackwardRow<'a> {
-    /// `[L H]`: what forward left, replaced by the derivatives by the pre-activations.
+    /// `[L H]`: the lanes left by forward, replaced by the gradients of the pre-activations.
     pub(crate) lanes: &'a mut [f32],
     /// `[R]`
     pub(crate) h_prev: &'a [f32],
@@ -50,17 +50,17 @@ pub(crate) struct BackwardRow<'a> {
     pub(crate) c_prev: &'a [f32],
     /// `[H]`
     pub(crate) c: &'a [f32],
-    /// `[H]`: h, or what is projected to h.
+    /// `[H]`: h, or the input of the projection to h.
     pub(crate) out: &'a [f32],
-    /// `[H]`: the derivative by `out`.
+    /// `[H]`: the gradient with respect to `out`.
     pub(crate) d_out: &'a [f32],
-    /// `[R]`: the derivative by `h_prev` that goes past the weights is added here.
+    /// `[R]`: gets the gradient with respect to `h_prev` that bypasses the weights, added.
     pub(crate) d_prev: &'a mut [f32],
-    /// `[H]`: the derivative by `c`, replaced by the one by `c_prev`.
+    /// `[H]`: the gradient with respect to `c`, replaced by that with respect to `c_prev`.
     pub(crate) d_c: &'a mut [f32],
 }
 
-/// Blocks of H lanes and the block of H rows of the weights that is added there.
+/// Blocks of H lanes, and the rows of the weights whose products are added there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     /// Columns of the lanes.
@@ -69,11 +69,11 @@ pub(crate) struct Block {
     pub(crate) rows: Range<usize>,
 }
 
-/// Room that a row's step needs beside the row, in blocks of H.
+/// The scratch space of a row's step, in blocks of H.
 const SCRATCH: usize = 8;
 
 impl CellStep<'_> {
-    /// L, blocks of lanes.
+    /// L, the number of blocks of lanes.
     pub(crate) fn lanes(&self) -> usize {
         match self.cell {
             Cell::Rnn { .. } => 1,
@@ -83,12 +83,12 @@ impl CellStep<'_> {
         }
     }
 
-    /// Whether the candidate's recurrent product is of `r h'`, so that it comes behind the reset gate.
+    /// Whether the candidate's recurrent product reads `r h'`, so that it has to follow the reset gate.
     pub(crate) fn resets_before(&self) -> bool {
         matches!(self.cell, Cell::Gru(GruCell { reset: Reset::Before, .. }))
     }
 
-    /// Where `W x` goes.
+    /// The lanes of `W x`.
     pub(crate) fn input_blocks(&self) -> Vec<Block> {
         let all = self.cell.gates() * self.hidden;
         match self.cell {
@@ -97,7 +97,7 @@ impl CellStep<'_> {
         }
     }
 
-    /// Where `U h'` goes; for a reset in front of the product, without the candidate's rows.
+    /// The lanes of `U h'`; with the reset before the product, without the candidate's rows.
     pub(crate) fn recurrent_block(&self) -> Block {
         let h = self.hidden;
         match self.cell {
@@ -107,13 +107,13 @@ impl CellStep<'_> {
         }
     }
 
-    /// Where `U (r h')` goes.
+    /// The lanes of `U (r h')`.
     pub(crate) fn reset_block(&self) -> Block {
         let new = GruGate::New as usize * self.hidden..GruGate::COUNT * self.hidden;
         Block { lanes: new.clone(), rows: new }
     }
 
-    /// Where the recurrent bias goes.
+    /// The lanes of the recurrent bias.
     pub(crate) fn recurrent_bias_block(&self) -> Block {
         match self.cell {
             Cell::Gru(GruCell { reset: Reset::Before, .. }) => {
@@ -128,7 +128,7 @@ impl CellStep<'_> {
         vec![0.0; SCRATCH * self.hidden]
     }
 
-    /// The first half of a step with the reset in front of the product: gates r and z, and `reset = r h'`.
+    /// The first half of a step with the reset before the product: gates r and z, and `reset = r h'`.
     pub(crate) fn forward_reset(&self, lanes: &mut [f32], h_prev: &[f32], reset: &mut [f32]) {
         let Cell::Gru(gru) = self.cell else { unreachable!("only GRUs reset") };
         if self.is_plain() {
@@ -153,7 +153,7 @@ impl CellStep<'_> {
         }
     }
 
-    /// One row's step back.
+    /// One row's backward step.
     pub(crate) fn backward(&self, row: BackwardRow, scratch: &mut [f32]) {
         let BackwardRow { lanes, h_prev, c_prev, c, out, d_out, d_prev, d_c } = row;
         match (self.cell, self.is_plain()) {
@@ -174,7 +174,8 @@ impl CellStep<'_> {
         }
     }
 
-    /// The second half of a step back with the reset in front of the product; `d_reset` is the derivative by `r h'`.
+    /// The second half of a backward step with the reset before the product; `d_reset` is the gradient with respect to
+    /// `r h'`.
     pub(crate) fn backward_reset(
         &self,
         lanes: &mut [f32],
@@ -191,7 +192,7 @@ impl CellStep<'_> {
         }
     }
 
-    /// Whether the cell has its usual functions and no options.
+    /// Whether the cell has its usual activations and no options.
     fn is_plain(&self) -> bool {
         self.clip.is_none()
             && match self.cell {
@@ -210,8 +211,8 @@ fn blocks<const L: usize>(lanes: &mut [f32]) -> [&mut [f32]; L] {
     let hidden = lanes.len() / L;
     let mut rest = lanes;
     std::array::from_fn(|_| {
-        let (block, behind) = std::mem::take(&mut rest).split_at_mut(hidden);
-        rest = behind;
+        let (block, others) = std::mem::take(&mut rest).split_at_mut(hidden);
+        rest = others;
         block
     })
 }

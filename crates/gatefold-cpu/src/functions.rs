@@ -1,4 +1,4 @@
-//! Activations over whole slices, with their slopes: chosen once a slice, so that the loops have no choice inside.
+//! Activations and their slopes over whole slices, chosen once per slice so that the loops do not branch on them.
 
 use crate::math::{sigmoid, tanh};
 use gatefold_model::Activation;
@@ -8,7 +8,7 @@ use gatefold_reference::activation::{apply as apply_one, derivative, slope};
 pub(crate) fn apply(activation: Activation, x: &mut [f32]) {
     match activation {
         Activation::Identity => {}
-        // Not a maximum: that would turn NaN into 0 and hide it.
+        // Not `max`, which would turn NaN into 0 and hide it.
         Activation::Relu => x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
         Activation::Tanh => x.iter_mut().for_each(|x| *x = tanh(*x)),
         Activation::Sigmoid => x.iter_mut().for_each(|x| *x = sigmoid(*x)),
@@ -17,8 +17,8 @@ pub(crate) fn apply(activation: Activation, x: &mut [f32]) {
     }
 }
 
-/// `d *= act'`, from the outputs `y` and, for functions whose slope they do not tell, the arguments `x`. Relu passes NaN
-/// of `d` alone where it is open, as in PyTorch.
+/// `d *= act'`, from the outputs `y` and, where the slope does not follow from them, the arguments `x`. Relu passes NaN
+/// in `d` only where it is open, as in PyTorch.
 pub(crate) fn times_slope(activation: Activation, x: &[f32], y: &[f32], d: &mut [f32]) {
     let y = &y[..d.len()];
     match activation {
@@ -43,14 +43,14 @@ pub(crate) fn reads_argument(activation: Activation) -> bool {
     matches!(activation, Activation::ScaledTanh { .. }) || !activation.slope_from_output()
 }
 
-/// Holds each element within `+-bound`; NaN stays.
+/// Clips each element to `+-bound`; NaN stays.
 pub(crate) fn clip(bound: Option<f32>, x: &mut [f32]) {
     if let Some(bound) = bound {
         x.iter_mut().for_each(|x| *x = x.clamp(-bound, bound));
     }
 }
 
-/// Zero where the clipped argument `x` is at its bound.
+/// Sets `d` to zero where the clipped argument `x` is at its bound.
 pub(crate) fn times_clip_slope(bound: Option<f32>, x: &[f32], d: &mut [f32]) {
     if let Some(bound) = bound {
         d.iter_mut().zip(x).for_each(|(d, x)| *d = if x.abs() >= bound { 0.0 } else { *d });
@@ -61,8 +61,8 @@ pub(crate) fn times_clip_slope(bound: Option<f32>, x: &[f32], d: &mut [f32]) {
 mod tests {
     use super::*;
 
-    /// The reference's own tests say that its functions are right; these must be the same, slopes by central differences
-    /// in f64 among them.
+    /// The reference's own tests prove its activations; these must agree with them, and their slopes with central
+    /// differences in f64.
     #[test]
     fn slices_are_the_reference_s_functions() {
         let negative = [

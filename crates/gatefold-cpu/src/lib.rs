@@ -1,13 +1,13 @@
 //! Recurrent networks on the CPU, in `f32` and on all cores: the engine's CPU device, judged by
 //! `gatefold-reference`.
 //!
-//! What it does differently from the reference: `sigmoid` and `tanh` without calls, so that the compiler computes
-//! several units at once; pre-activations, gates and their gradients in one buffer, each written over the other;
-//! sequences of different length without their padding; and above a size where it pays, threads. Threads share out rows
-//! of a batch or rows of a product and never a sum, so their number changes no bit of any result.
+//! It differs from the reference in this: `sigmoid` and `tanh` are computed without calls, so that the compiler
+//! vectorises them; pre-activations, gates and their gradients share one buffer; sequences of different length are
+//! packed without padding; and work large enough to pay for it is shared among threads. Threads divide rows of a batch
+//! or of a product, never a sum, so their number does not change a single bit of the results.
 //!
 //! Shapes are those of the reference: `T` time steps, `B` rows of a batch, `I` inputs, `H` hidden units, `O` outputs;
-//! sequences are time-major. `N` counts the rows of all steps that are there: `T B` without lengths.
+//! sequences are time-major. `N` counts the rows of all existing steps: `T B` without lengths.
 
 mod backward;
 mod batch;

@@ -1,14 +1,14 @@
-//! `sigmoid` and `tanh` without a branch or a call, so that the compiler computes several units at once.
+//! `sigmoid` and `tanh` without branches or calls, so that the compiler vectorises them.
 //!
 //! Both come from `e^y = 2^k e^r` with `k` the whole number nearest `y / ln 2`, so that `|r| <= ln 2 / 2`. There the
-//! Taylor series of `e^r - 1` to the 7th power leaves `r^8 / 8! < 6e-9`, a tenth of the rounding of `f32`.
+//! Taylor series of `e^r - 1` up to the 7th power leaves an error of `r^8 / 8! < 6e-9`, a tenth of `f32`'s rounding.
 
-/// `1.5 * 2^23`: added to a number below 2^22 it leaves no place for a fraction, so the sum is a rounded number, and
-/// its lowest bits are that number in two's complement.
+/// `1.5 * 2^23`: added to a number below 2^22 it leaves no bits for a fraction, so the sum is rounded to a whole
+/// number, whose two's complement is in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
-/// `ln 2` in two parts; the first has 10 bits, so that a whole number times it is exact.
+/// `ln 2` in two parts; the first has 10 bits, so that its products with whole numbers are exact.
 const LN2: (f32, f32) = (355.0 / 512.0, -2.121_944_4e-4);
-/// Below, `e^y` would no longer be a normal number.
+/// Below this, `e^y` would no longer be a normal number.
 const LOWEST: f32 = -87.0;
 
 /// `2^k` and `e^r - 1`, for `y` at most 0.
@@ -37,7 +37,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     numerator / (1.0 + e)
 }
 
-/// `tanh(x) = (1 - e^-2|x|) / (1 + e^-2|x|)` with the sign of `x`. The numerator is put together from its parts, for
+/// `tanh(x) = (1 - e^-2|x|) / (1 + e^-2|x|)` with the sign of `x`. The numerator is assembled from its parts, since
 /// near 0 a difference from 1 would cancel.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
@@ -53,7 +53,7 @@ mod tests {
     /// The largest error of `f` over the numbers in `+-range`, in units of the result's last place.
     fn worst_error(f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, range: f32) -> (f64, f32) {
         let mut worst = (0.0, 0.0);
-        // Every 97th number: a prime step meets all patterns of the low bits.
+        // Every 97th number; a prime stride meets all patterns of the low bits.
         for bits in (0..range.to_bits()).step_by(97) {
             for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
                 let expected = exact(f64::from(x));

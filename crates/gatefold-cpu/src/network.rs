@@ -27,38 +27,38 @@ pub struct Network {
 pub struct Tape {
     /// The first layer that ran.
     pub(crate) first: usize,
-    /// The inputs, and the output of each layer that ran and has one, under the names of the layer graph.
+    /// The inputs, and the outputs of the layers that ran, keyed as in the layer graph.
     pub(crate) values: BTreeMap<Source, Kept>,
-    /// The packing of each value, kept when the value itself is forgotten.
+    /// The packing of each value, kept even when the value is forgotten.
     pub(crate) packings: BTreeMap<Source, Arc<Packing>>,
     pub(crate) bridge: Option<BridgeTape>,
     /// Whether the caller gave the initial states.
     pub(crate) given: bool,
-    /// Whether everything is kept that backward needs; else only what is still to be read.
+    /// Whether to keep everything that backward needs, or only what is still to be read.
     keeps: bool,
     pub(crate) dropout: Option<Dropout>,
     /// The value that is the network's output.
     result: Source,
-    /// Of the output `[T', B, O]`.
+    /// The output's shape, `[T', B, O]`.
     shape: (usize, usize, usize),
-    /// The output, where it is not the result as it lies there.
+    /// The unpacked output, where the packed result has another layout.
     output: Option<Array3<f32>>,
     states: States,
 }
 
-/// A value with whatever the layer that made it keeps of its forward pass.
+/// A value, with what its layer keeps of the forward pass.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     Recurrent(Box<RecurrentTape>),
     Dense(DenseTape),
     /// The value alone.
     Rows(Array2<f32>),
-    /// Nothing of its own: the value is this other one, which is not of this kind.
+    /// No rows of its own: the value equals this other one, which has its own.
     Same(Source),
 }
 
 impl Tape {
-    /// The network's output, `[T', B, O]`; zeros behind a row's end.
+    /// The network's output, `[T', B, O]`; zeros past a row's end.
     pub fn output(&self) -> ArrayView3<'_, f32> {
         match &self.output {
             Some(output) => output.view(),
@@ -71,7 +71,7 @@ impl Tape {
         &self.states
     }
 
-    /// Both, the output without a copy where it is a layer's own.
+    /// The output and the final states, without copying the output where possible.
     fn into_results(mut self) -> (Array3<f32>, States) {
         let output = match (self.output.take(), self.values.remove(&self.origin(self.result))) {
             (Some(output), _) => output,
@@ -86,7 +86,7 @@ impl Tape {
         (output, self.states)
     }
 
-    /// Lets go of every value that is read neither by a layer from `done` on nor as the network's output.
+    /// Drops every value that neither a layer from `done` on nor the caller still reads.
     fn forget(&mut self, graph: &Graph, done: usize) {
         let inputs = graph.nodes()[done..].iter().flat_map(|node| &node.inputs);
         let read = inputs.chain([&self.result]).flat_map(|&source| [source, self.origin(source)]);
@@ -128,7 +128,7 @@ impl Tape {
         })
     }
 
-    /// A layer's input as its output.
+    /// The output of a layer that passes its input through.
     fn unchanged(&self, node: &Node, input: CowArray<f32, Ix2>) -> Kept {
         match node.inputs[..] {
             [source] if self.values.contains_key(&source) => Kept::Same(self.origin(source)),
@@ -136,7 +136,7 @@ impl Tape {
         }
     }
 
-    /// A caller's sequence, packed.
+    /// Packs a caller's sequence and adds it as an input.
     fn give(&mut self, source: Source, sequence: ArrayView3<f32>, lengths: Option<&[usize]>) {
         let (steps, batch, _) = sequence.dim();
         let packing = Arc::new(Packing::new(steps, batch, lengths));
@@ -156,23 +156,24 @@ impl Tape {
 }
 
 impl Network {
-    /// The network of that description with those parameters.
+    /// A network with this description and these parameters.
     ///
     /// # Errors
-    /// What [`Parameters::check`] finds.
+    /// As [`Parameters::check`] and [`Parameters::check_memory`].
     pub fn new(
         config: &NetworkConfig,
         parameters: &Parameters,
         threads: Threads,
     ) -> Result<Self, ModelError> {
         parameters.check(config)?;
+        Parameters::check_memory(config)?;
         let standard = |tensor: &ArrayD<f32>| tensor.as_standard_layout().into_owned();
         let parameters =
             parameters.iter().map(|(name, tensor)| (name.to_owned(), standard(tensor))).collect();
         Ok(Network { config: config.clone(), parameters, threads })
     }
 
-    /// What the network was made from.
+    /// The network's description.
     pub fn config(&self) -> &NetworkConfig {
         &self.config
     }
@@ -182,12 +183,12 @@ impl Network {
         &self.parameters
     }
 
-    /// The parameters by name, to change their values but not their shapes.
+    /// The parameters by name, mutable; their shapes must stay.
     pub fn parameters_mut(&mut self) -> &mut Tensors {
         &mut self.parameters
     }
 
-    /// What the layers start from where a caller gives nothing, for `batch` rows; see [`States::initial`].
+    /// The layers' own initial states for `batch` rows; see [`States::initial`].
     pub fn initial_states(&self, batch: usize) -> States {
         States::initial_of(&self.config, batch, |name| &self.parameters[name])
     }
@@ -195,7 +196,7 @@ impl Network {
     /// The forward pass.
     ///
     /// # Panics
-    /// If [`Batch::check`] has something against the batch.
+    /// If [`Batch::check`] refuses the batch.
     pub fn forward(&self, batch: &Batch) -> Tape {
         self.pass(batch, true)
     }
@@ -205,7 +206,7 @@ impl Network {
             panic!("{problem}");
         }
         let rows = batch.input.dim().1;
-        let mut tape = self.start(0, rows, batch.states, batch.dropout);
+        let mut tape = self.new_tape(0, rows, batch.states, batch.dropout);
         tape.keeps = keeps;
         tape.give(Source::Input, batch.input, batch.lengths);
         if let Some((input, lengths)) = batch.decoder {
@@ -215,8 +216,8 @@ impl Network {
         tape
     }
 
-    /// The output and the final states, with the bits of [`Network::forward`]; of the pass nothing is kept longer than it
-    /// is read.
+    /// The output and the final states, bit for bit those of [`Network::forward`], without keeping anything longer than
+    /// needed.
     ///
     /// # Panics
     /// As [`Network::forward`].
@@ -224,7 +225,7 @@ impl Network {
         self.pass(batch, false).into_results()
     }
 
-    /// The output alone.
+    /// Only the output.
     ///
     /// # Panics
     /// As [`Network::forward`].
@@ -232,14 +233,14 @@ impl Network {
         self.infer(batch).0
     }
 
-    /// Runs the encoder, and gives the states to run the decoder from: its recurrent layers' initial states, and the
-    /// encoder's final ones. The batch's decoder input, if it has one, is not read.
+    /// Runs the encoder, and returns the states from which the decoder can run: the encoder's final states and the
+    /// initial states of the decoder's recurrent layers. Ignores the batch's decoder input.
     ///
     /// # Errors
     /// [`ModelError::Config`] if the network has no decoder.
     ///
     /// # Panics
-    /// If [`Batch::check`] has something against the encoder's part of the batch.
+    /// If [`Batch::check`] refuses the encoder's part of the batch.
     pub fn encode(&self, batch: &Batch) -> Result<States, ModelError> {
         let decoder = self.decoder()?;
         let rows = batch.input.dim().1;
@@ -249,7 +250,7 @@ impl Network {
         if let Err(problem) = problem {
             panic!("{problem}");
         }
-        let mut tape = self.start(0, rows, batch.states, batch.dropout);
+        let mut tape = self.new_tape(0, rows, batch.states, batch.dropout);
         tape.keeps = false;
         tape.give(Source::Input, batch.input, batch.lengths);
         self.run(&mut tape, decoder);
@@ -257,14 +258,15 @@ impl Network {
         Ok(tape.states)
     }
 
-    /// Runs the decoder alone over its input `[T', B, I']` from given states, such as those of [`Network::encode`]; the
-    /// encoder's are handed through. In the backward pass of this tape the gradient by `input` is the one by this input.
+    /// Runs only the decoder over its input `[T', B, I']` from given states, such as those of [`Network::encode`]; the
+    /// encoder's states pass through. In the backward pass of this tape, [`Gradients::input`](crate::Gradients::input)
+    /// is the gradient with respect to this input.
     ///
     /// # Errors
     /// [`ModelError::Config`] if the network has no decoder.
     ///
     /// # Panics
-    /// If the input is empty or not as wide as the decoder's, or lengths or states do not fit.
+    /// If the input is empty or not as wide as the decoder's, or if lengths or states do not fit.
     pub fn forward_decoder(
         &self,
         input: ArrayView3<f32>,
@@ -278,7 +280,7 @@ impl Network {
         if let Err(problem) = problem.and_then(|()| states.check(&self.config, rows)) {
             panic!("{problem}");
         }
-        let mut tape = self.start(first, rows, Some(states), dropout);
+        let mut tape = self.new_tape(first, rows, Some(states), dropout);
         tape.give(Source::DecoderInput, input, lengths);
         self.run(&mut tape, self.config.layers().len());
         Ok(tape)
@@ -295,8 +297,14 @@ impl Network {
         })
     }
 
-    /// A tape on which nothing has run.
-    fn start(&self, first: usize, batch: usize, states: Option<&States>, dropout: Option<Dropout>) -> Tape {
+    /// An empty tape.
+    fn new_tape(
+        &self,
+        first: usize,
+        batch: usize,
+        states: Option<&States>,
+        dropout: Option<Dropout>,
+    ) -> Tape {
         Tape {
             first,
             values: BTreeMap::new(),
@@ -312,7 +320,7 @@ impl Network {
         }
     }
 
-    /// Runs the layers from the tape's first to in front of `end`; final states take the places of initial ones.
+    /// Runs the layers from the tape's first up to `end`, exclusive; final states replace initial ones.
     fn run(&self, tape: &mut Tape, end: usize) {
         let graph = self.config.graph();
         for node in &graph.nodes()[tape.first..end] {
@@ -327,16 +335,16 @@ impl Network {
                 (LayerKind::Recurrent(recurrent), Some(states)) => {
                     let initial = &tape.states.layers[states.number];
                     let values = self.values();
-                    let (kept, last) = if tape.keeps {
-                        let (kept, last) =
+                    let (kept, finals) = if tape.keeps {
+                        let (kept, finals) =
                             recurrent::forward(values, layer, &recurrent, &packing, input.view(), initial);
-                        (Kept::Recurrent(Box::new(kept)), last)
+                        (Kept::Recurrent(Box::new(kept)), finals)
                     } else {
-                        let (output, last) =
+                        let (output, finals) =
                             recurrent::infer(values, layer, &recurrent, &packing, input.view(), initial);
-                        (Kept::Rows(output), last)
+                        (Kept::Rows(output), finals)
                     };
-                    tape.states.layers[states.number] = last;
+                    tape.states.layers[states.number] = finals;
                     if graph.reads_final(layer.index) {
                         tape.packings.insert(Source::FinalHidden(layer.index), Arc::new(packing.of_steps(1)));
                     }
@@ -359,7 +367,8 @@ impl Network {
         }
     }
 
-    /// A layer that is neither recurrent nor a decoder. `packing` is that of its input, and becomes that of its output.
+    /// Runs a layer that is neither recurrent nor a decoder. `packing` is that of its input, and becomes that of its
+    /// output.
     fn other_forward(
         &self,
         layer: &Layer,
@@ -394,7 +403,7 @@ impl Network {
                 *packing = Arc::new(packing.of_steps(count));
                 Kept::Rows(rows)
             }
-            // What they read is all that they do.
+            // These layers only read.
             LayerKind::Residual { .. } | LayerKind::FinalState => tape.unchanged(node, input),
             kind => unreachable!("{} is run elsewhere", kind.name()),
         }
@@ -422,11 +431,12 @@ mod tests {
         LstmConfig::new(3).into()
     }
 
-    /// The values that a tape still has after the layers up to `end`.
+    /// The values that a tape still holds after running the layers up to `end`, exclusive.
     fn kept(layers: &[LayerConfig], end: usize, keeps: bool) -> Vec<Source> {
         let config = NetworkConfig::new(3, layers).unwrap();
-        let network = Network::new(&config, &Parameters::initial(&config, 1), Threads::new(1)).unwrap();
-        let mut tape = network.start(0, 2, None, None);
+        let network =
+            Network::new(&config, &Parameters::initial(&config, 1).unwrap(), Threads::new(1)).unwrap();
+        let mut tape = network.new_tape(0, 2, None, None);
         tape.keeps = keeps;
         tape.give(Source::Input, Array3::ones((4, 2, 3)).view(), None);
         network.run(&mut tape, end);
@@ -439,10 +449,11 @@ mod tests {
         let plain = [lstm(), lstm(), DenseConfig::new(2).into()];
         assert_eq!(kept(&plain, 3, true), [Input, Output(0), Output(1), Output(2)]);
         assert_eq!(kept(&plain, 3, false), [Output(2)]);
-        // A residual layer that has run holds nothing any more.
+        // A residual layer that has run keeps nothing alive.
         let added = [lstm(), lstm(), LayerConfig::Residual { from: 1 }, lstm()];
         assert_eq!(kept(&added, 4, false), [Output(3)]);
-        // Until its turn it does: layer 4 adds the input, and layer 2 the output of layer 0, the input of layer 1.
+        // Until then it does: layer 4 will add the input, and layer 2 the output of layer 0, which is the input of
+        // layer 1.
         let added = [&added[..], &[LayerConfig::Residual { from: 0 }]].concat();
         assert_eq!(kept(&added, 2, false), [Input, Output(0), Output(1)]);
         assert_eq!(kept(&added, 3, false), [Input, Output(2)]);
@@ -451,7 +462,7 @@ mod tests {
     #[test]
     fn inference_keeps_what_a_layer_hands_through_unchanged() {
         use Source::Output;
-        // A dropout layer without dropout has its input's rows as its output.
+        // In inference, the output of a dropout layer is its input.
         let layers = [lstm(), LayerConfig::Dropout { rate: 0.5 }, lstm(), LayerConfig::Residual { from: 2 }];
         assert_eq!(kept(&layers, 2, false), [Output(0), Output(1)]);
         assert_eq!(kept(&layers, 3, false), [Output(0), Output(1), Output(2)]);

@@ -1,23 +1,23 @@
-//! Sequences of different length without their padding.
+//! Sequences of different length, packed without padding.
 //!
-//! Rows of the batch are sorted by length, longest first, and only the steps that are there are kept: step `t` holds its
-//! `rows_at(t)` rows, which are the first of those at step `t - 1`. So every product over all steps, and every step of a
-//! scan, is over rows that count; padding is neither read nor written. Without lengths this is the plain `[T B, F]`.
+//! Rows of the batch are sorted by length, longest first, and only existing steps are kept: step `t` holds its
+//! `rows_at(t)` rows, which are the first of those at step `t - 1`. So products over all steps, and each step of a
+//! scan, only see rows that matter; padding is neither read nor written. Without lengths this is the plain `[T B, F]`.
 
 use crate::threads::split_steps;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
 
-/// Where the rows of every step lie in a packed sequence `[N, F]`.
+/// The layout of a packed sequence `[N, F]`: the place of each step's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packing {
     /// The row of the batch at each place; sorted by length, rows of equal length in their order.
     order: Vec<usize>,
-    /// Steps of the row at each place, falling.
+    /// The length of the row at each place, in descending order.
     lengths: Vec<usize>,
-    /// Where each step begins, and behind the last one N.
-    starts: Vec<usize>,
-    /// T of the padded sequence, which may be more than the longest row.
+    /// The first row of each step, and N at the end.
+    offsets: Vec<usize>,
+    /// T of the padded sequence, which may exceed the longest row.
     steps: usize,
 }
 
@@ -32,30 +32,30 @@ impl Packing {
 
     fn ordered(steps: usize, order: Vec<usize>, length: impl Fn(usize) -> usize) -> Self {
         let lengths: Vec<usize> = order.iter().map(|&row| length(row)).collect();
-        let mut starts = vec![0];
+        let mut offsets = vec![0];
         let mut rows = lengths.len();
         for t in 0..lengths.first().copied().unwrap_or(0) {
             while lengths[rows - 1] <= t {
                 rows -= 1;
             }
-            starts.push(starts[t] + rows);
+            offsets.push(offsets[t] + rows);
         }
-        Packing { order, lengths, starts, steps }
+        Packing { order, lengths, offsets, steps }
     }
 
-    /// Some of the steps that have rows. A row that does not last so far, or ended before, has none there.
+    /// The packing of a range of steps; a row that ends before the range has no steps in it.
     pub(crate) fn window(&self, steps: Range<usize>) -> Self {
         let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
-        let first = self.starts[steps.start];
+        let first = self.offsets[steps.start];
         Packing {
             order: self.order.clone(),
             lengths: self.lengths.iter().map(within).collect(),
-            starts: self.starts[steps.start..=steps.end].iter().map(|start| start - first).collect(),
+            offsets: self.offsets[steps.start..=steps.end].iter().map(|offset| offset - first).collect(),
             steps: steps.len(),
         }
     }
 
-    /// `steps` steps of every row, in the same order of rows.
+    /// The packing of `steps` steps for every row, in the same order of rows.
     pub(crate) fn of_steps(&self, steps: usize) -> Self {
         Packing::ordered(steps, self.order.clone(), |_| steps)
     }
@@ -65,27 +65,27 @@ impl Packing {
         self.order.len()
     }
 
-    /// T, with steps that have no rows.
+    /// T, including steps without rows.
     pub(crate) fn padded_steps(&self) -> usize {
         self.steps
     }
 
-    /// Steps that have rows.
+    /// The number of steps that have rows.
     pub(crate) fn steps(&self) -> usize {
-        self.starts.len() - 1
+        self.offsets.len() - 1
     }
 
     /// N
     pub(crate) fn len(&self) -> usize {
-        self.starts[self.steps()]
+        self.offsets[self.steps()]
     }
 
     /// The rows of step `t`.
     pub(crate) fn at(&self, t: usize) -> Range<usize> {
-        self.starts[t]..self.starts[t + 1]
+        self.offsets[t]..self.offsets[t + 1]
     }
 
-    /// How many rows step `t` has.
+    /// The number of rows of step `t`.
     pub(crate) fn rows_at(&self, t: usize) -> usize {
         self.at(t).len()
     }
@@ -95,7 +95,7 @@ impl Packing {
         self.lengths.last().is_none_or(|&last| last == self.lengths[0])
     }
 
-    /// Whether packing is a change of shape alone.
+    /// Whether packing only changes the shape.
     pub(crate) fn is_plain(&self) -> bool {
         self.is_full() && self.steps() == self.steps && self.is_in_order()
     }
@@ -104,7 +104,7 @@ impl Packing {
         self.order.iter().enumerate().all(|(place, &row)| place == row)
     }
 
-    /// For each packed row its step and its row of the batch.
+    /// The step and the row of the batch, for each packed row.
     pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.steps()).flat_map(|t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, row)))
     }
@@ -123,7 +123,7 @@ impl Packing {
         packed
     }
 
-    /// `[N, F]` to `[T, B, F]`, zeros where nothing is.
+    /// `[N, F]` to `[T, B, F]`, with zeros as padding.
     pub(crate) fn unpack(&self, packed: ArrayView2<f32>) -> Array3<f32> {
         let (batch, width) = (self.batch(), packed.ncols());
         if self.is_plain() {
@@ -137,7 +137,7 @@ impl Packing {
         sequence
     }
 
-    /// Rows of the batch, `[B, F]`, sorted as the packed sequence is.
+    /// Rows of the batch, `[B, F]`, in the order of the packed sequence.
     pub(crate) fn sort(&self, rows: ArrayView2<f32>) -> Array2<f32> {
         if self.is_in_order() {
             return rows.as_standard_layout().into_owned();
@@ -161,29 +161,30 @@ impl Packing {
         rows
     }
 
-    /// The last step of each row, `[B, F]`, zeros for a row without steps.
+    /// The last step of each row, `[B, F]`; zeros for a row without steps.
     pub(crate) fn last_rows(&self, packed: ArrayView2<f32>) -> Array2<f32> {
         let mut last = Array2::zeros((self.batch(), packed.ncols()));
         for (place, mut to) in last.rows_mut().into_iter().enumerate() {
             if let Some(t) = self.lengths[place].checked_sub(1) {
-                to.assign(&packed.row(self.starts[t] + place));
+                to.assign(&packed.row(self.offsets[t] + place));
             }
         }
         last
     }
 
-    /// Zeros `[N, F]` but for the last step of each row.
-    pub(crate) fn behind_last_rows(&self, last: ArrayView2<f32>) -> Array2<f32> {
+    /// The backward of [`Packing::last_rows`]: `[N, F]` with these rows in each row's last step and zeros elsewhere.
+    pub(crate) fn spread_last_rows(&self, last: ArrayView2<f32>) -> Array2<f32> {
         let mut packed = Array2::zeros((self.len(), last.ncols()));
         for (place, from) in last.rows().into_iter().enumerate() {
             if let Some(t) = self.lengths[place].checked_sub(1) {
-                packed.row_mut(self.starts[t] + place).assign(&from);
+                packed.row_mut(self.offsets[t] + place).assign(&from);
             }
         }
         packed
     }
 
-    /// Places in at most `parts` ranges with about equally many steps each, every one but the last a multiple of `tile`.
+    /// Divides the places into at most `parts` ranges with about equally many steps; the length of each but the last is
+    /// a multiple of `tile`.
     pub(crate) fn shares(&self, parts: usize, tile: usize) -> Vec<Range<usize>> {
         let mut shares: Vec<Range<usize>> = Vec::with_capacity(parts);
         let (mut from, mut sum) = (0, 0);
@@ -200,7 +201,7 @@ impl Packing {
     }
 }
 
-/// Which way a scan goes through its steps.
+/// The direction and history of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Walk {
     pub(crate) reverse: bool,
@@ -208,11 +209,11 @@ pub(crate) struct Walk {
     pub(crate) history: usize,
 }
 
-/// A state over time, in time order for both ways: values before the first step of a row and one for each step.
+/// A state over time, stored in time order for both directions: initial values, and one value per step.
 ///
-/// Forward, `h(t)` is in slot `t + k` and slots `0..k` hold the initial values, oldest first. Reversed, `h(t)` is in slot
-/// `t`, and a row of length `L` has its initial values in slots `L..L + k`, newest first. Both ways slot `s` has B rows
-/// for `s < k`, else those of step `s - k`.
+/// Forward, `h(t)` is in slot `t + k`, and slots `0..k` hold the initial values, oldest first. In reverse, `h(t)` is in
+/// slot `t`, and a row of length `L` has its initial values in slots `L..L + k`, newest first. In both directions, slot
+/// `s` has B rows for `s < k`, else those of step `s - k`.
 impl Walk {
     pub(crate) fn steps(self, packing: &Packing) -> impl DoubleEndedIterator<Item = usize> + use<> {
         let steps = packing.steps();
@@ -224,35 +225,35 @@ impl Walk {
         if self.reverse { t } else { t + self.history }
     }
 
-    /// The slot of the value `back` steps before step `t`, on the way that this walk goes.
+    /// The slot of the value `back` steps before step `t`, in the direction of this walk.
     pub(crate) fn before(self, t: usize, back: usize) -> usize {
         if self.reverse { t + back } else { t + self.history - back }
     }
 
     /// The slot of a row's `j`-th initial value, oldest first.
-    fn initial(self, length: usize, j: usize) -> usize {
+    fn initial_slot(self, length: usize, j: usize) -> usize {
         if self.reverse { length + self.history - 1 - j } else { j }
     }
 
     /// The slot of a row's `j`-th final value, oldest first.
-    fn last(self, length: usize, j: usize) -> usize {
+    fn final_slot(self, length: usize, j: usize) -> usize {
         if self.reverse { self.history - 1 - j } else { length + j }
     }
 
-    /// How many rows all slots have together.
+    /// The number of rows of all slots together.
     pub(crate) fn len(self, packing: &Packing) -> usize {
         self.history * packing.batch() + packing.len()
     }
 
-    fn start(self, packing: &Packing, slot: usize) -> usize {
+    fn first_row(self, packing: &Packing, slot: usize) -> usize {
         let before = slot.min(self.history) * packing.batch();
-        before + slot.checked_sub(self.history).map_or(0, |t| packing.starts[t])
+        before + slot.checked_sub(self.history).map_or(0, |t| packing.offsets[t])
     }
 
     /// The rows of a slot.
     pub(crate) fn slot(self, packing: &Packing, slot: usize) -> Range<usize> {
         let rows = if slot < self.history { packing.batch() } else { packing.rows_at(slot - self.history) };
-        let start = self.start(packing, slot);
+        let start = self.first_row(packing, slot);
         start..start + rows
     }
 
@@ -260,7 +261,7 @@ impl Walk {
         self.history + packing.steps()
     }
 
-    /// Puts initial values, `k` times `[B, F]` in the order of the packing, into their slots.
+    /// Writes the `j`-th initial values, `[B, F]` in the order of the packing, to their slots.
     pub(crate) fn set_initial(
         self,
         packing: &Packing,
@@ -269,34 +270,35 @@ impl Walk {
         mut to: ArrayViewMut2<f32>,
     ) {
         for (place, from) in from.rows().into_iter().enumerate() {
-            let slot = self.initial(packing.lengths[place], j);
-            to.row_mut(self.start(packing, slot) + place).assign(&from);
+            let slot = self.initial_slot(packing.lengths[place], j);
+            to.row_mut(self.first_row(packing, slot) + place).assign(&from);
         }
     }
 
     /// The `j`-th final values, `[B, F]`.
-    pub(crate) fn last_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
+    pub(crate) fn final_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
         let mut rows = Array2::zeros((packing.batch(), slots.ncols()));
         for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
-            let slot = self.last(packing.lengths[place], j);
-            to.assign(&slots.row(self.start(packing, slot) + place));
+            let slot = self.final_slot(packing.lengths[place], j);
+            to.assign(&slots.row(self.first_row(packing, slot) + place));
         }
         rows
     }
 }
 
-/// Derivatives by a state over time, in two matrices, so that those by the outputs can be taken as they come.
+/// Gradients of a state over time, in two matrices, so that the gradients of the outputs can be taken over without a
+/// copy.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotGradients {
     walk: Walk,
     /// The first k slots.
     head: Array2<f32>,
-    /// The others: going forward, exactly the steps.
+    /// The other slots; forward, these are exactly the steps.
     tail: Array2<f32>,
 }
 
 impl SlotGradients {
-    /// `by_step [N, F]`, and zeros in the slots that belong to no step.
+    /// Gradients `by_step [N, F]`, with zeros in the slots that belong to no step.
     pub(crate) fn new(walk: Walk, packing: &Packing, by_step: Array2<f32>) -> Self {
         let mut head = Array2::zeros((walk.history * packing.batch(), by_step.ncols()));
         if !walk.reverse {
@@ -314,7 +316,7 @@ impl SlotGradients {
         SlotGradients { walk, head, tail }
     }
 
-    /// The rows of all slots, by thread and slot.
+    /// The rows of all slots, grouped by thread and slot.
     pub(crate) fn split(
         &mut self,
         packing: &Packing,
@@ -332,30 +334,30 @@ impl SlotGradients {
     fn row(&mut self, packing: &Packing, slot: usize, place: usize) -> ArrayViewMut1<'_, f32> {
         match slot.checked_sub(self.walk.history) {
             None => self.head.row_mut(slot * packing.batch() + place),
-            Some(t) => self.tail.row_mut(packing.starts[t] + place),
+            Some(t) => self.tail.row_mut(packing.offsets[t] + place),
         }
     }
 
-    /// Adds to the slots of the `j`-th final values.
-    pub(crate) fn add_to_last(&mut self, packing: &Packing, j: usize, add: ArrayView2<f32>) {
+    /// Adds to the gradients of the `j`-th final values.
+    pub(crate) fn add_to_final(&mut self, packing: &Packing, j: usize, add: ArrayView2<f32>) {
         for (place, add) in add.rows().into_iter().enumerate() {
-            let slot = self.walk.last(packing.lengths[place], j);
+            let slot = self.walk.final_slot(packing.lengths[place], j);
             let mut to = self.row(packing, slot, place);
             to += &add;
         }
     }
 
-    /// By the `j`-th initial values, `[B, F]`.
+    /// The gradients of the `j`-th initial values, `[B, F]`.
     pub(crate) fn initial(&mut self, packing: &Packing, j: usize) -> Array2<f32> {
         let mut rows = Array2::zeros((packing.batch(), self.tail.ncols()));
         for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
-            let slot = self.walk.initial(packing.lengths[place], j);
+            let slot = self.walk.initial_slot(packing.lengths[place], j);
             to.assign(&self.row(packing, slot, place));
         }
         rows
     }
 
-    /// By each step's own value, `[N, F]`.
+    /// The gradients of each step's own value, `[N, F]`.
     pub(crate) fn by_step(&mut self, packing: &Packing) -> Array2<f32> {
         if !self.walk.reverse {
             return self.tail.clone();

@@ -1,30 +1,29 @@
-//! A recurrent layer: its scans, what all their steps have in common, and its gradients.
+//! A recurrent layer: its scans, the products over all steps, and its gradients.
 
 use crate::cells::CellStep;
 use crate::dense::rows_of;
 use crate::packing::{Packing, Walk};
-use crate::scan::{self, Ends, FeedbackWeights, ScanGradients, ScanTape, Weights};
+use crate::scan::{self, FeedbackWeights, ScanGradients, ScanStates, ScanTape, Weights};
 use crate::tensors::{Sums, Values};
 use crate::threads::{add_product, column_product_sum, column_sum};
-use gatefold_model::LayerState;
-use gatefold_model::{Direction, Layer, LstmGate, Recurrent, Role};
+use gatefold_model::{Direction, Layer, LayerState, LstmGate, Recurrent, Role};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, s};
 use std::ops::Range;
 
-/// Lanes that are computed at a time where nothing is kept of them: they stay in a core's cache or near it.
+/// The lanes computed at a time in inference, few enough to stay in or near a core's cache.
 const WINDOW_LANES: usize = 1 << 20;
-/// The fewest rows of a window, which a product with weights must have to be worth its preparations.
+/// The fewest rows of a window; with fewer, a product with weights is not worth its preparation.
 const WINDOW_ROWS: usize = 256;
 
-/// What the forward pass leaves behind.
+/// The tape of a recurrent layer.
 #[derive(Clone, Debug)]
 pub(crate) struct RecurrentTape {
-    /// Forward, reverse, or both in this order.
+    /// The forward scan, the reverse scan, or both in this order.
     scans: Vec<ScanTape>,
-    /// `[N, width]`, where the output is not a part of the only scan's tape.
+    /// `[N, width]`, unless the output is part of the only scan's tape.
     output: Option<Array2<f32>>,
-    /// Rows of slots in front of the output in that tape.
-    in_front: usize,
+    /// The rows of initial values before the output in that tape.
+    initial_rows: usize,
 }
 
 impl RecurrentTape {
@@ -32,13 +31,13 @@ impl RecurrentTape {
     pub(crate) fn output(&self) -> ArrayView2<'_, f32> {
         match (&self.output, &self.scans[0]) {
             (Some(output), _) => output.view(),
-            (None, ScanTape { y: Some(y), .. }) => y.slice(s![self.in_front.., ..]),
-            (None, ScanTape { h, .. }) => h.slice(s![self.in_front.., ..]),
+            (None, ScanTape { y: Some(y), .. }) => y.slice(s![self.initial_rows.., ..]),
+            (None, ScanTape { h, .. }) => h.slice(s![self.initial_rows.., ..]),
         }
     }
 }
 
-/// The parameters of one of a layer's scans.
+/// The parameters of the forward or reverse scan.
 pub(crate) fn weights<'a>(
     values: Values<'a>,
     layer: &Layer,
@@ -71,7 +70,7 @@ pub(crate) fn weights<'a>(
     }
 }
 
-/// The biases as they are added to a row's lanes.
+/// The sum of the biases for each lane of a row.
 pub(crate) fn lane_bias(weights: &Weights) -> Array1<f32> {
     let cell = &weights.cell;
     let mut bias = Array1::zeros(cell.lanes() * cell.hidden);
@@ -85,17 +84,17 @@ pub(crate) fn lane_bias(weights: &Weights) -> Array1<f32> {
     bias
 }
 
-/// The scan's part of a state.
-fn ends(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: &Packing) -> Ends {
+/// The part of a layer's states that belongs to one scan.
+fn scan_states(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: &Packing) -> ScanStates {
     let k = recurrent.history();
-    Ends {
+    ScanStates {
         h: (0..k).map(|j| packing.sort(state.h.index_axis(Axis(0), scan * k + j))).collect(),
         c: state.c.as_ref().map(|c| packing.sort(c.index_axis(Axis(0), scan))),
         y: state.y.as_ref().map(|y| packing.sort(y.view())),
     }
 }
 
-/// What comes from the inputs and the biases, `[N, L H]`.
+/// The lanes' sums over inputs and biases, `[N, L H]`.
 fn lanes(values: Values, weights: &Weights, bias: ArrayView1<f32>, input: ArrayView2<f32>) -> Array2<f32> {
     let mut lanes = rows_of(bias, input.nrows());
     for block in weights.cell.input_blocks() {
@@ -105,26 +104,26 @@ fn lanes(values: Values, weights: &Weights, bias: ArrayView1<f32>, input: ArrayV
     lanes
 }
 
-/// The last values of a scan.
-fn last_ends(packing: &Packing, weights: &Weights, tape: &ScanTape) -> Ends {
+/// The final states of a scan.
+fn final_states(packing: &Packing, weights: &Weights, tape: &ScanTape) -> ScanStates {
     let (walk, short) = (weights.walk, weights.short_walk());
-    Ends {
-        h: (0..walk.history).map(|j| walk.last_rows(packing, j, tape.h.view())).collect(),
-        c: tape.c.as_ref().map(|c| short.last_rows(packing, 0, c.view())),
-        y: tape.y.as_ref().map(|y| short.last_rows(packing, 0, y.view())),
+    ScanStates {
+        h: (0..walk.history).map(|j| walk.final_rows(packing, j, tape.h.view())).collect(),
+        c: tape.c.as_ref().map(|c| short.final_rows(packing, 0, c.view())),
+        y: tape.y.as_ref().map(|y| short.final_rows(packing, 0, y.view())),
     }
 }
 
-/// The reverse of [`ends`].
-fn put_ends(ends: &Ends, scan: usize, packing: &Packing, state: &mut LayerState) {
-    let k = ends.h.len();
-    for (j, h) in ends.h.iter().enumerate() {
+/// The reverse of [`scan_states`].
+fn put_scan_states(states: &ScanStates, scan: usize, packing: &Packing, state: &mut LayerState) {
+    let k = states.h.len();
+    for (j, h) in states.h.iter().enumerate() {
         state.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(h.view()));
     }
-    if let (Some(c), Some(to)) = (&ends.c, &mut state.c) {
+    if let (Some(c), Some(to)) = (&states.c, &mut state.c) {
         to.index_axis_mut(Axis(0), scan).assign(&packing.unsort(c.view()));
     }
-    if let (Some(y), Some(to)) = (&ends.y, &mut state.y) {
+    if let (Some(y), Some(to)) = (&states.y, &mut state.y) {
         to.assign(&packing.unsort(y.view()));
     }
 }
@@ -135,28 +134,33 @@ fn outputs<'a>(packing: &Packing, weights: &Weights, tape: &'a ScanTape) -> CowA
     walk.by_step(packing, slots.view(), |t| walk.own(t))
 }
 
-/// `input [N, I]` from `start`; also the final states.
+/// Runs the layer over `input [N, I]` from `initial`; also returns the final states.
 pub(crate) fn forward(
     values: Values,
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
     input: ArrayView2<f32>,
-    start: &LayerState,
+    initial: &LayerState,
 ) -> (RecurrentTape, LayerState) {
-    let mut last = LayerState::zeros(recurrent, packing.batch());
+    let mut finals = LayerState::zeros(recurrent, packing.batch());
     let mut scans = Vec::new();
     let mut parts = Vec::new();
-    let mut in_front = 0;
+    let mut initial_rows = 0;
     for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
         let weights = weights(values, layer, recurrent, reverse);
         let lanes = lanes(values, &weights, lane_bias(&weights).view(), input);
-        let tape =
-            scan::forward(values.threads, packing, &weights, lanes, &ends(start, recurrent, scan, packing));
-        put_ends(&last_ends(packing, &weights, &tape), scan, packing, &mut last);
+        let tape = scan::forward(
+            values.threads,
+            packing,
+            &weights,
+            lanes,
+            &scan_states(initial, recurrent, scan, packing),
+        );
+        put_scan_states(&final_states(packing, &weights, &tape), scan, packing, &mut finals);
         if recurrent.direction == Direction::Forward {
             let walk = if tape.y.is_some() { weights.short_walk() } else { weights.walk };
-            in_front = walk.history * packing.batch();
+            initial_rows = walk.history * packing.batch();
         } else {
             parts.push(outputs(packing, &weights, &tape).into_owned());
         }
@@ -173,26 +177,26 @@ pub(crate) fn forward(
             Some(side_by_side(&views))
         }
     };
-    (RecurrentTape { scans, output, in_front }, last)
+    (RecurrentTape { scans, output, initial_rows }, finals)
 }
 
-/// What [`forward`] puts out, `[N, width]`, and the final states, with the same bits and without a tape: window after window
-/// of steps, each from the states that the one before ended with.
+/// The output of [`forward`], `[N, width]`, and the final states, bit for bit and without a tape: window by window,
+/// each from the final states of the one before.
 pub(crate) fn infer(
     values: Values,
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
     input: ArrayView2<f32>,
-    start: &LayerState,
+    initial: &LayerState,
 ) -> (Array2<f32>, LayerState) {
-    let mut last = LayerState::zeros(recurrent, packing.batch());
+    let mut finals = LayerState::zeros(recurrent, packing.batch());
     let mut output = Array2::zeros((packing.len(), recurrent.output()));
     let width = recurrent.scan_width();
     for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
         let weights = weights(values, layer, recurrent, reverse);
         let bias = lane_bias(&weights);
-        let mut states = ends(start, recurrent, scan, packing);
+        let mut states = scan_states(initial, recurrent, scan, packing);
         let side_by_side = recurrent.direction == Direction::Bidirectional;
         let columns = if side_by_side { scan * width..(scan + 1) * width } else { 0..width };
         let mut windows = windows(packing, bias.len());
@@ -211,23 +215,23 @@ pub(crate) fn infer(
             } else {
                 to += &found;
             }
-            states = last_ends(&part, &weights, &tape);
+            states = final_states(&part, &weights, &tape);
         }
-        put_ends(&states, scan, packing, &mut last);
+        put_scan_states(&states, scan, packing, &mut finals);
     }
-    (output, last)
+    (output, finals)
 }
 
-/// The steps that have rows, in windows of about [`WINDOW_LANES`].
+/// Divides the steps that have rows into windows of about [`WINDOW_LANES`].
 fn windows(packing: &Packing, lanes: usize) -> Vec<Range<usize>> {
     let rows = (WINDOW_LANES / lanes).max(WINDOW_ROWS);
     let count = (rows / packing.batch()).max(1);
     (0..packing.steps()).step_by(count).map(|t| t..(t + count).min(packing.steps())).collect()
 }
 
-/// Adds the layer's gradients; returns the derivative by its input, if that is wanted, and by its initial state.
+/// Adds the gradients of the layer's parameters; returns those of its input, if wanted, and of its initial states.
 ///
-/// `d_out [N, width]` may be left out where only final states count.
+/// `d_out [N, width]` may be left out where only final states matter.
 #[expect(clippy::too_many_arguments, reason = "a layer's forward pass has that many parts")]
 pub(crate) fn backward(
     values: Values,
@@ -237,12 +241,12 @@ pub(crate) fn backward(
     input: ArrayView2<f32>,
     tape: RecurrentTape,
     mut d_out: Option<Array2<f32>>,
-    d_last: Option<&LayerState>,
+    d_final: Option<&LayerState>,
     wants_input: bool,
     sums: &mut Sums,
 ) -> (Option<Array2<f32>>, LayerState) {
     let mut d_input = wants_input.then(|| Array2::zeros(input.raw_dim()));
-    let mut d_start = LayerState::zeros(recurrent, packing.batch());
+    let mut d_initial = LayerState::zeros(recurrent, packing.batch());
     let (k, width) = (recurrent.history(), recurrent.scan_width());
     for (scan, mut tape) in tape.scans.into_iter().enumerate() {
         let reverse = recurrent.direction.scans()[scan];
@@ -255,8 +259,9 @@ pub(crate) fn backward(
             (Some(d_out), Direction::BidirectionalSum) => d_out.clone(),
             (Some(_), _) => d_out.take().expect("it is there"),
         };
-        let d_ends = d_last.map(|d_last| ends(d_last, recurrent, scan, packing));
-        let mut found = scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_ends.as_ref());
+        let d_final_states = d_final.map(|d_final| scan_states(d_final, recurrent, scan, packing));
+        let mut found =
+            scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_final_states.as_ref());
         add_gradients(layer, packing, &weights, input, &tape, &mut found, sums);
         if let Some(d_input) = &mut d_input {
             for block in weights.cell.input_blocks() {
@@ -266,19 +271,19 @@ pub(crate) fn backward(
         }
         for j in 0..k {
             let rows = found.d_h.initial(packing, j);
-            d_start.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(rows.view()));
+            d_initial.h.index_axis_mut(Axis(0), scan * k + j).assign(&packing.unsort(rows.view()));
         }
-        if let (Some(to), Some(d_c)) = (&mut d_start.c, &found.d_c) {
+        if let (Some(to), Some(d_c)) = (&mut d_initial.c, &found.d_c) {
             to.index_axis_mut(Axis(0), scan).assign(&packing.unsort(d_c.view()));
         }
-        if let (Some(to), Some(d_y)) = (&mut d_start.y, &mut found.d_y) {
+        if let (Some(to), Some(d_y)) = (&mut d_initial.y, &mut found.d_y) {
             to.assign(&packing.unsort(d_y.initial(packing, 0).view()));
         }
     }
-    (d_input, d_start)
+    (d_input, d_initial)
 }
 
-/// The sums over all steps of one scan.
+/// Adds the gradients that are sums over all steps of one scan.
 fn add_gradients(
     layer: &Layer,
     packing: &Packing,
@@ -350,7 +355,7 @@ fn add_gradients(
     }
 }
 
-/// Matrices of equally many rows and columns beside each other.
+/// Concatenates matrices of equal height side by side.
 pub(crate) fn side_by_side(parts: &[ArrayView2<f32>]) -> Array2<f32> {
     let (rows, width) = parts[0].dim();
     let mut all = Array2::zeros((rows, parts.len() * width));
@@ -361,7 +366,7 @@ pub(crate) fn side_by_side(parts: &[ArrayView2<f32>]) -> Array2<f32> {
 }
 
 impl Walk {
-    /// `[N, F]`: for each step the rows of the slot that belongs to it, copied only where slots are of different size.
+    /// `[N, F]`: for each step the rows of `slot(t)`, copied only where the slots differ in size.
     fn by_step<'a>(
         self,
         packing: &Packing,

@@ -1,7 +1,7 @@
-//! One direction of a recurrent layer through time, forward and back, for every cell.
+//! One direction of a recurrent layer through time, forward and backward, for every cell.
 //!
-//! What all steps have in common is a product over all of them before the loop ([`crate::recurrent`]); inside it are the
-//! products with the step before and the cell, row by row. Threads share out rows.
+//! Products over all steps come before the loop ([`crate::recurrent`]). Inside it are the products with the previous
+//! step and the cell, row by row. Threads divide the rows.
 
 use crate::cells::{BackwardRow, CellStep, ForwardRow};
 use crate::functions::{apply, times_slope};
@@ -11,10 +11,10 @@ use gatefold_model::Activation;
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, s};
 use std::ops::Range;
 
-/// The fewest rows of a batch that get a thread of their own: the general product's tile.
+/// The fewest rows of a batch worth a thread: the general product's tile.
 const ROWS: usize = 8;
 
-/// What a scan computes with.
+/// The parameters of a scan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights<'a> {
     pub(crate) cell: CellStep<'a>,
@@ -34,7 +34,7 @@ pub(crate) struct Weights<'a> {
     pub(crate) feedback: Option<FeedbackWeights<'a>>,
 }
 
-/// A readout that joins the next step's input.
+/// A readout that feeds back into the next step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FeedbackWeights<'a> {
     pub(crate) activation: Activation,
@@ -46,9 +46,9 @@ pub(crate) struct FeedbackWeights<'a> {
     pub(crate) b_y: ArrayView1<'a, f32>,
 }
 
-/// Values in front of the first step or behind the last, or derivatives by them, rows in the order of the packing.
+/// Initial or final states of one scan, or their gradients, with rows in the order of the packing.
 #[derive(Clone, Debug)]
-pub(crate) struct Ends {
+pub(crate) struct ScanStates {
     /// k times `[B, R]`, oldest first.
     pub(crate) h: Vec<Array2<f32>>,
     /// `[B, H]`
@@ -57,22 +57,22 @@ pub(crate) struct Ends {
     pub(crate) y: Option<Array2<f32>>,
 }
 
-/// What the forward pass leaves behind.
+/// The tape of a scan.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanTape {
-    /// `[N, L H]`: what the cell keeps, written over the pre-activations; in the backward pass the derivatives by those.
+    /// `[N, L H]`: what the cell keeps, written over the pre-activations; backward overwrites it with their gradients.
     pub(crate) lanes: Array2<f32>,
     /// Slots of `[R]`.
     pub(crate) h: Array2<f32>,
-    /// Slots of `[H]`, one in front.
+    /// Slots of `[H]`, with one initial value.
     pub(crate) c: Option<Array2<f32>>,
-    /// `[N, H]`: what was projected to h.
+    /// `[N, H]`: the input of the projection to h.
     pub(crate) m: Option<Array2<f32>>,
     /// `[N, H]`: `r h'`.
     pub(crate) reset: Option<Array2<f32>>,
-    /// Slots of `[O]`, one in front.
+    /// Slots of `[O]`, with one initial value.
     pub(crate) y: Option<Array2<f32>>,
-    /// `[N, O]`: what y is the function of; in the backward pass the derivatives by that.
+    /// `[N, O]`: the pre-activations of y; backward overwrites them with their gradients.
     pub(crate) y_pre: Option<Array2<f32>>,
 }
 
@@ -82,12 +82,12 @@ impl Weights<'_> {
         self.w_hh.ncols()
     }
 
-    /// The walk of what has one value in front: c and y.
+    /// The walk of states with a single initial value: c and y.
     pub(crate) fn short_walk(&self) -> Walk {
         Walk { history: 1, ..self.walk }
     }
 
-    /// Multiplications and additions of the loop for so many rows.
+    /// Multiplications and additions of the loop for this many rows.
     fn operations(&self, rows: usize) -> usize {
         let feedback = self.feedback.map_or(0, |feedback| feedback.w_yh.len() + feedback.w_hy.len());
         let optional = |weight: Option<ArrayView2<f32>>| weight.map_or(0, |weight| weight.len());
@@ -95,7 +95,7 @@ impl Weights<'_> {
     }
 }
 
-/// One step of some rows. What the layer has no use for is empty.
+/// One step of some rows. Parts that the layer does not use are empty.
 pub(crate) struct Step<'a> {
     pub(crate) lanes: ArrayViewMut2<'a, f32>,
     pub(crate) h_prev: ArrayView2<'a, f32>,
@@ -108,7 +108,7 @@ pub(crate) struct Step<'a> {
     pub(crate) y_pre: Option<ArrayViewMut2<'a, f32>>,
 }
 
-/// `h`, `m` and `y_pre` are zeros on the way in.
+/// Runs one step. `h`, `m` and `y_pre` must come in as zeros.
 pub(crate) fn step_forward(product: Product, weights: &Weights, step: Step, scratch: &mut [f32]) {
     let Step { mut lanes, h_prev, h_far, mut h, mut c, mut m, mut reset, mut y, y_pre } = step;
     let cell = &weights.cell;
@@ -161,10 +161,10 @@ pub(crate) fn step_forward(product: Product, weights: &Weights, step: Step, scra
     }
 }
 
-/// The rows of a share at every step or slot.
+/// The rows of one thread at every step or slot.
 type Steps<'a> = Vec<ArrayViewMut2<'a, f32>>;
 
-/// What one thread works on; what the layer has no use for is empty.
+/// The work of one thread; parts that the layer does not use are empty.
 struct Share<'a> {
     lanes: Steps<'a>,
     h: Steps<'a>,
@@ -175,17 +175,17 @@ struct Share<'a> {
     y_pre: Steps<'a>,
 }
 
-/// From `lanes [N, L H]`, which hold what comes from the inputs and the biases.
+/// Runs the scan from `lanes [N, L H]`, which hold the sums over inputs and biases.
 pub(crate) fn forward(
     threads: Threads,
     packing: &Packing,
     weights: &Weights,
     lanes: Array2<f32>,
-    start: &Ends,
+    initial: &ScanStates,
 ) -> ScanTape {
     let (walk, short, hidden) = (weights.walk, weights.short_walk(), weights.cell.hidden);
     let steps = |width: usize| Array2::zeros((packing.len(), width));
-    let from_start = |walk: Walk, from: &[Array2<f32>]| {
+    let with_initial = |walk: Walk, from: &[Array2<f32>]| {
         let mut slots = Array2::zeros((walk.len(packing), from[0].ncols()));
         for (j, from) in from.iter().enumerate() {
             walk.set_initial(packing, j, from.view(), slots.view_mut());
@@ -194,11 +194,11 @@ pub(crate) fn forward(
     };
     let mut tape = ScanTape {
         lanes,
-        h: from_start(walk, &start.h),
-        c: start.c.as_ref().map(|c| from_start(short, std::slice::from_ref(c))),
+        h: with_initial(walk, &initial.h),
+        c: initial.c.as_ref().map(|c| with_initial(short, std::slice::from_ref(c))),
         m: weights.projection.map(|_| steps(hidden)),
         reset: weights.cell.resets_before().then(|| steps(hidden)),
-        y: start.y.as_ref().map(|y| from_start(short, std::slice::from_ref(y))),
+        y: initial.y.as_ref().map(|y| with_initial(short, std::slice::from_ref(y))),
         y_pre: weights.feedback.map(|feedback| steps(feedback.b_y.len())),
     };
     let product = Product::for_batch(packing.batch());
@@ -209,7 +209,7 @@ pub(crate) fn forward(
     tape
 }
 
-/// The matrices of a tape by thread and step.
+/// Splits the matrices of a tape by thread and step.
 fn shares<'a>(
     packing: &Packing,
     weights: &Weights,
@@ -243,7 +243,7 @@ fn shares<'a>(
         .collect()
 }
 
-/// By thread; without a matrix, nothing for each.
+/// Splits a matrix by thread and step; without a matrix, every thread gets nothing.
 fn split<'a>(
     matrix: Option<&'a mut Array2<f32>>,
     rows: impl Iterator<Item = usize>,
@@ -256,7 +256,7 @@ fn split<'a>(
     parts.into_iter()
 }
 
-/// Some rows of a batch through time.
+/// Runs some rows of a batch forward through time.
 fn scan_forward(product: Product, packing: &Packing, weights: &Weights, share: Share) {
     let Share { mut lanes, mut h, mut c, mut m, mut reset, mut y, mut y_pre } = share;
     let (walk, short) = (weights.walk, weights.short_walk());
@@ -290,7 +290,7 @@ fn scan_forward(product: Product, packing: &Packing, weights: &Weights, share: S
     }
 }
 
-/// The values before and after step `t`, if there are any.
+/// The values before and after step `t`, if there are slots.
 fn neighbours<'a>(
     slots: &'a mut Steps<'_>,
     walk: Walk,
@@ -304,46 +304,46 @@ fn neighbours<'a>(
     Some((prev.slice(s![..rows, ..]), own.slice_mut(s![..rows, ..])))
 }
 
-/// What the backward pass adds to a tape.
+/// The gradients of a scan that are not written over its tape.
 #[derive(Debug)]
 pub(crate) struct ScanGradients {
-    /// By each h, the initial ones among them.
+    /// With respect to each h, including the initial ones.
     pub(crate) d_h: SlotGradients,
-    /// `[B, H]`: by the initial c.
+    /// `[B, H]`: with respect to the initial c.
     pub(crate) d_c: Option<Array2<f32>>,
-    /// By each y.
+    /// With respect to each y.
     pub(crate) d_y: Option<SlotGradients>,
 }
 
-/// Backpropagation through time. `d_out [N, R]`, or `[N, O]` with feedback, is what the loss says about the outputs, and
-/// `d_ends` what it says about the final states. `tape.lanes` and `tape.y_pre` become derivatives.
+/// Backpropagation through time, from the gradients `d_out [N, R]`, or `[N, O]` with feedback, of the outputs and
+/// `d_final` of the final states. `tape.lanes` and `tape.y_pre` become gradients.
 pub(crate) fn backward(
     threads: Threads,
     packing: &Packing,
     weights: &Weights,
     tape: &mut ScanTape,
     d_out: Array2<f32>,
-    d_ends: Option<&Ends>,
+    d_final: Option<&ScanStates>,
 ) -> ScanGradients {
     let (walk, short) = (weights.walk, weights.short_walk());
-    let (by_h, by_y) = match weights.feedback {
+    let (d_h, d_y) = match weights.feedback {
         None => (d_out, None),
         Some(_) => (Array2::zeros((packing.len(), weights.recurrent_width())), Some(d_out)),
     };
     let mut gradients = ScanGradients {
-        d_h: SlotGradients::new(walk, packing, by_h),
+        d_h: SlotGradients::new(walk, packing, d_h),
         d_c: tape.c.as_ref().map(|c| {
-            let given = d_ends.and_then(|ends| ends.c.clone());
+            let given = d_final.and_then(|d_final| d_final.c.clone());
             given.unwrap_or_else(|| Array2::zeros((packing.batch(), c.ncols())))
         }),
-        d_y: by_y.map(|by_y| SlotGradients::new(short, packing, by_y)),
+        d_y: d_y.map(|d_y| SlotGradients::new(short, packing, d_y)),
     };
-    if let Some(ends) = d_ends {
-        for (j, d) in ends.h.iter().enumerate() {
-            gradients.d_h.add_to_last(packing, j, d.view());
+    if let Some(d_final) = d_final {
+        for (j, d) in d_final.h.iter().enumerate() {
+            gradients.d_h.add_to_final(packing, j, d.view());
         }
-        if let (Some(d_y), Some(d)) = (&mut gradients.d_y, &ends.y) {
-            d_y.add_to_last(packing, 0, d.view());
+        if let (Some(d_y), Some(d)) = (&mut gradients.d_y, &d_final.y) {
+            d_y.add_to_final(packing, 0, d.view());
         }
     }
     let product = Product::for_batch(packing.batch());
@@ -376,15 +376,15 @@ pub(crate) fn backward(
     gradients
 }
 
-/// What one thread works on.
+/// The work of one thread.
 struct ShareBack<'a> {
-    /// Which rows of every step.
+    /// The rows of every step.
     places: Range<usize>,
     lanes: Steps<'a>,
     d_h: Steps<'a>,
     d_y: Steps<'a>,
     d_y_pre: Steps<'a>,
-    /// One, if there is a cell state.
+    /// One matrix, if there is a cell state.
     d_c: Steps<'a>,
     h: ArrayView2<'a, f32>,
     c: Option<ArrayView2<'a, f32>>,
@@ -392,7 +392,7 @@ struct ShareBack<'a> {
     reset: bool,
 }
 
-/// Some rows of a batch back through time.
+/// Runs some rows of a batch backward through time.
 fn scan_backward(product: Product, packing: &Packing, weights: &Weights, share: ShareBack) {
     let ShareBack { places, mut lanes, mut d_h, mut d_y, mut d_y_pre, mut d_c, h, c, m, reset } = share;
     let (walk, short, cell) = (weights.walk, weights.short_walk(), &weights.cell);
@@ -479,7 +479,7 @@ fn scan_backward(product: Product, packing: &Packing, weights: &Weights, share: 
     }
 }
 
-/// `d_pre = d_y act'`, over what y is the function of.
+/// `d_pre = d_y act'`, written over the pre-activations of y.
 fn readout_backward(feedback: FeedbackWeights, d_y: ArrayView2<f32>, pre: &mut ArrayViewMut2<f32>) {
     let (mut y, mut d) = (vec![0.0; d_y.ncols()], vec![0.0; d_y.ncols()]);
     for (row, d_y) in d_y.rows().into_iter().enumerate() {

@@ -1,11 +1,11 @@
-//! Layers without a product: embedding, dropout, softmax, and one step made into several.
+//! Layers without a product: embedding, dropout, softmax and expansion.
 
 use crate::packing::Packing;
 use gatefold_model::Dropout;
 use gatefold_model::Expansion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
-/// Rows of `table [V, F]` by the tokens `[N, 1]`.
+/// The rows of `table [V, F]` for the tokens `[N, 1]`.
 ///
 /// # Panics
 /// If a token is not in the table.
@@ -17,7 +17,7 @@ pub(crate) fn embed(table: ArrayView2<f32>, tokens: ArrayView2<f32>) -> Array2<f
     rows
 }
 
-/// Adds each row of `d` to its token's, in order.
+/// Adds each row of `d` to that of its token, in order.
 pub(crate) fn embed_backward(tokens: ArrayView2<f32>, d: ArrayView2<f32>, mut d_table: ArrayViewMut2<f32>) {
     for (&token, d) in tokens.iter().zip(d.rows()) {
         let mut to = d_table.row_mut(token as usize);
@@ -25,11 +25,11 @@ pub(crate) fn embed_backward(tokens: ArrayView2<f32>, d: ArrayView2<f32>, mut d_
     }
 }
 
-/// `y_k = exp(x_k) / sum_j exp(x_j)`, from the largest x down, so that no exponential overflows.
+/// `y_k = exp(x_k) / sum_j exp(x_j)`, relative to the largest x, so that no exponential overflows.
 pub(crate) fn softmax(x: ArrayView2<f32>) -> Array2<f32> {
     let mut y = x.as_standard_layout().into_owned();
     for mut row in y.rows_mut() {
-        // NaN is larger than nothing; it comes in through the differences.
+        // NaN is never larger; it enters through the differences.
         let largest = row.iter().fold(f32::NEG_INFINITY, |largest, &x| if x > largest { x } else { largest });
         row.mapv_inplace(|x| (x - largest).exp());
         let sum = row.sum();
@@ -68,10 +68,10 @@ pub(crate) fn expand_backward(d: ArrayView2<f32>, rows: usize, fill: Expansion) 
     d_x
 }
 
-/// Sets values, or derivatives by them, to zero where the mask of that layer does, and divides the others by `1 - rate`.
+/// Sets values, or their gradients, to zero where the layer's mask does, and divides the others by `1 - rate`.
 ///
 /// Element `n` of the padded sequence `[T, B, F]` is kept if its random number `u` in [0, 1) is at least `rate`. The
-/// generator is counter-based, so the masks depend on nothing but the numbers in the counter.
+/// generator is counter-based, so the masks depend only on the key and the counter.
 pub(crate) fn drop_out(
     dropout: Dropout,
     layer: usize,
@@ -81,7 +81,8 @@ pub(crate) fn drop_out(
 ) {
     let (batch, width) = (packing.batch(), values.ncols());
     let key = [dropout.seed as u32, (dropout.seed >> 32) as u32];
-    // An odd multiplier: no two batches get the same number, and small ones differ in high bits from a layer's index.
+    // An odd multiplier: no two batches get the same number, and small batch numbers move to the high bits, away from
+    // the layer's index.
     let stream = dropout.batch.wrapping_mul(0x9E37_79B9) ^ layer as u32;
     let scale = 1.0 / (1.0 - rate);
     for ((t, row), mut values) in packing.places().zip(values.rows_mut()) {
@@ -120,7 +121,7 @@ fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
 mod tests {
     use super::*;
 
-    /// The known answers of the authors' library Random123, `kat_vectors`.
+    /// The known answers from the authors' library Random123, `kat_vectors`.
     #[test]
     fn threefry_gives_its_authors_numbers() {
         assert_eq!(threefry([0, 0], [0, 0]), [0x6b20_0159, 0x99ba_4efe]);

@@ -10,7 +10,7 @@ use gatefold_model::{LayerState, States};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
 use std::ops::Range;
 
-/// The fewest streams that get a thread of their own: the general product's tile.
+/// The fewest streams worth a thread: the general product's tile.
 const ROWS: usize = 8;
 
 /// Some rows of a layer's state.
@@ -32,7 +32,7 @@ impl<'a> StateRows<'a> {
         }
     }
 
-    /// The first `rows`, and the others.
+    /// Splits off the first `rows`.
     fn split(self, rows: usize) -> (Self, Self) {
         let (h, other_h) = self.h.split_at(Axis(1), rows);
         let (c, other_c) = self.c.map(|c| c.split_at(Axis(1), rows)).unzip();
@@ -42,16 +42,16 @@ impl<'a> StateRows<'a> {
 }
 
 impl Network {
-    /// One time step of `B` streams: `input [B, I]` to `[B, O]`, from those states and into them. Of an encoder and decoder
+    /// One time step of `B` streams: `input [B, I]` to `[B, O]`, updating the states. With an encoder and decoder, only
     /// the decoder runs, from states such as those of [`Network::encode`]. Dropout is off, and a last-step or
-    /// final-state layer gives what it would if this step were the last.
+    /// final-state layer treats this step as the last.
     ///
-    /// The steps of three or more streams have the bits of the whole sequence. One or two streams multiply with weights
-    /// as they lie, in another order of sums than the product over a whole sequence.
+    /// Three or more streams give bit for bit the results of whole sequences. One or two streams multiply with the
+    /// weights in place, which adds in another order than the product over a whole sequence.
     ///
     /// # Errors
-    /// [`ModelError::Config`] for a layer that cannot go step by step, since it runs in reverse or makes several steps of
-    /// one, and for an input or states that do not fit.
+    /// [`ModelError::Config`] for a layer that cannot run step by step, because it runs in reverse or turns one step
+    /// into several, and for an input or states that do not fit.
     pub fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, ModelError> {
         let first = self.config.decoder().map_or(0, |at| at + 1);
         let layers = &self.config.layers()[first..];
@@ -85,7 +85,7 @@ impl Network {
         Ok(output)
     }
 
-    /// Some streams through the layers from `first`.
+    /// Runs some streams through the layers from `first` on.
     fn step_rows(
         &self,
         product: Product,
@@ -96,7 +96,7 @@ impl Network {
         let graph = self.config.graph();
         let mut states = states.into_iter();
         let given = if first == 0 { Source::Input } else { Source::DecoderInput };
-        // What is still to be read.
+        // The values still to be read.
         let mut values = vec![(given, input.as_standard_layout().into_owned())];
         for node in &graph.nodes()[first..] {
             let layer = &self.config.layers()[node.layer];
@@ -126,7 +126,7 @@ impl Network {
                 }
                 LayerKind::Embedding { .. } => steps::embed(self.embedding(layer), x.view()),
                 LayerKind::Softmax => steps::softmax(x.view()),
-                // A residual and a final state are what they read, and nothing of a single step is left out.
+                // These layers only read, and a single step is also the last.
                 _ => x,
             };
             values.push((Source::Output(layer.index), y));
@@ -135,7 +135,7 @@ impl Network {
         output.expect("the last layer has an output").1
     }
 
-    /// h, and the output of a layer with feedback, which is not h.
+    /// Runs one step of a recurrent layer. Returns h and, with feedback, the output, which is h otherwise.
     fn recurrent_step(
         &self,
         product: Product,
@@ -185,11 +185,11 @@ impl Network {
     }
 }
 
-/// Why a layer has no single steps.
+/// The reason why a layer cannot run step by step, if there is one.
 fn cannot_stream(layer: &Layer) -> Option<&'static str> {
     match layer.kind {
         LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
-            Some("it begins at the end of a sequence, which a stream does not have; use direction forward")
+            Some("it starts at the end of a sequence, which a stream does not have; use direction forward")
         }
         LayerKind::Expand { .. } => Some("it makes several steps of one; run whole sequences instead"),
         _ => None,

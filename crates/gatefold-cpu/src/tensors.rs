@@ -28,7 +28,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Where gradients are added: to the tensors that are there, and to no others.
+/// The gradients to add to: only those with an entry.
 #[derive(Debug)]
 pub(crate) struct Sums<'a> {
     pub(crate) gradients: &'a mut Tensors,
@@ -36,24 +36,24 @@ pub(crate) struct Sums<'a> {
 }
 
 impl Sums<'_> {
-    /// Whether somebody wants that gradient.
+    /// Whether the gradient has an entry.
     pub(crate) fn wants(&self, spec: Option<&ParameterSpec>) -> bool {
         spec.is_some_and(|spec| self.gradients.contains_key(&spec.name))
     }
 
-    /// A matrix to add to.
+    /// The matrix to add to, if it has an entry.
     pub(crate) fn matrix(&mut self, spec: Option<&ParameterSpec>) -> Option<ArrayViewMut2<'_, f32>> {
         let gradient = self.gradients.get_mut(&spec?.name)?;
         Some(gradient.view_mut().into_dimensionality().expect("weights are matrices"))
     }
 
-    /// A vector to add to.
+    /// The vector to add to, if it has an entry.
     pub(crate) fn vector(&mut self, spec: Option<&ParameterSpec>) -> Option<ArrayViewMut1<'_, f32>> {
         let gradient = self.gradients.get_mut(&spec?.name)?;
         Some(gradient.view_mut().into_dimensionality().expect("biases are vectors"))
     }
 
-    /// `d_W += d^T x` for those rows of W.
+    /// `d_W += d^T x` for these rows of W.
     pub(crate) fn add_weight(
         &mut self,
         spec: Option<&ParameterSpec>,

@@ -3,37 +3,37 @@ use ndarray::{Array1, ArrayView2, ArrayViewMut2, Axis, Zip, s};
 use std::num::NonZero;
 use std::ops::Range;
 
-/// How many threads share the work. Results do not depend on it.
+/// The number of threads that share the work. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threads(NonZero<usize>);
 
-/// Work below this many multiplications and additions is not shared: starting a thread takes about 20 us, in which a
-/// core does about this much.
+/// The multiplications and additions worth a thread: starting one takes about 20 us, in which a core does about this
+/// many.
 const WORTH_A_THREAD: usize = 1 << 20;
 
 impl Threads {
-    /// One for each core that this process may use.
+    /// One thread per core that this process may use.
     pub fn available() -> Self {
         Threads(std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN))
     }
 
-    /// That many, or one for 0.
+    /// This many threads, or one for 0.
     pub fn new(count: usize) -> Self {
         Threads(NonZero::new(count).unwrap_or(NonZero::<usize>::MIN))
     }
 
-    /// How many there are.
+    /// The number of threads.
     pub fn count(self) -> usize {
         self.0.get()
     }
 
-    /// How many threads share `length` rows, in tiles of `tile`, when there are `operations` to do altogether.
+    /// The number of threads that share `length` rows, in tiles of `tile`, for a total of `operations`.
     pub(crate) fn parts(self, length: usize, tile: usize, operations: usize) -> usize {
         self.count().min(operations / WORTH_A_THREAD).min(length.div_ceil(tile)).max(1)
     }
 
-    /// `0..length` in one range per thread, each but the last a multiple of `tile` long, when there are `operations`
-    /// to do altogether.
+    /// Divides `0..length` into one range per thread for a total of `operations`; the length of each but the last is a
+    /// multiple of `tile`.
     pub(crate) fn ranges(self, length: usize, tile: usize, operations: usize) -> Vec<Range<usize>> {
         let parts = self.parts(length, tile, operations);
         let part = length.div_ceil(tile).div_ceil(parts) * tile;
@@ -44,7 +44,7 @@ impl Threads {
     }
 }
 
-/// Does every job, the first on this thread and each other one on a thread of its own.
+/// Runs all jobs, the first on this thread and each other one on its own thread.
 pub(crate) fn run<J: Send>(jobs: impl IntoIterator<Item = J>, work: impl Fn(J) + Sync) {
     let mut jobs = jobs.into_iter();
     let Some(first) = jobs.next() else { return };
@@ -57,10 +57,10 @@ pub(crate) fn run<J: Send>(jobs: impl IntoIterator<Item = J>, work: impl Fn(J) +
     });
 }
 
-/// The matrix product's register tile has at most so many rows or columns.
+/// The most rows or columns of the matrix product's register tile.
 pub(crate) const TILE: usize = 16;
 
-/// `out += A B`, the rows of `out [M, N]` shared out.
+/// `out += A B`, with the rows of `out [M, N]` divided among threads.
 pub(crate) fn add_product(threads: Threads, a: ArrayView2<f32>, b: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
     let operations = 2 * a.nrows() * a.ncols() * b.ncols();
     let ranges = threads.ranges(a.nrows(), TILE, operations);
@@ -70,7 +70,7 @@ pub(crate) fn add_product(threads: Threads, a: ArrayView2<f32>, b: ArrayView2<f3
     });
 }
 
-/// The sum of every column of `a [M, N]`, the columns shared out and rows added in order.
+/// The sum of every column of `a [M, N]`, with columns divided among threads and rows added in order.
 pub(crate) fn column_sum(threads: Threads, a: ArrayView2<f32>) -> Array1<f32> {
     let mut sums = Array1::zeros(a.ncols());
     let ranges = threads.ranges(a.ncols(), TILE, a.len());
@@ -84,7 +84,7 @@ pub(crate) fn column_sum(threads: Threads, a: ArrayView2<f32>) -> Array1<f32> {
     sums
 }
 
-/// The sum of every column of `a * b`, element by element, shared out like [`column_sum`].
+/// The sum of every column of the elementwise product `a * b`, divided like [`column_sum`].
 pub(crate) fn column_product_sum(threads: Threads, a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array1<f32> {
     let mut sums = Array1::zeros(a.ncols());
     let ranges = threads.ranges(a.ncols(), TILE, 2 * a.len());
@@ -99,7 +99,7 @@ pub(crate) fn column_product_sum(threads: Threads, a: ArrayView2<f32>, b: ArrayV
     sums
 }
 
-/// The parts of a matrix with those rows.
+/// Splits a matrix into the parts with these rows.
 fn split_rows<'a>(
     mut matrix: ArrayViewMut2<'a, f32>,
     ranges: &[Range<usize>],
@@ -113,8 +113,8 @@ fn split_rows<'a>(
     parts
 }
 
-/// A matrix of steps, one below the other and each of `rows` rows, for threads that take those places of every step:
-/// by thread, and there by step.
+/// Splits a matrix of steps, where each step has its number of `rows`, for threads that take their `shares` of every
+/// step: by thread, then by step.
 pub(crate) fn split_steps<'a>(
     mut matrix: ArrayViewMut2<'a, f32>,
     rows: impl Iterator<Item = usize>,
@@ -132,13 +132,13 @@ pub(crate) fn split_steps<'a>(
     parts
 }
 
-/// How a step multiplies with weights. The two differ in the order of their sums, so the whole batch decides, not a
-/// thread's share of it nor how many rows are left at a step.
+/// The way a step multiplies with weights. The two ways add in different orders, so the choice depends on the whole
+/// batch, not on a thread's share or on the rows left at a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Product {
     /// Row by row, for batches of one or two rows.
     Rows,
-    /// The general product. It first copies the weights into its own order, which more rows pay for.
+    /// The general product, which first copies the weights into its own order; more rows pay for that.
     General,
 }
 

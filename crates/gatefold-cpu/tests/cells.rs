@@ -11,7 +11,7 @@ use gatefold_model::{
 const SCALED: Activation = Activation::ScaledTanh { alpha: 0.7, beta: 1.3 };
 /// The width of a readout.
 const FEEDBACK: usize = 9;
-/// Its value does not tell its slope.
+/// Its slope does not follow from its value.
 const BENT: Activation = Activation::LeakyRelu { alpha: -0.2 };
 
 fn lstm_activations() -> LstmActivations {
@@ -22,7 +22,7 @@ fn lstm_activations() -> LstmActivations {
     }
 }
 
-/// Every option that an LSTM has, each alone and some together.
+/// Every option of an LSTM, alone and in combinations.
 fn lstms(hidden: usize) -> Vec<(&'static str, LstmConfig)> {
     let lstm = || LstmConfig::new(hidden);
     let projected = hidden.div_ceil(2);
@@ -39,8 +39,8 @@ fn lstms(hidden: usize) -> Vec<(&'static str, LstmConfig)> {
         ("lstm, skip", lstm().skip(3)),
         ("lstm, feedback", lstm().feedback(FEEDBACK, Activation::Tanh)),
         ("lstm, functions", lstm().activations(lstm_activations())),
-        ("lstm, constant start", lstm().initial_state(InitialState::Constant(0.3))),
-        ("lstm, learned start", lstm().initial_state(InitialState::Learned)),
+        ("lstm, constant initial state", lstm().initial_state(InitialState::Constant(0.3))),
+        ("lstm, learned initial state", lstm().initial_state(InitialState::Learned)),
         (
             "lstm, peephole, f = 1 - i, clip, functions",
             lstm().peephole().coupled(Coupling::Input).clip(0.7).activations(lstm_activations()),
@@ -54,7 +54,7 @@ fn lstms(hidden: usize) -> Vec<(&'static str, LstmConfig)> {
                 .activations(LstmActivations { output: BENT, ..LstmActivations::default() }),
         ),
         (
-            "lstm, projection, skip, peephole, learned start",
+            "lstm, projection, skip, peephole, learned initial state",
             lstm().projection(projected).skip(2).peephole().initial_state(InitialState::Learned),
         ),
         ("lstm, skip, feedback, clip", lstm().skip(2).feedback(FEEDBACK, BENT).clip(0.9)),
@@ -72,7 +72,10 @@ fn grus(hidden: usize) -> Vec<(&'static str, GruConfig)> {
         ("gru after, no biases", gru(Reset::After).biases(Biases::None)),
         ("gru after, clip", gru(Reset::After).clip(0.5)),
         ("gru after, functions", gru(Reset::After).activations(functions)),
-        ("gru after, skip, learned start", gru(Reset::After).skip(2).initial_state(InitialState::Learned)),
+        (
+            "gru after, skip, learned initial state",
+            gru(Reset::After).skip(2).initial_state(InitialState::Learned),
+        ),
         ("gru after, feedback", gru(Reset::After).feedback(FEEDBACK, SCALED)),
         (
             "gru after, skip, feedback, clip",
@@ -81,7 +84,7 @@ fn grus(hidden: usize) -> Vec<(&'static str, GruConfig)> {
         ("gru before", gru(Reset::Before)),
         ("gru before, one bias", gru(Reset::Before).biases(Biases::One)),
         ("gru before, clip, bent", gru(Reset::Before).clip(0.5).activations(bent)),
-        ("gru before, functions, learned start", {
+        ("gru before, functions, learned initial state", {
             gru(Reset::Before).activations(functions).initial_state(InitialState::Learned)
         }),
         ("gru before, feedback", gru(Reset::Before).feedback(FEEDBACK, Activation::Sigmoid)),
@@ -96,7 +99,7 @@ fn rnns(hidden: usize) -> Vec<(&'static str, RnnConfig)> {
         ("rnn, clip", rnn().clip(0.6)),
         ("rnn, skip", rnn().skip(2)),
         ("rnn, feedback", rnn().feedback(FEEDBACK, Activation::Tanh)),
-        ("rnn, skip, feedback, clip, learned start", {
+        ("rnn, skip, feedback, clip, learned initial state", {
             rnn().skip(4).feedback(FEEDBACK, BENT).clip(0.8).initial_state(InitialState::Learned)
         }),
         ("rnn, bent", rnn().activation(BENT)),
@@ -113,7 +116,7 @@ fn layers(hidden: usize, direction: Direction) -> Vec<(&'static str, LayerConfig
     all.extend(lstms(hidden).into_iter().map(|(name, lstm)| (name, lstm.direction(direction).into())));
     all.extend(grus(hidden).into_iter().map(|(name, gru)| (name, gru.direction(direction).into())));
     all.extend(rnns(hidden).into_iter().map(|(name, rnn)| (name, rnn.direction(direction).into())));
-    // There are two outputs of the step before, and one feedback.
+    // The step before has two outputs, but there is only one feedback.
     let two_ways = direction.scans().len() == 2;
     all.retain(|(name, _)| !(two_ways && name.contains("feedback")));
     all
@@ -129,8 +132,9 @@ fn lengths(batch: usize, steps: usize) -> Vec<Option<Vec<usize>>> {
 }
 
 fn check_all(direction: Direction) {
-    // A tensor's scale shows how large its sums are if it has some elements: of 9 random sums the largest is below 0.4 of
-    // their standard deviation, where the tolerance would be too small, once in 37,000 tensors. So no width is below 9.
+    // A tensor's scale shows the size of its sums only if it has enough elements. Of 9 random sums, the largest is
+    // below 0.4 of their standard deviation, where the tolerance would be too small, in one of 37,000 tensors. So no
+    // width is below 9.
     for (batch, steps, inputs, hidden) in [(1, 6, 3, 17), (5, 7, 2, 19), (9, 5, 1, 33)] {
         for (name, layer) in layers(hidden, direction) {
             for lengths in lengths(batch, steps) {
@@ -180,7 +184,7 @@ fn threads_change_no_bit() {
     }
 }
 
-/// Functions of their own for the reverse scan.
+/// Separate activations for the reverse scan.
 #[test]
 fn the_reverse_scan_may_have_other_functions() {
     let other = LstmActivations {

@@ -1,4 +1,4 @@
-//! What must not change: padding, splitting a sequence in two, going step by step.
+//! Invariances: padding, splitting a sequence in two, and running step by step change nothing.
 
 mod common;
 
@@ -32,7 +32,7 @@ fn cells(hidden: usize, direction: Direction) -> Vec<(&'static str, LayerConfig)
 const DIRECTIONS: [Direction; 4] =
     [Direction::Forward, Direction::Reverse, Direction::Bidirectional, Direction::BidirectionalSum];
 
-/// That row of the states, three times.
+/// One row of the states, three times.
 fn row_of(states: &States, row: usize) -> States {
     let three = |rows: ArrayView3<f32>| {
         let row = rows.slice(s![.., row..row + 1, ..]);
@@ -47,8 +47,8 @@ fn row_of(states: &States, row: usize) -> States {
     States { layers: states.layers.iter().map(layer).collect() }
 }
 
-/// Each row of a padded batch is what it is alone, bit for bit, whatever stands in its padding. Alone here means three
-/// times the same row, for batches of one or two rows sum in another order.
+/// Each row of a padded batch equals the same row alone, bit for bit, whatever its padding holds. Alone means three
+/// copies of the row here, since batches of one or two rows add in another order.
 #[test]
 fn padding_changes_no_bit() {
     let (batch, steps) = (7, 9);
@@ -63,7 +63,7 @@ fn padding_changes_no_bit() {
                     .counted_states();
                 for (row, &length) in lengths.iter().enumerate() {
                     case.input.slice_mut(s![length.., row, ..]).fill(f32::NAN);
-                    case.by_output.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+                    case.d_output.slice_mut(s![length.., row, ..]).fill(f32::NAN);
                 }
                 let together = case.run(1);
                 let finite =
@@ -75,7 +75,7 @@ fn padding_changes_no_bit() {
                         sequence.slice(s![length.., row, ..]).iter().all(|&value| value == 0.0)
                     };
                     assert!(padding(&together.output) && padding(&together.gradients.input), "{name}");
-                    let (given, counted) = (case.states.as_ref().unwrap(), case.by_states.as_ref().unwrap());
+                    let (given, counted) = (case.states.as_ref().unwrap(), case.d_states.as_ref().unwrap());
                     if length == 0 {
                         assert_eq!(row_of(&together.states, row), row_of(given, row), "{name}");
                         assert_eq!(row_of(&together.gradients.states, row), row_of(counted, row), "{name}");
@@ -88,9 +88,9 @@ fn padding_changes_no_bit() {
                     let mut single = Case::new(4, &layers, 3, length);
                     single.parameters = case.parameters.clone();
                     single.input = alone(&case.input);
-                    single.by_output = alone(&case.by_output);
+                    single.d_output = alone(&case.d_output);
                     single.states = Some(row_of(given, row));
-                    single.by_states = Some(row_of(counted, row));
+                    single.d_states = Some(row_of(counted, row));
                     let single = single.run(1);
                     assert_eq!(single.output, alone(&together.output), "{name}");
                     assert_eq!(single.gradients.input, alone(&together.gradients.input), "{name}");
@@ -102,10 +102,10 @@ fn padding_changes_no_bit() {
     }
 }
 
-/// Inference goes through long sequences window after window, in either direction.
+/// Inference runs long sequences window by window, in both directions.
 #[test]
 fn inference_in_windows_has_the_bits_of_a_whole_pass() {
-    // Even a layer with one lane a unit has several windows in it.
+    // Long enough for several windows even in a layer with one lane per unit.
     let (batch, steps) = (40, 2100);
     let lengths: Vec<usize> = (0..batch).map(|row| row * 1117 % (steps + 1)).collect();
     for direction in DIRECTIONS {
@@ -120,8 +120,8 @@ fn inference_in_windows_has_the_bits_of_a_whole_pass() {
     }
 }
 
-/// Two parts with the state carried, and the boundary's gradient passed back, are the whole: forward bit for bit. On the
-/// way back the boundary's gradient is added up by itself before it joins the output's.
+/// Two parts equal the whole if the state is carried over and the boundary's gradient is passed back: bit for bit
+/// forward. Backward, the boundary's gradient is summed separately before it joins the output's.
 #[test]
 fn a_sequence_in_two_parts_is_the_whole() {
     let (batch, steps, cut) = (4, 9, 5);
@@ -137,15 +137,15 @@ fn a_sequence_in_two_parts_is_the_whole() {
         assert_eq!(first.output(), whole.output.slice(s![..cut, .., ..]), "{name}");
         assert_eq!(second.output(), whole.output.slice(s![cut.., .., ..]), "{name}");
         assert_eq!(*second.states(), whole.states, "{name}");
-        let by_output = &case.by_output;
-        let second = network.backward(second, by_output.slice(s![cut.., .., ..]), case.by_states.as_ref());
-        let first = network.backward(first, by_output.slice(s![..cut, .., ..]), Some(&second.states));
+        let d_output = &case.d_output;
+        let second = network.backward(second, d_output.slice(s![cut.., .., ..]), case.d_states.as_ref());
+        let first = network.backward(first, d_output.slice(s![..cut, .., ..]), Some(&second.states));
         let (_, terms) = case.terms();
         let close = |part: &str, found: &Array3<f32>, expected: ArrayView3<f32>| {
             assert_close(&format!("{name}, {part}"), found, &expected.mapv(f64::from), terms);
         };
         close("d_input in front", &first.input, whole.gradients.input.slice(s![..cut, .., ..]));
-        // Behind the cut nothing was taken apart.
+        // After the cut nothing was split.
         assert_eq!(second.input, whole.gradients.input.slice(s![cut.., .., ..]), "{name}");
         for (found, expected) in first.states.layers.iter().zip(&whole.gradients.states.layers) {
             close("d_h", &found.h, expected.h.view());
@@ -160,7 +160,7 @@ fn a_sequence_in_two_parts_is_the_whole() {
     }
 }
 
-/// Reversing time twice, around a layer that goes the other way, changes no bit.
+/// Reversing time twice, around a layer of the other direction, does not change a bit.
 #[test]
 fn a_reverse_layer_is_a_forward_one_on_reversed_time() {
     for ((name, forward), (_, reverse)) in
@@ -176,9 +176,9 @@ fn a_reverse_layer_is_a_forward_one_on_reversed_time() {
             .map(|(part, tensor)| (format!("{part}_reverse"), tensor.clone()))
             .collect();
         reversed.input = time(&forward.input);
-        reversed.by_output = time(&forward.by_output);
+        reversed.d_output = time(&forward.d_output);
         reversed.states = forward.states.clone();
-        reversed.by_states = forward.by_states.clone();
+        reversed.d_states = forward.d_states.clone();
         let (forward, reversed) = (forward.run(1), reversed.run(1));
         assert_eq!(forward.output, time(&reversed.output), "{name}");
         assert_eq!(forward.states, reversed.states, "{name}");
@@ -187,7 +187,7 @@ fn a_reverse_layer_is_a_forward_one_on_reversed_time() {
     }
 }
 
-/// Streams against the whole sequence: the same bits from three streams up, and on any number of threads.
+/// Streams against whole sequences: the same bits from three streams up, and with any number of threads.
 #[test]
 fn single_steps_are_the_whole_sequence() {
     let dense = || DenseConfig::new(6).activation(Activation::Tanh).into();
@@ -241,7 +241,7 @@ fn single_steps_are_the_whole_sequence() {
     }
 }
 
-/// A stream of a network that ends with one step gives at each step what it would give if that were the last.
+/// A stream of a network that ends with a single step treats each step as the last.
 #[test]
 fn a_stream_ends_at_every_step() {
     for end in [LayerConfig::LastStep, LayerConfig::FinalState] {
@@ -289,7 +289,7 @@ fn what_cannot_stream_is_refused_by_name() {
         case.network(1).step(&mut states, Array2::zeros((2, width)).view()).unwrap_err().to_string()
     };
     let reverse = LstmConfig::new(5).direction(Direction::Bidirectional).into();
-    let expected = "layer 1 (lstm): it begins at the end of a sequence, which a stream does not have; use direction forward";
+    let expected = "layer 1 (lstm): it starts at the end of a sequence, which a stream does not have; use direction forward";
     assert_eq!(refusal(&[RnnConfig::new(5).into(), reverse], 2, 4), expected);
     let expand = LayerConfig::Expand { steps: 3, fill: Expansion::Zeros };
     let expected = "layer 0 (expand): it makes several steps of one; run whole sequences instead";

@@ -1,4 +1,4 @@
-//! Networks of every kind of layer: outputs, states and every gradient against the reference, and dropout's masks.
+//! Networks with every kind of layer: outputs, states and all gradients against the reference, and dropout's masks.
 
 mod common;
 
@@ -43,7 +43,7 @@ fn networks() -> Vec<(&'static str, Vec<LayerConfig>)> {
             "final state of a skip with projection",
             vec![lstm(20).skip(3).projection(10).initial_state(learned).into(), LayerConfig::FinalState],
         ),
-        ("final state in front of an end", vec![GruConfig::new(10).into(), LayerConfig::FinalState]),
+        ("final state at the end", vec![GruConfig::new(10).into(), LayerConfig::FinalState]),
         (
             "residual",
             vec![
@@ -126,7 +126,7 @@ fn embeddings() {
     let case = Case::new(1, &layers, 6, 8).tokens(12);
     case.check("embedding");
     let mut case = case.lengths(Some(&LENGTHS));
-    // Nobody reads what stands behind a row's end.
+    // Values past a row's end are never read.
     case.input.slice_mut(s![3.., 0, ..]).fill(7.0);
     let found = case.check("embedding, lengths");
     case.input.slice_mut(s![3.., 0, ..]).fill(2.0);
@@ -191,13 +191,13 @@ fn encoders_and_decoders() {
     }
 }
 
-/// The encoder, and then the decoder alone, are the network as a whole.
+/// The encoder and then the decoder, run separately, give what the whole network gives.
 #[test]
 fn halves_make_the_whole() {
     for (name, layers) in decoders() {
         let mut case =
             case(&layers, 6).lengths(Some(&LENGTHS)).decoder(9, Some(&DECODER_LENGTHS)).counted_states();
-        case.by_states = None;
+        case.d_states = None;
         let whole = case.run(1);
         let network = case.network(1);
         let states = network.encode(&case.batch()).unwrap();
@@ -208,7 +208,7 @@ fn halves_make_the_whole() {
         let at = case.config.decoder().unwrap();
         let encoder = case.config.recurrent_layers().filter(|layer| layer.index < at).count();
         assert_eq!(tape.states().layers[encoder..], whole.states.layers[encoder..], "{name}");
-        let half = network.backward(tape, case.by_output.view(), None);
+        let half = network.backward(tape, case.d_output.view(), None);
         assert_eq!(Some(half.input), whole.gradients.decoder_input, "{name}");
         assert_eq!(half.states.layers[encoder..], whole.gradients.states.layers[encoder..], "{name}");
         for layer in &case.config.layers()[at + 1..] {
@@ -225,7 +225,7 @@ fn halves_make_the_whole() {
     );
 }
 
-/// The masks are those of the reference, element by element; other batches get others.
+/// The masks are those of the reference, element by element; other batches get other masks.
 #[test]
 fn dropout_draws_the_pinned_masks() {
     let drop = |rate| LayerConfig::Dropout { rate };
@@ -249,7 +249,7 @@ fn dropout_draws_the_pinned_masks() {
     }
 }
 
-/// Inputs, lengths and states that do not fit are said in a line.
+/// Inputs, lengths and states that do not fit are reported in one line.
 #[test]
 fn what_does_not_fit_is_named() {
     let mut case = Case::new(9, &[lstm(10).into()], 6, 8);
@@ -310,7 +310,7 @@ fn initial_states_are_as_the_layers_say() {
     }
     assert!(states.layers[1].h.iter().all(|&h| h == 0.4) && states.layers[1].c.is_none());
     assert_eq!(states.layers[2].h, Array3::<f32>::zeros((1, 3, 9)));
-    // Given, they are the same states, but the learned ones get no gradient.
+    // Given by the caller, the same states give the same results, but learned states get no gradient.
     let own = case.run(1);
     let given = Case { states: Some(states), ..case }.run(1);
     assert_eq!(own.output, given.output);

@@ -1,4 +1,4 @@
-//! Outputs and every gradient of plain networks against the reference in f64, and the same bits whatever the number of
+//! Outputs and all gradients of plain networks against the reference in f64, and the same bits for any number of
 //! threads.
 
 mod common;
@@ -57,7 +57,7 @@ fn whole_networks() {
     }
 }
 
-/// One is left out everywhere; what is asked for comes out the same.
+/// Only one gradient is wanted; it stays the same.
 #[test]
 fn gradients_that_nobody_wants_are_left_out() {
     let case = Case::new(3, &[lstm(8), lstm(8), dense(2, Activation::Identity)], 4, 5);
@@ -67,13 +67,13 @@ fn gradients_that_nobody_wants_are_left_out() {
         let tape = network.forward(&case.batch());
         let mut gradients = zeros(&case.parameters);
         gradients.retain(|name, _| name == wanted);
-        network.accumulate(tape, case.by_output.view(), None, &mut gradients);
+        network.accumulate(tape, case.d_output.view(), None, &mut gradients);
         assert_eq!(gradients.len(), 1);
         assert_eq!(gradients[wanted], all[wanted]);
     }
 }
 
-/// The comparison with which every case here holds inference against the pass that keeps its tape.
+/// The comparison of inference with the pass that keeps its tape, used by every case here.
 #[test]
 fn bits_differ_where_a_nan_lies_elsewhere() {
     let nan = f32::NAN;
@@ -93,7 +93,7 @@ fn nan_in_the_input_reaches_outputs_and_gradients() {
     let outcome = case.run(1);
     assert!(outcome.output[[4, 1, 0]].is_nan());
     assert!(outcome.output[[1, 1, 0]].is_finite() && outcome.output[[4, 0, 0]].is_finite());
-    // The last bias adds up derivatives by the output, which this test made.
+    // The last bias sums the gradients of the output, which this test chose.
     for (name, gradient) in outcome.gradients.parameters.iter().filter(|(name, _)| *name != "dense0.bias") {
         assert!(gradient.iter().any(|g| g.is_nan()), "{name}");
     }

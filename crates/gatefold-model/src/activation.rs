@@ -1,10 +1,10 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A function of one number: of a gate, a candidate, a cell's output or a dense layer's output.
+/// An activation: the elementwise function of a gate, a candidate, a cell's output or a dense layer's output.
 ///
-/// They are those of the ONNX operators RNN, GRU and LSTM, with the defaults of `alpha` and `beta` that ONNX gives to
-/// its operators of the same names; the derivatives are in docs/numerics.md.
+/// These are the activations of the ONNX operators RNN, GRU and LSTM, with the defaults of `alpha` and `beta` of ONNX's
+/// operators of the same names. The derivatives are in docs/numerics.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -31,14 +31,14 @@ pub enum Activation {
     },
     /// `y = x` for `x > alpha`, else `0`
     ThresholdedRelu {
-        /// Where it begins.
+        /// The threshold.
         alpha: f32,
     },
     /// `y = alpha tanh(beta x)`
     ScaledTanh {
         /// The bound of `y`.
         alpha: f32,
-        /// The scale of `x`.
+        /// The factor of `x`.
         beta: f32,
     },
     /// `y = min(max(alpha x + beta, 0), 1)`
@@ -60,7 +60,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Every activation, for tests and tables; with numbers of its own where it takes some.
+    /// Every activation, for tests and tables; those with parameters have sample values.
     pub const ALL: [Activation; 12] = [
         Activation::Identity,
         Activation::Relu,
@@ -94,13 +94,13 @@ impl Activation {
         }
     }
 
-    /// The number by which kernels know it; its place in [`Activation::ALL`].
+    /// Its number in kernels: its index in [`Activation::ALL`].
     pub fn code(self) -> u32 {
         let same = |other: &Activation| std::mem::discriminant(other) == std::mem::discriminant(&self);
         Activation::ALL.iter().position(same).expect("all are listed") as u32
     }
 
-    /// `alpha`, and 0 where it has none.
+    /// `alpha`, or 0 where it has none.
     pub fn alpha(self) -> f32 {
         match self {
             Activation::Affine { alpha, .. }
@@ -113,7 +113,7 @@ impl Activation {
         }
     }
 
-    /// `beta`, and 0 where it has none.
+    /// `beta`, or 0 where it has none.
     pub fn beta(self) -> f32 {
         match self {
             Activation::Affine { beta, .. }
@@ -134,7 +134,7 @@ impl Activation {
         }
     }
 
-    /// What is wrong with its numbers, if something is.
+    /// The problem with its parameters, if there is one.
     pub(crate) fn problem(self) -> Option<String> {
         let odd = [("alpha", self.alpha()), ("beta", self.beta())].into_iter().find(|(_, v)| !v.is_finite());
         odd.map(|(name, value)| format!("{name} of {} is {value}; expected a finite number", self.name()))

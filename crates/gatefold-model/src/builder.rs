@@ -80,7 +80,7 @@ impl NetworkBuilder {
         self.layer(LayerConfig::Expand { steps, fill })
     }
 
-    /// Ends the encoder and begins a decoder whose input has `input` values a step. States are handed over as they are.
+    /// Ends the encoder and begins a decoder whose input has `input` values per step. States are handed over unchanged.
     pub fn decoder(self, input: usize) -> Self {
         self.layer(DecoderConfig::new(input))
     }

@@ -6,7 +6,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A dense layer, applied to every time step alike: `y = act(x W^T + b)`, or without `b`.
+/// A dense layer, applied to each time step: `y = act(x W^T + b)`, or without `b`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DenseConfig {
     pub(crate) output: usize,
@@ -32,26 +32,26 @@ impl DenseConfig {
         DenseConfig { output, activation: Activation::Identity, bias: true, init: None }
     }
 
-    /// How `weight` begins; by default He in front of a relu, else Glorot. `bias` begins at zero.
+    /// Sets how `weight` is initialised: by default He if a relu follows, else Glorot. `bias` is initialised to zero.
     pub fn init(mut self, init: Init) -> Self {
         self.init = Some(init);
         self
     }
 
-    /// The function applied to each output; the identity by default.
+    /// Sets the function applied to each output; the identity by default.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
         self
     }
 
-    /// Whether there is a `b`; there is by default.
+    /// Adds or removes `b`; it is there by default.
     pub fn bias(mut self, bias: bool) -> Self {
         self.bias = bias;
         self
     }
 }
 
-/// A table of vectors, one for each token: `[T, B, 1]` of token numbers in, `[T, B, width]` out.
+/// A table of vectors, one per token: `[T, B, 1]` of token numbers in, `[T, B, width]` out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddingConfig {
     pub(crate) tokens: usize,
@@ -65,22 +65,22 @@ fn unit_normal() -> Init {
 }
 
 impl EmbeddingConfig {
-    /// Vectors of `width` numbers for tokens `0..tokens`.
+    /// A table of vectors of `width` numbers for the tokens `0..tokens`.
     pub fn new(tokens: usize, width: usize) -> Self {
         EmbeddingConfig { tokens, output: width, init: unit_normal() }
     }
 
-    /// How the vectors begin; Gaussian with standard deviation 1 by default, as in PyTorch.
+    /// Sets how the vectors are initialised; Gaussian with standard deviation 1 by default, as in PyTorch.
     pub fn init(mut self, init: Init) -> Self {
         self.init = init;
         self
     }
 }
 
-/// Where the encoder ends and the decoder begins: layers behind it read the decoder's own input, and their recurrent
-/// layers start from the final states of the encoder's.
+/// The boundary between encoder and decoder: layers after it read the decoder's own input, and its recurrent layers
+/// take their initial states from the encoder's final states.
 ///
-/// The j-th recurrent layer of the decoder starts from the j-th of the encoder, or from its last if it has fewer.
+/// The j-th recurrent layer of the decoder takes the states of the j-th of the encoder, or of its last if it has fewer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecoderConfig {
     pub(crate) input: usize,
@@ -88,45 +88,45 @@ pub struct DecoderConfig {
     pub(crate) bridge: Bridge,
 }
 
-/// How final states of an encoder become initial states of a decoder.
+/// The way final states of an encoder become initial states of a decoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bridge {
-    /// As they are; the widths must be equal. Directions lie side by side, forward first.
+    /// Unchanged; the widths must be equal. Directions lie side by side, forward first.
     #[default]
     Same,
-    /// A dense layer for each state; c comes from h where the encoder has no c.
+    /// Through a dense layer per state; c is made from h where the encoder has no c.
     Dense {
-        /// Its function.
+        /// The layer's activation.
         activation: Activation,
     },
 }
 
 impl DecoderConfig {
-    /// A decoder whose input has `input` values a step; states are handed over as they are.
+    /// A decoder whose input has `input` values per step; states are handed over unchanged.
     pub fn new(input: usize) -> Self {
         DecoderConfig { input, bridge: Bridge::Same }
     }
 
-    /// How states are handed over; as they are by default.
+    /// Sets how states are handed over; unchanged by default.
     pub fn bridge(mut self, bridge: Bridge) -> Self {
         self.bridge = bridge;
         self
     }
 }
 
-/// What stands in the steps behind the first of an expanded sequence.
+/// The content of an expanded sequence after its first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expansion {
     /// Zeros.
     #[default]
     Zeros,
-    /// The first step again.
+    /// The first step, repeated.
     Repeat,
 }
 
-/// One layer as its maker writes it.
+/// One layer, as written by whoever describes a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -139,30 +139,31 @@ pub enum LayerConfig {
     Gru(GruConfig),
     /// A dense layer.
     Dense(DenseConfig),
-    /// A table of vectors for tokens.
+    /// A table of vectors, one per token.
     Embedding(EmbeddingConfig),
     /// In training, sets values to zero with probability `rate` and divides the others by `1 - rate` (Srivastava et al.
-    /// 2014); in inference, nothing.
+    /// 2014); in inference, does nothing.
     Dropout {
-        /// From 0 to below 1.
+        /// The probability, at least 0 and below 1.
         rate: f32,
     },
     /// `exp(x_k) / sum_j exp(x_j)` over the values of a step.
     Softmax,
-    /// Adds what layer `from` got as its input, from 0: a connection around the layers from there to here.
+    /// Adds the input of layer `from` to its own: a connection around the layers in between.
     Residual {
-        /// The layer whose input is added.
+        /// The layer whose input is added, counted from 0.
         from: usize,
     },
-    /// Keeps the last time step alone, each row's own: `[T, B, F]` to `[1, B, F]`.
+    /// Keeps only each row's own last time step: `[T, B, F]` to `[1, B, F]`.
     LastStep,
-    /// Keeps the final h of the recurrent layer before it, both directions side by side: `[T, B, F]` to `[1, B, D R]`.
+    /// Keeps only the final h of the recurrent layer before it, both directions side by side: `[T, B, F]` to
+    /// `[1, B, D R]`.
     FinalState,
-    /// Makes one step into several: `[1, B, F]` to `[steps, B, F]`.
+    /// Turns one step into several: `[1, B, F]` to `[steps, B, F]`.
     Expand {
-        /// How many.
+        /// The number of steps.
         steps: usize,
-        /// What the others hold.
+        /// The content of the other steps.
         #[serde(default)]
         fill: Expansion,
     },
@@ -175,7 +176,7 @@ pub enum LayerConfig {
     },
 }
 
-/// A layer's own config as a layer of a network.
+/// Converts a layer's own config to a layer of a network.
 macro_rules! layers {
     ($($config:ident => $layer:ident),*) => {$(
         impl From<$config> for LayerConfig {
@@ -195,7 +196,7 @@ layers!(
     DecoderConfig => Decoder
 );
 
-/// A whole network: how wide its input is, and its layers in order. Valid by construction.
+/// A whole network: its input width and its layers in order. Valid by construction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked", into = "Unchecked")]
 pub struct NetworkConfig {
@@ -205,7 +206,7 @@ pub struct NetworkConfig {
     graph: Graph,
 }
 
-/// What stands in a file before it is checked.
+/// The content of a file before it is checked.
 #[derive(Serialize, Deserialize)]
 struct Unchecked {
     input: usize,
@@ -213,7 +214,7 @@ struct Unchecked {
 }
 
 impl NetworkConfig {
-    /// Begins a network for inputs of `input` values a step, to be written layer by layer.
+    /// Begins a network for inputs of `input` values per step, to be written layer by layer.
     ///
     /// ```
     /// use gatefold_model::{Activation, DenseConfig, NetworkConfig};
@@ -227,28 +228,28 @@ impl NetworkConfig {
         NetworkBuilder::new(input)
     }
 
-    /// A network for inputs of `input` values a step, from a list of layers.
+    /// A network for inputs of `input` values per step, from a list of layers.
     ///
     /// # Errors
-    /// [`ModelError::Config`] names the layer and says what is wrong: a width of zero, a layer tied to one that does not
-    /// come before it, options that make no sense together, or no layer at all.
+    /// [`ModelError::Config`] names the layer and the problem: a width of zero, a layer tied to one that does not come
+    /// before it, options that exclude each other, or no layer at all.
     pub fn new(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Result<Self, ModelError> {
         let configs = layers.into();
         let (layers, graph) = resolve(input, &configs)?;
         Ok(NetworkConfig { input, configs, layers, graph })
     }
 
-    /// Values a time step that go in.
+    /// The input width: values per time step.
     pub fn input(&self) -> usize {
         self.input
     }
 
-    /// Values a time step that come out.
+    /// The output width: values per time step.
     pub fn output(&self) -> usize {
         self.layers.last().map_or(self.input, |layer| layer.output)
     }
 
-    /// How many time steps come out when `steps` go in; behind an encoder, when `steps` go into the decoder.
+    /// The number of time steps that come out when `steps` go in; with a decoder, when `steps` go into the decoder.
     pub fn output_steps(&self, steps: usize) -> usize {
         self.timeline().steps(steps)
     }
@@ -283,12 +284,12 @@ impl NetworkConfig {
         &self.configs
     }
 
-    /// Numbers that training can change; a tied layer adds none.
+    /// The count of trainable numbers, at most `usize::MAX`; a tied layer adds none.
     pub fn parameter_count(&self) -> usize {
-        self.parameter_specs().map(|spec| spec.len()).sum()
+        self.parameter_specs().fold(0, |count: usize, spec| count.saturating_add(spec.len()))
     }
 
-    /// Every parameter once, in the order of the layers that own them.
+    /// Each parameter once, in the order of the layers that own them.
     pub fn parameter_specs(&self) -> impl Iterator<Item = &crate::ParameterSpec> {
         self.layers.iter().filter(|layer| layer.owner == layer.index).flat_map(|layer| &layer.parameters)
     }

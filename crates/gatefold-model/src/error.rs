@@ -1,18 +1,18 @@
 use std::path::PathBuf;
 
-/// What can be wrong with a network's description, its parameters or its files.
+/// The errors of a network's description, its parameters and its files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A network that cannot be built: which layer, and why.
+    /// A network that cannot be built, with the layer and the reason.
     #[error("{place}: {problem}")]
     Config {
         /// `network` or the layer, such as `layer 2 (dense)`.
         place: String,
-        /// What is wrong and what to do.
+        /// The problem, and the remedy.
         problem: String,
     },
-    /// An option of training out of its range.
+    /// A training option out of its range.
     #[error("{option} is {found}; expected {expected}")]
     Option {
         /// The option, such as `optimizer: momentum`.
@@ -22,27 +22,27 @@ pub enum ModelError {
         /// Its value.
         found: String,
     },
-    /// A tensor whose shape is not the network's.
+    /// A tensor whose shape does not match the network.
     #[error("{name}: expected shape {expected:?}, found {found:?}")]
     Shape {
         /// The tensor's name.
         name: String,
-        /// The shape that the network's description asks for.
+        /// The shape in the network's description.
         expected: Vec<usize>,
-        /// The shape that was given.
+        /// The shape found.
         found: Vec<usize>,
     },
-    /// A tensor that the network needs and that was not given.
+    /// A tensor that the network needs but that is missing.
     #[error("tensor {name} with shape {expected:?} is missing; found {found}")]
     Missing {
         /// The tensor's name.
         name: String,
-        /// The shape that the network's description asks for.
+        /// The shape in the network's description.
         expected: Vec<usize>,
-        /// The names that are there, in one line.
+        /// The names found, in one line.
         found: String,
     },
-    /// A tensor that the network has no place for.
+    /// A tensor that belongs to no layer of the network.
     #[error("tensor {name} with shape {found:?} belongs to no layer of this network")]
     Unexpected {
         /// The tensor's name.
@@ -50,20 +50,34 @@ pub enum ModelError {
         /// Its shape.
         found: Vec<usize>,
     },
-    /// A file that is not what it should be.
+    /// Too little memory for the parameters.
+    #[error(
+        "the parameters need {bytes} bytes ({:.1} GiB), more memory than this machine gives; the largest is {largest} with \
+         shape {shape:?}; use smaller widths",
+        *bytes as f64 / f64::from(1 << 30)
+    )]
+    Memory {
+        /// The bytes of all parameters together.
+        bytes: u128,
+        /// The name of the largest parameter.
+        largest: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A file with unexpected content.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem, and the remedy.
         problem: String,
     },
-    /// The operating system refused a read or a write.
+    /// A read or write refused by the operating system.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }

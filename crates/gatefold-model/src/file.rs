@@ -1,11 +1,11 @@
 //! Models and checkpoints on disk, as [safetensors] files.
 //!
-//! A [`Model`] holds the parameters alone, under PyTorch's names and in its row order, so that PyTorch's own
-//! safetensors loader reads it unchanged. A [`Checkpoint`] holds everything to go on training, and is complete in
-//! itself: the parameters under the same names, the optimiser's moments as `optimizer.<moment>.<parameter>`, the
-//! step and the seed. Every tensor is little-endian `F32` and row-major. The same content gives the same bytes.
+//! A [`Model`] holds only the parameters, under PyTorch's names and in its row order, so that PyTorch's own safetensors
+//! loader reads it unchanged. A [`Checkpoint`] is self-contained and holds everything needed to continue training: the
+//! parameters under the same names, the optimiser's moments as `optimizer.<moment>.<parameter>`, the step and the seed.
+//! Every tensor is little-endian `F32` and row-major. The same content gives the same bytes.
 //!
-//! What is not a tensor stands as strings in the header's `__metadata__`:
+//! Everything else is stored as strings in the header's `__metadata__`:
 //!
 //! | key | value |
 //! |---|---|
@@ -13,14 +13,14 @@
 //! | `format_version` | `1`; a file of a newer version is refused |
 //! | `kind` | `model` or `checkpoint` |
 //! | `network` | the [`NetworkConfig`] as JSON |
-//! | `step`, `seed` | decimal; in a checkpoint only |
-//! | `optimizer` | the moments' names as a JSON list; in a checkpoint only |
-//! | `metadata.<key>` | what the caller put into `metadata`, never looked at here |
+//! | `step`, `seed` | decimal; only in a checkpoint |
+//! | `optimizer` | the moments' names as a JSON list; only in a checkpoint |
+//! | `metadata.<key>` | the caller's `metadata`, never interpreted |
 //!
 //! Reading trusts nothing: sizes, names, shapes and types are checked against the file's length and the network's
-//! description before memory is asked for.
+//! description before any memory is allocated.
 //!
-//! State dicts that PyTorch wrote, or is to read under names of its own, are in [`pytorch`].
+//! State dicts from and for PyTorch, with names of their own, are in [`pytorch`].
 //!
 //! [safetensors]: https://github.com/huggingface/safetensors
 
@@ -40,16 +40,16 @@ use std::path::Path;
 /// A network with its parameters: `model.safetensors`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    /// What the network is.
+    /// The network's description.
     pub config: NetworkConfig,
     /// Its parameters.
     pub parameters: Parameters,
-    /// Strings that travel with it, such as the scaler of its data.
+    /// Strings stored along with it, such as the scaler of its data.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl Model {
-    /// Writes the file at once or not at all; see [`write_atomically`].
+    /// Writes the whole file or nothing; see [`write_atomically`].
     ///
     /// # Errors
     /// The parameters are not the network's ([`Parameters::check`]), or the file cannot be written.
@@ -72,26 +72,26 @@ impl Model {
     }
 }
 
-/// Everything to go on training: `checkpoint.safetensors`.
+/// Everything needed to continue training: `checkpoint.safetensors`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// What the network is.
+    /// The network's description.
     pub config: NetworkConfig,
     /// Its parameters.
     pub parameters: Parameters,
     /// The optimiser's moments, such as `m` and `v`, each with tensors named and shaped like the parameters; a
     /// parameter that is not trained may be absent.
     pub optimizer: BTreeMap<String, Parameters>,
-    /// Updates done.
+    /// The number of updates done.
     pub step: u64,
     /// The seed of the run.
     pub seed: u64,
-    /// Strings that travel with it, such as the scaler of its data.
+    /// Strings stored along with it, such as the scaler of its data.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
-    /// The parameters without the state of training.
+    /// The model alone, without the training state.
     pub fn model(&self) -> Model {
         Model {
             config: self.config.clone(),
@@ -100,10 +100,10 @@ impl Checkpoint {
         }
     }
 
-    /// Writes the file at once or not at all; see [`write_atomically`].
+    /// Writes the whole file or nothing; see [`write_atomically`].
     ///
     /// # Errors
-    /// The parameters or the moments are not the network's, a moment's name is empty or holds a dot, or the file
+    /// The parameters or the moments are not the network's, a moment's name is empty or contains a dot, or the file
     /// cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), ModelError> {
         self.parameters.check(&self.config)?;
@@ -138,7 +138,7 @@ impl Checkpoint {
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// As [`Model::load`]; and a file that holds a model alone is refused, saying so.
+    /// As [`Model::load`], and for a file that only holds a model.
     pub fn load(path: &Path) -> Result<Checkpoint, ModelError> {
         let mut reader = Reader::open(path)?;
         reader.require_checkpoint()?;

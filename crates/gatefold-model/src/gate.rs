@@ -16,13 +16,13 @@ pub enum LstmGate {
 }
 
 impl LstmGate {
-    /// How many gates an LSTM has.
+    /// The number of gates of an LSTM.
     pub const COUNT: usize = 4;
     /// Every gate, in storage order.
     pub const ALL: [LstmGate; Self::COUNT] =
         [LstmGate::Input, LstmGate::Forget, LstmGate::Cell, LstmGate::Output];
 
-    /// The name of the constant that stands for this gate in WGSL.
+    /// The name of this gate's constant in WGSL.
     pub fn wgsl_name(self) -> &'static str {
         match self {
             LstmGate::Input => "GATE_INPUT",
@@ -46,12 +46,12 @@ pub enum GruGate {
 }
 
 impl GruGate {
-    /// How many gates a GRU has.
+    /// The number of gates of a GRU.
     pub const COUNT: usize = 3;
     /// Every gate, in storage order.
     pub const ALL: [GruGate; Self::COUNT] = [GruGate::Reset, GruGate::Update, GruGate::New];
 
-    /// The name of the constant that stands for this gate in WGSL.
+    /// The name of this gate's constant in WGSL.
     pub fn wgsl_name(self) -> &'static str {
         match self {
             GruGate::Reset => "GATE_RESET",

@@ -2,7 +2,7 @@
 
 use crate::{Layer, LayerKind, StateKind};
 
-/// The connections of a network's layers, resolved once for everybody who walks them.
+/// The connections between a network's layers, resolved once for all code that walks them.
 ///
 /// ```
 /// use gatefold_model::{Merge, NetworkConfig, Source};
@@ -32,14 +32,14 @@ pub struct Graph {
 pub struct Node {
     /// The layer, by its index in the network.
     pub layer: usize,
-    /// The values it reads, in the order in which they are merged. A decoder reads none: it only hands states over.
+    /// The values it reads, in the order of merging. A decoder reads none: it only hands states over.
     pub inputs: Vec<Source>,
-    /// How several inputs become one.
+    /// The way several inputs become one.
     pub merge: Merge,
-    /// The layers that read its output, in ascending order. None for a network's last layer, and none for an output that
-    /// nobody reads, such as that of an encoder's last layer.
+    /// The layers that read its output, in ascending order. Empty for the network's last layer, and for an output that
+    /// is never read, such as that of an encoder's last layer.
     pub readers: Vec<usize>,
-    /// Where its states come from and go to; `None` unless the layer is recurrent.
+    /// The sources and readers of its states; `None` unless the layer is recurrent.
     pub states: Option<StateFlow>,
 }
 
@@ -56,14 +56,14 @@ pub enum Source {
     FinalHidden(usize),
 }
 
-/// How several inputs of a layer become one; a single input is read as it is.
+/// The way several inputs of a layer become one; a single input is read unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
     /// Their sum, added in order.
     Sum,
 }
 
-/// Where the states of a recurrent layer come from and go to.
+/// The sources and readers of a recurrent layer's states.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateFlow {
     /// The layer's number among the network's recurrent layers, from 0.
@@ -107,7 +107,7 @@ pub struct HandOver {
 }
 
 impl Graph {
-    /// Connects resolved layers. `hand_overs` are those of the same layers.
+    /// Connects resolved layers, given their hand-overs.
     pub(crate) fn new(layers: &[Layer], hand_overs: Vec<HandOver>) -> Self {
         let mut graph = Graph {
             nodes: Vec::with_capacity(layers.len()),
@@ -115,8 +115,8 @@ impl Graph {
             input_readers: Vec::new(),
             decoder_input_readers: Vec::new(),
         };
-        // The value that arrives at each layer: the output of the one before it, wherever that comes from. It is what a
-        // residual connection from this layer adds, whether or not the layer itself reads it.
+        // The value that arrives at each layer, from the layer before it or from outside. A residual connection from a
+        // layer adds this value, whether or not the layer itself reads it.
         let mut arrivals = Vec::with_capacity(layers.len());
         let mut arriving = Source::Input;
         let mut number = 0;
@@ -172,8 +172,8 @@ impl Graph {
         &self.hand_overs
     }
 
-    /// The layers that read a value, in ascending order. Gradients with respect to the value are summed over them, and
-    /// over the caller's own where the value is the network's output.
+    /// The layers that read a value, in ascending order. The gradient with respect to the value is the sum over them,
+    /// plus the caller's own gradient for the network's output.
     pub fn readers(&self, source: Source) -> &[usize] {
         match source {
             Source::Input => &self.input_readers,
@@ -203,8 +203,8 @@ impl Graph {
     }
 }
 
-/// The states that pass from an encoder to its decoder: each recurrent layer of the decoder takes those of the encoder's
-/// recurrent layer with the same number, or of its last.
+/// The states that pass from an encoder to its decoder. The j-th recurrent layer of the decoder takes those of the
+/// encoder's j-th, or of its last if it has fewer.
 pub(crate) fn hand_overs(layers: &[Layer]) -> Vec<HandOver> {
     let Some(at) = layers.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. })) else {
         return Vec::new();

@@ -7,16 +7,16 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
-/// How a matrix gets its first values.
+/// The initialisation of a matrix.
 ///
-/// The defaults of a fresh network are Keras': Glorot for input weights and dense layers (He in front of a relu),
-/// orthogonal for recurrent weights, zero for biases but the forget gate's. Recurrent layers initialise the rows
-/// of each gate as a matrix of its own.
+/// The defaults of a fresh network are those of Keras: Glorot for input weights and dense layers (He before a relu),
+/// orthogonal for recurrent weights, zero for all biases except the forget gate's. Recurrent layers initialise each
+/// gate's rows as a matrix of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Init {
-    /// Every value the same.
+    /// The same value everywhere.
     Constant(f32),
     /// Gaussian with mean 0 and this standard deviation.
     Normal(f32),
@@ -26,28 +26,27 @@ pub enum Init {
     He,
     /// Orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
     Orthogonal,
-    /// Each unit is connected to so many inputs, chosen at random, or to all where there are fewer; a connection's weight is
-    /// Gaussian with mean 0 and this standard deviation, every other weight 0 (Martens 2010; Sutskever et al. 2013).
+    /// Connects each unit to a few inputs chosen at random, or to all if there are fewer. Weights of connections are
+    /// Gaussian with mean 0 and standard deviation `std`, all others are 0 (Martens 2010; Sutskever et al. 2013).
     Sparse {
-        /// Inputs of a unit; 1 or more.
+        /// The inputs of a unit; 1 or more.
         connections: usize,
-        /// Of the weights that are not 0.
+        /// The standard deviation of the weights that are not 0.
         std: f32,
     },
     /// Ones on the main diagonal, zeros elsewhere (Le, Jaitly and Hinton 2015). A matrix that is not square passes its
-    /// first inputs through: with fewer inputs than outputs the last outputs have none, with more the last inputs go
-    /// nowhere.
+    /// first inputs through: the last outputs stay 0, or the last inputs are dropped.
     Identity,
 }
 
 impl Init {
-    /// 15 connections of standard deviation 1, as Sutskever et al. 2013.
+    /// 15 connections with standard deviation 1, as in Sutskever et al. 2013.
     pub fn sparse() -> Self {
         Init::Sparse { connections: 15, std: 1.0 }
     }
 
     /// A matrix of `outputs` rows and `inputs` columns. The same `seed` and `stream` give the same values; each
-    /// parameter of a network has a stream of its own.
+    /// parameter of a network has its own stream.
     pub fn matrix(self, outputs: usize, inputs: usize, seed: u64, stream: u64) -> Array2<f32> {
         self.sample(outputs, inputs, &mut generator(seed, stream))
     }
@@ -76,13 +75,13 @@ impl Init {
     }
 }
 
-/// Rows of so many random weights, each at a place of its own.
+/// Rows with `connections` random weights each, at distinct places.
 fn sparse(shape: (usize, usize), connections: usize, std: f64, random: &mut ChaCha8Rng) -> Array2<f32> {
     let (_, inputs) = shape;
     let mut values = Array2::zeros(shape);
     let mut places: Vec<usize> = (0..inputs).collect();
     for mut row in values.rows_mut() {
-        // The beginning of a shuffle: any order before it gives the same chances.
+        // The first steps of a shuffle; the order left by the row before does not matter.
         for k in 0..connections.min(inputs) {
             let other = random.random_range(k..inputs);
             places.swap(k, other);
@@ -92,11 +91,11 @@ fn sparse(shape: (usize, usize), connections: usize, std: f64, random: &mut ChaC
     values
 }
 
-/// Rows that are made orthogonal to all before them at once, by matrix products.
+/// The number of rows made orthogonal to all rows before them at once, by matrix products.
 const BLOCK: usize = 32;
 
-/// Gram-Schmidt over the shorter axis, a block of rows after the other. A Gaussian matrix has full rank but for events of
-/// probability zero, so no vector shrinks to nothing.
+/// Gram-Schmidt over the shorter axis, block by block. A Gaussian matrix has full rank with probability one, so no
+/// vector vanishes.
 fn orthonormal(values: Array2<f64>) -> Array2<f64> {
     if values.nrows() > values.ncols() {
         return orthonormal(values.reversed_axes()).reversed_axes();
@@ -222,7 +221,7 @@ mod tests {
         }
         let weights: Vec<f32> = matrix.iter().copied().filter(|weight| *weight != 0.0).collect();
         assert_spread(&Array2::from_shape_vec((1, 400 * 15), weights).unwrap(), 1.0);
-        // 100 connections are to be expected of each input; five standard deviations of that binomial are 43.
+        // Each input has 100 connections on average; five standard deviations of that binomial are 43.
         assert!(connected.iter().all(|count| count.abs_diff(100) < 43), "{connected}");
         let few = Init::Sparse { connections: 15, std: 0.5 }.matrix(3, 4, 5, 0);
         assert!(few.iter().all(|weight| *weight != 0.0), "no more connections than inputs: {few}");
@@ -238,7 +237,7 @@ mod tests {
         // Each gate of a recurrent layer is a matrix of its own.
         let lstm = LstmConfig::new(2).recurrent_init(Init::Identity).input_init(Init::sparse());
         let config = NetworkConfig::new(30, [lstm.into()]).unwrap();
-        let parameters = Parameters::initial(&config, 0);
+        let parameters = Parameters::initial(&config, 0).unwrap();
         let found = &parameters["rnn0.weight_hh_l0"];
         let want = concatenate(Axis(0), &[arr2(&[[1.0, 0.0], [0.0, 1.0]]).view(); 4]).unwrap();
         assert_eq!(found, &want.into_dyn());
@@ -249,13 +248,16 @@ mod tests {
         assert_eq!(again, config);
         let none = LstmConfig::new(2).input_init(Init::Sparse { connections: 0, std: 1.0 });
         let error = NetworkConfig::new(3, [none.into()]).unwrap_err().to_string();
-        assert_eq!(error, "layer 0 (lstm): rnn0.weight_ih_l0 begins with 0 connections; expected 1 or more");
+        assert_eq!(
+            error,
+            "layer 0 (lstm): rnn0.weight_ih_l0 is initialised with 0 connections; expected 1 or more"
+        );
     }
 
     #[test]
     fn the_forget_bias_is_what_the_two_biases_hold_together() {
         let config = NetworkConfig::new(2, [LstmConfig::new(3).forget_bias(1.5).into()]).unwrap();
-        let parameters = Parameters::initial(&config, 0);
+        let parameters = Parameters::initial(&config, 0).unwrap();
         let sum = &parameters["rnn0.bias_ih_l0"] + &parameters["rnn0.bias_hh_l0"];
         assert_eq!(sum.as_slice().unwrap(), [0., 0., 0., 1.5, 1.5, 1.5, 0., 0., 0., 0., 0., 0.]);
     }
@@ -265,7 +267,7 @@ mod tests {
         let lstm = LstmConfig::new(20).input_init(Init::Constant(0.25)).recurrent_init(Init::Normal(0.01));
         let dense = DenseConfig::new(30).init(Init::He);
         let config = NetworkConfig::new(3, [lstm.into(), dense.into()]).unwrap();
-        let parameters = Parameters::initial(&config, 4);
+        let parameters = Parameters::initial(&config, 4).unwrap();
         let matrix = |name: &str| parameters[name].clone().into_dimensionality::<Ix2>().unwrap();
         assert!(matrix("rnn0.weight_ih_l0").iter().all(|&value| value == 0.25));
         assert_spread(&matrix("rnn0.weight_hh_l0"), 0.01);
@@ -274,27 +276,30 @@ mod tests {
         assert_eq!(again, config);
         let error = NetworkConfig::new(3, [LstmConfig::new(2).input_init(Init::Normal(f32::NAN)).into()]);
         let error = error.unwrap_err().to_string();
-        assert_eq!(error, "layer 0 (lstm): rnn0.weight_ih_l0 begins with NaN; expected a finite number");
+        assert_eq!(
+            error,
+            "layer 0 (lstm): rnn0.weight_ih_l0 is initialised with NaN; expected a finite number"
+        );
         for init in [Init::Normal(-0.5), Init::Sparse { connections: 2, std: -0.5 }] {
             let error = NetworkConfig::new(3, [DenseConfig::new(2).init(init).into()]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "layer 0 (dense): dense0.weight begins with a standard deviation of -0.5; expected 0 or more"
+                "layer 0 (dense): dense0.weight is initialised with a standard deviation of -0.5; expected 0 or more"
             );
         }
     }
 
     #[test]
-    fn a_layer_added_behind_changes_nothing_before_it() {
+    fn a_layer_added_at_the_end_changes_nothing_before_it() {
         let short = NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap();
         let long = NetworkConfig::new(2, [LstmConfig::new(3).into(), DenseConfig::new(1).into()]).unwrap();
-        let (short, long) = (Parameters::initial(&short, 9), Parameters::initial(&long, 9));
+        let (short, long) = (Parameters::initial(&short, 9).unwrap(), Parameters::initial(&long, 9).unwrap());
         for (name, tensor) in short.iter() {
             assert_eq!(tensor, &long[name], "{name}");
         }
         assert_ne!(
             short,
-            Parameters::initial(&NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap(), 10)
+            Parameters::initial(&NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap(), 10).unwrap()
         );
     }
 }

@@ -3,37 +3,37 @@ use crate::{Activation, Bridge, Expansion, Init, Recurrent};
 /// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// Its place in the network, from 0.
+    /// Its index in the network, from 0.
     pub index: usize,
-    /// What it computes; for a tied layer, what the layer that it repeats computes.
+    /// Its kind; that of the repeated layer for a tied one.
     pub kind: LayerKind,
     /// The layer that owns its parameters: itself, or the one it is tied to.
     pub owner: usize,
-    /// Values a time step that go in.
+    /// The input width: values per time step.
     pub input: usize,
-    /// Values a time step that come out.
+    /// The output width: values per time step.
     pub output: usize,
     /// The time axis of its output.
     pub timeline: Timeline,
-    /// Its parameters in the order in which they are stored.
+    /// Its parameters in storage order.
     pub parameters: Vec<ParameterSpec>,
 }
 
-/// Whose steps a layer's output has, and whose lengths.
+/// The time axis of a layer's output: whose steps it has, and whose lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeline {
-    /// Those of the network's input; in front of a decoder, of the encoder's.
+    /// The steps of the network's input; before a decoder, those of the encoder's.
     Input,
     /// One step.
     Single,
-    /// So many steps, all of them there for every row.
+    /// This many steps, all present in every row.
     Expanded(usize),
-    /// Those of the decoder's input.
+    /// The steps of the decoder's input.
     Decoder,
 }
 
 impl Timeline {
-    /// How many steps, when `given` go in.
+    /// The number of steps when `given` go in.
     pub fn steps(self, given: usize) -> usize {
         match self {
             Timeline::Input | Timeline::Decoder => given,
@@ -42,56 +42,56 @@ impl Timeline {
         }
     }
 
-    /// Whether rows end where the lengths of the input say.
+    /// Whether rows end at the lengths of an input.
     pub fn has_lengths(self) -> bool {
         matches!(self, Timeline::Input | Timeline::Decoder)
     }
 }
 
-/// What a layer computes.
+/// The computation of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum LayerKind {
     /// A recurrent layer of any cell.
     Recurrent(Recurrent),
-    /// `act(x W^T + b)`, a step at a time.
+    /// `act(x W^T + b)`, step by step.
     Dense {
         /// The function applied to each output.
         activation: Activation,
         /// Whether there is a `b`.
         bias: bool,
     },
-    /// Rows of a table, by token.
+    /// Rows of a table, looked up by token.
     Embedding {
-        /// How many tokens there are.
+        /// The number of tokens.
         tokens: usize,
     },
-    /// Random zeros in training.
+    /// Random zeros during training.
     Dropout {
-        /// The share of zeros.
+        /// The probability of a zero.
         rate: f32,
     },
     /// The softmax of each step.
     Softmax,
-    /// The sum with an earlier layer's input.
+    /// The sum of its input and an earlier layer's input.
     Residual {
-        /// That layer.
+        /// The earlier layer.
         from: usize,
     },
-    /// Each row's last time step alone.
+    /// Only each row's last time step.
     LastStep,
     /// The final h of the layer before.
     FinalState,
-    /// One step made into several.
+    /// One step turned into several.
     Expand {
-        /// How many.
+        /// The number of steps.
         steps: usize,
-        /// What the others hold.
+        /// The content of the other steps.
         fill: Expansion,
     },
-    /// Where a decoder begins.
+    /// The beginning of a decoder.
     Decoder {
-        /// How states are handed over.
+        /// The way states are handed over.
         bridge: Bridge,
     },
 }
@@ -101,17 +101,18 @@ pub enum LayerKind {
 pub struct ParameterSpec {
     /// PyTorch's name, such as `rnn0.weight_ih_l0`.
     pub name: String,
-    /// Rows and columns, or a length.
+    /// `[rows, columns]`, or `[length]`.
     pub shape: Vec<usize>,
-    /// What it is for.
+    /// Its role in the layer.
     pub role: Role,
     /// Whether it belongs to the reverse scan of a recurrent layer.
     pub reverse: bool,
-    /// How it begins; a forget gate's bias is added to it.
+    /// Its initialisation, to which a forget gate's bias is added.
     pub init: Init,
 }
 
-/// What a parameter is for; decides how it is initialised and packed. G gates, H units, I inputs, R the width of h.
+/// The role of a parameter, which decides how it is initialised and packed. G counts gates, H units, I inputs; R is the
+/// width of h, O that of a readout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
@@ -171,25 +172,25 @@ impl StateKind {
 }
 
 impl ParameterSpec {
-    /// How many numbers it holds.
+    /// The count of its numbers, at most `usize::MAX`.
     #[expect(clippy::len_without_is_empty, reason = "no width is zero, so no parameter is empty")]
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |len: usize, &width| len.saturating_mul(width))
     }
 }
 
 impl Layer {
-    /// `layer 2 (dense)`, as errors name it.
+    /// Its name in errors, such as `layer 2 (dense)`.
     pub fn place(&self) -> String {
         place(self.index, self.kind.name())
     }
 
-    /// `layer2`, as schedules name its buffers.
+    /// Its name in the buffers of schedules, such as `layer2`.
     pub fn label(&self) -> String {
         format!("layer{}", self.index)
     }
 
-    /// What it is, if it is recurrent.
+    /// Its recurrent description, if it is a recurrent layer.
     pub fn recurrent(&self) -> Option<&Recurrent> {
         match &self.kind {
             LayerKind::Recurrent(recurrent) => Some(recurrent),
@@ -197,23 +198,23 @@ impl Layer {
         }
     }
 
-    /// The parameter with this role, of the first scan.
+    /// The parameter of the first scan with this role.
     ///
     /// # Panics
-    /// If layers of this kind have no such parameter.
+    /// If the layer has no such parameter.
     pub fn parameter(&self, role: Role) -> &ParameterSpec {
         let found = self.parameters.iter().find(|spec| spec.role == role);
         found.unwrap_or_else(|| panic!("{} has no {role:?}", self.place()))
     }
 
-    /// The parameter with this role of one of the scans, if the layer has it.
+    /// The parameter of the forward or reverse scan with this role, if the layer has one.
     pub fn find(&self, role: Role, reverse: bool) -> Option<&ParameterSpec> {
         self.parameters.iter().find(|spec| spec.role == role && spec.reverse == reverse)
     }
 }
 
 impl LayerKind {
-    /// `lstm`, `dense`, `last step` and so on.
+    /// Its name: `lstm`, `dense`, `last step` and so on.
     pub fn name(&self) -> &'static str {
         match self {
             LayerKind::Recurrent(recurrent) => recurrent.cell.name(),

@@ -1,8 +1,8 @@
-//! What a recurrent network is, without computing anything.
+//! Descriptions of recurrent networks, without any computation.
 //!
-//! A [`NetworkConfig`] describes a network: its input width and its layers. It can be printed, compared and
-//! serialised, and it is checked when it is built. From it follow the named [`Parameters`] with PyTorch's names,
-//! shapes and row order, and their initial values from a seed. [`mod@file`] reads and writes both.
+//! A [`NetworkConfig`] describes a network: its input width and its layers. It can be printed, compared and serialised,
+//! and is checked when it is built. From it follow the layer [`Graph`] and the [`Parameters`], with PyTorch's names,
+//! shapes and row order and with initial values from a seed. [`mod@file`] reads and writes descriptions and parameters.
 //!
 //! ```
 //! use gatefold_model::{GruConfig, NetworkConfig, Parameters};
@@ -16,7 +16,7 @@
 //!     .build()?;
 //! assert_eq!(config.to_string(), "28 -> lstm 128 -> lstm 128 -> gru 64 bidirectional -> last step -> dense 10");
 //!
-//! let parameters = Parameters::initial(&config, 7);
+//! let parameters = Parameters::initial(&config, 7).unwrap();
 //! assert_eq!(parameters["rnn0.weight_ih_l1"].shape(), [4 * 128, 128]);
 //! assert_eq!(config.parameter_count(), 288_778);
 //! # Ok::<(), gatefold_model::ModelError>(())

@@ -1,4 +1,4 @@
-//! The parameters of each layer: PyTorch's names, shapes, and how they begin.
+//! The parameters of each layer: PyTorch's names, shapes and initialisation.
 
 use crate::recurrent_config::Options;
 use crate::{
@@ -18,7 +18,7 @@ pub(crate) struct Names {
 impl Names {
     /// Module and layer suffix, such as `("rnn0", 1)`.
     pub(crate) fn recurrent(&mut self, recurrent: &Recurrent) -> (String, usize) {
-        // These are not PyTorch's to know, nor in the way of a stack.
+        // PyTorch does not know these, and they do not break up a stack.
         let key = Recurrent { forget_bias: 0.0, initial: InitialState::Zeros, ..*recurrent };
         let depth = match self.open {
             Some((open, depth)) if open == key => depth + 1,

@@ -1,15 +1,15 @@
-//! Recurrent layers: what can be chosen of a cell, and of the way it goes through time.
+//! Recurrent layers: the options of a cell, and of its way through time.
 
 use crate::{Activation, GruGate, LstmConfig, LstmGate};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What one time step of one direction computes; the equations are in docs/numerics.md.
+/// The computation of one time step in one direction; the equations are in docs/numerics.md.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cell {
     /// `h = act(W x + U h' + b)`
     Rnn {
-        /// The function of the sum.
+        /// The activation.
         activation: Activation,
     },
     /// Long short-term memory.
@@ -18,36 +18,36 @@ pub enum Cell {
     Gru(GruCell),
 }
 
-/// What can be chosen of an LSTM's cell.
+/// The options of an LSTM's cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LstmCell {
     /// Its functions.
     pub activations: LstmActivations,
     /// Whether the gates see the cell state.
     pub peephole: bool,
-    /// Whether one of input and forget gate is 1 minus the other.
+    /// Whether the input or the forget gate is 1 minus the other, and which one is computed.
     pub coupling: Option<Coupling>,
-    /// Whether the new cell state goes through a sigmoid, so that it stays in (0, 1).
+    /// Whether the new cell state passes through a sigmoid, which keeps it in (0, 1).
     pub squashed: bool,
 }
 
-/// What can be chosen of a GRU's cell.
+/// The options of a GRU's cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GruCell {
     /// Its functions.
     pub activations: GruActivations,
-    /// Where the reset gate acts.
+    /// The place of the reset gate.
     pub reset: Reset,
 }
 
-/// The functions of an LSTM.
+/// The activations of an LSTM.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LstmActivations {
-    /// Of the input, forget and output gate; ONNX calls it f.
+    /// Activation of the input, forget and output gates; ONNX calls it f.
     pub gate: Activation,
-    /// Of the candidate; ONNX calls it g.
+    /// Activation of the candidate; ONNX calls it g.
     pub candidate: Activation,
-    /// Of the cell state on its way out; ONNX calls it h.
+    /// Activation of the cell state on its way out; ONNX calls it h.
     pub output: Activation,
 }
 
@@ -59,12 +59,12 @@ impl Default for LstmActivations {
     }
 }
 
-/// The functions of a GRU.
+/// The activations of a GRU.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GruActivations {
-    /// Of the reset and update gate; ONNX calls it f.
+    /// Activation of the reset and update gates; ONNX calls it f.
     pub gate: Activation,
-    /// Of the candidate; ONNX calls it g.
+    /// Activation of the candidate; ONNX calls it g.
     pub candidate: Activation,
 }
 
@@ -75,8 +75,8 @@ impl Default for GruActivations {
     }
 }
 
-/// Which gate of a coupled LSTM is computed; the other is 1 minus it. Its rows of the weights are kept, read by
-/// nobody, and get gradients of zero.
+/// The gate of a coupled LSTM that is computed; the other is 1 minus it. The other's rows of the weights are kept, but
+/// never read, and get zero gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coupling {
@@ -86,7 +86,7 @@ pub enum Coupling {
     Forget,
 }
 
-/// Where a GRU's reset gate acts.
+/// The place of a GRU's reset gate: after or before the recurrent product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reset {
@@ -97,20 +97,20 @@ pub enum Reset {
     Before,
 }
 
-/// Biases of a recurrent layer.
+/// The biases of a recurrent layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Biases {
     /// `bias_ih` and `bias_hh`, as PyTorch and ONNX have them.
     #[default]
     Two,
-    /// `bias_ih` alone.
+    /// `bias_ih` only.
     One,
     /// None at all.
     None,
 }
 
-/// Which way a layer goes through time.
+/// The direction of a layer through time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -119,14 +119,14 @@ pub enum Direction {
     Forward,
     /// From each row's last step to the first.
     Reverse,
-    /// One of each, with weights of their own; the outputs side by side, forward first.
+    /// Both ways, each with weights of its own; the outputs side by side, forward first.
     Bidirectional,
-    /// One of each, with weights of their own; the outputs added.
+    /// Both ways, each with weights of its own; the outputs added.
     BidirectionalSum,
 }
 
 impl Direction {
-    /// For each scan whether it is reversed.
+    /// The scans of the layer: for each, whether it is reversed.
     pub fn scans(self) -> &'static [bool] {
         match self {
             Direction::Forward => &[false],
@@ -136,60 +136,59 @@ impl Direction {
     }
 }
 
-/// The states in front of the first step, where a caller gives none.
+/// The initial states, used where the caller gives none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InitialState {
     /// Zeros.
     #[default]
     Zeros,
-    /// Every element of h, and of an LSTM's c, this number.
+    /// This number in every element of h, and of an LSTM's c.
     Constant(f32),
-    /// Parameters, `h0` and `c0`, the same for all rows; they start at zero.
+    /// The parameters `h0` and `c0`, shared by all rows and initialised to zero.
     Learned,
 }
 
-/// A readout whose value at one step joins the input of the next: `y = act(V h + c)`, and `W_y y(t-1)` is added
-/// where `W x(t)` is. The layer's output is `y`. The network of Jordan 1986 keeps `h` out of the recurrence; here both
-/// recur.
+/// A readout that feeds back into the next step: `y = act(V h + c)`, and `W_y y(t-1)` is added to `W x(t)`. The layer's
+/// output is `y`. The network of Jordan 1986 keeps `h` out of the recurrence; here both recur.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
     /// O, the width of y.
     pub output: usize,
-    /// Its function.
+    /// Its activation.
     pub activation: Activation,
 }
 
-/// A recurrent layer, worked out.
+/// A resolved recurrent layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Recurrent {
     /// The cell of the forward scan.
     pub cell: Cell,
-    /// The cell of the reverse scan: the same but for its functions.
+    /// The cell of the reverse scan, which may differ in its activations.
     pub reverse_cell: Cell,
     /// H, the number of units.
     pub hidden: usize,
-    /// R, what an LSTM's output is projected to.
+    /// R, the width that an LSTM's output is projected to.
     pub projection: Option<usize>,
-    /// The bound of every pre-activation.
+    /// The bound of the pre-activations.
     pub clip: Option<f32>,
     /// Its biases.
     pub biases: Biases,
-    /// Which way it goes.
+    /// Its direction through time.
     pub direction: Direction,
-    /// Where it starts.
+    /// Its initial states.
     pub initial: InitialState,
-    /// k of a second recurrence, from h(t-k); at least 2.
+    /// k of a second recurrence from h(t-k); at least 2.
     pub skip: Option<usize>,
-    /// A readout that joins the next step's input.
+    /// A readout that feeds back into the next step.
     pub feedback: Option<Feedback>,
-    /// An LSTM's forget bias before training.
+    /// An LSTM's initial forget bias.
     pub forget_bias: f32,
 }
 
 impl Cell {
-    /// Gates of a unit: blocks of H rows in the weights.
+    /// The number of gates per unit: blocks of H rows in the weights.
     pub fn gates(&self) -> usize {
         match self {
             Cell::Rnn { .. } => 1,
@@ -198,12 +197,12 @@ impl Cell {
         }
     }
 
-    /// Whether there is a cell state beside h.
+    /// Whether there is a cell state besides h.
     pub fn has_state(&self) -> bool {
         matches!(self, Cell::Lstm(_))
     }
 
-    /// `rnn`, `lstm` or `gru`.
+    /// Its name: `rnn`, `lstm` or `gru`.
     pub fn name(&self) -> &'static str {
         match self {
             Cell::Rnn { .. } => "rnn",
@@ -212,7 +211,7 @@ impl Cell {
         }
     }
 
-    /// Every function it uses.
+    /// All its activations.
     pub fn activations(&self) -> Vec<Activation> {
         match self {
             Cell::Rnn { activation } => vec![*activation],
@@ -223,12 +222,12 @@ impl Cell {
 }
 
 impl Recurrent {
-    /// The cell of one of the scans.
+    /// The cell of the forward or reverse scan.
     pub fn cell_of(&self, reverse: bool) -> &Cell {
         if reverse { &self.reverse_cell } else { &self.cell }
     }
 
-    /// R: the width of h, which the recurrent weights read. H without a projection.
+    /// R, the width of h, which the recurrent weights read; H without a projection.
     pub fn recurrent_width(&self) -> usize {
         self.projection.unwrap_or(self.hidden)
     }
@@ -246,12 +245,12 @@ impl Recurrent {
         }
     }
 
-    /// Slots of h in front of the first step: 1, or k of a skip connection.
+    /// The number of initial values of h: 1, or k with a skip connection.
     pub fn history(&self) -> usize {
         self.skip.unwrap_or(1)
     }
 
-    /// Whether it is an LSTM as PyTorch has it, in one direction and from zeros: nothing chosen but its width.
+    /// Whether it is PyTorch's plain LSTM, in one direction and from zeros, with no option but its width.
     pub fn is_plain_lstm(&self) -> bool {
         let plain = LstmConfig::new(self.hidden).resolve();
         Recurrent { forget_bias: plain.forget_bias, ..*self } == plain
@@ -304,7 +303,7 @@ impl fmt::Display for Recurrent {
         said.extend(match self.initial {
             InitialState::Zeros => None,
             InitialState::Constant(value) => Some(format!("from {value}")),
-            InitialState::Learned => Some("learned start".into()),
+            InitialState::Learned => Some("learned initial state".into()),
         });
         said.extend(self.skip.map(|k| format!("skip {k}")));
         said.extend(self.feedback.map(|y| format!("feedback {} {}", y.output, y.activation)));

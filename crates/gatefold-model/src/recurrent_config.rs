@@ -1,4 +1,4 @@
-//! The configurations of recurrent layers: what is chosen, one call for each choice.
+//! The configurations of recurrent layers, one call per option.
 
 use crate::{
     Activation, Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, Init, InitialState,
@@ -6,7 +6,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What every kind of recurrent layer can be told.
+/// The options that every kind of recurrent layer has.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Options {
     pub(crate) hidden: usize,
@@ -72,63 +72,63 @@ impl Options {
     }
 }
 
-/// The setters that every kind of recurrent layer has.
+/// The setters of these options.
 macro_rules! options {
     ($config:ident) => {
         impl $config {
-            /// How `weight_ih` begins, each gate's rows as a matrix of its own; Glorot by default.
+            /// Sets how `weight_ih` is initialised, each gate's rows as a matrix of its own; Glorot by default.
             pub fn input_init(mut self, init: Init) -> Self {
                 self.options.input_init = init;
                 self
             }
 
-            /// How `weight_hh` begins, each gate's rows as a matrix of its own; orthogonal by default.
+            /// Sets how `weight_hh` is initialised, each gate's rows as a matrix of its own; orthogonal by default.
             pub fn recurrent_init(mut self, init: Init) -> Self {
                 self.options.recurrent_init = init;
                 self
             }
 
-            /// Which way it goes through time; forward by default. [`Direction::Bidirectional`] doubles the output's
+            /// Sets the direction through time; forward by default. [`Direction::Bidirectional`] doubles the output
             /// width.
             pub fn direction(mut self, direction: Direction) -> Self {
                 self.options.direction = direction;
                 self
             }
 
-            /// Goes through time both ways: [`Direction::Bidirectional`].
+            /// Runs both ways through time: [`Direction::Bidirectional`].
             pub fn bidirectional(self) -> Self {
                 self.direction(Direction::Bidirectional)
             }
 
-            /// Which biases it has; two by default, as in PyTorch.
+            /// Sets the number of biases; two by default, as in PyTorch.
             pub fn biases(mut self, biases: Biases) -> Self {
                 self.options.biases = biases;
                 self
             }
 
-            /// Holds every pre-activation within `+-bound`, above 0; not held by default. Where it is held, its slope is
-            /// 0.
+            /// Clips every pre-activation to `+-bound`, which must be above 0; no clipping by default. Clipped values
+            /// have slope 0.
             pub fn clip(mut self, bound: f32) -> Self {
                 self.options.clip = Some(bound);
                 self
             }
 
-            /// The states in front of the first step where a caller gives none; zeros by default.
+            /// Sets the initial states that are used where the caller gives none; zeros by default.
             pub fn initial_state(mut self, initial: InitialState) -> Self {
                 self.options.initial = initial;
                 self
             }
 
-            /// A second recurrence, from `h(t-k)`, with weights of its own, `weight_sh`; `k` is at least 2. In front of the
-            /// first step every h is the initial one. Not with [`Reset::Before`].
+            /// Adds a second recurrence, from `h(t-k)`, with weights `weight_sh` of its own; `k` is at least 2. Every h
+            /// before the first step is the initial one. Not available with [`Reset::Before`].
             pub fn skip(mut self, k: usize) -> Self {
                 self.options.skip = Some(k);
                 self
             }
 
-            /// A readout of `output` values, `y = activation(V h + c)`, that is the layer's output and joins the next
-            /// step's input with weights of its own, `weight_yh`. In front of the first step y is zero. Not in two
-            /// directions, nor with a projection.
+            /// Adds a readout of `output` values, `y = activation(V h + c)`, which is the layer's output and feeds back
+            /// into the next step through weights `weight_yh` of its own. Before the first step y is zero. Not
+            /// available in two directions or with a projection.
             pub fn feedback(mut self, output: usize, activation: Activation) -> Self {
                 self.options.feedback = Some(Feedback { output, activation });
                 self
@@ -169,13 +169,13 @@ impl RnnConfig {
         RnnConfig { options: Options::new(hidden), activation: tanh(), reverse_activation: None }
     }
 
-    /// The function; tanh by default.
+    /// Sets the activation; tanh by default.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
         self
     }
 
-    /// The function of the reverse scan, if it is another.
+    /// Sets the activation of the reverse scan; the same as forward by default.
     pub fn reverse_activation(mut self, activation: Activation) -> Self {
         self.reverse_activation = Some(activation);
         self
@@ -190,7 +190,7 @@ impl RnnConfig {
 
 /// A long short-term memory layer (Hochreiter and Schmidhuber 1997; Gers et al. 2000): `c = f c' + i g`,
 /// `h = o tanh(c)`, with `i, f, o = sigmoid(W x + U h' + b)` and `g = tanh(W x + U h' + b)`, each with rows of its own.
-/// With options and backward the equations are in docs/numerics.md.
+/// docs/numerics.md has the equations with all options, forward and backward.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LstmConfig {
     #[serde(flatten)]
@@ -227,39 +227,39 @@ impl LstmConfig {
         }
     }
 
-    /// The forget gate's bias before training, 1 by default (Gers et al. 2000; Jozefowicz et al. 2015). It is put
-    /// into `bias_ih`; `bias_hh` starts at zero, since only their sum counts. Without biases there is none.
+    /// Sets the forget gate's initial bias; 1 by default (Gers et al. 2000; Jozefowicz et al. 2015). It goes into
+    /// `bias_ih`; `bias_hh` is initialised to zero, since only their sum matters. Ignored without biases.
     pub fn forget_bias(mut self, value: f32) -> Self {
         self.forget_bias = value;
         self
     }
 
-    /// The functions of gates, candidate and output; sigmoid, tanh, tanh by default.
+    /// Sets the activations of gates, candidate and output; sigmoid, tanh, tanh by default.
     pub fn activations(mut self, activations: LstmActivations) -> Self {
         self.activations = activations;
         self
     }
 
-    /// The functions of the reverse scan, if they are others.
+    /// Sets the activations of the reverse scan; the same as forward by default.
     pub fn reverse_activations(mut self, activations: LstmActivations) -> Self {
         self.reverse_activations = Some(activations);
         self
     }
 
-    /// Shows the cell state to the gates (Gers and Schmidhuber 2000): `peephole`, three numbers a unit.
+    /// Lets the gates see the cell state (Gers and Schmidhuber 2000): adds `peephole`, three numbers per unit.
     pub fn peephole(mut self) -> Self {
         self.peephole = true;
         self
     }
 
-    /// Makes one of input and forget gate 1 minus the other.
+    /// Makes the input or the forget gate 1 minus the other.
     pub fn coupled(mut self, coupling: Coupling) -> Self {
         self.coupling = Some(coupling);
         self
     }
 
-    /// The variant with a squashed cell and no biases: `c = sigmoid(f c' + i g)`, so that the cell stays in (0, 1). A
-    /// later [`LstmConfig::biases`] brings biases back.
+    /// Chooses the variant with a squashed cell and no biases: `c = sigmoid(f c' + i g)`, which keeps the cell in (0,
+    /// 1). A later [`LstmConfig::biases`] brings the biases back.
     pub fn squashed(mut self) -> Self {
         self.squashed = true;
         self.options.biases = Biases::None;
@@ -287,8 +287,8 @@ impl LstmConfig {
 
 /// A gated recurrent unit layer (Cho et al. 2014): `h = (1 - z) n + z h'`.
 ///
-/// Weights of a source that gives z the other meaning, `h = z n + (1 - z) h'` (Chung et al. 2014), are read by negating
-/// z's rows of both weights and biases, since `sigmoid(-a) = 1 - sigmoid(a)`.
+/// Some sources give z the opposite meaning, `h = z n + (1 - z) h'` (Chung et al. 2014). To read their weights, negate
+/// z's rows of all weights and biases, since `sigmoid(-a) = 1 - sigmoid(a)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GruConfig {
     #[serde(flatten)]
@@ -314,19 +314,19 @@ impl GruConfig {
         }
     }
 
-    /// The functions of gates and candidate; sigmoid, tanh by default.
+    /// Sets the activations of gates and candidate; sigmoid, tanh by default.
     pub fn activations(mut self, activations: GruActivations) -> Self {
         self.activations = activations;
         self
     }
 
-    /// The functions of the reverse scan, if they are others.
+    /// Sets the activations of the reverse scan; the same as forward by default.
     pub fn reverse_activations(mut self, activations: GruActivations) -> Self {
         self.reverse_activations = Some(activations);
         self
     }
 
-    /// Where the reset gate acts; after the product by default.
+    /// Sets the place of the reset gate; after the product by default.
     pub fn reset(mut self, reset: Reset) -> Self {
         self.reset = reset;
         self

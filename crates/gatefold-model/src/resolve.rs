@@ -1,4 +1,4 @@
-//! Layers as they are configured made into layers of known widths and parameters, or refused.
+//! Resolves configured layers to layers of known widths and parameters, or refuses them.
 
 use crate::graph::{self, Graph, HandOver};
 use crate::layer::place;
@@ -9,9 +9,9 @@ use crate::{
     ModelError, ParameterSpec, Recurrent, Reset, Role, Timeline,
 };
 
-/// Widths and token numbers travel as f32 in places, and products of two of them must be countable.
+/// The largest width: widths and token numbers travel as f32 in places, and products of two of them must be countable.
 const MAX_WIDTH: usize = 1 << 24;
-/// Longest reach of a skip connection and longest expansion: far above any use, and countable.
+/// The longest reach of a skip connection and the longest expansion: far above any use, and countable.
 const MAX_STEPS: usize = 1 << 24;
 
 /// Works out widths, owners and parameter names from the first layer to the last, then how the layers are connected.
@@ -130,25 +130,27 @@ fn width_problem(width: usize) -> Option<String> {
     }
 }
 
-/// What is wrong with a layer behind those before it.
+/// The problem with a layer that follows `before`, if there is one.
 fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
     if let Some(problem) = width_problem(layer.output) {
         return Some(format!("its {problem}"));
     }
     for spec in &layer.parameters {
         if let Init::Sparse { connections: 0, .. } = spec.init {
-            return Some(format!("{} begins with 0 connections; expected 1 or more", spec.name));
+            return Some(format!("{} is initialised with 0 connections; expected 1 or more", spec.name));
         }
         if let Init::Constant(value) | Init::Normal(value) | Init::Sparse { std: value, .. } = spec.init
             && !value.is_finite()
         {
-            return Some(format!("{} begins with {value}; expected a finite number", spec.name));
+            return Some(format!("{} is initialised with {value}; expected a finite number", spec.name));
         }
         if let Init::Normal(std) | Init::Sparse { std, .. } = spec.init
             && std < 0.0
         {
             let name = &spec.name;
-            return Some(format!("{name} begins with a standard deviation of {std}; expected 0 or more"));
+            return Some(format!(
+                "{name} is initialised with a standard deviation of {std}; expected 0 or more"
+            ));
         }
     }
     let in_decoder = before.iter().any(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
@@ -163,7 +165,7 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
                 return Some(format!("it has {tokens} tokens; expected 1 to {MAX_WIDTH}"));
             }
             if !first {
-                return Some("it reads token numbers; expected it in front of all other layers".into());
+                return Some("it reads token numbers; expected it before all other layers".into());
             }
             (width != 1).then(|| format!("its input is {width} wide; expected 1, the token's number"))
         }
@@ -187,7 +189,7 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
                 .then(|| format!("its time axis is not that of the input of {}", source.place()))
         }
         LayerKind::LastStep | LayerKind::FinalState if timeline == Timeline::Single => {
-            Some("there is one step already; remove this layer".into())
+            Some("there is only one step already; remove this layer".into())
         }
         LayerKind::LastStep => None,
         LayerKind::FinalState => before
@@ -198,18 +200,18 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
             if !(1..=MAX_STEPS).contains(&steps) {
                 return Some(format!("it makes {steps} steps; expected 1 to {MAX_STEPS}"));
             }
-            // The network's input may be one step; that is known when it comes.
+            // The network's input may be one step, which is only known when it arrives.
             (timeline != Timeline::Single && !before.is_empty())
-                .then(|| "it expands one step; expected it first, or behind a last step or final state".into())
+                .then(|| "it expands one step; expected it first, or after a last step or final state".into())
         }
         LayerKind::Decoder { .. } if in_decoder => Some("there is a decoder already; remove one".into()),
         LayerKind::Decoder { .. } => before.last().is_none_or(|last| last.recurrent().is_none()).then(|| {
-            "a decoder takes the states of recurrent layers; expected one of them as the encoder's last layer".into()
+            "a decoder takes the states of recurrent layers; expected a recurrent layer as the encoder's last".into()
         }),
     }
 }
 
-/// What is wrong with the options of a recurrent layer.
+/// The problem with the options of a recurrent layer, if there is one.
 fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> {
     let Recurrent {
         cell, reverse_cell, hidden, projection, clip, direction, initial, skip, feedback, ..
@@ -237,18 +239,18 @@ fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> 
     if let InitialState::Constant(value) = initial
         && !value.is_finite()
     {
-        return Some(format!("its states start at {value}; expected a finite number"));
+        return Some(format!("its initial states are {value}; expected a finite number"));
     }
     if let Some(k) = skip
         && !(2..=MAX_STEPS).contains(&k)
     {
-        return Some(format!("it skips {k} steps; expected 2 to {MAX_STEPS}, since h(t-1) recurs anyway"));
+        return Some(format!(
+            "it skips {k} steps; expected 2 to {MAX_STEPS}, since every layer recurs from h(t-1) already"
+        ));
     }
     let resets_before = matches!(cell, Cell::Gru(GruCell { reset: Reset::Before, .. }));
     if resets_before && skip.is_some() {
-        return Some(
-            "the reset gate would act before the product on one of two recurrences; use Reset::After with a skip".into(),
-        );
+        return Some("Reset::Before is not available with a skip connection; use Reset::After".into());
     }
     if projection.is_some() && feedback.is_some() {
         return Some("projection and feedback are two readouts of one layer; choose one".into());
@@ -256,17 +258,19 @@ fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> 
     let two_ways = direction.scans().len() == 2;
     if feedback.is_some() && two_ways {
         return Some(
-            "feedback is the layer's output at the step before, and there are two; use one direction".into(),
+            "feedback reads the output of the step before, which differs between two directions; use one direction".into(),
         );
     }
     if reverse_cell != cell && direction == Direction::Forward {
-        return Some("it has functions for a reverse scan and goes forward alone; choose a direction".into());
+        return Some(
+            "it has activations for a reverse scan but only runs forward; choose a direction".into(),
+        );
     }
     if in_decoder && direction != Direction::Forward {
-        return Some("a decoder writes one step after the other; expected direction forward".into());
+        return Some("a decoder runs step by step; expected direction forward".into());
     }
     if in_decoder && initial != InitialState::Zeros {
-        return Some("it starts from the encoder's state; expected no initial state of its own".into());
+        return Some("it takes its initial states from the encoder; expected none of its own".into());
     }
     None
 }
@@ -280,7 +284,7 @@ fn add_bridge(layers: &mut [Layer], hand_overs: &[HandOver]) -> Result<(), Model
     let Some((at, bridge)) = layers.iter().find_map(bridge_of) else { return Ok(()) };
     let refuse = |problem| Err(ModelError::Config { place: layers[at].place(), problem });
     if hand_overs.is_empty() {
-        return refuse("no recurrent layer behind it takes the encoder's state; add one".into());
+        return refuse("no recurrent layer after it takes the encoder's states; add one".into());
     }
     let mut parameters = Vec::new();
     for &HandOver { target, number, state, width, source, source_state, source_width } in hand_overs {
@@ -376,7 +380,7 @@ mod tests {
         );
         assert_eq!(
             refusal(1, &[LayerConfig::LastStep, LayerConfig::LastStep]),
-            "layer 1 (last step): there is one step already; remove this layer"
+            "layer 1 (last step): there is only one step already; remove this layer"
         );
         assert_eq!(
             refusal(3, &[LstmConfig::new(2).into(), LayerConfig::Tied { to: 0 }]),

@@ -1,4 +1,4 @@
-//! Models and checkpoints on disk: what goes in comes out, and what is broken is refused by name.
+//! Models and checkpoints on disk: a round trip changes nothing, and broken files are refused by name.
 
 use gatefold_model::file::{Checkpoint, Model, write_atomically};
 use gatefold_model::{
@@ -21,10 +21,10 @@ fn small_network() -> NetworkConfig {
 
 fn checkpoint(config: NetworkConfig, seed: u64) -> Checkpoint {
     Checkpoint {
-        parameters: Parameters::initial(&config, seed),
+        parameters: Parameters::initial(&config, seed).unwrap(),
         optimizer: [("m", 1), ("v", 2)]
             .map(|(moment, offset)| {
-                (moment.to_owned(), Parameters::initial(&config, seed.wrapping_add(offset)))
+                (moment.to_owned(), Parameters::initial(&config, seed.wrapping_add(offset)).unwrap())
             })
             .into(),
         step: u64::MAX - seed,
@@ -44,7 +44,7 @@ fn joined(header: &str, tensors: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), tensors].concat()
 }
 
-/// The error for a small checkpoint whose header was changed, without the path in front.
+/// The error for a small checkpoint with a changed header, without the path at its beginning.
 fn refusal(change: impl FnOnce(&mut Value)) -> String {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("checkpoint.safetensors");
@@ -101,7 +101,7 @@ proptest! {
     ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("checkpoint.safetensors");
-        let optimizer = moments.into_iter().map(|moment| (moment, Parameters::initial(&config, seed ^ 1))).collect();
+        let optimizer = moments.into_iter().map(|moment| (moment, Parameters::initial(&config, seed ^ 1).unwrap())).collect();
         let saved = Checkpoint { step, metadata, optimizer, ..checkpoint(config, seed) };
         saved.save(&path).unwrap();
         prop_assert_eq!(&Checkpoint::load(&path).unwrap(), &saved);
@@ -245,7 +245,7 @@ fn mismatched_tensors_are_named_with_shape_and_type() {
         }),
         "tensor rnn0.bias\\n_hh_l1, F32 [8], belongs to no layer of 3 -> lstm 2 -> last step -> dense 1"
     );
-    // The same file with one layer more in its description.
+    // The same file with one more layer in its description.
     let refused = refusal(|header| {
         let network = header["__metadata__"]["network"].as_str().unwrap();
         let network = network.replace("]}", ",{\"kind\":\"dense\",\"output\":4,\"activation\":\"tanh\"}]}");
@@ -300,7 +300,7 @@ fn foreign_and_newer_files_are_named() {
     assert_eq!(refusal_of(b""), "truncated: expected a safetensors header, found 0 bytes");
 }
 
-/// As version 1 wrote it: the fields of a layer in another order, and none of the later ones.
+/// As written by version 1: the fields of a layer in another order, and none of the later ones.
 #[test]
 fn a_file_of_the_first_version_is_read() {
     let directory = tempfile::tempdir().unwrap();
@@ -358,7 +358,7 @@ fn hostile_headers_are_errors() {
             (k + 1) * huge
         ));
     }
-    // Each size is possible, their sum with the header's length is not.
+    // Each size is possible, but not their sum with the header's length.
     assert!(wrong(&many.join(",")).starts_with("truncated: expected 18446744073709551608 bytes"));
     for (tensor, problem) in [
         (r#""dtype":"F32","shape":[4],"data_offsets":[16,32]"#, "invalid offset for tensor"),
@@ -378,7 +378,7 @@ fn hostile_headers_are_errors() {
     }
 }
 
-/// A header of 16 EB, or one that a sparse file really has, takes no memory.
+/// A header announced as 16 EB takes no memory, and neither does one that a sparse file really has.
 #[test]
 fn a_huge_header_is_not_read() {
     let directory = tempfile::tempdir().unwrap();
@@ -407,8 +407,8 @@ fn every_truncation_is_an_error() {
     assert!(error.contains(&format!("expected {} bytes as the header announces", bytes.len())), "{error}");
 }
 
-/// Whatever is changed in a file, reading it gives an error or a network with all its parameters. Parameters have
-/// no checksum: a flipped bit in a value is another value.
+/// Reading a changed file gives an error or a network with all its parameters, whatever the change. Parameters have no
+/// checksum: a flipped bit in a value is another value.
 #[test]
 fn changed_files_never_panic() {
     let directory = tempfile::tempdir().unwrap();
@@ -491,7 +491,7 @@ fn a_directory_without_permission_says_so() {
     }
 }
 
-/// Saves two contents in turn for ever; `a_killed_writer_leaves_a_whole_file` runs it as another process.
+/// Saves two contents in turn forever; `a_killed_writer_leaves_a_whole_file` runs it in another process.
 #[cfg(unix)]
 #[test]
 #[ignore = "it ends only when it is killed; another test runs it"]
@@ -508,6 +508,7 @@ fn a_writer_to_be_killed() {
 fn killed_content(value: f32) -> Checkpoint {
     let config = NetworkConfig::new(64, [LstmConfig::new(150).into()]).unwrap();
     let parameters: Parameters = Parameters::zeros(&config)
+        .unwrap()
         .iter()
         .map(|(name, tensor)| (name.to_owned(), tensor.mapv(|zero| zero + value)))
         .collect();

@@ -1,4 +1,4 @@
-//! PyTorch's state dicts in and out, against files that PyTorch wrote (tests/fixtures/pytorch of the workspace).
+//! PyTorch's state dicts, read and written, against files written by PyTorch (tests/fixtures/pytorch of the workspace).
 
 use gatefold_model::file::{Model, pytorch};
 use gatefold_model::{
@@ -36,7 +36,7 @@ fn path(case: &Value) -> PathBuf {
     folder().join(format!("{}.safetensors", case["name"].as_str().unwrap()))
 }
 
-/// The tensors of a file, read by the safetensors crate alone.
+/// The tensors of a file, read with nothing but the safetensors crate.
 fn tensors(path: &Path) -> Tensors {
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -47,7 +47,7 @@ fn tensors(path: &Path) -> Tensors {
     tensors.collect()
 }
 
-/// What the index says of a case, as options.
+/// The options of a case, from the index.
 fn options(case: &Value) -> ReadOptions {
     let mut steps: Vec<Step> = Vec::new();
     for step in case["steps"].as_array().unwrap() {
@@ -56,7 +56,7 @@ fn options(case: &Value) -> ReadOptions {
             ("FinalState", _) => steps.push(LayerConfig::FinalState.into()),
             ("ReLU", _) => match steps.last_mut() {
                 Some(Step::Module(module)) => *module = module.clone().activation(Activation::Relu),
-                _ => panic!("a function stands behind a module"),
+                _ => panic!("an activation follows a module"),
             },
             (_, Some(name)) if step["options"]["nonlinearity"] == "relu" => {
                 steps.push(Step::module(name).activation(Activation::Relu).into());
@@ -82,7 +82,7 @@ fn parsed(text: &str) -> ReadOptions {
     text.parse().unwrap()
 }
 
-/// Networks as they should be read, for a case of every kind.
+/// The expected networks, for a case of every kind.
 #[test]
 fn networks_follow_from_names_and_shapes() {
     for (name, expected) in [
@@ -116,7 +116,7 @@ fn networks_follow_from_names_and_shapes() {
     }
 }
 
-/// Walks the index and the network side by side; the names of both are written out here once more.
+/// Walks the index and the network side by side; the names of both are spelled out here independently.
 #[test]
 fn every_tensor_lands_in_its_layer() {
     for case in cases() {
@@ -158,7 +158,7 @@ fn every_tensor_lands_in_its_layer() {
 fn an_order_is_taken_only_if_it_is_the_only_one() {
     let mut found = 0;
     for case in cases() {
-        // What the file cannot say is left out here, so that only the order is compared.
+        // Only the order is compared, so options that the file cannot hold are left out.
         let plain: Vec<Step> = names(&case).iter().map(|&name| Step::module(name).into()).collect();
         let told = pytorch::read(&path(&case), &ReadOptions::new().steps(plain)).unwrap();
         match pytorch::read(&path(&case), &ReadOptions::new()) {
@@ -178,7 +178,7 @@ fn an_order_is_taken_only_if_it_is_the_only_one() {
 }
 
 #[test]
-fn a_weight_alone_is_what_fits() {
+fn a_weight_without_a_bias_is_what_fits() {
     let weight = |rows, columns| ArrayD::from_elem(vec![rows, columns], 0.5);
     let lstm = tensors(&path(&case("lstm"))).into_iter().map(|(name, values)| (format!("a.{name}"), values));
     let mut dict: BTreeMap<_, _> = lstm.collect();
@@ -190,7 +190,7 @@ fn a_weight_alone_is_what_fits() {
     assert_eq!(read(&dict, "").unwrap(), "3 -> lstm 5 -> dense 7 no bias");
     dict.insert("b.weight".into(), weight(7, 3));
     assert_eq!(read(&dict, "").unwrap(), "1 -> embedding 3 of 7 tokens -> lstm 5");
-    // Three wide and of three tokens, it fits as either.
+    // With a width of three and three tokens, it fits as either.
     dict.insert("b.weight".into(), weight(3, 3));
     assert_eq!(
         refusal(&dict, &ReadOptions::new()),
@@ -198,7 +198,7 @@ fn a_weight_alone_is_what_fits() {
     );
     assert_eq!(
         refusal(&dict, &parsed("b, a")),
-        "it can be read as \"b, a\" and as \"b embedding, a\"; say embedding or linear behind the weight alone"
+        "it can be read as \"b, a\" and as \"b embedding, a\"; write embedding or linear after the lone weight"
     );
     assert_eq!(read(&dict, "b linear, a").unwrap(), "3 -> dense 3 no bias -> lstm 5");
     assert_eq!(read(&dict, "b embedding, a").unwrap(), "1 -> embedding 3 of 3 tokens -> lstm 5");
@@ -233,7 +233,7 @@ fn options_say_what_has_no_tensors() {
     );
     assert_eq!(
         refused("gru, linear embedding"),
-        "linear: Linear 10 to 2: expected a weight alone for an embedding"
+        "linear: Linear 10 to 2: expected only a weight for an embedding"
     );
     assert_eq!(
         refused("gru dropout 2, linear"),
@@ -258,7 +258,8 @@ fn a_decoder_is_a_step() {
         DenseConfig::new(5).into(),
     ];
     let config = NetworkConfig::new(1, layers).unwrap();
-    let model = Model { parameters: Parameters::initial(&config, 3), config, metadata: BTreeMap::new() };
+    let model =
+        Model { parameters: Parameters::initial(&config, 3).unwrap(), config, metadata: BTreeMap::new() };
     let names = ["source", "encoder", "target", "decoder", "head"];
     let dict = pytorch::state_dict(&model, &names).unwrap();
     let mut steps: Vec<Step> = names.iter().map(|&name| Step::module(name).into()).collect();
@@ -335,7 +336,7 @@ fn tensors_of_other_modules_and_of_other_shapes_are_refused() {
     assert!(error.contains(" and 32 more\""), "{error}");
 }
 
-/// A file with an `nn.Linear` from 2 to 2, whose weight is of another type than its bias.
+/// Writes a file with an `nn.Linear` from 2 to 2 whose weight and bias have different types.
 fn linear(path: &Path, weight: (Dtype, &[u8]), bias: (Dtype, &[u8])) {
     let view = |(dtype, bytes), shape: &[usize]| TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
     let tensors = [("weight", view(weight, &[2, 2])), ("bias", view(bias, &[2]))];
@@ -357,7 +358,7 @@ fn numbers_of_other_types_become_float32() {
     assert_eq!(read(), (vec![1.0, -2.5, 2f32.powi(-24), 65504.0], vec![1.0, -123.0]));
 
     let doubles = |values: &[f64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-    // 0.1 is rounded, what rounds to the largest number stays one, and what is infinite was so before.
+    // 0.1 is rounded, a value that rounds to the largest number stays finite, and infinities come from infinities.
     let largest = f64::from(f32::MAX);
     let weight = doubles(&[0.1, -2.5, largest * (1.0 + 1e-8), f64::NEG_INFINITY]);
     let bias = doubles(&[1e-300, -7.0]);
@@ -374,7 +375,7 @@ fn numbers_of_other_types_become_float32() {
     assert_eq!(refusal(), format!("{}: {expected}", path.display()));
 }
 
-/// What was read is written again as it was.
+/// Reading and writing gives the same tensors.
 #[test]
 fn a_state_dict_survives_both_ways() {
     let directory = tempfile::tempdir().unwrap();
@@ -393,7 +394,7 @@ fn ours_is_not_foreign() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");
     let config = NetworkConfig::new(2, [LstmConfig::new(3).into()]).unwrap();
-    Model { parameters: Parameters::initial(&config, 1), config, metadata: BTreeMap::new() }
+    Model { parameters: Parameters::initial(&config, 1).unwrap(), config, metadata: BTreeMap::new() }
         .save(&path)
         .unwrap();
     assert!(!pytorch::is_foreign(&path).unwrap());
@@ -401,7 +402,7 @@ fn ours_is_not_foreign() {
 
 fn model(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Model {
     let config = NetworkConfig::new(input, layers).unwrap();
-    Model { parameters: Parameters::initial(&config, 7), config, metadata: BTreeMap::new() }
+    Model { parameters: Parameters::initial(&config, 7).unwrap(), config, metadata: BTreeMap::new() }
 }
 
 #[test]
@@ -524,7 +525,7 @@ fn what_pytorch_does_not_have_is_refused_by_name() {
     }
 }
 
-/// Reads bytes as a state_dict; whatever they are, the answer is a model or one line.
+/// Reads bytes as a state_dict; whatever they are, the result is a model or a one-line error.
 fn read_bytes(bytes: &[u8]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.safetensors");
@@ -542,7 +543,7 @@ fn read_bytes(bytes: &[u8]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Bytes changed, taken away or put in, mostly in the header, where everything is decided.
+    /// Bytes changed, removed or inserted, mostly in the header, where everything is decided.
     #[test]
     fn broken_files_are_refused(
         name in prop::sample::select(vec!["model_tokens", "model_last_step", "lstm_proj_2_bi", "gru"]),
@@ -554,7 +555,7 @@ proptest! {
             let at = at % bytes.len();
             match edit {
                 0 => bytes[at] = value,
-                // A digit stays a digit: the JSON survives, and the sizes lie.
+                // A digit stays a digit, so the JSON survives but the sizes are wrong.
                 1 if bytes[at].is_ascii_digit() => bytes[at] = b'0' + value % 10,
                 1 => bytes[at] = value & 0x7f,
                 2 => bytes.insert(at, b'0' + value % 10),
@@ -565,7 +566,7 @@ proptest! {
         read_bytes(&bytes);
     }
 
-    /// Headers that are well-formed: tensors of any name and shape.
+    /// Well-formed headers: tensors of any name and shape.
     #[test]
     fn any_tensors_are_read_or_refused(
         tensors in prop::collection::btree_map(

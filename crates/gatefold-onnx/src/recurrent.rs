@@ -266,7 +266,7 @@ impl RecurrentOperator {
         let (hidden, input) = self.widths(weights).map_err(|problem| self.error(problem))?;
         let layer = self.layer(hidden, weights.b.is_some(), weights.p.is_some());
         let config = NetworkConfig::new(input, [layer])?;
-        let mut parameters = Parameters::zeros(&config);
+        let mut parameters = Parameters::zeros(&config)?;
         self.put(weights, &config.layers()[0], &mut parameters);
         Ok((config, parameters))
     }

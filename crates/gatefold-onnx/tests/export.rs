@@ -179,7 +179,7 @@ fn one_bias_becomes_two_and_a_constant_initial_state_a_learned_one() {
     let (config, parameters) =
         network(3, [GruConfig::new(4).biases(Biases::One).initial_state(InitialState::Constant(0.5)).into()]);
     let imported = written(&config, &parameters, ExportOptions::new()).import().unwrap();
-    assert_eq!(imported.config.to_string(), "3 -> gru 4 learned start");
+    assert_eq!(imported.config.to_string(), "3 -> gru 4 learned initial state");
     assert_eq!(imported.parameters["rnn0.bias_ih_l0"], parameters["rnn0.bias_ih_l0"]);
     assert!(imported.parameters["rnn0.bias_hh_l0"].iter().all(|&value| value == 0.0));
     assert!(imported.parameters["rnn0.h0_l0"].iter().all(|&value| value == 0.5));

@@ -1,11 +1,11 @@
-//! The functions of gates and dense layers, safe from overflow for every finite argument.
+//! The activations of gates and dense layers, safe from overflow for every finite argument.
 
 use crate::Real;
 use gatefold_model::Activation;
 
 /// `1 / (1 + exp(-x))`.
 ///
-/// The exponential is taken of `-|x|`, which can underflow to 0 but never overflow; the other half follows from
+/// The exponential of `-|x|` can underflow to 0 but never overflow; negative `x` follow from
 /// `sigmoid(x) = exp(x) / (1 + exp(x))`.
 #[inline]
 pub fn sigmoid<R: Real>(x: R) -> R {
@@ -25,7 +25,7 @@ pub fn tanh<R: Real>(x: R) -> R {
 pub fn apply<R: Real>(activation: Activation, x: R) -> R {
     match activation {
         Activation::Identity => x,
-        // Not a maximum: that would turn NaN into 0 and hide it.
+        // Not `max`, which would turn NaN into 0 and hide it.
         Activation::Relu if x < R::ZERO => R::ZERO,
         Activation::Relu => x,
         Activation::Tanh => tanh(x),
@@ -33,7 +33,7 @@ pub fn apply<R: Real>(activation: Activation, x: R) -> R {
         Activation::Affine { alpha, beta } => real::<R>(alpha) * x + real(beta),
         Activation::LeakyRelu { alpha } if x < R::ZERO => real::<R>(alpha) * x,
         Activation::LeakyRelu { .. } => x,
-        // Of NaN neither holds, and it stays.
+        // NaN fails both comparisons, and stays.
         Activation::ThresholdedRelu { alpha } if x <= real(alpha) => R::ZERO,
         Activation::ThresholdedRelu { .. } => x,
         Activation::ScaledTanh { alpha, beta } => real::<R>(alpha) * tanh(real::<R>(beta) * x),
@@ -50,12 +50,13 @@ pub fn apply<R: Real>(activation: Activation, x: R) -> R {
         Activation::Elu { alpha } if x < R::ZERO => real::<R>(alpha) * x.exp_m1(),
         Activation::Elu { .. } => x,
         Activation::Softsign => x / (R::ONE + x.abs()),
-        // max(x, 0) + ln(1 + exp(-|x|)): no exponential of a positive number.
+        // max(x, 0) + ln(1 + exp(-|x|)), which takes no exponential of a positive number.
         Activation::Softplus => (if x < R::ZERO { R::ZERO } else { x }) + (-x.abs()).exp().ln_1p(),
     }
 }
 
-/// `dy/dx` in terms of `x`; at a kink that of the smaller `x`, and 0 at both of a hard sigmoid, as in PyTorch.
+/// `dy/dx` in terms of `x`; at a kink, the slope on the side of smaller `x`, but 0 at both kinks of a hard sigmoid, as
+/// in PyTorch.
 pub fn slope<R: Real>(activation: Activation, x: R) -> R {
     match activation {
         Activation::LeakyRelu { alpha } if x <= R::ZERO => real(alpha),
@@ -70,13 +71,13 @@ pub fn slope<R: Real>(activation: Activation, x: R) -> R {
         Activation::Elu { .. } => R::ONE,
         Activation::Softsign => R::ONE / ((R::ONE + x.abs()) * (R::ONE + x.abs())),
         Activation::Softplus => sigmoid(x),
-        // The others' follow from y without loss.
+        // The slopes of the others follow from y without loss.
         _ => derivative(activation, apply(activation, x)),
     }
 }
 
-/// `dy/dx` in terms of `y`, which is all that the backward pass has kept, where [`Activation::slope_from_output`];
-/// relu's derivative at 0 is 0, as in PyTorch.
+/// `dy/dx` in terms of `y`, for activations with [`Activation::slope_from_output`], of which the backward pass keeps
+/// only `y`. Relu's derivative at 0 is 0, as in PyTorch.
 #[inline]
 pub fn derivative<R: Real>(activation: Activation, y: R) -> R {
     match activation {
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn derivatives_match_central_differences() {
         let step = 1e-5;
-        // Numbers of alpha with which the slope does not follow from y.
+        // Values of alpha for which the slope does not follow from y.
         let odd = [
             Activation::LeakyRelu { alpha: -0.5 },
             Activation::ThresholdedRelu { alpha: -1.5 },

@@ -1,4 +1,4 @@
-//! Between an encoder and its decoder: final states of the one become initial states of the other.
+//! The bridge between an encoder and its decoder: final states of one become initial states of the other.
 
 use crate::network::{Tensors, add_gradient};
 use crate::scan::{readout_backward, readout_forward};
@@ -10,19 +10,20 @@ use ndarray::{Array2, Array3, ArrayView1, ArrayView2, Axis, Ix1, Ix2};
 pub(crate) struct BridgeLayer<'a, R> {
     pub(crate) layer: &'a Layer,
     pub(crate) parameters: &'a Tensors<R>,
-    /// Of the encoder.
+    /// The encoder's recurrent layers.
     pub(crate) sources: Vec<&'a Recurrent>,
-    /// Of the decoder.
+    /// The decoder's recurrent layers.
     pub(crate) targets: Vec<&'a Recurrent>,
 }
 
 impl<R: Real> BridgeLayer<'_, R> {
-    /// The encoder's layer from whose states the decoder's layer `j` starts: the one at the same place, or the last.
+    /// The encoder's layer that gives the decoder's layer `j` its initial states: the one with the same number, or the
+    /// last.
     fn source(&self, j: usize) -> usize {
         j.min(self.sources.len() - 1)
     }
 
-    /// Which state of the source becomes this one of layer `j`: its own kind, or h where the source has no c.
+    /// The source's state that becomes this state of layer `j`: the same kind, or h where the source has no c.
     fn source_kind(&self, j: usize, kind: StateKind) -> StateKind {
         if self.sources[self.source(j)].cell.has_state() { kind } else { StateKind::Hidden }
     }
@@ -48,8 +49,8 @@ impl<R: Real> BridgeLayer<'_, R> {
         }
     }
 
-    /// The decoder's initial states from the encoder's final ones: as they are, or `act(s W^T + b)`. In every slot of the
-    /// history stands the same h; a readout that feeds back starts at zero.
+    /// The decoder's initial states from the encoder's final ones: unchanged, or `act(s W^T + b)`. All slots of the
+    /// history get the same h; a readout that feeds back starts at zero.
     pub(crate) fn forward(&self, encoder: &[LayerState<R>]) -> Vec<LayerState<R>> {
         let state = |j: usize, kind| {
             let given = self.given(encoder, j, kind);

@@ -1,7 +1,6 @@
-//! The cells: what one unit of one row does at one time step, a file for each.
+//! The cells, a file for each: one unit of one row at one time step.
 //!
-//! A cell reads pre-activations, one number for each of its lanes, and keeps one number for each lane for the backward
-//! pass.
+//! A cell reads pre-activations, one number per lane, and keeps one number per lane for the backward pass.
 
 use crate::Real;
 use crate::activation;
@@ -11,24 +10,24 @@ pub mod gru;
 pub mod lstm;
 pub mod rnn;
 
-/// How gates come from pre-activations, and what is kept of them.
+/// The way gates are computed from pre-activations, and kept for the backward pass.
 ///
-/// Kept is the activated gate, from which its slope follows. With a clip, and with functions whose slope does not
-/// follow from their value, the clipped pre-activation is kept instead, and the gate is computed again.
+/// The activated gate is kept, from which its slope follows. With a clip, and with activations whose slope does not
+/// follow from their value, the clipped pre-activation is kept instead, and the gate is recomputed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gating<R> {
-    /// The bound of every pre-activation.
+    /// The bound of the pre-activations.
     pub clip: Option<R>,
     /// Whether clipped pre-activations are kept instead of gates.
     pub keeps_pre: bool,
 }
 
 impl<R: Real> Gating<R> {
-    /// That of a cell with this clip.
+    /// The gating of a cell with this clip.
     pub fn new(cell: &Cell, clip: Option<R>) -> Self {
         let odd = match cell {
             Cell::Rnn { activation } => !activation.slope_from_output(),
-            // The slope of the function behind the cell state follows from the state.
+            // The slope of the output's activation follows from the cell state.
             Cell::Lstm(LstmCell { activations: a, .. }) => {
                 !(a.gate.slope_from_output() && a.candidate.slope_from_output())
             }
@@ -39,7 +38,7 @@ impl<R: Real> Gating<R> {
         Gating { clip, keeps_pre: clip.is_some() || odd }
     }
 
-    /// What is kept of the pre-activation `pre`; NaN stays NaN.
+    /// The number kept for the pre-activation `pre`; NaN stays NaN.
     pub fn kept(self, function: Activation, pre: R) -> R {
         let clipped = match self.clip {
             Some(bound) if pre > bound => bound,
@@ -49,12 +48,12 @@ impl<R: Real> Gating<R> {
         if self.keeps_pre { clipped } else { activation::apply(function, clipped) }
     }
 
-    /// The gate.
+    /// The gate, from the number kept.
     pub fn value(self, function: Activation, kept: R) -> R {
         if self.keeps_pre { activation::apply(function, kept) } else { kept }
     }
 
-    /// The gate's derivative by the pre-activation: 0 where it is clipped.
+    /// The gate's derivative with respect to the pre-activation; 0 where it is clipped.
     pub fn slope(self, function: Activation, kept: R) -> R {
         match self.clip {
             Some(bound) if kept.abs() >= bound => R::ZERO,
@@ -64,8 +63,8 @@ impl<R: Real> Gating<R> {
     }
 }
 
-/// Lanes of a unit's pre-activations: one for each gate, and in a GRU with reset after the product one more, since the
-/// candidate's parts from the input and from the recurrence stay apart.
+/// The number of lanes of a unit's pre-activations: one per gate, and one more in a GRU with reset after the product,
+/// where the candidate's parts from the input and from the recurrence stay separate.
 pub fn lanes(cell: &Cell) -> usize {
     match cell {
         Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::LANES_AFTER,
@@ -73,7 +72,7 @@ pub fn lanes(cell: &Cell) -> usize {
     }
 }
 
-/// The lane of a gate's part from the recurrence; that from the input has the gate's own number.
+/// The lane of a gate's part from the recurrence; the part from the input has the gate's own number.
 pub fn recurrent_lane(cell: &Cell, gate: usize) -> usize {
     match cell {
         Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::RECURRENT_LANES[gate],

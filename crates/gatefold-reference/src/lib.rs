@@ -1,14 +1,14 @@
-//! Recurrent networks in plain ndarray code, forward and backward: what the right answer is.
+//! Recurrent networks in plain ndarray code, forward and backward: the right answer, by definition.
 //!
-//! Every function is generic over [`Real`], which is `f32` and `f64` and nothing else. In `f64` this crate judges
-//! every other implementation; the engine's CPU device is `gatefold-cpu`, held to it like the kernels. Functions that mirror a
-//! step of a kernel take that step's inputs and return its intermediates too, so that a failing comparison can say
-//! which line of the equation broke.
+//! Every function is generic over [`Real`], which means `f32` or `f64` and nothing else. In `f64` this crate judges
+//! every other implementation: the kernels, and `gatefold-cpu`, the engine's CPU device. Functions that mirror a step
+//! of a kernel take that step's inputs and also return its intermediates, so that a failing comparison shows which line
+//! of the equation broke.
 //!
 //! Shapes use `T` time steps, `B` rows of a batch, `I` inputs, `H` hidden units and `O` outputs. Sequences are
 //! time-major, `[T, B, I]`. Gates lie in blocks of `H` columns in the order of [`gatefold_model::LstmGate`] or
-//! [`gatefold_model::GruGate`].
-//! Gradients and cotangents (the derivative of the loss by a value) take the prefix `d_`.
+//! [`gatefold_model::GruGate`]. Gradients and cotangents (the derivative of the loss with respect to a value) have the
+//! prefix `d_`.
 //!
 //! The equations are collected in docs/numerics.md.
 

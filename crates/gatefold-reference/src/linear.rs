@@ -62,8 +62,8 @@ pub fn sum_slices<R: Real>(
     sum
 }
 
-/// A tensor `[size0, size1, size2]` whose element `i0, i1, i2` is element `i0 s0 + i1 s1 + i2 s2` of `source`, plus the
-/// same element of `other` where there is one.
+/// A tensor `[size0, size1, size2]` whose element `i0, i1, i2` is element `i0 s0 + i1 s1 + i2 s2` of `source`, plus
+/// that element of `other` if given.
 ///
 /// # Panics
 /// If an element lies outside.
@@ -72,10 +72,10 @@ pub fn pack<R: Real>(source: &[R], other: Option<&[R]>, sizes: [usize; 3], strid
     places.map(|at| source[at] + other.map_or(R::ZERO, |other| other[at])).collect()
 }
 
-/// The inverse of [`pack`], adding: `d[i0 s0 + i1 s1 + i2 s2] += sum over z of slices[z, i0, i1, i2]`.
+/// The inverse of [`pack`], added: `d[i0 s0 + i1 s1 + i2 s2] += sum over z of slices[z, i0, i1, i2]`.
 ///
 /// # Panics
-/// If an element lies outside, or the slices are not whole.
+/// If an element lies outside, or a slice is incomplete.
 pub fn unpack_gradient<R: Real>(slices: &[R], sizes: [usize; 3], strides: [usize; 3], d: &mut [R]) {
     let len = sizes.iter().product();
     assert_eq!(slices.len() % len, 0, "every slice is whole");
@@ -84,7 +84,7 @@ pub fn unpack_gradient<R: Real>(slices: &[R], sizes: [usize; 3], strides: [usize
     }
 }
 
-/// Where the elements of a packed tensor lie, in its order.
+/// The source places of a packed tensor's elements, in its order.
 fn places(sizes: [usize; 3], strides: [usize; 3]) -> impl Iterator<Item = usize> {
     let [size0, size1, size2] = sizes;
     (0..size0 * size1 * size2).map(move |i| {
@@ -93,7 +93,7 @@ fn places(sizes: [usize; 3], strides: [usize; 3]) -> impl Iterator<Item = usize>
     })
 }
 
-/// `d_pre = d_y act'(y)`, the cotangent in front of an activation whose result is `y`.
+/// `d_pre = d_y act'(y)`, the cotangent of the pre-activations of `y`.
 pub fn activation_backward<R: Real>(
     y: ArrayView2<R>,
     d_y: ArrayView2<R>,
@@ -102,10 +102,10 @@ pub fn activation_backward<R: Real>(
     Zip::from(&d_y).and(&y).map_collect(|&d, &y| d * activation::derivative(activation, y))
 }
 
-/// What [`dense_backward`] returns.
+/// The result of [`dense_backward`].
 #[derive(Clone, Debug)]
 pub struct DenseBackward<R> {
-    /// `[M, O]`, the cotangent in front of the activation.
+    /// `[M, O]`, the cotangent of the pre-activations.
     pub d_pre: Array2<R>,
     /// `[O, I]`
     pub d_weight: Array2<R>,
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use ndarray::{Array3, array};
 
-    /// From `[2, 3]` with rows and columns exchanged, and back.
+    /// Transposes `[2, 3]`, and back.
     #[test]
     fn unpacking_undoes_packing() {
         let (source, sizes, strides) = ([0., 1., 2., 3., 4., 5.], [1, 3, 2], [0, 1, 3]);

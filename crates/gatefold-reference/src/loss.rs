@@ -1,12 +1,11 @@
-//! Losses: one number from outputs and targets, and its derivative by the outputs.
+//! Losses: one number from outputs and targets, and its derivative with respect to the outputs.
 //!
-//! A row is one time step of one sequence. Every loss is a sum over rows, each times a weight; a mean is a matter of
-//! the weights.
+//! A row is one time step of one sequence. Every loss is a weighted sum over rows; the weights turn it into a mean.
 
 use crate::Real;
 use ndarray::{Array3, ArrayView3};
 
-/// What a row of outputs costs.
+/// The loss of a row of outputs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Loss<R> {
     /// `sum (y - t)^2`
@@ -15,10 +14,10 @@ pub enum Loss<R> {
     Absolute,
     /// Squares near the target, a straight line further away (Huber 1964).
     Huber {
-        /// Where the line begins.
+        /// The residual where the line begins.
         delta: R,
     },
-    /// `log sum_c exp y_c - y_label` (the softmax is inside); the target is one label, negative where there is none.
+    /// `log sum_c exp y_c - y_label`, which includes the softmax; the target is one label, or negative for none.
     CrossEntropy,
     /// The pinball loss (Koenker and Bassett 1978), summed over levels: outputs `[levels, features]`.
     Quantile {
@@ -30,10 +29,10 @@ pub enum Loss<R> {
     Gaussian,
 }
 
-/// What one element costs, and the derivative by the output.
+/// The loss of one element, and its derivative with respect to the output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Term<R> {
-    /// The cost.
+    /// The loss.
     pub loss: R,
     /// Its derivative.
     pub slope: R,
@@ -67,7 +66,7 @@ pub fn quantile<R: Real>(r: R, level: R) -> Term<R> {
     Term { loss: slope * r, slope }
 }
 
-/// A slope by the sign of the residual: 0 at 0, NaN for NaN.
+/// A slope chosen by the sign of the residual: 0 at 0, NaN for NaN.
 fn side<R: Real>(r: R, below: R, above: R) -> R {
     if r > R::ZERO {
         above
@@ -78,7 +77,7 @@ fn side<R: Real>(r: R, below: R, above: R) -> R {
     }
 }
 
-/// The cost, and the derivatives by the mean and by the logarithm of the variance.
+/// The loss, and its derivatives with respect to the mean and to the logarithm of the variance.
 pub fn gaussian<R: Real>(mean: R, log_variance: R, target: R) -> (R, [R; 2]) {
     let half = R::from_f64(0.5);
     let (r, precision) = (mean - target, (-log_variance).exp());
@@ -86,12 +85,12 @@ pub fn gaussian<R: Real>(mean: R, log_variance: R, target: R) -> (R, [R; 2]) {
     (half * (log_variance + square), [r * precision, half * (R::ONE - square)])
 }
 
-/// The cost of a row of logits under a label; `d` receives the softmax, less 1 at the label.
+/// The loss of a row of logits under a label; `d` receives the softmax, minus 1 at the label.
 ///
 /// # Panics
 /// If the label is not below the number of classes.
 pub fn cross_entropy<R: Real>(logits: &[R], label: usize, d: &mut [R]) -> R {
-    // Less the largest, no exponential overflows, and at least one of them is 1.
+    // Minus the largest, no exponential overflows, and at least one of them is 1.
     let largest = logits.iter().fold(logits[0], |largest, &y| if y > largest { y } else { largest });
     let mut sum = R::ZERO;
     for (d, &y) in d.iter_mut().zip(logits) {
@@ -104,10 +103,10 @@ pub fn cross_entropy<R: Real>(logits: &[R], label: usize, d: &mut [R]) -> R {
 }
 
 impl<R: Real> Loss<R> {
-    /// What a row costs; `d` receives the derivative by the outputs.
+    /// The loss of a row; `d` receives its derivative with respect to the outputs.
     ///
     /// # Panics
-    /// If outputs and targets do not belong together, or a label is none of the classes.
+    /// If outputs and targets do not match, or a label is not one of the classes.
     pub fn row(&self, y: &[R], target: &[R], d: &mut [R]) -> f64 {
         assert_eq!(y.len(), d.len(), "a derivative for each output");
         match self {
@@ -143,12 +142,12 @@ impl<R: Real> Loss<R> {
         }
     }
 
-    /// The sum over rows, times their weights `[T B]`, and its derivative by the `output [T, B, O]`. Rows of weight 0
-    /// give 0, whatever they hold. Summed in `f64` whatever the type: a long sum of small terms in `f32` would lose its
-    /// last digits.
+    /// The sum over rows, weighted by `[T B]` weights, and its derivative with respect to `output [T, B, O]`. Rows of
+    /// weight 0 give 0, whatever they hold. The sum is always in `f64`: a long sum of small terms in `f32` would lose
+    /// its last digits.
     ///
     /// # Panics
-    /// If the shapes do not belong together.
+    /// If the shapes do not match.
     pub fn weighted(&self, output: ArrayView3<R>, target: ArrayView3<R>, weights: &[R]) -> (f64, Array3<R>) {
         let (steps, batch, width) = output.dim();
         assert_eq!((steps, batch), (target.dim().0, target.dim().1), "a target for each row");
@@ -180,13 +179,13 @@ fn elements<R: Real>(y: &[R], target: &[R], d: &mut [R], term: impl Fn(R) -> Ter
     sum
 }
 
-/// Every row weighs `1 / elements`.
+/// Weights of `1 / elements` for every row.
 fn equal_weights<R: Real>(output: ArrayView3<R>) -> Vec<R> {
     let (steps, batch, _) = output.dim();
     vec![R::from_f64(1.0 / output.len() as f64); steps * batch]
 }
 
-/// The mean of `(output - target)^2` over every element.
+/// The mean of `(output - target)^2` over all elements.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -194,7 +193,7 @@ pub fn squared_error<R: Real>(output: ArrayView3<R>, target: ArrayView3<R>) -> R
     R::from_f64(Loss::Squared.weighted(output, target, &equal_weights(output)).0)
 }
 
-/// The derivative of [`squared_error`] by the output: `2 (output - target) / elements`.
+/// The derivative of [`squared_error`] with respect to the output: `2 (output - target) / elements`.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -202,7 +201,7 @@ pub fn squared_error_gradient<R: Real>(output: ArrayView3<R>, target: ArrayView3
     Loss::Squared.weighted(output, target, &equal_weights(output)).1
 }
 
-/// Terms added up by parts: part `p` has the terms `p`, `p + parts`, `p + 2 parts`, ...
+/// Terms summed by parts: part `p` has the terms `p`, `p + parts`, `p + 2 parts`, ...
 ///
 /// # Panics
 /// If there is no part.
@@ -210,7 +209,7 @@ pub fn by_parts<R: Real>(terms: &[R], parts: usize) -> Vec<R> {
     (0..parts).map(|part| terms.iter().skip(part).step_by(parts).copied().sum()).collect()
 }
 
-/// The parts of a loss added in order.
+/// Sums the parts of a loss in order.
 pub fn sum_loss<R: Real>(parts: &[R]) -> R {
     parts.iter().copied().sum()
 }
@@ -275,7 +274,7 @@ mod tests {
         assert!(sum > 0.0);
     }
 
-    /// What is not a number must not pass for one.
+    /// NaN must not pass for a number.
     #[test]
     fn nan_stays_nan() {
         for loss in

@@ -1,4 +1,4 @@
-//! Whole networks: the layers of a [`NetworkConfig`] in a row, forward with a tape and backward along it.
+//! Whole networks: the layers of a [`NetworkConfig`] one after another, forward with a tape and backward along it.
 
 use crate::bridge::BridgeLayer;
 use crate::linear::dense_forward;
@@ -22,33 +22,33 @@ pub struct Network<R> {
     parameters: Tensors<R>,
 }
 
-/// What goes into a network.
+/// The inputs of a pass through a network.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a, R> {
     /// `[T, B, I]`
     pub input: ArrayView3<'a, R>,
-    /// The steps of each row, at most T; all have T where there are none. What stands behind them is not read.
+    /// The steps of each row, at most T; without lengths all rows have T. Values past a row's end are not read.
     pub lengths: Option<&'a [usize]>,
-    /// States in front of the first step, in place of the layers' own. Those of a decoder's layers are not read: they
-    /// start from the encoder's.
+    /// Initial states that replace the layers' own. Those of a decoder's layers are ignored, since they start from the
+    /// encoder's.
     pub states: Option<&'a States<R>>,
-    /// What a decoder reads, `[T', B, I']`, and the steps of each row.
+    /// The decoder's input `[T', B, I']`, and the steps of each row.
     pub decoder: Option<(ArrayView3<'a, R>, Option<&'a [usize]>)>,
-    /// Where random zeros come from; none are drawn without, as in inference.
+    /// The random zeros of dropout layers; none are drawn without it, as in inference.
     pub dropout: Option<Dropout>,
 }
 
 impl<'a, R> Batch<'a, R> {
-    /// Sequences of equal length from the layers' own states, without dropout.
+    /// Sequences of equal length, from the layers' own states and without dropout.
     pub fn new(input: ArrayView3<'a, R>) -> Self {
         Batch { input, lengths: None, states: None, decoder: None, dropout: None }
     }
 }
 
-/// The random zeros of one batch.
+/// The source of one batch's random zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropout {
-    /// The key.
+    /// The key of the generator.
     pub seed: u64,
     /// The batch's number.
     pub batch: u32,
@@ -57,13 +57,13 @@ pub struct Dropout {
 /// The forward pass of a network, as the backward pass needs it.
 #[derive(Clone, Debug)]
 pub struct Tape<R> {
-    /// The index of the layer whose input is the first of the values.
+    /// The first layer that ran; the first of the values is its input.
     first: usize,
-    /// The input of layer `first`, then every layer's output; a decoder's is the decoder's input.
+    /// The input of layer `first`, then every layer's output; in place of a decoder's output, the decoder's input.
     values: Vec<Array3<R>>,
     /// The scans of recurrent layers, by layer.
     scans: BTreeMap<usize, Vec<scan::Forward<R>>>,
-    /// Of the input, and of the decoder's.
+    /// The lengths of the input and of the decoder's input.
     lengths: [Option<Vec<usize>>; 2],
     dropout: Option<Dropout>,
     states_were_given: bool,
@@ -77,17 +77,17 @@ impl<R: Real> Tape<R> {
         self.output.view()
     }
 
-    /// The states behind each row's last step.
+    /// The final states of each row.
     pub fn states(&self) -> &States<R> {
         &self.states
     }
 
-    /// The output of one layer, with whatever stands where a row has ended; recurrent layers have zeros there.
+    /// The output of one layer, with arbitrary values past a row's end; recurrent layers have zeros there.
     pub fn layer_output(&self, index: usize) -> ArrayView3<'_, R> {
         self.value(index + 1)
     }
 
-    /// Every intermediate of a recurrent layer, for each of its scans.
+    /// All intermediates of a recurrent layer, for each of its scans.
     pub fn scans(&self, index: usize) -> Option<&[scan::Forward<R>]> {
         self.scans.get(&index).map(Vec::as_slice)
     }
@@ -106,16 +106,16 @@ impl<R: Real> Tape<R> {
     }
 }
 
-/// Every gradient of a network.
+/// All gradients of a network.
 #[derive(Clone, Debug)]
 pub struct Gradients<R> {
-    /// By each parameter; what tied layers contribute is summed, from the last layer to the first.
+    /// With respect to each parameter; shares of tied layers are summed from the last layer to the first.
     pub parameters: Tensors<R>,
-    /// By the input, `[T, B, I]`; zeros where it holds tokens.
+    /// With respect to the input, `[T, B, I]`; zeros where it holds tokens.
     pub input: Array3<R>,
-    /// By the decoder's input.
+    /// With respect to the decoder's input.
     pub decoder_input: Option<Array3<R>>,
-    /// By the states in front of the first step that were used, whoever gave them.
+    /// With respect to the initial states used, wherever they came from.
     pub states: States<R>,
 }
 
@@ -132,10 +132,10 @@ pub(crate) fn add_gradient<R: Real>(
 }
 
 impl<R: Real> Network<R> {
-    /// The network of that description with those parameters.
+    /// A network with this description and these parameters.
     ///
     /// # Errors
-    /// What [`Parameters::check`] finds.
+    /// As [`Parameters::check`].
     pub fn new(config: &NetworkConfig, parameters: &Parameters) -> Result<Self, ModelError> {
         parameters.check(config)?;
         let convert = |value: &f32| R::from_f64(f64::from(*value));
@@ -144,7 +144,7 @@ impl<R: Real> Network<R> {
         Ok(Network { config: config.clone(), parameters })
     }
 
-    /// What the network was made from.
+    /// The network's description.
     pub fn config(&self) -> &NetworkConfig {
         &self.config
     }
@@ -154,12 +154,12 @@ impl<R: Real> Network<R> {
         &self.parameters
     }
 
-    /// The parameters by name, to change their values but not their shapes.
+    /// The parameters by name, mutable; their shapes must stay.
     pub fn parameters_mut(&mut self) -> &mut Tensors<R> {
         &mut self.parameters
     }
 
-    /// The output alone, for sequences of equal length.
+    /// Only the output, for sequences of equal length.
     ///
     /// # Panics
     /// As [`Network::forward`].
@@ -167,10 +167,10 @@ impl<R: Real> Network<R> {
         self.forward(&Batch::new(input)).output
     }
 
-    /// The forward pass, keeping every intermediate.
+    /// The forward pass, keeping all intermediates.
     ///
     /// # Panics
-    /// If a shape is not the network's, a length is greater than the number of steps, or there is no step.
+    /// If a shape does not match the network, a length exceeds the number of steps, or there is no step.
     pub fn forward(&self, batch: &Batch<R>) -> Tape<R> {
         let layers = self.config.layers();
         let mut tape = self.begin(0, batch.input, batch.lengths);
@@ -207,7 +207,8 @@ impl<R: Real> Network<R> {
         States { layers: self.bridge(at).forward(&tape.states.layers) }
     }
 
-    /// The decoder alone over `input [T', B, I']` from the states of its own layers: the output, and their final states.
+    /// Runs only the decoder over `input [T', B, I']`, from the initial states of its layers. Returns the output and
+    /// their final states.
     ///
     /// # Panics
     /// If there is no decoder, and as [`Network::forward`].
@@ -233,13 +234,13 @@ impl<R: Real> Network<R> {
         }
     }
 
-    /// Zeros where rows have ended.
+    /// Writes the output, with zeros past each row's end.
     fn finish(&self, tape: Tape<R>) -> Tape<R> {
         let output = tape.values.last().expect("there is a layer").view();
         Tape { output: masked(output, tape.lengths_of(self.config.timeline())), ..tape }
     }
 
-    /// Runs some layers in order; `given` has the states of the n-th recurrent layer of the tape.
+    /// Runs some layers in order; `given` returns the initial states of the tape's n-th recurrent layer.
     fn run(&self, tape: &mut Tape<R>, layers: &[Layer], given: impl Fn(usize) -> Option<LayerState<R>>) {
         for layer in layers {
             let output = match layer.recurrent() {
@@ -250,8 +251,8 @@ impl<R: Real> Network<R> {
                     let states = given(tape.states.layers.len()).unwrap_or_else(|| made.initial(batch));
                     assert!(states.fits(recurrent, batch), "the states have the shapes of {}", layer.place());
                     let scans = made.forward(input, &states, tape.lengths_of(self.timeline_into(layer)));
-                    let (output, last) = made.merged(&scans);
-                    tape.states.layers.push(last);
+                    let (output, final_states) = made.merged(&scans);
+                    tape.states.layers.push(final_states);
                     tape.scans.insert(layer.index, scans);
                     output
                 }
@@ -296,8 +297,8 @@ impl<R: Real> Network<R> {
             }
             LayerKind::FinalState => {
                 let source = self.config.layers()[layer.index - 1].recurrent();
-                let source = source.expect("it stands behind a recurrent layer");
-                let last = tape.states.layers.last().expect("it stands behind a recurrent layer");
+                let source = source.expect("it follows a recurrent layer");
+                let last = tape.states.layers.last().expect("it follows a recurrent layer");
                 let h = last.side_by_side(source, StateKind::Hidden).expect("every cell has h");
                 h.insert_axis(Axis(0))
             }
@@ -309,14 +310,14 @@ impl<R: Real> Network<R> {
         }
     }
 
-    /// The lengths of a layer's input, all steps where there are none.
+    /// The lengths of a layer's input, or all steps without lengths.
     fn lengths_into(&self, layer: &Layer, tape: &Tape<R>) -> Vec<usize> {
         let (steps, batch, _) = tape.value(layer.index).dim();
         tape.lengths_of(self.timeline_into(layer)).map_or_else(|| vec![steps; batch], <[usize]>::to_vec)
     }
 
-    /// The backward pass: `d_output` is the loss's derivative by the output of that tape, not read where a row has ended,
-    /// and `d_states` that by its final states, zeros where there is none.
+    /// The backward pass. `d_output` is the derivative of the loss with respect to the tape's output, ignored past a
+    /// row's end, and `d_states` with respect to its final states; `None` means zeros.
     ///
     /// # Panics
     /// If `d_output` is not shaped like the tape's output, or `d_states` like its states.
@@ -326,13 +327,13 @@ impl<R: Real> Network<R> {
         d_output: ArrayView3<R>,
         d_states: Option<&States<R>>,
     ) -> Gradients<R> {
-        assert_eq!(d_output.dim(), tape.output.dim(), "one derivative per output");
+        assert_eq!(d_output.dim(), tape.output.dim(), "one gradient element per output");
         let batch = tape.value(0).dim().1;
         let d_output = masked(d_output, tape.lengths_of(self.config.timeline()));
         let zeros = || States::zeros(&self.config, batch);
         let mut back = Back {
             d_values: tape.values.iter().map(|value| Array3::zeros(value.dim())).collect(),
-            d_last: d_states.cloned().unwrap_or_else(zeros).layers,
+            d_final: d_states.cloned().unwrap_or_else(zeros).layers,
             d_initial: zeros().layers,
             gradients: self
                 .parameters
@@ -341,11 +342,11 @@ impl<R: Real> Network<R> {
                 .collect(),
             decoder_input: None,
         };
-        for (d, layer) in back.d_last.iter().zip(self.config.recurrent_layers()) {
+        for (d, layer) in back.d_final.iter().zip(self.config.recurrent_layers()) {
             let recurrent = layer.recurrent().expect("it is recurrent");
             assert!(
                 d.fits(recurrent, batch),
-                "the derivatives have the shapes of the states of {}",
+                "the gradients have the shapes of the states of {}",
                 layer.place()
             );
         }
@@ -361,7 +362,7 @@ impl<R: Real> Network<R> {
         }
     }
 
-    /// Adds the layer's gradients, and the one by its input to those of the values.
+    /// Adds the gradients of a layer's parameters, and of its input to those of the values.
     fn layer_backward(&self, layer: &Layer, tape: &Tape<R>, back: &mut Back<R>) {
         let input = tape.value(layer.index);
         let d = std::mem::take(&mut back.d_values[layer.index + 1]);
@@ -372,7 +373,7 @@ impl<R: Real> Network<R> {
                 let n = self.recurrent_before(layer.index);
                 let made = self.recurrent_layer(layer, &recurrent);
                 let scans = &tape.scans[&layer.index];
-                let result = made.backward(input, scans, d.view(), &back.d_last[n], &mut back.gradients);
+                let result = made.backward(input, scans, d.view(), &back.d_final[n], &mut back.gradients);
                 let own = !tape.states_were_given && recurrent.initial == InitialState::Learned;
                 if own {
                     made.initial_backward(&result.d_initial, &mut back.gradients);
@@ -418,14 +419,14 @@ impl<R: Real> Network<R> {
             }
             LayerKind::FinalState => {
                 let source = self.config.layers()[layer.index - 1].recurrent();
-                let source = source.expect("it stands behind a recurrent layer");
-                let d_last = &mut back.d_last[self.recurrent_before(layer.index - 1)];
-                d_last.add_side_by_side(source, StateKind::Hidden, d.index_axis(Axis(0), 0));
+                let source = source.expect("it follows a recurrent layer");
+                let d_final = &mut back.d_final[self.recurrent_before(layer.index - 1)];
+                d_final.add_side_by_side(source, StateKind::Hidden, d.index_axis(Axis(0), 0));
                 return;
             }
             LayerKind::Expand { fill, .. } => sequence::expand_backward(d.view(), fill),
             LayerKind::Decoder { .. } => {
-                let (d_encoder, _) = back.d_last.split_at_mut(self.recurrent_before(layer.index));
+                let (d_encoder, _) = back.d_final.split_at_mut(self.recurrent_before(layer.index));
                 let d_decoder = &back.d_initial[d_encoder.len()..];
                 let encoder = &tape.states.layers[..d_encoder.len()];
                 self.bridge(layer.index).backward(encoder, d_decoder, d_encoder, &mut back.gradients);
@@ -437,7 +438,7 @@ impl<R: Real> Network<R> {
         back.d_values[layer.index] += &d_input;
     }
 
-    /// How many recurrent layers stand before layer `index`.
+    /// The number of recurrent layers before layer `index`.
     fn recurrent_before(&self, index: usize) -> usize {
         self.config.recurrent_layers().filter(|layer| layer.index < index).count()
     }
@@ -474,13 +475,13 @@ impl<R: Real> Network<R> {
     }
 }
 
-/// The backward pass on its way.
+/// The state of the backward pass.
 struct Back<R> {
-    /// By the values of the tape.
+    /// With respect to the values of the tape.
     d_values: Vec<Array3<R>>,
-    /// By the final states of each recurrent layer.
-    d_last: Vec<LayerState<R>>,
-    /// By the initial ones.
+    /// With respect to the final states of each recurrent layer.
+    d_final: Vec<LayerState<R>>,
+    /// With respect to the initial states.
     d_initial: Vec<LayerState<R>>,
     gradients: Tensors<R>,
     decoder_input: Option<Array3<R>>,
@@ -496,7 +497,7 @@ fn check_sequence<R: Real>(input: ArrayView3<R>, width: usize, lengths: Option<&
     }
 }
 
-/// A sequence in standard layout with zeros where rows have ended, so that nothing there reaches a result, NaN included.
+/// A sequence in standard layout with zeros past each row's end, so that nothing there, not even NaN, reaches a result.
 fn masked<R: Real>(sequence: ArrayView3<R>, lengths: Option<&[usize]>) -> Array3<R> {
     let mut masked = sequence.as_standard_layout().into_owned();
     if let Some(lengths) = lengths {

@@ -7,8 +7,8 @@ use crate::Real;
 
 /// The Euclidean norm of all tensors together: `s sqrt(sum (g / s)^2)` with `s` the largest `|g|`.
 ///
-/// The scale keeps squares from overflowing or vanishing. The sum is kept in `f64`, for it may have millions of
-/// terms. Where an element is not finite, the norm is not either.
+/// The scale keeps squares from overflowing or vanishing. The sum is in `f64`, since it may have millions of terms. If
+/// an element is not finite, neither is the norm.
 pub fn global_norm<'a, R: Real>(tensors: impl Iterator<Item = &'a [R]> + Clone) -> R {
     let mut largest = R::ZERO;
     for &g in tensors.clone().flatten() {
@@ -27,10 +27,10 @@ pub fn global_norm<'a, R: Real>(tensors: impl Iterator<Item = &'a [R]> + Clone) 
     R::from_f64(scale * sum.sqrt())
 }
 
-/// What is known of the length of one stretch of the gradient.
+/// The share of one stretch of the gradient in the norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Partial<R> {
-    /// The largest `|g|`, 0 where there is none.
+    /// The largest `|g|`; 0 without elements.
     pub largest: R,
     /// The sum of `(g / largest)^2`, 0 where an element is not finite.
     pub sum: R,
@@ -38,7 +38,7 @@ pub struct Partial<R> {
     pub finite: bool,
 }
 
-/// One stretch's share of [`global_norm`]; elements that are not finite do not count for the largest.
+/// One stretch's share of [`global_norm`]; elements that are not finite are ignored for the largest.
 pub fn gradient_norm<R: Real>(gradients: impl Iterator<Item = R> + Clone) -> Partial<R> {
     let finite = gradients.clone().all(R::is_finite);
     let sizes = gradients.filter(|g| g.is_finite()).map(R::abs);
@@ -48,7 +48,8 @@ pub fn gradient_norm<R: Real>(gradients: impl Iterator<Item = R> + Clone) -> Par
     Partial { largest, sum, finite }
 }
 
-/// The norm of everything from its stretches: `M sqrt(sum of sum (largest / M)^2)` with `M` the largest of all.
+/// The norm of the whole gradient from its stretches: `M sqrt(sum of sum (largest / M)^2)` where `M` is the largest of
+/// all.
 pub fn finish_norm<R: Real>(partials: &[Partial<R>]) -> R {
     let bigger = |largest: R, partial: &Partial<R>| {
         if partial.largest > largest { partial.largest } else { largest }
@@ -64,13 +65,13 @@ pub fn finish_norm<R: Real>(partials: &[Partial<R>]) -> R {
     largest * partials.iter().map(share).sum::<R>().sqrt()
 }
 
-/// What every gradient is multiplied by so that their norm is at most `clip`: `min(1, clip / (norm + 1e-6))`.
+/// The factor for every gradient that limits their norm to `clip`: `min(1, clip / (norm + 1e-6))`.
 pub fn clip_factor<R: Real>(norm: R, clip: R) -> R {
     let factor = clip / (norm + R::from_f64(1e-6));
     if factor < R::ONE { factor } else { R::ONE }
 }
 
-/// An element held within `+-limit`; NaN stays NaN. Comes before the norm is taken.
+/// An element clipped to `+-limit`; NaN stays NaN. Applied before the norm is taken.
 pub fn clip_value<R: Real>(g: R, limit: R) -> R {
     if g > limit {
         limit
@@ -84,11 +85,11 @@ pub fn clip_value<R: Real>(g: R, limit: R) -> R {
 /// Options of [`sgd`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd<R> {
-    /// `mu`; 0 for none.
+    /// The momentum `mu`; 0 for none.
     pub momentum: R,
     /// Whether to look ahead along the momentum.
     pub nesterov: bool,
-    /// `lambda`, added to the gradient as `lambda p`.
+    /// The weight decay `lambda`, added to the gradient as `lambda p`.
     pub weight_decay: R,
 }
 
@@ -112,26 +113,26 @@ pub fn sgd<R: Real>(p: &mut [R], g: &[R], b: &mut [R], rate: R, options: &Sgd<R>
 /// Options of [`rmsprop`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RmsProp<R> {
-    /// How much of the mean square stays.
+    /// The decay rate of the mean square.
     pub alpha: R,
-    /// Keeps the quotient finite.
+    /// Added to the denominator to keep the quotient finite.
     pub epsilon: R,
-    /// `mu`; 0 for none.
+    /// The momentum `mu`; 0 for none.
     pub momentum: R,
     /// Whether to divide by the standard deviation, not by the root of the mean square (Graves 2013).
     pub centered: bool,
-    /// `lambda`, added to the gradient as `lambda p`.
+    /// The weight decay `lambda`, added to the gradient as `lambda p`.
     pub weight_decay: R,
 }
 
-/// What [`rmsprop`] keeps of earlier gradients; all start at 0.
+/// The moments that [`rmsprop`] keeps; all start at 0.
 #[derive(Debug)]
 pub struct RmsPropMoments<'a, R> {
     /// The mean square.
     pub v: &'a mut [R],
-    /// The mean, for the centred form alone.
+    /// The mean, only for the centred form.
     pub mean: Option<&'a mut [R]>,
-    /// The momentum, where there is any.
+    /// The momentum buffer, if there is momentum.
     pub b: Option<&'a mut [R]>,
 }
 
@@ -144,7 +145,7 @@ pub struct RmsPropMoments<'a, R> {
 /// b = mu b + g / (s + epsilon)      p = p - rate b
 /// ```
 ///
-/// PyTorch has no `max`; rounding alone could make `v - m^2` negative, and its root NaN.
+/// PyTorch has no `max`; rounding could make `v - m^2` negative, and its root NaN.
 ///
 /// # Panics
 /// If the centred form lacks its mean.
@@ -175,13 +176,13 @@ pub fn rmsprop<R: Real>(p: &mut [R], g: &[R], moments: RmsPropMoments<R>, rate: 
 /// Options of [`adam`] and [`adamw`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam<R> {
-    /// How much of the mean stays.
+    /// The decay rate of the mean.
     pub beta1: R,
-    /// How much of the mean square stays.
+    /// The decay rate of the mean square.
     pub beta2: R,
-    /// Keeps the quotient finite.
+    /// Added to the denominator to keep the quotient finite.
     pub epsilon: R,
-    /// `lambda`
+    /// The weight decay `lambda`.
     pub weight_decay: R,
 }
 
@@ -208,7 +209,7 @@ pub fn adamw<R: Real>(p: &mut [R], g: &[R], m: &mut [R], v: &mut [R], rate: R, s
     }
 }
 
-/// What is the same for every element of a step.
+/// The quantities shared by all elements of a step.
 struct AdamStep<R> {
     beta1: R,
     beta2: R,
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     const RATE: f64 = 0.1;
-    /// Gradients that a single parameter sees one after another.
+    /// Successive gradients of a single parameter.
     const SEEN: [f64; 5] = [0.3, -1.2, 0.0, 2.5, -0.4];
 
     fn close(found: f64, expected: f64) {
@@ -297,7 +298,7 @@ mod tests {
         close(found[4], (1.0f64 - RATE * 0.2).powi(5));
     }
 
-    /// Written as sums over all gradients so far, `m_n = (1 - beta) sum_k beta^(n-k) g_k`, not as a recursion.
+    /// Written as sums over all gradients so far, `m_n = (1 - beta) sum_k beta^(n-k) g_k`, instead of a recursion.
     fn moment(beta: f64, gradients: &[f64], power: i32) -> f64 {
         let n = gradients.len() as i32;
         let sum: f64 = (1..).zip(gradients).map(|(k, g)| beta.powi(n - k) * g.powi(power)).sum();
@@ -386,7 +387,7 @@ mod tests {
         close(found[0], 1.0 - RATE * g / (0.1f64.sqrt() * g + RMSPROP.epsilon));
     }
 
-    /// Constant gradients have no variance, and where rounding makes it negative its root must not be NaN.
+    /// Constant gradients have no variance; if rounding makes it negative, its root must not be NaN.
     #[test]
     fn a_constant_gradient_stays_finite_when_centred() {
         let options =

@@ -22,9 +22,9 @@ pub trait Real:
     const ZERO: Self;
     /// 1
     const ONE: Self;
-    /// The nearest value of this type.
+    /// Rounds to the nearest value of this type.
     fn from_f64(value: f64) -> Self;
-    /// The same value.
+    /// Converts to the same value in `f64`.
     fn to_f64(self) -> f64;
     /// `e^x`
     fn exp(self) -> Self;
@@ -38,9 +38,9 @@ pub trait Real:
     fn tanh(self) -> Self;
     /// The square root.
     fn sqrt(self) -> Self;
-    /// The value without its sign.
+    /// The absolute value.
     fn abs(self) -> Self;
-    /// Neither infinite nor NaN.
+    /// Whether it is neither infinite nor NaN.
     fn is_finite(self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! A recurrent layer of a network: its scans, where they begin, and how their outputs become one.
+//! A recurrent layer of a network: its scans, their initial states, and the merge of their outputs.
 
 use crate::network::{Tensors, add_gradient};
 use crate::scan::{self, Cotangents, Feedback, Forward, Recurrence, Skip, Weights};
@@ -14,7 +14,7 @@ pub(crate) struct RecurrentLayer<'a, R> {
     pub(crate) parameters: &'a Tensors<R>,
 }
 
-/// Every gradient of a recurrent layer but those of its parameters, which are added where they belong.
+/// The gradients of a recurrent layer's input and initial states; those of its parameters are added to the network's.
 pub(crate) struct LayerBackward<R> {
     pub(crate) d_input: Array3<R>,
     pub(crate) d_initial: LayerState<R>,
@@ -35,7 +35,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         Some(tensor.view().into_dimensionality::<Ix1>().expect("biases are vectors"))
     }
 
-    /// The parameters of one of the scans.
+    /// The parameters of the forward or reverse scan.
     pub(crate) fn weights(&self, reverse: bool) -> Weights<'a, R> {
         let weight = |role| self.matrix(role, reverse).expect("every recurrent layer has it");
         let skip = self.recurrent.skip.zip(self.matrix(Role::SkipWeight, reverse));
@@ -60,7 +60,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         }
     }
 
-    /// The states in front of the first step where a caller gives none.
+    /// The layer's own initial states.
     pub(crate) fn initial(&self, batch: usize) -> LayerState<R> {
         let mut states = LayerState::zeros(self.recurrent, batch);
         match self.recurrent.initial {
@@ -96,7 +96,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         }
     }
 
-    /// One scan for each direction.
+    /// Runs one scan per direction.
     pub(crate) fn forward(
         &self,
         input: ArrayView3<R>,
@@ -112,15 +112,15 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
             .collect()
     }
 
-    /// The output of the layer from those of its scans, and its final states.
+    /// The layer's output, merged from those of its scans, and its final states.
     pub(crate) fn merged(&self, scans: &[Forward<R>]) -> (Array3<R>, LayerState<R>) {
         let outputs: Vec<_> = scans.iter().map(|forward| forward.output.view()).collect();
         let output = match self.recurrent.direction {
             Direction::BidirectionalSum => &outputs[0] + &outputs[1],
             _ => concatenate(Axis(2), &outputs).expect("directions have equal shapes"),
         };
-        let last: Vec<_> = scans.iter().map(|forward| forward.last.clone()).collect();
-        (output, LayerState::of_directions(&last))
+        let final_states: Vec<_> = scans.iter().map(|forward| forward.final_states.clone()).collect();
+        (output, LayerState::of_directions(&final_states))
     }
 
     /// The chain rule through [`RecurrentLayer::forward`] and [`RecurrentLayer::merged`].
@@ -129,7 +129,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         input: ArrayView3<R>,
         scans: &[Forward<R>],
         d_output: ArrayView3<R>,
-        d_last: &LayerState<R>,
+        d_final: &LayerState<R>,
         gradients: &mut Tensors<R>,
     ) -> LayerBackward<R> {
         let width = self.recurrent.scan_width();
@@ -140,8 +140,8 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
                 Direction::Bidirectional => d_output.slice(s![.., .., d * width..(d + 1) * width]),
                 _ => d_output.view(),
             };
-            let last = d_last.direction(self.recurrent, d);
-            let cotangents = Cotangents { output, last: Some(&last) };
+            let final_states = d_final.direction(self.recurrent, d);
+            let cotangents = Cotangents { output, final_states: Some(&final_states) };
             let back = scan::backward(input, &self.weights(forward.reverse), forward, &cotangents);
             let mut add = |role, gradient: Option<ArrayD<R>>| {
                 add_gradient(gradients, self.layer, (role, forward.reverse), gradient);

@@ -1,4 +1,4 @@
-//! A recurrent layer over time, in one direction: one step forward, one step backward, and whole sequences of them.
+//! A recurrent layer over time, in one direction: one step forward, one step backward, and whole sequences.
 //!
 //! The input's part of the pre-activations, `pre_x = x W_ih^T + biases`, is one product over all steps before the loop;
 //! the gradients of weights, biases and input are sums over all steps after it.
@@ -23,7 +23,7 @@ use crate::linear::matmul_bt;
 use gatefold_model::{Activation, Cell, GruCell, Reset};
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut2, CowArray, Ix2, s};
 
-/// What a step needs: a cell, its options, and all weights but the input's.
+/// The parameters of a step: a cell, its options, and all weights except the input's.
 #[derive(Clone, Copy, Debug)]
 pub struct Recurrence<'a, R> {
     /// The cell.
@@ -34,11 +34,11 @@ pub struct Recurrence<'a, R> {
     pub w_hh: ArrayView2<'a, R>,
     /// `[3 H]`, blocks for the input, forget and output gate.
     pub peephole: Option<ArrayView1<'a, R>>,
-    /// `[R, H]`, what projects the cell's output to h.
+    /// `[R, H]`, the projection of the cell's output to h.
     pub projection: Option<ArrayView2<'a, R>>,
     /// The second recurrence.
     pub skip: Option<Skip<'a, R>>,
-    /// The readout that joins the next step's input.
+    /// The readout that feeds back into the next step.
     pub feedback: Option<Feedback<'a, R>>,
 }
 
@@ -51,7 +51,7 @@ pub struct Skip<'a, R> {
     pub w_sh: ArrayView2<'a, R>,
 }
 
-/// A readout `y = act(h W_hy^T + b_y)`, of which `y(t-1) W_yh^T` joins the input's part.
+/// A readout `y = act(h W_hy^T + b_y)` that feeds back: `y(t-1) W_yh^T` is added to the input's part.
 #[derive(Clone, Copy, Debug)]
 pub struct Feedback<'a, R> {
     /// `[G H, O]`
@@ -60,7 +60,7 @@ pub struct Feedback<'a, R> {
     pub w_hy: ArrayView2<'a, R>,
     /// `[O]`
     pub b_y: ArrayView1<'a, R>,
-    /// Its function.
+    /// Its activation.
     pub activation: Activation,
 }
 
@@ -73,17 +73,17 @@ pub struct Weights<'a, R> {
     pub b_ih: Option<ArrayView1<'a, R>>,
     /// `[G H]`
     pub b_hh: Option<ArrayView1<'a, R>>,
-    /// The others.
+    /// All other parameters.
     pub recurrence: Recurrence<'a, R>,
 }
 
 impl<'a, R: Real> Recurrence<'a, R> {
-    /// A cell with its recurrent weights `[G H, R]` and nothing else.
+    /// A cell with its recurrent weights `[G H, R]` and no options.
     pub fn new(cell: Cell, w_hh: ArrayView2<'a, R>) -> Self {
         Recurrence { cell, clip: None, w_hh, peephole: None, projection: None, skip: None, feedback: None }
     }
 
-    /// How the cell's gates come from pre-activations.
+    /// The way the cell's gates are computed from pre-activations.
     pub fn gating(&self) -> Gating<R> {
         Gating::new(&self.cell, self.clip)
     }
@@ -98,28 +98,28 @@ impl<'a, R: Real> Recurrence<'a, R> {
         self.w_hh.ncols()
     }
 
-    /// Slots of h in front of the first step: 1, or k of a skip connection.
+    /// The number of initial values of h: 1, or k with a skip connection.
     pub fn history(&self) -> usize {
         self.skip.map_or(1, |skip| skip.steps)
     }
 
-    /// Whether the candidate reads `r h(t-1)`, which is known in the middle of a step.
+    /// Whether the candidate reads `r h(t-1)`, which is only known in the middle of a step.
     pub fn resets_before(&self) -> bool {
         matches!(self.cell, Cell::Gru(GruCell { reset: Reset::Before, .. }))
     }
 
-    /// The width of the output: the readout's with feedback, else that of h.
+    /// The output width: that of the readout with feedback, else that of h.
     pub fn output(&self) -> usize {
         self.feedback.map_or(self.width(), |feedback| feedback.b_y.len())
     }
 }
 
-/// Which part of the pre-activations: the lanes that gates have in it.
+/// A part of the pre-activations, with the lanes of its gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// What comes from the input, and from a readout that feeds back.
+    /// The part from the input, and from a readout that feeds back.
     Input,
-    /// What comes from h.
+    /// The part from h.
     Recurrent,
 }
 
@@ -141,7 +141,7 @@ impl Part {
         }
     }
 
-    /// The lanes of `d_pre [B, L H]` that gates have in this part, `[B, G H]`.
+    /// The gates' lanes of `d_pre [B, L H]` in this part, `[B, G H]`.
     pub fn of<R: Real>(self, cell: &Cell, d_pre: ArrayView2<R>) -> Array2<R> {
         let hidden = d_pre.ncols() / lanes(cell);
         let mut part = Array2::zeros((d_pre.nrows(), cell.gates() * hidden));
@@ -154,8 +154,8 @@ impl Part {
     }
 }
 
-/// The input's part of the pre-activations of all steps with both biases, `[T, B, L H]`: `x W_ih^T + b_ih` in the gates'
-/// own lanes, `b_hh` in those of the recurrent part.
+/// The input's part of all steps' pre-activations with both biases, `[T, B, L H]`: `x W_ih^T + b_ih` in the gates' own
+/// lanes, `b_hh` in those of the recurrent part.
 pub fn project_input<R: Real>(input: ArrayView3<R>, weights: &Weights<R>) -> Array3<R> {
     let (steps, batch, _) = input.dim();
     let Recurrence { cell, .. } = weights.recurrence;

@@ -1,9 +1,9 @@
-//! What stands around recurrent layers: embeddings, softmax, dropout, and rows and steps moved about.
+//! The layers around recurrent ones: embeddings, softmax, dropout, and moves of rows and steps.
 
 use crate::Real;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, Zip};
 
-/// The token that a number stands for, held within those that are there. NaN is token 0.
+/// The token that a number stands for, clamped to the table. NaN is token 0.
 fn token_of<R: Real>(number: R, tokens: usize) -> usize {
     (number.to_f64() as usize).min(tokens - 1)
 }
@@ -23,26 +23,26 @@ pub fn scatter_rows<R: Real>(numbers: &[R], d: ArrayView2<R>, d_table: &mut Arra
     }
 }
 
-/// One digit of the tokens by which rows are sorted, the lowest first. A block has as many rows as a digit has values.
+/// One digit of the tokens in a radix sort of rows, lowest digit first. A block has as many rows as a digit has values.
 #[derive(Clone, Copy, Debug)]
 pub struct Digit {
-    /// How many tokens there are.
+    /// The number of tokens.
     pub tokens: usize,
-    /// Bits below the digit.
+    /// The number of bits below the digit.
     pub shift: u32,
-    /// The values that it takes.
+    /// The number of its values.
     pub values: usize,
 }
 
 impl Digit {
-    /// The row at place `p` of an order, or `p` where there is none, and its digit.
+    /// The row at place `p` of an order, or `p` without one, and its digit.
     fn at<R: Real>(&self, numbers: &[R], order: Option<&[usize]>, p: usize) -> (usize, usize) {
         let row = order.map_or(p, |order| order[p]);
         (row, (token_of(numbers[row], self.tokens) >> self.shift) % self.values)
     }
 }
 
-/// How many rows of each block have each value of the digit: `[blocks, values]`.
+/// The number of rows in each block with each value of the digit: `[blocks, values]`.
 pub fn row_counts<R: Real>(numbers: &[R], order: Option<&[usize]>, digit: Digit) -> Array2<usize> {
     let mut counts = Array2::zeros((numbers.len().div_ceil(digit.values), digit.values));
     for p in 0..numbers.len() {
@@ -51,8 +51,8 @@ pub fn row_counts<R: Real>(numbers: &[R], order: Option<&[usize]>, digit: Digit)
     counts
 }
 
-/// For each block and value how many rows of that value lie in blocks before it, and behind the blocks how many rows
-/// have a smaller one: `[blocks + 1, values]`.
+/// For each block and value, the number of rows with that value in earlier blocks; after the blocks, the number of rows
+/// with a smaller value: `[blocks + 1, values]`.
 pub fn row_places(counts: &Array2<usize>) -> Array2<usize> {
     let (blocks, values) = counts.dim();
     Array2::from_shape_fn((blocks + 1, values), |(block, value)| {
@@ -64,7 +64,7 @@ pub fn row_places(counts: &Array2<usize>) -> Array2<usize> {
     })
 }
 
-/// The rows in the order of the digit, those of one value in the order in which they were.
+/// The rows sorted stably by the digit.
 ///
 /// # Panics
 /// If the places are not those of [`row_places`].
@@ -87,8 +87,8 @@ pub fn place_rows<R: Real>(
     sorted
 }
 
-/// The sums of runs of one token within stretches of so many places, where a run or a stretch begins; the other rows of
-/// `sums [N, W]` stay as they are.
+/// The sums of runs of one token within stretches of `stretch` places, stored where a run or a stretch begins; the
+/// other rows of `sums [N, W]` stay unchanged.
 pub fn run_sums<R: Real>(
     numbers: &[R],
     order: &[usize],
@@ -109,7 +109,7 @@ pub fn run_sums<R: Real>(
     }
 }
 
-/// The sums of [`run_sums`] added to the rows of their tokens, the stretches of a run first to each other, in order.
+/// Adds the sums of [`run_sums`] to the rows of their tokens, after adding the stretches of a run in order.
 pub fn add_runs<R: Real>(
     numbers: &[R],
     order: &[usize],
@@ -133,7 +133,8 @@ pub fn add_runs<R: Real>(
     }
 }
 
-/// `y_k = exp(x_k - max x) / sum_j exp(x_j - max x)` for every row of `[N, F]`. NaN anywhere in a row is NaN in all of it.
+/// `y_k = exp(x_k - max x) / sum_j exp(x_j - max x)` for every row of `[N, F]`. A NaN anywhere in a row makes all of it
+/// NaN.
 pub fn softmax<R: Real>(x: ArrayView2<R>) -> Array2<R> {
     let mut y = x.to_owned();
     for mut row in y.rows_mut() {
@@ -155,7 +156,7 @@ pub fn softmax_backward<R: Real>(y: ArrayView2<R>, d_y: ArrayView2<R>) -> Array2
     d_x
 }
 
-/// Threefry-2x32 with 20 rounds: two random words that a key and a counter determine (Salmon, Moraes, Dror and Shaw,
+/// Threefry-2x32 with 20 rounds: two random words determined by a key and a counter (Salmon, Moraes, Dror and Shaw,
 /// *Parallel random numbers: as easy as 1, 2, 3*, 2011).
 pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [u32; 8] = [13, 15, 26, 6, 17, 29, 16, 24];
@@ -173,10 +174,10 @@ pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     x
 }
 
-/// Where the random zeros of a layer come from.
+/// The source of a layer's random zeros.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutStream {
-    /// The key.
+    /// The key of the generator.
     pub seed: u64,
     /// The batch's number.
     pub batch: u32,
@@ -194,7 +195,7 @@ impl DropoutStream {
     }
 }
 
-/// Random zeros, the other elements divided by `1 - rate`; backward is the same on the gradient.
+/// Sets random elements to zero and divides the others by `1 - rate`; backward does the same to the gradient.
 pub fn dropout<R: Real>(x: &[R], stream: DropoutStream, rate: f32) -> Vec<R> {
     let scale = R::from_f64(f64::from(1.0 / (1.0 - rate)));
     let value = |(index, &x): (usize, &R)| if stream.keeps(index, rate) { x * scale } else { R::ZERO };
@@ -206,7 +207,7 @@ pub fn add<R: Real>(a: &[R], b: &[R]) -> Vec<R> {
     a.iter().zip(b).map(|(&a, &b)| a + b).collect()
 }
 
-/// Zeros where `t >= lengths[b]`, in place; `x [T, B, F]`.
+/// Sets `x [T, B, F]` to zero where `t >= lengths[b]`.
 pub fn mask_rows<R: Real>(lengths: &[usize], x: &mut Array3<R>) {
     for ((t, b, _), x) in x.indexed_iter_mut() {
         if t >= lengths[b] {
@@ -215,7 +216,7 @@ pub fn mask_rows<R: Real>(lengths: &[usize], x: &mut Array3<R>) {
     }
 }
 
-/// Each row's own last step of `[T, B, F]`, zeros for a row without steps: `[B, F]`.
+/// Each row's own last step of `[T, B, F]`; zeros for a row without steps: `[B, F]`.
 pub fn last_rows<R: Real>(lengths: &[usize], x: ArrayView3<R>) -> Array2<R> {
     let (steps, batch, width) = x.dim();
     Array2::from_shape_fn((batch, width), |(b, f)| match lengths[b].min(steps) {
@@ -232,22 +233,22 @@ pub fn last_rows_backward<R: Real>(lengths: &[usize], d_y: ArrayView2<R>, steps:
     })
 }
 
-/// `to[r, column + c] = from[r, c]`: a tensor's columns put among those of a wider one.
+/// `to[r, column + c] = from[r, c]`: copies a tensor's columns into a wider one.
 pub fn copy_block<R: Real>(from: ArrayView2<R>, column: usize, to: &mut Array2<R>) {
     to.slice_mut(ndarray::s![.., column..column + from.ncols()]).assign(&from);
 }
 
-/// The elements again and again, `len` in all.
+/// Repeats the elements up to a length of `len`.
 pub fn repeat<R: Real>(x: &[R], len: usize) -> Vec<R> {
     x.iter().copied().cycle().take(len).collect()
 }
 
-/// One number `len` times.
+/// A vector of `len` copies of one number.
 pub fn fill<R: Real>(value: R, len: usize) -> Vec<R> {
     vec![value; len]
 }
 
-/// One step made into several: `[1, B, F]` to `[steps, B, F]`, the others zeros or the first again.
+/// Turns one step into several: `[1, B, F]` to `[steps, B, F]`; the others are zeros or copies of the first.
 pub fn expand<R: Real>(x: ArrayView3<R>, steps: usize, fill: gatefold_model::Expansion) -> Array3<R> {
     let (_, batch, width) = x.dim();
     Array3::from_shape_fn((steps, batch, width), |(t, b, f)| match fill {
@@ -280,7 +281,7 @@ mod tests {
         assert_eq!(threefry2x32(key, counter), [0xc492_3a9c, 0x483d_f7a0]);
     }
 
-    /// Shares of zeros over 2^16 elements lie within five standard deviations, and streams differ.
+    /// The shares of zeros over 2^16 elements are within five standard deviations, and streams differ.
     #[test]
     fn dropout_leaves_the_share_that_it_says() {
         let len = 1 << 16;
@@ -304,7 +305,7 @@ mod tests {
         assert!(others.into_iter().all(|other| mask(other) != mask(stream)));
     }
 
-    /// Numbers in [-1, 1) that look random.
+    /// Pseudo-random numbers in [-1, 1).
     fn numbers(len: usize, seed: u32) -> Vec<f64> {
         let word = |i: usize| threefry2x32([seed, 0], [i as u32, 0])[0];
         (0..len).map(|i| f64::from(word(i)) / f64::from(1u32 << 31) - 1.0).collect()
@@ -314,7 +315,7 @@ mod tests {
         Array2::from_shape_vec((rows, columns), numbers(rows * columns, seed)).unwrap()
     }
 
-    /// Compares with five-point differences of `sum of weights f(x)`.
+    /// Compares with five-point differences of the weighted sum of `f(x)`.
     fn assert_gradient(
         x: &Array2<f64>,
         d_x: &Array2<f64>,
@@ -359,7 +360,7 @@ mod tests {
         assert!(d_table.row(2).iter().all(|&d| d == 0.0));
     }
 
-    /// Sorting by digits and adding up runs is the plain scatter.
+    /// Sorting by digits and summing runs equals the plain scatter.
     #[test]
     fn sorted_runs_add_up_to_the_scatter() {
         for (rows, tokens, values, stretch) in

@@ -4,12 +4,11 @@ use crate::{Real, scan};
 use gatefold_model::{NetworkConfig, Recurrent, StateKind};
 use ndarray::{Array2, Array3, ArrayView2, Axis, concatenate, s, stack};
 
-/// The states of one recurrent layer in front of each row's first step or behind its last, or the loss's derivatives by
-/// them.
+/// The initial or final states of one recurrent layer, or the loss's gradients with respect to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerState<R> {
-    /// `[D k, B, R]`: for each direction, forward first, the `k` last values of h, the oldest first; `k` is 1 without a skip
-    /// connection.
+    /// `[D k, B, R]`: for each direction, forward first, the last `k` values of h, oldest first; `k` is 1 without a
+    /// skip connection.
     pub h: Array3<R>,
     /// `[D, B, H]`, an LSTM's cell state.
     pub c: Option<Array3<R>>,
@@ -20,7 +19,7 @@ pub struct LayerState<R> {
 /// The states of a network: one for each recurrent layer, in the layers' order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct States<R> {
-    /// Those of the recurrent layers.
+    /// The states by recurrent layer.
     pub layers: Vec<LayerState<R>>,
 }
 
@@ -43,7 +42,7 @@ impl<R: Real> LayerState<R> {
         }
     }
 
-    /// Whether it has that layer's shapes.
+    /// Whether its shapes are those of the layer.
     pub fn fits(&self, recurrent: &Recurrent, batch: usize) -> bool {
         let expected = LayerState::<R>::zeros(recurrent, batch);
         self.h.dim() == expected.h.dim()
@@ -51,7 +50,7 @@ impl<R: Real> LayerState<R> {
             && self.y.as_ref().map(Array2::dim) == expected.y.as_ref().map(Array2::dim)
     }
 
-    /// The part of one direction.
+    /// The states of one direction.
     pub(crate) fn direction(&self, recurrent: &Recurrent, d: usize) -> scan::States<R> {
         let k = recurrent.history();
         scan::States {
@@ -61,7 +60,7 @@ impl<R: Real> LayerState<R> {
         }
     }
 
-    /// All directions together.
+    /// The states of all directions together.
     pub(crate) fn of_directions(directions: &[scan::States<R>]) -> Self {
         let h: Vec<_> = directions.iter().map(|states| states.h.view()).collect();
         let c: Vec<ArrayView2<R>> =
@@ -84,7 +83,7 @@ impl<R: Real> LayerState<R> {
         Some(concatenate(Axis(1), &newest).expect("directions have equal widths"))
     }
 
-    /// The chain rule through [`LayerState::side_by_side`], added.
+    /// The chain rule through [`LayerState::side_by_side`], added to the gradient.
     pub(crate) fn add_side_by_side(&mut self, recurrent: &Recurrent, kind: StateKind, d: ArrayView2<R>) {
         let (states, slots) = match kind {
             StateKind::Hidden => (&mut self.h, recurrent.history()),

@@ -1,5 +1,5 @@
-//! Every case of tests/conformance, in f64: 63 forward ones of onnxruntime and 29 with gradients, for the ONNX operators
-//! RNN, GRU and LSTM. What ONNX orders otherwise is converted here.
+//! Every case of tests/conformance, in f64: 63 forward cases from onnxruntime and 29 with gradients, for the ONNX
+//! operators RNN, GRU and LSTM. ONNX's other orders are converted here.
 
 use gatefold_model::{
     Activation, Cell, Coupling, GruActivations, GruCell, GruGate, LstmActivations, LstmCell, LstmGate, Reset,
@@ -32,7 +32,7 @@ fn part<D: Dimension>(value: &Value, axis: usize, direction: usize) -> Array<f64
     tensor(value).index_axis_move(Axis(axis), direction).into_dimensionality().unwrap()
 }
 
-/// For each gate in our order, its block in ONNX's.
+/// For each gate in our order, its block in ONNX's order.
 fn onnx_blocks(operator: &str) -> Vec<usize> {
     match operator {
         "LSTM" => LstmGate::ALL
@@ -67,7 +67,7 @@ fn reordered<D: Dimension + RemoveAxis>(rows: &Array<f64, D>, blocks: &[usize]) 
 /// ONNX's peepholes i, o, f as i, f, o.
 const PEEPHOLES: [usize; 3] = [0, 2, 1];
 
-/// An attribute by its own name, or by the short one of the gradient cases.
+/// An attribute by its full name, or by its short name in the gradient cases.
 fn attribute<'a>(case: &'a Value, name: &str, short: &str) -> Option<&'a Value> {
     let attributes = &case["attrs"];
     attributes.get(name).or_else(|| attributes.get(short))
@@ -77,7 +77,7 @@ fn is_set(case: &Value, name: &str, short: &str) -> bool {
     attribute(case, name, short).is_some_and(|value| value.as_i64().unwrap() != 0)
 }
 
-/// The functions of a case, each taking its alpha and beta off the lists; none means the operator's own.
+/// The activations of a case, each taking its alpha and beta from the lists; `None` means the operator's defaults.
 fn activations(case: &Value) -> Option<Vec<Activation>> {
     let numbers = |name: &str| -> Vec<f32> {
         let list = case["attrs"].get(name).and_then(Value::as_array);
@@ -131,7 +131,7 @@ fn cell(case: &Value) -> Cell {
     }
 }
 
-/// One direction of a case. What a case leaves out, ONNX takes as zeros.
+/// One direction of a case. ONNX takes whatever a case leaves out as zeros.
 struct Scan {
     cell: Cell,
     clip: Option<f64>,
@@ -152,7 +152,7 @@ fn biases(both: &Array1<f64>, blocks: &[usize]) -> (Array1<f64>, Array1<f64>) {
     (part(0..rows), part(rows..2 * rows))
 }
 
-/// For each direction of a case whether it is reversed.
+/// The directions of a case: for each, whether it is reversed.
 fn directions(case: &Value) -> Vec<bool> {
     match case["attrs"].get("direction").and_then(Value::as_str) {
         None | Some("forward") => vec![false],
@@ -227,7 +227,7 @@ fn assert_close<D: Dimension>(name: &str, found: &Array<f64, D>, expected: &Arra
     }
 }
 
-/// Rows of length zero end in zeros with ONNX's runtimes; here they keep their initial state.
+/// Rows of length zero end with zeros in ONNX's runtimes; here they keep their initial states.
 fn zeroed_rows(state: &Array2<f64>, lengths: Option<&[usize]>) -> Array2<f64> {
     let mut state = state.clone();
     for (row, _) in lengths.unwrap_or_default().iter().enumerate().filter(|(_, length)| **length == 0) {
@@ -244,9 +244,9 @@ fn assert_outputs(case: &Value, scans: &[Scan], found: &[scan::Forward<f64>], to
     assert_close(&name("Y"), &y.into_dyn(), &tensor(&out["Y"]), tolerance);
     for (d, (scan, forward)) in scans.iter().zip(found).enumerate() {
         let lengths = scan.lengths.as_deref();
-        let h = zeroed_rows(&forward.last.h.index_axis(Axis(0), 0).to_owned(), lengths);
+        let h = zeroed_rows(&forward.final_states.h.index_axis(Axis(0), 0).to_owned(), lengths);
         assert_close(&name("Y_h"), &h, &part(&out["Y_h"], 0, d), tolerance);
-        if let Some(c) = &forward.last.c {
+        if let Some(c) = &forward.final_states.c {
             assert_close(&name("Y_c"), &zeroed_rows(c, lengths), &part(&out["Y_c"], 0, d), tolerance);
         }
     }
@@ -259,8 +259,8 @@ fn forward_cases_of_onnxruntime() {
     for case in &cases {
         let scans: Vec<Scan> = (0..directions(case).len()).map(|d| Scan::read(case, d)).collect();
         let found: Vec<_> = scans.iter().map(Scan::forward).collect();
-        // onnxruntime computed in f32. The rule of docs/numerics.md: sums of K products are off by `4 u sqrt(K)` of the
-        // largest, here of the pre-activations, which go up to 10.
+        // onnxruntime computed in f32. By the rule of docs/numerics.md, sums of K products are off by `4 u sqrt(K)` of
+        // the largest, here the pre-activations, which reach 10.
         let (u, terms) = (2f64.powi(-24), scans[0].w_ih.ncols() + scans[0].w_hh.ncols());
         let steps = found.iter().flat_map(|forward| &forward.steps);
         let scale = steps.flat_map(|tape| &tape.step.pre).fold(1.0, |max: f64, pre| max.max(pre.abs()));
@@ -286,12 +286,12 @@ fn gradient_cases() {
         for (d, (scan, forward)) in scans.iter().zip(&found).enumerate() {
             let output: Array3<f64> = part(&cotangent["Y"], 1, d);
             let h: Array2<f64> = part(&cotangent["Y_h"], 0, d);
-            let last = States {
+            let final_states = States {
                 h: h.insert_axis(Axis(0)),
-                c: forward.last.c.as_ref().map(|_| part(&cotangent["Y_c"], 0, d)),
+                c: forward.final_states.c.as_ref().map(|_| part(&cotangent["Y_c"], 0, d)),
                 y: None,
             };
-            let cotangents = Cotangents { output: output.view(), last: Some(&last) };
+            let cotangents = Cotangents { output: output.view(), final_states: Some(&final_states) };
             let back = scan::backward(scan.input.view(), &scan.weights(), forward, &cotangents);
             d_input += &back.d_input;
             let by_rows = |key: &str| reordered(&part::<ndarray::Ix2>(&grad[key], 0, d), &blocks);

@@ -10,7 +10,7 @@ use ndarray::{Array1, Array2, Array3, ArrayD, Ix1, Ix2, IxDyn};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// [`check_gradient`] where no kink is near.
+/// [`check_gradient`] away from kinks.
 fn assert_gradient(
     name: &str,
     values: &ArrayD<f64>,
@@ -27,19 +27,19 @@ fn dense_layers_with_every_activation() {
             let r = &mut ChaCha8Rng::seed_from_u64((rows + inputs * 10 + outputs * 100) as u64);
             let mut draw = || (random((rows, inputs), r), random((outputs, inputs), r), random(outputs, r));
             let (mut x, mut weight, mut bias) = draw();
-            // A difference across a kink says nothing: draw until every sum is further from all than the steps.
+            // A difference across a kink is meaningless: draw until every sum is further from all kinks than the steps.
             let near = |pre: &f64| [0.0, 0.3, -2.5, 2.5].iter().any(|kink| (pre - kink).abs() < 3e-3);
             while (x.dot(&weight.t()) + &bias).iter().any(near) {
                 (x, weight, bias) = draw();
             }
-            let by_y = random((rows, outputs), r);
+            let d_y = random((rows, outputs), r);
             let forward = |x: &Array2<f64>, weight: &Array2<f64>, bias: &Array1<f64>| {
                 linear::dense_forward(x.view(), weight.view(), Some(bias.view()), activation)
             };
             let y = forward(&x, &weight, &bias);
-            let back = linear::dense_backward(x.view(), weight.view(), y.view(), activation, by_y.view());
+            let back = linear::dense_backward(x.view(), weight.view(), y.view(), activation, d_y.view());
             let name = |part: &str| format!("{activation}, rows {rows} I {inputs} O {outputs}, {part}");
-            let loss = |y: Array2<f64>| weighted(&y, &by_y);
+            let loss = |y: Array2<f64>| weighted(&y, &d_y);
             assert_gradient(&name("x"), &x.clone().into_dyn(), &back.d_x.into_dyn(), |x| {
                 loss(forward(&x.clone().into_dimensionality::<Ix2>().unwrap(), &weight, &bias))
             });
@@ -56,7 +56,7 @@ fn dense_layers_with_every_activation() {
     }
 }
 
-/// Every loss by every output, rows weighed each in their own way, one of them not at all.
+/// Every loss with respect to every output, with a different weight for each row and weight 0 for one of them.
 #[test]
 fn losses_by_their_outputs() {
     use loss::Loss;
@@ -72,7 +72,7 @@ fn losses_by_their_outputs() {
         for (steps, batch, features) in [(1, 1, 1), (5, 3, 2)] {
             let target = random((steps, batch, features), r);
             let mut output = random((steps, batch, outputs * features), r);
-            // A difference across a kink says nothing: residuals of 0 and +-delta are kept further away than the steps.
+            // A difference across a kink is meaningless: residuals keep further from 0 and +-delta than the steps.
             for ((t, b, o), y) in output.indexed_iter_mut() {
                 let wanted = target[[t, b, o % features]];
                 while [0.0, 0.4].iter().any(|kink| ((*y - wanted).abs() - kink).abs() < 3e-3) {
@@ -102,7 +102,7 @@ fn check_loss(loss: &loss::Loss<f64>, output: &Array3<f64>, target: &Array3<f64>
     });
 }
 
-/// A planted fault has to be found, or the comparison proves nothing.
+/// A planted fault must be found, or the comparison proves nothing.
 #[test]
 #[should_panic(expected = "w at [1]")]
 fn a_wrong_derivative_is_found() {

@@ -98,7 +98,7 @@ fn final_states_and_expansion() {
     let projected = LstmConfig::new(3).projection(2).direction(Direction::Bidirectional).into();
     check("final state of a projection", 2, &[projected, LayerConfig::FinalState]);
     let fed_back = RnnConfig::new(3).feedback(2, Activation::Tanh).into();
-    check("final state behind a readout", 2, &[fed_back, LayerConfig::FinalState]);
+    check("final state after a readout", 2, &[fed_back, LayerConfig::FinalState]);
     for fill in [Expansion::Zeros, Expansion::Repeat] {
         let expand = LayerConfig::Expand { steps: 3, fill };
         check(
@@ -129,7 +129,10 @@ fn encoders_with_decoders() {
     let decoder = |bridge| LayerConfig::from(DecoderConfig::new(1).bridge(bridge));
     let head = || dense(2, Activation::Identity);
     check_decoder("the same", &[lstm(3), lstm(3), decoder(Bridge::Same), lstm(3), lstm(3), head()]);
-    check_decoder("more layers behind", &[gru(3), decoder(Bridge::Same), gru(3), rnn(3), gru(3), head()]);
+    check_decoder(
+        "more layers in the decoder",
+        &[gru(3), decoder(Bridge::Same), gru(3), rnn(3), gru(3), head()],
+    );
     check_decoder("fewer", &[lstm(2), lstm(3), decoder(bridge(Activation::Tanh)), lstm(4), head()]);
     check_decoder("c from h", &[gru(2), decoder(bridge(Activation::Identity)), lstm(3), gru(2), head()]);
     check_decoder("c left out", &[lstm(2), decoder(Bridge::Same), gru(2), head()]);

@@ -1,5 +1,5 @@
-//! What must hold of every recurrent network, whatever its sizes: padding changes nothing, time reversed twice is time,
-//! and a sequence may be cut where its state is carried over.
+//! Properties of every recurrent network, whatever its sizes: padding changes nothing, reversing time twice changes
+//! nothing, and a sequence may be cut if its state is carried over.
 
 mod common;
 
@@ -83,7 +83,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     )
 }
 
-/// A rounding of 1e-16 grows by the weights' norm, about 3, at each of at most 12 products in a row: 5e-11.
+/// A rounding error of 1e-16 grows by the weights' norm, about 3, in each of at most 12 successive products: 5e-11.
 fn assert_close<D: Dimension>(what: &str, found: &Array<f64, D>, expected: &Array<f64, D>) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
     let scale = expected.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
@@ -122,14 +122,14 @@ fn add(sum: &mut Tensors<f64>, tensors: &Tensors<f64>) {
     }
 }
 
-/// Each row of a batch against the same computed from it alone, with NaN in the padding. Without steps there is nothing to
-/// compute.
+/// Each row of a batch against the same row computed alone, with NaN in the padding. A row without steps computes
+/// nothing.
 fn check_padding(drawn: &Drawn) {
     let mut case = drawn.case(None);
     for (t, row) in (0..drawn.steps).flat_map(|t| (0..drawn.lengths.len()).map(move |row| (t, row))) {
         if t >= drawn.lengths[row] {
             case.input.slice_mut(s![t, row, ..]).fill(f64::NAN);
-            case.by_output.slice_mut(s![t, row, ..]).fill(f64::NAN);
+            case.d_output.slice_mut(s![t, row, ..]).fill(f64::NAN);
         }
     }
     let (tape, whole) = (case.tape(), case.gradients());
@@ -145,12 +145,16 @@ fn check_padding(drawn: &Drawn) {
             output.slice(padded).iter().chain(d_input.slice(padded)).all(|&value| value == 0.0),
             "padding"
         );
-        let (last, d_states) = (row_states(tape.states(), b), row_states(&whole.states, b));
+        let (final_states, d_states) = (row_states(tape.states(), b), row_states(&whole.states, b));
         let given = case.states.as_ref().map(|states| row_states(states, b));
-        let by_last = row_states(&case.by_states, b);
+        let d_final = row_states(&case.d_states, b);
         if length == 0 {
-            assert_states("the states of an empty row", &last, &row_states(&initial_states(&case), b));
-            assert_states("the derivatives of an empty row", &d_states, &by_last);
+            assert_states(
+                "the states of an empty row",
+                &final_states,
+                &row_states(&initial_states(&case), b),
+            );
+            assert_states("the derivatives of an empty row", &d_states, &d_final);
             if case.states.is_none() {
                 add(&mut parameters, &learned(&case, &d_states));
             }
@@ -159,10 +163,10 @@ fn check_padding(drawn: &Drawn) {
         let input = row(&case.input, b, length);
         let alone = Batch { states: given.as_ref(), ..Batch::new(input.view()) };
         let alone_tape = case.network.forward(&alone);
-        let by_output = row(&case.by_output, b, length);
-        let alone_gradients = case.network.backward(&alone_tape, by_output.view(), Some(&by_last));
+        let d_output = row(&case.d_output, b, length);
+        let alone_gradients = case.network.backward(&alone_tape, d_output.view(), Some(&d_final));
         assert_close("output", &row(&output, 0, length), &alone_tape.output().to_owned());
-        assert_states("final states", &last, alone_tape.states());
+        assert_states("final states", &final_states, alone_tape.states());
         assert_close("d_input", &row(&d_input, 0, length), &alone_gradients.input);
         assert_states("d_states", &d_states, &alone_gradients.states);
         add(&mut parameters, &alone_gradients.parameters);
@@ -170,7 +174,7 @@ fn check_padding(drawn: &Drawn) {
     assert_parameters(&whole.parameters, &parameters);
 }
 
-/// What the layers start from: where rows have no steps, they end there.
+/// The initial states, which are also the final states of rows without steps.
 fn initial_states(case: &Case) -> States<f64> {
     case.states.clone().unwrap_or_else(|| {
         let lengths = vec![0; case.input.dim().1];
@@ -206,11 +210,11 @@ fn reversed(sequence: &Array3<f64>, lengths: &[usize]) -> Array3<f64> {
     })
 }
 
-/// A network whose layers go forward, and the same with all of them in reverse.
+/// A network whose layers run forward, and the same network with all of them in reverse.
 fn check_reversal(drawn: &Drawn) {
     let forward = drawn.case(Some(Direction::Forward));
     let config = NetworkConfig::new(drawn.inputs, drawn.layers(Some(Direction::Reverse))).unwrap();
-    let mut network = Network::<f64>::new(&config, &Parameters::initial(&config, 1)).unwrap();
+    let mut network = Network::<f64>::new(&config, &Parameters::initial(&config, 1).unwrap()).unwrap();
     for (name, tensor) in network.parameters_mut() {
         *tensor = forward.network.parameters()[name.trim_end_matches("_reverse")].clone();
     }
@@ -220,8 +224,8 @@ fn check_reversal(drawn: &Drawn) {
     let (tape, forward_tape) = (network.forward(&batch), forward.tape());
     assert_close("output", &turned(&tape.output().to_owned()), &forward_tape.output().to_owned());
     assert_states("final states", tape.states(), forward_tape.states());
-    let by_output = turned(&forward.by_output);
-    let found = network.backward(&tape, by_output.view(), Some(&forward.by_states));
+    let d_output = turned(&forward.d_output);
+    let found = network.backward(&tape, d_output.view(), Some(&forward.d_states));
     let expected = forward.gradients();
     assert_close("d_input", &turned(&found.input), &expected.input);
     assert_states("d_states", &found.states, &expected.states);
@@ -230,7 +234,7 @@ fn check_reversal(drawn: &Drawn) {
     assert_parameters(&found, &expected.parameters);
 }
 
-/// The sequence up to `at`, then the rest from the states that the first part ended with.
+/// Runs the sequence up to `at`, then the rest from the final states of the first part.
 fn check_cut(drawn: &Drawn, at: usize) {
     let case = drawn.case(Some(Direction::Forward));
     let whole_tape = case.tape();
@@ -256,11 +260,11 @@ fn check_cut(drawn: &Drawn, at: usize) {
     assert_close("output", &output, &whole_tape.output().to_owned());
     assert_states("final states", second.states(), whole_tape.states());
 
-    let by_second = part(&case.by_output, at..drawn.steps);
-    let back_second = case.network.backward(&second, by_second.view(), Some(&case.by_states));
-    let by_first = part(&case.by_output, 0..at);
+    let d_second = part(&case.d_output, at..drawn.steps);
+    let back_second = case.network.backward(&second, d_second.view(), Some(&case.d_states));
+    let d_first = part(&case.d_output, 0..at);
     let Gradients { mut parameters, input, states, .. } =
-        case.network.backward(&first, by_first.view(), Some(&back_second.states));
+        case.network.backward(&first, d_first.view(), Some(&back_second.states));
     let d_input = concatenate(ndarray::Axis(0), &[input.view(), back_second.input.view()]).unwrap();
     assert_close("d_input", &d_input, &whole.input);
     assert_states("d_states", &states, &whole.states);

@@ -1,5 +1,4 @@
-//! Everything that PyTorch's RNN, LSTM, GRU, Linear and Embedding compute, in f64, forward and backward: every case of
-//! tests/fixtures/pytorch.
+//! PyTorch's RNN, LSTM, GRU, Linear and Embedding, in f64, forward and backward: every case of tests/fixtures/pytorch.
 
 use gatefold_model::file::{Model, pytorch};
 use gatefold_model::{Activation, LayerConfig, Parameters};
@@ -47,7 +46,7 @@ fn steps(case: &Value) -> ReadOptions {
             ("FinalState", _) => steps.push(LayerConfig::FinalState.into()),
             ("ReLU", _) => match steps.last_mut() {
                 Some(Step::Module(module)) => *module = module.clone().activation(Activation::Relu),
-                _ => panic!("a function stands behind a module"),
+                _ => panic!("an activation follows a module"),
             },
             (_, Some(name)) if step["options"]["nonlinearity"] == "relu" => {
                 steps.push(Step::module(name).activation(Activation::Relu).into());
@@ -59,7 +58,7 @@ fn steps(case: &Value) -> ReadOptions {
     ReadOptions::new().steps(steps)
 }
 
-/// `[T, B, F]` of whatever the case has: batch first, tokens without features, one step without time.
+/// Converts whatever the case has to `[T, B, F]`: batch first, tokens without features, one step without time.
 fn time_major(tensor: &ArrayD<f64>, batch_first: bool, tokens: bool) -> Array3<f64> {
     let tensor = match tensor.ndim() {
         2 if tokens => tensor.clone().insert_axis(Axis(2)),
@@ -84,8 +83,8 @@ fn states(given: &Tensors, h: &str, c: &str, like: &States<f64>) -> Option<State
     Some(States { layers: layers.collect() })
 }
 
-/// PyTorch computed in f64 and rounded to f32 once, gradients of parameters are rounded here as well: `2 u` of the element.
-/// The sums in f64 are off by far less than 1e-12.
+/// PyTorch computed in f64 and rounded to f32 once. Gradients of parameters are rounded here as well: `2 u` of the
+/// element. The sums in f64 are off by far less than 1e-12.
 fn assert_close<'a>(
     name: &str,
     found: impl Iterator<Item = &'a f64>,

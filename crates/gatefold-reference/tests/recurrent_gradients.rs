@@ -1,5 +1,5 @@
-//! Recurrent layers against central differences, in f64: every cell with its options, in every direction, with and without
-//! lengths, alone and stacked. Every parameter, the input, and the initial states, given or learned.
+//! Recurrent layers against central differences, in f64: every cell with its options, in every direction, with and
+//! without lengths, alone and stacked. Checks every parameter, the input, and the initial states, given or learned.
 
 mod common;
 
@@ -9,11 +9,11 @@ use gatefold_model::{
     LstmActivations, LstmConfig, Reset, RnnConfig,
 };
 
-/// A name, and what it makes of a plain layer.
+/// A name, and the option that it sets on a plain layer.
 type Choice<C> = (&'static str, fn(C) -> C);
 type Options<C> = Vec<Choice<C>>;
 
-/// What every cell can be told. Feedback goes in one direction, and reset before the product has no skip.
+/// The options of every cell. Feedback needs a single direction, and reset before the product has no skip.
 macro_rules! common_options {
     ($config:ident) => {{
         let options: Options<$config> = vec![
@@ -21,8 +21,8 @@ macro_rules! common_options {
             ("one bias", |c| c.biases(Biases::One)),
             ("no biases", |c| c.biases(Biases::None)),
             ("clip", |c| c.clip(0.7)),
-            ("constant start", |c| c.initial_state(InitialState::Constant(0.5))),
-            ("learned start", |c| c.initial_state(InitialState::Learned)),
+            ("constant initial state", |c| c.initial_state(InitialState::Constant(0.5))),
+            ("learned initial state", |c| c.initial_state(InitialState::Learned)),
             ("skip 2", |c| c.skip(2)),
             ("skip 3, learned", |c| c.skip(3).initial_state(InitialState::Learned)),
             ("feedback", |c| c.feedback(2, Activation::Sigmoid)),
@@ -63,7 +63,7 @@ fn check<C: Clone + Into<LayerConfig>>(
     }
 }
 
-/// Numbers with which the slope does not follow from the value.
+/// Parameters for which the slope does not follow from the value.
 const ODD: [Activation; 2] = [Activation::Elu { alpha: -0.6 }, Activation::LeakyRelu { alpha: -0.3 }];
 
 #[test]
@@ -155,7 +155,7 @@ fn gru_with_reset_before() {
     );
 }
 
-/// The scan in reverse may have functions of its own.
+/// The reverse scan may have activations of its own.
 #[test]
 fn functions_of_the_reverse_scan() {
     let layers: [LayerConfig; 3] = [

@@ -1,5 +1,5 @@
-//! How far f32 strays from f64, measured against the rule of docs/numerics.md: at most `4 u sqrt(K)` of the tensor's
-//! largest element, `u = 2^-24`, `K` the terms of the sums that an element goes through.
+//! The distance of f32 from f64, measured against the rule of docs/numerics.md: at most `4 u sqrt(K)` times the
+//! tensor's largest element, where `u = 2^-24` and `K` counts the terms of the sums that an element goes through.
 
 use gatefold_model::{
     Activation, Coupling, DenseConfig, GruConfig, Init, LayerConfig, LstmConfig, NetworkConfig, Parameters,
@@ -11,12 +11,12 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// The largest difference as a share of what the rule allows.
+/// The largest difference, as a fraction of the allowed one.
 fn share<D: Dimension>(found: &Array<f32, D>, expected: &Array<f64, D>, terms: usize) -> f64 {
     assert_eq!(found.shape(), expected.shape());
     let scale = expected.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
     if scale == 0.0 {
-        // Over one step from a state of zeros, recurrent weights have no gradient.
+        // With one step from zero states, recurrent weights have no gradient.
         return if found.iter().all(|&f| f == 0.0) { 0.0 } else { f64::INFINITY };
     }
     let error = found.iter().zip(expected).map(|(&f, &e)| (f.to_f64() - e).abs()).fold(0.0, f64::max);
@@ -53,25 +53,25 @@ fn f32_stays_within_the_rule() {
     }
 }
 
-/// A layer with a dense one on it.
+/// A recurrent layer followed by a dense one.
 fn check(name: &str, layer: LayerConfig, gates: usize, [batch, steps, inputs, hidden]: [usize; 4]) {
     let layers = [layer, DenseConfig::new(3).activation(Activation::Tanh).into()];
     let config = NetworkConfig::new(inputs, layers).unwrap();
-    let parameters = Parameters::initial(&config, 4);
+    let parameters = Parameters::initial(&config, 4).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let mut random =
         |shape: (usize, usize, usize)| Array3::from_shape_simple_fn(shape, || rng.random_range(-1.0..1.0f32));
-    let (input, by_output) = (random((steps, batch, inputs)), random((steps, batch, 3)));
+    let (input, d_output) = (random((steps, batch, inputs)), random((steps, batch, 3)));
     let single = Network::<f32>::new(&config, &parameters).unwrap();
     let double = Network::<f64>::new(&config, &parameters).unwrap();
-    let (wide, by_wide) = (input.mapv(f64::from), by_output.mapv(f64::from));
+    let (wide, d_wide) = (input.mapv(f64::from), d_output.mapv(f64::from));
     let (tape, exact_tape) =
         (single.forward(&Batch::new(input.view())), double.forward(&Batch::new(wide.view())));
-    let found = single.backward(&tape, by_output.view(), None);
-    let expected = double.backward(&exact_tape, by_wide.view(), None);
+    let found = single.backward(&tape, d_output.view(), None);
+    let expected = double.backward(&exact_tape, d_wide.view(), None);
 
-    // Forward a sum over inputs and units; backward one over the gates more, and for a parameter's gradient one over all
-    // rows of all steps.
+    // Forward, a sum over inputs and units; backward, another over the gates, and for a parameter's gradient another
+    // over all rows of all steps.
     let forward = inputs + hidden;
     let backward = forward + gates * hidden;
     let case = format!("{name}, B {batch} T {steps} I {inputs} H {hidden}");

@@ -147,7 +147,7 @@ mod tests {
     fn parameters_fill_as_many_buffers_as_bindings_need() {
         let layers = [LstmConfig::new(5).into(), LstmConfig::new(5).into(), DenseConfig::new(3).into()];
         let config = NetworkConfig::new(2, layers).unwrap();
-        let parameters = Parameters::initial(&config, 3);
+        let parameters = Parameters::initial(&config, 3).unwrap();
         let one = ParameterLayout::new(&config, &Target::webgpu());
         assert_eq!(one.chunks.len(), 1);
         for elements in [100, 128, 300, 1000] {

@@ -109,7 +109,7 @@ impl Network {
     /// Those of [`Network::new`].
     pub async fn new_async(gpu: &Gpu, config: &NetworkConfig, seed: u64) -> Result<Network, Error> {
         pass::check_parameters(config, gpu.target())?;
-        Network::with_parameters_async(gpu, config, &Parameters::initial(config, seed)).await
+        Network::with_parameters_async(gpu, config, &Parameters::initial(config, seed)?).await
     }
 
     /// A network with given parameters.

@@ -180,7 +180,7 @@ impl Network {
         if let Device::Gpu(gpu) = device {
             pass::check_parameters(config, gpu.target())?;
         }
-        Network::with_parameters_async(device, config, &Parameters::initial(config, seed)).await
+        Network::with_parameters_async(device, config, &Parameters::initial(config, seed)?).await
     }
 
     /// A network with given parameters.

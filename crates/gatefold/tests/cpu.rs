@@ -101,7 +101,8 @@ fn training_follows_the_reference() {
 
     let rate = f64::from(rate);
     let mut network =
-        gatefold_reference::Network::<f64>::new(&stacked(), &Parameters::initial(&stacked(), 1)).unwrap();
+        gatefold_reference::Network::<f64>::new(&stacked(), &Parameters::initial(&stacked(), 1).unwrap())
+            .unwrap();
     let zeros: BTreeMap<String, ArrayD<f64>> = network
         .parameters()
         .iter()
@@ -229,7 +230,7 @@ fn accumulated_gradients_are_sums() {
 fn an_update_clears_the_gradients() {
     let mut trainer = trainer(TrainConfig::new());
     train(&mut trainer, 0..1);
-    assert_eq!(trainer.gradients().unwrap(), Parameters::zeros(&stacked()));
+    assert_eq!(trainer.gradients().unwrap(), Parameters::zeros(&stacked()).unwrap());
 }
 
 #[test]
@@ -365,7 +366,7 @@ fn not_finite_stops_training_and_keeps_the_parameters() {
 #[test]
 fn the_layer_that_overflows_is_named() {
     let config = NetworkConfig::new(1, [DenseConfig::new(1).into(), DenseConfig::new(1).into()]).unwrap();
-    let mut values = Parameters::zeros(&config);
+    let mut values = Parameters::zeros(&config).unwrap();
     values.get_mut("dense0.weight").unwrap().fill(1e-30);
     values.get_mut("dense1.weight").unwrap().fill(1e10);
     let network = Network::with_parameters(&Device::Cpu, &config, &values).unwrap();
@@ -425,7 +426,7 @@ fn options_out_of_range_are_refused() {
 #[test]
 fn parameters_can_be_replaced_and_wrong_ones_are_refused() {
     let mut network = Network::new(&Device::Cpu, &stacked(), 1).unwrap();
-    let other = Parameters::initial(&stacked(), 2);
+    let other = Parameters::initial(&stacked(), 2).unwrap();
     network.set_parameters(&other).unwrap();
     assert_eq!(network.parameters().unwrap(), other);
     let mut short = other.clone();
@@ -453,7 +454,7 @@ fn another_network_under_a_trainer_is_refused() {
 /// Arrays of a caller may lie in memory in any order.
 #[test]
 fn parameters_in_any_layout_are_the_same_parameters() {
-    let plain = Parameters::initial(&stacked(), 3);
+    let plain = Parameters::initial(&stacked(), 3).unwrap();
     let mut across = plain.clone();
     for name in ["rnn0.weight_ih_l0", "rnn0.weight_hh_l1", "dense0.weight"] {
         let transposed = plain[name].t().as_standard_layout().into_owned();
@@ -477,6 +478,13 @@ fn a_softmax_in_front_of_cross_entropy_is_refused() {
     let error = Trainer::new(network, TrainConfig::new().loss(Loss::CrossEntropy)).unwrap_err().to_string();
     let expected = "loss cross-entropy: it takes logits, and layer 1 (softmax) makes probabilities of them; leave that layer out";
     assert_eq!(error, expected);
+}
+
+#[test]
+fn absurd_widths_are_an_error() {
+    let config = NetworkConfig::with_input(1).lstm(1 << 24).lstm(1 << 24).build().unwrap();
+    let error = Network::new(&Device::Cpu, &config, 1).map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("the parameters need 13510800224288768 bytes"), "{error}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::fs;
 
 fn save(folder: &Folder, name: &str, input: usize, layers: &[LayerConfig]) -> Model {
     let config = NetworkConfig::new(input, layers).unwrap();
-    let mut parameters = Parameters::initial(&config, 5);
+    let mut parameters = Parameters::initial(&config, 5).unwrap();
     // Biases that are all equal would hide a wrong order.
     for spec in config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
         let bias = parameters.get_mut(&spec.name).unwrap();

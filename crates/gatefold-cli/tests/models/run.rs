@@ -16,7 +16,7 @@ use std::fs;
 /// Saves a model with random parameters in the folder.
 fn save(folder: &Folder, name: &str, input: usize, layers: &[LayerConfig]) -> Model {
     let config = NetworkConfig::new(input, layers).unwrap();
-    let parameters = Parameters::initial(&config, 3);
+    let parameters = Parameters::initial(&config, 3).unwrap();
     let model = Model { config, parameters, metadata: BTreeMap::new() };
     model.save(&folder.path(name)).unwrap();
     model

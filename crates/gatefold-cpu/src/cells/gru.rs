@@ -1,8 +1,8 @@
 //! The gated recurrent unit, `h = (1 - z) n + z h'`, in two forms.
 //!
-//! With the reset behind the product there are four lanes, n, r, z and `u = U_n h' + b_n`, in this order, so that all
-//! that comes from h' is one block; with the reset in front of it three, r, z, n, and `r h'` beside them. The lanes keep
-//! the activated gates of a plain cell, of any other the clipped pre-activations; u is always itself.
+//! With the reset after the product there are four lanes, n, r, z and `u = U_n h' + b_n`, ordered so that everything
+//! from h' is one block. With the reset before the product there are three, r, z, n, and `r h'` beside them. The lanes
+//! keep the activated gates of a plain cell and the clipped pre-activations of any other; u stays unchanged.
 
 use super::{Block, blocks, scratch_blocks};
 use crate::functions::{apply, clip, times_clip_slope, times_slope};
@@ -27,7 +27,7 @@ pub(super) fn plain_after(lanes: &mut [f32], h_prev: &[f32], h: &mut [f32]) {
     plain_after_units(n, r, z, u, h_prev, h);
 }
 
-/// A function of its own, so that the compiler knows that no two slices overlap; the others likewise.
+/// A separate function tells the compiler that no two slices overlap; likewise below.
 fn plain_after_units(n: &mut [f32], r: &mut [f32], z: &mut [f32], u: &[f32], h_prev: &[f32], h: &mut [f32]) {
     let hidden = h.len();
     let (n, r, z) = (&mut n[..hidden], &mut r[..hidden], &mut z[..hidden]);
@@ -135,7 +135,7 @@ fn plain_reset_backward_units(r: &mut [f32], h_prev: &[f32], d_reset: &[f32], d_
     }
 }
 
-/// Lanes n, r, z and, with the reset behind the product, u.
+/// The lanes n, r, z and, with the reset after the product, u.
 fn gates<'a>(cell: &GruCell, lanes: &'a mut [f32]) -> ([&'a mut [f32]; 3], Option<&'a mut [f32]>) {
     match cell.reset {
         Reset::After => {

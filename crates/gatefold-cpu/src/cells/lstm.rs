@@ -1,18 +1,18 @@
-//! Long short-term memory. The lanes i, f, g, o keep the activated gates of the plain cell, of any other the clipped
-//! pre-activations, from which backward computes the gates again.
+//! Long short-term memory. The lanes i, f, g, o keep the activated gates of the plain cell, and the clipped
+//! pre-activations of any other, from which backward recomputes the gates.
 
 use super::{blocks, scratch_blocks};
 use crate::functions::{apply, clip, times_clip_slope, times_slope};
 use crate::math::{sigmoid, tanh};
 use gatefold_model::{Activation, Coupling, LstmCell};
 
-/// Pre-activations in, activated gates out.
+/// Turns pre-activations into activated gates.
 pub(super) fn plain_forward(lanes: &mut [f32], c_prev: &[f32], c: &mut [f32], h: &mut [f32]) {
     let [i, f, g, o] = blocks(lanes);
     plain_forward_units(i, f, g, o, c_prev, c, h);
 }
 
-/// A function of its own, so that the compiler knows that no two slices overlap.
+/// A separate function tells the compiler that no two slices overlap.
 fn plain_forward_units(
     i: &mut [f32],
     f: &mut [f32],
@@ -23,7 +23,7 @@ fn plain_forward_units(
     h: &mut [f32],
 ) {
     let hidden = h.len();
-    // One length for all: no bounds are checked inside the loop, and it can take several units at once.
+    // With one length for all, the loop has no bounds checks and can be vectorised.
     let (i, f, g, o) = (&mut i[..hidden], &mut f[..hidden], &mut g[..hidden], &mut o[..hidden]);
     let (c_prev, c) = (&c_prev[..hidden], &mut c[..hidden]);
     for k in 0..hidden {
@@ -36,7 +36,7 @@ fn plain_forward_units(
     }
 }
 
-/// Activated gates in, derivatives by the pre-activations out.
+/// Turns activated gates into the gradients of the pre-activations.
 pub(super) fn plain_backward(lanes: &mut [f32], c_prev: &[f32], c: &[f32], d_h: &[f32], d_c: &mut [f32]) {
     let [i, f, g, o] = blocks(lanes);
     plain_backward_units(i, f, g, o, c_prev, c, d_h, d_c);
@@ -188,7 +188,7 @@ pub(super) fn backward(
         (d_i[k], d_f[k], d_g[k]) = (d_c[k] * g[k], d_c[k] * c_prev[k], d_c[k] * i[k]);
         d_c[k] *= f[k];
     }
-    // The gate that is not computed takes nothing; what it would have got goes to the other with the sign of 1 - x.
+    // The gate that is not computed gets no gradient; its share goes to the other, with the sign of 1 - x.
     match cell.coupling {
         None => {}
         Some(Coupling::Input) => hand_over(d_f, d_i),

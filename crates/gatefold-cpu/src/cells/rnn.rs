@@ -1,4 +1,4 @@
-//! `h = act(a)`. The lane keeps a, clipped.
+//! `h = act(a)`. The lane keeps the clipped a.
 
 use crate::functions::{apply, clip, times_clip_slope, times_slope};
 use gatefold_model::Activation;

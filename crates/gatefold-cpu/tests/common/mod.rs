@@ -15,8 +15,8 @@ pub(crate) fn random<Sh: ShapeBuilder>(shape: Sh, scale: f32, rng: &mut ChaCha8R
     Array::from_shape_simple_fn(shape, || scale * rng.random_range(-1.0..1.0f32))
 }
 
-/// The rule of docs/numerics.md: every element within `4 u sqrt(K)` of the tensor's largest element, with `u = 2^-24`
-/// and `K` the terms of the sums that an element goes through.
+/// The rule of docs/numerics.md: every element is within `4 u sqrt(K)` times the tensor's largest element, where
+/// `u = 2^-24` and `K` counts the terms of the sums that an element goes through.
 pub(crate) fn assert_close<D: Dimension>(
     name: &str,
     found: &Array<f32, D>,
@@ -26,7 +26,7 @@ pub(crate) fn assert_close<D: Dimension>(
     assert_close_at(name, found, expected, terms, 0.0);
 }
 
-/// The same where the terms of the sums are known to be at least that large.
+/// The same rule, where the terms of the sums are known to be at least `scale`.
 fn assert_close_at<D: Dimension>(
     name: &str,
     found: &Array<f32, D>,
@@ -66,7 +66,7 @@ fn assert_states(name: &str, found: &States, expected: &reference::States<f64>, 
     }
 }
 
-/// States in f64.
+/// Converts states to f64.
 pub(crate) fn widen(states: &States) -> reference::States<f64> {
     let wide = |layer: &LayerState| reference::LayerState {
         h: layer.h.mapv(f64::from),
@@ -94,12 +94,12 @@ pub(crate) struct Case {
     pub(crate) states: Option<States>,
     pub(crate) decoder: Option<(Array3<f32>, Option<Vec<usize>>)>,
     pub(crate) dropout: Option<Dropout>,
-    pub(crate) by_output: Array3<f32>,
-    pub(crate) by_states: Option<States>,
+    pub(crate) d_output: Array3<f32>,
+    pub(crate) d_states: Option<States>,
     pub(crate) rng: ChaCha8Rng,
 }
 
-/// Everything that a network gives.
+/// Every result of a network.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) output: Array3<f32>,
@@ -108,16 +108,16 @@ pub(crate) struct Outcome {
 }
 
 impl Case {
-    /// Whole sequences from the layers' own states; only the outputs count.
+    /// Whole sequences from the layers' own states; only the outputs matter.
     pub(crate) fn new(inputs: usize, layers: &[LayerConfig], batch: usize, steps: usize) -> Self {
         let config = NetworkConfig::new(inputs, layers).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64((batch * 100 + steps) as u64);
-        let initial = Parameters::initial(&config, 3);
+        let initial = Parameters::initial(&config, 3).unwrap();
         // Two recurrences of gain 1 would together multiply rounding errors from step to step.
         let skips = initial.iter().any(|(name, _)| name.contains("weight_sh"));
         let gain =
             |name: &str| if skips && (name.contains("_hh") || name.contains("_sh")) { 0.5 } else { 1.0 };
-        // Biases too, which start at zero and would hide a missing one.
+        // Biases too: initialised to zero, they would hide a missing one.
         let parameters = initial
             .iter()
             .map(|(name, tensor)| {
@@ -131,8 +131,8 @@ impl Case {
             states: None,
             decoder: None,
             dropout: None,
-            by_output: random((config.output_steps(steps), batch, config.output()), 1.0, &mut rng),
-            by_states: None,
+            d_output: random((config.output_steps(steps), batch, config.output()), 1.0, &mut rng),
+            d_states: None,
             config,
             rng,
         }
@@ -149,9 +149,9 @@ impl Case {
         self
     }
 
-    /// Final states count too.
+    /// Adds a loss on the final states.
     pub(crate) fn counted_states(mut self) -> Self {
-        self.by_states = Some(random_states(&self.config, self.input.dim().1, &mut self.rng));
+        self.d_states = Some(random_states(&self.config, self.input.dim().1, &mut self.rng));
         self
     }
 
@@ -160,7 +160,7 @@ impl Case {
         let batch = self.input.dim().1;
         let at = self.config.decoder().unwrap();
         let input = random((steps, batch, self.config.layers()[at].output), 1.0, &mut self.rng);
-        self.by_output =
+        self.d_output =
             random((self.config.output_steps(steps), batch, self.config.output()), 1.0, &mut self.rng);
         self.decoder = Some((input, lengths.map(<[usize]>::to_vec)));
         self
@@ -196,11 +196,11 @@ impl Case {
         let mut layers = finals.layers.iter().zip(&states.layers);
         let same = same && layers.all(|(found, expected)| same_state(found, expected));
         assert!(same, "{}: inference gives other bits", self.config);
-        let gradients = network.backward(tape, self.by_output.view(), self.by_states.as_ref());
+        let gradients = network.backward(tape, self.d_output.view(), self.d_states.as_ref());
         Outcome { output, states, gradients }
     }
 
-    /// Terms of the sums behind an output, and behind a gradient.
+    /// The terms of the sums in an output, and in a gradient.
     pub(crate) fn terms(&self) -> (usize, usize) {
         let layers = self.config.layers();
         let width = |layer: &Layer| match layer.recurrent() {
@@ -217,11 +217,11 @@ impl Case {
         };
         let forward: usize = layers.iter().map(width).sum();
         let (steps, batch, _) = self.input.dim();
-        let steps = steps.max(self.by_output.dim().0);
+        let steps = steps.max(self.d_output.dim().0);
         (forward, forward + layers.iter().map(back).sum::<usize>() + steps * batch)
     }
 
-    /// Outputs, states and every gradient are the reference's.
+    /// Compares outputs, states and all gradients with the reference.
     pub(crate) fn check(&self, name: &str) -> Outcome {
         let network = reference::Network::<f64>::new(&self.config, &self.parameters).unwrap();
         let wide = |values: &Array3<f32>| values.mapv(f64::from);
@@ -235,16 +235,16 @@ impl Case {
             dropout: self.dropout.map(|Dropout { seed, batch }| reference::Dropout { seed, batch }),
         };
         let tape = network.forward(&batch);
-        let by_states = self.by_states.as_ref().map(widen);
-        let expected = network.backward(&tape, wide(&self.by_output).view(), by_states.as_ref());
+        let d_states = self.d_states.as_ref().map(widen);
+        let expected = network.backward(&tape, wide(&self.d_output).view(), d_states.as_ref());
 
         let found = self.run(1);
         let (forward, gradient) = self.terms();
         assert_close(&format!("{name}, output"), &found.output, &tape.output().to_owned(), forward);
         assert_states(&format!("{name}, final state"), &found.states, tape.states(), forward);
         for (part, found) in &found.gradients.parameters {
-            // The same derivatives as in a bias's gradient, one gate's beside another's, each times a cell state: where the
-            // gates that see the cell have small ones, rounding is still that of the larger.
+            // A peephole's gradient sums the same terms as a bias's, each times a cell state. Where the gates that see
+            // the cell have small gradients, the rounding is still that of the larger ones.
             let cells = tape.states().layers.iter().flat_map(|state| state.c.as_ref().map(largest));
             let bias = expected.parameters.get(&part.replace("peephole", "bias_ih"));
             let by_bias = bias.filter(|_| part.contains("peephole")).map_or(0.0, largest);
@@ -263,7 +263,7 @@ impl Case {
         found
     }
 
-    /// As [`Case::check`], and the same bits whatever the number of threads.
+    /// As [`Case::check`], and the same bits for any number of threads.
     pub(crate) fn check_threads(&self, name: &str) {
         let found = self.check(name);
         for threads in [2, 3, 8] {
@@ -272,7 +272,7 @@ impl Case {
     }
 }
 
-/// NaN is NaN, whatever its bits.
+/// Treats all NaNs as equal.
 pub(crate) fn same_bits<D: Dimension>(found: &Array<f32, D>, expected: &Array<f32, D>) -> bool {
     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
     found.shape() == expected.shape() && found.iter().zip(expected).all(same)

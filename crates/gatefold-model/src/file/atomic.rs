@@ -3,19 +3,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes a file so that, whatever happens, there is the old file or the new one and never half of either.
+/// Writes a file atomically: whatever happens, either the old file or the new one is there, never half of one.
 ///
-/// The bytes go to a temporary file in the same directory, which is synced and then renamed; on unix the directory
-/// is synced too. A process killed meanwhile leaves the old file, and at worst a `.<name>.*.tmp` beside it.
+/// The bytes go to a temporary file in the same directory, which is synced and then renamed; on unix the directory is
+/// synced too. If the process is killed, the old file stays, at worst with a `.<name>.*.tmp` beside it.
 ///
 /// # Errors
-/// [`ModelError::Io`]; the old file is still there. What is there and is no plain file, such as a pipe, a device or a
-/// directory, is refused: the rename would put a file in its place.
+/// [`ModelError::Io`]; the old file is still there. Refuses to overwrite pipes, devices and directories, which the
+/// rename would replace with a file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// [`write_atomically`] for content that is made while it is written.
+/// [`write_atomically`] for content produced while it is written.
 pub(super) fn write_with(
     path: &Path,
     content: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
@@ -36,7 +36,7 @@ pub(super) fn write_with(
 }
 
 fn replace(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
-    // Renaming onto a symbolic link would replace the link and leave the file that it points to as it was.
+    // Renaming onto a symbolic link would replace the link, not the file it points to.
     let target = match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => fs::canonicalize(path).unwrap_or_else(|_| path.into()),
         _ => path.to_owned(),
@@ -45,7 +45,7 @@ fn replace(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Resul
         return Err(io::Error::new(ErrorKind::InvalidInput, "the path names no file"));
     };
     if fs::symlink_metadata(&target).is_ok_and(|found| !found.is_file()) {
-        let problem = "there is something that is no plain file; give another name";
+        let problem = "it exists and is not a plain file; give another name";
         return Err(io::Error::new(ErrorKind::InvalidInput, problem));
     }
     let directory = directory_of(&target);
@@ -60,7 +60,7 @@ fn replace(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Resul
     sync_directory(&directory)
 }
 
-/// A new file that is gone when this value is, unless it was renamed.
+/// A new file that is deleted when this value is dropped, unless it was renamed.
 struct Temporary {
     path: PathBuf,
     file: File,
@@ -70,7 +70,7 @@ struct Temporary {
 impl Temporary {
     fn create(directory: &Path, name: &str) -> io::Result<Temporary> {
         for attempt in 0u32.. {
-            // Other threads, and processes of this number that were killed, may have left such a file.
+            // Other threads, or killed processes with the same id, may have left such a file.
             let path = directory.join(format!(".{name}.{}-{attempt}.tmp", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -150,7 +150,7 @@ mod tests {
         symlink(&socket, &link).unwrap();
         for path in [&socket, &link, &directory.path().to_owned()] {
             let error = write_atomically(path, b"x").unwrap_err();
-            let expected = "cannot be written: there is something that is no plain file; give another name";
+            let expected = "cannot be written: it exists and is not a plain file; give another name";
             assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
         }
         assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());

@@ -1,4 +1,4 @@
-//! What our own files say in their headers, and what must stand in them.
+//! The headers of our own files: how they are written, and which are accepted.
 
 use super::tensors::{TensorFile, describe, described, listed, refusal, shown};
 use crate::{ModelError, NetworkConfig, Parameters};
@@ -9,9 +9,9 @@ use std::path::Path;
 
 const FORMAT: &str = "gatefold";
 const VERSION: u32 = 2; // 1 knew lstm, dense, last step and tied layers
-/// A layer takes about 50 bytes.
+/// The longest description of a network; a layer takes about 50 bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
-/// Rows of four gates of this width can still be counted in 32 bits.
+/// The largest width; rows of four gates of this width can still be counted in 32 bits.
 const MAX_WIDTH: u64 = 1 << 28;
 const OPTIMIZER_PREFIX: &str = "optimizer.";
 const METADATA_PREFIX: &str = "metadata.";
@@ -31,12 +31,12 @@ impl Kind {
     }
 }
 
-/// The name in a file of a parameter's moment.
+/// The name of a parameter's moment in a file.
 pub(super) fn moment_name(moment: &str, parameter: &str) -> String {
     format!("{OPTIMIZER_PREFIX}{moment}.{parameter}")
 }
 
-/// The moments' names as they stand in the header.
+/// The moments' names, as stored in the header.
 pub(super) fn moment_list(path: &Path, moments: &[&str]) -> Result<String, ModelError> {
     match moments.iter().find(|moment| moment.is_empty() || moment.contains('.')) {
         Some(moment) => Err(refusal(path, format!("the moment {moment:?} needs a name without a dot"))),
@@ -44,7 +44,7 @@ pub(super) fn moment_list(path: &Path, moments: &[&str]) -> Result<String, Model
     }
 }
 
-/// The header's `__metadata__` that both kinds of file have.
+/// The entries of the header's `__metadata__` that both kinds of file have.
 pub(super) fn entries(
     path: &Path,
     kind: Kind,
@@ -55,7 +55,7 @@ pub(super) fn entries(
     if description.len() > MAX_DESCRIPTION_BYTES {
         let found = description.len();
         let problem =
-            format!("the network's description is {found} bytes, at most {MAX_DESCRIPTION_BYTES} fit");
+            format!("the network's description is {found} bytes; expected at most {MAX_DESCRIPTION_BYTES}");
         return Err(refusal(path, problem));
     }
     let mut entries = BTreeMap::from([
@@ -68,7 +68,7 @@ pub(super) fn entries(
     Ok(entries)
 }
 
-/// A file whose header has been read and found to be ours.
+/// A file of ours, with its header read.
 pub(super) struct Reader {
     file: TensorFile,
     kind: Kind,
@@ -86,7 +86,7 @@ impl Reader {
         &self.network
     }
 
-    /// The caller's own strings.
+    /// The caller's strings.
     pub(super) fn metadata(&self) -> BTreeMap<String, String> {
         let entries = self.file.header().metadata().iter().flatten();
         entries
@@ -97,12 +97,13 @@ impl Reader {
     pub(super) fn require_checkpoint(&self) -> Result<(), ModelError> {
         match self.kind {
             Kind::Checkpoint => Ok(()),
-            Kind::Model => Err(self
-                .refusal("it is a model, parameters alone; training goes on from a checkpoint only".into())),
+            Kind::Model => {
+                Err(self.refusal("it only holds a model; training continues from a checkpoint".into()))
+            }
         }
     }
 
-    /// A whole number; a string in the file, because JSON's numbers are exact to 53 bits only.
+    /// A whole number, stored as a string because JSON numbers are only exact to 53 bits.
     pub(super) fn number(&self, key: &str) -> Result<u64, ModelError> {
         let text = entry(self.file.path(), self.file.header(), key)?;
         text.parse()
@@ -119,8 +120,8 @@ impl Reader {
         Ok(moments)
     }
 
-    /// Every tensor must be a parameter or one of its moments. Without `moments` a checkpoint is read as a model, and
-    /// whatever its optimiser has is passed over.
+    /// Checks that every tensor is a parameter or one of its moments. Without `moments`, a checkpoint is read as a
+    /// model and its optimiser's tensors are ignored.
     pub(super) fn refuse_other_tensors(&self, moments: Option<&[String]>) -> Result<(), ModelError> {
         let parameters: HashSet<&str> =
             self.network.parameter_specs().map(|spec| spec.name.as_str()).collect();
@@ -189,7 +190,7 @@ impl Reader {
     }
 }
 
-/// Whether the header says that the file is one of ours.
+/// Checks that the header marks the file as one of ours.
 pub(super) fn is_ours(header: &Metadata) -> bool {
     let format = header.metadata().as_ref().and_then(|entries| entries.get("format"));
     format.is_some_and(|format| format == FORMAT)
@@ -243,7 +244,7 @@ fn parse_network(text: &str) -> Result<NetworkConfig, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
-/// The first whole number that no width may have. Recursion is bounded: serde_json refuses deep nesting.
+/// The first number too large for a width. Recursion is bounded: serde_json refuses deep nesting.
 fn too_large(value: &serde_json::Value) -> Option<u64> {
     match value {
         serde_json::Value::Number(number) => number.as_u64().filter(|&number| number > MAX_WIDTH),

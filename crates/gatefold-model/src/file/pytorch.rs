@@ -1,24 +1,24 @@
 //! PyTorch's state dicts, as safetensors files: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear` and `nn.Embedding`.
 //!
-//! A state_dict holds tensors alone, `<module>.<tensor>`. Names and shapes tell what every module is:
+//! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
 //!
-//! | what | from |
+//! | property | derived from |
 //! |---|---|
 //! | RNN, LSTM or GRU | rows of `weight_hh`, which are 1, 4 or 3 times H |
 //! | H | columns of `weight_hr` if there is one, else of `weight_hh` |
 //! | projection | rows of `weight_hr` |
 //! | layers, directions | `_l0`, `_l1`.. and `_reverse` |
-//! | biases | `bias_ih` and `bias_hh` are there or not |
-//! | Linear or Embedding | a `weight` with a `bias` is a Linear; one without is whatever fits between its neighbours |
+//! | biases | presence of `bias_ih` and `bias_hh` |
+//! | Linear or Embedding | a `weight` with a `bias` is a Linear; one without is whichever fits between its neighbours |
 //!
-//! They do not tell in which order data passes the modules. One order is taken if it is the only one in which every
-//! width fits the next; if there are several, or none, the error shows the modules, and [`ReadOptions`] says the order.
-//! What has no tensors is said there too: the function of an `nn.RNN` (tanh by default, as in PyTorch) or behind an
-//! `nn.Linear`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After). Whether a module is
-//! `batch_first` is the caller's to know: it concerns the data, not the parameters.
+//! They do not tell in which order data passes through the modules. If there is exactly one order in which every width
+//! fits the next, it is taken. Otherwise the error lists the modules, and [`ReadOptions`] gives the order.
+//! [`ReadOptions`] also adds what has no tensors: the activation of an `nn.RNN` (tanh by default, as in PyTorch) or
+//! after an `nn.Linear`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After).
+//! `batch_first` is up to the caller: it concerns the data, not the parameters.
 //!
-//! Numbers are float32. Those of float16 and bfloat16 become the same in float32, those of float64 the nearest; one that
-//! is beyond float32 is refused.
+//! Numbers become float32: float16 and bfloat16 exactly, float64 rounded to nearest. A number outside float32's range
+//! is refused.
 //!
 //! ```no_run
 //! use gatefold_model::file::pytorch;
@@ -28,8 +28,8 @@
 //! # Ok::<(), gatefold_model::ModelError>(())
 //! ```
 //!
-//! The other way, [`write()`] makes a state_dict that PyTorch loads with `strict=True`; what PyTorch's modules do not have
-//! is refused by name. Layers without parameters are code in PyTorch, and leave nothing in the file.
+//! In the other direction, [`write()`] makes a state_dict that PyTorch loads with `strict=True`, and refuses by name
+//! what PyTorch's modules lack. Layers without parameters are code in PyTorch, and leave nothing in the file.
 
 mod modules;
 mod options;
@@ -53,7 +53,7 @@ use std::path::Path;
 /// # Errors
 /// [`ModelError::Io`] if the file cannot be read; [`ModelError::File`] with the reason if it is truncated or no
 /// safetensors file, if a tensor holds no floating-point numbers or belongs to another kind of module, if a number is
-/// beyond float32, or if the order of the modules must be said.
+/// outside float32's range, or if the order of the modules must be given.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Model, ModelError> {
     let mut file = TensorFile::open(path, "a state_dict")?;
     let mut shapes = Shapes::new();
@@ -79,7 +79,7 @@ pub fn read(path: &Path, options: &ReadOptions) -> Result<Model, ModelError> {
     Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
 }
 
-/// The same from tensors in memory.
+/// [`read`] for tensors in memory.
 ///
 /// # Errors
 /// [`ModelError::Config`] with the reason.
@@ -94,10 +94,10 @@ pub fn from_state_dict(
     Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
 }
 
-/// Whether a safetensors file is none of our own, and so perhaps a state_dict.
+/// Whether a safetensors file is not one of ours, and so may be a state_dict.
 ///
 /// # Errors
-/// As [`read`]'s, if it is no safetensors file at all.
+/// As [`read`], if it is not a safetensors file.
 pub fn is_foreign(path: &Path) -> Result<bool, ModelError> {
     Ok(!format::is_ours(TensorFile::open(path, "a model or a state_dict")?.header()))
 }

@@ -1,5 +1,5 @@
-//! Safetensors files themselves, whatever stands in them. Reading trusts nothing: names, shapes, types and sizes are
-//! checked against the file's length before memory is asked for.
+//! Safetensors files with any content. Reading trusts nothing: names, shapes, types and sizes are checked against the
+//! file's length before any memory is allocated.
 
 use super::atomic;
 use crate::ModelError;
@@ -12,15 +12,16 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The header's length, in front of everything.
+/// The size of the header's length, which comes first.
 const LENGTH_BYTES: u64 = 8;
-/// The header is a multiple of this long, so that the tensors are aligned in a mapped file.
+/// The header's length is a multiple of this, so that tensors are aligned in a mapped file.
 const HEADER_ALIGNMENT: usize = 8;
-/// Far above any header of ours (about 100 bytes a tensor); safetensors itself draws the line at 100 MB.
+/// The longest header accepted, far above any of ours (about 100 bytes per tensor); safetensors itself draws the line
+/// at 100 MB.
 const MAX_HEADER_BYTES: u64 = 1 << 24;
 const BLOCK_BYTES: usize = 1 << 16;
 
-/// The header in the order of its maps. The crate's own writer takes a hash map, whose order is another in every run.
+/// The header in the order of its maps. The crate's own writer takes a hash map, whose order differs from run to run.
 struct Header<'a> {
     entries: &'a BTreeMap<String, String>,
     tensors: &'a BTreeMap<String, &'a ArrayD<f32>>,
@@ -72,7 +73,7 @@ pub(super) fn write(
     })
 }
 
-/// A file whose header has been read and agrees with its length.
+/// A file whose header has been read and matches its length.
 pub(super) struct TensorFile {
     path: PathBuf,
     file: File,
@@ -81,10 +82,10 @@ pub(super) struct TensorFile {
 }
 
 impl TensorFile {
-    /// `expected` says what kind of file it should be, should it be no file at all.
+    /// Opens a file; `expected` names the kind of file in the error if it is not a file at all.
     pub(super) fn open(path: &Path, expected: &str) -> Result<TensorFile, ModelError> {
         let unreadable = |error: io::Error| unreadable(path, &error);
-        // Asked before the file is opened: opening a pipe would wait for its other end.
+        // Checked before opening, since opening a pipe would wait for its other end.
         if !fs::metadata(path).map_err(unreadable)?.is_file() {
             return Err(refusal(path, format!("it is not a file; expected {expected}")));
         }
@@ -106,8 +107,8 @@ impl TensorFile {
         refusal(&self.path, problem)
     }
 
-    /// The values of a tensor of [`Dtype::F32`], or of one that [`is_number`] says can be read as such: F16 and BF16 as they
-    /// are, F64 rounded to the nearest.
+    /// The values of a tensor of [`Dtype::F32`], or of another type that [`is_number`] accepts: F16 and BF16 convert
+    /// exactly, F64 is rounded to nearest.
     pub(super) fn values(&mut self, name: &str, info: &TensorInfo) -> Result<ArrayD<f32>, ModelError> {
         match info.dtype {
             Dtype::F32 => self.words(name, info, |word| Ok(f32::from_le_bytes(word))),
@@ -127,7 +128,7 @@ impl TensorFile {
         }
     }
 
-    /// Words of `N` bytes, each as a number, or as one that is none of f32.
+    /// Converts words of `N` bytes; a word that does not fit f32 is returned as the error.
     fn words<const N: usize>(
         &mut self,
         name: &str,
@@ -163,24 +164,24 @@ impl TensorFile {
     }
 }
 
-/// Whether [`TensorFile::values`] reads such a tensor.
+/// Whether [`TensorFile::values`] reads tensors of this type.
 pub(super) fn is_number(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64)
 }
 
-/// The number that a binary16 is.
+/// The value of a binary16.
 fn from_f16(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
-    // Exponent and fraction in the places where f32 has them.
+    // Exponent and fraction, at their positions in f32.
     let moved = u32::from(bits & 0x7fff) << 13;
     if bits & 0x7c00 == 0x7c00 {
         return f32::from_bits(sign | 0x7f80_0000 | moved); // infinite, or not a number
     }
-    // The exponents count from 15 here and from 127 there; a product is exact for subnormal numbers too.
+    // The exponent bias is 15 here and 127 there; a product is exact even for subnormal numbers.
     f32::from_bits(sign | (f32::from_bits(moved) * 2f32.powi(127 - 15)).to_bits())
 }
 
-/// The header and where the tensors begin.
+/// Reads the header, and where the tensors begin.
 fn read_header(path: &Path, file: &mut File, file_bytes: u64) -> Result<(Metadata, u64), ModelError> {
     let failed = |error: io::Error| unreadable(path, &error);
     if file_bytes < LENGTH_BYTES {
@@ -205,8 +206,8 @@ fn read_header(path: &Path, file: &mut File, file_bytes: u64) -> Result<(Metadat
     }
     let mut text = vec![0; header_bytes as usize];
     file.read_exact(&mut text).map_err(failed)?;
-    // The crate checks here that names, shapes, types and offsets agree, without overflow and without gaps. The
-    // file's length is compared below and not by its `SafeTensors`, whose sum of the lengths can overflow.
+    // The crate checks that names, shapes, types and offsets agree, without overflow or gaps. The file's length is
+    // compared below, not by its `SafeTensors`, whose sum of lengths can overflow.
     let header: Metadata = serde_json::from_slice(&text)
         .map_err(|error| refusal(path, format!("not a safetensors header: {}", shown(&error.to_string()))))?;
     let data_start = LENGTH_BYTES + header_bytes;
@@ -249,7 +250,7 @@ pub(super) fn described(info: &TensorInfo) -> String {
     }
 }
 
-/// Text from a file, safe to print: one line, and not a long one.
+/// Text from a file, made safe to print: one short line.
 pub(super) fn shown(text: &str) -> String {
     const SHOWN: usize = 200;
     let line: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();

@@ -300,7 +300,7 @@ impl<'a> Chain<'a> {
     fn build(&self) -> Result<(NetworkConfig, Parameters), OnnxError> {
         let configs: Vec<LayerConfig> = self.layers.iter().map(config).collect();
         let config = NetworkConfig::new(self.width, configs)?;
-        let mut parameters = Parameters::zeros(&config);
+        let mut parameters = Parameters::zeros(&config)?;
         for (found, layer) in self.layers.iter().zip(config.layers()) {
             let mut insert = |role: Role, reverse: bool, tensor: ArrayD<f32>| {
                 if let Some(spec) = layer.find(role, reverse) {

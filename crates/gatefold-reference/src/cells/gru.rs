@@ -10,19 +10,20 @@
 //! h = (1 - z) n + z h_prev
 //! ```
 //!
-//! A clip bounds what stands in brackets.
+//! A clip bounds the terms in brackets.
 
 use super::Gating;
 use crate::Real;
 use gatefold_model::{Activation, GruActivations, GruGate};
 
-/// Lanes with reset after the product: r, z, the candidate's part from the input, that from the recurrence.
+/// The number of lanes with reset after the product: r, z, and the candidate's parts from the input and from the
+/// recurrence.
 pub const LANES_AFTER: usize = GruGate::COUNT + 1;
 
 /// The lane of each gate's part from the recurrence, reset after the product.
 pub const RECURRENT_LANES: [usize; GruGate::COUNT] = [0, 1, 3];
 
-/// Reset after the product: what is kept of r, z and n, with the candidate's part from the recurrence as it is; and h.
+/// Reset after the product. Returns the kept r, z and n with the candidate's part from the recurrence unchanged, and h.
 pub fn after_forward<R: Real>(
     gating: Gating<R>,
     functions: GruActivations,
@@ -36,7 +37,8 @@ pub fn after_forward<R: Real>(
     ([r, z, n, b_n], h)
 }
 
-/// The chain rule through [`after_forward`]: the cotangents of the lanes, and what goes to `h_prev` past all weights.
+/// The chain rule through [`after_forward`]: the cotangents of the lanes, and the part of `h_prev`'s that bypasses all
+/// weights.
 ///
 /// ```text
 /// d_a_n = d_h (1 - z) n'    d_b_n = d_a_n r    d_a_r = d_a_n b_n r'    d_a_z = d_h (h_prev - n) z'
@@ -55,13 +57,13 @@ pub fn after_backward<R: Real>(
     ([d_r, d_z, d_n, d_n * gating.value(functions.gate, r)], d_h_prev)
 }
 
-/// Reset before the product, first half: what is kept of r, and `r h_prev`, which the candidate's weights read.
+/// Reset before the product, first half. Returns the kept r, and `r h_prev`, which the candidate's weights read.
 pub fn reset_forward<R: Real>(gating: Gating<R>, gate: Activation, a_r: R, h_prev: R) -> (R, R) {
     let r = gating.kept(gate, a_r);
     (r, gating.value(gate, r) * h_prev)
 }
 
-/// Reset before the product, second half: what is kept of z and n, and h.
+/// Reset before the product, second half. Returns the kept z and n, and h.
 pub fn update_forward<R: Real>(
     gating: Gating<R>,
     functions: GruActivations,
@@ -73,7 +75,8 @@ pub fn update_forward<R: Real>(
     ((z, n), h)
 }
 
-/// The chain rule through [`update_forward`]: `d_a_z`, `d_a_n`, and what goes to `h_prev` past all weights.
+/// The chain rule through [`update_forward`]: `d_a_z`, `d_a_n`, and the part of `h_prev`'s cotangent that bypasses all
+/// weights.
 ///
 /// ```text
 /// d_a_z = d_h (h_prev - n) z'    d_a_n = d_h (1 - z) n'    d_h_prev = d_h z
@@ -91,7 +94,8 @@ pub fn update_backward<R: Real>(
     (d_z, d_n, d_h * z)
 }
 
-/// The chain rule through [`reset_forward`], `d_reset_h` the cotangent of `r h_prev`: `d_a_r`, and what goes to `h_prev`.
+/// The chain rule through [`reset_forward`], where `d_reset_h` is the cotangent of `r h_prev`: `d_a_r`, and the share
+/// of `h_prev`.
 ///
 /// ```text
 /// d_a_r = d_reset_h h_prev r'    d_h_prev = d_reset_h r

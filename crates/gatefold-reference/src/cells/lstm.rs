@@ -9,7 +9,7 @@
 //! h = o u(c)
 //! ```
 //!
-//! The terms with `p` are there with peepholes (Gers and Schmidhuber 2000); a clip bounds what stands in brackets. Coupled
+//! The terms with `p` belong to peepholes (Gers and Schmidhuber 2000); a clip bounds the terms in brackets. Coupled
 //! gates: `f = 1 - i` or `i = 1 - f`. Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000.
 
 use super::Gating;
@@ -17,20 +17,20 @@ use crate::Real;
 use crate::activation::{apply, sigmoid, slope};
 use gatefold_model::{Coupling, LstmCell, LstmGate};
 
-/// A value for each gate, in the order of [`LstmGate`].
+/// One value per gate, in the order of [`LstmGate`].
 pub type Gates<R> = [R; LstmGate::COUNT];
 
 /// A unit's peepholes `p_i`, `p_f`, `p_o`.
 pub type Peephole<R> = [R; 3];
 
-/// The gates with peepholes, in the order in which these are stored.
+/// The gates with peepholes, in storage order.
 pub const PEEPHOLE_GATES: [LstmGate; 3] = [LstmGate::Input, LstmGate::Forget, LstmGate::Output];
 
-/// What one step of one unit computes.
+/// The result of one step of one unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CellForward<R> {
-    /// What is kept of the gates i, f, g, o. Of the one that a coupling leaves out, its value where gates are kept, and
-    /// 0 where pre-activations are.
+    /// The numbers kept for the gates i, f, g, o. For the one that a coupling leaves out, its value if gates are kept,
+    /// and 0 if pre-activations are.
     pub saved: Gates<R>,
     /// The cell state after the step.
     pub c: R,
@@ -38,7 +38,7 @@ pub struct CellForward<R> {
     pub h: R,
 }
 
-/// What one step of one unit hands back.
+/// The cotangents that one step of one unit hands back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CellBackward<R> {
     /// The cotangent of the pre-activations; 0 for a gate that a coupling leaves out.
@@ -47,7 +47,7 @@ pub struct CellBackward<R> {
     pub d_c_prev: R,
 }
 
-/// The gates i, f, g, o from what is kept of them.
+/// The gates i, f, g, o from the numbers kept.
 fn gates<R: Real>(gating: Gating<R>, cell: &LstmCell, saved: Gates<R>) -> Gates<R> {
     let [i, f, g, o] = saved;
     let gate = |kept| gating.value(cell.activations.gate, kept);
@@ -93,8 +93,8 @@ pub fn cell_forward<R: Real>(
 
 /// The chain rule through [`cell_forward`].
 ///
-/// `saved` and `c` are what the forward step returned, `d_h` is the whole cotangent of `h`, and `d_c` what the step
-/// after this one hands back for `c`:
+/// `saved` and `c` come from the forward step, `d_h` is the whole cotangent of `h`, and `d_c` the cotangent of `c` from
+/// the following step:
 ///
 /// ```text
 /// d_a_o = d_h u(c) o'         d_c' = d_c + d_h o u'(c) + d_a_o p_o
@@ -142,7 +142,7 @@ mod tests {
         LstmCell { activations, peephole: false, coupling: None, squashed: false }
     }
 
-    /// Every option with every other.
+    /// All combinations of options.
     #[test]
     fn backward_matches_central_differences() {
         let odd = LstmActivations {

@@ -4,7 +4,7 @@ use super::Gating;
 use crate::Real;
 use gatefold_model::Activation;
 
-/// What is kept, and h.
+/// The number kept, and h.
 pub fn cell_forward<R: Real>(gating: Gating<R>, activation: Activation, pre: R) -> (R, R) {
     let kept = gating.kept(activation, pre);
     (kept, gating.value(activation, kept))

@@ -1,7 +1,8 @@
-//! Mirrors of the kernels of a scan, in the layout of the device: a unit's lanes side by side, `[B, H, L]`, and rows of h
-//! that may hold more than h. One stage of one step at a time; the equations are those of [`crate::cells`].
+//! Mirrors of a scan's kernels, in the layout of the device: a unit's lanes side by side, `[B, H, L]`, and rows of h
+//! that may hold more than h. They run one stage of one step at a time; the equations are those of [`crate::cells`].
 //!
-//! `K` counts what a product reads, `C` the columns of a row that recur, `k` the slots of h in front of the first step.
+//! `K` counts the numbers that a product reads, `C` the columns of a row that recur, `k` the slots of initial values of
+//! h.
 
 use crate::Real;
 use crate::activation;
@@ -10,14 +11,14 @@ use gatefold_model::{Activation, Cell, GruCell, Reset};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut3};
 use std::ops::Range;
 
-/// What a step's kernel is joined with.
+/// The cell or stage that a step's kernel is joined with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stage {
-    /// A cell of one stage.
+    /// A cell with one stage.
     Cell(Cell),
     /// The first stage of a GRU with reset before the product.
     Reset(GruCell),
-    /// Its second stage.
+    /// The second stage of that GRU.
     Update(GruCell),
     /// A projection or a readout.
     Readout(Activation),
@@ -33,7 +34,7 @@ impl Stage {
         }
     }
 
-    /// Of them, those that the product of the step adds to.
+    /// The number of lanes that the step's product adds to.
     pub fn product_lanes(self) -> usize {
         if matches!(self, Stage::Update(_)) { 1 } else { self.lanes() }
     }
@@ -47,7 +48,7 @@ impl Stage {
     }
 }
 
-/// What a stage reads.
+/// The inputs of a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct StageInput<'a, R> {
     /// `[K, H, product lanes]`
@@ -64,7 +65,7 @@ pub struct StageInput<'a, R> {
     pub own: ArrayView2<'a, R>,
 }
 
-/// What a stage leaves.
+/// The results of a stage.
 #[derive(Clone, Debug)]
 pub struct StageForward<R> {
     /// `[B, H, L]`
@@ -144,7 +145,7 @@ fn own_numbers<R: Real>(own: ArrayView2<R>, unit: usize) -> [R; 3] {
     std::array::from_fn(|k| if k < own.nrows() { own[[k, unit]] } else { R::ZERO })
 }
 
-/// `d_pre W^T`: what slots `[B, H, L]` say about what they read through `[H, C, L]`, `[B, C]`.
+/// `d_pre W^T`, `[B, C]`: the gradient of the values that slots `[B, H, L]` read through `[H, C, L]`.
 pub fn recurrent_gradient<R: Real>(d_pre: ArrayView3<R>, weights: ArrayView3<R>) -> Array2<R> {
     let (batch, hidden, lanes) = d_pre.dim();
     Array2::from_shape_fn((batch, weights.dim().1), |(row, column)| {
@@ -154,7 +155,7 @@ pub fn recurrent_gradient<R: Real>(d_pre: ArrayView3<R>, weights: ArrayView3<R>)
     })
 }
 
-/// What a stage's backward needs of its forward.
+/// The forward results that a stage's backward needs.
 #[derive(Clone, Copy, Debug)]
 pub struct StageSaved<'a, R> {
     /// `[B, H, L]`
@@ -169,18 +170,19 @@ pub struct StageSaved<'a, R> {
     pub own: ArrayView2<'a, R>,
 }
 
-/// What a stage's backward leaves.
+/// The gradients of a stage.
 #[derive(Clone, Debug)]
 pub struct StageBackward<R> {
     /// `[B, H, L]`
     pub d_pre: Array3<R>,
-    /// `[B, H]`, what goes to the step before past all weights; zeros where nothing does.
+    /// `[B, H]`, the gradient for the step before that bypasses all weights; zeros if there is none.
     pub carry: Array2<R>,
-    /// `[B, H]`, of the second stage alone: the gradient of the candidate's pre-activation, for the first.
+    /// `[B, H]`, only from the second stage: the gradient of the candidate's pre-activation, for the first stage.
     pub inner: Array2<R>,
 }
 
-/// One stage of one step backward, from the whole gradient of what it gave but for what the step behind carried.
+/// One stage of one step backward, from the whole gradient of its result, except for the part carried by the following
+/// step.
 ///
 /// # Panics
 /// For a readout, whose backward is [`readout_backward`].
@@ -244,7 +246,7 @@ pub fn step_backward<R: Real>(
     out
 }
 
-/// In front of a readout's function: `d_p act'`, from what [`step_forward`] saved of it, `[B, R]`.
+/// The gradient of a readout's pre-activations: `d_p act'`, from what [`step_forward`] saved, `[B, R]`.
 pub fn readout_backward<R: Real>(
     function: Activation,
     saved: ArrayView2<R>,
@@ -257,21 +259,21 @@ pub fn readout_backward<R: Real>(
     })
 }
 
-/// Where rows begin and end in a buffer of k slots more than there are steps.
+/// The slots of rows in a buffer with k more slots than steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Slots<'a> {
     /// T
     pub steps: usize,
     /// k
     pub history: usize,
-    /// A forward scan has step t in slot `t + k`, a reverse scan in slot `t`.
+    /// Whether the scan is reversed: step t is in slot `t + k` of a forward scan, in slot `t` of a reverse scan.
     pub reverse: bool,
-    /// Steps of each row; all T where there are none.
+    /// The steps of each row; T without lengths.
     pub lengths: Option<&'a [usize]>,
 }
 
 impl Slots<'_> {
-    /// Steps of a row.
+    /// The steps of a row.
     pub fn len(&self, row: usize) -> usize {
         self.lengths.map_or(self.steps, |lengths| lengths[row])
     }
@@ -287,7 +289,7 @@ impl Slots<'_> {
     }
 }
 
-/// Puts each row's initial values in front of its first step, zeros where there are none, and zeros where a row has neither a
+/// Writes each row's initial values before its first step, zeros if none are given, and zeros where a row has neither a
 /// step nor an initial value. `h [slots, B, width]`, `start [given, B, C]`.
 pub fn initial_rows<R: Real>(
     slots: &Slots<'_>,
@@ -321,7 +323,7 @@ pub fn final_rows<R: Real>(
     })
 }
 
-/// A scan's output, `[T, B, C]`: zero where a row has no step.
+/// A scan's output, `[T, B, C]`; zero where a row has no step.
 pub fn scan_output<R: Real>(slots: &Slots<'_>, columns: Range<usize>, h: ArrayView3<R>) -> Array3<R> {
     let first = if slots.reverse { 0 } else { slots.history };
     Array3::from_shape_fn((slots.steps, h.dim().1, columns.len()), |(t, row, at)| {
@@ -329,8 +331,9 @@ pub fn scan_output<R: Real>(slots: &Slots<'_>, columns: Range<usize>, h: ArrayVi
     })
 }
 
-/// The gradients of the values in front of the first step, `[k, B, C]`: through the weights `[H, C, L]` from the first step,
-/// (`d_pre [T, B, H, L]`), through those of a skip `[H, S, L]` from the step that reads each slot, and what the slot gets as a final value.
+/// The gradients of the initial values, `[k, B, C]`: from the first step (`d_pre [T, B, H, L]`) through the weights
+/// `[H, C, L]`, from the step that reads each slot through those of a skip `[H, S, L]`, and the slot's gradient as a
+/// final value.
 pub fn initial_backward<R: Real>(
     slots: &Slots<'_>,
     d_pre: ArrayView4<R>,
@@ -376,8 +379,8 @@ pub fn initial_backward<R: Real>(
     d
 }
 
-/// The gradient of an LSTM's peepholes, `[3, H]`, from the gradients of its pre-activations `[T B, H, 4]` and the states in
-/// front of and behind each step, `[T B, H]`.
+/// The gradient of an LSTM's peepholes, `[3, H]`, from the gradients of its pre-activations `[T B, H, 4]` and the
+/// states before and after each step, `[T B, H]`.
 pub fn peephole_gradient<R: Real>(
     d_pre: ArrayView3<R>,
     before: ArrayView2<R>,

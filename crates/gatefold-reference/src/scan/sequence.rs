@@ -10,10 +10,10 @@ use crate::linear::{column_sum, matmul, matmul_at};
 use gatefold_model::GruGate;
 use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Zip, s};
 
-/// The states of one direction in front of a row's first step or behind its last, and their cotangents.
+/// The initial or final states of one direction, or their cotangents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct States<R> {
-    /// `[k, B, R]`, the last h of the history, the oldest first: one, or k with a skip connection.
+    /// `[k, B, R]`, the last values of h, oldest first: one, or k with a skip connection.
     pub h: Array3<R>,
     /// `[B, H]`, an LSTM's cell state.
     pub c: Option<Array2<R>>,
@@ -41,39 +41,39 @@ impl<R: Real> States<R> {
     }
 }
 
-/// One step with the states in front of it.
+/// One step with the states before it.
 #[derive(Clone, Debug)]
 pub struct StepTape<R> {
-    /// In front of the step.
+    /// The states before the step.
     pub before: States<R>,
-    /// Which rows take it.
+    /// Whether each row takes the step.
     pub active: Vec<bool>,
-    /// What it computed.
+    /// The results of the step.
     pub step: StepForward<R>,
 }
 
-/// Every intermediate of a whole sequence.
+/// All intermediates of a whole sequence.
 #[derive(Clone, Debug)]
 pub struct Forward<R> {
-    /// One for each time step, in the order of time whichever way the scan goes.
+    /// One tape per time step, in the order of time for either direction.
     pub steps: Vec<StepTape<R>>,
-    /// `[T, B, R]`, or `[T, B, O]` with feedback: zero where a row has ended.
+    /// `[T, B, R]`, or `[T, B, O]` with feedback: zero past a row's end.
     pub output: Array3<R>,
-    /// Behind each row's last step.
-    pub last: States<R>,
-    /// Whether time was gone through backwards.
+    /// The states after each row's last step.
+    pub final_states: States<R>,
+    /// Whether the scan ran backwards in time.
     pub reverse: bool,
 }
 
-/// The time steps in the order in which a scan takes them.
+/// The time steps in the order of the scan.
 fn order(steps: usize, reverse: bool) -> Box<dyn DoubleEndedIterator<Item = usize>> {
     if reverse { Box::new((0..steps).rev()) } else { Box::new(0..steps) }
 }
 
-/// The whole sequence `input [T, B, I]` from initial states, forward or in reverse.
+/// Runs the whole sequence `input [T, B, I]` from initial states, forward or in reverse.
 ///
-/// A row takes the steps `t < lengths[row]`, all where there are no lengths; at the others its states stay and its output
-/// is zero. So in reverse it begins at its own last step, and a row of length 0 ends in its initial states.
+/// A row takes the steps `t < lengths[row]`, or all steps without lengths; at the others its states stay and its output
+/// is zero. So in reverse it begins at its own last step, and a row of length 0 ends with its initial states.
 ///
 /// # Panics
 /// If shapes do not fit each other, or the sequence has no step.
@@ -116,10 +116,10 @@ pub fn forward<R: Real>(
     if reverse {
         tapes.reverse();
     }
-    Forward { steps: tapes, output, last: states, reverse }
+    Forward { steps: tapes, output, final_states: states, reverse }
 }
 
-/// The history `[k, B, R]` behind a step: the oldest falls out, h comes in, in the rows that took the step.
+/// The history `[k, B, R]` after a step: in the rows that took it, the oldest h drops out and the new one comes in.
 fn shifted<R: Real>(history: &Array3<R>, h: &Array2<R>, active: &[bool]) -> Array3<R> {
     let slots = history.dim().0;
     let mut after = history.clone();
@@ -132,19 +132,19 @@ fn shifted<R: Real>(history: &Array3<R>, h: &Array2<R>, active: &[bool]) -> Arra
     after
 }
 
-/// What the loss says about a sequence's results.
+/// The cotangents of a sequence's results.
 #[derive(Clone, Copy, Debug)]
 pub struct Cotangents<'a, R> {
-    /// As the output, of every step; not read where a row has ended.
+    /// Of every step's output, shaped like it; ignored past a row's end.
     pub output: ArrayView3<'a, R>,
-    /// Of the final states, on top of what the last outputs have; none means zeros.
-    pub last: Option<&'a States<R>>,
+    /// Of the final states, in addition to those of the last outputs; `None` means zeros.
+    pub final_states: Option<&'a States<R>>,
 }
 
-/// Every gradient of a sequence; parts are there where the weights are.
+/// All gradients of a sequence; optional parts exist where the weights do.
 #[derive(Clone, Debug)]
 pub struct Backward<R> {
-    /// `[T, B, L H]`, by the pre-activations.
+    /// `[T, B, L H]`, with respect to the pre-activations.
     pub d_pre: Array3<R>,
     /// `[G H, I]`
     pub d_w_ih: Array2<R>,
@@ -166,12 +166,12 @@ pub struct Backward<R> {
     pub d_b_y: Option<Array1<R>>,
     /// `[T, B, I]`
     pub d_input: Array3<R>,
-    /// By the initial states.
+    /// With respect to the initial states.
     pub d_initial: States<R>,
 }
 
-/// Backpropagation through time of a whole [`forward`] pass. With `d_x` the lanes of `d_pre` that the input has a part
-/// in and `d_r` those of the recurrence, which differ in a GRU with reset after the product:
+/// Backpropagation through time of a whole [`forward`] pass. `d_x` are the lanes of `d_pre` with a part from the input,
+/// and `d_r` those with a part from the recurrence, which differ in a GRU with reset after the product:
 ///
 /// ```text
 /// d_W_ih = sum_t d_x(t)^T x(t)       d_b_ih = sum_t d_x(t)      d_input(t) = d_x(t) W_ih
@@ -190,9 +190,9 @@ pub fn backward<R: Real>(
 ) -> Backward<R> {
     let (steps, batch, _) = input.dim();
     let recurrence = &weights.recurrence;
-    assert_eq!(cotangents.output.dim(), forward.output.dim(), "one derivative per output");
+    assert_eq!(cotangents.output.dim(), forward.output.dim(), "one gradient element per output");
     let mut sums = Backward::zeros(weights, steps, batch);
-    let mut d_states = cotangents.last.map_or_else(|| States::zeros(recurrence, batch), |last| last.clone());
+    let mut d_states = cotangents.final_states.cloned().unwrap_or_else(|| States::zeros(recurrence, batch));
     for t in order(steps, forward.reverse).rev() {
         let tape = &forward.steps[t];
         let mut d_out = cotangents.output.index_axis(Axis(0), t).to_owned();
@@ -228,8 +228,8 @@ pub fn backward<R: Real>(
     Backward { d_initial: d_states, ..sums }
 }
 
-/// The cotangents of the states in front of a step; `d_history` is that of the history behind it, whose newest is in
-/// `back` already.
+/// The cotangents of the states before a step. `d_history` is that of the history after it, whose newest h is already
+/// in `back`.
 fn before<R: Real>(
     recurrence: &Recurrence<R>,
     d_history: &Array3<R>,
@@ -240,7 +240,7 @@ fn before<R: Real>(
     let d_prev = &back.d_h_prev + &initial_backward(recurrence, back.d_pre.view());
     let mut h = d_history.clone();
     for row in 0..tape.active.len() {
-        // A row that has ended keeps its history, of which the newest is handed on like the others.
+        // A row that has ended keeps its history; its newest h is handed on like the others.
         if tape.active[row] {
             for slot in 1..slots {
                 h.slice_mut(s![slot, row, ..]).assign(&d_history.slice(s![slot - 1, row, ..]));
@@ -282,7 +282,7 @@ impl<R: Real> Backward<R> {
         }
     }
 
-    /// Adds what one step gives.
+    /// Adds the gradients of one step.
     fn add(
         &mut self,
         weights: &Weights<R>,
@@ -299,18 +299,18 @@ impl<R: Real> Backward<R> {
         self.d_input.index_axis_mut(Axis(0), t).assign(&matmul(d_x.view(), weights.w_ih));
         self.d_b_ih += &column_sum(d_x.view());
         self.d_b_hh += &column_sum(d_r.view());
-        // What a padded step holds is nobody's: its d_x is zero, but zero times NaN would not be.
+        // Padded steps may hold anything: their d_x is zero, but zero times NaN would not be.
         let mut x = x.to_owned();
         for row in (0..x.nrows()).filter(|&row| !tape.active[row]) {
             x.row_mut(row).fill(R::ZERO);
         }
         self.d_w_ih += &matmul_at(d_x.view(), x.view());
-        let mut by_h = matmul_at(d_r.view(), tape.before.newest());
+        let mut d_w_hh = matmul_at(d_r.view(), tape.before.newest());
         if let Some(reset_h) = &tape.step.reset_h {
             let new = GruGate::New as usize * hidden..;
-            by_h.slice_mut(s![new.clone(), ..]).assign(&matmul_at(d_r.slice(s![.., new]), reset_h.view()));
+            d_w_hh.slice_mut(s![new.clone(), ..]).assign(&matmul_at(d_r.slice(s![.., new]), reset_h.view()));
         }
-        self.d_w_hh += &by_h;
+        self.d_w_hh += &d_w_hh;
         if let Some(d_w_sh) = &mut self.d_w_sh {
             *d_w_sh += &matmul_at(d_r.view(), tape.before.oldest());
         }

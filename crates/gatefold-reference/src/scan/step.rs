@@ -8,7 +8,7 @@ use crate::linear::{column_sum, matmul, matmul_at, matmul_bt};
 use gatefold_model::{Activation, Cell, GruGate, LstmGate, Reset};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Zip, s};
 
-/// What one step reads. In front of the first step of a row stand its initial states.
+/// The inputs of one step. Before a row's first step, the previous states are its initial ones.
 #[derive(Clone, Copy, Debug)]
 pub struct StepInput<'a, R> {
     /// `[B, L H]`, the input's part of the pre-activations with all biases.
@@ -21,25 +21,25 @@ pub struct StepInput<'a, R> {
     pub h_skip: Option<ArrayView2<'a, R>>,
     /// `[B, O]`, the readout of the step before, with feedback.
     pub y_prev: Option<ArrayView2<'a, R>>,
-    /// Whether each row takes this step, or is at its end (before its beginning, in reverse); all do where there is none.
+    /// Whether each row takes this step, or has ended (in reverse, not begun yet); `None` means that all do.
     pub active: Option<&'a [bool]>,
 }
 
-/// Every intermediate of one step forward. A row that is not active keeps its states, and is zero in all else.
+/// All intermediates of one step forward. A row that is not active keeps its states, and is zero everywhere else.
 #[derive(Clone, Debug)]
 pub struct StepForward<R> {
-    /// `[B, L H]`, the pre-activations in front of peepholes and clip; with reset before the product, the candidate's
-    /// with its part from `reset_h`.
+    /// `[B, L H]`, the pre-activations before peepholes and clip; with reset before the product, the candidate's
+    /// includes the part from `reset_h`.
     pub pre: Array2<R>,
-    /// `[B, L H]`, what is kept of them: see [`crate::cells`].
+    /// `[B, L H]`, the numbers kept of them; see [`crate::cells`].
     pub saved: Array2<R>,
     /// `[B, H]`, `r h(t-1)`, with reset before the product.
     pub reset_h: Option<Array2<R>>,
     /// `[B, H]`, an LSTM's cell state after the step.
     pub c: Option<Array2<R>>,
-    /// `[B, H]`, the cell's output, in front of a projection.
+    /// `[B, H]`, the cell's output, before a projection.
     pub cell: Array2<R>,
-    /// `[B, R]`, h: the cell's output, projected where there is a projection.
+    /// `[B, R]`, h: the cell's output, projected if there is a projection.
     pub h: Array2<R>,
     /// `[B, O]`, the readout, with feedback.
     pub y: Option<Array2<R>>,
@@ -59,7 +59,7 @@ fn keep_rows<R: Real>(values: &mut Array2<R>, active: Option<&[bool]>, other: Op
     }
 }
 
-/// The rows that are active with zeros at the others, and the others.
+/// Splits into the active rows, with zeros elsewhere, and the other rows.
 fn split_rows<R: Real>(values: &Array2<R>, active: Option<&[bool]>) -> (Array2<R>, Array2<R>) {
     let (mut into, mut past) = (values.clone(), values.clone());
     for row in 0..values.nrows() {
@@ -203,10 +203,10 @@ pub fn readout_forward<R: Real>(
     y
 }
 
-/// What [`readout_backward`] returns.
+/// The result of [`readout_backward`].
 #[derive(Clone, Debug)]
 pub struct ReadoutBackward<R> {
-    /// `[B, O]`, the cotangent in front of the function.
+    /// `[B, O]`, the cotangent of the pre-activations.
     pub d_pre: Array2<R>,
     /// `[B, H]`
     pub d_x: Array2<R>,
@@ -235,7 +235,7 @@ pub fn readout_backward<R: Real>(
     }
 }
 
-/// What the forward step read and returned, as its backward needs it.
+/// The inputs and results of the forward step that backward needs.
 #[derive(Clone, Copy, Debug)]
 pub struct StepSaved<'a, R> {
     /// `[B, L H]`
@@ -252,40 +252,40 @@ pub struct StepSaved<'a, R> {
     pub active: Option<&'a [bool]>,
 }
 
-/// What is known of the loss before a step is gone back through.
+/// The cotangents known before a step runs backward.
 #[derive(Clone, Copy, Debug)]
 pub struct StepCotangents<'a, R> {
-    /// `[B, R]`, of h: what the loss says about it, and what later steps do past all weights.
+    /// `[B, R]`, of h: from the loss, and from later steps bypassing all weights.
     pub d_h: ArrayView2<'a, R>,
     /// `[B, H]`, of an LSTM's cell state after the step.
     pub d_c: Option<ArrayView2<'a, R>>,
     /// `[B, O]`, of the readout, with feedback.
     pub d_y: Option<ArrayView2<'a, R>>,
-    /// `[B, L H]`, the next step's `d_pre`, where its part through the weights is not in the others yet.
+    /// `[B, L H]`, the next step's `d_pre`, if its part through the weights is not included above yet.
     pub d_pre_next: Option<ArrayView2<'a, R>>,
     /// `[B, L H]`, the `d_pre` of k steps later, likewise.
     pub d_pre_skip: Option<ArrayView2<'a, R>>,
 }
 
-/// Every intermediate of one step backward.
+/// All intermediates of one step backward.
 #[derive(Clone, Debug)]
 pub struct StepBackward<R> {
     /// `[B, R]`, the whole cotangent of this step's h.
     pub d_h: Array2<R>,
     /// `[B, O]`, the whole cotangent of this step's readout.
     pub d_y: Option<Array2<R>>,
-    /// Backward through the projection or the readout.
+    /// The gradients of the projection or the readout.
     pub readout: Option<ReadoutBackward<R>>,
     /// `[B, H]`, the cotangent of the cell's output.
     pub d_cell: Array2<R>,
     /// `[B, L H]`, the cotangent of this step's pre-activations.
     pub d_pre: Array2<R>,
-    /// `[B, R]`, what goes to h of the step before past the recurrent weights (with reset before the product, past those
+    /// `[B, R]`, the share of the previous h that bypasses the recurrent weights (with reset before the product, those
     /// of r and z): a GRU's `d_h z`, and the whole cotangent in a row that is not active.
     pub d_h_prev: Array2<R>,
     /// `[B, H]`, the cotangent of the cell state before this step.
     pub d_c_prev: Option<Array2<R>>,
-    /// `[B, O]`, what goes to the readout of the step before in rows that are not active.
+    /// `[B, O]`, the cotangent passed to the previous step's readout in rows that are not active.
     pub d_y_prev: Option<Array2<R>>,
 }
 
@@ -309,7 +309,7 @@ pub fn step_backward<R: Real>(
         d_h += &skip_backward(recurrence, d_pre);
     }
 
-    // Rows that are not active hand all on, and nothing into the step.
+    // Rows that are not active hand everything on, and nothing into the step.
     let (mut d_cell, mut d_h_prev) = split_rows(&d_h, kept.active);
     let (mut readout, mut d_y_prev) = (None, None);
     let cell_output = || kept.cell.expect("the cell's output is kept for a readout");
@@ -345,8 +345,9 @@ pub fn step_backward<R: Real>(
     StepBackward { d_h, d_y, readout, d_cell, d_pre, d_h_prev, d_c_prev, d_y_prev }
 }
 
-/// The cotangents of a unit's lanes, and a GRU's of `h(t-1)` past all weights. An LSTM's `carry` is that of the cell state,
-/// after the step and then before it. With reset before the product, r's lane stays zero.
+/// The cotangents of a unit's lanes, and in a GRU the part of `h(t-1)`'s that bypasses all weights. An LSTM's `carry`
+/// is the cotangent of the cell state, first after and then before the step. With reset before the product, r's lane
+/// stays zero.
 fn cell_backward<R: Real>(
     recurrence: &Recurrence<R>,
     kept: &StepSaved<R>,
@@ -382,7 +383,7 @@ fn cell_backward<R: Real>(
     }
 }
 
-/// Reset before the product: `d_reset_h = d_a_n U_n`, then r's lane and what goes to `h(t-1)` through it.
+/// Reset before the product: `d_reset_h = d_a_n U_n`, then r's lane and the share of `h(t-1)` through it.
 fn resets_backward<R: Real>(
     recurrence: &Recurrence<R>,
     kept: &StepSaved<R>,
@@ -407,8 +408,8 @@ fn resets_backward<R: Real>(
     }
 }
 
-/// What a step's `d_pre [B, L H]` says about h of the step before, `d_pre W_hh [B, R]`; at the first step, about the
-/// initial h. With reset before the product the candidate's part is not in it: it went through r.
+/// The share of a step's `d_pre [B, L H]` in the cotangent of the previous h, `d_pre W_hh [B, R]`; at the first step,
+/// of the initial h. With reset before the product it excludes the candidate's part, which goes through r.
 pub fn initial_backward<R: Real>(recurrence: &Recurrence<R>, d_pre: ArrayView2<R>) -> Array2<R> {
     let mut by_gate = Part::Recurrent.of(&recurrence.cell, d_pre);
     if recurrence.resets_before() {
@@ -417,7 +418,7 @@ pub fn initial_backward<R: Real>(recurrence: &Recurrence<R>, d_pre: ArrayView2<R
     matmul(by_gate.view(), recurrence.w_hh)
 }
 
-/// What a step's `d_pre [B, L H]` says about h of k steps before, `d_pre W_sh [B, R]`.
+/// The share of a step's `d_pre [B, L H]` in the cotangent of h from k steps before, `d_pre W_sh [B, R]`.
 ///
 /// # Panics
 /// If there is no skip connection.
@@ -426,7 +427,7 @@ pub fn skip_backward<R: Real>(recurrence: &Recurrence<R>, d_pre: ArrayView2<R>) 
     matmul(Part::Recurrent.of(&recurrence.cell, d_pre).view(), skip.w_sh)
 }
 
-/// What a step's `d_pre [B, L H]` says about the readout of the step before, `d_pre W_yh [B, O]`.
+/// The share of a step's `d_pre [B, L H]` in the cotangent of the previous readout, `d_pre W_yh [B, O]`.
 ///
 /// # Panics
 /// If no readout feeds back.

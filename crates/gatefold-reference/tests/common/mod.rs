@@ -19,17 +19,18 @@ pub(crate) fn weighted<D: Dimension>(values: &Array<f64, D>, weights: &Array<f64
     values.iter().zip(weights).map(|(value, weight)| value * weight).sum()
 }
 
-/// A difference across a kink, or where the fifth derivative is large, says nothing: the case has to be drawn again.
+/// Marks a difference across a kink, or with a large fifth derivative: it is meaningless, and the case has to be drawn
+/// again.
 #[derive(Debug)]
 pub(crate) struct Kink;
 
 /// Compares a gradient with the five-point difference `(8 (f(+h) - f(-h)) - (f(+2h) - f(-2h))) / 12 h`.
 ///
-/// With h = 1e-3 its truncation error is h^4 / 30 = 3e-14 times the fifth derivative, and rounding adds about
-/// 1e-16 |f| / h = 1e-12 for losses near 10; so 1e-7 of the gradient, and never less than 1e-10, is met with room.
+/// With h = 1e-3 its truncation error is h^4 / 30 = 3e-14 times the fifth derivative, and rounding adds about 1e-16 |f|
+/// / h = 1e-12 for losses near 10. So 1e-7 of the gradient, but at least 1e-10, leaves a margin.
 ///
-/// Where they differ, and the difference with another h is another one or agrees, there is a kink nearby or a derivative of
-/// high order is large. A wrong gradient differs from both alike.
+/// If gradient and difference disagree, and another h gives a different difference or agrees, then there is a kink
+/// nearby or a high derivative is large. A wrong gradient disagrees with both alike.
 pub(crate) fn check_gradient(
     name: &str,
     values: &ArrayD<f64>,
@@ -61,7 +62,7 @@ pub(crate) fn check_gradient(
     Ok(())
 }
 
-/// A network with a batch, and a loss that weighs everything that comes out.
+/// A network with a batch, and a loss that weighs all results.
 pub(crate) struct Case {
     pub(crate) network: Network<f64>,
     pub(crate) input: Array3<f64>,
@@ -69,11 +70,11 @@ pub(crate) struct Case {
     pub(crate) states: Option<States<f64>>,
     pub(crate) decoder: Option<(Array3<f64>, Option<Vec<usize>>)>,
     pub(crate) dropout: Option<Dropout>,
-    pub(crate) by_output: Array3<f64>,
-    pub(crate) by_states: States<f64>,
+    pub(crate) d_output: Array3<f64>,
+    pub(crate) d_states: States<f64>,
 }
 
-/// What a case is made from.
+/// The shape of a case.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) inputs: usize,
@@ -82,10 +83,10 @@ pub(crate) struct Shape {
     pub(crate) lengths: Option<Vec<usize>>,
     /// Whether states are given.
     pub(crate) states: bool,
-    /// Steps of the decoder, and their lengths.
+    /// The decoder's steps, and its lengths.
     pub(crate) decoder: Option<(usize, Option<Vec<usize>>)>,
     pub(crate) dropout: bool,
-    /// How many tokens the inputs are, if they are.
+    /// The number of tokens, if the inputs are tokens.
     pub(crate) tokens: Option<usize>,
 }
 
@@ -105,7 +106,7 @@ pub(crate) fn random_states(zeros: &States<f64>, r: &mut ChaCha8Rng) -> States<f
 }
 
 fn random_parameters(config: &NetworkConfig, r: &mut ChaCha8Rng) -> Network<f64> {
-    let mut network = Network::<f64>::new(config, &Parameters::initial(config, 11)).unwrap();
+    let mut network = Network::<f64>::new(config, &Parameters::initial(config, 11).unwrap()).unwrap();
     for tensor in network.parameters_mut().values_mut() {
         *tensor = random(tensor.raw_dim(), r); // biases too: zeros would hide a missing one
     }
@@ -132,8 +133,8 @@ impl Case {
         let steps = shape.decoder.as_ref().map_or(shape.steps, |(steps, _)| *steps);
         Case {
             states: shape.states.then(|| random_states(&zeros, r)),
-            by_output: random((config.output_steps(steps), shape.batch, config.output()), r),
-            by_states: random_states(&zeros, r),
+            d_output: random((config.output_steps(steps), shape.batch, config.output()), r),
+            d_states: random_states(&zeros, r),
             lengths: shape.lengths.clone(),
             dropout: shape.dropout.then_some(Dropout { seed: seed + (7 << 40), batch: 3 }),
             network,
@@ -157,13 +158,13 @@ impl Case {
     }
 
     pub(crate) fn gradients(&self) -> network::Gradients<f64> {
-        self.network.backward(&self.tape(), self.by_output.view(), Some(&self.by_states))
+        self.network.backward(&self.tape(), self.d_output.view(), Some(&self.d_states))
     }
 
     fn loss(&self, network: &Network<f64>, batch: &Batch<f64>) -> f64 {
         let tape = network.forward(batch);
-        let mut loss = weighted(&tape.output().to_owned(), &self.by_output);
-        for (state, by) in tape.states().layers.iter().zip(&self.by_states.layers) {
+        let mut loss = weighted(&tape.output().to_owned(), &self.d_output);
+        for (state, by) in tape.states().layers.iter().zip(&self.d_states.layers) {
             loss += weighted(&state.h, &by.h);
             loss += state.c.as_ref().map_or(0.0, |c| weighted(c, by.c.as_ref().unwrap()));
             loss += state.y.as_ref().map_or(0.0, |y| weighted(y, by.y.as_ref().unwrap()));
@@ -215,7 +216,7 @@ impl Case {
 
     fn check_states(&self, name: &str, d_states: &States<f64>) -> Result<(), Kink> {
         let Some(states) = &self.states else { return Ok(()) };
-        // Those of a decoder's layers are not read.
+        // Those of a decoder's layers are ignored.
         let decoder = self.network.config().decoder().unwrap_or(usize::MAX);
         let read = self.network.config().recurrent_layers().filter(|layer| layer.index < decoder).count();
         for n in 0..read {
@@ -244,18 +245,18 @@ impl Case {
     }
 }
 
-/// Draws networks and batches until one has no kink within reach of the differences, and checks it.
+/// Draws networks and batches until one has no kink within reach of the differences, then checks it.
 pub(crate) fn check_case(name: &str, shape: &Shape, layers: &[LayerConfig]) {
     let smooth = (0..100).any(|seed| Case::new(shape, layers, seed).check(name).is_ok());
     assert!(smooth, "{name}: a kink in every draw");
 }
 
-/// A row of a batch by itself.
+/// One row of a batch.
 pub(crate) fn row(sequence: &Array3<f64>, row: usize, steps: usize) -> Array3<f64> {
     sequence.slice(ndarray::s![..steps, row..row + 1, ..]).to_owned()
 }
 
-/// A row of the states by itself.
+/// One row of the states.
 pub(crate) fn row_states(states: &States<f64>, row: usize) -> States<f64> {
     let part = |state: &Array3<f64>| state.slice(ndarray::s![.., row..row + 1, ..]).to_owned();
     let layers = states.layers.iter().map(|state| LayerState {

@@ -5,7 +5,7 @@ use std::fmt;
 /// Tensors by name, with their shapes.
 pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
 
-/// A module of a state_dict, worked out from the names and shapes of its tensors.
+/// A module of a state_dict, derived from the names and shapes of its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Module {
     pub(super) prefix: String,
@@ -49,13 +49,13 @@ impl Stack {
 }
 
 impl Module {
-    /// The name of one of its tensors.
+    /// The full name of one of its tensors.
     pub(super) fn tensor(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) }
     }
 }
 
-/// `lstm: LSTM 3 to 2x5, 2 layers`, as errors show it.
+/// Its description in errors, such as `lstm: LSTM 3 to 2x5, 2 layers`.
 impl fmt::Display for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = if self.prefix.is_empty() { ".".into() } else { shown(&self.prefix) };
@@ -82,10 +82,10 @@ impl fmt::Display for Module {
     }
 }
 
-/// What a recurrent module's tensors are called, up to `_l0`.
+/// The names of a recurrent module's tensors, up to `_l0`.
 const RECURRENT: [&str; 5] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"];
 
-/// A recurrent tensor's name as its kind, layer and direction; `None` for other names.
+/// Splits a recurrent tensor's name into kind, layer and direction; `None` for other names.
 fn recurrent_name(name: &str) -> Option<(&'static str, usize, bool)> {
     let (forward, reverse) = match name.strip_suffix("_reverse") {
         Some(rest) => (rest, true),
@@ -94,7 +94,7 @@ fn recurrent_name(name: &str) -> Option<(&'static str, usize, bool)> {
     let (kind, layer) = forward.rsplit_once("_l")?;
     let kind = RECURRENT.into_iter().find(|known| *known == kind)?;
     let index: usize = layer.parse().ok()?;
-    // `+1` and `01` are numbers too, but not PyTorch's names.
+    // `+1` and `01` parse as numbers too, but PyTorch does not write them.
     (index.to_string() == layer).then_some((kind, index, reverse))
 }
 
@@ -154,8 +154,7 @@ fn stack(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Stack, S
         let Some((kind, layer, reverse)) = recurrent_name(leaf) else {
             return Err(foreign(module, leaf, shape));
         };
-        // Layers that are not there are found missing below, one tensor after the other; a hostile number must not
-        // make that long.
+        // Missing layers are found below, tensor by tensor; a hostile number must not make that take long.
         if layer >= tensors.len() {
             return Err(format!("tensor {}: layers before it are missing", name(leaf)));
         }
@@ -189,7 +188,7 @@ fn stack(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Stack, S
     };
     let projection = projected.then_some(recurrent_width);
     let stack = Stack { gates, input, hidden, projection, layers, bidirectional, biases };
-    // Every tensor that the module has, and no other.
+    // Checks that the module has these tensors and no others.
     let mut expected = 0;
     for layer in 0..layers {
         let input = if layer == 0 { input } else { stack.output() };

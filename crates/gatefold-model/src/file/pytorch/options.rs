@@ -1,31 +1,31 @@
 use crate::{Activation, LayerConfig, ModelError};
 use std::str::FromStr;
 
-/// What a state_dict does not say: the order of the modules, and the layers between them that have no tensors.
+/// Everything that a state_dict leaves out: the order of the modules, and the layers between them that have no tensors.
 ///
-/// As text, steps are separated by commas. A step is a module, by the prefix of its tensors (`.` for a bare module,
-/// whose tensors have none), and words about it: `embedding` or `linear`, a function's name, `dropout RATE` between the
-/// layers of its stack. Or it is one of `last_step`, `final_state`, `softmax` and `dropout RATE`, as in
-/// `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
+/// As text, steps are separated by commas. A step is a module, named by the prefix of its tensors (`.` for a bare
+/// module, whose tensors have none) and followed by optional words: `embedding` or `linear`, an activation,
+/// `dropout RATE` between the layers of its stack. Or it is one of `last_step`, `final_state`, `softmax` and
+/// `dropout RATE`, as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
     pub(super) steps: Vec<Step>,
 }
 
 impl ReadOptions {
-    /// Nothing said: the modules alone, in the one order that fits.
+    /// The default: only the modules, in the one order that fits.
     pub fn new() -> Self {
         ReadOptions::default()
     }
 
-    /// Every module once, in the order in which data passes them, with the layers between them.
+    /// Sets the order: each module once, as data passes through them, with the layers in between.
     pub fn steps(mut self, steps: impl Into<Vec<Step>>) -> Self {
         self.steps = steps.into();
         self
     }
 }
 
-/// One step of a network that is read.
+/// One step of the network to read.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Step {
@@ -36,7 +36,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The module whose tensors have this prefix, without the dot behind it; empty for a bare module.
+    /// The module whose tensors have this prefix, without the dot after it; empty for a bare module.
     pub fn module(prefix: impl Into<String>) -> ModuleStep {
         ModuleStep { prefix: prefix.into(), activation: None, embedding: None, dropout: None }
     }
@@ -54,46 +54,47 @@ impl From<LayerConfig> for Step {
     }
 }
 
-/// A module of a state_dict, and what its tensors do not say.
+/// A module of a state_dict, with the properties that its tensors do not show.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleStep {
     pub(super) prefix: String,
     pub(super) activation: Option<Activation>,
-    /// Whether a weight alone is an Embedding's, or a Linear's.
+    /// Whether a weight without a bias belongs to an Embedding or to a Linear.
     pub(super) embedding: Option<bool>,
     pub(super) dropout: Option<f32>,
 }
 
 impl ModuleStep {
-    /// The `nonlinearity` of an `nn.RNN`, tanh by default; or the function behind an `nn.Linear`, none by default.
+    /// Sets the `nonlinearity` of an `nn.RNN`, tanh by default, or the activation after an `nn.Linear`, none by
+    /// default.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = Some(activation);
         self
     }
 
-    /// Says that a `weight` without a bias is an `nn.Embedding`'s.
+    /// Declares a `weight` without a bias to be an `nn.Embedding`.
     pub fn embedding(mut self) -> Self {
         self.embedding = Some(true);
         self
     }
 
-    /// Says that a `weight` without a bias is an `nn.Linear`'s.
+    /// Declares a `weight` without a bias to be an `nn.Linear`.
     pub fn linear(mut self) -> Self {
         self.embedding = Some(false);
         self
     }
 
-    /// The dropout between the layers of a recurrent module; none by default.
+    /// Sets the dropout between the layers of a recurrent module; none by default.
     pub fn dropout(mut self, rate: f32) -> Self {
         self.dropout = Some(rate);
         self
     }
 }
 
-/// Steps that are no modules, without `dropout`, which may stand behind a module too.
+/// Steps that are not modules; `dropout` is handled apart, since it may also follow a module.
 const LAYERS: [&str; 3] = ["last_step", "final_state", "softmax"];
 
-/// Functions that take no numbers, so that a name says all.
+/// Activations without parameters, for which a name is enough.
 const NAMED: [Activation; 6] = [
     Activation::Identity,
     Activation::Relu,
@@ -133,13 +134,13 @@ fn parse_step(text: &str) -> Result<Step, String> {
                         Some(activation) => module.activation(activation),
                         None if LAYERS.contains(&word) => {
                             return Err(format!(
-                                "{word:?} behind {prefix} is a step of its own; expected a comma between"
+                                "{word:?} after {prefix} is a step of its own; expected a comma between"
                             ));
                         }
                         None => {
                             let names = NAMED.map(Activation::name).join(", ");
                             let known = format!("embedding, linear, dropout RATE, {names}");
-                            return Err(format!("{word:?} behind {prefix}: expected one of {known}"));
+                            return Err(format!("{word:?} after {prefix}: expected one of {known}"));
                         }
                     },
                 };
@@ -148,7 +149,7 @@ fn parse_step(text: &str) -> Result<Step, String> {
         }
     };
     match words.next() {
-        Some(word) => Err(format!("{word:?} behind {}: expected a comma", text.trim())),
+        Some(word) => Err(format!("{word:?} after {}: expected a comma", text.trim())),
         None => Ok(step),
     }
 }
@@ -188,14 +189,14 @@ mod tests {
         );
         assert_eq!(
             refusal("a, b swish"),
-            "modules: \"swish\" behind b: expected one of embedding, linear, dropout RATE, identity, relu, tanh, sigmoid, \
+            "modules: \"swish\" after b: expected one of embedding, linear, dropout RATE, identity, relu, tanh, sigmoid, \
              softsign, softplus"
         );
         assert_eq!(
             refusal("rnn last_step"),
-            "modules: \"last_step\" behind rnn is a step of its own; expected a comma between"
+            "modules: \"last_step\" after rnn is a step of its own; expected a comma between"
         );
-        assert_eq!(refusal("last_step relu"), "modules: \"relu\" behind last_step relu: expected a comma");
+        assert_eq!(refusal("last_step relu"), "modules: \"relu\" after last_step relu: expected a comma");
         assert_eq!(refusal("a dropout often"), "modules: dropout often: expected a rate such as 0.1");
     }
 }

@@ -6,16 +6,16 @@ use crate::{
     NetworkConfig, ParameterSpec, RnnConfig, Role,
 };
 
-/// A network and the tensors that its parameters come from, in the order of [`NetworkConfig::parameter_specs`].
+/// A network, and the tensors for its parameters in the order of [`NetworkConfig::parameter_specs`].
 pub(super) struct Network {
     pub(super) config: NetworkConfig,
     pub(super) sources: Vec<String>,
 }
 
-/// More than anyone puts in a row. The search goes one call deeper for each.
+/// The largest number of modules, more than any network has. The search recurses once per module.
 const MAX_MODULES: usize = 256;
 
-/// Works out the network of a state_dict.
+/// Derives the network of a state_dict.
 pub(super) fn network(shapes: &Shapes, options: &ReadOptions) -> Result<Network, String> {
     let modules = modules::find(shapes)?;
     if modules.len() > MAX_MODULES {
@@ -28,32 +28,32 @@ pub(super) fn network(shapes: &Shapes, options: &ReadOptions) -> Result<Network,
     assemble(shapes, &steps)
 }
 
-/// A step of the network: a module as it is read, with what was said about it, or a layer without parameters.
+/// A step of the network: a module with its options, or a layer without parameters.
 enum Resolved {
     Module(Module, ModuleStep),
     Layer(LayerConfig),
 }
 
-/// What may stand at one place of the row.
+/// The candidates for one place of the order.
 enum Place {
-    /// Any module that is not used yet.
+    /// Any module not used yet.
     Any,
-    /// This one.
+    /// This module.
     Module(usize),
-    /// A decoder begins, with an input of this width.
+    /// The beginning of a decoder with this input width.
     Decoder(usize),
 }
 
-/// Looks for the rows of modules in which every width fits the next.
+/// Searches for the orders of modules in which every width fits the next.
 struct Search<'a> {
     modules: &'a [Module],
     places: &'a [Place],
-    /// Modules that are said to be linear.
+    /// Modules declared to be linear.
     linear: Vec<bool>,
     path: Vec<(usize, Kind)>,
     used: Vec<bool>,
     found: Vec<Vec<(usize, Kind)>>,
-    /// Places that may still be looked at: many equal modules have more orders than anyone can try.
+    /// The budget of places left to try: many equal modules have more orders than can be tried.
     budget: usize,
 }
 
@@ -68,8 +68,8 @@ impl<'a> Search<'a> {
         search
     }
 
-    /// Fills the places from this one on. `width` is what comes in, unknown at the very beginning; `fresh`: it is the
-    /// input of the network or of a decoder, which may be tokens.
+    /// Fills the places from this one on. `width` is the incoming width, unknown at the very beginning. `fresh` means
+    /// that the input is that of the network or of a decoder, which may be tokens.
     fn fill(&mut self, place: usize, width: Option<usize>, fresh: bool) {
         if self.found.len() > 1 || self.budget == 0 {
             return;
@@ -109,7 +109,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What a module can be: a weight without a bias is an `nn.Linear`'s `[output, input]` or an `nn.Embedding`'s
+/// The kinds that a module can be: a weight without a bias is an `nn.Linear`'s `[output, input]` or an `nn.Embedding`'s
 /// `[tokens, output]`.
 fn readings(kind: Kind) -> impl Iterator<Item = Kind> {
     let other = match kind {
@@ -144,7 +144,7 @@ fn only_order(modules: &[Module]) -> Result<Vec<Resolved>, String> {
     }
 }
 
-/// A row as [`ReadOptions`] reads it.
+/// An order of modules, in the syntax of [`ReadOptions`].
 fn as_text(modules: &[Module], row: &[(usize, Kind)]) -> String {
     let names = row.iter().map(|&(at, kind)| {
         let prefix = &modules[at].prefix;
@@ -195,7 +195,7 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
                     }
                     (Some(false), Kind::Linear { .. }) => linear[at] = true,
                     (Some(true), _) => {
-                        return Err(format!("{}: expected a weight alone for an embedding", modules[at]));
+                        return Err(format!("{}: expected only a weight for an embedding", modules[at]));
                     }
                     (Some(false), _) => return Err(format!("{}: expected a linear layer", modules[at])),
                 }
@@ -232,7 +232,7 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
         }
         [first, second, ..] => {
             return Err(format!(
-                "it can be read as {:?} and as {:?}; say embedding or linear behind the weight alone",
+                "it can be read as {:?} and as {:?}; write embedding or linear after the lone weight",
                 as_text(&modules, first),
                 as_text(&modules, second)
             ));
@@ -252,7 +252,7 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
 /// Builds the network, and finds the tensor of each of its parameters.
 fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
     let mut layers: Vec<LayerConfig> = Vec::new();
-    // For each layer, its module and its number in there.
+    // For each layer, its module and its number within it.
     let mut origins: Vec<Option<(&Module, usize)>> = Vec::new();
     let mut input = None;
     for step in steps {
@@ -287,7 +287,7 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
     Ok(Network { config, sources })
 }
 
-/// The layers of a module, each with its number in there; dropout between them has none.
+/// The layers of a module, each with its number within it; dropout in between has none.
 fn module_layers(module: &Module, said: &ModuleStep) -> Result<Vec<(LayerConfig, Option<usize>)>, String> {
     let refuse = |what: &str| Err(format!("{module}: {what}"));
     if said.dropout.is_some() && !matches!(module.kind, Kind::Recurrent(_)) {

@@ -8,10 +8,10 @@ use ndarray::ArrayD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Writes the state_dict of a network to a safetensors file, at once or not at all.
+/// Writes the state_dict of a network to a safetensors file, all of it or nothing.
 ///
 /// # Errors
-/// As [`state_dict`]'s; and if the file cannot be written.
+/// As [`state_dict`], and if the file cannot be written.
 pub fn write(path: &Path, model: &Model, names: &[&str]) -> Result<(), ModelError> {
     let state_dict = state_dict(model, names)?;
     let entries = BTreeMap::from([("format".into(), "pt".into())]);
@@ -21,15 +21,15 @@ pub fn write(path: &Path, model: &Model, names: &[&str]) -> Result<(), ModelErro
 
 /// The state_dict of a network, for modules of PyTorch of the same widths.
 ///
-/// Equal consecutive recurrent layers are one module of several layers, unless `names` has a name for each of them. The
-/// modules are called `rnn0`, `dense0`, `embedding0` and so on as the parameters are, or as `names` says, in the order of
-/// the layers; an empty name is a bare module's. A layer with one bias gets a second one of zeros, since PyTorch has two
-/// or none. A decoder's bridge is a Linear for each state, such as `bridge0_h0`.
+/// Equal consecutive recurrent layers are one module of several layers, unless `names` has a name for each of them.
+/// Modules are called `rnn0`, `dense0`, `embedding0` and so on, like the parameters, or take their names from `names`,
+/// in the order of the layers. An empty name stands for a bare module. A layer with one bias gets a second one of
+/// zeros, since PyTorch has two or none. A decoder's bridge is one Linear per state, such as `bridge0_h0`.
 ///
 /// # Errors
-/// [`ModelError::Config`] names the layer and what PyTorch's modules do not have: coupled or seeing gates, functions,
-/// clipping, GRUs that reset before the product, reverse scans alone or summed, other initial states, skip
-/// connections, feedback. Also if `names` are not as many as there are modules, or not different; and if the
+/// [`ModelError::Config`] names the layer and the option that PyTorch's modules lack: coupled gates, peepholes, other
+/// activations, clipping, a GRU that resets before the product, a reverse scan alone, summed directions, initial states
+/// other than zeros, skip connections, feedback. Also if `names` does not have one distinct name per module, or if the
 /// parameters are not the network's.
 pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, ArrayD<f32>>, ModelError> {
     model.parameters.check(&model.config)?;
@@ -69,10 +69,10 @@ pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, Arra
     Ok(tensors.collect())
 }
 
-/// Number of the module, name and values of each tensor.
+/// For each tensor, its module's number, its name and its values.
 type Tensors = Vec<(usize, String, ArrayD<f32>)>;
 
-/// The modules and their tensors; with `apart` every recurrent layer is a module.
+/// The modules and their tensors; with `apart`, each recurrent layer is a module of its own.
 fn modules(model: &Model, apart: bool) -> (Vec<String>, Tensors) {
     let mut modules: Vec<String> = Vec::new();
     let mut tensors = Vec::new();
@@ -96,18 +96,18 @@ fn modules(model: &Model, apart: bool) -> (Vec<String>, Tensors) {
     (modules, tensors)
 }
 
-/// A recurrent tensor's name in a module of its layer alone: `weight_ih_l2_reverse` is `weight_ih_l0_reverse` there.
+/// A recurrent tensor's name in a module with only its layer: `weight_ih_l2_reverse` becomes `weight_ih_l0_reverse`.
 fn alone(leaf: &str) -> String {
     let (kind, rest) = leaf.rsplit_once("_l").expect("recurrent parameters end with the number of a layer");
     format!("{kind}_l0{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
-/// Layers whose parameters are their own.
+/// The layers that own their parameters.
 fn owners(model: &Model) -> impl Iterator<Item = &Layer> {
     model.config.layers().iter().filter(|layer| layer.owner == layer.index)
 }
 
-/// Module and tensor of a parameter.
+/// The module and tensor names of a parameter.
 fn split(spec: &ParameterSpec) -> (String, String) {
     let (module, leaf) = spec.name.rsplit_once('.').expect("parameters are named module.tensor");
     match spec.role {
@@ -117,7 +117,7 @@ fn split(spec: &ParameterSpec) -> (String, String) {
     }
 }
 
-/// What of a recurrent layer PyTorch's modules do not have.
+/// The first property of a recurrent layer that PyTorch's modules lack.
 fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
     let Recurrent {
         cell, reverse_cell, hidden, projection, clip, direction, initial, skip, feedback, ..
