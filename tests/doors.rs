@@ -2,12 +2,13 @@
 //! CPU and on a GPU.
 
 use gatefold::{
-    Device, DeviceChoice, Error, GpuOptions, GradientArrays, InitialState, LayerConfig, Loss, LstmConfig, Network,
-    NetworkConfig, Optimizer, ParameterGroup, Refusal, Schedule, Sequences, States, Targets, TrainConfig, Trainer,
+    Device, DeviceChoice, Error, GpuOptions, GradientArrays, InitialState, LayerConfig, Loss, LstmConfig,
+    Network, NetworkConfig, Optimizer, ParameterGroup, Refusal, Schedule, Sequences, States, Targets,
+    TrainConfig, Trainer,
 };
 use gatefold_check::{
-    Failures, NetworkCase, Tolerance, assert_array, assert_parameters, gradient_terms, test_devices, test_gpu,
-    test_gpu_with,
+    Failures, NetworkCase, Tolerance, assert_array, assert_parameters, gradient_terms, test_devices,
+    test_gpu, test_gpu_with,
 };
 use ndarray::{Array2, Array3, Axis};
 use pollster::block_on;
@@ -57,7 +58,8 @@ fn on_each(check: impl Fn(&Device) + std::panic::RefUnwindSafe) {
 fn a_loss_of_ones_own_trains_like_the_engines() {
     let tolerance = Tolerance::gradient(gradient_terms(&config(), STEPS, BATCH));
     on_each(|device| {
-        let options = || TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(0.5).clip_norm(Some(0.1));
+        let options =
+            || TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(0.5).clip_norm(Some(0.1));
         let mut own = Trainer::new(network(device), options()).unwrap();
         let mut engines = Trainer::new(network(device), options()).unwrap();
         for _ in 0..3 {
@@ -165,14 +167,18 @@ fn a_group_has_a_weight_decay_of_its_own() {
         for optimizer in [Optimizer::sgd(), Optimizer::adamw()] {
             let decayed = ParameterGroup::new("dense").weight_decay(0.5);
             let kept = ParameterGroup::new("rnn").weight_decay(0.0);
-            let options = TrainConfig::new().optimizer(optimizer).learning_rate(0.25).group(decayed).group(kept);
+            let options =
+                TrainConfig::new().optimizer(optimizer).learning_rate(0.25).group(decayed).group(kept);
             let mut trainer = Trainer::new(network(device), options).unwrap();
             let before = trainer.network().parameters().unwrap();
             trainer.update().unwrap();
             for (name, after) in trainer.network().parameters().unwrap().iter() {
                 let factor = if name.starts_with("dense") { 1.0 - 0.25 * 0.5 } else { 1.0 };
                 for (after, before) in after.iter().zip(&before[name]) {
-                    assert!((after - factor * before).abs() <= 2e-7, "{optimizer:?}, {name}: {before} to {after}");
+                    assert!(
+                        (after - factor * before).abs() <= 2e-7,
+                        "{optimizer:?}, {name}: {before} to {after}"
+                    );
                 }
             }
         }
@@ -207,7 +213,8 @@ fn training_starts_from_given_states_once() {
         let mut states = States::zeros(&config(), BATCH);
         states.layers[0].h.fill(0.4);
         let tape = network.forward_training(&input(), Some(&states), None).unwrap();
-        let given = Targets::from(&target()).loss(&Loss::SquaredError, Default::default(), tape.output()).unwrap();
+        let given =
+            Targets::from(&target()).loss(&Loss::SquaredError, Default::default(), tape.output()).unwrap();
         let mut trainer = Trainer::new(network, TrainConfig::new().learning_rate(0.0)).unwrap();
         trainer.step(&input(), &target()).unwrap();
         trainer.set_states(&states).unwrap();
@@ -217,7 +224,8 @@ fn training_starts_from_given_states_once() {
         assert!((f64::from(losses[1]) - given).abs() < 1e-5 * given, "{losses:?}, {given}");
         assert_eq!(losses[0], losses[2], "the states were for one batch");
         assert_ne!(losses[0], losses[1]);
-        let wrong = trainer.set_states(&States::zeros(&NetworkConfig::with_input(1).gru(2).build().unwrap(), 1));
+        let wrong =
+            trainer.set_states(&States::zeros(&NetworkConfig::with_input(1).gru(2).build().unwrap(), 1));
         assert!(matches!(wrong, Err(Error::Refused { kind: Refusal::States, .. })));
     });
 }
@@ -234,11 +242,10 @@ fn files_come_and_go_from_this_crate_alone() {
         let missing = Network::load(device, folder.path().join("none.safetensors")).unwrap_err();
         assert!(missing.to_string().contains("none.safetensors"), "{missing}");
     });
-    let state_dict = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pytorch");
-    let found = std::fs::read_dir(state_dict).unwrap().filter_map(Result::ok).map(|entry| entry.path());
-    let plain: Vec<_> = found.filter(|path| path.to_string_lossy().contains("lstm_plain")).collect();
-    for path in plain {
-        Network::load(&Device::Cpu, &path).unwrap();
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pytorch");
+    for name in ["lstm_2.safetensors", "gru.safetensors"] {
+        let network = Network::load(&Device::Cpu, format!("{fixtures}/{name}")).unwrap();
+        assert!(network.parameters().unwrap().iter().count() > 0, "{name}");
     }
 }
 
@@ -271,7 +278,8 @@ fn async_twins_give_the_same() {
         let blocking = Network::new(device, &config, 5).unwrap();
         let network = block_on(Network::new_async(device, &config, 5)).unwrap();
         assert_eq!(block_on(network.predict_async(&input)).unwrap(), blocking.predict(&input).unwrap());
-        let (a, b) = (block_on(network.forward_async(&input, None)).unwrap(), blocking.forward(&input, None).unwrap());
+        let (a, b) =
+            (block_on(network.forward_async(&input, None)).unwrap(), blocking.forward(&input, None).unwrap());
         assert_eq!(a, b);
         let tape = block_on(network.forward_training_async(&input, None, None)).unwrap();
         let gradients = block_on(network.backward_async(tape, target.view(), None)).unwrap();
@@ -305,7 +313,8 @@ fn parameters_beyond_a_binding_lie_in_several_buffers() {
     let elements: usize = config().parameter_specs().map(|spec| spec.len().next_multiple_of(64)).sum();
     let mut found = Vec::new();
     for device in [Device::Gpu(gpu), Device::Gpu(narrow)] {
-        let clipped = TrainConfig::new().clip_norm(Some(0.05)).group(ParameterGroup::new("rnn1.bias").frozen());
+        let clipped =
+            TrainConfig::new().clip_norm(Some(0.05)).group(ParameterGroup::new("rnn1.bias").frozen());
         let mut trainer = Trainer::new(network(&device), clipped).unwrap();
         for _ in 0..3 {
             trainer.step(&input(), &target()).unwrap();
@@ -313,7 +322,11 @@ fn parameters_beyond_a_binding_lie_in_several_buffers() {
         let gradients = own_loss(trainer.network()).parameters().unwrap();
         let checkpoint = trainer.checkpoint(0, BTreeMap::new()).unwrap();
         let resumed = Trainer::resume(&device, &checkpoint, TrainConfig::new()).unwrap();
-        found.push((trainer.network().parameters().unwrap(), gradients, resumed.checkpoint(0, BTreeMap::new()).unwrap().optimizer));
+        found.push((
+            trainer.network().parameters().unwrap(),
+            gradients,
+            resumed.checkpoint(0, BTreeMap::new()).unwrap().optimizer,
+        ));
     }
     assert!(4 * elements as u64 > bytes, "{} bytes need more than one buffer of {bytes}", 4 * elements);
     assert!(found[0] == found[1], "the same bits");

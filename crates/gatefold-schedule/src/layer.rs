@@ -77,7 +77,7 @@ pub struct Lowering<'a> {
     pub target: &'a Target,
     /// The parameters and their gradients.
     pub parameters: &'a ParameterSpans<'a>,
-    /// What the plan is for.
+    /// The plan's purpose.
     pub purpose: Purpose,
     /// Whether dropout layers drop.
     pub drops: bool,

@@ -31,7 +31,7 @@ pub struct Shape {
     pub batch: usize,
     /// The time axis of the network's input.
     pub input: Axis,
-    /// That of the decoder's own input.
+    /// The time axis of the decoder's own input.
     pub decoder: Option<Axis>,
 }
 

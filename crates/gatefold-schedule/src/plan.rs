@@ -107,7 +107,7 @@ pub enum Given {
         /// `h`, `c` or `y`.
         part: &'static str,
     },
-    /// What a scan of a stream keeps from step to step, by its name.
+    /// A buffer that a scan of a stream keeps from step to step, by its name.
     Stream {
         /// The layer.
         layer: usize,

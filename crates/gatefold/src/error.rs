@@ -23,9 +23,9 @@ pub enum Error {
     Value {
         /// The number and its place.
         what: String,
-        /// What it may be.
+        /// Its range.
         expected: String,
-        /// What it is.
+        /// Its value.
         found: String,
     },
     /// A request that the network, its state or its data do not allow.
@@ -41,7 +41,7 @@ pub enum Error {
     /// No adapter of the kind that was asked for.
     #[error("no GPU adapter matches \"{wanted}\"; found {}; try device \"cpu\"", list(found))]
     NoAdapter {
-        /// What was asked for.
+        /// The name asked for.
         wanted: String,
         /// The names of the adapters that are there.
         found: Vec<String>,
@@ -67,7 +67,7 @@ pub enum Error {
     /// The device has no memory left.
     #[error("out of memory on the device: {what} needs {needed_bytes} bytes; use a smaller batch or network")]
     OutOfMemory {
-        /// What was to be allocated.
+        /// The buffer.
         what: String,
         /// How much of it.
         needed_bytes: u64,

@@ -18,7 +18,7 @@ pub enum Decoding {
     },
 }
 
-/// What a decoder begins and ends with.
+/// The tokens that a decoder begins and ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
     /// The token that is read first.
@@ -61,7 +61,7 @@ impl Beam {
         stream < self.open.len()
     }
 
-    /// What each of the row's streams reads next; those without a candidate read what any may.
+    /// The token that each of the row's streams reads next; a stream without a candidate reads the first mark.
     pub(super) fn last_tokens(&self) -> Vec<u32> {
         let last = |(tokens, _): &Candidate| tokens.last().copied().unwrap_or(self.marks.begin);
         let mut read: Vec<u32> = self.open.iter().map(last).collect();
@@ -183,7 +183,7 @@ mod tests {
         beam.best()
     }
 
-    /// What is no number is never written, and changes nothing of what the others say; an infinite logit is the likeliest.
+    /// NaN is never written and does not affect the others; an infinite logit is the likeliest.
     #[test]
     fn logits_that_are_not_finite_are_only_their_own_tokens() {
         let of = |logits: [f32; 3]| log_softmax(ArrayView1::from(&logits));

@@ -27,7 +27,7 @@ struct Inner {
     memory_limit_bytes: Option<u64>,
 }
 
-/// What happened to the device behind our back.
+/// A failure of the device that no call returned.
 #[derive(Clone, Debug)]
 enum Failure {
     Lost(String),
@@ -349,7 +349,7 @@ impl Gpu {
         &self.0.info
     }
 
-    /// What plans for this device must know.
+    /// The device as the planner sees it.
     pub fn target(&self) -> &Target {
         &self.0.target
     }
