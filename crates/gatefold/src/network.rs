@@ -48,7 +48,7 @@ impl OnDevice {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Forward {
-    /// `[T', B, O]`, where [`NetworkConfig::output_steps`] gives T'; zero past a row's end.
+    /// `[T', B, O]`, where T' is [`NetworkConfig::output_steps`]; zero past a row's end.
     pub output: Array3<f32>,
     /// The final states of the recurrent layers, to continue from.
     pub states: States,
@@ -114,7 +114,7 @@ impl Gradients {
     /// Reads everything back.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn read(&self) -> Result<GradientArrays, Error> {
         block_on(self.read_async())
     }
@@ -144,7 +144,7 @@ impl Gradients {
     /// Reads back the gradients with respect to the parameters alone.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn parameters(&self) -> Result<Parameters, Error> {
         block_on(self.parameters_async())
     }
@@ -247,7 +247,7 @@ impl Network {
     /// A copy of the parameters.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn parameters(&self) -> Result<Parameters, Error> {
         block_on(self.parameters_async())
     }
@@ -263,7 +263,7 @@ impl Network {
     /// Replaces every parameter. Streams of this network use the new ones from their next step.
     ///
     /// # Errors
-    /// [`Error::Model`] for parameters that are not this network's, which keeps the old ones; those of the device.
+    /// [`Error::Model`] for parameters that are not this network's; the old ones are kept. Those of the device.
     pub fn set_parameters(&mut self, parameters: &Parameters) -> Result<(), Error> {
         block_on(self.set_parameters_async(parameters))
     }

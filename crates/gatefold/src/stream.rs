@@ -115,7 +115,7 @@ impl Stream {
     /// The states of all streams after the last step.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn states(&self) -> Result<States, Error> {
         block_on(self.states_async())
     }
@@ -157,7 +157,7 @@ impl Stream {
     /// Resets every stream to its configured initial state. Learned states are taken from the current parameters.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn reset(&mut self) -> Result<(), Error> {
         block_on(self.reset_async())
     }

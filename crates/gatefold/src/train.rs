@@ -473,8 +473,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Sets the learning rate that the schedule multiplies, from the next update on. That update refuses a negative
-    /// rate.
+    /// Sets the learning rate that the schedule multiplies, from the next update on. That update refuses a rate that is
+    /// negative or not finite.
     pub fn set_learning_rate(&mut self, rate: f32) {
         self.learning_rate = rate;
     }
@@ -520,7 +520,7 @@ impl Trainer {
     /// The gradients accumulated since the last update; zeros for frozen parameters.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn gradients(&self) -> Result<Parameters, Error> {
         block_on(self.gradients_async())
     }
@@ -554,7 +554,7 @@ impl Trainer {
     /// to the caller and are stored with it; the trainer adds the metadata key `schedule`.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::NotFinite`], and those of reading back.
     pub fn checkpoint(&self, seed: u64, metadata: BTreeMap<String, String>) -> Result<Checkpoint, Error> {
         block_on(self.checkpoint_async(seed, metadata))
     }
