@@ -26,14 +26,14 @@ fn recurrent(layer: &Layer) -> &Recurrent {
     layer.recurrent().expect("only recurrent layers come here")
 }
 
-/// The scans of a layer; none of one that is not recurrent.
+/// The scans of a layer; empty if it is not recurrent.
 pub fn forms(layer: &Layer) -> Vec<Form> {
     let Some(&recurrent) = layer.recurrent() else { return Vec::new() };
     let form = |&reverse: &bool| Form { recurrent, reverse, input: layer.input };
     recurrent.direction.scans().iter().map(form).collect()
 }
 
-/// Puts the weights of a layer into the order of the kernels.
+/// Packs the weights of a layer in the order of the kernels.
 pub fn pack(low: &mut Lowering<'_>, layer: &Layer) {
     for form in forms(layer) {
         scan::pack(low, layer, &form);
@@ -43,7 +43,7 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer) {
 /// The layer's outputs. `initial` has an entry for each scan; `None` means zeros.
 ///
 /// # Errors
-/// [`Error::Limit`] for a layer that the device cannot walk.
+/// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
 ///
 /// # Panics
 /// If `initial` has another number of scans.
@@ -67,7 +67,7 @@ pub fn forward(
     Ok(RecurrentTape { scans, output })
 }
 
-/// The outputs of the scans side by side or added; the slots of h themselves where they are just that.
+/// The outputs of the scans, side by side or added; the slots of h themselves if they already are the output.
 fn output(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan], initial: &[Option<ScanState>]) -> Sequence {
     let (first, width) = (&scans[0], layer.output);
     let (steps, batch) = (first.steps, first.batch);
@@ -207,13 +207,13 @@ pub fn finals(low: &mut Lowering<'_>, tape: &RecurrentTape) -> Vec<ScanState> {
     states_after(low, tape, tape.output.steps)
 }
 
-/// The state of every scan after `steps` steps; of a reverse scan, or where nothing is saved, the final one.
+/// The state of every scan after `steps` steps, which must be all of them for a reverse scan or if nothing is saved.
 pub fn states_after(low: &mut Lowering<'_>, tape: &RecurrentTape, steps: usize) -> Vec<ScanState> {
     tape.scans.iter().map(|scan| scan::states_after(low, scan, steps)).collect()
 }
 
-/// Adds the gradients of the layer's parameters, those of a learned initial state aside. Returns the gradients with respect
-/// to its input and to its initial states where they are wanted. `d_final` has an entry for each scan; `None` means zeros.
+/// Adds the gradients of the layer's parameters, except those of a learned initial state. Returns the gradients with
+/// respect to its input and to its initial states, if wanted. `d_final` has an entry for each scan; `None` means zeros.
 ///
 /// # Errors
 /// Those of [`forward`].

@@ -68,7 +68,7 @@ impl GpuOptions {
         self
     }
 
-    /// Asks only for the limits that WebGPU promises everywhere, such as in a browser; by default for all that the
+    /// Asks only for the limits that WebGPU promises everywhere, in a browser for example; by default for all that the
     /// adapter has.
     pub fn webgpu_limits(mut self, only: bool) -> Self {
         self.webgpu_limits = only;

@@ -134,7 +134,7 @@ impl Compiled {
         record(&self.steps[self.mark..], encoder);
     }
 
-    /// Submits every step, split by the work in them; returns the last submission, to wait for.
+    /// Submits all steps, split by the work in them; returns the last submission, to wait for.
     pub(crate) async fn submit(&self) -> Result<Option<wgpu::SubmissionIndex>, Error> {
         self.submit_part(0..self.steps.len()).await
     }
