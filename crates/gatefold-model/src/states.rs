@@ -15,7 +15,7 @@ pub struct LayerState {
     pub y: Option<Array2<f32>>,
 }
 
-/// The states of a network's recurrent layers, in the layers' order, an encoder's and its decoder's alike.
+/// The states of all recurrent layers of a network, in order; those of an encoder and its decoder alike.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct States {
     /// One for each recurrent layer.
@@ -149,7 +149,7 @@ impl States {
     /// Checks that these are states of that network for `batch` rows.
     ///
     /// # Errors
-    /// One line that names what does not fit.
+    /// A one-line message that names what does not fit.
     pub fn check(&self, config: &NetworkConfig, batch: usize) -> Result<(), String> {
         let (expected, found) = (config.recurrent_layers().count(), self.layers.len());
         if expected != found {

@@ -1,7 +1,7 @@
 use super::{Loss, Optimizer, Reduction, Schedule};
 use crate::{LayerKind, ModelError, NetworkConfig};
 
-/// How a network is trained.
+/// The options for training a network.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TrainConfig {
@@ -9,15 +9,15 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// The learning rate that the schedule starts from.
     pub learning_rate: f32,
-    /// How the learning rate changes from update to update.
+    /// The way the learning rate changes from update to update.
     pub schedule: Schedule,
     /// The loss to minimise.
     pub loss: Loss,
     /// Whether the losses of a batch are averaged or added up.
     pub reduction: Reduction,
-    /// The largest magnitude of an element of the gradient; `None` for any.
+    /// The largest magnitude that an element of the gradient may have; `None` for no limit.
     pub clip_value: Option<f32>,
-    /// The largest norm of the whole gradient; `None` for any.
+    /// The largest norm that the whole gradient may have; `None` for no limit.
     pub clip_norm: Option<f32>,
     /// The seed of dropout's masks.
     pub dropout_seed: u64,
@@ -165,7 +165,7 @@ pub struct ParameterGroup {
     rule: ParameterRule,
 }
 
-/// How one parameter is trained.
+/// The way one parameter is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ParameterRule {

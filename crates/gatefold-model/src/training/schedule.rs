@@ -2,8 +2,8 @@ use crate::ModelError;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// How the learning rate changes from update to update: a factor of [`TrainConfig::learning_rate`], with a warm-up in
-/// front where one is asked for. The curves are PyTorch's schedulers of the same names; docs/numerics.md has them.
+/// The way the learning rate changes from update to update: a factor of [`TrainConfig::learning_rate`], after an
+/// optional warm-up. The curves are those of PyTorch's schedulers; docs/numerics.md lists them.
 ///
 /// ```
 /// use gatefold_model::{Schedule, ScheduleState};
@@ -36,7 +36,7 @@ enum Curve {
     Cosine { updates: u64 },
     /// From 1/25 up to 1 over the first 30 %, then down to 1/250,000, both along a half cosine (Smith 2018).
     OneCycle { updates: u64 },
-    /// `factor^k` after k times `patience` observations that did not improve.
+    /// `factor^k` after k reductions, each after more than `patience` observations that did not improve.
     Plateau { patience: u32, factor: f32 },
 }
 
@@ -69,7 +69,7 @@ impl ScheduleState {
 
 /// By how much an observation must be better than the best, relative to it, to count as an improvement.
 const IMPROVEMENT: f64 = 1e-4;
-/// OneCycle's share of rising updates, and what the rate is divided by first and, once more, at the end.
+/// OneCycle's share of rising updates, and the divisors of the rate: at the beginning, and a further one at the end.
 const RISE: f64 = 0.3;
 const FIRST_DIVISOR: f64 = 25.0;
 const LAST_DIVISOR: f64 = 1e4;
@@ -114,7 +114,7 @@ impl Schedule {
         self
     }
 
-    /// The factor of the learning rate for the update after `done` updates.
+    /// The factor of the learning rate for the next update after `done` updates.
     pub fn factor(&self, done: u64, state: &ScheduleState) -> f32 {
         if done < self.warm_up {
             return ((done + 1) as f64 / self.warm_up as f64) as f32;
