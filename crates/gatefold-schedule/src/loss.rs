@@ -89,7 +89,7 @@ fn cross_entropy(
     [y, wanted, weights, d_y]: [Span; 4],
     (rows, classes): (usize, usize),
 ) -> Span {
-    // Where a row has something to do for each invocation of a workgroup, they share it.
+    // If a row has work for every invocation of a workgroup, they share it.
     let wide = classes > ELEMENT_WG_SIZE as usize;
     let costs = plan.scratch("loss.rows", rows);
     let invocations = if wide { rows * ELEMENT_WG_SIZE as usize } else { rows };

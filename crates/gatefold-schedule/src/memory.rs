@@ -25,7 +25,8 @@ fn lifetimes(plan: &Plan) -> Vec<Option<(usize, usize)>> {
 }
 
 /// Gives every scratch buffer a slot, the largest first, each in the first slot in which no other lives at the same
-/// time. A slot is a buffer of its own: wgpu tracks whole buffers, and refuses one that a dispatch both reads and writes.
+/// time. Every slot is a separate buffer: wgpu tracks whole buffers, and refuses one that a dispatch both reads and
+/// writes.
 pub fn assign(plan: &Plan) -> Assignment {
     let lives = lifetimes(plan);
     let mut order: Vec<(usize, (usize, usize))> = lives

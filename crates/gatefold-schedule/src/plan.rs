@@ -96,7 +96,7 @@ pub enum Given {
         /// B
         batch: usize,
     },
-    /// One state of one scan, in a buffer of its own.
+    /// One state of one scan, in a separate buffer.
     State {
         /// The set of states.
         set: StateSet,

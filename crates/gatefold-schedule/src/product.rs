@@ -118,7 +118,7 @@ impl Tiled {
         slot.expect("the kernel has this constant").1 = value;
     }
 
-    /// `a` is bound whole and read from its offset on, and `b` where a binding cannot begin at it.
+    /// Binds `a` whole and reads it from its offset on; `b` too, if a binding cannot begin at its offset.
     fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Option<Span>, c: Span) {
         self.params.a_offset = a.span.offset as u32;
         let (b_span, b_offset) = plan.bind(b.span);

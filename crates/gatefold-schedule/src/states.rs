@@ -117,7 +117,7 @@ impl StateLayout {
         }
     }
 
-    /// The states of one scan in buffers of their own.
+    /// The states of one scan, each in its own buffer.
     ///
     /// # Panics
     /// If the layer has no states.

@@ -8,7 +8,7 @@ use gatefold_shaders::{Lanes, ParamsFrom};
 pub struct Target {
     /// Whether invocations of a subgroup share what they load.
     pub lanes: Lanes,
-    /// Where kernels read their params.
+    /// The place from which kernels read their params.
     pub params: ParamsFrom,
     /// Whether it is a software driver, which has few threads and prefers large tiles; a GPU wants many invocations.
     pub software: bool,

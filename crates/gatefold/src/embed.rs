@@ -381,7 +381,7 @@ impl Sequence {
         if !self.has_backward {
             return Err(Error::refused(
                 Refusal::Order,
-                "this sequence was prepared for forward only; give Network::sequence the buffers of backward",
+                "this sequence was prepared for forward alone; give Network::sequence the buffers of backward",
             ));
         }
         if !self.saved.swap(false, Ordering::Relaxed) {

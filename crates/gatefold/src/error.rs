@@ -58,7 +58,7 @@ pub enum Error {
         needed: String,
         /// The number that the device allows, with its unit.
         allowed: String,
-        /// How to get by with less.
+        /// Advice on getting by with less.
         advice: String,
     },
     /// The device went away: a reset driver, an unplugged adapter. Start again from the last checkpoint.

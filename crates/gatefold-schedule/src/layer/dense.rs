@@ -16,7 +16,7 @@ use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 pub struct Saved {
     /// The output.
     pub y: Sequence,
-    /// The value that gives the slope.
+    /// The value that the slope is computed from.
     pub kept: Sequence,
 }
 

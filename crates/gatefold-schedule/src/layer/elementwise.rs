@@ -11,7 +11,7 @@ pub(super) fn kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVari
     KernelVariant::new(id, &[&[("WG_SIZE", ELEMENT_WG_SIZE)], consts].concat())
 }
 
-/// The sum of two tensors of one shape, in a buffer of its own.
+/// The sum of two tensors of one shape, in a new buffer.
 ///
 /// # Panics
 /// If the shapes differ.

@@ -1,5 +1,5 @@
 //! Only the last time step. If all rows are equally long, forward only takes another part of the buffer, and backward
-//! puts zeros before it. If rows have ends of their own, they are gathered from there.
+//! puts zeros before it. If rows end at different steps, they are gathered from their ends.
 
 use super::Sequence;
 use super::elementwise::kernel;

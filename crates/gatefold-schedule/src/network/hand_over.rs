@@ -16,7 +16,7 @@ pub(super) struct Handed {
     between: HandOver,
     from: Sequence,
     to: Sequence,
-    /// The value that gives the slope of the bridge's function.
+    /// The value that the slope of the bridge's activation is computed from.
     kept: Sequence,
 }
 

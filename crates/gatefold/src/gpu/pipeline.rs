@@ -12,7 +12,7 @@ pub(crate) struct Pipeline {
     pub(crate) pipeline: wgpu::ComputePipeline,
     /// The storage buffers.
     pub(crate) layout: wgpu::BindGroupLayout,
-    /// The params, where they are not immediates.
+    /// The params, if they are not immediates.
     pub(crate) params_layout: Option<wgpu::BindGroupLayout>,
 }
 
