@@ -47,7 +47,7 @@ impl Failures {
         assert!(self.cases > 0, "the test has no cases");
         assert!(
             self.failed.is_empty(),
-            "{} of {} cases failed:\n{}",
+            "{} of {} cases failed:\n  {}",
             self.failed.len(),
             self.cases,
             self.failed.join("\n").replace('\n', "\n  ")
