@@ -7,7 +7,7 @@ use std::thread;
 /// Runs the cases of a test one by one, keeps those that panic, and lists them at the end.
 ///
 /// ```
-/// let mut failures = gatefold_check::Failures::new();
+/// let mut failures = gatefold_reference::Failures::new();
 /// for width in [1, 7, 64] {
 ///     failures.check(format!("width {width}"), || assert_eq!((width * width) / width, width));
 /// }
