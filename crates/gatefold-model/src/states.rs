@@ -6,7 +6,7 @@ use ndarray::{Array2, Array3, ArrayD, Axis, s};
 /// The state of one recurrent layer: initial or final values, or a loss's gradients with respect to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerState {
-    /// `[D k, B, R]`: for each direction, forward first, the `k` last values of h, oldest first. `k` is 1, or the reach
+    /// `[D k, B, R]`: for each direction, forward first, the last `k` values of h, oldest first. `k` is 1, or the reach
     /// of a skip connection; `R` is H, or the width of the projection.
     pub h: Array3<f32>,
     /// `[D, B, H]`: an LSTM's cell state.
@@ -15,10 +15,10 @@ pub struct LayerState {
     pub y: Option<Array2<f32>>,
 }
 
-/// The states of all recurrent layers of a network, in order; those of an encoder and its decoder alike.
+/// The states of a network's recurrent layers, in the layers' order, including those of an encoder and its decoder.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct States {
-    /// One for each recurrent layer.
+    /// One state per recurrent layer.
     pub layers: Vec<LayerState>,
 }
 
@@ -125,7 +125,7 @@ impl States {
     /// which start from the encoder's states, get zeros.
     ///
     /// # Panics
-    /// If a learned state is not among the parameters, or not of its shape; [`Parameters::check`] asks first.
+    /// If a learned state is missing from the parameters or has another shape; [`Parameters::check`] finds out.
     pub fn initial(config: &NetworkConfig, parameters: &Parameters, batch: usize) -> Self {
         States::initial_of(config, batch, |name| &parameters[name])
     }
@@ -133,7 +133,7 @@ impl States {
     /// [`States::initial`] with parameters looked up by name.
     ///
     /// # Panics
-    /// If a learned state is not of its parameter's shape.
+    /// If a learned state has another shape than its parameter.
     pub fn initial_of<'a>(
         config: &NetworkConfig,
         batch: usize,
@@ -146,10 +146,10 @@ impl States {
         States { layers: config.recurrent_layers().map(state).collect() }
     }
 
-    /// Checks that these are states of that network for `batch` rows.
+    /// Checks that these are states of the network for `batch` rows.
     ///
     /// # Errors
-    /// A one-line message that names what does not fit.
+    /// The first mismatch, in one line.
     pub fn check(&self, config: &NetworkConfig, batch: usize) -> Result<(), String> {
         let (expected, found) = (config.recurrent_layers().count(), self.layers.len());
         if expected != found {
