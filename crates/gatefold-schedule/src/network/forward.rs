@@ -92,8 +92,10 @@ pub fn forward(
         let (y, tape) = match layer.kind {
             LayerKind::Recurrent(_) => {
                 if let Some(turn) = pass.turn {
-                    let y = recurrent::ring_step(low, layer, x, turn)?;
+                    let wants_hidden = graph.reads_final(layer.index);
+                    let (y, h) = recurrent::ring_step(low, layer, x, turn, wants_hidden)?;
                     values.insert(Source::Output(layer.index), (y, None));
+                    values.extend(h.map(|h| (Source::FinalHidden(layer.index), (h, None))));
                     continue;
                 }
                 let own = || initial_states(low, config, layer, pass);
