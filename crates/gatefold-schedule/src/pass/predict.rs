@@ -14,7 +14,8 @@ pub fn packing(config: &NetworkConfig, target: &Target, purpose: Purpose) -> Pla
 /// From the input to the output, and to the final states where they are wanted; saves nothing. Weights are packed before.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn predict(
     config: &NetworkConfig,
     target: &Target,
