@@ -278,7 +278,8 @@ fn carry(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: &
 /// The schedule of a network for a batch of that shape, to read or to count: a prediction, or a training step with its update.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn schedule(
     config: &NetworkConfig,
     target: &Target,

@@ -573,3 +573,90 @@ impl fmt::Display for Plan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, params};
+
+    /// The sums of the columns of a [3, 5] matrix in two slices, from and into so many elements.
+    fn column_sums(x_len: usize, out_len: usize) {
+        let mut plan = Plan::default();
+        let (x, out) = (plan.scratch("x", x_len), plan.scratch("out", out_len));
+        let kernel = KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]);
+        let params = params::ColumnSum { m: 3, n: 5, slice_len: 2, ..Default::default() };
+        plan.dispatch(kernel, params, &[x.into(), out.into()], [1, 2, 1]);
+    }
+
+    #[test]
+    fn buffers_that_are_long_enough_are_taken() {
+        column_sums(15, 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches 15 elements of x, which has 14")]
+    fn too_short_an_input_is_refused() {
+        column_sums(14, 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches 10 elements of out, which has 9")]
+    fn too_short_an_output_is_refused() {
+        column_sums(15, 9);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches its binding 0, which is unused")]
+    fn a_binding_that_is_read_is_not_unused() {
+        let mut plan = Plan::default();
+        let out = plan.scratch("out", 5);
+        let kernel = KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]);
+        let params = params::ColumnSum { m: 3, n: 5, slice_len: 3, ..Default::default() };
+        plan.dispatch(kernel, params, &[Binding::Unused, out.into()], [1, 1, 1]);
+    }
+
+    /// The middle feature of three of 5 rows, in a row's outputs from the second on: a mean and a variance where Gaussian.
+    fn element_loss(kind: ElementLossKind, outputs: usize, weights: usize, parts: usize) {
+        let mut plan = Plan::default();
+        let [y, d_y] = ["y", "d_y"].map(|name| plan.scratch(name, outputs));
+        let (wanted, weights) = (plan.scratch("wanted", 5), plan.scratch("weights", weights));
+        let parts = plan.scratch("parts", parts);
+        let kernel =
+            KernelVariant::new(KernelId::ElementLoss, &[("WG_SIZE", ELEMENT_WG_SIZE), ("LOSS", kind as u32)]);
+        let params = params::ElementLoss {
+            len: 5,
+            features: 1,
+            stride: 3,
+            offset: 1,
+            parts: 4,
+            first_part: 2,
+            ..Default::default()
+        };
+        let bindings = [y, wanted, weights, d_y, parts].map(Binding::from);
+        plan.dispatch(kernel, params, &bindings, [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_loss_may_end_before_the_last_output() {
+        element_loss(ElementLossKind::Huber, 14, 5, 6);
+        element_loss(ElementLossKind::Gaussian, 15, 5, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 15 elements of y, which has 14")]
+    fn a_gaussian_takes_two_blocks() {
+        element_loss(ElementLossKind::Gaussian, 14, 5, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 5 elements of weights, which has 4")]
+    fn a_loss_takes_a_weight_for_each_row() {
+        element_loss(ElementLossKind::Huber, 14, 4, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 6 elements of parts, which has 5")]
+    fn a_loss_writes_its_parts_after_those_of_others() {
+        element_loss(ElementLossKind::Huber, 14, 5, 5);
+    }
+}

@@ -19,7 +19,7 @@ pub use carried::CarriedGradients;
 pub use form::{Columns, Form, Readout};
 pub use gradients::{input_gradient, parameter_gradients};
 pub use packed::{Packed, Transposed, pack};
-pub use rows::{copy_output, put_initial, states_after};
+pub use rows::{copy_slot, put_initial, states_after};
 pub use state::ScanState;
 pub use strategy::Strategy;
 

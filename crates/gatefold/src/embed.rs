@@ -19,7 +19,7 @@ use buffers::Callers;
 use gatefold_model::{Direction, LayerKind, NetworkConfig, Parameters};
 use gatefold_schedule::layer::Purpose;
 use gatefold_schedule::pass::{self, Axis, InitialFrom, Recording, Shape};
-use gatefold_schedule::{Given, Half, ParameterLayout, StateSet};
+use gatefold_schedule::{Given, Half, ParameterLayout, Plan, StateSet};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +72,8 @@ impl Weights {
 /// A batch of sequences of fixed shape through a [`Network`], forward and, if so prepared, backward.
 #[derive(Debug)]
 pub struct Sequence {
+    /// Used through the bind groups.
+    _buffers: Vec<Arc<DeviceBuffer>>,
     compiled: Compiled,
     /// The numbers of kernels of forward and of backward.
     dispatches: (usize, usize),
@@ -206,6 +208,26 @@ impl Network {
         Callers::new(&self.config, batch, buffers)
     }
 
+    /// Makes the buffers of a plan that neither the caller nor the network has: what a stream keeps from step to step, and
+    /// what a caller left out.
+    async fn make_missing(
+        &self,
+        plan: &Plan,
+        buffers: &mut HashMap<Given, wgpu::Buffer>,
+    ) -> Result<Vec<Arc<DeviceBuffer>>, Error> {
+        let mut made = Vec::new();
+        for declared in plan.buffers() {
+            let Some(given) = &declared.given else { continue };
+            if buffers.contains_key(given) || matches!(given, Given::Packed { .. }) {
+                continue;
+            }
+            let buffer = DeviceBuffer::new(&self.gpu, &declared.name, declared.len).await?;
+            buffers.insert(given.clone(), buffer.raw().clone());
+            made.push(buffer);
+        }
+        Ok(made)
+    }
+
     /// Prepares calls for sequences of `steps` steps and `batch` rows on these buffers. With `backward`, forward saves what
     /// backward needs.
     ///
@@ -266,9 +288,11 @@ impl Network {
             callers.backward(&shape, backward)?;
         }
         let plan = pass::record(config, self.gpu.target(), &recording)?;
+        let own = self.make_missing(&plan, &mut callers.buffers).await?;
         let given = self.shared.given(&self.gpu, &plan, callers.buffers).await?;
         let forward_dispatches = plan.dispatches_before_mark();
         Ok(Sequence {
+            _buffers: own,
             compiled: Compiled::tried(&self.gpu, &plan, &given).await?,
             dispatches: (forward_dispatches, plan.dispatches() - forward_dispatches),
             has_backward: backward.is_some(),
@@ -303,27 +327,19 @@ impl Network {
         let (gpu, target) = (&self.gpu, self.gpu.target());
         let mut callers = self.callers(batch);
         callers.stream(input, output)?;
-        let mut own: HashMap<Given, Arc<DeviceBuffer>> = HashMap::new();
+        let mut own = Vec::new();
         let mut plans = vec![pass::ring_initial(&self.config, target, batch)];
         for turn in 0..pass::ring_period(&self.config)? {
             plans.push(pass::ring(&self.config, target, batch, turn)?);
         }
         let mut compiled = Vec::with_capacity(plans.len());
         for plan in &plans {
-            for declared in plan.buffers() {
-                if let Some(given @ Given::Stream { .. }) = &declared.given
-                    && !own.contains_key(given)
-                {
-                    own.insert(given.clone(), DeviceBuffer::new(gpu, &declared.name, declared.len).await?);
-                }
-            }
-            let mut buffers = callers.buffers.clone();
-            buffers.extend(own.iter().map(|(given, buffer)| (given.clone(), buffer.raw().clone())));
-            let given = self.shared.given(gpu, plan, buffers).await?;
+            own.extend(self.make_missing(plan, &mut callers.buffers).await?);
+            let given = self.shared.given(gpu, plan, callers.buffers.clone()).await?;
             compiled.push(Compiled::tried(gpu, plan, &given).await?);
         }
         Ok(Stream {
-            _buffers: own.into_values().collect(),
+            _buffers: own,
             initial: compiled.remove(0),
             turns: compiled,
             turn: 0,

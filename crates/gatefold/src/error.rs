@@ -142,6 +142,9 @@ impl Error {
 impl From<gatefold_schedule::Error> for Error {
     fn from(error: gatefold_schedule::Error) -> Self {
         match error {
+            gatefold_schedule::Error::Shape { what, expected, found } => {
+                Error::Shape { what, expected, found }
+            }
             gatefold_schedule::Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes } => {
                 Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes }
             }

@@ -2,7 +2,7 @@
 
 use super::{Lowering, Sequence, elementwise};
 use crate::product::{self, Matrix, Order};
-use crate::scan::{self, CarriedGradients, Form, Scan, ScanState};
+use crate::scan::{self, CarriedGradients, Columns, Form, Scan, ScanState};
 use crate::{Binding, Error, Span};
 use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
@@ -152,19 +152,31 @@ fn ring(low: &mut Lowering<'_>, layer: &Layer, x: Sequence) -> Scan {
     Scan::declare_ring(low, layer, forms[0], x)
 }
 
-/// One step of a stream at the given turn of its ring: the layer's output, `[1, B, O]`.
+/// One step of a stream at the given turn of its ring: the layer's output, `[1, B, O]`, and where it is wanted the new h,
+/// `[1, B, R]`.
 ///
 /// # Errors
 /// Those of [`forward`].
 ///
 /// # Panics
 /// If the layer has a scan against time.
-pub fn ring_step(low: &mut Lowering<'_>, layer: &Layer, x: Sequence, turn: usize) -> Result<Sequence, Error> {
+pub fn ring_step(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    x: Sequence,
+    turn: usize,
+    wants_hidden: bool,
+) -> Result<(Sequence, Option<Sequence>), Error> {
     let scan = ring(low, layer, x);
     let slot = scan::stream_step(low, layer, &scan, turn % (scan.form.history() + 1))?;
-    let span = low.plan.scratch(format!("{}.out", layer.label()), x.batch * layer.output);
-    scan::copy_output(low, &scan, slot, span);
-    Ok(Sequence { span, steps: 1, batch: x.batch, width: layer.output })
+    let mut part = |name: &str, columns: Columns| {
+        let (steps, batch, width) = (1, x.batch, columns.len);
+        let span = low.plan.scratch(format!("{}.{name}", layer.label()), batch * width);
+        scan::copy_slot(low, &scan, slot, columns, span);
+        Sequence { span, steps, batch, width }
+    };
+    let output = part("out", scan.form.output());
+    Ok((output, wants_hidden.then(|| part("h_final", scan.form.own()))))
 }
 
 /// Puts the configured initial state of a stream's layer into its ring.

@@ -76,25 +76,24 @@ pub fn forward(
             continue;
         }
         for &source in &node.inputs {
-            if !values.contains_key(&source) {
-                let value = match source {
-                    Source::Input => given_input(low, config, pass, Half::Input),
-                    Source::DecoderInput => given_input(low, config, pass, Half::Decoder),
-                    Source::FinalHidden(of) => {
-                        let h = newest(recurrent_of(config, of), &found.finals[&of], batch);
-                        (layer::side_by_side(low.plan, &layer.label(), &h), None)
-                    }
-                    Source::Output(of) => panic!("layer {of} runs before its readers"),
-                };
-                values.insert(source, value);
-            }
+            values.entry(source).or_insert_with(|| match source {
+                Source::Input => given_input(low, config, pass, Half::Input),
+                Source::DecoderInput => given_input(low, config, pass, Half::Decoder),
+                Source::FinalHidden(of) => {
+                    let h = newest(recurrent_of(config, of), &found.finals[&of], batch);
+                    (layer::side_by_side(low.plan, &layer.label(), &h), None)
+                }
+                Source::Output(of) => panic!("layer {of} runs before its readers"),
+            });
         }
         let (x, lengths) = merged(low, layer, node, &values);
         let (y, tape) = match layer.kind {
             LayerKind::Recurrent(_) => {
                 if let Some(turn) = pass.turn {
-                    let y = recurrent::ring_step(low, layer, x, turn)?;
+                    let wants_hidden = graph.reads_final(layer.index);
+                    let (y, h) = recurrent::ring_step(low, layer, x, turn, wants_hidden)?;
                     values.insert(Source::Output(layer.index), (y, None));
+                    values.extend(h.map(|h| (Source::FinalHidden(layer.index), (h, None))));
                     continue;
                 }
                 let own = || initial_states(low, config, layer, pass);

@@ -15,7 +15,8 @@ pub fn packing(config: &NetworkConfig, target: &Target, purpose: Purpose) -> Pla
 /// packed already.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn predict(
     config: &NetworkConfig,
     target: &Target,

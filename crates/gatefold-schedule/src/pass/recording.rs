@@ -36,7 +36,8 @@ pub struct Backward {
 /// A forward pass and, after the plan's mark, a backward pass if wanted. Weights must be packed already.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) -> Result<Plan, Error> {
     let &Recording { shape, initial, finals, backward } = recording;
     let pass = Pass { initial, places: StatePlaces::Apart, ..Pass::whole(shape) };
@@ -131,7 +132,8 @@ pub fn ring_initial(config: &NetworkConfig, target: &Target, batch: usize) -> Pl
 /// One step of `batch` streams whose states go round in rings, at one of their turns.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn ring(config: &NetworkConfig, target: &Target, batch: usize, turn: usize) -> Result<Plan, Error> {
     let pass = ring_pass(config, batch, turn);
     check_sizes(config, target, &pass)?;

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 /// buffers of the parameters' gradients belong to this pass.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<PassPlan, Error> {
     check_sizes(config, target, pass)?;
     let mut plan = Plan::default();

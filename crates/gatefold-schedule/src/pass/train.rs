@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 /// Forward, loss and backward of one batch, from the parameters as they are; adds to the gradients.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn batch(
     network: &NetworkConfig,
     config: &TrainConfig,

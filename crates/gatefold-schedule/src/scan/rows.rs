@@ -158,22 +158,21 @@ fn final_rows(
     out
 }
 
-/// The layer's output from one slot of h, for a scan whose output it is.
-pub fn copy_output(low: &mut Lowering<'_>, scan: &Scan, slot: usize, out: Span) {
+/// Some columns of one slot of h, `[B, columns]`.
+pub fn copy_slot(low: &mut Lowering<'_>, scan: &Scan, slot: usize, columns: Columns, out: Span) {
     if scan.form.is_plain() {
         low.plan.copy(scan.h.part(slot * scan.slot_len(), scan.slot_len()), out);
         return;
     }
-    let from = scan.form.output();
     let (groups, groups_x) = product::element_groups(out.len);
     let params = params::ScanOutput {
         steps: 1,
         batch: scan.batch as u32,
         width: scan.form.width() as u32,
-        begin: from.begin as u32,
-        columns: from.len as u32,
+        begin: columns.begin as u32,
+        columns: columns.len as u32,
         first_slot: slot as u32,
-        out_width: from.len as u32,
+        out_width: columns.len as u32,
         groups_x,
         ..Default::default()
     };

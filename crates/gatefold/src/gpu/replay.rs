@@ -108,6 +108,7 @@ impl Compiled {
         given: &HashMap<Given, wgpu::Buffer>,
     ) -> Result<Compiled, Error> {
         let compiled = Compiled::new(gpu, plan, given).await?;
+        check_groups(plan, gpu.limits().max_compute_workgroups_per_dimension)?;
         gpu.checked("recording", 0, || {
             // Bind groups were checked when they were made; copies and clears are checked only here.
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
@@ -186,6 +187,23 @@ fn submissions<T>(mut steps: &[T], flops: impl Fn(&T) -> u64) -> impl Iterator<I
         steps = rest;
         (len > 0).then_some(submission)
     })
+}
+
+/// Checks dispatches against the workgroups of a device that somebody else opened: plans keep to WebGPU's limit.
+fn check_groups(plan: &Plan, most: u32) -> Result<(), Error> {
+    for step in plan.steps() {
+        if let Step::Dispatch(dispatch) = step
+            && dispatch.groups.iter().any(|&count| count > most)
+        {
+            return Err(Error::Limit {
+                what: format!("kernel {} {}", dispatch.kernel, dispatch.note).trim_end().into(),
+                needed: format!("{:?} workgroups", dispatch.groups),
+                allowed: format!("{most} an axis"),
+                advice: "open the device with WebGPU's limit, 65535".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn record(steps: &[Ready], encoder: &mut wgpu::CommandEncoder) {
