@@ -579,7 +579,7 @@ mod tests {
     use super::*;
     use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, params};
 
-    /// The sums of the columns of a [3, 5] matrix in two slices, from and into so many elements.
+    /// The column sums of a [3, 5] matrix in two slices, with buffers of these lengths.
     fn column_sums(x_len: usize, out_len: usize) {
         let mut plan = Plan::default();
         let (x, out) = (plan.scratch("x", x_len), plan.scratch("out", out_len));

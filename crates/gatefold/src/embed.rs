@@ -208,8 +208,8 @@ impl Network {
         Callers::new(&self.config, batch, buffers)
     }
 
-    /// Makes the buffers of a plan that neither the caller nor the network has: what a stream keeps from step to step, and
-    /// what a caller left out.
+    /// Makes the buffers of a plan that neither the caller nor the network has: those that a stream keeps from step to
+    /// step, and those that a caller left out.
     async fn make_missing(
         &self,
         plan: &Plan,

@@ -152,14 +152,14 @@ fn ring(low: &mut Lowering<'_>, layer: &Layer, x: Sequence) -> Scan {
     Scan::declare_ring(low, layer, forms[0], x)
 }
 
-/// One step of a stream at the given turn of its ring: the layer's output, `[1, B, O]`, and where it is wanted the new h,
+/// One step of a stream at the given turn of its ring: the layer's output, `[1, B, O]`, and, if wanted, the new h,
 /// `[1, B, R]`.
 ///
 /// # Errors
 /// Those of [`forward`].
 ///
 /// # Panics
-/// If the layer has a scan against time.
+/// If the layer has a reverse scan.
 pub fn ring_step(
     low: &mut Lowering<'_>,
     layer: &Layer,
@@ -182,7 +182,7 @@ pub fn ring_step(
 /// Puts the configured initial state of a stream's layer into its ring.
 ///
 /// # Panics
-/// If the layer has a scan against time.
+/// If the layer has a reverse scan.
 pub fn reset_ring(low: &mut Lowering<'_>, layer: &Layer, batch: usize) {
     let initial = configured_initial(low, layer, batch);
     // The input is not read: any span of its length stands for it.

@@ -14,7 +14,7 @@ pub fn check_parameters(config: &NetworkConfig, target: &Target) -> Result<(), E
     config.parameter_specs().try_for_each(|spec| target.check_size(&spec.name, bytes(&spec.shape)))
 }
 
-/// Checks that a batch has rows, and the inputs that the network reads.
+/// Checks that a batch has rows and the inputs that the network reads.
 fn check_shape(config: &NetworkConfig, shape: &Shape) -> Result<(), Error> {
     let wrong = |what: &str, expected: &str, found: String| {
         Err(Error::Shape { what: what.into(), expected: expected.into(), found })
@@ -38,9 +38,9 @@ fn check_shape(config: &NetworkConfig, shape: &Shape) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that a batch is one that the network reads, and that every parameter and every layer's values over a sequence fit
-/// the device: asked before a plan is made, whose own buffers would name less, and for sizes at which there is no counting
-/// elements.
+/// Checks that the network reads such a batch, and that every parameter and every layer's values over a sequence fit
+/// the device. This comes before a plan is made: its errors name more than those of the plan's buffers, and it bears
+/// sizes whose elements cannot be counted.
 ///
 /// # Errors
 /// [`Error::Shape`]; [`Error::TooLarge`] names the tensor.

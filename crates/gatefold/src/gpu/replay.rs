@@ -189,7 +189,7 @@ fn submissions<T>(mut steps: &[T], flops: impl Fn(&T) -> u64) -> impl Iterator<I
     })
 }
 
-/// Checks dispatches against the workgroups of a device that somebody else opened: plans keep to WebGPU's limit.
+/// Checks dispatches against the workgroup limit of a device that somebody else opened; plans keep only to WebGPU's.
 fn check_groups(plan: &Plan, most: u32) -> Result<(), Error> {
     for step in plan.steps() {
         if let Step::Dispatch(dispatch) = step
