@@ -3,7 +3,7 @@ use super::{Scan, ScanState};
 use crate::Span;
 use crate::layer::Lowering;
 
-/// The gradients that travel against time, from step to step, in one buffer.
+/// The gradients that travel backward in time, from step to step, in one buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct CarriedGradients {
     /// In this order: the gradient that bypasses the weights, `[B, H]`; with a readout, its gradient `[B, R]` and that

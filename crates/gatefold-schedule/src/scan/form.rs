@@ -10,7 +10,7 @@ use gatefold_shaders::CellStage;
 pub struct Form {
     /// The layer.
     pub recurrent: Recurrent,
-    /// Whether it goes against time.
+    /// Whether it goes backward in time.
     pub reverse: bool,
     /// I
     pub input: usize,
