@@ -58,7 +58,8 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// The network on a device, to run, to train or to save.
+    /// The network on a device, to run, to train or to save. It takes and gives `[T, B, F]`, whatever the layouts of
+    /// [`Imported::input`] and [`Imported::output`] are.
     ///
     /// # Errors
     /// [`OnnxError::Engine`] with those of [`Network::with_parameters`].
