@@ -1,3 +1,4 @@
+use crate::batch::{Carry, TrainBatch};
 use crate::cpu::CpuTraining;
 #[cfg(feature = "gpu")]
 use crate::gpu::GpuTraining;
@@ -10,7 +11,7 @@ use gatefold_model::{
     Dropout, LayerKind, NetworkConfig, Optimizer, Parameters, ScheduleState, States, Timeline, TrainConfig,
     check_learning_rate,
 };
-use ndarray::{ArrayD, ArrayView3};
+use ndarray::ArrayD;
 use std::collections::BTreeMap;
 
 /// A network in training: gradients, optimiser and losses on the network's device.
@@ -48,26 +49,6 @@ pub struct Trainer {
     /// The rows of the batch whose final states the device holds.
     carried: Option<usize>,
     state: State,
-}
-
-/// How the states of one batch meet those of the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Carry {
-    /// Whether the batch starts from the kept states.
-    pub(crate) read: bool,
-    /// After how many steps the states are kept.
-    pub(crate) keep: Option<usize>,
-}
-
-/// One batch as a device trains on it.
-#[derive(Debug)]
-pub(crate) struct TrainBatch<'a, 'b> {
-    pub(crate) input: &'a Sequences<'b>,
-    pub(crate) target: ArrayView3<'a, f32>,
-    /// `[T' B]`
-    pub(crate) weights: Vec<f32>,
-    pub(crate) dropout: Option<Dropout>,
-    pub(crate) carry: Carry,
 }
 
 /// Truncated backpropagation through time over long series (Williams and Peng 1990): windows of `horizon` steps, one every
@@ -541,6 +522,14 @@ impl Trainer {
     /// The network, to predict with or to read its parameters.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Replaces every parameter; moments, accumulated gradients and the count of updates stay.
+    ///
+    /// # Errors
+    /// Those of [`Network::set_parameters`].
+    pub fn set_parameters(&mut self, parameters: &Parameters) -> Result<(), Error> {
+        self.network.set_parameters(parameters)
     }
 
     /// Ends training.

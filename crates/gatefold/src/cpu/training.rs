@@ -3,8 +3,8 @@
 use super::CpuNetwork;
 use super::network::batch_of;
 use crate::Error;
+use crate::batch::TrainBatch;
 use crate::loss::reference_loss;
-use crate::train::TrainBatch;
 use gatefold_cpu::Tensors;
 use gatefold_model::{NetworkConfig, Optimizer, Parameters, States, TrainConfig};
 use gatefold_reference::optim;

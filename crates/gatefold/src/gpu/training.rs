@@ -4,7 +4,7 @@ use super::network::{shape_of, upload};
 use super::prepared::{Kept, Prepared, read_chunks, write_chunks};
 use super::{Compiled, DeviceBuffer, GpuGradients, GpuNetwork};
 use crate::Error;
-use crate::train::TrainBatch;
+use crate::batch::TrainBatch;
 use gatefold_model::{Optimizer, Parameters, States, TrainConfig};
 use gatefold_schedule::pass::{self, InitialFrom, Part, Pass, PassPlan};
 use gatefold_schedule::{Given, HYPER_LEN, LOSS_CAPACITY, Plan, STATUS_LEN, StateLayout, StateSet, pieces};
