@@ -236,7 +236,7 @@ impl Network {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let (config, parameters) = (self.config().clone(), self.parameters()?);
         let model = Model { config, parameters, metadata: Default::default() };
-        Ok(model.save(path.as_ref())?)
+        Ok(model.save(path)?)
     }
 
     /// The network's description.

@@ -457,3 +457,18 @@ fn remember(failure: &Mutex<Option<Failure>>, new: Failure) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plans are made without wgpu, from numbers of their own.
+    #[test]
+    fn the_planner_knows_webgpu_s_default_limits() {
+        let (target, limits) = (Target::webgpu(), wgpu::Limits::default());
+        assert_eq!(target.max_buffer_bytes, limits.max_buffer_size);
+        assert_eq!(target.max_binding_bytes, limits.max_storage_buffer_binding_size);
+        assert_eq!(target.params, ParamsFrom::Uniform);
+        assert!(!has_immediates(wgpu::Features::IMMEDIATES, &limits));
+    }
+}
