@@ -89,7 +89,7 @@ fn lengths(case: &Value) -> Option<Vec<i64>> {
 struct Case {
     operator: RecurrentOperator,
     network: Network,
-    sequences: gatefold::Sequences,
+    sequences: gatefold::Sequences<'static>,
     states: States,
     /// I, H, and the rows of W.
     input: usize,

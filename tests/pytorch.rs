@@ -125,19 +125,8 @@ impl Case {
 
     /// Tensors `[layers D, B, ..]` such as `h0` and `c0`, as states.
     fn states(&self, h: &str, c: &str) -> Option<States> {
-        let h = self.io.get(h)?;
-        let mut states = States::zeros(self.config(), self.batch());
-        let mut at = 0;
-        for layer in &mut states.layers {
-            let scans = at..at + layer.h.dim().0;
-            at = scans.end;
-            layer.h.assign(&h.slice_axis(Axis(0), scans.clone().into()));
-            if let Some(state) = &mut layer.c {
-                state.assign(&self.io[c].slice_axis(Axis(0), scans.into()));
-            }
-        }
-        assert_eq!(at, h.shape()[0], "{}: a state for each scan", self.name());
-        Some(states)
+        let array = |name: &str| self.io.get(name)?.view().into_dimensionality::<Ix3>().ok();
+        Some(States::stacked(self.config(), array(h)?, array(c)).unwrap())
     }
 
     /// PyTorch's names of the modules.
@@ -205,7 +194,7 @@ fn outputs_and_gradients_are_pytorch_s() {
                     Tolerance::output(output_terms(case.config())),
                     Tolerance::gradient(gradient_terms(case.config(), case.steps(), case.batch())),
                 );
-                let mut network =
+                let network =
                     Network::with_parameters(&device, case.config(), &case.model.parameters).unwrap();
                 let (input, initial) = (case.input(), case.states("h0", "c0"));
                 let expected = case.time_major("output");
@@ -264,7 +253,7 @@ fn state_dicts_are_written_with_their_outputs() {
                 config: config.clone(),
                 metadata: BTreeMap::new(),
             };
-            let mut network = Network::with_parameters(&Device::Cpu, config, &model.parameters).unwrap();
+            let network = Network::with_parameters(&Device::Cpu, config, &model.parameters).unwrap();
             let initial = case.states("h0", "c0");
             let found = network.forward(&case.input(), initial.as_ref()).unwrap();
 
@@ -282,13 +271,8 @@ fn state_dicts_are_written_with_their_outputs() {
             };
             io.insert("output".into(), output.into_shape_with_order(shape).unwrap());
             if case.io.contains_key("h_n") {
-                let h: Vec<_> = found.states.layers.iter().map(|layer| layer.h.view()).collect();
-                io.insert("h_n".into(), ndarray::concatenate(Axis(0), &h).unwrap().into_dyn());
-                let c: Vec<_> =
-                    found.states.layers.iter().filter_map(|layer| Some(layer.c.as_ref()?.view())).collect();
-                if !c.is_empty() {
-                    io.insert("c_n".into(), ndarray::concatenate(Axis(0), &c).unwrap().into_dyn());
-                }
+                io.insert("h_n".into(), found.states.h_n().unwrap().into_dyn());
+                io.extend(found.states.c_n().map(|c| ("c_n".into(), c.into_dyn())));
             }
             save(&folder.join(format!("{}.io.safetensors", case.name())), &io);
         });

@@ -374,7 +374,7 @@ fn predictions_use_the_current_parameters() {
     train(&mut trainer, 0..3);
     let trained = check(&mut trainer, "trained");
     assert_ne!(fresh, trained);
-    trainer.network().set_parameters(&Parameters::initial(&stacked(), 1).unwrap()).unwrap();
+    trainer.set_parameters(&Parameters::initial(&stacked(), 1).unwrap()).unwrap();
     assert_eq!(check(&mut trainer, "set"), fresh);
 }
 

@@ -53,7 +53,8 @@ impl Model {
     ///
     /// # Errors
     /// The parameters are not the network's ([`Parameters::check`]), or the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        let path = path.as_ref();
         self.parameters.check(&self.config)?;
         let entries = format::entries(path, Kind::Model, &self.config, &self.metadata)?;
         tensors::write(path, &entries, &by_name(&self.parameters))
@@ -64,8 +65,8 @@ impl Model {
     /// # Errors
     /// [`ModelError::Io`] if the file cannot be read, [`ModelError::File`] with the reason if it is truncated,
     /// foreign, of a newer format version, or if its tensors are not those of the network that it describes.
-    pub fn load(path: &Path) -> Result<Model, ModelError> {
-        let mut reader = Reader::open(path)?;
+    pub fn load(path: impl AsRef<Path>) -> Result<Model, ModelError> {
+        let mut reader = Reader::open(path.as_ref())?;
         let parameters = reader.parameters()?;
         reader.refuse_other_tensors(None)?;
         Ok(Model { config: reader.network().clone(), parameters, metadata: reader.metadata() })
@@ -105,7 +106,8 @@ impl Checkpoint {
     /// # Errors
     /// The parameters or the moments are not the network's, a moment's name is empty or contains a dot, or the file
     /// cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        let path = path.as_ref();
         self.parameters.check(&self.config)?;
         let moments: Vec<&str> = self.optimizer.keys().map(String::as_str).collect();
         let mut entries = format::entries(path, Kind::Checkpoint, &self.config, &self.metadata)?;
@@ -139,8 +141,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Model::load`], and for a file that only holds a model.
-    pub fn load(path: &Path) -> Result<Checkpoint, ModelError> {
-        let mut reader = Reader::open(path)?;
+    pub fn load(path: impl AsRef<Path>) -> Result<Checkpoint, ModelError> {
+        let mut reader = Reader::open(path.as_ref())?;
         reader.require_checkpoint()?;
         let step = reader.number("step")?;
         let seed = reader.number("seed")?;

@@ -1,7 +1,7 @@
 //! States of recurrent layers, all directions of a layer together, and the key of dropout.
 
-use crate::{InitialState, Layer, NetworkConfig, Parameters, Recurrent, Role};
-use ndarray::{Array2, Array3, ArrayD, Axis, s};
+use crate::{InitialState, Layer, ModelError, NetworkConfig, Parameters, Recurrent, Role};
+use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, concatenate, s};
 
 /// The state of one recurrent layer: initial or final values, or a loss's gradients with respect to them.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,23 @@ pub struct LayerState {
     pub y: Option<Array2<f32>>,
 }
 
-/// The states of a network's recurrent layers, in the layers' order, including those of an encoder and its decoder.
+/// The states of a network's recurrent layers, in the layers' order, an encoder's and its decoder's alike.
+///
+/// PyTorch has one array for all layers of a module; [`States::stacked`] takes such arrays apart, [`States::h_n`] and
+/// [`States::c_n`] put them together:
+///
+/// ```
+/// use gatefold_model::{NetworkConfig, States};
+/// use ndarray::Array3;
+///
+/// let config = NetworkConfig::with_input(3).lstm(5).lstm(5).build()?; // nn.LSTM(3, 5, num_layers=2)
+/// let (h_0, c_0) = (Array3::ones((2, 4, 5)), Array3::zeros((2, 4, 5))); // [layers, batch, units]
+/// let states = States::stacked(&config, h_0.view(), Some(c_0.view()))?;
+/// assert_eq!(states.layers[1].h.dim(), (1, 4, 5));
+/// assert_eq!(states.h_n(), Some(h_0));
+/// assert_eq!(states.c_n(), Some(c_0));
+/// # Ok::<(), gatefold_model::ModelError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct States {
     /// One state per recurrent layer.
@@ -146,7 +162,37 @@ impl States {
         States { layers: config.recurrent_layers().map(state).collect() }
     }
 
-    /// Checks that these are states of the network for `batch` rows.
+    /// States from PyTorch's arrays: `h_0 [layers D, B, R]`, a layer's directions next to each other, forward first; and
+    /// for LSTM layers `c_0 [layers D, B, H]`. A layer with a skip connection takes `k` rows of `h_0` for each direction,
+    /// oldest first. The readout of a layer with feedback starts at zero.
+    ///
+    /// # Errors
+    /// [`ModelError::Shape`] for an array of another shape, [`ModelError::Missing`] for LSTM layers without `c_0`,
+    /// [`ModelError::Unexpected`] for an array that no layer has a place for, and [`ModelError::Config`] for layers of
+    /// different widths.
+    pub fn stacked(
+        config: &NetworkConfig,
+        h_0: ArrayView3<f32>,
+        c_0: Option<ArrayView3<f32>>,
+    ) -> Result<States, ModelError> {
+        let mut states = States::zeros(config, h_0.dim().1);
+        unstack("h_0", config, states.layers.iter_mut().map(|state| Some(&mut state.h)), Some(h_0))?;
+        unstack("c_0", config, states.layers.iter_mut().map(|state| state.c.as_mut()), c_0)?;
+        Ok(states)
+    }
+
+    /// The values of h as PyTorch's `h_n`, the inverse of [`States::stacked`]; `None` without a recurrent layer, and
+    /// where layers differ in width, which PyTorch has in modules of their own.
+    pub fn h_n(&self) -> Option<Array3<f32>> {
+        stack(self.layers.iter().map(|state| &state.h))
+    }
+
+    /// The values of c as PyTorch's `c_n`, those of the LSTM layers; `None` as for [`States::h_n`].
+    pub fn c_n(&self) -> Option<Array3<f32>> {
+        stack(self.layers.iter().filter_map(|state| state.c.as_ref()))
+    }
+
+    /// Checks that these are states of that network for `batch` rows.
     ///
     /// # Errors
     /// The first mismatch, in one line.
@@ -162,5 +208,132 @@ impl States {
             state.check(recurrent, batch).map_err(|problem| format!("{}: {problem}", layer.place()))?;
         }
         Ok(())
+    }
+}
+
+/// Distributes the rows of a stacked array over the layers that have a place for them.
+fn unstack<'a>(
+    name: &str,
+    config: &NetworkConfig,
+    places: impl Iterator<Item = Option<&'a mut Array3<f32>>>,
+    stacked: Option<ArrayView3<f32>>,
+) -> Result<(), ModelError> {
+    let places = config.recurrent_layers().zip(places);
+    let places: Vec<_> = places.filter_map(|(layer, place)| Some((layer, place?))).collect();
+    let Some((first, shape)) = places.first().map(|(layer, place)| (*layer, place.dim())) else {
+        return stacked.map_or(Ok(()), |stacked| {
+            Err(ModelError::Unexpected { name: name.into(), found: stacked.shape().into() })
+        });
+    };
+    let (_, batch, width) = shape;
+    if let Some((layer, place)) = places.iter().find(|(_, place)| place.dim().2 != width) {
+        let problem = format!(
+            "its state has {} values and that of {} {width}, so {name} cannot hold both; fill States::zeros instead",
+            place.dim().2,
+            first.place()
+        );
+        return Err(ModelError::Config { place: layer.place(), problem });
+    }
+    let expected = vec![places.iter().map(|(_, place)| place.dim().0).sum(), batch, width];
+    let Some(stacked) = stacked else {
+        return Err(ModelError::Missing { name: name.into(), expected, found: "h_0 alone".into() });
+    };
+    if stacked.shape() != expected {
+        let name = format!("{name} [layers x directions, batch, width]");
+        return Err(ModelError::Shape { name, expected, found: stacked.shape().into() });
+    }
+    let mut begin = 0;
+    for (_, place) in places {
+        let end = begin + place.dim().0;
+        place.assign(&stacked.slice(s![begin..end, .., ..]));
+        begin = end;
+    }
+    Ok(())
+}
+
+/// All arrays, one after another along the first axis; `None` if there are none or they do not fit.
+fn stack<'a>(arrays: impl Iterator<Item = &'a Array3<f32>>) -> Option<Array3<f32>> {
+    let views: Vec<_> = arrays.map(|array| array.view()).collect();
+    concatenate(Axis(0), &views).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{GruConfig, LstmConfig};
+
+    fn counted(shape: (usize, usize, usize), from: usize) -> Array3<f32> {
+        let len = shape.0 * shape.1 * shape.2;
+        Array3::from_shape_vec(shape, (from..from + len).map(|value| value as f32).collect()).unwrap()
+    }
+
+    #[test]
+    fn directions_of_a_layer_lie_next_to_each_other() {
+        let projected = || LstmConfig::new(4).projection(3).bidirectional();
+        let config = NetworkConfig::with_input(2).layer(projected()).layer(projected()).build().unwrap();
+        let (h_0, c_0) = (counted((4, 5, 3), 0), counted((4, 5, 4), 1000));
+        let states = States::stacked(&config, h_0.view(), Some(c_0.view())).unwrap();
+        states.check(&config, 5).unwrap();
+        // The second layer's reverse scan is the last of PyTorch's rows.
+        let last = &states.layers[1];
+        assert_eq!(last.h.index_axis(Axis(0), 1), h_0.index_axis(Axis(0), 3));
+        assert_eq!(last.c.as_ref().unwrap().index_axis(Axis(0), 0), c_0.index_axis(Axis(0), 2));
+        assert_eq!((states.h_n(), states.c_n()), (Some(h_0), Some(c_0)));
+    }
+
+    #[test]
+    fn cells_without_c_and_slots_of_a_skip_connection() {
+        let config =
+            NetworkConfig::with_input(2).layer(GruConfig::new(3).skip(3)).lstm(3).dense(1).build().unwrap();
+        let (h_0, c_0) = (counted((4, 2, 3), 0), counted((1, 2, 3), 100));
+        let states = States::stacked(&config, h_0.view(), Some(c_0.view())).unwrap();
+        states.check(&config, 2).unwrap();
+        assert_eq!(states.layers[0].h, h_0.slice(s![..3, .., ..]));
+        assert_eq!(states.layers[1].c.as_ref(), Some(&c_0));
+        assert_eq!((states.h_n(), states.c_n()), (Some(h_0), Some(c_0)));
+        let gru = NetworkConfig::with_input(2).gru(3).build().unwrap();
+        let states = States::stacked(&gru, Array3::ones((1, 2, 3)).view(), None).unwrap();
+        assert_eq!(states.c_n(), None);
+    }
+
+    #[test]
+    fn arrays_that_do_not_fit_are_named() {
+        let lstm = NetworkConfig::with_input(2).lstm(3).lstm(3).build().unwrap();
+        let gru = NetworkConfig::with_input(2).gru(3).build().unwrap();
+        let dense = NetworkConfig::with_input(2).dense(3).build().unwrap();
+        let widths = NetworkConfig::with_input(2).lstm(3).dense(2).gru(4).build().unwrap();
+        let of = |config: &NetworkConfig, h: (usize, usize, usize), c: Option<(usize, usize, usize)>| {
+            let (h, c) = (Array3::zeros(h), c.map(Array3::<f32>::zeros));
+            let refused = States::stacked(config, h.view(), c.as_ref().map(|c| c.view())).unwrap_err();
+            refused.to_string()
+        };
+        let shaped = "[layers x directions, batch, width]: expected shape";
+        for (found, expected) in [
+            (of(&lstm, (1, 4, 3), None), format!("h_0 {shaped} [2, 4, 3], found [1, 4, 3]")),
+            (of(&lstm, (2, 4, 5), None), format!("h_0 {shaped} [2, 4, 3], found [2, 4, 5]")),
+            (of(&lstm, (2, 4, 3), Some((2, 5, 3))), format!("c_0 {shaped} [2, 4, 3], found [2, 5, 3]")),
+            (
+                of(&lstm, (2, 4, 3), None),
+                "tensor c_0 with shape [2, 4, 3] is missing; found h_0 alone".into(),
+            ),
+            (
+                of(&gru, (1, 4, 3), Some((1, 4, 3))),
+                "tensor c_0 with shape [1, 4, 3] belongs to no layer of this network".into(),
+            ),
+            (
+                of(&dense, (1, 4, 3), None),
+                "tensor h_0 with shape [1, 4, 3] belongs to no layer of this network".into(),
+            ),
+            (
+                of(&widths, (2, 4, 3), Some((1, 4, 3))),
+                "layer 2 (gru): its state has 4 values and that of layer 0 (lstm) 3, so h_0 cannot hold both; fill \
+                 States::zeros instead"
+                    .into(),
+            ),
+        ] {
+            assert_eq!(found, expected);
+        }
+        assert_eq!(States::zeros(&widths, 4).h_n(), None);
+        assert_eq!(States::zeros(&dense, 4).h_n(), None);
     }
 }

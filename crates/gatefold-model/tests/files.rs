@@ -218,10 +218,7 @@ fn a_model_is_no_checkpoint() {
     checkpoint(small_network(), 1).model().save(&path).unwrap();
     assert_eq!(
         Checkpoint::load(&path).unwrap_err().to_string(),
-        format!(
-            "{}: it only holds a model; training continues from a checkpoint",
-            path.display()
-        )
+        format!("{}: it only holds a model; training continues from a checkpoint", path.display())
     );
 }
 

@@ -5,6 +5,7 @@ mod writer;
 
 use crate::OnnxError;
 use crate::proto::tensor_proto::DataType;
+use gatefold::Network;
 use gatefold_model::{LayerKind, NetworkConfig, Parameters, Timeline};
 use layers::Export;
 use std::path::Path;
@@ -104,7 +105,7 @@ pub fn export(
 /// # Errors
 /// Those of [`export`], and [`OnnxError::Engine`] if the file cannot be written.
 pub fn write(
-    path: &Path,
+    path: impl AsRef<Path>,
     config: &NetworkConfig,
     parameters: &Parameters,
     options: ExportOptions,
@@ -112,6 +113,14 @@ pub fn write(
     let bytes = export(config, parameters, options)?;
     gatefold_model::file::write_atomically(path, &bytes)?;
     Ok(())
+}
+
+/// [`write`] for a network on a device.
+///
+/// # Errors
+/// Those of [`write`], and of reading back from a GPU.
+pub fn save(path: impl AsRef<Path>, network: &Network, options: ExportOptions) -> Result<(), OnnxError> {
+    write(path, network.config(), &network.parameters()?, options)
 }
 
 /// Adds an input of sequences. Returns the name of a tensor `[T, B, F]`, or `[T, B]` of tokens.

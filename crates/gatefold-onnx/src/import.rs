@@ -11,6 +11,7 @@ use crate::model::OnnxModel;
 use crate::tensor::Tensor;
 use crate::{Axis, ElementType, OnnxError};
 use chain::Chain;
+use gatefold::{Device, Network};
 use gatefold_model::{NetworkConfig, Parameters};
 use std::collections::BTreeMap;
 
@@ -54,6 +55,17 @@ pub struct Imported {
     pub lengths: Option<String>,
     /// The model's inputs for initial states.
     pub states: Vec<GivenState>,
+}
+
+impl Imported {
+    /// The network on a device, to run, to train or to save. It takes and gives `[T, B, F]`, whatever the layouts of
+    /// [`Imported::input`] and [`Imported::output`] are.
+    ///
+    /// # Errors
+    /// [`OnnxError::Engine`] with those of [`Network::with_parameters`].
+    pub fn network(&self, device: &Device) -> Result<Network, OnnxError> {
+        Ok(Network::with_parameters(device, &self.config, &self.parameters)?)
+    }
 }
 
 impl OnnxModel {

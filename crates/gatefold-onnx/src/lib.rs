@@ -2,8 +2,26 @@
 //!
 //! [`OnnxModel::read`] reads a model of opset 7 to 22 and checks all of it: nothing in a file is trusted.
 //! [`OnnxModel::run`] runs it on a device once, [`OnnxModel::on`] as often as you like. [`OnnxModel::import`] turns a
-//! model that is a chain of this engine's layers into a network that can be trained and saved. [`export`] writes a
-//! network as a model for other programs to run.
+//! model that is a chain of this engine's layers into a network that can be trained and saved. [`save`], [`write`] and
+//! [`export`] make a model of a network for other programs to run.
+//!
+//! ```
+//! use gatefold::{Device, Network, NetworkConfig};
+//! use gatefold_onnx::{ExportOptions, OnnxModel};
+//! use ndarray::Array3;
+//!
+//! # let path = std::env::temp_dir().join(format!("gatefold-doc-{}.onnx", std::process::id()));
+//! # let device = Device::Cpu;
+//! let config = NetworkConfig::with_input(3).gru(8).dense(2).build()?;
+//! let network = Network::new(&device, &config, 1)?;
+//! gatefold_onnx::save(&path, &network, ExportOptions::new())?;
+//!
+//! let back = OnnxModel::read(&path)?.import()?.network(&device)?;
+//! assert_eq!(back.parameters()?, network.parameters()?);
+//! assert_eq!(back.predict(&Array3::ones((5, 4, 3)))?.dim(), (5, 4, 2));
+//! # std::fs::remove_file(&path).unwrap();
+//! # Ok::<(), gatefold_onnx::OnnxError>(())
+//! ```
 //!
 //! Tensors may be float32, int64, int32 and bool; other types, such as double or float16, are refused by name.
 //! Supported operators are RNN, GRU and LSTM with every attribute, input and output, and those that exporters write
@@ -27,7 +45,7 @@ mod session;
 mod tensor;
 
 pub use error::OnnxError;
-pub use export::{ExportOptions, export, write};
+pub use export::{ExportOptions, export, save, write};
 pub use graph::{Axis, Port};
 pub use import::{GivenState, Imported, Layout};
 pub use model::OnnxModel;

@@ -20,16 +20,16 @@ impl OnnxModel {
     /// [`OnnxError::Io`] if a file cannot be read, [`OnnxError::Operator`] for an operator that is not supported,
     /// [`OnnxError::File`] or [`OnnxError::Node`] with the reason if the model is truncated, hostile, of an unsupported
     /// version or breaks ONNX's rules.
-    pub fn read(path: &Path) -> Result<OnnxModel, OnnxError> {
-        OnnxModel::of(read::model_file(path)?)
+    pub fn read(path: impl AsRef<Path>) -> Result<OnnxModel, OnnxError> {
+        OnnxModel::of(read::model_file(path.as_ref())?)
     }
 
     /// Reads a model from bytes. `path` is named in messages, and external data is read from files beside it.
     ///
     /// # Errors
     /// Those of [`OnnxModel::read`].
-    pub fn from_bytes(bytes: impl Into<Bytes>, path: &Path) -> Result<OnnxModel, OnnxError> {
-        OnnxModel::of(read::model(bytes.into(), path)?)
+    pub fn from_bytes(bytes: impl Into<Bytes>, path: impl AsRef<Path>) -> Result<OnnxModel, OnnxError> {
+        OnnxModel::of(read::model(bytes.into(), path.as_ref())?)
     }
 
     fn of((mut graph, maker): (Graph, String)) -> Result<OnnxModel, OnnxError> {

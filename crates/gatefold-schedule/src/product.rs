@@ -15,8 +15,8 @@ use gatefold_shaders::{
     Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, SUBGROUP_LANES, TILE_WG_SIZE, params,
 };
 
-/// Rows that one invocation of a tiled kernel owns when `rows` rows of `columns` invocations are to be done, and a
-/// row may cost at most `max_rows`. Software drivers like large tiles, GPUs many invocations.
+/// The rows that one invocation of a tiled kernel owns, at most `max_rows`, if there are `rows` rows of `columns`
+/// invocations. Software drivers prefer large tiles, GPUs many invocations.
 pub fn tile_rows(target: &Target, rows: usize, columns: usize, max_rows: u32) -> u32 {
     const ENOUGH_INVOCATIONS: usize = 16_384;
     let mut tile = 1;
@@ -118,7 +118,7 @@ impl Tiled {
         slot.expect("the kernel has this constant").1 = value;
     }
 
-    /// `a` is bound whole and read from its offset on, and `b` where a binding cannot begin at it.
+    /// Binds `a` whole and reads it from its offset on; `b` too, if a binding cannot begin at its offset.
     fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Option<Span>, c: Span) {
         self.params.a_offset = a.span.offset as u32;
         let (b_span, b_offset) = plan.bind(b.span);
@@ -130,7 +130,8 @@ impl Tiled {
     }
 }
 
-/// `c = act(a b + bias)`, written whole. Past the ends of `a`'s rows, if they have ends, `c` is that or `act(bias)`.
+/// `c = act(a b + bias)`, written whole. Past the ends of `a`'s rows, if they have ends, `c` is either that or
+/// `act(bias)`.
 ///
 /// # Errors
 /// [`Error::Limit`] for a product of more rows or columns than the device has workgroups for.

@@ -1,49 +1,7 @@
-use crate::Error;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuOptions};
+use crate::{DeviceChoice, Error};
 use gatefold_cpu::Threads;
-use std::convert::Infallible;
-use std::fmt;
-use std::str::FromStr;
-
-/// The device to open.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// A real GPU if there is one, else the CPU; a software adapter is never taken.
-    #[default]
-    Auto,
-    /// A GPU, and a software adapter where there is no other.
-    Gpu,
-    /// The CPU.
-    Cpu,
-    /// The first adapter that is called so, else the first whose name contains this text, whatever the case of its
-    /// letters.
-    Named(String),
-}
-
-/// `auto`, `gpu`, `cpu`, or part of an adapter's name.
-impl FromStr for DeviceChoice {
-    type Err = Infallible;
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text.to_ascii_lowercase().as_str() {
-            "auto" => DeviceChoice::Auto,
-            "gpu" => DeviceChoice::Gpu,
-            "cpu" => DeviceChoice::Cpu,
-            _ => DeviceChoice::Named(text.into()),
-        })
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DeviceChoice::Auto => "auto",
-            DeviceChoice::Gpu => "gpu",
-            DeviceChoice::Cpu => "cpu",
-            DeviceChoice::Named(name) => name,
-        })
-    }
-}
 
 /// The device that a network lives and computes on.
 #[derive(Clone, Debug)]
@@ -57,19 +15,19 @@ pub enum Device {
 }
 
 impl Device {
-    /// Opens the device that the choice stands for.
+    /// Opens the chosen device.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where the driver refuses.
+    /// [`Error::NoAdapter`] if a GPU is wanted and none fits; [`Error::Device`] if the driver refuses.
     #[cfg(feature = "gpu")]
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
         Ok(Gpu::request(choice, &GpuOptions::default())?.map_or(Device::Cpu, Device::Gpu))
     }
 
-    /// Opens the device that the choice stands for.
+    /// Opens the chosen device.
     ///
     /// # Errors
-    /// [`Error::Device`] where a GPU is wanted, which this build does not support.
+    /// [`Error::Device`] if a GPU is wanted, which this build does not support.
     #[cfg(not(feature = "gpu"))]
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
         match choice {
@@ -80,7 +38,7 @@ impl Device {
         }
     }
 
-    /// A warning for its owner: a software adapter is slower than the CPU device.
+    /// A warning to show to the user, if there is one: a software adapter is slower than the CPU device.
     pub fn warning(&self) -> Option<String> {
         match self {
             Device::Cpu => None,
@@ -91,7 +49,7 @@ impl Device {
         }
     }
 
-    /// One line that describes it.
+    /// A one-line description.
     pub fn summary(&self) -> String {
         match self {
             Device::Cpu => format!("cpu ({} threads)", Threads::available().count()),
@@ -104,16 +62,6 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn choices_are_read_and_printed() {
-        for text in ["auto", "gpu", "cpu", "llvmpipe"] {
-            let Ok(choice) = text.parse::<DeviceChoice>();
-            assert_eq!(choice.to_string(), text);
-        }
-        let Ok(choice) = "CPU".parse::<DeviceChoice>();
-        assert_eq!(choice, DeviceChoice::Cpu);
-    }
 
     #[test]
     fn the_cpu_is_always_there() {

@@ -26,6 +26,8 @@
 //!
 //! Without the feature `gpu`, which is on by default, wgpu is not built and the CPU is the only device.
 
+mod batch;
+mod choice;
 mod cpu;
 mod device;
 #[cfg(feature = "gpu")]
@@ -41,7 +43,8 @@ mod stream;
 mod targets;
 mod train;
 
-pub use device::{Device, DeviceChoice};
+pub use choice::DeviceChoice;
+pub use device::Device;
 pub use error::{Error, Refusal};
 pub use generate::{Decoding, Marks, Sampler};
 pub use network::{Forward, GradientArrays, Gradients, Network, Tape};

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`ModelError::Io`]; the old file is still there. Refuses to overwrite pipes, devices and directories, which the
 /// rename would replace with a file.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    write_with(path, |file| file.write_all(bytes))
+pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), ModelError> {
+    write_with(path.as_ref(), |file| file.write_all(bytes))
 }
 
 /// [`write_atomically`] for content produced while it is written.
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_path_that_names_no_file_is_refused() {
-        let error = write_atomically(std::path::Path::new("/"), b"x").unwrap_err();
+        let error = write_atomically("/", b"x").unwrap_err();
         assert_eq!(error.to_string(), "/: cannot be written: the path names no file");
     }
 

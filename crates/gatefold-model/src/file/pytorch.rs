@@ -23,7 +23,7 @@
 //! ```no_run
 //! use gatefold_model::file::pytorch;
 //! let options: pytorch::ReadOptions = "embedding, lstm, last_step, head relu, answer".parse()?;
-//! let model = pytorch::read("classifier.safetensors".as_ref(), &options)?;
+//! let model = pytorch::read("classifier.safetensors", &options)?;
 //! println!("{}", model.config);
 //! # Ok::<(), gatefold_model::ModelError>(())
 //! ```
@@ -54,8 +54,8 @@ use std::path::Path;
 /// [`ModelError::Io`] if the file cannot be read; [`ModelError::File`] with the reason if it is truncated or no
 /// safetensors file, if a tensor holds no floating-point numbers or belongs to another kind of module, if a number is
 /// outside float32's range, or if the order of the modules must be given.
-pub fn read(path: &Path, options: &ReadOptions) -> Result<Model, ModelError> {
-    let mut file = TensorFile::open(path, "a state_dict")?;
+pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, ModelError> {
+    let mut file = TensorFile::open(path.as_ref(), "a state_dict")?;
     let mut shapes = Shapes::new();
     for name in file.header().offset_keys() {
         let info = file.header().info(&name).expect("it is one of the names");
@@ -98,8 +98,8 @@ pub fn from_state_dict(
 ///
 /// # Errors
 /// As [`read`], if it is not a safetensors file.
-pub fn is_foreign(path: &Path) -> Result<bool, ModelError> {
-    Ok(!format::is_ours(TensorFile::open(path, "a model or a state_dict")?.header()))
+pub fn is_foreign(path: impl AsRef<Path>) -> Result<bool, ModelError> {
+    Ok(!format::is_ours(TensorFile::open(path.as_ref(), "a model or a state_dict")?.header()))
 }
 
 fn parameters(

@@ -36,7 +36,7 @@ enum Curve {
     Cosine { updates: u64 },
     /// From 1/25 up to 1 over the first 30 %, then down to 1/250,000, both along a half cosine (Smith 2018).
     OneCycle { updates: u64 },
-    /// `factor^k` after k times `patience` observations that did not improve.
+    /// `factor^k` after k reductions, each after more than `patience` observations that did not improve.
     Plateau { patience: u32, factor: f32 },
 }
 

@@ -65,7 +65,7 @@ pub(super) fn one(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slo
 struct Stage {
     cell: CellStage,
     hidden: usize,
-    /// How many numbers a unit has of its own, and where they are.
+    /// The parameters that each unit has by itself: their number, and where they are.
     units: (usize, Option<Span>),
     weights: Span,
     segments: u32,
@@ -126,7 +126,7 @@ impl Stage {
     }
 }
 
-/// How a tiled kernel covers a step: rows of the batch, columns, and how long its products are.
+/// The work of a tiled kernel in one step: rows of the batch, columns, and the length of its products.
 pub(super) struct Tiles {
     pub(super) batch: usize,
     pub(super) columns: usize,

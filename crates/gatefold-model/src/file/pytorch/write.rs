@@ -12,7 +12,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// As [`state_dict`], and if the file cannot be written.
-pub fn write(path: &Path, model: &Model, names: &[&str]) -> Result<(), ModelError> {
+pub fn write(path: impl AsRef<Path>, model: &Model, names: &[&str]) -> Result<(), ModelError> {
+    let path = path.as_ref();
     let state_dict = state_dict(model, names)?;
     let entries = BTreeMap::from([("format".into(), "pt".into())]);
     let by_name = state_dict.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
