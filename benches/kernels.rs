@@ -8,7 +8,7 @@
 //! mirrors, and the scan at the shape to be timed.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer, Sequence};
+use gatefold::embed::{self, BackwardBuffers, ForwardBuffers};
 use gatefold::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use gatefold::{
     DenseConfig, Device, DeviceChoice, Gpu, GpuOptions, LstmConfig, Network, NetworkConfig, Optimizer,
@@ -50,8 +50,8 @@ fn submit(gpu: &Gpu, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
 
 /// A layer with packed weights and the buffers for one sequence.
 struct Scan {
-    layer: RecurrentLayer,
-    sequence: Sequence,
+    network: embed::Network,
+    sequence: embed::Sequence,
     input: Array3<f32>,
     output: wgpu::Buffer,
     config: NetworkConfig,
@@ -62,8 +62,8 @@ impl Scan {
     fn new(gpu: &Gpu, [batch, steps, inputs, hidden]: [usize; 4]) -> Scan {
         let config = NetworkConfig::new(inputs, [LstmConfig::new(hidden).into()]).expect("a valid layer");
         let parameters = Parameters::initial(&config, 1).unwrap();
-        let mut layer =
-            RecurrentLayer::with_parameters(gpu, &config, &parameters).expect("the layer fits the device");
+        let network =
+            embed::Network::with_parameters(gpu, &config, &parameters).expect("the layer fits the device");
         let buffer = |values: &[f32]| {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             let usage =
@@ -74,22 +74,14 @@ impl Scan {
         let input = random.sequence((steps, batch, inputs));
         let zeros = |len: usize| buffer(&vec![0.0; len]);
         let step = batch * hidden;
-        let forward = ForwardBuffers {
-            input: buffer(&input.iter().copied().collect::<Vec<f32>>()),
-            lengths: None,
-            start: Vec::new(),
-            output: zeros(steps * step),
-            last: Vec::new(),
-        };
-        let backward = BackwardBuffers {
-            d_output: buffer(&random.values(steps * step)),
-            d_last: Vec::new(),
-            d_start: Vec::new(),
-            d_input: Some(zeros(steps * batch * inputs)),
-        };
-        let sequence = layer.sequence(steps, batch, &forward, Some(&backward)).expect("it fits the device");
-        submit(gpu, |encoder| layer.pack(encoder));
-        Scan { layer, sequence, input, output: forward.output, config, parameters }
+        let x = buffer(&input.iter().copied().collect::<Vec<f32>>());
+        let output = zeros(steps * step);
+        let forward = ForwardBuffers::new(&x, &output);
+        let backward =
+            BackwardBuffers::new(&buffer(&random.values(steps * step))).input(&zeros(steps * batch * inputs));
+        let sequence = network.sequence(steps, batch, &forward, Some(&backward)).expect("it fits the device");
+        submit(gpu, |encoder| network.pack(encoder));
+        Scan { network, sequence, input, output, config, parameters }
     }
 
     fn forward(&self, gpu: &Gpu) {
@@ -167,7 +159,7 @@ fn scan(criterion: &mut Criterion) {
         });
         group.throughput(Throughput::Bytes((4 * 4 * hidden * (inputs + hidden)) as u64));
         group.bench_function(BenchmarkId::new("pack", &name), |bencher| {
-            bencher.iter(|| submit(&gpu, |encoder| scan.layer.pack(encoder)));
+            bencher.iter(|| submit(&gpu, |encoder| scan.network.pack(encoder)));
         });
     }
     group.finish();
@@ -181,7 +173,7 @@ fn dense(criterion: &mut Criterion) {
     // Columns by fours, and one at a time if the width is odd.
     for [rows, inner, columns] in [[1024, 512, 512], [512, 511, 509]] {
         let config = NetworkConfig::new(inner, [DenseConfig::new(columns).into()]).expect("a valid layer");
-        let mut network = Network::new(&Device::Gpu(gpu.clone()), &config, 1).expect("it fits the device");
+        let network = Network::new(&Device::Gpu(gpu.clone()), &config, 1).expect("it fits the device");
         let input = Random::new(1, 0).sequence((1, rows, inner));
         group.throughput(Throughput::Elements((2 * rows * inner * columns) as u64));
         group.bench_function(format!("{rows},{inner},{columns}"), |bencher| {

@@ -1,32 +1,49 @@
-//! The engine inside a program that owns its wgpu device. One command encoder holds the program's own compute pass and
-//! an LSTM layer forward and backward, with no copy and no submission in between.
-//!
-//! The program's pass makes a batch of sine waves on the device, the layer reads them in place, and its last outputs
-//! are read back. Then the same layer runs as a stream, one step at a time, and must reach the same state.
+//! A network between the compute passes of a program that owns its wgpu device. Everything stays on the device: the program
+//! makes sine waves there, the network predicts each next value of them, the program turns its outputs into the gradient of
+//! a loss of its own, the network goes back along it, and the program changes the parameters. An update is one submission,
+//! without a copy.
 //!
 //! ```text
 //! cargo run --release --example embed
 //! ```
 
-use gatefold::embed::{BackwardBuffers, ForwardBuffers, RecurrentLayer};
-use gatefold::{Gpu, LstmConfig, wgpu};
+use gatefold::embed::{self, BackwardBuffers, ForwardBuffers};
+use gatefold::{Gpu, NetworkConfig, wgpu};
 use std::error::Error;
-use wgpu::util::DeviceExt;
 
 const STEPS: usize = 50;
 const BATCH: usize = 8;
-const INPUT: usize = 4;
-const HIDDEN: usize = 32;
+const UPDATES: usize = 200;
 
-const WAVES: &str = "
-@group(0) @binding(0) var<storage, read_write> waves: array<f32>; // [50, 8, 4]
+const SHADERS: &str = "
+@group(0) @binding(0) var<storage, read_write> a: array<f32>;
+@group(0) @binding(1) var<storage, read_write> b: array<f32>;
 
+fn wave(step: u32, series: u32) -> f32 {
+    return sin(0.3 * f32(step) * (1.0 + 0.2 * f32(series)) + f32(series));
+}
+
+// a, the waves [50, 8, 1].
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x < arrayLength(&waves) {
-        let step = id.x / 32u;
-        let series = id.x % 32u;
-        waves[id.x] = sin(0.1 * f32(step) * (1.0 + 0.1 * f32(series)));
+fn make_waves(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < arrayLength(&a) {
+        a[id.x] = wave(id.x / 8u, id.x % 8u);
+    }
+}
+
+// b, the gradient of the mean squared error with respect to a, the predictions of the next step.
+@compute @workgroup_size(64)
+fn error_gradient(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < arrayLength(&a) {
+        b[id.x] = 2.0 * (a[id.x] - wave(id.x / 8u + 1u, id.x % 8u)) / f32(arrayLength(&a));
+    }
+}
+
+// a, the parameters, go down along b, their gradients.
+@compute @workgroup_size(64)
+fn descend(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < arrayLength(&a) {
+        a[id.x] -= 0.3 * b[id.x];
     }
 }";
 
@@ -40,116 +57,105 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..wgpu::DeviceDescriptor::default()
     };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
-
     let gpu = Gpu::from_device(device.clone(), queue.clone());
     println!("device   {}", gpu.summary());
-    let mut layer = RecurrentLayer::new(&gpu, INPUT, LstmConfig::new(HIDDEN), 1)?;
 
-    // The program's buffers. They hold no initial states, so the layer takes its own, zeros.
-    let buffer = |label: &str, len: usize| {
+    let config = NetworkConfig::with_input(1).lstm(16).dense(1).build()?;
+    let network = embed::Network::new(&gpu, &config, 1)?;
+    let buffer = |label: &str| {
         device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
-            size: 4 * len as u64,
+            size: (4 * STEPS * BATCH) as u64,
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         })
     };
-    let step_len = BATCH * HIDDEN;
-    let forward = ForwardBuffers {
-        input: buffer("waves", STEPS * BATCH * INPUT),
-        lengths: None,
-        start: Vec::new(),
-        output: buffer("output", STEPS * step_len),
-        last: Vec::new(),
-    };
-    let backward = BackwardBuffers {
-        d_output: device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-            label: Some("d_output"),
-            contents: bytemuck::cast_slice(&vec![1.0f32; STEPS * step_len]),
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-        }),
-        d_last: Vec::new(),
-        d_start: Vec::new(),
-        d_input: Some(buffer("d_waves", STEPS * BATCH * INPUT)),
-    };
-    let sequence = layer.sequence(STEPS, BATCH, &forward, Some(&backward))?;
+    let (waves, predictions, slopes) = (buffer("waves"), buffer("predictions"), buffer("slopes"));
+    let forward = ForwardBuffers::new(&waves, &predictions);
+    let sequence = network.sequence(STEPS, BATCH, &forward, Some(&BackwardBuffers::new(&slopes)))?;
+    println!("network  {config}");
 
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some("waves"),
-        source: wgpu::ShaderSource::Wgsl(WAVES.into()),
-    });
-    let waves = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some("waves"),
-        layout: None,
-        module: &module,
-        entry_point: None,
-        compilation_options: wgpu::PipelineCompilationOptions::default(),
-        cache: None,
-    });
-    let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some("waves"),
-        layout: &waves.get_bind_group_layout(0),
-        entries: &[wgpu::BindGroupEntry { binding: 0, resource: forward.input.as_entire_binding() }],
-    });
+    // A network as small has all of its parameters in one buffer, and all gradients in another.
+    let name = "rnn0.weight_ih_l0";
+    let parameters = network.parameter(name).ok_or("an LSTM has input weights")?.buffer;
+    let gradients = network.gradient(name).ok_or("each has a gradient")?.buffer;
+    let make_waves = Pass::new(&device, "make_waves", &[&waves]);
+    let error_gradient = Pass::new(&device, "error_gradient", &[&predictions, &slopes]);
+    let descend = Pass::new(&device, "descend", &[&parameters, &gradients]);
 
-    // One encoder, one submission: the program's pass, then the layer.
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_pipeline(&waves);
-        pass.set_bind_group(0, &bindings, &[]);
-        pass.dispatch_workgroups((STEPS * BATCH * INPUT).div_ceil(64) as u32, 1, 1);
+    let mut errors = Vec::new();
+    for update in 0..=UPDATES {
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        make_waves.record(&mut encoder);
+        network.pack(&mut encoder);
+        network.clear_gradients(&mut encoder);
+        sequence.forward(&mut encoder);
+        error_gradient.record(&mut encoder);
+        sequence.backward(&mut encoder)?;
+        descend.record(&mut encoder);
+        queue.submit([encoder.finish()]);
+        if update == 0 || update == UPDATES {
+            errors.push(mean_error(&device, &queue, &slopes)?);
+        }
     }
-    layer.pack(&mut encoder);
-    layer.clear_gradients(&mut encoder);
-    sequence.forward(&mut encoder);
-    sequence.backward(&mut encoder)?;
-    queue.submit([encoder.finish()]);
-    let h = read(&device, &queue, &forward.output)?;
-    let last = &h[(STEPS - 1) * step_len..];
-    println!("forward  {} kernels, last h of row 0: {:.4?} ...", sequence.dispatches().0, &last[..4]);
-    let gradient = layer.gradient("rnn0.weight_hh_l0").ok_or("the layer has recurrent weights")?;
-    let from = (gradient.offset_bytes / 4) as usize;
-    let d_weights =
-        &read(&device, &queue, &gradient.buffer)?[from..from + (gradient.size_bytes / 4) as usize];
-    let norm = d_weights.iter().map(|d| d * d).sum::<f32>().sqrt();
-    println!("backward {} kernels, norm of d weight_hh: {norm:.4}", sequence.dispatches().1);
-
-    // The same series as a stream: one step in, one h out; the state stays on the device.
-    let (now, output) = (buffer("now", BATCH * INPUT), buffer("h", step_len));
-    let mut stream = layer.stream(BATCH, &now, &output)?;
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    let step_bytes = now.size();
-    for step in 0..STEPS {
-        encoder.copy_buffer_to_buffer(&forward.input, step as u64 * step_bytes, &now, 0, step_bytes);
-        stream.step(&mut encoder);
-    }
-    queue.submit([encoder.finish()]);
-    let streamed = read(&device, &queue, &output)?;
-    let worst = streamed.iter().zip(last).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    println!("stream   {STEPS} steps, largest difference to the sequence: {worst:e}");
-    if worst > 0.0 {
-        return Err("the stream and the sequence differ".into());
+    println!("error    {:.3} at first, {:.3} after {UPDATES} updates", errors[0], errors[1]);
+    if errors[1] > 0.2 * errors[0] {
+        return Err("the network learned nothing".into());
     }
     Ok(())
 }
 
-/// The program's own read-back.
-fn read(
+/// A compute pass of the program's own, with one invocation for each element of its first buffer.
+struct Pass {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+    groups: u32,
+}
+
+impl Pass {
+    fn new(device: &wgpu::Device, entry_point: &str, buffers: &[&wgpu::Buffer]) -> Pass {
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(entry_point),
+            source: wgpu::ShaderSource::Wgsl(SHADERS.into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(entry_point),
+            layout: None,
+            module: &module,
+            entry_point: Some(entry_point),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let resources = buffers.iter().map(|buffer| buffer.as_entire_binding());
+        let entry = |(binding, resource)| wgpu::BindGroupEntry { binding, resource };
+        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(entry_point),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &(0..).zip(resources).map(entry).collect::<Vec<_>>(),
+        });
+        Pass { pipeline, bindings, groups: (buffers[0].size() as u32 / 4).div_ceil(64) }
+    }
+
+    fn record(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        pass.dispatch_workgroups(self.groups, 1, 1);
+    }
+}
+
+/// The error, from its gradient `2 error / len`.
+fn mean_error(
     device: &wgpu::Device,
     queue: &wgpu::Queue,
-    buffer: &wgpu::Buffer,
-) -> Result<Vec<f32>, Box<dyn Error>> {
-    let staging = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("read-back"),
-        size: buffer.size(),
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
+    slopes: &wgpu::Buffer,
+) -> Result<f32, Box<dyn Error>> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    wgpu::util::DownloadBuffer::read_buffer(device, queue, &slopes.slice(..), move |found| {
+        drop(sender.send(found));
     });
-    let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-    queue.submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |_| ());
     device.poll(wgpu::PollType::wait_indefinitely())?;
-    Ok(bytemuck::pod_collect_to_vec(&staging.get_mapped_range(..)?))
+    let slopes: Vec<f32> = bytemuck::pod_collect_to_vec(&receiver.recv()??);
+    let len = slopes.len() as f32;
+    Ok(slopes.iter().map(|slope| (slope * len / 2.0).powi(2)).sum::<f32>() / len)
 }

@@ -1,5 +1,5 @@
-//! The doors of the engine as a user walks through them: own losses, schedules, shared handles, files, async calls. On the
-//! CPU and on a GPU.
+//! The doors of the engine as a user walks through them: custom losses, learning-rate schedules, shared handles, files,
+//! async calls; on the CPU and on a GPU.
 
 use gatefold::{
     Device, DeviceChoice, Error, GpuOptions, GradientArrays, InitialState, LayerConfig, Loss, LstmConfig,
@@ -37,7 +37,7 @@ fn target() -> Array3<f32> {
     Array3::from_shape_fn((STEPS, BATCH, 3), |(t, b, f)| ((t + 2 * b + 3 * f) as f32).sin() / 2.0)
 }
 
-/// The gradients of the mean squared error, found through a tape.
+/// The gradients of the mean squared error, computed through a tape.
 fn own_loss(network: &Network) -> gatefold::Gradients {
     let tape = network.forward_training(&input(), None, None).unwrap();
     let elements = (STEPS * BATCH * 3) as f32;
@@ -145,7 +145,7 @@ fn a_schedule_changes_the_rate_and_survives_a_resume() {
     });
 }
 
-/// A checkpoint may hold more than moments, as the command's does: the best epoch's parameters.
+/// A checkpoint may hold more than moments; the command's also holds the best epoch's parameters.
 #[test]
 fn a_checkpoint_with_other_tensors_is_resumed() {
     let mut trainer = Trainer::new(network(&Device::Cpu), TrainConfig::new()).unwrap();
@@ -303,7 +303,7 @@ fn async_twins_give_the_same() {
     });
 }
 
-/// Parameters that no single binding can show lie in several buffers; training gives the same bits.
+/// Parameters too large for one binding lie in several buffers; training produces the same bits.
 #[test]
 fn parameters_beyond_a_binding_lie_in_several_buffers() {
     let Some(gpu) = test_gpu() else { return };

@@ -474,15 +474,15 @@ fn generation_that_is_impossible_is_refused() {
             let open = |config: &NetworkConfig| network(device, config);
             assert_refused(
                 open(&wide).closed_loop(&sequence(2), 3),
-                &format!("{wide}: 3 values come out and 2 go in; a closed loop needs as many"),
+                &format!("{wide}: 3 values come out and 2 go in; a closed loop needs as many out as in"),
             );
             assert_refused(
                 open(&values).closed_loop(&sequence(3), 3),
-                "a decoder goes on from its encoder; use Network::free_run",
+                "a decoder continues from its encoder; use Network::free_run",
             );
             assert_refused(
                 open(&one_hot).closed_loop(&sequence(4).with_lengths([1]).unwrap(), 3),
-                "a closed loop goes on behind the last step; expected rows of one length",
+                "a closed loop continues after the last step; expected rows of one length",
             );
             assert_refused(
                 open(&one_hot).free_run(&sequence(4), Array2::zeros((1, 4)).view(), 3),
@@ -556,7 +556,7 @@ fn generation_that_is_impossible_is_refused() {
             let word = array![[0u32]];
             assert_refused(
                 words.generate(word.view(), 1, &mut Sampler::greedy()),
-                "a decoder writes what its encoder read; use Network::decode",
+                "a decoder writes from its encoder's states; use Network::decode",
             );
             let endless = usize::MAX;
             let too_many =

@@ -782,7 +782,7 @@ fn data_of_another_network_is_refused() {
             let own = Sequences::time_major(Array3::zeros((2, 3, 3)));
             assert_refused(
                 network.forward(&input.clone().with_decoder(own), None),
-                "decoder's input: expected the 2 rows of the encoder's, found 3",
+                "decoder's input: expected 2 rows, as in the encoder's input, found 3",
             );
         });
     }

@@ -601,7 +601,7 @@ fn networks_that_cannot_stream_are_refused_by_name() {
                 let steps = format!("{problem}, so it cannot go step by step; use Network::forward");
                 assert_refused(network(device, config).stream(2), &steps);
                 let batches = format!(
-                    "{problem}, so it cannot go on where a batch ended; \
+                    "{problem}, so it cannot continue where a batch ended; \
                      train on whole sequences, with Trainer::step"
                 );
                 assert_refused(trainer(device, config, options()).carry_state(true), &batches);
@@ -650,7 +650,7 @@ fn impossible_carries_and_truncations_are_refused() {
     let mut failures = Failures::new();
     for (name, device) in &test_devices() {
         failures.check(*name, || {
-            let problem = format!("{decoder}: a decoder starts from its encoder, not from a batch before");
+            let problem = format!("{decoder}: a decoder starts from its encoder, not from the batch before");
             assert_refused(trainer(device, &decoder, options()).carry_state(true), &problem);
             let whole = Truncation { horizon: 4, stride: 4 };
             let problem = format!("{last}: truncation needs an output at every step");
@@ -676,7 +676,7 @@ fn impossible_carries_and_truncations_are_refused() {
             let of_fewer = Targets::values(target.slice(s![.., ..2, ..]).to_owned());
             assert_refused(
                 trainer.step(&fewer, &of_fewer),
-                "the carried state has 3 rows and the batch 2; call Trainer::reset_state before it",
+                "the carried state has 3 rows, the batch has 2; call Trainer::reset_state first",
             );
             assert_eq!(trainer.steps(), 1, "a refused batch does not train");
             trainer.reset_state();

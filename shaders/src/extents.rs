@@ -2,7 +2,7 @@
 //!
 //! Kernels bound their loops and indices by their params, and release builds run them without wgpu's checks. So the
 //! planner compares these numbers with the buffers and the device's limits before it dispatches. Each params struct
-//! gives them itself, beside its fields.
+//! computes them itself, beside its fields.
 
 /// The reach of one dispatch.
 #[derive(Clone, Debug, PartialEq, Eq)]

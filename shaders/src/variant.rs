@@ -40,7 +40,7 @@ pub enum ParamsFrom {
     Uniform,
 }
 
-/// A kernel and its constants. Two that are equal have the same text.
+/// A kernel and its constants. Equal variants have the same text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KernelVariant {
     /// The kernel.

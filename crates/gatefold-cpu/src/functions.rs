@@ -60,6 +60,8 @@ pub(crate) fn times_clip_slope(bound: Option<f32>, x: &[f32], d: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::abs_diff_eq;
+    use gatefold_reference::Failures;
 
     /// The reference's own tests prove its activations; these must agree with them, and their slopes with central
     /// differences in f64.
@@ -72,20 +74,24 @@ mod tests {
             Activation::ScaledTanh { alpha: 0.0, beta: 0.6 },
         ];
         let x: Vec<f32> = (-40..40).map(|n| 0.1 * n as f32 + 0.037).collect();
+        let mut failures = Failures::new();
         for activation in Activation::ALL.into_iter().chain(negative) {
-            let mut y = x.clone();
-            apply(activation, &mut y);
-            let mut d = vec![1.5; x.len()];
-            times_slope(activation, &x, &y, &mut d);
-            let step = 1e-5;
-            for ((&x, &y), &d) in x.iter().zip(&y).zip(&d) {
-                let exact = |x: f64| apply_one(activation, x);
-                let x = f64::from(x);
-                assert!((f64::from(y) - exact(x)).abs() < 1e-6, "{activation} at {x}: {y}");
-                let slope = (exact(x + step) - exact(x - step)) / (2.0 * step);
-                assert!((f64::from(d) - 1.5 * slope).abs() < 2e-6, "{activation} at {x}: {d}, {slope}");
-            }
+            failures.check(activation.to_string(), || {
+                let mut y = x.clone();
+                apply(activation, &mut y);
+                let mut d = vec![1.5; x.len()];
+                times_slope(activation, &x, &y, &mut d);
+                let step = 1e-5;
+                for ((&x, &y), &d) in x.iter().zip(&y).zip(&d) {
+                    let exact = |x: f64| apply_one(activation, x);
+                    let x = f64::from(x);
+                    assert!(abs_diff_eq!(f64::from(y), exact(x), epsilon = 1e-6), "at {x}: {y}");
+                    let slope = (exact(x + step) - exact(x - step)) / (2.0 * step);
+                    assert!(abs_diff_eq!(f64::from(d), 1.5 * slope, epsilon = 2e-6), "at {x}: {d}, {slope}");
+                }
+            });
         }
+        failures.finish();
     }
 
     #[test]

@@ -177,17 +177,22 @@ impl Product {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gatefold_reference::Failures;
 
     #[test]
     fn ranges_cover_everything_once() {
+        let mut failures = Failures::new();
         for threads in [1, 2, 3, 7] {
             for length in [1, 15, 16, 17, 100] {
-                let ranges = Threads::new(threads).ranges(length, 16, usize::MAX);
-                assert!(ranges.len() <= threads);
-                let all: Vec<usize> = ranges.into_iter().flatten().collect();
-                assert_eq!(all, (0..length).collect::<Vec<_>>(), "{threads} threads, length {length}");
+                failures.check(format!("{threads} threads, length {length}"), || {
+                    let ranges = Threads::new(threads).ranges(length, 16, usize::MAX);
+                    assert!(ranges.len() <= threads);
+                    let all: Vec<usize> = ranges.into_iter().flatten().collect();
+                    assert_eq!(all, (0..length).collect::<Vec<_>>());
+                });
             }
         }
+        failures.finish();
         assert_eq!(Threads::new(4).ranges(64, 16, WORTH_A_THREAD - 1).len(), 1);
     }
 }

@@ -7,6 +7,7 @@ use gatefold_model::{
     Activation, Biases, Coupling, Direction, GruActivations, GruConfig, InitialState, LayerConfig,
     LstmActivations, LstmConfig, Reset, RnnConfig,
 };
+use gatefold_reference::Failures;
 
 const SCALED: Activation = Activation::ScaledTanh { alpha: 0.7, beta: 1.3 };
 /// The width of a readout.
@@ -135,18 +136,22 @@ fn check_all(direction: Direction) {
     // A tensor's scale shows the size of its sums only if it has enough elements. Of 9 random sums, the largest is
     // below 0.4 of their standard deviation, where the tolerance would be too small, in one of 37,000 tensors. So no
     // width is below 9.
+    let mut failures = Failures::new();
     for (batch, steps, inputs, hidden) in [(1, 6, 3, 17), (5, 7, 2, 19), (9, 5, 1, 33)] {
         for (name, layer) in layers(hidden, direction) {
             for lengths in lengths(batch, steps) {
                 let name = format!("{name}, {direction:?}, B {batch} T {steps}, lengths {lengths:?}");
-                let case = Case::new(inputs, std::slice::from_ref(&layer), batch, steps)
-                    .lengths(lengths.as_deref())
-                    .counted_states();
-                case.check(&name);
-                case.given_states().check(&format!("{name}, given states"));
+                failures.check(name.as_str(), || {
+                    let case = Case::new(inputs, std::slice::from_ref(&layer), batch, steps)
+                        .lengths(lengths.as_deref())
+                        .counted_states();
+                    case.check(&name);
+                    case.given_states().check(&format!("{name}, given states"));
+                });
             }
         }
     }
+    failures.finish();
 }
 
 #[test]
@@ -173,15 +178,19 @@ fn bidirectional_sum() {
 #[test]
 fn threads_change_no_bit() {
     let (batch, steps, hidden) = (33, 10, 61);
+    let mut failures = Failures::new();
     for direction in [Direction::Forward, Direction::Bidirectional] {
         for (name, layer) in layers(hidden, direction) {
             for lengths in lengths(batch, steps).into_iter().step_by(2) {
                 let name = format!("{name}, {direction:?}, lengths {lengths:?}");
-                let case = Case::new(7, std::slice::from_ref(&layer), batch, steps);
-                case.lengths(lengths.as_deref()).counted_states().check_threads(&name);
+                failures.check(name.as_str(), || {
+                    let case = Case::new(7, std::slice::from_ref(&layer), batch, steps);
+                    case.lengths(lengths.as_deref()).counted_states().check_threads(&name);
+                });
             }
         }
     }
+    failures.finish();
 }
 
 /// Separate activations for the reverse scan.
@@ -191,12 +200,16 @@ fn the_reverse_scan_may_have_other_functions() {
         gate: Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
         ..LstmActivations::default()
     };
+    let mut failures = Failures::new();
     for layer in [
         LayerConfig::from(LstmConfig::new(5).direction(Direction::Bidirectional).reverse_activations(other)),
         RnnConfig::new(5).direction(Direction::BidirectionalSum).reverse_activation(Activation::Relu).into(),
     ] {
-        Case::new(3, std::slice::from_ref(&layer), 4, 6)
-            .lengths(Some(&[6, 2, 0, 5]))
-            .check(&format!("{layer:?}"));
+        failures.check(format!("{layer:?}"), || {
+            Case::new(3, std::slice::from_ref(&layer), 4, 6)
+                .lengths(Some(&[6, 2, 0, 5]))
+                .check(&format!("{layer:?}"));
+        });
     }
+    failures.finish();
 }

@@ -8,6 +8,7 @@ use gatefold_model::{
     LayerConfig, LstmConfig, Reset, RnnConfig,
 };
 use gatefold_model::{LayerState, States};
+use gatefold_reference::Failures;
 use ndarray::{Array2, Array3, ArrayView3, Axis, s, stack};
 
 fn cells(hidden: usize, direction: Direction) -> Vec<(&'static str, LayerConfig)> {
@@ -52,54 +53,68 @@ fn row_of(states: &States, row: usize) -> States {
 #[test]
 fn padding_changes_no_bit() {
     let (batch, steps) = (7, 9);
+    let mut failures = Failures::new();
     for lengths in [[9, 7, 7, 4, 2, 1, 0], [3, 0, 9, 1, 8, 9, 2]] {
         for direction in DIRECTIONS {
             for (name, layer) in cells(13, direction) {
                 let name = format!("{name}, {direction:?}, {lengths:?}");
-                let layers = [layer, DenseConfig::new(5).activation(Activation::Tanh).into()];
-                let mut case = Case::new(4, &layers, batch, steps)
-                    .lengths(Some(&lengths))
-                    .given_states()
-                    .counted_states();
-                for (row, &length) in lengths.iter().enumerate() {
-                    case.input.slice_mut(s![length.., row, ..]).fill(f32::NAN);
-                    case.d_output.slice_mut(s![length.., row, ..]).fill(f32::NAN);
-                }
-                let together = case.run(1);
-                let finite =
-                    |(_, gradient): (&String, &ndarray::ArrayD<f32>)| gradient.iter().all(|g| g.is_finite());
-                assert!(together.gradients.parameters.iter().all(finite), "{name}");
-                for (row, &length) in lengths.iter().enumerate() {
-                    let name = format!("{name}, row {row}");
-                    let padding = |sequence: &Array3<f32>| {
-                        sequence.slice(s![length.., row, ..]).iter().all(|&value| value == 0.0)
-                    };
-                    assert!(padding(&together.output) && padding(&together.gradients.input), "{name}");
-                    let (given, counted) = (case.states.as_ref().unwrap(), case.d_states.as_ref().unwrap());
-                    if length == 0 {
-                        assert_eq!(row_of(&together.states, row), row_of(given, row), "{name}");
-                        assert_eq!(row_of(&together.gradients.states, row), row_of(counted, row), "{name}");
-                        continue;
+                failures.check(name.as_str(), || {
+                    let layers = [layer, DenseConfig::new(5).activation(Activation::Tanh).into()];
+                    let mut case = Case::new(4, &layers, batch, steps)
+                        .lengths(Some(&lengths))
+                        .given_states()
+                        .counted_states();
+                    for (row, &length) in lengths.iter().enumerate() {
+                        case.input.slice_mut(s![length.., row, ..]).fill(f32::NAN);
+                        case.d_output.slice_mut(s![length.., row, ..]).fill(f32::NAN);
                     }
-                    let alone = |sequence: &Array3<f32>| {
-                        let row = sequence.slice(s![..length, row, ..]);
-                        stack(Axis(1), &[row; 3]).unwrap().as_standard_layout().into_owned()
+                    let together = case.run(1);
+                    let finite = |(_, gradient): (&String, &ndarray::ArrayD<f32>)| {
+                        gradient.iter().all(|g| g.is_finite())
                     };
-                    let mut single = Case::new(4, &layers, 3, length);
-                    single.parameters = case.parameters.clone();
-                    single.input = alone(&case.input);
-                    single.d_output = alone(&case.d_output);
-                    single.states = Some(row_of(given, row));
-                    single.d_states = Some(row_of(counted, row));
-                    let single = single.run(1);
-                    assert_eq!(single.output, alone(&together.output), "{name}");
-                    assert_eq!(single.gradients.input, alone(&together.gradients.input), "{name}");
-                    assert_eq!(single.states, row_of(&together.states, row), "{name}");
-                    assert_eq!(single.gradients.states, row_of(&together.gradients.states, row), "{name}");
-                }
+                    assert!(together.gradients.parameters.iter().all(finite), "{name}");
+                    for (row, &length) in lengths.iter().enumerate() {
+                        let name = format!("{name}, row {row}");
+                        let padding = |sequence: &Array3<f32>| {
+                            sequence.slice(s![length.., row, ..]).iter().all(|&value| value == 0.0)
+                        };
+                        assert!(padding(&together.output) && padding(&together.gradients.input), "{name}");
+                        let (given, counted) =
+                            (case.states.as_ref().unwrap(), case.d_states.as_ref().unwrap());
+                        if length == 0 {
+                            assert_eq!(row_of(&together.states, row), row_of(given, row), "{name}");
+                            assert_eq!(
+                                row_of(&together.gradients.states, row),
+                                row_of(counted, row),
+                                "{name}"
+                            );
+                            continue;
+                        }
+                        let alone = |sequence: &Array3<f32>| {
+                            let row = sequence.slice(s![..length, row, ..]);
+                            stack(Axis(1), &[row; 3]).unwrap().as_standard_layout().into_owned()
+                        };
+                        let mut single = Case::new(4, &layers, 3, length);
+                        single.parameters = case.parameters.clone();
+                        single.input = alone(&case.input);
+                        single.d_output = alone(&case.d_output);
+                        single.states = Some(row_of(given, row));
+                        single.d_states = Some(row_of(counted, row));
+                        let single = single.run(1);
+                        assert_eq!(single.output, alone(&together.output), "{name}");
+                        assert_eq!(single.gradients.input, alone(&together.gradients.input), "{name}");
+                        assert_eq!(single.states, row_of(&together.states, row), "{name}");
+                        assert_eq!(
+                            single.gradients.states,
+                            row_of(&together.gradients.states, row),
+                            "{name}"
+                        );
+                    }
+                });
             }
         }
     }
+    failures.finish();
 }
 
 /// Inference runs long sequences window by window, in both directions.
@@ -108,16 +123,20 @@ fn inference_in_windows_has_the_bits_of_a_whole_pass() {
     // Long enough for several windows even in a layer with one lane per unit.
     let (batch, steps) = (40, 2100);
     let lengths: Vec<usize> = (0..batch).map(|row| row * 1117 % (steps + 1)).collect();
+    let mut failures = Failures::new();
     for direction in DIRECTIONS {
         for (name, layer) in cells(13, direction) {
-            let case = Case::new(4, &[layer], batch, steps).lengths(Some(&lengths)).given_states();
-            let network = case.network(2);
-            let tape = network.forward(&case.batch());
-            let (output, states) = network.infer(&case.batch());
-            assert!(tape.output() == output, "{name}, {direction:?}");
-            assert!(*tape.states() == states, "{name}, {direction:?}");
+            failures.check(format!("{name}, {direction:?}"), || {
+                let case = Case::new(4, &[layer], batch, steps).lengths(Some(&lengths)).given_states();
+                let network = case.network(2);
+                let tape = network.forward(&case.batch());
+                let (output, states) = network.infer(&case.batch());
+                assert!(tape.output() == output, "{name}, {direction:?}");
+                assert!(*tape.states() == states, "{name}, {direction:?}");
+            });
         }
     }
+    failures.finish();
 }
 
 /// Two parts equal the whole if the state is carried over and the boundary's gradient is passed back: bit for bit
@@ -125,66 +144,74 @@ fn inference_in_windows_has_the_bits_of_a_whole_pass() {
 #[test]
 fn a_sequence_in_two_parts_is_the_whole() {
     let (batch, steps, cut) = (4, 9, 5);
+    let mut failures = Failures::new();
     for (name, layer) in cells(13, Direction::Forward) {
-        let layers = [layer, GruConfig::new(5).into(), DenseConfig::new(5).into()];
-        let case = Case::new(4, &layers, batch, steps).given_states().counted_states();
-        let whole = case.run(1);
-        let network = case.network(1);
-        let (first, second) = (case.input.slice(s![..cut, .., ..]), case.input.slice(s![cut.., .., ..]));
-        let run = |input, states| network.forward(&gatefold_cpu::Batch { input, states, ..case.batch() });
-        let first = run(first, case.states.as_ref());
-        let second = run(second, Some(first.states()));
-        assert_eq!(first.output(), whole.output.slice(s![..cut, .., ..]), "{name}");
-        assert_eq!(second.output(), whole.output.slice(s![cut.., .., ..]), "{name}");
-        assert_eq!(*second.states(), whole.states, "{name}");
-        let d_output = &case.d_output;
-        let second = network.backward(second, d_output.slice(s![cut.., .., ..]), case.d_states.as_ref());
-        let first = network.backward(first, d_output.slice(s![..cut, .., ..]), Some(&second.states));
-        let (_, terms) = case.terms();
-        let close = |part: &str, found: &Array3<f32>, expected: ArrayView3<f32>| {
-            assert_close(&format!("{name}, {part}"), found, &expected.mapv(f64::from), terms);
-        };
-        close("d_input in front", &first.input, whole.gradients.input.slice(s![..cut, .., ..]));
-        // After the cut nothing was split.
-        assert_eq!(second.input, whole.gradients.input.slice(s![cut.., .., ..]), "{name}");
-        for (found, expected) in first.states.layers.iter().zip(&whole.gradients.states.layers) {
-            close("d_h", &found.h, expected.h.view());
-            if let (Some(found), Some(expected)) = (&found.c, &expected.c) {
-                close("d_c", found, expected.view());
+        failures.check(name, || {
+            let layers = [layer, GruConfig::new(5).into(), DenseConfig::new(5).into()];
+            let case = Case::new(4, &layers, batch, steps).given_states().counted_states();
+            let whole = case.run(1);
+            let network = case.network(1);
+            let (first, second) = (case.input.slice(s![..cut, .., ..]), case.input.slice(s![cut.., .., ..]));
+            let run = |input, states| network.forward(&gatefold_cpu::Batch { input, states, ..case.batch() });
+            let first = run(first, case.states.as_ref());
+            let second = run(second, Some(first.states()));
+            assert_eq!(first.output(), whole.output.slice(s![..cut, .., ..]), "{name}");
+            assert_eq!(second.output(), whole.output.slice(s![cut.., .., ..]), "{name}");
+            assert_eq!(*second.states(), whole.states, "{name}");
+            let d_output = &case.d_output;
+            let second = network.backward(second, d_output.slice(s![cut.., .., ..]), case.d_states.as_ref());
+            let first = network.backward(first, d_output.slice(s![..cut, .., ..]), Some(&second.states));
+            let (_, terms) = case.terms();
+            let close = |part: &str, found: &Array3<f32>, expected: ArrayView3<f32>| {
+                assert_close(&format!("{name}, {part}"), found, &expected.mapv(f64::from), terms);
+            };
+            close("d_input before the cut", &first.input, whole.gradients.input.slice(s![..cut, .., ..]));
+            // After the cut nothing was split.
+            assert_eq!(second.input, whole.gradients.input.slice(s![cut.., .., ..]), "{name}");
+            for (found, expected) in first.states.layers.iter().zip(&whole.gradients.states.layers) {
+                close("d_h", &found.h, expected.h.view());
+                if let (Some(found), Some(expected)) = (&found.c, &expected.c) {
+                    close("d_c", found, expected.view());
+                }
             }
-        }
-        for (part, gradient) in &whole.gradients.parameters {
-            let sum = &first.parameters[part] + &second.parameters[part];
-            assert_close(&format!("{name}, {part}"), &sum, &gradient.mapv(f64::from), terms);
-        }
+            for (part, gradient) in &whole.gradients.parameters {
+                let sum = &first.parameters[part] + &second.parameters[part];
+                assert_close(&format!("{name}, {part}"), &sum, &gradient.mapv(f64::from), terms);
+            }
+        });
     }
+    failures.finish();
 }
 
 /// Reversing time twice, around a layer of the other direction, does not change a bit.
 #[test]
 fn a_reverse_layer_is_a_forward_one_on_reversed_time() {
+    let mut failures = Failures::new();
     for ((name, forward), (_, reverse)) in
         cells(13, Direction::Forward).into_iter().zip(cells(13, Direction::Reverse))
     {
-        let forward = Case::new(4, &[forward], 5, 8).given_states().counted_states();
-        let mut reversed = Case::new(4, &[reverse], 5, 8);
-        let time =
-            |sequence: &Array3<f32>| sequence.slice(s![..;-1, .., ..]).as_standard_layout().into_owned();
-        reversed.parameters = forward
-            .parameters
-            .iter()
-            .map(|(part, tensor)| (format!("{part}_reverse"), tensor.clone()))
-            .collect();
-        reversed.input = time(&forward.input);
-        reversed.d_output = time(&forward.d_output);
-        reversed.states = forward.states.clone();
-        reversed.d_states = forward.d_states.clone();
-        let (forward, reversed) = (forward.run(1), reversed.run(1));
-        assert_eq!(forward.output, time(&reversed.output), "{name}");
-        assert_eq!(forward.states, reversed.states, "{name}");
-        assert_eq!(forward.gradients.input, time(&reversed.gradients.input), "{name}");
-        assert_eq!(forward.gradients.states, reversed.gradients.states, "{name}");
+        failures.check(name, || {
+            let forward = Case::new(4, &[forward], 5, 8).given_states().counted_states();
+            let mut reversed = Case::new(4, &[reverse], 5, 8);
+            let time =
+                |sequence: &Array3<f32>| sequence.slice(s![..;-1, .., ..]).as_standard_layout().into_owned();
+            reversed.parameters = forward
+                .parameters
+                .iter()
+                .map(|(part, tensor)| (format!("{part}_reverse"), tensor.clone()))
+                .collect();
+            reversed.input = time(&forward.input);
+            reversed.d_output = time(&forward.d_output);
+            reversed.states = forward.states.clone();
+            reversed.d_states = forward.d_states.clone();
+            let (forward, reversed) = (forward.run(1), reversed.run(1));
+            assert_eq!(forward.output, time(&reversed.output), "{name}");
+            assert_eq!(forward.states, reversed.states, "{name}");
+            assert_eq!(forward.gradients.input, time(&reversed.gradients.input), "{name}");
+            assert_eq!(forward.gradients.states, reversed.gradients.states, "{name}");
+        });
     }
+    failures.finish();
 }
 
 /// Streams against whole sequences: the same bits from three streams up, and with any number of threads.
@@ -205,56 +232,70 @@ fn single_steps_are_the_whole_sequence() {
             LayerConfig::Softmax,
         ],
     ));
+    let mut failures = Failures::new();
     for (name, layers) in networks {
         for batch in [1, 2, 3, 9] {
             let name = format!("{name}, {batch} streams");
-            let case = Case::new(4, &layers, batch, 7).given_states();
-            let whole = case.run(1);
-            let network = case.network(2);
-            let mut states = case.states.clone().unwrap();
-            for t in 0..7 {
-                let output = network.step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
-                let expected = whole.output.index_axis(Axis(0), t);
-                if batch > 2 {
-                    assert_eq!(output, expected, "{name}, step {t}");
+            failures.check(name.as_str(), || {
+                let case = Case::new(4, &layers, batch, 7).given_states();
+                let whole = case.run(1);
+                let network = case.network(2);
+                let mut states = case.states.clone().unwrap();
+                for t in 0..7 {
+                    let output = network.step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
+                    let expected = whole.output.index_axis(Axis(0), t);
+                    if batch > 2 {
+                        assert_eq!(output, expected, "{name}, step {t}");
+                    }
+                    assert_close(&name, &output, &expected.mapv(f64::from), 4 + 13 + 6 + 6 + 6);
                 }
-                assert_close(&name, &output, &expected.mapv(f64::from), 4 + 13 + 6 + 6 + 6);
-            }
-            if batch > 2 {
-                assert_eq!(states, whole.states, "{name}");
-            }
+                if batch > 2 {
+                    assert_eq!(states, whole.states, "{name}");
+                }
+            });
         }
     }
+    failures.finish();
     // Enough streams for several threads.
     let case =
         Case::new(40, &[LstmConfig::new(120).into(), DenseConfig::new(9).into()], 70, 3).given_states();
     let whole = case.run(1);
+    let mut failures = Failures::new();
     for threads in [1, 2, 5] {
-        let mut states = case.states.clone().unwrap();
-        let step =
-            |t: usize| case.network(threads).step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
-        let outputs: Vec<Array2<f32>> = (0..3).map(step).collect();
-        for (t, output) in outputs.iter().enumerate() {
-            assert_eq!(output, whole.output.index_axis(Axis(0), t), "{threads} threads, step {t}");
-        }
-        assert_eq!(states, whole.states, "{threads} threads");
+        failures.check(format!("{threads} threads"), || {
+            let mut states = case.states.clone().unwrap();
+            let step = |t: usize| {
+                case.network(threads).step(&mut states, case.input.index_axis(Axis(0), t)).unwrap()
+            };
+            let outputs: Vec<Array2<f32>> = (0..3).map(step).collect();
+            for (t, output) in outputs.iter().enumerate() {
+                assert_eq!(output, whole.output.index_axis(Axis(0), t), "{threads} threads, step {t}");
+            }
+            assert_eq!(states, whole.states, "{threads} threads");
+        });
     }
+    failures.finish();
 }
 
 /// A stream of a network that ends with a single step treats each step as the last.
 #[test]
 fn a_stream_ends_at_every_step() {
+    let mut failures = Failures::new();
     for end in [LayerConfig::LastStep, LayerConfig::FinalState] {
-        let layers = [LstmConfig::new(9).into(), end.clone(), DenseConfig::new(5).into()];
-        let case = Case::new(4, &layers, 3, 6).given_states();
-        let mut states = case.states.clone().unwrap();
-        for t in 0..6 {
-            let network = case.network(1);
-            let output = network.step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
-            let upto = gatefold_cpu::Batch { input: case.input.slice(s![..t + 1, .., ..]), ..case.batch() };
-            assert_eq!(output, network.predict(&upto).index_axis(Axis(0), 0), "{end:?}, step {t}");
-        }
+        failures.check(format!("{end:?}"), || {
+            let layers = [LstmConfig::new(9).into(), end.clone(), DenseConfig::new(5).into()];
+            let case = Case::new(4, &layers, 3, 6).given_states();
+            let mut states = case.states.clone().unwrap();
+            for t in 0..6 {
+                let network = case.network(1);
+                let output = network.step(&mut states, case.input.index_axis(Axis(0), t)).unwrap();
+                let upto =
+                    gatefold_cpu::Batch { input: case.input.slice(s![..t + 1, .., ..]), ..case.batch() };
+                assert_eq!(output, network.predict(&upto).index_axis(Axis(0), 0), "{end:?}, step {t}");
+            }
+        });
     }
+    failures.finish();
 }
 
 #[test]

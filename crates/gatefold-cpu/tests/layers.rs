@@ -10,6 +10,7 @@ use gatefold_model::{
 };
 use gatefold_model::{Dropout, States};
 use gatefold_reference as reference;
+use gatefold_reference::Failures;
 use ndarray::{Array3, s};
 
 const LENGTHS: [usize; 6] = [3, 8, 0, 5, 8, 1];
@@ -110,14 +111,18 @@ fn case(layers: &[LayerConfig], batch: usize) -> Case {
 
 #[test]
 fn networks_of_every_layer() {
+    let mut failures = Failures::new();
     for (name, layers) in networks() {
-        for batch in [6, 1] {
-            case(&layers, batch).counted_states().check(&format!("{name}, B {batch}"));
-        }
-        let case = case(&layers, 6).lengths(Some(&LENGTHS)).counted_states();
-        case.check(&format!("{name}, lengths"));
-        case.given_states().check(&format!("{name}, lengths, given states"));
+        failures.check(name, || {
+            for batch in [6, 1] {
+                case(&layers, batch).counted_states().check(&format!("{name}, B {batch}"));
+            }
+            let case = case(&layers, 6).lengths(Some(&LENGTHS)).counted_states();
+            case.check(&format!("{name}, lengths"));
+            case.given_states().check(&format!("{name}, lengths, given states"));
+        });
     }
+    failures.finish();
 }
 
 #[test]
@@ -180,43 +185,51 @@ fn decoders() -> Vec<(&'static str, Vec<LayerConfig>)> {
 
 #[test]
 fn encoders_and_decoders() {
+    let mut failures = Failures::new();
     for (name, layers) in decoders() {
-        let case = case(&layers, 6).decoder(9, None).counted_states();
-        case.check(name);
-        let case = case.lengths(Some(&LENGTHS)).decoder(9, Some(&DECODER_LENGTHS)).given_states();
-        case.check(&format!("{name}, lengths, given states"));
-        let mut dropped = case;
-        dropped.dropout = Some(Dropout { seed: 5, batch: 1 });
-        dropped.check(&format!("{name}, dropout"));
+        failures.check(name, || {
+            let case = case(&layers, 6).decoder(9, None).counted_states();
+            case.check(name);
+            let case = case.lengths(Some(&LENGTHS)).decoder(9, Some(&DECODER_LENGTHS)).given_states();
+            case.check(&format!("{name}, lengths, given states"));
+            let mut dropped = case;
+            dropped.dropout = Some(Dropout { seed: 5, batch: 1 });
+            dropped.check(&format!("{name}, dropout"));
+        });
     }
+    failures.finish();
 }
 
 /// The encoder and then the decoder, run separately, give what the whole network gives.
 #[test]
 fn halves_make_the_whole() {
+    let mut failures = Failures::new();
     for (name, layers) in decoders() {
-        let mut case =
-            case(&layers, 6).lengths(Some(&LENGTHS)).decoder(9, Some(&DECODER_LENGTHS)).counted_states();
-        case.d_states = None;
-        let whole = case.run(1);
-        let network = case.network(1);
-        let states = network.encode(&case.batch()).unwrap();
-        states.check(&case.config, 6).unwrap();
-        let (input, lengths) = case.decoder.as_ref().unwrap();
-        let tape = network.forward_decoder(input.view(), lengths.as_deref(), &states, None).unwrap();
-        assert_eq!(tape.output(), whole.output.view(), "{name}");
-        let at = case.config.decoder().unwrap();
-        let encoder = case.config.recurrent_layers().filter(|layer| layer.index < at).count();
-        assert_eq!(tape.states().layers[encoder..], whole.states.layers[encoder..], "{name}");
-        let half = network.backward(tape, case.d_output.view(), None);
-        assert_eq!(Some(half.input), whole.gradients.decoder_input, "{name}");
-        assert_eq!(half.states.layers[encoder..], whole.gradients.states.layers[encoder..], "{name}");
-        for layer in &case.config.layers()[at + 1..] {
-            for spec in &layer.parameters {
-                assert_eq!(half.parameters[&spec.name], whole.gradients.parameters[&spec.name], "{name}");
+        failures.check(name, || {
+            let mut case =
+                case(&layers, 6).lengths(Some(&LENGTHS)).decoder(9, Some(&DECODER_LENGTHS)).counted_states();
+            case.d_states = None;
+            let whole = case.run(1);
+            let network = case.network(1);
+            let states = network.encode(&case.batch()).unwrap();
+            states.check(&case.config, 6).unwrap();
+            let (input, lengths) = case.decoder.as_ref().unwrap();
+            let tape = network.forward_decoder(input.view(), lengths.as_deref(), &states, None).unwrap();
+            assert_eq!(tape.output(), whole.output.view(), "{name}");
+            let at = case.config.decoder().unwrap();
+            let encoder = case.config.recurrent_layers().filter(|layer| layer.index < at).count();
+            assert_eq!(tape.states().layers[encoder..], whole.states.layers[encoder..], "{name}");
+            let half = network.backward(tape, case.d_output.view(), None);
+            assert_eq!(Some(half.input), whole.gradients.decoder_input, "{name}");
+            assert_eq!(half.states.layers[encoder..], whole.gradients.states.layers[encoder..], "{name}");
+            for layer in &case.config.layers()[at + 1..] {
+                for spec in &layer.parameters {
+                    assert_eq!(half.parameters[&spec.name], whole.gradients.parameters[&spec.name], "{name}");
+                }
             }
-        }
+        });
     }
+    failures.finish();
     let plain = Case::new(9, &[lstm(9).into()], 2, 3);
     let network = plain.network(1);
     assert!(network.encode(&plain.batch()).unwrap_err().to_string().contains("no decoder"));
@@ -231,17 +244,21 @@ fn dropout_draws_the_pinned_masks() {
     let drop = |rate| LayerConfig::Dropout { rate };
     let layers = [drop(0.25), lstm(9).into(), drop(0.5), dense(11, Activation::Identity), drop(0.75)];
     let mut outputs = Vec::new();
+    let mut failures = Failures::new();
     for dropout in [(1, 0), (1, 1), (2, 0), (1 << 40, 7)] {
         for lengths in [None, Some(&LENGTHS[..])] {
-            let mut case = Case::new(9, &layers, 6, 8).lengths(lengths).counted_states();
-            case.dropout = Some(Dropout { seed: dropout.0, batch: dropout.1 });
-            let found = case.check(&format!("dropout, {dropout:?}, {lengths:?}"));
-            assert_eq!(case.run(2), found);
-            if lengths.is_none() {
-                outputs.push(found.output);
-            }
+            failures.check(format!("{dropout:?}, {lengths:?}"), || {
+                let mut case = Case::new(9, &layers, 6, 8).lengths(lengths).counted_states();
+                case.dropout = Some(Dropout { seed: dropout.0, batch: dropout.1 });
+                let found = case.check(&format!("dropout, {dropout:?}, {lengths:?}"));
+                assert_eq!(case.run(2), found);
+                if lengths.is_none() {
+                    outputs.push(found.output);
+                }
+            });
         }
     }
+    failures.finish();
     for (n, output) in outputs.iter().enumerate() {
         let zeros = output.iter().filter(|&&y| y == 0.0).count();
         assert!((0.6..0.9).contains(&(zeros as f64 / output.len() as f64)), "{zeros} zeros");
@@ -274,14 +291,18 @@ fn what_does_not_fit_is_named() {
     assert!(problem(&Batch { decoder: second, ..batch }).contains("has no decoder"));
 
     let embedding = Case::new(1, &[EmbeddingConfig::new(5, 9).into()], 2, 3).tokens(5);
+    let mut failures = Failures::new();
     for bad in [5.0, -1.0, 0.5, f32::NAN] {
-        let mut input = embedding.input.clone();
-        input[[2, 1, 0]] = bad;
-        let batch = Batch::new(input.view());
-        let expected = format!("input: expected tokens 0 to 4, found {bad} at step 2, row 1");
-        assert_eq!(batch.check(&embedding.config).unwrap_err(), expected);
-        assert!(Batch { lengths: Some(&[3, 2]), ..batch }.check(&embedding.config).is_ok());
+        failures.check(bad.to_string(), || {
+            let mut input = embedding.input.clone();
+            input[[2, 1, 0]] = bad;
+            let batch = Batch::new(input.view());
+            let expected = format!("input: expected tokens 0 to 4, found {bad} at step 2, row 1");
+            assert_eq!(batch.check(&embedding.config).unwrap_err(), expected);
+            assert!(Batch { lengths: Some(&[3, 2]), ..batch }.check(&embedding.config).is_ok());
+        });
     }
+    failures.finish();
     case.input = random((1, 6, 9), 1.0, &mut case.rng);
     let layers = [LayerConfig::Expand { steps: 3, fill: Expansion::Zeros }, lstm(9).into()];
     let expanding = Case::new(9, &layers, 6, 2);

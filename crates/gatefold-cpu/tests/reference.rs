@@ -6,6 +6,7 @@ mod common;
 use common::{Case, same_bits};
 use gatefold_cpu::Tensors;
 use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, Parameters};
+use gatefold_reference::Failures;
 use ndarray::{ArrayD, arr1};
 
 fn zeros(parameters: &Parameters) -> Tensors {
@@ -22,6 +23,7 @@ fn dense(output: usize, activation: Activation) -> LayerConfig {
 
 #[test]
 fn one_layer_over_awkward_sizes() {
+    let mut failures = Failures::new();
     for (batch, steps, inputs, hidden) in [
         (1, 1, 1, 1),
         (1, 7, 3, 13),
@@ -31,16 +33,20 @@ fn one_layer_over_awkward_sizes() {
         (33, 19, 11, 65), // threads, uneven shares
         (64, 23, 5, 37),
     ] {
-        Case::new(inputs, &[lstm(hidden)], batch, steps)
-            .check_threads(&format!("B {batch} T {steps} I {inputs} H {hidden}"));
+        let name = format!("B {batch} T {steps} I {inputs} H {hidden}");
+        failures
+            .check(name.as_str(), || Case::new(inputs, &[lstm(hidden)], batch, steps).check_threads(&name));
     }
+    failures.finish();
 }
 
 #[test]
 fn whole_networks() {
+    let mut failures = Failures::new();
     for (batch, steps) in [(1, 3), (5, 4), (40, 13)] {
-        let check = |name: &str, inputs, layers: &[LayerConfig]| {
-            Case::new(inputs, layers, batch, steps).check_threads(&format!("{name}, B {batch} T {steps}"));
+        let mut check = |name: &str, inputs, layers: &[LayerConfig]| {
+            let name = format!("{name}, B {batch} T {steps}");
+            failures.check(name.as_str(), || Case::new(inputs, layers, batch, steps).check_threads(&name));
         };
         check("stacked", 3, &[lstm(32), lstm(32), lstm(7), dense(2, Activation::Identity)]);
         check(
@@ -48,13 +54,14 @@ fn whole_networks() {
             2,
             &[lstm(29), LayerConfig::LastStep, dense(64, Activation::Relu), dense(3, Activation::Tanh)],
         );
-        check("dense in front", 5, &[dense(9, Activation::Sigmoid), lstm(11)]);
+        check("dense first", 5, &[dense(9, Activation::Sigmoid), lstm(11)]);
         check(
             "tied",
             8,
             &[lstm(8), LayerConfig::Tied { to: 0 }, dense(8, Activation::Tanh), LayerConfig::Tied { to: 2 }],
         );
     }
+    failures.finish();
 }
 
 /// Only one gradient is wanted; it stays the same.
@@ -62,15 +69,19 @@ fn whole_networks() {
 fn gradients_that_nobody_wants_are_left_out() {
     let case = Case::new(3, &[lstm(8), lstm(8), dense(2, Activation::Identity)], 4, 5);
     let all = case.run(1).gradients.parameters;
+    let mut failures = Failures::new();
     for wanted in ["rnn0.weight_hh_l0", "rnn0.bias_hh_l1", "dense0.weight"] {
-        let network = case.network(1);
-        let tape = network.forward(&case.batch());
-        let mut gradients = zeros(&case.parameters);
-        gradients.retain(|name, _| name == wanted);
-        network.accumulate(tape, case.d_output.view(), None, &mut gradients);
-        assert_eq!(gradients.len(), 1);
-        assert_eq!(gradients[wanted], all[wanted]);
+        failures.check(wanted, || {
+            let network = case.network(1);
+            let tape = network.forward(&case.batch());
+            let mut gradients = zeros(&case.parameters);
+            gradients.retain(|name, _| name == wanted);
+            network.accumulate(tape, case.d_output.view(), None, &mut gradients);
+            assert_eq!(gradients.len(), 1);
+            assert_eq!(gradients[wanted], all[wanted]);
+        });
     }
+    failures.finish();
 }
 
 /// The comparison of inference with the pass that keeps its tape, used by every case here.
@@ -79,9 +90,13 @@ fn bits_differ_where_a_nan_lies_elsewhere() {
     let nan = f32::NAN;
     let same = |found: [f32; 2], expected: [f32; 2]| same_bits(&arr1(&found), &arr1(&expected));
     assert!(same([nan, 1.0], [nan, 1.0]) && same([nan, 1.0], [-nan, 1.0]));
+    let mut failures = Failures::new();
     for other in [[1.0, nan], [nan, nan], [1.0, 1.0], [nan, 1.0f32.next_up()], [nan, -1.0]] {
-        assert!(!same(other, [nan, 1.0]) && !same([nan, 1.0], other), "{other:?}");
+        failures.check(format!("{other:?}"), || {
+            assert!(!same(other, [nan, 1.0]) && !same([nan, 1.0], other), "{other:?}");
+        });
     }
+    failures.finish();
     assert!(!same([0.0, 1.0], [-0.0, 1.0]));
     assert!(!same_bits(&arr1(&[nan]), &arr1(&[nan, nan])));
 }
@@ -94,7 +109,11 @@ fn nan_in_the_input_reaches_outputs_and_gradients() {
     assert!(outcome.output[[4, 1, 0]].is_nan());
     assert!(outcome.output[[1, 1, 0]].is_finite() && outcome.output[[4, 0, 0]].is_finite());
     // The last bias sums the gradients of the output, which this test chose.
+    let mut failures = Failures::new();
     for (name, gradient) in outcome.gradients.parameters.iter().filter(|(name, _)| *name != "dense0.bias") {
-        assert!(gradient.iter().any(|g| g.is_nan()), "{name}");
+        failures.check(name.as_str(), || {
+            assert!(gradient.iter().any(|g| g.is_nan()), "{name}");
+        });
     }
+    failures.finish();
 }

@@ -171,6 +171,8 @@ fn gate_blocks(gates: usize, shape: &[usize], init: Init, random: &mut ChaCha8Rn
 mod tests {
     use super::*;
     use crate::{DenseConfig, LstmConfig};
+    use approx::abs_diff_eq;
+    use gatefold_reference::Failures;
 
     fn spread(values: &Array2<f32>) -> (f64, f64) {
         let n = values.len() as f64;
@@ -201,14 +203,18 @@ mod tests {
 
     #[test]
     fn orthogonal_matrices_are_orthonormal_in_either_shape() {
+        let mut failures = Failures::new();
         for (rows, columns) in [(1, 1), (7, 7), (5, 13), (13, 5), (70, 70), (65, 90), (90, 65)] {
-            let q = Init::Orthogonal.matrix(rows, columns, 3, 0);
-            let product = if rows <= columns { q.dot(&q.t()) } else { q.t().dot(&q) };
-            for ((i, j), &value) in product.indexed_iter() {
-                let expected = f32::from(u8::from(i == j));
-                assert!((value - expected).abs() < 1e-5, "{rows} x {columns} at {i}, {j}: {value}");
-            }
+            failures.check(format!("{rows} x {columns}"), || {
+                let q = Init::Orthogonal.matrix(rows, columns, 3, 0);
+                let product = if rows <= columns { q.dot(&q.t()) } else { q.t().dot(&q) };
+                for ((i, j), &value) in product.indexed_iter() {
+                    let expected = f32::from(u8::from(i == j));
+                    assert!(abs_diff_eq!(value, expected, epsilon = 1e-5), "at {i}, {j}: {value}");
+                }
+            });
         }
+        failures.finish();
     }
 
     #[test]
@@ -263,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_begins_as_it_is_told() {
+    fn a_layer_is_initialised_as_configured() {
         let lstm = LstmConfig::new(20).input_init(Init::Constant(0.25)).recurrent_init(Init::Normal(0.01));
         let dense = DenseConfig::new(30).init(Init::He);
         let config = NetworkConfig::new(3, [lstm.into(), dense.into()]).unwrap();
@@ -280,13 +286,17 @@ mod tests {
             error,
             "layer 0 (lstm): rnn0.weight_ih_l0 is initialised with NaN; expected a finite number"
         );
+        let mut failures = Failures::new();
         for init in [Init::Normal(-0.5), Init::Sparse { connections: 2, std: -0.5 }] {
+            failures.check(format!("{init:?}"), || {
             let error = NetworkConfig::new(3, [DenseConfig::new(2).init(init).into()]).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 "layer 0 (dense): dense0.weight is initialised with a standard deviation of -0.5; expected 0 or more"
             );
+        });
         }
+        failures.finish();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, concatenate, s};
 /// The state of one recurrent layer: initial or final values, or a loss's gradients with respect to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerState {
-    /// `[D k, B, R]`: for each direction, forward first, the `k` last values of h, oldest first. `k` is 1, or the reach
+    /// `[D k, B, R]`: for each direction, forward first, the last `k` values of h, oldest first. `k` is 1, or the reach
     /// of a skip connection; `R` is H, or the width of the projection.
     pub h: Array3<f32>,
     /// `[D, B, H]`: an LSTM's cell state.
@@ -34,7 +34,7 @@ pub struct LayerState {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct States {
-    /// One for each recurrent layer.
+    /// One state per recurrent layer.
     pub layers: Vec<LayerState>,
 }
 
@@ -141,7 +141,7 @@ impl States {
     /// which start from the encoder's states, get zeros.
     ///
     /// # Panics
-    /// If a learned state is not among the parameters, or not of its shape; [`Parameters::check`] asks first.
+    /// If a learned state is missing from the parameters or has another shape; [`Parameters::check`] finds out.
     pub fn initial(config: &NetworkConfig, parameters: &Parameters, batch: usize) -> Self {
         States::initial_of(config, batch, |name| &parameters[name])
     }
@@ -149,7 +149,7 @@ impl States {
     /// [`States::initial`] with parameters looked up by name.
     ///
     /// # Panics
-    /// If a learned state is not of its parameter's shape.
+    /// If a learned state has another shape than its parameter.
     pub fn initial_of<'a>(
         config: &NetworkConfig,
         batch: usize,
@@ -195,7 +195,7 @@ impl States {
     /// Checks that these are states of that network for `batch` rows.
     ///
     /// # Errors
-    /// One line that names what does not fit.
+    /// The first mismatch, in one line.
     pub fn check(&self, config: &NetworkConfig, batch: usize) -> Result<(), String> {
         let (expected, found) = (config.recurrent_layers().count(), self.layers.len());
         if expected != found {

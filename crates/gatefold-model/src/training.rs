@@ -1,5 +1,5 @@
-//! What training is, without computing anything: the loss, the optimiser, the learning rate over time, and which parameters
-//! they apply to.
+//! Descriptions of training, without any computation: the loss, the optimiser, the learning rate over time, and the
+//! parameters they apply to.
 
 mod config;
 mod loss;

@@ -4,6 +4,7 @@ use gatefold_model::file::{Checkpoint, Model, write_atomically};
 use gatefold_model::{
     Activation, DenseConfig, LayerConfig, LstmConfig, ModelError, NetworkConfig, Parameters,
 };
+use gatefold_reference::Failures;
 use ndarray::ArrayD;
 use proptest::prelude::*;
 use rand::RngExt;
@@ -357,6 +358,7 @@ fn hostile_headers_are_errors() {
     }
     // Each size is possible, but not their sum with the header's length.
     assert!(wrong(&many.join(",")).starts_with("truncated: expected 18446744073709551608 bytes"));
+    let mut failures = Failures::new();
     for (tensor, problem) in [
         (r#""dtype":"F32","shape":[4],"data_offsets":[16,32]"#, "invalid offset for tensor"),
         (r#""dtype":"F32","shape":[4],"data_offsets":[16,0]"#, "invalid offset for tensor"),
@@ -370,9 +372,12 @@ fn hostile_headers_are_errors() {
             "truncated: expected 20 bytes of tensors, found 16",
         ),
     ] {
-        let refused = wrong(&format!("\"x\\ny\":{{{tensor}}}"));
-        assert!(refused.contains(problem), "{tensor}: {refused}");
+        failures.check(tensor, || {
+            let refused = wrong(&format!("\"x\\ny\":{{{tensor}}}"));
+            assert!(refused.contains(problem), "{tensor}: {refused}");
+        });
     }
+    failures.finish();
 }
 
 /// A header announced as 16 EB takes no memory, and neither does one that a sparse file really has.
@@ -394,11 +399,15 @@ fn every_truncation_is_an_error() {
     checkpoint(small_network(), 1).save(&path).unwrap();
     let bytes = fs::read(&path).unwrap();
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let mut failures = Failures::new();
     for length in (0..bytes.len()).rev() {
-        file.set_len(length as u64).unwrap();
-        let error = Checkpoint::load(&path).expect_err("it is not whole").to_string();
-        assert!(error.contains(": truncated"), "{length} bytes: {error}");
+        failures.check(format!("{length} bytes"), || {
+            file.set_len(length as u64).unwrap();
+            let error = Checkpoint::load(&path).expect_err("it is not whole").to_string();
+            assert!(error.contains(": truncated"), "{length} bytes: {error}");
+        });
     }
+    failures.finish();
     fs::write(&path, [&bytes[..], &[0]].concat()).unwrap();
     let error = Checkpoint::load(&path).unwrap_err().to_string();
     assert!(error.contains(&format!("expected {} bytes as the header announces", bytes.len())), "{error}");
@@ -415,30 +424,34 @@ fn changed_files_never_panic() {
     let bytes = fs::read(&path).unwrap();
     let header_bytes = bytes.len() - split(&bytes).1.len();
     let mut loaded = 0;
-    let mut load = |bytes: &[u8]| {
-        fs::write(&path, bytes).unwrap();
-        if let Ok(found) = Checkpoint::load(&path) {
-            found.parameters.check(&found.config).unwrap();
-            loaded += 1;
-        }
-        let _ = Model::load(&path).map(|model| model.parameters.check(&model.config).unwrap());
+    let mut failures = Failures::new();
+    let mut load = |name: String, bytes: &[u8]| {
+        failures.check(name, || {
+            fs::write(&path, bytes).unwrap();
+            if let Ok(found) = Checkpoint::load(&path) {
+                found.parameters.check(&found.config).unwrap();
+                loaded += 1;
+            }
+            let _ = Model::load(&path).map(|model| model.parameters.check(&model.config).unwrap());
+        });
     };
     for place in 0..header_bytes {
         for flip in [1 << (place % 8), 0xff] {
             let mut changed = bytes.clone();
             changed[place] ^= flip;
-            load(&changed);
+            load(format!("byte {place} flipped by {flip}"), &changed);
         }
     }
     let mut random = ChaCha8Rng::seed_from_u64(7);
-    for _ in 0..2000 {
+    for k in 0..2000 {
         let mut changed = bytes.clone();
         for _ in 0..random.random_range(1..5) {
             let letters = b"0123456789[]{}\",:.-eE \xff";
             changed[random.random_range(0..header_bytes)] = letters[random.random_range(0..letters.len())];
         }
-        load(&changed);
+        load(format!("random change {k}"), &changed);
     }
+    failures.finish();
     assert!(loaded > 0, "some changes, as of a seed's digit, leave a valid file");
 }
 
@@ -520,19 +533,23 @@ fn a_killed_writer_leaves_a_whole_file() {
     let path = directory.path().join("checkpoint.safetensors");
     let contents = [killed_content(0.0), killed_content(1.0)];
     contents[0].save(&path).unwrap();
+    let mut failures = Failures::new();
     for k in 0..20 {
-        let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "a_writer_to_be_killed"])
-            .env("GATEFOLD_TEST_WRITE", &path)
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20 + 7 * k));
-        writer.kill().unwrap();
-        writer.wait().unwrap();
-        let found = Checkpoint::load(&path).unwrap();
-        assert!(contents.contains(&found));
+        failures.check(format!("kill {k}"), || {
+            let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--ignored", "--exact", "a_writer_to_be_killed"])
+                .env("GATEFOLD_TEST_WRITE", &path)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20 + 7 * k));
+            writer.kill().unwrap();
+            writer.wait().unwrap();
+            let found = Checkpoint::load(&path).unwrap();
+            assert!(contents.contains(&found));
+        });
     }
+    failures.finish();
     let leftovers = fs::read_dir(directory.path()).unwrap().count() - 1;
     assert!(leftovers > 0, "no kill hit a write: the test proves nothing");
 }

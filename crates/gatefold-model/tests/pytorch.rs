@@ -5,6 +5,7 @@ use gatefold_model::{
     Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
     InitialState, LayerConfig, LstmActivations, LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
 };
+use gatefold_reference::Failures;
 use ndarray::ArrayD;
 use proptest::prelude::*;
 use pytorch::{ReadOptions, Step};
@@ -85,6 +86,7 @@ fn parsed(text: &str) -> ReadOptions {
 /// The expected networks, for a case of every kind.
 #[test]
 fn networks_follow_from_names_and_shapes() {
+    let mut failures = Failures::new();
     for (name, expected) in [
         ("rnn_tanh", "3 -> rnn 5"),
         ("rnn_relu_nobias_batch_first", "5 -> rnn 3 relu, no biases"),
@@ -107,57 +109,66 @@ fn networks_follow_from_names_and_shapes() {
         ("model_mixed", "3 -> lstm 6 projected to 4 -> gru 5 -> dense 7 relu -> dense 2"),
         ("model_equal_widths", "4 -> rnn 4 relu -> lstm 4 -> gru 4"),
     ] {
-        let case = case(name);
-        assert_eq!(
-            pytorch::read(&path(&case), &options(&case)).unwrap().config.to_string(),
-            expected,
-            "{name}"
-        );
+        failures.check(name, || {
+            let case = case(name);
+            assert_eq!(
+                pytorch::read(&path(&case), &options(&case)).unwrap().config.to_string(),
+                expected,
+                "{name}"
+            );
+        });
     }
+    failures.finish();
 }
 
 /// Walks the index and the network side by side; the names of both are spelled out here independently.
 #[test]
 fn every_tensor_lands_in_its_layer() {
+    let mut failures = Failures::new();
     for case in cases() {
-        let model = pytorch::read(&path(&case), &options(&case)).unwrap();
-        model.parameters.check(&model.config).unwrap();
-        let file = tensors(&path(&case));
-        let mut layers = model.config.layers().iter().filter(|layer| !layer.parameters.is_empty());
-        let mut seen = 0;
-        for step in case["steps"].as_array().unwrap().iter().filter(|step| step["name"].is_string()) {
-            let prefix = match step["name"].as_str().unwrap() {
-                "" => String::new(),
-                name => format!("{name}."),
-            };
-            let depth = step["options"]["num_layers"].as_u64().unwrap_or(1);
-            for l in 0..depth {
-                let layer = layers.next().expect("a layer for each of the module's");
-                for spec in &layer.parameters {
-                    let (_, leaf) = spec.name.split_once('.').unwrap();
-                    let leaf = match leaf.split_once("_l") {
-                        Some((kind, _)) if spec.reverse => format!("{kind}_l{l}_reverse"),
-                        Some((kind, _)) => format!("{kind}_l{l}"),
-                        None => leaf.into(),
-                    };
-                    match file.get(&format!("{prefix}{leaf}")) {
-                        Some(values) => {
-                            assert_eq!(&model.parameters[&spec.name], values, "{case}: {leaf}");
-                            seen += 1;
+        failures.check(case["name"].to_string(), || {
+            let model = pytorch::read(&path(&case), &options(&case)).unwrap();
+            model.parameters.check(&model.config).unwrap();
+            let file = tensors(&path(&case));
+            let mut layers = model.config.layers().iter().filter(|layer| !layer.parameters.is_empty());
+            let mut seen = 0;
+            for step in case["steps"].as_array().unwrap().iter().filter(|step| step["name"].is_string()) {
+                let prefix = match step["name"].as_str().unwrap() {
+                    "" => String::new(),
+                    name => format!("{name}."),
+                };
+                let depth = step["options"]["num_layers"].as_u64().unwrap_or(1);
+                for l in 0..depth {
+                    let layer = layers.next().expect("a layer for each of the module's");
+                    for spec in &layer.parameters {
+                        let (_, leaf) = spec.name.split_once('.').unwrap();
+                        let leaf = match leaf.split_once("_l") {
+                            Some((kind, _)) if spec.reverse => format!("{kind}_l{l}_reverse"),
+                            Some((kind, _)) => format!("{kind}_l{l}"),
+                            None => leaf.into(),
+                        };
+                        match file.get(&format!("{prefix}{leaf}")) {
+                            Some(values) => {
+                                assert_eq!(&model.parameters[&spec.name], values, "{case}: {leaf}");
+                                seen += 1;
+                            }
+                            None => panic!("{case}: {leaf} is in the network alone"),
                         }
-                        None => panic!("{case}: {leaf} is in the network alone"),
                     }
                 }
             }
-        }
-        assert!(layers.next().is_none() && seen == file.len(), "{case}");
+            assert!(layers.next().is_none() && seen == file.len(), "{case}");
+        });
     }
+    failures.finish();
 }
 
 #[test]
 fn an_order_is_taken_only_if_it_is_the_only_one() {
     let mut found = 0;
+    let mut failures = Failures::new();
     for case in cases() {
+        failures.check(case["name"].to_string(), || {
         // Only the order is compared, so options that the file cannot hold are left out.
         let plain: Vec<Step> = names(&case).iter().map(|&name| Step::module(name).into()).collect();
         let told = pytorch::read(&path(&case), &ReadOptions::new().steps(plain)).unwrap();
@@ -173,7 +184,9 @@ fn an_order_is_taken_only_if_it_is_the_only_one() {
                 assert!(error.to_string().ends_with(expected), "{error}");
             }
         }
+    });
     }
+    failures.finish();
     assert_eq!(found, cases().len() - 1);
 }
 
@@ -379,14 +392,18 @@ fn numbers_of_other_types_become_float32() {
 #[test]
 fn a_state_dict_survives_both_ways() {
     let directory = tempfile::tempdir().unwrap();
+    let mut failures = Failures::new();
     for case in cases() {
-        let model = pytorch::read(&path(&case), &options(&case)).unwrap();
-        let written = directory.path().join("out.safetensors");
-        pytorch::write(&written, &model, &names(&case)).unwrap();
-        assert_eq!(tensors(&written), tensors(&path(&case)), "{case}");
-        assert!(pytorch::is_foreign(&written).unwrap());
-        assert_eq!(pytorch::read(&written, &options(&case)).unwrap(), model, "{case}");
+        failures.check(case["name"].to_string(), || {
+            let model = pytorch::read(&path(&case), &options(&case)).unwrap();
+            let written = directory.path().join("out.safetensors");
+            pytorch::write(&written, &model, &names(&case)).unwrap();
+            assert_eq!(tensors(&written), tensors(&path(&case)), "{case}");
+            assert!(pytorch::is_foreign(&written).unwrap());
+            assert_eq!(pytorch::read(&written, &options(&case)).unwrap(), model, "{case}");
+        });
     }
+    failures.finish();
 }
 
 #[test]
@@ -446,7 +463,9 @@ fn modules_are_called_as_parameters_are_unless_told() {
     assert_eq!(apart["first.weight_ih_l0"], network.parameters["rnn0.weight_ih_l0"]);
     assert_eq!(apart["second.weight_ih_l0"], network.parameters["rnn0.weight_ih_l1"]);
     assert_eq!(apart["second.bias_hh_l0"].shape(), [16]);
+    let mut failures = Failures::new();
     for names in [&["one"][..], &["same", "same"], &["a", "b", "c", "d"]] {
+        failures.check(names.join(", "), || {
         let error = pytorch::state_dict(&network, names).unwrap_err().to_string();
         let found = names.join(", ");
         assert_eq!(
@@ -456,7 +475,9 @@ fn modules_are_called_as_parameters_are_unless_told() {
                  module; found {found}"
             )
         );
+    });
     }
+    failures.finish();
     let bridge = Bridge::Dense { activation: Activation::Tanh };
     let bridged = model(
         2,
@@ -471,6 +492,7 @@ fn modules_are_called_as_parameters_are_unless_told() {
 fn what_pytorch_does_not_have_is_refused_by_name() {
     let lstm = || LstmConfig::new(4);
     let gates = LstmActivations { gate: Activation::Relu, ..LstmActivations::default() };
+    let mut failures = Failures::new();
     for (layer, missing) in [
         (lstm().peephole().into(), "lstm): it has peepholes; PyTorch's nn.LSTM"),
         (lstm().coupled(Coupling::Input).into(), "lstm): it has coupled gates; PyTorch's nn.LSTM"),
@@ -518,11 +540,14 @@ fn what_pytorch_does_not_have_is_refused_by_name() {
             "gru): it has a reset gate before the product; PyTorch's nn.GRU",
         ),
     ] {
-        let layer: LayerConfig = layer;
-        let network = model(3, [DenseConfig::new(2).into(), layer]);
-        let error = pytorch::state_dict(&network, &[]).expect_err("it should be refused").to_string();
-        assert_eq!(error, format!("layer 1 ({missing} has no such thing"));
+        failures.check(missing, || {
+            let layer: LayerConfig = layer;
+            let network = model(3, [DenseConfig::new(2).into(), layer]);
+            let error = pytorch::state_dict(&network, &[]).expect_err("it should be refused").to_string();
+            assert_eq!(error, format!("layer 1 ({missing} has no such thing"));
+        });
     }
+    failures.finish();
 }
 
 /// Reads bytes as a state_dict; whatever they are, the result is a model or a one-line error.

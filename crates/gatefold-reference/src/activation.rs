@@ -108,6 +108,8 @@ fn real<R: Real>(value: f32) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Failures;
+    use approx::assert_abs_diff_eq;
 
     #[test]
     fn far_arguments_saturate() {
@@ -124,9 +126,13 @@ mod tests {
 
     #[test]
     fn nan_stays_nan() {
+        let mut failures = Failures::new();
         for activation in Activation::ALL {
-            assert!(apply(activation, f32::NAN).is_nan(), "{activation}");
+            failures.check(activation.to_string(), || {
+                assert!(apply(activation, f32::NAN).is_nan());
+            });
         }
+        failures.finish();
     }
 
     #[test]
@@ -140,29 +146,38 @@ mod tests {
             Activation::Elu { alpha: -1.5 },
             Activation::HardSigmoid { alpha: -0.2, beta: 0.5 },
         ];
+        let mut failures = Failures::new();
         for activation in Activation::ALL.into_iter().chain(odd) {
             for x in [-3.0, -0.7, 0.4, 2.6] {
-                let difference = (apply(activation, x + step) - apply(activation, x - step)) / (2.0 * step);
-                let found: f64 = slope(activation, x);
-                assert!((found - difference).abs() < 1e-9, "{activation} at {x}: {found}, {difference}");
-                if activation.slope_from_output() {
-                    let found: f64 = derivative(activation, apply(activation, x));
-                    assert!((found - difference).abs() < 1e-9, "{activation} at {x}: {found}, {difference}");
-                }
+                failures.check(format!("{activation} at {x}"), || {
+                    let difference =
+                        (apply(activation, x + step) - apply(activation, x - step)) / (2.0 * step);
+                    let found: f64 = slope(activation, x);
+                    assert_abs_diff_eq!(found, difference, epsilon = 1e-9);
+                    if activation.slope_from_output() {
+                        let found: f64 = derivative(activation, apply(activation, x));
+                        assert_abs_diff_eq!(found, difference, epsilon = 1e-9);
+                    }
+                });
             }
         }
+        failures.finish();
     }
 
     #[test]
     fn both_slopes_agree_at_a_kink() {
+        let mut failures = Failures::new();
         for activation in
             [Activation::Relu, Activation::LeakyRelu { alpha: 0.1 }, Activation::Elu { alpha: 0.1 }]
         {
-            assert_eq!(
-                slope(activation, 0.0),
-                derivative(activation, apply(activation, 0.0)),
-                "{activation}"
-            );
+            failures.check(activation.to_string(), || {
+                assert_eq!(
+                    slope(activation, 0.0),
+                    derivative(activation, apply(activation, 0.0)),
+                    "{activation}"
+                );
+            });
         }
+        failures.finish();
     }
 }

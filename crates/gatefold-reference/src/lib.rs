@@ -15,6 +15,7 @@
 pub mod activation;
 mod bridge;
 pub mod cells;
+mod failures;
 pub mod linear;
 pub mod loss;
 pub mod network;
@@ -25,6 +26,7 @@ pub mod scan;
 pub mod sequence;
 mod states;
 
+pub use failures::Failures;
 pub use network::{Batch, Dropout, Network};
 pub use real::Real;
 pub use states::{LayerState, States};

@@ -136,6 +136,7 @@ pub fn dense_backward<R: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::assert_abs_diff_eq;
     use ndarray::{Array3, array};
 
     /// Transposes `[2, 3]`, and back.
@@ -161,6 +162,9 @@ mod tests {
         }
         let expected = dense_forward(x.view(), weight.view(), Some(bias.view()), Activation::Tanh);
         let found = sum_slices(slices.view(), Some(bias.view()), Activation::Tanh);
-        assert!((found - expected).iter().all(|difference: &f64| difference.abs() < 1e-15));
+        assert_eq!(found.dim(), expected.dim());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_abs_diff_eq!(found, expected, epsilon = 1e-15);
+        }
     }
 }

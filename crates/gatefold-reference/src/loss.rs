@@ -217,6 +217,7 @@ pub fn sum_loss<R: Real>(parts: &[R]) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Failures;
     use ndarray::arr3;
 
     #[test]
@@ -246,7 +247,7 @@ mod tests {
         assert_eq!(quantile(2.0, 0.75), Term { loss: 0.5, slope: 0.25 });
         assert_eq!(quantile(0.0, 0.75), Term { loss: 0.0, slope: 0.0 });
         let (cost, slopes) = gaussian(1.0f64, 4f64.ln(), 3.0);
-        assert!((cost - 0.5 * (4f64.ln() + 1.0)).abs() < 1e-15, "{cost}");
+        approx::assert_abs_diff_eq!(cost, 0.5 * (4f64.ln() + 1.0), epsilon = 1e-15);
         assert_eq!(slopes, [-0.5, 0.0]);
     }
 
@@ -277,12 +278,16 @@ mod tests {
     /// NaN must not pass for a number.
     #[test]
     fn nan_stays_nan() {
+        let mut failures = Failures::new();
         for loss in
             [Loss::Squared, Loss::Absolute, Loss::Huber { delta: 1.0 }, Loss::Quantile { levels: vec![0.5] }]
         {
-            let mut d = [0.0];
-            assert!(loss.row(&[f64::NAN], &[1.0], &mut d).is_nan(), "{loss:?}");
-            assert!(d[0].is_nan(), "{loss:?}");
+            failures.check(format!("{loss:?}"), || {
+                let mut d = [0.0];
+                assert!(loss.row(&[f64::NAN], &[1.0], &mut d).is_nan());
+                assert!(d[0].is_nan());
+            });
         }
+        failures.finish();
     }
 }

@@ -242,16 +242,15 @@ impl<R: Real> AdamStep<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Failures;
+    use approx::{assert_relative_eq, relative_eq};
 
     const RATE: f64 = 0.1;
     /// Successive gradients of a single parameter.
     const SEEN: [f64; 5] = [0.3, -1.2, 0.0, 2.5, -0.4];
 
     fn close(found: f64, expected: f64) {
-        assert!(
-            (found - expected).abs() <= 1e-14 * expected.abs().max(1.0),
-            "found {found}, expected {expected}"
-        );
+        assert_relative_eq!(found, expected, epsilon = 1e-14, max_relative = 1e-14);
     }
 
     /// The parameter after each of the gradients.
@@ -278,17 +277,21 @@ mod tests {
     #[test]
     fn sgd_with_momentum_under_a_constant_gradient() {
         let (mu, g): (f64, f64) = (0.9, 0.7);
+        let mut failures = Failures::new();
         for nesterov in [false, true] {
-            let options = Sgd { momentum: mu, nesterov, weight_decay: 0.0 };
-            let mut b = [0.0];
-            let found = run(|p, g, _| sgd(p, g, &mut b, RATE, &options), &[g; 6]);
-            let mut expected = 1.0;
-            for n in 1..=6 {
-                let buffer = g * (1.0 - mu.powi(n)) / (1.0 - mu);
-                expected -= RATE * if nesterov { g + mu * buffer } else { buffer };
-                close(found[n as usize - 1], expected);
-            }
+            failures.check(format!("nesterov {nesterov}"), || {
+                let options = Sgd { momentum: mu, nesterov, weight_decay: 0.0 };
+                let mut b = [0.0];
+                let found = run(|p, g, _| sgd(p, g, &mut b, RATE, &options), &[g; 6]);
+                let mut expected = 1.0;
+                for n in 1..=6 {
+                    let buffer = g * (1.0 - mu.powi(n)) / (1.0 - mu);
+                    expected -= RATE * if nesterov { g + mu * buffer } else { buffer };
+                    close(found[n as usize - 1], expected);
+                }
+            });
         }
+        failures.finish();
     }
 
     #[test]
@@ -348,31 +351,35 @@ mod tests {
 
     #[test]
     fn rmsprop_from_its_definition() {
+        let mut failures = Failures::new();
         for (momentum, centered) in [(0.0, false), (0.8, false), (0.0, true), (0.7, true)] {
-            let options = RmsProp { momentum, centered, ..RMSPROP };
-            let (mut v, mut mean, mut b) = ([0.0], [0.0], [0.0]);
-            let found = run(
-                |p, g, _| {
-                    let moments = RmsPropMoments {
-                        v: &mut v,
-                        mean: centered.then_some(&mut mean[..]),
-                        b: (momentum > 0.0).then_some(&mut b[..]),
-                    };
-                    rmsprop(p, g, moments, RATE, &options);
-                },
-                &SEEN,
-            );
-            let (mut expected, mut directions) = (1.0, Vec::new());
-            for n in 1..=SEEN.len() {
-                let (mean, square) =
-                    (running(options.alpha, &SEEN[..n], 1), running(options.alpha, &SEEN[..n], 2));
-                let spread = if centered { square - mean * mean } else { square };
-                directions.push(SEEN[n - 1] / (spread.sqrt() + options.epsilon));
-                let past = (0..n).map(|k| momentum.powi((n - 1 - k) as i32) * directions[k]);
-                expected -= RATE * past.sum::<f64>();
-                close(found[n - 1], expected);
-            }
+            failures.check(format!("momentum {momentum}, centred {centered}"), || {
+                let options = RmsProp { momentum, centered, ..RMSPROP };
+                let (mut v, mut mean, mut b) = ([0.0], [0.0], [0.0]);
+                let found = run(
+                    |p, g, _| {
+                        let moments = RmsPropMoments {
+                            v: &mut v,
+                            mean: centered.then_some(&mut mean[..]),
+                            b: (momentum > 0.0).then_some(&mut b[..]),
+                        };
+                        rmsprop(p, g, moments, RATE, &options);
+                    },
+                    &SEEN,
+                );
+                let (mut expected, mut directions) = (1.0, Vec::new());
+                for n in 1..=SEEN.len() {
+                    let (mean, square) =
+                        (running(options.alpha, &SEEN[..n], 1), running(options.alpha, &SEEN[..n], 2));
+                    let spread = if centered { square - mean * mean } else { square };
+                    directions.push(SEEN[n - 1] / (spread.sqrt() + options.epsilon));
+                    let past = (0..n).map(|k| momentum.powi((n - 1 - k) as i32) * directions[k]);
+                    expected -= RATE * past.sum::<f64>();
+                    close(found[n - 1], expected);
+                }
+            });
         }
+        failures.finish();
     }
 
     /// The first step is `g / (sqrt(1 - alpha) |g| + epsilon)`.
@@ -413,11 +420,15 @@ mod tests {
 
     #[test]
     fn the_norm_neither_overflows_nor_vanishes() {
+        let mut failures = Failures::new();
         for scale in [1e30f32, 1.0, 1e-30] {
-            let tensors = [vec![3.0 * scale], vec![0.0, -4.0 * scale]];
-            let norm = global_norm(tensors.iter().map(Vec::as_slice));
-            assert!((norm / (5.0 * scale) - 1.0).abs() < 1e-6, "{scale}: {norm}");
+            failures.check(scale.to_string(), || {
+                let tensors = [vec![3.0 * scale], vec![0.0, -4.0 * scale]];
+                let norm = global_norm(tensors.iter().map(Vec::as_slice));
+                assert!(relative_eq!(norm, 5.0 * scale, epsilon = 0.0, max_relative = 1e-6), "{norm}");
+            });
         }
+        failures.finish();
         assert_eq!(global_norm([[0.0f32; 3].as_slice()].into_iter()), 0.0);
         assert_eq!(global_norm(std::iter::empty::<&[f32]>()), 0.0);
         assert!(global_norm([[1.0, f32::NAN].as_slice()].into_iter()).is_nan());
@@ -429,7 +440,7 @@ mod tests {
         let gradient = [3e-200, 0.0, -4e-200, 1e-201, 0.0, 0.0];
         let partials: Vec<_> = gradient.chunks(2).map(|part| gradient_norm(part.iter().copied())).collect();
         let expected: f64 = global_norm([gradient.as_slice()].into_iter());
-        assert!((finish_norm(&partials) / expected - 1.0).abs() < 1e-14);
+        assert_relative_eq!(finish_norm(&partials), expected, epsilon = 0.0, max_relative = 1e-14);
         let broken = gradient_norm([1.0, f64::NAN, -2.0].into_iter());
         assert_eq!(broken, Partial { largest: 2.0, sum: 0.0, finite: false });
     }

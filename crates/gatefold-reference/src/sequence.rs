@@ -268,6 +268,8 @@ pub fn expand_backward<R: Real>(d_y: ArrayView3<R>, fill: gatefold_model::Expans
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Failures;
+    use approx::{abs_diff_eq, assert_abs_diff_eq, relative_eq};
     use gatefold_model::Expansion;
     use ndarray::{Array1, array};
 
@@ -285,14 +287,18 @@ mod tests {
     #[test]
     fn dropout_leaves_the_share_that_it_says() {
         let len = 1 << 16;
+        let mut failures = Failures::new();
         for (index, rate) in [0.0, 0.1, 0.5, 0.9f32].into_iter().enumerate() {
-            let stream = DropoutStream { seed: 7 << 33, batch: 3, layer: index as u32 };
-            let y = dropout(&vec![1.0; len], stream, rate);
-            let zeros = y.iter().filter(|&&y| y == 0.0).count() as f64;
-            let (p, n) = (f64::from(rate), len as f64);
-            assert!((zeros - p * n).abs() <= 5.0 * (n * p * (1.0 - p)).sqrt(), "{rate}: {zeros} zeros");
-            assert!(y.iter().all(|&y| y == 0.0 || y == f64::from(1.0 / (1.0 - rate))));
+            failures.check(format!("rate {rate}"), || {
+                let stream = DropoutStream { seed: 7 << 33, batch: 3, layer: index as u32 };
+                let y = dropout(&vec![1.0; len], stream, rate);
+                let zeros = y.iter().filter(|&&y| y == 0.0).count() as f64;
+                let (p, n) = (f64::from(rate), len as f64);
+                assert!((zeros - p * n).abs() <= 5.0 * (n * p * (1.0 - p)).sqrt(), "{zeros} zeros");
+                assert!(y.iter().all(|&y| y == 0.0 || y == f64::from(1.0 / (1.0 - rate))));
+            });
         }
+        failures.finish();
         let stream = DropoutStream { seed: 1, batch: 1, layer: 1 };
         let mask = |stream: DropoutStream| (0..64).map(|i| stream.keeps(i, 0.5)).collect::<Vec<_>>();
         let others = [
@@ -331,7 +337,7 @@ mod tests {
             };
             let slope = (8.0 * (loss(1.0) - loss(-1.0)) - (loss(2.0) - loss(-2.0))) / (12.0 * step);
             assert!(
-                (found - slope).abs() <= 1e-10 + 1e-7 * slope.abs(),
+                relative_eq!(found, slope, epsilon = 1e-10, max_relative = 1e-7),
                 "{at:?}: {found}, differences {slope}"
             );
         }
@@ -341,8 +347,8 @@ mod tests {
     fn softmax_and_its_gradient() {
         let (x, weights) = (matrix(3, 5, 1) * 4.0, matrix(3, 5, 2));
         let y = softmax(x.view());
-        assert!(y.rows().into_iter().all(|row| (row.sum() - 1.0).abs() < 1e-15));
-        assert!((y[[1, 2]] / y[[1, 4]] - (x[[1, 2]] - x[[1, 4]]).exp()).abs() < 1e-12);
+        assert!(y.rows().into_iter().all(|row| abs_diff_eq!(row.sum(), 1.0, epsilon = 1e-15)));
+        assert_abs_diff_eq!(y[[1, 2]] / y[[1, 4]], (x[[1, 2]] - x[[1, 4]]).exp(), epsilon = 1e-12);
         let d_x = softmax_backward(y.view(), weights.view());
         assert_gradient(&x, &d_x, &weights, |x| softmax(x.view()));
         let wild = softmax(array![[1e4, -1e4, 1e4], [f64::NAN, 0.0, 1.0], [0.0, f64::NAN, 1.0]].view());
@@ -363,32 +369,40 @@ mod tests {
     /// Sorting by digits and summing runs equals the plain scatter.
     #[test]
     fn sorted_runs_add_up_to_the_scatter() {
+        let mut failures = Failures::new();
         for (rows, tokens, values, stretch) in
             [(1usize, 1usize, 4usize, 2), (57, 3, 4, 8), (200, 300, 4, 3), (90, 17, 64, 90)]
         {
-            let drawn: Vec<f64> =
-                numbers(rows, 5).iter().map(|x| ((x + 1.0) / 2.0 * tokens as f64).floor()).collect();
-            let d = matrix(rows, 2, 6);
-            let mut order: Option<Vec<usize>> = None;
-            let passes = (0..24).step_by(values.trailing_zeros() as usize);
-            for shift in passes.take_while(|&shift| shift == 0 || (tokens - 1) >> shift > 0) {
-                let digit = Digit { tokens, shift, values };
-                let places = row_places(&row_counts(&drawn, order.as_deref(), digit));
-                order = Some(place_rows(&drawn, order.as_deref(), digit, &places));
-            }
-            let order = order.unwrap();
-            let mut expected: Vec<usize> = (0..rows).collect();
-            expected.sort_by_key(|&row| drawn[row] as usize);
-            assert_eq!(order, expected);
+            failures.check(
+                format!("{rows} rows, {tokens} tokens, {values} values, stretches of {stretch}"),
+                || {
+                    let drawn: Vec<f64> =
+                        numbers(rows, 5).iter().map(|x| ((x + 1.0) / 2.0 * tokens as f64).floor()).collect();
+                    let d = matrix(rows, 2, 6);
+                    let mut order: Option<Vec<usize>> = None;
+                    let passes = (0..24).step_by(values.trailing_zeros() as usize);
+                    for shift in passes.take_while(|&shift| shift == 0 || (tokens - 1) >> shift > 0) {
+                        let digit = Digit { tokens, shift, values };
+                        let places = row_places(&row_counts(&drawn, order.as_deref(), digit));
+                        order = Some(place_rows(&drawn, order.as_deref(), digit, &places));
+                    }
+                    let order = order.unwrap();
+                    let mut expected: Vec<usize> = (0..rows).collect();
+                    expected.sort_by_key(|&row| drawn[row] as usize);
+                    assert_eq!(order, expected);
 
-            let mut sums = Array2::from_elem((rows, 2), f64::NAN);
-            run_sums(&drawn, &order, tokens, d.view(), stretch, &mut sums);
-            let mut found = matrix(tokens, 2, 7);
-            let mut expected = found.clone();
-            add_runs(&drawn, &order, sums.view(), stretch, &mut found);
-            scatter_rows(&drawn, d.view(), &mut expected);
-            assert!((found - expected).iter().all(|difference| difference.abs() < 1e-13));
+                    let mut sums = Array2::from_elem((rows, 2), f64::NAN);
+                    run_sums(&drawn, &order, tokens, d.view(), stretch, &mut sums);
+                    let mut found = matrix(tokens, 2, 7);
+                    let mut expected = found.clone();
+                    add_runs(&drawn, &order, sums.view(), stretch, &mut found);
+                    scatter_rows(&drawn, d.view(), &mut expected);
+                    assert_eq!(found.dim(), expected.dim());
+                    assert!(found.iter().zip(&expected).all(|(a, b)| abs_diff_eq!(a, b, epsilon = 1e-13)));
+                },
+            );
         }
+        failures.finish();
     }
 
     #[test]
@@ -410,16 +424,20 @@ mod tests {
     #[test]
     fn expanding_and_its_gradient() {
         let x = matrix(3, 2, 8);
+        let mut failures = Failures::new();
         for fill in [Expansion::Zeros, Expansion::Repeat] {
-            let weights = matrix(5 * 3, 2, 9);
-            let forward = |x: &Array2<f64>| {
-                let y = expand(x.view().insert_axis(Axis(0)), 5, fill);
-                y.into_shape_with_order((15, 2)).unwrap()
-            };
-            let d_y = weights.view().into_shape_with_order((5, 3, 2)).unwrap();
-            let d_x = expand_backward(d_y, fill).remove_axis(Axis(0));
-            assert_gradient(&x, &d_x, &weights, forward);
+            failures.check(format!("{fill:?}"), || {
+                let weights = matrix(5 * 3, 2, 9);
+                let forward = |x: &Array2<f64>| {
+                    let y = expand(x.view().insert_axis(Axis(0)), 5, fill);
+                    y.into_shape_with_order((15, 2)).unwrap()
+                };
+                let d_y = weights.view().into_shape_with_order((5, 3, 2)).unwrap();
+                let d_x = expand_backward(d_y, fill).remove_axis(Axis(0));
+                assert_gradient(&x, &d_x, &weights, forward);
+            });
         }
+        failures.finish();
         assert_eq!(repeat(&[1.0, 2.0], 5), [1.0, 2.0, 1.0, 2.0, 1.0]);
         assert_eq!(fill(2.5, 3), [2.5; 3]);
         assert_eq!(add(&[1.0, 2.0], &[0.5, -2.0]), [1.5, 0.0]);

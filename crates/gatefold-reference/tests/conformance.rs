@@ -4,6 +4,7 @@
 use gatefold_model::{
     Activation, Cell, Coupling, GruActivations, GruCell, GruGate, LstmActivations, LstmCell, LstmGate, Reset,
 };
+use gatefold_reference::Failures;
 use gatefold_reference::scan::{self, Cotangents, Recurrence, States, Weights};
 use ndarray::{
     Array, Array1, Array2, Array3, ArrayD, Axis, Dimension, IxDyn, RemoveAxis, concatenate, s, stack,
@@ -256,60 +257,68 @@ fn assert_outputs(case: &Value, scans: &[Scan], found: &[scan::Forward<f64>], to
 fn forward_cases_of_onnxruntime() {
     let cases = cases("ort_supplement.json");
     assert_eq!(cases.len(), 63);
+    let mut failures = Failures::new();
     for case in &cases {
-        let scans: Vec<Scan> = (0..directions(case).len()).map(|d| Scan::read(case, d)).collect();
-        let found: Vec<_> = scans.iter().map(Scan::forward).collect();
-        // onnxruntime computed in f32. By the rule of docs/numerics.md, sums of K products are off by `4 u sqrt(K)` of
-        // the largest, here the pre-activations, which reach 10.
-        let (u, terms) = (2f64.powi(-24), scans[0].w_ih.ncols() + scans[0].w_hh.ncols());
-        let steps = found.iter().flat_map(|forward| &forward.steps);
-        let scale = steps.flat_map(|tape| &tape.step.pre).fold(1.0, |max: f64, pre| max.max(pre.abs()));
-        assert_outputs(case, &scans, &found, 4.0 * u * (terms as f64).sqrt() * scale);
+        failures.check(case["name"].to_string(), || {
+            let scans: Vec<Scan> = (0..directions(case).len()).map(|d| Scan::read(case, d)).collect();
+            let found: Vec<_> = scans.iter().map(Scan::forward).collect();
+            // onnxruntime computed in f32. By the rule of docs/numerics.md, sums of K products are off by `4 u sqrt(K)` of
+            // the largest, here the pre-activations, which reach 10.
+            let (u, terms) = (2f64.powi(-24), scans[0].w_ih.ncols() + scans[0].w_hh.ncols());
+            let steps = found.iter().flat_map(|forward| &forward.steps);
+            let scale = steps.flat_map(|tape| &tape.step.pre).fold(1.0, |max: f64, pre| max.max(pre.abs()));
+            assert_outputs(case, &scans, &found, 4.0 * u * (terms as f64).sqrt() * scale);
+        });
     }
+    failures.finish();
 }
 
 #[test]
 fn gradient_cases() {
     let cases = cases("grad_cases.json");
     assert_eq!(cases.len(), 29);
+    let mut failures = Failures::new();
     for case in &cases {
-        let scans: Vec<Scan> = (0..directions(case).len()).map(|d| Scan::read(case, d)).collect();
-        let found: Vec<_> = scans.iter().map(Scan::forward).collect();
-        // The files give 12 digits.
-        assert_outputs(case, &scans, &found, 1e-11);
+        failures.check(case["name"].to_string(), || {
+            let scans: Vec<Scan> = (0..directions(case).len()).map(|d| Scan::read(case, d)).collect();
+            let found: Vec<_> = scans.iter().map(Scan::forward).collect();
+            // The files give 12 digits.
+            assert_outputs(case, &scans, &found, 1e-11);
 
-        let name = |part: &str| format!("{} {part}", case["name"]);
-        let (cotangent, grad) = (&case["cotangent"], &case["grad"]);
-        let blocks = onnx_blocks(case["op"].as_str().unwrap());
-        let close = 1e-10;
-        let mut d_input = Array3::zeros(scans[0].input.raw_dim());
-        for (d, (scan, forward)) in scans.iter().zip(&found).enumerate() {
-            let output: Array3<f64> = part(&cotangent["Y"], 1, d);
-            let h: Array2<f64> = part(&cotangent["Y_h"], 0, d);
-            let final_states = States {
-                h: h.insert_axis(Axis(0)),
-                c: forward.final_states.c.as_ref().map(|_| part(&cotangent["Y_c"], 0, d)),
-                y: None,
-            };
-            let cotangents = Cotangents { output: output.view(), final_states: Some(&final_states) };
-            let back = scan::backward(scan.input.view(), &scan.weights(), forward, &cotangents);
-            d_input += &back.d_input;
-            let by_rows = |key: &str| reordered(&part::<ndarray::Ix2>(&grad[key], 0, d), &blocks);
-            assert_close(&name("W"), &back.d_w_ih, &by_rows("W"), close);
-            assert_close(&name("R"), &back.d_w_hh, &by_rows("R"), close);
-            let (b_ih, b_hh) = biases(&part(&grad["B"], 0, d), &blocks);
-            assert_close(&name("B, input"), &back.d_b_ih, &b_ih, close);
-            assert_close(&name("B, recurrent"), &back.d_b_hh, &b_hh, close);
-            if let Some(peephole) = &back.d_peephole {
-                let expected = reordered(&part::<ndarray::Ix1>(&grad["P"], 0, d), &PEEPHOLES);
-                assert_close(&name("P"), peephole, &expected, close);
+            let name = |part: &str| format!("{} {part}", case["name"]);
+            let (cotangent, grad) = (&case["cotangent"], &case["grad"]);
+            let blocks = onnx_blocks(case["op"].as_str().unwrap());
+            let close = 1e-10;
+            let mut d_input = Array3::zeros(scans[0].input.raw_dim());
+            for (d, (scan, forward)) in scans.iter().zip(&found).enumerate() {
+                let output: Array3<f64> = part(&cotangent["Y"], 1, d);
+                let h: Array2<f64> = part(&cotangent["Y_h"], 0, d);
+                let final_states = States {
+                    h: h.insert_axis(Axis(0)),
+                    c: forward.final_states.c.as_ref().map(|_| part(&cotangent["Y_c"], 0, d)),
+                    y: None,
+                };
+                let cotangents = Cotangents { output: output.view(), final_states: Some(&final_states) };
+                let back = scan::backward(scan.input.view(), &scan.weights(), forward, &cotangents);
+                d_input += &back.d_input;
+                let by_rows = |key: &str| reordered(&part::<ndarray::Ix2>(&grad[key], 0, d), &blocks);
+                assert_close(&name("W"), &back.d_w_ih, &by_rows("W"), close);
+                assert_close(&name("R"), &back.d_w_hh, &by_rows("R"), close);
+                let (b_ih, b_hh) = biases(&part(&grad["B"], 0, d), &blocks);
+                assert_close(&name("B, input"), &back.d_b_ih, &b_ih, close);
+                assert_close(&name("B, recurrent"), &back.d_b_hh, &b_hh, close);
+                if let Some(peephole) = &back.d_peephole {
+                    let expected = reordered(&part::<ndarray::Ix1>(&grad["P"], 0, d), &PEEPHOLES);
+                    assert_close(&name("P"), peephole, &expected, close);
+                }
+                let d_h0 = back.d_initial.h.index_axis(Axis(0), 0).to_owned();
+                assert_close(&name("initial_h"), &d_h0, &part(&grad["initial_h"], 0, d), close);
+                if let Some(c) = &back.d_initial.c {
+                    assert_close(&name("initial_c"), c, &part(&grad["initial_c"], 0, d), close);
+                }
             }
-            let d_h0 = back.d_initial.h.index_axis(Axis(0), 0).to_owned();
-            assert_close(&name("initial_h"), &d_h0, &part(&grad["initial_h"], 0, d), close);
-            if let Some(c) = &back.d_initial.c {
-                assert_close(&name("initial_c"), c, &part(&grad["initial_c"], 0, d), close);
-            }
-        }
-        assert_close(&name("X"), &d_input.into_dyn(), &tensor(&grad["X"]), close);
+            assert_close(&name("X"), &d_input.into_dyn(), &tensor(&grad["X"]), close);
+        });
     }
+    failures.finish();
 }

@@ -5,6 +5,7 @@ mod common;
 
 use common::{check_gradient, random, weighted};
 use gatefold_model::Activation;
+use gatefold_reference::Failures;
 use gatefold_reference::{linear, loss};
 use ndarray::{Array1, Array2, Array3, ArrayD, Ix1, Ix2, IxDyn};
 use rand_chacha::ChaCha8Rng;
@@ -22,38 +23,39 @@ fn assert_gradient(
 
 #[test]
 fn dense_layers_with_every_activation() {
+    let mut failures = Failures::new();
     for activation in Activation::ALL {
         for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 2), (7, 1, 11), (2, 13, 3)] {
-            let r = &mut ChaCha8Rng::seed_from_u64((rows + inputs * 10 + outputs * 100) as u64);
-            let mut draw = || (random((rows, inputs), r), random((outputs, inputs), r), random(outputs, r));
-            let (mut x, mut weight, mut bias) = draw();
-            // A difference across a kink is meaningless: draw until every sum is further from all kinks than the steps.
-            let near = |pre: &f64| [0.0, 0.3, -2.5, 2.5].iter().any(|kink| (pre - kink).abs() < 3e-3);
-            while (x.dot(&weight.t()) + &bias).iter().any(near) {
-                (x, weight, bias) = draw();
-            }
-            let d_y = random((rows, outputs), r);
-            let forward = |x: &Array2<f64>, weight: &Array2<f64>, bias: &Array1<f64>| {
-                linear::dense_forward(x.view(), weight.view(), Some(bias.view()), activation)
-            };
-            let y = forward(&x, &weight, &bias);
-            let back = linear::dense_backward(x.view(), weight.view(), y.view(), activation, d_y.view());
-            let name = |part: &str| format!("{activation}, rows {rows} I {inputs} O {outputs}, {part}");
-            let loss = |y: Array2<f64>| weighted(&y, &d_y);
-            assert_gradient(&name("x"), &x.clone().into_dyn(), &back.d_x.into_dyn(), |x| {
-                loss(forward(&x.clone().into_dimensionality::<Ix2>().unwrap(), &weight, &bias))
-            });
-            assert_gradient(
-                &name("weight"),
-                &weight.clone().into_dyn(),
-                &back.d_weight.into_dyn(),
-                |weight| loss(forward(&x, &weight.clone().into_dimensionality::<Ix2>().unwrap(), &bias)),
-            );
-            assert_gradient(&name("bias"), &bias.clone().into_dyn(), &back.d_bias.into_dyn(), |bias| {
-                loss(forward(&x, &weight, &bias.clone().into_dimensionality::<Ix1>().unwrap()))
+            failures.check(format!("{activation}, rows {rows} I {inputs} O {outputs}"), || {
+                let r = &mut ChaCha8Rng::seed_from_u64((rows + inputs * 10 + outputs * 100) as u64);
+                let mut draw =
+                    || (random((rows, inputs), r), random((outputs, inputs), r), random(outputs, r));
+                let (mut x, mut weight, mut bias) = draw();
+                // A difference across a kink is meaningless: draw until every sum is further from all kinks than the steps.
+                let near = |pre: &f64| [0.0, 0.3, -2.5, 2.5].iter().any(|kink| (pre - kink).abs() < 3e-3);
+                while (x.dot(&weight.t()) + &bias).iter().any(near) {
+                    (x, weight, bias) = draw();
+                }
+                let d_y = random((rows, outputs), r);
+                let forward = |x: &Array2<f64>, weight: &Array2<f64>, bias: &Array1<f64>| {
+                    linear::dense_forward(x.view(), weight.view(), Some(bias.view()), activation)
+                };
+                let y = forward(&x, &weight, &bias);
+                let back = linear::dense_backward(x.view(), weight.view(), y.view(), activation, d_y.view());
+                let loss = |y: Array2<f64>| weighted(&y, &d_y);
+                assert_gradient("x", &x.clone().into_dyn(), &back.d_x.into_dyn(), |x| {
+                    loss(forward(&x.clone().into_dimensionality::<Ix2>().unwrap(), &weight, &bias))
+                });
+                assert_gradient("weight", &weight.clone().into_dyn(), &back.d_weight.into_dyn(), |weight| {
+                    loss(forward(&x, &weight.clone().into_dimensionality::<Ix2>().unwrap(), &bias))
+                });
+                assert_gradient("bias", &bias.clone().into_dyn(), &back.d_bias.into_dyn(), |bias| {
+                    loss(forward(&x, &weight, &bias.clone().into_dimensionality::<Ix1>().unwrap()))
+                });
             });
         }
     }
+    failures.finish();
 }
 
 /// Every loss with respect to every output, with a different weight for each row and weight 0 for one of them.
@@ -68,6 +70,7 @@ fn losses_by_their_outputs() {
         (Loss::Quantile { levels: vec![0.1, 0.5, 0.75] }, 3),
         (Loss::Gaussian, 2),
     ];
+    let mut failures = Failures::new();
     for (loss, outputs) in losses {
         for (steps, batch, features) in [(1, 1, 1), (5, 3, 2)] {
             let target = random((steps, batch, features), r);
@@ -79,14 +82,15 @@ fn losses_by_their_outputs() {
                     *y += 7e-3;
                 }
             }
-            check_loss(&loss, &output, &target, r);
+            failures.check(format!("{loss:?} {:?}", output.dim()), || check_loss(&loss, &output, &target, r));
         }
     }
     for classes in [1, 2, 7] {
         let output = random((5, 3, classes), r) * 3.0;
         let target = Array3::from_shape_fn((5, 3, 1), |(t, b, _)| ((t * 3 + b) % (classes + 1)) as f64 - 1.0);
-        check_loss(&Loss::CrossEntropy, &output, &target, r);
+        failures.check(format!("{classes} classes"), || check_loss(&Loss::CrossEntropy, &output, &target, r));
     }
+    failures.finish();
 }
 
 fn check_loss(loss: &loss::Loss<f64>, output: &Array3<f64>, target: &Array3<f64>, r: &mut ChaCha8Rng) {

@@ -8,6 +8,7 @@ use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     LayerConfig, LstmConfig, RnnConfig,
 };
+use gatefold_reference::Failures;
 
 fn lstm(hidden: usize) -> LayerConfig {
     LstmConfig::new(hidden).into()
@@ -26,65 +27,80 @@ fn dense(output: usize, activation: Activation) -> LayerConfig {
 }
 
 /// One row and one step; several of both; rows of different lengths, one of them empty.
-fn check(name: &str, inputs: usize, layers: &[LayerConfig]) {
-    check_case(name, &Shape { states: true, ..Shape::new(inputs, 1, 1) }, layers);
-    check_case(name, &Shape::new(inputs, 4, 3), layers);
+fn check(failures: &mut Failures, name: &str, inputs: usize, layers: &[LayerConfig]) {
+    check_case(failures, name, &Shape { states: true, ..Shape::new(inputs, 1, 1) }, layers);
+    check_case(failures, name, &Shape::new(inputs, 4, 3), layers);
     let lengths = Shape { lengths: Some(vec![4, 0, 2]), states: true, ..Shape::new(inputs, 4, 3) };
-    check_case(&format!("{name}, lengths"), &lengths, layers);
+    check_case(failures, &format!("{name}, lengths"), &lengths, layers);
 }
 
 #[test]
 fn stacks_and_heads() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let identity = Activation::Identity;
-    check("stacked", 2, &[lstm(5), lstm(5), gru(3)]);
-    check("head on every step", 3, &[lstm(4), dense(5, Activation::Relu), dense(2, identity)]);
-    check("last step", 1, &[gru(3), lstm(2), LayerConfig::LastStep, dense(4, Activation::Sigmoid)]);
-    check("last step between layers", 2, &[lstm(3), LayerConfig::LastStep, lstm(2)]);
-    check("dense in front", 3, &[dense(4, Activation::Tanh), lstm(2)]);
+    check(failures, "stacked", 2, &[lstm(5), lstm(5), gru(3)]);
+    check(failures, "head on every step", 3, &[lstm(4), dense(5, Activation::Relu), dense(2, identity)]);
+    check(failures, "last step", 1, &[gru(3), lstm(2), LayerConfig::LastStep, dense(4, Activation::Sigmoid)]);
+    check(failures, "last step between layers", 2, &[lstm(3), LayerConfig::LastStep, lstm(2)]);
+    check(failures, "dense first", 3, &[dense(4, Activation::Tanh), lstm(2)]);
     let unbiased = |activation| DenseConfig::new(3).activation(activation).bias(false).into();
-    check("without biases", 2, &[lstm(3), unbiased(Activation::Softplus), unbiased(identity)]);
+    check(failures, "without biases", 2, &[lstm(3), unbiased(Activation::Softplus), unbiased(identity)]);
     let tied = |to| LayerConfig::Tied { to };
-    check("tied", 4, &[lstm(4), tied(0), dense(4, Activation::Tanh), tied(2), tied(0)]);
+    check(failures, "tied", 4, &[lstm(4), tied(0), dense(4, Activation::Tanh), tied(2), tied(0)]);
+    list.finish();
 }
 
 #[test]
 fn dense_layers_with_functions_of_every_kind() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let odd = [Activation::Elu { alpha: -0.5 }, Activation::LeakyRelu { alpha: -0.2 }];
     for activation in Activation::ALL.into_iter().chain(odd) {
-        check(&format!("dense {activation}"), 2, &[dense(3, activation), rnn(2)]);
+        check(failures, &format!("dense {activation}"), 2, &[dense(3, activation), rnn(2)]);
     }
+    list.finish();
 }
 
 #[test]
 fn softmax_residual_and_dropout() {
-    check("softmax", 2, &[gru(3), dense(4, Activation::Identity), LayerConfig::Softmax]);
-    check("softmax between layers", 2, &[rnn(3), LayerConfig::Softmax, rnn(2)]);
+    let mut list = Failures::new();
+    let failures = &mut list;
+    check(failures, "softmax", 2, &[gru(3), dense(4, Activation::Identity), LayerConfig::Softmax]);
+    check(failures, "softmax between layers", 2, &[rnn(3), LayerConfig::Softmax, rnn(2)]);
     let residual = |from| LayerConfig::Residual { from };
     check(
+        failures,
         "residual",
         3,
         &[lstm(3), residual(0), gru(3), residual(1), residual(0), dense(2, Activation::Tanh)],
     );
     let dropout = |rate| LayerConfig::Dropout { rate };
     let layers = [lstm(3), dropout(0.4), lstm(3), dropout(0.2), dense(2, Activation::Tanh)];
-    check("dropout, off", 2, &layers);
-    check_case("dropout", &Shape { dropout: true, ..Shape::new(2, 4, 3) }, &layers);
+    check(failures, "dropout, off", 2, &layers);
+    check_case(failures, "dropout", &Shape { dropout: true, ..Shape::new(2, 4, 3) }, &layers);
     let lengths = Shape { dropout: true, lengths: Some(vec![1, 4, 0]), ..Shape::new(2, 4, 3) };
-    check_case("dropout, lengths", &lengths, &layers);
+    check_case(failures, "dropout, lengths", &lengths, &layers);
+    list.finish();
 }
 
 #[test]
 fn embeddings() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let layers =
         [EmbeddingConfig::new(5, 3).into(), gru(2), dense(5, Activation::Identity), LayerConfig::Softmax];
     for lengths in [None, Some(vec![6, 0, 3])] {
         let shape = Shape { tokens: Some(5), lengths, ..Shape::new(1, 6, 3) };
-        check_case("embedding", &shape, &layers);
+        check_case(failures, "embedding", &shape, &layers);
     }
+    list.finish();
 }
 
 #[test]
 fn final_states_and_expansion() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     for direction in
         [Direction::Forward, Direction::Reverse, Direction::Bidirectional, Direction::BidirectionalSum]
     {
@@ -93,24 +109,31 @@ fn final_states_and_expansion() {
             LayerConfig::FinalState,
             dense(3, Activation::Tanh),
         ];
-        check(&format!("final state, {direction:?}"), 2, &layers);
+        check(failures, &format!("final state, {direction:?}"), 2, &layers);
     }
     let projected = LstmConfig::new(3).projection(2).direction(Direction::Bidirectional).into();
-    check("final state of a projection", 2, &[projected, LayerConfig::FinalState]);
+    check(failures, "final state of a projection", 2, &[projected, LayerConfig::FinalState]);
     let fed_back = RnnConfig::new(3).feedback(2, Activation::Tanh).into();
-    check("final state after a readout", 2, &[fed_back, LayerConfig::FinalState]);
+    check(failures, "final state after a readout", 2, &[fed_back, LayerConfig::FinalState]);
     for fill in [Expansion::Zeros, Expansion::Repeat] {
         let expand = LayerConfig::Expand { steps: 3, fill };
         check(
+            failures,
             &format!("{fill:?} in the middle"),
             2,
             &[gru(3), LayerConfig::LastStep, expand.clone(), lstm(2)],
         );
-        check_case(&format!("{fill:?}"), &Shape { states: true, ..Shape::new(2, 1, 3) }, &[expand, lstm(2)]);
+        check_case(
+            failures,
+            &format!("{fill:?}"),
+            &Shape { states: true, ..Shape::new(2, 1, 3) },
+            &[expand, lstm(2)],
+        );
     }
+    list.finish();
 }
 
-fn check_decoder(name: &str, layers: &[LayerConfig]) {
+fn check_decoder(failures: &mut Failures, name: &str, layers: &[LayerConfig]) {
     for (lengths, decoder_lengths) in
         [(None, None), (Some(vec![4, 0, 2]), None), (Some(vec![1, 4, 3]), Some(vec![0, 3, 1]))]
     {
@@ -118,27 +141,35 @@ fn check_decoder(name: &str, layers: &[LayerConfig]) {
             let name = format!("{name}, {lengths:?}, {decoder_lengths:?}, given {states}");
             let decoder = Some((3, decoder_lengths.clone()));
             let shape = Shape { lengths: lengths.clone(), decoder, states, ..Shape::new(2, 4, 3) };
-            check_case(&name, &shape, layers);
+            check_case(failures, &name, &shape, layers);
         }
     }
 }
 
 #[test]
 fn encoders_with_decoders() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let bridge = |activation| Bridge::Dense { activation };
     let decoder = |bridge| LayerConfig::from(DecoderConfig::new(1).bridge(bridge));
     let head = || dense(2, Activation::Identity);
-    check_decoder("the same", &[lstm(3), lstm(3), decoder(Bridge::Same), lstm(3), lstm(3), head()]);
+    check_decoder(failures, "the same", &[lstm(3), lstm(3), decoder(Bridge::Same), lstm(3), lstm(3), head()]);
     check_decoder(
+        failures,
         "more layers in the decoder",
         &[gru(3), decoder(Bridge::Same), gru(3), rnn(3), gru(3), head()],
     );
-    check_decoder("fewer", &[lstm(2), lstm(3), decoder(bridge(Activation::Tanh)), lstm(4), head()]);
-    check_decoder("c from h", &[gru(2), decoder(bridge(Activation::Identity)), lstm(3), gru(2), head()]);
-    check_decoder("c left out", &[lstm(2), decoder(Bridge::Same), gru(2), head()]);
-    let both = |hidden| LstmConfig::new(hidden).direction(Direction::Bidirectional);
-    check_decoder("both directions", &[both(2).into(), decoder(Bridge::Same), lstm(4), head()]);
+    check_decoder(failures, "fewer", &[lstm(2), lstm(3), decoder(bridge(Activation::Tanh)), lstm(4), head()]);
     check_decoder(
+        failures,
+        "c from h",
+        &[gru(2), decoder(bridge(Activation::Identity)), lstm(3), gru(2), head()],
+    );
+    check_decoder(failures, "c left out", &[lstm(2), decoder(Bridge::Same), gru(2), head()]);
+    let both = |hidden| LstmConfig::new(hidden).direction(Direction::Bidirectional);
+    check_decoder(failures, "both directions", &[both(2).into(), decoder(Bridge::Same), lstm(4), head()]);
+    check_decoder(
+        failures,
         "skips, projections, a readout",
         &[
             both(2).skip(2).projection(3).into(),
@@ -148,6 +179,7 @@ fn encoders_with_decoders() {
         ],
     );
     check_decoder(
+        failures,
         "residual and last step",
         &[
             lstm(2),
@@ -167,5 +199,6 @@ fn encoders_with_decoders() {
         head(),
     ];
     let shape = Shape { tokens: Some(4), decoder: Some((3, None)), ..Shape::new(1, 5, 3) };
-    check_case("tokens to tokens", &shape, &bridged);
+    check_case(failures, "tokens to tokens", &shape, &bridged);
+    list.finish();
 }

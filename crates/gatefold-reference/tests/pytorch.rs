@@ -2,6 +2,7 @@
 
 use gatefold_model::file::{Model, pytorch};
 use gatefold_model::{Activation, LayerConfig, Parameters};
+use gatefold_reference::Failures;
 use gatefold_reference::{Batch, LayerState, Network, States};
 use ndarray::{Array3, ArrayD, Axis, Ix3, s};
 use pytorch::{ReadOptions, Step};
@@ -167,7 +168,11 @@ fn every_case() {
     let index: Value = serde_json::from_slice(&fs::read(folder().join("cases.json")).unwrap()).unwrap();
     let cases = index["cases"].as_array().unwrap();
     assert!(cases.len() >= 33, "{} cases", cases.len());
+    let mut failures = Failures::new();
     for case in cases {
-        check(case);
+        failures.check(case["name"].to_string(), || {
+            check(case);
+        });
     }
+    failures.finish();
 }

@@ -8,6 +8,7 @@ use gatefold_model::{
     Activation, Biases, Coupling, Direction, GruActivations, GruConfig, InitialState, LayerConfig,
     LstmActivations, LstmConfig, Reset, RnnConfig,
 };
+use gatefold_reference::Failures;
 
 /// A name, and the option that it sets on a plain layer.
 type Choice<C> = (&'static str, fn(C) -> C);
@@ -37,6 +38,7 @@ macro_rules! common_options {
 
 /// Every direction, with and without lengths, alone and stacked, with given states and with the layer's own.
 fn check<C: Clone + Into<LayerConfig>>(
+    failures: &mut Failures,
     family: &str,
     options: &[Choice<C>],
     new: impl Fn(usize) -> C,
@@ -56,7 +58,7 @@ fn check<C: Clone + Into<LayerConfig>>(
                     let shape = Shape { lengths: lengths.clone(), states, ..Shape::new(2, 4, 3) };
                     let case =
                         format!("{family}, {name}, {direction:?}, {lengths:?}, {} layers", layers.len());
-                    check_case(&case, &shape, &layers);
+                    check_case(failures, &case, &shape, &layers);
                 }
             }
         }
@@ -68,20 +70,25 @@ const ODD: [Activation; 2] = [Activation::Elu { alpha: -0.6 }, Activation::Leaky
 
 #[test]
 fn vanilla() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let mut options = common_options!(RnnConfig);
     options.push(("relu", |c| c.activation(Activation::Relu)));
-    check("rnn", &options, RnnConfig::new, RnnConfig::direction);
+    check(failures, "rnn", &options, RnnConfig::new, RnnConfig::direction);
     for activation in Activation::ALL.into_iter().chain(ODD) {
         let options = [("plain", (|c| c) as fn(RnnConfig) -> RnnConfig), ("clip", |c| c.clip(0.6))];
         for (name, chosen) in options {
             let layer = chosen(RnnConfig::new(3).activation(activation));
-            check_case(&format!("rnn {activation}, {name}"), &Shape::new(2, 3, 2), &[layer.into()]);
+            check_case(failures, &format!("rnn {activation}, {name}"), &Shape::new(2, 3, 2), &[layer.into()]);
         }
     }
+    list.finish();
 }
 
 #[test]
 fn lstm() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let mut options = common_options!(LstmConfig);
     let own: Options<LstmConfig> = vec![
         ("peephole", |c| c.peephole()),
@@ -119,7 +126,8 @@ fn lstm() {
         }),
     ];
     options.extend(own);
-    check("lstm", &options, LstmConfig::new, LstmConfig::direction);
+    check(failures, "lstm", &options, LstmConfig::new, LstmConfig::direction);
+    list.finish();
 }
 
 fn gru_options() -> Options<GruConfig> {
@@ -141,23 +149,32 @@ fn gru_options() -> Options<GruConfig> {
 
 #[test]
 fn gru_with_reset_after() {
-    check("gru", &gru_options(), GruConfig::new, GruConfig::direction);
+    let mut list = Failures::new();
+    let failures = &mut list;
+    check(failures, "gru", &gru_options(), GruConfig::new, GruConfig::direction);
+    list.finish();
 }
 
 #[test]
 fn gru_with_reset_before() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let options: Vec<_> = gru_options().into_iter().filter(|(name, _)| !name.contains("skip")).collect();
     check(
+        failures,
         "gru, reset before",
         &options,
         |hidden| GruConfig::new(hidden).reset(Reset::Before),
         GruConfig::direction,
     );
+    list.finish();
 }
 
 /// The reverse scan may have activations of its own.
 #[test]
 fn functions_of_the_reverse_scan() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let layers: [LayerConfig; 3] = [
         RnnConfig::new(3).direction(Direction::Bidirectional).reverse_activation(Activation::Sigmoid).into(),
         LstmConfig::new(2)
@@ -176,13 +193,17 @@ fn functions_of_the_reverse_scan() {
             })
             .into(),
     ];
-    check_case("reverse functions", &Shape { states: true, ..Shape::new(2, 3, 2) }, &layers);
+    check_case(failures, "reverse functions", &Shape { states: true, ..Shape::new(2, 3, 2) }, &layers);
+    list.finish();
 }
 
 /// Learned states that are not used have no gradient.
 #[test]
 fn given_states_take_the_place_of_learned_ones() {
+    let mut list = Failures::new();
+    let failures = &mut list;
     let learned = LstmConfig::new(3).initial_state(InitialState::Learned).direction(Direction::Bidirectional);
     let shape = Shape { states: true, lengths: Some(vec![3, 0]), ..Shape::new(2, 3, 2) };
-    check_case("learned and given", &shape, &[learned.into()]);
+    check_case(failures, "learned and given", &shape, &[learned.into()]);
+    list.finish();
 }

@@ -5,6 +5,7 @@ use gatefold_model::{
     Activation, Coupling, DenseConfig, GruConfig, Init, LayerConfig, LstmConfig, NetworkConfig, Parameters,
     Reset, RnnConfig,
 };
+use gatefold_reference::Failures;
 use gatefold_reference::{Batch, Network, Real};
 use ndarray::{Array, Array3, Dimension};
 use rand::RngExt;
@@ -46,11 +47,15 @@ fn layers(hidden: usize) -> [(&'static str, LayerConfig, usize); 6] {
 
 #[test]
 fn f32_stays_within_the_rule() {
+    let mut failures = Failures::new();
     for (batch, steps, inputs, hidden) in [(1, 1, 1, 1), (3, 300, 5, 33), (2, 20, 7, 513), (64, 50, 31, 16)] {
         for (name, layer, gates) in layers(hidden) {
-            check(name, layer, gates, [batch, steps, inputs, hidden]);
+            failures.check(format!("{name}, B {batch} T {steps} I {inputs} H {hidden}"), || {
+                check(name, layer, gates, [batch, steps, inputs, hidden]);
+            });
         }
     }
+    failures.finish();
 }
 
 /// A recurrent layer followed by a dense one.

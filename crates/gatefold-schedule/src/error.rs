@@ -1,7 +1,17 @@
-/// A pass that the device has no room for.
+/// A pass that the network or the device cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A shape of a batch that the network does not read.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// The part of the batch.
+        what: String,
+        /// The shape that the network reads.
+        expected: String,
+        /// The shape that was given.
+        found: String,
+    },
     /// A tensor beyond what the device allows in one buffer or binding.
     #[error(
         "{tensor} needs {needed_bytes} bytes; the device allows {buffer_bytes} in a buffer and {binding_bytes} in a \

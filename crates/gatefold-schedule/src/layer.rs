@@ -32,18 +32,18 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// All steps and rows under each other.
+    /// All steps and rows, one below the other.
     pub fn matrix(&self) -> Matrix {
         Matrix::new(self.span, self.steps * self.batch, self.width)
     }
 
-    /// [`Sequence::matrix`], whose rows end with their sequences where there are lengths.
+    /// [`Sequence::matrix`]; if there are lengths, rows end with their sequences.
     pub fn rows(&self, lengths: Option<Span>) -> Matrix {
         let steps = lengths.map(|lengths| StepRows { lengths, batch: self.batch });
         Matrix { steps, ..self.matrix() }
     }
 
-    /// How many elements.
+    /// The number of elements.
     #[expect(clippy::len_without_is_empty, reason = "no axis is 0")]
     pub fn len(&self) -> usize {
         self.steps * self.batch * self.width
@@ -58,7 +58,7 @@ pub enum Tape {
     Dense { x: Sequence, lengths: Option<Span>, saved: dense::Saved },
     /// Of an embedding.
     Embedding { x: Sequence },
-    /// Dropout draws its zeros again.
+    /// Nothing: dropout draws its zeros again.
     Dropout,
     /// Of a softmax.
     Softmax { y: Sequence },
@@ -105,13 +105,13 @@ pub fn pack(
     }
 }
 
-/// A layer's outputs for its inputs; `lengths [B]` are `u32`, `None` where all rows are equally long.
+/// A layer's outputs for its inputs; `lengths [B]` are `u32`, `None` if all rows are equally long.
 ///
 /// # Errors
 /// [`Error::Limit`] for work that the device cannot split.
 ///
 /// # Panics
-/// If the layer is recurrent or joins other layers: those are the network's walk to lower.
+/// If the layer is recurrent or joins other layers: the walk over the network lowers those.
 pub fn forward(
     low: &mut Lowering<'_>,
     layer: &Layer,
@@ -144,12 +144,12 @@ pub fn forward(
     }
 }
 
-/// Lanes of a unit's gates on the device; 0 where a layer is not recurrent.
+/// Lanes of a unit's gates on the device; 0 if the layer is not recurrent.
 pub fn lanes(layer: &Layer) -> usize {
     recurrent::forms(layer).first().map_or(0, Form::lanes)
 }
 
-/// Adds the gradients of the layer's parameters. Returns the gradient with respect to its input where that is wanted.
+/// Adds the gradients of the layer's parameters. Returns the gradient with respect to its input, if wanted.
 ///
 /// # Errors
 /// Those of [`forward`].

@@ -1,11 +1,11 @@
-//! A recurrent network lowered to a schedule of kernels, as data. Knows no wgpu: everything that decides what runs on a
-//! GPU is here, everything that runs it is in the engine, `gatefold`.
+//! A recurrent network lowered to a schedule of kernels, as data. This crate knows no wgpu: everything that decides
+//! what runs on a GPU is here, everything that runs it is in the engine, `gatefold`.
 //!
 //! A pass (`pass`: a prediction, a tape, a training batch, an update, a step of a stream) becomes a [`Plan`]: clears,
 //! copies and dispatches on numbered buffers. Plans can be printed, counted and tested without a device.
 //!
-//! Shapes: T time steps, B rows of a batch, I inputs, H hidden units, R values of h (H, or what it is projected to), k
-//! slots of h (1, or the reach of a skip connection), O outputs. Sequences are time-major, `[T, B, F]`.
+//! Shapes: T time steps, B rows of a batch, I inputs, H hidden units, R values of h (H, or the width of a projection),
+//! k slots of h (1, or the reach of a skip connection), O outputs. Sequences are time-major, `[T, B, F]`.
 
 mod error;
 pub mod layer;

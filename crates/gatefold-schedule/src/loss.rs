@@ -5,7 +5,7 @@ use crate::{Given, Plan, Span, product};
 use gatefold_model::Loss;
 use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant, params};
 
-/// Losses that wait on the device before the host fetches them unasked.
+/// The most losses that wait on the device; after that, the host fetches them unasked.
 pub const LOSS_CAPACITY: usize = 1024;
 
 /// Invocations that add up a loss.
@@ -15,7 +15,7 @@ const CONSTS: (&str, u32) = ("WG_SIZE", ELEMENT_WG_SIZE);
 /// Puts the loss into the list of losses; returns the gradient with respect to the outputs.
 ///
 /// # Panics
-/// If the outputs are not of a width that the loss takes.
+/// If the outputs do not have a width that the loss takes.
 pub(crate) fn lower(plan: &mut Plan, loss: &Loss, y: Sequence) -> Sequence {
     let rows = y.steps * y.batch;
     let features = loss.target_width(y.width).expect("training checks the loss against the network");
@@ -89,7 +89,7 @@ fn cross_entropy(
     [y, wanted, weights, d_y]: [Span; 4],
     (rows, classes): (usize, usize),
 ) -> Span {
-    // Where a row has something to do for each invocation of a workgroup, they share it.
+    // If a row has work for every invocation of a workgroup, they share it.
     let wide = classes > ELEMENT_WG_SIZE as usize;
     let costs = plan.scratch("loss.rows", rows);
     let invocations = if wide { rows * ELEMENT_WG_SIZE as usize } else { rows };

@@ -1,9 +1,9 @@
-//! Memory that buffers of a plan share, from their lifetimes; and whether a device has room for a plan.
+//! Memory that the buffers of a plan share, given their lifetimes; and whether a device has room for a plan.
 
 use crate::plan::{Plan, Step};
 use crate::{Error, Target};
 
-/// Where a plan's scratch buffers go.
+/// The slots of a plan's scratch buffers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The slot of every buffer of the plan; `None` for those that are given or never used.
@@ -25,7 +25,8 @@ fn lifetimes(plan: &Plan) -> Vec<Option<(usize, usize)>> {
 }
 
 /// Gives every scratch buffer a slot, the largest first, each in the first slot in which no other lives at the same
-/// time. A slot is a buffer of its own: wgpu tracks whole buffers, and refuses one that a dispatch both reads and writes.
+/// time. Every slot is a separate buffer: wgpu tracks whole buffers, and refuses one that a dispatch both reads and
+/// writes.
 pub fn assign(plan: &Plan) -> Assignment {
     let lives = lifetimes(plan);
     let mut order: Vec<(usize, (usize, usize))> = lives
@@ -54,9 +55,9 @@ pub fn assign(plan: &Plan) -> Assignment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryNeed {
-    /// All of it, buffers that share space counted once.
+    /// All of it, shared space counted once.
     pub bytes: u64,
-    /// The same if none shared.
+    /// The same without sharing.
     pub unshared_bytes: u64,
     /// The name of the largest buffer.
     pub largest: String,
@@ -77,7 +78,7 @@ pub fn need(plan: &Plan) -> MemoryNeed {
     }
 }
 
-/// Checks that every buffer of a plan fits the device, and that it bears every loop, before anything is made.
+/// Checks that the device has room for every buffer of a plan and bears every loop, before anything is made.
 ///
 /// # Errors
 /// [`Error::TooLarge`] names the tensor, [`Error::Limit`] the kernel.
@@ -140,7 +141,7 @@ mod tests {
         plan
     }
 
-    /// Every step that touches the buffer, looked up the slow way.
+    /// Every step that touches the buffer, found the slow way.
     fn touched(plan: &Plan, index: usize) -> Vec<usize> {
         let uses = |step: &Step| match step {
             Step::Clear(span) => span.buffer.0 == index,

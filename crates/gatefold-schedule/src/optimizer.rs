@@ -11,7 +11,7 @@ pub const HYPER_LEN: usize = size_of::<Hyper>() / 4;
 /// Elements of [`Given::Status`].
 pub const STATUS_LEN: usize = size_of::<Status>() / 4;
 
-/// Stretches of the gradient that count for its norm, each within one parameter, for each buffer of gradients.
+/// The stretches of the gradient that count for its norm, each within one parameter, by buffer of gradients.
 pub fn pieces(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Vec<Piece>> {
     let mut found = vec![Vec::new(); layout.chunks.len()];
     for entry in layout.entries.iter().filter(|entry| !config.rule(&entry.name).frozen) {
@@ -46,7 +46,7 @@ fn runs(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Run> {
     runs
 }
 
-/// Norm, clipping, optimiser; clears the gradient after them.
+/// Norm, clipping, optimiser; clears the gradient afterwards.
 pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainConfig) {
     let hyper = plan.given_as(Given::Hyper, Element::U32, HYPER_LEN);
     let status = plan.given_as(Given::Status, Element::U32, STATUS_LEN);

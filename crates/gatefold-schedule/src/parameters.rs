@@ -29,13 +29,13 @@ pub struct ParameterEntry {
     pub chunk: usize,
     /// Its first element there.
     pub offset: usize,
-    /// How many elements.
+    /// The number of elements.
     pub len: usize,
 }
 
 impl ParameterLayout {
-    /// One parameter after another, each where a binding may begin; a new buffer where the next would not fit a binding of
-    /// the device.
+    /// Places one parameter after another, each where a binding may begin, and begins a new buffer when the next would
+    /// not fit a binding of the device.
     pub fn new(config: &NetworkConfig, target: &Target) -> ParameterLayout {
         let most = usize::try_from(target.max_binding_bytes.min(target.max_buffer_bytes) / 4);
         let most = most.unwrap_or(usize::MAX);
@@ -99,7 +99,7 @@ pub struct ParameterSpans<'a> {
 }
 
 impl<'a> ParameterSpans<'a> {
-    /// Gradients are wanted of the parameters whose names `is_trained` accepts.
+    /// The parameters of a layout; those whose names `is_trained` accepts get gradients.
     pub fn new(layout: &'a ParameterLayout, is_trained: impl Fn(&str) -> bool) -> Self {
         let names = layout.entries.iter().map(|entry| entry.name.as_str());
         ParameterSpans { layout, trained: names.filter(|name| is_trained(name)).collect() }
@@ -119,7 +119,7 @@ impl<'a> ParameterSpans<'a> {
         Some(self.layout.span(plan, Given::Gradients, name))
     }
 
-    /// The values of a parameter of one of a recurrent layer's scans, if it has that.
+    /// The values of a parameter of one scan of a recurrent layer, if it has one.
     pub fn find(&self, plan: &mut Plan, layer: &Layer, role: Role, reverse: bool) -> Option<Span> {
         let spec = layer.find(role, reverse)?;
         Some(self.layout.span(plan, Given::Parameters, &spec.name))
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use gatefold_model::{DenseConfig, LstmConfig};
 
-    /// Buffers are as long as a binding at most, parameters are never torn apart, and what goes in comes out.
+    /// Buffers are at most as long as a binding, parameters are never torn apart, and what goes in comes out.
     #[test]
     fn parameters_fill_as_many_buffers_as_bindings_need() {
         let layers = [LstmConfig::new(5).into(), LstmConfig::new(5).into(), DenseConfig::new(3).into()];

@@ -98,7 +98,7 @@ pub enum StatePlaces {
     Apart,
 }
 
-/// One run of a network, forward and perhaps back: the key that plans are kept by.
+/// One run of a network, forward and perhaps back; plans are kept under it as a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pass {
     /// The shape of its batch.
@@ -109,7 +109,8 @@ pub struct Pass {
     pub initial: InitialFrom,
     /// The buffers of states.
     pub places: StatePlaces,
-    /// After this many steps the states are copied into the buffers that [`InitialFrom::Given`] reads.
+    /// The number of steps after which the states are copied into the buffers that [`InitialFrom::Given`] reads; `None`
+    /// if they are not carried.
     pub carry: Option<usize>,
     /// Whether dropout layers drop.
     pub dropout: bool,
@@ -140,7 +141,7 @@ impl Pass {
         }
     }
 
-    /// The input that the output's steps and lengths are those of.
+    /// The input whose steps and lengths the output has.
     pub fn output_half(&self) -> Half {
         match (self.part, self.shape.decoder) {
             (Part::Whole | Part::Decoder, Some(_)) => Half::Decoder,
@@ -154,7 +155,7 @@ impl Pass {
         [config.output_steps(steps), self.shape.batch, config.output()]
     }
 
-    /// The states of one scan, in the buffers of that set.
+    /// The states of one scan, in the buffers of a set.
     pub(crate) fn states(
         &self,
         plan: &mut Plan,
@@ -175,7 +176,7 @@ impl Pass {
 pub struct PassPlan {
     /// The plan.
     pub plan: Plan,
-    /// The buffers that the host writes, those alone that the plan reads.
+    /// The buffers that the host writes; only those that the plan uses.
     pub uploads: Vec<Given>,
     /// The buffers that the host may read, with the shapes of their content.
     pub reads: Vec<(Given, Vec<usize>)>,
@@ -239,7 +240,7 @@ fn finish(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: 
         mask(low.plan, config, pass, Sequence { span: output, ..y });
     }
     for layer in config.recurrent_layers().filter(|_| finals) {
-        // After an encoder alone, the decoder's initial states count as its state.
+        // After an encoder alone, the decoder's initial states count as its final ones.
         let last = forward.finals.get(&layer.index).map(|scans| scans.iter().map(Some).collect());
         let initial =
             || forward.initial.get(&layer.index).map(|scans| scans.iter().map(Option::as_ref).collect());
@@ -254,7 +255,7 @@ fn finish(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: 
     carry(low, config, pass, forward);
 }
 
-/// Zeros past the end of each row of the network's output, or of its gradient.
+/// Zeroes each row of the network's output, or of its gradient, past its end.
 fn mask(plan: &mut Plan, config: &NetworkConfig, pass: &Pass, y: Sequence) {
     let half = pass.output_half();
     if pass.shape.axis(half).lengths && config.timeline().has_lengths() {
@@ -277,7 +278,8 @@ fn carry(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: &
 /// The schedule of a network for a batch of that shape, to read or to count: a prediction, or a training step with its update.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn schedule(
     config: &NetworkConfig,
     target: &Target,

@@ -1,6 +1,6 @@
-//! The schedule as data: what layers lower to, and all that an executor must know.
+//! The schedule as data: the result of lowering layers, and all that an executor must know.
 //!
-//! A [`Plan`] is a list of clears, copies and dispatches on numbered buffers. It can be printed, a step a line, and
+//! A [`Plan`] is a list of clears, copies and dispatches on numbered buffers. It can be printed, one line per step, and
 //! tested without a device. Lengths and offsets count elements of four bytes.
 
 use crate::states::StateSet;
@@ -23,7 +23,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// The size of one.
+    /// The bytes of one element.
     pub fn bytes(self) -> usize {
         match self {
             Element::F32 | Element::U32 => 4,
@@ -38,9 +38,9 @@ pub struct Declared {
     pub name: String,
     /// The type of its elements.
     pub element: Element,
-    /// How many there are.
+    /// The number of elements.
     pub len: usize,
-    /// Which buffer outside the plan it is; `None` for scratch, which lives while the plan uses it.
+    /// The buffer outside the plan that it stands for; `None` for scratch, which lives only while the plan uses it.
     pub given: Option<Given>,
 }
 
@@ -60,7 +60,7 @@ pub enum Half {
     Decoder,
 }
 
-/// A buffer that lives outside plans. Plans that say the same share it, as far as their owner says so.
+/// A buffer that lives outside plans. Plans that name the same one share it, unless their owner keeps it to one plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Given {
@@ -70,13 +70,13 @@ pub enum Given {
     Gradients(usize),
     /// A moment of the optimiser by its name, likewise.
     Moment(&'static str, usize),
-    /// Weights in the order of the kernels: of one scan of the layer that owns them.
+    /// Weights of one scan of the layer that owns them, in the order of the kernels.
     Packed {
         /// The layer.
         layer: usize,
         /// Whether they are those of its reverse scan.
         reverse: bool,
-        /// Which of them.
+        /// The tensor.
         part: PackedPart,
     },
     /// Inputs, `[T, B, I]`.
@@ -89,16 +89,16 @@ pub enum Given {
     DOutput,
     /// The gradient with respect to an input.
     DInput(Half),
-    /// States of all layers; see [`StateLayout`](crate::StateLayout). Those of different batch sizes are different buffers.
+    /// States of all layers; see [`StateLayout`](crate::StateLayout). Each batch size has its own buffer.
     States {
-        /// Which states.
+        /// The set of states.
         set: StateSet,
         /// B
         batch: usize,
     },
-    /// One state of one scan, in a buffer of its own.
+    /// One state of one scan, in a separate buffer.
     State {
-        /// Which states.
+        /// The set of states.
         set: StateSet,
         /// The layer.
         layer: usize,
@@ -114,7 +114,7 @@ pub enum Given {
         /// `gates`, `h` and so on.
         part: &'static str,
     },
-    /// The key of dropout's masks: seed low, seed high, the batch's number, and a word that is not used.
+    /// The key of dropout's masks: seed low, seed high, the batch's number, and an unused word.
     DropoutKey,
     /// The targets of a batch, `[T' B, F]`.
     Target,
@@ -126,7 +126,7 @@ pub enum Given {
     Hyper,
     /// The norm, the clipping factor and the first failure.
     Status,
-    /// The stretches of the gradient that count for its norm, likewise.
+    /// The stretches of the gradient that count for its norm, by the number of the gradient's buffer.
     Pieces(usize),
     /// An argument of a kernel that runs alone.
     Argument(usize),
@@ -209,7 +209,7 @@ pub struct Span {
     pub buffer: BufferId,
     /// Its first element.
     pub offset: usize,
-    /// How many elements.
+    /// The number of elements.
     pub len: usize,
 }
 
@@ -247,13 +247,13 @@ impl From<Option<Span>> for Binding {
 /// One step of a plan.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Zeros.
+    /// Fills with zeros.
     Clear(Span),
     /// A copy of equal length, between two buffers.
     Copy {
         /// The elements read.
         from: Span,
-        /// Their place.
+        /// The elements written.
         to: Span,
     },
     /// A kernel.
@@ -286,7 +286,7 @@ pub struct Dispatch {
     pub groups: [u32; 3],
     /// Loop iterations of the busiest invocation.
     pub iterations: u64,
-    /// Sets it apart from its neighbours, such as `t=3`.
+    /// A note that tells it apart from its neighbours, such as `t=3`.
     pub note: String,
     /// Floating-point operations, where they are worth counting.
     pub flops: u64,
@@ -311,7 +311,7 @@ impl Plan {
         &self.steps
     }
 
-    /// The number of steps before the mark, up to which, or from which on, a plan may be run alone; 0 without one.
+    /// The number of steps before the mark; 0 without one. The parts before and after the mark may be run separately.
     pub fn mark(&self) -> usize {
         self.mark
     }
@@ -329,12 +329,12 @@ impl Plan {
         })
     }
 
-    /// A buffer that lives outside the plan, of `f32`.
+    /// Declares a buffer of `f32` that lives outside the plan.
     pub fn given(&mut self, given: Given, len: usize) -> Span {
         self.given_as(given, Element::F32, len)
     }
 
-    /// A buffer that lives outside the plan.
+    /// Declares a buffer that lives outside the plan; declaring it again returns the same buffer.
     ///
     /// # Panics
     /// If it was declared before with another length or element.
@@ -348,8 +348,8 @@ impl Plan {
         self.declare(Declared { name: given.to_string(), element, len, given: Some(given) })
     }
 
-    /// A buffer of `f32` that lives while the plan uses it and may share its memory with others; its content is not zero
-    /// at first.
+    /// Declares a buffer of `f32` that lives while the plan uses it and may share its memory with others; it is not
+    /// zeroed at first.
     pub fn scratch<N: Into<String>>(&mut self, name: N, len: usize) -> Span {
         self.scratch_as(name, Element::F32, len)
     }
@@ -370,7 +370,7 @@ impl Plan {
         Span { offset: 0, len: self.buffers[span.buffer.0].len, ..span }
     }
 
-    /// Adds zeros.
+    /// Adds a step that fills a span with zeros.
     pub fn clear(&mut self, span: Span) {
         self.check(&span);
         self.steps.push(Step::Clear(span));
@@ -392,7 +392,7 @@ impl Plan {
     ///
     /// # Panics
     /// If params or bindings are not the kernel's, if it would touch elements past a binding's end, if a buffer that is
-    /// written is bound twice, or a binding is unused that the variant reads.
+    /// written is bound twice, or if a binding that the variant touches is unused.
     pub fn dispatch<P: Params + Pod>(
         &mut self,
         kernel: KernelVariant,
@@ -445,7 +445,7 @@ impl Plan {
         }
     }
 
-    /// The part of a buffer to bind so that a kernel with an offset in its params sees the span, and that offset: bindings
+    /// The part of a buffer to bind so that a kernel sees the span, and the offset to give it in its params: bindings
     /// begin at multiples of 256 bytes, spans anywhere.
     pub fn bind(&self, span: Span) -> (Span, u32) {
         if span.offset.is_multiple_of(ALIGNMENT) {
@@ -466,7 +466,7 @@ impl Plan {
         );
     }
 
-    /// Appends the steps of another plan; buffers given under the same name are the same.
+    /// Appends the steps of another plan; given buffers of the same name become one.
     pub fn append(&mut self, other: Plan) {
         let mut moved = Vec::with_capacity(other.buffers.len());
         for buffer in other.buffers {
@@ -488,17 +488,17 @@ impl Plan {
         }));
     }
 
-    /// The number of kernels that it starts.
+    /// The number of kernels that the plan starts.
     pub fn dispatches(&self) -> usize {
         self.steps.iter().filter(|step| matches!(step, Step::Dispatch(_))).count()
     }
 
-    /// The number of kernels that it starts before its mark.
+    /// The number of kernels that the plan starts before its mark.
     pub fn dispatches_before_mark(&self) -> usize {
         self.steps[..self.mark].iter().filter(|step| matches!(step, Step::Dispatch(_))).count()
     }
 
-    /// The name of a span: its buffer's, with the elements where it is a part of it.
+    /// The name of a span: its buffer's, followed by the range of elements if it is only a part.
     pub fn name_of(&self, span: &Span) -> String {
         let declared = &self.buffers[span.buffer.0];
         if span.len == declared.len {
@@ -571,5 +571,92 @@ impl fmt::Display for Plan {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, params};
+
+    /// The column sums of a [3, 5] matrix in two slices, with buffers of these lengths.
+    fn column_sums(x_len: usize, out_len: usize) {
+        let mut plan = Plan::default();
+        let (x, out) = (plan.scratch("x", x_len), plan.scratch("out", out_len));
+        let kernel = KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]);
+        let params = params::ColumnSum { m: 3, n: 5, slice_len: 2, ..Default::default() };
+        plan.dispatch(kernel, params, &[x.into(), out.into()], [1, 2, 1]);
+    }
+
+    #[test]
+    fn buffers_that_are_long_enough_are_taken() {
+        column_sums(15, 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches 15 elements of x, which has 14")]
+    fn too_short_an_input_is_refused() {
+        column_sums(14, 10);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches 10 elements of out, which has 9")]
+    fn too_short_an_output_is_refused() {
+        column_sums(15, 9);
+    }
+
+    #[test]
+    #[should_panic(expected = "column_sum touches its binding 0, which is unused")]
+    fn a_binding_that_is_read_is_not_unused() {
+        let mut plan = Plan::default();
+        let out = plan.scratch("out", 5);
+        let kernel = KernelVariant::new(KernelId::ColumnSum, &[("WG_SIZE", ELEMENT_WG_SIZE)]);
+        let params = params::ColumnSum { m: 3, n: 5, slice_len: 3, ..Default::default() };
+        plan.dispatch(kernel, params, &[Binding::Unused, out.into()], [1, 1, 1]);
+    }
+
+    /// The middle feature of three of 5 rows, in a row's outputs from the second on: a mean and a variance where Gaussian.
+    fn element_loss(kind: ElementLossKind, outputs: usize, weights: usize, parts: usize) {
+        let mut plan = Plan::default();
+        let [y, d_y] = ["y", "d_y"].map(|name| plan.scratch(name, outputs));
+        let (wanted, weights) = (plan.scratch("wanted", 5), plan.scratch("weights", weights));
+        let parts = plan.scratch("parts", parts);
+        let kernel =
+            KernelVariant::new(KernelId::ElementLoss, &[("WG_SIZE", ELEMENT_WG_SIZE), ("LOSS", kind as u32)]);
+        let params = params::ElementLoss {
+            len: 5,
+            features: 1,
+            stride: 3,
+            offset: 1,
+            parts: 4,
+            first_part: 2,
+            ..Default::default()
+        };
+        let bindings = [y, wanted, weights, d_y, parts].map(Binding::from);
+        plan.dispatch(kernel, params, &bindings, [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_loss_may_end_before_the_last_output() {
+        element_loss(ElementLossKind::Huber, 14, 5, 6);
+        element_loss(ElementLossKind::Gaussian, 15, 5, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 15 elements of y, which has 14")]
+    fn a_gaussian_takes_two_blocks() {
+        element_loss(ElementLossKind::Gaussian, 14, 5, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 5 elements of weights, which has 4")]
+    fn a_loss_takes_a_weight_for_each_row() {
+        element_loss(ElementLossKind::Huber, 14, 4, 6);
+    }
+
+    #[test]
+    #[should_panic(expected = "element_loss touches 6 elements of parts, which has 5")]
+    fn a_loss_writes_its_parts_after_those_of_others() {
+        element_loss(ElementLossKind::Huber, 14, 5, 5);
     }
 }

@@ -15,8 +15,8 @@ use gatefold_shaders::{
     Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, SUBGROUP_LANES, TILE_WG_SIZE, params,
 };
 
-/// Rows that one invocation of a tiled kernel owns when `rows` rows of `columns` invocations are to be done, and a
-/// row may cost at most `max_rows`. Software drivers like large tiles, GPUs many invocations.
+/// The rows that one invocation of a tiled kernel owns, at most `max_rows`, if there are `rows` rows of `columns`
+/// invocations. Software drivers prefer large tiles, GPUs many invocations.
 pub fn tile_rows(target: &Target, rows: usize, columns: usize, max_rows: u32) -> u32 {
     const ENOUGH_INVOCATIONS: usize = 16_384;
     let mut tile = 1;
@@ -27,7 +27,8 @@ pub fn tile_rows(target: &Target, rows: usize, columns: usize, max_rows: u32) ->
         }
         tile *= 2;
     }
-    tile
+    // Slower than 4 rows and than 16 in every kernel measured on a real GPU (docs/benchmarks.md).
+    if !target.software && tile == 8 { 4 } else { tile }
 }
 
 /// The longest inner axis that one invocation of this kernel may walk on this device.
@@ -66,7 +67,8 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
     let n_columns = n / width;
     let wide = target.software && n_columns > TILE_WG_SIZE as usize;
     let per_invocation = if wide { 2 } else { 1 };
-    let rows = tile_rows(target, m, n_columns.div_ceil(per_invocation), 16);
+    let invocations = n_columns.div_ceil(per_invocation) * k.div_ceil(slice_len.min(k).max(1));
+    let rows = tile_rows(target, m, invocations, 16);
     let kernel = KernelVariant {
         id: KernelId::MatMul,
         cell: None,
@@ -118,7 +120,7 @@ impl Tiled {
         slot.expect("the kernel has this constant").1 = value;
     }
 
-    /// `a` is bound whole and read from its offset on, and `b` where a binding cannot begin at it.
+    /// Binds `a` whole and reads it from its offset on; `b` too, if a binding cannot begin at its offset.
     fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Option<Span>, c: Span) {
         self.params.a_offset = a.span.offset as u32;
         let (b_span, b_offset) = plan.bind(b.span);
@@ -130,7 +132,8 @@ impl Tiled {
     }
 }
 
-/// `c = act(a b + bias)`, written whole. Past the ends of `a`'s rows, if they have ends, `c` is that or `act(bias)`.
+/// `c = act(a b + bias)`, written whole. Past the ends of `a`'s rows, if they have ends, `c` is either that or
+/// `act(bias)`.
 ///
 /// # Errors
 /// [`Error::Limit`] for a product of more rows or columns than the device has workgroups for.
@@ -218,4 +221,19 @@ pub fn element_groups(len: usize) -> ([u32; 3], u32) {
     let groups = len.div_ceil(ELEMENT_WG_SIZE as usize).max(1);
     let x = groups.min(MAX_GROUPS as usize);
     ([x as u32, groups.div_ceil(x) as u32, 1], x as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_gets_large_tiles_only_where_invocations_are_enough() {
+        let gpu = Target::webgpu();
+        let software = Target { software: true, ..Target::webgpu() };
+        let tiles = |target: &Target, rows: usize, most: u32| tile_rows(target, rows, 1024, most);
+        assert_eq!([16, 30, 32, 64, 128, 240, 256].map(|rows| tiles(&gpu, rows, 16)), [1, 1, 2, 4, 4, 4, 16]);
+        assert_eq!([1, 2, 5, 8, 9, 256].map(|rows| tiles(&software, rows, 16)), [1, 2, 8, 8, 16, 16]);
+        assert_eq!(tiles(&software, 256, 8), 8);
+    }
 }

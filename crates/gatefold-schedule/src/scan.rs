@@ -1,6 +1,6 @@
-//! A scan: one direction of a recurrent layer over time. The product of all steps' inputs comes first, the steps follow, and
-//! products over all steps give the gradients of the weights. How steps are spread over dispatches is the
-//! [`Strategy`]'s business, and nobody's else.
+//! A scan: one direction of a recurrent layer over time. The product of all steps' inputs comes first, then the steps;
+//! products over all steps compute the gradients of the weights. Only the [`Strategy`] decides how steps are spread
+//! over dispatches.
 //!
 //! Everything is stored in time order. h has history slots before the steps: a forward scan has h(t) in slot t + k and its
 //! initial values in slots 0 to k - 1; a reverse scan has h(t) in slot t and its initial values in slots T to T + k - 1,
@@ -19,7 +19,7 @@ pub use carried::CarriedGradients;
 pub use form::{Columns, Form, Readout};
 pub use gradients::{input_gradient, parameter_gradients};
 pub use packed::{Packed, Transposed, pack};
-pub use rows::{copy_output, put_initial, states_after};
+pub use rows::{copy_slot, put_initial, states_after};
 pub use state::ScanState;
 pub use strategy::Strategy;
 
@@ -42,21 +42,23 @@ pub struct Scan {
     pub batch: usize,
     /// `[T, B, I]`, the layer's inputs.
     pub x: Sequence,
-    /// `[B]`, `u32`; `None` where all rows last T steps.
+    /// `[B]`, `u32`; `None` if all rows last T steps.
     pub lengths: Option<Span>,
     /// The scan's weights.
     pub packed: Packed,
-    /// `[T, B, H]` of lanes: saved of every step, after backward the gradient with respect to the pre-activations.
+    /// `[T, B, H]` of lanes: the values saved at every step; after backward, the gradients with respect to the
+    /// pre-activations.
     pub gates: Span,
-    /// `[T+1, B, H]`; in inference `[1, B, H]`, the last alone. `None` where the cell has no state.
+    /// `[T+1, B, H]`; in inference `[1, B, H]`, the last only. `None` if the cell has no state.
     pub state: Option<Span>,
     /// `[T+k, B, width]`; in a stream `[k+1, B, width]`, a ring.
     pub h: Span,
-    /// `[T, B, R]`: the readout as it was saved, after backward the gradient before its function. `None` in inference.
+    /// `[T, B, R]`: the saved readout; after backward, the gradient before its activation. `None` in inference or
+    /// without a readout.
     pub readout: Option<Span>,
     /// Whether it saves what backward needs.
     pub saves: bool,
-    /// How its steps are spread over dispatches.
+    /// The way its steps are spread over dispatches.
     pub strategy: Strategy,
 }
 
@@ -132,7 +134,7 @@ impl Scan {
         if self.form.reverse { 0 } else { self.form.history() }
     }
 
-    /// The first slot of the initial values, where no row has a length of its own.
+    /// The first slot of the initial values, if there are no lengths.
     fn initial_slot(&self) -> usize {
         if self.form.reverse { self.steps } else { 0 }
     }
@@ -183,7 +185,7 @@ impl Scan {
         Matrix { steps: self.step_rows(), ..all }
     }
 
-    /// Where the rows of all steps end, if they have lengths.
+    /// The ends of the rows of all steps, if they have lengths.
     fn step_rows(&self) -> Option<StepRows> {
         self.lengths.map(|lengths| StepRows { lengths, batch: self.batch })
     }
@@ -213,10 +215,10 @@ impl Scan {
     }
 }
 
-/// All steps forward: the product of the inputs, then the recurrence. The initial state is in its slots.
+/// All steps forward: the product of the inputs, then the recurrence. The initial state must be in its slots already.
 ///
 /// # Errors
-/// [`Error::Limit`] for a layer that the device cannot walk.
+/// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
 pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
     input_product(low, scan)?;
     match scan.strategy {
@@ -224,8 +226,8 @@ pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(),
     }
 }
 
-/// All steps back: leaves the gradients with respect to the pre-activations in the scan's buffers. The scan's part of `d_out`
-/// begins at column `d_begin`.
+/// All steps backward. Leaves the gradients with respect to the pre-activations in the scan's buffers. The scan's part
+/// of `d_out` begins at column `d_begin`.
 ///
 /// # Errors
 /// Those of [`forward`].
@@ -254,8 +256,8 @@ pub fn initial_gradient(
     step::initial_gradient(low, scan, carried)
 }
 
-/// One step of a stream, the n-th of as many as the ring has slots: h goes round, the state stays where it is. Returns the
-/// slot of the new h.
+/// One step of a stream, at turn `n` of its ring, below the number of slots: h moves on by one slot, the state stays
+/// where it is. Returns the slot of the new h.
 ///
 /// # Errors
 /// Those of [`forward`].

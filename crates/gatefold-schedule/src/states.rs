@@ -1,5 +1,5 @@
-//! The place of the states of a network's recurrent layers in one buffer: initial ones, final ones, and their gradients
-//! alike.
+//! The places of the states of a network's recurrent layers in one buffer, the same for initial states, final states
+//! and their gradients.
 
 use crate::plan::ALIGNMENT;
 use crate::scan::ScanState;
@@ -51,7 +51,7 @@ struct LayerPlaces {
     feedback: Option<usize>,
 }
 
-/// First elements.
+/// The first element of each state.
 #[derive(Clone, Debug)]
 struct ScanPlaces {
     reverse: bool,
@@ -68,7 +68,7 @@ impl ScanPlaces {
 }
 
 impl StateLayout {
-    /// One state after another, each where a binding may begin.
+    /// Places one state after another, each where a binding may begin.
     pub fn new(config: &NetworkConfig, batch: usize) -> StateLayout {
         let mut len = 0;
         let mut place = |elements: usize| {
@@ -95,12 +95,12 @@ impl StateLayout {
         StateLayout { batch, layers, len }
     }
 
-    /// The buffer of that set.
+    /// The buffer of a set.
     pub fn given(&self, set: StateSet) -> Given {
         Given::States { set, batch: self.batch }
     }
 
-    /// The states of one scan in the buffer of that set.
+    /// The states of one scan in the buffer of a set.
     ///
     /// # Panics
     /// If the layer has no states.
@@ -117,7 +117,7 @@ impl StateLayout {
         }
     }
 
-    /// The states of one scan in buffers of their own.
+    /// The states of one scan, each in its own buffer.
     ///
     /// # Panics
     /// If the layer has no states.

@@ -3,14 +3,14 @@
 use crate::Error;
 use gatefold_shaders::{Lanes, ParamsFrom};
 
-/// A device as the planner sees it; a plan can be made for one that is not there.
+/// A device as the planner sees it. Plans can be made for a device that is not present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Whether invocations of a subgroup share what they load.
     pub lanes: Lanes,
-    /// Where kernels read their params.
+    /// The place from which kernels read their params.
     pub params: ParamsFrom,
-    /// Whether it is a software driver: few threads that each like large tiles, where a GPU wants many invocations.
+    /// Whether it is a software driver, which has few threads and prefers large tiles; a GPU wants many invocations.
     pub software: bool,
     /// Iterations after which the driver silently ends an invocation's loops; `None` for drivers that never do.
     pub max_loop_iterations: Option<u32>,

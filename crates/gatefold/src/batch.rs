@@ -4,12 +4,12 @@ use crate::Sequences;
 use gatefold_model::Dropout;
 use ndarray::ArrayView3;
 
-/// How the states of one batch meet those of the next.
+/// The passing of states from batch to batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Carry {
     /// Whether the batch starts from the kept states.
     pub(crate) read: bool,
-    /// After how many steps the states are kept.
+    /// The number of steps after which the states are kept.
     pub(crate) keep: Option<usize>,
 }
 

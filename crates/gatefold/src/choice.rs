@@ -8,12 +8,11 @@ pub enum DeviceChoice {
     /// A real GPU if there is one, else the CPU; a software adapter is never taken.
     #[default]
     Auto,
-    /// A GPU, and a software adapter where there is no other.
+    /// A GPU, or a software adapter if there is no other.
     Gpu,
     /// The CPU.
     Cpu,
-    /// The first adapter that is called so, else the first whose name contains this text, whatever the case of its
-    /// letters.
+    /// The first adapter with this name, else the first whose name contains this text, regardless of case.
     Named(String),
 }
 

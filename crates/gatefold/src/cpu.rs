@@ -1,4 +1,4 @@
-//! The CPU device behind the engine's doors: calls `gatefold-cpu`, interprets no plan.
+//! The CPU device behind the engine's doors. It calls `gatefold-cpu` directly and knows no plans.
 
 mod network;
 mod training;

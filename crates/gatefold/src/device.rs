@@ -15,19 +15,19 @@ pub enum Device {
 }
 
 impl Device {
-    /// Opens the device that the choice stands for.
+    /// Opens the chosen device.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where the driver refuses.
+    /// [`Error::NoAdapter`] if a GPU is wanted and none fits; [`Error::Device`] if the driver refuses.
     #[cfg(feature = "gpu")]
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
         Ok(Gpu::request(choice, &GpuOptions::default())?.map_or(Device::Cpu, Device::Gpu))
     }
 
-    /// Opens the device that the choice stands for.
+    /// Opens the chosen device.
     ///
     /// # Errors
-    /// [`Error::Device`] where a GPU is wanted, which this build does not support.
+    /// [`Error::Device`] if a GPU is wanted, which this build does not support.
     #[cfg(not(feature = "gpu"))]
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
         match choice {
@@ -38,7 +38,7 @@ impl Device {
         }
     }
 
-    /// A warning for its owner: a software adapter is slower than the CPU device.
+    /// A warning to show to the user, if there is one: a software adapter is slower than the CPU device.
     pub fn warning(&self) -> Option<String> {
         match self {
             Device::Cpu => None,
@@ -49,7 +49,7 @@ impl Device {
         }
     }
 
-    /// One line that describes it.
+    /// A one-line description.
     pub fn summary(&self) -> String {
         match self {
             Device::Cpu => format!("cpu ({} threads)", Threads::available().count()),

@@ -1,12 +1,13 @@
 //! The engine inside another program: networks on buffers of a wgpu device that the caller owns.
 //!
-//! Calls record into the caller's [`wgpu::CommandEncoder`]; nothing is submitted and the queue is not written to, so
-//! they stand between the caller's own passes; encoders are submitted in the order in which calls were recorded. Every
-//! buffer belongs to the network's device, holds `f32` or, for lengths, `u32`, and needs the usages `STORAGE`, `COPY_SRC`
-//! and `COPY_DST`.
+//! Calls record into the caller's [`wgpu::CommandEncoder`], between the caller's own passes. They submit nothing and do
+//! not write to the queue. The caller submits encoders in the order in which calls were recorded. Every buffer belongs
+//! to the network's device, holds `f32` or, for lengths, `u32`, and needs the usages `STORAGE`, `COPY_SRC` and
+//! `COPY_DST`.
 //!
-//! Shapes: T steps, B rows, I inputs, O outputs of the network; H units, R values of h (H, or what it is projected to) and k
-//! slots of h (1, or the reach of a skip connection) of a recurrent layer. Inputs and gradients past a row's end are ignored.
+//! Shapes: T steps, B rows, I inputs, O outputs of the network; H units, R values of h (H, or the width of a
+//! projection) and k slots of h (1, or the reach of a skip connection) of a recurrent layer. Inputs and gradients past
+//! a row's end are ignored.
 
 mod buffers;
 
@@ -18,7 +19,7 @@ use buffers::Callers;
 use gatefold_model::{Direction, LayerKind, NetworkConfig, Parameters};
 use gatefold_schedule::layer::Purpose;
 use gatefold_schedule::pass::{self, Axis, InitialFrom, Recording, Shape};
-use gatefold_schedule::{Given, Half, ParameterLayout, StateSet};
+use gatefold_schedule::{Given, Half, ParameterLayout, Plan, StateSet};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,8 +37,8 @@ pub struct ParameterSlice {
 
 /// A network on the caller's device.
 ///
-/// Its parameters lie in buffers that the caller may read and write; after a change, [`Network::pack`] must be recorded
-/// before the next forward call; the initial ones need no call. Backward adds to the gradients;
+/// Its parameters lie in buffers that the caller may read and write. After a change, [`Network::pack`] must be recorded
+/// before the next forward call; the initial parameters need no such call. Backward adds to the gradients;
 /// [`Network::clear_gradients`] zeroes them.
 #[derive(Debug)]
 pub struct Network {
@@ -59,7 +60,8 @@ struct Weights {
 }
 
 impl Weights {
-    /// Packs for a sequence or a stream where nobody did: each does so for itself, once, whichever is submitted first.
+    /// Records the packing for a sequence or a stream unless the caller did. Each does so once, since any of them may
+    /// be submitted first.
     fn pack_first(&self, packed: &AtomicBool, encoder: &mut wgpu::CommandEncoder) {
         if !packed.swap(true, Ordering::Relaxed) && !self.packed.load(Ordering::Relaxed) {
             self.packing.record(encoder);
@@ -70,23 +72,25 @@ impl Weights {
 /// A batch of sequences of fixed shape through a [`Network`], forward and, if so prepared, backward.
 #[derive(Debug)]
 pub struct Sequence {
+    /// Used through the bind groups.
+    _buffers: Vec<Arc<DeviceBuffer>>,
     compiled: Compiled,
-    /// Kernels of forward, and of backward.
+    /// The numbers of kernels of forward and of backward.
     dispatches: (usize, usize),
     has_backward: bool,
     weights: Arc<Weights>,
     packed: AtomicBool,
-    /// Whether forward was recorded, and no backward since.
+    /// Whether forward was recorded, with no backward since.
     saved: AtomicBool,
 }
 
-/// One time step at a time, the states of many streams kept on the device.
+/// Many streams, one time step at a time; their states stay on the device.
 #[derive(Debug)]
 pub struct Stream {
     /// Used through the bind groups.
     _buffers: Vec<Arc<DeviceBuffer>>,
     initial: Compiled,
-    /// The states go round in rings: a plan for each turn.
+    /// The states go round in rings: one plan for each turn.
     turns: Vec<Compiled>,
     turn: usize,
     fresh: bool,
@@ -95,7 +99,7 @@ pub struct Stream {
 }
 
 impl Network {
-    /// A fresh network; the seed gives the parameters of [`Parameters::initial`].
+    /// A network with the parameters that [`Parameters::initial`] draws from the seed.
     ///
     /// # Errors
     /// [`Error::TooLarge`] and [`Error::OutOfMemory`] for a network that the device cannot hold.
@@ -163,13 +167,13 @@ impl Network {
         &self.config
     }
 
-    /// Records the reordering of the weights for the kernels, after every change of the parameters.
+    /// Records the packing of the weights for the kernels; needed after every change of the parameters.
     pub fn pack(&self, encoder: &mut wgpu::CommandEncoder) {
         self.weights.packing.record(encoder);
         self.weights.packed.store(true, Ordering::Relaxed);
     }
 
-    /// Records zeros into every gradient.
+    /// Records the clearing of every gradient to zero.
     pub fn clear_gradients(&self, encoder: &mut wgpu::CommandEncoder) {
         for gradients in &self.gradients {
             encoder.clear_buffer(gradients.raw(), 0, None);
@@ -195,12 +199,33 @@ impl Network {
         })
     }
 
-    /// None of the caller's buffers so far, and the network's own, which are none of them.
+    /// A set without any of the caller's buffers so far. It knows the network's own, so that the caller cannot pass
+    /// those.
     fn callers(&self, batch: usize) -> Callers<'_> {
         let own = (0..).map(Given::Parameters).zip(&self.values);
         let own = own.chain((0..).map(Given::Gradients).zip(&self.gradients));
         let buffers = own.map(|(given, buffer)| (given, buffer.raw().clone())).collect();
         Callers::new(&self.config, batch, buffers)
+    }
+
+    /// Makes the buffers of a plan that neither the caller nor the network has: those that a stream keeps from step to
+    /// step, and those that a caller left out.
+    async fn make_missing(
+        &self,
+        plan: &Plan,
+        buffers: &mut HashMap<Given, wgpu::Buffer>,
+    ) -> Result<Vec<Arc<DeviceBuffer>>, Error> {
+        let mut made = Vec::new();
+        for declared in plan.buffers() {
+            let Some(given) = &declared.given else { continue };
+            if buffers.contains_key(given) || matches!(given, Given::Packed { .. }) {
+                continue;
+            }
+            let buffer = DeviceBuffer::new(&self.gpu, &declared.name, declared.len).await?;
+            buffers.insert(given.clone(), buffer.raw().clone());
+            made.push(buffer);
+        }
+        Ok(made)
     }
 
     /// Prepares calls for sequences of `steps` steps and `batch` rows on these buffers. With `backward`, forward saves what
@@ -263,9 +288,11 @@ impl Network {
             callers.backward(&shape, backward)?;
         }
         let plan = pass::record(config, self.gpu.target(), &recording)?;
+        let own = self.make_missing(&plan, &mut callers.buffers).await?;
         let given = self.shared.given(&self.gpu, &plan, callers.buffers).await?;
         let forward_dispatches = plan.dispatches_before_mark();
         Ok(Sequence {
+            _buffers: own,
             compiled: Compiled::tried(&self.gpu, &plan, &given).await?,
             dispatches: (forward_dispatches, plan.dispatches() - forward_dispatches),
             has_backward: backward.is_some(),
@@ -275,8 +302,8 @@ impl Network {
         })
     }
 
-    /// Prepares steps of `batch` streams: each reads `input [B, I]` and leaves the network's output in `output [B, O]`. They
-    /// start from the configured initial states.
+    /// Prepares steps of `batch` streams, each of which reads `input [B, I]` and writes the network's output to
+    /// `output [B, O]`. Streams start from the configured initial states.
     ///
     /// # Errors
     /// Those of [`Network::sequence`]; [`Error::Refused`] for a network with a decoder or with a layer that needs more than
@@ -300,27 +327,19 @@ impl Network {
         let (gpu, target) = (&self.gpu, self.gpu.target());
         let mut callers = self.callers(batch);
         callers.stream(input, output)?;
-        let mut own: HashMap<Given, Arc<DeviceBuffer>> = HashMap::new();
+        let mut own = Vec::new();
         let mut plans = vec![pass::ring_initial(&self.config, target, batch)];
         for turn in 0..pass::ring_period(&self.config)? {
             plans.push(pass::ring(&self.config, target, batch, turn)?);
         }
         let mut compiled = Vec::with_capacity(plans.len());
         for plan in &plans {
-            for declared in plan.buffers() {
-                if let Some(given @ Given::Stream { .. }) = &declared.given
-                    && !own.contains_key(given)
-                {
-                    own.insert(given.clone(), DeviceBuffer::new(gpu, &declared.name, declared.len).await?);
-                }
-            }
-            let mut buffers = callers.buffers.clone();
-            buffers.extend(own.iter().map(|(given, buffer)| (given.clone(), buffer.raw().clone())));
-            let given = self.shared.given(gpu, plan, buffers).await?;
+            own.extend(self.make_missing(plan, &mut callers.buffers).await?);
+            let given = self.shared.given(gpu, plan, callers.buffers.clone()).await?;
             compiled.push(Compiled::tried(gpu, plan, &given).await?);
         }
         Ok(Stream {
-            _buffers: own.into_values().collect(),
+            _buffers: own,
             initial: compiled.remove(0),
             turns: compiled,
             turn: 0,
@@ -342,15 +361,15 @@ fn check_not_empty(steps: usize, batch: usize) -> Result<(), Error> {
     })
 }
 
-/// Checks that a network can go step by step.
+/// Checks that a network can run step by step.
 fn check_streams(config: &NetworkConfig) -> Result<(), Error> {
     for layer in config.layers() {
         let problem = match layer.kind {
             LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
                 "reads the end of a sequence first; expected direction forward for a stream"
             }
-            LayerKind::Expand { .. } => "makes several steps of one; expected none for a stream",
-            LayerKind::Decoder { .. } => "starts from an encoder's states; expected none for a stream",
+            LayerKind::Expand { .. } => "makes several steps of one; expected no such layer in a stream",
+            LayerKind::Decoder { .. } => "starts from an encoder's states; expected no decoder in a stream",
             _ => continue,
         };
         let message = format!("{} {problem}", layer.place());
@@ -367,11 +386,13 @@ impl Sequence {
         self.compiled.record_before_mark(encoder);
     }
 
-    /// Records the whole sequence backward, after a forward call of the same sequence: once for each, since it replaces the
-    /// saved gates by their gradients. Those of the parameters are added to the accumulated ones.
+    /// Records the whole sequence backward. Each call needs a forward call of the same sequence before it, since
+    /// backward replaces the saved gates with their gradients. The gradients of the parameters are added to those
+    /// accumulated.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the sequence was prepared without buffers for it, or no forward was recorded since the last.
+    /// [`Error::Refused`] if the sequence was prepared without buffers for backward, or if no forward call was recorded
+    /// since the last backward.
     pub fn backward(&self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
         if !self.has_backward {
             return Err(Error::refused(
@@ -390,7 +411,7 @@ impl Sequence {
         Ok(())
     }
 
-    /// The kernels that forward and backward start, backward 0 without buffers for it.
+    /// The numbers of kernels that forward and backward start; 0 for backward without buffers for it.
     pub fn dispatches(&self) -> (usize, usize) {
         self.dispatches
     }
@@ -409,14 +430,14 @@ impl Stream {
         self.turn = (self.turn + 1) % self.turns.len();
     }
 
-    /// Records the return to the configured initial states.
+    /// Records the reset of every stream to the configured initial states.
     pub fn reset(&mut self, encoder: &mut wgpu::CommandEncoder) {
         self.initial.record(encoder);
         (self.turn, self.fresh) = (0, false);
     }
 }
 
-/// The places of the states of every direction of every recurrent layer, in order.
+/// Every direction of every recurrent layer, in order: the places of states.
 fn scans(config: &NetworkConfig) -> impl Iterator<Item = (&gatefold_model::Layer, usize)> {
     config.recurrent_layers().flat_map(|layer| {
         let scans = layer.recurrent().map_or(0, |recurrent| recurrent.direction.scans().len());
@@ -429,7 +450,7 @@ fn state(set: StateSet, layer: usize, scan: usize, part: &'static str) -> Given 
     Given::State { set, layer, scan, part }
 }
 
-/// The axes of an input.
+/// Values per step of an input.
 fn input_width(config: &NetworkConfig, half: Half) -> usize {
     match (half, config.decoder()) {
         (Half::Decoder, Some(at)) => config.layers()[at].output,

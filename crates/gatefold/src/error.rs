@@ -1,14 +1,14 @@
 use gatefold_model::ModelError;
 
-/// Everything that can go wrong in the engine. Messages say what was expected, what was found and what to do; the variants
-/// carry the same as data.
+/// Everything that can go wrong in the engine. A message says what was expected, what was found and what to do; the
+/// variant carries the same facts as data.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A description, parameters or a file that the model crate refuses.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Data whose shape does not fit the network or each other.
+    /// Data whose shape does not fit the network, or other data.
     #[error("{what}: expected {expected}, found {found}")]
     Shape {
         /// The data.
@@ -18,10 +18,10 @@ pub enum Error {
         /// The shape that was given.
         found: String,
     },
-    /// A number among the data that means nothing, with its place.
+    /// A number in the data that has no meaning there.
     #[error("{what}: expected {expected}, found {found}")]
     Value {
-        /// The number and its place.
+        /// The number's name and place.
         what: String,
         /// Its range.
         expected: String,
@@ -33,20 +33,20 @@ pub enum Error {
     Refused {
         /// The kind of request.
         kind: Refusal,
-        /// The layer that is the reason, by its index.
+        /// The index of the layer that is the reason, if one is.
         layer: Option<usize>,
         /// The reason, and a way out.
         message: String,
     },
-    /// No adapter of the kind that was asked for.
+    /// No adapter fits the request.
     #[error("no GPU adapter matches \"{wanted}\"; found {}; try device \"cpu\"", list(found))]
     NoAdapter {
         /// The name asked for.
         wanted: String,
-        /// The names of the adapters that are there.
+        /// The names of the available adapters.
         found: Vec<String>,
     },
-    /// The driver or wgpu refuses.
+    /// A refusal by the driver or by wgpu.
     #[error("{0}")]
     Device(String),
     /// A kernel that would need more workgroups, or longer loops, than the device allows.
@@ -58,7 +58,7 @@ pub enum Error {
         needed: String,
         /// The number that the device allows, with its unit.
         allowed: String,
-        /// How to get by with less.
+        /// Advice on getting by with less.
         advice: String,
     },
     /// The device went away: a reset driver, an unplugged adapter. Start again from the last checkpoint.
@@ -69,7 +69,7 @@ pub enum Error {
     OutOfMemory {
         /// The buffer.
         what: String,
-        /// How much of it.
+        /// Its size.
         needed_bytes: u64,
     },
     /// A tensor beyond what the device allows in one buffer or binding.
@@ -84,18 +84,18 @@ pub enum Error {
         needed_bytes: u64,
         /// The largest buffer that the device allows.
         buffer_bytes: u64,
-        /// The largest part of a buffer that it lets a kernel see.
+        /// The largest part of a buffer that a kernel can see.
         binding_bytes: u64,
     },
-    /// Training stopped: a gradient was infinite or NaN. The parameters are those of the update before.
+    /// Training stopped because a gradient was infinite or NaN. The parameters keep the values from before that update.
     #[error(
-        "update {step}: the gradient of {layer} is not finite, and no update was made since; check the data for NaN, \
-         lower the learning rate or clip the gradient, and go on from the last checkpoint"
+        "update {step}: the gradient of {layer} is not finite, and no update has been made since; check the data for NaN, \
+         lower the learning rate or clip the gradient, and resume from the last checkpoint"
     )]
     NotFinite {
         /// The first update with such a gradient, counted from 1.
         step: u64,
-        /// The layer nearest the loss with such a gradient, such as `layer 1 (lstm)`.
+        /// The layer nearest the loss that has such a gradient, for example `layer 1 (lstm)`.
         layer: String,
     },
 }
@@ -110,15 +110,15 @@ pub enum Refusal {
     States,
     /// Targets that the loss does not take.
     Targets,
-    /// A tape whose parameters have changed since.
+    /// A tape that is older than the parameters.
     StaleTape,
     /// A tape or gradients of another network.
     ForeignTape,
-    /// A network with a layer that needs more than the steps so far, where steps are run one by one or batches continued.
+    /// A network that cannot run step by step, or continue a batch, because a layer needs more than the steps so far.
     Stream,
-    /// A network without a decoder, where one is needed, or with one, where none may be.
+    /// A decoder that is missing where one is needed, or present where none may be.
     Decoder,
-    /// Outputs that cannot be the next inputs.
+    /// Outputs that cannot serve as the next inputs.
     Loop,
     /// A checkpoint of another kind of training.
     Checkpoint,
@@ -142,6 +142,9 @@ impl Error {
 impl From<gatefold_schedule::Error> for Error {
     fn from(error: gatefold_schedule::Error) -> Self {
         match error {
+            gatefold_schedule::Error::Shape { what, expected, found } => {
+                Error::Shape { what, expected, found }
+            }
             gatefold_schedule::Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes } => {
                 Error::TooLarge { tensor, needed_bytes, buffer_bytes, binding_bytes }
             }

@@ -1,4 +1,4 @@
-//! Networks that read what they wrote: closed loops over values, tokens one after another, decoders.
+//! Networks that read their own output: closed loops over values, tokens one after another, decoders.
 
 mod beam;
 mod sampler;
@@ -17,8 +17,8 @@ use rand_chacha::rand_core::SeedableRng;
 use tokens::TokenReader;
 
 impl Network {
-    /// Reads `input [T, B, I]` and continues by itself: each output is the next input. Returns `steps` outputs from the last
-    /// one over the input on, `[steps, B, O]`.
+    /// Reads `input [T, B, I]` and continues by itself: each output is the next input. Returns `steps` outputs,
+    /// `[steps, B, O]`, beginning with the output at the last step of the input.
     ///
     /// # Errors
     /// [`Error::Refused`] for a network whose outputs are not as wide as its inputs or that has a decoder, and for rows of
@@ -44,7 +44,7 @@ impl Network {
         if self.config().decoder().is_some() {
             return Err(Error::refused(
                 Refusal::Decoder,
-                "a decoder goes on from its encoder; use Network::free_run",
+                "a decoder continues from its encoder; use Network::free_run",
             ));
         }
         check_loop(self.config(), self.config().input())?;
@@ -52,7 +52,7 @@ impl Network {
         if input.lengths().is_some() {
             return Err(Error::refused(
                 Refusal::Loop,
-                "a closed loop goes on after the last step; expected rows of one length",
+                "a closed loop continues after the last step; expected rows of one length",
             ));
         }
         let mut stream = self.stream_async(input.batch()).await?;
@@ -61,8 +61,8 @@ impl Network {
         run_loop(&mut stream, last_step(&read.output), steps).await
     }
 
-    /// Encodes `input`, then lets the decoder read `first [B, I]`, as wide as its inputs, and go on by itself: each
-    /// output is the next input. `[steps, B, O]`.
+    /// Encodes `input`, lets the decoder read `first [B, I]`, as wide as its inputs, and continues by itself: each
+    /// output is the next input. Returns `[steps, B, O]`.
     ///
     /// # Errors
     /// [`Error::Refused`] for a network without a decoder, or whose outputs are not as wide as the decoder's inputs; those
@@ -101,8 +101,8 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Refused`] for a network that reads neither token numbers nor as many values as it writes;
-    /// [`Error::Shape`] for tokens it does not know; [`Error::Value`] where it says nothing of the next token, since all
-    /// its logits are NaN; those of [`Network::forward`] and [`Network::stream`].
+    /// [`Error::Shape`] for tokens it does not know; [`Error::Value`] if no logit of the next token is a number above
+    /// minus infinity; those of [`Network::forward`] and [`Network::stream`].
     pub fn generate(
         &self,
         prompt: ArrayView2<u32>,
@@ -125,7 +125,7 @@ impl Network {
         if self.config().decoder().is_some() {
             return Err(Error::refused(
                 Refusal::Decoder,
-                "a decoder writes what its encoder read; use Network::decode",
+                "a decoder writes from its encoder's states; use Network::decode",
             ));
         }
         let reader = TokenReader::new(self.config(), 0, self.config().input())?;
@@ -153,12 +153,12 @@ impl Network {
         Ok(written)
     }
 
-    /// Encodes `input` and writes a sequence of tokens for each row, without the marks.
+    /// Encodes `input` and writes a sequence of tokens for each row; the marks are left out.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a network without a decoder of tokens, a beam of width 0 or of too many streams, or a length
-    /// power below 0; [`Error::Shape`] for a beginning that the network does not know and an end that it cannot write;
-    /// [`Error::Value`] as in [`Network::generate`]; those of [`Network::encode`].
+    /// [`Error::Refused`] for a network without a decoder of tokens, a beam of width 0 or of too many streams, or a
+    /// length power below 0; [`Error::Shape`] for a begin mark that the network does not know or an end mark that it
+    /// cannot write; [`Error::Value`] as in [`Network::generate`]; those of [`Network::encode`].
     pub fn decode<'a>(
         &self,
         input: impl Into<Sequences<'a>>,
@@ -237,10 +237,10 @@ impl Network {
         Ok(beams.into_iter().map(Beam::best).collect())
     }
 
-    /// The input of a decoder in which some of its own tokens stand in for the right ones (scheduled sampling, Bengio et al.
-    /// 2015): each token of `teacher [T, B]` after the first is kept with probability `ratio`, else replaced by the likeliest
-    /// of the step before. The result is `[T, B]`, for [`Sequences::with_decoder`]. Training on it is exact, since no
-    /// gradient goes through a choice of token.
+    /// Decoder input for scheduled sampling (Bengio et al. 2015): each token of `teacher [T, B]` after the first is
+    /// kept with probability `ratio`, else replaced by the token that the network finds likeliest after the step
+    /// before. Returns `[T, B]`, for [`Sequences::with_decoder`]. Training on it is exact, since no gradient goes
+    /// through the choice of a token.
     ///
     /// # Errors
     /// [`Error::Refused`] for a ratio outside 0 to 1; [`Error::Shape`] for a teacher of other rows than the input's; those of
@@ -295,9 +295,9 @@ impl Network {
         Ok(mixed)
     }
 
-    /// [`Network::mix_teacher`] for a decoder of values, `teacher [T, B, I]`: the input of each row after its first step is
-    /// kept with probability `ratio`, else it is the output of the step before. Training on it takes those outputs as given; a
-    /// layer with feedback gets gradients through its own.
+    /// [`Network::mix_teacher`] for a decoder of values, `teacher [T, B, I]`: after the first step, the input of each
+    /// row is kept with probability `ratio`, else replaced by the output of the step before. Training on it treats
+    /// those outputs as constants; only a layer with feedback gets gradients through its own output.
     ///
     /// # Errors
     /// [`Error::Refused`] for a ratio outside 0 to 1; [`Error::Shape`] for a teacher of other rows or width; those of
@@ -378,10 +378,10 @@ async fn decode_greedy(
     Ok(written)
 }
 
-/// The most streams of a beam: far above any use, and countable.
+/// The most streams of a beam search: far more than anybody uses, and still countable.
 const MAX_STREAMS: usize = 1 << 24;
 
-/// Checks that so many outputs can be counted, and so have room somewhere.
+/// Checks that the outputs can be counted in bytes, so that memory can have room for them.
 fn check_steps(steps: usize, batch: usize, width: usize) -> Result<(), Error> {
     let bytes = [batch, width, size_of::<f32>()].iter().try_fold(steps, |len, &by| len.checked_mul(by));
     if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
@@ -409,7 +409,7 @@ fn check_loop(config: &NetworkConfig, input: usize) -> Result<(), Error> {
     Err(Error::refused(
         Refusal::Loop,
         format!(
-            "{config}: {} values come out and {input} go in; a closed loop needs as many",
+            "{config}: {} values come out and {input} go in; a closed loop needs as many out as in",
             config.output()
         ),
     ))
@@ -428,7 +428,7 @@ async fn run_loop(stream: &mut Stream, first: Array2<f32>, steps: usize) -> Resu
     Ok(outputs)
 }
 
-/// The states of some rows, in that order, each as often as it is named.
+/// The states of these rows, in this order; a row may be named several times.
 fn choose_rows(states: &States, rows: &[usize]) -> States {
     let of_layer = |layer: &LayerState| LayerState {
         h: layer.h.select(Axis(1), rows),

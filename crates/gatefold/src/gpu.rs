@@ -2,6 +2,8 @@
 
 mod adapter;
 mod buffer;
+#[cfg(test)]
+mod layer_tests;
 mod network;
 mod pipeline;
 mod prepared;

@@ -1,9 +1,9 @@
-//! Losses of the model as the reference computes them.
+//! The model's losses as the reference computes them.
 
 use gatefold_model::Loss;
 use gatefold_reference::{Real, loss};
 
-/// The reference's loss of that description.
+/// The reference's loss for a description.
 pub(crate) fn reference_loss<R: Real>(description: &Loss) -> loss::Loss<R> {
     let real = |value: f32| R::from_f64(f64::from(value));
     match description {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// A network on a device. It owns its parameters; they stay on the device until asked for.
 ///
-/// Passes take `&self`: several may run side by side, each with buffers of its own.
+/// Methods that run the network take `&self`: several passes may run at once, each in its own buffers.
 #[derive(Debug)]
 pub struct Network {
     pub(crate) on: OnDevice,
@@ -48,13 +48,13 @@ impl OnDevice {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Forward {
-    /// `[T', B, O]`, with the steps that [`NetworkConfig::output_steps`] counts; zeros past a row's end.
+    /// `[T', B, O]`, where T' is [`NetworkConfig::output_steps`]; zero past a row's end.
     pub output: Array3<f32>,
     /// The final states of the recurrent layers, to continue from.
     pub states: States,
 }
 
-/// A forward pass that [`Network::backward`] can go back along. Several may live at a time, each with buffers of its own.
+/// A recorded forward pass, for [`Network::backward`]. Several tapes can exist at once, each with its own buffers.
 #[derive(Debug)]
 pub struct Tape {
     output: Array3<f32>,
@@ -71,7 +71,7 @@ enum KeptTape {
 }
 
 impl Tape {
-    /// `[T', B, O]`; zeros past a row's end.
+    /// The output, `[T', B, O]`; zero past a row's end.
     pub fn output(&self) -> ArrayView3<'_, f32> {
         self.output.view()
     }
@@ -82,8 +82,8 @@ impl Tape {
     }
 }
 
-/// The gradients of a pass. They stay on the device: [`Trainer::apply`](crate::Trainer::apply) uses them there, and each
-/// method reads one part back.
+/// The gradients of a pass, kept on the device. [`Trainer::apply`](crate::Trainer::apply) uses them there;
+/// [`Gradients::read`] and [`Gradients::parameters`] read them back.
 #[derive(Debug)]
 pub struct Gradients {
     pub(crate) kept: KeptGradients,
@@ -102,11 +102,11 @@ pub(crate) enum KeptGradients {
 pub struct GradientArrays {
     /// With respect to the parameters, summed over rows, steps and tied layers.
     pub parameters: Parameters,
-    /// With respect to the input, `[T, B, I]`; zeros past a row's end, and for tokens.
+    /// With respect to the input, `[T, B, I]`; zero past a row's end, and for tokens.
     pub input: Array3<f32>,
     /// With respect to the decoder's input, `[T', B, I']`, likewise; `None` without a decoder.
     pub decoder_input: Option<Array3<f32>>,
-    /// With respect to the initial states, given or not.
+    /// With respect to the initial states, given or configured.
     pub states: States,
 }
 
@@ -114,7 +114,7 @@ impl Gradients {
     /// Reads everything back.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn read(&self) -> Result<GradientArrays, Error> {
         block_on(self.read_async())
     }
@@ -144,7 +144,7 @@ impl Gradients {
     /// Reads back the gradients with respect to the parameters alone.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn parameters(&self) -> Result<Parameters, Error> {
         block_on(self.parameters_async())
     }
@@ -163,10 +163,11 @@ impl Gradients {
 }
 
 impl Network {
-    /// A fresh network; the seed gives the same parameters on every device.
+    /// A network whose parameters are drawn from the seed, the same on every device.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::Model`] for a network beyond the device or the host.
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::Model`] for a network that the device or the host
+    /// cannot hold.
     pub fn new(device: &Device, config: &NetworkConfig, seed: u64) -> Result<Network, Error> {
         block_on(Network::new_async(device, config, seed))
     }
@@ -213,8 +214,8 @@ impl Network {
         Ok(Network { on })
     }
 
-    /// A network from a file: `model.safetensors` or a checkpoint of ours, or a `state_dict` of PyTorch whose modules
-    /// follow from its tensors. [`file`](crate::file) has readers with more choices.
+    /// Reads a network from a file: a model or a checkpoint in our format, or a PyTorch `state_dict` whose modules
+    /// follow from its tensors. [`file`](crate::file) has readers with more options.
     ///
     /// # Errors
     /// [`Error::Model`] for a file that cannot be read; those of [`Network::with_parameters`].
@@ -228,7 +229,7 @@ impl Network {
         Network::with_parameters(device, &model.config, &model.parameters)
     }
 
-    /// Writes the network as `model.safetensors`: whole, or not at all.
+    /// Saves the network as a model file in our format (safetensors), written whole or not at all.
     ///
     /// # Errors
     /// [`Error::Model`] for a file that cannot be written; those of reading back from a GPU.
@@ -246,7 +247,7 @@ impl Network {
     /// A copy of the parameters.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn parameters(&self) -> Result<Parameters, Error> {
         block_on(self.parameters_async())
     }
@@ -259,10 +260,10 @@ impl Network {
         self.on.parameters().await
     }
 
-    /// Replaces every parameter. Streams of this network use the new ones from their next step on.
+    /// Replaces every parameter. Streams of this network use the new ones from their next step.
     ///
     /// # Errors
-    /// [`Error::Model`] for parameters that are not this network's; the old ones stay then. Those of the device.
+    /// [`Error::Model`] for parameters that are not this network's; the old ones are kept. Those of the device.
     pub fn set_parameters(&mut self, parameters: &Parameters) -> Result<(), Error> {
         block_on(self.set_parameters_async(parameters))
     }
@@ -295,11 +296,11 @@ impl Network {
         Ok(self.run(&input.into(), None, false).await?.0)
     }
 
-    /// Outputs and final states for a batch of sequences, from given initial states or from the configured ones. A
-    /// decoder starts from its encoder whatever the states are.
+    /// Outputs and final states for a batch of sequences. `None` for `states` means the configured initial states. A
+    /// decoder always starts from its encoder's states.
     ///
     /// # Errors
-    /// [`Error::Shape`] for an input that is empty or not what the network reads, [`Error::Refused`] for states that do
+    /// [`Error::Shape`] for an input that is empty or does not fit the network, [`Error::Refused`] for states that do
     /// not fit it; on a GPU also [`Error::TooLarge`], [`Error::Limit`], [`Error::OutOfMemory`] and
     /// [`Error::DeviceLost`].
     pub fn forward<'a>(
@@ -345,7 +346,8 @@ impl Network {
         })
     }
 
-    /// As [`Network::forward`], keeping what [`Network::backward`] needs. Dropout layers drop where `dropout` is given.
+    /// Like [`Network::forward`], and keeps what [`Network::backward`] needs. Dropout layers drop only if `dropout` is
+    /// given.
     ///
     /// # Errors
     /// Those of [`Network::forward`].
@@ -385,9 +387,9 @@ impl Network {
         Ok(Tape { output, states, batch: input.batch(), kept })
     }
 
-    /// Backpropagation through time along a tape: the gradients with respect to parameters, inputs and initial states.
-    /// `d_output [T', B, O]` is the gradient of a loss with respect to the output, ignored past a row's end; `d_states`
-    /// that with respect to the final states. `None` means zeros.
+    /// Backpropagates through time along a tape and returns the gradients with respect to parameters, inputs and
+    /// initial states. `d_output [T', B, O]` is the gradient of a loss with respect to the output, ignored past a row's
+    /// end; `d_states` is the one with respect to the final states. `None` means zeros.
     ///
     /// # Errors
     /// [`Error::Shape`] for a `d_output` not shaped like the output; [`Error::Refused`] for `d_states` that do not fit, for
@@ -453,8 +455,8 @@ impl Network {
         Ok(Gradients { kept })
     }
 
-    /// The states that the decoder starts from, for an input of the encoder: of the encoder's layers the final ones, of the
-    /// decoder's those that the bridge makes of them.
+    /// Runs the encoder and returns the states that the decoder starts from: the final states of the encoder's layers,
+    /// and the initial states that the bridge makes of them for the decoder's layers.
     ///
     /// # Errors
     /// [`Error::Refused`] for a network without a decoder; those of [`Network::forward`].
@@ -483,7 +485,7 @@ impl Network {
         }
     }
 
-    /// The kernels that a prediction of `steps` steps and `batch` rows starts; `None` on the CPU.
+    /// The number of kernels that a prediction of `steps` steps and `batch` rows starts; `None` on the CPU.
     ///
     /// # Errors
     /// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
@@ -497,7 +499,7 @@ impl Network {
     }
 }
 
-/// Checks that states are those of a network for `batch` rows.
+/// Checks that states fit a network and `batch` rows.
 pub(crate) fn check_states(
     config: &NetworkConfig,
     batch: usize,

@@ -1,4 +1,4 @@
-//! The data that goes into a network: sequences of one length or of many.
+//! The data that goes into a network: sequences of equal or of different lengths.
 
 use crate::Error;
 use gatefold_model::{LayerKind, NetworkConfig};
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// A batch of sequences: values `[T, B, I]`, where each row may end before `T`.
 ///
-/// Steps past a row's end are ignored and get no gradient; an output there is 0. Arrays in time-major layout are borrowed:
+/// Steps past a row's end are ignored and get no gradient; outputs there are 0. Time-major arrays are borrowed:
 ///
 /// ```
 /// use gatefold::Sequences;
@@ -28,7 +28,7 @@ pub struct Sequences<'a> {
     decoder: Option<Box<Sequences<'a>>>,
 }
 
-/// Time-major values `[T, B, I]`, borrowed where they are in standard layout.
+/// Time-major values `[T, B, I]`, borrowed if they are in standard layout.
 impl<'a> From<ArrayView3<'a, f32>> for Sequences<'a> {
     fn from(values: ArrayView3<'a, f32>) -> Self {
         let values = if values.is_standard_layout() {
@@ -40,7 +40,7 @@ impl<'a> From<ArrayView3<'a, f32>> for Sequences<'a> {
     }
 }
 
-/// Time-major values `[T, B, I]`, borrowed where they are in standard layout.
+/// Time-major values `[T, B, I]`, borrowed if they are in standard layout.
 impl<'a> From<&'a Array3<f32>> for Sequences<'a> {
     fn from(values: &'a Array3<f32>) -> Self {
         Sequences::from(values.view())
@@ -80,7 +80,7 @@ impl<'a> From<&'a Sequences<'_>> for Sequences<'a> {
 }
 
 impl<'a> Sequences<'a> {
-    /// Sequences as the engine keeps them, `[T, B, I]`, all rows lasting to the end.
+    /// Sequences in the engine's own layout, `[T, B, I]`; every row lasts to the end.
     pub fn time_major(values: Array3<f32>) -> Self {
         let values =
             if values.is_standard_layout() { values } else { values.as_standard_layout().into_owned() };
@@ -92,10 +92,10 @@ impl<'a> Sequences<'a> {
         Sequences::time_major(values.permuted_axes([1, 0, 2]).as_standard_layout().into_owned())
     }
 
-    /// One sequence after another, each `[T_b, I]` with a length of its own; the shorter ones are padded with zeros.
+    /// Sequences given row by row, each `[T_b, I]` of any length; shorter ones are padded with zeros.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is none, if all are empty, or if their widths differ.
+    /// [`Error::Shape`] if there are no rows, if all are empty, or if their widths differ.
     pub fn of_rows(rows: &[ArrayView2<f32>]) -> Result<Self, Error> {
         let steps = rows.iter().map(|row| row.nrows()).max().unwrap_or(0);
         let width = rows.first().map_or(0, |row| row.ncols());
@@ -115,8 +115,9 @@ impl<'a> Sequences<'a> {
         Sequences::time_major(values).with_lengths(lengths)
     }
 
-    /// Packed sequences, as PyTorch's `PackedSequence` holds them: the first steps of all rows, then the second steps of
-    /// the rows that have one, and so on; `batch_sizes` says how many rows have each step. Rows are sorted, the longest first.
+    /// Packed sequences, as PyTorch's `PackedSequence` holds them: the first steps of all rows, then the second steps
+    /// of the rows that have one, and so on. `batch_sizes` counts the rows that have each step. Rows are sorted, the
+    /// longest first.
     ///
     /// # Errors
     /// [`Error::Shape`] for batch sizes that grow, are zero, or do not add up to the rows of `data [sum, I]`.
@@ -139,16 +140,16 @@ impl<'a> Sequences<'a> {
         Sequences::time_major(values).with_lengths(lengths)
     }
 
-    /// Token numbers `[T, B]`, for a network that begins with an embedding. They travel as `f32`, which holds every number
-    /// up to 2^24.
+    /// Token numbers `[T, B]`, for a network that begins with an embedding. They are stored as `f32`, exact up to 2^24.
     pub fn tokens(tokens: ArrayView2<u32>) -> Self {
         Sequences::time_major(tokens.mapv(|token| token as f32).insert_axis(Axis(2)))
     }
 
-    /// Ends each row early: row `b` keeps its first `lengths[b]` steps, 0 to `T`, or to its earlier end.
+    /// Ends rows early: row `b` keeps its first `lengths[b]` steps. A length is at most `T`, or at most the row's
+    /// earlier length if it has one; 0 leaves no step.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is not one length for each row, or one is above that.
+    /// [`Error::Shape`] if there is not one length for each row, or a length is greater than that.
     pub fn with_lengths(mut self, lengths: impl Into<Vec<usize>>) -> Result<Self, Error> {
         let lengths = lengths.into();
         let (steps, batch, _) = self.values.dim();
@@ -159,29 +160,29 @@ impl<'a> Sequences<'a> {
                 self.values.slice_mut(s![length.., row, ..]).fill(0.0);
             }
         }
-        // Rows that all last to the end need no lengths, and the faster kernels.
+        // If every row lasts to the end, no lengths are needed, and faster kernels run.
         self.lengths = lengths.iter().any(|&length| length < steps).then_some(Cow::Owned(lengths));
         Ok(self)
     }
 
-    /// The decoder's own input `[T', B, I']`, for an encoder-decoder network: such as the sequence to be written, one
-    /// step late. It has as many rows, and steps and lengths of its own.
+    /// Adds the decoder's own input `[T', B, I']`, for an encoder-decoder network: for example the target sequence,
+    /// delayed by one step. It has the same number of rows; its steps and lengths may differ.
     pub fn with_decoder(mut self, decoder: impl Into<Sequences<'a>>) -> Self {
         self.decoder = Some(Box::new(Sequences { decoder: None, ..decoder.into() }));
         self
     }
 
-    /// `[T, B, I]`; zeros past a row's end.
+    /// The values, `[T, B, I]`; zero past a row's end.
     pub fn values(&self) -> ArrayView3<'_, f32> {
         self.values.view()
     }
 
-    /// The length of each row; `None` where all last to the end.
+    /// The length of each row; `None` if all last to the end.
     pub fn lengths(&self) -> Option<&[usize]> {
         self.lengths.as_deref()
     }
 
-    /// The decoder's input.
+    /// The decoder's input, if one was given.
     pub fn decoder(&self) -> Option<&Sequences<'a>> {
         self.decoder.as_deref()
     }
@@ -196,7 +197,7 @@ impl<'a> Sequences<'a> {
         self.values.dim().1
     }
 
-    /// The same sequences with data of their own.
+    /// The same sequences, owning their data.
     pub fn into_owned(self) -> Sequences<'static> {
         Sequences {
             values: self.values.into_owned().into(),
@@ -218,7 +219,7 @@ impl<'a> Sequences<'a> {
         }
     }
 
-    /// The sequences whose steps and lengths the network's output has: the decoder's after an encoder.
+    /// The sequences that set the steps and lengths of the network's output: the decoder's, if there is one.
     pub(crate) fn of_output(&self) -> &Sequences<'a> {
         self.decoder().unwrap_or(self)
     }
@@ -243,7 +244,7 @@ impl<'a> Sequences<'a> {
                 if own.batch() == self.batch() {
                     return Ok(());
                 }
-                let expected = format!("the {} rows of the encoder's", self.batch());
+                let expected = format!("{} rows, as in the encoder's input", self.batch());
                 Err(shape("decoder's input", &expected, &own.batch().to_string()))
             }
             (Some(layer), None) => {
@@ -256,7 +257,7 @@ impl<'a> Sequences<'a> {
     }
 }
 
-/// Checks for one length for each row, up to the steps that there are. Steps past an earlier end are gone.
+/// Checks that there is one length for each row, none of them beyond the steps. Steps past an earlier end are gone.
 pub(crate) fn check_lengths(
     lengths: &[usize],
     steps: usize,
@@ -294,7 +295,7 @@ fn check_part(what: &str, part: &Sequences<'_>, width: usize, one_step: bool) ->
     Ok(())
 }
 
-/// Checks that an embedding reads token numbers of its table, as far as rows last.
+/// Checks that an embedding reads only token numbers of its table; steps past a row's end are ignored.
 pub(crate) fn check_tokens(
     what: &str,
     values: ArrayView3<f32>,

@@ -1,4 +1,4 @@
-//! A network one time step at a time.
+//! A network run one time step at a time.
 
 use crate::cpu::CpuNetwork;
 #[cfg(feature = "gpu")]
@@ -10,10 +10,10 @@ use gatefold_model::{Direction, InitialState, Layer, LayerKind, NetworkConfig, P
 use ndarray::{Array2, ArrayView2, Axis};
 use std::sync::Arc;
 
-/// Many streams side by side through one network, a step at a time; the states stay on the device. Of an
-/// encoder-decoder network it is the decoder that steps.
+/// Many streams side by side through one network, one time step at a time. The states stay on the device. In an
+/// encoder-decoder network, the decoder steps.
 ///
-/// A stream shares the parameters of the network that made it, and outlives it.
+/// A stream shares the parameters of the network that made it, and may outlive it.
 #[derive(Debug)]
 pub struct Stream {
     batch: usize,
@@ -31,11 +31,11 @@ enum Kept {
 }
 
 impl Network {
-    /// Prepares steps of `batch` streams, from the configured initial states.
+    /// Prepares `batch` streams, which start from the configured initial states.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a network with a layer that needs more than the steps so far; [`Error::Shape`] for no
-    /// stream; on a GPU also [`Error::TooLarge`] and [`Error::OutOfMemory`].
+    /// [`Error::Refused`] for a network with a layer that needs more than the steps so far; [`Error::Shape`] for a
+    /// batch of 0; on a GPU also [`Error::TooLarge`], [`Error::Limit`] and [`Error::OutOfMemory`].
     pub fn stream(&self, batch: usize) -> Result<Stream, Error> {
         block_on(self.stream_async(batch))
     }
@@ -80,7 +80,8 @@ impl Stream {
         }
     }
 
-    /// Advances every stream by one step: `input [B, I]`, of a token its number, to `[B, O]`.
+    /// Advances every stream by one step: reads `input [B, I]`, where a token is its number, and returns the output
+    /// `[B, O]`.
     ///
     /// # Errors
     /// [`Error::Shape`] for an input that does not fit; those of the device.
@@ -111,10 +112,10 @@ impl Stream {
         }
     }
 
-    /// The states after the last step.
+    /// The states of all streams after the last step.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn states(&self) -> Result<States, Error> {
         block_on(self.states_async())
     }
@@ -153,10 +154,10 @@ impl Stream {
         Ok(())
     }
 
-    /// Resets every stream to its configured initial state; learned ones as the parameters are now.
+    /// Resets every stream to its configured initial state. Learned states are taken from the current parameters.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn reset(&mut self) -> Result<(), Error> {
         block_on(self.reset_async())
     }
@@ -170,10 +171,11 @@ impl Stream {
         self.set_states_async(&states).await
     }
 
-    /// [`Stream::reset`] for some of the streams, by their rows; the others go on. It reads back the states of all.
+    /// Resets the streams in these rows, as [`Stream::reset`] does; the others go on. All states are read back to do
+    /// so.
     ///
     /// # Errors
-    /// Those of [`Stream::reset`]; [`Error::Shape`] for a row that does not exist, before any is changed.
+    /// Those of [`Stream::reset`]; [`Error::Shape`] for a row that does not exist, before any stream is changed.
     pub fn reset_rows(&mut self, rows: &[usize]) -> Result<(), Error> {
         block_on(self.reset_rows_async(rows))
     }
@@ -219,23 +221,23 @@ impl Stream {
     }
 }
 
-/// Checks that every layer can do with the steps so far.
+/// Checks that no layer needs more than the steps so far.
 fn check(config: &NetworkConfig) -> Result<(), Error> {
     refuse_ahead(config, "so it cannot go step by step; use Network::forward")
 }
 
-/// Checks that one batch can go on where another ended.
+/// Checks that one batch can continue where another ended.
 pub(crate) fn check_goes_on(config: &NetworkConfig) -> Result<(), Error> {
     if let Some(at) = config.decoder() {
         return Err(Error::refused_for(
             Refusal::Decoder,
             at,
-            format!("{config}: a decoder starts from its encoder, not from a batch before"),
+            format!("{config}: a decoder starts from its encoder, not from the batch before"),
         ));
     }
     refuse_ahead(
         config,
-        "so it cannot go on where a batch ended; train on whole sequences, with Trainer::step",
+        "so it cannot continue where a batch ended; train on whole sequences, with Trainer::step",
     )
 }
 

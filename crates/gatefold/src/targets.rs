@@ -79,20 +79,20 @@ impl Targets<'_> {
         Targets { values: values.into(), labels: false, weights: None }
     }
 
-    /// Numbers of classes `[T', B]`, from 0; negative where there is none.
+    /// Class numbers `[T', B]`, counted from 0; a negative number means no label.
     pub fn labels(labels: ArrayView2<i64>) -> Self {
         let (steps, batch) = labels.dim();
-        // Exact up to 2^24, which is more classes than any device holds; numbers beyond that stay beyond.
+        // Exact up to 2^24, which is more classes than any device holds; larger numbers stay out of range.
         let values = Array3::from_shape_fn((steps, batch, 1), |(t, row, _)| labels[[t, row]].max(-1) as f32);
         Targets { values: values.into(), labels: true, weights: None }
     }
 
-    /// Weighs the rows, `[T', B]`: a mask has zeros and ones. A row of weight 0 changes nothing, whatever its target holds.
-    /// Weights that were given before are multiplied by these.
+    /// Sets the weight of each row, `[T', B]`; a mask is made of zeros and ones. A row of weight 0 contributes nothing,
+    /// whatever its target holds. Weights given before are multiplied by these.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is not shaped as the targets; [`Error::Value`] for a weight, or a product of weights, that is
-    /// negative or not finite.
+    /// [`Error::Shape`] for weights not shaped like the targets; [`Error::Value`] for a weight, or a product of
+    /// weights, that is negative or not finite.
     pub fn with_weights(mut self, mut weights: Array2<f32>) -> Result<Self, Error> {
         let (steps, batch, _) = self.values.dim();
         if weights.dim() != (steps, batch) {
@@ -112,8 +112,8 @@ impl Targets<'_> {
         Ok(self)
     }
 
-    /// Ignores steps past the end of each row, `[B]` in steps of the output. A trainer knows the lengths of its sequences;
-    /// [`Targets::loss`] does not.
+    /// Ignores steps past the end of each row; `lengths [B]` count steps of the output. [`Targets::loss`] needs this, a
+    /// trainer does not: it knows the lengths of its sequences.
     ///
     /// # Errors
     /// [`Error::Shape`] if there is not one length for each row, or one is above `T'`.
@@ -124,8 +124,8 @@ impl Targets<'_> {
         self.with_weights(Array2::from_shape_fn((steps, batch), within))
     }
 
-    /// The loss of outputs `[T', B, O]`, computed on the host in `f64`: for validation. It knows of no lengths; where rows
-    /// are padded, use [`Targets::with_lengths`].
+    /// The loss of outputs `[T', B, O]`, for validation; computed on the host in `f64`. It does not know where rows
+    /// end: if they are padded, call [`Targets::with_lengths`] first.
     ///
     /// # Errors
     /// [`Error::Model`] for an option of the loss out of its range; [`Error::Shape`], [`Error::Value`] and
@@ -164,12 +164,12 @@ pub(crate) struct TargetsView<'a> {
     pub(crate) values: ArrayView3<'a, f32>,
     labels: bool,
     weights: Option<ArrayView2<'a, f32>>,
-    /// First steps that weigh nothing.
+    /// The number of leading steps that have no weight.
     skipped: usize,
 }
 
 impl<'a> TargetsView<'a> {
-    /// Some of the steps, of which those before `counted` weigh nothing.
+    /// Some of the steps; those before `counted` have no weight.
     pub(crate) fn window(self, steps: Range<usize>, counted: usize) -> TargetsView<'a> {
         let skipped = counted.saturating_sub(steps.start);
         TargetsView {
@@ -181,17 +181,17 @@ impl<'a> TargetsView<'a> {
     }
 }
 
-/// The factor of each row `[T' B]`: its weight, zero where it does not count, over the mean's denominator.
+/// The factor of each row, `[T' B]`: its weight, or zero if it does not count, divided by the mean's denominator.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowWeights(Vec<f64>);
 
 impl RowWeights {
-    /// For outputs of that shape, `[T', B, O]`. A row counts where its label is not negative and, with `lengths [B]` in
-    /// steps of the output, where it lies within its sequence.
+    /// The factors for outputs of this shape, `[T', B, O]`. A row counts if its label is not negative and if it lies
+    /// within its sequence; `lengths [B]` count steps of the output.
     ///
     /// # Errors
-    /// [`Error::Shape`] for targets that do not belong to such outputs, [`Error::Value`] for a label that is none of the
-    /// classes, [`Error::Refused`] where the loss takes other targets or outputs.
+    /// [`Error::Shape`] for targets that do not belong to such outputs, [`Error::Value`] for a label that is not a
+    /// class, [`Error::Refused`] if the loss takes other targets or outputs.
     pub(crate) fn new(
         loss: &Loss,
         reduction: Reduction,
@@ -243,13 +243,13 @@ impl RowWeights {
         &self.0
     }
 
-    /// As the devices have them.
+    /// In `f32`, as devices use them.
     pub(crate) fn single(&self) -> Vec<f32> {
         self.0.iter().map(|&weight| weight as f32).collect()
     }
 }
 
-/// Whether there is a label; refuses one that is none of the classes.
+/// Whether there is a label; refuses one that is not a class.
 fn is_label(label: f32, classes: usize, t: usize, row: usize) -> Result<bool, Error> {
     if label < 0.0 {
         return Ok(false);
@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(problem(&[1, 3]), "length of row 1: expected 0 to 2, found 3");
     }
 
-    /// A label that nobody looks at may be anything.
+    /// A label of weight 0 may be anything.
     #[test]
     fn a_masked_label_is_not_looked_at() {
         let targets =

@@ -51,14 +51,14 @@ pub struct Trainer {
     state: State,
 }
 
-/// Truncated backpropagation through time over long series (Williams and Peng 1990): windows of `horizon` steps, one every
-/// `stride` steps, with an update after each. A step's loss counts in the first window that has it, and its gradient goes
-/// back to the beginning of that window: at least `horizon - stride` steps.
+/// Truncated backpropagation through time over long series (Williams and Peng 1990): windows of `horizon` steps, one
+/// every `stride` steps, with an update after each. A step's loss counts in the first window that contains it, and its
+/// gradient goes back to the beginning of that window: at least `horizon - stride` steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncation {
-    /// Steps that gradients go back, at most.
+    /// The most steps that gradients go back.
     pub horizon: usize,
-    /// Steps from one window to the next, 1 to `horizon`.
+    /// The steps from one window to the next, 1 to `horizon`.
     pub stride: usize,
 }
 
@@ -74,10 +74,10 @@ enum State {
 const SCHEDULE: &str = "schedule";
 
 impl Trainer {
-    /// Takes a network into training.
+    /// Takes over a network to train it; [`Trainer::into_network`] hands it back.
     ///
     /// # Errors
-    /// [`Error::Model`] for an option out of range and for a parameter group that fits no parameter; on a GPU also
+    /// [`Error::Model`] for an option out of range and for a parameter group that matches no parameter; on a GPU also
     /// [`Error::OutOfMemory`].
     pub fn new(network: Network, config: TrainConfig) -> Result<Trainer, Error> {
         block_on(Trainer::new_async(network, config))
@@ -108,7 +108,7 @@ impl Trainer {
         })
     }
 
-    /// Trains on one batch: [`Trainer::accumulate`] and [`Trainer::update`].
+    /// Trains on one batch: [`Trainer::accumulate`], then [`Trainer::update`].
     ///
     /// # Errors
     /// Those of both.
@@ -139,9 +139,9 @@ impl Trainer {
     /// row's end are ignored.
     ///
     /// # Errors
-    /// [`Error::Shape`] where input or targets do not fit the network, [`Error::Value`] for a label that is none of the
-    /// classes, [`Error::Refused`] for labels where the loss takes values, and for a carried state of another batch size;
-    /// on a GPU also [`Error::TooLarge`], [`Error::Limit`] and [`Error::OutOfMemory`].
+    /// [`Error::Shape`] where input or targets do not fit the network, [`Error::Value`] for a label that is not a
+    /// class, [`Error::Refused`] for labels if the loss takes values and for a carried state of another batch size; on
+    /// a GPU also [`Error::TooLarge`], [`Error::Limit`] and [`Error::OutOfMemory`].
     pub fn accumulate<'a>(
         &mut self,
         input: impl Into<Sequences<'a>>,
@@ -165,8 +165,8 @@ impl Trainer {
         self.accumulate_view(&input, targets.view(), carry).await
     }
 
-    /// Adds the gradients of a pass of this network, such as those of a loss of your own: on a GPU without reading them
-    /// back. They carry no loss, so [`Trainer::take_losses`] has no entry for them.
+    /// Adds the gradients of a pass of this network, such as those of your own loss; on a GPU they are not read back.
+    /// They carry no loss, so [`Trainer::take_losses`] has no entry for them.
     ///
     /// # Errors
     /// [`Error::Refused`] for gradients of another network; those of the device.
@@ -200,7 +200,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Adds gradients that the host has, by the parameters' names.
+    /// Adds gradients held by the host, under the parameters' names.
     ///
     /// # Errors
     /// [`Error::Model`] for gradients that are not shaped like the parameters; those of the device.
@@ -229,7 +229,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// [`Trainer::accumulate_gradients`] and [`Trainer::update`].
+    /// Trains on the gradients of a pass: [`Trainer::accumulate_gradients`], then [`Trainer::update`].
     ///
     /// # Errors
     /// Those of both.
@@ -247,8 +247,8 @@ impl Trainer {
         self.update_async().await
     }
 
-    /// Carries the (detached) final state of one batch into the next; the first batch starts from the configured initial
-    /// state. The states stay on the device and are no part of a checkpoint. Off by default.
+    /// Carries the (detached) final state of one batch into the next; the first batch starts from the configured
+    /// initial state. The states stay on the device and are not part of a checkpoint. Off by default.
     ///
     /// # Errors
     /// [`Error::Refused`] for a network with a layer that reads the sequence from its end, or with a decoder.
@@ -294,9 +294,9 @@ impl Trainer {
         Ok(())
     }
 
-    /// Truncated backpropagation through time over long series, `input [T, B, I]` and targets of all `T` steps, with an
-    /// update after each window. It starts from the carried states where [`Trainer::carry_state`] says so, and carries
-    /// states within the series anyway.
+    /// Trains by truncated backpropagation through time over long series: `input [T, B, I]` and targets for all `T`
+    /// steps, with an update after each window. States always pass from window to window. The first window starts from
+    /// the states of [`Trainer::carry_state`] or [`Trainer::set_states`], if there are any.
     ///
     /// # Errors
     /// [`Error::Refused`] for a stride of 0 or above the horizon, and for a network without an output at every step, with
@@ -336,7 +336,7 @@ impl Trainer {
             let found = format!("{network}: truncation needs an output at every step");
             return Err(Error::refused(Refusal::Stream, found));
         }
-        // All of it before the first update, which cannot be taken back.
+        // Everything is checked before the first update, which cannot be undone.
         check_learning_rate(self.learning_rate)?;
         input.check(network)?;
         let output = (input.steps(), input.batch(), network.output());
@@ -382,7 +382,7 @@ impl Trainer {
             return Err(Error::refused(
                 Refusal::States,
                 format!(
-                    "the carried state has {carried} rows and the batch {batch}; call Trainer::reset_state before it"
+                    "the carried state has {carried} rows, the batch has {batch}; call Trainer::reset_state first"
                 ),
             ));
         }
@@ -410,20 +410,21 @@ impl Trainer {
         Ok(())
     }
 
-    /// The key of the next batch's masks, for a loop of your own: [`Network::forward_training`] takes it.
+    /// The key of the next batch's dropout masks, for [`Network::forward_training`] in your own training loop.
     pub fn dropout(&self) -> Dropout {
-        // Every batch has masks of its own, those after a checkpoint too. Multiples of 2^32 over the golden ratio keep
-        // apart: those of a million updates by more than a thousand, which so many batches may be accumulated in.
+        // Every batch has its own masks, also after a checkpoint. Multiples of 2^32 over the golden ratio stay apart:
+        // those of a million updates by more than a thousand, so an update may accumulate a thousand batches.
         let number = (self.steps as u32).wrapping_mul(0x9E37_79B1).wrapping_add(self.accumulated);
         Dropout { seed: self.config.dropout_seed, batch: number }
     }
 
-    /// Changes the parameters by the accumulated gradients, clipped if so configured, and clears them. With nothing
-    /// accumulated the gradient is zero.
+    /// Updates the parameters with the accumulated gradients, clipped if so configured, and clears the gradients. If
+    /// nothing was accumulated, the gradient is zero.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] from the first gradient on that is not finite: the parameters keep their last good values. On
-    /// a GPU it comes with the next thing read back. [`Error::Model`] for a learning rate out of range.
+    /// [`Error::NotFinite`] for a gradient that is not finite, and from then on; the parameters keep their last good
+    /// values. On a GPU, [`Trainer::take_losses`] and [`Trainer::checkpoint`] return it instead. [`Error::Model`] for a
+    /// learning rate out of range.
     pub fn update(&mut self) -> Result<(), Error> {
         block_on(self.update_async())
     }
@@ -453,23 +454,23 @@ impl Trainer {
         Ok(())
     }
 
-    /// Changes the learning rate that the schedule multiplies, from the next update on, which refuses one below 0.
+    /// Sets the learning rate that the schedule multiplies, from the next update on. That update refuses a rate that is
+    /// negative or not finite.
     pub fn set_learning_rate(&mut self, rate: f32) {
         self.learning_rate = rate;
     }
 
-    /// The learning rate of the next update, its schedule included.
+    /// The learning rate of the next update, with the schedule applied.
     pub fn learning_rate(&self) -> f32 {
         self.learning_rate * self.config.schedule.factor(self.steps, &self.schedule)
     }
 
-    /// Tells a schedule that waits for a plateau what to watch: a value to be minimised, such as a validation loss. Other
-    /// schedules ignore it.
+    /// Reports a value to be minimised, such as a validation loss, to a plateau schedule. Other schedules ignore it.
     pub fn observe(&mut self, value: f64) {
         self.config.schedule.observe(&mut self.schedule, value);
     }
 
-    /// The loss of every batch since the last call, in order.
+    /// Returns the losses of all batches since the last call, in order.
     ///
     /// # Errors
     /// On a GPU [`Error::NotFinite`] and those of reading back.
@@ -491,8 +492,8 @@ impl Trainer {
         }
     }
 
-    /// Updates done, those before a resumed checkpoint included. A GPU also counts those that it refused since a gradient
-    /// was not finite, until the failure is read back.
+    /// The number of updates so far, including those before a resumed checkpoint. A GPU also counts updates that it
+    /// skipped because a gradient was not finite.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -500,7 +501,7 @@ impl Trainer {
     /// The gradients accumulated since the last update; zeros for frozen parameters.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::Device`], [`Error::DeviceLost`] and [`Error::OutOfMemory`], from reading back.
     pub fn gradients(&self) -> Result<Parameters, Error> {
         block_on(self.gradients_async())
     }
@@ -532,17 +533,17 @@ impl Trainer {
         self.network.set_parameters(parameters)
     }
 
-    /// Ends training.
+    /// Ends training and returns the network.
     pub fn into_network(self) -> Network {
         self.network
     }
 
-    /// Everything to go on from here but the [`TrainConfig`], a changed learning rate, carried states, and what has
-    /// been accumulated or not been taken: call it after an update. `seed` and `metadata` are the caller's own, and
-    /// travel along.
+    /// Everything needed to resume from here, except the [`TrainConfig`], a changed learning rate, carried states,
+    /// accumulated gradients and losses not yet taken; so call it right after an update. `seed` and `metadata` belong
+    /// to the caller and are stored with it; the trainer adds the metadata key `schedule`.
     ///
     /// # Errors
-    /// Those of reading back from a GPU.
+    /// On a GPU [`Error::NotFinite`], and those of reading back.
     pub fn checkpoint(&self, seed: u64, metadata: BTreeMap<String, String>) -> Result<Checkpoint, Error> {
         block_on(self.checkpoint_async(seed, metadata))
     }
@@ -576,13 +577,12 @@ impl Trainer {
         })
     }
 
-    /// Goes on from a checkpoint: with the same configuration, batches and device the parameters are, bit for bit,
-    /// those of a run that was never interrupted. Tensors beside the moments, such as the best epoch's parameters, are
-    /// ignored.
+    /// Resumes from a checkpoint. With the same configuration, batches and device, the parameters equal those of an
+    /// uninterrupted run, bit for bit. Tensors other than moments, such as the best epoch's parameters, are ignored.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the checkpoint is of another kind of optimiser; [`Error::Model`] for tensors that do not
-    /// fit; those of [`Network::with_parameters`] and [`Trainer::new`].
+    /// [`Error::Refused`] if the checkpoint comes from another kind of optimiser; [`Error::Model`] for tensors that do
+    /// not fit; those of [`Network::with_parameters`] and [`Trainer::new`].
     pub fn resume(device: &Device, checkpoint: &Checkpoint, config: TrainConfig) -> Result<Trainer, Error> {
         block_on(Trainer::resume_async(device, checkpoint, config))
     }
@@ -617,7 +617,8 @@ impl Trainer {
     }
 }
 
-/// The optimiser's moments among the tensors of a checkpoint; zeros where a parameter is frozen, since nothing reads those.
+/// The optimiser's moments among the tensors of a checkpoint; zeros if a frozen parameter has none, since nothing reads
+/// those.
 fn moments_of(
     network: &NetworkConfig,
     config: &TrainConfig,
@@ -630,7 +631,7 @@ fn moments_of(
         return Err(Error::refused(
             Refusal::Checkpoint,
             format!(
-                "checkpoint: the optimizer needs the moments [{}], found [{}]; resume with the optimizer it was written by",
+                "checkpoint: the optimizer needs the moments [{}], found [{}]; resume with the optimizer that wrote it",
                 wanted.join(", "),
                 found.join(", ")
             ),

@@ -179,7 +179,7 @@ fn a_checkpoint_of_another_optimizer_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "checkpoint: the optimizer needs the moments [], found [m, v]; resume with the optimizer it was written by"
+        "checkpoint: the optimizer needs the moments [], found [m, v]; resume with the optimizer that wrote it"
     );
 }
 

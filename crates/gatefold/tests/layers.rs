@@ -53,18 +53,18 @@ fn leaves(tree: &str) -> Vec<String> {
     parts.flat_map(|part| leaves(part)).map(|leaf| format!("{prefix}{leaf}")).collect()
 }
 
-/// The use declarations of a text, without `pub` and its scope.
+/// The use declarations of a text: those that begin at the beginning of a line.
 fn uses(text: &str) -> Vec<String> {
-    let statements = code(text).split(';').map(|statement| {
-        let lines = statement.lines().filter(|line| !line.trim_start().starts_with(['/', '#']));
-        lines.collect::<Vec<_>>().join(" ")
+    let code = code(text);
+    let begins = code.match_indices("use ").filter(|(at, _)| {
+        let line = code[..*at].rfind('\n').map_or(0, |newline| newline + 1);
+        matches!(&code[line..*at], "" | "pub " | "pub(crate) " | "pub(super) ")
     });
-    let of = |statement: String| {
-        let at = statement.find("use ")?;
-        let before = statement[..at].trim();
-        (before.is_empty() || before.starts_with("pub")).then(|| statement[at + 4..].to_owned())
+    let tree = |(at, _): (usize, &str)| {
+        let tree = &code[at + 4..];
+        tree[..tree.find(';').expect("a use declaration ends")].replace('\n', " ")
     };
-    statements.filter_map(of).flat_map(|tree| leaves(&tree)).collect()
+    begins.map(tree).flat_map(|tree| leaves(&tree)).collect()
 }
 
 /// The file that defines a path below `from`, following re-exports of a module's own file.

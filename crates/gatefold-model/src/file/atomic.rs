@@ -116,6 +116,7 @@ fn directory_of(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::{write_atomically, write_with};
+    use gatefold_reference::Failures;
     use std::fs;
     use std::io::{self, Write};
 
@@ -142,17 +143,21 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_plain_file_is_left_as_it_is() {
+    fn anything_but_a_plain_file_is_left_unchanged() {
         use std::os::unix::fs::{FileTypeExt, symlink};
         let directory = tempfile::tempdir().unwrap();
         let (socket, link) = (directory.path().join("socket"), directory.path().join("link"));
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         symlink(&socket, &link).unwrap();
+        let mut failures = Failures::new();
         for path in [&socket, &link, &directory.path().to_owned()] {
-            let error = write_atomically(path, b"x").unwrap_err();
-            let expected = "cannot be written: it exists and is not a plain file; give another name";
-            assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
+            failures.check(path.display().to_string(), || {
+                let error = write_atomically(path, b"x").unwrap_err();
+                let expected = "cannot be written: it exists and is not a plain file; give another name";
+                assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
+            });
         }
+        failures.finish();
         assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file is left");
     }

@@ -272,22 +272,27 @@ pub(super) fn listed(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::from_f16;
+    use gatefold_reference::Failures;
 
     /// Every number of 16 bits, from the definition: sign, five bits of exponent, ten of fraction.
     #[test]
     fn halves_are_what_their_bits_say() {
+        let mut failures = Failures::new();
         for bits in 0..=u16::MAX {
-            let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
-            let expected = match exponent {
-                31 if fraction == 0.0 => f64::INFINITY,
-                31 => f64::NAN,
-                0 => fraction * 2f64.powi(-14),
-                _ => (1.0 + fraction) * 2f64.powi(exponent - 15),
-            };
-            let (found, expected) = (f64::from(from_f16(bits)), sign * expected);
-            let same = found == expected && found.is_sign_negative() == expected.is_sign_negative();
-            assert!(same || found.is_nan() && expected.is_nan(), "{bits:#06x}: {found}, expected {expected}");
+            failures.check(format!("{bits:#06x}"), || {
+                let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+                let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023) / 1024.0);
+                let expected = match exponent {
+                    31 if fraction == 0.0 => f64::INFINITY,
+                    31 => f64::NAN,
+                    0 => fraction * 2f64.powi(-14),
+                    _ => (1.0 + fraction) * 2f64.powi(exponent - 15),
+                };
+                let (found, expected) = (f64::from(from_f16(bits)), sign * expected);
+                let same = found == expected && found.is_sign_negative() == expected.is_sign_negative();
+                assert!(same || found.is_nan() && expected.is_nan(), "found {found}, expected {expected}");
+            });
         }
+        failures.finish();
     }
 }

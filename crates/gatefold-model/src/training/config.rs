@@ -1,7 +1,7 @@
 use super::{Loss, Optimizer, Reduction, Schedule};
 use crate::{LayerKind, ModelError, NetworkConfig};
 
-/// How a network is trained.
+/// The options of training.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TrainConfig {
@@ -9,11 +9,11 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// The learning rate that the schedule starts from.
     pub learning_rate: f32,
-    /// How the learning rate changes from update to update.
+    /// The learning rate's changes from update to update.
     pub schedule: Schedule,
     /// The loss to minimise.
     pub loss: Loss,
-    /// Whether the losses of a batch are averaged or added up.
+    /// Whether the losses of a batch are averaged or summed.
     pub reduction: Reduction,
     /// The largest magnitude of an element of the gradient; `None` for any.
     pub clip_value: Option<f32>,
@@ -65,7 +65,7 @@ impl TrainConfig {
         self
     }
 
-    /// Averages the losses of a batch or adds them up; averages by default.
+    /// Averages or sums the losses of a batch; averages by default.
     pub fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
@@ -97,13 +97,13 @@ impl TrainConfig {
         self
     }
 
-    /// The rule for the parameter of that name.
+    /// The rule for the parameter with this name.
     pub fn rule(&self, name: &str) -> ParameterRule {
         let group = self.groups.iter().find(|group| name.starts_with(&group.prefix));
         group.map_or(ParameterRule::default(), |group| group.rule)
     }
 
-    /// The optimiser for parameters with that rule: the configured one, with the group's weight decay where it has one.
+    /// The optimiser for parameters with this rule: the configured one, with the group's weight decay if it has one.
     pub fn optimizer_of(&self, rule: ParameterRule) -> Optimizer {
         rule.weight_decay.map_or(self.optimizer, |decay| self.optimizer.with_weight_decay(decay))
     }
@@ -158,22 +158,22 @@ pub fn check_learning_rate(rate: f32) -> Result<(), ModelError> {
     Err(ModelError::option("the learning rate", rate, "a finite number, 0 or more"))
 }
 
-/// Parameters that are trained differently from the rest: those whose names start alike.
+/// A group of parameters, by the prefix of their names, that are trained differently from the rest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterGroup {
     prefix: String,
     rule: ParameterRule,
 }
 
-/// How one parameter is trained.
+/// The rule for training one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ParameterRule {
-    /// Multiplies the learning rate.
+    /// The factor of the learning rate.
     pub learning_rate_factor: f32,
-    /// Replaces the optimiser's weight decay.
+    /// The replacement of the optimiser's weight decay.
     pub weight_decay: Option<f32>,
-    /// Whether the parameter stays as it is.
+    /// Whether the parameter is left unchanged.
     pub frozen: bool,
 }
 
@@ -201,7 +201,7 @@ impl ParameterGroup {
         self
     }
 
-    /// Leaves these parameters as they are; clipping does not count them either.
+    /// Leaves these parameters unchanged; clipping ignores them too.
     pub fn frozen(mut self) -> Self {
         self.rule.frozen = true;
         self

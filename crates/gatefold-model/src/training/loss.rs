@@ -13,8 +13,8 @@ pub enum Loss {
         /// Where the line begins; above 0.
         delta: f32,
     },
-    /// Softmax and cross-entropy: the outputs are logits, one for each class, and a target is the number of a class, or
-    /// negative where there is none.
+    /// Softmax and cross-entropy: the outputs are logits, one per class, and a target is the number of a class, or
+    /// negative for none.
     CrossEntropy,
     /// The pinball loss (Koenker and Bassett 1978) of several levels at once: outputs are `[levels, features]`, the
     /// features of the first level first.
@@ -27,11 +27,11 @@ pub enum Loss {
     GaussianLikelihood,
 }
 
-/// How the losses of a batch become one.
+/// The way the losses of a batch become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
-    /// The mean over every element that counts: over steps, rows and features, for quantiles over levels too. Weights
-    /// weigh it; where all are 0 it is 0. Cross-entropy has one element for each label that is not ignored.
+    /// The mean over all elements that count: steps, rows, features and, for quantiles, levels. Weights make it a
+    /// weighted mean, which is 0 if all of them are 0. Cross-entropy has one element per label that is not ignored.
     #[default]
     Mean,
     /// The sum over the same elements, each times its weight.
@@ -39,10 +39,10 @@ pub enum Reduction {
 }
 
 impl Loss {
-    /// How many targets a row has for so many outputs.
+    /// The number of targets in a row, given its number of outputs.
     ///
     /// # Errors
-    /// [`ModelError::Config`] where the outputs cannot be what the loss takes them for.
+    /// [`ModelError::Config`] if the loss does not accept this number of outputs.
     pub fn target_width(&self, output_width: usize) -> Result<usize, ModelError> {
         let blocks = self.blocks();
         match self {
@@ -70,7 +70,7 @@ impl Loss {
         }
     }
 
-    /// Outputs for each target.
+    /// The number of outputs per target.
     fn blocks(&self) -> usize {
         match self {
             Loss::Quantile { levels } => levels.len().max(1),
@@ -79,7 +79,7 @@ impl Loss {
         }
     }
 
-    /// Elements of a row over which a mean is taken.
+    /// The number of elements of a row in a mean.
     pub fn elements(&self, output_width: usize) -> usize {
         match self {
             Loss::CrossEntropy => 1,

@@ -1,50 +1,50 @@
 use crate::ModelError;
 
-/// How gradients become new parameters. The equations are PyTorch's; docs/numerics.md has them.
+/// The rule that turns gradients into new parameters. The equations are PyTorch's; docs/numerics.md has them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Optimizer {
     /// Stochastic gradient descent; the momentum buffer starts as the first gradient.
     Sgd {
-        /// How much of the last direction stays; 0 for none.
+        /// The share of the last direction that stays; 0 for none.
         momentum: f32,
         /// Whether to look ahead along the momentum.
         nesterov: bool,
-        /// This times the parameter is added to the gradient.
+        /// The weight decay: this times the parameter is added to the gradient.
         weight_decay: f32,
     },
     /// RMSprop (Tieleman and Hinton 2012).
     RmsProp {
-        /// How much of the running mean of the gradient's square stays.
+        /// The share of the running mean of the gradient's square that stays.
         alpha: f32,
-        /// Keeps the quotient finite.
+        /// Added to the denominator to keep the quotient finite.
         epsilon: f32,
-        /// How much of the last direction stays; 0 for none.
+        /// The share of the last direction that stays; 0 for none.
         momentum: f32,
-        /// Whether the gradient's running mean is taken off first (Graves 2013).
+        /// Whether the gradient's running mean is subtracted first (Graves 2013).
         centered: bool,
-        /// This times the parameter is added to the gradient.
+        /// The weight decay: this times the parameter is added to the gradient.
         weight_decay: f32,
     },
     /// Adam (Kingma and Ba 2015).
     Adam {
-        /// How much of the gradient's running mean stays.
+        /// The share of the gradient's running mean that stays.
         beta1: f32,
-        /// How much of the running mean of its square stays.
+        /// The share of the running mean of its square that stays.
         beta2: f32,
-        /// Keeps the quotient finite.
+        /// Added to the denominator to keep the quotient finite.
         epsilon: f32,
-        /// This times the parameter is added to the gradient.
+        /// The weight decay: this times the parameter is added to the gradient.
         weight_decay: f32,
     },
-    /// Adam with the decay apart from the gradient (Loshchilov and Hutter 2019).
+    /// Adam with the decay separate from the gradient (Loshchilov and Hutter 2019).
     AdamW {
-        /// How much of the gradient's running mean stays.
+        /// The share of the gradient's running mean that stays.
         beta1: f32,
-        /// How much of the running mean of its square stays.
+        /// The share of the running mean of its square that stays.
         beta2: f32,
-        /// Keeps the quotient finite.
+        /// Added to the denominator to keep the quotient finite.
         epsilon: f32,
-        /// This times the learning rate is the share of a parameter that is lost every update.
+        /// The weight decay: this times the learning rate is the share of a parameter removed by every update.
         weight_decay: f32,
     },
 }
@@ -84,15 +84,15 @@ impl Optimizer {
     pub const FIRST: &str = "m";
     /// The running mean of its square.
     pub const SECOND: &str = "v";
-    /// The running mean of the gradient that a centred RMSprop takes off.
+    /// The running mean of the gradient that a centred RMSprop subtracts.
     pub const MEAN: &str = "mean";
-    /// The direction that stays.
+    /// The direction kept by momentum.
     pub const MOMENTUM: &str = "momentum";
-    /// Every moment that some optimiser keeps.
+    /// All moments of all optimisers.
     pub const MOMENTS: [&str; 4] =
         [Optimizer::FIRST, Optimizer::MEAN, Optimizer::MOMENTUM, Optimizer::SECOND];
 
-    /// The names of the moments that it keeps for every parameter, sorted, as checkpoints have them.
+    /// The names of the moments kept for every parameter, sorted, as in checkpoints.
     pub fn moments(&self) -> Vec<&'static str> {
         let kept = |name: &str| match *self {
             Optimizer::Sgd { momentum, .. } => name == Optimizer::MOMENTUM && momentum > 0.0,

@@ -2,8 +2,8 @@ use crate::ModelError;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// How the learning rate changes from update to update: a factor of [`TrainConfig::learning_rate`], with a warm-up in
-/// front where one is asked for. The curves are PyTorch's schedulers of the same names; docs/numerics.md has them.
+/// The learning rate's changes from update to update: a factor of [`TrainConfig::learning_rate`], with an optional
+/// warm-up. The curves are those of PyTorch's schedulers of the same names; docs/numerics.md has the equations.
 ///
 /// ```
 /// use gatefold_model::{Schedule, ScheduleState};
@@ -36,21 +36,21 @@ enum Curve {
     Cosine { updates: u64 },
     /// From 1/25 up to 1 over the first 30 %, then down to 1/250,000, both along a half cosine (Smith 2018).
     OneCycle { updates: u64 },
-    /// `factor^k` after k times `patience` observations that did not improve.
+    /// `factor^k` after k reductions, each after more than `patience` observations that did not improve.
     Plateau { patience: u32, factor: f32 },
 }
 
-/// The part of a schedule that depends on what was observed: how often a plateau has reduced the rate.
+/// The part of a schedule that depends on observations: how often a plateau has reduced the rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleState {
     best: Option<f64>,
-    /// Observations in a row that did not improve.
+    /// Successive observations without an improvement.
     stalled: u32,
     reductions: u32,
 }
 
 impl ScheduleState {
-    /// As a checkpoint's metadata holds it.
+    /// The text stored in a checkpoint's metadata.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("numbers are JSON")
     }
@@ -58,7 +58,7 @@ impl ScheduleState {
     /// The reverse of [`ScheduleState::to_json`].
     ///
     /// # Errors
-    /// [`ModelError::Config`] for another text.
+    /// [`ModelError::Config`] for any other text.
     pub fn from_json(text: &str) -> Result<Self, ModelError> {
         serde_json::from_str(text).map_err(|error| ModelError::Config {
             place: "checkpoint".into(),
@@ -67,9 +67,9 @@ impl ScheduleState {
     }
 }
 
-/// By how much an observation must be better than the best, relative to it, to count as an improvement.
+/// The relative amount by which an observation must beat the best one to count as an improvement.
 const IMPROVEMENT: f64 = 1e-4;
-/// OneCycle's share of rising updates, and what the rate is divided by first and, once more, at the end.
+/// OneCycle's share of rising updates, the divisor of its first rate, and a further divisor of its last rate.
 const RISE: f64 = 0.3;
 const FIRST_DIVISOR: f64 = 25.0;
 const LAST_DIVISOR: f64 = 1e4;
@@ -96,8 +96,8 @@ impl Schedule {
         Schedule { curve: Curve::OneCycle { updates }, ..Schedule::default() }
     }
 
-    /// Multiplies the rate by `factor` whenever more than `patience` observations in a row did not improve by one part
-    /// in 10,000. A trainer is told what to watch, such as a validation loss, by `Trainer::observe`.
+    /// Multiplies the rate by `factor` whenever more than `patience` successive observations did not improve by one
+    /// part in 10,000. `Trainer::observe` passes the value to watch, such as a validation loss.
     pub fn plateau(patience: u32, factor: f32) -> Self {
         Schedule { curve: Curve::Plateau { patience, factor }, ..Schedule::default() }
     }
@@ -145,7 +145,8 @@ impl Schedule {
         factor as f32
     }
 
-    /// Takes note of a value to be minimised, such as a validation loss; only a plateau listens. A NaN is no improvement.
+    /// Observes a value to be minimised, such as a validation loss; only a plateau reacts to it. A NaN is not an
+    /// improvement.
     pub fn observe(&self, state: &mut ScheduleState, value: f64) {
         let Curve::Plateau { patience, .. } = self.curve else { return };
         let improved = match state.best {
@@ -197,6 +198,8 @@ fn cosine(begin: f64, end: f64, done: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use approx::abs_diff_eq;
+    use gatefold_reference::Failures;
 
     /// Rates of PyTorch's schedulers at a base rate of 1, after 0, 1, 2, 5, 9 updates of 10: StepLR(3, 0.5),
     /// CosineAnnealingLR(10, eta_min=0.1), OneCycleLR(1, total_steps=10), in float64.
@@ -212,13 +215,17 @@ mod tests {
             ),
             (Schedule::one_cycle(10), [0.04, 0.52, 1.0, 0.6112620219362892, 0.000004]),
         ];
+        let mut failures = Failures::new();
         for (schedule, expected) in cases {
-            for (update, expected) in at.into_iter().zip(expected) {
-                let found = schedule.factor(update, &ScheduleState::default());
-                let error = (f64::from(found) - expected).abs();
-                assert!(error < 1e-7, "{schedule:?} after {update}: {found}, expected {expected}");
-            }
+            failures.check(format!("{schedule:?}"), || {
+                for (update, expected) in at.into_iter().zip(expected) {
+                    let found = schedule.factor(update, &ScheduleState::default());
+                    let close = abs_diff_eq!(f64::from(found), expected, epsilon = 1e-7);
+                    assert!(close, "after {update}: {found}, expected {expected}");
+                }
+            });
         }
+        failures.finish();
     }
 
     #[test]

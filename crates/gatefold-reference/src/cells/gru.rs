@@ -117,6 +117,8 @@ fn mix<R: Real>(z: R, n: R, h_prev: R) -> R {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Failures;
+    use approx::abs_diff_eq;
     use gatefold_model::{Cell, GruCell, Reset};
 
     fn check(name: &str, at: &[f64], found: &[f64], loss: impl Fn(&[f64]) -> f64) {
@@ -128,7 +130,7 @@ mod tests {
             };
             let difference = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
             assert!(
-                (found[k] - difference).abs() < 1e-9,
+                abs_diff_eq!(found[k], difference, epsilon = 1e-9),
                 "{name}, argument {k}: {} and {difference}",
                 found[k]
             );
@@ -142,27 +144,34 @@ mod tests {
             candidate: Activation::Elu { alpha: -0.7 },
         };
         let (weight_h, weight_reset) = (1.7, -0.6);
+        let mut failures = Failures::new();
         for activations in [GruActivations::default(), odd] {
             for clip in [None, Some(0.7)] {
                 let name = format!("{activations:?}, {clip:?}");
-                let cell = Cell::Gru(GruCell { activations, reset: Reset::After });
-                let gating = Gating::new(&cell, clip);
-                let at = [0.3, -0.8, 1.1, 0.5, -0.6];
-                let after = |x: &[f64]| after_forward(gating, activations, [x[0], x[1], x[2], x[3]], x[4]);
-                let (d_pre, d_h) = after_backward(gating, activations, after(&at).0, at[4], weight_h);
-                let found = [&d_pre[..], &[d_h]].concat();
-                check(&format!("after, {name}"), &at, &found, |x| weight_h * after(x).1);
+                failures.check(name, || {
+                    let cell = Cell::Gru(GruCell { activations, reset: Reset::After });
+                    let gating = Gating::new(&cell, clip);
+                    let at = [0.3, -0.8, 1.1, 0.5, -0.6];
+                    let after =
+                        |x: &[f64]| after_forward(gating, activations, [x[0], x[1], x[2], x[3]], x[4]);
+                    let (d_pre, d_h) = after_backward(gating, activations, after(&at).0, at[4], weight_h);
+                    let found = [&d_pre[..], &[d_h]].concat();
+                    check("after", &at, &found, |x| weight_h * after(x).1);
 
-                let at = [-0.8, 0.4, -0.6];
-                let update = |x: &[f64]| update_forward(gating, activations, (x[0], x[1]), x[2]);
-                let (d_z, d_n, d_h) = update_backward(gating, activations, update(&at).0, at[2], weight_h);
-                check(&format!("update, {name}"), &at, &[d_z, d_n, d_h], |x| weight_h * update(x).1);
+                    let at = [-0.8, 0.4, -0.6];
+                    let update = |x: &[f64]| update_forward(gating, activations, (x[0], x[1]), x[2]);
+                    let (d_z, d_n, d_h) =
+                        update_backward(gating, activations, update(&at).0, at[2], weight_h);
+                    check("update", &at, &[d_z, d_n, d_h], |x| weight_h * update(x).1);
 
-                let at = [0.3, -0.6];
-                let reset = |x: &[f64]| reset_forward(gating, activations.gate, x[0], x[1]);
-                let (d_r, d_h) = reset_backward(gating, activations.gate, reset(&at).0, at[1], weight_reset);
-                check(&format!("reset, {name}"), &at, &[d_r, d_h], |x| weight_reset * reset(x).1);
+                    let at = [0.3, -0.6];
+                    let reset = |x: &[f64]| reset_forward(gating, activations.gate, x[0], x[1]);
+                    let (d_r, d_h) =
+                        reset_backward(gating, activations.gate, reset(&at).0, at[1], weight_reset);
+                    check("reset", &at, &[d_r, d_h], |x| weight_reset * reset(x).1);
+                });
             }
         }
+        failures.finish();
     }
 }

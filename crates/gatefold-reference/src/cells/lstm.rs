@@ -135,6 +135,8 @@ pub fn cell_backward<R: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Failures;
+    use approx::abs_diff_eq;
     use gatefold_model::{Activation, Cell, LstmActivations};
 
     fn plain() -> LstmCell {
@@ -152,40 +154,44 @@ mod tests {
         };
         let (pre, c_prev) = ([0.3, -0.8, 1.1, 0.5], -0.6);
         let (weight_h, weight_c) = (1.7, -0.4);
+        let mut failures = Failures::new();
         for peephole in [[0.0; 3], [0.7, -0.4, 0.9]] {
             for coupling in [None, Some(Coupling::Input), Some(Coupling::Forget)] {
                 for (squashed, clip) in [(false, None), (true, None), (false, Some(0.6)), (true, Some(0.9))] {
                     for activations in [LstmActivations::default(), odd] {
                         let cell = LstmCell { activations, peephole: true, coupling, squashed };
-                        let gating = Gating::new(&Cell::Lstm(cell), clip);
-                        let loss = |x: [f64; 5]| {
-                            let pre = [x[0], x[1], x[2], x[3]];
-                            let out = cell_forward(gating, &cell, pre, peephole, x[4]);
-                            weight_h * out.h + weight_c * out.c
-                        };
-                        let out = cell_forward(gating, &cell, pre, peephole, c_prev);
-                        let states = (c_prev, out.c);
-                        let back =
-                            cell_backward(gating, &cell, out.saved, peephole, states, weight_h, weight_c);
-                        let at = [pre[0], pre[1], pre[2], pre[3], c_prev];
-                        let found = [&back.d_pre[..], &[back.d_c_prev]].concat();
-                        for k in 0..5 {
-                            let shifted = |by: f64| {
-                                let mut x = at;
-                                x[k] += by;
-                                loss(x)
+                        failures.check(format!("{cell:?}, {peephole:?}, {clip:?}"), || {
+                            let gating = Gating::new(&Cell::Lstm(cell), clip);
+                            let loss = |x: [f64; 5]| {
+                                let pre = [x[0], x[1], x[2], x[3]];
+                                let out = cell_forward(gating, &cell, pre, peephole, x[4]);
+                                weight_h * out.h + weight_c * out.c
                             };
-                            let difference = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
-                            assert!(
-                                (found[k] - difference).abs() < 1e-9,
-                                "{cell:?}, {clip:?}, argument {k}: {} and {difference}",
-                                found[k]
-                            );
-                        }
+                            let out = cell_forward(gating, &cell, pre, peephole, c_prev);
+                            let states = (c_prev, out.c);
+                            let back =
+                                cell_backward(gating, &cell, out.saved, peephole, states, weight_h, weight_c);
+                            let at = [pre[0], pre[1], pre[2], pre[3], c_prev];
+                            let found = [&back.d_pre[..], &[back.d_c_prev]].concat();
+                            for k in 0..5 {
+                                let shifted = |by: f64| {
+                                    let mut x = at;
+                                    x[k] += by;
+                                    loss(x)
+                                };
+                                let difference = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+                                assert!(
+                                    abs_diff_eq!(found[k], difference, epsilon = 1e-9),
+                                    "argument {k}: {} and {difference}",
+                                    found[k]
+                                );
+                            }
+                        });
                     }
                 }
             }
         }
+        failures.finish();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use gatefold_model::{LayerConfig, NetworkConfig, Parameters};
-use gatefold_reference::{Batch, Dropout, LayerState, Network, States, network};
+use gatefold_reference::{Batch, Dropout, Failures, LayerState, Network, States, network};
 use ndarray::{Array, Array2, Array3, ArrayD, Dimension, ShapeBuilder};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -246,9 +246,11 @@ impl Case {
 }
 
 /// Draws networks and batches until one has no kink within reach of the differences, then checks it.
-pub(crate) fn check_case(name: &str, shape: &Shape, layers: &[LayerConfig]) {
-    let smooth = (0..100).any(|seed| Case::new(shape, layers, seed).check(name).is_ok());
-    assert!(smooth, "{name}: a kink in every draw");
+pub(crate) fn check_case(failures: &mut Failures, name: &str, shape: &Shape, layers: &[LayerConfig]) {
+    failures.check(name, || {
+        let smooth = (0..100).any(|seed| Case::new(shape, layers, seed).check(name).is_ok());
+        assert!(smooth, "a kink in every draw");
+    });
 }
 
 /// One row of a batch.

@@ -10,13 +10,13 @@ use crate::{Plan, Span};
 use gatefold_model::{Activation, Layer, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
-/// The output, and the value that backward takes the slope from: the output too or, where that does not say, the value before
-/// the activation.
+/// The output, and the value that backward takes the slope from: the output again or, if the slope does not follow from
+/// it, the value before the activation.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved {
     /// The output.
     pub y: Sequence,
-    /// The value that gives the slope.
+    /// The value that the slope is computed from.
     pub kept: Sequence,
 }
 
@@ -34,10 +34,10 @@ pub(crate) fn forward(
     product(low, &layer.label(), (x.rows(lengths), weight), bias, activation, y)
 }
 
-/// `act(a b + bias)` and what backward needs of it; the output is shaped as `y`.
+/// `act(a b + bias)` and what backward needs of it; the output has the shape of `y`.
 ///
 /// # Errors
-/// [`Error::Limit`] for a product that the device has no workgroups for.
+/// [`Error::Limit`] for a product that needs more workgroups than the device has.
 pub fn product(
     low: &mut Lowering<'_>,
     what: &str,

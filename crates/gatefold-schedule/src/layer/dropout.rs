@@ -10,7 +10,7 @@ use gatefold_shaders::{KernelId, params};
 /// Elements of [`Given::DropoutKey`].
 pub const DROPOUT_KEY_LEN: usize = 4;
 
-/// The layer's output for its input, or the gradient of its input for that of its output: `name` says which.
+/// The layer's output, or the gradient with respect to its input; `name` says which.
 pub(crate) fn apply(low: &mut Lowering<'_>, layer: &Layer, rate: f32, x: Sequence, name: &str) -> Sequence {
     if rate == 0.0 {
         return x;

@@ -11,7 +11,7 @@ pub(super) fn kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVari
     KernelVariant::new(id, &[&[("WG_SIZE", ELEMENT_WG_SIZE)], consts].concat())
 }
 
-/// The sum of two tensors of one shape, in a buffer of its own.
+/// The sum of two tensors of one shape, in a new buffer.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -93,7 +93,7 @@ fn copy_block(plan: &mut Plan, (rows, width): (usize, usize), from: Block, to: B
     plan.dispatch(kernel(KernelId::CopyBlock, &[]), params, &[source.into(), out.into()], groups);
 }
 
-/// Tensors `[T, B, F]` of different width put side by side, as `[T, B, sum of F]`. One alone stays where it is.
+/// Puts tensors `[T, B, F]` of different widths side by side, as `[T, B, sum of F]`. A single one stays where it is.
 pub fn side_by_side(plan: &mut Plan, label: &str, parts: &[Sequence]) -> Sequence {
     let first = parts[0];
     if parts.len() == 1 {
@@ -125,7 +125,7 @@ pub fn split_side_by_side(plan: &mut Plan, label: &str, d: Sequence, parts: usiz
     (0..parts).map(&mut part).collect()
 }
 
-/// Zeros past the end of each row, in place; `lengths [B]` are `u32`.
+/// Zeroes each row past its end, in place; `lengths [B]` are `u32`.
 pub fn mask_rows(plan: &mut Plan, x: Sequence, lengths: Span) {
     let (out, x_offset) = plan.bind(x.span);
     let (groups, groups_x) = element_groups(x.len());

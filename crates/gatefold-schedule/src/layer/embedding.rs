@@ -1,5 +1,5 @@
-//! An embedding: rows of a table, by token. Backward sorts the rows of the gradient by token and adds up each token's, in
-//! their order, so that the sums repeat bit for bit and cost the same however many tokens there are.
+//! An embedding: rows of a table, by token. Backward sorts the rows of the gradient by token and adds up each token's
+//! rows in order, so that the sums repeat bit for bit and cost the same however many tokens there are.
 
 use super::elementwise::kernel;
 use super::{Lowering, Sequence};
@@ -10,7 +10,7 @@ use crate::{Element, Span};
 use gatefold_model::{Layer, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, params};
 
-/// Rows of one token that are added up one after another, before their sums are.
+/// The length of a stretch: this many rows of a token are added up one after another, then the sums of its stretches.
 pub const STRETCH: usize = 256;
 
 pub(crate) fn forward(low: &mut Lowering<'_>, layer: &Layer, tokens: usize, x: Sequence) -> Sequence {
@@ -79,7 +79,7 @@ pub(crate) fn backward(
     Ok(())
 }
 
-/// The numbers of the rows, sorted by token: a pass for each digit that tokens have.
+/// The row numbers sorted by token, with one pass for each digit of a token.
 fn sorted_rows(low: &mut Lowering<'_>, label: &str, tokens: usize, x: Sequence) -> Result<Span, Error> {
     let (plan, digits) = (&mut *low.plan, ELEMENT_WG_SIZE as usize);
     let rows = x.steps * x.batch;

@@ -1,4 +1,4 @@
-//! One step made into several.
+//! One step turned into several.
 
 use super::elementwise::broadcast_rows;
 use super::{Lowering, Sequence};

@@ -1,5 +1,5 @@
-//! The last time step alone. Where all rows are equally long, forward only looks elsewhere and backward puts zeros before
-//! it; where each has its own end, rows are gathered from there.
+//! Only the last time step. If all rows are equally long, forward only takes another part of the buffer, and backward
+//! puts zeros before it. If rows end at different steps, they are gathered from their ends.
 
 use super::Sequence;
 use super::elementwise::kernel;

@@ -2,7 +2,7 @@
 
 use super::{Lowering, Sequence, elementwise};
 use crate::product::{self, Matrix, Order};
-use crate::scan::{self, CarriedGradients, Form, Scan, ScanState};
+use crate::scan::{self, CarriedGradients, Columns, Form, Scan, ScanState};
 use crate::{Binding, Error, Span};
 use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
@@ -26,14 +26,14 @@ fn recurrent(layer: &Layer) -> &Recurrent {
     layer.recurrent().expect("only recurrent layers come here")
 }
 
-/// The scans of a layer; none of one that is not recurrent.
+/// The scans of a layer; empty if it is not recurrent.
 pub fn forms(layer: &Layer) -> Vec<Form> {
     let Some(&recurrent) = layer.recurrent() else { return Vec::new() };
     let form = |&reverse: &bool| Form { recurrent, reverse, input: layer.input };
     recurrent.direction.scans().iter().map(form).collect()
 }
 
-/// Puts the weights of a layer into the order of the kernels.
+/// Packs the weights of a layer in the order of the kernels.
 pub fn pack(low: &mut Lowering<'_>, layer: &Layer) {
     for form in forms(layer) {
         scan::pack(low, layer, &form);
@@ -43,7 +43,7 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer) {
 /// The layer's outputs. `initial` has an entry for each scan; `None` means zeros.
 ///
 /// # Errors
-/// [`Error::Limit`] for a layer that the device cannot walk.
+/// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
 ///
 /// # Panics
 /// If `initial` has another number of scans.
@@ -67,7 +67,7 @@ pub fn forward(
     Ok(RecurrentTape { scans, output })
 }
 
-/// The outputs of the scans side by side or added; the slots of h themselves where they are just that.
+/// The outputs of the scans, side by side or added; the slots of h themselves if they already are the output.
 fn output(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan], initial: &[Option<ScanState>]) -> Sequence {
     let (first, width) = (&scans[0], layer.output);
     let (steps, batch) = (first.steps, first.batch);
@@ -152,25 +152,37 @@ fn ring(low: &mut Lowering<'_>, layer: &Layer, x: Sequence) -> Scan {
     Scan::declare_ring(low, layer, forms[0], x)
 }
 
-/// One step of a stream at the given turn of its ring: the layer's output, `[1, B, O]`.
+/// One step of a stream at the given turn of its ring: the layer's output, `[1, B, O]`, and, if wanted, the new h,
+/// `[1, B, R]`.
 ///
 /// # Errors
 /// Those of [`forward`].
 ///
 /// # Panics
-/// If the layer has a scan against time.
-pub fn ring_step(low: &mut Lowering<'_>, layer: &Layer, x: Sequence, turn: usize) -> Result<Sequence, Error> {
+/// If the layer has a reverse scan.
+pub fn ring_step(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    x: Sequence,
+    turn: usize,
+    wants_hidden: bool,
+) -> Result<(Sequence, Option<Sequence>), Error> {
     let scan = ring(low, layer, x);
     let slot = scan::stream_step(low, layer, &scan, turn % (scan.form.history() + 1))?;
-    let span = low.plan.scratch(format!("{}.out", layer.label()), x.batch * layer.output);
-    scan::copy_output(low, &scan, slot, span);
-    Ok(Sequence { span, steps: 1, batch: x.batch, width: layer.output })
+    let mut part = |name: &str, columns: Columns| {
+        let (steps, batch, width) = (1, x.batch, columns.len);
+        let span = low.plan.scratch(format!("{}.{name}", layer.label()), batch * width);
+        scan::copy_slot(low, &scan, slot, columns, span);
+        Sequence { span, steps, batch, width }
+    };
+    let output = part("out", scan.form.output());
+    Ok((output, wants_hidden.then(|| part("h_final", scan.form.own()))))
 }
 
 /// Puts the configured initial state of a stream's layer into its ring.
 ///
 /// # Panics
-/// If the layer has a scan against time.
+/// If the layer has a reverse scan.
 pub fn reset_ring(low: &mut Lowering<'_>, layer: &Layer, batch: usize) {
     let initial = configured_initial(low, layer, batch);
     // The input is not read: any span of its length stands for it.
@@ -207,13 +219,13 @@ pub fn finals(low: &mut Lowering<'_>, tape: &RecurrentTape) -> Vec<ScanState> {
     states_after(low, tape, tape.output.steps)
 }
 
-/// The state of every scan after `steps` steps; of a reverse scan, or where nothing is saved, the final one.
+/// The state of every scan after `steps` steps, which must be all of them for a reverse scan or if nothing is saved.
 pub fn states_after(low: &mut Lowering<'_>, tape: &RecurrentTape, steps: usize) -> Vec<ScanState> {
     tape.scans.iter().map(|scan| scan::states_after(low, scan, steps)).collect()
 }
 
-/// Adds the gradients of the layer's parameters, those of a learned initial state aside. Returns the gradients with respect
-/// to its input and to its initial states where they are wanted. `d_final` has an entry for each scan; `None` means zeros.
+/// Adds the gradients of the layer's parameters, except those of a learned initial state. Returns the gradients with
+/// respect to its input and to its initial states, if wanted. `d_final` has an entry for each scan; `None` means zeros.
 ///
 /// # Errors
 /// Those of [`forward`].

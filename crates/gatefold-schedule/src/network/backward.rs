@@ -7,7 +7,7 @@ use crate::{Error, Plan, Span};
 use gatefold_model::{InitialState, Layer, Merge, NetworkConfig, Recurrent, Source, StateKind};
 use std::collections::BTreeMap;
 
-/// The gradients that a caller wants beside those of the parameters.
+/// The gradients that a caller wants besides those of the parameters.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted {
     /// With respect to the inputs.
@@ -16,7 +16,7 @@ pub struct Wanted {
     pub initial: bool,
 }
 
-/// The gradients that the backward pass leaves beside those of the parameters.
+/// The gradients that the backward pass leaves besides those of the parameters.
 #[derive(Debug, Default)]
 pub struct Backward {
     /// With respect to the input.
@@ -27,8 +27,8 @@ pub struct Backward {
     pub initial: BTreeMap<usize, InitialStates>,
 }
 
-/// Lowers the way back: adds the gradients of all parameters that are trained. `d_finals` are the gradients with respect to
-/// final states.
+/// Lowers the backward pass, which adds the gradients of all trained parameters. `d_finals` are the gradients with
+/// respect to final states.
 ///
 /// # Errors
 /// [`Error::Limit`] for work that the device cannot split.
@@ -105,7 +105,8 @@ pub fn backward(
     Ok(found)
 }
 
-/// The layers with anything to learn in themselves or before them, or with gradients that the caller wants.
+/// The layers that the backward pass must visit: those that learn, or have something before them that does, or have
+/// gradients that the caller wants.
 fn needed(low: &Lowering<'_>, config: &NetworkConfig, wanted: Wanted, encoder_learns: bool) -> Vec<bool> {
     let mut needed = Vec::with_capacity(config.layers().len());
     for node in config.graph().nodes() {
@@ -121,11 +122,11 @@ fn needed(low: &Lowering<'_>, config: &NetworkConfig, wanted: Wanted, encoder_le
     needed
 }
 
-/// Gradients with respect to final states, from all that read them.
+/// Gradients with respect to final states, summed over their readers.
 #[derive(Debug, Default)]
 pub(super) struct Gathered(BTreeMap<usize, Vec<OfScan>>);
 
-/// Those of one scan; h and c are those of the last step alone, `[B, R]` and `[B, H]`.
+/// The gradients of one scan; h and c are those of the last step only, `[B, R]` and `[B, H]`.
 #[derive(Clone, Copy, Debug, Default)]
 struct OfScan {
     all: Option<ScanState>,
@@ -174,7 +175,7 @@ impl Gathered {
     }
 }
 
-/// The gradient of a scan's final state in buffers of its own: what is added to must not be a caller's buffer.
+/// The gradient with respect to a scan's final state, in scratch buffers: sums must not go into a caller's buffer.
 fn whole(
     plan: &mut Plan,
     layer: &Layer,

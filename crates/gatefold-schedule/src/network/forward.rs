@@ -8,14 +8,14 @@ use crate::{Element, Error, Given, Half, Span, StateSet};
 use gatefold_model::{InitialSource, Layer, LayerKind, Merge, NetworkConfig, Node, Source};
 use std::collections::BTreeMap;
 
-/// The values that the forward pass leaves.
+/// The values that a forward pass leaves.
 #[derive(Debug, Default)]
 pub struct Forward {
     /// The network's output; `None` after an encoder alone.
     pub output: Option<Sequence>,
     /// The initial states of each recurrent layer that ran.
     pub initial: BTreeMap<usize, InitialStates>,
-    /// The final states of each recurrent layer, where somebody reads them.
+    /// The final states of each recurrent layer, if somebody reads them.
     pub finals: BTreeMap<usize, Vec<ScanState>>,
     pub(super) layers: BTreeMap<usize, Kept>,
     /// Whether the initial states are the configured ones.
@@ -23,7 +23,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// The states of a recurrent layer after `steps` steps, by scan; none of a layer that did not run.
+    /// The states of a recurrent layer after `steps` steps, by scan; empty if the layer did not run.
     pub fn states_after(&self, low: &mut Lowering<'_>, index: usize, steps: usize) -> Vec<ScanState> {
         match self.layers.get(&index).map(|kept| &kept.tape) {
             Some(KeptTape::Recurrent(tape)) => recurrent::states_after(low, tape, steps),
@@ -52,7 +52,8 @@ pub(super) enum KeptTape {
 /// A value with the lengths of its rows, if they end early.
 type Value = (Sequence, Option<Span>);
 
-/// Lowers a pass forward; `finals` are wanted of all layers, or only of those whose final states others read.
+/// Lowers a forward pass. With `finals`, it leaves the final states of all recurrent layers, otherwise only those that
+/// other layers read.
 ///
 /// # Errors
 /// [`Error::Limit`] for work that the device cannot split.
@@ -75,25 +76,24 @@ pub fn forward(
             continue;
         }
         for &source in &node.inputs {
-            if !values.contains_key(&source) {
-                let value = match source {
-                    Source::Input => given_input(low, config, pass, Half::Input),
-                    Source::DecoderInput => given_input(low, config, pass, Half::Decoder),
-                    Source::FinalHidden(of) => {
-                        let h = newest(recurrent_of(config, of), &found.finals[&of], batch);
-                        (layer::side_by_side(low.plan, &layer.label(), &h), None)
-                    }
-                    Source::Output(of) => panic!("layer {of} runs before its readers"),
-                };
-                values.insert(source, value);
-            }
+            values.entry(source).or_insert_with(|| match source {
+                Source::Input => given_input(low, config, pass, Half::Input),
+                Source::DecoderInput => given_input(low, config, pass, Half::Decoder),
+                Source::FinalHidden(of) => {
+                    let h = newest(recurrent_of(config, of), &found.finals[&of], batch);
+                    (layer::side_by_side(low.plan, &layer.label(), &h), None)
+                }
+                Source::Output(of) => panic!("layer {of} runs before its readers"),
+            });
         }
         let (x, lengths) = merged(low, layer, node, &values);
         let (y, tape) = match layer.kind {
             LayerKind::Recurrent(_) => {
                 if let Some(turn) = pass.turn {
-                    let y = recurrent::ring_step(low, layer, x, turn)?;
+                    let wants_hidden = graph.reads_final(layer.index);
+                    let (y, h) = recurrent::ring_step(low, layer, x, turn, wants_hidden)?;
                     values.insert(Source::Output(layer.index), (y, None));
+                    values.extend(h.map(|h| (Source::FinalHidden(layer.index), (h, None))));
                     continue;
                 }
                 let own = || initial_states(low, config, layer, pass);
@@ -118,7 +118,7 @@ pub fn forward(
     Ok(found)
 }
 
-/// A layer's inputs made one.
+/// A layer's inputs, merged into one.
 fn merged(low: &mut Lowering<'_>, layer: &Layer, node: &Node, values: &BTreeMap<Source, Value>) -> Value {
     let (mut x, lengths) = values[&node.inputs[0]];
     for source in &node.inputs[1..] {
@@ -137,8 +137,8 @@ fn given_input(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, half
     let lengths = axis.lengths.then(|| low.plan.given_as(Given::Lengths(half), Element::U32, batch));
     let mut x = Sequence { span, steps: axis.steps, batch, width };
     if let (Some(lengths), Purpose::Training, StatePlaces::Apart) = (lengths, low.purpose, pass.places) {
-        // A caller's padding may hold anything, and takes part in products over all steps, times a gradient of zero: it
-        // must be finite.
+        // A caller's padding may hold anything. It takes part in products over all steps, times a gradient of zero, so
+        // it must be finite.
         x.span = low.plan.scratch(format!("{}.masked", Given::Input(half)), x.len());
         low.plan.copy(span, x.span);
         layer::mask_rows(low.plan, x, lengths);
@@ -146,7 +146,7 @@ fn given_input(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, half
     (x, lengths)
 }
 
-/// The initial states of a layer, by scan, where no encoder hands them over.
+/// The initial states of a layer, by scan, unless an encoder hands them over.
 fn initial_states(
     low: &mut Lowering<'_>,
     config: &NetworkConfig,

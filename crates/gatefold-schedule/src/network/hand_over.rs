@@ -16,7 +16,7 @@ pub(super) struct Handed {
     between: HandOver,
     from: Sequence,
     to: Sequence,
-    /// The value that gives the slope of the bridge's function.
+    /// The value that the slope of the bridge's activation is computed from.
     kept: Sequence,
 }
 
@@ -62,8 +62,8 @@ pub(super) fn hand_over(
     Ok(all)
 }
 
-/// From the gradients with respect to the decoder's initial states to those of the bridge's parameters and of the encoder's
-/// final states.
+/// Passes the gradients with respect to the decoder's initial states back through the bridge, to its parameters and to
+/// the encoder's final states.
 pub(super) fn hand_back(
     low: &mut Lowering<'_>,
     config: &NetworkConfig,

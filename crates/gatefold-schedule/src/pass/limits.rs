@@ -1,4 +1,4 @@
-use super::{Part, Pass, Shape};
+use super::{Axis, Part, Pass, Shape};
 use crate::{Error, Half, Target, layer};
 use gatefold_model::{LayerKind, NetworkConfig};
 
@@ -14,12 +14,40 @@ pub fn check_parameters(config: &NetworkConfig, target: &Target) -> Result<(), E
     config.parameter_specs().try_for_each(|spec| target.check_size(&spec.name, bytes(&spec.shape)))
 }
 
-/// Checks that every parameter and every layer's values over a sequence fit the device: asked before a plan is made, whose
-/// own buffers would name less, and for sizes at which there is no counting elements.
+/// Checks that a batch has rows and the inputs that the network reads.
+fn check_shape(config: &NetworkConfig, shape: &Shape) -> Result<(), Error> {
+    let wrong = |what: &str, expected: &str, found: String| {
+        Err(Error::Shape { what: what.into(), expected: expected.into(), found })
+    };
+    let has = |there: bool| if there { "one" } else { "none" };
+    let Shape { batch, input, decoder } = *shape;
+    if decoder.is_some() != config.decoder().is_some() {
+        let expected = has(config.decoder().is_some());
+        return wrong("decoder's input", expected, has(decoder.is_some()).into());
+    }
+    for (what, steps) in [("input", input.steps), ("decoder's input", decoder.map_or(1, |axis| axis.steps))] {
+        if steps == 0 || batch == 0 {
+            return wrong(what, "at least one step and one row", format!("steps {steps}, batch {batch}"));
+        }
+    }
+    let expands = matches!(config.layers().first().map(|layer| layer.kind), Some(LayerKind::Expand { .. }));
+    if expands && input != (Axis { steps: 1, lengths: false }) {
+        let found = format!("steps {}{}", input.steps, if input.lengths { " with lengths" } else { "" });
+        return wrong("input", "one step of every row, which the first layer expands", found);
+    }
+    Ok(())
+}
+
+/// Checks that the network reads such a batch, and that every parameter and every layer's values over a sequence fit
+/// the device. This comes before a plan is made: its errors name more than those of the plan's buffers, and it bears
+/// sizes whose elements cannot be counted.
 ///
 /// # Errors
-/// [`Error::TooLarge`] names the tensor.
+/// [`Error::Shape`]; [`Error::TooLarge`] names the tensor.
 pub fn check_sizes(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<(), Error> {
+    if pass.part == Part::Whole {
+        check_shape(config, &pass.shape)?;
+    }
     check_parameters(config, target)?;
     let Shape { batch, input, decoder } = pass.shape;
     if pass.part != Part::Decoder {

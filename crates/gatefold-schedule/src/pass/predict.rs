@@ -3,7 +3,7 @@ use crate::layer::Purpose;
 use crate::{Error, Given, ParameterLayout, Plan, StateLayout, StateSet, Target, network};
 use gatefold_model::NetworkConfig;
 
-/// Weights into the order of the kernels.
+/// Packs the weights in the order of the kernels.
 pub fn packing(config: &NetworkConfig, target: &Target, purpose: Purpose) -> Plan {
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(config, target);
@@ -11,10 +11,12 @@ pub fn packing(config: &NetworkConfig, target: &Target, purpose: Purpose) -> Pla
     plan
 }
 
-/// From the input to the output, and to the final states where they are wanted; saves nothing. Weights are packed before.
+/// A prediction: from the input to the output and, if wanted, to the final states; it saves nothing. Weights must be
+/// packed already.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn predict(
     config: &NetworkConfig,
     target: &Target,

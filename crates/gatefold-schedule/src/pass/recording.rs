@@ -1,4 +1,4 @@
-//! Passes for programs that record into encoders of their own: every tensor that goes in or out is a buffer by itself.
+//! Passes for programs that record into their own encoders: every tensor that goes in or out is a buffer by itself.
 
 use super::tape::store_initial;
 use super::{InitialFrom, Pass, Shape, StatePlaces, check_sizes, finish, frozen, lowering, mask};
@@ -17,12 +17,12 @@ pub struct Recording {
     pub initial: InitialFrom,
     /// Whether final states come out.
     pub finals: bool,
-    /// The gradients that a backward pass takes and gives; `None` without one.
+    /// The gradients that the backward pass reads and writes; `None` without one.
     pub backward: Option<Backward>,
 }
 
-/// The gradients of a recorded backward pass, beside that of the output, which goes in, and those of the parameters, which
-/// are added to.
+/// The gradients of a recorded backward pass, besides that with respect to the output, which goes in, and those of the
+/// parameters, which are added to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backward {
     /// Those with respect to final states go in.
@@ -33,10 +33,11 @@ pub struct Backward {
     pub inputs: bool,
 }
 
-/// Forward, and after the plan's mark backward where it is wanted. Weights are packed before.
+/// A forward pass and, after the plan's mark, a backward pass if wanted. Weights must be packed already.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) -> Result<Plan, Error> {
     let &Recording { shape, initial, finals, backward } = recording;
     let pass = Pass { initial, places: StatePlaces::Apart, ..Pass::whole(shape) };
@@ -52,7 +53,7 @@ pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) ->
     let Some(backward) = backward else { return Ok(plan) };
 
     let d_output = forward.output.map(|y| Sequence { span: low.plan.given(Given::DOutput, y.len()), ..y });
-    // The caller's gradient is read as it is: a copy has zeros past the ends of rows.
+    // The caller's gradient stays as it is: zeros past the ends of rows go into a copy.
     let d_output = d_output.map(|d| {
         if !pass.shape.axis(pass.output_half()).lengths {
             return d;
@@ -90,10 +91,10 @@ pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) ->
 /// The most turns of a ring that plans are made for.
 const MAX_TURNS: usize = 64;
 
-/// The turns after which every ring of a stream is where it was: h goes round `k + 1` slots.
+/// The number of turns after which every ring of a stream is back where it was: h goes round `k + 1` slots.
 ///
 /// # Errors
-/// [`Error::Limit`] for a network whose rings meet too late.
+/// [`Error::Limit`] for a network whose rings take too many turns to be back together.
 pub fn ring_period(config: &NetworkConfig) -> Result<usize, Error> {
     let slots = |recurrent: &Recurrent| recurrent.history() + 1;
     let recurrent = config.recurrent_layers().filter_map(|layer| layer.recurrent());
@@ -103,7 +104,7 @@ pub fn ring_period(config: &NetworkConfig) -> Result<usize, Error> {
             "a stream".into(),
             "more turns of its rings than can be prepared".into(),
             format!("{MAX_TURNS} turns"),
-            "use skip connections of fewer or of equal reach",
+            "use fewer skip connections, or skip connections of equal reach",
         )
     })
 }
@@ -131,7 +132,8 @@ pub fn ring_initial(config: &NetworkConfig, target: &Target, batch: usize) -> Pl
 /// One step of `batch` streams whose states go round in rings, at one of their turns.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn ring(config: &NetworkConfig, target: &Target, batch: usize, turn: usize) -> Result<Plan, Error> {
     let pass = ring_pass(config, batch, turn);
     check_sizes(config, target, &pass)?;

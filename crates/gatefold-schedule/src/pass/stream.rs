@@ -2,8 +2,8 @@ use super::{Axis, InitialFrom, Part, Pass, PassPlan, Shape, predict};
 use crate::{Error, StateLayout, StateSet, Target};
 use gatefold_model::NetworkConfig;
 
-/// One step of `batch` streams, which leaves the states where it found them. Of an encoder-decoder network it is the
-/// decoder that steps.
+/// One step of `batch` streams, which leaves the states where it found them. In an encoder-decoder network, the decoder
+/// steps.
 ///
 /// # Errors
 /// Those of [`predict`].

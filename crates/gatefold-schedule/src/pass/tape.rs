@@ -5,11 +5,12 @@ use crate::{Error, Given, Half, ParameterLayout, ParameterSpans, Plan, StateLayo
 use gatefold_model::NetworkConfig;
 use std::collections::BTreeMap;
 
-/// Forward keeping what backward needs, then backward, with the plan's mark between the two. The gradients of parameters
-/// are this pass's own.
+/// A forward pass that keeps what backward needs, then the backward pass, with the plan's mark between the two. The
+/// buffers of the parameters' gradients belong to this pass.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<PassPlan, Error> {
     check_sizes(config, target, pass)?;
     let mut plan = Plan::default();

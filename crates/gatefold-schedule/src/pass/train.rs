@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 /// Forward, loss and backward of one batch, from the parameters as they are; adds to the gradients.
 ///
 /// # Errors
-/// [`Error::TooLarge`] and [`Error::Limit`] for what the device has no room for.
+/// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
+/// has no room for.
 pub fn batch(
     network: &NetworkConfig,
     config: &TrainConfig,
@@ -26,7 +27,7 @@ pub fn batch(
     let d_y = loss::lower(low.plan, &config.loss, y);
     network::backward(&mut low, network, &forward, Some(d_y), BTreeMap::new(), Wanted::default())?;
     carry(&mut low, network, pass, &forward);
-    // Carried states are shared by all batches of one size, and never written by the host.
+    // Carried states are shared by all batches of one size, so they do not belong to this pass.
     let halves = [Half::Input, Half::Decoder];
     let mut uploads: Vec<Given> =
         halves.into_iter().flat_map(|half| [Given::Input(half), Given::Lengths(half)]).collect();
@@ -34,15 +35,15 @@ pub fn batch(
     Ok(PassPlan::new(plan, uploads, Vec::new()))
 }
 
-/// The gradient's norm, clipping and the optimiser; the gradient is zero after it.
+/// The gradient's norm, clipping and the optimiser; the gradient is zero afterwards.
 pub fn update(network: &NetworkConfig, config: &TrainConfig, target: &Target) -> Plan {
     let mut plan = Plan::default();
     optimizer::lower(&mut plan, &ParameterLayout::new(network, target), config);
     plan
 }
 
-/// Adds gradients laid out like the parameters, in buffers that the second result names, to those accumulated; frozen
-/// parameters are passed over.
+/// Adds gradients to those accumulated. They are laid out like the parameters, in the buffers that the second result
+/// names. Frozen parameters are skipped.
 pub fn add_gradients(layout: &ParameterLayout, config: &TrainConfig) -> (Plan, fn(usize) -> Given) {
     let mut plan = Plan::default();
     for entry in layout.entries.iter().filter(|entry| !config.rule(&entry.name).frozen) {

@@ -24,7 +24,7 @@ pub struct Matrix {
 pub struct StepRows {
     /// The length of each sequence.
     pub lengths: Span,
-    /// How many sequences.
+    /// The number of sequences.
     pub batch: usize,
 }
 
@@ -38,7 +38,7 @@ impl Matrix {
         Matrix { span, rows, columns, row_stride: columns, column_stride: 1, steps: None }
     }
 
-    /// The same numbers with rows and columns exchanged; its rows are no steps.
+    /// The same numbers with rows and columns exchanged; its rows are not steps.
     pub fn transposed(self) -> Matrix {
         Matrix {
             span: self.span,
@@ -113,7 +113,7 @@ impl Order {
         Order { sizes, strides, lanes: Some((2, map)) }
     }
 
-    /// How many elements.
+    /// The number of elements.
     #[expect(clippy::len_without_is_empty, reason = "no axis is 0")]
     pub fn len(&self) -> usize {
         self.sizes.iter().product()

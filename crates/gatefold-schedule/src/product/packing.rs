@@ -5,7 +5,7 @@ use super::matrix::{LaneMap, Order};
 use crate::{Plan, Span};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
-/// `d += parts`, slices added in order, in the order of the parameter.
+/// `d += parts`: slices are added in order, and axes put in the order of the parameter.
 pub fn unpack(plan: &mut Plan, what: &str, parts: Span, slices: usize, order: Order, d: Span) {
     let (groups, groups_x) = element_groups(order.len());
     let [size0, size1, size2] = order.sizes.map(|size| size as u32);
@@ -38,7 +38,8 @@ pub fn pack(plan: &mut Plan, source: Span, other: Option<(Span, LaneMap)>, order
     pack_part(plan, source, other, order, out, (0, order.sizes[1] * order.sizes[2]));
 }
 
-/// [`pack`] into part of `out`: its first element, and what a step along the first axis is there.
+/// [`pack`] into part of `out`, from element `out_begin` on; a step along the first axis is `out_stride` elements
+/// there.
 pub fn pack_part(
     plan: &mut Plan,
     source: Span,

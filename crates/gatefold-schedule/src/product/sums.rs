@@ -11,11 +11,11 @@ use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 /// Slices of a sum over rows.
 #[derive(Debug)]
 pub struct RowSlices {
-    /// How many.
+    /// Their number.
     pub count: usize,
-    /// Rows of one.
+    /// The rows of one slice.
     pub len: usize,
-    /// An invocation for each column of each.
+    /// Workgroups: an invocation for each column of each slice.
     pub groups: [u32; 3],
 }
 
@@ -47,7 +47,7 @@ pub fn row_slices(target: &Target, what: &str, rows: usize, columns: usize) -> R
     Ok(RowSlices { count, len, groups: [groups_x as u32, count as u32, 1] })
 }
 
-/// `d += sums of the columns of x` in the order of the parameters, for every one of them.
+/// `d += sums of the columns of x`, in the order of the parameter, for every `d` in `into`.
 ///
 /// # Errors
 /// Those of [`row_slices`].
@@ -77,7 +77,7 @@ pub fn column_sums(plan: &mut Plan, target: &Target, what: &str, x: Matrix, out:
     Ok(())
 }
 
-/// Sums of columns by slices of rows, `[slices, columns]`; one slice goes to `whole`, where there is such a place.
+/// Sums of columns by slices of rows, `[slices, columns]`. A single slice goes straight to `whole`, if that is given.
 fn column_slices(
     plan: &mut Plan,
     target: &Target,

@@ -3,11 +3,12 @@ use super::{Scan, ScanState};
 use crate::Span;
 use crate::layer::Lowering;
 
-/// The gradients that travel against time, from step to step, in one buffer.
+/// The gradients that travel backward in time, from step to step, in one buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct CarriedGradients {
-    /// `[B, H]` of what goes past the weights; where there is a readout its gradient `[B, R]` and that of h by the
-    /// recurrence `[B, H]`; the gradients of the final values; where h is reset the candidate's gradient `[B, H]`.
+    /// In this order: the gradient that bypasses the weights, `[B, H]`; with a readout, its gradient `[B, R]` and that
+    /// of h through the recurrence `[B, H]`; the gradients of the final values; with a reset before the product, the
+    /// candidate's gradient `[B, H]`.
     pub(super) carry: Span,
     /// Whether final values have gradients.
     pub(super) given: bool,

@@ -10,7 +10,7 @@ use gatefold_shaders::CellStage;
 pub struct Form {
     /// The layer.
     pub recurrent: Recurrent,
-    /// Whether it goes against time.
+    /// Whether it goes backward in time.
     pub reverse: bool,
     /// I
     pub input: usize,
@@ -21,11 +21,11 @@ pub struct Form {
 pub struct Columns {
     /// The first.
     pub begin: usize,
-    /// How many.
+    /// Their number.
     pub len: usize,
 }
 
-/// A value read out of h within a step that recurs: a projection, or an output fed back.
+/// A value that is read out of h within a step and recurs: a projection, or an output fed back.
 #[derive(Clone, Copy, Debug)]
 pub struct Readout {
     /// R
@@ -36,7 +36,7 @@ pub struct Readout {
     pub weight: Role,
     /// Its biases.
     pub bias: Option<Role>,
-    /// Whether it stands in the place of h, which then does not recur itself.
+    /// Whether it takes the place of h, which then does not recur itself.
     pub replaces_h: bool,
 }
 
@@ -60,7 +60,7 @@ impl Form {
         matches!(self.described(), Cell::Gru(GruCell { reset: Reset::Before, .. }))
     }
 
-    /// The cell that gives h.
+    /// The stage of the cell that computes h.
     pub fn cell(&self) -> CellStage {
         match self.described() {
             Cell::Rnn { .. } => CellStage::Rnn,
@@ -75,7 +75,7 @@ impl Form {
         self.cell().lanes() as usize
     }
 
-    /// Numbers that a unit has of its own.
+    /// The number of parameters that each unit has by itself: its peepholes.
     pub fn units(&self) -> usize {
         if self.has_peepholes() { 3 } else { 0 }
     }
@@ -126,7 +126,7 @@ impl Form {
         consts
     }
 
-    /// Gates of the lanes of what comes from the input, or from an output fed back.
+    /// The gate of each lane in products of the input, or of an output fed back.
     pub fn input_map(&self) -> LaneMap {
         match self.described() {
             Cell::Gru(_) => LaneMap::new(&[Some(RESET), Some(UPDATE), Some(NEW), None]),
@@ -134,7 +134,7 @@ impl Form {
         }
     }
 
-    /// Gates of the lanes of what comes from h, by a cell's only or first stage.
+    /// The gate of each lane in products of h, in a cell's only or first stage.
     pub fn recurrent_map(&self) -> LaneMap {
         match self.described() {
             Cell::Gru(_) if self.resets_before() => LaneMap::new(&[Some(RESET), Some(UPDATE), None, None]),
@@ -143,12 +143,12 @@ impl Form {
         }
     }
 
-    /// The gate of the one lane of what comes from the reset h.
+    /// The gate of the single lane in products of the reset h.
     pub fn reset_map(&self) -> LaneMap {
         LaneMap::new(&[Some(NEW)])
     }
 
-    /// Gates of the lanes of the second bias.
+    /// The gate of each lane in the second bias.
     pub fn recurrent_bias_map(&self) -> LaneMap {
         if self.resets_before() { self.input_map() } else { self.recurrent_map() }
     }
@@ -193,7 +193,7 @@ impl Form {
         Columns { begin: self.h().begin + self.hidden(), len: readout.width }
     }
 
-    /// The columns that carry over from step to step under the name of h.
+    /// The columns that carry over from step to step as h.
     pub fn own(&self) -> Columns {
         match self.readout() {
             Some(readout) if readout.replaces_h => self.read_out(&readout),

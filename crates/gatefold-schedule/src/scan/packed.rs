@@ -77,7 +77,7 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
         product::pack(low.plan, b_ih, b_hh, Order::columns_units_lanes(from_input, hidden, 1), bias);
     }
 
-    // Parts of what recurs: from which parameter, how wide, on which lanes.
+    // The parts of what recurs: their parameter, width and lanes.
     let own = form.own().len;
     let feedback = form.readout().filter(|readout| !readout.replaces_h);
     let mut parts = vec![(Role::RecurrentWeight, own, form.recurrent_map())];

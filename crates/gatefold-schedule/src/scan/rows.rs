@@ -1,4 +1,4 @@
-//! Rows of states: initial ones put into their slots, final ones gathered, one slot given out.
+//! Rows of states: initial ones put into their slots, final ones gathered, one slot copied out.
 
 use super::{Columns, Scan, ScanState};
 use crate::layer::Lowering;
@@ -6,7 +6,7 @@ use crate::product;
 use crate::{Binding, Plan, Span};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
-/// Puts the initial state into its slots, zeros where there is none.
+/// Puts the initial state into its slots, or zeros if there is none.
 pub fn put_initial(low: &mut Lowering<'_>, scan: &Scan, initial: Option<&ScanState>) {
     let (k, slot_len) = (scan.form.history(), scan.slot_len());
     if scan.lengths.is_none() && scan.form.is_plain() {
@@ -51,8 +51,8 @@ pub(super) fn copy_or_clear(plan: &mut Plan, to: Span, from: Option<Span>) {
     }
 }
 
-/// The initial values of each row before its own first step, and zeros in padded slots. The buffer has `history` slots more than
-/// steps; `given` of them have a value.
+/// Puts initial values before each row's own first step, and zeros into padded slots. The buffer has `history` slots
+/// more than steps; `given` of them have a value.
 fn initial_rows(
     plan: &mut Plan,
     scan: &Scan,
@@ -97,8 +97,8 @@ fn initial_rows(
     plan.dispatch(KernelVariant::new(KernelId::InitialRows, &consts), params, &bindings, groups);
 }
 
-/// The state after `steps` steps, the final one of a reverse scan or of one that saves nothing: parts of the scan's own
-/// buffers where it lies together, else gathered.
+/// The state after `steps` steps, which must be all of them for a reverse scan and for one that saves nothing. It
+/// consists of parts of the scan's own buffers if they lie together there, else it is gathered.
 ///
 /// # Panics
 /// If an earlier state is asked for that was not saved.
@@ -158,22 +158,21 @@ fn final_rows(
     out
 }
 
-/// The layer's output from one slot of h, for a scan whose output it is.
-pub fn copy_output(low: &mut Lowering<'_>, scan: &Scan, slot: usize, out: Span) {
+/// Some columns of one slot of h, `[B, columns]`.
+pub fn copy_slot(low: &mut Lowering<'_>, scan: &Scan, slot: usize, columns: Columns, out: Span) {
     if scan.form.is_plain() {
         low.plan.copy(scan.h.part(slot * scan.slot_len(), scan.slot_len()), out);
         return;
     }
-    let from = scan.form.output();
     let (groups, groups_x) = product::element_groups(out.len);
     let params = params::ScanOutput {
         steps: 1,
         batch: scan.batch as u32,
         width: scan.form.width() as u32,
-        begin: from.begin as u32,
-        columns: from.len as u32,
+        begin: columns.begin as u32,
+        columns: columns.len as u32,
         first_slot: slot as u32,
-        out_width: from.len as u32,
+        out_width: columns.len as u32,
         groups_x,
         ..Default::default()
     };

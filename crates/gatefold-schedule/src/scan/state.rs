@@ -5,9 +5,9 @@ use crate::{Plan, Span};
 pub struct ScanState {
     /// `[k, B, R]`, the slot of the smallest t first.
     pub h: Span,
-    /// `[B, H]`, where the cell has a state.
+    /// `[B, H]`, if the cell has a state.
     pub c: Option<Span>,
-    /// `[B, O]`, where an output is fed back.
+    /// `[B, O]`, if an output is fed back.
     pub y: Option<Span>,
 }
 

@@ -65,7 +65,7 @@ pub(super) fn one(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, slots: Slo
 struct Stage {
     cell: CellStage,
     hidden: usize,
-    /// How many numbers a unit has of its own, and where they are.
+    /// The parameters that each unit has by itself: their number, and where they are.
     units: (usize, Option<Span>),
     weights: Span,
     segments: u32,
@@ -126,7 +126,7 @@ impl Stage {
     }
 }
 
-/// How a tiled kernel covers a step: rows of the batch, columns, and how long its products are.
+/// The work of a tiled kernel in one step: rows of the batch, columns, and the length of its products.
 pub(super) struct Tiles {
     pub(super) batch: usize,
     pub(super) columns: usize,
@@ -149,7 +149,13 @@ impl Tiles {
             let consts = [&own[..], consts].concat();
             KernelVariant { id, cell: Some(cell), lanes: target.lanes, columns: ColumnWidth::F32, consts }
         };
-        let mut rows = product::tile_rows(target, batch, columns, if columns <= 64 { 8 } else { 16 });
+        let most = match target.software {
+            true if columns <= 64 => 8,
+            // An axis has so many workgroups that only huge batches need more than 4 rows.
+            false if batch <= 4 * MAX_GROUPS as usize => 4,
+            _ => 16,
+        };
+        let mut rows = product::tile_rows(target, batch, columns, most);
         while rows > 1 && inner > product::max_inner(target, &variant(rows)) {
             rows /= 2;
         }

@@ -1,4 +1,4 @@
-//! How the steps of a scan are spread over dispatches.
+//! Ways to spread the steps of a scan over dispatches.
 
 use super::Form;
 use crate::Target;

@@ -7,16 +7,16 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A network on the CPU. Passes read it side by side; an update waits for them.
+/// A network on the CPU. Several passes may read it at once; an update waits for them.
 #[derive(Debug)]
 pub(crate) struct CpuNetwork {
     pub(crate) config: NetworkConfig,
     network: RwLock<Network>,
-    /// Changes of the parameters so far.
+    /// The number of changes to the parameters so far.
     changes: AtomicU64,
 }
 
-/// A pass that was run forward, and the network that ran it.
+/// A forward pass that was run, and the network that ran it.
 #[derive(Debug)]
 pub(crate) struct CpuTape {
     pub(crate) tape: Tape,
@@ -35,7 +35,7 @@ impl CpuNetwork {
         self.network.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The network, to change its parameters; tapes are older from then on.
+    /// The network, to change its parameters; tapes made before are stale from then on.
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Network> {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.network.write().unwrap_or_else(PoisonError::into_inner)
@@ -58,7 +58,7 @@ impl CpuNetwork {
         self.read().infer(&batch_of(input, states, None))
     }
 
-    /// As [`CpuNetwork::forward`], with everything that backward needs.
+    /// Like [`CpuNetwork::forward`], and keeps everything that backward needs.
     pub(crate) fn forward_training(
         self: &Arc<Self>,
         input: &Sequences<'_>,
@@ -75,14 +75,14 @@ impl CpuNetwork {
         Ok(self.read().encode(&batch_of(input, None, None))?)
     }
 
-    /// One step of streams, whose states it moves on.
+    /// Advances streams and their states by one step.
     pub(crate) fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
         Ok(self.read().step(states, input)?)
     }
 }
 
 impl CpuTape {
-    /// Whether the tape is of that network.
+    /// Whether this network made the tape.
     pub(crate) fn is_of(&self, network: &Arc<CpuNetwork>) -> bool {
         Arc::ptr_eq(&self.network, network)
     }

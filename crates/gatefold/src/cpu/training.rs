@@ -21,7 +21,7 @@ pub(crate) struct CpuTraining {
     losses: Vec<f32>,
     /// The states that the next batch may start from.
     carried: Option<States>,
-    /// The update and the layer that training stopped at.
+    /// The update and the layer at which training stopped.
     stopped: Option<(u64, String)>,
 }
 
@@ -48,7 +48,8 @@ impl CpuTraining {
             if steps == input.steps() {
                 return tape.states().clone();
             }
-            // Where windows overlap, the next begins within this one: its first steps again, with the same masks.
+            // If windows overlap, the next one begins within this one: this one's first steps run again, with the same
+            // masks.
             let first = input.window(0..steps);
             network.infer(&batch_of(&first, states.as_ref(), dropout)).1
         });
@@ -57,19 +58,19 @@ impl CpuTraining {
         network.accumulate(tape, d_output.view(), None, &mut self.gradients);
     }
 
-    /// Adds gradients that were found elsewhere.
+    /// Adds gradients that were computed elsewhere.
     pub(crate) fn accumulate_gradients<'g>(&mut self, gradients: impl Fn(&str) -> &'g ArrayD<f32>) {
         for (name, gradient) in &mut self.gradients {
             *gradient += gradients(name);
         }
     }
 
-    /// Sets the states that the next batch reads.
+    /// Sets the states that the next batch starts from.
     pub(crate) fn set_states(&mut self, states: States) {
         self.carried = Some(states);
     }
 
-    /// Clips the gradients, changes the parameters by them, and forgets them. `step` counts updates from 1.
+    /// Clips the gradients, updates the parameters with them, and clears them. `step` counts updates from 1.
     pub(crate) fn update(
         &mut self,
         network: &CpuNetwork,
@@ -134,12 +135,12 @@ impl CpuTraining {
         std::mem::take(&mut self.losses)
     }
 
-    /// Zeros where a parameter is frozen.
+    /// The accumulated gradients; zeros for frozen parameters.
     pub(crate) fn gradients(&self, network: &CpuNetwork) -> Parameters {
         with_zeros(network, &self.gradients)
     }
 
-    /// The moments as a checkpoint holds them: zeros where a parameter is frozen.
+    /// The moments as a checkpoint holds them; zeros for frozen parameters.
     pub(crate) fn moments(&self, network: &CpuNetwork) -> BTreeMap<String, Parameters> {
         self.moments
             .iter()
@@ -147,7 +148,7 @@ impl CpuTraining {
             .collect()
     }
 
-    /// Puts back what [`CpuTraining::moments`] gave.
+    /// Restores what [`CpuTraining::moments`] returned.
     pub(crate) fn set_moments(&mut self, moments: &BTreeMap<String, Parameters>) {
         for (moment, tensors) in &mut self.moments {
             for (name, tensor) in tensors {
@@ -157,7 +158,7 @@ impl CpuTraining {
     }
 }
 
-/// Changes one parameter; `moments` are in the order of their names.
+/// Updates one parameter; `moments` are in the order of their names.
 fn apply(optimizer: &Optimizer, p: &mut [f32], g: &[f32], moments: &mut [&mut [f32]], rate: f32, step: u64) {
     match (*optimizer, moments) {
         (Optimizer::Sgd { momentum, nesterov, weight_decay }, [b]) => {

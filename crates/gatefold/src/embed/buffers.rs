@@ -19,7 +19,7 @@ pub struct StateBuffers {
     pub h: wgpu::Buffer,
     /// `[B, H]`, for an LSTM.
     pub c: Option<wgpu::Buffer>,
-    /// `[B, O]`, for a layer whose output is fed back; without it zeros.
+    /// `[B, O]`, for a layer whose output is fed back; zeros without it.
     pub y: Option<wgpu::Buffer>,
 }
 
@@ -48,7 +48,7 @@ impl DecoderBuffers {
         DecoderBuffers { steps, input: input.clone(), lengths: None }
     }
 
-    /// `[B]` of `u32`, read: the steps of each row; all without it.
+    /// The steps of each row, `[B]` of `u32`, read; without it every row has all steps.
     pub fn lengths(mut self, lengths: &wgpu::Buffer) -> Self {
         self.lengths = Some(lengths.clone());
         self
@@ -68,7 +68,7 @@ impl ForwardBuffers {
         }
     }
 
-    /// `[B]` of `u32`, read: the steps of each row; all T without it.
+    /// The steps of each row, `[B]` of `u32`, read; without it every row has T steps.
     pub fn lengths(mut self, lengths: &wgpu::Buffer) -> Self {
         self.lengths = Some(lengths.clone());
         self
@@ -80,13 +80,14 @@ impl ForwardBuffers {
         self
     }
 
-    /// The initial states of each direction of each recurrent layer, in order, read; the configured ones without them.
+    /// The initial states of each direction of each recurrent layer, in order, read; without them the configured ones
+    /// are used.
     pub fn initial(mut self, states: impl Into<Vec<StateBuffers>>) -> Self {
         self.initial = states.into();
         self
     }
 
-    /// The final states likewise, each row's own, written.
+    /// The final states likewise, at each row's own end, written.
     pub fn finals(mut self, states: impl Into<Vec<StateBuffers>>) -> Self {
         self.finals = states.into();
         self
@@ -216,7 +217,7 @@ impl<'a> Callers<'a> {
         self.take(given, buffer, &axes)
     }
 
-    /// Takes a buffer that must have this shape and every usage, and no other place.
+    /// Takes a buffer after checking that it has this shape and every usage, and is not used elsewhere.
     fn take(&mut self, given: Given, buffer: &wgpu::Buffer, axes: &[(&str, usize)]) -> Result<(), Error> {
         let len = axes.iter().map(|(_, len)| *len).try_fold(1usize, usize::checked_mul);
         let expected = len.map_or(u64::MAX, bytes);

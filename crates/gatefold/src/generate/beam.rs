@@ -1,19 +1,19 @@
-//! Beam search: the candidates of one row, and what is asked of a decoder.
+//! Beam search: the candidates of one row, and the options of decoding.
 
 use ndarray::{ArrayView1, ArrayView2};
 
-/// How a decoder writes a sequence.
+/// The way a decoder writes a sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decoding {
-    /// The likeliest token at every step, of equals the first.
+    /// The likeliest token at every step; among equals the first.
     Greedy,
-    /// The likeliest sequence among those that `width` candidates a row lead to; of equals the first to end. Where none
-    /// ends in time, the likeliest without an end.
+    /// The likeliest sequence that a beam search with `width` candidates per row finds; among equals the first to end.
+    /// If none ends in time, the likeliest without an end.
     Beam {
-        /// Candidates that are kept at every step, those that end in it among them.
+        /// The candidates kept at every step, including those that end there.
         width: usize,
-        /// Sequences are ranked by their log-likelihood divided by their length, the end mark counted, to this power: 0
-        /// favours short ones, 1 compares the mean (Wu et al. 2016 use about 0.6 in a similar form).
+        /// Sequences are ranked by their log-likelihood, divided by this power of their length with the end mark: 0
+        /// favours short sequences, 1 compares means (Wu et al. 2016 use about 0.6 in a similar form).
         length_power: f32,
     },
 }
@@ -23,9 +23,9 @@ pub enum Decoding {
 pub struct Marks {
     /// The token that is read first.
     pub begin: u32,
-    /// The token that ends a sequence when it is written; it is left out of what is returned.
+    /// The token that ends a sequence; it is not returned.
     pub end: u32,
-    /// The most tokens that are written, the end mark among them.
+    /// The most tokens written, including the end mark.
     pub max_len: usize,
 }
 
@@ -36,7 +36,7 @@ type Candidate = (Vec<u32>, f64);
 pub(super) struct Beam {
     marks: Marks,
     width: usize,
-    /// How many of them are open at a time, at most.
+    /// The most candidates that are open at a time.
     streams: usize,
     power: f32,
     /// At first one, which stands for all.
@@ -49,14 +49,14 @@ impl Beam {
         Beam { marks, width, streams, power, open: vec![(Vec::new(), 0.0)], ended: Vec::new() }
     }
 
-    /// How many candidates may be open when the last step begins, where each wrote one of `tokens` but the end at every step
-    /// before.
+    /// The most candidates that can be open when the last step begins: at every step before, each wrote one of `tokens`
+    /// tokens other than the end.
     pub(super) fn most_open(marks: Marks, width: usize, tokens: usize) -> usize {
         let steps = u32::try_from(marks.max_len.saturating_sub(1)).unwrap_or(u32::MAX);
         width.min((tokens - 1).max(1).saturating_pow(steps))
     }
 
-    /// Whether somebody looks at what that stream of the row says.
+    /// Whether that stream of the row belongs to an open candidate.
     pub(super) fn is_open(&self, stream: usize) -> bool {
         stream < self.open.len()
     }
@@ -69,7 +69,7 @@ impl Beam {
         read
     }
 
-    /// Extends every candidate by every token and keeps the best; gives the candidate that each stream goes on from.
+    /// Extends every candidate by every token and keeps the best; returns the candidate that each stream continues.
     pub(super) fn extend(&mut self, logits: ArrayView2<f32>) -> Vec<usize> {
         let mut found: Vec<(usize, u32, f64)> = Vec::new();
         for (candidate, (_, score)) in self.open.iter().enumerate() {
@@ -96,7 +96,7 @@ impl Beam {
         from
     }
 
-    /// Whether no open candidate can become the best any more: a log-likelihood only falls.
+    /// Whether no open candidate can become the best any more; a log-likelihood can only fall.
     pub(super) fn is_done(&self) -> bool {
         let best = self.ended.iter().map(|found| self.rank(found)).fold(f64::NEG_INFINITY, f64::max);
         let longest = self.marks.max_len as f64 + 1.0;
@@ -104,13 +104,13 @@ impl Beam {
         self.open.iter().all(|open| hope(open) <= best)
     }
 
-    /// The log-likelihood over the length, the end mark counted, to a power.
+    /// The log-likelihood divided by a power of the length, which includes the end mark.
     fn rank(&self, (tokens, score): &Candidate) -> f64 {
         score / ((tokens.len() + 1) as f64).powf(f64::from(self.power))
     }
 
     pub(super) fn best(self) -> Vec<u32> {
-        // One that ran out of room only where none ended.
+        // A candidate that ran out of room counts only if none ended.
         let all = if self.ended.is_empty() { &self.open } else { &self.ended };
         // max_by takes the last of equals.
         let best = all.iter().rev().max_by(|a, b| self.rank(a).total_cmp(&self.rank(b)));
@@ -123,7 +123,7 @@ fn log_softmax(logits: ArrayView1<f32>) -> Vec<f64> {
     let shifted = logits.iter().map(|&logit| match logit {
         // Never drawn by a sampler either.
         _ if logit.is_nan() || logit == f32::NEG_INFINITY => f64::NEG_INFINITY,
-        // An infinite one less itself would be NaN.
+        // Infinity minus itself would be NaN.
         _ if logit == highest => 0.0,
         _ => f64::from(logit) - f64::from(highest),
     });
@@ -211,7 +211,7 @@ mod tests {
             let best = all.iter().max_by(|a, b| ranked.rank(a).total_cmp(&ranked.rank(b))).unwrap();
             assert_eq!(search(200, power, max_len), best.0, "length power {power}");
         }
-        // Without a look at lengths the shortest way out is the likeliest; a beam of one never sees it.
+        // If lengths do not count, the shortest way out is the likeliest; a beam of width 1 never sees it.
         assert_eq!(search(200, 0.0, 6), [2]);
         assert_ne!(search(1, 0.0, 6), [2]);
     }

@@ -13,17 +13,18 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The likeliest token, always.
+    /// Always draws the likeliest token.
     pub fn greedy() -> Self {
         Sampler { temperature: 0.0, top_k: None, random: ChaCha8Rng::seed_from_u64(0) }
     }
 
-    /// A token at random, as likely as the network says; the same seed draws the same.
+    /// Draws tokens with the probabilities that the network gives them. The same seed draws the same tokens.
     pub fn new(seed: u64) -> Self {
         Sampler { temperature: 1.0, top_k: None, random: ChaCha8Rng::seed_from_u64(seed) }
     }
 
-    /// Divides logits: below 1 the likely becomes likelier, above 1 less so; 0 is greedy. 1 by default.
+    /// Sets the number that logits are divided by: below 1, likely tokens become likelier; above 1, less likely; 0 is
+    /// greedy. 1 by default.
     ///
     /// # Errors
     /// [`Error::Refused`] for a number below 0 or not finite.
@@ -36,7 +37,7 @@ impl Sampler {
         Ok(self)
     }
 
-    /// Draws among the `k` likeliest tokens alone; by default among all.
+    /// Draws only from the `k` likeliest tokens; from all by default.
     ///
     /// # Errors
     /// [`Error::Refused`] for 0.
@@ -49,11 +50,11 @@ impl Sampler {
         Ok(self)
     }
 
-    /// Draws from logits, one for each token; those that are NaN are never drawn. Where none is a number above minus
-    /// infinity, it is the first.
+    /// Draws a token from logits, one for each token. A token whose logit is NaN is never drawn, unless no logit is
+    /// above minus infinity: then the first token is.
     ///
     /// # Panics
-    /// If there is no token.
+    /// If there are no logits.
     pub fn draw(&mut self, logits: ArrayView1<f32>) -> u32 {
         let rank = |&token: &usize| if logits[token].is_nan() { f32::NEG_INFINITY } else { logits[token] };
         let mut tokens: Vec<usize> = (0..logits.len()).collect();

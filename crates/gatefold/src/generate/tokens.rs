@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 
 /// Turns tokens into a network's input, and its output into logits.
 pub(super) struct TokenReader {
-    /// Tokens as numbers for an embedding, or one of so many values 1.
+    /// The width of one-hot tokens; `None` if an embedding reads token numbers.
     one_hot: Option<usize>,
     /// The number of tokens that it knows.
     known: usize,
@@ -16,7 +16,7 @@ pub(super) struct TokenReader {
 }
 
 impl TokenReader {
-    /// For the layers from `begin` on, which read `width` values.
+    /// A reader for the layers from `begin` on, which read `width` values.
     pub(super) fn new(config: &NetworkConfig, begin: usize, width: usize) -> Result<TokenReader, Error> {
         let tokens = config.output();
         let (one_hot, known) = match config.layers().get(begin).map(|layer| layer.kind) {
@@ -43,12 +43,12 @@ impl TokenReader {
         Ok(TokenReader { one_hot, known, tokens, probabilities: last == Some(LayerKind::Softmax) })
     }
 
-    /// Checks that the network knows every one of those tokens.
+    /// Checks that the network knows every one of these tokens.
     pub(super) fn check(&self, what: &str, tokens: impl IntoIterator<Item = u32>) -> Result<(), Error> {
         tokens.into_iter().try_for_each(|token| check_token(what, token, self.known))
     }
 
-    /// Checks that the network can write that token.
+    /// Checks that the network can write this token.
     pub(super) fn check_written(&self, what: &str, token: u32) -> Result<(), Error> {
         check_token(what, token, self.tokens)
     }
@@ -74,8 +74,8 @@ impl TokenReader {
         }
     }
 
-    /// One row for each stream. Where somebody looks at a stream, `row_of` says which row of the input it writes for, and
-    /// there is a token that can be written.
+    /// Logits, a row for each stream. `row_of` returns the row of the input that a stream writes for, `None` if its
+    /// logits are not used; if they are, at least one token must be possible.
     pub(super) fn logits(
         &self,
         output: Array2<f32>,

@@ -1,4 +1,4 @@
-//! The adapter: which there are, which is taken, what it allows, and which driver needs care.
+//! Adapters: listing them, choosing one, its limits, and drivers that need care.
 
 use super::pipeline::Pipeline;
 use crate::{DeviceChoice, Error};
@@ -20,7 +20,7 @@ struct Inner {
     limits: wgpu::Limits,
     target: Target,
     pipelines: Mutex<HashMap<KernelVariant, Arc<Pipeline>>>,
-    /// Whether the device is ours, and its error handlers with it.
+    /// Whether the engine opened the device, and so owns its error handlers.
     owned: bool,
     failure: Arc<Mutex<Option<Failure>>>,
     allocated_bytes: AtomicU64,
@@ -34,7 +34,7 @@ enum Failure {
     Uncaptured(String),
 }
 
-/// How a GPU is opened.
+/// Options for opening a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuOptions {
     immediates: bool,
@@ -45,7 +45,7 @@ pub struct GpuOptions {
 }
 
 impl GpuOptions {
-    /// Everything the adapter has is used.
+    /// Uses everything that the adapter has.
     pub fn new() -> Self {
         GpuOptions {
             immediates: true,
@@ -56,31 +56,32 @@ impl GpuOptions {
         }
     }
 
-    /// Whether kernels may take their parameters as immediates; else they come from a uniform buffer.
+    /// Allows kernels to take their params as immediates, as by default; otherwise they come from a uniform buffer.
     pub fn immediates(mut self, allowed: bool) -> Self {
         self.immediates = allowed;
         self
     }
 
-    /// Whether kernels may share loads within a subgroup.
+    /// Allows kernels to share loads within a subgroup, as by default.
     pub fn subgroups(mut self, allowed: bool) -> Self {
         self.subgroups = allowed;
         self
     }
 
-    /// Asks for no more than the limits that WebGPU promises everywhere: what a browser may give.
+    /// Asks only for the limits that WebGPU promises everywhere, in a browser for example; by default for all that the
+    /// adapter has.
     pub fn webgpu_limits(mut self, only: bool) -> Self {
         self.webgpu_limits = only;
         self
     }
 
-    /// How many bytes of buffers the engine may hold on the device at a time; by default as many as there are.
+    /// Limits the bytes of buffers that the engine holds on the device at a time; no limit by default.
     pub fn memory_limit_bytes(mut self, bytes: Option<u64>) -> Self {
         self.memory_limit_bytes = bytes;
         self
     }
 
-    /// Limits the bytes of a buffer that a kernel may see, below what the device allows; by default as many as it allows.
+    /// Limits the bytes of a buffer that a kernel can see, below the device's own limit, which is the default.
     pub fn binding_limit_bytes(mut self, bytes: Option<u64>) -> Self {
         self.binding_limit_bytes = bytes;
         self
@@ -120,17 +121,17 @@ pub struct AdapterSummary {
     pub max_buffer_bytes: u64,
     /// The largest part of a buffer that a kernel can see.
     pub max_binding_bytes: u64,
-    /// Memory shared by a workgroup.
+    /// Bytes of memory shared by a workgroup.
     pub max_workgroup_bytes: u32,
-    /// Invocations in a workgroup.
+    /// The most invocations in a workgroup.
     pub max_invocations: u32,
-    /// Smallest and largest subgroup, where subgroups are there.
+    /// The smallest and the largest subgroup, if the adapter has subgroups.
     pub subgroup_sizes: Option<(u32, u32)>,
-    /// Whether kernels share loads within subgroups: those that are surely eight lanes wide or wider.
+    /// Whether kernels share loads within subgroups, which takes subgroups that are always at least eight lanes wide.
     pub shares_loads: bool,
     /// Whether kernels can take parameters as immediates.
     pub immediates: bool,
-    /// After how many iterations the driver ends loops; the planner splits longer ones.
+    /// The iterations after which the driver ends loops, if it does; the planner splits longer ones.
     pub max_loop_iterations: Option<u32>,
     /// Whether `auto` takes it.
     pub taken_by_auto: bool,
@@ -186,7 +187,8 @@ fn has_immediates(features: wgpu::Features, limits: &wgpu::Limits) -> bool {
     features.contains(wgpu::Features::IMMEDIATES) && limits.max_immediate_size as usize >= MAX_PARAMS_BYTES
 }
 
-/// Whether kernels may share loads within a subgroup. The smallest size counts, since a driver may choose one per kernel.
+/// Whether kernels may share loads within a subgroup. The smallest size counts, since a driver may choose a size for
+/// each kernel.
 fn shares_loads(features: wgpu::Features, info: &wgpu::AdapterInfo) -> bool {
     features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size >= SUBGROUP_LANES
 }
@@ -214,10 +216,10 @@ async fn found_adapters() -> Vec<wgpu::Adapter> {
 }
 
 impl Gpu {
-    /// The GPU that the choice stands for, or none where `auto` and `cpu` mean the CPU.
+    /// Opens the chosen GPU; `None` if the choice is `cpu`, or `auto` and there is no real GPU.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] where a GPU is wanted and none fits; [`Error::Device`] where the driver refuses.
+    /// [`Error::NoAdapter`] if a GPU is wanted and none fits; [`Error::Device`] if the driver refuses.
     pub fn request(choice: &DeviceChoice, options: &GpuOptions) -> Result<Option<Gpu>, Error> {
         pollster::block_on(Gpu::request_async(choice, options))
     }
@@ -255,7 +257,7 @@ impl Gpu {
         }
     }
 
-    /// Every adapter of this machine, opened, in the order of [`adapters`]; with the error of those that refuse.
+    /// Opens every adapter of this machine, in the order of [`adapters`]; for one that refuses, its error is returned.
     pub fn each(options: &GpuOptions) -> Vec<Result<Gpu, Error>> {
         let adapters = pollster::block_on(found_adapters());
         adapters.iter().map(|adapter| pollster::block_on(Gpu::open(adapter, options))).collect()
@@ -295,8 +297,9 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// The engine on a device that the caller already owns. Its error handlers stay the caller's; what the device
-    /// has of subgroups and immediates is used. That it was lost its own callback says; here buffers are invalid then.
+    /// The engine on a device that the caller already owns. Its error handlers stay the caller's. Subgroups and
+    /// immediates are used if the device has them. Loss of the device is reported by the device's own callback; here
+    /// only invalid buffers are seen.
     pub fn from_device(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
         Gpu::wrap(device, queue, &GpuOptions::new(), false)
     }
@@ -354,12 +357,12 @@ impl Gpu {
         &self.0.target
     }
 
-    /// Whether it is a driver that computes on the CPU.
+    /// Whether its driver computes on the CPU.
     pub fn is_software(&self) -> bool {
         !is_real(&self.0.info)
     }
 
-    /// One line that says what it is.
+    /// A one-line description.
     pub fn summary(&self) -> String {
         let info = &self.0.info;
         let driver = format!("{} {}", info.driver, info.driver_info);
@@ -401,7 +404,7 @@ impl Gpu {
         }
     }
 
-    /// Whether the device is still there and nothing went wrong behind our back.
+    /// Checks that the device is still there and that no error occurred outside our calls.
     pub(crate) fn check_alive(&self) -> Result<(), Error> {
         self.poll(wgpu::PollType::Poll);
         match lock(&self.0.failure).clone() {
@@ -411,8 +414,8 @@ impl Gpu {
         }
     }
 
-    /// Waits until the device is idle: wgpu says that a device is lost when it is polled without work left, and before only
-    /// that its buffers are invalid.
+    /// Waits until the device is idle. wgpu reports a lost device only when it is polled with no work left; until then
+    /// it reports only invalid buffers.
     fn settle(&self) {
         self.poll(wgpu::PollType::wait_indefinitely());
     }
@@ -426,7 +429,7 @@ impl Gpu {
     /// Lets wgpu call back. A caller's device is the caller's to poll, and browsers call back by themselves.
     fn poll(&self, how: wgpu::PollType) {
         if self.0.owned && cfg!(not(target_arch = "wasm32")) {
-            // What there is to say comes through the handlers.
+            // Errors come through the handlers.
             let _ = self.0.device.poll(how);
         }
     }

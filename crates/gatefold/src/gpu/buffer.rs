@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// A buffer that the engine made. Its bytes are given back when it goes.
+/// A buffer that the engine made. Dropping it releases its bytes.
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
     gpu: Gpu,
@@ -76,7 +76,7 @@ impl DeviceBuffer {
         self.gpu.checked(&self.name, content.len() as u64, write).await
     }
 
-    /// Asks for `len` elements from `offset` on, once the work submitted so far is done.
+    /// Requests `len` elements from `offset` on, as they are after the work submitted so far.
     pub(crate) async fn request(&self, offset: usize, len: usize) -> Result<PendingRead<'_>, Error> {
         let bytes = bytes(len);
         let (sender, mapped) = mapping();
@@ -117,7 +117,7 @@ pub(crate) struct PendingRead<'a> {
 }
 
 impl PendingRead<'_> {
-    /// The elements, once they are there.
+    /// Waits for the elements.
     pub(crate) async fn wait(self) -> Result<Vec<f32>, Error> {
         let PendingRead { buffer, staging, mapped, len } = self;
         let DeviceBuffer { gpu, name, .. } = buffer;
@@ -142,7 +142,7 @@ impl Drop for DeviceBuffer {
     }
 }
 
-/// Fills a buffer that is mapped since it was made, and unmaps it; without content there is nothing to do.
+/// Fills a buffer that was mapped when it was made, and unmaps it; does nothing if there is no content.
 pub(crate) fn fill_mapped(buffer: &wgpu::Buffer, content: &[u8]) -> Result<(), Error> {
     if content.is_empty() {
         return Ok(());
@@ -153,7 +153,7 @@ pub(crate) fn fill_mapped(buffer: &wgpu::Buffer, content: &[u8]) -> Result<(), E
     filled.map_err(|error| Error::Device(format!("filling a new buffer: {error}")))
 }
 
-/// The bytes of so many elements; of one at least, since a binding cannot be empty.
+/// The bytes of `len` elements; of at least one, since a binding cannot be empty.
 pub(crate) fn bytes(len: usize) -> u64 {
     4 * len.max(1) as u64
 }

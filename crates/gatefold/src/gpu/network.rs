@@ -1,4 +1,4 @@
-//! A network on a GPU: its parameters in buffers, its plans made per pass and replayed.
+//! A network on a GPU: parameters in buffers, and a plan for each kind of pass, made once and replayed.
 
 use super::prepared::{Cache, Prepared, read_chunks, write_chunks};
 use super::{DeviceBuffer, Gpu, SharedBuffers};
@@ -20,10 +20,10 @@ pub(crate) struct GpuNetwork {
     pub(crate) values: Vec<Arc<DeviceBuffer>>,
     pub(crate) shared: SharedBuffers,
     packing: Mutex<Packing>,
-    /// Changes of the parameters so far.
+    /// The number of changes to the parameters so far.
     changes: AtomicU64,
     inference: Cache,
-    /// Plans for training that no tape holds now.
+    /// Plans for training that no tape holds at the moment.
     tapes: Cache,
 }
 
@@ -31,11 +31,11 @@ pub(crate) struct GpuNetwork {
 #[derive(Debug, Default)]
 struct Packing {
     plan: Option<Prepared>,
-    /// The changes of the parameters that they have seen; none before they were packed.
+    /// The number of changes that they include; `None` before the first packing.
     seen: Option<u64>,
 }
 
-/// A pass that was run forward, with everything that backward needs; it holds its own plan and buffers.
+/// A forward pass that was run, with everything that backward needs; it holds its own plan and buffers.
 #[derive(Debug)]
 pub(crate) struct GpuTape {
     network: Arc<GpuNetwork>,
@@ -88,12 +88,12 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// Notes that packed weights and tapes are older than the parameters.
+    /// Marks packed weights and tapes as older than the parameters.
     pub(crate) fn parameters_changed(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The prepared pass out of a cache, or a new one.
+    /// Takes a prepared pass out of a cache, or makes a new one.
     async fn prepared(
         &self,
         cache: &Cache,
@@ -106,7 +106,7 @@ impl GpuNetwork {
         }
     }
 
-    /// Outputs and, where they are wanted, final states; after an encoder alone the decoder's initial states.
+    /// Outputs and, if wanted, final states; for an encoder alone, also the decoder's initial states.
     pub(crate) async fn forward(
         &self,
         part: Part,
@@ -154,7 +154,7 @@ impl GpuNetwork {
         Ok((GpuTape { network: Arc::clone(self), prepared, pass, changes }, output, finals))
     }
 
-    /// Packs the weights where the parameters have changed since.
+    /// Packs the weights if the parameters have changed since the last time.
     async fn pack(&self) -> Result<(), Error> {
         let lock = || self.packing.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.changes.load(Ordering::SeqCst);
@@ -186,7 +186,7 @@ impl GpuNetwork {
         Ok(GpuStream { network: Arc::clone(self), prepared, pass, layout })
     }
 
-    /// The kernels that a prediction of that shape starts, packing aside.
+    /// The number of kernels that a prediction of this shape starts, without packing.
     pub(crate) fn inference_dispatches(&self, steps: usize, batch: usize) -> Result<usize, Error> {
         let pass = Pass::whole(Shape::plain(&self.config, steps, batch));
         Ok(pass::predict(&self.config, self.gpu.target(), &pass, false)?.plan.dispatches())
@@ -194,7 +194,7 @@ impl GpuNetwork {
 }
 
 impl GpuTape {
-    /// Whether the tape is of that network.
+    /// Whether this network made the tape.
     pub(crate) fn is_of(&self, network: &Arc<GpuNetwork>) -> bool {
         Arc::ptr_eq(&self.network, network)
     }
@@ -204,7 +204,7 @@ impl GpuTape {
         self.changes == self.network.changes.load(Ordering::SeqCst)
     }
 
-    /// The gradients of everything, from those with respect to the outputs and the final states; `None` means zeros.
+    /// Computes all gradients from those with respect to the outputs and the final states; `None` means zeros.
     pub(crate) async fn backward(
         self,
         d_output: Option<ArrayView3<'_, f32>>,
@@ -243,7 +243,8 @@ impl GpuGradients {
         Ok(layout.unflatten(&read_chunks(layout, &self.buffers()).await?))
     }
 
-    /// With respect to an input; zeros where nothing flows there: from tokens, or from one that the network ignores.
+    /// The gradient with respect to an input; zeros if none flows there, as for tokens or for an input that the network
+    /// ignores.
     pub(crate) async fn input(&self, half: Half) -> Result<Array3<f32>, Error> {
         let config = &self.network.config;
         let width = match (half, config.decoder()) {
@@ -269,7 +270,7 @@ impl GpuGradients {
     }
 }
 
-/// The buffers go back to the network, for its next tape.
+/// Returns the buffers to the network, for its next tape.
 impl Drop for GpuGradients {
     fn drop(&mut self) {
         if let Some(prepared) = self.prepared.take() {
@@ -278,7 +279,7 @@ impl Drop for GpuGradients {
     }
 }
 
-/// Steps of a network one at a time, its states on the device.
+/// A network run one step at a time, its states on the device.
 #[derive(Debug)]
 pub(crate) struct GpuStream {
     pub(crate) network: Arc<GpuNetwork>,

@@ -12,7 +12,7 @@ pub(crate) struct Pipeline {
     pub(crate) pipeline: wgpu::ComputePipeline,
     /// The storage buffers.
     pub(crate) layout: wgpu::BindGroupLayout,
-    /// The params, where they are not immediates.
+    /// The params, if they are not immediates.
     pub(crate) params_layout: Option<wgpu::BindGroupLayout>,
 }
 
@@ -22,7 +22,7 @@ impl Gpu {
         if let Some(found) = self.pipelines().get(variant) {
             return Ok(Arc::clone(found));
         }
-        // Compiled outside the lock; a second thread may compile the same, and the first to come stays.
+        // Compiled outside the lock: a second thread may compile the same kernel, and the first result is kept.
         let what = format!("kernel {variant}");
         let pipeline = Arc::new(self.checked(&what, 0, || compile(self, variant)).await?);
         Ok(Arc::clone(self.pipelines().entry(variant.clone()).or_insert(pipeline)))
@@ -101,9 +101,9 @@ fn module(gpu: &Gpu, variant: &KernelVariant, label: &str) -> wgpu::ShaderModule
         gpu.device().create_shader_module(descriptor)
     } else {
         // SAFETY: every kernel bounds its loops and clamps or guards its indices by its params, and Plan::dispatch
-        // refuses params whose extents reach past the buffers; numbers that a kernel reads from a buffer and indexes
-        // with, it bounds by the length of the array itself. The tests run the same kernels with wgpu's own checks
-        // on. Without them loops unroll, and the kernels run several times as fast.
+        // refuses params whose extents reach past the buffers. A number that a kernel reads from a buffer and uses as
+        // an index is bounded by the length of the array itself. The tests run the same kernels with wgpu's own checks
+        // on; without those, loops unroll, and the kernels run several times as fast.
         unsafe {
             gpu.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
         }

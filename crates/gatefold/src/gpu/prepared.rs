@@ -9,10 +9,10 @@ use ndarray::{Array3, ArrayView3};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many passes of a kind a network keeps plans for.
+/// The number of passes of each kind for which a network keeps plans.
 const KEPT_PLANS: usize = 6;
 
-/// Things made for a key, the least recently used going first.
+/// Values made for keys; the least recently used is dropped first.
 #[derive(Debug)]
 pub(crate) struct Kept<K, T> {
     kept: Vec<(K, T)>,
@@ -25,8 +25,8 @@ impl<K, T> Default for Kept<K, T> {
 }
 
 impl<K: PartialEq, T> Kept<K, T> {
-    /// Takes out the thing kept under that key; without one makes room, since the memory of the one that goes may be what
-    /// the new one needs.
+    /// Takes out the value kept under a key. If there is none, makes room at once: the new value may need the memory of
+    /// the one dropped.
     pub(crate) fn take(&mut self, key: &K) -> Option<T> {
         match self.kept.iter().position(|(kept, _)| kept == key) {
             Some(at) => Some(self.kept.remove(at).1),
@@ -39,7 +39,7 @@ impl<K: PartialEq, T> Kept<K, T> {
         }
     }
 
-    /// Puts something back.
+    /// Puts a value back.
     pub(crate) fn put(&mut self, key: K, value: T) {
         if self.kept.len() >= KEPT_PLANS {
             self.kept.remove(0);
@@ -173,12 +173,12 @@ impl SharedBuffers {
         Ok(found)
     }
 
-    /// Takes in a buffer that was made elsewhere.
+    /// Adds a buffer that was made elsewhere.
     pub(crate) fn put(&self, given: Given, buffer: &Arc<DeviceBuffer>) {
         self.lock().insert(given, Arc::clone(buffer));
     }
 
-    /// The given buffers of a plan: the caller's, the others shared.
+    /// The given buffers of a plan: the caller's, and shared ones for the rest.
     pub(crate) async fn given(
         &self,
         gpu: &Gpu,
@@ -194,7 +194,7 @@ impl SharedBuffers {
         Ok(callers)
     }
 
-    /// Lets buffers go, so that the next [`SharedBuffers::get`] makes them anew.
+    /// Drops buffers, so that the next [`SharedBuffers::get`] makes them anew.
     pub(crate) fn forget(&self, gone: impl Fn(&Given) -> bool) {
         self.lock().retain(|given, _| !gone(given));
     }

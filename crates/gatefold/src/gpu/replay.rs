@@ -99,16 +99,18 @@ impl Compiled {
         Ok(Compiled { gpu: gpu.clone(), steps, mark: plan.mark(), _slots: slots })
     }
 
-    /// [`Compiled::new`] for callers who submit themselves: wgpu complains of a recording, such as of a buffer of another
-    /// device, only when their encoder is finished; here a trial that goes nowhere hears it first.
+    /// [`Compiled::new`] for callers who submit the work themselves. wgpu reports a mistake in a recording, such as a
+    /// buffer of another device, only when their encoder is finished; here a trial recording, which is never submitted,
+    /// finds it first.
     pub(crate) async fn tried(
         gpu: &Gpu,
         plan: &Plan,
         given: &HashMap<Given, wgpu::Buffer>,
     ) -> Result<Compiled, Error> {
         let compiled = Compiled::new(gpu, plan, given).await?;
+        check_groups(plan, gpu.limits().max_compute_workgroups_per_dimension)?;
         gpu.checked("recording", 0, || {
-            // Bind groups were checked when they were made; copies and clears are only here.
+            // Bind groups were checked when they were made; copies and clears are checked only here.
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             let transfers = compiled.steps.iter().filter(|step| !matches!(step, Ready::Dispatch { .. }));
             transfers.for_each(|step| record_transfer(step, &mut encoder));
@@ -133,7 +135,7 @@ impl Compiled {
         record(&self.steps[self.mark..], encoder);
     }
 
-    /// Submits every step, split by the work in it; gives what to wait for.
+    /// Submits all steps, split by the work in them; returns the last submission, to wait for.
     pub(crate) async fn submit(&self) -> Result<Option<wgpu::SubmissionIndex>, Error> {
         self.submit_part(0..self.steps.len()).await
     }
@@ -168,7 +170,7 @@ impl Ready {
     }
 }
 
-/// The steps of each submission: one at least.
+/// The steps of each submission, at least one.
 fn submissions<T>(mut steps: &[T], flops: impl Fn(&T) -> u64) -> impl Iterator<Item = &[T]> {
     let mut most = FIRST_SUBMISSION;
     std::iter::from_fn(move || {
@@ -187,6 +189,23 @@ fn submissions<T>(mut steps: &[T], flops: impl Fn(&T) -> u64) -> impl Iterator<I
     })
 }
 
+/// Checks dispatches against the workgroup limit of a device that somebody else opened; plans keep only to WebGPU's.
+fn check_groups(plan: &Plan, most: u32) -> Result<(), Error> {
+    for step in plan.steps() {
+        if let Step::Dispatch(dispatch) = step
+            && dispatch.groups.iter().any(|&count| count > most)
+        {
+            return Err(Error::Limit {
+                what: format!("kernel {} {}", dispatch.kernel, dispatch.note).trim_end().into(),
+                needed: format!("{:?} workgroups", dispatch.groups),
+                allowed: format!("{most} an axis"),
+                advice: "open the device with WebGPU's limit, 65535".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn record(steps: &[Ready], encoder: &mut wgpu::CommandEncoder) {
     let is_dispatch = |step: &Ready| matches!(step, Ready::Dispatch { .. });
     for run in steps.chunk_by(|a, b| is_dispatch(a) && is_dispatch(b)) {
@@ -200,7 +219,7 @@ fn record(steps: &[Ready], encoder: &mut wgpu::CommandEncoder) {
             let Ready::Dispatch { pipeline, buffers, params, groups, .. } = step else {
                 unreachable!("runs of several steps are dispatches");
             };
-            // The steps of a scan differ in nothing but their params.
+            // The steps of a scan differ only in their params.
             if !set.0.is_some_and(|last| std::ptr::eq(last, Arc::as_ref(pipeline))) {
                 pass.set_pipeline(&pipeline.pipeline);
                 set = (Some(pipeline), None);
@@ -228,10 +247,11 @@ fn record_transfer(step: &Ready, encoder: &mut wgpu::CommandEncoder) {
     }
 }
 
-/// Bytes of a stand-in: enough for any element type.
+/// Elements of a stand-in: enough for any element type.
 const STAND_IN_LEN: usize = 16;
 
-/// Buffers for unused bindings, by their place: wgpu wants one for every binding, and no buffer twice where one is written.
+/// Buffers for unused bindings, by place: wgpu wants a buffer for every binding, and refuses one bound twice if it is
+/// written.
 async fn stand_ins(gpu: &Gpu, plan: &Plan) -> Result<Vec<Arc<DeviceBuffer>>, Error> {
     let places = plan.steps().iter().filter_map(|step| match step {
         Step::Dispatch(dispatch) => dispatch.bindings.iter().rposition(|binding| *binding == Binding::Unused),
@@ -372,8 +392,8 @@ impl Maker<'_> {
     }
 }
 
-/// Runs one kernel on its own, as tests and the self-check do: uploads the content of each binding, dispatches once, and
-/// returns what each holds then.
+/// Runs one kernel on its own, as tests and the self-check do: uploads the content of each binding, dispatches once,
+/// and returns what each holds afterwards.
 ///
 /// # Errors
 /// Those of making buffers and pipelines, and of reading back.
@@ -397,13 +417,13 @@ pub fn run_kernel<P: Params>(
     run_plan(gpu, &plan, &given)
 }
 
-/// Runs a plan on its own: uploads the content of each given buffer, and returns what each holds after it.
+/// Runs a plan on its own: uploads the content of each given buffer, and returns what each holds afterwards.
 ///
 /// # Errors
 /// Those of [`run_kernel`].
 ///
 /// # Panics
-/// If the plan has another given buffer.
+/// If the plan has a given buffer that is not among these.
 pub fn run_plan(gpu: &Gpu, plan: &Plan, given: &[(Given, &[f32])]) -> Result<Vec<Vec<f32>>, Error> {
     pollster::block_on(async {
         let mut buffers = Vec::new();

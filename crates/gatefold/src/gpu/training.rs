@@ -1,4 +1,5 @@
-//! Training on a GPU: a batch's gradient and an update as two plans; losses and failures stay there until asked for.
+//! Training on a GPU: a batch's gradient and an update as two plans. Losses and failures stay on the device until asked
+//! for.
 
 use super::network::{shape_of, upload};
 use super::prepared::{Kept, Prepared, read_chunks, write_chunks};
@@ -12,10 +13,10 @@ use gatefold_shaders::params::{Hyper, Piece, Status};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Batches that may be under way: enough to keep the device busy, and few, since each holds its inputs in memory.
+/// The most batches under way: enough to keep the device busy, but few, since each holds its inputs in memory.
 const MAX_UNDER_WAY: usize = 3;
 
-/// A batch's plan, and the weights of rows that its buffer holds.
+/// A batch's plan, and the row weights that its buffer holds.
 #[derive(Debug)]
 struct Batch {
     prepared: Prepared,
@@ -36,7 +37,7 @@ pub(crate) struct GpuTraining {
     under_way: VecDeque<wgpu::SubmissionIndex>,
     /// Losses that are on the device.
     waiting: usize,
-    /// Losses that were fetched and not taken.
+    /// Losses that were fetched and not yet taken.
     fetched: Vec<f32>,
 }
 
@@ -123,7 +124,7 @@ impl GpuTraining {
         Ok(())
     }
 
-    /// Adds the gradients of a tape, where they are on the device.
+    /// Adds the gradients of a tape without reading them back.
     pub(crate) async fn accumulate_gradients(
         &mut self,
         network: &GpuNetwork,
@@ -138,7 +139,7 @@ impl GpuTraining {
         self.run(network, &plan, given).await
     }
 
-    /// Adds gradients that the host has.
+    /// Adds gradients held by the host.
     pub(crate) async fn accumulate_parameters(
         &mut self,
         network: &GpuNetwork,
@@ -168,7 +169,7 @@ impl GpuTraining {
         Ok(())
     }
 
-    /// Clips the gradients, changes the parameters by them, and clears them. `step` counts updates from 1.
+    /// Clips the gradients, updates the parameters with them, and clears them. `step` counts updates from 1.
     pub(crate) async fn update(
         &mut self,
         network: &GpuNetwork,
@@ -209,7 +210,7 @@ impl GpuTraining {
         Ok(())
     }
 
-    /// Returns the failure that the device remembers, if there was one.
+    /// Checks that the device remembers no failure.
     pub(crate) async fn check_finite(&self, network: &GpuNetwork) -> Result<(), Error> {
         let status = self.status.read(0, STATUS_LEN).await?;
         let status: Status = bytemuck::cast_slice(&status)[0];
@@ -234,7 +235,7 @@ impl GpuTraining {
         Ok(found)
     }
 
-    /// Puts every moment of the optimiser back, under the names of a checkpoint.
+    /// Restores every moment of the optimiser, by its name in a checkpoint.
     pub(crate) async fn set_moments(
         &mut self,
         network: &GpuNetwork,
@@ -246,7 +247,7 @@ impl GpuTraining {
         Ok(())
     }
 
-    /// Sets the states that the next batch of that many rows reads.
+    /// Sets the states that the next batch of `batch` rows starts from.
     pub(crate) async fn set_states(
         &mut self,
         network: &GpuNetwork,

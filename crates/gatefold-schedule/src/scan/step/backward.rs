@@ -1,4 +1,4 @@
-//! Steps against time: one dispatch for each step and stage.
+//! Steps backward in time: one dispatch for each step and stage.
 
 use super::Tiles;
 use crate::layer::{Lowering, Sequence};

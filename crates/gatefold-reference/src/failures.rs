@@ -7,7 +7,7 @@ use std::thread;
 /// Runs the cases of a test one by one, keeps those that panic, and lists them at the end.
 ///
 /// ```
-/// let mut failures = gatefold_check::Failures::new();
+/// let mut failures = gatefold_reference::Failures::new();
 /// for width in [1, 7, 64] {
 ///     failures.check(format!("width {width}"), || assert_eq!((width * width) / width, width));
 /// }
@@ -47,7 +47,7 @@ impl Failures {
         assert!(self.cases > 0, "the test has no cases");
         assert!(
             self.failed.is_empty(),
-            "{} of {} cases failed:\n{}",
+            "{} of {} cases failed:\n  {}",
             self.failed.len(),
             self.cases,
             self.failed.join("\n").replace('\n', "\n  ")
