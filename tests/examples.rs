@@ -97,7 +97,7 @@ fn digits_are_spelled() {
 #[test]
 fn a_loss_of_ones_own_pays_off() {
     let losses = quick("custom_loss", &["own loss", "squared error", "repeat last"]);
-    assert!(losses[0] < 0.9 * losses[1] && losses[0] < 0.7 * losses[2], "{losses:?}");
+    assert!(losses[0] < 0.85 * losses[1].min(losses[2]), "{losses:?}");
 }
 
 #[test]
