@@ -15,8 +15,11 @@ mod arguments;
 
 use arguments::{Arguments, cosine, print_network};
 use clap::Parser;
-use gatefold::{Activation, Bridge, DecoderConfig, Decoding, DenseConfig, Direction, EmbeddingConfig, Loss};
-use gatefold::{LstmConfig, Marks, Network, NetworkConfig, Sequences, Targets, TrainConfig, Trainer};
+use gatefold::generate::{Decoding, Marks};
+use gatefold::layers::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, LstmConfig,
+};
+use gatefold::{Loss, Network, NetworkConfig, Sequences, Targets, TrainConfig, Trainer};
 use ndarray::Array2;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -2,7 +2,9 @@
 //! layer, through the conversion that the importer uses. 63 cases are forward passes of another runtime; 29 have
 //! gradients with respect to every input and weight, in f64.
 
-use gatefold::{Device, GpuOptions, LayerState, Network, States};
+use gatefold::data::LayerState;
+use gatefold::devices::GpuOptions;
+use gatefold::{Device, Network, States};
 use gatefold_check::{Failures, Tolerance, assert_close, test_gpu, test_gpu_with};
 use gatefold_onnx::recurrent::{Operator, RecurrentOperator, Weights};
 use ndarray::{Array, Array3, ArrayD, Dimension, Ix2, Ix3, Ix4, IxDyn};

@@ -1,11 +1,12 @@
 //! Failures on a GPU: poisoned data, a lost device, no memory, tensors that are too large. None may panic, and none may
 //! pass unnoticed.
 
+use gatefold::devices::GpuOptions;
+use gatefold::layers::{Activation, DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
 use gatefold::schedule::{Shape, Target, memory_need};
+use gatefold::training::ParameterGroup;
 use gatefold::{
-    Activation, DenseConfig, Device, DeviceChoice, Error, Gpu, GpuOptions, GruConfig, LayerConfig,
-    LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup, Parameters, RnnConfig, TrainConfig,
-    Trainer,
+    Device, DeviceChoice, Error, Gpu, Network, NetworkConfig, Optimizer, Parameters, TrainConfig, Trainer,
 };
 use gatefold_check::{Failures, test_gpu, test_gpu_with, waves};
 use ndarray::{Array3, arr3};

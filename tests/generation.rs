@@ -1,11 +1,12 @@
 //! Networks that read their own outputs, compared with the same loop by hand over whole passes. On the CPU and on a
 //! GPU.
 
-use gatefold::{
-    Activation, Biases, Bridge, DecoderConfig, Decoding, DenseConfig, Device, Direction, EmbeddingConfig,
-    Error, GruConfig, LayerConfig, LstmConfig, Marks, Network, NetworkConfig, Parameters, RnnConfig, Sampler,
-    Sequences,
+use gatefold::generate::{Decoding, Marks, Sampler};
+use gatefold::layers::{
+    Activation, Biases, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
+    LayerConfig, LstmConfig, RnnConfig,
 };
+use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences};
 use gatefold_check::{Failures, NetworkCase, Random, Tolerance, assert_array, output_terms, test_devices};
 use ndarray::{Array2, Array3, ArrayView1, Axis, array, concatenate, s};
 

@@ -1,10 +1,14 @@
 //! Properties that hold for any sequences: padding has no effect, time may be reversed or cut in two. Also masks of
 //! dropout, and training of learned states, tables and shared layers. On the CPU and on a GPU.
 
+use gatefold::data::LayerState;
+use gatefold::layers::{
+    Activation, DenseConfig, Direction, EmbeddingConfig, GruConfig, InitialState, LayerConfig, LstmConfig,
+    Reset, RnnConfig,
+};
+use gatefold::training::{Dropout, GradientArrays, ParameterGroup};
 use gatefold::{
-    Activation, DenseConfig, Device, Direction, Dropout, EmbeddingConfig, Error, GradientArrays, GruConfig,
-    InitialState, LayerConfig, LayerState, LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup,
-    Parameters, Reset, RnnConfig, Sequences, States, TrainConfig, Trainer,
+    Device, Error, Network, NetworkConfig, Optimizer, Parameters, Sequences, States, TrainConfig, Trainer,
 };
 use gatefold_check::{
     Failures, NetworkCase, Random, Tolerance, assert_array, assert_parameters, assert_states, gradient_terms,
@@ -769,7 +773,7 @@ fn data_of_another_network_is_refused() {
     }
     let translator = config(
         2,
-        [GruConfig::new(4).into(), gatefold::DecoderConfig::new(3).into(), GruConfig::new(4).into()],
+        [GruConfig::new(4).into(), gatefold::layers::DecoderConfig::new(3).into(), GruConfig::new(4).into()],
     );
     for (name, device) in &devices {
         failures.check(format!("a decoder, {name}"), || {

@@ -3,7 +3,8 @@
 //!
 //! The fixtures are described in tests/fixtures/SOURCES.md.
 
-use gatefold::{Activation, Device, LayerConfig, Network, Sequences, States};
+use gatefold::layers::{Activation, LayerConfig};
+use gatefold::{Device, Network, Sequences, States};
 use gatefold_check::{Failures, Tolerance, assert_close, gradient_terms, output_terms, test_gpu};
 use gatefold_model::file::Model;
 use gatefold_model::file::pytorch::{self, ReadOptions, Step};

@@ -1,9 +1,12 @@
 //! States that outlive a batch: streams, split sequences, carried states, truncated training. On the CPU and on a GPU.
 
+use gatefold::layers::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
+    InitialState, LayerConfig, LstmConfig, Reset, RnnConfig,
+};
+use gatefold::training::{Reduction, Truncation};
 use gatefold::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Device, Direction, EmbeddingConfig, Expansion, GruConfig,
-    InitialState, LayerConfig, LstmConfig, Network, NetworkConfig, Optimizer, Parameters, Reduction, Reset,
-    RnnConfig, Sequences, States, Targets, TrainConfig, Trainer, Truncation,
+    Device, Network, NetworkConfig, Optimizer, Parameters, Sequences, States, Targets, TrainConfig, Trainer,
 };
 use gatefold_check::{
     Failures, NetworkCase, Random, Tolerance, assert_array, assert_parameters, assert_states, gradient_terms,

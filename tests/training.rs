@@ -1,9 +1,10 @@
 //! Training on the GPU: the same curves as on the CPU, and the same bits every time.
 
-use gatefold::{
-    Activation, Checkpoint, DenseConfig, Device, Gpu, GpuOptions, LayerConfig, LstmConfig, Network,
-    NetworkConfig, Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
-};
+use gatefold::devices::GpuOptions;
+use gatefold::file::Checkpoint;
+use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
+use gatefold::training::ParameterGroup;
+use gatefold::{Device, Gpu, Network, NetworkConfig, Optimizer, Parameters, TrainConfig, Trainer};
 use gatefold_check::{
     Failures, Tolerance, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves,
 };

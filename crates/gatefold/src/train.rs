@@ -2,10 +2,10 @@ use crate::batch::{Carry, TrainBatch};
 use crate::cpu::CpuTraining;
 #[cfg(feature = "gpu")]
 use crate::gpu::GpuTraining;
-use crate::network::{KeptGradients, OnDevice, check_states};
+use crate::network::{Gradients, KeptGradients, OnDevice, check_states};
 use crate::stream::check_goes_on;
 use crate::targets::{RowWeights, Targets, TargetsView};
-use crate::{Device, Error, Gradients, Network, Refusal, Sequences, block_on};
+use crate::{Device, Error, Network, Refusal, Sequences, block_on};
 use gatefold_model::file::Checkpoint;
 use gatefold_model::{
     Dropout, LayerKind, NetworkConfig, Optimizer, Parameters, ScheduleState, States, Timeline, TrainConfig,
@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 /// A network in training: gradients, optimiser and losses on the network's device.
 ///
 /// ```
-/// use gatefold::{Device, Network, NetworkConfig, Schedule, TrainConfig, Trainer};
+/// use gatefold::training::Schedule;
+/// use gatefold::{Device, Network, NetworkConfig, TrainConfig, Trainer};
 /// use ndarray::Array3;
 ///
 /// let config = NetworkConfig::with_input(2).lstm(8).last_step().dense(1).build()?;

@@ -3,7 +3,9 @@
 use super::{Arrays, check_names, missing};
 use crate::failure::Failure;
 use crate::npz::Npz;
-use gatefold::{Device, LayerKind, LayerState, Network, NetworkConfig, Sequences, States};
+use gatefold::data::LayerState;
+use gatefold::layers::LayerKind;
+use gatefold::{Device, Network, NetworkConfig, Sequences, States};
 use gatefold_model::Layer;
 use gatefold_model::file::Model;
 use gatefold_onnx::Tensor;
