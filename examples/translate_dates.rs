@@ -211,7 +211,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (texts, truth): (Vec<String>, Vec<String>) =
         test.iter().map(|date| (date.written(&mut random), date.iso())).unzip();
     let input = encoder_input(&texts)?;
-    let mut decode = |decoding| -> Result<Vec<String>, gatefold::Error> {
+    let decode = |decoding| -> Result<Vec<String>, gatefold::Error> {
         let spell = |tokens: Vec<u32>| {
             tokens.into_iter().map(|token| WRITTEN.as_bytes()[token as usize] as char).collect()
         };

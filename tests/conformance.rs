@@ -145,7 +145,7 @@ fn check_forward(device: &Device) {
     let mut failures = Failures::new();
     for value in &cases {
         failures.check(name(value), || {
-            let mut case = Case::new(value, device);
+            let case = Case::new(value, device);
             let forward = case.network.forward(&case.sequences, Some(&case.states)).unwrap();
             case.check_outputs(value, forward.output, forward.states, 2);
         });
@@ -159,7 +159,7 @@ fn check_gradients(device: &Device) {
     let mut failures = Failures::new();
     for value in &cases {
         failures.check(name(value), || {
-            let mut case = Case::new(value, device);
+            let case = Case::new(value, device);
             let tape = case.network.forward_training(&case.sequences, Some(&case.states), None).unwrap();
             case.check_outputs(value, tape.output().to_owned(), tape.states().clone(), 1);
 

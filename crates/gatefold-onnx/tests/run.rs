@@ -137,7 +137,7 @@ fn run_network(name: &str, imported: &Imported, device: &Device) {
         state.assign(&rows.slice(ndarray::s![given.row..given.row + directions, .., ..]));
     }
     let states = (!imported.states.is_empty()).then_some(&states);
-    let mut network = Network::with_parameters(device, &imported.config, &imported.parameters).unwrap();
+    let network = Network::with_parameters(device, &imported.config, &imported.parameters).unwrap();
     let forward = network.forward(&sequences, states).unwrap();
     let (output, layout) = &imported.output;
     let expected = time_major(&arrays[output], *layout).into_dyn();

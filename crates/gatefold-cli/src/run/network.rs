@@ -23,7 +23,7 @@ pub(super) fn run(device: &Device, model: &Model, given: &mut Npz) -> Result<Arr
     check_names(given, &known.iter().map(String::as_str).collect::<Vec<_>>())?;
     let sequences = sequences(&model.config, given)?;
     let states = states(model, given, sequences.batch())?;
-    let mut network = Network::with_parameters(device, &model.config, &model.parameters)?;
+    let network = Network::with_parameters(device, &model.config, &model.parameters)?;
     let forward = network.forward(&sequences, states.as_ref())?;
     let mut arrays: Arrays = vec![(OUTPUT.into(), forward.output.into())];
     for (layer, state) in model.config.recurrent_layers().zip(forward.states.layers) {
