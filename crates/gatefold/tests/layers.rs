@@ -50,7 +50,7 @@ fn leaves(tree: &str) -> Vec<String> {
     }
     parts.push(&inner[begin..]);
     let parts = parts.into_iter().filter(|part| !part.trim().is_empty());
-    parts.flat_map(|part| leaves(part)).map(|leaf| format!("{prefix}{leaf}")).collect()
+    parts.flat_map(leaves).map(|leaf| format!("{prefix}{leaf}")).collect()
 }
 
 /// The use declarations of a text: those that begin at the beginning of a line.
