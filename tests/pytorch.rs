@@ -55,8 +55,7 @@ impl Case {
         let index: Value = serde_json::from_slice(&fs::read(folder().join("cases.json")).unwrap()).unwrap();
         let cases = index["cases"].as_array().unwrap().iter().map(|index| {
             let name = index["name"].as_str().unwrap();
-            let model =
-                pytorch::read(&folder().join(format!("{name}.safetensors")), &options(index)).unwrap();
+            let model = pytorch::read(folder().join(format!("{name}.safetensors")), &options(index)).unwrap();
             Case {
                 model,
                 io: tensors(&folder().join(format!("{name}.io.safetensors"))),

@@ -303,7 +303,7 @@ impl<'a> Training<'a> {
         let steps = self.trainer.steps();
         let mut network = self.trainer.into_network();
         network.set_parameters(&parameters)?;
-        Model { config: self.config, parameters, metadata }.save(&folder.join("model.safetensors"))?;
+        Model { config: self.config, parameters, metadata }.save(folder.join("model.safetensors"))?;
         Ok(Finished {
             network,
             training_loss: self.progress.training_loss,
