@@ -7,14 +7,10 @@ use crate::gpu::GpuTraining;
 use crate::network::{Gradients, KeptGradients, OnDevice, check_states};
 use crate::stream::check_goes_on;
 use crate::targets::{RowWeights, Targets, TargetsView};
-use crate::{Device, Error, Network, Refusal, Sequences, block_on};
-use gatefold_model::file::Checkpoint;
+use crate::{Error, Network, Refusal, Sequences, block_on};
 use gatefold_model::{
-    Dropout, LayerKind, NetworkConfig, Optimizer, Parameters, ScheduleState, States, Timeline, TrainConfig,
-    check_learning_rate,
+    Dropout, LayerKind, Parameters, ScheduleState, States, Timeline, TrainConfig, check_learning_rate,
 };
-use ndarray::ArrayD;
-use std::collections::BTreeMap;
 
 /// A network in training: gradients, optimiser and losses on the network's device.
 ///
