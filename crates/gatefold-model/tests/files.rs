@@ -475,7 +475,7 @@ fn files_that_cannot_be_written_or_read_say_why() {
 
     let file = directory.path().join("file");
     write_atomically(&file, b"x").unwrap();
-    let error = model.save(&file.join("model.safetensors")).unwrap_err().to_string();
+    let error = model.save(file.join("model.safetensors")).unwrap_err().to_string();
     assert!(error.contains("; ") && error.contains("is not a directory"), "{error}");
     let error = Model::load(directory.path()).unwrap_err().to_string();
     assert!(error.ends_with("it is not a file; expected a model or a checkpoint"), "{error}");

@@ -112,7 +112,7 @@ fn networks_follow_from_names_and_shapes() {
         failures.check(name, || {
             let case = case(name);
             assert_eq!(
-                pytorch::read(&path(&case), &options(&case)).unwrap().config.to_string(),
+                pytorch::read(path(&case), &options(&case)).unwrap().config.to_string(),
                 expected,
                 "{name}"
             );
@@ -127,7 +127,7 @@ fn every_tensor_lands_in_its_layer() {
     let mut failures = Failures::new();
     for case in cases() {
         failures.check(case["name"].to_string(), || {
-            let model = pytorch::read(&path(&case), &options(&case)).unwrap();
+            let model = pytorch::read(path(&case), &options(&case)).unwrap();
             model.parameters.check(&model.config).unwrap();
             let file = tensors(&path(&case));
             let mut layers = model.config.layers().iter().filter(|layer| !layer.parameters.is_empty());
@@ -171,8 +171,8 @@ fn an_order_is_taken_only_if_it_is_the_only_one() {
         failures.check(case["name"].to_string(), || {
         // Only the order is compared, so options that the file cannot hold are left out.
         let plain: Vec<Step> = names(&case).iter().map(|&name| Step::module(name).into()).collect();
-        let told = pytorch::read(&path(&case), &ReadOptions::new().steps(plain)).unwrap();
-        match pytorch::read(&path(&case), &ReadOptions::new()) {
+        let told = pytorch::read(path(&case), &ReadOptions::new().steps(plain)).unwrap();
+        match pytorch::read(path(&case), &ReadOptions::new()) {
             Ok(model) => {
                 assert_eq!(model, told, "{case}");
                 found += 1;
@@ -220,7 +220,7 @@ fn a_weight_without_a_bias_is_what_fits() {
 #[test]
 fn options_say_what_has_no_tensors() {
     let case = case("model_tagger");
-    let read = |text: &str| pytorch::read(&path(&case), &parsed(text)).map(|model| model.config.to_string());
+    let read = |text: &str| pytorch::read(path(&case), &parsed(text)).map(|model| model.config.to_string());
     assert_eq!(
         read("gru dropout 0.25, dropout 0.5, linear sigmoid, softmax").unwrap(),
         "3 -> gru 5 bidirectional -> dropout 0.25 -> gru 5 bidirectional -> dropout 0.5 -> dense 2 sigmoid -> softmax"
@@ -395,7 +395,7 @@ fn a_state_dict_survives_both_ways() {
     let mut failures = Failures::new();
     for case in cases() {
         failures.check(case["name"].to_string(), || {
-            let model = pytorch::read(&path(&case), &options(&case)).unwrap();
+            let model = pytorch::read(path(&case), &options(&case)).unwrap();
             let written = directory.path().join("out.safetensors");
             pytorch::write(&written, &model, &names(&case)).unwrap();
             assert_eq!(tensors(&written), tensors(&path(&case)), "{case}");

@@ -116,7 +116,7 @@ fn assert_states(name: &str, found: &States<f64>, expected: &States<f64>) {
 fn check(case: &Value) {
     let name = case["name"].as_str().unwrap();
     let place = |part: &str| format!("{name}, {part}");
-    let model = pytorch::read(&folder().join(format!("{name}.safetensors")), &steps(case)).unwrap();
+    let model = pytorch::read(folder().join(format!("{name}.safetensors")), &steps(case)).unwrap();
     let network = Network::<f64>::new(&model.config, &model.parameters).unwrap();
     let io = tensors(name);
     let batch_first = case["batch_first"].as_bool().unwrap();
