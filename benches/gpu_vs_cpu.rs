@@ -8,7 +8,8 @@
 //! `gatefold bench` times the same in a minute and prints a table.
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use gatefold::{Device, DeviceChoice, LstmConfig, Network, TrainConfig, Trainer};
+use gatefold::layers::LstmConfig;
+use gatefold::{Device, DeviceChoice, Network, TrainConfig, Trainer};
 use gatefold_check::Workload;
 use std::time::Duration;
 

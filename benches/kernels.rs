@@ -8,11 +8,12 @@
 //! mirrors, and the scan at the shape to be timed.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use gatefold::devices::GpuOptions;
 use gatefold::embed::{self, BackwardBuffers, ForwardBuffers};
+use gatefold::layers::{DenseConfig, LstmConfig};
 use gatefold::wgpu::util::{BufferInitDescriptor, DeviceExt};
 use gatefold::{
-    DenseConfig, Device, DeviceChoice, Gpu, GpuOptions, LstmConfig, Network, NetworkConfig, Optimizer,
-    Parameters, TrainConfig, Trainer, wgpu,
+    Device, DeviceChoice, Gpu, Network, NetworkConfig, Optimizer, Parameters, TrainConfig, Trainer, wgpu,
 };
 use gatefold_check::{Random, Tolerance, check_kernel, compare, output_terms};
 use gatefold_shaders::KernelId;

@@ -13,8 +13,8 @@ mod arguments;
 
 use arguments::{Arguments, cosine, print_network};
 use clap::Parser;
-use gatefold::{DenseConfig, Device, GruConfig, LayerConfig, LstmConfig, Network, NetworkConfig, RnnConfig};
-use gatefold::{TrainConfig, Trainer};
+use gatefold::layers::{DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
+use gatefold::{Device, Network, NetworkConfig, TrainConfig, Trainer};
 use ndarray::{Array3, Zip};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

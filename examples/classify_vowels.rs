@@ -13,8 +13,8 @@ mod arguments;
 
 use arguments::{Arguments, cosine, data, largest, print_network};
 use clap::Parser;
-use gatefold::{DenseConfig, Direction, GruConfig, LayerConfig, Loss, Network, NetworkConfig, Sequences};
-use gatefold::{Optimizer, Targets, TrainConfig, Trainer};
+use gatefold::layers::{DenseConfig, Direction, GruConfig, LayerConfig};
+use gatefold::{Loss, Network, NetworkConfig, Optimizer, Sequences, Targets, TrainConfig, Trainer};
 use gatefold_series::{Fill, Table, TableOptions};
 use ndarray::{Array1, Array2, Axis, concatenate};
 use rand::RngExt;

@@ -13,8 +13,8 @@ mod arguments;
 
 use arguments::{Arguments, cosine, data, largest, print_network};
 use clap::Parser;
-use gatefold::{DenseConfig, Device, Direction, GruConfig, LayerConfig, Loss, Network, NetworkConfig};
-use gatefold::{Optimizer, Sequences, Targets, TrainConfig, Trainer};
+use gatefold::layers::{DenseConfig, Direction, GruConfig, LayerConfig};
+use gatefold::{Device, Loss, Network, NetworkConfig, Optimizer, Sequences, Targets, TrainConfig, Trainer};
 use ndarray::{Array2, ArrayView1, Axis, concatenate, s};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

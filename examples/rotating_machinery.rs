@@ -12,10 +12,8 @@
 //! ```
 
 use clap::Parser;
-use gatefold::{
-    Activation, DenseConfig, Device, DeviceChoice, LayerConfig, LstmConfig, Network, NetworkConfig,
-    TrainConfig, Trainer,
-};
+use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
+use gatefold::{Device, DeviceChoice, Network, NetworkConfig, TrainConfig, Trainer};
 use gatefold_series::plot::ForecastPlot;
 use gatefold_series::{Fill, Table, TableOptions};
 use ndarray::{Array3, ArrayView3};

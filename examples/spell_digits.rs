@@ -15,12 +15,11 @@ mod arguments;
 
 use arguments::{Arguments, cosine, data, print_network};
 use clap::Parser;
-use gatefold::{
-    Activation, Bridge, DecoderConfig, Decoding, DenseConfig, Direction, EmbeddingConfig, GruConfig,
+use gatefold::generate::{Decoding, Marks};
+use gatefold::layers::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig, LayerConfig,
 };
-use gatefold::{
-    LayerConfig, Loss, Marks, Network, NetworkConfig, Optimizer, Sequences, Targets, TrainConfig, Trainer,
-};
+use gatefold::{Loss, Network, NetworkConfig, Optimizer, Sequences, Targets, TrainConfig, Trainer};
 use gatefold_series::{Fill, Table, TableOptions};
 use ndarray::{Array2, Array3, ArrayView2, s};
 use rand::RngExt;

@@ -15,8 +15,11 @@ mod arguments;
 
 use arguments::{Arguments, cosine, print_network};
 use clap::Parser;
-use gatefold::{Activation, Bridge, DecoderConfig, Decoding, DenseConfig, Direction, EmbeddingConfig, Loss};
-use gatefold::{LstmConfig, Marks, Network, NetworkConfig, Sequences, Targets, TrainConfig, Trainer};
+use gatefold::generate::{Decoding, Marks};
+use gatefold::layers::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, LstmConfig,
+};
+use gatefold::{Loss, Network, NetworkConfig, Sequences, Targets, TrainConfig, Trainer};
 use ndarray::Array2;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -208,7 +211,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (texts, truth): (Vec<String>, Vec<String>) =
         test.iter().map(|date| (date.written(&mut random), date.iso())).unzip();
     let input = encoder_input(&texts)?;
-    let mut decode = |decoding| -> Result<Vec<String>, gatefold::Error> {
+    let decode = |decoding| -> Result<Vec<String>, gatefold::Error> {
         let spell = |tokens: Vec<u32>| {
             tokens.into_iter().map(|token| WRITTEN.as_bytes()[token as usize] as char).collect()
         };

@@ -14,10 +14,10 @@ mod arguments;
 
 use arguments::{Arguments, cosine, data, print_network};
 use clap::Parser;
-use gatefold::{
-    DenseConfig, EmbeddingConfig, LayerConfig, Loss, LstmConfig, Network, NetworkConfig, Reduction,
-};
-use gatefold::{Sampler, Sequences, Targets, TrainConfig, Trainer};
+use gatefold::generate::Sampler;
+use gatefold::layers::{DenseConfig, EmbeddingConfig, LayerConfig, LstmConfig};
+use gatefold::training::Reduction;
+use gatefold::{Loss, Network, NetworkConfig, Sequences, Targets, TrainConfig, Trainer};
 use ndarray::{Array2, ArrayView2};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

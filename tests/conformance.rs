@@ -2,7 +2,9 @@
 //! layer, through the conversion that the importer uses. 63 cases are forward passes of another runtime; 29 have
 //! gradients with respect to every input and weight, in f64.
 
-use gatefold::{Device, GpuOptions, LayerState, Network, States};
+use gatefold::data::LayerState;
+use gatefold::devices::GpuOptions;
+use gatefold::{Device, Network, States};
 use gatefold_check::{Failures, Tolerance, assert_close, test_gpu, test_gpu_with};
 use gatefold_onnx::recurrent::{Operator, RecurrentOperator, Weights};
 use ndarray::{Array, Array3, ArrayD, Dimension, Ix2, Ix3, Ix4, IxDyn};
@@ -143,7 +145,7 @@ fn check_forward(device: &Device) {
     let mut failures = Failures::new();
     for value in &cases {
         failures.check(name(value), || {
-            let mut case = Case::new(value, device);
+            let case = Case::new(value, device);
             let forward = case.network.forward(&case.sequences, Some(&case.states)).unwrap();
             case.check_outputs(value, forward.output, forward.states, 2);
         });
@@ -157,7 +159,7 @@ fn check_gradients(device: &Device) {
     let mut failures = Failures::new();
     for value in &cases {
         failures.check(name(value), || {
-            let mut case = Case::new(value, device);
+            let case = Case::new(value, device);
             let tape = case.network.forward_training(&case.sequences, Some(&case.states), None).unwrap();
             case.check_outputs(value, tape.output().to_owned(), tape.states().clone(), 1);
 

@@ -1,10 +1,12 @@
 //! The doors of the engine as a user walks through them: custom losses, learning-rate schedules, shared handles, files,
 //! async calls; on the CPU and on a GPU.
 
+use gatefold::devices::GpuOptions;
+use gatefold::layers::{InitialState, LayerConfig, LstmConfig};
+use gatefold::training::{GradientArrays, ParameterGroup, Schedule};
 use gatefold::{
-    Device, DeviceChoice, Error, GpuOptions, GradientArrays, InitialState, LayerConfig, Loss, LstmConfig,
-    Network, NetworkConfig, Optimizer, ParameterGroup, Refusal, Schedule, Sequences, States, Targets,
-    TrainConfig, Trainer,
+    Device, DeviceChoice, Error, Loss, Network, NetworkConfig, Optimizer, Refusal, Sequences, States,
+    Targets, TrainConfig, Trainer,
 };
 use gatefold_check::{
     Failures, NetworkCase, Tolerance, assert_array, assert_parameters, gradient_terms, test_devices,
@@ -38,7 +40,7 @@ fn target() -> Array3<f32> {
 }
 
 /// The gradients of the mean squared error, computed through a tape.
-fn own_loss(network: &Network) -> gatefold::Gradients {
+fn own_loss(network: &Network) -> gatefold::training::Gradients {
     let tape = network.forward_training(&input(), None, None).unwrap();
     let elements = (STEPS * BATCH * 3) as f32;
     let d_output = (&tape.output() - &target()) * (2.0 / elements);
@@ -111,7 +113,7 @@ fn a_missing_gradient_of_the_output_is_zeros() {
         let tape = || network.forward_training(&input(), None, None).unwrap();
         let mut d_states = States::zeros(&config(), BATCH);
         d_states.layers[1].h.fill(0.3);
-        let read = |gradients: gatefold::Gradients| -> GradientArrays { gradients.read().unwrap() };
+        let read = |gradients: gatefold::training::Gradients| -> GradientArrays { gradients.read().unwrap() };
         let zeros = Array3::zeros((STEPS, BATCH, 3));
         let found = read(network.backward(tape(), None, Some(&d_states)).unwrap());
         assert_eq!(found, read(network.backward(tape(), zeros.view(), Some(&d_states)).unwrap()));

@@ -95,6 +95,12 @@ fn digits_are_spelled() {
 }
 
 #[test]
+fn a_loss_of_ones_own_pays_off() {
+    let losses = quick("custom_loss", &["own loss", "squared error", "repeat last"]);
+    assert!(losses[0] < 0.85 * losses[1].min(losses[2]), "{losses:?}");
+}
+
+#[test]
 fn the_engine_runs_on_a_callers_device() {
     if gatefold_check::test_gpu().is_none() {
         return;

@@ -1,11 +1,12 @@
 //! Failures on a GPU: poisoned data, a lost device, no memory, tensors that are too large. None may panic, and none may
 //! pass unnoticed.
 
+use gatefold::devices::GpuOptions;
+use gatefold::layers::{Activation, DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
 use gatefold::schedule::{Shape, Target, memory_need};
+use gatefold::training::ParameterGroup;
 use gatefold::{
-    Activation, DenseConfig, Device, DeviceChoice, Error, Gpu, GpuOptions, GruConfig, LayerConfig,
-    LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup, Parameters, RnnConfig, TrainConfig,
-    Trainer,
+    Device, DeviceChoice, Error, Gpu, Network, NetworkConfig, Optimizer, Parameters, TrainConfig, Trainer,
 };
 use gatefold_check::{Failures, test_gpu, test_gpu_with, waves};
 use ndarray::{Array3, arr3};
@@ -185,7 +186,7 @@ fn far_arguments_saturate() {
             let mut parameters = Parameters::zeros(&config).unwrap();
             parameters.get_mut("dense0.weight").unwrap().fill(1.0);
             let device = Device::Gpu(gpu.clone());
-            let mut network = Network::with_parameters(&device, &config, &parameters).unwrap();
+            let network = Network::with_parameters(&device, &config, &parameters).unwrap();
             let found = network.predict(input.view()).unwrap();
             for (&x, &y) in input.iter().zip(&found) {
                 let expected: f64 = gatefold_reference::activation::apply(activation, f64::from(x));
@@ -267,7 +268,7 @@ fn out_of_memory_names_the_buffer_and_leaves_the_engine_usable() {
     let small = memory_need(&stacked(), &Target::webgpu(), shape, None).unwrap().bytes;
     let options = GpuOptions::new().memory_limit_bytes(Some(2 * small));
     let Some(gpu) = test_gpu_with(&options) else { return };
-    let mut network = Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap();
+    let network = Network::new(&Device::Gpu(gpu), &stacked(), 1).unwrap();
     let (input, _) = waves(0, SHAPE, (2, 1));
     let expected = network.predict(input.view()).unwrap();
     let (large, _) = waves(0, (50, 200), (2, 1));
@@ -300,7 +301,7 @@ fn no_memory_for_the_parameters_or_for_training() {
     let error = Trainer::new(network, TrainConfig::new()).map(|_| ()).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
     // The engine still works.
-    let mut network = Network::new(&device, &config, 1).unwrap();
+    let network = Network::new(&device, &config, 1).unwrap();
     network.predict(Array3::zeros((1, 1, 2)).view()).unwrap();
 }
 
@@ -326,7 +327,7 @@ fn too_large_a_tensor_is_refused_by_name_before_anything_runs() {
 
     let Some(gpu) = test_gpu_with(&GpuOptions::new().webgpu_limits(true)) else { return };
     let device = Device::Gpu(gpu);
-    let mut network = Network::new(&device, &config, 1).unwrap();
+    let network = Network::new(&device, &config, 1).unwrap();
     let (steps, batch) = (1_000, 512);
     let long = Array3::zeros((steps, batch, 4));
     let refused = |error: Error| match error {

@@ -1,11 +1,12 @@
 //! Networks that read their own outputs, compared with the same loop by hand over whole passes. On the CPU and on a
 //! GPU.
 
-use gatefold::{
-    Activation, Biases, Bridge, DecoderConfig, Decoding, DenseConfig, Device, Direction, EmbeddingConfig,
-    Error, GruConfig, LayerConfig, LstmConfig, Marks, Network, NetworkConfig, Parameters, RnnConfig, Sampler,
-    Sequences,
+use gatefold::generate::{Decoding, Marks, Sampler};
+use gatefold::layers::{
+    Activation, Biases, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
+    LayerConfig, LstmConfig, RnnConfig,
 };
+use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences};
 use gatefold_check::{Failures, NetworkCase, Random, Tolerance, assert_array, output_terms, test_devices};
 use ndarray::{Array2, Array3, ArrayView1, Axis, array, concatenate, s};
 
@@ -65,7 +66,7 @@ fn greedy_generation_writes_the_likeliest_token_after_each_prefix() {
     for (device, opened) in &test_devices() {
         for (config, width) in [(&embedded, None), (&plain, Some(5))] {
             failures.check(format!("{device}, {config}"), || {
-                let mut network = network(opened, config);
+                let network = network(opened, config);
                 let prompt = array![[1u32, 4, 0], [3, 3, 2]];
                 let steps = 5;
                 let found = network.generate(prompt.view(), steps, &mut Sampler::greedy()).unwrap();
@@ -84,7 +85,7 @@ fn greedy_generation_writes_the_likeliest_token_after_each_prefix() {
                 // Draws among one candidate are greedy; draws with one seed repeat.
                 let mut first = Sampler::new(1).top_k(1).unwrap();
                 assert_eq!(network.generate(prompt.view(), steps, &mut first).unwrap(), found);
-                let mut draw = || network.generate(prompt.view(), 9, &mut Sampler::new(6)).unwrap();
+                let draw = || network.generate(prompt.view(), 9, &mut Sampler::new(6)).unwrap();
                 assert_eq!(draw(), draw());
                 assert_ne!(draw().slice(s![..steps, ..]), found, "a draw is not always the likeliest");
             });
@@ -104,7 +105,7 @@ fn a_closed_loop_feeds_outputs_back() {
     for (device, opened) in &test_devices() {
         for config in [&skipping, &last, &own] {
             failures.check(format!("{device}, {config}"), || {
-                let mut network = network(opened, config);
+                let network = network(opened, config);
                 let given = Random::new(SEED, 1).sequence((3, BATCH, config.input()));
                 let steps = 4;
                 let found = network.closed_loop(&Sequences::time_major(given.clone()), steps).unwrap();
@@ -149,7 +150,7 @@ fn a_free_run_feeds_the_decoder_its_outputs() {
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
         failures.check(*device, || {
-            let mut network = network(opened, &config);
+            let network = network(opened, &config);
             let values = Random::new(SEED, 2).sequence((4, BATCH, 3));
             let encoder = Sequences::time_major(values).with_lengths([4, 1, 3]).unwrap();
             let first = Random::new(SEED, 3).sequence((1, BATCH, 2));
@@ -381,7 +382,7 @@ fn a_teacher_is_mixed_in_by_its_ratio() {
             let mut network = network(opened, &translator(6));
             let encoder = sentence();
             let teacher = Array2::from_shape_fn((6, BATCH), |(t, row)| ((t * t + 2 * row + 1) % 6) as u32);
-            let mut mix =
+            let mix =
                 |ratio: f32, seed: u64| network.mix_teacher(&encoder, teacher.view(), ratio, seed).unwrap();
             assert_eq!(mix(1.0, 3), teacher, "the teacher alone");
             let (alone, half, again) = (mix(0.0, 3), mix(0.5, 3), mix(0.5, 3));
@@ -413,11 +414,11 @@ fn a_teacher_of_values_is_mixed_in_by_its_ratio() {
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
         failures.check(*device, || {
-            let mut network = network(opened, &config);
+            let network = network(opened, &config);
             let values = Random::new(SEED, 5).sequence((4, BATCH, 3));
             let encoder = Sequences::time_major(values).with_lengths([4, 1, 3]).unwrap();
             let teacher = Random::new(SEED, 6).sequence((6, BATCH, 2));
-            let mut mix = |ratio: f32, seed: u64| {
+            let mix = |ratio: f32, seed: u64| {
                 network.mix_teacher_values(&encoder, teacher.view(), ratio, seed).unwrap()
             };
             assert_eq!(mix(1.0, 3), teacher, "the teacher alone");
@@ -502,7 +503,7 @@ fn generation_that_is_impossible_is_refused() {
                     &format!("prompt: expected token numbers, 0 to {most}, found {}", most + 1),
                 );
             }
-            let mut words = open(&words);
+            let words = open(&words);
             let encoder = sentence();
             assert_refused(
                 words.decode(&encoder, Marks { begin: 6, ..marks }, Decoding::Greedy),
@@ -521,7 +522,7 @@ fn generation_that_is_impossible_is_refused() {
                 words.mix_teacher(&encoder, teacher.view(), 1.5, 0),
                 "the teacher's ratio is 1.5; expected 0 to 1",
             );
-            let mut translator = open(&values);
+            let translator = open(&values);
             let lesson = Array3::zeros((2, 1, 3));
             assert_refused(
                 translator.mix_teacher_values(&sequence(3), lesson.view(), f32::NAN, 0),
@@ -592,7 +593,7 @@ fn nothing_is_written_from_poisoned_parameters() {
             for mut sampler in [Sampler::greedy(), Sampler::new(1)] {
                 assert_refused(poisoned(&embedded).generate(prompt.view(), 3, &mut sampler), nothing);
             }
-            let mut words = poisoned(&translator(6));
+            let words = poisoned(&translator(6));
             let marks = Marks { begin: 0, end: 1, max_len: 3 };
             for decoding in [Decoding::Greedy, Decoding::Beam { width: 2, length_power: 0.0 }] {
                 assert_refused(words.decode(&sentence(), marks, decoding), nothing);
@@ -686,7 +687,7 @@ fn a_row_that_has_ended_may_have_nan_logits() {
     let marks = Marks { begin: 0, end: 2, max_len: 6 };
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
-        let mut network = Network::with_parameters(opened, &config, &parameters).unwrap();
+        let network = Network::with_parameters(opened, &config, &parameters).unwrap();
         for decoding in [Decoding::Greedy, Decoding::Beam { width: 1, length_power: 0.0 }] {
             failures.check(format!("{device}, {decoding:?}"), || {
                 let found = network.decode(&input, marks, decoding).unwrap();
@@ -703,9 +704,9 @@ fn a_beam_may_be_wider_than_all_sequences() {
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
         failures.check(*device, || {
-            let mut words = network(opened, &translator(3));
+            let words = network(opened, &translator(3));
             let marks = Marks { begin: 0, end: 2, max_len: 4 };
-            let mut decode = |width| {
+            let decode = |width| {
                 words.decode(&sentence(), marks, Decoding::Beam { width, length_power: 1.0 }).unwrap()
             };
             assert_eq!(decode(usize::MAX), decode(40));

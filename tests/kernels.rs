@@ -1,6 +1,7 @@
 //! Every kernel on the GPU against its mirror in the reference, with params as immediates and in a uniform buffer.
 
-use gatefold::{Gpu, GpuOptions};
+use gatefold::Gpu;
+use gatefold::devices::GpuOptions;
 use gatefold_check::{Failures, check_kernel, test_gpu, test_gpu_with};
 use gatefold_shaders::KernelId;
 

@@ -1,6 +1,6 @@
 //! Whole networks on the GPU, forward and backward, against the reference.
 
-use gatefold::GpuOptions;
+use gatefold::devices::GpuOptions;
 use gatefold_check::{NetworkCase, check_backward, check_forward, test_gpu, test_gpu_with};
 
 #[test]

@@ -1,9 +1,8 @@
 //! Every loss with masks, weights and both reductions, on every device, compared with the reference in `f64`.
 
-use gatefold::{
-    Activation, DenseConfig, Device, LayerConfig, Loss, LstmConfig, Network, NetworkConfig, Optimizer,
-    ParameterGroup, Parameters, Reduction, Targets, TrainConfig, Trainer,
-};
+use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
+use gatefold::training::{ParameterGroup, Reduction};
+use gatefold::{Device, Loss, Network, NetworkConfig, Optimizer, Parameters, Targets, TrainConfig, Trainer};
 use gatefold_check::{Failures, Random, Tolerance, assert_close, gradient_terms, output_terms, test_gpu};
 use gatefold_reference::loss::Loss as Reference;
 use ndarray::{Array2, Array3};

@@ -1,9 +1,9 @@
 //! Plans, read and counted without a device.
 
+use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
 use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
-use gatefold::{
-    Activation, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, ParameterGroup, TrainConfig,
-};
+use gatefold::training::ParameterGroup;
+use gatefold::{NetworkConfig, TrainConfig};
 use gatefold_check::{Failures, test_gpu};
 
 fn planned(config: &NetworkConfig, (steps, batch): (usize, usize), training: Option<&TrainConfig>) -> Plan {

@@ -1,10 +1,14 @@
 //! Properties that hold for any sequences: padding has no effect, time may be reversed or cut in two. Also masks of
 //! dropout, and training of learned states, tables and shared layers. On the CPU and on a GPU.
 
+use gatefold::data::LayerState;
+use gatefold::layers::{
+    Activation, DenseConfig, Direction, EmbeddingConfig, GruConfig, InitialState, LayerConfig, LstmConfig,
+    Reset, RnnConfig,
+};
+use gatefold::training::{Dropout, GradientArrays, ParameterGroup};
 use gatefold::{
-    Activation, DenseConfig, Device, Direction, Dropout, EmbeddingConfig, Error, GradientArrays, GruConfig,
-    InitialState, LayerConfig, LayerState, LstmConfig, Network, NetworkConfig, Optimizer, ParameterGroup,
-    Parameters, Reset, RnnConfig, Sequences, States, TrainConfig, Trainer,
+    Device, Error, Network, NetworkConfig, Optimizer, Parameters, Sequences, States, TrainConfig, Trainer,
 };
 use gatefold_check::{
     Failures, NetworkCase, Random, Tolerance, assert_array, assert_parameters, assert_states, gradient_terms,
@@ -384,7 +388,7 @@ fn a_sequence_may_be_cut_in_two() {
 /// The output of a dropout layer for an input of ones.
 fn masks(device: &Device, shape: (usize, usize, usize), rate: f32, dropout: Option<Dropout>) -> Array3<f32> {
     let config = config(shape.2, [LayerConfig::Dropout { rate }]);
-    let mut network = network(device, &config, 1);
+    let network = network(device, &config, 1);
     let input = Sequences::time_major(Array3::ones(shape));
     let tape = network.forward_training(&input, None, dropout).unwrap();
     tape.output().to_owned()
@@ -421,7 +425,7 @@ fn inference_drops_nothing() {
     let mut failures = Failures::new();
     for (name, device) in &test_devices() {
         failures.check(*name, || {
-            let mut network = network(device, &drops, 1);
+            let network = network(device, &drops, 1);
             assert_eq!(network.predict(plain.view()).unwrap(), plain);
             let input = Sequences::time_major(plain.clone());
             assert_eq!(network.forward(&input, None).unwrap().output, plain);
@@ -586,7 +590,7 @@ fn the_gradient_of_a_token_adds_up_over_its_places() {
     let mut failures = Failures::new();
     for (name, device) in &test_devices() {
         failures.check(*name, || {
-            let mut network = network(device, &config, 1);
+            let network = network(device, &config, 1);
             let tape = network.forward_training(&input, None, None).unwrap();
             let gradients = network.backward(tape, d_output.view(), None).unwrap().read().unwrap();
             let (_, found) = gradients.parameters.iter().next().unwrap();
@@ -626,7 +630,7 @@ fn tied_layers_share_their_gradients() {
     for (name, device) in &test_devices() {
         failures.check(*name, || {
             let gradients = |config: &NetworkConfig, parameters: &Parameters| {
-                let mut network = Network::with_parameters(device, config, parameters).unwrap();
+                let network = Network::with_parameters(device, config, parameters).unwrap();
                 let tape = network.forward_training(&input, None, None).unwrap();
                 network.backward(tape, d_output.view(), None).unwrap().parameters().unwrap()
             };
@@ -655,7 +659,7 @@ fn a_residual_connection_adds() {
     for (name, device) in &test_devices() {
         failures.check(*name, || {
             let run = |config: &NetworkConfig| {
-                let mut network = network(device, config, 5);
+                let network = network(device, config, 5);
                 let tape = network.forward_training(&read, None, None).unwrap();
                 let output = tape.output().to_owned();
                 (output, network.backward(tape, d_output.view(), None).unwrap().read().unwrap())
@@ -721,7 +725,7 @@ fn data_of_another_network_is_refused() {
             let tape = network.forward_training(&input, None, None).unwrap();
             assert_refused(network.backward(tape, zeros.view(), Some(&States::zeros(&gru, 3))), wrong_h);
             for other in [&gru, &stack] {
-                let mut other = self::network(device, other, 1);
+                let other = self::network(device, other, 1);
                 let tape = other.forward_training(&input, None, None).unwrap();
                 assert_refused(
                     network.backward(tape, zeros.view(), None),
@@ -748,7 +752,7 @@ fn data_of_another_network_is_refused() {
                     );
                 }
             }
-            let mut words = self::network(device, &words, 1);
+            let words = self::network(device, &words, 1);
             let tokens = Sequences::time_major(ndarray::array![[[4.0], [1.0]], [[2.5], [5.0]]]);
             assert_refused(
                 words.forward(&tokens, None),
@@ -769,11 +773,11 @@ fn data_of_another_network_is_refused() {
     }
     let translator = config(
         2,
-        [GruConfig::new(4).into(), gatefold::DecoderConfig::new(3).into(), GruConfig::new(4).into()],
+        [GruConfig::new(4).into(), gatefold::layers::DecoderConfig::new(3).into(), GruConfig::new(4).into()],
     );
     for (name, device) in &devices {
         failures.check(format!("a decoder, {name}"), || {
-            let mut network = network(device, &translator, 1);
+            let network = network(device, &translator, 1);
             assert_refused(
                 network.forward(&input, None),
                 "decoder's input: expected [steps, batch, 3]; give it with Sequences::with_decoder, \

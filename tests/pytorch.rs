@@ -3,7 +3,8 @@
 //!
 //! The fixtures are described in tests/fixtures/SOURCES.md.
 
-use gatefold::{Activation, Device, LayerConfig, Network, Sequences, States};
+use gatefold::layers::{Activation, LayerConfig};
+use gatefold::{Device, Network, Sequences, States};
 use gatefold_check::{Failures, Tolerance, assert_close, gradient_terms, output_terms, test_gpu};
 use gatefold_model::file::Model;
 use gatefold_model::file::pytorch::{self, ReadOptions, Step};
@@ -54,8 +55,7 @@ impl Case {
         let index: Value = serde_json::from_slice(&fs::read(folder().join("cases.json")).unwrap()).unwrap();
         let cases = index["cases"].as_array().unwrap().iter().map(|index| {
             let name = index["name"].as_str().unwrap();
-            let model =
-                pytorch::read(&folder().join(format!("{name}.safetensors")), &options(index)).unwrap();
+            let model = pytorch::read(folder().join(format!("{name}.safetensors")), &options(index)).unwrap();
             Case {
                 model,
                 io: tensors(&folder().join(format!("{name}.io.safetensors"))),

@@ -4,10 +4,9 @@
 //! weights, and the gradient of its weights is exactly that of its outputs. So any outputs can be given to a loss and
 //! any gradient to an optimiser.
 
-use gatefold::{
-    Activation, DenseConfig, Device, Loss, Network, NetworkConfig, Optimizer, ParameterGroup, Parameters,
-    Reduction, Targets, TrainConfig, Trainer,
-};
+use gatefold::layers::{Activation, DenseConfig};
+use gatefold::training::{ParameterGroup, Reduction};
+use gatefold::{Device, Loss, Network, NetworkConfig, Optimizer, Parameters, Targets, TrainConfig, Trainer};
 use gatefold_check::{Failures, Tolerance, assert_close, test_gpu};
 use ndarray::{Array2, Array3, ArrayD};
 use safetensors::{Dtype, SafeTensors};

@@ -1,9 +1,12 @@
 //! States that outlive a batch: streams, split sequences, carried states, truncated training. On the CPU and on a GPU.
 
+use gatefold::layers::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
+    InitialState, LayerConfig, LstmConfig, Reset, RnnConfig,
+};
+use gatefold::training::{Reduction, Truncation};
 use gatefold::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Device, Direction, EmbeddingConfig, Expansion, GruConfig,
-    InitialState, LayerConfig, LstmConfig, Network, NetworkConfig, Optimizer, Parameters, Reduction, Reset,
-    RnnConfig, Sequences, States, Targets, TrainConfig, Trainer, Truncation,
+    Device, Network, NetworkConfig, Optimizer, Parameters, Sequences, States, Targets, TrainConfig, Trainer,
 };
 use gatefold_check::{
     Failures, NetworkCase, Random, Tolerance, assert_array, assert_parameters, assert_states, gradient_terms,
@@ -108,7 +111,7 @@ fn a_stream_is_the_whole_sequence_step_by_step() {
     for (device, opened) in &test_devices() {
         for config in networks() {
             failures.check(format!("{device}, {config}"), || {
-                let (mut network, input) = (network(opened, &config), input(&config, steps));
+                let (network, input) = (network(opened, &config), input(&config, steps));
                 let whole = network.forward(&input, None).unwrap();
                 let mut stream = network.stream(BATCH).unwrap();
                 for t in 0..steps {
@@ -149,7 +152,7 @@ fn some_streams_are_reset() {
     for (device, opened) in &test_devices() {
         for config in networks() {
             failures.check(format!("{device}, {config}"), || {
-                let (mut network, input) = (network(opened, &config), input(&config, 4));
+                let (network, input) = (network(opened, &config), input(&config, 4));
                 let mut stream = network.stream(BATCH).unwrap();
                 let mut found = Vec::new();
                 for t in 0..4 {
@@ -190,7 +193,7 @@ fn a_stream_takes_states_in_any_layout() {
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
         failures.check(*device, || {
-            let (mut network, input) = (network(opened, &config), input(&config, 1));
+            let (network, input) = (network(opened, &config), input(&config, 1));
             let mut states = States::zeros(&config, BATCH);
             for (n, layer) in states.layers.iter_mut().enumerate() {
                 let value = |(slot, row, unit): (usize, usize, usize)| {
@@ -265,7 +268,7 @@ fn a_decoders_stream_is_its_teacher_forced_pass() {
     for (device, opened) in &test_devices() {
         for config in [&same_widths, &others] {
             failures.check(format!("{device}, {config}"), || {
-                let mut network = network(opened, config);
+                let network = network(opened, config);
                 let tokens = Array2::from_shape_fn((4, BATCH), |(t, row)| ((5 * t + 3 * row) % 9) as u32);
                 let encoder = Sequences::tokens(tokens.view()).with_lengths([4, 2, 3]).unwrap();
                 let written = Array2::from_shape_fn((5, BATCH), |(t, row)| ((t + 2 * row) % 6) as u32);
@@ -291,7 +294,7 @@ fn two_halves_are_one_sequence() {
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
         for config in networks() {
-            let mut network = network(opened, &config);
+            let network = network(opened, &config);
             for lengths in [[5, 5, 5], [5, 1, 0]] {
                 failures.check(format!("{device}, {config}, lengths {lengths:?}"), || {
                     let input = input(&config, 5).with_lengths(lengths).unwrap();
@@ -439,7 +442,7 @@ impl ByHand {
         initial
     }
 
-    fn trained(mut self) -> Trained {
+    fn trained(self) -> Trained {
         Trained { losses: self.losses, parameters: self.network.parameters().unwrap() }
     }
 }
@@ -613,7 +616,7 @@ fn networks_that_cannot_stream_are_refused_by_name() {
                 let found = trainer(device, config, options()).step_truncated(&input, &targets, truncation);
                 assert_refused(found, &batches);
             }
-            let mut network = network(device, &gru);
+            let network = network(device, &gru);
             assert_refused(network.stream(0), "streams: expected at least 1, found 0");
             let mut stream = network.stream(2).unwrap();
             let found = stream.step(Array2::zeros((3, 2)).view());

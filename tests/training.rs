@@ -1,9 +1,10 @@
 //! Training on the GPU: the same curves as on the CPU, and the same bits every time.
 
-use gatefold::{
-    Activation, Checkpoint, DenseConfig, Device, Gpu, GpuOptions, LayerConfig, LstmConfig, Network,
-    NetworkConfig, Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
-};
+use gatefold::devices::GpuOptions;
+use gatefold::file::Checkpoint;
+use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
+use gatefold::training::ParameterGroup;
+use gatefold::{Device, Gpu, Network, NetworkConfig, Optimizer, Parameters, TrainConfig, Trainer};
 use gatefold_check::{
     Failures, Tolerance, assert_close, gradient_terms, output_terms, test_gpu, test_gpu_with, waves,
 };
@@ -326,7 +327,7 @@ fn shapes_may_change_back_and_forth() {
     let device = Device::Gpu(gpu);
     let shapes = [(7, 5), (1, 1), (9, 33), (3, 2), (20, 4), (2, 70)];
     let order = [0, 1, 2, 3, 4, 5, 0, 3, 5, 1, 4, 2, 2, 0];
-    let mut network = Network::new(&device, &stacked(), 1).unwrap();
+    let network = Network::new(&device, &stacked(), 1).unwrap();
     let mut trainer = trainer(&device, &TrainConfig::new());
     let mut fresh = BTreeMap::new();
     let mut failures = Failures::new();
@@ -341,7 +342,7 @@ fn shapes_may_change_back_and_forth() {
             trainer.set_learning_rate(0.0);
             trainer.update().unwrap();
             let (first_output, first_gradients, first_losses) = fresh.entry(shape).or_insert_with(|| {
-                let mut other = Network::new(&device, &stacked(), 1).unwrap();
+                let other = Network::new(&device, &stacked(), 1).unwrap();
                 let output = other.predict(input.view()).unwrap();
                 let mut other = Trainer::new(other, TrainConfig::new()).unwrap();
                 other.accumulate(input.view(), target.view()).unwrap();
@@ -387,7 +388,7 @@ fn a_second_trainer_inherits_nothing() {
     let mut first = trainer(&device, &options);
     train(&mut first, 0..4);
     accumulate(&mut first, &[4]);
-    let mut network = first.into_network();
+    let network = first.into_network();
     let parameters_then = network.parameters().unwrap();
     let mut second = Trainer::new(network, options.clone()).unwrap();
     train(&mut second, 0..4);

@@ -2,8 +2,10 @@
 //! gradient.
 
 use super::{buffer, encode, gradient, read, written};
+use gatefold::devices::GpuOptions;
 use gatefold::embed::{self, BackwardBuffers, ForwardBuffers, StateBuffers};
-use gatefold::{Gpu, GpuOptions, LstmConfig, NetworkConfig, Parameters, wgpu};
+use gatefold::layers::LstmConfig;
+use gatefold::{Gpu, NetworkConfig, Parameters, wgpu};
 use gatefold_check::{Failures, Tolerance, assert_close, test_gpu, test_gpu_with};
 use gatefold_model::LstmGate;
 use ndarray::{ArrayD, Axis, IxDyn, concatenate};

@@ -3,12 +3,13 @@
 //! inputs and gradients of outputs hold NaN, where the other doors have zeros.
 
 use super::{buffer, encode, gradient, lengths, read, written};
+use gatefold::data::LayerState;
 use gatefold::embed::{self, BackwardBuffers, DecoderBuffers, ForwardBuffers, StateBuffers};
-use gatefold::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Device, Direction, Expansion, Gpu, GruConfig,
-    InitialState, LayerConfig, LayerKind, LayerState, LstmConfig, Network, NetworkConfig, Parameters, Reset,
-    RnnConfig, Sequences, States, wgpu,
+use gatefold::layers::{
+    Activation, Bridge, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig, InitialState,
+    LayerConfig, LayerKind, LstmConfig, Reset, RnnConfig,
 };
+use gatefold::{Device, Gpu, Network, NetworkConfig, Parameters, Sequences, States, wgpu};
 use gatefold_check::{
     Failures, NetworkCase, Random, Tolerance, assert_array, assert_parameters, assert_states, gradient_terms,
     output_terms, test_gpu,

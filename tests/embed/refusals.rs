@@ -2,10 +2,8 @@
 
 use super::{buffer, encode, lengths, read, written};
 use gatefold::embed::{self, BackwardBuffers, DecoderBuffers, ForwardBuffers, StateBuffers};
-use gatefold::{
-    Biases, Device, Direction, Error, Expansion, Gpu, GruConfig, LstmConfig, Network, NetworkConfig, Refusal,
-    RnnConfig, wgpu,
-};
+use gatefold::layers::{Biases, Direction, Expansion, GruConfig, LstmConfig, RnnConfig};
+use gatefold::{Device, Error, Gpu, Network, NetworkConfig, Refusal, wgpu};
 use gatefold_check::{Failures, test_gpu};
 
 /// An RNN of 8 units, whose parameters and gradients have as many elements as four steps of four rows.

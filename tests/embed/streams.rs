@@ -2,9 +2,8 @@
 
 use super::{buffer, encode, read, written};
 use gatefold::embed::{self, ForwardBuffers};
-use gatefold::{
-    Activation, Device, GruConfig, InitialState, LstmConfig, Network, NetworkConfig, RnnConfig, Timeline,
-};
+use gatefold::layers::{Activation, GruConfig, InitialState, LstmConfig, RnnConfig, Timeline};
+use gatefold::{Device, Network, NetworkConfig};
 use gatefold_check::{Failures, NetworkCase, test_gpu};
 use ndarray::{Array3, Axis};
 

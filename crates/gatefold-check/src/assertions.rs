@@ -1,7 +1,8 @@
 //! Comparisons of whole results of the engine.
 
 use crate::compare::{Tolerance, assert_close};
-use gatefold::{LayerState, Parameters, States};
+use gatefold::data::LayerState;
+use gatefold::{Parameters, States};
 use ndarray::{ArrayView, Dimension};
 
 /// Compares arrays element by element; the scale is that of the whole array.

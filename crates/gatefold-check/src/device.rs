@@ -1,7 +1,8 @@
 //! The devices that tests run on.
 
 use crate::validation;
-use gatefold::{Device, DeviceChoice, Error, Gpu, GpuOptions};
+use gatefold::devices::GpuOptions;
+use gatefold::{Device, DeviceChoice, Error, Gpu};
 use std::io::Write;
 use std::sync::OnceLock;
 

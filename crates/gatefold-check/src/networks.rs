@@ -3,11 +3,11 @@
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
-use gatefold::{
-    Activation, Biases, Coupling, DenseConfig, Device, Direction, EmbeddingConfig, Error, Expansion, Gpu,
-    GruConfig, InitialState, LayerConfig, LayerKind, LstmConfig, Network, NetworkConfig, Parameters,
-    Recurrent, Reset, RnnConfig, TrainConfig, Trainer,
+use gatefold::layers::{
+    Activation, Biases, Coupling, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
+    InitialState, LayerConfig, LayerKind, LstmConfig, Recurrent, Reset, RnnConfig,
 };
+use gatefold::{Device, Error, Gpu, Network, NetworkConfig, Parameters, TrainConfig, Trainer};
 use gatefold_reference::loss;
 use ndarray::Array3;
 
@@ -42,7 +42,7 @@ const LINEAR: Activation = Activation::Identity;
 
 /// Every cell and option, alone and next to each other.
 fn recurrent_cases() -> Vec<NetworkCase> {
-    use gatefold::{GruActivations, LstmActivations};
+    use gatefold::layers::{GruActivations, LstmActivations};
     let odd = Activation::Elu { alpha: -0.7 };
     let both = |direction| (LstmConfig::new(5).direction(direction), GruConfig::new(9).direction(direction));
     let (lstm_both, gru_sum) = (both(Direction::Bidirectional).0, both(Direction::BidirectionalSum).1);

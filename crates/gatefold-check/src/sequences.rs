@@ -4,12 +4,14 @@
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
-use gatefold::{
-    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Device, Direction, Dropout,
-    EmbeddingConfig, Error, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LayerKind,
-    LayerState, LstmActivations, LstmConfig, Network, NetworkConfig, Parameters, Reset, RnnConfig, Sequences,
-    States,
+use gatefold::data::LayerState;
+use gatefold::layers::{
+    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
+    GruActivations, GruConfig, InitialState, LayerConfig, LayerKind, LstmActivations, LstmConfig, Reset,
+    RnnConfig,
 };
+use gatefold::training::Dropout;
+use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences, States};
 use gatefold_reference as reference;
 use ndarray::{Array, Array3, ArrayView, Dimension};
 

@@ -3,10 +3,8 @@
 use crate::compare::Tolerance;
 use crate::data::{Random, wide};
 use crate::{Checks, gradient_terms, output_terms};
-use gatefold::{
-    DenseConfig, Error, LayerConfig, ModelError, Network, NetworkConfig, Parameters, Sequences, Targets,
-    Trainer,
-};
+use gatefold::layers::{DenseConfig, LayerConfig};
+use gatefold::{Error, ModelError, Network, NetworkConfig, Parameters, Sequences, Targets, Trainer};
 use gatefold_reference::network::Tensors;
 use gatefold_reference::optim::{Adam, adam};
 use gatefold_reference::{Batch, Network as Reference};
@@ -227,7 +225,8 @@ fn first_update(parameter: &mut [f64], gradient: &[f64], learning_rate: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold::{Device, Direction, GruConfig, LstmConfig, Optimizer, Reset, RnnConfig, TrainConfig};
+    use gatefold::layers::{Direction, GruConfig, LstmConfig, Reset, RnnConfig};
+    use gatefold::{Device, Optimizer, TrainConfig};
 
     /// Batches below, at and above the number of distinct rows, and one that is no multiple of it.
     const SHAPES: [[usize; 4]; 4] = [[1, 5, 3, 7], [2, 1, 1, 4], [3, 4, 2, 5], [17, 6, 4, 9]];

@@ -286,7 +286,7 @@ fn digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold::LstmConfig;
+    use gatefold::layers::LstmConfig;
 
     fn workload(Shape { batch, steps, input, hidden }: Shape, layers: usize) -> Workload {
         let stack = vec![LstmConfig::new(hidden).into(); layers];

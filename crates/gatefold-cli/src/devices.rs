@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::page::{entry, line, size};
-use gatefold::{AdapterSummary, Device, adapters};
+use gatefold::Device;
+use gatefold::devices::{AdapterSummary, adapters};
 use serde_json::{Value, json};
 use std::num::NonZero;
 

@@ -1,7 +1,9 @@
 //! Turns a series into a network's input, and the network's output into a forecast; in training as in use.
 
 use crate::failure::Failure;
-use gatefold::{DenseConfig, LayerConfig, Loss, LstmConfig, Network, NetworkConfig, Reduction, Targets};
+use gatefold::layers::{DenseConfig, LayerConfig, LstmConfig};
+use gatefold::training::Reduction;
+use gatefold::{Loss, Network, NetworkConfig, Targets};
 use gatefold_series::{Fill, Scaler, SeriesError, WindowConfig, returns_to_level};
 use ndarray::{Array2, Array3};
 use serde::{Deserialize, Serialize};

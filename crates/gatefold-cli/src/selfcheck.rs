@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::page::line;
-use gatefold::{DeviceChoice, Gpu, GpuOptions};
+use gatefold::devices::GpuOptions;
+use gatefold::{DeviceChoice, Gpu};
 use gatefold_check::{Report, selfcheck, validation};
 
 /// Compares every kernel, and networks of every cell and layer forward and backward, with the reference on the CPU in

@@ -83,7 +83,7 @@ impl OnnxModel {
             Ok(imported) => Ok(imported),
             Err(first) => import(&self.graph, Layout::BatchFirst).map_err(|second| {
                 // Of two refusals, the one that got further says more.
-                if second.0 > first.0 { second.1 } else { first.1 }
+                if second.0 > first.0 { *second.1 } else { *first.1 }
             }),
         }
     }
@@ -94,10 +94,10 @@ const STEPS: usize = 5;
 const BATCH: usize = 3;
 
 /// An error, and the number of nodes walked before it.
-type Refusal = (usize, OnnxError);
+type Refusal = (usize, Box<OnnxError>);
 
 fn import(graph: &Graph, layout: Layout) -> Result<Imported, Refusal> {
-    let refuse = |problem: String| (0, OnnxError::Import(problem));
+    let refuse = |problem: String| (0, Box::new(OnnxError::Import(problem)));
     let main = graph.inputs.iter().find(|port| is_sequence(port));
     let Some(main) = main else {
         let found: Vec<String> = graph.inputs.iter().map(ToString::to_string).collect();
@@ -108,10 +108,10 @@ fn import(graph: &Graph, layout: Layout) -> Result<Imported, Refusal> {
     };
     let mut chain = Chain::new(graph, main, layout).map_err(refuse)?;
     for (passed, node) in graph.nodes.iter().enumerate() {
-        chain.node(node).map_err(|problem| (passed + 1, node.error(problem)))?;
+        chain.node(node).map_err(|problem| (passed + 1, Box::new(node.error(problem))))?;
     }
     let passed = graph.nodes.len() + 1;
-    chain.finish(&graph.outputs).map_err(|error| (passed, error))
+    chain.finish(&graph.outputs).map_err(|error| (passed, Box::new(error)))
 }
 
 /// Whether an input can hold sequences: numbers with three axes, or whole numbers with two.

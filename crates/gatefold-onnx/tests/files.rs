@@ -33,7 +33,7 @@ fn every_model_is_read_or_refused_by_its_operator() {
     let mut failures = Failures::new();
     for case in &cases {
         let name = case["name"].as_str().unwrap();
-        failures.check(name, || match OnnxModel::read(&folder().join(format!("{name}.onnx"))) {
+        failures.check(name, || match OnnxModel::read(folder().join(format!("{name}.onnx"))) {
             Ok(model) => {
                 let names = |ports: &[gatefold_onnx::Port]| -> Vec<String> {
                     ports.iter().map(|port| port.name.clone()).collect()

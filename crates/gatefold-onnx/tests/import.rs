@@ -7,7 +7,7 @@ use std::path::Path;
 
 fn read(name: &str) -> OnnxModel {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx");
-    OnnxModel::read(&folder.join(format!("{name}.onnx"))).unwrap()
+    OnnxModel::read(folder.join(format!("{name}.onnx"))).unwrap()
 }
 
 /// Models in tests/fixtures/onnx: name, network, layouts of its input and output, whether it has an input of lengths,

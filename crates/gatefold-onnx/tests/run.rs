@@ -71,7 +71,7 @@ fn run_all(device: &Device) {
     let mut failures = Failures::new();
     for name in names() {
         failures.check(&name, || {
-            let model = OnnxModel::read(&folder().join(format!("{name}.onnx"))).unwrap();
+            let model = OnnxModel::read(folder().join(format!("{name}.onnx"))).unwrap();
             let mut arrays = arrays(&name);
             let inputs = model.inputs().iter().map(|port| {
                 let tensor = arrays.remove(&port.name).unwrap_or_else(|| panic!("no array {}", port.name));
@@ -137,7 +137,7 @@ fn run_network(name: &str, imported: &Imported, device: &Device) {
         state.assign(&rows.slice(ndarray::s![given.row..given.row + directions, .., ..]));
     }
     let states = (!imported.states.is_empty()).then_some(&states);
-    let mut network = Network::with_parameters(device, &imported.config, &imported.parameters).unwrap();
+    let network = Network::with_parameters(device, &imported.config, &imported.parameters).unwrap();
     let forward = network.forward(&sequences, states).unwrap();
     let (output, layout) = &imported.output;
     let expected = time_major(&arrays[output], *layout).into_dyn();
@@ -149,7 +149,7 @@ fn run_networks(device: &Device) {
     let mut failures = Failures::new();
     for name in names() {
         failures.check(&name, || {
-            let model = OnnxModel::read(&folder().join(format!("{name}.onnx"))).unwrap();
+            let model = OnnxModel::read(folder().join(format!("{name}.onnx"))).unwrap();
             match model.import() {
                 Ok(imported) => run_network(&name, &imported, device),
                 Err(OnnxError::Import(_) | OnnxError::Node { .. }) => return,
@@ -175,7 +175,7 @@ fn networks_on_a_gpu_compute_the_same_as_their_models() {
 
 #[test]
 fn inputs_that_do_not_fit_are_named() {
-    let model = OnnxModel::read(&folder().join("pytorch_lstm_lengths_9.onnx")).unwrap();
+    let model = OnnxModel::read(folder().join("pytorch_lstm_lengths_9.onnx")).unwrap();
     let given = || {
         let mut arrays = arrays("pytorch_lstm_lengths_9");
         arrays.retain(|name, _| model.inputs().iter().any(|port| port.name == *name));

@@ -8,6 +8,7 @@
 //! k slots of h (1, or the reach of a skip connection), O outputs. Sequences are time-major, `[T, B, F]`.
 
 mod error;
+mod given;
 pub mod layer;
 mod loss;
 mod memory;
@@ -22,12 +23,11 @@ mod states;
 mod target;
 
 pub use error::Error;
+pub use given::{Given, Half, PackedPart};
 pub use loss::LOSS_CAPACITY;
 pub use memory::{Assignment, MemoryNeed, assign, check, need};
 pub use optimizer::{HYPER_LEN, STATUS_LEN, pieces};
 pub use parameters::{ParameterEntry, ParameterLayout, ParameterSpans};
-pub use plan::{
-    ALIGNMENT, Binding, BufferId, Declared, Dispatch, Element, Given, Half, PackedPart, Plan, Span, Step,
-};
+pub use plan::{ALIGNMENT, Binding, BufferId, Declared, Dispatch, Element, Plan, Span, Step};
 pub use states::{StateLayout, StateSet};
 pub use target::Target;

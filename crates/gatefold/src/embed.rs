@@ -19,7 +19,7 @@ use buffers::Callers;
 use gatefold_model::{Direction, LayerKind, NetworkConfig, Parameters};
 use gatefold_schedule::layer::Purpose;
 use gatefold_schedule::pass::{self, Axis, InitialFrom, Recording, Shape};
-use gatefold_schedule::{Given, Half, ParameterLayout, Plan, StateSet};
+use gatefold_schedule::{Given, ParameterLayout, Plan};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -434,26 +434,5 @@ impl Stream {
     pub fn reset(&mut self, encoder: &mut wgpu::CommandEncoder) {
         self.initial.record(encoder);
         (self.turn, self.fresh) = (0, false);
-    }
-}
-
-/// Every direction of every recurrent layer, in order: the places of states.
-fn scans(config: &NetworkConfig) -> impl Iterator<Item = (&gatefold_model::Layer, usize)> {
-    config.recurrent_layers().flat_map(|layer| {
-        let scans = layer.recurrent().map_or(0, |recurrent| recurrent.direction.scans().len());
-        (0..scans).map(move |scan| (layer, scan))
-    })
-}
-
-/// The buffer of one state.
-fn state(set: StateSet, layer: usize, scan: usize, part: &'static str) -> Given {
-    Given::State { set, layer, scan, part }
-}
-
-/// Values per step of an input.
-fn input_width(config: &NetworkConfig, half: Half) -> usize {
-    match (half, config.decoder()) {
-        (Half::Decoder, Some(at)) => config.layers()[at].output,
-        _ => config.input(),
     }
 }

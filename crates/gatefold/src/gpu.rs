@@ -2,8 +2,6 @@
 
 mod adapter;
 mod buffer;
-#[cfg(test)]
-mod layer_tests;
 mod network;
 mod pipeline;
 mod prepared;
@@ -17,3 +15,6 @@ pub(crate) use prepared::SharedBuffers;
 pub(crate) use replay::Compiled;
 pub use replay::{run_kernel, run_plan};
 pub(crate) use training::GpuTraining;
+
+#[cfg(test)]
+mod layer_tests;

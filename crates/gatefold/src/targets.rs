@@ -2,7 +2,8 @@
 
 use crate::loss::reference_loss;
 use crate::sequences::check_lengths;
-use crate::{Error, Loss, Reduction, Refusal};
+use crate::{Error, Refusal};
+use gatefold_model::{Loss, Reduction};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, CowArray, Ix2, Ix3, s};
 use std::ops::Range;
 

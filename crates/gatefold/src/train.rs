@@ -1,11 +1,13 @@
+mod checkpoint;
+
 use crate::batch::{Carry, TrainBatch};
 use crate::cpu::CpuTraining;
 #[cfg(feature = "gpu")]
 use crate::gpu::GpuTraining;
-use crate::network::{KeptGradients, OnDevice, check_states};
+use crate::network::{Gradients, KeptGradients, OnDevice, check_states};
 use crate::stream::check_goes_on;
 use crate::targets::{RowWeights, Targets, TargetsView};
-use crate::{Device, Error, Gradients, Network, Refusal, Sequences, block_on};
+use crate::{Device, Error, Network, Refusal, Sequences, block_on};
 use gatefold_model::file::Checkpoint;
 use gatefold_model::{
     Dropout, LayerKind, NetworkConfig, Optimizer, Parameters, ScheduleState, States, Timeline, TrainConfig,
@@ -17,7 +19,8 @@ use std::collections::BTreeMap;
 /// A network in training: gradients, optimiser and losses on the network's device.
 ///
 /// ```
-/// use gatefold::{Device, Network, NetworkConfig, Schedule, TrainConfig, Trainer};
+/// use gatefold::training::Schedule;
+/// use gatefold::{Device, Network, NetworkConfig, TrainConfig, Trainer};
 /// use ndarray::Array3;
 ///
 /// let config = NetworkConfig::with_input(2).lstm(8).last_step().dense(1).build()?;
@@ -69,9 +72,6 @@ enum State {
     #[cfg(feature = "gpu")]
     Gpu(GpuTraining),
 }
-
-/// The key of a checkpoint's metadata that holds the state of the learning-rate schedule.
-const SCHEDULE: &str = "schedule";
 
 impl Trainer {
     /// Takes over a network to train it; [`Trainer::into_network`] hands it back.
@@ -537,116 +537,4 @@ impl Trainer {
     pub fn into_network(self) -> Network {
         self.network
     }
-
-    /// Everything needed to resume from here, except the [`TrainConfig`], a changed learning rate, carried states,
-    /// accumulated gradients and losses not yet taken; so call it right after an update. `seed` and `metadata` belong
-    /// to the caller and are stored with it; the trainer adds the metadata key `schedule`.
-    ///
-    /// # Errors
-    /// On a GPU [`Error::NotFinite`], and those of reading back.
-    pub fn checkpoint(&self, seed: u64, metadata: BTreeMap<String, String>) -> Result<Checkpoint, Error> {
-        block_on(self.checkpoint_async(seed, metadata))
-    }
-
-    /// [`Trainer::checkpoint`] for callers that must not block.
-    ///
-    /// # Errors
-    /// Those of [`Trainer::checkpoint`].
-    pub async fn checkpoint_async(
-        &self,
-        seed: u64,
-        mut metadata: BTreeMap<String, String>,
-    ) -> Result<Checkpoint, Error> {
-        let optimizer = match (&self.network.on, &self.state) {
-            (OnDevice::Cpu(network), State::Cpu(training)) => training.moments(network),
-            #[cfg(feature = "gpu")]
-            (OnDevice::Gpu(network), State::Gpu(training)) => training.moments(network).await?,
-            #[cfg(feature = "gpu")]
-            _ => unreachable!("training is on the network's device"),
-        };
-        if self.schedule != ScheduleState::default() {
-            metadata.insert(SCHEDULE.into(), self.schedule.to_json());
-        }
-        Ok(Checkpoint {
-            config: self.network.config().clone(),
-            parameters: self.network.parameters_async().await?,
-            optimizer,
-            step: self.steps,
-            seed,
-            metadata,
-        })
-    }
-
-    /// Resumes from a checkpoint. With the same configuration, batches and device, the parameters equal those of an
-    /// uninterrupted run, bit for bit. Tensors other than moments, such as the best epoch's parameters, are ignored.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if the checkpoint comes from another kind of optimiser; [`Error::Model`] for tensors that do
-    /// not fit; those of [`Network::with_parameters`] and [`Trainer::new`].
-    pub fn resume(device: &Device, checkpoint: &Checkpoint, config: TrainConfig) -> Result<Trainer, Error> {
-        block_on(Trainer::resume_async(device, checkpoint, config))
-    }
-
-    /// [`Trainer::resume`] for callers that must not block.
-    ///
-    /// # Errors
-    /// Those of [`Trainer::resume`].
-    pub async fn resume_async(
-        device: &Device,
-        checkpoint: &Checkpoint,
-        config: TrainConfig,
-    ) -> Result<Trainer, Error> {
-        let Checkpoint { config: network, parameters, optimizer, step, metadata, .. } = checkpoint;
-        let built = Network::with_parameters_async(device, network, parameters).await?;
-        let mut trainer = Trainer::new_async(built, config).await?;
-        let moments = moments_of(network, &trainer.config, optimizer)?;
-        match (&trainer.network.on, &mut trainer.state) {
-            (OnDevice::Cpu(_), State::Cpu(training)) => training.set_moments(&moments),
-            #[cfg(feature = "gpu")]
-            (OnDevice::Gpu(network), State::Gpu(training)) => {
-                training.set_moments(network, &moments).await?;
-            }
-            #[cfg(feature = "gpu")]
-            _ => unreachable!("training is on the network's device"),
-        }
-        if let Some(text) = metadata.get(SCHEDULE) {
-            trainer.schedule = ScheduleState::from_json(text)?;
-        }
-        trainer.steps = *step;
-        Ok(trainer)
-    }
-}
-
-/// The optimiser's moments among the tensors of a checkpoint; zeros if a frozen parameter has none, since nothing reads
-/// those.
-fn moments_of(
-    network: &NetworkConfig,
-    config: &TrainConfig,
-    tensors: &BTreeMap<String, Parameters>,
-) -> Result<BTreeMap<String, Parameters>, Error> {
-    let wanted = config.optimizer.moments();
-    let is_moment = |name: &&String| Optimizer::MOMENTS.contains(&name.as_str());
-    let found: Vec<&str> = tensors.keys().filter(is_moment).map(String::as_str).collect();
-    if wanted != found {
-        return Err(Error::refused(
-            Refusal::Checkpoint,
-            format!(
-                "checkpoint: the optimizer needs the moments [{}], found [{}]; resume with the optimizer that wrote it",
-                wanted.join(", "),
-                found.join(", ")
-            ),
-        ));
-    }
-    let mut all = BTreeMap::new();
-    for name in wanted {
-        let mut moments = tensors[name].clone();
-        for spec in network.parameter_specs().filter(|spec| config.rule(&spec.name).frozen) {
-            if moments.get(&spec.name).is_none() {
-                moments.insert(&spec.name, ArrayD::zeros(spec.shape.as_slice()));
-            }
-        }
-        moments.check(network)?;
-        all.insert(name.to_owned(), moments);
-    }
-    Ok(all)
 }

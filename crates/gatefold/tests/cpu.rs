@@ -1,9 +1,9 @@
 //! Networks and trainers on the CPU device.
 
-use gatefold::{
-    Activation, Checkpoint, DenseConfig, Device, Error, LayerConfig, Loss, LstmConfig, Network,
-    NetworkConfig, Optimizer, ParameterGroup, Parameters, TrainConfig, Trainer,
-};
+use gatefold::file::Checkpoint;
+use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
+use gatefold::training::ParameterGroup;
+use gatefold::{Device, Error, Loss, Network, NetworkConfig, Optimizer, Parameters, TrainConfig, Trainer};
 use gatefold_reference::{loss, optim};
 use ndarray::{Array3, ArrayD};
 use std::collections::BTreeMap;

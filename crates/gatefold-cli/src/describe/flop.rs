@@ -71,9 +71,10 @@ fn product(columns: usize, rows: usize) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold::{
+    use gatefold::NetworkConfig;
+    use gatefold::layers::{
         Activation, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
-        LayerConfig, LstmConfig, NetworkConfig, Reset, RnnConfig,
+        LayerConfig, LstmConfig, Reset, RnnConfig,
     };
 
     fn layers(input: usize, stack: &[LayerConfig]) -> Vec<Layer> {
@@ -123,7 +124,7 @@ mod tests {
             LayerConfig::Dropout { rate: 0.5 },
             LayerConfig::Residual { from: 1 },
             LayerConfig::LastStep,
-            LayerConfig::Expand { steps: 3, fill: gatefold::Expansion::Repeat },
+            LayerConfig::Expand { steps: 3, fill: gatefold::layers::Expansion::Repeat },
             LayerConfig::Softmax,
         ];
         for layer in layers(1, &stack) {

@@ -1,7 +1,8 @@
 //! Layers in words: folded (all time steps at once) and unrolled (one step at a time).
 
 use super::flop::computed_gates;
-use gatefold::{Activation, Bridge, Direction, Expansion, LayerKind, NetworkConfig, Recurrent};
+use gatefold::NetworkConfig;
+use gatefold::layers::{Activation, Bridge, Direction, Expansion, LayerKind, Recurrent};
 use gatefold_model::{Layer, StateKind, Timeline};
 
 /// A network applied to a batch of a certain shape.
@@ -239,7 +240,7 @@ fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold::{
+    use gatefold::layers::{
         Coupling, DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig,
     };
 

@@ -2,7 +2,8 @@
 
 use crate::cell;
 use crate::failure::Failure;
-use gatefold::{Activation, DenseConfig, LayerConfig, NetworkConfig};
+use gatefold::NetworkConfig;
+use gatefold::layers::{Activation, DenseConfig, LayerConfig};
 
 #[derive(clap::Args, Debug)]
 #[group(id = "network", multiple = true)]

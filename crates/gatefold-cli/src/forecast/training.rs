@@ -3,7 +3,8 @@ use super::report::{Moment, Report};
 use super::settings::Settings;
 use crate::failure::Failure;
 use crate::forecaster::Forecaster;
-use gatefold::{Checkpoint, Device, Network, NetworkConfig, Parameters, Trainer};
+use gatefold::file::Checkpoint;
+use gatefold::{Device, Network, NetworkConfig, Parameters, Trainer};
 use gatefold_model::file::Model;
 use gatefold_series::Windows;
 use serde::{Deserialize, Serialize};
@@ -302,7 +303,7 @@ impl<'a> Training<'a> {
         let steps = self.trainer.steps();
         let mut network = self.trainer.into_network();
         network.set_parameters(&parameters)?;
-        Model { config: self.config, parameters, metadata }.save(&folder.join("model.safetensors"))?;
+        Model { config: self.config, parameters, metadata }.save(folder.join("model.safetensors"))?;
         Ok(Finished {
             network,
             training_loss: self.progress.training_loss,

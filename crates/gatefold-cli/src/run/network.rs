@@ -3,7 +3,9 @@
 use super::{Arrays, check_names, missing};
 use crate::failure::Failure;
 use crate::npz::Npz;
-use gatefold::{Device, LayerKind, LayerState, Network, NetworkConfig, Sequences, States};
+use gatefold::data::LayerState;
+use gatefold::layers::LayerKind;
+use gatefold::{Device, Network, NetworkConfig, Sequences, States};
 use gatefold_model::Layer;
 use gatefold_model::file::Model;
 use gatefold_onnx::Tensor;
@@ -21,7 +23,7 @@ pub(super) fn run(device: &Device, model: &Model, given: &mut Npz) -> Result<Arr
     check_names(given, &known.iter().map(String::as_str).collect::<Vec<_>>())?;
     let sequences = sequences(&model.config, given)?;
     let states = states(model, given, sequences.batch())?;
-    let mut network = Network::with_parameters(device, &model.config, &model.parameters)?;
+    let network = Network::with_parameters(device, &model.config, &model.parameters)?;
     let forward = network.forward(&sequences, states.as_ref())?;
     let mut arrays: Arrays = vec![(OUTPUT.into(), forward.output.into())];
     for (layer, state) in model.config.recurrent_layers().zip(forward.states.layers) {

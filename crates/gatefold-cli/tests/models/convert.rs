@@ -18,7 +18,7 @@ fn save(folder: &Folder, name: &str, input: usize, layers: &[LayerConfig]) -> Mo
         bias.iter_mut().enumerate().for_each(|(k, value)| *value += k as f32 / 7.0);
     }
     let model = Model { config, parameters, metadata: BTreeMap::new() };
-    model.save(&folder.path(name)).unwrap();
+    model.save(folder.path(name)).unwrap();
     model
 }
 
@@ -42,7 +42,7 @@ fn onnx_and_back_gives_the_same_bits() {
     let printed = folder.succeed(&["convert", "b.onnx", "c.safetensors"]);
     assert!(printed.contains("input (steps first) is input"), "{printed}");
     assert_narrow(&printed);
-    let back = Model::load(&folder.path("c.safetensors")).unwrap();
+    let back = Model::load(folder.path("c.safetensors")).unwrap();
     assert_eq!(back.config.to_string(), ours.config.to_string());
     assert_eq!(back.parameters, ours.parameters);
     folder.succeed(&["convert", "c.safetensors", "d.onnx", "--quiet"]);
@@ -60,7 +60,7 @@ fn onnx_and_back_gives_the_same_bits() {
     for part in ["input (rows first) is input", "lengths is lengths", "initial_c1 is layer1.c"] {
         assert!(said.contains(part), "{part} is not in\n{printed}");
     }
-    let back = Model::load(&folder.path("c.safetensors")).unwrap();
+    let back = Model::load(folder.path("c.safetensors")).unwrap();
     assert_eq!((back.config.to_string(), back.parameters), (ours.config.to_string(), ours.parameters));
 }
 
@@ -82,7 +82,7 @@ fn pytorch_and_back_gives_the_same_bits() {
     let steps = "low, high, last_step, head relu";
     let printed = folder.succeed(&["convert", "b.safetensors", "c.safetensors", "--modules", steps]);
     assert!(printed.contains("b.safetensors (PyTorch)"), "{printed}");
-    let back = Model::load(&folder.path("c.safetensors")).unwrap();
+    let back = Model::load(folder.path("c.safetensors")).unwrap();
     assert_eq!((back.config.to_string(), back.parameters), (ours.config.to_string(), ours.parameters));
     save(&folder, "e.safetensors", 3, &[GruConfig::new(4).into()]);
     folder.succeed(&["convert", "e.safetensors", "f.safetensors", "--pytorch", "--names", "."]);

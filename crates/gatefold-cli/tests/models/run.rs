@@ -18,7 +18,7 @@ fn save(folder: &Folder, name: &str, input: usize, layers: &[LayerConfig]) -> Mo
     let config = NetworkConfig::new(input, layers).unwrap();
     let parameters = Parameters::initial(&config, 3).unwrap();
     let model = Model { config, parameters, metadata: BTreeMap::new() };
-    model.save(&folder.path(name)).unwrap();
+    model.save(folder.path(name)).unwrap();
     model
 }
 
@@ -178,7 +178,7 @@ fn conformance(device: &str) {
         let operator = operator(case);
         let (config, parameters) = operator.network(&weights).unwrap();
         let terms = output_terms(&config);
-        Model { config, parameters, metadata: BTreeMap::new() }.save(&folder.path("m.safetensors")).unwrap();
+        Model { config, parameters, metadata: BTreeMap::new() }.save(folder.path("m.safetensors")).unwrap();
 
         let (steps, batch) = (x.len_of(Axis(0)), x.len_of(Axis(1)));
         let mut arrays: Vec<(&str, Array)> = vec![("input", x.into())];

@@ -3,7 +3,8 @@
 
 use super::{Operator, RecurrentOperator};
 use crate::OnnxError;
-use gatefold::{LayerState, Sequences, States};
+use gatefold::data::LayerState;
+use gatefold::{Sequences, States};
 use ndarray::{Array3, Array4, ArrayD, Axis, Ix3};
 
 /// An operator's outputs, in its layout.

@@ -149,7 +149,13 @@ impl Tiles {
             let consts = [&own[..], consts].concat();
             KernelVariant { id, cell: Some(cell), lanes: target.lanes, columns: ColumnWidth::F32, consts }
         };
-        let mut rows = product::tile_rows(target, batch, columns, if columns <= 64 { 8 } else { 16 });
+        let most = match target.software {
+            true if columns <= 64 => 8,
+            // An axis has so many workgroups that only huge batches need more than 4 rows.
+            false if batch <= 4 * MAX_GROUPS as usize => 4,
+            _ => 16,
+        };
+        let mut rows = product::tile_rows(target, batch, columns, most);
         while rows > 1 && inner > product::max_inner(target, &variant(rows)) {
             rows /= 2;
         }

@@ -1,6 +1,5 @@
 //! The caller's buffers, checked before anything is prepared.
 
-use super::{input_width, scans, state};
 use crate::gpu::bytes;
 use crate::{Error, Refusal};
 use gatefold_model::{Layer, NetworkConfig};
@@ -294,4 +293,25 @@ impl<'a> Callers<'a> {
 fn named(usages: wgpu::BufferUsages) -> String {
     let names: Vec<&str> = usages.iter_names().map(|(name, _)| name).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// Every direction of every recurrent layer, in order: the places of states.
+fn scans(config: &NetworkConfig) -> impl Iterator<Item = (&Layer, usize)> {
+    config.recurrent_layers().flat_map(|layer| {
+        let scans = layer.recurrent().map_or(0, |recurrent| recurrent.direction.scans().len());
+        (0..scans).map(move |scan| (layer, scan))
+    })
+}
+
+/// The buffer of one state.
+fn state(set: StateSet, layer: usize, scan: usize, part: &'static str) -> Given {
+    Given::State { set, layer, scan, part }
+}
+
+/// Values per step of an input.
+fn input_width(config: &NetworkConfig, half: Half) -> usize {
+    match (half, config.decoder()) {
+        (Half::Decoder, Some(at)) => config.layers()[at].output,
+        _ => config.input(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Adapters: listing them, choosing one, its limits, and drivers that need care.
 
-use super::pipeline::Pipeline;
+use super::pipeline::{self, Pipeline};
 use crate::{DeviceChoice, Error};
 use gatefold_schedule::Target;
 use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
@@ -373,8 +373,15 @@ impl Gpu {
         &self.0.limits
     }
 
-    pub(crate) fn pipelines(&self) -> MutexGuard<'_, HashMap<KernelVariant, Arc<Pipeline>>> {
-        lock(&self.0.pipelines)
+    /// The pipeline of a variant, compiled at the first call.
+    pub(crate) async fn pipeline(&self, variant: &KernelVariant) -> Result<Arc<Pipeline>, Error> {
+        if let Some(found) = lock(&self.0.pipelines).get(variant) {
+            return Ok(Arc::clone(found));
+        }
+        // Compiled outside the lock: a second thread may compile the same kernel, and the first result is kept.
+        let compile = || pipeline::compile(self.device(), self.target().params, variant);
+        let compiled = Arc::new(self.checked(&format!("kernel {variant}"), 0, compile).await?);
+        Ok(Arc::clone(lock(&self.0.pipelines).entry(variant.clone()).or_insert(compiled)))
     }
 
     /// Runs `work` and returns wgpu's complaints about it as an error.

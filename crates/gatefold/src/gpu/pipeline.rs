@@ -1,10 +1,7 @@
-//! A kernel and its constants -> a compiled pipeline, made once per device.
+//! A kernel and its constants -> a compiled pipeline.
 #![allow(unsafe_code, reason = "release builds leave out wgpu's bounds checks, see `module`")]
 
-use super::Gpu;
-use crate::Error;
 use gatefold_shaders::{Access, KernelVariant, ParamsFrom};
-use std::sync::Arc;
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -16,23 +13,10 @@ pub(crate) struct Pipeline {
     pub(crate) params_layout: Option<wgpu::BindGroupLayout>,
 }
 
-impl Gpu {
-    /// The pipeline of a variant, compiled at the first call.
-    pub(crate) async fn pipeline(&self, variant: &KernelVariant) -> Result<Arc<Pipeline>, Error> {
-        if let Some(found) = self.pipelines().get(variant) {
-            return Ok(Arc::clone(found));
-        }
-        // Compiled outside the lock: a second thread may compile the same kernel, and the first result is kept.
-        let what = format!("kernel {variant}");
-        let pipeline = Arc::new(self.checked(&what, 0, || compile(self, variant)).await?);
-        Ok(Arc::clone(self.pipelines().entry(variant.clone()).or_insert(pipeline)))
-    }
-}
-
-fn compile(gpu: &Gpu, variant: &KernelVariant) -> Pipeline {
-    let (device, spec, label) = (gpu.device(), variant.id.spec(), variant.to_string());
-    let params = gpu.target().params;
-    let module = module(gpu, variant, &label);
+/// Compiles a kernel that reads its params from there.
+pub(super) fn compile(device: &wgpu::Device, params: ParamsFrom, variant: &KernelVariant) -> Pipeline {
+    let (spec, label) = (variant.id.spec(), variant.to_string());
+    let module = module(device, params, variant, &label);
 
     let entries: Vec<_> = (0..)
         .zip(spec.bindings)
@@ -92,20 +76,23 @@ fn layout_entry(
     }
 }
 
-fn module(gpu: &Gpu, variant: &KernelVariant, label: &str) -> wgpu::ShaderModule {
+fn module(
+    device: &wgpu::Device,
+    params: ParamsFrom,
+    variant: &KernelVariant,
+    label: &str,
+) -> wgpu::ShaderModule {
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(label),
-        source: wgpu::ShaderSource::Wgsl(variant.source(gpu.target().params).into()),
+        source: wgpu::ShaderSource::Wgsl(variant.source(params).into()),
     };
     if cfg!(debug_assertions) {
-        gpu.device().create_shader_module(descriptor)
+        device.create_shader_module(descriptor)
     } else {
         // SAFETY: every kernel bounds its loops and clamps or guards its indices by its params, and Plan::dispatch
         // refuses params whose extents reach past the buffers. A number that a kernel reads from a buffer and uses as
         // an index is bounded by the length of the array itself. The tests run the same kernels with wgpu's own checks
         // on; without those, loops unroll, and the kernels run several times as fast.
-        unsafe {
-            gpu.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-        }
+        unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
     }
 }
