@@ -133,7 +133,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let values: Vec<Array2<f32>> = batch.iter().map(noisy).collect();
             let rows: Vec<_> = values.iter().map(|values| values.view()).collect();
             let speakers = Array2::from_shape_fn((1, batch.len()), |(_, row)| training[batch[row]].speaker);
-            trainer.step(&Sequences::of_rows(&rows)?, &Targets::labels(speakers.view()))?;
+            trainer.step(&Sequences::of_rows(&rows)?, Targets::labels(speakers.view()))?;
         }
         if (epoch + 1) % (epochs / 8) == 0 {
             let losses = trainer.take_losses()?;

@@ -152,8 +152,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let commonest =
         (0..LABELS.len() as i64).max_by(|&a, &b| share(&training, a).total_cmp(&share(&training, b)));
     println!("\n% of steps of the test subjects labelled correctly");
-    println!("gru                 {:>6.1}", 100.0 * accuracy(&mut network, &test)?);
-    println!("softmax regression  {:>6.1}", 100.0 * accuracy(&mut regression, &test)?);
+    println!("gru                 {:>6.1}", 100.0 * accuracy(&network, &test)?);
+    println!("softmax regression  {:>6.1}", 100.0 * accuracy(&regression, &test)?);
     println!("most frequent class {:>6.1}", 100.0 * share(&test, commonest.unwrap_or(0)));
     arguments.print_seconds();
     Ok(())

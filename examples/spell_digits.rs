@@ -147,7 +147,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let images: Vec<_> = test.iter().map(|digit| digit.image.view()).collect();
-    let written = trainer.network().decode(&stacked(&images), MARKS, Decoding::Greedy)?;
+    let written = trainer.network().decode(stacked(&images), MARKS, Decoding::Greedy)?;
     let spell = |letters: &Vec<u32>| letters.iter().map(|&letter| char::from(b'a' + letter as u8)).collect();
     let words: Vec<String> = written.iter().map(spell).collect();
     let share = |right: &dyn Fn(usize) -> bool| {

@@ -69,7 +69,7 @@ fn network_bits(network: &Network, lead: &[u32], test: &[u32]) -> Result<f64, Bo
     // Each output predicts the next character, so the last output is not used.
     for begin in (0..all.len() - 1).step_by(LEAD) {
         let end = (begin + LEAD).min(all.len() - 1);
-        let read = network.forward(&Sequences::tokens(column(&all[begin..end]).view()), states.as_ref())?;
+        let read = network.forward(Sequences::tokens(column(&all[begin..end]).view()), states.as_ref())?;
         // The lead does not count.
         let label = |(t, _)| if begin + t + 1 < lead.len() { -1 } else { i64::from(all[begin + t + 1]) };
         let labels = Array2::from_shape_fn((end - begin, 1), label);
@@ -123,7 +123,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let input = Array2::from_shape_fn((STEPS, STRIPS), |(t, row)| at(t, row));
             let next = Array2::from_shape_fn((STEPS, STRIPS), |(t, row)| i64::from(at(t + 1, row)));
             trainer.set_learning_rate(cosine(LEARNING_RATE, epoch * batches + batch, epochs * batches));
-            trainer.step(&Sequences::tokens(input.view()), &Targets::labels(next.view()))?;
+            trainer.step(Sequences::tokens(input.view()), Targets::labels(next.view()))?;
         }
         let losses = trainer.take_losses()?;
         let nats = f64::from(losses.iter().sum::<f32>()) / losses.len() as f64;

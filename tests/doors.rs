@@ -41,7 +41,7 @@ fn target() -> Array3<f32> {
 
 /// The gradients of the mean squared error, computed through a tape.
 fn own_loss(network: &Network) -> gatefold::training::Gradients {
-    let tape = network.forward_training(&input(), None, None).unwrap();
+    let tape = network.forward_training(input(), None, None).unwrap();
     let elements = (STEPS * BATCH * 3) as f32;
     let d_output = (&tape.output() - &target()) * (2.0 / elements);
     network.backward(tape, d_output.view(), None).unwrap()
@@ -67,7 +67,7 @@ fn a_loss_of_ones_own_trains_like_the_engines() {
         for _ in 0..3 {
             let gradients = own_loss(own.network());
             own.accumulate_gradients(&gradients).unwrap();
-            engines.accumulate(&input(), &target()).unwrap();
+            engines.accumulate(input(), target()).unwrap();
             let (found, want) = (own.gradients().unwrap(), engines.gradients().unwrap());
             assert_parameters("gradients", &found, &want, tolerance);
             own.update().unwrap();
@@ -96,7 +96,7 @@ fn gradients_add_up_wherever_they_come_from() {
         let before = trainer.network().parameters().unwrap();
         trainer.update().unwrap();
         for (name, after) in trainer.network().parameters().unwrap().iter() {
-            assert_eq!(after == &before[name], name.starts_with("rnn0."), "{name}");
+            assert_eq!(after == before[name], name.starts_with("rnn0."), "{name}");
         }
         let other = own_loss(&network(device));
         match trainer.apply(&other).unwrap_err() {
@@ -110,7 +110,7 @@ fn gradients_add_up_wherever_they_come_from() {
 fn a_missing_gradient_of_the_output_is_zeros() {
     on_each(|device| {
         let network = network(device);
-        let tape = || network.forward_training(&input(), None, None).unwrap();
+        let tape = || network.forward_training(input(), None, None).unwrap();
         let mut d_states = States::zeros(&config(), BATCH);
         d_states.layers[1].h.fill(0.3);
         let read = |gradients: gatefold::training::Gradients| -> GradientArrays { gradients.read().unwrap() };
@@ -130,7 +130,7 @@ fn a_schedule_changes_the_rate_and_survives_a_resume() {
         let mut rates = Vec::new();
         let step = |trainer: &mut Trainer, rates: &mut Vec<f32>| {
             rates.push(trainer.learning_rate());
-            trainer.step(&input(), &target()).unwrap();
+            trainer.step(input(), target()).unwrap();
             trainer.observe(1.0);
         };
         (0..3).for_each(|_| step(&mut trainer, &mut rates));
@@ -151,7 +151,7 @@ fn a_schedule_changes_the_rate_and_survives_a_resume() {
 #[test]
 fn a_checkpoint_with_other_tensors_is_resumed() {
     let mut trainer = Trainer::new(network(&Device::Cpu), TrainConfig::new()).unwrap();
-    trainer.step(&input(), &target()).unwrap();
+    trainer.step(input(), target()).unwrap();
     let mut checkpoint = trainer.checkpoint(0, BTreeMap::new()).unwrap();
     checkpoint.optimizer.insert("best".into(), checkpoint.parameters.clone());
     let resumed = Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new()).unwrap();
@@ -191,7 +191,7 @@ fn a_group_has_a_weight_decay_of_its_own() {
 fn handles_outlive_the_network_and_run_side_by_side() {
     on_each(|device| {
         let network = network(device);
-        let whole = network.predict(&input()).unwrap();
+        let whole = network.predict(input()).unwrap();
         let mut stream = network.stream(BATCH).unwrap();
         let (input, expected) = (&input(), &whole);
         std::thread::scope(|scope| {
@@ -214,14 +214,14 @@ fn training_starts_from_given_states_once() {
         let network = network(device);
         let mut states = States::zeros(&config(), BATCH);
         states.layers[0].h.fill(0.4);
-        let tape = network.forward_training(&input(), Some(&states), None).unwrap();
+        let tape = network.forward_training(input(), Some(&states), None).unwrap();
         let given =
             Targets::from(&target()).loss(&Loss::SquaredError, Default::default(), tape.output()).unwrap();
         let mut trainer = Trainer::new(network, TrainConfig::new().learning_rate(0.0)).unwrap();
-        trainer.step(&input(), &target()).unwrap();
+        trainer.step(input(), target()).unwrap();
         trainer.set_states(&states).unwrap();
-        trainer.step(&input(), &target()).unwrap();
-        trainer.step(&input(), &target()).unwrap();
+        trainer.step(input(), target()).unwrap();
+        trainer.step(input(), target()).unwrap();
         let losses = trainer.take_losses().unwrap();
         assert!((f64::from(losses[1]) - given).abs() < 1e-5 * given, "{losses:?}, {given}");
         assert_eq!(losses[0], losses[2], "the states were for one batch");
@@ -319,7 +319,7 @@ fn parameters_beyond_a_binding_lie_in_several_buffers() {
             TrainConfig::new().clip_norm(Some(0.05)).group(ParameterGroup::new("rnn1.bias").frozen());
         let mut trainer = Trainer::new(network(&device), clipped).unwrap();
         for _ in 0..3 {
-            trainer.step(&input(), &target()).unwrap();
+            trainer.step(input(), target()).unwrap();
         }
         let gradients = own_loss(trainer.network()).parameters().unwrap();
         let checkpoint = trainer.checkpoint(0, BTreeMap::new()).unwrap();

@@ -108,12 +108,12 @@ fn a_closed_loop_feeds_outputs_back() {
                 let network = network(opened, config);
                 let given = Random::new(SEED, 1).sequence((3, BATCH, config.input()));
                 let steps = 4;
-                let found = network.closed_loop(&Sequences::time_major(given.clone()), steps).unwrap();
+                let found = network.closed_loop(Sequences::time_major(given.clone()), steps).unwrap();
                 assert_eq!(found.dim(), (steps, BATCH, config.output()));
                 let mut so_far = given;
                 for step in 0..steps {
                     let output =
-                        network.forward(&Sequences::time_major(so_far.clone()), None).unwrap().output;
+                        network.forward(Sequences::time_major(so_far.clone()), None).unwrap().output;
                     let next = output.slice(s![-1.., .., ..]);
                     // Both ways round at each step after the input. The loop by hand continues with the found outputs.
                     let tolerance = match *device {
@@ -159,7 +159,7 @@ fn a_free_run_feeds_the_decoder_its_outputs() {
             let mut so_far = first;
             for step in 0..steps {
                 let own = Sequences::time_major(so_far.clone());
-                let output = network.forward(&encoder.clone().with_decoder(own), None).unwrap().output;
+                let output = network.forward(encoder.clone().with_decoder(own), None).unwrap().output;
                 let tolerance = match *device {
                     "cpu" => Tolerance::EXACT,
                     _ => Tolerance::output(output_terms(&config)).times(2),
@@ -219,7 +219,7 @@ fn greedy_decoding_stops_at_the_end_mark() {
     for (device, opened) in &test_devices() {
         let mut network = network(opened, &translator(6));
         let encoder = sentence();
-        let whole = greedy_by_hand(&mut network, &encoder, 0, max_len);
+        let whole = greedy_by_hand(&network, &encoder, 0, max_len);
         // Every token in turn is the end mark; some do not occur.
         for end in 0..6 {
             failures.check(format!("{device}, end {end}"), || {
@@ -279,7 +279,7 @@ fn a_beam_that_keeps_all_finds_the_likeliest_sequence() {
                 let length = encoder.lengths().unwrap()[row];
                 let one = encoder.values().slice(s![..length, row..row + 1, ..]).to_owned();
                 let many = concatenate(Axis(1), &vec![one.view(); all.len()]).unwrap();
-                let output = teacher_forced(&mut network, &Sequences::time_major(many), &tokens_of(&read));
+                let output = teacher_forced(&network, &Sequences::time_major(many), &tokens_of(&read));
                 let of = |(number, written): (usize, &Vec<u32>)| -> f64 {
                     let ended = written.iter().copied().chain([end]).enumerate();
                     ended.map(|(t, token)| log_likelihood(output.slice(s![t, number, ..]), token)).sum()
@@ -365,7 +365,7 @@ fn a_narrow_beam_continues_from_its_candidates() {
                     let one = encoder.values().slice(s![..length, row..row + 1, ..]).to_owned();
                     let power = f64::from(length_power);
                     let expected =
-                        beam_by_hand(&mut network, &Sequences::time_major(one), marks, width, power);
+                        beam_by_hand(&network, &Sequences::time_major(one), marks, width, power);
                     assert_eq!(*found, expected, "row {row}");
                 }
             });
@@ -390,7 +390,7 @@ fn a_teacher_is_mixed_in_by_its_ratio() {
             assert_ne!(half, mix(0.5, 4), "another seed, another mix");
             for (ratio, mixed) in [(0.0, &alone), (0.5, &half)] {
                 assert_eq!(mixed.row(0), teacher.row(0), "the first step");
-                let output = teacher_forced(&mut network, &encoder, mixed);
+                let output = teacher_forced(&network, &encoder, mixed);
                 let (mut taught, mut written) = (0, 0);
                 for t in 1..teacher.nrows() {
                     for row in 0..BATCH {
@@ -474,19 +474,19 @@ fn generation_that_is_impossible_is_refused() {
         failures.check(*name, || {
             let open = |config: &NetworkConfig| network(device, config);
             assert_refused(
-                open(&wide).closed_loop(&sequence(2), 3),
+                open(&wide).closed_loop(sequence(2), 3),
                 &format!("{wide}: 3 values come out and 2 go in; a closed loop needs as many out as in"),
             );
             assert_refused(
-                open(&values).closed_loop(&sequence(3), 3),
+                open(&values).closed_loop(sequence(3), 3),
                 "a decoder continues from its encoder; use Network::free_run",
             );
             assert_refused(
-                open(&one_hot).closed_loop(&sequence(4).with_lengths([1]).unwrap(), 3),
+                open(&one_hot).closed_loop(sequence(4).with_lengths([1]).unwrap(), 3),
                 "a closed loop continues after the last step; expected rows of one length",
             );
             assert_refused(
-                open(&one_hot).free_run(&sequence(4), Array2::zeros((1, 4)).view(), 3),
+                open(&one_hot).free_run(sequence(4), Array2::zeros((1, 4)).view(), 3),
                 &format!("{one_hot}: there is no decoder to encode for; use Network::forward"),
             );
             assert_refused(
@@ -525,15 +525,15 @@ fn generation_that_is_impossible_is_refused() {
             let translator = open(&values);
             let lesson = Array3::zeros((2, 1, 3));
             assert_refused(
-                translator.mix_teacher_values(&sequence(3), lesson.view(), f32::NAN, 0),
+                translator.mix_teacher_values(sequence(3), lesson.view(), f32::NAN, 0),
                 "the teacher's ratio is NaN; expected 0 to 1",
             );
             assert_refused(
-                translator.mix_teacher_values(&sequence(3), lesson.view(), 0.5, 0),
+                translator.mix_teacher_values(sequence(3), lesson.view(), 0.5, 0),
                 "teacher: expected [steps, batch 1, features 2], found [2, 1, 3]",
             );
             assert_refused(
-                open(&wide).mix_teacher_values(&sequence(2), lesson.view(), 0.5, 0),
+                open(&wide).mix_teacher_values(sequence(2), lesson.view(), 0.5, 0),
                 &format!("{wide}: there is no decoder to encode for; use Network::forward"),
             );
             assert_refused(
@@ -563,7 +563,7 @@ fn generation_that_is_impossible_is_refused() {
             let too_many =
                 format!("steps to write: expected as many as memory has room for, found {endless}");
             assert_refused(open(&embedded).generate(word.view(), endless, &mut Sampler::greedy()), &too_many);
-            assert_refused(open(&one_hot).closed_loop(&sequence(4), endless), &too_many);
+            assert_refused(open(&one_hot).closed_loop(sequence(4), endless), &too_many);
             assert_refused(
                 open(&embedded).generate(Array2::zeros((1, 0)).view(), 1, &mut Sampler::greedy()),
                 "prompt: expected [steps, batch], none of them 0, found [1, 0]",
@@ -596,9 +596,9 @@ fn nothing_is_written_from_poisoned_parameters() {
             let words = poisoned(&translator(6));
             let marks = Marks { begin: 0, end: 1, max_len: 3 };
             for decoding in [Decoding::Greedy, Decoding::Beam { width: 2, length_power: 0.0 }] {
-                assert_refused(words.decode(&sentence(), marks, decoding), nothing);
+                assert_refused(words.decode(sentence(), marks, decoding), nothing);
             }
-            assert_refused(words.mix_teacher(&sentence(), Array2::zeros((2, BATCH)).view(), 0.5, 0), nothing);
+            assert_refused(words.mix_teacher(sentence(), Array2::zeros((2, BATCH)).view(), 0.5, 0), nothing);
         });
     }
     failures.finish();
@@ -616,7 +616,7 @@ fn a_beam_may_have_no_length_limit() {
             words.set_parameters(&parameters).unwrap();
             let marks = Marks { begin: 0, end: 1, max_len: usize::MAX };
             let beam = Decoding::Beam { width: 2, length_power: 0.0 };
-            let written = words.decode(&sentence(), marks, beam).unwrap();
+            let written = words.decode(sentence(), marks, beam).unwrap();
             assert_eq!(written, vec![Vec::<u32>::new(); BATCH]);
         });
     }
@@ -636,7 +636,7 @@ fn a_token_with_a_nan_logit_is_never_written() {
                 words.set_parameters(&parameters).unwrap();
                 let marks = Marks { begin: 0, end: 1, max_len: 5 };
                 let beam = |width| Decoding::Beam { width, length_power: 1.0 };
-                [Decoding::Greedy, beam(1), beam(3)].map(|way| words.decode(&sentence(), marks, way).unwrap())
+                [Decoding::Greedy, beam(1), beam(3)].map(|way| words.decode(sentence(), marks, way).unwrap())
             };
             let found = decode(f32::NAN);
             assert_eq!(found, decode(f32::NEG_INFINITY));
@@ -707,7 +707,7 @@ fn a_beam_may_be_wider_than_all_sequences() {
             let words = network(opened, &translator(3));
             let marks = Marks { begin: 0, end: 2, max_len: 4 };
             let decode = |width| {
-                words.decode(&sentence(), marks, Decoding::Beam { width, length_power: 1.0 }).unwrap()
+                words.decode(sentence(), marks, Decoding::Beam { width, length_power: 1.0 }).unwrap()
             };
             assert_eq!(decode(usize::MAX), decode(40));
         });

@@ -419,7 +419,7 @@ fn options_that_make_no_sense_are_refused() {
         let mut labels = Array2::zeros((STEPS, BATCH));
         labels[[3, 2]] = 4;
         let input = Array3::zeros((STEPS, BATCH, 3));
-        let error = trainer.accumulate(input.view(), &Targets::labels(labels.view())).unwrap_err();
+        let error = trainer.accumulate(input.view(), Targets::labels(labels.view())).unwrap_err();
         let want =
             "label at step 3, row 2: expected a whole number below 4, or a negative one for none, found 4";
         assert_eq!(error.to_string(), want);

@@ -196,7 +196,7 @@ fn padding_changes_nothing() {
         let given = chosen.given || chosen.lengths.contains(&0);
         let initial = given.then(|| chosen.states(config, 5));
         let (d_output, d_states) = (chosen.d_output(config), chosen.states(config, 6));
-        let whole = pass(&mut network, &input, initial.as_ref(), d_output.view(), &d_states);
+        let whole = pass(&network, &input, initial.as_ref(), d_output.view(), &d_states);
         let outputs = Tolerance::output(output_terms(config)).times(2);
         let terms = gradient_terms(config, chosen.steps, chosen.batch());
         let gradients = Tolerance::gradient(terms).times(2);
@@ -225,7 +225,7 @@ fn padding_changes_nothing() {
                 Sequences::time_major(input.values().slice(s![..length, row..row + 1, ..]).to_owned());
             let initial = initial.as_ref().map(|states| row_of(states, row));
             let d_output = d_output.slice(s![..kept, row..row + 1, ..]);
-            let alone = pass(&mut network, &alone, initial.as_ref(), d_output, &d_states);
+            let alone = pass(&network, &alone, initial.as_ref(), d_output, &d_states);
             assert_array(&format!("{what}: output"), found, alone.output.view(), outputs);
             assert_states(&format!("{what}: final"), &found_states, &alone.states, outputs);
             let found = whole.gradients.input.slice(s![..length, row..row + 1, ..]);
@@ -245,7 +245,7 @@ fn padding_changes_nothing() {
         let d_longer = Array3::from_shape_fn((steps, chosen.batch(), config.output()), |(t, row, k)| {
             if is_sequence && t >= chosen.lengths[row] { f32::NAN } else { d_output[[t, row, k]] }
         });
-        let found = pass(&mut network, &longer, initial.as_ref(), d_longer.view(), &d_states);
+        let found = pass(&network, &longer, initial.as_ref(), d_longer.view(), &d_states);
         let bits = |tolerance| if device == "cpu" { Tolerance::EXACT } else { tolerance };
         let kept = whole.output.dim().0;
         let output = found.output.slice(s![..kept, .., ..]);
@@ -302,9 +302,9 @@ fn a_reverse_layer_on_reversed_time_is_a_forward_layer() {
         let turned = turned.with_lengths(chosen.lengths.clone()).unwrap();
         let initial = chosen.given.then(|| chosen.states(forward, 5));
         let (d_output, d_states) = (chosen.d_output(forward), chosen.states(forward, 6));
-        let want = pass(&mut ahead, &input, initial.as_ref(), d_output.view(), &d_states);
+        let want = pass(&ahead, &input, initial.as_ref(), d_output.view(), &d_states);
         let d_turned = reversed(d_output.view(), &chosen.lengths);
-        let found = pass(&mut reverse, &turned, initial.as_ref(), d_turned.view(), &d_states);
+        let found = pass(&reverse, &turned, initial.as_ref(), d_turned.view(), &d_states);
 
         let exact = device == "cpu";
         let bits = |tolerance: Tolerance| if exact { Tolerance::EXACT } else { tolerance.times(2) };
@@ -350,7 +350,7 @@ fn a_sequence_may_be_cut_in_two() {
         let input = chosen.input(config);
         let initial = chosen.given.then(|| chosen.states(config, 5));
         let (d_output, d_states) = (chosen.d_output(config), chosen.states(config, 6));
-        let whole = pass(&mut network, &input, initial.as_ref(), d_output.view(), &d_states);
+        let whole = pass(&network, &input, initial.as_ref(), d_output.view(), &d_states);
         let cut = chosen.cut;
         let part = |steps: std::ops::Range<usize>| {
             let lengths: Vec<usize> = chosen
@@ -361,10 +361,10 @@ fn a_sequence_may_be_cut_in_two() {
             let values = input.values().slice(s![steps, .., ..]).to_owned();
             Sequences::time_major(values).with_lengths(lengths).unwrap()
         };
-        let first = network.forward_training(&part(0..cut), initial.as_ref(), None).unwrap();
+        let first = network.forward_training(part(0..cut), initial.as_ref(), None).unwrap();
         let boundary = first.states().clone();
         let d_second = d_output.slice(s![cut.., .., ..]);
-        let second = pass(&mut network, &part(cut..chosen.steps), Some(&boundary), d_second, &d_states);
+        let second = pass(&network, &part(cut..chosen.steps), Some(&boundary), d_second, &d_states);
         let first_output = first.output().to_owned();
         // The gradient with respect to the boundary's states continues into the first part.
         let d_first = d_output.slice(s![..cut, .., ..]);
@@ -705,7 +705,7 @@ fn data_of_another_network_is_refused() {
             );
             assert_refused(network.forward(&input, Some(&States::zeros(&gru, 3))), wrong_h);
             assert_refused(
-                network.forward(&input.clone().with_decoder(input.clone()), None),
+                network.forward(input.clone().with_decoder(input.clone()), None),
                 "decoder's input: expected none, the network has no decoder, found one",
             );
             assert_refused(
@@ -785,7 +785,7 @@ fn data_of_another_network_is_refused() {
             );
             let own = Sequences::time_major(Array3::zeros((2, 3, 3)));
             assert_refused(
-                network.forward(&input.clone().with_decoder(own), None),
+                network.forward(input.clone().with_decoder(own), None),
                 "decoder's input: expected 2 rows, as in the encoder's input, found 3",
             );
         });

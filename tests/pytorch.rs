@@ -255,7 +255,7 @@ fn state_dicts_are_written_with_their_outputs() {
             };
             let network = Network::with_parameters(&Device::Cpu, config, &model.parameters).unwrap();
             let initial = case.states("h0", "c0");
-            let found = network.forward(&case.input(), initial.as_ref()).unwrap();
+            let found = network.forward(case.input(), initial.as_ref()).unwrap();
 
             let path = folder.join(format!("{}.safetensors", case.name()));
             pytorch::write(&path, &model, &case.names()).unwrap();

@@ -62,9 +62,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         )));
     }
     let device = arguments.device.open(arguments.quiet)?;
-    let mut network = Network::with_parameters(&device, &model.config, &model.parameters)?;
+    let network = Network::with_parameters(&device, &model.config, &model.parameters)?;
     let steps = arguments.steps.unwrap_or(forecaster.shape.horizon);
-    let forecast = forecaster.continuation(&mut network, &series, steps)?;
+    let forecast = forecaster.continuation(&network, &series, steps)?;
 
     let dates = table.dates().and_then(|dates| labels_after(&dates, steps));
     let mut text = String::from(if dates.is_some() { "step,date,forecast\n" } else { "step,forecast\n" });

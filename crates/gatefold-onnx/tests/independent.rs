@@ -75,7 +75,7 @@ fn compare(failures: &mut Failures, input: usize, layers: impl Into<Vec<LayerCon
         let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
         let x = random(&[STEPS, BATCH, input], 1);
         let sequences = Sequences::time_major(x.clone().into_dimensionality().unwrap());
-        let (expected, _) = own_output(&mut network, &sequences, None);
+        let (expected, _) = own_output(&network, &sequences, None);
         let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
         let found = rten_outputs(bytes, vec![("input", tensor(&x))], &["output"]);
         check("output", &found[0], &expected);
@@ -156,7 +156,7 @@ fn tokens() {
     let parameters = parameters(&config);
     let mut network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
     let tokens = Array2::from_shape_fn((STEPS, BATCH), |(t, b)| ((3 * t + 5 * b) % 7) as u32);
-    let (expected, _) = own_output(&mut network, &Sequences::tokens(tokens.view()), None);
+    let (expected, _) = own_output(&network, &Sequences::tokens(tokens.view()), None);
     let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
     // rten keeps whole numbers in 32 bits.
     let values = tokens.iter().map(|&token| token as i32).collect::<Vec<i32>>();
@@ -177,7 +177,7 @@ fn states_in_and_out_and_the_batch_first() {
     states.layers[0].h = three(&given[0]);
     states.layers[0].c = Some(three(&given[1]));
     states.layers[1].h = three(&given[2]);
-    let (expected, finals) = own_output(&mut network, &Sequences::batch_first(x.view()), Some(&states));
+    let (expected, finals) = own_output(&network, &Sequences::batch_first(x.view()), Some(&states));
     let bytes = export(&config, &parameters, ExportOptions::new().states(true).batch_first(true)).unwrap();
     let inputs = vec![
         ("input", tensor(&x.into_dyn())),
@@ -211,7 +211,7 @@ fn an_encoder_with_a_decoder() {
             let three =
                 |array: &ArrayD<f32>| Sequences::time_major(array.clone().into_dimensionality().unwrap());
             let sequences = three(&x).with_decoder(three(&y));
-            let (expected, _) = own_output(&mut network, &sequences, None);
+            let (expected, _) = own_output(&network, &sequences, None);
             let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
             let inputs = vec![("input", tensor(&x)), ("decoder_input", tensor(&y))];
             check("output", &rten_outputs(bytes, inputs, &["output"])[0], &expected);

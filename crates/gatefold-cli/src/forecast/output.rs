@@ -27,7 +27,7 @@ pub(super) fn write(
     data: &Data,
     forecaster: &Forecaster,
     settings: &Settings,
-    mut finished: Finished,
+    finished: Finished,
     device: &Device,
 ) -> Result<(), Failure> {
     let horizon = forecaster.shape.horizon;
@@ -38,7 +38,7 @@ pub(super) fn write(
             .map_err(|error| data.failure(&error))?;
         Ok(Judged { name, forecasts, metrics })
     };
-    let ours = forecaster.forecasts(&mut finished.network, &data.series, origins.clone())?;
+    let ours = forecaster.forecasts(&finished.network, &data.series, origins.clone())?;
     let mut judged = vec![judge("lstm".into(), ours)?];
     for baseline in Baseline::all(settings.season) {
         let forecasts = baseline
@@ -48,7 +48,7 @@ pub(super) fn write(
     }
 
     let save =
-        |name: &str, content: &[u8]| Ok::<(), Failure>(write_atomically(&arguments.out.join(name), content)?);
+        |name: &str, content: &[u8]| Ok::<(), Failure>(write_atomically(arguments.out.join(name), content)?);
     save("forecast.csv", table(data, &origins, &judged).as_bytes())?;
     save("forecast.svg", plot(data, forecaster, &origins, &judged)?.as_bytes())?;
     let losses = LossPlot {
