@@ -141,9 +141,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         DenseConfig::new(LABELS.len()).into(),
     ];
     let one_step = [DenseConfig::new(LABELS.len()).into()];
-    let mut network = train(&device, (&recurrent, 3e-3), &training, updates, arguments.seed)?;
+    let network = train(&device, (&recurrent, 3e-3), &training, updates, arguments.seed)?;
     // The regression's seven hyperplanes need larger steps, and tolerate them.
-    let mut regression = train(&device, (&one_step, 0.1), &training, updates, arguments.seed)?;
+    let regression = train(&device, (&one_step, 0.1), &training, updates, arguments.seed)?;
 
     let share = |subjects: &[Subject], label: i64| {
         let labels = || subjects.iter().flat_map(|subject| &subject.labels);

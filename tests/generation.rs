@@ -112,8 +112,7 @@ fn a_closed_loop_feeds_outputs_back() {
                 assert_eq!(found.dim(), (steps, BATCH, config.output()));
                 let mut so_far = given;
                 for step in 0..steps {
-                    let output =
-                        network.forward(Sequences::time_major(so_far.clone()), None).unwrap().output;
+                    let output = network.forward(Sequences::time_major(so_far.clone()), None).unwrap().output;
                     let next = output.slice(s![-1.., .., ..]);
                     // Both ways round at each step after the input. The loop by hand continues with the found outputs.
                     let tolerance = match *device {
@@ -217,7 +216,7 @@ fn greedy_decoding_stops_at_the_end_mark() {
     let max_len = 6;
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
-        let mut network = network(opened, &translator(6));
+        let network = network(opened, &translator(6));
         let encoder = sentence();
         let whole = greedy_by_hand(&network, &encoder, 0, max_len);
         // Every token in turn is the end mark; some do not occur.
@@ -262,7 +261,7 @@ fn a_beam_that_keeps_all_finds_the_likeliest_sequence() {
     }
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
-        let mut network = network(opened, &translator(tokens as usize));
+        let network = network(opened, &translator(tokens as usize));
         let encoder = sentence();
         let read: Vec<Vec<u32>> = all
             .iter()
@@ -355,7 +354,7 @@ fn a_narrow_beam_continues_from_its_candidates() {
         // A candidate seldom overtakes the others and wins, so several networks are needed to see one that does.
         for seed in 0..8 {
             failures.check(format!("{device}, seed {seed}"), || {
-                let mut network = scaled_network(opened, &translator(4), seed, 4.0);
+                let network = scaled_network(opened, &translator(4), seed, 4.0);
                 let encoder = sentence();
                 let (marks, width, length_power) = (Marks { begin: 0, end: 1, max_len: 5 }, 3, 1.0);
                 let found = network.decode(&encoder, marks, Decoding::Beam { width, length_power }).unwrap();
@@ -364,8 +363,7 @@ fn a_narrow_beam_continues_from_its_candidates() {
                     let length = encoder.lengths().unwrap()[row];
                     let one = encoder.values().slice(s![..length, row..row + 1, ..]).to_owned();
                     let power = f64::from(length_power);
-                    let expected =
-                        beam_by_hand(&network, &Sequences::time_major(one), marks, width, power);
+                    let expected = beam_by_hand(&network, &Sequences::time_major(one), marks, width, power);
                     assert_eq!(*found, expected, "row {row}");
                 }
             });
@@ -379,7 +377,7 @@ fn a_teacher_is_mixed_in_by_its_ratio() {
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
         failures.check(*device, || {
-            let mut network = network(opened, &translator(6));
+            let network = network(opened, &translator(6));
             let encoder = sentence();
             let teacher = Array2::from_shape_fn((6, BATCH), |(t, row)| ((t * t + 2 * row + 1) % 6) as u32);
             let mix =
@@ -706,9 +704,8 @@ fn a_beam_may_be_wider_than_all_sequences() {
         failures.check(*device, || {
             let words = network(opened, &translator(3));
             let marks = Marks { begin: 0, end: 2, max_len: 4 };
-            let decode = |width| {
-                words.decode(sentence(), marks, Decoding::Beam { width, length_power: 1.0 }).unwrap()
-            };
+            let decode =
+                |width| words.decode(sentence(), marks, Decoding::Beam { width, length_power: 1.0 }).unwrap();
             assert_eq!(decode(usize::MAX), decode(40));
         });
     }

@@ -190,7 +190,7 @@ fn padding_changes_nothing() {
         ),
     ];
     for_all(&networks, |device, opened, config, chosen| {
-        let mut network = network(opened, config, chosen.seed);
+        let network = network(opened, config, chosen.seed);
         let input = chosen.input(config);
         // A row without steps cannot run alone, so its initial state must be known here.
         let given = chosen.given || chosen.lengths.contains(&0);
@@ -285,7 +285,7 @@ fn a_reverse_layer_on_reversed_time_is_a_forward_layer() {
     for_all(&networks, |device, opened, forward, chosen| {
         let cell = cells(Direction::Reverse).swap_remove(chosen.network);
         let backward = config(2, [cell]);
-        let mut ahead = network(opened, forward, chosen.seed);
+        let ahead = network(opened, forward, chosen.seed);
         let parameters = ahead.parameters().unwrap();
         // The same parameters under the names of the reverse direction.
         let pairs: Vec<(String, String)> = forward
@@ -295,7 +295,7 @@ fn a_reverse_layer_on_reversed_time_is_a_forward_layer() {
             .collect();
         let renamed: Parameters =
             pairs.iter().map(|(one, other)| (other.clone(), parameters[one].clone())).collect();
-        let mut reverse = Network::with_parameters(opened, &backward, &renamed).unwrap();
+        let reverse = Network::with_parameters(opened, &backward, &renamed).unwrap();
 
         let input = chosen.input(forward);
         let turned = Sequences::time_major(reversed(input.values(), &chosen.lengths));
@@ -346,7 +346,7 @@ fn a_sequence_may_be_cut_in_two() {
         config(2, [GruConfig::new(4).reset(Reset::Before).into(), dense(3), RnnConfig::new(3).into()]),
     ];
     for_all(&networks, |device, opened, config, chosen| {
-        let mut network = network(opened, config, chosen.seed);
+        let network = network(opened, config, chosen.seed);
         let input = chosen.input(config);
         let initial = chosen.given.then(|| chosen.states(config, 5));
         let (d_output, d_states) = (chosen.d_output(config), chosen.states(config, 6));

@@ -126,7 +126,7 @@ fn a_stream_is_the_whole_sequence_step_by_step() {
                 assert_array("after reset", found.view(), expected, same(device, &config));
 
                 // From the final states of another pass.
-                let begun = network.forward(&part(&input, 0..3), None).unwrap();
+                let begun = network.forward(part(&input, 0..3), None).unwrap();
                 stream.set_states(&begun.states).unwrap();
                 for t in 3..steps {
                     let found = stream.step(input.values().index_axis(Axis(0), t)).unwrap();
@@ -162,7 +162,7 @@ fn some_streams_are_reset() {
                     found.push(stream.step(input.values().index_axis(Axis(0), t)).unwrap());
                 }
                 let whole = network.forward(&input, None).unwrap();
-                let anew = network.forward(&part(&input, 2..4), None).unwrap();
+                let anew = network.forward(part(&input, 2..4), None).unwrap();
                 for (t, found) in found.iter().enumerate().skip(2) {
                     for row in 0..BATCH {
                         let expected = match row {
@@ -231,14 +231,14 @@ fn a_stream_follows_last_steps_and_parameters() {
             let mut stream = network.stream(BATCH).unwrap();
             for t in 0..4 {
                 let found = stream.step(input.values().index_axis(Axis(0), t)).unwrap();
-                let expected = network.forward(&part(&input, 0..t + 1), None).unwrap().output;
+                let expected = network.forward(part(&input, 0..t + 1), None).unwrap().output;
                 let expected = expected.index_axis(Axis(0), 0);
                 assert_array(&format!("step {t}"), found.view(), expected, same(device, &config));
             }
             let before = stream.states().unwrap();
             network.set_parameters(&Parameters::initial(&config, 3).unwrap()).unwrap();
             let found = stream.step(input.values().index_axis(Axis(0), 0)).unwrap();
-            let expected = network.forward(&part(&input, 0..1), Some(&before)).unwrap().output;
+            let expected = network.forward(part(&input, 0..1), Some(&before)).unwrap().output;
             let expected = expected.index_axis(Axis(0), 0);
             assert_array("other parameters", found.view(), expected, same(device, &config));
         });
@@ -273,7 +273,7 @@ fn a_decoders_stream_is_its_teacher_forced_pass() {
                 let encoder = Sequences::tokens(tokens.view()).with_lengths([4, 2, 3]).unwrap();
                 let written = Array2::from_shape_fn((5, BATCH), |(t, row)| ((t + 2 * row) % 6) as u32);
                 let teacher = Sequences::tokens(written.view());
-                let whole = network.forward(&encoder.clone().with_decoder(teacher.clone()), None).unwrap();
+                let whole = network.forward(encoder.clone().with_decoder(teacher.clone()), None).unwrap();
                 let states = network.encode(&encoder).unwrap();
                 let mut stream = network.stream(BATCH).unwrap();
                 stream.set_states(&states).unwrap();
@@ -299,8 +299,8 @@ fn two_halves_are_one_sequence() {
                 failures.check(format!("{device}, {config}, lengths {lengths:?}"), || {
                     let input = input(&config, 5).with_lengths(lengths).unwrap();
                     let whole = network.forward(&input, None).unwrap();
-                    let first = network.forward(&part(&input, 0..2), None).unwrap();
-                    let second = network.forward(&part(&input, 2..5), Some(&first.states)).unwrap();
+                    let first = network.forward(part(&input, 0..2), None).unwrap();
+                    let second = network.forward(part(&input, 2..5), Some(&first.states)).unwrap();
                     let found = ndarray::concatenate![Axis(0), first.output, second.output];
                     assert_array("output", found.view(), whole.output.view(), same(device, &config));
                     assert_states("final", &second.states, &whole.states, same(device, &config));
@@ -344,7 +344,7 @@ fn series(
     (input, target, weights)
 }
 
-fn targets(target: &Array3<f32>, weights: &Array2<f32>) -> Targets<'static> {
+fn targets<'a>(target: &Array3<f32>, weights: &Array2<f32>) -> Targets<'a> {
     Targets::values(target.clone()).with_weights(weights.clone()).unwrap()
 }
 
@@ -435,7 +435,7 @@ impl ByHand {
             let before = initial.clone();
             let next = (begin + stride).min(end);
             let keep = if end == input.steps() { end } else { next };
-            initial = Some(self.network.forward(&part(input, begin..keep), before.as_ref()).unwrap().states);
+            initial = Some(self.network.forward(part(input, begin..keep), before.as_ref()).unwrap().states);
             self.step(&window, &target, &weights, before.as_ref());
             (begin, counted) = (begin + stride, end);
         }
@@ -468,7 +468,7 @@ fn the_next_batch_continues_from_carried_states() {
                 if number == 2 {
                     trainer.reset_state();
                 }
-                trainer.step(input, &targets(target, weights)).unwrap();
+                trainer.step(input, targets(target, weights)).unwrap();
             }
             Trained::of(&mut trainer).assert_close("carried", &expected, &config, 5);
         });
@@ -490,7 +490,7 @@ fn learned_initial_states_have_no_gradient_where_states_are_carried() {
             trainer.carry_state(true).unwrap();
             for batch in 0..2 {
                 let (input, target, weights) = series(&config, 4, batch);
-                trainer.accumulate(&input, &targets(&target, &weights)).unwrap();
+                trainer.accumulate(&input, targets(&target, &weights)).unwrap();
                 let gradients = trainer.gradients().unwrap();
                 for name in &initial {
                     let moves = gradients[name].iter().any(|g| *g != 0.0);
@@ -547,7 +547,7 @@ fn truncated_training_is_a_loop_over_windows() {
                     let mut trainer = trainer(opened, &config, options());
                     trainer.carry_state(carries).unwrap();
                     for (input, target, weights) in &all {
-                        trainer.step_truncated(input, &targets(target, weights), truncation).unwrap();
+                        trainer.step_truncated(input, targets(target, weights), truncation).unwrap();
                     }
                     assert_eq!(trainer.steps(), expected.losses.len() as u64, "updates");
                     Trained::of(&mut trainer).assert_close("windows", &expected, &config, horizon);
@@ -570,7 +570,7 @@ fn devices_agree_on_windows_with_dropout() {
         failures.check(*device, || {
             let mut trainer = trainer(opened, &config, options().reduction(Reduction::Sum).dropout_seed(5));
             let truncation = Truncation { horizon: 4, stride: 2 };
-            trainer.step_truncated(&input, &targets(&target, &weights), truncation).unwrap();
+            trainer.step_truncated(&input, targets(&target, &weights), truncation).unwrap();
             let found = Trained::of(&mut trainer);
             if let Some(expected) = curves.first() {
                 found.assert_close("windows", expected, &config, 4);
@@ -690,7 +690,7 @@ fn impossible_carries_and_truncations_are_refused() {
             let mut labels = Array2::zeros((4, BATCH));
             labels[[3, 0]] = 9;
             let truncation = Truncation { horizon: 1, stride: 1 };
-            let found = trainer.step_truncated(&input, &Targets::labels(labels.view()), truncation);
+            let found = trainer.step_truncated(&input, Targets::labels(labels.view()), truncation);
             assert!(found.is_err(), "the loss takes no labels");
             assert_eq!(trainer.network().parameters().unwrap(), before);
         });
@@ -704,13 +704,13 @@ fn impossible_carries_and_truncations_are_refused() {
             let labels = Targets::labels(ndarray::array![[0], [1], [2]].view());
             let each = Truncation { horizon: 1, stride: 1 };
             assert_refused(
-                trainer.step_truncated(&Sequences::tokens(tokens.view()), &labels, each),
+                trainer.step_truncated(Sequences::tokens(tokens.view()), &labels, each),
                 "input at step 2, row 0: expected a token number, 0 to 3, found 4",
             );
             let tokens = ndarray::array![[0u32], [1], [3]];
             let labels = Targets::labels(ndarray::array![[0], [1], [4]].view());
             assert_refused(
-                trainer.step_truncated(&Sequences::tokens(tokens.view()), &labels, each),
+                trainer.step_truncated(Sequences::tokens(tokens.view()), &labels, each),
                 "label at step 2, row 0: expected a whole number below 4, or a negative one for none, \
                  found 4",
             );
