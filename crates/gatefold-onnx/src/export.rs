@@ -115,10 +115,10 @@ pub fn write(
     Ok(())
 }
 
-/// [`write`] for a network on a device.
+/// [`write()`] for a network on a device.
 ///
 /// # Errors
-/// Those of [`write`], and of reading back from a GPU.
+/// Those of [`write()`], and of reading back from a GPU.
 pub fn save(path: impl AsRef<Path>, network: &Network, options: ExportOptions) -> Result<(), OnnxError> {
     write(path, network.config(), &network.parameters()?, options)
 }

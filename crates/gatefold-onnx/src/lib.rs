@@ -2,7 +2,7 @@
 //!
 //! [`OnnxModel::read`] reads a model of opset 7 to 22 and checks all of it: nothing in a file is trusted.
 //! [`OnnxModel::run`] runs it on a device once, [`OnnxModel::on`] as often as you like. [`OnnxModel::import`] turns a
-//! model that is a chain of this engine's layers into a network that can be trained and saved. [`save`], [`write`] and
+//! model that is a chain of this engine's layers into a network that can be trained and saved. [`save`], [`write()`] and
 //! [`export`] make a model of a network for other programs to run.
 //!
 //! ```
