@@ -1,7 +1,7 @@
 //! The doors of the engine as a user walks through them: custom losses, learning-rate schedules, shared handles, files,
 //! async calls; on the CPU and on a GPU.
 
-use gatefold::devices::GpuOptions;
+use gatefold::devices::{GpuOptions, adapters, adapters_async};
 use gatefold::layers::{InitialState, LayerConfig, LstmConfig};
 use gatefold::training::{GradientArrays, ParameterGroup, Schedule};
 use gatefold::{
@@ -302,7 +302,18 @@ fn async_twins_give_the_same() {
         let checkpoint = block_on(trainer.checkpoint_async(0, BTreeMap::new())).unwrap();
         assert_eq!(checkpoint.parameters, expected.network().parameters().unwrap());
         block_on(Trainer::resume_async(device, &checkpoint, TrainConfig::new())).unwrap();
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("network.safetensors");
+        block_on(expected.network().save_async(&path)).unwrap();
+        let loaded = block_on(Network::load_async(device, &path)).unwrap();
+        assert_eq!(loaded.parameters().unwrap(), expected.network().parameters().unwrap());
     });
+    let opened = block_on(Device::open_async(&DeviceChoice::Gpu)).map(|device| device.summary());
+    let expected = Device::open(&DeviceChoice::Gpu).map(|device| device.summary());
+    assert_eq!(opened.is_ok(), test_gpu().is_some());
+    assert_eq!(format!("{opened:?}"), format!("{expected:?}"));
+    assert_eq!(format!("{:?}", block_on(adapters_async())), format!("{:?}", adapters()));
 }
 
 /// Parameters too large for one binding lie in several buffers; training produces the same bits.

@@ -1,6 +1,6 @@
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuOptions};
-use crate::{DeviceChoice, Error};
+use crate::{DeviceChoice, Error, block_on};
 use gatefold_cpu::Threads;
 
 /// The device that a network lives and computes on.
@@ -18,18 +18,28 @@ impl Device {
     /// Opens the chosen device.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] if a GPU is wanted and none fits; [`Error::Device`] if the driver refuses.
-    #[cfg(feature = "gpu")]
+    /// [`Error::NoAdapter`] if a GPU is wanted and none fits; [`Error::Device`] if the driver refuses, or if a GPU is
+    /// wanted in a build without the feature `gpu`.
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
-        Ok(Gpu::request(choice, &GpuOptions::default())?.map_or(Device::Cpu, Device::Gpu))
+        block_on(Device::open_async(choice))
     }
 
-    /// Opens the chosen device.
+    /// [`Device::open`] for callers that must not block.
     ///
     /// # Errors
-    /// [`Error::Device`] if a GPU is wanted, which this build does not support.
+    /// Those of [`Device::open`].
+    #[cfg(feature = "gpu")]
+    pub async fn open_async(choice: &DeviceChoice) -> Result<Device, Error> {
+        let gpu = Gpu::request_async(choice, &GpuOptions::default()).await?;
+        Ok(gpu.map_or(Device::Cpu, Device::Gpu))
+    }
+
+    /// [`Device::open`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Device::open`].
     #[cfg(not(feature = "gpu"))]
-    pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
+    pub async fn open_async(choice: &DeviceChoice) -> Result<Device, Error> {
         match choice {
             DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
             DeviceChoice::Gpu | DeviceChoice::Named(_) => Err(Error::Device(format!(

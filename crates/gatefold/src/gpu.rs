@@ -8,7 +8,7 @@ mod prepared;
 mod replay;
 mod training;
 
-pub use adapter::{AdapterSummary, Gpu, GpuOptions, adapters};
+pub use adapter::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
 pub(crate) use buffer::{DeviceBuffer, bytes};
 pub(crate) use network::{GpuGradients, GpuNetwork, GpuStream, GpuTape};
 pub(crate) use prepared::SharedBuffers;

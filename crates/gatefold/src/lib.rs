@@ -227,7 +227,7 @@ pub mod devices {
     pub use crate::choice::DeviceChoice;
     pub use crate::device::Device;
     #[cfg(feature = "gpu")]
-    pub use crate::gpu::{AdapterSummary, Gpu, GpuOptions, adapters};
+    pub use crate::gpu::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
 }
 
 /// Schedules: a network lowered to the kernels that run it, as data.

@@ -220,13 +220,21 @@ impl Network {
     /// # Errors
     /// [`Error::Model`] for a file that cannot be read; those of [`Network::with_parameters`].
     pub fn load(device: &Device, path: impl AsRef<Path>) -> Result<Network, Error> {
+        block_on(Network::load_async(device, path))
+    }
+
+    /// [`Network::load`] for callers that must not wait for the device. The file is read at once.
+    ///
+    /// # Errors
+    /// Those of [`Network::load`].
+    pub async fn load_async(device: &Device, path: impl AsRef<Path>) -> Result<Network, Error> {
         let path = path.as_ref();
         let model = if pytorch::is_foreign(path)? {
             pytorch::read(path, &pytorch::ReadOptions::new())?
         } else {
             Model::load(path)?
         };
-        Network::with_parameters(device, &model.config, &model.parameters)
+        Network::with_parameters_async(device, &model.config, &model.parameters).await
     }
 
     /// Saves the network as a model file in our format (safetensors), written whole or not at all.
@@ -234,7 +242,15 @@ impl Network {
     /// # Errors
     /// [`Error::Model`] for a file that cannot be written; those of reading back from a GPU.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let (config, parameters) = (self.config().clone(), self.parameters()?);
+        block_on(self.save_async(path))
+    }
+
+    /// [`Network::save`] for callers that must not wait for the device. The file is written at once.
+    ///
+    /// # Errors
+    /// Those of [`Network::save`].
+    pub async fn save_async(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let (config, parameters) = (self.config().clone(), self.parameters_async().await?);
         let model = Model { config, parameters, metadata: Default::default() };
         Ok(model.save(path)?)
     }

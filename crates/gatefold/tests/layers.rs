@@ -4,8 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Files that people call; `gpu/` and `cpu/` are below them.
-const DOORS: [&str; 8] =
-    ["device", "embed", "embed/buffers", "generate", "generate/beam", "network", "stream", "train"];
+const DOORS: [&str; 9] = [
+    "device",
+    "embed",
+    "embed/buffers",
+    "generate",
+    "generate/beam",
+    "network",
+    "stream",
+    "train",
+    "train/checkpoint",
+];
 
 /// Every source file by its module path, such as `gpu/network`.
 fn files(root: &Path) -> BTreeMap<String, String> {

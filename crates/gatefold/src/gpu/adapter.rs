@@ -139,7 +139,12 @@ pub struct AdapterSummary {
 
 /// Every adapter of this machine, the best first.
 pub fn adapters() -> Vec<AdapterSummary> {
-    let adapters = pollster::block_on(found_adapters());
+    pollster::block_on(adapters_async())
+}
+
+/// [`adapters`] for callers that must not block.
+pub async fn adapters_async() -> Vec<AdapterSummary> {
+    let adapters = found_adapters().await;
     let auto = adapters.iter().position(|adapter| is_real(&adapter.get_info()));
     adapters.iter().enumerate().map(|(index, adapter)| summary(adapter, Some(index) == auto)).collect()
 }
@@ -259,8 +264,16 @@ impl Gpu {
 
     /// Opens every adapter of this machine, in the order of [`adapters`]; for one that refuses, its error is returned.
     pub fn each(options: &GpuOptions) -> Vec<Result<Gpu, Error>> {
-        let adapters = pollster::block_on(found_adapters());
-        adapters.iter().map(|adapter| pollster::block_on(Gpu::open(adapter, options))).collect()
+        pollster::block_on(Gpu::each_async(options))
+    }
+
+    /// [`Gpu::each`] for callers that must not block.
+    pub async fn each_async(options: &GpuOptions) -> Vec<Result<Gpu, Error>> {
+        let mut opened = Vec::new();
+        for adapter in &found_adapters().await {
+            opened.push(Gpu::open(adapter, options).await);
+        }
+        opened
     }
 
     async fn open(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Gpu, Error> {
