@@ -1,6 +1,6 @@
-//! Whole networks on buffers of our own. Outputs, final states and every gradient are those of the same network behind the
-//! engine's other doors: the same bits on the same GPU, and within tolerance those of the CPU. Past the rows' ends, our
-//! inputs and gradients of outputs hold NaN, where the other doors have zeros.
+//! Whole networks on buffers of our own. Outputs, final states and every gradient are those of the same network through
+//! the engine's other doors: the same bits on the same GPU, and within tolerance those of the CPU. Past the rows' ends,
+//! our inputs and gradients of outputs hold NaN, where the other doors have zeros.
 
 use super::{buffer, encode, gradient, lengths, read, written};
 use gatefold::data::LayerState;

@@ -12,8 +12,8 @@ const TANH: Activation = Activation::Tanh;
 const STEPS: usize = 14;
 const BATCH: usize = 3;
 
-/// The steps of a sequence one by one are those of the same network's stream behind the engine's other door, and those of the
-/// whole sequence at once: the same bits, also after a reset in the middle of a ring.
+/// The steps of a sequence one by one are those of the same network's stream through the engine's other door, and those
+/// of the whole sequence at once: the same bits, also after a reset in the middle of a ring.
 #[test]
 fn steps_of_a_network_are_those_of_its_sequence() {
     let Some(gpu) = test_gpu() else { return };

@@ -1,4 +1,4 @@
-//! The CPU device behind the engine's doors. It calls `gatefold-cpu` directly and knows no plans.
+//! The CPU's side of networks and training. It calls `gatefold-cpu` directly and knows no plans.
 
 mod network;
 mod training;

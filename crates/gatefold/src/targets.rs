@@ -118,7 +118,8 @@ impl Targets<'_> {
     ///
     /// # Errors
     /// [`Error::Shape`] if there is not one length for each row, or one is above `T'`.
-    pub fn with_lengths(self, lengths: &[usize]) -> Result<Self, Error> {
+    pub fn with_lengths(self, lengths: impl AsRef<[usize]>) -> Result<Self, Error> {
+        let lengths = lengths.as_ref();
         let (steps, batch, _) = self.values.dim();
         check_lengths(lengths, steps, batch, None)?;
         let within = |(t, row): (usize, usize)| f32::from(u8::from(t < lengths[row]));
