@@ -375,8 +375,8 @@ mod tests {
         let targets = || Targets::values(Array3::zeros((2, 2, 1)));
         let mask = arr2(&[[2.0, 3.0], [4.0, 5.0]]);
         let both = [
-            targets().with_lengths(&[2, 1]).and_then(|targets| targets.with_weights(mask.clone())),
-            targets().with_weights(mask).and_then(|targets| targets.with_lengths(&[2, 1])),
+            targets().with_lengths([2, 1]).and_then(|targets| targets.with_weights(mask.clone())),
+            targets().with_weights(mask).and_then(|targets| targets.with_lengths([2, 1])),
         ];
         for found in both {
             assert_eq!(found.unwrap().weights, Some(arr2(&[[2.0, 3.0], [4.0, 0.0]]).into()));
