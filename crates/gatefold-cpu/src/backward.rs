@@ -1,12 +1,14 @@
-use crate::bridge::{self, add_to_newest, recurrent_of};
+use crate::bridge::{self, BridgeGradients, add_to_newest, recurrent_of};
 use crate::dense;
-use crate::network::{Kept, Network, Tape};
-use crate::recurrent;
+use crate::network::{Context, Kept, Network, PartTape, Tape};
+use crate::parts::{put_states, take_states};
+use crate::recurrent::{self, RecurrentGradients};
 use crate::steps;
 use crate::tensors::{Sums, Tensors};
-use crate::threads::add_product;
+use crate::weights::Pass;
 use gatefold_model::{
-    InitialSource, InitialState, Layer, LayerKind, Merge, Node, Recurrent, Role, Source, StateKind,
+    InitialSource, InitialState, Layer, LayerKind, Merge, NetworkConfig, Node, Recurrent, Role, Source,
+    StateKind,
 };
 use gatefold_model::{LayerState, States};
 use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, s};
@@ -26,13 +28,22 @@ pub struct Gradients {
     pub states: States,
 }
 
-/// The state of the backward walk.
-struct Back<'a> {
-    sums: Sums<'a>,
+/// What the backward pass of a part leaves.
+struct Back {
     /// Gradients with respect to values of the layer graph, summed over the readers visited so far.
     d: BTreeMap<Source, Array2<f32>>,
     /// Gradients with respect to final states; once a layer has been visited, with respect to its initial states.
     d_states: Vec<Option<LayerState>>,
+    /// What the layers' parameters still need.
+    found: BTreeMap<usize, Found>,
+}
+
+/// What the gradients of a layer's parameters are made of, beside the layer's input.
+enum Found {
+    Recurrent(RecurrentGradients),
+    /// The gradient with respect to the pre-activations, or to the rows of an embedding.
+    Rows(Array2<f32>),
+    Bridge(BridgeGradients),
 }
 
 impl Network {
@@ -40,22 +51,38 @@ impl Network {
     ///
     /// # Panics
     /// If `d_output` is not shaped like the tape's output, or `d_states` like its states.
-    pub fn backward(&self, tape: Tape, d_output: ArrayView3<f32>, d_states: Option<&States>) -> Gradients {
+    pub fn backward(
+        &self,
+        mut tape: Tape,
+        d_output: ArrayView3<f32>,
+        d_states: Option<&States>,
+    ) -> Gradients {
         let zeros = |(name, tensor): (&String, &ArrayD<f32>)| (name.clone(), ArrayD::zeros(tensor.raw_dim()));
         let mut parameters: Tensors = self.parameters.iter().map(zeros).collect();
-        let (first, batch, packings) = (tape.first, tape.batch(), tape.packings.clone());
-        let Back { mut d, d_states: found, .. } =
-            self.through(tape, d_output, d_states, &mut parameters, first, true);
-        let mut states = States::zeros(&self.config, batch);
-        for (state, found) in states.layers.iter_mut().zip(found) {
-            if let Some(found) = found {
-                *state = found;
+        let first = tape.parts[0].first;
+        let mut parts = self.through(&mut tape, d_output, d_states, first, true);
+        self.add_gradients(&tape, &mut parts, first, &mut parameters);
+
+        let rows = d_output.dim().1;
+        let mut states = States::zeros(&self.config, rows);
+        for (tape, back) in tape.parts.iter().zip(&mut parts) {
+            let mut own = States::zeros(&self.config, tape.part.rows.len());
+            for (state, found) in own.layers.iter_mut().zip(&mut back.d_states) {
+                if let Some(found) = found.take() {
+                    *state = found;
+                }
             }
+            put_states(&own, &tape.part, &mut states);
         }
-        let mut unpacked = |source: Source, width: usize| {
-            let packing = packings.get(&source)?;
-            let d = d.remove(&source).unwrap_or_else(|| Array2::zeros((packing.len(), width)));
-            Some(packing.unpack(d.view()))
+        let unpacked = |source: Source, width: usize| {
+            let steps = tape.parts[0].packings.get(&source)?.padded_steps();
+            let mut all = Array3::zeros((steps, rows, width));
+            for (tape, back) in tape.parts.iter().zip(&parts) {
+                if let Some(d) = back.d.get(&source) {
+                    tape.packings[&source].unpack(d.view(), &mut all);
+                }
+            }
+            Some(all)
         };
         let decoder_input = self
             .config
@@ -76,103 +103,173 @@ impl Network {
     /// As [`Network::backward`], or if a gradient is not shaped like its parameter.
     pub fn accumulate(
         &self,
-        tape: Tape,
+        mut tape: Tape,
         d_output: ArrayView3<f32>,
         d_states: Option<&States>,
         gradients: &mut Tensors,
     ) {
         let wanted = |layer: &Layer| layer.parameters.iter().any(|spec| gradients.contains_key(&spec.name));
         let Some(first) = self.config.layers().iter().position(wanted) else { return };
-        let first = first.max(tape.first);
-        self.through(tape, d_output, d_states, gradients, first, false);
+        let first = first.max(tape.parts[0].first);
+        let mut parts = self.through(&mut tape, d_output, d_states, first, false);
+        self.add_gradients(&tape, &mut parts, first, gradients);
     }
 
-    /// Walks back to layer `first`, and to the inputs if wanted.
-    fn through<'a>(
+    /// Walks every part back to layer `first`, and to the inputs if wanted.
+    fn through(
         &self,
-        mut tape: Tape,
+        tape: &mut Tape,
         d_output: ArrayView3<f32>,
         d_states: Option<&States>,
-        gradients: &'a mut Tensors,
         first: usize,
         wants_inputs: bool,
-    ) -> Back<'a> {
+    ) -> Vec<Back> {
         assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
-        let graph = self.config.graph();
         if let Some(states) = d_states
-            && let Err(problem) = states.check(&self.config, tape.batch())
+            && let Err(problem) = states.check(&self.config, d_output.dim().1)
         {
             panic!("gradients of final {problem}");
         }
-        let mut back = Back {
-            sums: Sums { gradients, threads: self.threads },
-            d: BTreeMap::from([(graph.output(), tape.packings[&graph.output()].pack(d_output))]),
-            d_states: match d_states {
-                Some(states) => states.layers.iter().cloned().map(Some).collect(),
-                None => vec![None; self.config.recurrent_layers().count()],
-            },
-        };
+        let rows: usize = tape.parts.iter().flat_map(|tape| tape.packings.values().next()).map(|p| p.len()).sum();
+        let threads = self.threads.worth(rows * self.weights());
+        let recurrent = self.config.recurrent_layers().count();
+        let mut parts: Vec<Option<Back>> = tape.parts.iter().map(|_| None).collect();
+        self.with_context(Pass::Backward, |context| {
+            threads.run(tape.parts.iter_mut().zip(&mut parts), |(tape, back)| {
+                let output = self.config.graph().output();
+                let d_states = d_states.map(|states| take_states(states, &tape.part));
+                let mut own = Back {
+                    d: BTreeMap::from([(output, tape.packings[&output].pack(d_output))]),
+                    d_states: match d_states {
+                        Some(states) => states.layers.into_iter().map(Some).collect(),
+                        None => vec![None; recurrent],
+                    },
+                    found: BTreeMap::new(),
+                };
+                own.through(context, tape, first, wants_inputs);
+                *back = Some(own);
+            });
+        });
+        parts.into_iter().map(|back| back.expect("every part was run")).collect()
+    }
+
+    /// Adds the gradients of the parameters of the layers from `first` on. Each product is shared among threads, part
+    /// after part.
+    fn add_gradients(&self, tape: &Tape, parts: &mut [Back], first: usize, gradients: &mut Tensors) {
+        let mut sums = Sums { gradients, threads: self.threads, set: self.set };
+        for node in &self.config.graph().nodes()[first..] {
+            let layer = &self.config.layers()[node.layer];
+            for (tape, back) in tape.parts.iter().zip(&mut *parts) {
+                add_layer_gradients(&self.config, layer, node, tape, back, &mut sums);
+            }
+        }
+    }
+}
+
+/// Adds one part's gradients of a layer's parameters.
+fn add_layer_gradients(
+    config: &NetworkConfig,
+    layer: &Layer,
+    node: &Node,
+    tape: &PartTape,
+    back: &mut Back,
+    sums: &mut Sums,
+) {
+    let Some(found) = back.found.get_mut(&layer.index) else { return };
+    match (layer.kind, found, tape.values.get(&Source::Output(layer.index))) {
+        (LayerKind::Recurrent(recurrent), Found::Recurrent(found), Some(Kept::Recurrent(kept))) => {
+            let (packing, input) = (tape.packing_of(node), tape.input_of(config, node));
+            recurrent::add_gradients(layer, &recurrent, packing, input.view(), kept, found, sums);
+            let states = node.states.as_ref().expect("recurrent layers have states");
+            let own = !tape.given && states.initial == InitialSource::Own;
+            if let (true, Some(d_initial)) = (own, &back.d_states[states.number])
+                && recurrent.initial == InitialState::Learned
+            {
+                add_learned(layer, &recurrent, d_initial, sums);
+            }
+        }
+        (LayerKind::Dense { .. }, Found::Rows(d), _) => {
+            let input = tape.input_of(config, node);
+            sums.add_weight(layer.find(Role::DenseWeight, false), 0..d.ncols(), d.view(), input.view());
+            sums.add_bias(layer.find(Role::DenseBias, false), d.view());
+        }
+        (LayerKind::Embedding { .. }, Found::Rows(d), _) => {
+            if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
+                steps::embed_backward(tape.input_of(config, node).view(), d.view(), table);
+            }
+        }
+        (LayerKind::Decoder { .. }, Found::Bridge(found), _) => {
+            let bridge = tape.bridge.as_ref().expect("the encoder was run");
+            bridge::add_gradients(config, bridge, found, sums);
+        }
+        (kind, ..) => unreachable!("{} has no parameters", kind.name()),
+    }
+}
+
+impl Back {
+    /// Walks a part back to layer `first`, and to the inputs if wanted.
+    fn through(&mut self, context: Context, tape: &mut PartTape, first: usize, wants_inputs: bool) {
+        let config = context.config;
         let wanted = |source: &Source| match *source {
             Source::Input | Source::DecoderInput => wants_inputs,
             Source::Output(layer) | Source::FinalHidden(layer) => layer >= first,
         };
-        for node in graph.nodes()[first..].iter().rev() {
-            let layer = &self.config.layers()[node.layer];
+        for node in config.graph().nodes()[first..].iter().rev() {
+            let layer = &config.layers()[node.layer];
             let own = Source::Output(node.layer);
-            let (kept, d) = (tape.values.remove(&own), back.d.remove(&own));
+            let d = self.d.remove(&own);
+            let wants_input = node.inputs.iter().any(wanted);
             let d_input = match (layer.kind, &node.states) {
                 (LayerKind::Recurrent(recurrent), Some(states)) => {
-                    let Some(Kept::Recurrent(kept)) = kept else { unreachable!("it was run as one") };
-                    let (d, d_initial) = recurrent::backward(
-                        self.values(),
+                    let packing = tape.packing_of(node).clone();
+                    let Some(Kept::Recurrent(kept)) = tape.values.get_mut(&own) else {
+                        unreachable!("it was run as one")
+                    };
+                    let d_final = self.d_states[states.number].as_ref();
+                    let (d_input, d_initial, found) = recurrent::backward(
+                        context,
                         layer,
                         &recurrent,
-                        tape.packing_of(node),
-                        tape.input_of(&self.config, node).view(),
-                        *kept,
+                        &packing,
+                        kept,
                         d,
-                        back.d_states[states.number].as_ref(),
-                        node.inputs.iter().any(wanted),
-                        &mut back.sums,
+                        d_final,
+                        wants_input,
                     );
-                    let own = !tape.given && states.initial == InitialSource::Own;
-                    if own && recurrent.initial == InitialState::Learned {
-                        add_learned(layer, &recurrent, &d_initial, &mut back.sums);
-                    }
-                    back.d_states[states.number] = Some(d_initial);
-                    d
+                    self.d_states[states.number] = Some(d_initial);
+                    self.found.insert(layer.index, Found::Recurrent(found));
+                    d_input
                 }
                 (LayerKind::Decoder { .. }, _) => {
-                    let bridge = tape.bridge.take().expect("the encoder was run");
-                    let (values, d_states) = (self.values(), &mut back.d_states);
-                    bridge::backward(values, &self.config, bridge, d_states, &mut back.sums);
+                    let bridge = tape.bridge.as_ref().expect("the encoder was run");
+                    let found = bridge::backward(context, bridge, &mut self.d_states);
+                    self.found.insert(layer.index, Found::Bridge(found));
                     None
                 }
-                _ => d.map(|d| self.other_backward(layer, node, kept, &tape, d, &mut back.sums)),
+                _ => d.and_then(|d| self.other_backward(context, layer, node, tape, d, wants_input)),
             };
             let Some(d_input) = d_input else { continue };
             let inputs: Vec<Source> = node.inputs.iter().copied().filter(wanted).collect();
             let Some((&last, others)) = inputs.split_last() else { continue };
             match node.merge {
                 Merge::Sum => {
-                    others.iter().for_each(|&other| self.meet(other, d_input.clone(), &tape, &mut back));
-                    self.meet(last, d_input, &tape, &mut back);
+                    others.iter().for_each(|&other| self.meet(config, other, d_input.clone(), tape));
+                    self.meet(config, last, d_input, tape);
                 }
             }
         }
-        back
     }
 
     /// Adds one reader's share of the gradient with respect to a value.
-    fn meet(&self, source: Source, d: Array2<f32>, tape: &Tape, back: &mut Back) {
+    fn meet(&mut self, config: &NetworkConfig, source: Source, d: Array2<f32>, tape: &PartTape) {
         if let Source::FinalHidden(layer) = source {
-            let (number, recurrent) = recurrent_of(&self.config, layer);
+            let (number, recurrent) = recurrent_of(config, layer);
             let zeros = || LayerState::zeros(recurrent, d.nrows());
-            let d_final = back.d_states[number].get_or_insert_with(zeros);
+            let d_final = self.d_states[number].get_or_insert_with(zeros);
             let d = tape.packings[&source].unsort(d.view());
             return add_to_newest(d.view(), StateKind::Hidden, recurrent, d_final);
         }
-        match back.d.entry(source) {
+        match self.d.entry(source) {
             Entry::Vacant(place) => {
                 place.insert(d);
             }
@@ -181,52 +278,46 @@ impl Network {
     }
 
     /// Backward through a layer that is neither recurrent nor a decoder: turns the gradient with respect to its output
-    /// into that with respect to its input.
+    /// into that with respect to its input, if wanted and there is one.
     fn other_backward(
-        &self,
+        &mut self,
+        context: Context,
         layer: &Layer,
         node: &Node,
-        kept: Option<Kept>,
-        tape: &Tape,
+        tape: &PartTape,
         mut d: Array2<f32>,
-        sums: &mut Sums,
-    ) -> Array2<f32> {
+        wants_input: bool,
+    ) -> Option<Array2<f32>> {
         let packing = tape.packing_of(node);
-        match (layer.kind, kept) {
+        match (layer.kind, tape.values.get(&Source::Output(layer.index))) {
             (LayerKind::Dense { activation, .. }, Some(Kept::Dense(kept))) => {
-                let input = tape.input_of(&self.config, node);
-                dense::backward(&kept, activation, &mut d);
-                let weight = layer.find(Role::DenseWeight, false);
-                sums.add_weight(weight, 0..d.ncols(), d.view(), input.view());
-                sums.add_bias(layer.find(Role::DenseBias, false), d.view());
-                let mut d_input = Array2::zeros(input.raw_dim());
-                add_product(self.threads, d.view(), self.dense_parameters(layer).0, d_input.view_mut());
+                dense::backward(context.set, kept, activation, &mut d);
+                let weight = &context.packed.layer(layer).dense;
+                let d_input = wants_input.then(|| dense::product(context.set, d.view(), weight, None));
+                self.found.insert(layer.index, Found::Rows(d));
                 d_input
             }
             (LayerKind::Embedding { .. }, _) => {
-                let tokens = tape.input_of(&self.config, node);
-                if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
-                    steps::embed_backward(tokens.view(), d.view(), table);
-                }
-                Array2::zeros(tokens.raw_dim())
+                self.found.insert(layer.index, Found::Rows(d));
+                None
             }
             (LayerKind::Dropout { rate }, _) => {
                 if let Some(dropout) = tape.dropout {
                     steps::drop_out(dropout, layer.index, rate, packing, &mut d);
                 }
-                d
+                Some(d)
             }
             (LayerKind::Softmax, Some(Kept::Rows(y))) => {
                 steps::softmax_backward(y.view(), &mut d);
-                d
+                Some(d)
             }
-            (LayerKind::LastStep, _) => packing.spread_last_rows(d.view()),
+            (LayerKind::LastStep, _) => Some(packing.spread_last_rows(d.view())),
             (LayerKind::Expand { fill, .. }, _) => {
                 let d = steps::expand_backward(d.view(), packing.batch(), fill);
-                packing.spread_last_rows(d.view())
+                Some(packing.spread_last_rows(d.view()))
             }
             // These layers only read.
-            (LayerKind::Residual { .. } | LayerKind::FinalState, _) => d,
+            (LayerKind::Residual { .. } | LayerKind::FinalState, _) => Some(d),
             (kind, _) => unreachable!("{} is run elsewhere, or kept what backward needs", kind.name()),
         }
     }

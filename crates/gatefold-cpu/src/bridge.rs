@@ -1,9 +1,9 @@
 //! The bridge from the final states of an encoder to the initial states of its decoder.
 
 use crate::dense::{self, DenseTape};
+use crate::network::Context;
 use crate::recurrent::side_by_side;
-use crate::tensors::{Sums, Values};
-use crate::threads::add_product;
+use crate::tensors::Sums;
 use gatefold_model::LayerState;
 use gatefold_model::{
     Bridge, HandOver, InitialSource, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind,
@@ -64,7 +64,8 @@ pub(crate) fn add_to_newest(
 }
 
 /// Fills the initial states of the decoder's recurrent layers from the final states of the encoder's.
-pub(crate) fn forward(values: Values, config: &NetworkConfig, states: &mut [LayerState]) -> BridgeTape {
+pub(crate) fn forward(context: Context, states: &mut [LayerState]) -> BridgeTape {
+    let config = context.config;
     let (decoder, bridge) = decoder(config);
     let batch = states[0].h.dim().1;
     for node in config.graph().nodes() {
@@ -73,16 +74,16 @@ pub(crate) fn forward(values: Values, config: &NetworkConfig, states: &mut [Laye
             states[number] = LayerState::zeros(recurrent, batch);
         }
     }
-    let hand_over = |&HandOver { target, number, state, source, source_state, .. }: &HandOver| {
+    let mut hand_over = |(place, hand_over): (usize, &HandOver)| {
+        let &HandOver { target, number, state, source, source_state, .. } = hand_over;
         let (from, recurrent) = recurrent_of(config, source);
         let given = newest(&states[from], source_state, recurrent);
         let (value, dense) = match bridge {
             Bridge::Same => (given, None),
             Bridge::Dense { activation } => {
-                let weight = values.matrix(decoder, Role::BridgeWeight(number, state), false);
-                let bias = values.vector(decoder, Role::BridgeBias(number, state), false);
-                let (weight, bias) = weight.zip(bias).expect("a dense bridge has both");
-                let tape = dense::forward(values.threads, given.view(), weight, Some(bias), activation);
+                let weight = &context.packed.layer(decoder).bridge[place];
+                let bias = context.values.elements(decoder, Role::BridgeBias(number, state), false);
+                let tape = dense::forward(context.set, given.view(), weight, bias, activation);
                 (tape.y.clone(), Some((given, tape)))
             }
         };
@@ -95,21 +96,23 @@ pub(crate) fn forward(values: Values, config: &NetworkConfig, states: &mut [Laye
         }
         dense
     };
-    BridgeTape { dense: config.graph().hand_overs().iter().map(hand_over).collect() }
+    BridgeTape { dense: config.graph().hand_overs().iter().enumerate().map(&mut hand_over).collect() }
 }
 
+/// The gradients of a dense bridge's pre-activations, for each hand-over.
+pub(crate) type BridgeGradients = Vec<Option<Array2<f32>>>;
+
 /// The backward of [`forward`]: from the gradients of the decoder's initial states, adds to those of the encoder's
-/// final states and of the bridge's parameters.
+/// final states.
 pub(crate) fn backward(
-    values: Values,
-    config: &NetworkConfig,
-    tape: BridgeTape,
+    context: Context,
+    tape: &BridgeTape,
     d_states: &mut [Option<LayerState>],
-    sums: &mut Sums,
-) {
+) -> BridgeGradients {
+    let config = context.config;
     let (decoder, bridge) = decoder(config);
-    for (hand_over, dense) in config.graph().hand_overs().iter().zip(tape.dense) {
-        let &HandOver { target, number, state, source, source_state, .. } = hand_over;
+    let back = |((place, hand_over), dense): ((usize, &HandOver), &Option<(Array2<f32>, DenseTape)>)| {
+        let &HandOver { target, state, source, source_state, .. } = hand_over;
         let d_initial = &d_states[recurrent_of(config, target).0];
         let d_initial = d_initial.as_ref().expect("the decoder's layers had their turn");
         let mut d = match state {
@@ -119,18 +122,33 @@ pub(crate) fn backward(
                 d_initial.c.as_ref().expect("the layer has a cell").index_axis(Axis(0), 0).to_owned()
             }
         };
-        if let (Some((x, tape)), Bridge::Dense { activation }) = (dense, bridge) {
-            dense::backward(&tape, activation, &mut d);
-            let weight = decoder.find(Role::BridgeWeight(number, state), false);
-            sums.add_weight(weight, 0..d.ncols(), d.view(), x.view());
-            sums.add_bias(decoder.find(Role::BridgeBias(number, state), false), d.view());
-            let weight = values.matrix(decoder, Role::BridgeWeight(number, state), false);
-            let mut d_x = Array2::zeros(x.raw_dim());
-            add_product(values.threads, d.view(), weight.expect("a dense bridge has it"), d_x.view_mut());
-            d = d_x;
+        let mut found = None;
+        if let (Some((_, tape)), Bridge::Dense { activation }) = (dense, bridge) {
+            dense::backward(context.set, tape, activation, &mut d);
+            let weight = &context.packed.layer(decoder).bridge[place];
+            let d_given = dense::product(context.set, d.view(), weight, None);
+            found = Some(std::mem::replace(&mut d, d_given));
         }
         let (from, recurrent) = recurrent_of(config, source);
         let d_final = d_states[from].get_or_insert_with(|| LayerState::zeros(recurrent, d.nrows()));
         add_to_newest(d.view(), source_state, recurrent, d_final);
+        found
+    };
+    config.graph().hand_overs().iter().enumerate().zip(&tape.dense).map(back).collect()
+}
+
+/// Adds the gradients of the bridge's parameters.
+pub(crate) fn add_gradients(
+    config: &NetworkConfig,
+    tape: &BridgeTape,
+    found: &BridgeGradients,
+    sums: &mut Sums,
+) {
+    let (decoder, _) = decoder(config);
+    for ((hand_over, dense), d) in config.graph().hand_overs().iter().zip(&tape.dense).zip(found) {
+        let (Some((x, _)), Some(d)) = (dense, d) else { continue };
+        let weight = decoder.find(Role::BridgeWeight(hand_over.number, hand_over.state), false);
+        sums.add_weight(weight, 0..d.ncols(), d.view(), x.view());
+        sums.add_bias(decoder.find(Role::BridgeBias(hand_over.number, hand_over.state), false), d.view());
     }
 }

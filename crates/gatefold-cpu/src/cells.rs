@@ -1,14 +1,14 @@
-//! One step of one row: the work of each cell between the products. The equations are in docs/numerics.md.
+//! One step of some rows: the work of each cell between the products. The equations are in docs/numerics.md.
 //!
 //! A row's lanes are its pre-activations, one block of H per sum: r, z and so on. Forward replaces them by what
 //! backward needs, and backward by the gradients of the pre-activations. Cells with their usual activations have
-//! dedicated loops over the units, which the compiler vectorises; all others go through [`crate::functions`], block by
-//! block.
+//! dedicated loops over vectors of units; all others go through [`crate::functions`], row by row and block by block.
 
 mod gru;
 mod lstm;
 mod rnn;
 
+use crate::instructions::Instructions;
 use gatefold_model::{
     Activation, Cell, GruActivations, GruCell, GruGate, LstmActivations, LstmCell, LstmGate, Reset,
 };
@@ -24,39 +24,39 @@ pub(crate) struct CellStep<'a> {
     pub(crate) peephole: Option<&'a [f32]>,
 }
 
-/// A row before its step. Parts that the cell does not use are empty.
+/// Rows before their step. Parts that the cell does not use are empty.
 #[derive(Debug)]
-pub(crate) struct ForwardRow<'a> {
-    /// `[L H]`: pre-activations, replaced by what backward needs.
+pub(crate) struct ForwardRows<'a> {
+    /// `[rows, L H]`: pre-activations, replaced by what backward needs.
     pub(crate) lanes: &'a mut [f32],
-    /// `[R]`
+    /// `[rows, R]`
     pub(crate) h_prev: &'a [f32],
-    /// `[H]`
+    /// `[rows, H]`
     pub(crate) c_prev: &'a [f32],
-    /// `[H]`, written.
+    /// `[rows, H]`, written.
     pub(crate) c: &'a mut [f32],
-    /// `[H]`, written: h, or the input of the projection to h.
+    /// `[rows, H]`, written: h, or the input of the projection to h.
     pub(crate) out: &'a mut [f32],
 }
 
-/// A row during backward.
+/// Rows during backward.
 #[derive(Debug)]
-pub(crate) struct BackwardRow<'a> {
-    /// `[L H]`: the lanes left by forward, replaced by the gradients of the pre-activations.
+pub(crate) struct BackwardRows<'a> {
+    /// `[rows, L H]`: the lanes left by forward, replaced by the gradients of the pre-activations.
     pub(crate) lanes: &'a mut [f32],
-    /// `[R]`
+    /// `[rows, R]`
     pub(crate) h_prev: &'a [f32],
-    /// `[H]`
+    /// `[rows, H]`
     pub(crate) c_prev: &'a [f32],
-    /// `[H]`
+    /// `[rows, H]`
     pub(crate) c: &'a [f32],
-    /// `[H]`: h, or the input of the projection to h.
+    /// `[rows, H]`: h, or the input of the projection to h.
     pub(crate) out: &'a [f32],
-    /// `[H]`: the gradient with respect to `out`.
+    /// `[rows, H]`: the gradient with respect to `out`.
     pub(crate) d_out: &'a [f32],
-    /// `[R]`: gets the gradient with respect to `h_prev` that bypasses the weights, added.
+    /// `[rows, R]`: gets the gradient with respect to `h_prev` that bypasses the weights, added.
     pub(crate) d_prev: &'a mut [f32],
-    /// `[H]`: the gradient with respect to `c`, replaced by that with respect to `c_prev`.
+    /// `[rows, H]`: the gradient with respect to `c`, replaced by that with respect to `c_prev`.
     pub(crate) d_c: &'a mut [f32],
 }
 
@@ -97,6 +97,13 @@ impl CellStep<'_> {
         }
     }
 
+    /// The rows of W in the order of the lanes that they go to, which are the first ones.
+    pub(crate) fn input_rows(&self) -> Vec<Range<usize>> {
+        let mut blocks = self.input_blocks();
+        blocks.sort_by_key(|block| block.lanes.start);
+        blocks.into_iter().map(|block| block.rows).collect()
+    }
+
     /// The lanes of `U h'`; with the reset before the product, without the candidate's rows.
     pub(crate) fn recurrent_block(&self) -> Block {
         let h = self.hidden;
@@ -124,52 +131,96 @@ impl CellStep<'_> {
         }
     }
 
+    /// Room for a step of one row.
     pub(crate) fn scratch(&self) -> Vec<f32> {
         vec![0.0; SCRATCH * self.hidden]
     }
 
     /// The first half of a step with the reset before the product: gates r and z, and `reset = r h'`.
-    pub(crate) fn forward_reset(&self, lanes: &mut [f32], h_prev: &[f32], reset: &mut [f32]) {
+    pub(crate) fn forward_reset(
+        &self,
+        set: Instructions,
+        lanes: &mut [f32],
+        h_prev: &[f32],
+        reset: &mut [f32],
+    ) {
         let Cell::Gru(gru) = self.cell else { unreachable!("only GRUs reset") };
         if self.is_plain() {
-            gru::plain_reset(lanes, h_prev, reset);
-        } else {
-            gru::reset(&gru, self.clip, lanes, h_prev, reset);
+            return set.run(gru::PlainReset { hidden: self.hidden, lanes, h_prev, reset });
+        }
+        let (width, hidden) = (self.lanes() * self.hidden, self.hidden);
+        let rows = lanes.chunks_exact_mut(width).zip(h_prev.chunks_exact(hidden));
+        for ((lanes, h_prev), reset) in rows.zip(reset.chunks_exact_mut(hidden)) {
+            gru::reset(set, &gru, self.clip, lanes, h_prev, reset);
         }
     }
 
-    /// One row's step.
-    pub(crate) fn forward(&self, row: ForwardRow, scratch: &mut [f32]) {
-        let ForwardRow { lanes, h_prev, c_prev, c, out } = row;
-        match (self.cell, self.is_plain()) {
-            (Cell::Rnn { activation }, _) => rnn::forward(activation, self.clip, lanes, out),
-            (Cell::Lstm(_), true) => lstm::plain_forward(lanes, c_prev, c, out),
-            (Cell::Lstm(cell), false) => {
-                lstm::forward(&cell, self.clip, self.peephole, lanes, c_prev, c, out, scratch);
+    /// A step.
+    pub(crate) fn forward(&self, set: Instructions, rows: ForwardRows, scratch: &mut [f32]) {
+        let hidden = self.hidden;
+        match self.cell {
+            Cell::Rnn { activation } => rnn::forward(set, activation, self.clip, rows.lanes, rows.out),
+            Cell::Lstm(_) if self.is_plain() => {
+                let ForwardRows { lanes, h_prev: _, c_prev, c, out } = rows;
+                set.run(lstm::PlainForward { hidden, lanes, c_prev, c, h: out });
             }
-            (Cell::Gru(GruCell { reset: Reset::After, .. }), true) => gru::plain_after(lanes, h_prev, out),
-            (Cell::Gru(GruCell { reset: Reset::Before, .. }), true) => gru::plain_before(lanes, h_prev, out),
-            (Cell::Gru(cell), false) => gru::forward(&cell, self.clip, lanes, h_prev, out, scratch),
+            Cell::Gru(GruCell { reset, .. }) if self.is_plain() => {
+                let ForwardRows { lanes, h_prev, out, .. } = rows;
+                match reset {
+                    Reset::After => set.run(gru::PlainAfter { hidden, lanes, h_prev, h: out }),
+                    Reset::Before => set.run(gru::PlainBefore { hidden, lanes, h_prev, h: out }),
+                }
+            }
+            Cell::Lstm(cell) => {
+                let ForwardRows { lanes, h_prev: _, c_prev, c, out } = rows;
+                let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(c_prev.chunks_exact(hidden));
+                let rows = rows.zip(c.chunks_exact_mut(hidden)).zip(out.chunks_exact_mut(hidden));
+                for (((lanes, c_prev), c), out) in rows {
+                    lstm::forward(set, &cell, self.clip, self.peephole, lanes, c_prev, c, out, scratch);
+                }
+            }
+            Cell::Gru(cell) => {
+                let ForwardRows { lanes, h_prev, out, .. } = rows;
+                let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(h_prev.chunks_exact(hidden));
+                for ((lanes, h_prev), out) in rows.zip(out.chunks_exact_mut(hidden)) {
+                    gru::forward(set, &cell, self.clip, lanes, h_prev, out, scratch);
+                }
+            }
         }
     }
 
-    /// One row's backward step.
-    pub(crate) fn backward(&self, row: BackwardRow, scratch: &mut [f32]) {
-        let BackwardRow { lanes, h_prev, c_prev, c, out, d_out, d_prev, d_c } = row;
-        match (self.cell, self.is_plain()) {
-            (Cell::Rnn { activation }, _) => rnn::backward(activation, self.clip, lanes, out, d_out, scratch),
-            (Cell::Lstm(_), true) => lstm::plain_backward(lanes, c_prev, c, d_out, d_c),
-            (Cell::Lstm(cell), false) => {
-                lstm::backward(&cell, self.clip, self.peephole, lanes, c_prev, c, d_out, d_c, scratch);
+    /// A backward step.
+    pub(crate) fn backward(&self, set: Instructions, rows: BackwardRows, scratch: &mut [f32]) {
+        let hidden = self.hidden;
+        let BackwardRows { lanes, h_prev, c_prev, c, out, d_out, d_prev, d_c } = rows;
+        match self.cell {
+            Cell::Rnn { .. } if self.is_plain() => set.run(rnn::PlainBackward { lanes, h: out, d_h: d_out }),
+            Cell::Lstm(_) if self.is_plain() => {
+                set.run(lstm::PlainBackward { hidden, lanes, c_prev, c, d_h: d_out, d_c });
             }
-            (Cell::Gru(GruCell { reset: Reset::After, .. }), true) => {
-                gru::plain_after_backward(lanes, h_prev, d_out, d_prev);
+            Cell::Gru(GruCell { reset, .. }) if self.is_plain() => match reset {
+                Reset::After => set.run(gru::PlainAfterBackward { hidden, lanes, h_prev, d_h: d_out, d_prev }),
+                Reset::Before => set.run(gru::PlainBeforeBackward { hidden, lanes, h_prev, d_h: d_out, d_prev }),
+            },
+            Cell::Rnn { activation } => {
+                let rows = lanes.chunks_exact_mut(hidden).zip(out.chunks_exact(hidden));
+                for ((a, h), d_h) in rows.zip(d_out.chunks_exact(hidden)) {
+                    rnn::backward(set, activation, self.clip, a, h, d_h, scratch);
+                }
             }
-            (Cell::Gru(GruCell { reset: Reset::Before, .. }), true) => {
-                gru::plain_before_backward(lanes, h_prev, d_out, d_prev);
+            Cell::Lstm(cell) => {
+                let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(c_prev.chunks_exact(hidden));
+                let rows = rows.zip(c.chunks_exact(hidden)).zip(d_out.chunks_exact(hidden));
+                for ((((lanes, c_prev), c), d_out), d_c) in rows.zip(d_c.chunks_exact_mut(hidden)) {
+                    lstm::backward(set, &cell, self.clip, self.peephole, lanes, c_prev, c, d_out, d_c, scratch);
+                }
             }
-            (Cell::Gru(cell), false) => {
-                gru::backward(&cell, self.clip, lanes, h_prev, d_out, d_prev, scratch)
+            Cell::Gru(cell) => {
+                let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(h_prev.chunks_exact(hidden));
+                let rows = rows.zip(d_out.chunks_exact(hidden)).zip(d_prev.chunks_exact_mut(hidden));
+                for (((lanes, h_prev), d_out), d_prev) in rows {
+                    gru::backward(set, &cell, self.clip, lanes, h_prev, d_out, d_prev, scratch);
+                }
             }
         }
     }
@@ -178,6 +229,7 @@ impl CellStep<'_> {
     /// `r h'`.
     pub(crate) fn backward_reset(
         &self,
+        set: Instructions,
         lanes: &mut [f32],
         h_prev: &[f32],
         d_reset: &[f32],
@@ -185,10 +237,14 @@ impl CellStep<'_> {
         scratch: &mut [f32],
     ) {
         let Cell::Gru(gru) = self.cell else { unreachable!("only GRUs reset") };
+        let hidden = self.hidden;
         if self.is_plain() {
-            gru::plain_reset_backward(lanes, h_prev, d_reset, d_prev);
-        } else {
-            gru::reset_backward(&gru, self.clip, lanes, h_prev, d_reset, d_prev, scratch);
+            return set.run(gru::PlainResetBackward { hidden, lanes, h_prev, d_reset, d_prev });
+        }
+        let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(h_prev.chunks_exact(hidden));
+        let rows = rows.zip(d_reset.chunks_exact(hidden)).zip(d_prev.chunks_exact_mut(hidden));
+        for (((lanes, h_prev), d_reset), d_prev) in rows {
+            gru::reset_backward(set, &gru, self.clip, lanes, h_prev, d_reset, d_prev, scratch);
         }
     }
 

@@ -1,25 +1,27 @@
 //! Activations and their slopes over whole slices, chosen once per slice so that the loops do not branch on them.
 
+use crate::instructions::{Instructions, load, mul_add, store, vectors};
 use crate::math::{sigmoid, tanh};
 use gatefold_model::Activation;
 use gatefold_reference::activation::{apply as apply_one, derivative, slope};
+use pulp::{Simd, WithSimd};
 
 /// `x = act(x)` for each element.
-pub(crate) fn apply(activation: Activation, x: &mut [f32]) {
+pub(crate) fn apply(set: Instructions, activation: Activation, x: &mut [f32]) {
     match activation {
         Activation::Identity => {}
         // Not `max`, which would turn NaN into 0 and hide it.
         Activation::Relu => x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
-        Activation::Tanh => x.iter_mut().for_each(|x| *x = tanh(*x)),
-        Activation::Sigmoid => x.iter_mut().for_each(|x| *x = sigmoid(*x)),
-        Activation::ScaledTanh { alpha, beta } => x.iter_mut().for_each(|x| *x = alpha * tanh(beta * *x)),
+        Activation::Tanh => set.run(Tanh { x, alpha: 1.0, beta: 1.0 }),
+        Activation::Sigmoid => set.run(Sigmoid { x }),
+        Activation::ScaledTanh { alpha, beta } => set.run(Tanh { x, alpha, beta }),
         other => x.iter_mut().for_each(|x| *x = apply_one(other, *x)),
     }
 }
 
 /// `d *= act'`, from the outputs `y` and, where the slope does not follow from them, the arguments `x`. Relu passes NaN
 /// in `d` only where it is open, as in PyTorch.
-pub(crate) fn times_slope(activation: Activation, x: &[f32], y: &[f32], d: &mut [f32]) {
+pub(crate) fn times_slope(set: Instructions, activation: Activation, x: &[f32], y: &[f32], d: &mut [f32]) {
     let y = &y[..d.len()];
     match activation {
         Activation::Identity => {}
@@ -27,14 +29,71 @@ pub(crate) fn times_slope(activation: Activation, x: &[f32], y: &[f32], d: &mut 
         Activation::Tanh => d.iter_mut().zip(y).for_each(|(d, &y)| *d *= 1.0 - y * y),
         Activation::Sigmoid => d.iter_mut().zip(y).for_each(|(d, &y)| *d *= y * (1.0 - y)),
         // A slope from y would divide by alpha, which may be tiny.
-        Activation::ScaledTanh { alpha, beta } => d.iter_mut().zip(x).for_each(|(d, &x)| {
-            let y = tanh(beta * x);
-            *d *= alpha * beta * (1.0 - y * y);
-        }),
+        Activation::ScaledTanh { alpha, beta } => set.run(TimesTanhSlope { x, d, alpha, beta }),
         other if other.slope_from_output() => {
             d.iter_mut().zip(y).for_each(|(d, &y)| *d *= derivative(other, y));
         }
         other => d.iter_mut().zip(x).for_each(|(d, &x)| *d *= slope(other, x)),
+    }
+}
+
+/// `x = alpha tanh(beta x)`
+struct Tanh<'a> {
+    x: &'a mut [f32],
+    alpha: f32,
+    beta: f32,
+}
+
+impl WithSimd for Tanh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (alpha, beta) = (simd.splat_f32s(self.alpha), simd.splat_f32s(self.beta));
+        vectors(simd, self.x.len(), |at| {
+            let y = tanh(simd, simd.mul_f32s(beta, load(simd, &self.x[at.clone()])));
+            store(simd, &mut self.x[at], simd.mul_f32s(alpha, y));
+        });
+    }
+}
+
+/// `x = sigmoid(x)`
+struct Sigmoid<'a> {
+    x: &'a mut [f32],
+}
+
+impl WithSimd for Sigmoid<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        vectors(simd, self.x.len(), |at| {
+            let y = sigmoid(simd, load(simd, &self.x[at.clone()]));
+            store(simd, &mut self.x[at], y);
+        });
+    }
+}
+
+/// `d *= alpha beta (1 - tanh(beta x)^2)`
+struct TimesTanhSlope<'a> {
+    x: &'a [f32],
+    d: &'a mut [f32],
+    alpha: f32,
+    beta: f32,
+}
+
+impl WithSimd for TimesTanhSlope<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (scale, beta) = (simd.splat_f32s(self.alpha * self.beta), simd.splat_f32s(self.beta));
+        vectors(simd, self.d.len(), |at| {
+            let y = tanh(simd, simd.mul_f32s(beta, load(simd, &self.x[at.clone()])));
+            let slope = mul_add(simd, simd.neg_f32s(y), y, simd.splat_f32s(1.0));
+            let d = simd.mul_f32s(load(simd, &self.d[at.clone()]), simd.mul_f32s(scale, slope));
+            store(simd, &mut self.d[at], d);
+        });
     }
 }
 
@@ -75,12 +134,15 @@ mod tests {
         ];
         let x: Vec<f32> = (-40..40).map(|n| 0.1 * n as f32 + 0.037).collect();
         let mut failures = Failures::new();
-        for activation in Activation::ALL.into_iter().chain(negative) {
-            failures.check(activation.to_string(), || {
+        let activations = || Activation::ALL.into_iter().chain(negative);
+        for (set, activation) in
+            Instructions::available().into_iter().flat_map(|set| activations().map(move |one| (set, one)))
+        {
+            failures.check(format!("{set}, {activation}"), || {
                 let mut y = x.clone();
-                apply(activation, &mut y);
+                apply(set, activation, &mut y);
                 let mut d = vec![1.5; x.len()];
-                times_slope(activation, &x, &y, &mut d);
+                times_slope(set, activation, &x, &y, &mut d);
                 let step = 1e-5;
                 for ((&x, &y), &d) in x.iter().zip(&y).zip(&d) {
                     let exact = |x: f64| apply_one(activation, x);

@@ -1,10 +1,15 @@
 //! Recurrent networks on the CPU, in `f32` and on all cores: the engine's CPU device, judged by
 //! `gatefold-reference`.
 //!
-//! It differs from the reference in this: `sigmoid` and `tanh` are computed without calls, so that the compiler
-//! vectorises them; pre-activations, gates and their gradients share one buffer; sequences of different length are
-//! packed without padding; and work large enough to pay for it is shared among threads. Threads divide rows of a batch
-//! or of a product, never a sum, so their number does not change a single bit of the results.
+//! It differs from the reference in this:
+//!
+//! - Products, cells and functions run on the widest vectors that the machine has ([`Instructions`]).
+//! - Weights are packed once for all products until they change.
+//! - Pre-activations, gates and their gradients share one buffer.
+//! - A batch goes through the network in parts of a few rows, which threads that stay share among them. The parts
+//!   depend on the batch and the network alone, and every sum has one order, so the number of threads does not change
+//!   a single bit of the results.
+//! - Sequences of different length are packed without padding.
 //!
 //! Shapes are those of the reference: `T` time steps, `B` rows of a batch, `I` inputs, `H` hidden units, `O` outputs;
 //! sequences are time-major. `N` counts the rows of all existing steps: `T B` without lengths.
@@ -15,18 +20,23 @@ mod bridge;
 mod cells;
 mod dense;
 mod functions;
+mod instructions;
 mod math;
 mod network;
 mod packing;
+mod parts;
+mod product;
 mod recurrent;
 mod scan;
 mod steps;
 mod stream;
 mod tensors;
 mod threads;
+mod weights;
 
 pub use backward::Gradients;
 pub use batch::Batch;
+pub use instructions::Instructions;
 pub use network::{Network, Tape};
 pub use tensors::Tensors;
 pub use threads::Threads;

@@ -1,11 +1,14 @@
 use crate::batch::{Batch, check_half};
 use crate::bridge::{self, BridgeTape, newest, recurrent_of};
 use crate::dense::{self, DenseTape};
-use crate::packing::Packing;
+use crate::instructions::Instructions;
+use crate::packing::{Packing, Part};
+use crate::parts::{divide, put_states, take_states};
 use crate::recurrent::{self, RecurrentTape};
 use crate::steps;
 use crate::tensors::{Tensors, Values};
 use crate::threads::Threads;
+use crate::weights::{PackedNetwork, Pass, Store};
 use gatefold_model::{Dropout, States};
 use gatefold_model::{
     Graph, Layer, LayerKind, Merge, ModelError, NetworkConfig, Node, Parameters, Role, Source, StateKind,
@@ -15,16 +18,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A network with its parameters.
-#[derive(Clone, Debug)]
+///
+/// Weights are packed for the products when they are first needed, and again after [`Network::parameters_mut`].
+#[derive(Debug)]
 pub struct Network {
     pub(crate) config: NetworkConfig,
     pub(crate) parameters: Tensors,
     pub(crate) threads: Threads,
+    pub(crate) set: Instructions,
+    forward: Store,
+    backward: Store,
+}
+
+/// What a pass reads of the network.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) set: Instructions,
+    pub(crate) config: &'a NetworkConfig,
+    pub(crate) values: Values<'a>,
+    pub(crate) packed: &'a PackedNetwork,
 }
 
 /// The forward pass of a network, as the backward pass needs it.
+///
+/// A batch goes through the network in parts of a few rows, each with a tape of its own. The parts depend on the
+/// batch and the network, not on the number of threads.
 #[derive(Clone, Debug)]
 pub struct Tape {
+    pub(crate) parts: Vec<PartTape>,
+    /// `[T', B, O]`
+    output: Array3<f32>,
+    states: States,
+}
+
+/// The forward pass of a part of a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct PartTape {
+    pub(crate) part: Part,
     /// The first layer that ran.
     pub(crate) first: usize,
     /// The inputs, and the outputs of the layers that ran, keyed as in the layer graph.
@@ -39,11 +69,8 @@ pub struct Tape {
     pub(crate) dropout: Option<Dropout>,
     /// The value that is the network's output.
     result: Source,
-    /// The output's shape, `[T', B, O]`.
-    shape: (usize, usize, usize),
-    /// The unpacked output, where the packed result has another layout.
-    output: Option<Array3<f32>>,
-    states: States,
+    /// The part's states: initial ones, replaced by final ones as layers run.
+    pub(crate) states: States,
 }
 
 /// A value, with what its layer keeps of the forward pass.
@@ -60,32 +87,16 @@ pub(crate) enum Kept {
 impl Tape {
     /// The network's output, `[T', B, O]`; zeros past a row's end.
     pub fn output(&self) -> ArrayView3<'_, f32> {
-        match &self.output {
-            Some(output) => output.view(),
-            None => self.rows(self.result).into_shape_with_order(self.shape).expect("the same elements"),
-        }
+        self.output.view()
     }
 
     /// The final states of all recurrent layers.
     pub fn states(&self) -> &States {
         &self.states
     }
+}
 
-    /// The output and the final states, without copying the output where possible.
-    fn into_results(mut self) -> (Array3<f32>, States) {
-        let output = match (self.output.take(), self.values.remove(&self.origin(self.result))) {
-            (Some(output), _) => output,
-            (None, Some(Kept::Rows(rows))) => {
-                rows.into_shape_with_order(self.shape).expect("the same elements")
-            }
-            (None, kept) => {
-                self.values.extend(kept.map(|kept| (self.result, kept)));
-                self.output().to_owned()
-            }
-        };
-        (output, self.states)
-    }
-
+impl PartTape {
     /// Drops every value that neither a layer from `done` on nor the caller still reads.
     fn forget(&mut self, graph: &Graph, done: usize) {
         let inputs = graph.nodes()[done..].iter().flat_map(|node| &node.inputs);
@@ -103,7 +114,7 @@ impl Tape {
     }
 
     /// The packed rows of a value.
-    fn rows(&self, source: Source) -> ArrayView2<'_, f32> {
+    pub(crate) fn rows(&self, source: Source) -> ArrayView2<'_, f32> {
         match &self.values[&source] {
             Kept::Recurrent(tape) => tape.output(),
             Kept::Dense(tape) => tape.y.view(),
@@ -136,10 +147,9 @@ impl Tape {
         }
     }
 
-    /// Packs a caller's sequence and adds it as an input.
+    /// Packs the part's rows of a caller's sequence and adds them as an input.
     fn give(&mut self, source: Source, sequence: ArrayView3<f32>, lengths: Option<&[usize]>) {
-        let (steps, batch, _) = sequence.dim();
-        let packing = Arc::new(Packing::new(steps, batch, lengths));
+        let packing = Arc::new(Packing::new(sequence.dim().0, &self.part, lengths));
         self.values.insert(source, Kept::Rows(packing.pack(sequence)));
         self.packings.insert(source, packing);
     }
@@ -148,18 +158,20 @@ impl Tape {
     pub(crate) fn packing_of(&self, node: &Node) -> &Arc<Packing> {
         &self.packings[&node.inputs[0]]
     }
+}
 
-    /// B
-    pub(crate) fn batch(&self) -> usize {
-        self.packings.values().next().expect("every tape has an input").batch()
+impl Clone for Network {
+    fn clone(&self) -> Self {
+        Network::assemble(self.config.clone(), self.parameters.clone(), self.threads, self.set)
     }
 }
 
 impl Network {
-    /// A network with this description and these parameters.
+    /// A network with this description and these parameters, computed with the instructions of
+    /// [`Instructions::choose`].
     ///
     /// # Errors
-    /// As [`Parameters::check`] and [`Parameters::check_memory`].
+    /// As [`Parameters::check`], [`Parameters::check_memory`] and [`Instructions::choose`].
     pub fn new(
         config: &NetworkConfig,
         parameters: &Parameters,
@@ -167,10 +179,26 @@ impl Network {
     ) -> Result<Self, ModelError> {
         parameters.check(config)?;
         Parameters::check_memory(config)?;
+        let set = Instructions::choose()?;
         let standard = |tensor: &ArrayD<f32>| tensor.as_standard_layout().into_owned();
         let parameters =
             parameters.iter().map(|(name, tensor)| (name.to_owned(), standard(tensor))).collect();
-        Ok(Network { config: config.clone(), parameters, threads })
+        Ok(Self::assemble(config.clone(), parameters, threads, set))
+    }
+
+    fn assemble(config: NetworkConfig, parameters: Tensors, threads: Threads, set: Instructions) -> Self {
+        let (forward, backward) = (Store::new(Pass::Forward), Store::new(Pass::Backward));
+        Network { config, parameters, threads, set, forward, backward }
+    }
+
+    /// The same network, computed with these instructions.
+    pub fn with_instructions(self, set: Instructions) -> Self {
+        Self::assemble(self.config, self.parameters, self.threads, set)
+    }
+
+    /// The instructions that it is computed with.
+    pub fn instructions(&self) -> Instructions {
+        self.set
     }
 
     /// The network's description.
@@ -185,6 +213,8 @@ impl Network {
 
     /// The parameters by name, mutable; their shapes must stay.
     pub fn parameters_mut(&mut self) -> &mut Tensors {
+        self.forward.forget();
+        self.backward.forget();
         &mut self.parameters
     }
 
@@ -205,15 +235,16 @@ impl Network {
         if let Err(problem) = batch.check(&self.config) {
             panic!("{problem}");
         }
-        let rows = batch.input.dim().1;
-        let mut tape = self.new_tape(0, rows, batch.states, batch.dropout);
-        tape.keeps = keeps;
-        tape.give(Source::Input, batch.input, batch.lengths);
-        if let Some((input, lengths)) = batch.decoder {
-            tape.give(Source::DecoderInput, input, lengths);
-        }
-        self.run(&mut tape, self.config.layers().len());
-        tape
+        let (_, rows, _) = batch.input.dim();
+        let run = Run { first: 0, end: self.config.layers().len(), keeps, given: batch.states };
+        let steps = batch.input.dim().0 + batch.decoder.map_or(0, |(input, _)| input.dim().0);
+        let parts = self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
+            tape.give(Source::Input, batch.input, batch.lengths);
+            if let Some((input, lengths)) = batch.decoder {
+                tape.give(Source::DecoderInput, input, lengths);
+            }
+        });
+        self.assemble_tape(parts, rows)
     }
 
     /// The output and the final states, bit for bit those of [`Network::forward`], without keeping anything longer than
@@ -222,7 +253,8 @@ impl Network {
     /// # Panics
     /// As [`Network::forward`].
     pub fn infer(&self, batch: &Batch) -> (Array3<f32>, States) {
-        self.pass(batch, false).into_results()
+        let Tape { output, states, .. } = self.pass(batch, false);
+        (output, states)
     }
 
     /// Only the output.
@@ -243,19 +275,21 @@ impl Network {
     /// If [`Batch::check`] refuses the encoder's part of the batch.
     pub fn encode(&self, batch: &Batch) -> Result<States, ModelError> {
         let decoder = self.decoder()?;
-        let rows = batch.input.dim().1;
+        let (steps, rows, _) = batch.input.dim();
         let problem = check_half("input", &self.config, 0, batch.input, batch.lengths);
         let problem =
             problem.and_then(|()| batch.states.map_or(Ok(()), |states| states.check(&self.config, rows)));
         if let Err(problem) = problem {
             panic!("{problem}");
         }
-        let mut tape = self.new_tape(0, rows, batch.states, batch.dropout);
-        tape.keeps = false;
-        tape.give(Source::Input, batch.input, batch.lengths);
-        self.run(&mut tape, decoder);
-        bridge::forward(self.values(), &self.config, &mut tape.states.layers);
-        Ok(tape.states)
+        // The decoder layer itself is the bridge.
+        let run = Run { first: 0, end: decoder + 1, keeps: false, given: batch.states };
+        let parts = self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
+            tape.give(Source::Input, batch.input, batch.lengths);
+        });
+        let mut states = States::zeros(&self.config, rows);
+        parts.iter().for_each(|tape| put_states(&tape.states, &tape.part, &mut states));
+        Ok(states)
     }
 
     /// Runs only the decoder over its input `[T', B, I']` from given states, such as those of [`Network::encode`]; the
@@ -275,19 +309,30 @@ impl Network {
         dropout: Option<Dropout>,
     ) -> Result<Tape, ModelError> {
         let first = self.decoder()? + 1;
-        let rows = input.dim().1;
+        let (steps, rows, _) = input.dim();
         let problem = check_half("decoder input", &self.config, first, input, lengths);
         if let Err(problem) = problem.and_then(|()| states.check(&self.config, rows)) {
             panic!("{problem}");
         }
-        let mut tape = self.new_tape(first, rows, Some(states), dropout);
-        tape.give(Source::DecoderInput, input, lengths);
-        self.run(&mut tape, self.config.layers().len());
-        Ok(tape)
+        let run = Run { first, end: self.config.layers().len(), keeps: true, given: Some(states) };
+        let parts = self.run_parts(rows, steps, lengths, run, dropout, |tape| {
+            tape.give(Source::DecoderInput, input, lengths);
+        });
+        Ok(self.assemble_tape(parts, rows))
     }
 
     pub(crate) fn values(&self) -> Values<'_> {
-        Values { tensors: &self.parameters, threads: self.threads }
+        Values { tensors: &self.parameters }
+    }
+
+    /// Calls `work` with what passes in this direction read of the network.
+    pub(crate) fn with_context<R>(&self, pass: Pass, work: impl FnOnce(Context) -> R) -> R {
+        let store = match pass {
+            Pass::Forward => &self.forward,
+            Pass::Backward => &self.backward,
+        };
+        let packed = store.read(&self.config, self.values(), self.set);
+        work(Context { set: self.set, config: &self.config, values: self.values(), packed: &packed.1 })
     }
 
     fn decoder(&self) -> Result<usize, ModelError> {
@@ -297,72 +342,108 @@ impl Network {
         })
     }
 
-    /// An empty tape.
-    fn new_tape(
+    /// Runs the parts of a batch forward, each with the inputs that `give` adds to its tape.
+    fn run_parts(
         &self,
-        first: usize,
-        batch: usize,
-        states: Option<&States>,
+        rows: usize,
+        steps: usize,
+        lengths: Option<&[usize]>,
+        run: Run,
         dropout: Option<Dropout>,
-    ) -> Tape {
-        Tape {
-            first,
+        give: impl Fn(&mut PartTape) + Sync,
+    ) -> Vec<PartTape> {
+        let initial = match run.given {
+            Some(states) => states.clone(),
+            None => self.initial_states(rows),
+        };
+        let new = |part: Part| PartTape {
+            states: take_states(&initial, &part),
+            part,
+            first: run.first,
             values: BTreeMap::new(),
             packings: BTreeMap::new(),
             bridge: None,
-            given: states.is_some(),
-            keeps: true,
+            given: run.given.is_some(),
+            keeps: run.keeps,
             dropout,
             result: self.config.graph().output(),
-            shape: (0, 0, 0),
-            output: None,
-            states: states.cloned().unwrap_or_else(|| self.initial_states(batch)),
-        }
+        };
+        let mut tapes: Vec<PartTape> = divide(&self.config, rows, lengths).into_iter().map(new).collect();
+        self.with_context(Pass::Forward, |context| {
+            let threads = self.threads.worth(rows * steps * self.weights());
+            threads.run(tapes.iter_mut(), |tape| {
+                give(tape);
+                tape.run(context, run.end);
+            });
+        });
+        tapes
     }
 
+    /// The elements of all weights: about half of the arithmetic of a row's step.
+    pub(crate) fn weights(&self) -> usize {
+        self.parameters.values().map(|tensor| tensor.len()).sum()
+    }
+
+    fn assemble_tape(&self, parts: Vec<PartTape>, rows: usize) -> Tape {
+        let first = &parts[0];
+        let mut output =
+            Array3::zeros((first.packings[&first.result].padded_steps(), rows, self.config.output()));
+        let mut states = States::zeros(&self.config, rows);
+        for tape in &parts {
+            tape.packings[&tape.result].unpack(tape.rows(tape.result), &mut output);
+            put_states(&tape.states, &tape.part, &mut states);
+        }
+        Tape { parts, output, states }
+    }
+}
+
+/// The layers to run, and how.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    first: usize,
+    /// Exclusive.
+    end: usize,
+    keeps: bool,
+    given: Option<&'a States>,
+}
+
+impl PartTape {
     /// Runs the layers from the tape's first up to `end`, exclusive; final states replace initial ones.
-    fn run(&self, tape: &mut Tape, end: usize) {
-        let graph = self.config.graph();
-        for node in &graph.nodes()[tape.first..end] {
-            let layer = &self.config.layers()[node.layer];
+    fn run(&mut self, context: Context, end: usize) {
+        let config = context.config;
+        let graph = config.graph();
+        for node in &graph.nodes()[self.first..end] {
+            let layer = &config.layers()[node.layer];
             if let LayerKind::Decoder { .. } = layer.kind {
-                tape.bridge = Some(bridge::forward(self.values(), &self.config, &mut tape.states.layers));
+                self.bridge = Some(bridge::forward(context, &mut self.states.layers));
                 continue;
             }
-            let input = tape.input_of(&self.config, node);
-            let mut packing = tape.packing_of(node).clone();
+            let input = self.input_of(config, node);
+            let mut packing = self.packing_of(node).clone();
             let kept = match (layer.kind, &node.states) {
                 (LayerKind::Recurrent(recurrent), Some(states)) => {
-                    let initial = &tape.states.layers[states.number];
-                    let values = self.values();
-                    let (kept, finals) = if tape.keeps {
+                    let initial = &self.states.layers[states.number];
+                    let (kept, finals) = if self.keeps {
                         let (kept, finals) =
-                            recurrent::forward(values, layer, &recurrent, &packing, input.view(), initial);
+                            recurrent::forward(context, layer, &recurrent, &packing, input.view(), initial);
                         (Kept::Recurrent(Box::new(kept)), finals)
                     } else {
                         let (output, finals) =
-                            recurrent::infer(values, layer, &recurrent, &packing, input.view(), initial);
+                            recurrent::infer(context, layer, &recurrent, &packing, input.view(), initial);
                         (Kept::Rows(output), finals)
                     };
-                    tape.states.layers[states.number] = finals;
+                    self.states.layers[states.number] = finals;
                     if graph.reads_final(layer.index) {
-                        tape.packings.insert(Source::FinalHidden(layer.index), Arc::new(packing.of_steps(1)));
+                        self.packings.insert(Source::FinalHidden(layer.index), Arc::new(packing.of_steps(1)));
                     }
                     kept
                 }
-                _ => self.other_forward(layer, node, tape, input, &mut packing),
+                _ => self.other_forward(context, layer, node, input, &mut packing),
             };
-            tape.values.insert(Source::Output(layer.index), kept);
-            tape.packings.insert(Source::Output(layer.index), packing);
-            if !tape.keeps {
-                tape.forget(graph, layer.index + 1);
-            }
-        }
-        if end == graph.nodes().len() {
-            let packing = &tape.packings[&tape.result];
-            tape.shape = (packing.padded_steps(), packing.batch(), self.config.output());
-            if !packing.is_plain() {
-                tape.output = Some(packing.unpack(tape.rows(tape.result)));
+            self.values.insert(Source::Output(layer.index), kept);
+            self.packings.insert(Source::Output(layer.index), packing);
+            if !self.keeps {
+                self.forget(graph, layer.index + 1);
             }
         }
     }
@@ -371,21 +452,22 @@ impl Network {
     /// output.
     fn other_forward(
         &self,
+        context: Context,
         layer: &Layer,
         node: &Node,
-        tape: &Tape,
         input: CowArray<f32, Ix2>,
         packing: &mut Arc<Packing>,
     ) -> Kept {
         match layer.kind {
             LayerKind::Dense { activation, .. } => {
-                let (weight, bias) = self.dense_parameters(layer);
-                let dense = dense::forward(self.threads, input.view(), weight, bias, activation);
-                if tape.keeps { Kept::Dense(dense) } else { Kept::Rows(dense.y) }
+                let bias = context.values.elements(layer, Role::DenseBias, false);
+                let weight = &context.packed.layer(layer).dense;
+                let dense = dense::forward(context.set, input.view(), weight, bias, activation);
+                if self.keeps { Kept::Dense(dense) } else { Kept::Rows(dense.y) }
             }
-            LayerKind::Embedding { .. } => Kept::Rows(steps::embed(self.embedding(layer), input.view())),
-            LayerKind::Dropout { rate } => match tape.dropout {
-                None => tape.unchanged(node, input),
+            LayerKind::Embedding { .. } => Kept::Rows(steps::embed(context.values.table(layer), input.view())),
+            LayerKind::Dropout { rate } => match self.dropout {
+                None => self.unchanged(node, input),
                 Some(dropout) => {
                     let mut y = input.into_owned();
                     steps::drop_out(dropout, layer.index, rate, packing, &mut y);
@@ -404,21 +486,9 @@ impl Network {
                 Kept::Rows(rows)
             }
             // These layers only read.
-            LayerKind::Residual { .. } | LayerKind::FinalState => tape.unchanged(node, input),
+            LayerKind::Residual { .. } | LayerKind::FinalState => self.unchanged(node, input),
             kind => unreachable!("{} is run elsewhere", kind.name()),
         }
-    }
-
-    pub(crate) fn dense_parameters(
-        &self,
-        layer: &Layer,
-    ) -> (ArrayView2<'_, f32>, Option<ndarray::ArrayView1<'_, f32>>) {
-        let weight = self.values().matrix(layer, Role::DenseWeight, false);
-        (weight.expect("dense layers have weights"), self.values().vector(layer, Role::DenseBias, false))
-    }
-
-    pub(crate) fn embedding(&self, layer: &Layer) -> ArrayView2<'_, f32> {
-        self.values().matrix(layer, Role::EmbeddingWeight, false).expect("embeddings have a table")
     }
 }
 
@@ -436,10 +506,10 @@ mod tests {
         let config = NetworkConfig::new(3, layers).unwrap();
         let network =
             Network::new(&config, &Parameters::initial(&config, 1).unwrap(), Threads::new(1)).unwrap();
-        let mut tape = network.new_tape(0, 2, None, None);
-        tape.keeps = keeps;
-        tape.give(Source::Input, Array3::ones((4, 2, 3)).view(), None);
-        network.run(&mut tape, end);
+        let run = Run { first: 0, end, keeps, given: None };
+        let give = |tape: &mut PartTape| tape.give(Source::Input, Array3::ones((4, 2, 3)).view(), None);
+        let tapes = network.run_parts(2, 4, None, run, None, give);
+        let [tape] = <[PartTape; 1]>::try_from(tapes).expect("two rows are one part");
         tape.values.into_keys().collect()
     }
 

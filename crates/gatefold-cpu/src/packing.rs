@@ -3,15 +3,28 @@
 //! Rows of the batch are sorted by length, longest first, and only existing steps are kept: step `t` holds its
 //! `rows_at(t)` rows, which are the first of those at step `t - 1`. So products over all steps, and each step of a
 //! scan, only see rows that matter; padding is neither read nor written. Without lengths this is the plain `[T B, F]`.
+//!
+//! A batch is packed in parts of a few rows each, since the parts go through the network on their own.
 
-use crate::threads::split_steps;
+use crate::scan::{elements, elements_mut};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
+use std::sync::Arc;
+
+/// A part of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The row of the whole batch that each row of this part is.
+    pub(crate) rows: Arc<[usize]>,
+    /// The rows of the whole batch.
+    pub(crate) whole: usize,
+}
 
 /// The layout of a packed sequence `[N, F]`: the place of each step's rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packing {
-    /// The row of the batch at each place; sorted by length, rows of equal length in their order.
+    part: Part,
+    /// The row of the part at each place; sorted by length, rows of equal length in their order.
     order: Vec<usize>,
     /// The length of the row at each place, in descending order.
     lengths: Vec<usize>,
@@ -22,25 +35,27 @@ pub(crate) struct Packing {
 }
 
 impl Packing {
-    pub(crate) fn new(steps: usize, batch: usize, lengths: Option<&[usize]>) -> Self {
-        let mut order: Vec<usize> = (0..batch).collect();
-        if let Some(lengths) = lengths {
-            order.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+    /// The packing of a part of a batch with these lengths.
+    pub(crate) fn new(steps: usize, part: &Part, lengths: Option<&[usize]>) -> Self {
+        let mut order: Vec<usize> = (0..part.rows.len()).collect();
+        let length = |row: usize| lengths.map_or(steps, |lengths| lengths[part.rows[row]]);
+        if lengths.is_some() {
+            order.sort_by_key(|&row| std::cmp::Reverse(length(row)));
         }
-        Packing::ordered(steps, order, |row| lengths.map_or(steps, |lengths| lengths[row]))
+        Packing::ordered(steps, part.clone(), order, length)
     }
 
-    fn ordered(steps: usize, order: Vec<usize>, length: impl Fn(usize) -> usize) -> Self {
+    fn ordered(steps: usize, part: Part, order: Vec<usize>, length: impl Fn(usize) -> usize) -> Self {
         let lengths: Vec<usize> = order.iter().map(|&row| length(row)).collect();
         let mut offsets = vec![0];
-        let mut rows = lengths.len();
+        let mut left = lengths.len();
         for t in 0..lengths.first().copied().unwrap_or(0) {
-            while lengths[rows - 1] <= t {
-                rows -= 1;
+            while lengths[left - 1] <= t {
+                left -= 1;
             }
-            offsets.push(offsets[t] + rows);
+            offsets.push(offsets[t] + left);
         }
-        Packing { order, lengths, offsets, steps }
+        Packing { part, order, lengths, offsets, steps }
     }
 
     /// The packing of a range of steps; a row that ends before the range has no steps in it.
@@ -48,6 +63,7 @@ impl Packing {
         let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
         let first = self.offsets[steps.start];
         Packing {
+            part: self.part.clone(),
             order: self.order.clone(),
             lengths: self.lengths.iter().map(within).collect(),
             offsets: self.offsets[steps.start..=steps.end].iter().map(|offset| offset - first).collect(),
@@ -57,7 +73,7 @@ impl Packing {
 
     /// The packing of `steps` steps for every row, in the same order of rows.
     pub(crate) fn of_steps(&self, steps: usize) -> Self {
-        Packing::ordered(steps, self.order.clone(), |_| steps)
+        Packing::ordered(steps, self.part.clone(), self.order.clone(), |_| steps)
     }
 
     /// B
@@ -90,54 +106,63 @@ impl Packing {
         self.at(t).len()
     }
 
-    /// Whether every row has every step.
-    pub(crate) fn is_full(&self) -> bool {
-        self.lengths.last().is_none_or(|&last| last == self.lengths[0])
-    }
-
-    /// Whether packing only changes the shape.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.is_full() && self.steps() == self.steps && self.is_in_order()
-    }
-
     fn is_in_order(&self) -> bool {
         self.order.iter().enumerate().all(|(place, &row)| place == row)
     }
 
-    /// The step and the row of the batch, for each packed row.
+    /// The step and the row of the whole batch, for each packed row.
     pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.steps()).flat_map(|t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, row)))
+        (0..self.steps()).flat_map(move |t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, self.part.rows[row])))
     }
 
-    /// `[T, B, F]` to `[N, F]`.
+    /// The rows of the whole batch.
+    pub(crate) fn whole(&self) -> usize {
+        self.part.whole
+    }
+
+    /// For each step, where its rows begin in the packed sequence, and the rows of the whole batch `[T, B]` that they
+    /// are; as one range where these follow one another.
+    fn runs(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let first = self.part.rows[self.order[0]];
+        let row = |place: usize| self.part.rows[self.order[place]];
+        let together = (0..self.batch()).all(|place| row(place) == first + place);
+        (0..self.steps()).flat_map(move |t| {
+            let (at, step) = (self.at(t), t * self.part.whole);
+            let (runs, length) = if together { (1, at.len()) } else { (at.len(), 1) };
+            (0..runs).map(move |n| {
+                let from = step + self.part.rows[self.order[n]];
+                (at.start + n, from..from + length)
+            })
+        })
+    }
+
+    /// The rows of this part of a whole batch's `[T, B, F]`, to `[N, F]`.
     pub(crate) fn pack(&self, sequence: ArrayView3<f32>) -> Array2<f32> {
         let width = sequence.dim().2;
-        if self.is_plain() {
-            let standard = sequence.as_standard_layout().into_owned();
-            return standard.into_shape_with_order((self.len(), width)).expect("the same elements");
-        }
+        let sequence = sequence.as_standard_layout();
+        let from = sequence.as_slice().expect("it was made standard");
         let mut packed = Array2::zeros((self.len(), width));
-        for ((t, row), mut to) in self.places().zip(packed.rows_mut()) {
-            to.assign(&sequence.slice(s![t, row, ..]));
+        let to = elements_mut(&mut packed);
+        for (start, rows) in self.runs() {
+            let part = &from[rows.start * width..rows.end * width];
+            to[start * width..][..part.len()].copy_from_slice(part);
         }
         packed
     }
 
-    /// `[N, F]` to `[T, B, F]`, with zeros as padding.
-    pub(crate) fn unpack(&self, packed: ArrayView2<f32>) -> Array3<f32> {
-        let (batch, width) = (self.batch(), packed.ncols());
-        if self.is_plain() {
-            let standard = packed.as_standard_layout().into_owned();
-            return standard.into_shape_with_order((self.steps, batch, width)).expect("the same elements");
+    /// `[N, F]` to the rows of this part of a whole batch's `[T, B, F]`, without its padding.
+    pub(crate) fn unpack(&self, packed: ArrayView2<f32>, sequence: &mut Array3<f32>) {
+        let width = packed.ncols();
+        let packed = packed.as_standard_layout();
+        let from = packed.as_slice().expect("it was made standard");
+        let to = sequence.as_slice_mut().expect("it is in standard layout");
+        for (start, rows) in self.runs() {
+            let part = &mut to[rows.start * width..rows.end * width];
+            part.copy_from_slice(&from[start * width..][..part.len()]);
         }
-        let mut sequence = Array3::zeros((self.steps, batch, width));
-        for ((t, row), from) in self.places().zip(packed.rows()) {
-            sequence.slice_mut(s![t, row, ..]).assign(&from);
-        }
-        sequence
     }
 
-    /// Rows of the batch, `[B, F]`, in the order of the packed sequence.
+    /// Rows of the part, `[B, F]`, in the order of the packed sequence.
     pub(crate) fn sort(&self, rows: ArrayView2<f32>) -> Array2<f32> {
         if self.is_in_order() {
             return rows.as_standard_layout().into_owned();
@@ -181,23 +206,6 @@ impl Packing {
             }
         }
         packed
-    }
-
-    /// Divides the places into at most `parts` ranges with about equally many steps; the length of each but the last is
-    /// a multiple of `tile`.
-    pub(crate) fn shares(&self, parts: usize, tile: usize) -> Vec<Range<usize>> {
-        let mut shares: Vec<Range<usize>> = Vec::with_capacity(parts);
-        let (mut from, mut sum) = (0, 0);
-        for place in 0..self.batch() {
-            sum += self.lengths[place];
-            let end = place + 1;
-            let due = shares.len() + 1 < parts && sum * parts >= (shares.len() + 1) * self.len();
-            if end == self.batch() || (due && (end - from).is_multiple_of(tile)) {
-                shares.push(from..end);
-                from = end;
-            }
-        }
-        shares
     }
 }
 
@@ -257,10 +265,6 @@ impl Walk {
         start..start + rows
     }
 
-    pub(crate) fn slots(self, packing: &Packing) -> usize {
-        self.history + packing.steps()
-    }
-
     /// Writes the `j`-th initial values, `[B, F]` in the order of the packing, to their slots.
     pub(crate) fn set_initial(
         self,
@@ -316,19 +320,50 @@ impl SlotGradients {
         SlotGradients { walk, head, tail }
     }
 
-    /// The rows of all slots, grouped by thread and slot.
-    pub(crate) fn split(
+    /// The matrix that holds a slot, and where its rows begin there.
+    fn part(&self, packing: &Packing, slot: usize) -> (bool, usize) {
+        match slot.checked_sub(self.walk.history) {
+            None => (false, slot * packing.batch()),
+            Some(t) => (true, packing.offsets[t]),
+        }
+    }
+
+    /// The elements of the first `rows` rows of a slot.
+    pub(crate) fn rows(&self, packing: &Packing, slot: usize, rows: usize) -> &[f32] {
+        let (in_tail, start) = self.part(packing, slot);
+        let matrix = if in_tail { &self.tail } else { &self.head };
+        let width = matrix.ncols();
+        &elements(matrix)[start * width..(start + rows) * width]
+    }
+
+    /// Like [`SlotGradients::rows`], to write.
+    pub(crate) fn rows_mut(&mut self, packing: &Packing, slot: usize, rows: usize) -> &mut [f32] {
+        let (in_tail, start) = self.part(packing, slot);
+        let matrix = if in_tail { &mut self.tail } else { &mut self.head };
+        let width = matrix.ncols();
+        &mut elements_mut(matrix)[start * width..(start + rows) * width]
+    }
+
+    /// The elements of the first `rows` rows of two different slots, the second to write.
+    pub(crate) fn neighbours(
         &mut self,
         packing: &Packing,
-        places: &[Range<usize>],
-    ) -> Vec<Vec<ArrayViewMut2<'_, f32>>> {
-        let initial = (0..self.walk.history).map(|_| packing.batch());
-        let mut parts = split_steps(self.head.view_mut(), initial, places);
-        let steps = (0..packing.steps()).map(|t| packing.rows_at(t));
-        for (part, tail) in parts.iter_mut().zip(split_steps(self.tail.view_mut(), steps, places)) {
-            part.extend(tail);
-        }
-        parts
+        read: usize,
+        write: usize,
+        rows: usize,
+    ) -> (&[f32], &mut [f32]) {
+        let width = self.tail.ncols();
+        let range = |start: usize| start * width..(start + rows) * width;
+        let ((read_tail, read), (write_tail, write)) = (self.part(packing, read), self.part(packing, write));
+        let (head, tail) = (elements_mut(&mut self.head), elements_mut(&mut self.tail));
+        let (matrix, ranges) = match (read_tail, write_tail) {
+            (true, false) => return (&tail[range(read)], &mut head[range(write)]),
+            (false, true) => return (&head[range(read)], &mut tail[range(write)]),
+            (true, true) => (tail, [range(read), range(write)]),
+            (false, false) => (head, [range(read), range(write)]),
+        };
+        let [read, write] = matrix.get_disjoint_mut(ranges).expect("slots are different");
+        (read, write)
     }
 
     fn row(&mut self, packing: &Packing, slot: usize, place: usize) -> ArrayViewMut1<'_, f32> {

@@ -1,19 +1,14 @@
 //! A recurrent layer: its scans, the products over all steps, and its gradients.
 
 use crate::cells::CellStep;
-use crate::dense::rows_of;
+use crate::network::Context;
 use crate::packing::{Packing, Walk};
-use crate::scan::{self, FeedbackWeights, ScanGradients, ScanStates, ScanTape, Weights};
-use crate::tensors::{Sums, Values};
-use crate::threads::{add_product, column_product_sum, column_sum};
+use crate::product::{Columns, ColumnsMut, Start};
+use crate::scan::{self, ScanGradients, ScanStates, ScanTape};
+use crate::tensors::{Sums, add_column_product_sums, add_column_sums};
+use crate::weights::Weights;
 use gatefold_model::{Direction, Layer, LayerState, LstmGate, Recurrent, Role};
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix2, s};
-use std::ops::Range;
-
-/// The lanes computed at a time in inference, few enough to stay in or near a core's cache.
-const WINDOW_LANES: usize = 1 << 20;
-/// The fewest rows of a window; with fewer, a product with weights is not worth its preparation.
-const WINDOW_ROWS: usize = 256;
+use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2, s};
 
 /// The tape of a recurrent layer.
 #[derive(Clone, Debug)]
@@ -37,53 +32,6 @@ impl RecurrentTape {
     }
 }
 
-/// The parameters of the forward or reverse scan.
-pub(crate) fn weights<'a>(
-    values: Values<'a>,
-    layer: &Layer,
-    recurrent: &Recurrent,
-    reverse: bool,
-) -> Weights<'a> {
-    let matrix = |role| values.matrix(layer, role, reverse);
-    let vector = |role| values.vector(layer, role, reverse);
-    let expected = "every recurrent layer has it";
-    Weights {
-        cell: CellStep {
-            cell: *recurrent.cell_of(reverse),
-            hidden: recurrent.hidden,
-            clip: recurrent.clip,
-            peephole: vector(Role::Peephole).map(|p| p.to_slice().expect("tensors are in standard layout")),
-        },
-        walk: Walk { reverse, history: recurrent.history() },
-        w_ih: matrix(Role::InputWeight).expect(expected),
-        w_hh: matrix(Role::RecurrentWeight).expect(expected),
-        b_ih: vector(Role::InputBias),
-        b_hh: vector(Role::RecurrentBias),
-        projection: matrix(Role::ProjectionWeight),
-        skip: matrix(Role::SkipWeight),
-        feedback: recurrent.feedback.map(|feedback| FeedbackWeights {
-            activation: feedback.activation,
-            w_yh: matrix(Role::FeedbackWeight).expect("a layer with feedback has it"),
-            w_hy: matrix(Role::ReadoutWeight).expect("a layer with feedback has it"),
-            b_y: vector(Role::ReadoutBias).expect("a layer with feedback has it"),
-        }),
-    }
-}
-
-/// The sum of the biases for each lane of a row.
-pub(crate) fn lane_bias(weights: &Weights) -> Array1<f32> {
-    let cell = &weights.cell;
-    let mut bias = Array1::zeros(cell.lanes() * cell.hidden);
-    let recurrent = weights.b_hh.map(|b| (cell.recurrent_bias_block(), b));
-    let input =
-        weights.b_ih.into_iter().flat_map(|b| cell.input_blocks().into_iter().map(move |block| (block, b)));
-    for (block, b) in input.chain(recurrent) {
-        let mut lanes = bias.slice_mut(s![block.lanes]);
-        lanes += &b.slice(s![block.rows]);
-    }
-    bias
-}
-
 /// The part of a layer's states that belongs to one scan.
 fn scan_states(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: &Packing) -> ScanStates {
     let k = recurrent.history();
@@ -92,16 +40,6 @@ fn scan_states(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: 
         c: state.c.as_ref().map(|c| packing.sort(c.index_axis(Axis(0), scan))),
         y: state.y.as_ref().map(|y| packing.sort(y.view())),
     }
-}
-
-/// The lanes' sums over inputs and biases, `[N, L H]`.
-fn lanes(values: Values, weights: &Weights, bias: ArrayView1<f32>, input: ArrayView2<f32>) -> Array2<f32> {
-    let mut lanes = rows_of(bias, input.nrows());
-    for block in weights.cell.input_blocks() {
-        let w = weights.w_ih.slice(s![block.rows, ..]);
-        add_product(values.threads, input, w.t(), lanes.slice_mut(s![.., block.lanes]));
-    }
-    lanes
 }
 
 /// The final states of a scan.
@@ -136,7 +74,7 @@ fn outputs<'a>(packing: &Packing, weights: &Weights, tape: &'a ScanTape) -> CowA
 
 /// Runs the layer over `input [N, I]` from `initial`; also returns the final states.
 pub(crate) fn forward(
-    values: Values,
+    context: Context,
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
@@ -147,16 +85,12 @@ pub(crate) fn forward(
     let mut scans = Vec::new();
     let mut parts = Vec::new();
     let mut initial_rows = 0;
-    for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
-        let weights = weights(values, layer, recurrent, reverse);
-        let lanes = lanes(values, &weights, lane_bias(&weights).view(), input);
-        let tape = scan::forward(
-            values.threads,
-            packing,
-            &weights,
-            lanes,
-            &scan_states(initial, recurrent, scan, packing),
-        );
+    let elements = input.to_slice().expect("values are kept in standard layout");
+    for scan in 0..recurrent.direction.scans().len() {
+        let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
+        let mut tape = ScanTape::new(packing, &weights);
+        tape.begin(packing, &weights, &scan_states(initial, recurrent, scan, packing));
+        scan::forward(context.set, packing, &weights, elements, input.ncols(), &mut tape);
         put_scan_states(&final_states(packing, &weights, &tape), scan, packing, &mut finals);
         if recurrent.direction == Direction::Forward {
             let walk = if tape.y.is_some() { weights.short_walk() } else { weights.walk };
@@ -183,7 +117,7 @@ pub(crate) fn forward(
 /// The output of [`forward`], `[N, width]`, and the final states, bit for bit and without a tape: window by window,
 /// each from the final states of the one before.
 pub(crate) fn infer(
-    values: Values,
+    context: Context,
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
@@ -193,21 +127,22 @@ pub(crate) fn infer(
     let mut finals = LayerState::zeros(recurrent, packing.batch());
     let mut output = Array2::zeros((packing.len(), recurrent.output()));
     let width = recurrent.scan_width();
+    let elements = input.to_slice().expect("values are kept in standard layout");
     for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
-        let weights = weights(values, layer, recurrent, reverse);
-        let bias = lane_bias(&weights);
+        let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
         let mut states = scan_states(initial, recurrent, scan, packing);
         let side_by_side = recurrent.direction == Direction::Bidirectional;
         let columns = if side_by_side { scan * width..(scan + 1) * width } else { 0..width };
-        let mut windows = windows(packing, bias.len());
-        if reverse {
-            windows.reverse();
-        }
-        for steps in windows {
+        let mut kept: Option<(ScanTape, usize)> = None;
+        for steps in scan::windows(packing, Walk { reverse, history: 1 }, weights.packed.bias.len()) {
             let rows = packing.at(steps.start).start..packing.at(steps.end - 1).end;
             let part = packing.window(steps);
-            let lanes = lanes(values, &weights, bias.view(), input.slice(s![rows.clone(), ..]));
-            let tape = scan::forward(values.threads, &part, &weights, lanes, &states);
+            // Windows of equal size share a tape.
+            let tape = kept.take().filter(|&(_, len)| len == part.len());
+            let mut tape = tape.map_or_else(|| ScanTape::new(&part, &weights), |(tape, _)| tape);
+            tape.begin(&part, &weights, &states);
+            let inputs = &elements[rows.start * input.ncols()..rows.end * input.ncols()];
+            scan::forward(context.set, &part, &weights, inputs, input.ncols(), &mut tape);
             let mut to = output.slice_mut(s![rows, columns.clone()]);
             let found = outputs(&part, &weights, &tape);
             if scan == 0 || side_by_side {
@@ -216,58 +151,61 @@ pub(crate) fn infer(
                 to += &found;
             }
             states = final_states(&part, &weights, &tape);
+            kept = Some((tape, part.len()));
         }
         put_scan_states(&states, scan, packing, &mut finals);
     }
     (output, finals)
 }
 
-/// Divides the steps that have rows into windows of about [`WINDOW_LANES`].
-fn windows(packing: &Packing, lanes: usize) -> Vec<Range<usize>> {
-    let rows = (WINDOW_LANES / lanes).max(WINDOW_ROWS);
-    let count = (rows / packing.batch()).max(1);
-    (0..packing.steps()).step_by(count).map(|t| t..(t + count).min(packing.steps())).collect()
+/// The gradients that a layer's backward pass leaves beside those that it wrote over the tape.
+#[derive(Clone, Debug)]
+pub(crate) struct RecurrentGradients {
+    scans: Vec<ScanGradients>,
 }
 
-/// Adds the gradients of the layer's parameters; returns those of its input, if wanted, and of its initial states.
+/// Backward through the layer: the gradients with respect to its input, if wanted, and to its initial states. The
+/// context's weights are those packed for backward.
 ///
 /// `d_out [N, width]` may be left out where only final states matter.
-#[expect(clippy::too_many_arguments, reason = "a layer's forward pass has that many parts")]
 pub(crate) fn backward(
-    values: Values,
+    context: Context,
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
-    input: ArrayView2<f32>,
-    tape: RecurrentTape,
+    tape: &mut RecurrentTape,
     mut d_out: Option<Array2<f32>>,
     d_final: Option<&LayerState>,
     wants_input: bool,
-    sums: &mut Sums,
-) -> (Option<Array2<f32>>, LayerState) {
-    let mut d_input = wants_input.then(|| Array2::zeros(input.raw_dim()));
+) -> (Option<Array2<f32>>, LayerState, RecurrentGradients) {
+    let mut d_input = None;
     let mut d_initial = LayerState::zeros(recurrent, packing.batch());
+    let mut scans = Vec::new();
     let (k, width) = (recurrent.history(), recurrent.scan_width());
-    for (scan, mut tape) in tape.scans.into_iter().enumerate() {
-        let reverse = recurrent.direction.scans()[scan];
-        let weights = weights(values, layer, recurrent, reverse);
+    for (scan, tape) in tape.scans.iter_mut().enumerate() {
+        let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
         let d_out = match (&d_out, recurrent.direction) {
             (None, _) => Array2::zeros((packing.len(), width)),
             (Some(d_out), Direction::Bidirectional) => {
-                d_out.slice(s![.., scan * width..(scan + 1) * width]).to_owned()
+                let columns = d_out.slice(s![.., scan * width..(scan + 1) * width]);
+                columns.as_standard_layout().into_owned()
             }
             (Some(d_out), Direction::BidirectionalSum) => d_out.clone(),
             (Some(_), _) => d_out.take().expect("it is there"),
         };
         let d_final_states = d_final.map(|d_final| scan_states(d_final, recurrent, scan, packing));
         let mut found =
-            scan::backward(values.threads, packing, &weights, &mut tape, d_out, d_final_states.as_ref());
-        add_gradients(layer, packing, &weights, input, &tape, &mut found, sums);
-        if let Some(d_input) = &mut d_input {
-            for block in weights.cell.input_blocks() {
-                let w = weights.w_ih.slice(s![block.rows, ..]);
-                add_product(values.threads, tape.lanes.slice(s![.., block.lanes]), w, d_input.view_mut());
-            }
+            scan::backward(context.set, packing, &weights, tape, d_out, d_final_states.as_ref());
+        if wants_input {
+            let product = &weights.packed.input;
+            let (start, mut to) = match d_input.take() {
+                Some(sum) => (Start::Output, sum),
+                None => (Start::Zero, Array2::zeros((packing.len(), product.width()))),
+            };
+            let lanes = Columns::all(scan::elements(&tape.lanes), tape.lanes.ncols());
+            let out = ColumnsMut::all(scan::elements_mut(&mut to), product.width());
+            product.multiply(context.set, lanes, start, out);
+            d_input = Some(to);
         }
         for j in 0..k {
             let rows = found.d_h.initial(packing, j);
@@ -279,21 +217,47 @@ pub(crate) fn backward(
         if let (Some(to), Some(d_y)) = (&mut d_initial.y, &mut found.d_y) {
             to.assign(&packing.unsort(d_y.initial(packing, 0).view()));
         }
+        scans.push(found);
     }
-    (d_input, d_initial)
+    (d_input, d_initial, RecurrentGradients { scans })
+}
+
+/// Adds the gradients of the layer's parameters, from its input and what backward left.
+pub(crate) fn add_gradients(
+    layer: &Layer,
+    recurrent: &Recurrent,
+    packing: &Packing,
+    input: ArrayView2<f32>,
+    tape: &RecurrentTape,
+    found: &mut RecurrentGradients,
+    sums: &mut Sums,
+) {
+    for (scan, (tape, found)) in tape.scans.iter().zip(&mut found.scans).enumerate() {
+        let reverse = recurrent.direction.scans()[scan];
+        let cell = CellStep {
+            cell: *recurrent.cell_of(reverse),
+            hidden: recurrent.hidden,
+            clip: recurrent.clip,
+            peephole: None,
+        };
+        let walk = Walk { reverse, history: recurrent.history() };
+        add_scan_gradients(layer, packing, &cell, walk, input, tape, found, sums);
+    }
 }
 
 /// Adds the gradients that are sums over all steps of one scan.
-fn add_gradients(
+#[expect(clippy::too_many_arguments, reason = "a scan's passes leave that many parts")]
+fn add_scan_gradients(
     layer: &Layer,
     packing: &Packing,
-    weights: &Weights,
+    cell: &CellStep,
+    walk: Walk,
     input: ArrayView2<f32>,
     tape: &ScanTape,
     found: &mut ScanGradients,
     sums: &mut Sums,
 ) {
-    let (walk, short, cell) = (weights.walk, weights.short_walk(), &weights.cell);
+    let short = Walk { history: 1, ..walk };
     let spec = |role| layer.find(role, walk.reverse);
     let lanes = |columns: &std::ops::Range<usize>| tape.lanes.slice(s![.., columns.clone()]);
     let back = |steps: usize| walk.by_step(packing, tape.h.view(), |t| walk.before(t, steps));
@@ -320,7 +284,8 @@ fn add_gradients(
         sums.add_weight(spec(Role::SkipWeight), block.rows, lanes(&block.lanes), far.view());
     }
     if sums.wants(spec(Role::InputBias)) || sums.wants(spec(Role::RecurrentBias)) {
-        let columns = column_sum(sums.threads, tape.lanes.view());
+        let mut columns = Array1::zeros(tape.lanes.ncols());
+        add_column_sums(sums.set, sums.threads, tape.lanes.view(), columns.view_mut());
         let input = cell.input_blocks().into_iter().map(|block| (Role::InputBias, block));
         for (role, block) in input.chain([(Role::RecurrentBias, cell.recurrent_bias_block())]) {
             if let Some(mut gradient) = sums.vector(spec(role)) {
@@ -341,16 +306,15 @@ fn add_gradients(
         sums.add_bias(spec(Role::ReadoutBias), d_pre.view());
     }
     if let Some(c) = tape.c.as_ref().filter(|_| sums.wants(spec(Role::Peephole))) {
-        let (hidden, threads) = (cell.hidden, sums.threads);
+        let (hidden, set, threads) = (cell.hidden, sums.set, sums.threads);
         let c_prev = short.by_step(packing, c.view(), |t| short.before(t, 1));
         let c = short.by_step(packing, c.view(), |t| short.own(t));
         let mut gradient = sums.vector(spec(Role::Peephole)).expect("it is wanted");
         let sees = [(LstmGate::Input, &c_prev), (LstmGate::Forget, &c_prev), (LstmGate::Output, &c)];
         for (place, (gate, c)) in sees.into_iter().enumerate() {
             let from = gate as usize * hidden;
-            let sum = column_product_sum(threads, lanes(&(from..from + hidden)), c.view());
-            let mut part = gradient.slice_mut(s![place * hidden..(place + 1) * hidden]);
-            part += &sum;
+            let part = gradient.slice_mut(s![place * hidden..(place + 1) * hidden]);
+            add_column_product_sums(set, threads, lanes(&(from..from + hidden)), c.view(), part);
         }
     }
 }

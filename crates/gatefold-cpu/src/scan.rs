@@ -1,50 +1,21 @@
 //! One direction of a recurrent layer through time, forward and backward, for every cell.
 //!
-//! Products over all steps come before the loop ([`crate::recurrent`]). Inside it are the products with the previous
-//! step and the cell, row by row. Threads divide the rows.
+//! The sums over a step's inputs come first, for a window of steps at a time, so that they are still in cache when the
+//! loop adds the products with the previous step and runs the cell.
 
-use crate::cells::{BackwardRow, CellStep, ForwardRow};
+use crate::cells::{BackwardRows, ForwardRows};
 use crate::functions::{apply, times_slope};
+use crate::instructions::Instructions;
 use crate::packing::{Packing, SlotGradients, Walk};
-use crate::threads::{Product, Threads, run, split_steps};
-use gatefold_model::Activation;
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, s};
+use crate::product::{Columns, ColumnsMut, Start};
+use crate::weights::{Feedback, Weights};
+use ndarray::Array2;
 use std::ops::Range;
 
-/// The fewest rows of a batch worth a thread: the general product's tile.
-const ROWS: usize = 8;
-
-/// The parameters of a scan.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Weights<'a> {
-    pub(crate) cell: CellStep<'a>,
-    pub(crate) walk: Walk,
-    /// `[G H, I]`
-    pub(crate) w_ih: ArrayView2<'a, f32>,
-    /// `[G H, R]`
-    pub(crate) w_hh: ArrayView2<'a, f32>,
-    /// `[G H]`
-    pub(crate) b_ih: Option<ArrayView1<'a, f32>>,
-    /// `[G H]`
-    pub(crate) b_hh: Option<ArrayView1<'a, f32>>,
-    /// `[R, H]`
-    pub(crate) projection: Option<ArrayView2<'a, f32>>,
-    /// `[G H, R]`: from `h(t-k)`.
-    pub(crate) skip: Option<ArrayView2<'a, f32>>,
-    pub(crate) feedback: Option<FeedbackWeights<'a>>,
-}
-
-/// A readout that feeds back into the next step.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FeedbackWeights<'a> {
-    pub(crate) activation: Activation,
-    /// `[G H, O]`
-    pub(crate) w_yh: ArrayView2<'a, f32>,
-    /// `[O, H]`
-    pub(crate) w_hy: ArrayView2<'a, f32>,
-    /// `[O]`
-    pub(crate) b_y: ArrayView1<'a, f32>,
-}
+/// The lanes computed ahead of the loop: 256 KiB, a part of a core's second cache.
+const WINDOW_LANES: usize = 1 << 16;
+/// The fewest rows of a window, so that a product makes good use of the weights that it reads.
+const WINDOW_ROWS: usize = 24;
 
 /// Initial or final states of one scan, or their gradients, with rows in the order of the packing.
 #[derive(Clone, Debug)]
@@ -76,236 +47,220 @@ pub(crate) struct ScanTape {
     pub(crate) y_pre: Option<Array2<f32>>,
 }
 
-impl Weights<'_> {
-    /// R
-    pub(crate) fn recurrent_width(&self) -> usize {
-        self.w_hh.ncols()
+impl ScanTape {
+    /// A tape to run a scan on.
+    pub(crate) fn new(packing: &Packing, weights: &Weights) -> Self {
+        let (hidden, short) = (weights.cell.hidden, weights.short_walk());
+        let steps = |width: usize| Array2::zeros((packing.len(), width));
+        let slots = |walk: Walk, width: usize| Array2::zeros((walk.len(packing), width));
+        let output = weights.feedback.map(|feedback| feedback.bias.len());
+        ScanTape {
+            lanes: steps(weights.cell.lanes() * hidden),
+            h: slots(weights.walk, weights.recurrent_width),
+            c: weights.cell.cell.has_state().then(|| slots(short, hidden)),
+            m: weights.projects.then(|| steps(hidden)),
+            reset: weights.cell.resets_before().then(|| steps(hidden)),
+            y: output.map(|output| slots(short, output)),
+            y_pre: output.map(steps),
+        }
     }
 
-    /// The walk of states with a single initial value: c and y.
-    pub(crate) fn short_walk(&self) -> Walk {
-        Walk { history: 1, ..self.walk }
-    }
-
-    /// Multiplications and additions of the loop for this many rows.
-    fn operations(&self, rows: usize) -> usize {
-        let feedback = self.feedback.map_or(0, |feedback| feedback.w_yh.len() + feedback.w_hy.len());
-        let optional = |weight: Option<ArrayView2<f32>>| weight.map_or(0, |weight| weight.len());
-        2 * rows * (self.w_hh.len() + optional(self.projection) + optional(self.skip) + feedback)
+    /// Sets the initial states.
+    pub(crate) fn begin(&mut self, packing: &Packing, weights: &Weights, initial: &ScanStates) {
+        let (walk, short) = (weights.walk, weights.short_walk());
+        for (j, h) in initial.h.iter().enumerate() {
+            walk.set_initial(packing, j, h.view(), self.h.view_mut());
+        }
+        for (slots, from) in [(&mut self.c, &initial.c), (&mut self.y, &initial.y)] {
+            if let (Some(slots), Some(from)) = (slots, from) {
+                short.set_initial(packing, 0, from.view(), slots.view_mut());
+            }
+        }
     }
 }
 
 /// One step of some rows. Parts that the layer does not use are empty.
 pub(crate) struct Step<'a> {
-    pub(crate) lanes: ArrayViewMut2<'a, f32>,
-    pub(crate) h_prev: ArrayView2<'a, f32>,
-    pub(crate) h_far: Option<ArrayView2<'a, f32>>,
-    pub(crate) h: ArrayViewMut2<'a, f32>,
-    pub(crate) c: Option<(ArrayView2<'a, f32>, ArrayViewMut2<'a, f32>)>,
-    pub(crate) m: Option<ArrayViewMut2<'a, f32>>,
-    pub(crate) reset: Option<ArrayViewMut2<'a, f32>>,
-    pub(crate) y: Option<(ArrayView2<'a, f32>, ArrayViewMut2<'a, f32>)>,
-    pub(crate) y_pre: Option<ArrayViewMut2<'a, f32>>,
+    /// `[rows, L H]`: the sums over the input and the biases.
+    pub(crate) lanes: &'a mut [f32],
+    pub(crate) h_prev: &'a [f32],
+    pub(crate) h_far: Option<&'a [f32]>,
+    pub(crate) h: &'a mut [f32],
+    pub(crate) c: Option<(&'a [f32], &'a mut [f32])>,
+    pub(crate) m: Option<&'a mut [f32]>,
+    pub(crate) reset: Option<&'a mut [f32]>,
+    pub(crate) y: Option<(&'a [f32], &'a mut [f32])>,
+    pub(crate) y_pre: Option<&'a mut [f32]>,
 }
 
-/// Runs one step. `h`, `m` and `y_pre` must come in as zeros.
-pub(crate) fn step_forward(product: Product, weights: &Weights, step: Step, scratch: &mut [f32]) {
-    let Step { mut lanes, h_prev, h_far, mut h, mut c, mut m, mut reset, mut y, y_pre } = step;
-    let cell = &weights.cell;
-    let block = cell.recurrent_block();
-    product.add(
-        h_prev,
-        weights.w_hh.slice(s![block.rows.clone(), ..]),
-        lanes.slice_mut(s![.., block.lanes.clone()]),
-    );
-    if let (Some(skip), Some(far)) = (weights.skip, h_far) {
-        product.add(far, skip.slice(s![block.rows, ..]), lanes.slice_mut(s![.., block.lanes]));
+/// Sums over the inputs `[rows, I]` and the biases: the lanes of some rows before their step.
+pub(crate) fn input_lanes(set: Instructions, weights: &Weights, input: &[f32], width: usize, lanes: &mut [f32]) {
+    let all = weights.cell.lanes() * weights.cell.hidden;
+    let bias = &weights.packed.bias;
+    let product = &weights.packed.input;
+    product.multiply(set, Columns::all(input, width), Start::Row(bias), ColumnsMut::all(lanes, all));
+    // A lane without an input.
+    let rest = product.width()..all;
+    if !rest.is_empty() {
+        lanes.chunks_exact_mut(all).for_each(|row| row[rest.clone()].copy_from_slice(&bias[rest.clone()]));
+    }
+}
+
+/// Runs one step.
+pub(crate) fn step_forward(set: Instructions, weights: &Weights, step: Step, scratch: &mut [f32]) {
+    let Step { lanes, h_prev, h_far, h, mut c, mut m, reset, mut y, y_pre } = step;
+    let (cell, packed, hidden) = (&weights.cell, weights.packed, weights.cell.hidden);
+    let (width, recurrent) = (cell.lanes() * hidden, weights.recurrent_width);
+    let first = cell.recurrent_block().lanes.start;
+    let previous = Columns::all(h_prev, recurrent);
+    packed.recurrent.multiply(set, previous, Start::Output, ColumnsMut { elements: lanes, width, first });
+    if let Some(far) = h_far {
+        let far = Columns::all(far, recurrent);
+        packed.skip.multiply(set, far, Start::Output, ColumnsMut { elements: lanes, width, first });
     }
     if let (Some(feedback), Some((y_prev, _))) = (weights.feedback, &y) {
-        for block in cell.input_blocks() {
-            let rows = feedback.w_yh.slice_move(s![block.rows, ..]);
-            product.add(y_prev.view(), rows, lanes.slice_mut(s![.., block.lanes]));
-        }
+        let y_prev = Columns::all(y_prev, feedback.bias.len());
+        packed.feedback.multiply(set, y_prev, Start::Output, ColumnsMut::all(lanes, width));
     }
-    if let Some(reset) = &mut reset {
-        for row in 0..lanes.nrows() {
-            cell.forward_reset(slice_mut(&mut lanes, row), slice(&h_prev, row), slice_mut(reset, row));
-        }
-        let block = cell.reset_block();
-        product.add(
-            reset.view(),
-            weights.w_hh.slice(s![block.rows, ..]),
-            lanes.slice_mut(s![.., block.lanes]),
-        );
+    if let Some(reset) = reset {
+        cell.forward_reset(set, lanes, h_prev, reset);
+        let first = cell.reset_block().lanes.start;
+        let kept = Columns::all(reset, hidden);
+        packed.reset.multiply(set, kept, Start::Output, ColumnsMut { elements: lanes, width, first });
     }
-    for row in 0..lanes.nrows() {
-        let (c_prev, c) = match &mut c {
-            Some((c_prev, c)) => (slice(c_prev, row), slice_mut(c, row)),
-            None => (&[][..], &mut [][..]),
-        };
-        let out = slice_mut(m.as_mut().unwrap_or(&mut h), row);
-        let lanes = slice_mut(&mut lanes, row);
-        cell.forward(ForwardRow { lanes, h_prev: slice(&h_prev, row), c_prev, c, out }, scratch);
+    let (c_prev, c) = match &mut c {
+        Some((c_prev, c)) => (&**c_prev, &mut **c),
+        None => (&[][..], &mut [][..]),
+    };
+    let out = m.as_deref_mut().unwrap_or(&mut *h);
+    cell.forward(set, ForwardRows { lanes, h_prev, c_prev, c, out }, scratch);
+    if let Some(m) = m {
+        let to = ColumnsMut::all(h, recurrent);
+        packed.projection.multiply(set, Columns::all(m, hidden), Start::Zero, to);
     }
-    if let (Some(projection), Some(m)) = (weights.projection, &m) {
-        product.add(m.view(), projection, h.view_mut());
-    }
-    if let (Some(feedback), Some(mut pre), Some((_, y))) = (weights.feedback, y_pre, &mut y) {
-        pre += &feedback.b_y;
-        product.add(h.view(), feedback.w_hy, pre.view_mut());
-        for row in 0..pre.nrows() {
-            let y = slice_mut(y, row);
-            y.copy_from_slice(slice(&pre.view(), row));
-            apply(feedback.activation, y);
-        }
+    if let (Some(feedback), Some(pre), Some((_, y))) = (weights.feedback, y_pre, &mut y) {
+        let (h, width) = (Columns::all(h, recurrent), feedback.bias.len());
+        packed.readout.multiply(set, h, Start::Row(feedback.bias), ColumnsMut::all(pre, width));
+        y.copy_from_slice(pre);
+        apply(set, feedback.activation, y);
     }
 }
 
-/// The rows of one thread at every step or slot.
-type Steps<'a> = Vec<ArrayViewMut2<'a, f32>>;
-
-/// The work of one thread; parts that the layer does not use are empty.
-struct Share<'a> {
-    lanes: Steps<'a>,
-    h: Steps<'a>,
-    c: Steps<'a>,
-    m: Steps<'a>,
-    reset: Steps<'a>,
-    y: Steps<'a>,
-    y_pre: Steps<'a>,
+/// The elements of some rows of a matrix.
+fn rows_mut(matrix: &mut Array2<f32>, rows: Range<usize>) -> &mut [f32] {
+    let width = matrix.ncols();
+    &mut elements_mut(matrix)[rows.start * width..rows.end * width]
 }
 
-/// Runs the scan from `lanes [N, L H]`, which hold the sums over inputs and biases.
-pub(crate) fn forward(
-    threads: Threads,
-    packing: &Packing,
-    weights: &Weights,
-    lanes: Array2<f32>,
-    initial: &ScanStates,
-) -> ScanTape {
-    let (walk, short, hidden) = (weights.walk, weights.short_walk(), weights.cell.hidden);
-    let steps = |width: usize| Array2::zeros((packing.len(), width));
-    let with_initial = |walk: Walk, from: &[Array2<f32>]| {
-        let mut slots = Array2::zeros((walk.len(packing), from[0].ncols()));
-        for (j, from) in from.iter().enumerate() {
-            walk.set_initial(packing, j, from.view(), slots.view_mut());
-        }
-        slots
-    };
-    let mut tape = ScanTape {
-        lanes,
-        h: with_initial(walk, &initial.h),
-        c: initial.c.as_ref().map(|c| with_initial(short, std::slice::from_ref(c))),
-        m: weights.projection.map(|_| steps(hidden)),
-        reset: weights.cell.resets_before().then(|| steps(hidden)),
-        y: initial.y.as_ref().map(|y| with_initial(short, std::slice::from_ref(y))),
-        y_pre: weights.feedback.map(|feedback| steps(feedback.b_y.len())),
-    };
-    let product = Product::for_batch(packing.batch());
-    let parts = threads.parts(packing.batch(), ROWS, weights.operations(packing.len()));
-    let places = packing.shares(parts, ROWS);
-    let shares = shares(packing, weights, &mut tape, &places);
-    run(shares, |share| scan_forward(product, packing, weights, share));
-    tape
+fn rows_of(matrix: &Array2<f32>, rows: Range<usize>) -> &[f32] {
+    let width = matrix.ncols();
+    &elements(matrix)[rows.start * width..rows.end * width]
 }
 
-/// Splits the matrices of a tape by thread and step.
-fn shares<'a>(
-    packing: &Packing,
-    weights: &Weights,
-    tape: &'a mut ScanTape,
-    places: &[Range<usize>],
-) -> Vec<Share<'a>> {
-    let ScanTape { lanes, h, c, m, reset, y, y_pre } = tape;
-    let of_steps = |matrix: Option<&'a mut Array2<f32>>| {
-        split(matrix, (0..packing.steps()).map(|t| packing.rows_at(t)), places)
-    };
-    let of_slots = |matrix: Option<&'a mut Array2<f32>>, walk: Walk| {
-        split(matrix, (0..walk.slots(packing)).map(|slot| walk.slot(packing, slot).len()), places)
-    };
-    let short = weights.short_walk();
-    let (mut lanes, mut h) = (of_steps(Some(lanes)), of_slots(Some(h), weights.walk));
-    let (mut m, mut reset, mut y_pre) =
-        (of_steps(m.as_mut()), of_steps(reset.as_mut()), of_steps(y_pre.as_mut()));
-    let (mut c, mut y) = (of_slots(c.as_mut(), short), of_slots(y.as_mut(), short));
-    let next = |parts: &mut std::vec::IntoIter<Steps<'a>>| parts.next().expect("one for each thread");
-    places
-        .iter()
-        .map(|_| Share {
-            lanes: next(&mut lanes),
-            h: next(&mut h),
-            c: next(&mut c),
-            m: next(&mut m),
-            reset: next(&mut reset),
-            y: next(&mut y),
-            y_pre: next(&mut y_pre),
-        })
-        .collect()
+pub(crate) fn elements(matrix: &Array2<f32>) -> &[f32] {
+    matrix.as_slice().expect("matrices are kept in standard layout")
 }
 
-/// Splits a matrix by thread and step; without a matrix, every thread gets nothing.
-fn split<'a>(
-    matrix: Option<&'a mut Array2<f32>>,
-    rows: impl Iterator<Item = usize>,
-    places: &[Range<usize>],
-) -> std::vec::IntoIter<Steps<'a>> {
-    let parts = match matrix {
-        Some(matrix) => split_steps(matrix.view_mut(), rows, places),
-        None => places.iter().map(|_| Vec::new()).collect(),
-    };
-    parts.into_iter()
+pub(crate) fn elements_mut(matrix: &mut Array2<f32>) -> &mut [f32] {
+    matrix.as_slice_mut().expect("matrices are kept in standard layout")
 }
 
-/// Runs some rows of a batch forward through time.
-fn scan_forward(product: Product, packing: &Packing, weights: &Weights, share: Share) {
-    let Share { mut lanes, mut h, mut c, mut m, mut reset, mut y, mut y_pre } = share;
-    let (walk, short) = (weights.walk, weights.short_walk());
-    let mut scratch = weights.cell.scratch();
-    for t in walk.steps(packing) {
-        let rows = lanes[t].nrows();
-        if rows == 0 {
-            continue;
-        }
-        let (own, prev) = (walk.own(t), walk.before(t, 1));
-        let (h, h_prev, h_far) = if weights.skip.is_some() {
-            let far = walk.before(t, walk.history);
-            let [h, prev, far] = h.get_disjoint_mut([own, prev, far]).expect("slots are different");
-            (h, prev, Some(far.slice(s![..rows, ..])))
-        } else {
-            let [h, prev] = h.get_disjoint_mut([own, prev]).expect("slots are different");
-            (h, prev, None)
-        };
-        let step = Step {
-            lanes: lanes[t].view_mut(),
-            h_prev: h_prev.slice(s![..rows, ..]),
-            h_far,
-            h: h.slice_mut(s![..rows, ..]),
-            c: neighbours(&mut c, short, t, rows),
-            m: m.get_mut(t).map(|m| m.view_mut()),
-            reset: reset.get_mut(t).map(|reset| reset.view_mut()),
-            y: neighbours(&mut y, short, t, rows),
-            y_pre: y_pre.get_mut(t).map(|y| y.view_mut()),
-        };
-        step_forward(product, weights, step, &mut scratch);
-    }
+/// The first `rows` rows of a slot, as a range of elements.
+fn slot_range(walk: Walk, packing: &Packing, slot: usize, rows: usize, width: usize) -> Range<usize> {
+    let start = walk.slot(packing, slot).start;
+    start * width..(start + rows) * width
 }
 
 /// The values before and after step `t`, if there are slots.
 fn neighbours<'a>(
-    slots: &'a mut Steps<'_>,
+    slots: Option<&'a mut Array2<f32>>,
     walk: Walk,
+    packing: &Packing,
     t: usize,
-    rows: usize,
-) -> Option<(ArrayView2<'a, f32>, ArrayViewMut2<'a, f32>)> {
-    if slots.is_empty() {
-        return None;
+) -> Option<(&'a [f32], &'a mut [f32])> {
+    let slots = slots?;
+    let (rows, width) = (packing.rows_at(t), slots.ncols());
+    let range = |slot| slot_range(walk, packing, slot, rows, width);
+    let ranges = [range(walk.before(t, 1)), range(walk.own(t))];
+    let [prev, own] = elements_mut(slots).get_disjoint_mut(ranges).expect("slots are different");
+    Some((prev, own))
+}
+
+/// Runs the scan over `input [N, I]` from the initial states that the tape holds.
+pub(crate) fn forward(
+    set: Instructions,
+    packing: &Packing,
+    weights: &Weights,
+    input: &[f32],
+    width: usize,
+    tape: &mut ScanTape,
+) {
+    let walk = weights.walk;
+    let mut scratch = weights.cell.scratch();
+    for steps in windows(packing, walk, weights.packed.bias.len()) {
+        let rows = packing.at(steps.start).start..packing.at(steps.end - 1).end;
+        let lanes = rows_mut(&mut tape.lanes, rows.clone());
+        input_lanes(set, weights, &input[rows.start * width..rows.end * width], width, lanes);
+        for n in 0..steps.len() {
+            let t = if walk.reverse { steps.end - 1 - n } else { steps.start + n };
+            step_at(set, packing, weights, tape, t, &mut scratch);
+        }
     }
-    let [prev, own] = slots.get_disjoint_mut([walk.before(t, 1), walk.own(t)]).expect("slots are different");
-    Some((prev.slice(s![..rows, ..]), own.slice_mut(s![..rows, ..])))
+}
+
+/// Divides the steps into windows of about [`WINDOW_LANES`], in the order of the walk.
+pub(crate) fn windows(
+    packing: &Packing,
+    walk: Walk,
+    lanes: usize,
+) -> impl Iterator<Item = Range<usize>> + use<> {
+    let rows = (WINDOW_LANES / lanes).max(WINDOW_ROWS);
+    let (steps, count) = (packing.steps(), (rows / packing.batch()).max(1));
+    let windows = steps.div_ceil(count);
+    (0..windows).map(move |n| {
+        let first = if walk.reverse { windows - 1 - n } else { n } * count;
+        first..(first + count).min(steps)
+    })
+}
+
+fn step_at(
+    set: Instructions,
+    packing: &Packing,
+    weights: &Weights,
+    tape: &mut ScanTape,
+    t: usize,
+    scratch: &mut [f32],
+) {
+    let ScanTape { lanes, h, c, m, reset, y, y_pre } = tape;
+    let (walk, short, rows) = (weights.walk, weights.short_walk(), packing.at(t));
+    let width = weights.recurrent_width;
+    let range = |slot| slot_range(walk, packing, slot, rows.len(), width);
+    let (own, prev, far) = (walk.own(t), walk.before(t, 1), walk.before(t, walk.history));
+    let (h, h_prev, h_far) = if weights.skips {
+        let ranges = [range(own), range(prev), range(far)];
+        let [h, prev, far] = elements_mut(h).get_disjoint_mut(ranges).expect("slots are different");
+        (h, &*prev, Some(&*far))
+    } else {
+        let ranges = [range(own), range(prev)];
+        let [h, prev] = elements_mut(h).get_disjoint_mut(ranges).expect("slots are different");
+        (h, &*prev, None)
+    };
+    let step = Step {
+        lanes: rows_mut(lanes, rows.clone()),
+        h_prev,
+        h_far,
+        h,
+        c: neighbours(c.as_mut(), short, packing, t),
+        m: m.as_mut().map(|m| rows_mut(m, rows.clone())),
+        reset: reset.as_mut().map(|reset| rows_mut(reset, rows.clone())),
+        y: neighbours(y.as_mut(), short, packing, t),
+        y_pre: y_pre.as_mut().map(|y| rows_mut(y, rows.clone())),
+    };
+    step_forward(set, weights, step, scratch);
 }
 
 /// The gradients of a scan that are not written over its tape.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ScanGradients {
     /// With respect to each h, including the initial ones.
     pub(crate) d_h: SlotGradients,
@@ -316,9 +271,10 @@ pub(crate) struct ScanGradients {
 }
 
 /// Backpropagation through time, from the gradients `d_out [N, R]`, or `[N, O]` with feedback, of the outputs and
-/// `d_final` of the final states. `tape.lanes` and `tape.y_pre` become gradients.
+/// `d_final` of the final states. `tape.lanes` and `tape.y_pre` become gradients. The weights are those packed for
+/// backward.
 pub(crate) fn backward(
-    threads: Threads,
+    set: Instructions,
     packing: &Packing,
     weights: &Weights,
     tape: &mut ScanTape,
@@ -328,7 +284,7 @@ pub(crate) fn backward(
     let (walk, short) = (weights.walk, weights.short_walk());
     let (d_h, d_y) = match weights.feedback {
         None => (d_out, None),
-        Some(_) => (Array2::zeros((packing.len(), weights.recurrent_width())), Some(d_out)),
+        Some(_) => (Array2::zeros((packing.len(), weights.recurrent_width)), Some(d_out)),
     };
     let mut gradients = ScanGradients {
         d_h: SlotGradients::new(walk, packing, d_h),
@@ -346,156 +302,118 @@ pub(crate) fn backward(
             d_y.add_to_final(packing, 0, d.view());
         }
     }
-    let product = Product::for_batch(packing.batch());
-    let parts = threads.parts(packing.batch(), ROWS, weights.operations(packing.len()));
-    let places = packing.shares(parts, ROWS);
-    let ScanTape { lanes, h, c, m, reset, y: _, y_pre } = tape;
-    let of_steps = |matrix| split(matrix, (0..packing.steps()).map(|t| packing.rows_at(t)), &places);
-    let jobs = places.iter().zip(of_steps(Some(lanes))).zip(of_steps(y_pre.as_mut()));
-    let d_y = match &mut gradients.d_y {
-        Some(d_y) => d_y.split(packing, &places),
-        None => places.iter().map(|_| Vec::new()).collect(),
+    let hidden = weights.cell.hidden;
+    let room = |needed: bool| vec![0.0; if needed { packing.batch() * hidden } else { 0 }];
+    let mut scratch = Scratch {
+        cell: weights.cell.scratch(),
+        d_m: room(weights.projects),
+        d_reset: room(weights.cell.resets_before()),
+        readout: vec![0.0; 2 * weights.feedback.map_or(0, |feedback| feedback.bias.len())],
     };
-    let jobs = jobs.zip(gradients.d_h.split(packing, &places)).zip(d_y);
-    let jobs = jobs.zip(split(gradients.d_c.as_mut(), std::iter::once(packing.batch()), &places));
-    run(jobs, |(((((places, lanes), d_y_pre), d_h), d_y), d_c)| {
-        let share = ShareBack {
-            places: places.clone(),
-            lanes,
-            d_h,
-            d_y,
-            d_y_pre,
-            d_c,
-            h: h.view(),
-            c: c.as_ref().map(|c| c.view()),
-            m: m.as_ref().map(|m| m.view()),
-            reset: reset.is_some(),
-        };
-        scan_backward(product, packing, weights, share);
-    });
+    for t in walk.steps(packing).rev() {
+        step_backward(set, packing, weights, tape, &mut gradients, t, &mut scratch);
+    }
     gradients
 }
 
-/// The work of one thread.
-struct ShareBack<'a> {
-    /// The rows of every step.
-    places: Range<usize>,
-    lanes: Steps<'a>,
-    d_h: Steps<'a>,
-    d_y: Steps<'a>,
-    d_y_pre: Steps<'a>,
-    /// One matrix, if there is a cell state.
-    d_c: Steps<'a>,
-    h: ArrayView2<'a, f32>,
-    c: Option<ArrayView2<'a, f32>>,
-    m: Option<ArrayView2<'a, f32>>,
-    reset: bool,
+/// Room for a backward step.
+struct Scratch {
+    cell: Vec<f32>,
+    /// `[B, H]`
+    d_m: Vec<f32>,
+    /// `[B, H]`
+    d_reset: Vec<f32>,
+    /// `[2 O]`
+    readout: Vec<f32>,
 }
 
-/// Runs some rows of a batch backward through time.
-fn scan_backward(product: Product, packing: &Packing, weights: &Weights, share: ShareBack) {
-    let ShareBack { places, mut lanes, mut d_h, mut d_y, mut d_y_pre, mut d_c, h, c, m, reset } = share;
-    let (walk, short, cell) = (weights.walk, weights.short_walk(), &weights.cell);
-    let hidden = cell.hidden;
-    let mut scratch = cell.scratch();
-    let room = |needed: bool| Array2::<f32>::zeros((if needed { places.len() } else { 0 }, hidden));
-    let (mut d_m, mut d_reset) = (room(m.is_some()), room(reset));
-    let block = cell.recurrent_block();
-    for t in walk.steps(packing).rev() {
-        let rows = lanes[t].nrows();
-        if rows == 0 {
-            continue;
+fn step_backward(
+    set: Instructions,
+    packing: &Packing,
+    weights: &Weights,
+    tape: &mut ScanTape,
+    gradients: &mut ScanGradients,
+    t: usize,
+    scratch: &mut Scratch,
+) {
+    let ScanTape { lanes, h, c, m, reset, y: _, y_pre } = tape;
+    let ScanGradients { d_h, d_c, d_y } = gradients;
+    let (walk, short, cell, packed) = (weights.walk, weights.short_walk(), &weights.cell, weights.packed);
+    let (hidden, width) = (cell.hidden, weights.recurrent_width);
+    let (at, all) = (packing.at(t), cell.lanes() * cell.hidden);
+    let rows = at.len();
+    let (own, prev) = (walk.own(t), walk.before(t, 1));
+    let lanes = rows_mut(lanes, at.clone());
+    if let (Some(feedback), Some(y_pre), Some(d_y)) = (weights.feedback, y_pre, &mut *d_y) {
+        let d_pre = rows_mut(y_pre, at.clone());
+        readout_backward(set, feedback, d_y.rows(packing, short.own(t), rows), d_pre, &mut scratch.readout);
+        let d_pre = Columns::all(d_pre, feedback.bias.len());
+        let d_own = ColumnsMut::all(d_h.rows_mut(packing, own, rows), width);
+        packed.readout.multiply(set, d_pre, Start::Output, d_own);
+    }
+    if weights.projects {
+        let d_own = Columns::all(d_h.rows(packing, own, rows), width);
+        let to = ColumnsMut::all(&mut scratch.d_m[..rows * hidden], hidden);
+        packed.projection.multiply(set, d_own, Start::Zero, to);
+    }
+    let (d_own, d_prev) = d_h.neighbours(packing, own, prev, rows);
+    let h_prev = &elements(h)[slot_range(walk, packing, prev, rows, width)];
+    let out = match m {
+        Some(m) => rows_of(m, at),
+        None => &elements(h)[slot_range(walk, packing, own, rows, width)],
+    };
+    let (c_prev, c) = match c {
+        Some(c) => {
+            let range = |slot| slot_range(short, packing, slot, rows, hidden);
+            (&elements(c)[range(short.before(t, 1))], &elements(c)[range(short.own(t))])
         }
-        let here = |start: usize| start + places.start..start + places.start + rows;
-        let slot = |walk: Walk, slot: usize| here(walk.slot(packing, slot).start);
-        let mut lanes = lanes[t].view_mut();
-        if let Some(feedback) = weights.feedback {
-            let mut d_pre = d_y_pre[t].view_mut();
-            readout_backward(feedback, d_y[short.own(t)].slice(s![..rows, ..]), &mut d_pre);
-            product.add_back(d_pre.view(), feedback.w_hy, d_h[walk.own(t)].slice_mut(s![..rows, ..]));
-        }
-        let (own, prev) = (walk.own(t), walk.before(t, 1));
-        let [d_own, d_prev] = d_h.get_disjoint_mut([own, prev]).expect("slots are different");
-        let (d_own, mut d_prev) = (d_own.slice(s![..rows, ..]), d_prev.slice_mut(s![..rows, ..]));
-        if let Some(projection) = weights.projection {
-            let mut d_m = d_m.slice_mut(s![..rows, ..]);
-            d_m.fill(0.0);
-            product.add_back(d_own, projection, d_m);
-        }
-        let d_out = if m.is_some() { d_m.slice(s![..rows, ..]) } else { d_own };
-        let h_prev = h.slice(s![slot(walk, prev), ..]);
-        let out = match &m {
-            Some(m) => m.slice(s![here(packing.at(t).start), ..]),
-            None => h.slice(s![slot(walk, own), ..]),
-        };
-        let cells = c.as_ref().map(|c| {
-            let (prev, own) = (slot(short, short.before(t, 1)), slot(short, short.own(t)));
-            (c.slice(s![prev, ..]), c.slice(s![own, ..]))
-        });
-        for row in 0..rows {
-            let (c_prev, c) =
-                cells.as_ref().map_or((&[][..], &[][..]), |(prev, own)| (slice(prev, row), slice(own, row)));
-            let d_c = d_c.first_mut().map_or(&mut [][..], |d_c| slice_mut(d_c, row));
-            let row = BackwardRow {
-                lanes: slice_mut(&mut lanes, row),
-                h_prev: slice(&h_prev, row),
-                c_prev,
-                c,
-                out: slice(&out, row),
-                d_out: slice(&d_out, row),
-                d_prev: slice_mut(&mut d_prev, row),
-                d_c,
-            };
-            cell.backward(row, &mut scratch);
-        }
-        if reset {
-            let mut d_reset = d_reset.slice_mut(s![..rows, ..]);
-            d_reset.fill(0.0);
-            let block = cell.reset_block();
-            product.add_back(
-                lanes.slice(s![.., block.lanes]),
-                weights.w_hh.slice(s![block.rows, ..]),
-                d_reset.view_mut(),
-            );
-            for row in 0..rows {
-                let (h_prev, d_reset) = (slice(&h_prev, row), slice_mut(&mut d_reset, row));
-                let (lanes, d_prev) = (slice_mut(&mut lanes, row), slice_mut(&mut d_prev, row));
-                cell.backward_reset(lanes, h_prev, d_reset, d_prev, &mut scratch);
-            }
-        }
-        let d = lanes.slice(s![.., block.lanes.clone()]);
-        product.add_back(d, weights.w_hh.slice(s![block.rows.clone(), ..]), d_prev);
-        if let Some(skip) = weights.skip {
-            let far = d_h[walk.before(t, walk.history)].slice_mut(s![..rows, ..]);
-            product.add_back(d, skip.slice(s![block.rows.clone(), ..]), far);
-        }
-        if let Some(feedback) = weights.feedback {
-            for block in cell.input_blocks() {
-                let d_y_prev = d_y[short.before(t, 1)].slice_mut(s![..rows, ..]);
-                let rows = feedback.w_yh.slice(s![block.rows, ..]);
-                product.add_back(lanes.slice(s![.., block.lanes]), rows, d_y_prev);
-            }
-        }
+        None => (&[][..], &[][..]),
+    };
+    let step = BackwardRows {
+        lanes: &mut *lanes,
+        h_prev,
+        c_prev,
+        c,
+        out,
+        d_out: if weights.projects { &scratch.d_m[..rows * hidden] } else { d_own },
+        d_prev: &mut *d_prev,
+        d_c: d_c.as_mut().map_or(&mut [][..], |d_c| rows_mut(d_c, 0..rows)),
+    };
+    cell.backward(set, step, &mut scratch.cell);
+    if reset.is_some() {
+        let d_reset = &mut scratch.d_reset[..rows * hidden];
+        let d = Columns { elements: &*lanes, width: all, first: cell.reset_block().lanes.start };
+        packed.reset.multiply(set, d, Start::Zero, ColumnsMut::all(d_reset, hidden));
+        cell.backward_reset(set, lanes, h_prev, d_reset, d_prev, &mut scratch.cell);
+    }
+    let d = Columns { elements: &*lanes, width: all, first: cell.recurrent_block().lanes.start };
+    packed.recurrent.multiply(set, d, Start::Output, ColumnsMut::all(d_prev, width));
+    if weights.skips {
+        let far = d_h.rows_mut(packing, walk.before(t, walk.history), rows);
+        packed.skip.multiply(set, d, Start::Output, ColumnsMut::all(far, width));
+    }
+    if let (Some(feedback), Some(d_y)) = (weights.feedback, d_y) {
+        let d_y_prev = d_y.rows_mut(packing, short.before(t, 1), rows);
+        let d = Columns::all(lanes, all);
+        packed.feedback.multiply(set, d, Start::Output, ColumnsMut::all(d_y_prev, feedback.bias.len()));
     }
 }
 
 /// `d_pre = d_y act'`, written over the pre-activations of y.
-fn readout_backward(feedback: FeedbackWeights, d_y: ArrayView2<f32>, pre: &mut ArrayViewMut2<f32>) {
-    let (mut y, mut d) = (vec![0.0; d_y.ncols()], vec![0.0; d_y.ncols()]);
-    for (row, d_y) in d_y.rows().into_iter().enumerate() {
-        let pre = slice_mut(pre, row);
+fn readout_backward(
+    set: Instructions,
+    feedback: Feedback,
+    d_y: &[f32],
+    pre: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let width = feedback.bias.len();
+    let (y, d) = scratch.split_at_mut(width);
+    for (pre, d_y) in pre.chunks_exact_mut(width).zip(d_y.chunks_exact(width)) {
         y.copy_from_slice(pre);
-        apply(feedback.activation, &mut y);
-        d.copy_from_slice(d_y.to_slice().expect("rows are contiguous"));
-        times_slope(feedback.activation, pre, &y, &mut d);
-        pre.copy_from_slice(&d);
+        apply(set, feedback.activation, y);
+        d.copy_from_slice(d_y);
+        times_slope(set, feedback.activation, pre, y, d);
+        pre.copy_from_slice(d);
     }
-}
-
-fn slice<'a>(matrix: &'a ArrayView2<f32>, row: usize) -> &'a [f32] {
-    matrix.row(row).to_slice().expect("rows are contiguous")
-}
-
-fn slice_mut<'a>(matrix: &'a mut ArrayViewMut2<f32>, row: usize) -> &'a mut [f32] {
-    matrix.row_mut(row).into_slice().expect("rows are contiguous")
 }

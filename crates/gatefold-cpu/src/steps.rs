@@ -79,7 +79,7 @@ pub(crate) fn drop_out(
     packing: &Packing,
     values: &mut Array2<f32>,
 ) {
-    let (batch, width) = (packing.batch(), values.ncols());
+    let (batch, width) = (packing.whole(), values.ncols());
     let key = [dropout.seed as u32, (dropout.seed >> 32) as u32];
     // An odd multiplier: no two batches get the same number, and small batch numbers move to the high bits, away from
     // the layer's index.

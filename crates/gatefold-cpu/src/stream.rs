@@ -1,11 +1,10 @@
 use crate::batch::check_half;
-use crate::dense::{self, rows_of};
-use crate::network::Network;
-use crate::recurrent::{lane_bias, weights};
-use crate::scan::{Step, step_forward};
+use crate::dense;
+use crate::network::{Context, Network};
+use crate::scan::{Step, elements, elements_mut, input_lanes, step_forward};
 use crate::steps;
-use crate::threads::{Product, run};
-use gatefold_model::{Direction, Layer, LayerKind, Merge, ModelError, Recurrent, Source};
+use crate::weights::{Pass, Weights};
+use gatefold_model::{Direction, Layer, LayerKind, Merge, ModelError, Recurrent, Role, Source};
 use gatefold_model::{LayerState, States};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
 use std::ops::Range;
@@ -46,8 +45,7 @@ impl Network {
     /// the decoder runs, from states such as those of [`Network::encode`]. Dropout is off, and a last-step or
     /// final-state layer treats this step as the last.
     ///
-    /// Three or more streams give bit for bit the results of whole sequences. One or two streams multiply with the
-    /// weights in place, which adds in another order than the product over a whole sequence.
+    /// The results are bit for bit those of whole sequences.
     ///
     /// # Errors
     /// [`ModelError::Config`] for a layer that cannot run step by step, because it runs in reverse or turns one step
@@ -78,9 +76,10 @@ impl Network {
             jobs.push((range, part, output));
             (rest, output_rest) = (others, output_others);
         }
-        let product = Product::for_batch(rows);
-        run(jobs, |(range, states, mut output)| {
-            output.assign(&self.step_rows(product, first, states, input.slice(s![range, ..])));
+        self.with_context(Pass::Forward, |context| {
+            self.threads.run(jobs, |(range, states, mut output)| {
+                output.assign(&self.step_rows(context, first, states, input.slice(s![range, ..])));
+            });
         });
         Ok(output)
     }
@@ -88,7 +87,7 @@ impl Network {
     /// Runs some streams through the layers from `first` on.
     fn step_rows(
         &self,
-        product: Product,
+        context: Context,
         first: usize,
         states: Vec<StateRows>,
         input: ArrayView2<f32>,
@@ -114,17 +113,18 @@ impl Network {
             let y = match layer.kind {
                 LayerKind::Recurrent(recurrent) => {
                     let state = states.next().expect("one for each recurrent layer");
-                    let (h, y) = self.recurrent_step(product, layer, &recurrent, state, x.view());
+                    let (h, y) = recurrent_step(context, layer, &recurrent, state, &x);
                     if graph.reads_final(layer.index) {
                         values.push((Source::FinalHidden(layer.index), h.clone()));
                     }
                     y.unwrap_or(h)
                 }
                 LayerKind::Dense { activation, .. } => {
-                    let (weight, bias) = self.dense_parameters(layer);
-                    dense::step(product, x.view(), weight, bias, activation)
+                    let bias = context.values.elements(layer, Role::DenseBias, false);
+                    let weight = &context.packed.layer(layer).dense;
+                    dense::forward(context.set, x.view(), weight, bias, activation).y
                 }
-                LayerKind::Embedding { .. } => steps::embed(self.embedding(layer), x.view()),
+                LayerKind::Embedding { .. } => steps::embed(context.values.table(layer), x.view()),
                 LayerKind::Softmax => steps::softmax(x.view()),
                 // These layers only read, and a single step is also the last.
                 _ => x,
@@ -134,55 +134,58 @@ impl Network {
         let output = values.into_iter().find(|(name, _)| *name == graph.output());
         output.expect("the last layer has an output").1
     }
+}
 
-    /// Runs one step of a recurrent layer. Returns h and, with feedback, the output, which is h otherwise.
-    fn recurrent_step(
-        &self,
-        product: Product,
-        layer: &Layer,
-        recurrent: &Recurrent,
-        mut state: StateRows,
-        x: ArrayView2<f32>,
-    ) -> (Array2<f32>, Option<Array2<f32>>) {
-        let weights = weights(self.values(), layer, recurrent, false);
-        let (rows, k) = (x.nrows(), recurrent.history());
-        let new = |width: usize| Array2::<f32>::zeros((rows, width));
-        let mut lanes = rows_of(lane_bias(&weights).view(), rows);
-        for block in weights.cell.input_blocks() {
-            let w = weights.w_ih.slice(s![block.rows, ..]);
-            product.add(x, w, lanes.slice_mut(s![.., block.lanes]));
-        }
-        let mut h = new(recurrent.recurrent_width());
-        let mut c = state.c.as_ref().map(|_| new(recurrent.hidden));
-        let mut m = weights.projection.map(|_| new(recurrent.hidden));
-        let mut reset = weights.cell.resets_before().then(|| new(recurrent.hidden));
-        let mut y = state.y.as_ref().map(|y| new(y.ncols()));
-        let mut y_pre = y.clone();
-        let step = Step {
-            lanes: lanes.view_mut(),
-            h_prev: state.h.index_axis(Axis(0), k - 1),
-            h_far: weights.skip.map(|_| state.h.index_axis(Axis(0), 0)),
-            h: h.view_mut(),
-            c: state.c.as_ref().map(|c| c.index_axis(Axis(0), 0)).zip(c.as_mut().map(|c| c.view_mut())),
-            m: m.as_mut().map(|m| m.view_mut()),
-            reset: reset.as_mut().map(|reset| reset.view_mut()),
-            y: state.y.as_ref().map(|y| y.view()).zip(y.as_mut().map(|y| y.view_mut())),
-            y_pre: y_pre.as_mut().map(|y| y.view_mut()),
-        };
-        step_forward(product, &weights, step, &mut weights.cell.scratch());
-        for j in 1..k {
-            let (mut older, newer) = state.h.multi_slice_mut((s![j - 1, .., ..], s![j, .., ..]));
-            older.assign(&newer);
-        }
-        state.h.index_axis_mut(Axis(0), k - 1).assign(&h);
-        if let (Some(mut to), Some(c)) = (state.c, c) {
-            to.index_axis_mut(Axis(0), 0).assign(&c);
-        }
-        if let (Some(mut to), Some(y)) = (state.y, &y) {
-            to.assign(y);
-        }
-        (h, y)
+/// Runs one step of a recurrent layer. Returns h and, with feedback, the output, which is h otherwise.
+fn recurrent_step(
+    context: Context,
+    layer: &Layer,
+    recurrent: &Recurrent,
+    mut state: StateRows,
+    x: &Array2<f32>,
+) -> (Array2<f32>, Option<Array2<f32>>) {
+    let weights = Weights::of(context.values, context.packed, layer, recurrent, 0);
+    let (rows, k) = (x.nrows(), recurrent.history());
+    let new = |width: usize| Array2::<f32>::zeros((rows, width));
+    let mut lanes = new(weights.cell.lanes() * recurrent.hidden);
+    input_lanes(context.set, &weights, elements(x), x.ncols(), elements_mut(&mut lanes));
+    let mut h = new(recurrent.recurrent_width());
+    let mut c = state.c.as_ref().map(|_| new(recurrent.hidden));
+    let mut m = weights.projects.then(|| new(recurrent.hidden));
+    let mut reset = weights.cell.resets_before().then(|| new(recurrent.hidden));
+    let mut y = state.y.as_ref().map(|y| new(y.ncols()));
+    let mut y_pre = y.clone();
+    fn whole<'a>(view: &'a ArrayView2<f32>) -> &'a [f32] {
+        view.as_slice().expect("the state's rows lie together")
     }
+    let h_prev = state.h.index_axis(Axis(0), k - 1);
+    let h_far = weights.skips.then(|| state.h.index_axis(Axis(0), 0));
+    let c_prev = state.c.as_ref().map(|c| c.index_axis(Axis(0), 0));
+    let y_prev = state.y.as_ref().map(|y| y.view());
+    let step = Step {
+        lanes: elements_mut(&mut lanes),
+        h_prev: whole(&h_prev),
+        h_far: h_far.as_ref().map(whole),
+        h: elements_mut(&mut h),
+        c: c_prev.as_ref().map(whole).zip(c.as_mut().map(elements_mut)),
+        m: m.as_mut().map(elements_mut),
+        reset: reset.as_mut().map(elements_mut),
+        y: y_prev.as_ref().map(whole).zip(y.as_mut().map(elements_mut)),
+        y_pre: y_pre.as_mut().map(elements_mut),
+    };
+    step_forward(context.set, &weights, step, &mut weights.cell.scratch());
+    for j in 1..k {
+        let (mut older, newer) = state.h.multi_slice_mut((s![j - 1, .., ..], s![j, .., ..]));
+        older.assign(&newer);
+    }
+    state.h.index_axis_mut(Axis(0), k - 1).assign(&h);
+    if let (Some(mut to), Some(c)) = (state.c, c) {
+        to.index_axis_mut(Axis(0), 0).assign(&c);
+    }
+    if let (Some(mut to), Some(y)) = (state.y, &y) {
+        to.assign(y);
+    }
+    (h, y)
 }
 
 /// The reason why a layer cannot run step by step, if there is one.

@@ -1,4 +1,6 @@
-use crate::threads::{Threads, add_product, column_sum};
+use crate::instructions::Instructions;
+use crate::product::{add_outer, add_row_sums};
+use crate::threads::Threads;
 use gatefold_model::{Layer, ParameterSpec, Role};
 use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};
 use std::collections::BTreeMap;
@@ -11,7 +13,6 @@ pub type Tensors = BTreeMap<String, ArrayD<f32>>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Values<'a> {
     pub(crate) tensors: &'a Tensors,
-    pub(crate) threads: Threads,
 }
 
 impl<'a> Values<'a> {
@@ -26,6 +27,17 @@ impl<'a> Values<'a> {
         let spec = layer.find(role, reverse)?;
         Some(self.tensors[&spec.name].view().into_dimensionality::<Ix1>().expect("biases are vectors"))
     }
+
+    /// The table of an embedding.
+    pub(crate) fn table(&self, layer: &Layer) -> ArrayView2<'a, f32> {
+        self.matrix(layer, Role::EmbeddingWeight, false).expect("embeddings have a table")
+    }
+
+    /// The elements of the vector with this role, if the layer has one.
+    pub(crate) fn elements(&self, layer: &Layer, role: Role, reverse: bool) -> Option<&'a [f32]> {
+        let vector = self.vector(layer, role, reverse)?;
+        Some(vector.to_slice().expect("tensors are in standard layout"))
+    }
 }
 
 /// The gradients to add to: only those with an entry.
@@ -33,6 +45,7 @@ impl<'a> Values<'a> {
 pub(crate) struct Sums<'a> {
     pub(crate) gradients: &'a mut Tensors,
     pub(crate) threads: Threads,
+    pub(crate) set: Instructions,
 }
 
 impl Sums<'_> {
@@ -61,17 +74,46 @@ impl Sums<'_> {
         d: ArrayView2<f32>,
         x: ArrayView2<f32>,
     ) {
-        let threads = self.threads;
+        let (set, threads) = (self.set, self.threads);
         if let Some(mut gradient) = self.matrix(spec) {
-            add_product(threads, d.t(), x, gradient.slice_mut(s![rows, ..]));
+            add_outer(set, threads, d, x, gradient.slice_mut(s![rows, ..]));
         }
     }
 
     /// `d_b += column sums of d`.
     pub(crate) fn add_bias(&mut self, spec: Option<&ParameterSpec>, d: ArrayView2<f32>) {
-        let threads = self.threads;
-        if let Some(mut gradient) = self.vector(spec) {
-            gradient += &column_sum(threads, d);
+        let (set, threads) = (self.set, self.threads);
+        if let Some(gradient) = self.vector(spec) {
+            add_column_sums(set, threads, d, gradient);
         }
     }
+}
+
+/// `sums [M] += column sums of d [N, M]`
+pub(crate) fn add_column_sums(
+    set: Instructions,
+    threads: Threads,
+    d: ArrayView2<f32>,
+    sums: ArrayViewMut1<f32>,
+) {
+    add_row_sums(set, threads, d.nrows(), sums, |n, columns, sums| {
+        let row = d.row(n).to_slice().expect("rows are contiguous");
+        sums.iter_mut().zip(&row[columns]).for_each(|(sum, d)| *sum += d);
+    });
+}
+
+/// `sums [M] += column sums of a * b`, both `[N, M]`.
+pub(crate) fn add_column_product_sums(
+    set: Instructions,
+    threads: Threads,
+    a: ArrayView2<f32>,
+    b: ArrayView2<f32>,
+    sums: ArrayViewMut1<f32>,
+) {
+    add_row_sums(set, threads, a.nrows(), sums, |n, columns, sums| {
+        let (a, b) = (a.row(n), b.row(n));
+        let (a, b) = (a.to_slice().expect("rows are contiguous"), b.to_slice().expect("rows are contiguous"));
+        let products = a[columns.clone()].iter().zip(&b[columns]).map(|(a, b)| a * b);
+        sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+    });
 }

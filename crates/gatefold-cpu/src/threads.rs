@@ -1,15 +1,24 @@
-use ndarray::linalg::{general_mat_mul, general_mat_vec_mul};
-use ndarray::{Array1, ArrayView2, ArrayViewMut2, Axis, Zip, s};
+//! Sharing work among threads that stay.
+
+use ndarray::{ArrayViewMut2, Axis};
 use std::num::NonZero;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The number of threads that share the work. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threads(NonZero<usize>);
 
-/// The multiplications and additions worth a thread: starting one takes about 20 us, in which a core does about this
-/// many.
-const WORTH_A_THREAD: usize = 1 << 20;
+/// The multiplications and additions worth a thread: handing work to one takes a few us, in which a core does about
+/// this many.
+const WORTH_A_THREAD: usize = 1 << 17;
+
+/// The time that a thread without work looks for more before it sleeps. Waking one takes 10 to 60 us; the parts of a
+/// training step follow one another faster.
+const PATIENCE: Duration = Duration::from_micros(60);
 
 impl Threads {
     /// One thread per core that this process may use.
@@ -27,80 +36,176 @@ impl Threads {
         self.0.get()
     }
 
-    /// The number of threads that share `length` rows, in tiles of `tile`, for a total of `operations`.
-    pub(crate) fn parts(self, length: usize, tile: usize, operations: usize) -> usize {
-        self.count().min(operations / WORTH_A_THREAD).min(length.div_ceil(tile)).max(1)
+    /// These threads, or one where this many multiplications and additions are too few to share.
+    pub(crate) fn worth(self, operations: usize) -> Self {
+        if operations < 2 * WORTH_A_THREAD { Threads::new(1) } else { self }
     }
 
-    /// Divides `0..length` into one range per thread for a total of `operations`; the length of each but the last is a
-    /// multiple of `tile`.
+    /// Divides `0..length` into at most one range per thread for this many multiplications and additions; the length
+    /// of each but the last is a multiple of `tile`.
     pub(crate) fn ranges(self, length: usize, tile: usize, operations: usize) -> Vec<Range<usize>> {
-        let parts = self.parts(length, tile, operations);
+        let parts = self.count().min(operations / WORTH_A_THREAD).min(length.div_ceil(tile)).max(1);
         let part = length.div_ceil(tile).div_ceil(parts) * tile;
         (0..parts)
             .map(|k| (k * part).min(length)..((k + 1) * part).min(length))
             .filter(|r| !r.is_empty())
             .collect()
     }
+
+    /// Runs all jobs, on this thread and on others of the pool. Each thread takes the next job when it is done with
+    /// one. While another caller has the pool, this thread does them all: a program with many threads of its own gets
+    /// no more of them.
+    ///
+    /// # Panics
+    /// If a job panics, after all have ended.
+    pub(crate) fn run<J: Send>(self, jobs: impl IntoIterator<Item = J, IntoIter: Send>, work: impl Fn(J) + Sync) {
+        let jobs = jobs.into_iter();
+        let helpers = self.count() - 1;
+        let pool = if helpers == 0 || jobs.size_hint().1 == Some(1) { None } else { Pool::take(helpers) };
+        let Some(pool) = pool else { return jobs.for_each(work) };
+        let jobs = Mutex::new(jobs);
+        pool.run(helpers, &|| {
+            loop {
+                let job = lock(&jobs).next();
+                match job {
+                    Some(job) => work(job),
+                    None => return,
+                }
+            }
+        });
+    }
 }
 
-/// Runs all jobs, the first on this thread and each other one on its own thread.
-pub(crate) fn run<J: Send>(jobs: impl IntoIterator<Item = J>, work: impl Fn(J) + Sync) {
-    let mut jobs = jobs.into_iter();
-    let Some(first) = jobs.next() else { return };
-    std::thread::scope(|scope| {
-        for job in jobs {
-            let work = &work;
-            scope.spawn(move || work(job));
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Work for any number of threads at once; returns when nothing is left to begin.
+type Work<'a> = &'a (dyn Fn() + Sync + 'a);
+
+/// The threads of this process that help whoever has work to share.
+struct Pool {
+    state: Mutex<State>,
+    /// The number of pieces of work handed out so far; threads look here before they sleep.
+    handed: AtomicUsize,
+    /// Signals new work to the helpers.
+    more: Condvar,
+    /// Signals the last helper's end to the owner of the work.
+    done: Condvar,
+    /// Helpers that are still at it.
+    busy: AtomicUsize,
+    /// Held by the caller that has the pool, with the number of threads started so far.
+    started: Mutex<usize>,
+}
+
+struct State {
+    work: Option<Work<'static>>,
+    /// Helpers that may still begin.
+    wanted: usize,
+    /// The payload of a helper's panic.
+    panic: Option<Box<dyn std::any::Any + Send>>,
+}
+
+/// The pool, while one caller has it.
+struct Taken(MutexGuard<'static, usize>);
+
+impl Pool {
+    fn get() -> &'static Self {
+        static POOL: OnceLock<Pool> = OnceLock::new();
+        POOL.get_or_init(|| Pool {
+            state: Mutex::new(State { work: None, wanted: 0, panic: None }),
+            handed: AtomicUsize::new(0),
+            more: Condvar::new(),
+            done: Condvar::new(),
+            busy: AtomicUsize::new(0),
+            started: Mutex::new(0),
+        })
+    }
+
+    /// Takes the pool if nobody has it, and starts threads up to this number. A system that starts no more leaves
+    /// the work to fewer.
+    fn take(helpers: usize) -> Option<Taken> {
+        let pool = Pool::get();
+        let mut started = pool.started.try_lock().ok()?;
+        while *started < helpers {
+            let thread = std::thread::Builder::new().name("gatefold".into());
+            if thread.spawn(|| Pool::get().help()).is_err() {
+                break;
+            }
+            *started += 1;
         }
-        work(first);
-    });
-}
+        (*started > 0).then_some(Taken(started))
+    }
 
-/// The most rows or columns of the matrix product's register tile.
-pub(crate) const TILE: usize = 16;
-
-/// `out += A B`, with the rows of `out [M, N]` divided among threads.
-pub(crate) fn add_product(threads: Threads, a: ArrayView2<f32>, b: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
-    let operations = 2 * a.nrows() * a.ncols() * b.ncols();
-    let ranges = threads.ranges(a.nrows(), TILE, operations);
-    let parts = split_rows(out, &ranges);
-    run(ranges.into_iter().zip(parts), |(rows, mut out)| {
-        general_mat_mul(1.0, &a.slice(s![rows, ..]), &b, 1.0, &mut out);
-    });
-}
-
-/// The sum of every column of `a [M, N]`, with columns divided among threads and rows added in order.
-pub(crate) fn column_sum(threads: Threads, a: ArrayView2<f32>) -> Array1<f32> {
-    let mut sums = Array1::zeros(a.ncols());
-    let ranges = threads.ranges(a.ncols(), TILE, a.len());
-    let parts = split_rows(sums.view_mut().insert_axis(Axis(1)), &ranges);
-    run(ranges.into_iter().zip(parts), |(columns, mut sums)| {
-        let mut sums = sums.column_mut(0);
-        for row in a.slice(s![.., columns]).rows() {
-            sums += &row;
+    /// The life of a helper.
+    fn help(&self) {
+        let mut seen = 0;
+        loop {
+            let asleep = Instant::now() + PATIENCE;
+            while self.handed.load(Ordering::Acquire) == seen && Instant::now() < asleep {
+                std::hint::spin_loop();
+            }
+            let mut state = lock(&self.state);
+            while state.wanted == 0 {
+                state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            seen = self.handed.load(Ordering::Acquire);
+            state.wanted -= 1;
+            let Some(work) = state.work else { continue };
+            self.busy.fetch_add(1, Ordering::AcqRel);
+            drop(state);
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            let mut state = lock(&self.state);
+            if let Err(panic) = outcome {
+                state.panic.get_or_insert(panic);
+            }
+            if self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.done.notify_one();
+            }
         }
-    });
-    sums
+    }
 }
 
-/// The sum of every column of the elementwise product `a * b`, divided like [`column_sum`].
-pub(crate) fn column_product_sum(threads: Threads, a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array1<f32> {
-    let mut sums = Array1::zeros(a.ncols());
-    let ranges = threads.ranges(a.ncols(), TILE, 2 * a.len());
-    let parts = split_rows(sums.view_mut().insert_axis(Axis(1)), &ranges);
-    run(ranges.into_iter().zip(parts), |(columns, mut sums)| {
-        let mut sums = sums.column_mut(0);
-        let (a, b) = (a.slice(s![.., columns.clone()]), b.slice(s![.., columns]));
-        for (a, b) in a.rows().into_iter().zip(b.rows()) {
-            Zip::from(&mut sums).and(&a).and(&b).for_each(|sum, &a, &b| *sum += a * b);
+impl Taken {
+    /// Runs the work on this thread and on up to `helpers` others, until nothing of it is left.
+    fn run(self, helpers: usize, work: Work) {
+        let pool = Pool::get();
+        #[allow(unsafe_code, reason = "a thread that stays cannot borrow from a caller that goes on")]
+        // SAFETY: only the lifetime changes. Helpers get the work from `state` alone, and count themselves in `busy`
+        // before they let go of its lock. This function neither returns nor unwinds before it has taken the work out
+        // of `state` and seen `busy` at 0, so no helper uses the work after that.
+        let lasting = unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) };
+        {
+            let mut state = lock(&pool.state);
+            state.work = Some(lasting);
+            state.wanted = helpers.min(*self.0);
+            pool.handed.fetch_add(1, Ordering::AcqRel);
         }
-    });
-    sums
+        pool.more.notify_all();
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        {
+            let mut state = lock(&pool.state);
+            (state.work, state.wanted) = (None, 0);
+        }
+        let asleep = Instant::now() + PATIENCE;
+        while pool.busy.load(Ordering::Acquire) > 0 && Instant::now() < asleep {
+            std::hint::spin_loop();
+        }
+        let mut state = lock(&pool.state);
+        while pool.busy.load(Ordering::Acquire) > 0 {
+            state = pool.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let panic = state.panic.take();
+        drop(state);
+        if let Some(panic) = outcome.err().or(panic) {
+            drop(self);
+            resume_unwind(panic);
+        }
+    }
 }
 
 /// Splits a matrix into the parts with these rows.
-fn split_rows<'a>(
+pub(crate) fn split_rows<'a>(
     mut matrix: ArrayViewMut2<'a, f32>,
     ranges: &[Range<usize>],
 ) -> Vec<ArrayViewMut2<'a, f32>> {
@@ -111,67 +216,6 @@ fn split_rows<'a>(
         matrix = rest;
     }
     parts
-}
-
-/// Splits a matrix of steps, where each step has its number of `rows`, for threads that take their `shares` of every
-/// step: by thread, then by step.
-pub(crate) fn split_steps<'a>(
-    mut matrix: ArrayViewMut2<'a, f32>,
-    rows: impl Iterator<Item = usize>,
-    shares: &[Range<usize>],
-) -> Vec<Vec<ArrayViewMut2<'a, f32>>> {
-    let mut parts: Vec<Vec<ArrayViewMut2<'a, f32>>> =
-        shares.iter().map(|_| Vec::with_capacity(rows.size_hint().0)).collect();
-    for rows in rows {
-        for (places, part) in shares.iter().zip(&mut parts) {
-            let (share, rest) = matrix.split_at(Axis(0), places.end.min(rows) - places.start.min(rows));
-            part.push(share);
-            matrix = rest;
-        }
-    }
-    parts
-}
-
-/// The way a step multiplies with weights. The two ways add in different orders, so the choice depends on the whole
-/// batch, not on a thread's share or on the rows left at a step.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Product {
-    /// Row by row, for batches of one or two rows.
-    Rows,
-    /// The general product, which first copies the weights into its own order; more rows pay for that.
-    General,
-}
-
-impl Product {
-    pub(crate) fn for_batch(rows: usize) -> Self {
-        if rows <= 2 { Product::Rows } else { Product::General }
-    }
-
-    /// `out += x W^T`, `W [N, K]`.
-    pub(crate) fn add(self, x: ArrayView2<f32>, weight: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
-        match self {
-            Product::General => general_mat_mul(1.0, &x, &weight.t(), 1.0, &mut out),
-            Product::Rows => {
-                for (x, mut out) in x.rows().into_iter().zip(out.rows_mut()) {
-                    general_mat_vec_mul(1.0, &weight, &x, 1.0, &mut out);
-                }
-            }
-        }
-    }
-
-    /// `d_x += d W`, `W [N, K]`.
-    pub(crate) fn add_back(self, d: ArrayView2<f32>, weight: ArrayView2<f32>, mut d_x: ArrayViewMut2<f32>) {
-        match self {
-            Product::General => general_mat_mul(1.0, &d, &weight, 1.0, &mut d_x),
-            Product::Rows => {
-                for (d, mut d_x) in d.rows().into_iter().zip(d_x.rows_mut()) {
-                    for (&d, row) in d.iter().zip(weight.rows()) {
-                        d_x.scaled_add(d, &row);
-                    }
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -194,5 +238,41 @@ mod tests {
         }
         failures.finish();
         assert_eq!(Threads::new(4).ranges(64, 16, WORTH_A_THREAD - 1).len(), 1);
+    }
+
+    /// Many callers at once, each with more jobs than threads, and jobs that share work themselves.
+    #[test]
+    fn every_job_runs_once_whoever_has_the_pool() {
+        let threads = Threads::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..300 {
+                        let mut counts = vec![0_usize; round % 7];
+                        threads.run(counts.iter_mut(), |count| {
+                            let mut inner = [0; 3];
+                            threads.run(inner.iter_mut(), |inner| *inner += 1);
+                            *count += inner.iter().sum::<usize>();
+                        });
+                        assert!(counts.iter().all(|&count| count == 3), "{counts:?}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+        let threads = Threads::new(2);
+        for bad in 0..8 {
+            let run = || threads.run(0..8, |n| assert!(n != bad, "job {n}"));
+            let panic = catch_unwind(run).unwrap_err();
+            assert_eq!(*panic.downcast::<String>().unwrap(), format!("job {bad}"));
+            let sum = AtomicUsize::new(0);
+            threads.run(0..8, |n| {
+                sum.fetch_add(n, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 28);
+        }
     }
 }

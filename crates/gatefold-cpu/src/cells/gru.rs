@@ -6,8 +6,10 @@
 
 use super::{Block, blocks, scratch_blocks};
 use crate::functions::{apply, clip, times_clip_slope, times_slope};
+use crate::instructions::{Instructions, load, mul_add, store, vectors};
 use crate::math::{sigmoid, tanh};
 use gatefold_model::{GruCell, GruGate, Reset};
+use pulp::{Simd, WithSimd};
 
 /// n, r, z, u
 pub(super) const AFTER_LANES: usize = GruGate::COUNT + 1;
@@ -22,116 +24,212 @@ pub(super) fn after_recurrent_block(h: usize) -> Block {
     Block { lanes: h..AFTER_LANES * h, rows: 0..GruGate::COUNT * h }
 }
 
-pub(super) fn plain_after(lanes: &mut [f32], h_prev: &[f32], h: &mut [f32]) {
-    let [n, r, z, u] = blocks(lanes);
-    plain_after_units(n, r, z, u, h_prev, h);
+/// A step with the reset after the product, for any number of rows; likewise below.
+pub(super) struct PlainAfter<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) h_prev: &'a [f32],
+    pub(super) h: &'a mut [f32],
 }
 
-/// A separate function tells the compiler that no two slices overlap; likewise below.
-fn plain_after_units(n: &mut [f32], r: &mut [f32], z: &mut [f32], u: &[f32], h_prev: &[f32], h: &mut [f32]) {
-    let hidden = h.len();
-    let (n, r, z) = (&mut n[..hidden], &mut r[..hidden], &mut z[..hidden]);
-    let (u, h_prev) = (&u[..hidden], &h_prev[..hidden]);
-    for k in 0..hidden {
-        r[k] = sigmoid(r[k]);
-        z[k] = sigmoid(z[k]);
-        n[k] = tanh(n[k] + r[k] * u[k]);
-        h[k] = (1.0 - z[k]) * n[k] + z[k] * h_prev[k];
+impl WithSimd for PlainAfter<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let rows = self.lanes.chunks_exact_mut(AFTER_LANES * hidden).zip(self.h_prev.chunks_exact(hidden));
+        for ((lanes, h_prev), h) in rows.zip(self.h.chunks_exact_mut(hidden)) {
+            let [n, r, z, u] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let r_on = sigmoid(simd, value(r));
+                let z_on = sigmoid(simd, value(z));
+                let n_on = tanh(simd, mul_add(simd, r_on, value(u), value(n)));
+                let h_on = mix(simd, z_on, n_on, value(h_prev));
+                let put = |to: &mut [f32], value| store(simd, &mut to[at.clone()], value);
+                put(r, r_on);
+                put(z, z_on);
+                put(n, n_on);
+                put(h, h_on);
+            });
+        }
     }
 }
 
-pub(super) fn plain_after_backward(lanes: &mut [f32], h_prev: &[f32], d_h: &[f32], d_prev: &mut [f32]) {
-    let [n, r, z, u] = blocks(lanes);
-    plain_after_backward_units(n, r, z, u, h_prev, d_h, d_prev);
+/// `(1 - z) n + z h'`
+#[inline(always)]
+fn mix<S: Simd>(simd: S, z: S::f32s, n: S::f32s, h_prev: S::f32s) -> S::f32s {
+    mul_add(simd, simd.sub_f32s(simd.splat_f32s(1.0), z), n, simd.mul_f32s(z, h_prev))
 }
 
-fn plain_after_backward_units(
-    n: &mut [f32],
-    r: &mut [f32],
-    z: &mut [f32],
-    u: &mut [f32],
-    h_prev: &[f32],
-    d_h: &[f32],
-    d_prev: &mut [f32],
-) {
-    let hidden = d_h.len();
-    let (n, r, z, u) = (&mut n[..hidden], &mut r[..hidden], &mut z[..hidden], &mut u[..hidden]);
-    let (h_prev, d_prev) = (&h_prev[..hidden], &mut d_prev[..hidden]);
-    for k in 0..hidden {
-        let d_n = d_h[k] * (1.0 - z[k]) * (1.0 - n[k] * n[k]);
-        let d_r = d_n * u[k];
-        let d_z = d_h[k] * (h_prev[k] - n[k]);
-        d_prev[k] += d_h[k] * z[k];
-        u[k] = d_n * r[k];
-        n[k] = d_n;
-        r[k] = d_r * r[k] * (1.0 - r[k]);
-        z[k] = d_z * z[k] * (1.0 - z[k]);
+pub(super) struct PlainAfterBackward<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) h_prev: &'a [f32],
+    pub(super) d_h: &'a [f32],
+    pub(super) d_prev: &'a mut [f32],
+}
+
+impl WithSimd for PlainAfterBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let mul = |a, b| simd.mul_f32s(a, b);
+        let rows = self.lanes.chunks_exact_mut(AFTER_LANES * hidden).zip(self.h_prev.chunks_exact(hidden));
+        let rows = rows.zip(self.d_h.chunks_exact(hidden)).zip(self.d_prev.chunks_exact_mut(hidden));
+        for (((lanes, h_prev), d_h), d_prev) in rows {
+            let [n, r, z, u] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let (n_on, r_on, z_on, d_h) = (value(n), value(r), value(z), value(d_h));
+                let d_n = candidate_slope(simd, d_h, z_on, n_on);
+                let d_r = mul(d_n, value(u));
+                let d_z = mul(d_h, simd.sub_f32s(value(h_prev), n_on));
+                let d_past = mul_add(simd, d_h, z_on, value(d_prev));
+                let put = |to: &mut [f32], value| store(simd, &mut to[at.clone()], value);
+                put(d_prev, d_past);
+                put(u, mul(d_n, r_on));
+                put(n, d_n);
+                put(r, gate_slope(simd, d_r, r_on));
+                put(z, gate_slope(simd, d_z, z_on));
+            });
+        }
     }
 }
 
-pub(super) fn plain_reset(lanes: &mut [f32], h_prev: &[f32], reset: &mut [f32]) {
-    let [r, z, _] = blocks(lanes);
-    plain_reset_units(r, z, h_prev, reset);
+/// `d y (1 - y)`
+#[inline(always)]
+fn gate_slope<S: Simd>(simd: S, d: S::f32s, y: S::f32s) -> S::f32s {
+    simd.mul_f32s(d, simd.mul_f32s(y, simd.sub_f32s(simd.splat_f32s(1.0), y)))
 }
 
-fn plain_reset_units(r: &mut [f32], z: &mut [f32], h_prev: &[f32], reset: &mut [f32]) {
-    let hidden = reset.len();
-    let (r, z, h_prev) = (&mut r[..hidden], &mut z[..hidden], &h_prev[..hidden]);
-    for k in 0..hidden {
-        r[k] = sigmoid(r[k]);
-        z[k] = sigmoid(z[k]);
-        reset[k] = r[k] * h_prev[k];
+/// `d_h (1 - z) (1 - n^2)`
+#[inline(always)]
+fn candidate_slope<S: Simd>(simd: S, d_h: S::f32s, z: S::f32s, n: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    let shown = simd.mul_f32s(d_h, simd.sub_f32s(one, z));
+    simd.mul_f32s(shown, mul_add(simd, simd.neg_f32s(n), n, one))
+}
+
+pub(super) struct PlainReset<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) h_prev: &'a [f32],
+    pub(super) reset: &'a mut [f32],
+}
+
+impl WithSimd for PlainReset<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let rows = self.lanes.chunks_exact_mut(3 * hidden).zip(self.h_prev.chunks_exact(hidden));
+        for ((lanes, h_prev), reset) in rows.zip(self.reset.chunks_exact_mut(hidden)) {
+            let [r, z, _] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let r_on = sigmoid(simd, value(r));
+                let z_on = sigmoid(simd, value(z));
+                let kept = simd.mul_f32s(r_on, value(h_prev));
+                let put = |to: &mut [f32], value| store(simd, &mut to[at.clone()], value);
+                put(r, r_on);
+                put(z, z_on);
+                put(reset, kept);
+            });
+        }
     }
 }
 
-pub(super) fn plain_before(lanes: &mut [f32], h_prev: &[f32], h: &mut [f32]) {
-    let [_, z, n] = blocks(lanes);
-    plain_before_units(z, n, h_prev, h);
+pub(super) struct PlainBefore<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) h_prev: &'a [f32],
+    pub(super) h: &'a mut [f32],
 }
 
-fn plain_before_units(z: &[f32], n: &mut [f32], h_prev: &[f32], h: &mut [f32]) {
-    let hidden = h.len();
-    let (z, n, h_prev) = (&z[..hidden], &mut n[..hidden], &h_prev[..hidden]);
-    for k in 0..hidden {
-        n[k] = tanh(n[k]);
-        h[k] = (1.0 - z[k]) * n[k] + z[k] * h_prev[k];
+impl WithSimd for PlainBefore<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let rows = self.lanes.chunks_exact_mut(3 * hidden).zip(self.h_prev.chunks_exact(hidden));
+        for ((lanes, h_prev), h) in rows.zip(self.h.chunks_exact_mut(hidden)) {
+            let [_, z, n] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let n_on = tanh(simd, value(n));
+                let h_on = mix(simd, value(z), n_on, value(h_prev));
+                store(simd, &mut n[at.clone()], n_on);
+                store(simd, &mut h[at.clone()], h_on);
+            });
+        }
     }
 }
 
-pub(super) fn plain_before_backward(lanes: &mut [f32], h_prev: &[f32], d_h: &[f32], d_prev: &mut [f32]) {
-    let [_, z, n] = blocks(lanes);
-    plain_before_backward_units(z, n, h_prev, d_h, d_prev);
+pub(super) struct PlainBeforeBackward<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) h_prev: &'a [f32],
+    pub(super) d_h: &'a [f32],
+    pub(super) d_prev: &'a mut [f32],
 }
 
-fn plain_before_backward_units(
-    z: &mut [f32],
-    n: &mut [f32],
-    h_prev: &[f32],
-    d_h: &[f32],
-    d_prev: &mut [f32],
-) {
-    let hidden = d_h.len();
-    let (z, n, h_prev, d_prev) =
-        (&mut z[..hidden], &mut n[..hidden], &h_prev[..hidden], &mut d_prev[..hidden]);
-    for k in 0..hidden {
-        let d_z = d_h[k] * (h_prev[k] - n[k]);
-        d_prev[k] += d_h[k] * z[k];
-        n[k] = d_h[k] * (1.0 - z[k]) * (1.0 - n[k] * n[k]);
-        z[k] = d_z * z[k] * (1.0 - z[k]);
+impl WithSimd for PlainBeforeBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let rows = self.lanes.chunks_exact_mut(3 * hidden).zip(self.h_prev.chunks_exact(hidden));
+        let rows = rows.zip(self.d_h.chunks_exact(hidden)).zip(self.d_prev.chunks_exact_mut(hidden));
+        for (((lanes, h_prev), d_h), d_prev) in rows {
+            let [_, z, n] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let (n_on, z_on, d_h) = (value(n), value(z), value(d_h));
+                let d_z = simd.mul_f32s(d_h, simd.sub_f32s(value(h_prev), n_on));
+                let d_past = mul_add(simd, d_h, z_on, value(d_prev));
+                let put = |to: &mut [f32], value| store(simd, &mut to[at.clone()], value);
+                put(d_prev, d_past);
+                put(n, candidate_slope(simd, d_h, z_on, n_on));
+                put(z, gate_slope(simd, d_z, z_on));
+            });
+        }
     }
 }
 
-pub(super) fn plain_reset_backward(lanes: &mut [f32], h_prev: &[f32], d_reset: &[f32], d_prev: &mut [f32]) {
-    let [r, _, _] = blocks(lanes);
-    plain_reset_backward_units(r, h_prev, d_reset, d_prev);
+pub(super) struct PlainResetBackward<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) h_prev: &'a [f32],
+    pub(super) d_reset: &'a [f32],
+    pub(super) d_prev: &'a mut [f32],
 }
 
-fn plain_reset_backward_units(r: &mut [f32], h_prev: &[f32], d_reset: &[f32], d_prev: &mut [f32]) {
-    let hidden = d_reset.len();
-    let (r, h_prev, d_prev) = (&mut r[..hidden], &h_prev[..hidden], &mut d_prev[..hidden]);
-    for k in 0..hidden {
-        d_prev[k] += d_reset[k] * r[k];
-        r[k] = d_reset[k] * h_prev[k] * r[k] * (1.0 - r[k]);
+impl WithSimd for PlainResetBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let rows = self.lanes.chunks_exact_mut(3 * hidden).zip(self.h_prev.chunks_exact(hidden));
+        let rows = rows.zip(self.d_reset.chunks_exact(hidden)).zip(self.d_prev.chunks_exact_mut(hidden));
+        for (((lanes, h_prev), d_reset), d_prev) in rows {
+            let [r, _, _] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let (r_on, d) = (value(r), value(d_reset));
+                let d_past = mul_add(simd, d, r_on, value(d_prev));
+                let d_r = gate_slope(simd, simd.mul_f32s(d, value(h_prev)), r_on);
+                store(simd, &mut d_prev[at.clone()], d_past);
+                store(simd, &mut r[at.clone()], d_r);
+            });
+        }
     }
 }
 
@@ -151,6 +249,7 @@ fn gates<'a>(cell: &GruCell, lanes: &'a mut [f32]) -> ([&'a mut [f32]; 3], Optio
 
 /// Clips the pre-activations of r and z; `reset = r h'`.
 pub(super) fn reset(
+    set: Instructions,
     cell: &GruCell,
     bound: Option<f32>,
     lanes: &mut [f32],
@@ -160,11 +259,12 @@ pub(super) fn reset(
     let ([_, r, _], _) = gates(cell, lanes);
     clip(bound, r);
     reset.copy_from_slice(r);
-    apply(cell.activations.gate, reset);
+    apply(set, cell.activations.gate, reset);
     reset.iter_mut().zip(h_prev).for_each(|(reset, h)| *reset *= h);
 }
 
 pub(super) fn forward(
+    set: Instructions,
     cell: &GruCell,
     bound: Option<f32>,
     lanes: &mut [f32],
@@ -177,7 +277,7 @@ pub(super) fn forward(
     if let Some(u) = u {
         clip(bound, a_r);
         y.copy_from_slice(a_r);
-        apply(cell.activations.gate, y);
+        apply(set, cell.activations.gate, y);
         for ((a_n, r), u) in a_n.iter_mut().zip(&*y).zip(u) {
             *a_n += r * *u;
         }
@@ -185,15 +285,16 @@ pub(super) fn forward(
     clip(bound, a_z);
     clip(bound, a_n);
     y.copy_from_slice(a_z);
-    apply(cell.activations.gate, y);
+    apply(set, cell.activations.gate, y);
     h.copy_from_slice(a_n);
-    apply(cell.activations.candidate, h);
+    apply(set, cell.activations.candidate, h);
     for ((h, z), h_prev) in h.iter_mut().zip(y).zip(h_prev) {
         *h = (1.0 - *z) * *h + *z * h_prev;
     }
 }
 
 pub(super) fn backward(
+    set: Instructions,
     cell: &GruCell,
     bound: Option<f32>,
     lanes: &mut [f32],
@@ -206,36 +307,37 @@ pub(super) fn backward(
     let ([a_n, a_r, a_z], u) = gates(cell, lanes);
     let [n, r, z, d] = scratch_blocks(scratch, hidden);
     n.copy_from_slice(a_n);
-    apply(cell.activations.candidate, n);
+    apply(set, cell.activations.candidate, n);
     z.copy_from_slice(a_z);
-    apply(cell.activations.gate, z);
+    apply(set, cell.activations.gate, z);
     for k in 0..hidden {
         d[k] = d_h[k] * (h_prev[k] - n[k]);
         d_prev[k] += d_h[k] * z[k];
     }
-    times_slope(cell.activations.gate, a_z, z, d);
+    times_slope(set, cell.activations.gate, a_z, z, d);
     times_clip_slope(bound, a_z, d);
     a_z.copy_from_slice(d);
     for k in 0..hidden {
         d[k] = d_h[k] * (1.0 - z[k]);
     }
-    times_slope(cell.activations.candidate, a_n, n, d);
+    times_slope(set, cell.activations.candidate, a_n, n, d);
     times_clip_slope(bound, a_n, d);
     a_n.copy_from_slice(d);
     if let Some(u) = u {
         r.copy_from_slice(a_r);
-        apply(cell.activations.gate, r);
+        apply(set, cell.activations.gate, r);
         for k in 0..hidden {
             d[k] = a_n[k] * u[k];
             u[k] = a_n[k] * r[k];
         }
-        times_slope(cell.activations.gate, a_r, r, d);
+        times_slope(set, cell.activations.gate, a_r, r, d);
         times_clip_slope(bound, a_r, d);
         a_r.copy_from_slice(d);
     }
 }
 
 pub(super) fn reset_backward(
+    set: Instructions,
     cell: &GruCell,
     bound: Option<f32>,
     lanes: &mut [f32],
@@ -248,12 +350,12 @@ pub(super) fn reset_backward(
     let ([_, a_r, _], _) = gates(cell, lanes);
     let [r, d] = scratch_blocks(scratch, hidden);
     r.copy_from_slice(a_r);
-    apply(cell.activations.gate, r);
+    apply(set, cell.activations.gate, r);
     for k in 0..hidden {
         d_prev[k] += d_reset[k] * r[k];
         d[k] = d_reset[k] * h_prev[k];
     }
-    times_slope(cell.activations.gate, a_r, r, d);
+    times_slope(set, cell.activations.gate, a_r, r, d);
     times_clip_slope(bound, a_r, d);
     a_r.copy_from_slice(d);
 }

@@ -3,78 +3,100 @@
 
 use super::{blocks, scratch_blocks};
 use crate::functions::{apply, clip, times_clip_slope, times_slope};
+use crate::instructions::{Instructions, load, mul_add, store, vectors};
 use crate::math::{sigmoid, tanh};
 use gatefold_model::{Activation, Coupling, LstmCell};
+use pulp::{Simd, WithSimd};
 
-/// Turns pre-activations into activated gates.
-pub(super) fn plain_forward(lanes: &mut [f32], c_prev: &[f32], c: &mut [f32], h: &mut [f32]) {
-    let [i, f, g, o] = blocks(lanes);
-    plain_forward_units(i, f, g, o, c_prev, c, h);
+/// Turns pre-activations into activated gates, for any number of rows.
+pub(super) struct PlainForward<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) c_prev: &'a [f32],
+    pub(super) c: &'a mut [f32],
+    pub(super) h: &'a mut [f32],
 }
 
-/// A separate function tells the compiler that no two slices overlap.
-fn plain_forward_units(
-    i: &mut [f32],
-    f: &mut [f32],
-    g: &mut [f32],
-    o: &mut [f32],
-    c_prev: &[f32],
-    c: &mut [f32],
-    h: &mut [f32],
-) {
-    let hidden = h.len();
-    // With one length for all, the loop has no bounds checks and can be vectorised.
-    let (i, f, g, o) = (&mut i[..hidden], &mut f[..hidden], &mut g[..hidden], &mut o[..hidden]);
-    let (c_prev, c) = (&c_prev[..hidden], &mut c[..hidden]);
-    for k in 0..hidden {
-        i[k] = sigmoid(i[k]);
-        f[k] = sigmoid(f[k]);
-        g[k] = tanh(g[k]);
-        o[k] = sigmoid(o[k]);
-        c[k] = f[k] * c_prev[k] + i[k] * g[k];
-        h[k] = o[k] * tanh(c[k]);
+impl WithSimd for PlainForward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let rows = self.lanes.chunks_exact_mut(4 * hidden).zip(self.c_prev.chunks_exact(hidden));
+        let rows = rows.zip(self.c.chunks_exact_mut(hidden)).zip(self.h.chunks_exact_mut(hidden));
+        for (((lanes, c_prev), c), h) in rows {
+            let [i, f, g, o] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let i_on = sigmoid(simd, value(i));
+                let f_on = sigmoid(simd, value(f));
+                let g_on = tanh(simd, value(g));
+                let o_on = sigmoid(simd, value(o));
+                let c_on = mul_add(simd, f_on, value(c_prev), simd.mul_f32s(i_on, g_on));
+                let h_on = simd.mul_f32s(o_on, tanh(simd, c_on));
+                let put = |to: &mut [f32], value| store(simd, &mut to[at.clone()], value);
+                put(i, i_on);
+                put(f, f_on);
+                put(g, g_on);
+                put(o, o_on);
+                put(c, c_on);
+                put(h, h_on);
+            });
+        }
     }
 }
 
-/// Turns activated gates into the gradients of the pre-activations.
-pub(super) fn plain_backward(lanes: &mut [f32], c_prev: &[f32], c: &[f32], d_h: &[f32], d_c: &mut [f32]) {
-    let [i, f, g, o] = blocks(lanes);
-    plain_backward_units(i, f, g, o, c_prev, c, d_h, d_c);
+/// Turns activated gates into the gradients of the pre-activations, for any number of rows.
+pub(super) struct PlainBackward<'a> {
+    pub(super) hidden: usize,
+    pub(super) lanes: &'a mut [f32],
+    pub(super) c_prev: &'a [f32],
+    pub(super) c: &'a [f32],
+    pub(super) d_h: &'a [f32],
+    pub(super) d_c: &'a mut [f32],
 }
 
-#[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
-fn plain_backward_units(
-    i: &mut [f32],
-    f: &mut [f32],
-    g: &mut [f32],
-    o: &mut [f32],
-    c_prev: &[f32],
-    c: &[f32],
-    d_h: &[f32],
-    d_c: &mut [f32],
-) {
-    let hidden = d_h.len();
-    let (i, f, g, o) = (&mut i[..hidden], &mut f[..hidden], &mut g[..hidden], &mut o[..hidden]);
-    let (c_prev, c, d_c) = (&c_prev[..hidden], &c[..hidden], &mut d_c[..hidden]);
-    for k in 0..hidden {
-        let tanh_c = tanh(c[k]);
-        let d_o = d_h[k] * tanh_c;
-        let d_cell = d_c[k] + d_h[k] * o[k] * (1.0 - tanh_c * tanh_c);
-        let (d_i, d_f, d_g) = (d_cell * g[k], d_cell * c_prev[k], d_cell * i[k]);
-        d_c[k] = d_cell * f[k];
-        i[k] = d_i * i[k] * (1.0 - i[k]);
-        f[k] = d_f * f[k] * (1.0 - f[k]);
-        g[k] = d_g * (1.0 - g[k] * g[k]);
-        o[k] = d_o * o[k] * (1.0 - o[k]);
+impl WithSimd for PlainBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let hidden = self.hidden;
+        let one = simd.splat_f32s(1.0);
+        let mul = |a, b| simd.mul_f32s(a, b);
+        let rows = self.lanes.chunks_exact_mut(4 * hidden).zip(self.c_prev.chunks_exact(hidden));
+        let rows = rows.zip(self.c.chunks_exact(hidden)).zip(self.d_h.chunks_exact(hidden));
+        for ((((lanes, c_prev), c), d_h), d_c) in rows.zip(self.d_c.chunks_exact_mut(hidden)) {
+            let [i, f, g, o] = blocks(lanes);
+            vectors(simd, hidden, |at| {
+                let value = |of: &[f32]| load(simd, &of[at.clone()]);
+                let (i_on, f_on, g_on, o_on) = (value(i), value(f), value(g), value(o));
+                let d_h = value(d_h);
+                let tanh_c = tanh(simd, value(c));
+                let d_o = mul(d_h, tanh_c);
+                let shown = mul_add(simd, simd.neg_f32s(tanh_c), tanh_c, one);
+                let d_cell = mul_add(simd, mul(d_h, o_on), shown, value(d_c));
+                // y (1 - y)
+                let gate = |d, y| mul(d, mul(y, simd.sub_f32s(one, y)));
+                let d_g = mul(mul(d_cell, i_on), mul_add(simd, simd.neg_f32s(g_on), g_on, one));
+                let put = |to: &mut [f32], value| store(simd, &mut to[at.clone()], value);
+                put(i, gate(mul(d_cell, g_on), i_on));
+                put(f, gate(mul(d_cell, value(c_prev)), f_on));
+                put(g, d_g);
+                put(o, gate(d_o, o_on));
+                put(d_c, mul(d_cell, f_on));
+            });
+        }
     }
 }
 
 /// The gates from their clipped pre-activations; a coupled gate is 1 minus the other.
-fn gates(cell: &LstmCell, [a_i, a_f, a_g]: [&[f32]; 3], [i, f, g]: [&mut [f32]; 3]) {
+fn gates(set: Instructions, cell: &LstmCell, [a_i, a_f, a_g]: [&[f32]; 3], [i, f, g]: [&mut [f32]; 3]) {
     let complement = |of: &[f32], to: &mut [f32]| to.iter_mut().zip(of).for_each(|(to, of)| *to = 1.0 - of);
     let activated = |a: &[f32], to: &mut [f32]| {
         to.copy_from_slice(a);
-        apply(cell.activations.gate, to);
+        apply(set, cell.activations.gate, to);
     };
     match cell.coupling {
         None => {
@@ -91,7 +113,7 @@ fn gates(cell: &LstmCell, [a_i, a_f, a_g]: [&[f32]; 3], [i, f, g]: [&mut [f32]; 
         }
     }
     g.copy_from_slice(a_g);
-    apply(cell.activations.candidate, g);
+    apply(set, cell.activations.candidate, g);
 }
 
 /// `x += p y`
@@ -101,6 +123,7 @@ fn add_product(x: &mut [f32], p: &[f32], y: &[f32]) {
 
 #[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
 pub(super) fn forward(
+    set: Instructions,
     cell: &LstmCell,
     bound: Option<f32>,
     peephole: Option<&[f32]>,
@@ -120,12 +143,12 @@ pub(super) fn forward(
     for a in [&mut *a_i, &mut *a_f, &mut *a_g] {
         clip(bound, a);
     }
-    gates(cell, [a_i, a_f, a_g], [i, f, g]);
+    gates(set, cell, [a_i, a_f, a_g], [i, f, g]);
     for (k, c) in c.iter_mut().enumerate() {
         *c = f[k] * c_prev[k] + i[k] * g[k];
     }
     if cell.squashed {
-        c.iter_mut().for_each(|c| *c = sigmoid(*c));
+        apply(set, Activation::Sigmoid, c);
     }
     if let Some(p) = peephole {
         add_product(a_o, &p[2 * hidden..], c);
@@ -133,14 +156,15 @@ pub(super) fn forward(
     clip(bound, a_o);
     let o = f;
     o.copy_from_slice(a_o);
-    apply(cell.activations.gate, o);
+    apply(set, cell.activations.gate, o);
     m.copy_from_slice(c);
-    apply(cell.activations.output, m);
+    apply(set, cell.activations.output, m);
     m.iter_mut().zip(o).for_each(|(m, o)| *m *= *o);
 }
 
 #[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
 pub(super) fn backward(
+    set: Instructions,
     cell: &LstmCell,
     bound: Option<f32>,
     peephole: Option<&[f32]>,
@@ -155,17 +179,17 @@ pub(super) fn backward(
     let [a_i, a_f, a_g, a_o] = blocks(lanes);
     let [i, f, g, o, out, d_i, d_f, d_g] = scratch_blocks(scratch, hidden);
     let functions = cell.activations;
-    gates(cell, [a_i, a_f, a_g], [i, f, g]);
+    gates(set, cell, [a_i, a_f, a_g], [i, f, g]);
     o.copy_from_slice(a_o);
-    apply(functions.gate, o);
+    apply(set, functions.gate, o);
     out.copy_from_slice(c);
-    apply(functions.output, out);
+    apply(set, functions.output, out);
 
     let d_o = &mut *d_i;
     for (k, d_o) in d_o.iter_mut().enumerate() {
         *d_o = d_m[k] * out[k];
     }
-    times_slope(functions.gate, a_o, o, d_o);
+    times_slope(set, functions.gate, a_o, o, d_o);
     times_clip_slope(bound, a_o, d_o);
     a_o.copy_from_slice(d_o);
 
@@ -173,7 +197,7 @@ pub(super) fn backward(
     for (k, d_shown) in d_shown.iter_mut().enumerate() {
         *d_shown = d_m[k] * o[k];
     }
-    times_slope(functions.output, c, out, d_shown);
+    times_slope(set, functions.output, c, out, d_shown);
     for (d_c, d_shown) in d_c.iter_mut().zip(d_shown) {
         *d_c += *d_shown;
     }
@@ -181,7 +205,7 @@ pub(super) fn backward(
         add_product(d_c, &p[2 * hidden..], a_o);
     }
     if cell.squashed {
-        times_slope(Activation::Sigmoid, &[], c, d_c);
+        times_slope(set, Activation::Sigmoid, &[], c, d_c);
     }
 
     for k in 0..hidden {
@@ -197,7 +221,7 @@ pub(super) fn backward(
     for (activation, a, y, d) in
         [(functions.gate, a_i, i, d_i), (functions.gate, a_f, f, d_f), (functions.candidate, a_g, g, d_g)]
     {
-        times_slope(activation, a, y, d);
+        times_slope(set, activation, a, y, d);
         times_clip_slope(bound, a, d);
         a.copy_from_slice(d);
     }

@@ -1,0 +1,169 @@
+//! The vector instructions that the work is done with, chosen when the program runs.
+
+use gatefold_model::ModelError;
+use pulp::{Scalar128b, Simd, WithSimd};
+use std::fmt;
+use std::str::FromStr;
+
+/// The environment variable that chooses the instructions, by one of the names of [`Instructions`].
+const VARIABLE: &str = "GATEFOLD_CPU";
+
+/// A set of vector instructions. Results have the same bits on every machine that runs the same set with the same
+/// number of lanes; two sets differ by rounding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Instructions(Set);
+
+#[derive(Clone, Copy, Debug)]
+enum Set {
+    /// What every processor of this architecture has, without a fused multiply-add.
+    Plain(Scalar128b),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+}
+
+impl PartialEq for Set {
+    fn eq(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl Eq for Set {}
+
+impl Instructions {
+    /// The sets that this machine can run, the widest last.
+    pub fn available() -> Vec<Self> {
+        let plain = Some(Set::Plain(Scalar128b));
+        #[cfg(target_arch = "x86_64")]
+        let others = [pulp::x86::V3::try_new().map(Set::Avx2), pulp::x86::V4::try_new().map(Set::Avx512)];
+        #[cfg(target_arch = "aarch64")]
+        let others = [pulp::aarch64::Neon::try_new().map(Set::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let others = [None];
+        std::iter::once(plain).chain(others).flatten().map(Instructions).collect()
+    }
+
+    /// The set named by the environment variable `GATEFOLD_CPU`, or else the widest that this machine has.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] if the variable names no set, or one that this machine lacks.
+    pub fn choose() -> Result<Self, ModelError> {
+        match std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) {
+            Some(name) => name.to_string_lossy().parse().map_err(|problem| ModelError::Config {
+                place: format!("environment variable {VARIABLE}"),
+                problem,
+            }),
+            None => Ok(*Self::available().last().expect("every machine can run the plain ones")),
+        }
+    }
+
+    /// `plain`, `avx2`, `avx512` or `neon`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Plain(_) => "plain",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(_) => "neon",
+        }
+    }
+
+    /// Runs work compiled for these instructions. Everything on its way to the innermost loop has to be
+    /// `#[inline(always)]`, since a function of its own is compiled without them.
+    pub(crate) fn run<W: WithSimd>(self, work: W) -> W::Output {
+        match self.0 {
+            Set::Plain(simd) => Simd::vectorize(simd, work),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(simd) => Simd::vectorize(simd, work),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(simd) => Simd::vectorize(simd, work),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(simd) => Simd::vectorize(simd, work),
+        }
+    }
+}
+
+impl fmt::Display for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Instructions {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let available = Self::available();
+        available.iter().copied().find(|set| set.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = available.iter().map(|set| set.name()).collect();
+            format!("expected instructions that this machine has ({}), found \"{name}\"", names.join(", "))
+        })
+    }
+}
+
+/// `a b + c`: fused where the instructions have it. Without, `pulp` would call a function for each element.
+#[inline(always)]
+pub(crate) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if is_plain::<S>() { simd.add_f32s(simd.mul_f32s(a, b), c) } else { simd.mul_add_f32s(a, b, c) }
+}
+
+/// Whether these are the plain instructions: the only ones here with few registers of four elements.
+const fn is_plain<S: Simd>() -> bool {
+    S::F32_LANES == 4 && S::REGISTER_COUNT == 16
+}
+
+/// Up to a vector's worth of elements; the missing ones are 0.
+#[inline(always)]
+pub(crate) fn load<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(from) {
+        ([whole, ..], _) => *whole,
+        ([], part) => simd.partial_load_f32s(part),
+    }
+}
+
+/// Stores as many elements as there is room for.
+#[inline(always)]
+pub(crate) fn store<S: Simd>(simd: S, to: &mut [f32], values: S::f32s) {
+    match S::as_mut_simd_f32s(to) {
+        ([whole, ..], _) => *whole = values,
+        ([], part) => simd.partial_store_f32s(part, values),
+    }
+}
+
+/// Calls `work` with the range of each vector's elements in `0..len`. The last vector may be shorter; the others have a
+/// length that the compiler knows.
+#[inline(always)]
+pub(crate) fn vectors<S: Simd>(_: S, len: usize, mut work: impl FnMut(std::ops::Range<usize>)) {
+    let whole = len / S::F32_LANES;
+    for n in 0..whole {
+        work(n * S::F32_LANES..n * S::F32_LANES + S::F32_LANES);
+    }
+    if whole * S::F32_LANES < len {
+        work(whole * S::F32_LANES..len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_others_refused() {
+        for set in Instructions::available() {
+            assert_eq!(set.name().parse(), Ok(set));
+        }
+        let problem = "mmx".parse::<Instructions>().unwrap_err();
+        assert!(problem.contains("plain") && problem.contains("mmx"), "{problem}");
+    }
+}

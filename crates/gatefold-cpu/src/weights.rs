@@ -1,0 +1,228 @@
+//! A network's weights in the order in which products read them, packed once for all passes until they change.
+
+use crate::cells::CellStep;
+use crate::instructions::Instructions;
+use crate::packing::Walk;
+use crate::product::Packed;
+use crate::tensors::Values;
+use gatefold_model::{Activation, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind};
+use ndarray::ArrayView2;
+use std::ops::Range;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+/// The direction of the passes that weights are packed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// `x W^T`
+    Forward,
+    /// `d W`
+    Backward,
+}
+
+/// The packed weights of one direction of passes, kept by the network.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pass: Pass,
+    packed: RwLock<(bool, PackedNetwork)>,
+}
+
+/// The packed weights of each layer.
+#[derive(Debug, Default)]
+pub(crate) struct PackedNetwork {
+    layers: Vec<PackedLayer>,
+}
+
+/// The packed weights of a layer; parts that it does not have are empty.
+#[derive(Debug, Default)]
+pub(crate) struct PackedLayer {
+    /// The forward scan, the reverse scan, or both in this order.
+    pub(crate) scans: Vec<PackedScan>,
+    pub(crate) dense: Packed,
+    /// One for each state handed over by a dense bridge, in the order of the graph.
+    pub(crate) bridge: Vec<Packed>,
+}
+
+/// The packed weights of a scan; parts that it does not have are empty.
+#[derive(Debug, Default)]
+pub(crate) struct PackedScan {
+    /// `[L H]`: the sums of the biases.
+    pub(crate) bias: Vec<f32>,
+    /// From x, in the order of the lanes, as is `feedback`.
+    pub(crate) input: Packed,
+    /// From `h(t-1)`.
+    pub(crate) recurrent: Packed,
+    /// From `r h(t-1)`, where the reset comes before the product.
+    pub(crate) reset: Packed,
+    /// From `h(t-k)`.
+    pub(crate) skip: Packed,
+    pub(crate) projection: Packed,
+    /// From `y(t-1)`.
+    pub(crate) feedback: Packed,
+    /// From h to y.
+    pub(crate) readout: Packed,
+}
+
+impl Store {
+    pub(crate) fn new(pass: Pass) -> Self {
+        Store { pass, packed: RwLock::new((true, PackedNetwork::default())) }
+    }
+
+    /// Notes that the weights change.
+    pub(crate) fn forget(&mut self) {
+        self.packed.get_mut().unwrap_or_else(PoisonError::into_inner).0 = true;
+    }
+
+    /// Packs the weights if they changed, and locks them for a pass.
+    pub(crate) fn read(
+        &self,
+        config: &NetworkConfig,
+        values: Values,
+        set: Instructions,
+    ) -> RwLockReadGuard<'_, (bool, PackedNetwork)> {
+        loop {
+            let packed = self.packed.read().unwrap_or_else(PoisonError::into_inner);
+            if !packed.0 {
+                return packed;
+            }
+            drop(packed);
+            let mut packed = self.packed.write().unwrap_or_else(PoisonError::into_inner);
+            if packed.0 {
+                packed.1.pack(config, values, set, self.pass);
+                packed.0 = false;
+            }
+        }
+    }
+}
+
+impl PackedNetwork {
+    pub(crate) fn layer(&self, layer: &Layer) -> &PackedLayer {
+        &self.layers[layer.index]
+    }
+
+    fn pack(&mut self, config: &NetworkConfig, values: Values, set: Instructions, pass: Pass) {
+        self.layers.resize_with(config.layers().len(), PackedLayer::default);
+        for (layer, packed) in config.layers().iter().zip(&mut self.layers) {
+            let matrix = |to: &mut Packed, role, reverse, rows: Option<&[Range<usize>]>| {
+                let Some(w) = values.matrix(layer, role, reverse) else { return };
+                put(to, set, pass, w, rows);
+            };
+            match layer.kind {
+                LayerKind::Recurrent(recurrent) => {
+                    let scans = recurrent.direction.scans();
+                    packed.scans.resize_with(scans.len(), PackedScan::default);
+                    for (&reverse, scan) in scans.iter().zip(&mut packed.scans) {
+                        let cell = cell_step(values, layer, &recurrent, reverse);
+                        scan.bias.clear();
+                        scan.bias.resize(cell.lanes() * cell.hidden, 0.0);
+                        add_biases(values, layer, &cell, reverse, &mut scan.bias);
+                        let inputs: Vec<Range<usize>> = cell.input_rows();
+                        let recurrent = [cell.recurrent_block().rows];
+                        matrix(&mut scan.input, Role::InputWeight, reverse, Some(&inputs));
+                        matrix(&mut scan.feedback, Role::FeedbackWeight, reverse, Some(&inputs));
+                        matrix(&mut scan.recurrent, Role::RecurrentWeight, reverse, Some(&recurrent));
+                        matrix(&mut scan.skip, Role::SkipWeight, reverse, Some(&recurrent));
+                        if cell.resets_before() {
+                            let rows = [cell.reset_block().rows];
+                            matrix(&mut scan.reset, Role::RecurrentWeight, reverse, Some(&rows));
+                        }
+                        matrix(&mut scan.projection, Role::ProjectionWeight, reverse, None);
+                        matrix(&mut scan.readout, Role::ReadoutWeight, reverse, None);
+                    }
+                }
+                LayerKind::Dense { .. } => matrix(&mut packed.dense, Role::DenseWeight, false, None),
+                LayerKind::Decoder { .. } => {
+                    let hand_overs = config.graph().hand_overs();
+                    packed.bridge.resize_with(hand_overs.len(), Packed::default);
+                    for (hand_over, to) in hand_overs.iter().zip(&mut packed.bridge) {
+                        let role: (usize, StateKind) = (hand_over.number, hand_over.state);
+                        matrix(to, Role::BridgeWeight(role.0, role.1), false, None);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Packs these rows of a matrix, or all.
+fn put(to: &mut Packed, set: Instructions, pass: Pass, w: ArrayView2<f32>, rows: Option<&[Range<usize>]>) {
+    let all = [0..w.nrows()];
+    let rows = rows.unwrap_or(&all);
+    match pass {
+        Pass::Forward => to.pack_transposed(set, w, rows),
+        Pass::Backward => to.pack_rows(set, w, rows),
+    }
+}
+
+/// Adds both biases to the lanes that their gates have.
+fn add_biases(values: Values, layer: &Layer, cell: &CellStep, reverse: bool, lanes: &mut [f32]) {
+    let recurrent = [cell.recurrent_bias_block()];
+    for (role, blocks) in [(Role::InputBias, &cell.input_blocks()[..]), (Role::RecurrentBias, &recurrent)] {
+        let Some(bias) = values.vector(layer, role, reverse) else { continue };
+        for block in blocks {
+            for (lane, row) in block.lanes.clone().zip(block.rows.clone()) {
+                lanes[lane] += bias[row];
+            }
+        }
+    }
+}
+
+/// The parameters of a scan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weights<'a> {
+    pub(crate) cell: CellStep<'a>,
+    pub(crate) walk: Walk,
+    /// R
+    pub(crate) recurrent_width: usize,
+    pub(crate) skips: bool,
+    pub(crate) projects: bool,
+    pub(crate) feedback: Option<Feedback<'a>>,
+    pub(crate) packed: &'a PackedScan,
+}
+
+/// A readout that feeds back into the next step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Feedback<'a> {
+    pub(crate) activation: Activation,
+    /// `[O]`
+    pub(crate) bias: &'a [f32],
+}
+
+impl<'a> Weights<'a> {
+    /// The parameters of the forward or reverse scan of a layer.
+    pub(crate) fn of(
+        values: Values<'a>,
+        packed: &'a PackedNetwork,
+        layer: &Layer,
+        recurrent: &Recurrent,
+        scan: usize,
+    ) -> Self {
+        let reverse = recurrent.direction.scans()[scan];
+        Weights {
+            cell: cell_step(values, layer, recurrent, reverse),
+            walk: Walk { reverse, history: recurrent.history() },
+            recurrent_width: recurrent.recurrent_width(),
+            skips: layer.find(Role::SkipWeight, reverse).is_some(),
+            projects: layer.find(Role::ProjectionWeight, reverse).is_some(),
+            feedback: recurrent.feedback.map(|feedback| Feedback {
+                activation: feedback.activation,
+                bias: values.elements(layer, Role::ReadoutBias, reverse).expect("a layer with feedback has it"),
+            }),
+            packed: &packed.layer(layer).scans[scan],
+        }
+    }
+
+    /// The walk of states with a single initial value: c and y.
+    pub(crate) fn short_walk(&self) -> Walk {
+        Walk { history: 1, ..self.walk }
+    }
+}
+
+fn cell_step<'a>(values: Values<'a>, layer: &Layer, recurrent: &Recurrent, reverse: bool) -> CellStep<'a> {
+    CellStep {
+        cell: *recurrent.cell_of(reverse),
+        hidden: recurrent.hidden,
+        clip: recurrent.clip,
+        peephole: values.elements(layer, Role::Peephole, reverse),
+    }
+}
