@@ -1,3 +1,4 @@
+use crate::buffers::Matrix;
 use crate::bridge::{self, BridgeGradients, add_to_newest, recurrent_of};
 use crate::dense;
 use crate::network::{Context, Kept, Network, PartTape, Tape};
@@ -11,7 +12,7 @@ use gatefold_model::{
     StateKind,
 };
 use gatefold_model::{LayerState, States};
-use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, s};
+use ndarray::{Array3, ArrayD, ArrayView3, Axis, s};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -31,7 +32,7 @@ pub struct Gradients {
 /// What the backward pass of a part leaves.
 struct Back {
     /// Gradients with respect to values of the layer graph, summed over the readers visited so far.
-    d: BTreeMap<Source, Array2<f32>>,
+    d: BTreeMap<Source, Matrix>,
     /// Gradients with respect to final states; once a layer has been visited, with respect to its initial states.
     d_states: Vec<Option<LayerState>>,
     /// What the layers' parameters still need.
@@ -42,7 +43,7 @@ struct Back {
 enum Found {
     Recurrent(RecurrentGradients),
     /// The gradient with respect to the pre-activations, or to the rows of an embedding.
-    Rows(Array2<f32>),
+    Rows(Matrix),
     Bridge(BridgeGradients),
 }
 
@@ -139,7 +140,7 @@ impl Network {
                 let output = self.config.graph().output();
                 let d_states = d_states.map(|states| take_states(states, &tape.part));
                 let mut own = Back {
-                    d: BTreeMap::from([(output, tape.packings[&output].pack(d_output))]),
+                    d: BTreeMap::from([(output, tape.packings[&output].pack(context.buffers, d_output))]),
                     d_states: match d_states {
                         Some(states) => states.layers.into_iter().map(Some).collect(),
                         None => vec![None; recurrent],
@@ -261,7 +262,7 @@ impl Back {
     }
 
     /// Adds one reader's share of the gradient with respect to a value.
-    fn meet(&mut self, config: &NetworkConfig, source: Source, d: Array2<f32>, tape: &PartTape) {
+    fn meet(&mut self, config: &NetworkConfig, source: Source, d: Matrix, tape: &PartTape) {
         if let Source::FinalHidden(layer) = source {
             let (number, recurrent) = recurrent_of(config, layer);
             let zeros = || LayerState::zeros(recurrent, d.nrows());
@@ -273,7 +274,7 @@ impl Back {
             Entry::Vacant(place) => {
                 place.insert(d);
             }
-            Entry::Occupied(mut sum) => *sum.get_mut() += &d,
+            Entry::Occupied(mut sum) => **sum.get_mut() += &*d,
         }
     }
 
@@ -285,15 +286,15 @@ impl Back {
         layer: &Layer,
         node: &Node,
         tape: &PartTape,
-        mut d: Array2<f32>,
+        mut d: Matrix,
         wants_input: bool,
-    ) -> Option<Array2<f32>> {
+    ) -> Option<Matrix> {
         let packing = tape.packing_of(node);
         match (layer.kind, tape.values.get(&Source::Output(layer.index))) {
             (LayerKind::Dense { activation, .. }, Some(Kept::Dense(kept))) => {
                 dense::backward(context.set, kept, activation, &mut d);
                 let weight = &context.packed.layer(layer).dense;
-                let d_input = wants_input.then(|| dense::product(context.set, d.view(), weight, None));
+                let d_input = wants_input.then(|| dense::product(context, d.view(), weight, None));
                 self.found.insert(layer.index, Found::Rows(d));
                 d_input
             }
@@ -311,10 +312,10 @@ impl Back {
                 steps::softmax_backward(y.view(), &mut d);
                 Some(d)
             }
-            (LayerKind::LastStep, _) => Some(packing.spread_last_rows(d.view())),
+            (LayerKind::LastStep, _) => Some(packing.spread_last_rows(context.buffers, d.view())),
             (LayerKind::Expand { fill, .. }, _) => {
-                let d = steps::expand_backward(d.view(), packing.batch(), fill);
-                Some(packing.spread_last_rows(d.view()))
+                let d = steps::expand_backward(context.buffers, d.view(), packing.batch(), fill);
+                Some(packing.spread_last_rows(context.buffers, d.view()))
             }
             // These layers only read.
             (LayerKind::Residual { .. } | LayerKind::FinalState, _) => Some(d),

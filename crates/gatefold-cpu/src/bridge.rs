@@ -1,5 +1,6 @@
 //! The bridge from the final states of an encoder to the initial states of its decoder.
 
+use crate::buffers::Matrix;
 use crate::dense::{self, DenseTape};
 use crate::network::Context;
 use crate::recurrent::side_by_side;
@@ -83,8 +84,8 @@ pub(crate) fn forward(context: Context, states: &mut [LayerState]) -> BridgeTape
             Bridge::Dense { activation } => {
                 let weight = &context.packed.layer(decoder).bridge[place];
                 let bias = context.values.elements(decoder, Role::BridgeBias(number, state), false);
-                let tape = dense::forward(context.set, given.view(), weight, bias, activation);
-                (tape.y.clone(), Some((given, tape)))
+                let tape = dense::forward(context, given.view(), weight, bias, activation);
+                (Array2::clone(&tape.y), Some((given, tape)))
             }
         };
         let to = &mut states[recurrent_of(config, target).0];
@@ -100,7 +101,7 @@ pub(crate) fn forward(context: Context, states: &mut [LayerState]) -> BridgeTape
 }
 
 /// The gradients of a dense bridge's pre-activations, for each hand-over.
-pub(crate) type BridgeGradients = Vec<Option<Array2<f32>>>;
+pub(crate) type BridgeGradients = Vec<Option<Matrix>>;
 
 /// The backward of [`forward`]: from the gradients of the decoder's initial states, adds to those of the encoder's
 /// final states.
@@ -115,18 +116,19 @@ pub(crate) fn backward(
         let &HandOver { target, state, source, source_state, .. } = hand_over;
         let d_initial = &d_states[recurrent_of(config, target).0];
         let d_initial = d_initial.as_ref().expect("the decoder's layers had their turn");
-        let mut d = match state {
+        let d: Array2<f32> = match state {
             // All slots of a skip connection started with the same h.
             StateKind::Hidden => d_initial.h.sum_axis(Axis(0)),
             StateKind::Cell => {
                 d_initial.c.as_ref().expect("the layer has a cell").index_axis(Axis(0), 0).to_owned()
             }
         };
+        let mut d = context.buffers.copy(d.view());
         let mut found = None;
         if let (Some((_, tape)), Bridge::Dense { activation }) = (dense, bridge) {
             dense::backward(context.set, tape, activation, &mut d);
             let weight = &context.packed.layer(decoder).bridge[place];
-            let d_given = dense::product(context.set, d.view(), weight, None);
+            let d_given = dense::product(context, d.view(), weight, None);
             found = Some(std::mem::replace(&mut d, d_given));
         }
         let (from, recurrent) = recurrent_of(config, source);

@@ -50,7 +50,7 @@ impl WithSimd for Tanh<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (alpha, beta) = (simd.splat_f32s(self.alpha), simd.splat_f32s(self.beta));
-        vectors(simd, self.x.len(), |at| {
+        vectors!(S, self.x.len(), at => {
             let y = tanh(simd, simd.mul_f32s(beta, load(simd, &self.x[at.clone()])));
             store(simd, &mut self.x[at], simd.mul_f32s(alpha, y));
         });
@@ -67,7 +67,7 @@ impl WithSimd for Sigmoid<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        vectors(simd, self.x.len(), |at| {
+        vectors!(S, self.x.len(), at => {
             let y = sigmoid(simd, load(simd, &self.x[at.clone()]));
             store(simd, &mut self.x[at], y);
         });
@@ -88,7 +88,7 @@ impl WithSimd for TimesTanhSlope<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (scale, beta) = (simd.splat_f32s(self.alpha * self.beta), simd.splat_f32s(self.beta));
-        vectors(simd, self.d.len(), |at| {
+        vectors!(S, self.d.len(), at => {
             let y = tanh(simd, simd.mul_f32s(beta, load(simd, &self.x[at.clone()])));
             let slope = mul_add(simd, simd.neg_f32s(y), y, simd.splat_f32s(1.0));
             let d = simd.mul_f32s(load(simd, &self.d[at.clone()]), simd.mul_f32s(scale, slope));

@@ -141,18 +141,25 @@ pub(crate) fn store<S: Simd>(simd: S, to: &mut [f32], values: S::f32s) {
     }
 }
 
-/// Calls `work` with the range of each vector's elements in `0..len`. The last vector may be shorter; the others have a
-/// length that the compiler knows.
-#[inline(always)]
-pub(crate) fn vectors<S: Simd>(_: S, len: usize, mut work: impl FnMut(std::ops::Range<usize>)) {
-    let whole = len / S::F32_LANES;
-    for n in 0..whole {
-        work(n * S::F32_LANES..n * S::F32_LANES + S::F32_LANES);
-    }
-    if whole * S::F32_LANES < len {
-        work(whole * S::F32_LANES..len);
-    }
+/// `vectors!(S, len, at => work)` does the work for each vector's range of elements in `0..len`. The last range
+/// may be shorter; the others have a length that the compiler knows. This is a macro because a closure would be a
+/// function of its own; see [`Instructions::run`].
+macro_rules! vectors {
+    ($set:ty, $len:expr, $at:ident => $work:block) => {{
+        let len: usize = $len;
+        let lanes = <$set>::F32_LANES;
+        let whole = len / lanes;
+        for n in 0..whole {
+            let $at = n * lanes..n * lanes + lanes;
+            $work
+        }
+        if whole * lanes < len {
+            let $at = whole * lanes..len;
+            $work
+        }
+    }};
 }
+pub(crate) use vectors;
 
 #[cfg(test)]
 mod tests {

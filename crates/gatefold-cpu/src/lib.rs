@@ -17,6 +17,7 @@
 mod backward;
 mod batch;
 mod bridge;
+mod buffers;
 mod cells;
 mod dense;
 mod functions;

@@ -80,7 +80,7 @@ mod tests {
 
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            vectors(simd, self.x.len(), |at| {
+            vectors!(S, self.x.len(), at => {
                 let x = load(simd, &self.x[at.clone()]);
                 let y = if self.tanh { super::tanh(simd, x) } else { super::sigmoid(simd, x) };
                 store(simd, &mut self.x[at], y);

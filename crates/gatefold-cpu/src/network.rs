@@ -1,4 +1,5 @@
 use crate::batch::{Batch, check_half};
+use crate::buffers::{Buffers, Matrix};
 use crate::bridge::{self, BridgeTape, newest, recurrent_of};
 use crate::dense::{self, DenseTape};
 use crate::instructions::Instructions;
@@ -13,7 +14,7 @@ use gatefold_model::{Dropout, States};
 use gatefold_model::{
     Graph, Layer, LayerKind, Merge, ModelError, NetworkConfig, Node, Parameters, Role, Source, StateKind,
 };
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, CowArray, Ix2};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, CowArray, Ix2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub struct Network {
     pub(crate) set: Instructions,
     forward: Store,
     backward: Store,
+    buffers: Arc<Buffers>,
 }
 
 /// What a pass reads of the network.
@@ -37,6 +39,7 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a NetworkConfig,
     pub(crate) values: Values<'a>,
     pub(crate) packed: &'a PackedNetwork,
+    pub(crate) buffers: &'a Arc<Buffers>,
 }
 
 /// The forward pass of a network, as the backward pass needs it.
@@ -79,7 +82,7 @@ pub(crate) enum Kept {
     Recurrent(Box<RecurrentTape>),
     Dense(DenseTape),
     /// The value alone.
-    Rows(Array2<f32>),
+    Rows(Matrix),
     /// No rows of its own: the value equals this other one, which has its own.
     Same(Source),
 }
@@ -140,17 +143,17 @@ impl PartTape {
     }
 
     /// The output of a layer that passes its input through.
-    fn unchanged(&self, node: &Node, input: CowArray<f32, Ix2>) -> Kept {
+    fn unchanged(&self, buffers: &Arc<Buffers>, node: &Node, input: CowArray<f32, Ix2>) -> Kept {
         match node.inputs[..] {
             [source] if self.values.contains_key(&source) => Kept::Same(self.origin(source)),
-            _ => Kept::Rows(input.into_owned()),
+            _ => Kept::Rows(buffers.copy(input.view())),
         }
     }
 
     /// Packs the part's rows of a caller's sequence and adds them as an input.
-    fn give(&mut self, source: Source, sequence: ArrayView3<f32>, lengths: Option<&[usize]>) {
+    fn give(&mut self, buffers: &Arc<Buffers>, source: Source, sequence: ArrayView3<f32>, lengths: Option<&[usize]>) {
         let packing = Arc::new(Packing::new(sequence.dim().0, &self.part, lengths));
-        self.values.insert(source, Kept::Rows(packing.pack(sequence)));
+        self.values.insert(source, Kept::Rows(packing.pack(buffers, sequence)));
         self.packings.insert(source, packing);
     }
 
@@ -188,7 +191,7 @@ impl Network {
 
     fn assemble(config: NetworkConfig, parameters: Tensors, threads: Threads, set: Instructions) -> Self {
         let (forward, backward) = (Store::new(Pass::Forward), Store::new(Pass::Backward));
-        Network { config, parameters, threads, set, forward, backward }
+        Network { config, parameters, threads, set, forward, backward, buffers: Arc::default() }
     }
 
     /// The same network, computed with these instructions.
@@ -239,9 +242,9 @@ impl Network {
         let run = Run { first: 0, end: self.config.layers().len(), keeps, given: batch.states };
         let steps = batch.input.dim().0 + batch.decoder.map_or(0, |(input, _)| input.dim().0);
         let parts = self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
-            tape.give(Source::Input, batch.input, batch.lengths);
+            tape.give(&self.buffers, Source::Input, batch.input, batch.lengths);
             if let Some((input, lengths)) = batch.decoder {
-                tape.give(Source::DecoderInput, input, lengths);
+                tape.give(&self.buffers, Source::DecoderInput, input, lengths);
             }
         });
         self.assemble_tape(parts, rows)
@@ -285,7 +288,7 @@ impl Network {
         // The decoder layer itself is the bridge.
         let run = Run { first: 0, end: decoder + 1, keeps: false, given: batch.states };
         let parts = self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
-            tape.give(Source::Input, batch.input, batch.lengths);
+            tape.give(&self.buffers, Source::Input, batch.input, batch.lengths);
         });
         let mut states = States::zeros(&self.config, rows);
         parts.iter().for_each(|tape| put_states(&tape.states, &tape.part, &mut states));
@@ -316,7 +319,7 @@ impl Network {
         }
         let run = Run { first, end: self.config.layers().len(), keeps: true, given: Some(states) };
         let parts = self.run_parts(rows, steps, lengths, run, dropout, |tape| {
-            tape.give(Source::DecoderInput, input, lengths);
+            tape.give(&self.buffers, Source::DecoderInput, input, lengths);
         });
         Ok(self.assemble_tape(parts, rows))
     }
@@ -332,7 +335,8 @@ impl Network {
             Pass::Backward => &self.backward,
         };
         let packed = store.read(&self.config, self.values(), self.set);
-        work(Context { set: self.set, config: &self.config, values: self.values(), packed: &packed.1 })
+        let (values, buffers) = (self.values(), &self.buffers);
+        work(Context { set: self.set, config: &self.config, values, packed: &packed.1, buffers })
     }
 
     fn decoder(&self) -> Result<usize, ModelError> {
@@ -352,6 +356,7 @@ impl Network {
         dropout: Option<Dropout>,
         give: impl Fn(&mut PartTape) + Sync,
     ) -> Vec<PartTape> {
+        self.buffers.begin();
         let initial = match run.given {
             Some(states) => states.clone(),
             None => self.initial_states(rows),
@@ -462,31 +467,31 @@ impl PartTape {
             LayerKind::Dense { activation, .. } => {
                 let bias = context.values.elements(layer, Role::DenseBias, false);
                 let weight = &context.packed.layer(layer).dense;
-                let dense = dense::forward(context.set, input.view(), weight, bias, activation);
+                let dense = dense::forward(context, input.view(), weight, bias, activation);
                 if self.keeps { Kept::Dense(dense) } else { Kept::Rows(dense.y) }
             }
-            LayerKind::Embedding { .. } => Kept::Rows(steps::embed(context.values.table(layer), input.view())),
+            LayerKind::Embedding { .. } => Kept::Rows(steps::embed(context.buffers, context.values.table(layer), input.view())),
             LayerKind::Dropout { rate } => match self.dropout {
-                None => self.unchanged(node, input),
+                None => self.unchanged(context.buffers, node, input),
                 Some(dropout) => {
-                    let mut y = input.into_owned();
+                    let mut y = context.buffers.copy(input.view());
                     steps::drop_out(dropout, layer.index, rate, packing, &mut y);
                     Kept::Rows(y)
                 }
             },
-            LayerKind::Softmax => Kept::Rows(steps::softmax(input.view())),
+            LayerKind::Softmax => Kept::Rows(steps::softmax(context.buffers, input.view())),
             LayerKind::LastStep => {
-                let rows = packing.last_rows(input.view());
+                let rows = packing.last_rows(context.buffers, input.view());
                 *packing = Arc::new(packing.of_steps(1));
                 Kept::Rows(rows)
             }
             LayerKind::Expand { steps: count, fill } => {
-                let rows = steps::expand(packing.last_rows(input.view()).view(), count, fill);
+                let rows = steps::expand(context.buffers, packing.last_rows(context.buffers, input.view()).view(), count, fill);
                 *packing = Arc::new(packing.of_steps(count));
                 Kept::Rows(rows)
             }
             // These layers only read.
-            LayerKind::Residual { .. } | LayerKind::FinalState => self.unchanged(node, input),
+            LayerKind::Residual { .. } | LayerKind::FinalState => self.unchanged(context.buffers, node, input),
             kind => unreachable!("{} is run elsewhere", kind.name()),
         }
     }
@@ -507,7 +512,8 @@ mod tests {
         let network =
             Network::new(&config, &Parameters::initial(&config, 1).unwrap(), Threads::new(1)).unwrap();
         let run = Run { first: 0, end, keeps, given: None };
-        let give = |tape: &mut PartTape| tape.give(Source::Input, Array3::ones((4, 2, 3)).view(), None);
+        let ones = Array3::ones((4, 2, 3));
+        let give = |tape: &mut PartTape| tape.give(&network.buffers, Source::Input, ones.view(), None);
         let tapes = network.run_parts(2, 4, None, run, None, give);
         let [tape] = <[PartTape; 1]>::try_from(tapes).expect("two rows are one part");
         tape.values.into_keys().collect()

@@ -6,7 +6,7 @@
 //!
 //! A batch is packed in parts of a few rows each, since the parts go through the network on their own.
 
-use crate::scan::{elements, elements_mut};
+use crate::buffers::{Buffers, Matrix};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
 use std::sync::Arc;
@@ -137,12 +137,12 @@ impl Packing {
     }
 
     /// The rows of this part of a whole batch's `[T, B, F]`, to `[N, F]`.
-    pub(crate) fn pack(&self, sequence: ArrayView3<f32>) -> Array2<f32> {
+    pub(crate) fn pack(&self, buffers: &Arc<Buffers>, sequence: ArrayView3<f32>) -> Matrix {
         let width = sequence.dim().2;
         let sequence = sequence.as_standard_layout();
         let from = sequence.as_slice().expect("it was made standard");
-        let mut packed = Array2::zeros((self.len(), width));
-        let to = elements_mut(&mut packed);
+        let mut packed = buffers.matrix(self.len(), width);
+        let to = packed.elements_mut();
         for (start, rows) in self.runs() {
             let part = &from[rows.start * width..rows.end * width];
             to[start * width..][..part.len()].copy_from_slice(part);
@@ -187,8 +187,8 @@ impl Packing {
     }
 
     /// The last step of each row, `[B, F]`; zeros for a row without steps.
-    pub(crate) fn last_rows(&self, packed: ArrayView2<f32>) -> Array2<f32> {
-        let mut last = Array2::zeros((self.batch(), packed.ncols()));
+    pub(crate) fn last_rows(&self, buffers: &Arc<Buffers>, packed: ArrayView2<f32>) -> Matrix {
+        let mut last = buffers.zeros(self.batch(), packed.ncols());
         for (place, mut to) in last.rows_mut().into_iter().enumerate() {
             if let Some(t) = self.lengths[place].checked_sub(1) {
                 to.assign(&packed.row(self.offsets[t] + place));
@@ -198,8 +198,8 @@ impl Packing {
     }
 
     /// The backward of [`Packing::last_rows`]: `[N, F]` with these rows in each row's last step and zeros elsewhere.
-    pub(crate) fn spread_last_rows(&self, last: ArrayView2<f32>) -> Array2<f32> {
-        let mut packed = Array2::zeros((self.len(), last.ncols()));
+    pub(crate) fn spread_last_rows(&self, buffers: &Arc<Buffers>, last: ArrayView2<f32>) -> Matrix {
+        let mut packed = buffers.zeros(self.len(), last.ncols());
         for (place, from) in last.rows().into_iter().enumerate() {
             if let Some(t) = self.lengths[place].checked_sub(1) {
                 packed.row_mut(self.offsets[t] + place).assign(&from);
@@ -296,19 +296,19 @@ impl Walk {
 pub(crate) struct SlotGradients {
     walk: Walk,
     /// The first k slots.
-    head: Array2<f32>,
+    head: Matrix,
     /// The other slots; forward, these are exactly the steps.
-    tail: Array2<f32>,
+    tail: Matrix,
 }
 
 impl SlotGradients {
     /// Gradients `by_step [N, F]`, with zeros in the slots that belong to no step.
-    pub(crate) fn new(walk: Walk, packing: &Packing, by_step: Array2<f32>) -> Self {
-        let mut head = Array2::zeros((walk.history * packing.batch(), by_step.ncols()));
+    pub(crate) fn new(buffers: &Arc<Buffers>, walk: Walk, packing: &Packing, by_step: Matrix) -> Self {
+        let mut head = buffers.zeros(walk.history * packing.batch(), by_step.ncols());
         if !walk.reverse {
             return SlotGradients { walk, head, tail: by_step };
         }
-        let mut tail = Array2::zeros(by_step.raw_dim());
+        let mut tail = buffers.zeros(by_step.nrows(), by_step.ncols());
         for t in 0..packing.steps() {
             let from = by_step.slice(s![packing.at(t), ..]);
             let (to, start) = match walk.own(t).checked_sub(walk.history) {
@@ -333,7 +333,7 @@ impl SlotGradients {
         let (in_tail, start) = self.part(packing, slot);
         let matrix = if in_tail { &self.tail } else { &self.head };
         let width = matrix.ncols();
-        &elements(matrix)[start * width..(start + rows) * width]
+        &matrix.elements()[start * width..(start + rows) * width]
     }
 
     /// Like [`SlotGradients::rows`], to write.
@@ -341,7 +341,7 @@ impl SlotGradients {
         let (in_tail, start) = self.part(packing, slot);
         let matrix = if in_tail { &mut self.tail } else { &mut self.head };
         let width = matrix.ncols();
-        &mut elements_mut(matrix)[start * width..(start + rows) * width]
+        &mut matrix.elements_mut()[start * width..(start + rows) * width]
     }
 
     /// The elements of the first `rows` rows of two different slots, the second to write.
@@ -355,7 +355,7 @@ impl SlotGradients {
         let width = self.tail.ncols();
         let range = |start: usize| start * width..(start + rows) * width;
         let ((read_tail, read), (write_tail, write)) = (self.part(packing, read), self.part(packing, write));
-        let (head, tail) = (elements_mut(&mut self.head), elements_mut(&mut self.tail));
+        let (head, tail) = (self.head.elements_mut(), self.tail.elements_mut());
         let (matrix, ranges) = match (read_tail, write_tail) {
             (true, false) => return (&tail[range(read)], &mut head[range(write)]),
             (false, true) => return (&head[range(read)], &mut tail[range(write)]),
@@ -395,7 +395,7 @@ impl SlotGradients {
     /// The gradients of each step's own value, `[N, F]`.
     pub(crate) fn by_step(&mut self, packing: &Packing) -> Array2<f32> {
         if !self.walk.reverse {
-            return self.tail.clone();
+            return Array2::clone(&self.tail);
         }
         let mut rows = Array2::zeros(self.tail.raw_dim());
         for t in 0..packing.steps() {

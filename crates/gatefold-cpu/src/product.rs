@@ -297,6 +297,7 @@ fn rows_of_panel<S: Simd, const V: usize>(
 
 /// One tile: `R` rows and the columns of one panel.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "see below")]
 fn tile<S: Simd, const V: usize, const R: usize>(
     simd: S,
     a: Columns,
@@ -306,46 +307,55 @@ fn tile<S: Simd, const V: usize, const R: usize>(
     columns: usize,
 ) {
     let rows: [&[f32]; R] = std::array::from_fn(|r| &a.elements[r * a.width + a.first..][..panel.len()]);
-    let mut out_rows = out.elements.chunks_exact_mut(out.width);
-    let out: [&mut [f32]; R] =
-        std::array::from_fn(|_| &mut out_rows.next().expect("R rows")[out.first..out.first + columns]);
+    // An array of registers. Loops over it go by index and call no closure, since the compiler keeps what others touch
+    // in memory.
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
-    for (sums, out) in sums.iter_mut().zip(&out) {
-        match start {
-            Start::Zero => {}
-            Start::Row(row) => *sums = load_panel(simd, row),
-            Start::Output => *sums = load_panel(simd, out),
+    match start {
+        Start::Zero => {}
+        Start::Row(row) => {
+            for r in 0..R {
+                for v in 0..V {
+                    sums[r][v] = load_at::<S, V>(simd, row, v);
+                }
+            }
         }
-    }
-    for (k, b) in panel.iter().enumerate() {
-        for (sums, row) in sums.iter_mut().zip(&rows) {
-            let a = simd.splat_f32s(row[k]);
-            for (sum, &b) in sums.iter_mut().zip(b) {
-                *sum = mul_add(simd, a, b, *sum);
+        Start::Output => {
+            for r in 0..R {
+                let row = &out.elements[r * out.width + out.first..][..columns];
+                for v in 0..V {
+                    sums[r][v] = load_at::<S, V>(simd, row, v);
+                }
             }
         }
     }
-    for (sums, out) in sums.into_iter().zip(out) {
-        store_panel(simd, out, sums);
+    for (k, b) in panel.iter().enumerate() {
+        for r in 0..R {
+            let a = simd.splat_f32s(rows[r][k]);
+            for v in 0..V {
+                sums[r][v] = mul_add(simd, a, b[v], sums[r][v]);
+            }
+        }
+    }
+    for r in 0..R {
+        let row = &mut out.elements[r * out.width + out.first..][..columns];
+        for v in 0..V {
+            store_at::<S, V>(simd, row, v, sums[r][v]);
+        }
     }
 }
 
-/// The vectors of a row's part of a panel; the last may be short.
+/// One vector of a row's part of a panel of `V`; that of a panel of one may be short.
 #[inline(always)]
-fn load_panel<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
-    if V > 1 {
-        let row = &row[..V * S::F32_LANES];
-        return std::array::from_fn(|v| S::as_simd_f32s(row).0[v]);
-    }
-    [load(simd, row); V]
+fn load_at<S: Simd, const V: usize>(simd: S, row: &[f32], v: usize) -> S::f32s {
+    if V > 1 { S::as_simd_f32s(&row[..V * S::F32_LANES]).0[v] } else { load(simd, row) }
 }
 
 #[inline(always)]
-fn store_panel<S: Simd, const V: usize>(simd: S, row: &mut [f32], values: [S::f32s; V]) {
+fn store_at<S: Simd, const V: usize>(simd: S, row: &mut [f32], v: usize, values: S::f32s) {
     if V > 1 {
-        S::as_mut_simd_f32s(&mut row[..V * S::F32_LANES]).0.copy_from_slice(&values);
+        S::as_mut_simd_f32s(&mut row[..V * S::F32_LANES]).0[v] = values;
     } else {
-        store(simd, row, values[0]);
+        store(simd, row, values);
     }
 }
 
@@ -471,6 +481,7 @@ fn add_tile<S: Simd, const V: usize>(
 }
 
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "see `tile`")]
 fn add_tile_of<S: Simd, const V: usize, const R: usize>(
     simd: S,
     tile: &[[f32; R]],
@@ -481,20 +492,19 @@ fn add_tile_of<S: Simd, const V: usize, const R: usize>(
 ) {
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     for (a, b) in tile.iter().zip(panel) {
-        for (sums, &a) in sums.iter_mut().zip(a) {
-            let a = simd.splat_f32s(a);
-            for (sum, &b) in sums.iter_mut().zip(b) {
-                *sum = mul_add(simd, a, b, *sum);
+        for r in 0..R {
+            let a = simd.splat_f32s(a[r]);
+            for v in 0..V {
+                sums[r][v] = mul_add(simd, a, b[v], sums[r][v]);
             }
         }
     }
-    for (sums, out) in sums.into_iter().zip(out.chunks_exact_mut(out_width)) {
-        let out = &mut out[columns.clone()];
-        let mut total = load_panel::<S, V>(simd, out);
-        for (total, sum) in total.iter_mut().zip(sums) {
-            *total = simd.add_f32s(*total, sum);
+    for r in 0..R {
+        let row = &mut out[r * out_width..][columns.clone()];
+        for v in 0..V {
+            let total = simd.add_f32s(load_at::<S, V>(simd, row, v), sums[r][v]);
+            store_at::<S, V>(simd, row, v, total);
         }
-        store_panel(simd, out, total);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A recurrent layer: its scans, the products over all steps, and its gradients.
 
+use crate::buffers::Matrix;
 use crate::cells::CellStep;
 use crate::network::Context;
 use crate::packing::{Packing, Walk};
@@ -8,7 +9,7 @@ use crate::scan::{self, ScanGradients, ScanStates, ScanTape};
 use crate::tensors::{Sums, add_column_product_sums, add_column_sums};
 use crate::weights::Weights;
 use gatefold_model::{Direction, Layer, LayerState, LstmGate, Recurrent, Role};
-use ndarray::{Array1, Array2, ArrayView2, Axis, CowArray, Ix2, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, Ix2, s};
 
 /// The tape of a recurrent layer.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub(crate) struct RecurrentTape {
     /// The forward scan, the reverse scan, or both in this order.
     scans: Vec<ScanTape>,
     /// `[N, width]`, unless the output is part of the only scan's tape.
-    output: Option<Array2<f32>>,
+    output: Option<Matrix>,
     /// The rows of initial values before the output in that tape.
     initial_rows: usize,
 }
@@ -72,6 +73,16 @@ fn outputs<'a>(packing: &Packing, weights: &Weights, tape: &'a ScanTape) -> CowA
     walk.by_step(packing, slots.view(), |t| walk.own(t))
 }
 
+/// Writes the outputs of a scan to those of its layer: beside those of the scan before, or added to them.
+fn put_output(recurrent: &Recurrent, scan: usize, from: ArrayView2<f32>, mut to: ArrayViewMut2<f32>) {
+    let width = recurrent.scan_width();
+    match (recurrent.direction, scan) {
+        (Direction::Bidirectional, _) => to.slice_mut(s![.., scan * width..(scan + 1) * width]).assign(&from),
+        (_, 0) => to.assign(&from),
+        _ => to += &from,
+    }
+}
+
 /// Runs the layer over `input [N, I]` from `initial`; also returns the final states.
 pub(crate) fn forward(
     context: Context,
@@ -83,34 +94,25 @@ pub(crate) fn forward(
 ) -> (RecurrentTape, LayerState) {
     let mut finals = LayerState::zeros(recurrent, packing.batch());
     let mut scans = Vec::new();
-    let mut parts = Vec::new();
+    let mut output = (recurrent.direction != Direction::Forward)
+        .then(|| context.buffers.matrix(packing.len(), recurrent.output()));
     let mut initial_rows = 0;
     let elements = input.to_slice().expect("values are kept in standard layout");
     for scan in 0..recurrent.direction.scans().len() {
         let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
-        let mut tape = ScanTape::new(packing, &weights);
+        let mut tape = ScanTape::new(context.buffers, packing, &weights);
         tape.begin(packing, &weights, &scan_states(initial, recurrent, scan, packing));
         scan::forward(context.set, packing, &weights, elements, input.ncols(), &mut tape);
         put_scan_states(&final_states(packing, &weights, &tape), scan, packing, &mut finals);
         if recurrent.direction == Direction::Forward {
             let walk = if tape.y.is_some() { weights.short_walk() } else { weights.walk };
             initial_rows = walk.history * packing.batch();
-        } else {
-            parts.push(outputs(packing, &weights, &tape).into_owned());
+        }
+        if let Some(output) = &mut output {
+            put_output(recurrent, scan, outputs(packing, &weights, &tape).view(), output.view_mut());
         }
         scans.push(tape);
     }
-    let output = match (recurrent.direction, parts.len()) {
-        (_, 0) => None,
-        (Direction::BidirectionalSum, _) => {
-            let sum = parts.pop().expect("there are two");
-            Some(sum + &parts[0])
-        }
-        _ => {
-            let views: Vec<ArrayView2<f32>> = parts.iter().map(|part| part.view()).collect();
-            Some(side_by_side(&views))
-        }
-    };
     (RecurrentTape { scans, output, initial_rows }, finals)
 }
 
@@ -123,33 +125,24 @@ pub(crate) fn infer(
     packing: &Packing,
     input: ArrayView2<f32>,
     initial: &LayerState,
-) -> (Array2<f32>, LayerState) {
+) -> (Matrix, LayerState) {
     let mut finals = LayerState::zeros(recurrent, packing.batch());
-    let mut output = Array2::zeros((packing.len(), recurrent.output()));
-    let width = recurrent.scan_width();
+    let mut output = context.buffers.matrix(packing.len(), recurrent.output());
     let elements = input.to_slice().expect("values are kept in standard layout");
     for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
         let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
         let mut states = scan_states(initial, recurrent, scan, packing);
-        let side_by_side = recurrent.direction == Direction::Bidirectional;
-        let columns = if side_by_side { scan * width..(scan + 1) * width } else { 0..width };
         let mut kept: Option<(ScanTape, usize)> = None;
         for steps in scan::windows(packing, Walk { reverse, history: 1 }, weights.packed.bias.len()) {
             let rows = packing.at(steps.start).start..packing.at(steps.end - 1).end;
             let part = packing.window(steps);
             // Windows of equal size share a tape.
             let tape = kept.take().filter(|&(_, len)| len == part.len());
-            let mut tape = tape.map_or_else(|| ScanTape::new(&part, &weights), |(tape, _)| tape);
+            let mut tape = tape.map_or_else(|| ScanTape::new(context.buffers, &part, &weights), |(tape, _)| tape);
             tape.begin(&part, &weights, &states);
             let inputs = &elements[rows.start * input.ncols()..rows.end * input.ncols()];
             scan::forward(context.set, &part, &weights, inputs, input.ncols(), &mut tape);
-            let mut to = output.slice_mut(s![rows, columns.clone()]);
-            let found = outputs(&part, &weights, &tape);
-            if scan == 0 || side_by_side {
-                to.assign(&found);
-            } else {
-                to += &found;
-            }
+            put_output(recurrent, scan, outputs(&part, &weights, &tape).view(), output.slice_mut(s![rows, ..]));
             states = final_states(&part, &weights, &tape);
             kept = Some((tape, part.len()));
         }
@@ -174,10 +167,10 @@ pub(crate) fn backward(
     recurrent: &Recurrent,
     packing: &Packing,
     tape: &mut RecurrentTape,
-    mut d_out: Option<Array2<f32>>,
+    mut d_out: Option<Matrix>,
     d_final: Option<&LayerState>,
     wants_input: bool,
-) -> (Option<Array2<f32>>, LayerState, RecurrentGradients) {
+) -> (Option<Matrix>, LayerState, RecurrentGradients) {
     let mut d_input = None;
     let mut d_initial = LayerState::zeros(recurrent, packing.batch());
     let mut scans = Vec::new();
@@ -185,25 +178,24 @@ pub(crate) fn backward(
     for (scan, tape) in tape.scans.iter_mut().enumerate() {
         let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
         let d_out = match (&d_out, recurrent.direction) {
-            (None, _) => Array2::zeros((packing.len(), width)),
+            (None, _) => context.buffers.zeros(packing.len(), width),
             (Some(d_out), Direction::Bidirectional) => {
-                let columns = d_out.slice(s![.., scan * width..(scan + 1) * width]);
-                columns.as_standard_layout().into_owned()
+                context.buffers.copy(d_out.slice(s![.., scan * width..(scan + 1) * width]))
             }
             (Some(d_out), Direction::BidirectionalSum) => d_out.clone(),
             (Some(_), _) => d_out.take().expect("it is there"),
         };
         let d_final_states = d_final.map(|d_final| scan_states(d_final, recurrent, scan, packing));
         let mut found =
-            scan::backward(context.set, packing, &weights, tape, d_out, d_final_states.as_ref());
+            scan::backward(context, packing, &weights, tape, d_out, d_final_states.as_ref());
         if wants_input {
             let product = &weights.packed.input;
             let (start, mut to) = match d_input.take() {
                 Some(sum) => (Start::Output, sum),
-                None => (Start::Zero, Array2::zeros((packing.len(), product.width()))),
+                None => (Start::Zero, context.buffers.matrix(packing.len(), product.width())),
             };
-            let lanes = Columns::all(scan::elements(&tape.lanes), tape.lanes.ncols());
-            let out = ColumnsMut::all(scan::elements_mut(&mut to), product.width());
+            let lanes = Columns::all(tape.lanes.elements(), tape.lanes.ncols());
+            let out = ColumnsMut::all(to.elements_mut(), product.width());
             product.multiply(context.set, lanes, start, out);
             d_input = Some(to);
         }

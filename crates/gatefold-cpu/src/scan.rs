@@ -3,14 +3,17 @@
 //! The sums over a step's inputs come first, for a window of steps at a time, so that they are still in cache when the
 //! loop adds the products with the previous step and runs the cell.
 
+use crate::buffers::{Buffers, Matrix};
 use crate::cells::{BackwardRows, ForwardRows};
 use crate::functions::{apply, times_slope};
 use crate::instructions::Instructions;
+use crate::network::Context;
 use crate::packing::{Packing, SlotGradients, Walk};
 use crate::product::{Columns, ColumnsMut, Start};
 use crate::weights::{Feedback, Weights};
 use ndarray::Array2;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The lanes computed ahead of the loop: 256 KiB, a part of a core's second cache.
 const WINDOW_LANES: usize = 1 << 16;
@@ -32,27 +35,27 @@ pub(crate) struct ScanStates {
 #[derive(Clone, Debug)]
 pub(crate) struct ScanTape {
     /// `[N, L H]`: what the cell keeps, written over the pre-activations; backward overwrites it with their gradients.
-    pub(crate) lanes: Array2<f32>,
+    pub(crate) lanes: Matrix,
     /// Slots of `[R]`.
-    pub(crate) h: Array2<f32>,
+    pub(crate) h: Matrix,
     /// Slots of `[H]`, with one initial value.
-    pub(crate) c: Option<Array2<f32>>,
+    pub(crate) c: Option<Matrix>,
     /// `[N, H]`: the input of the projection to h.
-    pub(crate) m: Option<Array2<f32>>,
+    pub(crate) m: Option<Matrix>,
     /// `[N, H]`: `r h'`.
-    pub(crate) reset: Option<Array2<f32>>,
+    pub(crate) reset: Option<Matrix>,
     /// Slots of `[O]`, with one initial value.
-    pub(crate) y: Option<Array2<f32>>,
+    pub(crate) y: Option<Matrix>,
     /// `[N, O]`: the pre-activations of y; backward overwrites them with their gradients.
-    pub(crate) y_pre: Option<Array2<f32>>,
+    pub(crate) y_pre: Option<Matrix>,
 }
 
 impl ScanTape {
     /// A tape to run a scan on.
-    pub(crate) fn new(packing: &Packing, weights: &Weights) -> Self {
+    pub(crate) fn new(buffers: &Arc<Buffers>, packing: &Packing, weights: &Weights) -> Self {
         let (hidden, short) = (weights.cell.hidden, weights.short_walk());
-        let steps = |width: usize| Array2::zeros((packing.len(), width));
-        let slots = |walk: Walk, width: usize| Array2::zeros((walk.len(packing), width));
+        let steps = |width: usize| buffers.matrix(packing.len(), width);
+        let slots = |walk: Walk, width: usize| buffers.matrix(walk.len(packing), width);
         let output = weights.feedback.map(|feedback| feedback.bias.len());
         ScanTape {
             lanes: steps(weights.cell.lanes() * hidden),
@@ -149,20 +152,8 @@ pub(crate) fn step_forward(set: Instructions, weights: &Weights, step: Step, scr
 /// The elements of some rows of a matrix.
 fn rows_mut(matrix: &mut Array2<f32>, rows: Range<usize>) -> &mut [f32] {
     let width = matrix.ncols();
-    &mut elements_mut(matrix)[rows.start * width..rows.end * width]
-}
-
-fn rows_of(matrix: &Array2<f32>, rows: Range<usize>) -> &[f32] {
-    let width = matrix.ncols();
-    &elements(matrix)[rows.start * width..rows.end * width]
-}
-
-pub(crate) fn elements(matrix: &Array2<f32>) -> &[f32] {
-    matrix.as_slice().expect("matrices are kept in standard layout")
-}
-
-pub(crate) fn elements_mut(matrix: &mut Array2<f32>) -> &mut [f32] {
-    matrix.as_slice_mut().expect("matrices are kept in standard layout")
+    let elements = matrix.as_slice_mut().expect("matrices are kept in standard layout");
+    &mut elements[rows.start * width..rows.end * width]
 }
 
 /// The first `rows` rows of a slot, as a range of elements.
@@ -173,7 +164,7 @@ fn slot_range(walk: Walk, packing: &Packing, slot: usize, rows: usize, width: us
 
 /// The values before and after step `t`, if there are slots.
 fn neighbours<'a>(
-    slots: Option<&'a mut Array2<f32>>,
+    slots: Option<&'a mut Matrix>,
     walk: Walk,
     packing: &Packing,
     t: usize,
@@ -182,7 +173,7 @@ fn neighbours<'a>(
     let (rows, width) = (packing.rows_at(t), slots.ncols());
     let range = |slot| slot_range(walk, packing, slot, rows, width);
     let ranges = [range(walk.before(t, 1)), range(walk.own(t))];
-    let [prev, own] = elements_mut(slots).get_disjoint_mut(ranges).expect("slots are different");
+    let [prev, own] = slots.elements_mut().get_disjoint_mut(ranges).expect("slots are different");
     Some((prev, own))
 }
 
@@ -238,11 +229,11 @@ fn step_at(
     let (own, prev, far) = (walk.own(t), walk.before(t, 1), walk.before(t, walk.history));
     let (h, h_prev, h_far) = if weights.skips {
         let ranges = [range(own), range(prev), range(far)];
-        let [h, prev, far] = elements_mut(h).get_disjoint_mut(ranges).expect("slots are different");
+        let [h, prev, far] = h.elements_mut().get_disjoint_mut(ranges).expect("slots are different");
         (h, &*prev, Some(&*far))
     } else {
         let ranges = [range(own), range(prev)];
-        let [h, prev] = elements_mut(h).get_disjoint_mut(ranges).expect("slots are different");
+        let [h, prev] = h.elements_mut().get_disjoint_mut(ranges).expect("slots are different");
         (h, &*prev, None)
     };
     let step = Step {
@@ -274,25 +265,26 @@ pub(crate) struct ScanGradients {
 /// `d_final` of the final states. `tape.lanes` and `tape.y_pre` become gradients. The weights are those packed for
 /// backward.
 pub(crate) fn backward(
-    set: Instructions,
+    context: Context,
     packing: &Packing,
     weights: &Weights,
     tape: &mut ScanTape,
-    d_out: Array2<f32>,
+    d_out: Matrix,
     d_final: Option<&ScanStates>,
 ) -> ScanGradients {
     let (walk, short) = (weights.walk, weights.short_walk());
+    let (set, buffers) = (context.set, context.buffers);
     let (d_h, d_y) = match weights.feedback {
         None => (d_out, None),
-        Some(_) => (Array2::zeros((packing.len(), weights.recurrent_width)), Some(d_out)),
+        Some(_) => (buffers.zeros(packing.len(), weights.recurrent_width), Some(d_out)),
     };
     let mut gradients = ScanGradients {
-        d_h: SlotGradients::new(walk, packing, d_h),
+        d_h: SlotGradients::new(buffers, walk, packing, d_h),
         d_c: tape.c.as_ref().map(|c| {
             let given = d_final.and_then(|d_final| d_final.c.clone());
             given.unwrap_or_else(|| Array2::zeros((packing.batch(), c.ncols())))
         }),
-        d_y: d_y.map(|d_y| SlotGradients::new(short, packing, d_y)),
+        d_y: d_y.map(|d_y| SlotGradients::new(buffers, short, packing, d_y)),
     };
     if let Some(d_final) = d_final {
         for (j, d) in d_final.h.iter().enumerate() {
@@ -357,15 +349,15 @@ fn step_backward(
         packed.projection.multiply(set, d_own, Start::Zero, to);
     }
     let (d_own, d_prev) = d_h.neighbours(packing, own, prev, rows);
-    let h_prev = &elements(h)[slot_range(walk, packing, prev, rows, width)];
+    let h_prev = &h.elements()[slot_range(walk, packing, prev, rows, width)];
     let out = match m {
-        Some(m) => rows_of(m, at),
-        None => &elements(h)[slot_range(walk, packing, own, rows, width)],
+        Some(m) => &m.elements()[at.start * hidden..at.end * hidden],
+        None => &h.elements()[slot_range(walk, packing, own, rows, width)],
     };
     let (c_prev, c) = match c {
         Some(c) => {
             let range = |slot| slot_range(short, packing, slot, rows, hidden);
-            (&elements(c)[range(short.before(t, 1))], &elements(c)[range(short.own(t))])
+            (&c.elements()[range(short.before(t, 1))], &c.elements()[range(short.own(t))])
         }
         None => (&[][..], &[][..]),
     };

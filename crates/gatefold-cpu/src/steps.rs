@@ -1,16 +1,18 @@
 //! Layers without a product: embedding, dropout, softmax and expansion.
 
+use crate::buffers::{Buffers, Matrix};
 use crate::packing::Packing;
 use gatefold_model::Dropout;
 use gatefold_model::Expansion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use std::sync::Arc;
 
 /// The rows of `table [V, F]` for the tokens `[N, 1]`.
 ///
 /// # Panics
 /// If a token is not in the table.
-pub(crate) fn embed(table: ArrayView2<f32>, tokens: ArrayView2<f32>) -> Array2<f32> {
-    let mut rows = Array2::zeros((tokens.nrows(), table.ncols()));
+pub(crate) fn embed(buffers: &Arc<Buffers>, table: ArrayView2<f32>, tokens: ArrayView2<f32>) -> Matrix {
+    let mut rows = buffers.matrix(tokens.nrows(), table.ncols());
     for (&token, mut row) in tokens.iter().zip(rows.rows_mut()) {
         row.assign(&table.row(token as usize));
     }
@@ -26,8 +28,8 @@ pub(crate) fn embed_backward(tokens: ArrayView2<f32>, d: ArrayView2<f32>, mut d_
 }
 
 /// `y_k = exp(x_k) / sum_j exp(x_j)`, relative to the largest x, so that no exponential overflows.
-pub(crate) fn softmax(x: ArrayView2<f32>) -> Array2<f32> {
-    let mut y = x.as_standard_layout().into_owned();
+pub(crate) fn softmax(buffers: &Arc<Buffers>, x: ArrayView2<f32>) -> Matrix {
+    let mut y = buffers.copy(x);
     for mut row in y.rows_mut() {
         // NaN is never larger; it enters through the differences.
         let largest = row.iter().fold(f32::NEG_INFINITY, |largest, &x| if x > largest { x } else { largest });
@@ -47,8 +49,13 @@ pub(crate) fn softmax_backward(y: ArrayView2<f32>, d: &mut Array2<f32>) {
 }
 
 /// The first of `steps` equal parts of the rows and, with [`Expansion::Repeat`], the same in the others.
-pub(crate) fn expand(x: ArrayView2<f32>, steps: usize, fill: Expansion) -> Array2<f32> {
-    let mut y = Array2::zeros((steps * x.nrows(), x.ncols()));
+pub(crate) fn expand(
+    buffers: &Arc<Buffers>,
+    x: ArrayView2<f32>,
+    steps: usize,
+    fill: Expansion,
+) -> Matrix {
+    let mut y = buffers.zeros(steps * x.nrows(), x.ncols());
     for (n, mut part) in y.axis_chunks_iter_mut(Axis(0), x.nrows()).enumerate() {
         if n == 0 || fill == Expansion::Repeat {
             part.assign(&x);
@@ -58,11 +65,16 @@ pub(crate) fn expand(x: ArrayView2<f32>, steps: usize, fill: Expansion) -> Array
 }
 
 /// The first part of `d`, or with [`Expansion::Repeat`] the sum of all.
-pub(crate) fn expand_backward(d: ArrayView2<f32>, rows: usize, fill: Expansion) -> Array2<f32> {
-    let mut d_x = d.slice(s![..rows, ..]).to_owned();
+pub(crate) fn expand_backward(
+    buffers: &Arc<Buffers>,
+    d: ArrayView2<f32>,
+    rows: usize,
+    fill: Expansion,
+) -> Matrix {
+    let mut d_x = buffers.copy(d.slice(s![..rows, ..]));
     if fill == Expansion::Repeat {
         for part in d.axis_chunks_iter(Axis(0), rows).skip(1) {
-            d_x += &part;
+            *d_x += &part;
         }
     }
     d_x
@@ -135,7 +147,7 @@ mod tests {
     #[test]
     fn softmax_holds_far_arguments_and_keeps_nan() {
         let x = ndarray::array![[1e4, 1e4, -1e4], [f32::NAN, 0.0, 0.0]];
-        let y = softmax(x.view());
+        let y = softmax(&Arc::new(Buffers::default()), x.view());
         assert_eq!(y.row(0).to_vec(), [0.5, 0.5, 0.0]);
         assert!(y.row(1).iter().all(|y| y.is_nan()));
     }

@@ -1,7 +1,8 @@
 use crate::batch::check_half;
+use crate::buffers::Matrix;
 use crate::dense;
 use crate::network::{Context, Network};
-use crate::scan::{Step, elements, elements_mut, input_lanes, step_forward};
+use crate::scan::{Step, input_lanes, step_forward};
 use crate::steps;
 use crate::weights::{Pass, Weights};
 use gatefold_model::{Direction, Layer, LayerKind, Merge, ModelError, Recurrent, Role, Source};
@@ -78,7 +79,7 @@ impl Network {
         }
         self.with_context(Pass::Forward, |context| {
             self.threads.run(jobs, |(range, states, mut output)| {
-                output.assign(&self.step_rows(context, first, states, input.slice(s![range, ..])));
+                output.assign(&*self.step_rows(context, first, states, input.slice(s![range, ..])));
             });
         });
         Ok(output)
@@ -91,12 +92,12 @@ impl Network {
         first: usize,
         states: Vec<StateRows>,
         input: ArrayView2<f32>,
-    ) -> Array2<f32> {
+    ) -> Matrix {
         let graph = self.config.graph();
         let mut states = states.into_iter();
         let given = if first == 0 { Source::Input } else { Source::DecoderInput };
         // The values still to be read.
-        let mut values = vec![(given, input.as_standard_layout().into_owned())];
+        let mut values = vec![(given, context.buffers.copy(input))];
         for node in &graph.nodes()[first..] {
             let layer = &self.config.layers()[node.layer];
             let mut read = |source: Source| {
@@ -107,8 +108,11 @@ impl Network {
                 }
             };
             let (one, others) = node.inputs.split_first().expect("it reads a value");
-            let x = others.iter().fold(read(*one), |merged, &other| match node.merge {
-                Merge::Sum => merged + read(other),
+            let x = others.iter().fold(read(*one), |mut merged, &other| match node.merge {
+                Merge::Sum => {
+                    *merged += &*read(other);
+                    merged
+                }
             });
             let y = match layer.kind {
                 LayerKind::Recurrent(recurrent) => {
@@ -122,10 +126,10 @@ impl Network {
                 LayerKind::Dense { activation, .. } => {
                     let bias = context.values.elements(layer, Role::DenseBias, false);
                     let weight = &context.packed.layer(layer).dense;
-                    dense::forward(context.set, x.view(), weight, bias, activation).y
+                    dense::forward(context, x.view(), weight, bias, activation).y
                 }
-                LayerKind::Embedding { .. } => steps::embed(context.values.table(layer), x.view()),
-                LayerKind::Softmax => steps::softmax(x.view()),
+                LayerKind::Embedding { .. } => steps::embed(context.buffers, context.values.table(layer), x.view()),
+                LayerKind::Softmax => steps::softmax(context.buffers, x.view()),
                 // These layers only read, and a single step is also the last.
                 _ => x,
             };
@@ -142,13 +146,13 @@ fn recurrent_step(
     layer: &Layer,
     recurrent: &Recurrent,
     mut state: StateRows,
-    x: &Array2<f32>,
-) -> (Array2<f32>, Option<Array2<f32>>) {
+    x: &Matrix,
+) -> (Matrix, Option<Matrix>) {
     let weights = Weights::of(context.values, context.packed, layer, recurrent, 0);
     let (rows, k) = (x.nrows(), recurrent.history());
-    let new = |width: usize| Array2::<f32>::zeros((rows, width));
+    let new = |width: usize| context.buffers.matrix(rows, width);
     let mut lanes = new(weights.cell.lanes() * recurrent.hidden);
-    input_lanes(context.set, &weights, elements(x), x.ncols(), elements_mut(&mut lanes));
+    input_lanes(context.set, &weights, x.elements(), x.ncols(), lanes.elements_mut());
     let mut h = new(recurrent.recurrent_width());
     let mut c = state.c.as_ref().map(|_| new(recurrent.hidden));
     let mut m = weights.projects.then(|| new(recurrent.hidden));
@@ -163,27 +167,27 @@ fn recurrent_step(
     let c_prev = state.c.as_ref().map(|c| c.index_axis(Axis(0), 0));
     let y_prev = state.y.as_ref().map(|y| y.view());
     let step = Step {
-        lanes: elements_mut(&mut lanes),
+        lanes: lanes.elements_mut(),
         h_prev: whole(&h_prev),
         h_far: h_far.as_ref().map(whole),
-        h: elements_mut(&mut h),
-        c: c_prev.as_ref().map(whole).zip(c.as_mut().map(elements_mut)),
-        m: m.as_mut().map(elements_mut),
-        reset: reset.as_mut().map(elements_mut),
-        y: y_prev.as_ref().map(whole).zip(y.as_mut().map(elements_mut)),
-        y_pre: y_pre.as_mut().map(elements_mut),
+        h: h.elements_mut(),
+        c: c_prev.as_ref().map(whole).zip(c.as_mut().map(Matrix::elements_mut)),
+        m: m.as_mut().map(Matrix::elements_mut),
+        reset: reset.as_mut().map(Matrix::elements_mut),
+        y: y_prev.as_ref().map(whole).zip(y.as_mut().map(Matrix::elements_mut)),
+        y_pre: y_pre.as_mut().map(Matrix::elements_mut),
     };
     step_forward(context.set, &weights, step, &mut weights.cell.scratch());
     for j in 1..k {
         let (mut older, newer) = state.h.multi_slice_mut((s![j - 1, .., ..], s![j, .., ..]));
         older.assign(&newer);
     }
-    state.h.index_axis_mut(Axis(0), k - 1).assign(&h);
+    state.h.index_axis_mut(Axis(0), k - 1).assign(&*h);
     if let (Some(mut to), Some(c)) = (state.c, c) {
-        to.index_axis_mut(Axis(0), 0).assign(&c);
+        to.index_axis_mut(Axis(0), 0).assign(&*c);
     }
     if let (Some(mut to), Some(y)) = (state.y, &y) {
-        to.assign(y);
+        to.assign(&**y);
     }
     (h, y)
 }

@@ -41,7 +41,7 @@ impl WithSimd for PlainAfter<'_> {
         let rows = self.lanes.chunks_exact_mut(AFTER_LANES * hidden).zip(self.h_prev.chunks_exact(hidden));
         for ((lanes, h_prev), h) in rows.zip(self.h.chunks_exact_mut(hidden)) {
             let [n, r, z, u] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let r_on = sigmoid(simd, value(r));
                 let z_on = sigmoid(simd, value(z));
@@ -82,7 +82,7 @@ impl WithSimd for PlainAfterBackward<'_> {
         let rows = rows.zip(self.d_h.chunks_exact(hidden)).zip(self.d_prev.chunks_exact_mut(hidden));
         for (((lanes, h_prev), d_h), d_prev) in rows {
             let [n, r, z, u] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let (n_on, r_on, z_on, d_h) = (value(n), value(r), value(z), value(d_h));
                 let d_n = candidate_slope(simd, d_h, z_on, n_on);
@@ -130,7 +130,7 @@ impl WithSimd for PlainReset<'_> {
         let rows = self.lanes.chunks_exact_mut(3 * hidden).zip(self.h_prev.chunks_exact(hidden));
         for ((lanes, h_prev), reset) in rows.zip(self.reset.chunks_exact_mut(hidden)) {
             let [r, z, _] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let r_on = sigmoid(simd, value(r));
                 let z_on = sigmoid(simd, value(z));
@@ -160,7 +160,7 @@ impl WithSimd for PlainBefore<'_> {
         let rows = self.lanes.chunks_exact_mut(3 * hidden).zip(self.h_prev.chunks_exact(hidden));
         for ((lanes, h_prev), h) in rows.zip(self.h.chunks_exact_mut(hidden)) {
             let [_, z, n] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let n_on = tanh(simd, value(n));
                 let h_on = mix(simd, value(z), n_on, value(h_prev));
@@ -189,7 +189,7 @@ impl WithSimd for PlainBeforeBackward<'_> {
         let rows = rows.zip(self.d_h.chunks_exact(hidden)).zip(self.d_prev.chunks_exact_mut(hidden));
         for (((lanes, h_prev), d_h), d_prev) in rows {
             let [_, z, n] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let (n_on, z_on, d_h) = (value(n), value(z), value(d_h));
                 let d_z = simd.mul_f32s(d_h, simd.sub_f32s(value(h_prev), n_on));
@@ -221,7 +221,7 @@ impl WithSimd for PlainResetBackward<'_> {
         let rows = rows.zip(self.d_reset.chunks_exact(hidden)).zip(self.d_prev.chunks_exact_mut(hidden));
         for (((lanes, h_prev), d_reset), d_prev) in rows {
             let [r, _, _] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let (r_on, d) = (value(r), value(d_reset));
                 let d_past = mul_add(simd, d, r_on, value(d_prev));

@@ -27,7 +27,7 @@ impl WithSimd for PlainForward<'_> {
         let rows = rows.zip(self.c.chunks_exact_mut(hidden)).zip(self.h.chunks_exact_mut(hidden));
         for (((lanes, c_prev), c), h) in rows {
             let [i, f, g, o] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let i_on = sigmoid(simd, value(i));
                 let f_on = sigmoid(simd, value(f));
@@ -69,7 +69,7 @@ impl WithSimd for PlainBackward<'_> {
         let rows = rows.zip(self.c.chunks_exact(hidden)).zip(self.d_h.chunks_exact(hidden));
         for ((((lanes, c_prev), c), d_h), d_c) in rows.zip(self.d_c.chunks_exact_mut(hidden)) {
             let [i, f, g, o] = blocks(lanes);
-            vectors(simd, hidden, |at| {
+            vectors!(S, hidden, at => {
                 let value = |of: &[f32]| load(simd, &of[at.clone()]);
                 let (i_on, f_on, g_on, o_on) = (value(i), value(f), value(g), value(o));
                 let d_h = value(d_h);

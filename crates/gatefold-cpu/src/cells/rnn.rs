@@ -41,7 +41,7 @@ impl WithSimd for PlainBackward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let PlainBackward { lanes, h, d_h } = self;
-        vectors(simd, lanes.len(), |at| {
+        vectors!(S, lanes.len(), at => {
             let (h, d) = (load(simd, &h[at.clone()]), load(simd, &d_h[at.clone()]));
             let slope = mul_add(simd, simd.neg_f32s(h), h, simd.splat_f32s(1.0));
             store(simd, &mut lanes[at], simd.mul_f32s(d, slope));
