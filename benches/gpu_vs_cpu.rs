@@ -26,12 +26,12 @@ fn devices() -> Vec<(&'static str, Device)> {
     let gpu = Device::open(&DeviceChoice::Gpu);
     match gpu {
         Ok(gpu) => {
-            eprintln!("gpu: {}\ncpu: {}", gpu.summary(), Device::Cpu.summary());
-            vec![("gpu", gpu), ("cpu", Device::Cpu)]
+            eprintln!("gpu: {}\ncpu: {}", gpu.summary(), Device::cpu().unwrap().summary());
+            vec![("gpu", gpu), ("cpu", Device::cpu().unwrap())]
         }
         Err(why) => {
             eprintln!("timing only the CPU: {why}");
-            vec![("cpu", Device::Cpu)]
+            vec![("cpu", Device::cpu().unwrap())]
         }
     }
 }

@@ -198,12 +198,12 @@ fn check_gradients(device: &Device) {
 
 #[test]
 fn forward_cases_on_the_cpu() {
-    check_forward(&Device::Cpu);
+    check_forward(&Device::cpu().unwrap());
 }
 
 #[test]
 fn gradient_cases_on_the_cpu() {
-    check_gradients(&Device::Cpu);
+    check_gradients(&Device::cpu().unwrap());
 }
 
 #[test]

@@ -150,14 +150,14 @@ fn a_schedule_changes_the_rate_and_survives_a_resume() {
 /// A checkpoint may hold more than moments; the command's also holds the best epoch's parameters.
 #[test]
 fn a_checkpoint_with_other_tensors_is_resumed() {
-    let mut trainer = Trainer::new(network(&Device::Cpu), TrainConfig::new()).unwrap();
+    let mut trainer = Trainer::new(network(&Device::cpu().unwrap()), TrainConfig::new()).unwrap();
     trainer.step(input(), target()).unwrap();
     let mut checkpoint = trainer.checkpoint(0, BTreeMap::new()).unwrap();
     checkpoint.optimizer.insert("best".into(), checkpoint.parameters.clone());
-    let resumed = Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new()).unwrap();
+    let resumed = Trainer::resume(&Device::cpu().unwrap(), &checkpoint, TrainConfig::new()).unwrap();
     assert_eq!(resumed.steps(), 1);
     checkpoint.optimizer.remove("v");
-    let error = Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new()).unwrap_err();
+    let error = Trainer::resume(&Device::cpu().unwrap(), &checkpoint, TrainConfig::new()).unwrap_err();
     assert!(matches!(error, Error::Refused { kind: Refusal::Checkpoint, .. }), "{error}");
     assert!(error.to_string().contains("the moments [m, v], found [m]"), "{error}");
 }
@@ -246,7 +246,7 @@ fn files_come_and_go_from_this_crate_alone() {
     });
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pytorch");
     for name in ["lstm_2.safetensors", "gru.safetensors"] {
-        let network = Network::load(&Device::Cpu, format!("{fixtures}/{name}")).unwrap();
+        let network = Network::load(&Device::cpu().unwrap(), format!("{fixtures}/{name}")).unwrap();
         assert!(network.parameters().unwrap().iter().count() > 0, "{name}");
     }
 }

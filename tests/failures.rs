@@ -97,7 +97,7 @@ fn poisoned_data_stops_training_and_keeps_the_parameters() {
                 };
                 let found = run(&Device::Gpu(gpu.clone()));
                 assert_eq!(found, format!("update 3, {layer}"));
-                assert_eq!(run(&Device::Cpu), found, "both devices report the same");
+                assert_eq!(run(&Device::cpu().unwrap()), found, "both devices report the same");
             });
         }
     }
@@ -127,7 +127,7 @@ fn predictions_from_poisoned_data_are_nan() {
         let config = NetworkConfig::new(2, [layer]).unwrap();
         let (mut input, _) = waves(0, (4, 3), (2, 1));
         input[[1, 1, 0]] = f32::NAN;
-        for device in [Device::Cpu, Device::Gpu(gpu.clone())] {
+        for device in [Device::cpu().unwrap(), Device::Gpu(gpu.clone())] {
             failures.check(format!("{config} on {}", device.summary()), || {
                 let output = Network::new(&device, &config, 0).unwrap().predict(input.view()).unwrap();
                 for ((t, row, unit), value) in output.indexed_iter() {
@@ -145,7 +145,7 @@ fn predictions_from_poisoned_data_are_nan() {
 fn huge_gradients_are_not_a_failure() {
     let Some(gpu) = test_gpu() else { return };
     let mut failures = Failures::new();
-    for device in [Device::Cpu, Device::Gpu(gpu)] {
+    for device in [Device::cpu().unwrap(), Device::Gpu(gpu)] {
         failures.check(device.summary(), || {
             let options =
                 TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(0.5).clip_norm(Some(1.0));

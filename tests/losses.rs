@@ -13,7 +13,7 @@ const FEATURES: usize = 2;
 
 fn devices() -> Vec<Device> {
     let gpu = test_gpu().map(Device::Gpu);
-    [Device::Cpu].into_iter().chain(gpu).collect()
+    [Device::cpu().unwrap()].into_iter().chain(gpu).collect()
 }
 
 /// Each loss, the same loss of the reference, and its number of outputs.
@@ -352,7 +352,7 @@ fn every_optimizer_clips_by_value() {
             }
             losses
         };
-        let want: Vec<f64> = run(&Device::Cpu, Some(0.01)).into_iter().map(f64::from).collect();
+        let want: Vec<f64> = run(&Device::cpu().unwrap(), Some(0.01)).into_iter().map(f64::from).collect();
         for device in devices() {
             failures.check(format!("{optimizer:?} on {device:?}"), || {
                 let found = run(&device, Some(0.01));
@@ -369,7 +369,7 @@ fn every_optimizer_clips_by_value() {
 #[test]
 fn options_that_make_no_sense_are_refused() {
     let refused = |outputs: usize, options: TrainConfig| {
-        let network = Network::new(&Device::Cpu, &network(outputs, true), 5).unwrap();
+        let network = Network::new(&Device::cpu().unwrap(), &network(outputs, true), 5).unwrap();
         Trainer::new(network, options).unwrap_err().to_string()
     };
     let loss = |loss| TrainConfig::new().loss(loss);

@@ -399,7 +399,7 @@ fn masks_are_those_of_seed_and_batch_on_every_device() {
     let (shape, rate) = ((5, 7, 13), 0.3);
     let of =
         |device: &Device, seed: u64, batch: u32| masks(device, shape, rate, Some(Dropout { seed, batch }));
-    let first = of(&Device::Cpu, 7, 1);
+    let first = of(&Device::cpu().unwrap(), 7, 1);
     let kept = first.iter().filter(|value| **value != 0.0).count() as f64;
     let expected = first.len() as f64 * f64::from(1.0 - rate);
     let five_sigma = 5.0 * (expected * f64::from(rate)).sqrt();
@@ -410,7 +410,7 @@ fn masks_are_those_of_seed_and_batch_on_every_device() {
         failures.check(*name, || {
             for (seed, batch) in [(7, 1), (7, 2), (8, 1), (7 + (1 << 40), 1), (7, 1 << 20)] {
                 let found = of(device, seed, batch);
-                assert_eq!(found, of(&Device::Cpu, seed, batch), "seed {seed}, batch {batch}");
+                assert_eq!(found, of(&Device::cpu().unwrap(), seed, batch), "seed {seed}, batch {batch}");
                 assert_eq!(found == first, (seed, batch) == (7, 1), "seed {seed}, batch {batch}");
             }
             assert_eq!(masks(device, shape, rate, None), Array3::<f32>::ones(shape), "off");
@@ -495,7 +495,8 @@ fn training_draws_masks_by_its_seed_and_new_ones_for_each_batch() {
 fn masks_do_not_repeat() {
     let config = config(64, [LayerConfig::Dropout { rate: 0.5 }]);
     let mut trainer =
-        Trainer::new(network(&Device::Cpu, &config, 1), TrainConfig::new().learning_rate(0.0)).unwrap();
+        Trainer::new(network(&Device::cpu().unwrap(), &config, 1), TrainConfig::new().learning_rate(0.0))
+            .unwrap();
     let values = Random::new(2, 1).sequence((1, 1, 64));
     let zeros = Array3::zeros((1, 1, 64));
     for _ in 0..3 {

@@ -181,7 +181,7 @@ fn assert_same_states(what: &str, found: &States, expected: &States, tolerance: 
 
 fn devices() -> Vec<(&'static str, Device)> {
     let gpu = test_gpu().map(|gpu| ("gpu", Device::Gpu(gpu)));
-    [("cpu", Device::Cpu)].into_iter().chain(gpu).collect()
+    [("cpu", Device::cpu().unwrap())].into_iter().chain(gpu).collect()
 }
 
 #[test]
@@ -253,7 +253,8 @@ fn state_dicts_are_written_with_their_outputs() {
                 config: config.clone(),
                 metadata: BTreeMap::new(),
             };
-            let network = Network::with_parameters(&Device::Cpu, config, &model.parameters).unwrap();
+            let network =
+                Network::with_parameters(&Device::cpu().unwrap(), config, &model.parameters).unwrap();
             let initial = case.states("h0", "c0");
             let found = network.forward(case.input(), initial.as_ref()).unwrap();
 

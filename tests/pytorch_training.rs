@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 fn devices() -> Vec<Device> {
     let gpu = test_gpu().map(Device::Gpu);
-    [Device::Cpu].into_iter().chain(gpu).collect()
+    [Device::cpu().unwrap()].into_iter().chain(gpu).collect()
 }
 
 fn fixture(name: &str) -> Vec<u8> {

@@ -5,12 +5,12 @@ use gatefold_check::{SequenceCase, check_sequences, test_gpu};
 
 #[test]
 fn cells_on_the_cpu() {
-    check_sequences(&Device::Cpu, &SequenceCase::cells()).unwrap().assert("cells");
+    check_sequences(&Device::cpu().unwrap(), &SequenceCase::cells()).unwrap().assert("cells");
 }
 
 #[test]
 fn networks_on_the_cpu() {
-    check_sequences(&Device::Cpu, &SequenceCase::networks()).unwrap().assert("networks");
+    check_sequences(&Device::cpu().unwrap(), &SequenceCase::networks()).unwrap().assert("networks");
 }
 
 #[test]

@@ -383,7 +383,7 @@ struct ByHand {
 
 impl ByHand {
     fn new(config: &NetworkConfig) -> ByHand {
-        ByHand { network: network(&Device::Cpu, config), losses: Vec::new() }
+        ByHand { network: network(&Device::cpu().unwrap(), config), losses: Vec::new() }
     }
 
     /// Makes one update; returns the final states.

@@ -90,7 +90,7 @@ fn the_curves_of_gpu_and_cpu_agree() {
                     (0..updates).for_each(|_| train(&mut trainer, 0..1));
                     (trainer.take_losses().unwrap(), parameters(&mut trainer))
                 };
-                let (found, expected) = (run(&Device::Gpu(gpu.clone())), run(&Device::Cpu));
+                let (found, expected) = (run(&Device::Gpu(gpu.clone())), run(&Device::cpu().unwrap()));
                 let curve: Vec<f64> = expected.0.iter().map(|&loss| f64::from(loss)).collect();
                 assert!(curve[9] < 0.9 * curve[0], "it does not learn: {curve:?}");
                 assert_close("loss", &[("update", updates)], &found.0, &curve, gradient);
@@ -154,11 +154,11 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 fn a_run_continues_on_another_device() {
     let Some(gpu) = test_gpu() else { return };
     let Some(least) = test_gpu_with(&GpuOptions::new().immediates(false).subgroups(false)) else { return };
-    let devices = [Device::Gpu(gpu), Device::Cpu, Device::Gpu(least)];
+    let devices = [Device::Gpu(gpu), Device::cpu().unwrap(), Device::Gpu(least)];
     let options = TrainConfig::new()
         .optimizer(Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 })
         .learning_rate(0.05);
-    let mut whole = trainer(&Device::Cpu, &options);
+    let mut whole = trainer(&Device::cpu().unwrap(), &options);
     train(&mut whole, 0..10);
     let tolerance = Tolerance::gradient(gradient_terms(&stacked(), STEPS, BATCH)).times(20);
     let mut failures = Failures::new();

@@ -235,7 +235,7 @@ impl Case {
             let terms = [output_terms(&self.config), gradient_terms(&self.config, self.steps(), self.batch)]
                 .map(|terms| terms + bridge_terms(&self.config));
             let tolerances = [Tolerance::output(terms[0]).times(2), Tolerance::gradient(terms[1]).times(2)];
-            found.check(&self.expected(&Device::Cpu, backward), tolerances);
+            found.check(&self.expected(&Device::cpu().unwrap(), backward), tolerances);
         }
     }
 }

@@ -28,7 +28,7 @@ pub fn test_gpu() -> Option<Gpu> {
 /// As [`test_gpu`].
 pub fn test_devices() -> Vec<(&'static str, Device)> {
     let gpu = test_gpu().map(|gpu| ("gpu", Device::Gpu(gpu)));
-    [("cpu", Device::Cpu)].into_iter().chain(gpu).collect()
+    [("cpu", Device::cpu().unwrap())].into_iter().chain(gpu).collect()
 }
 
 /// A GPU of the test's own, opened with these options.

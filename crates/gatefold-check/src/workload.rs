@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn network(workload: &Workload) -> Network {
-        Network::with_parameters(&Device::Cpu, &workload.config, &workload.parameters).unwrap()
+        Network::with_parameters(&Device::cpu().unwrap(), &workload.config, &workload.parameters).unwrap()
     }
 
     /// The CPU device is an implementation of its own, so it is judged here without a GPU.

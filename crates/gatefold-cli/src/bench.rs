@@ -2,7 +2,7 @@
 
 mod timing;
 
-use crate::DeviceArgument;
+use crate::ComputeArguments;
 use crate::cell;
 use crate::describe::{Mode, flop};
 use crate::failure::Failure;
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
     #[command(flatten)]
-    device: DeviceArgument,
+    compute: ComputeArguments,
     /// Print one JSON object a line instead of a table
     #[arg(long)]
     json: bool,
@@ -111,7 +111,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let device = arguments.device.open(false)?;
+    let device = arguments.compute.open(false)?;
     let shapes = arguments.shape.map_or(SHAPES.to_vec(), |shape| vec![shape]);
     let modes = arguments.mode.map_or(vec![Mode::Infer, Mode::Train], |mode| vec![mode]);
     if !arguments.json {
@@ -321,7 +321,8 @@ mod tests {
         let shape = Shape { batch: 4, steps: 3, input: 2, hidden: 5 };
         let workload = workload(shape, 1);
         let mut network =
-            Network::with_parameters(&Device::Cpu, &workload.config, &workload.parameters).unwrap();
+            Network::with_parameters(&Device::cpu().unwrap(), &workload.config, &workload.parameters)
+                .unwrap();
         let right = workload.check_inference(&mut network).unwrap();
         assert!(accept(shape, Mode::Infer, right).is_ok_and(|worst| worst <= 1.0));
         let mut parameters = workload.parameters.clone();

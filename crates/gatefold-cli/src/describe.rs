@@ -150,7 +150,7 @@ struct Place {
 
 impl Place {
     fn open(arguments: &Arguments) -> Result<Place, Failure> {
-        Ok(match arguments.device.open(true)? {
+        Ok(match Device::open(&arguments.device.device)? {
             Device::Gpu(gpu) => Place {
                 target: gpu.target().clone(),
                 limits: gpu.device().limits(),

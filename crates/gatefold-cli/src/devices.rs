@@ -3,9 +3,8 @@
 use crate::failure::Failure;
 use crate::page::{entry, line, size};
 use gatefold::Device;
-use gatefold::devices::{AdapterSummary, adapters};
+use gatefold::devices::{AdapterSummary, Threads, adapters};
 use serde_json::{Value, json};
-use std::num::NonZero;
 
 /// Lists the CPU and every GPU adapter with its driver and the limits that matter, and says which one `--device auto`
 /// takes.
@@ -20,9 +19,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let cpu = Device::cpu()?;
     let found = adapters();
     if arguments.json {
-        found.iter().map(adapter_json).chain([cpu_json(&found)]).for_each(line);
+        found.iter().map(adapter_json).chain([cpu_json(&cpu, &found)]).for_each(line);
         return Ok(());
     }
     let auto = found.iter().find(|adapter| adapter.taken_by_auto);
@@ -36,7 +36,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         print(adapter, &choice(&found, index));
     }
     line("\ncpu");
-    line(entry("  threads", NAMES, &threads().to_string()));
+    let threads = match (threads(&cpu), Threads::available().count()) {
+        (count, cores) if count == cores => count.to_string(),
+        (count, cores) => format!("{count}, from GATEFOLD_THREADS; {cores} available"),
+    };
+    line(entry("  threads", NAMES, &threads));
     line(entry("  taken by", NAMES, if auto.is_some() { "--device cpu" } else { "--device auto, cpu" }));
     Ok(())
 }
@@ -106,10 +110,6 @@ fn choice(adapters: &[AdapterSummary], index: usize) -> String {
     }
 }
 
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
-}
-
 fn adapter_json(adapter: &AdapterSummary) -> Value {
     json!({
         "name": adapter.name,
@@ -128,11 +128,18 @@ fn adapter_json(adapter: &AdapterSummary) -> Value {
     })
 }
 
-fn cpu_json(adapters: &[AdapterSummary]) -> Value {
+fn threads(cpu: &Device) -> usize {
+    match cpu {
+        Device::Cpu(threads) => threads.count(),
+        _ => unreachable!("Device::cpu opens the CPU"),
+    }
+}
+
+fn cpu_json(cpu: &Device, adapters: &[AdapterSummary]) -> Value {
     json!({
-        "name": Device::Cpu.summary(),
+        "name": cpu.summary(),
         "kind": "cpu",
-        "threads": threads(),
+        "threads": threads(cpu),
         "taken_by_auto": !adapters.iter().any(|adapter| adapter.taken_by_auto),
     })
 }

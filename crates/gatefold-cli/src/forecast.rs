@@ -6,7 +6,7 @@ mod report;
 mod settings;
 mod training;
 
-use crate::DeviceArgument;
+use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecaster::{FillChoice, Forecaster};
 use data::Data;
@@ -79,7 +79,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     #[command(flatten)]
-    device: DeviceArgument,
+    compute: ComputeArguments,
     /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = "gatefold-out")]
     out: PathBuf,
@@ -121,7 +121,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             (data, forecaster, settings)
         }
     };
-    let device = arguments.device.open(arguments.quiet)?;
+    let device = arguments.compute.open(arguments.quiet)?;
     fs::create_dir_all(&arguments.out).map_err(|error| {
         Failure::failed(format!("{}: cannot create this directory: {error}", arguments.out.display()))
     })?;
@@ -200,12 +200,13 @@ fn interrupted(arguments: &Arguments, settings: &Settings, training: &Training) 
         path => format!(" --out {}", quoted(path)),
     };
     // Another device would round differently.
-    let device = match &arguments.device.device {
+    let device = match arguments.compute.choice() {
         DeviceChoice::Auto => String::new(),
         choice => format!(" --device {}", quoted(Path::new(&choice.to_string()))),
     };
+    let threads = arguments.compute.threads.map_or_else(String::new, |count| format!(" --threads {count}"));
     format!(
-        "stopped in epoch {} of {} after step {}; saved. Continue with:\n  gatefold forecast {}{out}{device} --resume",
+        "stopped in epoch {} of {} after step {}; saved. Continue with:\n  gatefold forecast {}{out}{device}{threads} --resume",
         training.epoch() + 1,
         settings.epochs,
         training.steps(),

@@ -16,9 +16,11 @@ mod predict;
 mod run;
 mod selfcheck;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
 use failure::Failure;
-use gatefold::{Device, DeviceChoice};
+use gatefold::devices::{GpuOptions, MOST_THREADS};
+use gatefold::{Device, DeviceChoice, Gpu};
 use std::process::ExitCode;
 
 /// Recurrent networks on any GPU, or on none: train, forecast, check a driver.
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The option for where to compute, shared by several commands.
+/// The option for the device, shared by several commands.
 #[derive(clap::Args, Clone, Debug)]
 struct DeviceArgument {
     /// Where to compute: auto (a real GPU, else the CPU), gpu, cpu, or part of an adapter's name
@@ -89,11 +91,47 @@ struct DeviceArgument {
     device: DeviceChoice,
 }
 
-impl DeviceArgument {
-    /// Opens the device. Warns about a software adapter, which is only taken on request.
+/// The options for where to compute, shared by the commands that do.
+#[derive(clap::Args, Clone, Debug)]
+struct ComputeArguments {
+    #[command(flatten)]
+    device: DeviceArgument,
+    /// Threads of the CPU device; the results are the same for any number [default: GATEFOLD_THREADS, else one per core]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_THREADS as u64))]
+    threads: Option<usize>,
+}
+
+impl ComputeArguments {
+    fn choice(&self) -> &DeviceChoice {
+        &self.device.device
+    }
+
+    /// Opens the device. Warns about a software adapter, which is only taken on request, and about threads that are
+    /// given for the CPU where `auto` takes a GPU.
     fn open(&self, quiet: bool) -> Result<Device, Failure> {
-        let device = Device::open(&self.device)?;
-        if let Some(warning) = device.warning().filter(|_| !quiet) {
+        let choice = self.choice();
+        let device = match self.threads {
+            None => Device::open(choice)?,
+            Some(_) if !matches!(choice, DeviceChoice::Auto | DeviceChoice::Cpu) => {
+                return Err(Failure::Usage(format!(
+                    "--threads is for the CPU device, and --device {choice} asks for a GPU; leave one of them out"
+                )));
+            }
+            Some(count) => match Gpu::request(choice, &GpuOptions::default())? {
+                None => Device::cpu_with_threads(count)?,
+                Some(gpu) => Device::Gpu(gpu),
+            },
+        };
+        if quiet {
+            return Ok(device);
+        }
+        if let (Some(_), Device::Gpu(gpu)) = (self.threads, &device) {
+            let name = &gpu.info().name;
+            eprintln!(
+                "warning   --threads has no effect: --device auto takes {name}; --device cpu takes the CPU"
+            );
+        }
+        if let Some(warning) = device.warning() {
             eprintln!("warning   {warning}");
         }
         Ok(device)

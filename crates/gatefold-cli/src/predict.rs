@@ -1,6 +1,6 @@
 //! `gatefold predict`: forecasts the rows after a table with a model that `gatefold forecast` trained.
 
-use crate::DeviceArgument;
+use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::load_for_use;
 use crate::forecaster::{Forecaster, rounded};
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COL")]
     target: Option<String>,
     #[command(flatten)]
-    device: DeviceArgument,
+    compute: ComputeArguments,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             series.len()
         )));
     }
-    let device = arguments.device.open(arguments.quiet)?;
+    let device = arguments.compute.open(arguments.quiet)?;
     let network = Network::with_parameters(&device, &model.config, &model.parameters)?;
     let steps = arguments.steps.unwrap_or(forecaster.shape.horizon);
     let forecast = forecaster.continuation(&network, &series, steps)?;

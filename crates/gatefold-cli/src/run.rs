@@ -3,7 +3,7 @@
 mod network;
 mod onnx;
 
-use crate::DeviceArgument;
+use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::model_file::{ModelFile, ModulesArgument, about, same_file};
 use crate::npz::{self, Npz};
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     modules: ModulesArgument,
     #[command(flatten)]
-    device: DeviceArgument,
+    compute: ComputeArguments,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let model = ModelFile::read(&arguments.model, &arguments.modules)?;
     let mut given = Npz::open(&arguments.inputs)?;
-    let device = arguments.device.open(arguments.quiet)?;
+    let device = arguments.compute.open(arguments.quiet)?;
     let (name, outputs) = match model {
         ModelFile::Network(model, _) => {
             (model.config.to_string(), network::run(&device, &model, &mut given)?)

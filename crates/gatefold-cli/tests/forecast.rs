@@ -315,18 +315,20 @@ fn interrupt_at(place: &Folder, arguments: &str, epoch: &str) -> (Option<i32>, S
 fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
     let place = Folder::new();
     // Enough batches per epoch that the signal arrives in the middle of one.
-    let options = "--device cpu --hidden 6 --input 12 --batch 2 --epochs 14";
+    let options = "--device cpu --threads 1 --hidden 6 --input 12 --batch 2 --epochs 14";
     place.succeed(&format!("forecast table.csv {options} --out whole"));
     let mut arguments = format!("forecast table.csv {options} --out parts");
     for epoch in ["epoch 2/", "epoch 5/"] {
         let (code, text) = interrupt_at(&place, &arguments, epoch);
         assert_eq!(code, Some(130), "{text}");
         assert!(
-            text.contains("Continue with:\n  gatefold forecast table.csv --out parts --device cpu --resume"),
+            text.contains(
+                "Continue with:\n  gatefold forecast table.csv --out parts --device cpu --threads 1 --resume"
+            ),
             "{text}"
         );
         assert!(!place.path("parts/metrics.json").exists(), "it did not end");
-        arguments = "forecast table.csv --device cpu --out parts --resume".into();
+        arguments = "forecast table.csv --device cpu --threads 1 --out parts --resume".into();
     }
     place.succeed(&arguments);
     place.assert_same_files("whole", "parts");

@@ -87,6 +87,57 @@ fn devices_lists_adapters_and_one_that_auto_takes() {
     }
 }
 
+#[test]
+fn threads_of_the_cpu_are_an_option_or_a_variable() {
+    let bench = "bench --shape 3,4,2,5 --mode infer --device cpu --json";
+    let device = |mut command: Command, variable: &str| {
+        command.env("GATEFOLD_THREADS", variable);
+        objects(&succeed(command))[0]["device"].clone()
+    };
+    let available = std::thread::available_parallelism().unwrap();
+    let s = if available.get() == 1 { "" } else { "s" };
+    assert_eq!(device(command(bench), ""), format!("cpu ({available} thread{s})"));
+    assert_eq!(device(command(bench), " 3 "), "cpu (3 threads)");
+    // The option wins, also over a variable that is wrong.
+    for variable in ["3", "many"] {
+        assert_eq!(device(command(&format!("{bench} --threads 1")), variable), "cpu (1 thread)");
+    }
+    let auto = "bench --shape 3,4,2,5 --mode infer --json --threads 2";
+    assert_eq!(device(without_drivers(auto), ""), "cpu (2 threads)");
+
+    for (variable, found) in [("0", "0"), ("1025", "1025"), ("-1", "-1"), ("many", "many")] {
+        for arguments in [bench, "devices"] {
+            let mut command = without_drivers(arguments);
+            command.env("GATEFOLD_THREADS", variable);
+            let (printed, error) = fail(1, command);
+            let expected = "GATEFOLD_THREADS: expected a number of threads from 1 to 1024";
+            assert_eq!((printed, error), (String::new(), format!("error: {expected}, found \"{found}\"")));
+        }
+    }
+    for arguments in ["--threads 0", "--threads 1025", "--threads many", "--device gpu --threads 2"] {
+        fail(2, command(&format!("bench --shape 3,4,2,5 {arguments}")));
+    }
+    let (_, error) = fail(2, command("bench --shape 3,4,2,5 --device llvm --threads 2"));
+    assert!(error.contains("--threads is for the CPU device, and --device llvm asks for a GPU"), "{error}");
+}
+
+#[test]
+fn devices_says_how_many_threads_the_cpu_takes() {
+    let counted = |variable: &str, json: &str| {
+        let mut command = without_drivers(&format!("devices{json}"));
+        command.env("GATEFOLD_THREADS", variable);
+        succeed(command)
+    };
+    let available = std::thread::available_parallelism().unwrap();
+    assert!(counted("", "").contains(&format!("\n  threads      {available}\n")), "{}", counted("", ""));
+    let printed = counted("7", "");
+    let expected = format!("\n  threads      7, from GATEFOLD_THREADS; {available} available\n");
+    assert!(printed.contains(&expected), "{printed}");
+    assert_narrow(&printed);
+    let found = &objects(&counted("7", " --json"))[0];
+    assert_eq!((&found["threads"], &found["name"]), (&7.into(), &"cpu (7 threads)".into()));
+}
+
 /// libwayland, which Mesa's device-select layer calls while adapters are listed, complains without the folder.
 #[test]
 fn a_session_without_a_runtime_folder_gets_no_complaint() {

@@ -11,7 +11,7 @@
 //! use ndarray::Array3;
 //!
 //! # let path = std::env::temp_dir().join(format!("gatefold-doc-{}.onnx", std::process::id()));
-//! # let device = Device::Cpu;
+//! # let device = Device::cpu()?;
 //! let config = NetworkConfig::with_input(3).gru(8).dense(2).build()?;
 //! let network = Network::new(&device, &config, 1)?;
 //! gatefold_onnx::save(&path, &network, ExportOptions::new())?;

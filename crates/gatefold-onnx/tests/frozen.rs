@@ -161,7 +161,7 @@ fn written_models_are_those_that_onnxruntime_ran() {
                     }
                 }
             }
-            let network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+            let network = Network::with_parameters(&Device::cpu().unwrap(), &config, &parameters).unwrap();
             let forward = network.forward(&sequences, given.then_some(&states)).unwrap();
             let single = matches!(config.timeline(), Timeline::Single);
             let output = forward.output.into_dyn();

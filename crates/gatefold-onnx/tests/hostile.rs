@@ -96,7 +96,7 @@ fn use_it(model: &OnnxModel) {
         };
         (port.name.clone(), tensor)
     });
-    model.run(&Device::Cpu, inputs.collect()).map(drop).unwrap_or_else(one_line);
+    model.run(&Device::cpu().unwrap(), inputs.collect()).map(drop).unwrap_or_else(one_line);
 }
 
 #[test]

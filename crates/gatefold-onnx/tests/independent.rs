@@ -72,7 +72,7 @@ fn compare(failures: &mut Failures, input: usize, layers: impl Into<Vec<LayerCon
     let config = NetworkConfig::new(input, layers).unwrap();
     failures.check(config.to_string(), || {
         let parameters = parameters(&config);
-        let network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+        let network = Network::with_parameters(&Device::cpu().unwrap(), &config, &parameters).unwrap();
         let x = random(&[STEPS, BATCH, input], 1);
         let sequences = Sequences::time_major(x.clone().into_dimensionality().unwrap());
         let (expected, _) = own_output(&network, &sequences, None);
@@ -154,7 +154,7 @@ fn tokens() {
     let layers = [EmbeddingConfig::new(7, 4).into(), LstmConfig::new(5).into(), DenseConfig::new(7).into()];
     let config = NetworkConfig::new(1, layers).unwrap();
     let parameters = parameters(&config);
-    let network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+    let network = Network::with_parameters(&Device::cpu().unwrap(), &config, &parameters).unwrap();
     let tokens = Array2::from_shape_fn((STEPS, BATCH), |(t, b)| ((3 * t + 5 * b) % 7) as u32);
     let (expected, _) = own_output(&network, &Sequences::tokens(tokens.view()), None);
     let bytes = export(&config, &parameters, ExportOptions::new()).unwrap();
@@ -169,7 +169,7 @@ fn states_in_and_out_and_the_batch_first() {
     let layers = [LstmConfig::new(4).direction(Direction::Bidirectional).into(), GruConfig::new(2).into()];
     let config = NetworkConfig::new(3, layers).unwrap();
     let parameters = parameters(&config);
-    let network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+    let network = Network::with_parameters(&Device::cpu().unwrap(), &config, &parameters).unwrap();
     let x: Array3<f32> = random(&[BATCH, STEPS, 3], 1).into_dimensionality().unwrap();
     let mut states = States::zeros(&config, BATCH);
     let given = [random(&[2, BATCH, 4], 2), random(&[2, BATCH, 4], 3), random(&[1, BATCH, 2], 4)];
@@ -206,7 +206,7 @@ fn an_encoder_with_a_decoder() {
         let config = NetworkConfig::new(3, layers).unwrap();
         failures.check(config.to_string(), || {
             let parameters = parameters(&config);
-            let network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+            let network = Network::with_parameters(&Device::cpu().unwrap(), &config, &parameters).unwrap();
             let (x, y) = (random(&[STEPS, BATCH, 3], 1), random(&[STEPS + 2, BATCH, 2], 2));
             let three =
                 |array: &ArrayD<f32>| Sequences::time_major(array.clone().into_dimensionality().unwrap());

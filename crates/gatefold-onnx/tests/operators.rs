@@ -55,7 +55,7 @@ struct Given {
 
 fn run(operator: &RecurrentOperator, weights: &Weights, x: &ArrayD<f32>, given: &Given) -> Outputs {
     let (config, parameters) = operator.network(weights).unwrap();
-    let network = Network::with_parameters(&Device::Cpu, &config, &parameters).unwrap();
+    let network = Network::with_parameters(&Device::cpu().unwrap(), &config, &parameters).unwrap();
     let sequences = operator.sequences(x, given.lengths.as_deref()).unwrap();
     let states = operator.states(given.h.as_ref(), given.c.as_ref(), BATCH, HIDDEN).unwrap();
     let forward = network.forward(&sequences, Some(&states)).unwrap();

@@ -94,7 +94,7 @@ fn run_all(device: &Device) {
 
 #[test]
 fn outputs_match_those_of_other_programs() {
-    run_all(&Device::Cpu);
+    run_all(&Device::cpu().unwrap());
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn run_networks(device: &Device) {
 
 #[test]
 fn networks_compute_the_same_as_their_models() {
-    run_networks(&Device::Cpu);
+    run_networks(&Device::cpu().unwrap());
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn inputs_that_do_not_fit_are_named() {
     let problem = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
         let mut inputs = given();
         change(&mut inputs);
-        model.run(&Device::Cpu, inputs).unwrap_err().to_string()
+        model.run(&Device::cpu().unwrap(), inputs).unwrap_err().to_string()
     };
     let x = "input x: expected x float32 [time, batch, 3], found";
     assert_eq!(problem(&|inputs| drop(inputs.remove("x"))), format!("{x} none"));

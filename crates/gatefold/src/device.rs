@@ -3,23 +3,29 @@ use crate::gpu::{Gpu, GpuOptions};
 use crate::{DeviceChoice, Error, block_on};
 use gatefold_cpu::Threads;
 
+/// The most threads that the CPU device takes.
+pub const MOST_THREADS: usize = 1024;
+
+/// The environment variable that bounds the CPU device's threads where the program gives no number.
+const VARIABLE: &str = "GATEFOLD_THREADS";
+
 /// The device that a network lives and computes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Device {
-    /// Plain Rust on the CPU.
-    Cpu,
+    /// Plain Rust on the CPU, with this many threads; see [`Device::cpu`].
+    Cpu(Threads),
     /// A GPU through wgpu.
     #[cfg(feature = "gpu")]
     Gpu(Gpu),
 }
 
 impl Device {
-    /// Opens the chosen device.
+    /// Opens the chosen device. If that is the CPU, then as [`Device::cpu`] does.
     ///
     /// # Errors
     /// [`Error::NoAdapter`] if a GPU is wanted and none fits; [`Error::Device`] if the driver refuses, or if a GPU is
-    /// wanted in a build without the feature `gpu`.
+    /// wanted in a build without the feature `gpu`; those of [`Device::cpu`].
     pub fn open(choice: &DeviceChoice) -> Result<Device, Error> {
         block_on(Device::open_async(choice))
     }
@@ -31,7 +37,7 @@ impl Device {
     #[cfg(feature = "gpu")]
     pub async fn open_async(choice: &DeviceChoice) -> Result<Device, Error> {
         let gpu = Gpu::request_async(choice, &GpuOptions::default()).await?;
-        Ok(gpu.map_or(Device::Cpu, Device::Gpu))
+        gpu.map_or_else(Device::cpu, |gpu| Ok(Device::Gpu(gpu)))
     }
 
     /// [`Device::open`] for callers that must not block.
@@ -41,17 +47,47 @@ impl Device {
     #[cfg(not(feature = "gpu"))]
     pub async fn open_async(choice: &DeviceChoice) -> Result<Device, Error> {
         match choice {
-            DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Device::Cpu),
+            DeviceChoice::Auto | DeviceChoice::Cpu => Device::cpu(),
             DeviceChoice::Gpu | DeviceChoice::Named(_) => Err(Error::Device(format!(
                 "device \"{choice}\": this build has no GPU support; build with the feature gpu, or use device \"cpu\""
             ))),
         }
     }
 
+    /// The CPU, with the number of threads in the environment variable `GATEFOLD_THREADS`; if that is unset or empty,
+    /// with one thread per core that this process may use. Results are the same bits for any number.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the variable is no number from 1 to [`MOST_THREADS`].
+    pub fn cpu() -> Result<Device, Error> {
+        let text = std::env::var_os(VARIABLE).unwrap_or_default();
+        let text = text.to_string_lossy();
+        match text.trim() {
+            "" => Ok(Device::Cpu(Threads::available())),
+            text => threads(VARIABLE, text.parse().ok(), &format!("\"{text}\"")).map(Device::Cpu),
+        }
+    }
+
+    /// The CPU, with this many threads, whatever the environment says.
+    ///
+    /// ```
+    /// use gatefold::{Device, Network, NetworkConfig};
+    ///
+    /// let config = NetworkConfig::with_input(3).lstm(8).dense(1).build()?;
+    /// let network = Network::new(&Device::cpu_with_threads(2)?, &config, 7)?; // the same bits as with any other number
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a number that is not from 1 to [`MOST_THREADS`].
+    pub fn cpu_with_threads(count: usize) -> Result<Device, Error> {
+        threads("the CPU device", Some(count), &count.to_string()).map(Device::Cpu)
+    }
+
     /// A warning to show to the user, if there is one: a software adapter is slower than the CPU device.
     pub fn warning(&self) -> Option<String> {
         match self {
-            Device::Cpu => None,
+            Device::Cpu(_) => None,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu
                 .is_software()
@@ -62,11 +98,22 @@ impl Device {
     /// A one-line description.
     pub fn summary(&self) -> String {
         match self {
-            Device::Cpu => format!("cpu ({} threads)", Threads::available().count()),
+            Device::Cpu(threads) => match threads.count() {
+                1 => "cpu (1 thread)".into(),
+                count => format!("cpu ({count} threads)"),
+            },
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.summary(),
         }
     }
+}
+
+fn threads(what: &str, count: Option<usize>, found: &str) -> Result<Threads, Error> {
+    count.filter(|count| (1..=MOST_THREADS).contains(count)).map(Threads::new).ok_or_else(|| Error::Value {
+        what: what.into(),
+        expected: format!("a number of threads from 1 to {MOST_THREADS}"),
+        found: found.into(),
+    })
 }
 
 #[cfg(test)]
@@ -77,5 +124,18 @@ mod tests {
     fn the_cpu_is_always_there() {
         let device = Device::open(&DeviceChoice::Cpu).unwrap();
         assert!(device.summary().starts_with("cpu ("), "{}", device.summary());
+    }
+
+    #[test]
+    fn threads_are_counted_and_bounded() {
+        for (count, summary) in [(1, "cpu (1 thread)"), (3, "cpu (3 threads)"), (1024, "cpu (1024 threads)")]
+        {
+            assert_eq!(Device::cpu_with_threads(count).unwrap().summary(), summary);
+        }
+        for count in [0, 1025, usize::MAX] {
+            let error = Device::cpu_with_threads(count).unwrap_err().to_string();
+            let expected = "expected a number of threads from 1 to 1024";
+            assert_eq!(error, format!("the CPU device: {expected}, found {count}"));
+        }
     }
 }

@@ -18,7 +18,7 @@ pub enum Error {
         /// The shape that was given.
         found: String,
     },
-    /// A number in the data that has no meaning there.
+    /// A number, in the data or in a setting, that has no meaning there.
     #[error("{what}: expected {expected}, found {found}")]
     Value {
         /// The number's name and place.

@@ -47,7 +47,7 @@
 //! use ndarray::{Array2, Array3};
 //!
 //! let config = NetworkConfig::with_input(3).lstm(8).dense(1).build()?;
-//! let network = Network::new(&Device::Cpu, &config, 7)?;
+//! let network = Network::new(&Device::cpu()?, &config, 7)?;
 //! let history = network.forward(&Array3::ones((20, 2, 3)), None)?; // 20 steps of 2 rows
 //!
 //! let mut stream = network.stream(2)?;
@@ -78,7 +78,7 @@
 //! # pytorch::write(&path, &written, &["lstm", "head"])?;
 //! // An nn.LSTM(3, 8, num_layers=2) called lstm, whose last step goes through an nn.Linear(8, 2) called head.
 //! let model = pytorch::read(&path, &"lstm, last_step, head".parse()?)?;
-//! let network = Network::with_parameters(&Device::Cpu, &model.config, &model.parameters)?;
+//! let network = Network::with_parameters(&Device::cpu()?, &model.config, &model.parameters)?;
 //!
 //! let (h_0, c_0) = (Array3::zeros((2, 4, 8)), Array3::zeros((2, 4, 8))); // [layers, batch, units]
 //! let states = States::stacked(&model.config, h_0.view(), Some(c_0.view()))?;
@@ -106,7 +106,7 @@
 //! use ndarray::Array3;
 //!
 //! let config = NetworkConfig::with_input(2).lstm(8).last_step().dense(1).build()?;
-//! let network = Network::new(&Device::Cpu, &config, 7)?;
+//! let network = Network::new(&Device::cpu()?, &config, 7)?;
 //! let mut trainer = Trainer::new(network, TrainConfig::new().learning_rate(0.01).clip_norm(Some(1.0)))?;
 //! let (input, target) = (Array3::ones((5, 4, 2)), Array3::<f32>::zeros((1, 4, 1)));
 //!
@@ -154,7 +154,9 @@
 //!
 //! # Without a GPU
 //!
-//! Without the feature `gpu`, which is on by default, wgpu is not built and the CPU is the only device.
+//! Without the feature `gpu`, which is on by default, wgpu is not built and the CPU is the only device. That device
+//! takes one thread per core, or as many as [`Device::cpu_with_threads`] or the environment variable `GATEFOLD_THREADS`
+//! says; results are the same bits for any number.
 
 mod batch;
 mod choice;
@@ -225,9 +227,11 @@ pub mod data {
 /// Devices: what a network can run on, and how a GPU is opened.
 pub mod devices {
     pub use crate::choice::DeviceChoice;
-    pub use crate::device::Device;
+    pub use crate::device::{Device, MOST_THREADS};
     #[cfg(feature = "gpu")]
     pub use crate::gpu::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
+    #[doc(inline)]
+    pub use gatefold_cpu::Threads;
 }
 
 /// Schedules: a network lowered to the kernels that run it, as data.

@@ -207,7 +207,7 @@ impl Network {
         parameters: &Parameters,
     ) -> Result<Network, Error> {
         let on = match device {
-            Device::Cpu => OnDevice::Cpu(Arc::new(CpuNetwork::new(config, parameters)?)),
+            Device::Cpu(threads) => OnDevice::Cpu(Arc::new(CpuNetwork::new(config, parameters, *threads)?)),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => OnDevice::Gpu(Arc::new(GpuNetwork::new(gpu, config, parameters).await?)),
         };

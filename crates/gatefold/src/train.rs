@@ -20,7 +20,7 @@ use gatefold_model::{
 /// use ndarray::Array3;
 ///
 /// let config = NetworkConfig::with_input(2).lstm(8).last_step().dense(1).build()?;
-/// let network = Network::new(&Device::Cpu, &config, 7)?;
+/// let network = Network::new(&Device::cpu()?, &config, 7)?;
 /// let options = TrainConfig::new().learning_rate(0.01).schedule(Schedule::cosine(50));
 /// let mut trainer = Trainer::new(network, options)?;
 /// let (input, target) = (Array3::ones((5, 4, 2)), Array3::zeros((1, 4, 1)));

@@ -33,7 +33,7 @@ fn batch(number: usize) -> (Array3<f32>, Array3<f32>) {
 }
 
 fn trainer(options: TrainConfig) -> Trainer {
-    Trainer::new(Network::new(&Device::Cpu, &stacked(), 1).unwrap(), options).unwrap()
+    Trainer::new(Network::new(&Device::cpu().unwrap(), &stacked(), 1).unwrap(), options).unwrap()
 }
 
 fn train(trainer: &mut Trainer, batches: std::ops::Range<usize>) {
@@ -164,7 +164,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 
         let checkpoint = Checkpoint::load(&path).unwrap();
         assert_eq!((checkpoint.step, checkpoint.seed, &checkpoint.metadata), (17, 9, &metadata));
-        let mut second = Trainer::resume(&Device::Cpu, &checkpoint, options).unwrap();
+        let mut second = Trainer::resume(&Device::cpu().unwrap(), &checkpoint, options).unwrap();
         assert_eq!(second.steps(), 17);
         train(&mut second, 17..40);
         assert_eq!(second.steps(), 40);
@@ -175,8 +175,9 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 #[test]
 fn a_checkpoint_of_another_optimizer_is_refused() {
     let checkpoint = trainer(TrainConfig::new()).checkpoint(0, BTreeMap::new()).unwrap();
-    let error = Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new().optimizer(Optimizer::sgd()))
-        .unwrap_err();
+    let error =
+        Trainer::resume(&Device::cpu().unwrap(), &checkpoint, TrainConfig::new().optimizer(Optimizer::sgd()))
+            .unwrap_err();
     assert_eq!(
         error.to_string(),
         "checkpoint: the optimizer needs the moments [], found [m, v]; resume with the optimizer that wrote it"
@@ -194,11 +195,14 @@ fn what_is_not_trained_needs_no_moments() {
         let trained = moments.iter().filter(|(name, _)| !name.starts_with("rnn0"));
         *moments = trained.map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
     }
-    let mut second = Trainer::resume(&Device::Cpu, &checkpoint, frozen()).unwrap();
+    let mut second = Trainer::resume(&Device::cpu().unwrap(), &checkpoint, frozen()).unwrap();
     train(&mut whole, 3..6);
     train(&mut second, 3..6);
     assert_eq!(parameters(&mut second), parameters(&mut whole));
-    assert!(Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new()).is_err(), "all of it is trained");
+    assert!(
+        Trainer::resume(&Device::cpu().unwrap(), &checkpoint, TrainConfig::new()).is_err(),
+        "all of it is trained"
+    );
 }
 
 /// What a broken file says is no reason to panic, nor to divide by Adam's corrections for update 0.
@@ -206,7 +210,7 @@ fn what_is_not_trained_needs_no_moments() {
 fn a_checkpoint_of_the_last_update_that_can_be_counted_goes_on() {
     let mut checkpoint = trainer(TrainConfig::new()).checkpoint(0, BTreeMap::new()).unwrap();
     checkpoint.step = u64::MAX - 1;
-    let mut trainer = Trainer::resume(&Device::Cpu, &checkpoint, TrainConfig::new()).unwrap();
+    let mut trainer = Trainer::resume(&Device::cpu().unwrap(), &checkpoint, TrainConfig::new()).unwrap();
     train(&mut trainer, 0..3);
     assert_eq!(trainer.steps(), u64::MAX);
     let parameters = parameters(&mut trainer);
@@ -369,7 +373,7 @@ fn the_layer_that_overflows_is_named() {
     let mut values = Parameters::zeros(&config).unwrap();
     values.get_mut("dense0.weight").unwrap().fill(1e-30);
     values.get_mut("dense1.weight").unwrap().fill(1e10);
-    let network = Network::with_parameters(&Device::Cpu, &config, &values).unwrap();
+    let network = Network::with_parameters(&Device::cpu().unwrap(), &config, &values).unwrap();
     let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
     let error =
         trainer.step(Array3::from_elem((1, 1, 1), 1e30).view(), Array3::zeros((1, 1, 1)).view()).unwrap_err();
@@ -383,7 +387,7 @@ fn the_layer_that_overflows_is_named() {
 fn a_tied_layer_goes_by_its_owner() {
     let config = NetworkConfig::new(2, [LstmConfig::new(2).into(), LayerConfig::Tied { to: 0 }]).unwrap();
     let mut trainer =
-        Trainer::new(Network::new(&Device::Cpu, &config, 0).unwrap(), TrainConfig::new()).unwrap();
+        Trainer::new(Network::new(&Device::cpu().unwrap(), &config, 0).unwrap(), TrainConfig::new()).unwrap();
     let target = Array3::from_elem((3, 1, 2), f32::INFINITY);
     let error = trainer.step(Array3::zeros((3, 1, 2)).view(), target.view()).unwrap_err();
     assert!(matches!(&error, Error::NotFinite { layer, .. } if layer == "layer 0 (lstm)"), "{error}");
@@ -392,7 +396,7 @@ fn a_tied_layer_goes_by_its_owner() {
 #[test]
 fn options_out_of_range_are_refused() {
     let refusal = |options: TrainConfig| {
-        let network = Network::new(&Device::Cpu, &stacked(), 1).unwrap();
+        let network = Network::new(&Device::cpu().unwrap(), &stacked(), 1).unwrap();
         Trainer::new(network, options).expect_err("it should be refused").to_string()
     };
     assert_eq!(
@@ -425,7 +429,7 @@ fn options_out_of_range_are_refused() {
 
 #[test]
 fn parameters_can_be_replaced_and_wrong_ones_are_refused() {
-    let mut network = Network::new(&Device::Cpu, &stacked(), 1).unwrap();
+    let mut network = Network::new(&Device::cpu().unwrap(), &stacked(), 1).unwrap();
     let other = Parameters::initial(&stacked(), 2).unwrap();
     network.set_parameters(&other).unwrap();
     assert_eq!(network.parameters().unwrap(), other);
@@ -447,7 +451,7 @@ fn parameters_in_any_layout_are_the_same_parameters() {
     }
     let (input, target) = batch(0);
     let mut trained = [plain, across].map(|parameters| {
-        let network = Network::with_parameters(&Device::Cpu, &stacked(), &parameters).unwrap();
+        let network = Network::with_parameters(&Device::cpu().unwrap(), &stacked(), &parameters).unwrap();
         let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
         trainer.step(input.view(), target.view()).unwrap();
         trainer.network().parameters().unwrap()
@@ -459,7 +463,7 @@ fn parameters_in_any_layout_are_the_same_parameters() {
 #[test]
 fn a_softmax_in_front_of_cross_entropy_is_refused() {
     let config = NetworkConfig::new(2, [DenseConfig::new(3).into(), LayerConfig::Softmax]).unwrap();
-    let network = Network::new(&Device::Cpu, &config, 1).unwrap();
+    let network = Network::new(&Device::cpu().unwrap(), &config, 1).unwrap();
     let error = Trainer::new(network, TrainConfig::new().loss(Loss::CrossEntropy)).unwrap_err().to_string();
     let expected = "loss cross-entropy: it takes logits, and layer 1 (softmax) makes probabilities of them; leave that layer out";
     assert_eq!(error, expected);
@@ -468,7 +472,7 @@ fn a_softmax_in_front_of_cross_entropy_is_refused() {
 #[test]
 fn absurd_widths_are_an_error() {
     let config = NetworkConfig::with_input(1).lstm(1 << 24).lstm(1 << 24).build().unwrap();
-    let error = Network::new(&Device::Cpu, &config, 1).map(|_| ()).unwrap_err().to_string();
+    let error = Network::new(&Device::cpu().unwrap(), &config, 1).map(|_| ()).unwrap_err().to_string();
     assert!(error.starts_with("the parameters need 13510800224288768 bytes"), "{error}");
 }
 

@@ -25,8 +25,12 @@ pub(crate) struct CpuTape {
 }
 
 impl CpuNetwork {
-    pub(crate) fn new(config: &NetworkConfig, parameters: &Parameters) -> Result<Self, Error> {
-        let network = Network::new(config, parameters, Threads::available())?;
+    pub(crate) fn new(
+        config: &NetworkConfig,
+        parameters: &Parameters,
+        threads: Threads,
+    ) -> Result<Self, Error> {
+        let network = Network::new(config, parameters, threads)?;
         Ok(CpuNetwork { config: config.clone(), network: RwLock::new(network), changes: AtomicU64::new(0) })
     }
 
