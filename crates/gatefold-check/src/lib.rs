@@ -21,6 +21,6 @@ pub use device::{test_devices, test_gpu, test_gpu_with};
 pub use gatefold_reference::Failures;
 pub use kernels::check_kernel;
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
-pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck};
+pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck, selfcheck_cpu};
 pub use sequences::{SequenceCase, check_sequences};
 pub use workload::Workload;

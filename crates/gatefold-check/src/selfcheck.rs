@@ -2,6 +2,7 @@
 
 use crate::compare::{Comparison, Tolerance, compare};
 use crate::{NetworkCase, SequenceCase, check_backward, check_forward, check_kernel, check_sequences};
+use gatefold::devices::Instructions;
 use gatefold::{Device, Error, Gpu};
 use gatefold_shaders::KernelId;
 use std::fmt;
@@ -171,6 +172,23 @@ pub fn selfcheck(gpu: &Gpu) -> Report {
     rows.push(Row::new("cells", check_sequences(&device, &SequenceCase::cells())));
     rows.push(Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())));
     Report { device: gpu.summary(), rows }
+}
+
+/// Checks the CPU device with each set of vector instructions that this machine has: every cell in every direction, and
+/// every kind of layer with sequences of many lengths.
+///
+/// # Errors
+/// Those of [`Device::cpu_with_instructions`].
+pub fn selfcheck_cpu() -> Result<Vec<Report>, Error> {
+    let check = |instructions| {
+        let device = Device::cpu_with_instructions(instructions)?;
+        let rows = vec![
+            Row::new("cells", check_sequences(&device, &SequenceCase::cells())),
+            Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())),
+        ];
+        Ok(Report { device: device.summary(), rows })
+    };
+    Instructions::available().into_iter().map(check).collect()
 }
 
 #[cfg(test)]

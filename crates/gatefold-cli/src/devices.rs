@@ -130,7 +130,7 @@ fn adapter_json(adapter: &AdapterSummary) -> Value {
 
 fn threads(cpu: &Device) -> usize {
     match cpu {
-        Device::Cpu(threads) => threads.count(),
+        Device::Cpu(cpu) => cpu.threads.count(),
         _ => unreachable!("Device::cpu opens the CPU"),
     }
 }

@@ -174,14 +174,29 @@ fn selfcheck_passes_on_every_adapter() {
 
 #[test]
 fn selfcheck_without_an_adapter_fails() {
-    for arguments in ["selfcheck", "selfcheck --device gpu", "selfcheck --device auto", "selfcheck --quiet"] {
+    for arguments in ["selfcheck --device gpu", "selfcheck --device auto --quiet"] {
         let (printed, error) = fail(1, without_drivers(arguments));
         assert!(printed.is_empty() && error.starts_with("error: ") && error.contains("GPU"), "{error}");
     }
     let (_, error) = fail(1, command("selfcheck --device no-such-adapter"));
     assert!(error.contains("no GPU adapter matches \"no-such-adapter\""), "{error}");
-    let (_, error) = fail(2, command("selfcheck --device cpu"));
-    assert!(error.contains("the CPU has no kernels"), "{error}");
+}
+
+#[test]
+fn selfcheck_goes_through_the_instructions_of_the_cpu() {
+    let printed = succeed(command("selfcheck --device cpu"));
+    for set in gatefold::devices::Instructions::available() {
+        assert!(printed.contains(&format!(", {set})")), "{set}:\n{printed}");
+    }
+    assert!(printed.contains("cells ") && printed.contains("layers, lengths ") && !printed.contains("FAIL"));
+    let output = without_drivers("selfcheck").output().unwrap();
+    assert!(output.status.success(), "a machine without a GPU has a CPU to check");
+    assert!(text(output.stderr).starts_with("warning   there is no GPU adapter"));
+    let mut unknown = command("describe --input 3 --hidden 5 --device cpu");
+    unknown.env("GATEFOLD_CPU", "mmx");
+    let (_, error) = fail(1, unknown);
+    assert!(error.contains("GATEFOLD_CPU: expected instructions that this machine has: plain"), "{error}");
+    assert!(error.contains("found \"mmx\""), "{error}");
 }
 
 /// The sums are done by hand: 4 gates; 3 inputs, 5 units, 2 outputs; 7 rows, 11 steps.

@@ -1,12 +1,8 @@
 //! The vector instructions that the work is done with, chosen when the program runs.
 
-use gatefold_model::ModelError;
 use pulp::{Scalar128b, Simd, WithSimd};
 use std::fmt;
 use std::str::FromStr;
-
-/// The environment variable that chooses the instructions, by one of the names of [`Instructions`].
-const VARIABLE: &str = "GATEFOLD_CPU";
 
 /// A set of vector instructions. Results have the same bits on every machine that runs the same set with the same
 /// number of lanes; two sets differ by rounding.
@@ -34,6 +30,9 @@ impl PartialEq for Set {
 impl Eq for Set {}
 
 impl Instructions {
+    /// The environment variable that chooses the instructions by name.
+    pub const VARIABLE: &str = "GATEFOLD_CPU";
+
     /// The sets that this machine can run, the widest last.
     pub fn available() -> Vec<Self> {
         let plain = Some(Set::Plain(Scalar128b));
@@ -49,15 +48,17 @@ impl Instructions {
     /// The set named by the environment variable `GATEFOLD_CPU`, or else the widest that this machine has.
     ///
     /// # Errors
-    /// [`ModelError::Config`] if the variable names no set, or one that this machine lacks.
-    pub fn choose() -> Result<Self, ModelError> {
-        match std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) {
-            Some(name) => name.to_string_lossy().parse().map_err(|problem| ModelError::Config {
-                place: format!("environment variable {VARIABLE}"),
-                problem,
-            }),
-            None => Ok(*Self::available().last().expect("every machine can run the plain ones")),
+    /// The names that this machine has and the one that was found, if the variable names another.
+    pub fn choose() -> Result<Self, UnknownInstructions> {
+        match std::env::var_os(Self::VARIABLE).filter(|name| !name.is_empty()) {
+            Some(name) => name.to_string_lossy().parse(),
+            None => Ok(Self::widest()),
         }
+    }
+
+    /// The widest set that this machine has.
+    pub fn widest() -> Self {
+        *Self::available().last().expect("every machine can run the plain ones")
     }
 
     /// `plain`, `avx2`, `avx512` or `neon`.
@@ -100,14 +101,24 @@ impl fmt::Debug for Instructions {
     }
 }
 
-impl FromStr for Instructions {
-    type Err = String;
+/// A name of no instructions that this machine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownInstructions {
+    /// The names that it has.
+    pub available: Vec<&'static str>,
+    /// The name that was given.
+    pub found: String,
+}
 
-    fn from_str(name: &str) -> Result<Self, String> {
+impl FromStr for Instructions {
+    type Err = UnknownInstructions;
+
+    fn from_str(name: &str) -> Result<Self, UnknownInstructions> {
         let available = Self::available();
-        available.iter().copied().find(|set| set.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = available.iter().map(|set| set.name()).collect();
-            format!("expected instructions that this machine has ({}), found \"{name}\"", names.join(", "))
+        let set = available.iter().copied().find(|set| set.name() == name);
+        set.ok_or_else(|| UnknownInstructions {
+            available: available.iter().map(|set| set.name()).collect(),
+            found: name.into(),
         })
     }
 }
@@ -171,6 +182,6 @@ mod tests {
             assert_eq!(set.name().parse(), Ok(set));
         }
         let problem = "mmx".parse::<Instructions>().unwrap_err();
-        assert!(problem.contains("plain") && problem.contains("mmx"), "{problem}");
+        assert_eq!((problem.available[0], problem.found.as_str()), ("plain", "mmx"));
     }
 }

@@ -37,7 +37,7 @@ mod weights;
 
 pub use backward::Gradients;
 pub use batch::Batch;
-pub use instructions::Instructions;
+pub use instructions::{Instructions, UnknownInstructions};
 pub use network::{Network, Tape};
 pub use tensors::Tensors;
 pub use threads::Threads;

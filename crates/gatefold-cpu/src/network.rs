@@ -170,11 +170,10 @@ impl Clone for Network {
 }
 
 impl Network {
-    /// A network with this description and these parameters, computed with the instructions of
-    /// [`Instructions::choose`].
+    /// A network with this description and these parameters, computed with the machine's widest instructions.
     ///
     /// # Errors
-    /// As [`Parameters::check`], [`Parameters::check_memory`] and [`Instructions::choose`].
+    /// As [`Parameters::check`] and [`Parameters::check_memory`].
     pub fn new(
         config: &NetworkConfig,
         parameters: &Parameters,
@@ -182,11 +181,10 @@ impl Network {
     ) -> Result<Self, ModelError> {
         parameters.check(config)?;
         Parameters::check_memory(config)?;
-        let set = Instructions::choose()?;
         let standard = |tensor: &ArrayD<f32>| tensor.as_standard_layout().into_owned();
         let parameters =
             parameters.iter().map(|(name, tensor)| (name.to_owned(), standard(tensor))).collect();
-        Ok(Self::assemble(config.clone(), parameters, threads, set))
+        Ok(Self::assemble(config.clone(), parameters, threads, Instructions::widest()))
     }
 
     fn assemble(config: NetworkConfig, parameters: Tensors, threads: Threads, set: Instructions) -> Self {

@@ -1,7 +1,7 @@
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuOptions};
 use crate::{DeviceChoice, Error, block_on};
-use gatefold_cpu::Threads;
+use gatefold_cpu::{Instructions, Threads};
 
 /// The most threads that the CPU device takes.
 pub const MOST_THREADS: usize = 1024;
@@ -9,12 +9,22 @@ pub const MOST_THREADS: usize = 1024;
 /// The environment variable that bounds the CPU device's threads where the program gives no number.
 const VARIABLE: &str = "GATEFOLD_THREADS";
 
+/// The CPU device: plain Rust on this many threads, with these vector instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cpu {
+    /// Results are the same bits for any number.
+    pub threads: Threads,
+    /// Results differ by rounding from one set to another.
+    pub instructions: Instructions,
+}
+
 /// The device that a network lives and computes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Device {
-    /// Plain Rust on the CPU, with this many threads; see [`Device::cpu`].
-    Cpu(Threads),
+    /// The CPU; see [`Device::cpu`].
+    Cpu(Cpu),
     /// A GPU through wgpu.
     #[cfg(feature = "gpu")]
     Gpu(Gpu),
@@ -57,15 +67,13 @@ impl Device {
     /// The CPU, with the number of threads in the environment variable `GATEFOLD_THREADS`; if that is unset or empty,
     /// with one thread per core that this process may use. Results are the same bits for any number.
     ///
+    /// Its vector instructions are the widest that the machine has, unless the variable `GATEFOLD_CPU` names others:
+    /// `plain`, `avx2`, `avx512` or `neon`.
+    ///
     /// # Errors
-    /// [`Error::Value`] if the variable is no number from 1 to [`MOST_THREADS`].
+    /// [`Error::Value`] if a variable is no number from 1 to [`MOST_THREADS`], or no instructions of this machine.
     pub fn cpu() -> Result<Device, Error> {
-        let text = std::env::var_os(VARIABLE).unwrap_or_default();
-        let text = text.to_string_lossy();
-        match text.trim() {
-            "" => Ok(Device::Cpu(Threads::available())),
-            text => threads(VARIABLE, text.parse().ok(), &format!("\"{text}\"")).map(Device::Cpu),
-        }
+        Device::cpu_of(threads_of_environment()?)
     }
 
     /// The CPU, with this many threads, whatever the environment says.
@@ -81,7 +89,26 @@ impl Device {
     /// # Errors
     /// [`Error::Value`] for a number that is not from 1 to [`MOST_THREADS`].
     pub fn cpu_with_threads(count: usize) -> Result<Device, Error> {
-        threads("the CPU device", Some(count), &count.to_string()).map(Device::Cpu)
+        threads("the CPU device", Some(count), &count.to_string()).and_then(Device::cpu_of)
+    }
+
+    /// The CPU with these instructions, whatever the environment says, and the threads of [`Device::cpu`]. The
+    /// self-check goes through all that the machine has.
+    ///
+    /// # Errors
+    /// Those of [`Device::cpu`].
+    pub fn cpu_with_instructions(instructions: Instructions) -> Result<Device, Error> {
+        let threads = threads_of_environment()?;
+        Ok(Device::Cpu(Cpu { threads, instructions }))
+    }
+
+    fn cpu_of(threads: Threads) -> Result<Device, Error> {
+        let instructions = Instructions::choose().map_err(|problem| Error::Value {
+            what: Instructions::VARIABLE.into(),
+            expected: format!("instructions that this machine has: {}", problem.available.join(", ")),
+            found: format!("\"{}\"", problem.found),
+        })?;
+        Ok(Device::Cpu(Cpu { threads, instructions }))
     }
 
     /// A warning to show to the user, if there is one: a software adapter is slower than the CPU device.
@@ -98,13 +125,22 @@ impl Device {
     /// A one-line description.
     pub fn summary(&self) -> String {
         match self {
-            Device::Cpu(threads) => match threads.count() {
-                1 => "cpu (1 thread)".into(),
-                count => format!("cpu ({count} threads)"),
+            Device::Cpu(Cpu { threads, instructions }) => match threads.count() {
+                1 => format!("cpu (1 thread, {instructions})"),
+                count => format!("cpu ({count} threads, {instructions})"),
             },
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.summary(),
         }
+    }
+}
+
+fn threads_of_environment() -> Result<Threads, Error> {
+    let text = std::env::var_os(VARIABLE).unwrap_or_default();
+    let text = text.to_string_lossy();
+    match text.trim() {
+        "" => Ok(Threads::available()),
+        text => threads(VARIABLE, text.parse().ok(), &format!("\"{text}\"")),
     }
 }
 
@@ -128,9 +164,9 @@ mod tests {
 
     #[test]
     fn threads_are_counted_and_bounded() {
-        for (count, summary) in [(1, "cpu (1 thread)"), (3, "cpu (3 threads)"), (1024, "cpu (1024 threads)")]
-        {
-            assert_eq!(Device::cpu_with_threads(count).unwrap().summary(), summary);
+        for (count, summary) in [(1, "cpu (1 thread, "), (3, "cpu (3 threads, "), (1024, "cpu (1024 threads, ")] {
+            let device = Device::cpu_with_threads(count).unwrap();
+            assert!(device.summary().starts_with(summary), "{}", device.summary());
         }
         for count in [0, 1025, usize::MAX] {
             let error = Device::cpu_with_threads(count).unwrap_err().to_string();

@@ -207,7 +207,7 @@ impl Network {
         parameters: &Parameters,
     ) -> Result<Network, Error> {
         let on = match device {
-            Device::Cpu(threads) => OnDevice::Cpu(Arc::new(CpuNetwork::new(config, parameters, *threads)?)),
+            Device::Cpu(cpu) => OnDevice::Cpu(Arc::new(CpuNetwork::new(config, parameters, *cpu)?)),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => OnDevice::Gpu(Arc::new(GpuNetwork::new(gpu, config, parameters).await?)),
         };

@@ -1,7 +1,8 @@
 //! A network on the CPU.
 
+use crate::device::Cpu;
 use crate::{Error, Sequences};
-use gatefold_cpu::{Batch, Gradients, Network, Tape, Threads};
+use gatefold_cpu::{Batch, Gradients, Network, Tape};
 use gatefold_model::{Dropout, NetworkConfig, Parameters, States};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,9 +29,9 @@ impl CpuNetwork {
     pub(crate) fn new(
         config: &NetworkConfig,
         parameters: &Parameters,
-        threads: Threads,
+        cpu: Cpu,
     ) -> Result<Self, Error> {
-        let network = Network::new(config, parameters, threads)?;
+        let network = Network::new(config, parameters, cpu.threads)?.with_instructions(cpu.instructions);
         Ok(CpuNetwork { config: config.clone(), network: RwLock::new(network), changes: AtomicU64::new(0) })
     }
 
