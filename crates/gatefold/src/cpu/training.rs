@@ -96,6 +96,10 @@ impl CpuTraining {
                 self.gradients.values_mut().for_each(|gradient| *gradient *= factor);
             }
         }
+        if let Some(parameter) = self.last_overflow(network, config, rate, step) {
+            self.gradients.values_mut().for_each(|gradient| gradient.fill(0.0));
+            return Err(Error::Overflow { step, parameter });
+        }
         let mut network = network.write();
         for (name, gradient) in &mut self.gradients {
             let parameter = network.parameters_mut().get_mut(name).expect("gradients have parameters' names");
@@ -131,6 +135,28 @@ impl CpuTraining {
         Some(layers[layer.owner].place())
     }
 
+    /// The last parameter of the network that the update would leave infinite or NaN, or a moment of which.
+    fn last_overflow(
+        &self,
+        network: &CpuNetwork,
+        config: &TrainConfig,
+        rate: f32,
+        step: u64,
+    ) -> Option<String> {
+        let of_network = network.read();
+        let names: Vec<&str> = network.config.parameter_specs().map(|spec| spec.name.as_str()).collect();
+        let last = names.into_iter().rev().find(|&name| {
+            let Some(gradient) = self.gradients.get(name) else { return false };
+            let moments: Vec<&[f32]> =
+                self.moments.values().map(|tensors| elements(&tensors[name])).collect();
+            let rule = config.rule(name);
+            let rate = rate * rule.learning_rate_factor;
+            let parameter = elements(&of_network.parameters()[name]);
+            overflows(&config.optimizer_of(rule), parameter, elements(gradient), &moments, rate, step)
+        });
+        last.map(str::to_owned)
+    }
+
     pub(crate) fn take_losses(&mut self) -> Vec<f32> {
         std::mem::take(&mut self.losses)
     }
@@ -156,6 +182,21 @@ impl CpuTraining {
             }
         }
     }
+}
+
+/// Tries an update of one parameter: would an element of it or of a moment be infinite or NaN? The new values are never
+/// held all at once, only a stretch that fits the cache.
+fn overflows(optimizer: &Optimizer, p: &[f32], g: &[f32], moments: &[&[f32]], rate: f32, step: u64) -> bool {
+    const STRETCH: usize = 1024;
+    (0..p.len()).step_by(STRETCH).any(|begin| {
+        let stretch = begin..p.len().min(begin + STRETCH);
+        let mut p = p[stretch.clone()].to_vec();
+        let mut moments: Vec<Vec<f32>> =
+            moments.iter().map(|moment| moment[stretch.clone()].to_vec()).collect();
+        let mut parts: Vec<&mut [f32]> = moments.iter_mut().map(Vec::as_mut_slice).collect();
+        apply(optimizer, &mut p, &g[stretch], &mut parts, rate, step);
+        std::iter::once(&p).chain(&moments).any(|values| optim::last_not_finite(values).is_some())
+    })
 }
 
 /// Updates one parameter; `moments` are in the order of their names.
