@@ -18,6 +18,8 @@ pub(crate) struct CpuTraining {
     gradients: Tensors,
     /// By the moment's name, for the same parameters.
     moments: BTreeMap<&'static str, Tensors>,
+    /// The parameters and moments from before an update, to put back if it overflows; kept so that it is not made anew.
+    before: Vec<f32>,
     losses: Vec<f32>,
     /// The states that the next batch may start from.
     carried: Option<States>,
@@ -30,7 +32,14 @@ impl CpuTraining {
         let mut gradients = zeros_like(network.read().parameters());
         gradients.retain(|name, _| !config.rule(name).frozen);
         let moments = config.optimizer.moments().into_iter().map(|name| (name, gradients.clone())).collect();
-        CpuTraining { gradients, moments, losses: Vec::new(), carried: None, stopped: None }
+        CpuTraining {
+            gradients,
+            moments,
+            before: Vec::new(),
+            losses: Vec::new(),
+            carried: None,
+            stopped: None,
+        }
     }
 
     /// Adds a batch's gradients and its loss.
@@ -96,31 +105,36 @@ impl CpuTraining {
                 self.gradients.values_mut().for_each(|gradient| *gradient *= factor);
             }
         }
-        if let Some(parameter) = self.last_overflow(network, config, rate, step) {
-            self.gradients.values_mut().for_each(|gradient| gradient.fill(0.0));
-            return Err(Error::Overflow { step, parameter });
-        }
+        // Held to the end, so that nobody sees an update that is put back.
         let mut network = network.write();
+        self.before.clear();
+        let mut overflowed = Vec::new();
         for (name, gradient) in &mut self.gradients {
-            let parameter = network.parameters_mut().get_mut(name).expect("gradients have parameters' names");
+            let (parameter, mut moments) = changed(network.parameters_mut(), &mut self.moments, name);
+            self.before.extend_from_slice(parameter);
+            moments.iter().for_each(|moment| self.before.extend_from_slice(moment));
             let rule = config.rule(name);
             let rate = rate * rule.learning_rate_factor;
-            let mut moments: Vec<&mut [f32]> = self
-                .moments
-                .values_mut()
-                .map(|tensors| elements_mut(tensors.get_mut(name).expect("what is trained has moments")))
-                .collect();
-            apply(
-                &config.optimizer_of(rule),
-                elements_mut(parameter),
-                elements(gradient),
-                &mut moments,
-                rate,
-                step,
-            );
+            apply(&config.optimizer_of(rule), parameter, elements(gradient), &mut moments, rate, step);
+            if !(all_finite(parameter) && moments.iter().all(|moment| all_finite(moment))) {
+                overflowed.push(name);
+            }
             gradient.fill(0.0);
         }
-        Ok(())
+        let names = network.config().parameter_specs().map(|spec| &spec.name);
+        let Some(parameter) = names.filter(|name| overflowed.contains(name)).last().cloned() else {
+            return Ok(());
+        };
+        let mut before = &self.before[..];
+        for name in self.gradients.keys() {
+            let (parameter, moments) = changed(network.parameters_mut(), &mut self.moments, name);
+            for values in std::iter::once(parameter).chain(moments) {
+                let (own, rest) = before.split_at(values.len());
+                values.copy_from_slice(own);
+                before = rest;
+            }
+        }
+        Err(Error::Overflow { step, parameter })
     }
 
     /// The layer nearest the loss with a gradient that is infinite or NaN.
@@ -133,28 +147,6 @@ impl CpuTraining {
         let layers = network.layers();
         let layer = layers.iter().rev().find(|layer| layer.parameters.iter().any(|spec| bad(&spec.name)))?;
         Some(layers[layer.owner].place())
-    }
-
-    /// The last parameter of the network that the update would leave infinite or NaN, or a moment of which.
-    fn last_overflow(
-        &self,
-        network: &CpuNetwork,
-        config: &TrainConfig,
-        rate: f32,
-        step: u64,
-    ) -> Option<String> {
-        let of_network = network.read();
-        let names: Vec<&str> = network.config.parameter_specs().map(|spec| spec.name.as_str()).collect();
-        let last = names.into_iter().rev().find(|&name| {
-            let Some(gradient) = self.gradients.get(name) else { return false };
-            let moments: Vec<&[f32]> =
-                self.moments.values().map(|tensors| elements(&tensors[name])).collect();
-            let rule = config.rule(name);
-            let rate = rate * rule.learning_rate_factor;
-            let parameter = elements(&of_network.parameters()[name]);
-            overflows(&config.optimizer_of(rule), parameter, elements(gradient), &moments, rate, step)
-        });
-        last.map(str::to_owned)
     }
 
     pub(crate) fn take_losses(&mut self) -> Vec<f32> {
@@ -184,19 +176,22 @@ impl CpuTraining {
     }
 }
 
-/// Tries an update of one parameter: would an element of it or of a moment be infinite or NaN? The new values are never
-/// held all at once, only a stretch that fits the cache.
-fn overflows(optimizer: &Optimizer, p: &[f32], g: &[f32], moments: &[&[f32]], rate: f32, step: u64) -> bool {
-    const STRETCH: usize = 1024;
-    (0..p.len()).step_by(STRETCH).any(|begin| {
-        let stretch = begin..p.len().min(begin + STRETCH);
-        let mut p = p[stretch.clone()].to_vec();
-        let mut moments: Vec<Vec<f32>> =
-            moments.iter().map(|moment| moment[stretch.clone()].to_vec()).collect();
-        let mut parts: Vec<&mut [f32]> = moments.iter_mut().map(Vec::as_mut_slice).collect();
-        apply(optimizer, &mut p, &g[stretch], &mut parts, rate, step);
-        std::iter::once(&p).chain(&moments).any(|values| optim::last_not_finite(values).is_some())
-    })
+/// The elements that an update of a parameter changes: its own, and its moments' in the order of their names.
+fn changed<'a>(
+    parameters: &'a mut Tensors,
+    moments: &'a mut BTreeMap<&'static str, Tensors>,
+    name: &str,
+) -> (&'a mut [f32], Vec<&'a mut [f32]>) {
+    let parameter = parameters.get_mut(name).expect("gradients have parameters' names");
+    let moments = moments
+        .values_mut()
+        .map(|tensors| elements_mut(tensors.get_mut(name).expect("what is trained has moments")));
+    (elements_mut(parameter), moments.collect())
+}
+
+/// Whether no element is infinite or NaN. It does not stop at the first that is, so that the loop is over lanes.
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
 /// Updates one parameter; `moments` are in the order of their names.
