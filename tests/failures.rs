@@ -1,5 +1,5 @@
-//! Failures on a GPU: poisoned data, a lost device, no memory, tensors that are too large. None may panic, and none may
-//! pass unnoticed.
+//! Failures on a GPU: poisoned data, updates that overflow, a lost device, no memory, tensors that are too large. None
+//! may panic, and none may pass unnoticed.
 
 use gatefold::devices::GpuOptions;
 use gatefold::layers::{Activation, DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
@@ -36,6 +36,7 @@ fn trainer(device: &Device, options: TrainConfig) -> Trainer {
 fn failure<T>(result: Result<T, Error>) -> String {
     match result {
         Err(Error::NotFinite { step, layer }) => format!("update {step}, {layer}"),
+        Err(Error::Overflow { step, parameter }) => format!("update {step}, {parameter}"),
         Err(error) => panic!("{error}"),
         Ok(_) => "none".into(),
     }
@@ -102,6 +103,227 @@ fn poisoned_data_stops_training_and_keeps_the_parameters() {
         }
     }
     failures.finish();
+}
+
+/// Every optimiser, in every form that keeps other moments.
+fn optimizers() -> [Optimizer; 8] {
+    let sgd = |momentum, nesterov| Optimizer::Sgd { momentum, nesterov, weight_decay: 0.01 };
+    let rmsprop = |momentum, centered| Optimizer::RmsProp {
+        alpha: 0.9,
+        epsilon: 1e-6,
+        momentum,
+        centered,
+        weight_decay: 0.0,
+    };
+    [
+        sgd(0.0, false),
+        sgd(0.9, false),
+        sgd(0.9, true),
+        rmsprop(0.0, false),
+        rmsprop(0.8, false),
+        rmsprop(0.8, true),
+        Optimizer::adam(),
+        Optimizer::adamw(),
+    ]
+}
+
+/// An update, and on a GPU the read-back that reports its failure.
+fn updated(trainer: &mut Trainer, update: impl FnOnce(&mut Trainer) -> Result<(), Error>) -> String {
+    failure(update(trainer).and_then(|()| trainer.take_losses().map(|_| ())))
+}
+
+/// After two good updates the learning rate, or the gradient, is so large that the third overflows. It changes nothing,
+/// and training goes on as if it had never been tried.
+#[test]
+fn an_update_that_overflows_is_reported_itself_and_changes_nothing() {
+    let Some(gpu) = test_gpu() else { return };
+    let mut failures = Failures::new();
+    for optimizer in optimizers() {
+        let is_sgd = matches!(optimizer, Optimizer::Sgd { .. });
+        // A gradient of 1e30 overflows squared. A rate of 1e38 overflows with gradients near 1e3, and a share of Adam's
+        // correction; RMSprop's first steps are longer than 1.
+        let ways = [(f32::MAX, 1e3), (0.01, 1e30)];
+        for (rate, offset) in ways.into_iter().filter(|&(rate, _)| !(is_sgd && rate < 1.0)) {
+            for device in [Device::Cpu, Device::Gpu(gpu.clone())] {
+                let case = format!("{optimizer:?} at {rate:e}, {offset:e}, {}", device.summary());
+                failures.check(case, || {
+                    let options = TrainConfig::new().optimizer(optimizer).learning_rate(0.01);
+                    let [mut trainer, mut undisturbed] = [0; 2].map(|_| trainer(&device, options.clone()));
+                    let good = |trainer: &mut Trainer, number| {
+                        let (input, target) = waves(number, SHAPE, (2, 1));
+                        trainer.step(input.view(), target.view()).unwrap();
+                    };
+                    (0..2).for_each(|number| good(&mut trainer, number));
+                    let before = trainer.checkpoint(0, BTreeMap::new()).unwrap();
+                    trainer.take_losses().unwrap();
+
+                    let (input, target) = waves(2, SHAPE, (2, 1));
+                    let masks = trainer.dropout();
+                    trainer.set_learning_rate(rate);
+                    let found = updated(&mut trainer, |trainer| trainer.step(&input, &target + offset));
+                    assert_eq!(found, "update 3, dense1.bias");
+                    let after = trainer.checkpoint(0, BTreeMap::new()).unwrap();
+                    assert_eq!(after.parameters, before.parameters, "the parameters");
+                    assert_eq!(after.optimizer, before.optimizer, "the moments");
+                    assert_eq!((after.step, trainer.steps()), (2, 2));
+                    assert_eq!(trainer.dropout(), masks, "the next batch has the masks of this one");
+                    let gradients = trainer.gradients().unwrap();
+                    assert!(gradients.iter().all(|(_, gradient)| gradient.iter().all(|&g| g == 0.0)));
+                    assert_eq!(trainer.take_losses().unwrap().len(), 1, "the loss of the batch");
+
+                    trainer.set_learning_rate(0.01);
+                    (2..4).for_each(|number| good(&mut trainer, number));
+                    (0..4).for_each(|number| good(&mut undisturbed, number));
+                    let (found, expected) = (
+                        trainer.checkpoint(0, BTreeMap::new()).unwrap(),
+                        undisturbed.checkpoint(0, BTreeMap::new()).unwrap(),
+                    );
+                    assert_eq!(found.parameters, expected.parameters);
+                    assert_eq!((found.optimizer, found.step), (expected.optimizer, expected.step));
+                });
+            }
+        }
+    }
+    failures.finish();
+}
+
+/// One huge element anywhere is found, and its parameter named, whichever door the gradient came through.
+#[test]
+fn the_parameter_that_overflows_is_named_at_every_door() {
+    let Some(gpu) = test_gpu() else { return };
+    let config = NetworkConfig::with_input(2).lstm(24).gru(20).last_step().dense(6).dense(1).build().unwrap();
+    // What the norm of eleven parameters takes. All parameters take more, so they lie in several buffers.
+    let small = GpuOptions::new().binding_limit_bytes(Some(4 * 11 * 256));
+    let Some(split) = test_gpu_with(&small) else { return };
+    let mut failures = Failures::new();
+    for (name, device) in [("cpu", Device::Cpu), ("gpu", Device::Gpu(gpu)), ("split", Device::Gpu(split))] {
+        failures.check(name, || {
+            // Groups make several runs of parameters. Of these two, one is too slow to overflow and one is not trained.
+            let options = TrainConfig::new()
+                .optimizer(Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 })
+                .learning_rate(10.0)
+                .group(ParameterGroup::new("rnn1.").learning_rate_factor(1e-3))
+                .group(ParameterGroup::new("dense0.bias").frozen());
+            let network = Network::new(&device, &config, 1).unwrap();
+            let mut trainer = Trainer::new(network, options).unwrap();
+            let before = trainer.network().parameters().unwrap();
+            let names: Vec<String> = before.iter().map(|(name, _)| name.to_owned()).collect();
+            for name in names {
+                let mut gradients = before.clone();
+                let last = gradients.get_mut(&name).unwrap().iter_mut().last().unwrap();
+                *last = 3e38;
+                trainer.accumulate_parameters(&gradients).unwrap();
+                let found = updated(&mut trainer, Trainer::update);
+                if name.starts_with("rnn1.") || name == "dense0.bias" {
+                    assert_eq!(found, "none", "{name}");
+                    trainer.set_parameters(&before).unwrap();
+                    continue;
+                }
+                assert_eq!(found, format!("update {}, {name}", trainer.steps() + 1));
+                assert_eq!(trainer.network().parameters().unwrap(), before, "{name}");
+            }
+            let (input, target) = waves(0, (4, 3), (2, 1));
+            trainer.set_learning_rate(f32::MAX);
+            let expected = format!("update {}, dense1.bias", trainer.steps() + 1);
+            let tape = trainer.network().forward_training(&input, None, None).unwrap();
+            let d_output = tape.output().mapv(|_| 1e3);
+            let gradients = trainer.network().backward(tape, d_output.view(), None).unwrap();
+            assert_eq!(updated(&mut trainer, |trainer| trainer.apply(&gradients)), expected);
+            let found = updated(&mut trainer, |trainer| {
+                trainer.accumulate(&input, &target + 1e3)?;
+                trainer.update()
+            });
+            assert_eq!(found, expected);
+            assert_eq!(trainer.network().parameters().unwrap(), before, "no door lets it pass");
+        });
+    }
+    failures.finish();
+}
+
+/// Truncation makes an update for each window. The first that overflows ends it; a GPU withholds the others.
+#[test]
+fn a_window_that_overflows_is_reported() {
+    let Some(gpu) = test_gpu() else { return };
+    for device in [Device::Cpu, Device::Gpu(gpu)] {
+        let config = NetworkConfig::with_input(2).lstm(3).dense(1).build().unwrap();
+        let options = TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(1e36);
+        let mut trainer = Trainer::new(Network::new(&device, &config, 1).unwrap(), options).unwrap();
+        let before = trainer.network().parameters().unwrap();
+        let (input, _) = waves(0, (6, 3), (2, 1));
+        let mut target = Array3::zeros((6, 3, 1));
+        target.fill(1e4);
+        let truncation = gatefold::training::Truncation { horizon: 2, stride: 2 };
+        let found = updated(&mut trainer, |trainer| trainer.step_truncated(&input, &target, truncation));
+        assert_eq!(found, "update 1, dense0.bias", "{}", device.summary());
+        assert_eq!(trainer.network().parameters().unwrap(), before, "{}", device.summary());
+        assert_eq!(trainer.steps(), 0);
+    }
+}
+
+/// A GPU reports an overflow when something is read back. Until then it withholds what follows, even NaN; a checkpoint
+/// reports it too, once.
+#[test]
+fn a_gpu_withholds_updates_until_an_overflow_is_reported() {
+    let Some(gpu) = test_gpu() else { return };
+    let device = Device::Gpu(gpu);
+    let mut trainer = trainer(&device, TrainConfig::new());
+    let before = trainer.network().parameters().unwrap();
+    let (input, target) = waves(0, SHAPE, (2, 1));
+    for by_checkpoint in [false, true] {
+        trainer.set_learning_rate(f32::MAX);
+        trainer.step(&input, &target + 1e3).unwrap();
+        trainer.set_learning_rate(0.01);
+        trainer.step(&input, &target).unwrap();
+        trainer.step(&input, &target + f32::NAN).unwrap();
+        assert_eq!(trainer.steps(), 3, "nobody knows yet");
+        let report = |trainer: &mut Trainer| match by_checkpoint {
+            true => trainer.checkpoint(0, BTreeMap::new()).map(|_| ()),
+            false => trainer.take_losses().map(|_| ()),
+        };
+        assert_eq!(failure(report(&mut trainer)), "update 1, dense1.bias");
+        assert_eq!(trainer.steps(), 0);
+        assert_eq!(trainer.checkpoint(0, BTreeMap::new()).unwrap().step, 0);
+        assert_eq!(trainer.network().parameters().unwrap(), before);
+        assert_eq!(trainer.take_losses().unwrap().len(), 3);
+    }
+    trainer.step(&input, &target).unwrap();
+    trainer.take_losses().unwrap();
+    assert_eq!(trainer.steps(), 1);
+    assert_ne!(trainer.network().parameters().unwrap(), before, "updates are made again");
+}
+
+#[test]
+fn an_overflow_says_what_to_do() {
+    let mut trainer = trainer(&Device::Cpu, TrainConfig::new().learning_rate(f32::MAX));
+    let (input, target) = waves(0, SHAPE, (2, 1));
+    assert_eq!(
+        trainer.step(&input, &target).unwrap_err().to_string(),
+        "update 1: dense1.bias or a moment of it would not be finite, so the update has not been made and \
+         nothing has changed; lower the learning rate or clip the gradient, and go on"
+    );
+}
+
+/// No update leaves an infinite parameter, even one that was so before; freezing it lets the others train.
+#[test]
+fn a_parameter_that_is_infinite_already_is_named_unless_it_is_frozen() {
+    let Some(gpu) = test_gpu() else { return };
+    for device in [Device::Cpu, Device::Gpu(gpu)] {
+        let config = NetworkConfig::with_input(2).dense(3).build().unwrap();
+        let mut parameters = Parameters::initial(&config, 1).unwrap();
+        let gradients = parameters.clone();
+        parameters.get_mut("dense0.bias").unwrap()[[1]] = f32::NEG_INFINITY;
+        let bare = TrainConfig::new().optimizer(Optimizer::sgd());
+        let frozen = bare.clone().group(ParameterGroup::new("dense0.bias").frozen());
+        for (options, expected) in [(bare, "update 1, dense0.bias"), (frozen, "none")] {
+            let network = Network::with_parameters(&device, &config, &parameters).unwrap();
+            let mut trainer = Trainer::new(network, options).unwrap();
+            trainer.accumulate_parameters(&gradients).unwrap();
+            assert_eq!(updated(&mut trainer, Trainer::update), expected, "{}", device.summary());
+            let after = trainer.network().parameters().unwrap();
+            assert_eq!(after["dense0.bias"], parameters["dense0.bias"]);
+            assert_eq!(after["dense0.weight"] == parameters["dense0.weight"], expected != "none");
+        }
+    }
 }
 
 #[test]

@@ -90,7 +90,8 @@ unpack_gradient        layer0.bias layer0.bias.sums -> gradients[128..144]      
 unpack_gradient        layer0.bias layer0.bias.sums -> gradients[192..208]        groups 1,1,1
 gradient_norm          pieces gradients -> norm.partials                          groups 6,1,1
 finish_norm            norm.partials hyper -> status                              groups 1,1,1
-adam                   hyper status gradients -> parameters m v                   groups 6,1,1
+adam                   trial hyper gradients -> status parameters m v             groups 6,1,1
+adam                   hyper gradients -> status parameters m v                   groups 6,1,1
 clear                  gradients
 ",
     );

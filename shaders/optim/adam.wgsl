@@ -4,7 +4,8 @@
 //   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
 //   p -= rate / correction1 m / (sqrt(v / correction2) + epsilon)
 //
-// One invocation per element of a run of parameters, workgroups in two axes. Nothing changes after a failed step.
+// One invocation per element of a run of parameters, workgroups in two axes. Nothing changes after a failed step, or with
+// params.trial, which notes in status whether the step would overflow (optim/overflow).
 // Mirror: gatefold-reference, optim::adam.
 struct Adam {
     offset: u32,
@@ -15,10 +16,14 @@ struct Adam {
     beta2: f32,
     epsilon: f32,
     decay: f32,
+    trial: u32,       // 1 to note an overflow, 0 to write
+    first_block: u32, // blocks of elements in the buffers before this one
+    _pad0: u32,
+    _pad1: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       hyper:     Hyper;
-@group(0) @binding(1) var<storage, read>       status:    Status;
+@group(0) @binding(1) var<storage, read_write> status:    Status;
 @group(0) @binding(2) var<storage, read>       gradients: array<f32>;
 @group(0) @binding(3) var<storage, read_write> values:    array<f32>;
 @group(0) @binding(4) var<storage, read_write> m:         array<f32>;
@@ -27,7 +32,7 @@ struct Adam {
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let i = (group.y * params.groups_x + group.x) * WG_SIZE + local;
-    if i >= params.len || status.failed_step != 0u {
+    if i >= params.len || is_withheld() {
         return;
     }
     let at = params.offset + i;
@@ -41,8 +46,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let m_next = params.beta1 * m[at] + (1.0 - params.beta1) * g;
     let v_next = params.beta2 * v[at] + (1.0 - params.beta2) * g * g;
+    let denominator = sqrt(v_next / hyper.correction2) + params.epsilon;
+    let value_next = value - rate / hyper.correction1 * m_next / denominator;
+    if params.trial == 1u {
+        if !(is_finite(value_next) && is_finite(m_next) && is_finite(v_next)) {
+            note_overflow(at);
+        }
+        return;
+    }
     m[at] = m_next;
     v[at] = v_next;
-    let denominator = sqrt(v_next / hyper.correction2) + params.epsilon;
-    values[at] = value - rate / hyper.correction1 * m_next / denominator;
+    values[at] = value_next;
 }

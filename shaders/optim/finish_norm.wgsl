@@ -2,7 +2,8 @@
 //
 //   norm = M sqrt(sum of partial.sum (partial.largest / M)^2), M the largest      scale = min(1, clip / (norm + 1e-6))
 //
-// (torch.nn.utils.clip_grad_norm_). If the gradient is not finite, status keeps the step and the layer nearest the loss.
+// (torch.nn.utils.clip_grad_norm_). If the gradient is not finite, status keeps the step and the layer nearest the loss,
+// unless an earlier step failed.
 // One workgroup: each invocation takes every WG_SIZE-th partial, the first then combines their results.
 // Mirror: gatefold-reference, optim::finish_norm.
 struct FinishNorm {
@@ -52,7 +53,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
         let norm = largest * sqrt(total);
         status.norm = norm;
         status.scale = select(1.0, min(1.0, params.clip / (norm + 1e-6)), params.clip > 0.0);
-        if failed > 0u && status.failed_step == 0u {
+        if failed > 0u && status.failed_step == 0u && atomicLoad(&status.overflow_step) == 0u {
             status.failed_step = hyper.step;
             status.failed_layer = failed - 1u;
         }

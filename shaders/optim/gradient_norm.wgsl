@@ -23,7 +23,6 @@ struct Piece { offset: u32, len: u32, layer: u32, _pad: u32 }
 
 const MAX_PIECE_LEN: u32 = 4096u;
 const SMALLEST_NORMAL: f32 = 0x1p-126f;
-const EXPONENT: u32 = 0x7f800000u; // all ones in infinities and NaNs; WGSL has no isNan
 
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -38,10 +37,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var not_finite = 0u;
     for (var i = local; i < len; i += WG_SIZE) {
         let g = gradients[begin + i];
-        if (bitcast<u32>(g) & EXPONENT) == EXPONENT {
-            not_finite = 1u;
-        } else {
+        if is_finite(g) {
             largest = max(largest, abs(clip_value(g, params.clip_value)));
+        } else {
+            not_finite = 1u;
         }
     }
     var sum = 0.0;

@@ -213,16 +213,16 @@ fn optimisers() {
     let norm = params::GradientNorm { pieces: 3, ..Default::default() };
     assert_touches(KernelId::GradientNorm, &[], norm, 3, &[12, 1, 3 * 64 * 4], 2 * 64);
     let finish = params::FinishNorm { partials: 192, ..Default::default() };
-    assert_touches(KernelId::FinishNorm, &[], finish, 1, &[768, 8, 4], 2 * (3 + 1 + 64));
+    assert_touches(KernelId::FinishNorm, &[], finish, 1, &[768, 8, 8], 2 * (3 + 1 + 64));
     for (momentum, end) in [(0.0, 0), (0.5, 9)] {
         let sgd = params::Sgd { offset: 2, len: 7, momentum, ..Default::default() };
-        assert_touches(KernelId::Sgd, &[], sgd, 1, &[8, 4, 9, 9, end], 0);
+        assert_touches(KernelId::Sgd, &[], sgd, 1, &[8, 8, 9, 9, end], 0);
         let rms = params::RmsProp { offset: 2, len: 7, momentum, ..Default::default() };
-        assert_touches(KernelId::RmsProp, &[("CENTERED", 0)], rms, 1, &[8, 4, 9, 9, 9, 0, end], 0);
-        assert_touches(KernelId::RmsProp, &[("CENTERED", 1)], rms, 1, &[8, 4, 9, 9, 9, 9, end], 0);
+        assert_touches(KernelId::RmsProp, &[("CENTERED", 0)], rms, 1, &[8, 8, 9, 9, 9, 0, end], 0);
+        assert_touches(KernelId::RmsProp, &[("CENTERED", 1)], rms, 1, &[8, 8, 9, 9, 9, 9, end], 0);
     }
     let adam = params::Adam { offset: 2, len: 7, ..Default::default() };
-    assert_touches(KernelId::Adam, &[("DECOUPLED", 0)], adam, 1, &[8, 4, 9, 9, 9, 9], 0);
+    assert_touches(KernelId::Adam, &[("DECOUPLED", 0)], adam, 1, &[8, 8, 9, 9, 9, 9], 0);
 }
 
 /// A kernel of a scan, two rows a tile.

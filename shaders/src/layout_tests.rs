@@ -6,7 +6,7 @@ use crate::params::{self, Layout, Params};
 use crate::touched::touched;
 use crate::{
     Access, CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, Lanes,
-    MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_STEP, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
+    MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_STEP, OVERFLOW_BLOCK, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -183,7 +183,7 @@ type Field = (String, String, u32);
 /// Fields and size of a struct in WGSL.
 fn struct_layout(module: &Module, name: &str) -> Option<(Vec<Field>, u32)> {
     let scalar = |kind: naga::Handle<naga::Type>| match module.types[kind].inner {
-        TypeInner::Scalar(naga::Scalar::U32) => "u32".into(),
+        TypeInner::Scalar(naga::Scalar::U32) | TypeInner::Atomic(naga::Scalar::U32) => "u32".into(),
         TypeInner::Scalar(naga::Scalar::F32) => "f32".into(),
         ref other => format!("{other:?}"),
     };
@@ -355,6 +355,9 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     }
     if variant.id == KernelId::GradientNorm {
         assert_eq!(constant(module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);
+    }
+    if matches!(variant.id, KernelId::Sgd | KernelId::RmsProp | KernelId::Adam) {
+        assert_eq!(constant(module, "OVERFLOW_BLOCK"), OVERFLOW_BLOCK);
     }
     if variant.id == KernelId::ElementLoss {
         for kind in ElementLossKind::ALL {

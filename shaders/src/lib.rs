@@ -29,6 +29,8 @@ pub const TILE_WG_SIZE: u32 = 32;
 pub const SUBGROUP_LANES: u32 = 8;
 /// The most elements of a piece of the gradient, for its norm.
 pub const MAX_PIECE_LEN: u32 = 4096;
+/// Elements of a block in which an overflow of an update is noted.
+pub const OVERFLOW_BLOCK: u32 = 64;
 /// Stands for no step in params that name one.
 pub const NO_STEP: u32 = u32::MAX;
 /// The most bytes of params that a kernel takes.

@@ -44,6 +44,7 @@ impl Walk<'_> {
                     self.touch(frame, *pointer);
                     self.store(frame, *pointer, *value);
                 }
+                Statement::Atomic { pointer, .. } => self.touch(frame, *pointer),
                 Statement::If { condition, accept, reject } => {
                     let chosen = self.constant(frame, *condition);
                     if chosen != Some(Literal::Bool(false)) {

@@ -82,6 +82,11 @@ pub fn clip_value<R: Real>(g: R, limit: R) -> R {
     }
 }
 
+/// The last element that is infinite or NaN. An update that would leave one is not made.
+pub fn last_not_finite<R: Real>(values: &[R]) -> Option<usize> {
+    values.iter().rposition(|value| !value.is_finite())
+}
+
 /// Options of [`sgd`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd<R> {
@@ -409,6 +414,14 @@ mod tests {
         }
         assert!(negative, "rounding goes below zero in some of them");
         assert!(p.iter().all(|p| p.is_finite()), "{p:?}");
+    }
+
+    #[test]
+    fn the_last_element_that_is_not_finite() {
+        assert_eq!(last_not_finite(&[1.0, f64::MAX, -f64::MAX]), None);
+        assert_eq!(last_not_finite(&[0.0, f64::NEG_INFINITY, 1.0]), Some(1));
+        assert_eq!(last_not_finite(&[f64::NAN, f64::INFINITY, f64::NAN]), Some(2));
+        assert_eq!(last_not_finite::<f32>(&[]), None);
     }
 
     #[test]

@@ -51,8 +51,12 @@ pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainCon
     let hyper = plan.given_as(Given::Hyper, Element::U32, HYPER_LEN);
     let status = plan.given_as(Given::Status, Element::U32, STATUS_LEN);
     norm(plan, layout, config, (hyper, status));
-    for run in runs(layout, config) {
-        update(plan, layout, config, (hyper, status), &run);
+    let runs = runs(layout, config);
+    // All trials come first: an update that overflows in any parameter changes none.
+    for trial in [true, false] {
+        for run in &runs {
+            update(plan, layout, config, (hyper, status), run, trial);
+        }
     }
     for (chunk, &len) in layout.chunks.iter().enumerate() {
         let gradients = plan.given(Given::Gradients(chunk), len);
@@ -101,6 +105,7 @@ fn update(
     config: &TrainConfig,
     (hyper, status): (Span, Span),
     &Run { chunk, offset, len, rule }: &Run,
+    trial: bool,
 ) {
     let whole = layout.chunks[chunk];
     let gradients = plan.given(Given::Gradients(chunk), whole);
@@ -114,9 +119,10 @@ fn update(
     };
     let (groups, groups_x) = product::element_groups(len);
     let (offset, len, rate_factor) = (offset as u32, len as u32, rule.learning_rate_factor);
+    let first_block = layout.first_block(chunk) as u32;
     let common = [hyper, status, gradients, values].map(Binding::from);
     let own = ("WG_SIZE", ELEMENT_WG_SIZE);
-    match optimizer {
+    let dispatch = match optimizer {
         Optimizer::Sgd { momentum, nesterov, weight_decay } => {
             let bindings = [&common[..], &[moment(Optimizer::MOMENTUM)]].concat();
             let params = params::Sgd {
@@ -127,17 +133,30 @@ fn update(
                 rate_factor,
                 momentum,
                 decay: weight_decay,
+                trial: u32::from(trial),
+                first_block,
                 ..Default::default()
             };
-            plan.dispatch(KernelVariant::new(KernelId::Sgd, &[own]), params, &bindings, groups);
+            plan.dispatch(KernelVariant::new(KernelId::Sgd, &[own]), params, &bindings, groups)
         }
         Optimizer::RmsProp { alpha, epsilon, momentum, centered, weight_decay: decay } => {
             let moments = [Optimizer::SECOND, Optimizer::MEAN, Optimizer::MOMENTUM].map(&mut moment);
             let bindings = [&common[..], &moments[..]].concat();
             let kernel = KernelVariant::new(KernelId::RmsProp, &[own, ("CENTERED", u32::from(centered))]);
-            let params =
-                params::RmsProp { offset, len, groups_x, rate_factor, alpha, epsilon, momentum, decay };
-            plan.dispatch(kernel, params, &bindings, groups);
+            let params = params::RmsProp {
+                offset,
+                len,
+                groups_x,
+                rate_factor,
+                alpha,
+                epsilon,
+                momentum,
+                decay,
+                trial: u32::from(trial),
+                first_block,
+                ..Default::default()
+            };
+            plan.dispatch(kernel, params, &bindings, groups)
         }
         Optimizer::Adam { beta1, beta2, epsilon, weight_decay: decay }
         | Optimizer::AdamW { beta1, beta2, epsilon, weight_decay: decay } => {
@@ -145,8 +164,23 @@ fn update(
             let bindings = [&common[..], &moments[..]].concat();
             let decoupled = u32::from(matches!(optimizer, Optimizer::AdamW { .. }));
             let kernel = KernelVariant::new(KernelId::Adam, &[own, ("DECOUPLED", decoupled)]);
-            let params = params::Adam { offset, len, groups_x, rate_factor, beta1, beta2, epsilon, decay };
-            plan.dispatch(kernel, params, &bindings, groups);
+            let params = params::Adam {
+                offset,
+                len,
+                groups_x,
+                rate_factor,
+                beta1,
+                beta2,
+                epsilon,
+                decay,
+                trial: u32::from(trial),
+                first_block,
+                ..Default::default()
+            };
+            plan.dispatch(kernel, params, &bindings, groups)
         }
+    };
+    if trial {
+        dispatch.note("trial".into());
     }
 }

@@ -4,8 +4,12 @@
 use crate::plan::ALIGNMENT;
 use crate::{Given, Plan, Span, Target};
 use gatefold_model::{Layer, NetworkConfig, Parameters, Role};
+use gatefold_shaders::OVERFLOW_BLOCK;
 use ndarray::ArrayD;
 use std::collections::BTreeSet;
+
+const BLOCK: usize = OVERFLOW_BLOCK as usize;
+const _: () = assert!(ALIGNMENT.is_multiple_of(BLOCK), "no block holds two parameters");
 
 /// The place of each parameter in the buffers of values, gradients and moments.
 #[derive(Clone, Debug)]
@@ -58,6 +62,21 @@ impl ParameterLayout {
         // A parameter that fills a binding needs no room after it.
         chunks.iter_mut().for_each(|len| *len = (*len).min(most));
         ParameterLayout { entries, chunks }
+    }
+
+    /// The blocks of [`OVERFLOW_BLOCK`] elements in the buffers before this one.
+    pub(crate) fn first_block(&self, chunk: usize) -> usize {
+        self.chunks[..chunk].iter().map(|len| len.div_ceil(BLOCK)).sum()
+    }
+
+    /// The parameter in a block, as an update notes it in the status.
+    ///
+    /// # Panics
+    /// If there are no parameters.
+    pub fn in_block(&self, block: u32) -> &ParameterEntry {
+        let first = |entry: &ParameterEntry| self.first_block(entry.chunk) + entry.offset / BLOCK;
+        let before = self.entries.partition_point(|entry| first(entry) <= block as usize);
+        &self.entries[before - 1]
     }
 
     fn span(&self, plan: &mut Plan, given: fn(usize) -> Given, name: &str) -> Span {
@@ -159,6 +178,12 @@ mod tests {
                 assert!(entry.offset.is_multiple_of(ALIGNMENT));
             }
             assert_eq!(layout.unflatten(&layout.flatten(&parameters)), parameters);
+            for entry in &layout.entries {
+                for at in [entry.offset, entry.offset + entry.len - 1] {
+                    let block = layout.first_block(entry.chunk) + at / BLOCK;
+                    assert_eq!(layout.in_block(block as u32).name, entry.name, "element {at}");
+                }
+            }
         }
     }
 }

@@ -98,6 +98,18 @@ pub enum Error {
         /// The layer nearest the loss that has such a gradient, for example `layer 1 (lstm)`.
         layer: String,
     },
+    /// An update that would have left a parameter or one of its moments infinite or NaN, and was not made. All parameters
+    /// and moments and the count of updates are those from before it; training can go on.
+    #[error(
+        "update {step}: {parameter} or a moment of it would not be finite, so the update has not been made and \
+         nothing has changed; lower the learning rate or clip the gradient, and go on"
+    )]
+    Overflow {
+        /// The first such update, counted from 1.
+        step: u64,
+        /// The last parameter of the network that would have overflowed, for example `rnn0.weight_ih_l0`.
+        parameter: String,
+    },
 }
 
 /// The kind of a request that was refused.

@@ -11,6 +11,7 @@ use crate::{Error, Network, Refusal, Sequences, block_on};
 use gatefold_model::{
     Dropout, LayerKind, Parameters, ScheduleState, States, Timeline, TrainConfig, check_learning_rate,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A network in training: gradients, optimiser and losses on the network's device.
 ///
@@ -41,7 +42,9 @@ pub struct Trainer {
     config: TrainConfig,
     learning_rate: f32,
     schedule: ScheduleState,
-    steps: u64,
+    /// Updates so far. Atomic because a checkpoint, which borrows the trainer, may be the first to learn that a GPU has
+    /// withheld some.
+    steps: AtomicU64,
     /// Batches accumulated since the last update.
     accumulated: u32,
     carries: bool,
@@ -96,7 +99,7 @@ impl Trainer {
             config,
             learning_rate,
             schedule: ScheduleState::default(),
-            steps: 0,
+            steps: AtomicU64::new(0),
             accumulated: 0,
             carries: false,
             carried: None,
@@ -410,7 +413,7 @@ impl Trainer {
     pub fn dropout(&self) -> Dropout {
         // Every batch has its own masks, also after a checkpoint. Multiples of 2^32 over the golden ratio stay apart:
         // those of a million updates by more than a thousand, so an update may accumulate a thousand batches.
-        let number = (self.steps as u32).wrapping_mul(0x9E37_79B1).wrapping_add(self.accumulated);
+        let number = (self.steps() as u32).wrapping_mul(0x9E37_79B1).wrapping_add(self.accumulated);
         Dropout { seed: self.config.dropout_seed, batch: number }
     }
 
@@ -419,8 +422,10 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::NotFinite`] for a gradient that is not finite, and from then on; the parameters keep their last good
-    /// values. On a GPU, [`Trainer::take_losses`] and [`Trainer::checkpoint`] return it instead. [`Error::Model`] for a
-    /// learning rate out of range.
+    /// values. [`Error::Overflow`] if the update would leave a parameter or a moment infinite or NaN. Then no parameter,
+    /// moment or count changes, only the accumulated gradients are cleared, and the next update is made as usual, for
+    /// example with a lower learning rate. On a GPU, [`Trainer::take_losses`] and [`Trainer::checkpoint`] return both
+    /// instead; until they do, later updates are not made either. [`Error::Model`] for a learning rate out of range.
     pub fn update(&mut self) -> Result<(), Error> {
         block_on(self.update_async())
     }
@@ -431,12 +436,16 @@ impl Trainer {
     /// Those of [`Trainer::update`].
     pub async fn update_async(&mut self) -> Result<(), Error> {
         check_learning_rate(self.learning_rate)?;
-        let rate = self.learning_rate * self.config.schedule.factor(self.steps, &self.schedule);
+        let rate = self.learning_rate();
         // A checkpoint may hold any number.
-        let step = self.steps.saturating_add(1);
+        let step = self.steps().saturating_add(1);
         match (&self.network.on, &mut self.state) {
             (OnDevice::Cpu(network), State::Cpu(training)) => {
-                training.update(network, &self.config, rate, step)?;
+                let updated = training.update(network, &self.config, rate, step);
+                if matches!(updated, Err(Error::Overflow { .. })) {
+                    self.accumulated = 0; // the gradients are gone
+                }
+                updated?;
             }
             #[cfg(feature = "gpu")]
             (OnDevice::Gpu(network), State::Gpu(training)) => {
@@ -445,7 +454,7 @@ impl Trainer {
             #[cfg(feature = "gpu")]
             _ => unreachable!("training is on the network's device"),
         }
-        self.steps = step;
+        *self.steps.get_mut() = step;
         self.accumulated = 0;
         Ok(())
     }
@@ -458,7 +467,7 @@ impl Trainer {
 
     /// The learning rate of the next update, with the schedule applied.
     pub fn learning_rate(&self) -> f32 {
-        self.learning_rate * self.config.schedule.factor(self.steps, &self.schedule)
+        self.learning_rate * self.config.schedule.factor(self.steps(), &self.schedule)
     }
 
     /// Reports a value to be minimised, such as a validation loss, to a plateau schedule. Other schedules ignore it.
@@ -469,7 +478,8 @@ impl Trainer {
     /// Returns the losses of all batches since the last call, in order.
     ///
     /// # Errors
-    /// On a GPU [`Error::NotFinite`] and those of reading back.
+    /// On a GPU [`Error::NotFinite`], [`Error::Overflow`], after which the next call returns the losses, and those of
+    /// reading back.
     pub fn take_losses(&mut self) -> Result<Vec<f32>, Error> {
         block_on(self.take_losses_async())
     }
@@ -479,19 +489,28 @@ impl Trainer {
     /// # Errors
     /// Those of [`Trainer::take_losses`].
     pub async fn take_losses_async(&mut self) -> Result<Vec<f32>, Error> {
-        match (&self.network.on, &mut self.state) {
+        let taken = match (&self.network.on, &mut self.state) {
             (OnDevice::Cpu(_), State::Cpu(training)) => Ok(training.take_losses()),
             #[cfg(feature = "gpu")]
             (OnDevice::Gpu(network), State::Gpu(training)) => training.take_losses(network).await,
             #[cfg(feature = "gpu")]
             _ => unreachable!("training is on the network's device"),
-        }
+        };
+        self.withheld(taken)
     }
 
     /// The number of updates so far, including those before a resumed checkpoint. A GPU also counts updates that it
-    /// skipped because a gradient was not finite.
+    /// skipped because a gradient was not finite, and, until it reports an overflow, those that it withheld after it.
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    /// Takes back the count of the updates that a GPU has withheld, if it reports an overflow.
+    fn withheld<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::Overflow { step, .. }) = &result {
+            self.steps.fetch_min(step - 1, Ordering::Relaxed);
+        }
+        result
     }
 
     /// The gradients accumulated since the last update; zeros for frozen parameters.

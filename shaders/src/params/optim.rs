@@ -45,8 +45,16 @@ params! {
         momentum: f32,
         /// Weight decay.
         decay: f32,
+        /// 1 to note whether the update overflows, 0 to write it.
+        trial: u32,
+        /// Blocks of [`OVERFLOW_BLOCK`](crate::OVERFLOW_BLOCK) elements in the buffers before this one.
+        first_block: u32,
         #[doc(hidden)]
-        _pad: u32,
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
     }
 
     /// Adam and AdamW; see `optim/adam.wgsl`.
@@ -67,6 +75,14 @@ params! {
         epsilon: f32,
         /// Weight decay.
         decay: f32,
+        /// 1 to note whether the update overflows, 0 to write it.
+        trial: u32,
+        /// Blocks of [`OVERFLOW_BLOCK`](crate::OVERFLOW_BLOCK) elements in the buffers before this one.
+        first_block: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
     }
 
     /// RMSprop; see `optim/rmsprop.wgsl`.
@@ -87,6 +103,14 @@ params! {
         momentum: f32,
         /// Weight decay.
         decay: f32,
+        /// 1 to note whether the update overflows, 0 to write it.
+        trial: u32,
+        /// Blocks of [`OVERFLOW_BLOCK`](crate::OVERFLOW_BLOCK) elements in the buffers before this one.
+        first_block: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
     }
 
     /// Values that the host sets before every update; see `optim/status.wgsl`.
@@ -119,6 +143,14 @@ params! {
         norm: f32,
         /// The factor by which clipping shrank it.
         scale: f32,
+        /// The first update that would have left a parameter or a moment infinite or NaN, or 0.
+        overflow_step: u32,
+        /// The last block of such elements then, counted through all buffers of parameters.
+        overflow_block: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
     }
 
     /// A stretch of the gradient within one layer; see `optim/gradient_norm.wgsl`.

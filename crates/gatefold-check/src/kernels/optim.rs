@@ -7,8 +7,9 @@ use crate::data::wide;
 use crate::selfcheck::Checks;
 use gatefold::hooks::run_kernel;
 use gatefold::{Error, Gpu};
+use gatefold_reference::Real;
 use gatefold_reference::optim::{self, Partial};
-use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, params};
+use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, OVERFLOW_BLOCK, params};
 
 const WG: usize = ELEMENT_WG_SIZE as usize;
 
@@ -110,21 +111,25 @@ struct Partials {
     failed: &'static [u32],
     /// The failed update and layer in the status before.
     before: [u32; 2],
+    /// The update that overflowed before, 0 for none.
+    overflow_step: u32,
 }
 
-const PARTIALS: [Partials; 8] = [
-    Partials { count: 1, clip: 0.0, failed: &[], before: [0, 0] },
-    Partials { count: 63, clip: 1.0, failed: &[], before: [0, 0] },
-    Partials { count: 64, clip: 1e3, failed: &[], before: [0, 0] },
-    Partials { count: 65, clip: 0.5, failed: &[], before: [0, 0] },
-    Partials { count: 1000, clip: 2.0, failed: &[3, 1, 2], before: [0, 0] },
-    Partials { count: 130, clip: 0.0, failed: &[0], before: [0, 0] },
-    Partials { count: 130, clip: 1.0, failed: &[4], before: [2, 1] },
-    Partials { count: 130, clip: 1.0, failed: &[], before: [2, 1] },
+const PARTIALS: [Partials; 9] = [
+    Partials { count: 1, clip: 0.0, failed: &[], before: [0, 0], overflow_step: 0 },
+    Partials { count: 63, clip: 1.0, failed: &[], before: [0, 0], overflow_step: 0 },
+    Partials { count: 64, clip: 1e3, failed: &[], before: [0, 0], overflow_step: 0 },
+    Partials { count: 65, clip: 0.5, failed: &[], before: [0, 0], overflow_step: 0 },
+    Partials { count: 1000, clip: 2.0, failed: &[3, 1, 2], before: [0, 0], overflow_step: 0 },
+    Partials { count: 130, clip: 0.0, failed: &[0], before: [0, 0], overflow_step: 0 },
+    Partials { count: 130, clip: 1.0, failed: &[4], before: [2, 1], overflow_step: 0 },
+    Partials { count: 130, clip: 1.0, failed: &[], before: [2, 1], overflow_step: 0 },
+    Partials { count: 130, clip: 1.0, failed: &[4], before: [0, 0], overflow_step: 2 },
 ];
 
 pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for (stream, Partials { count, clip, failed, before }) in PARTIALS.into_iter().enumerate() {
+    for (stream, Partials { count, clip, failed, before, overflow_step }) in PARTIALS.into_iter().enumerate()
+    {
         let mut random = Random::new(21, stream as u64);
         // Some partials have nothing but zeros, and none has more than its largest element.
         let (largest, sums) = (random.within(-0.5..2.0, count), random.within(1.0..64.0, count));
@@ -152,23 +157,29 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             .collect();
         let step = 9;
         let hyper = [words(&[step]), vec![0.1, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]].concat();
-        let status = [words(&before), vec![7.0, 7.0]].concat();
+        let overflow = words(&[overflow_step, 6, 0, 0]);
+        let status = [words(&before), vec![7.0, 7.0], overflow].concat();
         let params = params::FinishNorm { partials: count as u32, clip, ..Default::default() };
         let kernel = element_kernel(KernelId::FinishNorm, &[]);
         let found = run_kernel(gpu, &kernel, params, &[&stored, &hyper, &status], [1, 1, 1])?.swap_remove(2);
 
-        checks.case(format!("{count} partials, clip {clip}, failed {failed:?}, before {}", before[0]));
+        checks.case(format!(
+            "{count} partials, clip {clip}, failed {failed:?}, before {}, overflow {overflow_step}",
+            before[0]
+        ));
         let norm = optim::finish_norm(&partials);
         checks.tensor("norm", &[("word", 1)], &found[2..3], &[norm], Tolerance::product(count));
         let scale = if clip > 0.0 { optim::clip_factor(norm, f64::from(clip)) } else { 1.0 };
-        checks.tensor("scale", &[("word", 1)], &found[3..], &[scale], Tolerance::product(count));
+        checks.tensor("scale", &[("word", 1)], &found[3..4], &[scale], Tolerance::product(count));
         let failure = match (before, failed.iter().max()) {
-            ([0, _], Some(&layer)) => [step, layer],
+            ([0, _], Some(&layer)) if overflow_step == 0 => [step, layer],
             (before, _) => before,
         };
         let axes = [("word", 2)];
         let want = failure.map(f64::from);
         checks.tensor("failed", &axes, &counts(found[..2].iter().copied()), &want, Tolerance::EXACT);
+        let (overflow, want) = (counts(found[4..6].iter().copied()), [f64::from(overflow_step), 6.0]);
+        checks.tensor("overflow", &axes, &overflow, &want, Tolerance::EXACT);
     }
     Ok(())
 }
@@ -186,12 +197,53 @@ struct Run {
     /// The largest element of the gradient, 0 for any.
     clip: f32,
     failed: bool,
+    /// Whether the kernel only looks for an overflow.
+    trial: bool,
+    /// The update and the block of the overflow in the status before.
+    overflow: [u32; 2],
+    /// Elements of the run that overflow, and how.
+    huge: &'static [usize],
+    by: Overflow,
     values: Vec<f32>,
     gradients: Vec<f32>,
     random: Random,
 }
 
 const FACTOR: f32 = 0.7;
+/// Blocks of elements before the buffer.
+const FIRST_BLOCK: u32 = 1000;
+
+/// A way to overflow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Overflow {
+    /// Of the parameter, by a huge learning rate; the elements that do not overflow have no gradient.
+    Rate,
+    /// Of a moment, by a huge gradient; the momentum of SGD does not overflow before the parameter.
+    Gradient,
+}
+
+/// An update that is tried, or made after a trial.
+struct Trial {
+    trial: bool,
+    failed: bool,
+    overflow: [u32; 2],
+    huge: &'static [usize],
+}
+
+/// All are update 7, of 200 elements from 128 on: blocks 1002 to 1005.
+const TRIALS: [Trial; 8] = [
+    Trial { trial: true, failed: false, overflow: [0, 0], huge: &[] },
+    Trial { trial: true, failed: false, overflow: [0, 0], huge: &[0, 63] },
+    Trial { trial: true, failed: false, overflow: [0, 0], huge: &[3, 70, 130] },
+    // Another run has overflowed in the same update: both count, wherever it lies.
+    Trial { trial: true, failed: false, overflow: [7, 5], huge: &[199] },
+    Trial { trial: true, failed: false, overflow: [7, 2000], huge: &[199] },
+    // After a failure nothing more is noted.
+    Trial { trial: true, failed: false, overflow: [6, 5], huge: &[199] },
+    Trial { trial: true, failed: true, overflow: [0, 0], huge: &[199] },
+    // The update itself, withheld.
+    Trial { trial: false, failed: false, overflow: [7, 1002], huge: &[] },
+];
 
 fn runs(seed: u64) -> Vec<Run> {
     // First element; elements; update; whether an earlier update failed.
@@ -203,9 +255,64 @@ fn runs(seed: u64) -> Vec<Run> {
         let groups = element_groups(len, if stream % 2 == 0 { u32::MAX } else { 3 });
         let (values, gradients) = (random.values_for(len, total), random.values_for(len, total));
         let (rate, scale, clip) = (0.1, 0.6, if stream % 2 == 1 { 0.4 } else { 0.0 });
-        Run { offset, len, total, groups, step, rate, scale, clip, failed, values, gradients, random }
+        let (trial, overflow, huge, by) = (false, [0, 0], &[][..], Overflow::Rate);
+        Run {
+            offset,
+            len,
+            total,
+            groups,
+            step,
+            rate,
+            scale,
+            clip,
+            failed,
+            trial,
+            overflow,
+            huge,
+            by,
+            values,
+            gradients,
+            random,
+        }
     });
-    runs.collect()
+    let trials = TRIALS.into_iter().enumerate().flat_map(|(stream, trial)| {
+        [Overflow::Rate, Overflow::Gradient]
+            .map(|by| trial_run(&trial, by, Random::new(seed, 100 + stream as u64)))
+    });
+    runs.chain(trials).collect()
+}
+
+fn trial_run(&Trial { trial, failed, overflow, huge }: &Trial, by: Overflow, mut random: Random) -> Run {
+    let (offset, len, total, step, scale, clip) = (128, 200, 331, 7, 0.6, 0.0);
+    let groups = element_groups(len, 3);
+    let (mut values, mut gradients) = (random.values(total), random.values(total));
+    let by_rate = by == Overflow::Rate;
+    if by_rate {
+        (values, gradients) = (vec![0.0; total], vec![0.0; total]);
+    }
+    for &at in huge {
+        (values[offset + at], gradients[offset + at]) = if by_rate { (0.0, 10.0) } else { (-3.4e38, 3e38) };
+    }
+    // Adam's rate / (1 - beta1^7) is still finite, RMSprop's first step, of sqrt(10), no longer.
+    let rate = if by_rate { 1.7e38 } else { 0.1 };
+    Run {
+        offset,
+        len,
+        total,
+        groups,
+        step,
+        rate,
+        scale,
+        clip,
+        failed,
+        trial,
+        overflow,
+        huge,
+        by,
+        values,
+        gradients,
+        random,
+    }
 }
 
 impl Run {
@@ -216,37 +323,76 @@ impl Run {
     }
 
     fn status(&self) -> Vec<f32> {
-        [words(&[u32::from(self.failed), 0]), vec![1.0, self.scale]].concat()
+        let [step, block] = self.overflow;
+        [words(&[u32::from(self.failed), 0]), vec![1.0, self.scale], words(&[step, block, 0, 0])].concat()
     }
 
     /// Moments of the step before; zeros at the first step.
     fn moment(&mut self, lowest: f32) -> Vec<f32> {
-        if self.step == 1 { vec![0.0; self.total] } else { self.random.within(lowest..1.0, self.total) }
+        if self.step == 1 || self.by_rate() {
+            vec![0.0; self.total]
+        } else {
+            self.random.within(lowest..1.0, self.total)
+        }
+    }
+
+    /// [`Run::moment`] of the first order, large enough for the rate to make its elements overflow.
+    fn first_moment(&mut self, lowest: f32) -> Vec<f32> {
+        let mut moment = self.moment(lowest);
+        if self.by_rate() {
+            self.huge.iter().for_each(|at| moment[self.offset + at] = 100.0);
+        }
+        moment
+    }
+
+    fn by_rate(&self) -> bool {
+        self.rate > 1.0
     }
 
     /// The run's part of a tensor.
-    fn part(&self, values: &[f32]) -> Vec<f64> {
-        wide(&values[self.offset..self.offset + self.len])
+    fn part<R: Real>(&self, values: &[f32]) -> Vec<R> {
+        let run = &values[self.offset..self.offset + self.len];
+        run.iter().map(|&value| R::from_f64(f64::from(value))).collect()
     }
 
-    fn clipped(&self) -> Vec<f64> {
+    fn clipped<R: Real>(&self) -> Vec<R> {
         let held = clipped(&self.part(&self.gradients), self.clip);
-        held.into_iter().map(|g| f64::from(self.scale) * g).collect()
+        held.into_iter().map(|g| R::from_f64(f64::from(self.scale) * g)).collect()
     }
 
-    fn rate(&self) -> f64 {
-        f64::from(self.rate) * f64::from(FACTOR)
+    fn rate<R: Real>(&self) -> R {
+        R::from_f64(f64::from(self.rate) * f64::from(FACTOR))
     }
 
-    /// Compares the run, and checks that nothing changed around it, or anywhere after a failure.
+    /// Whether this dispatch writes new values.
+    fn changes(&self) -> bool {
+        !self.failed && !self.trial && self.overflow[0] == 0
+    }
+
+    /// Compares the status. The mirror computed `after` in `f32`, as the kernel does.
+    fn compare_status(&self, checks: &mut Checks, found: &[f32], after: &[Vec<f32>]) {
+        let last = after.iter().filter_map(|after| optim::last_not_finite(after)).max();
+        assert_eq!(last, self.huge.last().copied(), "the elements that overflow are the huge ones");
+        let [step, block] = self.overflow;
+        let notes = self.trial && !self.failed && (step == 0 || step == self.step);
+        let overflow = match last.filter(|_| notes) {
+            Some(at) => [self.step, block.max(FIRST_BLOCK + (self.offset + at) as u32 / OVERFLOW_BLOCK)],
+            None => self.overflow,
+        };
+        let words = [u32::from(self.failed), 0, overflow[0], overflow[1], 0, 0].map(f64::from);
+        let found = counts([&found[..2], &found[4..]].concat());
+        checks.tensor("status", &[("word", 6)], &found, &words, Tolerance::EXACT);
+    }
+
+    /// Compares the run, and checks that nothing changed around it, or anywhere in a trial or after a failure.
     fn compare(&self, checks: &mut Checks, name: &str, found: &[f32], before: &[f32], want: &[f64]) {
         let end = self.offset + self.len;
-        if !self.failed {
+        if self.changes() {
             let run = &found[self.offset..end];
             checks.tensor(name, &[("element", self.len)], run, want, Tolerance::product(4));
         }
         let mut rest = before.to_vec();
-        if !self.failed {
+        if self.changes() {
             rest[self.offset..end].copy_from_slice(&found[self.offset..end]);
         }
         let elsewhere = format!("{name} elsewhere");
@@ -255,8 +401,19 @@ impl Run {
 
     fn describe(&self, more: &str) -> String {
         let failed = if self.failed { ", after a failure" } else { "" };
-        format!("{} from {}, step {}{failed}, clip {}, {more}", self.len, self.offset, self.step, self.clip)
+        let trial = if self.trial { ", a trial" } else { "" };
+        let huge = format!("{:?} huge by {:?}, overflow before {:?}", self.huge, self.by, self.overflow);
+        let Run { len, offset, step, clip, .. } = self;
+        format!("{len} from {offset}, step {step}{failed}{trial}, {huge}, clip {clip}, {more}")
     }
+}
+
+fn sgd_mirror<R: Real>(run: &Run, b: &[f32], momentum: f32, nesterov: bool, decay: f32) -> [Vec<R>; 2] {
+    let real = |value| R::from_f64(f64::from(value));
+    let (mut p, mut b) = (run.part(&run.values), run.part(b));
+    let options = optim::Sgd { momentum: real(momentum), nesterov, weight_decay: real(decay) };
+    optim::sgd(&mut p, &run.clipped(), &mut b, run.rate(), &options);
+    [p, b]
 }
 
 pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
@@ -264,7 +421,7 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         [(0.0, false, 0.0), (0.0, false, 0.3), (0.9, false, 0.0), (0.8, true, 0.2)]
     {
         for mut run in runs(22) {
-            let before = run.moment(-1.0);
+            let before = run.first_moment(-1.0);
             let params = params::Sgd {
                 offset: run.offset as u32,
                 len: run.len as u32,
@@ -273,6 +430,8 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 rate_factor: FACTOR,
                 momentum,
                 decay,
+                trial: u32::from(run.trial),
+                first_block: FIRST_BLOCK,
                 ..Default::default()
             };
             let bindings: [&[f32]; 5] =
@@ -280,18 +439,38 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             let kernel = element_kernel(KernelId::Sgd, &[]);
             let found = run_kernel(gpu, &kernel, params, &bindings, run.groups)?;
 
-            let (mut p, mut b) = (run.part(&run.values), run.part(&before));
-            let options =
-                optim::Sgd { momentum: f64::from(momentum), nesterov, weight_decay: f64::from(decay) };
-            optim::sgd(&mut p, &run.clipped(), &mut b, run.rate(), &options);
+            let [p, b] = sgd_mirror(&run, &before, momentum, nesterov, decay);
+            let after = sgd_mirror(&run, &before, momentum, nesterov, decay);
             checks.case(run.describe(&format!("momentum {momentum} nesterov {nesterov} decay {decay}")));
             run.compare(checks, "values", &found[3], &run.values, &p);
             // Without momentum the buffer is left alone.
             let b = if momentum > 0.0 { b } else { run.part(&before) };
             run.compare(checks, "momentum", &found[4], &before, &b);
+            run.compare_status(checks, &found[1], &after);
         }
     }
     Ok(())
+}
+
+/// Parameters, mean square, mean, momentum.
+fn rmsprop_mirror<R: Real>(run: &Run, tensors: [&[f32]; 4], options: &optim::RmsProp<f32>) -> [Vec<R>; 4] {
+    let real = |value| R::from_f64(f64::from(value));
+    let [mut p, mut v, mut mean, mut b] = tensors.map(|tensor| run.part(tensor));
+    let &optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay } = options;
+    let options = optim::RmsProp {
+        alpha: real(alpha),
+        epsilon: real(epsilon),
+        momentum: real(momentum),
+        centered,
+        weight_decay: real(weight_decay),
+    };
+    let moments = optim::RmsPropMoments {
+        v: &mut v,
+        mean: centered.then_some(&mut mean[..]),
+        b: (momentum > 0.0).then_some(&mut b[..]),
+    };
+    optim::rmsprop(&mut p, &run.clipped(), moments, run.rate(), &options);
+    [p, v, mean, b]
 }
 
 pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
@@ -303,7 +482,7 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 // No mean is larger than the root of the mean square.
                 let (v, mean) = (run.moment(0.5), run.moment(-0.5));
                 let mean: Vec<f32> = mean.iter().map(|m| m.clamp(-0.5, 0.5)).collect();
-                let before = run.moment(-1.0);
+                let before = run.first_moment(-1.0);
                 let params = params::RmsProp {
                     offset: run.offset as u32,
                     len: run.len as u32,
@@ -313,27 +492,19 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                     epsilon,
                     momentum,
                     decay,
+                    trial: u32::from(run.trial),
+                    first_block: FIRST_BLOCK,
+                    ..Default::default()
                 };
                 let bindings: [&[f32]; 7] =
                     [&run.hyper(0.0, 0.0), &run.status(), &run.gradients, &run.values, &v, &mean, &before];
                 let kernel = element_kernel(KernelId::RmsProp, &[("CENTERED", u32::from(centered))]);
                 let found = run_kernel(gpu, &kernel, params, &bindings, run.groups)?;
 
-                let (mut p, mut want_v) = (run.part(&run.values), run.part(&v));
-                let (mut want_mean, mut b) = (run.part(&mean), run.part(&before));
-                let options = optim::RmsProp {
-                    alpha: f64::from(alpha),
-                    epsilon: f64::from(epsilon),
-                    momentum: f64::from(momentum),
-                    centered,
-                    weight_decay: f64::from(decay),
-                };
-                let moments = optim::RmsPropMoments {
-                    v: &mut want_v,
-                    mean: centered.then_some(&mut want_mean[..]),
-                    b: (momentum > 0.0).then_some(&mut b[..]),
-                };
-                optim::rmsprop(&mut p, &run.clipped(), moments, run.rate(), &options);
+                let options = optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay: decay };
+                let tensors: [&[f32]; 4] = [&run.values, &v, &mean, &before];
+                let [p, want_v, want_mean, b] = rmsprop_mirror(&run, tensors, &options);
+                let after = rmsprop_mirror(&run, tensors, &options);
                 checks.case(run.describe(&format!(
                     "centered {centered} momentum {momentum} epsilon {epsilon} decay {decay}"
                 )));
@@ -342,10 +513,31 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 // Moments that the form does not use are left alone.
                 run.compare(checks, "mean", &found[5], &mean, &want_mean);
                 run.compare(checks, "momentum", &found[6], &before, &b);
+                run.compare_status(checks, &found[1], &after);
             }
         }
     }
     Ok(())
+}
+
+/// Parameters and both moments.
+fn adam_mirror<R: Real>(
+    run: &Run,
+    tensors: [&[f32]; 3],
+    options: &optim::Adam<f32>,
+    decoupled: bool,
+) -> [Vec<R>; 3] {
+    let real = |value| R::from_f64(f64::from(value));
+    let [mut p, mut m, mut v] = tensors.map(|tensor| run.part(tensor));
+    let options = optim::Adam {
+        beta1: real(options.beta1),
+        beta2: real(options.beta2),
+        epsilon: real(options.epsilon),
+        weight_decay: real(options.weight_decay),
+    };
+    let step = if decoupled { optim::adamw } else { optim::adam };
+    step(&mut p, &run.clipped(), &mut m, &mut v, run.rate(), u64::from(run.step), &options);
+    [p, m, v]
 }
 
 pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
@@ -355,7 +547,7 @@ pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         // small.
         for (epsilon, decay) in [(1e-8, 0.0), (0.1, 0.3)] {
             for mut run in runs(23) {
-                let (m, v) = (run.moment(-1.0), run.moment(0.01));
+                let (m, v) = (run.first_moment(-1.0), run.moment(0.01));
                 let params = params::Adam {
                     offset: run.offset as u32,
                     len: run.len as u32,
@@ -365,27 +557,25 @@ pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                     beta2,
                     epsilon,
                     decay,
+                    trial: u32::from(run.trial),
+                    first_block: FIRST_BLOCK,
+                    ..Default::default()
                 };
                 let bindings: [&[f32]; 6] =
                     [&run.hyper(beta1, beta2), &run.status(), &run.gradients, &run.values, &m, &v];
                 let kernel = element_kernel(KernelId::Adam, &[("DECOUPLED", u32::from(decoupled))]);
                 let found = run_kernel(gpu, &kernel, params, &bindings, run.groups)?;
 
-                let (mut p, mut want_m, mut want_v) = (run.part(&run.values), run.part(&m), run.part(&v));
-                let options = optim::Adam {
-                    beta1: f64::from(beta1),
-                    beta2: f64::from(beta2),
-                    epsilon: f64::from(epsilon),
-                    weight_decay: f64::from(decay),
-                };
-                let step = if decoupled { optim::adamw } else { optim::adam };
-                let (gradients, number) = (run.clipped(), u64::from(run.step));
-                step(&mut p, &gradients, &mut want_m, &mut want_v, run.rate(), number, &options);
+                let options = optim::Adam { beta1, beta2, epsilon, weight_decay: decay };
+                let tensors: [&[f32]; 3] = [&run.values, &m, &v];
+                let [p, want_m, want_v] = adam_mirror(&run, tensors, &options, decoupled);
+                let after = adam_mirror(&run, tensors, &options, decoupled);
                 let name = if decoupled { "adamw" } else { "adam" };
                 checks.case(run.describe(&format!("{name} epsilon {epsilon} decay {decay}")));
                 run.compare(checks, "values", &found[3], &run.values, &p);
                 run.compare(checks, "m", &found[4], &m, &want_m);
                 run.compare(checks, "v", &found[5], &v, &want_v);
+                run.compare_status(checks, &found[1], &after);
             }
         }
     }

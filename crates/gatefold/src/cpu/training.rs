@@ -18,6 +18,8 @@ pub(crate) struct CpuTraining {
     gradients: Tensors,
     /// By the moment's name, for the same parameters.
     moments: BTreeMap<&'static str, Tensors>,
+    /// The parameters and moments from before an update, to put back if it overflows; kept so that it is not made anew.
+    before: Vec<f32>,
     losses: Vec<f32>,
     /// The states that the next batch may start from.
     carried: Option<States>,
@@ -30,7 +32,14 @@ impl CpuTraining {
         let mut gradients = zeros_like(network.read().parameters());
         gradients.retain(|name, _| !config.rule(name).frozen);
         let moments = config.optimizer.moments().into_iter().map(|name| (name, gradients.clone())).collect();
-        CpuTraining { gradients, moments, losses: Vec::new(), carried: None, stopped: None }
+        CpuTraining {
+            gradients,
+            moments,
+            before: Vec::new(),
+            losses: Vec::new(),
+            carried: None,
+            stopped: None,
+        }
     }
 
     /// Adds a batch's gradients and its loss.
@@ -96,27 +105,40 @@ impl CpuTraining {
                 self.gradients.values_mut().for_each(|gradient| *gradient *= factor);
             }
         }
+        // Held to the end, so that nobody sees an update that is put back.
         let mut network = network.write();
+        let instructions = network.instructions();
+        self.before.clear();
+        let mut overflowed = Vec::new();
         for (name, gradient) in &mut self.gradients {
-            let parameter = network.parameters_mut().get_mut(name).expect("gradients have parameters' names");
+            let (parameter, mut moments) = changed(network.parameters_mut(), &mut self.moments, name);
+            self.before.extend_from_slice(parameter);
+            moments.iter().for_each(|moment| self.before.extend_from_slice(moment));
             let rule = config.rule(name);
-            let rate = rate * rule.learning_rate_factor;
-            let mut moments: Vec<&mut [f32]> = self
-                .moments
-                .values_mut()
-                .map(|tensors| elements_mut(tensors.get_mut(name).expect("what is trained has moments")))
-                .collect();
-            apply(
-                &config.optimizer_of(rule),
-                elements_mut(parameter),
-                elements(gradient),
-                &mut moments,
-                rate,
-                step,
-            );
+            let (rate, optimizer) = (rate * rule.learning_rate_factor, config.optimizer_of(rule));
+            let finite = instructions.compile(|| {
+                apply(&optimizer, parameter, elements(gradient), &mut moments, rate, step);
+                all_finite(parameter) && moments.iter().all(|moment| all_finite(moment))
+            });
+            if !finite {
+                overflowed.push(name);
+            }
             gradient.fill(0.0);
         }
-        Ok(())
+        let names = network.config().parameter_specs().map(|spec| &spec.name);
+        let Some(parameter) = names.filter(|name| overflowed.contains(name)).last().cloned() else {
+            return Ok(());
+        };
+        let mut before = &self.before[..];
+        for name in self.gradients.keys() {
+            let (parameter, moments) = changed(network.parameters_mut(), &mut self.moments, name);
+            for values in std::iter::once(parameter).chain(moments) {
+                let (own, rest) = before.split_at(values.len());
+                values.copy_from_slice(own);
+                before = rest;
+            }
+        }
+        Err(Error::Overflow { step, parameter })
     }
 
     /// The layer nearest the loss with a gradient that is infinite or NaN.
@@ -156,6 +178,24 @@ impl CpuTraining {
             }
         }
     }
+}
+
+/// The elements that an update of a parameter changes: its own, and its moments' in the order of their names.
+fn changed<'a>(
+    parameters: &'a mut Tensors,
+    moments: &'a mut BTreeMap<&'static str, Tensors>,
+    name: &str,
+) -> (&'a mut [f32], Vec<&'a mut [f32]>) {
+    let parameter = parameters.get_mut(name).expect("gradients have parameters' names");
+    let moments = moments
+        .values_mut()
+        .map(|tensors| elements_mut(tensors.get_mut(name).expect("what is trained has moments")));
+    (elements_mut(parameter), moments.collect())
+}
+
+/// Whether no element is infinite or NaN. It does not stop at the first that is, so that the loop is over lanes.
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
 /// Updates one parameter; `moments` are in the order of their names.

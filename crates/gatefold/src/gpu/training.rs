@@ -210,10 +210,15 @@ impl GpuTraining {
         Ok(())
     }
 
-    /// Checks that the device remembers no failure.
+    /// Checks that the device remembers no failure. An overflow is reported once; from then on updates are made again.
     pub(crate) async fn check_finite(&self, network: &GpuNetwork) -> Result<(), Error> {
         let status = self.status.read(0, STATUS_LEN).await?;
         let status: Status = bytemuck::cast_slice(&status)[0];
+        if status.overflow_step != 0 {
+            self.status.write(0, &[Status::default()]).await?;
+            let parameter = network.layout.in_block(status.overflow_block).name.clone();
+            return Err(Error::Overflow { step: u64::from(status.overflow_step), parameter });
+        }
         if status.failed_step == 0 {
             return Ok(());
         }

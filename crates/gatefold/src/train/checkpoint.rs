@@ -17,7 +17,7 @@ impl Trainer {
     /// to the caller and are stored with it; the trainer adds the metadata key `schedule`.
     ///
     /// # Errors
-    /// On a GPU [`Error::NotFinite`], and those of reading back.
+    /// On a GPU [`Error::NotFinite`], [`Error::Overflow`], after which the next call succeeds, and those of reading back.
     pub fn checkpoint(&self, seed: u64, metadata: BTreeMap<String, String>) -> Result<Checkpoint, Error> {
         block_on(self.checkpoint_async(seed, metadata))
     }
@@ -34,7 +34,9 @@ impl Trainer {
         let optimizer = match (&self.network.on, &self.state) {
             (OnDevice::Cpu(network), State::Cpu(training)) => training.moments(network),
             #[cfg(feature = "gpu")]
-            (OnDevice::Gpu(network), State::Gpu(training)) => training.moments(network).await?,
+            (OnDevice::Gpu(network), State::Gpu(training)) => {
+                self.withheld(training.moments(network).await)?
+            }
             #[cfg(feature = "gpu")]
             _ => unreachable!("training is on the network's device"),
         };
@@ -45,7 +47,7 @@ impl Trainer {
             config: self.network.config().clone(),
             parameters: self.network.parameters_async().await?,
             optimizer,
-            step: self.steps,
+            step: self.steps(),
             seed,
             metadata,
         })
@@ -86,7 +88,7 @@ impl Trainer {
         if let Some(text) = metadata.get(SCHEDULE) {
             trainer.schedule = ScheduleState::from_json(text)?;
         }
-        trainer.steps = *step;
+        *trainer.steps.get_mut() = *step;
         Ok(trainer)
     }
 }
