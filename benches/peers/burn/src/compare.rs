@@ -69,7 +69,7 @@ fn linear(
 }
 
 fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Failure> {
-    tensor.into_data().to_vec::<f32>().map_err(|error| format!("{error:?}").into())
+    tensor.into_data().try_to_vec::<f32>().map_err(|error| format!("{error:?}").into())
 }
 
 fn load(case: &Case) -> Result<Call, Failure> {
