@@ -401,10 +401,15 @@ impl Run {
 
     fn describe(&self, more: &str) -> String {
         let failed = if self.failed { ", after a failure" } else { "" };
-        let trial = if self.trial { ", a trial" } else { "" };
-        let huge = format!("{:?} huge by {:?}, overflow before {:?}", self.huge, self.by, self.overflow);
+        let overflow = match (self.trial, self.overflow) {
+            (false, [0, _]) => String::new(),
+            (trial, before) => {
+                let kind = if trial { "trial" } else { "update" };
+                format!(", {kind} with {:?} huge by {:?}, overflow {before:?} before", self.huge, self.by)
+            }
+        };
         let Run { len, offset, step, clip, .. } = self;
-        format!("{len} from {offset}, step {step}{failed}{trial}, {huge}, clip {clip}, {more}")
+        format!("{len} from {offset}, step {step}{failed}{overflow}, clip {clip}, {more}")
     }
 }
 
