@@ -4,6 +4,9 @@ use ndarray::{Array2, ArrayView2};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The elements up to which it does not matter which buffer a matrix takes.
+const SMALL: usize = 8;
+
 /// The passes after which a buffer that nobody needed is let go.
 const PATIENCE: u64 = 4;
 
@@ -42,7 +45,7 @@ impl Buffers {
         let fits = unused.buffers.iter().enumerate().filter(|(_, (_, buffer))| buffer.capacity() >= len);
         let best = fits.min_by_key(|(_, (_, buffer))| buffer.capacity()).map(|(place, _)| place);
         // A small matrix does not take a large buffer from the next large one.
-        let best = best.filter(|&place| unused.buffers[place].1.capacity() <= 2 * len);
+        let best = best.filter(|&place| unused.buffers[place].1.capacity() <= 2 * len.max(SMALL));
         let mut buffer = best.map_or_else(Vec::new, |place| unused.buffers.swap_remove(place).1);
         drop(unused);
         buffer.resize(len, 0.0);

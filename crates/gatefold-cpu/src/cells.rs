@@ -131,9 +131,9 @@ impl CellStep<'_> {
         }
     }
 
-    /// Room for a step of one row.
-    pub(crate) fn scratch(&self) -> Vec<f32> {
-        vec![0.0; SCRATCH * self.hidden]
+    /// The elements that a step of one row needs room for.
+    pub(crate) fn scratch_len(&self) -> usize {
+        SCRATCH * self.hidden
     }
 
     /// The first half of a step with the reset before the product: gates r and z, and `reset = r h'`.

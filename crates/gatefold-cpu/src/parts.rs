@@ -1,21 +1,22 @@
 //! The parts of a batch that go through a network on their own.
 
 use crate::packing::Part;
-use gatefold_model::{LayerState, NetworkConfig, States};
+use gatefold_model::{Layer, LayerState, NetworkConfig, States};
 use ndarray::{Array2, Array3, Axis};
 use std::cmp::Reverse;
 
-/// The rows of a part, for weights that fit a core's second cache and for larger ones, which more rows have to share
-/// while they pass through.
-const ROWS: [usize; 3] = [8, 16, 32];
-/// The weights of the widest layer up to which the first two of [`ROWS`] are right: 512 KiB and 2 MiB.
-const WEIGHTS: [usize; 2] = [1 << 17, 1 << 19];
+/// The rows of a part: few, so that many threads find work, but enough to share what they read of the weights.
+const ROWS: usize = 8;
+/// The rows of a part where the weights of a layer do not fit a core's own cache and come from a slower one.
+const ROWS_OF_LARGE: usize = 16;
+/// The weights up to which [`ROWS`] is right: 2 MiB.
+const LARGE: usize = 1 << 19;
 
 /// Divides a batch. Rows of similar length go together, the longest first.
 pub(crate) fn divide(config: &NetworkConfig, batch: usize, lengths: Option<&[usize]>) -> Vec<Part> {
-    let layer = |layer: &gatefold_model::Layer| layer.parameters.iter().map(|spec| spec.len()).sum();
+    let layer = |layer: &Layer| layer.parameters.iter().map(|spec| spec.len()).sum();
     let weights: usize = config.layers().iter().map(layer).max().unwrap_or(0);
-    let rows = ROWS[WEIGHTS.iter().filter(|&&most| weights > most).count()];
+    let rows = if weights > LARGE { ROWS_OF_LARGE } else { ROWS };
     let parts = batch.div_ceil(rows).max(1);
     let mut order: Vec<usize> = (0..batch).collect();
     if let Some(lengths) = lengths {
@@ -63,5 +64,44 @@ pub(crate) fn put_states(from: &States, part: &Part, states: &mut States) {
         if let (Some(from), Some(to)) = (&from.y, &mut to.y) {
             two(from, to);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_model::{LayerConfig, LstmConfig, Parameters};
+
+    fn config(hidden: usize) -> NetworkConfig {
+        NetworkConfig::new(1, &[LayerConfig::from(LstmConfig::new(hidden))]).unwrap()
+    }
+
+    #[test]
+    fn every_row_is_in_one_part_and_long_rows_are_together() {
+        let lengths: Vec<usize> = (0..37).map(|row| row * 7 % 37).collect();
+        let parts = divide(&config(5), 37, Some(&lengths));
+        let mut rows: Vec<usize> = parts.iter().flat_map(|part| part.rows.to_vec()).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..37).collect::<Vec<_>>());
+        assert!(parts.iter().all(|part| part.rows.len() <= ROWS && part.whole == 37));
+        let length = |part: &Part, pick: fn(usize, usize) -> usize, from| {
+            part.rows.iter().fold(from, |length, &row| pick(length, lengths[row]))
+        };
+        for pair in parts.windows(2) {
+            assert!(length(&pair[0], usize::min, usize::MAX) >= length(&pair[1], usize::max, 0));
+        }
+        assert_eq!(divide(&config(400), 32, None).len(), 2, "large weights are shared by more rows");
+    }
+
+    #[test]
+    fn states_go_out_and_come_back() {
+        let config = config(3);
+        let mut states = States::initial(&config, &Parameters::initial(&config, 1).unwrap(), 21);
+        states.layers[0].h.iter_mut().zip(0..).for_each(|(h, n)| *h = n as f32);
+        let mut back = States::zeros(&config, 21);
+        for part in divide(&config, 21, Some(&[4; 21])) {
+            put_states(&take_states(&states, &part), &part, &mut back);
+        }
+        assert_eq!(back, states);
     }
 }

@@ -549,3 +549,165 @@ pub(crate) fn add_row_sums(
         set.run(Sums { rows, columns, out, add: &add });
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_reference::Failures;
+    use ndarray::{Array1, Array2};
+
+    /// Numbers of every size and sign, the same each time.
+    fn numbers(rows: usize, columns: usize, seed: usize) -> Array2<f32> {
+        Array2::from_shape_fn((rows, columns), |(r, c)| {
+            let n = ((r * columns + c + 1) * 2_654_435_761 + seed * 40_503) % 65_521;
+            n as f32 / 32_760.0 - 1.0
+        })
+    }
+
+    /// `sum |a| |b| u (K + 2)`: the bound for a sum of K products, in any order.
+    fn assert_close(found: f32, exact: f64, magnitude: f64, terms: usize, at: &str) {
+        let bound = magnitude * f64::from(f32::EPSILON) / 2.0 * (terms + 2) as f64;
+        assert!((f64::from(found) - exact).abs() <= bound, "{at}: {found}, expected {exact} within {bound}");
+    }
+
+    const SIZES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (1, 100, 400),
+        (2, 16, 3),
+        (3, 17, 1),
+        (5, 7, 65),
+        (6, 64, 64),
+        (7, 3, 31),
+        (13, 33, 130),
+        (20, 129, 79),
+    ];
+
+    /// Every start, columns inside wider matrices, weights as they are and transposed, whole and by blocks of rows.
+    #[test]
+    fn products_are_sums_of_products() {
+        let mut failures = Failures::new();
+        for set in Instructions::available() {
+            for (rows, depth, width) in SIZES {
+                failures.check(format!("{set}: {rows} x {depth} x {width}"), || {
+                    let (a, w) = (numbers(rows, depth + 5, 1), numbers(width, depth, 2));
+                    let row = numbers(1, width, 3).into_raw_vec_and_offset().0;
+                    let before = numbers(rows, width + 4, 4);
+                    let half = width / 2;
+                    let (mut transposed, mut plain) = (Packed::default(), Packed::default());
+                    transposed.pack_transposed(set, w.view(), &[half..width, 0..half]);
+                    let order: Vec<usize> = (half..width).chain(0..half).collect();
+                    let turned = w.select(Axis(0), &order).t().as_standard_layout().into_owned();
+                    plain.pack_rows(set, turned.view(), &[0..depth]);
+                    for start in [Start::Zero, Start::Row(&row), Start::Output] {
+                        let run = |packed: &Packed| {
+                            let mut out = before.clone();
+                            let a = Columns { elements: a.as_slice().unwrap(), width: depth + 5, first: 2 };
+                            let elements = out.as_slice_mut().unwrap();
+                            packed.multiply(set, a, start, ColumnsMut { elements, width: width + 4, first: 3 });
+                            out
+                        };
+                        let out = run(&transposed);
+                        assert_eq!(out, run(&plain), "{start:?}");
+                        for r in 0..rows {
+                            for c in 0..width + 4 {
+                                if !(3..width + 3).contains(&c) {
+                                    assert_eq!(out[[r, c]], before[[r, c]], "other columns stay");
+                                    continue;
+                                }
+                                let n = c - 3;
+                                let first = match start {
+                                    Start::Zero => 0.0,
+                                    Start::Row(row) => row[n],
+                                    Start::Output => before[[r, c]],
+                                };
+                                let products =
+                                    (0..depth).map(|k| f64::from(a[[r, k + 2]]) * f64::from(w[[order[n], k]]));
+                                let products: Vec<f64> = products.chain([f64::from(first)]).collect();
+                                let magnitude = products.iter().map(|product| product.abs()).sum();
+                                let exact = products.iter().sum();
+                                let at = format!("{start:?}, row {r}, column {c}");
+                                assert_close(out[[r, c]], exact, magnitude, depth + 1, &at);
+                            }
+                        }
+                    }
+                });
+            }
+        }
+        failures.finish();
+    }
+
+    /// A row has the same bits alone and among others.
+    #[test]
+    fn a_row_does_not_depend_on_the_others() {
+        for set in Instructions::available() {
+            for (_, depth, width) in SIZES {
+                let (a, w) = (numbers(14, depth, 5), numbers(width, depth, 6));
+                let mut packed = Packed::default();
+                packed.pack_transposed(set, w.view(), &[0..width]);
+                let run = |a: &[f32]| {
+                    let mut out = vec![0.0; a.len() / depth * width];
+                    packed.multiply(set, Columns::all(a, depth), Start::Zero, ColumnsMut::all(&mut out, width));
+                    out
+                };
+                let together = run(a.as_slice().unwrap());
+                for (row, together) in a.rows().into_iter().zip(together.chunks_exact(width)) {
+                    assert_eq!(run(row.to_slice().unwrap()), together, "{set}: {depth} x {width}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outer_products_add_up_over_the_rows_with_the_same_bits_for_any_threads() {
+        let mut failures = Failures::new();
+        for set in Instructions::available() {
+            let sizes = SIZES.into_iter().map(|(a, n, b)| (a, 2 * n, b)).chain([(64, 700, 200), (3, 300, 5)]);
+            for (left, rows, right) in sizes {
+                failures.check(format!("{set}: {rows} rows, {left} x {right}"), || {
+                    let (a, b) = (numbers(rows, left + 2, 7), numbers(rows, right + 3, 8));
+                    let (a, b) = (a.slice(s![.., 1..left + 1]), b.slice(s![.., 2..right + 2]));
+                    let run = |threads| {
+                        let mut out = Array2::from_elem((left, right), 0.5);
+                        add_outer(set, Threads::new(threads), a, b, out.view_mut());
+                        out
+                    };
+                    let out = run(1);
+                    assert_eq!(out, run(3));
+                    for ((m, n), &found) in out.indexed_iter() {
+                        let products = (0..rows).map(|k| f64::from(a[[k, m]]) * f64::from(b[[k, n]]));
+                        let exact: f64 = 0.5 + products.clone().sum::<f64>();
+                        let magnitude = 0.5 + products.map(f64::abs).sum::<f64>();
+                        assert_close(found, exact, magnitude, rows + 1, &format!("{m}, {n}"));
+                    }
+                });
+            }
+        }
+        failures.finish();
+    }
+
+    /// A million rows: the sums stay within 4 u sqrt(K) of the sum of magnitudes, as docs/numerics.md says, where adding
+    /// row after row was off by a percent.
+    #[test]
+    fn sums_over_a_million_rows_keep_their_accuracy() {
+        let rows = 1_000_000;
+        let a = Array2::from_shape_fn((rows, 2), |(n, c)| 0.1 + ((n * 7 + c) % 13) as f32 * 1e-3);
+        let ones = Array2::from_elem((rows, 1), 1.0);
+        let exact: Vec<f64> =
+            a.columns().into_iter().map(|column| column.iter().map(|&x| f64::from(x)).sum()).collect();
+        let bound = 4.0 * f64::from(f32::EPSILON) / 2.0 * (rows as f64).sqrt();
+        for set in Instructions::available() {
+            let mut sums = Array1::zeros(2);
+            add_row_sums(set, Threads::new(2), rows, sums.view_mut(), |n, columns, sums| {
+                sums.iter_mut().zip(a.row(n).slice(s![columns])).for_each(|(sum, a)| *sum += a);
+            });
+            let mut products = Array2::zeros((2, 1));
+            add_outer(set, Threads::new(2), a.view(), ones.view(), products.view_mut());
+            for (column, exact) in exact.iter().enumerate() {
+                for found in [sums[column], products[[column, 0]]] {
+                    let error = (f64::from(found) - exact).abs() / exact;
+                    assert!(error <= bound, "{set}: {error} of {bound}");
+                }
+            }
+        }
+    }
+}

@@ -187,7 +187,7 @@ pub(crate) fn forward(
     tape: &mut ScanTape,
 ) {
     let walk = weights.walk;
-    let mut scratch = weights.cell.scratch();
+    let mut scratch = vec![0.0; weights.cell.scratch_len()];
     for steps in windows(packing, walk, weights.packed.bias.len()) {
         let rows = packing.at(steps.start).start..packing.at(steps.end - 1).end;
         let lanes = rows_mut(&mut tape.lanes, rows.clone());
@@ -297,7 +297,7 @@ pub(crate) fn backward(
     let hidden = weights.cell.hidden;
     let room = |needed: bool| vec![0.0; if needed { packing.batch() * hidden } else { 0 }];
     let mut scratch = Scratch {
-        cell: weights.cell.scratch(),
+        cell: vec![0.0; weights.cell.scratch_len()],
         d_m: room(weights.projects),
         d_reset: room(weights.cell.resets_before()),
         readout: vec![0.0; 2 * weights.feedback.map_or(0, |feedback| feedback.bias.len())],

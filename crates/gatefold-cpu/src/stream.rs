@@ -8,10 +8,16 @@ use crate::weights::{Pass, Weights};
 use gatefold_model::{Direction, Layer, LayerKind, Merge, ModelError, Recurrent, Role, Source};
 use gatefold_model::{LayerState, States};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use std::cell::Cell;
 use std::ops::Range;
 
 /// The fewest streams worth a thread: the general product's tile.
 const ROWS: usize = 8;
+
+thread_local! {
+    /// Room for the values of a step that are still to be read, kept between steps.
+    static VALUES: Cell<Vec<(Source, Matrix)>> = const { Cell::new(Vec::new()) };
+}
 
 /// Some rows of a layer's state.
 struct StateRows<'a> {
@@ -52,52 +58,78 @@ impl Network {
     /// [`ModelError::Config`] for a layer that cannot run step by step, because it runs in reverse or turns one step
     /// into several, and for an input or states that do not fit.
     pub fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, ModelError> {
+        let mut output = Array2::zeros((input.nrows(), self.config.output()));
+        self.step_into(states, input, output.view_mut())?;
+        Ok(output)
+    }
+
+    /// [`Network::step`], with the output written to `output [B, O]`. Once a step of this shape was made, the next ones
+    /// allocate nothing, if they are too small to be shared among threads.
+    ///
+    /// # Errors
+    /// Those of [`Network::step`], and for an output that does not fit.
+    pub fn step_into(
+        &self,
+        states: &mut States,
+        input: ArrayView2<f32>,
+        mut output: ArrayViewMut2<f32>,
+    ) -> Result<(), ModelError> {
         let first = self.config.decoder().map_or(0, |at| at + 1);
         let layers = &self.config.layers()[first..];
         if let Some((layer, problem)) = layers.iter().find_map(|layer| Some((layer, cannot_stream(layer)?))) {
             return Err(ModelError::Config { place: layer.place(), problem: problem.into() });
         }
         let rows = input.nrows();
+        let expected = (rows, self.config.output());
         check_half("input of a step", &self.config, first, input.insert_axis(Axis(0)), None)
             .and_then(|()| states.check(&self.config, rows))
+            .and_then(|()| match output.dim() == expected {
+                true => Ok(()),
+                false => Err(format!("output: expected {expected:?}, found {:?}", output.dim())),
+            })
             .map_err(|problem| ModelError::Config { place: "network".into(), problem })?;
 
         states.layers.iter_mut().for_each(LayerState::make_standard);
         let weights: usize = layers.iter().flat_map(|layer| &layer.parameters).map(|spec| spec.len()).sum();
-        let ranges = self.threads.ranges(rows, ROWS, 2 * rows * weights);
         let before = self.config.layers()[..first].iter().filter(|layer| layer.recurrent().is_some()).count();
-        let mut output = Array2::zeros((rows, self.config.output()));
-        let mut jobs: Vec<(Range<usize>, Vec<StateRows>, ArrayViewMut2<f32>)> =
-            Vec::with_capacity(ranges.len());
-        let mut rest: Vec<StateRows> = states.layers[before..].iter_mut().map(StateRows::all).collect();
-        let mut output_rest = output.view_mut();
-        for range in ranges {
-            let (part, others) = rest.into_iter().map(|state| state.split(range.len())).unzip();
-            let (output, output_others) = output_rest.split_at(Axis(0), range.len());
-            jobs.push((range, part, output));
-            (rest, output_rest) = (others, output_others);
-        }
+        let states = states.layers[before..].iter_mut().map(StateRows::all);
+        let threads = self.threads.worth(rows * weights);
         self.with_context(Pass::Forward, |context| {
-            self.threads.run(jobs, |(range, states, mut output)| {
-                output.assign(&*self.step_rows(context, first, states, input.slice(s![range, ..])));
+            if threads.count() == 1 || rows <= ROWS {
+                output.assign(&*self.step_rows(context, first, states, input));
+                return;
+            }
+            let ranges = threads.ranges(rows, ROWS, rows * weights);
+            let mut jobs: Vec<(Range<usize>, Vec<StateRows>, ArrayViewMut2<f32>)> =
+                Vec::with_capacity(ranges.len());
+            let mut rest: Vec<StateRows> = states.collect();
+            let mut output_rest = output;
+            for range in ranges {
+                let (part, others) = rest.into_iter().map(|state| state.split(range.len())).unzip();
+                let (output, output_others) = output_rest.split_at(Axis(0), range.len());
+                jobs.push((range, part, output));
+                (rest, output_rest) = (others, output_others);
+            }
+            threads.run(jobs, |(range, states, mut output)| {
+                let input = input.slice(s![range, ..]);
+                output.assign(&*self.step_rows(context, first, states.into_iter(), input));
             });
         });
-        Ok(output)
+        Ok(())
     }
 
     /// Runs some streams through the layers from `first` on.
-    fn step_rows(
+    fn step_rows<'s>(
         &self,
         context: Context,
         first: usize,
-        states: Vec<StateRows>,
+        mut states: impl Iterator<Item = StateRows<'s>>,
         input: ArrayView2<f32>,
     ) -> Matrix {
         let graph = self.config.graph();
-        let mut states = states.into_iter();
         let given = if first == 0 { Source::Input } else { Source::DecoderInput };
-        // The values still to be read.
-        let mut values = vec![(given, context.buffers.copy(input))];
+        let mut values = VALUES.take();
+        values.push((given, context.buffers.copy(input)));
         for node in &graph.nodes()[first..] {
             let layer = &self.config.layers()[node.layer];
             let mut read = |source: Source| {
@@ -135,8 +167,11 @@ impl Network {
             };
             values.push((Source::Output(layer.index), y));
         }
-        let output = values.into_iter().find(|(name, _)| *name == graph.output());
-        output.expect("the last layer has an output").1
+        let output = values.iter().position(|(name, _)| *name == graph.output());
+        let output = values.swap_remove(output.expect("the last layer has an output")).1;
+        values.clear();
+        VALUES.set(values);
+        output
     }
 }
 
@@ -177,7 +212,8 @@ fn recurrent_step(
         y: y_prev.as_ref().map(whole).zip(y.as_mut().map(Matrix::elements_mut)),
         y_pre: y_pre.as_mut().map(Matrix::elements_mut),
     };
-    step_forward(context.set, &weights, step, &mut weights.cell.scratch());
+    let mut scratch = context.buffers.matrix(1, weights.cell.scratch_len());
+    step_forward(context.set, &weights, step, scratch.elements_mut());
     for j in 1..k {
         let (mut older, newer) = state.h.multi_slice_mut((s![j - 1, .., ..], s![j, .., ..]));
         older.assign(&newer);

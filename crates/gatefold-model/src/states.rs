@@ -101,22 +101,20 @@ impl LayerState {
     }
 
     fn check(&self, recurrent: &Recurrent, batch: usize) -> Result<(), String> {
-        let expected = LayerState::zeros(recurrent, batch);
+        let scans = recurrent.direction.scans().len();
+        let expected_h = [scans * recurrent.history(), batch, recurrent.recurrent_width()];
+        let expected_c = recurrent.cell.has_state().then_some([scans, batch, recurrent.hidden]);
+        let expected_y = recurrent.feedback.map(|feedback| [batch, feedback.output]);
         let shape = |shape: Option<&[usize]>| shape.map_or("none".into(), |shape| format!("{shape:?}"));
         let axes = [
-            ("h", "[directions x slots, rows, width]", Some(expected.h.shape()), Some(self.h.shape())),
+            ("h", "[directions x slots, rows, width]", Some(&expected_h[..]), Some(self.h.shape())),
             (
                 "c",
                 "[directions, rows, units]",
-                expected.c.as_ref().map(|c| c.shape()),
+                expected_c.as_ref().map(|c| &c[..]),
                 self.c.as_ref().map(|c| c.shape()),
             ),
-            (
-                "y",
-                "[rows, outputs]",
-                expected.y.as_ref().map(|y| y.shape()),
-                self.y.as_ref().map(|y| y.shape()),
-            ),
+            ("y", "[rows, outputs]", expected_y.as_ref().map(|y| &y[..]), self.y.as_ref().map(|y| y.shape())),
         ];
         match axes.into_iter().find(|(.., expected, found)| expected != found) {
             None => Ok(()),

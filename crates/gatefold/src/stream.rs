@@ -7,7 +7,7 @@ use crate::network::{OnDevice, check_states};
 use crate::sequences::check_tokens;
 use crate::{Error, Network, Refusal, block_on};
 use gatefold_model::{Direction, InitialState, Layer, LayerKind, NetworkConfig, Parameters, States};
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use std::sync::Arc;
 
 /// Many streams side by side through one network, one time step at a time. The states stay on the device. In an
@@ -94,21 +94,65 @@ impl Stream {
     /// # Errors
     /// Those of [`Stream::step`].
     pub async fn step_async(&mut self, input: ArrayView2<'_, f32>) -> Result<Array2<f32>, Error> {
+        let mut output = Array2::zeros((self.batch, self.config().output()));
+        self.step_into_async(input, output.view_mut()).await?;
+        Ok(output)
+    }
+
+    /// [`Stream::step`], with the output written to `output [B, O]`. On the CPU, steps after the first allocate
+    /// nothing, unless there are so many streams that threads share them.
+    ///
+    /// ```
+    /// use gatefold::{Device, Network, NetworkConfig};
+    /// use ndarray::Array2;
+    ///
+    /// let config = NetworkConfig::with_input(2).lstm(16).dense(3).build()?;
+    /// let network = Network::new(&Device::cpu()?, &config, 1)?;
+    /// let mut stream = network.stream(1)?;
+    /// let (sample, mut output) = (Array2::ones((1, 2)), Array2::zeros((1, 3)));
+    /// for _ in 0..100 {
+    ///     stream.step_into(sample.view(), output.view_mut())?;
+    /// }
+    /// # Ok::<(), gatefold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Stream::step`]; [`Error::Shape`] for an output that does not fit.
+    pub fn step_into(&mut self, input: ArrayView2<f32>, output: ArrayViewMut2<f32>) -> Result<(), Error> {
+        block_on(self.step_into_async(input, output))
+    }
+
+    /// [`Stream::step_into`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Stream::step_into`].
+    pub async fn step_into_async(
+        &mut self,
+        input: ArrayView2<'_, f32>,
+        #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "a GPU's output is copied to it"))]
+        mut output: ArrayViewMut2<'_, f32>,
+    ) -> Result<(), Error> {
         let config = self.config();
         let width = config.decoder().map_or(config.input(), |at| config.layers()[at].output);
-        if input.dim() != (self.batch, width) {
-            return Err(Error::Shape {
-                what: "input of a step".into(),
-                expected: format!("[batch {}, features {width}]", self.batch),
-                found: format!("{:?}", input.shape()),
-            });
-        }
+        let fits = |what: &str, found: &[usize], name: &str, width: usize| match found == [self.batch, width] {
+            true => Ok(()),
+            false => Err(Error::Shape {
+                what: what.into(),
+                expected: format!("[batch {}, {name} {width}]", self.batch),
+                found: format!("{found:?}"),
+            }),
+        };
+        fits("input of a step", input.shape(), "features", width)?;
+        fits("output of a step", output.shape(), "outputs", config.output())?;
         let reader = config.layers().get(config.decoder().map_or(0, |at| at + 1)).map(|layer| &layer.kind);
         check_tokens("input", input.insert_axis(Axis(0)), None, reader)?;
         match &mut self.kept {
-            Kept::Cpu { network, states } => network.step(states, input),
+            Kept::Cpu { network, states } => network.step(states, input, output),
             #[cfg(feature = "gpu")]
-            Kept::Gpu(stream) => stream.step(input).await,
+            Kept::Gpu(stream) => {
+                output.assign(&stream.step(input).await?);
+                Ok(())
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use gatefold_cpu::{Batch, Gradients, Network, Threads};
+use gatefold_cpu::{Batch, Gradients, Instructions, Network, Threads};
 use gatefold_model::{Dropout, LayerState, States};
 use gatefold_model::{Layer, LayerConfig, NetworkConfig, Parameters};
 use gatefold_reference as reference;
@@ -184,7 +184,8 @@ impl Case {
     }
 
     pub(crate) fn network(&self, threads: usize) -> Network {
-        Network::new(&self.config, &self.parameters, Threads::new(threads)).unwrap()
+        let network = Network::new(&self.config, &self.parameters, Threads::new(threads)).unwrap();
+        network.with_instructions(Instructions::choose().unwrap())
     }
 
     pub(crate) fn run(&self, threads: usize) -> Outcome {

@@ -4,7 +4,7 @@ use crate::device::Cpu;
 use crate::{Error, Sequences};
 use gatefold_cpu::{Batch, Gradients, Network, Tape};
 use gatefold_model::{Dropout, NetworkConfig, Parameters, States};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -81,8 +81,13 @@ impl CpuNetwork {
     }
 
     /// Advances streams and their states by one step.
-    pub(crate) fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, Error> {
-        Ok(self.read().step(states, input)?)
+    pub(crate) fn step(
+        &self,
+        states: &mut States,
+        input: ArrayView2<f32>,
+        output: ArrayViewMut2<f32>,
+    ) -> Result<(), Error> {
+        Ok(self.read().step_into(states, input, output)?)
     }
 }
 

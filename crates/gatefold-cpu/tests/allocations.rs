@@ -1,0 +1,62 @@
+//! Steps of a stream allocate nothing once the first was made.
+
+#![allow(unsafe_code, reason = "an allocator is counted by being one")]
+
+use gatefold_cpu::{Network, Threads};
+use gatefold_model::{
+    Activation, DenseConfig, GruConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
+};
+use ndarray::Array2;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The system's allocator, and the number of times that it was asked.
+struct Counting;
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// One test alone, since the count is that of the process.
+#[test]
+fn steps_of_a_stream_allocate_nothing() {
+    let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
+    let networks: [&[LayerConfig]; 5] = [
+        &[LstmConfig::new(37).into(), dense(3)],
+        &[LstmConfig::new(20).peephole().projection(7).skip(3).into(), LayerConfig::Softmax],
+        &[GruConfig::new(16).into(), GruConfig::new(16).reset(Reset::Before).into(), dense(1)],
+        &[RnnConfig::new(9).feedback(4, Activation::Tanh).into()],
+        &[dense(8), LstmConfig::new(8).into(), LayerConfig::Residual { from: 1 }, LayerConfig::LastStep],
+    ];
+    for layers in networks {
+        for rows in [1, 5] {
+            let config = NetworkConfig::new(6, layers).unwrap();
+            let parameters = Parameters::initial(&config, 3).unwrap();
+            let network = Network::new(&config, &parameters, Threads::new(2)).unwrap();
+            let mut states = network.initial_states(rows);
+            let input = Array2::from_elem((rows, 6), 0.25);
+            let mut output = Array2::zeros((rows, config.output()));
+            for step in 0..20 {
+                let before = ASKED.load(Ordering::Relaxed);
+                network.step_into(&mut states, input.view(), output.view_mut()).unwrap();
+                let asked = ASKED.load(Ordering::Relaxed) - before;
+                assert!(step < 3 || asked == 0, "{config}, {rows} rows, step {step}: {asked} allocations");
+            }
+        }
+    }
+}
