@@ -144,7 +144,7 @@ fn an_update_that_overflows_is_reported_itself_and_changes_nothing() {
         // correction; RMSprop's first steps are longer than 1.
         let ways = [(f32::MAX, 1e3), (0.01, 1e30)];
         for (rate, offset) in ways.into_iter().filter(|&(rate, _)| !(is_sgd && rate < 1.0)) {
-            for device in [Device::Cpu, Device::Gpu(gpu.clone())] {
+            for device in [Device::cpu().unwrap(), Device::Gpu(gpu.clone())] {
                 let case = format!("{optimizer:?} at {rate:e}, {offset:e}, {}", device.summary());
                 failures.check(case, || {
                     let options = TrainConfig::new().optimizer(optimizer).learning_rate(0.01);
@@ -196,7 +196,9 @@ fn the_parameter_that_overflows_is_named_at_every_door() {
     let small = GpuOptions::new().binding_limit_bytes(Some(4 * 11 * 256));
     let Some(split) = test_gpu_with(&small) else { return };
     let mut failures = Failures::new();
-    for (name, device) in [("cpu", Device::Cpu), ("gpu", Device::Gpu(gpu)), ("split", Device::Gpu(split))] {
+    for (name, device) in
+        [("cpu", Device::cpu().unwrap()), ("gpu", Device::Gpu(gpu)), ("split", Device::Gpu(split))]
+    {
         failures.check(name, || {
             // Groups make several runs of parameters. Of these two, one is too slow to overflow and one is not trained.
             let options = TrainConfig::new()
@@ -244,7 +246,7 @@ fn the_parameter_that_overflows_is_named_at_every_door() {
 #[test]
 fn a_window_that_overflows_is_reported() {
     let Some(gpu) = test_gpu() else { return };
-    for device in [Device::Cpu, Device::Gpu(gpu)] {
+    for device in [Device::cpu().unwrap(), Device::Gpu(gpu)] {
         let config = NetworkConfig::with_input(2).lstm(3).dense(1).build().unwrap();
         let options = TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(1e36);
         let mut trainer = Trainer::new(Network::new(&device, &config, 1).unwrap(), options).unwrap();
@@ -294,7 +296,7 @@ fn a_gpu_withholds_updates_until_an_overflow_is_reported() {
 
 #[test]
 fn an_overflow_says_what_to_do() {
-    let mut trainer = trainer(&Device::Cpu, TrainConfig::new().learning_rate(f32::MAX));
+    let mut trainer = trainer(&Device::cpu().unwrap(), TrainConfig::new().learning_rate(f32::MAX));
     let (input, target) = waves(0, SHAPE, (2, 1));
     assert_eq!(
         trainer.step(&input, &target).unwrap_err().to_string(),
@@ -307,7 +309,7 @@ fn an_overflow_says_what_to_do() {
 #[test]
 fn a_parameter_that_is_infinite_already_is_named_unless_it_is_frozen() {
     let Some(gpu) = test_gpu() else { return };
-    for device in [Device::Cpu, Device::Gpu(gpu)] {
+    for device in [Device::cpu().unwrap(), Device::Gpu(gpu)] {
         let config = NetworkConfig::with_input(2).dense(3).build().unwrap();
         let mut parameters = Parameters::initial(&config, 1).unwrap();
         let gradients = parameters.clone();

@@ -1,5 +1,5 @@
-use crate::buffers::Matrix;
 use crate::bridge::{self, BridgeGradients, add_to_newest, recurrent_of};
+use crate::buffers::Matrix;
 use crate::dense;
 use crate::network::{Context, Kept, Network, PartTape, Tape};
 use crate::parts::{put_states, take_states};
@@ -131,7 +131,8 @@ impl Network {
         {
             panic!("gradients of final {problem}");
         }
-        let rows: usize = tape.parts.iter().flat_map(|tape| tape.packings.values().next()).map(|p| p.len()).sum();
+        let rows: usize =
+            tape.parts.iter().flat_map(|tape| tape.packings.values().next()).map(|p| p.len()).sum();
         let threads = self.threads.worth(rows * self.weights());
         let recurrent = self.config.recurrent_layers().count();
         let mut parts: Vec<Option<Back>> = tape.parts.iter().map(|_| None).collect();

@@ -112,7 +112,7 @@ pub(crate) fn backward(
 ) -> BridgeGradients {
     let config = context.config;
     let (decoder, bridge) = decoder(config);
-    let back = |((place, hand_over), dense): ((usize, &HandOver), &Option<(Array2<f32>, DenseTape)>)| {
+    let mut back = |(place, hand_over): (usize, &HandOver)| {
         let &HandOver { target, state, source, source_state, .. } = hand_over;
         let d_initial = &d_states[recurrent_of(config, target).0];
         let d_initial = d_initial.as_ref().expect("the decoder's layers had their turn");
@@ -125,7 +125,7 @@ pub(crate) fn backward(
         };
         let mut d = context.buffers.copy(d.view());
         let mut found = None;
-        if let (Some((_, tape)), Bridge::Dense { activation }) = (dense, bridge) {
+        if let (Some((_, tape)), Bridge::Dense { activation }) = (&tape.dense[place], bridge) {
             dense::backward(context.set, tape, activation, &mut d);
             let weight = &context.packed.layer(decoder).bridge[place];
             let d_given = dense::product(context, d.view(), weight, None);
@@ -136,7 +136,7 @@ pub(crate) fn backward(
         add_to_newest(d.view(), source_state, recurrent, d_final);
         found
     };
-    config.graph().hand_overs().iter().enumerate().zip(&tape.dense).map(back).collect()
+    config.graph().hand_overs().iter().enumerate().map(&mut back).collect()
 }
 
 /// Adds the gradients of the bridge's parameters.

@@ -199,8 +199,12 @@ impl CellStep<'_> {
                 set.run(lstm::PlainBackward { hidden, lanes, c_prev, c, d_h: d_out, d_c });
             }
             Cell::Gru(GruCell { reset, .. }) if self.is_plain() => match reset {
-                Reset::After => set.run(gru::PlainAfterBackward { hidden, lanes, h_prev, d_h: d_out, d_prev }),
-                Reset::Before => set.run(gru::PlainBeforeBackward { hidden, lanes, h_prev, d_h: d_out, d_prev }),
+                Reset::After => {
+                    set.run(gru::PlainAfterBackward { hidden, lanes, h_prev, d_h: d_out, d_prev })
+                }
+                Reset::Before => {
+                    set.run(gru::PlainBeforeBackward { hidden, lanes, h_prev, d_h: d_out, d_prev })
+                }
             },
             Cell::Rnn { activation } => {
                 let rows = lanes.chunks_exact_mut(hidden).zip(out.chunks_exact(hidden));
@@ -212,7 +216,18 @@ impl CellStep<'_> {
                 let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(c_prev.chunks_exact(hidden));
                 let rows = rows.zip(c.chunks_exact(hidden)).zip(d_out.chunks_exact(hidden));
                 for ((((lanes, c_prev), c), d_out), d_c) in rows.zip(d_c.chunks_exact_mut(hidden)) {
-                    lstm::backward(set, &cell, self.clip, self.peephole, lanes, c_prev, c, d_out, d_c, scratch);
+                    lstm::backward(
+                        set,
+                        &cell,
+                        self.clip,
+                        self.peephole,
+                        lanes,
+                        c_prev,
+                        c,
+                        d_out,
+                        d_c,
+                        scratch,
+                    );
                 }
             }
             Cell::Gru(cell) => {

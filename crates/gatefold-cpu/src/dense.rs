@@ -35,7 +35,12 @@ pub(crate) fn forward(
 pub(crate) fn product(context: Context, x: ArrayView2<f32>, weight: &Packed, bias: Option<&[f32]>) -> Matrix {
     let mut y = context.buffers.matrix(x.nrows(), weight.width());
     let to = ColumnsMut::all(y.elements_mut(), weight.width());
-    weight.multiply(context.set, Columns::all(x.to_slice().expect("values are kept in standard layout"), x.ncols()), bias.map_or(Start::Zero, Start::Row), to);
+    weight.multiply(
+        context.set,
+        Columns::all(x.to_slice().expect("values are kept in standard layout"), x.ncols()),
+        bias.map_or(Start::Zero, Start::Row),
+        to,
+    );
     y
 }
 

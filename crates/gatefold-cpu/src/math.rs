@@ -122,8 +122,7 @@ mod tests {
                     let nearest = (expected as f32).abs().max(f32::MIN_POSITIVE);
                     let place = f64::from(f32::from_bits(nearest.to_bits() + 1) - nearest);
                     let error = (f64::from(y) - expected).abs() / place;
-                    // Written so that NaN is an error.
-                    if !(error <= worst.0) {
+                    if error > worst.0 || error.is_nan() {
                         worst = (error, x);
                     }
                 }

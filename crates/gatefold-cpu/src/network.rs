@@ -1,6 +1,6 @@
 use crate::batch::{Batch, check_half};
-use crate::buffers::{Buffers, Matrix};
 use crate::bridge::{self, BridgeTape, newest, recurrent_of};
+use crate::buffers::{Buffers, Matrix};
 use crate::dense::{self, DenseTape};
 use crate::instructions::Instructions;
 use crate::packing::{Packing, Part};
@@ -151,7 +151,13 @@ impl PartTape {
     }
 
     /// Packs the part's rows of a caller's sequence and adds them as an input.
-    fn give(&mut self, buffers: &Arc<Buffers>, source: Source, sequence: ArrayView3<f32>, lengths: Option<&[usize]>) {
+    fn give(
+        &mut self,
+        buffers: &Arc<Buffers>,
+        source: Source,
+        sequence: ArrayView3<f32>,
+        lengths: Option<&[usize]>,
+    ) {
         let packing = Arc::new(Packing::new(sequence.dim().0, &self.part, lengths));
         self.values.insert(source, Kept::Rows(packing.pack(buffers, sequence)));
         self.packings.insert(source, packing);
@@ -468,7 +474,9 @@ impl PartTape {
                 let dense = dense::forward(context, input.view(), weight, bias, activation);
                 if self.keeps { Kept::Dense(dense) } else { Kept::Rows(dense.y) }
             }
-            LayerKind::Embedding { .. } => Kept::Rows(steps::embed(context.buffers, context.values.table(layer), input.view())),
+            LayerKind::Embedding { .. } => {
+                Kept::Rows(steps::embed(context.buffers, context.values.table(layer), input.view()))
+            }
             LayerKind::Dropout { rate } => match self.dropout {
                 None => self.unchanged(context.buffers, node, input),
                 Some(dropout) => {
@@ -484,12 +492,19 @@ impl PartTape {
                 Kept::Rows(rows)
             }
             LayerKind::Expand { steps: count, fill } => {
-                let rows = steps::expand(context.buffers, packing.last_rows(context.buffers, input.view()).view(), count, fill);
+                let rows = steps::expand(
+                    context.buffers,
+                    packing.last_rows(context.buffers, input.view()).view(),
+                    count,
+                    fill,
+                );
                 *packing = Arc::new(packing.of_steps(count));
                 Kept::Rows(rows)
             }
             // These layers only read.
-            LayerKind::Residual { .. } | LayerKind::FinalState => self.unchanged(context.buffers, node, input),
+            LayerKind::Residual { .. } | LayerKind::FinalState => {
+                self.unchanged(context.buffers, node, input)
+            }
             kind => unreachable!("{} is run elsewhere", kind.name()),
         }
     }

@@ -112,7 +112,8 @@ impl Packing {
 
     /// The step and the row of the whole batch, for each packed row.
     pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.steps()).flat_map(move |t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, self.part.rows[row])))
+        (0..self.steps())
+            .flat_map(move |t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, self.part.rows[row])))
     }
 
     /// The rows of the whole batch.

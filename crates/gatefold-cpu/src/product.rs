@@ -102,7 +102,9 @@ impl Packed {
                 let (depth, width) = (to.depth, to.width);
                 if is_narrow::<S>(depth, width) {
                     to.resize(depth * width);
-                    for (n, column) in to.elements_mut().chunks_exact_mut(depth.max(1)).take(width).enumerate() {
+                    for (n, column) in
+                        to.elements_mut().chunks_exact_mut(depth.max(1)).take(width).enumerate()
+                    {
                         column.iter_mut().enumerate().for_each(|(k, to)| *to = element(k, n));
                     }
                     return;
@@ -151,7 +153,6 @@ impl Packed {
     pub(crate) fn width(&self) -> usize {
         self.width
     }
-
 
     fn resize(&mut self, elements: usize) {
         self.lines.resize(elements.div_ceil(16), Line::zeroed());
@@ -597,13 +598,18 @@ mod tests {
                     transposed.pack_transposed(set, w.view(), &[half..width, 0..half]);
                     let order: Vec<usize> = (half..width).chain(0..half).collect();
                     let turned = w.select(Axis(0), &order).t().as_standard_layout().into_owned();
-                    plain.pack_rows(set, turned.view(), &[0..depth]);
+                    plain.pack_rows(set, turned.view(), &[0..depth / 2, depth / 2..depth]);
                     for start in [Start::Zero, Start::Row(&row), Start::Output] {
                         let run = |packed: &Packed| {
                             let mut out = before.clone();
                             let a = Columns { elements: a.as_slice().unwrap(), width: depth + 5, first: 2 };
                             let elements = out.as_slice_mut().unwrap();
-                            packed.multiply(set, a, start, ColumnsMut { elements, width: width + 4, first: 3 });
+                            packed.multiply(
+                                set,
+                                a,
+                                start,
+                                ColumnsMut { elements, width: width + 4, first: 3 },
+                            );
                             out
                         };
                         let out = run(&transposed);
@@ -620,8 +626,8 @@ mod tests {
                                     Start::Row(row) => row[n],
                                     Start::Output => before[[r, c]],
                                 };
-                                let products =
-                                    (0..depth).map(|k| f64::from(a[[r, k + 2]]) * f64::from(w[[order[n], k]]));
+                                let products = (0..depth)
+                                    .map(|k| f64::from(a[[r, k + 2]]) * f64::from(w[[order[n], k]]));
                                 let products: Vec<f64> = products.chain([f64::from(first)]).collect();
                                 let magnitude = products.iter().map(|product| product.abs()).sum();
                                 let exact = products.iter().sum();
@@ -643,10 +649,15 @@ mod tests {
             for (_, depth, width) in SIZES {
                 let (a, w) = (numbers(14, depth, 5), numbers(width, depth, 6));
                 let mut packed = Packed::default();
-                packed.pack_transposed(set, w.view(), &[0..width]);
+                packed.pack_transposed(set, w.view(), &[0..1, 1..width]);
                 let run = |a: &[f32]| {
                     let mut out = vec![0.0; a.len() / depth * width];
-                    packed.multiply(set, Columns::all(a, depth), Start::Zero, ColumnsMut::all(&mut out, width));
+                    packed.multiply(
+                        set,
+                        Columns::all(a, depth),
+                        Start::Zero,
+                        ColumnsMut::all(&mut out, width),
+                    );
                     out
                 };
                 let together = run(a.as_slice().unwrap());

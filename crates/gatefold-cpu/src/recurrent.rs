@@ -138,11 +138,17 @@ pub(crate) fn infer(
             let part = packing.window(steps);
             // Windows of equal size share a tape.
             let tape = kept.take().filter(|&(_, len)| len == part.len());
-            let mut tape = tape.map_or_else(|| ScanTape::new(context.buffers, &part, &weights), |(tape, _)| tape);
+            let mut tape =
+                tape.map_or_else(|| ScanTape::new(context.buffers, &part, &weights), |(tape, _)| tape);
             tape.begin(&part, &weights, &states);
             let inputs = &elements[rows.start * input.ncols()..rows.end * input.ncols()];
             scan::forward(context.set, &part, &weights, inputs, input.ncols(), &mut tape);
-            put_output(recurrent, scan, outputs(&part, &weights, &tape).view(), output.slice_mut(s![rows, ..]));
+            put_output(
+                recurrent,
+                scan,
+                outputs(&part, &weights, &tape).view(),
+                output.slice_mut(s![rows, ..]),
+            );
             states = final_states(&part, &weights, &tape);
             kept = Some((tape, part.len()));
         }
@@ -161,6 +167,7 @@ pub(crate) struct RecurrentGradients {
 /// context's weights are those packed for backward.
 ///
 /// `d_out [N, width]` may be left out where only final states matter.
+#[expect(clippy::too_many_arguments, reason = "a layer's forward pass has that many parts")]
 pub(crate) fn backward(
     context: Context,
     layer: &Layer,
@@ -186,8 +193,7 @@ pub(crate) fn backward(
             (Some(_), _) => d_out.take().expect("it is there"),
         };
         let d_final_states = d_final.map(|d_final| scan_states(d_final, recurrent, scan, packing));
-        let mut found =
-            scan::backward(context, packing, &weights, tape, d_out, d_final_states.as_ref());
+        let mut found = scan::backward(context, packing, &weights, tape, d_out, d_final_states.as_ref());
         if wants_input {
             let product = &weights.packed.input;
             let (start, mut to) = match d_input.take() {

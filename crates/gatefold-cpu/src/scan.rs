@@ -97,7 +97,13 @@ pub(crate) struct Step<'a> {
 }
 
 /// Sums over the inputs `[rows, I]` and the biases: the lanes of some rows before their step.
-pub(crate) fn input_lanes(set: Instructions, weights: &Weights, input: &[f32], width: usize, lanes: &mut [f32]) {
+pub(crate) fn input_lanes(
+    set: Instructions,
+    weights: &Weights,
+    input: &[f32],
+    width: usize,
+    lanes: &mut [f32],
+) {
     let all = weights.cell.lanes() * weights.cell.hidden;
     let bias = &weights.packed.bias;
     let product = &weights.packed.input;

@@ -49,12 +49,7 @@ pub(crate) fn softmax_backward(y: ArrayView2<f32>, d: &mut Array2<f32>) {
 }
 
 /// The first of `steps` equal parts of the rows and, with [`Expansion::Repeat`], the same in the others.
-pub(crate) fn expand(
-    buffers: &Arc<Buffers>,
-    x: ArrayView2<f32>,
-    steps: usize,
-    fill: Expansion,
-) -> Matrix {
+pub(crate) fn expand(buffers: &Arc<Buffers>, x: ArrayView2<f32>, steps: usize, fill: Expansion) -> Matrix {
     let mut y = buffers.zeros(steps * x.nrows(), x.ncols());
     for (n, mut part) in y.axis_chunks_iter_mut(Axis(0), x.nrows()).enumerate() {
         if n == 0 || fill == Expansion::Repeat {

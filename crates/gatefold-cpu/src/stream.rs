@@ -160,7 +160,9 @@ impl Network {
                     let weight = &context.packed.layer(layer).dense;
                     dense::forward(context, x.view(), weight, bias, activation).y
                 }
-                LayerKind::Embedding { .. } => steps::embed(context.buffers, context.values.table(layer), x.view()),
+                LayerKind::Embedding { .. } => {
+                    steps::embed(context.buffers, context.values.table(layer), x.view())
+                }
                 LayerKind::Softmax => steps::softmax(context.buffers, x.view()),
                 // These layers only read, and a single step is also the last.
                 _ => x,

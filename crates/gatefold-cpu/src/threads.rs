@@ -58,7 +58,11 @@ impl Threads {
     ///
     /// # Panics
     /// If a job panics, after all have ended.
-    pub(crate) fn run<J: Send>(self, jobs: impl IntoIterator<Item = J, IntoIter: Send>, work: impl Fn(J) + Sync) {
+    pub(crate) fn run<J: Send>(
+        self,
+        jobs: impl IntoIterator<Item = J, IntoIter: Send>,
+        work: impl Fn(J) + Sync,
+    ) {
         let jobs = jobs.into_iter();
         let helpers = self.count() - 1;
         let pool = if helpers == 0 || jobs.size_hint().1 == Some(1) { None } else { Pool::take(helpers) };

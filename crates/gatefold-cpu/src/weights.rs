@@ -146,8 +146,8 @@ impl PackedNetwork {
 
 /// Packs these rows of a matrix, or all.
 fn put(to: &mut Packed, set: Instructions, pass: Pass, w: ArrayView2<f32>, rows: Option<&[Range<usize>]>) {
-    let all = [0..w.nrows()];
-    let rows = rows.unwrap_or(&all);
+    let all = 0..w.nrows();
+    let rows = rows.unwrap_or(std::slice::from_ref(&all));
     match pass {
         Pass::Forward => to.pack_transposed(set, w, rows),
         Pass::Backward => to.pack_rows(set, w, rows),
@@ -206,7 +206,9 @@ impl<'a> Weights<'a> {
             projects: layer.find(Role::ProjectionWeight, reverse).is_some(),
             feedback: recurrent.feedback.map(|feedback| Feedback {
                 activation: feedback.activation,
-                bias: values.elements(layer, Role::ReadoutBias, reverse).expect("a layer with feedback has it"),
+                bias: values
+                    .elements(layer, Role::ReadoutBias, reverse)
+                    .expect("a layer with feedback has it"),
             }),
             packed: &packed.layer(layer).scans[scan],
         }

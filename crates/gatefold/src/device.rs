@@ -164,7 +164,9 @@ mod tests {
 
     #[test]
     fn threads_are_counted_and_bounded() {
-        for (count, summary) in [(1, "cpu (1 thread, "), (3, "cpu (3 threads, "), (1024, "cpu (1024 threads, ")] {
+        for (count, summary) in
+            [(1, "cpu (1 thread, "), (3, "cpu (3 threads, "), (1024, "cpu (1024 threads, ")]
+        {
             let device = Device::cpu_with_threads(count).unwrap();
             assert!(device.summary().starts_with(summary), "{}", device.summary());
         }

@@ -134,7 +134,8 @@ impl Stream {
     ) -> Result<(), Error> {
         let config = self.config();
         let width = config.decoder().map_or(config.input(), |at| config.layers()[at].output);
-        let fits = |what: &str, found: &[usize], name: &str, width: usize| match found == [self.batch, width] {
+        let fits = |what: &str, found: &[usize], name: &str, width: usize| match found == [self.batch, width]
+        {
             true => Ok(()),
             false => Err(Error::Shape {
                 what: what.into(),

@@ -293,6 +293,7 @@ pub(super) fn forward(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
 pub(super) fn backward(
     set: Instructions,
     cell: &GruCell,
@@ -336,6 +337,7 @@ pub(super) fn backward(
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
 pub(super) fn reset_backward(
     set: Instructions,
     cell: &GruCell,

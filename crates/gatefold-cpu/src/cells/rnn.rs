@@ -6,7 +6,13 @@ use gatefold_model::Activation;
 use pulp::{Simd, WithSimd};
 
 /// Any number of rows at once.
-pub(super) fn forward(set: Instructions, activation: Activation, bound: Option<f32>, a: &mut [f32], h: &mut [f32]) {
+pub(super) fn forward(
+    set: Instructions,
+    activation: Activation,
+    bound: Option<f32>,
+    a: &mut [f32],
+    h: &mut [f32],
+) {
     clip(bound, a);
     h.copy_from_slice(a);
     apply(set, activation, h);

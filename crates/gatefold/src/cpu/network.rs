@@ -26,11 +26,7 @@ pub(crate) struct CpuTape {
 }
 
 impl CpuNetwork {
-    pub(crate) fn new(
-        config: &NetworkConfig,
-        parameters: &Parameters,
-        cpu: Cpu,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(config: &NetworkConfig, parameters: &Parameters, cpu: Cpu) -> Result<Self, Error> {
         let network = Network::new(config, parameters, cpu.threads)?.with_instructions(cpu.instructions);
         Ok(CpuNetwork { config: config.clone(), network: RwLock::new(network), changes: AtomicU64::new(0) })
     }
