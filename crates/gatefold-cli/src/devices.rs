@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::page::{entry, line, size};
 use gatefold::Device;
-use gatefold::devices::{AdapterSummary, Threads, adapters};
+use gatefold::devices::{AdapterSummary, Cpu, Instructions, Threads, adapters};
 use serde_json::{Value, json};
 
 /// Lists the CPU and every GPU adapter with its driver and the limits that matter, and says which one `--device auto`
@@ -41,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         (count, cores) => format!("{count}, from GATEFOLD_THREADS; {cores} available"),
     };
     line(entry("  threads", NAMES, &threads));
+    line(entry("  instructions", NAMES, &instructions(&cpu)));
     line(entry("  taken by", NAMES, if auto.is_some() { "--device cpu" } else { "--device auto, cpu" }));
     Ok(())
 }
@@ -128,11 +129,23 @@ fn adapter_json(adapter: &AdapterSummary) -> Value {
     })
 }
 
-fn threads(cpu: &Device) -> usize {
+fn own(cpu: &Device) -> &Cpu {
     match cpu {
-        Device::Cpu(cpu) => cpu.threads.count(),
+        Device::Cpu(cpu) => cpu,
         _ => unreachable!("Device::cpu opens the CPU"),
     }
+}
+
+fn threads(cpu: &Device) -> usize {
+    own(cpu).threads.count()
+}
+
+/// The instructions that are used, and those that could be.
+fn instructions(cpu: &Device) -> String {
+    let used = own(cpu).instructions;
+    let others = Instructions::available().into_iter().filter(|&set| set != used);
+    let others: Vec<&str> = others.map(Instructions::name).collect();
+    if others.is_empty() { used.to_string() } else { format!("{used}; also {}", others.join(", ")) }
 }
 
 fn cpu_json(cpu: &Device, adapters: &[AdapterSummary]) -> Value {
@@ -140,6 +153,7 @@ fn cpu_json(cpu: &Device, adapters: &[AdapterSummary]) -> Value {
         "name": cpu.summary(),
         "kind": "cpu",
         "threads": threads(cpu),
+        "instructions": own(cpu).instructions.name(),
         "taken_by_auto": !adapters.iter().any(|adapter| adapter.taken_by_auto),
     })
 }

@@ -1,12 +1,12 @@
-//! Steps of a stream allocate nothing once the first was made.
+//! Steps of a stream allocate nothing once the first was made, and passes none of their large matrices.
 
 #![allow(unsafe_code, reason = "an allocator is counted by being one")]
 
-use gatefold_cpu::{Network, Threads};
+use gatefold_cpu::{Batch, Network, Threads};
 use gatefold_model::{
     Activation, DenseConfig, GruConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
 };
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,11 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 struct Counting;
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
@@ -32,8 +34,38 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// One test alone, since the count is that of the process.
+// One test alone, since the counts are those of the process.
 #[test]
+fn memory_is_used_again() {
+    steps_of_a_stream_allocate_nothing();
+    passes_allocate_no_large_matrices();
+}
+
+/// Beside the output, which the caller gets, a pass may ask for what grows neither with the steps nor with the units.
+fn passes_allocate_no_large_matrices() {
+    let (steps, batch) = (60, 24);
+    let layers = [LstmConfig::new(48).into(), GruConfig::new(32).into(), DenseConfig::new(1).into()];
+    let config = NetworkConfig::new(16, &layers).unwrap();
+    let mut network =
+        Network::new(&config, &Parameters::initial(&config, 3).unwrap(), Threads::new(2)).unwrap();
+    let input = Array3::from_elem((steps, batch, 16), 0.25);
+    let d_output = Array3::from_elem((steps, batch, 1), 0.5);
+    let mut gradients = network.parameters().clone();
+    let output = steps * batch * size_of::<f32>();
+    let tape = steps * batch * (4 * 48 + 4 * 32) * size_of::<f32>();
+    for round in 0..12 {
+        let before = BYTES.load(Ordering::Relaxed);
+        network.predict(&Batch::new(input.view()));
+        let inference = BYTES.load(Ordering::Relaxed) - before - output;
+        network.parameters_mut();
+        let tape_of_pass = network.forward(&Batch::new(input.view()));
+        network.accumulate(tape_of_pass, d_output.view(), None, &mut gradients);
+        let training = BYTES.load(Ordering::Relaxed) - before - inference - 2 * output;
+        assert!(round < 6 || inference < tape / 8, "round {round}: inference asks for {inference} bytes");
+        assert!(round < 6 || training < tape / 8, "round {round}: training asks for {training} bytes");
+    }
+}
+
 fn steps_of_a_stream_allocate_nothing() {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
     let networks: [&[LayerConfig]; 5] = [

@@ -1,3 +1,4 @@
+use crate::cpu::Cpu;
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuOptions};
 use crate::{DeviceChoice, Error, block_on};
@@ -8,16 +9,6 @@ pub const MOST_THREADS: usize = 1024;
 
 /// The environment variable that bounds the CPU device's threads where the program gives no number.
 const VARIABLE: &str = "GATEFOLD_THREADS";
-
-/// The CPU device: plain Rust on this many threads, with these vector instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Cpu {
-    /// Results are the same bits for any number.
-    pub threads: Threads,
-    /// Results differ by rounding from one set to another.
-    pub instructions: Instructions,
-}
 
 /// The device that a network lives and computes on.
 #[derive(Clone, Debug)]

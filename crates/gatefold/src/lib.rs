@@ -227,7 +227,8 @@ pub mod data {
 /// Devices: what a network can run on, and how a GPU is opened.
 pub mod devices {
     pub use crate::choice::DeviceChoice;
-    pub use crate::device::{Cpu, Device, MOST_THREADS};
+    pub use crate::cpu::Cpu;
+    pub use crate::device::{Device, MOST_THREADS};
     #[cfg(feature = "gpu")]
     pub use crate::gpu::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
     #[doc(inline)]
