@@ -6,7 +6,7 @@
 use gatefold::file::pytorch;
 use gatefold::{Device, Network, TrainConfig, Trainer};
 use gatefold_onnx::{ExportOptions, save};
-use ndarray::{Array3, Axis};
+use ndarray::{Array2, Array3, Axis};
 use peer_protocol::{Call, Case, Failure, Mode, serve};
 use std::path::Path;
 
@@ -47,9 +47,11 @@ fn load(case: &Case) -> Result<Call, Failure> {
         Mode::Stream => {
             let mut stream = network.stream(case.batch)?;
             let mut steps = (0..case.steps).cycle();
+            let mut output = Array2::zeros((case.batch, 1));
             Box::new(move || {
                 let t = steps.next().expect("there are steps");
-                Ok(stream.step(input.index_axis(Axis(0), t))?.into_iter().collect())
+                stream.step_into(input.index_axis(Axis(0), t), output.view_mut())?;
+                Ok(output.iter().copied().collect())
             })
         }
     })
