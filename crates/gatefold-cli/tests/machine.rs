@@ -1,5 +1,6 @@
 //! `gatefold devices`, `selfcheck`, `describe` and `bench`, from end to end as a user runs them.
 
+use gatefold::devices::Instructions;
 use gatefold_check::test_gpu;
 use gatefold_model::file::Model;
 use gatefold_model::{DecoderConfig, DenseConfig, LayerConfig, LstmConfig, NetworkConfig, Parameters};
@@ -96,14 +97,18 @@ fn threads_of_the_cpu_are_an_option_or_a_variable() {
     };
     let available = std::thread::available_parallelism().unwrap();
     let s = if available.get() == 1 { "" } else { "s" };
-    assert_eq!(device(command(bench), ""), format!("cpu ({available} thread{s})"));
-    assert_eq!(device(command(bench), " 3 "), "cpu (3 threads)");
+    let set = Instructions::choose().unwrap();
+    assert_eq!(device(command(bench), ""), format!("cpu ({available} thread{s}, {set})"));
+    assert_eq!(device(command(bench), " 3 "), format!("cpu (3 threads, {set})"));
     // The option wins, also over a variable that is wrong.
     for variable in ["3", "many"] {
-        assert_eq!(device(command(&format!("{bench} --threads 1")), variable), "cpu (1 thread)");
+        assert_eq!(
+            device(command(&format!("{bench} --threads 1")), variable),
+            format!("cpu (1 thread, {set})")
+        );
     }
     let auto = "bench --shape 3,4,2,5 --mode infer --json --threads 2";
-    assert_eq!(device(without_drivers(auto), ""), "cpu (2 threads)");
+    assert_eq!(device(without_drivers(auto), ""), format!("cpu (2 threads, {set})"));
 
     for (variable, found) in [("0", "0"), ("1025", "1025"), ("-1", "-1"), ("many", "many")] {
         for arguments in [bench, "devices"] {
@@ -135,7 +140,10 @@ fn devices_says_how_many_threads_the_cpu_takes() {
     assert!(printed.contains(&expected), "{printed}");
     assert_narrow(&printed);
     let found = &objects(&counted("7", " --json"))[0];
-    assert_eq!((&found["threads"], &found["name"]), (&7.into(), &"cpu (7 threads)".into()));
+    let set = Instructions::choose().unwrap();
+    assert_eq!((&found["threads"], &found["name"]), (&7.into(), &format!("cpu (7 threads, {set})").into()));
+    assert_eq!(found["instructions"], set.name());
+    assert!(printed.contains(&format!("\n  instructions {set}")), "{printed}");
 }
 
 /// libwayland, which Mesa's device-select layer calls while adapters are listed, complains without the folder.
@@ -185,7 +193,7 @@ fn selfcheck_without_an_adapter_fails() {
 #[test]
 fn selfcheck_goes_through_the_instructions_of_the_cpu() {
     let printed = succeed(command("selfcheck --device cpu"));
-    for set in gatefold::devices::Instructions::available() {
+    for set in Instructions::available() {
         assert!(printed.contains(&format!(", {set})")), "{set}:\n{printed}");
     }
     assert!(printed.contains("cells ") && printed.contains("layers, lengths ") && !printed.contains("FAIL"));

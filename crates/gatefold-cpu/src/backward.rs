@@ -134,6 +134,8 @@ impl Network {
         let rows: usize =
             tape.parts.iter().flat_map(|tape| tape.packings.values().next()).map(|p| p.len()).sum();
         let threads = self.threads.worth(rows * self.weights());
+        let d_output = d_output.as_standard_layout();
+        let d_output = d_output.view();
         let recurrent = self.config.recurrent_layers().count();
         let mut parts: Vec<Option<Back>> = tape.parts.iter().map(|_| None).collect();
         self.with_context(Pass::Backward, |context| {

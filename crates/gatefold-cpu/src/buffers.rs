@@ -1,14 +1,15 @@
 //! Matrices that go back where they came from, so that passes of equal shape ask the system for no memory.
 
 use ndarray::{Array2, ArrayView2};
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The elements up to which it does not matter which buffer a matrix takes.
 const SMALL: usize = 8;
 
-/// The passes after which a buffer that nobody needed is let go.
-const PATIENCE: u64 = 4;
+/// The passes after which a buffer that nobody needed is freed.
+const KEPT_PASSES: u64 = 2;
 
 /// A network's buffers that are not in use.
 #[derive(Debug, Default)]
@@ -18,8 +19,8 @@ pub(crate) struct Buffers(Mutex<Unused>);
 struct Unused {
     /// The passes so far.
     pass: u64,
-    /// Each with the pass that last used it.
-    buffers: Vec<(u64, Vec<f32>)>,
+    /// By capacity; each with the pass that last used it.
+    buffers: BTreeMap<usize, Vec<(u64, Vec<f32>)>>,
 }
 
 /// A matrix in standard layout that returns its buffer when it is dropped.
@@ -30,25 +31,30 @@ pub(crate) struct Matrix {
 }
 
 impl Buffers {
-    /// Begins a pass: lets go of what the last few did not need.
+    /// Begins a pass: frees what [`KEPT_PASSES`] passes did not need.
     pub(crate) fn begin(&self) {
         let mut unused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         unused.pass += 1;
         let pass = unused.pass;
-        unused.buffers.retain(|(used, _)| used + PATIENCE >= pass);
+        unused.buffers.retain(|_, buffers| {
+            buffers.retain(|(used, _)| used + KEPT_PASSES >= pass);
+            !buffers.is_empty()
+        });
     }
 
-    /// A matrix whose elements are anything.
+    /// A matrix with unspecified contents, for callers that overwrite them.
     pub(crate) fn matrix(self: &Arc<Self>, rows: usize, columns: usize) -> Matrix {
         let len = rows * columns;
         let mut unused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = unused.buffers.iter().enumerate().filter(|(_, (_, buffer))| buffer.capacity() >= len);
-        let best = fits.min_by_key(|(_, (_, buffer))| buffer.capacity()).map(|(place, _)| place);
         // A small matrix does not take a large buffer from the next large one.
-        let best = best.filter(|&place| unused.buffers[place].1.capacity() <= 2 * len.max(SMALL));
-        let mut buffer = best.map_or_else(Vec::new, |place| unused.buffers.swap_remove(place).1);
+        let fit = unused.buffers.range_mut(len..=2 * len.max(SMALL)).find_map(|(_, buffers)| buffers.pop());
         drop(unused);
+        let mut buffer = fit.map_or_else(Vec::new, |(_, buffer)| buffer);
         buffer.resize(len, 0.0);
+        if cfg!(debug_assertions) {
+            // Whoever reads what it did not write shows it.
+            buffer.fill(f32::NAN);
+        }
         let elements = Array2::from_shape_vec((rows, columns), buffer).expect("the buffer has that length");
         Matrix { elements, home: Arc::clone(self) }
     }
@@ -106,7 +112,7 @@ impl Drop for Matrix {
         if buffer.capacity() > 0 {
             let mut unused = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
             let pass = unused.pass;
-            unused.buffers.push((pass, buffer));
+            unused.buffers.entry(buffer.capacity()).or_default().push((pass, buffer));
         }
     }
 }
@@ -127,7 +133,7 @@ mod tests {
         assert_eq!(place(&again), first);
         assert!(again.iter().all(|&element| element == 0.0));
         drop(again);
-        for _ in 0..=PATIENCE {
+        for _ in 0..=KEPT_PASSES {
             buffers.begin();
         }
         assert!(buffers.0.lock().unwrap().buffers.is_empty());

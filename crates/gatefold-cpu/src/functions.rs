@@ -97,6 +97,65 @@ impl WithSimd for TimesTanhSlope<'_> {
     }
 }
 
+/// `x += a b`
+pub(crate) fn add_product(set: Instructions, x: &mut [f32], a: &[f32], b: &[f32]) {
+    struct AddProduct<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
+    impl WithSimd for AddProduct<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let AddProduct(x, a, b) = self;
+            vectors!(S, x.len(), at => {
+                let (a, b) = (load(simd, &a[at.clone()]), load(simd, &b[at.clone()]));
+                let sum = mul_add(simd, a, b, load(simd, &x[at.clone()]));
+                store(simd, &mut x[at], sum);
+            });
+        }
+    }
+    set.run(AddProduct(x, a, b));
+}
+
+/// `x = f x' + i g`, with the roundings of the plain LSTM's cell state.
+pub(crate) fn carry(set: Instructions, x: &mut [f32], f: &[f32], before: &[f32], i: &[f32], g: &[f32]) {
+    struct Carry<'a>(&'a mut [f32], [&'a [f32]; 4]);
+    impl WithSimd for Carry<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Carry(x, [f, before, i, g]) = self;
+            vectors!(S, x.len(), at => {
+                let (i, g) = (load(simd, &i[at.clone()]), load(simd, &g[at.clone()]));
+                let (f, before) = (load(simd, &f[at.clone()]), load(simd, &before[at.clone()]));
+                let sum = mul_add(simd, f, before, simd.mul_f32s(i, g));
+                store(simd, &mut x[at], sum);
+            });
+        }
+    }
+    set.run(Carry(x, [f, before, i, g]));
+}
+
+/// `x = (1 - z) x + z x'`, with the roundings of the plain GRU.
+pub(crate) fn mix(set: Instructions, x: &mut [f32], z: &[f32], before: &[f32]) {
+    struct Mix<'a>(&'a mut [f32], &'a [f32], &'a [f32]);
+    impl WithSimd for Mix<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Mix(x, z, before) = self;
+            vectors!(S, x.len(), at => {
+                let (z, before) = (load(simd, &z[at.clone()]), load(simd, &before[at.clone()]));
+                let rest = simd.sub_f32s(simd.splat_f32s(1.0), z);
+                let sum = mul_add(simd, rest, load(simd, &x[at.clone()]), simd.mul_f32s(z, before));
+                store(simd, &mut x[at], sum);
+            });
+        }
+    }
+    set.run(Mix(x, z, before));
+}
+
 /// Whether [`times_slope`] reads `x`.
 pub(crate) fn reads_argument(activation: Activation) -> bool {
     matches!(activation, Activation::ScaledTanh { .. }) || !activation.slope_from_output()

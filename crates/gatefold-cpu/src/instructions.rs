@@ -118,7 +118,7 @@ impl fmt::Debug for Instructions {
     }
 }
 
-/// A name of no instructions that this machine has.
+/// A name that is not an instruction set of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownInstructions {
     /// The names that it has.

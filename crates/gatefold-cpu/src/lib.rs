@@ -6,7 +6,7 @@
 //! - Products, cells and functions run on the widest vectors that the machine has ([`Instructions`]).
 //! - Weights are packed once for all products until they change.
 //! - Pre-activations, gates and their gradients share one buffer.
-//! - A batch goes through the network in parts of a few rows, which threads that stay share among them. The parts
+//! - A batch goes through the network in parts of a few rows, which a pool of threads share. The parts
 //!   depend on the batch and the network alone, and every sum has one order, so the number of threads does not change
 //!   a single bit of the results.
 //! - Sequences of different length are packed without padding.
@@ -24,6 +24,7 @@ mod functions;
 mod instructions;
 mod math;
 mod network;
+mod outer;
 mod packing;
 mod parts;
 mod product;

@@ -29,7 +29,7 @@ pub struct Network {
     pub(crate) set: Instructions,
     forward: Store,
     backward: Store,
-    buffers: Arc<Buffers>,
+    pub(crate) buffers: Arc<Buffers>,
 }
 
 /// What a pass reads of the network.
@@ -243,12 +243,15 @@ impl Network {
             panic!("{problem}");
         }
         let (_, rows, _) = batch.input.dim();
+        let input = batch.input.as_standard_layout();
+        let decoder =
+            batch.decoder.map(|(input, lengths)| (input.as_standard_layout().into_owned(), lengths));
         let run = Run { first: 0, end: self.config.layers().len(), keeps, given: batch.states };
         let steps = batch.input.dim().0 + batch.decoder.map_or(0, |(input, _)| input.dim().0);
         let parts = self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
-            tape.give(&self.buffers, Source::Input, batch.input, batch.lengths);
-            if let Some((input, lengths)) = batch.decoder {
-                tape.give(&self.buffers, Source::DecoderInput, input, lengths);
+            tape.give(&self.buffers, Source::Input, input.view(), batch.lengths);
+            if let Some((input, lengths)) = &decoder {
+                tape.give(&self.buffers, Source::DecoderInput, input.view(), *lengths);
             }
         });
         self.assemble_tape(parts, rows)
@@ -289,10 +292,11 @@ impl Network {
         if let Err(problem) = problem {
             panic!("{problem}");
         }
+        let input = batch.input.as_standard_layout();
         // The decoder layer itself is the bridge.
         let run = Run { first: 0, end: decoder + 1, keeps: false, given: batch.states };
         let parts = self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
-            tape.give(&self.buffers, Source::Input, batch.input, batch.lengths);
+            tape.give(&self.buffers, Source::Input, input.view(), batch.lengths);
         });
         let mut states = States::zeros(&self.config, rows);
         parts.iter().for_each(|tape| put_states(&tape.states, &tape.part, &mut states));
@@ -321,9 +325,10 @@ impl Network {
         if let Err(problem) = problem.and_then(|()| states.check(&self.config, rows)) {
             panic!("{problem}");
         }
+        let input = input.as_standard_layout();
         let run = Run { first, end: self.config.layers().len(), keeps: true, given: Some(states) };
         let parts = self.run_parts(rows, steps, lengths, run, dropout, |tape| {
-            tape.give(&self.buffers, Source::DecoderInput, input, lengths);
+            tape.give(&self.buffers, Source::DecoderInput, input.view(), lengths);
         });
         Ok(self.assemble_tape(parts, rows))
     }
@@ -340,7 +345,7 @@ impl Network {
         };
         let packed = store.read(&self.config, self.values(), self.set);
         let (values, buffers) = (self.values(), &self.buffers);
-        work(Context { set: self.set, config: &self.config, values, packed: &packed.1, buffers })
+        work(Context { set: self.set, config: &self.config, values, packed: &packed, buffers })
     }
 
     fn decoder(&self) -> Result<usize, ModelError> {
@@ -377,7 +382,7 @@ impl Network {
             dropout,
             result: self.config.graph().output(),
         };
-        let mut tapes: Vec<PartTape> = divide(&self.config, rows, lengths).into_iter().map(new).collect();
+        let mut tapes: Vec<PartTape> = divide(rows, lengths).into_iter().map(new).collect();
         self.with_context(Pass::Forward, |context| {
             let threads = self.threads.worth(rows * steps * self.weights());
             threads.run(tapes.iter_mut(), |tape| {

@@ -137,11 +137,10 @@ impl Packing {
         })
     }
 
-    /// The rows of this part of a whole batch's `[T, B, F]`, to `[N, F]`.
+    /// The rows of this part of a whole batch's `[T, B, F]` in standard layout, to `[N, F]`.
     pub(crate) fn pack(&self, buffers: &Arc<Buffers>, sequence: ArrayView3<f32>) -> Matrix {
         let width = sequence.dim().2;
-        let sequence = sequence.as_standard_layout();
-        let from = sequence.as_slice().expect("it was made standard");
+        let from = sequence.to_slice().expect("it was put in standard layout");
         let mut packed = buffers.matrix(self.len(), width);
         let to = packed.elements_mut();
         for (start, rows) in self.runs() {

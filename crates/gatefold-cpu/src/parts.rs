@@ -1,22 +1,21 @@
 //! The parts of a batch that go through a network on their own.
 
 use crate::packing::Part;
-use gatefold_model::{Layer, LayerState, NetworkConfig, States};
+use gatefold_model::{LayerState, States};
 use ndarray::{Array2, Array3, Axis};
 use std::cmp::Reverse;
 
-/// The rows of a part: few, so that many threads find work, but enough to share what they read of the weights.
+/// The rows of a part of a batch up to [`SMALL_BATCH`], so that many threads find work.
+const FEW_ROWS: usize = 4;
+/// The rows of a part of a larger batch, so that more of them share what is read of the weights.
 const ROWS: usize = 8;
-/// The rows of a part where the weights of a layer do not fit a core's own cache and come from a slower one.
-const ROWS_OF_LARGE: usize = 16;
-/// The weights up to which [`ROWS`] is right: 2 MiB.
-const LARGE: usize = 1 << 19;
+const SMALL_BATCH: usize = 64;
+/// The most parts, since their gradients are added up one after another: many would lose accuracy.
+const MOST_PARTS: usize = 128;
 
 /// Divides a batch. Rows of similar length go together, the longest first.
-pub(crate) fn divide(config: &NetworkConfig, batch: usize, lengths: Option<&[usize]>) -> Vec<Part> {
-    let layer = |layer: &Layer| layer.parameters.iter().map(|spec| spec.len()).sum();
-    let weights: usize = config.layers().iter().map(layer).max().unwrap_or(0);
-    let rows = if weights > LARGE { ROWS_OF_LARGE } else { ROWS };
+pub(crate) fn divide(batch: usize, lengths: Option<&[usize]>) -> Vec<Part> {
+    let rows = if batch <= SMALL_BATCH { FEW_ROWS } else { ROWS.max(batch.div_ceil(MOST_PARTS)) };
     let parts = batch.div_ceil(rows).max(1);
     let mut order: Vec<usize> = (0..batch).collect();
     if let Some(lengths) = lengths {
@@ -70,36 +69,34 @@ pub(crate) fn put_states(from: &States, part: &Part, states: &mut States) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold_model::{LayerConfig, LstmConfig, Parameters};
-
-    fn config(hidden: usize) -> NetworkConfig {
-        NetworkConfig::new(1, &[LayerConfig::from(LstmConfig::new(hidden))]).unwrap()
-    }
+    use gatefold_model::{LayerConfig, LstmConfig, NetworkConfig, Parameters};
 
     #[test]
     fn every_row_is_in_one_part_and_long_rows_are_together() {
         let lengths: Vec<usize> = (0..37).map(|row| row * 7 % 37).collect();
-        let parts = divide(&config(5), 37, Some(&lengths));
+        let parts = divide(37, Some(&lengths));
         let mut rows: Vec<usize> = parts.iter().flat_map(|part| part.rows.to_vec()).collect();
         rows.sort_unstable();
         assert_eq!(rows, (0..37).collect::<Vec<_>>());
-        assert!(parts.iter().all(|part| part.rows.len() <= ROWS && part.whole == 37));
+        assert!(parts.iter().all(|part| part.rows.len() <= FEW_ROWS && part.whole == 37));
         let length = |part: &Part, pick: fn(usize, usize) -> usize, from| {
             part.rows.iter().fold(from, |length, &row| pick(length, lengths[row]))
         };
         for pair in parts.windows(2) {
             assert!(length(&pair[0], usize::min, usize::MAX) >= length(&pair[1], usize::max, 0));
         }
-        assert_eq!(divide(&config(400), 32, None).len(), 2, "large weights are shared by more rows");
+        for (batch, parts) in [(1, 1), (4, 1), (5, 2), (64, 16), (65, 9), (1024, 128), (1_000_000, 128)] {
+            assert_eq!(divide(batch, None).len(), parts, "{batch} rows");
+        }
     }
 
     #[test]
     fn states_go_out_and_come_back() {
-        let config = config(3);
+        let config = NetworkConfig::new(1, &[LayerConfig::from(LstmConfig::new(3))]).unwrap();
         let mut states = States::initial(&config, &Parameters::initial(&config, 1).unwrap(), 21);
         states.layers[0].h.iter_mut().zip(0..).for_each(|(h, n)| *h = n as f32);
         let mut back = States::zeros(&config, 21);
-        for part in divide(&config, 21, Some(&[4; 21])) {
+        for part in divide(21, Some(&[4; 21])) {
             put_states(&take_states(&states, &part), &part, &mut back);
         }
         assert_eq!(back, states);

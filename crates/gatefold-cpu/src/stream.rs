@@ -11,8 +11,8 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
 use std::cell::Cell;
 use std::ops::Range;
 
-/// The fewest streams worth a thread: the general product's tile.
-const ROWS: usize = 8;
+/// The fewest streams worth a thread.
+const STREAMS: usize = 8;
 
 thread_local! {
     /// Room for the values of a step that are still to be read, kept between steps.
@@ -63,8 +63,8 @@ impl Network {
         Ok(output)
     }
 
-    /// [`Network::step`], with the output written to `output [B, O]`. Once a step of this shape was made, the next ones
-    /// allocate nothing, if they are too small to be shared among threads.
+    /// [`Network::step`], with the output written to `output [B, O]`. After the first few steps of a shape,
+    /// none allocates anything, if they are too small to be shared among threads.
     ///
     /// # Errors
     /// Those of [`Network::step`], and for an output that does not fit.
@@ -94,12 +94,13 @@ impl Network {
         let before = self.config.layers()[..first].iter().filter(|layer| layer.recurrent().is_some()).count();
         let states = states.layers[before..].iter_mut().map(StateRows::all);
         let threads = self.threads.worth(rows * weights);
+        self.buffers.begin();
         self.with_context(Pass::Forward, |context| {
-            if threads.count() == 1 || rows <= ROWS {
+            if threads.count() == 1 || rows <= STREAMS {
                 output.assign(&*self.step_rows(context, first, states, input));
                 return;
             }
-            let ranges = threads.ranges(rows, ROWS, rows * weights);
+            let ranges = threads.ranges(rows, STREAMS, rows * weights);
             let mut jobs: Vec<(Range<usize>, Vec<StateRows>, ArrayViewMut2<f32>)> =
                 Vec::with_capacity(ranges.len());
             let mut rest: Vec<StateRows> = states.collect();

@@ -1,5 +1,5 @@
 use crate::instructions::Instructions;
-use crate::product::{add_outer, add_row_sums};
+use crate::outer::{add_outer, add_row_sums};
 use crate::threads::Threads;
 use gatefold_model::{Layer, ParameterSpec, Role};
 use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};

@@ -1,4 +1,6 @@
-//! Sharing work among threads that stay.
+//! Sharing work among a pool of threads.
+//!
+//! A process that forks has no helpers in its child, which then works on one thread.
 
 use ndarray::{ArrayViewMut2, Axis};
 use std::num::NonZero;
@@ -18,7 +20,7 @@ const WORTH_A_THREAD: usize = 1 << 17;
 
 /// The time that a thread without work looks for more before it sleeps. Waking one takes 10 to 60 us; the parts of a
 /// training step follow one another faster.
-const PATIENCE: Duration = Duration::from_micros(60);
+const SPIN_TIME: Duration = Duration::from_micros(60);
 
 impl Threads {
     /// One thread per core that this process may use.
@@ -57,15 +59,16 @@ impl Threads {
     /// no more of them.
     ///
     /// # Panics
-    /// If a job panics, after all have ended.
+    /// If a job panics, once no job is running.
     pub(crate) fn run<J: Send>(
         self,
         jobs: impl IntoIterator<Item = J, IntoIter: Send>,
         work: impl Fn(J) + Sync,
     ) {
         let jobs = jobs.into_iter();
-        let helpers = self.count() - 1;
-        let pool = if helpers == 0 || jobs.size_hint().1 == Some(1) { None } else { Pool::take(helpers) };
+        let others = jobs.size_hint().1.map_or(usize::MAX, |jobs| jobs.saturating_sub(1));
+        let helpers = others.min(self.count() - 1);
+        let pool = if helpers == 0 { None } else { Pool::take(helpers) };
         let Some(pool) = pool else { return jobs.for_each(work) };
         let jobs = Mutex::new(jobs);
         pool.run(helpers, &|| {
@@ -145,7 +148,7 @@ impl Pool {
     fn help(&self) {
         let mut seen = 0;
         loop {
-            let asleep = Instant::now() + PATIENCE;
+            let asleep = Instant::now() + SPIN_TIME;
             while self.handed.load(Ordering::Acquire) == seen && Instant::now() < asleep {
                 std::hint::spin_loop();
             }
@@ -174,24 +177,25 @@ impl Taken {
     /// Runs the work on this thread and on up to `helpers` others, until nothing of it is left.
     fn run(self, helpers: usize, work: Work) {
         let pool = Pool::get();
-        #[allow(unsafe_code, reason = "a thread that stays cannot borrow from a caller that goes on")]
+        #[allow(unsafe_code, reason = "a thread of the pool cannot borrow from a caller that goes on")]
         // SAFETY: only the lifetime changes. Helpers get the work from `state` alone, and count themselves in `busy`
         // before they let go of its lock. This function neither returns nor unwinds before it has taken the work out
         // of `state` and seen `busy` at 0, so no helper uses the work after that.
         let lasting = unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) };
+        let helpers = helpers.min(*self.0);
         {
             let mut state = lock(&pool.state);
             state.work = Some(lasting);
-            state.wanted = helpers.min(*self.0);
+            state.wanted = helpers;
             pool.handed.fetch_add(1, Ordering::AcqRel);
         }
-        pool.more.notify_all();
+        (0..helpers).for_each(|_| pool.more.notify_one());
         let outcome = catch_unwind(AssertUnwindSafe(work));
         {
             let mut state = lock(&pool.state);
             (state.work, state.wanted) = (None, 0);
         }
-        let asleep = Instant::now() + PATIENCE;
+        let asleep = Instant::now() + SPIN_TIME;
         while pool.busy.load(Ordering::Acquire) > 0 && Instant::now() < asleep {
             std::hint::spin_loop();
         }

@@ -5,7 +5,7 @@ use crate::instructions::Instructions;
 use crate::packing::Walk;
 use crate::product::Packed;
 use crate::tensors::Values;
-use gatefold_model::{Activation, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind};
+use gatefold_model::{Activation, HandOver, Layer, LayerKind, NetworkConfig, Recurrent, Role};
 use ndarray::ArrayView2;
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -23,12 +23,14 @@ pub(crate) enum Pass {
 #[derive(Debug)]
 pub(crate) struct Store {
     pass: Pass,
-    packed: RwLock<(bool, PackedNetwork)>,
+    packed: RwLock<PackedNetwork>,
 }
 
 /// The packed weights of each layer.
 #[derive(Debug, Default)]
 pub(crate) struct PackedNetwork {
+    /// Whether these are the weights of now.
+    current: bool,
     layers: Vec<PackedLayer>,
 }
 
@@ -64,12 +66,12 @@ pub(crate) struct PackedScan {
 
 impl Store {
     pub(crate) fn new(pass: Pass) -> Self {
-        Store { pass, packed: RwLock::new((true, PackedNetwork::default())) }
+        Store { pass, packed: RwLock::default() }
     }
 
     /// Notes that the weights change.
     pub(crate) fn forget(&mut self) {
-        self.packed.get_mut().unwrap_or_else(PoisonError::into_inner).0 = true;
+        self.packed.get_mut().unwrap_or_else(PoisonError::into_inner).current = false;
     }
 
     /// Packs the weights if they changed, and locks them for a pass.
@@ -78,17 +80,17 @@ impl Store {
         config: &NetworkConfig,
         values: Values,
         set: Instructions,
-    ) -> RwLockReadGuard<'_, (bool, PackedNetwork)> {
+    ) -> RwLockReadGuard<'_, PackedNetwork> {
         loop {
             let packed = self.packed.read().unwrap_or_else(PoisonError::into_inner);
-            if !packed.0 {
+            if packed.current {
                 return packed;
             }
             drop(packed);
             let mut packed = self.packed.write().unwrap_or_else(PoisonError::into_inner);
-            if packed.0 {
-                packed.1.pack(config, values, set, self.pass);
-                packed.0 = false;
+            if !packed.current {
+                packed.pack(config, values, set, self.pass);
+                packed.current = true;
             }
         }
     }
@@ -133,9 +135,8 @@ impl PackedNetwork {
                 LayerKind::Decoder { .. } => {
                     let hand_overs = config.graph().hand_overs();
                     packed.bridge.resize_with(hand_overs.len(), Packed::default);
-                    for (hand_over, to) in hand_overs.iter().zip(&mut packed.bridge) {
-                        let role: (usize, StateKind) = (hand_over.number, hand_over.state);
-                        matrix(to, Role::BridgeWeight(role.0, role.1), false, None);
+                    for (&HandOver { number, state, .. }, to) in hand_overs.iter().zip(&mut packed.bridge) {
+                        matrix(to, Role::BridgeWeight(number, state), false, None);
                     }
                 }
                 _ => {}

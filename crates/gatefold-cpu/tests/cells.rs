@@ -174,7 +174,7 @@ fn bidirectional_sum() {
     check_all(Direction::BidirectionalSum);
 }
 
-/// Large enough that several threads share the rows.
+/// Large enough that several threads share the parts of the batch.
 #[test]
 fn threads_change_no_bit() {
     let (batch, steps, hidden) = (33, 10, 61);

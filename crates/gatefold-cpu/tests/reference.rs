@@ -27,8 +27,8 @@ fn one_layer_over_awkward_sizes() {
     for (batch, steps, inputs, hidden) in [
         (1, 1, 1, 1),
         (1, 7, 3, 13),
-        (2, 5, 1, 17), // the most rows that go one by one
-        (3, 5, 1, 17), // the fewest that go together
+        (2, 5, 1, 17),
+        (5, 5, 1, 17), // two parts
         (31, 2, 7, 5),
         (33, 19, 11, 65), // threads, uneven shares
         (64, 23, 5, 37),

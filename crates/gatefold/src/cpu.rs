@@ -1,19 +1,9 @@
 //! The CPU's side of networks and training. It calls `gatefold-cpu` directly and knows no plans.
 
+mod device;
 mod network;
 mod training;
 
+pub use device::Cpu;
 pub(crate) use network::{CpuNetwork, CpuTape};
 pub(crate) use training::CpuTraining;
-
-use gatefold_cpu::{Instructions, Threads};
-
-/// The CPU device: plain Rust on this many threads, with these vector instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Cpu {
-    /// Results are the same bits for any number.
-    pub threads: Threads,
-    /// Results differ by rounding from one set to another.
-    pub instructions: Instructions,
-}

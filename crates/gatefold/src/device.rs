@@ -67,7 +67,7 @@ impl Device {
         Device::cpu_of(threads_of_environment()?)
     }
 
-    /// The CPU, with this many threads, whatever the environment says.
+    /// The CPU, with this many threads, whatever `GATEFOLD_THREADS` says.
     ///
     /// ```
     /// use gatefold::{Device, Network, NetworkConfig};
@@ -78,7 +78,8 @@ impl Device {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] for a number that is not from 1 to [`MOST_THREADS`].
+    /// [`Error::Value`] for a number that is not from 1 to [`MOST_THREADS`], and if `GATEFOLD_CPU` names no instructions of
+    /// this machine.
     pub fn cpu_with_threads(count: usize) -> Result<Device, Error> {
         threads("the CPU device", Some(count), &count.to_string()).and_then(Device::cpu_of)
     }

@@ -99,7 +99,7 @@ impl Stream {
         Ok(output)
     }
 
-    /// [`Stream::step`], with the output written to `output [B, O]`. On the CPU, steps after the first allocate
+    /// [`Stream::step`], with the output written to `output [B, O]`. On the CPU, steps after the first few allocate
     /// nothing, unless there are so many streams that threads share them.
     ///
     /// ```

@@ -8,7 +8,7 @@ use ndarray::Array3;
 const STEPS: usize = 9;
 const ROWS: usize = 50;
 const INPUTS: usize = 61;
-/// So large that three threads share each product over all steps, and each scan.
+/// So large that three threads share the parts of the batch, and the product of each gradient.
 const HIDDEN: usize = 61;
 
 /// Every loss of a hundred equal steps, every parameter after them, and the network's outputs, as bits.

@@ -5,7 +5,7 @@
 //! keep the activated gates of a plain cell and the clipped pre-activations of any other; u stays unchanged.
 
 use super::{Block, blocks, scratch_blocks};
-use crate::functions::{apply, clip, times_clip_slope, times_slope};
+use crate::functions::{self, add_product, apply, clip, times_clip_slope, times_slope};
 use crate::instructions::{Instructions, load, mul_add, store, vectors};
 use crate::math::{sigmoid, tanh};
 use gatefold_model::{GruCell, GruGate, Reset};
@@ -278,9 +278,7 @@ pub(super) fn forward(
         clip(bound, a_r);
         y.copy_from_slice(a_r);
         apply(set, cell.activations.gate, y);
-        for ((a_n, r), u) in a_n.iter_mut().zip(&*y).zip(u) {
-            *a_n += r * *u;
-        }
+        add_product(set, a_n, y, u);
     }
     clip(bound, a_z);
     clip(bound, a_n);
@@ -288,9 +286,7 @@ pub(super) fn forward(
     apply(set, cell.activations.gate, y);
     h.copy_from_slice(a_n);
     apply(set, cell.activations.candidate, h);
-    for ((h, z), h_prev) in h.iter_mut().zip(y).zip(h_prev) {
-        *h = (1.0 - *z) * *h + *z * h_prev;
-    }
+    functions::mix(set, h, y, h_prev);
 }
 
 #[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]

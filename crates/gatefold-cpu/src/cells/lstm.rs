@@ -2,7 +2,7 @@
 //! pre-activations of any other, from which backward recomputes the gates.
 
 use super::{blocks, scratch_blocks};
-use crate::functions::{apply, clip, times_clip_slope, times_slope};
+use crate::functions::{add_product, apply, carry, clip, times_clip_slope, times_slope};
 use crate::instructions::{Instructions, load, mul_add, store, vectors};
 use crate::math::{sigmoid, tanh};
 use gatefold_model::{Activation, Coupling, LstmCell};
@@ -116,11 +116,6 @@ fn gates(set: Instructions, cell: &LstmCell, [a_i, a_f, a_g]: [&[f32]; 3], [i, f
     apply(set, cell.activations.candidate, g);
 }
 
-/// `x += p y`
-fn add_product(x: &mut [f32], p: &[f32], y: &[f32]) {
-    x.iter_mut().zip(p).zip(y).for_each(|((x, p), y)| *x += p * y);
-}
-
 #[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
 pub(super) fn forward(
     set: Instructions,
@@ -137,21 +132,19 @@ pub(super) fn forward(
     let [a_i, a_f, a_g, a_o] = blocks(lanes);
     let [i, f, g] = scratch_blocks(scratch, hidden);
     if let Some(p) = peephole {
-        add_product(a_i, &p[..hidden], c_prev);
-        add_product(a_f, &p[hidden..], c_prev);
+        add_product(set, a_i, &p[..hidden], c_prev);
+        add_product(set, a_f, &p[hidden..], c_prev);
     }
     for a in [&mut *a_i, &mut *a_f, &mut *a_g] {
         clip(bound, a);
     }
     gates(set, cell, [a_i, a_f, a_g], [i, f, g]);
-    for (k, c) in c.iter_mut().enumerate() {
-        *c = f[k] * c_prev[k] + i[k] * g[k];
-    }
+    carry(set, c, f, c_prev, i, g);
     if cell.squashed {
         apply(set, Activation::Sigmoid, c);
     }
     if let Some(p) = peephole {
-        add_product(a_o, &p[2 * hidden..], c);
+        add_product(set, a_o, &p[2 * hidden..], c);
     }
     clip(bound, a_o);
     let o = f;
@@ -202,7 +195,7 @@ pub(super) fn backward(
         *d_c += *d_shown;
     }
     if let Some(p) = peephole {
-        add_product(d_c, &p[2 * hidden..], a_o);
+        add_product(set, d_c, &p[2 * hidden..], a_o);
     }
     if cell.squashed {
         times_slope(set, Activation::Sigmoid, &[], c, d_c);
@@ -227,8 +220,8 @@ pub(super) fn backward(
     }
     if let Some(p) = peephole {
         let [d_i, d_f, ..] = blocks::<4>(lanes);
-        add_product(d_c, &p[..hidden], d_i);
-        add_product(d_c, &p[hidden..], d_f);
+        add_product(set, d_c, &p[..hidden], d_i);
+        add_product(set, d_c, &p[hidden..], d_f);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A network on the CPU.
 
-use super::Cpu;
+use super::device::Cpu;
 use crate::{Error, Sequences};
 use gatefold_cpu::{Batch, Gradients, Network, Tape};
 use gatefold_model::{Dropout, NetworkConfig, Parameters, States};

@@ -1,0 +1,262 @@
+//! Sums over the rows of a sequence: the gradients of weights and biases.
+//!
+//! They are cut into blocks of [`BLOCK`] rows, so that the rounding errors of a sum over K rows do not grow like K.
+
+use crate::instructions::{Instructions, mul_add};
+use crate::product::{Lines, TILE_ROWS, load_at, panel_vectors, panels, store_at};
+use crate::threads::{Threads, split_rows};
+use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
+use pulp::{Simd, WithSimd};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// The rows that a sum over a sequence takes at a time. A block of a panel, 32 KiB with AVX-512, fits the first cache.
+const BLOCK: usize = 128;
+
+/// `out [M, I] += a^T b`, from `a [N, M]` and `b [N, I]`, with the rows of `out` divided among threads.
+///
+/// Each thread copies its columns of a block of `a` into tiles, and all of the block of `b` into panels, which costs
+/// little beside the products of the two.
+pub(crate) fn add_outer(
+    set: Instructions,
+    threads: Threads,
+    a: ArrayView2<f32>,
+    b: ArrayView2<f32>,
+    mut out: ArrayViewMut2<f32>,
+) {
+    // Vectors run along the columns of b; with very few of these, along those of a.
+    if b.ncols() < 8 && a.ncols() > b.ncols() {
+        let mut turned = Array2::zeros((b.ncols(), a.ncols()));
+        add_outer(set, threads, b, a, turned.view_mut());
+        out += &turned.t();
+        return;
+    }
+    let ranges = threads.ranges(a.ncols(), TILE_ROWS, a.len() * b.ncols());
+    let parts = split_rows(out, &ranges);
+    threads.run(ranges.into_iter().zip(parts), |(columns, out)| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            set.run(Outer { a: a.slice(s![.., columns]), b, out, scratch });
+        });
+    });
+}
+
+thread_local! {
+    /// Room for a block's tiles and panels, kept between products.
+    static SCRATCH: RefCell<(Vec<f32>, Lines)> = const { RefCell::new((Vec::new(), Lines::EMPTY)) };
+}
+
+/// One thread's work of [`add_outer`].
+struct Outer<'a> {
+    a: ArrayView2<'a, f32>,
+    b: ArrayView2<'a, f32>,
+    out: ArrayViewMut2<'a, f32>,
+    scratch: &'a mut (Vec<f32>, Lines),
+}
+
+impl WithSimd for Outer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Outer { a, b, mut out, scratch: (tiles, panels_of_b) } = self;
+        let (width, columns) = (a.ncols(), b.ncols());
+        let out_width = columns;
+        for block in (0..a.nrows()).step_by(BLOCK) {
+            let depth = BLOCK.min(a.nrows() - block);
+            let (a, b) = (a.slice(s![block..block + depth, ..]), b.slice(s![block..block + depth, ..]));
+            // Tiles: TILE_ROWS columns of a, row by row; the last tile holds the columns that are left.
+            tiles.resize(BLOCK * width, 0.0);
+            for (k, row) in a.rows().into_iter().enumerate() {
+                let (whole, last) = row.to_slice().expect("rows are contiguous").as_chunks::<TILE_ROWS>();
+                for (tile, row) in whole.iter().enumerate() {
+                    tiles[(tile * depth + k) * TILE_ROWS..][..TILE_ROWS].copy_from_slice(row);
+                }
+                tiles[whole.len() * depth * TILE_ROWS + k * last.len()..][..last.len()].copy_from_slice(last);
+            }
+            panels_of_b.resize(depth * columns.next_multiple_of(S::F32_LANES));
+            let mut rest = panels_of_b.elements_mut();
+            for columns in panels::<S>(columns) {
+                let panel;
+                let padded = columns.len().next_multiple_of(S::F32_LANES);
+                (panel, rest) = rest.split_at_mut(depth * padded);
+                for (row, to) in b.rows().into_iter().zip(panel.chunks_exact_mut(padded)) {
+                    let row = row.to_slice().expect("rows are contiguous");
+                    to[..columns.len()].copy_from_slice(&row[columns.clone()]);
+                    to[columns.len()..].fill(0.0);
+                }
+            }
+            let mut rest = panels_of_b.elements();
+            for columns in panels::<S>(columns) {
+                let panel;
+                (panel, rest) = rest.split_at(depth * columns.len().next_multiple_of(S::F32_LANES));
+                let (panel, _) = S::as_simd_f32s(panel);
+                for (tile, mut out) in out.axis_chunks_iter_mut(Axis(0), TILE_ROWS).enumerate() {
+                    let rows = out.nrows();
+                    let tile = &tiles[tile * TILE_ROWS * depth..][..rows * depth];
+                    let out = out.as_slice_mut().expect("gradients are in standard layout");
+                    let columns = columns.clone();
+                    match (columns.len() > S::F32_LANES, panel_vectors::<S>()) {
+                        (true, 4) => add_tile::<S, 4>(simd, tile, rows, panel, out, out_width, columns),
+                        (true, _) => add_tile::<S, 2>(simd, tile, rows, panel, out, out_width, columns),
+                        _ => add_tile::<S, 1>(simd, tile, rows, panel, out, out_width, columns),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds the product of a tile of packed columns with one panel.
+#[inline(always)]
+fn add_tile<S: Simd, const V: usize>(
+    simd: S,
+    tile: &[f32],
+    rows: usize,
+    panel: &[S::f32s],
+    out: &mut [f32],
+    out_width: usize,
+    columns: Range<usize>,
+) {
+    let (panel, _) = panel.as_chunks::<V>();
+    macro_rules! with_rows {
+        ($($rows:literal)*) => {
+            match rows {
+                $($rows => add_tile_of::<S, V, $rows>(simd, tile.as_chunks().0, panel, out, out_width, columns),)*
+                rows => unreachable!("a tile of {rows} rows"),
+            }
+        };
+    }
+    with_rows!(1 2 3 4 5 6);
+}
+
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "see `tile`")]
+fn add_tile_of<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    tile: &[[f32; R]],
+    panel: &[[S::f32s; V]],
+    out: &mut [f32],
+    out_width: usize,
+    columns: Range<usize>,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (a, b) in tile.iter().zip(panel) {
+        for r in 0..R {
+            let a = simd.splat_f32s(a[r]);
+            for v in 0..V {
+                sums[r][v] = mul_add(simd, a, b[v], sums[r][v]);
+            }
+        }
+    }
+    for r in 0..R {
+        let row = &mut out[r * out_width..][columns.clone()];
+        for v in 0..V {
+            let total = simd.add_f32s(load_at::<S, V>(simd, row, v), sums[r][v]);
+            store_at::<S, V>(simd, row, v, total);
+        }
+    }
+}
+
+/// `out [M] += sums over the rows of f(row)`, in blocks of [`BLOCK`] rows, with columns divided among threads.
+/// `f(n, columns, sums)` adds row n's part to the sums.
+pub(crate) fn add_row_sums(
+    set: Instructions,
+    threads: Threads,
+    rows: usize,
+    out: ArrayViewMut1<f32>,
+    add: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+) {
+    struct Sums<'a, F> {
+        rows: usize,
+        columns: Range<usize>,
+        out: ArrayViewMut2<'a, f32>,
+        add: &'a F,
+    }
+    impl<F: Fn(usize, Range<usize>, &mut [f32])> WithSimd for Sums<'_, F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            let Sums { rows, columns, mut out, add } = self;
+            let mut sums = [0.0; 256];
+            for (part, mut out) in out.axis_chunks_iter_mut(Axis(0), sums.len()).enumerate() {
+                let first = columns.start + part * sums.len();
+                let sums = &mut sums[..out.nrows()];
+                for block in (0..rows).step_by(BLOCK) {
+                    sums.fill(0.0);
+                    for n in block..rows.min(block + BLOCK) {
+                        add(n, first..first + sums.len(), sums);
+                    }
+                    out.iter_mut().zip(&*sums).for_each(|(out, sum)| *out += sum);
+                }
+            }
+        }
+    }
+    let ranges = threads.ranges(out.len(), 16, rows * out.len());
+    let parts = split_rows(out.insert_axis(Axis(1)), &ranges);
+    threads.run(ranges.into_iter().zip(parts), |(columns, out)| {
+        set.run(Sums { rows, columns, out, add: &add });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::tests::{SIZES, assert_close, numbers};
+    use gatefold_reference::Failures;
+    use ndarray::Array1;
+
+    #[test]
+    fn outer_products_add_up_over_the_rows_with_the_same_bits_for_any_threads() {
+        let mut failures = Failures::new();
+        for set in Instructions::available() {
+            let sizes = SIZES.into_iter().map(|(a, n, b)| (a, 2 * n, b)).chain([(64, 700, 200), (3, 300, 5)]);
+            for (left, rows, right) in sizes {
+                failures.check(format!("{set}: {rows} rows, {left} x {right}"), || {
+                    let (a, b) = (numbers(rows, left + 2, 7), numbers(rows, right + 3, 8));
+                    let (a, b) = (a.slice(s![.., 1..left + 1]), b.slice(s![.., 2..right + 2]));
+                    let run = |threads| {
+                        let mut out = Array2::from_elem((left, right), 0.5);
+                        add_outer(set, Threads::new(threads), a, b, out.view_mut());
+                        out
+                    };
+                    let out = run(1);
+                    assert_eq!(out, run(3));
+                    for ((m, n), &found) in out.indexed_iter() {
+                        let products = (0..rows).map(|k| f64::from(a[[k, m]]) * f64::from(b[[k, n]]));
+                        let exact: f64 = 0.5 + products.clone().sum::<f64>();
+                        let magnitude = 0.5 + products.map(f64::abs).sum::<f64>();
+                        assert_close(found, exact, magnitude, rows + 1, &format!("{m}, {n}"));
+                    }
+                });
+            }
+        }
+        failures.finish();
+    }
+
+    /// A million rows: the sums stay within 4 u sqrt(K) of the sum of magnitudes, as docs/numerics.md says, where adding
+    /// row after row was off by a percent.
+    #[test]
+    fn sums_over_a_million_rows_keep_their_accuracy() {
+        let rows = 1_000_000;
+        let a = Array2::from_shape_fn((rows, 2), |(n, c)| 0.1 + ((n * 7 + c) % 13) as f32 * 1e-3);
+        let ones = Array2::from_elem((rows, 1), 1.0);
+        let exact: Vec<f64> =
+            a.columns().into_iter().map(|column| column.iter().map(|&x| f64::from(x)).sum()).collect();
+        let bound = 4.0 * f64::from(f32::EPSILON) / 2.0 * (rows as f64).sqrt();
+        for set in Instructions::available() {
+            let mut sums = Array1::zeros(2);
+            add_row_sums(set, Threads::new(2), rows, sums.view_mut(), |n, columns, sums| {
+                sums.iter_mut().zip(a.row(n).slice(s![columns])).for_each(|(sum, a)| *sum += a);
+            });
+            let mut products = Array2::zeros((2, 1));
+            add_outer(set, Threads::new(2), a.view(), ones.view(), products.view_mut());
+            for (column, exact) in exact.iter().enumerate() {
+                for found in [sums[column], products[[column, 0]]] {
+                    let error = (f64::from(found) - exact).abs() / exact;
+                    assert!(error <= bound, "{set}: {error} of {bound}");
+                }
+            }
+        }
+    }
+}
