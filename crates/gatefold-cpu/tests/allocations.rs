@@ -14,13 +14,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 struct Counting;
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
-static BYTES: AtomicUsize = AtomicUsize::new(0);
+/// The largest request since it was set to 0, in bytes.
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: every call goes to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
@@ -41,8 +42,8 @@ fn memory_is_used_again() {
     passes_allocate_no_large_matrices();
 }
 
-/// Beside the output, which the caller gets, a pass asks for little. On one thread, since how many matrices are in use
-/// at once varies with more.
+/// A pass asks for its output and for much that is small, but for none of its matrices. On one thread, since how many of
+/// these are in use at once varies with more.
 fn passes_allocate_no_large_matrices() {
     let (steps, batch) = (60, 24);
     let layers = [LstmConfig::new(48).into(), GruConfig::new(32).into(), DenseConfig::new(1).into()];
@@ -53,17 +54,15 @@ fn passes_allocate_no_large_matrices() {
     let d_output = Array3::from_elem((steps, batch, 1), 0.5);
     let mut gradients = network.parameters().clone();
     let output = steps * batch * size_of::<f32>();
-    let tape = steps * batch * (4 * 48 + 4 * 32) * size_of::<f32>();
     for round in 0..12 {
-        let before = BYTES.load(Ordering::Relaxed);
+        LARGEST.store(0, Ordering::Relaxed);
         network.predict(&Batch::new(input.view()));
-        let inference = BYTES.load(Ordering::Relaxed) - before - output;
         network.parameters_mut();
-        let tape_of_pass = network.forward(&Batch::new(input.view()));
-        network.accumulate(tape_of_pass, d_output.view(), None, &mut gradients);
-        let training = BYTES.load(Ordering::Relaxed) - before - inference - 2 * output;
-        assert!(round < 6 || inference < tape / 8, "round {round}: inference asks for {inference} bytes");
-        assert!(round < 6 || training < tape / 8, "round {round}: training asks for {training} bytes");
+        let tape = network.forward(&Batch::new(input.view()));
+        network.accumulate(tape, d_output.view(), None, &mut gradients);
+        // The hidden states of the smaller layer, for the four rows of a part, are five times as large.
+        let largest = LARGEST.load(Ordering::Relaxed);
+        assert!(round < 3 || largest <= output, "round {round} asks for {largest} bytes");
     }
 }
 
