@@ -20,7 +20,7 @@ const WORTH_A_THREAD: usize = 1 << 17;
 
 /// The time that a thread without work looks for more before it sleeps. Waking one takes 10 to 60 us; the parts of a
 /// training step follow one another faster.
-const SPIN_TIME: Duration = Duration::from_micros(60);
+const SPIN_TIME: Duration = Duration::from_micros(200);
 
 impl Threads {
     /// One thread per core that this process may use.
