@@ -8,7 +8,7 @@ use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     InitialState, LayerConfig, LstmConfig, RnnConfig,
 };
-use gatefold_model::{Dropout, States};
+use gatefold_model::{Dropout, Parameters, States};
 use gatefold_reference as reference;
 use gatefold_reference::Failures;
 use ndarray::{Array3, s};
@@ -342,4 +342,26 @@ fn initial_states_are_as_the_layers_say() {
     assert!(own.gradients.parameters["rnn0.c0_l0"].iter().any(|&g| g != 0.0));
     assert!(given.gradients.parameters["rnn0.c0_l0"].iter().all(|&g| g == 0.0));
     let _: reference::States<f64> = widen(&own.states);
+}
+
+/// Weights are packed once for many passes; a network whose parameters change computes as a new one with these does.
+#[test]
+fn changed_parameters_are_packed_again() {
+    let layers = [lstm(9).into(), dense(4, Activation::Tanh)];
+    let mut case = case(&layers, 6);
+    let other = Parameters::initial(&case.config, 99).unwrap();
+    let mut network = case.network(1);
+    let run = |network: &gatefold_cpu::Network, case: &Case| {
+        let tape = network.forward(&case.batch());
+        let output = tape.output().to_owned();
+        (network.predict(&case.batch()), output, network.backward(tape, case.d_output.view(), None))
+    };
+    let before = run(&network, &case);
+    for (name, tensor) in network.parameters_mut() {
+        tensor.assign(&other[name.as_str()]);
+    }
+    case.parameters = other;
+    let (after, fresh) = (run(&network, &case), run(&case.network(1), &case));
+    assert_eq!(after, fresh);
+    assert_ne!(after, before);
 }
