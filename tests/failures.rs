@@ -192,7 +192,7 @@ fn an_update_that_overflows_is_reported_itself_and_changes_nothing() {
 fn the_parameter_that_overflows_is_named_at_every_door() {
     let Some(gpu) = test_gpu() else { return };
     let config = NetworkConfig::with_input(2).lstm(24).gru(20).last_step().dense(6).dense(1).build().unwrap();
-    // What the norm of eleven parameters takes. All parameters take more, so they lie in several buffers.
+    // Room for the norms of eleven parameters, but not for all parameters, so these lie in several buffers.
     let small = GpuOptions::new().binding_limit_bytes(Some(4 * 11 * 256));
     let Some(split) = test_gpu_with(&small) else { return };
     let mut failures = Failures::new();

@@ -29,17 +29,17 @@ pub struct Gradients {
     pub states: States,
 }
 
-/// What the backward pass of a part leaves.
+/// The results of a part's backward pass.
 struct Back {
     /// Gradients with respect to values of the layer graph, summed over the readers visited so far.
     d: BTreeMap<Source, Matrix>,
     /// Gradients with respect to final states; once a layer has been visited, with respect to its initial states.
     d_states: Vec<Option<LayerState>>,
-    /// What the layers' parameters still need.
+    /// By layer, the material of its parameters' gradients.
     found: BTreeMap<usize, Found>,
 }
 
-/// What the gradients of a layer's parameters are made of, beside the layer's input.
+/// The material of the gradients of a layer's parameters, beside the layer's input.
 enum Found {
     Recurrent(RecurrentGradients),
     /// The gradient with respect to the pre-activations, or to the rows of an embedding.

@@ -11,7 +11,7 @@ pub struct Instructions(Set);
 
 #[derive(Clone, Copy, Debug)]
 enum Set {
-    /// What every processor of this architecture has, without a fused multiply-add.
+    /// The instructions of every processor of this architecture, without a fused multiply-add.
     Plain(Scalar128b),
     #[cfg(target_arch = "x86_64")]
     Avx2(pulp::x86::V3),

@@ -32,7 +32,7 @@ pub struct Network {
     pub(crate) buffers: Arc<Buffers>,
 }
 
-/// What a pass reads of the network.
+/// The parts of the network that a pass reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) set: Instructions,

@@ -97,7 +97,7 @@ pub(crate) enum Start<'a> {
     Zero,
     /// The same row, `[N]`, for each row.
     Row(&'a [f32]),
-    /// What the output holds.
+    /// The output's own values.
     Output,
 }
 
@@ -301,7 +301,7 @@ fn rows_of_panel<S: Simd, const V: usize>(
 
 /// One tile: `R` rows and the columns of one panel.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "see below")]
+#[expect(clippy::needless_range_loop, reason = "iterators would keep the sums in memory")]
 fn tile<S: Simd, const V: usize, const R: usize>(
     simd: S,
     a: Columns,
