@@ -16,10 +16,12 @@ fn check_all(gpu: &Gpu, ids: &[KernelId]) {
     failures.finish();
 }
 
-const SCANS: [KernelId; 9] = [
+const SCANS: [KernelId; 11] = [
     KernelId::StepForward,
     KernelId::StepBackward,
     KernelId::StepBackwardInner,
+    KernelId::ScanForward,
+    KernelId::ScanBackward,
     KernelId::ReadoutBackward,
     KernelId::InitialBackward,
     KernelId::InitialRows,

@@ -2,10 +2,6 @@
 alias Gates = f32;
 alias Slot = f32;
 
-fn spread_slot(slot: Slot, j: u32) -> Slot {
-    return spread(slot, j);
-}
-
 fn through_weights(d_pre: Slot, weights: Gates) -> f32 {
     return d_pre * weights;
 }

@@ -2,10 +2,6 @@
 alias Gates = vec4<f32>; // a unit's weights and sums, a lane for each gate
 alias Slot = vec4<f32>;  // a unit's share of a step: the saved gates, later their gradients
 
-fn spread_slot(slot: Slot, j: u32) -> Slot {
-    return Slot(spread(slot.x, j), spread(slot.y, j), spread(slot.z, j), spread(slot.w, j));
-}
-
 // The part of another unit's dh that comes from this unit's slot, through the recurrent weights between them.
 fn through_weights(d_pre: Slot, weights: Gates) -> f32 {
     return dot(d_pre, weights);

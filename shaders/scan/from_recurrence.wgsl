@@ -47,12 +47,5 @@ fn incoming(first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
 }
 
 fn beside(row: u32, unit: u32) -> f32 {
-    var d = d_out[(params.t * params.batch + row) * params.d_stride + params.d_begin + unit];
-    if FINALS {
-        let slot = final_slot(params.t, row);
-        if slot < params.history {
-            d += carry[((1u + slot) * params.batch + row) * params.hidden + unit];
-        }
-    }
-    return d;
+    return from_outside(params.t, row, unit);
 }

@@ -26,12 +26,16 @@ pub enum Part {
     Text(&'static str),
     /// The type of a unit's gates: `gates_f32` or `gates_vec4`.
     Gates,
+    /// A slot passed around among lanes: `spread_f32` or `spread_vec4`.
+    Spread,
     /// The cell's file.
     Cell,
     /// `lanes_subgroup` or `lanes_single`.
     Lanes,
     /// `columns_vec4` or `columns_f32`.
     Columns,
+    /// `parts_subgroup` or `parts_shared`.
+    Parts,
 }
 
 /// A constant that a variant must give, with its WGSL type.
@@ -94,6 +98,10 @@ pub enum KernelId {
     StepBackward,
     /// One time step backward, after a readout or a second stage of the same step.
     StepBackwardInner,
+    /// Many time steps forward.
+    ScanForward,
+    /// Many time steps backward.
+    ScanBackward,
     /// The gradient of a step's readout.
     ReadoutBackward,
     /// The gradient with respect to the initial h.
@@ -178,10 +186,12 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 39] = [
+    pub const ALL: [KernelId; 41] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
+        KernelId::ScanForward,
+        KernelId::ScanBackward,
         KernelId::ReadoutBackward,
         KernelId::InitialBackward,
         KernelId::InitialRows,
@@ -226,6 +236,8 @@ impl KernelId {
             KernelId::StepForward => &scan::STEP_FORWARD,
             KernelId::StepBackward => &scan::STEP_BACKWARD,
             KernelId::StepBackwardInner => &scan::STEP_BACKWARD_INNER,
+            KernelId::ScanForward => &scan::SCAN_FORWARD,
+            KernelId::ScanBackward => &scan::SCAN_BACKWARD,
             KernelId::ReadoutBackward => &scan::READOUT_BACKWARD,
             KernelId::InitialBackward => &scan::INITIAL_BACKWARD,
             KernelId::InitialRows => &scan::INITIAL_ROWS,

@@ -27,6 +27,8 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
             Some(CellStage::Readout) => vec![0, 1],
             _ => vec![0],
         },
+        "PARTS" => vec![1, 4],
+        "HIDDEN" => vec![5, 70],
         "TEAM" => vec![1, 8, ELEMENT_WG_SIZE],
         "LOSS" => ElementLossKind::ALL.map(|kind| kind as u32).into(),
         "COUPLED" => vec![0, 1, 2],
@@ -46,6 +48,9 @@ fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     if !has(Part::Gates) {
         return vec![None];
     }
+    if matches!(id, KernelId::ScanForward | KernelId::ScanBackward) {
+        return [CellStage::Rnn, CellStage::Lstm, CellStage::Gru].map(Some).into();
+    }
     let backward = id != KernelId::StepForward;
     CellStage::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
 }
@@ -56,7 +61,7 @@ fn variants() -> Vec<KernelVariant> {
     for id in KernelId::ALL {
         let has = |wanted: Part| id.spec().parts.contains(&wanted);
         let lanes: &[Lanes] =
-            if has(Part::Lanes) { &[Lanes::Single, Lanes::Subgroup] } else { &[Lanes::Single] };
+            if has(Part::Lanes) || has(Part::Parts) { &[Lanes::Single, Lanes::Subgroup] } else { &[Lanes::Single] };
         let columns: &[Columns] =
             if has(Part::Columns) { &[Columns::F32, Columns::Vec4] } else { &[Columns::F32] };
         for (&lanes, &columns) in
@@ -226,6 +231,8 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::StepForward => question.ask::<params::StepForward>(),
         KernelId::StepBackward => question.ask::<params::StepBackward>(),
         KernelId::StepBackwardInner => question.ask::<params::StepBackwardInner>(),
+        KernelId::ScanForward => question.ask::<params::ScanForward>(),
+        KernelId::ScanBackward => question.ask::<params::ScanBackward>(),
         KernelId::ReadoutBackward => question.ask::<params::ReadoutBackward>(),
         KernelId::InitialBackward => question.ask::<params::InitialBackward>(),
         KernelId::InitialRows => question.ask::<params::InitialRows>(),
@@ -350,7 +357,7 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     if variant.id == KernelId::StepBackward {
         assert_eq!(constant(module, "NO_STEP"), NO_STEP, "{variant}");
     }
-    if variant.uses_subgroups() {
+    if variant.uses_subgroups() && variant.id.spec().parts.contains(&Part::Lanes) {
         assert_eq!(constant(module, "LANES"), SUBGROUP_LANES, "{variant}");
     }
     if variant.id == KernelId::GradientNorm {

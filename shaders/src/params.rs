@@ -43,10 +43,12 @@ mod linear;
 mod loss;
 mod optim;
 mod scan;
+mod scans;
 mod sequence;
 
 pub use linear::*;
 pub use loss::*;
 pub use optim::*;
 pub use scan::*;
+pub use scans::*;
 pub use sequence::*;

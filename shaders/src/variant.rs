@@ -117,10 +117,16 @@ impl KernelVariant {
                 Part::Text(text) => text,
                 Part::Gates if self.needed_cell().lanes() == 1 => include_str!("../cells/gates_f32.wgsl"),
                 Part::Gates => include_str!("../cells/gates_vec4.wgsl"),
+                Part::Spread if self.needed_cell().lanes() == 1 => include_str!("../cells/spread_f32.wgsl"),
+                Part::Spread => include_str!("../cells/spread_vec4.wgsl"),
                 Part::Cell => self.needed_cell().text(),
                 Part::Lanes => match self.lanes {
                     Lanes::Single => include_str!("../shared/lanes_single.wgsl"),
                     Lanes::Subgroup => include_str!("../shared/lanes_subgroup.wgsl"),
+                },
+                Part::Parts => match self.lanes {
+                    Lanes::Single => include_str!("../scan/parts_shared.wgsl"),
+                    Lanes::Subgroup => include_str!("../scan/parts_subgroup.wgsl"),
                 },
                 Part::Columns => match self.columns {
                     Columns::Vec4 => include_str!("../linear/columns_vec4.wgsl"),
@@ -133,7 +139,8 @@ impl KernelVariant {
 
     /// Whether the text calls subgroup functions.
     pub fn uses_subgroups(&self) -> bool {
-        self.lanes == Lanes::Subgroup && self.id.spec().parts.iter().any(|part| matches!(part, Part::Lanes))
+        let shares = |part: &Part| matches!(part, Part::Lanes | Part::Parts);
+        self.lanes == Lanes::Subgroup && self.id.spec().parts.iter().any(shares)
     }
 
     /// The most loop iterations that an invocation runs per inner element of its product (`k`), as if no loop were

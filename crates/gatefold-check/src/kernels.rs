@@ -10,6 +10,7 @@ mod rows;
 mod scan;
 mod sequence;
 mod stages;
+mod whole_scan;
 
 use crate::selfcheck::Checks;
 use gatefold::{Error, Gpu, wgpu};
@@ -25,6 +26,8 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
     match id {
         KernelId::StepForward => scan::step_forward(gpu, &mut checks),
         KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
+        KernelId::ScanForward => whole_scan::scan_forward(gpu, &mut checks),
+        KernelId::ScanBackward => whole_scan::scan_backward(gpu, &mut checks),
         KernelId::InitialBackward => gradients::initial_backward(gpu, &mut checks),
         KernelId::StepBackwardInner => scan::step_backward_inner(gpu, &mut checks),
         KernelId::ReadoutBackward => gradients::readout_backward(gpu, &mut checks),

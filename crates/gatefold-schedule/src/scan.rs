@@ -14,6 +14,7 @@ mod rows;
 mod state;
 mod step;
 mod strategy;
+mod workgroup;
 
 pub use carried::CarriedGradients;
 pub use form::{Columns, Form, Readout};
@@ -21,7 +22,8 @@ pub use gradients::{input_gradient, parameter_gradients};
 pub use packed::{Packed, Transposed, pack};
 pub use rows::{copy_slot, put_initial, states_after};
 pub use state::ScanState;
-pub use strategy::Strategy;
+pub use strategy::{Pass, ScanChoice, Strategy};
+pub use workgroup::Tile;
 
 use crate::layer::{Lowering, Purpose, Sequence};
 use crate::product::{self, Matrix, StepRows};
@@ -58,8 +60,8 @@ pub struct Scan {
     pub readout: Option<Span>,
     /// Whether it saves what backward needs.
     pub saves: bool,
-    /// The way its steps are spread over dispatches.
-    pub strategy: Strategy,
+    /// The way its steps are spread over dispatches, forward and backward.
+    pub strategies: [Strategy; 2],
 }
 
 /// The slots that a step reads and writes.
@@ -116,8 +118,9 @@ impl Scan {
         let h = buffer("h", h_slots * batch * form.width());
         let readout = form.readout().filter(|_| saves);
         let readout = readout.map(|readout| buffer("readout", steps * batch * readout.width));
-        let strategy = Strategy::choose(low.target, &form, steps, batch);
-        Scan { form, label, steps, batch, x, lengths, packed, gates, state, h, readout, saves, strategy }
+        let strategies =
+            [Pass::Forward, Pass::Backward].map(|pass| Strategy::choose(low.target, &form, pass, batch));
+        Scan { form, label, steps, batch, x, lengths, packed, gates, state, h, readout, saves, strategies }
     }
 
     fn step_len(&self) -> usize {
@@ -221,8 +224,9 @@ impl Scan {
 /// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
 pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
     input_product(low, scan)?;
-    match scan.strategy {
+    match &scan.strategies[Pass::Forward as usize] {
         Strategy::StepPerDispatch => step::forward(low, layer, scan),
+        Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile),
     }
 }
 
@@ -239,8 +243,10 @@ pub fn backward(
     d_out: Sequence,
     d_begin: usize,
 ) -> Result<(), Error> {
-    match scan.strategy {
-        Strategy::StepPerDispatch => step::backward(low, layer, scan, carried, (d_out, d_begin)),
+    let d_out = (d_out, d_begin);
+    match &scan.strategies[Pass::Backward as usize] {
+        Strategy::StepPerDispatch => step::backward(low, layer, scan, carried, d_out),
+        Strategy::SequencePerWorkgroup(tile) => workgroup::backward(low, layer, scan, tile, carried, d_out),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The device as far as plans depend on it.
 
 use crate::Error;
+use crate::scan::ScanChoice;
 use gatefold_shaders::{Lanes, ParamsFrom};
 
 /// A device as the planner sees it. Plans can be made for a device that is not present.
@@ -14,6 +15,12 @@ pub struct Target {
     pub software: bool,
     /// Iterations after which the driver silently ends an invocation's loops; `None` for drivers that never do.
     pub max_loop_iterations: Option<u32>,
+    /// The most invocations of a workgroup.
+    pub max_invocations: u32,
+    /// Memory that the invocations of a workgroup share.
+    pub max_workgroup_bytes: u32,
+    /// The strategies that scans may take.
+    pub scan: ScanChoice,
     /// The largest buffer.
     pub max_buffer_bytes: u64,
     /// The largest part of a buffer that a kernel may see.
@@ -28,6 +35,9 @@ impl Target {
             params: ParamsFrom::Uniform,
             software: false,
             max_loop_iterations: None,
+            max_invocations: 256,
+            max_workgroup_bytes: 16 << 10,
+            scan: ScanChoice::Auto,
             max_buffer_bytes: 256 << 20,
             max_binding_bytes: 128 << 20,
         }

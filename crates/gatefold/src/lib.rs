@@ -233,6 +233,9 @@ pub mod devices {
     pub use crate::gpu::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
     #[doc(inline)]
     pub use gatefold_cpu::{Instructions, Threads};
+    #[cfg(feature = "gpu")]
+    #[doc(inline)]
+    pub use gatefold_schedule::scan::ScanChoice;
 }
 
 /// Schedules: a network lowered to the kernels that run it, as data.
@@ -249,6 +252,7 @@ pub mod schedule {
 #[doc(hidden)]
 pub mod hooks {
     pub use crate::gpu::{run_kernel, run_plan};
+    pub use gatefold_schedule::Given;
 }
 
 /// Runs a future to its end. Only the public blocking methods call it.

@@ -13,6 +13,12 @@ const RECURRENT_GRADIENT: Part = Text(include_str!("../../scan/recurrent_gradien
 const FROM_RECURRENCE: Part = Text(include_str!("../../scan/from_recurrence.wgsl"));
 const FROM_INNER: Part = Text(include_str!("../../scan/from_inner.wgsl"));
 const BACKWARD_OF_STEP: Part = Text(include_str!("../../scan/step_backward.wgsl"));
+const OUTSIDE: Part = Text(include_str!("../../scan/outside.wgsl"));
+const ORDER: Part = Text(include_str!("../../scan/order.wgsl"));
+const TILE: Part = Text(include_str!("../../scan/tile.wgsl"));
+const PARTS: Const = Const::U32("PARTS");
+const HIDDEN: Const = Const::U32("HIDDEN");
+const KEPT: Const = Const::U32("KEPT");
 const UNITS: Const = Const::U32("UNITS");
 const SEGMENTS: Const = Const::U32("SEGMENTS");
 const LENGTHS: Const = Const::Bool("LENGTHS");
@@ -44,7 +50,9 @@ pub(super) static STEP_BACKWARD: KernelSpec = KernelSpec {
         ROWS_OF_STEP,
         OWN_UNITS,
         SLOTS_OF_ROWS,
+        Part::Spread,
         RECURRENT_GRADIENT,
+        OUTSIDE,
         FROM_RECURRENCE,
         BACKWARD_OF_STEP,
     ],
@@ -70,6 +78,45 @@ pub(super) static STEP_BACKWARD_INNER: KernelSpec = KernelSpec {
     ..KernelSpec::of::<params::StepBackwardInner>("step_backward_inner")
 };
 
+pub(super) static SCAN_FORWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        ROWS_OF_STEP,
+        OWN_UNITS,
+        SLOTS_OF_ROWS,
+        ORDER,
+        TILE,
+        Part::Parts,
+        Text(include_str!("../../scan/scan_forward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Write, Write, Write],
+    consts: &[WG_SIZE, ROWS, PARTS, HIDDEN, KEPT, UNITS, SEGMENTS, LENGTHS, Const::Bool("SAVE")],
+    ..KernelSpec::of::<params::ScanForward>("scan_forward")
+};
+
+pub(super) static SCAN_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        ROWS_OF_STEP,
+        OWN_UNITS,
+        SLOTS_OF_ROWS,
+        ORDER,
+        TILE,
+        OUTSIDE,
+        Part::Parts,
+        Text(include_str!("../../scan/scan_backward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Read, Read, Read, Write, Write],
+    consts: &[WG_SIZE, ROWS, PARTS, HIDDEN, KEPT, UNITS, SEGMENTS, LENGTHS, FINALS],
+    ..KernelSpec::of::<params::ScanBackward>("scan_backward")
+};
+
 pub(super) static READOUT_BACKWARD: KernelSpec = KernelSpec {
     parts: &[
         ACTIVATIONS,
@@ -77,6 +124,7 @@ pub(super) static READOUT_BACKWARD: KernelSpec = KernelSpec {
         Part::Lanes,
         ROWS_OF_STEP,
         SLOTS_OF_ROWS,
+        Part::Spread,
         RECURRENT_GRADIENT,
         Text(include_str!("../../scan/readout_backward.wgsl")),
     ],
@@ -90,6 +138,7 @@ pub(super) static INITIAL_BACKWARD: KernelSpec = KernelSpec {
         Part::Gates,
         Part::Lanes,
         SLOTS_OF_ROWS,
+        Part::Spread,
         RECURRENT_GRADIENT,
         Text(include_str!("../../scan/initial_backward.wgsl")),
     ],

@@ -123,7 +123,7 @@ impl Case {
         self.values(len).into_iter().map(|value| value * bound).collect()
     }
 
-    fn own(&mut self) -> Vec<f32> {
+    pub(super) fn own(&mut self) -> Vec<f32> {
         self.values(self.subject.units.max(1) * self.hidden)
     }
 
@@ -152,7 +152,7 @@ impl Case {
         Array4::from_shape_vec(shape, wide(values)).expect("whole steps")
     }
 
-    fn own_view<'a>(&self, own: &'a Array2<f64>) -> ArrayView2<'a, f64> {
+    pub(super) fn own_view<'a>(&self, own: &'a Array2<f64>) -> ArrayView2<'a, f64> {
         own.slice(s![..self.subject.units, ..])
     }
 }

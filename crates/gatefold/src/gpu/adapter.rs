@@ -3,6 +3,7 @@
 use super::pipeline::{self, Pipeline};
 use crate::{DeviceChoice, Error};
 use gatefold_schedule::Target;
+use gatefold_schedule::scan::ScanChoice;
 use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,7 @@ pub struct GpuOptions {
     webgpu_limits: bool,
     memory_limit_bytes: Option<u64>,
     binding_limit_bytes: Option<u64>,
+    scan: ScanChoice,
 }
 
 impl GpuOptions {
@@ -53,7 +55,15 @@ impl GpuOptions {
             webgpu_limits: false,
             memory_limit_bytes: None,
             binding_limit_bytes: None,
+            scan: ScanChoice::Auto,
         }
+    }
+
+    /// Chooses how scans spread their steps over dispatches; by default as suits the device and each shape. Results of
+    /// different strategies differ by rounding.
+    pub fn scan(mut self, choice: ScanChoice) -> Self {
+        self.scan = choice;
+        self
     }
 
     /// Allows kernels to take their params as immediates, as by default; otherwise they come from a uniform buffer.
@@ -329,6 +339,9 @@ impl Gpu {
             },
             software: !is_real(&info),
             max_loop_iterations: quirk(&info).map(|quirk| quirk.max_loop_iterations),
+            max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            scan: options.scan,
             max_buffer_bytes: limits.max_buffer_size,
             // Kernels count elements in 32 bits.
             max_binding_bytes: limits
@@ -487,6 +500,8 @@ mod tests {
     fn the_planner_knows_webgpu_s_default_limits() {
         let (target, limits) = (Target::webgpu(), wgpu::Limits::default());
         assert_eq!(target.max_buffer_bytes, limits.max_buffer_size);
+        assert_eq!(target.max_invocations, limits.max_compute_invocations_per_workgroup);
+        assert_eq!(target.max_workgroup_bytes, limits.max_compute_workgroup_storage_size);
         assert_eq!(target.max_binding_bytes, limits.max_storage_buffer_binding_size);
         assert_eq!(target.params, ParamsFrom::Uniform);
         assert!(!has_immediates(wgpu::Features::IMMEDIATES, &limits));

@@ -1,0 +1,312 @@
+//! Kernels that run many steps of a scan, against the steps' mirror, step after step.
+
+use super::lanes;
+use super::scan::{Case, flat};
+use super::stages::Subject;
+use crate::Random;
+use crate::compare::Tolerance;
+use crate::data::{matrix, wide};
+use crate::selfcheck::Checks;
+use gatefold::hooks::{Given, run_plan};
+use gatefold::schedule::Plan;
+use gatefold::{Error, Gpu};
+use gatefold_reference::scan::kernel::{self, Slots, StageInput, StageSaved};
+use gatefold_shaders::params::{self, Params};
+use gatefold_shaders::{Columns, KernelId, KernelVariant};
+use ndarray::{Array2, Array3, Array4, Axis, concatenate, s};
+
+/// Steps of a case, in two dispatches.
+const STEPS: usize = 5;
+const FIRST: usize = 2;
+
+/// The work of a workgroup: rows, parts, invocations, weights kept.
+#[derive(Clone, Copy)]
+struct Tile(u32, u32, u32, u32);
+
+struct ScanCase {
+    case: Case,
+    tile: Tile,
+    reverse: bool,
+}
+
+/// Every cell of one stage in tiles of all kinds, with batches and widths that they do not divide; then every option of
+/// every cell.
+fn scan_cases(gpu: &Gpu) -> Vec<ScanCase> {
+    let shapes = [
+        (1, 1, Tile(1, 1, 64, 0)),
+        (3, 5, Tile(1, 4, 64, 1)),
+        (5, 31, Tile(2, 2, 64, 3)),
+        (7, 33, Tile(4, 8, 64, 1)),
+        (3, 65, Tile(1, 8, 256, 2)),
+        (9, 8, Tile(4, 1, 64, 2)),
+    ];
+    let all_lanes = lanes(gpu);
+    let plain = Subject::plain().len();
+    let mut found: Vec<ScanCase> = Vec::new();
+    for (turn, subject) in Subject::with_recurrence().into_iter().enumerate() {
+        if subject.cell().gives_inner() {
+            continue;
+        }
+        let chosen = if turn < plain { &shapes[..] } else { &shapes[1 + turn % 5..][..1] };
+        for (at, &(batch, hidden, tile)) in chosen.iter().enumerate() {
+            for &lanes in if turn < plain { &all_lanes[..] } else { &all_lanes[turn % all_lanes.len()..][..1] } {
+                let choice = turn + at;
+                let of_row = |row: usize| [0, STEPS, 2, 1, 4][row % 5];
+                let case = Case {
+                    subject,
+                    batch,
+                    hidden,
+                    rows: tile.0,
+                    lanes,
+                    lengths: choice.is_multiple_of(2).then(|| (0..batch).map(of_row).collect()),
+                    segments: 1 + usize::from(choice % 3 == 2),
+                    flag: choice % 5 < 3,
+                    random: Random::new(17, found.len() as u64),
+                };
+                found.push(ScanCase { case, tile, reverse: choice % 4 > 1 });
+            }
+        }
+    }
+    found
+}
+
+impl ScanCase {
+    fn history(&self) -> usize {
+        self.case.segments
+    }
+
+    fn kernel(&self, id: KernelId, option: &'static str) -> KernelVariant {
+        let Tile(rows, parts, invocations, kept) = self.tile;
+        let own = [
+            ("WG_SIZE", invocations),
+            ("ROWS", rows),
+            ("PARTS", parts),
+            ("HIDDEN", self.case.hidden as u32),
+            ("KEPT", kept),
+            ("UNITS", self.case.subject.units as u32),
+            ("SEGMENTS", self.case.segments as u32),
+            ("LENGTHS", u32::from(self.case.lengths.is_some())),
+            (option, u32::from(self.case.flag)),
+        ];
+        let (cell, lanes) = (Some(self.case.subject.cell()), self.case.lanes);
+        let consts = [&own[..], &self.case.subject.consts()].concat();
+        KernelVariant { id, cell, lanes, columns: Columns::F32, consts }
+    }
+
+    fn describe(&self) -> String {
+        let Tile(_, parts, invocations, kept) = self.tile;
+        let reverse = if self.reverse { " reverse" } else { "" };
+        format!("{} parts {parts} of {invocations} kept {kept}{reverse}", self.case.describe())
+    }
+
+    /// Two dispatches over the bindings; what each holds afterwards.
+    fn run<P: Params>(
+        &self,
+        gpu: &Gpu,
+        kernel: &KernelVariant,
+        params: impl Fn(u32, u32) -> P,
+        bindings: &[&[f32]],
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let mut plan = Plan::default();
+        let given = Given::Argument;
+        let spans: Vec<_> =
+            bindings.iter().enumerate().map(|(index, values)| plan.given(given(index), values.len()).into()).collect();
+        let groups = [(self.case.batch as u32).div_ceil(self.tile.0), 1, 1];
+        for (first, count) in [(0, FIRST), (FIRST, STEPS - FIRST)] {
+            plan.dispatch(kernel.clone(), params(first as u32, count as u32), &spans, groups);
+        }
+        let content: Vec<_> = bindings.iter().enumerate().map(|(index, values)| (given(index), *values)).collect();
+        run_plan(gpu, &plan, &content)
+    }
+
+    fn slots(&self) -> Slots<'_> {
+        let lengths = self.case.lengths.as_deref();
+        Slots { steps: STEPS, history: self.history(), reverse: self.reverse, lengths }
+    }
+
+    /// The step that comes n-th.
+    fn step(&self, n: usize) -> usize {
+        if self.reverse { STEPS - 1 - n } else { n }
+    }
+
+    /// The slots of h(t-1), h(t) and h(t-k), and those of the state before and after step t.
+    fn places(&self, t: usize) -> (usize, usize, usize, usize, usize) {
+        let k = self.history();
+        if self.reverse { (t + 1, t, t + k, t + 1, t) } else { (t + k - 1, t + k, t, t, t + 1) }
+    }
+
+    /// `[state slots, B, H]` of random values; a single element where the cell has no state.
+    fn state(&mut self, slots: usize) -> Vec<f32> {
+        let len = slots * self.case.batch * self.case.hidden;
+        self.case.values(if self.case.subject.cell().has_state() { len } else { 1 })
+    }
+
+    /// That buffer as the mirror sees it.
+    fn states(&self, state: &[f32], slots: usize) -> Array3<f64> {
+        let (batch, hidden) = (self.case.batch, self.case.hidden);
+        match self.case.subject.cell().has_state() {
+            true => self.case.slots(state, hidden),
+            false => Array3::zeros((slots, batch, hidden)),
+        }
+    }
+}
+
+pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for mut scan in scan_cases(gpu) {
+        let (history, state_slots) = (scan.history(), if scan.case.flag { STEPS + 1 } else { 1 });
+        let state = scan.state(state_slots);
+        let Case { batch, hidden, segments, flag: saves, .. } = scan.case;
+        let (lanes, step) = (scan.case.stage().lanes(), batch * hidden);
+        let weights = scan.case.weights(segments * hidden, segments * hidden * hidden * lanes);
+        let (own, gates) = (scan.case.own(), scan.case.values(STEPS * step * lanes));
+        let h = scan.case.values((STEPS + history) * step);
+        let lengths = scan.case.device_lengths();
+        let params = |first, count| params::ScanForward {
+            first,
+            count,
+            steps: STEPS as u32,
+            batch: batch as u32,
+            hidden: hidden as u32,
+            history: history as u32,
+            reverse: u32::from(scan.reverse),
+            ..Default::default()
+        };
+        let kernel = scan.kernel(KernelId::ScanForward, "SAVE");
+        let found = scan.run(gpu, &kernel, params, &[&weights, &own, &lengths, &gates, &state, &h])?;
+
+        let weights = Array3::from_shape_vec((segments * hidden, hidden, lanes), wide(&weights)).expect("as many");
+        let (mut h, mut gates) = (scan.case.slots(&h, hidden), scan.case.gates(&gates));
+        let mut states = scan.states(&state, state_slots);
+        let own = matrix(&own, scan.case.subject.units.max(1), hidden);
+        for t in (0..STEPS).map(|n| scan.step(n)) {
+            let (before, after, skipped, state_from, state_to) = scan.places(t);
+            let (state_from, state_to) = if saves { (state_from, state_to) } else { (0, 0) };
+            let near = h.slice(s![before, .., ..]);
+            let far = if segments == 2 { h.slice(s![skipped, .., ..]) } else { h.slice(s![before, .., ..0]) };
+            let want = kernel::step_forward(
+                scan.case.stage(),
+                scan.case.subject.clip.map(f64::from),
+                &StageInput {
+                    weights: weights.view(),
+                    read: concatenate![Axis(1), near, far].view(),
+                    x: gates.slice(s![t, .., .., ..]),
+                    h_prev: near,
+                    state_prev: states.slice(s![state_from, .., ..]),
+                    own: scan.case.own_view(&own),
+                },
+            );
+            for row in (0..batch).filter(|&row| scan.case.is_active(t, row)) {
+                h.slice_mut(s![after, row, ..]).assign(&want.h.row(row));
+                if saves {
+                    gates.slice_mut(s![t, row, .., ..]).assign(&want.saved.slice(s![row, .., ..]));
+                }
+                states.slice_mut(s![state_to, row, ..]).assign(&want.state.row(row));
+            }
+        }
+        checks.case(scan.describe());
+        // An error of a step is an error of every later one.
+        let tolerance = Tolerance::output(segments * hidden).times(STEPS);
+        let axes = [("slot", STEPS + history), ("row", batch), ("unit", hidden)];
+        checks.tensor("h", &axes, &found[5], &flat(&h), tolerance);
+        let axes = [("step", STEPS), ("row", batch), ("unit", hidden), ("lane", lanes)];
+        checks.tensor("gates", &axes, &found[3], &flat(&gates), tolerance);
+        if scan.case.subject.cell().has_state() {
+            let axes = [("slot", state_slots), ("row", batch), ("unit", hidden)];
+            checks.tensor("state", &axes, &found[4], &flat(&states), tolerance);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn scan_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for mut scan in scan_cases(gpu) {
+        let (history, state) = (scan.history(), scan.state(STEPS + 1));
+        let Case { batch, hidden, segments, .. } = scan.case;
+        let (lanes, step) = (scan.case.stage().lanes(), batch * hidden);
+        let weights = scan.case.weights(hidden * lanes, segments * hidden * hidden * lanes);
+        let drawn = scan.case.values(STEPS * step * lanes);
+        let gates = scan.case.subject.saved(&drawn);
+        let (own, h) = (scan.case.own(), scan.case.values((STEPS + history) * step));
+        let (d_stride, d_begin) = (hidden + 2, 1);
+        let d_out = scan.case.values(STEPS * batch * d_stride);
+        let carry = scan.case.values((1 + history) * step);
+        let lengths = scan.case.device_lengths();
+        let params = |first, count| params::ScanBackward {
+            first,
+            count,
+            steps: STEPS as u32,
+            batch: batch as u32,
+            hidden: hidden as u32,
+            history: history as u32,
+            reverse: u32::from(scan.reverse),
+            d_stride: d_stride as u32,
+            d_begin: d_begin as u32,
+            ..Default::default()
+        };
+        let kernel = scan.kernel(KernelId::ScanBackward, "FINALS");
+        let bindings: [&[f32]; 8] = [&weights, &own, &lengths, &state, &h, &d_out, &gates, &carry];
+        let found = scan.run(gpu, &kernel, params, &bindings)?;
+
+        let want = backward_mirror(&scan, &bindings, (d_stride, d_begin));
+        checks.case(scan.describe());
+        let tolerance = Tolerance::gradient(segments * lanes * hidden).times(STEPS);
+        let axes = [("step", STEPS), ("row", batch), ("unit", hidden), ("lane", lanes)];
+        checks.tensor("d_pre", &axes, &found[6], &flat(&want.0), tolerance);
+        if scan.case.subject.carries() {
+            checks.tensor("carry", &[("row", batch), ("unit", hidden)], &found[7][..step], &flat(&want.1), tolerance);
+        }
+        let untouched = if scan.case.subject.carries() { step } else { 0 };
+        let rest = &carry[untouched..];
+        checks.tensor("final values", &[("element", rest.len())], &found[7][untouched..], &wide(rest), Tolerance::EXACT);
+    }
+    Ok(())
+}
+
+/// The gradients with respect to the pre-activations of all steps, and what the first step carries on.
+fn backward_mirror(
+    scan: &ScanCase,
+    bindings: &[&[f32]; 8],
+    (d_stride, d_begin): (usize, usize),
+) -> (Array4<f64>, Array2<f64>) {
+    let [weights, own, _, state, h, d_out, gates, carry] = bindings;
+    let Case { batch, hidden, segments, flag: with_finals, .. } = scan.case;
+    let (lanes, history, step) = (scan.case.stage().lanes(), scan.history(), batch * hidden);
+    let weights = Array4::from_shape_vec((segments, hidden, hidden, lanes), wide(weights)).expect("as many");
+    let (saved, h, states) = (scan.case.gates(gates), scan.case.slots(h, hidden), scan.states(state, STEPS + 1));
+    let own = matrix(own, scan.case.subject.units.max(1), hidden);
+    let d_out = scan.case.slots(d_out, d_stride);
+    let finals = scan.case.slots(&carry[step..], hidden);
+    let mut carried = matrix(&carry[..step], batch, hidden);
+    let mut d_pre = Array4::zeros(saved.dim());
+    for n in (0..STEPS).rev() {
+        let t = scan.step(n);
+        let (before, after, _, state_from, state_to) = scan.places(t);
+        let mut d_h = d_out.slice(s![t, .., d_begin..d_begin + hidden]).to_owned();
+        for (segment, later) in [(0, n + 1), (1, n + history)] {
+            if segment < segments && later < STEPS {
+                let of_later = d_pre.slice(s![scan.step(later), .., .., ..]);
+                d_h += &kernel::recurrent_gradient(of_later, weights.slice(s![segment, .., .., ..]));
+            }
+        }
+        for row in (0..batch).filter(|_| with_finals) {
+            let place = after.checked_sub(scan.slots().end(row, history)).filter(|&place| place < history);
+            if let Some(place) = place {
+                d_h.row_mut(row).zip_mut_with(&finals.slice(s![place, row, ..]), |d, &end| *d += end);
+            }
+        }
+        let kept = StageSaved {
+            saved: saved.slice(s![t, .., .., ..]),
+            h_prev: h.slice(s![before, .., ..]),
+            state_prev: states.slice(s![state_from, .., ..]),
+            state: states.slice(s![state_to, .., ..]),
+            own: scan.case.own_view(&own),
+        };
+        let clip = scan.case.subject.clip.map(f64::from);
+        let want = kernel::step_backward(scan.case.stage(), clip, &kept, d_h.view(), carried.view());
+        for row in (0..batch).filter(|&row| scan.case.is_active(t, row)) {
+            d_pre.slice_mut(s![t, row, .., ..]).assign(&want.d_pre.slice(s![row, .., ..]));
+            carried.row_mut(row).assign(&want.carry.row(row));
+        }
+    }
+    (d_pre, carried)
+}

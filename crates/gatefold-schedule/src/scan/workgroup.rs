@@ -1,0 +1,223 @@
+//! All steps in one dispatch: a workgroup runs every unit of its rows of the batch.
+
+use super::{CarriedGradients, Form, Pass, Scan};
+use crate::layer::{Lowering, Sequence};
+use crate::plan::MAX_GROUPS;
+use crate::{Error, Target};
+use gatefold_model::{Layer, Role};
+use gatefold_shaders::params::{self, Params};
+use gatefold_shaders::{Columns, KernelId, KernelVariant, Lanes, SUBGROUP_LANES};
+
+/// The work of a workgroup and of its invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Rows of the batch in a workgroup.
+    pub rows: u32,
+    /// Invocations that share the product of a unit; a power of two.
+    pub parts: u32,
+    /// Invocations of a workgroup, a multiple of `parts`.
+    pub invocations: u32,
+    /// Weights of each unit that an invocation keeps in registers: forward in fours.
+    pub kept: u32,
+}
+
+/// Steps in a dispatch, so that no driver takes it for hung.
+const MAX_STEPS: usize = 1024;
+/// Most invocations of a usual tile: their registers hold the weights of a small network.
+const USUAL_INVOCATIONS: usize = 512;
+/// Registers of an invocation that hold weights.
+const WEIGHT_REGISTERS: usize = 64;
+/// Invocations are a multiple of this, so that workgroups are whole subgroups.
+const GRANULE: usize = 64;
+
+impl Tile {
+    /// Whether a workgroup may run a scan so on a device.
+    pub fn fits(&self, target: &Target, form: &Form, pass: Pass) -> bool {
+        let Tile { rows, parts, invocations, .. } = *self;
+        let lanes_fit = target.lanes == Lanes::Single || parts <= SUBGROUP_LANES;
+        form.is_plain()
+            && lanes_fit
+            && parts.is_power_of_two()
+            && rows > 0
+            && invocations.is_multiple_of(parts)
+            && invocations <= target.max_invocations
+            && self.workgroup_bytes(target, form, pass) <= u64::from(target.max_workgroup_bytes)
+    }
+
+    /// Bytes of workgroup memory: two turns of the rows, and without subgroups the parts of the sums.
+    fn workgroup_bytes(&self, target: &Target, form: &Form, pass: Pass) -> u64 {
+        let (lanes, hidden) = (form.lanes(), form.hidden());
+        let (multiple, row_lanes, sum_lanes) = match pass {
+            Pass::Forward => (4 * self.parts as usize, 1, lanes),
+            Pass::Backward => (self.parts as usize, lanes, 1),
+        };
+        let (rows, invocations) = (self.rows as usize, self.invocations as usize);
+        let turns = 2 * rows * hidden.next_multiple_of(multiple) * row_lanes;
+        let shared = match target.lanes {
+            Lanes::Subgroup => 0,
+            Lanes::Single => invocations * self.blocks(hidden) * rows * sum_lanes,
+        };
+        4 * (turns + shared) as u64
+    }
+
+    /// Units of an invocation.
+    fn blocks(&self, hidden: usize) -> usize {
+        hidden.div_ceil((self.invocations / self.parts) as usize)
+    }
+}
+
+/// The tile for a batch by rule of thumb, if any fits: one row a workgroup until workgroups are many, as many parts as
+/// invocations allow, and as many weights in registers as they hold.
+pub(super) fn usual_tile(target: &Target, form: &Form, pass: Pass, batch: usize) -> Option<Tile> {
+    let hidden = form.hidden();
+    let rows = match batch {
+        0..=256 => 1,
+        257..=1024 => 2,
+        _ => 4,
+    };
+    let most = USUAL_INVOCATIONS.min(target.max_invocations as usize);
+    let wanted = if target.lanes == Lanes::Subgroup { SUBGROUP_LANES as usize } else { 1 };
+    let mut parts = wanted;
+    while parts > 1 && hidden * parts > most {
+        parts /= 2;
+    }
+    let invocations = (hidden * parts).next_multiple_of(GRANULE).min(most / GRANULE * GRANULE).max(GRANULE);
+    let mut tile = Tile { rows, parts: parts as u32, invocations: invocations as u32, kept: 0 };
+    let weights = WEIGHT_REGISTERS / (form.lanes() * tile.blocks(hidden));
+    tile.kept = match pass {
+        Pass::Forward => hidden.div_ceil(4 * parts).min(weights / 4) as u32,
+        Pass::Backward => hidden.div_ceil(parts).min(weights) as u32,
+    };
+    if target.software {
+        tile.kept = 0; // its registers are memory
+    }
+    let fits = |tile: &Tile| {
+        tile.fits(target, form, pass) && batch.div_ceil(tile.rows as usize) <= MAX_GROUPS as usize
+    };
+    Some(tile).filter(fits).filter(|tile| steps_within_loops(target, form, pass, tile) > 0)
+}
+
+/// Steps that the loops of an invocation may run on a device.
+fn steps_within_loops(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> usize {
+    let Some(limit) = target.max_loop_iterations else { return MAX_STEPS };
+    let kernel = kernel(target, form, pass, tile, [false, false]);
+    let iterations = |count| match pass {
+        Pass::Forward => params::ScanForward { count, batch: 1, ..Default::default() }.extents(&kernel, [1; 3]).iterations,
+        Pass::Backward => params::ScanBackward { count, batch: 1, ..Default::default() }.extents(&kernel, [1; 3]).iterations,
+    };
+    let (around, per_step) = (iterations(0), iterations(1) - iterations(0));
+    (u64::from(limit).saturating_sub(around) / per_step).min(MAX_STEPS as u64) as usize
+}
+
+/// The kernel of a pass, with or without lengths and with or without what is optional in the pass: the values saved, or
+/// the gradients with respect to the final values.
+fn kernel(target: &Target, form: &Form, pass: Pass, tile: &Tile, [lengths, option]: [bool; 2]) -> KernelVariant {
+    let (id, optional) = match pass {
+        Pass::Forward => (KernelId::ScanForward, "SAVE"),
+        Pass::Backward => (KernelId::ScanBackward, "FINALS"),
+    };
+    let own = [
+        ("WG_SIZE", tile.invocations),
+        ("ROWS", tile.rows),
+        ("PARTS", tile.parts),
+        ("HIDDEN", form.hidden() as u32),
+        ("KEPT", tile.kept),
+        ("UNITS", form.units() as u32),
+        ("SEGMENTS", if form.recurrent.skip.is_some() { 2 } else { 1 }),
+        ("LENGTHS", u32::from(lengths)),
+        (optional, u32::from(option)),
+    ];
+    let consts = [&own[..], &form.consts(form.cell())].concat();
+    KernelVariant { id, cell: Some(form.cell()), lanes: target.lanes, columns: Columns::F32, consts }
+}
+
+/// The dispatches of a pass: the first step and the number of steps of each.
+fn stretches(low: &Lowering<'_>, scan: &Scan, pass: Pass, tile: &Tile) -> impl Iterator<Item = (usize, usize)> + use<> {
+    let (steps, most) = (scan.steps, steps_within_loops(low.target, &scan.form, pass, tile));
+    (0..steps).step_by(most).map(move |first| (first, most.min(steps - first)))
+}
+
+/// All steps forward.
+pub(super) fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, tile: &Tile) -> Result<(), Error> {
+    let form = &scan.form;
+    let kernel = kernel(low.target, form, Pass::Forward, tile, [scan.lengths.is_some(), scan.saves]);
+    let peepholes = low.parameters.find(low.plan, layer, Role::Peephole, form.reverse);
+    let bindings = [
+        scan.packed.u.into(),
+        peepholes.into(),
+        scan.lengths(),
+        scan.gates.into(),
+        scan.state.into(),
+        scan.h.into(),
+    ];
+    for (first, count) in stretches(low, scan, Pass::Forward, tile) {
+        let params = params::ScanForward {
+            first: first as u32,
+            count: count as u32,
+            steps: scan.steps as u32,
+            batch: scan.batch as u32,
+            hidden: form.hidden() as u32,
+            history: form.history() as u32,
+            reverse: u32::from(form.reverse),
+            ..Default::default()
+        };
+        dispatch(low, scan, tile, (kernel.clone(), params), &bindings, (first, count));
+    }
+    Ok(())
+}
+
+/// All steps backward.
+pub(super) fn backward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    scan: &Scan,
+    tile: &Tile,
+    carried: &CarriedGradients,
+    (d_out, d_begin): (Sequence, usize),
+) -> Result<(), Error> {
+    let form = &scan.form;
+    let kernel = kernel(low.target, form, Pass::Backward, tile, [scan.lengths.is_some(), carried.given]);
+    let peepholes = low.parameters.find(low.plan, layer, Role::Peephole, form.reverse);
+    let bindings = [
+        scan.transposed().u.into(),
+        peepholes.into(),
+        scan.lengths(),
+        scan.state.into(),
+        scan.h.into(),
+        d_out.span.into(),
+        scan.gates.into(),
+        carried.carry.into(),
+    ];
+    for (first, count) in stretches(low, scan, Pass::Backward, tile) {
+        let params = params::ScanBackward {
+            first: first as u32,
+            count: count as u32,
+            steps: scan.steps as u32,
+            batch: scan.batch as u32,
+            hidden: form.hidden() as u32,
+            history: form.history() as u32,
+            reverse: u32::from(form.reverse),
+            d_stride: d_out.width as u32,
+            d_begin: d_begin as u32,
+            ..Default::default()
+        };
+        dispatch(low, scan, tile, (kernel.clone(), params), &bindings, (first, count));
+    }
+    Ok(())
+}
+
+fn dispatch<P: Params + bytemuck::Pod>(
+    low: &mut Lowering<'_>,
+    scan: &Scan,
+    tile: &Tile,
+    (kernel, params): (KernelVariant, P),
+    bindings: &[crate::Binding],
+    (first, count): (usize, usize),
+) {
+    let (form, groups) = (&scan.form, [scan.batch.div_ceil(tile.rows as usize) as u32, 1, 1]);
+    let products = scan.segments() as usize * form.hidden() * form.hidden() * form.lanes();
+    low.plan
+        .dispatch(kernel, params, bindings, groups)
+        .note(format!("steps {first}..{}", first + count))
+        .flops(2 * scan.batch * count * products);
+}

@@ -1,0 +1,146 @@
+//! Params of kernels that run many steps of a scan.
+
+use super::Params;
+use crate::extents::{product, rows_end};
+use crate::{Extents, KernelVariant};
+
+params! {
+    /// Many time steps forward; see `scan/scan_forward.wgsl`.
+    ScanForward {
+        /// Steps of the scan before this dispatch.
+        first: u32,
+        /// Steps of this dispatch.
+        count: u32,
+        /// T
+        steps: u32,
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+        /// Slots before the first step.
+        history: u32,
+        /// 1 for a reverse scan.
+        reverse: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// Many time steps backward; see `scan/scan_backward.wgsl`.
+    ScanBackward {
+        /// Steps of the scan, counted from its end, before this dispatch.
+        first: u32,
+        /// Steps of this dispatch.
+        count: u32,
+        /// T
+        steps: u32,
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+        /// Slots before the first step.
+        history: u32,
+        /// 1 for a reverse scan.
+        reverse: u32,
+        /// Elements of a row of d_out.
+        d_stride: u32,
+        /// The column of d_out at which the scan begins.
+        d_begin: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
+    }
+}
+
+/// The loops of a kernel that runs all units of a tile of rows; see `scan/tile.wgsl`.
+struct Loops {
+    rows: u64,
+    parts: u64,
+    invocations: u64,
+    hidden: u64,
+    /// Of the units of an invocation.
+    blocks: u64,
+    cells: u64,
+    segments: u64,
+    /// Of the skipped part of a product, a step.
+    skipped: u64,
+    /// Of adding the parts of a product, a step.
+    combined: u64,
+}
+
+impl Loops {
+    fn of(kernel: &KernelVariant) -> Loops {
+        let constant = |name| u64::from(kernel.constant(name));
+        let (rows, parts, invocations) = (constant("ROWS"), constant("PARTS"), constant("WG_SIZE"));
+        let (hidden, segments) = (constant("HIDDEN"), constant("SEGMENTS"));
+        let blocks = hidden.div_ceil(invocations / parts);
+        let sums = blocks * rows;
+        Loops {
+            rows,
+            parts,
+            invocations,
+            hidden,
+            blocks,
+            cells: blocks * rows.div_ceil(parts),
+            segments,
+            skipped: (segments - 1) * hidden.div_ceil(parts) * (1 + blocks * (1 + rows)),
+            combined: sums * (2 + parts),
+        }
+    }
+
+    /// Those before and after the steps, for rows of so many elements of workgroup memory.
+    fn around(&self, stride: u64) -> u64 {
+        let loaded = (2 * self.rows * stride).div_ceil(self.invocations);
+        loaded + 2 * self.hidden * self.blocks + 2 * self.cells + self.rows
+    }
+}
+
+impl Params for ScanForward {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (cell, loops) = (kernel.needed_cell(), Loops::of(kernel));
+        let step = product(&[self.batch, self.hidden]);
+        let saves = kernel.constant("SAVE") == 1;
+        let slots = if saves { u64::from(self.steps) + 1 } else { 1 };
+        let quads = loops.hidden.div_ceil(4 * loops.parts);
+        let products = quads * (1 + 4 * (1 + loops.blocks * (1 + loops.rows)));
+        let per_step = 1 + products + loops.skipped + loops.combined + 2 * loops.cells;
+        Extents {
+            lens: vec![
+                loops.segments * product(&[self.hidden, self.hidden, cell.product_lanes()]),
+                product(&[kernel.constant("UNITS"), self.hidden]),
+                kernel.len_if("LENGTHS", self.batch.into()),
+                product(&[self.steps, cell.lanes()]) * step,
+                if cell.has_state() { slots * step } else { 0 },
+                u64::from(self.steps + self.history) * step,
+            ],
+            iterations: u64::from(self.count) * per_step + loops.around(4 * loops.parts * quads),
+        }
+    }
+}
+
+impl Params for ScanBackward {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (cell, loops) = (kernel.needed_cell(), Loops::of(kernel));
+        let step = product(&[self.batch, self.hidden]);
+        let turns = loops.hidden.div_ceil(loops.parts);
+        let products = turns * (1 + loops.blocks * (1 + loops.rows));
+        let per_step = 1 + products + loops.skipped + loops.combined + 2 * loops.cells;
+        let carried = if cell.carries() { step } else { 0 };
+        let finals = kernel.len_if("FINALS", (1 + u64::from(self.history)) * step);
+        Extents {
+            lens: vec![
+                loops.segments * product(&[self.hidden, self.hidden, cell.lanes()]),
+                product(&[kernel.constant("UNITS"), self.hidden]),
+                kernel.len_if("LENGTHS", self.batch.into()),
+                if cell.has_state() { (u64::from(self.steps) + 1) * step } else { 0 },
+                u64::from(self.steps + self.history) * step,
+                rows_end(self.steps.saturating_sub(1), self.batch, self.d_stride, &[self.d_begin + self.hidden]),
+                product(&[self.steps, cell.lanes()]) * step,
+                carried.max(finals),
+            ],
+            iterations: u64::from(self.count) * per_step + loops.around(loops.parts * turns),
+        }
+    }
+}
