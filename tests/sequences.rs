@@ -1,7 +1,8 @@
 //! Every cell, direction and shape of network, on the CPU device and on a GPU, against the reference.
 
 use gatefold::Device;
-use gatefold_check::{SequenceCase, check_sequences, test_gpu};
+use gatefold::devices::{GpuOptions, ScanChoice};
+use gatefold_check::{SequenceCase, check_sequences, test_gpu, test_gpu_with};
 
 #[test]
 fn cells_on_the_cpu() {
@@ -23,4 +24,21 @@ fn cells_on_a_gpu() {
 fn networks_on_a_gpu() {
     let Some(gpu) = test_gpu() else { return };
     check_sequences(&Device::Gpu(gpu), &SequenceCase::networks()).unwrap().assert("networks");
+}
+
+/// Every scan that a workgroup can run by itself, run so.
+fn in_workgroups() -> Option<Device> {
+    test_gpu_with(&GpuOptions::new().scan(ScanChoice::Workgroup)).map(Device::Gpu)
+}
+
+#[test]
+fn cells_in_workgroups() {
+    let Some(device) = in_workgroups() else { return };
+    check_sequences(&device, &SequenceCase::cells()).unwrap().assert("cells");
+}
+
+#[test]
+fn networks_in_workgroups() {
+    let Some(device) = in_workgroups() else { return };
+    check_sequences(&device, &SequenceCase::networks()).unwrap().assert("networks");
 }

@@ -10,6 +10,7 @@ use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecaster::{FillChoice, Forecaster};
 use data::Data;
+use gatefold::devices::ScanChoice;
 use gatefold::{Device, DeviceChoice};
 use report::Report;
 use settings::Settings;
@@ -205,8 +206,12 @@ fn interrupted(arguments: &Arguments, settings: &Settings, training: &Training) 
         choice => format!(" --device {}", quoted(Path::new(&choice.to_string()))),
     };
     let threads = arguments.compute.threads.map_or_else(String::new, |count| format!(" --threads {count}"));
+    let scan = match arguments.compute.scan {
+        ScanChoice::Auto => String::new(),
+        choice => format!(" --scan {choice}"),
+    };
     format!(
-        "stopped in epoch {} of {} after step {}; saved. Continue with:\n  gatefold forecast {}{out}{device}{threads} --resume",
+        "stopped in epoch {} of {} after step {}; saved. Continue with:\n  gatefold forecast {}{out}{device}{threads}{scan} --resume",
         training.epoch() + 1,
         settings.epochs,
         training.steps(),

@@ -19,7 +19,7 @@ mod selfcheck;
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
 use failure::Failure;
-use gatefold::devices::{GpuOptions, MOST_THREADS};
+use gatefold::devices::{GpuOptions, MOST_THREADS, ScanChoice};
 use gatefold::{Device, DeviceChoice, Gpu};
 use std::process::ExitCode;
 
@@ -99,6 +99,10 @@ struct ComputeArguments {
     /// Threads of the CPU device; the results are the same for any number [default: GATEFOLD_THREADS, else one per core]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_THREADS as u64))]
     threads: Option<usize>,
+    /// How a GPU spreads the steps of a recurrent layer over dispatches: auto (as suits device and shape), step (one
+    /// dispatch each), or workgroup (all in one, where the layer allows it)
+    #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
+    scan: ScanChoice,
 }
 
 impl ComputeArguments {
@@ -110,17 +114,18 @@ impl ComputeArguments {
     /// given for the CPU where `auto` takes a GPU.
     fn open(&self, quiet: bool) -> Result<Device, Failure> {
         let choice = self.choice();
-        let device = match self.threads {
-            None => Device::open(choice)?,
-            Some(_) if !matches!(choice, DeviceChoice::Auto | DeviceChoice::Cpu) => {
-                return Err(Failure::Usage(format!(
-                    "--threads is for the CPU device, and --device {choice} asks for a GPU; leave one of them out"
-                )));
-            }
-            Some(count) => match Gpu::request(choice, &GpuOptions::default())? {
-                None => Device::cpu_with_threads(count)?,
-                Some(gpu) => Device::Gpu(gpu),
-            },
+        if self.threads.is_some() && !matches!(choice, DeviceChoice::Auto | DeviceChoice::Cpu) {
+            return Err(Failure::Usage(format!(
+                "--threads is for the CPU device, and --device {choice} asks for a GPU; leave one of them out"
+            )));
+        }
+        if self.scan != ScanChoice::Auto && *choice == DeviceChoice::Cpu {
+            return Err(Failure::Usage("--scan is for GPUs, and --device cpu is none; leave one of them out".into()));
+        }
+        let device = match (Gpu::request(choice, &GpuOptions::default().scan(self.scan))?, self.threads) {
+            (Some(gpu), _) => Device::Gpu(gpu),
+            (None, None) => Device::cpu()?,
+            (None, Some(count)) => Device::cpu_with_threads(count)?,
         };
         if quiet {
             return Ok(device);
