@@ -100,6 +100,7 @@ impl Compiled {
         for (index, step) in plan.steps().iter().enumerate() {
             steps.push(maker.ready(index, step).await?);
         }
+        gpu.save_pipelines();
         slots.extend(unused);
         Ok(Compiled { gpu: gpu.clone(), steps, mark: plan.mark(), _slots: slots })
     }
