@@ -1,63 +1,90 @@
-// linear/pack: a tensor with its axes reordered, so that a kernel reads it in the order in which it walks.
+// linear/pack: tensors with their axes reordered, so that kernels read them in the order in which they walk. Each job:
 //
-//   out[out_begin + i0 out_stride + i1 size2 + i2] = source[i0 s0 + i1 s1 + i2 s2]     (+ other there, with WITH_OTHER)
+//   out[out_begin + i0 out_stride + i1 size2 + i2] = source[from + i0 s0 + i1 s1 + i2 s2]
+//                                                    (+ source[other + ...] there, if there is an other)
 //
 // With lane_axis 1 or 2, i1 or i2 counts lanes instead of gates, and a map says which gate each lane holds: its j-th four
-// bits are the gate of lane j, 15 for a lane of zeros.
-// One invocation per element, workgroups in two axes. No barriers.
+// bits are the gate of lane j, 15 for a lane of zeros. No two jobs of a dispatch write one element.
+// One invocation per element of a job; the workgroups of the jobs follow one another, in two axes. No barriers.
 // Mirror: gatefold-reference, linear::pack.
 struct Pack {
+    jobs: u32,
+    groups_x: u32,
+    outs: u32, // bound
+    _pad: u32,
+}
+
+struct PackJob {
+    first_group: u32,
     size0: u32,
     size1: u32,
     size2: u32,
-    groups_x: u32,
     stride0: u32,
     stride1: u32,
     stride2: u32,
-    lane_axis: u32, // 0 for none
+    lane_axis: u32,  // 0 for none
     map: u32,
     other_map: u32,
+    from_begin: u32,
+    other: u32,      // NO_OTHER for none
+    out_number: u32, // from 0
     out_begin: u32,
     out_stride: u32, // of the first axis
+    _pad: u32,
 }
 
-@group(0) @binding(0) var<storage, read>       source: array<f32>;
-@group(0) @binding(1) var<storage, read>       other:  array<f32>; // read with WITH_OTHER
-@group(0) @binding(2) var<storage, read_write> out:    array<f32>; // [size0, size1, size2] from out_begin on
+@group(0) @binding(0) var<storage, read>       jobs:   array<PackJob>;
+@group(0) @binding(1) var<storage, read>       source: array<f32>;
+@group(0) @binding(2) var<storage, read_write> out0:   array<f32>; // each [size0, size1, size2] from out_begin on
+@group(0) @binding(3) var<storage, read_write> out1:   array<f32>;
+@group(0) @binding(4) var<storage, read_write> out2:   array<f32>;
+@group(0) @binding(5) var<storage, read_write> out3:   array<f32>;
+@group(0) @binding(6) var<storage, read_write> out4:   array<f32>;
 
-// The place of a lane's element, and whether there is one.
-struct Place { at: u32, found: bool }
+const NO_OTHER: u32 = 0xffffffffu;
 
-fn place(i: u32, map: u32) -> Place {
-    let plane = params.size1 * params.size2;
-    var index = vec3<u32>(i / plane, (i % plane) / params.size2, i % params.size2);
-    var found = true;
-    if params.lane_axis != 0u {
-        let lane = select(index.z, index.y, params.lane_axis == 1u);
+// The element of the source for element i of the packed tensor; 0 for a lane of zeros.
+fn element(job: PackJob, i: u32, begin: u32, map: u32) -> f32 {
+    let plane = job.size1 * job.size2;
+    var index = vec3<u32>(i / plane, (i % plane) / job.size2, i % job.size2);
+    if job.lane_axis != 0u {
+        let lane = select(index.z, index.y, job.lane_axis == 1u);
         let gate = (map >> (4u * lane)) & 15u;
-        found = gate != 15u;
-        index = select(vec3<u32>(index.xy, gate), vec3<u32>(index.x, gate, index.z), params.lane_axis == 1u);
+        if gate == 15u {
+            return 0.0;
+        }
+        index = select(vec3<u32>(index.xy, gate), vec3<u32>(index.x, gate, index.z), job.lane_axis == 1u);
     }
-    return Place(index.x * params.stride0 + index.y * params.stride1 + index.z * params.stride2, found);
+    let at = begin + index.x * job.stride0 + index.y * job.stride1 + index.z * job.stride2;
+    if at >= arrayLength(&source) {
+        return 0.0;
+    }
+    return source[at];
 }
 
 @compute @workgroup_size(WG_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = (group.y * params.groups_x + group.x) * WG_SIZE + local;
-    if i >= params.size0 * params.size1 * params.size2 {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let group = workgroup.y * params.groups_x + workgroup.x;
+    var number = 0u;
+    for (var next = 1u; next < params.jobs && jobs[next].first_group <= group; next++) {
+        number = next;
+    }
+    let job = jobs[number];
+    let i = (group - job.first_group) * WG_SIZE + local;
+    let plane = job.size1 * job.size2;
+    if i >= job.size0 * plane {
         return;
     }
-    var value = 0.0;
-    let plain = place(i, params.map);
-    if plain.found {
-        value = source[plain.at];
+    var value = element(job, i, job.from_begin, job.map);
+    if job.other != NO_OTHER {
+        value += element(job, i, job.other, job.other_map);
     }
-    if WITH_OTHER {
-        let beside = place(i, params.other_map);
-        if beside.found {
-            value += other[beside.at];
-        }
+    let at = job.out_begin + (i / plane) * job.out_stride + i % plane;
+    switch min(job.out_number, params.outs - 1u) {
+        case 0u: { if at < arrayLength(&out0) { out0[at] = value; } }
+        case 1u: { if at < arrayLength(&out1) { out1[at] = value; } }
+        case 2u: { if at < arrayLength(&out2) { out2[at] = value; } }
+        case 3u: { if at < arrayLength(&out3) { out3[at] = value; } }
+        default: { if at < arrayLength(&out4) { out4[at] = value; } }
     }
-    let plane = params.size1 * params.size2;
-    out[params.out_begin + (i / plane) * params.out_stride + i % plane] = value;
 }

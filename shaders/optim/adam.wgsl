@@ -4,45 +4,40 @@
 //   m = beta1 m + (1 - beta1) g      v = beta2 v + (1 - beta2) g^2
 //   p -= rate / correction1 m / (sqrt(v / correction2) + epsilon)
 //
-// One invocation per element of a run of parameters, workgroups in two axes. Nothing changes after a failed step, or with
-// params.trial, which notes in status whether the step would overflow (optim/overflow).
+// One workgroup per piece of a parameter (optim/piece). Nothing changes after a failed step; with params.trial the kernel
+// notes in status whether the step would overflow, without it the gradient is cleared (optim/update).
 // Mirror: gatefold-reference, optim::adam.
 struct Adam {
-    offset: u32,
-    len: u32,
+    pieces: u32,
     groups_x: u32,
-    rate_factor: f32, // of this group of parameters
     beta1: f32,
     beta2: f32,
     epsilon: f32,
-    decay: f32,
     trial: u32,       // 1 to note an overflow, 0 to write
     first_block: u32, // blocks of elements in the buffers before this one
-    _pad0: u32,
-    _pad1: u32,
+    _pad: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       hyper:     Hyper;
-@group(0) @binding(1) var<storage, read_write> status:    Status;
-@group(0) @binding(2) var<storage, read>       gradients: array<f32>;
-@group(0) @binding(3) var<storage, read_write> values:    array<f32>;
-@group(0) @binding(4) var<storage, read_write> m:         array<f32>;
-@group(0) @binding(5) var<storage, read_write> v:         array<f32>;
+@group(0) @binding(1) var<storage, read>       pieces:    array<Piece>;
+@group(0) @binding(2) var<storage, read_write> status:    Status;
+@group(0) @binding(3) var<storage, read_write> gradients: array<f32>;
+@group(0) @binding(4) var<storage, read_write> values:    array<f32>;
+@group(0) @binding(5) var<storage, read_write> m:         array<f32>;
+@group(0) @binding(6) var<storage, read_write> v:         array<f32>;
 
-@compute @workgroup_size(WG_SIZE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = (group.y * params.groups_x + group.x) * WG_SIZE + local;
-    if i >= params.len || is_withheld() {
-        return;
-    }
-    let at = params.offset + i;
-    let rate = hyper.learning_rate * params.rate_factor;
+fn available() -> u32 {
+    return min(min(arrayLength(&gradients), arrayLength(&values)), min(arrayLength(&m), arrayLength(&v)));
+}
+
+fn change(at: u32, piece: Piece) {
+    let rate = hyper.learning_rate * piece.rate_factor;
     var value = values[at];
     var g = status.scale * clip_value(gradients[at], hyper.clip_value);
     if DECOUPLED {
-        value -= rate * params.decay * value;
+        value -= rate * piece.decay * value;
     } else {
-        g += params.decay * value;
+        g += piece.decay * value;
     }
     let m_next = params.beta1 * m[at] + (1.0 - params.beta1) * g;
     let v_next = params.beta2 * v[at] + (1.0 - params.beta2) * g * g;

@@ -146,7 +146,7 @@ fn sums_and_packing() {
     assert_touches(KernelId::ActivationBackward, &[], backward, 1, &[9, 9, 9], 0);
 
     // Four lanes that hold gates 2 and 0 and nothing, in [3, 5, gates] and [3, gates, 5].
-    let pack = params::Pack {
+    let pack = params::PackJob {
         size0: 3,
         size1: 5,
         size2: 4,
@@ -160,16 +160,15 @@ fn sums_and_packing() {
         out_stride: 40,
         ..Default::default()
     };
-    let source = 2 * 15 + 4 * 3 + 2 + 1;
-    assert_touches(KernelId::Pack, &[("WITH_OTHER", 0)], pack, 1, &[source, 0, 7 + 80 + 20], 0);
-    let pack = params::Pack { other_map: 0xff0f, size1: 4, size2: 5, lane_axis: 1, ..pack };
-    let source = 2 * 15 + 2 * 3 + 4 + 1;
-    assert_touches(KernelId::Pack, &[("WITH_OTHER", 1)], pack, 1, &[source, source, 7 + 80 + 20], 0);
-    let plain = params::Pack { lane_axis: 0, ..pack };
-    let source = 2 * 15 + 3 * 3 + 4 + 1;
-    assert_touches(KernelId::Pack, &[("WITH_OTHER", 1)], plain, 1, &[source, source, 7 + 80 + 20], 0);
+    assert_eq!(pack.reach(), (2 * 15 + 4 * 3 + 2 + 1, 7 + 80 + 20));
+    let pack = params::PackJob { other_map: 0xff0f, size1: 4, size2: 5, lane_axis: 1, ..pack };
+    assert_eq!(pack.reach(), (2 * 15 + 2 * 3 + 4 + 1, 7 + 80 + 20));
+    let plain = params::PackJob { lane_axis: 0, ..pack };
+    assert_eq!(plain.reach(), (2 * 15 + 3 * 3 + 4 + 1, 7 + 80 + 20));
+    let joined = params::Pack { jobs: 3, outs: 2, ..Default::default() };
+    assert_touches(KernelId::Pack, &[], joined, 4, &[3 * 16, 1, 1, 1, 0, 0, 0], 3);
 
-    let unpack = params::UnpackGradient {
+    let unpack = params::UnpackJob {
         size0: 3,
         size1: 5,
         size2: 4,
@@ -181,7 +180,9 @@ fn sums_and_packing() {
         map: 0xff02,
         ..Default::default()
     };
-    assert_touches(KernelId::UnpackGradient, &[], unpack, 1, &[6 * 60, 2 * 15 + 4 * 3 + 2 + 1], 6);
+    assert_eq!(unpack.reach(), (6 * 60, 2 * 15 + 4 * 3 + 2 + 1));
+    let joined = params::UnpackGradient { jobs: 3, sources: 2, most_slices: 6, ..Default::default() };
+    assert_touches(KernelId::UnpackGradient, &[], joined, 4, &[3 * 16, 1, 1, 0, 0, 0, 1], 3 + 6);
 }
 
 #[test]
@@ -210,19 +211,22 @@ fn losses() {
 
 #[test]
 fn optimisers() {
-    let norm = params::GradientNorm { pieces: 3, ..Default::default() };
-    assert_touches(KernelId::GradientNorm, &[], norm, 3, &[12, 1, 3 * 64 * 4], 2 * 64);
-    let finish = params::FinishNorm { partials: 192, ..Default::default() };
-    assert_touches(KernelId::FinishNorm, &[], finish, 1, &[768, 8, 8], 2 * (3 + 1 + 64));
-    for (momentum, end) in [(0.0, 0), (0.5, 9)] {
-        let sgd = params::Sgd { offset: 2, len: 7, momentum, ..Default::default() };
-        assert_touches(KernelId::Sgd, &[], sgd, 1, &[8, 8, 9, 9, end], 0);
-        let rms = params::RmsProp { offset: 2, len: 7, momentum, ..Default::default() };
-        assert_touches(KernelId::RmsProp, &[("CENTERED", 0)], rms, 1, &[8, 8, 9, 9, 9, 0, end], 0);
-        assert_touches(KernelId::RmsProp, &[("CENTERED", 1)], rms, 1, &[8, 8, 9, 9, 9, 9, end], 0);
+    // With 64 invocations: walks over a piece of 4096 take 64 steps, and six halvings leave one invocation.
+    let norm = params::GradientNorm { pieces: 3, first: 2, ..Default::default() };
+    assert_touches(KernelId::GradientNorm, &[], norm, 3, &[3 * 8, 1, 5 * 4], 2 * 64 + 6);
+    let finish = params::FinishNorm { partials: 130, ..Default::default() };
+    assert_touches(KernelId::FinishNorm, &[], finish, 1, &[520, 8, 8], 3 + 6);
+    for (momentum, end) in [(0.0, 0), (0.5, 1)] {
+        let sgd = params::Sgd { pieces: 3, momentum, ..Default::default() };
+        assert_touches(KernelId::Sgd, &[], sgd, 3, &[8, 24, 8, 1, 1, end], 64);
+        let rms = params::RmsProp { pieces: 3, momentum, ..Default::default() };
+        assert_touches(KernelId::RmsProp, &[("CENTERED", 0)], rms, 3, &[8, 24, 8, 1, 1, 1, 0, end], 64);
+        assert_touches(KernelId::RmsProp, &[("CENTERED", 1)], rms, 3, &[8, 24, 8, 1, 1, 1, 1, end], 64);
     }
-    let adam = params::Adam { offset: 2, len: 7, ..Default::default() };
-    assert_touches(KernelId::Adam, &[("DECOUPLED", 0)], adam, 1, &[8, 8, 9, 9, 9, 9], 0);
+    let adam = params::Adam { pieces: 3, ..Default::default() };
+    assert_touches(KernelId::Adam, &[("DECOUPLED", 0)], adam, 3, &[8, 24, 8, 1, 1, 1, 1], 64);
+    let adam = params::Adam { pieces: 0, ..adam };
+    assert_touches(KernelId::Adam, &[("DECOUPLED", 0)], adam, 1, &[8, 0, 8, 0, 0, 0, 0], 64);
 }
 
 /// A kernel of a scan, two rows a tile.

@@ -5,8 +5,9 @@
 use crate::params::{self, Layout, Params};
 use crate::touched::touched;
 use crate::{
-    Access, CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, KernelId, KernelVariant, Lanes,
-    MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_STEP, OVERFLOW_BLOCK, ParamsFrom, Part, SUBGROUP_LANES, TILE_WG_SIZE,
+    Access, CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, JOINED, KernelId, KernelVariant,
+    Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_OTHER, NO_STEP, OVERFLOW_BLOCK, ParamsFrom, Part,
+    SUBGROUP_LANES, TILE_WG_SIZE, UPDATE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
     let tiled = variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
     match name {
+        "WG_SIZE" if updates(variant.id) => vec![UPDATE_WG_SIZE],
         "WG_SIZE" => vec![if tiled { TILE_WG_SIZE } else { ELEMENT_WG_SIZE }],
         "ROWS" => vec![1, 2, 4, 8, 16],
         "COLUMNS" | "SEGMENTS" => vec![1, 2],
@@ -40,6 +42,12 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
         name if name.ends_with("BETA") => vec![0.5f32.to_bits()],
         _ => vec![0, 1],
     }
+}
+
+/// Whether a kernel belongs to an update: the norm and the optimisers.
+fn updates(id: KernelId) -> bool {
+    use KernelId::{Adam, FinishNorm, GradientNorm, RmsProp, Sgd};
+    matches!(id, GradientNorm | FinishNorm | Sgd | RmsProp | Adam)
 }
 
 /// The cells that a kernel is joined with.
@@ -285,7 +293,11 @@ fn params_match_wgsl() {
     for id in KernelId::ALL {
         ask(id, &Agreement(id));
     }
-    assert_layout::<params::Piece>(KernelId::GradientNorm);
+    assert_layout::<params::PackJob>(KernelId::Pack);
+    assert_layout::<params::UnpackJob>(KernelId::UnpackGradient);
+    for id in [KernelId::GradientNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam] {
+        assert_layout::<params::Piece>(id);
+    }
     for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam] {
         assert_layout::<params::Hyper>(id);
         assert_layout::<params::Status>(id);
@@ -293,7 +305,7 @@ fn params_match_wgsl() {
 }
 
 /// How far does a dispatch reach when everything that params can turn on is on? All of them are 1; only a readout
-/// begins at column 0, so that it has columns.
+/// begins at column 0, so that it has columns, and joined jobs use all buffers.
 struct Reach<'a>(&'a KernelVariant);
 
 impl Question for Reach<'_> {
@@ -303,6 +315,7 @@ impl Question for Reach<'_> {
             .iter()
             .map(|field| match *field {
                 ("readout_from", _) => 0,
+                ("outs" | "sources", _) => JOINED as u32,
                 (_, "f32") => 1f32.to_bits(),
                 _ => 1,
             })
@@ -360,11 +373,14 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     if variant.uses_subgroups() && variant.id.spec().parts.contains(&Part::Lanes) {
         assert_eq!(constant(module, "LANES"), SUBGROUP_LANES, "{variant}");
     }
-    if variant.id == KernelId::GradientNorm {
+    if updates(variant.id) && variant.id != KernelId::FinishNorm {
         assert_eq!(constant(module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);
     }
     if matches!(variant.id, KernelId::Sgd | KernelId::RmsProp | KernelId::Adam) {
         assert_eq!(constant(module, "OVERFLOW_BLOCK"), OVERFLOW_BLOCK);
+    }
+    if variant.id == KernelId::Pack {
+        assert_eq!(constant(module, "NO_OTHER"), NO_OTHER, "{variant}");
     }
     if variant.id == KernelId::ElementLoss {
         for kind in ElementLossKind::ALL {

@@ -23,14 +23,20 @@ pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 
 /// Invocations of a workgroup in kernels that treat each element on its own.
 pub const ELEMENT_WG_SIZE: u32 = 64;
+/// Invocations of a workgroup in the gradient's norm and the optimisers, a power of two.
+pub const UPDATE_WG_SIZE: u32 = 256;
 /// Invocations of a workgroup in scans and matrix products: one subgroup on most devices, four on llvmpipe.
 pub const TILE_WG_SIZE: u32 = 32;
 /// Lanes that pass values around in `lanes_subgroup`; a device's subgroups must be at least as wide.
 pub const SUBGROUP_LANES: u32 = 8;
-/// The most elements of a piece of the gradient, for its norm.
+/// The most elements of a piece of the gradient, as the norm and the optimisers walk it.
 pub const MAX_PIECE_LEN: u32 = 4096;
 /// Elements of a block in which an overflow of an update is noted.
 pub const OVERFLOW_BLOCK: u32 = 64;
+/// The most buffers that a dispatch packs into or unpacks from.
+pub const JOINED: usize = 5;
+/// Stands for no other source to pack.
+pub const NO_OTHER: u32 = u32::MAX;
 /// Stands for no step in params that name one.
 pub const NO_STEP: u32 = u32::MAX;
 /// The most bytes of params that a kernel takes.

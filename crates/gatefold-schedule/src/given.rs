@@ -72,14 +72,11 @@ pub enum Given {
     Target,
     /// The weight of each row, `[T' B]`.
     Weights,
-    /// A count, followed by that many losses.
-    Losses,
     /// The numbers that the host sets for every update.
     Hyper,
-    /// The norm, the clipping factor and the first failure.
-    Status,
-    /// The stretches of the gradient that count for its norm, by the number of the gradient's buffer.
-    Pieces(usize),
+    /// All that the host reads of training: the status, with the norm, the clipping factor and the first failure; then, from
+    /// [`LOSSES_AT`](crate::LOSSES_AT) on, a count and that many losses.
+    Report,
     /// An argument of a kernel that runs alone.
     Argument(usize),
 }
@@ -145,10 +142,8 @@ impl fmt::Display for Given {
             Given::DropoutKey => f.write_str("dropout"),
             Given::Target => f.write_str("target"),
             Given::Weights => f.write_str("weights"),
-            Given::Losses => f.write_str("losses"),
             Given::Hyper => f.write_str("hyper"),
-            Given::Status => f.write_str("status"),
-            Given::Pieces(chunk) => write!(f, "pieces{}", number(chunk)),
+            Given::Report => f.write_str("report"),
             Given::Argument(number) => write!(f, "argument{number}"),
         }
     }

@@ -24,9 +24,9 @@ mod target;
 
 pub use error::Error;
 pub use given::{Given, Half, PackedPart};
-pub use loss::LOSS_CAPACITY;
+pub use loss::{LOSS_CAPACITY, LOSSES_AT, REPORT_LEN, STATUS_LEN};
 pub use memory::{Assignment, MemoryNeed, assign, check, need};
-pub use optimizer::{HYPER_LEN, STATUS_LEN, pieces};
+pub use optimizer::HYPER_LEN;
 pub use parameters::{ParameterEntry, ParameterLayout, ParameterSpans};
 pub use plan::{ALIGNMENT, Binding, BufferId, Declared, Dispatch, Element, Plan, Span, Step};
 pub use states::{StateLayout, StateSet};

@@ -1,12 +1,26 @@
 //! A loss lowered to plan steps: outputs, targets and weights in, the loss into the list of losses, the gradient out.
 
 use crate::layer::Sequence;
-use crate::{Given, Plan, Span, product};
+use crate::plan::ALIGNMENT;
+use crate::{Element, Given, Plan, Span, product};
 use gatefold_model::Loss;
-use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant, params};
+use gatefold_shaders::params::{self, Status};
+use gatefold_shaders::{ELEMENT_WG_SIZE, ElementLossKind, KernelId, KernelVariant};
 
 /// The most losses that wait on the device; after that, the host fetches them unasked.
 pub const LOSS_CAPACITY: usize = 1024;
+/// Elements of the status in [`Given::Report`].
+pub const STATUS_LEN: usize = size_of::<Status>() / 4;
+/// The place of the losses there: their count, then the losses.
+pub const LOSSES_AT: usize = ALIGNMENT;
+const _: () = assert!(STATUS_LEN <= LOSSES_AT, "the status ends before the losses");
+/// Elements of [`Given::Report`].
+pub const REPORT_LEN: usize = LOSSES_AT + 1 + LOSS_CAPACITY;
+
+/// The report, declared in a plan.
+pub(crate) fn report(plan: &mut Plan) -> Span {
+    plan.given_as(Given::Report, Element::U32, REPORT_LEN)
+}
 
 /// Invocations that add up a loss.
 const LOSS_PARTS: usize = 1024;
@@ -19,12 +33,18 @@ const CONSTS: (&str, u32) = ("WG_SIZE", ELEMENT_WG_SIZE);
 pub(crate) fn lower(plan: &mut Plan, loss: &Loss, y: Sequence) -> Sequence {
     let rows = y.steps * y.batch;
     let features = loss.target_width(y.width).expect("training checks the loss against the network");
-    let outputs = plan.scratch("y", y.len());
     let wanted = plan.given(Given::Target, rows * features);
     let weights = plan.given(Given::Weights, rows);
     let d_y = plan.scratch("d_y", y.len());
-    // The output of a scan begins after its initial value, where no binding can begin.
-    plan.copy(y.span, outputs);
+    let outputs = match plan.bind(y.span) {
+        (outputs, 0) => outputs,
+        // The output of a scan begins after its initial value, where perhaps no binding can begin.
+        _ => {
+            let outputs = plan.scratch("y", y.len());
+            plan.copy(y.span, outputs);
+            outputs
+        }
+    };
     let data = [outputs, wanted, weights, d_y];
     let element = |plan: &mut Plan, kind, blocks: &[(usize, f32)]| {
         elements(plan, kind, data, (rows, features, y.width), blocks)
@@ -41,7 +61,7 @@ pub(crate) fn lower(plan: &mut Plan, loss: &Loss, y: Sequence) -> Sequence {
         }
         Loss::CrossEntropy => cross_entropy(plan, data, (rows, y.width)),
     };
-    let losses = plan.given(Given::Losses, 1 + LOSS_CAPACITY);
+    let losses = report(plan).part(LOSSES_AT, 1 + LOSS_CAPACITY);
     let (parts, capacity) = (sums.len as u32, LOSS_CAPACITY as u32);
     plan.dispatch(
         KernelVariant::new(KernelId::SumLoss, &[CONSTS]),

@@ -6,7 +6,7 @@ use crate::{Error, Target};
 /// The slots of a plan's scratch buffers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// The slot of every buffer of the plan; `None` for those that are given or never used.
+    /// The slot of every buffer of the plan; `None` for tables and for those that are given or never used.
     pub slot_of: Vec<Option<usize>>,
     /// The elements of each slot.
     pub slot_lens: Vec<usize>,
@@ -32,7 +32,7 @@ pub fn assign(plan: &Plan) -> Assignment {
     let mut order: Vec<(usize, (usize, usize))> = lives
         .iter()
         .enumerate()
-        .filter(|(index, _)| plan.buffers()[*index].given.is_none())
+        .filter(|(index, _)| plan.buffers()[*index].is_scratch())
         .filter_map(|(index, life)| life.map(|life| (index, life)))
         .collect();
     order.sort_by_key(|(index, _)| (std::cmp::Reverse(plan.buffers()[*index].len), *index));
@@ -65,13 +65,13 @@ pub struct MemoryNeed {
     pub largest_bytes: u64,
 }
 
-/// The memory that the plan needs, given buffers included.
+/// The memory that the plan needs, given buffers and tables included.
 pub fn need(plan: &Plan) -> MemoryNeed {
-    let given = plan.buffers().iter().filter(|buffer| buffer.given.is_some()).map(|buffer| buffer.bytes());
+    let kept = plan.buffers().iter().filter(|buffer| !buffer.is_scratch()).map(|buffer| buffer.bytes());
     let scratch: u64 = assign(plan).slot_lens.into_iter().map(|len| 4 * len as u64).sum();
     let largest = plan.buffers().iter().max_by_key(|buffer| buffer.bytes());
     MemoryNeed {
-        bytes: given.sum::<u64>() + scratch,
+        bytes: kept.sum::<u64>() + scratch,
         unshared_bytes: plan.buffers().iter().map(|buffer| buffer.bytes()).sum(),
         largest: largest.map_or_else(String::new, |buffer| buffer.name.clone()),
         largest_bytes: largest.map_or(0, |buffer| buffer.bytes()),
@@ -128,12 +128,10 @@ mod tests {
                 0 => plan.clear(a),
                 1 if a.buffer != c.buffer => plan.copy(a.part(0, shorter), c.part(0, shorter)),
                 2 if a.buffer != c.buffer && b.buffer != c.buffer => {
-                    let kernel = KernelVariant::new(
-                        KernelId::Pack,
-                        &[("WG_SIZE", ELEMENT_WG_SIZE), ("WITH_OTHER", 1)],
-                    );
+                    let kernel =
+                        KernelVariant::new(KernelId::Add, &[("WG_SIZE", ELEMENT_WG_SIZE), ("INTO", 0)]);
                     let bindings = [a, b, c].map(Binding::from);
-                    plan.dispatch(kernel, params::Pack::default(), &bindings, [1, 1, 1]);
+                    plan.dispatch(kernel, params::Add::default(), &bindings, [1, 1, 1]);
                 }
                 _ => {}
             }

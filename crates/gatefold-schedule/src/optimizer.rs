@@ -1,179 +1,177 @@
 //! An update lowered to plan steps: the gradient's norm, clipping, the optimiser.
 
-use crate::{Binding, Element, Given, ParameterEntry, ParameterLayout, Plan, Span, product};
-use gatefold_model::{Optimizer, ParameterRule, TrainConfig};
-use gatefold_shaders::params::{self, Hyper, Piece, Status};
-use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, MAX_PIECE_LEN};
+use crate::{Binding, Element, Given, ParameterLayout, Plan, STATUS_LEN, Span, loss, product};
+use bytemuck::cast_slice;
+use gatefold_model::{Optimizer, TrainConfig};
+use gatefold_shaders::params::{self, Hyper, Piece};
+use gatefold_shaders::{KernelId, KernelVariant, MAX_PIECE_LEN, UPDATE_WG_SIZE};
 
-const PIECE_LEN: usize = MAX_PIECE_LEN as usize;
 /// Elements of [`Given::Hyper`].
 pub const HYPER_LEN: usize = size_of::<Hyper>() / 4;
-/// Elements of [`Given::Status`].
-pub const STATUS_LEN: usize = size_of::<Status>() / 4;
 
-/// The stretches of the gradient that count for its norm, each within one parameter, by buffer of gradients.
-pub fn pieces(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Vec<Piece>> {
+/// A piece is at least four elements for each invocation of its workgroup, so that the norm has few parts.
+const SHORTEST_PIECE: usize = 4 * UPDATE_WG_SIZE as usize;
+/// Pieces that fill a large device.
+const ENOUGH_PIECES: usize = 1024;
+/// Elements of a part of the norm.
+const PARTIAL: usize = 4;
+const WG_SIZE: (&str, u32) = ("WG_SIZE", UPDATE_WG_SIZE);
+
+/// The pieces of a buffer of parameters, in a table on the device.
+#[derive(Clone, Copy)]
+struct Pieces {
+    chunk: usize,
+    table: Span,
+    count: usize,
+}
+
+/// The parameters that are trained, cut into pieces that each lie within one parameter, by buffer of parameters.
+fn pieces(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Vec<Piece>> {
+    let trained = || layout.entries.iter().filter(|entry| !config.rule(&entry.name).frozen);
+    let elements: usize = trained().map(|entry| entry.len).sum();
+    let enough = elements.div_ceil(ENOUGH_PIECES).next_multiple_of(UPDATE_WG_SIZE as usize);
+    let piece_len = enough.clamp(SHORTEST_PIECE, MAX_PIECE_LEN as usize);
     let mut found = vec![Vec::new(); layout.chunks.len()];
-    for entry in layout.entries.iter().filter(|entry| !config.rule(&entry.name).frozen) {
-        found[entry.chunk].extend((0..entry.len).step_by(PIECE_LEN).map(|begin| Piece {
+    for entry in trained() {
+        let rule = config.rule(&entry.name);
+        let (Optimizer::Sgd { weight_decay: decay, .. }
+        | Optimizer::RmsProp { weight_decay: decay, .. }
+        | Optimizer::Adam { weight_decay: decay, .. }
+        | Optimizer::AdamW { weight_decay: decay, .. }) = config.optimizer_of(rule);
+        found[entry.chunk].extend((0..entry.len).step_by(piece_len).map(|begin| Piece {
             offset: (entry.offset + begin) as u32,
-            len: PIECE_LEN.min(entry.len - begin) as u32,
+            len: piece_len.min(entry.len - begin) as u32,
             layer: entry.layer as u32,
-            _pad: 0,
+            rate_factor: rule.learning_rate_factor,
+            decay,
+            ..Default::default()
         }));
     }
     found
 }
 
-/// Neighbouring parameters that are treated alike.
-struct Run {
-    chunk: usize,
-    offset: usize,
-    len: usize,
-    rule: ParameterRule,
-}
-
-fn runs(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for &ParameterEntry { ref name, chunk, offset, len, .. } in &layout.entries {
-        let rule = config.rule(name);
-        match runs.last_mut() {
-            Some(run) if run.rule == rule && run.chunk == chunk => run.len = offset + len - run.offset,
-            _ => runs.push(Run { chunk, offset, len, rule }),
-        }
-    }
-    runs.retain(|run| !run.rule.frozen);
-    runs
-}
-
 /// Norm, clipping, optimiser; clears the gradient afterwards.
 pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainConfig) {
     let hyper = plan.given_as(Given::Hyper, Element::U32, HYPER_LEN);
-    let status = plan.given_as(Given::Status, Element::U32, STATUS_LEN);
-    norm(plan, layout, config, (hyper, status));
-    let runs = runs(layout, config);
+    let status = loss::report(plan).part(0, STATUS_LEN);
+    let pieces: Vec<Pieces> = pieces(layout, config)
+        .into_iter()
+        .enumerate()
+        .filter(|(_, pieces)| !pieces.is_empty())
+        .map(|(chunk, pieces)| {
+            let name = if chunk == 0 { "pieces".into() } else { format!("pieces{chunk}") };
+            Pieces { chunk, table: plan.table(name, cast_slice(&pieces).into()), count: pieces.len() }
+        })
+        .collect();
+    if pieces.is_empty() {
+        return;
+    }
+    norm(plan, layout, config, (hyper, status), &pieces);
     // All trials come first: an update that overflows in any parameter changes none.
     for trial in [true, false] {
-        for run in &runs {
-            update(plan, layout, config, (hyper, status), run, trial);
+        for &pieces in &pieces {
+            update(plan, layout, config, (hyper, status), pieces, trial);
         }
-    }
-    for (chunk, &len) in layout.chunks.iter().enumerate() {
-        let gradients = plan.given(Given::Gradients(chunk), len);
-        plan.clear(gradients);
     }
 }
 
-fn norm(plan: &mut Plan, layout: &ParameterLayout, config: &TrainConfig, (hyper, status): (Span, Span)) {
-    let consts = [("WG_SIZE", ELEMENT_WG_SIZE)];
-    let counts: Vec<usize> = pieces(layout, config).iter().map(Vec::len).collect();
-    // An invocation of a piece's workgroup leaves four elements.
-    let partials = |pieces: usize| pieces * ELEMENT_WG_SIZE as usize;
-    let all = partials(counts.iter().sum());
-    if all == 0 {
-        return;
-    }
-    let found = plan.scratch("norm.partials", 4 * all);
-    let mut begin = 0;
-    for (chunk, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-        let pieces = plan.given_as(Given::Pieces(chunk), Element::U32, count * size_of::<Piece>() / 4);
+fn norm(
+    plan: &mut Plan,
+    layout: &ParameterLayout,
+    config: &TrainConfig,
+    (hyper, status): (Span, Span),
+    pieces: &[Pieces],
+) {
+    let all: usize = pieces.iter().map(|pieces| pieces.count).sum();
+    let found = plan.scratch("norm.partials", PARTIAL * all);
+    let mut first = 0;
+    for &Pieces { chunk, table, count } in pieces {
         let gradients = plan.given(Given::Gradients(chunk), layout.chunks[chunk]);
-        let (groups, groups_x) = product::element_groups(partials(count));
+        let (groups, groups_x) = product::groups(count);
         let params = params::GradientNorm {
             pieces: count as u32,
             groups_x,
+            first,
             clip_value: config.clip_value.unwrap_or(0.0),
-            ..Default::default()
         };
-        let to = found.part(begin, 4 * partials(count));
-        let bindings = [pieces.into(), gradients.into(), to.into()];
-        plan.dispatch(KernelVariant::new(KernelId::GradientNorm, &consts), params, &bindings, groups);
-        begin += to.len;
+        let bindings = [table.into(), gradients.into(), found.into()];
+        plan.dispatch(KernelVariant::new(KernelId::GradientNorm, &[WG_SIZE]), params, &bindings, groups);
+        first += count as u32;
     }
     let clip = config.clip_norm.unwrap_or(0.0);
     plan.dispatch(
-        KernelVariant::new(KernelId::FinishNorm, &consts),
+        KernelVariant::new(KernelId::FinishNorm, &[WG_SIZE]),
         params::FinishNorm { partials: all as u32, clip, ..Default::default() },
         &[found.into(), hyper.into(), status.into()],
         [1, 1, 1],
     );
 }
 
+/// All pieces of a buffer in one dispatch, tried or written.
 fn update(
     plan: &mut Plan,
     layout: &ParameterLayout,
     config: &TrainConfig,
     (hyper, status): (Span, Span),
-    &Run { chunk, offset, len, rule }: &Run,
+    Pieces { chunk, table, count }: Pieces,
     trial: bool,
 ) {
     let whole = layout.chunks[chunk];
     let gradients = plan.given(Given::Gradients(chunk), whole);
     let values = plan.given(Given::Parameters(chunk), whole);
-    let optimizer = config.optimizer_of(rule);
+    let optimizer = config.optimizer;
     let kept = optimizer.moments();
     // A moment that this form of the optimiser does not keep is not read either.
     let mut moment = |name: &'static str| {
         let span = kept.contains(&name).then(|| plan.given(Given::Moment(name, chunk), whole));
         Binding::from(span)
     };
-    let (groups, groups_x) = product::element_groups(len);
-    let (offset, len, rate_factor) = (offset as u32, len as u32, rule.learning_rate_factor);
+    let (groups, groups_x) = product::groups(count);
+    let (pieces, trials) = (count as u32, u32::from(trial));
     let first_block = layout.first_block(chunk) as u32;
-    let common = [hyper, status, gradients, values].map(Binding::from);
-    let own = ("WG_SIZE", ELEMENT_WG_SIZE);
+    let common = [hyper, table, status, gradients, values].map(Binding::from);
     let dispatch = match optimizer {
-        Optimizer::Sgd { momentum, nesterov, weight_decay } => {
+        Optimizer::Sgd { momentum, nesterov, .. } => {
             let bindings = [&common[..], &[moment(Optimizer::MOMENTUM)]].concat();
             let params = params::Sgd {
-                offset,
-                len,
+                pieces,
                 groups_x,
                 nesterov: u32::from(nesterov),
-                rate_factor,
                 momentum,
-                decay: weight_decay,
-                trial: u32::from(trial),
+                trial: trials,
                 first_block,
                 ..Default::default()
             };
-            plan.dispatch(KernelVariant::new(KernelId::Sgd, &[own]), params, &bindings, groups)
+            plan.dispatch(KernelVariant::new(KernelId::Sgd, &[WG_SIZE]), params, &bindings, groups)
         }
-        Optimizer::RmsProp { alpha, epsilon, momentum, centered, weight_decay: decay } => {
+        Optimizer::RmsProp { alpha, epsilon, momentum, centered, .. } => {
             let moments = [Optimizer::SECOND, Optimizer::MEAN, Optimizer::MOMENTUM].map(&mut moment);
             let bindings = [&common[..], &moments[..]].concat();
-            let kernel = KernelVariant::new(KernelId::RmsProp, &[own, ("CENTERED", u32::from(centered))]);
+            let kernel = KernelVariant::new(KernelId::RmsProp, &[WG_SIZE, ("CENTERED", u32::from(centered))]);
             let params = params::RmsProp {
-                offset,
-                len,
+                pieces,
                 groups_x,
-                rate_factor,
                 alpha,
                 epsilon,
                 momentum,
-                decay,
-                trial: u32::from(trial),
+                trial: trials,
                 first_block,
                 ..Default::default()
             };
             plan.dispatch(kernel, params, &bindings, groups)
         }
-        Optimizer::Adam { beta1, beta2, epsilon, weight_decay: decay }
-        | Optimizer::AdamW { beta1, beta2, epsilon, weight_decay: decay } => {
+        Optimizer::Adam { beta1, beta2, epsilon, .. } | Optimizer::AdamW { beta1, beta2, epsilon, .. } => {
             let moments = [Optimizer::FIRST, Optimizer::SECOND].map(&mut moment);
             let bindings = [&common[..], &moments[..]].concat();
             let decoupled = u32::from(matches!(optimizer, Optimizer::AdamW { .. }));
-            let kernel = KernelVariant::new(KernelId::Adam, &[own, ("DECOUPLED", decoupled)]);
+            let kernel = KernelVariant::new(KernelId::Adam, &[WG_SIZE, ("DECOUPLED", decoupled)]);
             let params = params::Adam {
-                offset,
-                len,
+                pieces,
                 groups_x,
-                rate_factor,
                 beta1,
                 beta2,
                 epsilon,
-                decay,
-                trial: u32::from(trial),
+                trial: trials,
                 first_block,
                 ..Default::default()
             };

@@ -183,7 +183,8 @@ pub struct PassPlan {
 }
 
 impl PassPlan {
-    fn new(plan: Plan, uploads: Vec<Given>, reads: Vec<(Given, Vec<usize>)>) -> PassPlan {
+    fn new(mut plan: Plan, uploads: Vec<Given>, reads: Vec<(Given, Vec<usize>)>) -> PassPlan {
+        plan.join();
         let declared =
             |given: &Given| plan.buffers().iter().any(|buffer| buffer.given.as_ref() == Some(given));
         let uploads = uploads.into_iter().filter(|given| declared(given)).collect();

@@ -3,6 +3,8 @@
 //! A [`Plan`] is a list of clears, copies and dispatches on numbered buffers. It can be printed, one line per step, and
 //! tested without a device. Lengths and offsets count elements of four bytes.
 
+mod join;
+
 use crate::Given;
 use bytemuck::{Pod, bytes_of};
 use gatefold_shaders::params::Params;
@@ -42,12 +44,19 @@ pub struct Declared {
     pub len: usize,
     /// The buffer outside the plan that it stands for; `None` for scratch, which lives only while the plan uses it.
     pub given: Option<Given>,
+    /// Its content, if it is a table that belongs to the plan and never changes.
+    pub content: Option<Vec<u32>>,
 }
 
 impl Declared {
     /// Its size.
     pub fn bytes(&self) -> u64 {
         self.element.bytes() as u64 * self.len as u64
+    }
+
+    /// Whether it lives only while the plan uses it, and may share its memory with others.
+    pub fn is_scratch(&self) -> bool {
+        self.given.is_none() && self.content.is_none()
     }
 }
 
@@ -117,6 +126,33 @@ impl Step {
             Step::Copy { from, to } => vec![*from, *to],
             Step::Dispatch(dispatch) => {
                 dispatch.bindings.iter().filter_map(|binding| binding.span()).collect()
+            }
+        }
+    }
+}
+
+impl Step {
+    /// The parts of buffers that the step writes.
+    pub fn written(&self) -> Vec<Span> {
+        match self {
+            Step::Clear(span) | Step::Copy { to: span, .. } => vec![*span],
+            Step::Dispatch(dispatch) => {
+                let bound = dispatch.kernel.id.spec().bindings.iter().zip(&dispatch.bindings);
+                bound
+                    .filter(|(access, _)| **access == Access::Write)
+                    .filter_map(|(_, bound)| bound.span())
+                    .collect()
+            }
+        }
+    }
+
+    /// Replaces every part of a buffer that the step touches.
+    fn move_spans(&mut self, place: impl Fn(Span) -> Span) {
+        match self {
+            Step::Clear(span) => *span = place(*span),
+            Step::Copy { from, to } => (*from, *to) = (place(*from), place(*to)),
+            Step::Dispatch(dispatch) => {
+                dispatch.bindings.iter_mut().for_each(|bound| *bound = bound.span().map(&place).into());
             }
         }
     }
@@ -194,7 +230,7 @@ impl Plan {
             assert_eq!((before.element, before.len), (element, len), "{given} is declared in two ways");
             return Span { buffer: BufferId(index), offset: 0, len };
         }
-        self.declare(Declared { name: given.to_string(), element, len, given: Some(given) })
+        self.declare(Declared { name: given.to_string(), element, len, given: Some(given), content: None })
     }
 
     /// Declares a buffer of `f32` that lives while the plan uses it and may share its memory with others; it is not
@@ -205,7 +241,13 @@ impl Plan {
 
     /// [`Plan::scratch`] of other elements.
     pub fn scratch_as<N: Into<String>>(&mut self, name: N, element: Element, len: usize) -> Span {
-        self.declare(Declared { name: name.into(), element, len, given: None })
+        self.declare(Declared { name: name.into(), element, len, given: None, content: None })
+    }
+
+    /// Declares a table of words that kernels read and none writes; it is filled when the plan is made ready.
+    pub fn table<N: Into<String>>(&mut self, name: N, words: Vec<u32>) -> Span {
+        let (len, element) = (words.len(), Element::U32);
+        self.declare(Declared { name: name.into(), element, len, given: None, content: Some(words) })
     }
 
     fn declare(&mut self, declared: Declared) -> Span {
@@ -260,6 +302,11 @@ impl Plan {
             assert!(
                 *access == Access::Read || bound == 1,
                 "{kernel} writes {} and binds it twice",
+                self.buffers[span.buffer.0].name
+            );
+            assert!(
+                *access == Access::Read || self.buffers[span.buffer.0].content.is_none(),
+                "{kernel} writes the table {}",
                 self.buffers[span.buffer.0].name
             );
         }
@@ -319,21 +366,16 @@ impl Plan {
     pub fn append(&mut self, other: Plan) {
         let mut moved = Vec::with_capacity(other.buffers.len());
         for buffer in other.buffers {
-            let Declared { name, element, len, given } = buffer;
-            let span = match given {
-                Some(given) => self.given_as(given, element, len),
-                None => self.scratch_as(name, element, len),
+            let span = match buffer.given {
+                Some(given) => self.given_as(given, buffer.element, buffer.len),
+                None => self.declare(buffer),
             };
             moved.push(span.buffer);
         }
         let place = |span: Span| Span { buffer: moved[span.buffer.0], ..span };
-        self.steps.extend(other.steps.into_iter().map(|step| match step {
-            Step::Clear(span) => Step::Clear(place(span)),
-            Step::Copy { from, to } => Step::Copy { from: place(from), to: place(to) },
-            Step::Dispatch(dispatch) => Step::Dispatch(Dispatch {
-                bindings: dispatch.bindings.iter().map(|binding| binding.span().map(place).into()).collect(),
-                ..dispatch
-            }),
+        self.steps.extend(other.steps.into_iter().map(|mut step| {
+            step.move_spans(place);
+            step
         }));
     }
 

@@ -5,6 +5,7 @@ mod packing;
 mod sums;
 
 pub use matrix::{LaneMap, Matrix, Order, StepRows};
+pub(crate) use packing::{joined_bindings, joined_kernel};
 pub use packing::{pack, pack_part, unpack};
 pub use sums::{RowSlices, add_column_sums, column_sums, row_slices};
 
@@ -218,9 +219,13 @@ pub fn add_gradient(
 
 /// Workgroups for kernels that treat `len` elements one by one, in two axes, and how many there are along the first.
 pub fn element_groups(len: usize) -> ([u32; 3], u32) {
-    let groups = len.div_ceil(ELEMENT_WG_SIZE as usize).max(1);
-    let x = groups.min(MAX_GROUPS as usize);
-    ([x as u32, groups.div_ceil(x) as u32, 1], x as u32)
+    groups(len.div_ceil(ELEMENT_WG_SIZE as usize))
+}
+
+/// That many workgroups in two axes, and how many there are along the first; at least one.
+pub fn groups(count: usize) -> ([u32; 3], u32) {
+    let x = count.clamp(1, MAX_GROUPS as usize);
+    ([x as u32, count.div_ceil(x).max(1) as u32, 1], x as u32)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod adapter;
 mod buffer;
 mod network;
 mod pipeline;
+mod pipeline_cache;
 mod prepared;
 mod replay;
 mod training;

@@ -252,7 +252,7 @@ pub mod schedule {
 #[doc(hidden)]
 pub mod hooks {
     pub use crate::gpu::{run_kernel, run_plan};
-    pub use gatefold_schedule::Given;
+    pub use gatefold_schedule::{Given, Step, assign};
 }
 
 /// Runs a future to its end. Only the public blocking methods call it.

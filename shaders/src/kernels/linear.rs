@@ -31,14 +31,14 @@ pub(super) static SUM_SLICES: KernelSpec = KernelSpec {
 
 pub(super) static PACK: KernelSpec = KernelSpec {
     parts: &[Text(include_str!("../../linear/pack.wgsl"))],
-    bindings: &[Read, Read, Write],
-    consts: &[WG_SIZE, Const::Bool("WITH_OTHER")],
+    bindings: &[Read, Read, Write, Write, Write, Write, Write],
+    consts: &[WG_SIZE],
     ..KernelSpec::of::<params::Pack>("pack")
 };
 
 pub(super) static UNPACK_GRADIENT: KernelSpec = KernelSpec {
     parts: &[Text(include_str!("../../linear/unpack_gradient.wgsl"))],
-    bindings: &[Read, Write],
+    bindings: &[Read, Read, Read, Read, Read, Read, Write],
     consts: &[WG_SIZE],
     ..KernelSpec::of::<params::UnpackGradient>("unpack_gradient")
 };

@@ -9,10 +9,11 @@ const PARTIAL: Part = Text(include_str!("../../optim/partial.wgsl"));
 const CLIP_VALUE: Part = Text(include_str!("../../optim/clip_value.wgsl"));
 const STATUS: Part = Text(include_str!("../../optim/status.wgsl"));
 const FINITE: Part = Text(include_str!("../../optim/finite.wgsl"));
-const OVERFLOW: Part = Text(include_str!("../../optim/overflow.wgsl"));
+const PIECE: Part = Text(include_str!("../../optim/piece.wgsl"));
+const UPDATE: Part = Text(include_str!("../../optim/update.wgsl"));
 
 pub(super) static GRADIENT_NORM: KernelSpec = KernelSpec {
-    parts: &[PARTIAL, CLIP_VALUE, FINITE, Text(include_str!("../../optim/gradient_norm.wgsl"))],
+    parts: &[PIECE, PARTIAL, CLIP_VALUE, FINITE, Text(include_str!("../../optim/gradient_norm.wgsl"))],
     bindings: &[Read, Read, Write],
     consts: &[WG_SIZE],
     ..KernelSpec::of::<params::GradientNorm>("gradient_norm")
@@ -26,22 +27,22 @@ pub(super) static FINISH_NORM: KernelSpec = KernelSpec {
 };
 
 pub(super) static SGD: KernelSpec = KernelSpec {
-    parts: &[STATUS, CLIP_VALUE, FINITE, OVERFLOW, Text(include_str!("../../optim/sgd.wgsl"))],
-    bindings: &[Read, Write, Read, Write, Write],
+    parts: &[STATUS, PIECE, CLIP_VALUE, FINITE, Text(include_str!("../../optim/sgd.wgsl")), UPDATE],
+    bindings: &[Read, Read, Write, Write, Write, Write],
     consts: &[WG_SIZE],
     ..KernelSpec::of::<params::Sgd>("sgd")
 };
 
 pub(super) static RMSPROP: KernelSpec = KernelSpec {
-    parts: &[STATUS, CLIP_VALUE, FINITE, OVERFLOW, Text(include_str!("../../optim/rmsprop.wgsl"))],
-    bindings: &[Read, Write, Read, Write, Write, Write, Write],
+    parts: &[STATUS, PIECE, CLIP_VALUE, FINITE, Text(include_str!("../../optim/rmsprop.wgsl")), UPDATE],
+    bindings: &[Read, Read, Write, Write, Write, Write, Write, Write],
     consts: &[WG_SIZE, Const::Bool("CENTERED")],
     ..KernelSpec::of::<params::RmsProp>("rmsprop")
 };
 
 pub(super) static ADAM: KernelSpec = KernelSpec {
-    parts: &[STATUS, CLIP_VALUE, FINITE, OVERFLOW, Text(include_str!("../../optim/adam.wgsl"))],
-    bindings: &[Read, Write, Read, Write, Write, Write],
+    parts: &[STATUS, PIECE, CLIP_VALUE, FINITE, Text(include_str!("../../optim/adam.wgsl")), UPDATE],
+    bindings: &[Read, Read, Write, Write, Write, Write, Write],
     consts: &[WG_SIZE, Const::Bool("DECOUPLED")],
     ..KernelSpec::of::<params::Adam>("adam")
 };

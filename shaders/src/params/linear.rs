@@ -2,7 +2,7 @@
 
 use super::Params;
 use crate::extents::{end, product, walk_end};
-use crate::{Extents, KernelVariant};
+use crate::{Extents, JOINED, KernelVariant};
 
 params! {
     /// A matrix product; see `linear/matmul.wgsl`.
@@ -47,14 +47,26 @@ params! {
 
     /// Reordered axes; see `linear/pack.wgsl`.
     Pack {
+        /// Jobs in the table.
+        jobs: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// Outputs that are bound, 1 to [`JOINED`](crate::JOINED).
+        outs: u32,
+        #[doc(hidden)]
+        _pad: u32,
+    }
+
+    /// A tensor to pack, a row of the kernel's table.
+    PackJob {
+        /// Its first workgroup.
+        first_group: u32,
         /// Length of the packed tensor's first axis.
         size0: u32,
         /// Length of its second axis.
         size1: u32,
         /// Length of its third axis.
         size2: u32,
-        /// Workgroups along x.
-        groups_x: u32,
         /// Elements of the source from one index of the first axis to the next.
         stride0: u32,
         /// The same for the second axis.
@@ -67,22 +79,42 @@ params! {
         map: u32,
         /// The same for the other source.
         other_map: u32,
-        /// The first element of the output.
+        /// The first element of the source.
+        from_begin: u32,
+        /// The first element of the other source, in the same buffer; [`NO_OTHER`](crate::NO_OTHER) for none.
+        other: u32,
+        /// The output that it is packed into, by its number.
+        out_number: u32,
+        /// The first element there.
         out_begin: u32,
         /// Elements of the output from one index of the first axis to the next.
         out_stride: u32,
+        #[doc(hidden)]
+        _pad: u32,
     }
 
-    /// A packed gradient put back; see `linear/unpack_gradient.wgsl`.
+    /// Packed gradients put back; see `linear/unpack_gradient.wgsl`.
     UnpackGradient {
+        /// Jobs in the table.
+        jobs: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        /// Sources that are bound, 1 to [`JOINED`](crate::JOINED).
+        sources: u32,
+        /// The most slices of a job.
+        most_slices: u32,
+    }
+
+    /// A gradient to put back, a row of the kernel's table.
+    UnpackJob {
+        /// Its first workgroup.
+        first_group: u32,
         /// Length of the packed tensor's first axis.
         size0: u32,
         /// Length of its second axis.
         size1: u32,
         /// Length of its third axis.
         size2: u32,
-        /// Workgroups along x.
-        groups_x: u32,
         /// Elements of the parameter from one index of the first axis to the next.
         stride0: u32,
         /// The same for the second axis.
@@ -95,10 +127,18 @@ params! {
         lane_axis: u32,
         /// The gate of each lane, four bits each; 15 for none.
         map: u32,
+        /// The source that holds it, by its number.
+        source_number: u32,
+        /// The parameter's first element among the gradients.
+        d_begin: u32,
+        /// Its elements.
+        d_len: u32,
         #[doc(hidden)]
         _pad0: u32,
         #[doc(hidden)]
         _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
     }
 
     /// Sums of columns; see `linear/column_sum.wgsl`.
@@ -168,26 +208,49 @@ fn by_gates(mut sizes: [u32; 3], lane_axis: u32, maps: &[u32]) -> [u32; 3] {
     sizes
 }
 
-impl Params for Pack {
-    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
-        let gates =
-            by_gates([self.size0, self.size1, self.size2], self.lane_axis, &[self.map, self.other_map]);
+/// The extents of kernels that bind up to [`JOINED`] buffers, of which `bound` are touched.
+fn joined(jobs: u32, bound: u32) -> impl Iterator<Item = u64> {
+    (0..JOINED as u32).map(move |number| u64::from(jobs > 0 && number < bound))
+}
+
+impl PackJob {
+    /// The elements of the source, from its begin on, and those of the output, from the start of its buffer, that the job
+    /// needs.
+    pub fn reach(&self) -> (u64, u64) {
+        let sizes = [self.size0, self.size1, self.size2];
+        let gates = by_gates(sizes, self.lane_axis, &[self.map, self.other_map]);
         let source = walk_end(gates, [self.stride0, self.stride1, self.stride2]);
         let last_row = u64::from(self.size0.max(1) - 1) * u64::from(self.out_stride);
-        let out = end(self.out_begin, last_row + product(&[self.size1, self.size2]));
-        Extents { lens: vec![source, kernel.len_if("WITH_OTHER", source), out], iterations: 0 }
+        (source, end(self.out_begin, last_row + product(&[self.size1, self.size2])))
+    }
+}
+
+impl Params for Pack {
+    /// The jobs lie in a buffer, so their reach is not known here: the kernel bounds itself by the lengths of the others.
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        let table = u64::from(self.jobs) * size_of::<PackJob>() as u64 / 4;
+        let lens = [table, u64::from(self.jobs.min(1))].into_iter().chain(joined(self.jobs, self.outs));
+        Extents { lens: lens.collect(), iterations: u64::from(self.jobs) }
+    }
+}
+
+impl UnpackJob {
+    /// The elements of the source and of the parameter that the job needs.
+    pub fn reach(&self) -> (u64, u64) {
+        let sizes = [self.size0, self.size1, self.size2];
+        let gates = by_gates(sizes, self.lane_axis, &[self.map]);
+        let d = walk_end(gates, [self.stride0, self.stride1, self.stride2]);
+        (u64::from(self.slices) * product(&sizes), d)
     }
 }
 
 impl Params for UnpackGradient {
+    /// As for [`Pack`].
     fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
-        let sizes = [self.size0, self.size1, self.size2];
-        let gates = by_gates(sizes, self.lane_axis, &[self.map]);
-        let slices = u64::from(self.slices);
-        Extents {
-            lens: vec![slices * product(&sizes), walk_end(gates, [self.stride0, self.stride1, self.stride2])],
-            iterations: slices,
-        }
+        let table = u64::from(self.jobs) * size_of::<UnpackJob>() as u64 / 4;
+        let lens =
+            [table].into_iter().chain(joined(self.jobs, self.sources)).chain([u64::from(self.jobs.min(1))]);
+        Extents { lens: lens.collect(), iterations: u64::from(self.jobs) + u64::from(self.most_slices) }
     }
 }
 

@@ -9,7 +9,7 @@ use gatefold::hooks::run_kernel;
 use gatefold::layers::Activation;
 use gatefold::{Error, Gpu};
 use gatefold_reference::{activation, linear};
-use gatefold_shaders::{KernelId, params};
+use gatefold_shaders::{JOINED, KernelId, NO_OTHER, params};
 use ndarray::{Array2, Array3, s};
 
 /// Every function, including some whose slope does not follow from their value.
@@ -101,69 +101,126 @@ fn orders() -> Vec<([usize; 3], [usize; 3])> {
     found
 }
 
-pub(super) fn pack(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for (stream, (sizes, strides)) in orders().into_iter().enumerate() {
-        for with_other in [false, true] {
-            let len: usize = sizes.iter().product();
-            let groups = element_groups(len, WIDEST[stream % 2]);
-            let mut random = Random::new(14, stream as u64);
-            let (source, other) = (random.values_for(len, len), random.values_for(len, len));
-            let [size0, size1, size2] = sizes.map(|size| size as u32);
-            let [stride0, stride1, stride2] = strides.map(|stride| stride as u32);
-            let groups_x = groups[0];
-            let params = params::Pack {
-                size0,
-                size1,
-                size2,
-                groups_x,
-                stride0,
-                stride1,
-                stride2,
-                out_stride: size1 * size2,
-                ..Default::default()
-            };
-            let kernel = element_kernel(KernelId::Pack, &[("WITH_OTHER", u32::from(with_other))]);
-            let found = run_kernel(gpu, &kernel, params, &[&source, &other, &vec![7.0; len]], groups)?;
+/// The orders, in dispatches of that many jobs each.
+fn batches(jobs: usize) -> Vec<Vec<([usize; 3], [usize; 3])>> {
+    orders().chunks(jobs).map(<[_]>::to_vec).collect()
+}
 
-            let other = wide(&other);
-            let want = linear::pack(&wide(&source), with_other.then_some(&*other), sizes, strides);
-            checks.case(format!("{sizes:?} by {strides:?}{}", if with_other { " with other" } else { "" }));
-            let tolerance = if with_other { Tolerance::product(1) } else { Tolerance::EXACT };
+/// A row of a kernel's table as elements of a buffer.
+fn row(words: [u32; 16]) -> [f32; 16] {
+    words.map(f32::from_bits)
+}
+
+fn words(sizes: [usize; 3]) -> [u32; 3] {
+    sizes.map(|size| size as u32)
+}
+
+/// The first workgroups of jobs of these lengths, and the workgroups of all together.
+fn first_groups(lens: &[usize], widest: u32) -> (Vec<u32>, [u32; 3]) {
+    let mut all = 0;
+    let mut first = Vec::with_capacity(lens.len());
+    for &len in lens {
+        first.push(all);
+        all += element_groups(len, u32::MAX)[0];
+    }
+    (first, [all.min(widest), all.div_ceil(all.min(widest)), 1])
+}
+
+pub(super) fn pack(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for (stream, orders) in (1..=JOINED).flat_map(batches).enumerate() {
+        let lens: Vec<usize> = orders.iter().map(|(sizes, _)| sizes.iter().product()).collect();
+        let mut random = Random::new(14, stream as u64);
+        // Every job has its own part of the source, after another that every other job adds.
+        let source = random.values(2 * lens.iter().sum::<usize>());
+        let (first, groups) = first_groups(&lens, WIDEST[stream % 2]);
+        let (mut table, mut outs, mut begin) = (Vec::new(), vec![vec![7.0]; JOINED], 0);
+        for (job, &(sizes, strides)) in orders.iter().enumerate() {
+            let ([size0, size1, size2], [s0, s1, s2]) = (words(sizes), words(strides));
+            let other = if job % 2 == 1 { begin as u32 } else { NO_OTHER };
+            let from = (begin + lens[job]) as u32;
+            // Outputs come last first, after an element of their own.
+            let out = orders.len() - 1 - job;
+            let place = [from, other, out as u32, 1, size1 * size2, 0];
+            let [p0, p1, p2, p3, p4, p5] = place;
+            table.extend(row([first[job], size0, size1, size2, s0, s1, s2, 0, 0, 0, p0, p1, p2, p3, p4, p5]));
+            outs[out] = vec![7.0; 1 + lens[job]];
+            begin += 2 * lens[job];
+        }
+        let jobs = orders.len() as u32;
+        let params = params::Pack { jobs, groups_x: groups[0], outs: jobs, ..Default::default() };
+        let kernel = element_kernel(KernelId::Pack, &[]);
+        let bindings: Vec<&[f32]> = [&table, &source].into_iter().chain(&outs).map(Vec::as_slice).collect();
+        let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
+
+        checks.case(format!("{} jobs from {:?}", orders.len(), orders[0].0));
+        begin = 0;
+        for (job, &(sizes, strides)) in orders.iter().enumerate() {
+            let own = wide(&source[begin + lens[job]..begin + 2 * lens[job]]);
+            let other = (job % 2 == 1).then(|| wide(&source[begin..begin + lens[job]]));
+            let want = linear::pack(&own, other.as_deref(), sizes, strides);
+            let tolerance = if other.is_some() { Tolerance::product(1) } else { Tolerance::EXACT };
             let axes = [("i0", sizes[0]), ("i1", sizes[1]), ("i2", sizes[2])];
-            checks.tensor("out", &axes, &found[2], &want, tolerance);
+            let out = &found[2 + orders.len() - 1 - job];
+            checks.tensor(&format!("out of job {job}"), &axes, &out[1..], &want, tolerance);
+            checks.tensor("before it", &[("element", 1)], &out[..1], &[7.0], Tolerance::EXACT);
+            begin += 2 * lens[job];
         }
     }
     Ok(())
 }
 
 pub(super) fn unpack_gradient(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for (stream, (sizes, strides)) in orders().into_iter().enumerate() {
-        for slices in [1, 2, 137] {
-            let len: usize = sizes.iter().product();
-            let groups = element_groups(len, WIDEST[stream % 2]);
-            let mut random = Random::new(15, stream as u64);
-            let (parts, d) = (random.values_for(len, slices * len), random.values_for(len, len));
-            let [size0, size1, size2] = sizes.map(|size| size as u32);
-            let [stride0, stride1, stride2] = strides.map(|stride| stride as u32);
-            let (groups_x, count) = (groups[0], slices as u32);
-            let params = params::UnpackGradient {
+    for (stream, orders) in (1..=JOINED).flat_map(batches).enumerate() {
+        let lens: Vec<usize> = orders.iter().map(|(sizes, _)| sizes.iter().product()).collect();
+        let mut random = Random::new(15, stream as u64);
+        let slices = |job: usize| [1, 2, 137][(stream + job) % 3];
+        let parts: Vec<Vec<f32>> =
+            lens.iter().enumerate().map(|(job, &len)| random.values_for(len, slices(job) * len)).collect();
+        let d = random.values(lens.iter().sum());
+        let (first, groups) = first_groups(&lens, WIDEST[stream % 2]);
+        let (mut table, mut sources, mut begin) = (Vec::new(), vec![vec![7.0]; JOINED], 0);
+        for (job, &(sizes, strides)) in orders.iter().enumerate() {
+            let ([size0, size1, size2], [s0, s1, s2]) = (words(sizes), words(strides));
+            let source = orders.len() - 1 - job;
+            let (count, len) = (slices(job) as u32, lens[job] as u32);
+            table.extend(row([
+                first[job],
                 size0,
                 size1,
                 size2,
-                groups_x,
-                stride0,
-                stride1,
-                stride2,
-                slices: count,
-                ..Default::default()
-            };
-            let kernel = element_kernel(KernelId::UnpackGradient, &[]);
-            let found = run_kernel(gpu, &kernel, params, &[&parts, &d], groups)?;
+                s0,
+                s1,
+                s2,
+                count,
+                0,
+                0,
+                source as u32,
+                begin as u32,
+                len,
+                0,
+                0,
+                0,
+            ]));
+            sources[source].clone_from(&parts[job]);
+            begin += lens[job];
+        }
+        let jobs = orders.len() as u32;
+        let params = params::UnpackGradient { jobs, groups_x: groups[0], sources: jobs, most_slices: 137 };
+        let kernel = element_kernel(KernelId::UnpackGradient, &[]);
+        let bindings: Vec<&[f32]> =
+            [&table].into_iter().chain(&sources).chain([&d]).map(Vec::as_slice).collect();
+        let found = run_kernel(gpu, &kernel, params, &bindings, groups)?.swap_remove(1 + JOINED);
 
-            let mut want = wide(&d);
-            linear::unpack_gradient(&wide(&parts), sizes, strides, &mut want);
-            checks.case(format!("{slices} slices of {sizes:?} by {strides:?}"));
-            checks.tensor("d", &[("element", len)], &found[1], &want, Tolerance::product(slices + 1));
+        checks.case(format!("{} jobs from {:?}", orders.len(), orders[0].0));
+        begin = 0;
+        for (job, &(sizes, strides)) in orders.iter().enumerate() {
+            let own = begin..begin + lens[job];
+            let mut want = wide(&d[own.clone()]);
+            linear::unpack_gradient(&wide(&parts[job]), sizes, strides, &mut want);
+            let tolerance = Tolerance::product(slices(job) + 1);
+            let what = format!("d of job {job}");
+            checks.tensor(&what, &[("element", lens[job])], &found[own], &want, tolerance);
+            begin += lens[job];
         }
     }
     Ok(())

@@ -1,6 +1,5 @@
 //! The gradient's norm, clipping, the sticky failure, and the optimisers.
 
-use super::{element_groups, element_kernel};
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::wide;
@@ -9,9 +8,29 @@ use gatefold::hooks::run_kernel;
 use gatefold::{Error, Gpu};
 use gatefold_reference::Real;
 use gatefold_reference::optim::{self, Partial};
-use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, OVERFLOW_BLOCK, params};
+use gatefold_shaders::params::{self, Piece};
+use gatefold_shaders::{KernelId, KernelVariant, OVERFLOW_BLOCK, UPDATE_WG_SIZE};
+use std::ops::Range;
 
-const WG: usize = ELEMENT_WG_SIZE as usize;
+/// A kernel of an update.
+fn update_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
+    KernelVariant::new(id, &[&[("WG_SIZE", UPDATE_WG_SIZE)], consts].concat())
+}
+
+/// A workgroup for each piece, at most two of them along the first axis if `narrow`.
+fn piece_groups(pieces: usize, narrow: bool) -> [u32; 3] {
+    let x = if narrow { 2.min(pieces) } else { pieces };
+    [x as u32, pieces.div_ceil(x) as u32, 1]
+}
+
+/// A table of pieces as the elements of a buffer.
+fn table(pieces: &[Piece]) -> Vec<f32> {
+    let row = |piece: &Piece| {
+        let [offset, len, layer] = [piece.offset, piece.len, piece.layer].map(f32::from_bits);
+        [offset, len, layer, piece.rate_factor, piece.decay, 0.0, 0.0, 0.0]
+    };
+    pieces.iter().flat_map(row).collect()
+}
 
 /// Words as the elements of a buffer.
 fn words(values: &[u32]) -> Vec<f32> {
@@ -34,9 +53,10 @@ struct Pieces {
     bad: &'static [(usize, f32)],
 }
 
-const PIECES: [Pieces; 8] = [
+const PIECES: [Pieces; 9] = [
     Pieces { lens: &[1], factor: 1.0, clip: 0.0, bad: &[] },
     Pieces { lens: &[63, 64, 65], factor: 1.0, clip: 0.0, bad: &[] },
+    Pieces { lens: &[255, 256, 257, 511, 1025], factor: 1.0, clip: 0.0, bad: &[] },
     Pieces { lens: &[4096, 5, 200], factor: 1e-30, clip: 0.0, bad: &[] },
     Pieces { lens: &[130, 131], factor: 1e30, clip: 0.0, bad: &[] },
     Pieces { lens: &[64, 70, 3], factor: 1.0, clip: 0.0, bad: &[(70, f32::NAN), (135, f32::INFINITY)] },
@@ -53,44 +73,53 @@ pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
         for &(at, value) in bad {
             gradients[at] = value;
         }
-        let mut offset = 0;
+        let mut begin = 0;
         let mut pieces = Vec::new();
-        for (layer, &len) in lens.iter().enumerate() {
-            pieces.extend([offset as u32, len as u32, layer as u32, 0]);
-            offset += len;
+        for (layer, &len) in (0..).zip(lens) {
+            pieces.push(Piece { offset: begin as u32, len: len as u32, layer, ..Default::default() });
+            begin += len;
         }
-        let partials = lens.len() * WG;
-        let groups = element_groups(partials, 2);
+        // The partials of another buffer come first.
+        let first = stream % 3;
+        let groups = piece_groups(lens.len(), stream % 2 == 1);
         let params = params::GradientNorm {
             pieces: lens.len() as u32,
             groups_x: groups[0],
+            first: first as u32,
             clip_value: clip,
-            ..Default::default()
         };
-        let kernel = element_kernel(KernelId::GradientNorm, &[]);
-        let bindings: [&[f32]; 3] = [&words(&pieces), &gradients, &vec![7.0; 4 * partials]];
+        let kernel = update_kernel(KernelId::GradientNorm, &[]);
+        let before = vec![7.0; 4 * (first + lens.len())];
+        let bindings: [&[f32]; 3] = [&table(&pieces), &gradients, &before];
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?.swap_remove(2);
 
         let gradients = clipped(&wide(&gradients), clip);
-        let mut want = Vec::new();
-        let mut begin = 0;
-        for &len in lens {
-            let piece = &gradients[begin..begin + len];
-            want.extend((0..WG).map(|l| optim::gradient_norm(piece.iter().skip(l).step_by(WG).copied())));
-            begin += len;
-        }
+        let mut rest = gradients.as_slice();
+        let want: Vec<Partial<f64>> = lens
+            .iter()
+            .map(|&len| {
+                let (piece, after) = rest.split_at(len);
+                rest = after;
+                optim::gradient_norm(piece.iter().copied())
+            })
+            .collect();
         checks.case(format!("pieces {lens:?} times {factor:e}, clip {clip:e}, {} not finite", bad.len()));
-        let axes = [("piece", lens.len()), ("invocation", WG)];
+        let axes = [("piece", lens.len())];
+        let (others, found) = found.split_at(4 * first);
+        if first > 0 {
+            checks.tensor("others", &[("word", 4 * first)], others, &vec![7.0; 4 * first], Tolerance::EXACT);
+        }
         let field = |k: usize| found.iter().skip(k).step_by(4).copied();
         let column = |read: &dyn Fn(&Partial<f64>) -> f64| want.iter().map(read).collect::<Vec<f64>>();
         let largest: Vec<f32> = field(0).collect();
         checks.tensor("largest", &axes, &largest, &column(&|p| p.largest), Tolerance::EXACT);
-        let sums: Vec<f32> = field(1).collect();
-        checks.tensor("sum", &axes, &sums, &column(&|p| p.sum), Tolerance::product(64));
-        let failed = column(&|p| f64::from(u8::from(!p.finite)));
-        checks.tensor("not finite", &axes, &counts(field(2)), &failed, Tolerance::EXACT);
-        let layers: Vec<f64> = (0..partials).map(|p| (p / WG) as f64).collect();
-        checks.tensor("layer", &axes, &counts(field(3)), &layers, Tolerance::EXACT);
+        // A piece with an element that is not finite fails the update, whatever its sum.
+        let finite = |p: usize| want[p].finite;
+        let sums: Vec<f32> = field(1).enumerate().map(|(p, sum)| if finite(p) { sum } else { 0.0 }).collect();
+        checks.tensor("sum", &axes, &sums, &column(&|p| p.sum), Tolerance::product(4096));
+        let failed: Vec<f64> =
+            want.iter().enumerate().map(|(p, part)| if part.finite { 0.0 } else { 1.0 + p as f64 }).collect();
+        checks.tensor("failed", &axes, &counts(field(2)), &failed, Tolerance::EXACT);
     }
     Ok(())
 }
@@ -115,11 +144,13 @@ struct Partials {
     overflow_step: u32,
 }
 
-const PARTIALS: [Partials; 9] = [
+const PARTIALS: [Partials; 11] = [
     Partials { count: 1, clip: 0.0, failed: &[], before: [0, 0], overflow_step: 0 },
     Partials { count: 63, clip: 1.0, failed: &[], before: [0, 0], overflow_step: 0 },
     Partials { count: 64, clip: 1e3, failed: &[], before: [0, 0], overflow_step: 0 },
     Partials { count: 65, clip: 0.5, failed: &[], before: [0, 0], overflow_step: 0 },
+    Partials { count: 255, clip: 0.5, failed: &[], before: [0, 0], overflow_step: 0 },
+    Partials { count: 257, clip: 0.0, failed: &[], before: [0, 0], overflow_step: 0 },
     Partials { count: 1000, clip: 2.0, failed: &[3, 1, 2], before: [0, 0], overflow_step: 0 },
     Partials { count: 130, clip: 0.0, failed: &[0], before: [0, 0], overflow_step: 0 },
     Partials { count: 130, clip: 1.0, failed: &[4], before: [2, 1], overflow_step: 0 },
@@ -151,8 +182,8 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             .iter()
             .zip(&layers)
             .flat_map(|(partial, &layer)| {
-                let bad = f32::from_bits(u32::from(!partial.finite));
-                [partial.largest as f32, partial.sum as f32, bad, f32::from_bits(layer)]
+                let failed = if partial.finite { 0 } else { 1 + layer };
+                [partial.largest as f32, partial.sum as f32, f32::from_bits(failed), 7.0]
             })
             .collect();
         let step = 9;
@@ -160,7 +191,7 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let overflow = words(&[overflow_step, 6, 0, 0]);
         let status = [words(&before), vec![7.0, 7.0], overflow].concat();
         let params = params::FinishNorm { partials: count as u32, clip, ..Default::default() };
-        let kernel = element_kernel(KernelId::FinishNorm, &[]);
+        let kernel = update_kernel(KernelId::FinishNorm, &[]);
         let found = run_kernel(gpu, &kernel, params, &[&stored, &hyper, &status], [1, 1, 1])?.swap_remove(2);
 
         checks.case(format!(
@@ -184,13 +215,13 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     Ok(())
 }
 
-/// A run of parameters in the middle of a buffer, with the step's values from the host and the norm.
+/// Parameters in the middle of a buffer, with the step's values from the host and the norm. They are cut into pieces with
+/// settings of their own.
 struct Run {
     offset: usize,
     len: usize,
     total: usize,
-    /// Workgroups.
-    groups: [u32; 3],
+    piece_len: usize,
     step: u32,
     rate: f32,
     scale: f32,
@@ -209,7 +240,8 @@ struct Run {
     random: Random,
 }
 
-const FACTOR: f32 = 0.7;
+/// Factors on the learning rate and on the weight decay of every other piece, the first of them first.
+const FACTORS: [(f32, f32); 2] = [(0.7, 1.0), (0.75, 0.5)];
 /// Blocks of elements before the buffer.
 const FIRST_BLOCK: u32 = 1000;
 
@@ -248,11 +280,11 @@ const TRIALS: [Trial; 8] = [
 fn runs(seed: u64) -> Vec<Run> {
     // First element; elements; update; whether an earlier update failed.
     let cases =
-        [(0, 1, 1, false), (64, 63, 5, false), (0, 64, 1, false), (128, 1065, 3, false), (64, 65, 4, true)];
+        [(0, 1, 1, false), (64, 257, 5, false), (0, 64, 1, false), (128, 1065, 3, false), (64, 65, 4, true)];
     let runs = cases.into_iter().enumerate().map(|(stream, (offset, len, step, failed))| {
         let mut random = Random::new(seed, stream as u64);
         let total = offset + len + 3;
-        let groups = element_groups(len, if stream % 2 == 0 { u32::MAX } else { 3 });
+        let piece_len = [4096, 64, 300][stream % 3];
         let (values, gradients) = (random.values_for(len, total), random.values_for(len, total));
         let (rate, scale, clip) = (0.1, 0.6, if stream % 2 == 1 { 0.4 } else { 0.0 });
         let (trial, overflow, huge, by) = (false, [0, 0], &[][..], Overflow::Rate);
@@ -260,7 +292,7 @@ fn runs(seed: u64) -> Vec<Run> {
             offset,
             len,
             total,
-            groups,
+            piece_len,
             step,
             rate,
             scale,
@@ -284,7 +316,7 @@ fn runs(seed: u64) -> Vec<Run> {
 
 fn trial_run(&Trial { trial, failed, overflow, huge }: &Trial, by: Overflow, mut random: Random) -> Run {
     let (offset, len, total, step, scale, clip) = (128, 200, 331, 7, 0.6, 0.0);
-    let groups = element_groups(len, 3);
+    let piece_len = 65;
     let (mut values, mut gradients) = (random.values(total), random.values(total));
     let by_rate = by == Overflow::Rate;
     if by_rate {
@@ -299,7 +331,7 @@ fn trial_run(&Trial { trial, failed, overflow, huge }: &Trial, by: Overflow, mut
         offset,
         len,
         total,
-        groups,
+        piece_len,
         step,
         rate,
         scale,
@@ -349,19 +381,57 @@ impl Run {
         self.rate > 1.0
     }
 
-    /// The run's part of a tensor.
-    fn part<R: Real>(&self, values: &[f32]) -> Vec<R> {
-        let run = &values[self.offset..self.offset + self.len];
-        run.iter().map(|&value| R::from_f64(f64::from(value))).collect()
+    /// Each piece's elements, and its factors on rate and decay.
+    fn pieces(&self) -> impl Iterator<Item = (Range<usize>, (f32, f32))> {
+        let begins = (0..self.len).step_by(self.piece_len);
+        begins.zip(FACTORS.into_iter().cycle()).map(|(begin, factors)| {
+            let end = self.len.min(begin + self.piece_len);
+            (self.offset + begin..self.offset + end, factors)
+        })
     }
 
-    fn clipped<R: Real>(&self) -> Vec<R> {
-        let held = clipped(&self.part(&self.gradients), self.clip);
-        held.into_iter().map(|g| R::from_f64(f64::from(self.scale) * g)).collect()
+    /// The table of the pieces, and the workgroups for them.
+    fn table(&self, decay: f32) -> (Vec<Piece>, [u32; 3]) {
+        let pieces: Vec<Piece> = self
+            .pieces()
+            .map(|(elements, (rate_factor, of_decay))| Piece {
+                offset: elements.start as u32,
+                len: elements.len() as u32,
+                rate_factor,
+                decay: decay * of_decay,
+                ..Default::default()
+            })
+            .collect();
+        let groups = piece_groups(pieces.len(), self.step % 2 == 1);
+        (pieces, groups)
     }
 
-    fn rate<R: Real>(&self) -> R {
-        R::from_f64(f64::from(self.rate) * f64::from(FACTOR))
+    /// Runs the mirror piece by piece; `step` gets a piece's part of each tensor, its gradient, rate and decay.
+    fn mirror<R: Real, const N: usize>(
+        &self,
+        tensors: [&[f32]; N],
+        decay: f32,
+        mut step: impl FnMut(&mut [Vec<R>; N], &[R], R, f32),
+    ) -> [Vec<R>; N] {
+        let mut after = [const { Vec::new() }; N];
+        for (elements, (rate_factor, of_decay)) in self.pieces() {
+            let mut piece = tensors.map(|tensor| part(tensor, elements.clone()));
+            let held = clipped(&part(&self.gradients, elements), self.clip);
+            let g: Vec<R> = held.into_iter().map(|g| R::from_f64(f64::from(self.scale) * g)).collect();
+            let rate = R::from_f64(f64::from(self.rate) * f64::from(rate_factor));
+            step(&mut piece, &g, rate, decay * of_decay);
+            after.iter_mut().zip(piece).for_each(|(after, piece)| after.extend(piece));
+        }
+        after
+    }
+
+    /// Checks that the gradient is cleared by the dispatch that writes, updating or not, and left alone by a trial.
+    fn compare_gradients(&self, checks: &mut Checks, found: &[f32]) {
+        let mut want = wide(&self.gradients);
+        if !self.trial {
+            want[self.offset..self.offset + self.len].fill(0.0);
+        }
+        checks.tensor("gradients", &[("element", self.total)], found, &want, Tolerance::EXACT);
     }
 
     /// Whether this dispatch writes new values.
@@ -413,12 +483,17 @@ impl Run {
     }
 }
 
+/// Part of a tensor.
+fn part<R: Real>(tensor: &[f32], elements: Range<usize>) -> Vec<R> {
+    tensor[elements].iter().map(|&value| R::from_f64(f64::from(value))).collect()
+}
+
 fn sgd_mirror<R: Real>(run: &Run, b: &[f32], momentum: f32, nesterov: bool, decay: f32) -> [Vec<R>; 2] {
     let real = |value| R::from_f64(f64::from(value));
-    let (mut p, mut b) = (run.part(&run.values), run.part(b));
-    let options = optim::Sgd { momentum: real(momentum), nesterov, weight_decay: real(decay) };
-    optim::sgd(&mut p, &run.clipped(), &mut b, run.rate(), &options);
-    [p, b]
+    run.mirror([&run.values, b], decay, |[p, b], g, rate, decay| {
+        let options = optim::Sgd { momentum: real(momentum), nesterov, weight_decay: real(decay) };
+        optim::sgd(p, g, b, rate, &options);
+    })
 }
 
 pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
@@ -427,31 +502,30 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     {
         for mut run in runs(22) {
             let before = run.first_moment(-1.0);
+            let (pieces, groups) = run.table(decay);
             let params = params::Sgd {
-                offset: run.offset as u32,
-                len: run.len as u32,
-                groups_x: run.groups[0],
+                pieces: pieces.len() as u32,
+                groups_x: groups[0],
                 nesterov: u32::from(nesterov),
-                rate_factor: FACTOR,
                 momentum,
-                decay,
                 trial: u32::from(run.trial),
                 first_block: FIRST_BLOCK,
                 ..Default::default()
             };
-            let bindings: [&[f32]; 5] =
-                [&run.hyper(0.0, 0.0), &run.status(), &run.gradients, &run.values, &before];
-            let kernel = element_kernel(KernelId::Sgd, &[]);
-            let found = run_kernel(gpu, &kernel, params, &bindings, run.groups)?;
+            let bindings: [&[f32]; 6] =
+                [&run.hyper(0.0, 0.0), &table(&pieces), &run.status(), &run.gradients, &run.values, &before];
+            let kernel = update_kernel(KernelId::Sgd, &[]);
+            let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
             let [p, b] = sgd_mirror(&run, &before, momentum, nesterov, decay);
             let after = sgd_mirror(&run, &before, momentum, nesterov, decay);
             checks.case(run.describe(&format!("momentum {momentum} nesterov {nesterov} decay {decay}")));
-            run.compare(checks, "values", &found[3], &run.values, &p);
+            run.compare(checks, "values", &found[4], &run.values, &p);
             // Without momentum the buffer is left alone.
-            let b = if momentum > 0.0 { b } else { run.part(&before) };
-            run.compare(checks, "momentum", &found[4], &before, &b);
-            run.compare_status(checks, &found[1], &after);
+            let b = if momentum > 0.0 { b } else { part(&before, run.offset..run.offset + run.len) };
+            run.compare(checks, "momentum", &found[5], &before, &b);
+            run.compare_status(checks, &found[2], &after);
+            run.compare_gradients(checks, &found[3]);
         }
     }
     Ok(())
@@ -460,22 +534,22 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
 /// Parameters, mean square, mean, momentum.
 fn rmsprop_mirror<R: Real>(run: &Run, tensors: [&[f32]; 4], options: &optim::RmsProp<f32>) -> [Vec<R>; 4] {
     let real = |value| R::from_f64(f64::from(value));
-    let [mut p, mut v, mut mean, mut b] = tensors.map(|tensor| run.part(tensor));
     let &optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay } = options;
-    let options = optim::RmsProp {
-        alpha: real(alpha),
-        epsilon: real(epsilon),
-        momentum: real(momentum),
-        centered,
-        weight_decay: real(weight_decay),
-    };
-    let moments = optim::RmsPropMoments {
-        v: &mut v,
-        mean: centered.then_some(&mut mean[..]),
-        b: (momentum > 0.0).then_some(&mut b[..]),
-    };
-    optim::rmsprop(&mut p, &run.clipped(), moments, run.rate(), &options);
-    [p, v, mean, b]
+    run.mirror(tensors, weight_decay, |[p, v, mean, b], g, rate, decay| {
+        let options = optim::RmsProp {
+            alpha: real(alpha),
+            epsilon: real(epsilon),
+            momentum: real(momentum),
+            centered,
+            weight_decay: real(decay),
+        };
+        let moments = optim::RmsPropMoments {
+            v,
+            mean: centered.then_some(&mut mean[..]),
+            b: (momentum > 0.0).then_some(&mut b[..]),
+        };
+        optim::rmsprop(p, g, moments, rate, &options);
+    })
 }
 
 pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
@@ -488,23 +562,29 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 let (v, mean) = (run.moment(0.5), run.moment(-0.5));
                 let mean: Vec<f32> = mean.iter().map(|m| m.clamp(-0.5, 0.5)).collect();
                 let before = run.first_moment(-1.0);
+                let (pieces, groups) = run.table(decay);
                 let params = params::RmsProp {
-                    offset: run.offset as u32,
-                    len: run.len as u32,
-                    groups_x: run.groups[0],
-                    rate_factor: FACTOR,
+                    pieces: pieces.len() as u32,
+                    groups_x: groups[0],
                     alpha,
                     epsilon,
                     momentum,
-                    decay,
                     trial: u32::from(run.trial),
                     first_block: FIRST_BLOCK,
                     ..Default::default()
                 };
-                let bindings: [&[f32]; 7] =
-                    [&run.hyper(0.0, 0.0), &run.status(), &run.gradients, &run.values, &v, &mean, &before];
-                let kernel = element_kernel(KernelId::RmsProp, &[("CENTERED", u32::from(centered))]);
-                let found = run_kernel(gpu, &kernel, params, &bindings, run.groups)?;
+                let bindings: [&[f32]; 8] = [
+                    &run.hyper(0.0, 0.0),
+                    &table(&pieces),
+                    &run.status(),
+                    &run.gradients,
+                    &run.values,
+                    &v,
+                    &mean,
+                    &before,
+                ];
+                let kernel = update_kernel(KernelId::RmsProp, &[("CENTERED", u32::from(centered))]);
+                let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
                 let options = optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay: decay };
                 let tensors: [&[f32]; 4] = [&run.values, &v, &mean, &before];
@@ -513,12 +593,13 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 checks.case(run.describe(&format!(
                     "centered {centered} momentum {momentum} epsilon {epsilon} decay {decay}"
                 )));
-                run.compare(checks, "values", &found[3], &run.values, &p);
-                run.compare(checks, "v", &found[4], &v, &want_v);
+                run.compare(checks, "values", &found[4], &run.values, &p);
+                run.compare(checks, "v", &found[5], &v, &want_v);
                 // Moments that the form does not use are left alone.
-                run.compare(checks, "mean", &found[5], &mean, &want_mean);
-                run.compare(checks, "momentum", &found[6], &before, &b);
-                run.compare_status(checks, &found[1], &after);
+                run.compare(checks, "mean", &found[6], &mean, &want_mean);
+                run.compare(checks, "momentum", &found[7], &before, &b);
+                run.compare_status(checks, &found[2], &after);
+                run.compare_gradients(checks, &found[3]);
             }
         }
     }
@@ -533,16 +614,16 @@ fn adam_mirror<R: Real>(
     decoupled: bool,
 ) -> [Vec<R>; 3] {
     let real = |value| R::from_f64(f64::from(value));
-    let [mut p, mut m, mut v] = tensors.map(|tensor| run.part(tensor));
-    let options = optim::Adam {
-        beta1: real(options.beta1),
-        beta2: real(options.beta2),
-        epsilon: real(options.epsilon),
-        weight_decay: real(options.weight_decay),
-    };
-    let step = if decoupled { optim::adamw } else { optim::adam };
-    step(&mut p, &run.clipped(), &mut m, &mut v, run.rate(), u64::from(run.step), &options);
-    [p, m, v]
+    run.mirror(tensors, options.weight_decay, |[p, m, v], g, rate, decay| {
+        let options = optim::Adam {
+            beta1: real(options.beta1),
+            beta2: real(options.beta2),
+            epsilon: real(options.epsilon),
+            weight_decay: real(decay),
+        };
+        let step = if decoupled { optim::adamw } else { optim::adam };
+        step(p, g, m, v, rate, u64::from(run.step), &options);
+    })
 }
 
 pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
@@ -553,23 +634,28 @@ pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         for (epsilon, decay) in [(1e-8, 0.0), (0.1, 0.3)] {
             for mut run in runs(23) {
                 let (m, v) = (run.first_moment(-1.0), run.moment(0.01));
+                let (pieces, groups) = run.table(decay);
                 let params = params::Adam {
-                    offset: run.offset as u32,
-                    len: run.len as u32,
-                    groups_x: run.groups[0],
-                    rate_factor: FACTOR,
+                    pieces: pieces.len() as u32,
+                    groups_x: groups[0],
                     beta1,
                     beta2,
                     epsilon,
-                    decay,
                     trial: u32::from(run.trial),
                     first_block: FIRST_BLOCK,
                     ..Default::default()
                 };
-                let bindings: [&[f32]; 6] =
-                    [&run.hyper(beta1, beta2), &run.status(), &run.gradients, &run.values, &m, &v];
-                let kernel = element_kernel(KernelId::Adam, &[("DECOUPLED", u32::from(decoupled))]);
-                let found = run_kernel(gpu, &kernel, params, &bindings, run.groups)?;
+                let bindings: [&[f32]; 7] = [
+                    &run.hyper(beta1, beta2),
+                    &table(&pieces),
+                    &run.status(),
+                    &run.gradients,
+                    &run.values,
+                    &m,
+                    &v,
+                ];
+                let kernel = update_kernel(KernelId::Adam, &[("DECOUPLED", u32::from(decoupled))]);
+                let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
                 let options = optim::Adam { beta1, beta2, epsilon, weight_decay: decay };
                 let tensors: [&[f32]; 3] = [&run.values, &m, &v];
@@ -577,10 +663,11 @@ pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 let after = adam_mirror(&run, tensors, &options, decoupled);
                 let name = if decoupled { "adamw" } else { "adam" };
                 checks.case(run.describe(&format!("{name} epsilon {epsilon} decay {decay}")));
-                run.compare(checks, "values", &found[3], &run.values, &p);
-                run.compare(checks, "m", &found[4], &m, &want_m);
-                run.compare(checks, "v", &found[5], &v, &want_v);
-                run.compare_status(checks, &found[1], &after);
+                run.compare(checks, "values", &found[4], &run.values, &p);
+                run.compare(checks, "m", &found[5], &m, &want_m);
+                run.compare(checks, "v", &found[6], &v, &want_v);
+                run.compare_status(checks, &found[2], &after);
+                run.compare_gradients(checks, &found[3]);
             }
         }
     }

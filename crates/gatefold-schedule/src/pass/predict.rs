@@ -8,6 +8,7 @@ pub fn packing(config: &NetworkConfig, target: &Target, purpose: Purpose) -> Pla
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(config, target);
     pack_all(&mut plan, target, config, &frozen(&layout), purpose);
+    plan.join();
     plan
 }
 

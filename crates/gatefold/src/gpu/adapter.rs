@@ -1,12 +1,13 @@
 //! Adapters: listing them, choosing one, its limits, and drivers that need care.
 
 use super::pipeline::{self, Pipeline};
+use super::pipeline_cache::{self, PipelineCache};
 use crate::{DeviceChoice, Error};
 use gatefold_schedule::Target;
 use gatefold_schedule::scan::ScanChoice;
 use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A GPU that the engine runs on. A cheap handle: clones are the same device.
@@ -21,6 +22,10 @@ struct Inner {
     limits: wgpu::Limits,
     target: Target,
     pipelines: Mutex<HashMap<KernelVariant, Arc<Pipeline>>>,
+    /// Those that the driver has compiled in this process and earlier ones.
+    cache: Option<PipelineCache>,
+    /// Whether pipelines were compiled since the cache was saved.
+    unsaved: AtomicBool,
     /// Whether the engine opened the device, and so owns its error handlers.
     owned: bool,
     failure: Arc<Mutex<Option<Failure>>>,
@@ -287,7 +292,7 @@ impl Gpu {
     }
 
     async fn open(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Gpu, Error> {
-        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::IMMEDIATES;
+        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::IMMEDIATES | pipeline_cache::features();
         let mut features = adapter.features() & wanted;
         features
             .set(wgpu::Features::SUBGROUP, features.contains(wgpu::Features::SUBGROUP) && options.subgroups);
@@ -329,6 +334,8 @@ impl Gpu {
 
     fn wrap(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions, owned: bool) -> Gpu {
         let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
+        // A caller's device is the caller's to cache for.
+        let cache = if owned { PipelineCache::open(&device, &info) } else { None };
         let subgroups = shares_loads(features, &info);
         let target = Target {
             lanes: if subgroups && options.subgroups { Lanes::Subgroup } else { Lanes::Single },
@@ -356,6 +363,8 @@ impl Gpu {
             limits,
             target,
             pipelines: Mutex::default(),
+            cache,
+            unsaved: AtomicBool::new(false),
             owned,
             failure: Arc::default(),
             allocated_bytes: AtomicU64::new(0),
@@ -405,9 +414,18 @@ impl Gpu {
             return Ok(Arc::clone(found));
         }
         // Compiled outside the lock: a second thread may compile the same kernel, and the first result is kept.
-        let compile = || pipeline::compile(self.device(), self.target().params, variant);
+        let cache = self.0.cache.as_ref().map(PipelineCache::raw);
+        let compile = || pipeline::compile(self.device(), self.target().params, variant, cache);
         let compiled = Arc::new(self.checked(&format!("kernel {variant}"), 0, compile).await?);
+        self.0.unsaved.store(true, Ordering::Relaxed);
         Ok(Arc::clone(lock(&self.0.pipelines).entry(variant.clone()).or_insert(compiled)))
+    }
+
+    /// Stores the pipelines compiled since the last call for the next process, if there is a cache on disk.
+    pub(crate) fn save_pipelines(&self) {
+        if let Some(cache) = self.0.cache.as_ref().filter(|_| self.0.unsaved.swap(false, Ordering::Relaxed)) {
+            cache.save();
+        }
     }
 
     /// Runs `work` and returns wgpu's complaints about it as an error.

@@ -13,8 +13,13 @@ pub(crate) struct Pipeline {
     pub(crate) params_layout: Option<wgpu::BindGroupLayout>,
 }
 
-/// Compiles a kernel that reads its params from there.
-pub(super) fn compile(device: &wgpu::Device, params: ParamsFrom, variant: &KernelVariant) -> Pipeline {
+/// Compiles a kernel that reads its params from there, or finds it in the driver's cache.
+pub(super) fn compile(
+    device: &wgpu::Device,
+    params: ParamsFrom,
+    variant: &KernelVariant,
+    cache: Option<&wgpu::PipelineCache>,
+) -> Pipeline {
     let (spec, label) = (variant.id.spec(), variant.to_string());
     let module = module(device, params, variant, &label);
 
@@ -53,7 +58,7 @@ pub(super) fn compile(device: &wgpu::Device, params: ParamsFrom, variant: &Kerne
             zero_initialize_workgroup_memory: false, // every kernel writes before it reads
             ..wgpu::PipelineCompilationOptions::default()
         },
-        cache: None,
+        cache,
     });
     Pipeline { pipeline, layout, params_layout }
 }

@@ -17,7 +17,8 @@ pub(crate) struct Compiled {
     gpu: Gpu,
     steps: Vec<Ready>,
     mark: usize,
-    /// Slots that scratch buffers share, and stand-ins for unused bindings: kept alive here, used through the bind groups.
+    /// Slots that scratch buffers share, tables, and stand-ins for unused bindings: kept alive here, used through the bind
+    /// groups.
     _slots: Vec<Arc<DeviceBuffer>>,
 }
 
@@ -74,18 +75,22 @@ impl Compiled {
             let first = (0..plan.buffers().len()).find(holds).expect("every slot holds a buffer");
             slots.push(DeviceBuffer::new(gpu, &plan.buffers()[first].name, len).await?);
         }
-        let buffers: Vec<Option<wgpu::Buffer>> = plan
-            .buffers()
-            .iter()
-            .zip(&assignment.slot_of)
-            .map(|(declared, slot)| match slot {
-                Some(slot) => Some(slots[*slot].raw().clone()),
-                None => declared.given.as_ref().map(|name| {
+        let mut buffers: Vec<Option<wgpu::Buffer>> = Vec::with_capacity(plan.buffers().len());
+        for (declared, slot) in plan.buffers().iter().zip(&assignment.slot_of) {
+            buffers.push(match (slot, &declared.given, &declared.content) {
+                (Some(slot), ..) => Some(slots[*slot].raw().clone()),
+                (_, Some(name), _) => {
                     let found = given.get(name);
-                    found.unwrap_or_else(|| panic!("{name} was not given to the plan")).clone()
-                }),
-            })
-            .collect();
+                    Some(found.unwrap_or_else(|| panic!("{name} was not given to the plan")).clone())
+                }
+                (.., Some(words)) => {
+                    let words = bytemuck::cast_slice(words);
+                    slots.push(DeviceBuffer::with_values(gpu, &declared.name, words).await?);
+                    slots.last().map(|table| table.raw().clone())
+                }
+                _ => None,
+            });
+        }
 
         let unused = stand_ins(gpu, plan).await?;
         let mut maker =
@@ -95,6 +100,7 @@ impl Compiled {
         for (index, step) in plan.steps().iter().enumerate() {
             steps.push(maker.ready(index, step).await?);
         }
+        gpu.save_pipelines();
         slots.extend(unused);
         Ok(Compiled { gpu: gpu.clone(), steps, mark: plan.mark(), _slots: slots })
     }

@@ -8,8 +8,10 @@ use crate::Error;
 use crate::batch::TrainBatch;
 use gatefold_model::{Optimizer, Parameters, States, TrainConfig};
 use gatefold_schedule::pass::{self, InitialFrom, Part, Pass, PassPlan};
-use gatefold_schedule::{Given, HYPER_LEN, LOSS_CAPACITY, Plan, STATUS_LEN, StateLayout, StateSet, pieces};
-use gatefold_shaders::params::{Hyper, Piece, Status};
+use gatefold_schedule::{
+    Given, HYPER_LEN, LOSS_CAPACITY, LOSSES_AT, Plan, REPORT_LEN, STATUS_LEN, StateLayout, StateSet,
+};
+use gatefold_shaders::params::{Hyper, Status};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -30,9 +32,9 @@ pub(crate) struct GpuTraining {
     update: Prepared,
     gradients: Vec<Arc<DeviceBuffer>>,
     moments: BTreeMap<&'static str, Vec<Arc<DeviceBuffer>>>,
-    losses: Arc<DeviceBuffer>,
     hyper: Arc<DeviceBuffer>,
-    status: Arc<DeviceBuffer>,
+    /// Status and losses.
+    report: Arc<DeviceBuffer>,
     /// Batches that may not be done yet, the oldest first.
     under_way: VecDeque<wgpu::SubmissionIndex>,
     /// Losses that are on the device.
@@ -46,22 +48,8 @@ impl GpuTraining {
         let (gpu, shared, layout) = (&network.gpu, &network.shared, &network.layout);
         // An earlier trainer may have left its own state under these names.
         shared.forget(|given| {
-            matches!(
-                given,
-                Given::Gradients(_)
-                    | Given::Losses
-                    | Given::Hyper
-                    | Given::Status
-                    | Given::Pieces(_)
-                    | Given::Moment(..)
-            )
+            matches!(given, Given::Gradients(_) | Given::Report | Given::Hyper | Given::Moment(..))
         });
-        for (chunk, pieces) in
-            pieces(layout, config).iter().enumerate().filter(|(_, pieces)| !pieces.is_empty())
-        {
-            let len = pieces.len() * size_of::<Piece>() / 4;
-            shared.get(gpu, &Given::Pieces(chunk), len).await?.write(0, pieces).await?;
-        }
         let mut moments = BTreeMap::new();
         for name in config.optimizer.moments() {
             moments.insert(name, shared.chunks(gpu, layout, |chunk| Given::Moment(name, chunk)).await?);
@@ -70,9 +58,8 @@ impl GpuTraining {
         let planned = PassPlan { plan, uploads: Vec::new(), reads: Vec::new() };
         Ok(GpuTraining {
             gradients: shared.chunks(gpu, layout, Given::Gradients).await?,
-            losses: shared.get(gpu, &Given::Losses, 1 + LOSS_CAPACITY).await?,
             hyper: shared.get(gpu, &Given::Hyper, HYPER_LEN).await?,
-            status: shared.get(gpu, &Given::Status, STATUS_LEN).await?,
+            report: shared.get(gpu, &Given::Report, REPORT_LEN).await?,
             update: Prepared::new(gpu, &planned, shared).await?,
             moments,
             batches: Kept::default(),
@@ -195,27 +182,36 @@ impl GpuTraining {
     }
 
     pub(crate) async fn take_losses(&mut self, network: &GpuNetwork) -> Result<Vec<f32>, Error> {
-        self.fetch_losses().await?;
-        self.check_finite(network).await?;
+        let status = self.fetch_losses().await?;
+        self.check_status(network, status).await?;
         Ok(std::mem::take(&mut self.fetched))
     }
 
-    async fn fetch_losses(&mut self) -> Result<(), Error> {
-        if self.waiting > 0 {
-            let found = self.losses.read(0, 1 + self.waiting).await?;
-            self.fetched.extend(&found[1..]);
-            self.losses.write(0, &[0u32]).await?;
-            self.waiting = 0;
+    /// Reads the report back: notes the losses, and returns the status.
+    async fn fetch_losses(&mut self) -> Result<Status, Error> {
+        if self.waiting == 0 {
+            return self.read_status().await;
         }
-        Ok(())
+        let found = self.report.read(0, LOSSES_AT + 1 + self.waiting).await?;
+        self.fetched.extend(&found[LOSSES_AT + 1..]);
+        self.report.write(LOSSES_AT, &[0u32]).await?;
+        self.waiting = 0;
+        Ok(status_in(&found))
+    }
+
+    async fn read_status(&self) -> Result<Status, Error> {
+        Ok(status_in(&self.report.read(0, STATUS_LEN).await?))
     }
 
     /// Checks that the device remembers no failure. An overflow is reported once; from then on updates are made again.
-    pub(crate) async fn check_finite(&self, network: &GpuNetwork) -> Result<(), Error> {
-        let status = self.status.read(0, STATUS_LEN).await?;
-        let status: Status = bytemuck::cast_slice(&status)[0];
+    async fn check_finite(&self, network: &GpuNetwork) -> Result<(), Error> {
+        let status = self.read_status().await?;
+        self.check_status(network, status).await
+    }
+
+    async fn check_status(&self, network: &GpuNetwork, status: Status) -> Result<(), Error> {
         if status.overflow_step != 0 {
-            self.status.write(0, &[Status::default()]).await?;
+            self.report.write(0, &[Status::default()]).await?;
             let parameter = network.layout.in_block(status.overflow_block).name.clone();
             return Err(Error::Overflow { step: u64::from(status.overflow_step), parameter });
         }
@@ -266,4 +262,9 @@ impl GpuTraining {
         let buffer = network.shared.get(&network.gpu, &layout.given(StateSet::Initial), layout.len).await?;
         buffer.write(0, &layout.flatten(states)).await
     }
+}
+
+/// The status at the head of a report.
+fn status_in(report: &[f32]) -> Status {
+    bytemuck::cast_slice(&report[..STATUS_LEN])[0]
 }
