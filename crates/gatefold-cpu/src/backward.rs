@@ -1,11 +1,14 @@
 use crate::bridge::{self, BridgeGradients, add_to_newest, recurrent_of};
 use crate::buffers::Matrix;
+use crate::chain;
 use crate::dense;
 use crate::network::{Context, Kept, Network, PartTape, Tape};
+use crate::packing::Packing;
 use crate::parts::{put_states, take_states};
-use crate::recurrent::{self, RecurrentGradients};
+use crate::recurrent::{self, Backward, RecurrentGradients};
 use crate::steps;
 use crate::tensors::{Sums, Tensors};
+use crate::threads::Threads;
 use crate::weights::Pass;
 use gatefold_model::{
     InitialSource, InitialState, Layer, LayerKind, Merge, NetworkConfig, Node, Recurrent, Role, Source,
@@ -15,6 +18,7 @@ use gatefold_model::{LayerState, States};
 use ndarray::{Array3, ArrayD, ArrayView3, Axis, s};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 /// The gradients of a whole network.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,24 +141,33 @@ impl Network {
         let d_output = d_output.as_standard_layout();
         let d_output = d_output.view();
         let recurrent = self.config.recurrent_layers().count();
-        let mut parts: Vec<Option<Back>> = tape.parts.iter().map(|_| None).collect();
+        let begin = |context: Context, tape: &PartTape| {
+            let output = self.config.graph().output();
+            let d_states = d_states.map(|states| take_states(states, &tape.part));
+            Back {
+                d: BTreeMap::from([(output, tape.packings[&output].pack(context.buffers, d_output))]),
+                d_states: match d_states {
+                    Some(states) => states.layers.into_iter().map(Some).collect(),
+                    None => vec![None; recurrent],
+                },
+                found: BTreeMap::new(),
+            }
+        };
         self.with_context(Pass::Backward, |context| {
+            if tape.parts.len() < threads.count() {
+                let walk = BackWalk { context, threads, first, wants_inputs };
+                let mut backs: Vec<Back> = tape.parts.iter().map(|tape| begin(context, tape)).collect();
+                walk.run(&mut tape.parts, &mut backs);
+                return backs;
+            }
+            let walk = BackWalk { context, threads: Threads::new(1), first, wants_inputs };
+            let mut parts: Vec<Option<Back>> = tape.parts.iter().map(|_| None).collect();
             threads.run(tape.parts.iter_mut().zip(&mut parts), |(tape, back)| {
-                let output = self.config.graph().output();
-                let d_states = d_states.map(|states| take_states(states, &tape.part));
-                let mut own = Back {
-                    d: BTreeMap::from([(output, tape.packings[&output].pack(context.buffers, d_output))]),
-                    d_states: match d_states {
-                        Some(states) => states.layers.into_iter().map(Some).collect(),
-                        None => vec![None; recurrent],
-                    },
-                    found: BTreeMap::new(),
-                };
-                own.through(context, tape, first, wants_inputs);
-                *back = Some(own);
+                let own = back.insert(begin(context, tape));
+                walk.run(std::slice::from_mut(tape), std::slice::from_mut(own));
             });
-        });
-        parts.into_iter().map(|back| back.expect("every part was run")).collect()
+            parts.into_iter().map(|back| back.expect("every part was run")).collect()
+        })
     }
 
     /// Adds the gradients of the parameters of the layers from `first` on. Each product is shared among threads, part
@@ -210,58 +223,156 @@ fn add_layer_gradients(
     }
 }
 
-impl Back {
-    /// Walks a part back to layer `first`, and to the inputs if wanted.
-    fn through(&mut self, context: Context, tape: &mut PartTape, first: usize, wants_inputs: bool) {
-        let config = context.config;
-        let wanted = |source: &Source| match *source {
-            Source::Input | Source::DecoderInput => wants_inputs,
-            Source::Output(layer) | Source::FinalHidden(layer) => layer >= first,
+/// The walk over the layers of a backward pass, back to layer `first`, and to the inputs if wanted.
+#[derive(Clone, Copy)]
+struct BackWalk<'a> {
+    context: Context<'a>,
+    threads: Threads,
+    first: usize,
+    wants_inputs: bool,
+}
+
+impl BackWalk<'_> {
+    fn run(&self, tapes: &mut [PartTape], backs: &mut [Back]) {
+        let mut end = self.context.config.layers().len();
+        while end > self.first {
+            end = self.layer(end - 1, tapes, backs);
+        }
+    }
+
+    /// Walks back through this layer, and through those before it that form a chain with it; returns the first of them.
+    fn layer(&self, at: usize, tapes: &mut [PartTape], backs: &mut [Back]) -> usize {
+        let config = self.context.config;
+        let (node, kind) = (config.graph().node(at), config.layers()[at].kind);
+        let LayerKind::Recurrent(recurrent) = kind else {
+            let wants_input = self.wants_input_of(node);
+            self.threads.run(tapes.iter_mut().zip(backs), |(tape, back)| {
+                let d_input = back.other(self.context, node, tape, wants_input);
+                self.pass_on(node, d_input, tape, back);
+            });
+            return at;
         };
-        for node in config.graph().nodes()[first..].iter().rev() {
-            let layer = &config.layers()[node.layer];
-            let own = Source::Output(node.layer);
-            let d = self.d.remove(&own);
-            let wants_input = node.inputs.iter().any(wanted);
-            let d_input = match (layer.kind, &node.states) {
-                (LayerKind::Recurrent(recurrent), Some(states)) => {
-                    let packing = tape.packing_of(node).clone();
-                    let Some(Kept::Recurrent(kept)) = tape.values.get_mut(&own) else {
-                        unreachable!("it was run as one")
-                    };
-                    let d_final = self.d_states[states.number].as_ref();
-                    let (d_input, d_initial, found) = recurrent::backward(
-                        context,
-                        layer,
-                        &recurrent,
-                        &packing,
-                        kept,
-                        d,
-                        d_final,
-                        wants_input,
-                    );
-                    self.d_states[states.number] = Some(d_initial);
-                    self.found.insert(layer.index, Found::Recurrent(found));
-                    d_input
+        let chain = if self.threads.count() > 1 { chain::upto(config, at, self.first) } else { Vec::new() };
+        let first = if let [first, _, ..] = chain[..] {
+            self.chain(&chain, tapes, backs);
+            first
+        } else {
+            self.recurrent(node, &recurrent, tapes, backs);
+            at
+        };
+        first
+    }
+
+    fn wants(&self, source: &Source) -> bool {
+        match *source {
+            Source::Input | Source::DecoderInput => self.wants_inputs,
+            Source::Output(layer) | Source::FinalHidden(layer) => layer >= self.first,
+        }
+    }
+
+    fn wants_input_of(&self, node: &Node) -> bool {
+        node.inputs.iter().any(|source| self.wants(source))
+    }
+
+    /// Hands the gradient with respect to a layer's input to the values that it was merged of.
+    fn pass_on(&self, node: &Node, d_input: Option<Matrix>, tape: &PartTape, back: &mut Back) {
+        let Some(d_input) = d_input else { return };
+        let config = self.context.config;
+        let wanted = || node.inputs.iter().copied().filter(|source| self.wants(source));
+        let count = wanted().count();
+        match node.merge {
+            Merge::Sum => {
+                for other in wanted().take(count.saturating_sub(1)) {
+                    back.meet(config, other, d_input.clone(), tape);
                 }
-                (LayerKind::Decoder { .. }, _) => {
-                    let bridge = tape.bridge.as_ref().expect("the encoder was run");
-                    let found = bridge::backward(context, bridge, &mut self.d_states);
-                    self.found.insert(layer.index, Found::Bridge(found));
-                    None
-                }
-                _ => d.and_then(|d| self.other_backward(context, layer, node, tape, d, wants_input)),
-            };
-            let Some(d_input) = d_input else { continue };
-            let inputs: Vec<Source> = node.inputs.iter().copied().filter(wanted).collect();
-            let Some((&last, others)) = inputs.split_last() else { continue };
-            match node.merge {
-                Merge::Sum => {
-                    others.iter().for_each(|&other| self.meet(config, other, d_input.clone(), tape));
-                    self.meet(config, last, d_input, tape);
+                if let Some(last) = wanted().last() {
+                    back.meet(config, last, d_input, tape);
                 }
             }
         }
+    }
+
+    fn recurrent(&self, node: &Node, recurrent: &Recurrent, tapes: &mut [PartTape], backs: &mut [Back]) {
+        let layer = &self.context.config.layers()[node.layer];
+        let number = node.states.as_ref().expect("recurrent layers have states").number;
+        let own = Source::Output(node.layer);
+        let packings: Vec<Arc<Packing>> =
+            tapes.iter().map(|tape| Arc::clone(tape.packing_of(node))).collect();
+        let parts = tapes.iter_mut().zip(&mut *backs).zip(&packings);
+        let given = parts.map(|((tape, back), packing)| {
+            let Some(Kept::Recurrent(tape)) = tape.values.get_mut(&own) else {
+                unreachable!("it was run as one")
+            };
+            let d_out = back.d.remove(&own);
+            recurrent::GivenBack { packing, tape, d_out, d_final: back.d_states[number].as_ref() }
+        });
+        let (given, wants_input) = (given.collect(), self.wants_input_of(node));
+        let found =
+            recurrent::backward(self.context, self.threads, layer, recurrent, given, wants_input);
+        for ((tape, back), found) in tapes.iter().zip(backs).zip(found) {
+            let d_input = back.put(node, found);
+            self.pass_on(node, d_input, tape, back);
+        }
+    }
+
+    fn chain(&self, chain: &[usize], tapes: &mut [PartTape], backs: &mut [Back]) {
+        let graph = self.context.config.graph();
+        let (node, last) = (graph.node(chain[0]), Source::Output(chain[chain.len() - 1]));
+        let packings: Vec<Arc<Packing>> =
+            tapes.iter().map(|tape| Arc::clone(tape.packing_of(node))).collect();
+        let parts = tapes.iter_mut().zip(&mut *backs).zip(&packings);
+        let given = parts.map(|((tape, back), packing)| {
+            let own = |source: &Source| matches!(source, Source::Output(layer) if chain.contains(layer));
+            let kept = tape.values.iter_mut().filter(|(source, _)| own(source));
+            let scans = kept.map(|(_, kept)| match kept {
+                Kept::Recurrent(tape) => tape.only_scan(),
+                _ => unreachable!("it was run as one"),
+            });
+            chain::GivenBack {
+                packing,
+                dropout: tape.dropout,
+                tapes: scans.collect(),
+                d_out: back.d.remove(&last),
+                d_final: &back.d_states,
+            }
+        });
+        let (given, wants_input) = (given.collect(), self.wants_input_of(node));
+        let found = chain::backward(self.context, self.threads, chain, given, wants_input);
+        for ((tape, back), found) in tapes.iter().zip(backs).zip(found) {
+            for (&layer, found) in chain.iter().rev().zip(found) {
+                let d_input = back.put(graph.node(layer), found);
+                self.pass_on(node, d_input, tape, back);
+            }
+        }
+    }
+}
+
+impl Back {
+    /// Takes the results of a recurrent layer; returns the gradient with respect to its input.
+    fn put(&mut self, node: &Node, (d_input, d_initial, found): Backward) -> Option<Matrix> {
+        let number = node.states.as_ref().expect("recurrent layers have states").number;
+        self.d_states[number] = Some(d_initial);
+        self.found.insert(node.layer, Found::Recurrent(found));
+        d_input
+    }
+
+    /// Backward through a layer that is not recurrent; returns the gradient with respect to its input.
+    fn other(
+        &mut self,
+        context: Context,
+        node: &Node,
+        tape: &PartTape,
+        wants_input: bool,
+    ) -> Option<Matrix> {
+        let layer = &context.config.layers()[node.layer];
+        let d = self.d.remove(&Source::Output(node.layer));
+        if let LayerKind::Decoder { .. } = layer.kind {
+            let bridge = tape.bridge.as_ref().expect("the encoder was run");
+            let found = bridge::backward(context, bridge, &mut self.d_states);
+            self.found.insert(layer.index, Found::Bridge(found));
+            return None;
+        }
+        self.other_backward(context, layer, node, tape, d?, wants_input)
     }
 
     /// Adds one reader's share of the gradient with respect to a value.
@@ -307,7 +418,7 @@ impl Back {
             }
             (LayerKind::Dropout { rate }, _) => {
                 if let Some(dropout) = tape.dropout {
-                    steps::drop_out(dropout, layer.index, rate, packing, &mut d);
+                    steps::drop_out(dropout, layer.index, rate, packing, 0..packing.steps(), &mut d);
                 }
                 Some(d)
             }
