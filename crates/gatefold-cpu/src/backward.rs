@@ -3,9 +3,10 @@ use crate::buffers::Matrix;
 use crate::chain;
 use crate::dense;
 use crate::network::{Context, Kept, Network, PartTape, Tape};
+use crate::outer::Pair;
 use crate::packing::Packing;
 use crate::parts::{put_states, take_states};
-use crate::recurrent::{self, Backward, RecurrentGradients};
+use crate::recurrent::{self, Backward, Passed, RecurrentGradients};
 use crate::steps;
 use crate::tensors::{Sums, Tensors};
 use crate::threads::Threads;
@@ -15,7 +16,7 @@ use gatefold_model::{
     StateKind,
 };
 use gatefold_model::{LayerState, States};
-use ndarray::{Array3, ArrayD, ArrayView3, Axis, s};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, Axis, s};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl Network {
         let mut parameters: Tensors = self.parameters.iter().map(zeros).collect();
         let first = tape.parts[0].first;
         let mut parts = self.through(&mut tape, d_output, d_states, first, true);
-        self.add_gradients(&tape, &mut parts, first, &mut parameters);
+        self.add_gradients(&tape, &parts, first, &mut parameters);
 
         let rows = d_output.dim().1;
         let mut states = States::zeros(&self.config, rows);
@@ -116,8 +117,8 @@ impl Network {
         let wanted = |layer: &Layer| layer.parameters.iter().any(|spec| gradients.contains_key(&spec.name));
         let Some(first) = self.config.layers().iter().position(wanted) else { return };
         let first = first.max(tape.parts[0].first);
-        let mut parts = self.through(&mut tape, d_output, d_states, first, false);
-        self.add_gradients(&tape, &mut parts, first, gradients);
+        let parts = self.through(&mut tape, d_output, d_states, first, false);
+        self.add_gradients(&tape, &parts, first, gradients);
     }
 
     /// Walks every part back to layer `first`, and to the inputs if wanted.
@@ -170,56 +171,93 @@ impl Network {
         })
     }
 
-    /// Adds the gradients of the parameters of the layers from `first` on. Each product is shared among threads, part
-    /// after part.
-    fn add_gradients(&self, tape: &Tape, parts: &mut [Back], first: usize, gradients: &mut Tensors) {
+    /// Adds the gradients of the parameters of the layers from `first` on. Each sum over all parts is shared among
+    /// threads.
+    fn add_gradients(&self, tape: &Tape, parts: &[Back], first: usize, gradients: &mut Tensors) {
         let mut sums = Sums { gradients, threads: self.threads, set: self.set };
         for node in &self.config.graph().nodes()[first..] {
             let layer = &self.config.layers()[node.layer];
-            for (tape, back) in tape.parts.iter().zip(&mut *parts) {
-                add_layer_gradients(&self.config, layer, node, tape, back, &mut sums);
+            if layer.parameters.iter().any(|spec| sums.wants(Some(spec))) {
+                add_layer_gradients(&self.config, layer, node, &tape.parts, parts, &mut sums);
             }
         }
     }
 }
 
-/// Adds one part's gradients of a layer's parameters.
+/// Adds the gradients of a layer's parameters.
 fn add_layer_gradients(
     config: &NetworkConfig,
     layer: &Layer,
     node: &Node,
-    tape: &PartTape,
-    back: &mut Back,
+    tapes: &[PartTape],
+    backs: &[Back],
     sums: &mut Sums,
 ) {
-    let Some(found) = back.found.get_mut(&layer.index) else { return };
-    match (layer.kind, found, tape.values.get(&Source::Output(layer.index))) {
-        (LayerKind::Recurrent(recurrent), Found::Recurrent(found), Some(Kept::Recurrent(kept))) => {
-            let (packing, input) = (tape.packing_of(node), tape.input_of(config, node));
-            recurrent::add_gradients(layer, &recurrent, packing, input.view(), kept, found, sums);
+    let found =
+        || tapes.iter().zip(backs).filter_map(|(tape, back)| Some((tape, back.found.get(&layer.index)?)));
+    match layer.kind {
+        LayerKind::Recurrent(recurrent) => {
+            let parts: Vec<Passed> =
+                found().map(|(tape, found)| passed(config, layer, node, tape, found)).collect();
+            if !parts.is_empty() {
+                recurrent::add_gradients(layer, &recurrent, &parts, sums);
+            }
             let states = node.states.as_ref().expect("recurrent layers have states");
-            let own = !tape.given && states.initial == InitialSource::Own;
-            if let (true, Some(d_initial)) = (own, &back.d_states[states.number])
-                && recurrent.initial == InitialState::Learned
-            {
-                add_learned(layer, &recurrent, d_initial, sums);
+            if states.initial == InitialSource::Own && recurrent.initial == InitialState::Learned {
+                for (_, back) in tapes.iter().zip(backs).filter(|(tape, _)| !tape.given) {
+                    if let Some(d_initial) = &back.d_states[states.number] {
+                        add_learned(layer, &recurrent, d_initial, sums);
+                    }
+                }
             }
         }
-        (LayerKind::Dense { .. }, Found::Rows(d), _) => {
-            let input = tape.input_of(config, node);
-            sums.add_weight(layer.find(Role::DenseWeight, false), 0..d.ncols(), d.view(), input.view());
-            sums.add_bias(layer.find(Role::DenseBias, false), d.view());
+        LayerKind::Dense { .. } => {
+            let inputs: Vec<_> = found().map(|(tape, _)| tape.input_of(config, node)).collect();
+            let d: Vec<ArrayView2<f32>> = found().map(|(_, found)| found.rows().view()).collect();
+            let pairs: Vec<Pair> = d.iter().map(|d| d.view()).zip(inputs.iter().map(|x| x.view())).collect();
+            sums.add_weight(layer.find(Role::DenseWeight, false), 0..layer.output, &pairs);
+            sums.add_bias(layer.find(Role::DenseBias, false), &d);
         }
-        (LayerKind::Embedding { .. }, Found::Rows(d), _) => {
-            if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
-                steps::embed_backward(tape.input_of(config, node).view(), d.view(), table);
+        LayerKind::Embedding { .. } => {
+            for (tape, found) in found() {
+                if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
+                    steps::embed_backward(tape.input_of(config, node).view(), found.rows().view(), table);
+                }
             }
         }
-        (LayerKind::Decoder { .. }, Found::Bridge(found), _) => {
-            let bridge = tape.bridge.as_ref().expect("the encoder was run");
-            bridge::add_gradients(config, bridge, found, sums);
+        LayerKind::Decoder { .. } => {
+            for (tape, found) in found() {
+                let Found::Bridge(found) = found else {
+                    unreachable!("a decoder leaves those of its bridge")
+                };
+                let bridge = tape.bridge.as_ref().expect("the encoder was run");
+                bridge::add_gradients(config, bridge, found, sums);
+            }
         }
-        (kind, ..) => unreachable!("{} has no parameters", kind.name()),
+        kind => unreachable!("{} has no parameters", kind.name()),
+    }
+}
+
+fn passed<'a>(
+    config: &NetworkConfig,
+    layer: &Layer,
+    node: &Node,
+    tape: &'a PartTape,
+    found: &'a Found,
+) -> Passed<'a> {
+    let (Found::Recurrent(found), Some(Kept::Recurrent(kept))) =
+        (found, tape.values.get(&Source::Output(layer.index)))
+    else {
+        unreachable!("it was run as a recurrent layer")
+    };
+    Passed { packing: tape.packing_of(node), input: tape.input_of(config, node), tape: kept, found }
+}
+
+impl Found {
+    /// The gradient with respect to the pre-activations, or to the rows of an embedding.
+    fn rows(&self) -> &Matrix {
+        let Found::Rows(d) = self else { unreachable!("the layer has no steps of its own") };
+        d
     }
 }
 
@@ -307,8 +345,7 @@ impl BackWalk<'_> {
             recurrent::GivenBack { packing, tape, d_out, d_final: back.d_states[number].as_ref() }
         });
         let (given, wants_input) = (given.collect(), self.wants_input_of(node));
-        let found =
-            recurrent::backward(self.context, self.threads, layer, recurrent, given, wants_input);
+        let found = recurrent::backward(self.context, self.threads, layer, recurrent, given, wants_input);
         for ((tape, back), found) in tapes.iter().zip(backs).zip(found) {
             let d_input = back.put(node, found);
             self.pass_on(node, d_input, tape, back);
@@ -357,13 +394,7 @@ impl Back {
     }
 
     /// Backward through a layer that is not recurrent; returns the gradient with respect to its input.
-    fn other(
-        &mut self,
-        context: Context,
-        node: &Node,
-        tape: &PartTape,
-        wants_input: bool,
-    ) -> Option<Matrix> {
+    fn other(&mut self, context: Context, node: &Node, tape: &PartTape, wants_input: bool) -> Option<Matrix> {
         let layer = &context.config.layers()[node.layer];
         let d = self.d.remove(&Source::Output(node.layer));
         if let LayerKind::Decoder { .. } = layer.kind {

@@ -161,7 +161,10 @@ fn stages<'a>(
         let (initial, is_last) = (&tape.states.layers[number], place + 1 == links.len());
         let (pass, has_output) = if tape.keeps {
             let tape = recurrent::begin(context, packing, &link.weights, initial, link.recurrent, 0);
-            (StagePass::Keeps { tape, scratch: vec![0.0; link.weights.cell.scratch_len()] }, link.dropout.is_some())
+            (
+                StagePass::Keeps { tape, scratch: vec![0.0; link.weights.cell.scratch_len()] },
+                link.dropout.is_some(),
+            )
         } else {
             (StagePass::Infers(Inference::new(link.weights, packing, initial, link.recurrent, 0)), is_last)
         };
@@ -195,7 +198,16 @@ impl Stage<'_> {
         let mut next = (!self.is_last).then(|| context.buffers.matrix(rows.len(), self.link.layer.output));
         match &mut self.pass {
             StagePass::Keeps { tape, scratch } => {
-                scan::forward_steps(context.set, packing, weights, steps.clone(), input, width, tape, scratch);
+                scan::forward_steps(
+                    context.set,
+                    packing,
+                    weights,
+                    steps.clone(),
+                    input,
+                    width,
+                    tape,
+                    scratch,
+                );
                 if let Some(next) = &mut next {
                     next.assign(&recurrent::rows_of_outputs(packing, weights, tape, rows.clone()));
                 }
@@ -322,8 +334,7 @@ fn back_stages<'a>(
         } else {
             let room = buffers.matrix(packing.len(), link.layer.output);
             let d_final = d_final.as_ref();
-            let mut scan =
-                BackwardScan::without_outputs(context, packing, link.weights, tape, room, d_final);
+            let mut scan = BackwardScan::without_outputs(context, packing, link.weights, tape, room, d_final);
             scan.add_final(packing, d_final, |step| step.is_none());
             scan
         };

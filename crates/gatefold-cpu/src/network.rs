@@ -11,9 +11,7 @@ use crate::tensors::{Tensors, Values};
 use crate::threads::Threads;
 use crate::weights::{PackedNetwork, Pass, Store};
 use gatefold_model::{Dropout, States};
-use gatefold_model::{
-    Graph, Merge, ModelError, NetworkConfig, Node, Parameters, Source, StateKind,
-};
+use gatefold_model::{Graph, Merge, ModelError, NetworkConfig, Node, Parameters, Source, StateKind};
 use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, CowArray, Ix2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -7,7 +7,7 @@
 //! A batch is packed in parts of a few rows each, since the parts go through the network on their own.
 
 use crate::buffers::{Buffers, Matrix};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, CowArray, Ix2, s};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -415,16 +415,16 @@ impl SlotGradients {
     }
 
     /// The gradients of each step's own value, `[N, F]`.
-    pub(crate) fn by_step(&mut self, packing: &Packing) -> Array2<f32> {
+    pub(crate) fn by_step(&self, packing: &Packing) -> CowArray<'_, f32, Ix2> {
         if !self.walk.reverse {
-            return Array2::clone(&self.tail);
+            return self.tail.view().into();
         }
         let mut rows = Array2::zeros(self.tail.raw_dim());
         for t in 0..packing.steps() {
-            for (place, mut to) in rows.slice_mut(s![packing.at(t), ..]).rows_mut().into_iter().enumerate() {
-                to.assign(&self.row(packing, self.walk.own(t), place));
-            }
+            let from = self.rows(packing, self.walk.own(t), packing.rows_at(t));
+            let mut to = rows.slice_mut(s![packing.at(t), ..]);
+            to.as_slice_mut().expect("whole rows are contiguous").copy_from_slice(from);
         }
-        rows
+        rows.into()
     }
 }

@@ -65,7 +65,8 @@ impl<S, I> Board<S, I> {
 
     /// Takes the stage that the thread ran before, whose weights are in its cache, or else the last that is ready.
     fn take(&mut self, before: Option<At>) -> Next<S, I> {
-        let places = |chain: usize, line: &Line<S, I>| (0..line.places.len()).rev().map(move |at| (chain, at));
+        let places =
+            |chain: usize, line: &Line<S, I>| (0..line.places.len()).rev().map(move |at| (chain, at));
         let mut all = self.lines.iter().enumerate().flat_map(|(chain, line)| places(chain, line));
         let found = before.filter(|&at| self.is_ready(at)).or_else(|| all.find(|&at| self.is_ready(at)));
         let Some((chain, at)) = found.filter(|_| !self.failed) else {
@@ -100,7 +101,8 @@ impl Threads {
         work: impl Fn(&mut S, usize, Option<I>) -> Option<I> + Sync,
     ) -> Vec<Vec<S>> {
         let stages: usize = chains.iter().map(|chain| chain.stages.len()).sum();
-        let place = |stage: S| Place { stage: Some(stage), done: 0, waiting: VecDeque::with_capacity(WAITING) };
+        let place =
+            |stage: S| Place { stage: Some(stage), done: 0, waiting: VecDeque::with_capacity(WAITING) };
         let line = |chain: Chain<S>| Line {
             items: chain.items,
             places: chain.stages.into_iter().map(place).collect(),

@@ -1,8 +1,9 @@
 //! A recurrent layer: its scans, the products over all steps, and its gradients.
 
 use crate::buffers::Matrix;
-use crate::cells::CellStep;
+use crate::cells::{Block, CellStep};
 use crate::network::Context;
+use crate::outer::Pair;
 use crate::packing::{Packing, Walk};
 use crate::product::{Columns, ColumnsMut, Start, TILE_ROWS};
 use crate::scan::{self, BackwardScan, ScanGradients, ScanStates, ScanTape};
@@ -42,7 +43,12 @@ impl RecurrentTape {
 }
 
 /// The part of a layer's states that belongs to one scan.
-pub(crate) fn scan_states(state: &LayerState, recurrent: &Recurrent, scan: usize, packing: &Packing) -> ScanStates {
+pub(crate) fn scan_states(
+    state: &LayerState,
+    recurrent: &Recurrent,
+    scan: usize,
+    packing: &Packing,
+) -> ScanStates {
     let k = recurrent.history();
     ScanStates {
         h: (0..k).map(|j| packing.sort(state.h.index_axis(Axis(0), scan * k + j))).collect(),
@@ -131,14 +137,7 @@ pub(crate) fn forward(
         let (given, scan) = (&given[n / scans], n % scans);
         let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
         let mut tape = begin(context, given.packing, &weights, given.initial, recurrent, scan);
-        scan::forward(
-            context.set,
-            given.packing,
-            &weights,
-            given.elements(),
-            given.input.ncols(),
-            &mut tape,
-        );
+        scan::forward(context.set, given.packing, &weights, given.elements(), given.input.ncols(), &mut tape);
         *to = Some(tape);
     });
     let mut tapes = tapes.into_iter().map(|tape| tape.expect("every scan was run"));
@@ -331,9 +330,10 @@ pub(crate) fn backward(
     threads.run(jobs.iter_mut(), |(packing, scan, tape, shared, d_final, found)| {
         let weights = Weights::of(context.values, context.packed, layer, recurrent, *scan);
         let d_out = match (std::mem::take(shared), recurrent.direction) {
-            (d_out, Direction::Bidirectional) => d_out.as_ref().as_ref().map(|d_out| {
-                context.buffers.copy(d_out.slice(s![.., *scan * width..(*scan + 1) * width]))
-            }),
+            (d_out, Direction::Bidirectional) => d_out
+                .as_ref()
+                .as_ref()
+                .map(|d_out| context.buffers.copy(d_out.slice(s![.., *scan * width..(*scan + 1) * width]))),
             (d_out, _) => Arc::unwrap_or_clone(d_out),
         };
         let d_out = d_out.unwrap_or_else(|| context.buffers.zeros(packing.len(), width));
@@ -418,18 +418,17 @@ pub(crate) fn finish_backward(
     (d_initial, RecurrentGradients { scans })
 }
 
-/// Adds the gradients of the layer's parameters, from its input and what backward left.
-pub(crate) fn add_gradients(
-    layer: &Layer,
-    recurrent: &Recurrent,
-    packing: &Packing,
-    input: ArrayView2<f32>,
-    tape: &RecurrentTape,
-    found: &mut RecurrentGradients,
-    sums: &mut Sums,
-) {
-    for (scan, (tape, found)) in tape.scans.iter().zip(&mut found.scans).enumerate() {
-        let reverse = recurrent.direction.scans()[scan];
+/// What the passes over a part leave for the gradients of a layer's parameters.
+pub(crate) struct Passed<'a> {
+    pub(crate) packing: &'a Packing,
+    pub(crate) input: CowArray<'a, f32, Ix2>,
+    pub(crate) tape: &'a RecurrentTape,
+    pub(crate) found: &'a RecurrentGradients,
+}
+
+/// Adds the gradients of the layer's parameters, summed over the parts in order.
+pub(crate) fn add_gradients(layer: &Layer, recurrent: &Recurrent, parts: &[Passed], sums: &mut Sums) {
+    for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
         let cell = CellStep {
             cell: *recurrent.cell_of(reverse),
             hidden: recurrent.hidden,
@@ -437,51 +436,64 @@ pub(crate) fn add_gradients(
             peephole: None,
         };
         let walk = Walk { reverse, history: recurrent.history() };
-        add_scan_gradients(layer, packing, &cell, walk, input, tape, found, sums);
+        add_scan_gradients(layer, &cell, walk, scan, parts, sums);
     }
 }
 
 /// Adds the gradients that are sums over all steps of one scan.
-#[expect(clippy::too_many_arguments, reason = "a scan's passes leave that many parts")]
 fn add_scan_gradients(
     layer: &Layer,
-    packing: &Packing,
     cell: &CellStep,
     walk: Walk,
-    input: ArrayView2<f32>,
-    tape: &ScanTape,
-    found: &mut ScanGradients,
+    scan: usize,
+    parts: &[Passed],
     sums: &mut Sums,
 ) {
     let short = Walk { history: 1, ..walk };
     let spec = |role| layer.find(role, walk.reverse);
-    let lanes = |columns: &Range<usize>| tape.lanes.slice(s![.., columns.clone()]);
-    let back = |steps: usize| walk.by_step(packing, tape.h.view(), |t| walk.before(t, steps));
+    let tapes = || parts.iter().map(|part| (part.packing, &part.tape.scans[scan]));
+    let lanes = |columns: &Range<usize>| {
+        let columns = columns.clone();
+        tapes().map(move |(_, tape)| tape.lanes.slice(s![.., columns.clone()]))
+    };
+    // Pairs some lanes of each part with rows that belong to its steps.
+    let add_lanes = |sums: &mut Sums, role, block: &Block, x: &[CowArray<f32, Ix2>]| {
+        let pairs: Vec<Pair> = lanes(&block.lanes).zip(x.iter().map(|x| x.view())).collect();
+        sums.add_weight(spec(role), block.rows.clone(), &pairs);
+    };
+    let back = |steps: usize| -> Vec<CowArray<f32, Ix2>> {
+        tapes()
+            .map(|(packing, tape)| walk.by_step(packing, tape.h.view(), |t| walk.before(t, steps)))
+            .collect()
+    };
+    let shorts = |slots: fn(&ScanTape) -> &Option<Matrix>, slot: &dyn Fn(usize) -> usize| {
+        let rows = |(packing, tape)| Some(short.by_step(packing, slots(tape).as_ref()?.view(), slot));
+        tapes().filter_map(rows).collect::<Vec<CowArray<f32, Ix2>>>()
+    };
 
+    let inputs: Vec<CowArray<f32, Ix2>> = parts.iter().map(|part| part.input.view().into()).collect();
     for block in cell.input_blocks() {
-        let d = lanes(&block.lanes);
-        sums.add_weight(spec(Role::InputWeight), block.rows.clone(), d, input);
-        if let Some(y) = tape.y.as_ref().filter(|_| sums.wants(spec(Role::FeedbackWeight))) {
-            let y_prev = short.by_step(packing, y.view(), |t| short.before(t, 1));
-            sums.add_weight(spec(Role::FeedbackWeight), block.rows, d, y_prev.view());
+        add_lanes(sums, Role::InputWeight, &block, &inputs);
+        if sums.wants(spec(Role::FeedbackWeight)) {
+            add_lanes(sums, Role::FeedbackWeight, &block, &shorts(|tape| &tape.y, &|t| short.before(t, 1)));
         }
     }
     let block = cell.recurrent_block();
     if sums.wants(spec(Role::RecurrentWeight)) {
-        let weight = spec(Role::RecurrentWeight);
-        sums.add_weight(weight, block.rows.clone(), lanes(&block.lanes), back(1).view());
-        if let Some(reset) = &tape.reset {
-            let block = cell.reset_block();
-            sums.add_weight(weight, block.rows, lanes(&block.lanes), reset.view());
+        add_lanes(sums, Role::RecurrentWeight, &block, &back(1));
+        if cell.resets_before() {
+            let reset = tapes().filter_map(|(_, tape)| Some(tape.reset.as_ref()?.view().into()));
+            let reset: Vec<CowArray<f32, Ix2>> = reset.collect();
+            add_lanes(sums, Role::RecurrentWeight, &cell.reset_block(), &reset);
         }
     }
     if sums.wants(spec(Role::SkipWeight)) {
-        let far = back(walk.history);
-        sums.add_weight(spec(Role::SkipWeight), block.rows, lanes(&block.lanes), far.view());
+        add_lanes(sums, Role::SkipWeight, &block, &back(walk.history));
     }
     if sums.wants(spec(Role::InputBias)) || sums.wants(spec(Role::RecurrentBias)) {
-        let mut columns = Array1::zeros(tape.lanes.ncols());
-        add_column_sums(sums.set, sums.threads, tape.lanes.view(), columns.view_mut());
+        let all: Vec<ArrayView2<f32>> = tapes().map(|(_, tape)| tape.lanes.view()).collect();
+        let mut columns = Array1::zeros(cell.lanes() * cell.hidden);
+        add_column_sums(sums.set, sums.threads, &all, columns.view_mut());
         let input = cell.input_blocks().into_iter().map(|block| (Role::InputBias, block));
         for (role, block) in input.chain([(Role::RecurrentBias, cell.recurrent_bias_block())]) {
             if let Some(mut gradient) = sums.vector(spec(role)) {
@@ -490,27 +502,32 @@ fn add_scan_gradients(
             }
         }
     }
-    if let Some(m) = tape.m.as_ref().filter(|_| sums.wants(spec(Role::ProjectionWeight))) {
-        let d_h = found.d_h.by_step(packing);
-        sums.add_weight(spec(Role::ProjectionWeight), 0..d_h.ncols(), d_h.view(), m.view());
+    if sums.wants(spec(Role::ProjectionWeight)) {
+        let d_h: Vec<_> = parts.iter().map(|part| part.found.scans[scan].d_h.by_step(part.packing)).collect();
+        let m = tapes().filter_map(|(_, tape)| Some(tape.m.as_ref()?.view()));
+        let pairs: Vec<Pair> = d_h.iter().map(|d| d.view()).zip(m).collect();
+        sums.add_weight(spec(Role::ProjectionWeight), 0..pairs[0].0.ncols(), &pairs);
     }
-    if let Some(d_pre) = &tape.y_pre {
-        if sums.wants(spec(Role::ReadoutWeight)) {
-            let h = walk.by_step(packing, tape.h.view(), |t| walk.own(t));
-            sums.add_weight(spec(Role::ReadoutWeight), 0..d_pre.ncols(), d_pre.view(), h.view());
-        }
-        sums.add_bias(spec(Role::ReadoutBias), d_pre.view());
+    let d_pre: Vec<ArrayView2<f32>> =
+        tapes().filter_map(|(_, tape)| Some(tape.y_pre.as_ref()?.view())).collect();
+    if sums.wants(spec(Role::ReadoutWeight)) {
+        let h: Vec<_> =
+            tapes().map(|(packing, tape)| walk.by_step(packing, tape.h.view(), |t| walk.own(t))).collect();
+        let pairs: Vec<Pair> = d_pre.iter().map(|d| d.view()).zip(h.iter().map(|h| h.view())).collect();
+        sums.add_weight(spec(Role::ReadoutWeight), 0..d_pre[0].ncols(), &pairs);
     }
-    if let Some(c) = tape.c.as_ref().filter(|_| sums.wants(spec(Role::Peephole))) {
+    sums.add_bias(spec(Role::ReadoutBias), &d_pre);
+    if sums.wants(spec(Role::Peephole)) {
+        let c_prev = shorts(|tape| &tape.c, &|t| short.before(t, 1));
+        let c = shorts(|tape| &tape.c, &|t| short.own(t));
         let (hidden, set, threads) = (cell.hidden, sums.set, sums.threads);
-        let c_prev = short.by_step(packing, c.view(), |t| short.before(t, 1));
-        let c = short.by_step(packing, c.view(), |t| short.own(t));
         let mut gradient = sums.vector(spec(Role::Peephole)).expect("it is wanted");
         let sees = [(LstmGate::Input, &c_prev), (LstmGate::Forget, &c_prev), (LstmGate::Output, &c)];
         for (place, (gate, c)) in sees.into_iter().enumerate() {
             let from = gate as usize * hidden;
             let part = gradient.slice_mut(s![place * hidden..(place + 1) * hidden]);
-            add_column_product_sums(set, threads, lanes(&(from..from + hidden)), c.view(), part);
+            let pairs: Vec<Pair> = lanes(&(from..from + hidden)).zip(c.iter().map(|c| c.view())).collect();
+            add_column_product_sums(set, threads, &pairs, part);
         }
     }
 }
