@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 /// The multiplications and additions of a window in one layer that are worth handing it on, a few us.
 const WORTH_A_WINDOW: usize = 1 << 18;
-/// The most windows of a sequence, as long as their lanes fit a core's second cache.
+/// The most windows of a sequence, unless their lanes would not fit a core's second cache.
 const MOST_WINDOWS: usize = 16;
 
 /// The recurrent layer before this one, if it has a chain with this one: both go forward, and this one alone reads the
@@ -122,6 +122,7 @@ struct Stage<'a> {
     output: Option<Matrix>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, for a whole pass")]
 enum StagePass<'a> {
     Keeps { tape: ScanTape, scratch: Vec<f32> },
     Infers(Inference<'a>),
