@@ -150,7 +150,7 @@ pub(crate) fn add_gradients(
     for ((hand_over, dense), d) in config.graph().hand_overs().iter().zip(&tape.dense).zip(found) {
         let (Some((x, _)), Some(d)) = (dense, d) else { continue };
         let weight = decoder.find(Role::BridgeWeight(hand_over.number, hand_over.state), false);
-        sums.add_weight(weight, 0..d.ncols(), d.view(), x.view());
-        sums.add_bias(decoder.find(Role::BridgeBias(hand_over.number, hand_over.state), false), d.view());
+        sums.add_weight(weight, 0..d.ncols(), &[(d.view(), x.view())]);
+        sums.add_bias(decoder.find(Role::BridgeBias(hand_over.number, hand_over.state), false), &[d.view()]);
     }
 }

@@ -1,19 +1,17 @@
 use crate::batch::{Batch, check_half};
-use crate::bridge::{self, BridgeTape, newest, recurrent_of};
+use crate::bridge::{BridgeTape, newest, recurrent_of};
 use crate::buffers::{Buffers, Matrix};
-use crate::dense::{self, DenseTape};
+use crate::dense::DenseTape;
+use crate::forward;
 use crate::instructions::Instructions;
 use crate::packing::{Packing, Part};
 use crate::parts::{divide, put_states, take_states};
-use crate::recurrent::{self, RecurrentTape};
-use crate::steps;
+use crate::recurrent::RecurrentTape;
 use crate::tensors::{Tensors, Values};
 use crate::threads::Threads;
 use crate::weights::{PackedNetwork, Pass, Store};
 use gatefold_model::{Dropout, States};
-use gatefold_model::{
-    Graph, Layer, LayerKind, Merge, ModelError, NetworkConfig, Node, Parameters, Role, Source, StateKind,
-};
+use gatefold_model::{Graph, Merge, ModelError, NetworkConfig, Node, Parameters, Source, StateKind};
 use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, CowArray, Ix2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,7 +66,7 @@ pub(crate) struct PartTape {
     /// Whether the caller gave the initial states.
     pub(crate) given: bool,
     /// Whether to keep everything that backward needs, or only what is still to be read.
-    keeps: bool,
+    pub(crate) keeps: bool,
     pub(crate) dropout: Option<Dropout>,
     /// The value that is the network's output.
     result: Source,
@@ -101,7 +99,7 @@ impl Tape {
 
 impl PartTape {
     /// Drops every value that neither a layer from `done` on nor the caller still reads.
-    fn forget(&mut self, graph: &Graph, done: usize) {
+    pub(crate) fn forget(&mut self, graph: &Graph, done: usize) {
         let inputs = graph.nodes()[done..].iter().flat_map(|node| &node.inputs);
         let read = inputs.chain([&self.result]).flat_map(|&source| [source, self.origin(source)]);
         let read: BTreeSet<Source> = read.collect();
@@ -143,7 +141,7 @@ impl PartTape {
     }
 
     /// The output of a layer that passes its input through.
-    fn unchanged(&self, buffers: &Arc<Buffers>, node: &Node, input: CowArray<f32, Ix2>) -> Kept {
+    pub(crate) fn unchanged(&self, buffers: &Arc<Buffers>, node: &Node, input: CowArray<f32, Ix2>) -> Kept {
         match node.inputs[..] {
             [source] if self.values.contains_key(&source) => Kept::Same(self.origin(source)),
             _ => Kept::Rows(buffers.copy(input.view())),
@@ -385,10 +383,7 @@ impl Network {
         let mut tapes: Vec<PartTape> = divide(rows, lengths).into_iter().map(new).collect();
         self.with_context(Pass::Forward, |context| {
             let threads = self.threads.worth(rows * steps * self.weights());
-            threads.run(tapes.iter_mut(), |tape| {
-                give(tape);
-                tape.run(context, run.end);
-            });
+            forward::run(context, threads, &mut tapes, run.end, give);
         });
         tapes
     }
@@ -419,100 +414,6 @@ struct Run<'a> {
     end: usize,
     keeps: bool,
     given: Option<&'a States>,
-}
-
-impl PartTape {
-    /// Runs the layers from the tape's first up to `end`, exclusive; final states replace initial ones.
-    fn run(&mut self, context: Context, end: usize) {
-        let config = context.config;
-        let graph = config.graph();
-        for node in &graph.nodes()[self.first..end] {
-            let layer = &config.layers()[node.layer];
-            if let LayerKind::Decoder { .. } = layer.kind {
-                self.bridge = Some(bridge::forward(context, &mut self.states.layers));
-                continue;
-            }
-            let input = self.input_of(config, node);
-            let mut packing = self.packing_of(node).clone();
-            let kept = match (layer.kind, &node.states) {
-                (LayerKind::Recurrent(recurrent), Some(states)) => {
-                    let initial = &self.states.layers[states.number];
-                    let (kept, finals) = if self.keeps {
-                        let (kept, finals) =
-                            recurrent::forward(context, layer, &recurrent, &packing, input.view(), initial);
-                        (Kept::Recurrent(Box::new(kept)), finals)
-                    } else {
-                        let (output, finals) =
-                            recurrent::infer(context, layer, &recurrent, &packing, input.view(), initial);
-                        (Kept::Rows(output), finals)
-                    };
-                    self.states.layers[states.number] = finals;
-                    if graph.reads_final(layer.index) {
-                        self.packings.insert(Source::FinalHidden(layer.index), Arc::new(packing.of_steps(1)));
-                    }
-                    kept
-                }
-                _ => self.other_forward(context, layer, node, input, &mut packing),
-            };
-            self.values.insert(Source::Output(layer.index), kept);
-            self.packings.insert(Source::Output(layer.index), packing);
-            if !self.keeps {
-                self.forget(graph, layer.index + 1);
-            }
-        }
-    }
-
-    /// Runs a layer that is neither recurrent nor a decoder. `packing` is that of its input, and becomes that of its
-    /// output.
-    fn other_forward(
-        &self,
-        context: Context,
-        layer: &Layer,
-        node: &Node,
-        input: CowArray<f32, Ix2>,
-        packing: &mut Arc<Packing>,
-    ) -> Kept {
-        match layer.kind {
-            LayerKind::Dense { activation, .. } => {
-                let bias = context.values.elements(layer, Role::DenseBias, false);
-                let weight = &context.packed.layer(layer).dense;
-                let dense = dense::forward(context, input.view(), weight, bias, activation);
-                if self.keeps { Kept::Dense(dense) } else { Kept::Rows(dense.y) }
-            }
-            LayerKind::Embedding { .. } => {
-                Kept::Rows(steps::embed(context.buffers, context.values.table(layer), input.view()))
-            }
-            LayerKind::Dropout { rate } => match self.dropout {
-                None => self.unchanged(context.buffers, node, input),
-                Some(dropout) => {
-                    let mut y = context.buffers.copy(input.view());
-                    steps::drop_out(dropout, layer.index, rate, packing, &mut y);
-                    Kept::Rows(y)
-                }
-            },
-            LayerKind::Softmax => Kept::Rows(steps::softmax(context.buffers, input.view())),
-            LayerKind::LastStep => {
-                let rows = packing.last_rows(context.buffers, input.view());
-                *packing = Arc::new(packing.of_steps(1));
-                Kept::Rows(rows)
-            }
-            LayerKind::Expand { steps: count, fill } => {
-                let rows = steps::expand(
-                    context.buffers,
-                    packing.last_rows(context.buffers, input.view()).view(),
-                    count,
-                    fill,
-                );
-                *packing = Arc::new(packing.of_steps(count));
-                Kept::Rows(rows)
-            }
-            // These layers only read.
-            LayerKind::Residual { .. } | LayerKind::FinalState => {
-                self.unchanged(context.buffers, node, input)
-            }
-            kind => unreachable!("{} is run elsewhere", kind.name()),
-        }
-    }
 }
 
 #[cfg(test)]

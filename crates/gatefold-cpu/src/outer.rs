@@ -13,29 +13,32 @@ use std::ops::Range;
 /// The rows that a sum over a sequence takes at a time. A block of a panel, 32 KiB with AVX-512, fits the first cache.
 const BLOCK: usize = 128;
 
-/// `out [M, I] += a^T b`, from `a [N, M]` and `b [N, I]`, with the rows of `out` divided among threads.
+/// `a [N, M]` and `b [N, I]`, whose rows are summed over.
+pub(crate) type Pair<'a> = (ArrayView2<'a, f32>, ArrayView2<'a, f32>);
+
+/// `out [M, I] += a^T b` for all pairs, in order, with the rows of `out` divided among threads.
 ///
 /// Each thread copies its columns of a block of `a` into tiles, and all of the block of `b` into panels, which costs
 /// little beside the products of the two.
-pub(crate) fn add_outer(
-    set: Instructions,
-    threads: Threads,
-    a: ArrayView2<f32>,
-    b: ArrayView2<f32>,
-    mut out: ArrayViewMut2<f32>,
-) {
+pub(crate) fn add_outer(set: Instructions, threads: Threads, pairs: &[Pair], mut out: ArrayViewMut2<f32>) {
+    let (height, width) = out.dim();
     // Vectors run along the columns of b; with very few of these, along those of a.
-    if b.ncols() < 8 && a.ncols() > b.ncols() {
-        let mut turned = Array2::zeros((b.ncols(), a.ncols()));
-        add_outer(set, threads, b, a, turned.view_mut());
+    if width < 8 && height > width {
+        let mut turned = Array2::zeros((width, height));
+        let pairs: Vec<Pair> = pairs.iter().map(|&(a, b)| (b, a)).collect();
+        add_outer(set, threads, &pairs, turned.view_mut());
         out += &turned.t();
         return;
     }
-    let ranges = threads.ranges(a.ncols(), TILE_ROWS, a.len() * b.ncols());
+    let rows: usize = pairs.iter().map(|(a, _)| a.nrows()).sum();
+    let ranges = threads.ranges(height, TILE_ROWS, rows * height * width);
     let parts = split_rows(out, &ranges);
-    threads.run(ranges.into_iter().zip(parts), |(columns, out)| {
+    threads.run(ranges.into_iter().zip(parts), |(columns, mut out)| {
         SCRATCH.with_borrow_mut(|scratch| {
-            set.run(Outer { a: a.slice(s![.., columns]), b, out, scratch });
+            for (a, b) in pairs {
+                let a = a.slice(s![.., columns.clone()]);
+                set.run(Outer { a, b: b.view(), out: out.view_mut(), scratch });
+            }
         });
     });
 }
@@ -157,20 +160,22 @@ fn add_tile_of<S: Simd, const V: usize, const R: usize>(
     }
 }
 
-/// `out [M] += sums over the rows of f(row)`, in blocks of [`BLOCK`] rows, with columns divided among threads.
-/// `f(n, columns, sums)` adds row n's part to the sums.
-pub(crate) fn add_row_sums(
+/// `out [M] += sums over the rows of f(row)`, for all segments of rows, in order, in blocks of [`BLOCK`] rows, with
+/// columns divided among threads. `rows` counts those of a segment, and `add(segment, n, columns, sums)` adds its row
+/// n's part to the sums.
+pub(crate) fn add_row_sums<T: Sync>(
     set: Instructions,
     threads: Threads,
-    rows: usize,
+    segments: &[T],
+    rows: impl Fn(&T) -> usize + Sync,
     out: ArrayViewMut1<f32>,
-    add: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+    add: impl Fn(&T, usize, Range<usize>, &mut [f32]) + Sync,
 ) {
     struct Sums<'a, F> {
         rows: usize,
         columns: Range<usize>,
         out: ArrayViewMut2<'a, f32>,
-        add: &'a F,
+        add: F,
     }
     impl<F: Fn(usize, Range<usize>, &mut [f32])> WithSimd for Sums<'_, F> {
         type Output = ();
@@ -192,10 +197,14 @@ pub(crate) fn add_row_sums(
             }
         }
     }
-    let ranges = threads.ranges(out.len(), 16, rows * out.len());
+    let all: usize = segments.iter().map(&rows).sum();
+    let ranges = threads.ranges(out.len(), 16, all * out.len());
     let parts = split_rows(out.insert_axis(Axis(1)), &ranges);
-    threads.run(ranges.into_iter().zip(parts), |(columns, out)| {
-        set.run(Sums { rows, columns, out, add: &add });
+    threads.run(ranges.into_iter().zip(parts), |(columns, mut out)| {
+        for segment in segments {
+            let add = |n, columns, sums: &mut [f32]| add(segment, n, columns, sums);
+            set.run(Sums { rows: rows(segment), columns: columns.clone(), out: out.view_mut(), add });
+        }
     });
 }
 
@@ -217,7 +226,10 @@ mod tests {
                     let (a, b) = (a.slice(s![.., 1..left + 1]), b.slice(s![.., 2..right + 2]));
                     let run = |threads| {
                         let mut out = Array2::from_elem((left, right), 0.5);
-                        add_outer(set, Threads::new(threads), a, b, out.view_mut());
+                        let cut = rows / 3;
+                        let upper = (a.slice(s![..cut, ..]), b.slice(s![..cut, ..]));
+                        let lower = (a.slice(s![cut.., ..]), b.slice(s![cut.., ..]));
+                        add_outer(set, Threads::new(threads), &[upper, lower], out.view_mut());
                         out
                     };
                     let out = run(1);
@@ -246,11 +258,18 @@ mod tests {
         let bound = 4.0 * f64::from(f32::EPSILON) / 2.0 * (rows as f64).sqrt();
         for set in Instructions::available() {
             let mut sums = Array1::zeros(2);
-            add_row_sums(set, Threads::new(2), rows, sums.view_mut(), |n, columns, sums| {
-                sums.iter_mut().zip(a.row(n).slice(s![columns])).for_each(|(sum, a)| *sum += a);
-            });
+            add_row_sums(
+                set,
+                Threads::new(2),
+                &[()],
+                |()| rows,
+                sums.view_mut(),
+                |(), n, columns, sums| {
+                    sums.iter_mut().zip(a.row(n).slice(s![columns])).for_each(|(sum, a)| *sum += a);
+                },
+            );
             let mut products = Array2::zeros((2, 1));
-            add_outer(set, Threads::new(2), a.view(), ones.view(), products.view_mut());
+            add_outer(set, Threads::new(2), &[(a.view(), ones.view())], products.view_mut());
             for (column, exact) in exact.iter().enumerate() {
                 for found in [sums[column], products[[column, 0]]] {
                     let error = (f64::from(found) - exact).abs() / exact;

@@ -7,7 +7,7 @@
 //! A batch is packed in parts of a few rows each, since the parts go through the network on their own.
 
 use crate::buffers::{Buffers, Matrix};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, CowArray, Ix2, s};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -101,6 +101,11 @@ impl Packing {
         self.offsets[t]..self.offsets[t + 1]
     }
 
+    /// The rows of a range of steps.
+    pub(crate) fn rows_of(&self, steps: &Range<usize>) -> Range<usize> {
+        self.offsets[steps.start]..self.offsets[steps.end]
+    }
+
     /// The number of rows of step `t`.
     pub(crate) fn rows_at(&self, t: usize) -> usize {
         self.at(t).len()
@@ -110,9 +115,9 @@ impl Packing {
         self.order.iter().enumerate().all(|(place, &row)| place == row)
     }
 
-    /// The step and the row of the whole batch, for each packed row.
-    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.steps())
+    /// The step and the row of the whole batch, for each packed row of some steps.
+    pub(crate) fn places(&self, steps: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+        steps
             .flat_map(move |t| self.order[..self.rows_at(t)].iter().map(move |&row| (t, self.part.rows[row])))
     }
 
@@ -373,10 +378,27 @@ impl SlotGradients {
         }
     }
 
-    /// Adds to the gradients of the `j`-th final values.
-    pub(crate) fn add_to_final(&mut self, packing: &Packing, j: usize, add: ArrayView2<f32>) {
+    /// Sets the gradients of some steps' values, for a forward walk.
+    pub(crate) fn set_steps(&mut self, packing: &Packing, steps: &Range<usize>, from: &[f32]) {
+        debug_assert!(!self.walk.reverse, "in reverse, the slots of steps are elsewhere");
+        let (rows, width) = (packing.rows_of(steps), self.tail.ncols());
+        self.tail.elements_mut()[rows.start * width..rows.end * width].copy_from_slice(from);
+    }
+
+    /// Adds to the gradients of the `j`-th final values in the slots that are wanted: by the step that the slot belongs
+    /// to in a forward walk, or `None` for one of the first k.
+    pub(crate) fn add_to_final(
+        &mut self,
+        packing: &Packing,
+        j: usize,
+        add: ArrayView2<f32>,
+        wanted: impl Fn(Option<usize>) -> bool,
+    ) {
         for (place, add) in add.rows().into_iter().enumerate() {
             let slot = self.walk.final_slot(packing.lengths[place], j);
+            if !wanted(slot.checked_sub(self.walk.history)) {
+                continue;
+            }
             let mut to = self.row(packing, slot, place);
             to += &add;
         }
@@ -393,16 +415,16 @@ impl SlotGradients {
     }
 
     /// The gradients of each step's own value, `[N, F]`.
-    pub(crate) fn by_step(&mut self, packing: &Packing) -> Array2<f32> {
+    pub(crate) fn by_step(&self, packing: &Packing) -> CowArray<'_, f32, Ix2> {
         if !self.walk.reverse {
-            return Array2::clone(&self.tail);
+            return self.tail.view().into();
         }
         let mut rows = Array2::zeros(self.tail.raw_dim());
         for t in 0..packing.steps() {
-            for (place, mut to) in rows.slice_mut(s![packing.at(t), ..]).rows_mut().into_iter().enumerate() {
-                to.assign(&self.row(packing, self.walk.own(t), place));
-            }
+            let from = self.rows(packing, self.walk.own(t), packing.rows_at(t));
+            let mut to = rows.slice_mut(s![packing.at(t), ..]);
+            to.as_slice_mut().expect("whole rows are contiguous").copy_from_slice(from);
         }
-        rows
+        rows.into()
     }
 }

@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The lanes computed ahead of the loop: 256 KiB, a part of a core's second cache.
-const WINDOW_LANES: usize = 1 << 16;
+pub(crate) const WINDOW_LANES: usize = 1 << 16;
 /// The fewest rows of a window, so that a product makes good use of the weights that it reads.
 const WINDOW_ROWS: usize = 24;
 
@@ -192,16 +192,30 @@ pub(crate) fn forward(
     width: usize,
     tape: &mut ScanTape,
 ) {
-    let walk = weights.walk;
     let mut scratch = vec![0.0; weights.cell.scratch_len()];
-    for steps in windows(packing, walk, weights.packed.bias.len()) {
-        let rows = packing.at(steps.start).start..packing.at(steps.end - 1).end;
-        let lanes = rows_mut(&mut tape.lanes, rows.clone());
-        input_lanes(set, weights, &input[rows.start * width..rows.end * width], width, lanes);
-        for n in 0..steps.len() {
-            let t = if walk.reverse { steps.end - 1 - n } else { steps.start + n };
-            step_at(set, packing, weights, tape, t, &mut scratch);
-        }
+    for steps in windows(packing, weights.walk, weights.packed.bias.len()) {
+        let rows = packing.rows_of(&steps);
+        let input = &input[rows.start * width..rows.end * width];
+        forward_steps(set, packing, weights, steps, input, width, tape, &mut scratch);
+    }
+}
+
+/// Runs some steps of a scan over their rows of the input.
+#[expect(clippy::too_many_arguments, reason = "a scan has that many parts")]
+pub(crate) fn forward_steps(
+    set: Instructions,
+    packing: &Packing,
+    weights: &Weights,
+    steps: Range<usize>,
+    input: &[f32],
+    width: usize,
+    tape: &mut ScanTape,
+    scratch: &mut [f32],
+) {
+    input_lanes(set, weights, input, width, rows_mut(&mut tape.lanes, packing.rows_of(&steps)));
+    for n in 0..steps.len() {
+        let t = if weights.walk.reverse { steps.end - 1 - n } else { steps.start + n };
+        step_at(set, packing, weights, tape, t, scratch);
     }
 }
 
@@ -267,51 +281,99 @@ pub(crate) struct ScanGradients {
     pub(crate) d_y: Option<SlotGradients>,
 }
 
-/// Backpropagation through time, from the gradients `d_out [N, R]`, or `[N, O]` with feedback, of the outputs and
-/// `d_final` of the final states. `tape.lanes` and `tape.y_pre` become gradients. The weights are those packed for
-/// backward.
-pub(crate) fn backward(
-    context: Context,
-    packing: &Packing,
-    weights: &Weights,
-    tape: &mut ScanTape,
-    d_out: Matrix,
-    d_final: Option<&ScanStates>,
-) -> ScanGradients {
-    let (walk, short) = (weights.walk, weights.short_walk());
-    let (set, buffers) = (context.set, context.buffers);
-    let (d_h, d_y) = match weights.feedback {
-        None => (d_out, None),
-        Some(_) => (buffers.zeros(packing.len(), weights.recurrent_width), Some(d_out)),
-    };
-    let mut gradients = ScanGradients {
-        d_h: SlotGradients::new(buffers, walk, packing, d_h),
-        d_c: tape.c.as_ref().map(|c| {
-            let given = d_final.and_then(|d_final| d_final.c.clone());
-            given.unwrap_or_else(|| Array2::zeros((packing.batch(), c.ncols())))
-        }),
-        d_y: d_y.map(|d_y| SlotGradients::new(buffers, short, packing, d_y)),
-    };
-    if let Some(d_final) = d_final {
+/// Backpropagation through time of one scan. `tape.lanes` and `tape.y_pre` become gradients. The weights are those
+/// packed for backward.
+pub(crate) struct BackwardScan<'a> {
+    weights: Weights<'a>,
+    pub(crate) gradients: ScanGradients,
+    scratch: Scratch,
+}
+
+impl<'a> BackwardScan<'a> {
+    /// A scan that begins with the gradients `d_out [N, R]`, or `[N, O]` with feedback, of the outputs and `d_final` of
+    /// the final states.
+    pub(crate) fn new(
+        context: Context,
+        packing: &Packing,
+        weights: Weights<'a>,
+        tape: &ScanTape,
+        d_out: Matrix,
+        d_final: Option<&ScanStates>,
+    ) -> Self {
+        let mut scan = BackwardScan::without_outputs(context, packing, weights, tape, d_out, d_final);
+        scan.add_final(packing, d_final, |_| true);
+        scan
+    }
+
+    /// A scan whose gradients of outputs [`BackwardScan::give`] brings later, to `d_out`, whose contents do not matter
+    /// yet. Those of the final h and y are the caller's to add.
+    pub(crate) fn without_outputs(
+        context: Context,
+        packing: &Packing,
+        weights: Weights<'a>,
+        tape: &ScanTape,
+        d_out: Matrix,
+        d_final: Option<&ScanStates>,
+    ) -> Self {
+        let (walk, short) = (weights.walk, weights.short_walk());
+        let buffers = context.buffers;
+        let (d_h, d_y) = match weights.feedback {
+            None => (d_out, None),
+            Some(_) => (buffers.zeros(packing.len(), weights.recurrent_width), Some(d_out)),
+        };
+        let gradients = ScanGradients {
+            d_h: SlotGradients::new(buffers, walk, packing, d_h),
+            d_c: tape.c.as_ref().map(|c| {
+                let given = d_final.and_then(|d_final| d_final.c.clone());
+                given.unwrap_or_else(|| Array2::zeros((packing.batch(), c.ncols())))
+            }),
+            d_y: d_y.map(|d_y| SlotGradients::new(buffers, short, packing, d_y)),
+        };
+        let hidden = weights.cell.hidden;
+        let room = |needed: bool| vec![0.0; if needed { packing.batch() * hidden } else { 0 }];
+        let scratch = Scratch {
+            cell: vec![0.0; weights.cell.scratch_len()],
+            d_m: room(weights.projects),
+            d_reset: room(weights.cell.resets_before()),
+            readout: vec![0.0; 2 * weights.feedback.map_or(0, |feedback| feedback.bias.len())],
+        };
+        BackwardScan { weights, gradients, scratch }
+    }
+
+    /// Adds the gradients of the final h and y in the slots that are wanted, as in [`SlotGradients::add_to_final`].
+    pub(crate) fn add_final(
+        &mut self,
+        packing: &Packing,
+        d_final: Option<&ScanStates>,
+        wanted: impl Fn(Option<usize>) -> bool,
+    ) {
+        let Some(d_final) = d_final else { return };
         for (j, d) in d_final.h.iter().enumerate() {
-            gradients.d_h.add_to_final(packing, j, d.view());
+            self.gradients.d_h.add_to_final(packing, j, d.view(), &wanted);
         }
-        if let (Some(d_y), Some(d)) = (&mut gradients.d_y, &d_final.y) {
-            d_y.add_to_final(packing, 0, d.view());
+        if let (Some(d_y), Some(d)) = (&mut self.gradients.d_y, &d_final.y) {
+            d_y.add_to_final(packing, 0, d.view(), &wanted);
         }
     }
-    let hidden = weights.cell.hidden;
-    let room = |needed: bool| vec![0.0; if needed { packing.batch() * hidden } else { 0 }];
-    let mut scratch = Scratch {
-        cell: vec![0.0; weights.cell.scratch_len()],
-        d_m: room(weights.projects),
-        d_reset: room(weights.cell.resets_before()),
-        readout: vec![0.0; 2 * weights.feedback.map_or(0, |feedback| feedback.bias.len())],
-    };
-    for t in walk.steps(packing).rev() {
-        step_backward(set, packing, weights, tape, &mut gradients, t, &mut scratch);
+
+    /// Brings the gradients of the outputs of some steps, whose walk is forward.
+    pub(crate) fn give(&mut self, packing: &Packing, steps: &Range<usize>, d_out: &Matrix) {
+        let ScanGradients { d_h, d_y, .. } = &mut self.gradients;
+        d_y.as_mut().unwrap_or(d_h).set_steps(packing, steps, d_out.elements());
     }
-    gradients
+
+    /// Goes back through these steps of the walk.
+    pub(crate) fn run(
+        &mut self,
+        set: Instructions,
+        packing: &Packing,
+        tape: &mut ScanTape,
+        steps: impl Iterator<Item = usize>,
+    ) {
+        for t in steps {
+            step_backward(set, packing, &self.weights, tape, &mut self.gradients, t, &mut self.scratch);
+        }
+    }
 }
 
 /// Room for a backward step.

@@ -5,6 +5,7 @@ use crate::packing::Packing;
 use gatefold_model::Dropout;
 use gatefold_model::Expansion;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The rows of `table [V, F]` for the tokens `[N, 1]`.
@@ -75,7 +76,7 @@ pub(crate) fn expand_backward(
     d_x
 }
 
-/// Sets values, or their gradients, to zero where the layer's mask does, and divides the others by `1 - rate`.
+/// Sets values of some steps, or their gradients, to zero where the layer's mask does, and divides the others by `1 - rate`.
 ///
 /// Element `n` of the padded sequence `[T, B, F]` is kept if its random number `u` in [0, 1) is at least `rate`. The
 /// generator is counter-based, so the masks depend only on the key and the counter.
@@ -84,6 +85,7 @@ pub(crate) fn drop_out(
     layer: usize,
     rate: f32,
     packing: &Packing,
+    steps: Range<usize>,
     values: &mut Array2<f32>,
 ) {
     let (batch, width) = (packing.whole(), values.ncols());
@@ -92,7 +94,7 @@ pub(crate) fn drop_out(
     // the layer's index.
     let stream = dropout.batch.wrapping_mul(0x9E37_79B9) ^ layer as u32;
     let scale = 1.0 / (1.0 - rate);
-    for ((t, row), mut values) in packing.places().zip(values.rows_mut()) {
+    for ((t, row), mut values) in packing.places(steps).zip(values.rows_mut()) {
         let first = (t * batch + row) * width;
         let mut pair = (usize::MAX, [0, 0]);
         for (k, value) in values.iter_mut().enumerate() {

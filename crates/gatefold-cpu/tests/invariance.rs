@@ -7,7 +7,7 @@ use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     LayerConfig, LstmConfig, Reset, RnnConfig,
 };
-use gatefold_model::{LayerState, States};
+use gatefold_model::{Dropout, LayerState, States};
 use gatefold_reference::Failures;
 use ndarray::{Array2, Array3, ArrayView3, Axis, s, stack};
 
@@ -106,6 +106,44 @@ fn padding_changes_no_bit() {
                         );
                     }
                 });
+            }
+        }
+    }
+    failures.finish();
+}
+
+/// Batches of one part, whose directions and layers the threads share: the same bits for any number of them.
+#[test]
+fn sharing_directions_and_layers_changes_no_bit() {
+    // Long enough for several windows of a chain of layers, even with one lane per unit.
+    let (hidden, steps) = (40, 190);
+    let mut failures = Failures::new();
+    for direction in DIRECTIONS {
+        for (name, layer) in cells(hidden, direction) {
+            for depth in 1..=3 {
+                // One number of rows after another, each with every cell.
+                let batch = 1 + (depth + name.len()) % 4;
+                for (batch, ragged) in [(batch, true), (1 + batch % 4, false)] {
+                    let name = format!("{depth} of {name}, {direction:?}, {batch} rows, ragged: {ragged}");
+                    failures.check(name.as_str(), || {
+                        let lengths: Vec<usize> = [190, 131, 0, 2][..batch].to_vec();
+                        let mut layers = vec![layer.clone(); depth];
+                        if batch == 3 {
+                            (1..depth).for_each(|at| {
+                                layers.insert(2 * at - 1, LayerConfig::Dropout { rate: 0.3 });
+                            });
+                        }
+                        let mut case = Case::new(7, &layers, batch, steps)
+                            .lengths(ragged.then_some(&lengths))
+                            .given_states()
+                            .counted_states();
+                        case.dropout = (batch == 3).then_some(Dropout { seed: 5, batch: 2 });
+                        let alone = case.run(1);
+                        for threads in [2, 3, 8] {
+                            assert!(case.run(threads) == alone, "{threads} threads give other bits");
+                        }
+                    });
+                }
             }
         }
     }
