@@ -68,8 +68,11 @@ fn variants() -> Vec<KernelVariant> {
     let mut found = Vec::new();
     for id in KernelId::ALL {
         let has = |wanted: Part| id.spec().parts.contains(&wanted);
-        let lanes: &[Lanes] =
-            if has(Part::Lanes) || has(Part::Parts) { &[Lanes::Single, Lanes::Subgroup] } else { &[Lanes::Single] };
+        let lanes: &[Lanes] = if has(Part::Lanes) || has(Part::Parts) {
+            &[Lanes::Single, Lanes::Subgroup]
+        } else {
+            &[Lanes::Single]
+        };
         let columns: &[Columns] =
             if has(Part::Columns) { &[Columns::F32, Columns::Vec4] } else { &[Columns::F32] };
         for (&lanes, &columns) in

@@ -56,24 +56,24 @@ median; dispatches (kernels started) per run, - on the CPU and with --lengths; F
 median. A scan of G gates takes 2 G B T H (I + H) FLOP forward and twice as many backward, without the input gradient \
 of the first layer, which training does not need.";
 
-/// In order: one window of the worked example; a small network; a medium one; a large one; a long and wide one.
-const SHAPES: [Shape; 5] = [
-    Shape { batch: 1, steps: 25, input: 100, hidden: 100 },
-    Shape { batch: 32, steps: 50, input: 16, hidden: 64 },
-    Shape { batch: 64, steps: 100, input: 64, hidden: 128 },
-    Shape { batch: 64, steps: 128, input: 256, hidden: 256 },
-    Shape { batch: 32, steps: 256, input: 128, hidden: 512 },
-];
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    batch: usize,
-    steps: usize,
-    input: usize,
-    hidden: usize,
+pub(crate) struct Shape {
+    pub(crate) batch: usize,
+    pub(crate) steps: usize,
+    pub(crate) input: usize,
+    pub(crate) hidden: usize,
 }
 
 impl Shape {
+    /// In order: one window of the worked example; a small network; a medium one; a large one; a long and wide one.
+    pub(crate) const ALL: [Shape; 5] = [
+        Shape { batch: 1, steps: 25, input: 100, hidden: 100 },
+        Shape { batch: 32, steps: 50, input: 16, hidden: 64 },
+        Shape { batch: 64, steps: 100, input: 64, hidden: 128 },
+        Shape { batch: 64, steps: 128, input: 256, hidden: 256 },
+        Shape { batch: 32, steps: 256, input: 128, hidden: 512 },
+    ];
+
     fn numbers(self) -> [usize; 4] {
         [self.batch, self.steps, self.input, self.hidden]
     }
@@ -112,7 +112,7 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let device = arguments.compute.open(false)?;
-    let shapes = arguments.shape.map_or(SHAPES.to_vec(), |shape| vec![shape]);
+    let shapes = arguments.shape.map_or(Shape::ALL.to_vec(), |shape| vec![shape]);
     let modes = arguments.mode.map_or(vec![Mode::Infer, Mode::Train], |mode| vec![mode]);
     if !arguments.json {
         line(entry("device", 9, &device.summary()));

@@ -15,6 +15,7 @@ mod page;
 mod predict;
 mod run;
 mod selfcheck;
+mod tune;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
@@ -53,6 +54,8 @@ enum Command {
     Convert(convert::Arguments),
     #[command(about = "Time a stack of recurrent layers, after checking its results")]
     Bench(bench::Arguments),
+    #[command(about = "Find the fastest way to run recurrent layers on a GPU, and keep it")]
+    Tune(tune::Arguments),
 }
 
 impl Command {
@@ -66,6 +69,7 @@ impl Command {
             Command::Run(arguments) => run::run(&arguments),
             Command::Convert(arguments) => convert::run(&arguments),
             Command::Bench(arguments) => bench::run(&arguments),
+            Command::Tune(arguments) => tune::run(&arguments),
         }
     }
 }
@@ -120,7 +124,9 @@ impl ComputeArguments {
             )));
         }
         if self.scan != ScanChoice::Auto && *choice == DeviceChoice::Cpu {
-            return Err(Failure::Usage("--scan is for GPUs, and --device cpu is none; leave one of them out".into()));
+            return Err(Failure::Usage(
+                "--scan is for GPUs, and --device cpu is none; leave one of them out".into(),
+            ));
         }
         let device = match (Gpu::request(choice, &GpuOptions::default().scan(self.scan))?, self.threads) {
             (Some(gpu), _) => Device::Gpu(gpu),

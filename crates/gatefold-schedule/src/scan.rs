@@ -14,6 +14,7 @@ mod rows;
 mod state;
 mod step;
 mod strategy;
+mod tuning;
 mod workgroup;
 
 pub use carried::CarriedGradients;
@@ -23,6 +24,7 @@ pub use packed::{Packed, Transposed, pack};
 pub use rows::{copy_slot, put_initial, states_after};
 pub use state::ScanState;
 pub use strategy::{Pass, ScanChoice, Strategy};
+pub use tuning::{Tuning, key};
 pub use workgroup::Tile;
 
 use crate::layer::{Lowering, Purpose, Sequence};
@@ -118,9 +120,16 @@ impl Scan {
         let h = buffer("h", h_slots * batch * form.width());
         let readout = form.readout().filter(|_| saves);
         let readout = readout.map(|readout| buffer("readout", steps * batch * readout.width));
-        let strategies =
-            [Pass::Forward, Pass::Backward].map(|pass| Strategy::choose(low.target, &form, pass, batch));
+        let strategies = Pass::ALL.map(|pass| Strategy::choose(low.target, &form, pass, batch));
         Scan { form, label, steps, batch, x, lengths, packed, gates, state, h, readout, saves, strategies }
+    }
+
+    /// The rows of an invocation in a dispatch of one step, if the strategy says so.
+    fn rows_of(&self, pass: Pass) -> Option<u32> {
+        match self.strategies[pass as usize] {
+            Strategy::StepPerDispatch { rows } => rows,
+            Strategy::SequencePerWorkgroup(_) => None,
+        }
     }
 
     fn step_len(&self) -> usize {
@@ -225,7 +234,7 @@ impl Scan {
 pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
     input_product(low, scan)?;
     match &scan.strategies[Pass::Forward as usize] {
-        Strategy::StepPerDispatch => step::forward(low, layer, scan),
+        Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan),
         Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile),
     }
 }
@@ -245,7 +254,7 @@ pub fn backward(
 ) -> Result<(), Error> {
     let d_out = (d_out, d_begin);
     match &scan.strategies[Pass::Backward as usize] {
-        Strategy::StepPerDispatch => step::backward(low, layer, scan, carried, d_out),
+        Strategy::StepPerDispatch { .. } => step::backward(low, layer, scan, carried, d_out),
         Strategy::SequencePerWorkgroup(tile) => workgroup::backward(low, layer, scan, tile, carried, d_out),
     }
 }

@@ -1,8 +1,9 @@
 //! The device as far as plans depend on it.
 
 use crate::Error;
-use crate::scan::ScanChoice;
+use crate::scan::{ScanChoice, Tuning};
 use gatefold_shaders::{Lanes, ParamsFrom};
+use std::sync::Arc;
 
 /// A device as the planner sees it. Plans can be made for a device that is not present.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Target {
     pub max_workgroup_bytes: u32,
     /// The strategies that scans may take.
     pub scan: ScanChoice,
+    /// The strategies that timing found fastest, where scans may take any.
+    pub tuning: Arc<Tuning>,
     /// The largest buffer.
     pub max_buffer_bytes: u64,
     /// The largest part of a buffer that a kernel may see.
@@ -38,6 +41,7 @@ impl Target {
             max_invocations: 256,
             max_workgroup_bytes: 16 << 10,
             scan: ScanChoice::Auto,
+            tuning: Arc::default(),
             max_buffer_bytes: 256 << 20,
             max_binding_bytes: 128 << 20,
         }

@@ -8,6 +8,7 @@ mod pipeline_cache;
 mod prepared;
 mod replay;
 mod training;
+mod tuning_file;
 
 pub use adapter::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
 pub(crate) use buffer::{DeviceBuffer, bytes};
@@ -16,6 +17,7 @@ pub(crate) use prepared::SharedBuffers;
 pub(crate) use replay::Compiled;
 pub use replay::{run_kernel, run_plan};
 pub(crate) use training::GpuTraining;
+pub(crate) use tuning_file::{read as read_tuning, write as write_tuning};
 
 #[cfg(test)]
 mod layer_tests;

@@ -174,6 +174,8 @@ mod sequences;
 mod stream;
 mod targets;
 mod train;
+#[cfg(feature = "gpu")]
+mod tune;
 
 pub use choice::DeviceChoice;
 pub use device::Device;
@@ -231,6 +233,8 @@ pub mod devices {
     pub use crate::device::{Device, MOST_THREADS};
     #[cfg(feature = "gpu")]
     pub use crate::gpu::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
+    #[cfg(feature = "gpu")]
+    pub use crate::tune::{Candidate, TunedScan, tune};
     #[doc(inline)]
     pub use gatefold_cpu::{Instructions, Threads};
     #[cfg(feature = "gpu")]

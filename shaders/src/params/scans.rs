@@ -136,7 +136,12 @@ impl Params for ScanBackward {
                 kernel.len_if("LENGTHS", self.batch.into()),
                 if cell.has_state() { (u64::from(self.steps) + 1) * step } else { 0 },
                 u64::from(self.steps + self.history) * step,
-                rows_end(self.steps.saturating_sub(1), self.batch, self.d_stride, &[self.d_begin + self.hidden]),
+                rows_end(
+                    self.steps.saturating_sub(1),
+                    self.batch,
+                    self.d_stride,
+                    &[self.d_begin + self.hidden],
+                ),
                 product(&[self.steps, cell.lanes()]) * step,
                 carried.max(finals),
             ],

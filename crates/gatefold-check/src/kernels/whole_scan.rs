@@ -49,7 +49,9 @@ fn scan_cases(gpu: &Gpu) -> Vec<ScanCase> {
         }
         let chosen = if turn < plain { &shapes[..] } else { &shapes[1 + turn % 5..][..1] };
         for (at, &(batch, hidden, tile)) in chosen.iter().enumerate() {
-            for &lanes in if turn < plain { &all_lanes[..] } else { &all_lanes[turn % all_lanes.len()..][..1] } {
+            for &lanes in
+                if turn < plain { &all_lanes[..] } else { &all_lanes[turn % all_lanes.len()..][..1] }
+            {
                 let choice = turn + at;
                 let of_row = |row: usize| [0, STEPS, 2, 1, 4][row % 5];
                 let case = Case {
@@ -109,13 +111,17 @@ impl ScanCase {
     ) -> Result<Vec<Vec<f32>>, Error> {
         let mut plan = Plan::default();
         let given = Given::Argument;
-        let spans: Vec<_> =
-            bindings.iter().enumerate().map(|(index, values)| plan.given(given(index), values.len()).into()).collect();
+        let spans: Vec<_> = bindings
+            .iter()
+            .enumerate()
+            .map(|(index, values)| plan.given(given(index), values.len()).into())
+            .collect();
         let groups = [(self.case.batch as u32).div_ceil(self.tile.0), 1, 1];
         for (first, count) in [(0, FIRST), (FIRST, STEPS - FIRST)] {
             plan.dispatch(kernel.clone(), params(first as u32, count as u32), &spans, groups);
         }
-        let content: Vec<_> = bindings.iter().enumerate().map(|(index, values)| (given(index), *values)).collect();
+        let content: Vec<_> =
+            bindings.iter().enumerate().map(|(index, values)| (given(index), *values)).collect();
         run_plan(gpu, &plan, &content)
     }
 
@@ -174,7 +180,8 @@ pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
         let kernel = scan.kernel(KernelId::ScanForward, "SAVE");
         let found = scan.run(gpu, &kernel, params, &[&weights, &own, &lengths, &gates, &state, &h])?;
 
-        let weights = Array3::from_shape_vec((segments * hidden, hidden, lanes), wide(&weights)).expect("as many");
+        let weights =
+            Array3::from_shape_vec((segments * hidden, hidden, lanes), wide(&weights)).expect("as many");
         let (mut h, mut gates) = (scan.case.slots(&h, hidden), scan.case.gates(&gates));
         let mut states = scan.states(&state, state_slots);
         let own = matrix(&own, scan.case.subject.units.max(1), hidden);
@@ -253,11 +260,23 @@ pub(super) fn scan_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
         let axes = [("step", STEPS), ("row", batch), ("unit", hidden), ("lane", lanes)];
         checks.tensor("d_pre", &axes, &found[6], &flat(&want.0), tolerance);
         if scan.case.subject.carries() {
-            checks.tensor("carry", &[("row", batch), ("unit", hidden)], &found[7][..step], &flat(&want.1), tolerance);
+            checks.tensor(
+                "carry",
+                &[("row", batch), ("unit", hidden)],
+                &found[7][..step],
+                &flat(&want.1),
+                tolerance,
+            );
         }
         let untouched = if scan.case.subject.carries() { step } else { 0 };
         let rest = &carry[untouched..];
-        checks.tensor("final values", &[("element", rest.len())], &found[7][untouched..], &wide(rest), Tolerance::EXACT);
+        checks.tensor(
+            "final values",
+            &[("element", rest.len())],
+            &found[7][untouched..],
+            &wide(rest),
+            Tolerance::EXACT,
+        );
     }
     Ok(())
 }
@@ -272,7 +291,8 @@ fn backward_mirror(
     let Case { batch, hidden, segments, flag: with_finals, .. } = scan.case;
     let (lanes, history, step) = (scan.case.stage().lanes(), scan.history(), batch * hidden);
     let weights = Array4::from_shape_vec((segments, hidden, hidden, lanes), wide(weights)).expect("as many");
-    let (saved, h, states) = (scan.case.gates(gates), scan.case.slots(h, hidden), scan.states(state, STEPS + 1));
+    let (saved, h, states) =
+        (scan.case.gates(gates), scan.case.slots(h, hidden), scan.states(state, STEPS + 1));
     let own = matrix(own, scan.case.subject.units.max(1), hidden);
     let d_out = scan.case.slots(d_out, d_stride);
     let finals = scan.case.slots(&carry[step..], hidden);

@@ -4,7 +4,7 @@ mod backward;
 
 pub(super) use backward::{backward, initial_gradient};
 
-use super::{Columns, Scan, Slots};
+use super::{Columns, Pass, Scan, Slots};
 use crate::layer::Lowering;
 use crate::plan::MAX_GROUPS;
 use crate::product;
@@ -89,7 +89,7 @@ impl Stage {
             ("SAVE", u32::from(self.saves)),
         ];
         let consts = [&own[..], &form.consts(self.cell)].concat();
-        let shape = Tiles { batch, columns: self.hidden, inner };
+        let shape = Tiles { rows: scan.rows_of(Pass::Forward), batch, columns: self.hidden, inner };
         let (kernel, groups) = shape.kernel(low.target, scan, KernelId::StepForward, self.cell, &consts)?;
         let params = params::StepForward {
             t: slots.t as u32,
@@ -126,8 +126,23 @@ impl Stage {
     }
 }
 
+/// The rows of an invocation that the kernels are made for.
+const ROWS: [u32; 5] = [1, 2, 4, 8, 16];
+
+/// Whether an invocation may run so many rows.
+pub(super) fn is_tile(rows: u32) -> bool {
+    ROWS.contains(&rows)
+}
+
+/// Rows of an invocation worth timing.
+pub(super) fn candidate_rows(batch: usize) -> impl Iterator<Item = u32> {
+    ROWS.into_iter().filter(move |&rows| rows as usize <= batch.next_power_of_two())
+}
+
 /// The work of a tiled kernel in one step: rows of the batch, columns, and the length of its products.
 pub(super) struct Tiles {
+    /// Rows of an invocation, if they are chosen already.
+    pub(super) rows: Option<u32>,
     pub(super) batch: usize,
     pub(super) columns: usize,
     pub(super) inner: usize,
@@ -143,7 +158,7 @@ impl Tiles {
         cell: CellStage,
         consts: &[(&'static str, u32)],
     ) -> Result<(KernelVariant, [u32; 3]), Error> {
-        let Tiles { batch, columns, inner } = *self;
+        let Tiles { rows: chosen, batch, columns, inner } = *self;
         let variant = |rows: u32| {
             let own = [("WG_SIZE", TILE_WG_SIZE), ("ROWS", rows)];
             let consts = [&own[..], consts].concat();
@@ -155,7 +170,7 @@ impl Tiles {
             false if batch <= 4 * MAX_GROUPS as usize => 4,
             _ => 16,
         };
-        let mut rows = product::tile_rows(target, batch, columns, most);
+        let mut rows = chosen.unwrap_or_else(|| product::tile_rows(target, batch, columns, most));
         while rows > 1 && inner > product::max_inner(target, &variant(rows)) {
             rows /= 2;
         }

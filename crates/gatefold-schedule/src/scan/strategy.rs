@@ -1,7 +1,8 @@
 //! Ways to spread the steps of a scan over dispatches.
 
-use super::Form;
+use super::tuning::key;
 use super::workgroup::{self, Tile};
+use super::{Form, step};
 use crate::Target;
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,10 @@ use std::str::FromStr;
 #[non_exhaustive]
 pub enum Strategy {
     /// One dispatch for each step and stage of the cell: any size, any device.
-    StepPerDispatch,
+    StepPerDispatch {
+        /// Rows of the batch in an invocation; `None` for as many as suit the device and the shape.
+        rows: Option<u32>,
+    },
     /// All steps in one dispatch, a workgroup for each tile of rows: cells of one stage whose hidden state fits a
     /// workgroup.
     SequencePerWorkgroup(Tile),
@@ -26,6 +30,19 @@ pub enum Pass {
     Forward,
     /// From the gradients with respect to h to those with respect to the pre-activations.
     Backward,
+}
+
+impl Pass {
+    /// Both passes.
+    pub const ALL: [Pass; 2] = [Pass::Forward, Pass::Backward];
+
+    /// The name that tables use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pass::Forward => "forward",
+            Pass::Backward => "backward",
+        }
+    }
 }
 
 /// The strategies that a caller allows.
@@ -79,16 +96,100 @@ const MEDIUM_HIDDEN: usize = 256;
 const FEW_ROWS: usize = 64;
 
 impl Strategy {
-    /// The strategy for a pass over `batch` rows of a scan on a device. Without measurements, a rule of thumb: on a GPU
-    /// a dispatch costs more than a step of a small network, on a software driver it costs less than a barrier.
+    /// The strategy of a dispatch a step with the usual tiles.
+    pub const STEP: Strategy = Strategy::StepPerDispatch { rows: None };
+
+    /// The strategy for a pass over `batch` rows of a scan on a device: the one that tuning found fastest there, else a
+    /// rule of thumb. On a GPU a dispatch costs more than a step of a small network, on a software driver it costs less
+    /// than a barrier.
     pub fn choose(target: &Target, form: &Form, pass: Pass, batch: usize) -> Strategy {
         let in_a_workgroup = || workgroup::usual_tile(target, form, pass, batch);
         let small = form.hidden() <= SMALL_HIDDEN || (form.hidden() <= MEDIUM_HIDDEN && batch <= FEW_ROWS);
         let tile = match target.scan {
             ScanChoice::Step => None,
             ScanChoice::Workgroup => in_a_workgroup(),
-            ScanChoice::Auto => in_a_workgroup().filter(|_| small && !target.software),
+            ScanChoice::Auto => {
+                let tuned = target.tuning.get(&key(form, pass, batch));
+                if let Some(tuned) = tuned.filter(|strategy| strategy.fits(target, form, pass, batch)) {
+                    return tuned;
+                }
+                in_a_workgroup().filter(|_| small && !target.software)
+            }
         };
-        tile.map_or(Strategy::StepPerDispatch, Strategy::SequencePerWorkgroup)
+        tile.map_or(Strategy::STEP, Strategy::SequencePerWorkgroup)
+    }
+
+    /// The few strategies worth timing for a pass, the plain one first.
+    pub fn candidates(target: &Target, form: &Form, pass: Pass, batch: usize) -> Vec<Strategy> {
+        let steps = step::candidate_rows(batch).map(|rows| Strategy::StepPerDispatch { rows: Some(rows) });
+        let tiles = workgroup::candidate_tiles(target, form, pass, batch);
+        let tiles = tiles.into_iter().map(Strategy::SequencePerWorkgroup);
+        let mut found = vec![Strategy::STEP];
+        found.extend(steps.chain(tiles).filter(|strategy| strategy.fits(target, form, pass, batch)));
+        found
+    }
+
+    /// Whether a scan can be run so on a device.
+    fn fits(&self, target: &Target, form: &Form, pass: Pass, batch: usize) -> bool {
+        match self {
+            Strategy::StepPerDispatch { rows } => rows.is_none_or(|rows| step::is_tile(rows)),
+            Strategy::SequencePerWorkgroup(tile) => workgroup::can_run(target, form, pass, batch, tile),
+        }
+    }
+}
+
+/// `step`, `step 4 rows`, `workgroup 1 rows 4 parts 256 invocations 16 kept`
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Strategy::StepPerDispatch { rows: None } => f.pad("step"),
+            Strategy::StepPerDispatch { rows: Some(rows) } => f.pad(&format!("step {rows} rows")),
+            Strategy::SequencePerWorkgroup(Tile { rows, parts, invocations, kept }) => {
+                f.pad(&format!("workgroup {rows} rows {parts} parts {invocations} invocations {kept} kept"))
+            }
+        }
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let refused = || format!("\"{text}\" is no strategy of a scan");
+        let number =
+            |word: &str| word.parse::<u32>().ok().filter(|&number| number <= 1 << 16).ok_or_else(refused);
+        match words[..] {
+            ["step"] => Ok(Strategy::STEP),
+            ["step", rows, "rows"] => Ok(Strategy::StepPerDispatch { rows: Some(number(rows)?) }),
+            ["workgroup", rows, "rows", parts, "parts", invocations, "invocations", kept, "kept"] => {
+                let (rows, parts) = (number(rows)?, number(parts)?);
+                let (invocations, kept) = (number(invocations)?, number(kept)?);
+                Ok(Strategy::SequencePerWorkgroup(Tile { rows, parts, invocations, kept }))
+            }
+            _ => Err(refused()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strategy_is_read_as_it_is_written() {
+        let tile = Tile { rows: 2, parts: 4, invocations: 256, kept: 16 };
+        for strategy in [
+            Strategy::STEP,
+            Strategy::StepPerDispatch { rows: Some(4) },
+            Strategy::SequencePerWorkgroup(tile),
+        ] {
+            assert_eq!(strategy.to_string().parse(), Ok(strategy));
+        }
+        for text in
+            ["", "steps", "step 4", "step -1 rows", "workgroup 1 rows 4 parts 99999999 invocations 0 kept"]
+        {
+            assert!(text.parse::<Strategy>().is_err(), "{text}");
+        }
     }
 }

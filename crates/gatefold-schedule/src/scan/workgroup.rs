@@ -39,6 +39,8 @@ impl Tile {
             && lanes_fit
             && parts.is_power_of_two()
             && rows > 0
+            && invocations > 0
+            && self.kept <= self.most_kept(form, pass)
             && invocations.is_multiple_of(parts)
             && invocations <= target.max_invocations
             && self.workgroup_bytes(target, form, pass) <= u64::from(target.max_workgroup_bytes)
@@ -58,6 +60,12 @@ impl Tile {
             Lanes::Single => invocations * self.blocks(hidden) * rows * sum_lanes,
         };
         4 * (turns + shared) as u64
+    }
+
+    /// Fours of weights, or backward weights, in the part of an invocation.
+    fn most_kept(&self, form: &Form, pass: Pass) -> u32 {
+        let step = if pass == Pass::Forward { 4 * self.parts } else { self.parts };
+        (form.hidden() as u32).div_ceil(step)
     }
 
     /// Units of an invocation.
@@ -84,17 +92,42 @@ pub(super) fn usual_tile(target: &Target, form: &Form, pass: Pass, batch: usize)
     let invocations = (hidden * parts).next_multiple_of(GRANULE).min(most / GRANULE * GRANULE).max(GRANULE);
     let mut tile = Tile { rows, parts: parts as u32, invocations: invocations as u32, kept: 0 };
     let weights = WEIGHT_REGISTERS / (form.lanes() * tile.blocks(hidden));
-    tile.kept = match pass {
-        Pass::Forward => hidden.div_ceil(4 * parts).min(weights / 4) as u32,
-        Pass::Backward => hidden.div_ceil(parts).min(weights) as u32,
-    };
+    let weights = if pass == Pass::Forward { weights / 4 } else { weights };
+    tile.kept = tile.most_kept(form, pass).min(weights as u32);
     if target.software {
         tile.kept = 0; // its registers are memory
     }
-    let fits = |tile: &Tile| {
-        tile.fits(target, form, pass) && batch.div_ceil(tile.rows as usize) <= MAX_GROUPS as usize
+    Some(tile).filter(|tile| can_run(target, form, pass, batch, tile))
+}
+
+/// Tiles worth timing: the usual one, and others with more rows, fewer parts, or weights read from the cache.
+pub(super) fn candidate_tiles(target: &Target, form: &Form, pass: Pass, batch: usize) -> Vec<Tile> {
+    let Some(usual) = usual_tile(target, form, pass, batch) else { return Vec::new() };
+    let fewer = |parts: u32| {
+        let invocations = (form.hidden() * parts as usize).next_multiple_of(GRANULE) as u32;
+        Tile { parts, invocations: invocations.min(usual.invocations), kept: 0, ..usual }
     };
-    Some(tile).filter(fits).filter(|tile| steps_within_loops(target, form, pass, tile) > 0)
+    let mut found = vec![usual, Tile { kept: 0, ..usual }];
+    found.extend([2, 4].map(|times| Tile { rows: usual.rows * times, ..usual }));
+    found.extend([1, 2, 4].into_iter().filter(|&parts| parts < usual.parts).map(fewer));
+    found.retain(|tile| {
+        tile.rows as usize <= batch.next_power_of_two() && can_run(target, form, pass, batch, tile)
+    });
+    let mut seen = Vec::new();
+    found.retain(|tile| {
+        !seen.contains(tile) && {
+            seen.push(*tile);
+            true
+        }
+    });
+    found
+}
+
+/// Whether a device can run a pass over a batch with a tile.
+pub(super) fn can_run(target: &Target, form: &Form, pass: Pass, batch: usize, tile: &Tile) -> bool {
+    tile.fits(target, form, pass)
+        && batch.div_ceil(tile.rows as usize) <= MAX_GROUPS as usize
+        && steps_within_loops(target, form, pass, tile) > 0
 }
 
 /// Steps that the loops of an invocation may run on a device.
@@ -102,8 +135,12 @@ fn steps_within_loops(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> 
     let Some(limit) = target.max_loop_iterations else { return MAX_STEPS };
     let kernel = kernel(target, form, pass, tile, [false, false]);
     let iterations = |count| match pass {
-        Pass::Forward => params::ScanForward { count, batch: 1, ..Default::default() }.extents(&kernel, [1; 3]).iterations,
-        Pass::Backward => params::ScanBackward { count, batch: 1, ..Default::default() }.extents(&kernel, [1; 3]).iterations,
+        Pass::Forward => {
+            params::ScanForward { count, batch: 1, ..Default::default() }.extents(&kernel, [1; 3]).iterations
+        }
+        Pass::Backward => {
+            params::ScanBackward { count, batch: 1, ..Default::default() }.extents(&kernel, [1; 3]).iterations
+        }
     };
     let (around, per_step) = (iterations(0), iterations(1) - iterations(0));
     (u64::from(limit).saturating_sub(around) / per_step).min(MAX_STEPS as u64) as usize
@@ -111,7 +148,13 @@ fn steps_within_loops(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> 
 
 /// The kernel of a pass, with or without lengths and with or without what is optional in the pass: the values saved, or
 /// the gradients with respect to the final values.
-fn kernel(target: &Target, form: &Form, pass: Pass, tile: &Tile, [lengths, option]: [bool; 2]) -> KernelVariant {
+fn kernel(
+    target: &Target,
+    form: &Form,
+    pass: Pass,
+    tile: &Tile,
+    [lengths, option]: [bool; 2],
+) -> KernelVariant {
     let (id, optional) = match pass {
         Pass::Forward => (KernelId::ScanForward, "SAVE"),
         Pass::Backward => (KernelId::ScanBackward, "FINALS"),
@@ -132,7 +175,12 @@ fn kernel(target: &Target, form: &Form, pass: Pass, tile: &Tile, [lengths, optio
 }
 
 /// The dispatches of a pass: the first step and the number of steps of each.
-fn stretches(low: &Lowering<'_>, scan: &Scan, pass: Pass, tile: &Tile) -> impl Iterator<Item = (usize, usize)> + use<> {
+fn stretches(
+    low: &Lowering<'_>,
+    scan: &Scan,
+    pass: Pass,
+    tile: &Tile,
+) -> impl Iterator<Item = (usize, usize)> + use<> {
     let (steps, most) = (scan.steps, steps_within_loops(low.target, &scan.form, pass, tile));
     (0..steps).step_by(most).map(move |first| (first, most.min(steps - first)))
 }

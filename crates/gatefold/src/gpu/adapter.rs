@@ -2,9 +2,10 @@
 
 use super::pipeline::{self, Pipeline};
 use super::pipeline_cache::{self, PipelineCache};
+use super::tuning_file;
 use crate::{DeviceChoice, Error};
 use gatefold_schedule::Target;
-use gatefold_schedule::scan::ScanChoice;
+use gatefold_schedule::scan::{ScanChoice, Tuning};
 use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A GPU that the engine runs on. A cheap handle: clones are the same device.
 #[derive(Clone, Debug)]
-pub struct Gpu(Arc<Inner>);
+pub struct Gpu(Arc<Inner>, Arc<Target>);
 
 #[derive(Debug)]
 struct Inner {
@@ -20,7 +21,6 @@ struct Inner {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
-    target: Target,
     pipelines: Mutex<HashMap<KernelVariant, Arc<Pipeline>>>,
     /// Those that the driver has compiled in this process and earlier ones.
     cache: Option<PipelineCache>,
@@ -49,6 +49,7 @@ pub struct GpuOptions {
     memory_limit_bytes: Option<u64>,
     binding_limit_bytes: Option<u64>,
     scan: ScanChoice,
+    tuned: bool,
 }
 
 impl GpuOptions {
@@ -61,7 +62,14 @@ impl GpuOptions {
             memory_limit_bytes: None,
             binding_limit_bytes: None,
             scan: ScanChoice::Auto,
+            tuned: true,
         }
+    }
+
+    /// Uses what [`tune`](crate::devices::tune) found on this machine's adapter in an earlier run, as by default.
+    pub fn tuned(mut self, used: bool) -> Self {
+        self.tuned = used;
+        self
     }
 
     /// Chooses how scans spread their steps over dispatches; by default as suits the device and each shape. Results of
@@ -322,7 +330,39 @@ impl Gpu {
         gpu.0.device.set_device_lost_callback(move |reason, message| {
             remember(&failure, Failure::Lost(format!("{reason:?} {message}").trim().into()));
         });
-        Ok(gpu)
+        let known = if options.tuned { tuning_file::read(gpu.info()) } else { None };
+        Ok(known.map_or(gpu.clone(), |tuning| gpu.with_tuning(tuning)))
+    }
+
+    /// The same device with other strategies for scans; what was made on it stays usable.
+    pub(crate) fn with_tuning(&self, tuning: Tuning) -> Gpu {
+        let target = Target { tuning: Arc::new(tuning), ..Target::clone(&self.1) };
+        Gpu(Arc::clone(&self.0), Arc::new(target))
+    }
+
+    /// The strategies that scans take, as a checkpoint stores them: the choice, then a line for each that timing found.
+    pub(crate) fn scans(&self) -> String {
+        format!("{}\n{}", self.1.scan, self.1.tuning)
+    }
+
+    /// The same device with the strategies of [`Gpu::scans`], unless its user chose one.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for text that is none.
+    pub(crate) fn with_scans(&self, text: &str) -> Result<Gpu, Error> {
+        if self.1.scan != ScanChoice::Auto {
+            return Ok(self.clone());
+        }
+        let (choice, tuning) = text.split_once('\n').unwrap_or((text, ""));
+        let (choice, tuning) = (choice.parse::<ScanChoice>(), tuning.parse::<Tuning>());
+        let (scan, tuning) =
+            choice.and_then(|choice| Ok((choice, tuning?))).map_err(|problem| Error::Value {
+                what: "the scans of a checkpoint".into(),
+                expected: "a choice and a line for each strategy".into(),
+                found: problem,
+            })?;
+        let target = Target { scan, tuning: Arc::new(tuning), ..Target::clone(&self.1) };
+        Ok(Gpu(Arc::clone(&self.0), Arc::new(target)))
     }
 
     /// The engine on a device that the caller already owns. Its error handlers stay the caller's. Subgroups and
@@ -346,9 +386,12 @@ impl Gpu {
             },
             software: !is_real(&info),
             max_loop_iterations: quirk(&info).map(|quirk| quirk.max_loop_iterations),
-            max_invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            max_invocations: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
             scan: options.scan,
+            tuning: Arc::default(),
             max_buffer_bytes: limits.max_buffer_size,
             // Kernels count elements in 32 bits.
             max_binding_bytes: limits
@@ -356,12 +399,11 @@ impl Gpu {
                 .min(4 * u64::from(u32::MAX))
                 .min(options.binding_limit_bytes.unwrap_or(u64::MAX)),
         };
-        Gpu(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             device,
             queue,
             info,
             limits,
-            target,
             pipelines: Mutex::default(),
             cache,
             unsaved: AtomicBool::new(false),
@@ -369,7 +411,8 @@ impl Gpu {
             failure: Arc::default(),
             allocated_bytes: AtomicU64::new(0),
             memory_limit_bytes: options.memory_limit_bytes,
-        }))
+        });
+        Gpu(inner, Arc::new(target))
     }
 
     /// The wgpu device.
@@ -389,7 +432,7 @@ impl Gpu {
 
     /// The device as the planner sees it.
     pub fn target(&self) -> &Target {
-        &self.0.target
+        &self.1
     }
 
     /// Whether its driver computes on the CPU.

@@ -95,14 +95,17 @@ fn sum(data: &[u8]) -> u64 {
 
 /// The file of an adapter, its driver and this version; `None` for a backend without such a cache.
 fn file_name(info: &wgpu::AdapterInfo) -> Option<String> {
-    let key = wgpu::util::pipeline_cache_key(info)?;
+    Some(format!("{}_{:016x}.bin", wgpu::util::pipeline_cache_key(info)?, driver_sum(info)))
+}
+
+/// A number that differs between adapters, drivers, versions of this crate, and builds with and without checks.
+pub(super) fn driver_sum(info: &wgpu::AdapterInfo) -> u64 {
     let of = (&info.name, &info.driver, &info.driver_info, env!("CARGO_PKG_VERSION"), cfg!(debug_assertions));
-    let text = format!("{of:?}");
-    Some(format!("{key}_{:016x}.bin", sum(text.as_bytes())))
+    sum(format!("{of:?}").as_bytes())
 }
 
 /// The folder of the cache: that of the user, or as [`VARIABLE`] says; `None` if it is off or unknown.
-fn folder() -> Option<PathBuf> {
+pub(super) fn folder() -> Option<PathBuf> {
     folder_from(|name| std::env::var_os(name))
 }
 

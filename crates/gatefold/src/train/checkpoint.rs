@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 
 /// The key of a checkpoint's metadata that holds the state of the learning-rate schedule.
 const SCHEDULE: &str = "schedule";
+/// The key that holds the strategies of a GPU's scans, without which a resumed run would round differently.
+const SCANS: &str = "scans";
 
 impl Trainer {
     /// Everything needed to resume from here, except the [`TrainConfig`], a changed learning rate, carried states,
     /// accumulated gradients and losses not yet taken; so call it right after an update. `seed` and `metadata` belong
-    /// to the caller and are stored with it; the trainer adds the metadata key `schedule`.
+    /// to the caller and are stored with it; the trainer adds the metadata keys `schedule` and, on
+    /// a GPU, `scans`.
     ///
     /// # Errors
     /// On a GPU [`Error::NotFinite`], [`Error::Overflow`], after which the next call succeeds, and those of reading back.
@@ -42,6 +45,10 @@ impl Trainer {
         };
         if self.schedule != ScheduleState::default() {
             metadata.insert(SCHEDULE.into(), self.schedule.to_json());
+        }
+        #[cfg(feature = "gpu")]
+        if let OnDevice::Gpu(network) = &self.network.on {
+            metadata.insert(SCANS.into(), network.gpu.scans());
         }
         Ok(Checkpoint {
             config: self.network.config().clone(),
@@ -73,7 +80,8 @@ impl Trainer {
         config: TrainConfig,
     ) -> Result<Trainer, Error> {
         let Checkpoint { config: network, parameters, optimizer, step, metadata, .. } = checkpoint;
-        let built = Network::with_parameters_async(device, network, parameters).await?;
+        let device = as_before(device, metadata)?;
+        let built = Network::with_parameters_async(&device, network, parameters).await?;
         let mut trainer = Trainer::new_async(built, config).await?;
         let moments = moments_of(network, &trainer.config, optimizer)?;
         match (&trainer.network.on, &mut trainer.state) {
@@ -91,6 +99,15 @@ impl Trainer {
         *trainer.steps.get_mut() = *step;
         Ok(trainer)
     }
+}
+
+/// The device with the strategies for scans that the checkpoint was made with, unless the caller chose one.
+fn as_before(device: &Device, metadata: &BTreeMap<String, String>) -> Result<Device, Error> {
+    #[cfg(feature = "gpu")]
+    if let (Device::Gpu(gpu), Some(text)) = (device, metadata.get(SCANS)) {
+        return Ok(Device::Gpu(gpu.with_scans(text)?));
+    }
+    Ok(device.clone())
 }
 
 /// The optimiser's moments among the tensors of a checkpoint; zeros if a frozen parameter has none, since nothing reads

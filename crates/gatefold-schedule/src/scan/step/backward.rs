@@ -3,7 +3,7 @@
 use super::Tiles;
 use crate::layer::{Lowering, Sequence};
 use crate::product;
-use crate::scan::{CarriedGradients, Readout, Scan, ScanState};
+use crate::scan::{CarriedGradients, Pass, Readout, Scan, ScanState};
 use crate::{Error, Span};
 use gatefold_model::{Layer, Role};
 use gatefold_shaders::{CellStage, KernelId, params};
@@ -55,7 +55,7 @@ fn from_recurrence(
         ("FINALS", u32::from(carried.given)),
     ];
     let consts = [&own[..], &form.consts(form.cell())].concat();
-    let shape = Tiles { batch, columns: hidden, inner: hidden };
+    let shape = Tiles { rows: scan.rows_of(Pass::Backward), batch, columns: hidden, inner: hidden };
     let (kernel, groups) = shape.kernel(low.target, scan, KernelId::StepBackward, form.cell(), &consts)?;
     let params = params::StepBackward {
         t: t as u32,
@@ -112,7 +112,7 @@ fn from_inner(
         ("WITH_ROW", u32::from(with_row)),
     ];
     let consts = [&own[..], &form.consts(cell)].concat();
-    let shape = Tiles { batch, columns: hidden, inner: inner_len };
+    let shape = Tiles { rows: scan.rows_of(Pass::Backward), batch, columns: hidden, inner: inner_len };
     let (kernel, groups) = shape.kernel(low.target, scan, KernelId::StepBackwardInner, cell, &consts)?;
     let params = params::StepBackwardInner {
         t: t as u32,
@@ -162,7 +162,7 @@ fn readout_backward(
         ("KEEP_PRE", u32::from(!readout.activation.slope_from_output())),
     ];
     let consts = [&own[..], &product::activation_consts(readout.activation)].concat();
-    let shape = Tiles { batch, columns, inner: hidden };
+    let shape = Tiles { rows: scan.rows_of(Pass::Backward), batch, columns, inner: hidden };
     let (kernel, groups) = shape.kernel(low.target, scan, KernelId::ReadoutBackward, form.cell(), &consts)?;
     let params = params::ReadoutBackward {
         t: t as u32,
@@ -205,7 +205,7 @@ pub(in crate::scan) fn initial_gradient(
         ("LENGTHS", scan.has_lengths()),
         ("FINALS", u32::from(carried.given)),
     ];
-    let shape = Tiles { batch, columns, inner: hidden };
+    let shape = Tiles { rows: scan.rows_of(Pass::Backward), batch, columns, inner: hidden };
     let (kernel, mut groups) =
         shape.kernel(low.target, scan, KernelId::InitialBackward, form.cell(), &consts)?;
     groups[2] = form.history() as u32;
