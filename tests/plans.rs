@@ -1,14 +1,21 @@
 //! Plans, read and counted without a device.
 
+use gatefold::devices::ScanChoice;
 use gatefold::hooks::{Step, assign};
-use gatefold::layers::{Activation, DenseConfig, GruConfig, LayerConfig, LstmConfig};
+use gatefold::layers::{Activation, DenseConfig, Direction, GruConfig, LayerConfig, LstmConfig, Reset};
 use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
 use gatefold::training::ParameterGroup;
 use gatefold::{NetworkConfig, TrainConfig};
 use gatefold_check::{Failures, test_gpu};
+use std::sync::Arc;
+
+/// The least device, with a dispatch for each step.
+fn by_steps() -> Target {
+    Target { scan: ScanChoice::Step, ..Target::webgpu() }
+}
 
 fn planned(config: &NetworkConfig, (steps, batch): (usize, usize), training: Option<&TrainConfig>) -> Plan {
-    schedule(config, &Target::webgpu(), Shape::plain(config, steps, batch), training).unwrap()
+    schedule(config, &by_steps(), Shape::plain(config, steps, batch), training).unwrap()
 }
 
 fn need(
@@ -16,7 +23,7 @@ fn need(
     (steps, batch): (usize, usize),
     training: Option<&TrainConfig>,
 ) -> MemoryNeed {
-    memory_need(config, &Target::webgpu(), Shape::plain(config, steps, batch), training).unwrap()
+    memory_need(config, &by_steps(), Shape::plain(config, steps, batch), training).unwrap()
 }
 
 /// An LSTM, its last step, a dense layer.
@@ -85,6 +92,72 @@ adam                   hyper pieces -> report[0..8] gradients parameters m v    
     );
 }
 
+/// The dispatches of scans in a plan for a target.
+fn scan_lines(
+    config: &NetworkConfig,
+    target: &Target,
+    shape: Shape,
+    training: Option<&TrainConfig>,
+) -> Vec<String> {
+    let plan = schedule(config, target, shape, training).unwrap().to_string();
+    let of_scan = |line: &&str| line.contains("_scan_") || line.contains("_step_");
+    plan.lines()
+        .filter(of_scan)
+        .map(|line| line.split("packed").next().unwrap_or(line).trim().into())
+        .collect()
+}
+
+/// On a GPU, a small layer is one dispatch each way, and two where it has more steps than a dispatch may run; a layer that
+/// a workgroup cannot run by itself, and any layer on a software driver, is a dispatch a step.
+#[test]
+fn a_small_scan_is_one_dispatch() {
+    let (target, training) = (Target::webgpu(), TrainConfig::new());
+    let lines = |config: &NetworkConfig, target: &Target, steps: usize| {
+        scan_lines(config, target, Shape::plain(config, steps, 5), Some(&training))
+    };
+    assert_eq!(
+        lines(&small(), &target, 2),
+        ["lstm_scan_forward      steps 0..2", "lstm_scan_backward     steps 0..2"]
+    );
+    assert_eq!(
+        lines(&small(), &target, 1025),
+        [
+            "lstm_scan_forward      steps 0..1024",
+            "lstm_scan_forward      steps 1024..1025",
+            "lstm_scan_backward     steps 0..1024",
+            "lstm_scan_backward     steps 1024..1025",
+        ]
+    );
+    let both = NetworkConfig::new(3, [GruConfig::new(4).direction(Direction::Bidirectional).into()]).unwrap();
+    assert_eq!(lines(&both, &target, 50).len(), 4, "one for each direction, each way");
+    let reset_before = NetworkConfig::new(3, [GruConfig::new(4).reset(Reset::Before).into()]).unwrap();
+    assert_eq!(lines(&reset_before, &target, 2).len(), 8, "two stages, each way");
+    for plain in [by_steps(), Target { software: true, ..Target::webgpu() }] {
+        assert_eq!(lines(&small(), &plain, 7).len(), 14);
+    }
+    let forced = Target { software: true, scan: ScanChoice::Workgroup, ..Target::webgpu() };
+    assert_eq!(lines(&small(), &forced, 7).len(), 2);
+}
+
+/// What timing found is taken where it fits, and only for its own kind of scan.
+#[test]
+fn tuning_decides_where_it_fits() {
+    let tuned = |text: &str| Target { tuning: Arc::new(text.parse().unwrap()), ..Target::webgpu() };
+    let count = |target: &Target, batch: usize| {
+        scan_lines(&small(), target, Shape::plain(&small(), 6, batch), None).len()
+    };
+    assert_eq!(count(&tuned("lstm forward H 4 B 8 = step"), 5), 6);
+    assert_eq!(count(&tuned("lstm forward H 4 B 8 = step"), 9), 1, "another batch");
+    assert_eq!(count(&tuned("gru forward H 4 B 8 = step"), 5), 1, "another cell");
+    let too_wide = "lstm forward H 4 B 8 = workgroup 1 rows 4 parts 512 invocations 0 kept";
+    assert_eq!(count(&tuned(too_wide), 5), 1, "the rule of thumb, within the device's limits");
+    let software = Target {
+        software: true,
+        ..tuned("lstm forward H 4 B 8 = workgroup 2 rows 1 parts 64 invocations 0 kept")
+    };
+    assert_eq!(count(&software, 5), 1);
+}
+
 /// A stack of LSTM layers with a dense head.
 fn stack(layers: usize) -> NetworkConfig {
     let mut configs: Vec<LayerConfig> = vec![LstmConfig::new(64).into(); layers];
@@ -96,9 +169,9 @@ fn stack(layers: usize) -> NetworkConfig {
 #[test]
 fn a_training_step_runs_few_kernels() {
     let gpu = test_gpu();
-    let gpu = gpu.map(|gpu| ("the adapter", gpu.target().clone()));
+    let gpu = gpu.map(|gpu| ("the adapter", Target { scan: ScanChoice::Step, ..gpu.target().clone() }));
     let mut failures = Failures::new();
-    for (name, target) in [("WebGPU", Target::webgpu())].into_iter().chain(gpu) {
+    for (name, target) in [("WebGPU", by_steps())].into_iter().chain(gpu) {
         for layers in 1..=4 {
             for steps in [1, 10, 50] {
                 failures.check(format!("{name}, {layers} layers, {steps} steps"), || {

@@ -1,6 +1,6 @@
 //! Training on the GPU: the same curves as on the CPU, and the same bits every time.
 
-use gatefold::devices::GpuOptions;
+use gatefold::devices::{GpuOptions, ScanChoice};
 use gatefold::file::Checkpoint;
 use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
 use gatefold::training::ParameterGroup;
@@ -144,6 +144,32 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
             assert_eq!(second.steps(), 13);
             train(&mut second, 13..30);
             assert_eq!(parameters(&mut second), parameters(&mut whole));
+        });
+    }
+    failures.finish();
+}
+
+/// Strategies of scans round differently, so a checkpoint keeps its own, whatever a device would choose now.
+#[test]
+fn a_resumed_run_keeps_its_scans() {
+    let Some(in_workgroups) = test_gpu_with(&GpuOptions::new().scan(ScanChoice::Workgroup)) else { return };
+    let Some(as_it_likes) = test_gpu_with(&GpuOptions::new()) else { return };
+    let Some(by_steps) = test_gpu_with(&GpuOptions::new().scan(ScanChoice::Step)) else { return };
+    let [in_workgroups, as_it_likes, by_steps] = [in_workgroups, as_it_likes, by_steps].map(Device::Gpu);
+    let run = |device: &Device, batches| {
+        let mut trainer = trainer(device, &TrainConfig::new());
+        train(&mut trainer, batches);
+        trainer
+    };
+    let whole = parameters(&mut run(&in_workgroups, 0..8));
+    assert_ne!(whole, parameters(&mut run(&by_steps, 0..8)), "otherwise this test shows nothing");
+    let checkpoint = run(&in_workgroups, 0..4).checkpoint(0, BTreeMap::new()).unwrap();
+    let mut failures = Failures::new();
+    for (name, device, same) in [("auto", &as_it_likes, true), ("step", &by_steps, false)] {
+        failures.check(name, || {
+            let mut resumed = Trainer::resume(device, &checkpoint, TrainConfig::new()).unwrap();
+            train(&mut resumed, 4..8);
+            assert_eq!(parameters(&mut resumed) == whole, same);
         });
     }
     failures.finish();

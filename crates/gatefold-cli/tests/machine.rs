@@ -463,6 +463,41 @@ fn bench_counts_the_dispatches_of_a_gpu() {
 }
 
 #[test]
+fn tune_keeps_what_is_fastest() {
+    let Some(_) = test_gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let tune = |arguments: &str| {
+        let mut command = command(&format!("tune --device gpu --cell rnn {arguments}"));
+        command.env("GATEFOLD_CACHE", folder.path());
+        succeed(command)
+    };
+    let printed = tune("--shape 3,4,2,5");
+    assert!(printed.contains("rnn forward H 5 B 4") && printed.contains("rnn backward H 5 B 4"), "{printed}");
+    assert_eq!(printed.lines().filter(|line| line.starts_with("* ")).count(), 2, "{printed}");
+    assert!(!printed.contains("WRONG"), "{printed}");
+    let found = objects(&tune("--shape 3,4,2,6 --json"));
+    assert_eq!(found.len(), 2);
+    for scan in &found {
+        let candidates = scan["candidates"].as_array().unwrap();
+        assert!(candidates.len() > 2, "{scan}");
+        assert_eq!(candidates.iter().filter(|one| one["chosen"] == true).count(), 1, "{scan}");
+        assert!(candidates.iter().all(|one| one["agrees"] == true), "{scan}");
+    }
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let kept: Vec<_> = files.filter(|path| path.to_string_lossy().contains("tuning_")).collect();
+    assert_eq!(kept.len(), 1);
+    let text = std::fs::read_to_string(&kept[0]).unwrap();
+    assert_eq!(text.lines().count(), 4, "both runs are kept: {text}");
+
+    let refused =
+        [("tune --device cpu", "tune is for GPUs"), ("tune --device gpu --scan step", "--scan names one")];
+    for (arguments, reason) in refused {
+        let (_, error) = fail(2, command(arguments));
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
 fn wrong_usage_of_bench_has_its_own_exit_code() {
     for arguments in ["--shape 1,2,3", "--shape 1,2,3,0", "--shape a,b,c,d", "--mode both", "--layers 0"] {
         fail(2, command(&format!("bench {arguments}")));
