@@ -1,24 +1,23 @@
 use crate::bridge::{self, BridgeGradients, add_to_newest, recurrent_of};
 use crate::buffers::Matrix;
+use crate::by_source::BySource;
 use crate::chain;
 use crate::dense;
+use crate::forward::state_number;
 use crate::network::{Context, Kept, Network, PartTape, Tape};
-use crate::outer::Pair;
 use crate::packing::Packing;
-use crate::parts::{put_states, take_states};
-use crate::recurrent::{self, Backward, Passed, RecurrentGradients};
+use crate::parts::PartState;
+use crate::recurrent::{self, BackJob, BackWork, RecurrentGradients};
+use crate::shelf::Parts;
 use crate::steps;
 use crate::tensors::{Sums, Tensors};
 use crate::threads::Threads;
 use crate::weights::Pass;
+use gatefold_model::States;
 use gatefold_model::{
-    InitialSource, InitialState, Layer, LayerKind, Merge, NetworkConfig, Node, Recurrent, Role, Source,
-    StateKind,
+    InitialSource, InitialState, Layer, LayerKind, Merge, Node, Recurrent, Role, Source, StateKind,
 };
-use gatefold_model::{LayerState, States};
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, Axis, s};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use ndarray::{Array3, ArrayD, ArrayView3};
 use std::sync::Arc;
 
 /// The gradients of a whole network.
@@ -35,16 +34,21 @@ pub struct Gradients {
 }
 
 /// The results of a part's backward pass.
-struct Back {
+#[derive(Debug, Default)]
+pub(crate) struct Back {
     /// Gradients with respect to values of the layer graph, summed over the readers visited so far.
-    d: BTreeMap<Source, Matrix>,
+    d: BySource<Matrix>,
     /// Gradients with respect to final states; once a layer has been visited, with respect to its initial states.
-    d_states: Vec<Option<LayerState>>,
+    d_states: Vec<Option<PartState>>,
     /// By layer, the material of its parameters' gradients.
-    found: BTreeMap<usize, Found>,
+    found: Vec<Option<Found>>,
+    /// The scans of the recurrent layer that runs.
+    works: [BackWork; 2],
 }
 
 /// The material of the gradients of a layer's parameters, beside the layer's input.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "its list is kept from pass to pass")]
 enum Found {
     Recurrent(RecurrentGradients),
     /// The gradient with respect to the pre-activations, or to the rows of an embedding.
@@ -63,29 +67,28 @@ impl Network {
         d_output: ArrayView3<f32>,
         d_states: Option<&States>,
     ) -> Gradients {
+        assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
         let zeros = |(name, tensor): (&String, &ArrayD<f32>)| (name.clone(), ArrayD::zeros(tensor.raw_dim()));
         let mut parameters: Tensors = self.parameters.iter().map(zeros).collect();
-        let first = tape.parts[0].first;
-        let mut parts = self.through(&mut tape, d_output, d_states, first, true);
-        self.add_gradients(&tape, &parts, first, &mut parameters);
+        let parts = &mut *tape.parts;
+        let first = parts.tapes[0].first;
+        self.through(parts, d_output, d_states, first, true);
+        self.add_gradients(parts, first, &mut parameters);
 
         let rows = d_output.dim().1;
         let mut states = States::zeros(&self.config, rows);
-        for (tape, back) in tape.parts.iter().zip(&mut parts) {
-            let mut own = States::zeros(&self.config, tape.part.rows.len());
-            for (state, found) in own.layers.iter_mut().zip(&mut back.d_states) {
-                if let Some(found) = found.take() {
-                    *state = found;
-                }
+        for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
+            for (from, to) in back.d_states.iter().zip(&mut states.layers) {
+                from.iter().for_each(|from| from.put(&tape.part, to));
             }
-            put_states(&own, &tape.part, &mut states);
         }
         let unpacked = |source: Source, width: usize| {
-            let steps = tape.parts[0].packings.get(&source)?.padded_steps();
+            let steps = parts.tapes[0].packings.get(source)?.padded_steps();
             let mut all = Array3::zeros((steps, rows, width));
-            for (tape, back) in tape.parts.iter().zip(&parts) {
-                if let Some(d) = back.d.get(&source) {
-                    tape.packings[&source].unpack(d.view(), &mut all);
+            let elements = all.as_slice_mut().expect("it is in standard layout");
+            for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
+                if let Some(d) = back.d.get(source) {
+                    tape.packings[source].unpack(d.view(), elements);
                 }
             }
             Some(all)
@@ -114,162 +117,110 @@ impl Network {
         d_states: Option<&States>,
         gradients: &mut Tensors,
     ) {
+        assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
         let wanted = |layer: &Layer| layer.parameters.iter().any(|spec| gradients.contains_key(&spec.name));
         let Some(first) = self.config.layers().iter().position(wanted) else { return };
-        let first = first.max(tape.parts[0].first);
-        let parts = self.through(&mut tape, d_output, d_states, first, false);
-        self.add_gradients(&tape, &parts, first, gradients);
+        let parts = &mut *tape.parts;
+        let first = first.max(parts.tapes[0].first);
+        self.through(parts, d_output, d_states, first, false);
+        self.add_gradients(parts, first, gradients);
     }
 
     /// Walks every part back to layer `first`, and to the inputs if wanted.
     fn through(
         &self,
-        tape: &mut Tape,
+        parts: &mut Parts,
         d_output: ArrayView3<f32>,
         d_states: Option<&States>,
         first: usize,
         wants_inputs: bool,
-    ) -> Vec<Back> {
-        assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
+    ) {
         if let Some(states) = d_states
             && let Err(problem) = states.check(&self.config, d_output.dim().1)
         {
             panic!("gradients of final {problem}");
         }
+        let Parts { tapes, backs, .. } = parts;
         let rows: usize =
-            tape.parts.iter().flat_map(|tape| tape.packings.values().next()).map(|p| p.len()).sum();
+            tapes.iter().flat_map(|tape| tape.packings.iter().next()).map(|(_, packing)| packing.len()).sum();
         let threads = self.threads.worth(rows * self.weights());
         let d_output = d_output.as_standard_layout();
         let d_output = d_output.view();
-        let recurrent = self.config.recurrent_layers().count();
-        let begin = |context: Context, tape: &PartTape| {
+        let begin = |context: Context, tape: &PartTape, back: &mut Back| {
             let output = self.config.graph().output();
-            let d_states = d_states.map(|states| take_states(states, &tape.part));
-            Back {
-                d: BTreeMap::from([(output, tape.packings[&output].pack(context.buffers, d_output))]),
-                d_states: match d_states {
-                    Some(states) => states.layers.into_iter().map(Some).collect(),
-                    None => vec![None; recurrent],
-                },
-                found: BTreeMap::new(),
-            }
+            back.d.insert(output, tape.packings[output].pack(context.buffers, d_output));
+            let state = |(number, layer): (usize, &Layer)| {
+                let (recurrent, given) = (layer.recurrent()?, &d_states?.layers[number]);
+                Some(PartState::take(context.buffers, recurrent, given, &tape.part))
+            };
+            back.d_states.extend(self.config.recurrent_layers().enumerate().map(state));
+            back.found.resize_with(self.config.layers().len(), || None);
         };
         self.with_context(Pass::Backward, |context| {
-            if tape.parts.len() < threads.count() {
-                let walk = BackWalk { context, threads, first, wants_inputs };
-                let mut backs: Vec<Back> = tape.parts.iter().map(|tape| begin(context, tape)).collect();
-                walk.run(&mut tape.parts, &mut backs);
-                return backs;
+            if tapes.len() < threads.count() {
+                tapes.iter().zip(&mut *backs).for_each(|(tape, back)| begin(context, tape, back));
+                return BackWalk { context, threads, first, wants_inputs }.run(tapes, backs);
             }
             let walk = BackWalk { context, threads: Threads::new(1), first, wants_inputs };
-            let mut parts: Vec<Option<Back>> = tape.parts.iter().map(|_| None).collect();
-            threads.run(tape.parts.iter_mut().zip(&mut parts), |(tape, back)| {
-                let own = back.insert(begin(context, tape));
-                walk.run(std::slice::from_mut(tape), std::slice::from_mut(own));
+            threads.run(tapes.iter_mut().zip(backs), |(tape, back)| {
+                begin(context, tape, back);
+                walk.run(std::slice::from_mut(tape), std::slice::from_mut(back));
             });
-            parts.into_iter().map(|back| back.expect("every part was run")).collect()
-        })
+        });
     }
 
-    /// Adds the gradients of the parameters of the layers from `first` on. Threads share each sum over a few parts.
-    fn add_gradients(&self, tape: &Tape, parts: &[Back], first: usize, gradients: &mut Tensors) {
-        let mut sums = Sums { gradients, threads: self.threads, set: self.set };
-        for node in &self.config.graph().nodes()[first..] {
-            let layer = &self.config.layers()[node.layer];
-            if layer.parameters.iter().any(|spec| sums.wants(Some(spec))) {
-                let count = parts_together(layer, &tape.parts);
-                for (tapes, backs) in tape.parts.chunks(count).zip(parts.chunks(count)) {
-                    add_layer_gradients(&self.config, layer, node, tapes, backs, &mut sums);
+    /// Adds the gradients of the parameters of the layers from `first` on. Each product is shared among threads, part
+    /// after part.
+    fn add_gradients(&self, parts: &Parts, first: usize, gradients: &mut Tensors) {
+        let mut sums = Sums { gradients, threads: self.threads, set: self.set, buffers: &self.buffers };
+        self.with_context(Pass::Backward, |context| {
+            for node in &self.config.graph().nodes()[first..] {
+                let layer = &self.config.layers()[node.layer];
+                for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
+                    add_layer_gradients(context, layer, node, tape, back, &mut sums);
                 }
             }
-        }
+        });
     }
 }
 
-/// The elements of the gradients that several sums read in turn: 1 MiB, so that they stay in a core's second cache.
-const SUMMED_TOGETHER: usize = 1 << 18;
-
-/// The number of parts whose gradients are summed together in this layer.
-fn parts_together(layer: &Layer, tapes: &[PartTape]) -> usize {
-    let width = layer.recurrent().map_or(layer.output, |recurrent| recurrent.cell.gates() * recurrent.hidden);
-    let rows = tapes.iter().flat_map(|tape| tape.packings.values()).map(|packing| packing.len()).max();
-    (SUMMED_TOGETHER / (rows.unwrap_or(1) * width).max(1)).max(1)
-}
-
-/// Adds the gradients of a layer's parameters, from some parts.
+/// Adds one part's gradients of a layer's parameters.
 fn add_layer_gradients(
-    config: &NetworkConfig,
+    context: Context,
     layer: &Layer,
     node: &Node,
-    tapes: &[PartTape],
-    backs: &[Back],
+    tape: &PartTape,
+    back: &Back,
     sums: &mut Sums,
 ) {
-    let found =
-        || tapes.iter().zip(backs).filter_map(|(tape, back)| Some((tape, back.found.get(&layer.index)?)));
-    match layer.kind {
-        LayerKind::Recurrent(recurrent) => {
-            let parts: Vec<Passed> =
-                found().map(|(tape, found)| passed(config, layer, node, tape, found)).collect();
-            if !parts.is_empty() {
-                recurrent::add_gradients(layer, &recurrent, &parts, sums);
-            }
+    let Some(Some(found)) = back.found.get(layer.index) else { return };
+    match (layer.kind, found, tape.values.get(Source::Output(layer.index))) {
+        (LayerKind::Recurrent(recurrent), Found::Recurrent(found), Some(Kept::Recurrent(kept))) => {
+            let (packing, input) = (tape.packing_of(node), tape.input_of(context, node));
+            recurrent::add_gradients(layer, &recurrent, packing, input.view(), kept, found, sums);
             let states = node.states.as_ref().expect("recurrent layers have states");
-            if states.initial == InitialSource::Own && recurrent.initial == InitialState::Learned {
-                for (_, back) in tapes.iter().zip(backs).filter(|(tape, _)| !tape.given) {
-                    if let Some(d_initial) = &back.d_states[states.number] {
-                        add_learned(layer, &recurrent, d_initial, sums);
-                    }
-                }
+            let own = !tape.given && states.initial == InitialSource::Own;
+            if let (true, Some(d_initial)) = (own, &back.d_states[states.number])
+                && recurrent.initial == InitialState::Learned
+            {
+                add_learned(layer, &recurrent, d_initial, sums);
             }
         }
-        LayerKind::Dense { .. } => {
-            let inputs: Vec<_> = found().map(|(tape, _)| tape.input_of(config, node)).collect();
-            let d: Vec<ArrayView2<f32>> = found().map(|(_, found)| found.rows().view()).collect();
-            let pairs: Vec<Pair> = d.iter().map(|d| d.view()).zip(inputs.iter().map(|x| x.view())).collect();
-            sums.add_weight(layer.find(Role::DenseWeight, false), 0..layer.output, &pairs);
-            sums.add_bias(layer.find(Role::DenseBias, false), &d);
+        (LayerKind::Dense { .. }, Found::Rows(d), _) => {
+            let input = tape.input_of(context, node);
+            sums.add_weight(layer.find(Role::DenseWeight, false), 0..d.ncols(), d.view(), input.view());
+            sums.add_bias(layer.find(Role::DenseBias, false), d.view());
         }
-        LayerKind::Embedding { .. } => {
-            for (tape, found) in found() {
-                if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
-                    steps::embed_backward(tape.input_of(config, node).view(), found.rows().view(), table);
-                }
+        (LayerKind::Embedding { .. }, Found::Rows(d), _) => {
+            if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
+                steps::embed_backward(tape.input_of(context, node).view(), d.view(), table);
             }
         }
-        LayerKind::Decoder { .. } => {
-            for (tape, found) in found() {
-                let Found::Bridge(found) = found else {
-                    unreachable!("a decoder leaves those of its bridge")
-                };
-                let bridge = tape.bridge.as_ref().expect("the encoder was run");
-                bridge::add_gradients(config, bridge, found, sums);
-            }
+        (LayerKind::Decoder { .. }, Found::Bridge(found), _) => {
+            let bridge = tape.bridge.as_ref().expect("the encoder was run");
+            bridge::add_gradients(context.config, bridge, found, sums);
         }
-        kind => unreachable!("{} has no parameters", kind.name()),
-    }
-}
-
-fn passed<'a>(
-    config: &NetworkConfig,
-    layer: &Layer,
-    node: &Node,
-    tape: &'a PartTape,
-    found: &'a Found,
-) -> Passed<'a> {
-    let (Found::Recurrent(found), Some(Kept::Recurrent(kept))) =
-        (found, tape.values.get(&Source::Output(layer.index)))
-    else {
-        unreachable!("it was run as a recurrent layer")
-    };
-    Passed { packing: tape.packing_of(node), input: tape.input_of(config, node), tape: kept, found }
-}
-
-impl Found {
-    /// The gradient with respect to the pre-activations, or to the rows of an embedding.
-    fn rows(&self) -> &Matrix {
-        let Found::Rows(d) = self else { unreachable!("the layer has no steps of its own") };
-        d
+        (kind, ..) => unreachable!("{} has no parameters", kind.name()),
     }
 }
 
@@ -326,46 +277,49 @@ impl BackWalk<'_> {
     /// Hands the gradient with respect to a layer's input to the values that it was merged of.
     fn pass_on(&self, node: &Node, d_input: Option<Matrix>, tape: &PartTape, back: &mut Back) {
         let Some(d_input) = d_input else { return };
-        let config = self.context.config;
         let wanted = || node.inputs.iter().copied().filter(|source| self.wants(source));
         let count = wanted().count();
         match node.merge {
             Merge::Sum => {
                 for other in wanted().take(count.saturating_sub(1)) {
-                    back.meet(config, other, d_input.clone(), tape);
+                    back.meet(self.context, other, d_input.clone(), tape);
                 }
                 if let Some(last) = wanted().next_back() {
-                    back.meet(config, last, d_input, tape);
+                    back.meet(self.context, last, d_input, tape);
                 }
             }
         }
     }
 
     fn recurrent(&self, node: &Node, recurrent: &Recurrent, tapes: &mut [PartTape], backs: &mut [Back]) {
-        let layer = &self.context.config.layers()[node.layer];
-        let number = node.states.as_ref().expect("recurrent layers have states").number;
-        let own = Source::Output(node.layer);
-        let packings: Vec<Arc<Packing>> =
-            tapes.iter().map(|tape| Arc::clone(tape.packing_of(node))).collect();
-        let parts = tapes.iter_mut().zip(&mut *backs).zip(&packings);
-        let given = parts.map(|((tape, back), packing)| {
-            let Some(Kept::Recurrent(tape)) = tape.values.get_mut(&own) else {
-                unreachable!("it was run as one")
-            };
-            let d_out = back.d.remove(&own);
-            recurrent::GivenBack { packing, tape, d_out, d_final: back.d_states[number].as_ref() }
-        });
-        let (given, wants_input) = (given.collect(), self.wants_input_of(node));
-        let found = recurrent::backward(self.context, self.threads, layer, recurrent, given, wants_input);
-        for ((tape, back), found) in tapes.iter().zip(backs).zip(found) {
-            let d_input = back.put(node, found);
+        let (context, wants_input) = (self.context, self.wants_input_of(node));
+        let layer = &context.config.layers()[node.layer];
+        for (tape, back) in tapes.iter().zip(&mut *backs) {
+            let d_out = back.d.remove(Source::Output(node.layer));
+            let packing = tape.packing_of(node);
+            recurrent::begin_backward(context.buffers, packing, recurrent, d_out, &mut back.works);
+        }
+        let threads = self.threads.at_most(tapes.len() * recurrent.direction.scans().len());
+        let parts = tapes.iter_mut().zip(&mut *backs);
+        let jobs = parts.flat_map(|(tape, back)| back.scan_jobs(node, tape).into_iter().flatten());
+        threads.run(jobs, |job| job.run(context, layer, recurrent));
+        for (tape, back) in tapes.iter().zip(backs) {
+            let packing = tape.packing_of(node);
+            let d_input = wants_input.then(|| {
+                let Some(Kept::Recurrent(kept)) = tape.values.get(Source::Output(node.layer)) else {
+                    unreachable!("it was run as one")
+                };
+                recurrent::input_gradient(context, self.threads, layer, recurrent, packing, kept)
+            });
+            let scans = back.works.each_mut().map(|work| work.found.take());
+            back.put(context, node, recurrent, packing, RecurrentGradients { scans });
             self.pass_on(node, d_input, tape, back);
         }
     }
 
     fn chain(&self, chain: &[usize], tapes: &mut [PartTape], backs: &mut [Back]) {
-        let graph = self.context.config.graph();
-        let (node, last) = (graph.node(chain[0]), Source::Output(chain[chain.len() - 1]));
+        let (context, config) = (self.context, self.context.config);
+        let (node, last) = (config.graph().node(chain[0]), Source::Output(chain[chain.len() - 1]));
         let packings: Vec<Arc<Packing>> =
             tapes.iter().map(|tape| Arc::clone(tape.packing_of(node))).collect();
         let parts = tapes.iter_mut().zip(&mut *backs).zip(&packings);
@@ -380,15 +334,18 @@ impl BackWalk<'_> {
                 packing,
                 dropout: tape.dropout,
                 tapes: scans.collect(),
-                d_out: back.d.remove(&last),
+                d_out: back.d.remove(last),
                 d_final: &back.d_states,
             }
         });
         let (given, wants_input) = (given.collect(), self.wants_input_of(node));
-        let found = chain::backward(self.context, self.threads, chain, given, wants_input);
-        for ((tape, back), found) in tapes.iter().zip(backs).zip(found) {
-            for (&layer, found) in chain.iter().rev().zip(found) {
-                let d_input = back.put(graph.node(layer), found);
+        let found = chain::backward(context, self.threads, chain, given, wants_input);
+        for (((tape, back), packing), found) in tapes.iter().zip(backs).zip(&packings).zip(found) {
+            for (&layer, (d_input, found)) in chain.iter().rev().zip(found) {
+                let (node, recurrent) = (config.graph().node(layer), config.layers()[layer].recurrent());
+                let recurrent = recurrent.expect("chains are of recurrent layers");
+                let scans = [Some(found), None];
+                back.put(context, node, recurrent, packing, RecurrentGradients { scans });
                 self.pass_on(node, d_input, tape, back);
             }
         }
@@ -396,41 +353,63 @@ impl BackWalk<'_> {
 }
 
 impl Back {
-    /// Takes the results of a recurrent layer; returns the gradient with respect to its input.
-    fn put(&mut self, node: &Node, (d_input, d_initial, found): Backward) -> Option<Matrix> {
-        let number = node.states.as_ref().expect("recurrent layers have states").number;
-        self.d_states[number] = Some(d_initial);
-        self.found.insert(node.layer, Found::Recurrent(found));
-        d_input
+    /// Returns the matrices to the network.
+    pub(crate) fn clear(&mut self) {
+        self.d.clear();
+        self.d_states.clear();
+        self.found.clear();
+        self.works = Default::default();
+    }
+
+    fn scan_jobs<'a>(&'a mut self, node: &Node, tape: &'a mut PartTape) -> [Option<BackJob<'a>>; 2] {
+        let PartTape { packings, values, .. } = tape;
+        let Some(Kept::Recurrent(kept)) = values.get_mut(Source::Output(node.layer)) else {
+            unreachable!("it was run as one")
+        };
+        let d_final = self.d_states[state_number(node)].as_ref();
+        recurrent::back_jobs(&packings[node.inputs[0]], kept, &mut self.works, d_final)
+    }
+
+    /// Takes the results of a recurrent layer.
+    fn put(
+        &mut self,
+        context: Context,
+        node: &Node,
+        recurrent: &Recurrent,
+        packing: &Packing,
+        mut found: RecurrentGradients,
+    ) {
+        let d_initial = recurrent::initial_gradients(context.buffers, recurrent, packing, &mut found);
+        self.d_states[state_number(node)] = Some(d_initial);
+        self.found[node.layer] = Some(Found::Recurrent(found));
     }
 
     /// Backward through a layer that is not recurrent; returns the gradient with respect to its input.
     fn other(&mut self, context: Context, node: &Node, tape: &PartTape, wants_input: bool) -> Option<Matrix> {
         let layer = &context.config.layers()[node.layer];
-        let d = self.d.remove(&Source::Output(node.layer));
+        let d = self.d.remove(Source::Output(node.layer));
         if let LayerKind::Decoder { .. } = layer.kind {
             let bridge = tape.bridge.as_ref().expect("the encoder was run");
             let found = bridge::backward(context, bridge, &mut self.d_states);
-            self.found.insert(layer.index, Found::Bridge(found));
+            self.found[layer.index] = Some(Found::Bridge(found));
             return None;
         }
         self.other_backward(context, layer, node, tape, d?, wants_input)
     }
 
     /// Adds one reader's share of the gradient with respect to a value.
-    fn meet(&mut self, config: &NetworkConfig, source: Source, d: Matrix, tape: &PartTape) {
+    fn meet(&mut self, context: Context, source: Source, d: Matrix, tape: &PartTape) {
         if let Source::FinalHidden(layer) = source {
-            let (number, recurrent) = recurrent_of(config, layer);
-            let zeros = || LayerState::zeros(recurrent, d.nrows());
+            let (number, recurrent) = recurrent_of(context.config, layer);
+            let zeros = || PartState::zeros(context.buffers, recurrent, d.nrows());
             let d_final = self.d_states[number].get_or_insert_with(zeros);
-            let d = tape.packings[&source].unsort(d.view());
-            return add_to_newest(d.view(), StateKind::Hidden, recurrent, d_final);
+            let mut rows = context.buffers.matrix(d.nrows(), d.ncols());
+            tape.packings[source].unsort(d.view(), rows.view_mut());
+            return add_to_newest(rows.view(), StateKind::Hidden, recurrent, d_final);
         }
-        match self.d.entry(source) {
-            Entry::Vacant(place) => {
-                place.insert(d);
-            }
-            Entry::Occupied(mut sum) => **sum.get_mut() += &*d,
+        match self.d.get_mut(source) {
+            None => self.d.insert(source, d),
+            Some(sum) => **sum += &*d,
         }
     }
 
@@ -446,16 +425,16 @@ impl Back {
         wants_input: bool,
     ) -> Option<Matrix> {
         let packing = tape.packing_of(node);
-        match (layer.kind, tape.values.get(&Source::Output(layer.index))) {
+        match (layer.kind, tape.values.get(Source::Output(layer.index))) {
             (LayerKind::Dense { activation, .. }, Some(Kept::Dense(kept))) => {
                 dense::backward(context.set, kept, activation, &mut d);
                 let weight = &context.packed.layer(layer).dense;
                 let d_input = wants_input.then(|| dense::product(context, d.view(), weight, None));
-                self.found.insert(layer.index, Found::Rows(d));
+                self.found[layer.index] = Some(Found::Rows(d));
                 d_input
             }
             (LayerKind::Embedding { .. }, _) => {
-                self.found.insert(layer.index, Found::Rows(d));
+                self.found[layer.index] = Some(Found::Rows(d));
                 None
             }
             (LayerKind::Dropout { rate }, _) => {
@@ -481,16 +460,12 @@ impl Back {
 }
 
 /// Adds the gradients of learned states, which all rows share, and h all slots.
-fn add_learned(layer: &Layer, recurrent: &Recurrent, d_initial: &LayerState, sums: &mut Sums) {
-    let k = recurrent.history();
-    for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
-        if let Some(mut h0) = sums.vector(layer.find(Role::InitialH, reverse)) {
-            for j in 0..k {
-                h0 += &d_initial.h.index_axis(Axis(0), scan * k + j).sum_axis(Axis(0));
+fn add_learned(layer: &Layer, recurrent: &Recurrent, d_initial: &PartState, sums: &mut Sums) {
+    for (d, &reverse) in d_initial.scans.iter().flatten().zip(recurrent.direction.scans()) {
+        for (role, d) in [(Role::InitialH, Some(&d.h)), (Role::InitialC, d.c.as_ref())] {
+            if let (Some(d), Some(mut sum)) = (d, sums.vector(layer.find(role, reverse))) {
+                d.rows().into_iter().for_each(|d| sum += &d);
             }
-        }
-        if let (Some(d_c), Some(mut c0)) = (&d_initial.c, sums.vector(layer.find(Role::InitialC, reverse))) {
-            c0 += &d_c.slice(s![scan, .., ..]).sum_axis(Axis(0));
         }
     }
 }

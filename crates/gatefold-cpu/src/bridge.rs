@@ -1,21 +1,21 @@
 //! The bridge from the final states of an encoder to the initial states of its decoder.
 
-use crate::buffers::Matrix;
+use crate::buffers::{Buffers, Matrix};
 use crate::dense::{self, DenseTape};
 use crate::network::Context;
-use crate::recurrent::side_by_side;
+use crate::parts::PartState;
 use crate::tensors::Sums;
-use gatefold_model::LayerState;
 use gatefold_model::{
     Bridge, HandOver, InitialSource, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind,
 };
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{ArrayView2, Axis};
+use std::sync::Arc;
 
 /// The tape of the bridge: for each hand-over its source `[B, W]` and the dense layer's tape; `None` where states are
 /// handed over unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct BridgeTape {
-    dense: Vec<Option<(Array2<f32>, DenseTape)>>,
+    dense: Vec<Option<(Matrix, DenseTape)>>,
 }
 
 /// A recurrent layer, with its number among the recurrent layers, which is also that of its state.
@@ -34,15 +34,26 @@ fn decoder(config: &NetworkConfig) -> (&Layer, Bridge) {
 }
 
 /// The newest values of a state, directions side by side: `[B, D R]` or `[B, D H]`.
-pub(crate) fn newest(state: &LayerState, kind: StateKind, recurrent: &Recurrent) -> Array2<f32> {
-    let k = recurrent.history();
-    let parts: Vec<ArrayView2<f32>> = (0..recurrent.direction.scans().len())
-        .map(|scan| match kind {
-            StateKind::Hidden => state.h.index_axis(Axis(0), scan * k + k - 1),
-            StateKind::Cell => state.c.as_ref().expect("the layer has a cell").index_axis(Axis(0), scan),
-        })
-        .collect();
-    side_by_side(&parts)
+pub(crate) fn newest(
+    buffers: &Arc<Buffers>,
+    state: &PartState,
+    kind: StateKind,
+    recurrent: &Recurrent,
+) -> Matrix {
+    let batch = state.scan(0).h.nrows() / recurrent.history();
+    let width = match kind {
+        StateKind::Hidden => recurrent.recurrent_width(),
+        StateKind::Cell => recurrent.hidden,
+    };
+    let scans = recurrent.direction.scans().len();
+    let mut all = buffers.matrix(batch, scans * width);
+    for (scan, mut columns) in state.scans.iter().flatten().zip(all.axis_chunks_iter_mut(Axis(1), width)) {
+        match kind {
+            StateKind::Hidden => columns.assign(&scan.h(recurrent.history() - 1, batch)),
+            StateKind::Cell => columns.assign(&**scan.c.as_ref().expect("the layer has a cell")),
+        }
+    }
+    all
 }
 
 /// The backward of [`newest`]: adds to the gradient of the state.
@@ -50,50 +61,51 @@ pub(crate) fn add_to_newest(
     d: ArrayView2<f32>,
     kind: StateKind,
     recurrent: &Recurrent,
-    state: &mut LayerState,
+    state: &mut PartState,
 ) {
-    let k = recurrent.history();
-    let scans = recurrent.direction.scans().len();
-    let width = d.ncols() / scans;
-    for scan in 0..scans {
-        let mut to = match kind {
-            StateKind::Hidden => state.h.index_axis_mut(Axis(0), scan * k + k - 1),
-            StateKind::Cell => state.c.as_mut().expect("the layer has a cell").index_axis_mut(Axis(0), scan),
-        };
-        to += &d.slice(s![.., scan * width..(scan + 1) * width]);
+    let (batch, width) = (d.nrows(), d.ncols() / recurrent.direction.scans().len());
+    for (scan, d) in state.scans.iter_mut().flatten().zip(d.axis_chunks_iter(Axis(1), width)) {
+        match kind {
+            StateKind::Hidden => {
+                let mut to = scan.h_mut(recurrent.history() - 1, batch);
+                to += &d;
+            }
+            StateKind::Cell => **scan.c.as_mut().expect("the layer has a cell") += &d,
+        }
     }
 }
 
 /// Fills the initial states of the decoder's recurrent layers from the final states of the encoder's.
-pub(crate) fn forward(context: Context, states: &mut [LayerState]) -> BridgeTape {
+pub(crate) fn forward(context: Context, states: &mut [PartState]) -> BridgeTape {
     let config = context.config;
     let (decoder, bridge) = decoder(config);
-    let batch = states[0].h.dim().1;
     for node in config.graph().nodes() {
         if node.states.as_ref().is_some_and(|states| states.initial == InitialSource::HandedOver) {
             let (number, recurrent) = recurrent_of(config, node.layer);
-            states[number] = LayerState::zeros(recurrent, batch);
+            let batch = states[number].scan(0).h.nrows() / recurrent.history();
+            states[number] = PartState::zeros(context.buffers, recurrent, batch);
         }
     }
     let mut hand_over = |(place, hand_over): (usize, &HandOver)| {
         let &HandOver { target, number, state, source, source_state, .. } = hand_over;
         let (from, recurrent) = recurrent_of(config, source);
-        let given = newest(&states[from], source_state, recurrent);
+        let given = newest(context.buffers, &states[from], source_state, recurrent);
         let (value, dense) = match bridge {
             Bridge::Same => (given, None),
             Bridge::Dense { activation } => {
                 let weight = &context.packed.layer(decoder).bridge[place];
                 let bias = context.values.elements(decoder, Role::BridgeBias(number, state), false);
                 let tape = dense::forward(context, given.view(), weight, bias, activation);
-                (Array2::clone(&tape.y), Some((given, tape)))
+                (tape.y.clone(), Some((given, tape)))
             }
         };
-        let to = &mut states[recurrent_of(config, target).0];
+        let to = states[recurrent_of(config, target).0].scan_mut(0);
         match state {
-            StateKind::Hidden => to.h.assign(&value),
-            StateKind::Cell => {
-                to.c.as_mut().expect("the layer has a cell").index_axis_mut(Axis(0), 0).assign(&value)
+            StateKind::Hidden => {
+                let slots = to.h.axis_chunks_iter_mut(Axis(0), value.nrows());
+                slots.into_iter().for_each(|mut slot| slot.assign(&*value));
             }
+            StateKind::Cell => to.c.as_mut().expect("the layer has a cell").assign(&*value),
         }
         dense
     };
@@ -108,7 +120,7 @@ pub(crate) type BridgeGradients = Vec<Option<Matrix>>;
 pub(crate) fn backward(
     context: Context,
     tape: &BridgeTape,
-    d_states: &mut [Option<LayerState>],
+    d_states: &mut [Option<PartState>],
 ) -> BridgeGradients {
     let config = context.config;
     let (decoder, bridge) = decoder(config);
@@ -116,14 +128,17 @@ pub(crate) fn backward(
         let &HandOver { target, state, source, source_state, .. } = hand_over;
         let d_initial = &d_states[recurrent_of(config, target).0];
         let d_initial = d_initial.as_ref().expect("the decoder's layers had their turn");
-        let d: Array2<f32> = match state {
-            // All slots of a skip connection started with the same h.
-            StateKind::Hidden => d_initial.h.sum_axis(Axis(0)),
-            StateKind::Cell => {
-                d_initial.c.as_ref().expect("the layer has a cell").index_axis(Axis(0), 0).to_owned()
+        let d_initial = d_initial.scan(0);
+        let mut d = match state {
+            StateKind::Hidden => {
+                // All slots of a skip connection started with the same h.
+                let batch = d_initial.h.nrows() / recurrent_of(config, target).1.history();
+                let mut sum = context.buffers.zeros(batch, d_initial.h.ncols());
+                d_initial.h.axis_chunks_iter(Axis(0), batch).for_each(|slot| *sum += &slot);
+                sum
             }
+            StateKind::Cell => d_initial.c.as_ref().expect("the layer has a cell").clone(),
         };
-        let mut d = context.buffers.copy(d.view());
         let mut found = None;
         if let (Some((_, tape)), Bridge::Dense { activation }) = (&tape.dense[place], bridge) {
             dense::backward(context.set, tape, activation, &mut d);
@@ -132,7 +147,8 @@ pub(crate) fn backward(
             found = Some(std::mem::replace(&mut d, d_given));
         }
         let (from, recurrent) = recurrent_of(config, source);
-        let d_final = d_states[from].get_or_insert_with(|| LayerState::zeros(recurrent, d.nrows()));
+        let d_final =
+            d_states[from].get_or_insert_with(|| PartState::zeros(context.buffers, recurrent, d.nrows()));
         add_to_newest(d.view(), source_state, recurrent, d_final);
         found
     };
@@ -150,7 +166,7 @@ pub(crate) fn add_gradients(
     for ((hand_over, dense), d) in config.graph().hand_overs().iter().zip(&tape.dense).zip(found) {
         let (Some((x, _)), Some(d)) = (dense, d) else { continue };
         let weight = decoder.find(Role::BridgeWeight(hand_over.number, hand_over.state), false);
-        sums.add_weight(weight, 0..d.ncols(), &[(d.view(), x.view())]);
-        sums.add_bias(decoder.find(Role::BridgeBias(hand_over.number, hand_over.state), false), &[d.view()]);
+        sums.add_weight(weight, 0..d.ncols(), d.view(), x.view());
+        sums.add_bias(decoder.find(Role::BridgeBias(hand_over.number, hand_over.state), false), d.view());
     }
 }

@@ -30,6 +30,22 @@ pub(crate) struct Matrix {
     home: Arc<Buffers>,
 }
 
+/// Rows that are kept elsewhere, or that were made of such.
+#[derive(Debug)]
+pub(crate) enum Rows<'a> {
+    Kept(ArrayView2<'a, f32>),
+    Made(Matrix),
+}
+
+impl Rows<'_> {
+    pub(crate) fn view(&self) -> ArrayView2<'_, f32> {
+        match self {
+            Rows::Kept(rows) => rows.view(),
+            Rows::Made(rows) => rows.view(),
+        }
+    }
+}
+
 impl Buffers {
     /// Begins a pass: frees what [`KEPT_PASSES`] passes did not need.
     pub(crate) fn begin(&self) {

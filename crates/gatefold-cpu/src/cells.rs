@@ -88,20 +88,25 @@ impl CellStep<'_> {
         matches!(self.cell, Cell::Gru(GruCell { reset: Reset::Before, .. }))
     }
 
-    /// The lanes of `W x`.
-    pub(crate) fn input_blocks(&self) -> Vec<Block> {
+    /// The lanes of `W x`; the second block may be empty.
+    fn both_input_blocks(&self) -> [Block; 2] {
         let all = self.cell.gates() * self.hidden;
         match self.cell {
-            Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::after_input_blocks(self.hidden).into(),
-            _ => vec![Block { lanes: 0..all, rows: 0..all }],
+            Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::after_input_blocks(self.hidden),
+            _ => [Block { lanes: 0..all, rows: 0..all }, Block { lanes: all..all, rows: all..all }],
         }
     }
 
+    /// The lanes of `W x`.
+    pub(crate) fn input_blocks(&self) -> impl Iterator<Item = Block> + use<> {
+        self.both_input_blocks().into_iter().filter(|block| !block.lanes.is_empty())
+    }
+
     /// The rows of W in the order of the lanes that they go to, which are the first ones.
-    pub(crate) fn input_rows(&self) -> Vec<Range<usize>> {
-        let mut blocks = self.input_blocks();
+    pub(crate) fn input_rows(&self) -> [Range<usize>; 2] {
+        let mut blocks = self.both_input_blocks();
         blocks.sort_by_key(|block| block.lanes.start);
-        blocks.into_iter().map(|block| block.rows).collect()
+        blocks.map(|block| block.rows)
     }
 
     /// The lanes of `U h'`; with the reset before the product, without the candidate's rows.

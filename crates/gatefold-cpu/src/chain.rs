@@ -4,18 +4,18 @@
 //! The windows change no bit, since a row's results do not depend on the rows and steps computed with it.
 
 use crate::buffers::Matrix;
+use crate::forward::state_number;
 use crate::network::{Context, Kept, PartTape};
 use crate::packing::Packing;
+use crate::parts::PartState;
 use crate::pipeline::Chain;
 use crate::product::Start;
-use crate::recurrent::{self, Backward, Inference};
-use crate::scan::{self, BackwardScan, ScanStates, ScanTape};
+use crate::recurrent::{self, Inference, RecurrentTape};
+use crate::scan::{self, BackwardScan, ScanGradients, ScanStates, ScanTape};
 use crate::steps::drop_out;
 use crate::threads::Threads;
 use crate::weights::Weights;
-use gatefold_model::{
-    Direction, Dropout, Layer, LayerKind, LayerState, NetworkConfig, Node, Recurrent, Source,
-};
+use gatefold_model::{Direction, Dropout, Layer, LayerKind, NetworkConfig, Node, Recurrent, Source};
 use ndarray::{ArrayView2, s};
 use std::ops::Range;
 use std::sync::Arc;
@@ -117,6 +117,8 @@ struct Stage<'a> {
     /// The chain's own input, for its first layer.
     input: Option<ArrayView2<'a, f32>>,
     is_last: bool,
+    /// The initial states.
+    states: &'a PartState,
     pass: StagePass<'a>,
     /// `[N, R]`: what an inference's last layer puts out, or what dropout makes of what is kept.
     output: Option<Matrix>,
@@ -124,14 +126,14 @@ struct Stage<'a> {
 
 #[expect(clippy::large_enum_variant, reason = "there are a few of them, for a whole pass")]
 enum StagePass<'a> {
-    Keeps { tape: ScanTape, scratch: Vec<f32> },
+    Keeps { tape: ScanTape, scratch: Matrix },
     Infers(Inference<'a>),
 }
 
 /// Runs the layers of a chain.
 pub(crate) fn forward(context: Context, threads: Threads, tapes: &mut [PartTape], chain: &[usize]) {
     let links = links(context, chain, tapes[0].dropout);
-    let inputs: Vec<_> = tapes.iter().map(|tape| tape.input_of(context.config, links[0].node)).collect();
+    let inputs: Vec<_> = tapes.iter().map(|tape| tape.input_of(context, links[0].node)).collect();
     let parts = tapes.iter().zip(&inputs);
     let chains = parts.map(|(tape, input)| stages(context, tape, input.view(), &links)).collect();
     let done = threads.pipeline(chains, |stage, n, item| stage.run(context, n, item));
@@ -140,14 +142,15 @@ pub(crate) fn forward(context: Context, threads: Threads, tapes: &mut [PartTape]
     drop(inputs);
     for (tape, found) in tapes.iter_mut().zip(found) {
         for (link, (kept, finals, dropped)) in links.iter().zip(found) {
-            tape.put(context, link.node, kept, finals);
+            tape.states[state_number(link.node)] = finals;
+            tape.put(context, link.node, kept);
             tape.put_dropped(context, link, dropped);
         }
     }
 }
 
 /// The value of a layer, unless nobody reads it, its final states, and the value after dropout.
-type Results = (Option<Kept>, LayerState, Option<Matrix>);
+type Results = (Option<Kept>, PartState, Option<Matrix>);
 
 fn stages<'a>(
     context: Context,
@@ -158,16 +161,18 @@ fn stages<'a>(
     let packing = &**tape.packing_of(links[0].node);
     let windows: Arc<[_]> = windows(packing, links).into();
     let stage = |(place, link): (usize, &'a Link<'a>)| {
-        let number = link.node.states.as_ref().expect("recurrent layers have states").number;
-        let (initial, is_last) = (&tape.states.layers[number], place + 1 == links.len());
+        let (states, is_last) = (&tape.states[state_number(link.node)], place + 1 == links.len());
         let (pass, has_output) = if tape.keeps {
-            let tape = recurrent::begin(context, packing, &link.weights, initial, link.recurrent, 0);
+            let tape = recurrent::begin_scan(context, packing, &link.weights, states.scan(0));
             (
-                StagePass::Keeps { tape, scratch: vec![0.0; link.weights.cell.scratch_len()] },
+                StagePass::Keeps {
+                    tape,
+                    scratch: context.buffers.matrix(1, link.weights.cell.scratch_len()),
+                },
                 link.dropout.is_some(),
             )
         } else {
-            (StagePass::Infers(Inference::new(link.weights, packing, initial, link.recurrent, 0)), is_last)
+            (StagePass::Infers(Inference::new(link.weights, states.scan(0))), is_last)
         };
         Stage {
             link,
@@ -175,6 +180,7 @@ fn stages<'a>(
             windows: Arc::clone(&windows),
             input: (place == 0).then_some(input),
             is_last,
+            states,
             pass,
             output: has_output.then(|| context.buffers.matrix(packing.len(), link.layer.output)),
         }
@@ -207,7 +213,7 @@ impl Stage<'_> {
                     input,
                     width,
                     tape,
-                    scratch,
+                    scratch.elements_mut(),
                 );
                 if let Some(next) = &mut next {
                     next.assign(&recurrent::rows_of_outputs(packing, weights, tape, rows.clone()));
@@ -234,16 +240,16 @@ impl Stage<'_> {
 
     fn finish(self, context: Context) -> Results {
         let (packing, recurrent) = (self.packing, self.link.recurrent);
+        let mut states = self.states.clone();
         match self.pass {
             StagePass::Keeps { tape, .. } => {
-                let (tape, finals) =
-                    recurrent::finish(context, packing, self.link.layer, recurrent, vec![tape]);
-                (Some(Kept::Recurrent(Box::new(tape))), finals, self.output)
+                let mut tape = RecurrentTape::of([Some(tape), None]);
+                recurrent::finish(context, packing, self.link.layer, recurrent, &mut tape, &mut states);
+                (Some(Kept::Recurrent(tape)), states, self.output)
             }
             StagePass::Infers(inference) => {
-                let mut finals = LayerState::zeros(recurrent, packing.batch());
-                inference.put_states(0, packing, &mut finals);
-                (self.output.map(Kept::Rows), finals, None)
+                states.scans = [Some(inference.states), None];
+                (self.output.map(Kept::Rows), states, None)
             }
         }
     }
@@ -272,7 +278,7 @@ pub(crate) struct GivenBack<'a> {
     /// `[N, width]`: with respect to the last layer's outputs.
     pub(crate) d_out: Option<Matrix>,
     /// With respect to the final states of all recurrent layers.
-    pub(crate) d_final: &'a [Option<LayerState>],
+    pub(crate) d_final: &'a [Option<PartState>],
 }
 
 /// A layer of a chain, backward over one part.
@@ -282,7 +288,7 @@ struct BackStage<'a> {
     /// The windows, for the last layer.
     windows: Arc<[Range<usize>]>,
     tape: &'a mut ScanTape,
-    d_final: Option<ScanStates>,
+    d_final: Option<&'a ScanStates>,
     scan: BackwardScan<'a>,
     /// The steps that it has not gone through.
     left: usize,
@@ -293,24 +299,20 @@ struct BackStage<'a> {
     d_input: Option<Matrix>,
 }
 
-/// Backward through the layers of a chain; for each part the results of its layers, the last layer's first. The
-/// context's weights are those packed for backward.
+/// Backward through the layers of a chain; for each part and layer, the last layer first, the gradient with respect to
+/// the input if it is the chain's, and what else the layer's pass leaves. The context's weights are those packed for backward.
 pub(crate) fn backward(
     context: Context,
     threads: Threads,
     chain: &[usize],
     given: Vec<GivenBack>,
     wants_input: bool,
-) -> Vec<Vec<Backward>> {
+) -> Vec<Vec<(Option<Matrix>, ScanGradients)>> {
     let Some(dropout) = given.first().map(|given| given.dropout) else { return Vec::new() };
     let links = links(context, chain, dropout);
     let chains = given.into_iter().map(|given| back_stages(context, given, &links, wants_input)).collect();
     let done = threads.pipeline(chains, |stage, n, item| stage.run(context, n, item));
-    let finish = |stage: BackStage| {
-        let scans = vec![stage.scan.gradients];
-        let (d_initial, found) = recurrent::finish_backward(stage.link.recurrent, stage.packing, scans);
-        (stage.d_input, d_initial, found)
-    };
+    let finish = |stage: BackStage| (stage.d_input, stage.scan.gradients);
     done.into_iter().map(|stages| stages.into_iter().map(finish).collect()).collect()
 }
 
@@ -325,16 +327,13 @@ fn back_stages<'a>(
     let (buffers, last) = (context.buffers, links.len() - 1);
     let stage = |(place, tape): (usize, &'a mut ScanTape)| {
         let link = &links[place];
-        let number = link.node.states.as_ref().expect("recurrent layers have states").number;
-        let d_final = d_final[number].as_ref();
-        let d_final = d_final.map(|d| recurrent::scan_states(d, link.recurrent, 0, packing));
+        let d_final = d_final[state_number(link.node)].as_ref().map(|d_final| d_final.scan(0));
         let scan = if place == last {
             let zeros = || buffers.zeros(packing.len(), link.layer.output);
             let d_out = d_out.take().unwrap_or_else(zeros);
-            BackwardScan::new(context, packing, link.weights, tape, d_out, d_final.as_ref())
+            BackwardScan::new(context, packing, link.weights, tape, d_out, d_final)
         } else {
             let room = buffers.matrix(packing.len(), link.layer.output);
-            let d_final = d_final.as_ref();
             let mut scan = BackwardScan::without_outputs(context, packing, link.weights, tape, room, d_final);
             scan.add_final(packing, d_final, |step| step.is_none());
             scan
@@ -371,7 +370,7 @@ impl BackStage<'_> {
             Some((steps, d_out)) => {
                 self.scan.give(packing, &steps, &d_out);
                 let here = |step: Option<usize>| step.is_some_and(|step| steps.contains(&step));
-                self.scan.add_final(packing, self.d_final.as_ref(), here);
+                self.scan.add_final(packing, self.d_final, here);
                 // A step adds to the gradients of the k steps before it, which have to be there.
                 let reach = if steps.start == 0 { 0 } else { weights.walk.history };
                 (steps.start + reach).min(self.left)

@@ -1,15 +1,15 @@
 //! The walk over the layers of a forward pass.
 
 use crate::bridge;
+use crate::buffers::Rows;
 use crate::chain;
 use crate::dense;
 use crate::network::{Context, Kept, PartTape};
 use crate::packing::Packing;
-use crate::recurrent::{self, Given};
+use crate::recurrent::{self, Running, ScanJob};
 use crate::steps;
 use crate::threads::Threads;
-use gatefold_model::{Layer, LayerKind, LayerState, Node, Recurrent, Role, Source};
-use ndarray::{CowArray, Ix2};
+use gatefold_model::{Layer, LayerKind, Node, Recurrent, Role, Source};
 use std::sync::Arc;
 
 /// Runs the layers of all parts from their first up to `end`, exclusive, with the inputs that `give` adds; final states
@@ -54,7 +54,7 @@ fn walk(context: Context, threads: Threads, tapes: &mut [PartTape], end: usize) 
     }
 }
 
-/// Runs a recurrent layer.
+/// Runs a recurrent layer. Threads share the parts and directions.
 fn run_recurrent(
     context: Context,
     threads: Threads,
@@ -63,39 +63,64 @@ fn run_recurrent(
     recurrent: &Recurrent,
 ) {
     let layer = &context.config.layers()[node.layer];
-    let number = node.states.as_ref().expect("recurrent layers have states").number;
-    let inputs: Vec<CowArray<f32, Ix2>> =
-        tapes.iter().map(|tape| tape.input_of(context.config, node)).collect();
-    let parts = tapes.iter().zip(&inputs).map(|(tape, input)| Given {
-        packing: tape.packing_of(node),
-        input: input.view(),
-        initial: &tape.states.layers[number],
-    });
-    let given: Vec<Given> = parts.collect();
-    let found: Vec<(Kept, LayerState)> = if tapes[0].keeps {
-        let found = recurrent::forward(context, threads, layer, recurrent, &given);
-        found.into_iter().map(|(tape, finals)| (Kept::Recurrent(Box::new(tape)), finals)).collect()
-    } else {
-        let found = recurrent::infer(context, threads, layer, recurrent, &given);
-        found.into_iter().map(|(output, finals)| (Kept::Rows(output), finals)).collect()
-    };
-    drop(given);
-    drop(inputs);
-    for (tape, (kept, finals)) in tapes.iter_mut().zip(found) {
-        tape.put(context, node, Some(kept), finals);
-    }
+    tapes.iter_mut().for_each(|tape| tape.begin_recurrent(context, node, recurrent));
+    let threads = threads.at_most(tapes.len() * recurrent.direction.scans().len());
+    let jobs = tapes.iter_mut().flat_map(|tape| tape.scan_jobs(node, recurrent).into_iter().flatten());
+    threads.run(jobs, |job| job.run(context, layer, recurrent));
+    tapes.iter_mut().for_each(|tape| tape.finish_recurrent(context, node, recurrent));
+}
+
+/// The number of a recurrent layer's state.
+pub(crate) fn state_number(node: &Node) -> usize {
+    node.states.as_ref().expect("recurrent layers have states").number
 }
 
 impl PartTape {
-    /// Takes the results of a recurrent layer; its value is left out where nobody reads it.
-    pub(crate) fn put(&mut self, context: Context, node: &Node, kept: Option<Kept>, finals: LayerState) {
-        let number = node.states.as_ref().expect("recurrent layers have states").number;
-        self.states.layers[number] = finals;
+    fn begin_recurrent(&mut self, context: Context, node: &Node, recurrent: &Recurrent) {
+        let (layer, initial) = (&context.config.layers()[node.layer], &self.states[state_number(node)]);
+        let running = Running::begin(context, self.packing_of(node), layer, recurrent, initial, self.keeps);
+        let made = match self.input_of(context, node) {
+            Rows::Made(input) => Some(input),
+            Rows::Kept(_) => None,
+        };
+        self.running = Some((running, made));
+    }
+
+    fn scan_jobs(&mut self, node: &Node, recurrent: &Recurrent) -> [Option<ScanJob<'_>>; 2] {
+        let packing = &*self.packings[node.inputs[0]];
+        let (running, made) = self.running.as_mut().expect("the layer began");
+        let input = made.as_ref().map_or_else(|| self.values.rows(node.inputs[0]), |made| made.view());
+        running.jobs(packing, recurrent, input, &mut self.states[state_number(node)])
+    }
+
+    fn finish_recurrent(&mut self, context: Context, node: &Node, recurrent: &Recurrent) {
+        let (running, _) = self.running.take().expect("the layer began");
+        let layer = &context.config.layers()[node.layer];
+        let kept = match running {
+            Running::Keeps(mut tape) => {
+                let packing = &self.packings[node.inputs[0]];
+                let states = &mut self.states[state_number(node)];
+                recurrent::finish(context, packing, layer, recurrent, &mut tape, states);
+                Kept::Recurrent(tape)
+            }
+            Running::Infers(mut output, added) => {
+                added.into_iter().for_each(|added| *output += &*added);
+                Kept::Rows(output)
+            }
+        };
+        self.put(context, node, Some(kept));
+    }
+
+    /// Takes the value of a recurrent layer, left out where nobody reads it.
+    pub(crate) fn put(&mut self, context: Context, node: &Node, kept: Option<Kept>) {
         let (packing, own) = (Arc::clone(self.packing_of(node)), Source::Output(node.layer));
         if context.config.graph().reads_final(node.layer) {
-            self.packings.insert(Source::FinalHidden(node.layer), Arc::new(packing.of_steps(1)));
+            let source = Source::FinalHidden(node.layer);
+            self.packings.insert(source, self.packing_of_steps(source, 1, &packing));
         }
-        self.values.extend(kept.map(|kept| (own, kept)));
+        if let Some(kept) = kept {
+            self.values.insert(own, kept);
+        }
         self.packings.insert(own, packing);
     }
 
@@ -103,10 +128,10 @@ impl PartTape {
     fn run_other(&mut self, context: Context, node: &Node) {
         let layer = &context.config.layers()[node.layer];
         if let LayerKind::Decoder { .. } = layer.kind {
-            self.bridge = Some(bridge::forward(context, &mut self.states.layers));
+            self.bridge = Some(bridge::forward(context, &mut self.states));
             return;
         }
-        let input = self.input_of(context.config, node);
+        let input = self.input_of(context, node);
         let mut packing = Arc::clone(self.packing_of(node));
         let kept = self.other_forward(context, layer, node, input, &mut packing);
         self.values.insert(Source::Output(layer.index), kept);
@@ -120,9 +145,10 @@ impl PartTape {
         context: Context,
         layer: &Layer,
         node: &Node,
-        input: CowArray<f32, Ix2>,
+        input: Rows,
         packing: &mut Arc<Packing>,
     ) -> Kept {
+        let own = Source::Output(layer.index);
         match layer.kind {
             LayerKind::Dense { activation, .. } => {
                 let bias = context.values.elements(layer, Role::DenseBias, false);
@@ -134,7 +160,7 @@ impl PartTape {
                 Kept::Rows(steps::embed(context.buffers, context.values.table(layer), input.view()))
             }
             LayerKind::Dropout { rate } => match self.dropout {
-                None => self.unchanged(context.buffers, node, input),
+                None => self.unchanged(node, input),
                 Some(dropout) => {
                     let mut y = context.buffers.copy(input.view());
                     steps::drop_out(dropout, layer.index, rate, packing, 0..packing.steps(), &mut y);
@@ -144,7 +170,7 @@ impl PartTape {
             LayerKind::Softmax => Kept::Rows(steps::softmax(context.buffers, input.view())),
             LayerKind::LastStep => {
                 let rows = packing.last_rows(context.buffers, input.view());
-                *packing = Arc::new(packing.of_steps(1));
+                *packing = self.packing_of_steps(own, 1, packing);
                 Kept::Rows(rows)
             }
             LayerKind::Expand { steps: count, fill } => {
@@ -154,13 +180,11 @@ impl PartTape {
                     count,
                     fill,
                 );
-                *packing = Arc::new(packing.of_steps(count));
+                *packing = self.packing_of_steps(own, count, packing);
                 Kept::Rows(rows)
             }
             // These layers only read.
-            LayerKind::Residual { .. } | LayerKind::FinalState => {
-                self.unchanged(context.buffers, node, input)
-            }
+            LayerKind::Residual { .. } | LayerKind::FinalState => self.unchanged(node, input),
             kind => unreachable!("{} is run elsewhere", kind.name()),
         }
     }

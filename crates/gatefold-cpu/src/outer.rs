@@ -4,41 +4,44 @@
 
 use crate::instructions::{Instructions, mul_add};
 use crate::product::{Lines, TILE_ROWS, load_at, panel_vectors, panels, store_at};
-use crate::threads::{Threads, split_rows};
-use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
+use crate::threads::Threads;
+use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
 use pulp::{Simd, WithSimd};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 /// The rows that a sum over a sequence takes at a time. A block of a panel, 32 KiB with AVX-512, fits the first cache.
 const BLOCK: usize = 128;
 
-/// `a [N, M]` and `b [N, I]`, whose rows are summed over.
-pub(crate) type Pair<'a> = (ArrayView2<'a, f32>, ArrayView2<'a, f32>);
-
-/// `out [M, I] += a^T b` for all pairs, in order, with the rows of `out` divided among threads.
+/// `out [M, I] += a^T b`, from `a [N, M]` and `b [N, I]`, with the rows of `out` divided among threads.
 ///
 /// Each thread copies its columns of a block of `a` into tiles, and all of the block of `b` into panels, which costs
 /// little beside the products of the two.
-pub(crate) fn add_outer(set: Instructions, threads: Threads, pairs: &[Pair], mut out: ArrayViewMut2<f32>) {
-    let (height, width) = out.dim();
+pub(crate) fn add_outer(
+    set: Instructions,
+    threads: Threads,
+    a: ArrayView2<f32>,
+    b: ArrayView2<f32>,
+    mut out: ArrayViewMut2<f32>,
+) {
     // Vectors run along the columns of b; with very few of these, along those of a.
-    if width < 8 && height > width {
-        let mut turned = Array2::zeros((width, height));
-        let pairs: Vec<Pair> = pairs.iter().map(|&(a, b)| (b, a)).collect();
-        add_outer(set, threads, &pairs, turned.view_mut());
+    if b.ncols() < 8 && a.ncols() > b.ncols() {
+        let shape = (b.ncols(), a.ncols());
+        let mut elements = TURNED.take();
+        elements.clear();
+        elements.resize(shape.0 * shape.1, 0.0);
+        let mut turned = ArrayViewMut2::from_shape(shape, &mut elements).expect("it has that length");
+        add_outer(set, threads, b, a, turned.view_mut());
         out += &turned.t();
+        TURNED.set(elements);
         return;
     }
-    let rows: usize = pairs.iter().map(|(a, _)| a.nrows()).sum();
-    let ranges = threads.ranges(height, TILE_ROWS, rows * height * width);
-    let parts = split_rows(out, &ranges);
-    threads.run(ranges.into_iter().zip(parts), |(columns, mut out)| {
+    let share = threads.share(a.ncols(), TILE_ROWS, a.len() * b.ncols());
+    let parts = out.axis_chunks_iter_mut(Axis(0), share).enumerate();
+    threads.run(parts, |(n, out)| {
+        let columns = n * share..n * share + out.nrows();
         SCRATCH.with_borrow_mut(|scratch| {
-            for (a, b) in pairs {
-                let a = a.slice(s![.., columns.clone()]);
-                set.run(Outer { a, b: b.view(), out: out.view_mut(), scratch });
-            }
+            set.run(Outer { a: a.slice(s![.., columns]), b, out, scratch });
         });
     });
 }
@@ -46,6 +49,8 @@ pub(crate) fn add_outer(set: Instructions, threads: Threads, pairs: &[Pair], mut
 thread_local! {
     /// Room for a block's tiles and panels, kept between products.
     static SCRATCH: RefCell<(Vec<f32>, Lines)> = const { RefCell::new((Vec::new(), Lines::EMPTY)) };
+    /// Room for a product that is computed transposed, kept likewise.
+    static TURNED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// One thread's work of [`add_outer`].
@@ -160,22 +165,20 @@ fn add_tile_of<S: Simd, const V: usize, const R: usize>(
     }
 }
 
-/// `out [M] += sums over the rows of f(row)`, for all segments of rows, in order, in blocks of [`BLOCK`] rows, with
-/// columns divided among threads. `rows` counts those of a segment, and `add(segment, n, columns, sums)` adds its row
-/// n's part to the sums.
-pub(crate) fn add_row_sums<T: Sync>(
+/// `out [M] += sums over the rows of f(row)`, in blocks of [`BLOCK`] rows, with columns divided among threads.
+/// `f(n, columns, sums)` adds row n's part to the sums.
+pub(crate) fn add_row_sums(
     set: Instructions,
     threads: Threads,
-    segments: &[T],
-    rows: impl Fn(&T) -> usize + Sync,
+    rows: usize,
     out: ArrayViewMut1<f32>,
-    add: impl Fn(&T, usize, Range<usize>, &mut [f32]) + Sync,
+    add: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
 ) {
     struct Sums<'a, F> {
         rows: usize,
         columns: Range<usize>,
         out: ArrayViewMut2<'a, f32>,
-        add: F,
+        add: &'a F,
     }
     impl<F: Fn(usize, Range<usize>, &mut [f32])> WithSimd for Sums<'_, F> {
         type Output = ();
@@ -197,14 +200,11 @@ pub(crate) fn add_row_sums<T: Sync>(
             }
         }
     }
-    let all: usize = segments.iter().map(&rows).sum();
-    let ranges = threads.ranges(out.len(), 16, all * out.len());
-    let parts = split_rows(out.insert_axis(Axis(1)), &ranges);
-    threads.run(ranges.into_iter().zip(parts), |(columns, mut out)| {
-        for segment in segments {
-            let add = |n, columns, sums: &mut [f32]| add(segment, n, columns, sums);
-            set.run(Sums { rows: rows(segment), columns: columns.clone(), out: out.view_mut(), add });
-        }
+    let share = threads.share(out.len(), 16, rows * out.len());
+    let mut out = out.insert_axis(Axis(1));
+    threads.run(out.axis_chunks_iter_mut(Axis(0), share).enumerate(), |(n, out)| {
+        let columns = n * share..n * share + out.nrows();
+        set.run(Sums { rows, columns, out, add: &add });
     });
 }
 
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::product::tests::{SIZES, assert_close, numbers};
     use gatefold_reference::Failures;
-    use ndarray::Array1;
+    use ndarray::{Array1, Array2};
 
     #[test]
     fn outer_products_add_up_over_the_rows_with_the_same_bits_for_any_threads() {
@@ -226,10 +226,7 @@ mod tests {
                     let (a, b) = (a.slice(s![.., 1..left + 1]), b.slice(s![.., 2..right + 2]));
                     let run = |threads| {
                         let mut out = Array2::from_elem((left, right), 0.5);
-                        let cut = rows / 3;
-                        let upper = (a.slice(s![..cut, ..]), b.slice(s![..cut, ..]));
-                        let lower = (a.slice(s![cut.., ..]), b.slice(s![cut.., ..]));
-                        add_outer(set, Threads::new(threads), &[upper, lower], out.view_mut());
+                        add_outer(set, Threads::new(threads), a, b, out.view_mut());
                         out
                     };
                     let out = run(1);
@@ -258,18 +255,11 @@ mod tests {
         let bound = 4.0 * f64::from(f32::EPSILON) / 2.0 * (rows as f64).sqrt();
         for set in Instructions::available() {
             let mut sums = Array1::zeros(2);
-            add_row_sums(
-                set,
-                Threads::new(2),
-                &[()],
-                |()| rows,
-                sums.view_mut(),
-                |(), n, columns, sums| {
-                    sums.iter_mut().zip(a.row(n).slice(s![columns])).for_each(|(sum, a)| *sum += a);
-                },
-            );
+            add_row_sums(set, Threads::new(2), rows, sums.view_mut(), |n, columns, sums| {
+                sums.iter_mut().zip(a.row(n).slice(s![columns])).for_each(|(sum, a)| *sum += a);
+            });
             let mut products = Array2::zeros((2, 1));
-            add_outer(set, Threads::new(2), &[(a.view(), ones.view())], products.view_mut());
+            add_outer(set, Threads::new(2), a.view(), ones.view(), products.view_mut());
             for (column, exact) in exact.iter().enumerate() {
                 for found in [sums[column], products[[column, 0]]] {
                     let error = (f64::from(found) - exact).abs() / exact;

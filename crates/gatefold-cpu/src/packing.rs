@@ -6,10 +6,11 @@
 //!
 //! A batch is packed in parts of a few rows each, since the parts go through the network on their own.
 
-use crate::buffers::{Buffers, Matrix};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, CowArray, Ix2, s};
+use crate::buffers::{Buffers, Matrix, Rows};
+use crate::threads::lock;
+use ndarray::{ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A part of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub(crate) struct Part {
 }
 
 /// The layout of a packed sequence `[N, F]`: the place of each step's rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Packing {
     part: Part,
     /// The row of the part at each place; sorted by length, rows of equal length in their order.
@@ -32,6 +33,8 @@ pub(crate) struct Packing {
     offsets: Vec<usize>,
     /// T of the padded sequence, which may exceed the longest row.
     steps: usize,
+    /// The windows that were asked for, kept for the next pass.
+    windows: Mutex<Vec<(Range<usize>, Arc<Packing>)>>,
 }
 
 impl Packing {
@@ -55,11 +58,37 @@ impl Packing {
             }
             offsets.push(offsets[t] + left);
         }
-        Packing { part, order, lengths, offsets, steps }
+        Packing { part, order, lengths, offsets, steps, windows: Mutex::default() }
+    }
+
+    /// Whether [`Packing::new`] would make the same of these.
+    pub(crate) fn is_of(&self, steps: usize, part: &Part, lengths: Option<&[usize]>) -> bool {
+        let length = |&row: &usize| lengths.map_or(steps, |lengths| lengths[part.rows[row]]);
+        self.steps == steps
+            && self.part == *part
+            && self.lengths.iter().copied().eq(self.order.iter().map(length))
+    }
+
+    /// Whether the other packing's [`Packing::of_steps`] would make the same as this.
+    pub(crate) fn is_of_steps(&self, steps: usize, other: &Packing) -> bool {
+        self.steps == steps
+            && self.part == other.part
+            && self.order == other.order
+            && self.lengths.iter().all(|&length| length == steps)
     }
 
     /// The packing of a range of steps; a row that ends before the range has no steps in it.
-    pub(crate) fn window(&self, steps: Range<usize>) -> Self {
+    pub(crate) fn window(&self, steps: &Range<usize>) -> Arc<Packing> {
+        let mut windows = lock(&self.windows);
+        if let Some((_, window)) = windows.iter().find(|(made, _)| made == steps) {
+            return Arc::clone(window);
+        }
+        let window = Arc::new(self.make_window(steps));
+        windows.push((steps.clone(), Arc::clone(&window)));
+        window
+    }
+
+    fn make_window(&self, steps: &Range<usize>) -> Self {
         let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
         let first = self.offsets[steps.start];
         Packing {
@@ -68,6 +97,7 @@ impl Packing {
             lengths: self.lengths.iter().map(within).collect(),
             offsets: self.offsets[steps.start..=steps.end].iter().map(|offset| offset - first).collect(),
             steps: steps.len(),
+            windows: Mutex::default(),
         }
     }
 
@@ -111,10 +141,6 @@ impl Packing {
         self.at(t).len()
     }
 
-    fn is_in_order(&self) -> bool {
-        self.order.iter().enumerate().all(|(place, &row)| place == row)
-    }
-
     /// The step and the row of the whole batch, for each packed row of some steps.
     pub(crate) fn places(&self, steps: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
         steps
@@ -156,23 +182,18 @@ impl Packing {
     }
 
     /// `[N, F]` to the rows of this part of a whole batch's `[T, B, F]`, without its padding.
-    pub(crate) fn unpack(&self, packed: ArrayView2<f32>, sequence: &mut Array3<f32>) {
+    pub(crate) fn unpack(&self, packed: ArrayView2<f32>, sequence: &mut [f32]) {
         let width = packed.ncols();
-        let packed = packed.as_standard_layout();
-        let from = packed.as_slice().expect("it was made standard");
-        let to = sequence.as_slice_mut().expect("it is in standard layout");
+        let from = packed.to_slice().expect("values are kept in standard layout");
         for (start, rows) in self.runs() {
-            let part = &mut to[rows.start * width..rows.end * width];
+            let part = &mut sequence[rows.start * width..rows.end * width];
             part.copy_from_slice(&from[start * width..][..part.len()]);
         }
     }
 
     /// Rows of the part, `[B, F]`, in the order of the packed sequence.
-    pub(crate) fn sort(&self, rows: ArrayView2<f32>) -> Array2<f32> {
-        if self.is_in_order() {
-            return rows.as_standard_layout().into_owned();
-        }
-        let mut sorted = Array2::zeros(rows.raw_dim());
+    pub(crate) fn sort(&self, buffers: &Arc<Buffers>, rows: ArrayView2<f32>) -> Matrix {
+        let mut sorted = buffers.matrix(rows.nrows(), rows.ncols());
         for (&row, mut to) in self.order.iter().zip(sorted.rows_mut()) {
             to.assign(&rows.row(row));
         }
@@ -180,15 +201,10 @@ impl Packing {
     }
 
     /// Undoes [`Packing::sort`].
-    pub(crate) fn unsort(&self, sorted: ArrayView2<f32>) -> Array2<f32> {
-        if self.is_in_order() {
-            return sorted.as_standard_layout().into_owned();
-        }
-        let mut rows = Array2::zeros(sorted.raw_dim());
+    pub(crate) fn unsort(&self, sorted: ArrayView2<f32>, mut rows: ArrayViewMut2<f32>) {
         for (&row, from) in self.order.iter().zip(sorted.rows()) {
             rows.row_mut(row).assign(&from);
         }
-        rows
     }
 
     /// The last step of each row, `[B, F]`; zeros for a row without steps.
@@ -270,7 +286,7 @@ impl Walk {
         start..start + rows
     }
 
-    /// Writes the `j`-th initial values, `[B, F]` in the order of the packing, to their slots.
+    /// Writes the `j`-th initial values of the part's rows, `[B, F]`, to their slots.
     pub(crate) fn set_initial(
         self,
         packing: &Packing,
@@ -278,20 +294,24 @@ impl Walk {
         from: ArrayView2<f32>,
         mut to: ArrayViewMut2<f32>,
     ) {
-        for (place, from) in from.rows().into_iter().enumerate() {
+        for (place, &row) in packing.order.iter().enumerate() {
             let slot = self.initial_slot(packing.lengths[place], j);
-            to.row_mut(self.first_row(packing, slot) + place).assign(&from);
+            to.row_mut(self.first_row(packing, slot) + place).assign(&from.row(row));
         }
     }
 
-    /// The `j`-th final values, `[B, F]`.
-    pub(crate) fn final_rows(self, packing: &Packing, j: usize, slots: ArrayView2<f32>) -> Array2<f32> {
-        let mut rows = Array2::zeros((packing.batch(), slots.ncols()));
-        for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
+    /// Writes the `j`-th final values to those of the part's rows, `[B, F]`.
+    pub(crate) fn put_final(
+        self,
+        packing: &Packing,
+        j: usize,
+        slots: ArrayView2<f32>,
+        mut to: ArrayViewMut2<f32>,
+    ) {
+        for (place, &row) in packing.order.iter().enumerate() {
             let slot = self.final_slot(packing.lengths[place], j);
-            to.assign(&slots.row(self.first_row(packing, slot) + place));
+            to.row_mut(row).assign(&slots.row(self.first_row(packing, slot) + place));
         }
-        rows
     }
 }
 
@@ -385,7 +405,7 @@ impl SlotGradients {
         self.tail.elements_mut()[rows.start * width..rows.end * width].copy_from_slice(from);
     }
 
-    /// Adds to the gradients of the `j`-th final values in the slots that are wanted: by the step that the slot belongs
+    /// Adds those of the part's rows, `[B, F]`, to the gradients of the `j`-th final values, in the slots that are wanted: by the step that the slot belongs
     /// to in a forward walk, or `None` for one of the first k.
     pub(crate) fn add_to_final(
         &mut self,
@@ -394,37 +414,35 @@ impl SlotGradients {
         add: ArrayView2<f32>,
         wanted: impl Fn(Option<usize>) -> bool,
     ) {
-        for (place, add) in add.rows().into_iter().enumerate() {
+        for (place, &row) in packing.order.iter().enumerate() {
             let slot = self.walk.final_slot(packing.lengths[place], j);
             if !wanted(slot.checked_sub(self.walk.history)) {
                 continue;
             }
             let mut to = self.row(packing, slot, place);
-            to += &add;
+            to += &add.row(row);
         }
     }
 
-    /// The gradients of the `j`-th initial values, `[B, F]`.
-    pub(crate) fn initial(&mut self, packing: &Packing, j: usize) -> Array2<f32> {
-        let mut rows = Array2::zeros((packing.batch(), self.tail.ncols()));
-        for (place, mut to) in rows.rows_mut().into_iter().enumerate() {
+    /// Writes the gradients of the `j`-th initial values to those of the part's rows, `[B, F]`.
+    pub(crate) fn put_initial(&mut self, packing: &Packing, j: usize, mut to: ArrayViewMut2<f32>) {
+        for (place, &row) in packing.order.iter().enumerate() {
             let slot = self.walk.initial_slot(packing.lengths[place], j);
-            to.assign(&self.row(packing, slot, place));
+            to.row_mut(row).assign(&self.row(packing, slot, place));
         }
-        rows
     }
 
     /// The gradients of each step's own value, `[N, F]`.
-    pub(crate) fn by_step(&self, packing: &Packing) -> CowArray<'_, f32, Ix2> {
+    pub(crate) fn by_step(&self, buffers: &Arc<Buffers>, packing: &Packing) -> Rows<'_> {
         if !self.walk.reverse {
-            return self.tail.view().into();
+            return Rows::Kept(self.tail.view());
         }
-        let mut rows = Array2::zeros(self.tail.raw_dim());
+        let mut rows = buffers.matrix(self.tail.nrows(), self.tail.ncols());
         for t in 0..packing.steps() {
             let from = self.rows(packing, self.walk.own(t), packing.rows_at(t));
             let mut to = rows.slice_mut(s![packing.at(t), ..]);
             to.as_slice_mut().expect("whole rows are contiguous").copy_from_slice(from);
         }
-        rows.into()
+        Rows::Made(rows)
     }
 }

@@ -1,9 +1,13 @@
 //! The parts of a batch that go through a network on their own.
 
+use crate::buffers::Buffers;
 use crate::packing::Part;
-use gatefold_model::{LayerState, States};
-use ndarray::{Array2, Array3, Axis};
+use crate::scan::ScanStates;
+use crate::tensors::Values;
+use gatefold_model::{InitialState, Layer, LayerState, Recurrent, Role};
+use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2, Axis};
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// The rows of a part of a batch up to [`SMALL_BATCH`], so that many threads find work.
 const FEW_ROWS: usize = 4;
@@ -30,46 +34,129 @@ pub(crate) fn divide(batch: usize, lengths: Option<&[usize]>) -> Vec<Part> {
     (0..parts).map(part).collect()
 }
 
-/// A part's rows of the states of a batch.
-pub(crate) fn take_states(states: &States, part: &Part) -> States {
-    let three = |from: &Array3<f32>| from.select(Axis(1), &part.rows);
-    let layer = |state: &LayerState| LayerState {
-        h: three(&state.h),
-        c: state.c.as_ref().map(three),
-        y: state.y.as_ref().map(|y| y.select(Axis(0), &part.rows)),
-    };
-    States { layers: states.layers.iter().map(layer).collect() }
+/// The states of a recurrent layer, or gradients with respect to them, for the rows of a part in their order.
+#[derive(Clone, Debug)]
+pub(crate) struct PartState {
+    /// Of the forward scan, the reverse scan, or both in this order.
+    pub(crate) scans: [Option<ScanStates>; 2],
 }
 
-/// Writes a part's states to its rows of those of the batch.
-pub(crate) fn put_states(from: &States, part: &Part, states: &mut States) {
-    let three = |from: &Array3<f32>, to: &mut Array3<f32>| {
-        for (mut to, from) in to.outer_iter_mut().zip(from.outer_iter()) {
-            for (&row, from) in part.rows.iter().zip(from.rows()) {
-                to.row_mut(row).assign(&from);
+impl PartState {
+    pub(crate) fn zeros(buffers: &Arc<Buffers>, recurrent: &Recurrent, batch: usize) -> Self {
+        let scan = || ScanStates {
+            h: buffers.zeros(recurrent.history() * batch, recurrent.recurrent_width()),
+            c: recurrent.cell.has_state().then(|| buffers.zeros(batch, recurrent.hidden)),
+            y: recurrent.feedback.map(|feedback| buffers.zeros(batch, feedback.output)),
+        };
+        let both = recurrent.direction.scans().len() == 2;
+        PartState { scans: [Some(scan()), both.then(scan)] }
+    }
+
+    /// The layer's own initial states, as [`States::initial`](gatefold_model::States::initial) has them.
+    pub(crate) fn initial(
+        buffers: &Arc<Buffers>,
+        values: Values,
+        layer: &Layer,
+        recurrent: &Recurrent,
+        batch: usize,
+    ) -> Self {
+        let mut state = PartState::zeros(buffers, recurrent, batch);
+        for (scan, &reverse) in state.scans.iter_mut().flatten().zip(recurrent.direction.scans()) {
+            match recurrent.initial {
+                InitialState::Zeros => {}
+                InitialState::Constant(value) => {
+                    scan.h.fill(value);
+                    scan.c.iter_mut().for_each(|c| c.fill(value));
+                }
+                InitialState::Learned => {
+                    for (role, to) in [(Role::InitialH, Some(&mut scan.h)), (Role::InitialC, scan.c.as_mut())]
+                    {
+                        if let (Some(to), Some(from)) = (to, values.vector(layer, role, reverse)) {
+                            to.assign(&from);
+                        }
+                    }
+                }
             }
         }
-    };
-    let two = |from: &Array2<f32>, to: &mut Array2<f32>| {
-        for (&row, from) in part.rows.iter().zip(from.rows()) {
-            to.row_mut(row).assign(&from);
+        state
+    }
+
+    /// A part's rows of the state of a batch.
+    pub(crate) fn take(
+        buffers: &Arc<Buffers>,
+        recurrent: &Recurrent,
+        from: &LayerState,
+        part: &Part,
+    ) -> Self {
+        let (k, batch) = (recurrent.history(), part.rows.len());
+        let mut state = PartState::zeros(buffers, recurrent, batch);
+        for (scan, to) in state.scans.iter_mut().flatten().enumerate() {
+            for j in 0..k {
+                take_rows(from.h.index_axis(Axis(0), scan * k + j), part, to.h_mut(j, batch));
+            }
+            if let (Some(from), Some(to)) = (&from.c, &mut to.c) {
+                take_rows(from.index_axis(Axis(0), scan), part, to.view_mut());
+            }
+            if let (Some(from), Some(to)) = (&from.y, &mut to.y) {
+                take_rows(from.view(), part, to.view_mut());
+            }
         }
-    };
-    for (from, to) in from.layers.iter().zip(&mut states.layers) {
-        three(&from.h, &mut to.h);
-        if let (Some(from), Some(to)) = (&from.c, &mut to.c) {
-            three(from, to);
+        state
+    }
+
+    /// A state of the whole batch, all zeros.
+    pub(crate) fn whole(&self, part: &Part) -> LayerState {
+        let (first, scans) = (self.scan(0), self.scans.iter().flatten().count());
+        let slots = scans * first.history(part.rows.len());
+        LayerState {
+            h: Array3::zeros((slots, part.whole, first.h.ncols())),
+            c: first.c.as_ref().map(|c| Array3::zeros((scans, part.whole, c.ncols()))),
+            y: first.y.as_ref().map(|y| Array2::zeros((part.whole, y.ncols()))),
         }
-        if let (Some(from), Some(to)) = (&from.y, &mut to.y) {
-            two(from, to);
+    }
+
+    /// Writes the state to the part's rows of that of the batch.
+    pub(crate) fn put(&self, part: &Part, to: &mut LayerState) {
+        let batch = part.rows.len();
+        for (scan, from) in self.scans.iter().flatten().enumerate() {
+            let k = from.history(batch);
+            for j in 0..k {
+                put_rows(from.h(j, batch), part, to.h.index_axis_mut(Axis(0), scan * k + j));
+            }
+            if let (Some(from), Some(to)) = (&from.c, &mut to.c) {
+                put_rows(from.view(), part, to.index_axis_mut(Axis(0), scan));
+            }
+            if let (Some(from), Some(to)) = (&from.y, &mut to.y) {
+                put_rows(from.view(), part, to.view_mut());
+            }
         }
+    }
+
+    pub(crate) fn scan(&self, scan: usize) -> &ScanStates {
+        self.scans[scan].as_ref().expect("the layer has this scan")
+    }
+
+    pub(crate) fn scan_mut(&mut self, scan: usize) -> &mut ScanStates {
+        self.scans[scan].as_mut().expect("the layer has this scan")
+    }
+}
+
+fn take_rows(from: ArrayView2<f32>, part: &Part, mut to: ArrayViewMut2<f32>) {
+    for (&row, mut to) in part.rows.iter().zip(to.rows_mut()) {
+        to.assign(&from.row(row));
+    }
+}
+
+fn put_rows(from: ArrayView2<f32>, part: &Part, mut to: ArrayViewMut2<f32>) {
+    for (&row, from) in part.rows.iter().zip(from.rows()) {
+        to.row_mut(row).assign(&from);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gatefold_model::{LayerConfig, LstmConfig, NetworkConfig, Parameters};
+    use gatefold_model::{LayerConfig, LstmConfig, NetworkConfig, States};
 
     #[test]
     fn every_row_is_in_one_part_and_long_rows_are_together() {
@@ -92,12 +179,16 @@ mod tests {
 
     #[test]
     fn states_go_out_and_come_back() {
-        let config = NetworkConfig::new(1, &[LayerConfig::from(LstmConfig::new(3))]).unwrap();
-        let mut states = States::initial(&config, &Parameters::initial(&config, 1).unwrap(), 21);
-        states.layers[0].h.iter_mut().zip(0..).for_each(|(h, n)| *h = n as f32);
+        let config = NetworkConfig::new(1, &[LayerConfig::from(LstmConfig::new(3).skip(2))]).unwrap();
+        let recurrent = config.layers()[0].recurrent().unwrap();
+        let mut states = States::zeros(&config, 21);
+        let [state] = &mut states.layers[..] else { unreachable!("one layer") };
+        let elements = state.h.iter_mut().chain(state.c.iter_mut().flatten());
+        elements.zip(1..).for_each(|(element, n)| *element = n as f32);
         let mut back = States::zeros(&config, 21);
+        let buffers = Arc::default();
         for part in divide(21, Some(&[4; 21])) {
-            put_states(&take_states(&states, &part), &part, &mut back);
+            PartState::take(&buffers, recurrent, &states.layers[0], &part).put(&part, &mut back.layers[0]);
         }
         assert_eq!(back, states);
     }

@@ -58,6 +58,8 @@ pub(crate) struct Packed {
     depth: usize,
     width: usize,
     lines: Lines,
+    /// Room for the rows' indices while it is packed, kept until the next time.
+    indices: Vec<usize>,
 }
 
 /// The columns from one on of a matrix in standard layout.
@@ -148,20 +150,30 @@ impl Packed {
         set.run(Pack { to: self, element });
     }
 
+    /// The indices in these ranges, in order, in the list that is kept for them.
+    fn take_indices(&mut self, ranges: &[Range<usize>]) -> Vec<usize> {
+        let mut indices = std::mem::take(&mut self.indices);
+        indices.clear();
+        indices.extend(ranges.iter().cloned().flatten());
+        indices
+    }
+
     /// Packs `W^T [K, N]` for `x W^T`, from these rows of `W [.., K]`.
     pub(crate) fn pack_transposed(&mut self, set: Instructions, w: ArrayView2<f32>, rows: &[Range<usize>]) {
-        let at = indices(rows);
+        let at = self.take_indices(rows);
         let elements = w.as_slice().expect("weights are in standard layout");
         let depth = w.ncols();
         self.pack(set, depth, at.len(), |k, n| elements[at[n] * depth + k]);
+        self.indices = at;
     }
 
     /// Packs `W [K, N]` for `d W`, from these rows of `W [.., N]`.
     pub(crate) fn pack_rows(&mut self, set: Instructions, w: ArrayView2<f32>, rows: &[Range<usize>]) {
-        let at = indices(rows);
+        let at = self.take_indices(rows);
         let elements = w.as_slice().expect("weights are in standard layout");
         let width = w.ncols();
         self.pack(set, at.len(), width, |k, n| elements[at[k] * width + n]);
+        self.indices = at;
     }
 
     /// N
@@ -174,11 +186,6 @@ impl Packed {
         debug_assert_eq!(a.elements.len() / a.width, out.elements.len() / out.width, "as many rows");
         set.run(Multiply { a, b: self, start, out });
     }
-}
-
-/// The indices in these ranges, in order.
-fn indices(ranges: &[Range<usize>]) -> Vec<usize> {
-    ranges.iter().cloned().flatten().collect()
 }
 
 /// Whether a matrix has so few columns that most of a vector would be padding.

@@ -11,7 +11,7 @@ use crate::network::Context;
 use crate::packing::{Packing, SlotGradients, Walk};
 use crate::product::{Columns, ColumnsMut, Start};
 use crate::weights::{Feedback, Weights};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,15 +20,32 @@ pub(crate) const WINDOW_LANES: usize = 1 << 16;
 /// The fewest rows of a window, so that a product makes good use of the weights that it reads.
 const WINDOW_ROWS: usize = 24;
 
-/// Initial or final states of one scan, or their gradients, with rows in the order of the packing.
+/// Initial or final states of one scan, or their gradients, for the rows of a part in their order.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanStates {
-    /// k times `[B, R]`, oldest first.
-    pub(crate) h: Vec<Array2<f32>>,
+    /// `[k B, R]`: k values of all rows, oldest first.
+    pub(crate) h: Matrix,
     /// `[B, H]`
-    pub(crate) c: Option<Array2<f32>>,
+    pub(crate) c: Option<Matrix>,
     /// `[B, O]`
-    pub(crate) y: Option<Array2<f32>>,
+    pub(crate) y: Option<Matrix>,
+}
+
+impl ScanStates {
+    /// k
+    pub(crate) fn history(&self, batch: usize) -> usize {
+        self.h.nrows() / batch
+    }
+
+    /// `[B, R]`: the `j`-th value of h.
+    pub(crate) fn h(&self, j: usize, batch: usize) -> ArrayView2<'_, f32> {
+        self.h.slice(s![j * batch..(j + 1) * batch, ..])
+    }
+
+    /// [`ScanStates::h`], to write.
+    pub(crate) fn h_mut(&mut self, j: usize, batch: usize) -> ArrayViewMut2<'_, f32> {
+        self.h.slice_mut(s![j * batch..(j + 1) * batch, ..])
+    }
 }
 
 /// The tape of a scan.
@@ -71,12 +88,25 @@ impl ScanTape {
     /// Sets the initial states.
     pub(crate) fn begin(&mut self, packing: &Packing, weights: &Weights, initial: &ScanStates) {
         let (walk, short) = (weights.walk, weights.short_walk());
-        for (j, h) in initial.h.iter().enumerate() {
-            walk.set_initial(packing, j, h.view(), self.h.view_mut());
+        for j in 0..walk.history {
+            walk.set_initial(packing, j, initial.h(j, packing.batch()), self.h.view_mut());
         }
         for (slots, from) in [(&mut self.c, &initial.c), (&mut self.y, &initial.y)] {
             if let (Some(slots), Some(from)) = (slots, from) {
                 short.set_initial(packing, 0, from.view(), slots.view_mut());
+            }
+        }
+    }
+
+    /// Writes the final states.
+    pub(crate) fn put_final(&self, packing: &Packing, weights: &Weights, to: &mut ScanStates) {
+        let (walk, short) = (weights.walk, weights.short_walk());
+        for j in 0..walk.history {
+            walk.put_final(packing, j, self.h.view(), to.h_mut(j, packing.batch()));
+        }
+        for (slots, to) in [(&self.c, &mut to.c), (&self.y, &mut to.y)] {
+            if let (Some(slots), Some(to)) = (slots, to) {
+                short.put_final(packing, 0, slots.view(), to.view_mut());
             }
         }
     }
@@ -185,18 +215,18 @@ fn neighbours<'a>(
 
 /// Runs the scan over `input [N, I]` from the initial states that the tape holds.
 pub(crate) fn forward(
-    set: Instructions,
+    context: Context,
     packing: &Packing,
     weights: &Weights,
     input: &[f32],
     width: usize,
     tape: &mut ScanTape,
 ) {
-    let mut scratch = vec![0.0; weights.cell.scratch_len()];
+    let mut scratch = context.buffers.matrix(1, weights.cell.scratch_len());
     for steps in windows(packing, weights.walk, weights.packed.bias.len()) {
         let rows = packing.rows_of(&steps);
         let input = &input[rows.start * width..rows.end * width];
-        forward_steps(set, packing, weights, steps, input, width, tape, &mut scratch);
+        forward_steps(context.set, packing, weights, steps, input, width, tape, scratch.elements_mut());
     }
 }
 
@@ -275,8 +305,8 @@ fn step_at(
 pub(crate) struct ScanGradients {
     /// With respect to each h, including the initial ones.
     pub(crate) d_h: SlotGradients,
-    /// `[B, H]`: with respect to the initial c.
-    pub(crate) d_c: Option<Array2<f32>>,
+    /// `[B, H]`: with respect to the initial c, in the order of the packing.
+    pub(crate) d_c: Option<Matrix>,
     /// With respect to each y.
     pub(crate) d_y: Option<SlotGradients>,
 }
@@ -324,18 +354,19 @@ impl<'a> BackwardScan<'a> {
         let gradients = ScanGradients {
             d_h: SlotGradients::new(buffers, walk, packing, d_h),
             d_c: tape.c.as_ref().map(|c| {
-                let given = d_final.and_then(|d_final| d_final.c.clone());
-                given.unwrap_or_else(|| Array2::zeros((packing.batch(), c.ncols())))
+                let given = d_final.and_then(|d_final| d_final.c.as_ref());
+                let sorted = given.map(|d_c| packing.sort(buffers, d_c.view()));
+                sorted.unwrap_or_else(|| buffers.zeros(packing.batch(), c.ncols()))
             }),
             d_y: d_y.map(|d_y| SlotGradients::new(buffers, short, packing, d_y)),
         };
         let hidden = weights.cell.hidden;
-        let room = |needed: bool| vec![0.0; if needed { packing.batch() * hidden } else { 0 }];
+        let room = |needed: bool| buffers.matrix(if needed { packing.batch() } else { 0 }, hidden);
         let scratch = Scratch {
-            cell: vec![0.0; weights.cell.scratch_len()],
+            cell: buffers.matrix(1, weights.cell.scratch_len()),
             d_m: room(weights.projects),
             d_reset: room(weights.cell.resets_before()),
-            readout: vec![0.0; 2 * weights.feedback.map_or(0, |feedback| feedback.bias.len())],
+            readout: buffers.matrix(2, weights.feedback.map_or(0, |feedback| feedback.bias.len())),
         };
         BackwardScan { weights, gradients, scratch }
     }
@@ -348,8 +379,8 @@ impl<'a> BackwardScan<'a> {
         wanted: impl Fn(Option<usize>) -> bool,
     ) {
         let Some(d_final) = d_final else { return };
-        for (j, d) in d_final.h.iter().enumerate() {
-            self.gradients.d_h.add_to_final(packing, j, d.view(), &wanted);
+        for j in 0..self.weights.walk.history {
+            self.gradients.d_h.add_to_final(packing, j, d_final.h(j, packing.batch()), &wanted);
         }
         if let (Some(d_y), Some(d)) = (&mut self.gradients.d_y, &d_final.y) {
             d_y.add_to_final(packing, 0, d.view(), &wanted);
@@ -378,13 +409,13 @@ impl<'a> BackwardScan<'a> {
 
 /// Room for a backward step.
 struct Scratch {
-    cell: Vec<f32>,
+    cell: Matrix,
     /// `[B, H]`
-    d_m: Vec<f32>,
+    d_m: Matrix,
     /// `[B, H]`
-    d_reset: Vec<f32>,
-    /// `[2 O]`
-    readout: Vec<f32>,
+    d_reset: Matrix,
+    /// `[2, O]`
+    readout: Matrix,
 }
 
 fn step_backward(
@@ -396,6 +427,8 @@ fn step_backward(
     t: usize,
     scratch: &mut Scratch,
 ) {
+    let Scratch { cell: cell_scratch, d_m, d_reset, readout } = scratch;
+    let (cell_scratch, d_m) = (cell_scratch.elements_mut(), d_m.elements_mut());
     let ScanTape { lanes, h, c, m, reset, y: _, y_pre } = tape;
     let ScanGradients { d_h, d_c, d_y } = gradients;
     let (walk, short, cell, packed) = (weights.walk, weights.short_walk(), &weights.cell, weights.packed);
@@ -406,14 +439,14 @@ fn step_backward(
     let lanes = rows_mut(lanes, at.clone());
     if let (Some(feedback), Some(y_pre), Some(d_y)) = (weights.feedback, y_pre, &mut *d_y) {
         let d_pre = rows_mut(y_pre, at.clone());
-        readout_backward(set, feedback, d_y.rows(packing, short.own(t), rows), d_pre, &mut scratch.readout);
+        readout_backward(set, feedback, d_y.rows(packing, short.own(t), rows), d_pre, readout.elements_mut());
         let d_pre = Columns::all(d_pre, feedback.bias.len());
         let d_own = ColumnsMut::all(d_h.rows_mut(packing, own, rows), width);
         packed.readout.multiply(set, d_pre, Start::Output, d_own);
     }
     if weights.projects {
         let d_own = Columns::all(d_h.rows(packing, own, rows), width);
-        let to = ColumnsMut::all(&mut scratch.d_m[..rows * hidden], hidden);
+        let to = ColumnsMut::all(&mut d_m[..rows * hidden], hidden);
         packed.projection.multiply(set, d_own, Start::Zero, to);
     }
     let (d_own, d_prev) = d_h.neighbours(packing, own, prev, rows);
@@ -435,16 +468,16 @@ fn step_backward(
         c_prev,
         c,
         out,
-        d_out: if weights.projects { &scratch.d_m[..rows * hidden] } else { d_own },
+        d_out: if weights.projects { &d_m[..rows * hidden] } else { d_own },
         d_prev: &mut *d_prev,
         d_c: d_c.as_mut().map_or(&mut [][..], |d_c| rows_mut(d_c, 0..rows)),
     };
-    cell.backward(set, step, &mut scratch.cell);
+    cell.backward(set, step, cell_scratch);
     if reset.is_some() {
-        let d_reset = &mut scratch.d_reset[..rows * hidden];
+        let d_reset = &mut d_reset.elements_mut()[..rows * hidden];
         let d = Columns { elements: &*lanes, width: all, first: cell.reset_block().lanes.start };
         packed.reset.multiply(set, d, Start::Zero, ColumnsMut::all(d_reset, hidden));
-        cell.backward_reset(set, lanes, h_prev, d_reset, d_prev, &mut scratch.cell);
+        cell.backward_reset(set, lanes, h_prev, d_reset, d_prev, cell_scratch);
     }
     let d = Columns { elements: &*lanes, width: all, first: cell.recurrent_block().lanes.start };
     packed.recurrent.multiply(set, d, Start::Output, ColumnsMut::all(d_prev, width));

@@ -100,7 +100,8 @@ impl Network {
                 output.assign(&*self.step_rows(context, first, states, input));
                 return;
             }
-            let ranges = threads.ranges(rows, STREAMS, rows * weights);
+            let share = threads.share(rows, STREAMS, rows * weights);
+            let ranges = (0..rows).step_by(share).map(|first| first..(first + share).min(rows));
             let mut jobs: Vec<(Range<usize>, Vec<StateRows>, ArrayViewMut2<f32>)> =
                 Vec::with_capacity(ranges.len());
             let mut rest: Vec<StateRows> = states.collect();

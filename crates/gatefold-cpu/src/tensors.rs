@@ -1,10 +1,12 @@
+use crate::buffers::Buffers;
 use crate::instructions::Instructions;
-use crate::outer::{Pair, add_outer, add_row_sums};
+use crate::outer::{add_outer, add_row_sums};
 use crate::threads::Threads;
 use gatefold_model::{Layer, ParameterSpec, Role};
 use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Tensors by parameter name, each in standard layout.
 pub type Tensors = BTreeMap<String, ArrayD<f32>>;
@@ -46,6 +48,7 @@ pub(crate) struct Sums<'a> {
     pub(crate) gradients: &'a mut Tensors,
     pub(crate) threads: Threads,
     pub(crate) set: Instructions,
+    pub(crate) buffers: &'a Arc<Buffers>,
 }
 
 impl Sums<'_> {
@@ -66,16 +69,22 @@ impl Sums<'_> {
         Some(gradient.view_mut().into_dimensionality().expect("biases are vectors"))
     }
 
-    /// `d_W += d^T x` for these rows of W and all pairs `(d, x)`.
-    pub(crate) fn add_weight(&mut self, spec: Option<&ParameterSpec>, rows: Range<usize>, pairs: &[Pair]) {
+    /// `d_W += d^T x` for these rows of W.
+    pub(crate) fn add_weight(
+        &mut self,
+        spec: Option<&ParameterSpec>,
+        rows: Range<usize>,
+        d: ArrayView2<f32>,
+        x: ArrayView2<f32>,
+    ) {
         let (set, threads) = (self.set, self.threads);
         if let Some(mut gradient) = self.matrix(spec) {
-            add_outer(set, threads, pairs, gradient.slice_mut(s![rows, ..]));
+            add_outer(set, threads, d, x, gradient.slice_mut(s![rows, ..]));
         }
     }
 
-    /// `d_b += column sums of d`, for all d.
-    pub(crate) fn add_bias(&mut self, spec: Option<&ParameterSpec>, d: &[ArrayView2<f32>]) {
+    /// `d_b += column sums of d`.
+    pub(crate) fn add_bias(&mut self, spec: Option<&ParameterSpec>, d: ArrayView2<f32>) {
         let (set, threads) = (self.set, self.threads);
         if let Some(gradient) = self.vector(spec) {
             add_column_sums(set, threads, d, gradient);
@@ -83,45 +92,31 @@ impl Sums<'_> {
     }
 }
 
-/// `sums [M] += column sums of d [N, M]`, for all d.
+/// `sums [M] += column sums of d [N, M]`
 pub(crate) fn add_column_sums(
     set: Instructions,
     threads: Threads,
-    d: &[ArrayView2<f32>],
+    d: ArrayView2<f32>,
     sums: ArrayViewMut1<f32>,
 ) {
-    add_row_sums(
-        set,
-        threads,
-        d,
-        |d| d.nrows(),
-        sums,
-        |d, n, columns, sums| {
-            let row = d.row(n).to_slice().expect("rows are contiguous");
-            sums.iter_mut().zip(&row[columns]).for_each(|(sum, d)| *sum += d);
-        },
-    );
+    add_row_sums(set, threads, d.nrows(), sums, |n, columns, sums| {
+        let row = d.row(n).to_slice().expect("rows are contiguous");
+        sums.iter_mut().zip(&row[columns]).for_each(|(sum, d)| *sum += d);
+    });
 }
 
-/// `sums [M] += column sums of a * b`, both `[N, M]`, for all pairs.
+/// `sums [M] += column sums of a * b`, both `[N, M]`.
 pub(crate) fn add_column_product_sums(
     set: Instructions,
     threads: Threads,
-    pairs: &[Pair],
+    a: ArrayView2<f32>,
+    b: ArrayView2<f32>,
     sums: ArrayViewMut1<f32>,
 ) {
-    add_row_sums(
-        set,
-        threads,
-        pairs,
-        |(a, _)| a.nrows(),
-        sums,
-        |(a, b), n, columns, sums| {
-            let (a, b) = (a.row(n), b.row(n));
-            let (a, b) =
-                (a.to_slice().expect("rows are contiguous"), b.to_slice().expect("rows are contiguous"));
-            let products = a[columns.clone()].iter().zip(&b[columns]).map(|(a, b)| a * b);
-            sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
-        },
-    );
+    add_row_sums(set, threads, a.nrows(), sums, |n, columns, sums| {
+        let (a, b) = (a.row(n), b.row(n));
+        let (a, b) = (a.to_slice().expect("rows are contiguous"), b.to_slice().expect("rows are contiguous"));
+        let products = a[columns.clone()].iter().zip(&b[columns]).map(|(a, b)| a * b);
+        sums.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+    });
 }

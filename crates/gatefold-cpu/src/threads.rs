@@ -2,9 +2,7 @@
 //!
 //! A process that forks has no helpers in its child, which then works on one thread.
 
-use ndarray::{ArrayViewMut2, Axis};
 use std::num::NonZero;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -43,15 +41,16 @@ impl Threads {
         if operations < 2 * WORTH_A_THREAD { Threads::new(1) } else { self }
     }
 
-    /// Divides `0..length` into at most one range per thread for this many multiplications and additions; the length
-    /// of each but the last is a multiple of `tile`.
-    pub(crate) fn ranges(self, length: usize, tile: usize, operations: usize) -> Vec<Range<usize>> {
+    /// These threads, or as many as there are jobs.
+    pub(crate) fn at_most(self, jobs: usize) -> Self {
+        Threads::new(self.count().min(jobs))
+    }
+
+    /// The length of the ranges in which the threads share `0..length`, for this many multiplications and additions: a
+    /// multiple of `tile`. The last range may be shorter.
+    pub(crate) fn share(self, length: usize, tile: usize, operations: usize) -> usize {
         let parts = self.count().min(operations / WORTH_A_THREAD).min(length.div_ceil(tile)).max(1);
-        let part = length.div_ceil(tile).div_ceil(parts) * tile;
-        (0..parts)
-            .map(|k| (k * part).min(length)..((k + 1) * part).min(length))
-            .filter(|r| !r.is_empty())
-            .collect()
+        length.div_ceil(tile).div_ceil(parts).max(1) * tile
     }
 
     /// Runs all jobs, on this thread and on others of the pool. Each thread takes the next job when it is done with
@@ -212,40 +211,27 @@ impl Taken {
     }
 }
 
-/// Splits a matrix into the parts with these rows.
-pub(crate) fn split_rows<'a>(
-    mut matrix: ArrayViewMut2<'a, f32>,
-    ranges: &[Range<usize>],
-) -> Vec<ArrayViewMut2<'a, f32>> {
-    let mut parts = Vec::with_capacity(ranges.len());
-    for rows in ranges {
-        let (part, rest) = matrix.split_at(Axis(0), rows.len());
-        parts.push(part);
-        matrix = rest;
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use gatefold_reference::Failures;
 
     #[test]
-    fn ranges_cover_everything_once() {
+    fn shares_are_whole_tiles_for_at_most_all_threads() {
         let mut failures = Failures::new();
         for threads in [1, 2, 3, 7] {
             for length in [1, 15, 16, 17, 100] {
                 failures.check(format!("{threads} threads, length {length}"), || {
-                    let ranges = Threads::new(threads).ranges(length, 16, usize::MAX);
-                    assert!(ranges.len() <= threads);
-                    let all: Vec<usize> = ranges.into_iter().flatten().collect();
-                    assert_eq!(all, (0..length).collect::<Vec<_>>());
+                    let share = Threads::new(threads).share(length, 16, usize::MAX);
+                    assert_eq!(share % 16, 0);
+                    assert!(length.div_ceil(share) <= threads);
+                    assert!(threads == 1 || length <= 16 || share < length, "{share} for each");
                 });
             }
         }
         failures.finish();
-        assert_eq!(Threads::new(4).ranges(64, 16, WORTH_A_THREAD - 1).len(), 1);
+        assert_eq!(Threads::new(4).share(64, 16, WORTH_A_THREAD - 1), 64);
+        assert_eq!(Threads::new(4).share(0, 16, usize::MAX), 16);
     }
 
     /// Many callers at once, each with more jobs than threads, and jobs that share work themselves.

@@ -117,7 +117,7 @@ impl PackedNetwork {
                         scan.bias.clear();
                         scan.bias.resize(cell.lanes() * cell.hidden, 0.0);
                         add_biases(values, layer, &cell, reverse, &mut scan.bias);
-                        let inputs: Vec<Range<usize>> = cell.input_rows();
+                        let inputs = cell.input_rows();
                         let recurrent = [cell.recurrent_block().rows];
                         matrix(&mut scan.input, Role::InputWeight, reverse, Some(&inputs));
                         matrix(&mut scan.feedback, Role::FeedbackWeight, reverse, Some(&inputs));
@@ -157,13 +157,11 @@ fn put(to: &mut Packed, set: Instructions, pass: Pass, w: ArrayView2<f32>, rows:
 
 /// Adds both biases to the lanes that their gates have.
 fn add_biases(values: Values, layer: &Layer, cell: &CellStep, reverse: bool, lanes: &mut [f32]) {
-    let recurrent = [cell.recurrent_bias_block()];
-    for (role, blocks) in [(Role::InputBias, &cell.input_blocks()[..]), (Role::RecurrentBias, &recurrent)] {
+    let input = cell.input_blocks().map(|block| (Role::InputBias, block));
+    for (role, block) in input.chain([(Role::RecurrentBias, cell.recurrent_bias_block())]) {
         let Some(bias) = values.vector(layer, role, reverse) else { continue };
-        for block in blocks {
-            for (lane, row) in block.lanes.clone().zip(block.rows.clone()) {
-                lanes[lane] += bias[row];
-            }
+        for (lane, row) in block.lanes.zip(block.rows) {
+            lanes[lane] += bias[row];
         }
     }
 }

@@ -165,7 +165,7 @@ fn inference_in_windows_has_the_bits_of_a_whole_pass() {
                 let tape = network.forward(&case.batch());
                 let (output, states) = network.infer(&case.batch());
                 assert!(tape.output() == output, "{name}, {direction:?}");
-                assert!(*tape.states() == states, "{name}, {direction:?}");
+                assert!(tape.states() == states, "{name}, {direction:?}");
             });
         }
     }
@@ -187,10 +187,10 @@ fn a_sequence_in_two_parts_is_the_whole() {
             let (first, second) = (case.input.slice(s![..cut, .., ..]), case.input.slice(s![cut.., .., ..]));
             let run = |input, states| network.forward(&gatefold_cpu::Batch { input, states, ..case.batch() });
             let first = run(first, case.states.as_ref());
-            let second = run(second, Some(first.states()));
+            let second = run(second, Some(&first.states()));
             assert_eq!(first.output(), whole.output.slice(s![..cut, .., ..]), "{name}");
             assert_eq!(second.output(), whole.output.slice(s![cut.., .., ..]), "{name}");
-            assert_eq!(*second.states(), whole.states, "{name}");
+            assert_eq!(second.states(), whole.states, "{name}");
             let d_output = &case.d_output;
             let second = network.backward(second, d_output.slice(s![cut.., .., ..]), case.d_states.as_ref());
             let first = network.backward(first, d_output.slice(s![..cut, .., ..]), Some(&second.states));

@@ -200,6 +200,33 @@ fn encoders_and_decoders() {
     failures.finish();
 }
 
+/// A network that ran other batches gives what a new one gives: what it keeps of a pass does not reach the next.
+#[test]
+fn a_batch_changes_nothing_for_the_next() {
+    let mut failures = Failures::new();
+    for (name, layers) in decoders() {
+        failures.check(name, || {
+            let case = || case(&layers, 6).counted_states();
+            let cases = [
+                case().decoder(9, None),
+                case().decoder(9, Some(&DECODER_LENGTHS)),
+                case().decoder(5, None),
+                case().lengths(Some(&LENGTHS)).decoder(9, None),
+            ];
+            let network = cases[0].network(1);
+            for (n, case) in cases.iter().chain(&cases).enumerate() {
+                let fresh = case.network(1);
+                let (tape, expected) = (network.forward(&case.batch()), fresh.forward(&case.batch()));
+                assert_eq!(tape.output(), expected.output(), "{name}, {n}");
+                assert_eq!(network.predict(&case.batch()), expected.output(), "{name}, {n}");
+                let found = network.backward(tape, case.d_output.view(), None);
+                assert_eq!(found, fresh.backward(expected, case.d_output.view(), None), "{name}, {n}");
+            }
+        });
+    }
+    failures.finish();
+}
+
 /// The encoder and then the decoder, run separately, give what the whole network gives. Four rows are one part of a batch,
 /// so the gradients are sums in one order.
 #[test]

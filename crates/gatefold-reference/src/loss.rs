@@ -149,14 +149,31 @@ impl<R: Real> Loss<R> {
     /// # Panics
     /// If the shapes do not match.
     pub fn weighted(&self, output: ArrayView3<R>, target: ArrayView3<R>, weights: &[R]) -> (f64, Array3<R>) {
+        let mut d = Array3::zeros(output.dim());
+        let sum = self.weighted_into(output, target, weights, d.as_slice_mut().expect("standard"));
+        (sum, d)
+    }
+
+    /// [`Loss::weighted`], with the derivative written to `d`, the elements of `[T, B, O]`.
+    ///
+    /// # Panics
+    /// If the shapes do not match.
+    pub fn weighted_into(
+        &self,
+        output: ArrayView3<R>,
+        target: ArrayView3<R>,
+        weights: &[R],
+        d: &mut [R],
+    ) -> f64 {
         let (steps, batch, width) = output.dim();
         assert_eq!((steps, batch), (target.dim().0, target.dim().1), "a target for each row");
         assert_eq!(weights.len(), steps * batch, "a weight for each row");
-        let mut d = Array3::zeros((steps, batch, width));
+        assert_eq!(d.len(), output.len(), "a derivative for each output");
+        d.fill(R::ZERO);
         let (output, target) = (output.as_standard_layout(), target.as_standard_layout());
         let (y, t) = (output.as_slice().expect("standard"), target.as_slice().expect("standard"));
         let rows = y.chunks(width).zip(t.chunks(target.dim().2));
-        let d_rows = d.as_slice_mut().expect("standard").chunks_mut(width);
+        let d_rows = d.chunks_mut(width);
         let mut sum = 0.0;
         for (((y, t), d), &weight) in rows.zip(d_rows).zip(weights) {
             if weight != R::ZERO {
@@ -164,7 +181,7 @@ impl<R: Real> Loss<R> {
                 d.iter_mut().for_each(|d| *d = weight * *d);
             }
         }
-        (sum, d)
+        sum
     }
 }
 

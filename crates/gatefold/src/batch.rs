@@ -19,7 +19,7 @@ pub(crate) struct TrainBatch<'a, 'b> {
     pub(crate) input: &'a Sequences<'b>,
     pub(crate) target: ArrayView3<'a, f32>,
     /// `[T' B]`
-    pub(crate) weights: Vec<f32>,
+    pub(crate) weights: &'a [f32],
     pub(crate) dropout: Option<Dropout>,
     pub(crate) carry: Carry,
 }

@@ -349,10 +349,8 @@ impl Network {
         input.check(self.config())?;
         check_states(self.config(), input.batch(), states)?;
         Ok(match &self.on {
-            OnDevice::Cpu(network) => {
-                let (output, found) = network.forward(input, states);
-                (output, if finals { found } else { States::default() })
-            }
+            OnDevice::Cpu(network) if finals => network.forward(input, states),
+            OnDevice::Cpu(network) => (network.predict(input, states), States::default()),
             #[cfg(feature = "gpu")]
             OnDevice::Gpu(network) => {
                 let (output, found) = network.forward(pass::Part::Whole, input, states, finals).await?;
@@ -392,7 +390,7 @@ impl Network {
         let (output, states, kept) = match &self.on {
             OnDevice::Cpu(network) => {
                 let kept = network.forward_training(&input, states, dropout);
-                (kept.tape.output().to_owned(), kept.tape.states().clone(), KeptTape::Cpu(Box::new(kept)))
+                (kept.tape.output().to_owned(), kept.tape.states(), KeptTape::Cpu(Box::new(kept)))
             }
             #[cfg(feature = "gpu")]
             OnDevice::Gpu(network) => {

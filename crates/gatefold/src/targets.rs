@@ -184,7 +184,7 @@ impl<'a> TargetsView<'a> {
 }
 
 /// The factor of each row, `[T' B]`: its weight, or zero if it does not count, divided by the mean's denominator.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RowWeights(Vec<f64>);
 
 impl RowWeights {
@@ -199,8 +199,25 @@ impl RowWeights {
         reduction: Reduction,
         targets: &TargetsView,
         lengths: Option<&[usize]>,
-        (steps, batch, width): (usize, usize, usize),
+        output: (usize, usize, usize),
     ) -> Result<RowWeights, Error> {
+        let mut weights = RowWeights::default();
+        weights.refill(loss, reduction, targets, lengths, output)?;
+        Ok(weights)
+    }
+
+    /// Replaces the factors, as [`RowWeights::new`] makes them, in the same memory.
+    ///
+    /// # Errors
+    /// Those of [`RowWeights::new`].
+    pub(crate) fn refill(
+        &mut self,
+        loss: &Loss,
+        reduction: Reduction,
+        targets: &TargetsView,
+        lengths: Option<&[usize]>,
+        (steps, batch, width): (usize, usize, usize),
+    ) -> Result<(), Error> {
         let (found_steps, found_batch, features) = targets.values.dim();
         let classes = (*loss == Loss::CrossEntropy).then_some(width);
         if targets.labels && classes.is_none() {
@@ -220,7 +237,8 @@ impl RowWeights {
                 found: format!("[{found_steps}, {found_batch}, {features}]"),
             });
         }
-        let mut weights = Vec::with_capacity(steps * batch);
+        let RowWeights(weights) = self;
+        weights.clear();
         for t in 0..steps {
             for row in 0..batch {
                 let within = t >= targets.skipped && lengths.is_none_or(|lengths| t < lengths[row]);
@@ -238,16 +256,17 @@ impl RowWeights {
             let denominator = total * loss.elements(width) as f64;
             weights.iter_mut().for_each(|weight| *weight /= denominator);
         }
-        Ok(RowWeights(weights))
+        Ok(())
     }
 
     pub(crate) fn values(&self) -> &[f64] {
         &self.0
     }
 
-    /// In `f32`, as devices use them.
-    pub(crate) fn single(&self) -> Vec<f32> {
-        self.0.iter().map(|&weight| weight as f32).collect()
+    /// Replaces what is in the list by the factors in `f32`, as devices use them.
+    pub(crate) fn put_single(&self, to: &mut Vec<f32>) {
+        to.clear();
+        to.extend(self.0.iter().map(|&weight| weight as f32));
     }
 }
 

@@ -50,6 +50,9 @@ pub struct Trainer {
     carries: bool,
     /// The rows of the batch whose final states the device holds.
     carried: Option<usize>,
+    /// The weights of the last batch's rows, kept so that they are not made anew.
+    weights: RowWeights,
+    single_weights: Vec<f32>,
     state: State,
 }
 
@@ -103,6 +106,8 @@ impl Trainer {
             accumulated: 0,
             carries: false,
             carried: None,
+            weights: RowWeights::default(),
+            single_weights: Vec::new(),
             state,
         })
     }
@@ -389,13 +394,15 @@ impl Trainer {
         let output = (network.output_steps(of_output.steps()), batch, network.output());
         let lengths = of_output.lengths().filter(|_| network.timeline().has_lengths());
         let TrainConfig { loss, reduction, .. } = &self.config;
-        let weights = RowWeights::new(loss, *reduction, &targets, lengths, output)?.single();
         let drops = network.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
         let dropout = drops.then(|| self.dropout());
+        self.weights.refill(loss, *reduction, &targets, lengths, output)?;
+        self.weights.put_single(&mut self.single_weights);
+        let weights = &self.single_weights;
         let given = TrainBatch { input, target: targets.values, weights, dropout, carry };
         match (&self.network.on, &mut self.state) {
             (OnDevice::Cpu(network), State::Cpu(training)) => {
-                training.accumulate(network, &self.config, given);
+                training.accumulate(network, given);
             }
             #[cfg(feature = "gpu")]
             (OnDevice::Gpu(network), State::Gpu(training)) => {

@@ -191,7 +191,7 @@ impl Case {
     pub(crate) fn run(&self, threads: usize) -> Outcome {
         let network = self.network(threads);
         let tape = network.forward(&self.batch());
-        let (output, states) = (tape.output().to_owned(), tape.states().clone());
+        let (output, states) = (tape.output().to_owned(), tape.states());
         let (inferred, finals) = network.infer(&self.batch());
         let same = same_bits(&inferred, &output) && finals.layers.len() == states.layers.len();
         let mut layers = finals.layers.iter().zip(&states.layers);

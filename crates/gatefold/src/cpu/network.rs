@@ -59,6 +59,11 @@ impl CpuNetwork {
         self.read().infer(&batch_of(input, states, None))
     }
 
+    /// Outputs alone.
+    pub(crate) fn predict(&self, input: &Sequences<'_>, states: Option<&States>) -> Array3<f32> {
+        self.read().predict(&batch_of(input, states, None))
+    }
+
     /// Like [`CpuNetwork::forward`], and keeps everything that backward needs.
     pub(crate) fn forward_training(
         self: &Arc<Self>,

@@ -7,8 +7,8 @@ use crate::batch::TrainBatch;
 use crate::loss::reference_loss;
 use gatefold_cpu::Tensors;
 use gatefold_model::{NetworkConfig, Optimizer, Parameters, States, TrainConfig};
-use gatefold_reference::optim;
-use ndarray::ArrayD;
+use gatefold_reference::{loss::Loss, optim};
+use ndarray::{ArrayD, ArrayView3};
 use std::collections::BTreeMap;
 
 /// The state of training beside the network's parameters.
@@ -20,7 +20,12 @@ pub(crate) struct CpuTraining {
     moments: BTreeMap<&'static str, Tensors>,
     /// The parameters and moments from before an update, to put back if it overflows; kept so that it is not made anew.
     before: Vec<f32>,
+    /// Room for what an optimiser without moments computes, likewise.
+    direction: Vec<f32>,
+    loss: Loss<f32>,
     losses: Vec<f32>,
+    /// The gradient of the last batch's loss with respect to the output, kept likewise.
+    d_output: Vec<f32>,
     /// The states that the next batch may start from.
     carried: Option<States>,
     /// The update and the layer at which training stopped.
@@ -36,35 +41,35 @@ impl CpuTraining {
             gradients,
             moments,
             before: Vec::new(),
+            direction: Vec::new(),
+            loss: reference_loss(&config.loss),
             losses: Vec::new(),
+            d_output: Vec::new(),
             carried: None,
             stopped: None,
         }
     }
 
     /// Adds a batch's gradients and its loss.
-    pub(crate) fn accumulate(
-        &mut self,
-        network: &CpuNetwork,
-        config: &TrainConfig,
-        given: TrainBatch<'_, '_>,
-    ) {
+    pub(crate) fn accumulate(&mut self, network: &CpuNetwork, given: TrainBatch<'_, '_>) {
         let TrainBatch { input, target, weights, dropout, carry } = given;
         let states = self.carried.take().filter(|_| carry.read);
         let network = network.read();
         let tape = network.forward(&batch_of(input, states.as_ref(), dropout));
         self.carried = carry.keep.map(|steps| {
             if steps == input.steps() {
-                return tape.states().clone();
+                return tape.states();
             }
             // If windows overlap, the next one begins within this one: this one's first steps run again, with the same
             // masks.
             let first = input.window(0..steps);
             network.infer(&batch_of(&first, states.as_ref(), dropout)).1
         });
-        let (loss, d_output) = reference_loss(&config.loss).weighted(tape.output(), target, &weights);
-        self.losses.push(loss as f32);
-        network.accumulate(tape, d_output.view(), None, &mut self.gradients);
+        let output = tape.output();
+        self.d_output.resize(output.len(), 0.0);
+        self.losses.push(self.loss.weighted_into(output, target, weights, &mut self.d_output) as f32);
+        let d_output = ArrayView3::from_shape(output.dim(), &self.d_output).expect("it has that length");
+        network.accumulate(tape, d_output, None, &mut self.gradients);
     }
 
     /// Adds gradients that were computed elsewhere.
@@ -107,17 +112,19 @@ impl CpuTraining {
         }
         // Held to the end, so that nobody sees an update that is put back.
         let mut network = network.write();
-        let instructions = network.instructions();
+        let (instructions, count) = (network.instructions(), self.moments.len());
         self.before.clear();
         let mut overflowed = Vec::new();
         for (name, gradient) in &mut self.gradients {
             let (parameter, mut moments) = changed(network.parameters_mut(), &mut self.moments, name);
+            let moments = &mut moments[..count];
             self.before.extend_from_slice(parameter);
             moments.iter().for_each(|moment| self.before.extend_from_slice(moment));
             let rule = config.rule(name);
             let (rate, optimizer) = (rate * rule.learning_rate_factor, config.optimizer_of(rule));
+            let direction = &mut self.direction;
             let finite = instructions.compile(|| {
-                apply(&optimizer, parameter, elements(gradient), &mut moments, rate, step);
+                apply(&optimizer, parameter, elements(gradient), moments, direction, rate, step);
                 all_finite(parameter) && moments.iter().all(|moment| all_finite(moment))
             });
             if !finite {
@@ -132,7 +139,7 @@ impl CpuTraining {
         let mut before = &self.before[..];
         for name in self.gradients.keys() {
             let (parameter, moments) = changed(network.parameters_mut(), &mut self.moments, name);
-            for values in std::iter::once(parameter).chain(moments) {
+            for values in std::iter::once(parameter).chain(moments.into_iter().take(count)) {
                 let (own, rest) = before.split_at(values.len());
                 values.copy_from_slice(own);
                 before = rest;
@@ -154,7 +161,10 @@ impl CpuTraining {
     }
 
     pub(crate) fn take_losses(&mut self) -> Vec<f32> {
-        std::mem::take(&mut self.losses)
+        // The list stays, so that the next step need not make one.
+        let taken = self.losses.clone();
+        self.losses.clear();
+        taken
     }
 
     /// The accumulated gradients; zeros for frozen parameters.
@@ -180,17 +190,22 @@ impl CpuTraining {
     }
 }
 
-/// The elements that an update of a parameter changes: its own, and its moments' in the order of their names.
+/// The most moments of an optimiser: those of RMSProp, centred and with momentum.
+const MOST_MOMENTS: usize = 3;
+
+/// The elements that an update of a parameter changes: its own, and its moments' in the order of their names; the
+/// places of moments that the optimiser does not have are empty.
 fn changed<'a>(
     parameters: &'a mut Tensors,
     moments: &'a mut BTreeMap<&'static str, Tensors>,
     name: &str,
-) -> (&'a mut [f32], Vec<&'a mut [f32]>) {
+) -> (&'a mut [f32], [&'a mut [f32]; MOST_MOMENTS]) {
     let parameter = parameters.get_mut(name).expect("gradients have parameters' names");
-    let moments = moments
-        .values_mut()
-        .map(|tensors| elements_mut(tensors.get_mut(name).expect("what is trained has moments")));
-    (elements_mut(parameter), moments.collect())
+    let mut found: [&mut [f32]; MOST_MOMENTS] = Default::default();
+    for (found, tensors) in found.iter_mut().zip(moments.values_mut()) {
+        *found = elements_mut(tensors.get_mut(name).expect("what is trained has moments"));
+    }
+    (elements_mut(parameter), found)
 }
 
 /// Whether no element is infinite or NaN. It does not stop at the first that is, so that the loop is over lanes.
@@ -198,15 +213,25 @@ fn all_finite(values: &[f32]) -> bool {
     values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
-/// Updates one parameter; `moments` are in the order of their names.
-fn apply(optimizer: &Optimizer, p: &mut [f32], g: &[f32], moments: &mut [&mut [f32]], rate: f32, step: u64) {
+/// Updates one parameter; `moments` are in the order of their names. What `direction` holds does not matter.
+fn apply(
+    optimizer: &Optimizer,
+    p: &mut [f32],
+    g: &[f32],
+    moments: &mut [&mut [f32]],
+    direction: &mut Vec<f32>,
+    rate: f32,
+    step: u64,
+) {
     match (*optimizer, moments) {
         (Optimizer::Sgd { momentum, nesterov, weight_decay }, [b]) => {
             optim::sgd(p, g, b, rate, &optim::Sgd { momentum, nesterov, weight_decay });
         }
         (Optimizer::Sgd { weight_decay, .. }, _) => {
             let options = optim::Sgd { momentum: 0.0, nesterov: false, weight_decay };
-            optim::sgd(p, g, &mut vec![0.0; p.len()], rate, &options);
+            direction.clear();
+            direction.resize(p.len(), 0.0);
+            optim::sgd(p, g, direction, rate, &options);
         }
         (Optimizer::RmsProp { alpha, epsilon, momentum, centered, weight_decay }, moments) => {
             let options = optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay };

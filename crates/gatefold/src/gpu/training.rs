@@ -97,8 +97,8 @@ impl GpuTraining {
         upload(&batch.prepared, input, dropout).await?;
         batch.prepared.write_sequence(&Given::Target, target).await?;
         if batch.weights != weights {
-            batch.prepared.write(&Given::Weights, &weights).await?;
-            batch.weights = weights;
+            batch.prepared.write(&Given::Weights, weights).await?;
+            batch.weights = weights.to_vec();
         }
         self.under_way.extend(batch.prepared.compiled.submit().await?);
         self.batches.put(pass, batch);
