@@ -2,7 +2,7 @@
 
 use gatefold::Gpu;
 use gatefold::devices::GpuOptions;
-use gatefold_check::{Failures, check_kernel, test_gpu, test_gpu_with};
+use gatefold_check::{Failures, check_functions, check_kernel, test_gpu, test_gpu_with};
 use gatefold_shaders::KernelId;
 
 fn check_all(gpu: &Gpu, ids: &[KernelId]) {
@@ -49,6 +49,14 @@ fn all_other_kernels_match_the_reference() {
         KernelId::ALL.into_iter().filter(|id| !SCANS.contains(id) && *id != KernelId::MatMul).collect();
     assert_eq!(others.len(), KernelId::ALL.len() - SCANS.len() - 1);
     check_all(&gpu, &others);
+}
+
+/// Four million arguments, of every exponent and either sign, for each function. The stride is a prime, so that fractions
+/// differ from exponent to exponent.
+#[test]
+fn functions_are_exact_in_relative_terms_over_all_of_f32() {
+    let Some(gpu) = test_gpu() else { return };
+    check_functions(&gpu, 1_021).unwrap().assert("functions");
 }
 
 /// A device without immediates and subgroups, within WebGPU's default limits.

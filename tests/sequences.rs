@@ -42,3 +42,15 @@ fn networks_in_workgroups() {
     let Some(device) = in_workgroups() else { return };
     check_sequences(&device, &SequenceCase::networks()).unwrap().assert("networks");
 }
+
+/// Signals of 1e-8 to 1e-2: errors are relative to them, forward and backward.
+#[test]
+fn small_signals_on_the_cpu() {
+    check_sequences(&Device::cpu().unwrap(), &SequenceCase::small_signals()).unwrap().assert("small signals");
+}
+
+#[test]
+fn small_signals_on_a_gpu() {
+    let Some(gpu) = test_gpu() else { return };
+    check_sequences(&Device::Gpu(gpu), &SequenceCase::small_signals()).unwrap().assert("small signals");
+}

@@ -4,23 +4,27 @@ use std::fmt;
 
 /// The rounding of one operation in `f32`.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// Intermediate results and results below the smallest normal number may be flushed to zero.
+const FLUSHED: f64 = 2.0 * f32::MIN_POSITIVE as f64;
 
-/// The error that is allowed: `abs + rel scale`, with `scale` the largest magnitude in the reference's tensor.
+/// The error that is allowed: `abs + rel scale + own |element|`, with `scale` the largest magnitude in the reference's
+/// tensor.
 ///
 /// docs/numerics.md derives the rule. `terms` is the length of the sums that an element went through.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
     abs: f64,
     rel: f64,
+    own: f64,
 }
 
 impl Tolerance {
     /// The same bits, except for the sign of zero.
-    pub const EXACT: Tolerance = Tolerance { abs: 0.0, rel: 0.0 };
+    pub const EXACT: Tolerance = Tolerance { abs: 0.0, rel: 0.0, own: 0.0 };
 
     /// Sums, products and steps of optimisers, which call no exponential: `rel = 4 u sqrt(terms)`.
     pub fn product(terms: usize) -> Tolerance {
-        Tolerance { abs: 0.0, rel: 4.0 * U * (terms as f64).sqrt() }
+        Tolerance { rel: 4.0 * U * (terms as f64).sqrt(), ..Tolerance::EXACT }
     }
 
     /// Results of gates and activations, which are near 1 where their functions err: `abs = 16 u` on top.
@@ -30,17 +34,24 @@ impl Tolerance {
 
     /// Gradients through gates and activations: `16 u` of the scale on top.
     pub fn gradient(terms: usize) -> Tolerance {
-        Tolerance { abs: 0.0, rel: Tolerance::product(terms).rel + 16.0 * U }
+        Tolerance { rel: Tolerance::product(terms).rel + 16.0 * U, ..Tolerance::EXACT }
+    }
+
+    /// A function alone, or its slope: `20 u` of each element, and `roundings` of a term as large as `largest`.
+    pub fn function(roundings: u32, largest: f32) -> Tolerance {
+        let abs = f64::from(roundings) * U * f64::from(largest.abs());
+        Tolerance { abs: abs + FLUSHED, rel: 0.0, own: 20.0 * U }
     }
 
     /// The tolerance for `errors` errors of this kind added up.
     pub fn times(self, errors: usize) -> Tolerance {
-        Tolerance { abs: errors as f64 * self.abs, rel: errors as f64 * self.rel }
+        let errors = errors as f64;
+        Tolerance { abs: errors * self.abs, rel: errors * self.rel, own: errors * self.own }
     }
 
-    fn allowed(&self, scale: f64) -> f64 {
+    fn allowed(&self, scale: f64, element: f64) -> f64 {
         // Numbers below the smallest normal one may be flushed to zero.
-        (self.abs + self.rel * scale).max(1e-38)
+        (self.abs + self.rel * scale + self.own * element.abs()).max(f64::from(f32::MIN_POSITIVE))
     }
 }
 
@@ -89,8 +100,8 @@ pub fn compare(axes: &[(&str, usize)], gpu: &[f32], reference: &[f64], tolerance
     assert_eq!((gpu.len(), reference.len()), (len, len), "gpu and reference have the elements of {axes:?}");
     assert!(len > 0 && !axes.is_empty(), "there is something to compare");
     let scale = reference.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
-    let allowed = tolerance.allowed(scale);
     let share = |at: usize| {
+        let allowed = tolerance.allowed(scale, reference[at]);
         let error = (f64::from(gpu[at]) - reference[at]).abs();
         // A reference that is not finite makes `allowed` infinite, and could judge nothing.
         if error.is_finite() && allowed.is_finite() { error / allowed } else { f64::INFINITY }
@@ -207,10 +218,26 @@ mod tests {
             (Tolerance::output(25), 20.0 * u * 8.0 + 16.0 * u),
             (Tolerance::gradient(25), 36.0 * u * 8.0),
             (Tolerance::output(25).times(3), 3.0 * (20.0 * u * 8.0 + 16.0 * u)),
-            (Tolerance::EXACT, 1e-38),
+            (Tolerance::EXACT, f64::from(f32::MIN_POSITIVE)),
         ] {
             assert!((share(allowed, tolerance) - 1.0).abs() < 1e-6, "{tolerance:?}");
             assert!(share(1.1 * allowed, tolerance) > 1.0, "{tolerance:?}");
+        }
+    }
+
+    /// A function's error is a share of each element, and of the one term that may cancel.
+    #[test]
+    fn errors_of_functions_are_relative_to_each_element() {
+        let u = 2f64.powi(-24);
+        for (element, tolerance, allowed) in [
+            (1.0, Tolerance::function(0, 0.0), 20.0 * u),
+            (2f64.powi(-60), Tolerance::function(0, 0.0), 20.0 * u * 2f64.powi(-60)),
+            (0.0, Tolerance::function(4, -0.5), 2.0 * u),
+        ] {
+            let share = |error: f64| {
+                compare(&[("k", 2)], &[8.0, (element + error) as f32], &[8.0, element], tolerance).share
+            };
+            assert!(share(0.9 * allowed) <= 1.0 && share(1.1 * allowed) > 1.0, "{element}");
         }
     }
 

@@ -12,6 +12,8 @@ mod sequence;
 mod stages;
 mod whole_scan;
 
+pub(crate) use linear::{ACTIVATIONS_BOTH_WAYS, activation_consts};
+
 use crate::selfcheck::Checks;
 use gatefold::{Error, Gpu, wgpu};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes};
@@ -77,13 +79,13 @@ fn lanes(gpu: &Gpu) -> Vec<Lanes> {
 }
 
 /// A kernel that treats each element on its own.
-fn element_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
+pub(crate) fn element_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
     KernelVariant::new(id, &[&[("WG_SIZE", ELEMENT_WG_SIZE)], consts].concat())
 }
 
 /// Workgroups for `len` elements, at most `widest` of them along the first axis, so that even small tensors fill two
 /// axes.
-fn element_groups(len: usize, widest: u32) -> [u32; 3] {
+pub(crate) fn element_groups(len: usize, widest: u32) -> [u32; 3] {
     let groups = (len as u32).div_ceil(ELEMENT_WG_SIZE);
     let x = groups.min(widest);
     [x, groups.div_ceil(x), 1]

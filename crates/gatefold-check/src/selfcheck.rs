@@ -1,7 +1,9 @@
 //! Checks, gathered into the table that `gatefold selfcheck` prints.
 
 use crate::compare::{Comparison, Tolerance, compare};
-use crate::{NetworkCase, SequenceCase, check_backward, check_forward, check_kernel, check_sequences};
+use crate::{
+    NetworkCase, SequenceCase, check_backward, check_forward, check_functions, check_kernel, check_sequences,
+};
 use gatefold::devices::Instructions;
 use gatefold::{Device, Error, Gpu};
 use gatefold_shaders::KernelId;
@@ -123,7 +125,8 @@ impl Row {
 pub struct Report {
     /// The device, in one line.
     pub device: String,
-    /// A row for every kernel, for networks in each direction, for every cell, and for every kind of layer.
+    /// A row for every kernel, for activations, for networks in each direction, for every cell, for every kind of layer,
+    /// and for signals near zero.
     pub rows: Vec<Row>,
 }
 
@@ -160,22 +163,29 @@ fn cut(text: &str, width: usize) -> String {
     format!("{head}...")
 }
 
-/// Checks every kernel in its variants, networks forward and backward, every cell in every direction, and every kind of
-/// layer with sequences of many lengths, against the reference in `f64`.
+/// The bit patterns from one argument of the functions to the next: a prime, so that all exponents are met with different
+/// fractions, some 65,000 in all.
+const FUNCTION_STRIDE: usize = 65_537;
+
+/// Checks every kernel in its variants, the activations over all of `f32`, networks forward and backward, every cell in
+/// every direction, every kind of layer with sequences of many lengths, and signals near zero, against the reference in
+/// `f64`.
 pub fn selfcheck(gpu: &Gpu) -> Report {
     let mut rows: Vec<Row> =
         KernelId::ALL.iter().map(|&id| Row::new(id.name(), check_kernel(gpu, id))).collect();
+    rows.push(Row::new("functions", check_functions(gpu, FUNCTION_STRIDE)));
     let cases = NetworkCase::all();
     rows.push(Row::new("networks forward", check_forward(gpu, &cases)));
     rows.push(Row::new("networks backward", check_backward(gpu, &cases)));
     let device = Device::Gpu(gpu.clone());
     rows.push(Row::new("cells", check_sequences(&device, &SequenceCase::cells())));
     rows.push(Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())));
+    rows.push(Row::new("small signals", check_sequences(&device, &SequenceCase::small_signals())));
     Report { device: gpu.summary(), rows }
 }
 
-/// Checks the CPU device with each set of vector instructions that this machine has: every cell in every direction, and
-/// every kind of layer with sequences of many lengths.
+/// Checks the CPU device with each set of vector instructions that this machine has: every cell in every direction,
+/// every kind of layer with sequences of many lengths, and signals near zero.
 ///
 /// # Errors
 /// Those of [`Device::cpu_with_instructions`].
@@ -185,6 +195,7 @@ pub fn selfcheck_cpu() -> Result<Vec<Report>, Error> {
         let rows = vec![
             Row::new("cells", check_sequences(&device, &SequenceCase::cells())),
             Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())),
+            Row::new("small signals", check_sequences(&device, &SequenceCase::small_signals())),
         ];
         Ok(Report { device: device.summary(), rows })
     };

@@ -32,6 +32,17 @@ pub struct SequenceCase {
     pub given: bool,
     /// The seed of parameters and data.
     pub seed: u64,
+    /// The magnitudes of a small signal; its tolerances are relative.
+    pub small: Option<Small>,
+}
+
+/// The magnitudes of a signal near zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Small {
+    /// The size of the largest input and the largest given state.
+    pub signal: f32,
+    /// The factor of every parameter.
+    pub weights: f32,
 }
 
 const DROPOUT: Dropout = Dropout { seed: 0x5eed_0000_0001, batch: 3 };
@@ -98,7 +109,16 @@ fn lengths(steps: usize, batch: usize) -> Vec<usize> {
 impl SequenceCase {
     fn new(input: usize, layers: Vec<LayerConfig>, (steps, batch): (usize, usize)) -> SequenceCase {
         let config = NetworkConfig::new(input, layers).expect("the cases are valid");
-        SequenceCase { config, steps, batch, lengths: None, decoder: None, given: false, seed: 60 }
+        SequenceCase {
+            config,
+            steps,
+            batch,
+            lengths: None,
+            decoder: None,
+            given: false,
+            seed: 60,
+            small: None,
+        }
     }
 
     fn with_lengths(self) -> SequenceCase {
@@ -255,6 +275,37 @@ impl SequenceCase {
         cases
     }
 
+    /// Signals of 1e-8 to 1e-2 through cells and layers without biases, with weights of usual size and with small ones.
+    /// Here a function that errs in absolute terms shows, for all results are small too.
+    pub fn small_signals() -> Vec<SequenceCase> {
+        let none = Biases::None;
+        let elu = Activation::Elu { alpha: 0.7 };
+        let scaled = Activation::ScaledTanh { alpha: 1.7, beta: 0.6 };
+        let lstm_functions = LstmActivations { gate: Activation::Sigmoid, candidate: elu, output: scaled };
+        let gru_functions = GruActivations { gate: Activation::Sigmoid, candidate: scaled };
+        let dense = |activation| DenseConfig::new(11).activation(activation).bias(false).into();
+        let layers: Vec<Vec<LayerConfig>> = vec![
+            vec![RnnConfig::new(13).biases(none).into()],
+            vec![RnnConfig::new(13).activation(elu).biases(none).into()],
+            vec![LstmConfig::new(13).biases(none).into()],
+            vec![LstmConfig::new(13).activations(lstm_functions).biases(none).into()],
+            vec![GruConfig::new(13).biases(none).into()],
+            vec![GruConfig::new(13).reset(Reset::Before).activations(gru_functions).biases(none).into()],
+            vec![dense(Activation::Tanh), dense(elu), dense(scaled), dense(Activation::Softsign)],
+        ];
+        let sizes =
+            [(1e-8, 1.0), (3e-8, 1.0), (1e-6, 1.0), (1e-4, 1.0), (1e-2, 1.0), (1.0, 1e-6), (1e-3, 1e-3)];
+        let mut cases = Vec::new();
+        for layers in layers {
+            for (at, (signal, weights)) in sizes.into_iter().enumerate() {
+                let case = SequenceCase::new(9, layers.clone(), (5, 3));
+                let case = SequenceCase { small: Some(Small { signal, weights }), ..case };
+                cases.push(if at % 2 == 0 { case } else { case.with_states() });
+            }
+        }
+        cases
+    }
+
     fn parameters(&self) -> Parameters {
         let mut random = Random::new(self.seed, 0);
         let mut parameters = Parameters::initial(&self.config, self.seed).expect("cases are small");
@@ -262,6 +313,12 @@ impl SequenceCase {
         for spec in self.config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
             let values = parameters.get_mut(&spec.name).expect("every parameter has initial values");
             values.iter_mut().zip(random.within(-0.4..0.4, spec.len())).for_each(|(value, by)| *value += by);
+        }
+        if let Some(Small { weights, .. }) = self.small {
+            for spec in self.config.parameter_specs() {
+                let values = parameters.get_mut(&spec.name).expect("every parameter has initial values");
+                values.iter_mut().for_each(|value| *value *= weights);
+            }
         }
         parameters
     }
@@ -272,8 +329,13 @@ impl SequenceCase {
             Some(LayerKind::Embedding { tokens }) => {
                 values.mapv(|v| ((v + 1.0) / 2.0 * *tokens as f32).floor())
             }
-            _ => values,
+            _ => values * self.signal(),
         }
+    }
+
+    /// The size of the largest input and the largest given state.
+    fn signal(&self) -> f32 {
+        self.small.map_or(1.0, |small| small.signal)
     }
 
     fn input(&self) -> Result<Sequences<'static>, Error> {
@@ -294,12 +356,13 @@ impl SequenceCase {
         Ok(input.with_decoder(own))
     }
 
-    fn states(&self, stream: u64) -> States {
+    /// Random states, no larger than `size`.
+    fn states(&self, stream: u64, size: f32) -> States {
         let mut random = Random::new(self.seed, stream);
         let mut states = States::zeros(&self.config, self.batch);
         for LayerState { h, c, y, .. } in &mut states.layers {
             let all = h.iter_mut().chain(c.iter_mut().flatten()).chain(y.iter_mut().flatten());
-            all.for_each(|value| *value = random.values(1)[0]);
+            all.for_each(|value| *value = size * random.values(1)[0]);
         }
         states
     }
@@ -307,7 +370,10 @@ impl SequenceCase {
     fn describe(&self) -> String {
         let lengths = if self.lengths.is_some() { " lengths" } else { "" };
         let given = if self.given { " from given states" } else { "" };
-        format!("{}, T {} B {}{lengths}{given}", self.config, self.steps, self.batch)
+        let small = self.small.map_or(String::new(), |Small { signal, weights }| {
+            format!(" signals {signal:e} weights {weights:e}")
+        });
+        format!("{}, T {} B {}{lengths}{given}{small}", self.config, self.steps, self.batch)
     }
 
     /// The terms of the sums that an output goes through, layer by layer; see docs/numerics.md.
@@ -368,14 +434,14 @@ pub fn check_sequences(device: &Device, cases: &[SequenceCase]) -> Result<Checks
 fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<(), Error> {
     let SequenceCase { config, .. } = case;
     let (parameters, input) = (case.parameters(), case.input()?);
-    let given = case.given.then(|| case.states(3));
+    let given = case.given.then(|| case.states(3, case.signal()));
     let drops = config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
     let dropout = drops.then_some(DROPOUT);
     let network = Network::with_parameters(device, config, &parameters)?;
     let tape = network.forward_training(&input, given.as_ref(), dropout)?;
     let (output, states) = (tape.output().to_owned(), tape.states().clone());
     let d_output = Random::new(case.seed, 4).sequence(output.dim());
-    let d_states = case.states(5);
+    let d_states = case.states(5, 1.0);
     let found = network.backward(tape, d_output.view(), Some(&d_states))?.read()?;
 
     let judge = reference::Network::<f64>::new(config, &parameters)?;
@@ -392,7 +458,9 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
     let want = judge.backward(&tape, wide(d_output.view()).view(), Some(&wide_states(&d_states)));
 
     checks.case(case.describe());
-    let forward = Tolerance::output(case.output_terms());
+    let terms = case.output_terms();
+    // A small signal's errors are compared with the signal.
+    let forward = if case.small.is_some() { Tolerance::gradient(terms) } else { Tolerance::output(terms) };
     let backward = Tolerance::gradient(case.gradient_terms());
     compare(checks, "output", output.view(), tape.output(), forward);
     compare_states(checks, "final", config, &states, tape.states(), forward);

@@ -215,6 +215,39 @@ mod tests {
         failures.finish();
     }
 
+    /// A few roundings of each value and slope, from the smallest normal numbers on; 1e-35 is above all that is flushed.
+    /// Where a slope is a small difference from its largest value, that value's roundings remain.
+    #[test]
+    fn errors_are_relative_near_zero_and_far_away() {
+        let magnitudes = (0..=252).map(|at| 1.37 * 2f32.powi(at / 2 - 116) * [1.0, 1.23][at as usize % 2]);
+        let x: Vec<f32> = magnitudes.flat_map(|x| [x, -x]).filter(|&x| x > -80.0).collect();
+        let u = f64::from(f32::EPSILON) / 2.0;
+        let mut failures = Failures::new();
+        for set in Instructions::available() {
+            for activation in
+                Activation::ALL.into_iter().filter(|one| !matches!(one, Activation::Affine { .. }))
+            {
+                failures.check(format!("{set}, {activation}"), || {
+                    let mut y = x.clone();
+                    apply(set, activation, &mut y);
+                    let mut d = vec![1.0; x.len()];
+                    times_slope(set, activation, &x, &y, &mut d);
+                    for ((&x, &y), &d) in x.iter().zip(&y).zip(&d) {
+                        let exact: f64 = apply_one(activation, f64::from(x));
+                        let error = (f64::from(y) - exact).abs();
+                        assert!(error <= 8.0 * u * exact.abs(), "at {x:e}: {y:e}, {exact:e}");
+                        let exact: f64 = slope(activation, f64::from(x));
+                        let error = (f64::from(d) - exact).abs();
+                        let cancels = x.abs() > 1.0 && activation != Activation::Softplus;
+                        let largest = if cancels { 1.0 } else { exact.abs() };
+                        assert!(error <= 12.0 * u * largest, "slope at {x:e}: {d:e}, {exact:e}");
+                    }
+                });
+            }
+        }
+        failures.finish();
+    }
+
     #[test]
     fn clipping_keeps_nan_and_stops_gradients_at_the_bound() {
         let mut x = [-3.0, -0.5, 0.2, 0.5, f32::NAN];

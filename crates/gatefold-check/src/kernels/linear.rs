@@ -13,7 +13,7 @@ use gatefold_shaders::{JOINED, KernelId, NO_OTHER, params};
 use ndarray::{Array2, Array3, s};
 
 /// Every function, including some whose slope does not follow from their value.
-const ACTIVATIONS_BOTH_WAYS: [Activation; 16] = {
+pub(crate) const ACTIVATIONS_BOTH_WAYS: [Activation; 16] = {
     let all = Activation::ALL;
     [
         all[0],
@@ -36,7 +36,7 @@ const ACTIVATIONS_BOTH_WAYS: [Activation; 16] = {
 };
 
 /// The constants of a function.
-pub(super) fn activation_consts(activation: Activation) -> [(&'static str, u32); 3] {
+pub(crate) fn activation_consts(activation: Activation) -> [(&'static str, u32); 3] {
     let [alpha, beta] = [activation.alpha(), activation.beta()].map(f32::to_bits);
     [("ACTIVATION", activation.code()), ("ALPHA", alpha), ("BETA", beta)]
 }
