@@ -22,6 +22,15 @@ pub trait Params: Layout {
     /// # Panics
     /// If the variant lacks a constant or the cell that it needs.
     fn extents(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Extents;
+
+    /// Elements of each binding that the dispatch reads or writes, each counted once. By default all up to the last
+    /// that it reaches, which is too many where it begins past the start of a binding; steps count theirs.
+    ///
+    /// # Panics
+    /// Those of [`Params::extents`].
+    fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
+        self.extents(kernel, groups).lens
+    }
 }
 
 /// Declares structs of four-byte fields together with their names in WGSL, so that a name is written once.

@@ -1,14 +1,19 @@
 //! `gatefold bench`: times a network, after checking its results.
 
+mod floor;
+mod growth;
+mod rates;
 mod timing;
 
 use crate::ComputeArguments;
 use crate::cell;
-use crate::describe::{Mode, flop};
+use crate::describe::Mode;
 use crate::failure::Failure;
 use crate::page::{entry, line};
+use floor::{Floor, Work};
 use gatefold::{Device, Error, Network, TrainConfig, Trainer, schedule};
 use gatefold_check::{Checks, Workload};
+use rates::Rates;
 use serde_json::json;
 use std::str::FromStr;
 use timing::{Timing, time};
@@ -41,6 +46,14 @@ pub(crate) struct Arguments {
     /// Skip the comparison
     #[arg(long)]
     unchecked: bool,
+    /// Measure how fast the device computes, copies and starts kernels, and show which share of the least time that
+    /// leaves each run has
+    #[arg(long, conflicts_with = "lengths")]
+    roofline: bool,
+    /// Double T, H, B and the layers one at a time, twice, and show how time and least time grow [default shape:
+    /// 32,50,16,64]
+    #[arg(long, conflicts_with_all = ["lengths", "roofline"])]
+    growth: bool,
     /// What to time [default: both]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
@@ -54,7 +67,16 @@ pub(crate) struct Arguments {
 const NOTES: &str = "Columns: median in milliseconds; spread, half the distance between the quartiles as a share of the \
 median; dispatches (kernels started) per run, - on the CPU and with --lengths; FLOP of the products divided by the \
 median. A scan of G gates takes 2 G B T H (I + H) FLOP forward and twice as many backward, without the input gradient \
-of the first layer, which training does not need.";
+of the first layer, which training does not need.
+
+With --roofline: floor, the least time in milliseconds, and its share of the median. The floor is the larger of FLOP / \
+arithmetic rate and bytes / copy rate, plus dispatches x cost of a dispatch. The three rates are measured on the device \
+first: independent fused multiply-adds in registers, a copy of a buffer larger than the caches, and tiny dispatches that \
+wait for one another. Bytes count every tensor once for each pass over it; docs/benchmarks.md has the formulas. A share \
+may exceed 100 % where tensors stay in caches, or where dispatches overlap.
+
+With --growth: the shortest run, its multiple of the first row's, and that of its floor. All shapes take turns, in nine \
+rounds. ! marks a time that grows faster than its floor, by more than 5 % in each third of the rounds.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -102,9 +124,9 @@ impl std::fmt::Display for Shape {
 }
 
 impl Arguments {
-    fn workload(&self, shape: Shape) -> Result<Workload, Failure> {
+    fn workload(&self, shape: Shape, layers: usize) -> Result<Workload, Failure> {
         let Shape { batch, steps, input, hidden } = shape;
-        let stack = vec![self.recurrent.layer(hidden); usize::from(self.layers)];
+        let stack = vec![self.recurrent.layer(hidden); layers];
         let workload = Workload::new((batch, steps, input), stack)?;
         Ok(if self.lengths { workload.with_falling_lengths() } else { workload })
     }
@@ -112,37 +134,103 @@ impl Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let device = arguments.compute.open(false)?;
-    let shapes = arguments.shape.map_or(Shape::ALL.to_vec(), |shape| vec![shape]);
     let modes = arguments.mode.map_or(vec![Mode::Infer, Mode::Train], |mode| vec![mode]);
+    let measured = arguments.roofline || arguments.growth;
+    let rates = measured.then(|| Rates::measure(&device)).transpose()?;
     if !arguments.json {
         line(entry("device", 9, &device.summary()));
+        if let Some(rates) = &rates {
+            line(entry("rates", 9, &rates.summary()));
+        }
         line("");
+    }
+    if let (true, Some(rates)) = (arguments.growth, &rates) {
+        let base = arguments.shape.unwrap_or(Shape::ALL[1]);
+        return growth::run(arguments, &device, rates, base, &modes);
+    }
+    table(arguments, &device, rates.as_ref(), &modes)
+}
+
+/// A line for each shape and mode.
+fn table(
+    arguments: &Arguments,
+    device: &Device,
+    rates: Option<&Rates>,
+    modes: &[Mode],
+) -> Result<(), Failure> {
+    if !arguments.json {
+        let floor = if rates.is_some() { format!("{:>10}{:>8}", "floor", "share") } else { String::new() };
         line(format!(
-            "{:<17}{:<6}{:>11}{:>8}{:>8}{:>10}",
+            "{:<17}{:<6}{:>11}{:>8}{:>8}{:>10}{floor}",
             "B,T,I,H", "mode", "median ms", "spread", "disp.", "GFLOP/s"
         ));
     }
-    for shape in shapes {
-        let workload = arguments.workload(shape)?;
-        for &mode in &modes {
-            let found = measure(&device, &workload, shape, mode, !arguments.unchecked)?;
+    for shape in arguments.shape.map_or(Shape::ALL.to_vec(), |shape| vec![shape]) {
+        let workload = arguments.workload(shape, arguments.layers.into())?;
+        for &mode in modes {
+            let found = measure(device, &workload, shape, mode, !arguments.unchecked)?;
             line(if arguments.json {
-                found.json(&device, &workload, shape, mode)
+                found.json(device, &workload, shape, mode, rates)
             } else {
-                found.row(shape, mode)
+                found.row(shape, mode, rates)
             });
         }
     }
     Ok(())
 }
 
+/// A network ready to be timed, its results checked.
+struct Prepared<'a> {
+    /// One run, finished when it returns.
+    run: Box<dyn FnMut() -> Result<(), Failure> + 'a>,
+    /// `None` on the CPU, which starts no kernels, and where rows have lengths.
+    dispatches: Option<usize>,
+    work: Work,
+    /// The worst error of the check, as a share of its tolerance; `None` with `--unchecked`.
+    worst: Option<f64>,
+}
+
+fn prepare<'a>(
+    device: &Device,
+    workload: &'a Workload,
+    shape: Shape,
+    mode: Mode,
+    checked: bool,
+) -> Result<Prepared<'a>, Failure> {
+    let mut network = Network::with_parameters(device, &workload.config, &workload.parameters)?;
+    let dispatches = match workload.lengths {
+        None => dispatches(device, &network, shape, mode)?,
+        Some(_) => None,
+    };
+    let work = Work::of(workload, mode, dispatches.unwrap_or(0));
+    let (worst, run): (_, Box<dyn FnMut() -> Result<(), Failure> + 'a>) = match mode {
+        Mode::Infer => {
+            let check = |network: &mut Network| accept(shape, mode, workload.check_inference(network)?);
+            let worst = checked.then(|| check(&mut network)).transpose()?;
+            let predict = workload.inference()?;
+            (worst, Box::new(move || Ok(predict(&mut network).map(drop)?)))
+        }
+        Mode::Train => {
+            let mut trainer = Trainer::new(network, training())?;
+            let check = |trainer: &mut Trainer| accept(shape, mode, workload.check_training(trainer)?);
+            let worst = checked.then(|| check(&mut trainer)).transpose()?;
+            let accumulate = workload.training()?;
+            let step = move || {
+                accumulate(&mut trainer)?;
+                trainer.update()?;
+                Ok(trainer.take_losses().map(drop)?) // waits for the device
+            };
+            (worst, Box::new(step))
+        }
+    };
+    Ok(Prepared { run, dispatches, work, worst })
+}
+
 /// A timing and the figures shown with it.
 struct Measured {
     timing: Timing,
-    /// `None` on the CPU, which starts no kernels.
     dispatches: Option<usize>,
-    flop: u128,
-    /// The worst error of the check, as a share of its tolerance; `None` with `--unchecked`.
+    work: Work,
     worst: Option<f64>,
 }
 
@@ -153,32 +241,8 @@ fn measure(
     mode: Mode,
     checked: bool,
 ) -> Result<Measured, Failure> {
-    let mut network = Network::with_parameters(device, &workload.config, &workload.parameters)?;
-    let dispatches = match workload.lengths {
-        None => dispatches(device, &network, shape, mode)?,
-        Some(_) => None,
-    };
-    let (worst, timing) = match mode {
-        Mode::Infer => {
-            let check = |network: &mut Network| accept(shape, mode, workload.check_inference(network)?);
-            let worst = checked.then(|| check(&mut network)).transpose()?;
-            let predict = workload.inference()?;
-            (worst, time(|| predict(&mut network).map(drop))?)
-        }
-        Mode::Train => {
-            let mut trainer = Trainer::new(network, training())?;
-            let check = |trainer: &mut Trainer| accept(shape, mode, workload.check_training(trainer)?);
-            let worst = checked.then(|| check(&mut trainer)).transpose()?;
-            let accumulate = workload.training()?;
-            let step = || -> Result<(), Error> {
-                accumulate(&mut trainer)?;
-                trainer.update()?;
-                trainer.take_losses().map(drop) // waits for the device
-            };
-            (worst, time(step)?)
-        }
-    };
-    Ok(Measured { timing, dispatches, flop: operations(workload, mode), worst })
+    let Prepared { run, dispatches, work, worst } = prepare(device, workload, shape, mode, checked)?;
+    Ok(Measured { timing: time(run)?, dispatches, work, worst })
 }
 
 /// Adam at its defaults, squared error, no clipping: the settings other programs are timed with.
@@ -222,26 +286,20 @@ fn dispatches(
     })
 }
 
-/// The FLOP of a run's products, counting only steps within the rows' lengths.
-fn operations(workload: &Workload, mode: Mode) -> u128 {
-    let layers = workload.config.layers();
-    let forward: u128 = layers.iter().map(|layer| flop::forward_step(layer, 1)).sum();
-    let step = match mode {
-        Mode::Infer => forward,
-        Mode::Train => 3 * forward - flop::input_gradient_step(&layers[0], 1),
-    };
-    step * workload.row_steps() as u128
-}
-
 impl Measured {
     fn gflops(&self) -> f64 {
-        self.flop as f64 / (self.timing.median_ms * 1e6)
+        self.work.flop as f64 / (self.timing.median_ms * 1e6)
     }
 
-    fn row(&self, shape: Shape, mode: Mode) -> String {
+    fn row(&self, shape: Shape, mode: Mode, rates: Option<&Rates>) -> String {
         let dispatches = self.dispatches.map_or("-".into(), |count| count.to_string());
+        let floor = rates.map_or(String::new(), |rates| {
+            let floor = Floor::of(self.work, rates).ms();
+            let share = format!("{:.0} %", 100.0 * floor / self.timing.median_ms);
+            format!("{:>10}{share:>8}", digits(floor))
+        });
         format!(
-            "{:<17}{:<6}{:>11}{:>8}{dispatches:>8}{:>10}",
+            "{:<17}{:<6}{:>11}{:>8}{dispatches:>8}{:>10}{floor}",
             shape.to_string(),
             name(mode),
             digits(self.timing.median_ms),
@@ -250,8 +308,15 @@ impl Measured {
         )
     }
 
-    fn json(&self, device: &Device, workload: &Workload, shape: Shape, mode: Mode) -> String {
-        json!({
+    fn json(
+        &self,
+        device: &Device,
+        workload: &Workload,
+        shape: Shape,
+        mode: Mode,
+        rates: Option<&Rates>,
+    ) -> String {
+        let mut object = json!({
             "device": device.summary(),
             "mode": name(mode),
             "shape": shape.numbers(),
@@ -265,8 +330,12 @@ impl Measured {
             "dispatches": self.dispatches.unwrap_or(0),
             "gflops": self.gflops(),
             "worst_error": self.worst,
-        })
-        .to_string()
+        });
+        if let Some(rates) = rates {
+            object["rates"] = rates.json();
+            object["floor"] = Floor::of(self.work, rates).json(self.timing.median_ms);
+        }
+        object.to_string()
     }
 }
 
@@ -300,20 +369,6 @@ mod tests {
             let error = text.parse::<Shape>().expect_err(text);
             assert!(error.starts_with("expected four numbers"), "{error}");
         }
-    }
-
-    #[test]
-    fn operations_are_those_of_the_products_that_run() {
-        let shape = Shape { batch: 7, steps: 11, input: 3, hidden: 5 };
-        let workload = workload(shape, 2);
-        // Two layers of four gates, then the dense layer; everything for 7 rows of 11 steps, 2 operations a term.
-        let (first, second, dense) = (4 * 5 * (3 + 5), 4 * 5 * (5 + 5), 5);
-        let forward = 2 * 7 * 11 * (first + second + dense);
-        assert_eq!(operations(&workload, Mode::Infer), forward);
-        let unneeded = 2 * 7 * 11 * (4 * 5 * 3);
-        assert_eq!(operations(&workload, Mode::Train), 3 * forward - unneeded);
-        // Lengths 11, 10, 8, 7, 5, 4 and 2.
-        assert_eq!(operations(&workload.with_falling_lengths(), Mode::Infer), forward / 77 * 47);
     }
 
     #[test]

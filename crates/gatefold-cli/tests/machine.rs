@@ -462,6 +462,61 @@ fn bench_counts_the_dispatches_of_a_gpu() {
     assert_narrow(&printed);
 }
 
+/// Each run has a floor, made of the rates that are printed with it.
+#[test]
+fn bench_compares_with_the_rates_of_the_device() {
+    let mut devices = vec!["cpu --threads 1"];
+    devices.extend(test_gpu().map(|_| "gpu"));
+    for device in devices {
+        let found =
+            objects(&succeed(command(&format!("bench --shape 3,4,2,5 --device {device} --roofline --json"))));
+        assert_eq!(found.len(), 2, "{found:?}");
+        for run in &found {
+            let number = |group: &str, key: &str| run[group][key].as_f64().unwrap();
+            let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-9 * b.abs(), "{a} {b}: {run}");
+            assert!(number("rates", "gflops") > 0.0 && number("rates", "copy_gb_s") > 0.0, "{run}");
+            let launches = run["dispatches"].as_f64().unwrap();
+            close(number("floor", "launch_ms"), 1e-3 * launches * number("rates", "launch_us"));
+            assert_eq!(device == "gpu", number("floor", "launch_ms") > 0.0, "{run}");
+            let flop = run["gflops"].as_f64().unwrap() * run["median_ms"].as_f64().unwrap();
+            close(number("floor", "arithmetic_ms"), flop / number("rates", "gflops"));
+            let larger = number("floor", "arithmetic_ms").max(number("floor", "copy_ms"));
+            close(number("floor", "ms"), larger + number("floor", "launch_ms"));
+            close(number("floor", "share"), number("floor", "ms") / run["median_ms"].as_f64().unwrap());
+        }
+        let printed =
+            succeed(command(&format!("bench --shape 3,4,2,5 --mode infer --device {device} --roofline")));
+        for part in ["rates    arithmetic ", "GB/s", "     floor   share\n"] {
+            assert!(printed.contains(part), "{part} is not in\n{printed}");
+        }
+        assert_eq!(printed.contains("a dispatch"), device == "gpu", "{printed}");
+    }
+    for wrong in ["--roofline --lengths", "--growth --lengths", "--growth --roofline"] {
+        fail(2, command(&format!("bench --shape 3,4,2,5 --device cpu {wrong}")));
+    }
+}
+
+#[test]
+fn bench_shows_how_times_grow() {
+    let flags = "bench --growth --shape 3,4,2,5 --layers 2 --mode train --device cpu --threads 1";
+    let found = objects(&succeed(command(&format!("{flags} --json"))));
+    let shapes: Vec<_> =
+        found.iter().map(|run| (run["shape"].to_string(), run["layers"].as_u64().unwrap())).collect();
+    assert_eq!((shapes[0].clone(), shapes.len()), (("[3,4,2,5]".into(), 2), 9));
+    assert!(
+        shapes.contains(&("[3,16,2,5]".into(), 2)) && shapes.contains(&("[3,4,2,5]".into(), 8)),
+        "{shapes:?}"
+    );
+    assert_eq!((&found[0]["ratio"], &found[0]["floor_ratio"]), (&1.0.into(), &1.0.into()));
+    // Sixteen steps take four times what four do, but for the parameters' updates.
+    let steps = found.iter().find(|run| run["shape"].to_string() == "[3,16,2,5]").unwrap();
+    let floor = steps["floor_ratio"].as_f64().unwrap();
+    assert!(1.5 < floor && floor <= 4.0, "{steps}");
+    let printed = succeed(command(flags));
+    assert_eq!(printed.lines().filter(|line| line.contains(" train ")).count(), 9, "{printed}");
+    assert_narrow(&printed);
+}
+
 #[test]
 fn tune_keeps_what_is_fastest() {
     let Some(_) = test_gpu() else { return };
@@ -515,6 +570,8 @@ fn help_describes_each_command_in_full() {
         ("selfcheck", "Exit code 1 when a check is out of tolerance"),
         ("describe", "Exit code 1 when a tensor is too large"),
         ("bench", "waits for the device"),
+        ("bench", "plus dispatches x cost of a dispatch"),
+        ("bench", "marks a time that grows faster than its floor"),
         ("run", "`layer0.h` [directions, batch, width]"),
         ("convert", "refused by name"),
     ] {

@@ -171,6 +171,8 @@ pub struct Dispatch {
     pub groups: [u32; 3],
     /// Loop iterations of the busiest invocation.
     pub iterations: u64,
+    /// Elements of all bindings that it reads or writes, each counted once.
+    pub touched: u64,
     /// A note that tells it apart from its neighbours, such as `t=3`.
     pub note: String,
     /// Floating-point operations, where they are worth counting.
@@ -326,12 +328,14 @@ impl Plan {
                 None => assert_eq!(needed, 0, "{kernel} touches its binding {at}, which is unused"),
             }
         }
+        let touched = params.touched(&kernel, groups).iter().sum();
         self.steps.push(Step::Dispatch(Dispatch {
             kernel,
             params: bytes_of(&params).into(),
             bindings: bindings.into(),
             groups,
             iterations,
+            touched,
             note: String::new(),
             flops: 0,
         }));

@@ -311,6 +311,25 @@ impl Params for StepForward {
             iterations: inner * u64::from(kernel.iterations_per_k()) + 2 * rows,
         }
     }
+
+    fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
+        let (cell, batch) = (kernel.needed_cell(), u64::from(self.batch));
+        let step = product(&[self.batch, self.hidden]);
+        let skip_len = if kernel.constant("SEGMENTS") == 2 { self.skip_len } else { 0 };
+        // h(t-1) is part of what the product reads, unless it begins in another place.
+        let h_prev = if (self.h_from, self.h_begin) == (self.r_slot, self.r_begin) { 0 } else { self.hidden };
+        let read = u64::from(self.r_len) + u64::from(skip_len) + u64::from(h_prev);
+        let reached = self.extents(kernel, groups).lens;
+        let gates = reached[3] / (u64::from(self.t) + 1);
+        let state = states([self.state_from, self.state_to], step, cell);
+        vec![reached[0], reached[1], reached[2], gates, state, batch * read + step]
+    }
+}
+
+/// Elements of the states before and after a step.
+fn states(slots: [u32; 2], step: u64, cell: CellStage) -> u64 {
+    let distinct = if slots[0] == slots[1] { 1 } else { 2 };
+    if cell.has_state() { distinct * step } else { 0 }
 }
 
 /// The later steps that this step's gradient comes from.
@@ -342,6 +361,15 @@ impl Params for StepBackward {
             ],
             iterations: segments * (u64::from(self.hidden) * per_k + rows) + 2 * rows,
         }
+    }
+
+    fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
+        let cell = kernel.needed_cell();
+        let step = product(&[self.batch, self.hidden]);
+        let steps = 1 + following(kernel, self.next, self.skip_next).count() as u64;
+        let reached = self.extents(kernel, groups).lens;
+        let state = states([self.state_from, self.state_to], step, cell);
+        vec![reached[0], reached[1], reached[2], state, step, step, gates(steps, step, cell), reached[7]]
     }
 }
 

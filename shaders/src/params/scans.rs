@@ -118,6 +118,16 @@ impl Params for ScanForward {
             iterations: u64::from(self.count) * per_step + loops.around(4 * loops.parts * quads),
         }
     }
+
+    fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
+        let (cell, count) = (kernel.needed_cell(), u64::from(self.count));
+        let step = product(&[self.batch, self.hidden]);
+        let slots = if kernel.constant("SAVE") == 1 { count + 1 } else { 1 };
+        let reached = self.extents(kernel, groups).lens;
+        let gates = product(&[self.count, cell.lanes()]) * step;
+        let state = if cell.has_state() { slots * step } else { 0 };
+        vec![reached[0], reached[1], reached[2], gates, state, (count + u64::from(self.history)) * step]
+    }
 }
 
 impl Params for ScanBackward {
@@ -147,5 +157,15 @@ impl Params for ScanBackward {
             ],
             iterations: u64::from(self.count) * per_step + loops.around(loops.parts * turns),
         }
+    }
+
+    fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
+        let (cell, count) = (kernel.needed_cell(), u64::from(self.count));
+        let step = product(&[self.batch, self.hidden]);
+        let reached = self.extents(kernel, groups).lens;
+        let state = if cell.has_state() { (count + 1) * step } else { 0 };
+        // The gradients of the steps that follow came from the dispatch before.
+        let gates = product(&[self.count + self.first.min(self.history), cell.lanes()]) * step;
+        vec![reached[0], reached[1], reached[2], state, count * step, count * step, gates, reached[7]]
     }
 }

@@ -1,4 +1,5 @@
-//! burn's LSTM on its CPU backend (flex), for `compare`; `RAYON_NUM_THREADS` bounds the threads.
+//! burn's LSTM for `compare`: on its CPU backend (flex), where `RAYON_NUM_THREADS` bounds the threads, or with the feature
+//! `wgpu` on the adapter whose kind is in `PEER_ADAPTER`.
 
 use burn::module::{Module, Param};
 use burn::nn::loss::{MseLoss, Reduction};
@@ -72,32 +73,60 @@ fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Failure> {
     tensor.into_data().try_to_vec::<f32>().map_err(|error| format!("{error:?}").into())
 }
 
+/// The device, and whether it is a GPU.
+fn device() -> Result<(Device, bool), Failure> {
+    match std::env::var("PEER_ADAPTER") {
+        Err(_) => Ok((Device::flex(), false)),
+        #[cfg(feature = "wgpu")]
+        Ok(kind) => {
+            use burn::tensor::DeviceKind;
+            let kind = match kind.as_str() {
+                "software" => DeviceKind::Cpu,
+                "discrete GPU" => DeviceKind::DiscreteGpu(0),
+                "integrated GPU" => DeviceKind::IntegratedGpu(0),
+                "virtual GPU" => DeviceKind::VirtualGpu(0),
+                _ => return Err(format!("burn cannot be told to take an adapter of the kind {kind}").into()),
+            };
+            Ok((Device::wgpu(kind), true))
+        }
+        #[cfg(not(feature = "wgpu"))]
+        Ok(_) => Err("built without the feature wgpu".into()),
+    }
+}
+
 fn load(case: &Case) -> Result<Call, Failure> {
     if case.cell != "lstm" || case.directions != 1 || case.mode == Mode::Stream {
         return Err("LSTMs in one direction, whole sequences".into());
     }
-    let plain = Device::flex();
+    let (plain, on_gpu) = device()?;
     let device = if case.mode == Mode::Train { plain.clone().autodiff() } else { plain };
+    // A call begins with its batch in memory: a GPU's batch is uploaded by every call.
     let batch = |values: Vec<f32>| {
         let width = values.len() / (case.batch * case.steps);
         let data = TensorData::new(case.batch_first(&values), [case.batch, case.steps, width]);
-        Tensor::<3>::from_data(data, &device)
+        let device = device.clone();
+        let there = (!on_gpu).then(|| Tensor::<3>::from_data(data.clone(), &device));
+        move || there.clone().unwrap_or_else(|| Tensor::<3>::from_data(data.clone(), &device))
     };
     let input = batch(case.inputs()?);
     let net = Net::new(case, &device)?;
     if case.mode == Mode::Infer {
         let case = case.clone();
-        return Ok(Box::new(move || Ok(case.time_major(&floats(net.forward(input.clone()))?))));
+        return Ok(Box::new(move || Ok(case.time_major(&floats(net.forward(input()))?))));
     }
     let target = batch(case.targets()?);
     let mut adam = AdamConfig::new().with_epsilon(1e-8).init(); // as PyTorch's; 1e-5 by default
     let mut net = Some(net);
     Ok(Box::new(move || {
         let now = net.take().expect("every step gives it back");
-        let loss = MseLoss::new().forward(now.forward(input.clone()), target.clone(), Reduction::Mean);
+        let loss = MseLoss::new().forward(now.forward(input()), target(), Reduction::Mean);
         let gradients = GradientsParams::from_grads(loss.backward(), &now);
         net = Some(adam.step(0.001, now, gradients));
-        floats(loss)
+        let loss = floats(loss)?;
+        if on_gpu {
+            device.sync().map_err(|error| format!("{error:?}"))?; // the update is part of the step
+        }
+        Ok(loss)
     }))
 }
 

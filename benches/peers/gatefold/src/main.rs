@@ -1,7 +1,8 @@
-//! Gatefold on its CPU device; `GATEFOLD_THREADS` bounds the threads.
+//! Gatefold on its CPU device, where `GATEFOLD_THREADS` bounds the threads, or with the feature `gpu` on a GPU.
 //!
-//! `peer-gatefold` answers requests; `peer-gatefold export FOLDER` writes the folder's weights as ONNX models: `model.onnx`,
-//! and `step.onnx` with states in and out.
+//! `peer-gatefold` answers requests, on the device in `GATEFOLD_PEER_DEVICE` if that is set; `peer-gatefold export FOLDER`
+//! writes the folder's weights as ONNX models: `model.onnx`, and `step.onnx` with states in and out; `peer-gatefold kind
+//! DEVICE` says what kind of adapter a device is, if it is the only one of its kind, so that other engines can find it.
 
 use gatefold::file::pytorch;
 use gatefold::{Device, Network, TrainConfig, Trainer};
@@ -15,13 +16,39 @@ fn main() -> Result<(), Failure> {
     match arguments.as_slice() {
         [] => serve(load),
         [word, folder] if word == "export" => export(folder.as_ref()),
-        _ => Err("usage: peer-gatefold [export FOLDER]".into()),
+        #[cfg(feature = "gpu")]
+        [word, device] if word == "kind" => kind(device),
+        _ => Err("usage: peer-gatefold [export FOLDER | kind DEVICE (with the feature gpu)]".into()),
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn kind(device: &str) -> Result<(), Failure> {
+    let Device::Gpu(gpu) = Device::open(&device.parse()?)? else {
+        return Err(format!("{device} is no GPU").into());
+    };
+    let adapters = gatefold::devices::adapters();
+    let opened = adapters.iter().find(|adapter| adapter.name == gpu.info().name);
+    let kind = opened.ok_or("the opened adapter is not listed")?.kind;
+    let alike = adapters.iter().filter(|adapter| adapter.kind == kind).count();
+    if alike > 1 {
+        return Err(format!("this machine has {alike} adapters of the kind {kind}; hide all but one").into());
+    }
+    println!("{kind}");
+    Ok(())
+}
+
+/// The device to compute on.
+fn device() -> Result<Device, Failure> {
+    match std::env::var("GATEFOLD_PEER_DEVICE") {
+        Ok(name) => Ok(Device::open(&name.parse()?)?),
+        Err(_) => Ok(Device::cpu()?),
     }
 }
 
 fn network(weights: &Path) -> Result<Network, Failure> {
     let model = pytorch::read(weights, &"rnn, head".parse()?)?;
-    Ok(Network::with_parameters(&Device::cpu()?, &model.config, &model.parameters)?)
+    Ok(Network::with_parameters(&device()?, &model.config, &model.parameters)?)
 }
 
 fn export(folder: &Path) -> Result<(), Failure> {
