@@ -5,16 +5,17 @@ mod layers;
 mod network;
 mod wgsl;
 
-use crate::DeviceArgument;
 use crate::cell;
 use crate::failure::Failure;
 use crate::forecaster::Forecaster;
 use crate::model_file::{ModelFile, ModulesArgument, about};
 use crate::page::{entry, grouped, line};
+use crate::{DeviceArgument, ScanArgument};
 use clap::ValueEnum;
+use gatefold::devices::GpuOptions;
 use gatefold::layers::Cell;
 use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
-use gatefold::{Device, Error, NetworkConfig, TrainConfig, wgpu};
+use gatefold::{Error, Gpu, NetworkConfig, TrainConfig, wgpu};
 use gatefold_model::{GruGate, Layer, LstmGate};
 use gatefold_onnx::OnnxModel;
 use layers::Shaped;
@@ -48,6 +49,8 @@ pub(crate) struct Arguments {
     batch: usize,
     #[command(flatten)]
     device: DeviceArgument,
+    #[command(flatten)]
+    scan: ScanArgument,
     /// Print the schedule too, one step per line: that of a training step or of inference
     #[arg(long, value_name = "OF", num_args = 0..=1, require_equals = true, default_missing_value = "train")]
     plan: Option<Mode>,
@@ -150,15 +153,16 @@ struct Place {
 
 impl Place {
     fn open(arguments: &Arguments) -> Result<Place, Failure> {
-        Ok(match Device::open(&arguments.device.device)? {
-            Device::Gpu(gpu) => Place {
+        let scan = arguments.scan.scan;
+        Ok(match Gpu::request(&arguments.device.device, &GpuOptions::default().scan(scan))? {
+            Some(gpu) => Place {
                 target: gpu.target().clone(),
                 limits: gpu.device().limits(),
                 name: gpu.summary(),
                 is_cpu: false,
             },
-            _ => Place {
-                target: Target::webgpu(),
+            None => Place {
+                target: Target { scan, ..Target::webgpu() },
                 limits: wgpu::Limits::default(),
                 name: "the CPU, which has no schedule; this one is for a GPU with the WebGPU default limits"
                     .into(),

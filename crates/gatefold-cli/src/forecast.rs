@@ -206,7 +206,7 @@ fn interrupted(arguments: &Arguments, settings: &Settings, training: &Training) 
         choice => format!(" --device {}", quoted(Path::new(&choice.to_string()))),
     };
     let threads = arguments.compute.threads.map_or_else(String::new, |count| format!(" --threads {count}"));
-    let scan = match arguments.compute.scan {
+    let scan = match arguments.compute.scan.scan {
         ScanChoice::Auto => String::new(),
         choice => format!(" --scan {choice}"),
     };

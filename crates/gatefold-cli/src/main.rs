@@ -95,6 +95,15 @@ struct DeviceArgument {
     device: DeviceChoice,
 }
 
+/// The option for the scans of a GPU, shared by several commands.
+#[derive(clap::Args, Clone, Copy, Debug)]
+struct ScanArgument {
+    /// How a GPU spreads the steps of a recurrent layer over dispatches: auto (as suits device and shape), step (one
+    /// dispatch each), or workgroup (all in one, where the layer allows it)
+    #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
+    scan: ScanChoice,
+}
+
 /// The options for where to compute, shared by the commands that do.
 #[derive(clap::Args, Clone, Debug)]
 struct ComputeArguments {
@@ -103,10 +112,8 @@ struct ComputeArguments {
     /// Threads of the CPU device; the results are the same for any number [default: GATEFOLD_THREADS, else one per core]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_THREADS as u64))]
     threads: Option<usize>,
-    /// How a GPU spreads the steps of a recurrent layer over dispatches: auto (as suits device and shape), step (one
-    /// dispatch each), or workgroup (all in one, where the layer allows it)
-    #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
-    scan: ScanChoice,
+    #[command(flatten)]
+    scan: ScanArgument,
 }
 
 impl ComputeArguments {
@@ -123,12 +130,13 @@ impl ComputeArguments {
                 "--threads is for the CPU device, and --device {choice} asks for a GPU; leave one of them out"
             )));
         }
-        if self.scan != ScanChoice::Auto && *choice == DeviceChoice::Cpu {
+        if self.scan.scan != ScanChoice::Auto && *choice == DeviceChoice::Cpu {
             return Err(Failure::Usage(
                 "--scan is for GPUs, and --device cpu is none; leave one of them out".into(),
             ));
         }
-        let device = match (Gpu::request(choice, &GpuOptions::default().scan(self.scan))?, self.threads) {
+        let device = match (Gpu::request(choice, &GpuOptions::default().scan(self.scan.scan))?, self.threads)
+        {
             (Some(gpu), _) => Device::Gpu(gpu),
             (None, None) => Device::cpu()?,
             (None, Some(count)) => Device::cpu_with_threads(count)?,

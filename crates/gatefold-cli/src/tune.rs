@@ -38,7 +38,7 @@ long as the best; * marks the fastest, which is kept if it gains more than 3 % o
 the folder, or is off.";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.compute.scan != ScanChoice::Auto {
+    if arguments.compute.scan.scan != ScanChoice::Auto {
         return Err(Failure::Usage("tune tries every scan, and --scan names one; leave it out".into()));
     }
     let Device::Gpu(gpu) = arguments.compute.open(false)? else {

@@ -250,7 +250,8 @@ fn describe_reads_a_model_and_prints_its_schedule() {
     Model { config, parameters, metadata: BTreeMap::new() }.save(&path).unwrap();
     let path = path.to_str().unwrap();
 
-    let printed = succeed(command(&format!("describe {path} --steps 3 --batch 2 --plan --device cpu")));
+    let printed =
+        succeed(command(&format!("describe {path} --steps 3 --batch 2 --plan --scan step --device cpu")));
     assert!(printed.contains("[3, 2, 4] as layer 0"), "the tie is named:\n{printed}");
     assert!(printed.contains("Schedule of a training step"), "{printed}");
     let steps = |text: &str, kernel: &str| text.lines().filter(|line| line.starts_with(kernel)).count();
@@ -259,7 +260,9 @@ fn describe_reads_a_model_and_prints_its_schedule() {
         (6, 6),
         "{printed}"
     );
-    let printed = succeed(command(&format!("describe {path} --steps 3 --batch 2 --plan=infer --device cpu")));
+    let printed = succeed(command(&format!(
+        "describe {path} --steps 3 --batch 2 --plan=infer --scan step --device cpu"
+    )));
     assert_eq!(
         (steps(&printed, "lstm_step_forward"), steps(&printed, "lstm_step_backward")),
         (6, 0),
@@ -289,7 +292,24 @@ fn modules<'a>(printed: &'a str, kernel: &str) -> Vec<&'a str> {
 
 #[test]
 fn describe_prints_the_wgsl_of_every_kernel_of_a_schedule() {
-    let flags = "describe --hidden 5 --steps 3 --batch 2 --device cpu";
+    for scan in ["step", "workgroup"] {
+        assert_wgsl_of_every_kernel(
+            &format!("describe --hidden 5 --steps 3 --batch 2 --device cpu --scan {scan}"),
+            scan,
+        );
+    }
+    let flags = "describe --hidden 5 --steps 3 --batch 2 --device cpu --scan step";
+    let printed = |plan: &str| succeed(command(&format!("{flags} {plan} --wgsl lstm_step_forward")));
+    let (train, infer, both) = (printed("--plan"), printed("--plan=infer"), printed(""));
+    let count = |text: &str| modules(text, "lstm_step_forward").len();
+    assert_eq!((count(&train), count(&infer)), (1, 1), "{train}{infer}");
+    let expected = if train == infer { 1 } else { 2 };
+    assert_eq!(count(&both), expected, "{both}");
+    assert!(train.contains("\n// ") && train.contains("ROWS="), "the constants are listed:\n{train}");
+}
+
+fn assert_wgsl_of_every_kernel(flags: &str, scan: &str) {
+    let of_scan = if scan == "step" { "lstm_step_forward" } else { "lstm_scan_forward" };
     for (plan, of_both) in [("--plan", false), ("--plan=infer", false), ("", true)] {
         let schedule = succeed(command(&format!("{flags} {}", if of_both { "--plan" } else { plan })));
         let names: BTreeSet<&str> = schedule
@@ -297,7 +317,7 @@ fn describe_prints_the_wgsl_of_every_kernel_of_a_schedule() {
             .filter(|line| line.contains(" groups "))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        assert!(names.contains("lstm_step_forward") && names.contains("matmul"), "{names:?}");
+        assert!(names.contains(of_scan) && names.contains("matmul"), "{names:?}");
         for name in names {
             let printed = succeed(command(&format!("{flags} {plan} --wgsl {name}")));
             let modules = modules(&printed, name);
@@ -315,18 +335,11 @@ fn describe_prints_the_wgsl_of_every_kernel_of_a_schedule() {
             }
         }
     }
-    let printed = |plan: &str| succeed(command(&format!("{flags} {plan} --wgsl lstm_step_forward")));
-    let (train, infer, both) = (printed("--plan"), printed("--plan=infer"), printed(""));
-    let count = |text: &str| modules(text, "lstm_step_forward").len();
-    assert_eq!((count(&train), count(&infer)), (1, 1), "{train}{infer}");
-    let expected = if train == infer { 1 } else { 2 };
-    assert_eq!(count(&both), expected, "{both}");
-    assert!(train.contains("\n// ") && train.contains("ROWS="), "the constants are listed:\n{train}");
 }
 
 #[test]
 fn describe_refuses_an_unknown_kernel() {
-    let flags = "describe --cell gru --hidden 5 --steps 3 --batch 2 --device cpu";
+    let flags = "describe --cell gru --hidden 5 --steps 3 --batch 2 --device cpu --scan step";
     for name in ["lstm_step_forward", "step_forward", "no-such-kernel"] {
         let (printed, error) = fail(2, command(&format!("{flags} --plan=infer --wgsl {name}")));
         assert!(printed.is_empty(), "{printed}");
@@ -341,7 +354,7 @@ fn describe_refuses_an_unknown_kernel() {
 #[test]
 fn describe_prints_the_wgsl_for_the_device() {
     let Some(gpu) = test_gpu() else { return };
-    let printed = succeed(command("describe --device gpu --wgsl lstm_step_forward --plan=infer"));
+    let printed = succeed(command("describe --device gpu --scan step --wgsl lstm_step_forward --plan=infer"));
     let from = match gpu.target().params {
         ParamsFrom::Immediate => "var<immediate> params",
         ParamsFrom::Uniform => "var<uniform> params",
@@ -362,7 +375,8 @@ fn describe_takes_the_steps_of_a_decoder() {
     let config = NetworkConfig::new(3, stack).unwrap();
     let parameters = Parameters::initial(&config, 1).unwrap();
     Model { config, parameters, metadata: BTreeMap::new() }.save(&path).unwrap();
-    let flags = format!("describe {} --steps 5 --batch 7 --device cpu --plan", path.to_str().unwrap());
+    let flags =
+        format!("describe {} --steps 5 --batch 7 --device cpu --scan step --plan", path.to_str().unwrap());
 
     let printed = succeed(command(&format!("{flags} --decoder-steps 3")));
     for part in [
