@@ -7,9 +7,9 @@ use gatefold::wgpu::{self, BufferUsages};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-/// Workgroups of 64 invocations: enough to fill every GPU many times.
+/// Workgroups of 64 invocations: enough to fill every GPU many times, and few for a software driver.
 const GROUPS: u32 = 1 << 14;
-const INVOCATIONS: usize = 64 * GROUPS as usize;
+const SOFTWARE_GROUPS: u32 = 1 << 9;
 /// Multiply-adds of an invocation in a round of `multiply_add.wgsl`.
 const PER_ROUND: u32 = 12 * 16;
 /// Keeps the sums exact and the loop below 65,535 iterations, after which Mesa's llvmpipe ends it.
@@ -24,7 +24,9 @@ const FEW_LAUNCHES: u32 = 100;
 const MANY_LAUNCHES: u32 = 2100;
 
 /// Long beside the cost of a submission and of waiting for it.
-const EFFORT: Effort = Effort { least: Duration::from_millis(20), repeats: 10 };
+const LONG: Effort = Effort { least: Duration::from_millis(20), repeats: 10 };
+/// So short that some fall between the turns of other programs, which share the processor with a software driver.
+const SHORT: Effort = Effort { least: Duration::from_millis(2), repeats: 60 };
 
 pub(super) fn measure(gpu: &Gpu) -> Result<Rates, Failure> {
     let work = Work { gpu };
@@ -45,19 +47,21 @@ impl Work<'_> {
     /// FLOP per second.
     fn arithmetic(&self) -> Result<f64, Failure> {
         let params = self.buffer("rate params", 16, BufferUsages::UNIFORM);
-        let sums = self.buffer("rate sums", 4 * INVOCATIONS as u64, BufferUsages::STORAGE);
+        let (groups, effort) = if self.gpu.is_software() { (SOFTWARE_GROUPS, SHORT) } else { (GROUPS, LONG) };
+        let invocations = 64 * groups as usize;
+        let sums = self.buffer("rate sums", 4 * invocations as u64, BufferUsages::STORAGE);
         let kernel = self.kernel(include_str!("multiply_add.wgsl"), &[&params, &sums]);
-        let rounds = EFFORT.best_rate(MOST_ROUNDS, |rounds| {
+        let rounds = effort.best_rate(MOST_ROUNDS, |rounds| {
             let words = [rounds, 1.0f32.to_bits(), 1.0f32.to_bits(), 0];
             let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
             self.gpu.queue().write_buffer(&params, 0, &bytes);
-            let took = self.timed(|encoder| dispatch(encoder, &kernel, 1, [GROUPS, 1]))?;
+            let took = self.timed(|encoder| dispatch(encoder, &kernel, 1, [groups, 1]))?;
             let found = self.read(&sums, 0, sums.size())?;
             let want = |at: usize| (12 * (at as u32 % 8) + 12 + PER_ROUND * rounds) as f32;
             let right = (0..).zip(&found).all(|(at, &bits)| f32::from_bits(bits) == want(at));
-            self.verified(right && found.len() == INVOCATIONS, "sums of multiply-adds").map(|()| took)
+            self.verified(right && found.len() == invocations, "sums of multiply-adds").map(|()| took)
         })?;
-        Ok(rounds * 2.0 * f64::from(PER_ROUND) * INVOCATIONS as f64)
+        Ok(rounds * 2.0 * f64::from(PER_ROUND) * invocations as f64)
     }
 
     /// Bytes per second, read and written: the better of a kernel and the driver's own copy.
@@ -71,7 +75,7 @@ impl Work<'_> {
         let (forth, back) = (self.kernel(source, &[&a, &b]), self.kernel(source, &[&b, &a]));
         let groups = [(ROW / 64) as u32, (vectors / ROW) as u32];
         let mut done = 0;
-        let kernels = EFFORT.best_rate(MOST_COPIES, |pairs| {
+        let kernels = LONG.best_rate(MOST_COPIES, |pairs| {
             let took = self.timed(|encoder| {
                 for _ in 0..pairs {
                     dispatch(encoder, &forth, 1, groups);
@@ -83,7 +87,7 @@ impl Work<'_> {
         })?;
         // b is one copy behind a, until it is overwritten.
         self.holds(&b, done - 1)?;
-        let copies = EFFORT.best_rate(MOST_COPIES, |copies| {
+        let copies = LONG.best_rate(MOST_COPIES, |copies| {
             let took = self.timed(|encoder| {
                 (0..copies).for_each(|_| encoder.copy_buffer_to_buffer(&a, 0, &b, 0, a.size()));
             })?;
@@ -99,7 +103,7 @@ impl Work<'_> {
         let mut done = 0;
         let mut shortest = |launches: u32| -> Result<f64, Failure> {
             let mut best = f64::INFINITY;
-            for _ in 0..EFFORT.repeats {
+            for _ in 0..LONG.repeats {
                 let took = self.timed(|encoder| dispatch(encoder, &kernel, launches, [1, 1]))?;
                 done += launches;
                 self.verified(self.read(&count, 0, 4)? == [done], "the count of dispatches")?;
