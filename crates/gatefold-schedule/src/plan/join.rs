@@ -252,6 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn a_workgroup_of_a_software_driver_has_more_elements() {
+        let (gpu, software) = (Target::webgpu(), Target { software: true, ..Target::webgpu() });
+        let len = 2 * (ELEMENT_WG_SIZE * SOFTWARE_EACH) as usize + 1;
+        for (target, each, groups) in [(gpu, 1, len.div_ceil(64)), (software, SOFTWARE_EACH, 3)] {
+            for joined in [1, 2] {
+                let mut plan = Plan::default();
+                let source = plan.given(Given::Parameters(0), len);
+                for k in 0..joined {
+                    let out = plan.scratch(format!("out{k}"), len);
+                    product::pack(&mut plan, source, None, Order::same(len), out);
+                }
+                plan.join(&target);
+                let [Step::Dispatch(dispatch)] = plan.steps() else { panic!("{plan}") };
+                assert_eq!(dispatch.kernel.constant("EACH"), each);
+                assert_eq!(dispatch.groups, [(joined * groups) as u32, 1, 1]);
+                let tables = plan.buffers().iter().filter_map(|buffer| buffer.content.as_ref());
+                let jobs: Vec<u32> =
+                    tables.flat_map(|words| cast_slice(words)).map(|job: &PackJob| job.first_group).collect();
+                assert_eq!(jobs, [0, groups as u32][..joined]);
+            }
+        }
+    }
+
+    #[test]
     fn a_step_that_needs_the_order_ends_the_wait() {
         // The gradients are read after the second; the parts of the first are overwritten after the third.
         let read = plan_of(|plan, k, _, gradients| {
