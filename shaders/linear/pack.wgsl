@@ -5,7 +5,9 @@
 //
 // With lane_axis 1 or 2, i1 or i2 counts lanes instead of gates, and a map says which gate each lane holds: its j-th four
 // bits are the gate of lane j, 15 for a lane of zeros. No two jobs of a dispatch write one element.
-// One invocation per element of a job; the workgroups of the jobs follow one another, in two axes. No barriers.
+// A workgroup packs WG_SIZE * EACH elements of one job, each invocation every WG_SIZE-th of them; the workgroups of the jobs
+// follow one another, in two axes. No barriers.
+// A software driver reads the row of the table word by word and lane by lane, so there EACH is large.
 // Mirror: gatefold-reference, linear::pack.
 struct Pack {
     jobs: u32,
@@ -70,16 +72,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         number = next;
     }
     let job = jobs[number];
-    let i = (group - job.first_group) * WG_SIZE + local;
+    let begin = (group - job.first_group) * (WG_SIZE * EACH);
     let plane = job.size1 * job.size2;
-    if i >= job.size0 * plane {
-        return;
+    let end = min(begin + WG_SIZE * EACH, job.size0 * plane);
+    for (var i = begin + local; i < end; i += WG_SIZE) {
+        var value = element(job, i, job.from_begin, job.map);
+        if job.other != NO_OTHER {
+            value += element(job, i, job.other, job.other_map);
+        }
+        store(job, job.out_begin + (i / plane) * job.out_stride + i % plane, value);
     }
-    var value = element(job, i, job.from_begin, job.map);
-    if job.other != NO_OTHER {
-        value += element(job, i, job.other, job.other_map);
-    }
-    let at = job.out_begin + (i / plane) * job.out_stride + i % plane;
+}
+
+fn store(job: PackJob, at: u32, value: f32) {
     switch min(job.out_number, params.outs - 1u) {
         case 0u: { if at < arrayLength(&out0) { out0[at] = value; } }
         case 1u: { if at < arrayLength(&out1) { out1[at] = value; } }

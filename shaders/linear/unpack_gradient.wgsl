@@ -5,7 +5,8 @@
 // The inverse of pack. Since it adds, tied layers and accumulated batches need nothing more. With lane_axis 2, i2 counts
 // lanes, and the map says which gate each lane holds, as in pack; lanes without a gate are left out. No two jobs of a
 // dispatch add to one element.
-// One invocation per element of a job; the workgroups of the jobs follow one another, in two axes. No barriers.
+// A workgroup adds WG_SIZE * EACH elements of one job, as in pack; the workgroups of the jobs follow one another, in two
+// axes. No barriers.
 // Mirror: gatefold-reference, linear::unpack_gradient.
 struct UnpackGradient {
     jobs: u32,
@@ -49,12 +50,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         number = next;
     }
     let job = jobs[number];
-    let i = (group - job.first_group) * WG_SIZE + local;
+    let begin = (group - job.first_group) * (WG_SIZE * EACH);
+    let end = min(begin + WG_SIZE * EACH, job.size0 * job.size1 * job.size2);
+    for (var i = begin + local; i < end; i += WG_SIZE) {
+        add(job, i);
+    }
+}
+
+// Adds element i of a job.
+fn add(job: UnpackJob, i: u32) {
     let plane = job.size1 * job.size2;
     let len = job.size0 * plane;
-    if i >= len {
-        return;
-    }
     var i2 = i % job.size2;
     if job.lane_axis != 0u {
         i2 = (job.map >> (4u * i2)) & 15u;

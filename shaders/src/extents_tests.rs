@@ -166,7 +166,7 @@ fn sums_and_packing() {
     let plain = params::PackJob { lane_axis: 0, ..pack };
     assert_eq!(plain.reach(), (2 * 15 + 3 * 3 + 4 + 1, 7 + 80 + 20));
     let joined = params::Pack { jobs: 3, outs: 2, ..Default::default() };
-    assert_touches(KernelId::Pack, &[], joined, 4, &[3 * 16, 1, 1, 1, 0, 0, 0], 3);
+    assert_touches(KernelId::Pack, &[("EACH", 5)], joined, 4, &[3 * 16, 1, 1, 1, 0, 0, 0], 3 + 5);
 
     let unpack = params::UnpackJob {
         size0: 3,
@@ -182,7 +182,15 @@ fn sums_and_packing() {
     };
     assert_eq!(unpack.reach(), (6 * 60, 2 * 15 + 4 * 3 + 2 + 1));
     let joined = params::UnpackGradient { jobs: 3, sources: 2, most_slices: 6, ..Default::default() };
-    assert_touches(KernelId::UnpackGradient, &[], joined, 4, &[3 * 16, 1, 1, 0, 0, 0, 1], 3 + 6);
+    let iterations = 3 + 5 * (1 + 6);
+    assert_touches(
+        KernelId::UnpackGradient,
+        &[("EACH", 5)],
+        joined,
+        4,
+        &[3 * 16, 1, 1, 0, 0, 0, 1],
+        iterations,
+    );
 }
 
 #[test]

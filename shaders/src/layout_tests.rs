@@ -7,7 +7,7 @@ use crate::touched::touched;
 use crate::{
     Access, CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, JOINED, KernelId, KernelVariant,
     Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_OTHER, NO_STEP, OVERFLOW_BLOCK, ParamsFrom, Part,
-    SUBGROUP_LANES, TILE_WG_SIZE, UPDATE_WG_SIZE,
+    SOFTWARE_EACH, SOFTWARE_UPDATE_WG_SIZE, SUBGROUP_LANES, TILE_WG_SIZE, UPDATE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
     let tiled = variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
     match name {
-        "WG_SIZE" if updates(variant.id) => vec![UPDATE_WG_SIZE],
+        "WG_SIZE" if updates(variant.id) => vec![UPDATE_WG_SIZE, SOFTWARE_UPDATE_WG_SIZE],
+        "EACH" => vec![1, SOFTWARE_EACH],
         "WG_SIZE" => vec![if tiled { TILE_WG_SIZE } else { ELEMENT_WG_SIZE }],
         "ROWS" => vec![1, 2, 4, 8, 16],
         "COLUMNS" | "SEGMENTS" => vec![1, 2],

@@ -25,6 +25,11 @@ pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 pub const ELEMENT_WG_SIZE: u32 = 64;
 /// Invocations of a workgroup in the gradient's norm and the optimisers, a power of two.
 pub const UPDATE_WG_SIZE: u32 = 256;
+/// The same on a software driver, where a workgroup of one subgroup needs no barrier that waits.
+pub const SOFTWARE_UPDATE_WG_SIZE: u32 = 8;
+/// Elements that an invocation packs or unpacks on a software driver, which reads tables slowly; a GPU has an invocation
+/// for each.
+pub const SOFTWARE_EACH: u32 = 16;
 /// Invocations of a workgroup in scans and matrix products: one subgroup on most devices, four on llvmpipe.
 pub const TILE_WG_SIZE: u32 = 32;
 /// Lanes that pass values around in `lanes_subgroup`; a device's subgroups must be at least as wide.

@@ -1,10 +1,10 @@
 //! An update lowered to plan steps: the gradient's norm, clipping, the optimiser.
 
-use crate::{Binding, Element, Given, ParameterLayout, Plan, STATUS_LEN, Span, loss, product};
+use crate::{Binding, Element, Given, ParameterLayout, Plan, STATUS_LEN, Span, Target, loss, product};
 use bytemuck::cast_slice;
 use gatefold_model::{Optimizer, TrainConfig};
 use gatefold_shaders::params::{self, Hyper, Piece};
-use gatefold_shaders::{KernelId, KernelVariant, MAX_PIECE_LEN, UPDATE_WG_SIZE};
+use gatefold_shaders::{KernelId, KernelVariant, MAX_PIECE_LEN, SOFTWARE_UPDATE_WG_SIZE, UPDATE_WG_SIZE};
 
 /// Elements of [`Given::Hyper`].
 pub const HYPER_LEN: usize = size_of::<Hyper>() / 4;
@@ -15,7 +15,13 @@ const SHORTEST_PIECE: usize = 4 * UPDATE_WG_SIZE as usize;
 const ENOUGH_PIECES: usize = 1024;
 /// Elements of a part of the norm.
 const PARTIAL: usize = 4;
-const WG_SIZE: (&str, u32) = ("WG_SIZE", UPDATE_WG_SIZE);
+
+/// A kernel of the norm or an update. A software driver runs the invocations of a workgroup by turns, and joins the parts
+/// of the norm on all of them at every halving, so few are faster there.
+fn update_kernel(id: KernelId, target: &Target, consts: &[(&'static str, u32)]) -> KernelVariant {
+    let wg_size = if target.software { SOFTWARE_UPDATE_WG_SIZE } else { UPDATE_WG_SIZE };
+    KernelVariant::new(id, &[&[("WG_SIZE", wg_size)], consts].concat())
+}
 
 /// The pieces of a buffer of parameters, in a table on the device.
 #[derive(Clone, Copy)]
@@ -51,7 +57,7 @@ fn pieces(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Vec<Piece>> {
 }
 
 /// Norm, clipping, optimiser; clears the gradient afterwards.
-pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainConfig) {
+pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainConfig, target: &Target) {
     let hyper = plan.given_as(Given::Hyper, Element::U32, HYPER_LEN);
     let status = loss::report(plan).part(0, STATUS_LEN);
     let pieces: Vec<Pieces> = pieces(layout, config)
@@ -66,11 +72,11 @@ pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainCon
     if pieces.is_empty() {
         return;
     }
-    norm(plan, layout, config, (hyper, status), &pieces);
+    norm(plan, layout, config, target, (hyper, status), &pieces);
     // All trials come first: an update that overflows in any parameter changes none.
     for trial in [true, false] {
         for &pieces in &pieces {
-            update(plan, layout, config, (hyper, status), pieces, trial);
+            update(plan, layout, config, target, (hyper, status), pieces, trial);
         }
     }
 }
@@ -79,6 +85,7 @@ fn norm(
     plan: &mut Plan,
     layout: &ParameterLayout,
     config: &TrainConfig,
+    target: &Target,
     (hyper, status): (Span, Span),
     pieces: &[Pieces],
 ) {
@@ -95,12 +102,12 @@ fn norm(
             clip_value: config.clip_value.unwrap_or(0.0),
         };
         let bindings = [table.into(), gradients.into(), found.into()];
-        plan.dispatch(KernelVariant::new(KernelId::GradientNorm, &[WG_SIZE]), params, &bindings, groups);
+        plan.dispatch(update_kernel(KernelId::GradientNorm, target, &[]), params, &bindings, groups);
         first += count as u32;
     }
     let clip = config.clip_norm.unwrap_or(0.0);
     plan.dispatch(
-        KernelVariant::new(KernelId::FinishNorm, &[WG_SIZE]),
+        update_kernel(KernelId::FinishNorm, target, &[]),
         params::FinishNorm { partials: all as u32, clip, ..Default::default() },
         &[found.into(), hyper.into(), status.into()],
         [1, 1, 1],
@@ -112,6 +119,7 @@ fn update(
     plan: &mut Plan,
     layout: &ParameterLayout,
     config: &TrainConfig,
+    target: &Target,
     (hyper, status): (Span, Span),
     Pieces { chunk, table, count }: Pieces,
     trial: bool,
@@ -142,12 +150,12 @@ fn update(
                 first_block,
                 ..Default::default()
             };
-            plan.dispatch(KernelVariant::new(KernelId::Sgd, &[WG_SIZE]), params, &bindings, groups)
+            plan.dispatch(update_kernel(KernelId::Sgd, target, &[]), params, &bindings, groups)
         }
         Optimizer::RmsProp { alpha, epsilon, momentum, centered, .. } => {
             let moments = [Optimizer::SECOND, Optimizer::MEAN, Optimizer::MOMENTUM].map(&mut moment);
             let bindings = [&common[..], &moments[..]].concat();
-            let kernel = KernelVariant::new(KernelId::RmsProp, &[WG_SIZE, ("CENTERED", u32::from(centered))]);
+            let kernel = update_kernel(KernelId::RmsProp, target, &[("CENTERED", u32::from(centered))]);
             let params = params::RmsProp {
                 pieces,
                 groups_x,
@@ -164,7 +172,7 @@ fn update(
             let moments = [Optimizer::FIRST, Optimizer::SECOND].map(&mut moment);
             let bindings = [&common[..], &moments[..]].concat();
             let decoupled = u32::from(matches!(optimizer, Optimizer::AdamW { .. }));
-            let kernel = KernelVariant::new(KernelId::Adam, &[WG_SIZE, ("DECOUPLED", decoupled)]);
+            let kernel = update_kernel(KernelId::Adam, target, &[("DECOUPLED", decoupled)]);
             let params = params::Adam {
                 pieces,
                 groups_x,

@@ -183,8 +183,13 @@ pub struct PassPlan {
 }
 
 impl PassPlan {
-    fn new(mut plan: Plan, uploads: Vec<Given>, reads: Vec<(Given, Vec<usize>)>) -> PassPlan {
-        plan.join();
+    fn new(
+        mut plan: Plan,
+        target: &Target,
+        uploads: Vec<Given>,
+        reads: Vec<(Given, Vec<usize>)>,
+    ) -> PassPlan {
+        plan.join(target);
         let declared =
             |given: &Given| plan.buffers().iter().any(|buffer| buffer.given.as_ref() == Some(given));
         let uploads = uploads.into_iter().filter(|given| declared(given)).collect();

@@ -32,14 +32,14 @@ pub(super) static SUM_SLICES: KernelSpec = KernelSpec {
 pub(super) static PACK: KernelSpec = KernelSpec {
     parts: &[Text(include_str!("../../linear/pack.wgsl"))],
     bindings: &[Read, Read, Write, Write, Write, Write, Write],
-    consts: &[WG_SIZE],
+    consts: &[WG_SIZE, Const::U32("EACH")],
     ..KernelSpec::of::<params::Pack>("pack")
 };
 
 pub(super) static UNPACK_GRADIENT: KernelSpec = KernelSpec {
     parts: &[Text(include_str!("../../linear/unpack_gradient.wgsl"))],
     bindings: &[Read, Read, Read, Read, Read, Read, Write],
-    consts: &[WG_SIZE],
+    consts: &[WG_SIZE, Const::U32("EACH")],
     ..KernelSpec::of::<params::UnpackGradient>("unpack_gradient")
 };
 

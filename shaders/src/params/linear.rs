@@ -227,10 +227,13 @@ impl PackJob {
 
 impl Params for Pack {
     /// The jobs lie in a buffer, so their reach is not known here: the kernel bounds itself by the lengths of the others.
-    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
         let table = u64::from(self.jobs) * size_of::<PackJob>() as u64 / 4;
         let lens = [table, u64::from(self.jobs.min(1))].into_iter().chain(joined(self.jobs, self.outs));
-        Extents { lens: lens.collect(), iterations: u64::from(self.jobs) }
+        Extents {
+            lens: lens.collect(),
+            iterations: u64::from(self.jobs) + u64::from(kernel.constant("EACH")),
+        }
     }
 }
 
@@ -246,11 +249,13 @@ impl UnpackJob {
 
 impl Params for UnpackGradient {
     /// As for [`Pack`].
-    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
         let table = u64::from(self.jobs) * size_of::<UnpackJob>() as u64 / 4;
         let lens =
             [table].into_iter().chain(joined(self.jobs, self.sources)).chain([u64::from(self.jobs.min(1))]);
-        Extents { lens: lens.collect(), iterations: u64::from(self.jobs) + u64::from(self.most_slices) }
+        let each = u64::from(kernel.constant("EACH"));
+        let iterations = u64::from(self.jobs) + each * (1 + u64::from(self.most_slices));
+        Extents { lens: lens.collect(), iterations }
     }
 }
 

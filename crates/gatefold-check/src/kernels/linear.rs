@@ -9,7 +9,7 @@ use gatefold::hooks::run_kernel;
 use gatefold::layers::Activation;
 use gatefold::{Error, Gpu};
 use gatefold_reference::{activation, linear};
-use gatefold_shaders::{JOINED, KernelId, NO_OTHER, params};
+use gatefold_shaders::{ELEMENT_WG_SIZE, JOINED, KernelId, NO_OTHER, SOFTWARE_EACH, params};
 use ndarray::{Array2, Array3, s};
 
 /// Every function, including some whose slope does not follow from their value.
@@ -116,12 +116,12 @@ fn words(sizes: [usize; 3]) -> [u32; 3] {
 }
 
 /// The first workgroups of jobs of these lengths, and the workgroups of all together.
-fn first_groups(lens: &[usize], widest: u32) -> (Vec<u32>, [u32; 3]) {
+fn first_groups(lens: &[usize], each: u32, widest: u32) -> (Vec<u32>, [u32; 3]) {
     let mut all = 0;
     let mut first = Vec::with_capacity(lens.len());
     for &len in lens {
         first.push(all);
-        all += element_groups(len, u32::MAX)[0];
+        all += (len as u32).div_ceil(ELEMENT_WG_SIZE * each);
     }
     (first, [all.min(widest), all.div_ceil(all.min(widest)), 1])
 }
@@ -129,10 +129,11 @@ fn first_groups(lens: &[usize], widest: u32) -> (Vec<u32>, [u32; 3]) {
 pub(super) fn pack(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (stream, orders) in (1..=JOINED).flat_map(batches).enumerate() {
         let lens: Vec<usize> = orders.iter().map(|(sizes, _)| sizes.iter().product()).collect();
+        let each = [1, SOFTWARE_EACH][stream / 2 % 2];
         let mut random = Random::new(14, stream as u64);
         // Every job has its own part of the source, after another that every other job adds.
         let source = random.values(2 * lens.iter().sum::<usize>());
-        let (first, groups) = first_groups(&lens, WIDEST[stream % 2]);
+        let (first, groups) = first_groups(&lens, each, WIDEST[stream % 2]);
         let (mut table, mut outs, mut begin) = (Vec::new(), vec![vec![7.0]; JOINED], 0);
         for (job, &(sizes, strides)) in orders.iter().enumerate() {
             let ([size0, size1, size2], [s0, s1, s2]) = (words(sizes), words(strides));
@@ -148,11 +149,11 @@ pub(super) fn pack(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         }
         let jobs = orders.len() as u32;
         let params = params::Pack { jobs, groups_x: groups[0], outs: jobs, ..Default::default() };
-        let kernel = element_kernel(KernelId::Pack, &[]);
+        let kernel = element_kernel(KernelId::Pack, &[("EACH", each)]);
         let bindings: Vec<&[f32]> = [&table, &source].into_iter().chain(&outs).map(Vec::as_slice).collect();
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
-        checks.case(format!("{} jobs from {:?}", orders.len(), orders[0].0));
+        checks.case(format!("{} jobs from {:?}, {each} each", orders.len(), orders[0].0));
         begin = 0;
         for (job, &(sizes, strides)) in orders.iter().enumerate() {
             let own = wide(&source[begin + lens[job]..begin + 2 * lens[job]]);
@@ -172,12 +173,13 @@ pub(super) fn pack(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
 pub(super) fn unpack_gradient(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (stream, orders) in (1..=JOINED).flat_map(batches).enumerate() {
         let lens: Vec<usize> = orders.iter().map(|(sizes, _)| sizes.iter().product()).collect();
+        let each = [1, SOFTWARE_EACH][stream / 2 % 2];
         let mut random = Random::new(15, stream as u64);
         let slices = |job: usize| [1, 2, 137][(stream + job) % 3];
         let parts: Vec<Vec<f32>> =
             lens.iter().enumerate().map(|(job, &len)| random.values_for(len, slices(job) * len)).collect();
         let d = random.values(lens.iter().sum());
-        let (first, groups) = first_groups(&lens, WIDEST[stream % 2]);
+        let (first, groups) = first_groups(&lens, each, WIDEST[stream % 2]);
         let (mut table, mut sources, mut begin) = (Vec::new(), vec![vec![7.0]; JOINED], 0);
         for (job, &(sizes, strides)) in orders.iter().enumerate() {
             let ([size0, size1, size2], [s0, s1, s2]) = (words(sizes), words(strides));
@@ -206,12 +208,12 @@ pub(super) fn unpack_gradient(gpu: &Gpu, checks: &mut Checks) -> Result<(), Erro
         }
         let jobs = orders.len() as u32;
         let params = params::UnpackGradient { jobs, groups_x: groups[0], sources: jobs, most_slices: 137 };
-        let kernel = element_kernel(KernelId::UnpackGradient, &[]);
+        let kernel = element_kernel(KernelId::UnpackGradient, &[("EACH", each)]);
         let bindings: Vec<&[f32]> =
             [&table].into_iter().chain(&sources).chain([&d]).map(Vec::as_slice).collect();
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?.swap_remove(1 + JOINED);
 
-        checks.case(format!("{} jobs from {:?}", orders.len(), orders[0].0));
+        checks.case(format!("{} jobs from {:?}, {each} each", orders.len(), orders[0].0));
         begin = 0;
         for (job, &(sizes, strides)) in orders.iter().enumerate() {
             let own = begin..begin + lens[job];

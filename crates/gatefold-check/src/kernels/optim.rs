@@ -9,12 +9,13 @@ use gatefold::{Error, Gpu};
 use gatefold_reference::Real;
 use gatefold_reference::optim::{self, Partial};
 use gatefold_shaders::params::{self, Piece};
-use gatefold_shaders::{KernelId, KernelVariant, OVERFLOW_BLOCK, UPDATE_WG_SIZE};
+use gatefold_shaders::{KernelId, KernelVariant, OVERFLOW_BLOCK, SOFTWARE_UPDATE_WG_SIZE, UPDATE_WG_SIZE};
 use std::ops::Range;
 
-/// A kernel of an update.
-fn update_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
-    KernelVariant::new(id, &[&[("WG_SIZE", UPDATE_WG_SIZE)], consts].concat())
+/// A kernel of an update, in workgroups as on GPUs for two cases, then as on software drivers for two.
+fn update_kernel(id: KernelId, case: usize, consts: &[(&'static str, u32)]) -> KernelVariant {
+    let wg_size = [UPDATE_WG_SIZE, SOFTWARE_UPDATE_WG_SIZE][case / 2 % 2];
+    KernelVariant::new(id, &[&[("WG_SIZE", wg_size)], consts].concat())
 }
 
 /// A workgroup for each piece, at most two of them along the first axis if `narrow`.
@@ -88,7 +89,7 @@ pub(super) fn gradient_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
             first: first as u32,
             clip_value: clip,
         };
-        let kernel = update_kernel(KernelId::GradientNorm, &[]);
+        let kernel = update_kernel(KernelId::GradientNorm, stream, &[]);
         let before = vec![7.0; 4 * (first + lens.len())];
         let bindings: [&[f32]; 3] = [&table(&pieces), &gradients, &before];
         let found = run_kernel(gpu, &kernel, params, &bindings, groups)?.swap_remove(2);
@@ -191,7 +192,7 @@ pub(super) fn finish_norm(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let overflow = words(&[overflow_step, 6, 0, 0]);
         let status = [words(&before), vec![7.0, 7.0], overflow].concat();
         let params = params::FinishNorm { partials: count as u32, clip, ..Default::default() };
-        let kernel = update_kernel(KernelId::FinishNorm, &[]);
+        let kernel = update_kernel(KernelId::FinishNorm, stream, &[]);
         let found = run_kernel(gpu, &kernel, params, &[&stored, &hyper, &status], [1, 1, 1])?.swap_remove(2);
 
         checks.case(format!(
@@ -500,7 +501,7 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (momentum, nesterov, decay) in
         [(0.0, false, 0.0), (0.0, false, 0.3), (0.9, false, 0.0), (0.8, true, 0.2)]
     {
-        for mut run in runs(22) {
+        for (case, mut run) in runs(22).into_iter().enumerate() {
             let before = run.first_moment(-1.0);
             let (pieces, groups) = run.table(decay);
             let params = params::Sgd {
@@ -514,7 +515,7 @@ pub(super) fn sgd(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
             };
             let bindings: [&[f32]; 6] =
                 [&run.hyper(0.0, 0.0), &table(&pieces), &run.status(), &run.gradients, &run.values, &before];
-            let kernel = update_kernel(KernelId::Sgd, &[]);
+            let kernel = update_kernel(KernelId::Sgd, case, &[]);
             let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
             let [p, b] = sgd_mirror(&run, &before, momentum, nesterov, decay);
@@ -557,7 +558,7 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for centered in [false, true] {
         // A large epsilon where g or v - m^2 may be a small difference of large terms, as for Adam.
         for (momentum, epsilon, decay) in [(0.0, 0.1, 0.3), (0.8, if centered { 0.1 } else { 1e-8 }, 0.0)] {
-            for mut run in runs(24) {
+            for (case, mut run) in runs(24).into_iter().enumerate() {
                 // No mean is larger than the root of the mean square.
                 let (v, mean) = (run.moment(0.5), run.moment(-0.5));
                 let mean: Vec<f32> = mean.iter().map(|m| m.clamp(-0.5, 0.5)).collect();
@@ -583,7 +584,7 @@ pub(super) fn rmsprop(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                     &mean,
                     &before,
                 ];
-                let kernel = update_kernel(KernelId::RmsProp, &[("CENTERED", u32::from(centered))]);
+                let kernel = update_kernel(KernelId::RmsProp, case, &[("CENTERED", u32::from(centered))]);
                 let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
                 let options = optim::RmsProp { alpha, epsilon, momentum, centered, weight_decay: decay };
@@ -632,7 +633,7 @@ pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         // With a decay, g may be a small difference of large terms; only a large epsilon keeps its rounding error
         // small.
         for (epsilon, decay) in [(1e-8, 0.0), (0.1, 0.3)] {
-            for mut run in runs(23) {
+            for (case, mut run) in runs(23).into_iter().enumerate() {
                 let (m, v) = (run.first_moment(-1.0), run.moment(0.01));
                 let (pieces, groups) = run.table(decay);
                 let params = params::Adam {
@@ -654,7 +655,7 @@ pub(super) fn adam(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                     &m,
                     &v,
                 ];
-                let kernel = update_kernel(KernelId::Adam, &[("DECOUPLED", u32::from(decoupled))]);
+                let kernel = update_kernel(KernelId::Adam, case, &[("DECOUPLED", u32::from(decoupled))]);
                 let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
                 let options = optim::Adam { beta1, beta2, epsilon, weight_decay: decay };

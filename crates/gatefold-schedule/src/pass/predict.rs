@@ -8,7 +8,7 @@ pub fn packing(config: &NetworkConfig, target: &Target, purpose: Purpose) -> Pla
     let mut plan = Plan::default();
     let layout = ParameterLayout::new(config, target);
     pack_all(&mut plan, target, config, &frozen(&layout), purpose);
-    plan.join();
+    plan.join(target);
     plan
 }
 
@@ -36,5 +36,5 @@ pub fn predict(
         (Given::Output, pass.output_shape(config).to_vec()),
         (states.given(StateSet::Final), vec![states.len]),
     ];
-    Ok(PassPlan::new(plan, inputs(config, pass), reads))
+    Ok(PassPlan::new(plan, target, inputs(config, pass), reads))
 }

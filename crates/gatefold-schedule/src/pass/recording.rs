@@ -85,7 +85,7 @@ pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) ->
     if backward.initial {
         store_initial(low.plan, config, &pass, &back);
     }
-    plan.join();
+    plan.join(target);
     Ok(plan)
 }
 

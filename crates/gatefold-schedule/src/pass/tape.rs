@@ -55,7 +55,7 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
     reads.extend(sets.map(|set| (states.given(set), vec![states.len])));
     let mut uploads = inputs(config, pass);
     uploads.extend([Given::DOutput, states.given(StateSet::DFinal)]);
-    Ok(PassPlan::new(plan, uploads, reads))
+    Ok(PassPlan::new(plan, target, uploads, reads))
 }
 
 /// Copies the gradients with respect to initial states into their buffers.

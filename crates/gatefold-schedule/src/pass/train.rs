@@ -32,13 +32,13 @@ pub fn batch(
     let mut uploads: Vec<Given> =
         halves.into_iter().flat_map(|half| [Given::Input(half), Given::Lengths(half)]).collect();
     uploads.extend([Given::DropoutKey, Given::Target, Given::Weights]);
-    Ok(PassPlan::new(plan, uploads, Vec::new()))
+    Ok(PassPlan::new(plan, target, uploads, Vec::new()))
 }
 
 /// The gradient's norm, clipping and the optimiser; the gradient is zero afterwards.
 pub fn update(network: &NetworkConfig, config: &TrainConfig, target: &Target) -> Plan {
     let mut plan = Plan::default();
-    optimizer::lower(&mut plan, &ParameterLayout::new(network, target), config);
+    optimizer::lower(&mut plan, &ParameterLayout::new(network, target), config, target);
     plan
 }
 

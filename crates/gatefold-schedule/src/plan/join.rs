@@ -3,10 +3,11 @@
 //! record.
 
 use super::{BufferId, Dispatch, Plan, Span, Step};
+use crate::Target;
 use crate::product::{groups, joined_bindings, joined_kernel};
 use bytemuck::cast_slice;
 use gatefold_shaders::params::{Pack, PackJob, UnpackGradient, UnpackJob};
-use gatefold_shaders::{ELEMENT_WG_SIZE, JOINED, KernelId};
+use gatefold_shaders::{ELEMENT_WG_SIZE, JOINED, KernelId, SOFTWARE_EACH};
 
 /// The most elements that wait in scratch buffers for the last gradient of their dispatch: 64 MiB.
 const MOST_WAITING: usize = 16 << 20;
@@ -26,14 +27,15 @@ struct Group {
 
 impl Plan {
     /// Joins dispatches where that changes no result. Steps that share a buffer keep their order, and none moves past the
-    /// mark.
-    pub fn join(&mut self) {
+    /// mark. On a software driver, an invocation has several elements of a job.
+    pub fn join(&mut self, target: &Target) {
+        let each = if target.software { SOFTWARE_EACH } else { 1 };
         let groups = self.groups();
         let mut places: Vec<Option<Step>> = std::mem::take(&mut self.steps).into_iter().map(Some).collect();
-        for group in groups.into_iter().filter(|group| group.members.len() > 1) {
+        for group in groups.into_iter().filter(|group| group.members.len() > 1 || each > 1) {
             group.members.iter().for_each(|&at| places[at] = None);
             let last = group.members.last().copied();
-            group.dispatch(self);
+            group.dispatch(self, each);
             places[last.expect("a group has members")] = self.steps.pop();
         }
         self.mark = places[..self.mark].iter().flatten().count();
@@ -163,12 +165,12 @@ impl Group {
     }
 
     /// Adds the joined dispatch at the end of a plan.
-    fn dispatch(mut self, plan: &mut Plan) {
+    fn dispatch(mut self, plan: &mut Plan, each: u32) {
         let mut all = 0;
         let mut first_group = |sizes: [u32; 3]| {
             let len: usize = sizes.iter().map(|&size| size as usize).product();
             let first: u32 = all;
-            all += len.div_ceil(ELEMENT_WG_SIZE as usize) as u32;
+            all += len.div_ceil((ELEMENT_WG_SIZE * each) as usize) as u32;
             first
         };
         for job in &mut self.packs {
@@ -179,7 +181,8 @@ impl Group {
         }
         let (groups, groups_x) = groups(all as usize);
         let own = joined_bindings(&self.own);
-        let (kernel, shared, bound) = (joined_kernel(self.kernel), self.shared.into(), self.own.len() as u32);
+        let (kernel, shared, bound) =
+            (joined_kernel(self.kernel, each), self.shared.into(), self.own.len() as u32);
         if self.kernel == KernelId::Pack {
             let table = plan.table("pack.jobs", cast_slice(&self.packs).into()).into();
             let bindings = [&[table, shared], &own[..]].concat();
@@ -226,7 +229,7 @@ mod tests {
     }
 
     fn joined(mut plan: Plan) -> Vec<String> {
-        plan.join();
+        plan.join(&Target::webgpu());
         plan.to_string()
             .lines()
             .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
@@ -239,13 +242,37 @@ mod tests {
         let found = joined(plan.clone());
         let clears = (0..4).map(|k| format!("clear parts{k}"));
         assert_eq!(found, clears.chain(["unpack_gradient p0+p1+p2+p3".into()]).collect::<Vec<_>>());
-        plan.join();
+        plan.join(&Target::webgpu());
         let tables: Vec<&Vec<u32>> =
             plan.buffers().iter().filter_map(|buffer| buffer.content.as_ref()).collect();
         assert_eq!(tables.len(), 1, "tables that nothing reads any more are gone");
         let jobs: &[UnpackJob] = cast_slice(tables[0]);
         let rows = jobs.iter().map(|job| [job.first_group, job.source_number, job.d_begin, job.slices]);
         assert_eq!(rows.collect::<Vec<_>>(), [0, 1, 2, 3].map(|k| [k, k, 64 * k, 2]));
+    }
+
+    #[test]
+    fn a_workgroup_of_a_software_driver_has_more_elements() {
+        let (gpu, software) = (Target::webgpu(), Target { software: true, ..Target::webgpu() });
+        let len = 2 * (ELEMENT_WG_SIZE * SOFTWARE_EACH) as usize + 1;
+        for (target, each, groups) in [(gpu, 1, len.div_ceil(64)), (software, SOFTWARE_EACH, 3)] {
+            for joined in [1, 2] {
+                let mut plan = Plan::default();
+                let source = plan.given(Given::Parameters(0), len);
+                for k in 0..joined {
+                    let out = plan.scratch(format!("out{k}"), len);
+                    product::pack(&mut plan, source, None, Order::same(len), out);
+                }
+                plan.join(&target);
+                let [Step::Dispatch(dispatch)] = plan.steps() else { panic!("{plan}") };
+                assert_eq!(dispatch.kernel.constant("EACH"), each);
+                assert_eq!(dispatch.groups, [(joined * groups) as u32, 1, 1]);
+                let tables = plan.buffers().iter().filter_map(|buffer| buffer.content.as_ref());
+                let jobs: Vec<u32> =
+                    tables.flat_map(|words| cast_slice(words)).map(|job: &PackJob| job.first_group).collect();
+                assert_eq!(jobs, [0, groups as u32][..joined]);
+            }
+        }
     }
 
     #[test]
@@ -272,7 +299,7 @@ mod tests {
             }
         });
         let mut plan = marked.clone();
-        plan.join();
+        plan.join(&Target::webgpu());
         assert_eq!((marked.mark(), plan.mark()), (3, 3));
         assert_eq!(unpacks(marked), ["unpack_gradient p0", "unpack_gradient p1+p2+p3"]);
     }

@@ -8,9 +8,9 @@ use bytemuck::{bytes_of, cast_slice};
 use gatefold_shaders::params::{self, PackJob, UnpackJob};
 use gatefold_shaders::{ELEMENT_WG_SIZE, JOINED, KernelId, KernelVariant, NO_OTHER};
 
-/// A kernel that takes a table of jobs.
-pub(crate) fn joined_kernel(id: KernelId) -> KernelVariant {
-    KernelVariant::new(id, &[("WG_SIZE", ELEMENT_WG_SIZE)])
+/// A kernel that takes a table of jobs, each invocation `each` elements of one.
+pub(crate) fn joined_kernel(id: KernelId, each: u32) -> KernelVariant {
+    KernelVariant::new(id, &[("WG_SIZE", ELEMENT_WG_SIZE), ("EACH", each)])
 }
 
 /// The bindings of up to [`JOINED`] buffers.
@@ -58,7 +58,7 @@ pub fn unpack(plan: &mut Plan, what: &str, parts: Span, slices: usize, order: Or
     let [s0, s1, s2, s3, s4] = joined_bindings(&[parts]);
     let bindings = [table.into(), s0, s1, s2, s3, s4, plan.whole(d).into()];
     let params = params::UnpackGradient { jobs: 1, groups_x, sources: 1, most_slices: slices };
-    let kernel = joined_kernel(KernelId::UnpackGradient);
+    let kernel = joined_kernel(KernelId::UnpackGradient, 1);
     plan.dispatch(kernel, params, &bindings, groups).note(what.into());
 }
 
@@ -119,7 +119,7 @@ pub fn pack_part(
     let [o0, o1, o2, o3, o4] = joined_bindings(&[out]);
     let bindings = [table.into(), plan.whole(source).into(), o0, o1, o2, o3, o4];
     let params = params::Pack { jobs: 1, groups_x, outs: 1, ..Default::default() };
-    plan.dispatch(joined_kernel(KernelId::Pack), params, &bindings, groups);
+    plan.dispatch(joined_kernel(KernelId::Pack, 1), params, &bindings, groups);
 }
 
 /// Both sources of a pack in one buffer, since it reads them through one binding: parameters may lie in several.
