@@ -397,8 +397,9 @@ fn masks(device: &Device, shape: (usize, usize, usize), rate: f32, dropout: Opti
 #[test]
 fn masks_are_those_of_seed_and_batch_on_every_device() {
     let (shape, rate) = ((5, 7, 13), 0.3);
-    let of =
-        |device: &Device, seed: u64, batch: u32| masks(device, shape, rate, Some(Dropout { seed, batch }));
+    let of = |device: &Device, seed: u64, batch: u32| {
+        masks(device, shape, rate, Some(Dropout { seed, batch, first_step: 0 }))
+    };
     let first = of(&Device::cpu().unwrap(), 7, 1);
     let kept = first.iter().filter(|value| **value != 0.0).count() as f64;
     let expected = first.len() as f64 * f64::from(1.0 - rate);

@@ -45,7 +45,7 @@ pub struct Small {
     pub weights: f32,
 }
 
-const DROPOUT: Dropout = Dropout { seed: 0x5eed_0000_0001, batch: 3 };
+const DROPOUT: Dropout = Dropout { seed: 0x5eed_0000_0001, batch: 3, first_step: 0 };
 
 /// Every cell with every option once, `hidden` units wide; those with a readout that feeds back run in one direction
 /// only.
@@ -452,7 +452,7 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
         lengths: input.lengths(),
         states: wide_given.as_ref(),
         decoder: decoder.as_ref().map(|(values, lengths)| (values.view(), *lengths)),
-        dropout: dropout.map(|Dropout { seed, batch }| reference::Dropout { seed, batch }),
+        dropout: dropout.map(|Dropout { seed, batch, .. }| reference::Dropout { seed, batch }),
     };
     let tape = judge.forward(&batch);
     let want = judge.backward(&tape, wide(d_output.view()).view(), Some(&wide_states(&d_states)));

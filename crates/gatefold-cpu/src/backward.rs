@@ -76,12 +76,7 @@ impl Network {
         self.add_gradients(parts, first, &mut parameters);
 
         let rows = d_output.dim().1;
-        let mut states = States::zeros(&self.config, rows);
-        for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
-            for (from, to) in back.d_states.iter().zip(&mut states.layers) {
-                from.iter().for_each(|from| from.put(&tape.part, to));
-            }
-        }
+        let states = self.initial_gradients(parts, 0);
         let unpacked = |source: Source, width: usize| {
             let steps = parts.tapes[0].packings.get(source)?.padded_steps();
             let mut all = Array3::zeros((steps, rows, width));
@@ -117,13 +112,55 @@ impl Network {
         d_states: Option<&States>,
         gradients: &mut Tensors,
     ) {
+        self.accumulate_parts(&mut tape, d_output, d_states, gradients);
+    }
+
+    /// [`Network::accumulate`], and the gradients with respect to the initial states; zeros for layers before the first
+    /// that needs a gradient.
+    ///
+    /// # Panics
+    /// As [`Network::accumulate`].
+    pub fn accumulate_through(
+        &self,
+        mut tape: Tape,
+        d_output: ArrayView3<f32>,
+        d_states: Option<&States>,
+        gradients: &mut Tensors,
+    ) -> States {
+        match self.accumulate_parts(&mut tape, d_output, d_states, gradients) {
+            Some(first) => self.initial_gradients(&tape.parts, first),
+            None => States::zeros(&self.config, d_output.dim().1),
+        }
+    }
+
+    /// [`Network::accumulate`]; returns the first layer that it has walked back through.
+    fn accumulate_parts(
+        &self,
+        tape: &mut Tape,
+        d_output: ArrayView3<f32>,
+        d_states: Option<&States>,
+        gradients: &mut Tensors,
+    ) -> Option<usize> {
         assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
         let wanted = |layer: &Layer| layer.parameters.iter().any(|spec| gradients.contains_key(&spec.name));
-        let Some(first) = self.config.layers().iter().position(wanted) else { return };
+        let first = self.config.layers().iter().position(wanted)?;
         let parts = &mut *tape.parts;
         let first = first.max(parts.tapes[0].first);
         self.through(parts, d_output, d_states, first, false);
         self.add_gradients(parts, first, gradients);
+        Some(first)
+    }
+
+    /// The gradients with respect to the initial states of the layers from `first` on, after [`Network::through`].
+    fn initial_gradients(&self, parts: &Parts, first: usize) -> States {
+        let mut states = States::zeros(&self.config, parts.tapes[0].part.whole);
+        for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
+            let layers = self.config.recurrent_layers().zip(&back.d_states).zip(&mut states.layers);
+            for ((_, from), to) in layers.filter(|((layer, _), _)| layer.index >= first) {
+                from.iter().for_each(|from| from.put(&tape.part, to));
+            }
+        }
+        states
     }
 
     /// Walks every part back to layer `first`, and to the inputs if wanted.
@@ -439,6 +476,7 @@ impl Back {
             }
             (LayerKind::Dropout { rate }, _) => {
                 if let Some(dropout) = tape.dropout {
+                    let dropout = steps::dropout_of(dropout, layer);
                     steps::drop_out(dropout, layer.index, rate, packing, 0..packing.steps(), &mut d);
                 }
                 Some(d)

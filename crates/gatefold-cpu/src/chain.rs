@@ -12,7 +12,7 @@ use crate::pipeline::Chain;
 use crate::product::Start;
 use crate::recurrent::{self, Inference, RecurrentTape};
 use crate::scan::{self, BackwardScan, ScanGradients, ScanStates, ScanTape};
-use crate::steps::drop_out;
+use crate::steps::{drop_out, dropout_of};
 use crate::threads::Threads;
 use crate::weights::Weights;
 use gatefold_model::{Direction, Dropout, Layer, LayerKind, NetworkConfig, Node, Recurrent, Source};
@@ -88,7 +88,7 @@ fn links<'a>(context: Context<'a>, chain: &[usize], dropout: Option<Dropout>) ->
         let after = chain.get(place + 1).filter(|&&next| next > at + 1).map(|_| at + 1);
         let dropout = after.zip(dropout).map(|(layer, dropout)| {
             let LayerKind::Dropout { rate } = layers[layer].kind else { unreachable!("chains skip these") };
-            DropoutAfter { dropout, layer, rate }
+            DropoutAfter { dropout: dropout_of(dropout, &layers[layer]), layer, rate }
         });
         let weights = Weights::of(context.values, context.packed, &layers[at], recurrent, 0);
         let node = context.config.graph().node(at);

@@ -163,6 +163,7 @@ impl PartTape {
                 None => self.unchanged(node, input),
                 Some(dropout) => {
                     let mut y = context.buffers.copy(input.view());
+                    let dropout = steps::dropout_of(dropout, layer);
                     steps::drop_out(dropout, layer.index, rate, packing, 0..packing.steps(), &mut y);
                     Kept::Rows(y)
                 }

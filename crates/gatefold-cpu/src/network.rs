@@ -328,6 +328,29 @@ impl Network {
         self.output(&self.pass(batch, false))
     }
 
+    /// Only the final states: no layer after the last recurrent one runs. Bit for bit those of [`Network::forward`].
+    ///
+    /// # Panics
+    /// As [`Network::forward`], and if the network has a decoder.
+    pub fn advance(&self, batch: &Batch) -> States {
+        assert!(self.config.decoder().is_none(), "a decoder's states are those of its own input");
+        if let Err(problem) = batch.check(&self.config) {
+            panic!("{problem}");
+        }
+        let end = self.config.recurrent_layers().last().map_or(0, |layer| layer.index + 1);
+        finals(&self.run_input(batch, end))
+    }
+
+    /// Runs the layers up to `end`, exclusive, from the batch's input alone, without keeping anything.
+    fn run_input(&self, batch: &Batch, end: usize) -> Lent {
+        let (steps, rows, _) = batch.input.dim();
+        let input = batch.input.as_standard_layout();
+        let run = Run { first: 0, end, keeps: false, given: batch.states };
+        self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
+            tape.give(&self.buffers, Source::Input, input.view(), batch.lengths);
+        })
+    }
+
     /// Runs the encoder, and returns the states from which the decoder can run: the encoder's final states and the
     /// initial states of the decoder's recurrent layers. Ignores the batch's decoder input.
     ///
@@ -338,20 +361,15 @@ impl Network {
     /// If [`Batch::check`] refuses the encoder's part of the batch.
     pub fn encode(&self, batch: &Batch) -> Result<States, ModelError> {
         let decoder = self.decoder()?;
-        let (steps, rows, _) = batch.input.dim();
+        let rows = batch.input.dim().1;
         let problem = check_half("input", &self.config, 0, batch.input, batch.lengths);
         let problem =
             problem.and_then(|()| batch.states.map_or(Ok(()), |states| states.check(&self.config, rows)));
         if let Err(problem) = problem {
             panic!("{problem}");
         }
-        let input = batch.input.as_standard_layout();
         // The decoder layer itself is the bridge.
-        let run = Run { first: 0, end: decoder + 1, keeps: false, given: batch.states };
-        let parts = self.run_parts(rows, steps, batch.lengths, run, batch.dropout, |tape| {
-            tape.give(&self.buffers, Source::Input, input.view(), batch.lengths);
-        });
-        Ok(finals(&parts))
+        Ok(finals(&self.run_input(batch, decoder + 1)))
     }
 
     /// Runs only the decoder over its input `[T', B, I']` from given states, such as those of [`Network::encode`]; the

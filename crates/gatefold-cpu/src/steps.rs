@@ -2,8 +2,7 @@
 
 use crate::buffers::{Buffers, Matrix};
 use crate::packing::Packing;
-use gatefold_model::Dropout;
-use gatefold_model::Expansion;
+use gatefold_model::{Dropout, Expansion, Layer, Timeline};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,7 +78,8 @@ pub(crate) fn expand_backward(
 /// Sets values of some steps, or their gradients, to zero where the layer's mask does, and divides the others by `1 - rate`.
 ///
 /// Element `n` of the padded sequence `[T, B, F]` is kept if its random number `u` in [0, 1) is at least `rate`. The
-/// generator is counter-based, so the masks depend only on the key and the counter.
+/// generator is counter-based, so the masks depend only on the key and the counter. `dropout` is that
+/// [of the layer](dropout_of).
 pub(crate) fn drop_out(
     dropout: Dropout,
     layer: usize,
@@ -95,7 +95,7 @@ pub(crate) fn drop_out(
     let stream = dropout.batch.wrapping_mul(0x9E37_79B9) ^ layer as u32;
     let scale = 1.0 / (1.0 - rate);
     for ((t, row), mut values) in packing.places(steps).zip(values.rows_mut()) {
-        let first = (t * batch + row) * width;
+        let first = ((dropout.first_step + t) * batch + row) * width;
         let mut pair = (usize::MAX, [0, 0]);
         for (k, value) in values.iter_mut().enumerate() {
             let element = first + k;
@@ -105,6 +105,15 @@ pub(crate) fn drop_out(
             let u = (pair.1[element % 2] >> 8) as f32 / (1 << 24) as f32;
             *value = if u >= rate { *value * scale } else { 0.0 };
         }
+    }
+}
+
+/// A pass's dropout as one of its layers draws it: a layer on another time axis than the input's sees whole values,
+/// wherever the sequence is cut.
+pub(crate) fn dropout_of(dropout: Dropout, layer: &Layer) -> Dropout {
+    match layer.timeline {
+        Timeline::Input => dropout,
+        _ => Dropout { first_step: 0, ..dropout },
     }
 }
 

@@ -193,7 +193,7 @@ fn encoders_and_decoders() {
             let case = case.lengths(Some(&LENGTHS)).decoder(9, Some(&DECODER_LENGTHS)).given_states();
             case.check(&format!("{name}, lengths, given states"));
             let mut dropped = case;
-            dropped.dropout = Some(Dropout { seed: 5, batch: 1 });
+            dropped.dropout = Some(Dropout { seed: 5, batch: 1, first_step: 0 });
             dropped.check(&format!("{name}, dropout"));
         });
     }
@@ -279,7 +279,7 @@ fn dropout_draws_the_pinned_masks() {
         for lengths in [None, Some(&LENGTHS[..])] {
             failures.check(format!("{dropout:?}, {lengths:?}"), || {
                 let mut case = Case::new(9, &layers, 6, 8).lengths(lengths).counted_states();
-                case.dropout = Some(Dropout { seed: dropout.0, batch: dropout.1 });
+                case.dropout = Some(Dropout { seed: dropout.0, batch: dropout.1, first_step: 0 });
                 let found = case.check(&format!("dropout, {dropout:?}, {lengths:?}"));
                 assert_eq!(case.run(2), found);
                 if lengths.is_none() {

@@ -45,6 +45,9 @@ pub struct Dropout {
     pub seed: u64,
     /// The batch's number, so that each batch gets masks of its own.
     pub batch: u32,
+    /// The step of the whole sequence with which the pass begins; 0 unless a sequence goes through the network in
+    /// chunks, whose masks are then those of the whole.
+    pub first_step: usize,
 }
 
 impl LayerState {

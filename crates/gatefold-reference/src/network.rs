@@ -284,7 +284,7 @@ impl<R: Real> Network<R> {
             }
             LayerKind::Dropout { rate } => match tape.dropout {
                 Some(dropout) => {
-                    let kept = sequence::dropout(&elements(input), stream(dropout, layer), rate);
+                    let kept = sequence::dropout(&elements(input), 0, stream(dropout, layer), rate);
                     Array3::from_shape_vec(input.dim(), kept).expect("the same elements")
                 }
                 None => input.to_owned(),
@@ -400,7 +400,7 @@ impl<R: Real> Network<R> {
             }
             LayerKind::Dropout { rate } => match tape.dropout {
                 Some(dropout) => {
-                    let kept = sequence::dropout(&elements(d.view()), stream(dropout, layer), rate);
+                    let kept = sequence::dropout(&elements(d.view()), 0, stream(dropout, layer), rate);
                     Array3::from_shape_vec(input.dim(), kept).expect("the same elements")
                 }
                 None => d,

@@ -195,10 +195,12 @@ impl DropoutStream {
     }
 }
 
-/// Sets random elements to zero and divides the others by `1 - rate`; backward does the same to the gradient.
-pub fn dropout<R: Real>(x: &[R], stream: DropoutStream, rate: f32) -> Vec<R> {
+/// Sets random elements to zero and divides the others by `1 - rate`; backward does the same to the gradient. `x` are
+/// the layer's elements from number `first` on.
+pub fn dropout<R: Real>(x: &[R], first: usize, stream: DropoutStream, rate: f32) -> Vec<R> {
     let scale = R::from_f64(f64::from(1.0 / (1.0 - rate)));
-    let value = |(index, &x): (usize, &R)| if stream.keeps(index, rate) { x * scale } else { R::ZERO };
+    let value =
+        |(index, &x): (usize, &R)| if stream.keeps(first + index, rate) { x * scale } else { R::ZERO };
     x.iter().enumerate().map(value).collect()
 }
 
@@ -291,7 +293,7 @@ mod tests {
         for (index, rate) in [0.0, 0.1, 0.5, 0.9f32].into_iter().enumerate() {
             failures.check(format!("rate {rate}"), || {
                 let stream = DropoutStream { seed: 7 << 33, batch: 3, layer: index as u32 };
-                let y = dropout(&vec![1.0; len], stream, rate);
+                let y = dropout(&vec![1.0; len], 0, stream, rate);
                 let zeros = y.iter().filter(|&&y| y == 0.0).count() as f64;
                 let (p, n) = (f64::from(rate), len as f64);
                 assert!((zeros - p * n).abs() <= 5.0 * (n * p * (1.0 - p)).sqrt(), "{zeros} zeros");

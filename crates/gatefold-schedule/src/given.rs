@@ -66,7 +66,7 @@ pub enum Given {
         /// `gates`, `h` and so on.
         part: &'static str,
     },
-    /// The key of dropout's masks: seed low, seed high, the batch's number, and an unused word.
+    /// The key of dropout's masks: seed low, seed high, the batch's number, and the step with which the pass begins.
     DropoutKey,
     /// The targets of a batch, `[T' B, F]`.
     Target,

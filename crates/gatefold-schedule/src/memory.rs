@@ -1,7 +1,8 @@
 //! Memory that the buffers of a plan share, given their lifetimes; and whether a device has room for a plan.
 
 use crate::plan::{Plan, Step};
-use crate::{Error, Target};
+use crate::{Error, Given, Target};
+use std::collections::BTreeSet;
 
 /// The slots of a plan's scratch buffers.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub fn assign(plan: &Plan) -> Assignment {
 }
 
 /// The memory that a plan needs on the device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryNeed {
     /// All of it, shared space counted once.
@@ -76,6 +77,29 @@ pub fn need(plan: &Plan) -> MemoryNeed {
         largest: largest.map_or_else(String::new, |buffer| buffer.name.clone()),
         largest_bytes: largest.map_or(0, |buffer| buffer.bytes()),
     }
+}
+
+/// The memory that several plans need that are kept side by side: each has its own scratch and the given buffers that it
+/// owns, they share the other given ones.
+pub(crate) fn need_together<F: Fn(&Given) -> bool>(plans: &[(&Plan, F)]) -> MemoryNeed {
+    let mut shared = BTreeSet::new();
+    let mut all = MemoryNeed::default();
+    for (plan, owns) in plans {
+        let one = need(plan);
+        if one.largest_bytes > all.largest_bytes {
+            (all.largest, all.largest_bytes) = (one.largest, one.largest_bytes);
+        }
+        all.bytes += one.bytes;
+        all.unshared_bytes += one.unshared_bytes;
+        for buffer in plan.buffers() {
+            let Some(given) = buffer.given.as_ref().filter(|given| !owns(given)) else { continue };
+            if !shared.insert(given.clone()) {
+                all.bytes -= buffer.bytes();
+                all.unshared_bytes -= buffer.bytes();
+            }
+        }
+    }
+    all
 }
 
 /// Checks that the device has room for every buffer of a plan and bears every loop, before anything is made.
@@ -103,7 +127,7 @@ pub fn check(plan: &Plan, target: &Target) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Binding, Given, Span};
+    use crate::{Binding, Span};
     use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
     use proptest::prelude::*;
 

@@ -2,6 +2,7 @@
 
 mod limits;
 mod predict;
+mod recompute;
 mod recording;
 mod stream;
 mod tape;
@@ -9,6 +10,7 @@ mod train;
 
 pub use limits::{check_parameters, check_sizes};
 pub use predict::{packing, predict};
+pub use recompute::{ChunkStage, chunk, chunks, kept_len};
 pub use recording::{Backward, Recording, record, ring, ring_initial, ring_period};
 pub use stream::stream;
 pub use tape::tape;
@@ -78,6 +80,8 @@ pub enum Part {
     Encoder,
     /// Those after it, from given states.
     Decoder,
+    /// Those up to the last recurrent one, whose states come out.
+    Recurrent,
 }
 
 /// The source of initial states.
@@ -137,6 +141,7 @@ impl Pass {
         match (self.part, config.decoder()) {
             (Part::Encoder, Some(decoder)) => 0..decoder + 1,
             (Part::Decoder, Some(decoder)) => decoder + 1..end,
+            (Part::Recurrent, _) => 0..config.recurrent_layers().last().map_or(0, |layer| layer.index + 1),
             _ => 0..end,
         }
     }
@@ -281,7 +286,8 @@ fn carry(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: &
     }
 }
 
-/// The schedule of a network for a batch of that shape, to read or to count: a prediction, or a training step with its update.
+/// The schedule of a network for a batch of that shape, to read or to count: a prediction, or a training step with its
+/// update, without recomputation.
 ///
 /// # Errors
 /// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
@@ -303,7 +309,7 @@ pub fn schedule(
     Ok(plan)
 }
 
-/// The memory that [`schedule`] needs on the device.
+/// The memory that a prediction, or a training step with its update, needs on the device.
 ///
 /// # Errors
 /// Those of [`schedule`], and [`Error::TooLarge`] naming the tensor that the device has no room for.
@@ -313,6 +319,10 @@ pub fn memory_need(
     shape: Shape,
     training: Option<&TrainConfig>,
 ) -> Result<MemoryNeed, Error> {
+    let chunks = training.and_then(|training| Some((training, training.recompute?)));
+    if let Some((training, steps)) = chunks.filter(|&(_, steps)| steps < shape.input.steps) {
+        return recompute::memory_need(config, training, target, (&Pass::whole(shape), steps));
+    }
     let plan = schedule(config, target, shape, training)?;
     memory::check(&plan, target)?;
     Ok(memory::need(&plan))

@@ -208,15 +208,18 @@ impl<'a> Sequences<'a> {
 
     /// Some of the steps.
     pub(crate) fn window(&self, steps: Range<usize>) -> Sequences<'_> {
+        let mut window = self.chunk(steps);
+        let steps = window.steps();
+        window.lengths = window.lengths.filter(|lengths| lengths.iter().any(|&length| length < steps));
+        window
+    }
+
+    /// Some of the steps, with lengths if there are any, so that all chunks are of one kind.
+    pub(crate) fn chunk(&self, steps: Range<usize>) -> Sequences<'_> {
         let within = |&length: &usize| length.clamp(steps.start, steps.end) - steps.start;
-        let lengths: Option<Vec<usize>> =
-            self.lengths.as_ref().map(|lengths| lengths.iter().map(within).collect());
-        let whole = lengths.iter().flatten().all(|&length| length == steps.len());
-        Sequences {
-            values: self.values.slice(s![steps.clone(), .., ..]).into(),
-            lengths: lengths.filter(|_| !whole).map(Cow::Owned),
-            decoder: None,
-        }
+        let lengths = self.lengths.as_ref().map(|lengths| lengths.iter().map(within).collect());
+        let values = self.values.slice(s![steps.clone(), .., ..]).into();
+        Sequences { values, lengths: lengths.map(Cow::Owned), decoder: None }
     }
 
     /// The sequences that set the steps and lengths of the network's output: the decoder's, if there is one.

@@ -421,7 +421,7 @@ impl Trainer {
         // Every batch has its own masks, also after a checkpoint. Multiples of 2^32 over the golden ratio stay apart:
         // those of a million updates by more than a thousand, so an update may accumulate a thousand batches.
         let number = (self.steps() as u32).wrapping_mul(0x9E37_79B1).wrapping_add(self.accumulated);
-        Dropout { seed: self.config.dropout_seed, batch: number }
+        Dropout { seed: self.config.dropout_seed, batch: number, first_step: 0 }
     }
 
     /// Updates the parameters with the accumulated gradients, clipped if so configured, and clears the gradients. If

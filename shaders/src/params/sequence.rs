@@ -115,10 +115,10 @@ params! {
         scale: f32,
         /// Workgroups along x.
         groups_x: u32,
+        /// Elements of a step; 0 if x is whole, wherever the sequence is cut.
+        step_len: u32,
         #[doc(hidden)]
         _pad0: u32,
-        #[doc(hidden)]
-        _pad1: u32,
     }
 
     /// A sum; see `sequence/add.wgsl`.

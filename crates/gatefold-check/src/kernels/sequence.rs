@@ -98,13 +98,19 @@ pub(super) fn softmax_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
     Ok(())
 }
 
+/// The step with which a chunk of a sequence begins, and the elements of a step: a whole sequence, chunks that begin
+/// with either of two elements that share a counter, one of them past 2^32.
+const CHUNKS: [(usize, usize); 5] = [(0, 0), (3, 4), (3, 5), (4, 5), (1_000_003, 8191)];
+
 pub(super) fn dropout(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
     for (index, len) in LENGTHS.into_iter().enumerate() {
-        for rate in [0.0, 0.3, 0.5, 0.99] {
+        for (rate, (first_step, step_len)) in
+            [0.0, 0.3, 0.5, 0.99].into_iter().flat_map(|rate| CHUNKS.map(|chunk| (rate, chunk)))
+        {
             let before = BEFORE[index % 3];
             let stream =
                 DropoutStream { seed: 0x0123_4567_89ab_cdef + len as u64, batch: 5, layer: index as u32 };
-            let groups = element_groups(len.div_ceil(2), WIDEST[index % 2]);
+            let groups = element_groups(len / 2 + 1, WIDEST[index % 2]);
             let x = Random::new(52, index as u64).within(0.5..1.5, len);
             let params = params::Dropout {
                 len: len as u32,
@@ -113,16 +119,19 @@ pub(super) fn dropout(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
                 rate,
                 scale: 1.0 / (1.0 - rate),
                 groups_x: groups[0],
+                step_len: step_len as u32,
                 ..Default::default()
             };
-            let words = [stream.seed as u32, (stream.seed >> 32) as u32, stream.batch, 0].map(f32::from_bits);
+            let words = [stream.seed as u32, (stream.seed >> 32) as u32, stream.batch, first_step as u32];
+            let words = words.map(f32::from_bits);
             let kernel = element_kernel(KernelId::Dropout, &[]);
             let bindings: [&[f32]; 3] = [&words, &after_others(before, &x), &vec![7.0; len]];
             let found = run_kernel(gpu, &kernel, params, &bindings, groups)?;
 
             // A single product in f32 on both sides: the same bits.
-            let want = wide(&sequence::dropout(&x, stream, rate));
-            checks.case(format!("{len} elements, rate {rate}"));
+            let want = wide(&sequence::dropout(&x, first_step * step_len, stream, rate));
+            checks
+                .case(format!("{len} elements, rate {rate}, from step {first_step} of {step_len} elements"));
             checks.tensor("y", &[("element", len)], &found[2], &want, Tolerance::EXACT);
         }
     }

@@ -233,7 +233,7 @@ impl Case {
             lengths: self.lengths.as_deref(),
             states: states.as_ref(),
             decoder: decoder.as_ref().map(|(input, lengths)| (input.view(), *lengths)),
-            dropout: self.dropout.map(|Dropout { seed, batch }| reference::Dropout { seed, batch }),
+            dropout: self.dropout.map(|Dropout { seed, batch, .. }| reference::Dropout { seed, batch }),
         };
         let tape = network.forward(&batch);
         let d_states = self.d_states.as_ref().map(widen);

@@ -1,5 +1,5 @@
 use super::{Loss, Optimizer, Reduction, Schedule};
-use crate::{LayerKind, ModelError, NetworkConfig};
+use crate::{Direction, LayerKind, ModelError, NetworkConfig, Timeline};
 
 /// The options of training.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,9 @@ pub struct TrainConfig {
     pub clip_norm: Option<f32>,
     /// The seed of dropout's masks.
     pub dropout_seed: u64,
+    /// The steps of a chunk, of which only the initial states are kept for the backward pass, and the rest is computed
+    /// again; `None` to keep everything.
+    pub recompute: Option<usize>,
     /// Parameters that are trained differently from the rest.
     pub groups: Vec<ParameterGroup>,
 }
@@ -37,6 +40,7 @@ impl TrainConfig {
             clip_value: None,
             clip_norm: None,
             dropout_seed: 0,
+            recompute: None,
             groups: Vec::new(),
         }
     }
@@ -91,6 +95,20 @@ impl TrainConfig {
         self
     }
 
+    /// Trains long sequences in little memory, by recomputation (gradient checkpointing, Chen et al. 2016): sequences are
+    /// cut into chunks of that many steps, 1 or more; `None`, the default, for none. Forward keeps the states at which
+    /// the chunks begin. Backward goes from the last chunk to the first, and runs each forward again before it goes back
+    /// through it. This is backpropagation through the whole sequence, nothing is truncated. The gradients are those of
+    /// the uncut sequence up to rounding, for about 4/3 of the time; sequences of one chunk are trained as without it. Of
+    /// `T` steps, those of one chunk and `T / steps` states are in memory: least for about `sqrt(T)` steps.
+    ///
+    /// The network's recurrent layers must read the steps of its input, forward in time. Layers after a last-step or
+    /// final-state layer must not be recurrent.
+    pub fn recompute(mut self, steps: Option<usize>) -> Self {
+        self.recompute = steps;
+        self
+    }
+
     /// Treats some parameters differently. The first group that fits a parameter's name applies.
     pub fn group(mut self, group: ParameterGroup) -> Self {
         self.groups.push(group);
@@ -137,6 +155,9 @@ impl TrainConfig {
                 return Err(ModelError::option(option, limit, "a finite number above 0"));
             }
         }
+        if let Some(steps) = self.recompute {
+            check_recompute(steps, network)?;
+        }
         self.groups.iter().try_for_each(|group| group.check(network))
     }
 }
@@ -156,6 +177,31 @@ pub fn check_learning_rate(rate: f32) -> Result<(), ModelError> {
         return Ok(());
     }
     Err(ModelError::option("the learning rate", rate, "a finite number, 0 or more"))
+}
+
+/// Checks that a network can be trained in chunks of that many steps.
+fn check_recompute(steps: usize, network: &NetworkConfig) -> Result<(), ModelError> {
+    if steps == 0 {
+        return Err(ModelError::option("recompute: the steps of a chunk", 0.0, "1 or more, or none"));
+    }
+    for layer in network.layers() {
+        let problem = match layer.kind {
+            LayerKind::Decoder { .. } => "it starts from the end of the encoder's sequence",
+            LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
+                "it reads the sequence from its end"
+            }
+            LayerKind::Recurrent(_) if layer.timeline != Timeline::Input => {
+                "it does not read the steps of the network's input"
+            }
+            _ => continue,
+        };
+        let place = format!("recompute: {}", layer.place());
+        return Err(ModelError::Config {
+            place,
+            problem: format!("{problem}, so sequences cannot be cut into chunks; leave the option out"),
+        });
+    }
+    Ok(())
 }
 
 /// A group of parameters, by the prefix of their names, that are trained differently from the rest.

@@ -4,7 +4,7 @@ use super::elementwise::kernel;
 use super::{Lowering, Sequence};
 use crate::product::element_groups;
 use crate::{Element, Given};
-use gatefold_model::Layer;
+use gatefold_model::{Layer, Timeline};
 use gatefold_shaders::{KernelId, params};
 
 /// Elements of [`Given::DropoutKey`].
@@ -18,7 +18,11 @@ pub(crate) fn apply(low: &mut Lowering<'_>, layer: &Layer, rate: f32, x: Sequenc
     let seed = low.plan.given_as(Given::DropoutKey, Element::U32, DROPOUT_KEY_LEN);
     let y = low.plan.scratch(format!("{}.{name}", layer.label()), x.len());
     let (x_span, x_offset) = low.plan.bind(x.span);
-    let (groups, groups_x) = element_groups(x.len().div_ceil(2));
+    // Layers on another time axis see whole values, in whichever chunk of the sequence.
+    let step_len = if layer.timeline == Timeline::Input { x.batch * x.width } else { 0 };
+    // A chunk may begin with the second of two elements that share a counter.
+    let pairs = if step_len.is_multiple_of(2) { x.len().div_ceil(2) } else { x.len() / 2 + 1 };
+    let (groups, groups_x) = element_groups(pairs);
     let params = params::Dropout {
         len: x.len() as u32,
         x_offset,
@@ -26,6 +30,7 @@ pub(crate) fn apply(low: &mut Lowering<'_>, layer: &Layer, rate: f32, x: Sequenc
         rate,
         scale: 1.0 / (1.0 - rate),
         groups_x,
+        step_len: step_len as u32,
         ..Default::default()
     };
     low.plan.dispatch(

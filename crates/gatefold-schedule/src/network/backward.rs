@@ -14,6 +14,8 @@ pub struct Wanted {
     pub inputs: bool,
     /// With respect to the initial states.
     pub initial: bool,
+    /// With respect to the initial states of the layers that are visited anyway.
+    pub carried: bool,
 }
 
 /// The gradients that the backward pass leaves besides those of the parameters.
@@ -63,7 +65,8 @@ pub fn backward(
             (KeptTape::Recurrent(tape), d_y) => {
                 let recurrent = recurrent_of(config, index);
                 let learned = recurrent.initial == InitialState::Learned && forward.configured;
-                let wants_initial = wanted.initial || learned || (is_handed_over(node) && encoder_learns);
+                let handed_back = is_handed_over(node) && encoder_learns;
+                let wants_initial = wanted.initial || wanted.carried || learned || handed_back;
                 let d_final = gathered.take(low.plan, layer, recurrent, x.batch);
                 let (d_x, d_initial) =
                     recurrent::backward(low, layer, tape, d_y, &d_final, wants_input, wants_initial)?;

@@ -69,7 +69,7 @@ pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) ->
         let of_scan = |scan| Some(pass.states(low.plan, config, StateSet::DFinal, layer, scan));
         d_finals.insert(index, (0..scans.len()).map(of_scan).collect());
     }
-    let wanted = Wanted { inputs: backward.inputs, initial: backward.initial };
+    let wanted = Wanted { inputs: backward.inputs, initial: backward.initial, carried: false };
     let back = network::backward(&mut low, config, &forward, d_output, d_finals, wanted)?;
     let halves =
         [Some((Half::Input, back.input)), shape.decoder.map(|_| (Half::Decoder, back.decoder_input))];
@@ -83,7 +83,7 @@ pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) ->
         }
     }
     if backward.initial {
-        store_initial(low.plan, config, &pass, &back);
+        store_initial(low.plan, config, &pass, &back, StateSet::DInitial);
     }
     plan.join(target);
     Ok(plan)

@@ -38,7 +38,7 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
         let of_scan = |scan| Some(pass.states(low.plan, config, StateSet::DFinal, layer, scan));
         d_finals.insert(index, (0..scans.len()).map(of_scan).collect());
     }
-    let wanted = Wanted { inputs: true, initial: true };
+    let wanted = Wanted { inputs: true, initial: true, carried: false };
     let back = network::backward(&mut low, config, &forward, d_output, d_finals, wanted)?;
     let mut reads = gradients;
     for (half, d) in [(Half::Input, back.input), (Half::Decoder, back.decoder_input)] {
@@ -48,7 +48,7 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
             reads.push((Given::DInput(half), vec![d.steps, d.batch, d.width]));
         }
     }
-    store_initial(low.plan, config, pass, &back);
+    store_initial(low.plan, config, pass, &back, StateSet::DInitial);
     let states = StateLayout::new(config, pass.shape.batch);
     reads.push((Given::Output, pass.output_shape(config).to_vec()));
     let sets = [StateSet::Final, StateSet::DInitial];
@@ -58,13 +58,19 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
     Ok(PassPlan::new(plan, target, uploads, reads))
 }
 
-/// Copies the gradients with respect to initial states into their buffers.
-pub(super) fn store_initial(plan: &mut Plan, config: &NetworkConfig, pass: &Pass, back: &network::Backward) {
+/// Copies the gradients with respect to initial states into the buffers of a set.
+pub(super) fn store_initial(
+    plan: &mut Plan,
+    config: &NetworkConfig,
+    pass: &Pass,
+    back: &network::Backward,
+    set: StateSet,
+) {
     for (&index, scans) in &back.initial {
         let layer = &config.layers()[index];
         for (scan, d) in scans.iter().enumerate() {
             if let Some(d) = d {
-                let to = pass.states(plan, config, StateSet::DInitial, layer, scan);
+                let to = pass.states(plan, config, set, layer, scan);
                 d.copy_to(plan, &to);
             }
         }

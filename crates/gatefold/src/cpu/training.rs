@@ -3,9 +3,9 @@
 use super::CpuNetwork;
 use super::network::batch_of;
 use crate::Error;
-use crate::batch::TrainBatch;
+use crate::batch::{Chunk, TrainBatch};
 use crate::loss::reference_loss;
-use gatefold_cpu::Tensors;
+use gatefold_cpu::{Tape, Tensors};
 use gatefold_model::{NetworkConfig, Optimizer, Parameters, States, TrainConfig};
 use gatefold_reference::{loss::Loss, optim};
 use ndarray::{ArrayD, ArrayView3};
@@ -23,6 +23,8 @@ pub(crate) struct CpuTraining {
     /// Room for what an optimiser without moments computes, likewise.
     direction: Vec<f32>,
     loss: Loss<f32>,
+    /// The steps of a chunk, if batches are trained in chunks.
+    recompute: Option<usize>,
     losses: Vec<f32>,
     /// The gradient of the last batch's loss with respect to the output, kept likewise.
     d_output: Vec<f32>,
@@ -43,6 +45,7 @@ impl CpuTraining {
             before: Vec::new(),
             direction: Vec::new(),
             loss: reference_loss(&config.loss),
+            recompute: config.recompute,
             losses: Vec::new(),
             d_output: Vec::new(),
             carried: None,
@@ -52,6 +55,9 @@ impl CpuTraining {
 
     /// Adds a batch's gradients and its loss.
     pub(crate) fn accumulate(&mut self, network: &CpuNetwork, given: TrainBatch<'_, '_>) {
+        if let Some(steps) = self.recompute.filter(|&steps| steps < given.input.steps()) {
+            return self.accumulate_chunks(network, &given, steps);
+        }
         let TrainBatch { input, target, weights, dropout, carry } = given;
         let states = self.carried.take().filter(|_| carry.read);
         let network = network.read();
@@ -63,13 +69,42 @@ impl CpuTraining {
             // If windows overlap, the next one begins within this one: this one's first steps run again, with the same
             // masks.
             let first = input.window(0..steps);
-            network.infer(&batch_of(&first, states.as_ref(), dropout)).1
+            network.advance(&batch_of(&first, states.as_ref(), dropout))
         });
-        let output = tape.output();
-        self.d_output.resize(output.len(), 0.0);
-        self.losses.push(self.loss.weighted_into(output, target, weights, &mut self.d_output) as f32);
-        let d_output = ArrayView3::from_shape(output.dim(), &self.d_output).expect("it has that length");
+        let (loss, d_output) = loss(&self.loss, &tape, target, weights, &mut self.d_output);
+        self.losses.push(loss as f32);
         network.accumulate(tape, d_output, None, &mut self.gradients);
+    }
+
+    /// Adds a batch's gradients and its loss, chunk by chunk of that many steps.
+    fn accumulate_chunks(&mut self, network: &CpuNetwork, given: &TrainBatch<'_, '_>, chunk_len: usize) {
+        let TrainBatch { input, carry, .. } = given;
+        let network = network.read();
+        let begins = (0..input.steps()).step_by(chunk_len);
+        let chunks = begins.map(|begin| begin..input.steps().min(begin + chunk_len));
+        // The states with which each chunk begins; nothing else is kept between the passes.
+        let mut begins = vec![self.carried.take().filter(|_| carry.read)];
+        for steps in chunks.clone().take(chunks.len() - 1) {
+            let Chunk { input, dropout, .. } = given.chunk(network.config(), steps);
+            let begin = begins.last().and_then(Option::as_ref);
+            begins.push(Some(network.advance(&batch_of(&input, begin, dropout))));
+        }
+        let (mut sum, mut d_states) = (0.0, None);
+        for (steps, begin) in chunks.zip(&begins).rev() {
+            let Chunk { input, target, weights, dropout } = given.chunk(network.config(), steps.clone());
+            let tape = network.forward(&batch_of(&input, begin.as_ref(), dropout));
+            if let Some(kept) = carry.keep.filter(|kept| (steps.start + 1..=steps.end).contains(kept)) {
+                self.carried = Some(match kept - steps.start {
+                    all if all == input.steps() => tape.states(),
+                    some => network.advance(&batch_of(&input.window(0..some), begin.as_ref(), dropout)),
+                });
+            }
+            let (loss, d_output) = loss(&self.loss, &tape, target, &weights, &mut self.d_output);
+            sum += loss;
+            d_states =
+                Some(network.accumulate_through(tape, d_output, d_states.as_ref(), &mut self.gradients));
+        }
+        self.losses.push(sum as f32);
     }
 
     /// Adds gradients that were computed elsewhere.
@@ -192,6 +227,20 @@ impl CpuTraining {
 
 /// The most moments of an optimiser: those of RMSProp, centred and with momentum.
 const MOST_MOMENTS: usize = 3;
+
+/// The loss of a pass's output, and its gradient with respect to the output, which goes into `d_output`.
+fn loss<'a>(
+    loss: &Loss<f32>,
+    tape: &Tape,
+    target: ArrayView3<f32>,
+    weights: &[f32],
+    d_output: &'a mut Vec<f32>,
+) -> (f64, ArrayView3<'a, f32>) {
+    let output = tape.output();
+    d_output.resize(output.len(), 0.0);
+    let loss = loss.weighted_into(output, target, weights, d_output);
+    (loss, ArrayView3::from_shape(output.dim(), &*d_output).expect("it has that length"))
+}
 
 /// The elements that an update of a parameter changes: its own, and its moments' in the order of their names; the
 /// places of moments that the optimiser does not have are empty.

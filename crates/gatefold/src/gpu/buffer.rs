@@ -76,6 +76,26 @@ impl DeviceBuffer {
         self.gpu.checked(&self.name, content.len() as u64, write).await
     }
 
+    /// Copies `len` elements into another buffer, after the work submitted so far.
+    pub(crate) async fn copy_to(
+        &self,
+        from: usize,
+        other: &DeviceBuffer,
+        to: usize,
+        len: usize,
+    ) -> Result<(), Error> {
+        if len == 0 {
+            return Ok(());
+        }
+        let copy = || {
+            let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+            let offsets = [from, to].map(|at| 4 * at as u64);
+            encoder.copy_buffer_to_buffer(&self.buffer, offsets[0], &other.buffer, offsets[1], bytes(len));
+            self.gpu.queue().submit([encoder.finish()]);
+        };
+        self.gpu.checked(&self.name, bytes(len), copy).await
+    }
+
     /// Requests `len` elements from `offset` on, as they are after the work submitted so far.
     pub(crate) async fn request(&self, offset: usize, len: usize) -> Result<PendingRead<'_>, Error> {
         let bytes = bytes(len);

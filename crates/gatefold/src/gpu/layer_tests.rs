@@ -245,8 +245,8 @@ fn dropout_draws_the_zeros_of_the_reference_both_ways() {
     bench.keep(y.span);
     bench.keep(d_x.span);
     let found = bench.run();
-    assert_eq!(found[0], sequence::dropout(&x, stream, rate));
-    assert_eq!(found[1], sequence::dropout(&d_y, stream, rate));
+    assert_eq!(found[0], sequence::dropout(&x, 0, stream, rate));
+    assert_eq!(found[1], sequence::dropout(&d_y, 0, stream, rate));
 
     let mut bench = Bench::new(&gpu);
     let given = bench.sequence(2, shape, &x);

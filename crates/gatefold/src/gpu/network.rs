@@ -317,7 +317,7 @@ pub(crate) fn shape_of(part: Part, input: &Sequences<'_>) -> Shape {
     let axis = |part: &Sequences<'_>| Axis { steps: part.steps(), lengths: part.lengths().is_some() };
     let decoder = match part {
         Part::Decoder => Some(axis(input)),
-        Part::Encoder => None,
+        Part::Encoder | Part::Recurrent => None,
         Part::Whole => input.decoder().map(axis),
     };
     Shape { batch: input.batch(), input: axis(input), decoder }

@@ -136,8 +136,8 @@ impl Prepared {
 
     /// Writes the key of dropout's masks.
     pub(crate) async fn write_dropout(&self, dropout: Option<Dropout>) -> Result<(), Error> {
-        let Some(Dropout { seed, batch }) = dropout else { return Ok(()) };
-        self.write(&Given::DropoutKey, &[seed as u32, (seed >> 32) as u32, batch, 0]).await
+        let Some(Dropout { seed, batch, first_step }) = dropout else { return Ok(()) };
+        self.write(&Given::DropoutKey, &[seed as u32, (seed >> 32) as u32, batch, first_step as u32]).await
     }
 }
 

@@ -1,11 +1,14 @@
 //! Training on a GPU: a batch's gradient and an update as two plans. Losses and failures stay on the device until asked
 //! for.
 
+mod chunks;
+
 use super::network::{shape_of, upload};
 use super::prepared::{Kept, Prepared, read_chunks, write_chunks};
 use super::{Compiled, DeviceBuffer, GpuGradients, GpuNetwork};
 use crate::Error;
 use crate::batch::TrainBatch;
+use chunks::Chunks;
 use gatefold_model::{Optimizer, Parameters, States, TrainConfig};
 use gatefold_schedule::pass::{self, InitialFrom, Part, Pass, PassPlan};
 use gatefold_schedule::{
@@ -29,6 +32,8 @@ struct Batch {
 #[derive(Debug)]
 pub(crate) struct GpuTraining {
     batches: Kept<Pass, Batch>,
+    /// The same for batches in chunks, by the pass of the whole.
+    chunks: Kept<Pass, Chunks>,
     update: Prepared,
     gradients: Vec<Arc<DeviceBuffer>>,
     moments: BTreeMap<&'static str, Vec<Arc<DeviceBuffer>>>,
@@ -37,8 +42,10 @@ pub(crate) struct GpuTraining {
     report: Arc<DeviceBuffer>,
     /// Batches that may not be done yet, the oldest first.
     under_way: VecDeque<wgpu::SubmissionIndex>,
-    /// Losses that are on the device.
-    waiting: usize,
+    /// For each loss on the device, whether it completes that of its batch.
+    waiting: Vec<bool>,
+    /// The losses of a batch's chunks that were fetched so far, added up.
+    begun: f64,
     /// Losses that were fetched and not yet taken.
     fetched: Vec<f32>,
 }
@@ -63,8 +70,10 @@ impl GpuTraining {
             update: Prepared::new(gpu, &planned, shared).await?,
             moments,
             batches: Kept::default(),
+            chunks: Kept::default(),
             under_way: VecDeque::new(),
-            waiting: 0,
+            waiting: Vec::new(),
+            begun: 0.0,
             fetched: Vec::new(),
         })
     }
@@ -76,16 +85,17 @@ impl GpuTraining {
         config: &TrainConfig,
         given: TrainBatch<'_, '_>,
     ) -> Result<(), Error> {
-        if self.waiting == LOSS_CAPACITY {
-            self.fetch_losses().await?;
-        }
-        let TrainBatch { input, target, weights, dropout, carry } = given;
         let pass = Pass {
-            initial: if carry.read { InitialFrom::Given } else { InitialFrom::Configured },
-            carry: carry.keep,
-            dropout: dropout.is_some(),
-            ..Pass::whole(shape_of(Part::Whole, input))
+            initial: if given.carry.read { InitialFrom::Given } else { InitialFrom::Configured },
+            carry: given.carry.keep,
+            dropout: given.dropout.is_some(),
+            ..Pass::whole(shape_of(Part::Whole, given.input))
         };
+        if let Some(steps) = config.recompute.filter(|&steps| steps < given.input.steps()) {
+            return self.accumulate_chunks(network, config, &given, (pass, steps)).await;
+        }
+        self.make_room_for_a_loss().await?;
+        let TrainBatch { input, target, weights, dropout, .. } = given;
         let mut batch = match self.batches.take(&pass) {
             Some(batch) => batch,
             None => {
@@ -100,9 +110,27 @@ impl GpuTraining {
             batch.prepared.write(&Given::Weights, weights).await?;
             batch.weights = weights.to_vec();
         }
-        self.under_way.extend(batch.prepared.compiled.submit().await?);
+        let submitted = batch.prepared.compiled.submit().await?;
         self.batches.put(pass, batch);
-        self.waiting += 1;
+        self.waiting.push(true);
+        self.went_under_way(network, submitted)
+    }
+
+    /// Fetches the losses if the device has no room for another.
+    async fn make_room_for_a_loss(&mut self) -> Result<(), Error> {
+        if self.waiting.len() == LOSS_CAPACITY {
+            self.fetch_losses().await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers a submission, and waits for the oldest one if there are too many.
+    fn went_under_way(
+        &mut self,
+        network: &GpuNetwork,
+        submitted: Option<wgpu::SubmissionIndex>,
+    ) -> Result<(), Error> {
+        self.under_way.extend(submitted);
         if self.under_way.len() > MAX_UNDER_WAY
             && let Some(oldest) = self.under_way.pop_front()
         {
@@ -189,13 +217,17 @@ impl GpuTraining {
 
     /// Reads the report back: notes the losses, and returns the status.
     async fn fetch_losses(&mut self) -> Result<Status, Error> {
-        if self.waiting == 0 {
+        if self.waiting.is_empty() {
             return self.read_status().await;
         }
-        let found = self.report.read(0, LOSSES_AT + 1 + self.waiting).await?;
-        self.fetched.extend(&found[LOSSES_AT + 1..]);
+        let found = self.report.read(0, LOSSES_AT + 1 + self.waiting.len()).await?;
+        for (loss, completes) in found[LOSSES_AT + 1..].iter().zip(self.waiting.drain(..)) {
+            self.begun += f64::from(*loss);
+            if completes {
+                self.fetched.push(std::mem::take(&mut self.begun) as f32);
+            }
+        }
         self.report.write(LOSSES_AT, &[0u32]).await?;
-        self.waiting = 0;
         Ok(status_in(&found))
     }
 
