@@ -17,7 +17,6 @@ use gatefold_check::{
 use ndarray::{Array2, Array3, s};
 
 const SEED: u64 = 31;
-/// With three or more rows, the CPU computes a row's states with the same bits wherever a sequence is cut.
 const BATCH: usize = 3;
 const STEPS: usize = 7;
 
@@ -139,12 +138,6 @@ fn chunks_have_the_gradient_of_the_whole() {
                     let losses = [found_loss, loss].map(|loss| ndarray::arr1(&[loss]));
                     assert_array("loss", losses[0].view(), losses[1].view(), tolerance);
                     assert_parameters("gradient", &found, &expected, tolerance);
-                    // Those of learned initial states are no sums over steps, so no order of a sum has changed.
-                    for (name, gradient) in found.iter().filter(|_| *device == "cpu") {
-                        if name.contains(".h0") || name.contains(".c0") {
-                            assert_eq!(gradient, &expected[name], "{name}");
-                        }
-                    }
                 });
             }
         }
@@ -306,7 +299,7 @@ fn long_sequences_need_little_memory_on_a_device() {
 #[test]
 fn training_takes_the_memory_that_it_is_said_to_need() {
     let config = config(1, [LstmConfig::new(16).into(), dense(1)]);
-    let (steps, batch) = (300, 2);
+    let (steps, batch) = (2_000, 2);
     let options = TrainConfig::new().recompute(Some(32));
     let shape = Shape::plain(&config, steps, batch);
     let Some(probe) = test_gpu_with(&GpuOptions::new()) else { return };

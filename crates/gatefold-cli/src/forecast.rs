@@ -76,6 +76,9 @@ pub(crate) struct Arguments {
     /// Clip the norm of the gradient to this [default: 1]
     #[arg(long, value_name = "X", value_parser = positive)]
     clip: Option<f32>,
+    /// Train on chunks of that many steps and compute their values again, to save memory with long inputs [default: off]
+    #[arg(long, value_name = "STEPS", value_parser = count())]
+    recompute: Option<usize>,
     /// Seed of the initial parameters and of the order of the windows [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,

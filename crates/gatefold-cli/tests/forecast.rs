@@ -203,6 +203,26 @@ fn losses_and_optimizers_are_taken() {
     assert!(differs.starts_with("error: --clip-value 2 differs from the checkpoint's off;"), "{differs}");
 }
 
+/// Training in chunks ends where training on whole inputs does, up to rounding, and resumes as if never interrupted.
+#[test]
+fn a_forecast_is_trained_in_chunks() {
+    let place = Folder::new();
+    place.succeed(&format!("forecast table.csv {SMALL} --epochs 3 --out default"));
+    place.succeed(&format!("forecast table.csv {SMALL} --recompute 5 --epochs 3 --out whole"));
+    place.succeed(&format!("forecast table.csv {SMALL} --recompute 5 --epochs 1 --out parts"));
+    place.succeed("forecast table.csv --device cpu --resume --epochs 3 --out parts");
+    place.assert_same_files("whole", "parts");
+    let loss = |out: &str| -> f64 {
+        let metrics: serde_json::Value =
+            serde_json::from_str(&place.read(&format!("{out}/metrics.json"))).unwrap();
+        metrics["validation_loss"].as_f64().unwrap()
+    };
+    let (found, expected) = (loss("whole"), loss("default"));
+    assert!((found - expected).abs() <= 1e-4 * expected, "{found} in chunks, {expected} on whole inputs");
+    let differs = place.fail(2, "forecast table.csv --device cpu --resume --out parts --recompute 2");
+    assert!(differs.starts_with("error: --recompute 2 differs from the checkpoint's 5;"), "{differs}");
+}
+
 /// For a network that hardly learns: the mean magnitude is at most the root of the mean square, and Huber's loss is
 /// at most half the square and at most the magnitude.
 #[test]

@@ -90,6 +90,9 @@ pub(super) struct Settings {
     #[serde(default)]
     pub(super) clip_value: Option<f32>,
     pub(super) clip: f32,
+    /// The steps of a chunk; `None` to train on whole inputs.
+    #[serde(default)]
+    pub(super) recompute: Option<usize>,
     pub(super) seed: u64,
     data: String,
 }
@@ -128,6 +131,7 @@ pub(super) fn choose(arguments: &Arguments) -> Result<(Data, Shape, Settings), F
         optimizer: arguments.optimizer.unwrap_or_default(),
         clip_value: arguments.clip_value,
         clip: arguments.clip.unwrap_or(1.0),
+        recompute: arguments.recompute,
         seed: arguments.seed.unwrap_or(1),
         data: data.fingerprint(),
     };
@@ -179,6 +183,7 @@ impl Settings {
             .learning_rate(self.lr)
             .clip_value(self.clip_value)
             .clip_norm(Some(self.clip))
+            .recompute(self.recompute)
     }
 
     /// The settings of a resumed run: the checkpoint's, with the epochs of the command line. Any other option that
@@ -203,9 +208,13 @@ impl Settings {
         same("lr", &arguments.lr, &self.lr)?;
         same("loss", &arguments.loss.as_ref().map(word), &word(&self.loss))?;
         same("optimizer", &arguments.optimizer.as_ref().map(word), &word(&self.optimizer))?;
-        let limit = self.clip_value.map_or_else(|| "off".into(), |limit| limit.to_string());
-        same("clip-value", &arguments.clip_value.map(|limit| limit.to_string()), &limit)?;
+        fn or_off<T: Display>(option: &Option<T>) -> String {
+            option.as_ref().map_or_else(|| "off".into(), |value| value.to_string())
+        }
+        same("clip-value", &arguments.clip_value.map(|limit| limit.to_string()), &or_off(&self.clip_value))?;
         same("clip", &arguments.clip, &self.clip)?;
+        // Another chunk changes the order of sums.
+        same("recompute", &arguments.recompute.map(|steps| steps.to_string()), &or_off(&self.recompute))?;
         same("seed", &arguments.seed, &self.seed)?;
         if arguments.fill.is_some_and(|fill| fill != shape.fill) {
             let problem =
