@@ -1,6 +1,6 @@
 //! Training in chunks, with recomputation: the same gradients as uncut, in bounded memory. On the CPU and on a GPU.
 
-use gatefold::devices::GpuOptions;
+use gatefold::devices::{GpuOptions, ScanChoice};
 use gatefold::layers::{
     Activation, Direction, EmbeddingConfig, Expansion, GruConfig, InitialState, LayerConfig, LstmConfig,
     Reset, RnnConfig,
@@ -123,7 +123,9 @@ fn close(config: &NetworkConfig, steps: usize) -> Tolerance {
 #[test]
 fn chunks_have_the_gradient_of_the_whole() {
     let mut failures = Failures::new();
-    for (device, opened) in &test_devices() {
+    let in_workgroups = test_gpu_with(&GpuOptions::new().scan(ScanChoice::Workgroup)).map(Device::Gpu);
+    let in_workgroups = in_workgroups.map(|device| ("gpu, scans in workgroups", device));
+    for (device, opened) in &test_devices().into_iter().chain(in_workgroups).collect::<Vec<_>>() {
         for (config, lengths) in
             networks().iter().flat_map(|config| [None, Some([5, 2, 0]), Some([3, 7, 6])].map(|l| (config, l)))
         {

@@ -72,7 +72,7 @@ fn passes_allocate_nothing() {
             let input = Array3::from_elem((60, 24, 16), 0.25);
             let batch = Batch {
                 lengths: lengths.as_deref(),
-                dropout: Some(Dropout { seed: 1, batch: 2 }),
+                dropout: Some(Dropout { seed: 1, batch: 2, first_step: 0 }),
                 ..Batch::new(input.view())
             };
             let output = network.predict(&batch);
