@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use gatefold::devices::GpuOptions;
 use gatefold::layers::Cell;
 use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
-use gatefold::{Error, Gpu, NetworkConfig, TrainConfig, wgpu};
+use gatefold::{Device, Error, Gpu, NetworkConfig, TrainConfig, wgpu};
 use gatefold_model::{GruGate, Layer, LstmGate};
 use gatefold_onnx::OnnxModel;
 use layers::Shaped;
@@ -161,13 +161,17 @@ impl Place {
                 name: gpu.summary(),
                 is_cpu: false,
             },
-            None => Place {
-                target: Target { scan, ..Target::webgpu() },
-                limits: wgpu::Limits::default(),
-                name: "the CPU, which has no schedule; this one is for a GPU with the WebGPU default limits"
-                    .into(),
-                is_cpu: true,
-            },
+            None => {
+                Device::cpu()?; // wrong variables are told here too
+                Place {
+                    target: Target { scan, ..Target::webgpu() },
+                    limits: wgpu::Limits::default(),
+                    name:
+                        "the CPU, which has no schedule; this one is for a GPU with the WebGPU default limits"
+                            .into(),
+                    is_cpu: true,
+                }
+            }
         })
     }
 

@@ -523,7 +523,7 @@ fn bench_shows_how_times_grow() {
     );
     assert_eq!((&found[0]["ratio"], &found[0]["floor_ratio"]), (&1.0.into(), &1.0.into()));
     // Sixteen steps take four times what four do, but for the parameters' updates.
-    let steps = found.iter().find(|run| run["shape"].to_string() == "[3,16,2,5]").unwrap();
+    let steps = found.iter().find(|run| run["shape"] == serde_json::json!([3, 16, 2, 5])).unwrap();
     let floor = steps["floor_ratio"].as_f64().unwrap();
     assert!(1.5 < floor && floor <= 4.0, "{steps}");
     let printed = succeed(command(flags));

@@ -132,7 +132,7 @@ impl Strategy {
     /// Whether a scan can be run so on a device.
     fn fits(&self, target: &Target, form: &Form, pass: Pass, batch: usize) -> bool {
         match self {
-            Strategy::StepPerDispatch { rows } => rows.is_none_or(|rows| step::is_tile(rows)),
+            Strategy::StepPerDispatch { rows } => rows.is_none_or(step::is_tile),
             Strategy::SequencePerWorkgroup(tile) => workgroup::can_run(target, form, pass, batch, tile),
         }
     }
