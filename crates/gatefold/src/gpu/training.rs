@@ -2,6 +2,7 @@
 //! for.
 
 mod chunks;
+mod in_chunks;
 
 use super::network::{shape_of, upload};
 use super::prepared::{Kept, Prepared, read_chunks, write_chunks};
