@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 /// The key of a checkpoint's metadata that holds the state of the learning-rate schedule.
 const SCHEDULE: &str = "schedule";
 /// The key that holds the strategies of a GPU's scans, without which a resumed run would round differently.
+#[cfg(feature = "gpu")]
 const SCANS: &str = "scans";
 
 impl Trainer {
@@ -80,8 +81,9 @@ impl Trainer {
         config: TrainConfig,
     ) -> Result<Trainer, Error> {
         let Checkpoint { config: network, parameters, optimizer, step, metadata, .. } = checkpoint;
-        let device = as_before(device, metadata)?;
-        let built = Network::with_parameters_async(&device, network, parameters).await?;
+        #[cfg(feature = "gpu")]
+        let device = &as_before(device, metadata)?;
+        let built = Network::with_parameters_async(device, network, parameters).await?;
         let mut trainer = Trainer::new_async(built, config).await?;
         let moments = moments_of(network, &trainer.config, optimizer)?;
         match (&trainer.network.on, &mut trainer.state) {
@@ -102,12 +104,12 @@ impl Trainer {
 }
 
 /// The device with the strategies for scans that the checkpoint was made with, unless the caller chose one.
+#[cfg(feature = "gpu")]
 fn as_before(device: &Device, metadata: &BTreeMap<String, String>) -> Result<Device, Error> {
-    #[cfg(feature = "gpu")]
-    if let (Device::Gpu(gpu), Some(text)) = (device, metadata.get(SCANS)) {
-        return Ok(Device::Gpu(gpu.with_scans(text)?));
+    match (device, metadata.get(SCANS)) {
+        (Device::Gpu(gpu), Some(text)) => Ok(Device::Gpu(gpu.with_scans(text)?)),
+        _ => Ok(device.clone()),
     }
-    Ok(device.clone())
 }
 
 /// The optimiser's moments among the tensors of a checkpoint; zeros if a frozen parameter has none, since nothing reads
