@@ -139,7 +139,7 @@ fn a_small_scan_is_one_dispatch() {
     assert_eq!(lines(&small(), &forced, 7).len(), 2);
 }
 
-/// What timing found is taken where it fits, and only for its own kind of scan.
+/// A strategy that timing found is taken where it fits, and only for its own kind of scan.
 #[test]
 fn tuning_decides_where_it_fits() {
     let tuned = |text: &str| Target { tuning: Arc::new(text.parse().unwrap()), ..Target::webgpu() };

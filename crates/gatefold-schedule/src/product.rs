@@ -222,7 +222,7 @@ pub fn element_groups(len: usize) -> ([u32; 3], u32) {
     groups(len.div_ceil(ELEMENT_WG_SIZE as usize))
 }
 
-/// That many workgroups in two axes, and how many there are along the first; at least one.
+/// Spreads workgroups over two axes; returns them, and how many there are along the first, at least one.
 pub fn groups(count: usize) -> ([u32; 3], u32) {
     let x = count.clamp(1, MAX_GROUPS as usize);
     ([x as u32, count.div_ceil(x).max(1) as u32, 1], x as u32)

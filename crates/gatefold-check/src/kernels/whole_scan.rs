@@ -147,7 +147,7 @@ impl ScanCase {
         self.case.values(if self.case.subject.cell().has_state() { len } else { 1 })
     }
 
-    /// That buffer as the mirror sees it.
+    /// Reads that buffer as the mirror sees it.
     fn states(&self, state: &[f32], slots: usize) -> Array3<f64> {
         let (batch, hidden) = (self.case.batch, self.case.hidden);
         match self.case.subject.cell().has_state() {
@@ -211,8 +211,8 @@ pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
             }
         }
         checks.case(scan.describe());
-        // An error of a step is an error of every later one.
-        let tolerance = Tolerance::output(segments * hidden).times(STEPS);
+        // An error of a step is in every later one, so the sums of all steps count as one.
+        let tolerance = Tolerance::output(STEPS * segments * hidden);
         let axes = [("slot", STEPS + history), ("row", batch), ("unit", hidden)];
         checks.tensor("h", &axes, &found[5], &flat(&h), tolerance);
         let axes = [("step", STEPS), ("row", batch), ("unit", hidden), ("lane", lanes)];
@@ -256,7 +256,7 @@ pub(super) fn scan_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
 
         let want = backward_mirror(&scan, &bindings, (d_stride, d_begin));
         checks.case(scan.describe());
-        let tolerance = Tolerance::gradient(segments * lanes * hidden).times(STEPS);
+        let tolerance = Tolerance::gradient(STEPS * segments * lanes * hidden);
         let axes = [("step", STEPS), ("row", batch), ("unit", hidden), ("lane", lanes)];
         checks.tensor("d_pre", &axes, &found[6], &flat(&want.0), tolerance);
         if scan.case.subject.carries() {

@@ -23,6 +23,9 @@ pub struct Tile {
 
 /// Steps in a dispatch, so that no driver takes it for hung.
 const MAX_STEPS: usize = 1024;
+/// Work of a workgroup in a dispatch, for the same reason: it has one core of the device, and may run at a fiftieth of
+/// its rate, 20 GFLOP/s, since its weights come from a cache.
+const MAX_GROUP_FLOPS: usize = 1_000_000_000;
 /// Most invocations of a usual tile: their registers hold the weights of a small network.
 const USUAL_INVOCATIONS: usize = 512;
 /// Registers of an invocation that hold weights.
@@ -113,26 +116,26 @@ pub(super) fn candidate_tiles(target: &Target, form: &Form, pass: Pass, batch: u
     found.retain(|tile| {
         tile.rows as usize <= batch.next_power_of_two() && can_run(target, form, pass, batch, tile)
     });
-    let mut seen = Vec::new();
-    found.retain(|tile| {
-        !seen.contains(tile) && {
-            seen.push(*tile);
-            true
+    let mut distinct = Vec::new();
+    for tile in found {
+        if !distinct.contains(&tile) {
+            distinct.push(tile);
         }
-    });
-    found
+    }
+    distinct
 }
 
 /// Whether a device can run a pass over a batch with a tile.
 pub(super) fn can_run(target: &Target, form: &Form, pass: Pass, batch: usize, tile: &Tile) -> bool {
     tile.fits(target, form, pass)
         && batch.div_ceil(tile.rows as usize) <= MAX_GROUPS as usize
-        && steps_within_loops(target, form, pass, tile) > 0
+        && most_steps(target, form, pass, tile) > 0
 }
 
-/// Steps that the loops of an invocation may run on a device.
-fn steps_within_loops(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> usize {
-    let Some(limit) = target.max_loop_iterations else { return MAX_STEPS };
+/// The steps of a dispatch: none if the device's loops are too short even for one.
+fn most_steps(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> usize {
+    let most = (MAX_GROUP_FLOPS / (tile.rows as usize * row_flops(form))).clamp(1, MAX_STEPS);
+    let Some(limit) = target.max_loop_iterations else { return most };
     let kernel = kernel(target, form, pass, tile, [false, false]);
     let iterations = |count| match pass {
         Pass::Forward => {
@@ -143,7 +146,13 @@ fn steps_within_loops(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> 
         }
     };
     let (around, per_step) = (iterations(0), iterations(1) - iterations(0));
-    (u64::from(limit).saturating_sub(around) / per_step).min(MAX_STEPS as u64) as usize
+    (u64::from(limit).saturating_sub(around) / per_step).min(most as u64) as usize
+}
+
+/// The products of a step for one row.
+fn row_flops(form: &Form) -> usize {
+    let segments = if form.recurrent.skip.is_some() { 2 } else { 1 };
+    2 * segments * form.hidden() * form.hidden() * form.lanes()
 }
 
 /// The kernel of a pass, with or without lengths and with or without what is optional in the pass: the values saved, or
@@ -181,7 +190,7 @@ fn stretches(
     pass: Pass,
     tile: &Tile,
 ) -> impl Iterator<Item = (usize, usize)> + use<> {
-    let (steps, most) = (scan.steps, steps_within_loops(low.target, &scan.form, pass, tile));
+    let (steps, most) = (scan.steps, most_steps(low.target, &scan.form, pass, tile));
     (0..steps).step_by(most).map(move |first| (first, most.min(steps - first)))
 }
 
@@ -262,10 +271,9 @@ fn dispatch<P: Params + bytemuck::Pod>(
     bindings: &[crate::Binding],
     (first, count): (usize, usize),
 ) {
-    let (form, groups) = (&scan.form, [scan.batch.div_ceil(tile.rows as usize) as u32, 1, 1]);
-    let products = scan.segments() as usize * form.hidden() * form.hidden() * form.lanes();
+    let groups = [scan.batch.div_ceil(tile.rows as usize) as u32, 1, 1];
     low.plan
         .dispatch(kernel, params, bindings, groups)
         .note(format!("steps {first}..{}", first + count))
-        .flops(2 * scan.batch * count * products);
+        .flops(scan.batch * count * row_flops(&scan.form));
 }

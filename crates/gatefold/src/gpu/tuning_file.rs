@@ -1,4 +1,4 @@
-//! What tuning found, kept in the user's cache folder for the next process.
+//! The strategies that tuning found, kept in the user's cache folder for the next process.
 
 use super::pipeline_cache::{driver_sum, folder};
 use crate::Error;
@@ -11,12 +11,13 @@ pub(super) fn path(info: &wgpu::AdapterInfo) -> Option<PathBuf> {
     Some(folder()?.join(format!("tuning_{:016x}.txt", driver_sum(info))))
 }
 
-/// What an earlier process found. A file that is damaged, or written by hand in another way, counts as none.
+/// Reads the strategies that an earlier process found. A file that is damaged, or written by hand in another way, counts
+/// as none.
 pub(crate) fn read(info: &wgpu::AdapterInfo) -> Option<Tuning> {
     std::fs::read_to_string(path(info)?).ok()?.parse().ok()
 }
 
-/// Writes what was found, and returns the file; `None` if the cache is off.
+/// Writes the strategies that were found, and returns the file; `None` if the cache is off.
 ///
 /// # Errors
 /// [`Error::Model`] if the file cannot be written.

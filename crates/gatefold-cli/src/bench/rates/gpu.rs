@@ -85,7 +85,7 @@ impl Work<'_> {
             done += 2 * pairs;
             self.holds(&a, done).map(|()| took)
         })?;
-        // b is one copy behind a, until it is overwritten.
+        // b has one copy fewer than a, until it is overwritten.
         self.holds(&b, done - 1)?;
         let copies = LONG.best_rate(MOST_COPIES, |copies| {
             let took = self.timed(|encoder| {

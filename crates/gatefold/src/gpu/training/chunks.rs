@@ -1,4 +1,4 @@
-//! What a batch trained in chunks of its steps keeps on the device; see `gatefold_schedule::pass::chunk`.
+//! Plans and states that a batch trained in chunks of its steps keeps on the device; see `gatefold_schedule::pass::chunk`.
 
 use crate::Error;
 use crate::gpu::prepared::Prepared;
