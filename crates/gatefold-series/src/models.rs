@@ -1,0 +1,85 @@
+//! Models of one series: what each is fitted on, and the forecasts that a fitted one makes.
+
+use crate::SeriesError;
+use ndarray::Array2;
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// A forecasting model with its options, not yet fitted.
+pub trait Model: Debug + Send + Sync {
+    /// The name in tables and options, such as `ets` or `seasonal naive (12)`.
+    fn name(&self) -> String;
+
+    /// Fits the model's parameters to a series, oldest sample first.
+    ///
+    /// # Errors
+    /// [`SeriesError::Series`] when the series is too short, constant or otherwise unfit for this model.
+    fn fit(&self, series: &[f64]) -> Result<Box<dyn FittedModel>, SeriesError>;
+}
+
+/// A model whose parameters are known.
+pub trait FittedModel: Debug + Send + Sync {
+    /// Forecasts the `horizon` samples that follow `past`, with the parameters as they were fitted.
+    ///
+    /// `past` starts at the sample that the fitted series started at, and may be longer: whatever the model carries
+    /// through time (a level, a season, a hidden state) then follows the new samples.
+    ///
+    /// # Errors
+    /// [`SeriesError::Series`] when `past` is too short for this model.
+    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError>;
+
+    /// Forecasts of the `horizon` samples that follow each origin, `[origins, horizon]`. An origin is the number of
+    /// known samples; later ones are not used.
+    ///
+    /// A model that can carry its state from one origin to the next overrides this, which starts anew at each.
+    ///
+    /// # Errors
+    /// Those of [`FittedModel::forecast`]; [`SeriesError::Series`] too when the series ends before an origin.
+    fn forecasts(
+        &self,
+        series: &[f64],
+        origins: Range<usize>,
+        horizon: usize,
+    ) -> Result<Array2<f64>, SeriesError> {
+        if !origins.is_empty() && origins.end > series.len() + 1 {
+            return Err(SeriesError::Series(format!(
+                "the last origin is {}, past the end of {} samples",
+                origins.end - 1,
+                series.len()
+            )));
+        }
+        let mut out = Array2::zeros((origins.len(), horizon));
+        for (mut row, origin) in out.rows_mut().into_iter().zip(origins) {
+            let forecast = self.forecast(&series[..origin], horizon)?;
+            row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+        }
+        Ok(out)
+    }
+}
+
+impl Model for crate::Baseline {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn fit(&self, series: &[f64]) -> Result<Box<dyn FittedModel>, SeriesError> {
+        self.forecasts(series, series.len()..series.len() + 1, 1)?; // refuses a series that is too short
+        Ok(Box::new(*self))
+    }
+}
+
+impl FittedModel for crate::Baseline {
+    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError> {
+        let forecasts = crate::Baseline::forecasts(*self, past, past.len()..past.len() + 1, horizon)?;
+        Ok(forecasts.into_raw_vec_and_offset().0)
+    }
+
+    fn forecasts(
+        &self,
+        series: &[f64],
+        origins: Range<usize>,
+        horizon: usize,
+    ) -> Result<Array2<f64>, SeriesError> {
+        crate::Baseline::forecasts(*self, series, origins, horizon)
+    }
+}
