@@ -1,8 +1,6 @@
 //! Every cell and option in every direction, with and without lengths, over awkward sizes.
 
-mod common;
-
-use common::Case;
+use crate::common::Case;
 use gatefold_model::{
     Activation, Biases, Coupling, Direction, GruActivations, GruConfig, InitialState, LayerConfig,
     LstmActivations, LstmConfig, Reset, RnnConfig,

@@ -1,8 +1,6 @@
 //! Invariances: padding, splitting a sequence in two, and running step by step change nothing.
 
-mod common;
-
-use common::{Case, assert_close};
+use crate::common::{Case, assert_close};
 use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     LayerConfig, LstmConfig, Reset, RnnConfig,

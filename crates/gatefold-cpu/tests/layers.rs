@@ -1,8 +1,6 @@
 //! Networks with every kind of layer: outputs, states and all gradients against the reference, and dropout's masks.
 
-mod common;
-
-use common::{Case, random, widen};
+use crate::common::{Case, random, widen};
 use gatefold_cpu::Batch;
 use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,

@@ -1,9 +1,7 @@
 //! Outputs and all gradients of plain networks against the reference in f64, and the same bits for any number of
 //! threads.
 
-mod common;
-
-use common::{Case, same_bits};
+use crate::common::{Case, same_bits};
 use gatefold_cpu::Tensors;
 use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, Parameters};
 use gatefold_reference::Failures;

@@ -537,7 +537,7 @@ fn a_killed_writer_leaves_a_whole_file() {
     for k in 0..20 {
         failures.check(format!("kill {k}"), || {
             let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--ignored", "--exact", "a_writer_to_be_killed"])
+                .args(["--ignored", "--exact", "files::a_writer_to_be_killed"])
                 .env("GATEFOLD_TEST_WRITE", &path)
                 .stdout(std::process::Stdio::null())
                 .spawn()

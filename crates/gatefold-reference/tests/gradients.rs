@@ -1,9 +1,7 @@
 //! Derivatives of dense layers and losses against central differences, in f64. The loss is a random weighting of all
 //! outputs, since equal weights would hide transposed axes.
 
-mod common;
-
-use common::{check_gradient, random, weighted};
+use crate::common::{check_gradient, random, weighted};
 use gatefold_model::Activation;
 use gatefold_reference::Failures;
 use gatefold_reference::{linear, loss};

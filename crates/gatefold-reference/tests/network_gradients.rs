@@ -1,9 +1,7 @@
 //! Whole networks against central differences, in f64: every parameter, every input, every given state, with and without
 //! lengths. The loss weighs outputs and final states at random.
 
-mod common;
-
-use common::{Shape, check_case};
+use crate::common::{Shape, check_case};
 use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
     LayerConfig, LstmConfig, RnnConfig,

@@ -1,9 +1,7 @@
 //! Properties of every recurrent network, whatever its sizes: padding changes nothing, reversing time twice changes
 //! nothing, and a sequence may be cut if its state is carried over.
 
-mod common;
-
-use common::{Case, Shape, row, row_states};
+use crate::common::{Case, Shape, row, row_states};
 use gatefold_model::{
     Activation, Biases, Coupling, DenseConfig, Direction, GruConfig, InitialState, LayerConfig, LstmConfig,
     NetworkConfig, Parameters, Reset, RnnConfig,

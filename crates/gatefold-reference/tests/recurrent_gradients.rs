@@ -1,9 +1,7 @@
 //! Recurrent layers against central differences, in f64: every cell with its options, in every direction, with and
 //! without lengths, alone and stacked. Checks every parameter, the input, and the initial states, given or learned.
 
-mod common;
-
-use common::{Shape, check_case};
+use crate::common::{Shape, check_case};
 use gatefold_model::{
     Activation, Biases, Coupling, Direction, GruActivations, GruConfig, InitialState, LayerConfig,
     LstmActivations, LstmConfig, Reset, RnnConfig,

@@ -1,6 +1,6 @@
 //! `gatefold convert`, and `gatefold describe` on models of every kind.
 
-use crate::support::{Folder, assert_narrow, fixture};
+use crate::models::support::{Folder, assert_narrow, fixture};
 use gatefold_model::file::Model;
 use gatefold_model::{
     Activation, Biases, DenseConfig, Direction, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig,
@@ -77,7 +77,7 @@ fn pytorch_and_back_gives_the_same_bits() {
         "low,high,head",
     ]);
     assert!(printed.contains("written    b.safetensors (PyTorch)"), "{printed}");
-    let tensors = crate::support::read_tensors(&folder.path("b.safetensors"));
+    let tensors = crate::models::support::read_tensors(&folder.path("b.safetensors"));
     assert!(tensors.contains_key("low.weight_hh_l1_reverse") && tensors.contains_key("head.bias"));
     let steps = "low, high, last_step, head relu";
     let printed = folder.succeed(&["convert", "b.safetensors", "c.safetensors", "--modules", steps]);
@@ -86,7 +86,7 @@ fn pytorch_and_back_gives_the_same_bits() {
     assert_eq!((back.config.to_string(), back.parameters), (ours.config.to_string(), ours.parameters));
     save(&folder, "e.safetensors", 3, &[GruConfig::new(4).into()]);
     folder.succeed(&["convert", "e.safetensors", "f.safetensors", "--pytorch", "--names", "."]);
-    assert!(crate::support::read_tensors(&folder.path("f.safetensors")).contains_key("weight_ih_l0"));
+    assert!(crate::models::support::read_tensors(&folder.path("f.safetensors")).contains_key("weight_ih_l0"));
     // From one foreign kind to another.
     folder.succeed(&["convert", "b.safetensors", "b.onnx", "--modules", steps]);
     folder.succeed(&["convert", "a.safetensors", "a.onnx"]);

@@ -1,6 +1,6 @@
 //! `gatefold run` with our models, PyTorch's and ONNX's, on arrays in .npz files.
 
-use crate::support::{Array, Folder, fixture, read_tensors, write_npz};
+use crate::models::support::{Array, Folder, fixture, read_tensors, write_npz};
 use gatefold_check::{Tolerance, assert_close, output_terms, test_gpu};
 use gatefold_model::file::{Model, pytorch};
 use gatefold_model::{

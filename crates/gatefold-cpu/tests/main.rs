@@ -1,0 +1,8 @@
+//! All tests of this crate's public interface, in one program, which is faster to build than one for each file. What counts allocations has a
+//! program, and an allocator, of its own.
+
+mod cells;
+mod common;
+mod invariance;
+mod layers;
+mod reference;

@@ -1,0 +1,4 @@
+//! All tests of this crate's public interface, in one program, which is faster to build than one for each file.
+
+mod baselines;
+mod table;

@@ -1,0 +1,18 @@
+//! Tests across crates, in one program: linking the engine to each file of its own would take longer than compiling it.
+
+mod conformance;
+mod doors;
+mod embed;
+mod examples;
+mod failures;
+mod generation;
+mod kernels;
+mod layers;
+mod losses;
+mod plans;
+mod properties;
+mod pytorch;
+mod pytorch_training;
+mod sequences;
+mod states;
+mod training;
