@@ -4,7 +4,7 @@
 //! look at the difference:
 //!
 //! ```text
-//! GATEFOLD_WRITE_COUNTS=1 cargo test --test counts && git diff tests/fixtures/counts.txt
+//! GATEFOLD_WRITE_COUNTS=1 cargo test --test engine counts:: && git diff tests/fixtures/counts.txt
 //! ```
 
 use gatefold::devices::ScanChoice;

@@ -1,6 +1,7 @@
 //! Tests across crates, in one program: linking the engine to each file of its own would take longer than compiling it.
 
 mod conformance;
+mod counts;
 mod doors;
 mod embed;
 mod examples;
@@ -13,6 +14,7 @@ mod plans;
 mod properties;
 mod pytorch;
 mod pytorch_training;
+mod recompute;
 mod sequences;
 mod states;
 mod training;
