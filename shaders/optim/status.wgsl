@@ -9,9 +9,9 @@ struct Hyper {
     correction1: f32,       // 1 - beta1^step
     correction2: f32,       // 1 - beta2^step
     clip_value: f32,        // the largest element of the gradient, 0 for any
+    average_weight: f32,    // of the new parameters in their moving average
     _pad0: u32,
     _pad1: u32,
-    _pad2: u32,
 }
 
 struct Status {

@@ -233,6 +233,8 @@ fn optimisers() {
     }
     let adam = params::Adam { pieces: 3, ..Default::default() };
     assert_touches(KernelId::Adam, &[("DECOUPLED", 0)], adam, 3, &[8, 24, 8, 1, 1, 1, 1], 64);
+    let average = params::Average { pieces: 3, ..Default::default() };
+    assert_touches(KernelId::Average, &[], average, 3, &[8, 24, 8, 1, 1], 64);
     let adam = params::Adam { pieces: 0, ..adam };
     assert_touches(KernelId::Adam, &[("DECOUPLED", 0)], adam, 1, &[8, 0, 8, 0, 0, 0, 0], 64);
 }

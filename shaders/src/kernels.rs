@@ -142,6 +142,8 @@ pub enum KernelId {
     RmsProp,
     /// Adam and AdamW.
     Adam,
+    /// The moving average of the parameters.
+    Average,
     /// Rows of a table, by token.
     GatherRows,
     /// The count of rows of each block with each digit.
@@ -186,7 +188,7 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 41] = [
+    pub const ALL: [KernelId; 42] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
@@ -212,6 +214,7 @@ impl KernelId {
         KernelId::Sgd,
         KernelId::RmsProp,
         KernelId::Adam,
+        KernelId::Average,
         KernelId::GatherRows,
         KernelId::RowCounts,
         KernelId::RowPlaces,
@@ -258,6 +261,7 @@ impl KernelId {
             KernelId::Sgd => &optim::SGD,
             KernelId::RmsProp => &optim::RMSPROP,
             KernelId::Adam => &optim::ADAM,
+            KernelId::Average => &optim::AVERAGE,
             KernelId::GatherRows => &sequence::GATHER_ROWS,
             KernelId::RowCounts => &sequence::ROW_COUNTS,
             KernelId::RowPlaces => &sequence::ROW_PLACES,

@@ -45,10 +45,10 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
     }
 }
 
-/// Whether a kernel belongs to an update: the norm and the optimisers.
+/// Whether a kernel belongs to an update: the norm, the optimisers, the average.
 fn updates(id: KernelId) -> bool {
-    use KernelId::{Adam, FinishNorm, GradientNorm, RmsProp, Sgd};
-    matches!(id, GradientNorm | FinishNorm | Sgd | RmsProp | Adam)
+    use KernelId::{Adam, Average, FinishNorm, GradientNorm, RmsProp, Sgd};
+    matches!(id, GradientNorm | FinishNorm | Sgd | RmsProp | Adam | Average)
 }
 
 /// The cells that a kernel is joined with.
@@ -265,6 +265,7 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::Sgd => question.ask::<params::Sgd>(),
         KernelId::RmsProp => question.ask::<params::RmsProp>(),
         KernelId::Adam => question.ask::<params::Adam>(),
+        KernelId::Average => question.ask::<params::Average>(),
         KernelId::GatherRows => question.ask::<params::GatherRows>(),
         KernelId::RowPlaces => question.ask::<params::RowPlaces>(),
         KernelId::Softmax => question.ask::<params::Softmax>(),
@@ -299,10 +300,10 @@ fn params_match_wgsl() {
     }
     assert_layout::<params::PackJob>(KernelId::Pack);
     assert_layout::<params::UnpackJob>(KernelId::UnpackGradient);
-    for id in [KernelId::GradientNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam] {
+    for id in [KernelId::GradientNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam, KernelId::Average] {
         assert_layout::<params::Piece>(id);
     }
-    for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam] {
+    for id in [KernelId::FinishNorm, KernelId::Sgd, KernelId::RmsProp, KernelId::Adam, KernelId::Average] {
         assert_layout::<params::Hyper>(id);
         assert_layout::<params::Status>(id);
     }

@@ -51,6 +51,7 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::Sgd => optim::sgd(gpu, &mut checks),
         KernelId::RmsProp => optim::rmsprop(gpu, &mut checks),
         KernelId::Adam => optim::adam(gpu, &mut checks),
+        KernelId::Average => optim::average(gpu, &mut checks),
         KernelId::GatherRows => embedding::gather_rows(gpu, &mut checks),
         KernelId::RowCounts => embedding::row_counts(gpu, &mut checks),
         KernelId::RowPlaces => embedding::row_places(gpu, &mut checks),

@@ -87,6 +87,16 @@ pub fn last_not_finite<R: Real>(values: &[R]) -> Option<usize> {
     values.iter().rposition(|value| !value.is_finite())
 }
 
+/// The exponential moving average of parameters after an update: `a = a + weight (p - a)`, where the weight is one minus
+/// the decay. At the first update the weight is 1 and the average becomes a copy.
+///
+/// Products come before their difference, so that nothing overflows.
+pub fn average<R: Real>(a: &mut [R], p: &[R], weight: R) {
+    for (a, &p) in a.iter_mut().zip(p) {
+        *a = if weight == R::ONE { p } else { *a + (weight * p - weight * *a) };
+    }
+}
+
 /// Options of [`sgd`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd<R> {

@@ -22,6 +22,8 @@ pub enum Given {
     Gradients(usize),
     /// A moment of the optimiser by its name, likewise.
     Moment(&'static str, usize),
+    /// The moving average of the parameters, likewise.
+    Average(usize),
     /// Weights of one scan of the layer that owns them, in the order of the kernels.
     Packed {
         /// The layer.
@@ -127,6 +129,7 @@ impl fmt::Display for Given {
             Given::Parameters(chunk) => write!(f, "parameters{}", number(chunk)),
             Given::Gradients(chunk) => write!(f, "gradients{}", number(chunk)),
             Given::Moment(name, chunk) => write!(f, "{name}{}", number(chunk)),
+            Given::Average(chunk) => write!(f, "average{}", number(chunk)),
             Given::Packed { layer, reverse, part } => {
                 let scan = if *reverse { ".reverse" } else { "" };
                 write!(f, "packed{layer}{scan}.{}", part.name())

@@ -1,4 +1,4 @@
-//! An update lowered to plan steps: the gradient's norm, clipping, the optimiser.
+//! An update lowered to plan steps: the gradient's norm, clipping, the optimiser, the moving average.
 
 use crate::{Binding, Element, Given, ParameterLayout, Plan, STATUS_LEN, Span, Target, loss, product};
 use bytemuck::cast_slice;
@@ -56,7 +56,7 @@ fn pieces(layout: &ParameterLayout, config: &TrainConfig) -> Vec<Vec<Piece>> {
     found
 }
 
-/// Norm, clipping, optimiser; clears the gradient afterwards.
+/// Norm, clipping, optimiser, moving average; the gradient is cleared.
 pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainConfig, target: &Target) {
     let hyper = plan.given_as(Given::Hyper, Element::U32, HYPER_LEN);
     let status = loss::report(plan).part(0, STATUS_LEN);
@@ -77,6 +77,11 @@ pub(crate) fn lower(plan: &mut Plan, layout: &ParameterLayout, config: &TrainCon
     for trial in [true, false] {
         for &pieces in &pieces {
             update(plan, layout, config, target, (hyper, status), pieces, trial);
+        }
+    }
+    if config.average.is_some() {
+        for &pieces in &pieces {
+            average(plan, layout, target, (hyper, status), pieces);
         }
     }
 }
@@ -112,6 +117,32 @@ fn norm(
         &[found.into(), hyper.into(), status.into()],
         [1, 1, 1],
     );
+}
+
+/// The moving average of all pieces of a buffer, in a dispatch of its own: RMSprop binds as many buffers as WebGPU
+/// promises already.
+fn average(
+    plan: &mut Plan,
+    layout: &ParameterLayout,
+    target: &Target,
+    (hyper, status): (Span, Span),
+    Pieces { chunk, table, count }: Pieces,
+) {
+    let [values, averages] = [Given::Parameters(chunk), Given::Average(chunk)]
+        .map(|given| plan.given(given, layout.chunks[chunk]));
+    let (groups, groups_x) = product::groups(count);
+    let params = params::Average { pieces: count as u32, groups_x, ..Default::default() };
+    let bindings = [hyper, table, status, values, averages].map(Binding::from);
+    plan.dispatch(update_kernel(KernelId::Average, target, &[]), params, &bindings, groups);
+}
+
+/// Copies the parameters to where their moving average is.
+pub(crate) fn start_average(plan: &mut Plan, layout: &ParameterLayout) {
+    for (chunk, &len) in layout.chunks.iter().enumerate() {
+        let [values, averages] =
+            [Given::Parameters(chunk), Given::Average(chunk)].map(|given| plan.given(given, len));
+        plan.copy(values, averages);
+    }
 }
 
 /// All pieces of a buffer in one dispatch, tried or written.

@@ -14,7 +14,7 @@ pub use recompute::{ChunkStage, chunk, chunks, kept_len};
 pub use recording::{Backward, Recording, record, ring, ring_initial, ring_period};
 pub use stream::stream;
 pub use tape::tape;
-pub use train::{add_gradients, batch, update};
+pub use train::{add_gradients, batch, start_average, update};
 
 use crate::layer::{self, Lowering, Purpose, Sequence};
 use crate::network::Forward;

@@ -1,3 +1,4 @@
+mod average;
 mod checkpoint;
 
 use crate::batch::{Carry, TrainBatch};
@@ -45,6 +46,8 @@ pub struct Trainer {
     /// Updates so far. Atomic because a checkpoint, which borrows the trainer, may be the first to learn that a GPU has
     /// withheld some.
     steps: AtomicU64,
+    /// The count of updates after which the moving average begins; `None` if a checkpoint holds one that has begun.
+    average_from: Option<u64>,
     /// Batches accumulated since the last update.
     accumulated: u32,
     carries: bool,
@@ -103,6 +106,7 @@ impl Trainer {
             learning_rate,
             schedule: ScheduleState::default(),
             steps: AtomicU64::new(0),
+            average_from: Some(0),
             accumulated: 0,
             carries: false,
             carried: None,
@@ -446,9 +450,10 @@ impl Trainer {
         let rate = self.learning_rate();
         // A checkpoint may hold any number.
         let step = self.steps().saturating_add(1);
+        let average_weight = self.average_weight();
         match (&self.network.on, &mut self.state) {
             (OnDevice::Cpu(network), State::Cpu(training)) => {
-                let updated = training.update(network, &self.config, rate, step);
+                let updated = training.update(network, &self.config, rate, average_weight, step);
                 if matches!(updated, Err(Error::Overflow { .. })) {
                     self.accumulated = 0; // the gradients are gone
                 }
@@ -456,7 +461,7 @@ impl Trainer {
             }
             #[cfg(feature = "gpu")]
             (OnDevice::Gpu(network), State::Gpu(training)) => {
-                training.update(network, &self.config, rate, step).await?;
+                training.update(network, &self.config, rate, average_weight, step).await?;
             }
             #[cfg(feature = "gpu")]
             _ => unreachable!("training is on the network's device"),
@@ -547,7 +552,7 @@ impl Trainer {
         &self.network
     }
 
-    /// Replaces every parameter; moments, accumulated gradients and the count of updates stay.
+    /// Replaces every parameter; moments, average, accumulated gradients and the count of updates stay.
     ///
     /// # Errors
     /// Those of [`Network::set_parameters`].

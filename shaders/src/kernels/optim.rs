@@ -40,6 +40,13 @@ pub(super) static RMSPROP: KernelSpec = KernelSpec {
     ..KernelSpec::of::<params::RmsProp>("rmsprop")
 };
 
+pub(super) static AVERAGE: KernelSpec = KernelSpec {
+    parts: &[STATUS, PIECE, Text(include_str!("../../optim/average.wgsl"))],
+    bindings: &[Read, Read, Write, Read, Write],
+    consts: &[WG_SIZE],
+    ..KernelSpec::of::<params::Average>("average")
+};
+
 pub(super) static ADAM: KernelSpec = KernelSpec {
     parts: &[STATUS, PIECE, CLIP_VALUE, FINITE, Text(include_str!("../../optim/adam.wgsl")), UPDATE],
     bindings: &[Read, Read, Write, Write, Write, Write, Write],

@@ -89,6 +89,18 @@ params! {
         _pad: u32,
     }
 
+    /// The moving average of the parameters; see `optim/average.wgsl`.
+    Average {
+        /// Pieces.
+        pieces: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
     /// Values that the host sets before every update; see `optim/status.wgsl`.
     Hyper {
         /// The update, from 1.
@@ -101,12 +113,12 @@ params! {
         correction2: f32,
         /// The largest element of the gradient, 0 for any.
         clip_value: f32,
+        /// The weight of the new parameters in their moving average.
+        average_weight: f32,
         #[doc(hidden)]
         _pad0: u32,
         #[doc(hidden)]
         _pad1: u32,
-        #[doc(hidden)]
-        _pad2: u32,
     }
 
     /// State that the device keeps across updates; see `optim/status.wgsl`.
@@ -206,6 +218,12 @@ impl Params for Sgd {
 impl Params for Adam {
     fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
         of_update(kernel, self.pieces, &[true; 4])
+    }
+}
+
+impl Params for Average {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        of_update(kernel, self.pieces, &[true; 2])
     }
 }
 

@@ -24,6 +24,8 @@ pub struct TrainConfig {
     /// The steps of a chunk, of which only the initial states are kept for the backward pass, and the rest is computed
     /// again; `None` to keep everything.
     pub recompute: Option<usize>,
+    /// The decay of the exponential moving average of the parameters; `None` for no average.
+    pub average: Option<f32>,
     /// Parameters that are trained differently from the rest.
     pub groups: Vec<ParameterGroup>,
 }
@@ -41,6 +43,7 @@ impl TrainConfig {
             clip_norm: None,
             dropout_seed: 0,
             recompute: None,
+            average: None,
             groups: Vec::new(),
         }
     }
@@ -109,6 +112,16 @@ impl TrainConfig {
         self
     }
 
+    /// Keeps an exponential moving average of the parameters beside them: `a = decay a + (1 - decay) p` after every
+    /// update, for a decay of at least 0 and below 1, such as 0.999; `None`, the default, for none. The average starts
+    /// as a copy of the parameters after the first update (as PyTorch's `AveragedModel` with `get_ema_multi_avg_fn`),
+    /// and does not change the training. An update that is not made, because it would overflow or its gradient is not
+    /// finite, does not change the average.
+    pub fn average(mut self, decay: Option<f32>) -> Self {
+        self.average = decay;
+        self
+    }
+
     /// Treats some parameters differently. The first group that fits a parameter's name applies.
     pub fn group(mut self, group: ParameterGroup) -> Self {
         self.groups.push(group);
@@ -154,6 +167,15 @@ impl TrainConfig {
             {
                 return Err(ModelError::option(option, limit, "a finite number above 0"));
             }
+        }
+        if let Some(decay) = self.average
+            && !(0.0..1.0).contains(&decay)
+        {
+            return Err(ModelError::option(
+                "the decay of the average",
+                decay,
+                "a number of at least 0 and below 1",
+            ));
         }
         if let Some(steps) = self.recompute {
             check_recompute(steps, network)?;

@@ -92,6 +92,9 @@ impl Optimizer {
     pub const MOMENTS: [&str; 4] =
         [Optimizer::FIRST, Optimizer::MEAN, Optimizer::MOMENTUM, Optimizer::SECOND];
 
+    /// The moving average of the parameters, stored in checkpoints beside the moments.
+    pub const AVERAGE: &str = "average";
+
     /// The names of the moments kept for every parameter, sorted, as in checkpoints.
     pub fn moments(&self) -> Vec<&'static str> {
         let kept = |name: &str| match *self {

@@ -82,10 +82,17 @@ pub(super) fn uploads() -> Vec<Given> {
     uploads
 }
 
-/// The gradient's norm, clipping and the optimiser; the gradient is zero afterwards.
+/// The gradient's norm, clipping, the optimiser and the moving average; the gradient is zero afterwards.
 pub fn update(network: &NetworkConfig, config: &TrainConfig, target: &Target) -> Plan {
     let mut plan = Plan::default();
     optimizer::lower(&mut plan, &ParameterLayout::new(network, target), config, target);
+    plan
+}
+
+/// Starts the moving average from the parameters as they are.
+pub fn start_average(layout: &ParameterLayout) -> Plan {
+    let mut plan = Plan::default();
+    optimizer::start_average(&mut plan, layout);
     plan
 }
 

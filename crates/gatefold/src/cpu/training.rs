@@ -18,6 +18,8 @@ pub(crate) struct CpuTraining {
     gradients: Tensors,
     /// By the moment's name, for the same parameters.
     moments: BTreeMap<&'static str, Tensors>,
+    /// The moving average of the same parameters; empty without one.
+    average: Tensors,
     /// The parameters and moments from before an update, to put back if it overflows; kept so that it is not made anew.
     before: Vec<f32>,
     /// Room for what an optimiser without moments computes, likewise.
@@ -39,9 +41,15 @@ impl CpuTraining {
         let mut gradients = zeros_like(network.read().parameters());
         gradients.retain(|name, _| !config.rule(name).frozen);
         let moments = config.optimizer.moments().into_iter().map(|name| (name, gradients.clone())).collect();
+        let mut average = Tensors::new();
+        if config.average.is_some() {
+            average.clone_from(network.read().parameters());
+            average.retain(|name, _| gradients.contains_key(name));
+        }
         CpuTraining {
             gradients,
             moments,
+            average,
             before: Vec::new(),
             direction: Vec::new(),
             loss: reference_loss(&config.loss),
@@ -119,12 +127,14 @@ impl CpuTraining {
         self.carried = Some(states);
     }
 
-    /// Clips the gradients, updates the parameters with them, and clears them. `step` counts updates from 1.
+    /// Clips the gradients, updates the parameters with them, and clears them. `step` counts updates from 1; the new
+    /// parameters have a weight of `average_weight` in their moving average, if there is one.
     pub(crate) fn update(
         &mut self,
         network: &CpuNetwork,
         config: &TrainConfig,
         rate: f32,
+        average_weight: f32,
         step: u64,
     ) -> Result<(), Error> {
         if self.stopped.is_none() {
@@ -169,6 +179,10 @@ impl CpuTraining {
         }
         let names = network.config().parameter_specs().map(|spec| &spec.name);
         let Some(parameter) = names.filter(|name| overflowed.contains(name)).last().cloned() else {
+            for (name, average) in &mut self.average {
+                let (average, parameter) = (elements_mut(average), elements(&network.parameters()[name]));
+                instructions.compile(|| optim::average(average, parameter, average_weight));
+            }
             return Ok(());
         };
         let mut before = &self.before[..];
@@ -213,6 +227,18 @@ impl CpuTraining {
             .iter()
             .map(|(name, tensors)| ((*name).to_owned(), with_zeros(network, tensors)))
             .collect()
+    }
+
+    /// The moving average of the parameters that are not frozen.
+    pub(crate) fn average(&self) -> Parameters {
+        self.average.clone().into_iter().collect()
+    }
+
+    /// Restores the moving average.
+    pub(crate) fn set_average(&mut self, average: &Parameters) {
+        for (name, tensor) in &mut self.average {
+            tensor.assign(&average[name]);
+        }
     }
 
     /// Restores what [`CpuTraining::moments`] returned.

@@ -38,6 +38,8 @@ pub(crate) struct GpuTraining {
     update: Prepared,
     gradients: Vec<Arc<DeviceBuffer>>,
     moments: BTreeMap<&'static str, Vec<Arc<DeviceBuffer>>>,
+    /// The moving average of the parameters; empty without one.
+    average: Vec<Arc<DeviceBuffer>>,
     hyper: Arc<DeviceBuffer>,
     /// Status and losses.
     report: Arc<DeviceBuffer>,
@@ -56,27 +58,39 @@ impl GpuTraining {
         let (gpu, shared, layout) = (&network.gpu, &network.shared, &network.layout);
         // An earlier trainer may have left its own state under these names.
         shared.forget(|given| {
-            matches!(given, Given::Gradients(_) | Given::Report | Given::Hyper | Given::Moment(..))
+            matches!(
+                given,
+                Given::Gradients(_) | Given::Report | Given::Hyper | Given::Moment(..) | Given::Average(_)
+            )
         });
         let mut moments = BTreeMap::new();
         for name in config.optimizer.moments() {
             moments.insert(name, shared.chunks(gpu, layout, |chunk| Given::Moment(name, chunk)).await?);
         }
+        let average = match config.average {
+            Some(_) => shared.chunks(gpu, layout, Given::Average).await?,
+            None => Vec::new(),
+        };
         let plan = pass::update(&network.config, config, gpu.target());
         let planned = PassPlan { plan, uploads: Vec::new(), reads: Vec::new() };
-        Ok(GpuTraining {
+        let mut training = GpuTraining {
             gradients: shared.chunks(gpu, layout, Given::Gradients).await?,
             hyper: shared.get(gpu, &Given::Hyper, HYPER_LEN).await?,
             report: shared.get(gpu, &Given::Report, REPORT_LEN).await?,
             update: Prepared::new(gpu, &planned, shared).await?,
             moments,
+            average,
             batches: Kept::default(),
             chunks: Kept::default(),
             under_way: VecDeque::new(),
             waiting: Vec::new(),
             begun: 0.0,
             fetched: Vec::new(),
-        })
+        };
+        if config.average.is_some() {
+            training.run(network, &pass::start_average(layout), HashMap::new()).await?;
+        }
+        Ok(training)
     }
 
     /// Adds a batch's gradients and its loss.
@@ -185,12 +199,14 @@ impl GpuTraining {
         Ok(())
     }
 
-    /// Clips the gradients, updates the parameters with them, and clears them. `step` counts updates from 1.
+    /// Clips the gradients, updates the parameters with them, and clears them. `step` counts updates from 1; the new
+    /// parameters have a weight of `average_weight` in their moving average, if there is one.
     pub(crate) async fn update(
         &mut self,
         network: &GpuNetwork,
         config: &TrainConfig,
         rate: f32,
+        average_weight: f32,
         step: u64,
     ) -> Result<(), Error> {
         let correction = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
@@ -202,8 +218,15 @@ impl GpuTraining {
         };
         let step = u32::try_from(step).unwrap_or(u32::MAX);
         let clip_value = config.clip_value.unwrap_or(0.0);
-        let hyper =
-            Hyper { step, learning_rate: rate, correction1, correction2, clip_value, ..Default::default() };
+        let hyper = Hyper {
+            step,
+            learning_rate: rate,
+            correction1,
+            correction2,
+            clip_value,
+            average_weight,
+            ..Default::default()
+        };
         self.hyper.write(0, &[hyper]).await?;
         self.update.compiled.submit().await?;
         network.parameters_changed();
@@ -279,6 +302,20 @@ impl GpuTraining {
             write_chunks(buffers, &network.layout.flatten(&moments[*name])).await?;
         }
         Ok(())
+    }
+
+    /// The moving average of the parameters; frozen ones as they were when training began.
+    pub(crate) async fn average(&self, network: &GpuNetwork) -> Result<Parameters, Error> {
+        Ok(network.layout.unflatten(&read_chunks(&network.layout, &self.average).await?))
+    }
+
+    /// Restores the moving average.
+    pub(crate) async fn set_average(
+        &mut self,
+        network: &GpuNetwork,
+        average: &Parameters,
+    ) -> Result<(), Error> {
+        write_chunks(&self.average, &network.layout.flatten(average)).await
     }
 
     /// Sets the states that the next batch of `batch` rows starts from.

@@ -16,7 +16,8 @@ const SCANS: &str = "scans";
 
 impl Trainer {
     /// Everything needed to resume from here, except the [`TrainConfig`], a changed learning rate, carried states,
-    /// accumulated gradients and losses not yet taken; so call it right after an update. `seed` and `metadata` belong
+    /// accumulated gradients and losses not yet taken; so call it right after an update. The average of the parameters,
+    /// if there is one, is stored like a moment, as `average`. `seed` and `metadata` belong
     /// to the caller and are stored with it; the trainer adds the metadata keys `schedule` and, on
     /// a GPU, `scans`.
     ///
@@ -35,7 +36,7 @@ impl Trainer {
         seed: u64,
         mut metadata: BTreeMap<String, String>,
     ) -> Result<Checkpoint, Error> {
-        let optimizer = match (&self.network.on, &self.state) {
+        let mut optimizer = match (&self.network.on, &self.state) {
             (OnDevice::Cpu(network), State::Cpu(training)) => training.moments(network),
             #[cfg(feature = "gpu")]
             (OnDevice::Gpu(network), State::Gpu(training)) => {
@@ -44,6 +45,9 @@ impl Trainer {
             #[cfg(feature = "gpu")]
             _ => unreachable!("training is on the network's device"),
         };
+        if self.config.average.is_some() && self.has_begun_average() {
+            optimizer.insert(Optimizer::AVERAGE.into(), self.averaged_parameters_async().await?);
+        }
         if self.schedule != ScheduleState::default() {
             metadata.insert(SCHEDULE.into(), self.schedule.to_json());
         }
@@ -62,7 +66,8 @@ impl Trainer {
     }
 
     /// Resumes from a checkpoint. With the same configuration, batches and device, the parameters equal those of an
-    /// uninterrupted run, bit for bit. Tensors other than moments, such as the best epoch's parameters, are ignored.
+    /// uninterrupted run, bit for bit, and so does their average. If the checkpoint has no average, one begins with the
+    /// next update. Other tensors, such as the best epoch's parameters, are ignored.
     ///
     /// # Errors
     /// [`Error::Refused`] if the checkpoint comes from another kind of optimiser; [`Error::Model`] for tensors that do
@@ -99,6 +104,7 @@ impl Trainer {
             trainer.schedule = ScheduleState::from_json(text)?;
         }
         *trainer.steps.get_mut() = *step;
+        trainer.resume_average(optimizer.get(Optimizer::AVERAGE)).await?;
         Ok(trainer)
     }
 }
