@@ -45,8 +45,11 @@ pub use baseline::Baseline;
 pub use date::labels_after;
 pub use error::SeriesError;
 pub use level::returns_to_level;
-pub use metrics::{ClassMetrics, ConfusionMatrix, Metrics, accuracy, balanced_accuracy, perplexity};
-pub use models::{FittedModel, Model};
+pub use metrics::{
+    ClassMetrics, ConfusionMatrix, Interval, Metrics, Panel, PanelErrors, SeriesForecast, accuracy, balanced_accuracy,
+    coverage, crps_of_quantiles, crps_of_samples, interval_score, perplexity, quantile_loss,
+};
+pub use models::{FittedModel, Model, Naive2};
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;
 pub use split::Split;

@@ -1,5 +1,11 @@
 //! Models of one series: what each is fitted on, and the forecasts that a fitted one makes.
 
+mod decompose;
+mod naive2;
+mod recursion;
+
+pub use naive2::Naive2;
+
 use crate::SeriesError;
 use ndarray::Array2;
 use std::fmt::Debug;
