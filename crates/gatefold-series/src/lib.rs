@@ -49,7 +49,7 @@ pub use metrics::{
     ClassMetrics, ConfusionMatrix, Interval, Metrics, Panel, PanelErrors, SeriesForecast, accuracy, balanced_accuracy,
     coverage, crps_of_quantiles, crps_of_samples, interval_score, perplexity, quantile_loss,
 };
-pub use models::{FittedModel, Model, Naive2};
+pub use models::{Ar, FittedModel, Model, Naive2};
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;
 pub use split::Split;

@@ -1,9 +1,12 @@
 //! Models of one series: what each is fitted on, and the forecasts that a fitted one makes.
 
+mod ar;
 mod decompose;
+mod least_squares;
 mod naive2;
 mod recursion;
 
+pub use ar::Ar;
 pub use naive2::Naive2;
 
 use crate::SeriesError;
