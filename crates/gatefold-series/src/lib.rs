@@ -46,10 +46,13 @@ pub use date::labels_after;
 pub use error::SeriesError;
 pub use level::returns_to_level;
 pub use metrics::{
-    ClassMetrics, ConfusionMatrix, Interval, Metrics, Panel, PanelErrors, SeriesForecast, accuracy, balanced_accuracy,
-    coverage, crps_of_quantiles, crps_of_samples, interval_score, perplexity, quantile_loss,
+    ClassMetrics, ConfusionMatrix, Interval, Metrics, Panel, PanelErrors, SeriesForecast, accuracy,
+    balanced_accuracy, coverage, crps_of_quantiles, crps_of_samples, interval_score, perplexity,
+    quantile_loss,
 };
-pub use models::{Ar, FittedModel, Model, Naive2};
+pub use models::{
+    Ar, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedModel, Model, Naive2,
+};
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;
 pub use split::Split;

@@ -2,11 +2,14 @@
 
 mod ar;
 mod decompose;
+mod ets;
 mod least_squares;
+mod minimise;
 mod naive2;
 mod recursion;
 
 pub use ar::Ar;
+pub use ets::{Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts};
 pub use naive2::Naive2;
 
 use crate::SeriesError;

@@ -150,7 +150,8 @@ impl Panel {
     /// The mean absolute error of the seasonal naive forecast on the training part; `None` if it is 0 or there is none.
     fn scale(&self, train: &[f64]) -> Option<f64> {
         let pairs = train.len().checked_sub(self.season)?;
-        let sum: f64 = train.iter().zip(&train[self.season..]).map(|(before, now)| (now - before).abs()).sum();
+        let sum: f64 =
+            train.iter().zip(&train[self.season..]).map(|(before, now)| (now - before).abs()).sum();
         (sum > 0.0).then(|| sum / pairs as f64)
     }
 
@@ -186,7 +187,9 @@ fn average(series: &[&[Step]]) -> PanelErrors {
     let mean = |term: &dyn Fn(&Step) -> Option<f64>| -> Option<f64> {
         let means: Vec<f64> = series
             .iter()
-            .filter_map(|steps| steps.iter().map(term).sum::<Option<f64>>().map(|sum| sum / steps.len() as f64))
+            .filter_map(|steps| {
+                steps.iter().map(term).sum::<Option<f64>>().map(|sum| sum / steps.len() as f64)
+            })
             .collect();
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     };
@@ -271,6 +274,8 @@ mod tests {
         assert_eq!(message(gap), "series 'H1': expected numbers in its forecast; found NaN at sample 2");
         let interval = Interval { lower: &[0.0; 2], upper: &[1.0; 2], share: 95.0 };
         let percent = SeriesForecast { forecast: &[1.0; 2], interval: Some(interval), ..forecast };
-        assert!(message(percent).ends_with("the share that an interval covers lies between 0 and 1; found 95"));
+        assert!(
+            message(percent).ends_with("the share that an interval covers lies between 0 and 1; found 95")
+        );
     }
 }

@@ -99,7 +99,9 @@ fn fit(series: &[f64], order: usize, skip: usize) -> LeastSquares {
         let samples = &series[skip - lag..n - lag];
         let mean = samples.iter().sum::<f64>() / samples.len() as f64;
         // Rounding of the mean of equal samples must not look like a signal.
-        let off = |sample: f64| if (sample - mean).abs() <= 4.0 * f64::EPSILON * mean.abs() { 0.0 } else { sample - mean };
+        let off = |sample: f64| {
+            if (sample - mean).abs() <= 4.0 * f64::EPSILON * mean.abs() { 0.0 } else { sample - mean }
+        };
         samples.iter().map(|sample| off(*sample)).collect()
     };
     least_squares((1..=order).map(centred).collect(), centred(0))

@@ -66,7 +66,8 @@ impl Seasonal {
             *sum += join.remove(series[t], trend);
             *count += 1;
         }
-        let mut indices: Vec<f64> = sums.iter().map(|(sum, count)| sum / f64::from(*count).max(1.0)).collect();
+        let mut indices: Vec<f64> =
+            sums.iter().map(|(sum, count)| sum / f64::from(*count).max(1.0)).collect();
         let mean = indices.iter().sum::<f64>() / season as f64;
         indices.iter_mut().for_each(|index| *index = join.remove(*index, mean));
         let usable = |index: &f64| index.is_finite() && (join == Join::Sum || *index > 0.0);

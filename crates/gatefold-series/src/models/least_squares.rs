@@ -37,7 +37,8 @@ pub(crate) fn least_squares(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>) -> Leas
     }
     let mut coefficients = vec![0.0; columns.len()];
     for (row, &k) in pivots.iter().enumerate().rev() {
-        let known: f64 = pivots[row + 1..].iter().map(|&later| columns[later][row] * coefficients[later]).sum();
+        let known: f64 =
+            pivots[row + 1..].iter().map(|&later| columns[later][row] * coefficients[later]).sum();
         coefficients[k] = (y[row] - known) / columns[k][row];
     }
     LeastSquares { coefficients, residual }
