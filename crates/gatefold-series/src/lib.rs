@@ -51,7 +51,8 @@ pub use metrics::{
     quantile_loss,
 };
 pub use models::{
-    Ar, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedModel, Model, Naive2,
+    Ar, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedModel, Model, Mstl,
+    Naive2, Theta,
 };
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;

@@ -5,12 +5,16 @@ mod decompose;
 mod ets;
 mod least_squares;
 mod minimise;
+mod mstl;
 mod naive2;
 mod recursion;
+mod theta;
 
 pub use ar::Ar;
 pub use ets::{Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts};
+pub use mstl::Mstl;
 pub use naive2::Naive2;
+pub use theta::Theta;
 
 use crate::SeriesError;
 use ndarray::Array2;

@@ -1,6 +1,6 @@
 //! What every model of a series keeps to, whatever the series.
 
-use gatefold_series::{Ar, Baseline, Ets, FittedModel, Model, Naive2};
+use gatefold_series::{Ar, Baseline, Ets, FittedModel, Model, Mstl, Naive2, Theta};
 
 const SEASON: usize = 12;
 
@@ -11,6 +11,9 @@ fn models() -> Vec<Box<dyn Model>> {
         Box::new(Ar::of_order(1)),
         Box::new(Ets::automatic(SEASON)),
         Box::new(Ets::of_form("AAdN".parse().unwrap(), SEASON)),
+        Box::new(Theta::new(SEASON)),
+        Box::new(Mstl::new(&[SEASON])),
+        Box::new(Mstl::new(&[4, SEASON])),
         Box::new(Baseline::RepeatLast),
     ]
 }

@@ -40,6 +40,25 @@ fn check_numbers(model: &str, series: &[f64], least: usize, gaps: bool) -> Resul
     }
 }
 
+/// Checks that every origin has `needed` samples before it and lies within the series. There must be origins.
+pub(crate) fn check_origins(
+    model: &str,
+    needed: usize,
+    series: &[f64],
+    origins: &Range<usize>,
+) -> Result<(), SeriesError> {
+    let last = origins.end - 1;
+    if last <= series.len() && origins.start >= needed {
+        return Ok(());
+    }
+    Err(SeriesError::Series(format!(
+        "the model '{model}' needs {needed} samples before its first forecast, and no origin past the end of the series; \
+         found origins {} to {last} in {} samples",
+        origins.start,
+        series.len()
+    )))
+}
+
 /// A fitted model that carries a state from sample to sample. Every such model is a [`FittedModel`].
 pub(crate) trait Recursion: Debug + Send + Sync {
     /// Whatever is carried through time: a level, a season, the last samples.
@@ -85,16 +104,7 @@ impl<R: Recursion> FittedModel for R {
             return Ok(out);
         }
         let last = origins.end - 1;
-        if last > series.len() || origins.start < self.needed() {
-            return Err(SeriesError::Series(format!(
-                "the model '{}' needs {} samples before its first forecast, and no origin past the end of the series; \
-                 found origins {} to {last} in {} samples",
-                self.name(),
-                self.needed(),
-                origins.start,
-                series.len()
-            )));
-        }
+        check_origins(&self.name(), self.needed(), series, &origins)?;
         check_numbers(&self.name(), &series[..last], 0, self.takes_gaps())?;
         let mut state = self.start();
         series[..origins.start].iter().for_each(|sample| self.follow(&mut state, *sample));
