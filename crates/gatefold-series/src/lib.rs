@@ -29,6 +29,8 @@
 //! ```
 
 mod baseline;
+mod calendar;
+mod dataset;
 mod date;
 mod error;
 mod level;
@@ -42,6 +44,8 @@ mod table;
 mod window;
 
 pub use baseline::Baseline;
+pub use calendar::{Calendar, Frequency, Unit};
+pub use dataset::{Aggregate, Dataset, Layout, ReadOptions, Series, StaticValue, TableReport};
 pub use date::labels_after;
 pub use error::SeriesError;
 pub use level::returns_to_level;
@@ -57,5 +61,5 @@ pub use models::{
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;
 pub use split::Split;
-pub use table::{Fill, Table, TableOptions};
+pub use table::{Delimiter, Encoding, Fill, Table, TableOptions};
 pub use window::{Batch, WindowConfig, Windows};

@@ -1,0 +1,161 @@
+//! Finds the formats that the times of a column may be in.
+
+use super::format::{Format, Item};
+use super::names::MONTHS;
+
+/// Dates as people write them; `-` stands for any separator, `%b` for a month's name in any language, short or full.
+/// Numbers alone (`20230131`, `2012`) are not among them: those are columns of numbers.
+const DATES: [&str; 22] = [
+    "%Y-%m-%d",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%Y-%m",
+    "%m-%Y",
+    "%Y-Q%q",
+    "%YQ%q",
+    "Q%q-%Y",
+    "%G-W%V-%u",
+    "%G-W%V",
+    "%GW%V",
+    "%YM%m",
+    "%Y-%j",
+    "%d-%b-%Y",
+    "%d. %b %Y",
+    "%b-%d, %Y",
+    "%b-%d-%Y",
+    "%Y-%b-%d",
+    "%b-%Y",
+    "%Y-%b",
+    "%a, %d-%b-%Y",
+    "%a, %b-%d, %Y",
+];
+
+/// The same with years of two digits, which are refused unless the format is given.
+const SHORT_DATES: [&str; 6] = ["%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%d-%b-%y", "%b-%y", "%b-%d, %y"];
+
+const SEPARATORS: [char; 4] = ['-', '/', '.', ' '];
+
+/// The formats in which a cell is a time: several if its day may be its month.
+pub(crate) fn formats_of(cell: &str) -> Vec<Format> {
+    formats(cell, &DATES)
+}
+
+/// A format in which a cell is a time with a year of two digits.
+pub(crate) fn short_year_formats(cell: &str) -> Vec<Format> {
+    formats(cell, &SHORT_DATES)
+}
+
+fn formats(cell: &str, patterns: &[&str]) -> Vec<Format> {
+    let mut out = Vec::new();
+    for pattern in patterns {
+        let separators: &[char] = if pattern.contains('-') { &SEPARATORS } else { &['-'] };
+        for separator in separators {
+            let text = pattern.replace('-', &separator.to_string());
+            for date in with_names(&text, cell) {
+                let Some(rest) = date.rest_after(cell) else { continue };
+                let Some(time) = time_items(rest) else { continue };
+                let format = Format::new([date.items.as_slice(), &time].concat());
+                if format.read(cell).is_some() && !out.contains(&format) {
+                    out.push(format);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The pattern with the names of each language, and with the point after a shortened name that the cell has.
+fn with_names(pattern: &str, cell: &str) -> Vec<Format> {
+    let Ok(format) = Format::parse(pattern) else { return Vec::new() };
+    if !format.items.iter().any(|item| matches!(item, Item::MonthName { .. })) {
+        return vec![format];
+    }
+    if !cell.contains(char::is_alphabetic) {
+        return Vec::new();
+    }
+    let choices = (0..MONTHS.len()).flat_map(|language| [false, true].map(|full| (language, full)));
+    let mut out = Vec::new();
+    for (language, full) in choices {
+        for week_day in [false, true] {
+            for point in [false, true] {
+                let items = format.items.iter().flat_map(|item| match item {
+                    Item::MonthName { .. } if point => {
+                        vec![Item::MonthName { language, full }, Item::Literal('.')]
+                    }
+                    Item::MonthName { .. } => vec![Item::MonthName { language, full }],
+                    Item::WeekDayName { .. } => vec![Item::WeekDayName { full: week_day }],
+                    item => vec![*item],
+                });
+                out.push(Format::new(items.collect()));
+            }
+            if !format.items.iter().any(|item| matches!(item, Item::WeekDayName { .. })) {
+                break;
+            }
+        }
+    }
+    out
+}
+
+/// The items of a time of day after a date; empty if nothing is left.
+fn time_items(rest: &str) -> Option<Vec<Item>> {
+    if rest.is_empty() {
+        return Some(Vec::new());
+    }
+    let before = [", ", " - ", "T", "_", ":", " "].iter().find(|before| rest.starts_with(**before))?;
+    let mut items: Vec<Item> = before.chars().map(Item::Literal).collect();
+    let time = time_of_day(&rest[before.len()..])?;
+    // A number alone after a space is a part of the date in some other format.
+    let hour_alone = !time.contains(&Item::Minute) && !time.contains(&Item::AmPm) && *before != "T";
+    items.extend(time);
+    (!hour_alone).then_some(items)
+}
+
+/// The items of a time of day such as `14:30`, `2:30:00.250 PM` or `14:30:00+01:00`.
+pub(crate) fn time_of_day(text: &str) -> Option<Vec<Item>> {
+    let mut items = vec![Item::Hour];
+    let mut rest = digits(text, 1..=2)?;
+    let colon = rest.chars().next().filter(|c| matches!(c, ':' | '.'));
+    if let Some(colon) = colon {
+        rest = digits(&rest[1..], 2..=2)?;
+        items.extend([Item::Literal(colon), Item::Minute]);
+        if let Some(after) = rest.strip_prefix(colon) {
+            rest = digits(after, 2..=2)?;
+            items.extend([Item::Literal(colon), Item::Second]);
+            if let Some(point) = rest.chars().next().filter(|c| matches!(c, '.' | ',')) {
+                rest = digits(&rest[1..], 1..=9)?;
+                items.extend([Item::Literal(point), Item::Fraction]);
+            }
+        }
+    }
+    if let Some(after) = rest.strip_prefix(' ').or(Some(rest))
+        && after
+            .get(..2)
+            .is_some_and(|text| text.eq_ignore_ascii_case("am") || text.eq_ignore_ascii_case("pm"))
+    {
+        items[0] = Item::Hour12;
+        if after.len() < rest.len() {
+            items.push(Item::Literal(' '));
+        }
+        items.push(Item::AmPm);
+        rest = &after[2..];
+    }
+    if let Some(after) = rest.strip_prefix(' ') {
+        items.push(Item::Literal(' '));
+        rest = after;
+    }
+    if rest.starts_with(['Z', '+', '-', 'U', 'G']) {
+        items.push(Item::Offset);
+        rest = rest.trim_start_matches(|c: char| c != '[');
+    }
+    if rest.starts_with('[') && rest.ends_with(']') {
+        items.extend([Item::Literal('['), Item::Zone, Item::Literal(']')]);
+        rest = "";
+    }
+    rest.is_empty().then_some(items)
+}
+
+/// The text after so many digits.
+fn digits(text: &str, count: std::ops::RangeInclusive<usize>) -> Option<&str> {
+    let found = text.bytes().take_while(u8::is_ascii_digit).count();
+    count.contains(&found).then(|| &text[found..])
+}

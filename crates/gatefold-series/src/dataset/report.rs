@@ -1,0 +1,276 @@
+use super::Series;
+use super::options::ReadOptions;
+use super::regular::Counts;
+use crate::calendar::clock::{Clock, Times};
+use crate::table::sheet::Sheet;
+use crate::table::{Delimiter, shown};
+use crate::{Calendar, Fill};
+use std::fmt;
+
+/// The facts found out about a table: a few lines of at most 76 columns.
+///
+/// Each line begins with a word of at most nine letters, padded to ten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableReport {
+    lines: Vec<(&'static str, String)>,
+    filled: usize,
+}
+
+/// The most lines; further ones are counted in the last.
+const MOST_LINES: usize = 12;
+const WIDTH: usize = 76;
+const INDENT: usize = 10;
+
+impl TableReport {
+    pub(crate) fn say(&mut self, label: &'static str, text: impl Into<String>) {
+        self.lines.push((label, text.into()));
+    }
+
+    pub(crate) fn add_filled(&mut self, cells: usize) {
+        self.filled += cells;
+    }
+
+    /// The number of values that the fill made up.
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// The lines, each with its label.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.lines.iter().take(MOST_LINES).map(|(label, text)| {
+            let room = WIDTH - INDENT;
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let text = if text.chars().count() > room {
+                text.chars().take(room - 3).chain("...".chars()).collect()
+            } else {
+                text
+            };
+            format!("{label:<INDENT$}{text}")
+        })
+    }
+
+    /// The lines about what may be wrong with the values.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().filter(|(label, _)| *label == "warning").map(|(_, text)| text.as_str())
+    }
+}
+
+impl fmt::Display for TableReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.lines().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            f.write_str(&line)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names for a line of the report: a few of them, shortened.
+pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let count = names.len();
+    let mut out: Vec<String> = names.take(4).map(shown).collect();
+    if count > 4 {
+        out.truncate(3);
+        out.push(format!("... ({count})"));
+    }
+    out.join(", ")
+}
+
+/// The lines about the file: its name and size, and whatever is not usual about it.
+pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
+    let mut report = TableReport::default();
+    let gzip = if sheet.gzip { ", gzip" } else { "" };
+    report.say(
+        "table",
+        format!(
+            "{}, {} rows, {} columns, {}{gzip}",
+            sheet.source.name(),
+            sheet.rows(),
+            sheet.columns.len(),
+            sheet.encoding
+        ),
+    );
+    let mut cells = vec![match sheet.dialect.delimiter {
+        Delimiter::None => "one column".to_owned(),
+        Delimiter::Spaces => "separated by spaces".to_owned(),
+        delimiter => format!("separated by {delimiter}"),
+    }];
+    if let Some(column) = target
+        && let Ok(format) = sheet.format(column)
+    {
+        let marks = &sheet.columns[column].marks;
+        cells.push(format.to_string());
+        let thousands = match format.thousands {
+            Some('.') if marks.has_thousands(format) => Some("point"),
+            Some(',') if marks.has_thousands(format) => Some("comma"),
+            _ if marks.spaced => Some("space or apostrophe"),
+            _ => None,
+        };
+        cells.extend(thousands.map(|mark| format!("thousands {mark}")));
+        cells.extend(marks.unit.as_ref().map(|unit| format!("'{unit}' taken off")));
+        cells.extend(marks.parentheses.then(|| "parentheses are negative".to_owned()));
+    }
+    report.say("cells", cells.join(", "));
+    let head = &sheet.head;
+    let mut names = match head.names_line {
+        Some(1) => Vec::new(),
+        Some(line) => vec![format!("names in line {line}")],
+        None => vec!["no line of names; columns are numbered".to_owned()],
+    };
+    names.extend(lines("skipped above", &head.above));
+    names.extend(head.units_line.map(|line| format!("units in line {line}")));
+    names.extend(lines("skipped below", &head.below));
+    if !names.is_empty() {
+        report.say("lines", names.join("; "));
+    }
+    report
+}
+
+fn lines(what: &str, lines: &[usize]) -> Option<String> {
+    match *lines {
+        [] => None,
+        [line] => Some(format!("{what}: line {line}")),
+        [first, .., last] => Some(format!("{what}: lines {first} to {last}")),
+    }
+}
+
+pub(super) fn say_time(
+    report: &mut TableReport,
+    times: Option<&Times>,
+    calendar: &Calendar,
+    series: &[Series],
+) {
+    let Some(times) = times else {
+        report.say("time", "none; rows are taken as evenly spaced, oldest first");
+        return;
+    };
+    let first = series.iter().map(|series| series.start).min().unwrap_or(0);
+    let last = series.iter().map(|series| series.start + series.len() as i64 - 1).max().unwrap_or(0);
+    let format = times.format.as_ref().map_or_else(String::new, |format| format!(" ({format})"));
+    let step = match times.clock {
+        Clock::Number(decimals) => {
+            let step = calendar.grid().value(1) - calendar.grid().value(0);
+            format!("numbers in steps of {}", Clock::Number(decimals).text(step, None))
+        }
+        _ => calendar.frequency().to_string(),
+    };
+    report.say("time", format!("{}{format}, {step}", shown(&times.name)));
+    report.say("span", format!("{} to {}", calendar.label(first), calendar.label(last)));
+    if calendar.slack_micros() > 0 {
+        let seconds = calendar.slack_micros() as f64 / 1e6;
+        report.say("warning", format!("times are up to {seconds} s off their place on the calendar"));
+    }
+    if let Clock::Offsets(changes) | Clock::LocalOffsets(changes) = &times.clock
+        && changes.len() > 1
+    {
+        report.say("warning", "offsets change; future ones are the last: say --zone for summer time");
+    }
+}
+
+pub(super) fn say_counts(
+    report: &mut TableReport,
+    counts: &Counts,
+    options: &ReadOptions,
+    calendar: &Calendar,
+) {
+    let how = match options.fill {
+        Fill::Previous => "the value before",
+        Fill::Linear => "a straight line",
+        _ => "zero",
+    };
+    if let Some(first) = counts.first_gap {
+        report.say(
+            "gaps",
+            format!("{} moments without a row, first after {}", counts.absent, calendar.label(first)),
+        );
+    }
+    if counts.missing > 0 {
+        report.say("filled", format!("{} missing values with {how}", counts.missing));
+        report.add_filled(counts.missing);
+    }
+    if counts.merged > 0 {
+        report.say("merged", format!("{} rows with others of the same moment", counts.merged));
+    }
+    if counts.leading > 0 {
+        report.say("left out", format!("{} rows before the first value", counts.leading));
+    }
+    if counts.future > 0 {
+        report.say("future", format!("{} rows at the end without a value: to be forecast", counts.future));
+    }
+}
+
+pub(super) fn say_others(report: &mut TableReport, sheet: &Sheet, covariates: &[usize], left_out: &[String]) {
+    if !covariates.is_empty() {
+        report.say("beside", listed(covariates.iter().map(|column| sheet.name(*column))));
+    }
+    if !left_out.is_empty() {
+        report.say("left out", format!("{}: not numbers", listed(left_out.iter().map(String::as_str))));
+    }
+}
+
+/// Marks for missing values that some programs write as numbers.
+const SENTINELS: [f64; 8] = [-99.0, -999.0, -9999.0, -99_999.0, 999.0, 9999.0, 99_999.0, -32_768.0];
+/// A shorter series says little about how well it can be forecast.
+const FEW: usize = 30;
+
+/// The lines about values that may not be what they seem.
+pub(super) fn say_values(report: &mut TableReport, series: &[Series], names: Vec<&str>, calendar: &Calendar) {
+    let shortest = series.iter().map(Series::len).min().unwrap_or(0);
+    if shortest < FEW {
+        let of = if series.len() == 1 { "only" } else { "in the shortest series only" };
+        report.say("warning", format!("{of} {shortest} samples; errors measured on so few say little"));
+    }
+    for (target, name) in names.iter().enumerate().take(3) {
+        let name = if names.len() > 1 { format!("{}: ", shown(name)) } else { String::new() };
+        let many = series.len() > 1;
+        for one in series {
+            let of =
+                one.id().filter(|_| many).map_or_else(String::new, |id| format!("series {}: ", shown(id)));
+            let values = one.targets.get(target).map_or(&[][..], Vec::as_slice);
+            if let Some(text) = oddity(values, &|at| calendar.label(one.start + at as i64)) {
+                report.say("warning", format!("{of}{name}{text}"));
+                break; // one series is enough of an example
+            }
+        }
+    }
+}
+
+/// The first thing odd about a series: a mark for missing values, a value far from all others, or one that stays.
+fn oddity(values: &[f64], label: &dyn Fn(usize) -> String) -> Option<String> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let at = |share: usize| sorted[(sorted.len() - 1) * share / 100];
+    if sorted.len() < 8 {
+        return None;
+    }
+    let (low, high) = (at(25), at(75));
+    let far = |value: f64| value < low - 10.0 * (high - low) || value > high + 10.0 * (high - low);
+    let sentinel = SENTINELS.iter().find(|mark| far(**mark) && values.contains(mark));
+    if let Some(mark) = sentinel {
+        let count = values.iter().filter(|value| *value == mark).count();
+        return Some(format!("{mark} comes {count} times: say --na {mark} if it means no value"));
+    }
+    if high > low
+        && let Some(place) = values.iter().position(|value| far(*value))
+    {
+        let count = values.iter().filter(|value| far(**value)).count();
+        return Some(format!(
+            "{count} values far from the rest, first {} at {}",
+            values[place],
+            label(place)
+        ));
+    }
+    let (mut start, mut best) = (0, (0, 0));
+    for (place, value) in values.iter().enumerate() {
+        if *value != values[start] {
+            start = place;
+        }
+        best = best.max((place + 1 - start, start));
+    }
+    let (len, start) = best;
+    let long = len >= 24 && len * 20 >= values.len() && values[start] != 0.0;
+    (long || len == values.len())
+        .then(|| format!("{} stays for {len} samples from {}", values[start], label(start)))
+}

@@ -1,0 +1,256 @@
+//! What each column is for.
+
+use super::number_time::{counts_rows, whole_numbers};
+use super::options::ReadOptions;
+use crate::SeriesError;
+use crate::calendar::clock::Times;
+use crate::table::sheet::{Kind, Sheet};
+use std::collections::{HashMap, HashSet};
+
+/// Names of columns that tell series apart.
+const ID_NAMES: [&str; 30] = [
+    "unique_id",
+    "id",
+    "series",
+    "series_id",
+    "item",
+    "item_id",
+    "sku",
+    "store",
+    "store_id",
+    "shop",
+    "product",
+    "product_id",
+    "article",
+    "station",
+    "station_id",
+    "sensor",
+    "sensor_id",
+    "device",
+    "device_id",
+    "symbol",
+    "ticker",
+    "country",
+    "region",
+    "city",
+    "meter",
+    "name",
+    "subject",
+    "patient",
+    "user",
+    "customer",
+];
+
+/// The series of each row, by the columns that tell them apart.
+#[derive(Clone, Debug)]
+pub(super) struct Groups {
+    pub(super) columns: Vec<usize>,
+    pub(super) found: bool,
+    pub(super) ids: Vec<String>,
+    pub(super) of_row: Vec<u32>,
+}
+
+impl Groups {
+    pub(super) fn one(sheet: &Sheet) -> Groups {
+        Groups { columns: Vec::new(), found: false, ids: vec![String::new()], of_row: vec![0; sheet.rows()] }
+    }
+
+    /// The groups that columns make; of several, their cells are joined by a slash.
+    pub(super) fn by(sheet: &Sheet, columns: &[usize]) -> Groups {
+        let mut numbers = HashMap::<String, u32>::new();
+        let (mut ids, mut of_row) = (Vec::new(), Vec::with_capacity(sheet.rows()));
+        let mut key = String::new();
+        for row in 0..sheet.rows() {
+            key.clear();
+            for (at, column) in columns.iter().enumerate() {
+                key.push_str(if at == 0 { "" } else { "/" });
+                key.push_str(sheet.cell(row, *column));
+            }
+            let number = match numbers.get(&key) {
+                Some(number) => *number,
+                None => {
+                    let number = ids.len() as u32;
+                    ids.push(key.clone());
+                    numbers.insert(key.clone(), number);
+                    number
+                }
+            };
+            of_row.push(number);
+        }
+        Groups { columns: columns.to_vec(), found: false, ids, of_row }
+    }
+
+    /// Whether no series has two rows of the same moment.
+    fn separate(&self, times: &Times) -> bool {
+        let mut seen = HashSet::with_capacity(times.values.len());
+        self.of_row.iter().zip(&times.values).all(|pair| seen.insert((*pair.0, *pair.1)))
+    }
+
+    /// The groups asked for, or those that tell rows of the same moment apart.
+    pub(super) fn find(
+        sheet: &Sheet,
+        times: Option<&Times>,
+        options: &ReadOptions,
+    ) -> Result<Groups, SeriesError> {
+        if !options.ids.is_empty() {
+            let columns = options.ids.iter().map(|name| sheet.find(name)).collect::<Result<Vec<_>, _>>()?;
+            for column in &columns {
+                if let Some(row) = (0..sheet.rows()).find(|row| sheet.is_missing(sheet.cell(*row, *column))) {
+                    return Err(sheet.error(
+                        row,
+                        *column,
+                        "the id is missing; fill it in, or remove the line",
+                    ));
+                }
+            }
+            return Ok(Groups::by(sheet, &columns));
+        }
+        let one = Groups::one(sheet);
+        let candidates = candidates(sheet, times, options);
+        let named = candidates.iter().copied().find(|column| is_id(sheet, *column));
+        let (Some(times), false) = (times, times.is_none_or(|times| one.separate(times))) else {
+            return Ok(named.map_or(one, |column| Groups { found: true, ..Groups::by(sheet, &[column]) }));
+        };
+        if options.aggregate.is_some() {
+            return Ok(named.map_or(one, |column| Groups { found: true, ..Groups::by(sheet, &[column]) }));
+        }
+        let singles = candidates.iter().map(|column| vec![*column]);
+        let most = &candidates[..candidates.len().min(8)];
+        let pairs = most.iter().enumerate().flat_map(|(at, a)| most[at + 1..].iter().map(|b| vec![*a, *b]));
+        // Where few moments repeat, they are duplicates, and a column of text that differs between them proves nothing.
+        let distinct = times.values.iter().collect::<HashSet<_>>().len();
+        let many = distinct * 2 <= sheet.rows() + 1;
+        let named = named_candidates(sheet, &candidates);
+        let trusted = |groups: &Groups| many || groups.columns.iter().all(|column| named.contains(column));
+        let found = singles
+            .chain(pairs)
+            .map(|columns| Groups::by(sheet, &columns))
+            .find(|groups| groups.ids.len() * 2 <= sheet.rows() && trusted(groups) && groups.separate(times));
+        Ok(found.map_or(one, |groups| Groups { found: true, ..groups }))
+    }
+}
+
+/// Columns that may tell series apart, the likeliest first: text before numbers, those named so before both.
+fn candidates(sheet: &Sheet, times: Option<&Times>, options: &ReadOptions) -> Vec<usize> {
+    let time = |column: &usize| times.is_some_and(|times| times.columns.contains(column));
+    let used = |column: &usize| {
+        let name = sheet.name(*column);
+        let asked = |names: &[String]| names.iter().any(|asked| asked == name);
+        asked(&options.targets) || options.covariates.as_deref().is_some_and(asked)
+    };
+    let complete = |column: &usize| sheet.columns[*column].missing == 0;
+    let few_numbers = |column: usize| {
+        // An id keeps its value for a while, or comes back for every moment.
+        whole_numbers(sheet, column).is_some_and(|values| {
+            let distinct = values.iter().collect::<HashSet<_>>().len();
+            distinct > 1 && distinct * 2 <= values.len()
+        })
+    };
+    let last_number = sheet.numeric().next_back();
+    let mut columns: Vec<usize> = (0..sheet.columns.len())
+        .filter(|column| !time(column) && !used(column) && complete(column))
+        .filter(|column| match sheet.columns[*column].kind {
+            Kind::Text => true,
+            Kind::Number => Some(*column) != last_number && few_numbers(*column),
+            _ => false,
+        })
+        .collect();
+    let named = |column: usize| is_id_name(sheet.name(column));
+    columns.sort_by_key(|column| (!named(*column), sheet.columns[*column].kind != Kind::Text));
+    columns
+}
+
+fn is_id_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ID_NAMES.contains(&name.as_str()) || name.ends_with("_id")
+}
+
+fn named_candidates(sheet: &Sheet, candidates: &[usize]) -> Vec<usize> {
+    candidates.iter().copied().filter(|column| is_id_name(sheet.name(*column))).collect()
+}
+
+/// Whether a column is an id by its name, though no two rows are of the same moment: text that repeats.
+fn is_id(sheet: &Sheet, column: usize) -> bool {
+    if !is_id_name(sheet.name(column)) || sheet.columns[column].kind != Kind::Text {
+        return false;
+    }
+    let cells: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, column)).collect();
+    cells.len() > 1 && cells.len() * 2 <= sheet.rows()
+}
+
+/// The columns to forecast, and why.
+#[derive(Clone, Debug)]
+pub(super) struct Targets {
+    pub(super) columns: Vec<usize>,
+    pub(super) why: &'static str,
+}
+
+/// Whether a column counts rows, without being asked for.
+pub(super) fn is_row_number(sheet: &Sheet, column: usize) -> bool {
+    whole_numbers(sheet, column).is_some_and(|values| counts_rows(&values))
+}
+
+/// Whether all values of a column that are there are one and the same.
+pub(super) fn is_constant(sheet: &Sheet, column: usize) -> bool {
+    let mut cells =
+        (0..sheet.rows()).map(|row| sheet.cell(row, column)).filter(|cell| !sheet.is_missing(cell));
+    let first = cells.next();
+    sheet.rows() > 1 && cells.all(|cell| Some(cell) == first)
+}
+
+impl Targets {
+    pub(super) fn find(
+        sheet: &Sheet,
+        times: Option<&Times>,
+        groups: &Groups,
+        options: &ReadOptions,
+    ) -> Result<Targets, SeriesError> {
+        if !options.targets.is_empty() {
+            let columns =
+                options.targets.iter().map(|name| sheet.find(name)).collect::<Result<Vec<_>, _>>()?;
+            for column in &columns {
+                refuse_other_kinds(sheet, *column)?;
+            }
+            return Ok(Targets { columns, why: "" });
+        }
+        let asked = |column: &usize| {
+            options
+                .covariates
+                .as_ref()
+                .is_some_and(|names| names.iter().any(|name| name == sheet.name(*column)))
+        };
+        let taken = |column: &usize| {
+            times.is_some_and(|times| times.columns.contains(column)) || groups.columns.contains(column)
+        };
+        let free: Vec<usize> = sheet.numeric().filter(|column| !taken(column) && !asked(column)).collect();
+        let last = |fits: &dyn Fn(usize) -> bool| free.iter().rev().copied().find(|column| fits(*column));
+        let several = free.len() > 1;
+        let chosen = last(&|column| several && !is_constant(sheet, column) && !is_row_number(sheet, column))
+            .or_else(|| last(&|column| !is_constant(sheet, column)))
+            .or_else(|| last(&|_| true));
+        let Some(column) = chosen else {
+            let names = sheet.columns.iter().map(|column| column.name.as_str());
+            let found = super::report::listed(names);
+            return Err(sheet.source.table(format!("no column holds numbers to forecast; found {found}")));
+        };
+        let why = if several { "the last column of numbers" } else { "the only column of numbers" };
+        Ok(Targets { columns: vec![column], why })
+    }
+}
+
+fn refuse_other_kinds(sheet: &Sheet, column: usize) -> Result<(), SeriesError> {
+    let holds = match sheet.columns[column].kind {
+        Kind::Number => return Ok(()),
+        Kind::Date => "dates",
+        Kind::Text => "text",
+        Kind::Empty => "no values",
+    };
+    let example = sheet
+        .example(column)
+        .map_or_else(String::new, |cell| format!(", such as '{}'", crate::table::shown(cell)));
+    Err(sheet.source.table(format!(
+        "column {} holds {holds}{example}; {}",
+        sheet.name(column),
+        sheet.choice()
+    )))
+}

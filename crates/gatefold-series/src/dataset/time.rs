@@ -1,0 +1,402 @@
+//! The time of each row: which columns say it, and in which format.
+
+use super::number_time;
+use super::options::ReadOptions;
+use crate::SeriesError;
+use crate::calendar::clock::{Clock, MISSING, Times, offset_changes, zoned_micros};
+use crate::calendar::find::{formats_of, short_year_formats, time_of_day};
+use crate::calendar::format::{Format, Item};
+use crate::calendar::grid::Grid;
+use crate::calendar::stamp::{Stamp, clock};
+use crate::table::sheet::{Kind, Sheet};
+use crate::table::shown;
+use jiff::tz::{self, TimeZone};
+
+/// Names of columns that hold a time.
+const TIME_NAMES: [&str; 33] = [
+    "date",
+    "time",
+    "timestamp",
+    "datetime",
+    "ds",
+    "t",
+    "year",
+    "month",
+    "day",
+    "week",
+    "quarter",
+    "period",
+    "datum",
+    "zeit",
+    "zeitstempel",
+    "jahr",
+    "fecha",
+    "data",
+    "epoch",
+    "unix",
+    "ts",
+    "step",
+    "index",
+    "idx",
+    "row",
+    "hour",
+    "minute",
+    "second",
+    "seconds",
+    "ms",
+    "tag",
+    "monat",
+    "unnamed: 0",
+];
+
+/// Parts of a time that have a column of their own, by the column's name.
+const PARTS: [(Item, &[&str]); 7] = [
+    (Item::Year, &["year", "yr", "yyyy", "jahr", "annee", "année", "ano", "año", "anno"]),
+    (Item::Quarter, &["quarter", "qtr", "q", "quartal", "trimestre"]),
+    (Item::Month, &["month", "mon", "mo", "mm", "monat", "mes", "mois", "mese"]),
+    (Item::Week, &["week", "wk", "woche", "semaine", "semana", "kw"]),
+    (Item::Day, &["day", "dd", "dy", "tag", "dia", "día", "jour", "giorno"]),
+    (Item::Hour, &["hour", "hr", "hh", "stunde", "hora", "heure", "ora"]),
+    (Item::Minute, &["minute", "min"]),
+];
+
+/// The zone that times are read in.
+pub(super) struct Reading<'a> {
+    pub(super) options: &'a ReadOptions,
+    pub(super) zone: Option<TimeZone>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(sheet: &Sheet, options: &'a ReadOptions) -> Result<Self, SeriesError> {
+        let zone = options.zone.as_deref().map(|name| {
+            TimeZone::get(name).map_err(|_| {
+                sheet
+                    .source
+                    .table(format!("there is no time zone '{name}'; use a name such as Europe/Berlin"))
+            })
+        });
+        Ok(Reading { options, zone: zone.transpose()? })
+    }
+}
+
+pub(super) fn is_time_name(name: &str) -> bool {
+    let name = name.trim_start_matches('#').trim().to_lowercase();
+    let word = |word: &str| TIME_NAMES.contains(&word);
+    word(&name)
+        || ["date", "time", "datum"].iter().any(|end| name.ends_with(end))
+        || name.split([' ', '_', '(', '[']).next().is_some_and(word) && name.len() < 24
+}
+
+fn part(name: &str) -> Option<Item> {
+    let name = name.to_lowercase();
+    PARTS.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(item, _)| *item)
+}
+
+/// The times of the rows; `None` if no column says them.
+pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>, SeriesError> {
+    let reading = Reading::new(sheet, options)?;
+    if options.no_time {
+        return Ok(None);
+    }
+    if !options.time.is_empty() {
+        let columns = options.time.iter().map(|name| sheet.find(name)).collect::<Result<Vec<_>, _>>()?;
+        return stated(sheet, &columns, &reading).map(Some);
+    }
+    if let Some(columns) = dated_columns(sheet, &reading) {
+        return dated(sheet, &columns, &reading).map(Some);
+    }
+    let used = |column: &usize| {
+        let name = sheet.name(*column);
+        let asked = |names: &[String]| names.iter().any(|asked| asked == name);
+        asked(&options.targets) || asked(&options.ids) || options.covariates.as_deref().is_some_and(asked)
+    };
+    let numeric: Vec<usize> = sheet.numeric().filter(|column| !used(column)).collect();
+    if let Some(columns) = part_columns(sheet, &numeric) {
+        return dated(sheet, &columns, &reading).map(Some);
+    }
+    // The only column of numbers is the one to forecast.
+    if sheet.numeric().count() < 2 {
+        return Ok(None);
+    }
+    for named in [true, false] {
+        for column in numeric.iter().filter(|column| !named || is_time_name(sheet.name(**column))) {
+            if let Some(times) = number_time::times(sheet, *column, named, &reading)? {
+                return Ok(Some(times));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn stated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Times, SeriesError> {
+    let [column] = *columns else { return dated(sheet, columns, reading) };
+    if reading.options.time_format.is_some() || sheet.columns[column].kind != Kind::Number {
+        return dated(sheet, columns, reading);
+    }
+    match number_time::times(sheet, column, true, reading)? {
+        Some(times) => Ok(times),
+        None => number_time::stated(sheet, column),
+    }
+}
+
+/// The column of dates, with that of the times of day if it has its own.
+fn dated_columns(sheet: &Sheet, reading: &Reading<'_>) -> Option<Vec<usize>> {
+    let dates: Vec<usize> =
+        (0..sheet.columns.len()).filter(|column| sheet.columns[*column].kind == Kind::Date).collect();
+    let only_time = |column: &usize| {
+        sheet.example(*column).is_some_and(|cell| formats_of(cell).is_empty() && time_of_day(cell).is_some())
+    };
+    let of_day = dates.iter().copied().find(only_time);
+    let mut columns = dates.iter().copied().filter(|column| !only_time(column));
+    let named = columns.clone().find(|column| is_time_name(sheet.name(*column)));
+    let column = named.or_else(|| columns.next())?;
+    let has_time = sheet.example(column).is_some_and(|cell| {
+        formats_of(cell).first().is_none_or(|format| format.has(Item::Hour) || format.has(Item::Hour12))
+    });
+    if has_time || reading.options.time_format.is_some() {
+        return Some(vec![column]);
+    }
+    // An hour of its own counts only where dates repeat.
+    let repeats = sheet.rows() > 1 && sheet.cell(0, column) == sheet.cell(1, column);
+    let hour =
+        sheet.numeric().find(|column| part(sheet.name(*column)) == Some(Item::Hour)).filter(|_| repeats);
+    Some([Some(column), of_day.or(hour)].into_iter().flatten().collect())
+}
+
+/// Columns of years with months, quarters or weeks, and whatever follows; only where years repeat.
+fn part_columns(sheet: &Sheet, numeric: &[usize]) -> Option<Vec<usize>> {
+    let column = |item: Item| numeric.iter().copied().find(|column| part(sheet.name(*column)) == Some(item));
+    let year = column(Item::Year)?;
+    let named_month = || {
+        (0..sheet.columns.len()).find(|column| {
+            part(sheet.name(*column)) == Some(Item::Month) && sheet.columns[*column].kind == Kind::Text
+        })
+    };
+    let second =
+        [Item::Quarter, Item::Month, Item::Week].into_iter().find_map(column).or_else(named_month)?;
+    let mut columns = vec![year, second];
+    if part(sheet.name(second)) == Some(Item::Month) {
+        columns.extend([Item::Day, Item::Hour, Item::Minute].into_iter().map_while(column));
+    }
+    let values = number_time::whole_numbers(sheet, year)?;
+    let repeats = values.windows(2).any(|pair| pair[0] == pair[1]);
+    repeats.then_some(columns)
+}
+
+/// The times of one column of dates, or of several whose cells make up a date.
+fn dated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Times, SeriesError> {
+    let cell = |row: usize| {
+        let cells: Vec<&str> = columns.iter().map(|column| sheet.cell(row, *column)).collect();
+        cells.join(" ")
+    };
+    if let Some(pattern) = &reading.options.time_format {
+        let format = Format::parse(pattern)
+            .map_err(|problem| sheet.source.table(format!("--time-format {pattern}: {problem}")))?;
+        return read_times(sheet, columns, &cell, format, reading);
+    }
+    if let Some((read, write)) = part_formats(sheet, columns) {
+        let mut times = read_times(sheet, columns, &cell, read, reading)?;
+        times.format = Some(write);
+        return Ok(times);
+    }
+    let formats = formats_of_all(sheet, columns, &cell)?;
+    choose(sheet, columns, &cell, formats, reading)
+}
+
+/// The formats of columns that each hold one part, to read and to write.
+fn part_formats(sheet: &Sheet, columns: &[usize]) -> Option<(Format, Format)> {
+    if columns.len() < 2 || columns.iter().any(|column| sheet.columns[*column].kind != Kind::Number) {
+        return None;
+    }
+    let parts: Vec<Item> = columns.iter().map(|column| part(sheet.name(*column))).collect::<Option<_>>()?;
+    let mut read = Vec::new();
+    for item in &parts {
+        read.extend([Item::Literal(' '), if *item == Item::Week { Item::WeekShort } else { *item }]);
+    }
+    let mut write: Vec<Item> = Vec::new();
+    for item in parts {
+        let before = match item {
+            Item::Year => "",
+            Item::Quarter => "Q",
+            Item::Week => "-W",
+            Item::Month | Item::Day => "-",
+            Item::Hour => " ",
+            _ => ":",
+        };
+        write.extend(before.chars().map(Item::Literal));
+        write.push(item);
+    }
+    if write.last() == Some(&Item::Hour) {
+        write.extend(":00".chars().map(Item::Literal));
+    }
+    Some((Format::new(read[1..].to_vec()), Format::new(write)))
+}
+
+/// The formats that fit most of the cells looked at.
+fn formats_of_all(
+    sheet: &Sheet,
+    columns: &[usize],
+    cell: &dyn Fn(usize) -> String,
+) -> Result<Vec<Format>, SeriesError> {
+    let step = (sheet.rows() / 40).max(1);
+    let sample: Vec<usize> = (0..sheet.rows())
+        .step_by(step)
+        .filter(|row| !sheet.is_missing(sheet.cell(*row, columns[0])))
+        .collect();
+    let fits = |format: &Format| {
+        sample.iter().filter(|row| format.read(&cell(**row)).is_some()).count() * 2 > sample.len()
+    };
+    for row in sample.iter().take(20) {
+        let formats: Vec<Format> = formats_of(&cell(*row)).into_iter().filter(fits).collect();
+        if !formats.is_empty() {
+            return Ok(formats);
+        }
+    }
+    let row = sample.first().copied().unwrap_or(0);
+    let found = shown(&cell(row));
+    let problem = match short_year_formats(&cell(row)).first() {
+        Some(format) => format!("the year in '{found}' has two digits; say --time-format, such as {format}"),
+        None => format!("'{found}' is no time in any known format; say --time-format, such as %d.%m.%Y"),
+    };
+    Err(sheet.error(row, columns[0], problem))
+}
+
+/// Reads the column in every format and keeps the one that fits all of it. Of two, such as day first and month first,
+/// the one in which the rows are evenly spaced, if the other leaves gaps.
+fn choose(
+    sheet: &Sheet,
+    columns: &[usize],
+    cell: &dyn Fn(usize) -> String,
+    formats: Vec<Format>,
+    reading: &Reading<'_>,
+) -> Result<Times, SeriesError> {
+    let mut read: Vec<Times> = Vec::new();
+    let mut problem = None;
+    for format in formats {
+        match read_times(sheet, columns, cell, format, reading) {
+            Ok(times) if read.iter().any(|other| other.values == times.values) => {}
+            Ok(times) => read.push(times),
+            Err(error) => {
+                // Of several formats that fail, the one that gets furthest was meant.
+                let line =
+                    |error: &SeriesError| if let SeriesError::Cell { line, .. } = error { *line } else { 0 };
+                if problem.as_ref().is_none_or(|other| line(other) < line(&error)) {
+                    problem = Some(error);
+                }
+            }
+        }
+    }
+    if read.len() > 1 {
+        let even: Vec<bool> =
+            read.iter().map(|times| times.values.len() >= 6 && is_even(&times.values)).collect();
+        if even.iter().filter(|even| **even).count() != 1 {
+            let row = (0..sheet.rows()).find(|row| read[0].values[*row] != read[1].values[*row]).unwrap_or(0);
+            let [a, b] = [&read[0], &read[1]]
+                .map(|times| times.format.as_ref().map_or(String::new(), Format::to_string));
+            let found = shown(&cell(row));
+            return Err(sheet.error(
+                row,
+                columns[0],
+                format!("'{found}' may be {a} or {b}; say which with --time-format"),
+            ));
+        }
+        let at = even.iter().position(|even| *even).unwrap_or(0);
+        return Ok(read.swap_remove(at));
+    }
+    match (read.pop(), problem) {
+        (Some(times), _) => Ok(times),
+        (None, Some(problem)) => Err(problem),
+        (None, None) => Err(sheet.source.table("no format fits the times; say --time-format")),
+    }
+}
+
+/// Whether times, in either direction, are one step of a calendar apart throughout.
+fn is_even(values: &[i64]) -> bool {
+    let mut sorted = values.to_vec();
+    if sorted.first() > sorted.last() {
+        sorted.reverse();
+    }
+    if !sorted.windows(2).all(|pair| pair[0] < pair[1]) {
+        return false;
+    }
+    let Ok(Some(grid)) = Grid::find(&[&sorted], true) else { return false };
+    sorted.iter().enumerate().all(|(at, value)| grid.position(*value) == Some(at as i64))
+}
+
+/// Reads every row in one format.
+pub(super) fn read_times(
+    sheet: &Sheet,
+    columns: &[usize],
+    cell: &dyn Fn(usize) -> String,
+    mut format: Format,
+    reading: &Reading<'_>,
+) -> Result<Times, SeriesError> {
+    let rows = sheet.rows();
+    let (mut values, mut offsets) = (Vec::with_capacity(rows), Vec::new());
+    let mut zone = reading.zone.clone();
+    let example = (0..rows).map(cell).find(|cell| format.read(cell).is_some());
+    let mut before: Option<i64> = None;
+    for row in 0..rows {
+        let text = cell(row);
+        let Some(stamp) = format.read_noting(&text) else {
+            return Err(sheet.error(
+                row,
+                columns[0],
+                unreadable(sheet, row, columns, &text, example.as_deref()),
+            ));
+        };
+        if let (None, Some(name)) = (&zone, &stamp.zone) {
+            zone = TimeZone::get(name).ok();
+        }
+        let micros = match (stamp.offset_seconds(), &zone) {
+            (None, Some(zone)) => {
+                let found = zoned_micros(zone, clock(stamp.micros, tz::Offset::UTC), before);
+                found.ok_or_else(|| sheet.error(row, columns[0], no_such_hour(&text, reading)))?
+            }
+            (Some(offset), None) => {
+                offsets.push(offset);
+                stamp.micros
+            }
+            _ => stamp.micros,
+        };
+        if micros == MISSING {
+            return Err(sheet.error(row, columns[0], format!("'{}' is out of range", shown(&text))));
+        }
+        before = Some(micros);
+        values.push(micros);
+    }
+    let epoch = format.items.iter().any(|item| matches!(item, Item::Epoch(_)));
+    let clock = match &zone {
+        Some(zone) => Clock::Zone(zone.clone()),
+        None if offsets.len() == rows => Clock::Offsets(offset_changes(&values, &offsets)),
+        None => Clock::Civil,
+    };
+    let offsets = (zone.is_none() && offsets.len() == rows && !epoch).then_some(offsets);
+    let name = columns.iter().map(|column| sheet.name(*column)).collect::<Vec<_>>().join(", ");
+    Ok(Times { values, offsets, clock, format: Some(format), name, columns: columns.to_vec() })
+}
+
+fn unreadable(sheet: &Sheet, row: usize, columns: &[usize], text: &str, example: Option<&str>) -> String {
+    if columns.iter().any(|column| sheet.is_missing(sheet.cell(row, *column))) {
+        return "the time is missing; fill it in, or remove the line".into();
+    }
+    let like = example
+        .map_or_else(|| "as --time-format says".into(), |example| format!("like '{}'", shown(example)));
+    format!("'{}' is not a time {like}; correct the cell, or remove the line", shown(text))
+}
+
+fn no_such_hour(text: &str, reading: &Reading<'_>) -> String {
+    let zone = reading.options.zone.as_deref().unwrap_or("its zone");
+    format!("'{}' is in the hour that summer time leaves out in {zone}; say another --zone", shown(text))
+}
+
+/// The moment of a label, for a header of dates.
+pub(super) fn stamps(labels: &[&str]) -> Option<(Format, Vec<Stamp>)> {
+    let read = |mut format: Format| {
+        let stamps: Option<Vec<Stamp>> = labels.iter().map(|label| format.read_noting(label)).collect();
+        stamps.map(|stamps| (format, stamps))
+    };
+    let first = labels.first()?;
+    let year = Format::parse("%Y").ok().filter(|_| first.len() == 4);
+    formats_of(first).into_iter().chain(year).find_map(read)
+}

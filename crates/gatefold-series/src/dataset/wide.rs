@@ -1,0 +1,216 @@
+//! Tables in which a row is a whole series: a header of dates, or numbered names as in the M4 competition.
+
+use super::options::{Layout, ReadOptions};
+use super::report::{TableReport, listed};
+use super::{Dataset, Series, StaticValue, group, report, time};
+use crate::calendar::clock::{Clock, Times, offset_changes};
+use crate::table::sheet::{Kind, Sheet};
+use crate::table::shown;
+use crate::{Calendar, Fill, SeriesError};
+use std::ops::Range;
+
+/// The columns of the values, and their times if the header says them.
+pub(super) struct Values {
+    columns: Range<usize>,
+    times: Option<Times>,
+}
+
+/// The columns of values, if each row is a series.
+pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values>, SeriesError> {
+    let all = sheet.columns.len();
+    match options.layout {
+        Some(Layout::Long | Layout::Wide) => return Ok(None),
+        None if !options.targets.is_empty() || !options.time.is_empty() => return Ok(None),
+        _ => {}
+    }
+    let names: Vec<&str> = sheet.columns.iter().map(|column| column.name.as_str()).collect();
+    let usable = |column: usize| matches!(sheet.columns[column].kind, Kind::Number | Kind::Empty);
+    let values_from = (0..all).rev().take_while(|column| usable(*column)).last().unwrap_or(all);
+    // The longest run of dated names at the end.
+    let dated = (values_from..all).find_map(|from| {
+        let labels = &names[from..];
+        (labels.len() >= 3).then(|| time::stamps(labels)).flatten().map(|found| (from, found))
+    });
+    if let (Some((from, (format, stamps))), true) = (dated, sheet.head.names_line.is_some()) {
+        let values: Vec<i64> = stamps.iter().map(|stamp| stamp.micros).collect();
+        let offsets: Option<Vec<i32>> =
+            stamps.iter().map(super::super::calendar::stamp::Stamp::offset_seconds).collect();
+        let clock = match &offsets {
+            Some(offsets) => Clock::Offsets(offset_changes(&values, offsets)),
+            None => Clock::Civil,
+        };
+        let name = format!("the names of columns {} to {}", names[from], names[all - 1]);
+        let times = Times { values, offsets, clock, format: Some(format), name, columns: vec![from] };
+        return Ok(Some(Values { columns: from..all, times: Some(times) }));
+    }
+    if options.layout == Some(Layout::Rows) {
+        let from = if values_from == 0 && all > 1 && !options.ids.is_empty() { 1 } else { values_from };
+        if from == all {
+            return Err(sheet
+                .source
+                .table("--layout rows, but the last column holds no numbers; say --layout long"));
+        }
+        return Ok(Some(Values { columns: from..all, times: None }));
+    }
+    let numbered = (2..all).all(|column| follows(names[column - 1], names[column]));
+    let ids = all >= 8 && numbered && sheet.columns[0].kind == Kind::Text && values_from == 1;
+    Ok(ids.then_some(Values { columns: 1..all, times: None }))
+}
+
+/// Whether a name is the one before with a number one higher.
+fn follows(before: &str, after: &str) -> bool {
+    let split = |name: &str| {
+        let letters = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        Some((name[..letters].to_owned(), name[letters..].parse::<usize>().ok()?))
+    };
+    match (split(before), split(after)) {
+        (Some((a, m)), Some((b, n))) => a == b && !a.is_empty() && n == m + 1,
+        _ => false,
+    }
+}
+
+pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> Result<Dataset, SeriesError> {
+    let first = values.columns.start;
+    let (calendar, order) = match &values.times {
+        Some(times) => {
+            let mut order: Vec<usize> = (0..times.values.len()).collect();
+            order.sort_by_key(|at| times.values[*at]);
+            let (calendar, times) = header_calendar(sheet, times, &order, options)?;
+            check_header(sheet, &calendar, &times, &order, first)?;
+            (calendar, order)
+        }
+        None => (Calendar::of_rows(), (0..values.columns.len()).collect()),
+    };
+    let id_columns: Vec<usize> = if options.ids.is_empty() {
+        let unique = |column: &usize| {
+            let cells: std::collections::HashSet<&str> =
+                (0..sheet.rows()).map(|row| sheet.cell(row, *column)).collect();
+            cells.len() == sheet.rows() && !cells.contains("")
+        };
+        (0..first).find(unique).map_or_else(|| (0..first).collect(), |column| vec![column])
+    } else {
+        options.ids.iter().map(|name| sheet.find(name)).collect::<Result<_, _>>()?
+    };
+    let statics: Vec<usize> = (0..first).filter(|column| !id_columns.contains(column)).collect();
+    let mut all = Vec::with_capacity(sheet.rows());
+    let mut filled = 0;
+    for row in 0..sheet.rows() {
+        let (start, samples) = series_of(sheet, row, first, &order, options, &mut filled)?;
+        let id: Vec<String> = id_columns.iter().map(|column| shown(sheet.cell(row, *column))).collect();
+        let id = if id.is_empty() { (row + 1).to_string() } else { id.join("/") };
+        if all.iter().any(|series: &Series| series.id() == Some(&id)) {
+            let column = id_columns.first().copied().unwrap_or(0);
+            return Err(sheet.error(
+                row,
+                column,
+                format!("the id '{id}' comes twice; say which columns with --id"),
+            ));
+        }
+        let statics =
+            statics.iter().map(|column| StaticValue::Text(shown(sheet.cell(row, *column)))).collect();
+        all.push(Series {
+            id: Some(id),
+            start,
+            targets: vec![samples],
+            covariates: Vec::new(),
+            statics,
+            future: 0,
+        });
+    }
+    let report = report_of(sheet, values, &calendar, &all, &id_columns, filled);
+    let names = statics.iter().map(|column| sheet.name(*column).to_owned()).collect();
+    Ok(Dataset {
+        series: all,
+        targets: vec!["value".into()],
+        covariates: Vec::new(),
+        statics: names,
+        calendar,
+        report,
+    })
+}
+
+fn header_calendar(
+    sheet: &Sheet,
+    times: &Times,
+    order: &[usize],
+    options: &ReadOptions,
+) -> Result<(Calendar, Times), SeriesError> {
+    group::calendar(sheet, times.clone(), &[order.to_vec()], options)
+}
+
+/// Refuses a header with gaps or with a date twice.
+fn check_header(
+    sheet: &Sheet,
+    calendar: &Calendar,
+    times: &Times,
+    order: &[usize],
+    first: usize,
+) -> Result<(), SeriesError> {
+    let mut expected = calendar.grid().position(times.values[order[0]]);
+    for at in order {
+        let found = calendar.grid().position(times.values[*at]);
+        if found != expected || found.is_none() {
+            let name = sheet.name(first + at);
+            let wanted = expected.map_or_else(String::new, |position| calendar.label(position));
+            let line = sheet.head.names_line.unwrap_or(1);
+            return Err(sheet
+                .source
+                .line(line, format!("the names go on with '{name}' where {wanted} is next; correct them")));
+        }
+        expected = found.map(|position| position + 1);
+    }
+    Ok(())
+}
+
+/// The samples of a row from its first to its last value, and the first one's place.
+fn series_of(
+    sheet: &Sheet,
+    row: usize,
+    first: usize,
+    order: &[usize],
+    options: &ReadOptions,
+    filled: &mut usize,
+) -> Result<(i64, Vec<f64>), SeriesError> {
+    let mut samples = Vec::with_capacity(order.len());
+    for at in order {
+        samples.push(sheet.number_at(row, first + at)?);
+    }
+    let known = |value: &f64| !value.is_nan();
+    let (Some(start), Some(end)) = (samples.iter().position(known), samples.iter().rposition(known)) else {
+        return Err(sheet.source.line(sheet.line(row), "a series without any value; remove the line"));
+    };
+    samples.truncate(end + 1);
+    samples.drain(..start);
+    let missing = samples.iter().filter(|value| value.is_nan()).count();
+    *filled += missing;
+    if let Some(at) = samples.iter().position(|value| value.is_nan())
+        && options.fill == Fill::Refuse
+    {
+        let problem =
+            "the cell is missing; fill in a number, or ask for a fill: --fill previous, linear or zero";
+        return Err(sheet.error(row, first + order[start + at], problem));
+    }
+    super::regular::fill_inner(&mut samples, options.fill);
+    Ok((start as i64, samples))
+}
+
+fn report_of(
+    sheet: &Sheet,
+    values: &Values,
+    calendar: &Calendar,
+    series: &[Series],
+    ids: &[usize],
+    filled: usize,
+) -> TableReport {
+    let mut out = report::of_sheet(sheet, Some(values.columns.start));
+    report::say_time(&mut out, values.times.as_ref(), calendar, series);
+    let names = listed(ids.iter().map(|column| sheet.name(*column)));
+    let by = if ids.is_empty() { String::new() } else { format!(", named by {names}") };
+    out.say("series", format!("{}, one a row{by}", series.len()));
+    if filled > 0 {
+        out.say("filled", format!("{filled} missing values"));
+        out.add_filled(filled);
+    }
+    report::say_values(&mut out, series, vec!["value"], calendar);
+    out
+}

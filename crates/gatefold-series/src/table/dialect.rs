@@ -1,0 +1,218 @@
+//! How a text is split into cells: Excel's `sep=` line, comments, and the delimiter.
+
+use super::cells::{Cells, Delimiter, Splitting};
+use super::number::looks_numeric;
+use super::source::Source;
+use super::{is_missing, looks_dated};
+use crate::SeriesError;
+use crate::dataset::ReadOptions;
+use std::collections::HashMap;
+
+/// The share of the text that the delimiter is found in.
+const SAMPLE_BYTES: usize = 64 * 1024;
+
+/// How the text is split, and what told so.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialect {
+    pub(crate) from: usize,
+    pub(crate) first_line: usize,
+    pub(crate) delimiter: Delimiter,
+    pub(crate) comment: Option<String>,
+    /// A line such as `sep=;` named the delimiter.
+    pub(crate) sep_line: bool,
+}
+
+impl Dialect {
+    pub(crate) fn find(source: &Source, text: &str, options: &ReadOptions) -> Result<Dialect, SeriesError> {
+        let (mut from, mut first_line) = (0, 1);
+        let sep = sep_line(text);
+        if let Some((_, len)) = sep {
+            (from, first_line) = (len, 2);
+        }
+        if let Some(skip) = options.skip {
+            let end = end_of_lines(text, skip).ok_or_else(|| {
+                source.table(format!("--skip {skip}, but the file has no more lines than that; skip fewer"))
+            })?;
+            if end >= from {
+                (from, first_line) = (end, skip + 1);
+            }
+        }
+        let rest = &text[from..];
+        let comment = match &options.comment {
+            Some(mark) if mark.is_empty() => {
+                return Err(
+                    source.table("--comment is empty; say the characters that begin a line to ignore")
+                );
+            }
+            Some(mark) => Some(mark.clone()),
+            None => rest.trim_start().starts_with('#').then(|| "#".to_owned()),
+        };
+        let mut dialect =
+            Dialect { from, first_line, delimiter: Delimiter::None, comment, sep_line: sep.is_some() };
+        dialect.delimiter = match (options.delimiter, sep) {
+            (Some(delimiter), _) => delimiter,
+            (None, Some((mark, _))) => Delimiter::Char(mark),
+            (None, None) => dialect.found_delimiter(source, rest, options)?,
+        };
+        Ok(dialect)
+    }
+
+    pub(crate) fn splitting(&self) -> Splitting<'_> {
+        Splitting {
+            from: self.from,
+            first_line: self.first_line,
+            delimiter: self.delimiter,
+            comment: self.comment.as_deref(),
+        }
+    }
+
+    fn found_delimiter(
+        &self,
+        source: &Source,
+        rest: &str,
+        options: &ReadOptions,
+    ) -> Result<Delimiter, SeriesError> {
+        let split = |delimiter: Delimiter| self.sampled(source, rest, delimiter);
+        let score = |delimiter: Delimiter| Some(Score::of(&split(delimiter)?, delimiter));
+        // max_by_key keeps the last of several equals: the comma wins.
+        let best = [b'|', b'\t', b';', b',']
+            .into_iter()
+            .filter_map(|mark| Some((Delimiter::Char(mark), score(Delimiter::Char(mark))?)))
+            .filter(|(_, score)| score.width >= 2 && score.even >= 50)
+            .max_by_key(|(_, score)| (score.even * score.typed, score.width));
+        let Some((delimiter, _)) = best else {
+            let spaces = score(Delimiter::Spaces).filter(|score| score.width >= 2 && score.even >= 80);
+            let typed = spaces.is_some_and(|score| score.typed >= 50);
+            return Ok(if typed { Delimiter::Spaces } else { Delimiter::None });
+        };
+        if delimiter == Delimiter::Char(b',')
+            && let Some(cells) = split(Delimiter::None)
+        {
+            return comma_or_decimal_comma(source, &cells, options);
+        }
+        Ok(delimiter)
+    }
+
+    /// The cells of the first lines; `None` if they cannot be split so.
+    fn sampled(&self, source: &Source, rest: &str, delimiter: Delimiter) -> Option<Cells> {
+        let whole = rest.len() <= SAMPLE_BYTES;
+        let end = if whole {
+            rest.len()
+        } else {
+            // Up to a line's end, or past the sample to the first one if a single line is longer.
+            let within = rest.as_bytes()[..SAMPLE_BYTES].iter().rposition(|byte| *byte == b'\n');
+            let after = || rest.as_bytes()[SAMPLE_BYTES..].iter().position(|byte| *byte == b'\n');
+            within.or_else(|| after().map(|at| at + SAMPLE_BYTES)).map_or(rest.len(), |at| at + 1)
+        };
+        let how = Splitting { from: 0, first_line: 1, delimiter, comment: self.comment.as_deref() };
+        let sample = &rest[..end];
+        let cells = Cells::split(source, sample.to_owned(), &how);
+        if cells.is_ok() || whole {
+            return cells.ok();
+        }
+        // The sample may end within a quoted cell: drop lines until the quotes are even.
+        let ends = sample.match_indices('\n').map(|(at, _)| at + 1).collect::<Vec<_>>();
+        ends.iter()
+            .rev()
+            .skip(1)
+            .take(8)
+            .find_map(|end| Cells::split(source, sample[..*end].to_owned(), &how).ok())
+    }
+}
+
+/// How well a delimiter splits lines, in percent.
+#[derive(Clone, Copy, Debug)]
+struct Score {
+    width: usize, // the most frequent number of cells
+    even: usize,  // lines with that many
+    typed: usize, // cells of those lines that are a number, a date or missing
+}
+
+impl Score {
+    fn of(cells: &Cells, delimiter: Delimiter) -> Score {
+        let full: Vec<usize> = (0..cells.rows()).filter(|row| cells.row_len(*row) > 0).collect();
+        let mut counts = HashMap::<usize, usize>::new();
+        for row in &full {
+            *counts.entry(cells.row_len(*row)).or_default() += 1;
+        }
+        let (width, count) =
+            counts.into_iter().max_by_key(|(width, count)| (*count, *width)).unwrap_or((0, 0));
+        let (mut seen, mut typed) = (0, 0);
+        for row in full.iter().filter(|row| cells.row_len(**row) == width).skip(1).take(200) {
+            for column in 0..width.min(64) {
+                let cell = cells.get(*row, column);
+                // Words separated by other delimiters than this one are a sign that this is not it.
+                let other = delimiter != Delimiter::Spaces && cell.contains([';', '\t', '|']);
+                let is_typed = is_missing(cell, &[]) || looks_numeric(cell) || looks_dated(cell);
+                seen += 1;
+                typed += usize::from(is_typed && !other);
+            }
+        }
+        Score {
+            width,
+            even: count * 100 / full.len().max(1),
+            typed: if seen == 0 { 50 } else { (typed * 100 / seen).max(1) },
+        }
+    }
+}
+
+/// Lines such as `1,032` are one column with a decimal comma, or two columns.
+fn comma_or_decimal_comma(
+    source: &Source,
+    cells: &Cells,
+    options: &ReadOptions,
+) -> Result<Delimiter, SeriesError> {
+    let comma = Ok(Delimiter::Char(b','));
+    let full: Vec<usize> = (0..cells.rows()).filter(|row| cells.row_len(*row) > 0).collect();
+    let pair = |row: usize| {
+        let cell = cells.get(row, 0);
+        let (whole, rest) = cell.trim_start_matches(['-', '+']).split_once(',')?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        (digits(whole) && digits(rest)).then(|| rest.to_owned())
+    };
+    let Some(&first) = full.first() else { return comma };
+    let first_is_name = pair(first).is_none();
+    let rests: Option<Vec<String>> =
+        full.iter().skip(usize::from(first_is_name)).map(|row| pair(*row)).collect();
+    let Some(rests) = rests.filter(|rests| !rests.is_empty()) else { return comma };
+    if first_is_name {
+        // Two names, two columns; one name, one column.
+        return if cells.get(first, 0).contains(',') { comma } else { Ok(Delimiter::None) };
+    }
+    let leading_zero = rests.iter().any(|rest| rest.len() > 1 && rest.starts_with('0'));
+    if leading_zero || options.decimal == Some(',') || options.thousands == Some(',') {
+        return Ok(Delimiter::None); // no second column of whole numbers writes 032
+    }
+    if options.decimal.is_some() {
+        return comma;
+    }
+    Err(source.line(
+        cells.line(first),
+        format!(
+            "'{}' is one number or two columns; use --decimal , or --delimiter comma",
+            super::shown(cells.get(first, 0))
+        ),
+    ))
+}
+
+/// The delimiter that Excel's first line `sep=;` names, and the line's length with its end.
+fn sep_line(text: &str) -> Option<(u8, usize)> {
+    let end = text.find('\n').map_or(text.len(), |at| at + 1);
+    let line = text[..end].trim_end_matches(['\r', '\n']);
+    let line = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line);
+    let mark = line.get(..4).filter(|start| start.eq_ignore_ascii_case("sep=")).map(|_| &line[4..])?;
+    match mark.as_bytes() {
+        &[mark] => Some((mark, end)),
+        _ => None,
+    }
+}
+
+/// The byte after so many lines; `None` if there are no more.
+fn end_of_lines(text: &str, lines: usize) -> Option<usize> {
+    let mark = if text.contains('\n') { '\n' } else { '\r' };
+    if lines == 0 {
+        return Some(0);
+    }
+    let end = text.match_indices(mark).nth(lines - 1).map(|(at, _)| at + 1)?;
+    (end < text.len()).then_some(end)
+}
