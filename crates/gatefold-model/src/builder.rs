@@ -1,6 +1,6 @@
 use crate::{
-    DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, GruConfig, LayerConfig, LstmConfig, ModelError,
-    NetworkConfig, RnnConfig,
+    Conv1dConfig, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, GruConfig, LayerConfig, LstmConfig,
+    ModelError, NetworkConfig, RnnConfig,
 };
 
 /// A network written layer by layer; see [`NetworkConfig::with_input`].
@@ -43,6 +43,12 @@ impl NetworkBuilder {
     /// Adds a dense layer of `output` values, with a bias and no activation.
     pub fn dense(self, output: usize) -> Self {
         self.layer(DenseConfig::new(output))
+    }
+
+    /// Adds a convolution over time to `output` channels that reads `kernel` steps at a time, with a bias and no activation;
+    /// `layer(Conv1dConfig::new(output, kernel).causal())` and the like add one with options.
+    pub fn conv1d(self, output: usize, kernel: usize) -> Self {
+        self.layer(Conv1dConfig::new(output, kernel))
     }
 
     /// Adds an embedding: a vector of `width` numbers for each of the tokens `0..tokens`.

@@ -1,7 +1,7 @@
 use crate::resolve::resolve;
 use crate::{
-    Activation, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError, NetworkBuilder, RnnConfig,
-    Timeline,
+    Activation, Conv1dConfig, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError,
+    NetworkBuilder, RnnConfig, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -139,6 +139,8 @@ pub enum LayerConfig {
     Gru(GruConfig),
     /// A dense layer.
     Dense(DenseConfig),
+    /// A convolution over time.
+    Conv1d(Conv1dConfig),
     /// A table of vectors, one per token.
     Embedding(EmbeddingConfig),
     /// In training, sets values to zero with probability `rate` and divides the others by `1 - rate` (Srivastava et al.
@@ -192,6 +194,7 @@ layers!(
     LstmConfig => Lstm,
     GruConfig => Gru,
     DenseConfig => Dense,
+    Conv1dConfig => Conv1d,
     EmbeddingConfig => Embedding,
     DecoderConfig => Decoder
 );
@@ -252,6 +255,25 @@ impl NetworkConfig {
     /// The number of time steps that come out when `steps` go in; with a decoder, when `steps` go into the decoder.
     pub fn output_steps(&self, steps: usize) -> usize {
         self.timeline().steps(steps)
+    }
+
+    /// Checks that a row of `steps` steps is long enough for the convolutions that read the network's input. A row without
+    /// steps stays without steps.
+    ///
+    /// # Errors
+    /// Names the first layer that needs more steps, in one line.
+    pub fn check_steps(&self, steps: usize) -> Result<(), String> {
+        let mut timeline = Timeline::Input;
+        for layer in self.layers.iter().filter(|_| steps > 0) {
+            if let (LayerKind::Conv1d(conv), Timeline::Input | Timeline::Convolved(_)) =
+                (layer.kind, timeline)
+                && let Some(problem) = conv.too_short(timeline.steps(steps))
+            {
+                return Err(format!("{}: {problem}", layer.place()));
+            }
+            timeline = layer.timeline;
+        }
+        Ok(())
     }
 
     /// The time axis of the output.

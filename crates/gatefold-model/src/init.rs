@@ -151,6 +151,11 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
                 ) => gate_blocks(recurrent.cell.gates(), &spec.shape, spec.init, &mut random),
                 _ => match spec.shape[..] {
                     [rows, columns] => spec.init.sample(rows, columns, &mut random).into_dyn(),
+                    // A convolution is a dense layer over all values that an output step reads.
+                    [output, input, kernel] => {
+                        let weight = spec.init.sample(output, input * kernel, &mut random);
+                        weight.into_shape_with_order(spec.shape.clone()).expect("the same elements")
+                    }
                     _ => ArrayD::zeros(spec.shape.clone()),
                 },
             };

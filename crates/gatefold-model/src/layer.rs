@@ -1,4 +1,4 @@
-use crate::{Activation, Bridge, Expansion, Init, Recurrent};
+use crate::{Activation, Bridge, Conv1d, Expansion, Init, Recurrent, Timing};
 
 /// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Layer {
 pub enum Timeline {
     /// The steps of the network's input; before a decoder, those of the encoder's.
     Input,
+    /// The steps that convolutions leave of the network's input; rows end at their own lengths, made shorter likewise.
+    Convolved(Timing),
     /// One step.
     Single,
     /// This many steps, all present in every row.
@@ -37,6 +39,7 @@ impl Timeline {
     pub fn steps(self, given: usize) -> usize {
         match self {
             Timeline::Input | Timeline::Decoder => given,
+            Timeline::Convolved(timing) => timing.steps(given),
             Timeline::Single => 1,
             Timeline::Expanded(steps) => steps,
         }
@@ -44,7 +47,24 @@ impl Timeline {
 
     /// Whether rows end at the lengths of an input.
     pub fn has_lengths(self) -> bool {
-        matches!(self, Timeline::Input | Timeline::Decoder)
+        matches!(self, Timeline::Input | Timeline::Convolved(_) | Timeline::Decoder)
+    }
+
+    /// The time axis after a convolution.
+    pub(crate) fn convolved(self, conv: &Conv1d) -> Timeline {
+        let after = |before: Timing| match before.then(conv.timing()) {
+            Timing::ALL => Timeline::Input,
+            timing => Timeline::Convolved(timing),
+        };
+        match self {
+            Timeline::Input => after(Timing::ALL),
+            Timeline::Convolved(before) => after(before),
+            Timeline::Single | Timeline::Expanded(_) => match conv.steps(self.steps(1)) {
+                1 => Timeline::Single,
+                steps => Timeline::Expanded(steps),
+            },
+            Timeline::Decoder => Timeline::Decoder,
+        }
     }
 }
 
@@ -61,6 +81,8 @@ pub enum LayerKind {
         /// Whether there is a `b`.
         bias: bool,
     },
+    /// A dense layer over several steps at a time.
+    Conv1d(Conv1d),
     /// Rows of a table, looked up by token.
     Embedding {
         /// The number of tokens.
@@ -101,7 +123,7 @@ pub enum LayerKind {
 pub struct ParameterSpec {
     /// PyTorch's name, such as `rnn0.weight_ih_l0`.
     pub name: String,
-    /// `[rows, columns]`, or `[length]`.
+    /// `[rows, columns]`, `[length]`, or `[output, input, kernel]`.
     pub shape: Vec<usize>,
     /// Its role in the layer.
     pub role: Role,
@@ -144,6 +166,10 @@ pub enum Role {
     DenseWeight,
     /// A dense layer's `bias`, `[output]`.
     DenseBias,
+    /// A convolution's `weight`, `[output, input, kernel]`.
+    ConvWeight,
+    /// A convolution's `bias`, `[output]`.
+    ConvBias,
     /// An embedding's `weight`, `[tokens, width]`.
     EmbeddingWeight,
     /// A bridge's weight for h or c of a recurrent layer of the decoder, counted from 0: `[state, encoder's state]`.
@@ -219,6 +245,7 @@ impl LayerKind {
         match self {
             LayerKind::Recurrent(recurrent) => recurrent.cell.name(),
             LayerKind::Dense { .. } => "dense",
+            LayerKind::Conv1d(_) => "conv1d",
             LayerKind::Embedding { .. } => "embedding",
             LayerKind::Dropout { .. } => "dropout",
             LayerKind::Softmax => "softmax",
@@ -240,6 +267,7 @@ impl LayerKind {
                     function.into_iter().chain((!bias).then(|| "no bias".into())).collect();
                 format!("dense {output} {}", options.join(", ")).trim_end().into()
             }
+            LayerKind::Conv1d(conv) => format!("conv1d {output}, {conv}"),
             LayerKind::Embedding { tokens } => format!("embedding {output} of {tokens} tokens"),
             LayerKind::Dropout { rate } => format!("dropout {rate}"),
             LayerKind::Residual { from } => format!("residual from layer {from}"),

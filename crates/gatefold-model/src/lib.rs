@@ -25,6 +25,7 @@
 mod activation;
 mod builder;
 mod config;
+mod convolution;
 mod error;
 pub mod file;
 mod gate;
@@ -44,6 +45,7 @@ pub use builder::NetworkBuilder;
 pub use config::{
     Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, LayerConfig, NetworkConfig,
 };
+pub use convolution::{Conv1d, Conv1dConfig, Padding, Timing};
 pub use error::ModelError;
 pub use gate::{GruGate, LstmGate};
 pub use graph::{Graph, HandOver, InitialSource, Merge, Node, Source, StateFlow};

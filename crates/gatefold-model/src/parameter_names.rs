@@ -2,8 +2,8 @@
 
 use crate::recurrent_config::Options;
 use crate::{
-    Activation, Biases, Cell, DenseConfig, Direction, EmbeddingConfig, Init, InitialState, LstmCell,
-    ParameterSpec, Recurrent, Role,
+    Activation, Biases, Cell, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, Init, InitialState,
+    LstmCell, ParameterSpec, Recurrent, Role,
 };
 
 /// Hands out PyTorch's names: equal consecutive recurrent layers form one `nn.LSTM`.
@@ -11,6 +11,7 @@ use crate::{
 pub(crate) struct Names {
     stacks: usize,
     dense: usize,
+    conv: usize,
     embedding: usize,
     open: Option<(Recurrent, usize)>, // what the next layer must be to join the stack, and the stack's depth
 }
@@ -35,6 +36,11 @@ impl Names {
     pub(crate) fn dense(&mut self) -> String {
         self.dense += 1;
         format!("dense{}", self.dense - 1)
+    }
+
+    pub(crate) fn conv(&mut self) -> String {
+        self.conv += 1;
+        format!("conv{}", self.conv - 1)
     }
 
     pub(crate) fn embedding(&mut self) -> String {
@@ -106,6 +112,20 @@ pub(crate) fn dense_parameters(module: &str, input: usize, dense: &DenseConfig) 
     let mut parameters = vec![spec("weight", shape, Role::DenseWeight, dense.init.unwrap_or(default))];
     if dense.bias {
         parameters.push(spec("bias", vec![dense.output], Role::DenseBias, Init::Constant(0.0)));
+    }
+    parameters
+}
+
+pub(crate) fn conv_parameters(module: &str, input: usize, conv: &Conv1dConfig) -> Vec<ParameterSpec> {
+    let default = if conv.activation == Activation::Relu { Init::He } else { Init::Glorot };
+    let spec = |name: &str, shape, role, init| {
+        let name = format!("{module}.{name}");
+        ParameterSpec { name, shape, role, reverse: false, init }
+    };
+    let shape = vec![conv.output, input, conv.kernel];
+    let mut parameters = vec![spec("weight", shape, Role::ConvWeight, conv.init.unwrap_or(default))];
+    if conv.bias {
+        parameters.push(spec("bias", vec![conv.output], Role::ConvBias, Init::Constant(0.0)));
     }
     parameters
 }

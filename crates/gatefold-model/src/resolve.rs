@@ -2,10 +2,12 @@
 
 use crate::graph::{self, Graph, HandOver};
 use crate::layer::place;
-use crate::parameter_names::{Names, dense_parameters, embedding_parameters, recurrent_parameters};
+use crate::parameter_names::{
+    Names, conv_parameters, dense_parameters, embedding_parameters, recurrent_parameters,
+};
 use crate::recurrent_config::Options;
 use crate::{
-    Activation, Bridge, Cell, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
+    Activation, Bridge, Cell, Conv1d, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
     ModelError, ParameterSpec, Recurrent, Reset, Role, Timeline,
 };
 
@@ -70,6 +72,12 @@ fn resolve_layer(
             let kind = LayerKind::Dense { activation: dense.activation, bias: dense.bias };
             plain(kind, dense.output, parameters)
         }
+        LayerConfig::Conv1d(conv) => {
+            let parameters = conv_parameters(&names.conv(), width, conv);
+            let resolved = conv.resolve();
+            let timeline = timeline.convolved(&resolved);
+            Layer { timeline, ..plain(LayerKind::Conv1d(resolved), conv.output, parameters) }
+        }
         LayerConfig::Embedding(embedding) => {
             let parameters = embedding_parameters(&names.embedding(), embedding);
             plain(LayerKind::Embedding { tokens: embedding.tokens }, embedding.output, parameters)
@@ -111,6 +119,10 @@ fn resolve_layer(
                     earlier.input
                 ));
             }
+            let timeline = match &earlier.kind {
+                LayerKind::Conv1d(conv) => timeline.convolved(conv),
+                _ => timeline,
+            };
             Layer { index, timeline, ..earlier.clone() }
         }
     };
@@ -159,6 +171,7 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
     match layer.kind {
         LayerKind::Recurrent(recurrent) => recurrent_problem(&recurrent, in_decoder),
         LayerKind::Dense { activation, .. } => activation.problem(),
+        LayerKind::Conv1d(conv) => conv_problem(&conv, layer.input, timeline, in_decoder),
         LayerKind::Embedding { tokens } => {
             let first = before.last().is_none_or(|last| matches!(last.kind, LayerKind::Decoder { .. }));
             if !(1..=MAX_WIDTH).contains(&tokens) {
@@ -209,6 +222,36 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
             "a decoder takes the states of recurrent layers; expected a recurrent layer as the encoder's last".into()
         }),
     }
+}
+
+/// The problem with a convolution of this input width on this time axis, if there is one.
+fn conv_problem(conv: &Conv1d, width: usize, timeline: Timeline, in_decoder: bool) -> Option<String> {
+    let Conv1d { kernel, stride, dilation, left, right, activation, .. } = *conv;
+    for (name, steps) in [("kernel", kernel), ("stride", stride), ("dilation", dilation)] {
+        if !(1..=MAX_STEPS).contains(&steps) {
+            return Some(format!("its {name} is {steps}; expected 1 to {MAX_STEPS} steps"));
+        }
+    }
+    let reach = conv.reach();
+    if reach > MAX_STEPS {
+        return Some(format!("each output step reads from {reach} steps; expected at most {MAX_STEPS}"));
+    }
+    if let Some(padding) = [left, right].into_iter().find(|&padding| padding > MAX_STEPS) {
+        return Some(format!("its padding is {padding}; expected at most {MAX_STEPS} steps"));
+    }
+    let values = kernel.saturating_mul(width);
+    if values > MAX_WIDTH {
+        return Some(format!("each output step reads {values} values; expected at most {MAX_WIDTH}"));
+    }
+    if in_decoder {
+        return Some("a decoder runs step by step; expected convolutions before it".into());
+    }
+    let known = match timeline {
+        Timeline::Single => Some(1),
+        Timeline::Expanded(steps) => Some(steps),
+        Timeline::Input | Timeline::Convolved(_) | Timeline::Decoder => None,
+    };
+    known.and_then(|steps| conv.too_short(steps)).or_else(|| activation.problem())
 }
 
 /// The problem with the options of a recurrent layer, if there is one.

@@ -15,6 +15,7 @@
 pub mod activation;
 mod bridge;
 pub mod cells;
+pub mod convolution;
 mod failures;
 pub mod linear;
 pub mod loss;

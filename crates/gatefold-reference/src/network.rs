@@ -1,6 +1,7 @@
 //! Whole networks: the layers of a [`NetworkConfig`] one after another, forward with a tape and backward along it.
 
 use crate::bridge::BridgeLayer;
+use crate::convolution::{conv1d_backward, conv1d_forward};
 use crate::linear::dense_forward;
 use crate::recurrent::RecurrentLayer;
 use crate::scan::{self, flat, readout_backward};
@@ -9,7 +10,7 @@ use crate::{LayerState, Real, States};
 use gatefold_model::{
     InitialState, Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role, StateKind, Timeline,
 };
-use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2};
+use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3};
 use std::collections::BTreeMap;
 
 /// Tensors by parameter name, each in standard layout.
@@ -97,10 +98,14 @@ impl<R: Real> Tape<R> {
         self.values[index - self.first].view()
     }
 
-    fn lengths_of(&self, timeline: Timeline) -> Option<&[usize]> {
+    fn lengths_of(&self, timeline: Timeline) -> Option<Vec<usize>> {
+        let of_input = || self.lengths[0].clone();
         match timeline {
-            Timeline::Input => self.lengths[0].as_deref(),
-            Timeline::Decoder => self.lengths[1].as_deref(),
+            Timeline::Input => of_input(),
+            Timeline::Convolved(timing) => {
+                Some(of_input()?.iter().map(|&length| timing.steps(length)).collect())
+            }
+            Timeline::Decoder => self.lengths[1].clone(),
             Timeline::Single | Timeline::Expanded(_) => None,
         }
     }
@@ -173,6 +178,7 @@ impl<R: Real> Network<R> {
     /// If a shape does not match the network, a length exceeds the number of steps, or there is no step.
     pub fn forward(&self, batch: &Batch<R>) -> Tape<R> {
         let layers = self.config.layers();
+        self.check_steps(batch);
         let mut tape = self.begin(0, batch.input, batch.lengths);
         tape.dropout = batch.dropout;
         tape.states_were_given = batch.states.is_some();
@@ -199,6 +205,7 @@ impl<R: Real> Network<R> {
     /// If there is no decoder, and as [`Network::forward`].
     pub fn encode(&self, batch: &Batch<R>) -> States<R> {
         let at = self.config.decoder().expect("the network has a decoder");
+        self.check_steps(batch);
         let mut tape = self.begin(0, batch.input, batch.lengths);
         tape.dropout = batch.dropout;
         self.run(&mut tape, &self.config.layers()[..at], |n| {
@@ -220,6 +227,14 @@ impl<R: Real> Network<R> {
         (tape.output, tape.states)
     }
 
+    /// Checks that every row is long enough for the convolutions.
+    fn check_steps(&self, batch: &Batch<R>) {
+        let lengths = batch.lengths.unwrap_or_default();
+        for &steps in lengths.iter().chain([&batch.input.dim().0]) {
+            self.config.check_steps(steps).unwrap_or_else(|problem| panic!("{problem}"));
+        }
+    }
+
     fn begin(&self, first: usize, input: ArrayView3<R>, lengths: Option<&[usize]>) -> Tape<R> {
         check_sequence(input, self.config.layers()[first].input, lengths);
         Tape {
@@ -237,7 +252,7 @@ impl<R: Real> Network<R> {
     /// Writes the output, with zeros past each row's end.
     fn finish(&self, tape: Tape<R>) -> Tape<R> {
         let output = tape.values.last().expect("there is a layer").view();
-        Tape { output: masked(output, tape.lengths_of(self.config.timeline())), ..tape }
+        Tape { output: masked(output, tape.lengths_of(self.config.timeline()).as_deref()), ..tape }
     }
 
     /// Runs some layers in order; `given` returns the initial states of the tape's n-th recurrent layer.
@@ -250,7 +265,8 @@ impl<R: Real> Network<R> {
                     let made = self.recurrent_layer(layer, recurrent);
                     let states = given(tape.states.layers.len()).unwrap_or_else(|| made.initial(batch));
                     assert!(states.fits(recurrent, batch), "the states have the shapes of {}", layer.place());
-                    let scans = made.forward(input, &states, tape.lengths_of(self.timeline_into(layer)));
+                    let lengths = tape.lengths_of(self.timeline_into(layer));
+                    let scans = made.forward(input, &states, lengths.as_deref());
                     let (output, final_states) = made.merged(&scans);
                     tape.states.layers.push(final_states);
                     tape.scans.insert(layer.index, scans);
@@ -277,6 +293,10 @@ impl<R: Real> Network<R> {
             LayerKind::Dense { activation, .. } => {
                 let (weight, bias) = self.dense_weights(layer);
                 sequence(dense_forward(flat(&input).view(), weight, bias, activation))
+            }
+            LayerKind::Conv1d(conv) => {
+                let (weight, bias) = self.conv_weights(layer);
+                conv1d_forward(input, &self.lengths_into(layer, tape), weight, bias, &conv)
             }
             LayerKind::Embedding { .. } => {
                 let table = self.matrix(layer, Role::EmbeddingWeight);
@@ -313,7 +333,7 @@ impl<R: Real> Network<R> {
     /// The lengths of a layer's input, or all steps without lengths.
     fn lengths_into(&self, layer: &Layer, tape: &Tape<R>) -> Vec<usize> {
         let (steps, batch, _) = tape.value(layer.index).dim();
-        tape.lengths_of(self.timeline_into(layer)).map_or_else(|| vec![steps; batch], <[usize]>::to_vec)
+        tape.lengths_of(self.timeline_into(layer)).unwrap_or_else(|| vec![steps; batch])
     }
 
     /// The backward pass. `d_output` is the derivative of the loss with respect to the tape's output, ignored past a
@@ -329,7 +349,7 @@ impl<R: Real> Network<R> {
     ) -> Gradients<R> {
         assert_eq!(d_output.dim(), tape.output.dim(), "one gradient element per output");
         let batch = tape.value(0).dim().1;
-        let d_output = masked(d_output, tape.lengths_of(self.config.timeline()));
+        let d_output = masked(d_output, tape.lengths_of(self.config.timeline()).as_deref());
         let zeros = || States::zeros(&self.config, batch);
         let mut back = Back {
             d_values: tape.values.iter().map(|value| Array3::zeros(value.dim())).collect(),
@@ -390,6 +410,16 @@ impl<R: Real> Network<R> {
                 add(Role::DenseWeight, result.d_weight.into_dyn());
                 add(Role::DenseBias, result.d_bias.into_dyn());
                 sequence(result.d_x)
+            }
+            LayerKind::Conv1d(conv) => {
+                let (weight, bias) = self.conv_weights(layer);
+                let lengths = self.lengths_into(layer, tape);
+                let result = conv1d_backward(input, &lengths, weight, bias, &conv, d.view());
+                let gradients = &mut back.gradients;
+                let mut add = |role, gradient| add_gradient(gradients, layer, (role, false), Some(gradient));
+                add(Role::ConvWeight, result.d_w.into_dyn());
+                add(Role::ConvBias, result.d_bias.into_dyn());
+                result.d_x
             }
             LayerKind::Embedding { tokens } => {
                 let mut d_table = Array2::zeros((tokens, layer.output));
@@ -467,6 +497,15 @@ impl<R: Real> Network<R> {
             bias.into_dimensionality::<Ix1>().expect("biases are vectors")
         });
         (self.matrix(layer, Role::DenseWeight), bias)
+    }
+
+    fn conv_weights(&self, layer: &Layer) -> (ArrayView3<'_, R>, Option<ArrayView1<'_, R>>) {
+        let bias = layer.find(Role::ConvBias, false).map(|spec| {
+            let bias = self.parameters[&spec.name].view();
+            bias.into_dimensionality::<Ix1>().expect("biases are vectors")
+        });
+        let weight = self.parameters[&layer.parameter(Role::ConvWeight).name].view();
+        (weight.into_dimensionality::<Ix3>().expect("weights of convolutions have three axes"), bias)
     }
 
     fn matrix(&self, layer: &Layer, role: Role) -> ArrayView2<'_, R> {

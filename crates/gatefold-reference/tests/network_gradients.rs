@@ -3,8 +3,8 @@
 
 use crate::common::{Shape, check_case};
 use gatefold_model::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
-    LayerConfig, LstmConfig, RnnConfig,
+    Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
+    GruConfig, LayerConfig, LstmConfig, RnnConfig,
 };
 use gatefold_reference::Failures;
 
@@ -128,6 +128,78 @@ fn final_states_and_expansion() {
             &[expand, lstm(2)],
         );
     }
+    list.finish();
+}
+
+#[test]
+fn convolutions() {
+    let mut list = Failures::new();
+    let failures = &mut list;
+    let conv = Conv1dConfig::new;
+    let causal = || conv(3, 2).causal().activation(Activation::Tanh);
+    check(failures, "causal", 3, &[causal().into(), LayerConfig::Residual { from: 0 }, lstm(2)]);
+    check(failures, "causal with gaps", 2, &[causal().dilation(2).into(), causal().stride(2).into()]);
+    check(
+        failures,
+        "padded",
+        2,
+        &[conv(3, 4).padding(3, 2).activation(Activation::Elu { alpha: -0.5 }).into()],
+    );
+    check(failures, "pointwise", 2, &[gru(2), conv(2, 1).bias(false).into(), LayerConfig::LastStep]);
+    let longer = |failures: &mut Failures, name: &str, layers: &[LayerConfig]| {
+        check_case(failures, name, &Shape { states: true, ..Shape::new(2, 9, 3) }, layers);
+        let lengths = Shape { lengths: Some(vec![9, 0, 5, 7]), states: true, ..Shape::new(2, 9, 4) };
+        check_case(failures, &format!("{name}, lengths"), &lengths, layers);
+        let padded = Shape { lengths: Some(vec![6, 5]), dropout: true, ..Shape::new(2, 9, 2) };
+        check_case(failures, &format!("{name}, padding after the longest row"), &padded, layers);
+    };
+    let dropout = || LayerConfig::Dropout { rate: 0.3 };
+    longer(
+        failures,
+        "strided before a recurrence",
+        &[conv(3, 3).stride(2).into(), dropout(), lstm(3), dense(1, Activation::Tanh)],
+    );
+    longer(
+        failures,
+        "in both directions",
+        &[conv(2, 2).dilation(3).into(), GruConfig::new(2).bidirectional().into(), LayerConfig::FinalState],
+    );
+    longer(
+        failures,
+        "after a recurrence",
+        &[lstm(2), conv(3, 4).activation(Activation::Softplus).into(), LayerConfig::LastStep],
+    );
+    longer(
+        failures,
+        "twice",
+        &[
+            conv(2, 2).stride(2).padding(0, 1).into(),
+            LayerConfig::Tied { to: 0 },
+            rnn(2),
+            conv(1, 2).causal().into(),
+        ],
+    );
+    let window = [conv(4, 5).activation(Activation::Tanh).into(), dense(2, Activation::Identity)];
+    check_case(failures, "one window", &Shape::new(3, 5, 2), &window);
+    let expand = LayerConfig::Expand { steps: 4, fill: Expansion::Repeat };
+    check(
+        failures,
+        "after an expansion",
+        2,
+        &[gru(3), LayerConfig::LastStep, expand, lstm(2), conv(2, 3).into()],
+    );
+    let tokens = [EmbeddingConfig::new(5, 3).into(), conv(2, 3).into(), gru(2)];
+    let shape = Shape { tokens: Some(5), lengths: Some(vec![6, 0, 3]), ..Shape::new(1, 6, 3) };
+    check_case(failures, "tokens", &shape, &tokens);
+    let encoder = [
+        conv(2, 2).stride(2).into(),
+        gru(3),
+        DecoderConfig::new(1).into(),
+        gru(3),
+        dense(1, Activation::Identity),
+    ];
+    let decoder = Shape { decoder: Some((3, None)), lengths: Some(vec![6, 2, 5]), ..Shape::new(2, 6, 3) };
+    check_case(failures, "in an encoder", &decoder, &encoder);
     list.finish();
 }
 

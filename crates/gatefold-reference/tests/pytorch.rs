@@ -1,4 +1,4 @@
-//! PyTorch's RNN, LSTM, GRU, Linear and Embedding, in f64, forward and backward: every case of tests/fixtures/pytorch.
+//! PyTorch's RNN, LSTM, GRU, Linear, Conv1d and Embedding, in f64, forward and backward: every case of tests/fixtures/pytorch.
 
 use gatefold_model::file::{Model, pytorch};
 use gatefold_model::{Activation, LayerConfig, Parameters};

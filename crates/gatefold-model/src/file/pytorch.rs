@@ -1,4 +1,5 @@
-//! PyTorch's state dicts, as safetensors files: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear` and `nn.Embedding`.
+//! PyTorch's state dicts, as safetensors files: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
+//! `nn.Embedding`.
 //!
 //! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
 //!
@@ -9,12 +10,13 @@
 //! | projection | rows of `weight_hr` |
 //! | layers, directions | `_l0`, `_l1`.. and `_reverse` |
 //! | biases | presence of `bias_ih` and `bias_hh` |
+//! | Conv1d, its channels and kernel | a `weight` with three axes |
 //! | Linear or Embedding | a `weight` with a `bias` is a Linear; one without is whichever fits between its neighbours |
 //!
 //! They do not tell in which order data passes through the modules. If there is exactly one order in which every width
 //! fits the next, it is taken. Otherwise the error lists the modules, and [`ReadOptions`] gives the order.
 //! [`ReadOptions`] also adds what has no tensors: the activation of an `nn.RNN` (tanh by default, as in PyTorch) or
-//! after an `nn.Linear`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After).
+//! after an `nn.Linear` or `nn.Conv1d`, the stride, dilation and padding of an `nn.Conv1d`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After).
 //! `batch_first` is up to the caller: it concerns the data, not the parameters.
 //!
 //! Numbers become float32: float16 and bfloat16 exactly, float64 rounded to nearest. A number outside float32's range

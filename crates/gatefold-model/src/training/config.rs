@@ -212,6 +212,12 @@ fn check_recompute(steps: usize, network: &NetworkConfig) -> Result<(), ModelErr
             LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
                 "it reads the sequence from its end"
             }
+            LayerKind::Conv1d(conv)
+                if !conv.is_pointwise()
+                    && matches!(layer.timeline, Timeline::Input | Timeline::Convolved(_)) =>
+            {
+                "it reads steps on both sides of a cut"
+            }
             LayerKind::Recurrent(_) if layer.timeline != Timeline::Input => {
                 "it does not read the steps of the network's input"
             }

@@ -20,6 +20,12 @@ pub(super) enum Kind {
         output: usize,
         bias: bool,
     },
+    Conv1d {
+        input: usize,
+        output: usize,
+        kernel: usize,
+        bias: bool,
+    },
     /// A Linear's weight without a bias can be read as one.
     Embedding {
         tokens: usize,
@@ -67,6 +73,9 @@ impl fmt::Display for Module {
                     "{prefix}: Linear {input} to {output} or Embedding of {output} tokens, {input} wide"
                 )
             }
+            Kind::Conv1d { input, output, kernel, .. } => {
+                write!(f, "{prefix}: Conv1d {input} to {output}, kernel {kernel}")
+            }
             Kind::Embedding { tokens, output } => {
                 write!(f, "{prefix}: Embedding of {tokens} tokens, {output} wide")
             }
@@ -113,7 +122,7 @@ pub(super) fn find(shapes: &Shapes) -> Result<Vec<Module>, String> {
         let kind = if tensors.keys().any(|leaf| recurrent_name(leaf).is_some()) {
             Kind::Recurrent(stack(&module, &tensors)?)
         } else {
-            linear(&module, &tensors)?
+            weighted(&module, &tensors)?
         };
         Ok(Module { kind, ..module })
     });
@@ -124,11 +133,12 @@ fn foreign(module: &Module, leaf: &str, shape: &[usize]) -> String {
     let name = shown(&module.tensor(leaf));
     let found = if shape.len() > 8 { format!("{} axes", shape.len()) } else { format!("{shape:?}") };
     format!(
-        "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, Linear and Embedding"
+        "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, Linear, Conv1d and Embedding"
     )
 }
 
-fn linear(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind, String> {
+/// A module of a weight, and a bias if it has one.
+fn weighted(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind, String> {
     let other = tensors.iter().find(|(leaf, _)| !matches!(**leaf, "weight" | "bias"));
     if let Some((leaf, shape)) = other {
         return Err(foreign(module, leaf, shape));
@@ -138,7 +148,10 @@ fn linear(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind, S
         (Some(&[output, input]), Some(&[biases])) if biases == output => {
             Ok(Kind::Linear { input, output, bias: true })
         }
-        (Some(&[output, _]), Some(bias)) => {
+        (Some(&[output, input, kernel]), bias) if bias.is_none_or(|bias| *bias == [output]) => {
+            Ok(Kind::Conv1d { input, output, kernel, bias: bias.is_some() })
+        }
+        (Some(&[output, _] | &[output, _, _]), Some(bias)) => {
             Err(format!("tensor {}: expected [{output}], found {bias:?}", shown(&module.tensor("bias"))))
         }
         (Some(weight), _) => Err(foreign(module, "weight", weight)),

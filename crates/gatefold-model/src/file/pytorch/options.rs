@@ -1,11 +1,12 @@
-use crate::{Activation, LayerConfig, ModelError};
+use crate::{Activation, Conv1dConfig, LayerConfig, ModelError};
 use std::str::FromStr;
 
 /// Everything that a state_dict leaves out: the order of the modules, and the layers between them that have no tensors.
 ///
 /// As text, steps are separated by commas. A step is a module, named by the prefix of its tensors (`.` for a bare
 /// module, whose tensors have none) and followed by optional words: `embedding` or `linear`, an activation,
-/// `dropout RATE` between the layers of its stack. Or it is one of `last_step`, `final_state`, `softmax` and
+/// `dropout RATE` between the layers of its stack; for an `nn.Conv1d` also `stride STEPS`, `dilation STEPS`, and `causal` or
+/// `padding LEFT RIGHT`. Or it is one of `last_step`, `final_state`, `softmax` and
 /// `dropout RATE`, as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
@@ -38,7 +39,13 @@ pub enum Step {
 impl Step {
     /// The module whose tensors have this prefix, without the dot after it; empty for a bare module.
     pub fn module(prefix: impl Into<String>) -> ModuleStep {
-        ModuleStep { prefix: prefix.into(), activation: None, embedding: None, dropout: None }
+        ModuleStep {
+            prefix: prefix.into(),
+            activation: None,
+            embedding: None,
+            dropout: None,
+            conv: Vec::new(),
+        }
     }
 }
 
@@ -62,11 +69,32 @@ pub struct ModuleStep {
     /// Whether a weight without a bias belongs to an Embedding or to a Linear.
     pub(super) embedding: Option<bool>,
     pub(super) dropout: Option<f32>,
+    pub(super) conv: Vec<ConvOption>,
+}
+
+/// An option of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ConvOption {
+    Stride(usize),
+    Dilation(usize),
+    Padding(usize, usize),
+    Causal,
+}
+
+impl ConvOption {
+    pub(super) fn apply(self, conv: Conv1dConfig) -> Conv1dConfig {
+        match self {
+            ConvOption::Stride(steps) => conv.stride(steps),
+            ConvOption::Dilation(steps) => conv.dilation(steps),
+            ConvOption::Padding(left, right) => conv.padding(left, right),
+            ConvOption::Causal => conv.causal(),
+        }
+    }
 }
 
 impl ModuleStep {
-    /// Sets the `nonlinearity` of an `nn.RNN`, tanh by default, or the activation after an `nn.Linear`, none by
-    /// default.
+    /// Sets the `nonlinearity` of an `nn.RNN`, tanh by default, or the activation after an `nn.Linear` or an
+    /// `nn.Conv1d`, none by default.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = Some(activation);
         self
@@ -81,6 +109,32 @@ impl ModuleStep {
     /// Declares a `weight` without a bias to be an `nn.Linear`.
     pub fn linear(mut self) -> Self {
         self.embedding = Some(false);
+        self
+    }
+
+    /// Sets the stride of an `nn.Conv1d`, 1 by default.
+    pub fn stride(self, steps: usize) -> Self {
+        self.conv_option(ConvOption::Stride(steps))
+    }
+
+    /// Sets the dilation of an `nn.Conv1d`, 1 by default.
+    pub fn dilation(self, steps: usize) -> Self {
+        self.conv_option(ConvOption::Dilation(steps))
+    }
+
+    /// Sets the steps of zeros before and after the sequence that an `nn.Conv1d` reads, none by default; a padding of one
+    /// number is that many on both sides.
+    pub fn padding(self, left: usize, right: usize) -> Self {
+        self.conv_option(ConvOption::Padding(left, right))
+    }
+
+    /// Puts as many steps of zeros before the sequence that an `nn.Conv1d` reads as make it causal, and none after it.
+    pub fn causal(self) -> Self {
+        self.conv_option(ConvOption::Causal)
+    }
+
+    fn conv_option(mut self, option: ConvOption) -> Self {
+        self.conv.push(option);
         self
     }
 
@@ -130,6 +184,10 @@ fn parse_step(text: &str) -> Result<Step, String> {
                     "embedding" => module.embedding(),
                     "linear" => module.linear(),
                     "dropout" => module.dropout(rate(words.next())?),
+                    "stride" => module.stride(count(word, words.next())?),
+                    "dilation" => module.dilation(count(word, words.next())?),
+                    "padding" => module.padding(count(word, words.next())?, count(word, words.next())?),
+                    "causal" => module.causal(),
                     word => match NAMED.into_iter().find(|activation| activation.name() == word) {
                         Some(activation) => module.activation(activation),
                         None if LAYERS.contains(&word) => {
@@ -139,7 +197,9 @@ fn parse_step(text: &str) -> Result<Step, String> {
                         }
                         None => {
                             let names = NAMED.map(Activation::name).join(", ");
-                            let known = format!("embedding, linear, dropout RATE, {names}");
+                            let known = format!(
+                                "embedding, linear, dropout RATE, stride STEPS, dilation STEPS, padding LEFT RIGHT, causal, {names}"
+                            );
                             return Err(format!("{word:?} after {prefix}: expected one of {known}"));
                         }
                     },
@@ -152,6 +212,11 @@ fn parse_step(text: &str) -> Result<Step, String> {
         Some(word) => Err(format!("{word:?} after {}: expected a comma", text.trim())),
         None => Ok(step),
     }
+}
+
+fn count(option: &str, word: Option<&str>) -> Result<usize, String> {
+    let steps = word.and_then(|word| word.parse().ok());
+    steps.ok_or_else(|| format!("{option} {}: expected a number of steps", word.unwrap_or("")))
 }
 
 fn rate(word: Option<&str>) -> Result<f32, String> {
@@ -177,6 +242,11 @@ mod tests {
             LayerConfig::Softmax.into(),
         ];
         assert_eq!(options, ReadOptions::new().steps(steps));
+        let text = "conv relu stride 2 dilation 3 padding 4 0, causal causal, rnn";
+        let conv = Step::module("conv").activation(Activation::Relu).stride(2).dilation(3).padding(4, 0);
+        let steps: [Step; 3] =
+            [conv.into(), Step::module("causal").causal().into(), Step::module("rnn").into()];
+        assert_eq!(text.parse::<ReadOptions>().unwrap(), ReadOptions::new().steps(steps));
         assert_eq!(".".parse::<ReadOptions>().unwrap(), ReadOptions::new().steps([Step::module("").into()]));
     }
 
@@ -189,7 +259,8 @@ mod tests {
         );
         assert_eq!(
             refusal("a, b swish"),
-            "modules: \"swish\" after b: expected one of embedding, linear, dropout RATE, identity, relu, tanh, sigmoid, \
+            "modules: \"swish\" after b: expected one of embedding, linear, dropout RATE, stride STEPS, dilation STEPS, \
+             padding LEFT RIGHT, causal, identity, relu, tanh, sigmoid, \
              softsign, softplus"
         );
         assert_eq!(
@@ -197,6 +268,7 @@ mod tests {
             "modules: \"last_step\" after rnn is a step of its own; expected a comma between"
         );
         assert_eq!(refusal("last_step relu"), "modules: \"relu\" after last_step relu: expected a comma");
+        assert_eq!(refusal("a padding 3"), "modules: padding : expected a number of steps");
         assert_eq!(refusal("a dropout often"), "modules: dropout often: expected a rate such as 0.1");
     }
 }

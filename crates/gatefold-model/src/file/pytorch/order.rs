@@ -2,8 +2,8 @@ use super::super::tensors::shown;
 use super::modules::{self, Kind, Module, Shapes, Stack};
 use super::options::{ModuleStep, ReadOptions, Step};
 use crate::{
-    Activation, Biases, Bridge, DenseConfig, Direction, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig,
-    NetworkConfig, ParameterSpec, RnnConfig, Role,
+    Activation, Biases, Bridge, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
+    LayerConfig, LstmConfig, NetworkConfig, ParameterSpec, RnnConfig, Role,
 };
 
 /// A network, and the tensors for its parameters in the order of [`NetworkConfig::parameter_specs`].
@@ -94,6 +94,7 @@ impl<'a> Search<'a> {
             let (fits, output) = match kind {
                 Kind::Recurrent(stack) => (width.is_none_or(|width| width == stack.input), stack.output()),
                 Kind::Linear { input, output, .. } => (width.is_none_or(|width| width == input), output),
+                Kind::Conv1d { input, output, .. } => (width.is_none_or(|width| width == input), output),
                 Kind::Embedding { output, .. } => {
                     (fresh && width.is_none_or(|width| width == 1) && !self.linear[module], output)
                 }
@@ -212,6 +213,7 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
                 | LayerConfig::Lstm(_)
                 | LayerConfig::Gru(_)
                 | LayerConfig::Dense(_)
+                | LayerConfig::Conv1d(_)
                 | LayerConfig::Embedding(_),
             ) => return Err("a step is a layer with parameters; expected its module's prefix".into()),
             Step::Layer(_) => {}
@@ -263,7 +265,9 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
             }
             Resolved::Module(module, said) => {
                 input = input.or(Some(match module.kind {
-                    Kind::Recurrent(Stack { input, .. }) | Kind::Linear { input, .. } => input,
+                    Kind::Recurrent(Stack { input, .. })
+                    | Kind::Linear { input, .. }
+                    | Kind::Conv1d { input, .. } => input,
                     Kind::Embedding { .. } => 1,
                 }));
                 for (layer, index) in module_layers(module, said)? {
@@ -294,8 +298,12 @@ fn module_layers(module: &Module, said: &ModuleStep) -> Result<Vec<(LayerConfig,
         return refuse("dropout is between the layers of a recurrent module; expected a step of its own");
     }
     let rnn = matches!(module.kind, Kind::Recurrent(Stack { gates: 1, .. }));
-    if said.activation.is_some() && !rnn && !matches!(module.kind, Kind::Linear { .. }) {
+    if said.activation.is_some() && !rnn && !matches!(module.kind, Kind::Linear { .. } | Kind::Conv1d { .. })
+    {
         return refuse("its functions cannot be chosen; expected none");
+    }
+    if !said.conv.is_empty() && !matches!(module.kind, Kind::Conv1d { .. }) {
+        return refuse("it has no stride, dilation or padding; expected those of a Conv1d");
     }
     let activation = said.activation;
     Ok(match module.kind {
@@ -303,6 +311,11 @@ fn module_layers(module: &Module, said: &ModuleStep) -> Result<Vec<(LayerConfig,
         Kind::Linear { output, bias, .. } => {
             let activation = activation.unwrap_or(Activation::Identity);
             vec![(DenseConfig::new(output).activation(activation).bias(bias).into(), Some(0))]
+        }
+        Kind::Conv1d { output, kernel, bias, .. } => {
+            let conv = Conv1dConfig::new(output, kernel).bias(bias);
+            let conv = said.conv.iter().fold(conv, |conv, option| option.apply(conv));
+            vec![(conv.activation(activation.unwrap_or(Activation::Identity)).into(), Some(0))]
         }
         Kind::Recurrent(stack) => {
             let activation = activation.unwrap_or(Activation::Tanh);
@@ -340,8 +353,8 @@ fn recurrent(stack: &Stack, activation: Activation) -> LayerConfig {
 
 fn source(module: &Module, index: usize, spec: &ParameterSpec) -> String {
     let kind = match spec.role {
-        Role::DenseWeight | Role::EmbeddingWeight => return module.tensor("weight"),
-        Role::DenseBias => return module.tensor("bias"),
+        Role::DenseWeight | Role::ConvWeight | Role::EmbeddingWeight => return module.tensor("weight"),
+        Role::DenseBias | Role::ConvBias => return module.tensor("bias"),
         Role::InputWeight => "weight_ih",
         Role::RecurrentWeight => "weight_hh",
         Role::InputBias => "bias_ih",
