@@ -2,6 +2,7 @@ use crate::bridge::{self, BridgeGradients, add_to_newest, recurrent_of};
 use crate::buffers::Matrix;
 use crate::by_source::BySource;
 use crate::chain;
+use crate::convolution::Convolution;
 use crate::dense;
 use crate::forward::state_number;
 use crate::network::{Context, Kept, Network, PartTape, Tape};
@@ -13,7 +14,7 @@ use crate::steps;
 use crate::tensors::{Sums, Tensors};
 use crate::threads::Threads;
 use crate::weights::Pass;
-use gatefold_model::States;
+use gatefold_model::{Conv1d, States};
 use gatefold_model::{
     InitialSource, InitialState, Layer, LayerKind, Merge, Node, Recurrent, Role, Source, StateKind,
 };
@@ -248,6 +249,11 @@ fn add_layer_gradients(
             sums.add_weight(layer.find(Role::DenseWeight, false), 0..d.ncols(), d.view(), input.view());
             sums.add_bias(layer.find(Role::DenseBias, false), d.view());
         }
+        (LayerKind::Conv1d(conv), Found::Rows(d), _) => {
+            let input = tape.input_of(context, node);
+            let convolution = convolution_of(&conv, layer, node, tape);
+            convolution.add_gradients(layer, input.view(), d.view(), sums);
+        }
         (LayerKind::Embedding { .. }, Found::Rows(d), _) => {
             if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
                 steps::embed_backward(tape.input_of(context, node).view(), d.view(), table);
@@ -259,6 +265,12 @@ fn add_layer_gradients(
         }
         (kind, ..) => unreachable!("{} has no parameters", kind.name()),
     }
+}
+
+/// A convolution between the packed sequences of a tape.
+fn convolution_of<'a>(conv: &'a Conv1d, layer: &Layer, node: &Node, tape: &'a PartTape) -> Convolution<'a> {
+    let to = &tape.packings[Source::Output(layer.index)];
+    Convolution { conv, from: tape.packing_of(node), to, input: layer.input }
 }
 
 /// The walk over the layers of a backward pass, back to layer `first`, and to the inputs if wanted.
@@ -467,6 +479,14 @@ impl Back {
                 dense::backward(context.set, kept, activation, &mut d);
                 let weight = &context.packed.layer(layer).dense;
                 let d_input = wants_input.then(|| dense::product(context, d.view(), weight, None));
+                self.found[layer.index] = Some(Found::Rows(d));
+                d_input
+            }
+            (LayerKind::Conv1d(conv), Some(Kept::Dense(kept))) => {
+                dense::backward(context.set, kept, conv.activation, &mut d);
+                let weight = &context.packed.layer(layer).dense;
+                let convolution = convolution_of(&conv, layer, node, tape);
+                let d_input = wants_input.then(|| convolution.input_gradient(context, d.view(), weight));
                 self.found[layer.index] = Some(Found::Rows(d));
                 d_input
             }

@@ -71,6 +71,9 @@ pub(crate) fn check_half(
             "{what}: expected [steps, batch, features {expected}], none of them 0, found [{steps}, {batch}, {width}]"
         ));
     }
+    if first == 0 {
+        config.check_steps(steps).map_err(|problem| format!("{what}: {problem}"))?;
+    }
     match layer.map(|layer| layer.kind) {
         Some(LayerKind::Expand { .. }) if steps != 1 => {
             return Err(format!("{what}: expected the one step that is expanded, found {steps} steps"));
@@ -85,13 +88,15 @@ pub(crate) fn check_half(
             lengths.len()
         ));
     }
-    match lengths.iter().position(|&length| length > steps) {
-        None => Ok(()),
-        Some(row) => Err(format!(
-            "lengths of the {what}: expected at most {steps} steps, found {} in row {row}",
-            lengths[row]
-        )),
+    if let Some(row) = lengths.iter().position(|&length| length > steps) {
+        let found = lengths[row];
+        return Err(format!(
+            "lengths of the {what}: expected at most {steps} steps, found {found} in row {row}"
+        ));
     }
+    lengths.iter().enumerate().filter(|_| first == 0).try_for_each(|(row, &length)| {
+        config.check_steps(length).map_err(|problem| format!("{what}, row {row}: {problem}"))
+    })
 }
 
 /// Checks that tokens, padding aside, are whole numbers within the table.

@@ -25,9 +25,13 @@ pub(crate) fn forward(
     bias: Option<&[f32]>,
     activation: Activation,
 ) -> DenseTape {
-    let mut y = product(context, x, weight, bias);
+    activate(context.set, product(context, x, weight, bias), activation)
+}
+
+/// Applies a function to pre-activations, and keeps what backward needs of them.
+pub(crate) fn activate(set: Instructions, mut y: Matrix, activation: Activation) -> DenseTape {
     let pre = reads_argument(activation).then(|| y.clone());
-    apply(context.set, activation, y.elements_mut());
+    apply(set, activation, y.elements_mut());
     DenseTape { y, pre }
 }
 

@@ -3,6 +3,7 @@
 use crate::bridge;
 use crate::buffers::Rows;
 use crate::chain;
+use crate::convolution::Convolution;
 use crate::dense;
 use crate::network::{Context, Kept, PartTape};
 use crate::packing::Packing;
@@ -155,6 +156,15 @@ impl PartTape {
                 let weight = &context.packed.layer(layer).dense;
                 let dense = dense::forward(context, input.view(), weight, bias, activation);
                 if self.keeps { Kept::Dense(dense) } else { Kept::Rows(dense.y) }
+            }
+            LayerKind::Conv1d(conv) => {
+                let to = self.packing_of_conv(own, &conv, packing);
+                let convolution = Convolution { conv: &conv, from: &**packing, to: &*to, input: layer.input };
+                let bias = context.values.elements(layer, Role::ConvBias, false);
+                let weight = &context.packed.layer(layer).dense;
+                let made = convolution.forward(context, input.view(), weight, bias);
+                *packing = to;
+                if self.keeps { Kept::Dense(made) } else { Kept::Rows(made.y) }
             }
             LayerKind::Embedding { .. } => {
                 Kept::Rows(steps::embed(context.buffers, context.values.table(layer), input.view()))

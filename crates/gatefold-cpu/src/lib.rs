@@ -21,6 +21,7 @@ mod buffers;
 mod by_source;
 mod cells;
 mod chain;
+mod convolution;
 mod dense;
 mod forward;
 mod functions;

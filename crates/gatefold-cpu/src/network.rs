@@ -12,7 +12,7 @@ use crate::shelf::{Lent, Parts, Shelf};
 use crate::tensors::{Tensors, Values};
 use crate::threads::Threads;
 use crate::weights::{PackedNetwork, Pass, Store};
-use gatefold_model::{Dropout, LayerState, States};
+use gatefold_model::{Conv1d, Dropout, LayerState, States};
 use gatefold_model::{Graph, Layer, Merge, ModelError, NetworkConfig, Node, Parameters, Source, StateKind};
 use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3};
 use std::sync::Arc;
@@ -220,6 +220,18 @@ impl PartTape {
     pub(crate) fn packing_of_steps(&self, source: Source, steps: usize, other: &Packing) -> Arc<Packing> {
         let before = self.before.get(source).filter(|before| before.is_of_steps(steps, other));
         before.cloned().unwrap_or_else(|| Arc::new(other.of_steps(steps)))
+    }
+
+    /// The packing of a convolution's output, which is that of its input where no row gets shorter.
+    pub(crate) fn packing_of_conv(
+        &self,
+        source: Source,
+        conv: &Conv1d,
+        input: &Arc<Packing>,
+    ) -> Arc<Packing> {
+        let before = [Some(input), self.before.get(source)].into_iter().flatten();
+        let fits = before.clone().find(|before| before.is_convolved(conv, input));
+        fits.cloned().unwrap_or_else(|| Arc::new(input.convolved(conv)))
     }
 }
 

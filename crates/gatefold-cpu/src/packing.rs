@@ -8,6 +8,7 @@
 
 use crate::buffers::{Buffers, Matrix, Rows};
 use crate::threads::lock;
+use gatefold_model::Conv1d;
 use ndarray::{ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -45,11 +46,11 @@ impl Packing {
         if lengths.is_some() {
             order.sort_by_key(|&row| std::cmp::Reverse(length(row)));
         }
-        Packing::ordered(steps, part.clone(), order, length)
+        let lengths = order.iter().map(|&row| length(row)).collect();
+        Packing::ordered(steps, part.clone(), order, lengths)
     }
 
-    fn ordered(steps: usize, part: Part, order: Vec<usize>, length: impl Fn(usize) -> usize) -> Self {
-        let lengths: Vec<usize> = order.iter().map(|&row| length(row)).collect();
+    fn ordered(steps: usize, part: Part, order: Vec<usize>, lengths: Vec<usize>) -> Self {
         let mut offsets = vec![0];
         let mut left = lengths.len();
         for t in 0..lengths.first().copied().unwrap_or(0) {
@@ -103,7 +104,21 @@ impl Packing {
 
     /// The packing of `steps` steps for every row, in the same order of rows.
     pub(crate) fn of_steps(&self, steps: usize) -> Self {
-        Packing::ordered(steps, self.part.clone(), self.order.clone(), |_| steps)
+        Packing::ordered(steps, self.part.clone(), self.order.clone(), vec![steps; self.batch()])
+    }
+
+    /// The packing of a convolution's output; longer rows stay before shorter ones.
+    pub(crate) fn convolved(&self, conv: &Conv1d) -> Self {
+        let lengths = self.lengths.iter().map(|&length| conv.steps(length)).collect();
+        Packing::ordered(conv.steps(self.steps), self.part.clone(), self.order.clone(), lengths)
+    }
+
+    /// Whether the other packing's [`Packing::convolved`] would make the same as this.
+    pub(crate) fn is_convolved(&self, conv: &Conv1d, other: &Packing) -> bool {
+        self.steps == conv.steps(other.steps)
+            && self.part == other.part
+            && self.order == other.order
+            && self.lengths.iter().copied().eq(other.lengths.iter().map(|&length| conv.steps(length)))
     }
 
     /// B

@@ -9,7 +9,7 @@
 
 use crate::instructions::{Instructions, load, mul_add, store};
 use bytemuck::{Pod, Zeroable};
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, ArrayView3};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -174,6 +174,22 @@ impl Packed {
         let width = w.ncols();
         self.pack(set, at.len(), width, |k, n| elements[at[k] * width + n]);
         self.indices = at;
+    }
+
+    /// Packs the weight of a convolution, `W [O, I, K]`, as `W^T [K I, O]`.
+    pub(crate) fn pack_conv_transposed(&mut self, set: Instructions, w: ArrayView3<f32>) {
+        let (output, input, kernel) = w.dim();
+        let elements = w.to_slice().expect("weights are in standard layout");
+        let element = |at: usize, o: usize| elements[(o * input + at % input) * kernel + at / input];
+        self.pack(set, kernel * input, output, element);
+    }
+
+    /// Packs the weight of a convolution, `W [O, I, K]`, as `W [O, K I]`.
+    pub(crate) fn pack_conv_rows(&mut self, set: Instructions, w: ArrayView3<f32>) {
+        let (output, input, kernel) = w.dim();
+        let elements = w.to_slice().expect("weights are in standard layout");
+        let element = |o: usize, at: usize| elements[(o * input + at % input) * kernel + at / input];
+        self.pack(set, output, kernel * input, element);
     }
 
     /// N

@@ -55,8 +55,8 @@ impl Network {
     /// The results are bit for bit those of whole sequences.
     ///
     /// # Errors
-    /// [`ModelError::Config`] for a layer that cannot run step by step, because it runs in reverse or turns one step
-    /// into several, and for an input or states that do not fit.
+    /// [`ModelError::Config`] for a layer that cannot run step by step, because it runs in reverse, reads
+    /// several steps at once or turns one step into several, and for an input or states that do not fit.
     pub fn step(&self, states: &mut States, input: ArrayView2<f32>) -> Result<Array2<f32>, ModelError> {
         let mut output = Array2::zeros((input.nrows(), self.config.output()));
         self.step_into(states, input, output.view_mut())?;
@@ -162,6 +162,12 @@ impl Network {
                     let weight = &context.packed.layer(layer).dense;
                     dense::forward(context, x.view(), weight, bias, activation).y
                 }
+                // Only one that reads a single step; others are refused.
+                LayerKind::Conv1d(conv) => {
+                    let bias = context.values.elements(layer, Role::ConvBias, false);
+                    let weight = &context.packed.layer(layer).dense;
+                    dense::forward(context, x.view(), weight, bias, conv.activation).y
+                }
                 LayerKind::Embedding { .. } => {
                     steps::embed(context.buffers, context.values.table(layer), x.view())
                 }
@@ -237,6 +243,9 @@ fn cannot_stream(layer: &Layer) -> Option<&'static str> {
     match layer.kind {
         LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
             Some("it starts at the end of a sequence, which a stream does not have; use direction forward")
+        }
+        LayerKind::Conv1d(conv) if !conv.is_pointwise() => {
+            Some("it reads several steps at once; run whole sequences instead")
         }
         LayerKind::Expand { .. } => Some("it makes several steps of one; run whole sequences instead"),
         _ => None,

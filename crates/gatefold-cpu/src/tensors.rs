@@ -3,7 +3,7 @@ use crate::instructions::Instructions;
 use crate::outer::{add_outer, add_row_sums};
 use crate::threads::Threads;
 use gatefold_model::{Layer, ParameterSpec, Role};
-use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};
+use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +22,12 @@ impl<'a> Values<'a> {
     pub(crate) fn matrix(&self, layer: &Layer, role: Role, reverse: bool) -> Option<ArrayView2<'a, f32>> {
         let spec = layer.find(role, reverse)?;
         Some(self.tensors[&spec.name].view().into_dimensionality::<Ix2>().expect("weights are matrices"))
+    }
+
+    /// The weight of a convolution, `[O, I, K]`.
+    pub(crate) fn conv_weight(&self, layer: &Layer) -> ArrayView3<'a, f32> {
+        let weight = self.tensors[&layer.parameter(Role::ConvWeight).name].view();
+        weight.into_dimensionality().expect("weights of convolutions have three axes")
     }
 
     /// The vector with this role, if the layer has one.
@@ -67,6 +73,12 @@ impl Sums<'_> {
     pub(crate) fn vector(&mut self, spec: Option<&ParameterSpec>) -> Option<ArrayViewMut1<'_, f32>> {
         let gradient = self.gradients.get_mut(&spec?.name)?;
         Some(gradient.view_mut().into_dimensionality().expect("biases are vectors"))
+    }
+
+    /// The elements to add to, if it has an entry.
+    pub(crate) fn elements(&mut self, spec: Option<&ParameterSpec>) -> Option<&mut [f32]> {
+        let gradient = self.gradients.get_mut(&spec?.name)?;
+        Some(gradient.as_slice_mut().expect("gradients are in standard layout"))
     }
 
     /// `d_W += d^T x` for these rows of W.

@@ -39,6 +39,7 @@ pub(crate) struct PackedNetwork {
 pub(crate) struct PackedLayer {
     /// The forward scan, the reverse scan, or both in this order.
     pub(crate) scans: Vec<PackedScan>,
+    /// Of a dense layer or a convolution.
     pub(crate) dense: Packed,
     /// One for each state handed over by a dense bridge, in the order of the graph.
     pub(crate) bridge: Vec<Packed>,
@@ -132,6 +133,10 @@ impl PackedNetwork {
                     }
                 }
                 LayerKind::Dense { .. } => matrix(&mut packed.dense, Role::DenseWeight, false, None),
+                LayerKind::Conv1d(_) => match pass {
+                    Pass::Forward => packed.dense.pack_conv_transposed(set, values.conv_weight(layer)),
+                    Pass::Backward => packed.dense.pack_conv_rows(set, values.conv_weight(layer)),
+                },
                 LayerKind::Decoder { .. } => {
                     let hand_overs = config.graph().hand_overs();
                     packed.bridge.resize_with(hand_overs.len(), Packed::default);

@@ -4,8 +4,8 @@
 
 use gatefold_cpu::{Batch, Network, Threads};
 use gatefold_model::{
-    Activation, DenseConfig, Direction, Dropout, GruConfig, InitialState, LayerConfig, LstmConfig,
-    NetworkConfig, Parameters, Reset, RnnConfig,
+    Activation, Conv1dConfig, DenseConfig, Direction, Dropout, GruConfig, InitialState, LayerConfig,
+    LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
 };
 use ndarray::{Array2, Array3};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -41,7 +41,7 @@ fn memory_is_used_again() {
 }
 
 /// The networks whose passes are counted: cells, directions, and layers of every kind.
-fn networks() -> [Vec<LayerConfig>; 6] {
+fn networks() -> [Vec<LayerConfig>; 8] {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
     let both = LstmConfig::new(9).direction(Direction::Bidirectional).initial_state(InitialState::Learned);
     let sum = GruConfig::new(8).direction(Direction::BidirectionalSum);
@@ -59,6 +59,12 @@ fn networks() -> [Vec<LayerConfig>; 6] {
         ],
         vec![dense(8), LstmConfig::new(8).into(), LayerConfig::Residual { from: 1 }, LayerConfig::LastStep],
         vec![LstmConfig::new(8).into(), LayerConfig::FinalState, dense(3)],
+        vec![
+            Conv1dConfig::new(9, 5).padding(2, 2).stride(2).activation(Activation::Softplus).into(),
+            LstmConfig::new(8).into(),
+            Conv1dConfig::new(7, 3).causal().into(),
+        ],
+        vec![Conv1dConfig::new(16, 1).into(), LayerConfig::Residual { from: 0 }, LstmConfig::new(8).into()],
     ]
 }
 
@@ -108,7 +114,8 @@ fn passes_allocate_nothing() {
 
 fn steps_of_a_stream_allocate_nothing() {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
-    let networks: [&[LayerConfig]; 5] = [
+    let networks: [&[LayerConfig]; 6] = [
+        &[Conv1dConfig::new(12, 1).into(), LstmConfig::new(9).into()],
         &[LstmConfig::new(37).into(), dense(3)],
         &[LstmConfig::new(20).peephole().projection(7).skip(3).into(), LayerConfig::Softmax],
         &[GruConfig::new(16).into(), GruConfig::new(16).reset(Reset::Before).into(), dense(1)],

@@ -3,8 +3,8 @@
 use crate::common::{Case, random, widen};
 use gatefold_cpu::Batch;
 use gatefold_model::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
-    InitialState, LayerConfig, LstmConfig, RnnConfig,
+    Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
+    GruConfig, InitialState, LayerConfig, LstmConfig, RnnConfig,
 };
 use gatefold_model::{Dropout, Parameters, States};
 use gatefold_reference as reference;
@@ -17,6 +17,10 @@ const TANH: Bridge = Bridge::Dense { activation: Activation::Tanh };
 
 fn lstm(hidden: usize) -> LstmConfig {
     LstmConfig::new(hidden)
+}
+
+fn conv(output: usize, kernel: usize) -> Conv1dConfig {
+    Conv1dConfig::new(output, kernel)
 }
 
 fn both(hidden: usize) -> LayerConfig {
@@ -100,7 +104,74 @@ fn networks() -> Vec<(&'static str, Vec<LayerConfig>)> {
             "dense with a slope of its own",
             vec![dense(12, Activation::LeakyRelu { alpha: -0.3 }), lstm(9).into()],
         ),
+        (
+            "causal convolutions",
+            vec![
+                conv(9, 3).causal().activation(Activation::Relu).into(),
+                residual(0),
+                conv(9, 2).causal().dilation(3).into(),
+                lstm(10).into(),
+                conv(13, 2).causal().stride(2).bias(false).into(),
+            ],
+        ),
+        (
+            "padded convolutions",
+            vec![
+                conv(10, 4).padding(2, 3).stride(3).activation(Activation::Elu { alpha: -0.4 }).into(),
+                both(9),
+                conv(9, 2).padding(0, 5).dilation(2).into(),
+                LayerConfig::LastStep,
+                conv(10, 1).activation(Activation::Tanh).into(),
+            ],
+        ),
+        (
+            "convolutions tied, of known steps, and of a single output",
+            vec![
+                conv(9, 2).causal().into(),
+                LayerConfig::Tied { to: 0 },
+                lstm(9).into(),
+                LayerConfig::FinalState,
+                expand(Expansion::Repeat),
+                RnnConfig::new(9).into(),
+                conv(1, 3).into(),
+            ],
+        ),
     ]
+}
+
+/// Rows that end early, none of them shorter than what an output step reads, and windows of one output step.
+#[test]
+fn convolutions_without_padding() {
+    let mut failures = Failures::new();
+    let ragged = [4, 8, 0, 5, 8, 6];
+    let strided = || vec![conv(10, 4).stride(3).into(), lstm(9).into()];
+    let window = vec![conv(10, 8).activation(Activation::Relu).into(), dense(2, Activation::Identity)];
+    let dilated = vec![both(9), conv(3, 3).dilation(3).into(), LayerConfig::LastStep];
+    for (name, layers, lengths) in [
+        ("strided", strided(), Some(&ragged)),
+        ("strided", strided(), None),
+        ("window", window, None),
+        ("dilated", dilated, None),
+    ] {
+        failures.check(format!("{name}, lengths {lengths:?}"), || {
+            let lengths = lengths.map(|lengths| &lengths[..]);
+            case(&layers, 6).lengths(lengths).counted_states().check(name);
+        });
+    }
+    failures.finish();
+}
+
+/// Products in several windows of steps, and a sum over more rows than one of them has.
+#[test]
+fn convolutions_of_long_sequences() {
+    let mut failures = Failures::new();
+    for (name, layer) in
+        [("dense", conv(5, 90).activation(Activation::Tanh)), ("sparse", conv(3, 7).stride(5))]
+    {
+        failures
+            .check(name, || Case::new(9, &[layer.into(), DenseConfig::new(1).into()], 5, 700).check(name));
+    }
+    failures.finish();
 }
 
 fn case(layers: &[LayerConfig], batch: usize) -> Case {
