@@ -75,6 +75,23 @@ fn rows_and_elements() {
     let ends = params::RowEnds { steps: 3, batch: 5, width: 2, offset: 4, ..Default::default() };
     assert_touches(KernelId::LastRows, &[], ends, 1, &[5, 34, 10], 0);
     assert_touches(KernelId::LastRowsBackward, &[], ends, 1, &[5, 14, 30], 0);
+    let convolution = params::Convolution {
+        steps: 7,
+        out_steps: 3,
+        batch: 5,
+        width: 2,
+        weights: 4,
+        stride: 2,
+        dilation: 1,
+        left: 1,
+        offset: 6,
+        ..Default::default()
+    };
+    assert_touches(KernelId::Unfold, &[("LENGTHS", 1)], convolution, 2, &[5, 76, 120], 0);
+    assert_touches(KernelId::Fold, &[("LENGTHS", 0)], convolution, 2, &[0, 126, 70], 4);
+    let lengths =
+        params::ConvolvedLengths { batch: 5, padding: 1, reach: 4, stride: 2, ..Default::default() };
+    assert_touches(KernelId::ConvolvedLengths, &[], lengths, 1, &[5, 5], 0);
     let block = params::CopyBlock {
         rows: 3,
         width: 2,

@@ -170,6 +170,12 @@ pub enum KernelId {
     LastRows,
     /// The gradient of the last step.
     LastRowsBackward,
+    /// The values that each output step of a convolution reads.
+    Unfold,
+    /// The gradient of those values, added up.
+    Fold,
+    /// The length of each row after a convolution.
+    ConvolvedLengths,
     /// A block of columns copied between tensors of different width.
     CopyBlock,
     /// A block repeated.
@@ -188,7 +194,7 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 42] = [
+    pub const ALL: [KernelId; 45] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
@@ -228,6 +234,9 @@ impl KernelId {
         KernelId::MaskRows,
         KernelId::LastRows,
         KernelId::LastRowsBackward,
+        KernelId::Unfold,
+        KernelId::Fold,
+        KernelId::ConvolvedLengths,
         KernelId::CopyBlock,
         KernelId::Repeat,
         KernelId::Fill,
@@ -275,6 +284,9 @@ impl KernelId {
             KernelId::MaskRows => &sequence::MASK_ROWS,
             KernelId::LastRows => &sequence::LAST_ROWS,
             KernelId::LastRowsBackward => &sequence::LAST_ROWS_BACKWARD,
+            KernelId::Unfold => &sequence::UNFOLD,
+            KernelId::Fold => &sequence::FOLD,
+            KernelId::ConvolvedLengths => &sequence::CONVOLVED_LENGTHS,
             KernelId::CopyBlock => &sequence::COPY_BLOCK,
             KernelId::Repeat => &sequence::REPEAT,
             KernelId::Fill => &sequence::FILL,

@@ -273,6 +273,8 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::Dropout => question.ask::<params::Dropout>(),
         KernelId::Add => question.ask::<params::Add>(),
         KernelId::MaskRows => question.ask::<params::MaskRows>(),
+        KernelId::Unfold | KernelId::Fold => question.ask::<params::Convolution>(),
+        KernelId::ConvolvedLengths => question.ask::<params::ConvolvedLengths>(),
         KernelId::CopyBlock => question.ask::<params::CopyBlock>(),
         KernelId::Repeat => question.ask::<params::Repeat>(),
         KernelId::Fill => question.ask::<params::Fill>(),

@@ -1,5 +1,6 @@
 //! Each kernel against its mirror, over awkward sizes and every family of variants.
 
+mod convolution;
 mod embedding;
 mod gradients;
 mod linear;
@@ -65,6 +66,9 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::MaskRows => sequence::mask_rows(gpu, &mut checks),
         KernelId::LastRows => sequence::last_rows(gpu, &mut checks),
         KernelId::LastRowsBackward => sequence::last_rows_backward(gpu, &mut checks),
+        KernelId::Unfold => convolution::unfold(gpu, &mut checks),
+        KernelId::Fold => convolution::fold(gpu, &mut checks),
+        KernelId::ConvolvedLengths => convolution::convolved_lengths(gpu, &mut checks),
         KernelId::CopyBlock => sequence::copy_block(gpu, &mut checks),
         KernelId::Repeat => sequence::repeat(gpu, &mut checks),
         KernelId::Fill => sequence::fill(gpu, &mut checks),

@@ -4,8 +4,8 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
 use gatefold::layers::{
-    Activation, Biases, Coupling, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
-    InitialState, LayerConfig, LayerKind, LstmConfig, Recurrent, Reset, RnnConfig,
+    Activation, Biases, Conv1dConfig, Coupling, DenseConfig, Direction, EmbeddingConfig, Expansion,
+    GruConfig, InitialState, LayerConfig, LayerKind, LstmConfig, Recurrent, Reset, RnnConfig,
 };
 use gatefold::{Device, Error, Gpu, Network, NetworkConfig, Parameters, TrainConfig, Trainer};
 use gatefold_reference::loss;
@@ -39,6 +39,35 @@ fn embedding(tokens: usize, width: usize) -> LayerConfig {
 
 const LAST: LayerConfig = LayerConfig::LastStep;
 const LINEAR: Activation = Activation::Identity;
+
+/// Convolutions before, between and after other layers, over windows of the whole sequence and over many steps.
+fn convolutions() -> Vec<NetworkCase> {
+    let conv = |output, kernel| Conv1dConfig::new(output, kernel);
+    let relu = Activation::Relu;
+    vec![
+        NetworkCase::new(1, vec![conv(1, 1).into()], 1, 1),
+        NetworkCase::new(3, vec![conv(7, 3).stride(2).activation(relu).into(), lstm(5), LAST], 11, 5),
+        NetworkCase::new(
+            4,
+            vec![
+                conv(4, 2).causal().activation(Activation::Tanh).into(),
+                LayerConfig::Residual { from: 0 },
+                conv(4, 2).causal().dilation(2).into(),
+                LayerConfig::Tied { to: 0 },
+                dense(2, LINEAR),
+            ],
+            9,
+            3,
+        ),
+        NetworkCase::new(2, vec![lstm(6), conv(3, 4).padding(2, 3).bias(false).into(), lstm(4)], 7, 17),
+        // A network on a window, and periods of a longer one.
+        NetworkCase::new(3, vec![conv(8, 24).activation(relu).into(), dense(2, LINEAR)], 24, 6),
+        NetworkCase::new(2, vec![conv(5, 24).stride(24).into(), GruConfig::new(4).into(), LAST], 168, 3),
+        NetworkCase::new(3, vec![conv(2, 7).stride(3).padding(0, 2).into()], 300, 33),
+        // More values than a driver can walk in one loop.
+        NetworkCase::new(11_003, vec![conv(2, 7).into()], 8, 1),
+    ]
+}
 
 /// Every cell and option, alone and next to each other.
 fn recurrent_cases() -> Vec<NetworkCase> {
@@ -196,6 +225,7 @@ impl NetworkCase {
             1,
             4,
         ));
+        cases.extend(convolutions());
         cases.extend(recurrent_cases());
         // More steps than fit into one submission.
         cases.push(NetworkCase::new(2, vec![lstm(5), dense(1, LINEAR)], 2_100, 2));
@@ -257,6 +287,7 @@ pub fn output_terms(config: &NetworkConfig) -> usize {
     let terms = config.layers().iter().map(|layer| match layer.kind {
         LayerKind::Recurrent(recurrent) => layer.input + recurrent_terms(&recurrent),
         LayerKind::Dense { .. } | LayerKind::Softmax => layer.input,
+        LayerKind::Conv1d(conv) => layer.input * conv.kernel,
         LayerKind::Residual { .. } => 2,
         _ => 0,
     });
@@ -276,6 +307,7 @@ pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usi
     let back = config.layers().iter().map(|layer| match layer.kind {
         LayerKind::Recurrent(recurrent) => 4 * recurrent_terms(&recurrent),
         LayerKind::Dense { .. } | LayerKind::Softmax => layer.output,
+        LayerKind::Conv1d(conv) => layer.output * conv.kernel,
         LayerKind::Expand { steps, .. } => steps,
         LayerKind::Residual { .. } => 2,
         _ => 0,
@@ -333,7 +365,8 @@ pub fn check_backward(gpu: &Gpu, cases: &[NetworkCase]) -> Result<Checks, Error>
         for (name, want) in &want.parameters {
             let want: Vec<f64> = want.iter().copied().collect();
             let shape = found[name].shape();
-            let axes: Vec<(&str, usize)> = ["row", "column"].into_iter().zip(shape.iter().copied()).collect();
+            let axes: Vec<(&str, usize)> =
+                ["row", "column", "weight"].into_iter().zip(shape.iter().copied()).collect();
             let found: Vec<f32> = found[name].iter().copied().collect();
             checks.tensor(name, &axes, &found, &want, Tolerance::gradient(terms));
         }

@@ -6,9 +6,9 @@ use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
 use gatefold::data::LayerState;
 use gatefold::layers::{
-    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
-    GruActivations, GruConfig, InitialState, LayerConfig, LayerKind, LstmActivations, LstmConfig, Reset,
-    RnnConfig,
+    Activation, Biases, Bridge, Conv1dConfig, Coupling, DecoderConfig, DenseConfig, Direction,
+    EmbeddingConfig, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LayerKind,
+    LstmActivations, LstmConfig, Reset, RnnConfig,
 };
 use gatefold::training::Dropout;
 use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences, States};
@@ -250,6 +250,7 @@ impl SequenceCase {
             )
             .with_states(),
         ];
+        cases.extend(SequenceCase::convolutions());
         let decoder = |bridge: Bridge| DecoderConfig::new(1).bridge(bridge).into();
         let translator = |encoder: Vec<LayerConfig>, bridge: Bridge, after: Vec<LayerConfig>| {
             let mut layers: Vec<LayerConfig> = vec![EmbeddingConfig::new(9, 4).into()];
@@ -273,6 +274,39 @@ impl SequenceCase {
             vec![LstmConfig::new(5).feedback(3, Activation::Tanh).into()],
         ));
         cases
+    }
+
+    /// Convolutions around recurrent layers, over rows of different lengths with padding at each row's own ends.
+    fn convolutions() -> Vec<SequenceCase> {
+        let conv = |output, kernel| Conv1dConfig::new(output, kernel);
+        let both = Direction::Bidirectional;
+        let elu = Activation::Elu { alpha: -0.7 };
+        let case = |layers| SequenceCase::new(3, layers, (9, 6));
+        vec![
+            case(vec![
+                conv(4, 3).causal().activation(Activation::Tanh).into(),
+                LayerConfig::Dropout { rate: 0.3 },
+                LstmConfig::new(5).direction(both).into(),
+                conv(3, 2).causal().dilation(3).stride(2).into(),
+                GruConfig::new(4).into(),
+            ])
+            .with_lengths(),
+            case(vec![
+                GruConfig::new(4).into(),
+                conv(5, 4).padding(2, 3).stride(2).activation(elu).into(),
+                LayerConfig::LastStep,
+                DenseConfig::new(2).into(),
+            ])
+            .with_lengths(),
+            case(vec![conv(5, 4).padding(3, 2).into(), RnnConfig::new(4).into(), LayerConfig::FinalState])
+                .with_lengths()
+                .with_states(),
+            case(vec![conv(6, 9).activation(Activation::Softplus).into(), conv(2, 1).bias(false).into()]),
+            SequenceCase {
+                lengths: Some(vec![9, 4, 0, 8, 7, 5]),
+                ..case(vec![conv(3, 4).stride(3).into(), LstmConfig::new(4).into()])
+            },
+        ]
     }
 
     /// Signals of 1e-8 to 1e-2 through cells and layers without biases, with weights of usual size and with small ones.
@@ -388,6 +422,7 @@ impl SequenceCase {
                     + recurrent.projection.map_or(0, |_| recurrent.hidden)
             }
             LayerKind::Dense { .. } => input,
+            LayerKind::Conv1d(conv) => input * conv.kernel,
             LayerKind::Softmax => output,
             LayerKind::Decoder { .. } => input,
             _ => 0,
@@ -399,6 +434,7 @@ impl SequenceCase {
     fn gradient_terms(&self) -> usize {
         let back = self.config.layers().iter().map(|layer| match layer.kind {
             LayerKind::Recurrent(recurrent) => 4 * recurrent.hidden,
+            LayerKind::Conv1d(conv) => layer.output * conv.kernel,
             _ => layer.output,
         });
         let steps = self.steps.max(self.decoder.as_ref().map_or(0, |(steps, _)| *steps));

@@ -72,7 +72,9 @@ pub(crate) fn check_half(
         ));
     }
     if first == 0 {
-        config.check_steps(steps).map_err(|problem| format!("{what}: {problem}"))?;
+        config
+            .check_steps(steps)
+            .map_err(|expected| format!("{what}: expected {expected}, found {steps}"))?;
     }
     match layer.map(|layer| layer.kind) {
         Some(LayerKind::Expand { .. }) if steps != 1 => {
@@ -95,7 +97,8 @@ pub(crate) fn check_half(
         ));
     }
     lengths.iter().enumerate().filter(|_| first == 0).try_for_each(|(row, &length)| {
-        config.check_steps(length).map_err(|problem| format!("{what}, row {row}: {problem}"))
+        let wrong = |expected| format!("{what}, row {row}: expected {expected}, found {length}");
+        config.check_steps(length).map_err(wrong)
     })
 }
 

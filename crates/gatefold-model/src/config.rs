@@ -261,19 +261,22 @@ impl NetworkConfig {
     /// steps stays without steps.
     ///
     /// # Errors
-    /// Names the first layer that needs more steps, in one line.
+    /// The number of steps expected, and for which layer: `at least 6 steps for layer 2 (conv1d)`.
     pub fn check_steps(&self, steps: usize) -> Result<(), String> {
         let mut timeline = Timeline::Input;
-        for layer in self.layers.iter().filter(|_| steps > 0) {
-            if let (LayerKind::Conv1d(conv), Timeline::Input | Timeline::Convolved(_)) =
-                (layer.kind, timeline)
-                && let Some(problem) = conv.too_short(timeline.steps(steps))
-            {
-                return Err(format!("{}: {problem}", layer.place()));
+        let mut needed = None;
+        for layer in &self.layers {
+            if let (LayerKind::Conv1d(conv), Some(timing)) = (layer.kind, timeline.timing()) {
+                let least = timing.least(conv.least());
+                needed =
+                    Some((least, layer)).filter(|_| needed.is_none_or(|(most, _)| least > most)).or(needed);
             }
             timeline = layer.timeline;
         }
-        Ok(())
+        match needed.filter(|&(least, _)| 0 < steps && steps < least) {
+            Some((least, layer)) => Err(format!("at least {least} steps for {}", layer.place())),
+            None => Ok(()),
+        }
     }
 
     /// The time axis of the output.

@@ -177,13 +177,14 @@ impl Conv1d {
         self.kernel == 1 && self.stride == 1 && self.left == 0 && self.right == 0
     }
 
-    /// The problem with a row of `given` steps, if it is too short.
-    pub(crate) fn too_short(&self, given: usize) -> Option<String> {
-        let (reach, padding) = (self.reach(), self.left.saturating_add(self.right));
-        (given.saturating_add(padding) < reach).then(|| {
-            let more = if padding > 0 { format!(" and {padding} of padding") } else { String::new() };
-            format!("each output step reads {reach} steps; expected at least that many, found {given}{more}")
-        })
+    /// Whether there are as many output steps as input steps, whatever their number.
+    pub fn keeps_steps(&self) -> bool {
+        self.timing() == Timing::ALL
+    }
+
+    /// The fewest steps of a row that has an output step.
+    pub(crate) fn least(&self) -> usize {
+        self.reach().saturating_sub(self.left.saturating_add(self.right)).max(1)
     }
 
     pub(crate) fn timing(&self) -> Timing {
@@ -207,6 +208,12 @@ impl Timing {
         let given = i64::try_from(given).unwrap_or(i64::MAX);
         let steps = given.saturating_add(self.shift).div_euclid(self.stride);
         if given == 0 { 0 } else { usize::try_from(steps).unwrap_or(0) }
+    }
+
+    /// The fewest steps of which `wanted` are left.
+    pub(crate) fn least(self, wanted: usize) -> usize {
+        let wanted = i64::try_from(wanted).unwrap_or(i64::MAX);
+        usize::try_from(wanted.saturating_mul(self.stride).saturating_sub(self.shift)).unwrap_or(0).max(1)
     }
 
     /// Every step that went in.
@@ -299,10 +306,8 @@ mod tests {
                 assert_eq!(after, 0, "{given} steps");
             }
         }
-        assert_eq!(
-            config.check_steps(4).unwrap_err(),
-            "layer 2 (conv1d): each output step reads 4 steps; expected at least that many, found 2"
-        );
+        assert_eq!(config.check_steps(6).unwrap_err(), "at least 7 steps for layer 2 (conv1d)");
+        assert_eq!(config.check_steps(0), Ok(()));
     }
 
     #[test]
@@ -344,7 +349,7 @@ mod tests {
         let refused = |layers: &[LayerConfig]| of(layers).unwrap_err().to_string();
         assert_eq!(
             refused(&[LayerConfig::LastStep, expand(), conv(10)]),
-            "layer 2 (conv1d): each output step reads 10 steps; expected at least that many, found 9"
+            "layer 2 (conv1d): each output step reads 10 steps; expected at least 10, found 9"
         );
         assert_eq!(refused(&[conv(0)]), "layer 0 (conv1d): its kernel is 0; expected 1 to 16777216 steps");
         assert_eq!(

@@ -50,15 +50,25 @@ impl Timeline {
         matches!(self, Timeline::Input | Timeline::Convolved(_) | Timeline::Decoder)
     }
 
+    /// The steps of the network's input that are left, unless the axis is another one.
+    pub(crate) fn timing(self) -> Option<Timing> {
+        match self {
+            Timeline::Input => Some(Timing::ALL),
+            Timeline::Convolved(timing) => Some(timing),
+            Timeline::Single | Timeline::Expanded(_) | Timeline::Decoder => None,
+        }
+    }
+
     /// The time axis after a convolution.
     pub(crate) fn convolved(self, conv: &Conv1d) -> Timeline {
-        let after = |before: Timing| match before.then(conv.timing()) {
-            Timing::ALL => Timeline::Input,
-            timing => Timeline::Convolved(timing),
-        };
         match self {
-            Timeline::Input => after(Timing::ALL),
-            Timeline::Convolved(before) => after(before),
+            Timeline::Input | Timeline::Convolved(_) => {
+                let before = self.timing().expect("it is that of the network's input");
+                match before.then(conv.timing()) {
+                    Timing::ALL => Timeline::Input,
+                    timing => Timeline::Convolved(timing),
+                }
+            }
             Timeline::Single | Timeline::Expanded(_) => match conv.steps(self.steps(1)) {
                 1 => Timeline::Single,
                 steps => Timeline::Expanded(steps),

@@ -251,7 +251,13 @@ fn conv_problem(conv: &Conv1d, width: usize, timeline: Timeline, in_decoder: boo
         Timeline::Expanded(steps) => Some(steps),
         Timeline::Input | Timeline::Convolved(_) | Timeline::Decoder => None,
     };
-    known.and_then(|steps| conv.too_short(steps)).or_else(|| activation.problem())
+    let least = conv.least();
+    known
+        .filter(|&steps| steps < least)
+        .map(|steps| {
+            format!("each output step reads {reach} steps; expected at least {least}, found {steps}")
+        })
+        .or_else(|| activation.problem())
 }
 
 /// The problem with the options of a recurrent layer, if there is one.

@@ -296,7 +296,8 @@ fn tensors_of_other_modules_and_of_other_shapes_are_refused() {
             dict.insert(name.into(), zeros(shape));
         })
     };
-    let known = "is of no module known here; expected those of nn.RNN, LSTM, GRU, Linear, Conv1d and Embedding";
+    let known =
+        "is of no module known here; expected those of nn.RNN, LSTM, GRU, Linear, Conv1d and Embedding";
     assert_eq!(put("norm.weight", &[6]), format!("tensor norm.weight [6] {known}"));
     assert_eq!(put("conv.weight", &[6, 3, 3, 3]), format!("tensor conv.weight [6, 3, 3, 3] {known}"));
     assert_eq!(put("scale", &[1]), format!("tensor scale [1] {known}"));

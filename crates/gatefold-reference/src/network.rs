@@ -231,7 +231,8 @@ impl<R: Real> Network<R> {
     fn check_steps(&self, batch: &Batch<R>) {
         let lengths = batch.lengths.unwrap_or_default();
         for &steps in lengths.iter().chain([&batch.input.dim().0]) {
-            self.config.check_steps(steps).unwrap_or_else(|problem| panic!("{problem}"));
+            let checked = self.config.check_steps(steps);
+            checked.unwrap_or_else(|expected| panic!("expected {expected}, found {steps}"));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Layers lowered to plan steps, forward and backward; one file per kind of layer.
 
+pub mod convolution;
 pub mod dense;
 mod dropout;
 mod elementwise;
@@ -56,6 +57,8 @@ impl Sequence {
 pub enum Tape {
     /// Of a dense layer.
     Dense { x: Sequence, lengths: Option<Span>, saved: dense::Saved },
+    /// Of a convolution.
+    Conv1d(convolution::Kept),
     /// Of an embedding.
     Embedding { x: Sequence },
     /// Nothing: dropout draws its zeros again.
@@ -66,6 +69,16 @@ pub enum Tape {
     LastStep { x: Sequence, lengths: Option<Span> },
     /// Of an expansion.
     Expand { x: Sequence },
+}
+
+impl Tape {
+    /// The lengths of the output's rows, from those of the input, if they end early.
+    pub fn ends(&self, layer: &Layer, lengths: Option<Span>) -> Option<Span> {
+        match self {
+            Tape::Conv1d(kept) => kept.ends,
+            _ => lengths.filter(|_| layer.timeline.has_lengths()),
+        }
+    }
 }
 
 /// The plan in the making, and everything that layers need to know to add to it.
@@ -120,8 +133,12 @@ pub fn forward(
 ) -> Result<(Sequence, Tape), Error> {
     match layer.kind {
         LayerKind::Dense { activation, .. } => {
-            let saved = dense::forward(low, layer, activation, x, lengths)?;
+            let saved = dense::forward(low, layer, dense::Affine::dense(activation), x, lengths)?;
             Ok((saved.y, Tape::Dense { x, lengths, saved }))
+        }
+        LayerKind::Conv1d(conv) => {
+            let (y, kept) = convolution::forward(low, layer, &conv, x, lengths)?;
+            Ok((y, Tape::Conv1d(kept)))
         }
         LayerKind::Embedding { tokens } => {
             Ok((embedding::forward(low, layer, tokens, x), Tape::Embedding { x }))
@@ -167,7 +184,11 @@ pub fn backward(
     match (tape, layer.kind) {
         (Tape::Dense { x, lengths, saved }, LayerKind::Dense { activation, .. }) => {
             let tape = (*x, *lengths, *saved);
-            dense::backward(low.plan, target, layer, activation, parameters, tape, d_y, wants_input)
+            let affine = dense::Affine::dense(activation);
+            dense::backward(low.plan, target, layer, affine, parameters, tape, d_y, wants_input)
+        }
+        (Tape::Conv1d(kept), LayerKind::Conv1d(conv)) => {
+            convolution::backward(low, layer, &conv, kept, d_y, wants_input)
         }
         (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {
             embedding::backward(low, layer, tokens, *x, d_y).map(|()| None)

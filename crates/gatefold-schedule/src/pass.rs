@@ -20,8 +20,8 @@ use crate::layer::{self, Lowering, Purpose, Sequence};
 use crate::network::Forward;
 use crate::scan::ScanState;
 use crate::{
-    Element, Error, Given, Half, MemoryNeed, ParameterLayout, ParameterSpans, Plan, StateLayout, StateSet,
-    Target, memory,
+    Error, Given, Half, MemoryNeed, ParameterLayout, ParameterSpans, Plan, StateLayout, StateSet, Target,
+    memory,
 };
 use gatefold_model::{Layer, NetworkConfig, TrainConfig};
 use std::ops::Range;
@@ -248,7 +248,7 @@ fn finish(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: 
     if let Some(y) = forward.output {
         let output = low.plan.given(Given::Output, y.len());
         low.plan.copy(y.span, output);
-        mask(low.plan, config, pass, Sequence { span: output, ..y });
+        mask(low.plan, forward, Sequence { span: output, ..y });
     }
     for layer in config.recurrent_layers().filter(|_| finals) {
         // After an encoder alone, the decoder's initial states count as its final ones.
@@ -267,10 +267,8 @@ fn finish(low: &mut Lowering<'_>, config: &NetworkConfig, pass: &Pass, forward: 
 }
 
 /// Zeroes each row of the network's output, or of its gradient, past its end.
-fn mask(plan: &mut Plan, config: &NetworkConfig, pass: &Pass, y: Sequence) {
-    let half = pass.output_half();
-    if pass.shape.axis(half).lengths && config.timeline().has_lengths() {
-        let lengths = plan.given_as(Given::Lengths(half), Element::U32, y.batch);
+fn mask(plan: &mut Plan, forward: &Forward, y: Sequence) {
+    if let Some(lengths) = forward.output_lengths {
         layer::mask_rows(plan, y, lengths);
     }
 }

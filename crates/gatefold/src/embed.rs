@@ -14,6 +14,7 @@ mod buffers;
 pub use buffers::{BackwardBuffers, DecoderBuffers, ForwardBuffers, StateBuffers};
 
 use crate::gpu::{Compiled, DeviceBuffer, Gpu, SharedBuffers, bytes};
+use crate::sequences::check_steps;
 use crate::{Error, Refusal, block_on};
 use buffers::Callers;
 use gatefold_model::{Direction, LayerKind, NetworkConfig, Parameters};
@@ -258,6 +259,7 @@ impl Network {
     ) -> Result<Sequence, Error> {
         check_not_empty(steps, batch)?;
         let config = &self.config;
+        check_steps("sequence", config, steps)?;
         let axis = |steps, lengths: &Option<wgpu::Buffer>| Axis { steps, lengths: lengths.is_some() };
         if config.decoder().is_some() != forward.decoder.is_some() {
             let has = |there: bool| if there { "one" } else { "none" };
@@ -367,6 +369,9 @@ fn check_streams(config: &NetworkConfig) -> Result<(), Error> {
         let problem = match layer.kind {
             LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
                 "reads the end of a sequence first; expected direction forward for a stream"
+            }
+            LayerKind::Conv1d(conv) if !conv.is_pointwise() => {
+                "reads several steps at once; expected no such layer in a stream"
             }
             LayerKind::Expand { .. } => "makes several steps of one; expected no such layer in a stream",
             LayerKind::Decoder { .. } => "starts from an encoder's states; expected no decoder in a stream",

@@ -231,6 +231,12 @@ impl<'a> Sequences<'a> {
     pub(crate) fn check_encoder(&self, config: &NetworkConfig) -> Result<(), Error> {
         let first = config.layers().first().map(|layer| &layer.kind);
         check_part("input", self, config.input(), expands(first))?;
+        check_steps("input", config, self.steps())?;
+        for (row, &length) in self.lengths().unwrap_or_default().iter().enumerate() {
+            if config.check_steps(length).is_err() {
+                check_steps(&format!("row {row} of the input"), config, length)?;
+            }
+        }
         check_tokens("input", self.values(), self.lengths(), first)
     }
 
@@ -258,6 +264,11 @@ impl<'a> Sequences<'a> {
             (None, Some(_)) => Err(shape("decoder's input", "none, the network has no decoder", "one")),
         }
     }
+}
+
+/// Checks that a sequence is long enough for a network's convolutions.
+pub(crate) fn check_steps(what: &str, config: &NetworkConfig, steps: usize) -> Result<(), Error> {
+    config.check_steps(steps).map_err(|expected| shape(what, &expected, &steps.to_string()))
 }
 
 /// Checks that there is one length for each row, none of them beyond the steps. Steps past an earlier end are gone.
@@ -373,6 +384,20 @@ mod tests {
             tokens.check(&config).unwrap_err().to_string(),
             "input at step 0, row 1: expected a token number, 0 to 4, found 5"
         );
+    }
+
+    #[test]
+    fn rows_too_short_for_a_convolution_are_named() {
+        let config = NetworkConfig::with_input(1).lstm(2).conv1d(1, 4).dense(1).build().unwrap();
+        let problem = |input: &Sequences<'_>| input.check(&config).unwrap_err().to_string();
+        let short = Sequences::time_major(Array3::zeros((3, 2, 1)));
+        assert_eq!(problem(&short), "input: expected at least 4 steps for layer 1 (conv1d), found 3");
+        let rows = |lengths| Sequences::time_major(Array3::zeros((5, 3, 1))).with_lengths(lengths).unwrap();
+        assert_eq!(
+            problem(&rows([4, 0, 2])),
+            "row 2 of the input: expected at least 4 steps for layer 1 (conv1d), found 2"
+        );
+        rows([4, 0, 5]).check(&config).unwrap();
     }
 
     #[test]

@@ -294,6 +294,7 @@ fn refuse_ahead(config: &NetworkConfig, advice: &str) -> Result<(), Error> {
             LayerKind::Recurrent(recurrent) if recurrent.direction != Direction::Forward => {
                 "it reads the sequence from its end"
             }
+            LayerKind::Conv1d(conv) if !conv.is_pointwise() => "it reads several steps at once",
             LayerKind::Expand { .. } => "it makes several steps of one",
             _ => continue,
         };

@@ -56,6 +56,8 @@ pub struct Trainer {
     /// The weights of the last batch's rows, kept so that they are not made anew.
     weights: RowWeights,
     single_weights: Vec<f32>,
+    /// The lengths of the last batch's outputs, likewise.
+    ends: Vec<usize>,
     state: State,
 }
 
@@ -112,6 +114,7 @@ impl Trainer {
             carried: None,
             weights: RowWeights::default(),
             single_weights: Vec::new(),
+            ends: Vec::new(),
             state,
         })
     }
@@ -396,10 +399,15 @@ impl Trainer {
         }
         let of_output = input.of_output();
         let output = (network.output_steps(of_output.steps()), batch, network.output());
-        let lengths = of_output.lengths().filter(|_| network.timeline().has_lengths());
-        let TrainConfig { loss, reduction, .. } = &self.config;
         let drops = network.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
         let dropout = drops.then(|| self.dropout());
+        let timeline = network.timeline();
+        let lengths = of_output.lengths().filter(|_| timeline.has_lengths()).map(|lengths| {
+            self.ends.clear();
+            self.ends.extend(lengths.iter().map(|&length| timeline.steps(length)));
+            &self.ends[..]
+        });
+        let TrainConfig { loss, reduction, .. } = &self.config;
         self.weights.refill(loss, *reduction, &targets, lengths, output)?;
         self.weights.put_single(&mut self.single_weights);
         let weights = &self.single_weights;

@@ -10,6 +10,7 @@ const SORT_ROWS: Part = Text(include_str!("../../sequence/sort_rows.wgsl"));
 const RUNS: Part = Text(include_str!("../../sequence/runs.wgsl"));
 const TEAM: Part = Text(include_str!("../../sequence/team.wgsl"));
 const THREEFRY: Part = Text(include_str!("../../sequence/threefry.wgsl"));
+const CONVOLUTION: Part = Text(include_str!("../../sequence/convolution.wgsl"));
 const ROW_ENDS: Part = Text(include_str!("../../sequence/row_ends.wgsl"));
 
 pub(super) static GATHER_ROWS: KernelSpec = KernelSpec {
@@ -101,6 +102,27 @@ pub(super) static LAST_ROWS_BACKWARD: KernelSpec = KernelSpec {
     bindings: &[Read, Read, Write],
     consts: &[WG_SIZE],
     ..KernelSpec::of::<params::RowEnds>("last_rows_backward")
+};
+
+pub(super) static UNFOLD: KernelSpec = KernelSpec {
+    parts: &[CONVOLUTION, Text(include_str!("../../sequence/unfold.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, Const::Bool("LENGTHS")],
+    ..KernelSpec::of::<params::Convolution>("unfold")
+};
+
+pub(super) static FOLD: KernelSpec = KernelSpec {
+    parts: &[CONVOLUTION, Text(include_str!("../../sequence/fold.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, Const::Bool("LENGTHS")],
+    ..KernelSpec::of::<params::Convolution>("fold")
+};
+
+pub(super) static CONVOLVED_LENGTHS: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../sequence/convolved_lengths.wgsl"))],
+    bindings: &[Read, Write],
+    consts: &[WG_SIZE],
+    ..KernelSpec::of::<params::ConvolvedLengths>("convolved_lengths")
 };
 
 pub(super) static COPY_BLOCK: KernelSpec = KernelSpec {

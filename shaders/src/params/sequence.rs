@@ -161,6 +161,54 @@ params! {
         _pad2: u32,
     }
 
+    /// What a convolution reads, or its gradient; see `sequence/convolution.wgsl`.
+    Convolution {
+        /// T
+        steps: u32,
+        /// T', the output's.
+        out_steps: u32,
+        /// B
+        batch: u32,
+        /// Values of a row.
+        width: u32,
+        /// K, steps that an output step reads.
+        weights: u32,
+        /// Steps from one output step to the next.
+        stride: u32,
+        /// Steps from one that an output step reads to the next.
+        dilation: u32,
+        /// Steps of padding before a row.
+        left: u32,
+        /// The first element of x, or of d.
+        offset: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// Lengths after a convolution; see `sequence/convolved_lengths.wgsl`.
+    ConvolvedLengths {
+        /// B
+        batch: u32,
+        /// Steps of padding before and after a row.
+        padding: u32,
+        /// Steps from the first to the last that an output step reads.
+        reach: u32,
+        /// Steps from one output step to the next.
+        stride: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
+    }
+
     /// The last steps of rows; see `sequence/row_ends.wgsl`.
     RowEnds {
         /// T
@@ -333,6 +381,27 @@ impl Params for RowEnds {
             _ => vec![batch, end(self.offset, all), step],
         };
         Extents { lens, iterations: 0 }
+    }
+}
+
+impl Params for Convolution {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let lengths = kernel.len_if("LENGTHS", u64::from(self.batch));
+        let x = product(&[self.steps, self.batch, self.width]);
+        let read = product(&[self.out_steps, self.batch, self.width, self.weights]);
+        match kernel.id {
+            KernelId::Fold => Extents {
+                lens: vec![lengths, end(self.offset, read), x],
+                iterations: u64::from(self.weights),
+            },
+            _ => Extents { lens: vec![lengths, end(self.offset, x), read], iterations: 0 },
+        }
+    }
+}
+
+impl Params for ConvolvedLengths {
+    fn extents(&self, _: &KernelVariant, _: [u32; 3]) -> Extents {
+        Extents { lens: vec![u64::from(self.batch); 2], iterations: 0 }
     }
 }
 

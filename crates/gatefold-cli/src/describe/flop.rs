@@ -12,7 +12,7 @@ use gatefold_model::{Cell, Layer, LayerKind, LstmCell, Recurrent, Role};
 ///
 /// A scan of a recurrent layer takes `2 B G H (I + R)`: `G` gates of `H` units, each a sum over `I` inputs and the
 /// `R` values of `h`. A skip connection sums over another `R` values, feedback over `O`. A projection takes `2 B R H`
-/// more, the readout of feedback `2 B O H`.
+/// more, the readout of feedback `2 B O H`. A convolution takes `2 B O I K` for each step of its output.
 pub(crate) fn forward_step(layer: &Layer, batch: usize) -> u128 {
     let terms = match &layer.kind {
         LayerKind::Recurrent(recurrent) => {
@@ -20,6 +20,7 @@ pub(crate) fn forward_step(layer: &Layer, batch: usize) -> u128 {
             scans * scan_terms(recurrent, layer.input)
         }
         LayerKind::Dense { .. } => product(layer.input, layer.output),
+        LayerKind::Conv1d(conv) => product(layer.input, layer.output) * conv.kernel as u128,
         LayerKind::Decoder { .. } => {
             let weights = layer.parameters.iter().filter(|spec| matches!(spec.role, Role::BridgeWeight(..)));
             weights.map(|spec| spec.len() as u128).sum()
@@ -38,6 +39,7 @@ pub(crate) fn input_gradient_step(layer: &Layer, batch: usize) -> u128 {
             scans as u128 * gate_rows(recurrent)
         }
         LayerKind::Dense { .. } => layer.output as u128,
+        LayerKind::Conv1d(conv) => product(layer.output, conv.kernel),
         _ => 0,
     };
     2 * batch as u128 * rows * layer.input as u128
@@ -73,8 +75,8 @@ mod tests {
     use super::*;
     use gatefold::NetworkConfig;
     use gatefold::layers::{
-        Activation, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
-        LayerConfig, LstmConfig, Reset, RnnConfig,
+        Activation, Bridge, Conv1dConfig, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig,
+        GruConfig, LayerConfig, LstmConfig, Reset, RnnConfig,
     };
 
     fn layers(input: usize, stack: &[LayerConfig]) -> Vec<Layer> {
@@ -98,6 +100,7 @@ mod tests {
         assert_eq!(of(LstmConfig::new(5).peephole().squashed()), of(LstmConfig::new(5)));
         assert_eq!(of(LstmConfig::new(5).coupled(Coupling::Input)), (2 * 7 * 15 * (3 + 5), 2 * 7 * 15 * 3));
         assert_eq!(of(DenseConfig::new(2)), (2 * 7 * 3 * 2, 2 * 7 * 3 * 2));
+        assert_eq!(of(Conv1dConfig::new(2, 4).stride(3)), (2 * 7 * 3 * 2 * 4, 2 * 7 * 3 * 2 * 4));
     }
 
     #[test]

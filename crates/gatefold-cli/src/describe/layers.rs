@@ -27,6 +27,7 @@ impl Shaped<'_> {
             // Done once: these look at the end of a sequence, or make a sequence from a single step.
             LayerKind::LastStep | LayerKind::FinalState | LayerKind::Expand { .. } => 1,
             LayerKind::Decoder { .. } => 1,
+            LayerKind::Conv1d(_) => self.steps_on(layer.timeline),
             _ => self.steps_into(layer),
         }
     }
@@ -69,6 +70,7 @@ impl Shaped<'_> {
                     text += " no bias";
                 }
             }
+            LayerKind::Conv1d(conv) => text += &format!(" {conv}"),
             LayerKind::Embedding { tokens } => text += &format!(" of {tokens} tokens"),
             LayerKind::Dropout { rate } => text += &format!(" rate {rate}"),
             LayerKind::Residual { from } => text += &format!(" with the input of layer {from}"),
@@ -97,6 +99,17 @@ impl Shaped<'_> {
             }
             LayerKind::Residual { from } => {
                 vec![format!("{when}: {input} + the input of layer {from} -> {output}")]
+            }
+            LayerKind::Conv1d(conv) => {
+                let (reach, every) = (conv.reach(), conv.stride);
+                let read = if conv.dilation == 1 {
+                    format!("{} steps of {input}", conv.kernel)
+                } else {
+                    format!("{} of {reach} steps of {input}", conv.kernel)
+                };
+                let moves =
+                    if every == 1 { String::new() } else { format!(", {every} steps further each time") };
+                vec![format!("{when}: {read} -> {output}{moves}")]
             }
             LayerKind::Embedding { .. } => vec![format!("{when}: a row of the table -> {output}")],
             LayerKind::LastStep => {
@@ -241,7 +254,8 @@ fn state_width(layer: &Layer, state: StateKind) -> Option<usize> {
 mod tests {
     use super::*;
     use gatefold::layers::{
-        Coupling, DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig,
+        Conv1dConfig, Coupling, DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig, LayerConfig,
+        LstmConfig, RnnConfig,
     };
 
     /// The lines of every layer for seven rows of eleven steps, six for a decoder's.
@@ -351,6 +365,23 @@ mod tests {
                 "once: [7, 2] -> [7, 2]"
             ]
         );
+    }
+
+    #[test]
+    fn convolutions_read_several_steps() {
+        let stack = [
+            Conv1dConfig::new(5, 3).causal().dilation(2).activation(Activation::Relu).into(),
+            Conv1dConfig::new(2, 4).stride(3).into(),
+            GruConfig::new(6).into(),
+        ];
+        let (folded, unrolled) = lines(3, &stack);
+        assert_eq!(
+            folded,
+            ["[11, 7, 5] kernel 3, dilation 2, causal, relu", "[3, 7, 2] kernel 4, stride 3", "[3, 7, 6]"]
+        );
+        assert_eq!(unrolled[0], ["t = 1 .. 11: 3 of 5 steps of [7, 3] -> [7, 5]"]);
+        assert_eq!(unrolled[1], ["t = 1 .. 3: 4 steps of [7, 5] -> [7, 2], 3 steps further each time"]);
+        assert!(unrolled[2][0].starts_with("t = 1 .. 3: x(t) [7, 2]"), "{}", unrolled[2][0]);
     }
 
     #[test]

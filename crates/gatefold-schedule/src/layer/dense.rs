@@ -20,16 +20,31 @@ pub struct Saved {
     pub kept: Sequence,
 }
 
+/// The parameters and the function of `act(x W^T + b)`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Affine {
+    pub(crate) weight: Role,
+    pub(crate) bias: Role,
+    pub(crate) activation: Activation,
+}
+
+impl Affine {
+    /// Those of a dense layer.
+    pub(crate) fn dense(activation: Activation) -> Affine {
+        Affine { weight: Role::DenseWeight, bias: Role::DenseBias, activation }
+    }
+}
+
 pub(crate) fn forward(
     low: &mut Lowering<'_>,
     layer: &Layer,
-    activation: Activation,
+    Affine { weight, bias, activation }: Affine,
     x: Sequence,
     lengths: Option<Span>,
 ) -> Result<Saved, Error> {
-    let weight = low.parameters.values(low.plan, layer, Role::DenseWeight);
-    let bias = low.parameters.find(low.plan, layer, Role::DenseBias, false);
-    let weight = Matrix::new(weight, layer.output, layer.input).transposed();
+    let weight = low.parameters.values(low.plan, layer, weight);
+    let bias = low.parameters.find(low.plan, layer, bias, false);
+    let weight = Matrix::new(weight, layer.output, x.width).transposed();
     let y = Sequence { width: layer.output, ..x };
     product(low, &layer.label(), (x.rows(lengths), weight), bias, activation, y)
 }
@@ -93,28 +108,28 @@ pub(crate) fn backward(
     plan: &mut Plan,
     target: &Target,
     layer: &Layer,
-    activation: Activation,
+    affine: Affine,
     parameters: &ParameterSpans<'_>,
     (x, lengths, saved): (Sequence, Option<Span>, Saved),
     d_y: Sequence,
     wants_input: bool,
 ) -> Result<Option<Sequence>, Error> {
     let label = layer.label();
-    let d_pre = before_activation(plan, &label, activation, saved.kept, d_y).rows(lengths);
-    if let Some(d_weight) = parameters.gradient(plan, layer, Role::DenseWeight) {
+    let d_pre = before_activation(plan, &label, affine.activation, saved.kept, d_y).rows(lengths);
+    if let Some(d_weight) = parameters.gradient(plan, layer, affine.weight) {
         let what = format!("{label}.weight");
-        let order = Order::columns_units_lanes(LaneMap::same(1), layer.output, layer.input);
+        let order = Order::columns_units_lanes(LaneMap::same(1), layer.output, x.width);
         product::add_gradient(plan, target, &what, (x.matrix().transposed(), d_pre), order, d_weight)?;
     }
-    if let Some(d_bias) = parameters.find_gradient(plan, layer, Role::DenseBias, false) {
+    if let Some(d_bias) = parameters.find_gradient(plan, layer, affine.bias, false) {
         let what = format!("{label}.bias");
         product::add_column_sums(plan, target, &what, d_pre, &[(Order::same(d_bias.len), d_bias)])?;
     }
     if !wants_input {
         return Ok(None);
     }
-    let weight = parameters.values(plan, layer, Role::DenseWeight);
-    let weight = Matrix::new(weight, layer.output, layer.input);
+    let weight = parameters.values(plan, layer, affine.weight);
+    let weight = Matrix::new(weight, layer.output, x.width);
     let d_x = plan.scratch(format!("{label}.d_x"), x.len());
     product::matmul(plan, target, &format!("{label}.d_x"), (d_pre, weight), None, Activation::Identity, d_x)?;
     Ok(Some(Sequence { span: d_x, ..x }))

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub struct Forward {
     /// The network's output; `None` after an encoder alone.
     pub output: Option<Sequence>,
+    /// The lengths of its rows, if they end early.
+    pub output_lengths: Option<Span>,
     /// The initial states of each recurrent layer that ran.
     pub initial: BTreeMap<usize, InitialStates>,
     /// The final states of each recurrent layer, if somebody reads them.
@@ -110,11 +112,16 @@ pub fn forward(
                 (y, KeptTape::Plain(tape))
             }
         };
+        let lengths = match &tape {
+            KeptTape::Plain(tape) => tape.ends(layer, lengths),
+            _ => lengths.filter(|_| layer.timeline.has_lengths()),
+        };
         found.layers.insert(layer.index, Kept { x, tape });
-        let lengths = lengths.filter(|_| layer.timeline.has_lengths());
         values.insert(Source::Output(layer.index), (y, lengths));
     }
-    found.output = values.get(&graph.output()).filter(|_| pass.part != Part::Encoder).map(|(y, _)| *y);
+    let output = values.get(&graph.output()).filter(|_| pass.part != Part::Encoder);
+    found.output = output.map(|(y, _)| *y);
+    found.output_lengths = output.and_then(|(_, lengths)| *lengths);
     Ok(found)
 }
 

@@ -30,6 +30,9 @@ fn check_shape(config: &NetworkConfig, shape: &Shape) -> Result<(), Error> {
             return wrong(what, "at least one step and one row", format!("steps {steps}, batch {batch}"));
         }
     }
+    if let Err(expected) = config.check_steps(input.steps) {
+        return wrong("input", &expected, input.steps.to_string());
+    }
     let expands = matches!(config.layers().first().map(|layer| layer.kind), Some(LayerKind::Expand { .. }));
     if expands && input != (Axis { steps: 1, lengths: false }) {
         let found = format!("steps {}{}", input.steps, if input.lengths { " with lengths" } else { "" });
@@ -60,6 +63,12 @@ pub fn check_sizes(config: &NetworkConfig, target: &Target, pass: &Pass) -> Resu
             steps = axis.steps;
         }
         let (label, steps) = (layer.label(), layer.timeline.steps(steps));
+        if let LayerKind::Conv1d(conv) = layer.kind
+            && !conv.is_pointwise()
+        {
+            let len = bytes(&[steps, batch, layer.input, conv.kernel]);
+            target.check_size(&format!("{label}.read"), len)?;
+        }
         match layer.recurrent() {
             Some(recurrent) => {
                 let len = bytes(&[steps, batch, recurrent.hidden, layer::lanes(layer)]);

@@ -55,12 +55,12 @@ pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) ->
     let d_output = forward.output.map(|y| Sequence { span: low.plan.given(Given::DOutput, y.len()), ..y });
     // The caller's gradient stays as it is: zeros past the ends of rows go into a copy.
     let d_output = d_output.map(|d| {
-        if !pass.shape.axis(pass.output_half()).lengths {
+        if forward.output_lengths.is_none() {
             return d;
         }
         let masked = Sequence { span: low.plan.scratch("d_output.masked", d.len()), ..d };
         low.plan.copy(d.span, masked.span);
-        mask(low.plan, config, &pass, masked);
+        mask(low.plan, &forward, masked);
         masked
     });
     let mut d_finals = BTreeMap::new();

@@ -30,7 +30,7 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
     }
     let d_output = forward.output.map(|y| Sequence { span: low.plan.given(Given::DOutput, y.len()), ..y });
     if let Some(d_output) = d_output {
-        mask(low.plan, config, pass, d_output);
+        mask(low.plan, &forward, d_output);
     }
     let mut d_finals = BTreeMap::new();
     for (&index, scans) in &forward.finals {
