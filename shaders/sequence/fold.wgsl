@@ -34,9 +34,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             k += (padded - min(k, padded)) % params.stride;
         }
         for (; k < end; k += by) {
-            let from = padded - k * params.dilation;
-            if from % params.stride == 0u {
-                let t = from / params.stride;
+            let at = padded - k * params.dilation;
+            if at % params.stride == 0u {
+                let t = at / params.stride;
                 sum += d[params.offset + ((t * params.batch + b) * params.width + index % params.width) * params.weights + k];
             }
         }
