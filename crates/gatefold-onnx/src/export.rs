@@ -40,7 +40,7 @@ impl ExportOptions {
 
     /// Whether the lengths of the rows are an input, `lengths`, int32 `[B]`. Each must be at least 1: for a row of
     /// length 0, ONNX runtimes return a final state of zeros, whereas the engine returns the initial state. A decoder's
-    /// rows all have the same length. Past a row's end the engine's output is zero, but the model's is whatever dense
+    /// rows all have the same length. A network with a convolution is refused: ONNX's Conv reads past the ends of rows. Past a row's end the engine's output is zero, but the model's is whatever dense
     /// layers and a softmax make of zeros.
     pub fn lengths(mut self, given: bool) -> ExportOptions {
         self.lengths = given;
@@ -89,6 +89,7 @@ pub fn export(
             let steps = match timeline {
                 Timeline::Expanded(steps) => Len::Fixed(steps),
                 Timeline::Decoder => Len::Named("decoder_steps"),
+                Timeline::Convolved(_) => Len::Named("output_steps"),
                 _ => Len::Named("steps"),
             };
             let shape = [steps, Len::Named("batch"), Len::Fixed(config.output())];

@@ -92,6 +92,8 @@ impl OnnxModel {
 /// Sizes to walk the graph with if it does not fix them: above 1, and not equal.
 const STEPS: usize = 5;
 const BATCH: usize = 3;
+/// The most steps to walk a graph with, for convolutions that read many.
+const MOST_STEPS: usize = 1 << 13;
 
 /// An error, and the number of nodes walked before it.
 type Refusal = (usize, Box<OnnxError>);

@@ -1,5 +1,6 @@
 //! The operators that exporters write around recurrent layers, on arrays. The recurrent ones are in `recurrent`.
 
+mod convolution;
 mod elementwise;
 mod product;
 mod shape;
@@ -18,6 +19,7 @@ pub(crate) struct Call<'a> {
     pub(crate) inputs: Vec<Option<&'a Tensor>>,
 }
 
+pub(crate) use convolution::Convolution;
 pub(crate) use elementwise::function_of;
 
 type Run = fn(&Call) -> Result<Vec<Tensor>, String>;
@@ -26,12 +28,13 @@ type Run = fn(&Call) -> Result<Vec<Tensor>, String>;
 ///
 /// Less, Not, ReduceProd and ReverseSequence occur in Keras' exports. Our own dense layers are exported with functions
 /// other than relu, tanh and sigmoid too.
-const PLAIN: [(&str, Run); 33] = [
+const PLAIN: [(&str, Run); 35] = [
     ("Add", elementwise::add),
     ("Cast", elementwise::cast),
     ("Concat", slicing::concat),
     ("Constant", shape::constant),
     ("ConstantOfShape", shape::constant_of_shape),
+    ("Conv", convolution::conv),
     ("Dropout", elementwise::dropout),
     ("Elu", elementwise::function),
     ("Expand", shape::expand),
@@ -45,6 +48,7 @@ const PLAIN: [(&str, Run); 33] = [
     ("Mul", elementwise::mul),
     ("Not", elementwise::not),
     ("ReduceProd", elementwise::reduce_prod),
+    ("Pad", convolution::pad),
     ("Relu", elementwise::function),
     ("Reshape", shape::reshape),
     ("ReverseSequence", slicing::reverse_sequence),

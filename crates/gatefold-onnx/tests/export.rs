@@ -2,9 +2,9 @@
 
 use gatefold_check::Failures;
 use gatefold_model::{
-    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
-    GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations, LstmConfig, NetworkConfig,
-    Parameters, Reset, RnnConfig,
+    Activation, Biases, Bridge, Conv1dConfig, Coupling, DecoderConfig, DenseConfig, Direction,
+    EmbeddingConfig, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations,
+    LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
 };
 use gatefold_onnx::{ExportOptions, Layout, OnnxModel, export};
 use ndarray::ArrayD;
@@ -96,10 +96,54 @@ fn networks() -> Vec<(NetworkConfig, Parameters)> {
     ]
 }
 
+/// Convolutions before, between and after recurrent layers, over a whole window and over periods.
+fn convolutions() -> Vec<(NetworkConfig, Parameters)> {
+    let conv = |output, kernel| Conv1dConfig::new(output, kernel);
+    let scaled = Activation::ScaledTanh { alpha: 0.7, beta: 0.6 };
+    vec![
+        network(3, [conv(4, 3).activation(Activation::Relu).into(), LstmConfig::new(5).into()]),
+        network(
+            3,
+            [
+                conv(3, 4).causal().dilation(2).bias(false).into(),
+                LayerConfig::Residual { from: 0 },
+                conv(2, 24).stride(24).activation(scaled).into(),
+                LstmConfig::new(2).bidirectional().into(),
+                LayerConfig::LastStep,
+                DenseConfig::new(2).into(),
+            ],
+        ),
+        network(
+            2,
+            [
+                GruConfig::new(3).into(),
+                conv(4, 5)
+                    .padding(1, 3)
+                    .stride(2)
+                    .activation(Activation::Affine { alpha: 0.5, beta: 0.1 })
+                    .into(),
+                conv(2, 1).into(),
+                GruConfig::new(3).into(),
+                LayerConfig::FinalState,
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn lengths_and_a_convolution_are_refused() {
+    let (config, parameters) = network(3, [Conv1dConfig::new(2, 3).causal().into()]);
+    let refused = export(&config, &parameters, ExportOptions::new().lengths(true)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "layer 0 (conv1d): ONNX's Conv knows no lengths and reads past the ends of rows; write the network without lengths"
+    );
+}
+
 #[test]
 fn a_written_network_reads_back_unchanged() {
     let mut failures = Failures::new();
-    for (config, parameters) in networks() {
+    for (config, parameters) in networks().into_iter().chain(convolutions()) {
         for batch_first in [false, true] {
             failures.check(format!("{config}, batch first {batch_first}"), || {
                 let options = ExportOptions::new().batch_first(batch_first);

@@ -5,8 +5,8 @@
 use gatefold::{Device, Network, Sequences, States};
 use gatefold_check::{Failures, Tolerance, assert_close};
 use gatefold_model::{
-    Activation, Biases, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
-    InitialState, LayerConfig, LstmConfig, NetworkConfig, Parameters,
+    Activation, Biases, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig,
+    Expansion, GruConfig, InitialState, LayerConfig, LstmConfig, NetworkConfig, Parameters,
 };
 use gatefold_onnx::{ExportOptions, export};
 use ndarray::{Array2, Array3, ArrayD, IxDyn};
@@ -146,6 +146,23 @@ fn layers_around_recurrent_ones() {
     }
     // The same layer twice.
     compare(&mut failures, 4, [GruConfig::new(4).into(), LayerConfig::Tied { to: 0 }]);
+    failures.finish();
+}
+
+#[test]
+fn convolutions() {
+    let conv = |output, kernel| Conv1dConfig::new(output, kernel);
+    let mut failures = Failures::new();
+    compare(
+        &mut failures,
+        3,
+        [conv(4, STEPS).activation(Activation::Relu).into(), DenseConfig::new(2).into()],
+    );
+    compare(&mut failures, 3, [conv(3, 2).causal().dilation(2).into(), LayerConfig::Residual { from: 0 }]);
+    for padded in [conv(4, 3).padding(2, 1), conv(4, 2).padding(0, 3).stride(2).dilation(3).bias(false)] {
+        let layers = [GruConfig::new(3).into(), padded.into(), LstmConfig::new(3).bidirectional().into()];
+        compare(&mut failures, 2, layers);
+    }
     failures.finish();
 }
 

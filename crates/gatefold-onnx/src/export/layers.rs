@@ -5,8 +5,8 @@ use crate::OnnxError;
 use crate::proto::tensor_proto::DataType;
 use crate::recurrent::{Operator, RecurrentOperator, activation_name};
 use gatefold_model::{
-    Activation, Bridge, Direction, Expansion, InitialState, Layer, LayerKind, NetworkConfig, Parameters,
-    Recurrent, Role, StateKind,
+    Activation, Bridge, Conv1d, Direction, Expansion, InitialState, Layer, LayerKind, NetworkConfig,
+    Parameters, Recurrent, Role, StateKind,
 };
 use ndarray::{Array1, Array3, ArrayD, Axis, Ix2, stack};
 
@@ -54,6 +54,7 @@ impl<'a> Export<'a> {
             now = match layer.kind {
                 LayerKind::Recurrent(recurrent) => self.recurrent(layer, &recurrent, &now, ragged, bridge)?,
                 LayerKind::Dense { activation, .. } => self.dense(layer, &now, activation)?,
+                LayerKind::Conv1d(conv) => self.convolution(layer, &now, &conv, ragged)?,
                 LayerKind::Embedding { .. } => {
                     let first = layer.index == 0 || self.config.decoder() == Some(layer.index - 1);
                     if !first {
@@ -253,6 +254,40 @@ impl<'a> Export<'a> {
         let weight = self.tensor(layer, Role::DenseWeight)?;
         let bias = self.find(layer, Role::DenseBias, false);
         self.product(layer, x, &format!("layer{}", layer.owner), weight, bias, activation)
+    }
+
+    /// A convolution, for which ONNX has the steps last: `[B, F, T]`.
+    fn convolution(
+        &mut self,
+        layer: &Layer,
+        x: &str,
+        conv: &Conv1d,
+        ragged: bool,
+    ) -> Result<String, OnnxError> {
+        if ragged && !conv.is_pointwise() {
+            return Err(refuse(
+                layer,
+                "ONNX's Conv knows no lengths and reads past the ends of rows; write the network without lengths",
+            ));
+        }
+        let name = format!("layer{}", layer.owner);
+        let weight = self.tensor(layer, Role::ConvWeight)?;
+        let weight = self.writer.numbers(&format!("{name}.weight"), weight);
+        let bias = self.find(layer, Role::ConvBias, false);
+        let bias = bias.map(|bias| self.writer.numbers(&format!("{name}.bias"), bias));
+        let turned = self.writer.node("Transpose", &[x], vec![("perm", Setting::Ints(vec![1, 2, 0]))]);
+        let mut inputs = vec![turned.as_str(), &weight];
+        inputs.extend(bias.as_deref());
+        let ints = |values: &[usize]| Setting::Ints(values.iter().map(|&value| value as i64).collect());
+        let settings = vec![
+            ("kernel_shape", ints(&[conv.kernel])),
+            ("strides", ints(&[conv.stride])),
+            ("dilations", ints(&[conv.dilation])),
+            ("pads", ints(&[conv.left, conv.right])),
+        ];
+        let y = self.writer.node("Conv", &inputs, settings);
+        let y = self.writer.node("Transpose", &[&y], vec![("perm", Setting::Ints(vec![2, 0, 1]))]);
+        Ok(self.function(&y, conv.activation))
     }
 
     fn product(

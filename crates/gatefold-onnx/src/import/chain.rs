@@ -1,16 +1,17 @@
 //! The layers found so far, and what the next one reads.
 
 use super::trace::{Content, Rows, Source, rows};
-use super::{BATCH, GivenState, Imported, Layout, STEPS, Value, Values};
+use super::{BATCH, GivenState, Imported, Layout, MOST_STEPS, STEPS, Value, Values};
 use crate::graph::{Axis, Graph, Port};
+use crate::operators::Convolution;
 use crate::recurrent::{RecurrentOperator, Weights};
 use crate::tensor::{Tensor, volume};
 use crate::{ElementType, OnnxError};
 use gatefold_model::{
-    Activation, DenseConfig, Direction, EmbeddingConfig, GruConfig, InitialState, LayerConfig, NetworkConfig,
-    Parameters, Role,
+    Activation, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig, InitialState, LayerConfig,
+    NetworkConfig, Parameters, Role,
 };
-use ndarray::{Array1, Array2, ArrayD, Axis as AxisOf};
+use ndarray::{Array1, Array2, Array3, ArrayD, Axis as AxisOf};
 use std::collections::BTreeMap;
 
 /// A layer found in a graph, with its weights.
@@ -23,6 +24,14 @@ pub(super) enum Found {
     },
     Dense {
         weight: Array2<f32>,
+        bias: Option<Array1<f32>>,
+        activation: Activation,
+    },
+    Conv1d {
+        /// Without an activation.
+        config: Conv1dConfig,
+        /// `[O, I, K]`
+        weight: Array3<f32>,
         bias: Option<Array1<f32>>,
         activation: Activation,
     },
@@ -61,7 +70,7 @@ impl<'a> Chain<'a> {
             Some(Axis::Fixed(len)) => *len,
             _ => free,
         };
-        let (steps, batch) = (len(time, STEPS), len(rows, BATCH));
+        let (steps, batch) = (len(time, steps_of(graph)), len(rows, BATCH));
         let mut chain = Chain {
             graph,
             values: BTreeMap::new(),
@@ -229,6 +238,25 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
+    /// The place in the tip of each element, if the tensor is the whole output of the last layer in whatever order.
+    pub(super) fn places_of(&self, ids: &ArrayD<i64>) -> Option<ArrayD<usize>> {
+        let tip = &self.sources[self.tip?];
+        let mut seen = vec![false; tip.len()];
+        let mut once = ids.len() == tip.len() && tip.content == Content::Steps;
+        let places = ids.mapv(|id| {
+            let place = usize::try_from(id - tip.first).ok().filter(|&place| place < seen.len());
+            once &= place.is_some_and(|place| !std::mem::replace(&mut seen[place], true));
+            place.unwrap_or(0)
+        });
+        once.then_some(places)
+    }
+
+    /// Identities of the tip's elements at these places.
+    pub(super) fn in_places(&self, places: &ArrayD<usize>) -> Result<Value, String> {
+        let tip = self.tip.map(|tip| &self.sources[tip]).ok_or("no layer precedes it")?;
+        Ok(Value::Traced(places.mapv(|place| tip.first + place as i64)))
+    }
+
     /// Identities of the tip's rows in the given order. The shape is the given one with the tip's width as its last
     /// axis.
     pub(super) fn in_rows(&self, shape: &[usize], rows: &[(usize, usize)]) -> Result<Value, String> {
@@ -329,6 +357,12 @@ impl<'a> Chain<'a> {
                         insert(Role::DenseBias, false, bias.clone().into_dyn());
                     }
                 }
+                Found::Conv1d { weight, bias, .. } => {
+                    insert(Role::ConvWeight, false, weight.clone().into_dyn());
+                    if let Some(bias) = bias {
+                        insert(Role::ConvBias, false, bias.clone().into_dyn());
+                    }
+                }
                 Found::Embedding(table) => insert(Role::EmbeddingWeight, false, table.clone().into_dyn()),
                 Found::Plain(_) => {}
             }
@@ -356,12 +390,33 @@ fn config(found: &Found) -> LayerConfig {
         Found::Dense { weight, bias, activation } => {
             DenseConfig::new(weight.nrows()).activation(*activation).bias(bias.is_some()).into()
         }
+        Found::Conv1d { config, activation, .. } => config.clone().activation(*activation).into(),
         Found::Embedding(table) => EmbeddingConfig::new(table.nrows(), table.ncols()).into(),
         Found::Plain(layer) => layer.clone(),
     }
 }
 
+/// The steps to walk a graph with if it does not fix them: enough that convolutions leave [`STEPS`] of them.
+fn steps_of(graph: &Graph) -> usize {
+    let convolutions = graph.nodes.iter().rev().filter(|node| node.operator == "Conv");
+    convolutions.fold(STEPS, |steps, node| {
+        let weight = node.input_name(1).and_then(|name| graph.constants.get(name));
+        let conv = weight.and_then(|weight| Convolution::of_node(node, weight.shape()).ok());
+        conv.map_or(steps, |conv| {
+            (steps - 1).saturating_mul(conv.stride).saturating_add(conv.reach()).min(MOST_STEPS)
+        })
+    })
+}
+
 impl Found {
+    /// The function after a dense layer or a convolution.
+    pub(super) fn activation_mut(&mut self) -> Option<&mut Activation> {
+        match self {
+            Found::Dense { activation, .. } | Found::Conv1d { activation, .. } => Some(activation),
+            _ => None,
+        }
+    }
+
     /// Makes a recurrent layer add its two directions, if it has two; tells whether it does.
     pub(super) fn add_directions(&mut self) -> bool {
         match self {

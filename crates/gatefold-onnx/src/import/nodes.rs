@@ -5,20 +5,24 @@ use super::trace::{Content, Rows};
 use super::{GivenState, Value};
 use crate::evaluate;
 use crate::graph::Node;
-use crate::operators::{self, Call};
+use crate::operators::{self, Call, Convolution};
 use crate::recurrent::{
     INITIAL_C, INITIAL_H, Operator, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X, numbers,
 };
 use crate::tensor::Tensor;
-use gatefold_model::{Activation, Direction, LayerConfig};
-use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
+use gatefold_model::{Activation, Conv1dConfig, Direction, LayerConfig};
+use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix2};
 
-/// Operators that move elements without changing them.
-const MOVES: [&str; 10] = [
+/// The identity of zeros that a Pad adds; elements of sources are numbered from 1.
+const PADDING: i64 = 0;
+
+/// Operators that move elements without changing them, or pad them with zeros.
+const MOVES: [&str; 11] = [
     "Concat",
     "Expand",
     "Gather",
     "Identity",
+    "Pad",
     "Reshape",
     "ReverseSequence",
     "Slice",
@@ -85,6 +89,9 @@ impl Chain<'_> {
                 Ok(vec![Value::Traced(ids.clone())])
             }
             _ if MOVES.contains(&&*node.operator) || node.operator == "Unsqueeze" => self.moved(node, inputs),
+            (Value::Traced(ids), Some(Value::Known(weight))) if node.operator == "Conv" => {
+                self.convolution(node, ids, weight, inputs.get(2).and_then(Option::as_ref))
+            }
             (Value::Traced(ids), Some(Value::Known(weight))) if node.operator == "MatMul" => {
                 let weight = matrix(weight)?;
                 self.dense(ids, weight.reversed_axes(), None)
@@ -256,57 +263,115 @@ impl Chain<'_> {
         let width = *ids.shape().last().unwrap_or(&0);
         let one = given.scalar();
         let given = vector(given, width)?;
-        match (self.layers.last_mut(), one) {
-            (Some(Found::Dense { bias: bias @ None, activation: Activation::Identity, .. }), _) => {
+        match self.layers.last_mut() {
+            Some(Found::Dense { bias: bias @ None, activation: Activation::Identity, .. }) => {
                 *bias = Some(given)
             }
-            (Some(Found::Dense { activation: Activation::Affine { beta, .. }, .. }), Some(one))
-                if *beta == 0.0 =>
-            {
-                *beta = one
-            }
-            _ => return Err("it adds a constant to something other than a dense layer's output".into()),
+            layer => match (layer.and_then(Found::activation_mut), one) {
+                (Some(Activation::Affine { beta, .. }), Some(one)) if *beta == 0.0 => *beta = one,
+                _ => return Err("it adds a constant to something other than a dense layer's output".into()),
+            },
         }
         self.replace_tip(width)?;
         Ok(vec![self.in_rows(ids.shape(), &rows)?])
     }
 
     fn activation(&mut self, ids: &ArrayD<i64>, function: Activation) -> Result<Vec<Value>, String> {
-        let rows = self.whole_steps(ids)?;
-        match self.layers.last_mut() {
-            Some(Found::Dense { activation: activation @ Activation::Identity, .. }) => {
-                *activation = function
+        let places = self.whole_output(ids)?;
+        let Some(activation) = self.layers.last_mut().and_then(Found::activation_mut) else {
+            return Err("it does not follow a dense layer or a convolution".into());
+        };
+        *activation = match (*activation, function) {
+            (Activation::Identity, _) => function,
+            (Activation::Affine { alpha, beta: 0.0 }, Activation::Tanh) => {
+                Activation::ScaledTanh { alpha: 1.0, beta: alpha }
             }
-            Some(Found::Dense { activation, .. }) => match (*activation, function) {
-                (Activation::Affine { alpha, beta: 0.0 }, Activation::Tanh) => {
-                    *activation = Activation::ScaledTanh { alpha: 1.0, beta: alpha }
-                }
-                _ => {
-                    return Err(format!(
-                        "it follows a dense layer that already has the activation {activation}"
-                    ));
-                }
-            },
-            _ => return Err("it does not follow a dense layer".into()),
-        }
-        self.replace_tip(*ids.shape().last().unwrap_or(&0))?;
-        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+            (other, _) => return Err(format!("it follows a layer that already has the activation {other}")),
+        };
+        self.replaced(&places)
     }
 
     /// A number times a dense layer's output: part of an affine function or a scaled tanh, with the nodes around it.
     fn factor(&mut self, ids: &ArrayD<i64>, factor: &Tensor) -> Result<Vec<Value>, String> {
         let refuse = || "no layer of the engine computes this here".to_string();
-        let rows = self.whole_steps(ids)?;
+        let places = self.whole_output(ids)?;
         let factor = factor.scalar().ok_or_else(refuse)?;
-        let Some(Found::Dense { activation, .. }) = self.layers.last_mut() else { return Err(refuse()) };
+        let activation = self.layers.last_mut().and_then(Found::activation_mut).ok_or_else(refuse)?;
         *activation = match *activation {
             Activation::Identity => Activation::Affine { alpha: factor, beta: 0.0 },
             Activation::Tanh => Activation::ScaledTanh { alpha: factor, beta: 1.0 },
             Activation::ScaledTanh { alpha: 1.0, beta } => Activation::ScaledTanh { alpha: factor, beta },
             _ => return Err(refuse()),
         };
-        self.replace_tip(*ids.shape().last().unwrap_or(&0))?;
-        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+        self.replaced(&places)
+    }
+
+    /// The places of a tensor's elements, which is the whole output of the last layer in whatever order.
+    fn whole_output(&self, ids: &ArrayD<i64>) -> Result<ArrayD<usize>, String> {
+        let refuse = "its input is not the whole output of the layer before, in order";
+        self.places_of(ids).ok_or_else(|| refuse.into())
+    }
+
+    /// The last layer's output after a change of its function, with the elements where they were.
+    fn replaced(&mut self, places: &ArrayD<usize>) -> Result<Vec<Value>, String> {
+        let width = self.tip.map_or(0, |tip| self.sources[tip].shape[2]);
+        self.replace_tip(width)?;
+        Ok(vec![self.in_places(places)?])
+    }
+
+    /// Adds a convolution over the steps of `[B, I, T]`, zeros among which are padding.
+    fn convolution(
+        &mut self,
+        node: &Node,
+        ids: &ArrayD<i64>,
+        weight: &Tensor,
+        bias: Option<&Value>,
+    ) -> Result<Vec<Value>, String> {
+        let conv = Convolution::of_node(node, weight.shape())?;
+        if self.lengths.is_some() {
+            return Err("it reads past the ends of rows, whose lengths are an input of the model".into());
+        }
+        if conv.groups != 1 {
+            return Err(format!("it has {} groups of channels; expected 1", conv.groups));
+        }
+        let weight = numbers("its weight", Some(weight))?.ok_or("its weight is missing")?;
+        let weight: Array3<f32> =
+            weight.view().into_dimensionality().map_err(|error| error.to_string())?.to_owned();
+        let (output, input, kernel) = weight.dim();
+        if ids.ndim() != 3 || ids.shape()[1] != input {
+            return Err(format!("its input of shape {:?} does not fit {input} channels", ids.shape()));
+        }
+        let (left, right) = conv.padding(None).ok_or("its padding depends on the number of steps")?;
+        // [B, I, T] to [B, T, I], without the steps of zeros that a Pad before it has added.
+        let rows = ids.view().permuted_axes(vec![0, 2, 1]);
+        let padded = |t: usize| rows.index_axis(Axis(1), t).iter().all(|&id| id == PADDING);
+        let steps = ids.shape()[2];
+        let before = (0..steps).take_while(|&t| padded(t)).count();
+        let after = (before..steps).rev().take_while(|&t| padded(t)).count();
+        let there = rows.slice_axis(Axis(1), (before..steps - after).into());
+        let there = there.as_standard_layout().into_owned();
+        let (places, _) = self.settle(&there)?;
+        let (steps, batch) = (places.len() / self.batch.max(1), self.batch);
+        if there.shape()[..2] != [batch, steps] || !Rows::Steps(places).are_batch_first(steps, batch) {
+            return Err("its input is not laid out as [batch, channels, steps]".into());
+        }
+        let config = Conv1dConfig::new(output, kernel).stride(conv.stride).dilation(conv.dilation);
+        let config = config.padding(before + left, after + right);
+        let bias = match bias {
+            None => None,
+            Some(Value::Known(bias)) => Some(vector(bias, output)?),
+            Some(_) => return Err("its bias is not constant".into()),
+        };
+        let config = config.bias(bias.is_some());
+        let padded = steps + before + left + after + right;
+        let spare = padded.checked_sub(conv.reach());
+        let left =
+            spare.ok_or_else(|| format!("each output step reads {} steps, of {padded}", conv.reach()))?;
+        let count = left / conv.stride + 1;
+        let layer = Found::Conv1d { config, weight, bias, activation: Activation::Identity };
+        let source = self.push(layer, Content::Steps, vec![count, batch, output])?;
+        let ids = self.sources[source].ids().permuted_axes(vec![1, 2, 0]);
+        Ok(vec![Value::Traced(ids.as_standard_layout().into_owned())])
     }
 
     /// Every row reversed within its own length, so that its last step comes first. No layer reads the other steps.

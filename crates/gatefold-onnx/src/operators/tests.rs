@@ -306,12 +306,70 @@ fn gemm_transposes_and_scales() {
 }
 
 #[test]
+fn convolutions_over_one_axis() {
+    // Two rows of two channels, 0 to 4 and 5 to 9, then 10 to 14 and 15 to 19.
+    let x = counted(&[2, 2, 5]);
+    // An output of the sum of the first channel's neighbours, less the second channel's later one.
+    let w = f32s(&[1, 2, 2], &[1.0, 1.0, 0.0, -1.0]);
+    let expected = f32s(&[2, 1, 4], &[-5.0, -4.0, -3.0, -2.0, 5.0, 6.0, 7.0, 8.0]);
+    assert_eq!(one("Conv", 11, &[&x, &w], &[]).unwrap(), expected);
+    let half = f32s(&[1], &[0.5]);
+    let strided = [list("strides", &[2]), list("pads", &[1, 0]), list("kernel_shape", &[2])];
+    // At 0 the earlier neighbour is padding.
+    let expected = f32s(&[2, 1, 3], &[-4.5, -3.5, -1.5, -4.5, 6.5, 8.5]);
+    assert_eq!(one("Conv", 11, &[&x, &w, &half], &strided).unwrap(), expected);
+    let gaps = [list("dilations", &[3]), ("auto_pad", Attribute::Text("VALID".into()))];
+    assert_eq!(one("Conv", 11, &[&x, &w], &gaps).unwrap(), f32s(&[2, 1, 2], &[-5.0, -4.0, 5.0, 6.0]));
+    // As many steps as before, with the odd padding at the end or at the beginning.
+    let same = |mode: &str| [("auto_pad", Attribute::Text(mode.into()))];
+    let upper = f32s(&[2, 1, 5], &[-5.0, -4.0, -3.0, -2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 14.0]);
+    assert_eq!(one("Conv", 11, &[&x, &w], &same("SAME_UPPER")).unwrap(), upper);
+    let lower = f32s(&[2, 1, 5], &[-5.0, -5.0, -4.0, -3.0, -2.0, -5.0, 5.0, 6.0, 7.0, 8.0]);
+    assert_eq!(one("Conv", 11, &[&x, &w], &same("SAME_LOWER")).unwrap(), lower);
+    // Each channel by itself.
+    let own = f32s(&[2, 1, 1], &[2.0, -1.0]);
+    let found = one("Conv", 11, &[&counted(&[1, 2, 2]), &own], &[int("group", 2)]).unwrap();
+    assert_eq!(found, f32s(&[1, 2, 2], &[0.0, 2.0, -2.0, -3.0]));
+
+    let refused = |x: &Tensor, w: &Tensor, attributes: &[(&str, Attribute)]| {
+        one("Conv", 11, &[x, w], attributes).unwrap_err()
+    };
+    let wide = counted(&[1, 2, 6]);
+    assert_eq!(refused(&x, &wide, &[]), "each output step reads 6 steps; found 5 and 0 of padding");
+    let square = counted(&[1, 1, 2, 2]);
+    assert!(refused(&square, &square, &[]).contains("expected three axes"));
+    assert!(refused(&x, &counted(&[1, 3, 2]), &[]).contains("does not fit 2 inputs"));
+    assert!(refused(&x, &w, &[list("strides", &[0])]).contains("attribute strides"));
+    assert!(refused(&x, &w, &[list("dilations", &[i64::MAX])]).contains("attribute dilations"));
+    assert!(refused(&x, &w, &[list("pads", &[-1, 0])]).contains("attribute pads"));
+    assert!(refused(&x, &w, &[list("kernel_shape", &[3])]).contains("attribute kernel_shape"));
+    assert!(refused(&x, &w, &[int("group", 3)]).contains("3 groups"));
+    assert!(refused(&x, &counted(&[9, 2, 2]), &[list("pads", &[1 << 24, 1 << 24])]).contains("at most"));
+}
+
+#[test]
+fn padding_with_a_constant() {
+    let x = counted(&[2, 2]);
+    let expected = f32s(&[2, 4], &[0.0, 0.0, 1.0, 0.0, 0.0, 2.0, 3.0, 0.0]);
+    assert_eq!(one("Pad", 13, &[&x, &ints(&[0, 1, 0, 1])], &[]).unwrap(), expected);
+    assert_eq!(one("Pad", 2, &[&x], &[list("pads", &[0, 1, 0, 1])]).unwrap(), expected);
+    let sevens = f32s(&[2, 3], &[7.0, 0.0, 1.0, 7.0, 2.0, 3.0]);
+    let seven = f32s(&[], &[7.0]);
+    assert_eq!(one("Pad", 18, &[&x, &ints(&[1, 0]), &seven, &ints(&[-1])], &[]).unwrap(), sevens);
+    let mode = [("mode", Attribute::Text("reflect".into()))];
+    assert!(one("Pad", 13, &[&x, &ints(&[0, 1, 0, 1])], &mode).unwrap_err().contains("reflect"));
+    assert!(one("Pad", 13, &[&x, &ints(&[0, 1, 0])], &[]).is_err());
+    assert!(one("Pad", 13, &[&x, &ints(&[0, -1, 0, 0])], &[]).is_err());
+    assert!(one("Pad", 13, &[&x, &ints(&[0, i64::MAX, 0, i64::MAX])], &[]).is_err());
+}
+
+#[test]
 fn unknown_attributes_and_wrong_inputs_are_refused() {
     let x = counted(&[2]);
     assert!(one("Relu", 14, &[&x], &[int("alpha", 1)]).unwrap_err().contains("attribute alpha"));
     assert!(one("Relu", 14, &[], &[]).unwrap_err().contains("input 0 is missing"));
     assert!(one("Relu", 14, &[&ints(&[1])], &[]).unwrap_err().contains("expected float32"));
-    assert!(!is_supported("Conv") && is_supported("LSTM"));
+    assert!(!is_supported("Range") && is_supported("LSTM"));
 }
 
 #[test]
