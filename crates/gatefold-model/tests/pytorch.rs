@@ -25,7 +25,7 @@ fn folder() -> PathBuf {
 fn cases() -> Vec<Value> {
     let index: Value = serde_json::from_slice(&fs::read(folder().join("cases.json")).unwrap()).unwrap();
     let cases = index["cases"].as_array().unwrap().clone();
-    assert!(cases.len() >= 33, "{} cases", cases.len());
+    assert!(cases.len() >= 37, "{} cases", cases.len());
     cases
 }
 
@@ -50,6 +50,9 @@ fn tensors(path: &Path) -> Tensors {
 
 /// The options of a case, from the index.
 fn options(case: &Value) -> ReadOptions {
+    if let Some(text) = case["modules"].as_str() {
+        return text.parse().unwrap();
+    }
     let mut steps: Vec<Step> = Vec::new();
     for step in case["steps"].as_array().unwrap() {
         match (step["module"].as_str().unwrap(), step["name"].as_str()) {
@@ -108,6 +111,12 @@ fn networks_follow_from_names_and_shapes() {
         ("model_final_state_lengths", "3 -> gru 4 bidirectional -> final state -> dense 5 no bias"),
         ("model_mixed", "3 -> lstm 6 projected to 4 -> gru 5 -> dense 7 relu -> dense 2"),
         ("model_equal_widths", "4 -> rnn 4 relu -> lstm 4 -> gru 4"),
+        ("conv_lstm", { "3 -> conv1d 4, kernel 3, padding 1 1, relu -> lstm 5 -> last step -> dense 2" }),
+        ("conv_causal_gru", "2 -> conv1d 5, kernel 4, dilation 2, causal, no bias -> gru 4"),
+        ("conv_strided_after_rnn", {
+            "3 -> rnn 6 -> conv1d 4, kernel 5, stride 3, padding 0 2 -> lstm 3 bidirectional"
+        }),
+        ("conv_window", "3 -> conv1d 8, kernel 11, relu -> dense 2"),
     ] {
         failures.check(name, || {
             let case = case(name);

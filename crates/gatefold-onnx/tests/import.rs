@@ -13,7 +13,10 @@ fn read(name: &str) -> OnnxModel {
 /// Models in tests/fixtures/onnx: name, network, layouts of its input and output, whether it has an input of lengths,
 /// and its number of given initial states.
 #[rustfmt::skip]
-const NETWORKS: [(&str, &str, Layout, Layout, bool, usize); 48] = [
+const NETWORKS: [(&str, &str, Layout, Layout, bool, usize); 54] = [
+    ("dynamo_conv_causal_18", "3 -> conv1d 4, kernel 3, stride 2, dilation 2, causal, tanh, no bias -> gru 5", TimeMajor, TimeMajor, false, 0),
+    ("dynamo_conv_lstm_20", "3 -> conv1d 4, kernel 3, padding 1 1, relu -> lstm 5 -> last step -> dense 2", BatchFirst, OneStep, false, 0),
+    ("dynamo_conv_window_22", "3 -> conv1d 6, kernel 12, relu -> dense 2", BatchFirst, OneStep, false, 0),
     ("dynamo_every_step_22", "3 -> gru 5 bidirectional -> gru 5 bidirectional -> dense 4 -> softmax", TimeMajor, TimeMajor, false, 0),
     ("dynamo_final_state_21", "3 -> gru 4 bidirectional -> gru 4 bidirectional -> final state -> dense 2 tanh", BatchFirst, OneStep, false, 0),
     ("dynamo_gru_batch_first_18", "3 -> gru 4", BatchFirst, BatchFirst, false, 0),
@@ -40,6 +43,9 @@ const NETWORKS: [(&str, &str, Layout, Layout, bool, usize); 48] = [
     ("keras3_lstm_last_15", "3 -> lstm 4 -> last step -> dense 2 sigmoid", BatchFirst, OneStep, false, 0),
     ("keras3_stacked_15", "3 -> lstm 6 -> lstm 4 -> last step -> dense 5 -> softmax", BatchFirst, OneStep, false, 0),
     ("keras3_tokens_15", "1 -> embedding 4 of 11 tokens -> lstm 6 -> dense 11 -> softmax", BatchFirst, BatchFirst, false, 0),
+    ("pytorch_conv_causal_17", "3 -> conv1d 4, kernel 3, stride 2, dilation 2, causal, tanh, no bias -> gru 5", TimeMajor, TimeMajor, false, 0),
+    ("pytorch_conv_lstm_11", "3 -> conv1d 4, kernel 3, padding 1 1, relu -> lstm 5 -> last step -> dense 2", BatchFirst, OneStep, false, 0),
+    ("pytorch_conv_window_13", "3 -> conv1d 6, kernel 12, relu -> dense 2", BatchFirst, OneStep, false, 0),
     ("pytorch_every_step_12", "3 -> gru 5 bidirectional -> gru 5 bidirectional -> dense 4 -> softmax", TimeMajor, TimeMajor, false, 0),
     ("pytorch_every_step_15", "3 -> gru 5 bidirectional -> gru 5 bidirectional -> dense 4 -> softmax", TimeMajor, TimeMajor, false, 0),
     ("pytorch_final_state_11", "3 -> gru 4 bidirectional -> gru 4 bidirectional -> final state -> dense 2 tanh", BatchFirst, OneStep, false, 0),

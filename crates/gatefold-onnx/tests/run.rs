@@ -25,7 +25,7 @@ fn names() -> Vec<String> {
         .filter(|name| name != "keras3_gru_18")
         .collect();
     names.sort();
-    assert_eq!(names.len(), 68, "the fixtures are there");
+    assert_eq!(names.len(), 74, "the fixtures are there");
     names
 }
 
@@ -159,7 +159,7 @@ fn run_networks(device: &Device) {
         });
     }
     failures.finish();
-    assert_eq!(networks, 48);
+    assert_eq!(networks, 54);
 }
 
 #[test]

@@ -5,6 +5,12 @@ use crate::graph::Node;
 use crate::tensor::{Tensor, filled, volume};
 use ndarray::{Array2, ArrayD, ArrayView3, Axis, Ix3, s};
 
+/// The most steps of padding beyond what keeps the number of steps, and the most that a Pad adds to an axis: far above any
+/// use, and a small file cannot ask for much memory with it.
+const MOST_PADDING: usize = 1 << 16;
+/// The values gathered for one product.
+const WINDOW: usize = 1 << 20;
+
 /// The options of a Conv over one axis, `[B, I, T]` to `[B, O, T']`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Convolution {
@@ -66,7 +72,14 @@ impl Convolution {
             "SAME_LOWER" => Padding::Same { more_at_end: false },
             other => return Err(format!("attribute auto_pad: {other:?} is not known")),
         };
-        Ok(Convolution { kernel, stride, dilation, padding, groups })
+        let conv = Convolution { kernel, stride, dilation, padding, groups };
+        let most = conv.reach() - 1 + MOST_PADDING;
+        match conv.padding {
+            Padding::Steps { left, right } if left + right > most => {
+                Err(format!("attribute pads: expected at most {most} steps, found {pads:?}"))
+            }
+            _ => Ok(conv),
+        }
     }
 
     /// The steps from the first to the last that an output step reads.
@@ -129,21 +142,24 @@ pub(super) fn conv(call: &Call) -> Result<Vec<Tensor>, String> {
         ));
     };
     let count = spare / conv.stride + 1;
-    volume(&[of_group, kernel, count])?;
     let mut y = filled(&[batch, output, count], 0.0f32)?;
-    let rows = output / conv.groups;
+    let (rows, values) = (output / conv.groups, of_group * kernel);
+    let at_once = (WINDOW / values).max(1);
     for (x, mut y) in x.outer_iter().zip(y.outer_iter_mut()) {
         for group in 0..conv.groups {
             let x = x.slice(s![group * of_group..(group + 1) * of_group, ..]);
-            // The values that each output step reads, as columns.
-            let read = Array2::from_shape_fn((of_group * kernel, count), |(value, t)| {
-                let at = t * conv.stride + value % kernel * conv.dilation;
-                let at = at.checked_sub(left).filter(|&at| at < steps);
-                at.map_or(0.0, |at| x[[value / kernel, at]])
-            });
             let w = w.slice(s![group * rows..(group + 1) * rows, .., ..]);
-            let w = w.to_shape((rows, of_group * kernel)).map_err(|error| error.to_string())?;
-            y.slice_axis_mut(Axis(0), (group * rows..(group + 1) * rows).into()).assign(&w.dot(&read));
+            let w = w.to_shape((rows, values)).map_err(|error| error.to_string())?;
+            let mut y = y.slice_axis_mut(Axis(0), (group * rows..(group + 1) * rows).into());
+            for (window, mut y) in y.axis_chunks_iter_mut(Axis(1), at_once).enumerate() {
+                // The values that each output step reads, as columns.
+                let read = Array2::from_shape_fn((values, y.len_of(Axis(1))), |(value, t)| {
+                    let at = (window * at_once + t) * conv.stride + value % kernel * conv.dilation;
+                    let at = at.checked_sub(left).filter(|&at| at < steps);
+                    at.map_or(0.0, |at| x[[value / kernel, at]])
+                });
+                y.assign(&w.dot(&read));
+            }
         }
         if let Some(bias) = bias {
             y.outer_iter_mut().zip(bias).for_each(|(mut y, &bias)| y += bias);
@@ -167,9 +183,12 @@ pub(super) fn pad(call: &Call) -> Result<Vec<Tensor>, String> {
         Some(along) => along.iter().map(|&axis| super::axis(axis, axes)).collect::<Result<Vec<_>, _>>()?,
         None => (0..axes).collect(),
     };
-    let pads: Option<Vec<usize>> = pads.iter().map(|&pad| usize::try_from(pad).ok()).collect();
-    let pads = pads.filter(|pads| pads.len() == 2 * along.len());
-    let pads = pads.ok_or_else(|| format!("expected {} pads of 0 or more", 2 * along.len()))?;
+    let fits = |&pad: &i64| usize::try_from(pad).ok().filter(|&pad| pad <= MOST_PADDING);
+    let found: Option<Vec<usize>> = pads.iter().map(fits).collect();
+    let found = found.filter(|found| found.len() == 2 * along.len());
+    let pads = found.ok_or_else(|| {
+        format!("its pads are {pads:?}; expected {} of 0 to {MOST_PADDING}", 2 * along.len())
+    })?;
     let mut shape = input.shape().to_vec();
     let mut begin = vec![0; axes];
     for (k, &axis) in along.iter().enumerate() {

@@ -344,7 +344,7 @@ fn convolutions_over_one_axis() {
     assert!(refused(&x, &w, &[list("pads", &[-1, 0])]).contains("attribute pads"));
     assert!(refused(&x, &w, &[list("kernel_shape", &[3])]).contains("attribute kernel_shape"));
     assert!(refused(&x, &w, &[int("group", 3)]).contains("3 groups"));
-    assert!(refused(&x, &counted(&[9, 2, 2]), &[list("pads", &[1 << 24, 1 << 24])]).contains("at most"));
+    assert!(refused(&x, &counted(&[9, 2, 2]), &[list("pads", &[1 << 24, 0])]).contains("at most"));
 }
 
 #[test]
