@@ -2,8 +2,12 @@
 
 use gatefold::layers::{Activation, DenseConfig, LayerConfig, LstmConfig};
 use gatefold::training::{ParameterGroup, Reduction};
-use gatefold::{Device, Loss, Network, NetworkConfig, Optimizer, Parameters, Targets, TrainConfig, Trainer};
-use gatefold_check::{Failures, Random, Tolerance, assert_close, gradient_terms, output_terms, test_gpu};
+use gatefold::{
+    Device, Loss, Network, NetworkConfig, Optimizer, Parameters, Sequences, Targets, TrainConfig, Trainer,
+};
+use gatefold_check::{
+    Failures, Random, Tolerance, assert_close, assert_parameters, gradient_terms, output_terms, test_gpu,
+};
 use gatefold_reference::loss::Loss as Reference;
 use ndarray::{Array2, Array3};
 
@@ -158,6 +162,42 @@ fn losses_and_gradients_are_those_of_the_reference() {
                 });
             }
         }
+    }
+    failures.finish();
+}
+
+/// After a convolution, a row counts as many steps as are left of its own.
+#[test]
+fn steps_that_a_convolution_leaves_are_those_that_count() {
+    let config = NetworkConfig::with_input(3).conv1d(4, 3).lstm(5).dense(2).build().unwrap();
+    let lengths = [STEPS, 4, 0, 3];
+    let ends = lengths.map(|length| config.output_steps(length));
+    assert_eq!(ends, [STEPS - 2, 2, 0, 1]);
+    let mut random = Random::new(47, 0);
+    let input = random.sequence((STEPS, 4, 3));
+    let target = random.sequence((STEPS - 2, 4, 2));
+    let counted = ends.iter().sum::<usize>() as f32;
+    let mut failures = Failures::new();
+    for device in devices() {
+        failures.check(format!("{device:?}"), || {
+            let sequences = Sequences::from(&input).with_lengths(lengths).unwrap();
+            let network = || Network::new(&device, &config, 5).unwrap();
+            let mut trainer = Trainer::new(network(), TrainConfig::new()).unwrap();
+            trainer.accumulate(&sequences, target.view()).unwrap();
+            let (found, loss) = (trainer.gradients().unwrap(), trainer.take_losses().unwrap()[0]);
+
+            let other = network();
+            let tape = other.forward_training(&sequences, None, None).unwrap();
+            let error = Array3::from_shape_fn(target.dim(), |(t, row, k)| {
+                if t < ends[row] { tape.output()[[t, row, k]] - target[[t, row, k]] } else { 0.0 }
+            });
+            let want = error.iter().map(|error| error * error).sum::<f32>() / (2.0 * counted);
+            assert!((loss - want).abs() <= 1e-5 * want, "loss {loss}, by hand {want}");
+            let d_output = error * (1.0 / counted);
+            let gradients = other.backward(tape, d_output.view(), None).unwrap().parameters().unwrap();
+            let tolerance = Tolerance::gradient(gradient_terms(&config, STEPS, 4)).times(2);
+            assert_parameters("gradients", &found, &gradients, tolerance);
+        });
     }
     failures.finish();
 }

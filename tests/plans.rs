@@ -2,8 +2,10 @@
 
 use gatefold::devices::ScanChoice;
 use gatefold::hooks::{Step, assign};
-use gatefold::layers::{Activation, DenseConfig, Direction, GruConfig, LayerConfig, LstmConfig, Reset};
-use gatefold::schedule::{MemoryNeed, Plan, Shape, Target, memory_need, schedule};
+use gatefold::layers::{
+    Activation, Conv1dConfig, DenseConfig, Direction, GruConfig, LayerConfig, LstmConfig, Reset,
+};
+use gatefold::schedule::{Axis, MemoryNeed, Plan, Shape, Target, memory_need, schedule};
 use gatefold::training::ParameterGroup;
 use gatefold::{NetworkConfig, TrainConfig};
 use gatefold_check::{Failures, test_gpu};
@@ -90,6 +92,20 @@ adam                   trial hyper pieces -> report[0..8] gradients parameters m
 adam                   hyper pieces -> report[0..8] gradients parameters m v      groups 6,1,1
 ",
     );
+}
+
+/// A convolution gathers what its steps read, and the rest are the products of a dense layer; without an activation, and
+/// where nothing before it learns, nothing else comes back.
+#[test]
+fn a_convolution() {
+    let layers = [DenseConfig::new(3).into(), Conv1dConfig::new(4, 3).stride(2).into()];
+    let config = NetworkConfig::new(2, layers).unwrap();
+    assert_plan(&planned(&config, (7, 5), None), "PREDICTION");
+    assert_plan(&planned(&config, (7, 5), Some(&TrainConfig::new())), "TRAINING");
+    let axis = Axis { steps: 7, lengths: true };
+    let ragged = Shape { batch: 5, input: axis, decoder: None };
+    let plan = schedule(&config, &by_steps(), ragged, None).unwrap();
+    assert_plan(&plan, "RAGGED");
 }
 
 /// The dispatches of scans in a plan for a target.

@@ -3,8 +3,8 @@
 
 use gatefold::data::LayerState;
 use gatefold::layers::{
-    Activation, DenseConfig, Direction, EmbeddingConfig, GruConfig, InitialState, LayerConfig, LstmConfig,
-    Reset, RnnConfig,
+    Activation, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig, InitialState, LayerConfig,
+    LstmConfig, Reset, RnnConfig,
 };
 use gatefold::training::{Dropout, GradientArrays, ParameterGroup};
 use gatefold::{
@@ -188,6 +188,23 @@ fn padding_changes_nothing() {
                 LayerConfig::FinalState,
             ],
         ),
+        // Convolutions, each padded at a row's own ends.
+        config(
+            2,
+            [
+                Conv1dConfig::new(4, 3).causal().dilation(2).activation(Activation::Tanh).into(),
+                LstmConfig::new(3).into(),
+                Conv1dConfig::new(2, 2).causal().stride(2).into(),
+            ],
+        ),
+        config(
+            2,
+            [
+                Conv1dConfig::new(4, 4).padding(2, 3).stride(2).into(),
+                GruConfig::new(3).direction(both).into(),
+                LayerConfig::LastStep,
+            ],
+        ),
     ];
     for_all(&networks, |device, opened, config, chosen| {
         let network = network(opened, config, chosen.seed);
@@ -243,7 +260,11 @@ fn padding_changes_nothing() {
         let steps = config.output_steps(longer.steps());
         let is_sequence = steps > 1;
         let d_longer = Array3::from_shape_fn((steps, chosen.batch(), config.output()), |(t, row, k)| {
-            if is_sequence && t >= chosen.lengths[row] { f32::NAN } else { d_output[[t, row, k]] }
+            if is_sequence && t >= config.output_steps(chosen.lengths[row]) {
+                f32::NAN
+            } else {
+                d_output[[t, row, k]]
+            }
         });
         let found = pass(&network, &longer, initial.as_ref(), d_longer.view(), &d_states);
         let bits = |tolerance| if device == "cpu" { Tolerance::EXACT } else { tolerance };

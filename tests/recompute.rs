@@ -278,6 +278,9 @@ fn networks_that_cannot_be_cut_are_refused_by_name() {
     let decoder = [GruConfig::new(3).into(), gatefold::layers::DecoderConfig::new(2).into()];
     let found = refused(&[&decoder[..], &[GruConfig::new(3).into()]].concat(), 5);
     assert!(found.starts_with("recompute: layer 1") && found.contains("end of the encoder"), "{found}");
+    let found =
+        refused(&[gatefold::layers::Conv1dConfig::new(3, 2).causal().into(), GruConfig::new(3).into()], 5);
+    assert!(found.starts_with("recompute: layer 0") && found.contains("both sides of a cut"), "{found}");
     let found = refused(&[GruConfig::new(3).into()], 0);
     assert_eq!(found, "recompute: the steps of a chunk is 0; expected 1 or more, or none");
 }

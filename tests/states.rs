@@ -1,8 +1,8 @@
 //! States that outlive a batch: streams, split sequences, carried states, truncated training. On the CPU and on a GPU.
 
 use gatefold::layers::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
-    InitialState, LayerConfig, LstmConfig, Reset, RnnConfig,
+    Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
+    GruConfig, InitialState, LayerConfig, LstmConfig, Reset, RnnConfig,
 };
 use gatefold::training::{Reduction, Truncation};
 use gatefold::{
@@ -68,6 +68,8 @@ fn networks() -> Vec<NetworkConfig> {
                 LayerConfig::Softmax,
             ],
         ),
+        // A convolution that reads a single step goes step by step, too.
+        config(2, [Conv1dConfig::new(4, 1).activation(tanh).into(), LstmConfig::new(3).into()]),
     ]
 }
 
@@ -593,6 +595,7 @@ fn networks_that_cannot_stream_are_refused_by_name() {
     let bidirectional = config(2, [dense(3), both.into()]);
     let expanding =
         config(2, [LayerConfig::Expand { steps: 3, fill: Expansion::Zeros }, GruConfig::new(4).into()]);
+    let convolved = config(2, [dense(2), Conv1dConfig::new(3, 2).causal().into(), GruConfig::new(4).into()]);
     let tokens = config(1, [EmbeddingConfig::new(5, 2).into(), GruConfig::new(3).into()]);
     let (gru, other) = (config(2, [GruConfig::new(4).into()]), config(2, [GruConfig::new(5).into()]));
     let mut failures = Failures::new();
@@ -600,7 +603,10 @@ fn networks_that_cannot_stream_are_refused_by_name() {
         failures.check(*name, || {
             let backwards = "layer 1 (gru): it reads the sequence from its end";
             let several = "layer 0 (expand): it makes several steps of one";
-            for (config, problem) in [(&bidirectional, backwards), (&expanding, several)] {
+            let window = "layer 1 (conv1d): it reads several steps at once";
+            for (config, problem) in
+                [(&bidirectional, backwards), (&expanding, several), (&convolved, window)]
+            {
                 let steps = format!("{problem}, so it cannot go step by step; use Network::forward");
                 assert_refused(network(device, config).stream(2), &steps);
                 let batches = format!(

@@ -6,8 +6,8 @@ use super::{buffer, encode, gradient, lengths, read, written};
 use gatefold::data::LayerState;
 use gatefold::embed::{self, BackwardBuffers, DecoderBuffers, ForwardBuffers, StateBuffers};
 use gatefold::layers::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig, InitialState,
-    LayerConfig, LayerKind, LstmConfig, Reset, RnnConfig,
+    Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig,
+    InitialState, LayerConfig, LayerKind, LstmConfig, Reset, RnnConfig,
 };
 use gatefold::{Device, Gpu, Network, NetworkConfig, Parameters, Sequences, States, wgpu};
 use gatefold_check::{
@@ -117,9 +117,11 @@ impl Case {
     }
 
     /// The lengths of the output's rows.
-    fn output_lengths(&self) -> Option<&[usize]> {
-        let lengths = self.decoder.as_ref().unwrap_or(&self.input).lengths.as_deref();
-        lengths.filter(|_| self.config.timeline().has_lengths())
+    fn output_lengths(&self) -> Option<Vec<usize>> {
+        let (lengths, timeline) =
+            (self.decoder.as_ref().unwrap_or(&self.input).lengths.as_ref(), self.config.timeline());
+        let lengths = lengths.filter(|_| timeline.has_lengths())?;
+        Some(lengths.iter().map(|&length| timeline.steps(length)).collect())
     }
 
     /// By the engine's other doors.
@@ -165,7 +167,7 @@ impl Case {
     }
 
     fn d_output(&self, gpu: &Gpu) -> wgpu::Buffer {
-        buffer(gpu, past_ends(&self.d_output, self.output_lengths()).as_slice().unwrap())
+        buffer(gpu, past_ends(&self.d_output, self.output_lengths().as_deref()).as_slice().unwrap())
     }
 
     fn steps(&self) -> usize {
@@ -363,6 +365,10 @@ fn stacks() {
         input(4).gru(4).residual(0).layer(LstmConfig::new(5).direction(both).initial_state(learned)).dense(2),
         input(6).gru(6).tied(0).layer(tanh(3)).layer(LstmConfig::new(5).feedback(3, TANH).skip(2)),
         input(3).lstm(5).final_state().layer(tanh(4)).expand(3, Expansion::Repeat).rnn(4).dense(2),
+        // Convolutions, at whose inputs and outputs rows end at lengths of their own.
+        input(3).layer(Conv1dConfig::new(4, 3).stride(2).activation(TANH)).lstm(5).dense(2),
+        input(2).layer(tanh(4)).layer(Conv1dConfig::new(3, 2).causal()).rnn(4).conv1d(2, 1).last_step(),
+        input(2).gru(3).layer(Conv1dConfig::new(4, 4).padding(2, 3).stride(3)),
         // Dropout is off here.
         input(3).layer(GruConfig::new(5).reset(Reset::Before)).dropout(0.5).rnn(4),
     ];

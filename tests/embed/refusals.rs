@@ -232,6 +232,12 @@ fn sequences_that_the_network_does_not_read_are_refused() {
 
     let cases = [
         (gru(), 0, plain(), "sequence: expected at least one step and one row, found steps 0, batch 3"),
+        (
+            input(width).gru(width).conv1d(width, 5),
+            4,
+            plain(),
+            "sequence: expected at least 5 steps for layer 1 (conv1d), found 4",
+        ),
         (gru(), 4, both(), "buffers of the decoder: expected none, found one"),
         (coder(), 4, plain(), "buffers of the decoder: expected one, found none"),
         (
@@ -315,6 +321,7 @@ fn networks_that_cannot_go_step_by_step_are_refused() {
             input(2).gru(2).layer(GruConfig::new(2).direction(Direction::Reverse)),
             "layer 1 (gru) reads the end of",
         ),
+        (input(2).conv1d(2, 3).gru(2), "layer 0 (conv1d) reads several steps at once"),
         (input(2).expand(4, Expansion::Repeat).gru(2), "layer 0 (expand) makes several steps of one"),
         (input(2).gru(2).decoder(2).gru(2), "layer 1 (decoder) starts from an encoder's states"),
     ];

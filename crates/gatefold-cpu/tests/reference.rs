@@ -3,7 +3,7 @@
 
 use crate::common::{Case, same_bits};
 use gatefold_cpu::Tensors;
-use gatefold_model::{Activation, DenseConfig, LayerConfig, LstmConfig, Parameters};
+use gatefold_model::{Activation, Conv1dConfig, DenseConfig, LayerConfig, LstmConfig, Parameters};
 use gatefold_reference::Failures;
 use ndarray::{ArrayD, arr1};
 
@@ -57,6 +57,16 @@ fn whole_networks() {
             "tied",
             8,
             &[lstm(8), LayerConfig::Tied { to: 0 }, dense(8, Activation::Tanh), LayerConfig::Tied { to: 2 }],
+        );
+        let conv = |output, kernel| Conv1dConfig::new(output, kernel);
+        check(
+            "convolutions",
+            7,
+            &[
+                conv(33, 3).causal().activation(Activation::Relu).into(),
+                lstm(9),
+                conv(5, 4).padding(1, 2).stride(2).into(),
+            ],
         );
     }
     failures.finish();

@@ -2,7 +2,7 @@
 
 use gatefold_model::file::{Checkpoint, Model, write_atomically};
 use gatefold_model::{
-    Activation, DenseConfig, LayerConfig, LstmConfig, ModelError, NetworkConfig, Parameters,
+    Activation, Conv1dConfig, DenseConfig, LayerConfig, LstmConfig, ModelError, NetworkConfig, Parameters,
 };
 use gatefold_reference::Failures;
 use ndarray::ArrayD;
@@ -156,6 +156,22 @@ fn a_model_file_holds_the_parameters_under_pytorch_s_names_and_nothing_else() {
     assert_eq!(header["__metadata__"], metadata);
 }
 
+/// A network with a convolution is a file of the third version, which older programs refuse; others stay of the second.
+#[test]
+fn a_convolution_makes_a_file_of_the_third_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.safetensors");
+    let conv = Conv1dConfig::new(4, 3).causal().dilation(2).stride(2).activation(Activation::Relu);
+    let config = NetworkConfig::with_input(2).layer(conv).lstm(3).conv1d(1, 2).build().unwrap();
+    let parameters = Parameters::initial(&config, 3).unwrap();
+    let model = Model { config, parameters, metadata: BTreeMap::new() };
+    model.save(&path).unwrap();
+    let loaded = Model::load(&path).unwrap();
+    assert_eq!((loaded.config, loaded.parameters), (model.config, model.parameters));
+    let (header, _) = split(&fs::read(&path).unwrap());
+    assert_eq!(header["__metadata__"]["format_version"], "3");
+}
+
 #[test]
 fn values_come_back_bit_for_bit() {
     let directory = tempfile::tempdir().unwrap();
@@ -271,12 +287,12 @@ fn foreign_and_newer_files_are_named() {
         "not a file of ours: expected format gatefold, found none"
     );
     assert_eq!(
-        refusal(|header| header["__metadata__"]["format_version"] = json!("3")),
-        "format version 3 is newer than 2, the newest known here; update gatefold"
+        refusal(|header| header["__metadata__"]["format_version"] = json!("4")),
+        "format version 4 is newer than 3, the newest known here; update gatefold"
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["format_version"] = json!("0")),
-        "format_version: expected 1 to 2, found 0"
+        "format_version: expected 1 to 3, found 0"
     );
     assert_eq!(
         refusal(|header| drop(header["__metadata__"].as_object_mut().unwrap().remove("seed"))),

@@ -106,7 +106,7 @@ fn mutated_files_are_read_or_refused() {
     for (path, original) in models() {
         // The changes of one model do not depend on which others there are.
         let name = path.file_name().unwrap().as_encoded_bytes();
-        let seed = name.iter().fold(13u64, |seed, &byte| seed.wrapping_mul(31) + u64::from(byte));
+        let seed = name.iter().fold(13u64, |seed, &byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         for number in 0..150 {
             let mut bytes = original.clone();

@@ -1,14 +1,15 @@
 //! The headers of our own files: how they are written, and which are accepted.
 
 use super::tensors::{TensorFile, describe, described, listed, refusal, shown};
-use crate::{ModelError, NetworkConfig, Parameters};
+use crate::{Layer, LayerKind, ModelError, NetworkConfig, Parameters};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 const FORMAT: &str = "gatefold";
-const VERSION: u32 = 2; // 1 knew lstm, dense, last step and tied layers
+/// The newest version. 1 knew lstm, dense, last step and tied layers, 2 no convolutions.
+const VERSION: u32 = 3;
 /// The longest description of a network; a layer takes about 50 bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// The largest width; rows of four gates of this width can still be counted in 32 bits.
@@ -44,6 +45,12 @@ pub(super) fn moment_list(path: &Path, moments: &[&str]) -> Result<String, Model
     }
 }
 
+/// The oldest version that can hold a network, so that older programs read whatever they can.
+fn oldest_version(network: &NetworkConfig) -> u32 {
+    let convolution = |layer: &Layer| matches!(layer.kind, LayerKind::Conv1d(_));
+    if network.layers().iter().any(convolution) { VERSION } else { 2 }
+}
+
 /// The entries of the header's `__metadata__` that both kinds of file have.
 pub(super) fn entries(
     path: &Path,
@@ -60,7 +67,7 @@ pub(super) fn entries(
     }
     let mut entries = BTreeMap::from([
         ("format".into(), FORMAT.into()),
-        ("format_version".into(), VERSION.to_string()),
+        ("format_version".into(), oldest_version(network).to_string()),
         ("kind".into(), kind.name().into()),
         ("network".into(), description),
     ]);
