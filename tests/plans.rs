@@ -94,18 +94,56 @@ adam                   hyper pieces -> report[0..8] gradients parameters m v    
     );
 }
 
-/// A convolution gathers what its steps read, and the rest are the products of a dense layer; without an activation, and
-/// where nothing before it learns, nothing else comes back.
+/// A convolution gathers what its steps read, and adds up the gradients of that; between the two it is a dense layer. With
+/// lengths, those of its output are made on the device.
 #[test]
 fn a_convolution() {
     let layers = [DenseConfig::new(3).into(), Conv1dConfig::new(4, 3).stride(2).into()];
     let config = NetworkConfig::new(2, layers).unwrap();
-    assert_plan(&planned(&config, (7, 5), None), "PREDICTION");
-    assert_plan(&planned(&config, (7, 5), Some(&TrainConfig::new())), "TRAINING");
+    assert_plan(
+        &planned(&config, (7, 5), None),
+        "
+matmul                 layer0 input parameters[0..6] parameters[64..67] -> layer0.y groups 1,35,1
+unfold                 layer0.y -> layer1.read                                    groups 3,1,1
+matmul                 layer1 layer1.read parameters[128..164] parameters[192..196] -> layer1.y groups 1,15,1
+copy                   layer1.y -> output
+",
+    );
+    assert_plan(
+        &planned(&config, (7, 5), Some(&TrainConfig::new())),
+        "
+matmul                 layer0 input parameters[0..6] parameters[64..67] -> layer0.y groups 1,35,1
+unfold                 layer0.y -> layer1.read                                    groups 3,1,1
+matmul                 layer1 layer1.read parameters[128..164] parameters[192..196] -> layer1.y groups 1,15,1
+element_loss           layer1.y target weights -> d_y loss.parts                  groups 1,1,1
+sum_loss               loss.parts -> report[64..1089]                             groups 1,1,1
+matmul                 layer1.weight layer1.read d_y -> layer1.weight.slices      groups 1,9,1
+column_sum             layer1.bias d_y -> layer1.bias.sums                        groups 1,1,1
+matmul                 layer1.d_x d_y parameters[128..164] -> layer1.d_x          groups 1,15,1
+fold                   layer1.d_x -> layer1.d_folded                              groups 2,1,1
+matmul                 layer0.weight input layer1.d_folded -> layer0.weight.slices groups 1,2,1
+column_sum             layer0.bias layer1.d_folded -> layer0.bias.sums            groups 1,1,1
+unpack_gradient        layer1.weight+layer1.bias+layer0.weight+layer0.bias unpack.jobs layer1.weight.slices layer1.bias.sums layer0.weight.slices layer0.bias.sums -> gradients groups 4,1,1
+gradient_norm          pieces gradients -> norm.partials                          groups 4,1,1
+finish_norm            norm.partials hyper -> report[0..8]                        groups 1,1,1
+adam                   trial hyper pieces -> report[0..8] gradients parameters m v groups 4,1,1
+adam                   hyper pieces -> report[0..8] gradients parameters m v      groups 4,1,1
+",
+    );
     let axis = Axis { steps: 7, lengths: true };
     let ragged = Shape { batch: 5, input: axis, decoder: None };
     let plan = schedule(&config, &by_steps(), ragged, None).unwrap();
-    assert_plan(&plan, "RAGGED");
+    assert_plan(
+        &plan,
+        "
+matmul                 layer0 input parameters[0..6] parameters[64..67] lengths -> layer0.y groups 1,35,1
+convolved_lengths      lengths -> layer1.lengths                                  groups 1,1,1
+unfold                 lengths layer0.y -> layer1.read                            groups 3,1,1
+matmul                 layer1 layer1.read parameters[128..164] parameters[192..196] layer1.lengths -> layer1.y groups 1,15,1
+copy                   layer1.y -> output
+mask_rows              layer1.lengths -> output                                   groups 1,1,1
+",
+    );
 }
 
 /// The dispatches of scans in a plan for a target.

@@ -380,6 +380,13 @@ fn what_does_not_fit_is_named() {
     assert_eq!(problem(&Batch { lengths: Some(&[8, 8]), ..batch }), expected);
     let expected = "lengths of the input: expected at most 8 steps, found 9 in row 5";
     assert_eq!(problem(&Batch { lengths: Some(&[8, 8, 0, 1, 2, 9]), ..batch }), expected);
+    let convolved = Case::new(9, &[lstm(4).into(), conv(2, 5).padding(0, 1).into()], 6, 8);
+    let refused = |batch: &Batch| batch.check(&convolved.config).unwrap_err();
+    let short = convolved.input.slice(s![..3, .., ..]);
+    let expected = "input: expected at least 4 steps for layer 1 (conv1d), found 3";
+    assert_eq!(refused(&Batch { input: short, ..convolved.batch() }), expected);
+    let expected = "input, row 2: expected at least 4 steps for layer 1 (conv1d), found 3";
+    assert_eq!(refused(&Batch { lengths: Some(&[8, 0, 3, 4, 5, 6]), ..convolved.batch() }), expected);
     let states = States::zeros(&case.config, 5);
     let expected =
         "layer 0 (lstm): state h: expected [directions x slots, rows, width] [1, 6, 10], found [1, 5, 10]";
