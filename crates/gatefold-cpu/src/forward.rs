@@ -159,7 +159,7 @@ impl PartTape {
             }
             LayerKind::Conv1d(conv) => {
                 let to = self.packing_of_conv(own, &conv, packing);
-                let convolution = Convolution { conv: &conv, from: &**packing, to: &*to, input: layer.input };
+                let convolution = Convolution { conv: &conv, from: packing, to: &to, input: layer.input };
                 let bias = context.values.elements(layer, Role::ConvBias, false);
                 let weight = &context.packed.layer(layer).dense;
                 let made = convolution.forward(context, input.view(), weight, bias);

@@ -40,7 +40,6 @@ pub enum Padding {
 }
 
 impl Padding {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
     fn is_none(&self) -> bool {
         *self == Padding::None
     }
