@@ -1,6 +1,7 @@
 //! Turns a graph that is a chain of this engine's layers into a network that can be trained.
 
 mod chain;
+mod convolution;
 mod nodes;
 #[cfg(test)]
 mod tests;

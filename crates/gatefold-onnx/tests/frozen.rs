@@ -4,8 +4,8 @@
 use gatefold::{Device, Network, Sequences, States};
 use gatefold_check::{Failures, Tolerance, assert_close};
 use gatefold_model::{
-    Activation, Coupling, DenseConfig, Direction, GruActivations, GruConfig, LayerConfig, LstmActivations,
-    LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig, Timeline,
+    Activation, Conv1dConfig, Coupling, DenseConfig, Direction, GruActivations, GruConfig, LayerConfig,
+    LstmActivations, LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig, Timeline,
 };
 use gatefold_onnx::{ExportOptions, export};
 use ndarray::{Array3, ArrayD, Axis, IxDyn};
@@ -85,6 +85,21 @@ fn networks() -> Vec<(&'static str, Vec<LayerConfig>, bool, bool)> {
             ],
             true,
             false,
+        ),
+        (
+            "convolutions",
+            vec![
+                Conv1dConfig::new(4, 3)
+                    .causal()
+                    .dilation(2)
+                    .activation(Activation::Elu { alpha: 0.8 })
+                    .into(),
+                RnnConfig::new(5).into(),
+                Conv1dConfig::new(3, 2).padding(1, 2).stride(2).bias(false).into(),
+                GruConfig::new(4).reset(Reset::Before).into(),
+            ],
+            false,
+            true,
         ),
     ]
 }

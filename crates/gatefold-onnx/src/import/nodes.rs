@@ -5,16 +5,13 @@ use super::trace::{Content, Rows};
 use super::{GivenState, Value};
 use crate::evaluate;
 use crate::graph::Node;
-use crate::operators::{self, Call, Convolution};
+use crate::operators::{self, Call};
 use crate::recurrent::{
     INITIAL_C, INITIAL_H, Operator, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X, numbers,
 };
 use crate::tensor::Tensor;
-use gatefold_model::{Activation, Conv1dConfig, Direction, LayerConfig};
-use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix2};
-
-/// The identity of zeros that a Pad adds; elements of sources are numbered from 1.
-const PADDING: i64 = 0;
+use gatefold_model::{Activation, Direction, LayerConfig};
+use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
 
 /// Operators that move elements without changing them, or pad them with zeros.
 const MOVES: [&str; 11] = [
@@ -319,61 +316,6 @@ impl Chain<'_> {
         Ok(vec![self.in_places(places)?])
     }
 
-    /// Adds a convolution over the steps of `[B, I, T]`, zeros among which are padding.
-    fn convolution(
-        &mut self,
-        node: &Node,
-        ids: &ArrayD<i64>,
-        weight: &Tensor,
-        bias: Option<&Value>,
-    ) -> Result<Vec<Value>, String> {
-        let conv = Convolution::of_node(node, weight.shape())?;
-        if self.lengths.is_some() {
-            return Err("it reads past the ends of rows, whose lengths are an input of the model".into());
-        }
-        if conv.groups != 1 {
-            return Err(format!("it has {} groups of channels; expected 1", conv.groups));
-        }
-        let weight = numbers("its weight", Some(weight))?.ok_or("its weight is missing")?;
-        let weight: Array3<f32> =
-            weight.view().into_dimensionality().map_err(|error| error.to_string())?.to_owned();
-        let (output, input, kernel) = weight.dim();
-        if ids.ndim() != 3 || ids.shape()[1] != input {
-            return Err(format!("its input of shape {:?} does not fit {input} channels", ids.shape()));
-        }
-        let (left, right) = conv.padding(None).ok_or("its padding depends on the number of steps")?;
-        // [B, I, T] to [B, T, I], without the steps of zeros that a Pad before it has added.
-        let rows = ids.view().permuted_axes(vec![0, 2, 1]);
-        let padded = |t: usize| rows.index_axis(Axis(1), t).iter().all(|&id| id == PADDING);
-        let steps = ids.shape()[2];
-        let before = (0..steps).take_while(|&t| padded(t)).count();
-        let after = (before..steps).rev().take_while(|&t| padded(t)).count();
-        let there = rows.slice_axis(Axis(1), (before..steps - after).into());
-        let there = there.as_standard_layout().into_owned();
-        let (places, _) = self.settle(&there)?;
-        let (steps, batch) = (places.len() / self.batch.max(1), self.batch);
-        if there.shape()[..2] != [batch, steps] || !Rows::Steps(places).are_batch_first(steps, batch) {
-            return Err("its input is not laid out as [batch, channels, steps]".into());
-        }
-        let config = Conv1dConfig::new(output, kernel).stride(conv.stride).dilation(conv.dilation);
-        let config = config.padding(before + left, after + right);
-        let bias = match bias {
-            None => None,
-            Some(Value::Known(bias)) => Some(vector(bias, output)?),
-            Some(_) => return Err("its bias is not constant".into()),
-        };
-        let config = config.bias(bias.is_some());
-        let padded = steps + before + left + after + right;
-        let spare = padded.checked_sub(conv.reach());
-        let left =
-            spare.ok_or_else(|| format!("each output step reads {} steps, of {padded}", conv.reach()))?;
-        let count = left / conv.stride + 1;
-        let layer = Found::Conv1d { config, weight, bias, activation: Activation::Identity };
-        let source = self.push(layer, Content::Steps, vec![count, batch, output])?;
-        let ids = self.sources[source].ids().permuted_axes(vec![1, 2, 0]);
-        Ok(vec![Value::Traced(ids.as_standard_layout().into_owned())])
-    }
-
     /// Every row reversed within its own length, so that its last step comes first. No layer reads the other steps.
     fn ends_first(&mut self, node: &Node, ids: &ArrayD<i64>) -> Result<Vec<Value>, String> {
         let axes = (node.int_or("time_axis", 0)?, node.int_or("batch_axis", 1)?);
@@ -656,7 +598,7 @@ fn matrix(tensor: &Tensor) -> Result<Array2<f32>, String> {
 }
 
 /// A bias of `width` numbers, or one number for all.
-fn vector(tensor: &Tensor, width: usize) -> Result<Array1<f32>, String> {
+pub(super) fn vector(tensor: &Tensor, width: usize) -> Result<Array1<f32>, String> {
     let array = numbers("its constant", Some(tensor))?.ok_or("its constant is missing")?;
     let flat: Vec<f32> = array.iter().copied().collect();
     match flat[..] {
