@@ -3,6 +3,7 @@
 mod ar;
 mod decompose;
 mod ets;
+mod kalman;
 mod least_squares;
 mod minimise;
 mod mstl;
@@ -12,6 +13,7 @@ mod theta;
 
 pub use ar::Ar;
 pub use ets::{Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts};
+pub use kalman::{FittedKalman, Kalman, KalmanForm, SmoothedSeries};
 pub use mstl::Mstl;
 pub use naive2::Naive2;
 pub use theta::Theta;

@@ -1,6 +1,6 @@
 //! What every model of a series keeps to, whatever the series.
 
-use gatefold_series::{Ar, Baseline, Ets, FittedModel, Model, Mstl, Naive2, Theta};
+use gatefold_series::{Ar, Baseline, Ets, FittedModel, Kalman, KalmanForm, Model, Mstl, Naive2, Theta};
 
 const SEASON: usize = 12;
 
@@ -14,6 +14,9 @@ fn models() -> Vec<Box<dyn Model>> {
         Box::new(Theta::new(SEASON)),
         Box::new(Mstl::new(&[SEASON])),
         Box::new(Mstl::new(&[4, SEASON])),
+        Box::new(Kalman::automatic(SEASON)),
+        Box::new(Kalman::of_form(KalmanForm::LocalTrend, SEASON)),
+        Box::new(Kalman::of_form(KalmanForm::General(3), SEASON)),
         Box::new(Baseline::RepeatLast),
     ]
 }

@@ -1,11 +1,8 @@
 use super::least_squares::{LeastSquares, least_squares};
-use super::recursion::{Recursion, check};
+use super::recursion::{Recursion, bounds, check};
 use super::{FittedModel, Model};
 use crate::SeriesError;
 use std::collections::VecDeque;
-
-/// Forecasts of an unstable recursion end this many spans of the fitted series away from its mean, short of overflow.
-const MOST_SPANS: f64 = 1e6;
 
 /// The linear autoregression `y(t) = c + a(1) y(t-1) + ... + a(p) y(t-p) + e(t)`, fitted by least squares (Box,
 /// Jenkins and Reinsel, "Time series analysis", chapter 7). Forecasts several steps ahead take the forecasts before
@@ -39,6 +36,11 @@ impl Ar {
     /// The given order; 0 forecasts the mean of the fitted series.
     pub fn of_order(order: usize) -> Self {
         Ar { order: Order::Given(order) }
+    }
+
+    /// The coefficients of the given order, that of the sample before first.
+    pub(crate) fn coefficients(series: &[f64], order: usize) -> Vec<f64> {
+        fit(series, order, order).coefficients
     }
 
     fn choose(&self, series: &[f64]) -> usize {
@@ -81,13 +83,8 @@ impl Model for Ar {
         let mean = |samples: &[f64]| samples.iter().sum::<f64>() / samples.len() as f64;
         let lagged = |lag: usize| mean(&series[order - lag..series.len() - lag]);
         let explained: f64 = coefficients.iter().zip(1..).map(|(a, lag)| a * lagged(lag)).sum();
-        let (low, high) = series
-            .iter()
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(*y), high.max(*y)));
-        let room = MOST_SPANS * (high - low).max(high.abs()).max(low.abs());
-        let (centre, intercept) = (mean(series), mean(samples) - explained);
-        let bounds = (centre - room, centre + room);
-        Ok(Box::new(FittedAr { name: self.name(), intercept, coefficients, bounds }))
+        let intercept = mean(samples) - explained;
+        Ok(Box::new(FittedAr { name: self.name(), intercept, coefficients, bounds: bounds(series) }))
     }
 }
 

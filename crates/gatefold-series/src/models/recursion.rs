@@ -7,6 +7,18 @@ use std::ops::Range;
 /// The largest magnitude of a sample. Its square, summed over a series, is still far from overflow.
 const LARGEST: f64 = 1e100;
 
+/// Forecasts of an unstable recursion end this many spans of the fitted series away from its mean, short of overflow.
+const MOST_SPANS: f64 = 1e6;
+
+/// The ends between which the forecasts of a recursion stay, though it may be unstable.
+pub(crate) fn bounds(series: &[f64]) -> (f64, f64) {
+    let low = series.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = series.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let centre = series.iter().sum::<f64>() / series.len() as f64;
+    let room = MOST_SPANS * (high - low).max(high.abs()).max(low.abs());
+    (centre - room, centre + room)
+}
+
 /// Checks that a series has at least `least` samples, all of them finite numbers.
 pub(crate) fn check(model: &str, series: &[f64], least: usize) -> Result<(), SeriesError> {
     check_numbers(model, series, least, false)
