@@ -3,6 +3,7 @@
 mod ar;
 mod decompose;
 mod ets;
+mod hmm;
 mod kalman;
 mod least_squares;
 mod minimise;
@@ -13,6 +14,7 @@ mod theta;
 
 pub use ar::Ar;
 pub use ets::{Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts};
+pub use hmm::{FittedHmm, Hmm};
 pub use kalman::{FittedKalman, Kalman, KalmanForm, SmoothedSeries};
 pub use mstl::Mstl;
 pub use naive2::Naive2;

@@ -1,6 +1,6 @@
 //! What every model of a series keeps to, whatever the series.
 
-use gatefold_series::{Ar, Baseline, Ets, FittedModel, Kalman, KalmanForm, Model, Mstl, Naive2, Theta};
+use gatefold_series::{Ar, Baseline, Ets, FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl, Naive2, Theta};
 
 const SEASON: usize = 12;
 
@@ -17,6 +17,8 @@ fn models() -> Vec<Box<dyn Model>> {
         Box::new(Kalman::automatic(SEASON)),
         Box::new(Kalman::of_form(KalmanForm::LocalTrend, SEASON)),
         Box::new(Kalman::of_form(KalmanForm::General(3), SEASON)),
+        Box::new(Hmm::automatic()),
+        Box::new(Hmm::of_states(3)),
         Box::new(Baseline::RepeatLast),
     ]
 }

@@ -1,6 +1,8 @@
 //! Models against other implementations, whose numbers `tests/fixtures/series/make.py` froze.
 
-use gatefold_series::{Ar, Ets, EtsParameters, FittedEts, FittedModel, Model, Mstl, Naive2, Theta};
+use gatefold_series::{
+    Ar, Ets, EtsParameters, FittedEts, FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl, Naive2, Theta,
+};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,6 +14,8 @@ struct Fixture {
     ets: Vec<Smoothing>,
     ets_chosen: HashMap<String, String>,
     naive2_and_theta: HashMap<String, Benchmarks>,
+    hmm: Vec<HiddenMarkov>,
+    kalman: Vec<Structural>,
     mstl: Vec<f64>,
 }
 
@@ -19,6 +23,29 @@ struct Fixture {
 struct Benchmarks {
     naive2: Vec<f64>,
     theta: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct HiddenMarkov {
+    states: usize,
+    log_likelihood: f64,
+    means: Vec<f64>,
+    variances: Vec<f64>,
+    transition: Vec<Vec<f64>>,
+    decoded: Vec<usize>,
+    forecast: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Structural {
+    series: String,
+    trend: bool,
+    season: usize,
+    missing: Vec<usize>,
+    log_likelihood: f64,
+    forecast: Vec<f64>,
+    smoothed: Vec<f64>,
+    variance: Vec<f64>,
 }
 
 #[derive(Deserialize)]
@@ -136,4 +163,54 @@ fn mstl_is_that_of_statsforecast() {
     let fixture = fixture();
     let found = forecast(Mstl::new(&[12]), &fixture.series["sales"], 18);
     assert_forecasts("mstl", &found, &fixture.mstl, 5e-3);
+}
+
+/// Levels, trends and seasons with gaps. Both maximise the same likelihood; ours may end a little higher.
+#[test]
+fn structural_models_are_those_of_statsmodels() {
+    let fixture = fixture();
+    for case in &fixture.kalman {
+        let mut series = fixture.series[&case.series].clone();
+        case.missing.iter().for_each(|at| series[*at] = f64::NAN);
+        let form = if case.trend { KalmanForm::LocalTrend } else { KalmanForm::LocalLevel };
+        let fitted = Kalman::of_form(form, case.season).fit_form(&series).unwrap();
+        let found = fitted.log_likelihood(&series).unwrap();
+        let off = found - case.log_likelihood;
+        assert!((-0.001..0.01).contains(&off), "{}: {found}; expected {}", case.series, case.log_likelihood);
+        assert_forecasts(&case.series, &fitted.forecast(&series, 18).unwrap(), &case.forecast, 2e-3);
+        let smoothed = fitted.smooth(&series).unwrap();
+        assert_forecasts(&case.series, &smoothed.mean[..60], &case.smoothed, 2e-3);
+        for t in (0..60).filter(|t| !case.missing.contains(t)) {
+            let (found, expected) = (smoothed.variance[t], case.variance[t]);
+            assert!(
+                (found - expected).abs() < 0.02 * expected + 1e-5,
+                "{} at {t}: {found}, {expected}",
+                case.series
+            );
+        }
+    }
+}
+
+/// Both climb from the same start until an iteration gains less than 1e-4, after which hmmlearn takes one more.
+#[test]
+fn hidden_markov_models_are_those_of_hmmlearn() {
+    let fixture = fixture();
+    let series = &fixture.series["jumps"];
+    for case in &fixture.hmm {
+        let fitted = Hmm::of_states(case.states).fit_states(series).unwrap();
+        let what = format!("hmm ({})", case.states);
+        let found = fitted.log_likelihood(series);
+        assert!(
+            (found - case.log_likelihood).abs() < 2e-4,
+            "{what}: {found}; expected {}",
+            case.log_likelihood
+        );
+        assert_forecasts(&what, fitted.means(), &case.means, 1e-3);
+        assert_forecasts(&what, fitted.variances(), &case.variances, 1e-3);
+        for (found, expected) in fitted.transition().iter().flatten().zip(case.transition.iter().flatten()) {
+            assert!((found - expected).abs() < 1e-3, "{what}: {found}, {expected}");
+        }
+        assert_eq!(fitted.decode(series).unwrap(), case.decoded, "{what}");
+        assert_forecasts(&what, &fitted.forecast(series, 18).unwrap(), &case.forecast, 1e-3);
+    }
 }

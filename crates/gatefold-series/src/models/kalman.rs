@@ -61,7 +61,9 @@ impl Kalman {
     pub fn fit_form(&self, series: &[f64]) -> Result<FittedKalman, SeriesError> {
         check_with_gaps(&self.name(), series, 1)?;
         if let Some(KalmanForm::General(states @ (0 | 17..))) = self.form {
-            return Err(SeriesError::Series(format!("the model 'kalman' has 1 to 16 states; found {states}")));
+            return Err(SeriesError::Series(format!(
+                "the model 'kalman' has 1 to 16 states; found {states}"
+            )));
         }
         let known: Vec<f64> = series.iter().copied().filter(|sample| !sample.is_nan()).collect();
         let n = known.len() as f64;
@@ -72,7 +74,7 @@ impl Kalman {
         let season = if known.len() >= 2 * self.season { self.season } else { 1 };
         let fit = |form: KalmanForm, season: usize| {
             let (mut system, free) = start(form, season, &scaled);
-            let log_likelihood = em::fit(&mut system, &scaled, &free);
+            let log_likelihood = em::fit(&mut system, &scaled, &free, season);
             (log_likelihood - 2.0 * f64::from(u8::from(season >= 2)), form, system) // 2: twice a variance's 1 in the AIC
         };
         let system = match self.form {
@@ -119,7 +121,12 @@ fn start(form: KalmanForm, season: usize, scaled: &[f64]) -> (System, Free) {
             turns.push((at, at, -1.0)); // alternates, without a partner
         } else {
             states.push((0.0, FIRST_SEASON, 1e-4, 2));
-            turns.extend([(at, at, cosine), (at, at + 1, sine), (at + 1, at, -sine), (at + 1, at + 1, cosine)]);
+            turns.extend([
+                (at, at, cosine),
+                (at, at + 1, sine),
+                (at + 1, at, -sine),
+                (at + 1, at + 1, cosine),
+            ]);
         }
     }
     let n = states.len();
@@ -209,14 +216,9 @@ impl FittedKalman {
     /// Those of [`FittedKalman::smooth`].
     pub fn log_likelihood(&self, series: &[f64]) -> Result<f64, SeriesError> {
         check_with_gaps("kalman", series, 1)?;
-        let mut belief = self.start();
-        let terms = series.iter().filter(|sample| !sample.is_nan()).count() as f64 * self.scale.ln();
-        let steps = series.iter().map(|sample| {
-            let term = self.system.update(&mut belief, self.scaled(*sample));
-            belief = self.system.predict(&belief);
-            term
-        });
-        Ok(steps.sum::<f64>() - terms)
+        let scaled: Vec<f64> = series.iter().map(|y| self.scaled(*y)).collect();
+        let known = series.iter().filter(|sample| !sample.is_nan()).count() as f64;
+        Ok(self.system.log_likelihood(&scaled) - known * self.scale.ln())
     }
 
     fn scaled(&self, sample: f64) -> f64 {

@@ -1,13 +1,19 @@
 use super::matrix::Matrix;
 use super::system::{Smoothed, System};
+use crate::models::minimise::bfgs;
 
 /// Variances stay above this share of the series' variance, so that no state becomes certain for good.
 const LEAST_VARIANCE: f64 = 1e-10;
 /// An iteration that gains less log-likelihood is the last.
-const LEAST_GAIN: f64 = 1e-3;
-const MOST_ITERATIONS: usize = 150;
-/// The most that a step is lengthened.
-const LONGEST_STEP: f64 = 4.0;
+const LEAST_GAIN: f64 = 2e-3;
+/// EM soon nears the maximum and then creeps: this many iterations before BFGS goes on with variances, or alone.
+const FIRST_ITERATIONS: usize = 12;
+const MOST_ITERATIONS: usize = 100;
+const BFGS_ITERATIONS: usize = 20;
+/// A longer series is fitted on its newest samples, or on its newest seasons if those are longer: they tell the variances
+/// well enough.
+const NEWEST_SAMPLES: usize = 3000;
+const NEWEST_SEASONS: usize = 4;
 
 /// The parameters that are fitted, besides the variance of the output's noise.
 #[derive(Clone, Debug)]
@@ -19,39 +25,40 @@ pub(crate) enum Free {
 }
 
 /// Fits a system by expectation and maximisation (Shumway and Stoffer 1982, "An approach to time series smoothing and
-/// forecasting using the EM algorithm"), and returns the log-likelihood. Steps of variances are lengthened on their
-/// logarithms while that helps (Salakhutdinov and Roweis 2003, "Adaptive overrelaxed bound optimization methods").
-pub(crate) fn fit(system: &mut System, series: &[f64], free: &Free) -> f64 {
-    let mut plain = system.clone(); // where the last iteration led without lengthening
+/// forecasting using the EM algorithm"), and returns the log-likelihood. Where only variances are free, BFGS ends the
+/// search on their logarithms (as Watson and Engle 1983 end theirs by scoring).
+pub(crate) fn fit(system: &mut System, series: &[f64], free: &Free, season: usize) -> f64 {
+    let newest = NEWEST_SAMPLES.max(NEWEST_SEASONS.saturating_mul(season));
+    let series = &series[series.len().saturating_sub(newest)..];
+    let iterations = if matches!(free, Free::All) { MOST_ITERATIONS } else { FIRST_ITERATIONS };
     let mut before = f64::NEG_INFINITY;
-    let mut length = 1.0;
-    for _ in 0..MOST_ITERATIONS {
-        let mut smoothed = system.smooth(series);
-        if smoothed.log_likelihood < before {
-            system.clone_from(&plain);
-            length = 1.0;
-            smoothed = system.smooth(series);
-        }
-        let gained = smoothed.log_likelihood - before;
-        if !(gained > LEAST_GAIN) {
-            return smoothed.log_likelihood;
+    for _ in 0..iterations {
+        let smoothed = system.smooth(series);
+        if smoothed.log_likelihood - before <= LEAST_GAIN {
+            break;
         }
         before = smoothed.log_likelihood;
-        plain = maximise(system, series, &smoothed, free);
-        let Free::Variances(_) = free else {
-            system.clone_from(&plain);
-            continue;
-        };
-        let along = |old: f64, new: f64| (old * (new / old).powf(length)).clamp(LEAST_VARIANCE, 1e6);
-        let mut next = plain.clone();
-        next.output_noise = along(system.output_noise, plain.output_noise);
-        for i in 0..next.output.len() {
-            next.state_noise[(i, i)] = along(system.state_noise[(i, i)], plain.state_noise[(i, i)]);
-        }
-        *system = next;
-        length = (1.2 * length).min(LONGEST_STEP);
+        *system = maximise(system, series, &smoothed, free);
     }
-    system.smooth(series).log_likelihood
+    if let Free::Variances(groups) = free {
+        polish(system, series, groups);
+    }
+    system.log_likelihood(series)
+}
+
+fn polish(system: &mut System, series: &[f64], groups: &[usize]) {
+    let last = groups.iter().copied().max().unwrap_or(0) + 1; // the place of the output's noise
+    let mut start = vec![0.0; last + 1];
+    groups.iter().enumerate().for_each(|(i, group)| start[*group] = system.state_noise[(i, i)].ln());
+    start[last] = system.output_noise.ln();
+    let mut at = |x: &[f64]| {
+        let variance = |x: f64| x.exp().clamp(LEAST_VARIANCE, 1e6);
+        groups.iter().enumerate().for_each(|(i, group)| system.state_noise[(i, i)] = variance(x[*group]));
+        system.output_noise = variance(x[last]);
+        -system.log_likelihood(series)
+    };
+    let best = bfgs(&mut at, &start, BFGS_ITERATIONS);
+    at(&best);
 }
 
 /// The parameters with the largest expected likelihood (equations 6.62 to 6.65 of Shumway and Stoffer's book; the variance
@@ -101,4 +108,31 @@ fn maximise(system: &System, series: &[f64], smoothed: &Smoothed, free: &Free) -
     }
     out.output_noise = (squares / f64::from(known.max(1))).max(LEAST_VARIANCE);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{KalmanForm, start};
+    use super::*;
+
+    /// Each iteration must raise the likelihood, which wrong moments or a wrong update soon lower.
+    #[test]
+    fn iterations_raise_the_likelihood() {
+        let series: Vec<f64> = (0..90)
+            .map(|t| if t % 11 == 4 { f64::NAN } else { (0.7 * t as f64).sin() + f64::from(t * t % 7) / 9.0 })
+            .collect();
+        let forms = [(KalmanForm::LocalTrend, 9), (KalmanForm::LocalLevel, 1), (KalmanForm::General(3), 1)];
+        for (form, season) in forms {
+            let (mut system, free) = start(form, season, &series);
+            let mut before = f64::NEG_INFINITY;
+            for iteration in 0..40 {
+                let smoothed = system.smooth(&series);
+                let now = smoothed.log_likelihood;
+                assert!((now - system.log_likelihood(&series)).abs() < 1e-9);
+                assert!(now > before - 1e-9, "{form:?}, iteration {iteration}: {before}, then {now}");
+                before = now;
+                system = maximise(&system, &series, &smoothed, &free);
+            }
+        }
+    }
 }

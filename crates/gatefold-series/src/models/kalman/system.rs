@@ -59,6 +59,17 @@ impl System {
         Belief { mean, covariance }
     }
 
+    /// The logarithm of the likelihood of a series, by the filter alone.
+    pub(crate) fn log_likelihood(&self, series: &[f64]) -> f64 {
+        let mut belief = self.first.clone();
+        let steps = series.iter().map(|sample| {
+            let term = self.update(&mut belief, *sample);
+            belief = self.predict(&belief);
+            term
+        });
+        steps.sum()
+    }
+
     /// The Kalman filter forward, then the Rauch-Tung-Striebel smoother back (Shumway and Stoffer, "Time series analysis
     /// and its applications", properties 6.1 to 6.3).
     pub(crate) fn smooth(&self, series: &[f64]) -> Smoothed {
