@@ -114,8 +114,8 @@ impl FittedModel for FittedMstl {
                 parts = Seasons::of(&series[..self.decomposed(origin)], &self.seasons)?;
                 (states, followed) = (self.smoothing.start(), 0);
             }
-            for t in followed..origin {
-                self.smoothing.follow(&mut states, series[t] - parts.at(t));
+            for (t, sample) in (followed..origin).zip(&series[followed..]) {
+                self.smoothing.follow(&mut states, sample - parts.at(t));
             }
             followed = origin;
             self.smoothing.ahead(&states, &mut block);
