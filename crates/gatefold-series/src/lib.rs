@@ -5,6 +5,10 @@
 //! cuts inputs and the blocks that follow them into the time-major arrays that the engine takes. A [`Baseline`]
 //! forecasts without learning, [`Metrics`] measures how far off a forecast is, and [`plot`] draws it.
 //!
+//! A [`Model`] is fitted to one series and forecasts from it, or from a longer past with the same parameters: [`Ar`],
+//! [`Ets`], [`Theta`], [`Mstl`], [`Kalman`], [`Hmm`]. A [`Panel`] compares forecasts of many series by the measures of the
+//! M4 competition.
+//!
 //! Classifiers are measured by [`accuracy`], [`balanced_accuracy`], a [`ConfusionMatrix`] and [`perplexity`].
 //!
 //! ```
