@@ -171,3 +171,34 @@ fn unfit_input_is_refused_in_one_line() {
         }
     }
 }
+
+#[test]
+fn a_kalman_filter_takes_gaps() {
+    let full = seasonal(96);
+    let gaps = |missing: &dyn Fn(usize) -> bool| -> Vec<f64> {
+        full.iter().enumerate().map(|(t, y)| if missing(t) { f64::NAN } else { *y }).collect()
+    };
+    let cases: [&dyn Fn(usize) -> bool; 4] =
+        [&|t| t % 5 == 2, &|t| (40..70).contains(&t), &|t| !(10..90).contains(&t), &|t| t != 30];
+    for form in [None, Some(KalmanForm::LocalTrend), Some(KalmanForm::General(2))] {
+        let model = form.map_or(Kalman::automatic(SEASON), |form| Kalman::of_form(form, SEASON));
+        for (k, missing) in cases.iter().enumerate() {
+            let series = gaps(missing);
+            let fitted = model.fit_form(&series).unwrap();
+            let smoothed = fitted.smooth(&series).unwrap();
+            let forecast = fitted.forecast(&series, 12).unwrap();
+            let all = forecast.iter().chain(&smoothed.mean).chain(&smoothed.variance);
+            assert!(all.into_iter().all(|value| value.is_finite()), "{form:?}, case {k}");
+            assert!(smoothed.variance.iter().all(|value| *value >= 0.0), "{form:?}, case {k}");
+        }
+    }
+    // Between scattered samples, the season is known to about the noise, which is even over -1 to 1.
+    let series = gaps(cases[0]);
+    let smoothed =
+        Kalman::of_form(KalmanForm::LocalTrend, SEASON).fit_form(&series).unwrap().smooth(&series).unwrap();
+    let missing: Vec<usize> = (0..96).filter(|t| t % 5 == 2).collect();
+    let off =
+        missing.iter().map(|t| (smoothed.mean[*t] - full[*t]).abs()).sum::<f64>() / missing.len() as f64;
+    assert!(off < 0.75, "a mean error of {off} in the gaps");
+    assert!(Kalman::automatic(1).fit_form(&[f64::NAN; 9]).unwrap_err().to_string().contains("found 0"));
+}
