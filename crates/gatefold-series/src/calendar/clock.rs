@@ -75,10 +75,6 @@ impl Times {
 }
 
 impl Clock {
-    pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Clock::LocalOffsets(_) | Clock::LocalZone(_))
-    }
-
     /// The text of a value, as the table writes its times.
     pub(crate) fn text(&self, value: i64, format: Option<&Format>) -> String {
         let stamp = match self {
@@ -98,6 +94,7 @@ impl Clock {
             }
         };
         match format {
+            Some(format) if format.in_utc() => format.write(&Stamp { offset: Some(Offset::UTC), ..stamp }),
             Some(format) if stamp.offset.is_some() && !says_offset(format) => {
                 // The table shows the clock of its zone, and no offset.
                 format.write(&Stamp { micros: stamp.local_micros(), offset: None, zone: None })

@@ -2,6 +2,7 @@
 
 use super::format::{Format, Item};
 use super::names::MONTHS;
+use std::sync::LazyLock;
 
 /// Dates as people write them; `-` stands for any separator, `%b` for a month's name in any language, short or full.
 /// Numbers alone (`20230131`, `2012`) are not among them: those are columns of numbers.
@@ -35,61 +36,75 @@ const SHORT_DATES: [&str; 6] = ["%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%d-%b-%y", 
 
 const SEPARATORS: [char; 4] = ['-', '/', '.', ' '];
 
+/// The formats of dates: of numbers alone, and with names.
+struct Dates {
+    numbers: Vec<Format>,
+    named: Vec<Format>,
+}
+
+static LONG: LazyLock<Dates> = LazyLock::new(|| Dates::of(&DATES));
+static SHORT: LazyLock<Dates> = LazyLock::new(|| Dates::of(&SHORT_DATES));
+
 /// The formats in which a cell is a time: several if its day may be its month.
 pub(crate) fn formats_of(cell: &str) -> Vec<Format> {
-    formats(cell, &DATES)
+    LONG.matching(cell)
 }
 
-/// A format in which a cell is a time with a year of two digits.
+/// The formats in which a cell is a time with a year of two digits.
 pub(crate) fn short_year_formats(cell: &str) -> Vec<Format> {
-    formats(cell, &SHORT_DATES)
+    SHORT.matching(cell)
 }
 
-fn formats(cell: &str, patterns: &[&str]) -> Vec<Format> {
-    let mut out = Vec::new();
-    for pattern in patterns {
-        let separators: &[char] = if pattern.contains('-') { &SEPARATORS } else { &['-'] };
-        for separator in separators {
-            let text = pattern.replace('-', &separator.to_string());
-            for date in with_names(&text, cell) {
-                let Some(rest) = date.rest_after(cell) else { continue };
-                let Some(time) = time_items(rest) else { continue };
-                let format = Format::new([date.items.as_slice(), &time].concat());
-                if format.read(cell).is_some() && !out.contains(&format) {
-                    out.push(format);
-                }
+impl Dates {
+    fn of(patterns: &[&str]) -> Dates {
+        let mut dates = Dates { numbers: Vec::new(), named: Vec::new() };
+        for pattern in patterns {
+            let separators: &[char] = if pattern.contains('-') { &SEPARATORS } else { &['-'] };
+            for separator in separators {
+                let Ok(format) = Format::parse(&pattern.replace('-', &separator.to_string())) else {
+                    continue;
+                };
+                let named = format.items.iter().any(|item| matches!(item, Item::MonthName { .. }));
+                if named { dates.named.extend(with_names(&format)) } else { dates.numbers.push(format) }
             }
         }
+        dates
     }
-    out
+
+    fn matching(&self, cell: &str) -> Vec<Format> {
+        let mut out = Vec::new();
+        // A month's name has at least three letters; a time zone may have more, which does no harm.
+        let letters = cell.chars().filter(|c| c.is_alphabetic()).count();
+        let named = if letters >= 3 { self.named.as_slice() } else { &[] };
+        for date in self.numbers.iter().chain(named) {
+            let Some(rest) = date.rest_after(cell) else { continue };
+            let Some(time) = time_items(rest) else { continue };
+            let format = Format::new([date.items.as_slice(), &time].concat());
+            if format.read(cell).is_some() && !out.contains(&format) {
+                out.push(format);
+            }
+        }
+        out
+    }
 }
 
-/// The pattern with the names of each language, and with the point after a shortened name that the cell has.
-fn with_names(pattern: &str, cell: &str) -> Vec<Format> {
-    let Ok(format) = Format::parse(pattern) else { return Vec::new() };
-    if !format.items.iter().any(|item| matches!(item, Item::MonthName { .. })) {
-        return vec![format];
-    }
-    if !cell.contains(char::is_alphabetic) {
-        return Vec::new();
-    }
-    let choices = (0..MONTHS.len()).flat_map(|language| [false, true].map(|full| (language, full)));
+/// The format with the names of each language, with and without the point after a shortened name.
+fn with_names(format: &Format) -> Vec<Format> {
     let mut out = Vec::new();
-    for (language, full) in choices {
-        for week_day in [false, true] {
-            for point in [false, true] {
+    let has_week_day = format.items.iter().any(|item| matches!(item, Item::WeekDayName { .. }));
+    let week_days: &[bool] = if has_week_day { &[false, true] } else { &[false] };
+    for language in 0..MONTHS.len() {
+        for (full, point) in [(false, false), (false, true), (true, false)] {
+            for week_day in week_days {
                 let items = format.items.iter().flat_map(|item| match item {
                     Item::MonthName { .. } if point => {
                         vec![Item::MonthName { language, full }, Item::Literal('.')]
                     }
                     Item::MonthName { .. } => vec![Item::MonthName { language, full }],
-                    Item::WeekDayName { .. } => vec![Item::WeekDayName { full: week_day }],
+                    Item::WeekDayName { .. } => vec![Item::WeekDayName { full: *week_day }],
                     item => vec![*item],
                 });
                 out.push(Format::new(items.collect()));
-            }
-            if !format.items.iter().any(|item| matches!(item, Item::WeekDayName { .. })) {
-                break;
             }
         }
     }

@@ -56,14 +56,30 @@ pub(crate) struct Format {
 /// Habits of writing that do not matter for reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Style {
-    short_month: bool, // 1, not 01; so of the day and the hour
-    short_day: bool,
-    short_hour: bool,
+    month: Padding,
+    day: Padding,
+    hour: Padding,
     fraction: usize, // digits
     lower: bool,     // jan
     lower_am: bool,  // am
     upper: bool,     // JAN
     offset: OffsetStyle,
+    moved: bool, // some offset is not zero
+}
+
+/// The ways in which numbers below ten were written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Padding {
+    short: bool,  // 1
+    padded: bool, // 01
+}
+
+impl Style {
+    /// The width of a number. Where the column has none below ten, it is as that of the others.
+    fn width(&self, own: Padding) -> usize {
+        let others_short = self.month.short || self.day.short || self.hour.short;
+        if own.short || others_short && !own.padded { 1 } else { 2 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +95,15 @@ enum OffsetStyle {
 impl Default for Style {
     fn default() -> Self {
         Style {
-            short_month: false,
-            short_day: false,
-            short_hour: false,
+            month: Padding::default(),
+            day: Padding::default(),
+            hour: Padding::default(),
             fraction: 0,
             lower: false,
             lower_am: false,
             upper: false,
             offset: OffsetStyle::Colon,
+            moved: false,
         }
     }
 }
@@ -174,6 +191,11 @@ impl Format {
         out
     }
 
+    /// Whether every time of the column was written in UTC, with an offset that says so.
+    pub(crate) fn in_utc(&self) -> bool {
+        self.has(Item::Offset) && !self.style.moved
+    }
+
     pub(crate) fn has(&self, item: Item) -> bool {
         self.items.contains(&item)
     }
@@ -184,22 +206,22 @@ impl Format {
         let mut number = |value: i64, width: usize| {
             let _ = write!(out, "{value:0width$}"); // writing to a string cannot fail
         };
-        let width = |short: bool| if short { 1 } else { 2 };
+        let width = |own: Padding| self.style.width(own);
         match item {
             Item::Literal(c) => out.push(c),
             Item::Year if self.has(Item::Week) => number(local.date().iso_week_date().year().into(), 4),
             Item::Year | Item::FixedYear => number(local.year().into(), 4),
             Item::YearOfCentury => number(i64::from(local.year()).rem_euclid(100), 2),
-            Item::Month => number(local.month().into(), width(self.style.short_month)),
+            Item::Month => number(local.month().into(), width(self.style.month)),
             Item::FixedMonth => number(local.month().into(), 2),
-            Item::Day => number(local.day().into(), width(self.style.short_day)),
+            Item::Day => number(local.day().into(), width(self.style.day)),
             Item::FixedDay => number(local.day().into(), 2),
             Item::DayOfYear => number(local.date().day_of_year().into(), 3),
             Item::Quarter => number((i64::from(local.month()) + 2) / 3, 1),
             Item::Week | Item::WeekShort => number(local.date().iso_week_date().week().into(), 2),
             Item::WeekDay => number(local.weekday().to_monday_one_offset().into(), 1),
-            Item::Hour => number(local.hour().into(), width(self.style.short_hour)),
-            Item::Hour12 => number((i64::from(local.hour()) + 11) % 12 + 1, width(self.style.short_hour)),
+            Item::Hour => number(local.hour().into(), width(self.style.hour)),
+            Item::Hour12 => number((i64::from(local.hour()) + 11) % 12 + 1, width(self.style.hour)),
             Item::FixedHour => number(local.hour().into(), 2),
             Item::Minute | Item::FixedMinute => number(local.minute().into(), 2),
             Item::Second | Item::FixedSecond => number(local.second().into(), 2),
@@ -349,8 +371,8 @@ impl Reader<'_> {
                 let year = self.digits(2, 2)? as i16;
                 self.fields.year = Some(year + if year < 69 { 2000 } else { 1900 }); // as strptime does
             }
-            Item::Month => self.fields.month = Some(self.noted(|style| &mut style.short_month)?),
-            Item::Day => self.fields.day = Some(self.noted(|style| &mut style.short_day)?),
+            Item::Month => self.fields.month = Some(self.noted(|style| &mut style.month)?),
+            Item::Day => self.fields.day = Some(self.noted(|style| &mut style.day)?),
             Item::FixedMonth => self.fields.month = Some(self.digits(2, 2)? as i8),
             Item::FixedDay => self.fields.day = Some(self.digits(2, 2)? as i8),
             Item::DayOfYear => self.fields.day_of_year = Some(self.digits(3, 3)? as i16),
@@ -358,9 +380,9 @@ impl Reader<'_> {
             Item::Week => self.fields.week = Some(self.digits(2, 2)? as i8),
             Item::WeekShort => self.fields.week = Some(self.digits(1, 2)? as i8),
             Item::WeekDay => self.fields.week_day = Some(self.digits(1, 1)? as i8),
-            Item::Hour => self.fields.hour = self.noted(|style| &mut style.short_hour)?,
+            Item::Hour => self.fields.hour = self.noted(|style| &mut style.hour)?,
             Item::Hour12 => {
-                let hour = self.noted(|style| &mut style.short_hour)?;
+                let hour = self.noted(|style| &mut style.hour)?;
                 (1..=12).contains(&hour).then_some(())?;
                 self.fields.hour = hour % 12;
             }
@@ -393,11 +415,14 @@ impl Reader<'_> {
     }
 
     /// One or two digits; notes whether the column writes 1 rather than 01.
-    fn noted(&mut self, short: impl Fn(&mut Style) -> &mut bool) -> Option<i8> {
-        let before = self.rest.len();
+    fn noted(&mut self, padding: impl Fn(&mut Style) -> &mut Padding) -> Option<i8> {
+        let (before, zero) = (self.rest.len(), self.rest.starts_with('0'));
         let value = self.digits(1, 2)? as i8;
+        let padding = padding(self.style);
         if before - self.rest.len() == 1 {
-            *short(self.style) = true;
+            padding.short = true;
+        } else if zero {
+            padding.padded = true;
         }
         Some(value)
     }
@@ -477,6 +502,7 @@ impl Reader<'_> {
             (Some(_), None) => return None,
         };
         let seconds = (hours * 60 + minutes.unwrap_or(0)) * 60;
+        self.style.moved |= seconds != 0;
         self.fields.offset = Some(Offset::from_seconds(if negative { -seconds } else { seconds } as i32)?);
         Some(())
     }

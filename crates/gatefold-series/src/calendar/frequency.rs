@@ -177,8 +177,10 @@ impl FromStr for Frequency {
         let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
         let count = if digits == 0 { Ok(1) } else { trimmed[..digits].parse::<u32>() };
         let count = count.ok().filter(|count| *count > 0).ok_or_else(refuse)?;
-        let name = trimmed[digits..].trim().to_ascii_lowercase().replace([' ', '-'], "");
-        if name == "milliseconds" || name == "millisecond" {
+        let unit = trimmed[digits..].trim();
+        let name = unit.to_ascii_lowercase().replace([' ', '-'], "");
+        // MS are month starts to pandas; ms are milliseconds to everybody.
+        if unit == "ms" || name == "milliseconds" || name == "millisecond" {
             return Ok(Frequency { count: i64::from(count) * 1000, unit: Unit::Microsecond });
         }
         let unit = NAMES.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(unit, _)| *unit);

@@ -237,8 +237,8 @@ fn greatest_common_divisor(a: i64, b: i64) -> i64 {
 /// The grid of the usual step, or of one of whole seconds or minutes near it, that every value is near.
 fn near(runs: &[&[i64]], origin: i64, usual: i64) -> Option<Grid> {
     let round = |unit: i64| (usual + unit / 2) / unit * unit;
-    let mut steps = vec![usual];
-    steps.extend([1_000_000, 60_000_000, 3_600_000_000].map(round).into_iter().filter(|step| *step > 0));
+    let rounded = [3_600_000_000, 60_000_000, 1_000_000].map(round).into_iter().filter(|step| *step > 0);
+    let steps: Vec<i64> = rounded.chain([usual]).collect();
     let fit = |step: i64| {
         let offset = |value: i64| (value - origin + step / 2).rem_euclid(step) - step / 2;
         let mut offsets: Vec<i64> =

@@ -49,23 +49,24 @@ impl Sorted {
 }
 
 /// The calendar of sorted rows. Offsets and zones: days and longer are counted on the clock of the place, anything
-/// shorter in UTC.
+/// shorter in UTC. `at` makes an error about a row.
 pub(super) fn calendar(
     sheet: &Sheet,
     times: Times,
     rows: &[Vec<usize>],
     options: &ReadOptions,
+    at: &dyn Fn(usize, String) -> SeriesError,
 ) -> Result<(Calendar, Times), SeriesError> {
     let periods = options.freq.is_some() && options.aggregate.is_some();
     if let Some(local) = times.local()
-        && let Some(grid) = grid_of(sheet, &local, rows, options, periods).ok().filter(whole_days)
+        && let Some(grid) = grid_of(sheet, &local, rows, options, at).ok().filter(whole_days)
     {
         let on_grid = periods || rows.iter().flatten().all(|row| grid.position(local.values[*row]).is_some());
         if on_grid {
             return Ok((Calendar::new(grid, &local), local));
         }
     }
-    let grid = grid_of(sheet, &times, rows, options, periods)?;
+    let grid = grid_of(sheet, &times, rows, options, at)?;
     Ok((Calendar::new(grid, &times), times))
 }
 
@@ -81,8 +82,9 @@ fn grid_of(
     times: &Times,
     rows: &[Vec<usize>],
     options: &ReadOptions,
-    periods: bool,
+    at: &dyn Fn(usize, String) -> SeriesError,
 ) -> Result<Grid, SeriesError> {
+    let periods = options.freq.is_some() && options.aggregate.is_some();
     let sorted: Vec<Vec<i64>> = rows
         .iter()
         .map(|rows| {
@@ -111,7 +113,7 @@ fn grid_of(
                 "{odd} after the time before, where most steps are {usual}; say --freq, with --agg, or --time none to take \
                  rows as evenly spaced"
             );
-            Err(sheet.error(row, times.columns[0], problem))
+            Err(at(row, problem))
         }
     }
 }
@@ -250,7 +252,9 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
     let sorted = Sorted::of(&groups, times.as_ref());
     let (calendar, times) = match times {
         Some(times) => {
-            let (calendar, times) = calendar(sheet, times, &sorted.rows, options)?;
+            let column = times.columns[0];
+            let at = |row: usize, problem: String| sheet.error(row, column, problem);
+            let (calendar, times) = calendar(sheet, times, &sorted.rows, options, &at)?;
             (calendar, Some(times))
         }
         None => (Calendar::of_rows(), None),

@@ -30,16 +30,16 @@ fn monotone(values: &[i64]) -> bool {
     values.windows(2).all(|pair| pair[0] < pair[1]) || values.windows(2).all(|pair| pair[0] > pair[1])
 }
 
-/// Whether most steps between rows are one and the same, up or down; so do the times of several series, one after
-/// another.
-pub(super) fn steady(values: &[i64]) -> bool {
+/// Whether so many percent of the steps between rows are one and the same, up or down. The times of several series,
+/// one after another, are as steady.
+fn steady(values: &[i64], percent: usize) -> bool {
     let mut steps: Vec<i64> = values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
     let middle = steps.len() / 2;
     if steps.is_empty() {
         return false;
     }
     let usual = *steps.select_nth_unstable(middle).1;
-    usual != 0 && steps.iter().filter(|step| **step == usual).count() * 10 >= steps.len() * 8
+    usual != 0 && steps.iter().filter(|step| **step == usual).count() * 100 >= steps.len() * percent
 }
 
 /// Whether a column counts the rows: 0, 1, 2, and so on, up or down.
@@ -58,15 +58,21 @@ fn dated_format(values: &[i64], named: bool) -> Option<Format> {
             let year_of = |value: i64| value / 10i64.pow(digits(least) as u32 - 4);
             let valid =
                 |value: &i64| YEARS.contains(&year_of(*value)) && format.read(&value.to_string()).is_some();
-            let enough =
-                named || monotone(values) && (*pattern != "%Y" && *pattern != "%Y%m" || steady(values));
+            let months: Vec<i64> = values.iter().map(|value| value / 100 * 12 + value % 100).collect();
+            let even = match *pattern {
+                "%Y" => steady(values, 80),
+                "%Y%m" => steady(&months, 80),
+                _ => true,
+            };
+            let enough = named || monotone(values) && even;
             if values.iter().all(valid) && enough {
                 return Some(format);
             }
         }
     }
     let power = [0u32, 3, 6].into_iter().find(|power| SECONDS.contains(&(least / 10i64.pow(*power))))?;
-    let epoch = SECONDS.contains(&(most / 10i64.pow(power))) && (named || monotone(values) && steady(values));
+    let epoch =
+        SECONDS.contains(&(most / 10i64.pow(power))) && (named || monotone(values) && steady(values, 80));
     epoch.then(|| Format::new(vec![Item::Epoch(power)]))
 }
 
@@ -87,7 +93,7 @@ pub(super) fn times(
         let cell = |row: usize| format!("{}", values[row]);
         return read_times(sheet, &[column], &cell, format, reading).map(Some);
     }
-    let index = counts_rows(&values) || named && (values.len() < 4 || steady(&values));
+    let index = counts_rows(&values) || named && (monotone(&values) || steady(&values, 50));
     Ok(index.then(|| numbered(sheet, column, values, 0)))
 }
 

@@ -113,6 +113,13 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
         cells.extend(marks.parentheses.then(|| "parentheses are negative".to_owned()));
     }
     report.say("cells", cells.join(", "));
+    if let Some(cell) = target.and_then(|column| sheet.doubtful(column)) {
+        let mark = if cell.contains(',') { ',' } else { '.' };
+        report.say(
+            "warning",
+            format!("'{}' is read as a decimal; if not, say --thousands {mark}", shown(cell)),
+        );
+    }
     let head = &sheet.head;
     let mut names = match head.names_line {
         Some(1) => Vec::new(),

@@ -13,7 +13,7 @@ use crate::table::shown;
 use jiff::tz::{self, TimeZone};
 
 /// Names of columns that hold a time.
-const TIME_NAMES: [&str; 33] = [
+const TIME_NAMES: [&str; 32] = [
     "date",
     "time",
     "timestamp",
@@ -31,7 +31,6 @@ const TIME_NAMES: [&str; 33] = [
     "zeitstempel",
     "jahr",
     "fecha",
-    "data",
     "epoch",
     "unix",
     "ts",
@@ -197,6 +196,23 @@ fn dated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Time
     if let Some((read, write)) = part_formats(sheet, columns) {
         let mut times = read_times(sheet, columns, &cell, read, reading)?;
         times.format = Some(write);
+        return Ok(times);
+    }
+    if let [date, hour] = *columns
+        && part(sheet.name(hour)) == Some(Item::Hour)
+        && sheet.columns[hour].kind == Kind::Number
+    {
+        let date_cell = |row: usize| sheet.cell(row, date).to_owned();
+        let with_hour = |format: Format| {
+            Format::new([format.items.as_slice(), &[Item::Literal(' '), Item::Hour]].concat())
+        };
+        let formats = formats_of_all(sheet, columns, &date_cell)?.into_iter().map(with_hour).collect();
+        let mut times = choose(sheet, columns, &cell, formats, reading)?;
+        if let Some(format) = &mut times.format {
+            format.items.pop();
+            format.items.push(Item::FixedHour);
+            format.items.extend(":00".chars().map(Item::Literal));
+        }
         return Ok(times);
     }
     let formats = formats_of_all(sheet, columns, &cell)?;

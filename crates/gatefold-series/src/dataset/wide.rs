@@ -75,7 +75,11 @@ pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> 
         Some(times) => {
             let mut order: Vec<usize> = (0..times.values.len()).collect();
             order.sort_by_key(|at| times.values[*at]);
-            let (calendar, times) = header_calendar(sheet, times, &order, options)?;
+            let at = |at: usize, problem: String| {
+                let line = sheet.head.names_line.unwrap_or(1);
+                sheet.source.line(line, format!("the name '{}': {problem}", sheet.name(first + at)))
+            };
+            let (calendar, times) = group::calendar(sheet, times.clone(), &[order.clone()], options, &at)?;
             check_header(sheet, &calendar, &times, &order, first)?;
             (calendar, order)
         }
@@ -127,15 +131,6 @@ pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> 
         calendar,
         report,
     })
-}
-
-fn header_calendar(
-    sheet: &Sheet,
-    times: &Times,
-    order: &[usize],
-    options: &ReadOptions,
-) -> Result<(Calendar, Times), SeriesError> {
-    group::calendar(sheet, times.clone(), &[order.to_vec()], options)
 }
 
 /// Refuses a header with gaps or with a date twice.

@@ -18,8 +18,6 @@ pub(crate) struct Dialect {
     pub(crate) first_line: usize,
     pub(crate) delimiter: Delimiter,
     pub(crate) comment: Option<String>,
-    /// A line such as `sep=;` named the delimiter.
-    pub(crate) sep_line: bool,
 }
 
 impl Dialect {
@@ -47,8 +45,7 @@ impl Dialect {
             Some(mark) => Some(mark.clone()),
             None => rest.trim_start().starts_with('#').then(|| "#".to_owned()),
         };
-        let mut dialect =
-            Dialect { from, first_line, delimiter: Delimiter::None, comment, sep_line: sep.is_some() };
+        let mut dialect = Dialect { from, first_line, delimiter: Delimiter::None, comment };
         dialect.delimiter = match (options.delimiter, sep) {
             (Some(delimiter), _) => delimiter,
             (None, Some((mark, _))) => Delimiter::Char(mark),
@@ -82,7 +79,7 @@ impl Dialect {
             .max_by_key(|(_, score)| (score.even * score.typed, score.width));
         let Some((delimiter, _)) = best else {
             let spaces = score(Delimiter::Spaces).filter(|score| score.width >= 2 && score.even >= 80);
-            let typed = spaces.is_some_and(|score| score.typed >= 50);
+            let typed = spaces.is_some_and(|score| score.typed >= 75);
             return Ok(if typed { Delimiter::Spaces } else { Delimiter::None });
         };
         if delimiter == Delimiter::Char(b',')
@@ -125,7 +122,7 @@ impl Dialect {
 struct Score {
     width: usize, // the most frequent number of cells
     even: usize,  // lines with that many
-    typed: usize, // cells of those lines that are a number, a date or missing
+    typed: usize, // how far the cells of those lines are single values
 }
 
 impl Score {
@@ -141,11 +138,11 @@ impl Score {
         for row in full.iter().filter(|row| cells.row_len(**row) == width).skip(1).take(200) {
             for column in 0..width.min(64) {
                 let cell = cells.get(*row, column);
-                // Words separated by other delimiters than this one are a sign that this is not it.
+                // Text counts half, and nothing if another delimiter than this one is in it.
                 let other = delimiter != Delimiter::Spaces && cell.contains([';', '\t', '|']);
                 let is_typed = is_missing(cell, &[]) || looks_numeric(cell) || looks_dated(cell);
-                seen += 1;
-                typed += usize::from(is_typed && !other);
+                seen += 2;
+                typed += if other { 0 } else { 1 + usize::from(is_typed) };
             }
         }
         Score {

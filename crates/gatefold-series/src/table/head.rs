@@ -120,7 +120,15 @@ impl Finder<'_> {
         let Some(last) = self.full.iter().rposition(|row| self.fits(*row)) else { return };
         let Some(&next) = self.full.get(last + 1) else { return };
         let blank_between = self.full[last] + 1 < next;
-        if blank_between && self.options.skip.is_none_or(|_| last > 0) {
+        // A row that ends early is no remark.
+        let remark = |row: &usize| {
+            let cell = self.cells.get(*row, 0);
+            !looks_numeric(cell) && !looks_dated(cell)
+        };
+        if blank_between
+            && self.full[last + 1..].iter().all(remark)
+            && self.options.skip.is_none_or(|_| last > 0)
+        {
             head.below = self.full[last + 1..].iter().map(|row| self.cells.line(*row)).collect();
             self.full.truncate(last + 1);
         }

@@ -1,5 +1,6 @@
 //! Numbers as people write them: marks, signs, currencies.
 
+use super::Delimiter;
 use std::fmt;
 
 /// How a column writes its numbers.
@@ -11,8 +12,6 @@ pub(crate) struct NumberFormat {
 }
 
 impl NumberFormat {
-    pub(crate) const PLAIN: NumberFormat = NumberFormat { decimal: '.', thousands: None };
-
     /// The value of a cell; `None` if it is no finite number in this format.
     pub(crate) fn parse(self, cell: &str) -> Option<f64> {
         let plain = self.decimal == '.'
@@ -329,7 +328,7 @@ impl Marks {
     }
 
     /// The column's format, as its own cells, then other columns (`hint`), then the delimiter tell.
-    pub(crate) fn decide(&self, hint: Option<char>, semicolons: bool) -> Result<NumberFormat, Unclear> {
+    pub(crate) fn decide(&self, hint: Option<char>, delimiter: Delimiter) -> Result<NumberFormat, Unclear> {
         let format = |decimal: char| {
             let other = if decimal == '.' { ',' } else { '.' };
             Ok(NumberFormat { decimal, thousands: Some(other) })
@@ -368,8 +367,7 @@ impl Marks {
         if let Some(hint) = hint {
             return format(hint);
         }
-        // All cells with three digits after the mark: decimals, where the mark is not the other delimiter's.
-        if self.short.is_none() && (mark == ',') == semicolons {
+        if self.looks_fixed(delimiter) {
             return format(mark);
         }
         let digits: String = example.1.chars().filter(char::is_ascii_digit).collect();
@@ -378,9 +376,18 @@ impl Marks {
         unclear(example, format!("may mean {digits} or {value}; say --thousands {mark} or --decimal {mark}"))
     }
 
-    /// Whether the column's own cells leave its decimal mark open.
-    pub(crate) fn is_open(&self) -> bool {
-        self.proven().is_none() && (self.point_either.is_some() || self.comma_either.is_some())
+    /// Whether all cells have three digits after one mark, which is then that of decimals where the delimiter is the
+    /// one that goes with it.
+    fn looks_fixed(&self, delimiter: Delimiter) -> bool {
+        let point = delimiter == Delimiter::Char(b',') && self.point_either.is_some();
+        let comma = delimiter == Delimiter::Char(b';') && self.comma_either.is_some();
+        self.short.is_none() && (point || comma)
+    }
+
+    /// A cell whose mark was taken for that of decimals for no other reason than the delimiter.
+    pub(crate) fn doubtful(&self, delimiter: Delimiter) -> Option<&str> {
+        let (_, cell) = self.comma_either.as_ref().or(self.point_either.as_ref())?;
+        (self.proven().is_none() && self.looks_fixed(delimiter)).then_some(cell)
     }
 
     /// Whether any cell has a mark between its thousands under this format.

@@ -168,11 +168,16 @@ impl Sheet {
         if let Some(decimal) = self.decimal {
             return Ok(NumberFormat { decimal, thousands: self.thousands });
         }
-        let semicolons = self.dialect.delimiter == super::Delimiter::Char(b';');
         let marks = &self.columns[column].marks;
         marks
-            .decide(self.hint, semicolons)
+            .decide(self.hint, self.dialect.delimiter)
             .map_err(|unclear| self.error(unclear.row, column, unclear.problem))
+    }
+
+    /// A cell of the column whose mark might mean thousands, though it is taken for that of decimals.
+    pub(crate) fn doubtful(&self, column: usize) -> Option<&str> {
+        let open = self.decimal.is_none() && self.hint.is_none();
+        self.columns[column].marks.doubtful(self.dialect.delimiter).filter(|_| open)
     }
 
     /// A column's values, NaN where one is missing.
