@@ -13,4 +13,4 @@ mod words;
 pub use cells::Delimiter;
 pub use encoding::Encoding;
 pub use plain::{Fill, Table, TableOptions};
-pub(crate) use words::{is_missing, looks_dated, one_line, shown, unique_names};
+pub(crate) use words::{is_missing, looks_dated, numbered_run, one_line, shown, unique_names};

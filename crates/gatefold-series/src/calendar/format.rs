@@ -463,7 +463,7 @@ impl Reader<'_> {
                 || !found.is_ascii() && found.to_lowercase() == name.to_lowercase()
         };
         let sept = language == 0 && !full && found.eq_ignore_ascii_case("sept");
-        let month = names.iter().position(|name| same(&name)).or(sept.then_some(8))?;
+        let month = names.iter().position(same).or(sept.then_some(8))?;
         let mut letters = found.chars();
         let first_upper = letters.next().is_some_and(char::is_uppercase);
         self.style.lower |= !first_upper;
@@ -477,7 +477,7 @@ impl Reader<'_> {
         let end = self.rest.find(|c: char| !c.is_alphabetic()).unwrap_or(self.rest.len());
         let found = &self.rest[..end];
         let same = |name: &&str| found.eq_ignore_ascii_case(if full { name } else { &name[..3] });
-        self.fields.named_day = Some(WEEKDAYS.iter().position(|name| same(&name))? as i8);
+        self.fields.named_day = Some(WEEKDAYS.iter().position(same)? as i8);
         self.rest = &self.rest[end..];
         Some(())
     }

@@ -37,6 +37,8 @@ pub(crate) struct Uneven {
 
 /// How far a value may be from its place, as a share of the step.
 const SLACK: i64 = 10;
+/// An hour, a minute, a second, a millisecond and a microsecond.
+const UNITS: [i64; 5] = [3_600_000_000, 60_000_000, 1_000_000, 1000, 1];
 
 impl Grid {
     /// The grid that every value is on. Each run is one series: values strictly ascending. `dated`: the values are
@@ -249,7 +251,13 @@ fn near(runs: &[&[i64]], origin: i64, usual: i64) -> Option<Grid> {
         if slack > step / SLACK {
             return None;
         }
-        let grid = Grid::Fixed { origin: origin + centre, step, slack };
+        // The origin on a round hour, minute or second, where that is as good.
+        let (origin, unit) = (origin + centre, UNITS.into_iter().find(|unit| step % unit == 0)?);
+        let round = (origin + unit / 2).div_euclid(unit) * unit;
+        let moved = (round - origin).abs();
+        let near = moved <= slack && slack + moved <= step / SLACK;
+        let (origin, slack) = if near { (round, slack + moved) } else { (origin, slack) };
+        let grid = Grid::Fixed { origin, step, slack };
         let distinct =
             |run: &&[i64]| run.windows(2).all(|pair| grid.position(pair[0]) != grid.position(pair[1]));
         runs.iter().all(distinct).then_some(grid)

@@ -35,7 +35,7 @@ impl Sorted {
         let Some(times) = times else { return Sorted { rows, order: Order::OldestFirst } };
         let value = |row: &usize| times.values[*row];
         let up = rows.iter().all(|rows| rows.is_sorted_by_key(value));
-        let down = rows.iter().all(|rows| rows.iter().rev().is_sorted_by_key(|row| value(row)));
+        let down = rows.iter().all(|rows| rows.iter().rev().is_sorted_by_key(&value));
         let order = match (up, down) {
             (true, _) => Order::OldestFirst,
             (false, true) => Order::NewestFirst,
@@ -210,6 +210,7 @@ impl Others {
                     others.covariates.push(column);
                     others.values.push(values);
                 }
+                _ if sheet.columns[column].kind == Kind::Empty => {}
                 _ => others.left_out.push(sheet.name(column).to_owned()),
             }
         }

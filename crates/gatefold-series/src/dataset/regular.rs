@@ -228,7 +228,7 @@ impl Problem {
                 );
                 at(after, Some(time.into()), problem)
             }
-            Problem::Missing { column, row, all, why } if why.is_empty() => {
+            Problem::Missing { column, row, all, why: "" } => {
                 let more = if all <= 1 { "the only one".into() } else { format!("{all} in all") };
                 at(
                     row,

@@ -85,10 +85,10 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
     report.say(
         "table",
         format!(
-            "{}, {} rows, {} columns, {}{gzip}",
-            sheet.source.name(),
-            sheet.rows(),
-            sheet.columns.len(),
+            "{}, {}, {}, {}{gzip}",
+            shown(&sheet.source.name()),
+            counted(sheet.rows(), "row"),
+            counted(sheet.columns.len(), "column"),
             sheet.encoding
         ),
     );
@@ -135,6 +135,11 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
     report
 }
 
+/// A number with its noun, such as `1 row` or `3 rows`.
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 fn lines(what: &str, lines: &[usize]) -> Option<String> {
     match *lines {
         [] => None,
@@ -172,7 +177,7 @@ pub(super) fn say_time(
     if let Clock::Offsets(changes) | Clock::LocalOffsets(changes) = &times.clock
         && changes.len() > 1
     {
-        report.say("warning", "offsets change; future ones are the last: say --zone for summer time");
+        report.say("warning", "offsets change; say --zone, or all later ones are as the last");
     }
 }
 
@@ -190,21 +195,28 @@ pub(super) fn say_counts(
     if let Some(first) = counts.first_gap {
         report.say(
             "gaps",
-            format!("{} moments without a row, first after {}", counts.absent, calendar.label(first)),
+            format!(
+                "{} without a row, first after {}",
+                counted(counts.absent, "moment"),
+                calendar.label(first)
+            ),
         );
     }
     if counts.missing > 0 {
-        report.say("filled", format!("{} missing values with {how}", counts.missing));
+        report.say("filled", format!("{} with {how}", counted(counts.missing, "missing value")));
         report.add_filled(counts.missing);
     }
     if counts.merged > 0 {
-        report.say("merged", format!("{} rows with others of the same moment", counts.merged));
+        report.say("merged", format!("{} with others of the same moment", counted(counts.merged, "row")));
     }
     if counts.leading > 0 {
-        report.say("left out", format!("{} rows before the first value", counts.leading));
+        report.say("left out", format!("{} before the first value", counted(counts.leading, "row")));
     }
     if counts.future > 0 {
-        report.say("future", format!("{} rows at the end without a value: to be forecast", counts.future));
+        report.say(
+            "future",
+            format!("{} at the end without a value: to be forecast", counted(counts.future, "row")),
+        );
     }
 }
 
@@ -226,8 +238,8 @@ const FEW: usize = 30;
 pub(super) fn say_values(report: &mut TableReport, series: &[Series], names: Vec<&str>, calendar: &Calendar) {
     let shortest = series.iter().map(Series::len).min().unwrap_or(0);
     if shortest < FEW {
-        let of = if series.len() == 1 { "only" } else { "in the shortest series only" };
-        report.say("warning", format!("{of} {shortest} samples; errors measured on so few say little"));
+        let of = if series.len() == 1 { "only" } else { "a series of only" };
+        report.say("warning", format!("{of} {}: measured errors say little", counted(shortest, "sample")));
     }
     for (target, name) in names.iter().enumerate().take(3) {
         let name = if names.len() > 1 { format!("{}: ", shown(name)) } else { String::new() };
@@ -257,7 +269,10 @@ fn oddity(values: &[f64], label: &dyn Fn(usize) -> String) -> Option<String> {
     let sentinel = SENTINELS.iter().find(|mark| far(**mark) && values.contains(mark));
     if let Some(mark) = sentinel {
         let count = values.iter().filter(|value| *value == mark).count();
-        return Some(format!("{mark} comes {count} times: say --na {mark} if it means no value"));
+        return Some(format!(
+            "{mark} comes {}: say --na {mark} if it means no value",
+            counted(count, "time")
+        ));
     }
     if high > low
         && let Some(place) = values.iter().position(|value| far(*value))

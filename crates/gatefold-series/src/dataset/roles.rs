@@ -5,6 +5,7 @@ use super::options::ReadOptions;
 use crate::SeriesError;
 use crate::calendar::clock::Times;
 use crate::table::sheet::{Kind, Sheet};
+use crate::table::shown;
 use std::collections::{HashMap, HashSet};
 
 /// Names of columns that tell series apart.
@@ -229,9 +230,13 @@ impl Targets {
             .or_else(|| last(&|column| !is_constant(sheet, column)))
             .or_else(|| last(&|_| true));
         let Some(column) = chosen else {
-            let names = sheet.columns.iter().map(|column| column.name.as_str());
-            let found = super::report::listed(names);
-            return Err(sheet.source.table(format!("no column holds numbers to forecast; found {found}")));
+            let text =
+                (0..sheet.columns.len()).rev().find(|column| sheet.columns[*column].kind == Kind::Text);
+            let found = text.and_then(|column| Some((sheet.name(column), sheet.example(column)?)));
+            let found = found.map_or_else(String::new, |(name, cell)| {
+                format!("; column {} holds text, such as '{}'", shown(name), shown(cell))
+            });
+            return Err(sheet.source.table(format!("no column holds numbers to forecast{found}")));
         };
         let why = if several { "the last column of numbers" } else { "the only column of numbers" };
         Ok(Targets { columns: vec![column], why })
@@ -245,9 +250,8 @@ fn refuse_other_kinds(sheet: &Sheet, column: usize) -> Result<(), SeriesError> {
         Kind::Text => "text",
         Kind::Empty => "no values",
     };
-    let example = sheet
-        .example(column)
-        .map_or_else(String::new, |cell| format!(", such as '{}'", crate::table::shown(cell)));
+    let example =
+        sheet.example(column).map_or_else(String::new, |cell| format!(", such as '{}'", shown(cell)));
     Err(sheet.source.table(format!(
         "column {} holds {holds}{example}; {}",
         sheet.name(column),

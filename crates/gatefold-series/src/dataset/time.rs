@@ -78,12 +78,15 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Whether a name says that the column holds times: a word of the list, with a unit perhaps, or one that ends so.
 pub(super) fn is_time_name(name: &str) -> bool {
     let name = name.trim_start_matches('#').trim().to_lowercase();
-    let word = |word: &str| TIME_NAMES.contains(&word);
-    word(&name)
-        || ["date", "time", "datum"].iter().any(|end| name.ends_with(end))
-        || name.split([' ', '_', '(', '[']).next().is_some_and(word) && name.len() < 24
+    let bare = name.split(['(', '[']).next().unwrap_or("").trim();
+    let bare = ["_s", "_ms", "_us", "_utc"].iter().find_map(|unit| bare.strip_suffix(unit)).unwrap_or(bare);
+    let ends = ["date", "datum", "timestamp", "datetime", "_time", " time"];
+    TIME_NAMES.contains(&name.as_str())
+        || TIME_NAMES.contains(&bare)
+        || ends.iter().any(|end| bare.ends_with(end))
 }
 
 fn part(name: &str) -> Option<Item> {
@@ -114,17 +117,31 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>
         return dated(sheet, &columns, &reading).map(Some);
     }
     // The only column of numbers is the one to forecast.
-    if sheet.numeric().count() < 2 {
-        return Ok(None);
-    }
-    for named in [true, false] {
+    let rounds: &[bool] = if sheet.numeric().count() < 2 { &[] } else { &[true, false] };
+    for &named in rounds {
         for column in numeric.iter().filter(|column| !named || is_time_name(sheet.name(**column))) {
             if let Some(times) = number_time::times(sheet, *column, named, &reading)? {
                 return Ok(Some(times));
             }
         }
     }
+    refuse_unread(sheet)?;
     Ok(None)
+}
+
+/// Refuses a column that should say the time, and does so in no known format: without it, nobody knows the order.
+fn refuse_unread(sheet: &Sheet) -> Result<(), SeriesError> {
+    let unread = (0..sheet.columns.len()).find(|column| match sheet.columns[*column].kind {
+        Kind::Date => true,
+        Kind::Text => is_time_name(sheet.name(*column)),
+        _ => false,
+    });
+    let Some(column) = unread else { return Ok(()) };
+    let row = (0..sheet.rows()).find(|row| !sheet.is_missing(sheet.cell(*row, column))).unwrap_or(0);
+    let found = shown(sheet.cell(row, column));
+    let problem =
+        format!("'{found}' does not say the day and the year; write whole dates, or say --time none");
+    Err(sheet.error(row, column, problem))
 }
 
 fn stated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Times, SeriesError> {

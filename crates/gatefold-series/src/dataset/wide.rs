@@ -5,8 +5,9 @@ use super::report::{TableReport, listed};
 use super::{Dataset, Series, StaticValue, group, report, time};
 use crate::calendar::clock::{Clock, Times, offset_changes};
 use crate::table::sheet::{Kind, Sheet};
-use crate::table::shown;
+use crate::table::{numbered_run, shown};
 use crate::{Calendar, Fill, SeriesError};
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// The columns of the values, and their times if the header says them.
@@ -52,21 +53,18 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
         }
         return Ok(Some(Values { columns: from..all, times: None }));
     }
-    let numbered = (2..all).all(|column| follows(names[column - 1], names[column]));
-    let ids = all >= 8 && numbered && sheet.columns[0].kind == Kind::Text && values_from == 1;
-    Ok(ids.then_some(Values { columns: 1..all, times: None }))
+    // Numbered names after one to four columns of text, the first of which is an id.
+    let from = all - numbered_run(&names).min(all);
+    let from = if from == 0 && sheet.columns[0].kind == Kind::Text { 1 } else { from };
+    let text = (0..from).all(|column| sheet.columns[column].kind == Kind::Text);
+    let series = (1..=4).contains(&from) && text && all >= 8 && from >= values_from && unique(sheet, 0);
+    Ok(series.then_some(Values { columns: from..all, times: None }))
 }
 
-/// Whether a name is the one before with a number one higher.
-fn follows(before: &str, after: &str) -> bool {
-    let split = |name: &str| {
-        let letters = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-        Some((name[..letters].to_owned(), name[letters..].parse::<usize>().ok()?))
-    };
-    match (split(before), split(after)) {
-        (Some((a, m)), Some((b, n))) => a == b && !a.is_empty() && n == m + 1,
-        _ => false,
-    }
+/// Whether every row has another cell in a column.
+fn unique(sheet: &Sheet, column: usize) -> bool {
+    let cells: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, column)).collect();
+    cells.len() == sheet.rows() && !cells.contains("")
 }
 
 pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> Result<Dataset, SeriesError> {
@@ -86,12 +84,9 @@ pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> 
         None => (Calendar::of_rows(), (0..values.columns.len()).collect()),
     };
     let id_columns: Vec<usize> = if options.ids.is_empty() {
-        let unique = |column: &usize| {
-            let cells: std::collections::HashSet<&str> =
-                (0..sheet.rows()).map(|row| sheet.cell(row, *column)).collect();
-            cells.len() == sheet.rows() && !cells.contains("")
-        };
-        (0..first).find(unique).map_or_else(|| (0..first).collect(), |column| vec![column])
+        (0..first)
+            .find(|column| unique(sheet, *column))
+            .map_or_else(|| (0..first).collect(), |column| vec![column])
     } else {
         options.ids.iter().map(|name| sheet.find(name)).collect::<Result<_, _>>()?
     };

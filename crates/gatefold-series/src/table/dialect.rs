@@ -148,7 +148,7 @@ impl Score {
         Score {
             width,
             even: count * 100 / full.len().max(1),
-            typed: if seen == 0 { 50 } else { (typed * 100 / seen).max(1) },
+            typed: (typed * 100).checked_div(seen).map_or(50, |typed| typed.max(1)),
         }
     }
 }

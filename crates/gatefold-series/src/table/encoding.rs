@@ -85,6 +85,10 @@ pub(crate) fn decode(
         Some(rest) => rest.to_owned(),
         None => text,
     };
+    let markup = [("<", "HTML or XML"), ("{\"", "JSON"), ("[{", "JSON")];
+    if let Some((_, kind)) = markup.iter().find(|(start, _)| text.trim_start().starts_with(start)) {
+        return Err(source.table(format!("this is {kind}; expected a table as CSV")));
+    }
     let control =
         |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{c}' | '\u{1a}' | '\u{85}');
     if let Some(at) = text.find(control) {

@@ -4,7 +4,7 @@ use super::cells::{Cells, Delimiter, Splitting};
 use super::dialect::Dialect;
 use super::number::looks_numeric;
 use super::source::Source;
-use super::{is_missing, looks_dated, shown, unique_names};
+use super::{is_missing, looks_dated, numbered_run, shown, unique_names};
 use crate::SeriesError;
 use crate::dataset::{Layout, ReadOptions};
 use std::collections::HashMap;
@@ -93,19 +93,10 @@ fn usual_width(cells: &Cells, full: &[usize]) -> usize {
     }
 }
 
-/// Whether a line holds names such as V1, V2, ...: those of a table in which each row is a series.
+/// Whether a line ends with names such as V1, V2, ...: those of a table in which each row is a series.
 fn numbered_names(cells: &Cells, row: usize) -> bool {
-    let len = cells.row_len(row);
-    let number = |column: usize| {
-        let name = cells.get(row, column);
-        let letters = name.trim_end_matches(|c: char| c.is_ascii_digit());
-        Some((letters, name[letters.len()..].parse::<usize>().ok()?))
-    };
-    let follows = |column: usize| match (number(column - 1), number(column)) {
-        (Some((a, before)), Some((b, after))) => a == b && !a.is_empty() && after == before + 1,
-        _ => false,
-    };
-    len >= 8 && (2..len).all(follows)
+    let names: Vec<&str> = (0..cells.row_len(row)).map(|column| cells.get(row, column)).collect();
+    names.len() >= 8 && numbered_run(&names) + 4 >= names.len()
 }
 
 impl Finder<'_> {
@@ -267,12 +258,16 @@ impl Finder<'_> {
 
     /// Years in a row, as names of the columns of a table in which each row is a series.
     fn year_names(&self, row: usize, next: Option<&usize>) -> bool {
+        let names_before = |years: usize| {
+            let mut cells = (0..self.width - years).map(|column| self.cells.get(row, column));
+            years < self.width && cells.all(|cell| !looks_numeric(cell) && !looks_dated(cell))
+        };
         let years = |row: usize| {
             let years: Vec<i32> =
                 (0..self.width).rev().map_while(|column| year(self.cells.get(row, column))).collect();
             years.len() >= 3
                 && years.windows(2).all(|pair| pair[0] == pair[1] + 1)
-                && years.len() + 4 > self.width
+                && names_before(years.len())
         };
         years(row) && !next.is_some_and(|next| years(*next))
     }

@@ -21,7 +21,8 @@ pub(crate) fn is_missing(cell: &str, further: &[String]) -> bool {
 /// Whether a cell is a date, a time of day or both.
 pub(crate) fn looks_dated(cell: &str) -> bool {
     let digits = cell.bytes().filter(u8::is_ascii_digit).count();
-    (3..=40).contains(&digits)
+    let named = cell.bytes().any(|byte| byte.is_ascii_alphabetic());
+    (if named { 2 } else { 3 }..=40).contains(&digits)
         && cell.len() <= 60
         && (!formats_of(cell).is_empty()
             || !short_year_formats(cell).is_empty()
@@ -52,4 +53,20 @@ pub(crate) fn unique_names(names: Vec<String>) -> Vec<String> {
         out.push(name);
     }
     out
+}
+
+/// How many names at the end of a line are one another's successors: V2, V3, V4.
+pub(crate) fn numbered_run(names: &[&str]) -> usize {
+    let split = |name: &str| {
+        let letters = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        Some((name[..letters].to_owned(), name[letters..].parse::<usize>().ok()?))
+    };
+    let follows = |pair: &&[&str]| match (split(pair[0]), split(pair[1])) {
+        (Some((a, m)), Some((b, n))) => a == b && !a.is_empty() && n == m.saturating_add(1),
+        _ => false,
+    };
+    match names.windows(2).rev().take_while(follows).count() {
+        0 => 0,
+        pairs => pairs + 1,
+    }
 }

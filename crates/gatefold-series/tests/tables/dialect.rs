@@ -44,6 +44,9 @@ fn every_delimiter_quote_and_line_end_is_read() {
         ("a preamble", "Report of sales\n\ndate,y\n2001-01,1.5\n2001-02,2.5\n2001-03,3.5\n"),
         ("a preamble as wide", "Station,Berlin\nUnit,mm\n\ndate,y\n2001-01,1.5\n2001-02,2.5\n2001-03,3.5\n"),
         ("a wider preamble", "a,b,c\nd,e,f\ndate,y\n2001-01,1.5\n2001-02,2.5\n2001-03,3.5\n"),
+        ("a text with bars", "date,note,y\n2001-01,a|b,1.5\n2001-02,c|d,2.5\n2001-03,e|f,3.5\n"),
+        ("markdown", "| date | y |\n|---|---|\n| 2001-01 | 1.5 |\n| 2001-02 | 2.5 |\n| 2001-03 | 3.5 |\n"),
+        ("columns without values", "date;y;;\n2001-01;1.5;;\n2001-02;2.5;;\n2001-03;3.5;;\n"),
         ("units", "date,y\n,mm\n2001-01,1.5\n2001-02,2.5\n2001-03,3.5\n"),
         ("a footer", "date,y\n2001-01,1.5\n2001-02,2.5\n2001-03,3.5\n\nSource: the office\n"),
         ("the mark of DOS", "date,y\n2001-01,1.5\n2001-02,2.5\n2001-03,3.5\n\u{1a}"),
@@ -87,10 +90,12 @@ fn encodings_and_gzip_are_found_and_said() {
 
 #[test]
 fn files_that_are_no_tables_are_refused() {
-    let cases: [(&[u8], &str); 12] = [
+    let cases: [(&[u8], &str); 14] = [
         (b"", "refused: the table is empty; expected a line of names and rows of values"),
         (b"\n \n", "refused: the table is empty; expected a line of names and rows of values"),
         (b"a,b\n", "refused: the table has a line of names and no rows; add the values below it"),
+        (b"[{\"a\":1},\n{\"a\":2}]\n", "refused: this is JSON; expected a table as CSV"),
+        (b"<table>\n", "refused: this is HTML or XML; expected a table as CSV"),
         (b"PK\x03\x04abc", "refused: this is a spreadsheet or an archive (zip); save the table as CSV"),
         (b"a,b\n1,\x01\n", "refused, line 2: a control character: this is not text; expected a table as CSV"),
         (
@@ -113,7 +118,10 @@ fn files_that_are_no_tables_are_refused() {
             b"a,b\n\"1\"2,3\n",
             "refused, line 2: text follows a closing quote; double the quotes within the cell",
         ),
-        (b"a,b\nx,y\nu,v\n", "refused: no column holds numbers to forecast; found a, b"),
+        (
+            b"a,b\nx,y\nu,v\n",
+            "refused: no column holds numbers to forecast; column b holds text, such as 'y'",
+        ),
         (
             b"Datum,Wert\n2004-01,100,00\n2004-02,101,50\n",
             "refused, line 1: 2 cells above rows of 3 cells, and no line of names between; correct the line, or use \

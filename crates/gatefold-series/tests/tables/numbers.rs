@@ -196,6 +196,6 @@ fn marks_of_missing_values_are_known_or_asked_for() {
     let data = read(format!("y\n{}\n", values.join("\n"))).unwrap();
     assert_eq!(
         data.report().warnings().last().unwrap(),
-        "-999 comes 1 times: say --na -999 if it means no value"
+        "-999 comes 1 time: say --na -999 if it means no value"
     );
 }

@@ -42,7 +42,7 @@ fn missing_values_are_refused_or_filled() {
     );
     let data = read_with(table, y().fill(Fill::Linear)).unwrap();
     assert_eq!(data.series()[0].target(0), [1.0, 2.0, 3.0, 4.0]);
-    assert_eq!(reported(&data, "left out"), "1 rows before the first value");
+    assert_eq!(reported(&data, "left out"), "1 row before the first value");
     assert_eq!(reported(&data, "filled"), "2 missing values with a straight line");
     assert_eq!(
         read_with(table, y().fill(Fill::Previous)).unwrap().series()[0].target(0),
@@ -51,7 +51,7 @@ fn missing_values_are_refused_or_filled() {
     check(&[(
         "none at all",
         "date,y,x\n2024-01-01,,a\n2024-01-02,,b\n",
-        "refused: no column holds numbers to forecast; found date, y, x",
+        "refused: no column holds numbers to forecast; column x holds text, such as 'a'",
     )]);
 }
 
