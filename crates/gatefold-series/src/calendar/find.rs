@@ -5,9 +5,10 @@ use super::names::MONTHS;
 use std::sync::LazyLock;
 
 /// Dates as people write them; `-` stands for any separator, `%b` for a month's name in any language, short or full.
-/// Numbers alone (`20230131`, `2012`) are not among them: those are columns of numbers.
-const DATES: [&str; 22] = [
+/// Years alone are not among them: those are columns of numbers.
+const DATES: [&str; 23] = [
     "%Y-%m-%d",
+    "%Y%m%d",
     "%d-%m-%Y",
     "%m-%d-%Y",
     "%Y-%m",
@@ -118,11 +119,34 @@ fn time_items(rest: &str) -> Option<Vec<Item>> {
     }
     let before = [", ", " - ", "T", "_", ":", " "].iter().find(|before| rest.starts_with(**before))?;
     let mut items: Vec<Item> = before.chars().map(Item::Literal).collect();
-    let time = time_of_day(&rest[before.len()..])?;
+    let rest = &rest[before.len()..];
+    if *before == "T"
+        && let Some(time) = basic_time(rest)
+    {
+        items.extend(time);
+        return Some(items);
+    }
+    let time = time_of_day(rest)?;
     // A number alone after a space is a part of the date in some other format.
     let hour_alone = !time.contains(&Item::Minute) && !time.contains(&Item::AmPm) && *before != "T";
     items.extend(time);
     (!hour_alone).then_some(items)
+}
+
+/// The items of a time without colons: `143000Z` or `1430`.
+fn basic_time(text: &str) -> Option<Vec<Item>> {
+    let count = text.bytes().take_while(u8::is_ascii_digit).count();
+    let mut items = match count {
+        4 => vec![Item::FixedHour, Item::FixedMinute],
+        6 => vec![Item::FixedHour, Item::FixedMinute, Item::FixedSecond],
+        _ => return None,
+    };
+    match text[count..].as_bytes() {
+        [] => {}
+        [b'Z' | b'+' | b'-', ..] => items.push(Item::Offset),
+        _ => return None,
+    }
+    Some(items)
 }
 
 /// The items of a time of day such as `14:30`, `2:30:00.250 PM` or `14:30:00+01:00`.

@@ -31,8 +31,8 @@ pub(crate) enum Grid {
 pub(crate) struct Uneven {
     pub(crate) usual: i64,
     pub(crate) odd: i64,
-    /// The later value of a pair that is `odd` apart.
-    pub(crate) at: i64,
+    /// The later value of a pair that is `odd` apart; `None` if each series is even, but not all are on one grid.
+    pub(crate) at: Option<i64>,
 }
 
 /// How far a value may be from its place, as a share of the step.
@@ -61,8 +61,8 @@ impl Grid {
         if dated && let Some(grid) = near(runs, origin, usual) {
             return Ok(Some(grid));
         }
-        let (odd, at) = steps.first_odd(runs, usual);
-        Err(Uneven { usual, odd, at })
+        let odd = steps.first_odd(runs, usual);
+        Err(Uneven { usual, odd: odd.map_or(usual, |(odd, _)| odd), at: odd.map(|(_, at)| at) })
     }
 
     fn of_months(runs: &[&[i64]], time: i64) -> Option<Grid> {
@@ -226,9 +226,9 @@ impl Steps {
         self.counts.iter().find(|(_, count)| *count == most).map(|(step, _)| *step)
     }
 
-    fn first_odd(&self, runs: &[&[i64]], usual: i64) -> (i64, i64) {
-        let pairs = || runs.iter().flat_map(|run| run.windows(2)).map(|pair| (pair[1] - pair[0], pair[1]));
-        pairs().find(|(step, _)| step % usual != 0).or_else(|| pairs().next()).unwrap_or((usual, 0))
+    fn first_odd(&self, runs: &[&[i64]], usual: i64) -> Option<(i64, i64)> {
+        let mut pairs = runs.iter().flat_map(|run| run.windows(2)).map(|pair| (pair[1] - pair[0], pair[1]));
+        pairs.find(|(step, _)| step % usual != 0)
     }
 }
 

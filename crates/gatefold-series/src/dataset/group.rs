@@ -107,10 +107,16 @@ fn grid_of(
         Ok(Some(grid)) => Ok(grid),
         Ok(None) => Err(sheet.source.table("one moment has no frequency; add rows, or say --freq")),
         Err(uneven) => {
-            let row = times.values.iter().position(|value| *value == uneven.at).unwrap_or(0);
             let [odd, usual] = [uneven.odd, uneven.usual].map(|step| step_text(step, times));
+            let Some(value) = uneven.at else {
+                let problem = format!(
+                    "each series has a step of {usual}, but they are not in step with each other; say --freq and --agg"
+                );
+                return Err(sheet.source.table(problem));
+            };
+            let row = times.values.iter().position(|other| *other == value).unwrap_or(0);
             let problem = format!(
-                "{odd} after the time before, where most steps are {usual}; say --freq, with --agg, or --time none to take \
+                "{odd} after the time before, where most steps are {usual}; say --freq and --agg, or --time none to take \
                  rows as evenly spaced"
             );
             Err(at(row, problem))

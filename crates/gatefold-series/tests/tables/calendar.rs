@@ -81,7 +81,7 @@ fn frequencies_are_found() {
 
 #[test]
 fn times_without_a_frequency_are_refused() {
-    let tail = "; say --freq, with --agg, or --time none to take rows as evenly spaced";
+    let tail = "; say --freq and --agg, or --time none to take rows as evenly spaced";
     check(&[
         (
             "two paces",
@@ -89,6 +89,11 @@ fn times_without_a_frequency_are_refused() {
             &format!(
                 "refused, line 4, column date: 3 days after the time before, where most steps are 2 days{tail}"
             ),
+        ),
+        (
+            "two series out of step",
+            "id,date,y\na,2024-01-01,1\na,2024-01-08,2\na,2024-01-15,3\nb,2024-01-03,1\nb,2024-01-10,2\nb,2024-01-17,4\n",
+            "refused: each series has a step of 7 days, but they are not in step with each other; say --freq and --agg",
         ),
         ("one row", &table(&["2024-01-01"]), "refused: one moment has no frequency; add rows, or say --freq"),
     ]);
