@@ -3,6 +3,7 @@
 pub(crate) mod cells;
 mod dialect;
 mod encoding;
+pub(crate) mod fill;
 mod head;
 mod number;
 mod plain;
@@ -12,5 +13,6 @@ mod words;
 
 pub use cells::Delimiter;
 pub use encoding::Encoding;
-pub use plain::{Fill, Table, TableOptions};
+pub use fill::Fill;
+pub use plain::{Table, TableOptions};
 pub(crate) use words::{is_missing, looks_dated, numbered_run, one_line, shown, unique_names};

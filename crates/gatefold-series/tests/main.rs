@@ -4,3 +4,4 @@ mod baselines;
 mod models;
 mod other_implementations;
 mod table;
+mod tables;

@@ -46,7 +46,7 @@ fn delimiters_line_ends_byte_order_marks_and_quotes_are_understood() {
 
 #[test]
 fn a_header_is_found_or_stated() {
-    assert_eq!(numbers("1,2\n3,4\n", "2"), [2.0, 4.0]);
+    assert_eq!(numbers("1,2,5\n3,4,6\n", "2"), [2.0, 4.0]);
     assert_eq!(numbers("2001-01-01,2\n2001-01-02,4\n", "2"), [2.0, 4.0]);
     assert_eq!(numbers("adc\n975\n981\n", "adc"), [975.0, 981.0]);
     assert_eq!(numbers("x,x,\n1,2,3\n", "x (2)"), [2.0]);
@@ -73,11 +73,9 @@ fn a_table_that_cannot_be_read_says_why() {
     );
     assert!(message(read("a,b\n1,2\n1,2,3\n")).starts_with(", line 3: 3 cells; expected 2"));
     assert_eq!(
-        message(read(b"a,b\n1,2\n\xe9,4\n")),
-        ", line 3: not UTF-8 text; save the table as CSV in UTF-8"
+        message(read("PK\0\0")),
+        ", line 1: a control character: this is not text; expected a table as CSV"
     );
-    assert_eq!(message(read(b"\xff\xfea\0\n\0")), ": the file is UTF-16; save it as CSV in UTF-8");
-    assert_eq!(message(read("PK\0\0")), ": this is not text; expected a CSV file");
     let missing = Table::read("no/such/file.csv", &TableOptions::new()).unwrap_err().to_string();
     assert_eq!(missing, "no/such/file.csv: there is no such file; check the path");
     let folder = Table::read(env!("CARGO_MANIFEST_DIR"), &TableOptions::new()).unwrap_err().to_string();
@@ -87,16 +85,16 @@ fn a_table_that_cannot_be_read_says_why() {
 #[test]
 fn a_column_that_cannot_be_used_says_why() {
     let table =
-        read("date,a,b,c\n2001-01,1,x,2\n2001-02,n.a.,y,3\n2001-03,3,,\"4,5\"\n2001-04,3,,6\n").unwrap();
+        read("date,a,b,c\n2001-01,1,x,2\n2001-02,no,y,3\n2001-03,3,,\"4,5\"\n2001-04,3,,6\n").unwrap();
     let problem = |name: &str| message(table.numbers(name, Fill::Refuse));
     assert_eq!(problem("d"), ": there is no column d; columns of numbers: a, c");
     assert_eq!(problem("b"), ": column b holds text, such as 'x'; columns of numbers: a, c");
     assert_eq!(problem("date"), ": column date holds dates, such as '2001-01'; columns of numbers: a, c");
     assert_eq!(
         problem("a"),
-        ", line 3, column a: 'n.a.' is not a number; correct the cell, or leave it empty if the value is missing"
+        ", line 3, column a: 'no' is not a number; correct the cell, or leave it empty if the value is missing"
     );
-    assert_eq!(problem("c"), ", line 4, column c: '4,5' is not a number; write it with a decimal point");
+    assert_eq!(table.numbers("c", Fill::Refuse).unwrap(), [2.0, 3.0, 4.5, 6.0], "a decimal comma in quotes");
     assert!(
         message(read("n\nx\ny\n").unwrap().last_numeric_name())
             .starts_with(": no column holds numbers; found n")

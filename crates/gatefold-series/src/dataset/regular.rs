@@ -2,6 +2,7 @@
 
 use super::options::{Aggregate, ReadOptions};
 use crate::calendar::grid::Grid;
+use crate::table::fill::fill;
 use crate::{Fill, SeriesError};
 
 /// A row at its place.
@@ -154,40 +155,6 @@ fn spread(rows: &[Placed], column: &[f64], start: i64, len: usize, aggregate: Op
         out[at] = value.unwrap_or(f64::NAN);
     }
     out
-}
-
-/// Fills missing samples; the place and the reason of the first that cannot be.
-fn fill(samples: &mut [f64], fill: Fill) -> Result<(), (usize, &'static str)> {
-    let Some(first) = samples.iter().position(|value| value.is_nan()) else { return Ok(()) };
-    match fill {
-        Fill::Refuse => return Err((first, "")),
-        Fill::Zero => {
-            samples.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = 0.0);
-            return Ok(());
-        }
-        Fill::Previous | Fill::Linear if first == 0 => return Err((0, "no value comes before it")),
-        Fill::Previous | Fill::Linear => {}
-    }
-    let mut at = first;
-    while at < samples.len() {
-        if !samples[at].is_nan() {
-            at += 1;
-            continue;
-        }
-        let before = samples[at - 1];
-        let next = (at..samples.len()).find(|next| !samples[*next].is_nan());
-        let end = next.unwrap_or(samples.len());
-        match (fill, next) {
-            (Fill::Linear, Some(next)) => {
-                let step = (samples[next] - before) / (next - at + 1) as f64;
-                (at..end).for_each(|k| samples[k] = before + step * (k - at + 1) as f64);
-            }
-            (Fill::Linear, None) => return Err((at, "no value comes after it")),
-            _ => samples[at..end].fill(before),
-        }
-        at = end;
-    }
-    Ok(())
 }
 
 /// Fills missing samples between a first and a last value that are known.

@@ -210,7 +210,7 @@ impl Targets {
             let columns =
                 options.targets.iter().map(|name| sheet.find(name)).collect::<Result<Vec<_>, _>>()?;
             for column in &columns {
-                refuse_other_kinds(sheet, *column)?;
+                sheet.check_numeric(*column)?;
             }
             return Ok(Targets { columns, why: "" });
         }
@@ -241,20 +241,4 @@ impl Targets {
         let why = if several { "the last column of numbers" } else { "the only column of numbers" };
         Ok(Targets { columns: vec![column], why })
     }
-}
-
-fn refuse_other_kinds(sheet: &Sheet, column: usize) -> Result<(), SeriesError> {
-    let holds = match sheet.columns[column].kind {
-        Kind::Number => return Ok(()),
-        Kind::Date => "dates",
-        Kind::Text => "text",
-        Kind::Empty => "no values",
-    };
-    let example =
-        sheet.example(column).map_or_else(String::new, |cell| format!(", such as '{}'", shown(cell)));
-    Err(sheet.source.table(format!(
-        "column {} holds {holds}{example}; {}",
-        sheet.name(column),
-        sheet.choice()
-    )))
 }

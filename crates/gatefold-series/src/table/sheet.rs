@@ -215,6 +215,20 @@ impl Sheet {
         }
     }
 
+    /// Refuses a column whose cells are not mostly numbers.
+    pub(crate) fn check_numeric(&self, column: usize) -> Result<(), SeriesError> {
+        let holds = match self.columns[column].kind {
+            Kind::Number => return Ok(()),
+            Kind::Date => "dates",
+            Kind::Text => "text",
+            Kind::Empty => "no values",
+        };
+        let example = self.example(column);
+        let example = example.map_or_else(String::new, |cell| format!(", such as '{}'", super::shown(cell)));
+        let problem = format!("column {} holds {holds}{example}; {}", self.name(column), self.choice());
+        Err(self.source.table(problem))
+    }
+
     /// The first cell with a value, for messages.
     pub(crate) fn example(&self, column: usize) -> Option<&str> {
         (0..self.rows()).map(|row| self.cell(row, column)).find(|cell| !self.is_missing(cell))
