@@ -141,7 +141,7 @@ fn basic_time(text: &str) -> Option<Vec<Item>> {
         6 => vec![Item::FixedHour, Item::FixedMinute, Item::FixedSecond],
         _ => return None,
     };
-    match text[count..].as_bytes() {
+    match &text.as_bytes()[count..] {
         [] => {}
         [b'Z' | b'+' | b'-', ..] => items.push(Item::Offset),
         _ => return None,

@@ -188,6 +188,16 @@ impl Finder<'_> {
                 head.units_line = Some(self.cells.line(*row));
                 break;
             }
+            if at > 0 && block[at - 1] + 1 == *row {
+                return Err(self.source.line(
+                    self.cells.line(*row),
+                    format!(
+                        "'{}' and so on may be names or bad values; say --skip {} if they are names, or correct them",
+                        shown(self.cells.get(*row, 0)),
+                        self.cells.line(*row) - 1
+                    ),
+                ));
+            }
             names = Some(at);
         }
         if names.is_none() && self.year_names(block[0], block.get(1)) {
