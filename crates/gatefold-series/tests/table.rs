@@ -100,7 +100,7 @@ fn a_column_that_cannot_be_used_says_why() {
             .starts_with(": no column holds numbers; found n")
     );
     assert!(
-        message(read("n\n1e999\n1\n2\n").unwrap().numbers("n", Fill::Refuse)).contains("line 2"),
+        message(read("n\n1\n1e999\n2\n").unwrap().numbers("n", Fill::Refuse)).contains("line 3"),
         "too large"
     );
 }

@@ -188,17 +188,21 @@ impl Finder<'_> {
                 head.units_line = Some(self.cells.line(*row));
                 break;
             }
-            if at > 0 && block[at - 1] + 1 == *row {
-                return Err(self.source.line(
-                    self.cells.line(*row),
-                    format!(
-                        "'{}' and so on may be names or bad values; say --skip {} if they are names, or correct them",
-                        shown(self.cells.get(*row, 0)),
-                        self.cells.line(*row) - 1
-                    ),
-                ));
-            }
             names = Some(at);
+        }
+        // A blank line before the names sets them off from what is above. Without one, they may be a bad row.
+        if let Some(at) = names
+            && at > 0
+            && block[at - 1] + 1 == block[at]
+        {
+            let (line, cell) = (self.cells.line(block[at]), shown(self.cells.get(block[at], 0)));
+            let skip = line - 1;
+            return Err(self.source.line(
+                line,
+                format!(
+                    "'{cell}' and so on may be names or bad values; say --skip {skip} if they are names, or correct them"
+                ),
+            ));
         }
         if names.is_none() && self.year_names(block[0], block.get(1)) {
             return Ok(Some(0));
