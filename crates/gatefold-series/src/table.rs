@@ -6,6 +6,8 @@ mod encoding;
 pub(crate) mod fill;
 mod head;
 mod number;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plain;
 pub(crate) mod sheet;
 pub(crate) mod source;

@@ -89,7 +89,7 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
             shown(&sheet.source.name()),
             counted(sheet.rows(), "row"),
             counted(sheet.columns.len(), "column"),
-            sheet.encoding
+            if sheet.parquet { "Parquet".to_owned() } else { sheet.encoding.to_string() }
         ),
     );
     let mut cells = vec![match sheet.dialect.delimiter {
@@ -111,6 +111,9 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
         cells.extend(thousands.map(|mark| format!("thousands {mark}")));
         cells.extend(marks.unit.as_ref().map(|unit| format!("'{unit}' taken off")));
         cells.extend(marks.parentheses.then(|| "parentheses are negative".to_owned()));
+    }
+    if sheet.parquet {
+        return report;
     }
     report.say("cells", cells.join(", "));
     if let Some(cell) = target.and_then(|column| sheet.doubtful(column)) {

@@ -102,7 +102,7 @@ fn refuse_other_files(source: &Source, bytes: &[u8]) -> Result<(), SeriesError> 
     let kinds: [(&[u8], &str); 6] = [
         (b"PK\x03\x04", "this is a spreadsheet or an archive (zip); save the table as CSV"),
         (b"\xd0\xcf\x11\xe0", "this is an Excel workbook; save the table as CSV"),
-        (b"PAR1", "this is Parquet, and this build reads none; write the table as CSV"),
+        (b"PAR1", "this is Parquet, and this build lacks the feature that reads it; write the table as CSV"),
         (b"%PDF", "this is a PDF; expected a table as CSV"),
         (b"\x28\xb5\x2f\xfd", "this is compressed with zstd; use gzip, or no compression"),
         (b"BZh", "this is compressed with bzip2; use gzip, or no compression"),

@@ -34,6 +34,7 @@ pub(crate) struct Sheet {
     pub(crate) source: Source,
     pub(crate) encoding: Encoding,
     pub(crate) gzip: bool,
+    pub(crate) parquet: bool,
     pub(crate) dialect: Dialect,
     pub(crate) head: Head,
     pub(crate) columns: Vec<Column>,
@@ -48,6 +49,15 @@ pub(crate) struct Sheet {
 impl Sheet {
     pub(crate) fn read(source: Source, bytes: Vec<u8>, options: &ReadOptions) -> Result<Sheet, SeriesError> {
         let (bytes, gzip) = inflated(&source, bytes)?;
+        #[cfg(feature = "parquet")]
+        let (bytes, of_parquet) = match bytes.starts_with(b"PAR1") {
+            true => (super::parquet::text(&source, bytes)?, Some(super::parquet::options(options))),
+            false => (bytes, None),
+        };
+        #[cfg(not(feature = "parquet"))]
+        let of_parquet: Option<ReadOptions> = None;
+        let parquet = of_parquet.is_some();
+        let options = of_parquet.as_ref().unwrap_or(options);
         let (text, encoding) = decode(&source, bytes, options.encoding)?;
         let dialect = Dialect::find(&source, &text, options)?;
         let cells = Cells::split(&source, text, &dialect.splitting())?;
@@ -58,6 +68,7 @@ impl Sheet {
             source,
             encoding,
             gzip,
+            parquet,
             dialect,
             head,
             columns: Vec::new(),

@@ -133,6 +133,7 @@ fn targets_and_covariates() {
     assert_eq!(data.series()[0].covariate(0)[..2], [5.0, 7.0]);
     assert_eq!(reported(&data, "target"), "a");
     assert_eq!(reported(&data, "left out"), "note: not numbers");
+    assert_eq!(read("x,\"a \"\"b\"\"\"\nu,1\nv,2\n").unwrap().targets(), ["a \"b\""]);
     let two = read_with("date,a,b\n2024-01-01,1,5\n2024-01-02,2,7\n", ReadOptions::new().targets(["a", "b"]))
         .unwrap();
     assert_eq!(two.targets(), ["a", "b"]);

@@ -5,6 +5,8 @@ mod dialect;
 mod layout;
 mod mutations;
 mod numbers;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod regular;
 mod round_trip;
 mod time;
