@@ -246,12 +246,18 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
     let groups = Groups::find(sheet, times.as_ref(), options)?;
     let mut targets = Targets::find(sheet, times.as_ref(), &groups, options)?;
     let wide = options.layout == Some(Layout::Wide);
+    if wide && groups.ids.len() > 1 {
+        let names = listed(groups.columns.iter().map(|column| sheet.name(*column)));
+        let problem =
+            format!("--layout wide, but {names} tells several series apart; leave out the layout or the id");
+        return Err(sheet.source.table(problem));
+    }
     if wide && options.targets.is_empty() {
         let time = times.as_ref().map_or(&[][..], |times| &times.columns);
         let number = |column: &usize| !time.contains(column) && !is_row_number(sheet, *column);
         targets.columns = sheet.numeric().filter(number).collect();
     }
-    let others = if wide {
+    let mut others = if wide {
         Others { covariates: vec![], values: vec![], strict: false, statics: vec![], left_out: vec![] }
     } else {
         Others::find(sheet, times.as_ref(), &groups, &targets.columns, options)?
@@ -269,7 +275,11 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
     let places = places(sheet, &calendar, times.as_ref(), &sorted.rows, options)?;
     let target_values =
         targets.columns.iter().map(|column| sheet.numbers(*column)).collect::<Result<Vec<_>, _>>()?;
-    let values = Values { targets: target_values, covariates: others.values.clone(), strict: others.strict };
+    let values = Values {
+        targets: target_values,
+        covariates: std::mem::take(&mut others.values),
+        strict: others.strict,
+    };
     let mut counts = Counts::default();
     let maker = Maker {
         sheet,
@@ -337,11 +347,13 @@ impl Maker<'_> {
             self.sheet.source.cell(self.sheet.line(row), &column.unwrap_or_default(), problem)
         };
         let time = self.times.map_or("1", |times| times.name.as_str());
+        let hours = self.calendar.frequency().micros().is_some_and(|step| step < DAY);
+        let clock = hours && self.times.is_some_and(|times| matches!(times.clock, Clock::Civil));
         let label = |row: usize| {
             let cells = self.times.map_or(&[][..], |times| &times.columns).iter();
             cells.map(|column| shown(self.sheet.cell(row, *column))).collect::<Vec<_>>().join(" ")
         };
-        problem.error(&name, &at, time, &label)
+        problem.error(&name, &at, time, &label, if clock { "; or --zone, for summer time" } else { "" })
     }
 
     fn series(&self, id: Option<String>, regular: Regular, row: usize) -> Series {

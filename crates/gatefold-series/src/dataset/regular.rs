@@ -178,20 +178,22 @@ pub(super) fn placed(
 }
 
 impl Problem {
-    /// The error, with the names of columns given by their place.
+    /// The error, with the names of columns given by their place. `hint` is one more way out where moments are absent or
+    /// repeated.
     pub(super) fn error(
         self,
         name: &dyn Fn(usize) -> String,
         at: &dyn Fn(usize, Option<String>, String) -> SeriesError,
         time: &str,
         label: &dyn Fn(usize) -> String,
+        hint: &str,
     ) -> SeriesError {
         let ask = "ask for a fill: --fill previous, linear or zero";
         match self {
             Problem::Absent { absent, of, after } => {
                 let label = label(after);
                 let problem = format!(
-                    "{absent} of {of} moments have no row, first after {label}; {ask}, or --time none for rows as they are"
+                    "{absent} of {of} moments have no row, first after {label}; {ask}, or --time none for rows as they are{hint}"
                 );
                 at(after, Some(time.into()), problem)
             }
@@ -210,7 +212,7 @@ impl Problem {
             ),
             Problem::Repeated { first, second } => {
                 let problem = format!(
-                    "{} comes twice, first as '{}'; say --id if a column tells series apart, or --agg mean, sum, first or last",
+                    "{} comes twice, first as '{}'; say --id if a column tells series apart, or --agg mean, sum, first or last{hint}",
                     label(second),
                     label(first)
                 );

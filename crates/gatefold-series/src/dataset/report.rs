@@ -3,7 +3,7 @@ use super::options::ReadOptions;
 use super::regular::Counts;
 use crate::calendar::clock::{Clock, Times};
 use crate::table::sheet::Sheet;
-use crate::table::{Delimiter, shown};
+use crate::table::{Delimiter, one_line, shown};
 use crate::{Calendar, Fill};
 use std::fmt;
 
@@ -16,8 +16,9 @@ pub struct TableReport {
     filled: usize,
 }
 
-/// The most lines; further ones are counted in the last.
+/// The most lines, and those that go first where there are more.
 const MOST_LINES: usize = 12;
+const LESS_NEEDED: [&str; 4] = ["beside", "left out", "span", "merged"];
 const WIDTH: usize = 76;
 const INDENT: usize = 10;
 
@@ -37,9 +38,16 @@ impl TableReport {
 
     /// The lines, each with its label.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.lines.iter().take(MOST_LINES).map(|(label, text)| {
+        let mut kept: Vec<&(&str, String)> = self.lines.iter().collect();
+        for label in LESS_NEEDED {
+            if kept.len() > MOST_LINES {
+                kept.retain(|line| line.0 != label);
+            }
+        }
+        kept.truncate(MOST_LINES);
+        kept.into_iter().map(|(label, text)| {
             let room = WIDTH - INDENT;
-            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let text = one_line(text);
             let text = if text.chars().count() > room {
                 text.chars().take(room - 3).chain("...".chars()).collect()
             } else {

@@ -217,7 +217,7 @@ fn summer_time_neither_tears_gaps_nor_doubles_hours() {
     // Without a zone, the doubled hour is refused, and the missing one is a gap.
     assert_eq!(
         summary(read(table(&clock))),
-        "refused, line 4, column date: 2023-10-29 02:00 comes twice, first as '2023-10-29 02:00'; say --id if a column tells series apart, or --agg mean, sum, first or last"
+        "refused, line 4, column date: 2023-10-29 02:00 comes twice, first as '2023-10-29 02:00'; say --id if a column tells series apart, or --agg mean, sum, first or last; or --zone, for summer time"
     );
     let data = read(table(&autumn)).unwrap();
     assert_eq!(reported(&data, "warning").split(';').next().unwrap(), "offsets change");

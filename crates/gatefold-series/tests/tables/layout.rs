@@ -116,6 +116,14 @@ fn columns_can_be_series() {
     let wide = ReadOptions::new().layout(Layout::Wide).fill(gatefold_series::Fill::Linear);
     check_with(
         &[(
+            "an id",
+            PANEL,
+            "refused: --layout wide, but unique_id tells several series apart; leave out the layout or the id",
+        )],
+        wide.clone(),
+    );
+    check_with(
+        &[(
             "wide",
             table,
             "n: 2024-01-01 [1.0, 2.0, 3.0] -> 2024-01-04 | 2024-01-05; s: 2024-01-01 [5.0, 6.0, 7.0] -> 2024-01-04 | 2024-01-05",

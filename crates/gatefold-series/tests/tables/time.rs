@@ -167,6 +167,11 @@ fn days_and_months_are_told_apart_over_the_whole_column_or_not_at_all() {
             "refused, line 3, column date: 10 of 13 moments have no row, first after 2/2/2020; ask for a fill: --fill previous, linear or zero, or --time none for rows as they are",
         ),
         (
+            "too few rows to tell",
+            "date,y\n01/11/2020,1\n01/12/2020,2\n01/01/2021,3\n",
+            "refused, line 2, column date: '01/11/2020' may be %d/%m/%Y or %m/%d/%Y; say which with --time-format",
+        ),
+        (
             "nothing tells",
             "date,y\n01/02/2020,1\n02/02/2020,2\n03/02/2020,3\n",
             "refused, line 2, column date: '01/02/2020' may be %d/%m/%Y or %m/%d/%Y; say which with --time-format",
