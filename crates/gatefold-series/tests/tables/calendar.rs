@@ -247,3 +247,21 @@ fn labels_continue_for_four_centuries() {
     }
     assert_eq!(data.calendar().label(-1), "1899-12-29");
 }
+
+#[test]
+fn labels_continue_as_those_of_pandas() {
+    let ranges = include_str!("../fixtures/pandas_ranges.txt");
+    let mut failures = Vec::new();
+    for line in ranges.lines().filter(|line| !line.starts_with('#')) {
+        let (frequency, labels) = line.split_once('|').unwrap();
+        let labels: Vec<&str> = labels.split('|').collect();
+        let (known, later) = labels.split_at(12);
+        let data = read(table(known)).unwrap();
+        assert_eq!(data.series()[0].len(), 12, "{frequency}: rows were added");
+        let found = data.calendar().labels(12..15);
+        if found != later {
+            failures.push(format!("{frequency}: found {found:?}, expected {later:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
