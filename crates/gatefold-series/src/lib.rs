@@ -1,10 +1,10 @@
 //! Time series for recurrent networks: tables, windows and batches, baselines, metrics and plots.
 //!
 //! A [`Dataset`] is read from a table as people have them: one series or several, evenly spaced on a [`Calendar`]. A
-//! [`Table`] is the same file as plain columns. [`Split`] divides a series into
-//! training, validation and test parts, oldest first. A [`Scaler`] is fitted on the training part alone. [`Windows`]
-//! cuts inputs and the blocks that follow them into the time-major arrays that the engine takes. A [`Baseline`]
-//! forecasts without learning, [`Metrics`] measures how far off a forecast is, and [`plot`] draws it.
+//! [`Table`] is the same file as plain columns. [`Split`] divides a series into training, validation and test parts,
+//! oldest first. A [`Scaler`] is fitted on the training part alone. [`Windows`] cuts inputs and the blocks that follow
+//! them into the time-major arrays that the engine takes. A [`Baseline`] forecasts without learning, [`Metrics`] measures
+//! how far off a forecast is, and [`plot`] draws it.
 //!
 //! A [`Model`] is fitted to one series and forecasts from it, or from a longer past with the same parameters: [`Ar`],
 //! [`Ets`], [`Theta`], [`Mstl`], [`Kalman`], [`Hmm`]. A [`Panel`] compares forecasts of many series by the measures of the

@@ -216,7 +216,7 @@ fn note(example: &mut Example, row: usize, cell: &str) {
 impl Marks {
     /// Notes a cell; `false` if it is no number in any format.
     pub(crate) fn note(&mut self, row: usize, cell: &str) -> bool {
-        if self.note_plain(row, cell) {
+        if self.note_plain(row, cell) || self.note_both(row, cell) {
             return true;
         }
         let Some(core) = Core::of(cell) else { return false };
@@ -257,6 +257,28 @@ impl Marks {
             *slot = Some((row, cell.to_owned()));
         }
         self.long |= whole >= 4;
+        if self.unit.is_some() {
+            note(&mut self.odd_unit, row, cell);
+        }
+        self.cells += 1;
+        true
+    }
+
+    /// Notes a cell such as `1,234.5` or `1.234,5`, whose last mark is that of decimals, without looking twice.
+    fn note_both(&mut self, row: usize, cell: &str) -> bool {
+        let digits = cell.strip_prefix('-').unwrap_or(cell);
+        let Some(last) = digits.rfind(['.', ',']) else { return false };
+        let (whole, fraction) = (&digits[..last], &digits[last + 1..]);
+        let (thousands, slot) = match digits.as_bytes()[last] {
+            b'.' => (',', &mut self.point_decimal),
+            _ => ('.', &mut self.comma_decimal),
+        };
+        let plain = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+        if !plain || !well_grouped(whole, thousands) {
+            return false;
+        }
+        note(slot, row, cell);
+        self.both = true;
         if self.unit.is_some() {
             note(&mut self.odd_unit, row, cell);
         }
