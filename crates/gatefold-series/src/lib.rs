@@ -60,8 +60,7 @@ pub use metrics::{
     quantile_loss,
 };
 pub use models::{
-    Ar, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedHmm, FittedKalman,
-    FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl, Naive2, SmoothedSeries, Theta,
+pub use models::{};
 };
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;

@@ -6,10 +6,12 @@ mod ets;
 mod hmm;
 mod kalman;
 mod least_squares;
+mod linear;
 mod minimise;
 mod mstl;
 mod naive2;
 mod recursion;
+mod ridge;
 mod theta;
 
 pub use ar::Ar;
@@ -24,6 +26,9 @@ use crate::SeriesError;
 use ndarray::Array2;
 use std::fmt::Debug;
 use std::ops::Range;
+
+pub use linear::{FittedLinear, Linear, ValueUnit, fourier};
+pub use ridge::{Ridge, Sums};
 
 /// A forecasting model with its options, not yet fitted.
 pub trait Model: Debug + Send + Sync {
