@@ -1,0 +1,17 @@
+//! Forecasting with recurrent networks, beside the models they must beat.
+//!
+//! A [`Forecaster`] fits one network to one series or to many: a GRU (or LSTM, or RNN) that forecasts what a linear
+//! regression over the window leaves, so that an untrained network is the regression. Several networks with different
+//! seeds are trained, and the median of their forecasts is taken.
+
+mod average;
+mod encode;
+mod error;
+mod members;
+mod network;
+mod settings;
+mod shared;
+
+pub use error::ForecastError;
+pub use members::{Fitted, Forecaster, Progress};
+pub use settings::{Cell, Settings};

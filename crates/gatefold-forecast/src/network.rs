@@ -1,0 +1,194 @@
+//! Training of one network.
+
+use crate::average::Average;
+use crate::encode::{Encoder, Window};
+use crate::{ForecastError, Settings};
+use gatefold::training::Schedule;
+use gatefold::{Device, Network, Optimizer, Parameters, TrainConfig, Trainer};
+use ndarray::{Array3, ArrayView3};
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// The quantiles at the ends of the interval, and the weight of their losses beside the median's absolute error.
+pub(crate) const QUANTILES: [f32; 2] = [0.025, 0.975];
+const QUANTILE_WEIGHT: f32 = 0.3;
+const WARM_UP: u64 = 100;
+
+/// The windows to train on: every origin of every series with a whole horizon after it.
+pub(crate) struct TrainingSet<'a> {
+    pub(crate) encoder: &'a Encoder,
+    pub(crate) series: &'a [&'a [f64]],
+    /// Series that have windows, with their first and last origin.
+    origins: Vec<(usize, usize, usize)>,
+    horizon: usize,
+}
+
+impl<'a> TrainingSet<'a> {
+    pub(crate) fn new(encoder: &'a Encoder, series: &'a [&'a [f64]], horizon: usize) -> Self {
+        let first = encoder.needed();
+        let ranges =
+            series.iter().enumerate().map(|(at, values)| (at, first, values.len().saturating_sub(horizon)));
+        TrainingSet {
+            encoder,
+            series,
+            origins: ranges.filter(|(_, first, last)| first <= last).collect(),
+            horizon,
+        }
+    }
+
+    /// A window drawn uniformly over series, then over time, and its targets in its unit.
+    fn draw(&self, random: &mut ChaCha8Rng) -> (Window, Vec<f32>) {
+        let &(series, first, last) = self.origins.choose(random).expect("checked: there is a window");
+        let origin = random.random_range(first..=last);
+        let values = self.series[series];
+        let window = self.encoder.window(series, &values[..origin]);
+        let targets =
+            values[origin..origin + self.horizon].iter().map(|value| window.unit.encoded(*value)).collect();
+        (window, targets)
+    }
+
+    /// The batch of an update: it depends on seed and update alone.
+    fn batch(&self, settings: &Settings, seed: u64, update: u64) -> Batch {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(update);
+        let (steps, width) = self.encoder.shape();
+        let rows = settings.batch;
+        let mut batch = Batch {
+            input: Array3::zeros((steps, rows, width)),
+            rest: Array3::zeros((1, rows, self.horizon)),
+            weights: vec![0.0; rows],
+        };
+        for row in 0..rows {
+            let (window, targets) = self.draw(&mut random);
+            let other = (random.random::<f64>() < settings.mixing).then(|| {
+                let share = random.random_range(0.5f32..1.0);
+                (self.draw(&mut random), share)
+            });
+            let mix = |own: f32, other: Option<(f32, f32)>| match other {
+                Some((other, share)) => share * own + (1.0 - share) * other,
+                None => own,
+            };
+            for t in 0..steps {
+                for k in 0..width {
+                    let at = t * width + k;
+                    let blended = other.as_ref().map(|((window, _), share)| (window.input[at], *share));
+                    batch.input[[t, row, k]] = mix(window.input[at], blended);
+                }
+            }
+            for (k, target) in targets.iter().enumerate() {
+                let blended =
+                    other.as_ref().map(|((window, targets), share)| (targets[k] - window.base[k], *share));
+                batch.rest[[0, row, k]] = mix(target - window.base[k], blended);
+            }
+            batch.weights[row] =
+                mix(window.weight, other.as_ref().map(|((window, _), share)| (window.weight, *share)));
+        }
+        let mean = batch.weights.iter().sum::<f32>() / rows as f32;
+        batch.weights.iter_mut().for_each(|weight| *weight /= mean.max(f32::MIN_POSITIVE));
+        batch
+    }
+}
+
+struct Batch {
+    /// `[steps, batch, width]`
+    input: Array3<f32>,
+    /// What the linear forecast leaves, `[1, batch, horizon]`.
+    rest: Array3<f32>,
+    weights: Vec<f32>,
+}
+
+/// `ln(1 + exp(x))`
+pub(crate) fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// The mean loss, and its gradient with respect to the output `[1, batch, 3 horizon]`: for each step the median `m`, and
+/// two numbers `a`, `b`. The interval goes from `m - softplus(a)` to `m + softplus(b)`; its pinball losses do not move
+/// the median.
+fn loss(output: ArrayView3<f32>, batch: &Batch) -> (f32, Array3<f32>) {
+    let (_, rows, horizon) = batch.rest.dim();
+    let mut gradient = Array3::zeros(output.dim());
+    let (mut sum, count) = (0.0f32, (rows * horizon) as f32);
+    for row in 0..rows {
+        let weight = batch.weights[row] / count;
+        for k in 0..horizon {
+            let (median, truth) = (output[[0, row, k]], batch.rest[[0, row, k]]);
+            let error = median - truth;
+            sum += weight * error.abs();
+            gradient[[0, row, k]] = weight * if error == 0.0 { 0.0 } else { error.signum() };
+            for (end, (quantile, sign)) in QUANTILES.into_iter().zip([-1.0f32, 1.0]).enumerate() {
+                let at = [0, row, (end + 1) * horizon + k];
+                let raw = output[at];
+                let below = truth - (median + sign * softplus(raw));
+                let slope = if below > 0.0 { quantile } else { quantile - 1.0 };
+                sum += QUANTILE_WEIGHT * weight * below * slope;
+                gradient[at] = -QUANTILE_WEIGHT * weight * slope * sign / (1.0 + (-raw).exp());
+            }
+        }
+    }
+    (sum, gradient)
+}
+
+/// One network in training.
+pub(crate) struct Training<'a> {
+    set: &'a TrainingSet<'a>,
+    settings: &'a Settings,
+    seed: u64,
+    trainer: Trainer,
+    average: Average,
+}
+
+impl<'a> Training<'a> {
+    pub(crate) fn new(
+        device: &Device,
+        set: &'a TrainingSet<'a>,
+        settings: &'a Settings,
+        seed: u64,
+    ) -> Result<Self, ForecastError> {
+        if set.origins.is_empty() {
+            return Err(ForecastError::Settings(
+                "no series is long enough for a window and its horizon".into(),
+            ));
+        }
+        let config = settings.network(set.encoder.shape().1)?;
+        let mut parameters = Parameters::initial(&config, seed)?;
+        // The last layer starts at zero: an untrained network is the linear regression.
+        let last = format!("layers.{}.", config.layers().len() - 1);
+        let names: Vec<String> = parameters
+            .iter()
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| name.starts_with(&last))
+            .collect();
+        for name in names {
+            parameters.get_mut(&name).expect("listed above").fill(0.0);
+        }
+        let network = Network::with_parameters(device, &config, &parameters)?;
+        let train = TrainConfig::new()
+            .optimizer(Optimizer::adam())
+            .learning_rate(settings.learning_rate)
+            .schedule(Schedule::cosine(settings.updates).warm_up(WARM_UP.min(settings.updates / 4)))
+            .clip_norm(Some(settings.clip));
+        let average = Average::new(settings.average, &parameters);
+        Ok(Training { set, settings, seed, trainer: Trainer::new(network, train)?, average })
+    }
+
+    /// One update; the mean loss of its batch, before it.
+    pub(crate) fn update(&mut self) -> Result<f32, ForecastError> {
+        let batch = self.set.batch(self.settings, self.seed, self.trainer.steps());
+        let tape = self.trainer.network().forward_training(&batch.input, None, None)?;
+        let (loss, d_output) = loss(tape.output(), &batch);
+        let gradients = self.trainer.network().backward(tape, d_output.view(), None)?;
+        self.trainer.apply(&gradients)?;
+        self.average.add(&self.trainer.network().parameters()?);
+        Ok(loss)
+    }
+
+    /// The network with the averaged parameters.
+    pub(crate) fn finish(self) -> Result<Network, ForecastError> {
+        let mut network = self.trainer.into_network();
+        network.set_parameters(&self.average.mean())?;
+        Ok(network)
+    }
+}
