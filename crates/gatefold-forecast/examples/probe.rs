@@ -2,6 +2,12 @@
 use gatefold::Device;
 use gatefold_forecast::*;
 use gatefold_series::*;
+struct Quiet(());
+impl Watcher for Quiet {
+    fn watch(&mut self, _: &str, _: Stage) -> &mut dyn Watch {
+        &mut self.0
+    }
+}
 fn main() {
     let data = "/work/shared/data";
     let device = Device::cpu().unwrap();
@@ -26,14 +32,7 @@ fn main() {
         let series = table.numbers(&name, Fill::Linear).unwrap();
         let split = Split::new(series.len(), 0.2, 0.15).unwrap();
         for h in horizons {
-            let past = &series[split.past()];
-            let origins = split.origins(h);
-            let metrics = |f: &ndarray::Array2<f64>| {
-                Metrics::of_forecasts(&series, origins.clone(), f, past).unwrap().mae
-            };
-            let linear = Linear::new(h).season(longest).fit_linear(past).unwrap();
-            let base = metrics(&linear.forecasts(&series, origins.clone(), h).unwrap());
-            let mut settings = Settings::new(h, season, &[past.len()]);
+            let mut settings = Settings::new(h, season, &[split.past().len()]);
             settings.longest_season = longest;
             settings.updates = set("U", settings.updates as f64) as u64;
             settings.hidden = set("H", settings.hidden as f64) as usize;
@@ -45,19 +44,35 @@ fn main() {
                 settings.window = Some(w.parse().unwrap())
             }
             let t = std::time::Instant::now();
-            let fitted = Forecaster::new(settings).fit(&device, &[past], |_| true).unwrap();
-            let trained = t.elapsed();
-            let known: Vec<(usize, &[f64])> = origins.clone().map(|o| (0, &series[..o])).collect();
-            let out = fitted.forecast(&known).unwrap();
-            let f = out.index_axis(ndarray::Axis(0), 0).to_owned();
-            println!(
-                "{file} {name} h {h}: linear {base:.4} network {:.4} ({:?} {}) {:.1?} {:.1?}",
-                metrics(&f),
-                fitted.networks()[0].config().to_string(),
-                fitted.needed(),
-                trained,
-                t.elapsed()
-            );
+            let plan = Plan {
+                horizon: h,
+                lag: season.unwrap_or(1),
+                test: split.test().len(),
+                validation: split.validation().len(),
+                stride: 1,
+                refit: true,
+            };
+            let mut candidates: Vec<Candidate> =
+                Baseline::all(season).into_iter().map(|b| Candidate::PerSeries(Box::new(b))).collect();
+            candidates.push(Candidate::PerSeries(Box::new(Linear::new(h).season(longest))));
+            candidates.push(Candidate::Network("network".into(), settings));
+            let c = compare(&device, &[&series], &plan, &candidates, &mut Quiet(())).unwrap();
+            println!("{file} {name} h {h}: {:.1?}", t.elapsed());
+            for (i, m) in c.models.iter().enumerate() {
+                let star = if i == c.best { "*" } else { "" };
+                println!(
+                    "   {:20} val {:.4} mae {:.4} mase {:.3} bias {:.3} {:.1?} {star}",
+                    m.name,
+                    m.validation * c.units[0],
+                    m.scores.mae,
+                    m.scores.mase,
+                    m.scores.bias,
+                    m.took
+                );
+            }
+            for l in &c.left_out {
+                println!("   {l:?}")
+            }
         }
     }
 }

@@ -4,7 +4,8 @@
 //! regression over the window leaves, so that an untrained network is the regression. Several networks with different
 //! seeds are trained, and the median of their forecasts is taken.
 
-mod average;
+mod calibrate;
+mod compare;
 mod encode;
 mod error;
 mod members;
@@ -12,6 +13,8 @@ mod network;
 mod settings;
 mod shared;
 
+pub use calibrate::Calibration;
+pub use compare::{Candidate, Comparison, Future, Judged, Plan, Scores, Stage, Watcher, compare, future};
 pub use error::ForecastError;
-pub use members::{Fitted, Forecaster, Progress};
+pub use members::{Fitted, Forecaster, Progress, Validation, Watch};
 pub use settings::{Cell, Settings};

@@ -1,11 +1,14 @@
 use crate::encode::{Encoder, Window};
 use crate::network::{Training, TrainingSet, softplus};
 use crate::{ForecastError, Settings};
-use gatefold::{Device, Network};
+use gatefold::file::Checkpoint;
+use gatefold::{Device, Network, Parameters};
 use ndarray::Array3;
 
 /// Windows per call of a network outside training: bounds memory, changes no result.
 const AT_ONCE: usize = 512;
+/// Looks at the validation part in the course of a training.
+const LOOKS: u64 = 12;
 
 /// Fits networks to series.
 #[derive(Clone, Debug)]
@@ -13,15 +16,55 @@ pub struct Forecaster {
     settings: Settings,
 }
 
-/// Where training stands, for whoever shows it.
+/// Where training stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The network in training, from 0.
     pub member: usize,
     /// Updates of this network done.
     pub update: u64,
-    /// The mean loss of its last batch.
+    /// The mean loss of its last batch, before the update.
     pub loss: f32,
+    /// The last error on the validation part.
+    pub validation: Option<f64>,
+}
+
+/// Whoever watches a training: shows progress, keeps what is done, and may stop it.
+pub trait Watch {
+    /// Called after each update; false stops the training.
+    fn progress(&mut self, _progress: &Progress) -> bool {
+        true
+    }
+
+    /// Whether a checkpoint is wanted now; asked after each update, and followed by [`Watch::keep`].
+    fn wants_checkpoint(&mut self) -> bool {
+        false
+    }
+
+    /// Keeps the state of the network in training.
+    ///
+    /// # Errors
+    /// [`ForecastError`] when it cannot be kept.
+    fn keep(&mut self, _member: usize, _checkpoint: Checkpoint) -> Result<(), ForecastError> {
+        Ok(())
+    }
+
+    /// Gives the state to continue a network's training from.
+    fn kept(&mut self, _member: usize) -> Option<Checkpoint> {
+        None
+    }
+}
+
+/// Watches nothing.
+impl Watch for () {}
+
+/// The part of the series that decides how long to train.
+#[derive(Clone, Debug)]
+pub struct Validation<'a> {
+    /// Whole series, of which the training saw only the start.
+    pub series: &'a [&'a [f64]],
+    /// Origins to forecast from, as series number and known samples.
+    pub origins: Vec<(usize, usize)>,
 }
 
 impl Forecaster {
@@ -30,8 +73,8 @@ impl Forecaster {
         Forecaster { settings }
     }
 
-    /// Trains the networks on whole series, oldest sample first. `report` is called after each update, and stops the
-    /// training by returning false.
+    /// Trains the networks on whole series, oldest sample first. With a validation part, each network keeps the
+    /// parameters that did best on it.
     ///
     /// # Errors
     /// [`ForecastError::Settings`] and [`ForecastError::Series`] for series that are too short for the settings,
@@ -40,31 +83,123 @@ impl Forecaster {
         &self,
         device: &Device,
         series: &[&[f64]],
-        mut report: impl FnMut(Progress) -> bool,
+        validation: Option<&Validation>,
+        watch: &mut dyn Watch,
     ) -> Result<Fitted, ForecastError> {
-        let settings = &self.settings;
-        let encoder = Encoder::fit(settings, series)?;
-        let set = TrainingSet::new(&encoder, series, settings.horizon);
-        let mut members = Vec::with_capacity(settings.members);
-        for member in 0..settings.members {
-            let mut training = Training::new(device, &set, settings, settings.seed + member as u64)?;
-            for update in 0..settings.updates {
-                let loss = training.update()?;
-                if !loss.is_finite() {
-                    return Err(ForecastError::Settings(format!(
-                        "the loss is not finite after {update} updates; use a smaller learning rate, and look for \
-                         outliers in the table"
-                    )));
-                }
-                if !report(Progress { member, update: update + 1, loss }) {
-                    return Err(ForecastError::Stopped);
-                }
-            }
-            members.push(training.finish()?);
+        let encoder = Encoder::fit(&self.settings, series)?;
+        let set = TrainingSet::new(&encoder, series, self.settings.horizon);
+        let mut members = Vec::with_capacity(self.settings.members);
+        let mut best_updates = Vec::new();
+        for member in 0..self.settings.members {
+            let (network, updates) = self.train(device, &set, member, validation, watch)?;
+            members.push(network);
+            best_updates.push(updates);
         }
         drop(set);
-        Ok(Fitted { settings: settings.clone(), encoder, members })
+        best_updates.sort_unstable();
+        let best_updates = best_updates[best_updates.len() / 2];
+        Ok(Fitted { settings: self.settings.clone(), encoder, members, best_updates })
     }
+
+    /// One network, and the updates after which its parameters were taken.
+    fn train(
+        &self,
+        device: &Device,
+        set: &TrainingSet,
+        member: usize,
+        validation: Option<&Validation>,
+        watch: &mut dyn Watch,
+    ) -> Result<(Network, u64), ForecastError> {
+        let settings = &self.settings;
+        let mut training = Training::new(device, set, settings, settings.seed + member as u64)?;
+        if let Some(checkpoint) = watch.kept(member) {
+            training.resume(device, &checkpoint)?;
+        }
+        let parameters = training.network().parameters()?;
+        let mut network = Network::with_parameters(device, training.network().config(), &parameters)?;
+        let mut best: Option<(f64, u64, Parameters)> = None;
+        let mut last = None;
+        if let Some(validation) = validation {
+            let error = error(set.encoder, &network, settings, validation)?; // of the linear regression alone
+            (best, last) = (Some((error, 0, parameters)), Some(error));
+        }
+        let until = settings.stop_after.unwrap_or(settings.updates).min(settings.updates);
+        let look = settings.updates.div_ceil(LOOKS);
+        while training.updates() < until {
+            let loss = training.update()?;
+            let update = training.updates();
+            if !loss.is_finite() {
+                return Err(ForecastError::Settings(format!(
+                    "the loss is not finite after {update} updates; use a smaller learning rate, and look for outliers in \
+                     the table"
+                )));
+            }
+            if let Some(validation) = validation.filter(|_| update % look == 0 || update == until) {
+                let averaged = training.averaged()?;
+                network.set_parameters(&averaged)?;
+                let error = error(set.encoder, &network, settings, validation)?;
+                last = Some(error);
+                if best.as_ref().is_none_or(|(least, ..)| error < *least) {
+                    best = Some((error, update, averaged));
+                }
+            }
+            if watch.wants_checkpoint() {
+                watch.keep(member, training.checkpoint()?)?;
+            }
+            if !watch.progress(&Progress { member, update, loss, validation: last }) {
+                watch.keep(member, training.checkpoint()?)?;
+                return Err(ForecastError::Stopped);
+            }
+        }
+        let (updates, parameters) = match best {
+            Some((_, updates, parameters)) => (updates, parameters),
+            None if until == 0 => (0, parameters_of(&network)?),
+            None => (until, training.averaged()?),
+        };
+        network.set_parameters(&parameters)?;
+        Ok((network, updates))
+    }
+}
+
+fn parameters_of(network: &Network) -> Result<Parameters, ForecastError> {
+    Ok(network.parameters()?)
+}
+
+/// The mean absolute error of one network's medians, each in the unit and with the weight of its window.
+fn error(
+    encoder: &Encoder,
+    network: &Network,
+    settings: &Settings,
+    validation: &Validation,
+) -> Result<f64, ForecastError> {
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for origins in validation.origins.chunks(AT_ONCE) {
+        let known: Vec<(usize, &[f64])> = origins
+            .iter()
+            .map(|(series, origin)| (*series, &validation.series[*series][..*origin]))
+            .collect();
+        let windows = windows(encoder, &known);
+        let output = network.predict(input(encoder, &windows))?;
+        for (row, (window, (series, origin))) in windows.iter().zip(origins).enumerate() {
+            let truth = &validation.series[*series][*origin..*origin + settings.horizon];
+            for (k, truth) in truth.iter().enumerate() {
+                let forecast = window.base[k] + output[[0, row, k]];
+                sum += f64::from(window.weight * (forecast - window.unit.encoded(*truth)).abs());
+                weights += f64::from(window.weight);
+            }
+        }
+    }
+    Ok(sum / weights)
+}
+
+fn windows(encoder: &Encoder, known: &[(usize, &[f64])]) -> Vec<Window> {
+    known.iter().map(|(series, past)| encoder.window(*series, past)).collect()
+}
+
+/// `[steps, windows, width]`
+fn input(encoder: &Encoder, windows: &[Window]) -> Array3<f32> {
+    let (steps, width) = encoder.shape();
+    Array3::from_shape_fn((steps, windows.len(), width), |(t, row, k)| windows[row].input[t * width + k])
 }
 
 /// Trained networks and what they need to forecast.
@@ -73,6 +208,7 @@ pub struct Fitted {
     settings: Settings,
     encoder: Encoder,
     members: Vec<Network>,
+    best_updates: u64,
 }
 
 impl Fitted {
@@ -91,14 +227,18 @@ impl Fitted {
         self.encoder.needed()
     }
 
+    /// The updates after which the parameters were taken, the median over the networks.
+    pub fn best_updates(&self) -> u64 {
+        self.best_updates
+    }
+
     /// Forecasts the horizon after the known samples of several series, given by their number in the training:
     /// `[3, rows, horizon]`, the median, then the ends of an interval of 95 %, not calibrated.
     ///
     /// # Errors
     /// [`ForecastError::Settings`] when too few samples are known; those of the device.
     pub fn forecast(&self, known: &[(usize, &[f64])]) -> Result<Array3<f64>, ForecastError> {
-        let horizon = self.settings.horizon;
-        let mut out = Array3::zeros((3, known.len(), horizon));
+        let mut out = Array3::zeros((3, known.len(), self.settings.horizon));
         for (at, known) in known.chunks(AT_ONCE).enumerate() {
             self.forecast_some(known, |end, row, k, value| out[[end, at * AT_ONCE + row, k]] = value)?;
         }
@@ -117,26 +257,18 @@ impl Fitted {
                 past.len()
             )));
         }
-        let windows: Vec<Window> =
-            known.iter().map(|(series, past)| self.encoder.window(*series, past)).collect();
-        let (steps, width) = self.encoder.shape();
-        let input = Array3::from_shape_fn((steps, windows.len(), width), |(t, row, k)| {
-            windows[row].input[t * width + k]
-        });
-        let outputs =
-            self.members.iter().map(|network| network.predict(&input)).collect::<Result<Vec<_>, _>>()?;
+        let windows = windows(&self.encoder, known);
+        let input = input(&self.encoder, &windows);
+        let outputs = self.members.iter().map(|network| network.predict(&input));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let horizon = self.settings.horizon;
         for (row, window) in windows.iter().enumerate() {
             for k in 0..horizon {
-                let base = window.base[k];
-                let of = |value: fn(&Array3<f32>, usize, usize, usize) -> f32| {
-                    median(outputs.iter().map(|output| value(output, row, k, horizon)).collect())
-                };
-                let middle = of(|output, row, k, _| output[[0, row, k]]);
-                let low = of(|output, row, k, horizon| softplus(output[[0, row, horizon + k]]));
-                let high = of(|output, row, k, horizon| softplus(output[[0, row, 2 * horizon + k]]));
+                let of = |at: usize| median(outputs.iter().map(|output| output[[0, row, at]]).collect());
+                let middle = window.base[k] + of(k);
+                let (low, high) = (softplus(of(horizon + k)), softplus(of(2 * horizon + k)));
                 for (end, value) in [middle, middle - low, middle + high].into_iter().enumerate() {
-                    give(end, row, k, window.unit.decoded(f64::from(base + value)));
+                    give(end, row, k, window.unit.decoded(f64::from(value)));
                 }
             }
         }

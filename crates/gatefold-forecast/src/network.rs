@@ -1,8 +1,8 @@
 //! Training of one network.
 
-use crate::average::Average;
 use crate::encode::{Encoder, Window};
 use crate::{ForecastError, Settings};
+use gatefold::file::Checkpoint;
 use gatefold::training::Schedule;
 use gatefold::{Device, Network, Optimizer, Parameters, TrainConfig, Trainer};
 use ndarray::{Array3, ArrayView3};
@@ -10,6 +10,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use std::collections::BTreeMap;
 
 /// The quantiles at the ends of the interval, and the weight of their losses beside the median's absolute error.
 pub(crate) const QUANTILES: [f32; 2] = [0.025, 0.975];
@@ -137,7 +138,6 @@ pub(crate) struct Training<'a> {
     settings: &'a Settings,
     seed: u64,
     trainer: Trainer,
-    average: Average,
 }
 
 impl<'a> Training<'a> {
@@ -165,13 +165,7 @@ impl<'a> Training<'a> {
             parameters.get_mut(&name).expect("listed above").fill(0.0);
         }
         let network = Network::with_parameters(device, &config, &parameters)?;
-        let train = TrainConfig::new()
-            .optimizer(Optimizer::adam())
-            .learning_rate(settings.learning_rate)
-            .schedule(Schedule::cosine(settings.updates).warm_up(WARM_UP.min(settings.updates / 4)))
-            .clip_norm(Some(settings.clip));
-        let average = Average::new(settings.average, &parameters);
-        Ok(Training { set, settings, seed, trainer: Trainer::new(network, train)?, average })
+        Ok(Training { set, settings, seed, trainer: Trainer::new(network, train_config(settings))? })
     }
 
     /// One update; the mean loss of its batch, before it.
@@ -181,14 +175,40 @@ impl<'a> Training<'a> {
         let (loss, d_output) = loss(tape.output(), &batch);
         let gradients = self.trainer.network().backward(tape, d_output.view(), None)?;
         self.trainer.apply(&gradients)?;
-        self.average.add(&self.trainer.network().parameters()?);
         Ok(loss)
     }
 
-    /// The network with the averaged parameters.
-    pub(crate) fn finish(self) -> Result<Network, ForecastError> {
-        let mut network = self.trainer.into_network();
-        network.set_parameters(&self.average.mean())?;
-        Ok(network)
+    /// Continues from a checkpoint instead.
+    pub(crate) fn resume(&mut self, device: &Device, checkpoint: &Checkpoint) -> Result<(), ForecastError> {
+        self.trainer = Trainer::resume(device, checkpoint, train_config(self.settings))?;
+        Ok(())
     }
+
+    /// Everything needed to continue.
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint, ForecastError> {
+        Ok(self.trainer.checkpoint(self.seed, BTreeMap::new())?)
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        self.trainer.network()
+    }
+
+    /// Updates done.
+    pub(crate) fn updates(&self) -> u64 {
+        self.trainer.steps()
+    }
+
+    /// The parameters so far, averaged over the updates.
+    pub(crate) fn averaged(&self) -> Result<Parameters, ForecastError> {
+        Ok(self.trainer.averaged_parameters()?)
+    }
+}
+
+fn train_config(settings: &Settings) -> TrainConfig {
+    TrainConfig::new()
+        .optimizer(Optimizer::adam())
+        .learning_rate(settings.learning_rate)
+        .schedule(Schedule::cosine(settings.updates).warm_up(WARM_UP.min(settings.updates / 4)))
+        .clip_norm(Some(settings.clip))
+        .average(Some(settings.average))
 }

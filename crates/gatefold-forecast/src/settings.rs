@@ -35,8 +35,10 @@ pub struct Settings {
     pub hidden: usize,
     /// Recurrent layers.
     pub layers: usize,
-    /// Updates of each network.
+    /// Updates of each network that the learning rate is spread over.
     pub updates: u64,
+    /// Updates after which training ends nevertheless, because a validation part said so; `None` for all.
+    pub stop_after: Option<u64>,
     /// Windows per update.
     pub batch: usize,
     /// The highest learning rate; it rises over 100 updates and falls along a cosine to zero.
@@ -78,6 +80,7 @@ impl Settings {
             hidden: if shared && total >= 50_000 { 128 } else { size },
             layers: 1,
             updates: if shared { 4_000 } else { 1_200 },
+            stop_after: None,
             batch: if shared { 256 } else { 64 },
             learning_rate: 3e-3,
             mixing: if shared { 0.7 } else { 0.0 },

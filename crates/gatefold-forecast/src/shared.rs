@@ -28,7 +28,7 @@ impl Shared {
         let season = settings.season.unwrap_or(1).max(1);
         let window = settings.window.unwrap_or(7 * season);
         let (horizon, needed) = (settings.horizon, window + settings.horizon);
-        if window % season != 0 || window == 0 {
+        if !window.is_multiple_of(season) || window == 0 {
             return Err(ForecastError::Settings(format!(
                 "a window of {window} samples is no whole number of seasons of {season}; use a multiple"
             )));

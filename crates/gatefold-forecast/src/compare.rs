@@ -1,0 +1,483 @@
+//! Every model on the same samples: chosen on a validation part, measured on a test part, then fitted on everything.
+
+use crate::{Calibration, Fitted, ForecastError, Forecaster, Settings, Validation, Watch};
+use gatefold::Device;
+use gatefold_series::{FittedModel, Model};
+use ndarray::{Array2, Axis};
+use serde::Serialize;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Models whose forecasts the combination averages.
+const COMBINED: usize = 3;
+
+/// The parts of each series, counted from its end: the same number of samples of every series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Samples to forecast at once.
+    pub horizon: usize,
+    /// The lag of the naive forecast that scales errors: the season, or 1.
+    pub lag: usize,
+    /// Samples of the test part.
+    pub test: usize,
+    /// Samples of the validation part, before it.
+    pub validation: usize,
+    /// Samples from one origin to the next in both parts.
+    pub stride: usize,
+    /// Whether networks are trained again for the test part, on training and validation part together.
+    pub refit: bool,
+}
+
+impl Plan {
+    /// Checks that the parts leave something to fit, and that each holds a horizon.
+    ///
+    /// # Errors
+    /// [`ForecastError::Settings`] with the series and the longest horizon that would do.
+    pub fn check(&self, series: &[&[f64]]) -> Result<(), ForecastError> {
+        let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
+        let parts = self.test + self.validation;
+        if self.horizon == 0
+            || self.test < self.horizon
+            || self.validation < self.horizon
+            || shortest <= parts
+        {
+            return Err(ForecastError::Settings(format!(
+                "{shortest} samples are too few for a horizon of {}, a test part of {} and a validation part of {}; use a \
+                 shorter horizon, or a table with more rows",
+                self.horizon, self.test, self.validation
+            )));
+        }
+        Ok(())
+    }
+
+    /// The samples before the validation part.
+    pub fn train(&self, len: usize) -> Range<usize> {
+        0..len - self.test - self.validation
+    }
+
+    /// The samples before the test part.
+    pub fn past(&self, len: usize) -> Range<usize> {
+        0..len - self.test
+    }
+
+    /// The origins of a part that ends at `end` samples; the last one is always among them.
+    fn origins(&self, start: usize, end: usize) -> Vec<usize> {
+        let mut origins: Vec<usize> =
+            (start..=end - self.horizon).rev().step_by(self.stride.max(1)).collect();
+        origins.reverse();
+        origins
+    }
+
+    fn validation_origins(&self, len: usize) -> Vec<usize> {
+        self.origins(len - self.test - self.validation, len - self.test)
+    }
+
+    /// The origins of the test part of a series of this length.
+    pub fn test_origins(&self, len: usize) -> Vec<usize> {
+        self.origins(len - self.test, len)
+    }
+}
+
+/// A model that takes part.
+#[derive(Debug)]
+pub enum Candidate {
+    /// A model that is fitted to each series on its own.
+    PerSeries(Box<dyn Model>),
+    /// Networks that are fitted to all series together.
+    Network(String, Settings),
+}
+
+impl Candidate {
+    /// The name in tables.
+    pub fn name(&self) -> String {
+        match self {
+            Candidate::PerSeries(model) => model.name(),
+            Candidate::Network(name, _) => name.clone(),
+        }
+    }
+}
+
+/// What a model is being fitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// To be compared on the validation part.
+    Validation,
+    /// To be measured on the test part.
+    Test,
+    /// To forecast the future.
+    Future,
+}
+
+/// Whoever watches a comparison.
+pub trait Watcher {
+    /// A model begins a stage.
+    fn begin(&mut self, _model: &str, _stage: Stage) {}
+
+    /// The watch over the networks of this model and stage.
+    fn watch(&mut self, model: &str, stage: Stage) -> &mut dyn Watch;
+}
+
+/// Mean errors of a model over series, origins and steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Scores {
+    /// Mean absolute error.
+    pub mae: f64,
+    /// Root mean squared error.
+    pub rmse: f64,
+    /// Mean absolute error over that of the naive forecast at the plan's lag on the samples before the part (Hyndman and
+    /// Koehler 2006), averaged over series; constant series are left out.
+    pub mase: f64,
+    /// Mean of `200 |y - f| / (|y| + |f|)`.
+    pub smape: f64,
+    /// The mean of forecast minus truth.
+    pub bias: f64,
+}
+
+/// A model's forecasts and their errors.
+#[derive(Debug)]
+pub struct Judged {
+    /// The model's name.
+    pub name: String,
+    /// Its mean scaled error on the validation part, which chooses the best model.
+    pub validation: f64,
+    /// Its errors on the test part.
+    pub scores: Scores,
+    /// Its forecasts of the test part for each series, `[origins, horizon]`.
+    pub forecasts: Vec<Array2<f64>>,
+    /// Its intervals.
+    pub calibration: Option<Calibration>,
+    /// The time that fitting and forecasting took.
+    pub took: Duration,
+    /// Members of a combination, by their place.
+    pub members: Vec<usize>,
+    validation_forecasts: Vec<Array2<f64>>,
+    updates: Option<u64>,
+}
+
+/// The results of a comparison.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The plan.
+    pub plan: Plan,
+    /// The models, as given, then the combination of the best.
+    pub models: Vec<Judged>,
+    /// The place of the model that did best on the validation part.
+    pub best: usize,
+    /// Models that could not be fitted, and why.
+    pub left_out: Vec<(String, String)>,
+    /// The unit of each series' errors.
+    pub units: Vec<f64>,
+}
+
+/// Forecasts past the end of the series.
+#[derive(Debug)]
+pub struct Future {
+    /// For each series, `[series, horizon]`.
+    pub forecasts: Array2<f64>,
+    /// The fitted networks, if the forecast needed them.
+    pub networks: Option<Fitted>,
+}
+
+/// Fits and measures every model. A model that cannot be fitted to the series is left out, with its reason.
+///
+/// # Errors
+/// [`ForecastError::Settings`] when the plan does not fit the series, or no model can be fitted; [`ForecastError::Stopped`].
+pub fn compare(
+    device: &Device,
+    series: &[&[f64]],
+    plan: &Plan,
+    candidates: &[Candidate],
+    watcher: &mut dyn Watcher,
+) -> Result<Comparison, ForecastError> {
+    plan.check(series)?;
+    let units: Vec<f64> =
+        series.iter().map(|values| naive_error(&values[plan.past(values.len())], plan.lag)).collect();
+    let comparing = Comparing { device, series, plan, units: &units };
+    let (mut models, mut left_out) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        match comparing.judge(candidate, watcher) {
+            Ok(judged) => models.push(judged),
+            Err(ForecastError::Stopped) => return Err(ForecastError::Stopped),
+            Err(error) => left_out.push((candidate.name(), error.to_string())),
+        }
+    }
+    let Some(mut best) = least(&models) else {
+        let (name, why) =
+            left_out.first().map_or(("no model", ""), |(name, why)| (name.as_str(), why.as_str()));
+        return Err(ForecastError::Settings(format!("no model can be fitted; {name}: {why}")));
+    };
+    if let Some(combination) = comparing.combine(&models) {
+        models.push(combination);
+        best = least(&models).unwrap_or(best);
+    }
+    Ok(Comparison { plan: plan.clone(), models, best, left_out, units })
+}
+
+/// Fits a judged model on everything, and forecasts what follows the last sample.
+///
+/// # Errors
+/// Those of the models and the device; [`ForecastError::Stopped`].
+pub fn future(
+    device: &Device,
+    series: &[&[f64]],
+    comparison: &Comparison,
+    model: usize,
+    candidates: &[Candidate],
+    watcher: &mut dyn Watcher,
+) -> Result<Future, ForecastError> {
+    let judged = &comparison.models[model];
+    let horizon = comparison.plan.horizon;
+    if !judged.members.is_empty() {
+        let mut sum = Array2::zeros((series.len(), horizon));
+        let mut networks = None;
+        for &member in &judged.members {
+            let future = future(device, series, comparison, member, candidates, watcher)?;
+            sum += &future.forecasts;
+            networks = networks.or(future.networks);
+        }
+        return Ok(Future { forecasts: sum / judged.members.len() as f64, networks });
+    }
+    let candidate = candidates.iter().find(|candidate| candidate.name() == judged.name).ok_or_else(|| {
+        ForecastError::Settings(format!("the model {} is not among the candidates", judged.name))
+    })?;
+    watcher.begin(&judged.name, Stage::Future);
+    match candidate {
+        Candidate::PerSeries(model) => {
+            let mut forecasts = Array2::zeros((series.len(), horizon));
+            for (mut row, values) in forecasts.rows_mut().into_iter().zip(series) {
+                let forecast = model.fit(values)?.forecast(values, horizon)?;
+                row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+            }
+            Ok(Future { forecasts, networks: None })
+        }
+        Candidate::Network(name, settings) => {
+            let settings = Settings { stop_after: judged.updates, ..settings.clone() };
+            let fitted =
+                Forecaster::new(settings).fit(device, series, None, watcher.watch(name, Stage::Future))?;
+            let known: Vec<(usize, &[f64])> = series.iter().copied().enumerate().collect();
+            let forecasts = fitted.forecast(&known)?.index_axis_move(Axis(0), 0);
+            Ok(Future { forecasts, networks: Some(fitted) })
+        }
+    }
+}
+
+fn least(models: &[Judged]) -> Option<usize> {
+    let order = |a: &usize, b: &usize| models[*a].validation.total_cmp(&models[*b].validation);
+    (0..models.len()).min_by(order)
+}
+
+/// The mean absolute error of the naive forecast at a lag; 1 for a constant series, so that errors keep a unit.
+fn naive_error(past: &[f64], lag: usize) -> f64 {
+    let lag = if past.len() > 2 * lag { lag.max(1) } else { 1 };
+    let changes = past.iter().zip(past.iter().skip(lag)).map(|(before, now)| (now - before).abs());
+    let error = changes.sum::<f64>() / past.len().saturating_sub(lag).max(1) as f64;
+    if error > 0.0 { error } else { 1.0 }
+}
+
+/// A model's forecasts of the validation and the test part, for each series.
+struct Parts {
+    validation: Vec<Array2<f64>>,
+    test: Vec<Array2<f64>>,
+    updates: Option<u64>,
+}
+
+struct Comparing<'a> {
+    device: &'a Device,
+    series: &'a [&'a [f64]],
+    plan: &'a Plan,
+    units: &'a [f64],
+}
+
+impl Comparing<'_> {
+    fn judge(&self, candidate: &Candidate, watcher: &mut dyn Watcher) -> Result<Judged, ForecastError> {
+        let began = Instant::now();
+        let name = candidate.name();
+        let parts = match candidate {
+            Candidate::PerSeries(model) => {
+                watcher.begin(&name, Stage::Validation);
+                self.fit_each(model.as_ref())?
+            }
+            Candidate::Network(name, settings) => self.fit_networks(name, settings, watcher)?,
+        };
+        self.judged(name, parts, Vec::new(), began.elapsed())
+    }
+
+    fn judged(
+        &self,
+        name: String,
+        parts: Parts,
+        members: Vec<usize>,
+        took: Duration,
+    ) -> Result<Judged, ForecastError> {
+        let finite = |forecasts: &[Array2<f64>]| forecasts.iter().flatten().all(|value| value.is_finite());
+        if !finite(&parts.validation) || !finite(&parts.test) {
+            return Err(ForecastError::Settings("a forecast is not finite".into()));
+        }
+        let errors = self.errors(&parts.validation, |len| self.plan.validation_origins(len));
+        let count = errors.iter().map(Vec::len).sum::<usize>().max(1);
+        let validation = errors.iter().flatten().map(|error| error.abs()).sum::<f64>() / count as f64;
+        Ok(Judged {
+            name,
+            validation,
+            scores: self.scores(&parts.test),
+            calibration: Calibration::new(&errors),
+            forecasts: parts.test,
+            validation_forecasts: parts.validation,
+            updates: parts.updates,
+            took,
+            members,
+        })
+    }
+
+    fn fit_each(&self, model: &dyn Model) -> Result<Parts, ForecastError> {
+        let (mut validation, mut test) = (Vec::new(), Vec::new());
+        for values in self.series {
+            let len = values.len();
+            let fitted = model.fit(&values[self.plan.train(len)])?;
+            validation.push(self.rolling(fitted.as_ref(), values, &self.plan.validation_origins(len))?);
+            let fitted = model.fit(&values[self.plan.past(len)])?;
+            test.push(self.rolling(fitted.as_ref(), values, &self.plan.test_origins(len))?);
+        }
+        Ok(Parts { validation, test, updates: None })
+    }
+
+    fn rolling(
+        &self,
+        fitted: &dyn FittedModel,
+        values: &[f64],
+        origins: &[usize],
+    ) -> Result<Array2<f64>, ForecastError> {
+        let horizon = self.plan.horizon;
+        if self.plan.stride <= 1 {
+            let all = origins[0]..origins[origins.len() - 1] + 1;
+            return Ok(fitted.forecasts(values, all, horizon)?);
+        }
+        let mut out = Array2::zeros((origins.len(), horizon));
+        for (mut row, origin) in out.rows_mut().into_iter().zip(origins) {
+            let forecast = fitted.forecast(&values[..*origin], horizon)?;
+            row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+        }
+        Ok(out)
+    }
+
+    fn fit_networks(
+        &self,
+        name: &str,
+        settings: &Settings,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Parts, ForecastError> {
+        let (plan, series) = (self.plan, self.series);
+        let cut = |range: fn(&Plan, usize) -> Range<usize>| -> Vec<&[f64]> {
+            series.iter().map(|values| &values[range(plan, values.len())]).collect()
+        };
+        let places = |origins: &dyn Fn(usize) -> Vec<usize>| -> Vec<(usize, usize)> {
+            let of = |(at, values): (usize, &&[f64])| {
+                origins(values.len()).into_iter().map(move |origin| (at, origin))
+            };
+            series.iter().enumerate().flat_map(of).collect()
+        };
+        let to_choose = places(&|len| plan.validation_origins(len));
+        let to_test = places(&|len| plan.test_origins(len));
+        watcher.begin(name, Stage::Validation);
+        let validation = Validation { series, origins: to_choose.clone() };
+        let forecaster = Forecaster::new(settings.clone());
+        let mut fitted = forecaster.fit(
+            self.device,
+            &cut(Plan::train),
+            Some(&validation),
+            watcher.watch(name, Stage::Validation),
+        )?;
+        let updates = fitted.best_updates();
+        let on_validation = self.forecasts(&fitted, &to_choose)?;
+        if plan.refit {
+            watcher.begin(name, Stage::Test);
+            let settings = Settings { stop_after: Some(updates), ..settings.clone() };
+            fitted = Forecaster::new(settings).fit(
+                self.device,
+                &cut(Plan::past),
+                None,
+                watcher.watch(name, Stage::Test),
+            )?;
+        }
+        let on_test = self.forecasts(&fitted, &to_test)?;
+        Ok(Parts { validation: on_validation, test: on_test, updates: Some(updates) })
+    }
+
+    /// The medians after these places, for each series `[origins, horizon]`.
+    fn forecasts(
+        &self,
+        fitted: &Fitted,
+        places: &[(usize, usize)],
+    ) -> Result<Vec<Array2<f64>>, ForecastError> {
+        let known: Vec<(usize, &[f64])> =
+            places.iter().map(|(series, origin)| (*series, &self.series[*series][..*origin])).collect();
+        let medians = fitted.forecast(&known)?.index_axis_move(Axis(0), 0);
+        let rows_of = |series: usize| -> Vec<usize> {
+            (0..places.len()).filter(|row| places[*row].0 == series).collect()
+        };
+        Ok((0..self.series.len()).map(|series| medians.select(Axis(0), &rows_of(series))).collect())
+    }
+
+    /// The mean of the best models on the validation part, which is often better than any of them (Makridakis,
+    /// Spiliotis and Assimakopoulos 2020, "The M4 competition"). `None` with fewer than three models.
+    fn combine(&self, models: &[Judged]) -> Option<Judged> {
+        let mut order: Vec<usize> = (0..models.len()).collect();
+        order.sort_by(|a, b| models[*a].validation.total_cmp(&models[*b].validation));
+        let members: Vec<usize> = order.into_iter().take(COMBINED).collect();
+        if members.len() < COMBINED {
+            return None;
+        }
+        let mean = |of: fn(&Judged) -> &Vec<Array2<f64>>| -> Vec<Array2<f64>> {
+            let mut sum = of(&models[members[0]]).clone();
+            for member in &members[1..] {
+                sum.iter_mut().zip(of(&models[*member])).for_each(|(sum, forecasts)| *sum += forecasts);
+            }
+            sum.iter().map(|sum| sum / members.len() as f64).collect()
+        };
+        let parts = Parts {
+            validation: mean(|judged| &judged.validation_forecasts),
+            test: mean(|judged| &judged.forecasts),
+            updates: None,
+        };
+        self.judged("combination".into(), parts, members, Duration::ZERO).ok()
+    }
+
+    /// Errors in units of their series, for each origin of every series.
+    fn errors(&self, forecasts: &[Array2<f64>], origins: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<f64>> {
+        let mut errors = Vec::new();
+        for ((forecasts, values), unit) in forecasts.iter().zip(self.series).zip(self.units) {
+            for (row, origin) in forecasts.rows().into_iter().zip(origins(values.len())) {
+                errors.push(row.iter().zip(&values[origin..]).map(|(f, y)| (f - y) / unit).collect());
+            }
+        }
+        errors
+    }
+
+    fn scores(&self, forecasts: &[Array2<f64>]) -> Scores {
+        let (mut absolute, mut squared, mut signed, mut symmetric, mut count) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        let mut scaled = Vec::new();
+        for ((forecasts, values), unit) in forecasts.iter().zip(self.series).zip(self.units) {
+            let mut own = 0.0;
+            for (row, origin) in forecasts.rows().into_iter().zip(self.plan.test_origins(values.len())) {
+                for (f, y) in row.iter().zip(&values[origin..]) {
+                    let error = f - y;
+                    own += error.abs();
+                    squared += error * error;
+                    signed += error;
+                    let size = f.abs() + y.abs();
+                    symmetric += if size > 0.0 { 200.0 * error.abs() / size } else { 0.0 };
+                }
+            }
+            absolute += own;
+            count += forecasts.len() as f64;
+            scaled.push(own / forecasts.len() as f64 / unit);
+        }
+        Scores {
+            mae: absolute / count,
+            rmse: (squared / count).sqrt(),
+            mase: scaled.iter().sum::<f64>() / scaled.len() as f64,
+            smape: symmetric / count,
+            bias: signed / count,
+        }
+    }
+}
