@@ -52,10 +52,14 @@ fn main() {
                 stride: 1,
                 refit: true,
             };
-            let mut candidates: Vec<Candidate> =
-                Baseline::all(season).into_iter().map(|b| Candidate::PerSeries(Box::new(b))).collect();
-            candidates.push(Candidate::PerSeries(Box::new(Linear::new(h).season(longest))));
-            candidates.push(Candidate::Network("network".into(), settings));
+            let seasons = Seasons::new(&match season {
+                Some(7) => vec![7, 365],
+                Some(s) => vec![s],
+                None => vec![],
+            });
+            let only: Option<Vec<String>> =
+                std::env::var("M").ok().map(|m| m.split(',').map(str::to_owned).collect());
+            let candidates = candidates(only.as_deref(), &seasons, &settings, &[&series]).unwrap();
             let c = compare(&device, &[&series], &plan, &candidates, &mut Quiet(())).unwrap();
             println!("{file} {name} h {h}: {:.1?}", t.elapsed());
             for (i, m) in c.models.iter().enumerate() {

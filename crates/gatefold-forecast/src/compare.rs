@@ -8,8 +8,10 @@ use serde::Serialize;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Models whose forecasts the combination averages.
-const COMBINED: usize = 3;
+/// The most models that the combination averages.
+const COMBINED: usize = 4;
+/// Models whose validation error is up to this many times the least one take part in the combination.
+const CLOSE: f64 = 1.2;
 
 /// The parts of each series, counted from its end: the same number of samples of every series.
 #[derive(Clone, Debug, PartialEq)]
@@ -418,13 +420,15 @@ impl Comparing<'_> {
         Ok((0..self.series.len()).map(|series| medians.select(Axis(0), &rows_of(series))).collect())
     }
 
-    /// The mean of the best models on the validation part, which is often better than any of them (Makridakis,
-    /// Spiliotis and Assimakopoulos 2020, "The M4 competition"). `None` with fewer than three models.
+    /// The mean of the models that came close to the best on the validation part, which often beats each of them
+    /// (Makridakis, Spiliotis and Assimakopoulos 2020, "The M4 competition"). `None` if there is only one.
     fn combine(&self, models: &[Judged]) -> Option<Judged> {
         let mut order: Vec<usize> = (0..models.len()).collect();
         order.sort_by(|a, b| models[*a].validation.total_cmp(&models[*b].validation));
-        let members: Vec<usize> = order.into_iter().take(COMBINED).collect();
-        if members.len() < COMBINED {
+        let limit = CLOSE * models[*order.first()?].validation;
+        let close = |place: &usize| models[*place].validation <= limit;
+        let members: Vec<usize> = order.into_iter().filter(close).take(COMBINED).collect();
+        if members.len() < 2 {
             return None;
         }
         let mean = |of: fn(&Judged) -> &Vec<Array2<f64>>| -> Vec<Array2<f64>> {

@@ -5,6 +5,7 @@
 //! seeds are trained, and the median of their forecasts is taken.
 
 mod calibrate;
+mod candidates;
 mod compare;
 mod encode;
 mod error;
@@ -14,6 +15,7 @@ mod settings;
 mod shared;
 
 pub use calibrate::Calibration;
+pub use candidates::{MODELS, Seasons, candidates};
 pub use compare::{Candidate, Comparison, Future, Judged, Plan, Scores, Stage, Watcher, compare, future};
 pub use error::ForecastError;
 pub use members::{Fitted, Forecaster, Progress, Validation, Watch};

@@ -5,6 +5,7 @@ use crate::{ForecastError, Settings};
 use gatefold::file::Checkpoint;
 use gatefold::training::Schedule;
 use gatefold::{Device, Network, Optimizer, Parameters, TrainConfig, Trainer};
+use gatefold_model::LayerKind;
 use ndarray::{Array3, ArrayView3};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -155,14 +156,10 @@ impl<'a> Training<'a> {
         let config = settings.network(set.encoder.shape().1)?;
         let mut parameters = Parameters::initial(&config, seed)?;
         // The last layer starts at zero: an untrained network is the linear regression.
-        let last = format!("layers.{}.", config.layers().len() - 1);
-        let names: Vec<String> = parameters
-            .iter()
-            .map(|(name, _)| name.to_owned())
-            .filter(|name| name.starts_with(&last))
-            .collect();
-        for name in names {
-            parameters.get_mut(&name).expect("listed above").fill(0.0);
+        let dense =
+            config.layers().iter().filter(|layer| matches!(layer.kind, LayerKind::Dense { .. })).count();
+        for name in ["weight", "bias"].map(|name| format!("dense{}.{name}", dense - 1)) {
+            parameters.get_mut(&name).expect("the last layer is dense, with a bias").fill(0.0);
         }
         let network = Network::with_parameters(device, &config, &parameters)?;
         Ok(Training { set, settings, seed, trainer: Trainer::new(network, train_config(settings))? })
