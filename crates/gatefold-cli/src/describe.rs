@@ -7,7 +7,6 @@ mod wgsl;
 
 use crate::cell;
 use crate::failure::Failure;
-use crate::forecaster::Forecaster;
 use crate::model_file::{ModelFile, ModulesArgument, about};
 use crate::page::{entry, grouped, line};
 use crate::{DeviceArgument, ScanArgument};
@@ -110,8 +109,7 @@ fn network(arguments: &Arguments) -> Result<Option<(NetworkConfig, Option<usize>
     };
     match ModelFile::read(path, &arguments.modules)? {
         ModelFile::Network(model, _) => {
-            let forecaster = Forecaster::from_metadata(path, &model.metadata).ok();
-            let steps = forecaster.map(|known| known.shape.input / known.shape.width);
+            let steps = gatefold_forecast::input_steps(&model.metadata);
             Ok(Some((model.config, steps)))
         }
         ModelFile::Onnx(onnx) => {

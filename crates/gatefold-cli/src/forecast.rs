@@ -1,98 +1,170 @@
-//! `gatefold forecast`: trains a network on a table, and writes its forecasts, baselines to compare with, and plots.
+//! `gatefold forecast`: compares models on the last part of a table, and forecasts what follows it with the best.
 
+mod choices;
 mod data;
+mod folder;
 mod output;
 mod report;
-mod settings;
-mod training;
+mod watch;
 
 use crate::ComputeArguments;
 use crate::failure::Failure;
-use crate::forecaster::{FillChoice, Forecaster};
-use data::Data;
-use gatefold::devices::ScanChoice;
-use gatefold::{Device, DeviceChoice};
-use report::Report;
-use settings::Settings;
-use settings::{LossChoice, OptimizerChoice};
+use crate::table::TableArguments;
+use choices::{CellChoice, LossChoice, OptimizerChoice};
+pub(crate) use data::Data;
+pub(crate) use folder::{Folder, SavedModel};
+use gatefold_forecast::{ForecastError, compare, future};
+pub(crate) use output::{Interval, forecast_csv, print_forecast};
+pub(crate) use report::Report;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-pub(crate) use training::load_for_use;
-use training::{Saved, Training};
+use watch::Watching;
 
-/// Reads a column, trains a network, keeps the epoch that does best on a validation part, and compares its forecasts
-/// of the last fifth, which it has never seen, with baselines that learn nothing.
+/// Reads a table, and says how it was read. Holds out its last part, compares a recurrent network with a linear
+/// regression and classical models on it, fits the best model again on everything, and forecasts what follows the table,
+/// with intervals.
 ///
-/// Writes forecast.csv, forecast.svg, loss.svg, metrics.json, model.safetensors and checkpoint.safetensors. Ctrl-C
-/// saves the checkpoint; --resume continues from there to the same result as a run that was never interrupted.
+/// Writes forecast.csv and forecast.svg (the future), test.csv and test.svg (the part held out), metrics.json, run.toml (every
+/// option as it was) and the model. Ctrl-C saves what is done; --resume continues from there to the same result as a run
+/// that was never interrupted.
 #[derive(clap::Args, Debug)]
+#[command(args_override_self = true)]
 pub(crate) struct Arguments {
-    /// The table as CSV, oldest row first
+    /// The table: CSV and its relatives, gzip, or - for standard input
     table: PathBuf,
-    /// The column to forecast [default: the last one that holds numbers]
-    #[arg(long, value_name = "COL")]
-    target: Option<String>,
-    /// Samples to forecast at once [default: 1]
-    #[arg(long, value_name = "N", value_parser = count())]
-    horizon: Option<usize>,
-    /// Samples that the network sees before it forecasts [default: 24, fewer for a short table]
-    #[arg(long, value_name = "N", value_parser = count())]
-    input: Option<usize>,
-    /// Samples per time step; must divide the input [default: 1]
-    #[arg(long, value_name = "N", value_parser = count())]
-    samples_per_step: Option<usize>,
-    /// Samples per season, for the seasonal baseline; 0 for none [default: detected in the rows before the test part]
-    #[arg(long, value_name = "N")]
-    season: Option<usize>,
-    /// How to fill missing cells [default: refuse]
-    #[arg(long, value_name = "HOW")]
-    fill: Option<FillChoice>,
-    /// Units in each LSTM layer [default: 32]
-    #[arg(long, value_name = "N", value_parser = count())]
-    hidden: Option<usize>,
-    /// Number of LSTM layers [default: 2]
-    #[arg(long, value_name = "N", value_parser = count())]
-    layers: Option<usize>,
-    /// The most passes over the training part; training ends earlier when validation stops improving [default: 60]
-    #[arg(long, value_name = "N", value_parser = count())]
-    epochs: Option<usize>,
-    /// Windows per batch [default: 32]
-    #[arg(long, value_name = "N", value_parser = count())]
-    batch: Option<usize>,
-    /// Initial learning rate [default: 0.002]
-    #[arg(long, value_name = "X", value_parser = positive)]
-    lr: Option<f32>,
-    /// The loss to minimise [default: squared]
-    #[arg(long, value_name = "LOSS")]
-    loss: Option<LossChoice>,
-    /// The optimiser [default: adam]
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<OptimizerChoice>,
-    /// Clip each element of the gradient to this, before its norm is taken [default: off]
-    #[arg(long, value_name = "X", value_parser = positive)]
-    clip_value: Option<f32>,
-    /// Clip the norm of the gradient to this [default: 1]
-    #[arg(long, value_name = "X", value_parser = positive)]
-    clip: Option<f32>,
-    /// Train on chunks of that many steps and compute their values again, to save memory with long inputs [default: off]
-    #[arg(long, value_name = "STEPS", value_parser = count())]
-    recompute: Option<usize>,
-    /// Seed of the initial parameters and of the order of the windows [default: 1]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    reading: TableArguments,
     #[command(flatten)]
     compute: ComputeArguments,
     /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = "gatefold-out")]
     out: PathBuf,
-    /// Continue from the checkpoint in DIR, with its settings; --epochs may ask for more
+    /// Options from a file as run.toml is written; those of the command line come first
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Continue an interrupted run in DIR, with its options
     #[arg(long)]
     resume: bool,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// What to forecast, and with what.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Options {
+    /// Samples to forecast [default: one season, else 12]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    horizon: Option<usize>,
+    /// Samples per season, several separated by commas; 0 for none [default: from the calendar, else found]
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    season: Vec<usize>,
+    /// Models to compare, separated by commas: naive, mean, drift, seasonal, linear, ar, ets, theta, mstl, network
+    /// [default: all that suit the table]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    model: Vec<String>,
+    /// Samples held out for the test [default: a fifth; the horizon, for many series]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test: Option<usize>,
+    /// The probability of the intervals, in per cent
+    #[arg(long, value_name = "P", default_value_t = 95.0, value_parser = probability)]
+    level: f64,
+    /// No forecast goes below this
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min: Option<f64>,
+    /// No forecast goes above this
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<f64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    network: NetworkOptions,
+}
+
+impl Options {
+    /// The probability of the intervals, in per cent.
+    pub(crate) fn level(&self) -> f64 {
+        self.level
+    }
+
+    /// The least and the greatest value that a forecast may have.
+    pub(crate) fn limits(&self) -> (Option<f64>, Option<f64>) {
+        (self.min, self.max)
+    }
+}
+
+/// The network.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[command(next_help_heading = "The network")]
+pub(crate) struct NetworkOptions {
+    /// Samples that the network sees before it forecasts [default: from the linear regression, or whole seasons]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<usize>,
+    /// The recurrent cell [default: gru]
+    #[arg(long, value_name = "CELL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cell: Option<CellChoice>,
+    /// Units in each recurrent layer [default: from the number of samples]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hidden: Option<usize>,
+    /// Recurrent layers [default: 1]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<usize>,
+    /// Networks with different seeds, whose median is taken [default: 3]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ensemble: Option<usize>,
+    /// Updates of each network; the validation part may end them earlier [default: from the number of series]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updates: Option<usize>,
+    /// Windows per update [default: from the number of series]
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<usize>,
+    /// The highest learning rate [default: 0.003]
+    #[arg(long, value_name = "X", value_parser = positive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lr: Option<f32>,
+    /// The loss to minimise [default: absolute]
+    #[arg(long, value_name = "LOSS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<LossChoice>,
+    /// The optimiser [default: adam]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    optimizer: Option<OptimizerChoice>,
+    /// Clip each element of the gradient to this, before its norm is taken [default: off]
+    #[arg(long, value_name = "X", value_parser = positive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip_value: Option<f32>,
+    /// Clip the norm of the gradient to this [default: 1]
+    #[arg(long, value_name = "X", value_parser = positive)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clip: Option<f32>,
+    /// The share of windows that are blended with another one [default: 0.7 for many series, else 0]
+    #[arg(long, value_name = "X", value_parser = share)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mixing: Option<f64>,
+    /// The first network's seed [default: 1]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
 }
 
 fn count() -> clap::builder::RangedU64ValueParser<usize> {
@@ -106,75 +178,115 @@ fn positive(text: &str) -> Result<f32, String> {
     }
 }
 
-const CHECKPOINT: &str = "checkpoint.safetensors";
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
 
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let checkpoint = arguments.out.join(CHECKPOINT);
-    let saved = if arguments.resume { Some(Saved::load(&checkpoint)?) } else { None };
-    let (data, forecaster, settings) = match &saved {
-        Some(saved) => {
-            let settings = saved.settings.continued(&arguments, &saved.forecaster.shape)?;
-            let data = Data::read(&arguments.table, &saved.forecaster.shape)?;
-            saved.settings.check_same_data(&arguments.table, &data)?;
-            (data, saved.forecaster.clone(), settings)
-        }
-        None => {
-            let (data, shape, settings) = settings::choose(&arguments)?;
-            let train = &data.series[data.split.train()];
-            let forecaster = Forecaster::fit(shape, train).map_err(|error| data.failure(&error))?;
-            (data, forecaster, settings)
-        }
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (1.0..100.0).contains(&value) => Ok(value),
+        _ => Err("expected at least 1 and below 100".into()),
+    }
+}
+
+/// Every option of a run, as run.toml holds it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Resolved {
+    #[serde(flatten)]
+    reading: TableArguments,
+    #[serde(flatten)]
+    options: Options,
+}
+
+pub(crate) const CONFIG: &str = "run.toml";
+
+/// The command line with the options of `--config FILE`, or of the run to `--resume`, before its own.
+pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
+    let value = |name: &str| {
+        let of_next = words.iter().position(|word| word == name).and_then(|at| words.get(at + 1).cloned());
+        let joined = format!("{name}=");
+        of_next.or_else(|| words.iter().find_map(|word| word.strip_prefix(&joined).map(str::to_owned)))
     };
+    let path = match value("--config") {
+        Some(path) => PathBuf::from(path),
+        None if words.iter().any(|word| word == "--resume") => {
+            Path::new(&value("--out").unwrap_or_else(|| "gatefold-out".into())).join(CONFIG)
+        }
+        None => return Ok(words),
+    };
+    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", path.display()));
+    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound if value("--config").is_none() => refuse(
+            "there is no run to resume; train without --resume first, or give its directory with --out"
+                .into(),
+        ),
+        _ => refuse(error.to_string()),
+    })?;
+    let options: toml::Table = toml::from_str(&text).map_err(|error| refuse(error.message().to_owned()))?;
+    let mut all = words[..2].to_vec();
+    for (name, value) in &options {
+        let text = |value: &toml::Value| match value {
+            toml::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let joined = match value {
+            toml::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+            other => text(other),
+        };
+        all.push(format!("--{name}={joined}"));
+    }
+    all.extend_from_slice(&words[2..]);
+    Ok(all)
+}
+
+impl From<ForecastError> for Failure {
+    fn from(error: ForecastError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    let report = Report::new(arguments.quiet);
+    let data = Data::read(&arguments.table, &arguments.reading)?;
+    for line in data.dataset.report().lines() {
+        report.line(line);
+    }
+    let chosen = choices::choose(&data, &arguments.options)?;
+    arguments.reading.target = data.dataset.targets().to_vec();
     let device = arguments.compute.open(arguments.quiet)?;
     fs::create_dir_all(&arguments.out).map_err(|error| {
         Failure::failed(format!("{}: cannot create this directory: {error}", arguments.out.display()))
     })?;
-
-    let report = Report::new(arguments.quiet);
-    if let Some(other) = saved.as_ref().and_then(|saved| saved.other_device(&device)) {
-        report.line(format!("note      begun on {other}:\n          this device rounds differently"));
+    let folder = Folder::new(&arguments.out);
+    folder.begin(
+        &Resolved { reading: arguments.reading.clone(), options: arguments.options.clone() },
+        &data,
+        &arguments,
+    )?;
+    for line in chosen.lines(&data) {
+        report.line(line);
     }
-    let mut training = Training::new(&device, &data, &forecaster, &settings, saved, checkpoint)?;
-    announce(&report, &data, &forecaster, &settings, &training, &device);
-    let stop = interruption(arguments.quiet)?;
-    if !training.run(&report, &stop)? {
-        return Err(Failure::Interrupted(interrupted(&arguments, &settings, &training)));
-    }
-    let finished = training.finish(&arguments.out)?;
-    output::write(&report, &arguments, &data, &forecaster, &settings, finished, &device)
-}
-
-/// Prints what is about to happen, in lines of at most 60 columns unless a name is longer.
-fn announce(
-    report: &Report,
-    data: &Data,
-    forecaster: &Forecaster,
-    settings: &Settings,
-    training: &Training,
-    device: &Device,
-) {
-    let shape = &forecaster.shape;
-    let span = data
-        .dates
-        .as_ref()
-        .map_or_else(String::new, |dates| format!(", {} to {}", dates[0], dates[dates.len() - 1]));
-    report.line(format!("data      {}, {} rows{span}", shape.target, data.series.len()));
-    report.line(format!(
-        "parts     train {}, validation {}, test {}",
-        data.split.train().len(),
-        data.split.validation().len(),
-        data.split.test().len()
-    ));
-    let season = settings.season.map_or_else(|| "none found".into(), |season| format!("{season} samples"));
-    report.line(format!("season    {season}"));
-    report.line(format!("windows   {} samples in, {} out", shape.input, shape.horizon));
-    report.line(format!("network   {}", training.network()));
-    report.line(format!("          {} parameters", training.network().parameter_count()));
     report.line(format!("device    {}", device.summary()));
-    if let Some(steps) = training.resumed_at() {
-        report.line(format!("resumed   after step {steps}"));
-    }
     report.line("");
+
+    let stop = interruption(arguments.quiet)?;
+    let mut watching = Watching::new(&report, &folder, stop, &chosen.settings);
+    let series = data.series();
+    let failure = |error: ForecastError| match error {
+        ForecastError::Stopped => Failure::Interrupted(interrupted(&arguments)),
+        other => Failure::failed(format!("{}: {other}", arguments.table.display())),
+    };
+    let comparison =
+        compare(&device, &series, &chosen.plan, &chosen.candidates, &mut watching).map_err(failure)?;
+    let future = future(&device, &series, &comparison, comparison.best, &chosen.candidates, &mut watching)
+        .map_err(failure)?;
+    watching.end();
+    output::write(&report, &arguments, &data, &chosen, &comparison, &future, &device)?;
+    folder.finish(&data, &arguments, &chosen, &comparison, future.networks.as_ref())
 }
 
 /// A flag that the first Ctrl-C raises; the second ends the program at once.
@@ -193,7 +305,7 @@ fn interruption(quiet: bool) -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
-fn interrupted(arguments: &Arguments, settings: &Settings, training: &Training) -> String {
+fn interrupted(arguments: &Arguments) -> String {
     let quoted = |path: &Path| {
         let text = path.display().to_string();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
@@ -205,19 +317,11 @@ fn interrupted(arguments: &Arguments, settings: &Settings, training: &Training) 
     };
     // Another device would round differently.
     let device = match arguments.compute.choice() {
-        DeviceChoice::Auto => String::new(),
+        gatefold::DeviceChoice::Auto => String::new(),
         choice => format!(" --device {}", quoted(Path::new(&choice.to_string()))),
     };
-    let threads = arguments.compute.threads.map_or_else(String::new, |count| format!(" --threads {count}"));
-    let scan = match arguments.compute.scan.scan {
-        ScanChoice::Auto => String::new(),
-        choice => format!(" --scan {choice}"),
-    };
     format!(
-        "stopped in epoch {} of {} after step {}; saved. Continue with:\n  gatefold forecast {}{out}{device}{threads}{scan} --resume",
-        training.epoch() + 1,
-        settings.epochs,
-        training.steps(),
+        "interrupted; continue with\n  gatefold forecast {} --resume{out}{device}",
         quoted(&arguments.table)
     )
 }

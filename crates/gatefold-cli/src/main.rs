@@ -8,13 +8,13 @@ mod devices;
 mod environment;
 mod failure;
 mod forecast;
-mod forecaster;
 mod model_file;
 mod npz;
 mod page;
 mod predict;
 mod run;
 mod selfcheck;
+mod table;
 mod tune;
 
 use clap::builder::RangedU64ValueParser;
@@ -38,9 +38,11 @@ const EXIT_CODES: &str =
 // The list of commands takes its lines from `about`: a doc comment here would replace the longer help of a command.
 #[derive(Subcommand, Debug)]
 enum Command {
-    #[command(about = "Train on a column of a table, and compare forecasts of its last fifth with baselines")]
-    Forecast(forecast::Arguments),
-    #[command(about = "Forecast the rows after a table, with a model that `forecast` trained")]
+    #[command(
+        about = "Compare models on the last part of a table, and forecast what follows it with the best"
+    )]
+    Forecast(Box<forecast::Arguments>),
+    #[command(about = "Forecast the rows after a table, with a model that `forecast` fitted")]
     Predict(predict::Arguments),
     #[command(about = "List the devices of this machine, and which one `--device auto` takes")]
     Devices(devices::Arguments),
@@ -61,7 +63,7 @@ enum Command {
 impl Command {
     fn run(self) -> Result<(), Failure> {
         match self {
-            Command::Forecast(arguments) => forecast::run(arguments),
+            Command::Forecast(arguments) => forecast::run(*arguments),
             Command::Predict(arguments) => predict::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Selfcheck(arguments) => selfcheck::run(&arguments),
@@ -76,7 +78,7 @@ impl Command {
 
 fn main() -> ExitCode {
     environment::prepare();
-    match Arguments::parse().command.run() {
+    match forecast_words().and_then(|words| Arguments::parse_from(words).command.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A closed pipe must not turn a message into a panic.
@@ -84,6 +86,18 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "{failure}");
             failure.exit_code()
         }
+    }
+}
+
+/// The command line; that of `forecast` with the options of its configuration file.
+fn forecast_words() -> Result<Vec<std::ffi::OsString>, Failure> {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let text: Option<Vec<String>> = words.iter().map(|word| word.to_str().map(str::to_owned)).collect();
+    match text {
+        Some(text) if text.get(1).is_some_and(|command| command == "forecast") => {
+            Ok(forecast::with_config(text)?.into_iter().map(Into::into).collect())
+        }
+        _ => Ok(words),
     }
 }
 

@@ -1,34 +1,30 @@
-//! `gatefold predict`: forecasts the rows after a table with a model that `gatefold forecast` trained.
+//! `gatefold predict`: forecasts the rows after a table with a model that `gatefold forecast` fitted.
 
 use crate::ComputeArguments;
 use crate::failure::Failure;
-use crate::forecast::load_for_use;
-use crate::forecaster::{Forecaster, rounded};
-use gatefold::Network;
+use crate::forecast::{Data, Folder, Interval, Report, SavedModel, forecast_csv, print_forecast};
+use gatefold::Device;
+use gatefold_forecast::{Candidate, Fitted, Seasons, Settings, candidates};
 use gatefold_model::file::write_atomically;
-use gatefold_series::{Table, TableOptions, labels_after};
+use ndarray::{Array2, Axis, s};
 use std::path::PathBuf;
 
 /// Forecasts the samples that follow the last row of a table.
 ///
-/// The model may be model.safetensors or checkpoint.safetensors; the table needs the column that it was trained on.
-/// Gives one block of the model's horizon, or with --steps any number of samples in closed loop: each block counts as
-/// known for the next.
+/// The model is the directory that `gatefold forecast` wrote to. Networks forecast with their parameters as they are;
+/// classical models are fitted to the table again, which takes them no time. The table is read as the run's was.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// model.safetensors or checkpoint.safetensors, written by `gatefold forecast`
+    /// The directory that `gatefold forecast` wrote to
     model: PathBuf,
-    /// The table as CSV, oldest row first
+    /// The table, with the columns of the one that the model was trained on
     table: PathBuf,
     /// The file for the forecast, as CSV
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
-    /// Samples to forecast [default: the model's horizon]
+    out: Option<PathBuf>,
+    /// Samples to forecast [default: the model's horizon]; more are forecast in closed loop, without intervals
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 24))]
     steps: Option<usize>,
-    /// The column to forecast [default: the one that the model was trained on]
-    #[arg(long, value_name = "COL")]
-    target: Option<String>,
     #[command(flatten)]
     compute: ComputeArguments,
     /// Print nothing but errors
@@ -37,55 +33,120 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let model = load_for_use(&arguments.model)?;
-    let forecaster = Forecaster::from_metadata(&arguments.model, &model.metadata)?;
-    let expected = forecaster.shape.network_widths();
-    if (model.config.input(), model.config.output()) != expected {
-        return Err(Failure::failed(format!(
-            "{}: the network takes {} values and gives {}, but its settings say {} and {}; train it again",
-            arguments.model.display(),
-            model.config.input(),
-            model.config.output(),
-            expected.0,
-            expected.1
-        )));
-    }
-    let table = Table::read(&arguments.table, &TableOptions::new())?;
-    let target = arguments.target.as_deref().unwrap_or(&forecaster.shape.target);
-    let series = table.numbers(target, forecaster.shape.fill.into())?;
-    if series.len() < forecaster.shape.input {
-        return Err(Failure::failed(format!(
-            "{}: the model sees {} rows before it forecasts; found {}; give a table with more rows",
-            arguments.table.display(),
-            forecaster.shape.input,
-            series.len()
-        )));
+    let folder = Folder::new(&arguments.model);
+    let saved = folder.model()?;
+    let data = Data::read(&arguments.table, &saved.reading)?;
+    check(arguments, &saved, &data)?;
+    let report = Report::new(arguments.quiet);
+    for line in data.dataset.report().lines() {
+        report.line(line);
     }
     let device = arguments.compute.open(arguments.quiet)?;
-    let network = Network::with_parameters(&device, &model.config, &model.parameters)?;
-    let steps = arguments.steps.unwrap_or(forecaster.shape.horizon);
-    let forecast = forecaster.continuation(&network, &series, steps)?;
-
-    let dates = table.dates().and_then(|dates| labels_after(&dates, steps));
-    let mut text = String::from(if dates.is_some() { "step,date,forecast\n" } else { "step,forecast\n" });
-    for (index, value) in forecast.iter().enumerate() {
-        let date = dates.as_ref().map_or_else(String::new, |dates| format!(",{}", dates[index]));
-        text += &format!("{}{date},{}\n", index + 1, rounded(*value));
+    report.line(format!("model     {}", saved.best));
+    report.line(format!("device    {}\n", device.summary()));
+    let steps = arguments.steps.unwrap_or(saved.horizon);
+    let mut known: Vec<Vec<f64>> = data.series().into_iter().map(<[f64]>::to_vec).collect();
+    let mut forecasts = Array2::zeros((known.len(), steps));
+    let mut done = 0;
+    while done < steps {
+        let series: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
+        let block = forecast(&device, &folder, &saved, &series)?;
+        let taken = block.ncols().min(steps - done);
+        forecasts.slice_mut(s![.., done..done + taken]).assign(&block.slice(s![.., ..taken]));
+        for (known, row) in known.iter_mut().zip(block.rows()) {
+            known.extend(row.iter());
+        }
+        done += taken;
     }
-    write_atomically(&arguments.out, text.as_bytes())?;
-    if !arguments.quiet {
-        use std::io::Write;
-        let blocks = steps.div_ceil(forecaster.shape.horizon);
-        let how = if blocks == 1 { "one block".into() } else { format!("{blocks} blocks in closed loop") };
-        let _ = writeln!(
-            std::io::stdout(),
-            "data      {target}, {} rows\nmodel     {}\ndevice    {}\nforecast  {steps} {}, {how}\nwritten   {}",
-            series.len(),
-            model.config,
-            device.summary(),
-            if steps == 1 { "sample" } else { "samples" },
-            arguments.out.display()
-        );
+    // Errors are known up to the horizon alone.
+    let calibration = saved.calibration.as_ref().filter(|_| steps <= saved.horizon);
+    let options = &saved.options;
+    let interval = Interval::new(calibration, options.level(), options.limits());
+    print_forecast(&report, &data, forecasts.view(), &interval, &saved.units, options.level(), &saved.best);
+    if let Some(out) = &arguments.out {
+        let text = forecast_csv(&data, forecasts.view(), &interval, &saved.units);
+        write_atomically(out, text.as_bytes())?;
+        report.line(format!("\nwritten   {}", out.display()));
     }
     Ok(())
+}
+
+/// Checks that the table holds the series that the model was fitted on.
+fn check(arguments: &Arguments, saved: &SavedModel, data: &Data) -> Result<(), Failure> {
+    let refuse = |problem: String| Err(Failure::failed(format!("{}: {problem}", arguments.table.display())));
+    if data.names() != saved.names {
+        return refuse(format!(
+            "the model was fitted on {}, and this table has {}; give a table with the same series",
+            listed(&saved.names),
+            listed(data.names())
+        ));
+    }
+    for (series, first) in saved.first.iter().enumerate() {
+        let found = &data.labels(series, 0..1)[0];
+        if found != first {
+            return refuse(format!(
+                "the first row of {} is {found}, and that of the model's table was {first}; give the whole table, with the \
+                 new rows after it",
+                data.names()[series]
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "no series".into(),
+        [one] => format!("the series {one}"),
+        [first, ..] => format!("{} series from {first} on", names.len()),
+    }
+}
+
+/// One block of the horizon after each series.
+fn forecast(
+    device: &Device,
+    folder: &Folder,
+    saved: &SavedModel,
+    series: &[&[f64]],
+) -> Result<Array2<f64>, Failure> {
+    let names = if saved.members.is_empty() { std::slice::from_ref(&saved.best) } else { &saved.members };
+    let mut sum = Array2::zeros((series.len(), saved.horizon));
+    for name in names {
+        sum += &forecast_by(device, folder, saved, series, name)?;
+    }
+    Ok(sum / names.len() as f64)
+}
+
+fn forecast_by(
+    device: &Device,
+    folder: &Folder,
+    saved: &SavedModel,
+    series: &[&[f64]],
+    name: &str,
+) -> Result<Array2<f64>, Failure> {
+    if name == "network" {
+        let fitted = Fitted::load(device, folder.path())?;
+        let known: Vec<(usize, &[f64])> = series.iter().copied().enumerate().collect();
+        return Ok(fitted.forecast(&known)?.index_axis_move(Axis(0), 0));
+    }
+    let seasons = Seasons::new(&saved.seasons);
+    let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
+    let settings = Settings::new(saved.horizon, seasons.shortest(), &lengths);
+    let all = candidates(Some(&gatefold_forecast::MODELS.map(str::to_owned)), &seasons, &settings, series)?;
+    let found = all.iter().find_map(|candidate| match candidate {
+        Candidate::PerSeries(model) if model.name() == name => Some(model),
+        _ => None,
+    });
+    let Some(model) = found else {
+        return Err(Failure::failed(format!(
+            "{}: the model {name} is not known to this version; train the model again",
+            folder.path().display()
+        )));
+    };
+    let mut forecasts = Array2::zeros((series.len(), saved.horizon));
+    for (mut row, values) in forecasts.rows_mut().into_iter().zip(series) {
+        let forecast = model.fit(values)?.forecast(values, saved.horizon)?;
+        row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+    }
+    Ok(forecasts)
 }

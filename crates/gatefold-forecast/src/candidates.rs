@@ -11,6 +11,9 @@ const SLOW: [&str; 3] = ["ets", "theta", "mstl"];
 /// Samples, over all series, from which the slow models are left out by default.
 const MANY: usize = 20_000;
 
+/// Series from which each has a quick regression only.
+const FEW: usize = 50;
+
 /// The lengths of the seasons of a table, in samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seasons {
@@ -82,6 +85,11 @@ pub fn candidates(
                 for season in &seasons.lengths {
                     add(Box::new(Baseline::SeasonalNaive(*season)));
                 }
+            }
+            "linear" if series.len() >= FEW => {
+                add(Box::new(
+                    Linear::new(horizon).season(seasons.shortest().map(|season| season as f64)).quick(),
+                ));
             }
             "linear" => add(Box::new(Linear::new(horizon).season(seasons.exact))),
             "ar" => add(Box::new(Ar::automatic())),

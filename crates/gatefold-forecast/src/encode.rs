@@ -113,7 +113,9 @@ impl Own {
         let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
         let window = settings.window.unwrap_or_else(|| {
             let most = (shortest.saturating_sub(settings.horizon) / 2).clamp(1, 120);
-            windows[windows.len() / 2].clamp(24.min(most), most)
+            // A long series has windows enough to learn from more than the regression needs.
+            let least = if shortest >= 5_000 { 96 } else { 24 };
+            windows[windows.len() / 2].clamp(least.min(most), most)
         });
         let longest = windows[windows.len() - 1].max(window);
         if let Some(short) = series.iter().position(|values| values.len() < longest + settings.horizon) {

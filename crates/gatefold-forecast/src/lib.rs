@@ -11,6 +11,7 @@ mod encode;
 mod error;
 mod members;
 mod network;
+mod saved;
 mod settings;
 mod shared;
 
@@ -19,4 +20,5 @@ pub use candidates::{MODELS, Seasons, candidates};
 pub use compare::{Candidate, Comparison, Future, Judged, Plan, Scores, Stage, Watcher, compare, future};
 pub use error::ForecastError;
 pub use members::{Fitted, Forecaster, Progress, Validation, Watch};
-pub use settings::{Cell, Settings};
+pub use saved::input_steps;
+pub use settings::{Cell, MedianLoss, OptimizerKind, Settings};

@@ -112,16 +112,23 @@ impl Forecaster {
     ) -> Result<(Network, u64), ForecastError> {
         let settings = &self.settings;
         let mut training = Training::new(device, set, settings, settings.seed + member as u64)?;
-        if let Some(checkpoint) = watch.kept(member) {
-            training.resume(device, &checkpoint)?;
-        }
         let parameters = training.network().parameters()?;
         let mut network = Network::with_parameters(device, training.network().config(), &parameters)?;
-        let mut best: Option<(f64, u64, Parameters)> = None;
+        let mut best: Option<Best> = None;
         let mut last = None;
-        if let Some(validation) = validation {
-            let error = error(set.encoder, &network, settings, validation)?; // of the linear regression alone
-            (best, last) = (Some((error, 0, parameters)), Some(error));
+        match watch.kept(member) {
+            Some(checkpoint) => {
+                training.resume(device, &checkpoint)?;
+                best = Best::of(&checkpoint);
+                last = best.as_ref().map(|best| best.last);
+            }
+            None => {
+                if let Some(validation) = validation {
+                    let error = error(set.encoder, &network, settings, validation)?; // of the linear regression alone
+                    best = Some(Best { error, update: 0, last: error, parameters });
+                    last = Some(error);
+                }
+            }
         }
         let until = settings.stop_after.unwrap_or(settings.updates).min(settings.updates);
         let look = settings.updates.div_ceil(LOOKS);
@@ -139,21 +146,23 @@ impl Forecaster {
                 network.set_parameters(&averaged)?;
                 let error = error(set.encoder, &network, settings, validation)?;
                 last = Some(error);
-                if best.as_ref().is_none_or(|(least, ..)| error < *least) {
-                    best = Some((error, update, averaged));
+                match &mut best {
+                    Some(best) if error >= best.error => best.last = error,
+                    _ => best = Some(Best { error, update, last: error, parameters: averaged }),
                 }
             }
             if watch.wants_checkpoint() {
-                watch.keep(member, training.checkpoint()?)?;
+                watch.keep(member, Best::kept_in(training.checkpoint()?, best.as_ref()))?;
             }
             if !watch.progress(&Progress { member, update, loss, validation: last }) {
-                watch.keep(member, training.checkpoint()?)?;
+                watch.keep(member, Best::kept_in(training.checkpoint()?, best.as_ref()))?;
                 return Err(ForecastError::Stopped);
             }
         }
+        watch.keep(member, Best::kept_in(training.checkpoint()?, best.as_ref()))?;
         let (updates, parameters) = match best {
-            Some((_, updates, parameters)) => (updates, parameters),
-            None if until == 0 => (0, parameters_of(&network)?),
+            Some(best) => (best.update, best.parameters),
+            None if until == 0 => (0, network.parameters()?),
             None => (until, training.averaged()?),
         };
         network.set_parameters(&parameters)?;
@@ -161,8 +170,33 @@ impl Forecaster {
     }
 }
 
-fn parameters_of(network: &Network) -> Result<Parameters, ForecastError> {
-    Ok(network.parameters()?)
+/// The parameters that did best on the validation part so far.
+struct Best {
+    error: f64,
+    update: u64,
+    /// The error at the last look.
+    last: f64,
+    parameters: Parameters,
+}
+
+impl Best {
+    /// The name of the parameters among a checkpoint's tensors, and of the rest in its metadata.
+    const KEY: &str = "best";
+
+    fn of(checkpoint: &Checkpoint) -> Option<Best> {
+        let parameters = checkpoint.optimizer.get(Best::KEY)?.clone();
+        let (error, update, last) = serde_json::from_str(checkpoint.metadata.get(Best::KEY)?).ok()?;
+        Some(Best { error, update, last, parameters })
+    }
+
+    fn kept_in(mut checkpoint: Checkpoint, best: Option<&Best>) -> Checkpoint {
+        if let Some(best) = best {
+            let numbers = serde_json::to_string(&(best.error, best.update, best.last));
+            checkpoint.metadata.insert(Best::KEY.into(), numbers.expect("three numbers are JSON"));
+            checkpoint.optimizer.insert(Best::KEY.into(), best.parameters.clone());
+        }
+        checkpoint
+    }
 }
 
 /// The mean absolute error of one network's medians, each in the unit and with the weight of its window.
@@ -205,10 +239,10 @@ fn input(encoder: &Encoder, windows: &[Window]) -> Array3<f32> {
 /// Trained networks and what they need to forecast.
 #[derive(Debug)]
 pub struct Fitted {
-    settings: Settings,
-    encoder: Encoder,
-    members: Vec<Network>,
-    best_updates: u64,
+    pub(crate) settings: Settings,
+    pub(crate) encoder: Encoder,
+    pub(crate) members: Vec<Network>,
+    pub(crate) best_updates: u64,
 }
 
 impl Fitted {

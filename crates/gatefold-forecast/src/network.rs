@@ -1,10 +1,11 @@
 //! Training of one network.
 
 use crate::encode::{Encoder, Window};
+use crate::settings::MedianLoss;
 use crate::{ForecastError, Settings};
 use gatefold::file::Checkpoint;
 use gatefold::training::Schedule;
-use gatefold::{Device, Network, Optimizer, Parameters, TrainConfig, Trainer};
+use gatefold::{Device, Network, Parameters, TrainConfig, Trainer};
 use gatefold_model::LayerKind;
 use ndarray::{Array3, ArrayView3};
 use rand::RngExt;
@@ -109,7 +110,7 @@ pub(crate) fn softplus(x: f32) -> f32 {
 /// The mean loss, and its gradient with respect to the output `[1, batch, 3 horizon]`: for each step the median `m`, and
 /// two numbers `a`, `b`. The interval goes from `m - softplus(a)` to `m + softplus(b)`; its pinball losses do not move
 /// the median.
-fn loss(output: ArrayView3<f32>, batch: &Batch) -> (f32, Array3<f32>) {
+fn loss(output: ArrayView3<f32>, batch: &Batch, kind: MedianLoss) -> (f32, Array3<f32>) {
     let (_, rows, horizon) = batch.rest.dim();
     let mut gradient = Array3::zeros(output.dim());
     let (mut sum, count) = (0.0f32, (rows * horizon) as f32);
@@ -118,8 +119,9 @@ fn loss(output: ArrayView3<f32>, batch: &Batch) -> (f32, Array3<f32>) {
         for k in 0..horizon {
             let (median, truth) = (output[[0, row, k]], batch.rest[[0, row, k]]);
             let error = median - truth;
-            sum += weight * error.abs();
-            gradient[[0, row, k]] = weight * if error == 0.0 { 0.0 } else { error.signum() };
+            let (value, slope) = kind.of(error);
+            sum += weight * value;
+            gradient[[0, row, k]] = weight * slope;
             for (end, (quantile, sign)) in QUANTILES.into_iter().zip([-1.0f32, 1.0]).enumerate() {
                 let at = [0, row, (end + 1) * horizon + k];
                 let raw = output[at];
@@ -169,7 +171,7 @@ impl<'a> Training<'a> {
     pub(crate) fn update(&mut self) -> Result<f32, ForecastError> {
         let batch = self.set.batch(self.settings, self.seed, self.trainer.steps());
         let tape = self.trainer.network().forward_training(&batch.input, None, None)?;
-        let (loss, d_output) = loss(tape.output(), &batch);
+        let (loss, d_output) = loss(tape.output(), &batch, self.settings.loss);
         let gradients = self.trainer.network().backward(tape, d_output.view(), None)?;
         self.trainer.apply(&gradients)?;
         Ok(loss)
@@ -203,9 +205,10 @@ impl<'a> Training<'a> {
 
 fn train_config(settings: &Settings) -> TrainConfig {
     TrainConfig::new()
-        .optimizer(Optimizer::adam())
+        .optimizer(settings.optimizer.into())
         .learning_rate(settings.learning_rate)
         .schedule(Schedule::cosine(settings.updates).warm_up(WARM_UP.min(settings.updates / 4)))
         .clip_norm(Some(settings.clip))
+        .clip_value(settings.clip_value)
         .average(Some(settings.average))
 }

@@ -1,6 +1,6 @@
 use crate::ForecastError;
-use gatefold::NetworkConfig;
 use gatefold::layers::{DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
+use gatefold::{NetworkConfig, Optimizer};
 use serde::{Deserialize, Serialize};
 
 /// The recurrent cell.
@@ -14,6 +14,57 @@ pub enum Cell {
     Lstm,
     /// A plain recurrent network with tanh.
     Rnn,
+}
+
+/// The loss of the median, in units of the series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MedianLoss {
+    /// The absolute error.
+    #[default]
+    Absolute,
+    /// Half the squared error: the output is then a mean.
+    Squared,
+    /// Half the square of errors up to 1, and linear beyond (Huber 1964).
+    Huber,
+}
+
+impl MedianLoss {
+    /// The loss of an error and its derivative.
+    pub(crate) fn of(self, error: f32) -> (f32, f32) {
+        match self {
+            MedianLoss::Absolute if error == 0.0 => (0.0, 0.0),
+            MedianLoss::Absolute => (error.abs(), error.signum()),
+            MedianLoss::Huber if error.abs() > 1.0 => (error.abs() - 0.5, error.signum()),
+            MedianLoss::Squared | MedianLoss::Huber => (0.5 * error * error, error),
+        }
+    }
+}
+
+/// The optimiser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Adam.
+    #[default]
+    Adam,
+    /// Adam with a weight decay of 0.01.
+    Adamw,
+    /// RMSprop.
+    Rmsprop,
+    /// Gradient descent with a momentum of 0.9.
+    Sgd,
+}
+
+impl From<OptimizerKind> for Optimizer {
+    fn from(kind: OptimizerKind) -> Optimizer {
+        match kind {
+            OptimizerKind::Adam => Optimizer::adam(),
+            OptimizerKind::Adamw => Optimizer::adamw(),
+            OptimizerKind::Rmsprop => Optimizer::rmsprop(),
+            OptimizerKind::Sgd => Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        }
+    }
 }
 
 /// How a network is built and trained. With the series, these settings and the device determine every bit of the result.
@@ -49,6 +100,12 @@ pub struct Settings {
     pub average: f32,
     /// The limit of the gradient's norm.
     pub clip: f32,
+    /// The limit of each element of the gradient, before its norm is taken; `None` for no limit.
+    pub clip_value: Option<f32>,
+    /// The loss of the median.
+    pub loss: MedianLoss,
+    /// The optimiser.
+    pub optimizer: OptimizerKind,
     /// Networks, each with a seed of its own.
     pub members: usize,
     /// The first network's seed.
@@ -86,6 +143,9 @@ impl Settings {
             mixing: if shared { 0.7 } else { 0.0 },
             average: 0.998,
             clip: 1.0,
+            clip_value: None,
+            loss: MedianLoss::default(),
+            optimizer: OptimizerKind::default(),
             members: if shared { 4 } else { 3 },
             seed: 1,
         }

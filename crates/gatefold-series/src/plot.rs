@@ -15,6 +15,7 @@ use std::ops::Range;
 const TRUTH: RGBColor = RGBColor(40, 40, 48);
 const FORECAST: RGBColor = RGBColor(31, 102, 204);
 const BASELINE: RGBColor = RGBColor(240, 140, 20);
+const INTERVAL: RGBColor = RGBColor(196, 216, 244);
 const WIDTH: u32 = 960;
 
 /// Training and validation loss by epoch. The axis is logarithmic if the values span a decade or more.
@@ -50,6 +51,77 @@ pub struct ForecastPlot<'a> {
     /// How many of the newest values the second panel enlarges. Without a second panel if this is 0 or more than half
     /// of the values.
     pub newest: usize,
+}
+
+/// The end of a series, its forecast and the forecast's interval.
+#[derive(Clone, Debug)]
+pub struct FuturePlot<'a> {
+    /// The title above the plot.
+    pub title: &'a str,
+    /// The name of the values: that of their column.
+    pub value: &'a str,
+    /// The row of the first value, where the axis begins if there are no dates.
+    pub first_row: usize,
+    /// The dates of history and forecast, if known.
+    pub dates: Option<&'a [String]>,
+    /// The newest samples.
+    pub history: &'a [f64],
+    /// The forecast of what follows.
+    pub forecast: &'a [f64],
+    /// The interval's lower and upper ends.
+    pub interval: Option<(&'a [f64], &'a [f64])>,
+    /// The interval's name, such as `95 %`.
+    pub interval_name: &'a str,
+}
+
+impl FuturePlot<'_> {
+    /// The plot as an SVG document.
+    ///
+    /// # Errors
+    /// [`SeriesError::Series`] when no value is finite, or forecast, interval and dates differ in number.
+    pub fn svg(&self) -> Result<String, SeriesError> {
+        panel::svg((WIDTH, 420), &[self.panel()?])
+    }
+
+    /// The plot as the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// As [`FuturePlot::svg`].
+    pub fn png(&self) -> Result<Vec<u8>, SeriesError> {
+        panel::png((WIDTH, 420), &[self.panel()?])
+    }
+
+    fn panel(&self) -> Result<Panel, SeriesError> {
+        let (known, horizon) = (self.history.len(), self.forecast.len());
+        let ends = self.interval.map_or((horizon, horizon), |(low, high)| (low.len(), high.len()));
+        let dates = self.dates.map_or(known + horizon, <[String]>::len);
+        if known == 0 || horizon == 0 || ends != (horizon, horizon) || dates != known + horizon {
+            return Err(SeriesError::Series(format!(
+                "a plot of {known} samples and {horizon} forecasts needs as many interval ends and dates; found {ends:?} \
+                 and {dates}"
+            )));
+        }
+        let at = |index: usize| (self.first_row + index) as f64;
+        let past: Vec<(f64, f64)> =
+            self.history.iter().enumerate().map(|(index, value)| (at(index), *value)).collect();
+        // The lines of the future start at the last sample, so that nothing hangs in the air.
+        let last = past[known - 1];
+        let future = |values: &[f64]| -> Vec<(f64, f64)> {
+            let after = values.iter().enumerate().map(|(k, value)| (at(known + k), *value));
+            std::iter::once(last).chain(after).collect()
+        };
+        let mut curves = vec![Curve::new("history", TRUTH, 1.6, past.clone())];
+        let mut panel_values: Vec<f64> = self.history.to_vec();
+        if let Some((low, high)) = self.interval {
+            curves.insert(0, Curve::band(self.interval_name, INTERVAL, future(low), future(high)));
+            panel_values.extend(low.iter().chain(high));
+        }
+        curves.push(Curve::new("forecast", FORECAST, 2.0, future(self.forecast)));
+        panel_values.extend(self.forecast);
+        let y = Axis::of_values(self.value, panel_values.into_iter())?;
+        let x = Axis::of_rows(self.first_row, known + horizon, self.dates);
+        Ok(Panel::new(self.title, x, y, curves))
+    }
 }
 
 impl LossPlot<'_> {

@@ -1,209 +1,106 @@
-use super::Arguments;
-use super::data::Data;
+use super::choices::Chosen;
 use super::report::Report;
-use super::settings::Settings;
-use super::training::Finished;
+use super::{Arguments, Data};
 use crate::failure::Failure;
-use crate::forecaster::{Forecaster, rounded};
 use gatefold::Device;
+use gatefold_forecast::{Calibration, Comparison, Future, Judged};
 use gatefold_model::file::write_atomically;
-use gatefold_series::plot::{ForecastPlot, LossPlot};
-use gatefold_series::{Baseline, Metrics};
-use ndarray::Array2;
+use gatefold_series::plot::{ForecastPlot, FuturePlot};
+use ndarray::{Array2, ArrayView2};
 use serde_json::json;
-use std::ops::Range;
 
-/// A model's forecasts of the test part, `[origins, horizon]`, with their metrics.
-struct Judged {
-    name: String,
-    forecasts: Array2<f64>,
-    metrics: Metrics,
+/// Rows of the future that are printed.
+const SHOWN: usize = 12;
+/// Series of the future that are printed.
+const SHOWN_SERIES: usize = 3;
+
+/// The intervals around forecasts of a horizon, within the limits that the user knows.
+pub(crate) struct Interval {
+    half: Option<Vec<f64>>,
+    limits: (f64, f64),
 }
 
-/// Forecasts the test part, compares with every baseline, writes the files and prints the table.
+impl Interval {
+    pub(crate) fn new(
+        calibration: Option<&Calibration>,
+        level: f64,
+        limits: (Option<f64>, Option<f64>),
+    ) -> Self {
+        Interval {
+            half: calibration.map(|calibration| calibration.half_widths(level / 100.0)),
+            limits: (limits.0.unwrap_or(f64::NEG_INFINITY), limits.1.unwrap_or(f64::INFINITY)),
+        }
+    }
+
+    /// The forecast within the limits, and the ends of its interval, for step `k` of a series with this unit.
+    pub(crate) fn around(&self, forecast: f64, k: usize, unit: f64) -> [f64; 3] {
+        let half = self.half.as_ref().map_or(f64::NAN, |half| half[k] * unit);
+        // A NaN stays one: without errors to calibrate on there is no interval.
+        let kept =
+            |value: f64| if value.is_nan() { value } else { value.clamp(self.limits.0, self.limits.1) };
+        [kept(forecast), kept(forecast - half), kept(forecast + half)]
+    }
+}
+
+/// Writes the tables, the plots and the metrics, and prints what they show.
 pub(super) fn write(
     report: &Report,
     arguments: &Arguments,
     data: &Data,
-    forecaster: &Forecaster,
-    settings: &Settings,
-    finished: Finished,
+    chosen: &Chosen,
+    comparison: &Comparison,
+    future: &Future,
     device: &Device,
 ) -> Result<(), Failure> {
-    let horizon = forecaster.shape.horizon;
-    let origins = data.split.origins(horizon);
-    let judge = |name: String, forecasts: Array2<f64>| -> Result<Judged, Failure> {
-        let past = &data.series[data.split.past()];
-        let metrics = Metrics::of_forecasts(&data.series, origins.clone(), &forecasts, past)
-            .map_err(|error| data.failure(&error))?;
-        Ok(Judged { name, forecasts, metrics })
-    };
-    let ours = forecaster.forecasts(&finished.network, &data.series, origins.clone())?;
-    let mut judged = vec![judge("lstm".into(), ours)?];
-    for baseline in Baseline::all(settings.season) {
-        let forecasts = baseline
-            .forecasts(&data.series, origins.clone(), horizon)
-            .map_err(|error| data.failure(&error))?;
-        judged.push(judge(baseline.to_string(), forecasts)?);
-    }
-
+    let options = &arguments.options;
+    let best = &comparison.models[comparison.best];
+    let interval = Interval::new(best.calibration.as_ref(), options.level, (options.min, options.max));
     let save =
         |name: &str, content: &[u8]| Ok::<(), Failure>(write_atomically(arguments.out.join(name), content)?);
-    save("forecast.csv", table(data, &origins, &judged).as_bytes())?;
-    save("forecast.svg", plot(data, forecaster, &origins, &judged)?.as_bytes())?;
-    let losses = LossPlot {
-        title: &format!("{}: epoch {} kept", forecaster.shape.target, finished.best_epoch + 1),
-        loss: settings.loss.label(),
-        training: &finished.training_loss,
-        validation: &finished.validation_loss,
-    };
-    save("loss.svg", losses.svg()?.as_bytes())?;
-    save("metrics.json", metrics_json(data, forecaster, settings, &finished, device, &judged).as_bytes())?;
-    print(report, arguments, data, settings, &finished, horizon, &judged);
+    let text = forecast_csv(data, future.forecasts.view(), &interval, &comparison.units);
+    save("forecast.csv", text.as_bytes())?;
+    save("test.csv", test_csv(data, comparison).as_bytes())?;
+    let plot = future_plot(data, future, &interval, &comparison.units, options.level, &best.name)?;
+    save("forecast.svg", plot.0.as_bytes())?;
+    save("forecast.png", &plot.1)?;
+    save("test.svg", test_plot(data, comparison)?.as_bytes())?;
+    let coverage = coverage(data, comparison, &interval);
+    let metrics = metrics(data, arguments, chosen, comparison, coverage, device);
+    save("metrics.json", format!("{metrics:#}\n").as_bytes())?;
+    print_table(report, data, comparison);
+    if let Some(share) = coverage {
+        report.line(format!(
+            "The {}-% intervals held {:.1} % of the test part.",
+            options.level,
+            100.0 * share
+        ));
+    }
+    report.line("");
+    print_forecast(
+        report,
+        data,
+        future.forecasts.view(),
+        &interval,
+        &comparison.units,
+        options.level,
+        &best.name,
+    );
+    report.line(format!("\nWritten to {}:", arguments.out.display()));
+    report.line("  forecast.csv  forecast.svg  forecast.png  test.csv");
+    report.line("  test.svg  metrics.json  model.json  run.toml");
     Ok(())
 }
 
-/// Every forecast sample from every origin: `row` counts the table's rows from 1, `step` counts from the origin.
-fn table(data: &Data, origins: &Range<usize>, judged: &[Judged]) -> String {
-    let column = |name: &str| name.split(" (").next().unwrap_or(name).replace(' ', "_");
-    let mut text = String::from("row,step");
-    text += if data.dates.is_some() { ",date,truth,forecast" } else { ",truth,forecast" };
-    for model in &judged[1..] {
-        text += &format!(",{}", column(&model.name));
+/// Ten significant digits: more than an f32 holds, without a tail of binary noise.
+fn rounded(value: f64) -> String {
+    if value.is_nan() {
+        return String::new();
     }
-    text += "\n";
-    for (index, origin) in origins.clone().enumerate() {
-        for step in 0..judged[0].forecasts.ncols() {
-            let at = origin + step;
-            text += &format!("{},{}", at + 1, step + 1);
-            if let Some(dates) = &data.dates {
-                text += &format!(",{}", cell(&dates[at]));
-            }
-            text += &format!(",{}", data.series[at]);
-            for model in judged {
-                text += &format!(",{}", rounded(model.forecasts[[index, step]]));
-            }
-            text += "\n";
-        }
-    }
-    text
+    let value: f64 = format!("{value:.9e}").parse().unwrap_or(value);
+    value.to_string()
 }
 
-fn plot(
-    data: &Data,
-    forecaster: &Forecaster,
-    origins: &Range<usize>,
-    judged: &[Judged],
-) -> Result<String, Failure> {
-    let horizon = forecaster.shape.horizon;
-    let test = data.split.test();
-    // Blocks end to end. Where the last one would be cut off, the block that ends with the table takes its place.
-    let line = |model: &Judged| -> Vec<f64> {
-        let value = |at: usize| {
-            let block = (at - test.start) / horizon * horizon;
-            let origin = block.min(origins.len() - 1);
-            model.forecasts[[origin, at - test.start - origin]]
-        };
-        test.clone().map(value).collect()
-    };
-    let best =
-        judged[1..].iter().min_by(|a, b| a.metrics.mae.total_cmp(&b.metrics.mae)).unwrap_or(&judged[0]);
-    let ahead = if horizon == 1 { "one step ahead".into() } else { format!("{horizon} steps ahead") };
-    let plot = ForecastPlot {
-        title: &format!("{}, {ahead}", forecaster.shape.target),
-        value: &forecaster.shape.target,
-        first_row: test.start + 1,
-        dates: data.dates.as_ref().map(|dates| &dates[test.clone()]),
-        truth: &data.series[test.clone()],
-        forecast: &line(&judged[0]),
-        baseline: (&best.name, &line(best)),
-        newest: (3 * horizon).max(60), // three blocks, or five years of months
-    };
-    Ok(plot.svg()?)
-}
-
-fn metrics_json(
-    data: &Data,
-    forecaster: &Forecaster,
-    settings: &Settings,
-    finished: &Finished,
-    device: &Device,
-    judged: &[Judged],
-) -> String {
-    let models: Vec<_> = judged
-        .iter()
-        .map(|Judged { name, metrics, .. }| {
-            json!({"name": name, "mae": metrics.mae, "rmse": metrics.rmse, "mase": metrics.mase, "smape": metrics.smape})
-        })
-        .collect();
-    let shape = &forecaster.shape;
-    let value = json!({
-        "models": models,
-        "target": shape.target,
-        "rows": data.series.len(),
-        "train_rows": data.split.train().len(),
-        "validation_rows": data.split.validation().len(),
-        "test_rows": data.split.test().len(),
-        "origins": data.split.origins(shape.horizon).len(),
-        "horizon": shape.horizon,
-        "input": shape.input,
-        "season": settings.season,
-        "network": finished.network.config().to_string(),
-        "parameters": finished.network.config().parameter_count(),
-        "device": device.summary(),
-        "seed": settings.seed,
-        "loss": settings.loss,
-        "optimizer": settings.optimizer,
-        "epochs": finished.training_loss.len(),
-        "best_epoch": finished.best_epoch + 1,
-        "steps": finished.steps,
-        "training_loss": finished.training_loss,
-        "validation_loss": finished.validation_loss,
-    });
-    format!("{value:#}\n")
-}
-
-fn print(
-    report: &Report,
-    arguments: &Arguments,
-    data: &Data,
-    settings: &Settings,
-    finished: &Finished,
-    horizon: usize,
-    judged: &[Judged],
-) {
-    let epochs = finished.training_loss.len();
-    let early = if epochs < settings.epochs { ", until validation stopped improving" } else { "" };
-    report.line(format!("trained   {epochs} epochs{early}"));
-    report.line(format!("kept      epoch {}, the best in validation", finished.best_epoch + 1));
-    let ahead = if horizon == 1 { "1 step ahead".into() } else { format!("{horizon} steps ahead") };
-    report.line(format!("\nThe last {} rows, {ahead}:\n", data.split.test().len()));
-    report.line(format!("{:<22}{:>9}{:>9}{:>8}{:>9}", "model", "MAE", "RMSE", "MASE", "sMAPE %"));
-    for Judged { name, metrics, .. } in judged {
-        report.line(format!(
-            "{name:<22}{:>9}{:>9}{:>8.3}{:>9.2}",
-            figure(metrics.mae),
-            figure(metrics.rmse),
-            metrics.mase,
-            metrics.smape
-        ));
-    }
-    let (ours, baselines) = (&judged[0], &judged[1..]);
-    if let Some(best) = baselines.iter().min_by(|a, b| a.metrics.mae.total_cmp(&b.metrics.mae)) {
-        let share = 100.0 * (1.0 - ours.metrics.mae / best.metrics.mae);
-        report.line(if share > 0.0 {
-            format!("\nMAE {share:.1} % below the best baseline's: {}.", best.name)
-        } else {
-            format!("\nNo better than the baseline '{}':\nuse that, or try other settings.", best.name)
-        });
-    }
-    report.line(format!("\nWritten to {}:", arguments.out.display()));
-    report.line(
-        "  forecast.csv  forecast.svg  loss.svg  metrics.json\n  model.safetensors  checkpoint.safetensors",
-    );
-}
-
-/// The text, quoted if necessary: one odd cell in a column of dates must not break the table.
+/// The text, quoted if necessary: one odd name must not break the table.
 fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
@@ -212,9 +109,303 @@ fn cell(text: &str) -> String {
     }
 }
 
-/// Four significant digits, at most six decimals, and every digit before the point; exponents for the extremes.
+/// The future: series (where there are several), moment, forecast and the interval's ends.
+pub(crate) fn forecast_csv(
+    data: &Data,
+    forecasts: ArrayView2<f64>,
+    interval: &Interval,
+    units: &[f64],
+) -> String {
+    let several = data.names().len() > 1;
+    let time = if data.dataset.calendar().has_dates() { "date" } else { "row" };
+    let mut text = format!("{}{time},forecast,low,high\n", if several { "series," } else { "" });
+    for (series, row) in forecasts.rows().into_iter().enumerate() {
+        let len = data.series()[series].len();
+        let labels = data.labels(series, len..len + row.len());
+        for (k, (forecast, label)) in row.iter().zip(&labels).enumerate() {
+            if several {
+                text += &format!("{},", cell(&data.names()[series]));
+            }
+            let [forecast, low, high] = interval.around(*forecast, k, units[series]).map(rounded);
+            text += &format!("{},{forecast},{low},{high}\n", cell(label));
+        }
+    }
+    text
+}
+
+/// Every forecast of the test part: series, moment, steps ahead, truth, then one column for each model.
+fn test_csv(data: &Data, comparison: &Comparison) -> String {
+    let several = data.names().len() > 1;
+    let column =
+        |name: &str| name.replace([' ', '(', ')'], "_").replace("__", "_").trim_matches('_').to_owned();
+    let time = if data.dataset.calendar().has_dates() { "date" } else { "row" };
+    let mut text = format!("{}{time},step,truth", if several { "series," } else { "" });
+    for model in &comparison.models {
+        text += &format!(",{}", column(&model.name));
+    }
+    text += "\n";
+    for (series, values) in data.series().into_iter().enumerate() {
+        let labels = data.labels(series, 0..values.len());
+        for (row, origin) in comparison.plan.test_origins(values.len()).into_iter().enumerate() {
+            for k in 0..comparison.plan.horizon {
+                if several {
+                    text += &format!("{},", cell(&data.names()[series]));
+                }
+                text += &format!("{},{},{}", cell(&labels[origin + k]), k + 1, values[origin + k]);
+                for model in &comparison.models {
+                    text += &format!(",{}", rounded(model.forecasts[series][[row, k]]));
+                }
+                text += "\n";
+            }
+        }
+    }
+    text
+}
+
+/// The share of the test part that lay within the intervals; `None` without intervals.
+fn coverage(data: &Data, comparison: &Comparison, interval: &Interval) -> Option<f64> {
+    interval.half.as_ref()?;
+    let best = &comparison.models[comparison.best];
+    let (mut inside, mut count) = (0usize, 0usize);
+    for (series, values) in data.series().into_iter().enumerate() {
+        for (row, origin) in comparison.plan.test_origins(values.len()).into_iter().enumerate() {
+            for k in 0..comparison.plan.horizon {
+                let [_, low, high] =
+                    interval.around(best.forecasts[series][[row, k]], k, comparison.units[series]);
+                inside += usize::from((low..=high).contains(&values[origin + k]));
+                count += 1;
+            }
+        }
+    }
+    Some(inside as f64 / count as f64)
+}
+
+fn future_plot(
+    data: &Data,
+    future: &Future,
+    interval: &Interval,
+    units: &[f64],
+    level: f64,
+    model: &str,
+) -> Result<(String, Vec<u8>), Failure> {
+    let horizon = future.forecasts.ncols();
+    let values = data.series()[0];
+    let history = values.len().min((4 * horizon).max(60));
+    let from = values.len() - history;
+    let rows: Vec<[f64; 3]> = future
+        .forecasts
+        .row(0)
+        .iter()
+        .enumerate()
+        .map(|(k, value)| interval.around(*value, k, units[0]))
+        .collect();
+    let line = |at: usize| rows.iter().map(|row| row[at]).collect::<Vec<f64>>();
+    let (forecast, low, high) = (line(0), line(1), line(2));
+    let labels = data.labels(0, from..values.len() + horizon);
+    let name = &data.names()[0];
+    let plot = FuturePlot {
+        title: &format!("{}: {model}, the next {horizon}", one_line(name)),
+        value: &one_line(name),
+        first_row: from + 1,
+        dates: data.dataset.calendar().has_dates().then_some(labels.as_slice()),
+        history: &values[from..],
+        forecast: &forecast,
+        interval: (low[0].is_finite()).then_some((&low, &high)),
+        interval_name: &format!("{level} %"),
+    };
+    Ok((plot.svg()?, plot.png()?))
+}
+
+fn one_line(name: &str) -> String {
+    name.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The test part of the first series, blocks end to end: the best model and the strongest other.
+fn test_plot(data: &Data, comparison: &Comparison) -> Result<String, Failure> {
+    let plan = &comparison.plan;
+    let values = data.series()[0];
+    let origins = plan.test_origins(values.len());
+    let shown = origins[0]..values.len();
+    let line = |model: &Judged| -> Vec<f64> {
+        let value = |at: usize| {
+            // The latest origin of a whole block before the sample, or else the last one that reaches it.
+            let wanted = shown.start + (at - shown.start) / plan.horizon * plan.horizon;
+            let row = origins.partition_point(|origin| *origin <= wanted).saturating_sub(1);
+            let k = at - origins[row];
+            if k < plan.horizon { model.forecasts[0][[row, k]] } else { f64::NAN }
+        };
+        shown.clone().map(value).collect()
+    };
+    let (best, other) = (comparison.best, strongest_other(comparison).unwrap_or(comparison.best));
+    let labels = data.labels(0, shown.clone());
+    let name = one_line(&data.names()[0]);
+    let ahead =
+        if plan.horizon == 1 { "one step ahead".into() } else { format!("{} steps ahead", plan.horizon) };
+    let best = &comparison.models[best];
+    let plot = ForecastPlot {
+        title: &format!("{name}, {ahead}: {}", best.name),
+        value: &name,
+        first_row: shown.start + 1,
+        dates: data.dataset.calendar().has_dates().then_some(labels.as_slice()),
+        truth: &values[shown.clone()],
+        forecast: &line(best),
+        baseline: (&comparison.models[other].name, &line(&comparison.models[other])),
+        newest: (3 * plan.horizon).max(60),
+    };
+    Ok(plot.svg()?)
+}
+
+/// The model with the least error on the test part, apart from the chosen one.
+fn strongest_other(comparison: &Comparison) -> Option<usize> {
+    let error = |place: &usize| comparison.models[*place].scores.mase;
+    let others = (0..comparison.models.len()).filter(|place| *place != comparison.best);
+    others.min_by(|a, b| error(a).total_cmp(&error(b)))
+}
+
+fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
+    let plan = &comparison.plan;
+    for (name, why) in &comparison.left_out {
+        report.line(format!("left out  {name}: {why}"));
+    }
+    let ahead =
+        if plan.horizon == 1 { "1 step ahead".into() } else { format!("{} steps ahead", plan.horizon) };
+    let of =
+        if data.names().len() == 1 { String::new() } else { format!(" of {} series", data.names().len()) };
+    report.line(format!("\nThe last {} samples{of}, {ahead}:\n", plan.test));
+    report.line(format!("{:<22}{:>10}{:>10}{:>8}{:>9}", "model", "MAE", "RMSE", "MASE", "sMAPE %"));
+    for (place, model) in comparison.models.iter().enumerate() {
+        let mark = if place == comparison.best { " *" } else { "" };
+        let scores = &model.scores;
+        report.line(format!(
+            "{:<22}{:>10}{:>10}{:>8}{:>9}{mark}",
+            model.name,
+            figure(scores.mae),
+            figure(scores.rmse),
+            figure(scores.mase),
+            figure(scores.smape),
+        ));
+    }
+    let best = &comparison.models[comparison.best];
+    report.line(format!("\n* {}: the best on the validation part.", best.name));
+    if let Some(other) = strongest_other(comparison) {
+        let other = &comparison.models[other];
+        let share = 100.0 * (1.0 - best.scores.mase / other.scores.mase);
+        report.line(if share >= 0.0 {
+            format!("Its error here is {share:.1} % below that of the next best,\n{}.", other.name)
+        } else {
+            format!(
+                "Its error here is {:.1} % above that of the best,\n{}.",
+                -100.0 * (1.0 - best.scores.mase / other.scores.mase),
+                other.name
+            )
+        });
+    }
+}
+
+/// Prints the first rows of the future.
+pub(crate) fn print_forecast(
+    report: &Report,
+    data: &Data,
+    forecasts: ArrayView2<f64>,
+    interval: &Interval,
+    units: &[f64],
+    level: f64,
+    model: &str,
+) {
+    let horizon = forecasts.ncols();
+    let steps = if horizon == 1 { "sample".into() } else { format!("{horizon} samples") };
+    report.line(format!("The next {steps}, by {model} fitted on everything,\nwith {level}-% intervals:\n"));
+    let several = data.names().len() > 1;
+    for (series, row) in forecasts.rows().into_iter().enumerate().take(SHOWN_SERIES) {
+        if several {
+            report.line(one_line(&data.names()[series]));
+        }
+        let len = data.series()[series].len();
+        let labels = data.labels(series, len..len + horizon);
+        for (k, value) in row.iter().enumerate().take(SHOWN) {
+            let [forecast, low, high] = interval.around(*value, k, units[series]).map(figure);
+            report.line(format!("{:<26}{forecast:>10}{low:>12}{high:>10}", labels[k]));
+        }
+        if horizon > SHOWN {
+            report.line(format!("... and {} more in forecast.csv", horizon - SHOWN));
+        }
+    }
+    if data.names().len() > SHOWN_SERIES {
+        report.line(format!("... and {} more series in forecast.csv", data.names().len() - SHOWN_SERIES));
+    }
+}
+
+/// Four significant digits, at most six decimals, and every digit before the point up to eight; exponents beyond.
 fn figure(value: f64) -> String {
-    let digits = if value > 0.0 { (3.0 - value.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
+    if value.is_nan() {
+        return "-".into();
+    }
+    let size = value.abs();
+    let digits = if size > 0.0 { (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
     let plain = format!("{value:.digits$}");
-    if plain.len() > 8 || (value > 0.0 && value < 1e-3) { format!("{value:.2e}") } else { plain }
+    if plain.len() > 9 || (size > 0.0 && size < 1e-3) { format!("{value:.2e}") } else { plain }
+}
+
+fn metrics(
+    data: &Data,
+    arguments: &Arguments,
+    chosen: &Chosen,
+    comparison: &Comparison,
+    coverage: Option<f64>,
+    device: &Device,
+) -> serde_json::Value {
+    let plan = &comparison.plan;
+    let models: Vec<_> = comparison
+        .models
+        .iter()
+        .map(|model| {
+            json!({
+                "name": model.name,
+                "validation_mase": model.validation,
+                "mae": model.scores.mae,
+                "rmse": model.scores.rmse,
+                "mase": model.scores.mase,
+                "smape": model.scores.smape,
+                "bias": model.scores.bias,
+                "mae_by_step": by_step(data, comparison, model),
+                "seconds": model.took.as_secs_f64(),
+                "of": model.members.iter().map(|place| comparison.models[*place].name.clone()).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({
+        "models": models,
+        "best": comparison.models[comparison.best].name,
+        "left_out": comparison.left_out,
+        "level": arguments.options.level,
+        "coverage": coverage,
+        "series": data.names(),
+        "samples": data.series().iter().map(|values| values.len()).collect::<Vec<_>>(),
+        "horizon": plan.horizon,
+        "seasons": chosen.seasons.lengths,
+        "test": plan.test,
+        "validation": plan.validation,
+        "stride": plan.stride,
+        "settings": chosen.settings,
+        "device": device.summary(),
+    })
+}
+
+fn by_step(data: &Data, comparison: &Comparison, model: &Judged) -> Vec<f64> {
+    let plan = &comparison.plan;
+    let mut sums = vec![0.0; plan.horizon];
+    let mut count = 0usize;
+    for (forecasts, values) in model.forecasts.iter().zip(data.series()) {
+        count += forecasts.nrows();
+        add_errors(forecasts, values, &plan.test_origins(values.len()), &mut sums);
+    }
+    sums.iter().map(|sum| sum / count as f64).collect()
+}
+
+fn add_errors(forecasts: &Array2<f64>, values: &[f64], origins: &[usize], sums: &mut [f64]) {
+    for (row, origin) in forecasts.rows().into_iter().zip(origins) {
+        for (k, sum) in sums.iter_mut().enumerate() {
+            *sum += (row[k] - values[origin + k]).abs();
+        }
+    }
 }

@@ -28,17 +28,25 @@ const ROWS: usize = 1024;
 pub struct Linear {
     horizon: usize,
     season: Option<f64>,
+    quick: bool,
 }
 
 impl Linear {
     /// A regression for forecasts of `horizon` samples; without Fourier terms.
     pub fn new(horizon: usize) -> Self {
-        Linear { horizon, season: None }
+        Linear { horizon, season: None, quick: false }
     }
 
     /// Offers Fourier terms of this many samples a season, such as 365.25, and windows of one and two seasons.
     pub fn season(mut self, samples: Option<f64>) -> Self {
         self.season = samples.filter(|samples| *samples > 1.5);
+        self
+    }
+
+    /// Chooses among a few windows of whole seasons alone, without Fourier terms and logarithms: what many series have
+    /// time for.
+    pub fn quick(mut self) -> Self {
+        self.quick = true;
         self
     }
 
@@ -96,6 +104,10 @@ impl Linear {
         if let Some(season) = self.season {
             windows.extend([1.0, 2.0].map(|times| (times * season).round() as usize + 1));
         }
+        if self.quick {
+            let season = self.season.unwrap_or(4.0);
+            windows = [1.0, 2.0, 7.0].map(|times| (times * season).round() as usize + 1).to_vec();
+        }
         windows.retain(|window| *window <= longest && *window <= 2 * WINDOWS[WINDOWS.len() - 1] + 1);
         if windows.is_empty() {
             windows.push(longest.min(WINDOWS[0]));
@@ -103,11 +115,11 @@ impl Linear {
         windows.sort_unstable();
         windows.dedup();
         let mut units = vec![ValueUnit::level(&series[..kept]), ValueUnit::relative(&series[..kept])];
-        if series.iter().all(|value| *value > 0.0) {
+        if !self.quick && series.iter().all(|value| *value > 0.0) {
             units.extend([false, true].map(|relative| ValueUnit::logarithm(&series[..kept], relative)));
         }
         // Two seasons at least, so that the terms do not describe a trend.
-        let season = self.season.filter(|season| 2.0 * season <= kept as f64);
+        let season = self.season.filter(|season| !self.quick && 2.0 * season <= kept as f64);
         let pairs: &[usize] = if season.is_some() { &PAIRS } else { &PAIRS[..1] };
         let mut all = Vec::new();
         for &window in &windows {

@@ -21,11 +21,18 @@ pub(super) struct Curve {
     color: RGBColor,
     width: f64,
     points: Vec<(f64, f64)>,
+    /// The upper edge of a band whose lower edge the points are; empty for a line.
+    upper: Vec<(f64, f64)>,
 }
 
 impl Curve {
     pub(super) fn new(name: &str, color: RGBColor, width: f64, points: Vec<(f64, f64)>) -> Curve {
-        Curve { name: name.into(), color, width, points }
+        Curve { name: name.into(), color, width, points, upper: Vec::new() }
+    }
+
+    /// The area between two lines.
+    pub(super) fn band(name: &str, color: RGBColor, low: Vec<(f64, f64)>, high: Vec<(f64, f64)>) -> Curve {
+        Curve { name: name.into(), color, width: 1.0, points: low, upper: high }
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = f64> {
@@ -130,6 +137,16 @@ impl Panel {
             .draw()
             .map_err(failed)?;
         for curve in &self.curves {
+            if !curve.upper.is_empty() {
+                let edge = curve.points.iter().chain(curve.upper.iter().rev());
+                let finite = edge.filter(|(_, value)| value.is_finite());
+                let outline: Vec<(f64, f64)> =
+                    finite.map(|(at, value)| (*at, self.y.place(*value))).collect();
+                chart
+                    .draw_series(std::iter::once(Polygon::new(outline, curve.color.filled())))
+                    .map_err(failed)?;
+                continue;
+            }
             let style = curve.color.stroke_width((curve.width * f64::from(scale)).round() as u32);
             // A value that is not finite leaves a gap.
             for run in curve.points.split(|(_, value)| !value.is_finite()) {
@@ -156,7 +173,11 @@ impl Panel {
             right -= end - left;
             area.draw_text(&curve.name, &style(15), (right, px(20))).map_err(failed)?;
             let line = [(right - px(32), px(20)), (right - px(8), px(20))];
-            area.draw(&PathElement::new(line, curve.color.stroke_width(3 * scale))).map_err(failed)?;
+            area.draw(&PathElement::new(
+                line,
+                curve.color.stroke_width(if curve.upper.is_empty() { 3 } else { 12 } * scale),
+            ))
+            .map_err(failed)?;
             right -= px(32 + 22);
         }
         Ok(())

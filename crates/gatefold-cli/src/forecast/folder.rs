@@ -1,0 +1,160 @@
+//! The folder of a run: its options, its checkpoints, and the model for `gatefold predict`.
+
+use super::choices::Chosen;
+use super::{Arguments, CONFIG, Data, Options, Resolved};
+use crate::failure::Failure;
+use crate::table::TableArguments;
+use gatefold_forecast::{Calibration, Comparison, Fitted};
+use gatefold_model::file::write_atomically;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MODEL: &str = "model.json";
+const CHECKPOINTS: &str = "checkpoints";
+const TABLE: &str = "table";
+
+/// A folder that `gatefold forecast` writes to.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+/// Everything that `gatefold predict` needs besides networks.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedModel {
+    pub(crate) version: u32,
+    /// The best model's name, and those whose mean it is.
+    pub(crate) best: String,
+    pub(crate) members: Vec<String>,
+    pub(crate) reading: TableArguments,
+    pub(crate) options: Options,
+    pub(crate) horizon: usize,
+    pub(crate) seasons: Vec<usize>,
+    pub(crate) names: Vec<String>,
+    /// The label of each series' first sample.
+    pub(crate) first: Vec<String>,
+    pub(crate) units: Vec<f64>,
+    pub(crate) calibration: Option<Calibration>,
+}
+
+pub(crate) const VERSION: u32 = 1;
+
+impl Folder {
+    pub(crate) fn new(path: &Path) -> Self {
+        Folder { path: path.into() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the options. Checkpoints of an earlier run are removed, unless it is the one to resume.
+    pub(super) fn begin(
+        &self,
+        resolved: &Resolved,
+        data: &Data,
+        arguments: &Arguments,
+    ) -> Result<(), Failure> {
+        let checkpoints = self.path.join(CHECKPOINTS);
+        let options = toml::to_string(resolved).expect("numbers and names are TOML");
+        let kept = format!("{}\n{options}", data.fingerprint());
+        if arguments.resume {
+            let found = fs::read_to_string(checkpoints.join(TABLE)).unwrap_or_default();
+            let (table, found_options) = found.split_once('\n').unwrap_or((&found, ""));
+            if found.is_empty() {
+                return Err(Failure::failed(format!(
+                    "{}: there is nothing to resume: the run is finished, or was not begun; train without --resume",
+                    self.path.display()
+                )));
+            }
+            if table != data.fingerprint() {
+                return Err(Failure::failed(format!(
+                    "{}: the series are not those that the run was begun with ({}; expected {table}); resume with that \
+                     table, or train again without --resume",
+                    arguments.table.display(),
+                    data.fingerprint()
+                )));
+            }
+            if found_options != options {
+                let differs = |line: &&str| !found_options.lines().any(|found| found == *line);
+                let other = options.lines().find(differs).unwrap_or("an option is missing");
+                return Err(Failure::Usage(format!(
+                    "an option differs from the run to resume: {other}; leave it out, or train again without --resume"
+                )));
+            }
+        } else if checkpoints.exists() {
+            self.remove_checkpoints()?;
+        }
+        fs::create_dir_all(&checkpoints).map_err(|error| {
+            Failure::failed(format!("{}: cannot create this directory: {error}", checkpoints.display()))
+        })?;
+        write_atomically(checkpoints.join(TABLE), kept.as_bytes())?;
+        Ok(write_atomically(self.path.join(CONFIG), options.as_bytes())?)
+    }
+
+    /// The file for the state of one network in training.
+    pub(super) fn checkpoint(&self, model: &str, stage: &str, member: usize) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(format!("{model}-{stage}-{}.safetensors", member + 1))
+    }
+
+    fn remove_checkpoints(&self) -> Result<(), Failure> {
+        let checkpoints = self.path.join(CHECKPOINTS);
+        fs::remove_dir_all(&checkpoints).map_err(|error| {
+            Failure::failed(format!("{}: cannot remove the old checkpoints: {error}", checkpoints.display()))
+        })
+    }
+
+    /// Writes the model, and removes the checkpoints.
+    pub(super) fn finish(
+        &self,
+        data: &Data,
+        arguments: &Arguments,
+        chosen: &Chosen,
+        comparison: &Comparison,
+        networks: Option<&Fitted>,
+    ) -> Result<(), Failure> {
+        if let Some(networks) = networks {
+            networks.save(&self.path)?;
+        }
+        let best = &comparison.models[comparison.best];
+        let saved = SavedModel {
+            version: VERSION,
+            best: best.name.clone(),
+            members: best.members.iter().map(|place| comparison.models[*place].name.clone()).collect(),
+            reading: arguments.reading.clone(),
+            options: arguments.options.clone(),
+            horizon: chosen.plan.horizon,
+            seasons: chosen.seasons.lengths.clone(),
+            names: data.names().to_vec(),
+            first: (0..data.names().len()).map(|series| data.labels(series, 0..1).remove(0)).collect(),
+            units: comparison.units.clone(),
+            calibration: best.calibration.clone(),
+        };
+        let text = serde_json::to_string_pretty(&saved).expect("numbers and names are JSON");
+        write_atomically(self.path.join(MODEL), format!("{text}\n").as_bytes())?;
+        self.remove_checkpoints()
+    }
+
+    /// Reads what [`Folder::finish`] wrote.
+    pub(crate) fn model(&self) -> Result<SavedModel, Failure> {
+        let path = self.path.join(MODEL);
+        let refuse = |problem: String| Failure::failed(format!("{}: {problem}", path.display()));
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                refuse("there is no such file; give the directory that 'gatefold forecast' wrote to".into())
+            }
+            _ => refuse(error.to_string()),
+        })?;
+        let saved: SavedModel = serde_json::from_str(&text).map_err(|error| {
+            refuse(format!("it was not written by 'gatefold forecast': {error}; train a model with that"))
+        })?;
+        if saved.version != VERSION || saved.horizon == 0 || saved.units.len() != saved.names.len() {
+            return Err(refuse(format!(
+                "expected version {VERSION} of this file, found {}; train the model again",
+                saved.version
+            )));
+        }
+        Ok(saved)
+    }
+}

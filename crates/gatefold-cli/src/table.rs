@@ -1,0 +1,175 @@
+//! The options for reading a table, shared by the commands that do.
+
+use crate::failure::Failure;
+use gatefold_series::{Aggregate, Dataset, Delimiter, Encoding, Fill, Frequency, Layout, ReadOptions};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// How to read the table. Everything is found out by itself; an option says otherwise.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[command(next_help_heading = "Reading the table")]
+pub(crate) struct TableArguments {
+    /// The columns to forecast, separated by commas [default: the last one that holds numbers]
+    #[arg(long, value_name = "COLS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) target: Vec<String>,
+    /// The columns that tell several series apart
+    #[arg(long, value_name = "COLS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) id: Vec<String>,
+    /// The columns that hold the time, or none if the rows are evenly spaced, oldest first
+    #[arg(long, value_name = "COLS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) time: Vec<String>,
+    /// The format of the times, as strftime writes it: '%d.%m.%Y %H:%M'
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_format: Option<String>,
+    /// The time zone of the table's clock, such as Europe/Berlin
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<String>,
+    /// The time from row to row, such as 15min, h, d, b (business days), w, m, q, y
+    #[arg(long, value_name = "STEP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) freq: Option<String>,
+    /// How to fill missing cells and rows: refuse, previous, or linear, which looks ahead [default: refuse]
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fill: Option<FillChoice>,
+    /// The value of a moment with several rows: mean, sum, first, last [default: refuse]
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agg: Option<String>,
+    /// The direction of the series: long (a row is a moment), wide (each column is one), rows (each row is one)
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) layout: Option<String>,
+    /// The character between cells, or spaces, or none
+    #[arg(long, value_name = "CHAR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delimiter: Option<String>,
+    /// The decimal mark: . or ,
+    #[arg(long, value_name = "CHAR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decimal: Option<char>,
+    /// The mark between thousands
+    #[arg(long, value_name = "CHAR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) thousands: Option<char>,
+    /// Whether the first line names the columns: yes or no
+    #[arg(long, value_name = "YES|NO")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) header: Option<Answer>,
+    /// Lines above the names
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) skip: Option<usize>,
+    /// The characters that begin a line to ignore
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) comment: Option<String>,
+    /// Further cells that mean "no value", such as -999
+    #[arg(long, value_name = "CELLS", value_delimiter = ',', allow_hyphen_values = true)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) na: Vec<String>,
+    /// The encoding of the text: utf-8, utf-16le, utf-16be, windows-1252
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) encoding: Option<String>,
+}
+
+/// How to fill missing cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FillChoice {
+    /// not at all: a missing cell is an error
+    Refuse,
+    /// with the value before
+    Previous,
+    /// on a line between the values before and after, which looks ahead
+    Linear,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer {
+    /// yes
+    Yes,
+    /// no
+    No,
+}
+
+impl TableArguments {
+    /// Reads the table.
+    pub(crate) fn read(&self, path: &Path) -> Result<Dataset, Failure> {
+        Ok(Dataset::read(path, &self.options()?)?)
+    }
+
+    fn options(&self) -> Result<ReadOptions, Failure> {
+        fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
+            text.parse().map_err(|error: T::Err| Failure::Usage(error.to_string()))
+        }
+        let mut options = ReadOptions::new();
+        if !self.target.is_empty() {
+            options = options.targets(self.target.iter().cloned());
+        }
+        if !self.id.is_empty() {
+            options = options.ids(self.id.iter().cloned());
+        }
+        match self.time.as_slice() {
+            [] => {}
+            [none] if none == "none" => options = options.no_time(),
+            columns => options = options.time(columns.iter().cloned()),
+        }
+        if let Some(format) = &self.time_format {
+            options = options.time_format(format.clone());
+        }
+        if let Some(zone) = &self.zone {
+            options = options.zone(zone.clone());
+        }
+        if let Some(step) = &self.freq {
+            options = options.freq(parsed::<Frequency>(step)?);
+        }
+        if let Some(fill) = self.fill {
+            options = options.fill(match fill {
+                FillChoice::Refuse => Fill::Refuse,
+                FillChoice::Previous => Fill::Previous,
+                FillChoice::Linear => Fill::Linear,
+            });
+        }
+        if let Some(how) = &self.agg {
+            options = options.aggregate(parsed::<Aggregate>(how)?);
+        }
+        if let Some(how) = &self.layout {
+            options = options.layout(parsed::<Layout>(how)?);
+        }
+        if let Some(text) = &self.delimiter {
+            options = options.delimiter(parsed::<Delimiter>(text)?);
+        }
+        if let Some(mark) = self.decimal {
+            options = options.decimal(mark);
+        }
+        if let Some(mark) = self.thousands {
+            options = options.thousands(mark);
+        }
+        if let Some(answer) = self.header {
+            options = options.header(answer == Answer::Yes);
+        }
+        if let Some(lines) = self.skip {
+            options = options.skip(lines);
+        }
+        if let Some(start) = &self.comment {
+            options = options.comment(start.clone());
+        }
+        if !self.na.is_empty() {
+            options = options.na(self.na.iter().cloned());
+        }
+        if let Some(name) = &self.encoding {
+            options = options.encoding(parsed::<Encoding>(name)?);
+        }
+        Ok(options)
+    }
+}
