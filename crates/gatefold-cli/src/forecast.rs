@@ -262,11 +262,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
         Failure::failed(format!("{}: cannot create this directory: {error}", arguments.out.display()))
     })?;
     let folder = Folder::new(&arguments.out);
-    folder.begin(
-        &Resolved { reading: arguments.reading.clone(), options: arguments.options.clone() },
-        &data,
-        &arguments,
-    )?;
+    arguments.options = chosen.resolved(&arguments.options);
+    let resolved = Resolved { reading: arguments.reading.clone(), options: arguments.options.clone() };
+    folder.begin(&resolved, &data, &arguments)?;
     for line in chosen.lines(&data) {
         report.line(line);
     }

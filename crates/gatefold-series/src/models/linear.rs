@@ -77,7 +77,7 @@ impl Linear {
             let choose = kept.max(terms.window)..series.len() - self.horizon + 1;
             let values = terms.unit.transformed(series);
             let sums = terms.sums(&values, fit, self.horizon);
-            for penalty in PENALTIES {
+            for &penalty in if self.quick { &PENALTIES[3..] } else { &PENALTIES[..] } {
                 let Some(ridge) = sums.solve(penalty) else { continue };
                 let error = terms.mean_absolute_error(series, &values, &ridge, choose.clone());
                 if error.is_finite() && best.as_ref().is_none_or(|(least, ..)| error < *least) {
@@ -106,7 +106,7 @@ impl Linear {
         }
         if self.quick {
             let season = self.season.unwrap_or(4.0);
-            windows = [1.0, 2.0, 7.0].map(|times| (times * season).round() as usize + 1).to_vec();
+            windows = [1.0, 7.0].map(|times| (times * season).round() as usize + 1).to_vec();
         }
         windows.retain(|window| *window <= longest && *window <= 2 * WINDOWS[WINDOWS.len() - 1] + 1);
         if windows.is_empty() {
