@@ -31,7 +31,6 @@ use watch::Watching;
 /// option as it was) and the model. Ctrl-C saves what is done; --resume continues from there to the same result as a run
 /// that was never interrupted.
 #[derive(clap::Args, Debug)]
-#[command(args_override_self = true)]
 pub(crate) struct Arguments {
     /// The table: CSV and its relatives, gzip, or - for standard input
     table: PathBuf,
@@ -228,7 +227,11 @@ pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
     })?;
     let options: toml::Table = toml::from_str(&text).map_err(|error| refuse(error.message().to_owned()))?;
     let mut all = words[..2].to_vec();
-    for (name, value) in &options {
+    let given = |name: &str| {
+        let (alone, joined) = (format!("--{name}"), format!("--{name}="));
+        words.iter().any(|word| *word == alone || word.starts_with(&joined))
+    };
+    for (name, value) in options.iter().filter(|(name, _)| !given(name)) {
         let text = |value: &toml::Value| match value {
             toml::Value::String(text) => text.clone(),
             other => other.to_string(),

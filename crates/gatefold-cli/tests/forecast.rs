@@ -19,7 +19,7 @@ const OUTPUTS: [&str; 8] = [
 ];
 /// A network that takes no time, beside two models that need none.
 const SMALL: &str =
-    "--device cpu --model naive,linear,network --hidden 6 --input 12 --batch 16 --ensemble 1 --updates 24";
+    "--device cpu --model=naive,linear,network --hidden 6 --input 12 --batch 16 --ensemble 1 --updates 24";
 
 /// A folder with a table of 240 months: a yearly rhythm plus deterministic values that look like noise.
 struct Folder {
@@ -90,6 +90,11 @@ impl Folder {
             OUTPUTS.into_iter().filter(|name| read(one, name) != read(other, name)).collect();
         assert!(differ.is_empty(), "{one} and {other} differ in {differ:?}");
     }
+}
+
+/// [`SMALL`] with other models.
+fn small(models: &str) -> String {
+    SMALL.replace("naive,linear,network", models)
 }
 
 fn table(months: u32) -> String {
@@ -175,7 +180,8 @@ fn forecasts_of_the_test_part_know_nothing_of_what_follows() {
 fn the_configuration_that_a_run_wrote_repeats_it() {
     let place = Folder::new();
     place.succeed(&format!(
-        "forecast table.csv {SMALL} --model network --horizon 2 --seed 7 --level 80 --out one"
+        "forecast table.csv {} --horizon 2 --seed 7 --level 80 --out one",
+        small("network")
     ));
     place.succeed("forecast table.csv --config one/run.toml --device cpu --out two");
     place.assert_same_files("one", "two");
@@ -217,7 +223,8 @@ fn cells_losses_and_optimisers_are_taken() {
         "--seed 2",
     ] {
         place.succeed(&format!(
-            "forecast table.csv {SMALL} --model network --horizon 1 {options} --quiet --out o"
+            "forecast table.csv {} --horizon 1 {options} --quiet --out o",
+            small("network")
         ));
         seen.push((fs::read(place.path("o/network-1.safetensors")).unwrap(), options));
     }
@@ -297,7 +304,7 @@ fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
 fn predict_continues_the_table() {
     let place = Folder::new();
     for (model, out) in [("network", "n"), ("linear", "l"), ("naive,linear,network", "c")] {
-        place.succeed(&format!("forecast table.csv {SMALL} --model {model} --horizon 3 --out {out}"));
+        place.succeed(&format!("forecast table.csv {} --horizon 3 --out {out}", small(model)));
         place.succeed(&format!("predict {out} table.csv --device cpu --out {out}.csv"));
         assert_eq!(place.read(&format!("{out}.csv")), place.read(&format!("{out}/forecast.csv")), "{model}");
     }
@@ -318,9 +325,9 @@ fn a_gpu_forecasts_and_predicts() {
         return;
     }
     let place = Folder::new();
-    let gpu = SMALL.replace("--device cpu", "--device gpu");
-    place.succeed(&format!("forecast table.csv {gpu} --model network --horizon 2 --out gpu"));
-    place.succeed(&format!("forecast table.csv {SMALL} --model network --horizon 2 --out cpu"));
+    let gpu = small("network").replace("--device cpu", "--device gpu");
+    place.succeed(&format!("forecast table.csv {gpu} --horizon 2 --out gpu"));
+    place.succeed(&format!("forecast table.csv {} --horizon 2 --out cpu", small("network")));
     let mae = |out: &str| place.metrics(out)["models"][0]["mae"].as_f64().unwrap();
     assert!((mae("gpu") - mae("cpu")).abs() < 1e-3 * mae("cpu"), "{} and {}", mae("gpu"), mae("cpu"));
     let predicted = |device: &str| {
@@ -374,7 +381,7 @@ fn a_users_mistakes_are_one_line_each() {
 #[test]
 fn a_model_that_does_not_fit_a_table_says_so() {
     let place = Folder::new();
-    place.succeed(&format!("forecast table.csv {SMALL} --model network --horizon 2 --out o"));
+    place.succeed(&format!("forecast table.csv {} --horizon 2 --out o", small("network")));
     let predict = |arguments: &str| place.fail(1, &format!("predict {arguments} --device cpu"));
     assert!(predict("none table.csv").contains("give the directory that 'gatefold forecast' wrote to"));
     assert!(predict("o none.csv").contains("there is no such file"));
