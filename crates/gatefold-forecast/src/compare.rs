@@ -13,6 +13,14 @@ const COMBINED: usize = 4;
 /// Models whose validation error is up to this many times the least one take part in the combination.
 const CLOSE: f64 = 1.2;
 
+/// The newest share of a series that is held out for the test, and of the rest that chooses.
+const TEST: f64 = 0.2;
+const VALIDATION: f64 = 0.15;
+/// Series from which one block of each is enough.
+const MANY: usize = 10;
+/// Origins beyond which only some of them are forecast from.
+const MOST_ORIGINS: usize = 4_000;
+
 /// The parts of each series, counted from its end: the same number of samples of every series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -31,6 +39,40 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Holds out the last fifth of the shortest series, or `test` samples, and before it 15 % of the rest to choose with. Of
+    /// ten series or more, one block of each says enough. Networks are trained again for the test part.
+    ///
+    /// # Errors
+    /// [`ForecastError::Settings`] when the horizon does not fit, with one that does.
+    pub fn new(
+        series: &[&[f64]],
+        horizon: usize,
+        season: Option<usize>,
+        test: Option<usize>,
+    ) -> Result<Plan, ForecastError> {
+        let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
+        let share = |len: usize, share: f64| {
+            if series.len() < MANY { (len as f64 * share).ceil() as usize } else { horizon }
+        };
+        let test = test.unwrap_or_else(|| share(shortest, TEST).max(horizon));
+        let rest = shortest.saturating_sub(test);
+        let validation = share(rest, VALIDATION).max(horizon);
+        let stride = (series.len() * (test + validation)).div_ceil(MOST_ORIGINS).max(1);
+        let plan = Plan { horizon, lag: season.unwrap_or(1), test, validation, stride, refit: true };
+        if plan.check(series).is_err() || rest.saturating_sub(validation) < 2 {
+            let most = (shortest.saturating_sub(2) / 3).min(horizon.saturating_sub(1));
+            let advice = match most {
+                0 => "add rows".to_owned(),
+                most => format!("use --horizon {most} or less, or add rows"),
+            };
+            return Err(ForecastError::Settings(format!(
+                "a horizon of {horizon} does not fit into {shortest} samples, of which {test} test and {validation} choose \
+                 the model; {advice}"
+            )));
+        }
+        Ok(plan)
+    }
+
     /// Checks that the parts leave something to fit, and that each holds a horizon.
     ///
     /// # Errors

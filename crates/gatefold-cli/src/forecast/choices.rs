@@ -5,12 +5,6 @@ use gatefold_forecast::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The newest share of a series that is held out for the test, and of the rest that chooses.
-const TEST: f64 = 0.2;
-const VALIDATION: f64 = 0.15;
-/// Origins beyond which only some of them are forecast from.
-const MOST_ORIGINS: usize = 4_000;
-
 /// The cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -84,7 +78,7 @@ pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> 
     };
     let season = seasons.shortest();
     let horizon = options.horizon.unwrap_or_else(|| season.unwrap_or(12).min((shortest / 5).max(1)));
-    let plan = plan(&series, horizon, season, options.test)?;
+    let plan = Plan::new(&series, horizon, season, options.test)?;
     let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
     let mut settings = Settings::new(horizon, season, &lengths);
     settings.longest_season = seasons.exact;
@@ -121,41 +115,6 @@ pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> 
     let candidates =
         candidates(names, &seasons, &settings, &series).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(Chosen { seasons, plan, settings, candidates })
-}
-
-fn plan(
-    series: &[&[f64]],
-    horizon: usize,
-    season: Option<usize>,
-    test: Option<usize>,
-) -> Result<Plan, Failure> {
-    let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
-    // Of many series, one block each says as much as many blocks of one series.
-    let share = |len: usize, share: f64| {
-        if series.len() < 10 { (len as f64 * share).ceil() as usize } else { horizon }
-    };
-    let test = test.unwrap_or_else(|| share(shortest, TEST).max(horizon));
-    let rest = shortest.saturating_sub(test);
-    let validation = share(rest, VALIDATION).max(horizon);
-    let origins = series.len() * (test + validation);
-    let stride = origins.div_ceil(MOST_ORIGINS);
-    let plan = Plan { horizon, lag: season.unwrap_or(1), test, validation, stride, refit: true };
-    if plan.check(series).is_err() || rest.saturating_sub(validation) < 2 {
-        let longest = shortest.saturating_sub(2) / 3;
-        return Err(Failure::failed(format!(
-            "a horizon of {horizon} does not fit into {shortest} samples, of which {test} test and {validation} choose the \
-             model; {}",
-            if longest == 0 {
-                "add rows".into()
-            } else {
-                format!(
-                    "use --horizon {} or less, or add rows",
-                    longest.min(horizon.saturating_sub(1).max(1))
-                )
-            }
-        )));
-    }
-    Ok(plan)
 }
 
 impl Chosen {
