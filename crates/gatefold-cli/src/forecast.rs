@@ -66,8 +66,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     season: Vec<usize>,
-    /// Models to compare, separated by commas: naive, mean, drift, seasonal, linear, ar, ets, theta, mstl, network
-    /// [default: all that suit the table]
+    /// Models to compare, separated by commas: naive, mean, drift, seasonal, linear, ar, ets, theta, mstl, kalman, hmm,
+    /// network [default: all that suit the table]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     model: Vec<String>,

@@ -1,13 +1,14 @@
 //! The models that take part in a comparison, by their names.
 
 use crate::{Candidate, ForecastError, Settings};
-use gatefold_series::{Ar, Baseline, Calendar, Ets, Linear, Model, Mstl, Theta, find_season};
+use gatefold_series::{Ar, Baseline, Calendar, Ets, Hmm, Kalman, Linear, Model, Mstl, Theta, find_season};
 
 /// The names of the models, in the order in which they are compared.
-pub const MODELS: [&str; 10] =
-    ["naive", "mean", "drift", "seasonal", "linear", "ar", "ets", "theta", "mstl", "network"];
+pub const MODELS: [&str; 12] = [
+    "naive", "mean", "drift", "seasonal", "linear", "ar", "ets", "theta", "mstl", "kalman", "hmm", "network",
+];
 /// Models that are left out by default when so many samples would take them long.
-const SLOW: [&str; 3] = ["ets", "theta", "mstl"];
+const SLOW: [&str; 5] = ["ets", "theta", "mstl", "kalman", "hmm"];
 /// Samples, over all series, from which the slow models are left out by default.
 const MANY: usize = 20_000;
 
@@ -97,6 +98,8 @@ pub fn candidates(
             "theta" => add(Box::new(Theta::new(season))),
             "mstl" if seasons.lengths.is_empty() => {}
             "mstl" => add(Box::new(Mstl::new(&seasons.lengths))),
+            "kalman" => add(Box::new(Kalman::automatic(season))),
+            "hmm" => add(Box::new(Hmm::automatic())),
             "network" => all.push(Candidate::Network("network".into(), settings.clone())),
             other => {
                 return Err(ForecastError::Settings(format!(
