@@ -413,3 +413,25 @@ fn a_constant_series_is_forecast_by_its_constant() {
         place.succeed("forecast constant.csv --device cpu --ensemble 1 --updates 12 --horizon 2 --out o");
     assert!(place.rows("o/forecast.csv").iter().all(|row| row["forecast"] == "7"), "{printed}");
 }
+
+/// The README's first command, with a smaller network: what it claims of the models holds.
+#[test]
+fn the_readmes_first_command_beats_what_learns_nothing() {
+    let place = Folder::new();
+    let table = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data/seattle_weather_daily.csv");
+    let options =
+        "--target temp_max --device cpu --model naive,seasonal,ets,linear,network --ensemble 1 --updates 300";
+    let printed = place.succeed(&format!("forecast {table} {options} --out o"));
+    let metrics = place.metrics("o");
+    let mae = |name: &str| {
+        let models = metrics["models"].as_array().unwrap();
+        models.iter().find(|model| model["name"] == name).unwrap()["mae"].as_f64().unwrap()
+    };
+    let least = ["repeat last", "seasonal naive (7)", "seasonal naive (365)", "ets"]
+        .map(mae)
+        .into_iter()
+        .fold(f64::MAX, f64::min);
+    assert!(mae("network") < 0.85 * least && mae("linear") < 0.85 * least, "{printed}");
+    assert!((mae("network") / mae("linear") - 1.0).abs() < 0.05, "{printed}");
+    assert_eq!(place.rows("o/forecast.csv")[0]["date"], "2016-01-01");
+}

@@ -315,3 +315,78 @@ fn median(mut values: Vec<f32>) -> f32 {
     let half = values.len() / 2;
     if values.len() % 2 == 1 { values[half] } else { 0.5 * (values[half - 1] + values[half]) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_series::{FittedModel, Linear};
+
+    fn wave(t: usize) -> f64 {
+        40.0 + 9.0 * (t as f64 * std::f64::consts::TAU / 12.0).sin() + ((t * t * 7919) % 100) as f64 / 50.0
+    }
+
+    #[test]
+    fn an_untrained_network_is_the_linear_regression() {
+        let series: Vec<f64> = (0..200).map(wave).collect();
+        let mut settings = Settings::new(4, Some(12), &[200]);
+        (settings.stop_after, settings.members) = (Some(0), 1);
+        let fitted =
+            Forecaster::new(settings).fit(&Device::cpu().unwrap(), &[&series[..150]], None, &mut ()).unwrap();
+        let linear = Linear::new(4).season(Some(12.0)).fit_linear(&series[..150]).unwrap();
+        for origin in [150, 163, 190] {
+            let forecast = fitted.forecast(&[(0, &series[..origin])]).unwrap();
+            let expected = linear.forecast(&series[..origin], 4).unwrap();
+            for k in 0..4 {
+                let error = (forecast[[0, 0, k]] - expected[k]).abs();
+                assert!(error < 1e-5 * expected[k].abs(), "origin {origin}, step {k}: {error}");
+                assert!(
+                    forecast[[1, 0, k]] < forecast[[0, 0, k]] && forecast[[0, 0, k]] < forecast[[2, 0, k]]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_learns_what_a_linear_regression_cannot() {
+        // The logistic map is a parabola of the sample before: a line through it says nothing.
+        let mut series = vec![0.3];
+        for t in 1..1500 {
+            series.push(3.9 * series[t - 1] * (1.0 - series[t - 1]));
+        }
+        let mut settings = Settings::new(1, None, &[1200]);
+        (settings.members, settings.updates, settings.window, settings.hidden) = (1, 2000, Some(4), 32);
+        let fitted = Forecaster::new(settings)
+            .fit(&Device::cpu().unwrap(), &[&series[..1200]], None, &mut ())
+            .unwrap();
+        let known: Vec<(usize, &[f64])> = (1200..1500).map(|origin| (0, &series[..origin])).collect();
+        let network = fitted.forecast(&known).unwrap();
+        let linear =
+            Linear::new(1).fit_linear(&series[..1200]).unwrap().forecasts(&series, 1200..1500, 1).unwrap();
+        let mae = |forecast: &dyn Fn(usize) -> f64| {
+            (0..300).map(|at| (forecast(at) - series[1200 + at]).abs()).sum::<f64>() / 300.0
+        };
+        let (ours, line) = (mae(&|at| network[[0, at, 0]]), mae(&|at| linear[[at, 0]]));
+        assert!(ours < 0.3 * line, "{ours} beside {line}");
+    }
+
+    #[test]
+    fn many_series_share_a_network_whatever_their_scale() {
+        // The same shape at scales of a thousandth and a thousand: in units of their own the forecasts are equal.
+        let shape: Vec<f64> = (0..160).map(wave).collect();
+        let scaled = |scale: f64| shape.iter().map(|value| scale * value).collect::<Vec<f64>>();
+        let series: Vec<Vec<f64>> = (0..12).map(|at| scaled(10f64.powi(at % 7 - 3))).collect();
+        let views: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
+        let mut settings = Settings::new(6, Some(12), &[160; 12]);
+        assert!(settings.shared && settings.window == Some(72), "{settings:?}");
+        (settings.members, settings.updates, settings.hidden) = (1, 30, 8);
+        let fitted = Forecaster::new(settings).fit(&Device::cpu().unwrap(), &views, None, &mut ()).unwrap();
+        let known: Vec<(usize, &[f64])> = views.iter().copied().enumerate().collect();
+        let forecast = fitted.forecast(&known).unwrap();
+        for (at, values) in views.iter().enumerate() {
+            for k in 0..6 {
+                let ratio = forecast[[0, at, k]] / values[0] / (forecast[[0, 3, k]] / views[3][0]);
+                assert!((ratio - 1.0).abs() < 1e-4, "series {at}, step {k}: {ratio}");
+            }
+        }
+    }
+}

@@ -212,3 +212,58 @@ fn train_config(settings: &Settings) -> TrainConfig {
         .clip_value(settings.clip_value)
         .average(Some(settings.average))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    /// A batch of two rows and two steps with unlike weights, and an output for it.
+    fn case() -> (Array3<f32>, Batch) {
+        let output =
+            Array3::from_shape_fn((1, 2, 6), |(_, row, at)| 0.37 * (row as f32 + 1.0) - 0.21 * at as f32);
+        let rest = Array3::from_shape_fn((1, 2, 2), |(_, row, k)| 0.5 * k as f32 - 0.8 * row as f32 + 0.05);
+        (output, Batch { input: Array3::zeros((1, 2, 1)), rest, weights: vec![0.5, 1.5] })
+    }
+
+    #[test]
+    fn the_gradient_of_the_loss_is_that_of_its_differences() {
+        for kind in [MedianLoss::Absolute, MedianLoss::Squared, MedianLoss::Huber] {
+            let (output, batch) = case();
+            let (_, gradient) = loss(output.view(), &batch, kind);
+            for row in 0..2 {
+                for at in 0..6 {
+                    let moved = |by: f32| {
+                        let mut output = output.clone();
+                        output[[0, row, at]] += by;
+                        // The ends of the interval do not pull at the median: its own loss alone counts.
+                        match at {
+                            0 | 1 => {
+                                let error = output[[0, row, at]] - batch.rest[[0, row, at]];
+                                batch.weights[row] / 4.0 * kind.of(error).0
+                            }
+                            _ => loss(output.view(), &batch, kind).0,
+                        }
+                    };
+                    let difference = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+                    // Losses near 1 in f32, divided by a step of 2e-2, err by 1e-5; the squared terms are exact here.
+                    assert_relative_eq!(gradient[[0, row, at]], difference, epsilon = 2e-4);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_depend_on_seed_and_update_alone() {
+        let values: Vec<f64> = (0..120).map(|t| (0.3 * f64::from(t)).sin() + 0.01 * f64::from(t)).collect();
+        let settings = Settings { mixing: 0.5, batch: 8, ..Settings::new(2, Some(7), &[120]) };
+        let series = [values.as_slice()];
+        let encoder = Encoder::fit(&settings, &series).unwrap();
+        let set = TrainingSet::new(&encoder, &series, 2);
+        let (one, again) = (set.batch(&settings, 3, 5), set.batch(&settings, 3, 5));
+        assert_eq!((&one.input, &one.rest), (&again.input, &again.rest));
+        assert_ne!(one.input, set.batch(&settings, 3, 6).input);
+        assert_ne!(one.input, set.batch(&settings, 4, 5).input);
+        assert_relative_eq!(one.weights.iter().sum::<f32>(), 8.0, max_relative = 1e-6);
+    }
+}

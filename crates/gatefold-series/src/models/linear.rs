@@ -381,3 +381,83 @@ impl FittedModel for FittedLinear {
         Ok(forecasts.slice_move(s![.., ..horizon]).as_standard_layout().into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    /// Deterministic values between -1 and 1 that look like noise.
+    fn noise(at: usize) -> f64 {
+        ((at * at * 7919 + at * 104_729) % 2000) as f64 / 1000.0 - 1.0
+    }
+
+    #[test]
+    fn a_recursion_of_two_samples_is_found() {
+        // y(t) = 1.2 y(t-1) - 0.5 y(t-2) + 3, with hardly any noise: two steps ahead follow from one.
+        let mut series = vec![10.0, 12.0];
+        for t in 2..400 {
+            series.push(1.2 * series[t - 1] - 0.5 * series[t - 2] + 3.0 + 1e-6 * noise(t));
+        }
+        // Without noise the recursion comes to rest; a kick now and then keeps it moving.
+        for t in (20..400).step_by(20) {
+            series[t] += noise(t);
+            for at in t + 1..(t + 20).min(400) {
+                series[at] = 1.2 * series[at - 1] - 0.5 * series[at - 2] + 3.0;
+            }
+        }
+        let fitted = Linear::new(2).fit_linear(&series).unwrap();
+        // The last samples after the last kick.
+        let forecast = fitted.forecast(&series[..390], 2).unwrap();
+        assert_relative_eq!(forecast[0], series[390], max_relative = 2e-2);
+        assert_relative_eq!(forecast[1], series[391], max_relative = 2e-2);
+    }
+
+    #[test]
+    fn a_trend_with_a_season_goes_on() {
+        let series: Vec<f64> =
+            (0..300).map(|t| 5.0 + 0.3 * t as f64 + 8.0 * (TAU * t as f64 / 12.0).sin()).collect();
+        let fitted = Linear::new(12).season(Some(12.0)).fit_linear(&series[..240]).unwrap();
+        for (forecast, truth) in fitted.forecast(&series[..280], 12).unwrap().iter().zip(&series[280..]) {
+            assert_relative_eq!(forecast, truth, max_relative = 1e-3);
+        }
+    }
+
+    #[test]
+    fn growth_by_a_factor_is_forecast_by_logarithms() {
+        let series: Vec<f64> =
+            (0..144).map(|t| 100.0 * 1.03f64.powi(t) * (1.0 + 0.01 * noise(t as usize))).collect();
+        let fitted = Linear::new(6).fit_linear(&series).unwrap();
+        assert!(fitted.unit().logarithm, "{:?}", fitted.unit());
+        let truth = 100.0 * 1.03f64.powi(149);
+        assert_relative_eq!(fitted.forecast(&series, 6).unwrap()[5], truth, max_relative = 0.05);
+        assert!(fitted.forecast(&[-1.0; 200], 6).is_err(), "there is no logarithm of it");
+    }
+
+    #[test]
+    fn forecasts_in_the_unit_are_those_of_the_series() {
+        let series: Vec<f64> = (0..200).map(|t| 50.0 + noise(t) + (TAU * t as f64 / 7.0).cos()).collect();
+        let fitted = Linear::new(3).season(Some(7.0)).fit_linear(&series).unwrap();
+        let window = fitted.unit().transformed(&series[150 - fitted.window()..150]);
+        let in_unit = fitted.forecast_in_unit(&window, 150);
+        let restored = in_unit.iter().map(|value| fitted.unit().restored(*value, window[window.len() - 1]));
+        for (restored, forecast) in restored.zip(fitted.forecast(&series[..150], 3).unwrap()) {
+            assert_relative_eq!(restored, forecast, max_relative = 1e-12);
+        }
+        let text = serde_json::to_string(&fitted).unwrap();
+        assert_eq!(serde_json::from_str::<FittedLinear>(&text).unwrap(), fitted);
+    }
+
+    #[test]
+    fn what_cannot_be_fitted_is_refused() {
+        let refused = |series: &[f64], text: &str| {
+            let error = Linear::new(2).fit_linear(series).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        };
+        refused(&[1.0; 5], "needs 6 samples");
+        refused(&[1.0, 2.0, f64::NAN, 4.0, 5.0, 6.0, 7.0], "sample 3 is NaN");
+        let fitted = Linear::new(2).fit_linear(&[3.0; 40]).unwrap();
+        assert_eq!(fitted.forecast(&[3.0; 40], 2).unwrap(), [3.0, 3.0]);
+        assert!(fitted.forecast(&[3.0; 40], 3).is_err(), "it was fitted for two");
+    }
+}
