@@ -3,7 +3,8 @@
 use gatefold::devices::ScanChoice;
 use gatefold::hooks::{Step, assign};
 use gatefold::layers::{
-    Activation, Conv1dConfig, DenseConfig, Direction, GruConfig, LayerConfig, LstmConfig, Reset,
+    Activation, Conv1dConfig, DenseConfig, Direction, GruConfig, LayerConfig, LstmConfig, Merge, Reset,
+    branch,
 };
 use gatefold::schedule::{Axis, MemoryNeed, Plan, Shape, Target, memory_need, schedule};
 use gatefold::training::ParameterGroup;
@@ -142,6 +143,50 @@ unfold                 lengths layer0.y -> layer1.read                          
 matmul                 layer1 layer1.read parameters[128..164] parameters[192..196] layer1.lengths -> layer1.y groups 1,15,1
 copy                   layer1.y -> output
 mask_rows              layer1.lengths -> output                                   groups 1,1,1
+",
+    );
+}
+
+/// Branches side by side: each part is copied in, and its gradient out; the gradients of two readers of a value meet.
+#[test]
+fn branches_of_a_training_step() {
+    let config = NetworkConfig::with_input(3)
+        .dense(2)
+        .parallel(Merge::Concatenate, [branch().dense(4), branch(), branch().dense(1)])
+        .build()
+        .unwrap();
+    let training = TrainConfig::new().average(Some(0.9));
+    assert_plan(
+        &planned(&config, (2, 5), Some(&training)),
+        "
+matmul                 layer0 input parameters[0..6] parameters[64..66] -> layer0.y groups 1,10,1
+matmul                 layer1 layer0.y parameters[128..136] parameters[192..196] -> layer1.y groups 1,10,1
+matmul                 layer2 layer0.y parameters[256..258] parameters[320..321] -> layer2.y groups 1,10,1
+copy_block             layer1.y -> layer3.y                                       groups 1,1,1
+copy_block             layer0.y -> layer3.y                                       groups 1,1,1
+copy_block             layer2.y -> layer3.y                                       groups 1,1,1
+element_loss           layer3.y target weights -> d_y loss.parts                  groups 2,1,1
+sum_loss               loss.parts -> report[64..1089]                             groups 1,1,1
+copy_block             d_y -> layer3.columns0                                     groups 1,1,1
+copy_block             d_y -> layer3.columns4                                     groups 1,1,1
+copy_block             d_y -> layer3.columns6                                     groups 1,1,1
+matmul                 layer2.weight layer0.y layer3.columns6 -> layer2.weight.slices groups 1,2,1
+column_sum             layer2.bias layer3.columns6 -> layer2.bias.sums            groups 1,1,1
+matmul                 layer2.d_x layer3.columns6 parameters[256..258] -> layer2.d_x groups 1,10,1
+add                    layer2.d_x layer3.columns4 -> layer2.d_met.sum             groups 1,1,1
+matmul                 layer1.weight layer0.y layer3.columns0 -> layer1.weight.slices groups 1,2,1
+column_sum             layer1.bias layer3.columns0 -> layer1.bias.sums            groups 1,1,1
+matmul                 layer1.d_x layer3.columns0 parameters[128..136] -> layer1.d_x groups 1,10,1
+add                    layer1.d_x layer2.d_met.sum -> layer1.d_met.sum            groups 1,1,1
+matmul                 layer0.weight input layer1.d_met.sum -> layer0.weight.slices groups 1,3,1
+unpack_gradient        layer2.weight+layer2.bias+layer1.weight+layer1.bias+layer0.weight unpack.jobs layer2.weight.slices layer2.bias.sums layer1.weight.slices layer1.bias.sums layer0.weight.slices -> gradients groups 5,1,1
+column_sum             layer0.bias layer1.d_met.sum -> layer0.bias.sums           groups 1,1,1
+unpack_gradient        layer0.bias unpack.jobs layer0.bias.sums -> gradients      groups 1,1,1
+gradient_norm          pieces gradients -> norm.partials                          groups 6,1,1
+finish_norm            norm.partials hyper -> report[0..8]                        groups 1,1,1
+adam                   trial hyper pieces -> report[0..8] gradients parameters m v groups 6,1,1
+adam                   hyper pieces -> report[0..8] gradients parameters m v      groups 6,1,1
+average                hyper pieces parameters -> report[0..8] average            groups 6,1,1
 ",
     );
 }

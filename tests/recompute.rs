@@ -3,7 +3,7 @@
 use gatefold::devices::{GpuOptions, ScanChoice};
 use gatefold::layers::{
     Activation, Direction, EmbeddingConfig, Expansion, GruConfig, InitialState, LayerConfig, LstmConfig,
-    Reset, RnnConfig,
+    Merge, Reset, RnnConfig, branch,
 };
 use gatefold::schedule::{Axis, Shape, Target, memory_need};
 use gatefold::training::{ParameterGroup, Reduction, Truncation};
@@ -74,6 +74,15 @@ fn networks() -> Vec<NetworkConfig> {
             [EmbeddingConfig::new(5, 4).into(), RnnConfig::new(6).into(), dense(4), LayerConfig::Softmax],
         ),
         config(2, [dense(3)]),
+        NetworkConfig::with_input(3)
+            .parallel(Merge::Sum, [branch().lstm(4).last_step().dense(2), branch().last_step().dense(2)])
+            .build()
+            .unwrap(),
+        NetworkConfig::with_input(2)
+            .parallel(Merge::Concatenate, [branch().gru(4), branch(), branch().rnn(3).dropout(0.4)])
+            .dense(2)
+            .build()
+            .unwrap(),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use gatefold::layers::{
     Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
-    GruConfig, InitialState, LayerConfig, LstmConfig, Reset, RnnConfig,
+    GruConfig, InitialState, LayerConfig, LstmConfig, Merge, Reset, RnnConfig, branch,
 };
 use gatefold::training::{Reduction, Truncation};
 use gatefold::{
@@ -70,7 +70,19 @@ fn networks() -> Vec<NetworkConfig> {
         ),
         // A convolution that reads a single step goes step by step, too.
         config(2, [Conv1dConfig::new(4, 1).activation(tanh).into(), LstmConfig::new(3).into()]),
+        branches(),
     ]
+}
+
+/// Recurrent layers in two branches, beside the input itself; a sum within a concatenation.
+fn branches() -> NetworkConfig {
+    let inner = [branch().dense(3), branch().rnn(3)];
+    let branches = [
+        branch().layer(GruConfig::new(5).initial_state(InitialState::Learned)).dense(2),
+        branch(),
+        branch().lstm(4).parallel(Merge::Sum, inner),
+    ];
+    NetworkConfig::with_input(2).parallel(Merge::Concatenate, branches).dense(3).build().unwrap()
 }
 
 fn case(config: &NetworkConfig, steps: usize, batch: usize) -> NetworkCase {

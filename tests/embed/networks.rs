@@ -7,7 +7,7 @@ use gatefold::data::LayerState;
 use gatefold::embed::{self, BackwardBuffers, DecoderBuffers, ForwardBuffers, StateBuffers};
 use gatefold::layers::{
     Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig,
-    InitialState, LayerConfig, LayerKind, LstmConfig, Reset, RnnConfig,
+    InitialState, LayerConfig, LayerKind, LstmConfig, Merge, Reset, RnnConfig, branch,
 };
 use gatefold::{Device, Gpu, Network, NetworkConfig, Parameters, Sequences, States, wgpu};
 use gatefold_check::{
@@ -362,6 +362,9 @@ fn stacks() {
             .dense(3)
             .softmax(),
         input(1).embedding(9, 5).gru(5).layer(tanh(5)).residual(1).dense(2),
+        input(4)
+            .parallel(Merge::Sum, [branch().gru(4), branch(), branch().layer(tanh(4)).residual(1)])
+            .dense(2),
         input(4).gru(4).residual(0).layer(LstmConfig::new(5).direction(both).initial_state(learned)).dense(2),
         input(6).gru(6).tied(0).layer(tanh(3)).layer(LstmConfig::new(5).feedback(3, TANH).skip(2)),
         input(3).lstm(5).final_state().layer(tanh(4)).expand(3, Expansion::Repeat).rnn(4).dense(2),

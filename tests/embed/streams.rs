@@ -2,7 +2,7 @@
 
 use super::{buffer, encode, read, written};
 use gatefold::embed::{self, ForwardBuffers};
-use gatefold::layers::{Activation, GruConfig, InitialState, LstmConfig, RnnConfig, Timeline};
+use gatefold::layers::{Activation, GruConfig, InitialState, LstmConfig, Merge, RnnConfig, Timeline, branch};
 use gatefold::{Device, Network, NetworkConfig};
 use gatefold_check::{Failures, NetworkCase, test_gpu};
 use ndarray::{Array3, Axis};
@@ -27,6 +27,10 @@ fn steps_of_a_network_are_those_of_its_sequence() {
         // The final state is h, the output is not.
         input(3).layer(RnnConfig::new(5).feedback(4, TANH)).final_state().dense(2),
         input(3).lstm(4).final_state().lstm(3),
+        // A ring in each of two branches.
+        input(3)
+            .parallel(Merge::Concatenate, [branch().lstm(4), branch(), branch().gru(5).dense(2)])
+            .dense(2),
     ];
     let mut failures = Failures::new();
     for config in networks.map(|layers| layers.build().unwrap()) {

@@ -289,6 +289,7 @@ pub fn output_terms(config: &NetworkConfig) -> usize {
         LayerKind::Dense { .. } | LayerKind::Softmax => layer.input,
         LayerKind::Conv1d(conv) => layer.input * conv.kernel,
         LayerKind::Residual { .. } => 2,
+        LayerKind::Merge(_) => config.graph().node(layer.index).inputs.len(),
         _ => 0,
     });
     terms.sum::<usize>().max(1)
@@ -310,6 +311,7 @@ pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usi
         LayerKind::Conv1d(conv) => layer.output * conv.kernel,
         LayerKind::Expand { steps, .. } => steps,
         LayerKind::Residual { .. } => 2,
+        LayerKind::Merge(_) => config.graph().node(layer.index).inputs.len(),
         _ => 0,
     });
     output_terms(config) + back.sum::<usize>() + steps * batch

@@ -1,6 +1,8 @@
 //! Every cell, direction, shape of network and kind of layer through the public API, against the reference in `f64`:
 //! outputs, final states, and gradients with respect to everything, for a random weighting of all results.
 
+mod branches;
+
 use crate::Random;
 use crate::compare::Tolerance;
 use crate::selfcheck::Checks;
@@ -273,6 +275,7 @@ impl SequenceCase {
             Bridge::Dense { activation: linear },
             vec![LstmConfig::new(5).feedback(3, Activation::Tanh).into()],
         ));
+        cases.extend(SequenceCase::branches());
         cases
     }
 

@@ -18,7 +18,7 @@ use gatefold_model::{Conv1d, States};
 use gatefold_model::{
     InitialSource, InitialState, Layer, LayerKind, Merge, Node, Recurrent, Role, Source, StateKind,
 };
-use ndarray::{Array3, ArrayD, ArrayView3};
+use ndarray::{Array3, ArrayD, ArrayView3, s};
 use std::sync::Arc;
 
 /// The gradients of a whole network.
@@ -319,6 +319,22 @@ impl BackWalk<'_> {
         }
     }
 
+    /// The values a step of a value of the layer graph.
+    fn width_of(&self, source: Source) -> usize {
+        let config = self.context.config;
+        match source {
+            Source::Input => config.input(),
+            Source::DecoderInput => {
+                config.decoder().map_or(config.input(), |decoder| config.layers()[decoder].output)
+            }
+            Source::Output(layer) => config.layers()[layer].output,
+            Source::FinalHidden(layer) => {
+                let (_, recurrent) = recurrent_of(config, layer);
+                recurrent.direction.scans().len() * recurrent.recurrent_width()
+            }
+        }
+    }
+
     fn wants_input_of(&self, node: &Node) -> bool {
         node.inputs.iter().any(|source| self.wants(source))
     }
@@ -335,6 +351,17 @@ impl BackWalk<'_> {
                 }
                 if let Some(last) = wanted().next_back() {
                     back.meet(self.context, last, d_input, tape);
+                }
+            }
+            Merge::Concatenate => {
+                let mut column = 0;
+                for &source in &node.inputs {
+                    let end = column + self.width_of(source);
+                    if self.wants(&source) {
+                        let part = self.context.buffers.copy(d_input.slice(s![.., column..end]));
+                        back.meet(self.context, source, part, tape);
+                    }
+                    column = end;
                 }
             }
         }
@@ -511,7 +538,7 @@ impl Back {
                 Some(packing.spread_last_rows(context.buffers, d.view()))
             }
             // These layers only read.
-            (LayerKind::Residual { .. } | LayerKind::FinalState, _) => Some(d),
+            (LayerKind::Residual { .. } | LayerKind::FinalState | LayerKind::Merge(_), _) => Some(d),
             (kind, _) => unreachable!("{} is run elsewhere, or kept what backward needs", kind.name()),
         }
     }

@@ -30,8 +30,11 @@ const MOST_WINDOWS: usize = 16;
 fn link(config: &NetworkConfig, at: usize) -> Option<usize> {
     let (layers, graph) = (config.layers(), config.graph());
     let is_recurrent = |at: usize| layers[at].recurrent().is_some_and(|r| r.direction == Direction::Forward);
+    // Between branches, a layer may read one that does not lie before it.
     let before = |at: usize| match graph.node(at).inputs[..] {
-        [Source::Output(before)] if graph.readers(Source::Output(before)) == [at] => Some(before),
+        [Source::Output(before)] if before + 1 == at && graph.readers(Source::Output(before)) == [at] => {
+            Some(before)
+        }
         _ => None,
     };
     let mut found = before(at).filter(|_| is_recurrent(at))?;

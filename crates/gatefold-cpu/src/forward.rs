@@ -195,7 +195,9 @@ impl PartTape {
                 Kept::Rows(rows)
             }
             // These layers only read.
-            LayerKind::Residual { .. } | LayerKind::FinalState => self.unchanged(node, input),
+            LayerKind::Residual { .. } | LayerKind::FinalState | LayerKind::Merge(_) => {
+                self.unchanged(node, input)
+            }
             kind => unreachable!("{} is run elsewhere", kind.name()),
         }
     }

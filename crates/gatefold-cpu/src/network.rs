@@ -14,7 +14,7 @@ use crate::threads::Threads;
 use crate::weights::{PackedNetwork, Pass, Store};
 use gatefold_model::{Conv1d, Dropout, LayerState, States};
 use gatefold_model::{Graph, Layer, Merge, ModelError, NetworkConfig, Node, Parameters, Source, StateKind};
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, s};
 use std::sync::Arc;
 
 /// A network with its parameters.
@@ -176,16 +176,28 @@ impl PartTape {
             _ => Rows::Kept(self.values.rows(source)),
         };
         let (first, others) = node.inputs.split_first().expect("it reads a value");
-        others.iter().fold(value(*first), |merged, &other| {
-            let mut sum = match merged {
-                Rows::Made(rows) => rows,
-                Rows::Kept(rows) => context.buffers.copy(rows),
-            };
-            match node.merge {
-                Merge::Sum => *sum += &value(other).view(),
+        match node.merge {
+            Merge::Concatenate if !others.is_empty() => {
+                let rows = self.packings[*first].len();
+                let mut all = context.buffers.matrix(rows, context.config.layers()[node.layer].output);
+                let mut column = 0;
+                for &source in &node.inputs {
+                    let part = value(source);
+                    let end = column + part.view().ncols();
+                    all.slice_mut(s![.., column..end]).assign(&part.view());
+                    column = end;
+                }
+                Rows::Made(all)
             }
-            Rows::Made(sum)
-        })
+            Merge::Sum | Merge::Concatenate => others.iter().fold(value(*first), |merged, &other| {
+                let mut sum = match merged {
+                    Rows::Made(rows) => rows,
+                    Rows::Kept(rows) => context.buffers.copy(rows),
+                };
+                *sum += &value(other).view();
+                Rows::Made(sum)
+            }),
+        }
     }
 
     /// The output of a layer that passes its input through.

@@ -142,12 +142,22 @@ impl Network {
                 }
             };
             let (one, others) = node.inputs.split_first().expect("it reads a value");
-            let x = others.iter().fold(read(*one), |mut merged, &other| match node.merge {
-                Merge::Sum => {
-                    *merged += &*read(other);
-                    merged
+            let x = match node.merge {
+                Merge::Sum => others.iter().fold(read(*one), |mut sum, &other| {
+                    *sum += &*read(other);
+                    sum
+                }),
+                Merge::Concatenate => {
+                    let mut all = context.buffers.matrix(input.nrows(), layer.output);
+                    let mut column = 0;
+                    for &source in &node.inputs {
+                        let part = read(source);
+                        all.slice_mut(s![.., column..column + part.ncols()]).assign(&*part);
+                        column += part.ncols();
+                    }
+                    all
                 }
-            });
+            };
             let y = match layer.kind {
                 LayerKind::Recurrent(recurrent) => {
                     let state = states.next().expect("one for each recurrent layer");

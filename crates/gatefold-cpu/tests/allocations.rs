@@ -5,7 +5,7 @@
 use gatefold_cpu::{Batch, Network, Threads};
 use gatefold_model::{
     Activation, Conv1dConfig, DenseConfig, Direction, Dropout, GruConfig, InitialState, LayerConfig,
-    LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
+    LstmConfig, Merge, NetworkConfig, ParallelConfig, Parameters, Reset, RnnConfig, branch,
 };
 use ndarray::{Array2, Array3};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -41,7 +41,7 @@ fn memory_is_used_again() {
 }
 
 /// The networks whose passes are counted: cells, directions, and layers of every kind.
-fn networks() -> [Vec<LayerConfig>; 8] {
+fn networks() -> [Vec<LayerConfig>; 9] {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
     let both = LstmConfig::new(9).direction(Direction::Bidirectional).initial_state(InitialState::Learned);
     let sum = GruConfig::new(8).direction(Direction::BidirectionalSum);
@@ -65,7 +65,14 @@ fn networks() -> [Vec<LayerConfig>; 8] {
             Conv1dConfig::new(7, 3).causal().into(),
         ],
         vec![Conv1dConfig::new(16, 1).into(), LayerConfig::Residual { from: 0 }, LstmConfig::new(8).into()],
+        vec![branches(), LayerConfig::LastStep, dense(2)],
     ]
+}
+
+/// A sum within a concatenation, beside the input itself.
+fn branches() -> LayerConfig {
+    let inner = ParallelConfig::new(Merge::Sum, [branch().lstm(5), branch().gru(5), branch().dense(5)]);
+    ParallelConfig::new(Merge::Concatenate, [branch().rnn(7), branch(), branch().layer(inner)]).into()
 }
 
 /// The passes over batches of equal shape, with and without lengths, on one thread and on two.
@@ -114,13 +121,14 @@ fn passes_allocate_nothing() {
 
 fn steps_of_a_stream_allocate_nothing() {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
-    let networks: [&[LayerConfig]; 6] = [
+    let networks: [&[LayerConfig]; 7] = [
         &[Conv1dConfig::new(12, 1).into(), LstmConfig::new(9).into()],
         &[LstmConfig::new(37).into(), dense(3)],
         &[LstmConfig::new(20).peephole().projection(7).skip(3).into(), LayerConfig::Softmax],
         &[GruConfig::new(16).into(), GruConfig::new(16).reset(Reset::Before).into(), dense(1)],
         &[RnnConfig::new(9).feedback(4, Activation::Tanh).into()],
         &[dense(8), LstmConfig::new(8).into(), LayerConfig::Residual { from: 1 }, LayerConfig::LastStep],
+        &[branches(), dense(2)],
     ];
     for layers in networks {
         for rows in [1, 5] {

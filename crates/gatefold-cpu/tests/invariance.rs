@@ -3,7 +3,7 @@
 use crate::common::{Case, assert_close};
 use gatefold_model::{
     Activation, Bridge, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruConfig,
-    LayerConfig, LstmConfig, Reset, RnnConfig,
+    LayerConfig, LstmConfig, Merge, NetworkConfig, Reset, RnnConfig, branch,
 };
 use gatefold_model::{Dropout, LayerState, States};
 use gatefold_reference::Failures;
@@ -105,6 +105,43 @@ fn padding_changes_no_bit() {
                     }
                 });
             }
+        }
+    }
+    failures.finish();
+}
+
+/// Chains of layers within branches, and a layer that reads another across a branch, which is no chain.
+#[test]
+fn threads_in_branches_change_no_bit() {
+    let (hidden, steps) = (40, 190);
+    let gru = || branch().gru(hidden);
+    let networks = [
+        NetworkConfig::with_input(7)
+            .gru(hidden)
+            .parallel(Merge::Concatenate, [branch().final_state(), gru().last_step()]),
+        NetworkConfig::with_input(7)
+            .gru(hidden)
+            .parallel(
+                Merge::Sum,
+                [gru().dropout(0.3).gru(hidden), branch().lstm(hidden).lstm(hidden), branch()],
+            )
+            .dense(3),
+    ];
+    let mut failures = Failures::new();
+    for config in networks.map(|network| network.build().unwrap()) {
+        for (batch, drops) in [(1, false), (3, true)] {
+            failures.check(format!("{config}, {batch} rows"), || {
+                let lengths = [190, 131, 2];
+                let mut case = Case::new(7, config.layer_configs(), batch, steps)
+                    .lengths(Some(&lengths[..batch]))
+                    .given_states()
+                    .counted_states();
+                case.dropout = drops.then_some(Dropout { seed: 5, batch: 2, first_step: 0 });
+                let alone = case.run(1);
+                for threads in [2, 3, 8] {
+                    assert!(case.run(threads) == alone, "{threads} threads give other bits");
+                }
+            });
         }
     }
     failures.finish();

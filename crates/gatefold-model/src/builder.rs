@@ -1,7 +1,93 @@
 use crate::{
     Conv1dConfig, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, GruConfig, LayerConfig, LstmConfig,
-    ModelError, NetworkConfig, RnnConfig,
+    Merge, ModelError, NetworkConfig, ParallelConfig, RnnConfig,
 };
+
+/// The methods that add a layer, of networks and of branches.
+macro_rules! adds_layers {
+    () => {
+        /// Adds any layer, such as one configured by [`LstmConfig`].
+        pub fn layer(mut self, layer: impl Into<LayerConfig>) -> Self {
+            self.layers.push(layer.into());
+            self
+        }
+
+        /// Adds a vanilla recurrent layer of `hidden` units.
+        pub fn rnn(self, hidden: usize) -> Self {
+            self.layer(RnnConfig::new(hidden))
+        }
+
+        /// Adds an LSTM of `hidden` units.
+        pub fn lstm(self, hidden: usize) -> Self {
+            self.layer(LstmConfig::new(hidden))
+        }
+
+        /// Adds a GRU of `hidden` units.
+        pub fn gru(self, hidden: usize) -> Self {
+            self.layer(GruConfig::new(hidden))
+        }
+
+        /// Adds a dense layer of `output` values, with a bias and no activation.
+        pub fn dense(self, output: usize) -> Self {
+            self.layer(DenseConfig::new(output))
+        }
+
+        /// Adds a convolution over time to `output` channels that reads `kernel` steps at a time, with a bias and no activation;
+        /// `layer(Conv1dConfig::new(output, kernel).causal())` and the like add one with options.
+        pub fn conv1d(self, output: usize, kernel: usize) -> Self {
+            self.layer(Conv1dConfig::new(output, kernel))
+        }
+
+        /// Adds an embedding: a vector of `width` numbers for each of the tokens `0..tokens`.
+        pub fn embedding(self, tokens: usize, width: usize) -> Self {
+            self.layer(EmbeddingConfig::new(tokens, width))
+        }
+
+        /// Adds [`LayerConfig::Dropout`].
+        pub fn dropout(self, rate: f32) -> Self {
+            self.layer(LayerConfig::Dropout { rate })
+        }
+
+        /// Adds [`LayerConfig::Softmax`].
+        pub fn softmax(self) -> Self {
+            self.layer(LayerConfig::Softmax)
+        }
+
+        /// Adds the input of layer `from` to the output of the layer before: [`LayerConfig::Residual`].
+        pub fn residual(self, from: usize) -> Self {
+            self.layer(LayerConfig::Residual { from })
+        }
+
+        /// Adds [`LayerConfig::LastStep`].
+        pub fn last_step(self) -> Self {
+            self.layer(LayerConfig::LastStep)
+        }
+
+        /// Adds [`LayerConfig::FinalState`].
+        pub fn final_state(self) -> Self {
+            self.layer(LayerConfig::FinalState)
+        }
+
+        /// Adds [`LayerConfig::Expand`].
+        pub fn expand(self, steps: usize, fill: Expansion) -> Self {
+            self.layer(LayerConfig::Expand { steps, fill })
+        }
+
+        /// Adds layer `to` again, with the same parameters: [`LayerConfig::Tied`].
+        pub fn tied(self, to: usize) -> Self {
+            self.layer(LayerConfig::Tied { to })
+        }
+
+        /// Adds branches that read the same input, and whose outputs become one: [`LayerConfig::Parallel`].
+        pub fn parallel<B: Into<Vec<LayerConfig>>>(
+            self,
+            merge: Merge,
+            branches: impl IntoIterator<Item = B>,
+        ) -> Self {
+            self.layer(ParallelConfig::new(merge, branches))
+        }
+    };
+}
 
 /// A network written layer by layer; see [`NetworkConfig::with_input`].
 ///
@@ -19,81 +105,11 @@ impl NetworkBuilder {
         NetworkBuilder { input, layers: Vec::new() }
     }
 
-    /// Adds any layer, such as one configured by [`LstmConfig`].
-    pub fn layer(mut self, layer: impl Into<LayerConfig>) -> Self {
-        self.layers.push(layer.into());
-        self
-    }
-
-    /// Adds a vanilla recurrent layer of `hidden` units.
-    pub fn rnn(self, hidden: usize) -> Self {
-        self.layer(RnnConfig::new(hidden))
-    }
-
-    /// Adds an LSTM of `hidden` units.
-    pub fn lstm(self, hidden: usize) -> Self {
-        self.layer(LstmConfig::new(hidden))
-    }
-
-    /// Adds a GRU of `hidden` units.
-    pub fn gru(self, hidden: usize) -> Self {
-        self.layer(GruConfig::new(hidden))
-    }
-
-    /// Adds a dense layer of `output` values, with a bias and no activation.
-    pub fn dense(self, output: usize) -> Self {
-        self.layer(DenseConfig::new(output))
-    }
-
-    /// Adds a convolution over time to `output` channels that reads `kernel` steps at a time, with a bias and no activation;
-    /// `layer(Conv1dConfig::new(output, kernel).causal())` and the like add one with options.
-    pub fn conv1d(self, output: usize, kernel: usize) -> Self {
-        self.layer(Conv1dConfig::new(output, kernel))
-    }
-
-    /// Adds an embedding: a vector of `width` numbers for each of the tokens `0..tokens`.
-    pub fn embedding(self, tokens: usize, width: usize) -> Self {
-        self.layer(EmbeddingConfig::new(tokens, width))
-    }
-
-    /// Adds [`LayerConfig::Dropout`].
-    pub fn dropout(self, rate: f32) -> Self {
-        self.layer(LayerConfig::Dropout { rate })
-    }
-
-    /// Adds [`LayerConfig::Softmax`].
-    pub fn softmax(self) -> Self {
-        self.layer(LayerConfig::Softmax)
-    }
-
-    /// Adds the input of layer `from` to the output of the layer before: [`LayerConfig::Residual`].
-    pub fn residual(self, from: usize) -> Self {
-        self.layer(LayerConfig::Residual { from })
-    }
-
-    /// Adds [`LayerConfig::LastStep`].
-    pub fn last_step(self) -> Self {
-        self.layer(LayerConfig::LastStep)
-    }
-
-    /// Adds [`LayerConfig::FinalState`].
-    pub fn final_state(self) -> Self {
-        self.layer(LayerConfig::FinalState)
-    }
-
-    /// Adds [`LayerConfig::Expand`].
-    pub fn expand(self, steps: usize, fill: Expansion) -> Self {
-        self.layer(LayerConfig::Expand { steps, fill })
-    }
+    adds_layers!();
 
     /// Ends the encoder and begins a decoder whose input has `input` values per step. States are handed over unchanged.
     pub fn decoder(self, input: usize) -> Self {
         self.layer(DecoderConfig::new(input))
-    }
-
-    /// Adds layer `to` again, with the same parameters: [`LayerConfig::Tied`].
-    pub fn tied(self, to: usize) -> Self {
-        self.layer(LayerConfig::Tied { to })
     }
 
     /// Checks the layers and connects them.
@@ -102,6 +118,37 @@ impl NetworkBuilder {
     /// As [`NetworkConfig::new`].
     pub fn build(self) -> Result<NetworkConfig, ModelError> {
         NetworkConfig::new(self.input, self.layers)
+    }
+}
+
+/// A branch of parallel layers, written layer by layer; see [`branch`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[must_use = "a branch is an argument of parallel()"]
+pub struct BranchBuilder {
+    layers: Vec<LayerConfig>,
+}
+
+/// Begins a branch for [`NetworkBuilder::parallel`], to be written layer by layer. Left empty, it passes its input on.
+///
+/// ```
+/// use gatefold_model::{Merge, NetworkConfig, branch};
+///
+/// let branches = [branch().gru(16).last_step().dense(3), branch().last_step().dense(3)];
+/// let config = NetworkConfig::with_input(4).parallel(Merge::Sum, branches).build()?;
+/// assert_eq!(config.output(), 3);
+/// # Ok::<(), gatefold_model::ModelError>(())
+/// ```
+pub fn branch() -> BranchBuilder {
+    BranchBuilder::default()
+}
+
+impl BranchBuilder {
+    adds_layers!();
+}
+
+impl From<BranchBuilder> for Vec<LayerConfig> {
+    fn from(branch: BranchBuilder) -> Self {
+        branch.layers
     }
 }
 

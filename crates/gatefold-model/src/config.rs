@@ -1,7 +1,7 @@
 use crate::resolve::resolve;
 use crate::{
     Activation, Conv1dConfig, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError,
-    NetworkBuilder, RnnConfig, Timeline,
+    NetworkBuilder, ParallelConfig, RnnConfig, Source, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -153,7 +153,7 @@ pub enum LayerConfig {
     Softmax,
     /// Adds the input of layer `from` to its own: a connection around the layers in between.
     Residual {
-        /// The layer whose input is added, counted from 0.
+        /// The layer whose input is added, counted from 0 through all branches; of a merge, the input of its branches.
         from: usize,
     },
     /// Keeps only each row's own last time step: `[T, B, F]` to `[1, B, F]`.
@@ -173,9 +173,11 @@ pub enum LayerConfig {
     Decoder(DecoderConfig),
     /// The same layer as an earlier one, sharing its parameters; their gradients add up.
     Tied {
-        /// The earlier layer, counted from 0.
+        /// The earlier layer, counted from 0 through all branches.
         to: usize,
     },
+    /// Branches that read the same input, and whose outputs become one.
+    Parallel(ParallelConfig),
 }
 
 /// Converts a layer's own config to a layer of a network.
@@ -196,7 +198,8 @@ layers!(
     DenseConfig => Dense,
     Conv1dConfig => Conv1d,
     EmbeddingConfig => Embedding,
-    DecoderConfig => Decoder
+    DecoderConfig => Decoder,
+    ParallelConfig => Parallel
 );
 
 /// A whole network: its input width and its layers in order. Valid by construction.
@@ -263,15 +266,15 @@ impl NetworkConfig {
     /// # Errors
     /// The number of steps expected, and for which layer: `at least 6 steps for layer 2 (conv1d)`.
     pub fn check_steps(&self, steps: usize) -> Result<(), String> {
-        let mut timeline = Timeline::Input;
         let mut needed = None;
         for layer in &self.layers {
-            if let (LayerKind::Conv1d(conv), Some(timing)) = (layer.kind, timeline.timing()) {
+            let read = self.graph.node(layer.index).inputs.first();
+            let timing = read.and_then(|&source| self.timeline_of(source).timing());
+            if let (LayerKind::Conv1d(conv), Some(timing)) = (layer.kind, timing) {
                 let least = timing.least(conv.least());
                 needed =
                     Some((least, layer)).filter(|_| needed.is_none_or(|(most, _)| least > most)).or(needed);
             }
-            timeline = layer.timeline;
         }
         match needed.filter(|&(least, _)| 0 < steps && steps < least) {
             Some((least, layer)) => Err(format!("at least {least} steps for {}", layer.place())),
@@ -284,6 +287,16 @@ impl NetworkConfig {
         self.layers.last().map_or(Timeline::Input, |layer| layer.timeline)
     }
 
+    /// The time axis of a value.
+    fn timeline_of(&self, source: Source) -> Timeline {
+        match source {
+            Source::Input => Timeline::Input,
+            Source::DecoderInput => Timeline::Decoder,
+            Source::Output(layer) => self.layers[layer].timeline,
+            Source::FinalHidden(_) => Timeline::Single,
+        }
+    }
+
     /// The index of the layer at which the decoder begins, if there is one.
     pub fn decoder(&self) -> Option<usize> {
         self.layers.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. }))
@@ -294,7 +307,8 @@ impl NetworkConfig {
         self.layers.iter().filter(|layer| layer.recurrent().is_some())
     }
 
-    /// The layers, with shapes and parameters worked out and ties resolved.
+    /// The layers, with shapes and parameters worked out and ties resolved. Those of parallel branches lie one branch
+    /// after another, and then comes the [`LayerKind::Merge`] that joins them.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -333,16 +347,32 @@ impl From<NetworkConfig> for Unchecked {
     }
 }
 
-/// `100 -> lstm 100 -> lstm 100 -> last step -> dense 100 relu -> dense 100`
+/// `100 -> lstm 100 -> lstm 100 -> last step -> dense 100 relu -> dense 100`, and for parallel branches
+/// `4 -> parallel sum (gru 16 -> last step -> dense 3 | last step -> dense 3)`
 impl fmt::Display for NetworkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.input)?;
-        for (layer, config) in self.layers.iter().zip(&self.configs) {
-            match (config, layer.kind) {
-                (LayerConfig::Tied { to }, _) => write!(f, " -> tied to layer {to}")?,
-                (_, kind) => write!(f, " -> {}", kind.describe(layer.output))?,
-            }
-        }
-        Ok(())
+        write!(f, "{} -> {}", self.input, described(&self.configs, &mut self.layers.iter()))
     }
+}
+
+/// Layers in a few words each; their resolved forms are the next of `layers`.
+fn described<'a>(configs: &[LayerConfig], layers: &mut impl Iterator<Item = &'a Layer>) -> String {
+    let mut words = Vec::with_capacity(configs.len());
+    for config in configs {
+        let branches: Vec<String> = match config {
+            LayerConfig::Parallel(parallel) => {
+                parallel.branches.iter().map(|branch| described(branch, layers)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let layer = layers.next().expect("every layer was resolved");
+        let own = layer.kind.describe(layer.output);
+        words.push(match config {
+            LayerConfig::Tied { to } => format!("tied to layer {to}"),
+            LayerConfig::Parallel(_) => format!("{own} ({})", branches.join(" | ")),
+            _ => own,
+        });
+    }
+    // A branch without layers passes its input on.
+    if words.is_empty() { "identity".into() } else { words.join(" -> ") }
 }

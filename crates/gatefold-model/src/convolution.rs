@@ -215,6 +215,17 @@ impl Timing {
         usize::try_from(wanted.saturating_mul(self.stride).saturating_sub(self.shift)).unwrap_or(0).max(1)
     }
 
+    /// Its steps in a few words.
+    pub(crate) fn describe(self) -> String {
+        let Timing { shift, stride } = self;
+        let sign = if shift < 0 { '-' } else { '+' };
+        let sum = if shift == 0 { "T".into() } else { format!("T {sign} {}", shift.unsigned_abs()) };
+        match stride {
+            1 => format!("{sum} steps for the T of the input"),
+            _ => format!("floor(({sum}) / {stride}) steps for the T of the input"),
+        }
+    }
+
     /// Every step that went in.
     pub(crate) const ALL: Timing = Timing { shift: 0, stride: 1 };
 

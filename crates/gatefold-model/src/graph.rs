@@ -1,6 +1,7 @@
 //! The layer graph: which values each layer reads, who reads its output, and how states pass between layers.
 
 use crate::{Layer, LayerKind, StateKind};
+use serde::{Deserialize, Serialize};
 
 /// The connections between a network's layers, resolved once for all code that walks them.
 ///
@@ -56,11 +57,23 @@ pub enum Source {
     FinalHidden(usize),
 }
 
-/// The way several inputs of a layer become one; a single input is read unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The way several inputs of a layer, or the outputs of parallel branches, become one; a single one is read unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Merge {
-    /// Their sum, added in order.
+    /// Their sum, added in order: `[T, B, F]` of each to `[T, B, F]`.
     Sum,
+    /// Their values side by side, in order: `[T, B, F]` of each to `[T, B, sum of F]`.
+    Concatenate,
+}
+
+/// The ways to a layer, by the layers from whose outputs they come; `None` is the network's input.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The value that arrives, whether or not the layer itself reads it; at a merge, what its branches read.
+    pub(crate) arriving: Option<usize>,
+    /// The ends of the branches that a merge joins.
+    pub(crate) branches: Vec<Option<usize>>,
 }
 
 /// The sources and readers of a recurrent layer's states.
@@ -107,26 +120,35 @@ pub struct HandOver {
 }
 
 impl Graph {
-    /// Connects resolved layers, given their hand-overs.
-    pub(crate) fn new(layers: &[Layer], hand_overs: Vec<HandOver>) -> Self {
+    /// Connects resolved layers, given the ways to each of them and their hand-overs.
+    pub(crate) fn new(layers: &[Layer], routes: &[Route], hand_overs: Vec<HandOver>) -> Self {
         let mut graph = Graph {
             nodes: Vec::with_capacity(layers.len()),
             hand_overs,
             input_readers: Vec::new(),
             decoder_input_readers: Vec::new(),
         };
-        // The value that arrives at each layer, from the layer before it or from outside. A residual connection from a
-        // layer adds this value, whether or not the layer itself reads it.
-        let mut arrivals = Vec::with_capacity(layers.len());
-        let mut arriving = Source::Input;
+        let value_of = |from: Option<usize>| match from.map(|from| &layers[from]) {
+            None => Source::Input,
+            Some(Layer { kind: LayerKind::Decoder { .. }, .. }) => Source::DecoderInput,
+            Some(layer) => Source::Output(layer.index),
+        };
         let mut number = 0;
-        for layer in layers {
+        for (layer, route) in layers.iter().zip(routes) {
             let at = layer.index;
-            arrivals.push(arriving);
+            let arriving = value_of(route.arriving);
+            let mut merge = Merge::Sum;
             let inputs = match layer.kind {
-                LayerKind::Residual { from } => vec![arriving, arrivals[from]],
-                LayerKind::FinalState => vec![Source::FinalHidden(at - 1)],
+                // A residual connection from a layer adds what arrives at it, whether or not the layer itself reads it.
+                LayerKind::Residual { from } => vec![arriving, value_of(routes[from].arriving)],
+                LayerKind::FinalState => {
+                    vec![Source::FinalHidden(route.arriving.expect("it follows a recurrent layer"))]
+                }
                 LayerKind::Decoder { .. } => Vec::new(),
+                LayerKind::Merge(of_branches) => {
+                    merge = of_branches;
+                    route.branches.iter().copied().map(value_of).collect()
+                }
                 _ => vec![arriving],
             };
             inputs.iter().for_each(|&input| graph.readers_mut(input).push(at));
@@ -136,10 +158,8 @@ impl Graph {
                 StateFlow { number, initial, final_readers: Vec::new() }
             });
             number += usize::from(states.is_some());
-            graph.nodes.push(Node { layer: at, inputs, merge: Merge::Sum, readers: Vec::new(), states });
-            arriving = Source::Output(at);
+            graph.nodes.push(Node { layer: at, inputs, merge, readers: Vec::new(), states });
             if let LayerKind::Decoder { .. } = layer.kind {
-                arriving = Source::DecoderInput;
                 for index in 0..graph.hand_overs.len() {
                     let readers = graph.readers_mut(Source::FinalHidden(graph.hand_overs[index].source));
                     if readers.last() != Some(&at) {

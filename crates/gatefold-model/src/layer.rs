@@ -1,4 +1,4 @@
-use crate::{Activation, Bridge, Conv1d, Expansion, Init, Recurrent, Timing};
+use crate::{Activation, Bridge, Conv1d, Expansion, Init, Merge, Recurrent, Timing};
 
 /// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,7 +9,7 @@ pub struct Layer {
     pub kind: LayerKind,
     /// The layer that owns its parameters: itself, or the one it is tied to.
     pub owner: usize,
-    /// The input width: values per time step.
+    /// The input width: values per time step. Of a merge, that of the branches.
     pub input: usize,
     /// The output width: values per time step.
     pub output: usize,
@@ -42,6 +42,17 @@ impl Timeline {
             Timeline::Convolved(timing) => timing.steps(given),
             Timeline::Single => 1,
             Timeline::Expanded(steps) => steps,
+        }
+    }
+
+    /// Its steps in a few words.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Timeline::Input => "the steps of the input".into(),
+            Timeline::Convolved(timing) => timing.describe(),
+            Timeline::Single => "one step".into(),
+            Timeline::Expanded(steps) => format!("{steps} steps"),
+            Timeline::Decoder => "the steps of the decoder's input".into(),
         }
     }
 
@@ -126,6 +137,8 @@ pub enum LayerKind {
         /// The way states are handed over.
         bridge: Bridge,
     },
+    /// The end of parallel branches, whose outputs become one. The layers of the branches come before it.
+    Merge(Merge),
 }
 
 /// One named parameter of a network.
@@ -264,6 +277,8 @@ impl LayerKind {
             LayerKind::FinalState => "final state",
             LayerKind::Expand { .. } => "expand",
             LayerKind::Decoder { .. } => "decoder",
+            LayerKind::Merge(Merge::Sum) => "parallel sum",
+            LayerKind::Merge(Merge::Concatenate) => "parallel concatenation",
         }
     }
 

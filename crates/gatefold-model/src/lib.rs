@@ -32,6 +32,7 @@ mod gate;
 mod graph;
 mod init;
 mod layer;
+mod parallel;
 mod parameter_names;
 mod parameters;
 mod recurrent;
@@ -41,7 +42,7 @@ mod states;
 mod training;
 
 pub use activation::Activation;
-pub use builder::NetworkBuilder;
+pub use builder::{BranchBuilder, NetworkBuilder, branch};
 pub use config::{
     Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, LayerConfig, NetworkConfig,
 };
@@ -51,6 +52,7 @@ pub use gate::{GruGate, LstmGate};
 pub use graph::{Graph, HandOver, InitialSource, Merge, Node, Source, StateFlow};
 pub use init::Init;
 pub use layer::{Layer, LayerKind, ParameterSpec, Role, StateKind, Timeline};
+pub use parallel::ParallelConfig;
 pub use parameters::Parameters;
 pub use recurrent::{
     Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, InitialState, LstmActivations,

@@ -1,6 +1,6 @@
 //! Resolves configured layers to layers of known widths and parameters, or refuses them.
 
-use crate::graph::{self, Graph, HandOver};
+use crate::graph::{self, Graph, HandOver, Route};
 use crate::layer::place;
 use crate::parameter_names::{
     Names, conv_parameters, dense_parameters, embedding_parameters, recurrent_parameters,
@@ -8,7 +8,7 @@ use crate::parameter_names::{
 use crate::recurrent_config::Options;
 use crate::{
     Activation, Bridge, Cell, Conv1d, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
-    ModelError, ParameterSpec, Recurrent, Reset, Role, Timeline,
+    Merge, ModelError, ParallelConfig, ParameterSpec, Recurrent, Reset, Role, Timeline,
 };
 
 /// The largest width: widths and token numbers travel as f32 in places, and products of two of them must be countable.
@@ -25,30 +25,135 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<(Vec<Laye
     if configs.is_empty() {
         return refuse("there are no layers; add at least one".into());
     }
-    let mut layers: Vec<Layer> = Vec::with_capacity(configs.len());
-    let mut names = Names::default();
-    for config in configs {
-        let layer = resolve_layer(input, &layers, config, &mut names)?;
-        if let Some(problem) = problem(&layers, &layer) {
-            return Err(ModelError::Config { place: layer.place(), problem });
-        }
-        layers.push(layer);
-    }
+    let (layers, routes, path) = (Vec::with_capacity(configs.len()), Vec::new(), Vec::new());
+    let mut resolver = Resolver { input, layers, routes, path, names: Names::default() };
+    resolver.sequence(configs, Arriving { from: None, in_branch: false })?;
+    let Resolver { mut layers, routes, .. } = resolver;
     let hand_overs = graph::hand_overs(&layers);
     add_bridge(&mut layers, &hand_overs)?;
-    let graph = Graph::new(&layers, hand_overs);
+    let graph = Graph::new(&layers, &routes, hand_overs);
     Ok((layers, graph))
 }
 
-fn resolve_layer(
+/// The layers resolved so far, those of branches one branch after another.
+struct Resolver {
     input: usize,
-    before: &[Layer],
+    layers: Vec<Layer>,
+    routes: Vec<Route>,
+    /// The layers on the way from the network's input to the next layer, without those of other branches.
+    path: Vec<usize>,
+    names: Names,
+}
+
+/// The value that arrives at a layer.
+#[derive(Clone, Copy)]
+struct Arriving {
+    /// The layer whose output it is; `None` for the network's input.
+    from: Option<usize>,
+    in_branch: bool,
+}
+
+impl Resolver {
+    /// Resolves layers that come one after another; returns the last of them, or what arrived if there are none.
+    fn sequence(
+        &mut self,
+        configs: &[LayerConfig],
+        mut arriving: Arriving,
+    ) -> Result<Option<usize>, ModelError> {
+        for config in configs {
+            let (layer, branches) = match config {
+                LayerConfig::Parallel(parallel) => self.parallel(parallel, arriving)?,
+                _ => (self.layer(config, arriving)?, Vec::new()),
+            };
+            if let Some(problem) = problem(self, &layer, arriving) {
+                return Err(ModelError::Config { place: layer.place(), problem });
+            }
+            self.routes.push(Route { arriving: arriving.from, branches });
+            arriving.from = Some(layer.index);
+            self.path.push(layer.index);
+            self.layers.push(layer);
+        }
+        Ok(arriving.from)
+    }
+
+    /// The layer whose output this value is.
+    fn before(&self, arriving: Arriving) -> Option<&Layer> {
+        arriving.from.map(|from| &self.layers[from])
+    }
+
+    /// Width and time axis of a value.
+    fn value(&self, from: Option<usize>) -> (usize, Timeline) {
+        from.map_or((self.input, Timeline::Input), |from| {
+            (self.layers[from].output, self.layers[from].timeline)
+        })
+    }
+
+    /// Resolves branches; returns the layer that joins them, and where each of them ends.
+    fn parallel(
+        &mut self,
+        ParallelConfig { merge, branches }: &ParallelConfig,
+        arriving: Arriving,
+    ) -> Result<(Layer, Vec<Option<usize>>), ModelError> {
+        let path = self.path.len();
+        let mut ends = Vec::with_capacity(branches.len());
+        for branch in branches {
+            self.names.break_stack();
+            ends.push(self.sequence(branch, Arriving { in_branch: true, ..arriving })?);
+            self.path.truncate(path);
+        }
+        self.names.break_stack();
+        let (index, kind) = (self.layers.len(), LayerKind::Merge(*merge));
+        let refuse = |problem| Err(ModelError::Config { place: place(index, kind.name()), problem });
+        if ends.len() < 2 {
+            return refuse(format!("its number of branches is {}; expected 2 or more", ends.len()));
+        }
+        let mut empty = (0..branches.len()).filter(|&branch| branches[branch].is_empty());
+        if let (Some(first), Some(second)) = (empty.next(), empty.next()) {
+            return refuse(format!(
+                "branches {first} and {second} have no layers; expected at most one such branch"
+            ));
+        }
+        let values: Vec<(usize, Timeline)> = ends.iter().map(|&end| self.value(end)).collect();
+        let (width, timeline) = values[0];
+        let shape =
+            |(width, timeline): (usize, Timeline)| format!("{} of {width} values", timeline.describe());
+        for (branch, &value) in values.iter().enumerate().skip(1) {
+            let expected = match merge {
+                _ if value.1 != timeline => "equal time axes",
+                Merge::Sum if value.0 != width => "equal widths",
+                Merge::Sum | Merge::Concatenate => continue,
+            };
+            let (found, first) = (shape(value), shape(values[0]));
+            return refuse(format!(
+                "branch 0 ends with {first}, branch {branch} with {found}; expected {expected}"
+            ));
+        }
+        let output = match merge {
+            Merge::Sum => width,
+            Merge::Concatenate => values.iter().map(|(width, _)| width).sum(),
+        };
+        let (input, _) = self.value(arriving.from);
+        Ok((Layer { index, kind, owner: index, input, output, timeline, parameters: Vec::new() }, ends))
+    }
+
+    /// Resolves a layer that has no branches.
+    fn layer(&mut self, config: &LayerConfig, arriving: Arriving) -> Result<Layer, ModelError> {
+        let (width, timeline) = self.value(arriving.from);
+        let before = arriving.from.map(|from| &self.layers[from]);
+        resolve_layer(config, (width, timeline), before, &self.layers, &mut self.names)
+    }
+}
+
+/// Resolves a layer that reads a value of this width and time axis, the output of layer `before`; `earlier` are all
+/// layers so far.
+fn resolve_layer(
     config: &LayerConfig,
+    (width, timeline): (usize, Timeline),
+    before: Option<&Layer>,
+    earlier: &[Layer],
     names: &mut Names,
 ) -> Result<Layer, ModelError> {
-    let index = before.len();
-    let (width, timeline) =
-        before.last().map_or((input, Timeline::Input), |layer| (layer.output, layer.timeline));
+    let index = earlier.len();
     let plain = |kind: LayerKind, output: usize, parameters: Vec<ParameterSpec>| Layer {
         index,
         kind,
@@ -90,7 +195,6 @@ fn resolve_layer(
         }
         LayerConfig::FinalState => {
             let output = before
-                .last()
                 .and_then(Layer::recurrent)
                 .map_or(width, |recurrent| recurrent.direction.scans().len() * recurrent.recurrent_width());
             Layer { timeline: Timeline::Single, ..plain(LayerKind::FinalState, output, Vec::new()) }
@@ -105,26 +209,27 @@ fn resolve_layer(
         },
         LayerConfig::Tied { to } => {
             let refuse = |problem| Err(ModelError::Config { place: place(index, "tied"), problem });
-            let Some(earlier) = before.get(*to) else {
+            let Some(tied) = earlier.get(*to) else {
                 let last = index.max(1) - 1;
                 return refuse(format!("it is tied to layer {to}; expected a layer before it, 0 to {last}"));
             };
-            if earlier.parameters.is_empty() {
-                return refuse(format!("{} has no parameters to share; write it again", earlier.place()));
+            if tied.parameters.is_empty() {
+                return refuse(format!("{} has no parameters to share; write it again", tied.place()));
             }
-            if earlier.input != width {
+            if tied.input != width {
                 return refuse(format!(
                     "its input is {width} wide, but {} takes {}",
-                    earlier.place(),
-                    earlier.input
+                    tied.place(),
+                    tied.input
                 ));
             }
-            let timeline = match &earlier.kind {
+            let timeline = match &tied.kind {
                 LayerKind::Conv1d(conv) => timeline.convolved(conv),
                 _ => timeline,
             };
-            Layer { index, timeline, ..earlier.clone() }
+            Layer { index, timeline, ..tied.clone() }
         }
+        LayerConfig::Parallel(_) => unreachable!("branches are resolved one by one"),
     };
     // PyTorch writes the dropout between the layers of a stack into the stack.
     let keeps_stack = matches!(layer.kind, LayerKind::Recurrent(_) | LayerKind::Dropout { .. });
@@ -142,8 +247,9 @@ fn width_problem(width: usize) -> Option<String> {
     }
 }
 
-/// The problem with a layer that follows `before`, if there is one.
-fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
+/// The problem with the next layer, if there is one.
+fn problem(resolver: &Resolver, layer: &Layer, arriving: Arriving) -> Option<String> {
+    let (earlier, before) = (&resolver.layers, resolver.before(arriving));
     if let Some(problem) = width_problem(layer.output) {
         return Some(format!("its {problem}"));
     }
@@ -165,19 +271,19 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
             ));
         }
     }
-    let in_decoder = before.iter().any(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
-    let (width, timeline) =
-        before.last().map_or((layer.input, Timeline::Input), |last| (last.output, last.timeline));
+    let decoder = earlier.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
+    let in_decoder = decoder.is_some();
+    let (width, timeline) = resolver.value(arriving.from);
     match layer.kind {
         LayerKind::Recurrent(recurrent) => recurrent_problem(&recurrent, in_decoder),
         LayerKind::Dense { activation, .. } => activation.problem(),
         LayerKind::Conv1d(conv) => conv_problem(&conv, layer.input, timeline, in_decoder),
         LayerKind::Embedding { tokens } => {
-            let first = before.last().is_none_or(|last| matches!(last.kind, LayerKind::Decoder { .. }));
+            let first = before.is_none_or(|before| matches!(before.kind, LayerKind::Decoder { .. }));
             if !(1..=MAX_WIDTH).contains(&tokens) {
                 return Some(format!("it has {tokens} tokens; expected 1 to {MAX_WIDTH}"));
             }
-            if !first {
+            if !first || arriving.in_branch {
                 return Some("it reads token numbers; expected it before all other layers".into());
             }
             (width != 1).then(|| format!("its input is {width} wide; expected 1, the token's number"))
@@ -186,14 +292,16 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
             .then(|| format!("the rate is {rate}; expected at least 0 and below 1")),
         LayerKind::Softmax => None,
         LayerKind::Residual { from } => {
-            let Some(source) = before.get(from) else {
+            let Some(source) = earlier.get(from) else {
                 return Some(format!("it adds the input of layer {from}; expected a layer before it"));
             };
-            let decoder = before.iter().position(|layer| matches!(layer.kind, LayerKind::Decoder { .. }));
+            if !resolver.path.contains(&from) {
+                return Some(format!("it adds the input of {}, which is in another branch", source.place()));
+            }
             if decoder.is_some_and(|decoder| from <= decoder) {
                 return Some(format!("it adds the input of {}, which belongs to the encoder", source.place()));
             }
-            let source_timeline = from.checked_sub(1).map_or(Timeline::Input, |at| before[at].timeline);
+            let (_, source_timeline) = resolver.value(resolver.routes[from].arriving);
             if source.input != width {
                 let problem = format!("it adds {width} values and the {} of {}", source.input, source.place());
                 return Some(format!("{problem}; expected equal widths"));
@@ -206,21 +314,24 @@ fn problem(before: &[Layer], layer: &Layer) -> Option<String> {
         }
         LayerKind::LastStep => None,
         LayerKind::FinalState => before
-            .last()
-            .is_none_or(|last| last.recurrent().is_none())
+            .is_none_or(|before| before.recurrent().is_none())
             .then(|| "it keeps the final state of the layer before it; expected a recurrent one there".into()),
         LayerKind::Expand { steps, .. } => {
             if !(1..=MAX_STEPS).contains(&steps) {
                 return Some(format!("it makes {steps} steps; expected 1 to {MAX_STEPS}"));
             }
             // The network's input may be one step, which is only known when it arrives.
-            (timeline != Timeline::Single && !before.is_empty())
+            (timeline != Timeline::Single && (before.is_some() || arriving.in_branch))
                 .then(|| "it expands one step; expected it first, or after a last step or final state".into())
         }
+        LayerKind::Decoder { .. } if arriving.in_branch => {
+            Some("a decoder begins the second half of a network; expected it outside of branches".into())
+        }
         LayerKind::Decoder { .. } if in_decoder => Some("there is a decoder already; remove one".into()),
-        LayerKind::Decoder { .. } => before.last().is_none_or(|last| last.recurrent().is_none()).then(|| {
+        LayerKind::Decoder { .. } => before.is_none_or(|before| before.recurrent().is_none()).then(|| {
             "a decoder takes the states of recurrent layers; expected a recurrent layer as the encoder's last".into()
         }),
+        LayerKind::Merge(_) => None,
     }
 }
 

@@ -2,7 +2,8 @@
 
 use gatefold_model::file::{Checkpoint, Model, write_atomically};
 use gatefold_model::{
-    Activation, Conv1dConfig, DenseConfig, LayerConfig, LstmConfig, ModelError, NetworkConfig, Parameters,
+    Activation, Conv1dConfig, DenseConfig, LayerConfig, LstmConfig, Merge, ModelError, NetworkConfig,
+    ParallelConfig, Parameters,
 };
 use gatefold_reference::Failures;
 use ndarray::ArrayD;
@@ -74,12 +75,17 @@ fn layer() -> impl Strategy<Value = LayerConfig> {
     ]
 }
 
-/// Networks with stacked layers, some tied to the first one, some with a last step.
+/// Networks with stacked layers, some tied to the first one, some with a last step, some in branches.
 fn network() -> impl Strategy<Value = NetworkConfig> {
     let layers = prop::collection::vec((layer(), any::<bool>()), 1..5);
-    (1..9usize, layers, any::<bool>()).prop_map(|(input, layers, last_step)| {
+    (1..9usize, layers, any::<bool>(), any::<bool>()).prop_map(|(input, layers, last_step, in_branches)| {
         let mut layers: Vec<LayerConfig> =
             layers.into_iter().flat_map(|(layer, twice)| vec![layer; 1 + usize::from(twice)]).collect();
+        if in_branches {
+            let other = vec![LstmConfig::new(3).into()];
+            let branches = [layers, Vec::new(), other];
+            layers = vec![ParallelConfig::new(Merge::Concatenate, branches).into()];
+        }
         if last_step {
             layers.push(LayerConfig::LastStep);
         }

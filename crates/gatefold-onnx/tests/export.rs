@@ -4,7 +4,7 @@ use gatefold_check::Failures;
 use gatefold_model::{
     Activation, Biases, Bridge, Conv1dConfig, Coupling, DecoderConfig, DenseConfig, Direction,
     EmbeddingConfig, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations,
-    LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
+    LstmConfig, Merge, NetworkConfig, ParallelConfig, Parameters, Reset, RnnConfig, branch,
 };
 use gatefold_onnx::{ExportOptions, Layout, OnnxModel, export};
 use ndarray::ArrayD;
@@ -258,6 +258,29 @@ fn what_onnx_lacks_is_refused_by_name() {
     failures.finish();
     let (config, _) = network(3, [dense()]);
     assert!(export(&config, &Parameters::default(), ExportOptions::new()).is_err());
+}
+
+/// A chain of layers is all that a graph is turned into; what it would make of branches would be another network.
+#[test]
+fn branches_are_not_read_back() {
+    let mut failures = Failures::new();
+    for merge in [Merge::Sum, Merge::Concatenate] {
+        for branches in [
+            [branch().gru(3), branch().dense(3)],
+            [branch().dense(3), branch().gru(3)],
+            [branch().dense(3), branch().dense(3)],
+            [branch().gru(3).last_step(), branch().last_step()],
+        ] {
+            let (config, parameters) = network(3, [ParallelConfig::new(merge, branches).into()]);
+            failures.check(config.to_string(), || {
+                let refused = written(&config, &parameters, ExportOptions::new()).import().unwrap_err();
+                let refused = refused.to_string();
+                let reasons = ["branches are not supported", "it is not a residual connection"];
+                assert!(reasons.iter().any(|reason| refused.contains(reason)), "{refused}");
+            });
+        }
+    }
+    failures.finish();
 }
 
 #[test]

@@ -6,7 +6,8 @@ use gatefold::{Device, Network, Sequences, States};
 use gatefold_check::{Failures, Tolerance, assert_close};
 use gatefold_model::{
     Activation, Biases, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig,
-    Expansion, GruConfig, InitialState, LayerConfig, LstmConfig, NetworkConfig, Parameters,
+    Expansion, GruConfig, InitialState, LayerConfig, LstmConfig, Merge, NetworkConfig, ParallelConfig,
+    Parameters, branch,
 };
 use gatefold_onnx::{ExportOptions, export};
 use ndarray::{Array2, Array3, ArrayD, IxDyn};
@@ -129,6 +130,13 @@ fn layers_around_recurrent_ones() {
         [bidirectional(), LayerConfig::LastStep, DenseConfig::new(2).bias(false).into()],
     );
     compare(&mut failures, 6, [bidirectional(), LayerConfig::Residual { from: 0 }]);
+    let linear = [branch().gru(4).last_step().dense(2), branch().last_step().dense(2)];
+    compare(&mut failures, 3, [ParallelConfig::new(Merge::Sum, linear).into()]);
+    let inner =
+        ParallelConfig::new(Merge::Sum, [branch().final_state().dense(3), branch().last_step().dense(3)]);
+    let branches =
+        [branch().layer(LstmConfig::new(4)).layer(inner), branch().last_step(), branch().gru(2).last_step()];
+    compare(&mut failures, 3, [ParallelConfig::new(Merge::Concatenate, branches).into()]);
     let gru = |initial| LayerConfig::from(GruConfig::new(4).initial_state(initial));
     compare(
         &mut failures,

@@ -23,6 +23,7 @@ pub mod network;
 pub mod optim;
 mod real;
 mod recurrent;
+mod route;
 pub mod scan;
 pub mod sequence;
 mod states;

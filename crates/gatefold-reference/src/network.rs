@@ -4,13 +4,16 @@ use crate::bridge::BridgeLayer;
 use crate::convolution::{conv1d_backward, conv1d_forward};
 use crate::linear::dense_forward;
 use crate::recurrent::RecurrentLayer;
+use crate::route::{Route, routes};
 use crate::scan::{self, flat, readout_backward};
 use crate::sequence::{self, DropoutStream};
 use crate::{LayerState, Real, States};
 use gatefold_model::{
-    InitialState, Layer, LayerKind, ModelError, NetworkConfig, Parameters, Role, StateKind, Timeline,
+    InitialState, Layer, LayerKind, Merge, ModelError, NetworkConfig, Parameters, Role, StateKind, Timeline,
 };
-use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3};
+use ndarray::{
+    Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3, concatenate, s,
+};
 use std::collections::BTreeMap;
 
 /// Tensors by parameter name, each in standard layout.
@@ -20,6 +23,7 @@ pub type Tensors<R> = BTreeMap<String, ArrayD<R>>;
 #[derive(Clone, Debug)]
 pub struct Network<R> {
     config: NetworkConfig,
+    routes: Vec<Route>,
     parameters: Tensors<R>,
 }
 
@@ -58,9 +62,10 @@ pub struct Dropout {
 /// The forward pass of a network, as the backward pass needs it.
 #[derive(Clone, Debug)]
 pub struct Tape<R> {
-    /// The first layer that ran; the first of the values is its input.
+    /// The first layer that ran.
     first: usize,
-    /// The input of layer `first`, then every layer's output; in place of a decoder's output, the decoder's input.
+    /// The input of that part of the network, then every layer's output; in place of a decoder's output, the decoder's
+    /// input. Value `n + 1` of the network is the output of layer `n`.
     values: Vec<Array3<R>>,
     /// The scans of recurrent layers, by layer.
     scans: BTreeMap<usize, Vec<scan::Forward<R>>>,
@@ -93,9 +98,9 @@ impl<R: Real> Tape<R> {
         self.scans.get(&index).map(Vec::as_slice)
     }
 
-    /// The input of layer `index`.
-    fn value(&self, index: usize) -> ArrayView3<'_, R> {
-        self.values[index - self.first].view()
+    /// A value of the network, by its number.
+    fn value(&self, number: usize) -> ArrayView3<'_, R> {
+        self.values[number - self.first].view()
     }
 
     fn lengths_of(&self, timeline: Timeline) -> Option<Vec<usize>> {
@@ -146,7 +151,7 @@ impl<R: Real> Network<R> {
         let convert = |value: &f32| R::from_f64(f64::from(*value));
         let parameters =
             parameters.iter().map(|(name, tensor)| (name.to_owned(), tensor.map(convert))).collect();
-        Ok(Network { config: config.clone(), parameters })
+        Ok(Network { config: config.clone(), routes: routes(config), parameters })
     }
 
     /// The network's description.
@@ -261,7 +266,7 @@ impl<R: Real> Network<R> {
         for layer in layers {
             let output = match layer.recurrent() {
                 Some(recurrent) => {
-                    let input = tape.value(layer.index);
+                    let input = tape.value(self.routes[layer.index].input);
                     let batch = input.dim().1;
                     let made = self.recurrent_layer(layer, recurrent);
                     let states = given(tape.states.layers.len()).unwrap_or_else(|| made.initial(batch));
@@ -281,11 +286,13 @@ impl<R: Real> Network<R> {
 
     /// The time axis of a layer's input.
     fn timeline_into(&self, layer: &Layer) -> Timeline {
-        layer.index.checked_sub(1).map_or(Timeline::Input, |before| self.config.layers()[before].timeline)
+        let before = self.routes[layer.index].input.checked_sub(1);
+        before.map_or(Timeline::Input, |before| self.config.layers()[before].timeline)
     }
 
     fn layer_forward(&self, layer: &Layer, tape: &Tape<R>) -> Array3<R> {
-        let input = tape.value(layer.index);
+        let route = &self.routes[layer.index];
+        let input = tape.value(route.input);
         let (steps, batch, _) = input.dim();
         let sequence = |rows: Array2<R>| {
             rows.into_shape_with_order((steps, batch, layer.output)).expect("the same elements")
@@ -311,21 +318,37 @@ impl<R: Real> Network<R> {
                 None => input.to_owned(),
             },
             LayerKind::Softmax => sequence(sequence::softmax(flat(&input).view())),
-            LayerKind::Residual { from } => &input + &tape.value(from),
+            LayerKind::Residual { from } => &input + &tape.value(self.routes[from].input),
             LayerKind::LastStep => {
                 let lengths = self.lengths_into(layer, tape);
                 sequence::last_rows(&lengths, input).insert_axis(Axis(0))
             }
             LayerKind::FinalState => {
-                let source = self.config.layers()[layer.index - 1].recurrent();
-                let source = source.expect("it follows a recurrent layer");
-                let last = tape.states.layers.last().expect("it follows a recurrent layer");
-                let h = last.side_by_side(source, StateKind::Hidden).expect("every cell has h");
+                let source = &self.config.layers()[route.input - 1];
+                let number = self.recurrent_before(source.index) - self.recurrent_before(tape.first);
+                let source = source.recurrent().expect("it follows a recurrent layer");
+                let h = tape.states.layers[number]
+                    .side_by_side(source, StateKind::Hidden)
+                    .expect("every cell has h");
                 h.insert_axis(Axis(0))
             }
             LayerKind::Expand { steps, fill } => {
                 assert_eq!(input.dim().0, 1, "{} expands one step", layer.place());
                 sequence::expand(input, steps, fill)
+            }
+            LayerKind::Merge(merge) => {
+                let branches: Vec<ArrayView3<R>> =
+                    route.branches.iter().map(|&end| tape.value(end)).collect();
+                match merge {
+                    Merge::Sum => {
+                        let mut sum = branches[0].to_owned();
+                        branches[1..].iter().for_each(|branch| sum += branch);
+                        sum
+                    }
+                    Merge::Concatenate => {
+                        concatenate(Axis(2), &branches).expect("the branches have equal steps and rows")
+                    }
+                }
             }
             kind => unreachable!("{} is no layer of this kind", kind.name()),
         }
@@ -333,7 +356,7 @@ impl<R: Real> Network<R> {
 
     /// The lengths of a layer's input, or all steps without lengths.
     fn lengths_into(&self, layer: &Layer, tape: &Tape<R>) -> Vec<usize> {
-        let (steps, batch, _) = tape.value(layer.index).dim();
+        let (steps, batch, _) = tape.value(self.routes[layer.index].input).dim();
         tape.lengths_of(self.timeline_into(layer)).unwrap_or_else(|| vec![steps; batch])
     }
 
@@ -385,7 +408,8 @@ impl<R: Real> Network<R> {
 
     /// Adds the gradients of a layer's parameters, and of its input to those of the values.
     fn layer_backward(&self, layer: &Layer, tape: &Tape<R>, back: &mut Back<R>) {
-        let input = tape.value(layer.index);
+        let route = &self.routes[layer.index];
+        let input = tape.value(route.input);
         let d = std::mem::take(&mut back.d_values[layer.index + 1]);
         let flat_d = d.view();
         let sequence = |rows: Array2<R>| rows.into_shape_with_order(input.dim()).expect("the same elements");
@@ -441,7 +465,7 @@ impl<R: Real> Network<R> {
                 sequence(sequence::softmax_backward(flat(&y).view(), flat(&flat_d).view()))
             }
             LayerKind::Residual { from } => {
-                back.d_values[from] += &d;
+                back.d_values[self.routes[from].input] += &d;
                 d
             }
             LayerKind::LastStep => {
@@ -449,9 +473,9 @@ impl<R: Real> Network<R> {
                 sequence::last_rows_backward(&lengths, d.index_axis(Axis(0), 0), input.dim().0)
             }
             LayerKind::FinalState => {
-                let source = self.config.layers()[layer.index - 1].recurrent();
-                let source = source.expect("it follows a recurrent layer");
-                let d_final = &mut back.d_final[self.recurrent_before(layer.index - 1)];
+                let source = &self.config.layers()[route.input - 1];
+                let d_final = &mut back.d_final[self.recurrent_before(source.index)];
+                let source = source.recurrent().expect("it follows a recurrent layer");
                 d_final.add_side_by_side(source, StateKind::Hidden, d.index_axis(Axis(0), 0));
                 return;
             }
@@ -464,9 +488,24 @@ impl<R: Real> Network<R> {
                 back.decoder_input = Some(masked(d.view(), tape.lengths[1].as_deref()));
                 return;
             }
+            LayerKind::Merge(merge) => {
+                let mut column = 0;
+                for &end in &route.branches {
+                    let d_branch = &mut back.d_values[end];
+                    match merge {
+                        Merge::Sum => *d_branch += &d,
+                        Merge::Concatenate => {
+                            let width = d_branch.dim().2;
+                            *d_branch += &d.slice(s![.., .., column..column + width]);
+                            column += width;
+                        }
+                    }
+                }
+                return;
+            }
             kind => unreachable!("{} is no layer of this kind", kind.name()),
         };
-        back.d_values[layer.index] += &d_input;
+        back.d_values[route.input] += &d_input;
     }
 
     /// The number of recurrent layers before layer `index`.

@@ -4,7 +4,7 @@
 use crate::common::{Shape, check_case};
 use gatefold_model::{
     Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
-    GruConfig, LayerConfig, LstmConfig, RnnConfig,
+    GruConfig, LayerConfig, LstmConfig, Merge, NetworkBuilder, NetworkConfig, RnnConfig, branch,
 };
 use gatefold_reference::Failures;
 
@@ -79,6 +79,50 @@ fn softmax_residual_and_dropout() {
     check_case(failures, "dropout", &Shape { dropout: true, ..Shape::new(2, 4, 3) }, &layers);
     let lengths = Shape { dropout: true, lengths: Some(vec![1, 4, 0]), ..Shape::new(2, 4, 3) };
     check_case(failures, "dropout, lengths", &lengths, &layers);
+    list.finish();
+}
+
+#[test]
+fn parallel_branches() {
+    let mut list = Failures::new();
+    let failures = &mut list;
+    let mut check = |name: &str, network: NetworkBuilder| {
+        let config = network.build().unwrap();
+        check(failures, name, config.input(), config.layer_configs());
+    };
+    let network = NetworkConfig::with_input;
+    let (sum, concatenate) = (Merge::Sum, Merge::Concatenate);
+    check(
+        "a linear path beside a recurrent one",
+        network(2).parallel(sum, [branch().gru(3).last_step().dense(2), branch().last_step().dense(2)]),
+    );
+    check(
+        "side by side, one without layers",
+        network(2)
+            .rnn(3)
+            .parallel(concatenate, [branch().lstm(2), branch(), branch().gru(1).dense(4)])
+            .dense(2),
+    );
+    check(
+        "residual in a branch and from the branches",
+        network(3)
+            .parallel(sum, [branch().lstm(3).residual(0).dense(3), branch().gru(3).rnn(3).residual(4)])
+            .residual(6),
+    );
+    check(
+        "branches in branches, of a final state",
+        network(2).gru(3).parallel(
+            sum,
+            [
+                branch().final_state().dense(3),
+                branch().last_step().parallel(concatenate, [branch().dense(2), branch().dense(1)]),
+            ],
+        ),
+    );
+    check(
+        "tied across branches",
+        network(2).parallel(concatenate, [branch().lstm(2), branch().tied(0)]).dense(1),
+    );
     list.finish();
 }
 

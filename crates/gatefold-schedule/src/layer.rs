@@ -11,7 +11,9 @@ pub mod recurrent;
 mod softmax;
 
 pub use dropout::DROPOUT_KEY_LEN;
-pub use elementwise::{add, add_into, broadcast_rows, fill, mask_rows, side_by_side, split_side_by_side};
+pub use elementwise::{
+    add, add_into, broadcast_rows, columns, fill, mask_rows, side_by_side, split_side_by_side,
+};
 pub use embedding::STRETCH;
 
 use crate::product::{Matrix, StepRows};

@@ -199,11 +199,11 @@ pub use gatefold_model::file;
 pub mod layers {
     #[doc(inline)]
     pub use gatefold_model::{
-        Activation, Biases, Bridge, Cell, Conv1d, Conv1dConfig, Coupling, DecoderConfig, DenseConfig,
-        Direction, EmbeddingConfig, Expansion, Feedback, GruActivations, GruCell, GruConfig, GruGate, Init,
-        InitialState, Layer, LayerConfig, LayerKind, LstmActivations, LstmCell, LstmConfig, LstmGate,
-        NetworkBuilder, Padding, ParameterSpec, Recurrent, Reset, RnnConfig, Role, StateKind, Timeline,
-        Timing,
+        Activation, Biases, BranchBuilder, Bridge, Cell, Conv1d, Conv1dConfig, Coupling, DecoderConfig,
+        DenseConfig, Direction, EmbeddingConfig, Expansion, Feedback, GruActivations, GruCell, GruConfig,
+        GruGate, Init, InitialState, Layer, LayerConfig, LayerKind, LstmActivations, LstmCell, LstmConfig,
+        LstmGate, Merge, NetworkBuilder, Padding, ParallelConfig, ParameterSpec, Recurrent, Reset, RnnConfig,
+        Role, StateKind, Timeline, Timing, branch,
     };
 }
 

@@ -2,8 +2,8 @@
 
 use super::flop::computed_gates;
 use gatefold::NetworkConfig;
-use gatefold::layers::{Activation, Bridge, Direction, Expansion, LayerKind, Recurrent};
-use gatefold_model::{Layer, StateKind, Timeline};
+use gatefold::layers::{Activation, Bridge, Direction, Expansion, LayerKind, Merge, Recurrent};
+use gatefold_model::{Layer, Source, StateKind, Timeline};
 
 /// A network applied to a batch of a certain shape.
 #[derive(Clone, Copy)]
@@ -40,8 +40,12 @@ impl Shaped<'_> {
 
     /// Time steps that a layer is given.
     fn steps_into(&self, layer: &Layer) -> usize {
-        let before = layer.index.checked_sub(1).map(|index| self.config.layers()[index].timeline);
-        self.steps_on(before.unwrap_or(Timeline::Input))
+        let read = self.config.graph().node(layer.index).inputs.first();
+        self.steps_on(match read {
+            None | Some(Source::Input) => Timeline::Input,
+            Some(Source::DecoderInput) => Timeline::Decoder,
+            Some(Source::Output(of) | Source::FinalHidden(of)) => self.config.layers()[*of].timeline,
+        })
     }
 
     /// The shape `[T, B, I]` of the network's input.
@@ -74,6 +78,7 @@ impl Shaped<'_> {
             LayerKind::Embedding { tokens } => text += &format!(" of {tokens} tokens"),
             LayerKind::Dropout { rate } => text += &format!(" rate {rate}"),
             LayerKind::Residual { from } => text += &format!(" with the input of layer {from}"),
+            LayerKind::Merge(_) => text += &format!(" of {}", self.read_by(layer)),
             LayerKind::Decoder { .. } => {
                 let next = self.config.layers().get(layer.index + 1);
                 let what = if reads_tokens(next) { "token numbers, the decoder's" } else { "the decoder's" };
@@ -81,10 +86,35 @@ impl Shaped<'_> {
             }
             _ => {}
         }
+        if !matches!(layer.kind, LayerKind::Merge(_)) && self.begins_branch(layer) {
+            text += &format!(" reads {}", self.read_by(layer));
+        }
         if layer.owner != layer.index {
             text += &format!(" as layer {}", layer.owner);
         }
         text
+    }
+
+    /// Whether the first value that a layer reads is not that of the layer listed before it.
+    fn begins_branch(&self, layer: &Layer) -> bool {
+        match self.config.graph().node(layer.index).inputs.first() {
+            Some(Source::Output(of) | Source::FinalHidden(of)) => of + 1 != layer.index,
+            Some(Source::Input) => layer.index != 0,
+            Some(Source::DecoderInput) => self.config.decoder().is_some_and(|at| at + 1 != layer.index),
+            None => false,
+        }
+    }
+
+    /// The values that a layer reads: `the input`, `layers 1, 3`.
+    fn read_by(&self, layer: &Layer) -> String {
+        let inputs = &self.config.graph().node(layer.index).inputs;
+        let name = |source: &Source| match source {
+            Source::Input => "the input".into(),
+            Source::DecoderInput => "the decoder's input".into(),
+            Source::Output(of) | Source::FinalHidden(of) => format!("layer {of}"),
+        };
+        let inputs = if let LayerKind::Merge(_) = layer.kind { &inputs[..] } else { &inputs[..1] };
+        inputs.iter().map(name).collect::<Vec<String>>().join(", ")
     }
 
     /// The work of a layer in one step: one line or, with two scans, three.
@@ -111,14 +141,23 @@ impl Shaped<'_> {
                     if every == 1 { String::new() } else { format!(", {every} steps further each time") };
                 vec![format!("{when}: {read} -> {output}{moves}")]
             }
+            LayerKind::Merge(merge) => {
+                let how = match merge {
+                    Merge::Sum => "added",
+                    Merge::Concatenate => "side by side",
+                };
+                vec![format!("{when}: {} {how} -> {output}", self.read_by(layer))]
+            }
             LayerKind::Embedding { .. } => vec![format!("{when}: a row of the table -> {output}")],
             LayerKind::LastStep => {
                 let last = self.steps_into(layer);
                 vec![format!("t = {last}: {input} is passed on, earlier steps are dropped")]
             }
             LayerKind::FinalState => {
-                let which =
-                    layer.index.checked_sub(1).and_then(|before| self.config.layers()[before].recurrent());
+                let which = match self.config.graph().node(layer.index).inputs[..] {
+                    [Source::FinalHidden(of)] => self.config.layers()[of].recurrent(),
+                    _ => None,
+                };
                 let ways = which.map_or(1, |recurrent| recurrent.direction.scans().len());
                 let whose =
                     if ways == 2 { "h of both scans' last steps" } else { "h of the scan's last step" };
@@ -255,7 +294,7 @@ mod tests {
     use super::*;
     use gatefold::layers::{
         Conv1dConfig, Coupling, DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig, LayerConfig,
-        LstmConfig, RnnConfig,
+        LstmConfig, ParallelConfig, RnnConfig, branch,
     };
 
     /// The lines of every layer for seven rows of eleven steps, six for a decoder's.
@@ -382,6 +421,36 @@ mod tests {
         assert_eq!(unrolled[0], ["t = 1 .. 11: 3 of 5 steps of [7, 3] -> [7, 5]"]);
         assert_eq!(unrolled[1], ["t = 1 .. 3: 4 steps of [7, 5] -> [7, 2], 3 steps further each time"]);
         assert!(unrolled[2][0].starts_with("t = 1 .. 3: x(t) [7, 2]"), "{}", unrolled[2][0]);
+    }
+
+    #[test]
+    fn branches_say_what_they_read() {
+        let branches = [
+            branch().layer(GruConfig::new(5)).final_state().dense(2),
+            branch().last_step().dense(2),
+            branch().last_step().dropout(0.5).dense(2),
+        ];
+        let (folded, unrolled) = lines(3, &[ParallelConfig::new(Merge::Sum, branches).into()]);
+        assert_eq!(
+            folded,
+            [
+                "[11, 7, 5]",
+                "[1, 7, 5]",
+                "[1, 7, 2]",
+                "[1, 7, 3] reads the input",
+                "[1, 7, 2]",
+                "[1, 7, 3] reads the input",
+                "[1, 7, 3] rate 0.5",
+                "[1, 7, 2]",
+                "[1, 7, 2] of layer 2, layer 4, layer 7"
+            ]
+        );
+        assert_eq!(unrolled[3], ["t = 11: [7, 3] is passed on, earlier steps are dropped"]);
+        assert_eq!(unrolled[8], ["once: layer 2, layer 4, layer 7 added -> [7, 2]"]);
+        let joined = ParallelConfig::new(Merge::Concatenate, [branch(), branch().dense(2)]).into();
+        let (folded, unrolled) = lines(3, &[joined]);
+        assert_eq!(folded, ["[11, 7, 2]", "[11, 7, 5] of the input, layer 0"]);
+        assert_eq!(unrolled[1], ["t = 1 .. 11: the input, layer 0 side by side -> [7, 5]"]);
     }
 
     #[test]

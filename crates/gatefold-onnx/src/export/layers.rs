@@ -5,8 +5,8 @@ use crate::OnnxError;
 use crate::proto::tensor_proto::DataType;
 use crate::recurrent::{Operator, RecurrentOperator, activation_name};
 use gatefold_model::{
-    Activation, Bridge, Conv1d, Direction, Expansion, InitialState, Layer, LayerKind, NetworkConfig,
-    Parameters, Recurrent, Role, StateKind,
+    Activation, Bridge, Conv1d, Direction, Expansion, InitialState, Layer, LayerKind, Merge, NetworkConfig,
+    Parameters, Recurrent, Role, Source, StateKind, Timeline,
 };
 use ndarray::{Array1, Array3, ArrayD, Axis, Ix2, stack};
 
@@ -44,20 +44,28 @@ impl<'a> Export<'a> {
 
     /// Writes all layers; returns the name of the last one's output.
     pub(super) fn layers(&mut self, input: String, decoder: Option<String>) -> Result<String, OnnxError> {
-        let mut now = input;
-        let mut given: Vec<String> = Vec::new();
-        // Whether rows have lengths of their own.
-        let mut ragged = self.lengths;
+        let mut outputs: Vec<String> = Vec::new();
         let mut bridge = None;
-        for layer in self.config.layers() {
-            given.push(now.clone());
-            now = match layer.kind {
+        for (layer, node) in self.config.layers().iter().zip(self.config.graph().nodes()) {
+            let values: Vec<String> = node
+                .inputs
+                .iter()
+                .map(|source| match *source {
+                    Source::Input => input.clone(),
+                    Source::DecoderInput => decoder.clone().unwrap_or_default(),
+                    Source::Output(of) => outputs[of].clone(),
+                    Source::FinalHidden(of) => self.final_hidden(of),
+                })
+                .collect();
+            // A decoder reads no value.
+            let now = values.first().cloned().unwrap_or_default();
+            let ragged = node.inputs.first().is_some_and(|&source| self.is_ragged(source));
+            let output = match layer.kind {
                 LayerKind::Recurrent(recurrent) => self.recurrent(layer, &recurrent, &now, ragged, bridge)?,
                 LayerKind::Dense { activation, .. } => self.dense(layer, &now, activation)?,
                 LayerKind::Conv1d(conv) => self.convolution(layer, &now, &conv, ragged)?,
                 LayerKind::Embedding { .. } => {
-                    let first = layer.index == 0 || self.config.decoder() == Some(layer.index - 1);
-                    if !first {
+                    if !matches!(node.inputs[..], [Source::Input | Source::DecoderInput]) {
                         return Err(refuse(
                             layer,
                             "it is not the first layer, so in ONNX its input is not whole numbers",
@@ -74,27 +82,50 @@ impl<'a> Export<'a> {
                     self.writer.node("Dropout", &[&now, &rate], vec![])
                 }
                 LayerKind::Softmax => self.writer.node("Softmax", &[&now], vec![("axis", Setting::Int(-1))]),
-                LayerKind::Residual { from } => match given.get(from) {
-                    Some(earlier) => self.writer.node("Add", &[&now, earlier], vec![]),
-                    None => return Err(refuse(layer, "it adds the input of a layer that comes later")),
-                },
+                LayerKind::Residual { .. } | LayerKind::Merge(_) => self.merged(node.merge, &values),
                 LayerKind::LastStep => self.last_step(&now, ragged),
-                LayerKind::FinalState => match self.finals.last().cloned() {
-                    Some(last) => self.side_by_side(&last.h, last.directions, last.hidden),
-                    None => return Err(refuse(layer, "no recurrent layer precedes it")),
-                },
+                LayerKind::FinalState => now,
                 LayerKind::Expand { steps, fill } => self.expand(&now, steps, fill),
                 LayerKind::Decoder { bridge: how } => {
                     self.encoder = Some(self.finals.len());
                     bridge = Some((layer, how));
-                    ragged = false;
                     decoder.clone().ok_or_else(|| refuse(layer, "the decoder has no input"))?
                 }
                 _ => return Err(refuse(layer, &format!("ONNX has no {}", layer.kind.name()))),
             };
-            ragged &= layer.timeline.has_lengths();
+            outputs.push(output);
         }
-        Ok(now)
+        Ok(outputs.pop().unwrap_or(input))
+    }
+
+    /// Whether the rows of a value have lengths of their own.
+    fn is_ragged(&self, source: Source) -> bool {
+        self.lengths
+            && match source {
+                Source::Input => true,
+                Source::DecoderInput | Source::FinalHidden(_) => false,
+                Source::Output(of) => self.config.layers()[of].timeline == Timeline::Input,
+            }
+    }
+
+    /// The final h of a recurrent layer, `[1, B, D H]`.
+    fn final_hidden(&mut self, layer: usize) -> String {
+        let states = self.config.graph().node(layer).states.as_ref().expect("the layer is recurrent");
+        let last = self.finals[states.number].clone();
+        self.side_by_side(&last.h, last.directions, last.hidden)
+    }
+
+    fn merged(&mut self, merge: Merge, values: &[String]) -> String {
+        match merge {
+            Merge::Sum => {
+                let sum = |sum: String, value: &String| self.writer.node("Add", &[&sum, value], vec![]);
+                values[1..].iter().fold(values[0].clone(), sum)
+            }
+            Merge::Concatenate => {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                self.writer.node("Concat", &values, vec![("axis", Setting::Int(-1))])
+            }
+        }
     }
 
     /// Makes the final states outputs, if the options say so.

@@ -5,6 +5,7 @@ use super::Sequence;
 use crate::product::element_groups;
 use crate::{Binding, Plan, Span};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+use std::ops::Range;
 
 /// A kernel that treats elements one by one.
 pub(super) fn kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
@@ -115,14 +116,22 @@ pub fn split_side_by_side(plan: &mut Plan, label: &str, d: Sequence, parts: usiz
     if parts == 1 {
         return vec![d];
     }
-    let (rows, width) = (d.steps * d.batch, d.width / parts);
-    let mut part = |k: usize| {
-        let span = plan.scratch(format!("{label}.d_part{k}"), rows * width);
-        let from = Block { span: d.span, column: k * width, stride: d.width };
-        copy_block(plan, (rows, width), from, Block { span, column: 0, stride: width });
-        Sequence { span, width, ..d }
-    };
+    let width = d.width / parts;
+    let mut part = |k: usize| take(plan, format!("{label}.d_part{k}"), d, k * width..(k + 1) * width);
     (0..parts).map(&mut part).collect()
+}
+
+/// Some columns of a tensor `[T, B, F]`, in a buffer of their own.
+pub fn columns(plan: &mut Plan, label: &str, x: Sequence, columns: Range<usize>) -> Sequence {
+    take(plan, format!("{label}.columns{}", columns.start), x, columns)
+}
+
+fn take(plan: &mut Plan, name: String, x: Sequence, columns: Range<usize>) -> Sequence {
+    let (rows, width) = (x.steps * x.batch, columns.len());
+    let span = plan.scratch(name, rows * width);
+    let from = Block { span: x.span, column: columns.start, stride: x.width };
+    copy_block(plan, (rows, width), from, Block { span, column: 0, stride: width });
+    Sequence { span, width, ..x }
 }
 
 /// Zeroes each row past its end, in place; `lengths [B]` are `u32`.

@@ -1,9 +1,9 @@
 use super::forward::{Forward, Kept, KeptTape, is_handed_over};
 use super::hand_over::hand_back;
-use super::{InitialStates, newest_slot, recurrent_of};
+use super::{InitialStates, input_width, newest_slot, recurrent_of};
 use crate::layer::{self, Lowering, Sequence, recurrent};
 use crate::scan::ScanState;
-use crate::{Error, Plan, Span};
+use crate::{Error, Half, Plan, Span};
 use gatefold_model::{InitialState, Layer, Merge, NetworkConfig, Recurrent, Source, StateKind};
 use std::collections::BTreeMap;
 
@@ -56,10 +56,11 @@ pub fn backward(
         d_output.map(|d| (graph.output(), d)).into_iter().collect();
     for (&index, Kept { x, tape }) in forward.layers.iter().rev().filter(|(index, _)| needed[**index]) {
         let (layer, node) = (&config.layers()[index], graph.node(index));
-        let wants_input = node.inputs.iter().any(|source| match source {
+        let wants = |source: &Source| match source {
             Source::Input | Source::DecoderInput => wanted.inputs,
             Source::Output(of) | Source::FinalHidden(of) => needed[*of],
-        });
+        };
+        let wants_input = node.inputs.iter().any(wants);
         let d_y = d_values.remove(&Source::Output(index));
         let d_x = match (tape, d_y) {
             (KeptTape::Recurrent(tape), d_y) => {
@@ -87,9 +88,17 @@ pub fn backward(
             (KeptTape::Plain(tape), Some(d_y)) => layer::backward(low, layer, tape, d_y, wants_input)?,
         };
         let Some(d_x) = d_x.filter(|_| wants_input) else { continue };
+        let mut column = 0;
         for source in &node.inputs {
+            let width = width_of(config, *source);
+            let columns = column..column + width;
+            column = columns.end;
+            if !wants(source) {
+                continue;
+            }
             let d = match node.merge {
                 Merge::Sum => d_x,
+                Merge::Concatenate => layer::columns(low.plan, &layer.label(), d_x, columns),
             };
             if let Source::FinalHidden(of) = *source {
                 let recurrent = recurrent_of(config, of);
@@ -106,6 +115,19 @@ pub fn backward(
     let mut of_input = |source| d_values.remove(&source).filter(|_| wanted.inputs);
     (found.input, found.decoder_input) = (of_input(Source::Input), of_input(Source::DecoderInput));
     Ok(found)
+}
+
+/// Values a step of a value of the layer graph.
+fn width_of(config: &NetworkConfig, source: Source) -> usize {
+    match source {
+        Source::Input => input_width(config, Half::Input),
+        Source::DecoderInput => input_width(config, Half::Decoder),
+        Source::Output(layer) => config.layers()[layer].output,
+        Source::FinalHidden(layer) => {
+            let recurrent = recurrent_of(config, layer);
+            recurrent.direction.scans().len() * recurrent.recurrent_width()
+        }
+    }
 }
 
 /// The layers that the backward pass must visit: those that learn, or have something before them that does, or have

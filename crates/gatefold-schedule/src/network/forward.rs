@@ -106,7 +106,7 @@ pub fn forward(
                 }
                 (tape.output(), KeptTape::Recurrent(tape))
             }
-            LayerKind::Residual { .. } | LayerKind::FinalState => (x, KeptTape::Same),
+            LayerKind::Residual { .. } | LayerKind::FinalState | LayerKind::Merge(_) => (x, KeptTape::Same),
             _ => {
                 let (y, tape) = layer::forward(low, layer, x, lengths)?;
                 (y, KeptTape::Plain(tape))
@@ -127,12 +127,17 @@ pub fn forward(
 
 /// A layer's inputs, merged into one.
 fn merged(low: &mut Lowering<'_>, layer: &Layer, node: &Node, values: &BTreeMap<Source, Value>) -> Value {
-    let (mut x, lengths) = values[&node.inputs[0]];
-    for source in &node.inputs[1..] {
-        x = match node.merge {
-            Merge::Sum => layer::add(low.plan, &layer.label(), x, values[source].0),
-        };
-    }
+    let (first, lengths) = values[&node.inputs[0]];
+    let x = match node.merge {
+        Merge::Sum => {
+            let others = node.inputs[1..].iter();
+            others.fold(first, |x, source| layer::add(low.plan, &layer.label(), x, values[source].0))
+        }
+        Merge::Concatenate => {
+            let parts: Vec<Sequence> = node.inputs.iter().map(|source| values[source].0).collect();
+            layer::side_by_side(low.plan, &layer.label(), &parts)
+        }
+    };
     (x, lengths)
 }
 
