@@ -15,6 +15,8 @@ use crate::{
 const MAX_WIDTH: usize = 1 << 24;
 /// The longest reach of a skip connection and the longest expansion: far above any use, and countable.
 const MAX_STEPS: usize = 1 << 24;
+/// The most branches within each other: readers of JSON go no deeper than 128 lists and objects, of which each takes three.
+const MAX_DEPTH: usize = 16;
 
 /// Works out widths, owners and parameter names from the first layer to the last, then how the layers are connected.
 pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<(Vec<Layer>, Graph), ModelError> {
@@ -27,7 +29,7 @@ pub(crate) fn resolve(input: usize, configs: &[LayerConfig]) -> Result<(Vec<Laye
     }
     let (layers, routes, path) = (Vec::with_capacity(configs.len()), Vec::new(), Vec::new());
     let mut resolver = Resolver { input, layers, routes, path, names: Names::default() };
-    resolver.sequence(configs, Arriving { from: None, in_branch: false })?;
+    resolver.sequence(configs, Arriving { from: None, depth: 0 })?;
     let Resolver { mut layers, routes, .. } = resolver;
     let hand_overs = graph::hand_overs(&layers);
     add_bridge(&mut layers, &hand_overs)?;
@@ -50,7 +52,8 @@ struct Resolver {
 struct Arriving {
     /// The layer whose output it is; `None` for the network's input.
     from: Option<usize>,
-    in_branch: bool,
+    /// The number of parallel branches around it, each within the next.
+    depth: usize,
 }
 
 impl Resolver {
@@ -94,16 +97,20 @@ impl Resolver {
         ParallelConfig { merge, branches }: &ParallelConfig,
         arriving: Arriving,
     ) -> Result<(Layer, Vec<Option<usize>>), ModelError> {
-        let path = self.path.len();
+        let (path, name) = (self.path.len(), LayerKind::Merge(*merge).name());
+        if arriving.depth == MAX_DEPTH {
+            let problem = format!("branches are nested more than {MAX_DEPTH} deep; expected fewer");
+            return Err(ModelError::Config { place: place(self.layers.len(), name), problem });
+        }
         let mut ends = Vec::with_capacity(branches.len());
         for branch in branches {
             self.names.break_stack();
-            ends.push(self.sequence(branch, Arriving { in_branch: true, ..arriving })?);
+            ends.push(self.sequence(branch, Arriving { depth: arriving.depth + 1, ..arriving })?);
             self.path.truncate(path);
         }
         self.names.break_stack();
         let (index, kind) = (self.layers.len(), LayerKind::Merge(*merge));
-        let refuse = |problem| Err(ModelError::Config { place: place(index, kind.name()), problem });
+        let refuse = |problem| Err(ModelError::Config { place: place(index, name), problem });
         if ends.len() < 2 {
             return refuse(format!("its number of branches is {}; expected 2 or more", ends.len()));
         }
@@ -283,7 +290,7 @@ fn problem(resolver: &Resolver, layer: &Layer, arriving: Arriving) -> Option<Str
             if !(1..=MAX_WIDTH).contains(&tokens) {
                 return Some(format!("it has {tokens} tokens; expected 1 to {MAX_WIDTH}"));
             }
-            if !first || arriving.in_branch {
+            if !first || arriving.depth > 0 {
                 return Some("it reads token numbers; expected it before all other layers".into());
             }
             (width != 1).then(|| format!("its input is {width} wide; expected 1, the token's number"))
@@ -321,10 +328,10 @@ fn problem(resolver: &Resolver, layer: &Layer, arriving: Arriving) -> Option<Str
                 return Some(format!("it makes {steps} steps; expected 1 to {MAX_STEPS}"));
             }
             // The network's input may be one step, which is only known when it arrives.
-            (timeline != Timeline::Single && (before.is_some() || arriving.in_branch))
+            (timeline != Timeline::Single && (before.is_some() || arriving.depth > 0))
                 .then(|| "it expands one step; expected it first, or after a last step or final state".into())
         }
-        LayerKind::Decoder { .. } if arriving.in_branch => {
+        LayerKind::Decoder { .. } if arriving.depth > 0 => {
             Some("a decoder begins the second half of a network; expected it outside of branches".into())
         }
         LayerKind::Decoder { .. } if in_decoder => Some("there is a decoder already; remove one".into()),

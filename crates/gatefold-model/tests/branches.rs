@@ -128,6 +128,21 @@ fn files_have_branches_as_lists() {
 }
 
 #[test]
+fn branches_are_nested_no_deeper_than_files_can_be_read() {
+    let nested = |depth: usize| {
+        let inner = (1..depth).fold(branch().dense(2), |inner, _| branch().parallel(Merge::Sum, [inner, branch()]));
+        NetworkConfig::with_input(2).parallel(Merge::Sum, [inner, branch()]).build()
+    };
+    let deepest = nested(16).unwrap();
+    let text = serde_json::to_string(&deepest).unwrap();
+    assert_eq!(serde_json::from_str::<NetworkConfig>(&text).unwrap(), deepest);
+    assert_eq!(
+        nested(17).unwrap_err().to_string(),
+        "layer 0 (parallel sum): branches are nested more than 16 deep; expected fewer"
+    );
+}
+
+#[test]
 fn a_list_of_layers_makes_what_a_builder_does() {
     let list: Vec<LayerConfig> = vec![GruConfig::new(3).into(), LayerConfig::LastStep];
     let by_list = ParallelConfig::new(Merge::Concatenate, [list, vec![LayerConfig::LastStep]]);
