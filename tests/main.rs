@@ -1,5 +1,6 @@
 //! Tests across crates, in one program: linking the engine to each file of its own would take longer than compiling it.
 
+mod average;
 mod conformance;
 mod counts;
 mod doors;
