@@ -130,7 +130,8 @@ fn files_have_branches_as_lists() {
 #[test]
 fn branches_are_nested_no_deeper_than_files_can_be_read() {
     let nested = |depth: usize| {
-        let inner = (1..depth).fold(branch().dense(2), |inner, _| branch().parallel(Merge::Sum, [inner, branch()]));
+        let inner =
+            (1..depth).fold(branch().dense(2), |inner, _| branch().parallel(Merge::Sum, [inner, branch()]));
         NetworkConfig::with_input(2).parallel(Merge::Sum, [inner, branch()]).build()
     };
     let deepest = nested(16).unwrap();
