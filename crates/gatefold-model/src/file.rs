@@ -10,7 +10,7 @@
 //! | key | value |
 //! |---|---|
 //! | `format` | `gatefold` |
-//! | `format_version` | `2`, or `3` with a convolution; a file of a newer version is refused |
+//! | `format_version` | `2`, or `3` with a convolution or parallel branches; a file of a newer version is refused |
 //! | `kind` | `model` or `checkpoint` |
 //! | `network` | the [`NetworkConfig`] as JSON |
 //! | `step`, `seed` | decimal; only in a checkpoint |

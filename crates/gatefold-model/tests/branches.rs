@@ -1,8 +1,8 @@
 //! Networks with parallel branches: how they are written, resolved, connected and refused.
 
 use gatefold_model::{
-    GruConfig, LayerConfig, LayerKind, LstmConfig, Merge, NetworkBuilder, NetworkConfig, ParallelConfig,
-    Source, branch,
+    BranchBuilder, Conv1dConfig, GruConfig, LayerConfig, LayerKind, LstmConfig, Merge, NetworkBuilder,
+    NetworkConfig, ParallelConfig, Source, branch,
 };
 use gatefold_reference::Failures;
 
@@ -175,6 +175,12 @@ fn branches_that_do_not_fit_are_named() {
         "layer 1 (parallel concatenation): branch 0 ends with the steps of the input of 3 values, branch 1 with one \
          step of 3 values; expected equal time axes",
     );
+    let strided = || branch().layer(Conv1dConfig::new(3, 4).stride(3));
+    check(
+        network().parallel(sum, [strided(), branch().conv1d(3, 2)]),
+        "layer 2 (parallel sum): branch 0 ends with floor((T - 1) / 3) steps for the T of the input of 3 values, \
+         branch 1 with T - 1 steps for the T of the input of 3 values; expected equal time axes",
+    );
     check(
         network().parallel(sum, [branch().dense(3), branch(), branch().dense(2)]),
         "layer 2 (parallel sum): branch 0 ends with the steps of the input of 3 values, branch 2 with the steps of \
@@ -223,6 +229,24 @@ fn branches_that_do_not_fit_are_named() {
         "layer 1 (parallel concatenation): its width is 16777219; expected at most 16777216",
     );
     failures.finish();
+}
+
+#[test]
+fn convolutions_need_the_steps_that_their_own_branch_leaves() {
+    let strided = branch().layer(Conv1dConfig::new(5, 3).stride(3));
+    let config = |first: BranchBuilder, kernel: usize| {
+        let branches = [first.last_step().dense(2), branch().conv1d(2, kernel).last_step()];
+        NetworkConfig::with_input(4).parallel(Merge::Sum, branches).build().unwrap()
+    };
+    let check = |config: &NetworkConfig, least: usize, layer: usize| {
+        let expected = format!("at least {least} steps for layer {layer} (conv1d)");
+        assert_eq!(config.check_steps(least - 1), Err(expected));
+        assert_eq!(config.check_steps(least), Ok(()));
+    };
+    check(&config(strided.clone(), 9), 9, 3);
+    check(&config(strided.clone(), 2), 3, 0);
+    check(&config(strided.gru(3).conv1d(2, 2), 4), 6, 2);
+    check(&config(branch().gru(3), 4), 4, 3);
 }
 
 fn decoder() -> gatefold_model::DecoderConfig {

@@ -3,7 +3,7 @@
 use gatefold_model::file::{Checkpoint, Model, write_atomically};
 use gatefold_model::{
     Activation, Conv1dConfig, DenseConfig, LayerConfig, LstmConfig, Merge, ModelError, NetworkConfig,
-    ParallelConfig, Parameters,
+    ParallelConfig, Parameters, branch,
 };
 use gatefold_reference::Failures;
 use ndarray::ArrayD;
@@ -162,13 +162,21 @@ fn a_model_file_holds_the_parameters_under_pytorch_s_names_and_nothing_else() {
     assert_eq!(header["__metadata__"], metadata);
 }
 
-/// A network with a convolution is a file of the third version, which older programs refuse; others stay of the second.
+/// A network with a convolution or with branches is a file of the third version, which older programs refuse; others stay
+/// of the second.
 #[test]
-fn a_convolution_makes_a_file_of_the_third_version() {
+fn convolutions_and_branches_make_files_of_the_third_version() {
+    let conv = Conv1dConfig::new(4, 3).causal().dilation(2).stride(2).activation(Activation::Relu);
+    let convolved = NetworkConfig::with_input(2).layer(conv).lstm(3).conv1d(1, 2);
+    let branched = NetworkConfig::with_input(2).parallel(Merge::Concatenate, [branch().lstm(3), branch()]);
+    for network in [convolved, branched] {
+        comes_back_from_the_third_version(network.build().unwrap());
+    }
+}
+
+fn comes_back_from_the_third_version(config: NetworkConfig) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");
-    let conv = Conv1dConfig::new(4, 3).causal().dilation(2).stride(2).activation(Activation::Relu);
-    let config = NetworkConfig::with_input(2).layer(conv).lstm(3).conv1d(1, 2).build().unwrap();
     let parameters = Parameters::initial(&config, 3).unwrap();
     let model = Model { config, parameters, metadata: BTreeMap::new() };
     model.save(&path).unwrap();

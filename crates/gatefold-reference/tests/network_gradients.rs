@@ -127,6 +127,42 @@ fn parallel_branches() {
 }
 
 #[test]
+fn convolutions_in_branches() {
+    let mut list = Failures::new();
+    let failures = &mut list;
+    let conv = Conv1dConfig::new;
+    let beside = |window: usize| {
+        let recurrent = branch().layer(conv(3, 3).stride(3)).gru(2).last_step().dense(2);
+        let linear = branch().conv1d(2, window).last_step();
+        NetworkConfig::with_input(2).parallel(Merge::Sum, [recurrent, linear]).build().unwrap()
+    };
+    // Both leave floor((T - 1) / 2) steps of T.
+    let equal = NetworkConfig::with_input(2)
+        .parallel(
+            Merge::Concatenate,
+            [
+                branch().layer(conv(3, 3).stride(2)).gru(2),
+                branch().layer(conv(2, 5).padding(1, 1).stride(2).activation(Activation::Tanh)),
+            ],
+        )
+        .rnn(2)
+        .build()
+        .unwrap();
+    let lengths = || Some(vec![9, 0, 5, 7]);
+    let cases = [
+        ("a window beside a recurrence", beside(9), None),
+        ("the last five steps beside a recurrence", beside(5), lengths()),
+        ("equal steps", equal.clone(), None),
+        ("equal steps, lengths", equal, lengths()),
+    ];
+    for (name, config, lengths) in cases {
+        let shape = Shape { lengths, states: true, ..Shape::new(2, 9, 4) };
+        check_case(failures, name, &shape, config.layer_configs());
+    }
+    list.finish();
+}
+
+#[test]
 fn embeddings() {
     let mut list = Failures::new();
     let failures = &mut list;

@@ -3,8 +3,8 @@
 use super::{SequenceCase, lengths};
 use gatefold::NetworkConfig;
 use gatefold::layers::{
-    Activation, Bridge, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig, InitialState,
-    LstmConfig, Merge, NetworkBuilder, branch,
+    Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig,
+    InitialState, LstmConfig, Merge, NetworkBuilder, branch,
 };
 
 fn dense(output: usize, activation: Activation) -> DenseConfig {
@@ -109,6 +109,18 @@ impl SequenceCase {
             )
             .with_lengths(),
         ];
+        // A convolution before a recurrence, beside one over the whole window.
+        let conv = Conv1dConfig::new;
+        let (recurrent, window) = (branch().layer(conv(5, 3).stride(3)).gru(6), branch().conv1d(3, 9));
+        let beside = [recurrent.last_step().dense(3), window.last_step()];
+        cases.push(case(network(4).parallel(sum, beside), (9, 6)));
+        // Both leave floor((T - 1) / 2) steps of T, of each row.
+        let padded = conv(3, 5).padding(1, 1).stride(2).activation(Activation::Tanh);
+        let equal = [branch().layer(conv(4, 3).stride(2)).gru(5), branch().layer(padded)];
+        cases.push(SequenceCase {
+            lengths: Some(vec![9, 4, 0, 8, 7, 5]),
+            ..case(network(3).dense(4).parallel(concatenate, equal).lstm(4), (9, 6))
+        });
         let bridge = DecoderConfig::new(2).bridge(Bridge::Dense { activation: Activation::Tanh });
         let translator = network(3)
             .parallel(concatenate, [branch().gru(2), branch().dense(3)])

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 const FORMAT: &str = "gatefold";
-/// The newest version. 1 knew lstm, dense, last step and tied layers, 2 no convolutions.
+/// The newest version. 1 knew lstm, dense, last step and tied layers, 2 neither convolutions nor parallel branches.
 const VERSION: u32 = 3;
 /// The longest description of a network; a layer takes about 50 bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
@@ -47,8 +47,8 @@ pub(super) fn moment_list(path: &Path, moments: &[&str]) -> Result<String, Model
 
 /// The oldest version that can hold a network, so that older programs read whatever they can.
 fn oldest_version(network: &NetworkConfig) -> u32 {
-    let convolution = |layer: &Layer| matches!(layer.kind, LayerKind::Conv1d(_));
-    if network.layers().iter().any(convolution) { VERSION } else { 2 }
+    let newer = |layer: &Layer| matches!(layer.kind, LayerKind::Conv1d(_) | LayerKind::Merge(_));
+    if network.layers().iter().any(newer) { VERSION } else { 2 }
 }
 
 /// The entries of the header's `__metadata__` that both kinds of file have.

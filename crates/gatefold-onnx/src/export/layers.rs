@@ -104,7 +104,9 @@ impl<'a> Export<'a> {
             && match source {
                 Source::Input => true,
                 Source::DecoderInput | Source::FinalHidden(_) => false,
-                Source::Output(of) => self.config.layers()[of].timeline == Timeline::Input,
+                Source::Output(of) => {
+                    matches!(self.config.layers()[of].timeline, Timeline::Input | Timeline::Convolved(_))
+                }
             }
     }
 
