@@ -8,9 +8,7 @@
 //! which is the last fifth. Networks have the seeds 1 to 3 each on its own, to show their spread.
 
 use gatefold::Device;
-use gatefold_forecast::{
-    Candidate, ForecastError, Plan, Seasons, Settings, Stage, Watch, Watcher, candidates, compare,
-};
+use gatefold_forecast::{Candidate, ForecastError, Plan, Seasons, Settings, candidates, compare};
 use gatefold_series::{Dataset, Fill, ReadOptions};
 use std::error::Error;
 use std::path::PathBuf;
@@ -24,14 +22,6 @@ const ROWS: [(&str, &str, [usize; 3]); 5] = [
     ("ecg_360hz_41000.csv", "adc", [1, 12, 30]),
 ];
 
-struct Unwatched(());
-
-impl Watcher for Unwatched {
-    fn watch(&mut self, _model: &str, _stage: Stage) -> &mut dyn Watch {
-        &mut self.0
-    }
-}
-
 /// One row of the table.
 fn row(device: &Device, values: &[f64], dataset: &Dataset, horizon: usize) -> Result<String, ForecastError> {
     let series = [values];
@@ -40,7 +30,7 @@ fn row(device: &Device, values: &[f64], dataset: &Dataset, horizon: usize) -> Re
     let mut settings = Settings::new(horizon, seasons.shortest(), &[plan.train(values.len()).len()]);
     settings.longest_season = seasons.exact;
     let all = candidates(None, &seasons, &settings, &series)?;
-    let comparison = compare(device, &series, &plan, &all, &mut Unwatched(()))?;
+    let comparison = compare(device, &series, &plan, &all, &mut ())?;
     let best = &comparison.models[comparison.best];
     let mae = |name: &str| {
         let found = comparison.models.iter().filter(|model| model.name.starts_with(name));
@@ -50,7 +40,7 @@ fn row(device: &Device, values: &[f64], dataset: &Dataset, horizon: usize) -> Re
     for seed in 1..=3 {
         let alone = Settings { members: 1, seed, ..settings.clone() };
         let one = [Candidate::Network("network".into(), alone)];
-        let error = compare(device, &series, &plan, &one, &mut Unwatched(()))?.models[0].scores.mae;
+        let error = compare(device, &series, &plan, &one, &mut ())?.models[0].scores.mae;
         (least, most) = (least.min(error), most.max(error));
     }
     let names = ["seasonal", "ar", "ets", "theta", "mstl", "linear", "network", "combination"];

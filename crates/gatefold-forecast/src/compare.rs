@@ -161,6 +161,13 @@ pub trait Watcher {
     fn watch(&mut self, model: &str, stage: Stage) -> &mut dyn Watch;
 }
 
+/// Watches nothing.
+impl Watcher for () {
+    fn watch(&mut self, _model: &str, _stage: Stage) -> &mut dyn Watch {
+        self
+    }
+}
+
 /// Mean errors of a model over series, origins and steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Scores {

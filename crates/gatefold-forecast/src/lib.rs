@@ -3,6 +3,38 @@
 //! A [`Forecaster`] fits one network to one series or to many: a GRU (or LSTM, or RNN) that forecasts what a linear
 //! regression over the window leaves, so that an untrained network is the regression. Several networks with different
 //! seeds are trained, and the median of their forecasts is taken.
+//!
+//! [`compare()`] judges such networks and the models of `gatefold-series` on the same samples: it fits each on the start of
+//! the series, chooses the best on a validation part, and measures all on a test part. [`future()`] fits the best on
+//! everything, and a [`Calibration`] makes an interval of the errors that it made.
+//!
+//! ```
+//! use gatefold::Device;
+//! use gatefold_forecast::{Plan, Seasons, Settings, candidates, compare, future};
+//!
+//! // Twelve years of months with a season and a trend.
+//! let sales: Vec<f64> =
+//!     (0..144).map(|t| 50.0 + 0.2 * t as f64 + 9.0 * (t as f64 * 0.5236).sin() + (t * t % 7) as f64).collect();
+//! let series = [sales.as_slice()];
+//!
+//! let seasons = Seasons::new(&[12]);
+//! let plan = Plan::new(&series, 6, seasons.shortest(), None)?; // six months ahead, the last fifth held out
+//! let settings = Settings { members: 1, updates: 60, ..Settings::new(6, Some(12), &[plan.train(144).len()]) };
+//! let models = ["seasonal", "ets", "linear", "network"].map(str::to_owned);
+//! let models = candidates(Some(&models), &seasons, &settings, &series)?;
+//!
+//! let device = Device::cpu()?;
+//! let comparison = compare(&device, &series, &plan, &models, &mut ())?;
+//! for model in &comparison.models {
+//!     println!("{:<20} {:.2}", model.name, model.scores.mae);
+//! }
+//! let best = &comparison.models[comparison.best];
+//! let next = future(&device, &series, &comparison, comparison.best, &models, &mut ())?.forecasts;
+//! let half = best.calibration.as_ref().map(|calibration| calibration.half_widths(0.95));
+//! println!("{}: {:.1} in six months", best.name, next[[0, 5]]);
+//! assert!(half.is_some_and(|half| half[0] > 0.0) && (60.0..100.0).contains(&next[[0, 5]]));
+//! # Ok::<(), gatefold_forecast::ForecastError>(())
+//! ```
 
 mod calibrate;
 mod candidates;
