@@ -578,7 +578,7 @@ fn wrong_usage_of_bench_has_its_own_exit_code() {
 #[test]
 fn help_describes_each_command_in_full() {
     for (name, part) in [
-        ("forecast", "Ctrl-C saves the checkpoint"),
+        ("forecast", "Ctrl-C saves what is done"),
         ("predict", "in closed loop"),
         ("devices", "slower than plain CPU code"),
         ("selfcheck", "Exit code 1 when a check is out of tolerance"),
