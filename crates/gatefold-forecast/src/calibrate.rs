@@ -29,11 +29,12 @@ impl Calibration {
         (!scores.is_empty()).then_some(Calibration { spread, scores })
     }
 
-    /// Half the width of the interval of this probability at each step, in the unit of the errors.
-    pub fn half_widths(&self, probability: f64) -> Vec<f64> {
+    /// Half the width of the interval of this probability at each step, in the unit of the errors. `None` if there are too few
+    /// errors for it: an interval of 95 % needs 19.
+    pub fn half_widths(&self, probability: f64) -> Option<Vec<f64>> {
         let rank = (probability * (self.scores.len() + 1) as f64).ceil() as usize;
-        let quantile = self.scores[rank.clamp(1, self.scores.len()) - 1];
-        self.spread.iter().map(|spread| quantile * spread).collect()
+        let quantile = self.scores.get(rank.max(1) - 1)?;
+        Some(self.spread.iter().map(|spread| quantile * spread).collect())
     }
 }
 
@@ -75,12 +76,17 @@ mod tests {
             .collect();
         let calibration = Calibration::new(&errors).unwrap();
         for probability in [0.5, 0.8, 0.95] {
-            let half = calibration.half_widths(probability);
+            let half = calibration.half_widths(probability).unwrap();
             let inside =
                 errors.iter().flat_map(|row| row.iter().zip(&half)).filter(|(e, half)| e.abs() <= **half);
             let share = inside.count() as f64 / 600.0;
             assert!((probability..probability + 0.02).contains(&share), "{share} of {probability}");
         }
-        assert!(calibration.half_widths(0.8).windows(2).all(|pair| pair[0] <= pair[1]));
+        let half = calibration.half_widths(0.8).unwrap();
+        assert!(half.windows(2).all(|pair| pair[0] <= pair[1]));
+        // 18 errors say nothing about one in 20.
+        let few: Vec<Vec<f64>> = (1..=18).map(|error| vec![f64::from(error)]).collect();
+        assert_eq!(Calibration::new(&few).unwrap().half_widths(0.95), None);
+        assert_eq!(Calibration::new(&few).unwrap().half_widths(0.9), Some(vec![18.0]));
     }
 }

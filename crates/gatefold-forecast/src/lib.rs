@@ -30,7 +30,7 @@
 //! }
 //! let best = &comparison.models[comparison.best];
 //! let next = future(&device, &series, &comparison, comparison.best, &models, &mut ())?.forecasts;
-//! let half = best.calibration.as_ref().map(|calibration| calibration.half_widths(0.95));
+//! let half = best.calibration.as_ref().and_then(|calibration| calibration.half_widths(0.95));
 //! println!("{}: {:.1} in six months", best.name, next[[0, 5]]);
 //! assert!(half.is_some_and(|half| half[0] > 0.0) && (60.0..100.0).contains(&next[[0, 5]]));
 //! # Ok::<(), gatefold_forecast::ForecastError>(())

@@ -27,7 +27,7 @@ impl Interval {
         limits: (Option<f64>, Option<f64>),
     ) -> Self {
         Interval {
-            half: calibration.map(|calibration| calibration.half_widths(level / 100.0)),
+            half: calibration.and_then(|calibration| calibration.half_widths(level / 100.0)),
             limits: (limits.0.unwrap_or(f64::NEG_INFINITY), limits.1.unwrap_or(f64::INFINITY)),
         }
     }
@@ -314,7 +314,11 @@ pub(crate) fn print_forecast(
 ) {
     let horizon = forecasts.ncols();
     let steps = if horizon == 1 { "sample".into() } else { format!("{horizon} samples") };
-    report.line(format!("The next {steps}, by {model} fitted on everything,\nwith {level}-% intervals:\n"));
+    let intervals = match &interval.half {
+        Some(_) => format!("with {level}-% intervals:\n"),
+        None => "without intervals, for too few errors are known:\n".into(),
+    };
+    report.line(format!("The next {steps}, by {model} fitted on everything,\n{intervals}"));
     let several = data.names().len() > 1;
     for (series, row) in forecasts.rows().into_iter().enumerate().take(SHOWN_SERIES) {
         if several {
