@@ -294,6 +294,12 @@ fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
         assert!(!place.path("parts/metrics.json").exists(), "it did not end");
         arguments = "forecast table.csv --resume --out parts --device cpu --threads 1".into();
     }
+    // A damaged checkpoint is an error, not a training from the start.
+    let checkpoint = place.path("parts/checkpoints/network-validation-1.safetensors");
+    let bytes = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, &bytes[..bytes.len() - 9]).unwrap();
+    assert!(place.fail(1, &format!("{arguments} --quiet")).contains("network-validation-1.safetensors"));
+    fs::write(&checkpoint, &bytes).unwrap();
     place.succeed(&arguments);
     place.assert_same_files("whole", "parts");
     let ended = place.fail(1, &arguments);

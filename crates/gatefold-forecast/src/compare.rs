@@ -3,7 +3,7 @@
 use crate::{Calibration, Fitted, ForecastError, Forecaster, Settings, Validation, Watch};
 use gatefold::Device;
 use gatefold_series::{FittedModel, Model};
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, Axis, s};
 use serde::Serialize;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -141,7 +141,7 @@ impl Candidate {
     }
 }
 
-/// What a model is being fitted for.
+/// The purpose of fitting a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// To be compared on the validation part.
@@ -232,7 +232,8 @@ pub struct Future {
 /// Fits and measures every model. A model that cannot be fitted to the series is left out, with its reason.
 ///
 /// # Errors
-/// [`ForecastError::Settings`] when the plan does not fit the series, or no model can be fitted; [`ForecastError::Stopped`].
+/// [`ForecastError::Settings`] when the plan does not fit the series, or no model can be fitted; [`ForecastError::Stopped`];
+/// failures of the device and of kept checkpoints.
 pub fn compare(
     device: &Device,
     series: &[&[f64]],
@@ -248,8 +249,11 @@ pub fn compare(
     for candidate in candidates {
         match comparing.judge(candidate, watcher) {
             Ok(judged) => models.push(judged),
-            Err(ForecastError::Stopped) => return Err(ForecastError::Stopped),
-            Err(error) => left_out.push((candidate.name(), error.to_string())),
+            // The series do not suit the model. Failures of a device or a file are no reason to go on without it.
+            Err(error @ (ForecastError::Series(_) | ForecastError::Settings(_))) => {
+                left_out.push((candidate.name(), error.to_string()));
+            }
+            Err(error) => return Err(error),
         }
     }
     let Some(mut best) = least(&models) else {
@@ -463,10 +467,14 @@ impl Comparing<'_> {
         let known: Vec<(usize, &[f64])> =
             places.iter().map(|(series, origin)| (*series, &self.series[*series][..*origin])).collect();
         let medians = fitted.forecast(&known)?.index_axis_move(Axis(0), 0);
-        let rows_of = |series: usize| -> Vec<usize> {
-            (0..places.len()).filter(|row| places[*row].0 == series).collect()
-        };
-        Ok((0..self.series.len()).map(|series| medians.select(Axis(0), &rows_of(series))).collect())
+        // The places of a series follow each other.
+        let mut first = 0;
+        let of_series = places.chunk_by(|one, next| one.0 == next.0).map(|places| {
+            let rows = first..first + places.len();
+            first = rows.end;
+            medians.slice(s![rows, ..]).to_owned()
+        });
+        Ok(of_series.collect())
     }
 
     /// The mean of the models that came close to the best on the validation part, which often beats each of them

@@ -49,9 +49,12 @@ pub trait Watch {
         Ok(())
     }
 
-    /// Gives the state to continue a network's training from.
-    fn kept(&mut self, _member: usize) -> Option<Checkpoint> {
-        None
+    /// Gives the state to continue a network's training from; `None` to begin.
+    ///
+    /// # Errors
+    /// [`ForecastError`] when there is one that cannot be read.
+    fn kept(&mut self, _member: usize) -> Result<Option<Checkpoint>, ForecastError> {
+        Ok(None)
     }
 }
 
@@ -116,10 +119,10 @@ impl Forecaster {
         let mut network = Network::with_parameters(device, training.network().config(), &parameters)?;
         let mut best: Option<Best> = None;
         let mut last = None;
-        match watch.kept(member) {
+        match watch.kept(member)? {
             Some(checkpoint) => {
                 training.resume(device, &checkpoint)?;
-                best = Best::of(&checkpoint);
+                best = Best::of(&checkpoint)?;
                 last = best.as_ref().map(|best| best.last);
             }
             None => {
@@ -183,10 +186,16 @@ impl Best {
     /// The name of the parameters among a checkpoint's tensors, and of the rest in its metadata.
     const KEY: &str = "best";
 
-    fn of(checkpoint: &Checkpoint) -> Option<Best> {
-        let parameters = checkpoint.optimizer.get(Best::KEY)?.clone();
-        let (error, update, last) = serde_json::from_str(checkpoint.metadata.get(Best::KEY)?).ok()?;
-        Some(Best { error, update, last, parameters })
+    /// The best parameters that a checkpoint holds; `None` if it was kept without a validation part.
+    fn of(checkpoint: &Checkpoint) -> Result<Option<Best>, ForecastError> {
+        let Some(parameters) = checkpoint.optimizer.get(Best::KEY).cloned() else { return Ok(None) };
+        let text = checkpoint.metadata.get(Best::KEY).map_or("", String::as_str);
+        let (error, update, last) = serde_json::from_str(text).map_err(|error| {
+            ForecastError::Settings(format!(
+                "a checkpoint's validation errors cannot be read: {error}; train again"
+            ))
+        })?;
+        Ok(Some(Best { error, update, last, parameters }))
     }
 
     fn kept_in(mut checkpoint: Checkpoint, best: Option<&Best>) -> Checkpoint {

@@ -114,8 +114,8 @@ impl Watch for Watching<'_> {
         Ok(checkpoint.save(self.folder.checkpoint(&self.now.0, name(self.now.1), member))?)
     }
 
-    fn kept(&mut self, member: usize) -> Option<Checkpoint> {
+    fn kept(&mut self, member: usize) -> Result<Option<Checkpoint>, ForecastError> {
         let path = self.folder.checkpoint(&self.now.0, name(self.now.1), member);
-        if path.exists() { Checkpoint::load(path).ok() } else { None }
+        Ok(if path.exists() { Some(Checkpoint::load(path)?) } else { None })
     }
 }
