@@ -44,41 +44,28 @@ pub trait Model: Debug + Send + Sync {
 
 /// A model whose parameters are known.
 pub trait FittedModel: Debug + Send + Sync {
-    /// Forecasts the `horizon` samples that follow `past`, with the parameters as they were fitted.
+    /// Forecasts of the `horizon` samples that follow each origin, `[origins, horizon]`, with the parameters as they were
+    /// fitted. An origin is the number of known samples; later ones are not used.
     ///
-    /// `past` starts at the sample that the fitted series started at, and may be longer: whatever the model carries
+    /// `series` starts at the sample that the fitted series started at, and may be longer: whatever the model carries
     /// through time (a level, a season, a hidden state) then follows the new samples.
     ///
     /// # Errors
-    /// [`SeriesError::Series`] when `past` is too short for this model.
-    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError>;
-
-    /// Forecasts of the `horizon` samples that follow each origin, `[origins, horizon]`. An origin is the number of
-    /// known samples; later ones are not used.
-    ///
-    /// A model that can carry its state from one origin to the next overrides this, which starts anew at each.
-    ///
-    /// # Errors
-    /// Those of [`FittedModel::forecast`]; [`SeriesError::Series`] too when the series ends before an origin.
+    /// [`SeriesError::Series`] when too few samples come before an origin, or the series ends before one.
     fn forecasts(
         &self,
         series: &[f64],
         origins: Range<usize>,
         horizon: usize,
-    ) -> Result<Array2<f64>, SeriesError> {
-        if !origins.is_empty() && origins.end > series.len() + 1 {
-            return Err(SeriesError::Series(format!(
-                "the last origin is {}, past the end of {} samples",
-                origins.end - 1,
-                series.len()
-            )));
-        }
-        let mut out = Array2::zeros((origins.len(), horizon));
-        for (mut row, origin) in out.rows_mut().into_iter().zip(origins) {
-            let forecast = self.forecast(&series[..origin], horizon)?;
-            row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
-        }
-        Ok(out)
+    ) -> Result<Array2<f64>, SeriesError>;
+
+    /// Forecasts the `horizon` samples that follow `past`.
+    ///
+    /// # Errors
+    /// Those of [`FittedModel::forecasts`].
+    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError> {
+        let forecasts = self.forecasts(past, past.len()..past.len() + 1, horizon)?;
+        Ok(forecasts.into_raw_vec_and_offset().0)
     }
 }
 
@@ -94,11 +81,6 @@ impl Model for crate::Baseline {
 }
 
 impl FittedModel for crate::Baseline {
-    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError> {
-        let forecasts = crate::Baseline::forecasts(*self, past, past.len()..past.len() + 1, horizon)?;
-        Ok(forecasts.into_raw_vec_and_offset().0)
-    }
-
     fn forecasts(
         &self,
         series: &[f64],

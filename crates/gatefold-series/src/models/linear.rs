@@ -1,5 +1,6 @@
 //! Linear regression of the next samples on a window of past ones: ridge regression, one output for each step ahead.
 
+use super::recursion::check_origins;
 use super::ridge::{Ridge, Sums};
 use crate::{FittedModel, Model, SeriesError};
 use ndarray::{Array1, Array2, s};
@@ -140,9 +141,9 @@ pub struct ValueUnit {
     pub logarithm: bool,
     /// Whether values are taken relative to the last one of the window, since a trend leads to values never seen before.
     pub relative: bool,
-    /// What is subtracted from each value unless it is `relative`, after the logarithm.
+    /// The value to subtract from each one unless it is `relative`, after the logarithm.
     pub offset: f64,
-    /// What each difference is divided by.
+    /// The divisor of each difference.
     pub scale: f64,
 }
 
@@ -196,7 +197,7 @@ fn positive(scale: f64) -> f64 {
     if scale.is_normal() { scale } else { 1.0 }
 }
 
-/// What the regression sees: a constant, Fourier terms of the moment, and the window, newest sample first.
+/// The terms of the regression: a constant, Fourier terms of the moment, and the window, newest sample first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Terms {
     window: usize,
@@ -333,18 +334,6 @@ impl FittedLinear {
         let row = self.terms.row(window, origin);
         row.dot(self.ridge.weights()).into_raw_vec_and_offset().0
     }
-
-    fn check(&self, known: usize, horizon: usize) -> Result<(), SeriesError> {
-        if known < self.terms.window || horizon > self.ridge.outputs() {
-            return Err(SeriesError::Series(format!(
-                "this linear regression looks at {} samples and forecasts {}; found {known} samples and a horizon of \
-                 {horizon}",
-                self.terms.window,
-                self.ridge.outputs()
-            )));
-        }
-        Ok(())
-    }
 }
 
 impl Model for Linear {
@@ -358,17 +347,22 @@ impl Model for Linear {
 }
 
 impl FittedModel for FittedLinear {
-    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError> {
-        Ok(self.forecasts(past, past.len()..past.len() + 1, horizon)?.into_raw_vec_and_offset().0)
-    }
-
     fn forecasts(
         &self,
         series: &[f64],
         origins: Range<usize>,
         horizon: usize,
     ) -> Result<Array2<f64>, SeriesError> {
-        self.check(origins.start, horizon)?;
+        if origins.is_empty() {
+            return Ok(Array2::zeros((0, horizon)));
+        }
+        check_origins("linear", self.terms.window, series, &origins)?;
+        if horizon > self.horizon() {
+            return Err(SeriesError::Series(format!(
+                "the model 'linear' was fitted for a horizon of {}; found {horizon}; fit it again",
+                self.horizon()
+            )));
+        }
         let known = &series[..series.len().min(origins.end)];
         if self.terms.unit.logarithm && known.iter().any(|value| *value <= 0.0) {
             return Err(SeriesError::Series(

@@ -89,11 +89,6 @@ impl FittedMstl {
 }
 
 impl FittedModel for FittedMstl {
-    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError> {
-        let forecasts = self.forecasts(past, past.len()..past.len() + 1, horizon)?;
-        Ok(forecasts.into_raw_vec_and_offset().0)
-    }
-
     fn forecasts(
         &self,
         series: &[f64],

@@ -100,11 +100,6 @@ pub(crate) trait Recursion: Debug + Send + Sync {
 }
 
 impl<R: Recursion> FittedModel for R {
-    fn forecast(&self, past: &[f64], horizon: usize) -> Result<Vec<f64>, SeriesError> {
-        let forecasts = self.forecasts(past, past.len()..past.len() + 1, horizon)?;
-        Ok(forecasts.into_raw_vec_and_offset().0)
-    }
-
     fn forecasts(
         &self,
         series: &[f64],
