@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
-/// What to forecast, and with what.
+/// The horizon, the models and the limits of the forecast.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Options {

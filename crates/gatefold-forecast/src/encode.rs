@@ -1,4 +1,4 @@
-//! What a network sees of a series, and what its outputs mean.
+//! Windows of a series as a network's input, and the units of its output.
 
 use crate::shared::Shared;
 use crate::{ForecastError, Settings};
@@ -158,7 +158,6 @@ impl Own {
                 fourier(origin - self.window + at, season, self.pairs, |_, term| input.push(term as f32));
             }
         }
-        // In units of a change, errors some steps ahead are large; the level's spread keeps them near 1.
         let unit = WindowUnit { zero, scale: unit.scale, logarithm: unit.logarithm };
         Window { input, base: base.iter().map(|value| *value as f32).collect(), unit, weight: 1.0 }
     }

@@ -97,7 +97,7 @@ impl<'a> TrainingSet<'a> {
 struct Batch {
     /// `[steps, batch, width]`
     input: Array3<f32>,
-    /// What the linear forecast leaves, `[1, batch, horizon]`.
+    /// The remainder of the linear forecast, `[1, batch, horizon]`.
     rest: Array3<f32>,
     weights: Vec<f32>,
 }

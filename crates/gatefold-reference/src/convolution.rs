@@ -133,7 +133,7 @@ mod tests {
         let expected =
             array![[0., 1., 2.], [0., 10., 20.], [2., 3., 4.], [20., 30., 0.], [4., 5., 0.], [0., 0., 0.]];
         assert_eq!(unfolded, expected);
-        // What is read n times gets the sum of n gradients.
+        // A value that is read n times gets the sum of n gradients.
         let folded = fold(Array2::<f64>::ones((6, 3)).view(), 5, &[5, 3], &conv);
         let reads = array![[1., 1.], [2., 2.], [1., 1.], [2., 0.], [1., 0.]];
         assert_eq!(folded.index_axis(Axis(2), 0), reads);

@@ -1,4 +1,4 @@
-//! What every model of a series keeps to, whatever the series.
+//! Rules that every model keeps, whatever the series.
 
 use gatefold_series::{Ar, Baseline, Ets, FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl, Naive2, Theta};
 

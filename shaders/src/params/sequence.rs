@@ -161,7 +161,7 @@ params! {
         _pad2: u32,
     }
 
-    /// What a convolution reads, or its gradient; see `sequence/convolution.wgsl`.
+    /// The windows that a convolution reads, or their gradient; see `sequence/convolution.wgsl`.
     Convolution {
         /// T
         steps: u32,

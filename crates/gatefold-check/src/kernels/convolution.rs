@@ -1,4 +1,4 @@
-//! What a convolution reads, its gradient, and the lengths that it leaves.
+//! The windows that a convolution reads, their gradient, and the lengths that it leaves.
 
 use super::{WIDEST, after_others, element_groups, element_kernel};
 use crate::Random;

@@ -119,8 +119,9 @@ pub(crate) fn forecast_csv(
     let several = data.names().len() > 1;
     let time = if data.dataset.calendar().has_dates() { "date" } else { "row" };
     let mut text = format!("{}{time},forecast,low,high\n", if several { "series," } else { "" });
+    let lengths: Vec<usize> = data.series().iter().map(|values| values.len()).collect();
     for (series, row) in forecasts.rows().into_iter().enumerate() {
-        let len = data.series()[series].len();
+        let len = lengths[series];
         let labels = data.labels(series, len..len + row.len());
         for (k, (forecast, label)) in row.iter().zip(&labels).enumerate() {
             if several {

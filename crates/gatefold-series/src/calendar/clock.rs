@@ -18,7 +18,7 @@ pub(crate) struct Times {
     pub(crate) offsets: Option<Vec<i32>>,
     pub(crate) clock: Clock,
     pub(crate) format: Option<Format>,
-    /// What the report calls the column.
+    /// The report's name for the column.
     pub(crate) name: String,
     pub(crate) columns: Vec<usize>,
 }

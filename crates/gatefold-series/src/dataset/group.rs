@@ -316,7 +316,7 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
     })
 }
 
-/// What the series of a table are made from.
+/// The columns and rows that become series.
 struct Maker<'a> {
     sheet: &'a Sheet,
     times: Option<&'a Times>,

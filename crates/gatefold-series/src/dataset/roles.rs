@@ -1,4 +1,4 @@
-//! What each column is for.
+//! The role of each column: time, id, target or covariate.
 
 use super::number_time::{counts_rows, whole_numbers};
 use super::options::ReadOptions;
