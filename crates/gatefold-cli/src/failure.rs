@@ -1,6 +1,7 @@
 use gatefold::{Error, ModelError};
 use gatefold_onnx::OnnxError;
 use gatefold_series::SeriesError;
+use gatefold_tasks::TaskError;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -52,6 +53,12 @@ impl From<Error> for Failure {
 
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
         Failure::Failed(error.to_string())
     }
 }

@@ -166,11 +166,11 @@ pub(crate) struct NetworkOptions {
     seed: Option<u64>,
 }
 
-fn count() -> clap::builder::RangedU64ValueParser<usize> {
+pub(crate) fn count() -> clap::builder::RangedU64ValueParser<usize> {
     clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 24)
 }
 
-fn positive(text: &str) -> Result<f32, String> {
+pub(crate) fn positive(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
         _ => Err("expected a number above 0".into()),
@@ -291,7 +291,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// A flag that the first Ctrl-C raises; the second ends the program at once.
-fn interruption(quiet: bool) -> Result<Arc<AtomicBool>, Failure> {
+pub(crate) fn interruption(quiet: bool) -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -306,12 +306,18 @@ fn interruption(quiet: bool) -> Result<Arc<AtomicBool>, Failure> {
     Ok(stop)
 }
 
+/// The text as one word of a shell's command line.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%=,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 fn interrupted(arguments: &Arguments) -> String {
-    let quoted = |path: &Path| {
-        let text = path.display().to_string();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%".contains(&byte);
-        if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-    };
+    let quoted = |path: &Path| quoted(&path.display().to_string());
     let out = match arguments.out.as_path() {
         path if path == Path::new("gatefold-out") => String::new(),
         path => format!(" --out {}", quoted(path)),

@@ -15,6 +15,7 @@ mod predict;
 mod run;
 mod selfcheck;
 mod table;
+mod task;
 mod tune;
 
 use clap::builder::RangedU64ValueParser;

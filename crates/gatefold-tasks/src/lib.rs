@@ -5,6 +5,10 @@
 
 mod error;
 mod fit;
+mod recurrent;
+mod saved;
 
 pub use error::TaskError;
 pub use fit::{FitSettings, Fitted, Look, Task, Watch, fit};
+pub use recurrent::{Cell, Recurrent};
+pub use saved::{load, save};

@@ -20,14 +20,14 @@ impl Report {
     }
 
     /// Prints a line of progress where there is no terminal to draw a bar on.
-    pub(super) fn progress(&self, text: impl Display) {
+    pub(crate) fn progress(&self, text: impl Display) {
         if !self.quiet && !io::stderr().is_terminal() {
             eprintln!("{text}");
         }
     }
 
     /// A bar on a terminal.
-    pub(super) fn bar(&self, length: u64) -> Option<ProgressBar> {
+    pub(crate) fn bar(&self, length: u64) -> Option<ProgressBar> {
         (!self.quiet && io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{wide_bar:.blue/black.bright} {msg} {eta} left")
                 .expect("the template is valid")
