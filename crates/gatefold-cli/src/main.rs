@@ -2,16 +2,19 @@
 
 mod bench;
 mod cell;
+mod classify;
 mod convert;
 mod describe;
 mod devices;
 mod environment;
 mod failure;
 mod forecast;
+mod long;
 mod model_file;
 mod npz;
 mod page;
 mod predict;
+mod results;
 mod run;
 mod selfcheck;
 mod table;
@@ -45,6 +48,8 @@ enum Command {
     Forecast(Box<forecast::Arguments>),
     #[command(about = "Forecast the rows after a table, with a model that `forecast` fitted")]
     Predict(predict::Arguments),
+    #[command(about = "Tell the class of sequences of any length: train, or use a model")]
+    Classify(Box<classify::Arguments>),
     #[command(about = "List the devices of this machine, and which one `--device auto` takes")]
     Devices(devices::Arguments),
     #[command(about = "Compare every kernel with the reference on the adapters of this machine")]
@@ -66,6 +71,7 @@ impl Command {
         match self {
             Command::Forecast(arguments) => forecast::run(*arguments),
             Command::Predict(arguments) => predict::run(&arguments),
+            Command::Classify(arguments) => classify::run(*arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Selfcheck(arguments) => selfcheck::run(&arguments),
             Command::Describe(arguments) => describe::run(&arguments),

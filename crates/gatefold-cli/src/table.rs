@@ -1,7 +1,7 @@
 //! The options for reading a table, shared by the commands that do.
 
 use crate::failure::Failure;
-use gatefold_series::{Aggregate, Dataset, Delimiter, Encoding, Fill, Frequency, Layout, ReadOptions};
+use gatefold_series::{Aggregate, Dataset, Delimiter, Encoding, Fill, Frequency, Layout, ReadOptions, Table};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -46,6 +46,16 @@ pub(crate) struct TableArguments {
     #[arg(long, value_name = "HOW")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) layout: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) format: FormatArguments,
+}
+
+/// The format of the file. Everything is found out by itself; an option says otherwise.
+#[derive(clap::Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[command(next_help_heading = "Reading the table")]
+pub(crate) struct FormatArguments {
     /// The character between cells, or spaces, or none
     #[arg(long, value_name = "CHAR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,9 +119,6 @@ impl TableArguments {
     }
 
     fn options(&self) -> Result<ReadOptions, Failure> {
-        fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
-            text.parse().map_err(|error: T::Err| Failure::Usage(error.to_string()))
-        }
         let mut options = ReadOptions::new();
         if !self.target.is_empty() {
             options = options.targets(self.target.iter().cloned());
@@ -146,6 +153,17 @@ impl TableArguments {
         if let Some(how) = &self.layout {
             options = options.layout(parsed::<Layout>(how)?);
         }
+        self.format.add_to(options)
+    }
+}
+
+impl FormatArguments {
+    /// Reads a table whose rows may come in any order.
+    pub(crate) fn read_rows(&self, path: &Path) -> Result<Table, Failure> {
+        Ok(Table::read_rows(path, &self.add_to(ReadOptions::new())?)?)
+    }
+
+    fn add_to(&self, mut options: ReadOptions) -> Result<ReadOptions, Failure> {
         if let Some(text) = &self.delimiter {
             options = options.delimiter(parsed::<Delimiter>(text)?);
         }
@@ -172,4 +190,8 @@ impl TableArguments {
         }
         Ok(options)
     }
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|error: T::Err| Failure::Usage(error.to_string()))
 }

@@ -3,6 +3,18 @@
 //! Each of these commands has two forms. `gatefold TASK TABLE --out DIR` trains, measures on a part held out, and writes
 //! the model, the test's predictions, metrics.json and log.csv to DIR. `gatefold TASK use DIR ...` uses the model in DIR;
 //! its `--out` is a file, and without it the result goes to standard output.
+//!
+//! For clap, the arguments of a command are
+//!
+//! ```text
+//! #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+//! struct Arguments {
+//!     #[command(subcommand)]
+//!     using: Option<Using>, // enum Using { Use(UseArguments) }
+//!     #[command(flatten)]
+//!     training: Training, // whose required arguments are `#[arg(required = true)] table: Option<PathBuf>`
+//! }
+//! ```
 
 mod watch;
 
@@ -20,6 +32,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 pub(crate) use watch::Watching;
+
+/// An argument that clap requires, unless the command is to use a model.
+///
+/// # Panics
+/// If the declaration does not say `required = true`.
+pub(crate) fn required<T>(argument: &Option<T>) -> &T {
+    argument.as_ref().expect("clap requires this argument")
+}
 
 /// Where to train, where to, and whether to go on.
 #[derive(clap::Args, Clone, Debug)]

@@ -1,10 +1,18 @@
-//! Plots as SVG and PNG: loss curves, and truth, forecast and baseline over the test part.
+//! Plots as SVG and PNG: loss curves, truth, forecast and baseline over the test part, filled gaps, labels over time, and
+//! confusion matrices.
 //!
 //! plotters draws them with a font that comes with this crate, so nothing has to be installed and every machine draws
 //! the same picture.
 
 mod axis;
+mod confusion;
+mod gaps;
+mod labels;
 mod panel;
+
+pub use confusion::ConfusionPlot;
+pub use gaps::GapPlot;
+pub use labels::LabelPlot;
 
 use crate::SeriesError;
 use axis::Axis;
@@ -80,7 +88,7 @@ impl FuturePlot<'_> {
     /// # Errors
     /// [`SeriesError::Series`] when no value is finite, or forecast, interval and dates differ in number.
     pub fn svg(&self) -> Result<String, SeriesError> {
-        panel::svg((WIDTH, 420), &[self.panel()?])
+        panel::svg((WIDTH, 420), [self.panel()?].as_slice())
     }
 
     /// The plot as the bytes of a PNG file.
@@ -88,7 +96,7 @@ impl FuturePlot<'_> {
     /// # Errors
     /// As [`FuturePlot::svg`].
     pub fn png(&self) -> Result<Vec<u8>, SeriesError> {
-        panel::png((WIDTH, 420), &[self.panel()?])
+        panel::png((WIDTH, 420), [self.panel()?].as_slice())
     }
 
     fn panel(&self) -> Result<Panel, SeriesError> {
@@ -130,7 +138,7 @@ impl LossPlot<'_> {
     /// # Errors
     /// [`SeriesError::Series`] when no loss is finite.
     pub fn svg(&self) -> Result<String, SeriesError> {
-        panel::svg((WIDTH, 420), &self.panels()?)
+        panel::svg((WIDTH, 420), self.panels()?.as_slice())
     }
 
     /// The plot as the bytes of a PNG file.
@@ -138,7 +146,7 @@ impl LossPlot<'_> {
     /// # Errors
     /// As [`LossPlot::svg`].
     pub fn png(&self) -> Result<Vec<u8>, SeriesError> {
-        panel::png((WIDTH, 420), &self.panels()?)
+        panel::png((WIDTH, 420), self.panels()?.as_slice())
     }
 
     fn panels(&self) -> Result<Vec<Panel>, SeriesError> {
@@ -161,7 +169,7 @@ impl ForecastPlot<'_> {
     /// # Errors
     /// [`SeriesError::Series`] when no value is finite, or truth, forecasts, baseline and dates differ in number.
     pub fn svg(&self) -> Result<String, SeriesError> {
-        panel::svg((WIDTH, self.height()), &self.panels()?)
+        panel::svg((WIDTH, self.height()), self.panels()?.as_slice())
     }
 
     /// The plot as the bytes of a PNG file.
@@ -169,7 +177,7 @@ impl ForecastPlot<'_> {
     /// # Errors
     /// As [`ForecastPlot::svg`].
     pub fn png(&self) -> Result<Vec<u8>, SeriesError> {
-        panel::png((WIDTH, self.height()), &self.panels()?)
+        panel::png((WIDTH, self.height()), self.panels()?.as_slice())
     }
 
     fn height(&self) -> u32 {

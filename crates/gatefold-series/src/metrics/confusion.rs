@@ -124,6 +124,14 @@ impl ConfusionMatrix {
         self.names.len()
     }
 
+    /// The name of a class.
+    ///
+    /// # Panics
+    /// If the matrix has no such class.
+    pub fn name(&self, class: usize) -> &str {
+        &self.names[class]
+    }
+
     /// How often class `predicted` was predicted where the label was `truth`; 0 for classes the matrix does not have.
     pub fn count(&self, truth: usize, predicted: usize) -> u64 {
         let known = truth < self.classes() && predicted < self.classes();

@@ -9,7 +9,7 @@ use std::sync::Once;
 
 /// DejaVu Sans; its licence is in the same folder.
 static FONT: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
-const INK: RGBColor = RGBColor(60, 60, 66);
+pub(super) const INK: RGBColor = RGBColor(60, 60, 66);
 /// Pixels of a PNG per pixel of the SVG, for high-resolution screens.
 const PNG_SCALE: u32 = 2;
 /// plotters does not smooth thick lines, so PNGs are drawn this much larger and averaged.
@@ -23,16 +23,22 @@ pub(super) struct Curve {
     points: Vec<(f64, f64)>,
     /// The upper edge of a band whose lower edge the points are; empty for a line.
     upper: Vec<(f64, f64)>,
+    dots: bool,
 }
 
 impl Curve {
     pub(super) fn new(name: &str, color: RGBColor, width: f64, points: Vec<(f64, f64)>) -> Curve {
-        Curve { name: name.into(), color, width, points, upper: Vec::new() }
+        Curve { name: name.into(), color, width, points, upper: Vec::new(), dots: false }
+    }
+
+    /// Points that no line connects, with this radius.
+    pub(super) fn dots(name: &str, color: RGBColor, radius: f64, points: Vec<(f64, f64)>) -> Curve {
+        Curve { dots: true, ..Curve::new(name, color, radius, points) }
     }
 
     /// The area between two lines.
     pub(super) fn band(name: &str, color: RGBColor, low: Vec<(f64, f64)>, high: Vec<(f64, f64)>) -> Curve {
-        Curve { name: name.into(), color, width: 1.0, points: low, upper: high }
+        Curve { name: name.into(), color, width: 1.0, points: low, upper: high, dots: false }
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = f64> {
@@ -55,17 +61,41 @@ impl Panel {
     }
 }
 
-pub(super) fn svg(size: (u32, u32), panels: &[Panel]) -> Result<String, SeriesError> {
+/// A picture that any backend of plotters draws.
+pub(super) trait Picture {
+    /// Draws onto a white area, with `scale` pixels for each of the size.
+    fn draw_on<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>, scale: u32)
+    -> Result<(), SeriesError>;
+}
+
+/// Panels of equal height, one below the other.
+impl Picture for [Panel] {
+    fn draw_on<B: DrawingBackend>(
+        &self,
+        root: &DrawingArea<B, Shift>,
+        scale: u32,
+    ) -> Result<(), SeriesError> {
+        for (area, panel) in root.split_evenly((self.len(), 1)).iter().zip(self) {
+            panel.draw(area, scale)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn svg(size: (u32, u32), picture: &(impl Picture + ?Sized)) -> Result<String, SeriesError> {
     let mut text = String::new();
-    draw(&SVGBackend::with_string(&mut text, size).into_drawing_area(), panels, 1)?;
+    draw(&SVGBackend::with_string(&mut text, size).into_drawing_area(), picture, 1)?;
     Ok(text)
 }
 
-pub(super) fn png((width, height): (u32, u32), panels: &[Panel]) -> Result<Vec<u8>, SeriesError> {
+pub(super) fn png(
+    (width, height): (u32, u32),
+    picture: &(impl Picture + ?Sized),
+) -> Result<Vec<u8>, SeriesError> {
     let scale = PNG_SCALE * OVERSAMPLING;
     let (wide, high) = (width * scale, height * scale);
     let mut pixels = vec![0; (wide * high * 3) as usize];
-    draw(&BitMapBackend::with_buffer(&mut pixels, (wide, high)).into_drawing_area(), panels, scale)?;
+    draw(&BitMapBackend::with_buffer(&mut pixels, (wide, high)).into_drawing_area(), picture, scale)?;
     let (width, height) = (width * PNG_SCALE, height * PNG_SCALE);
     let mut smooth = Vec::with_capacity((width * height * 3) as usize);
     for y in 0..height {
@@ -89,13 +119,13 @@ pub(super) fn png((width, height): (u32, u32), panels: &[Panel]) -> Result<Vec<u
     Ok(bytes)
 }
 
-fn failed(error: impl Display) -> SeriesError {
+pub(super) fn failed(error: impl Display) -> SeriesError {
     SeriesError::Plot(error.to_string())
 }
 
 fn draw<B: DrawingBackend>(
     root: &DrawingArea<B, Shift>,
-    panels: &[Panel],
+    picture: &(impl Picture + ?Sized),
     scale: u32,
 ) -> Result<(), SeriesError> {
     static REGISTERED: Once = Once::new();
@@ -104,14 +134,16 @@ fn draw<B: DrawingBackend>(
         let _ = register_font("sans-serif", FontStyle::Normal, FONT);
     });
     root.fill(&WHITE).map_err(failed)?;
-    for (area, panel) in root.split_evenly((panels.len(), 1)).iter().zip(panels) {
-        panel.draw(area, scale)?;
-    }
+    picture.draw_on(root, scale)?;
     root.present().map_err(failed)
 }
 
 impl Panel {
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: u32) -> Result<(), SeriesError> {
+    pub(super) fn draw<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        scale: u32,
+    ) -> Result<(), SeriesError> {
         let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale))).color(&INK);
         let px = |pixels: u32| (pixels * scale) as i32;
         let (heading, body) = area.split_vertically(px(40));
@@ -147,6 +179,15 @@ impl Panel {
                     .map_err(failed)?;
                 continue;
             }
+            if curve.dots {
+                let radius = (curve.width * f64::from(scale)).round() as u32;
+                let known = curve.points.iter().filter(|(_, value)| value.is_finite());
+                let dot = |(at, value): &(f64, f64)| {
+                    Circle::new((*at, self.y.place(*value)), radius, curve.color.filled())
+                };
+                chart.draw_series(known.map(dot)).map_err(failed)?;
+                continue;
+            }
             let style = curve.color.stroke_width((curve.width * f64::from(scale)).round() as u32);
             // A value that is not finite leaves a gap.
             for run in curve.points.split(|(_, value)| !value.is_finite()) {
@@ -168,7 +209,9 @@ impl Panel {
         let style = |size: u32| font(size).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw_text(&self.title, &style(17), (px(24), px(20))).map_err(failed)?;
         let mut right = area.dim_in_pixel().0 as i32 - px(24);
-        for curve in self.curves.iter().rev().filter(|curve| !curve.points.is_empty()) {
+        for curve in
+            self.curves.iter().rev().filter(|curve| !curve.points.is_empty() && !curve.name.is_empty())
+        {
             let ((left, _), (end, _)) = font(15).layout_box(&curve.name).map_err(failed)?;
             right -= end - left;
             area.draw_text(&curve.name, &style(15), (right, px(20))).map_err(failed)?;

@@ -56,6 +56,18 @@ impl Table {
         Ok(table)
     }
 
+    /// Reads a table whose rows may come in any order, with every option for the format; options about the time and the
+    /// columns have no effect.
+    ///
+    /// # Errors
+    /// Those of [`Table::read`], except about dates.
+    pub fn read_rows(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Table, SeriesError> {
+        let path = path.as_ref();
+        let sheet = Sheet::read(Source::new(path), read(path)?, options)?;
+        let names = sheet.columns.iter().map(|column| column.name.clone()).collect();
+        Ok(Table { sheet, names })
+    }
+
     /// The number of rows, without the header.
     pub fn rows(&self) -> usize {
         self.sheet.rows()
@@ -104,6 +116,45 @@ impl Table {
             self.sheet.error(row, column, problem)
         })?;
         Ok(values)
+    }
+
+    /// A column's values, in the order of the rows, NaN where one is missing.
+    ///
+    /// # Errors
+    /// Those of [`Table::numbers`], except about missing cells.
+    pub fn numbers_or_nan(&self, name: &str) -> Result<Vec<f64>, SeriesError> {
+        let column = self.sheet.find(name)?;
+        self.sheet.check_numeric(column)?;
+        self.sheet.numbers(column)
+    }
+
+    /// A column's cells as text, in the order of the rows; `None` where one is missing.
+    ///
+    /// # Errors
+    /// [`SeriesError::Table`] when there is no such column.
+    pub fn texts(&self, name: &str) -> Result<Vec<Option<&str>>, SeriesError> {
+        let normal = one_line(name);
+        let Some(column) = self.names.iter().position(|found| *found == normal) else {
+            return Err(self
+                .problem(format!("there is no column {normal}; the columns are {}", self.names.join(", "))));
+        };
+        let cell =
+            |row| Some(self.sheet.cell(row, column).trim()).filter(|cell| !self.sheet.is_missing(cell));
+        Ok((0..self.rows()).map(cell).collect())
+    }
+
+    /// An error about the table as a whole, with its path.
+    pub fn problem(&self, problem: impl Into<String>) -> SeriesError {
+        self.sheet.source.table(problem)
+    }
+
+    /// An error about the cell of a row, counted from 0, and a column, with its line in the file.
+    ///
+    /// # Panics
+    /// If there is no such row or column.
+    pub fn cell_problem(&self, row: usize, name: &str, problem: impl Into<String>) -> SeriesError {
+        let column = self.names.iter().position(|found| found == name).expect("the column was read before");
+        self.sheet.error(row, column, problem)
     }
 
     /// The last column of numbers, the one to forecast if the user names none.
