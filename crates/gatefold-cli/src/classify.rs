@@ -70,7 +70,7 @@ struct Training {
     #[command(flatten)]
     long: LongArguments,
     /// The standard deviation of the noise added to the input in training, in those of its channels
-    #[arg(long, value_name = "X", default_value_t = 0.3)]
+    #[arg(long, value_name = "X", default_value_t = 0.3, value_parser = crate::long::noise)]
     noise: f32,
     /// Networks with different seeds and validation parts, whose mean counts [default: 3, or 1 where that takes long]
     #[arg(long, value_name = "N", value_parser = crate::forecast::count())]
@@ -106,7 +106,8 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     if arguments.long.id.is_empty() {
         return Err(Failure::Usage("name the columns that tell sequences apart with --id".into()));
     }
-    let long = arguments.long.read(path, &arguments.format, arguments.class.as_deref(), false)?;
+    let table = arguments.format.read_rows(path)?;
+    let long = arguments.long.read(&table, arguments.class.as_deref(), false)?;
     let data = ClassifyData::new(&long, arguments.long.test, arguments.network.seed).map_err(place)?;
     let mean_steps = long.sequences.iter().map(|one| one.rows.len()).sum::<usize>() / long.sequences.len();
     let (settings, fitting, members) = settings(arguments, data.training.len(), mean_steps);
@@ -122,10 +123,8 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     let labels = data.labels.iter().flat_map(|label| label.to_le_bytes()).collect::<Vec<u8>>();
     let mut run = Run::begin(TASK, &arguments.run, &options, &fingerprint([values, labels]))?;
     describe(&run.report, path, &long, &data, mean_steps);
-    run.report.line(format!(
-        "network   {} {}-unit layer(s) of {}, in both directions; {members} of them, {} updates each",
-        settings.recurrent.layers, settings.recurrent.hidden, settings.recurrent.cell, fitting.updates
-    ));
+    run.report.line(format!("network   {}, in both directions", settings.recurrent));
+    run.report.line(format!("training  {} updates each of {members} network(s)", fitting.updates));
     run.report.line(format!("device    {}\n", run.device.summary()));
     let mut networks = Vec::new();
     for member in 0..members {
@@ -168,7 +167,7 @@ fn settings(arguments: &Training, sequences: usize, steps: usize) -> (ClassifySe
     let batch = 30.min(sequences);
     // A hundred looks at each sequence, within limits.
     let epochs = 100 * sequences.div_ceil(batch) as u64;
-    let fitting = network.settings(epochs.clamp(600, 3000), 40);
+    let fitting = network.settings(epochs.clamp(600, 3000), 100);
     let settings =
         ClassifySettings { recurrent, dropout: 0.5, noise: arguments.noise, batch, seed: network.seed };
     let work = fitting.updates as f64

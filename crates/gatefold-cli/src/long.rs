@@ -2,9 +2,8 @@
 
 use crate::failure::Failure;
 use crate::forecast::Report;
-use crate::table::FormatArguments;
+use gatefold_series::Table;
 use gatefold_tasks::{Long, LongColumns};
-use std::path::Path;
 
 /// The columns of a long table, and its parts.
 #[derive(clap::Args, Clone, Debug)]
@@ -34,16 +33,17 @@ fn share_below_one(text: &str) -> Result<f64, String> {
     }
 }
 
+/// The standard deviation of noise.
+pub(crate) fn noise(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.0..=10.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 10".into()),
+    }
+}
+
 impl LongArguments {
     /// Reads the sequences of a table.
-    pub(crate) fn read(
-        &self,
-        path: &Path,
-        format: &FormatArguments,
-        label: Option<&str>,
-        gaps: bool,
-    ) -> Result<Long, Failure> {
-        let table = format.read_rows(path)?;
+    pub(crate) fn read(&self, table: &Table, label: Option<&str>, gaps: bool) -> Result<Long, Failure> {
         let columns = LongColumns {
             ids: self.id.clone(),
             step: self.step.clone(),
@@ -51,7 +51,7 @@ impl LongArguments {
             label: label.map(str::to_owned),
             split: self.split.clone(),
         };
-        Ok(Long::read(&table, &columns, gaps)?)
+        Ok(Long::read(table, &columns, gaps)?)
     }
 }
 

@@ -9,6 +9,7 @@ mod devices;
 mod environment;
 mod failure;
 mod forecast;
+mod label;
 mod long;
 mod model_file;
 mod npz;
@@ -50,6 +51,8 @@ enum Command {
     Predict(predict::Arguments),
     #[command(about = "Tell the class of sequences of any length: train, or use a model")]
     Classify(Box<classify::Arguments>),
+    #[command(about = "Label each step of sequences, or each word of sentences: train, or use a model")]
+    Label(Box<label::Arguments>),
     #[command(about = "List the devices of this machine, and which one `--device auto` takes")]
     Devices(devices::Arguments),
     #[command(about = "Compare every kernel with the reference on the adapters of this machine")]
@@ -72,6 +75,7 @@ impl Command {
             Command::Forecast(arguments) => forecast::run(*arguments),
             Command::Predict(arguments) => predict::run(&arguments),
             Command::Classify(arguments) => classify::run(*arguments),
+            Command::Label(arguments) => label::run(*arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Selfcheck(arguments) => selfcheck::run(&arguments),
             Command::Describe(arguments) => describe::run(&arguments),

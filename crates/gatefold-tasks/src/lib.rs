@@ -6,18 +6,24 @@
 mod classify;
 mod error;
 mod fit;
+mod label;
 mod long;
 mod nearest;
 mod parts;
 mod recurrent;
 mod saved;
 mod scale;
+mod words;
 
 pub use classify::{Classifier, ClassifierData, ClassifyData, ClassifySettings, ClassifyTask, largest};
 pub use error::TaskError;
 pub use fit::{FitSettings, Fitted, Look, Task, Watch, fit};
+pub use label::{
+    LabelData, LabelSettings, LabelTask, Labeller, LabellerData, NEIGHBOURHOOD, Piece, Reader, most_probable,
+};
 pub use long::{Long, LongColumns, LongSequence, Part};
 pub use parts::{fold, stratified};
 pub use recurrent::{Cell, Recurrent};
 pub use saved::{load, save};
 pub use scale::Scale;
+pub use words::{Sentence, Vocabulary, WordColumns, read_sentences};

@@ -36,6 +36,13 @@ pub struct Recurrent {
     pub layers: usize,
 }
 
+impl fmt::Display for Recurrent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layers = if self.layers == 1 { String::new() } else { format!("{} layers of ", self.layers) };
+        write!(f, "{layers}{} {}", self.cell, self.hidden)
+    }
+}
+
 impl Recurrent {
     /// One such layer.
     pub fn layer(&self, direction: Direction) -> LayerConfig {

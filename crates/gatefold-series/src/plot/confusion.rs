@@ -45,7 +45,7 @@ impl ConfusionPlot<'_> {
             )));
         }
         let side = classes * self.cell();
-        Ok(((self.margin() + side + 24).max(360), 64 + side + self.margin()))
+        Ok(((self.margin() + side + 24).max(360), 76 + side + self.margin()))
     }
 
     fn cell(&self) -> u32 {
@@ -83,7 +83,7 @@ impl Picture for ConfusionPlot<'_> {
         let (cell, classes) = (self.cell(), self.matrix.classes());
         let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale)));
         let style = |size: u32, ink: RGBColor, h: HPos, v: VPos| font(size).color(&ink).pos(Pos::new(h, v));
-        let (left, top) = (self.margin(), 48);
+        let (left, top) = (self.margin(), 60);
         root.draw_text(self.title, &style(17, INK, HPos::Left, VPos::Center), (px(24), px(22)))
             .map_err(failed)?;
         for truth in 0..classes {
@@ -96,7 +96,7 @@ impl Picture for ConfusionPlot<'_> {
                 root.draw(&Rectangle::new([corner, far], shade(share, truth == predicted).filled()))
                     .map_err(failed)?;
                 if count > 0 && cell >= 14 {
-                    let ink = if share > 0.55 { WHITE } else { INK };
+                    let ink = if share > 0.3 { WHITE } else { INK };
                     let middle = (corner.0 + px(cell) / 2, corner.1 + px(cell) / 2);
                     let text = count.to_string();
                     // A long number gets a smaller font, so that it stays within its cell.
@@ -118,7 +118,7 @@ impl Picture for ConfusionPlot<'_> {
             root.draw_text(&self.name(class), &below, (px(left + middle), px(end + 6))).map_err(failed)?;
         }
         let axis = style(14, INK, HPos::Left, VPos::Center);
-        root.draw_text("truth", &axis, (px(10), px(top - 10))).map_err(failed)?;
+        root.draw_text("truth", &axis, (px(10), px(top - 8))).map_err(failed)?;
         let below = (px(left), px(end + self.margin() - 12));
         root.draw_text("predicted", &axis, below).map_err(failed)
     }

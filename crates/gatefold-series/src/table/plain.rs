@@ -133,14 +133,30 @@ impl Table {
     /// # Errors
     /// [`SeriesError::Table`] when there is no such column.
     pub fn texts(&self, name: &str) -> Result<Vec<Option<&str>>, SeriesError> {
+        let column = self.place(name)?;
+        Ok((0..self.rows()).map(|row| self.cell(row, column)).collect())
+    }
+
+    /// The cell of a row, counted from 0, as text; `None` if it is missing.
+    ///
+    /// # Errors
+    /// [`SeriesError::Table`] when there is no such column.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn text(&self, row: usize, name: &str) -> Result<Option<&str>, SeriesError> {
+        Ok(self.cell(row, self.place(name)?))
+    }
+
+    fn cell(&self, row: usize, column: usize) -> Option<&str> {
+        Some(self.sheet.cell(row, column).trim()).filter(|cell| !self.sheet.is_missing(cell))
+    }
+
+    fn place(&self, name: &str) -> Result<usize, SeriesError> {
         let normal = one_line(name);
-        let Some(column) = self.names.iter().position(|found| *found == normal) else {
-            return Err(self
-                .problem(format!("there is no column {normal}; the columns are {}", self.names.join(", "))));
-        };
-        let cell =
-            |row| Some(self.sheet.cell(row, column).trim()).filter(|cell| !self.sheet.is_missing(cell));
-        Ok((0..self.rows()).map(cell).collect())
+        self.names.iter().position(|found| *found == normal).ok_or_else(|| {
+            self.problem(format!("there is no column {normal}; the columns are {}", self.names.join(", ")))
+        })
     }
 
     /// An error about the table as a whole, with its path.
