@@ -16,6 +16,9 @@ pub(crate) struct ModulesArgument {
     /// fits]
     #[arg(long, value_name = "STEPS")]
     modules: Option<ReadOptions>,
+    /// For a PyTorch state_dict: tensors or modules to leave out, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    ignore: Vec<String>,
 }
 
 /// The kind of a file, from its name.
@@ -96,12 +99,17 @@ impl ModelFile {
         let kind = Kind::to_read(path)?;
         let foreign = kind == Kind::Safetensors && pytorch::is_foreign(path)?;
         if foreign {
-            let options = modules.modules.clone().unwrap_or_default();
-            return Ok(ModelFile::Network(pytorch::read(path, &options)?, Origin::Pytorch));
+            let options = modules.modules.clone().unwrap_or_default().ignore(&modules.ignore);
+            let model = pytorch::read(path, &options)?;
+            for assumption in pytorch::assumptions(&model) {
+                eprintln!("note      {}: {assumption}", path.display());
+            }
+            return Ok(ModelFile::Network(model, Origin::Pytorch));
         }
-        if modules.modules.is_some() {
+        let given = [("--modules", modules.modules.is_some()), ("--ignore", !modules.ignore.is_empty())];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
             return Err(Failure::Usage(format!(
-                "--modules: {} is not a PyTorch state_dict and describes its own layers; leave the option out",
+                "{option}: {} is not a PyTorch state_dict and describes its own layers; leave the option out",
                 path.display()
             )));
         }

@@ -3,3 +3,4 @@
 mod branches;
 mod files;
 mod pytorch;
+mod state_dicts;

@@ -1,5 +1,5 @@
 //! PyTorch's state dicts, as safetensors files: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
-//! `nn.Embedding`.
+//! `nn.Embedding`; cells such as `nn.LSTMCell` too.
 //!
 //! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
 //!
@@ -15,6 +15,8 @@
 //!
 //! They do not tell in which order data passes through the modules. If there is exactly one order in which every width
 //! fits the next, it is taken. Otherwise the error lists the modules, and [`ReadOptions`] gives the order.
+//! Convolutions, and an `nn.Linear` right after another, are never read without it, since what lies between them is not in
+//! the file. Whatever else was taken for granted, such as the function of an `nn.RNN`, is listed by [`assumptions`].
 //! [`ReadOptions`] also adds what has no tensors: the activation of an `nn.RNN` (tanh by default, as in PyTorch) or
 //! after an `nn.Linear` or `nn.Conv1d`, the stride, dilation and padding of an `nn.Conv1d`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After).
 //! `batch_first` is up to the caller: it concerns the data, not the parameters.
@@ -63,6 +65,7 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, Mode
         let info = file.header().info(&name).expect("it is one of the names");
         shapes.insert(name, info.shape.clone());
     }
+    leave_out(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
     let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
     for name in shapes.keys() {
         let info = file.header().info(name).expect("it is one of the names");
@@ -78,7 +81,7 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, Mode
         let info = file.header().info(name).expect("the network is made of the file's tensors").clone();
         file.values(name, &info)
     })?;
-    Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
+    Ok(model(network, parameters))
 }
 
 /// [`read`] for tensors in memory.
@@ -89,11 +92,46 @@ pub fn from_state_dict(
     tensors: &BTreeMap<String, ArrayD<f32>>,
     options: &ReadOptions,
 ) -> Result<Model, ModelError> {
-    let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
-    let network = order::network(&shapes, options)
+    let mut shapes: Shapes =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
+    let network = leave_out(&mut shapes, options)
+        .and_then(|()| order::network(&shapes, options))
         .map_err(|problem| ModelError::Config { place: "state_dict".into(), problem })?;
     let parameters = parameters(&network, |name| Ok(tensors[name].clone()))?;
-    Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
+    Ok(model(network, parameters))
+}
+
+/// What was taken for granted when a model was read from a state_dict, a line each; none if it was not.
+pub fn assumptions(model: &Model) -> Vec<&str> {
+    model.metadata.get(ASSUMED).map_or_else(Vec::new, |text| text.lines().collect())
+}
+
+/// The key of a model's metadata that holds the modules it was read from, and that of what was taken for granted.
+const MODULES: &str = "pytorch_modules";
+const ASSUMED: &str = "pytorch_assumed";
+
+fn model(network: Network, parameters: Parameters) -> Model {
+    let modules = serde_json::to_string(&network.modules).expect("names and numbers are JSON");
+    let mut metadata = BTreeMap::from([(MODULES.to_owned(), modules)]);
+    if !network.assumed.is_empty() {
+        metadata.insert(ASSUMED.to_owned(), network.assumed.join("\n"));
+    }
+    Model { config: network.config, parameters, metadata }
+}
+
+/// Takes out the tensors that the options ignore.
+fn leave_out(shapes: &mut Shapes, options: &ReadOptions) -> Result<(), String> {
+    for ignored in &options.ignored {
+        let of_it = |name: &str| {
+            name.strip_prefix(ignored.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let before = shapes.len();
+        shapes.retain(|name, _| !of_it(name));
+        if shapes.len() == before {
+            return Err(format!("there is no tensor or module {} to ignore", shown(ignored)));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a safetensors file is not one of ours, and so may be a state_dict.
