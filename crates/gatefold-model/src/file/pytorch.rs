@@ -1,4 +1,4 @@
-//! PyTorch's state dicts, as safetensors files: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
+//! PyTorch's state dicts, as safetensors files or as `torch.save` writes them: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
 //! `nn.Embedding`; cells such as `nn.LSTMCell` too.
 //!
 //! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
@@ -38,12 +38,14 @@
 mod modules;
 mod options;
 mod order;
+#[cfg(feature = "pt")]
+mod pickled;
 mod write;
 
 pub use options::{ModuleStep, ReadOptions, Step};
 pub use write::{state_dict, write};
 
-use super::tensors::{TensorFile, described, is_number, shown};
+use super::tensors::{TensorFile, described, first_bytes, is_number, shown};
 use super::{Model, format};
 use crate::{ModelError, Parameters};
 use modules::Shapes;
@@ -52,13 +54,17 @@ use order::Network;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Reads a state_dict.
+/// Reads a state_dict: a safetensors file, or with the feature `pt` a file that `torch.save` wrote, of a state_dict, of a
+/// whole module, or of a dictionary that has one as `state_dict`, `model_state_dict` or `model`.
 ///
 /// # Errors
 /// [`ModelError::Io`] if the file cannot be read; [`ModelError::File`] with the reason if it is truncated or no
 /// safetensors file, if a tensor holds no floating-point numbers or belongs to another kind of module, if a number is
 /// outside float32's range, or if the order of the modules must be given.
 pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, ModelError> {
+    if is_pickled(path.as_ref())? {
+        return read_pickled(path.as_ref(), options);
+    }
     let mut file = TensorFile::open(path.as_ref(), "a state_dict")?;
     let mut shapes = Shapes::new();
     for name in file.header().offset_keys() {
@@ -82,6 +88,29 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, Mode
         file.values(name, &info)
     })?;
     Ok(model(network, parameters))
+}
+
+/// Whether a file is PyTorch's own: a zip archive, or a pickle. A safetensors file begins with the length of a JSON text.
+fn is_pickled(path: &Path) -> Result<bool, ModelError> {
+    let first = first_bytes::<9>(path)?;
+    Ok(first.starts_with(b"PK\x03\x04") || first.first() == Some(&0x80) && first.get(8) != Some(&b'{'))
+}
+
+#[cfg(feature = "pt")]
+fn read_pickled(path: &Path, options: &ReadOptions) -> Result<Model, ModelError> {
+    let file = pickled::Pickled::open(path)?;
+    let mut shapes = file.shapes();
+    leave_out(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
+    let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
+    let parameters = parameters(&network, |name| file.values(name))?;
+    Ok(model(network, parameters))
+}
+
+#[cfg(not(feature = "pt"))]
+fn read_pickled(path: &Path, _: &ReadOptions) -> Result<Model, ModelError> {
+    let problem =
+        "PyTorch's own files need the feature pt; save the state_dict with safetensors.torch.save_file";
+    Err(super::tensors::refusal(path, problem.into()))
 }
 
 /// [`read`] for tensors in memory.
@@ -134,11 +163,14 @@ fn leave_out(shapes: &mut Shapes, options: &ReadOptions) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a safetensors file is not one of ours, and so may be a state_dict.
+/// Whether a file is not one of ours, and so may be a state_dict: PyTorch's own, or any other safetensors file.
 ///
 /// # Errors
 /// As [`read`], if it is not a safetensors file.
 pub fn is_foreign(path: impl AsRef<Path>) -> Result<bool, ModelError> {
+    if is_pickled(path.as_ref())? {
+        return Ok(true);
+    }
     Ok(!format::is_ours(TensorFile::open(path.as_ref(), "a model or a state_dict")?.header()))
 }
 
