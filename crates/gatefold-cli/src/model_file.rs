@@ -32,7 +32,10 @@ impl Kind {
     /// # Errors
     /// If the name ends with neither suffix.
     pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
-        Kind::named(path).ok_or_else(|| foreign(path, "rename it"))
+        Kind::named(path).ok_or_else(|| {
+            let found = path.display();
+            Failure::Usage(format!("{found}: expected a file named .safetensors or .onnx; rename it"))
+        })
     }
 
     fn named(path: &Path) -> Option<Kind> {
@@ -43,16 +46,15 @@ impl Kind {
         }
     }
 
-    /// [`Kind::of`] for a model to read, with advice on other programs' files.
+    /// [`Kind::of`] for a model to read, with advice on other programs' files. PyTorch's own files are state dicts as
+    /// safetensors files are.
     fn to_read(path: &Path) -> Result<Kind, Failure> {
-        Kind::named(path).ok_or_else(|| {
-            let advice = match extension(path).as_str() {
-                "pt" | "pth" | "bin" | "ckpt" => "save its state_dict with safetensors.torch.save_file",
-                "h5" | "keras" | "pb" | "tflite" => "export it as .onnx",
-                _ => "rename it",
-            };
-            foreign(path, advice)
-        })
+        let advice = match extension(path).as_str() {
+            "pt" | "pth" | "bin" | "ckpt" => return Ok(Kind::Safetensors),
+            "h5" | "keras" | "pb" | "tflite" => "export it as .onnx",
+            _ => "rename it",
+        };
+        Kind::named(path).ok_or_else(|| foreign(path, advice))
     }
 }
 
@@ -61,7 +63,7 @@ fn extension(path: &Path) -> String {
 }
 
 fn foreign(path: &Path, advice: &str) -> Failure {
-    Failure::Usage(format!("{}: expected a model named .safetensors or .onnx; {advice}", path.display()))
+    Failure::Usage(format!("{}: expected a model named .safetensors, .pt, .pth or .onnx; {advice}", path.display()))
 }
 
 /// A file that has been read.
