@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Converts a model to another kind of file.
 ///
-/// IN is .safetensors (ours or a PyTorch state_dict) or .onnx; OUT is .safetensors (ours, or with --pytorch a
+/// IN is .safetensors (ours or a PyTorch state_dict), .pt or .pth (PyTorch's own) or .onnx; OUT is .safetensors (ours, or with --pytorch a
 /// state_dict) or .onnx. Numbers are not changed, so converting there and back gives the same bits; only float64 from
 /// PyTorch is rounded to float32. Whatever the other kind cannot express is refused by name. OUT is written
 /// atomically.
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// ONNX model can still be run. From a checkpoint only the network is taken, not the state of its training.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// The model: .safetensors or .onnx
+    /// The model: .safetensors, .pt, .pth or .onnx
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// The file to write: .safetensors or .onnx
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 .lengths(arguments.lengths)
                 .states(arguments.states);
             write(output, &model.config, &model.parameters, options)?;
-            if !model.metadata.is_empty() {
+            if model.metadata.keys().any(|key| !key.starts_with("pytorch_")) {
                 notes.push("other entries of the file, such as the scaler of its data, are left out".into());
             }
             Origin::Onnx

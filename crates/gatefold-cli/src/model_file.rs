@@ -16,6 +16,9 @@ pub(crate) struct ModulesArgument {
     /// fits]
     #[arg(long, value_name = "STEPS")]
     modules: Option<ReadOptions>,
+    /// For a PyTorch state_dict: tensors or modules to leave out, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    ignore: Vec<String>,
 }
 
 /// The kind of a file, from its name.
@@ -29,7 +32,10 @@ impl Kind {
     /// # Errors
     /// If the name ends with neither suffix.
     pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
-        Kind::named(path).ok_or_else(|| foreign(path, "rename it"))
+        Kind::named(path).ok_or_else(|| {
+            let found = path.display();
+            Failure::Usage(format!("{found}: expected a file named .safetensors or .onnx; rename it"))
+        })
     }
 
     fn named(path: &Path) -> Option<Kind> {
@@ -40,16 +46,15 @@ impl Kind {
         }
     }
 
-    /// [`Kind::of`] for a model to read, with advice on other programs' files.
+    /// [`Kind::of`] for a model to read, with advice on other programs' files. PyTorch's own files are state dicts as
+    /// safetensors files are.
     fn to_read(path: &Path) -> Result<Kind, Failure> {
-        Kind::named(path).ok_or_else(|| {
-            let advice = match extension(path).as_str() {
-                "pt" | "pth" | "bin" | "ckpt" => "save its state_dict with safetensors.torch.save_file",
-                "h5" | "keras" | "pb" | "tflite" => "export it as .onnx",
-                _ => "rename it",
-            };
-            foreign(path, advice)
-        })
+        let advice = match extension(path).as_str() {
+            "pt" | "pth" | "bin" | "ckpt" => return Ok(Kind::Safetensors),
+            "h5" | "keras" | "pb" | "tflite" => "export it as .onnx",
+            _ => "rename it",
+        };
+        Kind::named(path).ok_or_else(|| foreign(path, advice))
     }
 }
 
@@ -58,7 +63,7 @@ fn extension(path: &Path) -> String {
 }
 
 fn foreign(path: &Path, advice: &str) -> Failure {
-    Failure::Usage(format!("{}: expected a model named .safetensors or .onnx; {advice}", path.display()))
+    Failure::Usage(format!("{}: expected a model named .safetensors, .pt, .pth or .onnx; {advice}", path.display()))
 }
 
 /// A file that has been read.
@@ -96,12 +101,17 @@ impl ModelFile {
         let kind = Kind::to_read(path)?;
         let foreign = kind == Kind::Safetensors && pytorch::is_foreign(path)?;
         if foreign {
-            let options = modules.modules.clone().unwrap_or_default();
-            return Ok(ModelFile::Network(pytorch::read(path, &options)?, Origin::Pytorch));
+            let options = modules.modules.clone().unwrap_or_default().ignore(&modules.ignore);
+            let model = pytorch::read(path, &options)?;
+            for assumption in pytorch::assumptions(&model) {
+                eprintln!("note      {}: {assumption}", path.display());
+            }
+            return Ok(ModelFile::Network(model, Origin::Pytorch));
         }
-        if modules.modules.is_some() {
+        let given = [("--modules", modules.modules.is_some()), ("--ignore", !modules.ignore.is_empty())];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
             return Err(Failure::Usage(format!(
-                "--modules: {} is not a PyTorch state_dict and describes its own layers; leave the option out",
+                "{option}: {} is not a PyTorch state_dict and describes its own layers; leave the option out",
                 path.display()
             )));
         }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 /// Runs a model on arrays and writes its outputs.
 ///
-/// MODEL is ours or PyTorch's (.safetensors) or ONNX (.onnx). Arrays are read and written as .npz files, as np.savez
+/// MODEL is ours or PyTorch's (.safetensors, .pt, .pth) or ONNX (.onnx). Arrays are read and written as .npz files, as np.savez
 /// writes them, under the model's own names; for an ONNX model, those of its graph.
 ///
 /// For .safetensors the inputs are `input` [steps, batch, values], or token numbers [steps, batch], and optionally
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 #[derive(clap::Args, Debug)]
 #[command(override_usage = "gatefold run [OPTIONS] MODEL --inputs IN --outputs OUT")]
 pub(crate) struct Arguments {
-    /// The model: .safetensors or .onnx
+    /// The model: .safetensors, .pt, .pth or .onnx
     model: PathBuf,
     /// The input arrays, .npz
     #[arg(long, value_name = "IN")]

@@ -2,4 +2,7 @@
 
 mod branches;
 mod files;
+#[cfg(feature = "pt")]
+mod pickled;
 mod pytorch;
+mod state_dicts;

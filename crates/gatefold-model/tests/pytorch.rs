@@ -183,20 +183,34 @@ fn an_order_is_taken_only_if_it_is_the_only_one() {
         let told = pytorch::read(path(&case), &ReadOptions::new().steps(plain)).unwrap();
         match pytorch::read(path(&case), &ReadOptions::new()) {
             Ok(model) => {
-                assert_eq!(model, told, "{case}");
+                assert_eq!(model.config, told.config, "{case}");
+                assert_eq!(model.parameters, told.parameters, "{case}");
                 found += 1;
             }
             Err(error) => {
-                assert_eq!(case["name"], "model_equal_widths", "{error}");
-                let expected = "more than one order of modules fits, such as \"above, between, lower\" and \
-                                \"above, lower, between\"; say which with the option modules";
-                assert!(error.to_string().ends_with(expected), "{error}");
+                let name = case["name"].as_str().unwrap();
+                let expected = match name {
+                    "model_equal_widths" => {
+                        "more than one order of modules fits, such as \"above, between, lower\" and \
+                         \"above, lower, between\"; say which with the option modules"
+                    }
+                    "model_mixed" => {
+                        "hidden and answer are Linear layers in a row, and the file does not hold the function between \
+                         them; say it with the option modules, such as \"reader, digest, hidden relu, answer\", or \
+                         identity for none"
+                    }
+                    _ => {
+                        assert!(name.starts_with("conv_"), "{error}");
+                        "the file does not hold its stride, its padding and the function after it"
+                    }
+                };
+                assert!(error.to_string().contains(expected), "{error}");
             }
         }
     });
     }
     failures.finish();
-    assert_eq!(found, cases().len() - 1);
+    assert_eq!(found, cases().len() - 6);
 }
 
 #[test]
@@ -305,8 +319,7 @@ fn tensors_of_other_modules_and_of_other_shapes_are_refused() {
             dict.insert(name.into(), zeros(shape));
         })
     };
-    let known =
-        "is of no module known here; expected those of nn.RNN, LSTM, GRU, Linear, Conv1d and Embedding";
+    let known = "is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d and Embedding; or ignore it";
     assert_eq!(put("norm.weight", &[6]), format!("tensor norm.weight [6] {known}"));
     assert_eq!(put("conv.weight", &[6, 3, 3, 3]), format!("tensor conv.weight [6, 3, 3, 3] {known}"));
     assert_eq!(put("scale", &[1]), format!("tensor scale [1] {known}"));

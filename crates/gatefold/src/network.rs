@@ -215,7 +215,8 @@ impl Network {
     }
 
     /// Reads a network from a file: a model or a checkpoint in our format, or a PyTorch `state_dict` whose modules
-    /// follow from its tensors. [`file`](crate::file) has readers with more options.
+    /// follow from its tensors; with the feature `pt` also PyTorch's own files. [`file`](crate::file) has readers with more
+    /// options, and says what was taken for granted.
     ///
     /// # Errors
     /// [`Error::Model`] for a file that cannot be read; those of [`Network::with_parameters`].

@@ -185,6 +185,22 @@ fn describe_reads_every_kind_of_file() {
 }
 
 #[test]
+fn files_of_torch_save_are_described_and_converted() {
+    let folder = Folder::new();
+    let (zip, safetensors) = (fixture("pytorch/pt/zip.pt"), fixture("pytorch/pt/expected.safetensors"));
+    let [zip, safetensors] = [&zip, &safetensors].map(|path| path.to_str().unwrap());
+    assert_eq!(described(&folder, &[zip]), described(&folder, &[safetensors]));
+    folder.succeed(&["convert", zip, "back.safetensors", "--pytorch"]);
+    let read = |path: &Path| pytorch::read(path, &pytorch::ReadOptions::new()).unwrap();
+    let back = folder.path().join("back.safetensors");
+    assert!(read(&back) == read(Path::new(safetensors)), "names and numbers are those that were read");
+    let counter = fixture("pytorch/pt/counter.pt");
+    let counter = counter.to_str().unwrap();
+    let ignored = described(&folder, &[counter, "--ignore", "norm"]);
+    assert_eq!(ignored, described(&folder, &[zip]));
+}
+
+#[test]
 fn a_graph_that_is_no_network_is_still_described() {
     let folder = Folder::new();
     let path = fixture("onnx/dynamo_rnn_relu_22.onnx");

@@ -1,5 +1,5 @@
-//! PyTorch's state dicts, as safetensors files: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
-//! `nn.Embedding`.
+//! PyTorch's state dicts, as safetensors files or as `torch.save` writes them: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
+//! `nn.Embedding`; cells such as `nn.LSTMCell` too.
 //!
 //! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
 //!
@@ -15,6 +15,8 @@
 //!
 //! They do not tell in which order data passes through the modules. If there is exactly one order in which every width
 //! fits the next, it is taken. Otherwise the error lists the modules, and [`ReadOptions`] gives the order.
+//! Convolutions, and an `nn.Linear` right after another, are never read without it, since what lies between them is not in
+//! the file. Whatever else was taken for granted, such as the function of an `nn.RNN`, is listed by [`assumptions`].
 //! [`ReadOptions`] also adds what has no tensors: the activation of an `nn.RNN` (tanh by default, as in PyTorch) or
 //! after an `nn.Linear` or `nn.Conv1d`, the stride, dilation and padding of an `nn.Conv1d`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After).
 //! `batch_first` is up to the caller: it concerns the data, not the parameters.
@@ -36,12 +38,14 @@
 mod modules;
 mod options;
 mod order;
+#[cfg(feature = "pt")]
+mod pickled;
 mod write;
 
 pub use options::{ModuleStep, ReadOptions, Step};
 pub use write::{state_dict, write};
 
-use super::tensors::{TensorFile, described, is_number, shown};
+use super::tensors::{TensorFile, described, first_bytes, is_number, shown};
 use super::{Model, format};
 use crate::{ModelError, Parameters};
 use modules::Shapes;
@@ -50,19 +54,24 @@ use order::Network;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Reads a state_dict.
+/// Reads a state_dict: a safetensors file, or with the feature `pt` a file that `torch.save` wrote, of a state_dict, of a
+/// whole module, or of a dictionary that has one as `state_dict`, `model_state_dict` or `model`.
 ///
 /// # Errors
 /// [`ModelError::Io`] if the file cannot be read; [`ModelError::File`] with the reason if it is truncated or no
 /// safetensors file, if a tensor holds no floating-point numbers or belongs to another kind of module, if a number is
 /// outside float32's range, or if the order of the modules must be given.
 pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, ModelError> {
+    if is_pickled(path.as_ref())? {
+        return read_pickled(path.as_ref(), options);
+    }
     let mut file = TensorFile::open(path.as_ref(), "a state_dict")?;
     let mut shapes = Shapes::new();
     for name in file.header().offset_keys() {
         let info = file.header().info(&name).expect("it is one of the names");
         shapes.insert(name, info.shape.clone());
     }
+    leave_out(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
     let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
     for name in shapes.keys() {
         let info = file.header().info(name).expect("it is one of the names");
@@ -78,7 +87,30 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, Mode
         let info = file.header().info(name).expect("the network is made of the file's tensors").clone();
         file.values(name, &info)
     })?;
-    Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
+    Ok(model(network, parameters))
+}
+
+/// Whether a file is PyTorch's own: a zip archive, or a pickle. A safetensors file begins with the length of a JSON text.
+fn is_pickled(path: &Path) -> Result<bool, ModelError> {
+    let first = first_bytes::<9>(path)?;
+    Ok(first.starts_with(b"PK\x03\x04") || first.first() == Some(&0x80) && first.get(8) != Some(&b'{'))
+}
+
+#[cfg(feature = "pt")]
+fn read_pickled(path: &Path, options: &ReadOptions) -> Result<Model, ModelError> {
+    let file = pickled::Pickled::open(path)?;
+    let mut shapes = file.shapes();
+    leave_out(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
+    let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
+    let parameters = parameters(&network, |name| file.values(name))?;
+    Ok(model(network, parameters))
+}
+
+#[cfg(not(feature = "pt"))]
+fn read_pickled(path: &Path, _: &ReadOptions) -> Result<Model, ModelError> {
+    let problem =
+        "PyTorch's own files need the feature pt; save the state_dict with safetensors.torch.save_file";
+    Err(super::tensors::refusal(path, problem.into()))
 }
 
 /// [`read`] for tensors in memory.
@@ -89,18 +121,56 @@ pub fn from_state_dict(
     tensors: &BTreeMap<String, ArrayD<f32>>,
     options: &ReadOptions,
 ) -> Result<Model, ModelError> {
-    let shapes = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
-    let network = order::network(&shapes, options)
+    let mut shapes: Shapes =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
+    let network = leave_out(&mut shapes, options)
+        .and_then(|()| order::network(&shapes, options))
         .map_err(|problem| ModelError::Config { place: "state_dict".into(), problem })?;
     let parameters = parameters(&network, |name| Ok(tensors[name].clone()))?;
-    Ok(Model { config: network.config, parameters, metadata: BTreeMap::new() })
+    Ok(model(network, parameters))
 }
 
-/// Whether a safetensors file is not one of ours, and so may be a state_dict.
+/// What was taken for granted when a model was read from a state_dict, a line each; none if it was not.
+pub fn assumptions(model: &Model) -> Vec<&str> {
+    model.metadata.get(ASSUMED).map_or_else(Vec::new, |text| text.lines().collect())
+}
+
+/// The key of a model's metadata that holds the modules it was read from, and that of what was taken for granted.
+const MODULES: &str = "pytorch_modules";
+const ASSUMED: &str = "pytorch_assumed";
+
+fn model(network: Network, parameters: Parameters) -> Model {
+    let modules = serde_json::to_string(&network.modules).expect("names and numbers are JSON");
+    let mut metadata = BTreeMap::from([(MODULES.to_owned(), modules)]);
+    if !network.assumed.is_empty() {
+        metadata.insert(ASSUMED.to_owned(), network.assumed.join("\n"));
+    }
+    Model { config: network.config, parameters, metadata }
+}
+
+/// Takes out the tensors that the options ignore.
+fn leave_out(shapes: &mut Shapes, options: &ReadOptions) -> Result<(), String> {
+    for ignored in &options.ignored {
+        let of_it = |name: &str| {
+            name.strip_prefix(ignored.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let before = shapes.len();
+        shapes.retain(|name, _| !of_it(name));
+        if shapes.len() == before {
+            return Err(format!("there is no tensor or module {} to ignore", shown(ignored)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is not one of ours, and so may be a state_dict: PyTorch's own, or any other safetensors file.
 ///
 /// # Errors
 /// As [`read`], if it is not a safetensors file.
 pub fn is_foreign(path: impl AsRef<Path>) -> Result<bool, ModelError> {
+    if is_pickled(path.as_ref())? {
+        return Ok(true);
+    }
     Ok(!format::is_ours(TensorFile::open(path.as_ref(), "a model or a state_dict")?.header()))
 }
 

@@ -170,7 +170,7 @@ pub(super) fn is_number(dtype: Dtype) -> bool {
 }
 
 /// The value of a binary16.
-fn from_f16(bits: u16) -> f32 {
+pub(super) fn from_f16(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
     // Exponent and fraction, at their positions in f32.
     let moved = u32::from(bits & 0x7fff) << 13;
@@ -228,6 +228,18 @@ fn read_header(path: &Path, file: &mut File, file_bytes: u64) -> Result<(Metadat
 
 pub(super) fn refusal(path: &Path, problem: String) -> ModelError {
     ModelError::File { path: path.into(), problem }
+}
+
+/// The first bytes of a file, fewer if it is shorter.
+pub(super) fn first_bytes<const N: usize>(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let unreadable = |error: io::Error| unreadable(path, &error);
+    // Checked before opening, since opening a pipe would wait for its other end.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::with_capacity(N);
+    File::open(path).map_err(unreadable)?.take(N as u64).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ModelError {

@@ -44,6 +44,8 @@ pub(super) struct Stack {
     pub(super) layers: usize,
     pub(super) bidirectional: bool,
     pub(super) biases: bool,
+    /// Whether it is an `nn.RNNCell`, `nn.LSTMCell` or `nn.GRUCell`: one layer in one direction, whose tensors have no `_l0`.
+    pub(super) cell: bool,
 }
 
 impl Stack {
@@ -51,6 +53,11 @@ impl Stack {
     pub(super) fn output(&self) -> usize {
         let scans = if self.bidirectional { 2 } else { 1 };
         self.projection.unwrap_or(self.hidden).saturating_mul(scans)
+    }
+
+    /// The name of a tensor, such as `weight_ih_l0_reverse`; `reverse` is that suffix or empty.
+    pub(super) fn leaf(&self, kind: &str, layer: usize, reverse: &str) -> String {
+        if self.cell { kind.into() } else { format!("{kind}_l{layer}{reverse}") }
     }
 }
 
@@ -85,7 +92,8 @@ impl fmt::Display for Module {
                     3 => "GRU",
                     _ => "LSTM",
                 };
-                write!(f, "{prefix}: {name} {} to {}", stack.input, stack.output())
+                let cell = if stack.cell { "Cell" } else { "" };
+                write!(f, "{prefix}: {name}{cell} {} to {}", stack.input, stack.output())
             }
         }
     }
@@ -94,8 +102,15 @@ impl fmt::Display for Module {
 /// The names of a recurrent module's tensors, up to `_l0`.
 const RECURRENT: [&str; 5] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr"];
 
-/// Splits a recurrent tensor's name into kind, layer and direction; `None` for other names.
+/// The names of a cell's tensors.
+const CELL: [&str; 4] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
+
+/// Splits a recurrent tensor's name into kind, layer and direction; `None` for other names. A cell's tensors are those of
+/// a first layer.
 fn recurrent_name(name: &str) -> Option<(&'static str, usize, bool)> {
+    if let Some(kind) = CELL.into_iter().find(|known| *known == name) {
+        return Some((kind, 0, false));
+    }
     let (forward, reverse) = match name.strip_suffix("_reverse") {
         Some(rest) => (rest, true),
         None => (name, false),
@@ -133,7 +148,7 @@ fn foreign(module: &Module, leaf: &str, shape: &[usize]) -> String {
     let name = shown(&module.tensor(leaf));
     let found = if shape.len() > 8 { format!("{} axes", shape.len()) } else { format!("{shape:?}") };
     format!(
-        "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, Linear, Conv1d and Embedding"
+        "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d and Embedding; or ignore it"
     )
 }
 
@@ -163,10 +178,14 @@ fn stack(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Stack, S
     let name = |leaf: &str| shown(&module.tensor(leaf));
     let mut layers = 0;
     let (mut bidirectional, mut biases, mut projected) = (false, false, false);
+    let cell = tensors.keys().any(|leaf| CELL.contains(leaf));
     for (leaf, shape) in tensors {
         let Some((kind, layer, reverse)) = recurrent_name(leaf) else {
             return Err(foreign(module, leaf, shape));
         };
+        if cell && !CELL.contains(leaf) {
+            return Err(format!("tensor {}: expected a cell's, which have no _l0; found others", name(leaf)));
+        }
         // Missing layers are found below, tensor by tensor; a hostile number must not make that take long.
         if layer >= tensors.len() {
             return Err(format!("tensor {}: layers before it are missing", name(leaf)));
@@ -181,8 +200,9 @@ fn stack(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Stack, S
         Some(found) => Err(format!("tensor {}: expected rows and columns, found {found:?}", name(leaf))),
         None => Err(format!("tensor {} is missing", name(leaf))),
     };
-    let (rows, recurrent_width) = matrix("weight_hh_l0")?;
-    let input = matrix("weight_ih_l0")?.1;
+    let of_first = |kind: &str| if cell { kind.to_owned() } else { format!("{kind}_l0") };
+    let (rows, recurrent_width) = matrix(&of_first("weight_hh"))?;
+    let input = matrix(&of_first("weight_ih"))?.1;
     let hidden = if projected { matrix("weight_hr_l0")?.1 } else { recurrent_width };
     let gates = match (rows % hidden, rows / hidden) {
         (0, 4) => 4,
@@ -195,12 +215,12 @@ fn stack(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Stack, S
             };
             return Err(format!(
                 "tensor {}: expected {expected} times {hidden} rows, found {rows}",
-                name("weight_hh_l0")
+                name(&of_first("weight_hh"))
             ));
         }
     };
     let projection = projected.then_some(recurrent_width);
-    let stack = Stack { gates, input, hidden, projection, layers, bidirectional, biases };
+    let stack = Stack { gates, input, hidden, projection, layers, bidirectional, biases, cell };
     // Checks that the module has these tensors and no others.
     let mut expected = 0;
     for layer in 0..layers {
@@ -216,7 +236,7 @@ fn stack(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Stack, S
                 if kind.starts_with("bias") && !biases || kind == "weight_hr" && !projected {
                     continue;
                 }
-                let leaf = format!("{kind}_l{layer}{reverse}");
+                let leaf = stack.leaf(kind, layer, reverse);
                 match tensors.get(leaf.as_str()) {
                     Some(found) if *found == shape => expected += 1,
                     Some(found) => {

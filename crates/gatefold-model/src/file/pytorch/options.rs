@@ -1,4 +1,4 @@
-use crate::{Activation, Conv1dConfig, LayerConfig, ModelError};
+use crate::{Activation, Conv1dConfig, DecoderConfig, LayerConfig, ModelError};
 use std::str::FromStr;
 
 /// Everything that a state_dict leaves out: the order of the modules, and the layers between them that have no tensors.
@@ -6,11 +6,12 @@ use std::str::FromStr;
 /// As text, steps are separated by commas. A step is a module, named by the prefix of its tensors (`.` for a bare
 /// module, whose tensors have none) and followed by optional words: `embedding` or `linear`, an activation,
 /// `dropout RATE` between the layers of its stack; for an `nn.Conv1d` also `stride STEPS`, `dilation STEPS`, and `causal` or
-/// `padding LEFT RIGHT`. Or it is one of `last_step`, `final_state`, `softmax` and
-/// `dropout RATE`, as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
+/// `padding LEFT RIGHT`. Or it is one of `last_step`, `final_state`, `softmax`, `dropout RATE` and `decoder WIDTH`, after
+/// which a decoder's modules read inputs of that width (1 for tokens), as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
     pub(super) steps: Vec<Step>,
+    pub(super) ignored: Vec<String>,
 }
 
 impl ReadOptions {
@@ -22,6 +23,12 @@ impl ReadOptions {
     /// Sets the order: each module once, as data passes through them, with the layers in between.
     pub fn steps(mut self, steps: impl Into<Vec<Step>>) -> Self {
         self.steps = steps.into();
+        self
+    }
+
+    /// Leaves out tensors, each name being that of a tensor or of a module.
+    pub fn ignore<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.ignored = names.into_iter().map(Into::into).collect();
         self
     }
 }
@@ -146,7 +153,7 @@ impl ModuleStep {
 }
 
 /// Steps that are not modules; `dropout` is handled apart, since it may also follow a module.
-const LAYERS: [&str; 3] = ["last_step", "final_state", "softmax"];
+const LAYERS: [&str; 4] = ["last_step", "final_state", "softmax", "decoder"];
 
 /// Activations without parameters, for which a name is enough.
 const NAMED: [Activation; 6] = [
@@ -165,7 +172,7 @@ impl FromStr for ReadOptions {
         let steps = text.split(',').map(|step| {
             parse_step(step).map_err(|problem| ModelError::Config { place: "modules".into(), problem })
         });
-        Ok(ReadOptions { steps: steps.collect::<Result<_, _>>()? })
+        Ok(ReadOptions { steps: steps.collect::<Result<_, _>>()?, ignored: Vec::new() })
     }
 }
 
@@ -176,6 +183,7 @@ fn parse_step(text: &str) -> Result<Step, String> {
         Some("last_step") => LayerConfig::LastStep.into(),
         Some("final_state") => LayerConfig::FinalState.into(),
         Some("softmax") => LayerConfig::Softmax.into(),
+        Some("decoder") => LayerConfig::from(DecoderConfig::new(count("decoder", words.next())?)).into(),
         Some("dropout") => LayerConfig::Dropout { rate: rate(words.next())? }.into(),
         Some(prefix) => {
             let mut module = Step::module(if prefix == "." { "" } else { prefix });
@@ -216,7 +224,7 @@ fn parse_step(text: &str) -> Result<Step, String> {
 
 fn count(option: &str, word: Option<&str>) -> Result<usize, String> {
     let steps = word.and_then(|word| word.parse().ok());
-    steps.ok_or_else(|| format!("{option} {}: expected a number of steps", word.unwrap_or("")))
+    steps.ok_or_else(|| format!("{option} {}: expected a number", word.unwrap_or("")))
 }
 
 fn rate(word: Option<&str>) -> Result<f32, String> {
@@ -268,7 +276,7 @@ mod tests {
             "modules: \"last_step\" after rnn is a step of its own; expected a comma between"
         );
         assert_eq!(refusal("last_step relu"), "modules: \"relu\" after last_step relu: expected a comma");
-        assert_eq!(refusal("a padding 3"), "modules: padding : expected a number of steps");
+        assert_eq!(refusal("a padding 3"), "modules: padding : expected a number");
         assert_eq!(refusal("a dropout often"), "modules: dropout often: expected a rate such as 0.1");
     }
 }

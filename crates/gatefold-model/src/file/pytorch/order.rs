@@ -5,11 +5,25 @@ use crate::{
     Activation, Biases, Bridge, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
     LayerConfig, LstmConfig, NetworkConfig, ParameterSpec, RnnConfig, Role,
 };
+use serde::{Deserialize, Serialize};
 
 /// A network, and the tensors for its parameters in the order of [`NetworkConfig::parameter_specs`].
 pub(super) struct Network {
     pub(super) config: NetworkConfig,
     pub(super) sources: Vec<String>,
+    /// The modules in the order of their layers.
+    pub(super) modules: Vec<Written>,
+    /// What was taken for granted, a line each.
+    pub(super) assumed: Vec<String>,
+}
+
+/// A module of a state_dict that was read, as it is to be written again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Written {
+    pub(super) name: String,
+    pub(super) layers: usize,
+    /// Whether it is a cell, whose tensors have no number of a layer.
+    pub(super) cell: bool,
 }
 
 /// The largest number of modules, more than any network has. The search recurses once per module.
@@ -21,17 +35,113 @@ pub(super) fn network(shapes: &Shapes, options: &ReadOptions) -> Result<Network,
     if modules.len() > MAX_MODULES {
         return Err(format!("it holds {} modules; expected at most {MAX_MODULES}", modules.len()));
     }
-    let steps = match &options.steps[..] {
-        [] => only_order(&modules)?,
-        given => in_given_order(modules, given)?,
+    let (steps, mut assumed) = match &options.steps[..] {
+        [] => {
+            let steps = only_order(&modules)?;
+            check_said(&steps)?;
+            let assumed = assumed(&steps);
+            (steps, assumed)
+        }
+        given => (in_given_order(modules, given)?, Vec::new()),
     };
-    assemble(shapes, &steps)
+    let tanh = steps.iter().filter_map(Resolved::rnn_without_function);
+    assumed.extend(tanh.map(|name| {
+        format!(
+            "{name} is taken as tanh, nn.RNN's default; if it has nonlinearity='relu', say \"{name} relu\""
+        )
+    }));
+    Ok(Network { assumed, ..assemble(shapes, &steps)? })
+}
+
+/// Refuses an order that leaves open what is computed between its modules.
+fn check_said(steps: &[Resolved]) -> Result<(), String> {
+    let modules: Vec<&Module> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Resolved::Module(module, _) => Some(module),
+            Resolved::Layer(_) => None,
+        })
+        .collect();
+    // An example of the option, with a function after each of these modules.
+    let example = |unclear: &dyn Fn(usize) -> Option<&'static str>| {
+        let step = |(at, module): (usize, &&Module)| {
+            let said = unclear(at).map_or_else(String::new, |said| format!(" {said}"));
+            format!("{}{said}", module.text())
+        };
+        modules.iter().enumerate().map(step).collect::<Vec<_>>().join(", ")
+    };
+    if let Some(conv) = modules.iter().find(|module| matches!(module.kind, Kind::Conv1d { .. })) {
+        let conv_at = |at: usize| {
+            matches!(modules[at].kind, Kind::Conv1d { .. }).then_some("relu stride 1 padding 0 0")
+        };
+        return Err(format!(
+            "{conv}: the file does not hold its stride, its padding and the function after it; say them with the option \
+             modules, such as \"{}\"",
+            example(&conv_at)
+        ));
+    }
+    let linear = |at: usize| matches!(modules[at].kind, Kind::Linear { .. });
+    let pair = |at: &usize| linear(*at) && at + 1 < modules.len() && linear(at + 1);
+    if let Some(at) = (0..modules.len()).find(pair) {
+        let first_of_pair = |at: usize| pair(&at).then_some("relu");
+        return Err(format!(
+            "{} and {} are Linear layers in a row, and the file does not hold the function between them; say it with the \
+             option modules, such as \"{}\", or identity for none",
+            modules[at].text(),
+            modules[at + 1].text(),
+            example(&first_of_pair)
+        ));
+    }
+    Ok(())
+}
+
+/// What an order without options takes for granted.
+fn assumed(steps: &[Resolved]) -> Vec<String> {
+    let names: Vec<String> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Resolved::Module(module, _) => Some(module.text()),
+            Resolved::Layer(_) => None,
+        })
+        .collect();
+    let mut assumed = Vec::new();
+    if names.len() > 1 {
+        assumed.push(format!(
+            "the modules are taken in the only order that fits, {}, with nothing between them: no function, residual \
+             connection or last step",
+            names.join(", ")
+        ));
+    }
+    assumed
 }
 
 /// A step of the network: a module with its options, or a layer without parameters.
 enum Resolved {
     Module(Module, ModuleStep),
     Layer(LayerConfig),
+}
+
+impl Resolved {
+    /// The module, if it is an `nn.RNN` whose function nobody said.
+    fn rnn_without_function(&self) -> Option<String> {
+        match self {
+            Resolved::Module(module, said)
+                if matches!(module.kind, Kind::Recurrent(Stack { gates: 1, .. }))
+                    && said.activation.is_none() =>
+            {
+                Some(module.text())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Module {
+    /// Its name in [`ReadOptions`].
+    fn text(&self) -> String {
+        let name = if self.prefix.is_empty() { ".".into() } else { shown(&self.prefix) };
+        if matches!(self.kind, Kind::Embedding { .. }) { format!("{name} embedding") } else { name }
+    }
 }
 
 /// The candidates for one place of the order.
@@ -257,6 +367,7 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
     // For each layer, its module and its number within it.
     let mut origins: Vec<Option<(&Module, usize)>> = Vec::new();
     let mut input = None;
+    let mut written = Vec::new();
     for step in steps {
         match step {
             Resolved::Layer(layer) => {
@@ -270,6 +381,11 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
                     | Kind::Conv1d { input, .. } => input,
                     Kind::Embedding { .. } => 1,
                 }));
+                let (layers_of, cell) = match module.kind {
+                    Kind::Recurrent(stack) => (stack.layers, stack.cell),
+                    _ => (1, false),
+                };
+                written.push(Written { name: module.prefix.clone(), layers: layers_of, cell });
                 for (layer, index) in module_layers(module, said)? {
                     layers.push(layer);
                     origins.push(index.map(|index| (module, index)));
@@ -288,7 +404,7 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
             sources.push(name);
         }
     }
-    Ok(Network { config, sources })
+    Ok(Network { config, sources, modules: written, assumed: Vec::new() })
 }
 
 /// The layers of a module, each with its number within it; dropout in between has none.
@@ -362,6 +478,6 @@ fn source(module: &Module, index: usize, spec: &ParameterSpec) -> String {
         Role::ProjectionWeight => "weight_hr",
         role => unreachable!("no module brings {role:?}"),
     };
-    let suffix = if spec.reverse { "_reverse" } else { "" };
-    module.tensor(&format!("{kind}_l{index}{suffix}"))
+    let Kind::Recurrent(stack) = module.kind else { unreachable!("{kind} is a recurrent module's") };
+    module.tensor(&stack.leaf(kind, index, if spec.reverse { "_reverse" } else { "" }))
 }

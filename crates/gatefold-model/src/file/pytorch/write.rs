@@ -1,5 +1,6 @@
 use super::super::tensors;
 use super::Model;
+use super::order::Written;
 use crate::{
     Activation, Cell, Direction, GruActivations, GruCell, InitialState, Layer, LstmActivations, LstmCell,
     ModelError, ParameterSpec, Recurrent, Reset, Role,
@@ -24,7 +25,8 @@ pub fn write(path: impl AsRef<Path>, model: &Model, names: &[&str]) -> Result<()
 ///
 /// Equal consecutive recurrent layers are one module of several layers, unless `names` has a name for each of them.
 /// Modules are called `rnn0`, `dense0`, `embedding0` and so on, like the parameters, or take their names from `names`,
-/// in the order of the layers. An empty name stands for a bare module. A layer with one bias gets a second one of
+/// in the order of the layers. An empty name stands for a bare module. Without `names`, a model that was read from a
+/// state_dict gets the modules and names back that it had there. A layer with one bias gets a second one of
 /// zeros, since PyTorch has two or none. A decoder's bridge is one Linear per state, such as `bridge0_h0`.
 ///
 /// # Errors
@@ -38,6 +40,11 @@ pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, Arra
         if let Some(problem) = layer.recurrent().and_then(no_counterpart) {
             return Err(ModelError::Config { place: layer.place(), problem });
         }
+    }
+    if names.is_empty()
+        && let Some(tensors) = as_read(model)
+    {
+        return Ok(tensors);
     }
     let (mut modules, mut tensors) = modules(model, false);
     if !names.is_empty() {
@@ -95,6 +102,35 @@ fn modules(model: &Model, apart: bool) -> (Vec<String>, Tensors) {
         }
     }
     (modules, tensors)
+}
+
+/// The state_dict with the modules that the model was read from; `None` if it was not, or has other layers now.
+fn as_read(model: &Model) -> Option<BTreeMap<String, ArrayD<f32>>> {
+    let modules: Vec<Written> = serde_json::from_str(model.metadata.get(super::MODULES)?).ok()?;
+    let (layers, tensors) = self::modules(model, true);
+    // The module of each layer, and the layer's number in it.
+    let places: Vec<(&Written, usize)> =
+        modules.iter().flat_map(|module| (0..module.layers).map(move |at| (module, at))).collect();
+    let stacks: Vec<String> =
+        owners(model).filter_map(|layer| layer.parameters.first()).map(|spec| split(spec).0).collect();
+    // Layers of one module are equal, and so share a name.
+    let stacked = |pair: &[(&Written, usize)], names: &[String]| pair[1].1 == 0 || names[0] == names[1];
+    let fits = places.len() == layers.len()
+        && stacks.len() == layers.len()
+        && places.windows(2).zip(stacks.windows(2)).all(|(pair, names)| stacked(pair, names));
+    if !fits {
+        return None;
+    }
+    let named = tensors.into_iter().map(|(layer, leaf, values)| {
+        let (module, at) = places[layer];
+        let leaf = match leaf.rsplit_once("_l0") {
+            Some((kind, _)) if module.cell => kind.to_owned(),
+            Some((kind, suffix)) => format!("{kind}_l{at}{suffix}"),
+            None => leaf,
+        };
+        (if module.name.is_empty() { leaf } else { format!("{}.{leaf}", module.name) }, values)
+    });
+    Some(named.collect())
 }
 
 /// A recurrent tensor's name in a module with only its layer: `weight_ih_l2_reverse` becomes `weight_ih_l0_reverse`.
