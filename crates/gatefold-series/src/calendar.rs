@@ -1,6 +1,7 @@
 //! Calendars: the times of rows, past and future.
 
 pub(crate) mod clock;
+mod features;
 pub(crate) mod find;
 pub(crate) mod format;
 mod frequency;
@@ -8,6 +9,7 @@ pub(crate) mod grid;
 mod names;
 pub(crate) mod stamp;
 
+pub use features::CalendarFeature;
 pub use frequency::{Frequency, Unit};
 
 use clock::{Clock, Times};

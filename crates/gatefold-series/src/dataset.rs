@@ -14,8 +14,9 @@ pub use report::TableReport;
 
 use crate::table::sheet::Sheet;
 use crate::table::source::{Source, read};
-use crate::{Calendar, SeriesError};
+use crate::{Calendar, Covariates, SeriesError};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 /// The value of a column that does not change within a series.
@@ -108,6 +109,8 @@ pub struct Dataset {
     pub(crate) series: Vec<Series>,
     pub(crate) targets: Vec<String>,
     pub(crate) covariates: Vec<String>,
+    pub(crate) past: Range<usize>, // places among the covariates
+    pub(crate) future: Vec<usize>, // likewise
     pub(crate) statics: Vec<String>,
     pub(crate) calendar: Calendar,
     pub(crate) report: TableReport,
@@ -154,6 +157,25 @@ impl Dataset {
     /// The names of the other columns of numbers.
     pub fn covariates(&self) -> &[String] {
         &self.covariates
+    }
+
+    /// The names of the covariates that are known up to the newest sample.
+    pub fn past_covariates(&self) -> &[String] {
+        &self.covariates[self.past.clone()]
+    }
+
+    /// The names of the covariates that are known ahead.
+    pub fn future_covariates(&self) -> Vec<&str> {
+        self.future.iter().map(|column| self.covariates[*column].as_str()).collect()
+    }
+
+    /// The past and future covariates of a series, by its place in [`Dataset::series`].
+    pub fn covariates_of(&self, series: usize) -> Covariates {
+        let columns = &self.series[series].covariates;
+        Covariates {
+            past: columns[self.past.clone()].to_vec(),
+            future: self.future.iter().map(|column| columns[*column].clone()).collect(),
+        }
     }
 
     /// The names of the columns that do not change within a series; none if the table is one series.

@@ -35,6 +35,7 @@
 
 mod baseline;
 mod calendar;
+mod covariates;
 mod dataset;
 mod date;
 mod error;
@@ -49,7 +50,8 @@ mod table;
 mod window;
 
 pub use baseline::Baseline;
-pub use calendar::{Calendar, Frequency, Unit};
+pub use calendar::{Calendar, CalendarFeature, Frequency, Unit};
+pub use covariates::Covariates;
 pub use dataset::{Aggregate, Dataset, Layout, ReadOptions, Series, StaticValue, TableReport};
 pub use date::labels_after;
 pub use error::SeriesError;

@@ -22,7 +22,7 @@ pub use mstl::Mstl;
 pub use naive2::Naive2;
 pub use theta::Theta;
 
-use crate::SeriesError;
+use crate::{Covariates, SeriesError};
 use ndarray::Array2;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -40,6 +40,18 @@ pub trait Model: Debug + Send + Sync {
     /// # Errors
     /// [`SeriesError::Series`] when the series is too short, constant or otherwise unfit for this model.
     fn fit(&self, series: &[f64]) -> Result<Box<dyn FittedModel>, SeriesError>;
+
+    /// Fits the model's parameters to a series and what is known beside it. Most models use the series alone.
+    ///
+    /// # Errors
+    /// Those of [`Model::fit`], and of [`Covariates::check`].
+    fn fit_with(
+        &self,
+        series: &[f64],
+        _covariates: &Covariates,
+    ) -> Result<Box<dyn FittedModel>, SeriesError> {
+        self.fit(series)
+    }
 }
 
 /// A model whose parameters are known.
@@ -58,6 +70,20 @@ pub trait FittedModel: Debug + Send + Sync {
         origins: Range<usize>,
         horizon: usize,
     ) -> Result<Array2<f64>, SeriesError>;
+
+    /// [`FittedModel::forecasts`] of a model that was fitted with [`Model::fit_with`], from covariates of the same columns.
+    ///
+    /// # Errors
+    /// Those of [`FittedModel::forecasts`], and of [`Covariates::check`].
+    fn forecasts_with(
+        &self,
+        series: &[f64],
+        _covariates: &Covariates,
+        origins: Range<usize>,
+        horizon: usize,
+    ) -> Result<Array2<f64>, SeriesError> {
+        self.forecasts(series, origins, horizon)
+    }
 
     /// Forecasts the `horizon` samples that follow `past`.
     ///

@@ -75,11 +75,10 @@ impl Times {
 }
 
 impl Clock {
-    /// The text of a value, as the table writes its times.
-    pub(crate) fn text(&self, value: i64, format: Option<&Format>) -> String {
+    /// The moment of a value; `None` for numbers and rows.
+    pub(crate) fn stamp(&self, value: i64) -> Option<Stamp> {
         let stamp = match self {
-            Clock::Rows => return value.saturating_add(1).to_string(),
-            Clock::Number(decimals) => return decimal_text(value, *decimals),
+            Clock::Rows | Clock::Number(_) => return None,
             Clock::Civil => Stamp { micros: value, offset: None, zone: None },
             Clock::Offsets(changes) => stamp(value, offset_at(changes, value), None),
             Clock::Zone(zone) => stamp(value, zone_offset(zone, value), zone.iana_name()),
@@ -92,6 +91,16 @@ impl Clock {
                 let micros = zone.to_timestamp(local).map_or(value, Timestamp::as_microsecond);
                 stamp(micros, zone_offset(zone, micros), zone.iana_name())
             }
+        };
+        Some(stamp)
+    }
+
+    /// The text of a value, as the table writes its times.
+    pub(crate) fn text(&self, value: i64, format: Option<&Format>) -> String {
+        let stamp = match (self.stamp(value), self) {
+            (Some(stamp), _) => stamp,
+            (None, Clock::Number(decimals)) => return decimal_text(value, *decimals),
+            (None, _) => return value.saturating_add(1).to_string(),
         };
         match format {
             Some(format) if format.in_utc() => format.write(&Stamp { offset: Some(Offset::UTC), ..stamp }),

@@ -1,7 +1,7 @@
 //! Tables in which a row is a moment: one series, several told apart by an id, or one a column.
 
 use super::options::{Layout, ReadOptions};
-use super::regular::{Counts, Placed, Problem, Regular, Values, placed};
+use super::regular::{Complete, Counts, Placed, Problem, Regular, Values, placed};
 use super::report::{TableReport, listed};
 use super::roles::{Groups, Targets, is_constant, is_row_number};
 use super::{Dataset, Series, StaticValue, time};
@@ -11,6 +11,7 @@ use crate::calendar::stamp::DAY;
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
 use crate::{Calendar, SeriesError};
+use std::ops::Range;
 
 /// The order of a table's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +165,7 @@ fn places(
 struct Others {
     covariates: Vec<usize>,
     values: Vec<Vec<f64>>,
-    strict: bool,
+    complete: Vec<Complete>,
     statics: Vec<usize>,
     left_out: Vec<String>,
 }
@@ -180,7 +181,7 @@ impl Others {
         let mut others = Others {
             covariates: Vec::new(),
             values: Vec::new(),
-            strict: false,
+            complete: Vec::new(),
             statics: Vec::new(),
             left_out: Vec::new(),
         };
@@ -194,13 +195,21 @@ impl Others {
             others.statics =
                 free.iter().copied().filter(|column| within_constant(sheet, groups, *column)).collect();
         }
-        if let Some(names) = &options.covariates {
-            others.strict = true;
+        for (names, complete) in [(&options.past, Complete::Samples), (&options.future, Complete::Everywhere)]
+        {
             for name in names {
                 let column = sheet.find(name)?;
+                if taken(column) || others.covariates.contains(&column) {
+                    return Err(sheet.source.table(format!(
+                        "the column '{name}' is asked for twice, as a covariate and as something else; leave one out"
+                    )));
+                }
                 others.values.push(sheet.numbers(column)?);
+                others.complete.push(complete);
                 others.covariates.push(column);
             }
+        }
+        if options.covariates().is_some() {
             return Ok(others);
         }
         for column in free {
@@ -215,6 +224,7 @@ impl Others {
                 Ok(values) if numeric => {
                     others.covariates.push(column);
                     others.values.push(values);
+                    others.complete.push(Complete::Nowhere);
                 }
                 _ if sheet.columns[column].kind == Kind::Empty => {}
                 _ => others.left_out.push(sheet.name(column).to_owned()),
@@ -258,7 +268,7 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
         targets.columns = sheet.numeric().filter(number).collect();
     }
     let mut others = if wide {
-        Others { covariates: vec![], values: vec![], strict: false, statics: vec![], left_out: vec![] }
+        Others { covariates: vec![], values: vec![], complete: vec![], statics: vec![], left_out: vec![] }
     } else {
         Others::find(sheet, times.as_ref(), &groups, &targets.columns, options)?
     };
@@ -278,7 +288,7 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
     let values = Values {
         targets: target_values,
         covariates: std::mem::take(&mut others.values),
-        strict: others.strict,
+        complete: others.complete.clone(),
     };
     let mut counts = Counts::default();
     let maker = Maker {
@@ -293,7 +303,7 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
     if wide {
         for (at, column) in targets.columns.iter().enumerate() {
             let values =
-                Values { targets: vec![values.targets[at].clone()], covariates: vec![], strict: false };
+                Values { targets: vec![values.targets[at].clone()], covariates: vec![], complete: vec![] };
             let regular = maker.regular(&places[0], &values, &[*column], &mut counts)?;
             series.push(maker.series(Some(sheet.name(*column).to_owned()), regular, places[0][0].row));
         }
@@ -304,16 +314,34 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
             series.push(maker.series(id, regular, rows[0].row));
         }
     }
-    let report = report(&maker, &groups, &targets, &sorted, &series, &counts);
+    let kinds = covariate_kinds(options, &series, others.covariates.len());
+    let report = report(&maker, &groups, &targets, &sorted, &series, &kinds, &counts);
+    let (past, future) = kinds;
     let names = |columns: &[usize]| columns.iter().map(|column| sheet.name(*column).to_owned()).collect();
     Ok(Dataset {
         series,
         targets: if wide { vec!["value".into()] } else { names(&targets.columns) },
         covariates: names(&others.covariates),
+        past,
+        future,
         statics: names(&others.statics),
         calendar,
         report,
     })
+}
+
+/// The places of the past and of the future covariates: those asked for, or those that rows after the last sample have.
+fn covariate_kinds(options: &ReadOptions, series: &[Series], count: usize) -> (Range<usize>, Vec<usize>) {
+    if options.covariates().is_some() {
+        let past = options.past.len();
+        return (0..past, (past..count).collect());
+    }
+    let known_ahead = |column: &usize| {
+        series
+            .iter()
+            .all(|one| one.future > 0 && one.covariates[*column].iter().all(|value| value.is_finite()))
+    };
+    (0..0, (0..count).filter(known_ahead).collect())
 }
 
 /// The columns and rows that become series.
@@ -376,6 +404,7 @@ fn report(
     targets: &Targets,
     sorted: &Sorted,
     series: &[Series],
+    kinds: &(Range<usize>, Vec<usize>),
     counts: &Counts,
 ) -> TableReport {
     let (sheet, calendar) = (maker.sheet, maker.calendar);
@@ -396,7 +425,13 @@ fn report(
         let names = listed(targets.columns.iter().map(|column| sheet.name(*column)));
         let why = if targets.why.is_empty() { String::new() } else { format!(": {}", targets.why) };
         report.say("target", format!("{names}{why}"));
-        super::report::say_others(&mut report, sheet, &maker.others.covariates, &maker.others.left_out);
+        super::report::say_others(
+            &mut report,
+            sheet,
+            &maker.others.covariates,
+            kinds,
+            &maker.others.left_out,
+        );
     } else {
         report.say(
             "series",

@@ -75,7 +75,8 @@ pub struct ReadOptions {
     pub(crate) freq: Option<Frequency>,
     pub(crate) targets: Vec<String>,
     pub(crate) ids: Vec<String>,
-    pub(crate) covariates: Option<Vec<String>>,
+    pub(crate) past: Vec<String>,
+    pub(crate) future: Vec<String>,
     pub(crate) fill: Fill,
     pub(crate) aggregate: Option<Aggregate>,
     pub(crate) na: Vec<String>,
@@ -178,11 +179,25 @@ impl ReadOptions {
         self
     }
 
-    /// The columns that are known besides the targets. These must be complete, or are filled. By default every other
-    /// column of numbers, with NaN where a value is missing and cannot be filled.
-    pub fn covariates<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.covariates = Some(owned(names));
+    /// The columns that are known up to the newest sample, as measurements are. They must be complete up to it, or are
+    /// filled.
+    pub fn past_covariates<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.past = owned(names);
         self
+    }
+
+    /// The columns that are known ahead, such as holidays. They must be complete in every row, those after the last sample
+    /// too, or are filled. If none are named, neither these nor past ones, the columns are taken that are complete in rows
+    /// after the last sample.
+    pub fn future_covariates<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.future = owned(names);
+        self
+    }
+
+    /// The covariates asked for, the past ones first; `None` if nothing was said.
+    pub(crate) fn covariates(&self) -> Option<impl Iterator<Item = &String>> {
+        let all = self.past.iter().chain(&self.future);
+        (!self.past.is_empty() || !self.future.is_empty()).then_some(all)
     }
 
     /// Values for missing cells and absent rows.

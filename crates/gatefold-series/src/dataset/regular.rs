@@ -17,8 +17,19 @@ pub(super) struct Placed {
 pub(super) struct Values {
     pub(super) targets: Vec<Vec<f64>>,
     pub(super) covariates: Vec<Vec<f64>>,
-    /// Whether covariates must be complete.
-    pub(super) strict: bool,
+    /// Where each covariate must be complete.
+    pub(super) complete: Vec<Complete>,
+}
+
+/// The rows in which a covariate must have a value, or one that can be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Complete {
+    /// None: nobody asked for it.
+    Nowhere,
+    /// Those up to the last sample.
+    Samples,
+    /// All.
+    Everywhere,
 }
 
 /// Counts for the report.
@@ -106,8 +117,10 @@ impl Regular {
         }
         for (column, covariate) in values.covariates.iter().enumerate() {
             let mut samples = spread(covariate, moments as usize);
-            let filled = fill(&mut samples, options.fill);
-            if let (true, Err((at, why))) = (values.strict, filled) {
+            let (filled, complete) = (fill(&mut samples, options.fill), values.complete[column]);
+            if let Err((at, why)) = filled
+                && (complete == Complete::Everywhere || complete == Complete::Samples && at < known)
+            {
                 let column = column + values.targets.len();
                 return Err(missing_at(rows, start, column, at, &samples_missing(covariate, rows), why));
             }

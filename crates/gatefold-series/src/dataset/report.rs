@@ -6,6 +6,7 @@ use crate::table::sheet::Sheet;
 use crate::table::{Delimiter, one_line, shown};
 use crate::{Calendar, Fill};
 use std::fmt;
+use std::ops::Range;
 
 /// The facts found out about a table: a few lines of at most 76 columns.
 ///
@@ -231,9 +232,26 @@ pub(super) fn say_counts(
     }
 }
 
-pub(super) fn say_others(report: &mut TableReport, sheet: &Sheet, covariates: &[usize], left_out: &[String]) {
-    if !covariates.is_empty() {
-        report.say("beside", listed(covariates.iter().map(|column| sheet.name(*column))));
+/// The lines about other columns: `kinds` has the places of past and of future ones among the covariates.
+pub(super) fn say_others(
+    report: &mut TableReport,
+    sheet: &Sheet,
+    covariates: &[usize],
+    (past, future): &(Range<usize>, Vec<usize>),
+    left_out: &[String],
+) {
+    let names = |places: &mut dyn Iterator<Item = usize>| {
+        listed(places.map(|place| sheet.name(covariates[place])).collect::<Vec<_>>().into_iter())
+    };
+    if !past.is_empty() {
+        report.say("past", format!("{}: known up to the newest sample", names(&mut past.clone())));
+    }
+    if !future.is_empty() {
+        report.say("ahead", format!("{}: known ahead", names(&mut future.iter().copied())));
+    }
+    let mut others = (0..covariates.len()).filter(|place| !past.contains(place) && !future.contains(place));
+    if others.clone().next().is_some() {
+        report.say("beside", format!("{}: not used; see --past, --future", names(&mut others)));
     }
     if !left_out.is_empty() {
         report.say("left out", format!("{}: not numbers", listed(left_out.iter().map(String::as_str))));

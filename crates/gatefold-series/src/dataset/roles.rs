@@ -137,7 +137,7 @@ fn candidates(sheet: &Sheet, times: Option<&Times>, options: &ReadOptions) -> Ve
     let used = |column: &usize| {
         let name = sheet.name(*column);
         let asked = |names: &[String]| names.iter().any(|asked| asked == name);
-        asked(&options.targets) || options.covariates.as_deref().is_some_and(asked)
+        asked(&options.targets) || asked(&options.past) || asked(&options.future)
     };
     let complete = |column: &usize| sheet.columns[*column].missing == 0;
     let few_numbers = |column: usize| {
@@ -215,10 +215,7 @@ impl Targets {
             return Ok(Targets { columns, why: "" });
         }
         let asked = |column: &usize| {
-            options
-                .covariates
-                .as_ref()
-                .is_some_and(|names| names.iter().any(|name| name == sheet.name(*column)))
+            options.covariates().is_some_and(|mut names| names.any(|name| name == sheet.name(*column)))
         };
         let taken = |column: &usize| {
             times.is_some_and(|times| times.columns.contains(column)) || groups.columns.contains(column)

@@ -110,7 +110,7 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>
     let used = |column: &usize| {
         let name = sheet.name(*column);
         let asked = |names: &[String]| names.iter().any(|asked| asked == name);
-        asked(&options.targets) || asked(&options.ids) || options.covariates.as_deref().is_some_and(asked)
+        [&options.targets, &options.ids, &options.past, &options.future].into_iter().any(|names| asked(names))
     };
     let numeric: Vec<usize> = sheet.numeric().filter(|column| !used(column)).collect();
     if let Some(columns) = part_columns(sheet, &numeric) {

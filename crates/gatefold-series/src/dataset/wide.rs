@@ -122,6 +122,8 @@ pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> 
         series: all,
         targets: vec!["value".into()],
         covariates: Vec::new(),
+        past: 0..0,
+        future: Vec::new(),
         statics: names,
         calendar,
         report,

@@ -1,12 +1,18 @@
 //! Linear regression of the next samples on a window of past ones: ridge regression, one output for each step ahead.
 
+mod terms;
+mod unit;
+
 use super::recursion::check_origins;
-use super::ridge::{Ridge, Sums};
-use crate::{FittedModel, Model, SeriesError};
-use ndarray::{Array1, Array2, s};
+use super::ridge::Ridge;
+use crate::{Covariates, FittedModel, Model, SeriesError};
+use ndarray::{Array2, s};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::TAU;
 use std::ops::Range;
+use terms::{Known, Terms};
+
+pub use terms::fourier;
+pub use unit::ValueUnit;
 
 /// The newest share of the series that chooses window, unit, Fourier terms and penalty.
 const CHOOSING: f64 = 0.3;
@@ -16,12 +22,12 @@ const PENALTIES: [f64; 5] = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1];
 const WINDOWS: [usize; 7] = [4, 8, 15, 30, 60, 106, 168];
 /// Pairs of sine and cosine to choose from, where there is a season.
 const PAIRS: [usize; 2] = [0, 2];
-/// Windows regressed at a time: bounds memory.
-const ROWS: usize = 1024;
 
 /// Linear regression of each of the next `horizon` samples on the samples of a window and, where the series has a
 /// season, on two pairs of Fourier terms (the direct strategy with dynamic harmonic regression; Hyndman and
-/// Athanasopoulos, "Forecasting: principles and practice", 3rd edition, sections 10.5 and 13.3).
+/// Athanasopoulos, "Forecasting: principles and practice", 3rd edition, sections 10.5 and 13.3). Covariates add their
+/// newest eight moments, and future ones the moment that is forecast with the three before it; they take no part where forecasts are no better for
+/// them.
 ///
 /// The length of the window, the penalty on the weights, whether values are taken as they are or relative to the last
 /// one, and their logarithm where all are positive, are chosen on the newest three tenths of the series to fit.
@@ -56,6 +62,18 @@ impl Linear {
     /// # Errors
     /// [`SeriesError::Series`] when the series is too short for a window of one sample, or not finite.
     pub fn fit_linear(&self, series: &[f64]) -> Result<FittedLinear, SeriesError> {
+        self.fit_linear_with(series, &Covariates::NONE)
+    }
+
+    /// [`Linear::fit_linear`] with covariates.
+    ///
+    /// # Errors
+    /// Those of [`Linear::fit_linear`], and of [`Covariates::check`].
+    pub fn fit_linear_with(
+        &self,
+        series: &[f64],
+        covariates: &Covariates,
+    ) -> Result<FittedLinear, SeriesError> {
         if self.horizon == 0 {
             return Err(SeriesError::Series("the horizon is 0; expected at least 1".into()));
         }
@@ -70,17 +88,18 @@ impl Linear {
                 series.len()
             )));
         }
+        covariates.check(series.len(), 0)?;
         let kept = series.len() - ((series.len() as f64 * CHOOSING) as usize).max(self.horizon);
         let mut best: Option<(f64, Terms, f64)> = None;
-        for terms in self.candidates(series, kept.max(self.horizon + 2)) {
+        for terms in self.candidates(series, covariates, kept.max(self.horizon + 2)) {
             // Rows that end before the part that chooses, then the errors on it.
             let fit = terms.window..kept.saturating_sub(self.horizon) + 1;
             let choose = kept.max(terms.window)..series.len() - self.horizon + 1;
-            let values = terms.unit.transformed(series);
-            let sums = terms.sums(&values, fit, self.horizon);
+            let known = Known { values: &terms.unit.transformed(series), covariates };
+            let sums = terms.sums(known, fit, self.horizon);
             for &penalty in if self.quick { &PENALTIES[3..] } else { &PENALTIES[..] } {
                 let Some(ridge) = sums.solve(penalty) else { continue };
-                let error = terms.mean_absolute_error(series, &values, &ridge, choose.clone());
+                let error = terms.mean_absolute_error(series, known, &ridge, choose.clone());
                 if error.is_finite() && best.as_ref().is_none_or(|(least, ..)| error < *least) {
                     best = Some((error, terms.clone(), penalty));
                 }
@@ -89,17 +108,18 @@ impl Linear {
         let (_, terms, penalty) = best.ok_or_else(|| {
             SeriesError::Series(format!("no linear regression fits into {} samples; give more", series.len()))
         })?;
-        let terms = Terms { unit: terms.unit.fitted_on(series), ..terms };
-        let values = terms.unit.transformed(series);
+        let used = if terms.uses_covariates() { covariates } else { &Covariates::NONE };
+        let terms = Terms { unit: terms.unit.fitted_on(series), ..terms }.with_covariates(used, series.len());
+        let known = Known { values: &terms.unit.transformed(series), covariates };
         let all = terms.window..series.len() - self.horizon + 1;
-        let ridge = terms.sums(&values, all, self.horizon).solve(penalty).ok_or_else(|| {
+        let ridge = terms.sums(known, all, self.horizon).solve(penalty).ok_or_else(|| {
             SeriesError::Series("the values are too large or too close together to regress on".into())
         })?;
         Ok(FittedLinear { terms, ridge })
     }
 
     /// The terms to try. Each leaves more rows to fit than it has windows, as far as the series allows.
-    fn candidates(&self, series: &[f64], kept: usize) -> Vec<Terms> {
+    fn candidates(&self, series: &[f64], covariates: &Covariates, kept: usize) -> Vec<Terms> {
         let longest = (kept.saturating_sub(self.horizon) / 2).max(1);
         let mut windows: Vec<usize> = WINDOWS.to_vec();
         if let Some(season) = self.season {
@@ -126,164 +146,16 @@ impl Linear {
         for &window in &windows {
             for &unit in &units {
                 for &pairs in pairs {
-                    all.push(Terms { window, unit, pairs, season: season.unwrap_or(1.0) });
+                    let season = season.unwrap_or(1.0);
+                    let alone = Terms { window, unit, pairs, season, past: vec![], future: vec![] };
+                    if !covariates.is_empty() {
+                        all.push(alone.clone().with_covariates(covariates, kept));
+                    }
+                    all.push(alone);
                 }
             }
         }
         all
-    }
-}
-
-/// The unit of values for a regression or a network: a transform, and the affine map of each window.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ValueUnit {
-    /// Whether logarithms are taken first.
-    pub logarithm: bool,
-    /// Whether values are taken relative to the last one of the window, since a trend leads to values never seen before.
-    pub relative: bool,
-    /// The value to subtract from each one unless it is `relative`, after the logarithm.
-    pub offset: f64,
-    /// The divisor of each difference.
-    pub scale: f64,
-}
-
-impl ValueUnit {
-    fn level(series: &[f64]) -> ValueUnit {
-        let mean = series.iter().sum::<f64>() / series.len() as f64;
-        let variance = series.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / series.len() as f64;
-        ValueUnit { logarithm: false, relative: false, offset: mean, scale: positive(variance.sqrt()) }
-    }
-
-    fn relative(series: &[f64]) -> ValueUnit {
-        let changes = series.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f64>();
-        let scale = positive((changes / (series.len().max(2) - 1) as f64).sqrt());
-        ValueUnit { logarithm: false, relative: true, offset: 0.0, scale }
-    }
-
-    fn logarithm(series: &[f64], relative: bool) -> ValueUnit {
-        let logarithms: Vec<f64> = series.iter().map(|value| value.ln()).collect();
-        let unit = if relative { ValueUnit::relative(&logarithms) } else { ValueUnit::level(&logarithms) };
-        ValueUnit { logarithm: true, ..unit }
-    }
-
-    /// The same kind of unit, measured on another series.
-    #[must_use]
-    pub fn fitted_on(&self, series: &[f64]) -> ValueUnit {
-        match (self.logarithm, self.relative) {
-            (true, relative) => ValueUnit::logarithm(series, relative),
-            (false, true) => ValueUnit::relative(series),
-            (false, false) => ValueUnit::level(series),
-        }
-    }
-
-    /// The values, or their logarithms.
-    pub fn transformed(&self, series: &[f64]) -> Vec<f64> {
-        if self.logarithm { series.iter().map(|value| value.ln()).collect() } else { series.to_vec() }
-    }
-
-    /// The value that becomes 0 for a window whose last transformed value is `last`.
-    pub fn zero(&self, last: f64) -> f64 {
-        if self.relative { last } else { self.offset }
-    }
-
-    /// A value of the series from one in this unit.
-    pub fn restored(&self, value: f64, last: f64) -> f64 {
-        let value = value * self.scale + self.zero(last);
-        if self.logarithm { value.exp() } else { value }
-    }
-}
-
-fn positive(scale: f64) -> f64 {
-    if scale.is_normal() { scale } else { 1.0 }
-}
-
-/// The terms of the regression: a constant, Fourier terms of the moment, and the window, newest sample first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Terms {
-    window: usize,
-    unit: ValueUnit,
-    pairs: usize,
-    season: f64,
-}
-
-impl Terms {
-    fn count(&self) -> usize {
-        1 + 2 * self.pairs + self.window
-    }
-
-    /// The terms at these origins, `[origins, terms]`. An origin is the number of known values.
-    fn rows(&self, values: &[f64], origins: Range<usize>) -> Array2<f64> {
-        let mut rows = Array2::zeros((origins.len(), self.count()));
-        for (mut row, origin) in rows.rows_mut().into_iter().zip(origins) {
-            row.assign(&self.row(&values[origin - self.window..origin], origin));
-        }
-        rows
-    }
-
-    /// The terms of one window at this origin, `[terms]`.
-    fn row(&self, window: &[f64], origin: usize) -> Array1<f64> {
-        let mut row = Array1::zeros(self.count());
-        let zero = self.unit.zero(window[window.len() - 1]);
-        row[0] = 1.0;
-        fourier(origin, self.season, self.pairs, |at, term| row[1 + at] = term);
-        let lags = window.iter().rev().map(|value| (value - zero) / self.unit.scale);
-        row.iter_mut().skip(1 + 2 * self.pairs).zip(lags).for_each(|(to, lag)| *to = lag);
-        row
-    }
-
-    /// The sums that a regression needs, over the origins of a part.
-    fn sums(&self, values: &[f64], origins: Range<usize>, horizon: usize) -> Sums {
-        // The constant and the Fourier terms are free: only weights on past samples are penalised.
-        let mut sums = Sums::new(self.count(), horizon, 1 + 2 * self.pairs);
-        for from in origins.clone().step_by(ROWS) {
-            let part = from..(from + ROWS).min(origins.end);
-            let targets = Array2::from_shape_fn((part.len(), horizon), |(row, ahead)| {
-                let origin = from + row;
-                (values[origin + ahead] - self.unit.zero(values[origin - 1])) / self.unit.scale
-            });
-            sums.add(&self.rows(values, part), &targets);
-        }
-        sums
-    }
-
-    /// Forecasts in the unit of the series, `[origins, horizon]`.
-    fn forecasts(&self, values: &[f64], ridge: &Ridge, origins: Range<usize>) -> Array2<f64> {
-        let mut out = Array2::zeros((origins.len(), ridge.outputs()));
-        for from in origins.clone().step_by(ROWS) {
-            let part = from..(from + ROWS).min(origins.end);
-            let mut forecasts = ridge.predict(&self.rows(values, part.clone()));
-            for (mut row, origin) in forecasts.rows_mut().into_iter().zip(part.clone()) {
-                row.mapv_inplace(|value| self.unit.restored(value, values[origin - 1]));
-            }
-            let at = from - origins.start;
-            out.slice_mut(s![at..at + part.len(), ..]).assign(&forecasts);
-        }
-        out
-    }
-
-    fn mean_absolute_error(
-        &self,
-        series: &[f64],
-        values: &[f64],
-        ridge: &Ridge,
-        origins: Range<usize>,
-    ) -> f64 {
-        let forecasts = self.forecasts(values, ridge, origins.clone());
-        let mut sum = 0.0;
-        for (row, origin) in forecasts.rows().into_iter().zip(origins) {
-            sum += row.iter().zip(&series[origin..]).map(|(f, y)| (f - y).abs()).sum::<f64>();
-        }
-        sum / forecasts.len() as f64
-    }
-}
-
-/// Gives the sines and cosines of a moment, in order: `sin(2 pi k t / season)` and `cos(2 pi k t / season)` for each
-/// `k` from 1 to `pairs`.
-pub fn fourier(moment: usize, season: f64, pairs: usize, mut give: impl FnMut(usize, f64)) {
-    for pair in 0..pairs {
-        let angle = TAU * ((pair + 1) as f64 * (moment as f64 / season)).fract();
-        give(2 * pair, angle.sin());
-        give(2 * pair + 1, angle.cos());
     }
 }
 
@@ -312,12 +184,13 @@ impl FittedLinear {
 
     /// The weight of each past sample, newest first, `[window, horizon]`.
     pub fn lag_weights(&self) -> Array2<f64> {
-        self.ridge.weights().slice(s![1 + 2 * self.terms.pairs.., ..]).to_owned()
+        let first = self.terms.free();
+        self.ridge.weights().slice(s![first..first + self.terms.window, ..]).to_owned()
     }
 
     /// The constants and the weights of the Fourier terms, `[1 + 2 pairs, horizon]`.
     pub fn free_weights(&self) -> Array2<f64> {
-        self.ridge.weights().slice(s![..1 + 2 * self.terms.pairs, ..]).to_owned()
+        self.ridge.weights().slice(s![..self.terms.free(), ..]).to_owned()
     }
 
     /// The number of samples that it forecasts.
@@ -325,14 +198,21 @@ impl FittedLinear {
         self.ridge.outputs()
     }
 
-    /// Forecasts in [`FittedLinear::unit`] from the last `window` values, already transformed, at the given origin.
+    /// Whether covariates take part.
+    pub fn uses_covariates(&self) -> bool {
+        self.terms.uses_covariates()
+    }
+
+    /// Forecasts in [`FittedLinear::unit`] from the last `window` values, already transformed, and the covariates, at the
+    /// given origin.
     ///
     /// # Panics
-    /// If `window` has another length than [`FittedLinear::window`].
-    pub fn forecast_in_unit(&self, window: &[f64], origin: usize) -> Vec<f64> {
+    /// If `window` has another length than [`FittedLinear::window`], or the covariates do not reach as far as
+    /// [`Covariates::check`] asks for.
+    pub fn forecast_in_unit(&self, window: &[f64], covariates: &Covariates, origin: usize) -> Vec<f64> {
         assert_eq!(window.len(), self.terms.window, "one window of past values");
-        let row = self.terms.row(window, origin);
-        row.dot(self.ridge.weights()).into_raw_vec_and_offset().0
+        let (row, own) = self.terms.row(window, covariates, origin, self.horizon());
+        self.ridge.predict_with_own(&row, &own).into_raw_vec_and_offset().0
     }
 }
 
@@ -344,12 +224,26 @@ impl Model for Linear {
     fn fit(&self, series: &[f64]) -> Result<Box<dyn FittedModel>, SeriesError> {
         Ok(Box::new(self.fit_linear(series)?))
     }
+
+    fn fit_with(&self, series: &[f64], covariates: &Covariates) -> Result<Box<dyn FittedModel>, SeriesError> {
+        Ok(Box::new(self.fit_linear_with(series, covariates)?))
+    }
 }
 
 impl FittedModel for FittedLinear {
     fn forecasts(
         &self,
         series: &[f64],
+        origins: Range<usize>,
+        horizon: usize,
+    ) -> Result<Array2<f64>, SeriesError> {
+        self.forecasts_with(series, &Covariates::NONE, origins, horizon)
+    }
+
+    fn forecasts_with(
+        &self,
+        series: &[f64],
+        covariates: &Covariates,
         origins: Range<usize>,
         horizon: usize,
     ) -> Result<Array2<f64>, SeriesError> {
@@ -363,6 +257,17 @@ impl FittedModel for FittedLinear {
                 self.horizon()
             )));
         }
+        if self.uses_covariates() {
+            let (past, future) = (self.terms.past.len(), self.terms.future.len());
+            if (covariates.past.len(), covariates.future.len()) != (past, future) {
+                return Err(SeriesError::Series(format!(
+                    "the model 'linear' was fitted with {past} past and {future} future covariates; found {} and {}",
+                    covariates.past.len(),
+                    covariates.future.len()
+                )));
+            }
+            covariates.check(origins.end - 1, horizon)?;
+        }
         let known = &series[..series.len().min(origins.end)];
         if self.terms.unit.logarithm && known.iter().any(|value| *value <= 0.0) {
             return Err(SeriesError::Series(
@@ -370,9 +275,8 @@ impl FittedModel for FittedLinear {
                     .into(),
             ));
         }
-        let values = self.terms.unit.transformed(known);
-        let forecasts = self.terms.forecasts(&values, &self.ridge, origins);
-        Ok(forecasts.slice_move(s![.., ..horizon]).as_standard_layout().into_owned())
+        let known = Known { values: &self.terms.unit.transformed(known), covariates };
+        Ok(self.terms.forecasts(known, &self.ridge, origins, horizon))
     }
 }
 
@@ -380,6 +284,7 @@ impl FittedModel for FittedLinear {
 mod tests {
     use super::*;
     use approx::assert_relative_eq;
+    use std::f64::consts::TAU;
 
     /// Deterministic values between -1 and 1 that look like noise.
     fn noise(at: usize) -> f64 {
@@ -433,13 +338,56 @@ mod tests {
         let series: Vec<f64> = (0..200).map(|t| 50.0 + noise(t) + (TAU * t as f64 / 7.0).cos()).collect();
         let fitted = Linear::new(3).season(Some(7.0)).fit_linear(&series).unwrap();
         let window = fitted.unit().transformed(&series[150 - fitted.window()..150]);
-        let in_unit = fitted.forecast_in_unit(&window, 150);
+        let in_unit = fitted.forecast_in_unit(&window, &Covariates::NONE, 150);
         let restored = in_unit.iter().map(|value| fitted.unit().restored(*value, window[window.len() - 1]));
         for (restored, forecast) in restored.zip(fitted.forecast(&series[..150], 3).unwrap()) {
             assert_relative_eq!(restored, forecast, max_relative = 1e-12);
         }
         let text = serde_json::to_string(&fitted).unwrap();
         assert_eq!(serde_json::from_str::<FittedLinear>(&text).unwrap(), fitted);
+    }
+
+    #[test]
+    fn covariates_say_what_the_past_does_not() {
+        // A measurement leads by two samples; a plan has its effect at once; the rest is an autoregression.
+        let (n, horizon) = (400, 3);
+        let column =
+            |seed: usize| (0..n + horizon).map(|t| 4.0 + 3.0 * noise(seed + 31 * t)).collect::<Vec<_>>();
+        let covariates = Covariates { past: vec![column(5)], future: vec![column(77)] };
+        let mut series = vec![0.0, 0.0];
+        for t in 2..n {
+            let known = 2.0 * covariates.past[0][t - 2] - 1.5 * covariates.future[0][t];
+            series.push(0.5 * series[t - 1] + known + 0.01 * noise(t));
+        }
+        let fitted = Linear::new(horizon).fit_linear_with(&series[..300], &covariates).unwrap();
+        assert!(fitted.uses_covariates());
+        let forecasts = fitted.forecasts_with(&series, &covariates, 300..398, horizon).unwrap();
+        let worst = |ahead: usize| {
+            (0..98).map(|at| (forecasts[[at, ahead]] - series[300 + at + ahead]).abs()).fold(0.0, f64::max)
+        };
+        // Two steps ahead the leading measurement is known; one more, and its next value is news.
+        assert!(worst(0) < 0.2 && worst(1) < 0.2, "{} and {}", worst(0), worst(1));
+        assert!(worst(2) > 1.0, "{}", worst(2));
+        // Nothing later than the forecast is read.
+        let mut later = covariates.clone();
+        later.past[0][350..].fill(1e6);
+        later.future[0][350 + horizon..].fill(1e6);
+        let same = fitted.forecasts_with(&series, &later, 350..351, horizon).unwrap();
+        assert_eq!(same.row(0), forecasts.row(50));
+        let short = Covariates { future: vec![covariates.future[0][..352].to_vec()], ..covariates.clone() };
+        let error = fitted.forecasts_with(&series, &short, 350..351, horizon).unwrap_err().to_string();
+        assert!(error.contains("1 are missing"), "{error}");
+        assert!(fitted.forecasts(&series, 350..351, horizon).is_err(), "it was fitted with covariates");
+    }
+
+    #[test]
+    fn covariates_that_say_nothing_take_no_part() {
+        let series: Vec<f64> = (0..300).map(|t| (TAU * t as f64 / 12.0).sin() + 0.3 * noise(t)).collect();
+        let column = (0..310).map(|t| noise(9000 + 17 * t)).collect();
+        let covariates = Covariates { past: vec![column], future: vec![] };
+        let alone = Linear::new(2).fit_linear(&series).unwrap();
+        let fitted = Linear::new(2).fit_linear_with(&series, &covariates).unwrap();
+        assert_eq!(fitted, alone);
     }
 
     #[test]

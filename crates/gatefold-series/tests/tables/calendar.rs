@@ -265,3 +265,43 @@ fn labels_continue_as_those_of_pandas() {
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
+
+/// The features of the first moments of a table with these times.
+fn features(times: &[&str], positions: i64) -> Vec<(&'static str, Vec<f64>)> {
+    let rows: String = times.iter().enumerate().map(|(at, time)| format!("{time},{at}\n")).collect();
+    let data = read(&format!("time,y\n{rows}")).unwrap();
+    data.calendar().features(0..positions).into_iter().map(|one| (one.name, one.values)).collect()
+}
+
+#[test]
+fn the_calendar_says_which_day_it_is() {
+    // 1 January 2024 was a Monday. February had 29 days, 21 of them from Monday to Friday.
+    let days = features(&["2024-01-05", "2024-01-06", "2024-01-07"], 4);
+    let day = |name| days.iter().find(|(found, _)| *found == name).map(|(_, values)| values.clone());
+    assert_eq!(day("Friday"), Some(vec![1.0, 0.0, 0.0, 0.0]));
+    assert_eq!(day("Monday"), Some(vec![0.0, 0.0, 0.0, 1.0]));
+    assert_eq!(day("Sunday"), None);
+    let business =
+        ["04", "05", "08", "09", "10", "11", "12", "15", "16", "17"].map(|day| format!("2024-01-{day}"));
+    let business = features(&business.each_ref().map(String::as_str), 4);
+    assert_eq!(business.len(), 4);
+    assert_eq!(business[3], ("Thursday", vec![1.0, 0.0, 0.0, 0.0]));
+    for months in [["2024-01-01", "2024-02-01", "2024-03-01"], ["2024-01-31", "2024-02-29", "2024-03-31"]] {
+        let months = features(&months, 4);
+        assert_eq!(
+            months,
+            [("days", vec![31.0, 29.0, 31.0, 30.0]), ("working days", vec![23.0, 21.0, 21.0, 22.0])]
+        );
+    }
+    let quarters = features(&["2023Q4", "2024Q1", "2024Q2"], 3);
+    assert_eq!(quarters[0], ("days", vec![92.0, 91.0, 91.0]));
+    let ends = features(&["2023-12-31", "2024-03-31", "2024-06-30"], 3);
+    assert_eq!(ends, quarters);
+    let hours = features(&["2024-01-01 06:00", "2024-01-01 12:00", "2024-01-01 18:00"], 4);
+    let sine = &hours.iter().find(|(name, _)| *name == "hour, sine").unwrap().1;
+    for (found, expected) in sine.iter().zip([1.0, 0.0, -1.0, 0.0]) {
+        assert!((found - expected).abs() < 1e-12, "{sine:?}");
+    }
+    assert!(features(&["2023-01-02", "2023-01-09", "2023-01-16"], 3).is_empty(), "weeks are all alike");
+    assert!(features(&["2021", "2022", "2023"], 3).is_empty());
+}

@@ -133,6 +133,32 @@ fn columns_can_be_series() {
 }
 
 #[test]
+fn covariates_reach_as_far_as_they_are_known() {
+    let table = "day,sales,weather,price\n2024-01-01,3,7,1\n2024-01-02,4,8,1\n2024-01-03,5,9,2\n2024-01-04,,,2\n2024-01-05,,,1\n";
+    // Rows without sales are the future; the price is known there, and the weather is not.
+    let found = read_with(table, ReadOptions::new().targets(["sales"])).unwrap();
+    assert_eq!(found.future_covariates(), ["price"]);
+    assert_eq!(found.past_covariates(), [""; 0]);
+    assert_eq!(reported(&found, "ahead"), "price: known ahead");
+    assert_eq!(reported(&found, "beside"), "weather: not used; see --past, --future");
+    let options = || ReadOptions::new().targets(["sales"]).past_covariates(["weather"]);
+    let asked = read_with(table, options().future_covariates(["price"])).unwrap();
+    let covariates = asked.covariates_of(0);
+    assert_eq!(covariates.past[0][..3], [7.0, 8.0, 9.0]);
+    assert_eq!(covariates.future, [[1.0, 1.0, 2.0, 2.0, 1.0]]);
+    let past_alone = read_with(table, options()).unwrap();
+    assert!(past_alone.future_covariates().is_empty());
+    let error =
+        summary(read_with(table, ReadOptions::new().targets(["sales"]).future_covariates(["weather"])));
+    assert!(error.starts_with("refused, line 5, column weather: the cell is missing (2 in all)"), "{error}");
+    let error = summary(read_with(table, options().future_covariates(["weather"])));
+    assert_eq!(
+        error,
+        "refused: the column 'weather' is asked for twice, as a covariate and as something else; leave one out"
+    );
+}
+
+#[test]
 fn targets_and_covariates() {
     let table = "date,a,note,b,c\n2024-01-01,1,x,5,9\n2024-01-02,2,y,7,9\n2024-01-03,4,z,,9\n";
     let data = read_with(table, ReadOptions::new().targets(["a"])).unwrap();
@@ -146,7 +172,7 @@ fn targets_and_covariates() {
         .unwrap();
     assert_eq!(two.targets(), ["a", "b"]);
     assert_eq!(two.series()[0].target(1), [5.0, 7.0]);
-    let error = summary(read_with(table, ReadOptions::new().targets(["a"]).covariates(["b"])));
+    let error = summary(read_with(table, ReadOptions::new().targets(["a"]).future_covariates(["b"])));
     assert_eq!(
         error,
         "refused, line 4, column b: the cell is missing (the only one); fill in a number, or ask for a fill: --fill previous, linear or zero"
