@@ -168,6 +168,7 @@ mod error;
 pub mod generate;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod gradient_flow;
 mod loss;
 mod network;
 mod sequences;
@@ -210,6 +211,7 @@ pub mod layers {
 /// Training: options, losses, optimisers, learning-rate schedules, groups of parameters; tapes and gradients for a loop
 /// of your own.
 pub mod training {
+    pub use crate::gradient_flow::{GateSaturation, GradientFlow, LayerFlow};
     pub use crate::network::{GradientArrays, Gradients, Tape};
     pub use crate::train::{Trainer, Truncation};
     #[doc(inline)]

@@ -5,6 +5,7 @@ use crate::batch::{Carry, TrainBatch};
 use crate::cpu::CpuTraining;
 #[cfg(feature = "gpu")]
 use crate::gpu::GpuTraining;
+use crate::gradient_flow::GradientFlow;
 use crate::network::{Gradients, KeptGradients, OnDevice, check_states};
 use crate::stream::check_goes_on;
 use crate::targets::{RowWeights, Targets, TargetsView};
@@ -553,6 +554,19 @@ impl Trainer {
             #[cfg(feature = "gpu")]
             _ => unreachable!("training is on the network's device"),
         }
+    }
+
+    /// Follows the gradient of the loss that the options name back through time, as [`Network::gradient_flow`] does.
+    /// Nothing of the training changes.
+    ///
+    /// # Errors
+    /// Those of [`Network::gradient_flow`].
+    pub fn gradient_flow<'a>(
+        &self,
+        input: impl Into<Sequences<'a>>,
+        targets: impl Into<Targets<'a>>,
+    ) -> Result<GradientFlow, Error> {
+        self.network.gradient_flow(input, targets, &self.config.loss, self.config.reduction)
     }
 
     /// The network, to predict with or to read its parameters.
