@@ -14,7 +14,7 @@ use choices::{CellChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Folder, SavedModel};
 use gatefold_forecast::{ForecastError, compare, future};
-pub(crate) use output::{Interval, forecast_csv, print_forecast};
+pub(crate) use output::{Interval, Outlook, forecast_csv, print_forecast};
 pub(crate) use report::Report;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -67,7 +67,7 @@ pub(crate) struct Options {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     season: Vec<usize>,
     /// Models to compare, separated by commas: naive, mean, drift, seasonal, linear, ar, ets, theta, mstl, kalman, hmm,
-    /// network [default: all that suit the table]
+    /// dense, convolution, network [default: all that suit the table]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     model: Vec<String>,
@@ -144,6 +144,9 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_name = "LOSS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<LossChoice>,
+    /// Forecast logarithms: all values must be above 0
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    log: bool,
     /// The optimiser [default: adam]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -287,7 +290,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
         .map_err(failure)?;
     watching.end();
     output::write(&report, &arguments, &data, &chosen, &comparison, &future, &device)?;
-    folder.finish(&data, &arguments, &chosen, &comparison, future.networks.as_ref())
+    folder.finish(&data, &arguments, &chosen, &comparison, &future.networks)
 }
 
 /// A flag that the first Ctrl-C raises; the second ends the program at once.

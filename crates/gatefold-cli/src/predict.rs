@@ -2,11 +2,11 @@
 
 use crate::ComputeArguments;
 use crate::failure::Failure;
-use crate::forecast::{Data, Folder, Interval, Report, SavedModel, forecast_csv, print_forecast};
+use crate::forecast::{Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, print_forecast};
 use gatefold::Device;
-use gatefold_forecast::{Candidate, Fitted, Seasons, Settings, candidates};
+use gatefold_forecast::{Candidate, Fitted, NETWORKS, Seasons, Settings, candidates, mean_band};
 use gatefold_model::file::write_atomically;
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array2, Array3, s};
 use std::path::PathBuf;
 
 /// Forecasts the samples that follow the last row of a table.
@@ -47,10 +47,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let steps = arguments.steps.unwrap_or(saved.horizon);
     let mut known: Vec<Vec<f64>> = data.series().into_iter().map(<[f64]>::to_vec).collect();
     let mut forecasts = Array2::zeros((known.len(), steps));
-    let mut done = 0;
+    let (mut bands, mut done) = (None, 0);
     while done < steps {
         let series: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
-        let block = forecast(&device, &folder, &saved, &series)?;
+        let (block, block_bands) = forecast(&device, &folder, &saved, &series)?;
+        bands = block_bands;
         let taken = block.ncols().min(steps - done);
         forecasts.slice_mut(s![.., done..done + taken]).assign(&block.slice(s![.., ..taken]));
         for (known, row) in known.iter_mut().zip(block.rows()) {
@@ -62,9 +63,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let calibration = saved.calibration.as_ref().filter(|_| steps <= saved.horizon);
     let options = &saved.options;
     let interval = Interval::new(calibration, options.level(), options.limits());
-    print_forecast(&report, &data, forecasts.view(), &interval, &saved.units, options.level(), &saved.best);
+    let outlook = Outlook {
+        forecasts: forecasts.view(),
+        bands: bands.as_ref().map(|bands| bands.view()).filter(|_| steps <= saved.horizon),
+        interval: &interval,
+        units: &saved.units,
+    };
+    print_forecast(&report, &data, &outlook, options.level(), &saved.best);
     if let Some(out) = &arguments.out {
-        let text = forecast_csv(&data, forecasts.view(), &interval, &saved.units);
+        let text = forecast_csv(&data, &outlook);
         write_atomically(out, text.as_bytes())?;
         report.line(format!("\nwritten   {}", out.display()));
     }
@@ -102,19 +109,25 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// One block of the horizon after each series.
+/// One block of the horizon after each series, `[series, horizon]`, and its bands, `[2, series, horizon]`, if the model has
+/// some.
+type Block = (Array2<f64>, Option<Array3<f64>>);
+
 fn forecast(
     device: &Device,
     folder: &Folder,
     saved: &SavedModel,
     series: &[&[f64]],
-) -> Result<Array2<f64>, Failure> {
+) -> Result<Block, Failure> {
     let names = if saved.members.is_empty() { std::slice::from_ref(&saved.best) } else { &saved.members };
     let mut sum = Array2::zeros((series.len(), saved.horizon));
+    let mut bands = Vec::new();
     for name in names {
-        sum += &forecast_by(device, folder, saved, series, name)?;
+        let (forecasts, own) = forecast_by(device, folder, saved, series, name)?;
+        sum += &forecasts;
+        bands.extend(own);
     }
-    Ok(sum / names.len() as f64)
+    Ok((sum / names.len() as f64, mean_band(bands.iter())))
 }
 
 fn forecast_by(
@@ -123,11 +136,12 @@ fn forecast_by(
     saved: &SavedModel,
     series: &[&[f64]],
     name: &str,
-) -> Result<Array2<f64>, Failure> {
-    if name == "network" {
-        let fitted = Fitted::load(device, folder.path())?;
+) -> Result<Block, Failure> {
+    if NETWORKS.contains(&name) {
+        let fitted = Fitted::load(device, folder.path(), name)?;
         let known: Vec<(usize, &[f64])> = series.iter().copied().enumerate().collect();
-        return Ok(fitted.forecast(&known)?.index_axis_move(Axis(0), 0));
+        let (forecasts, bands) = fitted.forecast_bands(&known)?;
+        return Ok((forecasts, Some(bands)));
     }
     let seasons = Seasons::new(&saved.seasons);
     let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
@@ -148,5 +162,5 @@ fn forecast_by(
         let forecast = model.fit(values)?.forecast(values, saved.horizon)?;
         row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
     }
-    Ok(forecasts)
+    Ok((forecasts, None))
 }

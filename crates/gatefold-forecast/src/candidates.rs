@@ -1,14 +1,29 @@
 //! The models that take part in a comparison, by their names.
 
-use crate::{Candidate, ForecastError, Settings};
+use crate::{Architecture, Candidate, ForecastError, Settings};
 use gatefold_series::{Ar, Baseline, Calendar, Ets, Hmm, Kalman, Linear, Model, Mstl, Theta, find_season};
 
 /// The names of the models, in the order in which they are compared.
-pub const MODELS: [&str; 12] = [
-    "naive", "mean", "drift", "seasonal", "linear", "ar", "ets", "theta", "mstl", "kalman", "hmm", "network",
+pub const MODELS: [&str; 14] = [
+    "naive",
+    "mean",
+    "drift",
+    "seasonal",
+    "linear",
+    "ar",
+    "ets",
+    "theta",
+    "mstl",
+    "kalman",
+    "hmm",
+    "dense",
+    "convolution",
+    "network",
 ];
+/// The names of those that are networks.
+pub const NETWORKS: [&str; 3] = ["dense", "convolution", "network"];
 /// Models that are left out by default when so many samples would take them long.
-const SLOW: [&str; 5] = ["ets", "theta", "mstl", "kalman", "hmm"];
+const SLOW: [&str; 7] = ["ets", "theta", "mstl", "kalman", "hmm", "dense", "convolution"];
 /// Samples, over all series, from which the slow models are left out by default.
 const MANY: usize = 20_000;
 
@@ -100,7 +115,14 @@ pub fn candidates(
             "mstl" => add(Box::new(Mstl::new(&seasons.lengths))),
             "kalman" => add(Box::new(Kalman::automatic(season))),
             "hmm" => add(Box::new(Hmm::automatic())),
-            "network" => all.push(Candidate::Network("network".into(), settings.clone())),
+            "network" => all.push(Candidate::Network(name.clone(), settings.clone())),
+            "dense" | "convolution" => {
+                let architecture = match name.as_str() {
+                    "dense" => Architecture::Dense,
+                    _ => Architecture::Convolution,
+                };
+                all.push(Candidate::Network(name.clone(), Settings { architecture, ..settings.clone() }));
+            }
             other => {
                 return Err(ForecastError::Settings(format!(
                     "there is no model '{other}'; choose from {}",

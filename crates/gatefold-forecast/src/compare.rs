@@ -3,7 +3,7 @@
 use crate::{Calibration, Fitted, ForecastError, Forecaster, Settings, Validation, Watch};
 use gatefold::Device;
 use gatefold_series::{FittedModel, Model};
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array2, Array3, s};
 use serde::Serialize;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -195,6 +195,9 @@ pub struct Judged {
     pub scores: Scores,
     /// Its forecasts of the test part for each series, `[origins, horizon]`.
     pub forecasts: Vec<Array2<f64>>,
+    /// The bands of its forecasts of the test part for each series, `[2, origins, horizon]`, below and above the forecast;
+    /// `None` for a model that forecasts points.
+    pub bands: Option<Vec<Array3<f64>>>,
     /// Its intervals.
     pub calibration: Option<Calibration>,
     /// The time that fitting and forecasting took.
@@ -202,6 +205,7 @@ pub struct Judged {
     /// Members of a combination, by their place.
     pub members: Vec<usize>,
     validation_forecasts: Vec<Array2<f64>>,
+    validation_bands: Option<Vec<Array3<f64>>>,
     updates: Option<u64>,
 }
 
@@ -225,8 +229,10 @@ pub struct Comparison {
 pub struct Future {
     /// For each series, `[series, horizon]`.
     pub forecasts: Array2<f64>,
-    /// The fitted networks, if the forecast needed them.
-    pub networks: Option<Fitted>,
+    /// Their bands, `[2, series, horizon]`, below and above the forecast; `None` for models that forecast points.
+    pub bands: Option<Array3<f64>>,
+    /// The fitted networks that the forecast needed, by the names of their models.
+    pub networks: Vec<(String, Fitted)>,
 }
 
 /// Fits and measures every model. A model that cannot be fitted to the series is left out, with its reason.
@@ -284,13 +290,15 @@ pub fn future(
     let horizon = comparison.plan.horizon;
     if !judged.members.is_empty() {
         let mut sum = Array2::zeros((series.len(), horizon));
-        let mut networks = None;
+        let (mut bands, mut networks) = (Vec::new(), Vec::new());
         for &member in &judged.members {
             let future = future(device, series, comparison, member, candidates, watcher)?;
             sum += &future.forecasts;
-            networks = networks.or(future.networks);
+            bands.extend(future.bands);
+            networks.extend(future.networks);
         }
-        return Ok(Future { forecasts: sum / judged.members.len() as f64, networks });
+        let bands = mean_band(bands.iter());
+        return Ok(Future { forecasts: sum / judged.members.len() as f64, bands, networks });
     }
     let candidate = candidates.iter().find(|candidate| candidate.name() == judged.name).ok_or_else(|| {
         ForecastError::Settings(format!("the model {} is not among the candidates", judged.name))
@@ -303,17 +311,24 @@ pub fn future(
                 let forecast = model.fit(values)?.forecast(values, horizon)?;
                 row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
             }
-            Ok(Future { forecasts, networks: None })
+            Ok(Future { forecasts, bands: None, networks: Vec::new() })
         }
         Candidate::Network(name, settings) => {
             let settings = Settings { stop_after: judged.updates, ..settings.clone() };
             let fitted =
                 Forecaster::new(settings).fit(device, series, None, watcher.watch(name, Stage::Future))?;
             let known: Vec<(usize, &[f64])> = series.iter().copied().enumerate().collect();
-            let forecasts = fitted.forecast(&known)?.index_axis_move(Axis(0), 0);
-            Ok(Future { forecasts, networks: Some(fitted) })
+            let (forecasts, bands) = fitted.forecast_bands(&known)?;
+            Ok(Future { forecasts, bands: Some(bands), networks: vec![(name.clone(), fitted)] })
         }
     }
+}
+
+/// The mean of the bands of those members of a combination that have any.
+pub fn mean_band<'a>(bands: impl ExactSizeIterator<Item = &'a Array3<f64>>) -> Option<Array3<f64>> {
+    let count = bands.len() as f64;
+    let sum = bands.cloned().reduce(|sum, band| sum + band)?;
+    Some(sum / count)
 }
 
 fn least(models: &[Judged]) -> Option<usize> {
@@ -329,10 +344,22 @@ fn naive_error(past: &[f64], lag: usize) -> f64 {
     if error > 0.0 { error } else { 1.0 }
 }
 
-/// A model's forecasts of the validation and the test part, for each series.
+/// Forecasts of a part for each series, `[origins, horizon]`, and their bands, `[2, origins, horizon]`.
+struct Part {
+    forecasts: Vec<Array2<f64>>,
+    bands: Option<Vec<Array3<f64>>>,
+}
+
+impl Part {
+    fn points(forecasts: Vec<Array2<f64>>) -> Part {
+        Part { forecasts, bands: None }
+    }
+}
+
+/// A model's forecasts of the validation and the test part.
 struct Parts {
-    validation: Vec<Array2<f64>>,
-    test: Vec<Array2<f64>>,
+    validation: Part,
+    test: Part,
     updates: Option<u64>,
 }
 
@@ -365,20 +392,26 @@ impl Comparing<'_> {
         took: Duration,
     ) -> Result<Judged, ForecastError> {
         let finite = |forecasts: &[Array2<f64>]| forecasts.iter().flatten().all(|value| value.is_finite());
-        if !finite(&parts.validation) || !finite(&parts.test) {
+        let Parts { validation: on_validation, test, updates } = parts;
+        if !finite(&on_validation.forecasts) || !finite(&test.forecasts) {
             return Err(ForecastError::Settings("a forecast is not finite".into()));
         }
-        let errors = self.errors(&parts.validation, |len| self.plan.validation_origins(len));
+        let errors = self.errors(&on_validation.forecasts, |len| self.plan.validation_origins(len));
         let count = errors.iter().map(Vec::len).sum::<usize>().max(1);
         let validation = errors.iter().flatten().map(|error| error.abs()).sum::<f64>() / count as f64;
         Ok(Judged {
             name,
             validation,
-            scores: self.scores(&parts.test),
-            calibration: Calibration::new(&errors),
-            forecasts: parts.test,
-            validation_forecasts: parts.validation,
-            updates: parts.updates,
+            scores: self.scores(&test.forecasts),
+            calibration: match &on_validation.bands {
+                Some(bands) => Calibration::of_bands(self.beside(&errors, bands)),
+                None => Calibration::new(&errors),
+            },
+            forecasts: test.forecasts,
+            bands: test.bands,
+            validation_forecasts: on_validation.forecasts,
+            validation_bands: on_validation.bands,
+            updates,
             took,
             members,
         })
@@ -393,7 +426,7 @@ impl Comparing<'_> {
             let fitted = model.fit(&values[self.plan.past(len)])?;
             test.push(self.rolling(fitted.as_ref(), values, &self.plan.test_origins(len))?);
         }
-        Ok(Parts { validation, test, updates: None })
+        Ok(Parts { validation: Part::points(validation), test: Part::points(test), updates: None })
     }
 
     fn rolling(
@@ -458,23 +491,23 @@ impl Comparing<'_> {
         Ok(Parts { validation: on_validation, test: on_test, updates: Some(updates) })
     }
 
-    /// The medians after these places, for each series `[origins, horizon]`.
-    fn forecasts(
-        &self,
-        fitted: &Fitted,
-        places: &[(usize, usize)],
-    ) -> Result<Vec<Array2<f64>>, ForecastError> {
+    /// The medians after these places, and their bands.
+    fn forecasts(&self, fitted: &Fitted, places: &[(usize, usize)]) -> Result<Part, ForecastError> {
         let known: Vec<(usize, &[f64])> =
             places.iter().map(|(series, origin)| (*series, &self.series[*series][..*origin])).collect();
-        let medians = fitted.forecast(&known)?.index_axis_move(Axis(0), 0);
+        let (medians, bands) = fitted.forecast_bands(&known)?;
         // The places of a series follow each other.
         let mut first = 0;
-        let of_series = places.chunk_by(|one, next| one.0 == next.0).map(|places| {
+        let rows = places.chunk_by(|one, next| one.0 == next.0).map(|places| {
             let rows = first..first + places.len();
             first = rows.end;
-            medians.slice(s![rows, ..]).to_owned()
+            rows
         });
-        Ok(of_series.collect())
+        let of_series = rows.map(|rows| {
+            (medians.slice(s![rows.clone(), ..]).to_owned(), bands.slice(s![.., rows, ..]).to_owned())
+        });
+        let (forecasts, bands) = of_series.unzip();
+        Ok(Part { forecasts, bands: Some(bands) })
     }
 
     /// The mean of the models that came close to the best on the validation part, which often beats each of them
@@ -488,16 +521,25 @@ impl Comparing<'_> {
         if members.len() < 2 {
             return None;
         }
+        let count = members.len() as f64;
         let mean = |of: fn(&Judged) -> &Vec<Array2<f64>>| -> Vec<Array2<f64>> {
             let mut sum = of(&models[members[0]]).clone();
             for member in &members[1..] {
                 sum.iter_mut().zip(of(&models[*member])).for_each(|(sum, forecasts)| *sum += forecasts);
             }
-            sum.iter().map(|sum| sum / members.len() as f64).collect()
+            sum.iter().map(|sum| sum / count).collect()
         };
+        let bands = |of: fn(&Judged) -> &Option<Vec<Array3<f64>>>| -> Option<Vec<Array3<f64>>> {
+            let known: Vec<_> = members.iter().filter_map(|member| of(&models[*member]).as_ref()).collect();
+            (0..self.series.len()).map(|at| mean_band(known.iter().map(|bands| &bands[at]))).collect()
+        };
+        let part = |forecasts, bands| Part { forecasts, bands };
         let parts = Parts {
-            validation: mean(|judged| &judged.validation_forecasts),
-            test: mean(|judged| &judged.forecasts),
+            validation: part(
+                mean(|judged| &judged.validation_forecasts),
+                bands(|judged| &judged.validation_bands),
+            ),
+            test: part(mean(|judged| &judged.forecasts), bands(|judged| &judged.bands)),
             updates: None,
         };
         self.judged("combination".into(), parts, members, Duration::ZERO).ok()
@@ -512,6 +554,22 @@ impl Comparing<'_> {
             }
         }
         errors
+    }
+
+    /// The errors of [`Comparing::errors`] in the series' own unit, each with its band.
+    fn beside<'a>(
+        &'a self,
+        errors: &'a [Vec<f64>],
+        bands: &'a [Array3<f64>],
+    ) -> impl Iterator<Item = (f64, [f64; 2])> + 'a {
+        let of_series = bands
+            .iter()
+            .zip(self.units)
+            .flat_map(|(bands, unit)| (0..bands.dim().1).map(move |row| (bands, *unit, row)));
+        errors.iter().zip(of_series).flat_map(|(errors, (bands, unit, row))| {
+            let band = move |k: usize| [bands[[0, row, k]], bands[[1, row, k]]];
+            errors.iter().enumerate().map(move |(k, error)| (error * unit, band(k)))
+        })
     }
 
     fn scores(&self, forecasts: &[Array2<f64>]) -> Scores {

@@ -1,20 +1,31 @@
 //! Windows of a series as a network's input, and the units of its output.
 
+use crate::linear_branch::LinearStart;
 use crate::shared::Shared;
 use crate::{ForecastError, Settings};
 use gatefold_series::{FittedLinear, Linear, fourier, returns_to_level};
 use serde::{Deserialize, Serialize};
+use std::f64::consts::TAU;
 
 /// One window as the network sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// `[steps, width]`
     pub(crate) input: Vec<f32>,
-    /// The linear forecast in the window's unit, `[horizon]`. The network forecasts the rest.
+    /// The part of the forecast that is not the network's, in the window's unit, `[horizon]`; empty if it is all the
+    /// network's.
     pub(crate) base: Vec<f32>,
     pub(crate) unit: WindowUnit,
-    /// The weight of its errors in the loss.
-    pub(crate) weight: f32,
+    /// Weights of its errors in the loss, whose two halves count the same: by the level, and by the series' seasonal naive
+    /// error.
+    pub(crate) weights: [f32; 2],
+}
+
+impl Window {
+    /// The part of step `k` that is not the network's.
+    pub(crate) fn base(&self, k: usize) -> f32 {
+        self.base.get(k).copied().unwrap_or(0.0)
+    }
 }
 
 /// Units of one window: `value = inverse(zero + scale * output)`.
@@ -70,6 +81,14 @@ impl Encoder {
         }
     }
 
+    /// The weights that the network's linear branch starts from.
+    pub(crate) fn linear(&self, horizon: usize) -> LinearStart {
+        match self {
+            Encoder::Own(own) => own.linear(horizon),
+            Encoder::Shared(shared) => shared.linear(horizon),
+        }
+    }
+
     /// Encodes the samples of series number `series` that are known.
     pub(crate) fn window(&self, series: usize, past: &[f64]) -> Window {
         match self {
@@ -98,7 +117,10 @@ struct Line {
 
 impl Own {
     fn fit(settings: &Settings, series: &[&[f64]]) -> Result<Own, ForecastError> {
-        let model = Linear::new(settings.horizon).season(settings.longest_season);
+        let mut model = Linear::new(settings.horizon).season(settings.longest_season);
+        if settings.logarithm {
+            model = model.logarithm();
+        }
         let mut lines = Vec::with_capacity(series.len());
         for values in series {
             let linear = model.fit_linear(values)?;
@@ -137,6 +159,37 @@ impl Own {
         self.series.iter().map(|line| line.linear.window()).fold(self.window, usize::max)
     }
 
+    /// Whether the network's linear branch starts as the regression: one series, whose regression sees no more than the
+    /// network. Several regressions, or one with a longer window, stay outside and are not trained.
+    fn inside(&self) -> bool {
+        self.series.len() == 1 && self.series[0].linear.window() <= self.window
+    }
+
+    /// The regression as a convolution of the window. Its Fourier terms belong to the step after the window: those of the
+    /// window's last step, turned by one step.
+    fn linear(&self, horizon: usize) -> LinearStart {
+        let mut start = LinearStart::zeros((self.window, self.width()), horizon);
+        if !self.inside() {
+            return start;
+        }
+        let linear = &self.series[0].linear;
+        for ((lag, k), weight) in linear.lag_weights().indexed_iter() {
+            start.weight[[k, 0, self.window - 1 - lag]] = *weight as f32;
+        }
+        let (free, last, first) = (linear.free_weights(), self.window - 1, self.width() - 2 * self.pairs);
+        for k in 0..horizon {
+            start.bias[k] = free[[0, k]] as f32;
+            let Some((season, pairs)) = linear.fourier() else { continue };
+            for pair in 0..pairs {
+                let (sin, cos) = (TAU * (pair + 1) as f64 / season).sin_cos();
+                let (of_sin, of_cos) = (free[[1 + 2 * pair, k]], free[[2 + 2 * pair, k]]);
+                start.weight[[k, first + 2 * pair, last]] = (of_sin * cos - of_cos * sin) as f32;
+                start.weight[[k, first + 2 * pair + 1, last]] = (of_sin * sin + of_cos * cos) as f32;
+            }
+        }
+        start
+    }
+
     fn width(&self) -> usize {
         1 + usize::from(self.levels) + 2 * self.pairs
     }
@@ -146,7 +199,10 @@ impl Own {
         let (unit, origin) = (line.linear.unit(), past.len());
         let tail = unit.transformed(&past[origin - self.needed()..]);
         let zero = unit.zero(tail[tail.len() - 1]);
-        let base = line.linear.forecast_in_unit(&tail[tail.len() - line.linear.window()..], origin);
+        let base = match self.inside() {
+            true => Vec::new(),
+            false => line.linear.forecast_in_unit(&tail[tail.len() - line.linear.window()..], origin),
+        };
         let mut input = Vec::with_capacity(self.window * self.width());
         for (at, value) in tail[tail.len() - self.window..].iter().enumerate() {
             input.push(((value - zero) / unit.scale) as f32);
@@ -159,6 +215,6 @@ impl Own {
             }
         }
         let unit = WindowUnit { zero, scale: unit.scale, logarithm: unit.logarithm };
-        Window { input, base: base.iter().map(|value| *value as f32).collect(), unit, weight: 1.0 }
+        Window { input, base: base.iter().map(|value| *value as f32).collect(), unit, weights: [1.0; 2] }
     }
 }

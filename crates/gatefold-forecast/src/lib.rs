@@ -39,8 +39,11 @@
 mod calibrate;
 mod candidates;
 mod compare;
+mod distributions;
 mod encode;
 mod error;
+mod heads;
+mod linear_branch;
 mod members;
 mod network;
 mod saved;
@@ -48,9 +51,12 @@ mod settings;
 mod shared;
 
 pub use calibrate::Calibration;
-pub use candidates::{MODELS, Seasons, candidates};
-pub use compare::{Candidate, Comparison, Future, Judged, Plan, Scores, Stage, Watcher, compare, future};
+pub use candidates::{MODELS, NETWORKS, Seasons, candidates};
+pub use compare::{
+    Candidate, Comparison, Future, Judged, Plan, Scores, Stage, Watcher, compare, future, mean_band,
+};
 pub use error::ForecastError;
+pub use heads::Loss;
 pub use members::{Fitted, Forecaster, Progress, Validation, Watch};
 pub use saved::input_steps;
-pub use settings::{Cell, MedianLoss, OptimizerKind, Settings};
+pub use settings::{Architecture, Cell, OptimizerKind, Settings};

@@ -1,5 +1,8 @@
-use crate::ForecastError;
-use gatefold::layers::{DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
+use crate::{ForecastError, Loss};
+use gatefold::layers::{
+    Activation, Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LstmConfig, Merge, ParallelConfig,
+    RnnConfig,
+};
 use gatefold::{NetworkConfig, Optimizer};
 use serde::{Deserialize, Serialize};
 
@@ -16,29 +19,18 @@ pub enum Cell {
     Rnn,
 }
 
-/// The loss of the median, in units of the series.
+/// The layers of a network's branch beside the linear one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum MedianLoss {
-    /// The absolute error.
+pub enum Architecture {
+    /// Recurrent layers, and their last step.
     #[default]
-    Absolute,
-    /// Half the squared error: the output is then a mean.
-    Squared,
-    /// Half the square of errors up to 1, and linear beyond (Huber 1964).
-    Huber,
-}
-
-impl MedianLoss {
-    /// The loss of an error and its derivative.
-    pub(crate) fn of(self, error: f32) -> (f32, f32) {
-        match self {
-            MedianLoss::Absolute if error == 0.0 => (0.0, 0.0),
-            MedianLoss::Absolute => (error.abs(), error.signum()),
-            MedianLoss::Huber if error.abs() > 1.0 => (error.abs() - 0.5, error.signum()),
-            MedianLoss::Squared | MedianLoss::Huber => (0.5 * error * error, error),
-        }
-    }
+    Recurrent,
+    /// A dense network on the whole window.
+    Dense,
+    /// Dilated causal convolutions over time, and their last step: a predictor that slides along the series and sees a
+    /// fixed number of steps (Bai, Kolter and Koltun 2018).
+    Convolution,
 }
 
 /// The optimiser.
@@ -80,9 +72,11 @@ pub struct Settings {
     pub shared: bool,
     /// Samples that the network sees; `None` to take those that the linear regression chose.
     pub window: Option<usize>,
+    /// The layers of the branch beside the linear one.
+    pub architecture: Architecture,
     /// The recurrent cell.
     pub cell: Cell,
-    /// Units in each recurrent layer.
+    /// Units or channels in each layer.
     pub hidden: usize,
     /// Recurrent layers.
     pub layers: usize,
@@ -102,8 +96,11 @@ pub struct Settings {
     pub clip: f32,
     /// The limit of each element of the gradient, before its norm is taken; `None` for no limit.
     pub clip_value: Option<f32>,
-    /// The loss of the median.
-    pub loss: MedianLoss,
+    /// The loss.
+    pub loss: Loss,
+    /// Whether values are forecast by their logarithms.
+    #[serde(default)]
+    pub logarithm: bool,
     /// The optimiser.
     pub optimizer: OptimizerKind,
     /// Networks, each with a seed of its own.
@@ -133,6 +130,7 @@ impl Settings {
             longest_season: season.map(|season| season as f64),
             shared,
             window: window.filter(|_| shared),
+            architecture: Architecture::Recurrent,
             cell: Cell::Gru,
             hidden: if shared && total >= 50_000 { 128 } else { size },
             layers: 1,
@@ -144,34 +142,69 @@ impl Settings {
             average: 0.998,
             clip: 1.0,
             clip_value: None,
-            loss: MedianLoss::default(),
+            loss: Loss::default(),
+            logarithm: false,
             optimizer: OptimizerKind::default(),
             members: if shared { 4 } else { 3 },
             seed: 1,
         }
     }
 
-    /// The layers: recurrent ones, their last step, a hidden dense layer where the series share a network, and three
-    /// outputs for each step of the horizon, the median and what the interval's ends lie away from it.
-    pub(crate) fn network(&self, width: usize) -> Result<NetworkConfig, ForecastError> {
-        let recurrent = |hidden| -> LayerConfig {
-            match self.cell {
-                Cell::Gru => GruConfig::new(hidden).into(),
-                Cell::Lstm => LstmConfig::new(hidden).into(),
-                Cell::Rnn => RnnConfig::new(hidden).into(),
-            }
-        };
-        let mut layers: Vec<LayerConfig> = vec![recurrent(self.hidden); self.layers];
-        layers.push(LayerConfig::LastStep);
-        if self.shared {
-            layers.push(
-                DenseConfig::new(self.hidden)
-                    .activation(gatefold::layers::Activation::Elu { alpha: 1.0 })
-                    .into(),
-            );
+    /// Checks that a series suits the loss and the logarithm.
+    ///
+    /// # Errors
+    /// [`ForecastError::Settings`] with the first sample of `name` that does not.
+    pub fn check(&self, name: &str, series: &[f64]) -> Result<(), ForecastError> {
+        self.loss.check(name, series)?;
+        match series.iter().position(|value| *value <= 0.0).filter(|_| self.logarithm) {
+            Some(at) => Err(ForecastError::Settings(format!(
+                "there is no logarithm of {}, sample {} of {name}; forecast without logarithms",
+                series[at],
+                at + 1
+            ))),
+            None => Ok(()),
         }
-        layers.push(DenseConfig::new(3 * self.horizon).into());
-        Ok(NetworkConfig::new(width, layers)?)
+    }
+
+    /// The network for windows of `steps` steps of `width` values: two branches whose outputs are added. The linear one is
+    /// a convolution that reads the whole window. The other one has the layers of the architecture, a hidden dense layer
+    /// where the series share a network, and a dense layer. Both have, for each step of the horizon, the outputs that the
+    /// loss asks for: a median and numbers that say how far the interval's ends lie away from it, or a distribution.
+    pub(crate) fn network(&self, (steps, width): (usize, usize)) -> Result<NetworkConfig, ForecastError> {
+        let outputs = self.loss.outputs() * self.horizon;
+        let linear = vec![Conv1dConfig::new(outputs, steps).into(), LayerConfig::LastStep];
+        let mut layers = match self.architecture {
+            Architecture::Recurrent => vec![self.recurrent(); self.layers],
+            Architecture::Dense => {
+                // A dense layer on the whole window, as a convolution that has one output step.
+                vec![Conv1dConfig::new(self.hidden, steps).activation(Activation::Relu).into()]
+            }
+            Architecture::Convolution => self.convolutions(steps),
+        };
+        layers.push(LayerConfig::LastStep);
+        if self.shared || self.architecture == Architecture::Dense {
+            layers.push(DenseConfig::new(self.hidden).activation(Activation::Relu).into());
+        }
+        layers.push(DenseConfig::new(outputs).into());
+        Ok(NetworkConfig::new(width, [ParallelConfig::new(Merge::Sum, [linear, layers]).into()])?)
+    }
+
+    fn recurrent(&self) -> LayerConfig {
+        match self.cell {
+            Cell::Gru => GruConfig::new(self.hidden).into(),
+            Cell::Lstm => LstmConfig::new(self.hidden).into(),
+            Cell::Rnn => RnnConfig::new(self.hidden).into(),
+        }
+    }
+
+    /// Causal convolutions of three steps each, every one with three times the dilation of the one before, so that the last
+    /// step sees `3^layers` steps: the whole window, up to 81.
+    fn convolutions(&self, steps: usize) -> Vec<LayerConfig> {
+        let dilations = [1, 3, 9, 27].into_iter().take_while(|dilation| *dilation < steps.max(2));
+        let layer = |dilation| {
+            Conv1dConfig::new(self.hidden, 3).causal().dilation(dilation).activation(Activation::Relu).into()
+        };
+        dilations.map(layer).collect()
     }
 }
 

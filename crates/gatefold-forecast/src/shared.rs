@@ -1,6 +1,7 @@
 //! One window and one regression for many series: each window in units of its own mean and deviation.
 
 use crate::encode::{Window, WindowUnit};
+use crate::linear_branch::LinearStart;
 use crate::{ForecastError, Settings};
 use gatefold_series::{Ridge, Sums};
 use ndarray::{Array1, Array2};
@@ -10,17 +11,23 @@ use serde::{Deserialize, Serialize};
 const PENALTIES: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
 /// The most windows that the regression takes: more change nothing and cost time.
 const MOST_WINDOWS: usize = 60_000;
-/// Values that a window may reach away from its mean, in deviations.
+/// The limit of the logarithm of a window's deviation beside its level. Values need none: in deviations, none of `n` lies more
+/// than the root of `n` from their mean.
 const LIMIT: f64 = 8.0;
 
-/// Each step is one season of samples, and the logarithm of the window's deviation beside its level. The forecast starts
-/// from the last season, repeated, and a regression on the window.
+/// Each step is one season of samples, and the logarithm of the window's deviation beside its level. The linear branch starts
+/// as the last season, repeated, and a regression on the window of what that leaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Shared {
     pub(crate) window: usize,
     season: usize,
-    ridge: Ridge,
+    /// Whether windows are of logarithms.
+    #[serde(default)]
+    logarithm: bool,
     weights: Vec<f32>,
+    /// The regression that the linear branch starts from; a trained network needs it no more.
+    #[serde(skip)]
+    start: Option<Ridge>,
 }
 
 impl Shared {
@@ -42,6 +49,12 @@ impl Shared {
             )));
         }
         let weights = error_weights(series, season);
+        let logarithms: Vec<Vec<f64>> = match settings.logarithm {
+            true => series.iter().map(|values| values.iter().map(|value| value.ln()).collect()).collect(),
+            false => Vec::new(),
+        };
+        let logarithms: Vec<&[f64]> = logarithms.iter().map(Vec::as_slice).collect();
+        let series = if settings.logarithm { &logarithms } else { series };
         // The newest block of each series chooses the penalty; without older windows, all are fitted on.
         let total: usize = series.iter().map(|values| values.len() - needed + 1).sum();
         let stride = total.div_ceil(MOST_WINDOWS);
@@ -68,40 +81,63 @@ impl Shared {
         let ridge = all.solve(penalty).ok_or_else(|| {
             ForecastError::Settings("the values are too large or too close together to regress on".into())
         })?;
-        Ok(Shared { window, season, ridge, weights })
+        Ok(Shared { window, season, logarithm: settings.logarithm, weights, start: Some(ridge) })
     }
 
     pub(crate) fn shape(&self) -> (usize, usize) {
         (self.window / self.season, self.season + 1)
     }
 
+    /// The last season, repeated, and the regression on the window.
+    pub(crate) fn linear(&self, horizon: usize) -> LinearStart {
+        let (steps, width) = self.shape();
+        let mut start = LinearStart::zeros((steps, width), horizon);
+        for k in 0..horizon {
+            if let Some(ridge) = &self.start {
+                let weights = ridge.weights();
+                start.bias[k] = weights[[0, k]] as f32;
+                for at in 0..self.window {
+                    start.weight[[k, at % self.season, at / self.season]] = weights[[1 + at, k]] as f32;
+                }
+            }
+            start.weight[[k, k % self.season, steps - 1]] += 1.0;
+        }
+        start
+    }
+
     pub(crate) fn window(&self, series: usize, past: &[f64]) -> Window {
         let window = &past[past.len() - self.window..];
-        let (unit, spread) = unit(window);
+        let window: Vec<f64> = match self.logarithm {
+            true => window.iter().map(|value| value.ln()).collect(),
+            false => window.to_vec(),
+        };
+        let (unit, spread) = unit(&window, self.logarithm);
         let scaled: Vec<f64> = window.iter().map(|value| (value - unit.zero) / unit.scale).collect();
-        let horizon = self.ridge.outputs();
-        let correction = terms(&scaled).dot(self.ridge.weights());
-        let base = (0..horizon).map(|k| (repeated(&scaled, self.season, k) + correction[k]) as f32);
         let mut input = Vec::with_capacity(self.window + self.window / self.season);
         for step in scaled.chunks(self.season) {
-            input.extend(step.iter().map(|value| value.clamp(-LIMIT, LIMIT) as f32));
+            input.extend(step.iter().map(|value| *value as f32));
             input.push(spread as f32);
         }
-        let weight = self.weights.get(series).copied().unwrap_or(1.0) * unit.scale as f32;
-        let level = (unit.zero.abs() + unit.scale) as f32;
-        Window { input, base: base.collect(), unit, weight: 0.5 * (weight + unit.scale as f32 / level) }
+        // The size of one unit of the window in units of the level, and in those of the series.
+        let (by_level, size) = match self.logarithm {
+            true => (unit.scale, unit.scale * unit.zero.exp()),
+            false => (unit.scale / (unit.zero.abs() + unit.scale), unit.scale),
+        };
+        let by_error = self.weights.get(series).copied().unwrap_or(1.0) * size as f32;
+        let by_level = by_level as f32;
+        Window { input, base: Vec::new(), unit, weights: [by_level, by_error] }
     }
 }
 
 /// The unit of a window: its mean, and its standard deviation with a thousandth of the mean, so that a window that hardly
 /// moves is not blown up. Beside it, the logarithm of deviation over level.
-fn unit(window: &[f64]) -> (WindowUnit, f64) {
+fn unit(window: &[f64], logarithm: bool) -> (WindowUnit, f64) {
     let mean = window.iter().sum::<f64>() / window.len() as f64;
     let variance = window.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / window.len() as f64;
     let scale = variance.sqrt() + 1e-3 * mean.abs();
     let scale = if scale.is_normal() { scale } else { 1.0 };
     let spread = (scale / (mean.abs() + scale)).ln().max(-LIMIT);
-    (WindowUnit { zero: mean, scale, logarithm: false }, spread)
+    (WindowUnit { zero: mean, scale, logarithm }, spread)
 }
 
 /// The value of the last season that lies whole seasons before step `k` of the horizon.
@@ -125,7 +161,7 @@ fn rows(
     let (mut x, mut y) =
         (Array2::zeros((origins.len(), window + 1)), Array2::zeros((origins.len(), horizon)));
     for (row, &origin) in origins.iter().enumerate() {
-        let (unit, _) = unit(&values[origin - window..origin]);
+        let (unit, _) = unit(&values[origin - window..origin], false);
         let scaled: Vec<f64> = values[origin - window..origin + horizon]
             .iter()
             .map(|value| (value - unit.zero) / unit.scale)

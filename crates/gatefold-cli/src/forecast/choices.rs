@@ -1,8 +1,6 @@
 use super::{Data, NetworkOptions, Options};
 use crate::failure::Failure;
-use gatefold_forecast::{
-    Candidate, Cell, MODELS, MedianLoss, OptimizerKind, Plan, Seasons, Settings, candidates,
-};
+use gatefold_forecast::{Candidate, Cell, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates};
 use serde::{Deserialize, Serialize};
 
 /// The cell.
@@ -27,6 +25,14 @@ pub(crate) enum LossChoice {
     Squared,
     /// squared up to the series' typical change, absolute beyond it
     Huber,
+    /// of the median and the interval's ends, each with the same weight
+    Quantile,
+    /// likelihood of a Gaussian
+    Gaussian,
+    /// likelihood of counts around a rate
+    Poisson,
+    /// likelihood of counts that scatter more
+    NegativeBinomial,
 }
 
 /// The optimiser.
@@ -92,7 +98,7 @@ pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> 
     settings.learning_rate = network.lr.unwrap_or(settings.learning_rate);
     settings.clip = network.clip.unwrap_or(settings.clip);
     settings.clip_value = network.clip_value;
-    settings.mixing = network.mixing.unwrap_or(settings.mixing);
+
     settings.seed = network.seed.unwrap_or(settings.seed);
     settings.cell = match network.cell {
         None | Some(CellChoice::Gru) => Cell::Gru,
@@ -100,10 +106,27 @@ pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> 
         Some(CellChoice::Rnn) => Cell::Rnn,
     };
     settings.loss = match network.loss {
-        None | Some(LossChoice::Absolute) => MedianLoss::Absolute,
-        Some(LossChoice::Squared) => MedianLoss::Squared,
-        Some(LossChoice::Huber) => MedianLoss::Huber,
+        None | Some(LossChoice::Absolute) => Loss::Absolute,
+        Some(LossChoice::Squared) => Loss::Squared,
+        Some(LossChoice::Huber) => Loss::Huber,
+        Some(LossChoice::Quantile) => Loss::Quantile,
+        Some(LossChoice::Gaussian) => Loss::Gaussian,
+        Some(LossChoice::Poisson) => Loss::Poisson,
+        Some(LossChoice::NegativeBinomial) => Loss::NegativeBinomial,
     };
+    settings.logarithm = network.log;
+    for (name, values) in data.names().iter().zip(&series) {
+        settings.check(name, values).map_err(|error| Failure::failed(error.to_string()))?;
+    }
+    // A blend of counts is no count.
+    let mixing = if settings.loss.counts() { 0.0 } else { settings.mixing };
+    settings.mixing = network.mixing.unwrap_or(mixing);
+    if settings.loss.counts() && settings.mixing > 0.0 {
+        return Err(Failure::Usage(format!(
+            "--loss {} takes no --mixing: a blend of counts is no count",
+            settings.loss
+        )));
+    }
     settings.optimizer = match network.optimizer {
         None | Some(OptimizerChoice::Adam) => OptimizerKind::Adam,
         Some(OptimizerChoice::Adamw) => OptimizerKind::Adamw,
@@ -141,6 +164,7 @@ impl Chosen {
             clip: Some(settings.clip),
             mixing: Some(settings.mixing),
             seed: Some(settings.seed),
+            log: settings.logarithm,
         };
         let season = if self.seasons.lengths.is_empty() { vec![0] } else { self.seasons.lengths.clone() };
         Options {
@@ -148,6 +172,7 @@ impl Chosen {
             season,
             model: models,
             test: Some(self.plan.test),
+            min: options.min.or(settings.loss.counts().then_some(0.0)),
             network,
             ..options.clone()
         }

@@ -112,10 +112,10 @@ impl Folder {
         arguments: &Arguments,
         chosen: &Chosen,
         comparison: &Comparison,
-        networks: Option<&Fitted>,
+        networks: &[(String, Fitted)],
     ) -> Result<(), Failure> {
-        if let Some(networks) = networks {
-            networks.save(&self.path)?;
+        for (name, fitted) in networks {
+            fitted.save(&self.path, name)?;
         }
         let best = &comparison.models[comparison.best];
         let saved = SavedModel {

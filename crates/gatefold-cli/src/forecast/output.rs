@@ -1,12 +1,12 @@
 use super::choices::Chosen;
 use super::report::Report;
-use super::{Arguments, Data};
+use super::{Arguments, Data, Options};
 use crate::failure::Failure;
 use gatefold::Device;
 use gatefold_forecast::{Calibration, Comparison, Future, Judged};
 use gatefold_model::file::write_atomically;
 use gatefold_series::plot::{ForecastPlot, FuturePlot};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayView3};
 use serde_json::json;
 
 /// Rows of the future that are printed.
@@ -15,30 +15,54 @@ const SHOWN: usize = 12;
 const SHOWN_SERIES: usize = 3;
 
 /// The intervals around forecasts of a horizon, within the limits that the user knows.
-pub(crate) struct Interval {
-    half: Option<Vec<f64>>,
+pub(crate) struct Interval<'a> {
+    /// The calibration, and the multiple of its bands that the interval reaches.
+    reach: Option<(&'a Calibration, f64)>,
     limits: (f64, f64),
 }
 
-impl Interval {
+impl<'a> Interval<'a> {
     pub(crate) fn new(
-        calibration: Option<&Calibration>,
+        calibration: Option<&'a Calibration>,
         level: f64,
         limits: (Option<f64>, Option<f64>),
     ) -> Self {
         Interval {
-            half: calibration.and_then(|calibration| calibration.half_widths(level / 100.0)),
+            reach: calibration.and_then(|of| Some((of, of.factor(level / 100.0)?))),
             limits: (limits.0.unwrap_or(f64::NEG_INFINITY), limits.1.unwrap_or(f64::INFINITY)),
         }
     }
 
-    /// The forecast within the limits, and the ends of its interval, for step `k` of a series with this unit.
-    pub(crate) fn around(&self, forecast: f64, k: usize, unit: f64) -> [f64; 3] {
-        let half = self.half.as_ref().map_or(f64::NAN, |half| half[k] * unit);
+    /// The forecast within the limits, and the ends of its interval, for step `k` of a series with this unit. `band` is how
+    /// far the model's own band lies below and above the forecast, if it has one.
+    pub(crate) fn around(&self, forecast: f64, k: usize, unit: f64, band: Option<[f64; 2]>) -> [f64; 3] {
+        let [below, above] = match self.reach {
+            Some((of, factor)) => of.band(k, unit, band).map(|distance| factor * distance),
+            None => [f64::NAN; 2],
+        };
         // A NaN stays one: without errors to calibrate on there is no interval.
         let kept =
             |value: f64| if value.is_nan() { value } else { value.clamp(self.limits.0, self.limits.1) };
-        [kept(forecast), kept(forecast - half), kept(forecast + half)]
+        [kept(forecast), kept(forecast - below), kept(forecast + above)]
+    }
+}
+
+/// Forecasts of the future, `[series, horizon]`, with what their intervals need.
+pub(crate) struct Outlook<'a> {
+    pub(crate) forecasts: ArrayView2<'a, f64>,
+    /// The model's own bands, `[2, series, horizon]`.
+    pub(crate) bands: Option<ArrayView3<'a, f64>>,
+    pub(crate) interval: &'a Interval<'a>,
+    /// The unit of each series.
+    pub(crate) units: &'a [f64],
+}
+
+impl Outlook<'_> {
+    /// Forecast and interval at each step of a series.
+    pub(crate) fn rows(&self, series: usize) -> Vec<[f64; 3]> {
+        let band = |k: usize| self.bands.map(|bands| [0, 1].map(|end| bands[[end, series, k]]));
+        let row = self.forecasts.row(series).into_iter().enumerate();
+        row.map(|(k, value)| self.interval.around(*value, k, self.units[series], band(k))).collect()
     }
 }
 
@@ -57,34 +81,32 @@ pub(super) fn write(
     let interval = Interval::new(best.calibration.as_ref(), options.level, (options.min, options.max));
     let save =
         |name: &str, content: &[u8]| Ok::<(), Failure>(write_atomically(arguments.out.join(name), content)?);
-    let text = forecast_csv(data, future.forecasts.view(), &interval, &comparison.units);
+    let outlook = Outlook {
+        forecasts: future.forecasts.view(),
+        bands: future.bands.as_ref().map(|bands| bands.view()),
+        interval: &interval,
+        units: &comparison.units,
+    };
+    let text = forecast_csv(data, &outlook);
     save("forecast.csv", text.as_bytes())?;
     save("test.csv", test_csv(data, comparison).as_bytes())?;
-    let plot = future_plot(data, future, &interval, &comparison.units, options.level, &best.name)?;
+    let plot = future_plot(data, &outlook, options.level, &best.name)?;
     save("forecast.svg", plot.0.as_bytes())?;
     save("forecast.png", &plot.1)?;
     save("test.svg", test_plot(data, comparison)?.as_bytes())?;
-    let coverage = coverage(data, comparison, &interval);
-    let metrics = metrics(data, arguments, chosen, comparison, coverage, device);
+    let held = held(data, options, comparison, best);
+    let metrics = metrics(data, arguments, chosen, comparison, device);
     save("metrics.json", format!("{metrics:#}\n").as_bytes())?;
     print_table(report, data, comparison);
-    if let Some(share) = coverage {
+    if let Some(Held { coverage, .. }) = held {
         report.line(format!(
             "The {}-% intervals held {:.1} % of the test part.",
             options.level,
-            100.0 * share
+            100.0 * coverage
         ));
     }
     report.line("");
-    print_forecast(
-        report,
-        data,
-        future.forecasts.view(),
-        &interval,
-        &comparison.units,
-        options.level,
-        &best.name,
-    );
+    print_forecast(report, data, &outlook, options.level, &best.name);
     report.line(format!("\nWritten to {}:", arguments.out.display()));
     report.line("  forecast.csv  forecast.svg  forecast.png  test.csv");
     report.line("  test.svg  metrics.json  model.json  run.toml");
@@ -110,24 +132,19 @@ fn cell(text: &str) -> String {
 }
 
 /// The future: series (where there are several), moment, forecast and the interval's ends.
-pub(crate) fn forecast_csv(
-    data: &Data,
-    forecasts: ArrayView2<f64>,
-    interval: &Interval,
-    units: &[f64],
-) -> String {
+pub(crate) fn forecast_csv(data: &Data, outlook: &Outlook) -> String {
     let several = data.names().len() > 1;
     let time = if data.dataset.calendar().has_dates() { "date" } else { "row" };
     let mut text = format!("{}{time},forecast,low,high\n", if several { "series," } else { "" });
     let lengths: Vec<usize> = data.series().iter().map(|values| values.len()).collect();
-    for (series, row) in forecasts.rows().into_iter().enumerate() {
-        let len = lengths[series];
-        let labels = data.labels(series, len..len + row.len());
-        for (k, (forecast, label)) in row.iter().zip(&labels).enumerate() {
+    for (series, &len) in lengths.iter().enumerate() {
+        let rows = outlook.rows(series);
+        let labels = data.labels(series, len..len + rows.len());
+        for (row, label) in rows.into_iter().zip(&labels) {
             if several {
                 text += &format!("{},", cell(&data.names()[series]));
             }
-            let [forecast, low, high] = interval.around(*forecast, k, units[series]).map(rounded);
+            let [forecast, low, high] = row.map(rounded);
             text += &format!("{},{forecast},{low},{high}\n", cell(label));
         }
     }
@@ -163,43 +180,49 @@ fn test_csv(data: &Data, comparison: &Comparison) -> String {
     text
 }
 
-/// The share of the test part that lay within the intervals; `None` without intervals.
-fn coverage(data: &Data, comparison: &Comparison, interval: &Interval) -> Option<f64> {
-    interval.half.as_ref()?;
-    let best = &comparison.models[comparison.best];
-    let (mut inside, mut count) = (0usize, 0usize);
+/// The quality of intervals on the test part.
+struct Held {
+    /// The share of values within them.
+    coverage: f64,
+    /// The mean interval score over the unit of each series, averaged over series (Gneiting and Raftery 2007).
+    msis: f64,
+}
+
+/// Measures a model's intervals on the test part; `None` without intervals.
+fn held(data: &Data, options: &Options, comparison: &Comparison, model: &Judged) -> Option<Held> {
+    let interval = Interval::new(model.calibration.as_ref(), options.level, (options.min, options.max));
+    interval.reach?;
+    let (plan, miss) = (&comparison.plan, 2.0 / (1.0 - options.level / 100.0));
+    let (mut inside, mut count, mut msis) = (0usize, 0usize, 0.0);
     for (series, values) in data.series().into_iter().enumerate() {
-        for (row, origin) in comparison.plan.test_origins(values.len()).into_iter().enumerate() {
-            for k in 0..comparison.plan.horizon {
-                let [_, low, high] =
-                    interval.around(best.forecasts[series][[row, k]], k, comparison.units[series]);
-                inside += usize::from((low..=high).contains(&values[origin + k]));
-                count += 1;
+        let (forecasts, unit) = (&model.forecasts[series], comparison.units[series]);
+        let mut score = 0.0;
+        for (row, origin) in plan.test_origins(values.len()).into_iter().enumerate() {
+            for k in 0..plan.horizon {
+                let band = model.bands.as_ref().map(|bands| [0, 1].map(|end| bands[series][[end, row, k]]));
+                let [_, low, high] = interval.around(forecasts[[row, k]], k, unit, band);
+                let truth = values[origin + k];
+                inside += usize::from((low..=high).contains(&truth));
+                score += high - low + miss * ((low - truth).max(0.0) + (truth - high).max(0.0));
             }
         }
+        count += forecasts.len();
+        msis += score / forecasts.len() as f64 / unit;
     }
-    Some(inside as f64 / count as f64)
+    Some(Held { coverage: inside as f64 / count as f64, msis: msis / comparison.units.len() as f64 })
 }
 
 fn future_plot(
     data: &Data,
-    future: &Future,
-    interval: &Interval,
-    units: &[f64],
+    outlook: &Outlook,
     level: f64,
     model: &str,
 ) -> Result<(String, Vec<u8>), Failure> {
-    let horizon = future.forecasts.ncols();
+    let horizon = outlook.forecasts.ncols();
     let values = data.series()[0];
     let history = values.len().min((4 * horizon).max(60));
     let from = values.len() - history;
-    let rows: Vec<[f64; 3]> = future
-        .forecasts
-        .row(0)
-        .iter()
-        .enumerate()
-        .map(|(k, value)| interval.around(*value, k, units[0]))
-        .collect();
+    let rows = outlook.rows(0);
     let line = |at: usize| rows.iter().map(|row| row[at]).collect::<Vec<f64>>();
     let (forecast, low, high) = (line(0), line(1), line(2));
     let labels = data.labels(0, from..values.len() + horizon);
@@ -304,32 +327,24 @@ fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
 }
 
 /// Prints the first rows of the future.
-pub(crate) fn print_forecast(
-    report: &Report,
-    data: &Data,
-    forecasts: ArrayView2<f64>,
-    interval: &Interval,
-    units: &[f64],
-    level: f64,
-    model: &str,
-) {
-    let horizon = forecasts.ncols();
+pub(crate) fn print_forecast(report: &Report, data: &Data, outlook: &Outlook, level: f64, model: &str) {
+    let horizon = outlook.forecasts.ncols();
     let steps = if horizon == 1 { "sample".into() } else { format!("{horizon} samples") };
-    let intervals = match &interval.half {
+    let intervals = match outlook.interval.reach {
         Some(_) => format!("with {level}-% intervals:\n"),
         None => "without intervals, for too few errors are known:\n".into(),
     };
     report.line(format!("The next {steps}, by {model} fitted on everything,\n{intervals}"));
     let several = data.names().len() > 1;
-    for (series, row) in forecasts.rows().into_iter().enumerate().take(SHOWN_SERIES) {
+    for series in 0..data.names().len().min(SHOWN_SERIES) {
         if several {
             report.line(one_line(&data.names()[series]));
         }
         let len = data.series()[series].len();
         let labels = data.labels(series, len..len + horizon);
-        for (k, value) in row.iter().enumerate().take(SHOWN) {
-            let [forecast, low, high] = interval.around(*value, k, units[series]).map(figure);
-            report.line(format!("{:<26}{forecast:>10}{low:>12}{high:>10}", labels[k]));
+        for (row, label) in outlook.rows(series).into_iter().zip(&labels).take(SHOWN) {
+            let [forecast, low, high] = row.map(figure);
+            report.line(format!("{label:<26}{forecast:>10}{low:>12}{high:>10}"));
         }
         if horizon > SHOWN {
             report.line(format!("... and {} more in forecast.csv", horizon - SHOWN));
@@ -356,14 +371,15 @@ fn metrics(
     arguments: &Arguments,
     chosen: &Chosen,
     comparison: &Comparison,
-    coverage: Option<f64>,
     device: &Device,
 ) -> serde_json::Value {
     let plan = &comparison.plan;
+    let held = |model: &Judged| held(data, &arguments.options, comparison, model);
     let models: Vec<_> = comparison
         .models
         .iter()
         .map(|model| {
+            let held = held(model);
             json!({
                 "name": model.name,
                 "validation_mase": model.validation,
@@ -372,6 +388,8 @@ fn metrics(
                 "mase": model.scores.mase,
                 "smape": model.scores.smape,
                 "bias": model.scores.bias,
+                "coverage": held.as_ref().map(|held| held.coverage),
+                "msis": held.as_ref().map(|held| held.msis),
                 "mae_by_step": by_step(data, comparison, model),
                 "seconds": model.took.as_secs_f64(),
                 "of": model.members.iter().map(|place| comparison.models[*place].name.clone()).collect::<Vec<_>>(),
@@ -383,7 +401,7 @@ fn metrics(
         "best": comparison.models[comparison.best].name,
         "left_out": comparison.left_out,
         "level": arguments.options.level,
-        "coverage": coverage,
+        "coverage": held(&comparison.models[comparison.best]).map(|held| held.coverage),
         "series": data.names(),
         "samples": data.series().iter().map(|values| values.len()).collect::<Vec<_>>(),
         "horizon": plan.horizon,

@@ -36,12 +36,13 @@ pub struct Linear {
     horizon: usize,
     season: Option<f64>,
     quick: bool,
+    logarithm: bool,
 }
 
 impl Linear {
     /// A regression for forecasts of `horizon` samples; without Fourier terms.
     pub fn new(horizon: usize) -> Self {
-        Linear { horizon, season: None, quick: false }
+        Linear { horizon, season: None, quick: false, logarithm: false }
     }
 
     /// Offers Fourier terms of this many samples a season, such as 365.25, and windows of one and two seasons.
@@ -54,6 +55,12 @@ impl Linear {
     /// time for.
     pub fn quick(mut self) -> Self {
         self.quick = true;
+        self
+    }
+
+    /// Takes logarithms in any case. A series with values of 0 or less is then refused.
+    pub fn logarithm(mut self) -> Self {
+        self.logarithm = true;
         self
     }
 
@@ -79,6 +86,13 @@ impl Linear {
         }
         if let Some(at) = series.iter().position(|value| !value.is_finite()) {
             return Err(SeriesError::Series(format!("sample {} is {}; fill it first", at + 1, series[at])));
+        }
+        if let Some(at) = series.iter().position(|value| *value <= 0.0).filter(|_| self.logarithm) {
+            return Err(SeriesError::Series(format!(
+                "there is no logarithm of sample {}, which is {}",
+                at + 1,
+                series[at]
+            )));
         }
         let needed = self.horizon + 4;
         if series.len() < needed {
@@ -135,8 +149,11 @@ impl Linear {
         }
         windows.sort_unstable();
         windows.dedup();
-        let mut units = vec![ValueUnit::level(&series[..kept]), ValueUnit::relative(&series[..kept])];
-        if !self.quick && series.iter().all(|value| *value > 0.0) {
+        let mut units = match self.logarithm {
+            true => Vec::new(),
+            false => vec![ValueUnit::level(&series[..kept]), ValueUnit::relative(&series[..kept])],
+        };
+        if (!self.quick || self.logarithm) && series.iter().all(|value| *value > 0.0) {
             units.extend([false, true].map(|relative| ValueUnit::logarithm(&series[..kept], relative)));
         }
         // Two seasons at least, so that the terms do not describe a trend.
