@@ -3,7 +3,7 @@
 use crate::linear_branch::LinearStart;
 use crate::shared::Shared;
 use crate::{ForecastError, Settings};
-use gatefold_series::{FittedLinear, Linear, fourier, returns_to_level};
+use gatefold_series::{Covariates, FittedLinear, Linear, fourier, returns_to_level};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
@@ -201,7 +201,7 @@ impl Own {
         let zero = unit.zero(tail[tail.len() - 1]);
         let base = match self.inside() {
             true => Vec::new(),
-            false => line.linear.forecast_in_unit(&tail[tail.len() - line.linear.window()..], origin),
+            false => line.linear.forecast_in_unit(&tail[tail.len() - line.linear.window()..], &Covariates::NONE, origin),
         };
         let mut input = Vec::with_capacity(self.window * self.width());
         for (at, value) in tail[tail.len() - self.window..].iter().enumerate() {
