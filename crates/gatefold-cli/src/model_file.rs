@@ -34,7 +34,7 @@ impl Kind {
     pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
         Kind::named(path).ok_or_else(|| {
             let found = path.display();
-            Failure::Usage(format!("{found}: expected a file named .safetensors or .onnx; rename it"))
+            Failure::Usage(format!("{found}: expected a model named .safetensors or .onnx; rename it"))
         })
     }
 
@@ -63,7 +63,10 @@ fn extension(path: &Path) -> String {
 }
 
 fn foreign(path: &Path, advice: &str) -> Failure {
-    Failure::Usage(format!("{}: expected a model named .safetensors, .pt, .pth or .onnx; {advice}", path.display()))
+    Failure::Usage(format!(
+        "{}: expected a model named .safetensors, .pt, .pth or .onnx; {advice}",
+        path.display()
+    ))
 }
 
 /// A file that has been read.

@@ -1,13 +1,14 @@
 //! `gatefold convert`, and `gatefold describe` on models of every kind.
 
 use crate::models::support::{Folder, assert_narrow, fixture};
-use gatefold_model::file::Model;
+use gatefold_model::file::{Model, pytorch};
 use gatefold_model::{
     Activation, Biases, DenseConfig, Direction, EmbeddingConfig, GruConfig, LayerConfig, LstmConfig,
     NetworkConfig, Parameters, Reset, RnnConfig,
 };
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 fn save(folder: &Folder, name: &str, input: usize, layers: &[LayerConfig]) -> Model {
     let config = NetworkConfig::new(input, layers).unwrap();
@@ -192,7 +193,7 @@ fn files_of_torch_save_are_described_and_converted() {
     assert_eq!(described(&folder, &[zip]), described(&folder, &[safetensors]));
     folder.succeed(&["convert", zip, "back.safetensors", "--pytorch"]);
     let read = |path: &Path| pytorch::read(path, &pytorch::ReadOptions::new()).unwrap();
-    let back = folder.path().join("back.safetensors");
+    let back = folder.path("back.safetensors");
     assert!(read(&back) == read(Path::new(safetensors)), "names and numbers are those that were read");
     let counter = fixture("pytorch/pt/counter.pt");
     let counter = counter.to_str().unwrap();

@@ -442,12 +442,10 @@ fn wrong_usage_of_run_is_told_apart() {
         let arguments = ["run", model, "--inputs", "in.npz", "--outputs", "no.npz", "--device", "cpu"];
         folder.fail(2, &[&arguments[..], more].concat())
     };
-    for (name, advice) in [
-        ("m.pt", "save its state_dict with safetensors.torch.save_file"),
-        ("m.keras", "export it as .onnx"),
-        ("m", "rename it"),
-    ] {
-        let expected = format!("{name}: expected a model named .safetensors or .onnx; {advice}");
+    for (name, advice) in
+        [("m.h5", "export it as .onnx"), ("m.keras", "export it as .onnx"), ("m", "rename it")]
+    {
+        let expected = format!("{name}: expected a model named .safetensors, .pt, .pth or .onnx; {advice}");
         assert_eq!(run(name, &[]), expected);
     }
     assert_eq!(
