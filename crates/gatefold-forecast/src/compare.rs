@@ -14,12 +14,12 @@ const COMBINED: usize = 4;
 const CLOSE: f64 = 1.2;
 
 /// The newest share of a series that is held out for the test, and of the rest that chooses.
-const TEST: f64 = 0.2;
-const VALIDATION: f64 = 0.15;
+pub(crate) const TEST: f64 = 0.2;
+pub(crate) const VALIDATION: f64 = 0.15;
 /// Series from which one block of each is enough.
-const MANY: usize = 10;
+pub(crate) const MANY: usize = 10;
 /// Origins beyond which only some of them are forecast from.
-const MOST_ORIGINS: usize = 4_000;
+pub(crate) const MOST_ORIGINS: usize = 4_000;
 
 /// The parts of each series, counted from its end: the same number of samples of every series.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,6 +150,8 @@ pub enum Stage {
     Test,
     /// To forecast the future.
     Future,
+    /// To forecast from a window of a backtest, the oldest being 0, and the later ones if it is not fitted again.
+    Window(usize),
 }
 
 /// Whoever watches a comparison.
@@ -337,21 +339,30 @@ fn least(models: &[Judged]) -> Option<usize> {
 }
 
 /// The mean absolute error of the naive forecast at a lag; 1 for a constant series, so that errors keep a unit.
-fn naive_error(past: &[f64], lag: usize) -> f64 {
+pub(crate) fn naive_error(past: &[f64], lag: usize) -> f64 {
     let lag = if past.len() > 2 * lag { lag.max(1) } else { 1 };
     let changes = past.iter().zip(past.iter().skip(lag)).map(|(before, now)| (now - before).abs());
     let error = changes.sum::<f64>() / past.len().saturating_sub(lag).max(1) as f64;
     if error > 0.0 { error } else { 1.0 }
 }
 
+/// The models that a combination averages, by their validation errors: the least first.
+pub(crate) fn combined(validation: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..validation.len()).collect();
+    order.sort_by(|a, b| validation[*a].total_cmp(&validation[*b]));
+    let limit = order.first().map_or(0.0, |least| CLOSE * validation[*least]);
+    order.into_iter().filter(|place| validation[*place] <= limit).take(COMBINED).collect()
+}
+
 /// Forecasts of a part for each series, `[origins, horizon]`, and their bands, `[2, origins, horizon]`.
-struct Part {
-    forecasts: Vec<Array2<f64>>,
-    bands: Option<Vec<Array3<f64>>>,
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) forecasts: Vec<Array2<f64>>,
+    pub(crate) bands: Option<Vec<Array3<f64>>>,
 }
 
 impl Part {
-    fn points(forecasts: Vec<Array2<f64>>) -> Part {
+    pub(crate) fn points(forecasts: Vec<Array2<f64>>) -> Part {
         Part { forecasts, bands: None }
     }
 }
@@ -513,11 +524,7 @@ impl Comparing<'_> {
     /// The mean of the models that came close to the best on the validation part, which often beats each of them
     /// (Makridakis, Spiliotis and Assimakopoulos 2020, "The M4 competition"). `None` if there is only one.
     fn combine(&self, models: &[Judged]) -> Option<Judged> {
-        let mut order: Vec<usize> = (0..models.len()).collect();
-        order.sort_by(|a, b| models[*a].validation.total_cmp(&models[*b].validation));
-        let limit = CLOSE * models[*order.first()?].validation;
-        let close = |place: &usize| models[*place].validation <= limit;
-        let members: Vec<usize> = order.into_iter().filter(close).take(COMBINED).collect();
+        let members = combined(&models.iter().map(|model| model.validation).collect::<Vec<_>>());
         if members.len() < 2 {
             return None;
         }

@@ -6,11 +6,12 @@
 //!
 //! [`compare()`] judges such networks and the models of `gatefold-series` on the same samples: it fits each on the start of
 //! the series, chooses the best on a validation part, and measures all on a test part. [`future()`] fits the best on
-//! everything, and a [`Calibration`] makes an interval of the errors that it made.
+//! everything, and a [`Calibration`] makes an interval of the errors that it made. [`backtest()`] does so from several origins,
+//! one after another, and measures intervals and quantiles too.
 //!
 //! ```
 //! use gatefold::Device;
-//! use gatefold_forecast::{Plan, Seasons, Settings, candidates, compare, future};
+//! use gatefold_forecast::{Plan, Rolling, Seasons, Settings, backtest, candidates, compare, future};
 //!
 //! // Twelve years of months with a season and a trend.
 //! let sales: Vec<f64> =
@@ -33,29 +34,41 @@
 //! let half = best.calibration.as_ref().and_then(|calibration| calibration.half_widths(0.95));
 //! println!("{}: {:.1} in six months", best.name, next[[0, 5]]);
 //! assert!(half.is_some_and(|half| half[0] > 0.0) && (60.0..100.0).contains(&next[[0, 5]]));
+//!
+//! // The same models from four origins, each knowing what came before it and nothing else.
+//! let rolling = Rolling::new(&series, 6, seasons.shortest(), Some(4), None)?;
+//! let results = backtest(&device, &series, &rolling, &models, &mut ())?;
+//! let measures = results.measures(results.best);
+//! println!("{}: CRPS {:.2}", results.models[results.best].name, measures.crps.unwrap());
+//! assert!(measures.coverage.unwrap() > 0.5 && results.by_step(results.best).len() == 6);
 //! # Ok::<(), gatefold_forecast::ForecastError>(())
 //! ```
 
+mod backtest;
 mod calibrate;
 mod candidates;
 mod compare;
 mod distributions;
 mod encode;
 mod error;
+mod events;
 mod heads;
 mod linear_branch;
 mod members;
 mod network;
+mod rate;
 mod saved;
 mod settings;
 mod shared;
 
+pub use backtest::{Backtest, CRPS_LEVELS, Measures, Refit, Rolled, Rolling, backtest};
 pub use calibrate::Calibration;
 pub use candidates::{MODELS, NETWORKS, Seasons, candidates};
 pub use compare::{
     Candidate, Comparison, Future, Judged, Plan, Scores, Stage, Watcher, compare, future, mean_band,
 };
 pub use error::ForecastError;
+pub use events::EventWriter;
 pub use heads::Loss;
 pub use members::{Fitted, Forecaster, Progress, Validation, Watch};
 pub use saved::input_steps;
