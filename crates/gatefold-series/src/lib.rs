@@ -58,8 +58,8 @@ pub use error::SeriesError;
 pub use level::returns_to_level;
 pub use metrics::{
     ClassMetrics, ConfusionMatrix, Interval, Metrics, Panel, PanelErrors, SeriesForecast, accuracy,
-    balanced_accuracy, coverage, crps_of_quantiles, crps_of_samples, interval_score, perplexity,
-    quantile_loss,
+    autocorrelation, balanced_accuracy, coverage, crps_of_quantiles, crps_of_samples, interval_score,
+    perplexity, quantile_loss,
 };
 pub use models::{
     Ar, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedHmm, FittedKalman,

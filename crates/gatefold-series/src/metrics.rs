@@ -1,9 +1,11 @@
+mod autocorrelation;
 mod classification;
 mod confusion;
 mod panel;
 mod probabilistic;
 mod regression;
 
+pub use autocorrelation::autocorrelation;
 pub use classification::{accuracy, balanced_accuracy, perplexity};
 pub use confusion::{ClassMetrics, ConfusionMatrix};
 pub use panel::{Interval, Panel, PanelErrors, SeriesForecast};

@@ -8,11 +8,13 @@ mod axis;
 mod confusion;
 mod gaps;
 mod labels;
+mod lines;
 mod panel;
 
 pub use confusion::ConfusionPlot;
 pub use gaps::GapPlot;
 pub use labels::LabelPlot;
+pub use lines::LinesPlot;
 
 use crate::SeriesError;
 use axis::Axis;
@@ -262,6 +264,101 @@ mod tests {
         assert!(bytes.starts_with(b"\x89PNG\r\n\x1a\n"));
         let reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
         assert_eq!((reader.info().width, reader.info().height), (2 * WIDTH, 2 * 420));
+    }
+
+    /// The texts of an SVG with their anchor, place and size.
+    fn texts(svg: &str) -> Vec<(String, String, f64, f64, f64)> {
+        let of = |tag: &str, name: &str| {
+            let from = tag.find(&format!(" {name}=\"")).map(|at| at + name.len() + 3)?;
+            tag[from..].split('"').next().map(str::to_owned)
+        };
+        let tags = svg.split("<text").skip(1).map(|tag| {
+            let number = |name: &str| of(tag, name).unwrap().parse::<f64>().unwrap();
+            let text = tag.split_once('>').unwrap().1.split("</text>").next().unwrap().trim();
+            let turned = tag.split('>').next().unwrap().contains("rotate");
+            let anchor = if turned { "turned".into() } else { of(tag, "text-anchor").unwrap() };
+            (text.to_owned(), anchor, number("x"), number("y"), number("font-size"))
+        });
+        tags.collect()
+    }
+
+    /// Checks that no two lines of text overlap and that all lie within the picture, at 0.55 em per character.
+    fn assert_apart(svg: &str) {
+        let boxes: Vec<(String, f64, f64, f64, f64)> = texts(svg)
+            .into_iter()
+            .filter(|(text, anchor, ..)| anchor != "turned" && !text.is_empty())
+            .map(|(text, anchor, x, y, size)| {
+                let width = text.chars().count() as f64 * 0.55 * size;
+                let left = match anchor.as_str() {
+                    "end" => x - width,
+                    "middle" => x - width / 2.0,
+                    _ => x,
+                };
+                (text, left, left + width, y - size / 2.0, y + size / 2.0)
+            })
+            .collect();
+        for (at, one) in boxes.iter().enumerate() {
+            assert!(one.1 >= 0.0 && one.2 <= f64::from(WIDTH), "{one:?} leaves the picture");
+            for other in &boxes[..at] {
+                let apart = one.1 >= other.2 || other.1 >= one.2 || one.3 >= other.4 || other.3 >= one.4;
+                assert!(apart, "{one:?} over {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_never_collide_and_stay_in_the_picture() {
+        let wave: Vec<f64> = (0..90).map(|t| f64::from(t).sin()).collect();
+        let long =
+            "a very long name of a column that somebody exported from a data base with all of its path"
+                .repeat(3);
+        let dates: [fn(usize) -> String; 4] = [
+            |t| format!("2015-{:02}-{:02}T{:02}:15:00+01:00", t / 28 + 1, t % 28 + 1, t % 24),
+            |t| format!("{}-Q{}", 1990 + t / 4, t % 4 + 1),
+            |t| format!("2016-03-{:02} {:02}:00", t / 24 + 1, t % 24),
+            |t| format!("{}", 1900 + t),
+        ];
+        for (scale, count) in [(1.0, 90), (1e300, 90), (-1e-300, 5), (0.0, 3), (1e9, 1), (-123_456.789, 2)] {
+            let values: Vec<f64> = wave[..count].iter().map(|value| value * scale).collect();
+            for date in dates {
+                let labels: Vec<String> = (0..count + 1).map(date).collect();
+                let mut plot = forecast_plot(&values, Some(&labels[..count]));
+                (plot.title, plot.value, plot.baseline.0) = (&long, &long, "seasonal naive (365)");
+                assert_apart(&plot.svg().unwrap());
+                let future = FuturePlot {
+                    title: &long,
+                    value: "v",
+                    first_row: 1,
+                    dates: Some(&labels),
+                    history: &values,
+                    forecast: &values[..1],
+                    interval: Some((&values[..1], &values[..1])),
+                    interval_name: "95 %",
+                };
+                assert_apart(&future.svg().unwrap());
+            }
+            let points: Vec<(f64, f64)> = values.iter().enumerate().map(|(at, v)| (at as f64, *v)).collect();
+            let lines: Vec<(&str, &[(f64, f64)])> = [
+                long.as_str(),
+                "linear",
+                "seasonal naive (24)",
+                "a run in some folder",
+                "other",
+                "combination",
+            ]
+            .into_iter()
+            .map(|name| (name, points.as_slice()))
+            .collect();
+            let plot = LinesPlot { title: "Mean absolute error", x: "steps ahead", y: &long, lines: &lines };
+            assert_apart(&plot.svg().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_single_point_is_seen() {
+        let plot = LinesPlot { title: "", x: "step", y: "error", lines: &[("one", &[(1.0, 4.0)])] };
+        assert!(plot.svg().unwrap().contains("<circle"));
+        assert!(forecast_plot(&[3.0], None).svg().unwrap().contains("<circle"));
     }
 
     #[test]

@@ -71,6 +71,32 @@ impl Axis {
         Axis { name: String::new(), range, ticks, logarithmic: false }
     }
 
+    /// The axis with as many of its ticks, evenly, as have room on `length` pixels with a gap between the labels; a label may
+    /// reach `margin` pixels past the ends.
+    pub(super) fn thinned(
+        mut self,
+        length: i32,
+        margin: i32,
+        width: impl Fn(&str) -> Result<i32, SeriesError>,
+        gap: i32,
+    ) -> Result<Axis, SeriesError> {
+        let mut places = Vec::with_capacity(self.ticks.len());
+        for (at, label) in &self.ticks {
+            let (place, half) = (self.map(at, (0, length)), width(label)? / 2 + 1);
+            places.push((place - half, place + half));
+        }
+        let fits = |place: &(i32, i32)| place.0 >= -margin && place.1 <= length + margin;
+        let inside: Vec<usize> = (0..places.len()).filter(|at| fits(&places[*at])).collect();
+        let apart = |every: &usize| {
+            let kept: Vec<usize> = inside.iter().copied().step_by(*every).collect();
+            kept.windows(2).all(|pair| places[pair[0]].1 + gap <= places[pair[1]].0)
+        };
+        let every = (1..=inside.len().max(1)).find(apart).unwrap_or(1);
+        let kept: Vec<usize> = inside.into_iter().step_by(every).collect();
+        self.ticks = kept.into_iter().map(|at| self.ticks[at].clone()).collect();
+        Ok(self)
+    }
+
     /// The position of a value on this axis.
     pub(super) fn place(&self, value: f64) -> f64 {
         if self.logarithmic { value.log10() } else { value.clamp(-8e307, 8e307) }

@@ -138,6 +138,21 @@ fn draw<B: DrawingBackend>(
     root.present().map_err(failed)
 }
 
+/// Where the texts above a plot go: the title, then the curves' names on its right or in rows below it.
+struct Heading {
+    title: String,
+    /// Names with their left end, row and curve.
+    names: Vec<(String, i32, i32, usize)>,
+    rows: i32,
+}
+
+/// Pixels at scale 1: the margin beside a heading, the line before a curve's name, the gap after it, and a row's height.
+const SIDE: i32 = 24;
+const SAMPLE: i32 = 32;
+const GAP: i32 = 22;
+const ROW: i32 = 26;
+const TITLE_ROW: i32 = 40;
+
 impl Panel {
     pub(super) fn draw<B: DrawingBackend>(
         &self,
@@ -145,16 +160,29 @@ impl Panel {
         scale: u32,
     ) -> Result<(), SeriesError> {
         let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale))).color(&INK);
-        let px = |pixels: u32| (pixels * scale) as i32;
-        let (heading, body) = area.split_vertically(px(40));
-        self.draw_heading(&heading, scale)?;
+        let px = |pixels: i32| pixels * scale as i32;
+        let (width, height) = (area.dim_in_pixel().0 as i32, area.dim_in_pixel().1 as i32);
+        let heading = self.heading(width, scale)?;
+        let above = px(TITLE_ROW + ROW * heading.rows);
+        let (top, body) = area.split_vertically(above);
+        self.draw_heading(&top, &heading, scale)?;
+        let labels = self.y.ticks.iter().map(|(_, label)| text_width(label, 15 * scale));
+        let widest = labels.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or(0);
+        let left = (widest + px(36)).max(px(74));
+        let x = self.x.clone().thinned(
+            width - left - px(18 + 24),
+            px(24),
+            |label| text_width(label, 15 * scale),
+            px(14),
+        )?;
+        let name = fitting(&self.y.name, height - above - px(60), 16 * scale)?;
         let mut chart = ChartBuilder::on(&body)
             .margin_left(px(18))
             .margin_right(px(24))
             .margin_bottom(px(8))
             .x_label_area_size(px(if self.x.name.is_empty() { 30 } else { 46 }))
-            .y_label_area_size(px(74))
-            .build_cartesian_2d(self.x.clone(), self.y.clone())
+            .y_label_area_size(left)
+            .build_cartesian_2d(x.clone(), self.y.clone())
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -164,8 +192,8 @@ impl Panel {
             .set_all_tick_mark_size(px(4))
             .label_style(font(15))
             .axis_desc_style(font(16))
-            .x_desc(self.x.name.as_str())
-            .y_desc(self.y.name.as_str())
+            .x_desc(x.name.as_str())
+            .y_desc(name)
             .draw()
             .map_err(failed)?;
         for curve in &self.curves {
@@ -191,38 +219,92 @@ impl Panel {
             let style = curve.color.stroke_width((curve.width * f64::from(scale)).round() as u32);
             // A value that is not finite leaves a gap.
             for run in curve.points.split(|(_, value)| !value.is_finite()) {
-                let places = run.iter().map(|(at, value)| (*at, self.y.place(*value)));
-                chart.draw_series(LineSeries::new(places, style)).map_err(failed)?;
+                let places: Vec<(f64, f64)> =
+                    run.iter().map(|(at, value)| (*at, self.y.place(*value))).collect();
+                if let [alone] = places[..] {
+                    let point = Circle::new(alone, px(3), curve.color.filled());
+                    chart.draw_series(std::iter::once(point)).map_err(failed)?;
+                } else {
+                    chart.draw_series(LineSeries::new(places, style)).map_err(failed)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Draws the title on the left and the curves' names on the right, above the plot and never over it.
+    /// Lays out the texts above the plot, so that none lies over another.
+    fn heading(&self, width: i32, scale: u32) -> Result<Heading, SeriesError> {
+        let px = |pixels: i32| pixels * scale as i32;
+        let room = width - px(2 * SIDE);
+        let title = fitting(&self.title, room, 17 * scale)?;
+        let title_width = text_width(&title, 17 * scale)?;
+        let mut widths = Vec::new();
+        let named = |curve: &Curve| !curve.points.is_empty() && !curve.name.is_empty();
+        for (at, curve) in self.curves.iter().enumerate().filter(|(_, curve)| named(curve)) {
+            let name = fitting(&curve.name, room - px(SAMPLE), 15 * scale)?;
+            widths.push((at, px(SAMPLE) + text_width(&name, 15 * scale)?, name));
+        }
+        let all: i32 = widths.iter().map(|(_, width, _)| width).sum::<i32>()
+            + px(GAP) * widths.len().saturating_sub(1) as i32;
+        let beside = title_width + px(2 * GAP) + all <= room;
+        let (mut row, mut at) = if beside { (0, width - px(SIDE) - all) } else { (1, px(SIDE)) };
+        let mut names = Vec::new();
+        for (curve, needed, name) in widths {
+            if !beside && at > px(SIDE) && at + needed > width - px(SIDE) {
+                (row, at) = (row + 1, px(SIDE));
+            }
+            names.push((name, at, row, curve));
+            at += needed + px(GAP);
+        }
+        Ok(Heading { title, rows: if names.is_empty() { 0 } else { row }, names })
+    }
+
     fn draw_heading<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
+        heading: &Heading,
         scale: u32,
     ) -> Result<(), SeriesError> {
-        let px = |pixels: u32| (pixels * scale) as i32;
-        let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale)));
-        let style = |size: u32| font(size).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-        area.draw_text(&self.title, &style(17), (px(24), px(20))).map_err(failed)?;
-        let mut right = area.dim_in_pixel().0 as i32 - px(24);
-        for curve in
-            self.curves.iter().rev().filter(|curve| !curve.points.is_empty() && !curve.name.is_empty())
-        {
-            let ((left, _), (end, _)) = font(15).layout_box(&curve.name).map_err(failed)?;
-            right -= end - left;
-            area.draw_text(&curve.name, &style(15), (right, px(20))).map_err(failed)?;
-            let line = [(right - px(32), px(20)), (right - px(8), px(20))];
-            area.draw(&PathElement::new(
-                line,
-                curve.color.stroke_width(if curve.upper.is_empty() { 3 } else { 12 } * scale),
-            ))
-            .map_err(failed)?;
-            right -= px(32 + 22);
+        let px = |pixels: i32| pixels * scale as i32;
+        let style = |size: u32| {
+            let font = FontDesc::from(("sans-serif", f64::from(size * scale)));
+            font.color(&INK).pos(Pos::new(HPos::Left, VPos::Center))
+        };
+        area.draw_text(&heading.title, &style(17), (px(SIDE), px(TITLE_ROW / 2))).map_err(failed)?;
+        for (name, left, row, curve) in &heading.names {
+            let curve = &self.curves[*curve];
+            let y = px(TITLE_ROW / 2 + ROW * row);
+            area.draw_text(name, &style(15), (left + px(SAMPLE), y)).map_err(failed)?;
+            let thick = if curve.upper.is_empty() { 3 } else { 12 } * scale;
+            let line = [(*left, y), (left + px(SAMPLE - 8), y)];
+            area.draw(&PathElement::new(line, curve.color.stroke_width(thick))).map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+/// The width of a text in pixels.
+fn text_width(text: &str, size: u32) -> Result<i32, SeriesError> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let ((left, _), (right, _)) =
+        FontDesc::from(("sans-serif", f64::from(size))).layout_box(text).map_err(failed)?;
+    Ok(right - left)
+}
+
+/// The text, or its start and dots if it is wider.
+fn fitting(text: &str, width: i32, size: u32) -> Result<String, SeriesError> {
+    if text_width(text, size)? <= width {
+        return Ok(text.into());
+    }
+    let mut kept: Vec<char> = text.chars().collect();
+    loop {
+        // Close to the end at once: a title may be a whole path.
+        let over = text_width(&kept.iter().collect::<String>(), size)? + text_width("...", size)? - width;
+        if over <= 0 || kept.is_empty() {
+            return Ok(kept.into_iter().chain("...".chars()).collect());
+        }
+        kept.truncate(kept.len() - ((over / size as i32).max(1) as usize).min(kept.len()));
     }
 }

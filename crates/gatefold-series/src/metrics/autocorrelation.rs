@@ -1,0 +1,33 @@
+/// The autocorrelation of a series at the lags 1 to `lags`, with the mean and the variance of the whole series; 0 throughout
+/// for a constant one. There are never more lags than pairs.
+///
+/// That of noise without memory lies within `1.96 / sqrt(n)` of zero at 95 % of the lags.
+pub fn autocorrelation(series: &[f64], lags: usize) -> Vec<f64> {
+    let n = series.len();
+    let mean = series.iter().sum::<f64>() / n as f64;
+    let spread: f64 = series.iter().map(|value| (value - mean).powi(2)).sum();
+    let at = |lag: usize| {
+        let pairs = series.iter().zip(&series[lag..]);
+        let together: f64 = pairs.map(|(before, now)| (before - mean) * (now - mean)).sum();
+        if spread > 0.0 { together / spread } else { 0.0 }
+    };
+    (1..=lags.min(n.saturating_sub(1))).map(at).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn known_values() {
+        // Deviations -1.5 -0.5 0.5 1.5 with squares that sum to 5: pairs at lag 1 sum to 0.75 - 0.25 + 0.75.
+        let found = autocorrelation(&[1.0, 2.0, 3.0, 4.0], 9);
+        assert_eq!(found.len(), 3);
+        for (found, expected) in found.into_iter().zip([0.25, -0.3, -0.45]) {
+            assert_relative_eq!(found, expected, max_relative = 1e-14);
+        }
+        assert_eq!(autocorrelation(&[7.0; 5], 2), [0.0, 0.0]);
+        assert!(autocorrelation(&[], 3).is_empty() && autocorrelation(&[1.0], 3).is_empty());
+    }
+}
