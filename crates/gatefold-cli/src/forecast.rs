@@ -3,6 +3,8 @@
 mod choices;
 mod data;
 mod folder;
+mod html;
+mod log;
 mod output;
 mod report;
 mod watch;
@@ -10,25 +12,29 @@ mod watch;
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::table::TableArguments;
+pub(crate) use choices::Basis;
 use choices::{CellChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Folder, SavedModel};
 use gatefold_forecast::{ForecastError, compare, future};
-pub(crate) use output::{Interval, Outlook, forecast_csv, print_forecast};
+pub(crate) use log::{LOG, Log, Row, read as read_log};
+pub(crate) use output::{
+    Interval, Outlook, cell, figure, forecast_csv, forecast_json, one_line, print_forecast, rounded,
+};
 pub(crate) use report::Report;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use watch::Watching;
+pub(crate) use watch::Watching;
 
 /// Reads a table, and says how it was read. Holds out its last part, compares a recurrent network with a linear
 /// regression and classical models on it, fits the best model again on everything, and forecasts what follows the table,
 /// with intervals.
 ///
-/// Writes forecast.csv and forecast.svg (the future), test.csv and test.svg (the part held out), metrics.json, run.toml (every
-/// option as it was) and the model. Ctrl-C saves what is done; --resume continues from there to the same result as a run
+/// Writes report.html, forecast.csv and forecast.svg (the future), test.csv and test.svg (the part held out), metrics.json,
+/// log.csv (every update), run.toml (every option as it was) and the model. Ctrl-C saves what is done; --resume continues from there to the same result as a run
 /// that was never interrupted.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -43,15 +49,28 @@ pub(crate) struct Arguments {
     /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = "gatefold-out")]
     out: PathBuf,
-    /// Options from a file as run.toml is written; those of the command line come first
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Continue an interrupted run in DIR, with its options
     #[arg(long)]
     resume: bool,
-    /// Print nothing but errors
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// What a run is told, and what it tells, apart from its results.
+#[derive(clap::Args, Debug)]
+pub(crate) struct RunArguments {
+    /// Options from a file as run.toml is written; those of the command line come first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Write loss, learning rate and validation error of every network below DIR, for TensorBoard
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tensorboard: Option<PathBuf>,
+    /// Print the results as one JSON document, and everything else on stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print nothing but errors, and the document of --json
     #[arg(long, short)]
-    quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// The horizon, the models and the limits of the forecast.
@@ -95,6 +114,16 @@ impl Options {
     /// The probability of the intervals, in per cent.
     pub(crate) fn level(&self) -> f64 {
         self.level
+    }
+
+    /// Whether the length of the test part was given.
+    pub(crate) fn has_test(&self) -> bool {
+        self.test.is_some()
+    }
+
+    /// The options of the network.
+    pub(crate) fn network(&self) -> &NetworkOptions {
+        &self.network
     }
 
     /// The least and the greatest value that a forecast may have.
@@ -206,6 +235,14 @@ struct Resolved {
 
 pub(crate) const CONFIG: &str = "run.toml";
 
+/// Options that are in run.toml for other commands than this one.
+fn foreign(command: &str) -> &'static [&'static str] {
+    match command {
+        "backtest" => &["test"],
+        _ => &["windows", "step", "refit"],
+    }
+}
+
 /// The command line with the options of `--config FILE`, or of the run to `--resume`, before its own.
 pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
     let value = |name: &str| {
@@ -234,7 +271,9 @@ pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
         let (alone, joined) = (format!("--{name}"), format!("--{name}="));
         words.iter().any(|word| *word == alone || word.starts_with(&joined))
     };
-    for (name, value) in options.iter().filter(|(name, _)| !given(name)) {
+    let foreign = foreign(&words[1]);
+    for (name, value) in options.iter().filter(|(name, _)| !given(name) && !foreign.contains(&name.as_str()))
+    {
         let text = |value: &toml::Value| match value {
             toml::Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -255,41 +294,60 @@ impl From<ForecastError> for Failure {
     }
 }
 
+/// A failure of the series of this table, or of the device.
+pub(crate) fn commented(table: &Path, error: impl std::fmt::Display) -> Failure {
+    Failure::failed(format!("{}: {error}", table.display()))
+}
+
+/// Creates the folder of a run.
+pub(crate) fn create_folder(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path).map_err(|error| {
+        Failure::failed(format!("{}: cannot create this directory: {error}", path.display()))
+    })
+}
+
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
-    let report = Report::new(arguments.quiet);
+    let quiet = arguments.run.quiet;
+    let report = Report::with_json(quiet, arguments.run.json);
     let data = Data::read(&arguments.table, &arguments.reading)?;
-    for line in data.dataset.report().lines() {
-        report.line(line);
-    }
+    report.lines(data.dataset.report().lines());
     let chosen = choices::choose(&data, &arguments.options)?;
     arguments.reading.target = data.dataset.targets().to_vec();
-    let device = arguments.compute.open(arguments.quiet)?;
-    fs::create_dir_all(&arguments.out).map_err(|error| {
-        Failure::failed(format!("{}: cannot create this directory: {error}", arguments.out.display()))
-    })?;
+    let device = arguments.compute.open(quiet)?;
+    create_folder(&arguments.out)?;
     let folder = Folder::new(&arguments.out);
     arguments.options = chosen.resolved(&arguments.options);
     let resolved = Resolved { reading: arguments.reading.clone(), options: arguments.options.clone() };
     folder.begin(&resolved, &data, &arguments)?;
-    for line in chosen.lines(&data) {
-        report.line(line);
-    }
+    report.lines(chosen.lines(&data));
     report.line(format!("device    {}", device.summary()));
     report.line("");
 
-    let stop = interruption(arguments.quiet)?;
-    let mut watching = Watching::new(&report, &folder, stop, &chosen.settings);
+    let log = Log::begin(&arguments.out, arguments.resume, arguments.run.tensorboard.as_deref())?;
+    let stop = interruption(quiet)?;
+    let mut watching = Watching::new(&report, Some(&folder), stop, &chosen.settings, log);
     let series = data.series();
-    let failure = |error: ForecastError| match error {
+    let results =
+        compare(&device, &series, &chosen.plan, &chosen.candidates, &mut watching).and_then(|comparison| {
+            let best = comparison.best;
+            let future = future(&device, &series, &comparison, best, &chosen.candidates, &mut watching)?;
+            Ok((comparison, future))
+        });
+    let networks = watching.end()?;
+    let (comparison, future) = results.map_err(|error| match error {
         ForecastError::Stopped => Failure::Interrupted(interrupted(&arguments)),
-        other => Failure::failed(format!("{}: {other}", arguments.table.display())),
+        other => commented(&arguments.table, other),
+    })?;
+    let run = output::Run {
+        arguments: &arguments,
+        data: &data,
+        chosen: &chosen,
+        comparison: &comparison,
+        future: &future,
+        device: device.summary(),
+        networks,
     };
-    let comparison =
-        compare(&device, &series, &chosen.plan, &chosen.candidates, &mut watching).map_err(failure)?;
-    let future = future(&device, &series, &comparison, comparison.best, &chosen.candidates, &mut watching)
-        .map_err(failure)?;
-    watching.end();
-    output::write(&report, &arguments, &data, &chosen, &comparison, &future, &device)?;
+    output::write(&report, &run)?;
     folder.finish(&data, &arguments, &chosen, &comparison, &future.networks)
 }
 

@@ -1,5 +1,6 @@
 //! The `gatefold` command: one module per subcommand.
 
+mod backtest;
 mod bench;
 mod cell;
 mod classify;
@@ -9,6 +10,7 @@ mod devices;
 mod environment;
 mod failure;
 mod forecast;
+mod html;
 mod label;
 mod long;
 mod model_file;
@@ -49,6 +51,8 @@ enum Command {
     Forecast(Box<forecast::Arguments>),
     #[command(about = "Forecast the rows after a table, with a model that `forecast` fitted")]
     Predict(predict::Arguments),
+    #[command(about = "Forecast the end of a table from several moments, and measure every model")]
+    Backtest(Box<backtest::Arguments>),
     #[command(about = "Tell the class of sequences of any length: train, or use a model")]
     Classify(Box<classify::Arguments>),
     #[command(about = "Label each step of sequences, or each word of sentences: train, or use a model")]
@@ -73,6 +77,7 @@ impl Command {
     fn run(self) -> Result<(), Failure> {
         match self {
             Command::Forecast(arguments) => forecast::run(*arguments),
+            Command::Backtest(arguments) => backtest::run(*arguments),
             Command::Predict(arguments) => predict::run(&arguments),
             Command::Classify(arguments) => classify::run(*arguments),
             Command::Label(arguments) => label::run(*arguments),
@@ -100,12 +105,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command line; that of `forecast` with the options of its configuration file.
+/// The commands that take `--config`.
+const CONFIGURED: [&str; 2] = ["forecast", "backtest"];
+
+/// The command line; that of a command that takes a configuration file, with the options in it.
 fn forecast_words() -> Result<Vec<std::ffi::OsString>, Failure> {
     let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let text: Option<Vec<String>> = words.iter().map(|word| word.to_str().map(str::to_owned)).collect();
     match text {
-        Some(text) if text.get(1).is_some_and(|command| command == "forecast") => {
+        Some(text) if text.get(1).is_some_and(|command| CONFIGURED.contains(&command.as_str())) => {
             Ok(forecast::with_config(text)?.into_iter().map(Into::into).collect())
         }
         _ => Ok(words),

@@ -53,6 +53,58 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
+/// Rows under a head, in columns that never touch: the first is text, the others are numbers. Columns that do not fit into
+/// [`WIDTH`] follow below, beside the first column again; a name too long for that is shortened.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    const GAP: usize = 2;
+    let all =
+        || std::iter::once(head.iter().map(|cell| (*cell).to_owned()).collect()).chain(rows.iter().cloned());
+    let wide = |column: usize| -> usize {
+        all()
+            .map(|row: Vec<String>| row.get(column).map_or(0, |cell| cell.chars().count()))
+            .max()
+            .unwrap_or(0)
+    };
+    let widest = (1..head.len()).map(wide).max().unwrap_or(0) + GAP;
+    let first = wide(0).min(WIDTH.saturating_sub(widest).max(8));
+    let mut blocks: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut used = first;
+    for column in 1..head.len() {
+        let width = GAP + wide(column);
+        let block = blocks.last_mut().expect("there is one");
+        if used + width > WIDTH && !block.is_empty() {
+            blocks.push(vec![column]);
+            used = first + width;
+        } else {
+            block.push(column);
+            used += width;
+        }
+    }
+    let mut lines = Vec::new();
+    for (at, block) in blocks.iter().enumerate() {
+        if at > 0 {
+            lines.push(String::new());
+        }
+        for row in all() {
+            let mut line = format!("{:<first$}", shortened(&row[0], first));
+            for &column in block {
+                let width = GAP + wide(column);
+                line += &format!("{:>width$}", row.get(column).map_or("", String::as_str));
+            }
+            lines.push(line.trim_end().to_owned());
+        }
+    }
+    lines
+}
+
+/// A name in at most `width` columns; dots say that it is longer.
+pub(crate) fn shortened(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
+        return name.to_owned();
+    }
+    name.chars().take(width.saturating_sub(3)).chain("...".chars()).collect()
+}
+
 /// A number with its digits in groups of three: `1,048,576`.
 pub(crate) fn grouped(value: u128) -> String {
     let digits = value.to_string();
@@ -100,6 +152,21 @@ mod tests {
         assert_eq!(entry("  layer 10", 10, "[1, 2]"), "  layer 10\n          [1, 2]");
         let long = "x".repeat(80);
         assert_eq!(entry("a", 4, &format!("{long} b")), format!("a   {long}\n    b"));
+    }
+
+    #[test]
+    fn columns_never_touch_and_go_on_below() {
+        let row = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
+        let found = table(&["a", "x", "y"], &[row(&["one", "-1.23e-300", "2"]), row(&["b", "4", ""])]);
+        assert_eq!(found, ["a             x  y", "one  -1.23e-300  2", "b             4"]);
+        let cells: Vec<String> =
+            std::iter::once("n".repeat(70)).chain((0..9).map(|at| format!("-{at}.2345e-300"))).collect();
+        let head = ["model", "MAE", "RMSE", "MASE", "sMAPE", "bias", "q", "CRPS", "MSIS", "c"];
+        let lines = table(&head, &[cells.clone()]);
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
+        let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
+        assert!(cells[1..].iter().all(|cell| words.contains(&cell.as_str())), "{lines:#?}");
+        assert!(head.iter().all(|cell| words.contains(cell)), "{lines:#?}");
     }
 
     #[test]

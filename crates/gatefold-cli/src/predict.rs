@@ -2,11 +2,14 @@
 
 use crate::ComputeArguments;
 use crate::failure::Failure;
-use crate::forecast::{Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, print_forecast};
+use crate::forecast::{
+    Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, forecast_json, print_forecast,
+};
 use gatefold::Device;
 use gatefold_forecast::{Candidate, Fitted, NETWORKS, Seasons, Settings, candidates, mean_band};
 use gatefold_model::file::write_atomically;
 use ndarray::{Array2, Array3, s};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// Forecasts the samples that follow the last row of a table.
@@ -27,7 +30,10 @@ pub(crate) struct Arguments {
     steps: Option<usize>,
     #[command(flatten)]
     compute: ComputeArguments,
-    /// Print nothing but errors
+    /// Print the forecast as one JSON document, and everything else on stderr
+    #[arg(long)]
+    json: bool,
+    /// Print nothing but errors, and the document of --json
     #[arg(long, short)]
     quiet: bool,
 }
@@ -37,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let saved = folder.model()?;
     let data = Data::read(&arguments.table, &saved.reading)?;
     check(arguments, &saved, &data)?;
-    let report = Report::new(arguments.quiet);
+    let report = Report::with_json(arguments.quiet, arguments.json);
     for line in data.dataset.report().lines() {
         report.line(line);
     }
@@ -75,6 +81,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         write_atomically(out, text.as_bytes())?;
         report.line(format!("\nwritten   {}", out.display()));
     }
+    report.document(&json!({
+        "command": "predict",
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": saved.best,
+        "of": saved.members,
+        "level": options.level(),
+        "series": data.names(),
+        "samples": data.series().iter().map(|values| values.len()).collect::<Vec<_>>(),
+        "horizon": steps,
+        "device": device.summary(),
+        "forecast": forecast_json(&data, &outlook),
+        "table": data.dataset.report().lines().collect::<Vec<_>>(),
+    }));
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! `gatefold forecast` and `gatefold predict`, from end to end as a user runs them.
 
+use crate::support::{Folder, SMALL, small, table};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use tempfile::TempDir;
+use std::process::Command;
 
 const OUTPUTS: [&str; 8] = [
     "forecast.csv",
@@ -17,96 +16,6 @@ const OUTPUTS: [&str; 8] = [
     "run.toml",
     "network-1.safetensors",
 ];
-/// A network that takes no time, beside two models that need none.
-const SMALL: &str =
-    "--device cpu --model=naive,linear,network --hidden 6 --input 12 --batch 16 --ensemble 1 --updates 24";
-
-/// A folder with a table of 240 months: a yearly rhythm plus deterministic values that look like noise.
-struct Folder {
-    folder: TempDir,
-}
-
-impl Folder {
-    fn new() -> Self {
-        let place = Folder { folder: tempfile::tempdir().unwrap() };
-        place.write("table.csv", &table(240));
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn metrics(&self, out: &str) -> Value {
-        serde_json::from_str(&self.read(&format!("{out}/metrics.json"))).unwrap()
-    }
-
-    /// The rows of a CSV file, each by the names of its columns.
-    fn rows(&self, name: &str) -> Vec<HashMap<String, String>> {
-        let text = self.read(name);
-        let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
-        let names = lines.next().unwrap();
-        lines.map(|cells| names.iter().cloned().zip(cells).collect()).collect()
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold"));
-        command.current_dir(self.folder.path()).args(arguments.split_whitespace());
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn succeed(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "gatefold {arguments}: {:?} {error}", output.status);
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The one line on stderr of a command that must fail with this code.
-    fn fail(&self, code: i32, arguments: &str) -> String {
-        let output = self.run(arguments);
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "gatefold {arguments}: {error}");
-        let lines: Vec<&str> = error.lines().filter(|line| !line.starts_with("fitting")).collect();
-        assert_eq!(lines.len(), 1, "gatefold {arguments}: {error}");
-        lines[0].into()
-    }
-
-    fn assert_same_files(&self, one: &str, other: &str) {
-        let read = |folder: &str, name: &str| fs::read(self.path(folder).join(name)).unwrap();
-        let differ: Vec<&str> =
-            OUTPUTS.into_iter().filter(|name| read(one, name) != read(other, name)).collect();
-        assert!(differ.is_empty(), "{one} and {other} differ in {differ:?}");
-    }
-}
-
-/// [`SMALL`] with other models.
-fn small(models: &str) -> String {
-    SMALL.replace("naive,linear,network", models)
-}
-
-fn table(months: u32) -> String {
-    let mut text = String::from("month,other,growth,sales\n");
-    for t in 0..months {
-        let rough = f64::from(t * t * 7919 % 1000) / 1000.0;
-        let value = 50.0 + 10.0 * (f64::from(t) * std::f64::consts::TAU / 12.0).sin() + 4.0 * rough;
-        let growth = f64::from(t * t) / 100.0 + 9.0 * rough;
-        text += &format!("{}-{:02},{},{growth:.3},{value:.3}\n", 1990 + t / 12, t % 12 + 1, t % 5);
-    }
-    text
-}
 
 #[test]
 fn a_run_writes_every_output_and_forecasts_the_months_that_follow() {
@@ -184,7 +93,7 @@ fn the_configuration_that_a_run_wrote_repeats_it() {
         small("network")
     ));
     place.succeed("forecast table.csv --config one/run.toml --device cpu --out two");
-    place.assert_same_files("one", "two");
+    place.assert_same("one", "two", &OUTPUTS);
     // The command line comes before the file.
     place.succeed("forecast table.csv --config one/run.toml --horizon 1 --device cpu --out three");
     assert_eq!(place.rows("three/forecast.csv").len(), 1);
@@ -301,7 +210,7 @@ fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
     assert!(place.fail(1, &format!("{arguments} --quiet")).contains("network-validation-1.safetensors"));
     fs::write(&checkpoint, &bytes).unwrap();
     place.succeed(&arguments);
-    place.assert_same_files("whole", "parts");
+    place.assert_same("whole", "parts", &OUTPUTS);
     let ended = place.fail(1, &arguments);
     assert!(ended.contains("there is nothing to resume"), "{ended}");
 }

@@ -1,5 +1,8 @@
 //! All tests of this crate's public interface, in one program, which is faster to build than one for each file.
 
+mod backtest;
 mod forecast;
 mod machine;
 mod models;
+mod report;
+mod support;

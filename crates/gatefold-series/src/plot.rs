@@ -294,7 +294,7 @@ mod tests {
                     "middle" => x - width / 2.0,
                     _ => x,
                 };
-                (text, left, left + width, y - size / 2.0, y + size / 2.0)
+                (text, left, left + width, y - 0.4 * size, y + 0.4 * size)
             })
             .collect();
         for (at, one) in boxes.iter().enumerate() {

@@ -69,113 +69,130 @@ pub(crate) struct Chosen {
 
 pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> {
     let series = data.series();
-    let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
-    let seasons = match options.season.as_slice() {
-        [] => Seasons::of(data.dataset.calendar(), &series),
-        [0] => Seasons::default(),
-        lengths => {
-            if let Some(season) = lengths.iter().find(|season| **season < 2 || **season > shortest / 2) {
-                return Err(Failure::failed(format!(
-                    "a season of {season} samples does not fit twice into {shortest}; use a shorter --season, or 0 for none"
-                )));
-            }
-            Seasons::new(lengths)
-        }
-    };
-    let season = seasons.shortest();
-    let horizon = options.horizon.unwrap_or_else(|| season.unwrap_or(12).min((shortest / 5).max(1)));
-    let plan = Plan::new(&series, horizon, season, options.test)?;
+    let basis = Basis::of(data, options)?;
+    let plan = Plan::new(&series, basis.horizon, basis.seasons.shortest(), options.test)?;
     let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
-    let mut settings = Settings::new(horizon, season, &lengths);
-    settings.longest_season = seasons.exact;
-    let network = &options.network;
-    settings.window = network.input.or(settings.window);
-    settings.hidden = network.hidden.unwrap_or(settings.hidden);
-    settings.layers = network.layers.unwrap_or(settings.layers);
-    settings.members = network.ensemble.unwrap_or(settings.members);
-    settings.updates = network.updates.map_or(settings.updates, |updates| updates as u64);
-    settings.batch = network.batch.unwrap_or(settings.batch);
-    settings.learning_rate = network.lr.unwrap_or(settings.learning_rate);
-    settings.clip = network.clip.unwrap_or(settings.clip);
-    settings.clip_value = network.clip_value;
+    let settings = basis.settings(&options.network, &lengths)?;
+    check(&settings, data.names(), &series)?;
+    let plan = Plan { refit: !settings.shared, ..plan };
+    let candidates = basis.candidates(options, &settings, &series)?;
+    Ok(Chosen { seasons: basis.seasons, plan, settings, candidates })
+}
 
-    settings.seed = network.seed.unwrap_or(settings.seed);
-    settings.cell = match network.cell {
-        None | Some(CellChoice::Gru) => Cell::Gru,
-        Some(CellChoice::Lstm) => Cell::Lstm,
-        Some(CellChoice::Rnn) => Cell::Rnn,
-    };
-    settings.loss = match network.loss {
-        None | Some(LossChoice::Absolute) => Loss::Absolute,
-        Some(LossChoice::Squared) => Loss::Squared,
-        Some(LossChoice::Huber) => Loss::Huber,
-        Some(LossChoice::Quantile) => Loss::Quantile,
-        Some(LossChoice::Gaussian) => Loss::Gaussian,
-        Some(LossChoice::Poisson) => Loss::Poisson,
-        Some(LossChoice::NegativeBinomial) => Loss::NegativeBinomial,
-    };
-    settings.logarithm = network.log;
-    for (name, values) in data.names().iter().zip(&series) {
+/// Checks that the loss suits the values.
+pub(crate) fn check(settings: &Settings, names: &[String], series: &[&[f64]]) -> Result<(), Failure> {
+    for (name, values) in names.iter().zip(series) {
         settings.check(name, values).map_err(|error| Failure::failed(error.to_string()))?;
     }
-    // A blend of counts is no count.
-    let mixing = if settings.loss.counts() { 0.0 } else { settings.mixing };
-    settings.mixing = network.mixing.unwrap_or(mixing);
-    if settings.loss.counts() && settings.mixing > 0.0 {
-        return Err(Failure::Usage(format!(
-            "--loss {} takes no --mixing: a blend of counts is no count",
-            settings.loss
-        )));
+    Ok(())
+}
+
+/// What follows from the table before its samples are divided.
+pub(crate) struct Basis {
+    pub(crate) seasons: Seasons,
+    pub(crate) horizon: usize,
+}
+
+impl Basis {
+    pub(crate) fn of(data: &Data, options: &Options) -> Result<Basis, Failure> {
+        let series = data.series();
+        let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
+        let seasons = match options.season.as_slice() {
+            [] => Seasons::of(data.dataset.calendar(), &series),
+            [0] => Seasons::default(),
+            lengths => {
+                if let Some(season) = lengths.iter().find(|season| **season < 2 || **season > shortest / 2) {
+                    return Err(Failure::failed(format!(
+                        "a season of {season} samples does not fit twice into {shortest}; use a shorter --season, or 0 for \
+                         none"
+                    )));
+                }
+                Seasons::new(lengths)
+            }
+        };
+        let season = seasons.shortest().unwrap_or(12);
+        let horizon = options.horizon.unwrap_or_else(|| season.min((shortest / 5).max(1)));
+        Ok(Basis { seasons, horizon })
     }
-    settings.optimizer = match network.optimizer {
-        None | Some(OptimizerChoice::Adam) => OptimizerKind::Adam,
-        Some(OptimizerChoice::Adamw) => OptimizerKind::Adamw,
-        Some(OptimizerChoice::Rmsprop) => OptimizerKind::Rmsprop,
-        Some(OptimizerChoice::Sgd) => OptimizerKind::Sgd,
-    };
-    let plan = Plan { refit: !settings.shared, ..plan };
-    let names = (!options.model.is_empty()).then_some(options.model.as_slice());
-    let candidates =
-        candidates(names, &seasons, &settings, &series).map_err(|error| Failure::Usage(error.to_string()))?;
-    Ok(Chosen { seasons, plan, settings, candidates })
+
+    /// The network's settings for training parts of these lengths.
+    pub(crate) fn settings(&self, network: &NetworkOptions, lengths: &[usize]) -> Result<Settings, Failure> {
+        let mut settings = Settings::new(self.horizon, self.seasons.shortest(), lengths);
+        settings.longest_season = self.seasons.exact;
+        settings.window = network.input.or(settings.window);
+        settings.hidden = network.hidden.unwrap_or(settings.hidden);
+        settings.layers = network.layers.unwrap_or(settings.layers);
+        settings.members = network.ensemble.unwrap_or(settings.members);
+        settings.updates = network.updates.map_or(settings.updates, |updates| updates as u64);
+        settings.batch = network.batch.unwrap_or(settings.batch);
+        settings.learning_rate = network.lr.unwrap_or(settings.learning_rate);
+        settings.clip = network.clip.unwrap_or(settings.clip);
+        settings.clip_value = network.clip_value;
+        settings.seed = network.seed.unwrap_or(settings.seed);
+        settings.cell = match network.cell {
+            None | Some(CellChoice::Gru) => Cell::Gru,
+            Some(CellChoice::Lstm) => Cell::Lstm,
+            Some(CellChoice::Rnn) => Cell::Rnn,
+        };
+        settings.loss = match network.loss {
+            None | Some(LossChoice::Absolute) => Loss::Absolute,
+            Some(LossChoice::Squared) => Loss::Squared,
+            Some(LossChoice::Huber) => Loss::Huber,
+            Some(LossChoice::Quantile) => Loss::Quantile,
+            Some(LossChoice::Gaussian) => Loss::Gaussian,
+            Some(LossChoice::Poisson) => Loss::Poisson,
+            Some(LossChoice::NegativeBinomial) => Loss::NegativeBinomial,
+        };
+        settings.logarithm = network.log;
+        // A blend of counts is no count.
+        let mixing = if settings.loss.counts() { 0.0 } else { settings.mixing };
+        settings.mixing = network.mixing.unwrap_or(mixing);
+        if settings.loss.counts() && settings.mixing > 0.0 {
+            return Err(Failure::Usage(format!(
+                "--loss {} takes no --mixing: a blend of counts is no count",
+                settings.loss
+            )));
+        }
+        settings.optimizer = match network.optimizer {
+            None | Some(OptimizerChoice::Adam) => OptimizerKind::Adam,
+            Some(OptimizerChoice::Adamw) => OptimizerKind::Adamw,
+            Some(OptimizerChoice::Rmsprop) => OptimizerKind::Rmsprop,
+            Some(OptimizerChoice::Sgd) => OptimizerKind::Sgd,
+        };
+        Ok(settings)
+    }
+
+    /// The models that were asked for, or all that suit the table.
+    pub(crate) fn candidates(
+        &self,
+        options: &Options,
+        settings: &Settings,
+        series: &[&[f64]],
+    ) -> Result<Vec<Candidate>, Failure> {
+        let names = (!options.model.is_empty()).then_some(options.model.as_slice());
+        candidates(names, &self.seasons, settings, series).map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    /// A line about the seasons.
+    pub(crate) fn seasons_line(seasons: &Seasons) -> String {
+        let seasons = match seasons.lengths.as_slice() {
+            [] => "none".into(),
+            lengths => lengths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ") + " samples",
+        };
+        format!("season    {seasons}")
+    }
+
+    /// A line about the horizon.
+    pub(crate) fn horizon_line(horizon: usize) -> String {
+        format!("horizon   {horizon} {}", if horizon == 1 { "sample" } else { "samples" })
+    }
 }
 
 impl Chosen {
     /// The options with everything that was chosen for the user, so that a later version chooses the same.
     pub(super) fn resolved(&self, options: &Options) -> Options {
-        let settings = &self.settings;
-        let mut models: Vec<String> = options.model.clone();
-        if models.is_empty() {
-            let kept = |name: &&str| self.candidates.iter().any(|candidate| is_named(candidate, name));
-            models = MODELS.into_iter().filter(kept).map(str::to_owned).collect();
-        }
-        let network = NetworkOptions {
-            input: settings.window,
-            cell: options.network.cell.or(Some(CellChoice::Gru)),
-            hidden: Some(settings.hidden),
-            layers: Some(settings.layers),
-            ensemble: Some(settings.members),
-            updates: Some(settings.updates as usize),
-            batch: Some(settings.batch),
-            lr: Some(settings.learning_rate),
-            loss: options.network.loss.or(Some(LossChoice::Absolute)),
-            optimizer: options.network.optimizer.or(Some(OptimizerChoice::Adam)),
-            clip_value: settings.clip_value,
-            clip: Some(settings.clip),
-            mixing: Some(settings.mixing),
-            seed: Some(settings.seed),
-            log: settings.logarithm,
-        };
-        let season = if self.seasons.lengths.is_empty() { vec![0] } else { self.seasons.lengths.clone() };
-        Options {
-            horizon: Some(self.plan.horizon),
-            season,
-            model: models,
-            test: Some(self.plan.test),
-            min: options.min.or(settings.loss.counts().then_some(0.0)),
-            network,
-            ..options.clone()
-        }
+        let resolved = options.resolved(&self.seasons, &self.settings, &self.candidates);
+        Options { test: Some(self.plan.test), ..resolved }
     }
 
     /// Lines about what is going to happen.
@@ -183,14 +200,10 @@ impl Chosen {
         let series = data.series();
         let plan = &self.plan;
         let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
-        let seasons = match self.seasons.lengths.as_slice() {
-            [] => "none".into(),
-            lengths => lengths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ") + " samples",
-        };
         let each = if series.len() == 1 { "" } else { " of each series" };
         let mut lines = vec![
-            format!("season    {seasons}"),
-            format!("horizon   {} {}", plan.horizon, if plan.horizon == 1 { "sample" } else { "samples" }),
+            Basis::seasons_line(&self.seasons),
+            Basis::horizon_line(plan.horizon),
             format!(
                 "parts     train {}, validation {}, test {}{each}",
                 plan.train(shortest).len(),
@@ -202,5 +215,41 @@ impl Chosen {
             lines.push(format!("warning   {shortest} samples say little: no model can be told from another"));
         }
         lines
+    }
+}
+
+impl Options {
+    /// These options with everything that was chosen for the user, apart from the parts of the table.
+    pub(crate) fn resolved(
+        &self,
+        seasons: &Seasons,
+        settings: &Settings,
+        candidates: &[Candidate],
+    ) -> Options {
+        let mut models: Vec<String> = self.model.clone();
+        if models.is_empty() {
+            let kept = |name: &&str| candidates.iter().any(|candidate| is_named(candidate, name));
+            models = MODELS.into_iter().filter(kept).map(str::to_owned).collect();
+        }
+        let network = NetworkOptions {
+            input: settings.window,
+            cell: self.network.cell.or(Some(CellChoice::Gru)),
+            hidden: Some(settings.hidden),
+            layers: Some(settings.layers),
+            ensemble: Some(settings.members),
+            updates: Some(settings.updates as usize),
+            batch: Some(settings.batch),
+            lr: Some(settings.learning_rate),
+            loss: self.network.loss.or(Some(LossChoice::Absolute)),
+            optimizer: self.network.optimizer.or(Some(OptimizerChoice::Adam)),
+            clip_value: settings.clip_value,
+            clip: Some(settings.clip),
+            mixing: Some(settings.mixing),
+            seed: Some(settings.seed),
+            log: settings.logarithm,
+        };
+        let min = self.min.or(settings.loss.counts().then_some(0.0));
+        let season = if seasons.lengths.is_empty() { vec![0] } else { seasons.lengths.clone() };
+        Options { horizon: Some(settings.horizon), season, model: models, min, network, ..self.clone() }
     }
 }

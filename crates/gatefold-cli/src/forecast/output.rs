@@ -1,8 +1,10 @@
 use super::choices::Chosen;
+use super::html;
 use super::report::Report;
 use super::{Arguments, Data, Options};
 use crate::failure::Failure;
-use gatefold::Device;
+use crate::page::table;
+use gatefold::NetworkConfig;
 use gatefold_forecast::{Calibration, Comparison, Future, Judged};
 use gatefold_model::file::write_atomically;
 use gatefold_series::plot::{ForecastPlot, FuturePlot};
@@ -66,39 +68,63 @@ impl Outlook<'_> {
     }
 }
 
-/// Writes the tables, the plots and the metrics, and prints what they show.
-pub(super) fn write(
-    report: &Report,
-    arguments: &Arguments,
-    data: &Data,
-    chosen: &Chosen,
-    comparison: &Comparison,
-    future: &Future,
-    device: &Device,
-) -> Result<(), Failure> {
-    let options = &arguments.options;
-    let best = &comparison.models[comparison.best];
-    let interval = Interval::new(best.calibration.as_ref(), options.level, (options.min, options.max));
+/// A finished run.
+pub(super) struct Run<'a> {
+    pub(super) arguments: &'a Arguments,
+    pub(super) data: &'a Data,
+    pub(super) chosen: &'a Chosen,
+    pub(super) comparison: &'a Comparison,
+    pub(super) future: &'a Future,
+    pub(super) device: String,
+    /// The networks that were trained, with the names of their models.
+    pub(super) networks: Vec<(String, NetworkConfig)>,
+}
+
+impl Run<'_> {
+    pub(super) fn best(&self) -> &Judged {
+        &self.comparison.models[self.comparison.best]
+    }
+
+    pub(super) fn interval(&self) -> Interval<'_> {
+        let options = &self.arguments.options;
+        Interval::new(self.best().calibration.as_ref(), options.level, (options.min, options.max))
+    }
+
+    /// Forecast and interval of the best model at step `k` of row `row` of a series' test part.
+    pub(super) fn around(&self, interval: &Interval, series: usize, row: usize, k: usize) -> [f64; 3] {
+        let best = self.best();
+        let band = best.bands.as_ref().map(|bands| [0, 1].map(|end| bands[series][[end, row, k]]));
+        interval.around(best.forecasts[series][[row, k]], k, self.comparison.units[series], band)
+    }
+
+    pub(super) fn outlook<'a>(&'a self, interval: &'a Interval<'a>) -> Outlook<'a> {
+        Outlook {
+            forecasts: self.future.forecasts.view(),
+            bands: self.future.bands.as_ref().map(|bands| bands.view()),
+            interval,
+            units: &self.comparison.units,
+        }
+    }
+}
+
+/// Writes the tables, the plots, the metrics and the report, and prints what they show.
+pub(super) fn write(report: &Report, run: &Run) -> Result<(), Failure> {
+    let &Run { arguments, data, comparison, .. } = run;
+    let (options, best, interval) = (&arguments.options, run.best(), run.interval());
+    let outlook = run.outlook(&interval);
     let save =
         |name: &str, content: &[u8]| Ok::<(), Failure>(write_atomically(arguments.out.join(name), content)?);
-    let outlook = Outlook {
-        forecasts: future.forecasts.view(),
-        bands: future.bands.as_ref().map(|bands| bands.view()),
-        interval: &interval,
-        units: &comparison.units,
-    };
-    let text = forecast_csv(data, &outlook);
-    save("forecast.csv", text.as_bytes())?;
+    save("forecast.csv", forecast_csv(data, &outlook).as_bytes())?;
     save("test.csv", test_csv(data, comparison).as_bytes())?;
     let plot = future_plot(data, &outlook, options.level, &best.name)?;
     save("forecast.svg", plot.0.as_bytes())?;
     save("forecast.png", &plot.1)?;
     save("test.svg", test_plot(data, comparison)?.as_bytes())?;
-    let held = held(data, options, comparison, best);
-    let metrics = metrics(data, arguments, chosen, comparison, device);
+    let metrics = metrics(run);
     save("metrics.json", format!("{metrics:#}\n").as_bytes())?;
+    save("report.html", html::page(run)?.as_bytes())?;
     print_table(report, data, comparison);
-    if let Some(Held { coverage, .. }) = held {
+    if let Some(Held { coverage, .. }) = held(data, options, comparison, best) {
         report.line(format!(
             "The {}-% intervals held {:.1} % of the test part.",
             options.level,
@@ -108,13 +134,35 @@ pub(super) fn write(
     report.line("");
     print_forecast(report, data, &outlook, options.level, &best.name);
     report.line(format!("\nWritten to {}:", arguments.out.display()));
-    report.line("  forecast.csv  forecast.svg  forecast.png  test.csv");
-    report.line("  test.svg  metrics.json  model.json  run.toml");
+    report.line("  report.html  forecast.csv  forecast.svg  forecast.png");
+    report.line("  test.csv  test.svg  metrics.json  log.csv  model.json  run.toml");
+    let mut document = metrics;
+    document["forecast"] = forecast_json(data, &outlook);
+    document["out"] = json!(arguments.out.display().to_string());
+    document["table"] = json!(data.dataset.report().lines().collect::<Vec<_>>());
+    report.document(&document);
     Ok(())
 }
 
+/// The future as a list of objects: the rows of forecast.csv, with the series in each.
+pub(crate) fn forecast_json(data: &Data, outlook: &Outlook) -> serde_json::Value {
+    let time = if data.dataset.calendar().has_dates() { "date" } else { "row" };
+    let lengths: Vec<usize> = data.series().iter().map(|values| values.len()).collect();
+    let mut all = Vec::with_capacity(outlook.forecasts.len());
+    for (series, name) in data.names().iter().enumerate() {
+        let rows = outlook.rows(series);
+        let labels = data.labels(series, lengths[series]..lengths[series] + rows.len());
+        for (row, label) in rows.into_iter().zip(labels) {
+            // A NaN is null: without errors to calibrate on there is no interval.
+            let [forecast, low, high] = row.map(|value| rounded(value).parse::<f64>().ok());
+            all.push(json!({ "series": name, time: label, "forecast": forecast, "low": low, "high": high }));
+        }
+    }
+    all.into()
+}
+
 /// Ten significant digits: more than an f32 holds, without a tail of binary noise.
-fn rounded(value: f64) -> String {
+pub(crate) fn rounded(value: f64) -> String {
     if value.is_nan() {
         return String::new();
     }
@@ -123,7 +171,7 @@ fn rounded(value: f64) -> String {
 }
 
 /// The text, quoted if necessary: one odd name must not break the table.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -181,15 +229,15 @@ fn test_csv(data: &Data, comparison: &Comparison) -> String {
 }
 
 /// The quality of intervals on the test part.
-struct Held {
+pub(super) struct Held {
     /// The share of values within them.
-    coverage: f64,
+    pub(super) coverage: f64,
     /// The mean interval score over the unit of each series, averaged over series (Gneiting and Raftery 2007).
-    msis: f64,
+    pub(super) msis: f64,
 }
 
 /// Measures a model's intervals on the test part; `None` without intervals.
-fn held(data: &Data, options: &Options, comparison: &Comparison, model: &Judged) -> Option<Held> {
+pub(super) fn held(data: &Data, options: &Options, comparison: &Comparison, model: &Judged) -> Option<Held> {
     let interval = Interval::new(model.calibration.as_ref(), options.level, (options.min, options.max));
     interval.reach?;
     let (plan, miss) = (&comparison.plan, 2.0 / (1.0 - options.level / 100.0));
@@ -240,7 +288,7 @@ fn future_plot(
     Ok((plot.svg()?, plot.png()?))
 }
 
-fn one_line(name: &str) -> String {
+pub(crate) fn one_line(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -280,7 +328,7 @@ fn test_plot(data: &Data, comparison: &Comparison) -> Result<String, Failure> {
 }
 
 /// The model with the least error on the test part, apart from the chosen one.
-fn strongest_other(comparison: &Comparison) -> Option<usize> {
+pub(super) fn strongest_other(comparison: &Comparison) -> Option<usize> {
     let error = |place: &usize| comparison.models[*place].scores.mase;
     let others = (0..comparison.models.len()).filter(|place| *place != comparison.best);
     others.min_by(|a, b| error(a).total_cmp(&error(b)))
@@ -296,19 +344,14 @@ fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
     let of =
         if data.names().len() == 1 { String::new() } else { format!(" of {} series", data.names().len()) };
     report.line(format!("\nThe last {} samples{of}, {ahead}:\n", plan.test));
-    report.line(format!("{:<22}{:>10}{:>10}{:>8}{:>9}", "model", "MAE", "RMSE", "MASE", "sMAPE %"));
-    for (place, model) in comparison.models.iter().enumerate() {
+    let row = |(place, model): (usize, &Judged)| {
         let mark = if place == comparison.best { " *" } else { "" };
-        let scores = &model.scores;
-        report.line(format!(
-            "{:<22}{:>10}{:>10}{:>8}{:>9}{mark}",
-            model.name,
-            figure(scores.mae),
-            figure(scores.rmse),
-            figure(scores.mase),
-            figure(scores.smape),
-        ));
-    }
+        let of = &model.scores;
+        let name = format!("{}{mark}", model.name);
+        std::iter::once(name).chain([of.mae, of.rmse, of.mase, of.smape].map(figure)).collect()
+    };
+    let rows: Vec<Vec<String>> = comparison.models.iter().enumerate().map(row).collect();
+    report.lines(table(&["model", "MAE", "RMSE", "MASE", "sMAPE %"], &rows));
     let best = &comparison.models[comparison.best];
     report.line(format!("\n* {}: the best on the validation part.", best.name));
     if let Some(other) = strongest_other(comparison) {
@@ -342,10 +385,10 @@ pub(crate) fn print_forecast(report: &Report, data: &Data, outlook: &Outlook, le
         }
         let len = data.series()[series].len();
         let labels = data.labels(series, len..len + horizon);
-        for (row, label) in outlook.rows(series).into_iter().zip(&labels).take(SHOWN) {
-            let [forecast, low, high] = row.map(figure);
-            report.line(format!("{label:<26}{forecast:>10}{low:>12}{high:>10}"));
-        }
+        let time = if data.dataset.calendar().has_dates() { "date" } else { "row" };
+        let shown = outlook.rows(series).into_iter().zip(&labels).take(SHOWN);
+        let rows = shown.map(|(row, label)| std::iter::once(label.clone()).chain(row.map(figure)).collect());
+        report.lines(table(&[time, "forecast", "low", "high"], &rows.collect::<Vec<_>>()));
         if horizon > SHOWN {
             report.line(format!("... and {} more in forecast.csv", horizon - SHOWN));
         }
@@ -356,7 +399,7 @@ pub(crate) fn print_forecast(report: &Report, data: &Data, outlook: &Outlook, le
 }
 
 /// Four significant digits, at most six decimals, and every digit before the point up to eight; exponents beyond.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     if value.is_nan() {
         return "-".into();
     }
@@ -366,13 +409,8 @@ fn figure(value: f64) -> String {
     if plain.len() > 9 || (size > 0.0 && size < 1e-3) { format!("{value:.2e}") } else { plain }
 }
 
-fn metrics(
-    data: &Data,
-    arguments: &Arguments,
-    chosen: &Chosen,
-    comparison: &Comparison,
-    device: &Device,
-) -> serde_json::Value {
+fn metrics(run: &Run) -> serde_json::Value {
+    let &Run { arguments, data, chosen, comparison, .. } = run;
     let plan = &comparison.plan;
     let held = |model: &Judged| held(data, &arguments.options, comparison, model);
     let models: Vec<_> = comparison
@@ -397,6 +435,8 @@ fn metrics(
         })
         .collect();
     json!({
+        "command": "forecast",
+        "version": env!("CARGO_PKG_VERSION"),
         "models": models,
         "best": comparison.models[comparison.best].name,
         "left_out": comparison.left_out,
@@ -410,11 +450,11 @@ fn metrics(
         "validation": plan.validation,
         "stride": plan.stride,
         "settings": chosen.settings,
-        "device": device.summary(),
+        "device": run.device,
     })
 }
 
-fn by_step(data: &Data, comparison: &Comparison, model: &Judged) -> Vec<f64> {
+pub(super) fn by_step(data: &Data, comparison: &Comparison, model: &Judged) -> Vec<f64> {
     let plan = &comparison.plan;
     let mut sums = vec![0.0; plan.horizon];
     let mut count = 0usize;

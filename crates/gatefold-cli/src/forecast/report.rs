@@ -2,20 +2,41 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
-/// Reports while the command runs: results on stdout, progress on stderr.
+/// Reports while the command runs: results on stdout, progress on stderr. With `--json`, stdout is for one document alone,
+/// and the results go to stderr.
 pub(crate) struct Report {
     quiet: bool,
+    json: bool,
 }
 
 impl Report {
     pub(crate) fn new(quiet: bool) -> Self {
-        Report { quiet }
+        Report::with_json(quiet, false)
+    }
+
+    /// A report that may end with a document.
+    pub(crate) fn with_json(quiet: bool, json: bool) -> Self {
+        Report { quiet, json }
     }
 
     /// Prints a line of results. If nobody reads it, as after `| head`, the work goes on.
     pub(crate) fn line(&self, text: impl Display) {
-        if !self.quiet {
-            let _ = writeln!(io::stdout(), "{text}");
+        match (self.quiet, self.json) {
+            (true, _) => {}
+            (false, true) => eprintln!("{text}"),
+            (false, false) => drop(writeln!(io::stdout(), "{text}")),
+        }
+    }
+
+    /// Prints the lines of results.
+    pub(crate) fn lines(&self, lines: impl IntoIterator<Item = impl Display>) {
+        lines.into_iter().for_each(|line| self.line(line));
+    }
+
+    /// Prints the document that `--json` asks for.
+    pub(crate) fn document(&self, document: &serde_json::Value) {
+        if self.json {
+            let _ = writeln!(io::stdout(), "{document:#}");
         }
     }
 
@@ -29,9 +50,10 @@ impl Report {
     /// A bar on a terminal.
     pub(crate) fn bar(&self, length: u64) -> Option<ProgressBar> {
         (!self.quiet && io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{wide_bar:.blue/black.bright} {msg} {eta} left")
-                .expect("the template is valid")
-                .progress_chars("━╸─");
+            let style =
+                ProgressStyle::with_template("{wide_bar:.blue/black.bright} {msg} {per_sec} {eta} left")
+                    .expect("the template is valid")
+                    .progress_chars("━╸─");
             ProgressBar::new(length).with_style(style)
         })
     }
