@@ -41,6 +41,25 @@ apt_install() {
         fail "apt-get could not install $*; install them by hand, then start this script again"
 }
 
+# Installs Chromium on Debian if there is no browser; Ubuntu's package needs snap, which containers lack. The tests of reports
+# are skipped without one.
+ensure_browser() {
+    local name
+    for name in chromium chromium-browser google-chrome; do
+        if "$name" --version >/dev/null 2>&1; then
+            export GATEFOLD_BROWSER=require
+            return
+        fi
+    done
+    if has_apt && grep -q '^ID=debian' /etc/os-release; then
+        say "No browser found: installing Chromium, in which the tests open reports"
+        apt_install chromium
+        export GATEFOLD_BROWSER=require
+    else
+        say "No Chromium found: reports are not opened in a browser"
+    fi
+}
+
 # Prints the drivers' manifests, one per line, from the places where the Vulkan loader looks.
 vulkan_manifests() {
     local chosen="${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}" directories directory manifest

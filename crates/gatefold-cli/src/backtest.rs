@@ -6,7 +6,8 @@ mod output;
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::{
-    Basis, Data, Log, Options, Report, RunArguments, Watching, commented, create_folder, interruption,
+    Basis, Data, Log, NetworkOptions, Options, Report, RunArguments, Watching, commented, create_folder,
+    interruption,
 };
 use crate::table::TableArguments;
 use gatefold_forecast::{Candidate, ForecastError, Refit, Rolling, Seasons, Settings, backtest};
@@ -87,6 +88,8 @@ pub(crate) struct Chosen {
     pub(crate) plan: Rolling,
     pub(crate) settings: Settings,
     pub(crate) candidates: Vec<Candidate>,
+    /// Samples of each series to train on.
+    lengths: Vec<usize>,
 }
 
 pub(crate) fn choose(
@@ -111,10 +114,19 @@ pub(crate) fn choose(
     let lengths: Vec<usize> = series.iter().map(|values| values.len() - before).collect();
     let settings = basis.settings(options.network(), &lengths)?;
     let candidates = basis.candidates(options, &settings, series)?;
-    Ok(Chosen { seasons: basis.seasons, plan, settings, candidates })
+    Ok(Chosen { seasons: basis.seasons, plan, settings, candidates, lengths })
 }
 
 impl Chosen {
+    /// The settings of a network with other options.
+    ///
+    /// # Errors
+    /// Options that contradict each other.
+    pub(crate) fn network_settings(&self, network: &NetworkOptions) -> Result<Settings, Failure> {
+        let basis = Basis { seasons: self.seasons.clone(), horizon: self.plan.horizon };
+        basis.settings(network, &self.lengths)
+    }
+
     fn resolved(&self, arguments: &Arguments) -> Resolved {
         let windows = WindowOptions {
             windows: Some(self.plan.windows),
@@ -129,7 +141,7 @@ impl Chosen {
     }
 
     /// Lines about what is going to happen.
-    fn lines(&self, series: &[&[f64]]) -> Vec<String> {
+    pub(crate) fn lines(&self, series: &[&[f64]]) -> Vec<String> {
         let plan = &self.plan;
         let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
         let fitted = match plan.refit {
@@ -152,7 +164,7 @@ impl Chosen {
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
-    if arguments.options.has_test() {
+    if arguments.options.test().is_some() {
         return Err(Failure::Usage("--test is for forecast; a backtest takes --windows and --step".into()));
     }
     let (quiet, json) = (arguments.run.quiet, arguments.run.json);

@@ -12,7 +12,7 @@ mod watch;
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::table::TableArguments;
-pub(crate) use choices::Basis;
+pub(crate) use choices::{Basis, check};
 use choices::{CellChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Folder, SavedModel};
@@ -116,9 +116,27 @@ impl Options {
         self.level
     }
 
-    /// Whether the length of the test part was given.
-    pub(crate) fn has_test(&self) -> bool {
-        self.test.is_some()
+    /// The length of the test part, if it was given.
+    pub(crate) fn test(&self) -> Option<usize> {
+        self.test
+    }
+
+    /// The models that were asked for.
+    pub(crate) fn models(&self) -> &[String] {
+        &self.model
+    }
+
+    /// These resolved options for all models, with the cell, loss and optimiser of a network, and a test part of `test`
+    /// samples.
+    pub(crate) fn with_best(self, best: &NetworkOptions, test: usize) -> Options {
+        let NetworkOptions { cell, loss, optimizer, .. } = *best;
+        let network = NetworkOptions {
+            cell: cell.or(self.network.cell),
+            loss: loss.or(self.network.loss),
+            optimizer: optimizer.or(self.network.optimizer),
+            ..self.network
+        };
+        Options { network, test: Some(test), model: Vec::new(), ..self }
     }
 
     /// The options of the network.
@@ -226,11 +244,11 @@ fn probability(text: &str) -> Result<f64, String> {
 /// Every option of a run, as run.toml holds it.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Resolved {
+pub(crate) struct Resolved {
     #[serde(flatten)]
-    reading: TableArguments,
+    pub(crate) reading: TableArguments,
     #[serde(flatten)]
-    options: Options,
+    pub(crate) options: Options,
 }
 
 pub(crate) const CONFIG: &str = "run.toml";
@@ -239,6 +257,7 @@ pub(crate) const CONFIG: &str = "run.toml";
 fn foreign(command: &str) -> &'static [&'static str] {
     match command {
         "backtest" => &["test"],
+        "sweep" => &["model"],
         _ => &["windows", "step", "refit"],
     }
 }

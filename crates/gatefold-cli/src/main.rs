@@ -16,10 +16,12 @@ mod long;
 mod model_file;
 mod npz;
 mod page;
+mod plot;
 mod predict;
 mod results;
 mod run;
 mod selfcheck;
+mod sweep;
 mod table;
 mod task;
 mod tune;
@@ -53,6 +55,10 @@ enum Command {
     Predict(predict::Arguments),
     #[command(about = "Forecast the end of a table from several moments, and measure every model")]
     Backtest(Box<backtest::Arguments>),
+    #[command(about = "Train networks with other options and seeds, and compare them before the test part")]
+    Sweep(Box<sweep::Arguments>),
+    #[command(about = "Compare runs: their errors as a table, and losses and errors as plots")]
+    Plot(plot::Arguments),
     #[command(about = "Tell the class of sequences of any length: train, or use a model")]
     Classify(Box<classify::Arguments>),
     #[command(about = "Label each step of sequences, or each word of sentences: train, or use a model")]
@@ -78,6 +84,8 @@ impl Command {
         match self {
             Command::Forecast(arguments) => forecast::run(*arguments),
             Command::Backtest(arguments) => backtest::run(*arguments),
+            Command::Sweep(arguments) => sweep::run(*arguments),
+            Command::Plot(arguments) => plot::run(&arguments),
             Command::Predict(arguments) => predict::run(&arguments),
             Command::Classify(arguments) => classify::run(*arguments),
             Command::Label(arguments) => label::run(*arguments),
@@ -106,7 +114,7 @@ fn main() -> ExitCode {
 }
 
 /// The commands that take `--config`.
-const CONFIGURED: [&str; 2] = ["forecast", "backtest"];
+const CONFIGURED: [&str; 3] = ["forecast", "backtest", "sweep"];
 
 /// The command line; that of a command that takes a configuration file, with the options in it.
 fn forecast_words() -> Result<Vec<std::ffi::OsString>, Failure> {

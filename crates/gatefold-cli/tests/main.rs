@@ -6,3 +6,4 @@ mod machine;
 mod models;
 mod report;
 mod support;
+mod sweep;

@@ -179,7 +179,7 @@ fn a_browser_shows_reports_whole_wide_and_narrow_light_and_dark() {
     let page = place.read("o/report.html");
     let spoilt = page.replace("<main>", "<main><div style=\"width:2000px\">x</div>").replacen(
         "text-anchor=\"middle\">",
-        "dx=\"900\">",
+        "dx=\"5000\">",
         1,
     );
     let found = probed(browser, &place, &spoilt, 1200, false).join(" ");

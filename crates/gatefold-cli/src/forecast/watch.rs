@@ -59,6 +59,11 @@ impl<'a> Watching<'a> {
         }
     }
 
+    /// Watches networks with other settings from now on.
+    pub(crate) fn train(&mut self, settings: &Settings) {
+        self.settings = settings.clone();
+    }
+
     /// Removes the bar and completes the log, also after a failure; gives the networks that were trained, with
     /// the names of their models.
     pub(crate) fn end(&mut self) -> Result<Vec<(String, NetworkConfig)>, Failure> {

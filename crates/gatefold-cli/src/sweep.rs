@@ -1,0 +1,265 @@
+//! `gatefold sweep`: networks with other settings, each with several seeds, compared by rolling validation.
+
+mod grid;
+
+use crate::ComputeArguments;
+use crate::backtest::{Chosen, WindowOptions, choose};
+use crate::failure::Failure;
+use crate::forecast::{
+    Basis, CONFIG, check, Data, Log, Options, Report, Resolved, RunArguments, Watching, cell, commented,
+    create_folder, figure, interruption, rounded,
+};
+use crate::page::table;
+use crate::table::TableArguments;
+use gatefold::Device;
+use gatefold_forecast::{Candidate, ForecastError, Measures, Plan, Settings, backtest};
+use gatefold_model::file::write_atomically;
+use grid::{Point, points};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Trains networks with every combination of some options, each with several seeds, and compares them on windows before the
+/// test part of the table, which no network sees.
+///
+/// Writes sweep.csv (every run), metrics.json, log.csv, and the best options as run.toml: `gatefold forecast TABLE --config
+/// gatefold-sweep/run.toml` takes them.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The table: CSV and its relatives, gzip, or - for standard input
+    table: PathBuf,
+    /// An option of the network with values to try, as hidden=16,32; may be given several times [default: half, once and
+    /// twice the hidden units, each with a learning rate of 0.001 and 0.003]
+    #[arg(long, value_name = "OPTION=A,B")]
+    grid: Vec<String>,
+    /// Seeds for each combination, from --seed on
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = crate::forecast::count())]
+    seeds: usize,
+    #[command(flatten)]
+    windows: WindowOptions,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    reading: TableArguments,
+    #[command(flatten)]
+    compute: ComputeArguments,
+    /// The directory to write to
+    #[arg(long, value_name = "DIR", default_value = "gatefold-sweep")]
+    out: PathBuf,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+/// The measures of one combination, a run for each seed.
+struct Tried {
+    name: String,
+    /// The place in the grid; `None` for the linear regression, which has no seeds.
+    point: Option<usize>,
+    runs: Vec<(u64, Measures)>,
+}
+
+impl Tried {
+    fn mean(&self, of: fn(&Measures) -> f64) -> f64 {
+        self.runs.iter().map(|(_, measures)| of(measures)).sum::<f64>() / self.runs.len() as f64
+    }
+
+    /// The least and the greatest scaled error of a seed.
+    fn spread(&self) -> (f64, f64) {
+        let errors = || self.runs.iter().map(|(_, measures)| measures.mase);
+        (errors().fold(f64::INFINITY, f64::min), errors().fold(f64::NEG_INFINITY, f64::max))
+    }
+}
+
+pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    if !arguments.options.models().is_empty() {
+        return Err(Failure::Usage("a sweep compares networks; --model is for forecast and backtest".into()));
+    }
+    let report = Report::new(arguments.run.quiet, arguments.run.json);
+    let data = Data::read(&arguments.table, &arguments.reading)?;
+    report.lines(data.dataset.report().lines());
+    let whole = data.series();
+    let basis = Basis::of(&data, &arguments.options)?;
+    let test = Plan::new(&whole, basis.horizon, basis.seasons.shortest(), arguments.options.test())?.test;
+    let series: Vec<&[f64]> = whole.iter().map(|values| &values[..values.len() - test]).collect();
+    let chosen = choose(&series, basis, &arguments.windows, &arguments.options)?;
+    let points = points(&arguments.grid, arguments.options.network(), &chosen.settings)?;
+    let settings: Vec<Settings> =
+        points.iter().map(|point| point.settings(&chosen)).collect::<Result<_, Failure>>()?;
+    for settings in &settings {
+        check(settings, data.names(), &series)?;
+    }
+    arguments.reading.target = data.dataset.targets().to_vec();
+    let device = arguments.compute.open(arguments.run.quiet)?;
+    create_folder(&arguments.out)?;
+    report.lines(chosen.lines(&series));
+    report.line(format!("held out  the last {test} samples, for the test"));
+    report.line(format!("grid      {} combinations, {} seeds each", points.len(), arguments.seeds));
+    report.line(format!("device    {}\n", device.summary()));
+
+    let log = Log::begin(&arguments.out, false, arguments.run.tensorboard.as_deref())?;
+    let stop = interruption(arguments.run.quiet)?;
+    let mut watching = Watching::new(&report, None, stop, &chosen.settings, log);
+    let tried =
+        Sweep { device: &device, series: &series, chosen: &chosen, points: &points, settings: &settings, arguments: &arguments }
+            .run(&report, &mut watching);
+    watching.end()?;
+    let (tried, left_out) = tried.map_err(|error| match error {
+        ForecastError::Stopped => {
+            Failure::Interrupted("interrupted; a sweep starts from its beginning".into())
+        }
+        other => commented(&arguments.table, other),
+    })?;
+    let Some(best) = tried.iter().find_map(|tried| tried.point) else {
+        let (name, why) = &left_out[0];
+        return Err(commented(&arguments.table, format!("no network can be trained; {name}: {why}")));
+    };
+    let settings = Settings { members: chosen.settings.members, ..settings[best].clone() };
+    let options = arguments.options.resolved(&chosen.seasons, &settings, &[]);
+    let options = options.with_best(&points[best].options, test);
+    let resolved = Resolved { reading: arguments.reading.clone(), options };
+    let toml = toml::to_string(&resolved).expect("numbers and names are TOML");
+    write_atomically(arguments.out.join(CONFIG), toml.as_bytes())?;
+    write_atomically(arguments.out.join("sweep.csv"), csv(&tried).as_bytes())?;
+    let metrics = metrics(&tried, &left_out, &chosen, test, &device);
+    write_atomically(arguments.out.join("metrics.json"), format!("{metrics:#}\n").as_bytes())?;
+    report.lines(lines(&tried, &left_out));
+    report.line(format!("\nThe best as {}:", arguments.out.join(CONFIG).display()));
+    report.line(format!("  gatefold forecast {} \\", arguments.table.display()));
+    report.line(format!("    --config {}", arguments.out.join(CONFIG).display()));
+    let mut document = metrics;
+    document["out"] = json!(arguments.out.display().to_string());
+    document["table"] = json!(data.dataset.report().lines().collect::<Vec<_>>());
+    report.document(&document);
+    Ok(())
+}
+
+struct Sweep<'a> {
+    device: &'a Device,
+    series: &'a [&'a [f64]],
+    chosen: &'a Chosen,
+    points: &'a [Point],
+    /// Of each point.
+    settings: &'a [Settings],
+    arguments: &'a Arguments,
+}
+
+/// Combinations that could be trained, the least error first, and those that could not.
+type Results = (Vec<Tried>, Vec<(String, String)>);
+
+impl Sweep<'_> {
+    fn run(&self, report: &Report, watching: &mut Watching) -> Result<Results, ForecastError> {
+        let (mut tried, mut left_out) = (Vec::new(), Vec::new());
+        let linear = Candidate::PerSeries(Box::new(
+            gatefold_series::Linear::new(self.chosen.plan.horizon).season(self.chosen.seasons.exact),
+        ));
+        if let Ok(measures) = self.measure(&linear, watching) {
+            tried.push(Tried { name: "linear (no network)".into(), point: None, runs: vec![(0, measures)] });
+        }
+        'points: for (place, point) in self.points.iter().enumerate() {
+            let mut runs = Vec::with_capacity(self.arguments.seeds);
+            let settings = self.settings[place].clone();
+            for seed in (settings.seed..).take(self.arguments.seeds) {
+                let at = place * self.arguments.seeds + runs.len() + 1;
+                report.progress(format!("run       {at} of {}", self.points.len() * self.arguments.seeds));
+                let settings = Settings { members: 1, seed, ..settings.clone() };
+                watching.train(&settings);
+                let name = format!("{} seed={seed}", point.name);
+                match self.measure(&Candidate::Network(name, settings), watching) {
+                    Ok(measures) => runs.push((seed, measures)),
+                    // The series do not suit these settings; a failing device ends the sweep.
+                    Err(error @ (ForecastError::Series(_) | ForecastError::Settings(_))) => {
+                        left_out.push((point.name.clone(), error.to_string()));
+                        continue 'points;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            tried.push(Tried { name: point.name.clone(), point: Some(place), runs });
+        }
+        tried.sort_by(|a, b| a.mean(|of| of.mase).total_cmp(&b.mean(|of| of.mase)));
+        Ok((tried, left_out))
+    }
+
+    fn measure(&self, candidate: &Candidate, watching: &mut Watching) -> Result<Measures, ForecastError> {
+        let candidates = std::slice::from_ref(candidate);
+        let results = backtest(self.device, self.series, &self.chosen.plan, candidates, watching)?;
+        Ok(results.measures(0))
+    }
+}
+
+fn lines(tried: &[Tried], left_out: &[(String, String)]) -> Vec<String> {
+    let mut lines: Vec<String> =
+        left_out.iter().map(|(name, why)| format!("left out  {name}: {why}")).collect();
+    let best = tried.iter().position(|tried| tried.point.is_some());
+    let row = |(place, tried): (usize, &Tried)| {
+        let (least, most) = tried.spread();
+        let mark = if Some(place) == best { " *" } else { "" };
+        let numbers = [tried.mean(|of| of.mase), least, most, tried.mean(|of| of.mae)].map(figure);
+        std::iter::once(format!("{}{mark}", tried.name)).chain(numbers).collect()
+    };
+    let rows: Vec<Vec<String>> = tried.iter().enumerate().map(row).collect();
+    lines.extend(table(&["options", "MASE", "least", "most", "MAE"], &rows));
+    if let Some(best) = best {
+        let seeds = tried[best].runs.len();
+        lines.push(format!("\n* the best network, by the mean of {seeds} seeds over windows before"));
+        lines.push("the test part. Differences within the spread of seeds say little.".into());
+        let linear = tried.iter().find(|tried| tried.point.is_none());
+        if linear.is_some_and(|linear| linear.mean(|of| of.mase) <= tried[best].mean(|of| of.mase)) {
+            lines.push("No network did better than the linear regression alone.".into());
+        }
+    }
+    lines
+}
+
+fn csv(tried: &[Tried]) -> String {
+    let mut text = String::from("options,seed,mase,mae,rmse,smape,bias,crps,coverage\n");
+    for tried in tried {
+        for (seed, of) in &tried.runs {
+            let seed = if tried.point.is_some() { seed.to_string() } else { String::new() };
+            let numbers = [of.mase, of.mae, of.rmse, of.smape, of.bias].map(rounded).join(",");
+            let spread =
+                [of.crps, of.coverage].map(|value| value.map_or_else(String::new, rounded)).join(",");
+            text += &format!("{},{seed},{numbers},{spread}\n", cell(&tried.name));
+        }
+    }
+    text
+}
+
+fn metrics(
+    tried: &[Tried],
+    left_out: &[(String, String)],
+    chosen: &Chosen,
+    test: usize,
+    device: &Device,
+) -> Value {
+    let combination = |tried: &Tried| {
+        let (least, most) = tried.spread();
+        let run = |(seed, measures): &(u64, Measures)| {
+            let mut value = json!(measures);
+            value["seed"] = json!(tried.point.map(|_| seed));
+            value
+        };
+        json!({
+            "options": tried.name,
+            "network": tried.point.is_some(),
+            "mase": tried.mean(|of| of.mase),
+            "mase_least": least,
+            "mase_most": most,
+            "mae": tried.mean(|of| of.mae),
+            "runs": tried.runs.iter().map(run).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "command": "sweep",
+        "version": env!("CARGO_PKG_VERSION"),
+        "combinations": tried.iter().map(combination).collect::<Vec<_>>(),
+        "best": tried.iter().find(|tried| tried.point.is_some()).map(|tried| &tried.name),
+        "left_out": left_out,
+        "horizon": chosen.plan.horizon,
+        "seasons": chosen.seasons.lengths,
+        "windows": chosen.plan.windows,
+        "step": chosen.plan.step,
+        "calibration": chosen.plan.calibration,
+        "test": test,
+        "device": device.summary(),
+    })
+}
