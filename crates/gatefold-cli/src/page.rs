@@ -162,7 +162,7 @@ mod tests {
         let cells: Vec<String> =
             std::iter::once("n".repeat(70)).chain((0..9).map(|at| format!("-{at}.2345e-300"))).collect();
         let head = ["model", "MAE", "RMSE", "MASE", "sMAPE", "bias", "q", "CRPS", "MSIS", "c"];
-        let lines = table(&head, &[cells.clone()]);
+        let lines = table(&head, std::slice::from_ref(&cells));
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:#?}");
         let words: Vec<&str> = lines.iter().flat_map(|line| line.split_whitespace()).collect();
         assert!(cells[1..].iter().all(|cell| words.contains(&cell.as_str())), "{lines:#?}");

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// The most windows by default.
 const MOST_WINDOWS: usize = 20;
+/// The errors that an interval of 95 % needs.
+const ERRORS: usize = 19;
 
 /// How often models are fitted in a backtest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +65,8 @@ pub struct Rolling {
 
 impl Rolling {
     /// As many windows as the last fifth of the shortest series has room for, at most 20, one horizon apart; intervals of
-    /// 95 %. The calibration part is 15 % of what comes before them, and one horizon of each of ten series or more.
+    /// 95 %. The calibration part is 15 % of what comes before them, and one horizon of each of ten series or more; it is
+    /// longer, up to a third, where an interval would otherwise have too few errors.
     ///
     /// # Errors
     /// [`ForecastError::Settings`] when windows and horizon do not fit, with what does.
@@ -89,10 +92,12 @@ impl Rolling {
             level: 0.95,
             limits: (f64::NEG_INFINITY, f64::INFINITY),
         };
-        if series.len() < MANY {
-            let before = shortest.saturating_sub(rolling.evaluated());
-            rolling.calibration = ((before as f64 * VALIDATION).ceil() as usize).max(horizon);
-        }
+        let before = shortest.saturating_sub(rolling.evaluated());
+        // Overlapping origins, where there is room, until there are enough errors for an interval of 95 %.
+        let origins = ERRORS.div_ceil((series.len() * horizon).max(1));
+        let enough = (horizon + origins - 1).min(before / 3);
+        let share = if series.len() < MANY { (before as f64 * VALIDATION).ceil() as usize } else { horizon };
+        rolling.calibration = share.max(horizon).max(enough);
         rolling.stride = (series.len() * rolling.calibration).div_ceil(MOST_ORIGINS).max(1);
         rolling.check(series)?;
         Ok(rolling)

@@ -76,13 +76,16 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     parsed.collect()
 }
 
+/// Model, stage and network of a curve.
+type Curve = (String, String, usize);
+
 /// The files of one run that grow with it.
 pub(crate) struct Log {
     path: PathBuf,
     csv: BufWriter<File>,
     events: Option<PathBuf>,
-    /// The curve that TensorBoard's file is open for.
-    open: Option<((String, String, usize), EventWriter<BufWriter<File>>)>,
+    /// TensorBoard's file of the curve that grows.
+    open: Option<(Curve, EventWriter<BufWriter<File>>)>,
     begun: Instant,
     /// Seconds of an interrupted run before this one.
     before: f64,
@@ -136,7 +139,7 @@ impl Log {
     fn add_event(&mut self, row: &Row) -> io::Result<()> {
         let Some(folder) = &self.events else { return Ok(()) };
         let (model, stage, network) = row.curve();
-        let same = |open: &(String, String, usize)| (open.0.as_str(), open.1.as_str(), open.2) == row.curve();
+        let same = |open: &Curve| (open.0.as_str(), open.1.as_str(), open.2) == row.curve();
         let (_, writer) = match self.open.take() {
             Some(open) if same(&open.0) => self.open.insert(open),
             last => {
@@ -190,7 +193,7 @@ mod tests {
             update,
             loss: 0.1 * update as f32,
             learning_rate: 3e-3,
-            validation: (update % 2 == 0).then_some(0.25),
+            validation: update.is_multiple_of(2).then_some(0.25),
             seconds: update as f64,
         }
     }

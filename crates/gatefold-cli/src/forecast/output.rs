@@ -357,14 +357,12 @@ fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
     if let Some(other) = strongest_other(comparison) {
         let other = &comparison.models[other];
         let share = 100.0 * (1.0 - best.scores.mase / other.scores.mase);
-        report.line(if share >= 0.0 {
-            format!("Its error here is {share:.1} % below that of the next best,\n{}.", other.name)
-        } else {
-            format!(
-                "Its error here is {:.1} % above that of the best,\n{}.",
-                -100.0 * (1.0 - best.scores.mase / other.scores.mase),
-                other.name
-            )
+        report.line(match share {
+            share if share.is_nan() => format!("Its error here is that of the next best,\n{}.", other.name),
+            share if share >= 0.0 => {
+                format!("Its error here is {share:.1} % below that of the next best,\n{}.", other.name)
+            }
+            share => format!("Its error here is {:.1} % above that of the best,\n{}.", -share, other.name),
         });
     }
 }
@@ -406,7 +404,7 @@ pub(crate) fn figure(value: f64) -> String {
     let size = value.abs();
     let digits = if size > 0.0 { (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
     let plain = format!("{value:.digits$}");
-    if plain.len() > 9 || (size > 0.0 && size < 1e-3) { format!("{value:.2e}") } else { plain }
+    if plain.len() > 9 || (size > 0.0 && size < 1e-3) { format!("{value:.3e}") } else { plain }
 }
 
 fn metrics(run: &Run) -> serde_json::Value {

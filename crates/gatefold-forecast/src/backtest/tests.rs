@@ -163,6 +163,20 @@ fn limits_hold_and_are_measured() {
 }
 
 #[test]
+fn the_calibration_part_has_errors_enough_where_there_is_room() {
+    let calibration = |len: usize, count: usize, horizon| {
+        let series = vec![sales(0, len); count];
+        let series: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
+        Rolling::new(&series, horizon, None, Some(1), None).unwrap().calibration
+    };
+    assert_eq!(calibration(213, 1, 13), 30, "15 % of 200");
+    assert_eq!(calibration(72, 1, 12), 13, "two origins of twelve steps");
+    assert_eq!(calibration(61, 1, 1), 19);
+    assert_eq!(calibration(31, 1, 1), 10, "a third is all there is to take");
+    assert_eq!((calibration(100, 12, 1), calibration(100, 12, 6)), (2, 6));
+}
+
+#[test]
 fn too_few_samples_are_refused_with_what_would_do() {
     let series = sales(0, 40);
     let message =
