@@ -6,7 +6,7 @@ use crate::ComputeArguments;
 use crate::backtest::{Chosen, WindowOptions, choose};
 use crate::failure::Failure;
 use crate::forecast::{
-    Basis, CONFIG, check, Data, Log, Options, Report, Resolved, RunArguments, Watching, cell, commented,
+    Basis, CONFIG, Data, Log, Options, Report, Resolved, RunArguments, Watching, cell, check, commented,
     create_folder, figure, interruption, rounded,
 };
 use crate::page::table;
@@ -73,7 +73,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     if !arguments.options.models().is_empty() {
         return Err(Failure::Usage("a sweep compares networks; --model is for forecast and backtest".into()));
     }
-    let report = Report::new(arguments.run.quiet, arguments.run.json);
+    let report = Report::with_json(arguments.run.quiet, arguments.run.json);
     let data = Data::read(&arguments.table, &arguments.reading)?;
     report.lines(data.dataset.report().lines());
     let whole = data.series();
@@ -98,9 +98,15 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let log = Log::begin(&arguments.out, false, arguments.run.tensorboard.as_deref())?;
     let stop = interruption(arguments.run.quiet)?;
     let mut watching = Watching::new(&report, None, stop, &chosen.settings, log);
-    let tried =
-        Sweep { device: &device, series: &series, chosen: &chosen, points: &points, settings: &settings, arguments: &arguments }
-            .run(&report, &mut watching);
+    let tried = Sweep {
+        device: &device,
+        series: &series,
+        chosen: &chosen,
+        points: &points,
+        settings: &settings,
+        arguments: &arguments,
+    }
+    .run(&report, &mut watching);
     watching.end()?;
     let (tried, left_out) = tried.map_err(|error| match error {
         ForecastError::Stopped => {
