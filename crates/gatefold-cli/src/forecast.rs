@@ -14,7 +14,7 @@ use choices::{CellChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Folder, SavedModel};
 use gatefold_forecast::{ForecastError, compare, future};
-pub(crate) use output::{Interval, Outlook, forecast_csv, print_forecast};
+pub(crate) use output::{Interval, Outlook, figure, forecast_csv, print_forecast};
 pub(crate) use report::Report;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -187,7 +187,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn probability(text: &str) -> Result<f64, String> {
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (1.0..100.0).contains(&value) => Ok(value),
         _ => Err("expected at least 1 and below 100".into()),

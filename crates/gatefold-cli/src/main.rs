@@ -9,6 +9,7 @@ mod devices;
 mod environment;
 mod failure;
 mod forecast;
+mod impute;
 mod label;
 mod long;
 mod model_file;
@@ -49,6 +50,8 @@ enum Command {
     Forecast(Box<forecast::Arguments>),
     #[command(about = "Forecast the rows after a table, with a model that `forecast` fitted")]
     Predict(predict::Arguments),
+    #[command(about = "Fill the missing cells of a table: train, or use a model")]
+    Impute(Box<impute::Arguments>),
     #[command(about = "Tell the class of sequences of any length: train, or use a model")]
     Classify(Box<classify::Arguments>),
     #[command(about = "Label each step of sequences, or each word of sentences: train, or use a model")]
@@ -74,6 +77,7 @@ impl Command {
         match self {
             Command::Forecast(arguments) => forecast::run(*arguments),
             Command::Predict(arguments) => predict::run(&arguments),
+            Command::Impute(arguments) => impute::run(*arguments),
             Command::Classify(arguments) => classify::run(*arguments),
             Command::Label(arguments) => label::run(*arguments),
             Command::Devices(arguments) => devices::run(&arguments),

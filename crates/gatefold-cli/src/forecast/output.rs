@@ -356,7 +356,7 @@ pub(crate) fn print_forecast(report: &Report, data: &Data, outlook: &Outlook, le
 }
 
 /// Four significant digits, at most six decimals, and every digit before the point up to eight; exponents beyond.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     if value.is_nan() {
         return "-".into();
     }
