@@ -22,52 +22,52 @@ const SMALL: &str =
     "--device cpu --model=naive,linear,network --hidden 6 --input 12 --batch 16 --ensemble 1 --updates 24";
 
 /// A folder with a table of 240 months: a yearly rhythm plus deterministic values that look like noise.
-struct Folder {
+pub(crate) struct Folder {
     folder: TempDir,
 }
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Folder { folder: tempfile::tempdir().unwrap() };
         place.write("table.csv", &table(240));
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).unwrap();
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    fn metrics(&self, out: &str) -> Value {
+    pub(crate) fn metrics(&self, out: &str) -> Value {
         serde_json::from_str(&self.read(&format!("{out}/metrics.json"))).unwrap()
     }
 
     /// The rows of a CSV file, each by the names of its columns.
-    fn rows(&self, name: &str) -> Vec<HashMap<String, String>> {
+    pub(crate) fn rows(&self, name: &str) -> Vec<HashMap<String, String>> {
         let text = self.read(name);
         let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
         let names = lines.next().unwrap();
         lines.map(|cells| names.iter().cloned().zip(cells).collect()).collect()
     }
 
-    fn command(&self, arguments: &str) -> Command {
+    pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatefold"));
         command.current_dir(self.folder.path()).args(arguments.split_whitespace());
         command
     }
 
-    fn run(&self, arguments: &str) -> Output {
+    pub(crate) fn run(&self, arguments: &str) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    fn succeed(&self, arguments: &str) -> String {
+    pub(crate) fn succeed(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "gatefold {arguments}: {:?} {error}", output.status);
@@ -75,7 +75,7 @@ impl Folder {
     }
 
     /// The one line on stderr of a command that must fail with this code.
-    fn fail(&self, code: i32, arguments: &str) -> String {
+    pub(crate) fn fail(&self, code: i32, arguments: &str) -> String {
         let output = self.run(arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "gatefold {arguments}: {error}");
@@ -84,7 +84,7 @@ impl Folder {
         lines[0].into()
     }
 
-    fn assert_same_files(&self, one: &str, other: &str) {
+    pub(crate) fn assert_same_files(&self, one: &str, other: &str) {
         let read = |folder: &str, name: &str| fs::read(self.path(folder).join(name)).unwrap();
         let differ: Vec<&str> =
             OUTPUTS.into_iter().filter(|name| read(one, name) != read(other, name)).collect();
@@ -261,7 +261,7 @@ fn quiet_is_silent_and_progress_is_plain_lines_without_a_terminal() {
 
 /// Interrupts the command, as Ctrl-C does, as soon as it shows this line.
 #[cfg(unix)]
-fn interrupt_at(place: &Folder, arguments: &str, shown: &str) -> (Option<i32>, String) {
+pub(crate) fn interrupt_at(place: &Folder, arguments: &str, shown: &str) -> (Option<i32>, String) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
     let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

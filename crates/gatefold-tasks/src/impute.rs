@@ -467,3 +467,6 @@ impl ImputeErrors {
 pub(super) fn around(input: &Array2<f32>, begin: usize, len: usize) -> ArrayView2<'_, f32> {
     input.slice(ndarray::s![begin..begin + len, ..])
 }
+
+#[cfg(test)]
+mod tests;

@@ -592,3 +592,6 @@ pub fn most_probable(probabilities: &[Array2<f64>]) -> Vec<usize> {
         .flat_map(|found| found.rows().into_iter().map(|row| largest(row)).collect::<Vec<_>>())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

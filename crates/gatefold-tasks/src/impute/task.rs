@@ -252,3 +252,14 @@ impl Task for ImputeTask {
         Ok((count > 0).then(|| sum / count as f64))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Everything that networks see in training, and what they are to answer.
+    pub(in super::super) fn inputs(task: &ImputeTask) -> Vec<f32> {
+        let numbers = task.examples.iter().flat_map(|example| example.input.iter().chain(&example.wanted));
+        numbers.copied().collect()
+    }
+}
