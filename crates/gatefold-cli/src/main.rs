@@ -11,6 +11,7 @@ mod environment;
 mod failure;
 mod forecast;
 mod html;
+mod impute;
 mod label;
 mod long;
 mod model_file;
@@ -59,6 +60,8 @@ enum Command {
     Sweep(Box<sweep::Arguments>),
     #[command(about = "Compare runs: their errors as a table, and losses and errors as plots")]
     Plot(plot::Arguments),
+    #[command(about = "Fill the missing cells of a table: train, or use a model")]
+    Impute(Box<impute::Arguments>),
     #[command(about = "Tell the class of sequences of any length: train, or use a model")]
     Classify(Box<classify::Arguments>),
     #[command(about = "Label each step of sequences, or each word of sentences: train, or use a model")]
@@ -87,6 +90,7 @@ impl Command {
             Command::Sweep(arguments) => sweep::run(*arguments),
             Command::Plot(arguments) => plot::run(&arguments),
             Command::Predict(arguments) => predict::run(&arguments),
+            Command::Impute(arguments) => impute::run(*arguments),
             Command::Classify(arguments) => classify::run(*arguments),
             Command::Label(arguments) => label::run(*arguments),
             Command::Devices(arguments) => devices::run(&arguments),

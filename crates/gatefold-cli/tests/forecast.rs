@@ -170,7 +170,7 @@ fn quiet_is_silent_and_progress_is_plain_lines_without_a_terminal() {
 
 /// Interrupts the command, as Ctrl-C does, as soon as it shows this line.
 #[cfg(unix)]
-fn interrupt_at(place: &Folder, arguments: &str, shown: &str) -> (Option<i32>, String) {
+pub(crate) fn interrupt_at(place: &Folder, arguments: &str, shown: &str) -> (Option<i32>, String) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
     let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

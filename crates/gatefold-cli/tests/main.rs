@@ -7,3 +7,4 @@ mod models;
 mod report;
 mod support;
 mod sweep;
+mod tasks;

@@ -6,6 +6,7 @@
 mod classify;
 mod error;
 mod fit;
+mod impute;
 mod label;
 mod long;
 mod nearest;
@@ -18,6 +19,10 @@ mod words;
 pub use classify::{Classifier, ClassifierData, ClassifyData, ClassifySettings, ClassifyTask, largest};
 pub use error::TaskError;
 pub use fit::{FitSettings, Fitted, Look, Task, Watch, fit};
+pub use impute::{
+    Filled, Hidden, ImputeData, ImputeErrors, ImputeSettings, ImputeTask, Imputer, ImputerData, METHODS,
+    Method, Regressions, Rhythm,
+};
 pub use label::{
     LabelData, LabelSettings, LabelTask, Labeller, LabellerData, NEIGHBOURHOOD, Piece, Reader, most_probable,
 };
