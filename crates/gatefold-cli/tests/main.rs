@@ -3,3 +3,4 @@
 mod forecast;
 mod machine;
 mod models;
+mod texts;

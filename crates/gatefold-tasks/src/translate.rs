@@ -22,25 +22,33 @@ const BATCH: usize = 64;
 const ROWS: usize = 64;
 /// The most words of either language that a model knows.
 const MOST_WORDS: usize = 10_000;
-/// The share of the validation targets' words that must be known for words to be chosen, in per cent.
+/// The share of the validation part's words that must be known, in either language, for words to be chosen, in per cent.
 const KNOWN_WORDS: usize = 95;
 /// The power of the length that the log-probability of a translation is divided by.
 const LENGTH_POWER: f32 = 0.6;
 /// How much longer a translation may be than the longest of the training part.
 const ROOM: usize = 8;
 
-/// The unit that suits the pairs, and the reason: words where almost all words of new targets are known.
+/// The unit that suits the pairs, and the reason: words where almost all words of new sources and targets are known.
 pub fn suited_pair_unit(parts: &PairParts) -> (Unit, String) {
-    let targets =
-        |pairs: &[Pair]| pairs.iter().map(|pair| spaced(&pair.target, Unit::Word)).collect::<Vec<_>>();
-    let known = targets(&parts.training);
-    let vocabulary = UnitVocabulary::new(Unit::Word, known.iter().map(String::as_str), 2, MOST_WORDS);
-    let tokens: Vec<u32> =
-        targets(&parts.validation).iter().flat_map(|text| vocabulary.encode(text)).collect();
-    let found = tokens.iter().filter(|token| **token != UnitVocabulary::UNKNOWN).count();
-    let share = 100 * found / tokens.len().max(1);
-    let unit = if share >= KNOWN_WORDS { Unit::Word } else { Unit::Char };
-    (unit, format!("{share} % of the words of new targets occur twice in training"))
+    let known_share = |of: fn(&Pair) -> &str| {
+        let texts =
+            |pairs: &[Pair]| pairs.iter().map(|pair| spaced(of(pair), Unit::Word)).collect::<Vec<_>>();
+        let known = texts(&parts.training);
+        let vocabulary = UnitVocabulary::new(Unit::Word, known.iter().map(String::as_str), 2, MOST_WORDS);
+        let tokens: Vec<u32> =
+            texts(&parts.validation).iter().flat_map(|text| vocabulary.encode(text)).collect();
+        let found = tokens.iter().filter(|token| **token != UnitVocabulary::UNKNOWN).count();
+        100 * found / tokens.len().max(1)
+    };
+    let (source, target) = (known_share(|pair| &pair.source), known_share(|pair| &pair.target));
+    let unit = if source.min(target) >= KNOWN_WORDS { Unit::Word } else { Unit::Char };
+    (
+        unit,
+        format!(
+            "{source} % of the words of new sources and {target} % of new targets occur twice in training"
+        ),
+    )
 }
 
 /// The text as its units are counted: a first word has a space before it, as every other word has.

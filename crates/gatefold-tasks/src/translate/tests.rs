@@ -161,14 +161,27 @@ fn the_nearest_source_lends_its_translation() {
 fn words_are_chosen_where_they_are_known() {
     let parts = PairParts::new(&pairs(), 99, 1).unwrap();
     assert_eq!(suited_pair_unit(&parts).0, Unit::Word);
-    let mut rare = parts;
-    for (k, pair) in rare.validation.iter_mut().enumerate() {
+    let reason = |parts: &PairParts| {
+        let (unit, reason) = suited_pair_unit(parts);
+        assert_eq!(unit, Unit::Char);
+        reason
+    };
+    let (mut rare_targets, mut rare_sources) = (parts.clone(), parts);
+    for (k, pair) in rare_targets.validation.iter_mut().enumerate() {
         pair.target = format!("unseen{k} {}", pair.target);
     }
-    let (unit, reason) = suited_pair_unit(&rare);
+    let occur = "occur twice in training";
     assert_eq!(
-        (unit, reason.as_str()),
-        (Unit::Char, "75 % of the words of new targets occur twice in training")
+        reason(&rare_targets),
+        format!("100 % of the words of new sources and 75 % of new targets {occur}")
+    );
+    // Figures: each source is one word, and none occurs twice.
+    for (k, pair) in rare_sources.training.iter_mut().chain(&mut rare_sources.validation).enumerate() {
+        pair.source = k.to_string();
+    }
+    assert_eq!(
+        reason(&rare_sources),
+        format!("0 % of the words of new sources and 100 % of new targets {occur}")
     );
 }
 
