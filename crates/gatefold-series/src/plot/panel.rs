@@ -10,6 +10,9 @@ use std::sync::Once;
 /// DejaVu Sans; its licence is in the same folder.
 static FONT: &[u8] = include_bytes!("../../fonts/DejaVuSans.ttf");
 pub(super) const INK: RGBColor = RGBColor(60, 60, 66);
+/// Pixels of the line before a curve's name, and of the gap before that.
+const NAME_LINE: i32 = 32;
+const NAME_GAP: i32 = 22;
 /// Pixels of a PNG per pixel of the SVG, for high-resolution screens.
 const PNG_SCALE: u32 = 2;
 /// plotters does not smooth thick lines, so PNGs are drawn this much larger and averaged.
@@ -146,8 +149,9 @@ impl Panel {
     ) -> Result<(), SeriesError> {
         let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale))).color(&INK);
         let px = |pixels: u32| (pixels * scale) as i32;
-        let (heading, body) = area.split_vertically(px(40));
-        self.draw_heading(&heading, scale)?;
+        let rows = self.name_rows(area.dim_in_pixel().0 as i32, scale)?;
+        let (heading, body) = area.split_vertically(px(rows.last().map_or(20, |row| row.0) + 20));
+        self.draw_heading(&heading, &rows, scale)?;
         let mut chart = ChartBuilder::on(&body)
             .margin_left(px(18))
             .margin_right(px(24))
@@ -198,30 +202,55 @@ impl Panel {
         Ok(())
     }
 
+    /// The curves' names above the plot in rows, each with its height in pixels of the SVG: beside the title if there is room
+    /// for all, else below it.
+    fn name_rows(&self, width: i32, scale: u32) -> Result<Vec<(u32, Vec<&Curve>)>, SeriesError> {
+        let text_width = |text: &str, size: u32| {
+            let font = FontDesc::from(("sans-serif", f64::from(size * scale)));
+            let ((left, _), (right, _)) = font.layout_box(text).map_err(failed)?;
+            Ok::<i32, SeriesError>(right - left)
+        };
+        let named = self.curves.iter().filter(|curve| !curve.points.is_empty() && !curve.name.is_empty());
+        let room = width - 2 * 24 * scale as i32;
+        let (mut rows, mut taken) = (Vec::<Vec<&Curve>>::new(), room);
+        let mut all = text_width(&self.title, 17)?;
+        for curve in named {
+            let name = text_width(&curve.name, 15)? + (NAME_LINE + NAME_GAP) * scale as i32;
+            all += name;
+            if taken + name > room {
+                rows.push(Vec::new());
+                taken = 0;
+            }
+            taken += name;
+            rows.last_mut().expect("there is a row").push(curve);
+        }
+        let first = if all > room { 46 } else { 20 };
+        Ok((first..).step_by(24).zip(rows).collect())
+    }
+
     /// Draws the title on the left and the curves' names on the right, above the plot and never over it.
     fn draw_heading<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
+        rows: &[(u32, Vec<&Curve>)],
         scale: u32,
     ) -> Result<(), SeriesError> {
         let px = |pixels: u32| (pixels * scale) as i32;
         let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale)));
         let style = |size: u32| font(size).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw_text(&self.title, &style(17), (px(24), px(20))).map_err(failed)?;
-        let mut right = area.dim_in_pixel().0 as i32 - px(24);
-        for curve in
-            self.curves.iter().rev().filter(|curve| !curve.points.is_empty() && !curve.name.is_empty())
-        {
-            let ((left, _), (end, _)) = font(15).layout_box(&curve.name).map_err(failed)?;
-            right -= end - left;
-            area.draw_text(&curve.name, &style(15), (right, px(20))).map_err(failed)?;
-            let line = [(right - px(32), px(20)), (right - px(8), px(20))];
-            area.draw(&PathElement::new(
-                line,
-                curve.color.stroke_width(if curve.upper.is_empty() { 3 } else { 12 } * scale),
-            ))
-            .map_err(failed)?;
-            right -= px(32 + 22);
+        for (height, row) in rows {
+            let height = px(*height);
+            let mut right = area.dim_in_pixel().0 as i32 - px(24);
+            for curve in row.iter().rev() {
+                let ((left, _), (end, _)) = font(15).layout_box(&curve.name).map_err(failed)?;
+                right -= end - left;
+                area.draw_text(&curve.name, &style(15), (right, height)).map_err(failed)?;
+                let line = [(right - px(32), height), (right - px(8), height)];
+                let thickness = if curve.upper.is_empty() { 3 } else { 12 } * scale;
+                area.draw(&PathElement::new(line, curve.color.stroke_width(thickness))).map_err(failed)?;
+                right -= (NAME_LINE + NAME_GAP) * scale as i32;
+            }
         }
         Ok(())
     }
