@@ -11,6 +11,7 @@ mod environment;
 mod failure;
 mod forecast;
 mod html;
+mod generate;
 mod impute;
 mod label;
 mod long;
@@ -21,10 +22,13 @@ mod plot;
 mod predict;
 mod results;
 mod run;
+mod score;
 mod selfcheck;
 mod sweep;
 mod table;
 mod task;
+mod texts;
+mod translate;
 mod tune;
 
 use clap::builder::RangedU64ValueParser;
@@ -66,6 +70,12 @@ enum Command {
     Classify(Box<classify::Arguments>),
     #[command(about = "Label each step of sequences, or each word of sentences: train, or use a model")]
     Label(Box<label::Arguments>),
+    #[command(about = "Continue a text by characters or words: train, or use a model")]
+    Generate(Box<generate::Arguments>),
+    #[command(about = "Translate short texts, learnt from pairs: train, or use a model")]
+    Translate(Box<translate::Arguments>),
+    #[command(about = "Give a text a number from -1 to 1: train, or use a model")]
+    Score(Box<score::Arguments>),
     #[command(about = "List the devices of this machine, and which one `--device auto` takes")]
     Devices(devices::Arguments),
     #[command(about = "Compare every kernel with the reference on the adapters of this machine")]
@@ -93,6 +103,9 @@ impl Command {
             Command::Impute(arguments) => impute::run(*arguments),
             Command::Classify(arguments) => classify::run(*arguments),
             Command::Label(arguments) => label::run(*arguments),
+            Command::Generate(arguments) => generate::run(*arguments),
+            Command::Translate(arguments) => translate::run(*arguments),
+            Command::Score(arguments) => score::run(*arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Selfcheck(arguments) => selfcheck::run(&arguments),
             Command::Describe(arguments) => describe::run(&arguments),

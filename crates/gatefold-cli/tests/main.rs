@@ -8,3 +8,4 @@ mod report;
 mod support;
 mod sweep;
 mod tasks;
+mod texts;
