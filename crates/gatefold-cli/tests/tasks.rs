@@ -103,7 +103,7 @@ fn classify_learns_and_its_model_classifies() {
         assert_eq!(found[&row["name"]], row["p_rise"], "{}", row["name"]);
     }
     let printed = place.succeed("classify use o slopes.csv --device cpu");
-    assert!(printed.starts_with("name,predicted,probability,p_fall,p_rise\ns0,"), "{printed}");
+    assert!(printed.starts_with("name,part,predicted,probability,p_fall,p_rise\ns0,train,"), "{printed}");
 }
 
 #[test]
