@@ -1,8 +1,8 @@
 //! `gatefold impute`, `classify` and `label`, from end to end as a user runs them.
 
-use crate::support::Folder;
 #[cfg(unix)]
 use crate::forecast::interrupt_at;
+use crate::support::Folder;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
