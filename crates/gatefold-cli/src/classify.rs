@@ -209,7 +209,7 @@ fn evaluate(
 ) -> Result<(), Failure> {
     let scaled: Vec<ArrayView2<f32>> = data.test.iter().map(|at| data.scaled[*at].view()).collect();
     let probabilities = classifier.probabilities(&scaled)?;
-    let predicted: Vec<usize> = probabilities.rows().into_iter().map(|row| largest(row)).collect();
+    let predicted: Vec<usize> = probabilities.rows().into_iter().map(largest).collect();
     let matrix = data.confusion(&predicted)?;
     let mut rows = vec![("network".to_owned(), matrix.clone())];
     rows.push(("nearest, mean and deviation".into(), data.confusion(&data.nearest_by_features())?));
