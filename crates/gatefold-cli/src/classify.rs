@@ -129,7 +129,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     let mut networks = Vec::new();
     for member in 0..members {
         let task = ClassifyTask::new(&data, settings, member);
-        let fitting = FitSettings { seed: fitting.seed + member as u64, ..fitting.clone() };
+        let fitting = FitSettings { seed: fitting.seed.wrapping_add(member as u64), ..fitting.clone() };
         let fitted = {
             let mut watching = run.watch(&fitting, (member, members), "validation loss");
             fit(&run.device, &task, &fitting, &mut watching)
@@ -209,7 +209,7 @@ fn evaluate(
 ) -> Result<(), Failure> {
     let scaled: Vec<ArrayView2<f32>> = data.test.iter().map(|at| data.scaled[*at].view()).collect();
     let probabilities = classifier.probabilities(&scaled)?;
-    let predicted: Vec<usize> = probabilities.rows().into_iter().map(|row| largest(row)).collect();
+    let predicted: Vec<usize> = probabilities.rows().into_iter().map(largest).collect();
     let matrix = data.confusion(&predicted)?;
     let mut rows = vec![("network".to_owned(), matrix.clone())];
     rows.push(("nearest, mean and deviation".into(), data.confusion(&data.nearest_by_features())?));

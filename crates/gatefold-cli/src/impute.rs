@@ -163,7 +163,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     run.report.line(format!("device    {}\n", run.device.summary()));
     let mut networks = Vec::new();
     for member in 0..members {
-        let fitting = FitSettings { seed: fitting.seed + member as u64, ..fitting.clone() };
+        let fitting = FitSettings { seed: fitting.seed.wrapping_add(member as u64), ..fitting.clone() };
         let fitted = {
             let mut watching = run.watch(&fitting, (member, members), "validation error");
             fit(&run.device, &task, &fitting, &mut watching)

@@ -178,7 +178,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     let mut networks = Vec::new();
     for member in 0..members {
         let task = LabelTask::new(&data, settings, member);
-        let fitting = FitSettings { seed: fitting.seed + member as u64, ..fitting.clone() };
+        let fitting = FitSettings { seed: fitting.seed.wrapping_add(member as u64), ..fitting.clone() };
         let fitted = {
             let mut watching = run.watch(&fitting, (member, members), "validation loss");
             fit(&run.device, &task, &fitting, &mut watching)

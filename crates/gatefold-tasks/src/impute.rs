@@ -413,7 +413,7 @@ impl Imputer {
     fn added(&self, input: ArrayView2<f32>) -> Result<Vec<f64>, TaskError> {
         let mut sum = vec![0.0; input.nrows()];
         for network in &self.networks {
-            let output = network.predict(&input.insert_axis(Axis(1)).to_owned())?;
+            let output = network.predict(input.insert_axis(Axis(1)))?;
             sum.iter_mut().zip(&output).for_each(|(sum, value)| *sum += f64::from(*value));
         }
         sum.iter_mut().for_each(|sum| *sum /= self.networks.len() as f64);

@@ -275,8 +275,11 @@ impl LabelData {
     }
 }
 
+/// The class of each step of each sequence.
+type Labels = Vec<Vec<Option<usize>>>;
+
 /// All classes, and each step's by its place among them.
-fn classes_of(tags: &[&[Option<String>]]) -> Result<(Vec<String>, Vec<Vec<Option<usize>>>), TaskError> {
+fn classes_of(tags: &[&[Option<String>]]) -> Result<(Vec<String>, Labels), TaskError> {
     let classes = sorted_classes(tags.iter().flat_map(|tags| tags.iter().flatten()).map(String::as_str));
     if classes.len() < 2 {
         return Err(TaskError::Data(match classes.first() {
@@ -587,10 +590,7 @@ impl Labeller {
 
 /// The most probable class of each step of all sequences, one after the other.
 pub fn most_probable(probabilities: &[Array2<f64>]) -> Vec<usize> {
-    probabilities
-        .iter()
-        .flat_map(|found| found.rows().into_iter().map(|row| largest(row)).collect::<Vec<_>>())
-        .collect()
+    probabilities.iter().flat_map(|found| found.rows().into_iter().map(largest).collect::<Vec<_>>()).collect()
 }
 
 #[cfg(test)]

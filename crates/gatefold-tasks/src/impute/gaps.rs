@@ -68,9 +68,8 @@ pub(crate) fn interpolated(values: &[f64]) -> Vec<f64> {
     lines[last + 1..].fill(values[*last]);
     for pair in places.windows(2) {
         let step = (values[pair[1]] - values[pair[0]]) / (pair[1] - pair[0]) as f64;
-        for at in pair[0] + 1..pair[1] {
-            lines[at] = values[pair[0]] + step * (at - pair[0]) as f64;
-        }
+        let gap = lines[pair[0] + 1..pair[1]].iter_mut().enumerate();
+        gap.for_each(|(after, value)| *value = values[pair[0]] + step * (after + 1) as f64);
     }
     lines
 }

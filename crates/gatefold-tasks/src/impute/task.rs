@@ -243,7 +243,7 @@ impl Task for ImputeTask {
     fn error(&self, network: &Network) -> Result<Option<f64>, TaskError> {
         let (mut sum, mut count) = (0.0, 0usize);
         for example in &self.validation {
-            let output = network.predict(&example.input.view().insert_axis(Axis(1)).to_owned())?;
+            let output = network.predict(example.input.view().insert_axis(Axis(1)))?;
             for (at, wanted) in example.hidden.iter().zip(&example.wanted) {
                 sum += f64::from((output[[*at, 0, 0]] - wanted).abs());
                 count += 1;

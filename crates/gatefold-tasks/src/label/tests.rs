@@ -103,7 +103,7 @@ fn the_vocabulary_is_that_of_the_training_sentences() {
     let sentence = |at: usize| Sentence {
         line: 1,
         words: vec!["the".into(), format!("word{at}x")],
-        tags: vec![Some("D".into()), Some(if at % 2 == 0 { "N" } else { "V" }.into())],
+        tags: vec![Some("D".into()), Some(if at.is_multiple_of(2) { "N" } else { "V" }.into())],
     };
     let sentences: Vec<Sentence> = (0..20).map(sentence).collect();
     let data = LabelData::of_sentences(&sentences, WordColumns::default(), 0.2, 1).unwrap();

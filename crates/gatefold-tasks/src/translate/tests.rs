@@ -93,7 +93,7 @@ fn a_beam_is_never_ranked_below_greedy_and_its_probability_is_the_networks() {
     // The same, step by step from the encoder's states.
     let marks = translator.languages.marks();
     for (at, (tokens, log_probability)) in greedy.iter().enumerate().take(5) {
-        let encoded = translator.network.encode(&sequences(&rows[at..=at]).unwrap()).unwrap();
+        let encoded = translator.network.encode(sequences(&rows[at..=at]).unwrap()).unwrap();
         let mut stream = translator.network.stream(1).unwrap();
         stream.set_states(&encoded).unwrap();
         let (mut sum, mut last) = (0.0, marks.begin);
