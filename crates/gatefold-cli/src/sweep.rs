@@ -6,7 +6,7 @@ use crate::ComputeArguments;
 use crate::backtest::{Chosen, WindowOptions, choose};
 use crate::failure::Failure;
 use crate::forecast::{
-    Basis, CONFIG, check, Data, Log, Options, Report, Resolved, RunArguments, Watching, cell, commented,
+    Basis, CONFIG, Data, Log, Options, Report, Resolved, RunArguments, Watching, cell, check, commented,
     create_folder, figure, interruption, rounded,
 };
 use crate::page::table;
@@ -98,9 +98,15 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let log = Log::begin(&arguments.out, false, arguments.run.tensorboard.as_deref())?;
     let stop = interruption(arguments.run.quiet)?;
     let mut watching = Watching::new(&report, None, stop, &chosen.settings, log);
-    let tried =
-        Sweep { device: &device, series: &series, chosen: &chosen, points: &points, settings: &settings, arguments: &arguments }
-            .run(&report, &mut watching);
+    let tried = Sweep {
+        device: &device,
+        series: &series,
+        chosen: &chosen,
+        points: &points,
+        settings: &settings,
+        arguments: &arguments,
+    }
+    .run(&report, &mut watching);
     watching.end()?;
     let (tried, left_out) = tried.map_err(|error| match error {
         ForecastError::Stopped => {
@@ -148,9 +154,8 @@ type Results = (Vec<Tried>, Vec<(String, String)>);
 impl Sweep<'_> {
     fn run(&self, report: &Report, watching: &mut Watching) -> Result<Results, ForecastError> {
         let (mut tried, mut left_out) = (Vec::new(), Vec::new());
-        let linear = Candidate::PerSeries(Box::new(
-            gatefold_series::Linear::new(self.chosen.plan.horizon).season(self.chosen.seasons.exact),
-        ));
+        let linear = gatefold_series::Linear::new(self.chosen.plan.horizon).season(self.chosen.seasons.exact);
+        let linear = Candidate::PerSeries(Box::new(linear), self.chosen.settings.beside.clone());
         if let Ok(measures) = self.measure(&linear, watching) {
             tried.push(Tried { name: "linear (no network)".into(), point: None, runs: vec![(0, measures)] });
         }

@@ -28,8 +28,7 @@ fn assert_alone(page: &str) {
     }
 }
 
-const FORECAST: [&str; 8] =
-    ["mae", "rmse", "mase", "smape", "bias", "validation_mase", "msis", "coverage"];
+const FORECAST: [&str; 8] = ["mae", "rmse", "mase", "smape", "bias", "validation_mase", "msis", "coverage"];
 const BACKTEST: [&str; 9] =
     ["mae", "rmse", "mase", "smape", "bias", "quantile_loss", "crps", "msis", "coverage"];
 

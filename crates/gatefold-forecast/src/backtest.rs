@@ -358,7 +358,8 @@ impl Backtest {
             sum.iter().map(|sum| sum / count).collect()
         };
         let bands = |of: fn(&Rolled) -> &Option<Vec<Array3<f64>>>| -> Option<Vec<Array3<f64>>> {
-            let known: Vec<_> = members.iter().filter_map(|member| of(&self.models[*member]).as_ref()).collect();
+            let known: Vec<_> =
+                members.iter().filter_map(|member| of(&self.models[*member]).as_ref()).collect();
             (0..series.len()).map(|at| mean_band(known.iter().map(|bands| &bands[at]))).collect()
         };
         let calibration = Part {

@@ -129,10 +129,8 @@ pub(super) fn terms(
     units: &[f64],
     calibrations: &[Option<Calibration>],
 ) -> Result<Vec<Array2<Term>>, ForecastError> {
-    let spreads: Vec<Option<Spread>> = calibrations
-        .iter()
-        .map(|known| known.as_ref().map(|known| Spread::of(known, plan.level)))
-        .collect();
+    let spreads: Vec<Option<Spread>> =
+        calibrations.iter().map(|known| known.as_ref().map(|known| Spread::of(known, plan.level))).collect();
     let mut all = Vec::with_capacity(part.forecasts.len());
     for (series, forecasts) in part.forecasts.iter().enumerate() {
         let (truth, unit) = (&truth[series], units[series]);
