@@ -71,6 +71,27 @@ fn vowels_of_any_length_are_classified() {
 }
 
 #[test]
+fn models_remember_as_far_and_as_much_as_they_can() {
+    let out = std::env::temp_dir().join(format!("gatefold-memory-{}", std::process::id()));
+    let printed =
+        run("memory", &["--device", "cpu", "--quick", "--out", out.to_str().expect("a plain path")]);
+    let long = |name| numbers(&printed, name);
+    // 5 steps back, which is within the width of 12, and 20, which is not.
+    let convolution = long("convolution, 12");
+    assert!(convolution[0] > 95.0 && convolution[1] < 65.0, "{printed}");
+    assert!(long("dense, 40").iter().all(|share| *share > 95.0), "{printed}");
+    assert!(long("lstm").iter().all(|share| *share > 90.0), "{printed}");
+    // Two values at a time, and four: 4 states have room for two.
+    let (small, large) = (long("hmm, 4 states"), long("hmm, 16 states"));
+    assert!(small[0] > 85.0 && small[1] < 65.0 && large[1] > 85.0, "{printed}");
+    for name in ["memory-long.svg", "memory-much.svg"] {
+        let plot = std::fs::read_to_string(out.join(name)).expect("the plot is there");
+        assert!(plot.contains("lstm") && plot.contains("</svg>"), "{name}");
+    }
+    std::fs::remove_dir_all(&out).expect("the test's own directory");
+}
+
+#[test]
 fn every_step_gets_its_label() {
     let shares = quick("label_activity", &["gru ", "most frequent class"]);
     assert!(shares[0] > 2.0 * shares[1], "{shares:?}");

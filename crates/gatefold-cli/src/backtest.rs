@@ -6,8 +6,8 @@ mod output;
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::{
-    Basis, Data, Log, NetworkOptions, Options, Report, RunArguments, Watching, commented, create_folder,
-    interruption,
+    Basis, Data, Log, NetworkOptions, Options, Report, RunArguments, Watching, check, commented,
+    create_folder, interruption,
 };
 use crate::table::TableArguments;
 use gatefold_forecast::{Candidate, ForecastError, Refit, Rolling, Seasons, Settings, backtest};
@@ -175,6 +175,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let series = data.series();
     let chosen =
         choose(&series, Basis::of(&data, &arguments.options)?, &arguments.windows, &arguments.options)?;
+    check(&chosen.settings, data.names(), &series)?;
     arguments.reading.target = data.dataset.targets().to_vec();
     let device = arguments.compute.open(quiet)?;
     create_folder(&arguments.out)?;

@@ -250,7 +250,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn probability(text: &str) -> Result<f64, String> {
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (1.0..100.0).contains(&value) => Ok(value),
         _ => Err("expected at least 1 and below 100".into()),

@@ -10,7 +10,9 @@ mod devices;
 mod environment;
 mod failure;
 mod forecast;
+mod generate;
 mod html;
+mod impute;
 mod label;
 mod long;
 mod model_file;
@@ -20,10 +22,13 @@ mod plot;
 mod predict;
 mod results;
 mod run;
+mod score;
 mod selfcheck;
 mod sweep;
 mod table;
 mod task;
+mod texts;
+mod translate;
 mod tune;
 
 use clap::builder::RangedU64ValueParser;
@@ -59,10 +64,18 @@ enum Command {
     Sweep(Box<sweep::Arguments>),
     #[command(about = "Compare runs: their errors as a table, and losses and errors as plots")]
     Plot(plot::Arguments),
+    #[command(about = "Fill the missing cells of a table: train, or use a model")]
+    Impute(Box<impute::Arguments>),
     #[command(about = "Tell the class of sequences of any length: train, or use a model")]
     Classify(Box<classify::Arguments>),
     #[command(about = "Label each step of sequences, or each word of sentences: train, or use a model")]
     Label(Box<label::Arguments>),
+    #[command(about = "Continue a text by characters or words: train, or use a model")]
+    Generate(Box<generate::Arguments>),
+    #[command(about = "Translate short texts, learnt from pairs: train, or use a model")]
+    Translate(Box<translate::Arguments>),
+    #[command(about = "Give a text a number from -1 to 1: train, or use a model")]
+    Score(Box<score::Arguments>),
     #[command(about = "List the devices of this machine, and which one `--device auto` takes")]
     Devices(devices::Arguments),
     #[command(about = "Compare every kernel with the reference on the adapters of this machine")]
@@ -87,8 +100,12 @@ impl Command {
             Command::Sweep(arguments) => sweep::run(*arguments),
             Command::Plot(arguments) => plot::run(&arguments),
             Command::Predict(arguments) => predict::run(&arguments),
+            Command::Impute(arguments) => impute::run(*arguments),
             Command::Classify(arguments) => classify::run(*arguments),
             Command::Label(arguments) => label::run(*arguments),
+            Command::Generate(arguments) => generate::run(*arguments),
+            Command::Translate(arguments) => translate::run(*arguments),
+            Command::Score(arguments) => score::run(*arguments),
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Selfcheck(arguments) => selfcheck::run(&arguments),
             Command::Describe(arguments) => describe::run(&arguments),

@@ -111,7 +111,7 @@ impl Run {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let report = Report::new(arguments.quiet, arguments.json);
+    let report = Report::with_json(arguments.quiet, arguments.json);
     let read = |(folder, name): (&PathBuf, String)| Run::read(folder, name, arguments.model.as_deref());
     let runs: Vec<Run> =
         arguments.runs.iter().zip(names(&arguments.runs)).map(read).collect::<Result<_, _>>()?;

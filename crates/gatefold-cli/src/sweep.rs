@@ -73,7 +73,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     if !arguments.options.models().is_empty() {
         return Err(Failure::Usage("a sweep compares networks; --model is for forecast and backtest".into()));
     }
-    let report = Report::new(arguments.run.quiet, arguments.run.json);
+    let report = Report::with_json(arguments.run.quiet, arguments.run.json);
     let data = Data::read(&arguments.table, &arguments.reading)?;
     report.lines(data.dataset.report().lines());
     let whole = data.series();

@@ -62,9 +62,9 @@ pub(crate) struct RunArguments {
 #[serde(rename_all = "kebab-case")]
 #[command(next_help_heading = "The network")]
 pub(crate) struct NetworkArguments {
-    /// The recurrent cell
-    #[arg(long, value_name = "CELL", default_value = "gru")]
-    pub(crate) cell: CellChoice,
+    /// The recurrent cell [default: gru; lstm for generate and translate]
+    #[arg(long, value_name = "CELL")]
+    pub(crate) cell: Option<CellChoice>,
     /// Units in each recurrent layer [default: from the data]
     #[arg(long, value_name = "N", value_parser = count())]
     pub(crate) hidden: Option<usize>,
@@ -100,10 +100,16 @@ pub(crate) enum CellChoice {
 impl NetworkArguments {
     /// The recurrent layers, of the usual width and number unless options say otherwise.
     pub(crate) fn recurrent(&self, hidden: usize, layers: usize) -> Recurrent {
+        self.recurrent_of(Cell::Gru, hidden, layers)
+    }
+
+    /// The same for tasks that another cell suits.
+    pub(crate) fn recurrent_of(&self, cell: Cell, hidden: usize, layers: usize) -> Recurrent {
         let cell = match self.cell {
-            CellChoice::Gru => Cell::Gru,
-            CellChoice::Lstm => Cell::Lstm,
-            CellChoice::Rnn => Cell::Rnn,
+            None => cell,
+            Some(CellChoice::Gru) => Cell::Gru,
+            Some(CellChoice::Lstm) => Cell::Lstm,
+            Some(CellChoice::Rnn) => Cell::Rnn,
         };
         Recurrent { cell, hidden: self.hidden.unwrap_or(hidden), layers: self.layers.unwrap_or(layers) }
     }

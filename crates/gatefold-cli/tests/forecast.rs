@@ -123,6 +123,9 @@ fn cells_losses_and_optimisers_are_taken() {
         "--cell rnn",
         "--loss squared",
         "--loss huber",
+        "--loss quantile",
+        "--loss gaussian",
+        "--log",
         "--optimizer adamw",
         "--optimizer rmsprop",
         "--optimizer sgd",
@@ -141,6 +144,59 @@ fn cells_losses_and_optimisers_are_taken() {
         for (other, as_well) in &seen[..index] {
             assert!(bytes != other, "{options} gives the network of {as_well}");
         }
+    }
+}
+
+#[test]
+fn counts_are_forecast_by_their_likelihood_and_nothing_else_is() {
+    let place = Folder::new();
+    for loss in ["poisson", "negative-binomial"] {
+        let arguments = format!("forecast table.csv {} --horizon 4 --loss {loss}", small("linear,network"));
+        place.succeed(&format!("{arguments} --target other --out o"));
+        for row in place.rows("o/forecast.csv") {
+            assert!(row["low"].parse::<f64>().unwrap() >= 0.0, "{loss}: {row:?}");
+        }
+        let refused = place.fail(1, &format!("{arguments} --target sales --out o"));
+        assert!(
+            refused.contains(&format!("the loss {loss} needs whole numbers from 0, and sample 2 of sales"))
+        );
+        let refused = place.fail(2, &format!("{arguments} --target other --mixing 0.5 --out o"));
+        assert!(refused.contains("a blend of counts is no count"), "{refused}");
+    }
+    let refused = place.fail(1, &format!("forecast table.csv {SMALL} --target other --log --out o"));
+    assert!(refused.contains("there is no logarithm of 0, sample 1 of other"), "{refused}");
+}
+
+#[test]
+fn every_model_says_how_good_its_intervals_were_and_what_it_chose() {
+    let place = Folder::new();
+    let printed = place.succeed(&format!(
+        "forecast table.csv {} --horizon 3 --out o",
+        small("linear,ar,ets,hmm,kalman,mstl,dense,convolution,network")
+    ));
+    for (name, choice) in [
+        ("linear", "window "),
+        ("ar", "order "),
+        ("ets", "A"),
+        ("hmm", " states"),
+        ("kalman", "states"),
+        ("mstl", "seasons of 12, ets "),
+        ("dense", "dense 6, window "),
+        ("convolution", "channels 6, window "),
+        ("network", "gru 6, window "),
+    ] {
+        let found =
+            place.metrics("o")["models"].as_array().unwrap().iter().find(|m| m["name"] == name).cloned();
+        let found = found.unwrap_or_else(|| panic!("{name} is missing: {printed}"));
+        let text = found["choice"].as_str().unwrap();
+        assert!(
+            text.contains(choice) && printed.contains(&format!("{name:<12} {text}")),
+            "{name}: {text}\n{printed}"
+        );
+        // 46 forecasts of three steps: most of them within, and the score is at least the width.
+        let coverage = found["coverage"].as_f64().unwrap();
+        assert!((0.6..=1.0).contains(&coverage), "{name}: {coverage}");
+        assert!(found["msis"].as_f64().unwrap() > 0.0, "{name}");
     }
 }
 
@@ -170,7 +226,7 @@ fn quiet_is_silent_and_progress_is_plain_lines_without_a_terminal() {
 
 /// Interrupts the command, as Ctrl-C does, as soon as it shows this line.
 #[cfg(unix)]
-fn interrupt_at(place: &Folder, arguments: &str, shown: &str) -> (Option<i32>, String) {
+pub(crate) fn interrupt_at(place: &Folder, arguments: &str, shown: &str) -> (Option<i32>, String) {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
     let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -218,7 +274,13 @@ fn interrupted_and_resumed_is_the_same_as_uninterrupted() {
 #[test]
 fn predict_continues_the_table() {
     let place = Folder::new();
-    for (model, out) in [("network", "n"), ("linear", "l"), ("naive,linear,network", "c")] {
+    for (model, out) in [
+        ("network", "n"),
+        ("linear", "l"),
+        ("naive,linear,network", "c"),
+        ("dense", "d"),
+        ("dense,convolution", "s"),
+    ] {
         place.succeed(&format!("forecast table.csv {} --horizon 3 --out {out}", small(model)));
         place.succeed(&format!("predict {out} table.csv --device cpu --out {out}.csv"));
         assert_eq!(place.read(&format!("{out}.csv")), place.read(&format!("{out}/forecast.csv")), "{model}");

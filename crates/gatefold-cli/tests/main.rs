@@ -7,3 +7,5 @@ mod models;
 mod report;
 mod support;
 mod sweep;
+mod tasks;
+mod texts;

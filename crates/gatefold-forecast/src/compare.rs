@@ -204,6 +204,8 @@ pub struct Judged {
     pub calibration: Option<Calibration>,
     /// The time that fitting and forecasting took.
     pub took: Duration,
+    /// The choices that fitting made, in a few words; of several series, the most frequent ones.
+    pub choice: Option<String>,
     /// Members of a combination, by their place.
     pub members: Vec<usize>,
     validation_forecasts: Vec<Array2<f64>>,
@@ -334,6 +336,17 @@ pub fn mean_band<'a>(bands: impl ExactSizeIterator<Item = &'a Array3<f64>>) -> O
     Some(sum / count)
 }
 
+/// The most frequent of these choices, and of how many it is so if not of all.
+fn most_frequent(mut choices: Vec<String>) -> Option<String> {
+    choices.sort_unstable();
+    let runs = choices.chunk_by(|one, next| one == next);
+    let most = runs.max_by_key(|run| run.len())?;
+    Some(match most.len() == choices.len() {
+        true => most[0].clone(),
+        false => format!("{} for {} of {} series", most[0], most.len(), choices.len()),
+    })
+}
+
 fn least(models: &[Judged]) -> Option<usize> {
     let order = |a: &usize, b: &usize| models[*a].validation.total_cmp(&models[*b].validation);
     (0..models.len()).min_by(order)
@@ -373,6 +386,7 @@ struct Parts {
     validation: Part,
     test: Part,
     updates: Option<u64>,
+    choice: Option<String>,
 }
 
 struct Comparing<'a> {
@@ -404,7 +418,7 @@ impl Comparing<'_> {
         took: Duration,
     ) -> Result<Judged, ForecastError> {
         let finite = |forecasts: &[Array2<f64>]| forecasts.iter().flatten().all(|value| value.is_finite());
-        let Parts { validation: on_validation, test, updates } = parts;
+        let Parts { validation: on_validation, test, updates, choice } = parts;
         if !finite(&on_validation.forecasts) || !finite(&test.forecasts) {
             return Err(ForecastError::Settings("a forecast is not finite".into()));
         }
@@ -424,23 +438,31 @@ impl Comparing<'_> {
             validation_forecasts: on_validation.forecasts,
             validation_bands: on_validation.bands,
             updates,
+            choice,
             took,
             members,
         })
     }
 
     fn fit_each(&self, model: &dyn Model, beside: &Beside) -> Result<Parts, ForecastError> {
-        let (mut validation, mut test) = (Vec::new(), Vec::new());
+        let (mut validation, mut test, mut choices) = (Vec::new(), Vec::new(), Vec::new());
         for (at, values) in self.series.iter().enumerate() {
             let (len, covariates) = (values.len(), beside.covariates(at));
-            let rolling = |past: Range<usize>, origins: &[usize]| {
-                let fitted = model.fit_with(&values[past], covariates)?;
-                self.rolling(fitted.as_ref(), values, covariates, origins)
+            let rolling = |fitted: &dyn FittedModel, origins: &[usize]| {
+                self.rolling(fitted, values, covariates, origins)
             };
-            validation.push(rolling(self.plan.train(len), &self.plan.validation_origins(len))?);
-            test.push(rolling(self.plan.past(len), &self.plan.test_origins(len))?);
+            let fitted = model.fit_with(&values[self.plan.train(len)], covariates)?;
+            validation.push(rolling(fitted.as_ref(), &self.plan.validation_origins(len))?);
+            let fitted = model.fit_with(&values[self.plan.past(len)], covariates)?;
+            test.push(rolling(fitted.as_ref(), &self.plan.test_origins(len))?);
+            choices.extend(fitted.describe());
         }
-        Ok(Parts { validation: Part::points(validation), test: Part::points(test), updates: None })
+        Ok(Parts {
+            validation: Part::points(validation),
+            test: Part::points(test),
+            updates: None,
+            choice: most_frequent(choices),
+        })
     }
 
     fn rolling(
@@ -490,7 +512,7 @@ impl Comparing<'_> {
             Some(&validation),
             watcher.watch(name, Stage::Validation),
         )?;
-        let updates = fitted.best_updates();
+        let (updates, choice) = (fitted.best_updates(), fitted.describe());
         let on_validation = self.forecasts(&fitted, &to_choose)?;
         if plan.refit {
             watcher.begin(name, Stage::Test);
@@ -503,7 +525,7 @@ impl Comparing<'_> {
             )?;
         }
         let on_test = self.forecasts(&fitted, &to_test)?;
-        Ok(Parts { validation: on_validation, test: on_test, updates: Some(updates) })
+        Ok(Parts { validation: on_validation, test: on_test, updates: Some(updates), choice: Some(choice) })
     }
 
     /// The medians after these places, and their bands.
@@ -532,6 +554,7 @@ impl Comparing<'_> {
         if members.len() < 2 {
             return None;
         }
+        let names: Vec<&str> = members.iter().map(|member| models[*member].name.as_str()).collect();
         let count = members.len() as f64;
         let mean = |of: fn(&Judged) -> &Vec<Array2<f64>>| -> Vec<Array2<f64>> {
             let mut sum = of(&models[members[0]]).clone();
@@ -552,6 +575,7 @@ impl Comparing<'_> {
             ),
             test: part(mean(|judged| &judged.forecasts), bands(|judged| &judged.bands)),
             updates: None,
+            choice: Some(names.join(", ")),
         };
         self.judged("combination".into(), parts, members, Duration::ZERO).ok()
     }

@@ -132,6 +132,39 @@ impl Loss {
         }
     }
 
+    /// The raw outputs after the first that suit forecasts and truths of one step, in the units of their windows: bands that
+    /// hold 95 % of the errors, their deviation, or the dispersion of counts.
+    pub(crate) fn start(self, forecasts: &[(f32, f32, WindowUnit)]) -> Vec<f32> {
+        let count = forecasts.len().max(1) as f32;
+        let positive = |value: f32| inverse_softplus(value.max(1e-3));
+        let mut errors: Vec<f32> =
+            forecasts.iter().map(|(first, truth, unit)| truth - self.point(*first, unit)).collect();
+        match self {
+            Loss::Absolute | Loss::Squared | Loss::Huber | Loss::Quantile => {
+                errors.sort_unstable_by(f32::total_cmp);
+                let at = |share: f32| errors[(share * (count - 1.0)).round() as usize];
+                vec![positive(-at(QUANTILES[0])), positive(at(QUANTILES[1]))]
+            }
+            Loss::Gaussian => {
+                let variance = errors.iter().map(|error| error * error).sum::<f32>() / count;
+                vec![positive(variance.sqrt())]
+            }
+            Loss::NegativeBinomial => {
+                let dispersion = |(first, truth, unit): &(f32, f32, WindowUnit)| {
+                    let (mean, _) = rate(*first, unit);
+                    let error = unit.decoded(f64::from(*truth)) - mean;
+                    (error * error - mean, mean * mean)
+                };
+                let (over, squares) = forecasts
+                    .iter()
+                    .map(dispersion)
+                    .fold((0.0, 0.0), |sum, (over, square)| (sum.0 + over, sum.1 + square));
+                vec![positive((over / squares.max(1e-9)).clamp(0.0, 10.0) as f32)]
+            }
+            Loss::Poisson => Vec::new(),
+        }
+    }
+
     /// The forecast in the unit of its window: a median, or the mean of a distribution.
     pub(crate) fn point(self, first: f32, unit: &WindowUnit) -> f32 {
         if self.counts() { unit.encoded(rate(first, unit).0) } else { first }
@@ -185,6 +218,11 @@ fn rate(output: f32, unit: &WindowUnit) -> (f64, f64) {
     let softplus = value.max(0.0) + (-value.abs()).exp().ln_1p();
     let rate = (unit.scale * softplus).max(1e-6);
     (rate, unit.scale / (1.0 + (-value).exp()))
+}
+
+/// The number whose softplus this is.
+fn inverse_softplus(y: f32) -> f32 {
+    if y > 20.0 { y } else { y.exp_m1().ln() }
 }
 
 fn sigmoid(x: f32) -> f32 {

@@ -40,3 +40,15 @@ impl LinearStart {
         Ok(parameters)
     }
 }
+
+/// Sets the biases of the linear branch's outputs after the first of each step: `raw[output][step]`.
+pub(crate) fn set_bands(parameters: &mut Parameters, config: &NetworkConfig, raw: &[Vec<f32>]) {
+    let linear = config.layers().iter().find(|layer| matches!(layer.kind, LayerKind::Conv1d(_)));
+    for spec in linear.into_iter().flat_map(|layer| &layer.parameters) {
+        if spec.role == Role::ConvBias {
+            let bias = parameters.get_mut(&spec.name).expect("it is one of the network's");
+            let horizon = bias.len() / (raw.len() + 1);
+            bias.iter_mut().skip(horizon).zip(raw.iter().flatten()).for_each(|(to, value)| *to = *value);
+        }
+    }
+}

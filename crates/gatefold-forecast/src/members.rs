@@ -1,6 +1,6 @@
 use crate::encode::{Encoder, Window};
 use crate::network::{Training, TrainingSet, outputs_of};
-use crate::{Beside, ForecastError, Settings};
+use crate::{Architecture, Beside, Cell, ForecastError, Settings};
 use gatefold::file::Checkpoint;
 use gatefold::{Device, Network, Parameters};
 use ndarray::{Array2, Array3, Axis, s};
@@ -9,6 +9,8 @@ use ndarray::{Array2, Array3, Axis, s};
 const AT_ONCE: usize = 512;
 /// Looks at the validation part in the course of a training.
 const LOOKS: u64 = 12;
+/// Errors that are below this share of those of the look before are still falling.
+const IMPROVING: f64 = 0.995;
 
 /// Fits networks to series.
 #[derive(Clone, Debug)]
@@ -104,19 +106,20 @@ impl Forecaster {
         }
         let set = TrainingSet::new(&encoder, series, self.settings.horizon);
         let mut members = Vec::with_capacity(self.settings.members);
-        let mut best_updates = Vec::new();
+        let (mut best_updates, mut improving) = (Vec::new(), false);
         for member in 0..self.settings.members {
-            let (network, updates) = self.train(device, &set, member, validation, watch)?;
-            members.push(network);
-            best_updates.push(updates);
+            let trained = self.train(device, &set, member, validation, watch)?;
+            members.push(trained.network);
+            best_updates.push(trained.updates);
+            improving |= trained.improving;
         }
         drop(set);
         best_updates.sort_unstable();
         let best_updates = best_updates[best_updates.len() / 2];
-        Ok(Fitted { settings: self.settings.clone(), encoder, members, best_updates })
+        Ok(Fitted { settings: self.settings.clone(), encoder, members, best_updates, improving })
     }
 
-    /// One network, and the updates after which its parameters were taken.
+    /// Trains one network.
     fn train(
         &self,
         device: &Device,
@@ -124,7 +127,7 @@ impl Forecaster {
         member: usize,
         validation: Option<&Validation>,
         watch: &mut dyn Watch,
-    ) -> Result<(Network, u64), ForecastError> {
+    ) -> Result<Trained, ForecastError> {
         let settings = &self.settings;
         let mut training = Training::new(device, set, settings, settings.seed + member as u64)?;
         let parameters = training.network().parameters()?;
@@ -140,7 +143,7 @@ impl Forecaster {
             None => {
                 if let Some(validation) = validation {
                     let error = error(set.encoder, &network, settings, validation)?; // of the linear regression alone
-                    best = Some(Best { error, update: 0, last: error, parameters });
+                    best = Some(Best { error, update: 0, last: error, improving: false, parameters });
                     last = Some(error);
                 }
             }
@@ -161,9 +164,10 @@ impl Forecaster {
                 network.set_parameters(&averaged)?;
                 let error = error(set.encoder, &network, settings, validation)?;
                 last = Some(error);
+                let improving = best.as_ref().is_some_and(|best| error < IMPROVING * best.last);
                 match &mut best {
-                    Some(best) if error >= best.error => best.last = error,
-                    _ => best = Some(Best { error, update, last: error, parameters: averaged }),
+                    Some(best) if error >= best.error => (best.last, best.improving) = (error, improving),
+                    _ => best = Some(Best { error, update, last: error, improving, parameters: averaged }),
                 }
             }
             if watch.wants_checkpoint() {
@@ -175,14 +179,23 @@ impl Forecaster {
             }
         }
         watch.keep(member, Best::kept_in(training.checkpoint()?, best.as_ref()))?;
-        let (updates, parameters) = match best {
-            Some(best) => (best.update, best.parameters),
-            None if until == 0 => (0, network.parameters()?),
-            None => (until, training.averaged()?),
+        let (updates, parameters, improving) = match best {
+            Some(best) => (best.update, best.parameters, best.improving),
+            None if until == 0 => (0, network.parameters()?, false),
+            None => (until, training.averaged()?, false),
         };
         network.set_parameters(&parameters)?;
-        Ok((network, updates))
+        Ok(Trained { network, updates, improving })
     }
+}
+
+/// A network at the end of its training.
+struct Trained {
+    network: Network,
+    /// The updates after which its parameters were taken.
+    updates: u64,
+    /// Whether its last look at the validation part was clearly better than the one before.
+    improving: bool,
 }
 
 /// The parameters that did best on the validation part so far.
@@ -191,6 +204,8 @@ struct Best {
     update: u64,
     /// The error at the last look.
     last: f64,
+    /// Whether it was clearly better than the one before.
+    improving: bool,
     parameters: Parameters,
 }
 
@@ -202,18 +217,18 @@ impl Best {
     fn of(checkpoint: &Checkpoint) -> Result<Option<Best>, ForecastError> {
         let Some(parameters) = checkpoint.optimizer.get(Best::KEY).cloned() else { return Ok(None) };
         let text = checkpoint.metadata.get(Best::KEY).map_or("", String::as_str);
-        let (error, update, last) = serde_json::from_str(text).map_err(|error| {
+        let (error, update, last, improving) = serde_json::from_str(text).map_err(|error| {
             ForecastError::Settings(format!(
                 "a checkpoint's validation errors cannot be read: {error}; train again"
             ))
         })?;
-        Ok(Some(Best { error, update, last, parameters }))
+        Ok(Some(Best { error, update, last, improving, parameters }))
     }
 
     fn kept_in(mut checkpoint: Checkpoint, best: Option<&Best>) -> Checkpoint {
         if let Some(best) = best {
-            let numbers = serde_json::to_string(&(best.error, best.update, best.last));
-            checkpoint.metadata.insert(Best::KEY.into(), numbers.expect("three numbers are JSON"));
+            let numbers = serde_json::to_string(&(best.error, best.update, best.last, best.improving));
+            checkpoint.metadata.insert(Best::KEY.into(), numbers.expect("numbers are JSON"));
             checkpoint.optimizer.insert(Best::KEY.into(), best.parameters.clone());
         }
         checkpoint
@@ -269,6 +284,8 @@ pub struct Fitted {
     pub(crate) encoder: Encoder,
     pub(crate) members: Vec<Network>,
     pub(crate) best_updates: u64,
+    /// Whether a network's error on the validation part was still falling at the end of its training.
+    pub(crate) improving: bool,
 }
 
 impl Fitted {
@@ -292,6 +309,33 @@ impl Fitted {
     /// The samples that must be known before a forecast.
     pub fn needed(&self) -> usize {
         self.encoder.needed()
+    }
+
+    /// The networks and how long they were trained, in a few words.
+    pub fn describe(&self) -> String {
+        let Settings { architecture, cell, hidden, layers, updates, .. } = &self.settings;
+        let kind = match (architecture, cell) {
+            (Architecture::Dense, _) => "dense",
+            (Architecture::Convolution, _) => "channels",
+            (Architecture::Recurrent, Cell::Gru) => "gru",
+            (Architecture::Recurrent, Cell::Lstm) => "lstm",
+            (Architecture::Recurrent, Cell::Rnn) => "rnn",
+        };
+        let times = if *layers > 1 { format!("{layers} x ") } else { String::new() };
+        let networks = match self.members.len() {
+            1 => String::new(),
+            many => format!(", median of {many}"),
+        };
+        let best = self.best_updates;
+        let end = match () {
+            () if self.improving => ", still improving at the end: more --updates may help",
+            () if best == 0 => ": no better than where it starts, the regression",
+            () => "",
+        };
+        format!(
+            "{times}{kind} {hidden}, window {}{networks}, best after {best} of {updates} updates{end}",
+            self.needed()
+        )
     }
 
     /// The updates after which the parameters were taken, the median over the networks.
@@ -420,6 +464,27 @@ mod tests {
             let linear = Linear::new(3).season(Some(12.0)).fit_linear(&values[..150]).unwrap();
             for (k, expected) in linear.forecast(&values[..170], 3).unwrap().into_iter().enumerate() {
                 assert!((forecast[[0, 0, k]] - expected).abs() < 1e-5 * expected.abs(), "{at} {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_untrained_network_of_many_series_repeats_their_season() {
+        // Seasons of 6 without noise: the last one, repeated, leaves nothing to the regression. The horizon is longer.
+        let value = |at: usize, t: usize| 20.0 + at as f64 + ((t % 6 + at) * (t % 6) % 7) as f64;
+        let series: Vec<Vec<f64>> = (0..10).map(|at| (0..90).map(|t| value(at, t)).collect()).collect();
+        let views: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
+        let mut settings = Settings::new(8, Some(6), &[90; 10]);
+        assert!(settings.shared);
+        (settings.stop_after, settings.members, settings.hidden) = (Some(0), 1, 4);
+        let fitted = Forecaster::new(settings).fit(&Device::cpu().unwrap(), &views, None, &mut ()).unwrap();
+        for (at, values) in views.iter().enumerate() {
+            let forecast = fitted.forecast(&[(at, values)]).unwrap();
+            for k in 0..8 {
+                let error = (forecast[[0, 0, k]] - value(at, 90 + k)).abs();
+                assert!(error < 1e-3, "series {at}, step {k}: {error}");
+                // Nothing was left on the windows either, so the band is narrow.
+                assert!(forecast[[2, 0, k]] - forecast[[1, 0, k]] < 0.1, "series {at}, step {k}");
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Training of one network.
 
 use crate::encode::{Encoder, Window, WindowUnit};
+use crate::linear_branch::set_bands;
 use crate::{ForecastError, Loss, Settings};
 use gatefold::file::Checkpoint;
-use gatefold::training::Schedule;
+use gatefold::training::{ParameterGroup, Schedule};
 use gatefold::{Device, Network, Parameters, TrainConfig, Trainer};
 use ndarray::{Array2, Array3, ArrayView3, s};
 use rand::RngExt;
@@ -13,6 +14,12 @@ use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeMap;
 
 const WARM_UP: u64 = 100;
+/// The parameters of the linear branch, which comes first.
+const LINEAR: &str = "conv0.";
+/// The share of the learning rate for the linear branch of a single series: its regression was fitted to the same windows.
+const LINEAR_RATE: f32 = 0.1;
+/// Windows whose errors say how wide intervals are before training.
+const SAMPLED: usize = 1_000;
 
 /// The windows to train on: every origin of every series with a whole horizon after it.
 pub(crate) struct TrainingSet<'a> {
@@ -45,6 +52,28 @@ impl<'a> TrainingSet<'a> {
         let targets =
             values[origin..origin + self.horizon].iter().map(|value| window.unit.encoded(*value)).collect();
         (window, targets)
+    }
+
+    /// The outputs after the first, `[output][step]`, that suit the errors of a network on windows to train on.
+    fn bands(&self, network: &Network, settings: &Settings) -> Result<Vec<Vec<f32>>, ForecastError> {
+        let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
+        random.set_stream(u64::MAX);
+        let drawn: Vec<(Window, Vec<f32>)> = (0..SAMPLED).map(|_| self.draw(&mut random)).collect();
+        let (steps, width) = self.encoder.shape();
+        let input = Array3::from_shape_fn((steps, drawn.len(), width), |(t, row, k)| {
+            drawn[row].0.input[t * width + k]
+        });
+        let output = network.predict(&input)?;
+        let mut raw = vec![Vec::with_capacity(self.horizon); settings.loss.outputs() - 1];
+        for k in 0..self.horizon {
+            let of = |(row, (window, targets)): (usize, &(Window, Vec<f32>))| {
+                (output[[0, row, k]] + window.base(k), targets[k], window.unit)
+            };
+            let forecasts: Vec<_> = drawn.iter().enumerate().map(of).collect();
+            let start = settings.loss.start(&forecasts);
+            raw.iter_mut().zip(start).for_each(|(raw, start)| raw.push(start));
+        }
+        Ok(raw)
     }
 
     /// The batch of an update: it depends on seed and update alone.
@@ -169,8 +198,11 @@ impl<'a> Training<'a> {
             ));
         }
         let config = settings.network(set.encoder.shape())?;
-        let parameters = set.encoder.linear(settings.horizon).parameters(&config, seed)?;
-        let network = Network::with_parameters(device, &config, &parameters)?;
+        let mut parameters = set.encoder.linear(settings.horizon).parameters(&config, seed)?;
+        let mut network = Network::with_parameters(device, &config, &parameters)?;
+        let raw = set.bands(&network, settings)?;
+        set_bands(&mut parameters, &config, &raw);
+        network.set_parameters(&parameters)?;
         Ok(Training { set, settings, seed, trainer: Trainer::new(network, train_config(settings))? })
     }
 
@@ -211,7 +243,9 @@ impl<'a> Training<'a> {
 }
 
 fn train_config(settings: &Settings) -> TrainConfig {
+    let linear = if settings.shared { 1.0 } else { LINEAR_RATE };
     TrainConfig::new()
+        .group(ParameterGroup::new(LINEAR).learning_rate_factor(linear))
         .optimizer(settings.optimizer.into())
         .learning_rate(settings.learning_rate)
         .schedule(Schedule::cosine(settings.updates).warm_up(WARM_UP.min(settings.updates / 4)))

@@ -80,6 +80,6 @@ impl Fitted {
             }
             members.push(Network::with_parameters(device, &model.config, &model.parameters)?);
         }
-        Ok(Fitted { settings, encoder, members, best_updates })
+        Ok(Fitted { settings, encoder, members, best_updates, improving: false })
     }
 }

@@ -93,6 +93,11 @@ pub trait FittedModel: Debug + Send + Sync {
         let forecasts = self.forecasts(past, past.len()..past.len() + 1, horizon)?;
         Ok(forecasts.into_raw_vec_and_offset().0)
     }
+
+    /// The choices that the fit made, such as an order or a form, in a few words; `None` for a model without any.
+    fn describe(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Model for crate::Baseline {

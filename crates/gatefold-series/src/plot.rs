@@ -1,5 +1,5 @@
-//! Plots as SVG and PNG: loss curves, truth, forecast and baseline over the test part, filled gaps, labels over time, and
-//! confusion matrices.
+//! Plots as SVG and PNG: loss curves, truth, forecast and baseline over the test part, filled gaps, labels over time,
+//! confusion matrices, and lines of scores.
 //!
 //! plotters draws them with a font that comes with this crate, so nothing has to be installed and every machine draws
 //! the same picture.

@@ -367,3 +367,6 @@ pub fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> usize {
         .fold((0, f64::NEG_INFINITY), |best, (at, value)| if *value > best.1 { (at, *value) } else { best })
         .0
 }
+
+#[cfg(test)]
+mod tests;

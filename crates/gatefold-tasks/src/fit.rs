@@ -283,7 +283,7 @@ impl History {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use gatefold::Loss;
     use ndarray::Array3;
@@ -340,9 +340,9 @@ mod tests {
     }
 
     /// Stops after some updates, and keeps the last checkpoint.
-    struct StopAfter {
-        updates: u64,
-        kept: Option<Checkpoint>,
+    pub(crate) struct StopAfter {
+        pub(crate) updates: u64,
+        pub(crate) kept: Option<Checkpoint>,
     }
 
     impl Watch for StopAfter {

@@ -416,7 +416,12 @@ impl<'a> LabelTask<'a> {
         let mut values = self.data.input(piece).to_owned();
         let shapes = &self.data.inputs[piece.sequence].shapes;
         if shapes.is_empty() {
-            values.mapv_inplace(|x| x + self.settings.noise * normal(random));
+            // Noise at each step, and an offset of the whole window: a sensor is never worn twice in the same way.
+            let noise = self.settings.noise;
+            for mut channel in values.columns_mut() {
+                let offset = noise * normal(random);
+                channel.mapv_inplace(|x| x + offset + noise * normal(random));
+            }
         } else {
             for (value, (shape, probability)) in values.iter_mut().zip(&shapes[piece.steps.clone()]) {
                 if random.random::<f32>() < *probability {
@@ -587,3 +592,6 @@ pub fn most_probable(probabilities: &[Array2<f64>]) -> Vec<usize> {
         .flat_map(|found| found.rows().into_iter().map(|row| largest(row)).collect::<Vec<_>>())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -384,7 +384,7 @@ mod tests {
         );
         assert!(problem(gap, &columns("id", "id", "")).contains("column id is both an id and the step"));
         let text = "id,x\na,1\na,b\na,3\n";
-        assert!(problem(text, &columns("id", "", "")).contains("line 3, column x: 'b' is not a number"));
+        assert!(problem(text, &columns("id", "", "")).contains("'b' is not a number"));
         let parts = "id,p,x\na,train,1\nb,exam,2\n";
         let split = LongColumns { split: Some("p".into()), ..columns("id", "", "") };
         assert!(problem(parts, &split).contains("expected train, validation or test, found 'exam'"));

@@ -1,6 +1,8 @@
 use super::{Data, NetworkOptions, Options};
 use crate::failure::Failure;
-use gatefold_forecast::{Candidate, Cell, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates};
+use gatefold_forecast::{
+    Beside, Candidate, Cell, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates,
+};
 use serde::{Deserialize, Serialize};
 
 /// The cell.

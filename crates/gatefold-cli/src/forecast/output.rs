@@ -352,6 +352,10 @@ fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
     };
     let rows: Vec<Vec<String>> = comparison.models.iter().enumerate().map(row).collect();
     report.lines(table(&["model", "MAE", "RMSE", "MASE", "sMAPE %"], &rows));
+    let choices = comparison.models.iter().filter_map(|model| Some((&model.name, model.choice.as_ref()?)));
+    for (at, (name, choice)) in choices.enumerate() {
+        report.line(format!("{}{name:<12} {choice}", if at == 0 { "\n" } else { "" }));
+    }
     let best = &comparison.models[comparison.best];
     report.line(format!("\n* {}: the best on the validation part.", best.name));
     if let Some(other) = strongest_other(comparison) {
@@ -424,6 +428,7 @@ fn metrics(run: &Run) -> serde_json::Value {
                 "mase": model.scores.mase,
                 "smape": model.scores.smape,
                 "bias": model.scores.bias,
+                "choice": model.choice,
                 "coverage": held.as_ref().map(|held| held.coverage),
                 "msis": held.as_ref().map(|held| held.msis),
                 "mae_by_step": by_step(data, comparison, model),

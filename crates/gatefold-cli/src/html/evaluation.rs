@@ -14,8 +14,14 @@ const RESIDUALS: usize = 12;
 /// Loss, validation error and learning rate of the networks that were compared, and the losses of the last fit.
 pub(crate) fn loss_charts(rows: &[Row]) -> Vec<Chart> {
     let mut charts = Vec::new();
+    // Of the model that is called so where there are several of networks.
+    let named = |row: &&Row| row.model == "network";
+    let Some(model) = rows.iter().find(named).or(rows.first()).map(|row| row.model.clone()) else {
+        return charts;
+    };
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.model == model).collect();
     let Some(first) = rows.first() else { return charts };
-    let last = rows.last().map_or(first, |row| row);
+    let last = rows.last().unwrap_or(first);
     let chart = |title: &str, lines: Vec<Line>, logarithmic: bool| Chart {
         title: title.into(),
         wide: false,
@@ -28,8 +34,9 @@ pub(crate) fn loss_charts(rows: &[Row]) -> Vec<Chart> {
             rows.iter().filter(|row| row.stage == stage).map(|row| row.network).collect();
         networks.sort_unstable();
         networks.dedup();
-        let curve =
-            |network: usize| rows.iter().filter(move |row| row.stage == stage && row.network == network);
+        let curve = |network: usize| {
+            rows.iter().copied().filter(move |row| row.stage == stage && row.network == network)
+        };
         networks.into_iter().take(LINES).map(|network| curve(network).collect()).collect()
     };
     for stage in [&first.stage, &last.stage] {

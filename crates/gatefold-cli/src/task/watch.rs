@@ -24,7 +24,7 @@ pub(crate) struct Watching<'a> {
     /// The first update of this sitting, and its moment.
     begun: Option<(u64, Instant)>,
     done: u64,
-    said: Instant,
+    said: Option<Instant>,
     saved: Instant,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Watching<'a> {
             bar,
             begun: None,
             done: 0,
-            said: now,
+            said: None,
             saved: now,
         }
     }
@@ -80,10 +80,11 @@ impl Watch for Watching<'_> {
             bar.set_message(state);
             return;
         }
-        if self.said.elapsed() < BETWEEN_LINES && look.update < self.updates {
+        let soon = self.said.is_some_and(|said| said.elapsed() < BETWEEN_LINES);
+        if soon && look.update < self.updates {
             return;
         }
-        self.said = Instant::now();
+        self.said = Some(Instant::now());
         let rate = self.begun.map_or(0.0, |(first, began)| {
             look.update.saturating_sub(first) as f64 / began.elapsed().as_secs_f64().max(1e-9)
         });

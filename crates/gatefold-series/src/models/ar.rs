@@ -117,6 +117,10 @@ impl Recursion for FittedAr {
     /// The last samples, newest first.
     type State = VecDeque<f64>;
 
+    fn choice(&self) -> Option<String> {
+        Some(format!("order {}", self.coefficients.len()))
+    }
+
     fn name(&self) -> String {
         self.name.clone()
     }

@@ -275,6 +275,10 @@ impl FittedEts {
 impl Recursion for FittedEts {
     type State = States;
 
+    fn choice(&self) -> Option<String> {
+        Some(self.form.to_string())
+    }
+
     fn name(&self) -> String {
         format!("ets ({})", self.form)
     }

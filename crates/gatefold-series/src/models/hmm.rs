@@ -305,6 +305,10 @@ impl Recursion for FittedHmm {
     /// The probabilities of the states at the next sample, before it is seen.
     type State = Vec<f64>;
 
+    fn choice(&self) -> Option<String> {
+        Some(format!("{} states", self.means.len()))
+    }
+
     fn name(&self) -> String {
         "hmm".into()
     }

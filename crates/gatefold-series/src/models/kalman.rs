@@ -230,6 +230,11 @@ impl Recursion for FittedKalman {
     /// The state of the next sample.
     type State = Belief;
 
+    fn choice(&self) -> Option<String> {
+        let states = self.system.output.len();
+        Some(if states == 1 { "local level".into() } else { format!("{states} states") })
+    }
+
     fn name(&self) -> String {
         "kalman".into()
     }

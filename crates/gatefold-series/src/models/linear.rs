@@ -248,6 +248,17 @@ impl Model for Linear {
 }
 
 impl FittedModel for FittedLinear {
+    fn describe(&self) -> Option<String> {
+        let ValueUnit { logarithm, relative, .. } = self.terms.unit;
+        let mut text = format!("window {}", self.terms.window);
+        if self.terms.pairs > 0 {
+            text += &format!(", {} Fourier pairs", self.terms.pairs);
+        }
+        text += if logarithm { ", logarithms" } else { "" };
+        text += if relative { ", relative to the last value" } else { "" };
+        Some(text)
+    }
+
     fn forecasts(
         &self,
         series: &[f64],

@@ -89,6 +89,11 @@ impl FittedMstl {
 }
 
 impl FittedModel for FittedMstl {
+    fn describe(&self) -> Option<String> {
+        let seasons: Vec<String> = self.seasons.iter().map(ToString::to_string).collect();
+        Some(format!("seasons of {}, ets {}", seasons.join(" and "), self.smoothing.form()))
+    }
+
     fn forecasts(
         &self,
         series: &[f64],

@@ -97,6 +97,11 @@ pub(crate) trait Recursion: Debug + Send + Sync {
 
     /// Writes the forecasts of the next samples.
     fn ahead(&self, state: &Self::State, out: &mut [f64]);
+
+    /// The choices that the fit made, in a few words.
+    fn choice(&self) -> Option<String> {
+        None
+    }
 }
 
 impl<R: Recursion> FittedModel for R {
@@ -124,5 +129,9 @@ impl<R: Recursion> FittedModel for R {
             }
         }
         Ok(out)
+    }
+
+    fn describe(&self) -> Option<String> {
+        self.choice()
     }
 }

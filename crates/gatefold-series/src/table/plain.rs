@@ -148,6 +148,29 @@ impl Table {
         Ok(self.cell(row, self.place(name)?))
     }
 
+    /// The character between cells; a comma where the file has none or spaces.
+    pub fn delimiter(&self) -> char {
+        match self.sheet.dialect.delimiter {
+            Delimiter::Char(byte) => char::from(byte),
+            Delimiter::Spaces | Delimiter::None => ',',
+        }
+    }
+
+    /// The decimal mark of a column of numbers, and the most decimals in it.
+    ///
+    /// # Errors
+    /// Those of [`Table::numbers_or_nan`].
+    pub fn decimals(&self, name: &str) -> Result<(char, usize), SeriesError> {
+        let column = self.sheet.find(name)?;
+        let mark = self.sheet.format(column)?.decimal;
+        let decimals = |row| {
+            let cell = self.cell(row, column)?;
+            let after = &cell[cell.find(mark)? + mark.len_utf8()..];
+            Some(after.bytes().take_while(u8::is_ascii_digit).count())
+        };
+        Ok((mark, (0..self.rows()).filter_map(decimals).max().unwrap_or(0)))
+    }
+
     fn cell(&self, row: usize, column: usize) -> Option<&str> {
         Some(self.sheet.cell(row, column).trim()).filter(|cell| !self.sheet.is_missing(cell))
     }

@@ -9,18 +9,19 @@ use rand_chacha::rand_core::SeedableRng;
 pub struct Sampler {
     temperature: f32,
     top_k: Option<usize>,
+    top_p: Option<f32>,
     random: ChaCha8Rng,
 }
 
 impl Sampler {
     /// Always draws the likeliest token.
     pub fn greedy() -> Self {
-        Sampler { temperature: 0.0, top_k: None, random: ChaCha8Rng::seed_from_u64(0) }
+        Sampler { temperature: 0.0, top_k: None, top_p: None, random: ChaCha8Rng::seed_from_u64(0) }
     }
 
     /// Draws tokens with the probabilities that the network gives them. The same seed draws the same tokens.
     pub fn new(seed: u64) -> Self {
-        Sampler { temperature: 1.0, top_k: None, random: ChaCha8Rng::seed_from_u64(seed) }
+        Sampler { temperature: 1.0, top_k: None, top_p: None, random: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     /// Sets the number that logits are divided by: below 1, likely tokens become likelier; above 1, less likely; 0 is
@@ -50,6 +51,20 @@ impl Sampler {
         Ok(self)
     }
 
+    /// Draws only from the likeliest tokens that together have a probability of at least `p`, after temperature and top-k
+    /// (nucleus sampling, Holtzman et al. 2020); from all by default.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a number that is not above 0 and at most 1.
+    pub fn top_p(mut self, p: f32) -> Result<Self, Error> {
+        if !(p > 0.0 && p <= 1.0) {
+            let found = format!("top-p is {p}; expected a number above 0 and at most 1");
+            return Err(Error::refused(Refusal::Option, found));
+        }
+        self.top_p = Some(p);
+        Ok(self)
+    }
+
     /// Draws a token from logits, one for each token. A token whose logit is NaN is never drawn, unless no logit is
     /// above minus infinity: then the first token is.
     ///
@@ -66,7 +81,17 @@ impl Sampler {
         tokens.truncate(self.top_k.unwrap_or(usize::MAX));
         let highest = f64::from(rank(&tokens[0]));
         let weight = |token: &usize| ((f64::from(rank(token)) - highest) / f64::from(self.temperature)).exp();
-        let weights: Vec<f64> = tokens.iter().map(weight).collect();
+        let mut weights: Vec<f64> = tokens.iter().map(weight).collect();
+        if let Some(p) = self.top_p {
+            let enough = f64::from(p) * weights.iter().sum::<f64>();
+            let mut sum = 0.0;
+            let before_enough = weights.iter().take_while(|weight| {
+                sum += **weight;
+                sum < enough
+            });
+            let kept = before_enough.count() + 1;
+            weights.truncate(kept);
+        }
         let mut left = self.random.random_range(0.0..1.0) * weights.iter().sum::<f64>();
         for (token, weight) in tokens.iter().zip(weights) {
             left -= weight;
@@ -115,6 +140,26 @@ mod tests {
         }
         assert_eq!(seen, [false, true, true]);
         assert!(Sampler::new(0).temperature(f32::NAN).is_err() && Sampler::new(0).top_k(0).is_err());
+    }
+
+    #[test]
+    fn top_p_keeps_the_likeliest_tokens_that_are_probable_enough() {
+        let logits = array![0.1f32.ln(), 0.5f32.ln(), f32::NAN, 0.15f32.ln(), 0.25f32.ln()];
+        let drawn = |mut sampler: Sampler| {
+            let mut seen = [false; 5];
+            (0..2000).for_each(|_| seen[sampler.draw(logits.view()) as usize] = true);
+            seen
+        };
+        let of = |p| Sampler::new(1).top_p(p).unwrap();
+        assert_eq!(drawn(of(0.4)), [false, true, false, false, false]);
+        assert_eq!(drawn(of(0.6)), [false, true, false, false, true]);
+        assert_eq!(drawn(of(0.8)), [false, true, false, true, true]);
+        assert_eq!(drawn(of(1.0)), [true, true, false, true, true]);
+        // Of the two that top-k leaves, the likelier has two thirds.
+        assert_eq!(drawn(of(0.6).top_k(2).unwrap()), [false, true, false, false, false]);
+        for p in [0.0, -1.0, 1.1, f32::NAN] {
+            assert!(Sampler::new(0).top_p(p).is_err(), "{p}");
+        }
     }
 
     #[test]
