@@ -159,3 +159,91 @@ fn constant(beside: &Beside, series: usize, at: usize) -> Result<Constant, Forec
     }
     Ok(Constant::Categories(names.into_iter().collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Forecaster, Settings};
+    use gatefold::Device;
+
+    fn noise(at: usize) -> f64 {
+        ((at * at * 7919 + at * 104_729) % 2000) as f64 / 1000.0 - 1.0
+    }
+
+    /// A series that a plan drives, through a function that is not linear, and what is known of the plan.
+    fn driven(samples: usize, known: usize) -> (Vec<f64>, Beside) {
+        let plan: Vec<f64> = (0..known).map(|t| noise(3 + 17 * t)).collect();
+        let series = (0..samples).map(|t| 20.0 + 4.0 * plan[t].abs() + 0.05 * noise(t)).collect();
+        let covariates = Covariates { past: vec![], future: vec![plan] };
+        (series, Beside::new([(covariates, vec![])]))
+    }
+
+    #[test]
+    fn a_network_reads_what_is_known_ahead() {
+        let (series, beside) = driven(600, 603);
+        let mut settings = Settings::new(3, None, &[500]);
+        (settings.members, settings.updates, settings.window, settings.hidden) = (1, 2000, Some(4), 32);
+        settings.beside = beside.clone();
+        let device = Device::cpu().unwrap();
+        let mut fitted = Forecaster::new(settings).fit(&device, &[&series[..500]], None, &mut ()).unwrap();
+        let known: Vec<(usize, &[f64])> = (500..598).map(|origin| (0, &series[..origin])).collect();
+        let forecasts = fitted.forecast(&known).unwrap();
+        let errors = (0..98).flat_map(|row| {
+            let (forecasts, series) = (&forecasts, &series);
+            (0..3).map(move |k| (forecasts[[0, row, k]] - series[500 + row + k]).abs())
+        });
+        // Without the plan, nothing is better than the mean, 1.0 off.
+        let error = errors.sum::<f64>() / (98.0 * 3.0);
+        assert!(error < 0.4, "{error}");
+        // Nothing past the forecast is read, and a plan that ends too early is refused.
+        let (_, cut) = driven(0, 553);
+        fitted.put_beside(&cut);
+        let same = fitted.forecast(&[(0, &series[..550])]).unwrap();
+        assert_eq!(same[[0, 0, 2]], forecasts[[0, 50, 2]]);
+        let error = fitted.forecast(&[(0, &series[..551])]).unwrap_err().to_string();
+        assert!(error.contains("1 are missing"), "{error}");
+        fitted.put_beside(&Beside::default());
+        assert!(fitted.forecast(&[(0, &series[..550])]).unwrap_err().to_string().contains("1 future"));
+    }
+
+    #[test]
+    fn moments_before_a_later_table_change_nothing() {
+        let (series, beside) = driven(300, 303);
+        let mut settings = Settings::new(3, None, &[300]);
+        (settings.members, settings.updates, settings.window) = (1, 30, Some(6));
+        settings.beside = beside.clone();
+        let device = Device::cpu().unwrap();
+        let mut fitted = Forecaster::new(settings).fit(&device, &[&series], None, &mut ()).unwrap();
+        let whole = fitted.forecast(&[(0, &series)]).unwrap();
+        // The table starts with its 101st row.
+        let Covariates { future, .. } = beside.covariates(0).clone();
+        let later = Covariates { past: vec![], future: vec![future[0][100..].to_vec()] };
+        fitted.put_beside(&Beside::new([(later, vec![])]).delayed(&[100]));
+        let known = [vec![f64::NAN; 100], series[100..].to_vec()].concat();
+        assert_eq!(fitted.forecast(&[(0, &known)]).unwrap(), whole);
+    }
+
+    #[test]
+    fn categories_have_a_column_each() {
+        let of = |kind: &str, size: f64| {
+            (Covariates::default(), vec![StaticValue::Text(kind.into()), StaticValue::Number(size)])
+        };
+        let beside = Beside::new([of("shop", 1.0), of("kiosk", 3.0), of("shop", 5.0)]);
+        let mut columns = Columns::fit(&beside, &[9, 9, 9]).unwrap();
+        assert_eq!(columns.constants(), 3);
+        let values = |columns: &Columns, series: usize| {
+            let mut values = Vec::new();
+            columns.constant(series, |value| values.push(value));
+            values
+        };
+        assert_eq!(values(&columns, 1)[..2], [1.0, 0.0]); // in the order of their names
+        assert_eq!(values(&columns, 2)[..2], [0.0, 1.0]);
+        assert_eq!(values(&columns, 1)[2], 0.0); // the mean size
+        columns.put(&Beside::new([of("stall", 3.0)]));
+        assert_eq!(values(&columns, 0), [0.0; 3]);
+        let many = (0..65).map(|at| of(&at.to_string(), 1.0));
+        assert!(
+            Columns::fit(&Beside::new(many), &[9; 65]).unwrap_err().to_string().contains("65 categories")
+        );
+    }
+}

@@ -256,6 +256,7 @@ impl FittedModel for FittedLinear {
         }
         text += if logarithm { ", logarithms" } else { "" };
         text += if relative { ", relative to the last value" } else { "" };
+        text += if self.uses_covariates() { ", covariates" } else { "" };
         Some(text)
     }
 
