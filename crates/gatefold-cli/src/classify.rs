@@ -262,7 +262,7 @@ fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
     let table = arguments.format.read_rows(&arguments.table)?;
     let has = |name: &Option<String>| name.clone().filter(|name| table.names().contains(name));
     let columns = &classifier.data.columns;
-    let columns = LongColumns { label: has(&columns.label), split: None, ..columns.clone() };
+    let columns = LongColumns { label: has(&columns.label), ..columns.for_use(&table) };
     let long = Long::read(&table, &columns, false)?;
     let place = |error| Failure::failed(format!("{}: {error}", arguments.table.display()));
     let probabilities = classifier.classify(&long).map_err(place)?;

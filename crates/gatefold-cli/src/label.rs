@@ -385,7 +385,7 @@ fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
         Reader::Numbers { columns, .. } => {
             let table = arguments.format.read_rows(&arguments.table)?;
             let label = columns.label.clone().filter(|name| table.names().contains(name));
-            let long = Long::read(&table, &LongColumns { label, split: None, ..columns.clone() }, false)?;
+            let long = Long::read(&table, &LongColumns { label, ..columns.for_use(&table) }, false)?;
             let found = labeller.label_table(&long).map_err(place)?;
             let source = Source::Table(table, long);
             let mut result = head(&source, classes, false);

@@ -452,6 +452,29 @@ mod tests {
     }
 
     #[test]
+    fn the_fourier_terms_of_a_regression_are_turned_into_weights() {
+        // A season that does not last whole samples, under noise: the moment says more than the window.
+        let value = |t: usize| {
+            let noise = ((t * t * 7919 + t * 104_729) % 1000) as f64 / 50.0;
+            40.0 + 9.0 * (t as f64 * std::f64::consts::TAU / 90.7).sin() + noise
+        };
+        let series: Vec<f64> = (0..700).map(value).collect();
+        let linear = Linear::new(5).season(Some(90.7)).fit_linear(&series[..600]).unwrap();
+        assert!(linear.fourier().is_some(), "otherwise there is nothing to test: {linear:?}");
+        let mut settings = Settings::new(5, Some(90), &[600]);
+        (settings.stop_after, settings.members, settings.longest_season) = (Some(0), 1, Some(90.7));
+        let fitted =
+            Forecaster::new(settings).fit(&Device::cpu().unwrap(), &[&series[..600]], None, &mut ()).unwrap();
+        for origin in [600, 613, 690] {
+            let forecast = fitted.forecast(&[(0, &series[..origin])]).unwrap();
+            for (k, expected) in linear.forecast(&series[..origin], 5).unwrap().into_iter().enumerate() {
+                let error = (forecast[[0, 0, k]] - expected).abs();
+                assert!(error < 1e-5 * expected.abs(), "origin {origin}, step {k}: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn the_regressions_of_several_series_stay_outside_an_untrained_network() {
         let series: Vec<Vec<f64>> =
             [1.0, 30.0].map(|scale| (0..200).map(|t| scale * wave(t + scale as usize)).collect()).into();

@@ -90,15 +90,15 @@ impl<'a> TrainingSet<'a> {
             weights: Vec::new(),
         };
         let mut halves = vec![[0.0; 2]; rows];
-        for row in 0..rows {
+        for (row, halves) in halves.iter_mut().enumerate() {
             let drawn = self.draw(&mut random);
             batch.units.push(drawn.0.unit);
             if random.random::<f64>() < settings.mixing {
                 let share = random.random_range(0.5f32..1.0);
-                batch.add(row, &drawn, share, &mut halves[row]);
-                batch.add(row, &self.draw(&mut random), 1.0 - share, &mut halves[row]);
+                batch.add(row, &drawn, share, halves);
+                batch.add(row, &self.draw(&mut random), 1.0 - share, halves);
             } else {
-                batch.add(row, &drawn, 1.0, &mut halves[row]);
+                batch.add(row, &drawn, 1.0, halves);
             }
         }
         // Both halves have a mean of 1.

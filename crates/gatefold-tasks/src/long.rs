@@ -23,6 +23,16 @@ pub struct LongColumns {
     pub split: Option<String>,
 }
 
+impl LongColumns {
+    /// The columns for a model's use, where parts have no meaning. A column of parts that the table has tells sequences
+    /// apart as ids do: ids may be counted anew in each part.
+    pub fn for_use(&self, table: &Table) -> LongColumns {
+        let mut columns = LongColumns { split: None, ..self.clone() };
+        columns.ids.extend(self.split.iter().filter(|name| table.names().contains(name)).cloned());
+        columns
+    }
+}
+
 /// The part of the data that a sequence belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {

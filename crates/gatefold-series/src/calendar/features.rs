@@ -69,7 +69,7 @@ impl Calendar {
         let kinds: Vec<Feature> = match frequency.unit() {
             _ if !self.has_dates() => Vec::new(),
             Unit::BusinessDay => WEEKDAYS[..4].to_vec(),
-            Unit::Day if frequency.count() % 7 != 0 => WEEKDAYS.to_vec(),
+            Unit::Day if !frequency.count().is_multiple_of(7) => WEEKDAYS.to_vec(),
             Unit::Month | Unit::Quarter if months.is_some() => LENGTHS.to_vec(),
             _ if hours => [&WEEKDAYS[..], &HOURS[..]].concat(),
             _ => Vec::new(),
