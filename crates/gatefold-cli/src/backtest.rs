@@ -123,7 +123,8 @@ impl Chosen {
     /// # Errors
     /// Options that contradict each other.
     pub(crate) fn network_settings(&self, network: &NetworkOptions) -> Result<Settings, Failure> {
-        let basis = Basis { seasons: self.seasons.clone(), horizon: self.plan.horizon };
+        let beside = self.settings.beside.clone();
+        let basis = Basis { seasons: self.seasons.clone(), horizon: self.plan.horizon, beside };
         basis.settings(network, &self.lengths)
     }
 

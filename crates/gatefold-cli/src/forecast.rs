@@ -16,7 +16,7 @@ pub(crate) use choices::{Basis, check};
 use choices::{CellChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Folder, SavedModel};
-use gatefold_forecast::{ForecastError, compare, future};
+use gatefold_forecast::{Beside, ForecastError, compare, future};
 pub(crate) use log::{LOG, Log, Row, read as read_log};
 pub(crate) use output::{
     Interval, Outlook, cell, figure, forecast_csv, forecast_json, one_line, print_forecast, rounded,
@@ -85,6 +85,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     season: Vec<usize>,
+    /// Let models read what the calendar says of each moment: the day of the week, the hour, the working days of a month
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    calendar: bool,
+    /// Columns that do not change within a series, for the network that many series share, separated by commas
+    #[arg(long = "static", value_name = "COLS", value_delimiter = ',')]
+    #[serde(rename = "static", skip_serializing_if = "Vec::is_empty")]
+    constants: Vec<String>,
     /// Models to compare, separated by commas: naive, mean, drift, seasonal, linear, ar, ets, theta, mstl, kalman, hmm,
     /// dense, convolution, network [default: all that suit the table]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
@@ -142,6 +150,14 @@ impl Options {
     /// The options of the network.
     pub(crate) fn network(&self) -> &NetworkOptions {
         &self.network
+    }
+
+    /// What models may read beside the series, up to a horizon past its end.
+    ///
+    /// # Errors
+    /// A constant column that the table lacks.
+    pub(crate) fn beside(&self, data: &Data, horizon: usize) -> Result<Beside, Failure> {
+        data.beside(self.calendar, &self.constants, horizon)
     }
 
     /// The least and the greatest value that a forecast may have.

@@ -6,7 +6,7 @@ use crate::forecast::{
     Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, forecast_json, print_forecast,
 };
 use gatefold::Device;
-use gatefold_forecast::{Candidate, Fitted, NETWORKS, Seasons, Settings, candidates, mean_band};
+use gatefold_forecast::{Beside, Candidate, Fitted, NETWORKS, Seasons, Settings, candidates, mean_band};
 use gatefold_model::file::write_atomically;
 use ndarray::{Array2, Array3, s};
 use serde_json::json;
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let folder = Folder::new(&arguments.model);
     let saved = folder.model()?;
     let data = Data::read(&arguments.table, &saved.reading)?;
-    check(arguments, &saved, &data)?;
+    let delays = delays(arguments, &saved, &data)?;
     let report = Report::with_json(arguments.quiet, arguments.json);
     for line in data.dataset.report().lines() {
         report.line(line);
@@ -51,12 +51,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     report.line(format!("model     {}", saved.best));
     report.line(format!("device    {}\n", device.summary()));
     let steps = arguments.steps.unwrap_or(saved.horizon);
+    data.check_future(steps)?;
+    // Blocks are whole horizons.
+    let beside = saved.options.beside(&data, steps.next_multiple_of(saved.horizon))?;
+    let model = Fit { device: &device, folder: &folder, saved: &saved, beside: &beside, delays: &delays };
     let mut known: Vec<Vec<f64>> = data.series().into_iter().map(<[f64]>::to_vec).collect();
     let mut forecasts = Array2::zeros((known.len(), steps));
     let (mut bands, mut done) = (None, 0);
     while done < steps {
         let series: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
-        let (block, block_bands) = forecast(&device, &folder, &saved, &series)?;
+        let (block, block_bands) = model.forecast(&series)?;
         bands = block_bands;
         let taken = block.ncols().min(steps - done);
         forecasts.slice_mut(s![.., done..done + taken]).assign(&block.slice(s![.., ..taken]));
@@ -97,27 +101,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks that the table holds the series that the model was fitted on.
-fn check(arguments: &Arguments, saved: &SavedModel, data: &Data) -> Result<(), Failure> {
-    let refuse = |problem: String| Err(Failure::failed(format!("{}: {problem}", arguments.table.display())));
+/// The most samples by which a table may start after the one that the model was fitted on.
+const MOST_LATER: i64 = 1_000_000;
+
+/// Checks that the table holds the series that the model was fitted on, and finds by how many samples each starts later.
+fn delays(arguments: &Arguments, saved: &SavedModel, data: &Data) -> Result<Vec<usize>, Failure> {
+    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", arguments.table.display()));
     if data.names() != saved.names {
-        return refuse(format!(
+        return Err(refuse(format!(
             "the model was fitted on {}, and this table has {}; give a table with the same series",
             listed(&saved.names),
             listed(data.names())
-        ));
+        )));
     }
-    for (series, first) in saved.first.iter().enumerate() {
-        let found = &data.labels(series, 0..1)[0];
-        if found != first {
-            return refuse(format!(
-                "the first row of {} is {found}, and that of the model's table was {first}; give the whole table, with the \
-                 new rows after it",
-                data.names()[series]
-            ));
+    let calendar = data.dataset.calendar();
+    let later = saved.first.iter().enumerate().map(|(series, first)| {
+        let start = data.start(series);
+        let found = calendar.label(start);
+        if found == *first {
+            return Ok(0);
         }
-    }
-    Ok(())
+        // Rows without a time of their own say nothing about where the table starts.
+        let before = if calendar.has_times() { 1..=MOST_LATER } else { 1..=0 };
+        before.clone().find(|by| calendar.label(start - by) == *first).map(|by| by as usize).ok_or_else(|| {
+            refuse(format!(
+                "the first row of {} is {found}, and that of the model's table was {first}; start with that row, or a later \
+                 one of the same calendar",
+                data.names()[series]
+            ))
+        })
+    });
+    later.collect()
 }
 
 fn listed(names: &[String]) -> String {
@@ -132,54 +146,83 @@ fn listed(names: &[String]) -> String {
 /// some.
 type Block = (Array2<f64>, Option<Array3<f64>>);
 
-fn forecast(
-    device: &Device,
-    folder: &Folder,
-    saved: &SavedModel,
-    series: &[&[f64]],
-) -> Result<Block, Failure> {
-    let names = if saved.members.is_empty() { std::slice::from_ref(&saved.best) } else { &saved.members };
-    let mut sum = Array2::zeros((series.len(), saved.horizon));
-    let mut bands = Vec::new();
-    for name in names {
-        let (forecasts, own) = forecast_by(device, folder, saved, series, name)?;
-        sum += &forecasts;
-        bands.extend(own);
-    }
-    Ok((sum / names.len() as f64, mean_band(bands.iter())))
+/// A saved model, and what it may read beside the series.
+struct Fit<'a> {
+    device: &'a Device,
+    folder: &'a Folder,
+    saved: &'a SavedModel,
+    beside: &'a Beside,
+    /// The samples by which each series starts later than the one that the model was fitted on.
+    delays: &'a [usize],
 }
 
-fn forecast_by(
-    device: &Device,
-    folder: &Folder,
-    saved: &SavedModel,
-    series: &[&[f64]],
-    name: &str,
-) -> Result<Block, Failure> {
-    if NETWORKS.contains(&name) {
-        let fitted = Fitted::load(device, folder.path(), name)?;
-        let known: Vec<(usize, &[f64])> = series.iter().copied().enumerate().collect();
+impl Fit<'_> {
+    fn forecast(&self, series: &[&[f64]]) -> Result<Block, Failure> {
+        let saved = self.saved;
+        let names = if saved.members.is_empty() { std::slice::from_ref(&saved.best) } else { &saved.members };
+        let mut sum = Array2::zeros((series.len(), saved.horizon));
+        let mut bands = Vec::new();
+        for name in names {
+            let (forecasts, own) = match NETWORKS.contains(&name.as_str()) {
+                true => self.forecast_by_network(name, series)?,
+                false => (self.forecast_by_model(name, series)?, None),
+            };
+            sum += &forecasts;
+            bands.extend(own);
+        }
+        Ok((sum / names.len() as f64, mean_band(bands.iter())))
+    }
+
+    /// A network counts moments from the first sample that it was trained on.
+    fn forecast_by_network(&self, name: &str, series: &[&[f64]]) -> Result<Block, Failure> {
+        let mut fitted = Fitted::load(self.device, self.folder.path(), name)?;
+        fitted.put_beside(&self.beside.delayed(self.delays));
+        let delayed: Vec<Vec<f64>> = series
+            .iter()
+            .zip(self.delays)
+            .map(|(values, by)| [vec![f64::NAN; *by].as_slice(), values].concat())
+            .collect();
+        if let Some((values, _)) =
+            series.iter().zip(self.delays).find(|(values, _)| values.len() < fitted.needed())
+        {
+            return Err(Failure::failed(format!(
+                "a forecast needs {} samples before it; found {}; give a table with more rows",
+                fitted.needed(),
+                values.len()
+            )));
+        }
+        let known: Vec<(usize, &[f64])> = delayed.iter().map(Vec::as_slice).enumerate().collect();
         let (forecasts, bands) = fitted.forecast_bands(&known)?;
-        return Ok((forecasts, Some(bands)));
+        Ok((forecasts, Some(bands)))
     }
-    let seasons = Seasons::new(&saved.seasons);
-    let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
-    let settings = Settings::new(saved.horizon, seasons.shortest(), &lengths);
-    let all = candidates(Some(&gatefold_forecast::MODELS.map(str::to_owned)), &seasons, &settings, series)?;
-    let found = all.iter().find_map(|candidate| match candidate {
-        Candidate::PerSeries(model) if model.name() == name => Some(model),
-        _ => None,
-    });
-    let Some(model) = found else {
-        return Err(Failure::failed(format!(
-            "{}: the model {name} is not known to this version; train the model again",
-            folder.path().display()
-        )));
-    };
-    let mut forecasts = Array2::zeros((series.len(), saved.horizon));
-    for (mut row, values) in forecasts.rows_mut().into_iter().zip(series) {
-        let forecast = model.fit(values)?.forecast(values, saved.horizon)?;
-        row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+
+    /// A classical model is fitted to the table again.
+    fn forecast_by_model(&self, name: &str, series: &[&[f64]]) -> Result<Array2<f64>, Failure> {
+        let saved = self.saved;
+        let seasons = Seasons::new(&saved.seasons);
+        let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
+        let settings = Settings {
+            beside: self.beside.clone(),
+            ..Settings::new(saved.horizon, seasons.shortest(), &lengths)
+        };
+        let names = gatefold_forecast::MODELS.map(str::to_owned);
+        let all = candidates(Some(&names), &seasons, &settings, series)?;
+        let found = all.iter().find_map(|candidate| match candidate {
+            Candidate::PerSeries(model, beside) if model.name() == name => Some((model, beside)),
+            _ => None,
+        });
+        let Some((model, beside)) = found else {
+            return Err(Failure::failed(format!(
+                "{}: the model {name} is not known to this version; train the model again",
+                self.folder.path().display()
+            )));
+        };
+        let mut forecasts = Array2::zeros((series.len(), saved.horizon));
+        for (at, (mut row, values)) in forecasts.rows_mut().into_iter().zip(series).enumerate() {
+            let (covariates, end) = (beside.covariates(at), values.len());
+            let fitted = model.fit_with(values, covariates)?;
+            row.assign(&fitted.forecasts_with(values, covariates, end..end + 1, saved.horizon)?.row(0));
+        }
+        Ok(forecasts)
     }
-    Ok((forecasts, None))
 }

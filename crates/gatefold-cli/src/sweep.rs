@@ -154,9 +154,8 @@ type Results = (Vec<Tried>, Vec<(String, String)>);
 impl Sweep<'_> {
     fn run(&self, report: &Report, watching: &mut Watching) -> Result<Results, ForecastError> {
         let (mut tried, mut left_out) = (Vec::new(), Vec::new());
-        let linear = Candidate::PerSeries(Box::new(
-            gatefold_series::Linear::new(self.chosen.plan.horizon).season(self.chosen.seasons.exact),
-        ));
+        let linear = gatefold_series::Linear::new(self.chosen.plan.horizon).season(self.chosen.seasons.exact);
+        let linear = Candidate::PerSeries(Box::new(linear), self.chosen.settings.beside.clone());
         if let Ok(measures) = self.measure(&linear, watching) {
             tried.push(Tried { name: "linear (no network)".into(), point: None, runs: vec![(0, measures)] });
         }

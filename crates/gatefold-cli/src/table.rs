@@ -14,6 +14,15 @@ pub(crate) struct TableArguments {
     #[arg(long, value_name = "COLS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) target: Vec<String>,
+    /// Columns that are known up to the newest sample, separated by commas
+    #[arg(long, value_name = "COLS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) past: Vec<String>,
+    /// Columns that are known ahead, separated by commas; rows after the last sample have their future [default: those
+    /// that such rows have]
+    #[arg(long, value_name = "COLS", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) future: Vec<String>,
     /// The columns that tell several series apart
     #[arg(long, value_name = "COLS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -122,6 +131,12 @@ impl TableArguments {
         let mut options = ReadOptions::new();
         if !self.target.is_empty() {
             options = options.targets(self.target.iter().cloned());
+        }
+        if !self.past.is_empty() {
+            options = options.past_covariates(self.past.iter().cloned());
+        }
+        if !self.future.is_empty() {
+            options = options.future_covariates(self.future.iter().cloned());
         }
         if !self.id.is_empty() {
             options = options.ids(self.id.iter().cloned());

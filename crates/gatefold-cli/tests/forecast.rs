@@ -364,17 +364,11 @@ fn a_model_that_does_not_fit_a_table_says_so() {
     assert!(predict("o none.csv").contains("there is no such file"));
     place.write("other.csv", "month,profit\n2001-01,1\n2001-02,2\n2001-03,4\n");
     assert!(predict("o other.csv").contains("sales"));
-    let rest: String = place
-        .read("table.csv")
-        .lines()
-        .take(1)
-        .chain(table(240).lines().skip(20))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    place.write("rest.csv", &rest);
+    let early = table(240).replacen("1990-01", "1989-12,0,0,50\n1990-01", 1);
+    place.write("early.csv", &early);
     assert!(
-        predict("o rest.csv")
-            .contains("the first row of sales is 1991-08, and that of the model's table was 1990-01")
+        predict("o early.csv")
+            .contains("the first row of sales is 1989-12, and that of the model's table was 1990-01")
     );
     let network = place.path("o/network-1.safetensors");
     let bytes = fs::read(&network).unwrap();
@@ -411,4 +405,72 @@ fn the_readmes_first_command_beats_what_learns_nothing() {
     assert!(mae("network") < 0.85 * least && mae("linear") < 0.85 * least, "{printed}");
     assert!((mae("network") / mae("linear") - 1.0).abs() < 0.05, "{printed}");
     assert_eq!(place.rows("o/forecast.csv")[0]["date"], "2016-01-01");
+}
+
+/// 120 days of sales that a price of the same day drives, the price of ten more days, and a measurement of each day.
+fn priced_days(first: usize) -> String {
+    let mut text = String::from("day,price,visitors,sales\n");
+    for t in first..130 {
+        let day = time_of(t);
+        let price = 2.0 + ((t * 37) % 11) as f64 / 2.0;
+        let visitors = 100 + (t * 13) % 17;
+        let known = t < 120;
+        let sales = 90.0 - 8.0 * price + ((t * t * 31) % 100) as f64 / 50.0;
+        let end = if known { format!("{visitors},{sales:.3}") } else { ",".into() };
+        text += &format!("{day},{price},{end}\n");
+    }
+    text
+}
+
+/// The date of day `t` after the first of January 2023.
+fn time_of(t: usize) -> String {
+    let months = [31, 28, 31, 30, 31];
+    let (mut month, mut day) = (0, t);
+    while day >= months[month] {
+        day -= months[month];
+        month += 1;
+    }
+    format!("2023-{:02}-{:02}", month + 1, day + 1)
+}
+
+#[test]
+fn what_is_known_ahead_is_used() {
+    let place = Folder::new();
+    place.write("days.csv", &priced_days(0));
+    let small = small("naive,linear,network");
+    let run =
+        |more: &str| place.succeed(&format!("forecast days.csv --target sales --horizon 5 {small} {more}"));
+    // Rows without sales are the future, and only the price is known there.
+    let printed = run("--out ahead");
+    assert!(printed.contains("price: known ahead"), "{printed}");
+    assert!(printed.contains("visitors: not used"), "{printed}");
+    let mae = |out: &str, name: &str| {
+        let metrics = place.metrics(out);
+        let models = metrics["models"].as_array().unwrap();
+        models.iter().find(|model| model["name"] == name).unwrap()["mae"].as_f64().unwrap()
+    };
+    run("--past price,visitors --out past");
+    // The price moves sales by 20 in all, and what is left by 2.
+    assert!(mae("ahead", "linear") < 1.0 && mae("past", "linear") > 3.0, "{}", mae("ahead", "linear"));
+    let forecast = place.rows("ahead/forecast.csv");
+    let (day, value) = (&forecast[0]["day"], forecast[0]["forecast"].parse::<f64>().unwrap());
+    let price = 2.0 + f64::from((120 * 37) % 11) / 2.0;
+    assert_eq!(day, "2023-05-01");
+    assert!((value - (91.0 - 8.0 * price)).abs() < 2.0, "{value} at a price of {price}");
+    // A table that starts later forecasts the same with the network, and nearly so with the regression.
+    place.write("later.csv", &priced_days(20));
+    place.succeed("predict ahead later.csv --out later-forecast.csv");
+    let later = place.rows("later-forecast.csv")[0]["forecast"].parse::<f64>().unwrap();
+    assert!((later - value).abs() < 1.0, "{later} and {value}");
+    let error = place.fail(1, &format!("forecast days.csv --target sales --horizon 12 {small}"));
+    assert!(error.contains("2 are missing") && error.contains("--horizon 10"), "{error}");
+    let error = place.fail(2, &format!("forecast days.csv --target sales --static price {small}"));
+    assert!(
+        error.contains("--static price: expected a column that does not change within a series"),
+        "{error}"
+    );
+    let calendar = run("--past visitors --calendar --out calendar");
+    assert!(calendar.contains("visitors: known up to the newest sample"), "{calendar}");
+    assert!(place.read("calendar/run.toml").contains("calendar = true"));
+    assert!(place.succeed("forecast days.csv --config calendar/run.toml --out again").contains("visitors"));
 }

@@ -91,7 +91,7 @@ pub fn candidates(
     let horizon = settings.horizon;
     let mut all: Vec<Candidate> = Vec::new();
     for name in &asked {
-        let mut add = |model: Box<dyn Model>| all.push(Candidate::PerSeries(model));
+        let mut add = |model: Box<dyn Model>| all.push(Candidate::PerSeries(model, settings.beside.clone()));
         match name.as_str() {
             "naive" => add(Box::new(Baseline::RepeatLast)),
             "mean" => add(Box::new(Baseline::Mean)),

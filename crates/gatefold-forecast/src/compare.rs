@@ -1,8 +1,8 @@
 //! Every model on the same samples: chosen on a validation part, measured on a test part, then fitted on everything.
 
-use crate::{Calibration, Fitted, ForecastError, Forecaster, Settings, Validation, Watch};
+use crate::{Beside, Calibration, Fitted, ForecastError, Forecaster, Settings, Validation, Watch};
 use gatefold::Device;
-use gatefold_series::{FittedModel, Model};
+use gatefold_series::{Covariates, FittedModel, Model};
 use ndarray::{Array2, Array3, s};
 use serde::Serialize;
 use std::ops::Range;
@@ -125,8 +125,8 @@ impl Plan {
 /// A model that takes part.
 #[derive(Debug)]
 pub enum Candidate {
-    /// A model that is fitted to each series on its own.
-    PerSeries(Box<dyn Model>),
+    /// A model that is fitted to each series on its own, and what it may read beside them.
+    PerSeries(Box<dyn Model>, Beside),
     /// Networks that are fitted to all series together.
     Network(String, Settings),
 }
@@ -135,7 +135,7 @@ impl Candidate {
     /// The name in tables.
     pub fn name(&self) -> String {
         match self {
-            Candidate::PerSeries(model) => model.name(),
+            Candidate::PerSeries(model, _) => model.name(),
             Candidate::Network(name, _) => name.clone(),
         }
     }
@@ -309,11 +309,12 @@ pub fn future(
     })?;
     watcher.begin(&judged.name, Stage::Future);
     match candidate {
-        Candidate::PerSeries(model) => {
+        Candidate::PerSeries(model, beside) => {
             let mut forecasts = Array2::zeros((series.len(), horizon));
-            for (mut row, values) in forecasts.rows_mut().into_iter().zip(series) {
-                let forecast = model.fit(values)?.forecast(values, horizon)?;
-                row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+            for (at, (mut row, values)) in forecasts.rows_mut().into_iter().zip(series).enumerate() {
+                let (covariates, end) = (beside.covariates(at), values.len());
+                let fitted = model.fit_with(values, covariates)?;
+                row.assign(&fitted.forecasts_with(values, covariates, end..end + 1, horizon)?.row(0));
             }
             Ok(Future { forecasts, bands: None, networks: Vec::new() })
         }
@@ -400,9 +401,9 @@ impl Comparing<'_> {
         let began = Instant::now();
         let name = candidate.name();
         let parts = match candidate {
-            Candidate::PerSeries(model) => {
+            Candidate::PerSeries(model, beside) => {
                 watcher.begin(&name, Stage::Validation);
-                self.fit_each(model.as_ref())?
+                self.fit_each(model.as_ref(), beside)?
             }
             Candidate::Network(name, settings) => self.fit_networks(name, settings, watcher)?,
         };
@@ -443,14 +444,17 @@ impl Comparing<'_> {
         })
     }
 
-    fn fit_each(&self, model: &dyn Model) -> Result<Parts, ForecastError> {
+    fn fit_each(&self, model: &dyn Model, beside: &Beside) -> Result<Parts, ForecastError> {
         let (mut validation, mut test, mut choices) = (Vec::new(), Vec::new(), Vec::new());
-        for values in self.series {
-            let len = values.len();
-            let fitted = model.fit(&values[self.plan.train(len)])?;
-            validation.push(self.rolling(fitted.as_ref(), values, &self.plan.validation_origins(len))?);
-            let fitted = model.fit(&values[self.plan.past(len)])?;
-            test.push(self.rolling(fitted.as_ref(), values, &self.plan.test_origins(len))?);
+        for (at, values) in self.series.iter().enumerate() {
+            let (len, covariates) = (values.len(), beside.covariates(at));
+            let rolling = |fitted: &dyn FittedModel, origins: &[usize]| {
+                self.rolling(fitted, values, covariates, origins)
+            };
+            let fitted = model.fit_with(&values[self.plan.train(len)], covariates)?;
+            validation.push(rolling(fitted.as_ref(), &self.plan.validation_origins(len))?);
+            let fitted = model.fit_with(&values[self.plan.past(len)], covariates)?;
+            test.push(rolling(fitted.as_ref(), &self.plan.test_origins(len))?);
             choices.extend(fitted.describe());
         }
         Ok(Parts {
@@ -465,17 +469,18 @@ impl Comparing<'_> {
         &self,
         fitted: &dyn FittedModel,
         values: &[f64],
+        covariates: &Covariates,
         origins: &[usize],
     ) -> Result<Array2<f64>, ForecastError> {
         let horizon = self.plan.horizon;
         if self.plan.stride <= 1 {
             let all = origins[0]..origins[origins.len() - 1] + 1;
-            return Ok(fitted.forecasts(values, all, horizon)?);
+            return Ok(fitted.forecasts_with(values, covariates, all, horizon)?);
         }
         let mut out = Array2::zeros((origins.len(), horizon));
         for (mut row, origin) in out.rows_mut().into_iter().zip(origins) {
-            let forecast = fitted.forecast(&values[..*origin], horizon)?;
-            row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+            let one = *origin..*origin + 1;
+            row.assign(&fitted.forecasts_with(&values[..*origin], covariates, one, horizon)?.row(0));
         }
         Ok(out)
     }

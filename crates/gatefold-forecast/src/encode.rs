@@ -1,9 +1,10 @@
 //! Windows of a series as a network's input, and the units of its output.
 
+use crate::columns::Columns;
 use crate::linear_branch::LinearStart;
 use crate::shared::Shared;
-use crate::{ForecastError, Settings};
-use gatefold_series::{Covariates, FittedLinear, Linear, fourier, returns_to_level};
+use crate::{Beside, ForecastError, Settings};
+use gatefold_series::{FittedLinear, Linear, fourier, returns_to_level};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
@@ -81,12 +82,29 @@ impl Encoder {
         }
     }
 
+    /// Replaces what is known beside the series.
+    pub(crate) fn put(&mut self, beside: &Beside) {
+        match self {
+            Encoder::Own(own) => own.columns.put(beside),
+            Encoder::Shared(shared) => shared.columns.put(beside),
+        }
+    }
+
     /// The weights that the network's linear branch starts from.
     pub(crate) fn linear(&self, horizon: usize) -> LinearStart {
         match self {
             Encoder::Own(own) => own.linear(horizon),
             Encoder::Shared(shared) => shared.linear(horizon),
         }
+    }
+
+    /// Checks that covariates reach as far as a forecast of series number `series` from `origin` reads them.
+    pub(crate) fn check(&self, series: usize, origin: usize) -> Result<(), ForecastError> {
+        let (columns, horizon) = match self {
+            Encoder::Own(own) => (&own.columns, own.horizon),
+            Encoder::Shared(shared) => (&shared.columns, shared.horizon),
+        };
+        columns.check(series, origin, horizon)
     }
 
     /// Encodes the samples of series number `series` that are known.
@@ -105,6 +123,8 @@ pub(crate) struct Own {
     pairs: usize,
     /// Whether the network sees the level beside the value relative to the last one.
     levels: bool,
+    horizon: usize,
+    columns: Columns,
     series: Vec<Line>,
 }
 
@@ -122,8 +142,10 @@ impl Own {
             model = model.logarithm();
         }
         let mut lines = Vec::with_capacity(series.len());
-        for values in series {
-            let linear = model.fit_linear(values)?;
+        let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
+        let columns = Columns::fit(&settings.beside, &lengths)?;
+        for (at, values) in series.iter().enumerate() {
+            let linear = model.fit_linear_with(values, columns.covariates(at))?;
             let values = linear.unit().transformed(values);
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
@@ -137,6 +159,8 @@ impl Own {
             let most = (shortest.saturating_sub(settings.horizon) / 2).clamp(1, 120);
             // A long series has windows enough to learn from more than the regression needs.
             let least = if shortest >= 5_000 { 96 } else { 24 };
+            // A covariate of the last moment to forecast is seen at the last step, one of the first a horizon before it.
+            let least = if columns.reads_ahead() { least.max(settings.horizon) } else { least };
             windows[windows.len() / 2].clamp(least.min(most), most)
         });
         let longest = windows[windows.len() - 1].max(window);
@@ -152,7 +176,8 @@ impl Own {
         let pairs = lines.iter().map(|line| line.linear.fourier().map_or(0, |(_, pairs)| pairs)).max();
         let levels = series.iter().all(|values| returns_to_level(values))
             && lines.iter().any(|line| line.linear.unit().relative);
-        Ok(Own { window, pairs: pairs.unwrap_or(0), levels, series: lines })
+        let horizon = settings.horizon;
+        Ok(Own { window, horizon, pairs: pairs.unwrap_or(0), levels, series: lines, columns })
     }
 
     fn needed(&self) -> usize {
@@ -160,9 +185,10 @@ impl Own {
     }
 
     /// Whether the network's linear branch starts as the regression: one series, whose regression sees no more than the
-    /// network. Several regressions, or one with a longer window, stay outside and are not trained.
+    /// network. Several regressions, and one with a longer window or with covariates, stay outside and are not trained.
     fn inside(&self) -> bool {
-        self.series.len() == 1 && self.series[0].linear.window() <= self.window
+        let linear = &self.series[0].linear;
+        self.series.len() == 1 && linear.window() <= self.window && !linear.uses_covariates()
     }
 
     /// The regression as a convolution of the window. Its Fourier terms belong to the step after the window: those of the
@@ -176,7 +202,7 @@ impl Own {
         for ((lag, k), weight) in linear.lag_weights().indexed_iter() {
             start.weight[[k, 0, self.window - 1 - lag]] = *weight as f32;
         }
-        let (free, last, first) = (linear.free_weights(), self.window - 1, self.width() - 2 * self.pairs);
+        let (free, last, first) = (linear.free_weights(), self.window - 1, 1 + usize::from(self.levels));
         for k in 0..horizon {
             start.bias[k] = free[[0, k]] as f32;
             let Some((season, pairs)) = linear.fourier() else { continue };
@@ -191,7 +217,7 @@ impl Own {
     }
 
     fn width(&self) -> usize {
-        1 + usize::from(self.levels) + 2 * self.pairs
+        1 + usize::from(self.levels) + 2 * self.pairs + self.columns.per_moment()
     }
 
     fn window(&self, series: usize, past: &[f64]) -> Window {
@@ -203,7 +229,7 @@ impl Own {
             true => Vec::new(),
             false => line.linear.forecast_in_unit(
                 &tail[tail.len() - line.linear.window()..],
-                &Covariates::NONE,
+                self.columns.covariates(series),
                 origin,
             ),
         };
@@ -217,6 +243,7 @@ impl Own {
                 let season = line.linear.fourier().map_or(f64::INFINITY, |(season, _)| season);
                 fourier(origin - self.window + at, season, self.pairs, |_, term| input.push(term as f32));
             }
+            self.columns.moment(series, origin - self.window + at, self.horizon, |value| input.push(value));
         }
         let unit = WindowUnit { zero, scale: unit.scale, logarithm: unit.logarithm };
         Window { input, base: base.iter().map(|value| *value as f32).collect(), unit, weights: [1.0; 2] }

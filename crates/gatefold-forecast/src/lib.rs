@@ -45,8 +45,10 @@
 //! ```
 
 mod backtest;
+mod beside;
 mod calibrate;
 mod candidates;
+mod columns;
 mod compare;
 mod distributions;
 mod encode;
@@ -62,6 +64,7 @@ mod settings;
 mod shared;
 
 pub use backtest::{Backtest, CRPS_LEVELS, Measures, Refit, Rolled, Rolling, backtest};
+pub use beside::Beside;
 pub use calibrate::Calibration;
 pub use candidates::{MODELS, NETWORKS, Seasons, candidates};
 pub use compare::{

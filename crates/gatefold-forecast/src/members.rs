@@ -1,6 +1,6 @@
 use crate::encode::{Encoder, Window};
 use crate::network::{Training, TrainingSet, outputs_of};
-use crate::{Architecture, Cell, ForecastError, Settings};
+use crate::{Architecture, Beside, Cell, ForecastError, Settings};
 use gatefold::file::Checkpoint;
 use gatefold::{Device, Network, Parameters};
 use ndarray::{Array2, Array3, Axis, s};
@@ -101,6 +101,9 @@ impl Forecaster {
             )));
         }
         let encoder = Encoder::fit(&self.settings, series)?;
+        for (series, origin) in validation.iter().flat_map(|validation| &validation.origins) {
+            encoder.check(*series, *origin)?;
+        }
         let set = TrainingSet::new(&encoder, series, self.settings.horizon);
         let mut members = Vec::with_capacity(self.settings.members);
         let (mut best_updates, mut improving) = (Vec::new(), false);
@@ -291,6 +294,13 @@ impl Fitted {
         &self.settings
     }
 
+    /// Takes what is known beside the series from here on: of the same series as in the training, in the same columns. A
+    /// file does not hold it.
+    pub fn put_beside(&mut self, beside: &Beside) {
+        self.encoder.put(beside);
+        self.settings.beside = beside.clone();
+    }
+
     /// The networks, one for each seed.
     pub fn networks(&self) -> &[Network] {
         &self.members
@@ -376,6 +386,9 @@ impl Fitted {
                 self.needed(),
                 past.len()
             )));
+        }
+        for (series, past) in known {
+            self.encoder.check(*series, past.len())?;
         }
         let windows = windows(&self.encoder, known);
         let input = input(&self.encoder, &windows);

@@ -1,4 +1,4 @@
-use crate::{ForecastError, Loss};
+use crate::{Beside, ForecastError, Loss};
 use gatefold::layers::{
     Activation, Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LstmConfig, Merge, ParallelConfig,
     RnnConfig,
@@ -107,6 +107,9 @@ pub struct Settings {
     pub members: usize,
     /// The first network's seed.
     pub seed: u64,
+    /// What is known beside the series; not kept in files.
+    #[serde(skip)]
+    pub beside: Beside,
 }
 
 impl Settings {
@@ -147,6 +150,7 @@ impl Settings {
             optimizer: OptimizerKind::default(),
             members: if shared { 4 } else { 3 },
             seed: 1,
+            beside: Beside::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One window and one regression for many series: each window in units of its own mean and deviation.
 
+use crate::columns::Columns;
 use crate::encode::{Window, WindowUnit};
 use crate::linear_branch::LinearStart;
 use crate::{ForecastError, Settings};
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     #[serde(default)]
     logarithm: bool,
     weights: Vec<f32>,
+    pub(crate) horizon: usize,
+    pub(crate) columns: Columns,
     /// The regression that the linear branch starts from; a trained network needs it no more.
     #[serde(skip)]
     start: Option<Ridge>,
@@ -49,6 +52,8 @@ impl Shared {
             )));
         }
         let weights = error_weights(series, season);
+        let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
+        let columns = Columns::fit(&settings.beside, &lengths)?;
         let logarithms: Vec<Vec<f64>> = match settings.logarithm {
             true => series.iter().map(|values| values.iter().map(|value| value.ln()).collect()).collect(),
             false => Vec::new(),
@@ -81,11 +86,13 @@ impl Shared {
         let ridge = all.solve(penalty).ok_or_else(|| {
             ForecastError::Settings("the values are too large or too close together to regress on".into())
         })?;
-        Ok(Shared { window, season, logarithm: settings.logarithm, weights, start: Some(ridge) })
+        let logarithm = settings.logarithm;
+        Ok(Shared { window, season, logarithm, weights, horizon, columns, start: Some(ridge) })
     }
 
     pub(crate) fn shape(&self) -> (usize, usize) {
-        (self.window / self.season, self.season + 1)
+        let beside = self.season * self.columns.per_moment() + self.columns.constants();
+        (self.window / self.season, self.season + 1 + beside)
     }
 
     /// The last season, repeated, and the regression on the window.
@@ -113,10 +120,15 @@ impl Shared {
         };
         let (unit, spread) = unit(&window, self.logarithm);
         let scaled: Vec<f64> = window.iter().map(|value| (value - unit.zero) / unit.scale).collect();
-        let mut input = Vec::with_capacity(self.window + self.window / self.season);
-        for step in scaled.chunks(self.season) {
+        let (steps, width) = self.shape();
+        let mut input = Vec::with_capacity(steps * width);
+        for (at, step) in scaled.chunks(self.season).enumerate() {
             input.extend(step.iter().map(|value| *value as f32));
             input.push(spread as f32);
+            for moment in (past.len() - self.window + at * self.season..).take(self.season) {
+                self.columns.moment(series, moment, self.horizon, |value| input.push(value));
+            }
+            self.columns.constant(series, |value| input.push(value));
         }
         // The size of one unit of the window in units of the level, and in those of the series.
         let (by_level, size) = match self.logarithm {

@@ -15,7 +15,10 @@ pub struct Covariates {
 
 impl Covariates {
     /// No covariates.
-    pub const NONE: Covariates = Covariates { past: Vec::new(), future: Vec::new() };
+    pub fn none() -> &'static Covariates {
+        static NONE: Covariates = Covariates { past: Vec::new(), future: Vec::new() };
+        &NONE
+    }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {

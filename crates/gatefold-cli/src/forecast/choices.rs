@@ -1,6 +1,8 @@
 use super::{Data, NetworkOptions, Options};
 use crate::failure::Failure;
-use gatefold_forecast::{Candidate, Cell, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates};
+use gatefold_forecast::{
+    Beside, Candidate, Cell, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates,
+};
 use serde::{Deserialize, Serialize};
 
 /// The cell.
@@ -70,6 +72,7 @@ pub(crate) struct Chosen {
 pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> {
     let series = data.series();
     let basis = Basis::of(data, options)?;
+    data.check_future(basis.horizon)?;
     let plan = Plan::new(&series, basis.horizon, basis.seasons.shortest(), options.test)?;
     let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
     let settings = basis.settings(&options.network, &lengths)?;
@@ -91,6 +94,7 @@ pub(crate) fn check(settings: &Settings, names: &[String], series: &[&[f64]]) ->
 pub(crate) struct Basis {
     pub(crate) seasons: Seasons,
     pub(crate) horizon: usize,
+    pub(crate) beside: Beside,
 }
 
 impl Basis {
@@ -112,13 +116,15 @@ impl Basis {
         };
         let season = seasons.shortest().unwrap_or(12);
         let horizon = options.horizon.unwrap_or_else(|| season.min((shortest / 5).max(1)));
-        Ok(Basis { seasons, horizon })
+        let beside = options.beside(data, horizon)?;
+        Ok(Basis { seasons, horizon, beside })
     }
 
     /// The network's settings for training parts of these lengths.
     pub(crate) fn settings(&self, network: &NetworkOptions, lengths: &[usize]) -> Result<Settings, Failure> {
         let mut settings = Settings::new(self.horizon, self.seasons.shortest(), lengths);
         settings.longest_season = self.seasons.exact;
+        settings.beside = self.beside.clone();
         settings.window = network.input.or(settings.window);
         settings.hidden = network.hidden.unwrap_or(settings.hidden);
         settings.layers = network.layers.unwrap_or(settings.layers);

@@ -1,5 +1,6 @@
 use crate::failure::Failure;
 use crate::table::TableArguments;
+use gatefold_forecast::Beside;
 use gatefold_series::Dataset;
 use std::path::Path;
 
@@ -35,14 +36,73 @@ impl Data {
             .collect()
     }
 
+    /// What is known beside each series: the covariates that the table has or was asked for, what the calendar says of the
+    /// moments up to a horizon past the end, and these columns that do not change within a series.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for a constant column that the table lacks.
+    pub(crate) fn beside(
+        &self,
+        calendar: bool,
+        constants: &[String],
+        horizon: usize,
+    ) -> Result<Beside, Failure> {
+        let statics = self.dataset.statics();
+        let places = constants.iter().map(|name| {
+            statics.iter().position(|found| found == name).ok_or_else(|| {
+                let known = if statics.is_empty() { "none".into() } else { statics.join(", ") };
+                Failure::Usage(format!(
+                    "--static {name}: expected a column that does not change within a series; found {known}"
+                ))
+            })
+        });
+        let places = places.collect::<Result<Vec<usize>, _>>()?;
+        let targets = self.dataset.targets().len();
+        let known = self.dataset.series().iter().enumerate().flat_map(|(at, series)| {
+            let mut covariates = self.dataset.covariates_of(at);
+            if calendar {
+                let end = series.start() + (series.len() + horizon) as i64;
+                let features = self.dataset.calendar().features(series.start()..end);
+                covariates.future.extend(features.into_iter().map(|feature| feature.values));
+            }
+            let statics = places.iter().map(|place| series.statics()[*place].clone()).collect::<Vec<_>>();
+            std::iter::repeat_n((covariates, statics), targets)
+        });
+        Ok(Beside::new(known))
+    }
+
+    /// Refuses a future that is too short for the horizon.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] with the rows that are missing.
+    pub(crate) fn check_future(&self, horizon: usize) -> Result<(), Failure> {
+        let names = self.dataset.future_covariates();
+        let shortest = self.dataset.series().iter().map(|series| series.future_len()).min().unwrap_or(0);
+        if names.is_empty() || shortest >= horizon {
+            return Ok(());
+        }
+        Err(Failure::failed(format!(
+            "the horizon is {horizon}, and the table has {shortest} rows of {} after the last sample: {} are missing; add \
+             them, use --horizon {}, or leave the column out with --past",
+            names.join(", "),
+            horizon - shortest,
+            shortest.max(1)
+        )))
+    }
+
     /// A name for each series.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
+    /// The place on the calendar of the first sample of series number `series`.
+    pub(crate) fn start(&self, series: usize) -> i64 {
+        self.dataset.series()[series / self.dataset.targets().len()].start()
+    }
+
     /// The labels of these samples of series number `series`, past its end too.
     pub(crate) fn labels(&self, series: usize, samples: std::ops::Range<usize>) -> Vec<String> {
-        let start = self.dataset.series()[series / self.dataset.targets().len()].start();
+        let start = self.start(series);
         self.dataset.calendar().labels(start + samples.start as i64..start + samples.end as i64)
     }
 

@@ -2,9 +2,9 @@
 
 use super::{Refit, Rolling};
 use crate::compare::Part;
-use crate::{Candidate, Fitted, ForecastError, Forecaster, Settings, Stage, Validation, Watcher};
+use crate::{Beside, Candidate, Fitted, ForecastError, Forecaster, Settings, Stage, Validation, Watcher};
 use gatefold::Device;
-use gatefold_series::{FittedModel, Model};
+use gatefold_series::{Covariates, FittedModel, Model};
 use ndarray::{Array2, Array3, s};
 
 /// A model's forecasts of the calibration part and from the windows.
@@ -26,29 +26,33 @@ impl<'a> Fits<'a> {
         watcher: &mut dyn Watcher,
     ) -> Result<Rolls, ForecastError> {
         match candidate {
-            Candidate::PerSeries(model) => {
+            Candidate::PerSeries(model, beside) => {
                 watcher.begin(&model.name(), Stage::Validation);
-                self.roll_each(model.as_ref())
+                self.roll_each(model.as_ref(), beside)
             }
             Candidate::Network(name, settings) => self.roll_networks(name, settings, watcher),
         }
     }
 
-    fn roll_each(&self, model: &dyn Model) -> Result<Rolls, ForecastError> {
+    fn roll_each(&self, model: &dyn Model, beside: &Beside) -> Result<Rolls, ForecastError> {
         let plan = self.plan;
         let (mut calibration, mut windows) = (Vec::new(), Vec::new());
-        for values in self.series {
+        for (at, values) in self.series.iter().enumerate() {
+            let covariates = beside.covariates(at);
+            let fit = |end: usize| model.fit_with(&values[..end], covariates);
             let (origins, first) = (plan.calibration_origins(values.len()), plan.origins(values.len())[0]);
-            let fitted = model.fit(&values[..first - plan.calibration])?;
-            calibration.push(self.forecasts_of(fitted.as_ref(), values, &origins)?);
+            let fitted = fit(first - plan.calibration)?;
+            calibration.push(self.forecasts_of(fitted.as_ref(), values, covariates, &origins)?);
             let origins = plan.origins(values.len());
             windows.push(match plan.refit {
-                Refit::Never => self.forecasts_of(model.fit(&values[..first])?.as_ref(), values, &origins)?,
+                Refit::Never => self.forecasts_of(fit(first)?.as_ref(), values, covariates, &origins)?,
                 Refit::Always => {
                     let mut out = Array2::zeros((origins.len(), plan.horizon));
                     for (mut row, &origin) in out.rows_mut().into_iter().zip(&origins) {
-                        let fitted = model.fit(&values[..origin])?;
-                        row.assign(&self.forecasts_of(fitted.as_ref(), values, &[origin])?.row(0));
+                        let fitted = fit(origin)?;
+                        row.assign(
+                            &self.forecasts_of(fitted.as_ref(), values, covariates, &[origin])?.row(0),
+                        );
                     }
                     out
                 }
@@ -62,16 +66,17 @@ impl<'a> Fits<'a> {
         &self,
         fitted: &dyn FittedModel,
         values: &[f64],
+        covariates: &Covariates,
         origins: &[usize],
     ) -> Result<Array2<f64>, ForecastError> {
         let (first, last, horizon) = (origins[0], origins[origins.len() - 1], self.plan.horizon);
         if last - first + 1 == origins.len() {
-            return Ok(fitted.forecasts(&values[..last], first..last + 1, horizon)?);
+            return Ok(fitted.forecasts_with(&values[..last], covariates, first..last + 1, horizon)?);
         }
         let mut out = Array2::zeros((origins.len(), horizon));
         for (mut row, origin) in out.rows_mut().into_iter().zip(origins) {
-            let forecast = fitted.forecast(&values[..*origin], horizon)?;
-            row.iter_mut().zip(&forecast).for_each(|(to, from)| *to = *from);
+            let one = *origin..*origin + 1;
+            row.assign(&fitted.forecasts_with(&values[..*origin], covariates, one, horizon)?.row(0));
         }
         Ok(out)
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Seasons, Settings, candidates};
+use crate::{Beside, Seasons, Settings, candidates};
 use gatefold_series::{FittedModel, Model, SeriesError};
 
 fn sales(seed: usize, len: usize) -> Vec<f64> {
@@ -92,7 +92,7 @@ impl FittedModel for Oracle {
 fn a_model_that_looks_ahead_is_found() {
     let oracle = |series: &[&[f64]]| {
         let whole = series.iter().map(|values| values.to_vec()).collect();
-        vec![Candidate::PerSeries(Box::new(Oracle(whole)) as Box<dyn Model>)]
+        vec![Candidate::PerSeries(Box::new(Oracle(whole)) as Box<dyn Model>, Beside::default())]
     };
     for refit in [Refit::Never, Refit::Always] {
         assert!(!is_blind(&plan(refit), 3, oracle), "{refit:?}");

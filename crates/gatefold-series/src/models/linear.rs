@@ -69,7 +69,7 @@ impl Linear {
     /// # Errors
     /// [`SeriesError::Series`] when the series is too short for a window of one sample, or not finite.
     pub fn fit_linear(&self, series: &[f64]) -> Result<FittedLinear, SeriesError> {
-        self.fit_linear_with(series, &Covariates::NONE)
+        self.fit_linear_with(series, Covariates::none())
     }
 
     /// [`Linear::fit_linear`] with covariates.
@@ -122,7 +122,7 @@ impl Linear {
         let (_, terms, penalty) = best.ok_or_else(|| {
             SeriesError::Series(format!("no linear regression fits into {} samples; give more", series.len()))
         })?;
-        let used = if terms.uses_covariates() { covariates } else { &Covariates::NONE };
+        let used = if terms.uses_covariates() { covariates } else { Covariates::none() };
         let terms = Terms { unit: terms.unit.fitted_on(series), ..terms }.with_covariates(used, series.len());
         let known = Known { values: &terms.unit.transformed(series), covariates };
         let all = terms.window..series.len() - self.horizon + 1;
@@ -256,6 +256,7 @@ impl FittedModel for FittedLinear {
         }
         text += if logarithm { ", logarithms" } else { "" };
         text += if relative { ", relative to the last value" } else { "" };
+        text += if self.uses_covariates() { ", covariates" } else { "" };
         Some(text)
     }
 
@@ -265,7 +266,7 @@ impl FittedModel for FittedLinear {
         origins: Range<usize>,
         horizon: usize,
     ) -> Result<Array2<f64>, SeriesError> {
-        self.forecasts_with(series, &Covariates::NONE, origins, horizon)
+        self.forecasts_with(series, Covariates::none(), origins, horizon)
     }
 
     fn forecasts_with(
@@ -366,7 +367,7 @@ mod tests {
         let series: Vec<f64> = (0..200).map(|t| 50.0 + noise(t) + (TAU * t as f64 / 7.0).cos()).collect();
         let fitted = Linear::new(3).season(Some(7.0)).fit_linear(&series).unwrap();
         let window = fitted.unit().transformed(&series[150 - fitted.window()..150]);
-        let in_unit = fitted.forecast_in_unit(&window, &Covariates::NONE, 150);
+        let in_unit = fitted.forecast_in_unit(&window, Covariates::none(), 150);
         let restored = in_unit.iter().map(|value| fitted.unit().restored(*value, window[window.len() - 1]));
         for (restored, forecast) in restored.zip(fitted.forecast(&series[..150], 3).unwrap()) {
             assert_relative_eq!(restored, forecast, max_relative = 1e-12);
