@@ -201,7 +201,11 @@ impl Own {
         let zero = unit.zero(tail[tail.len() - 1]);
         let base = match self.inside() {
             true => Vec::new(),
-            false => line.linear.forecast_in_unit(&tail[tail.len() - line.linear.window()..], &Covariates::NONE, origin),
+            false => line.linear.forecast_in_unit(
+                &tail[tail.len() - line.linear.window()..],
+                &Covariates::NONE,
+                origin,
+            ),
         };
         let mut input = Vec::with_capacity(self.window * self.width());
         for (at, value) in tail[tail.len() - self.window..].iter().enumerate() {
