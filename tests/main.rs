@@ -8,6 +8,7 @@ mod embed;
 mod examples;
 mod failures;
 mod generation;
+mod gradient_flow;
 mod kernels;
 mod layers;
 mod losses;

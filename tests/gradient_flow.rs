@@ -1,0 +1,49 @@
+//! The way of a gradient back through time is the same on both devices.
+
+use gatefold::layers::{DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
+use gatefold::training::Reduction;
+use gatefold::{Device, Loss, Network, NetworkConfig, Sequences};
+use gatefold_check::{Failures, test_gpu, waves};
+use ndarray::Array3;
+
+#[test]
+fn a_gpu_finds_what_the_cpu_finds() {
+    let Some(gpu) = test_gpu() else { return };
+    let stacks: [Vec<LayerConfig>; 3] = [
+        vec![RnnConfig::new(5).into(), DenseConfig::new(2).into()],
+        vec![LstmConfig::new(6).projection(3).into(), LstmConfig::new(5).peephole(true).into()],
+        vec![GruConfig::new(7).into(), LayerConfig::LastStep, DenseConfig::new(1).into()],
+    ];
+    let mut failures = Failures::new();
+    for layers in stacks {
+        let config = NetworkConfig::new(3, layers).unwrap();
+        failures.check(config.to_string(), || {
+            let (input, _) = waves(2, (6, 4), (3, 1));
+            let shape = (config.output_steps(6), 4, config.output());
+            let target = Array3::from_shape_fn(shape, |(t, row, k)| ((t + 3 * row + 7 * k) as f32).cos());
+            let input = Sequences::from(input).with_lengths([6, 6, 4, 1]).unwrap();
+            let flow = |device: &Device| {
+                let network = Network::new(device, &config, 3).unwrap();
+                network.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Mean).unwrap()
+            };
+            let (cpu, gpu) = (flow(&Device::cpu().unwrap()), flow(&Device::Gpu(gpu.clone())));
+            for (cpu, gpu) in cpu.layers.iter().zip(&gpu.layers) {
+                assert_eq!(cpu.gates, gpu.gates, "{}", cpu.place);
+                let lists = [
+                    (Some(&cpu.hidden), Some(&gpu.hidden)),
+                    (cpu.cell.as_ref(), gpu.cell.as_ref()),
+                    (Some(&cpu.jacobian), Some(&gpu.jacobian)),
+                ];
+                for (cpu, gpu) in lists {
+                    assert_eq!(cpu.is_some(), gpu.is_some());
+                    let (Some(cpu), Some(gpu)) = (cpu, gpu) else { continue };
+                    for (cpu, gpu) in cpu.iter().zip(gpu) {
+                        // Both sum in f32; a norm loses no more digits than its terms.
+                        assert!((cpu - gpu).abs() <= 1e-4 * cpu.abs().max(1e-6), "{cpu} and {gpu}");
+                    }
+                }
+            }
+        });
+    }
+    failures.finish();
+}
