@@ -80,7 +80,7 @@ fn models_remember_as_far_and_as_much_as_they_can() {
     let convolution = long("convolution, 12");
     assert!(convolution[0] > 95.0 && convolution[1] < 65.0, "{printed}");
     assert!(long("dense, 40").iter().all(|share| *share > 95.0), "{printed}");
-    assert!(long("lstm").iter().all(|share| *share > 90.0), "{printed}");
+    assert!(long("gru").iter().all(|share| *share > 90.0), "{printed}");
     // Two values at a time, and four: 4 states have room for two.
     let (small, large) = (long("hmm, 4 states"), long("hmm, 16 states"));
     assert!(small[0] > 85.0 && small[1] < 65.0 && large[1] > 85.0, "{printed}");

@@ -156,11 +156,12 @@ fn a_text_is_continued_by_words() {
     place.write("story.txt", story(200));
     let printed = place.succeed(&format!("generate story.txt {SMALL} --unit word --length 12 --out o"));
     assert!(printed.contains("bits per word"), "{printed}");
-    let words: Vec<&str> =
-        "Ида Émile Zoë Bo sees, and .".split(' ').map(|word| word.trim_matches(',')).collect();
-    let sample = place.read("o/sample.txt");
-    let mut found = sample.split_whitespace().map(|word| word.trim_matches([',', '.']));
-    assert!(found.all(|word| word.is_empty() || words.contains(&word)), "{sample}");
+    // Whole words alone, though hardly any training puts them in an odd order.
+    let mut rest = place.read("o/sample.txt");
+    for word in ["Ида", "Émile", "Zoë", "Bo", "sees", "and"] {
+        rest = rest.replace(word, "");
+    }
+    assert!(rest.chars().all(|c| " ,.\n".contains(c)), "{rest}");
 }
 
 #[test]
