@@ -113,7 +113,7 @@ struct Options<'a> {
 
 /// The sequences of a run.
 enum Source {
-    Table(Table, Long),
+    Table(Box<Table>, Long),
     Words(Vec<Sentence>),
 }
 
@@ -137,7 +137,7 @@ fn read(arguments: &Training) -> Result<(Source, LabelData), Failure> {
     let table = arguments.format.read_rows(path)?;
     let long = arguments.long.read(&table, arguments.label.as_deref(), false)?;
     let data = LabelData::of_table(&long, share, seed).map_err(place)?;
-    Ok((Source::Table(table, long), data))
+    Ok((Source::Table(Box::new(table), long), data))
 }
 
 /// A text from a file or from standard input.
@@ -387,7 +387,7 @@ fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
             let label = columns.label.clone().filter(|name| table.names().contains(name));
             let long = Long::read(&table, &LongColumns { label, ..columns.for_use(&table) }, false)?;
             let found = labeller.label_table(&long).map_err(place)?;
-            let source = Source::Table(table, long);
+            let source = Source::Table(Box::new(table), long);
             let mut result = head(&source, classes, false);
             for (sequence, found) in found.iter().enumerate() {
                 for (step, row) in found.rows().into_iter().enumerate() {
