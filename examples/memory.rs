@@ -43,7 +43,7 @@ const NARROW: usize = 12;
 const WIDE: usize = 40;
 /// The share of values of the second series that are flipped when they come back.
 const FLIPPED: f64 = 0.05;
-const TEST_ROWS: usize = 64;
+const TEST_ROWS: usize = 400;
 
 /// Input `[T, B, 1]`, the truth `[T, B, 1]` as plus or minus one, and 1 where it counts `[T, B]`.
 struct Examples {
@@ -296,8 +296,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = arguments.open()?;
     let seed = arguments.seed;
 
-    let lags: &[usize] = if arguments.quick { &[5, 20] } else { &[5, 20, 50, 100] };
-    let mut rows = network_rows(&device, seed, arguments.choose(800, 200), lags, pulses)?;
+    let lags: &[usize] = if arguments.quick { &[5, 20] } else { &[5, 20, 100] };
+    let mut rows = network_rows(&device, seed, arguments.choose(2500, 200), lags, pulses)?;
     rows.push(("guess".into(), vec![50.0; lags.len()]));
     report(["memory-long", "A pulse that comes back", "steps between"], lags, &rows, &out)?;
 
