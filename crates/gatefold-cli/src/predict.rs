@@ -122,8 +122,8 @@ fn delays(arguments: &Arguments, saved: &SavedModel, data: &Data) -> Result<Vec<
             return Ok(0);
         }
         // Rows without a time of their own say nothing about where the table starts.
-        let before = if calendar.has_times() { 1..=MOST_LATER } else { 1..=0 };
-        before.clone().find(|by| calendar.label(start - by) == *first).map(|by| by as usize).ok_or_else(|| {
+        let most = if calendar.has_times() { MOST_LATER } else { 0 };
+        (1..=most).find(|by| calendar.label(start - by) == *first).map(|by| by as usize).ok_or_else(|| {
             refuse(format!(
                 "the first row of {} is {found}, and that of the model's table was {first}; start with that row, or a later \
                  one of the same calendar",
