@@ -11,7 +11,7 @@ fn a_gpu_finds_what_the_cpu_finds() {
     let Some(gpu) = test_gpu() else { return };
     let stacks: [Vec<LayerConfig>; 3] = [
         vec![RnnConfig::new(5).into(), DenseConfig::new(2).into()],
-        vec![LstmConfig::new(6).projection(3).into(), LstmConfig::new(5).peephole(true).into()],
+        vec![LstmConfig::new(6).projection(3).into(), LstmConfig::new(5).peephole().into()],
         vec![GruConfig::new(7).into(), LayerConfig::LastStep, DenseConfig::new(1).into()],
     ];
     let mut failures = Failures::new();

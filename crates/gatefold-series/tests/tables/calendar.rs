@@ -269,7 +269,7 @@ fn labels_continue_as_those_of_pandas() {
 /// The features of the first moments of a table with these times.
 fn features(times: &[&str], positions: i64) -> Vec<(&'static str, Vec<f64>)> {
     let rows: String = times.iter().enumerate().map(|(at, time)| format!("{time},{at}\n")).collect();
-    let data = read(&format!("time,y\n{rows}")).unwrap();
+    let data = read(format!("time,y\n{rows}")).unwrap();
     data.calendar().features(0..positions).into_iter().map(|one| (one.name, one.values)).collect()
 }
 
