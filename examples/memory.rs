@@ -239,13 +239,11 @@ fn hmm_score(states_bits: usize, bits: usize, samples: usize, iterations: usize,
     model.score(&new)
 }
 
+/// A model's name, and its score for each setting.
+type Row = (String, Vec<f64>);
+
 /// Prints the scores and draws them.
-fn report(
-    names: [&str; 3],
-    settings: &[usize],
-    rows: &[(String, Vec<f64>)],
-    out: &Path,
-) -> Result<(), Box<dyn Error>> {
+fn report(names: [&str; 3], settings: &[usize], rows: &[Row], out: &Path) -> Result<(), Box<dyn Error>> {
     let [file, title, x] = names;
     println!("\n{title}: % right, by {x}\n");
     println!("{:<16}{}", "", settings.iter().map(|setting| format!("{setting:>7}")).collect::<String>());
@@ -270,7 +268,7 @@ fn network_rows(
     updates: usize,
     settings: &[usize],
     draw: fn(usize, usize, &mut ChaCha8Rng) -> Examples,
-) -> Result<Vec<(String, Vec<f64>)>, Box<dyn Error>> {
+) -> Result<Vec<Row>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for (name, config) in networks()? {
         let of = |setting: &usize| {
