@@ -407,12 +407,17 @@ fn the_readmes_first_command_beats_what_learns_nothing() {
     assert_eq!(place.rows("o/forecast.csv")[0]["date"], "2016-01-01");
 }
 
+/// Prices from 2 to 7 that follow no pattern.
+fn price(t: usize) -> f64 {
+    2.0 + ((t * t * 7919 + t * 104_729) % 501) as f64 / 100.0
+}
+
 /// 120 days of sales that a price of the same day drives, the price of ten more days, and a measurement of each day.
 fn priced_days(first: usize) -> String {
     let mut text = String::from("day,price,visitors,sales\n");
     for t in first..130 {
         let day = time_of(t);
-        let price = 2.0 + ((t * 37) % 11) as f64 / 2.0;
+        let price = price(t);
         let visitors = 100 + (t * 13) % 17;
         let known = t < 120;
         let sales = 90.0 - 8.0 * price + ((t * t * 31) % 100) as f64 / 50.0;
@@ -450,11 +455,11 @@ fn what_is_known_ahead_is_used() {
         models.iter().find(|model| model["name"] == name).unwrap()["mae"].as_f64().unwrap()
     };
     run("--past price,visitors --out past");
-    // The price moves sales by 20 in all, and what is left by 2.
+    // The price moves sales by 40 in all, and what is left by 2.
     assert!(mae("ahead", "linear") < 1.0 && mae("past", "linear") > 3.0, "{}", mae("ahead", "linear"));
     let forecast = place.rows("ahead/forecast.csv");
     let (day, value) = (&forecast[0]["day"], forecast[0]["forecast"].parse::<f64>().unwrap());
-    let price = 2.0 + f64::from((120 * 37) % 11) / 2.0;
+    let price = price(120);
     assert_eq!(day, "2023-05-01");
     assert!((value - (91.0 - 8.0 * price)).abs() < 2.0, "{value} at a price of {price}");
     // A table that starts later forecasts the same with the network, and nearly so with the regression.

@@ -7,7 +7,8 @@ mod tests;
 
 pub use measures::{CRPS_LEVELS, Measures};
 
-use crate::compare::{MANY, MOST_ORIGINS, Part, TEST, VALIDATION, combined, mean_band, naive_error};
+use crate::compare::{Part, combined, mean_band, naive_error};
+use crate::plan::{MANY, MOST_ORIGINS, TEST, VALIDATION};
 use crate::{Calibration, Candidate, ForecastError, Watcher};
 use fit::{Fits, Rolls};
 use gatefold::Device;

@@ -58,6 +58,7 @@ mod heads;
 mod linear_branch;
 mod members;
 mod network;
+mod plan;
 mod rate;
 mod saved;
 mod settings;
@@ -68,11 +69,12 @@ pub use beside::Beside;
 pub use calibrate::Calibration;
 pub use candidates::{MODELS, NETWORKS, Seasons, candidates};
 pub use compare::{
-    Candidate, Comparison, Future, Judged, Plan, Scores, Stage, Watcher, compare, future, mean_band,
+    Candidate, Comparison, Future, Judged, Scores, Stage, Watcher, compare, future, mean_band,
 };
 pub use error::ForecastError;
 pub use events::EventWriter;
 pub use heads::Loss;
 pub use members::{Fitted, Forecaster, Progress, Validation, Watch};
+pub use plan::Plan;
 pub use saved::input_steps;
 pub use settings::{Architecture, Cell, OptimizerKind, Settings};

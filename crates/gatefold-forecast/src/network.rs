@@ -4,7 +4,7 @@ use crate::encode::{Encoder, Window, WindowUnit};
 use crate::linear_branch::set_bands;
 use crate::{ForecastError, Loss, Settings};
 use gatefold::file::Checkpoint;
-use gatefold::training::{ParameterGroup, Schedule};
+use gatefold::training::ParameterGroup;
 use gatefold::{Device, Network, Parameters, TrainConfig, Trainer};
 use ndarray::{Array2, Array3, ArrayView3, s};
 use rand::RngExt;
@@ -13,9 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeMap;
 
-const WARM_UP: u64 = 100;
 /// The parameters of the linear branch, which comes first.
-const LINEAR: &str = "conv0.";
+pub(crate) const LINEAR: &str = "conv0.";
 /// The share of the learning rate for the linear branch of a single series: its regression was fitted to the same windows.
 const LINEAR_RATE: f32 = 0.1;
 /// Windows whose errors say how wide intervals are before training.
@@ -248,7 +247,7 @@ fn train_config(settings: &Settings) -> TrainConfig {
         .group(ParameterGroup::new(LINEAR).learning_rate_factor(linear))
         .optimizer(settings.optimizer.into())
         .learning_rate(settings.learning_rate)
-        .schedule(Schedule::cosine(settings.updates).warm_up(WARM_UP.min(settings.updates / 4)))
+        .schedule(settings.schedule())
         .clip_norm(Some(settings.clip))
         .clip_value(settings.clip_value)
         .average(Some(settings.average))

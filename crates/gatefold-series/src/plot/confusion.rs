@@ -68,7 +68,8 @@ impl ConfusionPlot<'_> {
         if name.chars().count() <= NAME {
             name.into()
         } else {
-            name.chars().take(NAME - 1).chain(['…']).collect()
+            let start: String = name.chars().take(NAME - 1).collect();
+            format!("{}…", start.trim_end())
         }
     }
 }
