@@ -458,7 +458,7 @@ fn what_is_known_ahead_is_used() {
     // The price moves sales by 40 in all, and what is left by 2.
     assert!(mae("ahead", "linear") < 1.0 && mae("past", "linear") > 3.0, "{}", mae("ahead", "linear"));
     let forecast = place.rows("ahead/forecast.csv");
-    let (day, value) = (&forecast[0]["day"], forecast[0]["forecast"].parse::<f64>().unwrap());
+    let (day, value) = (&forecast[0]["date"], forecast[0]["forecast"].parse::<f64>().unwrap());
     let price = price(120);
     assert_eq!(day, "2023-05-01");
     assert!((value - (91.0 - 8.0 * price)).abs() < 2.0, "{value} at a price of {price}");

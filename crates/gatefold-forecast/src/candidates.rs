@@ -23,7 +23,9 @@ pub const MODELS: [&str; 14] = [
 /// The names of those that are networks.
 pub const NETWORKS: [&str; 3] = ["dense", "convolution", "network"];
 /// Models that are left out by default when so many samples would take them long.
-const SLOW: [&str; 7] = ["ets", "theta", "mstl", "kalman", "hmm", "dense", "convolution"];
+const SLOW: [&str; 5] = ["ets", "theta", "mstl", "kalman", "hmm"];
+/// Models that take part only when they are asked for: each takes as long as the recurrent network.
+const ON_REQUEST: [&str; 2] = ["dense", "convolution"];
 /// Samples, over all series, from which the slow models are left out by default.
 const MANY: usize = 20_000;
 
@@ -83,7 +85,7 @@ pub fn candidates(
 ) -> Result<Vec<Candidate>, ForecastError> {
     let total: usize = series.iter().map(|values| values.len()).sum();
     let default = || {
-        let kept = |name: &&str| total < MANY || !SLOW.contains(name);
+        let kept = |name: &&str| (total < MANY || !SLOW.contains(name)) && !ON_REQUEST.contains(name);
         MODELS.into_iter().filter(kept).map(str::to_owned).collect::<Vec<_>>()
     };
     let asked = names.map_or_else(default, <[String]>::to_vec);
