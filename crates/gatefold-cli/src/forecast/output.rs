@@ -362,7 +362,10 @@ fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
         let other = &comparison.models[other];
         let share = 100.0 * (1.0 - best.scores.mase / other.scores.mase);
         report.line(match share {
-            share if share.is_nan() => format!("Its error here is that of the next best,\n{}.", other.name),
+            // Less than the digit that would be shown.
+            share if share.is_nan() || share.abs() < 0.05 => {
+                format!("Its error here is that of the next best,\n{}.", other.name)
+            }
             share if share >= 0.0 => {
                 format!("Its error here is {share:.1} % below that of the next best,\n{}.", other.name)
             }
