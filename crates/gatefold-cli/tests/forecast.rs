@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::process::Command;
 
-const OUTPUTS: [&str; 8] = [
+const OUTPUTS: [&str; 9] = [
     "forecast.csv",
     "forecast.svg",
     "forecast.png",
@@ -15,6 +15,7 @@ const OUTPUTS: [&str; 8] = [
     "model.json",
     "run.toml",
     "network-1.safetensors",
+    "network.json",
 ];
 
 #[test]
@@ -138,11 +139,13 @@ fn cells_losses_and_optimisers_are_taken() {
             "forecast table.csv {} --horizon 1 {options} --quiet --out o",
             small("network")
         ));
-        seen.push((fs::read(place.path("o/network-1.safetensors")).unwrap(), options));
+        let files =
+            ["o/network-1.safetensors", "o/network.json"].map(|name| fs::read(place.path(name)).unwrap());
+        seen.push((files, options));
     }
-    for (index, (bytes, options)) in seen.iter().enumerate() {
+    for (index, (files, options)) in seen.iter().enumerate() {
         for (other, as_well) in &seen[..index] {
-            assert!(bytes != other, "{options} gives the network of {as_well}");
+            assert!(files != other, "{options} gives the network of {as_well}");
         }
     }
 }

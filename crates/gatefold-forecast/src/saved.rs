@@ -1,15 +1,18 @@
-//! Trained networks as files: one model file for each, with what they share in its metadata.
+//! Trained networks as files: a model file for each, and one for what they share. That one grows with the number of series,
+//! and has no place in the header of a model file.
 
 use crate::encode::Encoder;
 use crate::{Fitted, ForecastError, Settings};
 use gatefold::file::Model;
 use gatefold::{Device, Network};
+use gatefold_model::file::write_atomically;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The key of a model file's metadata.
-const KEY: &str = "forecaster";
+/// The key of a model file's metadata that holds the time steps of its input.
+const KEY: &str = "forecaster_steps";
 
 #[derive(Serialize, Deserialize)]
 struct Shared {
@@ -20,16 +23,20 @@ struct Shared {
 
 /// The time steps of a network's input, from the metadata of a file that [`Fitted::save`] wrote; `None` for any other.
 pub fn input_steps(metadata: &BTreeMap<String, String>) -> Option<usize> {
-    let shared: Shared = serde_json::from_str(metadata.get(KEY)?).ok()?;
-    Some(shared.encoder.shape().0)
+    metadata.get(KEY)?.parse().ok()
 }
 
 fn path(folder: &Path, name: &str, member: usize) -> PathBuf {
     folder.join(format!("{name}-{}.safetensors", member + 1))
 }
 
+fn shared_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.json"))
+}
+
 impl Fitted {
-    /// Writes `{name}-1.safetensors`, `{name}-2.safetensors`, ... into a folder, and returns the files' names.
+    /// Writes `{name}-1.safetensors`, `{name}-2.safetensors`, ... and `{name}.json`, with what they share, into a folder, and
+    /// returns the files' names.
     ///
     /// # Errors
     /// Those of writing, and of reading parameters back from the device.
@@ -40,16 +47,18 @@ impl Fitted {
             best_updates: self.best_updates,
         };
         let text = serde_json::to_string(&shared).expect("numbers and names are JSON");
-        let mut names = Vec::new();
+        let mut paths = vec![shared_path(folder, name)];
+        write_atomically(&paths[0], text.as_bytes())?;
+        let steps = self.encoder.shape().0.to_string();
         for (member, network) in self.members.iter().enumerate() {
-            let metadata = BTreeMap::from([(KEY.to_owned(), text.clone())]);
+            let metadata = BTreeMap::from([(KEY.to_owned(), steps.clone())]);
             let model =
                 Model { config: network.config().clone(), parameters: network.parameters()?, metadata };
-            let path = path(folder, name, member);
-            model.save(&path)?;
-            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+            paths.push(path(folder, name, member));
+            model.save(&paths[member + 1])?;
         }
-        Ok(names)
+        let names = paths.iter().filter_map(|path| path.file_name());
+        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
     }
 
     /// Reads what [`Fitted::save`] wrote under this name.
@@ -58,14 +67,15 @@ impl Fitted {
     /// [`ForecastError::Model`] for a file that cannot be read, [`ForecastError::Settings`] for one that is no forecaster's,
     /// and those of the device.
     pub fn load(device: &Device, folder: &Path, name: &str) -> Result<Fitted, ForecastError> {
-        let first = Model::load(path(folder, name, 0))?;
-        let refuse = |problem: String| {
-            ForecastError::Settings(format!("{}: {problem}", path(folder, name, 0).display()))
-        };
-        let text = first.metadata.get(KEY).ok_or_else(|| {
-            refuse("it was not written by 'gatefold forecast'; train a model with that first".into())
+        let file = shared_path(folder, name);
+        let refuse = |problem: String| ForecastError::Settings(format!("{}: {problem}", file.display()));
+        let text = fs::read_to_string(&file).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                refuse("there is no such file; train a model with 'gatefold forecast' first".into())
+            }
+            _ => refuse(error.to_string()),
         })?;
-        let Shared { settings, encoder, best_updates } = serde_json::from_str(text)
+        let Shared { settings, encoder, best_updates } = serde_json::from_str(&text)
             .map_err(|error| refuse(format!("its forecaster cannot be read: {error}; train it again")))?;
         let expected = settings.network(encoder.shape())?;
         let mut members = Vec::new();
