@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     run: RunArguments,
 }
 
-/// What a run is told, and what it tells, apart from its results.
+/// The options of a run that change none of its results.
 #[derive(clap::Args, Debug)]
 pub(crate) struct RunArguments {
     /// Options from a file as run.toml is written; those of the command line come first
@@ -152,7 +152,7 @@ impl Options {
         &self.network
     }
 
-    /// What models may read beside the series, up to a horizon past its end.
+    /// Covariates and constant columns that models may read, up to a horizon past the end of the series.
     ///
     /// # Errors
     /// A constant column that the table lacks.

@@ -95,7 +95,7 @@ impl Run {
         looks
     }
 
-    /// What a comparison needs to be the same: the samples that were forecast.
+    /// The samples that were forecast, which must be the same for a comparison.
     fn samples(&self) -> Value {
         let of = |name: &str| self.metrics[name].clone();
         json!([

@@ -1,7 +1,7 @@
 use gatefold_series::{Covariates, StaticValue};
 use std::sync::Arc;
 
-/// What is known beside each series: covariates, and values that do not change. By default nothing.
+/// Covariates of each series, and its values that do not change; none by default.
 ///
 /// Covariates are given from a series' first sample to the horizon past its last one. Models read past covariates before a
 /// forecast's origin only, and future ones up to the moments that it forecasts.

@@ -1,7 +1,7 @@
 //! The columns that a network sees beside the series itself.
 
 use crate::{Beside, ForecastError};
-use gatefold_series::{Covariates, StaticValue};
+use gatefold_series::{CovariateUnit, Covariates, StaticValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -15,36 +15,16 @@ pub(crate) struct Columns {
     #[serde(skip)]
     beside: Beside,
     /// For each series, the units of its past covariates, then of its future ones.
-    units: Vec<Vec<Unit>>,
+    units: Vec<Vec<CovariateUnit>>,
     past: usize,
     future: usize,
     statics: Vec<Constant>,
 }
 
-/// The mean and the standard deviation of a covariate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Unit {
-    mean: f64,
-    deviation: f64,
-}
-
-impl Unit {
-    fn of(values: &[f64]) -> Unit {
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
-        let deviation = variance.sqrt();
-        Unit { mean, deviation: if deviation.is_normal() { deviation } else { 1.0 } }
-    }
-
-    fn scaled(&self, value: f64) -> f32 {
-        ((value - self.mean) / self.deviation) as f32
-    }
-}
-
 /// A value that does not change within a series.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Constant {
-    Number(Unit),
+    Number(CovariateUnit),
     Categories(Vec<String>),
 }
 
@@ -57,7 +37,7 @@ impl Columns {
         for (series, len) in lengths.iter().enumerate() {
             let Covariates { past, future } = beside.covariates(series);
             beside.covariates(series).check(*len, 0)?;
-            units.push(past.iter().chain(future).map(|column| Unit::of(&column[..*len])).collect());
+            units.push(past.iter().chain(future).map(|column| CovariateUnit::of(&column[..*len])).collect());
         }
         let statics = (0..beside.statics(0).len()).map(|at| constant(beside, lengths.len(), at));
         let statics = statics.collect::<Result<_, _>>()?;
@@ -113,11 +93,11 @@ impl Columns {
         }
         let (covariates, units) = (self.covariates(series), &self.units[series]);
         for (column, unit) in covariates.past.iter().zip(units) {
-            give(unit.scaled(column[moment]));
+            give(unit.scaled(column[moment]) as f32);
         }
         for (column, unit) in covariates.future.iter().zip(&units[self.past..]) {
-            give(unit.scaled(column[moment]));
-            give(unit.scaled(column[moment + horizon]));
+            give(unit.scaled(column[moment]) as f32);
+            give(unit.scaled(column[moment + horizon]) as f32);
         }
     }
 
@@ -125,7 +105,7 @@ impl Columns {
     pub(crate) fn constant(&self, series: usize, mut give: impl FnMut(f32)) {
         for (constant, value) in self.statics.iter().zip(self.beside.statics(series)) {
             match (constant, value) {
-                (Constant::Number(unit), StaticValue::Number(value)) => give(unit.scaled(*value)),
+                (Constant::Number(unit), StaticValue::Number(value)) => give(unit.scaled(*value) as f32),
                 (Constant::Number(_), _) => give(0.0),
                 (Constant::Categories(names), value) => {
                     let text = value.to_string();
@@ -147,7 +127,7 @@ fn constant(beside: &Beside, series: usize, at: usize) -> Result<Constant, Forec
         })
         .collect();
     if let Some(numbers) = numbers {
-        return Ok(Constant::Number(Unit::of(&numbers)));
+        return Ok(Constant::Number(CovariateUnit::of(&numbers)));
     }
     let names: BTreeSet<String> = values.map(ToString::to_string).collect();
     if names.len() > MOST_CATEGORIES {

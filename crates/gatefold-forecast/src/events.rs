@@ -100,7 +100,7 @@ impl<W: Write> EventWriter<W> {
         self.out.flush()
     }
 
-    /// What was written to.
+    /// Returns the writer that holds the records.
     pub fn into_inner(self) -> W {
         self.out
     }

@@ -107,7 +107,7 @@ pub struct Settings {
     pub members: usize,
     /// The first network's seed.
     pub seed: u64,
-    /// What is known beside the series; not kept in files.
+    /// Covariates and constant values of the series; not kept in files.
     #[serde(skip)]
     pub beside: Beside,
 }

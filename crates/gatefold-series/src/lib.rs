@@ -62,9 +62,9 @@ pub use metrics::{
     perplexity, quantile_loss,
 };
 pub use models::{
-    Ar, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedHmm, FittedKalman,
-    FittedLinear, FittedModel, Hmm, Kalman, KalmanForm, Linear, Model, Mstl, Naive2, Ridge, SmoothedSeries,
-    Sums, Theta, ValueUnit, fourier,
+    Ar, CovariateUnit, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedHmm,
+    FittedKalman, FittedLinear, FittedModel, Hmm, Kalman, KalmanForm, Linear, Model, Mstl, Naive2, Ridge,
+    SmoothedSeries, Sums, Theta, ValueUnit, fourier,
 };
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;

@@ -27,7 +27,7 @@ use ndarray::Array2;
 use std::fmt::Debug;
 use std::ops::Range;
 
-pub use linear::{FittedLinear, Linear, ValueUnit, fourier};
+pub use linear::{CovariateUnit, FittedLinear, Linear, ValueUnit, fourier};
 pub use ridge::{Ridge, Sums};
 
 /// A forecasting model with its options, not yet fitted.

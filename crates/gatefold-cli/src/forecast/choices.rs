@@ -90,7 +90,7 @@ pub(crate) fn check(settings: &Settings, names: &[String], series: &[&[f64]]) ->
     Ok(())
 }
 
-/// What follows from the table before its samples are divided.
+/// Seasons, horizon and covariates, which follow from the table before its samples are divided.
 pub(crate) struct Basis {
     pub(crate) seasons: Seasons,
     pub(crate) horizon: usize,

@@ -36,7 +36,7 @@ impl Data {
             .collect()
     }
 
-    /// What is known beside each series: the covariates that the table has or was asked for, what the calendar says of the
+    /// Columns known beside each series: the covariates that the table has or was asked for, what the calendar says of the
     /// moments up to a horizon past the end, and these columns that do not change within a series.
     ///
     /// # Errors

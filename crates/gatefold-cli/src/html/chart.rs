@@ -34,7 +34,7 @@ pub(crate) struct Line {
     pub(crate) shape: Shape,
 }
 
-/// What is drawn, from places and values.
+/// A mark to draw, from places and values.
 pub(crate) enum Shape {
     Line(Vec<(f64, f64)>),
     Thin(Vec<(f64, f64)>),

@@ -130,7 +130,7 @@ pub fn from_state_dict(
     Ok(model(network, parameters))
 }
 
-/// What was taken for granted when a model was read from a state_dict, a line each; none if it was not.
+/// Lists the assumptions made when a model was read from a state_dict, a line each; none for any other model.
 pub fn assumptions(model: &Model) -> Vec<&str> {
     model.metadata.get(ASSUMED).map_or_else(Vec::new, |text| text.lines().collect())
 }

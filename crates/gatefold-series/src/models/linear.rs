@@ -12,7 +12,7 @@ use std::ops::Range;
 use terms::{Known, Terms};
 
 pub use terms::fourier;
-pub use unit::ValueUnit;
+pub use unit::{CovariateUnit, ValueUnit};
 
 /// The newest share of the series that chooses window, unit, Fourier terms and penalty.
 const CHOOSING: f64 = 0.3;

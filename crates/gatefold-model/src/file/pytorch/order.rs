@@ -13,7 +13,7 @@ pub(super) struct Network {
     pub(super) sources: Vec<String>,
     /// The modules in the order of their layers.
     pub(super) modules: Vec<Written>,
-    /// What was taken for granted, a line each.
+    /// The assumptions made, a line each.
     pub(super) assumed: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ fn check_said(steps: &[Resolved]) -> Result<(), String> {
     Ok(())
 }
 
-/// What an order without options takes for granted.
+/// The assumptions of an order without options.
 fn assumed(steps: &[Resolved]) -> Vec<String> {
     let names: Vec<String> = steps
         .iter()

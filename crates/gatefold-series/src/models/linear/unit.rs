@@ -67,19 +67,20 @@ fn positive(scale: f64) -> f64 {
 
 /// The mean and the standard deviation of a covariate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct CovariateUnit {
+pub struct CovariateUnit {
     mean: f64,
     scale: f64,
 }
 
 impl CovariateUnit {
     /// The unit of values that were seen.
-    pub(super) fn of(values: &[f64]) -> CovariateUnit {
+    pub fn of(values: &[f64]) -> CovariateUnit {
         let ValueUnit { offset: mean, scale, .. } = ValueUnit::level(values);
         CovariateUnit { mean, scale }
     }
 
-    pub(super) fn scaled(&self, value: f64) -> f64 {
+    /// A value in this unit.
+    pub fn scaled(&self, value: f64) -> f64 {
         (value - self.mean) / self.scale
     }
 }
