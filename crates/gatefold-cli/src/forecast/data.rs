@@ -1,5 +1,6 @@
 use crate::failure::Failure;
 use crate::table::TableArguments;
+use crate::task::fingerprint;
 use gatefold_forecast::Beside;
 use gatefold_series::Dataset;
 use std::path::Path;
@@ -106,15 +107,37 @@ impl Data {
         self.dataset.calendar().labels(start + samples.start as i64..start + samples.end as i64)
     }
 
-    /// FNV-1a over the bits of the values: tells tables apart without keeping any of their content.
+    /// Tells tables apart, by the values of their series and of all that may be read beside them, without keeping any.
     pub(crate) fn fingerprint(&self) -> String {
+        let bytes = |column: &[f64]| column.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
         let series = self.series();
-        let bytes =
-            series.iter().flat_map(|values| values.iter()).flat_map(|value| value.to_bits().to_le_bytes());
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
         let samples: usize = series.iter().map(|values| values.len()).sum();
-        format!("{samples} samples, {hash:016x}")
+        let mut parts: Vec<Vec<u8>> = series.into_iter().map(bytes).collect();
+        for (at, series) in self.dataset.series().iter().enumerate() {
+            let covariates = self.dataset.covariates_of(at);
+            parts.extend(covariates.past.iter().chain(&covariates.future).map(|column| bytes(column)));
+            parts.extend(series.statics().iter().map(|value| value.to_string().into_bytes()));
+        }
+        format!("{samples} samples, {}", fingerprint(parts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_covariate_that_changes_makes_another_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let print = |prices: &str| {
+            let rows =
+                prices.split(' ').zip(1..).map(|(price, day)| format!("2024-01-{day:02},{price},{day}\n"));
+            let path = folder.path().join("t.csv");
+            std::fs::write(&path, format!("day,price,sales\n{}", rows.collect::<String>())).unwrap();
+            let past = TableArguments { past: vec!["price".into()], ..TableArguments::default() };
+            Data::read(&path, &past).unwrap().fingerprint()
+        };
+        assert_eq!(print("5 7 8 6"), print("5 7 8 6"));
+        assert_ne!(print("5 7 8 6"), print("5 7 9 6"));
     }
 }
