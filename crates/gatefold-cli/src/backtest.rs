@@ -124,7 +124,8 @@ impl Chosen {
     /// Options that contradict each other.
     pub(crate) fn network_settings(&self, network: &NetworkOptions) -> Result<Settings, Failure> {
         let beside = self.settings.beside.clone();
-        let basis = Basis { seasons: self.seasons.clone(), horizon: self.plan.horizon, beside };
+        let basis =
+            Basis { seasons: self.seasons.clone(), horizon: self.plan.horizon, beside, left_out: None };
         basis.settings(network, &self.lengths)
     }
 
@@ -168,13 +169,15 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     if arguments.options.test().is_some() {
         return Err(Failure::Usage("--test is for forecast; a backtest takes --windows and --step".into()));
     }
+    arguments.options.refuse_samples("backtest")?;
     let (quiet, json) = (arguments.run.quiet, arguments.run.json);
     let report = Report::with_json(quiet, json);
-    let data = Data::read(&arguments.table, &arguments.reading)?;
+    let mut data = Data::read(&arguments.table, &arguments.reading)?;
     report.lines(data.dataset.report().lines());
+    let basis = Basis::of(&mut data, &arguments.options)?;
+    report.lines(Basis::left_out_line(basis.left_out.as_ref()));
     let series = data.series();
-    let chosen =
-        choose(&series, Basis::of(&data, &arguments.options)?, &arguments.windows, &arguments.options)?;
+    let chosen = choose(&series, basis, &arguments.windows, &arguments.options)?;
     check(&chosen.settings, data.names(), &series)?;
     arguments.reading.target = data.dataset.targets().to_vec();
     let device = arguments.compute.open(quiet)?;

@@ -7,21 +7,24 @@ mod html;
 mod log;
 mod output;
 mod report;
+mod samples;
 mod watch;
 
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::table::TableArguments;
 pub(crate) use choices::{Basis, check};
-use choices::{CellChoice, LossChoice, OptimizerChoice};
+use choices::{CellChoice, IntervalChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Folder, SavedModel};
 use gatefold_forecast::{Beside, ForecastError, compare, future};
 pub(crate) use log::{LOG, Log, Row, read as read_log};
 pub(crate) use output::{
-    Interval, Outlook, cell, figure, forecast_csv, forecast_json, one_line, print_forecast, rounded,
+    Interval, Outlook, cell, figure, forecast_csv, forecast_json, future_plot, one_line, print_forecast,
+    rounded, verdict,
 };
 pub(crate) use report::Report;
+pub(crate) use samples::samples_csv;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,6 +92,10 @@ pub(crate) struct Options {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     calendar: bool,
+    /// Let several targets read each other's newest values
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    together: bool,
     /// Columns that do not change within a series, for the network that many series share, separated by commas
     #[arg(long = "static", value_name = "COLS", value_delimiter = ',')]
     #[serde(rename = "static", skip_serializing_if = "Vec::is_empty")]
@@ -105,12 +112,20 @@ pub(crate) struct Options {
     /// The probability of the intervals, in per cent
     #[arg(long, value_name = "P", default_value_t = 95.0, value_parser = probability)]
     level: f64,
+    /// Intervals around forecasts
+    #[arg(long, value_name = "HOW", default_value = "calibrated")]
+    #[serde(skip_serializing_if = "IntervalChoice::is_default")]
+    intervals: IntervalChoice,
+    /// Futures to draw, each as the errors of one origin of the validation part go together: samples.csv
+    #[arg(long, value_name = "N", value_parser = count())]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    samples: Option<usize>,
     /// No forecast goes below this
-    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    #[arg(long, value_name = "X", allow_hyphen_values = true, value_parser = number)]
     #[serde(skip_serializing_if = "Option::is_none")]
     min: Option<f64>,
     /// No forecast goes above this
-    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    #[arg(long, value_name = "X", allow_hyphen_values = true, value_parser = number)]
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<f64>,
     #[command(flatten)]
@@ -124,9 +139,39 @@ impl Options {
         self.level
     }
 
+    /// The futures to draw.
+    pub(crate) fn samples(&self) -> Option<usize> {
+        self.samples
+    }
+
+    /// These options with so many samples to draw.
+    pub(crate) fn with_samples(self, samples: usize) -> Options {
+        Options { samples: Some(samples), ..self }
+    }
+
     /// The length of the test part, if it was given.
     pub(crate) fn test(&self) -> Option<usize> {
         self.test
+    }
+
+    /// Refuses limits that no value can keep.
+    pub(crate) fn check_limits(&self) -> Result<(), Failure> {
+        match (self.min, self.max) {
+            (Some(min), Some(max)) if min > max => Err(Failure::Usage(format!(
+                "--min {min} is above --max {max}; no forecast lies between them"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses options that a command does not act on.
+    pub(crate) fn refuse_samples(&self, command: &str) -> Result<(), Failure> {
+        match self.samples.is_some() || !self.intervals.is_default() {
+            true => Err(Failure::Usage(format!(
+                "a {command} measures calibrated intervals; --intervals and --samples are for forecast and predict"
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// The models that were asked for.
@@ -157,7 +202,7 @@ impl Options {
     /// # Errors
     /// A constant column that the table lacks.
     pub(crate) fn beside(&self, data: &Data, horizon: usize) -> Result<Beside, Failure> {
-        data.beside(self.calendar, &self.constants, horizon)
+        data.beside((self.calendar, self.together), &self.constants, horizon)
     }
 
     /// The least and the greatest value that a forecast may have.
@@ -187,7 +232,7 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_name = "N", value_parser = count())]
     #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<usize>,
-    /// Networks with different seeds, whose median is taken [default: 3]
+    /// Networks with different seeds, whose median is taken [default: 3, 4 for many series, 1 where training is long]
     #[arg(long, value_name = "N", value_parser = count())]
     #[serde(skip_serializing_if = "Option::is_none")]
     ensemble: Option<usize>,
@@ -243,6 +288,13 @@ pub(crate) fn positive(text: &str) -> Result<f32, String> {
     }
 }
 
+fn number(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("expected a number".into()),
+    }
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
@@ -272,8 +324,8 @@ pub(crate) const CONFIG: &str = "run.toml";
 /// Options that are in run.toml for other commands than this one.
 fn foreign(command: &str) -> &'static [&'static str] {
     match command {
-        "backtest" => &["test"],
-        "sweep" => &["model"],
+        "backtest" => &["test", "intervals", "samples"],
+        "sweep" => &["model", "intervals", "samples"],
         _ => &["windows", "step", "refit"],
     }
 }
@@ -344,9 +396,9 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), Failure> {
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let quiet = arguments.run.quiet;
     let report = Report::with_json(quiet, arguments.run.json);
-    let data = Data::read(&arguments.table, &arguments.reading)?;
+    let mut data = Data::read(&arguments.table, &arguments.reading)?;
     report.lines(data.dataset.report().lines());
-    let chosen = choices::choose(&data, &arguments.options)?;
+    let chosen = choices::choose(&mut data, &arguments.options)?;
     arguments.reading.target = data.dataset.targets().to_vec();
     let device = arguments.compute.open(quiet)?;
     create_folder(&arguments.out)?;

@@ -3,6 +3,7 @@
 mod chart;
 mod evaluation;
 mod page;
+mod run;
 
 pub(crate) use chart::{COLORS, Chart, Line, Shape, XAxis};
 pub(crate) use evaluation::{
@@ -10,3 +11,4 @@ pub(crate) use evaluation::{
 };
 use page::escaped;
 pub(crate) use page::{Page, details, facts, layers, note, table};
+pub(crate) use run::{RunPage, Training};

@@ -17,7 +17,7 @@ use gatefold_tasks::{
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const TASK: &str = "impute";
 
@@ -126,6 +126,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
         ..Default::default()
     };
     let long = Long::read(&table, &columns, true)?;
+    let warnings = check_times(arguments, path, &long)?;
     let network = &arguments.network;
     let data = ImputeData::new(&long, arguments.season, arguments.hide, network.seed).map_err(place)?;
     let settings = ImputeSettings {
@@ -148,6 +149,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
         data.series.iter().flatten().flatten().flat_map(|value| value.to_le_bytes()).collect();
     let mut run = Run::begin(TASK, &arguments.run, &options, &fingerprint([values]))?;
     introduce(&run, arguments, &long, &data);
+    run.report.lines(warnings);
     let task = ImputeTask::new(&data, settings).map_err(place)?;
     let members = if network.quick { 1 } else { arguments.ensemble };
     run.report.line(format!(
@@ -197,6 +199,39 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     run.report.line(format!("{} missing cells are filled; known ones are as they were.", found.len()));
     let networks: Vec<_> = imputer.networks.iter().collect();
     run.finish(&networks, &imputer.data, &metrics, &["filled.csv", "filled.svg", "filled.png"])
+}
+
+/// Compares the rows with the times of the table, if it has any: what is wrong with them, in lines.
+///
+/// # Errors
+/// Rows of several series that no option tells apart, and rows that are not in the order of their times.
+fn check_times(arguments: &Training, path: &Path, long: &Long) -> Result<Vec<String>, Failure> {
+    let columns = &long.columns;
+    let Some(dataset) = arguments.format.evenly_spaced(path, &columns.ids, &columns.channels) else {
+        return Ok(Vec::new());
+    };
+    let found = dataset.report();
+    let line = |label: &str| found.lines().find_map(|line| Some(line.strip_prefix(label)?.trim().to_owned()));
+    let refuse = |problem: String| Err(Failure::failed(format!("{}: {problem}", path.display())));
+    if dataset.series().len() > long.sequences.len() {
+        let series = line("series").unwrap_or_default();
+        return refuse(format!(
+            "it holds several series ({series}); name the columns that tell them apart with --id"
+        ));
+    }
+    if columns.step.is_none() && line("order").is_some_and(|order| order.contains("not in order")) {
+        return refuse(
+            "its rows are not in the order of their times; name the column of times with --step".into(),
+        );
+    }
+    let mut warnings: Vec<String> = found.warnings().map(|text| format!("warning   {text}")).collect();
+    let absent = found.moments_without_rows();
+    if absent > 0 {
+        warnings
+            .push(format!("warning   {absent} moments have no row and are not filled: add rows with empty"));
+        warnings.push("          cells for them".into());
+    }
+    Ok(warnings)
 }
 
 fn introduce(run: &Run, arguments: &Training, long: &Long, data: &ImputeData) {

@@ -3,14 +3,15 @@
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::{
-    Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, forecast_json, print_forecast,
+    Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, forecast_json, future_plot,
+    print_forecast, samples_csv,
 };
 use gatefold::Device;
 use gatefold_forecast::{Beside, Candidate, Fitted, NETWORKS, Seasons, Settings, candidates, mean_band};
 use gatefold_model::file::write_atomically;
 use ndarray::{Array2, Array3, s};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Forecasts the samples that follow the last row of a table.
 ///
@@ -25,6 +26,12 @@ pub(crate) struct Arguments {
     /// The file for the forecast, as CSV
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// The file for a plot of the forecast after the end of the first series: .svg or .png
+    #[arg(long, value_name = "FILE", value_parser = image)]
+    plot: Option<PathBuf>,
+    /// The file for drawn futures, as CSV: as many as --samples of the run said, or 100
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
     /// Samples to forecast [default: the model's horizon]; more are forecast in closed loop, without intervals
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 24))]
     steps: Option<usize>,
@@ -38,15 +45,33 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// Futures that are drawn unless the run said how many.
+const SAMPLES: usize = 100;
+
+fn is_png(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
+}
+
+fn image(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match is_png(&path) || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
+        true => Ok(path),
+        false => Err("expected a file that ends in .svg or .png".into()),
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let folder = Folder::new(&arguments.model);
     let saved = folder.model()?;
-    let data = Data::read(&arguments.table, &saved.reading)?;
-    let delays = delays(arguments, &saved, &data)?;
+    let mut data = Data::read(&arguments.table, &saved.reading)?;
     let report = Report::with_json(arguments.quiet, arguments.json);
-    for line in data.dataset.report().lines() {
-        report.line(line);
+    report.lines(data.dataset.report().lines());
+    let others = data.names().len().saturating_sub(saved.names.len());
+    select(arguments, &saved, &mut data)?;
+    if others > 0 {
+        report.line(format!("warning   {others} of the table's series are not the model's: no forecast"));
     }
+    let delays = delays(arguments, &saved, &data)?;
     let device = arguments.compute.open(arguments.quiet)?;
     report.line(format!("model     {}", saved.best));
     report.line(format!("device    {}\n", device.summary()));
@@ -70,9 +95,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         done += taken;
     }
     // Errors are known up to the horizon alone.
-    let calibration = saved.calibration.as_ref().filter(|_| steps <= saved.horizon);
+    let calibrations = Some(&saved.calibrations).filter(|_| steps <= saved.horizon);
     let options = &saved.options;
-    let interval = Interval::new(calibration, options.level(), options.limits());
+    let interval = Interval::new(calibrations, options, (known.len(), saved.horizon));
     let outlook = Outlook {
         forecasts: forecasts.view(),
         bands: bands.as_ref().map(|bands| bands.view()).filter(|_| steps <= saved.horizon),
@@ -84,6 +109,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let text = forecast_csv(&data, &outlook);
         write_atomically(out, text.as_bytes())?;
         report.line(format!("\nwritten   {}", out.display()));
+    }
+    if let Some(path) = &arguments.plot {
+        let (svg, png) = future_plot(&data, &outlook, options.level(), &saved.best)?;
+        let bytes = if is_png(path) { png } else { svg.into_bytes() };
+        write_atomically(path, &bytes)?;
+        report.line(format!("plotted   {}", path.display()));
+    }
+    if let Some(path) = &arguments.samples {
+        let options = options.clone().with_samples(options.samples().unwrap_or(SAMPLES));
+        let text = samples_csv(&data, &outlook, &options).ok_or_else(|| {
+            Failure::failed("no futures can be drawn: the model's errors are known up to its horizon alone, and only if it \
+                             had a validation part")
+        })?;
+        write_atomically(path, text.as_bytes())?;
+        report.line(format!("drawn     {}", path.display()));
     }
     report.document(&json!({
         "command": "predict",
@@ -104,16 +144,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// The most samples by which a table may start after the one that the model was fitted on.
 const MOST_LATER: i64 = 1_000_000;
 
-/// Checks that the table holds the series that the model was fitted on, and finds by how many samples each starts later.
-fn delays(arguments: &Arguments, saved: &SavedModel, data: &Data) -> Result<Vec<usize>, Failure> {
+/// Keeps the series that the model was fitted on, in its order.
+///
+/// # Errors
+/// A series that the table lacks, and samples that are not as far apart.
+fn select(arguments: &Arguments, saved: &SavedModel, data: &mut Data) -> Result<(), Failure> {
     let refuse = |problem: String| Failure::failed(format!("{}: {problem}", arguments.table.display()));
-    if data.names() != saved.names {
+    let frequency = data.dataset.calendar().frequency().to_string();
+    if frequency != saved.frequency {
         return Err(refuse(format!(
-            "the model was fitted on {}, and this table has {}; give a table with the same series",
-            listed(&saved.names),
-            listed(data.names())
+            "its samples are {frequency}, and those that the model was fitted on were {}; give a table like that, or train \
+             on this one",
+            saved.frequency
         )));
     }
+    let found = listed(data.names());
+    data.select(&saved.names).map_err(|missing| {
+        refuse(format!(
+            "the model was fitted on {}, and this table has {found}; {missing} is missing: give a table that has it",
+            listed(&saved.names)
+        ))
+    })
+}
+
+/// The samples by which each series starts later than the one that the model was fitted on.
+fn delays(arguments: &Arguments, saved: &SavedModel, data: &Data) -> Result<Vec<usize>, Failure> {
+    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", arguments.table.display()));
     let calendar = data.dataset.calendar();
     let later = saved.first.iter().enumerate().map(|(series, first)| {
         let start = data.start(series);

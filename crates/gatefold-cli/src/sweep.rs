@@ -9,6 +9,7 @@ use crate::forecast::{
     Basis, CONFIG, Data, Log, Options, Report, Resolved, RunArguments, Watching, cell, check, commented,
     create_folder, figure, interruption, rounded,
 };
+use crate::html::RunPage;
 use crate::page::table;
 use crate::table::TableArguments;
 use gatefold::Device;
@@ -73,11 +74,13 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     if !arguments.options.models().is_empty() {
         return Err(Failure::Usage("a sweep compares networks; --model is for forecast and backtest".into()));
     }
+    arguments.options.refuse_samples("sweep")?;
     let report = Report::with_json(arguments.run.quiet, arguments.run.json);
-    let data = Data::read(&arguments.table, &arguments.reading)?;
+    let mut data = Data::read(&arguments.table, &arguments.reading)?;
     report.lines(data.dataset.report().lines());
+    let basis = Basis::of(&mut data, &arguments.options)?;
+    report.lines(Basis::left_out_line(basis.left_out.as_ref()));
     let whole = data.series();
-    let basis = Basis::of(&data, &arguments.options)?;
     let test = Plan::new(&whole, basis.horizon, basis.seasons.shortest(), arguments.options.test())?.test;
     let series: Vec<&[f64]> = whole.iter().map(|values| &values[..values.len() - test]).collect();
     let chosen = choose(&series, basis, &arguments.windows, &arguments.options)?;
@@ -128,6 +131,15 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let metrics = metrics(&tried, &left_out, &chosen, test, &device);
     write_atomically(arguments.out.join("metrics.json"), format!("{metrics:#}\n").as_bytes())?;
     report.lines(lines(&tried, &left_out));
+    let page = RunPage {
+        title: "gatefold sweep",
+        about: &arguments.table.display().to_string(),
+        printed: &report.printed(),
+        pictures: &[],
+        training: &[],
+        networks: &[],
+    };
+    write_atomically(arguments.out.join("report.html"), page.html().as_bytes())?;
     report.line(format!("\nThe best as {}:", arguments.out.join(CONFIG).display()));
     report.line(format!("  gatefold forecast {} \\", arguments.table.display()));
     report.line(format!("    --config {}", arguments.out.join(CONFIG).display()));

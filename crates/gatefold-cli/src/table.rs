@@ -178,6 +178,13 @@ impl FormatArguments {
         Ok(Table::read_rows(path, &self.add_to(ReadOptions::new())?)?)
     }
 
+    /// The table as evenly spaced series, if it can be read so; `None` for standard input, which is read once.
+    pub(crate) fn evenly_spaced(&self, path: &Path, ids: &[String], channels: &[String]) -> Option<Dataset> {
+        let options = self.add_to(ReadOptions::new()).ok()?;
+        let options = options.ids(ids.iter().cloned()).targets(channels.iter().cloned()).fill(Fill::Linear);
+        if path == Path::new("-") { None } else { Dataset::read(path, &options).ok() }
+    }
+
     fn add_to(&self, mut options: ReadOptions) -> Result<ReadOptions, Failure> {
         if let Some(text) = &self.delimiter {
             options = options.delimiter(parsed::<Delimiter>(text)?);

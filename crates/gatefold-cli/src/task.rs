@@ -21,7 +21,8 @@ mod watch;
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::{Report, count, interruption, positive, quoted};
-use gatefold::{Device, Network};
+use crate::html::{RunPage, Training};
+use gatefold::{Device, Network, NetworkConfig};
 use gatefold_model::file::write_atomically;
 use gatefold_tasks::{Cell, FitSettings, Fitted, Recurrent, TaskError};
 use serde::de::DeserializeOwned;
@@ -134,6 +135,7 @@ pub(crate) struct Run {
     out: PathBuf,
     stop: Arc<AtomicBool>,
     looks: Vec<String>,
+    training: Vec<Training>,
 }
 
 const CHECKPOINTS: &str = "checkpoints";
@@ -141,6 +143,7 @@ const CHECKPOINTS: &str = "checkpoints";
 const BEGUN: &str = "begun.json";
 const LOG: &str = "log.csv";
 const METRICS: &str = "metrics.json";
+const REPORT: &str = "report.html";
 
 impl Run {
     /// Opens the device and the folder. `options` are all that change the result, and `data` is [`fingerprint`] of
@@ -166,7 +169,7 @@ impl Run {
         write_atomically(checkpoints.join(BEGUN), format!("{begun:#}\n").as_bytes())?;
         let stop = interruption(arguments.quiet)?;
         let report = Report::new(arguments.quiet);
-        Ok(Run { task, report, device, out: out.clone(), stop, looks: Vec::new() })
+        Ok(Run { task, report, device, out: out.clone(), stop, looks: Vec::new(), training: Vec::new() })
     }
 
     /// Whoever watches the training of network `member` of `members`, counted from 0. `error` names what a look
@@ -200,11 +203,15 @@ impl Run {
     /// Adds the looks of a trained network to the log.
     pub(crate) fn log(&mut self, fitted: &Fitted) {
         let member = self.looks.iter().filter(|line| line.ends_with('*')).count() + 1;
+        let mut training = Training::default();
         for look in &fitted.looks {
+            training.losses.push((look.update as f64, f64::from(look.loss)));
+            training.errors.extend(look.error.map(|error| (look.update as f64, error)));
             let error = look.error.map_or_else(String::new, |error| error.to_string());
             let kept = if look.update == fitted.update { "*" } else { "" };
             self.looks.push(format!("{member},{},{},{error},{kept}", look.update, look.loss));
         }
+        self.training.push(training);
     }
 
     /// Writes one file of the run.
@@ -241,8 +248,31 @@ impl Run {
         } else {
             format!("model.safetensors to model-{}.safetensors", networks.len())
         };
-        self.report.line(format!("  {}  {LOG}  {METRICS}\n  {models}", files.join("  ")));
+        self.save(REPORT, self.page(networks, files)?)?;
+        self.report.line(format!("  {REPORT}  {}  {LOG}  {METRICS}\n  {models}", files.join("  ")));
         remove(&self.out.join(CHECKPOINTS))
+    }
+}
+
+impl Run {
+    /// The page that shows the run.
+    fn page(&self, networks: &[&Network], files: &[&str]) -> Result<String, Failure> {
+        let read = |name: &str| {
+            let path = self.out.join(name);
+            fs::read_to_string(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+        };
+        let pictures = files.iter().filter(|name| name.ends_with(".svg")).map(|name| read(name));
+        let pictures = pictures.collect::<Result<Vec<_>, _>>()?;
+        let networks: Vec<NetworkConfig> = networks.iter().map(|network| network.config().clone()).collect();
+        let page = RunPage {
+            title: &format!("gatefold {}", self.task),
+            about: &self.device.summary(),
+            printed: &self.report.printed(),
+            pictures: &pictures,
+            training: &self.training,
+            networks: &networks,
+        };
+        Ok(page.html())
     }
 }
 

@@ -482,3 +482,62 @@ fn what_is_known_ahead_is_used() {
     assert!(place.read("calendar/run.toml").contains("calendar = true"));
     assert!(place.succeed("forecast days.csv --config calendar/run.toml --out again").contains("visitors"));
 }
+
+#[test]
+fn targets_read_each_other_where_they_are_asked_to() {
+    let place = Folder::new();
+    // The first is noise that no past of its own tells, and the second repeats it a day later.
+    let noise = |t: usize| ((t * t * 7919 + t * 31) % 1000) as f64 / 100.0;
+    let row = |t: usize| format!("{},{:.2},{:.2}\n", time_of(t), noise(t), noise(t.max(1) - 1));
+    place.write("pair.csv", &format!("day,lead,follow\n{}", (0..140).map(row).collect::<String>()));
+    let mae = |more: &str, out: &str| {
+        place.succeed(&format!(
+            "forecast pair.csv --target lead,follow --horizon 1 --model mean,linear --season 0 --out {out} {more}"
+        ));
+        let metrics = place.metrics(out);
+        let linear = metrics["models"].as_array().unwrap().iter().find(|model| model["name"] == "linear");
+        linear.unwrap()["mae"].as_f64().unwrap()
+    };
+    let (alone, together) = (mae("", "alone"), mae("--together", "together"));
+    // Half of the error is that of the first series, which nothing foretells.
+    assert!(together < 0.7 * alone && together > 0.2 * alone, "{together} of {alone}");
+    assert!(place.read("together/run.toml").contains("together = true"));
+    place.succeed("predict together pair.csv --out next.csv");
+    let follow = &place.rows("next.csv")[1];
+    assert_eq!(follow["series"], "follow");
+    assert!((follow["forecast"].parse::<f64>().unwrap() - noise(139)).abs() < 0.5, "{follow:?}");
+}
+
+#[test]
+fn futures_are_drawn_and_sampled_intervals_lean() {
+    let place = Folder::new();
+    // Three days of four lie 1 below the mean, and one 3 above it.
+    let value = |t: usize| if (t * t * 7919 + t * 13) % 997 < 250 { 13.0 } else { 9.0 };
+    let rows = (0..140).map(|t| format!("{},{:.1}\n", time_of(t), value(t)));
+    place.write("days.csv", &format!("day,demand\n{}", rows.collect::<String>()));
+    let options = "forecast days.csv --horizon 2 --model mean --season 0 --test 30 --level 60";
+    let ends = |out: &str, more: &str| -> [f64; 3] {
+        place.succeed(&format!("{options} --out {out} {more}"));
+        let row = &place.rows(&format!("{out}/forecast.csv"))[0];
+        ["low", "forecast", "high"].map(|name| row[name].parse().unwrap())
+    };
+    let [low, forecast, high] = ends("same", "");
+    assert!((forecast - low - (high - forecast)).abs() < 1e-6);
+    // Errors reach further up than down.
+    let [low, forecast, high] = ends("lean", "--intervals sampled --samples 200");
+    assert!(high - forecast > 2.0 * (forecast - low), "{low} {forecast} {high}");
+    let samples = place.rows("lean/samples.csv");
+    assert_eq!(samples.len(), 400);
+    let near = |row: &std::collections::HashMap<String, String>| {
+        let value: f64 = row["value"].parse().unwrap();
+        (value - 9.0).abs() < 0.8 || (value - 13.0).abs() < 0.8
+    };
+    assert!(samples.iter().all(near), "a drawn day is as a day was");
+    place.succeed("predict lean days.csv --samples drawn.csv --plot next.svg");
+    assert_eq!(place.read("drawn.csv"), place.read("lean/samples.csv"), "the same model, table and seed");
+    assert!(place.read("next.svg").contains("demand: mean, the next 2"));
+    let error = place.fail(2, "predict lean days.csv --plot next.pdf");
+    assert!(error.contains("ends in .svg or .png"), "{error}");
+    let error = place.fail(2, "backtest days.csv --samples 5");
+    assert!(error.contains("--samples are for forecast and predict"), "{error}");
+}

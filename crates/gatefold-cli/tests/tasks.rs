@@ -339,6 +339,23 @@ fn impute_refuses_what_it_cannot_fill() {
     fail("gappy.csv --channel sales,profit", "there is no column profit");
     place.write("text.csv", &gappy(&[5]).replace("2003-01;a b;", "2003-01;a b;?"));
     fail("text.csv", "line 38, column sales");
+    // Times say what the order of rows does not.
+    let day = |t: usize| format!("2024-{:02}-{:02}", 1 + t / 28, 1 + t % 28);
+    let rows = |order: &dyn Fn(usize) -> usize| -> String {
+        let row = |t: usize| {
+            format!("{},{}\n", day(t), if t == 9 { String::new() } else { (t * t % 17).to_string() })
+        };
+        "day,x\n".to_owned() + &(0..28).map(|t| row(order(t))).collect::<String>()
+    };
+    place.write("mixed.csv", &rows(&|t| t * 5 % 28));
+    fail("mixed.csv", "not in the order of their times; name the column of times with --step");
+    place.succeed("impute mixed.csv --step day --quick --device cpu --out o");
+    place.write("holes.csv", &rows(&|t| t).replace("2024-01-05,16\n", ""));
+    let printed = place.succeed("impute holes.csv --quick --device cpu --out o");
+    assert!(printed.contains("1 moments have no row"), "{printed}");
+    let two = |t: usize| format!("{},a,{}\n{},b,{}\n", day(t), t * t % 17, day(t), 50 + t);
+    place.write("two.csv", &("day,shop,x\n".to_owned() + &(0..28).map(two).collect::<String>()));
+    fail("two.csv", "tell them apart with --id");
     place.write("ids.csv", "id,x\na,1\nb,\nb,2\na,3\n");
     fail("ids.csv --id id", "the rows of a are not together");
     place.write("none.csv", &("id,x\n".to_owned() + &"a,1\na,2\n".repeat(20) + "b,\nb,\n"));

@@ -7,7 +7,8 @@ mod tests;
 
 pub use measures::{CRPS_LEVELS, Measures};
 
-use crate::compare::{Part, combined, mean_band, naive_error};
+use crate::choice::{Order, choose};
+use crate::compare::{Part, combined, mean_band, mean_sizes, naive_error};
 use crate::plan::{MANY, MOST_ORIGINS, TEST, VALIDATION};
 use crate::{Calibration, Candidate, ForecastError, Watcher};
 use fit::{Fits, Rolls};
@@ -167,6 +168,8 @@ pub struct Rolled {
     pub name: String,
     /// Its mean scaled error on the calibration part, which chooses the best model.
     pub validation: f64,
+    /// The same at each origin.
+    calibration_errors: Vec<f64>,
     /// Its forecasts of each series, `[windows, horizon]`.
     pub forecasts: Vec<Array2<f64>>,
     /// The bands of its forecasts of each series, `[2, windows, horizon]`, below and above the forecast; `None` for a model that
@@ -189,7 +192,8 @@ pub struct Backtest {
     pub plan: Rolling,
     /// The models, as given, then the combination of the best.
     pub models: Vec<Rolled>,
-    /// The place of the model that did best on the calibration part, before the first window.
+    /// The place of the model that the calibration part, before the first window, chooses: the one with the least error,
+    /// unless the combination is within one standard error of it.
     pub best: usize,
     /// Models that could not be fitted, and why.
     pub left_out: Vec<(String, String)>,
@@ -283,12 +287,13 @@ pub fn backtest(
             results.left_out.first().map_or(("no model", ""), |(name, why)| (name.as_str(), why.as_str()));
         return Err(ForecastError::Settings(format!("no model can be fitted; {name}: {why}")));
     }
-    if let Some(combination) = results.combination(series)? {
-        results.models.push(combination);
-    }
-    let order =
-        |a: &usize, b: &usize| results.models[*a].validation.total_cmp(&results.models[*b].validation);
-    results.best = (0..results.models.len()).min_by(order).unwrap_or(0);
+    let combination = results.combination(series)?;
+    let place = combination.as_ref().map(|_| results.models.len());
+    results.models.extend(combination);
+    let errors: Vec<&[f64]> =
+        results.models.iter().map(|model| model.calibration_errors.as_slice()).collect();
+    let order = Order::new(errors[0].len(), series.len(), plan.horizon, plan.stride);
+    results.best = choose(&errors, place, order).expect("there is a model");
     Ok(results)
 }
 
@@ -315,7 +320,8 @@ impl Backtest {
                 known.add(&rolls.calibration, at, row, &values[origin..], self.units[at]);
             }
         }
-        let validation = known.mean();
+        let calibration_errors = mean_sizes(&known.scaled);
+        let validation = calibration_errors.iter().sum::<f64>() / calibration_errors.len().max(1) as f64;
         let mut calibrations = Vec::with_capacity(self.plan.windows);
         let mut ended = 0;
         for window in 0..self.plan.windows {
@@ -334,6 +340,7 @@ impl Backtest {
         Ok(Rolled {
             name,
             validation,
+            calibration_errors,
             forecasts: rolls.windows.forecasts,
             bands: rolls.windows.bands,
             calibrations,
@@ -394,16 +401,10 @@ impl Known {
         self.scaled.push(errors.into_iter().map(|error| error / unit).collect());
     }
 
-    /// The mean scaled error.
-    fn mean(&self) -> f64 {
-        let count = self.scaled.iter().map(Vec::len).sum::<usize>().max(1);
-        self.scaled.iter().flatten().map(|error| error.abs()).sum::<f64>() / count as f64
-    }
-
     fn calibration(&self) -> Option<Calibration> {
         match self.beside.as_slice() {
             [] => Calibration::new(&self.scaled),
-            beside => Calibration::of_bands(beside.iter().copied()),
+            beside => Calibration::of_bands(beside.iter().copied(), self.scaled[0].len()),
         }
     }
 }

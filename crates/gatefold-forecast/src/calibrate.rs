@@ -1,6 +1,11 @@
 //! Intervals from the errors that a model made on samples it had not seen.
 
+use crate::plan::MANY;
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
+
+/// Origins whose errors are kept as they follow each other, at most.
+const PATHS: usize = 500;
 
 /// How far intervals must reach, from errors on a validation part: multiples of a band around the forecast, and which
 /// multiple held how many of the errors.
@@ -15,6 +20,20 @@ pub struct Calibration {
     /// The band of each step in units; empty if the model gives its own.
     spread: Vec<f64>,
     scores: Vec<f64>,
+    /// How far the truth lay from the forecast at each step after some origins, in multiples of the band on that side.
+    #[serde(default)]
+    paths: Vec<Vec<f32>>,
+}
+
+/// The ends of intervals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Intervals {
+    /// The band, stretched by one factor so that it holds its share of all errors.
+    #[default]
+    Calibrated,
+    /// Quantiles of the errors at each step, which may lie further on one side than on the other.
+    Sampled,
 }
 
 impl Calibration {
@@ -29,25 +48,30 @@ impl Calibration {
         let scores =
             errors.iter().flat_map(|row| row.iter().zip(&spread).map(|(error, spread)| error.abs() / spread));
         let scores = sorted(scores.filter(|score| score.is_finite()));
-        (!scores.is_empty()).then_some(Calibration { spread, scores })
+        let path = |row: &Vec<f64>| row.iter().zip(&spread).map(|(error, spread)| -error / spread).collect();
+        let paths = paths(errors.iter().map(path).collect());
+        (!scores.is_empty()).then_some(Calibration { spread, scores, paths })
     }
 
     /// Measures errors, forecast minus truth, beside the model's own bands: how far they reach below and above the forecast.
-    /// `None` without any.
-    pub fn of_bands(errors: impl Iterator<Item = (f64, [f64; 2])>) -> Option<Calibration> {
-        let score = |(error, [below, above]): (f64, [f64; 2])| {
+    /// Those of one origin's `horizon` steps follow each other. `None` without any.
+    pub fn of_bands(errors: impl Iterator<Item = (f64, [f64; 2])>, horizon: usize) -> Option<Calibration> {
+        let signed = |(error, [below, above]): (f64, [f64; 2])| {
             let band = if error > 0.0 { below } else { above };
-            error.abs() / band.max(f64::MIN_POSITIVE)
+            -error / band.max(f64::MIN_POSITIVE)
         };
-        let scores = sorted(errors.map(score).filter(|score| !score.is_nan()));
-        (!scores.is_empty()).then_some(Calibration { spread: Vec::new(), scores })
+        let signed: Vec<f64> = errors.map(signed).collect();
+        let paths = paths(signed.chunks_exact(horizon.max(1)).map(<[f64]>::to_vec).collect());
+        let scores = signed.iter().map(|multiple| multiple.abs()).filter(|score| !score.is_nan());
+        let scores = sorted(scores.map(|score| score.min(f64::MAX))); // a file has no infinity
+        (!scores.is_empty()).then_some(Calibration { spread: Vec::new(), scores, paths })
     }
 
     /// The multiple of the band that an interval of this probability reaches. `None` if there are too few errors for it: an
     /// interval of 95 % needs 19.
     pub fn factor(&self, probability: f64) -> Option<f64> {
         let rank = (probability * (self.scores.len() + 1) as f64).ceil() as usize;
-        self.scores.get(rank.max(1) - 1).copied().filter(|factor| factor.is_finite())
+        self.scores.get(rank.max(1) - 1).copied().filter(|factor| *factor < f64::MAX)
     }
 
     /// The band at step `k` of a series with this unit, below and above the forecast; `given` is that of the model, if it
@@ -62,12 +86,80 @@ impl Calibration {
         }
     }
 
+    /// The multiples of the band, below and above the forecast, between which the errors at step `k` lie with this
+    /// probability, as many beyond one end as beyond the other. `None` if there are too few origins for it: an interval of
+    /// 95 % needs 39.
+    pub fn sampled(&self, k: usize, probability: f64) -> Option<[f64; 2]> {
+        let multiples = sorted(self.paths.iter().map(|path| f64::from(path[k])));
+        let beyond = ((1.0 - probability) / 2.0 * (multiples.len() + 1) as f64 + 1e-9).floor() as usize;
+        Some([*multiples.get(beyond.checked_sub(1)?)?, multiples[multiples.len() - beyond]])
+    }
+
+    /// One future of a series: its forecast, changed as the truth differed from the forecasts after an origin that is drawn
+    /// by `random`, so that its steps go together as the errors do. `bands` are the model's own, for each step. `None`
+    /// without errors.
+    pub fn draw(
+        &self,
+        forecast: &[f64],
+        unit: f64,
+        bands: impl Fn(usize) -> Option<[f64; 2]>,
+        random: &mut impl Rng,
+    ) -> Option<Vec<f64>> {
+        let path = self.paths.get(random.random_range(0..self.paths.len().max(1)))?;
+        let step = |(k, (forecast, multiple)): (usize, (&f64, &f32))| {
+            let side = usize::from(*multiple > 0.0);
+            forecast + f64::from(*multiple) * self.band(k, unit, bands(k))[side]
+        };
+        Some(forecast.iter().zip(path).enumerate().map(step).collect())
+    }
+
     /// Half the width of the interval of this probability at each step, in the unit of the errors. `None` if there are too few
     /// errors for it, or the model gives bands of its own.
     pub fn half_widths(&self, probability: f64) -> Option<Vec<f64>> {
         let factor = self.factor(probability).filter(|_| !self.spread.is_empty())?;
         Some(self.spread.iter().map(|spread| factor * spread).collect())
     }
+}
+
+/// The calibrations of a model: one for all series, or one for each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calibrations {
+    of: Vec<Calibration>,
+}
+
+/// Errors that a series must have for a calibration of its own: what an interval of 95 % needs on both sides.
+const OWN: usize = 39;
+
+impl Calibrations {
+    /// One calibration for all series.
+    pub fn shared(calibration: Option<Calibration>) -> Calibrations {
+        Calibrations { of: calibration.into_iter().collect() }
+    }
+
+    /// A calibration for each series where there are but a few, whose sizes may have nothing in common, and errors enough
+    /// for each; else one for all.
+    pub(crate) fn new(
+        (series, errors): (usize, usize),
+        calibration: impl Fn(Option<usize>) -> Option<Calibration>,
+    ) -> Calibrations {
+        let each = (2..MANY).contains(&series) && errors / series >= OWN;
+        let of: Option<Vec<Calibration>> =
+            each.then(|| (0..series).map(|at| calibration(Some(at))).collect()).flatten();
+        of.map_or_else(|| Calibrations::shared(calibration(None)), |of| Calibrations { of })
+    }
+
+    /// The calibration for a series, by its number; `None` without errors.
+    pub fn of(&self, series: usize) -> Option<&Calibration> {
+        self.of.get(if self.of.len() == 1 { 0 } else { series })
+    }
+}
+
+/// At most [`PATHS`] of these rows, evenly spread; those with a number that is not finite are left out.
+fn paths(rows: Vec<Vec<f64>>) -> Vec<Vec<f32>> {
+    let every = rows.len().div_ceil(PATHS).max(1);
+    let narrow = |row: Vec<f64>| row.into_iter().map(|multiple| multiple as f32).collect::<Vec<f32>>();
+    let rows = rows.into_iter().step_by(every).map(narrow);
+    rows.filter(|row| row.iter().all(|multiple| multiple.is_finite())).collect()
 }
 
 fn sorted(scores: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -96,6 +188,8 @@ fn monotonous(values: &mut [f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
 
     #[test]
     fn neighbours_that_fall_are_pooled() {
@@ -111,7 +205,7 @@ mod tests {
             0 => (0.05 * f64::from(at), [1.0, 2.0]),
             _ => (-0.1 * f64::from(at), [1.0, 2.0]),
         });
-        let calibration = Calibration::of_bands(errors).unwrap();
+        let calibration = Calibration::of_bands(errors, 1).unwrap();
         for probability in [0.5f64, 0.8, 0.95] {
             // The rank among 99 scores of at / 20.
             let expected = (100.0 * probability).ceil() / 20.0;
@@ -121,8 +215,10 @@ mod tests {
         assert_eq!(calibration.half_widths(0.5), None);
         assert_eq!(calibration.band(0, 7.0, Some([1.0, 2.0])), [1.0, 2.0]);
         // A band without width holds nothing: no finite multiple of it is an interval.
-        let flat = Calibration::of_bands((0..40).map(|_| (1e300, [0.0; 2]))).unwrap();
+        let flat = Calibration::of_bands((0..40).map(|_| (1e300, [0.0; 2])), 1).unwrap();
         assert_eq!(flat.factor(0.95), None);
+        let saved = serde_json::to_string(&flat).unwrap();
+        assert_eq!(serde_json::from_str::<Calibration>(&saved).unwrap(), flat);
     }
 
     #[test]
@@ -147,5 +243,56 @@ mod tests {
         let few: Vec<Vec<f64>> = (1..=18).map(|error| vec![f64::from(error)]).collect();
         assert_eq!(Calibration::new(&few).unwrap().half_widths(0.95), None);
         assert_eq!(Calibration::new(&few).unwrap().half_widths(0.9), Some(vec![18.0]));
+    }
+
+    /// Errors that lean to one side, and whose two steps have opposite signs.
+    fn leaning(origins: usize) -> Vec<Vec<f64>> {
+        (0..origins)
+            .map(|at| {
+                let share = (at as f64 + 0.5) / origins as f64;
+                vec![3.0 * share - 1.0, 2.0 * (1.0 - 3.0 * share)]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn sampled_ends_lie_where_the_errors_do() {
+        let errors = leaning(199);
+        let calibration = Calibration::new(&errors).unwrap();
+        let by_bands = errors.iter().flatten().map(|error| (*error, [0.5, 2.0]));
+        let by_bands = Calibration::of_bands(by_bands, 2).unwrap();
+        for probability in [0.5, 0.8, 0.95] {
+            // Errors of step 0 are even from -1 to 2: truths lie up to 1 above the forecast, and up to 2 below.
+            let half = 1.5 * probability;
+            let expected = [-0.5 - half, -0.5 + half];
+            let unit = calibration.band(0, 1.0, None)[0];
+            let ends = calibration.sampled(0, probability).unwrap().map(|end| end * unit);
+            ends.iter()
+                .zip(expected)
+                .for_each(|(end, expected)| assert!((end - expected).abs() < 0.02, "{ends:?}"));
+            let ends = by_bands.sampled(0, probability).unwrap();
+            let ends = ends.map(|end| end * if end > 0.0 { 2.0 } else { 0.5 });
+            ends.iter()
+                .zip(expected)
+                .for_each(|(end, expected)| assert!((end - expected).abs() < 0.02, "{ends:?}"));
+        }
+        assert_eq!(Calibration::new(&leaning(38)).unwrap().sampled(0, 0.95), None);
+        assert!(Calibration::new(&leaning(39)).unwrap().sampled(0, 0.95).is_some());
+    }
+
+    #[test]
+    fn paths_keep_how_steps_go_together() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let calibration = Calibration::new(&leaning(100)).unwrap();
+        let mut sum = 0.0;
+        for _ in 0..2000 {
+            let path = calibration.draw(&[10.0, 20.0], 0.5, |_| None, &mut random).unwrap();
+            // The second step goes twice as far to the other side.
+            assert!((path[1] - 20.0 + 2.0 * (path[0] - 10.0)).abs() < 1e-5, "{path:?}");
+            assert!((9.0..=10.5).contains(&path[0]), "{path:?}");
+            sum += path[0] / 2000.0;
+        }
+        // The unit is one half, and the mean error 0.5.
+        assert!((sum - 9.75).abs() < 0.04, "{sum}");
     }
 }

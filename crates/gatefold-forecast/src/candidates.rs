@@ -42,17 +42,16 @@ pub struct Seasons {
 }
 
 impl Seasons {
-    /// The seasons that follow from the calendar, as far as the shortest series has two of them; without dates, the one
-    /// that the longest series shows.
+    /// The seasons that follow from the calendar, as far as the shortest series has two of them, or most of ten or more;
+    /// without dates, the one that the longest series shows.
     pub fn of(calendar: &Calendar, series: &[&[f64]]) -> Seasons {
-        let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
+        let room = typical(series);
         let mut lengths: Vec<usize> =
-            calendar.seasons().into_iter().filter(|season| 2 * season <= shortest).collect();
+            calendar.seasons().into_iter().filter(|season| 2 * season <= room).collect();
         if !calendar.has_dates() {
             let longest = series.iter().max_by_key(|values| values.len());
-            lengths.extend(
-                longest.and_then(|values| find_season(values)).filter(|season| 2 * season <= shortest),
-            );
+            lengths
+                .extend(longest.and_then(|values| find_season(values)).filter(|season| 2 * season <= room));
         }
         Seasons::new(&lengths)
     }
@@ -71,6 +70,14 @@ impl Seasons {
     pub fn shortest(&self) -> Option<usize> {
         self.lengths.iter().copied().min()
     }
+}
+
+/// The length of the shortest series; of ten or more, the median length.
+pub fn typical(series: &[&[f64]]) -> usize {
+    let mut lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
+    lengths.sort_unstable();
+    let place = if lengths.len() < crate::plan::MANY { 0 } else { lengths.len() / 2 };
+    lengths.get(place).copied().unwrap_or(0)
 }
 
 /// The models of these names; without names, all that suit the series and do not take long.

@@ -1,6 +1,9 @@
 //! Every model on the same samples: chosen on a validation part, measured on a test part, then fitted on everything.
 
-use crate::{Beside, Calibration, Fitted, ForecastError, Forecaster, Plan, Settings, Validation, Watch};
+use crate::choice::{Order, choose};
+use crate::{
+    Beside, Calibration, Calibrations, Fitted, ForecastError, Forecaster, Plan, Settings, Validation, Watch,
+};
 use gatefold::Device;
 use gatefold_series::{Covariates, FittedModel, Model};
 use ndarray::{Array2, Array3, s};
@@ -84,6 +87,8 @@ pub struct Judged {
     pub name: String,
     /// Its mean scaled error on the validation part, which chooses the best model.
     pub validation: f64,
+    /// The same at each origin.
+    validation_errors: Vec<f64>,
     /// Its errors on the test part.
     pub scores: Scores,
     /// Its forecasts of the test part for each series, `[origins, horizon]`.
@@ -92,7 +97,7 @@ pub struct Judged {
     /// `None` for a model that forecasts points.
     pub bands: Option<Vec<Array3<f64>>>,
     /// Its intervals.
-    pub calibration: Option<Calibration>,
+    pub calibrations: Calibrations,
     /// The time that fitting and forecasting took.
     pub took: Duration,
     /// The choices that fitting made, in a few words; of several series, the most frequent ones.
@@ -111,7 +116,8 @@ pub struct Comparison {
     pub plan: Plan,
     /// The models, as given, then the combination of the best.
     pub models: Vec<Judged>,
-    /// The place of the model that did best on the validation part.
+    /// The place of the model that the validation part chooses: the one with the least error, unless the combination is
+    /// within one standard error of it.
     pub best: usize,
     /// Models that could not be fitted, and why.
     pub left_out: Vec<(String, String)>,
@@ -157,15 +163,17 @@ pub fn compare(
             Err(error) => return Err(error),
         }
     }
-    let Some(mut best) = least(&models) else {
+    if models.is_empty() {
         let (name, why) =
             left_out.first().map_or(("no model", ""), |(name, why)| (name.as_str(), why.as_str()));
         return Err(ForecastError::Settings(format!("no model can be fitted; {name}: {why}")));
-    };
-    if let Some(combination) = comparing.combine(&models) {
-        models.push(combination);
-        best = least(&models).unwrap_or(best);
     }
+    let combination = comparing.combine(&models);
+    let place = combination.as_ref().map(|_| models.len());
+    models.extend(combination);
+    let errors: Vec<&[f64]> = models.iter().map(|model| model.validation_errors.as_slice()).collect();
+    let order = Order::new(errors[0].len(), series.len(), plan.horizon, plan.stride);
+    let best = choose(&errors, place, order).expect("there is a model");
     Ok(Comparison { plan: plan.clone(), models, best, left_out, units })
 }
 
@@ -238,11 +246,6 @@ fn most_frequent(mut choices: Vec<String>) -> Option<String> {
     })
 }
 
-fn least(models: &[Judged]) -> Option<usize> {
-    let order = |a: &usize, b: &usize| models[*a].validation.total_cmp(&models[*b].validation);
-    (0..models.len()).min_by(order)
-}
-
 /// The mean absolute error of the naive forecast at a lag; 1 for a constant series, so that errors keep a unit.
 pub(crate) fn naive_error(past: &[f64], lag: usize) -> f64 {
     let lag = if past.len() > 2 * lag { lag.max(1) } else { 1 };
@@ -251,11 +254,19 @@ pub(crate) fn naive_error(past: &[f64], lag: usize) -> f64 {
     if error > 0.0 { error } else { 1.0 }
 }
 
+/// The mean absolute error at each origin.
+pub(crate) fn mean_sizes(errors: &[Vec<f64>]) -> Vec<f64> {
+    let mean = |errors: &Vec<f64>| errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len().max(1) as f64;
+    errors.iter().map(mean).collect()
+}
+
 /// The models that a combination averages, by their validation errors: the least first.
 pub(crate) fn combined(validation: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..validation.len()).collect();
     order.sort_by(|a, b| validation[*a].total_cmp(&validation[*b]));
     let limit = order.first().map_or(0.0, |least| CLOSE * validation[*least]);
+    // Two models with the same error to the last digit are one, such as a regression and a network that could not better it.
+    order.dedup_by(|a, b| validation[*a] == validation[*b]);
     order.into_iter().filter(|place| validation[*place] <= limit).take(COMBINED).collect()
 }
 
@@ -314,16 +325,13 @@ impl Comparing<'_> {
             return Err(ForecastError::Settings("a forecast is not finite".into()));
         }
         let errors = self.errors(&on_validation.forecasts, |len| self.plan.validation_origins(len));
-        let count = errors.iter().map(Vec::len).sum::<usize>().max(1);
-        let validation = errors.iter().flatten().map(|error| error.abs()).sum::<f64>() / count as f64;
+        let validation_errors = mean_sizes(&errors);
         Ok(Judged {
             name,
-            validation,
+            validation: validation_errors.iter().sum::<f64>() / validation_errors.len().max(1) as f64,
+            validation_errors,
             scores: self.scores(&test.forecasts),
-            calibration: match &on_validation.bands {
-                Some(bands) => Calibration::of_bands(self.beside(&errors, bands)),
-                None => Calibration::new(&errors),
-            },
+            calibrations: self.calibrations(&errors, on_validation.bands.as_deref()),
             forecasts: test.forecasts,
             bands: test.bands,
             validation_forecasts: on_validation.forecasts,
@@ -482,15 +490,35 @@ impl Comparing<'_> {
         errors
     }
 
-    /// The errors of [`Comparing::errors`] in the series' own unit, each with its band.
+    /// Calibrates intervals on the errors of [`Comparing::errors`].
+    fn calibrations(&self, errors: &[Vec<f64>], bands: Option<&[Array3<f64>]>) -> Calibrations {
+        let count = errors.iter().map(Vec::len).sum();
+        let origins = errors.len() / self.series.len().max(1);
+        Calibrations::new((self.series.len(), count), |series| {
+            let (rows, places) = match series {
+                Some(at) => (at * origins..(at + 1) * origins, at..at + 1),
+                None => (0..errors.len(), 0..self.series.len()),
+            };
+            match bands {
+                Some(bands) => {
+                    let beside = self.beside(&errors[rows], &bands[places.clone()], &self.units[places]);
+                    Calibration::of_bands(beside, self.plan.horizon)
+                }
+                None => Calibration::new(&errors[rows]),
+            }
+        })
+    }
+
+    /// The errors of [`Comparing::errors`] in their series' own unit, each with its band.
     fn beside<'a>(
         &'a self,
         errors: &'a [Vec<f64>],
         bands: &'a [Array3<f64>],
+        units: &'a [f64],
     ) -> impl Iterator<Item = (f64, [f64; 2])> + 'a {
         let of_series = bands
             .iter()
-            .zip(self.units)
+            .zip(units)
             .flat_map(|(bands, unit)| (0..bands.dim().1).map(move |row| (bands, *unit, row)));
         errors.iter().zip(of_series).flat_map(|(errors, (bands, unit, row))| {
             let band = move |k: usize| [bands[[0, row, k]], bands[[1, row, k]]];

@@ -2,6 +2,7 @@
 
 use crate::columns::Columns;
 use crate::linear_branch::LinearStart;
+use crate::settings::MOST_CHOSEN;
 use crate::shared::Shared;
 use crate::{Beside, ForecastError, Settings};
 use gatefold_series::{FittedLinear, Linear, fourier, returns_to_level};
@@ -68,6 +69,14 @@ impl Encoder {
 
     /// The samples that must be known before a forecast.
     pub(crate) fn needed(&self) -> usize {
+        match self {
+            Encoder::Own(own) => own.needed(),
+            Encoder::Shared(_) => 1,
+        }
+    }
+
+    /// The samples of a whole window, as training has them.
+    pub(crate) fn whole(&self) -> usize {
         match self {
             Encoder::Own(own) => own.needed(),
             Encoder::Shared(shared) => shared.window,
@@ -156,7 +165,7 @@ impl Own {
         windows.sort_unstable();
         let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
         let window = settings.window.unwrap_or_else(|| {
-            let most = (shortest.saturating_sub(settings.horizon) / 2).clamp(1, 120);
+            let most = (shortest.saturating_sub(settings.horizon) / 2).clamp(1, MOST_CHOSEN);
             // A long series has windows enough to learn from more than the regression needs.
             let least = if shortest >= 5_000 { 96 } else { 24 };
             // A covariate of the last moment to forecast is seen at the last step, one of the first a horizon before it.

@@ -31,7 +31,7 @@
 //! }
 //! let best = &comparison.models[comparison.best];
 //! let next = future(&device, &series, &comparison, comparison.best, &models, &mut ())?.forecasts;
-//! let half = best.calibration.as_ref().and_then(|calibration| calibration.half_widths(0.95));
+//! let half = best.calibrations.of(0).and_then(|calibration| calibration.half_widths(0.95));
 //! println!("{}: {:.1} in six months", best.name, next[[0, 5]]);
 //! assert!(half.is_some_and(|half| half[0] > 0.0) && (60.0..100.0).contains(&next[[0, 5]]));
 //!
@@ -48,6 +48,7 @@ mod backtest;
 mod beside;
 mod calibrate;
 mod candidates;
+mod choice;
 mod columns;
 mod compare;
 mod distributions;
@@ -66,8 +67,8 @@ mod shared;
 
 pub use backtest::{Backtest, CRPS_LEVELS, Measures, Refit, Rolled, Rolling, backtest};
 pub use beside::Beside;
-pub use calibrate::Calibration;
-pub use candidates::{MODELS, NETWORKS, Seasons, candidates};
+pub use calibrate::{Calibration, Calibrations, Intervals};
+pub use candidates::{MODELS, NETWORKS, Seasons, candidates, typical};
 pub use compare::{
     Candidate, Comparison, Future, Judged, Scores, Stage, Watcher, compare, future, mean_band,
 };

@@ -166,7 +166,8 @@ impl Forecaster {
                 last = Some(error);
                 let improving = best.as_ref().is_some_and(|best| error < IMPROVING * best.last);
                 match &mut best {
-                    Some(best) if error >= best.error => (best.last, best.improving) = (error, improving),
+                    // Whatever it does from one look to the next, it was better before.
+                    Some(best) if error >= best.error => (best.last, best.improving) = (error, false),
                     _ => best = Some(Best { error, update, last: error, improving, parameters: averaged }),
                 }
             }
@@ -329,12 +330,13 @@ impl Fitted {
         let best = self.best_updates;
         let end = match () {
             () if self.improving => ", still improving at the end: more --updates may help",
-            () if best == 0 => ": no better than where it starts, the regression",
+            () if best == 0 && self.settings.shared => ": no better than its start, one regression for all",
+            () if best == 0 => ": no better than its start, the regression",
             () => "",
         };
         format!(
             "{times}{kind} {hidden}, window {}{networks}, best after {best} of {updates} updates{end}",
-            self.needed()
+            self.encoder.whole()
         )
     }
 

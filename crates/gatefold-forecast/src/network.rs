@@ -31,7 +31,7 @@ pub(crate) struct TrainingSet<'a> {
 
 impl<'a> TrainingSet<'a> {
     pub(crate) fn new(encoder: &'a Encoder, series: &'a [&'a [f64]], horizon: usize) -> Self {
-        let first = encoder.needed();
+        let first = encoder.whole();
         let ranges =
             series.iter().enumerate().map(|(at, values)| (at, first, values.len().saturating_sub(horizon)));
         TrainingSet {

@@ -59,6 +59,15 @@ impl From<OptimizerKind> for Optimizer {
     }
 }
 
+/// Networks of an ensemble, where time allows it.
+const MEMBERS: usize = 3;
+/// The same for those that many series share.
+const SHARED_MEMBERS: usize = 4;
+/// Operations of one training beyond which one network must do: ten minutes at 30 billion a second.
+const AFFORDABLE: f64 = 2e13;
+/// The longest window that the regression chooses for a network.
+pub(crate) const MOST_CHOSEN: usize = 120;
+
 /// How a network is built and trained. With the series, these settings and the device determine every bit of the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -148,10 +157,40 @@ impl Settings {
             loss: Loss::default(),
             logarithm: false,
             optimizer: OptimizerKind::default(),
-            members: if shared { 4 } else { 3 },
+            members: if shared { SHARED_MEMBERS } else { MEMBERS },
             seed: 1,
             beside: Beside::default(),
         }
+    }
+
+    /// The networks that are worth their time: three, or four that many series share, and one where training takes more than
+    /// some 10 minutes of one core.
+    pub fn affordable_members(&self) -> usize {
+        match self.operations() {
+            operations if operations > AFFORDABLE => 1,
+            _ if self.shared => SHARED_MEMBERS,
+            _ => MEMBERS,
+        }
+    }
+
+    /// Multiplications and additions in training one network, about: three times those forward, mostly of the recurrent
+    /// layers.
+    fn operations(&self) -> f64 {
+        let gates = match self.cell {
+            Cell::Gru => 3,
+            Cell::Lstm => 4,
+            Cell::Rnn => 1,
+        };
+        let window = self.window.unwrap_or(MOST_CHOSEN);
+        // A step of a shared network is a season.
+        let (steps, width) = match self.season.filter(|_| self.shared) {
+            Some(season) => (window.div_ceil(season), season),
+            None => (window, 1),
+        };
+        let inputs = width + (2 * self.layers - 1) * self.hidden;
+        let step = 2 * gates * self.hidden * inputs;
+        let head = 2 * (window + self.hidden) * self.loss.outputs() * self.horizon;
+        3.0 * self.updates as f64 * self.batch as f64 * (steps as f64 * step as f64 + head as f64)
     }
 
     /// Checks that a series suits the loss and the logarithm.

@@ -43,12 +43,11 @@ impl Shared {
                 "a window of {window} samples is no whole number of seasons of {season}; use a multiple"
             )));
         }
-        if let Some(short) = series.iter().position(|values| values.len() < needed) {
+        let longest = series.iter().map(|values| values.len()).max().unwrap_or(0);
+        if longest < needed {
             return Err(ForecastError::Settings(format!(
-                "a window of {window} samples and a horizon of {horizon} do not fit into the {} samples of series {}; use \
-                 a shorter window or horizon",
-                series[short].len(),
-                short + 1
+                "a window of {window} samples and a horizon of {horizon} do not fit into the {longest} samples of the \
+                 longest series; use a shorter window or horizon"
             )));
         }
         let weights = error_weights(series, season);
@@ -60,8 +59,10 @@ impl Shared {
         };
         let logarithms: Vec<&[f64]> = logarithms.iter().map(Vec::as_slice).collect();
         let series = if settings.logarithm { &logarithms } else { series };
+        // Series that hold no window and horizon are forecast, but nothing is learnt from them.
+        let series = series.iter().filter(|values| values.len() >= needed);
         // The newest block of each series chooses the penalty; without older windows, all are fitted on.
-        let total: usize = series.iter().map(|values| values.len() - needed + 1).sum();
+        let total: usize = series.clone().map(|values| values.len() - needed + 1).sum();
         let stride = total.div_ceil(MOST_WINDOWS);
         let (mut older, mut newest) = (Sums::new(window + 1, horizon, 1), Vec::new());
         let mut all = Sums::new(window + 1, horizon, 1);
@@ -112,12 +113,24 @@ impl Shared {
         start
     }
 
-    pub(crate) fn window(&self, series: usize, past: &[f64]) -> Window {
-        let window = &past[past.len() - self.window..];
-        let window: Vec<f64> = match self.logarithm {
-            true => window.iter().map(|value| value.ln()).collect(),
-            false => window.to_vec(),
+    /// The samples of the window before an origin. Those before the first sample are those of the first season, again and
+    /// again.
+    fn samples(&self, past: &[f64]) -> Vec<f64> {
+        // A table that starts later than the one of the training has NaN before it.
+        let past = &past[past.iter().position(|value| !value.is_nan()).unwrap_or(0)..];
+        let Some(missing) = self.window.checked_sub(past.len()).filter(|missing| *missing > 0) else {
+            return past[past.len() - self.window..].to_vec();
         };
+        let season = self.season.min(past.len());
+        let before = (0..missing).map(|at| past[(season - 1) - (missing - 1 - at) % season]);
+        before.chain(past.iter().copied()).collect()
+    }
+
+    pub(crate) fn window(&self, series: usize, past: &[f64]) -> Window {
+        let mut window = self.samples(past);
+        if self.logarithm {
+            window.iter_mut().for_each(|value| *value = value.ln());
+        }
         let (unit, spread) = unit(&window, self.logarithm);
         let scaled: Vec<f64> = window.iter().map(|value| (value - unit.zero) / unit.scale).collect();
         let (steps, width) = self.shape();
@@ -125,7 +138,8 @@ impl Shared {
         for (at, step) in scaled.chunks(self.season).enumerate() {
             input.extend(step.iter().map(|value| *value as f32));
             input.push(spread as f32);
-            for moment in (past.len() - self.window + at * self.season..).take(self.season) {
+            for moment in (past.len() + at * self.season..).take(self.season) {
+                let moment = moment.saturating_sub(self.window); // before the first one, what the first has beside it
                 self.columns.moment(series, moment, self.horizon, |value| input.push(value));
             }
             self.columns.constant(series, |value| input.push(value));

@@ -45,6 +45,8 @@ pub enum Method {
 
 /// All methods, in the order of their numbers.
 pub const METHODS: [Method; 4] = [Method::Linear, Method::Kalman, Method::Regression, Method::Network];
+/// A value for each of [`METHODS`].
+pub type ByMethod = [f64; METHODS.len()];
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -263,7 +265,7 @@ pub struct ImputerData {
     /// smoother, in rising order.
     pub errors: Vec<f64>,
     /// The mean absolute error of each method on the values hidden for validation, in mean changes of the series.
-    pub validation: [f64; 4],
+    pub validation: ByMethod,
 }
 
 /// Trained networks that fill gaps together, with the methods that need no training.
@@ -285,7 +287,7 @@ pub struct Filled {
     /// The step.
     pub step: usize,
     /// The value by each of [`METHODS`].
-    pub values: [f64; 4],
+    pub values: ByMethod,
     /// The standard deviation that the smoother gives it.
     deviation: f64,
     /// The mean change of its series.
@@ -310,7 +312,7 @@ impl Imputer {
             method: Method::Network,
             start: task.start(),
             errors: Vec::new(),
-            validation: [f64::NAN; 4],
+            validation: [f64::NAN; METHODS.len()],
         };
         let mut imputer = Imputer { data: facts, networks };
         let found = imputer.hidden(data, Hidden::Validation)?;
@@ -320,9 +322,9 @@ impl Imputer {
                 found.iter().map(|filled| (filled.values[method] - truth(filled)).abs() / filled.unit);
             errors.sum::<f64>() / found.len().max(1) as f64
         };
-        let errors = [0, 1, 2, 3].map(error);
+        let errors = std::array::from_fn(error);
         // Without a value to judge by, the smoother.
-        let best = (0..3)
+        let best = (0..METHODS.len())
             .min_by(|a, b| errors[*a].total_cmp(&errors[*b]))
             .filter(|_| !found.is_empty())
             .unwrap_or(1);

@@ -32,8 +32,8 @@ pub use error::TaskError;
 pub use fit::{FitSettings, Fitted, Look, Task, Watch, fit};
 pub use generate::{GenerateScores, GenerateSettings, Generator, TextParts, suited_unit};
 pub use impute::{
-    Filled, Hidden, ImputeData, ImputeErrors, ImputeSettings, ImputeTask, Imputer, ImputerData, METHODS,
-    Method, Regressions, Rhythm,
+    ByMethod, Filled, Hidden, ImputeData, ImputeErrors, ImputeSettings, ImputeTask, Imputer, ImputerData,
+    METHODS, Method, Regressions, Rhythm,
 };
 pub use label::{
     LabelData, LabelSettings, LabelTask, Labeller, LabellerData, NEIGHBOURHOOD, Piece, Reader, most_probable,

@@ -107,7 +107,7 @@ fn models(run: &Run) -> String {
     ];
     let mut text = table(&head, &rows, Some(results.best));
     text += &note(&format!(
-        "Marked: {}, the best on the calibration part (MASE before), which ends before the first window. Quantile: the mean \
+        "Marked: {}, chosen on the calibration part (MASE before), which ends before the first window. Quantile: the mean \
          loss of the deciles. Held: the share of the truth within the intervals.",
         results.models[results.best].name
     ));

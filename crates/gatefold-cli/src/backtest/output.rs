@@ -1,6 +1,6 @@
 use super::{Arguments, Chosen, html};
 use crate::failure::Failure;
-use crate::forecast::{Data, Report, cell, figure, rounded};
+use crate::forecast::{Data, Report, cell, figure, rounded, verdict};
 use crate::page::table;
 use gatefold::NetworkConfig;
 use gatefold_forecast::{Backtest, Measures, Refit};
@@ -94,8 +94,13 @@ fn lines_of_table(run: &Run) -> Vec<String> {
     lines.push(String::new());
     lines.extend(table(&head, &rows));
     lines.push(String::new());
-    lines.push(format!("* {}: the best on the calibration part, before", results.models[results.best].name));
+    lines.push(format!("* {}: chosen on the calibration part, before", results.models[results.best].name));
     lines.push(format!("the first window. Intervals of {level} %."));
+    let error = |place: usize| results.measures(place).mase;
+    let others = (0..results.models.len()).filter(|place| *place != results.best);
+    if let Some(other) = others.min_by(|a, b| error(*a).total_cmp(&error(*b))) {
+        lines.push(verdict(error(results.best), &results.models[other].name, error(other)));
+    }
     let forecasts = results.measures(results.best);
     if forecasts.with_intervals < forecasts.forecasts {
         lines.push(format!(

@@ -1,7 +1,8 @@
 use super::{Data, NetworkOptions, Options};
 use crate::failure::Failure;
 use gatefold_forecast::{
-    Beside, Candidate, Cell, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates,
+    Beside, Candidate, Cell, Intervals, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates,
+    typical,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,33 @@ pub(crate) enum CellChoice {
     Lstm,
     /// a plain recurrent network
     Rnn,
+}
+
+/// The ends of intervals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum IntervalChoice {
+    /// the model's band, stretched so that it holds its share of the validation errors
+    #[default]
+    Calibrated,
+    /// quantiles of the validation errors at each step, which may lean to one side
+    Sampled,
+}
+
+impl IntervalChoice {
+    /// Whether it is what run.toml need not hold.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == IntervalChoice::default()
+    }
+}
+
+impl From<IntervalChoice> for Intervals {
+    fn from(choice: IntervalChoice) -> Intervals {
+        match choice {
+            IntervalChoice::Calibrated => Intervals::Calibrated,
+            IntervalChoice::Sampled => Intervals::Sampled,
+        }
+    }
 }
 
 /// The loss.
@@ -67,11 +95,13 @@ pub(crate) struct Chosen {
     pub(crate) plan: Plan,
     pub(crate) settings: Settings,
     pub(crate) candidates: Vec<Candidate>,
+    /// Series that are left out, in words.
+    left_out: Option<String>,
 }
 
-pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> {
-    let series = data.series();
+pub(super) fn choose(data: &mut Data, options: &Options) -> Result<Chosen, Failure> {
     let basis = Basis::of(data, options)?;
+    let series = data.series();
     data.check_future(basis.horizon)?;
     let plan = Plan::new(&series, basis.horizon, basis.seasons.shortest(), options.test)?;
     let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
@@ -79,7 +109,7 @@ pub(super) fn choose(data: &Data, options: &Options) -> Result<Chosen, Failure> 
     check(&settings, data.names(), &series)?;
     let plan = Plan { refit: !settings.shared, ..plan };
     let candidates = basis.candidates(options, &settings, &series)?;
-    Ok(Chosen { seasons: basis.seasons, plan, settings, candidates })
+    Ok(Chosen { seasons: basis.seasons, plan, settings, candidates, left_out: basis.left_out })
 }
 
 /// Checks that the loss suits the values.
@@ -95,10 +125,15 @@ pub(crate) struct Basis {
     pub(crate) seasons: Seasons,
     pub(crate) horizon: usize,
     pub(crate) beside: Beside,
+    /// Series that are left out, in words.
+    pub(crate) left_out: Option<String>,
 }
 
 impl Basis {
-    pub(crate) fn of(data: &Data, options: &Options) -> Result<Basis, Failure> {
+    /// What follows from the options and the table. Series that are too short for it are left out of the table if they are
+    /// few of many.
+    pub(crate) fn of(data: &mut Data, options: &Options) -> Result<Basis, Failure> {
+        options.check_limits()?;
         let series = data.series();
         let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
         let seasons = match options.season.as_slice() {
@@ -114,10 +149,19 @@ impl Basis {
                 Seasons::new(lengths)
             }
         };
-        let season = seasons.shortest().unwrap_or(12);
-        let horizon = options.horizon.unwrap_or_else(|| season.min((shortest / 5).max(1)));
+        let usual = seasons.shortest().unwrap_or(12);
+        // As many as there are rows without a value, if that is known; else a season, as far as the parts hold it.
+        let wanted = if data.future() > 0 { data.future() } else { usual };
+        let longest = (typical(&series).saturating_sub(2) / 3).max(1);
+        let horizon = options.horizon.unwrap_or_else(|| wanted.min(longest));
+        let left_out = data.leave_short_out(2 * horizon + usual.max(2));
         let beside = options.beside(data, horizon)?;
-        Ok(Basis { seasons, horizon, beside })
+        Ok(Basis { seasons, horizon, beside, left_out })
+    }
+
+    /// A line about series that are left out.
+    pub(crate) fn left_out_line(left_out: Option<&String>) -> Option<String> {
+        left_out.map(|text| format!("warning   {text}"))
     }
 
     /// The network's settings for training parts of these lengths.
@@ -128,7 +172,6 @@ impl Basis {
         settings.window = network.input.or(settings.window);
         settings.hidden = network.hidden.unwrap_or(settings.hidden);
         settings.layers = network.layers.unwrap_or(settings.layers);
-        settings.members = network.ensemble.unwrap_or(settings.members);
         settings.updates = network.updates.map_or(settings.updates, |updates| updates as u64);
         settings.batch = network.batch.unwrap_or(settings.batch);
         settings.learning_rate = network.lr.unwrap_or(settings.learning_rate);
@@ -165,6 +208,7 @@ impl Basis {
             Some(OptimizerChoice::Rmsprop) => OptimizerKind::Rmsprop,
             Some(OptimizerChoice::Sgd) => OptimizerKind::Sgd,
         };
+        settings.members = network.ensemble.unwrap_or_else(|| settings.affordable_members());
         Ok(settings)
     }
 
@@ -207,7 +251,8 @@ impl Chosen {
         let plan = &self.plan;
         let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
         let each = if series.len() == 1 { "" } else { " of each series" };
-        let mut lines = vec![
+        let mut lines: Vec<String> = Basis::left_out_line(self.left_out.as_ref()).into_iter().collect();
+        lines.extend([
             Basis::seasons_line(&self.seasons),
             Basis::horizon_line(plan.horizon),
             format!(
@@ -216,7 +261,7 @@ impl Chosen {
                 plan.validation,
                 plan.test
             ),
-        ];
+        ]);
         if shortest < 30 {
             lines.push(format!("warning   {shortest} samples say little: no model can be told from another"));
         }

@@ -2,49 +2,101 @@ use crate::failure::Failure;
 use crate::table::TableArguments;
 use crate::task::fingerprint;
 use gatefold_forecast::Beside;
-use gatefold_series::Dataset;
+use gatefold_series::{Dataset, Series};
+use std::collections::HashMap;
 use std::path::Path;
+
+/// Series from which some that are too short are left out instead of refusing all.
+const MANY: usize = 10;
+/// Names of series that are left out, as far as they are printed.
+const SHOWN: usize = 3;
 
 /// A table, and its series one by one: each target of each id.
 #[derive(Debug)]
 pub(crate) struct Data {
     pub(crate) dataset: Dataset,
+    /// The places of the series in the table that are used.
+    kept: Vec<usize>,
     names: Vec<String>,
 }
 
 impl Data {
     pub(crate) fn read(path: &Path, reading: &TableArguments) -> Result<Data, Failure> {
         let dataset = reading.read(path)?;
-        let targets = dataset.targets();
-        let names = dataset.series().iter().flat_map(|series| {
+        let kept = (0..dataset.series().len()).collect();
+        let mut data = Data { dataset, kept, names: Vec::new() };
+        data.names = data.names_of_kept();
+        Ok(data)
+    }
+
+    fn names_of_kept(&self) -> Vec<String> {
+        let targets = self.dataset.targets();
+        let names = self.each().flat_map(|(_, series)| {
             targets.iter().map(move |target| match (series.id(), targets.len()) {
                 (None, _) => target.clone(),
                 (Some(id), 1) => id.to_owned(),
                 (Some(id), _) => format!("{id} {target}"),
             })
         });
-        let names = names.collect();
-        Ok(Data { dataset, names })
+        names.collect()
+    }
+
+    /// The series of the table that are used, each with its place.
+    fn each(&self) -> impl Iterator<Item = (usize, &Series)> {
+        self.kept.iter().map(|place| (*place, &self.dataset.series()[*place]))
+    }
+
+    /// Leaves out series of fewer than `least` samples, if most of at least ten are longer; says which.
+    pub(crate) fn leave_short_out(&mut self, least: usize) -> Option<String> {
+        let short = |(_, series): &(usize, &Series)| series.len() < least;
+        let names: Vec<String> =
+            self.each().filter(short).map(|(_, series)| series.id().unwrap_or("?").to_owned()).collect();
+        if self.kept.len() < MANY || names.is_empty() || 2 * names.len() > self.kept.len() {
+            return None;
+        }
+        let all = self.kept.len();
+        let lengths: Vec<usize> = self.dataset.series().iter().map(Series::len).collect();
+        self.kept.retain(|place| lengths[*place] >= least);
+        self.names = self.names_of_kept();
+        let more =
+            if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+        Some(format!(
+            "{} of {all} series have fewer than {least} samples, too few for this horizon: {}{more}",
+            names.len(),
+            names[..names.len().min(SHOWN)].join(", ")
+        ))
+    }
+
+    /// Keeps the series of these names, in their order.
+    ///
+    /// # Errors
+    /// The first name that the table lacks.
+    pub(crate) fn select(&mut self, names: &[String]) -> Result<(), String> {
+        let targets = self.dataset.targets().len();
+        let places: HashMap<&String, usize> =
+            self.names.iter().step_by(targets).zip(self.kept.iter().copied()).collect();
+        let kept =
+            names.iter().step_by(targets).map(|name| places.get(name).copied().ok_or_else(|| name.clone()));
+        self.kept = kept.collect::<Result<_, _>>()?;
+        self.names = self.names_of_kept();
+        Ok(())
     }
 
     /// The values of every series, oldest first.
     pub(crate) fn series(&self) -> Vec<&[f64]> {
         let targets = 0..self.dataset.targets().len();
-        self.dataset
-            .series()
-            .iter()
-            .flat_map(|series| targets.clone().map(|target| series.target(target)))
-            .collect()
+        self.each().flat_map(|(_, series)| targets.clone().map(|target| series.target(target))).collect()
     }
 
-    /// Columns known beside each series: the covariates that the table has or was asked for, what the calendar says of the
-    /// moments up to a horizon past the end, and these columns that do not change within a series.
+    /// Columns known beside each series: the covariates that the table has or was asked for, the other targets if `together`,
+    /// what the calendar says of the moments up to a horizon past the end, and these columns that do not change within a
+    /// series.
     ///
     /// # Errors
     /// [`Failure::Usage`] for a constant column that the table lacks.
     pub(crate) fn beside(
         &self,
-        calendar: bool,
+        (calendar, together): (bool, bool),
         constants: &[String],
         horizon: usize,
     ) -> Result<Beside, Failure> {
@@ -59,7 +111,7 @@ impl Data {
         });
         let places = places.collect::<Result<Vec<usize>, _>>()?;
         let targets = self.dataset.targets().len();
-        let known = self.dataset.series().iter().enumerate().flat_map(|(at, series)| {
+        let known = self.each().flat_map(|(at, series)| {
             let mut covariates = self.dataset.covariates_of(at);
             if calendar {
                 let end = series.start() + (series.len() + horizon) as i64;
@@ -67,9 +119,19 @@ impl Data {
                 covariates.future.extend(features.into_iter().map(|feature| feature.values));
             }
             let statics = places.iter().map(|place| series.statics()[*place].clone()).collect::<Vec<_>>();
-            std::iter::repeat_n((covariates, statics), targets)
+            (0..targets).map(move |target| {
+                let mut covariates = covariates.clone();
+                let others = (0..targets).filter(|other| together && *other != target);
+                covariates.past.extend(others.map(|other| series.target(other).to_vec()));
+                (covariates, statics.clone())
+            })
         });
         Ok(Beside::new(known))
+    }
+
+    /// The rows after the last sample that every series has.
+    pub(crate) fn future(&self) -> usize {
+        self.each().map(|(_, series)| series.future_len()).min().unwrap_or(0)
     }
 
     /// Refuses a future that is too short for the horizon.
@@ -78,7 +140,7 @@ impl Data {
     /// [`Failure::Failed`] with the rows that are missing.
     pub(crate) fn check_future(&self, horizon: usize) -> Result<(), Failure> {
         let names = self.dataset.future_covariates();
-        let shortest = self.dataset.series().iter().map(|series| series.future_len()).min().unwrap_or(0);
+        let shortest = self.future();
         if names.is_empty() || shortest >= horizon {
             return Ok(());
         }
@@ -98,7 +160,7 @@ impl Data {
 
     /// The place on the calendar of the first sample of series number `series`.
     pub(crate) fn start(&self, series: usize) -> i64 {
-        self.dataset.series()[series / self.dataset.targets().len()].start()
+        self.dataset.series()[self.kept[series / self.dataset.targets().len()]].start()
     }
 
     /// The labels of these samples of series number `series`, past its end too.
@@ -113,7 +175,7 @@ impl Data {
         let series = self.series();
         let samples: usize = series.iter().map(|values| values.len()).sum();
         let mut parts: Vec<Vec<u8>> = series.into_iter().map(bytes).collect();
-        for (at, series) in self.dataset.series().iter().enumerate() {
+        for (at, series) in self.each() {
             let covariates = self.dataset.covariates_of(at);
             parts.extend(covariates.past.iter().chain(&covariates.future).map(|column| bytes(column)));
             parts.extend(series.statics().iter().map(|value| value.to_string().into_bytes()));

@@ -4,7 +4,7 @@ use super::choices::Chosen;
 use super::{Arguments, CONFIG, Data, Options, Resolved};
 use crate::failure::Failure;
 use crate::table::TableArguments;
-use gatefold_forecast::{Calibration, Comparison, Fitted};
+use gatefold_forecast::{Calibrations, Comparison, Fitted};
 use gatefold_model::file::write_atomically;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -32,10 +32,12 @@ pub(crate) struct SavedModel {
     pub(crate) horizon: usize,
     pub(crate) seasons: Vec<usize>,
     pub(crate) names: Vec<String>,
+    /// The time from sample to sample, in words.
+    pub(crate) frequency: String,
     /// The label of each series' first sample.
     pub(crate) first: Vec<String>,
     pub(crate) units: Vec<f64>,
-    pub(crate) calibration: Option<Calibration>,
+    pub(crate) calibrations: Calibrations,
 }
 
 pub(crate) const VERSION: u32 = 1;
@@ -127,9 +129,10 @@ impl Folder {
             horizon: chosen.plan.horizon,
             seasons: chosen.seasons.lengths.clone(),
             names: data.names().to_vec(),
+            frequency: data.dataset.calendar().frequency().to_string(),
             first: (0..data.names().len()).map(|series| data.labels(series, 0..1).remove(0)).collect(),
             units: comparison.units.clone(),
-            calibration: best.calibration.clone(),
+            calibrations: best.calibrations.clone(),
         };
         let text = serde_json::to_string_pretty(&saved).expect("numbers and names are JSON");
         write_atomically(self.path.join(MODEL), format!("{text}\n").as_bytes())?;

@@ -1,6 +1,6 @@
 //! report.html of a forecast.
 
-use super::output::{Run, by_step, held, strongest_other};
+use super::output::{Run, by_series, by_step, held, strongest_other};
 use super::{CONFIG, LOG, one_line, read_log};
 use crate::failure::Failure;
 use crate::html::{
@@ -27,7 +27,7 @@ pub(super) fn page(run: &Run) -> Result<String, Failure> {
     page.section("Models on the test part", &models(run));
     page.charts("The test part", &test_words(run), &[test(run)]);
     page.charts("Error by steps ahead", "", &[errors_by_step(run)]);
-    let errors = by_series(run);
+    let errors = by_series(run.data, run.comparison, run.best());
     page.section("Error by series", &series_table(data.names(), &errors, "test.csv"));
     if let Some(chart) = series_chart(&errors) {
         page.charts("Error over the series", "", &[chart]);
@@ -89,7 +89,7 @@ fn models(run: &Run) -> String {
         ["model", "MAE", "RMSE", "MASE", "sMAPE %", "bias", "MSIS", "held %", "MASE before", "seconds"];
     let mut text = table(&head, &rows, Some(comparison.best));
     text += &note(&format!(
-        "Marked: {}, the best on the validation part (MASE before). Nothing was chosen by the test part. Held: the share of \
+        "Marked: {}, chosen on the validation part (MASE before). Nothing was chosen by the test part. Held: the share of \
          the truth within intervals of {} %.",
         run.best().name,
         options.level()
@@ -198,27 +198,6 @@ fn errors_by_step(run: &Run) -> Chart {
         })
         .collect();
     model_chart("Mean absolute error on the test part", true, "steps ahead", &lines)
-}
-
-/// The mean absolute and the scaled error of the best model on each series' test part.
-fn by_series(run: &Run) -> Vec<[f64; 2]> {
-    let forecasts = run.best().forecasts.iter().zip(run.data.series()).zip(&run.comparison.units);
-    let errors = forecasts.map(|((forecasts, values), unit)| {
-        let origins = run.comparison.plan.test_origins(values.len());
-        let rows = forecasts.rows().into_iter().zip(origins);
-        let sum: f64 = rows
-            .flat_map(|(row, origin)| {
-                row.to_vec()
-                    .into_iter()
-                    .zip(&values[origin..])
-                    .map(|(f, y)| (f - y).abs())
-                    .collect::<Vec<_>>()
-            })
-            .sum();
-        let mae = sum / forecasts.len() as f64;
-        [mae, mae / unit]
-    });
-    errors.collect()
 }
 
 /// The errors one step ahead of the best model on the first series, with the moments of the samples.

@@ -1,51 +1,81 @@
 use super::choices::Chosen;
 use super::html;
 use super::report::Report;
+use super::samples::samples_csv;
 use super::{Arguments, Data, Options};
 use crate::failure::Failure;
-use crate::page::table;
+use crate::page::{entry, table};
 use gatefold::NetworkConfig;
-use gatefold_forecast::{Calibration, Comparison, Future, Judged};
+use gatefold_forecast::{Calibration, Calibrations, Comparison, Future, Intervals, Judged};
 use gatefold_model::file::write_atomically;
 use gatefold_series::plot::{ForecastPlot, FuturePlot};
-use ndarray::{Array2, ArrayView2, ArrayView3};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
+use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 /// Rows of the future that are printed.
 const SHOWN: usize = 12;
 /// Series of the future that are printed.
 const SHOWN_SERIES: usize = 3;
+/// Targets whose errors are printed one by one.
+const SHOWN_TARGETS: usize = 6;
+/// Intervals that hold this much less of the test part than they should are worth a warning.
+const MISSED: f64 = 0.1;
 
 /// The intervals around forecasts of a horizon, within the limits that the user knows.
 pub(crate) struct Interval<'a> {
-    /// The calibration, and the multiple of its bands that the interval reaches.
-    reach: Option<(&'a Calibration, f64)>,
+    /// For each series the calibration, and how many of its bands the interval reaches below and above the forecast at each
+    /// step, if errors are known enough.
+    series: Vec<Option<(&'a Calibration, Option<Vec<[f64; 2]>>)>>,
     limits: (f64, f64),
 }
 
 impl<'a> Interval<'a> {
+    /// The intervals of so many series; without calibrations there are none.
     pub(crate) fn new(
-        calibration: Option<&'a Calibration>,
-        level: f64,
-        limits: (Option<f64>, Option<f64>),
+        calibrations: Option<&'a Calibrations>,
+        options: &Options,
+        (series, horizon): (usize, usize),
     ) -> Self {
+        let (level, limits) = (options.level / 100.0, options.limits());
+        let reach = |of: &Calibration| match options.intervals.into() {
+            Intervals::Calibrated => Some(vec![of.factor(level).map(|factor| [-factor, factor])?; horizon]),
+            Intervals::Sampled => (0..horizon).map(|k| of.sampled(k, level)).collect(),
+        };
+        let of_series = |at| calibrations.and_then(|all| all.of(at)).map(|of| (of, reach(of)));
         Interval {
-            reach: calibration.and_then(|of| Some((of, of.factor(level / 100.0)?))),
+            series: (0..series).map(of_series).collect(),
             limits: (limits.0.unwrap_or(f64::NEG_INFINITY), limits.1.unwrap_or(f64::INFINITY)),
         }
     }
 
+    /// Whether errors are known enough for intervals.
+    pub(crate) fn known(&self) -> bool {
+        self.series.iter().flatten().any(|(_, reach)| reach.is_some())
+    }
+
     /// The forecast within the limits, and the ends of its interval, for step `k` of a series with this unit. `band` is how
     /// far the model's own band lies below and above the forecast, if it has one.
-    pub(crate) fn around(&self, forecast: f64, k: usize, unit: f64, band: Option<[f64; 2]>) -> [f64; 3] {
-        let [below, above] = match self.reach {
-            Some((of, factor)) => of.band(k, unit, band).map(|distance| factor * distance),
-            None => [f64::NAN; 2],
+    pub(crate) fn around(
+        &self,
+        forecast: f64,
+        (series, k): (usize, usize),
+        unit: f64,
+        band: Option<[f64; 2]>,
+    ) -> [f64; 3] {
+        let ends = match &self.series[series] {
+            Some((of, Some(multiples))) => {
+                let [below, above] = of.band(k, unit, band);
+                multiples[k].map(|multiple| multiple * if multiple > 0.0 { above } else { below })
+            }
+            _ => [f64::NAN; 2],
         };
-        // A NaN stays one: without errors to calibrate on there is no interval.
-        let kept =
-            |value: f64| if value.is_nan() { value } else { value.clamp(self.limits.0, self.limits.1) };
-        [kept(forecast), kept(forecast - below), kept(forecast + above)]
+        [forecast, forecast + ends[0], forecast + ends[1]].map(|value| self.kept(value))
+    }
+
+    /// A value within the limits. A NaN stays one: without errors to calibrate on there is no interval.
+    fn kept(&self, value: f64) -> f64 {
+        if value.is_nan() { value } else { value.clamp(self.limits.0, self.limits.1) }
     }
 }
 
@@ -64,7 +94,16 @@ impl Outlook<'_> {
     pub(crate) fn rows(&self, series: usize) -> Vec<[f64; 3]> {
         let band = |k: usize| self.bands.map(|bands| [0, 1].map(|end| bands[[end, series, k]]));
         let row = self.forecasts.row(series).into_iter().enumerate();
-        row.map(|(k, value)| self.interval.around(*value, k, self.units[series], band(k))).collect()
+        row.map(|(k, value)| self.interval.around(*value, (series, k), self.units[series], band(k))).collect()
+    }
+
+    /// One future of a series, drawn by `random`; `None` without errors to draw from.
+    pub(crate) fn draw(&self, series: usize, random: &mut ChaCha8Rng) -> Option<Vec<f64>> {
+        let band = |k: usize| self.bands.map(|bands| [0, 1].map(|end| bands[[end, series, k]]));
+        let forecast = self.forecasts.row(series).to_vec();
+        let (calibration, _) = self.interval.series[series].as_ref()?;
+        let drawn = calibration.draw(&forecast, self.units[series], band, random)?;
+        Some(drawn.into_iter().map(|value| self.interval.kept(value)).collect())
     }
 }
 
@@ -87,14 +126,15 @@ impl Run<'_> {
 
     pub(super) fn interval(&self) -> Interval<'_> {
         let options = &self.arguments.options;
-        Interval::new(self.best().calibration.as_ref(), options.level, (options.min, options.max))
+        let size = (self.data.names().len(), self.comparison.plan.horizon);
+        Interval::new(Some(&self.best().calibrations), options, size)
     }
 
     /// Forecast and interval of the best model at step `k` of row `row` of a series' test part.
     pub(super) fn around(&self, interval: &Interval, series: usize, row: usize, k: usize) -> [f64; 3] {
         let best = self.best();
         let band = best.bands.as_ref().map(|bands| [0, 1].map(|end| bands[series][[end, row, k]]));
-        interval.around(best.forecasts[series][[row, k]], k, self.comparison.units[series], band)
+        interval.around(best.forecasts[series][[row, k]], (series, k), self.comparison.units[series], band)
     }
 
     pub(super) fn outlook<'a>(&'a self, interval: &'a Interval<'a>) -> Outlook<'a> {
@@ -116,6 +156,10 @@ pub(super) fn write(report: &Report, run: &Run) -> Result<(), Failure> {
         |name: &str, content: &[u8]| Ok::<(), Failure>(write_atomically(arguments.out.join(name), content)?);
     save("forecast.csv", forecast_csv(data, &outlook).as_bytes())?;
     save("test.csv", test_csv(data, comparison).as_bytes())?;
+    let samples = samples_csv(data, &outlook, options);
+    if let Some(samples) = &samples {
+        save("samples.csv", samples.as_bytes())?;
+    }
     let plot = future_plot(data, &outlook, options.level, &best.name)?;
     save("forecast.svg", plot.0.as_bytes())?;
     save("forecast.png", &plot.1)?;
@@ -130,12 +174,21 @@ pub(super) fn write(report: &Report, run: &Run) -> Result<(), Failure> {
             options.level,
             100.0 * coverage
         ));
+        if coverage < options.level / 100.0 - MISSED {
+            report.line("That is far from what they promise: the test part is unlike the");
+            report.line("validation part, and the future may be too.");
+        }
     }
     report.line("");
     print_forecast(report, data, &outlook, options.level, &best.name);
     report.line(format!("\nWritten to {}:", arguments.out.display()));
     report.line("  report.html  forecast.csv  forecast.svg  forecast.png");
     report.line("  test.csv  test.svg  metrics.json  log.csv  model.json  run.toml");
+    match (options.samples, samples) {
+        (Some(_), Some(_)) => report.line("  samples.csv"),
+        (Some(_), None) => report.line("No samples: too few errors are known to draw from."),
+        (None, _) => {}
+    }
     let mut document = metrics;
     document["forecast"] = forecast_json(data, &outlook);
     document["out"] = json!(arguments.out.display().to_string());
@@ -238,8 +291,11 @@ pub(super) struct Held {
 
 /// Measures a model's intervals on the test part; `None` without intervals.
 pub(super) fn held(data: &Data, options: &Options, comparison: &Comparison, model: &Judged) -> Option<Held> {
-    let interval = Interval::new(model.calibration.as_ref(), options.level, (options.min, options.max));
-    interval.reach?;
+    let size = (data.names().len(), comparison.plan.horizon);
+    let interval = Interval::new(Some(&model.calibrations), options, size);
+    if !interval.known() {
+        return None;
+    }
     let (plan, miss) = (&comparison.plan, 2.0 / (1.0 - options.level / 100.0));
     let (mut inside, mut count, mut msis) = (0usize, 0usize, 0.0);
     for (series, values) in data.series().into_iter().enumerate() {
@@ -248,19 +304,37 @@ pub(super) fn held(data: &Data, options: &Options, comparison: &Comparison, mode
         for (row, origin) in plan.test_origins(values.len()).into_iter().enumerate() {
             for k in 0..plan.horizon {
                 let band = model.bands.as_ref().map(|bands| [0, 1].map(|end| bands[series][[end, row, k]]));
-                let [_, low, high] = interval.around(forecasts[[row, k]], k, unit, band);
+                let [_, low, high] = interval.around(forecasts[[row, k]], (series, k), unit, band);
+                if low.is_nan() {
+                    continue;
+                }
+                count += 1;
                 let truth = values[origin + k];
                 inside += usize::from((low..=high).contains(&truth));
                 score += high - low + miss * ((low - truth).max(0.0) + (truth - high).max(0.0));
             }
         }
-        count += forecasts.len();
         msis += score / forecasts.len() as f64 / unit;
     }
     Some(Held { coverage: inside as f64 / count as f64, msis: msis / comparison.units.len() as f64 })
 }
 
-fn future_plot(
+/// The mean absolute and the scaled error of a model on each series' test part.
+pub(super) fn by_series(data: &Data, comparison: &Comparison, model: &Judged) -> Vec<[f64; 2]> {
+    let forecasts = model.forecasts.iter().zip(data.series()).zip(&comparison.units);
+    let errors = forecasts.map(|((forecasts, values), unit)| {
+        let origins = comparison.plan.test_origins(values.len());
+        let rows = forecasts.rows().into_iter().zip(origins);
+        let of_row = |(row, origin): (ArrayView1<f64>, usize)| -> f64 {
+            row.iter().zip(&values[origin..]).map(|(f, y)| (f - y).abs()).sum()
+        };
+        let mae = rows.map(of_row).sum::<f64>() / forecasts.len() as f64;
+        [mae, mae / unit]
+    });
+    errors.collect()
+}
+
+pub(crate) fn future_plot(
     data: &Data,
     outlook: &Outlook,
     level: f64,
@@ -352,25 +426,57 @@ fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
     };
     let rows: Vec<Vec<String>> = comparison.models.iter().enumerate().map(row).collect();
     report.lines(table(&["model", "MAE", "RMSE", "MASE", "sMAPE %"], &rows));
+    // Several targets have units of their own, which a mean hides.
+    if data.dataset.targets().len() > 1 && data.names().len() <= SHOWN_TARGETS {
+        report.line("\nMAE of each:\n");
+        let row = |model: &Judged| {
+            let errors = by_series(data, comparison, model).into_iter().map(|[mae, _]| figure(mae));
+            std::iter::once(model.name.clone()).chain(errors).collect()
+        };
+        let rows: Vec<Vec<String>> = comparison.models.iter().map(row).collect();
+        let names: Vec<String> = data.names().iter().map(|name| one_line(name)).collect();
+        let head: Vec<&str> = std::iter::once("model").chain(names.iter().map(String::as_str)).collect();
+        report.lines(table(&head, &rows));
+    }
     let choices = comparison.models.iter().filter_map(|model| Some((&model.name, model.choice.as_ref()?)));
     for (at, (name, choice)) in choices.enumerate() {
-        report.line(format!("{}{name:<12} {choice}", if at == 0 { "\n" } else { "" }));
+        report.line(format!(
+            "{}{}",
+            if at == 0 { "\n" } else { "" },
+            entry(&format!("{name:<12} "), 13, choice)
+        ));
     }
     let best = &comparison.models[comparison.best];
-    report.line(format!("\n* {}: the best on the validation part.", best.name));
+    let clearly = comparison.models.iter().all(|model| best.validation <= model.validation);
+    report.line(format!(
+        "\n* {}: {}.",
+        best.name,
+        if clearly {
+            "the best on the validation part"
+        } else {
+            "on the validation part, none is clearly better"
+        }
+    ));
     if let Some(other) = strongest_other(comparison) {
         let other = &comparison.models[other];
-        let share = 100.0 * (1.0 - best.scores.mase / other.scores.mase);
-        report.line(match share {
-            // Less than the digit that would be shown.
-            share if share.is_nan() || share.abs() < 0.05 => {
-                format!("Its error here is that of the next best,\n{}.", other.name)
-            }
-            share if share >= 0.0 => {
-                format!("Its error here is {share:.1} % below that of the next best,\n{}.", other.name)
-            }
-            share => format!("Its error here is {:.1} % above that of the best,\n{}.", -share, other.name),
-        });
+        report.line(verdict(best.scores.mase, &other.name, other.scores.mase));
+    }
+}
+
+/// The error of the chosen model beside that of the strongest other.
+pub(crate) fn verdict(chosen: f64, other: &str, error: f64) -> String {
+    match 100.0 * (1.0 - chosen / error) {
+        share if share.is_infinite() => {
+            format!("Its error here is above that of the best,\n{other}, which has none.")
+        }
+        // Less than the digit that would be shown.
+        share if share.is_nan() || share.abs() < 0.05 => {
+            format!("Its error here is that of the next best,\n{other}.")
+        }
+        share if share >= 0.0 => {
+            format!("Its error here is {share:.1} % below that of the next best,\n{other}.")
+        }
+        share => format!("Its error here is {:.1} % above that of the best,\n{other}.", -share),
     }
 }
 
@@ -378,9 +484,9 @@ fn print_table(report: &Report, data: &Data, comparison: &Comparison) {
 pub(crate) fn print_forecast(report: &Report, data: &Data, outlook: &Outlook, level: f64, model: &str) {
     let horizon = outlook.forecasts.ncols();
     let steps = if horizon == 1 { "sample".into() } else { format!("{horizon} samples") };
-    let intervals = match outlook.interval.reach {
-        Some(_) => format!("with {level}-% intervals:\n"),
-        None => "without intervals, for too few errors are known:\n".into(),
+    let intervals = match outlook.interval.known() {
+        true => format!("with {level}-% intervals:\n"),
+        false => "without intervals, for too few errors are known:\n".into(),
     };
     report.line(format!("The next {steps}, by {model} fitted on everything,\n{intervals}"));
     let several = data.names().len() > 1;

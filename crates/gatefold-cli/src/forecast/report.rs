@@ -1,4 +1,5 @@
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
@@ -7,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 pub(crate) struct Report {
     quiet: bool,
     json: bool,
+    printed: RefCell<Vec<String>>,
 }
 
 impl Report {
@@ -16,16 +18,22 @@ impl Report {
 
     /// A report that may end with a document.
     pub(crate) fn with_json(quiet: bool, json: bool) -> Self {
-        Report { quiet, json }
+        Report { quiet, json, printed: RefCell::default() }
     }
 
     /// Prints a line of results. If nobody reads it, as after `| head`, the work goes on.
     pub(crate) fn line(&self, text: impl Display) {
+        self.printed.borrow_mut().push(text.to_string());
         match (self.quiet, self.json) {
             (true, _) => {}
             (false, true) => eprintln!("{text}"),
             (false, false) => drop(writeln!(io::stdout(), "{text}")),
         }
+    }
+
+    /// All lines of results so far, those too that are not printed because the user wants it quiet.
+    pub(crate) fn printed(&self) -> Vec<String> {
+        self.printed.borrow().clone()
     }
 
     /// Prints the lines of results.

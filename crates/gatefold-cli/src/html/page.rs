@@ -79,6 +79,18 @@ pub(crate) fn details(summary: &str, text: &str) -> String {
     format!("<details><summary>{summary}</summary><pre>{text}</pre></details>\n")
 }
 
+/// Lines of text, as a terminal shows them.
+pub(crate) fn lines(lines: &[String]) -> String {
+    let lines = lines.iter().flat_map(|line| line.split('\n')).map(escaped).collect::<Vec<_>>();
+    format!("<pre>{}</pre>\n", lines.join("\n").trim_matches('\n'))
+}
+
+/// A drawing of ours, made for a white page. Within HTML it needs no namespace.
+pub(crate) fn picture(svg: &str) -> String {
+    let drawing = svg.find("<svg").map_or(svg, |start| &svg[start..]);
+    format!("<div class=\"picture\">{}</div>\n", drawing.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""))
+}
+
 /// A paragraph.
 pub(crate) fn note(text: &str) -> String {
     format!("<p>{}</p>\n", escaped(text))

@@ -15,6 +15,7 @@ use std::ops::Range;
 pub struct TableReport {
     lines: Vec<(&'static str, String)>,
     filled: usize,
+    absent: usize,
 }
 
 /// The most lines, and those that go first where there are more.
@@ -35,6 +36,11 @@ impl TableReport {
     /// The number of values that the fill made up.
     pub fn filled(&self) -> usize {
         self.filled
+    }
+
+    /// The number of moments between rows that have no row of their own.
+    pub fn moments_without_rows(&self) -> usize {
+        self.absent
     }
 
     /// The lines, each with its label.
@@ -204,6 +210,7 @@ pub(super) fn say_counts(
         Fill::Linear => "a straight line",
         _ => "zero",
     };
+    report.absent += counts.absent;
     if let Some(first) = counts.first_gap {
         report.say(
             "gaps",

@@ -1,0 +1,95 @@
+//! The choice of a model by its errors on a part that none was fitted on.
+
+/// How the errors of that part follow each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order {
+    /// Origins of each series, one series after another.
+    pub(crate) origins: usize,
+    /// Origins whose forecasts share samples.
+    pub(crate) overlap: usize,
+}
+
+impl Order {
+    /// The order of `len` origins in all, of so many series, forecast `horizon` samples each from every `stride` samples.
+    pub(crate) fn new(len: usize, series: usize, horizon: usize, stride: usize) -> Order {
+        Order { origins: (len / series.max(1)).max(1), overlap: horizon.div_ceil(stride.max(1)).max(1) }
+    }
+}
+
+/// Chooses the model with the least mean error, by the error of each model at each origin: all models in the same order.
+///
+/// The mean of several models, where there is one, is kept unless another is better by more than one standard error of the
+/// difference: a short part cannot tell models apart, and the mean is rarely far from the best (Claeskens et al. 2016, "The
+/// forecast combination puzzle"). `None` without any model.
+pub(crate) fn choose(errors: &[&[f64]], combination: Option<usize>, order: Order) -> Option<usize> {
+    let mean = |place: usize| errors[place].iter().sum::<f64>() / errors[place].len().max(1) as f64;
+    let best = (0..errors.len()).min_by(|a, b| mean(*a).total_cmp(&mean(*b)))?;
+    let Some(combination) = combination else { return Some(best) };
+    let differences: Vec<f64> = errors[combination].iter().zip(errors[best]).map(|(a, b)| a - b).collect();
+    let gain = mean(combination) - mean(best);
+    Some(if gain > standard_error(&differences, order) { best } else { combination })
+}
+
+/// The standard error of the mean of differences whose neighbours in a series share samples: that of Diebold and Mariano
+/// (1995), with the weights of Newey and West (1987), which keep the variance from being negative. Infinite for fewer than
+/// two differences, and never less than that of independent ones.
+fn standard_error(differences: &[f64], order: Order) -> f64 {
+    let n = differences.len() as f64;
+    if n < 2.0 {
+        return f64::INFINITY;
+    }
+    let mean = differences.iter().sum::<f64>() / n;
+    let centred: Vec<f64> = differences.iter().map(|difference| difference - mean).collect();
+    let at_lag = |lag: usize| -> f64 {
+        let of_series =
+            |series: &[f64]| -> f64 { series.iter().zip(series.iter().skip(lag)).map(|(a, b)| a * b).sum() };
+        centred.chunks(order.origins).map(of_series).sum()
+    };
+    let independent = at_lag(0);
+    let shared: f64 =
+        (1..order.overlap).map(|lag| (1.0 - lag as f64 / order.overlap as f64) * at_lag(lag)).sum();
+    ((independent + 2.0 * shared.max(0.0)) / (n * (n - 1.0))).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALONE: Order = Order { origins: 1000, overlap: 1 };
+
+    /// Noise of mean 0 and variance 1/12, by the fractional parts of multiples of the golden ratio.
+    fn noise(n: usize) -> Vec<f64> {
+        (1..=n).map(|t| (t as f64 * 0.618_033_988_749_894_9).fract() - 0.5).collect()
+    }
+
+    #[test]
+    fn the_mean_of_models_is_kept_unless_another_is_clearly_better() {
+        let combination = vec![1.0; 100];
+        let alone = |gain: f64| -> Vec<f64> { noise(100).iter().map(|e| 1.0 - gain + e).collect() };
+        let chosen = |gain: f64, order: Order| choose(&[&alone(gain), &combination], Some(1), order);
+        // The standard error of 100 is 0.029, and with 10 that overlap no less.
+        assert_eq!([0.02, 0.04].map(|gain| chosen(gain, ALONE)), [Some(1), Some(0)]);
+        assert_eq!(chosen(-0.5, ALONE), Some(1), "the combination is the best");
+        assert_eq!(choose(&[&alone(0.02), &combination], None, ALONE), Some(0), "nothing to keep");
+        assert_eq!(choose(&[], None, ALONE), None);
+        // One origin tells nothing.
+        assert_eq!(choose(&[&[0.5], &[1.0]], Some(1), ALONE), Some(1));
+    }
+
+    #[test]
+    fn errors_that_share_samples_count_as_few() {
+        let independent = noise(50);
+        let repeated: Vec<f64> = independent.iter().flat_map(|e| [*e; 8]).collect();
+        let of = |errors: &[f64], origins: usize, overlap: usize| {
+            standard_error(errors, Order { origins, overlap })
+        };
+        // Eight copies of each say no more than one; the weights of Newey and West find three quarters of that.
+        let ratio = of(&repeated, 400, 8) / of(&independent, 50, 1);
+        assert!((0.7..1.05).contains(&ratio), "{ratio}");
+        assert!(of(&repeated, 400, 1) < 0.4 * of(&independent, 50, 1));
+        // Neighbours of different series share nothing.
+        assert_eq!(of(&repeated, 1, 8), of(&repeated, 400, 1));
+        let plain = (independent.iter().map(|e| e * e).sum::<f64>() / 49.0 / 50.0).sqrt();
+        assert!((of(&independent, 50, 1) / plain - 1.0).abs() < 0.01);
+    }
+}
