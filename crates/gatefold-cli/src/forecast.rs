@@ -164,6 +164,21 @@ impl Options {
         }
     }
 
+    /// Bounds forecasts by 0 where nothing else was asked for and the values seem to end there: none is below, and one of
+    /// twenty or more is 0. Returns a line that says so.
+    pub(crate) fn bound_by_zero(&mut self, data: &Data) -> Option<&'static str> {
+        let series = data.series();
+        let values = || series.iter().flat_map(|values| values.iter());
+        let zeros = values().filter(|value| **value == 0.0).count();
+        let below = self.max.is_some_and(|max| max < 0.0);
+        if self.min.is_some() || below || 20 * zeros < values().count() || values().any(|value| *value < 0.0)
+        {
+            return None;
+        }
+        self.min = Some(0.0);
+        Some("limit     no forecast below 0, since no value is; --min says otherwise")
+    }
+
     /// Refuses options that a command does not act on.
     pub(crate) fn refuse_samples(&self, command: &str) -> Result<(), Failure> {
         match self.samples.is_some() || !self.intervals.is_default() {
@@ -398,6 +413,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let report = Report::with_json(quiet, arguments.run.json);
     let mut data = Data::read(&arguments.table, &arguments.reading)?;
     report.lines(data.dataset.report().lines());
+    report.lines(arguments.options.bound_by_zero(&data));
     let chosen = choices::choose(&mut data, &arguments.options)?;
     arguments.reading.target = data.dataset.targets().to_vec();
     let device = arguments.compute.open(quiet)?;

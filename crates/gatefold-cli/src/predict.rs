@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// The file for a plot of the forecast after the end of the first series: .svg or .png
-    #[arg(long, value_name = "FILE", value_parser = image)]
+    #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// The file for drawn futures, as CSV: as many as --samples of the run said, or 100
     #[arg(long, value_name = "FILE")]
@@ -52,15 +52,18 @@ fn is_png(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
 }
 
-fn image(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    match is_png(&path) || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
-        true => Ok(path),
-        false => Err("expected a file that ends in .svg or .png".into()),
+fn check_image(path: &Path) -> Result<(), Failure> {
+    match is_png(path) || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
+        true => Ok(()),
+        false => Err(Failure::Usage(format!(
+            "--plot {}: expected a file that ends in .svg or .png",
+            path.display()
+        ))),
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    arguments.plot.as_deref().map_or(Ok(()), check_image)?;
     let folder = Folder::new(&arguments.model);
     let saved = folder.model()?;
     let mut data = Data::read(&arguments.table, &saved.reading)?;

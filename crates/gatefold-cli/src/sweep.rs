@@ -78,6 +78,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let report = Report::with_json(arguments.run.quiet, arguments.run.json);
     let mut data = Data::read(&arguments.table, &arguments.reading)?;
     report.lines(data.dataset.report().lines());
+    report.lines(arguments.options.bound_by_zero(&data));
     let basis = Basis::of(&mut data, &arguments.options)?;
     report.lines(Basis::left_out_line(basis.left_out.as_ref()));
     let whole = data.series();

@@ -177,6 +177,8 @@ fn every_model_says_how_good_its_intervals_were_and_what_it_chose() {
         "forecast table.csv {} --horizon 3 --out o",
         small("linear,ar,ets,hmm,kalman,mstl,dense,convolution,network")
     ));
+    let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let printed = flat(&printed);
     for (name, choice) in [
         ("linear", "window "),
         ("ar", "order "),
@@ -193,7 +195,7 @@ fn every_model_says_how_good_its_intervals_were_and_what_it_chose() {
         let found = found.unwrap_or_else(|| panic!("{name} is missing: {printed}"));
         let text = found["choice"].as_str().unwrap();
         assert!(
-            text.contains(choice) && printed.contains(&format!("{name:<12} {text}")),
+            text.contains(choice) && printed.contains(&flat(&format!("{name} {text}"))),
             "{name}: {text}\n{printed}"
         );
         // 46 forecasts of three steps: most of them within, and the score is at least the width.
@@ -540,4 +542,92 @@ fn futures_are_drawn_and_sampled_intervals_lean() {
     assert!(error.contains("ends in .svg or .png"), "{error}");
     let error = place.fail(2, "backtest days.csv --samples 5");
     assert!(error.contains("--samples are for forecast and predict"), "{error}");
+}
+
+#[test]
+fn values_that_end_at_zero_are_not_forecast_below_it() {
+    let place = Folder::new();
+    let value = |t: usize| if (t * t * 7919 + t * 13) % 997 < 700 { 0 } else { (t * 31) % 7 };
+    let rows = (0..140).map(|t| format!("{},{}\n", time_of(t), value(t)));
+    place.write("sales.csv", &format!("day,sales\n{}", rows.collect::<String>()));
+    let low = |more: &str| {
+        let printed = place.succeed(&format!("forecast sales.csv --horizon 2 --model mean --out o {more}"));
+        let low: f64 = place.rows("o/forecast.csv")[0]["low"].parse().unwrap();
+        (low, printed.contains("no forecast below 0"))
+    };
+    assert_eq!(low(""), (0.0, true));
+    let (low, said) = low("--min=-5");
+    assert!(low < 0.0 && !said, "{low}");
+    let error = place.fail(2, "forecast sales.csv --min 5 --max 1");
+    assert!(error.contains("--min 5 is above --max 1"), "{error}");
+}
+
+/// Twelve shops of so many months each.
+fn shops(lengths: impl Fn(usize) -> usize, order: &[usize], day: bool) -> String {
+    let mut text = "shop,date,sales\n".to_owned();
+    for &shop in order {
+        for t in 0..lengths(shop) {
+            let date = match day {
+                true => format!("2020-{:02}-{:02}", 1 + t / 28, 1 + t % 28),
+                false => format!("{}-{:02}", 2000 + t / 12, 1 + t % 12),
+            };
+            let season = ((t % 12) as f64 - 5.5).abs();
+            let noise = ((t * t * 7919 + t * 31 + shop * 577) % 100) as f64 / 100.0;
+            text += &format!("s{shop},{date},{:.2}\n", 20.0 + shop as f64 + season + noise);
+        }
+    }
+    text
+}
+
+#[test]
+fn a_few_short_series_of_many_are_left_out_and_named() {
+    let place = Folder::new();
+    let all: Vec<usize> = (0..12).collect();
+    let length = |shop: usize| match shop {
+        3 => 20,
+        5 => 40,
+        _ => 84,
+    };
+    place.write("shops.csv", &shops(length, &all, false));
+    let printed = place.succeed(
+        "forecast shops.csv --model seasonal,network --ensemble 1 --updates 40 --device cpu --out o",
+    );
+    assert!(printed.contains("horizon   12 samples"), "{printed}");
+    assert!(
+        printed.contains("1 of 12 series have fewer than 36 samples, too few for this horizon: s3"),
+        "{printed}"
+    );
+    assert!(
+        !printed.contains("left out  network"),
+        "a series shorter than the window is forecast too: {printed}"
+    );
+    let rows = place.rows("o/forecast.csv");
+    assert_eq!(rows.len(), 11 * 12);
+    let of_short: Vec<f64> =
+        rows.iter().filter(|row| row["series"] == "s5").map(|row| row["forecast"].parse().unwrap()).collect();
+    assert!(of_short.iter().all(|value| (20.0..40.0).contains(value)), "{of_short:?}");
+}
+
+#[test]
+fn predict_takes_the_series_of_its_model_in_any_order_and_at_its_frequency() {
+    let place = Folder::new();
+    let order: Vec<usize> = (0..12).collect();
+    place.write("shops.csv", &shops(|_| 60, &order, false));
+    place.succeed("forecast shops.csv --model seasonal --horizon 3 --device cpu --out o");
+    place.succeed("predict o shops.csv --out same.csv");
+    let mut other: Vec<usize> = order.iter().rev().copied().collect();
+    other.push(12);
+    place.write("other.csv", &shops(|_| 60, &other, false));
+    let printed = place.succeed("predict o other.csv --out other-forecast.csv");
+    assert!(printed.contains("1 of the table's series are not the model's"), "{printed}");
+    assert_eq!(place.read("other-forecast.csv"), place.read("same.csv"));
+    place.write("fewer.csv", &shops(|_| 60, &order[..11], false));
+    let error = place.fail(1, "predict o fewer.csv");
+    assert!(error.contains("s11 is missing: give a table that has it"), "{error}");
+    place.write("days.csv", &shops(|_| 60, &order, true));
+    let error = place.fail(1, "predict o days.csv");
+    assert!(
+        error.contains("its samples are daily, and those that the model was fitted on were monthly"),
+        "{error}"
+    );
 }

@@ -295,7 +295,8 @@ fn impute_fills_gaps_and_leaves_everything_else_as_it_was() {
         assert!(printed.contains(text), "no '{text}' in {printed}");
     }
     assert_narrow(&printed);
-    for name in ["filled.svg", "filled.png", "metrics.json", "log.csv", "model-2.safetensors"] {
+    for name in ["filled.svg", "filled.png", "metrics.json", "log.csv", "model-2.safetensors", "report.html"]
+    {
         assert!(fs::metadata(place.path("o").join(name)).unwrap().len() > 0, "{name}");
     }
     let whole = gappy(&[]);

@@ -1,6 +1,6 @@
 //! report.html of a forecast.
 
-use super::output::{Run, by_series, by_step, held, strongest_other};
+use super::output::{Run, by_series, by_step, held, strongest_other, verdict};
 use super::{CONFIG, LOG, one_line, read_log};
 use crate::failure::Failure;
 use crate::html::{
@@ -20,7 +20,7 @@ pub(super) fn page(run: &Run) -> Result<String, Failure> {
     let table_name = run.arguments.table.display().to_string();
     let mut page = Page::new(
         &format!("Forecast of {}", names(data.names())),
-        &format!("{}, by {}, the best of {} models", table_name, best.name, run.comparison.models.len()),
+        &format!("{}, by {}, chosen from {} models", table_name, best.name, run.comparison.models.len()),
     );
     let futures: Vec<Chart> = (0..data.names().len().min(DRAWN)).map(|series| future(run, series)).collect();
     page.charts("What follows the table", "", &futures);
@@ -94,6 +94,13 @@ fn models(run: &Run) -> String {
         run.best().name,
         options.level()
     ));
+    if let Some(place) = strongest_other(comparison) {
+        let other = &comparison.models[place];
+        text += &note(&verdict(run.best().scores.mase, &other.name, other.scores.mase).replace('\n', " "));
+    }
+    let choices =
+        comparison.models.iter().filter_map(|model| Some((model.name.as_str(), model.choice.clone()?)));
+    text += &facts(choices);
     for (name, why) in &comparison.left_out {
         text += &note(&format!("Left out: {name}: {why}"));
     }

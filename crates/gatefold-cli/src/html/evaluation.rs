@@ -8,6 +8,8 @@ use gatefold_series::autocorrelation;
 const LINES: usize = 6;
 /// The most series in a table.
 const SERIES: usize = 20;
+/// Residuals, and looks at a training, that make a line.
+const FEWEST: usize = 3;
 /// Residuals from which an autocorrelation says something.
 const RESIDUALS: usize = 12;
 
@@ -61,7 +63,10 @@ pub(crate) fn loss_charts(rows: &[Row]) -> Vec<Chart> {
             let looked = curve.iter().filter_map(|row| Some((row.update as f64, row.validation?)));
             Line::new(&format!("network {}", curve[0].network), color, Shape::Line(looked.collect()))
         });
-        charts.push(chart("Error on the part that chooses", looks.collect(), true));
+        let looks: Vec<Line> = looks.collect();
+        if curves.iter().any(|curve| curve.iter().filter(|row| row.validation.is_some()).count() > 1) {
+            charts.push(chart("Error on the part that chooses", looks, true));
+        }
         let rate = curves[0].iter().map(|row| (row.update as f64, f64::from(row.learning_rate))).collect();
         charts.push(chart("Learning rate", vec![Line::new("", "c0", Shape::Line(rate))], false));
         if last.stage == first.stage {
@@ -94,6 +99,9 @@ pub(crate) fn model_chart(
 
 /// One-step errors over time, and their autocorrelation with the bounds that noise keeps to at 95 % of the lags.
 pub(crate) fn residual_charts(residuals: &[f64], labels: Vec<String>) -> Vec<Chart> {
+    if residuals.len() < FEWEST {
+        return Vec::new();
+    }
     let points = residuals.iter().enumerate().map(|(at, value)| (at as f64, *value)).collect();
     let zero = (0..residuals.len()).map(|at| (at as f64, 0.0)).collect();
     let mut charts = vec![Chart {
@@ -194,6 +202,6 @@ mod tests {
         let labels = |count: usize| (0..count).map(|at| at.to_string()).collect();
         assert_eq!(residual_charts(&[1.0; 5], labels(5)).len(), 1);
         assert_eq!(residual_charts(&[1.0; 40], labels(40)).len(), 2);
-        assert!(residual_charts(&[], Vec::new())[0].figure().is_none());
+        assert!(residual_charts(&[1.0; 2], labels(2)).is_empty());
     }
 }

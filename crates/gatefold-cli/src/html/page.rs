@@ -99,7 +99,8 @@ pub(crate) fn note(text: &str) -> String {
 /// A table whose first column is text and whose others are numbers; `marked` is the place of a row that stands out. The
 /// second of a cell's two texts is shown when the mouse rests on it: the number with all its digits.
 pub(crate) fn table(head: &[&str], rows: &[Vec<(String, String)>], marked: Option<usize>) -> String {
-    let head: String = head.iter().map(|cell| format!("<th scope=\"col\">{}</th>", escaped(cell))).collect();
+    let columns: String =
+        head.iter().map(|cell| format!("<th scope=\"col\">{}</th>", escaped(cell))).collect();
     let mut body = String::new();
     for (at, row) in rows.iter().enumerate() {
         body += if marked == Some(at) { "<tr class=\"best\">" } else { "<tr>" };
@@ -114,8 +115,10 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<(String, String)>], marked: Optio
         }
         body += "</tr>\n";
     }
+    // A phone shows some five columns; the others want a hint.
+    let many = if head.len() > 5 { " many" } else { "" };
     format!(
-        "<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n"
+        "<div class=\"scroll{many}\"><table><thead><tr>{columns}</tr></thead><tbody>\n{body}</tbody></table></div>\n"
     )
 }
 
