@@ -340,6 +340,8 @@ fn layers_alone() {
         alone(2, RnnConfig::new(9).direction(Direction::BidirectionalSum)),
         alone(2, RnnConfig::new(4).skip(2).direction(Direction::Reverse)),
         alone(2, LstmConfig::new(6).projection(4).direction(Direction::Reverse)),
+        alone(2, LstmConfig::new(7).peephole().dilation(3).direction(Direction::Bidirectional)),
+        alone(2, GruConfig::new(5).dilation(4).initial_state(InitialState::Learned)),
         alone(2, LstmConfig::new(7).peephole().skip(2).direction(Direction::Bidirectional)),
         alone(2, GruConfig::new(5).reset(Reset::Before).initial_state(InitialState::Learned)),
         alone(2, DenseConfig::new(3).activation(Activation::Softplus)),
@@ -391,6 +393,11 @@ fn encoders_with_decoders() {
     let input = NetworkConfig::with_input;
     let configs = [
         input(3).gru(5).decoder(2).layer(GruConfig::new(5).skip(2)).dense(2),
+        input(3)
+            .layer(LstmConfig::new(5).dilation(2))
+            .decoder(2)
+            .layer(LstmConfig::new(5).dilation(3))
+            .dense(2),
         // More layers in front than there are states to hand over.
         input(3)
             .lstm(6)

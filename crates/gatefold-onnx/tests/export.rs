@@ -244,6 +244,7 @@ fn what_onnx_lacks_is_refused_by_name() {
             "layer 0 (lstm): ONNX's LSTM couples its gates only as f = 1 - i",
         ),
         (vec![RnnConfig::new(4).skip(3).into()], "layer 0 (rnn): ONNX's RNN has no second recurrence"),
+        (vec![GruConfig::new(4).dilation(3).into()], "layer 0 (gru): ONNX's GRU has no dilation"),
         (
             vec![GruConfig::new(4).feedback(2, Activation::Identity).into()],
             "layer 0 (gru): ONNX's GRU has no readout that feeds back",
