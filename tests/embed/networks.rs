@@ -279,7 +279,7 @@ fn state_buffers(gpu: &Gpu, config: &NetworkConfig, states: &States) -> Vec<Stat
     for (layer, state) in config.recurrent_layers().zip(&states.layers) {
         let recurrent = layer.recurrent().unwrap();
         for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
-            let c = state.c.as_ref().map(|c| c.index_axis(Axis(0), scan));
+            let c = state.c.as_ref().map(|c| slots(c, recurrent.dilation, scan, reverse));
             buffers.push(StateBuffers {
                 h: flat(slots(&state.h, recurrent.history(), scan, reverse).iter().copied().collect()),
                 c: c.map(|c| flat(c.iter().copied().collect())),
@@ -304,7 +304,11 @@ fn read_states(gpu: &Gpu, config: &NetworkConfig, buffers: &[StateBuffers], like
             }
             h.iter_mut().zip(read(gpu, &found.h)).for_each(|(to, value)| *to = value);
             if let (Some(c), Some(found)) = (&mut state.c, &found.c) {
-                let mut c = c.index_axis_mut(Axis(0), scan);
+                let d = recurrent.dilation;
+                let mut c = c.slice_mut(s![scan * d..(scan + 1) * d, .., ..]);
+                if reverse {
+                    c.invert_axis(Axis(0));
+                }
                 c.iter_mut().zip(read(gpu, found)).for_each(|(to, value)| *to = value);
             }
             if let (Some(y), Some(found)) = (&mut state.y, &found.y) {

@@ -78,7 +78,7 @@ fn cells(hidden: usize) -> Vec<(LayerConfig, bool)> {
         lstm().projection(hidden + 1).peephole().skip(2).into(),
         lstm().skip(2).squashed().biases(Biases::Two).into(),
         lstm().dilation(2).peephole().initial_state(InitialState::Learned).into(),
-        lstm().dilation(9).projection(hidden.div_ceil(2)).into(),
+        lstm().dilation(9).projection(hidden + 1).into(),
         gru().into(),
         gru().initial_state(InitialState::Learned).biases(Biases::One).into(),
         gru().activations(gru_functions).clip(0.5).into(),
