@@ -63,9 +63,11 @@ pub fn tune(
     let mut timed = Vec::new();
     for pass in Pass::ALL {
         for form in config.layers().iter().flat_map(forms) {
-            let kind = key(&form, pass, batch);
+            // The steps of a dilated layer have that many times as many rows.
+            let rows = form.dilation() * batch;
+            let kind = key(&form, pass, rows);
             if timed.iter().all(|scan: &TunedScan| scan.kind != kind) {
-                timed.push(run.tune(&mut tuning, &form, pass, kind)?);
+                timed.push(run.tune(&mut tuning, &form, pass, (rows, kind))?);
             }
         }
     }
@@ -109,10 +111,17 @@ impl Run<'_> {
         Ok(Run { gpu, config, parameters, input, batch })
     }
 
-    fn tune(&self, tuning: &mut Tuning, form: &Form, pass: Pass, kind: String) -> Result<TunedScan, Error> {
+    /// Times the strategies for a kind of scan over so many rows.
+    fn tune(
+        &self,
+        tuning: &mut Tuning,
+        form: &Form,
+        pass: Pass,
+        (rows, kind): (usize, String),
+    ) -> Result<TunedScan, Error> {
         let mut found: Vec<(Strategy, Candidate)> = Vec::new();
         let mut expected: Option<Results> = None;
-        for strategy in Strategy::candidates(self.gpu.target(), form, pass, self.batch) {
+        for strategy in Strategy::candidates(self.gpu.target(), form, pass, rows) {
             let mut with = tuning.clone();
             with.insert(kind.clone(), strategy);
             let network = Network::with_parameters(
