@@ -84,7 +84,6 @@ struct Run<'a> {
     config: &'a NetworkConfig,
     parameters: Parameters,
     input: Array3<f32>,
-    batch: usize,
 }
 
 /// The results of a run, to compare: the outputs, or the gradients of the parameters one after the other.
@@ -108,7 +107,7 @@ impl Run<'_> {
         let input = Array3::from_shape_fn((steps, batch, config.input()), |(t, row, at)| {
             ((t * 31 + row * 17 + at * 7) % 64) as f32 / 32.0 - 1.0
         });
-        Ok(Run { gpu, config, parameters, input, batch })
+        Ok(Run { gpu, config, parameters, input })
     }
 
     /// Times the strategies for a kind of scan over so many rows.
