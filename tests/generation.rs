@@ -100,10 +100,12 @@ fn a_closed_loop_feeds_outputs_back() {
     let skipping =
         config(2, [LstmConfig::new(5).skip(2).into(), DenseConfig::new(2).activation(tanh).into()]);
     let last = config(2, [GruConfig::new(5).into(), LayerConfig::LastStep, dense(2)]);
+    let dilated =
+        config(2, [LstmConfig::new(5).dilation(3).into(), GruConfig::new(4).dilation(2).into(), dense(2)]);
     let own = config(3, [GruConfig::new(4).feedback(3, tanh).into()]);
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {
-        for config in [&skipping, &last, &own] {
+        for config in [&skipping, &last, &dilated, &own] {
             failures.check(format!("{device}, {config}"), || {
                 let network = network(opened, config);
                 let given = Random::new(SEED, 1).sequence((3, BATCH, config.input()));

@@ -147,6 +147,53 @@ mask_rows              layer1.lengths -> output                                 
     );
 }
 
+/// The steps of a dilated layer are those of a plain one over three times as many rows, whose lengths say that the last of
+/// the two has one sequence of three. Products over all steps have the four steps.
+#[test]
+fn a_dilated_layer() {
+    let config = NetworkConfig::new(2, [LstmConfig::new(3).dilation(3).into()]).unwrap();
+    assert_plan(
+        &planned(&config, (4, 2), None),
+        "
+pack                   pack.jobs parameters -> packed0.w packed0.bias packed0.u   groups 3,1,1
+interleaved_lengths     -> layer0.interleaved_lengths                             groups 1,1,1
+clear                  layer0.h[0..18]
+clear                  layer0.state
+matmul                 layer0.x input packed0.w packed0.bias -> layer0.gates[0..96] groups 1,8,1
+lstm_step_forward      t=0 packed0.u layer0.interleaved_lengths -> layer0.gates layer0.state layer0.h groups 1,6,1
+lstm_step_forward      t=1 packed0.u layer0.interleaved_lengths -> layer0.gates layer0.state layer0.h groups 1,6,1
+copy                   layer0.h[18..42] -> output
+",
+    );
+    assert_plan(
+        &planned(&config, (4, 2), Some(&TrainConfig::new())),
+        "
+pack                   pack.jobs parameters -> packed0.w packed0.wt packed0.bias packed0.u packed0.ut groups 5,1,1
+interleaved_lengths     -> layer0.interleaved_lengths                             groups 1,1,1
+clear                  layer0.h[0..18]
+clear                  layer0.state[0..18]
+matmul                 layer0.x input packed0.w packed0.bias -> layer0.gates[0..96] groups 1,8,1
+lstm_step_forward      t=0 packed0.u layer0.interleaved_lengths -> layer0.gates layer0.state layer0.h groups 1,6,1
+lstm_step_forward      t=1 packed0.u layer0.interleaved_lengths -> layer0.gates layer0.state layer0.h groups 1,6,1
+copy                   layer0.h[18..42] -> y
+element_loss           y target weights -> d_y loss.parts                         groups 1,1,1
+sum_loss               loss.parts -> report[64..1089]                             groups 1,1,1
+clear                  layer0.carry
+copy                   d_y -> layer0.d_out_all[0..24]
+lstm_step_backward     t=1 packed0.ut layer0.interleaved_lengths layer0.state layer0.h layer0.d_out_all -> layer0.gates layer0.carry groups 1,6,1
+lstm_step_backward     t=0 packed0.ut layer0.interleaved_lengths layer0.state layer0.h layer0.d_out_all -> layer0.gates layer0.carry groups 1,6,1
+matmul                 layer0.w_ih input layer0.gates[0..96] -> layer0.w_ih.slices groups 1,2,1
+matmul                 layer0.w_hh layer0.h layer0.gates[0..96] -> layer0.w_hh.slices groups 1,3,1
+column_sum             layer0.bias layer0.gates[0..96] -> layer0.bias.sums        groups 1,1,1
+unpack_gradient        layer0.w_ih+layer0.w_hh+layer0.bias unpack.jobs layer0.w_ih.slices layer0.w_hh.slices layer0.bias.sums -> gradients groups 4,1,1
+gradient_norm          pieces gradients -> norm.partials                          groups 4,1,1
+finish_norm            norm.partials hyper -> report[0..8]                        groups 1,1,1
+adam                   trial hyper pieces -> report[0..8] gradients parameters m v groups 4,1,1
+adam                   hyper pieces -> report[0..8] gradients parameters m v      groups 4,1,1
+",
+    );
+}
+
 /// Branches side by side: each part is copied in, and its gradient out; the gradients of two readers of a value meet.
 #[test]
 fn branches_of_a_training_step() {

@@ -56,6 +56,15 @@ fn networks() -> Vec<NetworkConfig> {
         config(4, [GruConfig::new(4).into(), LayerConfig::Residual { from: 0 }, LstmConfig::new(3).into()]),
         config(
             2,
+            [
+                LstmConfig::new(5).dilation(3).initial_state(learned).into(),
+                GruConfig::new(5).dilation(2).into(),
+                LayerConfig::Residual { from: 1 },
+                dense(1),
+            ],
+        ),
+        config(
+            2,
             [LstmConfig::new(5).initial_state(learned).into(), LayerConfig::LastStep, drop(), dense(2)],
         ),
         config(
@@ -203,7 +212,8 @@ fn training_in_chunks_is_training() {
 /// States that pass between batches, and windows that overlap by a part of a chunk.
 #[test]
 fn states_are_carried_past_chunks() {
-    let config = config(2, [LstmConfig::new(5).skip(2).into(), GruConfig::new(4).into(), dense(2)]);
+    let config =
+        config(2, [LstmConfig::new(5).skip(2).into(), LstmConfig::new(4).dilation(3).into(), dense(2)]);
     let options = || TrainConfig::new().optimizer(Optimizer::sgd()).learning_rate(0.05);
     let mut failures = Failures::new();
     for (device, opened) in &test_devices() {

@@ -50,6 +50,16 @@ fn networks() -> Vec<NetworkConfig> {
         config(
             2,
             [
+                LstmConfig::new(6).dilation(3).projection(4).peephole().initial_state(learned).into(),
+                GruConfig::new(4).dilation(2).reset(Reset::Before).into(),
+                RnnConfig::new(4).dilation(9).into(),
+                LayerConfig::Residual { from: 2 },
+                dense(2),
+            ],
+        ),
+        config(
+            2,
+            [
                 LstmConfig::new(5)
                     .feedback(3, tanh)
                     .peephole()

@@ -474,6 +474,13 @@ fn rows_of_scans() {
     let reverse = params::FinalRows { reverse: 1, ..last };
     assert_touches(KernelId::FinalRows, &[("LENGTHS", 0)], reverse, 1, &[9 * 7 + 5, 0, 2 * 15], 0);
 
+    let lengths = params::InterleavedLengths { batch: 5, dilation: 3, steps: 7, ..Default::default() };
+    assert_touches(KernelId::InterleavedLengths, &[("LENGTHS", 0)], lengths, 1, &[0, 15], 0);
+    assert_touches(KernelId::InterleavedLengths, &[("LENGTHS", 1)], lengths, 1, &[5, 15], 0);
+    let rows = params::InterleavedRows { batch: 5, columns: 4, dilation: 3, steps: 7, ..Default::default() };
+    assert_touches(KernelId::InterleavedRows, &[("LENGTHS", 0)], rows, 1, &[60, 0, 60], 0);
+    assert_touches(KernelId::InterleavedRows, &[("LENGTHS", 1)], rows, 1, &[60, 5, 60], 0);
+
     let output = params::ScanOutput {
         steps: 6,
         batch: 5,

@@ -110,6 +110,10 @@ pub enum KernelId {
     InitialRows,
     /// Final values of each row.
     FinalRows,
+    /// The lengths of the sequences that a dilated scan interleaves.
+    InterleavedLengths,
+    /// The states of a dilated scan by sequence instead of by time, or back.
+    InterleavedRows,
     /// One scan's part of its layer's output.
     ScanOutput,
     /// The gradient with respect to an LSTM's peepholes.
@@ -194,7 +198,7 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 45] = [
+    pub const ALL: [KernelId; 47] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
@@ -204,6 +208,8 @@ impl KernelId {
         KernelId::InitialBackward,
         KernelId::InitialRows,
         KernelId::FinalRows,
+        KernelId::InterleavedLengths,
+        KernelId::InterleavedRows,
         KernelId::ScanOutput,
         KernelId::PeepholeGradient,
         KernelId::MatMul,
@@ -254,6 +260,8 @@ impl KernelId {
             KernelId::InitialBackward => &scan::INITIAL_BACKWARD,
             KernelId::InitialRows => &scan::INITIAL_ROWS,
             KernelId::FinalRows => &scan::FINAL_ROWS,
+            KernelId::InterleavedLengths => &scan::INTERLEAVED_LENGTHS,
+            KernelId::InterleavedRows => &scan::INTERLEAVED_ROWS,
             KernelId::ScanOutput => &scan::SCAN_OUTPUT,
             KernelId::PeepholeGradient => &scan::PEEPHOLE_GRADIENT,
             KernelId::MatMul => &linear::MATMUL,

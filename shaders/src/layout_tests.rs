@@ -249,6 +249,8 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::InitialBackward => question.ask::<params::InitialBackward>(),
         KernelId::InitialRows => question.ask::<params::InitialRows>(),
         KernelId::FinalRows => question.ask::<params::FinalRows>(),
+        KernelId::InterleavedLengths => question.ask::<params::InterleavedLengths>(),
+        KernelId::InterleavedRows => question.ask::<params::InterleavedRows>(),
         KernelId::ScanOutput => question.ask::<params::ScanOutput>(),
         KernelId::PeepholeGradient => question.ask::<params::PeepholeGradient>(),
         KernelId::MatMul => question.ask::<params::MatMul>(),

@@ -279,7 +279,7 @@ fn state_buffers(gpu: &Gpu, config: &NetworkConfig, states: &States) -> Vec<Stat
     for (layer, state) in config.recurrent_layers().zip(&states.layers) {
         let recurrent = layer.recurrent().unwrap();
         for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
-            let c = state.c.as_ref().map(|c| c.index_axis(Axis(0), scan));
+            let c = state.c.as_ref().map(|c| slots(c, recurrent.dilation, scan, reverse));
             buffers.push(StateBuffers {
                 h: flat(slots(&state.h, recurrent.history(), scan, reverse).iter().copied().collect()),
                 c: c.map(|c| flat(c.iter().copied().collect())),
@@ -304,7 +304,11 @@ fn read_states(gpu: &Gpu, config: &NetworkConfig, buffers: &[StateBuffers], like
             }
             h.iter_mut().zip(read(gpu, &found.h)).for_each(|(to, value)| *to = value);
             if let (Some(c), Some(found)) = (&mut state.c, &found.c) {
-                let mut c = c.index_axis_mut(Axis(0), scan);
+                let d = recurrent.dilation;
+                let mut c = c.slice_mut(s![scan * d..(scan + 1) * d, .., ..]);
+                if reverse {
+                    c.invert_axis(Axis(0));
+                }
                 c.iter_mut().zip(read(gpu, found)).for_each(|(to, value)| *to = value);
             }
             if let (Some(y), Some(found)) = (&mut state.y, &found.y) {
@@ -340,6 +344,8 @@ fn layers_alone() {
         alone(2, RnnConfig::new(9).direction(Direction::BidirectionalSum)),
         alone(2, RnnConfig::new(4).skip(2).direction(Direction::Reverse)),
         alone(2, LstmConfig::new(6).projection(4).direction(Direction::Reverse)),
+        alone(2, LstmConfig::new(7).peephole().dilation(3).direction(Direction::Bidirectional)),
+        alone(2, GruConfig::new(5).dilation(4).initial_state(InitialState::Learned)),
         alone(2, LstmConfig::new(7).peephole().skip(2).direction(Direction::Bidirectional)),
         alone(2, GruConfig::new(5).reset(Reset::Before).initial_state(InitialState::Learned)),
         alone(2, DenseConfig::new(3).activation(Activation::Softplus)),
@@ -391,6 +397,11 @@ fn encoders_with_decoders() {
     let input = NetworkConfig::with_input;
     let configs = [
         input(3).gru(5).decoder(2).layer(GruConfig::new(5).skip(2)).dense(2),
+        input(3)
+            .layer(LstmConfig::new(5).dilation(2))
+            .decoder(2)
+            .layer(LstmConfig::new(5).dilation(3))
+            .dense(2),
         // More layers in front than there are states to hand over.
         input(3)
             .lstm(6)

@@ -22,6 +22,9 @@ fn steps_of_a_network_are_those_of_its_sequence() {
     let networks = [
         // Rings of 3 and 4 slots.
         input(2).layer(projected).layer(GruConfig::new(4).feedback(3, TANH).skip(3)),
+        input(2)
+            .layer(LstmConfig::new(5).dilation(3).initial_state(InitialState::Constant(0.4)))
+            .layer(GruConfig::new(4).dilation(2)),
         input(1).embedding(7, 4).gru(4).residual(1).dropout(0.5).dense(7).softmax(),
         input(3).lstm(5).last_step().dense(2),
         // The final state is h, the output is not.

@@ -37,6 +37,8 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::PeepholeGradient => gradients::peephole_gradient(gpu, &mut checks),
         KernelId::InitialRows => rows::initial_rows(gpu, &mut checks),
         KernelId::FinalRows => rows::final_rows(gpu, &mut checks),
+        KernelId::InterleavedLengths => rows::interleaved_lengths(gpu, &mut checks),
+        KernelId::InterleavedRows => rows::interleaved_rows(gpu, &mut checks),
         KernelId::ScanOutput => rows::scan_output(gpu, &mut checks),
         KernelId::MatMul => matmul::matmul(gpu, &mut checks),
         KernelId::SumSlices => linear::sum_slices(gpu, &mut checks),

@@ -85,12 +85,14 @@ fn recurrent_cases() -> Vec<NetworkCase> {
         (3, RnnConfig::new(7).into()),
         (3, RnnConfig::new(33).activation(Activation::Relu).clip(0.6).into()),
         (3, RnnConfig::new(5).activation(odd).skip(3).into()),
+        (3, RnnConfig::new(33).dilation(2).into()),
         (3, RnnConfig::new(5).feedback(4, Activation::Tanh).into()),
         (3, RnnConfig::new(5).feedback(4, odd).skip(2).direction(Direction::Reverse).into()),
         (4, GruConfig::new(7).into()),
         (4, GruConfig::new(33).biases(Biases::One).direction(Direction::Reverse).into()),
         (4, GruConfig::new(6).biases(Biases::None).clip(0.5).initial_state(InitialState::Learned).into()),
         (4, GruConfig::new(6).skip(2).initial_state(InitialState::Constant(0.3)).into()),
+        (4, GruConfig::new(6).dilation(7).direction(Direction::Reverse).into()),
         (4, GruConfig::new(6).feedback(3, Activation::Sigmoid).into()),
         (4, GruConfig::new(7).reset(Reset::Before).into()),
         (4, GruConfig::new(33).reset(Reset::Before).clip(0.4).initial_state(InitialState::Learned).into()),
@@ -113,6 +115,7 @@ fn recurrent_cases() -> Vec<NetworkCase> {
         (3, lstm(7).projection(4).into()),
         (3, lstm(33).projection(5).skip(3).peephole().initial_state(InitialState::Learned).into()),
         (3, lstm(6).projection(2).direction(Direction::Bidirectional).into()),
+        (3, lstm(7).dilation(3).peephole().direction(Direction::Bidirectional).into()),
         (3, lstm(6).feedback(5, Activation::Softplus).skip(2).into()),
         (3, lstm(6).skip(7).initial_state(InitialState::Learned).direction(Direction::Reverse).into()),
         (3, lstm_both.clone().initial_state(InitialState::Learned).into()),
@@ -126,6 +129,19 @@ fn recurrent_cases() -> Vec<NetworkCase> {
         vec![lstm_both.into(), gru_sum.into(), RnnConfig::new(4).into(), dense(2, odd)],
         6,
         17,
+    ));
+    cases.push(NetworkCase::new(
+        3,
+        vec![
+            lstm(5).into(),
+            lstm(5).dilation(2).into(),
+            lstm(5).dilation(4).into(),
+            LayerConfig::Residual { from: 1 },
+            LayerConfig::LastStep,
+            dense(2, odd),
+        ],
+        7,
+        3,
     ));
     cases.push(NetworkCase::new(2, vec![GruConfig::new(3).reset(Reset::Before).into()], 1, 1));
     cases

@@ -66,6 +66,7 @@ fn cells(hidden: usize) -> Vec<(LayerConfig, bool)> {
         rnn().into(),
         rnn().activation(Activation::LeakyRelu { alpha: 0.1 }).biases(Biases::One).into(),
         rnn().skip(3).initial_state(InitialState::Learned).into(),
+        rnn().dilation(3).initial_state(InitialState::Learned).into(),
         lstm().into(),
         lstm().biases(Biases::None).initial_state(InitialState::Constant(0.5)).into(),
         lstm().peephole().into(),
@@ -76,10 +77,14 @@ fn cells(hidden: usize) -> Vec<(LayerConfig, bool)> {
         lstm().projection(hidden.div_ceil(2)).into(),
         lstm().projection(hidden + 1).peephole().skip(2).into(),
         lstm().skip(2).squashed().biases(Biases::Two).into(),
+        lstm().dilation(2).peephole().initial_state(InitialState::Learned).into(),
+        lstm().dilation(9).projection(hidden + 1).into(),
         gru().into(),
         gru().initial_state(InitialState::Learned).biases(Biases::One).into(),
         gru().activations(gru_functions).clip(0.5).into(),
         gru().skip(2).into(),
+        gru().dilation(4).into(),
+        gru().dilation(2).reset(Reset::Before).clip(0.6).into(),
         gru().reset(Reset::Before).into(),
         gru().reset(Reset::Before).activations(gru_functions).clip(0.4).biases(Biases::None).into(),
     ];
@@ -274,6 +279,11 @@ impl SequenceCase {
             vec![GruConfig::new(5).into()],
             Bridge::Dense { activation: linear },
             vec![LstmConfig::new(5).feedback(3, Activation::Tanh).into()],
+        ));
+        cases.push(translator(
+            vec![GruConfig::new(5).dilation(2).into(), LstmConfig::new(4).dilation(4).direction(both).into()],
+            Bridge::Dense { activation: Activation::Tanh },
+            vec![LstmConfig::new(6).dilation(3).into(), lstm(4)],
         ));
         cases.extend(SequenceCase::branches());
         cases

@@ -247,6 +247,11 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_name = "N", value_parser = count())]
     #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<usize>,
+    /// A recurrent layer for each of these, which reads its state that many steps before, with residual connections around
+    /// all but the first: 1,3,6,12
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = count(), conflicts_with = "layers")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dilations: Vec<usize>,
     /// Networks with different seeds, whose median is taken [default: 3, 4 for many series, 1 where training is long]
     #[arg(long, value_name = "N", value_parser = count())]
     #[serde(skip_serializing_if = "Option::is_none")]

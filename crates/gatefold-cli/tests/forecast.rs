@@ -131,6 +131,8 @@ fn cells_losses_and_optimisers_are_taken() {
         "--optimizer rmsprop",
         "--optimizer sgd",
         "--layers 2",
+        "--dilations 1,2,4 --cell lstm",
+        "--dilations 1,2,4",
         "--clip-value 0.001",
         "--mixing 0.5",
         "--seed 2",

@@ -235,7 +235,7 @@ fn add_layer_gradients(
     match (layer.kind, found, tape.values.get(Source::Output(layer.index))) {
         (LayerKind::Recurrent(recurrent), Found::Recurrent(found), Some(Kept::Recurrent(kept))) => {
             let (packing, input) = (tape.packing_of(node), tape.input_of(context, node));
-            recurrent::add_gradients(layer, &recurrent, packing, input.view(), kept, found, sums);
+            recurrent::add_gradients(layer, &recurrent, packing, input, kept, found, sums);
             let states = node.states.as_ref().expect("recurrent layers have states");
             let own = !tape.given && states.initial == InitialSource::Own;
             if let (true, Some(d_initial)) = (own, &back.d_states[states.number])
@@ -372,8 +372,8 @@ impl BackWalk<'_> {
         let layer = &context.config.layers()[node.layer];
         for (tape, back) in tapes.iter().zip(&mut *backs) {
             let d_out = back.d.remove(Source::Output(node.layer));
-            let packing = tape.packing_of(node);
-            recurrent::begin_backward(context.buffers, packing, recurrent, d_out, &mut back.works);
+            let (packing, d_final) = (tape.packing_of(node), back.d_states[state_number(node)].as_mut());
+            recurrent::begin_backward(context.buffers, packing, recurrent, d_out, d_final, &mut back.works);
         }
         let threads = self.threads.at_most(tapes.len() * recurrent.direction.scans().len());
         let parts = tapes.iter_mut().zip(&mut *backs);

@@ -8,7 +8,7 @@ use crate::tensors::Sums;
 use gatefold_model::{
     Bridge, HandOver, InitialSource, Layer, LayerKind, NetworkConfig, Recurrent, Role, StateKind,
 };
-use ndarray::{ArrayView2, Axis};
+use ndarray::{ArrayView2, Axis, s};
 use std::sync::Arc;
 
 /// The tape of the bridge: for each hand-over its source `[B, W]` and the dense layer's tape; `None` where states are
@@ -50,7 +50,10 @@ pub(crate) fn newest(
     for (scan, mut columns) in state.scans.iter().flatten().zip(all.axis_chunks_iter_mut(Axis(1), width)) {
         match kind {
             StateKind::Hidden => columns.assign(&scan.h(recurrent.history() - 1, batch)),
-            StateKind::Cell => columns.assign(&**scan.c.as_ref().expect("the layer has a cell")),
+            StateKind::Cell => {
+                let c = scan.c.as_ref().expect("the layer has a cell");
+                columns.assign(&c.slice(s![c.nrows() - batch.., ..]));
+            }
         }
     }
     all
@@ -70,7 +73,11 @@ pub(crate) fn add_to_newest(
                 let mut to = scan.h_mut(recurrent.history() - 1, batch);
                 to += &d;
             }
-            StateKind::Cell => **scan.c.as_mut().expect("the layer has a cell") += &d,
+            StateKind::Cell => {
+                let c = scan.c.as_mut().expect("the layer has a cell");
+                let mut to = c.slice_mut(s![(recurrent.dilation - 1) * batch.., ..]);
+                to += &d;
+            }
         }
     }
 }
@@ -100,13 +107,12 @@ pub(crate) fn forward(context: Context, states: &mut [PartState]) -> BridgeTape 
             }
         };
         let to = states[recurrent_of(config, target).0].scan_mut(0);
-        match state {
-            StateKind::Hidden => {
-                let slots = to.h.axis_chunks_iter_mut(Axis(0), value.nrows());
-                slots.into_iter().for_each(|mut slot| slot.assign(&*value));
-            }
-            StateKind::Cell => to.c.as_mut().expect("the layer has a cell").assign(&*value),
-        }
+        let to = match state {
+            StateKind::Hidden => &mut to.h,
+            StateKind::Cell => to.c.as_mut().expect("the layer has a cell"),
+        };
+        let slots = to.axis_chunks_iter_mut(Axis(0), value.nrows());
+        slots.into_iter().for_each(|mut slot| slot.assign(&*value));
         dense
     };
     BridgeTape { dense: config.graph().hand_overs().iter().enumerate().map(&mut hand_over).collect() }
@@ -129,16 +135,14 @@ pub(crate) fn backward(
         let d_initial = &d_states[recurrent_of(config, target).0];
         let d_initial = d_initial.as_ref().expect("the decoder's layers had their turn");
         let d_initial = d_initial.scan(0);
-        let mut d = match state {
-            StateKind::Hidden => {
-                // All slots of a skip connection started with the same h.
-                let batch = d_initial.h.nrows() / recurrent_of(config, target).1.history();
-                let mut sum = context.buffers.zeros(batch, d_initial.h.ncols());
-                d_initial.h.axis_chunks_iter(Axis(0), batch).for_each(|slot| *sum += &slot);
-                sum
-            }
-            StateKind::Cell => d_initial.c.as_ref().expect("the layer has a cell").clone(),
+        // All slots of a skip connection or a dilation started with the same values.
+        let batch = d_initial.h.nrows() / recurrent_of(config, target).1.history();
+        let slots = match state {
+            StateKind::Hidden => &d_initial.h,
+            StateKind::Cell => d_initial.c.as_ref().expect("the layer has a cell"),
         };
+        let mut d = context.buffers.zeros(batch, slots.ncols());
+        slots.axis_chunks_iter(Axis(0), batch).for_each(|slot| *d += &slot);
         let mut found = None;
         if let (Some((_, tape)), Bridge::Dense { activation }) = (&tape.dense[place], bridge) {
             dense::backward(context.set, tape, activation, &mut d);

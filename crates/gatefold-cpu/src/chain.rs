@@ -29,7 +29,9 @@ const MOST_WINDOWS: usize = 16;
 /// other's output, at most through dropout.
 fn link(config: &NetworkConfig, at: usize) -> Option<usize> {
     let (layers, graph) = (config.layers(), config.graph());
-    let is_recurrent = |at: usize| layers[at].recurrent().is_some_and(|r| r.direction == Direction::Forward);
+    // The steps of a dilated layer's scan are several steps of its neighbours'.
+    let is_linked = |r: &Recurrent| r.direction == Direction::Forward && !r.is_dilated();
+    let is_recurrent = |at: usize| layers[at].recurrent().is_some_and(is_linked);
     // Between branches, a layer may read one that does not lie before it.
     let before = |at: usize| match graph.node(at).inputs[..] {
         [Source::Output(before)] if before + 1 == at && graph.readers(Source::Output(before)) == [at] => {

@@ -7,7 +7,7 @@ use crate::convolution::Convolution;
 use crate::dense;
 use crate::network::{Context, Kept, PartTape};
 use crate::packing::Packing;
-use crate::recurrent::{self, Running, ScanJob};
+use crate::recurrent::{Running, ScanJob};
 use crate::steps;
 use crate::threads::Threads;
 use gatefold_model::{Layer, LayerKind, Node, Recurrent, Role, Source};
@@ -78,9 +78,10 @@ pub(crate) fn state_number(node: &Node) -> usize {
 
 impl PartTape {
     fn begin_recurrent(&mut self, context: Context, node: &Node, recurrent: &Recurrent) {
-        let (layer, initial) = (&context.config.layers()[node.layer], &self.states[state_number(node)]);
-        let running = Running::begin(context, self.packing_of(node), layer, recurrent, initial, self.keeps);
-        let made = match self.input_of(context, node) {
+        let (layer, packing) = (&context.config.layers()[node.layer], Arc::clone(self.packing_of(node)));
+        let initial = &mut self.states[state_number(node)];
+        let running = Running::begin(context, &packing, layer, recurrent, initial, self.keeps);
+        let made = match running.input(context.buffers, self.input_of(context, node)) {
             Rows::Made(input) => Some(input),
             Rows::Kept(_) => None,
         };
@@ -97,18 +98,8 @@ impl PartTape {
     fn finish_recurrent(&mut self, context: Context, node: &Node, recurrent: &Recurrent) {
         let (running, _) = self.running.take().expect("the layer began");
         let layer = &context.config.layers()[node.layer];
-        let kept = match running {
-            Running::Keeps(mut tape) => {
-                let packing = &self.packings[node.inputs[0]];
-                let states = &mut self.states[state_number(node)];
-                recurrent::finish(context, packing, layer, recurrent, &mut tape, states);
-                Kept::Recurrent(tape)
-            }
-            Running::Infers(mut output, added) => {
-                added.into_iter().for_each(|added| *output += &*added);
-                Kept::Rows(output)
-            }
-        };
+        let (packing, states) = (&self.packings[node.inputs[0]], &mut self.states[state_number(node)]);
+        let kept = running.finish(context, packing, layer, recurrent, states);
         self.put(context, node, Some(kept));
     }
 

@@ -23,6 +23,7 @@ mod cells;
 mod chain;
 mod convolution;
 mod dense;
+mod dilation;
 mod forward;
 mod functions;
 mod instructions;

@@ -7,8 +7,9 @@
 //! A batch is packed in parts of a few rows each, since the parts go through the network on their own.
 
 use crate::buffers::{Buffers, Matrix, Rows};
+use crate::dilation::Interleaved;
 use crate::threads::lock;
-use gatefold_model::Conv1d;
+use gatefold_model::{Conv1d, Recurrent};
 use ndarray::{ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, s};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,8 @@ pub(crate) struct Packing {
     steps: usize,
     /// The windows that were asked for, kept for the next pass.
     windows: Mutex<Vec<(Range<usize>, Arc<Packing>)>>,
+    /// The interleaved sequences of dilated layers that were asked for, kept likewise.
+    interleaved: Mutex<Vec<Arc<Interleaved>>>,
 }
 
 impl Packing {
@@ -59,7 +62,28 @@ impl Packing {
             }
             offsets.push(offsets[t] + left);
         }
-        Packing { part, order, lengths, offsets, steps, windows: Mutex::default() }
+        let (windows, interleaved) = (Mutex::default(), Mutex::default());
+        Packing { part, order, lengths, offsets, steps, windows, interleaved }
+    }
+
+    /// The packing of rows that are in descending order of their lengths.
+    pub(crate) fn of_rows(steps: usize, order: Vec<usize>, lengths: Vec<usize>) -> Self {
+        let part = Part { rows: (0..order.len()).collect(), whole: order.len() };
+        Packing::ordered(steps, part, order, lengths)
+    }
+
+    /// The interleaved sequences that a dilated layer's scans go over; `None` without a dilation.
+    pub(crate) fn interleaved(&self, dilation: usize) -> Option<Arc<Interleaved>> {
+        if dilation == 1 {
+            return None;
+        }
+        let mut made = lock(&self.interleaved);
+        if let Some(found) = made.iter().find(|found| found.dilation() == dilation) {
+            return Some(Arc::clone(found));
+        }
+        let interleaved = Arc::new(Interleaved::new(self, dilation));
+        made.push(Arc::clone(&interleaved));
+        Some(interleaved)
     }
 
     /// Whether [`Packing::new`] would make the same of these.
@@ -99,6 +123,7 @@ impl Packing {
             offsets: self.offsets[steps.start..=steps.end].iter().map(|offset| offset - first).collect(),
             steps: steps.len(),
             windows: Mutex::default(),
+            interleaved: Mutex::default(),
         }
     }
 
@@ -119,6 +144,16 @@ impl Packing {
             && self.part == other.part
             && self.order == other.order
             && self.lengths.iter().copied().eq(other.lengths.iter().map(|&length| conv.steps(length)))
+    }
+
+    /// The length of the row at a place.
+    pub(crate) fn length(&self, place: usize) -> usize {
+        self.lengths[place]
+    }
+
+    /// The row of the part at a place.
+    pub(crate) fn row_at(&self, place: usize) -> usize {
+        self.order[place]
     }
 
     /// B
@@ -259,6 +294,11 @@ pub(crate) struct Walk {
 /// slot `t`, and a row of length `L` has its initial values in slots `L..L + k`, newest first. In both directions, slot
 /// `s` has B rows for `s < k`, else those of step `s - k`.
 impl Walk {
+    /// The walk of a scan. That of a dilated layer goes over interleaved sequences, each with one initial value.
+    pub(crate) fn of(recurrent: &Recurrent, reverse: bool) -> Self {
+        Walk { reverse, history: recurrent.skip.unwrap_or(1) }
+    }
+
     pub(crate) fn steps(self, packing: &Packing) -> impl DoubleEndedIterator<Item = usize> + use<> {
         let steps = packing.steps();
         (0..steps).map(move |n| if self.reverse { steps - 1 - n } else { n })

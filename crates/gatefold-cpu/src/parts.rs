@@ -45,7 +45,10 @@ impl PartState {
     pub(crate) fn zeros(buffers: &Arc<Buffers>, recurrent: &Recurrent, batch: usize) -> Self {
         let scan = || ScanStates {
             h: buffers.zeros(recurrent.history() * batch, recurrent.recurrent_width()),
-            c: recurrent.cell.has_state().then(|| buffers.zeros(batch, recurrent.hidden)),
+            c: recurrent
+                .cell
+                .has_state()
+                .then(|| buffers.zeros(recurrent.dilation * batch, recurrent.hidden)),
             y: recurrent.feedback.map(|feedback| buffers.zeros(batch, feedback.output)),
         };
         let both = recurrent.direction.scans().len() == 2;
@@ -95,7 +98,10 @@ impl PartState {
                 take_rows(from.h.index_axis(Axis(0), scan * k + j), part, to.h_mut(j, batch));
             }
             if let (Some(from), Some(to)) = (&from.c, &mut to.c) {
-                take_rows(from.index_axis(Axis(0), scan), part, to.view_mut());
+                let d = recurrent.dilation;
+                for (j, to) in to.axis_chunks_iter_mut(Axis(0), batch).enumerate() {
+                    take_rows(from.index_axis(Axis(0), scan * d + j), part, to);
+                }
             }
             if let (Some(from), Some(to)) = (&from.y, &mut to.y) {
                 take_rows(from.view(), part, to.view_mut());
@@ -110,7 +116,10 @@ impl PartState {
         let slots = scans * first.history(part.rows.len());
         LayerState {
             h: Array3::zeros((slots, part.whole, first.h.ncols())),
-            c: first.c.as_ref().map(|c| Array3::zeros((scans, part.whole, c.ncols()))),
+            c: first
+                .c
+                .as_ref()
+                .map(|c| Array3::zeros((scans * c.nrows() / part.rows.len(), part.whole, c.ncols()))),
             y: first.y.as_ref().map(|y| Array2::zeros((part.whole, y.ncols()))),
         }
     }
@@ -124,7 +133,10 @@ impl PartState {
                 put_rows(from.h(j, batch), part, to.h.index_axis_mut(Axis(0), scan * k + j));
             }
             if let (Some(from), Some(to)) = (&from.c, &mut to.c) {
-                put_rows(from.view(), part, to.index_axis_mut(Axis(0), scan));
+                let d = from.nrows() / batch;
+                for (j, from) in from.axis_chunks_iter(Axis(0), batch).enumerate() {
+                    put_rows(from, part, to.index_axis_mut(Axis(0), scan * d + j));
+                }
             }
             if let (Some(from), Some(to)) = (&from.y, &mut to.y) {
                 put_rows(from.view(), part, to.view_mut());
@@ -179,7 +191,13 @@ mod tests {
 
     #[test]
     fn states_go_out_and_come_back() {
-        let config = NetworkConfig::new(1, &[LayerConfig::from(LstmConfig::new(3).skip(2))]).unwrap();
+        for lstm in [LstmConfig::new(3).skip(2), LstmConfig::new(3).dilation(3).bidirectional()] {
+            go_out_and_come_back(lstm);
+        }
+    }
+
+    fn go_out_and_come_back(lstm: LstmConfig) {
+        let config = NetworkConfig::new(1, &[LayerConfig::from(lstm)]).unwrap();
         let recurrent = config.layers()[0].recurrent().unwrap();
         let mut states = States::zeros(&config, 21);
         let [state] = &mut states.layers[..] else { unreachable!("one layer") };

@@ -2,7 +2,8 @@
 
 use crate::buffers::{Buffers, Matrix, Rows};
 use crate::cells::CellStep;
-use crate::network::Context;
+use crate::dilation::{End, Interleaved, in_scan_order};
+use crate::network::{Context, Kept};
 use crate::packing::{Packing, Walk};
 use crate::parts::PartState;
 use crate::product::{Columns, ColumnsMut, Start, TILE_ROWS};
@@ -24,12 +25,14 @@ pub(crate) struct RecurrentTape {
     output: Option<Matrix>,
     /// The rows of initial values before the output in that tape.
     initial_rows: usize,
+    /// The sequences that the scans of a dilated layer go over.
+    interleaved: Option<Arc<Interleaved>>,
 }
 
 impl RecurrentTape {
     /// The tape of scans that [`finish`] has not seen.
     pub(crate) fn of(scans: [Option<ScanTape>; 2]) -> Self {
-        RecurrentTape { scans, output: None, initial_rows: 0 }
+        RecurrentTape { scans, output: None, initial_rows: 0, interleaved: None }
     }
 
     fn scans(&self) -> impl Iterator<Item = &ScanTape> {
@@ -85,8 +88,8 @@ fn put_output(recurrent: &Recurrent, scan: usize, from: ArrayView2<f32>, mut to:
 #[expect(clippy::large_enum_variant, reason = "there is one for each part")]
 pub(crate) enum Running {
     Keeps(RecurrentTape),
-    /// `[N, width]`: the outputs, and those of a second scan that are added to them.
-    Infers(Matrix, Option<Matrix>),
+    /// `[N, width]`: the outputs, and those of a second scan that are added to them; the sequences of a dilated layer.
+    Infers(Matrix, Option<Matrix>, Option<Arc<Interleaved>>),
 }
 
 /// One scan over a part.
@@ -111,23 +114,58 @@ impl Running {
         packing: &Packing,
         layer: &Layer,
         recurrent: &Recurrent,
-        initial: &PartState,
+        initial: &mut PartState,
         keeps: bool,
     ) -> Running {
+        let interleaved = packing.interleaved(recurrent.dilation);
+        if let Some(interleaved) = &interleaved {
+            interleaved.take_state(context.buffers, recurrent, End::Initial, initial);
+        }
         if !keeps {
             let matrix = || context.buffers.matrix(packing.len(), recurrent.output());
             let adds = recurrent.direction == Direction::BidirectionalSum;
-            return Running::Infers(matrix(), adds.then(matrix));
+            return Running::Infers(matrix(), adds.then(matrix), interleaved);
         }
+        let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
         let scans = recurrent.direction.scans().len();
         let tape = |scan: usize| {
             let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
             begin_scan(context, packing, &weights, initial.scan(scan))
         };
-        Running::Keeps(RecurrentTape::of([0, 1].map(|scan| (scan < scans).then(|| tape(scan)))))
+        let scans = [0, 1].map(|scan| (scan < scans).then(|| tape(scan)));
+        Running::Keeps(RecurrentTape { interleaved, ..RecurrentTape::of(scans) })
     }
 
-    /// The scans to run over the input `[N, I]`, from these states if no tape has them.
+    /// The layer's input `[N, I]`, in the order of its scans.
+    pub(crate) fn input<'a>(&self, buffers: &Arc<Buffers>, input: Rows<'a>) -> Rows<'a> {
+        let (Running::Keeps(RecurrentTape { interleaved, .. }) | Running::Infers(_, _, interleaved)) = self;
+        in_scan_order(buffers, interleaved.as_deref(), input)
+    }
+
+    /// Puts the layer's output together, and replaces its initial states by the final ones.
+    pub(crate) fn finish(
+        self,
+        context: Context,
+        packing: &Packing,
+        layer: &Layer,
+        recurrent: &Recurrent,
+        states: &mut PartState,
+    ) -> Kept {
+        match self {
+            Running::Keeps(mut tape) => {
+                finish(context, packing, layer, recurrent, &mut tape, states);
+                Kept::Recurrent(tape)
+            }
+            Running::Infers(mut output, added, interleaved) => {
+                added.into_iter().for_each(|added| *output += &*added);
+                let Some(interleaved) = interleaved else { return Kept::Rows(output) };
+                interleaved.give_state(context.buffers, recurrent, End::Final, states);
+                Kept::Rows(interleaved.give_all(context.buffers, output))
+            }
+        }
+    }
+
+    /// The scans to run over the input `[N, I]` that [`Running::input`] made, from these states if no tape has them.
     pub(crate) fn jobs<'a>(
         &'a mut self,
         packing: &'a Packing,
@@ -135,15 +173,19 @@ impl Running {
         input: ArrayView2<'a, f32>,
         states: &'a mut PartState,
     ) -> [Option<ScanJob<'a>>; 2] {
-        let job = |scan: usize, work: ScanWork<'a>| ScanJob { packing, input, scan, work };
+        let job =
+            |packing: &'a Packing, scan: usize, work: ScanWork<'a>| ScanJob { packing, input, scan, work };
         match self {
-            Running::Keeps(tape) => {
-                let [first, second] = tape.scans.each_mut();
-                let job =
-                    |scan, tape: &'a mut Option<ScanTape>| Some(job(scan, ScanWork::Keeps(tape.as_mut()?)));
+            Running::Keeps(RecurrentTape { scans, interleaved, .. }) => {
+                let [first, second] = scans.each_mut();
+                let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
+                let job = |scan, tape: &'a mut Option<ScanTape>| {
+                    Some(job(packing, scan, ScanWork::Keeps(tape.as_mut()?)))
+                };
                 [job(0, first), job(1, second)]
             }
-            Running::Infers(output, added) => {
+            Running::Infers(output, added, interleaved) => {
+                let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
                 let (first, second) = match recurrent.direction {
                     Direction::Bidirectional => {
                         let (first, second) = output.view_mut().split_at(Axis(1), recurrent.scan_width());
@@ -153,7 +195,7 @@ impl Running {
                 };
                 let [first_states, second_states] = states.scans.each_mut();
                 let job = |scan, states: &'a mut Option<ScanStates>, to: Option<ArrayViewMut2<'a, f32>>| {
-                    Some(job(scan, ScanWork::Infers(states.as_mut()?, to?)))
+                    Some(job(packing, scan, ScanWork::Infers(states.as_mut()?, to?)))
                 };
                 [job(0, first_states, Some(first)), job(1, second_states, second)]
             }
@@ -204,9 +246,11 @@ pub(crate) fn finish(
     tape: &mut RecurrentTape,
     states: &mut PartState,
 ) {
-    let RecurrentTape { scans, output, initial_rows } = tape;
-    *output = (recurrent.direction != Direction::Forward)
+    let RecurrentTape { scans, output, initial_rows, interleaved } = tape;
+    let moves_rows = interleaved.as_ref().is_some_and(|interleaved| interleaved.moves_rows());
+    *output = (recurrent.direction != Direction::Forward || moves_rows)
         .then(|| context.buffers.matrix(packing.len(), recurrent.output()));
+    let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
     for (scan, tape) in scans.iter().flatten().enumerate() {
         let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
         tape.put_final(packing, &weights, states.scan_mut(scan));
@@ -220,6 +264,10 @@ pub(crate) fn finish(
                 *initial_rows = walk.history * packing.batch();
             }
         }
+    }
+    if let Some(interleaved) = interleaved {
+        interleaved.give_state(context.buffers, recurrent, End::Final, states);
+        *output = output.take().map(|output| interleaved.give_all(context.buffers, output));
     }
 }
 
@@ -272,14 +320,22 @@ pub(crate) struct BackWork {
     pub(crate) found: Option<ScanGradients>,
 }
 
-/// Shares the gradients of a layer's outputs among its scans; zeros where only final states matter.
+/// Shares the gradients of a layer's outputs among its scans; zeros where only final states matter. Puts the gradients
+/// of final states in the order of the scans.
 pub(crate) fn begin_backward(
     buffers: &Arc<Buffers>,
     packing: &Packing,
     recurrent: &Recurrent,
-    d_out: Option<Matrix>,
+    mut d_out: Option<Matrix>,
+    d_final: Option<&mut PartState>,
     works: &mut [BackWork; 2],
 ) {
+    if let Some(interleaved) = packing.interleaved(recurrent.dilation) {
+        d_out = d_out.map(|d_out| interleaved.take_all(buffers, d_out));
+        if let Some(d_final) = d_final {
+            interleaved.take_state(buffers, recurrent, End::Final, d_final);
+        }
+    }
     let width = recurrent.scan_width();
     let [first, second] = works;
     (first.d_out, second.d_out) = match (recurrent.direction, d_out) {
@@ -311,7 +367,9 @@ pub(crate) fn back_jobs<'a>(
     works: &'a mut [BackWork; 2],
     d_final: Option<&'a PartState>,
 ) -> [Option<BackJob<'a>>; 2] {
-    let ([first, second], [first_work, second_work]) = (tape.scans.each_mut(), works.each_mut());
+    let RecurrentTape { scans, interleaved, .. } = tape;
+    let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
+    let ([first, second], [first_work, second_work]) = (scans.each_mut(), works.each_mut());
     let job = |scan: usize, tape: &'a mut Option<ScanTape>, work: &'a mut BackWork| {
         let d_final = d_final.and_then(|d_final| d_final.scans[scan].as_ref());
         tape.as_mut().map(|tape| BackJob { packing, scan, tape, work, d_final })
@@ -352,7 +410,10 @@ pub(crate) fn input_gradient(
             input_gradient_rows(context, &weights, tape, rows.clone(), start, to);
         }
     });
-    to
+    match &tape.interleaved {
+        Some(interleaved) => interleaved.give_all(context.buffers, to),
+        None => to,
+    }
 }
 
 /// Some rows of the gradient with respect to the input.
@@ -376,11 +437,13 @@ pub(crate) fn initial_gradients(
     packing: &Packing,
     found: &mut RecurrentGradients,
 ) -> PartState {
+    let mut d_initial = PartState::zeros(buffers, recurrent, packing.batch());
+    let interleaved = packing.interleaved(recurrent.dilation);
+    let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
     let batch = packing.batch();
-    let mut d_initial = PartState::zeros(buffers, recurrent, batch);
     for (found, to) in found.scans.iter_mut().zip(&mut d_initial.scans) {
         let (Some(found), Some(to)) = (found, to) else { continue };
-        for j in 0..recurrent.history() {
+        for j in 0..Walk::of(recurrent, false).history {
             found.d_h.put_initial(packing, j, to.h_mut(j, batch));
         }
         if let (Some(to), Some(d_c)) = (&mut to.c, &found.d_c) {
@@ -390,6 +453,9 @@ pub(crate) fn initial_gradients(
             d_y.put_initial(packing, 0, to.view_mut());
         }
     }
+    if let Some(interleaved) = &interleaved {
+        interleaved.give_state(buffers, recurrent, End::Initial, &mut d_initial);
+    }
     d_initial
 }
 
@@ -398,11 +464,14 @@ pub(crate) fn add_gradients(
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
-    input: ArrayView2<f32>,
+    input: Rows,
     tape: &RecurrentTape,
     found: &RecurrentGradients,
     sums: &mut Sums,
 ) {
+    let interleaved = tape.interleaved.as_deref();
+    let input = in_scan_order(sums.buffers, interleaved, input);
+    let packing = interleaved.map_or(packing, |interleaved| &interleaved.packing);
     for (scan, (tape, found)) in tape.scans().zip(found.scans.iter().flatten()).enumerate() {
         let reverse = recurrent.direction.scans()[scan];
         let cell = CellStep {
@@ -411,8 +480,8 @@ pub(crate) fn add_gradients(
             clip: recurrent.clip,
             peephole: None,
         };
-        let walk = Walk { reverse, history: recurrent.history() };
-        add_scan_gradients(layer, packing, &cell, walk, input, tape, found, sums);
+        let walk = Walk::of(recurrent, reverse);
+        add_scan_gradients(layer, packing, &cell, walk, input.view(), tape, found, sums);
     }
 }
 

@@ -23,9 +23,9 @@ const WINDOW_ROWS: usize = 24;
 /// Initial or final states of one scan, or their gradients, for the rows of a part in their order.
 #[derive(Clone, Debug)]
 pub(crate) struct ScanStates {
-    /// `[k B, R]`: k values of all rows, oldest first.
+    /// `[k B, R]`: k values of all rows, oldest first; while a dilated layer runs, one of each interleaved sequence.
     pub(crate) h: Matrix,
-    /// `[B, H]`
+    /// `[B, H]`; with a dilation `[d B, H]`, oldest first.
     pub(crate) c: Option<Matrix>,
     /// `[B, O]`
     pub(crate) y: Option<Matrix>,

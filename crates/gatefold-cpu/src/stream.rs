@@ -23,7 +23,7 @@ thread_local! {
 struct StateRows<'a> {
     /// `[k, B, R]`
     h: ArrayViewMut3<'a, f32>,
-    /// `[1, B, H]`
+    /// `[d, B, H]`
     c: Option<ArrayViewMut3<'a, f32>>,
     /// `[B, O]`
     y: Option<ArrayViewMut2<'a, f32>>,
@@ -217,7 +217,7 @@ fn recurrent_step(
     fn whole<'a>(view: &'a ArrayView2<f32>) -> &'a [f32] {
         view.as_slice().expect("the state's rows lie together")
     }
-    let h_prev = state.h.index_axis(Axis(0), k - 1);
+    let h_prev = state.h.index_axis(Axis(0), if weights.skips { k - 1 } else { 0 });
     let h_far = weights.skips.then(|| state.h.index_axis(Axis(0), 0));
     let c_prev = state.c.as_ref().map(|c| c.index_axis(Axis(0), 0));
     let y_prev = state.y.as_ref().map(|y| y.view());
@@ -234,18 +234,24 @@ fn recurrent_step(
     };
     let mut scratch = context.buffers.matrix(1, weights.cell.scratch_len());
     step_forward(context.set, &weights, step, scratch.elements_mut());
-    for j in 1..k {
-        let (mut older, newer) = state.h.multi_slice_mut((s![j - 1, .., ..], s![j, .., ..]));
-        older.assign(&newer);
-    }
-    state.h.index_axis_mut(Axis(0), k - 1).assign(&*h);
+    push(&mut state.h, h.view());
     if let (Some(mut to), Some(c)) = (state.c, c) {
-        to.index_axis_mut(Axis(0), 0).assign(&*c);
+        push(&mut to, c.view());
     }
     if let (Some(mut to), Some(y)) = (state.y, &y) {
         to.assign(&**y);
     }
     (h, y)
+}
+
+/// Lets the oldest value of a state `[k, B, F]` drop out and the newest come in.
+fn push(state: &mut ArrayViewMut3<f32>, newest: ArrayView2<f32>) {
+    let k = state.dim().0;
+    for j in 1..k {
+        let (mut older, newer) = state.multi_slice_mut((s![j - 1, .., ..], s![j, .., ..]));
+        older.assign(&newer);
+    }
+    state.index_axis_mut(Axis(0), k - 1).assign(&newest);
 }
 
 /// The reason why a layer cannot run step by step, if there is one.

@@ -204,7 +204,7 @@ impl<'a> Weights<'a> {
         let reverse = recurrent.direction.scans()[scan];
         Weights {
             cell: cell_step(values, layer, recurrent, reverse),
-            walk: Walk { reverse, history: recurrent.history() },
+            walk: Walk::of(recurrent, reverse),
             recurrent_width: recurrent.recurrent_width(),
             skips: layer.find(Role::SkipWeight, reverse).is_some(),
             projects: layer.find(Role::ProjectionWeight, reverse).is_some(),

@@ -41,7 +41,7 @@ fn memory_is_used_again() {
 }
 
 /// The networks whose passes are counted: cells, directions, and layers of every kind.
-fn networks() -> [Vec<LayerConfig>; 9] {
+fn networks() -> [Vec<LayerConfig>; 10] {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
     let both = LstmConfig::new(9).direction(Direction::Bidirectional).initial_state(InitialState::Learned);
     let sum = GruConfig::new(8).direction(Direction::BidirectionalSum);
@@ -52,6 +52,12 @@ fn networks() -> [Vec<LayerConfig>; 9] {
             LstmConfig::new(20).peephole().projection(7).skip(3).into(),
             RnnConfig::new(9).direction(Direction::Reverse).into(),
             LayerConfig::Softmax,
+        ],
+        vec![
+            LstmConfig::new(9).dilation(2).into(),
+            GruConfig::new(9).dilation(3).into(),
+            LayerConfig::Residual { from: 1 },
+            LayerConfig::LastStep,
         ],
         vec![
             GruConfig::new(16).reset(Reset::Before).into(),
@@ -121,7 +127,8 @@ fn passes_allocate_nothing() {
 
 fn steps_of_a_stream_allocate_nothing() {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
-    let networks: [&[LayerConfig]; 7] = [
+    let networks: [&[LayerConfig]; 8] = [
+        &[LstmConfig::new(9).dilation(3).into()],
         &[Conv1dConfig::new(12, 1).into(), LstmConfig::new(9).into()],
         &[LstmConfig::new(37).into(), dense(3)],
         &[LstmConfig::new(20).peephole().projection(7).skip(3).into(), LayerConfig::Softmax],

@@ -36,6 +36,11 @@ fn lstms(hidden: usize) -> Vec<(&'static str, LstmConfig)> {
         ("lstm, clip", lstm().clip(0.6)),
         ("lstm, projection", lstm().projection(projected)),
         ("lstm, skip", lstm().skip(3)),
+        ("lstm, dilation", lstm().dilation(3)),
+        (
+            "lstm, projection, dilation, peephole, learned initial state",
+            lstm().projection(projected).dilation(2).peephole().initial_state(InitialState::Learned),
+        ),
         ("lstm, feedback", lstm().feedback(FEEDBACK, Activation::Tanh)),
         ("lstm, functions", lstm().activations(lstm_activations())),
         ("lstm, constant initial state", lstm().initial_state(InitialState::Constant(0.3))),
@@ -75,6 +80,8 @@ fn grus(hidden: usize) -> Vec<(&'static str, GruConfig)> {
             "gru after, skip, learned initial state",
             gru(Reset::After).skip(2).initial_state(InitialState::Learned),
         ),
+        ("gru after, dilation", gru(Reset::After).dilation(4)),
+        ("gru before, dilation", gru(Reset::Before).dilation(2)),
         ("gru after, feedback", gru(Reset::After).feedback(FEEDBACK, SCALED)),
         (
             "gru after, skip, feedback, clip",
@@ -97,6 +104,8 @@ fn rnns(hidden: usize) -> Vec<(&'static str, RnnConfig)> {
         ("rnn, no biases", rnn().biases(Biases::None)),
         ("rnn, clip", rnn().clip(0.6)),
         ("rnn, skip", rnn().skip(2)),
+        ("rnn, dilation", rnn().dilation(2)),
+        ("rnn, dilation beyond the sequence", rnn().dilation(50)),
         ("rnn, feedback", rnn().feedback(FEEDBACK, Activation::Tanh)),
         ("rnn, skip, feedback, clip, learned initial state", {
             rnn().skip(4).feedback(FEEDBACK, BENT).clip(0.8).initial_state(InitialState::Learned)

@@ -18,6 +18,8 @@ fn cells(hidden: usize, direction: Direction) -> Vec<(&'static str, LayerConfig)
         ("lstm, peephole, clip, projection, skip", lstm().peephole().clip(0.8).projection(5).skip(3).into()),
         ("gru after, skip", gru(Reset::After).skip(2).into()),
         ("gru before", gru(Reset::Before).into()),
+        ("lstm, dilation", lstm().dilation(3).peephole().into()),
+        ("gru before, dilation", gru(Reset::Before).dilation(2).into()),
         ("rnn, relu", rnn().activation(Activation::Relu).into()),
     ];
     if direction.scans().len() == 1 {
@@ -368,6 +370,7 @@ fn a_decoder_goes_step_by_step_from_the_encoder_s_states() {
         DecoderConfig::new(1).bridge(Bridge::Dense { activation: Activation::Tanh }).into(),
         EmbeddingConfig::new(7, 5).into(),
         LstmConfig::new(9).skip(2).into(),
+        LstmConfig::new(8).dilation(3).into(),
         DenseConfig::new(7).into(),
         LayerConfig::Softmax,
     ];

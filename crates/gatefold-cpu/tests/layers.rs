@@ -46,6 +46,21 @@ fn networks() -> Vec<(&'static str, Vec<LayerConfig>)> {
             "final state of a skip with projection",
             vec![lstm(20).skip(3).projection(10).initial_state(learned).into(), LayerConfig::FinalState],
         ),
+        (
+            "dilations with residuals",
+            vec![
+                lstm(9).into(),
+                lstm(9).dilation(2).into(),
+                lstm(9).dilation(4).into(),
+                residual(1),
+                GruConfig::new(9).dilation(3).direction(Direction::BidirectionalSum).into(),
+                residual(4),
+            ],
+        ),
+        (
+            "final state of a dilation",
+            vec![lstm(20).dilation(3).projection(10).initial_state(learned).into(), LayerConfig::FinalState],
+        ),
         ("final state at the end", vec![GruConfig::new(10).into(), LayerConfig::FinalState]),
         (
             "residual",
@@ -233,6 +248,16 @@ fn decoders() -> Vec<(&'static str, Vec<LayerConfig>)> {
                 lstm(11).skip(3).into(),
                 RnnConfig::new(12).into(),
                 lstm(13).projection(9).into(),
+            ],
+        ),
+        (
+            "dilations",
+            vec![
+                lstm(10).dilation(2).direction(Direction::Bidirectional).into(),
+                GruConfig::new(11).dilation(4).into(),
+                decoder(TANH),
+                GruConfig::new(12).dilation(2).into(),
+                lstm(9).dilation(3).into(),
             ],
         ),
         (

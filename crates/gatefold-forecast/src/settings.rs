@@ -87,8 +87,12 @@ pub struct Settings {
     pub cell: Cell,
     /// Units or channels in each layer.
     pub hidden: usize,
-    /// Recurrent layers.
+    /// Recurrent layers, unless `dilations` says how many.
     pub layers: usize,
+    /// A recurrent layer for each of these, which reads its state that many steps before, as in the dilated stacks of
+    /// Chang et al. 2017 and Smyl 2020. What a layer after the first reads is added to its output. Empty for plain layers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dilations: Vec<usize>,
     /// Updates of each network that the learning rate is spread over.
     pub updates: u64,
     /// Updates after which training ends nevertheless, because a validation part said so; `None` for all.
@@ -146,6 +150,7 @@ impl Settings {
             cell: Cell::Gru,
             hidden: if shared && total >= 50_000 { 128 } else { size },
             layers: 1,
+            dilations: Vec::new(),
             updates: if shared { 4_000 } else { 1_200 },
             stop_after: None,
             batch: if shared { 256 } else { 64 },
@@ -187,7 +192,8 @@ impl Settings {
             Some(season) => (window.div_ceil(season), season),
             None => (window, 1),
         };
-        let inputs = width + (2 * self.layers - 1) * self.hidden;
+        let layers = if self.dilations.is_empty() { self.layers } else { self.dilations.len() };
+        let inputs = width + (2 * layers - 1) * self.hidden;
         let step = 2 * gates * self.hidden * inputs;
         let head = 2 * (window + self.hidden) * self.loss.outputs() * self.horizon;
         3.0 * self.updates as f64 * self.batch as f64 * (steps as f64 * step as f64 + head as f64)
@@ -215,9 +221,10 @@ impl Settings {
     /// loss asks for: a median and numbers that say how far the interval's ends lie away from it, or a distribution.
     pub(crate) fn network(&self, (steps, width): (usize, usize)) -> Result<NetworkConfig, ForecastError> {
         let outputs = self.loss.outputs() * self.horizon;
-        let linear = vec![Conv1dConfig::new(outputs, steps).into(), LayerConfig::LastStep];
+        let linear: Vec<LayerConfig> = vec![Conv1dConfig::new(outputs, steps).into(), LayerConfig::LastStep];
         let mut layers = match self.architecture {
-            Architecture::Recurrent => vec![self.recurrent(); self.layers],
+            Architecture::Recurrent if !self.dilations.is_empty() => self.dilated(linear.len()),
+            Architecture::Recurrent => vec![self.recurrent(1); self.layers],
             Architecture::Dense => {
                 // A dense layer on the whole window, as a convolution that has one output step.
                 vec![Conv1dConfig::new(self.hidden, steps).activation(Activation::Relu).into()]
@@ -232,12 +239,26 @@ impl Settings {
         Ok(NetworkConfig::new(width, [ParallelConfig::new(Merge::Sum, [linear, layers]).into()])?)
     }
 
-    fn recurrent(&self) -> LayerConfig {
+    fn recurrent(&self, dilation: usize) -> LayerConfig {
         match self.cell {
-            Cell::Gru => GruConfig::new(self.hidden).into(),
-            Cell::Lstm => LstmConfig::new(self.hidden).into(),
-            Cell::Rnn => RnnConfig::new(self.hidden).into(),
+            Cell::Gru => GruConfig::new(self.hidden).dilation(dilation).into(),
+            Cell::Lstm => LstmConfig::new(self.hidden).dilation(dilation).into(),
+            Cell::Rnn => RnnConfig::new(self.hidden).dilation(dilation).into(),
         }
+    }
+
+    /// A recurrent layer for each dilation, with a residual connection around every one past the first, where the widths
+    /// agree. The network has `before` layers before them.
+    fn dilated(&self, before: usize) -> Vec<LayerConfig> {
+        let mut layers = Vec::new();
+        for (at, &dilation) in self.dilations.iter().enumerate() {
+            let from = before + layers.len();
+            layers.push(self.recurrent(dilation));
+            if at > 0 {
+                layers.push(LayerConfig::Residual { from });
+            }
+        }
+        layers
     }
 
     /// Causal convolutions of three steps each, every one with three times the dilation of the one before, so that the last
@@ -256,4 +277,23 @@ fn shared_window(season: Option<usize>, horizon: usize, typical: usize) -> Optio
     let season = season.filter(|season| *season > 1)?;
     let fits = |seasons: &usize| typical >= 2 * seasons * season + 2 * horizon;
     (2..=7).rev().find(fits).map(|seasons| seasons * season)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dilations_are_layers_with_residuals_and_none_changes_nothing() {
+        let plain = Settings { hidden: 8, layers: 2, ..Settings::new(3, None, &[200]) };
+        let network = plain.network((10, 1)).unwrap().to_string();
+        assert!(network.contains("gru 8 -> gru 8 -> last step"), "{network}");
+        let dilated = Settings { dilations: vec![1, 3, 6], cell: Cell::Lstm, ..plain };
+        let config = dilated.network((10, 1)).unwrap();
+        let network = config.to_string();
+        let layers = "lstm 8 -> lstm 8 dilation 3 -> residual from layer 3 -> lstm 8 dilation 6 -> residual from layer 5";
+        assert!(network.contains(layers), "{network}");
+        let text = serde_json::to_string(&dilated).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), dilated);
+    }
 }

@@ -181,6 +181,8 @@ pub struct Recurrent {
     pub initial: InitialState,
     /// k of a second recurrence from h(t-k); at least 2.
     pub skip: Option<usize>,
+    /// d of a recurrence from h(t-d) and c(t-d); 1 for the step before.
+    pub dilation: usize,
     /// A readout that feeds back into the next step.
     pub feedback: Option<Feedback>,
     /// An LSTM's initial forget bias.
@@ -245,9 +247,14 @@ impl Recurrent {
         }
     }
 
-    /// The number of initial values of h: 1, or k with a skip connection.
+    /// The number of initial values of h: 1, or k with a skip connection, or d with a dilation.
     pub fn history(&self) -> usize {
-        self.skip.unwrap_or(1)
+        self.skip.unwrap_or(self.dilation)
+    }
+
+    /// Whether it reads the step d before instead of the last.
+    pub fn is_dilated(&self) -> bool {
+        self.dilation > 1
     }
 
     /// Whether it is PyTorch's plain LSTM, in one direction and from zeros, with no option but its width.
@@ -306,6 +313,7 @@ impl fmt::Display for Recurrent {
             InitialState::Learned => Some("learned initial state".into()),
         });
         said.extend(self.skip.map(|k| format!("skip {k}")));
+        said.extend(self.is_dilated().then(|| format!("dilation {}", self.dilation)));
         said.extend(self.feedback.map(|y| format!("feedback {} {}", y.output, y.activation)));
         if said.is_empty() { Ok(()) } else { write!(f, " {}", said.join(", ")) }
     }

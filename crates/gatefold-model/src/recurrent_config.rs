@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) initial: InitialState,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) skip: Option<usize>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) dilation: usize,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) feedback: Option<Feedback>,
 }
@@ -34,6 +36,14 @@ fn glorot() -> Init {
 
 fn orthogonal() -> Init {
     Init::Orthogonal
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(dilation: &usize) -> bool {
+    *dilation == 1
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -51,6 +61,7 @@ impl Options {
             clip: None,
             initial: InitialState::default(),
             skip: None,
+            dilation: one(),
             feedback: None,
         }
     }
@@ -66,6 +77,7 @@ impl Options {
             direction: self.direction,
             initial: self.initial,
             skip: self.skip,
+            dilation: self.dilation,
             feedback: self.feedback,
             forget_bias: 0.0,
         }
@@ -123,6 +135,15 @@ macro_rules! options {
             /// before the first step is the initial one. Not available with [`Reset::Before`].
             pub fn skip(mut self, k: usize) -> Self {
                 self.options.skip = Some(k);
+                self
+            }
+
+            /// Dilates the recurrence (Chang et al. 2017): step t reads h and c of step `t - d` instead of `t - 1`, so
+            /// that `d` interleaved sequences share the weights; 1 by default. The layer has `d` initial and final
+            /// values of h and c for each row, see [`LayerState`](crate::LayerState). Not available with a skip
+            /// connection or feedback.
+            pub fn dilation(mut self, d: usize) -> Self {
+                self.options.dilation = d;
                 self
             }
 

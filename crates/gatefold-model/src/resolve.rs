@@ -381,7 +381,17 @@ fn conv_problem(conv: &Conv1d, width: usize, timeline: Timeline, in_decoder: boo
 /// The problem with the options of a recurrent layer, if there is one.
 fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> {
     let Recurrent {
-        cell, reverse_cell, hidden, projection, clip, direction, initial, skip, feedback, ..
+        cell,
+        reverse_cell,
+        hidden,
+        projection,
+        clip,
+        direction,
+        initial,
+        skip,
+        dilation,
+        feedback,
+        ..
     } = *recurrent;
     for (name, width) in
         [("", Some(hidden)), ("projection ", projection), ("feedback ", feedback.map(|y| y.output))]
@@ -414,6 +424,18 @@ fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> 
         return Some(format!(
             "it skips {k} steps; expected 2 to {MAX_STEPS}, since every layer recurs from h(t-1) already"
         ));
+    }
+    if !(1..=MAX_STEPS).contains(&dilation) {
+        return Some(format!("its dilation is {dilation}; expected 1 to {MAX_STEPS}"));
+    }
+    if recurrent.is_dilated() && skip.is_some() {
+        return Some("dilation and skip are two reaches of one recurrence; choose one".into());
+    }
+    if recurrent.is_dilated() && feedback.is_some() {
+        return Some(
+            "feedback reads the output of the step before, which a dilated layer does not; use dilation 1"
+                .into(),
+        );
     }
     let resets_before = matches!(cell, Cell::Gru(GruCell { reset: Reset::Before, .. }));
     if resets_before && skip.is_some() {
@@ -557,6 +579,27 @@ mod tests {
             refusal(3, &[LayerConfig::Tied { to: 0 }]),
             "layer 0 (tied): it is tied to layer 0; expected a layer before it, 0 to 0"
         );
+    }
+
+    #[test]
+    fn dilations_that_contradict_other_options_are_refused() {
+        let lstm = || LstmConfig::new(2);
+        for (layer, problem) in [
+            (lstm().dilation(0), "its dilation is 0; expected 1 to"),
+            (lstm().dilation(2).skip(3), "dilation and skip are two reaches of one recurrence; choose one"),
+            (
+                lstm().dilation(2).feedback(1, crate::Activation::Tanh),
+                "feedback reads the output of the step before, which a dilated layer does not; use dilation 1",
+            ),
+        ] {
+            let found = refusal(1, &[layer.into()]);
+            assert!(found.starts_with(&format!("layer 0 (lstm): {problem}")), "{found}");
+        }
+        let config = NetworkConfig::new(1, [lstm().dilation(4).into()]).unwrap();
+        assert_eq!(config.to_string(), "1 -> lstm 2 dilation 4");
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<NetworkConfig>(&text).unwrap(), config);
+        assert!(text.contains("\"dilation\":4"));
     }
 
     #[test]

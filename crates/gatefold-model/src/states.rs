@@ -6,10 +6,11 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView3, Axis, concatenate, s};
 /// The state of one recurrent layer: initial or final values, or a loss's gradients with respect to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerState {
-    /// `[D k, B, R]`: for each direction, forward first, the last `k` values of h, oldest first. `k` is 1, or the reach
-    /// of a skip connection; `R` is H, or the width of the projection.
+    /// `[D k, B, R]`: for each direction, forward first, the last `k` values of h, oldest first, so that the last one is
+    /// the h of the last step. `k` is 1, or the reach of a skip connection, or the dilation; `R` is H, or the width of
+    /// the projection.
     pub h: Array3<f32>,
-    /// `[D, B, H]`: an LSTM's cell state.
+    /// `[D d, B, H]`: an LSTM's cell state; with a dilation the last `d` values, oldest first.
     pub c: Option<Array3<f32>>,
     /// `[B, O]`: the readout of a layer with feedback.
     pub y: Option<Array2<f32>>,
@@ -56,7 +57,10 @@ impl LayerState {
         let scans = recurrent.direction.scans().len();
         LayerState {
             h: Array3::zeros((scans * recurrent.history(), batch, recurrent.recurrent_width())),
-            c: recurrent.cell.has_state().then(|| Array3::zeros((scans, batch, recurrent.hidden))),
+            c: recurrent
+                .cell
+                .has_state()
+                .then(|| Array3::zeros((scans * recurrent.dilation, batch, recurrent.hidden))),
             y: recurrent.feedback.map(|feedback| Array2::zeros((batch, feedback.output))),
         }
     }
@@ -89,13 +93,13 @@ impl LayerState {
                 state.c.iter_mut().for_each(|c| c.fill(value));
             }
             InitialState::Learned => {
-                let k = recurrent.history();
+                let (k, d) = (recurrent.history(), recurrent.dilation);
                 for (scan, &reverse) in recurrent.direction.scans().iter().enumerate() {
                     if let Some(h0) = layer.find(Role::InitialH, reverse) {
                         state.h.slice_mut(s![scan * k..(scan + 1) * k, .., ..]).assign(parameter(&h0.name));
                     }
                     if let (Some(c), Some(c0)) = (&mut state.c, layer.find(Role::InitialC, reverse)) {
-                        c.index_axis_mut(Axis(0), scan).assign(parameter(&c0.name));
+                        c.slice_mut(s![scan * d..(scan + 1) * d, .., ..]).assign(parameter(&c0.name));
                     }
                 }
             }
@@ -106,14 +110,15 @@ impl LayerState {
     fn check(&self, recurrent: &Recurrent, batch: usize) -> Result<(), String> {
         let scans = recurrent.direction.scans().len();
         let expected_h = [scans * recurrent.history(), batch, recurrent.recurrent_width()];
-        let expected_c = recurrent.cell.has_state().then_some([scans, batch, recurrent.hidden]);
+        let expected_c =
+            recurrent.cell.has_state().then_some([scans * recurrent.dilation, batch, recurrent.hidden]);
         let expected_y = recurrent.feedback.map(|feedback| [batch, feedback.output]);
         let shape = |shape: Option<&[usize]>| shape.map_or("none".into(), |shape| format!("{shape:?}"));
         let axes = [
             ("h", "[directions x slots, rows, width]", Some(&expected_h[..]), Some(self.h.shape())),
             (
                 "c",
-                "[directions, rows, units]",
+                "[directions x slots, rows, units]",
                 expected_c.as_ref().map(|c| &c[..]),
                 self.c.as_ref().map(|c| c.shape()),
             ),
@@ -165,7 +170,7 @@ impl States {
 
     /// States from PyTorch's arrays: `h_0 [layers D, B, R]`, a layer's directions next to each other, forward first; and
     /// for LSTM layers `c_0 [layers D, B, H]`. A layer with a skip connection takes `k` rows of `h_0` for each direction,
-    /// oldest first. The readout of a layer with feedback starts at zero.
+    /// oldest first, and one with a dilation `d` rows of both. The readout of a layer with feedback starts at zero.
     ///
     /// # Errors
     /// [`ModelError::Shape`] for an array of another shape, [`ModelError::Missing`] for LSTM layers without `c_0`,
@@ -295,6 +300,24 @@ mod tests {
         let gru = NetworkConfig::with_input(2).gru(3).build().unwrap();
         let states = States::stacked(&gru, Array3::ones((1, 2, 3)).view(), None).unwrap();
         assert_eq!(states.c_n(), None);
+    }
+
+    #[test]
+    fn a_dilated_layer_has_a_slot_for_each_of_its_steps() {
+        let dilated = LstmConfig::new(2).dilation(3).initial_state(InitialState::Learned).bidirectional();
+        let config = NetworkConfig::with_input(2).layer(dilated).build().unwrap();
+        let (h_0, c_0) = (counted((6, 2, 2), 0), counted((6, 2, 2), 100));
+        let states = States::stacked(&config, h_0.view(), Some(c_0.view())).unwrap();
+        assert_eq!((states.h_n(), states.c_n()), (Some(h_0), Some(c_0)));
+        let row = |name: &str| ArrayD::from_elem(vec![2], if name.contains("reverse") { 2.0 } else { 1.0 });
+        let rows: Vec<(String, ArrayD<f32>)> =
+            config.parameter_specs().map(|spec| (spec.name.clone(), row(&spec.name))).collect();
+        let of = |name: &str| &rows.iter().find(|(found, _)| found == name).unwrap().1;
+        let initial = &States::initial_of(&config, 2, of).layers[0];
+        for state in [&initial.h, initial.c.as_ref().unwrap()] {
+            let slots: Vec<f32> = state.index_axis(Axis(1), 1).column(0).to_vec();
+            assert_eq!(slots, [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use gatefold_model::file::{Checkpoint, Model, write_atomically};
 use gatefold_model::{
-    Activation, Conv1dConfig, DenseConfig, LayerConfig, LstmConfig, Merge, ModelError, NetworkConfig,
-    ParallelConfig, Parameters, branch,
+    Activation, Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LstmConfig, Merge, ModelError,
+    NetworkConfig, ParallelConfig, Parameters, RnnConfig, branch,
 };
 use gatefold_reference::Failures;
 use ndarray::ArrayD;
@@ -162,19 +162,23 @@ fn a_model_file_holds_the_parameters_under_pytorch_s_names_and_nothing_else() {
     assert_eq!(header["__metadata__"], metadata);
 }
 
-/// A network with a convolution or with branches is a file of the third version, which older programs refuse; others stay
-/// of the second.
+/// A network is a file of the oldest version that can hold it, so that older programs refuse only what they do not know.
 #[test]
-fn convolutions_and_branches_make_files_of_the_third_version() {
+fn newer_layers_make_files_of_newer_versions() {
     let conv = Conv1dConfig::new(4, 3).causal().dilation(2).stride(2).activation(Activation::Relu);
     let convolved = NetworkConfig::with_input(2).layer(conv).lstm(3).conv1d(1, 2);
     let branched = NetworkConfig::with_input(2).parallel(Merge::Concatenate, [branch().lstm(3), branch()]);
-    for network in [convolved, branched] {
-        comes_back_from_the_third_version(network.build().unwrap());
+    let dilated = NetworkConfig::with_input(2)
+        .layer(LstmConfig::new(3).dilation(2))
+        .layer(GruConfig::new(3).dilation(5))
+        .layer(RnnConfig::new(3).dilation(3));
+    let plain = NetworkConfig::with_input(2).layer(LstmConfig::new(3).dilation(1));
+    for (network, version) in [(plain, "2"), (convolved, "3"), (branched, "3"), (dilated, "4")] {
+        comes_back_from(version, network.build().unwrap());
     }
 }
 
-fn comes_back_from_the_third_version(config: NetworkConfig) {
+fn comes_back_from(version: &str, config: NetworkConfig) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");
     let parameters = Parameters::initial(&config, 3).unwrap();
@@ -183,7 +187,7 @@ fn comes_back_from_the_third_version(config: NetworkConfig) {
     let loaded = Model::load(&path).unwrap();
     assert_eq!((loaded.config, loaded.parameters), (model.config, model.parameters));
     let (header, _) = split(&fs::read(&path).unwrap());
-    assert_eq!(header["__metadata__"]["format_version"], "3");
+    assert_eq!(header["__metadata__"]["format_version"], version);
 }
 
 #[test]
@@ -301,12 +305,12 @@ fn foreign_and_newer_files_are_named() {
         "not a file of ours: expected format gatefold, found none"
     );
     assert_eq!(
-        refusal(|header| header["__metadata__"]["format_version"] = json!("4")),
-        "format version 4 is newer than 3, the newest known here; update gatefold"
+        refusal(|header| header["__metadata__"]["format_version"] = json!("5")),
+        "format version 5 is newer than 4, the newest known here; update gatefold"
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["format_version"] = json!("0")),
-        "format_version: expected 1 to 3, found 0"
+        "format_version: expected 1 to 4, found 0"
     );
     assert_eq!(
         refusal(|header| drop(header["__metadata__"].as_object_mut().unwrap().remove("seed"))),

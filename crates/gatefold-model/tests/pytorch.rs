@@ -545,6 +545,7 @@ fn what_pytorch_does_not_have_is_refused_by_name() {
             lstm().initial_state(InitialState::Learned).into(),
             "lstm): it has a learned initial state; PyTorch's nn.LSTM",
         ),
+        (lstm().dilation(3).into(), "lstm): it has a dilation of 3; PyTorch's nn.LSTM"),
         (lstm().skip(3).into(), "lstm): it has a skip connection from h(t-3); PyTorch's nn.LSTM"),
         (
             lstm().feedback(2, Activation::Tanh).into(),

@@ -55,7 +55,8 @@ impl ExportOptions {
 ///
 /// # Errors
 /// [`OnnxError::Export`] with the layer and the feature that ONNX lacks: a projection, a squashed cell, gates coupled
-/// as `i = 1 - f`, a second recurrence, a readout that feeds back, an embedding after another layer.
+/// as `i = 1 - f`, a second recurrence, a readout that feeds back, an embedding after another layer. A dilated layer is
+/// written as a plain one over interleaved sequences, in direction forward, without lengths, states or a decoder.
 /// [`OnnxError::Engine`] for parameters that do not fit the network.
 pub fn export(
     config: &NetworkConfig,

@@ -405,6 +405,9 @@ impl RecurrentOperator {
         if recurrent.skip.is_some() {
             return lacks("second recurrence");
         }
+        if recurrent.is_dilated() {
+            return lacks("dilation");
+        }
         if recurrent.feedback.is_some() {
             return lacks("readout that feeds back");
         }

@@ -1,13 +1,14 @@
 //! Networks written as ONNX models and read again.
 
+use gatefold::{Device, Network};
 use gatefold_check::Failures;
 use gatefold_model::{
     Activation, Biases, Bridge, Conv1dConfig, Coupling, DecoderConfig, DenseConfig, Direction,
     EmbeddingConfig, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations,
-    LstmConfig, Merge, NetworkConfig, ParallelConfig, Parameters, Reset, RnnConfig, branch,
+    LstmConfig, Merge, NetworkConfig, ParallelConfig, Parameters, Reset, RnnConfig, Timeline, branch,
 };
-use gatefold_onnx::{ExportOptions, Layout, OnnxModel, export};
-use ndarray::ArrayD;
+use gatefold_onnx::{ExportOptions, Layout, OnnxModel, Tensor, export};
+use ndarray::{Array3, ArrayD, Axis};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
@@ -245,6 +246,10 @@ fn what_onnx_lacks_is_refused_by_name() {
         ),
         (vec![RnnConfig::new(4).skip(3).into()], "layer 0 (rnn): ONNX's RNN has no second recurrence"),
         (
+            vec![GruConfig::new(4).dilation(3).bidirectional().into()],
+            "layer 0 (gru): ONNX has no dilation, and it can be written in direction forward only",
+        ),
+        (
             vec![GruConfig::new(4).feedback(2, Activation::Identity).into()],
             "layer 0 (gru): ONNX's GRU has no readout that feeds back",
         ),
@@ -258,6 +263,68 @@ fn what_onnx_lacks_is_refused_by_name() {
     failures.finish();
     let (config, _) = network(3, [dense()]);
     assert!(export(&config, &Parameters::default(), ExportOptions::new()).is_err());
+}
+
+/// A dilated layer becomes a plain operator between two changes of shape, at any number of steps.
+#[test]
+fn a_dilated_layer_is_a_plain_one_over_interleaved_sequences() {
+    let learned = InitialState::Learned;
+    let stack = || {
+        vec![
+            LstmConfig::new(4).dilation(3).initial_state(learned).into(),
+            GruConfig::new(4).dilation(2).into(),
+            LayerConfig::Residual { from: 1 },
+            RnnConfig::new(3).dilation(5).initial_state(InitialState::Constant(0.5)).into(),
+        ]
+    };
+    let mut failures = Failures::new();
+    for end in [None, Some(LayerConfig::LastStep), Some(LayerConfig::FinalState)] {
+        let (config, parameters) = network(2, [stack(), end.into_iter().collect()].concat());
+        let device = Device::cpu().unwrap();
+        let engine = Network::with_parameters(&device, &config, &parameters).unwrap();
+        let model = written(&config, &parameters, ExportOptions::new());
+        assert!(model.import().is_err(), "what it would be read back as has no dilation");
+        let mut session = model.on(&device);
+        for steps in [1, 2, 6, 7, 15] {
+            failures.check(format!("{config}, {steps} steps"), || {
+                let input =
+                    Array3::from_shape_fn((steps, 3, 2), |(t, b, k)| ((7 * t + 3 * b + k) as f32).sin());
+                let inputs = [("input".to_owned(), Tensor::F32(input.clone().into_dyn()))];
+                let found = session.run(inputs.into()).unwrap();
+                let expected = engine.predict(&input).unwrap();
+                let expected = if config.timeline() == Timeline::Single {
+                    expected.index_axis_move(Axis(0), 0).into_dyn()
+                } else {
+                    expected.into_dyn()
+                };
+                let Tensor::F32(found) = &found["output"] else { panic!("an output of another type") };
+                assert_eq!(found.shape(), expected.shape());
+                for (found, expected) in found.iter().zip(&expected) {
+                    // Both run the same products on the CPU, over other groups of rows.
+                    assert!((found - expected).abs() <= 1e-6, "found {found}, expected {expected}");
+                }
+            });
+        }
+    }
+    failures.finish();
+}
+
+#[test]
+fn a_dilated_layer_with_lengths_states_or_a_decoder_is_refused() {
+    let (config, parameters) = network(3, [LstmConfig::new(4).dilation(2).into()]);
+    let decoder = network(
+        3,
+        [LstmConfig::new(4).dilation(2).into(), DecoderConfig::new(2).into(), LstmConfig::new(4).into()],
+    );
+    for (config, parameters, options, how) in [
+        (&config, &parameters, ExportOptions::new().lengths(true), "without lengths only"),
+        (&config, &parameters, ExportOptions::new().states(true), "without its states only"),
+        (&decoder.0, &decoder.1, ExportOptions::new(), "in a network without a decoder only"),
+    ] {
+        let refused = export(config, parameters, options).unwrap_err().to_string();
+        let expected = format!("layer 0 (lstm): ONNX has no dilation, and it can be written {how}");
+        assert_eq!(refused, expected);
+    }
 }
 
 /// A chain of layers is all that a graph is turned into; what it would make of branches would be another network.

@@ -50,6 +50,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
                 peephole: self.vector(Role::Peephole, reverse),
                 projection: self.matrix(Role::ProjectionWeight, reverse),
                 skip: skip.map(|(steps, w_sh)| Skip { steps, w_sh }),
+                dilation: self.recurrent.dilation,
                 feedback: self.recurrent.feedback.map(|feedback| Feedback {
                     w_yh: weight(Role::FeedbackWeight),
                     w_hy: weight(Role::ReadoutWeight),
@@ -71,12 +72,12 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
                 states.c.iter_mut().for_each(|c| c.fill(value));
             }
             InitialState::Learned => {
-                let k = self.recurrent.history();
+                let (k, slots) = (self.recurrent.history(), self.recurrent.dilation);
                 for (d, &reverse) in self.recurrent.direction.scans().iter().enumerate() {
                     let h0 = self.vector(Role::InitialH, reverse).expect("it is learned");
                     states.h.slice_mut(s![d * k..(d + 1) * k, .., ..]).assign(&h0);
                     if let (Some(c), Some(c0)) = (&mut states.c, self.vector(Role::InitialC, reverse)) {
-                        c.index_axis_mut(Axis(0), d).assign(&c0);
+                        c.slice_mut(s![d * slots..(d + 1) * slots, .., ..]).assign(&c0);
                     }
                 }
             }
@@ -86,12 +87,14 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
 
     /// The chain rule through [`RecurrentLayer::initial`]: learned states get the sum over rows and slots.
     pub(crate) fn initial_backward(&self, d_initial: &LayerState<R>, gradients: &mut Tensors<R>) {
-        let k = self.recurrent.history();
         for (d, &reverse) in self.recurrent.direction.scans().iter().enumerate() {
-            let d_h = d_initial.h.slice(s![d * k..(d + 1) * k, .., ..]);
-            let d_h0 = d_h.sum_axis(Axis(0)).sum_axis(Axis(0));
+            let sum = |d_state: &Array3<R>, slots: usize| {
+                let own = d_state.slice(s![d * slots..(d + 1) * slots, .., ..]);
+                own.sum_axis(Axis(0)).sum_axis(Axis(0))
+            };
+            let d_h0 = sum(&d_initial.h, self.recurrent.history());
             add_gradient(gradients, self.layer, (Role::InitialH, reverse), Some(d_h0.into_dyn()));
-            let d_c0 = d_initial.c.as_ref().map(|d_c| d_c.index_axis(Axis(0), d).sum_axis(Axis(0)));
+            let d_c0 = d_initial.c.as_ref().map(|d_c| sum(d_c, self.recurrent.dilation));
             add_gradient(gradients, self.layer, (Role::InitialC, reverse), d_c0.map(|d| d.into_dyn()));
         }
     }

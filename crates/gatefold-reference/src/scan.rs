@@ -38,6 +38,8 @@ pub struct Recurrence<'a, R> {
     pub projection: Option<ArrayView2<'a, R>>,
     /// The second recurrence.
     pub skip: Option<Skip<'a, R>>,
+    /// d of the recurrence from `h(t-d)` and `c(t-d)`; 1 with a skip connection.
+    pub dilation: usize,
     /// The readout that feeds back into the next step.
     pub feedback: Option<Feedback<'a, R>>,
 }
@@ -80,7 +82,16 @@ pub struct Weights<'a, R> {
 impl<'a, R: Real> Recurrence<'a, R> {
     /// A cell with its recurrent weights `[G H, R]` and no options.
     pub fn new(cell: Cell, w_hh: ArrayView2<'a, R>) -> Self {
-        Recurrence { cell, clip: None, w_hh, peephole: None, projection: None, skip: None, feedback: None }
+        Recurrence {
+            cell,
+            clip: None,
+            w_hh,
+            peephole: None,
+            projection: None,
+            skip: None,
+            dilation: 1,
+            feedback: None,
+        }
     }
 
     /// The way the cell's gates are computed from pre-activations.
@@ -98,9 +109,9 @@ impl<'a, R: Real> Recurrence<'a, R> {
         self.w_hh.ncols()
     }
 
-    /// The number of initial values of h: 1, or k with a skip connection.
+    /// The number of initial values of h: 1, or k with a skip connection, or d with a dilation.
     pub fn history(&self) -> usize {
-        self.skip.map_or(1, |skip| skip.steps)
+        self.skip.map_or(self.dilation, |skip| skip.steps)
     }
 
     /// Whether the candidate reads `r h(t-1)`, which is only known in the middle of a step.

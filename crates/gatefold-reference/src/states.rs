@@ -2,15 +2,15 @@
 
 use crate::{Real, scan};
 use gatefold_model::{NetworkConfig, Recurrent, StateKind};
-use ndarray::{Array2, Array3, ArrayView2, Axis, concatenate, s, stack};
+use ndarray::{Array2, Array3, ArrayView2, Axis, concatenate, s};
 
 /// The initial or final states of one recurrent layer, or the loss's gradients with respect to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerState<R> {
     /// `[D k, B, R]`: for each direction, forward first, the last `k` values of h, oldest first; `k` is 1 without a
-    /// skip connection.
+    /// skip connection or a dilation.
     pub h: Array3<R>,
-    /// `[D, B, H]`, an LSTM's cell state.
+    /// `[D d, B, H]`, an LSTM's cell state, oldest first; `d` is 1 without a dilation.
     pub c: Option<Array3<R>>,
     /// `[B, O]`, the readout of a layer with feedback.
     pub y: Option<Array2<R>>,
@@ -37,7 +37,10 @@ impl<R: Real> LayerState<R> {
         let scans = recurrent.direction.scans().len();
         LayerState {
             h: Array3::zeros((scans * recurrent.history(), batch, recurrent.recurrent_width())),
-            c: recurrent.cell.has_state().then(|| Array3::zeros((scans, batch, recurrent.hidden))),
+            c: recurrent
+                .cell
+                .has_state()
+                .then(|| Array3::zeros((scans * recurrent.dilation, batch, recurrent.hidden))),
             y: recurrent.feedback.map(|feedback| Array2::zeros((batch, feedback.output))),
         }
     }
@@ -52,10 +55,11 @@ impl<R: Real> LayerState<R> {
 
     /// The states of one direction.
     pub(crate) fn direction(&self, recurrent: &Recurrent, d: usize) -> scan::States<R> {
-        let k = recurrent.history();
+        let of =
+            |state: &Array3<R>, slots: usize| state.slice(s![d * slots..(d + 1) * slots, .., ..]).to_owned();
         scan::States {
-            h: self.h.slice(s![d * k..(d + 1) * k, .., ..]).to_owned(),
-            c: self.c.as_ref().map(|c| c.index_axis(Axis(0), d).to_owned()),
+            h: of(&self.h, recurrent.history()),
+            c: self.c.as_ref().map(|c| of(c, recurrent.dilation)),
             y: self.y.clone(), // a layer with feedback has one direction
         }
     }
@@ -63,11 +67,10 @@ impl<R: Real> LayerState<R> {
     /// The states of all directions together.
     pub(crate) fn of_directions(directions: &[scan::States<R>]) -> Self {
         let h: Vec<_> = directions.iter().map(|states| states.h.view()).collect();
-        let c: Vec<ArrayView2<R>> =
-            directions.iter().flat_map(|states| &states.c).map(|c| c.view()).collect();
+        let c: Vec<_> = directions.iter().flat_map(|states| &states.c).map(|c| c.view()).collect();
         LayerState {
             h: concatenate(Axis(0), &h).expect("directions have equal widths"),
-            c: (!c.is_empty()).then(|| stack(Axis(0), &c).expect("directions have equal widths")),
+            c: (!c.is_empty()).then(|| concatenate(Axis(0), &c).expect("directions have equal widths")),
             y: directions[0].y.clone(),
         }
     }
@@ -76,7 +79,7 @@ impl<R: Real> LayerState<R> {
     pub(crate) fn side_by_side(&self, recurrent: &Recurrent, kind: StateKind) -> Option<Array2<R>> {
         let (states, slots) = match kind {
             StateKind::Hidden => (&self.h, recurrent.history()),
-            StateKind::Cell => (self.c.as_ref()?, 1),
+            StateKind::Cell => (self.c.as_ref()?, recurrent.dilation),
         };
         let newest: Vec<_> =
             (slots - 1..states.dim().0).step_by(slots).map(|slot| states.index_axis(Axis(0), slot)).collect();
@@ -87,7 +90,7 @@ impl<R: Real> LayerState<R> {
     pub(crate) fn add_side_by_side(&mut self, recurrent: &Recurrent, kind: StateKind, d: ArrayView2<R>) {
         let (states, slots) = match kind {
             StateKind::Hidden => (&mut self.h, recurrent.history()),
-            StateKind::Cell => (self.c.as_mut().expect("an LSTM has a cell state"), 1),
+            StateKind::Cell => (self.c.as_mut().expect("an LSTM has a cell state"), recurrent.dilation),
         };
         let width = states.dim().2;
         for (direction, slot) in (slots - 1..states.dim().0).step_by(slots).enumerate() {

@@ -2,6 +2,7 @@
 
 mod common;
 mod conformance;
+mod dilation;
 mod gradients;
 mod network_gradients;
 mod properties;

@@ -330,6 +330,16 @@ fn encoders_with_decoders() {
     );
     check_decoder(
         failures,
+        "dilations",
+        &[
+            both(2).dilation(2).into(),
+            decoder(bridge(Activation::Softsign)),
+            LstmConfig::new(3).dilation(3).into(),
+            GruConfig::new(3).dilation(2).into(),
+        ],
+    );
+    check_decoder(
+        failures,
         "residual and last step",
         &[
             lstm(2),

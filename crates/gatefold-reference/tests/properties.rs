@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 /// Layers with every option; `h` is what the next one reads.
-const LAYERS: [fn(usize, Direction) -> LayerConfig; 9] = [
+const LAYERS: [fn(usize, Direction) -> LayerConfig; 12] = [
     |h, d| RnnConfig::new(h).direction(d).into(),
     |h, d| RnnConfig::new(h).direction(d).activation(Activation::Softsign).skip(3).into(),
     |h, d| LstmConfig::new(h).direction(d).into(),
@@ -25,6 +25,9 @@ const LAYERS: [fn(usize, Direction) -> LayerConfig; 9] = [
     |h, d| GruConfig::new(h).direction(d).into(),
     |h, d| GruConfig::new(h).reset(Reset::Before).biases(Biases::One).direction(d).into(),
     |h, d| GruConfig::new(h).skip(2).initial_state(InitialState::Learned).direction(d).into(),
+    |h, d| LstmConfig::new(h).dilation(2).peephole().initial_state(InitialState::Learned).direction(d).into(),
+    |h, d| GruConfig::new(h).dilation(3).reset(Reset::Before).direction(d).into(),
+    |h, d| RnnConfig::new(h).dilation(5).direction(d).into(),
     |h, d| {
         let direction = if d == Direction::Reverse { d } else { Direction::Forward };
         RnnConfig::new(h).feedback(2, Activation::Tanh).direction(direction).into()
@@ -193,7 +196,9 @@ fn learned(case: &Case, d_states: &States<f64>) -> Tensors<f64> {
                 gradients.insert(h0.name.clone(), d.into_dyn());
             }
             if let (Some(c0), Some(d_c)) = (layer.find(gatefold_model::Role::InitialC, reverse), &d.c) {
-                gradients.insert(c0.name.clone(), d_c.slice(s![n, 0, ..]).to_owned().into_dyn());
+                let slots = recurrent.dilation;
+                let d_c = d_c.slice(s![n * slots..(n + 1) * slots, 0, ..]).sum_axis(ndarray::Axis(0));
+                gradients.insert(c0.name.clone(), d_c.into_dyn());
             }
         }
     }

@@ -24,6 +24,9 @@ macro_rules! common_options {
             ("learned initial state", |c| c.initial_state(InitialState::Learned)),
             ("skip 2", |c| c.skip(2)),
             ("skip 3, learned", |c| c.skip(3).initial_state(InitialState::Learned)),
+            ("dilation 2", |c| c.dilation(2)),
+            ("dilation 3, clip, learned", |c| c.dilation(3).clip(0.9).initial_state(InitialState::Learned)),
+            ("dilation 6, constant", |c| c.dilation(6).initial_state(InitialState::Constant(0.4))),
             ("feedback", |c| c.feedback(2, Activation::Sigmoid)),
             ("feedback, odd slope", |c| c.feedback(2, Activation::Elu { alpha: -0.6 })),
             ("skip, feedback, clip, learned", |c| {
@@ -95,6 +98,7 @@ fn lstm() {
         ("squashed", |c| c.squashed()),
         ("projection", |c| c.projection(2)),
         ("projection, skip", |c| c.projection(4).skip(2)),
+        ("projection, peephole, dilation", |c| c.projection(2).peephole().dilation(3)),
         ("functions", |c| {
             c.activations(LstmActivations {
                 gate: Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },

@@ -25,15 +25,16 @@ fn newest(recurrent: &Recurrent, finals: &[ScanState], batch: usize) -> Vec<Sequ
     let width = recurrent.recurrent_width();
     let scans = recurrent.direction.scans().iter().zip(finals);
     let of_scan = |(&reverse, last): (&bool, &ScanState)| {
-        let span = last.h.part(newest_slot(recurrent, reverse) * batch * width, batch * width);
+        let slot = newest_slot(recurrent.history(), reverse);
+        let span = last.h.part(slot * batch * width, batch * width);
         Sequence { span, steps: 1, batch, width }
     };
     scans.map(of_scan).collect()
 }
 
-/// The slot of the last step's h among those of a final state.
-fn newest_slot(recurrent: &Recurrent, reverse: bool) -> usize {
-    if reverse { 0 } else { recurrent.history() - 1 }
+/// The slot of the last step's h, or c, among those of a final state.
+fn newest_slot(slots: usize, reverse: bool) -> usize {
+    if reverse { 0 } else { slots - 1 }
 }
 
 /// One final state of a layer, both scans side by side.
@@ -48,9 +49,14 @@ fn final_state(
     let parts = match state {
         StateKind::Hidden => newest(recurrent, finals, batch),
         StateKind::Cell => {
-            let c = |last: &ScanState| last.c.expect("the cell has a state");
             let width = recurrent.hidden;
-            finals.iter().map(|last| Sequence { span: c(last), steps: 1, batch, width }).collect()
+            let scans = recurrent.direction.scans().iter().zip(finals);
+            let of_scan = |(&reverse, last): (&bool, &ScanState)| {
+                let slot = newest_slot(recurrent.dilation, reverse);
+                let c = last.c.expect("the cell has a state");
+                Sequence { span: c.part(slot * batch * width, batch * width), steps: 1, batch, width }
+            };
+            scans.map(of_scan).collect()
         }
     };
     layer::side_by_side(plan, &format!("{}.final_{}", layer.label(), state.name()), &parts)

@@ -9,6 +9,7 @@
 mod carried;
 mod form;
 mod gradients;
+mod interleaved;
 mod packed;
 mod rows;
 mod state;
@@ -20,6 +21,7 @@ mod workgroup;
 pub use carried::CarriedGradients;
 pub use form::{Columns, Form, Readout};
 pub use gradients::{input_gradient, parameter_gradients};
+pub use interleaved::Sequences;
 pub use packed::{Packed, Transposed, pack};
 pub use rows::{copy_slot, put_initial, states_after};
 pub use state::ScanState;
@@ -50,10 +52,13 @@ pub struct Scan {
     pub lengths: Option<Span>,
     /// The scan's weights.
     pub packed: Packed,
+    /// The sequences that a dilated scan interleaves, over which its steps go; T is then rounded up to a multiple of d in
+    /// the buffers below.
+    pub sequences: Option<Sequences>,
     /// `[T, B, H]` of lanes: the values saved at every step; after backward, the gradients with respect to the
     /// pre-activations.
     pub gates: Span,
-    /// `[T+1, B, H]`; in inference `[1, B, H]`, the last only. `None` if the cell has no state.
+    /// `[T+d, B, H]`; in inference `[d, B, H]`, the last of each sequence. `None` if the cell has no state.
     pub state: Option<Span>,
     /// `[T+k, B, width]`; in a stream `[k+1, B, width]`, a ring.
     pub h: Span,
@@ -85,43 +90,64 @@ impl Scan {
         form: Form,
         x: Sequence,
         lengths: Option<Span>,
+        sequences: Option<Sequences>,
     ) -> Scan {
         let saves = low.purpose == Purpose::Training;
-        let h_slots = x.steps + form.history();
+        let steps = x.steps.next_multiple_of(form.dilation());
+        let slots = [steps + form.history(), if saves { steps + form.dilation() } else { form.dilation() }];
         let label = layer.label();
         let label = if form.reverse { format!("{label}.reverse") } else { label };
         let declare = |plan: &mut Plan, part: &'static str, len| plan.scratch(format!("{label}.{part}"), len);
-        Scan::with_slots(low, layer, form, x, lengths, (saves, h_slots), declare)
+        Scan::with_slots(low, layer, form, x, lengths, sequences, (saves, steps, slots), declare)
     }
 
     /// One step of a stream: h in a ring of slots, and all buffers outside the plan.
     pub fn declare_ring(low: &mut Lowering<'_>, layer: &Layer, form: Form, x: Sequence) -> Scan {
         let index = layer.index;
         let declare = |plan: &mut Plan, part, len| plan.given(Given::Stream { layer: index, part }, len);
-        Scan::with_slots(low, layer, form, x, None, (false, form.history() + 1), declare)
+        // A dilated layer's state goes round like h; that of others stays where it is.
+        let slots = [form.history() + 1, if form.dilation() > 1 { form.dilation() + 1 } else { 1 }];
+        Scan::with_slots(low, layer, form, x, None, None, (false, x.steps, slots), declare)
     }
 
+    #[expect(clippy::too_many_arguments, reason = "both ways of declaring a scan meet here")]
     fn with_slots(
         low: &mut Lowering<'_>,
         layer: &Layer,
         form: Form,
         x: Sequence,
         lengths: Option<Span>,
-        (saves, h_slots): (bool, usize),
+        sequences: Option<Sequences>,
+        (saves, gate_steps, [h_slots, state_slots]): (bool, usize, [usize; 2]),
         declare: impl Fn(&mut Plan, &'static str, usize) -> Span,
     ) -> Scan {
         let label = if form.reverse { format!("{}.reverse", layer.label()) } else { layer.label() };
         let (steps, batch, step_len) = (x.steps, x.batch, x.batch * form.hidden());
         let packed = Packed::declare(low.plan, layer.owner, &form, low.purpose);
-        let state_len = if saves { (steps + 1) * step_len } else { step_len };
         let mut buffer = |part: &'static str, len: usize| declare(low.plan, part, len);
-        let gates = buffer("gates", steps * step_len * form.lanes());
-        let state = form.cell().has_state().then(|| buffer("state", state_len));
+        let gates = buffer("gates", gate_steps * step_len * form.lanes());
+        let state = form.cell().has_state().then(|| buffer("state", state_slots * step_len));
         let h = buffer("h", h_slots * batch * form.width());
         let readout = form.readout().filter(|_| saves);
-        let readout = readout.map(|readout| buffer("readout", steps * batch * readout.width));
-        let strategies = Pass::ALL.map(|pass| Strategy::choose(low.target, &form, pass, batch));
-        Scan { form, label, steps, batch, x, lengths, packed, gates, state, h, readout, saves, strategies }
+        let readout = readout.map(|readout| buffer("readout", gate_steps * batch * readout.width));
+        let rows = if sequences.is_some() { form.dilation() * batch } else { batch };
+        let strategies = Pass::ALL.map(|pass| Strategy::choose(low.target, &form, pass, rows));
+        Scan {
+            form,
+            label,
+            steps,
+            batch,
+            x,
+            lengths,
+            packed,
+            sequences,
+            gates,
+            state,
+            h,
+            readout,
+            saves,
+            strategies,
+        }
     }
 
     /// The rows of an invocation in a dispatch of one step, if the strategy says so.
@@ -191,9 +217,14 @@ impl Scan {
         Matrix { span, rows, columns: columns.len, row_stride, column_stride: 1, steps: None }
     }
 
+    /// The lanes of every step, without those past the last step of a dilated scan.
+    fn all_gates(&self) -> Span {
+        self.gates.part(0, self.steps * self.step_len() * self.form.lanes())
+    }
+
     fn d_pre(&self) -> Matrix {
         let width = self.form.hidden() * self.form.lanes();
-        let all = Matrix::new(self.gates, self.steps * self.batch, width);
+        let all = Matrix::new(self.all_gates(), self.steps * self.batch, width);
         Matrix { steps: self.step_rows(), ..all }
     }
 
@@ -204,8 +235,8 @@ impl Scan {
 
     /// One lane of every unit.
     fn d_lane(&self, lane: usize) -> Matrix {
-        let (lanes, Span { offset, len, .. }) = (self.form.lanes(), self.gates);
-        let span = Span { offset: offset + lane, len: len - lane, ..self.gates };
+        let (lanes, gates) = (self.form.lanes(), self.all_gates());
+        let span = Span { offset: gates.offset + lane, len: gates.len - lane, ..gates };
         Matrix { span, columns: self.form.hidden(), column_stride: lanes, ..self.d_pre() }
     }
 
@@ -233,6 +264,7 @@ impl Scan {
 /// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
 pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
     input_product(low, scan)?;
+    let scan = &*scan.stepped();
     match &scan.strategies[Pass::Forward as usize] {
         Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan),
         Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile),
@@ -252,7 +284,8 @@ pub fn backward(
     d_out: Sequence,
     d_begin: usize,
 ) -> Result<(), Error> {
-    let d_out = (d_out, d_begin);
+    let d_out = (interleaved::all_steps(low, scan, d_out), d_begin);
+    let scan = &*scan.stepped();
     match &scan.strategies[Pass::Backward as usize] {
         Strategy::StepPerDispatch { .. } => step::backward(low, layer, scan, carried, d_out),
         Strategy::SequencePerWorkgroup(tile) => workgroup::backward(low, layer, scan, tile, carried, d_out),
@@ -268,23 +301,20 @@ pub fn initial_gradient(
     scan: &Scan,
     carried: &CarriedGradients,
 ) -> Result<ScanState, Error> {
-    step::initial_gradient(low, scan, carried)
+    let found = step::initial_gradient(low, &scan.stepped(), carried)?;
+    Ok(interleaved::initial_by_time(low, scan, found))
 }
 
 /// One step of a stream, at turn `n` of its ring, below the number of slots: h moves on by one slot, the state stays
-/// where it is. Returns the slot of the new h.
+/// where it is unless the layer is dilated. Returns the slot of the new h.
 ///
 /// # Errors
 /// Those of [`forward`].
 pub fn stream_step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, n: usize) -> Result<usize, Error> {
     let k = scan.form.history();
-    let slots = Slots {
-        t: 0,
-        h_from: (n + k - 1) % (k + 1),
-        h_to: (n + k) % (k + 1),
-        skip: n % (k + 1),
-        state: (0, 0),
-    };
+    let (oldest, newest, to) = (n % (k + 1), (n + k - 1) % (k + 1), (n + k) % (k + 1));
+    let (h_from, state) = if scan.form.dilation() > 1 { (oldest, (oldest, to)) } else { (newest, (0, 0)) };
+    let slots = Slots { t: 0, h_from, h_to: to, skip: oldest, state };
     input_product(low, scan)?;
     step::one(low, layer, scan, slots)?;
     Ok(slots.h_to)
@@ -293,5 +323,6 @@ pub fn stream_step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, n: usize)
 fn input_product(low: &mut Lowering<'_>, scan: &Scan) -> Result<(), Error> {
     let w = Matrix::new(scan.packed.w, scan.form.input, scan.form.hidden() * scan.form.lanes());
     let (what, product) = (format!("{}.x", scan.label), (scan.x.rows(scan.lengths), w));
-    product::matmul(low.plan, low.target, &what, product, scan.packed.bias, Activation::Identity, scan.gates)
+    let (bias, gates) = (scan.packed.bias, scan.all_gates());
+    product::matmul(low.plan, low.target, &what, product, bias, Activation::Identity, gates)
 }

@@ -46,6 +46,7 @@ struct LayerPlaces {
     index: usize,
     scans: Vec<ScanPlaces>,
     history: usize,
+    dilation: usize,
     width: usize,
     hidden: usize,
     feedback: Option<usize>,
@@ -62,8 +63,8 @@ struct ScanPlaces {
 
 impl ScanPlaces {
     /// Slots on the device are in the order of time; states hold the oldest first, as the scan saw them.
-    fn in_time(&self, slot: usize, places: &LayerPlaces) -> usize {
-        if self.reverse { places.history - 1 - slot } else { slot }
+    fn in_time(&self, slot: usize, slots: usize) -> usize {
+        if self.reverse { slots - 1 - slot } else { slot }
     }
 }
 
@@ -82,14 +83,15 @@ impl StateLayout {
                 let recurrent = layer.recurrent().expect("these are recurrent");
                 let (history, width) = (recurrent.history(), recurrent.recurrent_width());
                 let (hidden, feedback) = (recurrent.hidden, recurrent.feedback.map(|y| y.output));
+                let dilation = recurrent.dilation;
                 let mut scan = |&reverse: &bool| ScanPlaces {
                     reverse,
                     h: place(history * batch * width),
-                    c: recurrent.cell.has_state().then(|| place(batch * hidden)),
+                    c: recurrent.cell.has_state().then(|| place(dilation * batch * hidden)),
                     y: feedback.map(|output| place(batch * output)),
                 };
                 let scans = recurrent.direction.scans().iter().map(&mut scan).collect();
-                LayerPlaces { index: layer.index, scans, history, width, hidden, feedback }
+                LayerPlaces { index: layer.index, scans, history, dilation, width, hidden, feedback }
             })
             .collect();
         StateLayout { batch, layers, len }
@@ -112,7 +114,7 @@ impl StateLayout {
         let part = |at: usize, width: usize| whole.part(at, self.batch * width);
         ScanState {
             h: part(h, places.history * places.width),
-            c: c.map(|at| part(at, places.hidden)),
+            c: c.map(|at| part(at, places.dilation * places.hidden)),
             y: y.zip(places.feedback).map(|(at, output)| part(at, output)),
         }
     }
@@ -128,7 +130,7 @@ impl StateLayout {
         };
         ScanState {
             h: state("h", recurrent.history() * recurrent.recurrent_width()),
-            c: recurrent.cell.has_state().then(|| state("c", recurrent.hidden)),
+            c: recurrent.cell.has_state().then(|| state("c", recurrent.dilation * recurrent.hidden)),
             y: recurrent.feedback.map(|feedback| state("y", feedback.output)),
         }
     }
@@ -138,15 +140,16 @@ impl StateLayout {
         let mut flat = vec![0.0; self.len];
         for (places, state) in self.layers.iter().zip(&states.layers) {
             for (scan, at) in places.scans.iter().enumerate() {
-                let step = self.batch * places.width;
-                for slot in 0..places.history {
-                    let h = state
-                        .h
-                        .index_axis(ndarray::Axis(0), scan * places.history + at.in_time(slot, places));
-                    put(&mut flat[at.h + slot * step..], h.iter());
-                }
-                if let (Some(at), Some(c)) = (at.c, &state.c) {
-                    put(&mut flat[at..], c.index_axis(ndarray::Axis(0), scan).iter());
+                let mut put_slots = |first: usize, state: &Array3<f32>, slots: usize| {
+                    let (_, batch, width) = state.dim();
+                    for slot in 0..slots {
+                        let from = state.index_axis(ndarray::Axis(0), scan * slots + at.in_time(slot, slots));
+                        put(&mut flat[first + slot * batch * width..], from.iter());
+                    }
+                };
+                put_slots(at.h, &state.h, places.history);
+                if let (Some(first), Some(c)) = (at.c, &state.c) {
+                    put_slots(first, c, places.dilation);
                 }
                 if let (Some(at), Some(y)) = (at.y, &state.y) {
                     put(&mut flat[at..], y.iter());
@@ -164,21 +167,22 @@ impl StateLayout {
                 let parts = places.scans.iter().map(|scan| at(scan).map(|at| &flat[at..at + len]));
                 parts.collect::<Option<Vec<&[f32]>>>().map(|parts| parts.concat())
             };
-            let scans = places.scans.len();
-            let step = batch * places.width;
-            let mut h = Vec::with_capacity(scans * places.history * step);
-            for scan in &places.scans {
-                for slot in 0..places.history {
-                    let at = scan.h + scan.in_time(slot, places) * step;
-                    h.extend_from_slice(&flat[at..at + step]);
-                }
-            }
-            let shape = (scans * places.history, batch, places.width);
             let fits = "the layout knows every length";
+            let slots_of = |at: &dyn Fn(&ScanPlaces) -> Option<usize>, slots: usize, width: usize| {
+                let (step, mut found) = (batch * width, Vec::new());
+                for scan in &places.scans {
+                    let first = at(scan)?;
+                    for slot in 0..slots {
+                        let at = first + scan.in_time(slot, slots) * step;
+                        found.extend_from_slice(&flat[at..at + step]);
+                    }
+                }
+                let shape = (places.scans.len() * slots, batch, width);
+                Some(Array3::from_shape_vec(shape, found).expect(fits))
+            };
             LayerState {
-                h: Array3::from_shape_vec(shape, h).expect(fits),
-                c: gather(&|scan| scan.c, batch * places.hidden)
-                    .map(|c| Array3::from_shape_vec((scans, batch, places.hidden), c).expect(fits)),
+                h: slots_of(&|scan| Some(scan.h), places.history, places.width).expect("every scan has h"),
+                c: slots_of(&|scan| scan.c, places.dilation, places.hidden),
                 y: places.feedback.map(|output| {
                     let y = gather(&|scan| scan.y, batch * output).expect("a layer with feedback has y");
                     Array2::from_shape_vec((batch, output), y).expect(fits)

@@ -63,9 +63,11 @@ pub fn tune(
     let mut timed = Vec::new();
     for pass in Pass::ALL {
         for form in config.layers().iter().flat_map(forms) {
-            let kind = key(&form, pass, batch);
+            // The steps of a dilated layer have that many times as many rows.
+            let rows = form.dilation() * batch;
+            let kind = key(&form, pass, rows);
             if timed.iter().all(|scan: &TunedScan| scan.kind != kind) {
-                timed.push(run.tune(&mut tuning, &form, pass, kind)?);
+                timed.push(run.tune(&mut tuning, &form, pass, (rows, kind))?);
             }
         }
     }
@@ -82,7 +84,6 @@ struct Run<'a> {
     config: &'a NetworkConfig,
     parameters: Parameters,
     input: Array3<f32>,
-    batch: usize,
 }
 
 /// The results of a run, to compare: the outputs, or the gradients of the parameters one after the other.
@@ -106,13 +107,20 @@ impl Run<'_> {
         let input = Array3::from_shape_fn((steps, batch, config.input()), |(t, row, at)| {
             ((t * 31 + row * 17 + at * 7) % 64) as f32 / 32.0 - 1.0
         });
-        Ok(Run { gpu, config, parameters, input, batch })
+        Ok(Run { gpu, config, parameters, input })
     }
 
-    fn tune(&self, tuning: &mut Tuning, form: &Form, pass: Pass, kind: String) -> Result<TunedScan, Error> {
+    /// Times the strategies for a kind of scan over so many rows.
+    fn tune(
+        &self,
+        tuning: &mut Tuning,
+        form: &Form,
+        pass: Pass,
+        (rows, kind): (usize, String),
+    ) -> Result<TunedScan, Error> {
         let mut found: Vec<(Strategy, Candidate)> = Vec::new();
         let mut expected: Option<Results> = None;
-        for strategy in Strategy::candidates(self.gpu.target(), form, pass, self.batch) {
+        for strategy in Strategy::candidates(self.gpu.target(), form, pass, rows) {
             let mut with = tuning.clone();
             with.insert(kind.clone(), strategy);
             let network = Network::with_parameters(

@@ -161,6 +161,20 @@ pub(super) static FINAL_ROWS: KernelSpec = KernelSpec {
     ..KernelSpec::of::<params::FinalRows>("final_rows")
 };
 
+pub(super) static INTERLEAVED_LENGTHS: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../scan/interleaved_lengths.wgsl"))],
+    bindings: &[Read, Write],
+    consts: &[WG_SIZE, LENGTHS],
+    ..KernelSpec::of::<params::InterleavedLengths>("interleaved_lengths")
+};
+
+pub(super) static INTERLEAVED_ROWS: KernelSpec = KernelSpec {
+    parts: &[Text(include_str!("../../scan/interleaved_rows.wgsl"))],
+    bindings: &[Read, Read, Write],
+    consts: &[WG_SIZE, LENGTHS],
+    ..KernelSpec::of::<params::InterleavedRows>("interleaved_rows")
+};
+
 pub(super) static SCAN_OUTPUT: KernelSpec = KernelSpec {
     parts: &[Text(include_str!("../../scan/scan_output.wgsl"))],
     bindings: &[Read, Read, Write],

@@ -225,6 +225,38 @@ params! {
         _pad2: u32,
     }
 
+    /// Lengths of interleaved sequences; see `scan/interleaved_lengths.wgsl`.
+    InterleavedLengths {
+        /// B
+        batch: u32,
+        /// d
+        dilation: u32,
+        /// T
+        steps: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+    }
+
+    /// States by sequence or by time; see `scan/interleaved_rows.wgsl`.
+    InterleavedRows {
+        /// B
+        batch: u32,
+        /// H
+        columns: u32,
+        /// d
+        dilation: u32,
+        /// T
+        steps: u32,
+        /// 1 from sequences to time.
+        back: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
     /// A scan's part of the output; see `scan/scan_output.wgsl`.
     ScanOutput {
         /// T
@@ -476,6 +508,20 @@ impl Params for FinalRows {
             ],
             iterations: 0,
         }
+    }
+}
+
+impl Params for InterleavedLengths {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let lengths = kernel.len_if("LENGTHS", self.batch.into());
+        Extents { lens: vec![lengths, product(&[self.dilation, self.batch])], iterations: 0 }
+    }
+}
+
+impl Params for InterleavedRows {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let all = product(&[self.dilation, self.batch, self.columns]);
+        Extents { lens: vec![all, kernel.len_if("LENGTHS", self.batch.into()), all], iterations: 0 }
     }
 }
 

@@ -70,10 +70,7 @@ impl Case {
     }
 
     fn device_lengths(&self) -> Vec<f32> {
-        match &self.lengths {
-            Some(lengths) => lengths.iter().map(|&len| f32::from_bits(len as u32)).collect(),
-            None => vec![0.0],
-        }
+        device_lengths(self.lengths.as_deref())
     }
 
     fn has_lengths(&self) -> (&'static str, u32) {
@@ -87,6 +84,11 @@ impl Case {
             "T {steps} B {batch} {columns} of {width} k {history} values {values} reverse {reverse}{lengths}"
         )
     }
+}
+
+/// The words that a device reads as lengths.
+fn device_lengths(lengths: Option<&[usize]>) -> Vec<f32> {
+    lengths.map_or(vec![0.0], |lengths| lengths.iter().map(|&len| f32::from_bits(len as u32)).collect())
 }
 
 pub(super) fn initial_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
@@ -161,6 +163,69 @@ pub(super) fn final_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let axes = [("slot", values), ("row", batch), ("column", columns)];
         let want: Vec<f64> = want.into_iter().collect();
         checks.tensor("out", &axes, &found[2], &want, Tolerance::EXACT);
+    }
+    Ok(())
+}
+
+/// Dilations, batches and lengths around each other and around a workgroup.
+fn interleaved_cases() -> impl Iterator<Item = (usize, usize, usize, bool)> {
+    let cases = [(2, 3, 7), (3, 1, 2), (5, 13, 5), (7, 64, 20), (4, 33, 8)];
+    cases
+        .into_iter()
+        .flat_map(|(d, batch, steps)| [false, true].map(|with_lengths| (d, batch, steps, with_lengths)))
+}
+
+pub(super) fn interleaved_lengths(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for (d, batch, steps, with_lengths) in interleaved_cases() {
+        let lengths: Vec<usize> =
+            (0..batch).map(|b| if with_lengths { b * 7 % (steps + 1) } else { steps }).collect();
+        let groups = element_groups(d * batch, WIDEST[d % 2]);
+        let params = params::InterleavedLengths {
+            batch: batch as u32,
+            dilation: d as u32,
+            steps: steps as u32,
+            groups_x: groups[0],
+        };
+        let kernel = element_kernel(KernelId::InterleavedLengths, &[("LENGTHS", u32::from(with_lengths))]);
+        let given = device_lengths(with_lengths.then_some(&lengths));
+        let found = run_kernel(gpu, &kernel, params, &[&given, &vec![7.0; d * batch]], groups)?;
+
+        let found: Vec<f32> = found[1].iter().map(|word| word.to_bits() as f32).collect();
+        let want = kernel::interleaved_lengths(&lengths, d);
+        let want: Vec<f64> = want.into_iter().map(|length| length as f64).collect();
+        checks.case(format!("d {d} B {batch} T {steps} lengths {with_lengths}"));
+        checks.tensor("lengths", &[("sequence", d), ("row", batch)], &found, &want, Tolerance::EXACT);
+    }
+    Ok(())
+}
+
+pub(super) fn interleaved_rows(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    for (d, batch, steps, with_lengths) in interleaved_cases() {
+        for back in [false, true] {
+            let lengths: Vec<usize> =
+                (0..batch).map(|b| if with_lengths { b * 7 % (steps + 1) } else { steps }).collect();
+            let (columns, axes) = (5, [("slot", d), ("row", batch), ("column", 5)]);
+            let len = d * batch * columns;
+            let groups = element_groups(len, WIDEST[d % 2]);
+            let params = params::InterleavedRows {
+                batch: batch as u32,
+                columns: columns as u32,
+                dilation: d as u32,
+                steps: steps as u32,
+                back: u32::from(back),
+                groups_x: groups[0],
+                ..Default::default()
+            };
+            let kernel = element_kernel(KernelId::InterleavedRows, &[("LENGTHS", u32::from(with_lengths))]);
+            let x = Random::new(27, d as u64).values(len);
+            let given = device_lengths(with_lengths.then_some(&lengths));
+            let found = run_kernel(gpu, &kernel, params, &[&x, &given, &vec![7.0; len]], groups)?;
+
+            let x = Array3::from_shape_vec((d, batch, columns), wide(&x)).expect("as many");
+            let want: Vec<f64> = kernel::interleaved_rows(x.view(), &lengths, back).into_iter().collect();
+            checks.case(format!("d {d} B {batch} T {steps} back {back} lengths {with_lengths}"));
+            checks.tensor("out", &axes, &found[2], &want, Tolerance::EXACT);
+        }
     }
     Ok(())
 }

@@ -239,14 +239,15 @@ fn scan(recurrent: &Recurrent, input: usize, batch: usize, reverse: bool) -> Str
     let shape = |width: usize| format!("[{batch}, {width}]");
 
     let mut read = vec![format!("x(t) {}", shape(input))];
-    let mut states = vec![format!("h({})", ago(1))];
+    let before = recurrent.dilation;
+    let mut states = vec![format!("h({})", ago(before))];
     states.extend(recurrent.skip.map(|k| format!("h({})", ago(k))));
     if cell.has_state() && width == hidden {
-        states.push(format!("c({})", ago(1)));
+        states.push(format!("c({})", ago(before)));
     }
     read.push(format!("{} {}", listed(&states), shape(width)));
     if cell.has_state() && width != hidden {
-        read.push(format!("c({}) {}", ago(1), shape(hidden)));
+        read.push(format!("c({}) {}", ago(before), shape(hidden)));
     }
     read.extend(recurrent.feedback.map(|y| format!("y({}) {}", ago(1), shape(y.output))));
 
@@ -353,6 +354,10 @@ mod tests {
         assert_eq!(
             unrolled(RnnConfig::new(5).skip(4)),
             ["t = 1 .. 11: x(t) [7, 3], h(t-1) and h(t-4) [7, 5] -> h(t) [7, 5]"]
+        );
+        assert_eq!(
+            unrolled(LstmConfig::new(5).dilation(3).direction(Direction::Reverse)),
+            ["t = 11 .. 1: x(t) [7, 3], h(t+3) and c(t+3) [7, 5] -> gates 4 x [7, 5] -> c(t), h(t)"]
         );
         assert_eq!(
             unrolled(GruConfig::new(5).feedback(2, Activation::Tanh)),

@@ -172,6 +172,10 @@ impl Basis {
         settings.window = network.input.or(settings.window);
         settings.hidden = network.hidden.unwrap_or(settings.hidden);
         settings.layers = network.layers.unwrap_or(settings.layers);
+        settings.dilations = network.dilations.clone();
+        if network.layers.is_some() && !network.dilations.is_empty() {
+            return Err(Failure::Usage("dilations say how many layers there are; leave out layers".into()));
+        }
         settings.updates = network.updates.map_or(settings.updates, |updates| updates as u64);
         settings.batch = network.batch.unwrap_or(settings.batch);
         settings.learning_rate = network.lr.unwrap_or(settings.learning_rate);
@@ -286,7 +290,8 @@ impl Options {
             input: settings.window,
             cell: self.network.cell.or(Some(CellChoice::Gru)),
             hidden: Some(settings.hidden),
-            layers: Some(settings.layers),
+            layers: settings.dilations.is_empty().then_some(settings.layers),
+            dilations: settings.dilations.clone(),
             ensemble: Some(settings.members),
             updates: Some(settings.updates as usize),
             batch: Some(settings.batch),

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 const FORMAT: &str = "gatefold";
-/// The newest version. 1 knew lstm, dense, last step and tied layers, 2 neither convolutions nor parallel branches.
-const VERSION: u32 = 3;
+/// The newest version. 1 knew lstm, dense, last step and tied layers, 2 neither convolutions nor parallel branches, 3
+/// no dilation.
+const VERSION: u32 = 4;
 /// The longest description of a network; a layer takes about 50 bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// The largest width; rows of four gates of this width can still be counted in 32 bits.
@@ -47,8 +48,12 @@ pub(super) fn moment_list(path: &Path, moments: &[&str]) -> Result<String, Model
 
 /// The oldest version that can hold a network, so that older programs read whatever they can.
 fn oldest_version(network: &NetworkConfig) -> u32 {
-    let newer = |layer: &Layer| matches!(layer.kind, LayerKind::Conv1d(_) | LayerKind::Merge(_));
-    if network.layers().iter().any(newer) { VERSION } else { 2 }
+    let of_layer = |layer: &Layer| match layer.kind {
+        LayerKind::Recurrent(recurrent) if recurrent.is_dilated() => 4,
+        LayerKind::Conv1d(_) | LayerKind::Merge(_) => 3,
+        _ => 2,
+    };
+    network.layers().iter().map(of_layer).max().unwrap_or(2)
 }
 
 /// The entries of the header's `__metadata__` that both kinds of file have.

@@ -1,5 +1,7 @@
 //! Writes each layer as nodes. Tensors between layers are `[T, B, F]`.
 
+mod dilation;
+
 use super::writer::{Len, Setting, Writer};
 use crate::OnnxError;
 use crate::proto::tensor_proto::DataType;
@@ -160,6 +162,11 @@ impl<'a> Export<'a> {
         ragged: bool,
         bridge: Option<(&Layer, Bridge)>,
     ) -> Result<String, OnnxError> {
+        let mut recurrent = *recurrent;
+        let dilated =
+            recurrent.is_dilated().then(|| self.interleaved(layer, &recurrent, x, ragged)).transpose()?;
+        recurrent.dilation = 1;
+        let (recurrent, x) = (&recurrent, dilated.as_ref().map_or(x, |dilated| &dilated.x));
         let operator = RecurrentOperator::of_layer(recurrent).map_err(|problem| refuse(layer, &problem))?;
         let weights = operator.weights(layer, self.parameters)?;
         let (directions, hidden) = (operator.directions(), recurrent.hidden);
@@ -183,7 +190,7 @@ impl<'a> Export<'a> {
         let c = has_c.then(|| outputs[2].clone());
         self.finals.push(Final { h: outputs[1].clone(), c, directions, hidden });
         let y = &outputs[0];
-        Ok(match recurrent.direction {
+        let output = match recurrent.direction {
             Direction::Forward | Direction::Reverse => {
                 let axis = self.writer.integers(&[1]);
                 self.writer.node("Squeeze", &[y, &axis], vec![])
@@ -201,7 +208,12 @@ impl<'a> Export<'a> {
                 let axis = self.writer.integers(&[1]);
                 self.writer.node("Squeeze", &[&sum, &axis], vec![])
             }
-        })
+        };
+        let Some(dilated) = dilated else { return Ok(output) };
+        let output = self.by_time(&output, &dilated, hidden);
+        let last = self.last_step(&output, false);
+        self.finals.last_mut().expect("it was added above").h = last;
+        Ok(output)
     }
 
     /// The name of an initial state `[D, B, H]`; an empty one means zeros.

@@ -323,6 +323,24 @@ pub fn final_rows<R: Real>(
     })
 }
 
+/// The lengths of the sequences that a dilated scan interleaves, those of each row's first steps first: `[d, B]`.
+pub fn interleaved_lengths(lengths: &[usize], dilation: usize) -> Vec<usize> {
+    let of = |r: usize| lengths.iter().map(move |&len| (r..len).step_by(dilation).count());
+    (0..dilation).flat_map(of).collect()
+}
+
+/// The states of a dilated scan past the ends of rows, `[d, B, H]`: from the order of time to that of the interleaved
+/// sequences, or `back`. The j-th of a row with L steps is one of sequence `(L + j) mod d`.
+pub fn interleaved_rows<R: Real>(x: ArrayView3<R>, lengths: &[usize], back: bool) -> Array3<R> {
+    let mut out = Array3::zeros(x.dim());
+    for ((j, row, column), _) in x.indexed_iter() {
+        let sequence = (lengths[row] + j) % x.dim().0;
+        let (to, from) = if back { (j, sequence) } else { (sequence, j) };
+        out[[to, row, column]] = x[[from, row, column]];
+    }
+    out
+}
+
 /// A scan's output, `[T, B, C]`; zero where a row has no step.
 pub fn scan_output<R: Real>(slots: &Slots<'_>, columns: Range<usize>, h: ArrayView3<R>) -> Array3<R> {
     let first = if slots.reverse { 0 } else { slots.history };

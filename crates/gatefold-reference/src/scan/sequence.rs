@@ -13,10 +13,10 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Zip, s};
 /// The initial or final states of one direction, or their cotangents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct States<R> {
-    /// `[k, B, R]`, the last values of h, oldest first: one, or k with a skip connection.
+    /// `[k, B, R]`, the last values of h, oldest first: one, or k with a skip connection, or d with a dilation.
     pub h: Array3<R>,
-    /// `[B, H]`, an LSTM's cell state.
-    pub c: Option<Array2<R>>,
+    /// `[d, B, H]`, an LSTM's cell state after the last d steps, oldest first: one without a dilation.
+    pub c: Option<Array3<R>>,
     /// `[B, O]`, the last readout, with feedback.
     pub y: Option<Array2<R>>,
 }
@@ -27,7 +27,10 @@ impl<R: Real> States<R> {
         let state = |width| Array2::zeros((batch, width));
         States {
             h: Array3::zeros((recurrence.history(), batch, recurrence.width())),
-            c: recurrence.cell.has_state().then(|| state(recurrence.hidden())),
+            c: recurrence
+                .cell
+                .has_state()
+                .then(|| Array3::zeros((recurrence.dilation, batch, recurrence.hidden()))),
             y: recurrence.feedback.map(|_| state(recurrence.output())),
         }
     }
@@ -38,6 +41,16 @@ impl<R: Real> States<R> {
 
     fn oldest(&self) -> ArrayView2<'_, R> {
         self.h.index_axis(Axis(0), 0)
+    }
+
+    /// The h that the recurrence reads: `h(t-1)`, or `h(t-d)` with a dilation.
+    fn recurs(&self, recurrence: &Recurrence<R>) -> ArrayView2<'_, R> {
+        if recurrence.skip.is_some() { self.newest() } else { self.oldest() }
+    }
+
+    /// The c that goes with it.
+    fn c_recurs(&self) -> Option<ArrayView2<'_, R>> {
+        self.c.as_ref().map(|c| c.index_axis(Axis(0), 0))
     }
 }
 
@@ -98,14 +111,15 @@ pub fn forward<R: Real>(
             recurrence,
             &StepInput {
                 pre_x: pre_x.index_axis(Axis(0), t),
-                h_prev: states.newest(),
-                c_prev: states.c.as_ref().map(|c| c.view()),
+                h_prev: states.recurs(recurrence),
+                c_prev: states.c_recurs(),
                 h_skip: recurrence.skip.map(|_| states.oldest()),
                 y_prev: states.y.as_ref().map(|y| y.view()),
                 active: Some(&active),
             },
         );
-        let after = States { h: shifted(&states.h, &step.h, &active), c: step.c.clone(), y: step.y.clone() };
+        let c = states.c.as_ref().zip(step.c.as_ref()).map(|(states, c)| shifted(states, c, &active));
+        let after = States { h: shifted(&states.h, &step.h, &active), c, y: step.y.clone() };
         let shown = step.y.as_ref().unwrap_or(&step.h);
         for row in (0..batch).filter(|&row| active[row]) {
             output.slice_mut(s![t, row, ..]).assign(&shown.row(row));
@@ -119,7 +133,8 @@ pub fn forward<R: Real>(
     Forward { steps: tapes, output, final_states: states, reverse }
 }
 
-/// The history `[k, B, R]` after a step: in the rows that took it, the oldest h drops out and the new one comes in.
+/// The history `[k, B, R]` of h, or that of c, after a step: in the rows that took it, the oldest value drops out and
+/// the new one comes in.
 fn shifted<R: Real>(history: &Array3<R>, h: &Array2<R>, active: &[bool]) -> Array3<R> {
     let slots = history.dim().0;
     let mut after = history.clone();
@@ -208,56 +223,65 @@ pub fn backward<R: Real>(
             recurrence,
             &StepSaved {
                 saved: tape.step.saved.view(),
-                h_prev: tape.before.newest(),
-                c_prev: tape.before.c.as_ref().map(|c| c.view()),
+                h_prev: tape.before.recurs(recurrence),
+                c_prev: tape.before.c_recurs(),
                 c: tape.step.c.as_ref().map(|c| c.view()),
                 cell: Some(tape.step.cell.view()),
                 active: Some(&tape.active),
             },
             &StepCotangents {
                 d_h: d_h.view(),
-                d_c: d_states.c.as_ref().map(|d| d.view()),
+                d_c: d_states.c.as_ref().map(|d| d.index_axis(Axis(0), d.dim().0 - 1)),
                 d_y: d_states.y.as_ref().map(|d| d.view()),
                 d_pre_next: None,
                 d_pre_skip: None,
             },
         );
         sums.add(weights, t, input.index_axis(Axis(0), t), tape, &back);
-        d_states = before(recurrence, &d_states.h, tape, back);
+        d_states = before(recurrence, &d_states, tape, back);
     }
     Backward { d_initial: d_states, ..sums }
 }
 
-/// The cotangents of the states before a step. `d_history` is that of the history after it, whose newest h is already
-/// in `back`.
+/// The cotangents of the states before a step. `d_after` are those of the states after it, whose newest h and c are
+/// already in `back`.
 fn before<R: Real>(
     recurrence: &Recurrence<R>,
-    d_history: &Array3<R>,
+    d_after: &States<R>,
     tape: &StepTape<R>,
     back: StepBackward<R>,
 ) -> States<R> {
-    let slots = d_history.dim().0;
     let d_prev = &back.d_h_prev + &initial_backward(recurrence, back.d_pre.view());
-    let mut h = d_history.clone();
-    for row in 0..tape.active.len() {
-        // A row that has ended keeps its history; its newest h is handed on like the others.
-        if tape.active[row] {
-            for slot in 1..slots {
-                h.slice_mut(s![slot, row, ..]).assign(&d_history.slice(s![slot - 1, row, ..]));
-            }
-            h.slice_mut(s![0, row, ..]).fill(R::ZERO);
-        } else {
-            h.slice_mut(s![slots - 1, row, ..]).fill(R::ZERO);
-        }
-    }
-    let mut newest = h.index_axis_mut(Axis(0), slots - 1);
-    newest += &d_prev;
+    let read = if recurrence.skip.is_some() { d_after.h.dim().0 - 1 } else { 0 };
+    let mut h = unshifted(&d_after.h, &d_prev, read, &tape.active);
     if recurrence.skip.is_some() {
         let mut oldest = h.index_axis_mut(Axis(0), 0);
         oldest += &skip_backward(recurrence, back.d_pre.view());
     }
+    let c = d_after.c.as_ref().zip(back.d_c_prev);
+    let c = c.map(|(d_after, d_prev)| unshifted(d_after, &d_prev, 0, &tape.active));
     let y = back.d_y_prev.map(|d_y| d_y + feedback_backward(recurrence, back.d_pre.view()));
-    States { h, c: back.d_c_prev, y }
+    States { h, c, y }
+}
+
+/// The chain rule through [`shifted`]. `d_prev [B, R]` goes to the slot `read` that the step read. In a row that has
+/// ended, it is the cotangent of the newest value, handed on like the others.
+fn unshifted<R: Real>(d_history: &Array3<R>, d_prev: &Array2<R>, read: usize, active: &[bool]) -> Array3<R> {
+    let slots = d_history.dim().0;
+    let mut before = d_history.clone();
+    for (row, &active) in active.iter().enumerate() {
+        if !active {
+            before.slice_mut(s![slots - 1, row, ..]).assign(&d_prev.row(row));
+            continue;
+        }
+        for slot in 1..slots {
+            before.slice_mut(s![slot, row, ..]).assign(&d_history.slice(s![slot - 1, row, ..]));
+        }
+        before.slice_mut(s![0, row, ..]).fill(R::ZERO);
+        let mut read = before.slice_mut(s![read, row, ..]);
+        read += &d_prev.row(row);
+    }
+    before
 }
 
 impl<R: Real> Backward<R> {
@@ -305,7 +329,7 @@ impl<R: Real> Backward<R> {
             x.row_mut(row).fill(R::ZERO);
         }
         self.d_w_ih += &matmul_at(d_x.view(), x.view());
-        let mut d_w_hh = matmul_at(d_r.view(), tape.before.newest());
+        let mut d_w_hh = matmul_at(d_r.view(), tape.before.recurs(&weights.recurrence));
         if let Some(reset_h) = &tape.step.reset_h {
             let new = GruGate::New as usize * hidden..;
             d_w_hh.slice_mut(s![new.clone(), ..]).assign(&matmul_at(d_r.slice(s![.., new]), reset_h.view()));
@@ -324,10 +348,10 @@ impl<R: Real> Backward<R> {
             }
         }
         if let (Some(d_peephole), Some(c_prev), Some(c)) =
-            (&mut self.d_peephole, &tape.before.c, &tape.step.c)
+            (&mut self.d_peephole, tape.before.c_recurs(), &tape.step.c)
         {
             for (block, gate) in PEEPHOLE_GATES.into_iter().enumerate() {
-                let seen = if gate == gatefold_model::LstmGate::Output { c } else { c_prev };
+                let seen = if gate == gatefold_model::LstmGate::Output { c.view() } else { c_prev };
                 let lane = gate as usize * hidden;
                 let d_a = back.d_pre.slice(s![.., lane..lane + hidden]);
                 let products = Zip::from(&d_a).and(seen).map_collect(|&d, &c| d * c);

@@ -56,9 +56,10 @@ pub fn forward(
 ) -> Result<RecurrentTape, Error> {
     let forms = forms(layer);
     assert_eq!(initial.len(), forms.len(), "an initial state for every scan");
+    let sequences = scan::Sequences::of(low, layer, x, lengths);
     let mut scans = Vec::new();
     for (form, initial) in forms.into_iter().zip(initial) {
-        let scan = Scan::declare(low, layer, form, x, lengths);
+        let scan = Scan::declare(low, layer, form, x, lengths, sequences);
         scan::put_initial(low, &scan, initial.as_ref());
         scan::forward(low, layer, &scan)?;
         scans.push(scan);
@@ -127,7 +128,10 @@ pub fn configured_initial(low: &mut Lowering<'_>, layer: &Layer, batch: usize) -
                     all
                 };
                 let h = filled("h0", k * batch * described.recurrent_width());
-                let c = described.cell.has_state().then(|| filled("c0", batch * described.hidden));
+                let c = described
+                    .cell
+                    .has_state()
+                    .then(|| filled("c0", described.dilation * batch * described.hidden));
                 Some(ScanState { h, c, y: None })
             }
             InitialState::Learned => {
@@ -138,7 +142,8 @@ pub fn configured_initial(low: &mut Lowering<'_>, layer: &Layer, batch: usize) -
                     Some(all)
                 };
                 let h = repeated(Role::InitialH, "h0", k * batch)?;
-                Some(ScanState { h, c: repeated(Role::InitialC, "c0", batch), y: None })
+                let c = repeated(Role::InitialC, "c0", described.dilation * batch);
+                Some(ScanState { h, c, y: None })
             }
         }
     };

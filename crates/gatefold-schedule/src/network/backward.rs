@@ -223,16 +223,18 @@ fn whole(
     };
     let whole_h = begin(plan, "h", recurrent.history() * step, all.map(|all| all.h));
     if let Some(h) = h {
-        let at = whole_h.part(newest_slot(recurrent, reverse) * step, step);
+        let at = whole_h.part(newest_slot(recurrent.history(), reverse) * step, step);
         match all {
             None => plan.copy(h, at),
             Some(_) => layer::add_into(plan, h, at),
         }
     }
     let whole_c = recurrent.cell.has_state().then(|| {
-        let there = begin(plan, "c", batch * recurrent.hidden, all.and_then(|all| all.c));
+        let step = batch * recurrent.hidden;
+        let there = begin(plan, "c", recurrent.dilation * step, all.and_then(|all| all.c));
         if let Some(c) = c {
-            layer::add_into(plan, c, there);
+            let at = there.part(newest_slot(recurrent.dilation, reverse) * step, step);
+            layer::add_into(plan, c, at);
         }
         there
     });

@@ -55,7 +55,9 @@ pub(super) fn hand_over(
             }
             StateKind::Cell => {
                 let initial = found.initial.get_mut(&target).and_then(|scans| scans[0].as_mut());
-                initial.expect("h comes before c").c = Some(to.span);
+                let name = format!("layer{target}.c_history");
+                let c = repeat(low.plan, &name, to.span, recurrent_of(config, target).dilation);
+                initial.expect("h comes before c").c = Some(c);
             }
         }
     }
@@ -80,7 +82,10 @@ pub(super) fn hand_back(
             StateKind::Hidden => {
                 sum_parts(low.plan, &label, d_scan.h, recurrent_of(config, target).history())
             }
-            StateKind::Cell => d_scan.c.expect("the cell has a state"),
+            StateKind::Cell => {
+                let d_c = d_scan.c.expect("the cell has a state");
+                sum_parts(low.plan, &label, d_c, recurrent_of(config, target).dilation)
+            }
         };
         let mut d = Sequence { span: d_span, ..*to };
         if let LayerKind::Decoder { bridge: Bridge::Dense { activation } } = decoder.kind {

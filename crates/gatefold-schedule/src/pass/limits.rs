@@ -71,6 +71,7 @@ pub fn check_sizes(config: &NetworkConfig, target: &Target, pass: &Pass) -> Resu
         }
         match layer.recurrent() {
             Some(recurrent) => {
+                let steps = steps.checked_next_multiple_of(recurrent.dilation).unwrap_or(usize::MAX);
                 let len = bytes(&[steps, batch, recurrent.hidden, layer::lanes(layer)]);
                 target.check_size(&format!("{label}.gates"), len)?;
             }

@@ -92,7 +92,8 @@ pub fn record(config: &NetworkConfig, target: &Target, recording: &Recording) ->
 /// The most turns of a ring that plans are made for.
 const MAX_TURNS: usize = 64;
 
-/// The number of turns after which every ring of a stream is back where it was: h goes round `k + 1` slots.
+/// The number of turns after which every ring of a stream is back where it was: h goes round `k + 1` slots,
+/// and so does the cell state of a dilated layer.
 ///
 /// # Errors
 /// [`Error::Limit`] for a network whose rings take too many turns to be back together.
@@ -105,7 +106,7 @@ pub fn ring_period(config: &NetworkConfig) -> Result<usize, Error> {
             "a stream".into(),
             "more turns of its rings than can be prepared".into(),
             format!("{MAX_TURNS} turns"),
-            "use fewer skip connections, or skip connections of equal reach",
+            "use fewer skip connections or dilations, or such of equal reach",
         )
     })
 }

@@ -1,3 +1,4 @@
+use super::interleaved::final_by_sequence;
 use super::rows::copy_or_clear;
 use super::{Scan, ScanState};
 use crate::Span;
@@ -21,6 +22,8 @@ pub struct CarriedGradients {
 impl CarriedGradients {
     /// Declares the buffer and puts the gradients of the final state into it.
     pub fn declare(low: &mut Lowering<'_>, scan: &Scan, d_final: Option<&ScanState>) -> Self {
+        let d_final = d_final.map(|&d_final| final_by_sequence(low, scan, d_final));
+        let scan = &*scan.stepped();
         let (form, batch, step_len) = (&scan.form, scan.batch, scan.step_len());
         let readout = form.readout();
         let readout_at = step_len;

@@ -51,6 +51,11 @@ impl Form {
         self.recurrent.history()
     }
 
+    /// d: the steps from a step back to the one whose h and state it reads; k with a skip connection is another matter.
+    pub fn dilation(&self) -> usize {
+        self.recurrent.dilation
+    }
+
     fn described(&self) -> &Cell {
         self.recurrent.cell_of(self.reverse)
     }

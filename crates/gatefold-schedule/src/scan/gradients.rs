@@ -14,8 +14,9 @@ use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 pub fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
     let (form, hidden) = (&scan.form, scan.form.hidden());
     let k = form.history();
-    // The slots of h(t-1), h(t-k) and h(t) at step 0.
-    let (before, skipped, now) = if form.reverse { (1, k, 0) } else { (k - 1, 0, k) };
+    // The slots of h(t-d), h(t-k) and h(t) at step 0.
+    let d = form.dilation();
+    let (before, skipped, now) = if form.reverse { (d, k, 0) } else { (k - d, 0, k) };
     let (own, from_input) = (form.own(), form.input_map());
     let d_pre = scan.d_pre();
     let mut products: Vec<(Role, Matrix, Matrix, LaneMap, &str)> = vec![
@@ -55,7 +56,8 @@ pub fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -
         peephole_gradient(low, scan, d)?;
     }
     let (Some(readout), Some(d_readout)) = (readout, scan.readout) else { return Ok(()) };
-    let d_readout = Matrix::new(d_readout, scan.steps * scan.batch, readout.width);
+    let rows = scan.steps * scan.batch;
+    let d_readout = Matrix::new(d_readout.part(0, rows * readout.width), rows, readout.width);
     let d_readout = Matrix { steps: scan.step_rows(), ..d_readout };
     if let Some(d) = low.parameters.find_gradient(low.plan, layer, readout.weight, form.reverse) {
         let order = Order::columns_units_lanes(LaneMap::same(1), readout.width, hidden);
@@ -77,7 +79,8 @@ fn peephole_gradient(low: &mut Lowering<'_>, scan: &Scan, d: Span) -> Result<(),
     let what = format!("{}.peephole", scan.label);
     let slices = product::row_slices(low.target, &what, rows, hidden)?;
     let parts = low.plan.scratch(format!("{what}.sums"), slices.count * 3 * hidden);
-    let (before, after) = if scan.form.reverse { (batch, 0) } else { (0, batch) };
+    let slots = scan.form.dilation() * batch;
+    let (before, after) = if scan.form.reverse { (slots, 0) } else { (0, slots) };
     low.plan
         .dispatch(
             KernelVariant::new(KernelId::PeepholeGradient, &[("WG_SIZE", ELEMENT_WG_SIZE)]),

@@ -33,13 +33,30 @@ pub fn put_initial(low: &mut Lowering<'_>, scan: &Scan, initial: Option<&ScanSta
         }
     }
     if let Some(state) = scan.state {
-        let c = initial.and_then(|initial| initial.c);
+        let (d, mut c) = (scan.form.dilation(), initial.and_then(|initial| initial.c));
         if scan.lengths.is_none() || !scan.saves {
-            let slot = state.part(scan.initial_state() * scan.step_len(), scan.step_len());
-            copy_or_clear(low.plan, slot, c);
+            if !scan.saves && scan.form.reverse {
+                c = c.map(|c| scan.by_sequence(low.plan, "c_initial", c));
+            }
+            let slots = state.part(scan.initial_state() * scan.step_len(), d * scan.step_len());
+            copy_or_clear(low.plan, slots, c);
         } else {
             let columns = Columns { begin: 0, len: scan.form.hidden() };
-            initial_rows(low.plan, scan, state, (columns, columns.len), (1, 1), c);
+            initial_rows(low.plan, scan, state, (columns, columns.len), (d, d), c);
+        }
+    }
+}
+
+impl Scan {
+    /// A state that lies within a scan's own buffer may begin where no binding can; then this is a copy of it.
+    pub(super) fn aligned(&self, plan: &mut Plan, name: &str, from: Span) -> Span {
+        match plan.bind(from) {
+            (from, 0) => from,
+            _ => {
+                let aligned = plan.scratch(format!("{}.{name}", self.label), from.len);
+                plan.copy(from, aligned);
+                aligned
+            }
         }
     }
 }
@@ -84,15 +101,7 @@ fn initial_rows(
         groups_x,
         ..Default::default()
     };
-    // A state that lies within a scan's own buffer may begin where no binding can.
-    let from = from.map(|from| match plan.bind(from) {
-        (from, 0) => from,
-        _ => {
-            let aligned = plan.scratch(format!("{}.initial_aligned", scan.label), from.len);
-            plan.copy(from, aligned);
-            aligned
-        }
-    });
+    let from = from.map(|from| scan.aligned(plan, "initial_aligned", from));
     let bindings = [from.into(), scan.lengths(), into.into()];
     plan.dispatch(KernelVariant::new(KernelId::InitialRows, &consts), params, &bindings, groups);
 }
@@ -113,12 +122,13 @@ pub fn states_after(low: &mut Lowering<'_>, scan: &Scan, steps: usize) -> ScanSt
         final_rows(low.plan, scan, "h_final", (scan.h, form.width()), form.own(), (k, k), steps)
     };
     let c = scan.state.map(|state| {
-        let columns = Columns { begin: 0, len: form.hidden() };
+        let (d, columns) = (form.dilation(), Columns { begin: 0, len: form.hidden() });
         match (scan.saves, same_ends) {
-            (false, _) => state,
-            (true, true) => state.part(last * scan.step_len(), scan.step_len()),
+            (false, _) if form.reverse => state,
+            (false, _) => scan.by_time(low.plan, "c_final", state),
+            (true, true) => state.part(last * scan.step_len(), d * scan.step_len()),
             (true, false) => {
-                final_rows(low.plan, scan, "c_final", (state, columns.len), columns, (1, 1), steps)
+                final_rows(low.plan, scan, "c_final", (state, columns.len), columns, (d, d), steps)
             }
         }
     });

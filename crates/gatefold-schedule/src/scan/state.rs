@@ -5,7 +5,7 @@ use crate::{Plan, Span};
 pub struct ScanState {
     /// `[k, B, R]`, the slot of the smallest t first.
     pub h: Span,
-    /// `[B, H]`, if the cell has a state.
+    /// `[d, B, H]`, if the cell has a state, in the same order.
     pub c: Option<Span>,
     /// `[B, O]`, if an output is fed back.
     pub y: Option<Span>,

@@ -279,7 +279,8 @@ impl<'a> Callers<'a> {
                 &[("slots", recurrent.history()), ("batch", batch), ("h", width)],
             )?;
             if let Some(c) = &found.c {
-                self.take(place("c"), c, &[("batch", batch), ("c", recurrent.hidden)])?;
+                let all = [("slots", recurrent.dilation), ("batch", batch), ("c", recurrent.hidden)];
+                self.take(place("c"), c, if recurrent.is_dilated() { &all } else { &all[1..] })?;
             }
             if let Some(y) = &found.y {
                 self.take(place("y"), y, &[("batch", batch), ("y", recurrent.scan_width())])?;

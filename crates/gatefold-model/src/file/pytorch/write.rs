@@ -32,7 +32,7 @@ pub fn write(path: impl AsRef<Path>, model: &Model, names: &[&str]) -> Result<()
 /// # Errors
 /// [`ModelError::Config`] names the layer and the option that PyTorch's modules lack: coupled gates, peepholes, other
 /// activations, clipping, a GRU that resets before the product, a reverse scan alone, summed directions, initial states
-/// other than zeros, skip connections, feedback. Also if `names` does not have one distinct name per module, or if the
+/// other than zeros, skip connections, dilation, feedback. Also if `names` does not have one distinct name per module, or if the
 /// parameters are not the network's.
 pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, ArrayD<f32>>, ModelError> {
     model.parameters.check(&model.config)?;
@@ -157,7 +157,17 @@ fn split(spec: &ParameterSpec) -> (String, String) {
 /// The first property of a recurrent layer that PyTorch's modules lack.
 fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
     let Recurrent {
-        cell, reverse_cell, hidden, projection, clip, direction, initial, skip, feedback, ..
+        cell,
+        reverse_cell,
+        hidden,
+        projection,
+        clip,
+        direction,
+        initial,
+        skip,
+        dilation,
+        feedback,
+        ..
     } = *recurrent;
     let gates = match cell {
         Cell::Rnn { activation: Activation::Tanh | Activation::Relu } => None,
@@ -186,6 +196,7 @@ fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
             InitialState::Learned => Some("a learned initial state".into()),
         })
         .or_else(|| skip.map(|k| format!("a skip connection from h(t-{k})")))
+        .or_else(|| recurrent.is_dilated().then(|| format!("a dilation of {dilation}")))
         .or_else(|| feedback.map(|_| "feedback of its output".into()))
         .or_else(|| {
             projection
