@@ -1,5 +1,5 @@
-use crate::evaluate::fold_constants;
 use crate::graph::{Graph, Port};
+use crate::walk::fold_constants;
 use crate::{OnnxError, Session, Tensor, read};
 use bytes::Bytes;
 use gatefold::Device;

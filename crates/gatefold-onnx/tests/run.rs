@@ -109,7 +109,7 @@ fn time_major(tensor: &Tensor, layout: Layout) -> Array3<f32> {
         Tensor::F32(array) => array.clone(),
         Tensor::I64(array) => array.mapv(|token| token as f32).insert_axis(Axis(2)),
         Tensor::I32(array) => array.mapv(|token| token as f32).insert_axis(Axis(2)),
-        Tensor::Bool(_) => panic!("numbers expected"),
+        _ => panic!("numbers expected"),
     };
     let array: Array3<f32> = match layout {
         Layout::OneStep => array.insert_axis(Axis(0)).into_dimensionality().unwrap(),

@@ -3,7 +3,7 @@
 use super::trace::{Content, Rows, Source, rows};
 use super::{BATCH, GivenState, Imported, Layout, MOST_STEPS, STEPS, Value, Values};
 use crate::graph::{Axis, Graph, Port};
-use crate::operators::Convolution;
+use crate::operators::{Budget, Convolution};
 use crate::recurrent::{RecurrentOperator, Weights};
 use crate::tensor::{Tensor, volume};
 use crate::{ElementType, OnnxError};
@@ -60,6 +60,7 @@ pub(super) struct Chain<'a> {
     width: usize,
     pub(super) lengths: Option<String>,
     pub(super) states: Vec<GivenState>,
+    pub(super) budget: Budget,
 }
 
 impl<'a> Chain<'a> {
@@ -84,6 +85,7 @@ impl<'a> Chain<'a> {
             width: 1,
             lengths: None,
             states: Vec::new(),
+            budget: Budget::walking(graph.stored()),
         };
         for port in &graph.inputs {
             let value = if port == main { chain.sequences(port, layout)? } else { chain.other(port)? };
@@ -403,7 +405,7 @@ fn steps_of(graph: &Graph) -> usize {
         let weight = node.input_name(1).and_then(|name| graph.constants.get(name));
         let conv = weight.and_then(|weight| Convolution::of_node(node, weight.shape()).ok());
         conv.map_or(steps, |conv| {
-            (steps - 1).saturating_mul(conv.stride).saturating_add(conv.reach()).min(MOST_STEPS)
+            (steps - 1).saturating_mul(conv.stride[0]).saturating_add(conv.reach(0)).min(MOST_STEPS)
         })
     })
 }
