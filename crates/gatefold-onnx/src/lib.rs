@@ -50,5 +50,6 @@ pub use export::{ExportOptions, export, save, write};
 pub use graph::{Axis, Port};
 pub use import::{GivenState, Imported, Layout};
 pub use model::OnnxModel;
+pub use operators::supported_operators;
 pub use session::Session;
 pub use tensor::{ElementType, Tensor};

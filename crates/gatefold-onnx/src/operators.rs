@@ -43,6 +43,12 @@ pub(crate) const LISTS: [&str; 7] = [
     "SequenceLength",
 ];
 
+/// The names of the operators that models may use, after their domain if that is not ONNX's own.
+pub fn supported_operators() -> impl Iterator<Item = &'static str> {
+    let others = RECURRENT.into_iter().chain(CONTROL).chain(LISTS);
+    others.chain(table::OPERATORS.iter().map(|operator| operator.name))
+}
+
 pub(crate) fn is_supported(operator: &str) -> bool {
     is_recurrent(operator)
         || CONTROL.contains(&operator)

@@ -22,8 +22,8 @@ use layer::Layer;
 /// The most bytes of all tensors alive at one time while a graph runs on large inputs.
 const MAX_LIVE: usize = 2 << 30;
 /// The most of them however small the model and its inputs are, and for each element of those.
-const BASE_LIVE: usize = 256 << 20;
-const LIVE_FOR_EACH: usize = 16 << 10;
+const BASE_LIVE: usize = 64 << 20;
+const LIVE_FOR_EACH: usize = 4 << 10;
 /// The most trips of all loops in a run, beyond one for each element that is given.
 const MAX_TRIPS: usize = 1 << 20;
 

@@ -283,14 +283,14 @@ impl Recipe {
         let input = call.required(0)?;
         let name = input_name(0);
         if to == ElementType::Bool {
-            let zero = match input {
-                Tensor::F32(_) => Tensor::F32(arr0(0.0).into_dyn()),
-                Tensor::U8(_) => Tensor::U8(arr0(0).into_dyn()),
-                Tensor::I8(_) => Tensor::I8(arr0(0).into_dyn()),
-                _ => Tensor::I32(arr0(0).into_dyn()),
-            };
-            self.constant("zero", &zero)?;
-            self.node("Equal", &[&name, "zero"], "is_zero", &[]);
+            if let Tensor::F32(_) = input {
+                self.number("zero", 0.0)?;
+                self.node("Equal", &[&name, "zero"], "is_zero", &[]);
+            } else {
+                self.constant("zero", &Tensor::I32(arr0(0).into_dyn()))?;
+                self.node("Cast", &[&name], "whole", &[("to", Attribute::Int(DataType::Int32 as i64))]);
+                self.node("Equal", &["whole", "zero"], "is_zero", &[]);
+            }
             self.node("Not", &["is_zero"], &output_name(0), &[]);
             return Ok(());
         }

@@ -12,7 +12,7 @@ const BASE_WORK: u64 = 1 << 36;
 const MEETINGS: u64 = 16;
 /// The arithmetic, and the elements, that may be computed of constants while a model is read, however small it is.
 const BASE_FOLDING_WORK: u64 = 1 << 31;
-const BASE_FOLDED: u64 = 1 << 24;
+const BASE_FOLDED: u64 = 1 << 23;
 /// The least that an operator counts for.
 pub(crate) const CALL_WORK: u64 = 1 << 12;
 /// The attributes that can hold the value of a Constant.

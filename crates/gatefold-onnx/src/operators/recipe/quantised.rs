@@ -54,7 +54,10 @@ impl Recipe {
         };
         self.number("least", least)?;
         self.number("most", most)?;
-        self.node("Div", &[x, "scale"], "scaled", &[]);
+        // By one number the library does not divide, it multiplies by the reciprocal.
+        self.node("Shape", &[x], "shape", &[]);
+        self.node("Expand", &["scale", "shape"], "scales", &[]);
+        self.node("Div", &[x, "scales"], "scaled", &[]);
         self.node("Round", &["scaled"], "whole", &[]);
         self.node("Add", &["whole", "zero"], "moved", &[]);
         self.node("Clip", &["moved", "least", "most"], "bounded", &[]);
