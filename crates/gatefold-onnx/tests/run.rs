@@ -17,15 +17,14 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx")
 }
 
-/// The names of all models except the one with an unsupported operator.
+/// The names of all models.
 fn names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder())
         .unwrap()
         .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".onnx")?.to_string()))
-        .filter(|name| name != "keras3_gru_18")
         .collect();
     names.sort();
-    assert_eq!(names.len(), 74, "the fixtures are there");
+    assert_eq!(names.len(), 75, "the fixtures are there");
     names
 }
 

@@ -143,13 +143,13 @@ impl<'a> Chain<'a> {
                         Axis::Fixed(len) => *len,
                         // The batch is the axis before the units; the other axes have to be fixed.
                         _ if axis + 2 == shape.len() => self.batch,
-                        _ => return Err(format!("the input {port}: expected [directions, batch, units]")),
+                        _ => return Err(second_input(port)),
                     });
                 }
                 let source = self.source(Content::Given(port.name.clone()), lens)?;
                 Ok(Value::Traced(self.sources[source].ids()))
             }
-            _ => Err(format!("the input {port} is neither sequences nor lengths nor states")),
+            _ => Err(second_input(port)),
         }
     }
 
@@ -372,6 +372,14 @@ impl<'a> Chain<'a> {
         parameters.check(&config)?;
         Ok((config, parameters))
     }
+}
+
+/// The refusal of an input that a network does not have.
+fn second_input(port: &Port) -> String {
+    format!(
+        "the input {port} is a second input of data; a network has one, beside lengths [batch] and initial states \
+         [directions, batch, units]"
+    )
 }
 
 /// The description of a layer, as a user would write it.

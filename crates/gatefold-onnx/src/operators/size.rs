@@ -69,20 +69,18 @@ impl Budget {
 
     /// Takes what one use of an operator needs.
     pub(crate) fn spend(&mut self, need: Need) -> Result<(), String> {
-        let refuse = |what: &str, needed: u64, left: u64| {
-            format!(
-                "it needs {what} {needed}, and of what a model of this size on inputs of this size may ask for {left} are left"
-            )
+        let refuse = |needed: u64, what: &str, left: u64| {
+            format!("it needs {needed} {what}; a model and inputs of this size may ask for {left} more")
         };
         let work = need.work.max(CALL_WORK);
         self.work =
-            self.work.checked_sub(work).ok_or_else(|| refuse("arithmetic in the order of", work, self.work))?;
+            self.work.checked_sub(work).ok_or_else(|| refuse(work, "steps of arithmetic", self.work))?;
         self.elements = self
             .elements
             .checked_sub(need.elements)
-            .ok_or_else(|| refuse("elements:", need.elements, self.elements))?;
+            .ok_or_else(|| refuse(need.elements, "elements", self.elements))?;
         match need.elements > self.room {
-            true => Err(refuse("elements:", need.elements, self.room)),
+            true => Err(refuse(need.elements, "elements", self.room)),
             false => Ok(()),
         }
     }

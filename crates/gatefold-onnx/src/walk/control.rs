@@ -3,7 +3,7 @@
 use super::{Cell, Host, Program, Step, Value, Work};
 use crate::graph::{Axis, Graph, Port};
 use crate::operators;
-use crate::tensor::{ElementType, Tensor, map_tensor};
+use crate::tensor::{ElementType, Tensor, map_tensor, volume};
 use crate::OnnxError;
 use ndarray::{ArrayD, Axis as AxisOf, IxDyn, arr0};
 
@@ -226,7 +226,7 @@ fn stacked(mut tensors: Vec<Tensor>, port: &Port, axis: usize, reversed: bool) -
         }};
     }
     Ok(match tensors.first() {
-        None => nothing(port),
+        None => nothing(port)?,
         Some(Tensor::F32(_)) => all!(F32),
         Some(Tensor::I64(_)) => all!(I64),
         Some(Tensor::I32(_)) => all!(I32),
@@ -236,19 +236,20 @@ fn stacked(mut tensors: Vec<Tensor>, port: &Port, axis: usize, reversed: bool) -
     })
 }
 
-/// The stack of no trips.
-fn nothing(port: &Port) -> Tensor {
-    let known = |axis: &Axis| if let Axis::Fixed(len) = axis { (*len).min(1 << 10) } else { 0 };
-    let lens: Vec<usize> = [0].into_iter().chain(port.shape.iter().flatten().take(8).map(known)).collect();
+/// The stack of no trips; axes of unknown length are empty.
+fn nothing(port: &Port) -> Result<Tensor, String> {
+    let known = |axis: &Axis| if let Axis::Fixed(len) = axis { *len } else { 0 };
+    let lens: Vec<usize> = [0].into_iter().chain(port.shape.iter().flatten().map(known)).collect();
+    volume(&lens)?;
     let shape = IxDyn(&lens);
-    match port.element.map_or(ElementType::F32, ElementType::stored) {
+    Ok(match port.element.map_or(ElementType::F32, ElementType::stored) {
         ElementType::I64 => Tensor::I64(ArrayD::zeros(shape)),
         ElementType::I32 => Tensor::I32(ArrayD::zeros(shape)),
         ElementType::Bool => Tensor::Bool(ArrayD::from_elem(shape, false)),
         ElementType::U8 => Tensor::U8(ArrayD::zeros(shape)),
         ElementType::I8 => Tensor::I8(ArrayD::zeros(shape)),
         _ => Tensor::F32(ArrayD::zeros(shape)),
-    }
+    })
 }
 
 /// Checks that a node has the graphs that its operator runs.

@@ -7,6 +7,7 @@ use crate::operators::Need;
 use crate::recurrent::{INITIAL_C, INITIAL_H, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X, numbers};
 use crate::tensor::{Tensor, volume};
 use gatefold::Network;
+use ndarray::{ArrayD, IxDyn};
 
 /// A recurrent node as a network.
 #[derive(Debug)]
@@ -52,6 +53,9 @@ impl Layer {
         let array = |name: &str, at: usize| numbers(name, input(at)).map_err(|problem| node.error(problem));
         let x = array("X", X)?.ok_or_else(|| node.error("its input X is missing"))?;
         let features = network.config().input();
+        if let Some(results) = nothing(operator, x.shape(), features, *hidden) {
+            return Ok(results);
+        }
         if x.is_empty() || x.ndim() != 3 || x.shape()[2] != features {
             let axes = if operator.batch_first { "batch, steps" } else { "steps, batch" };
             let found = x.shape();
@@ -91,4 +95,19 @@ fn need(operator: &RecurrentOperator, [steps, batch, features, hidden]: [usize; 
     let each = gates.saturating_mul((features + hidden) as u64);
     let work = elements.saturating_mul(each).saturating_add((steps as u64).saturating_mul(crate::operators::CALL_WORK));
     Ok(Need { elements: elements.saturating_mul(2), work })
+}
+
+/// The results for a batch of no rows; `None` for any other input.
+fn nothing(operator: &RecurrentOperator, x: &[usize], features: usize, hidden: usize) -> Option<Vec<Tensor>> {
+    let (steps, directions) = match *x {
+        [0, steps, width] if operator.batch_first && width == features => (steps, operator.directions()),
+        [steps, 0, width] if !operator.batch_first && width == features => (steps, operator.directions()),
+        _ => return None,
+    };
+    let (y, state) = match operator.batch_first {
+        true => (vec![0, steps, directions, hidden], vec![0, directions, hidden]),
+        false => (vec![steps, directions, 0, hidden], vec![directions, 0, hidden]),
+    };
+    let empty = |shape: &[usize]| Tensor::F32(ArrayD::zeros(IxDyn(shape)));
+    Some(vec![empty(&y), empty(&state), empty(&state)])
 }

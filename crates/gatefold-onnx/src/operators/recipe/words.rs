@@ -4,6 +4,7 @@ use super::super::library::{input_name, output_name};
 use super::super::{Call, axis};
 use super::Recipe;
 use crate::graph::Attribute;
+use crate::proto::tensor_proto::DataType;
 use crate::tensor::Tensor;
 use ndarray::arr1;
 
@@ -79,6 +80,35 @@ impl Recipe {
         self.node("Unsqueeze", &[&input_name(1), "last"], "column", &[]);
         self.node("MatMul", &[&input_name(0), "column"], "columns", &[]);
         self.node("Squeeze", &["columns", "last"], &output_name(0), &[]);
+        Ok(())
+    }
+
+    /// A zero point may be a list of one number, which the library takes for one of a row.
+    pub(super) fn matmul_integer(&mut self, call: &Call) -> Result<(), String> {
+        self.as_written(call)?;
+        let lone = |at: &usize| call.optional(*at).is_some_and(|zero| zero.shape() == [1]);
+        for at in [2, 3].into_iter().filter(lone) {
+            let name = format!("zero{at}");
+            let (node, inputs) = (self.nodes.len() - 1, input_name(at));
+            self.nodes[node].input[at] = name.clone();
+            self.node("Squeeze", &[&inputs], &name, &[]);
+            self.nodes.rotate_right(1);
+        }
+        Ok(())
+    }
+
+    /// Indices and the depth may be of any type.
+    pub(super) fn one_hot(&mut self, call: &Call) -> Result<(), String> {
+        self.as_written(call)?;
+        let whole = [("to", Attribute::Int(DataType::Int32 as i64))];
+        for at in [0, 1] {
+            let name = format!("whole{at}");
+            if let Some(node) = self.nodes.last_mut() {
+                node.input[at] = name.clone();
+            }
+            self.node("Cast", &[&input_name(at)], &name, &whole);
+            self.nodes.rotate_right(1);
+        }
         Ok(())
     }
 
