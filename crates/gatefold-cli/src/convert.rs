@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// atomically.
 ///
 /// An ONNX model becomes a network if it is a chain of layers that Gatefold has, whichever program wrote it; any other
-/// ONNX model can still be run. From a checkpoint only the network is taken, not the state of its training.
+/// ONNX model can often still be run. From a checkpoint only the network is taken, not the state of its training.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// The model: .safetensors, .pt, .pth or .onnx
@@ -121,7 +121,8 @@ fn check_options(arguments: &Arguments, kind: Kind) -> Result<(), Failure> {
 /// The network equal to an ONNX model; notes the inputs and outputs that get other names.
 fn network(path: &Path, onnx: &OnnxModel, notes: &mut Vec<String>) -> Result<Model, Failure> {
     let imported = onnx.import().map_err(|error| {
-        Failure::failed(format!("{}: {error}; gatefold run can run the model as it is", path.display()))
+        let runs = if onnx.runs_on_example() { "; gatefold run can run the model as it is" } else { "" };
+        Failure::failed(format!("{}: {error}{runs}", path.display()))
     })?;
     let mut renamed = vec![
         format!("{} ({}) is input", imported.input.0, layout(imported.input.1)),

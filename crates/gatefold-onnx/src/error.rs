@@ -21,7 +21,7 @@ pub enum OnnxError {
         source: std::io::Error,
     },
     /// An unsupported operator.
-    #[error("node {node}: the operator {operator} is not supported{others}; supported are {supported}")]
+    #[error("node {node}: the operator {operator} is not supported{others}; docs/onnx.md lists those that are")]
     Operator {
         /// The node's name, or that of its first output if it has none.
         node: String,
@@ -29,8 +29,6 @@ pub enum OnnxError {
         operator: String,
         /// The model's other unsupported operators, as in `, nor are Loop, Range`; empty if there are none.
         others: String,
-        /// The names of the supported operators.
-        supported: String,
     },
     /// A node that breaks its operator's rules, or whose inputs do not fit it.
     #[error("node {node} ({operator}): {problem}")]

@@ -63,13 +63,15 @@ pub(crate) enum Attribute {
     Floats(Vec<f32>),
     Texts(Vec<String>),
     Tensor(Tensor),
+    Graph(Box<Graph>),
 }
 
 /// One use of an operator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Node {
     /// Its name, or that of its first output if it has none.
     pub(crate) name: String,
+    /// Its operator, after the operator's domain if that is not ONNX's own.
     pub(crate) operator: String,
     /// `None` for an optional input that is left out.
     pub(crate) inputs: Vec<Option<String>>,
@@ -158,15 +160,44 @@ impl Node {
         }
     }
 
+    pub(crate) fn graph(&self, key: &str) -> Result<&Graph, String> {
+        match self.attributes.get(key) {
+            Some(Attribute::Graph(graph)) => Ok(graph),
+            _ => Err(self.wrong(key, "a graph")),
+        }
+    }
+
+    /// The graphs inside this node.
+    pub(crate) fn graphs(&self) -> impl Iterator<Item = &Graph> {
+        self.attributes.values().filter_map(|attribute| match attribute {
+            Attribute::Graph(graph) => Some(&**graph),
+            _ => None,
+        })
+    }
+
+    /// The same, to change.
+    pub(crate) fn graphs_mut(&mut self) -> impl Iterator<Item = &mut Graph> {
+        self.attributes.values_mut().filter_map(|attribute| match attribute {
+            Attribute::Graph(graph) => Some(&mut **graph),
+            _ => None,
+        })
+    }
+
+    /// The names that the node reads, those that its graphs take from around it included.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        let captured = self.graphs().flat_map(|graph| &graph.captures);
+        self.inputs.iter().flatten().chain(captured).map(String::as_str)
+    }
+
     pub(crate) fn input_name(&self, at: usize) -> Option<&str> {
         self.inputs.get(at).and_then(Option::as_deref)
     }
 }
 
 /// A checked graph.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Graph {
-    /// The version of ONNX's operators, 7 to 22.
+    /// The version of ONNX's operators.
     pub(crate) opset: i64,
     /// The inputs that a caller gives; initialised inputs are constants instead.
     pub(crate) inputs: Vec<Port>,
@@ -175,10 +206,12 @@ pub(crate) struct Graph {
     pub(crate) constants: BTreeMap<String, Tensor>,
     /// In an order in which each node comes after those it reads from.
     pub(crate) nodes: Vec<Node>,
+    /// The names that a graph inside a node takes from the graphs around it.
+    pub(crate) captures: BTreeSet<String>,
 }
 
 impl Graph {
-    /// Checks the names and puts the nodes in order.
+    /// Checks the names and puts the nodes in order. A name that is not defined belongs to a graph around this one.
     pub(crate) fn new(
         opset: i64,
         inputs: Vec<Port>,
@@ -202,24 +235,22 @@ impl Graph {
         }
         // Kahn's algorithm; of several nodes that are ready, the first in the file comes first.
         let mut waits_for: Vec<usize> = vec![0; nodes.len()];
+        let mut captures = BTreeSet::new();
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
         for (place, node) in nodes.iter().enumerate() {
-            let read: BTreeSet<&str> = node.inputs.iter().flatten().map(String::as_str).collect();
+            let read: BTreeSet<&str> = node.reads().collect();
             for input in read {
                 if let Some(&source) = maker.get(input) {
                     readers[source].push(place);
                     waits_for[place] += 1;
                 } else if !defined.contains(input) {
-                    return Err(format!(
-                        "node {} ({}): its input {input} is not defined",
-                        node.name, node.operator
-                    ));
+                    captures.insert(input.to_owned());
                 }
             }
         }
         for port in &outputs {
             if !defined.contains(port.name.as_str()) && !maker.contains_key(port.name.as_str()) {
-                return Err(format!("the output {} is not defined", port.name));
+                captures.insert(port.name.clone());
             }
         }
         let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&place| waits_for[place] == 0).collect();
@@ -242,6 +273,21 @@ impl Graph {
         }
         let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
         let nodes = order.into_iter().filter_map(|place| nodes[place].take()).collect();
-        Ok(Graph { opset, inputs, outputs, constants, nodes })
+        Ok(Graph { opset, inputs, outputs, constants, nodes, captures })
+    }
+
+    /// Refuses a whole model that reads a name which nothing defines.
+    pub(crate) fn closed(self) -> Result<Graph, String> {
+        let Some(name) = self.captures.first() else { return Ok(self) };
+        Err(match self.nodes.iter().find(|node| node.reads().any(|read| read == name)) {
+            Some(node) => format!("node {} ({}): its input {name} is not defined", node.name, node.operator),
+            None => format!("the output {name} is not defined"),
+        })
+    }
+
+    /// The elements of all constants, those of the graphs inside included.
+    pub(crate) fn stored(&self) -> usize {
+        let own: usize = self.constants.values().map(Tensor::len).sum();
+        own + self.nodes.iter().flat_map(Node::graphs).map(Graph::stored).sum::<usize>()
     }
 }

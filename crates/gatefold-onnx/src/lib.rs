@@ -1,6 +1,6 @@
 //! Reads, runs and writes ONNX models.
 //!
-//! [`OnnxModel::read`] reads a model of opset 7 to 22 and checks all of it: nothing in a file is trusted.
+//! [`OnnxModel::read`] reads a model of opset 7 to 28 and checks all of it: nothing in a file is trusted.
 //! [`OnnxModel::run`] runs it on a device once, [`OnnxModel::on`] as often as you like. [`OnnxModel::import`] turns a
 //! model that is a chain of this engine's layers into a network that can be trained and saved. [`save`], [`write()`] and
 //! [`export`] make a model of a network for other programs to run.
@@ -23,15 +23,15 @@
 //! # Ok::<(), gatefold_onnx::OnnxError>(())
 //! ```
 //!
-//! Tensors may be float32, int64, int32 and bool; other types, such as double or float16, are refused by name.
-//! Supported operators are RNN, GRU and LSTM with every attribute, input and output, and those that exporters write
-//! around them.
+//! RNN, GRU and LSTM run on the device with every attribute, input and output. The operators around them are computed by
+//! the library rten; the page docs/onnx.md of the repository lists them. Tensors may be float32, float16 and float64
+//! (which are computed in float32), int64 and int32 (in 32 bits), int8, uint8 and bool.
 
 mod census;
 mod error;
-mod evaluate;
 mod export;
 mod external;
+mod functions;
 pub mod gates;
 mod graph;
 mod import;
@@ -43,11 +43,13 @@ mod read;
 pub mod recurrent;
 mod session;
 mod tensor;
+mod walk;
 
 pub use error::OnnxError;
 pub use export::{ExportOptions, export, save, write};
 pub use graph::{Axis, Port};
 pub use import::{GivenState, Imported, Layout};
 pub use model::OnnxModel;
+pub use operators::supported_operators;
 pub use session::Session;
 pub use tensor::{ElementType, Tensor};

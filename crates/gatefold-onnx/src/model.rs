@@ -1,6 +1,7 @@
-use crate::evaluate::fold_constants;
-use crate::graph::{Graph, Port};
-use crate::{OnnxError, Session, Tensor, read};
+use crate::graph::{Axis, Graph, Port};
+use crate::tensor::volume;
+use crate::walk::fold_constants;
+use crate::{ElementType, OnnxError, Session, Tensor, read};
 use bytes::Bytes;
 use gatefold::Device;
 use std::collections::BTreeMap;
@@ -70,8 +71,34 @@ impl OnnxModel {
         self.on(device).run(inputs)
     }
 
+    /// Whether the model runs on small inputs of ones, on the CPU. One that does not may still run on others.
+    pub fn runs_on_example(&self) -> bool {
+        let inputs = self.inputs().iter().map(|port| Some((port.name.clone(), example(port)?)));
+        let Some(inputs) = inputs.collect::<Option<_>>() else { return false };
+        Device::cpu().is_ok_and(|device| self.run(&device, inputs).is_ok())
+    }
+
     /// The name that the program that wrote the model gives itself.
     pub fn maker(&self) -> &str {
         &self.maker
     }
+}
+
+/// The most elements of an example.
+const MOST_OF_EXAMPLE: usize = 1 << 20;
+
+/// Ones for an input, two of each axis that the model does not fix; `None` if it is large.
+fn example(port: &Port) -> Option<Tensor> {
+    let len = |axis: &Axis| if let Axis::Fixed(len) = axis { *len } else { 2 };
+    let lens: Vec<usize> = port.shape.iter().flatten().map(len).collect();
+    volume(&lens).ok().filter(|&len| len <= MOST_OF_EXAMPLE)?;
+    let shape = ndarray::IxDyn(&lens);
+    Some(match port.element {
+        Some(ElementType::I64) => Tensor::I64(ndarray::ArrayD::ones(shape)),
+        Some(ElementType::I32) => Tensor::I32(ndarray::ArrayD::ones(shape)),
+        Some(ElementType::Bool) => Tensor::Bool(ndarray::ArrayD::from_elem(shape, true)),
+        Some(ElementType::U8) => Tensor::U8(ndarray::ArrayD::ones(shape)),
+        Some(ElementType::I8) => Tensor::I8(ndarray::ArrayD::ones(shape)),
+        _ => Tensor::F32(ndarray::ArrayD::ones(shape)),
+    })
 }

@@ -1,93 +1,74 @@
-//! The operators that exporters write around recurrent layers, on arrays. The recurrent ones are in `recurrent`.
+//! The operators on arrays: which there are, what they may cost, and how a library computes them.
+//!
+//! `table.rs` lists them. `size.rs` says how large a result becomes before it is computed, `library.rs` computes it with
+//! rten, one small model per node, and `recipe.rs` writes that model, in other words where the library means something
+//! else than ONNX. The recurrent operators are in `recurrent`, those that contain graphs in `walk`.
 
 mod convolution;
-mod elementwise;
-mod product;
-mod shape;
-mod slicing;
+mod library;
+mod recipe;
+mod size;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use crate::graph::Node;
 use crate::tensor::Tensor;
-use ndarray::ArrayD;
+use gatefold_model::Activation;
+
+pub(crate) use convolution::Convolution;
+pub(crate) use library::{Given, Kernel};
+pub(crate) use size::{Budget, CALL_WORK, Need};
 
 /// A node about to run.
+#[derive(Clone)]
 pub(crate) struct Call<'a> {
     pub(crate) node: &'a Node,
     pub(crate) opset: i64,
     pub(crate) inputs: Vec<Option<&'a Tensor>>,
 }
 
-pub(crate) use convolution::Convolution;
-pub(crate) use elementwise::function_of;
-
-type Run = fn(&Call) -> Result<Vec<Tensor>, String>;
-
-/// Every operator but the recurrent ones, by name.
-///
-/// Less, Not, ReduceProd and ReverseSequence occur in Keras' exports. Our own dense layers are exported with functions
-/// other than relu, tanh and sigmoid too.
-const PLAIN: [(&str, Run); 35] = [
-    ("Add", elementwise::add),
-    ("Cast", elementwise::cast),
-    ("Concat", slicing::concat),
-    ("Constant", shape::constant),
-    ("ConstantOfShape", shape::constant_of_shape),
-    ("Conv", convolution::conv),
-    ("Dropout", elementwise::dropout),
-    ("Elu", elementwise::function),
-    ("Expand", shape::expand),
-    ("Gather", slicing::gather),
-    ("Gemm", product::gemm),
-    ("HardSigmoid", elementwise::function),
-    ("Identity", elementwise::identity),
-    ("LeakyRelu", elementwise::function),
-    ("Less", elementwise::less),
-    ("MatMul", product::mat_mul),
-    ("Mul", elementwise::mul),
-    ("Not", elementwise::not),
-    ("ReduceProd", elementwise::reduce_prod),
-    ("Pad", convolution::pad),
-    ("Relu", elementwise::function),
-    ("Reshape", shape::reshape),
-    ("ReverseSequence", slicing::reverse_sequence),
-    ("Shape", shape::shape),
-    ("Sigmoid", elementwise::function),
-    ("Slice", slicing::slice),
-    ("Softmax", elementwise::softmax),
-    ("Softplus", elementwise::function),
-    ("Softsign", elementwise::function),
-    ("Split", slicing::split),
-    ("Squeeze", shape::squeeze),
-    ("Tanh", elementwise::function),
-    ("ThresholdedRelu", elementwise::function),
-    ("Transpose", shape::transpose),
-    ("Unsqueeze", shape::unsqueeze),
-];
-
 /// The operators that run as layers on the engine.
 pub(crate) const RECURRENT: [&str; 3] = ["RNN", "GRU", "LSTM"];
+/// The operators that contain graphs.
+pub(crate) const CONTROL: [&str; 3] = ["If", "Loop", "Scan"];
+/// The operators on lists of tensors.
+pub(crate) const LISTS: [&str; 7] = [
+    "ConcatFromSequence",
+    "SequenceAt",
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SequenceLength",
+];
+
+/// The names of the operators that models may use, after their domain if that is not ONNX's own.
+pub fn supported_operators() -> impl Iterator<Item = &'static str> {
+    let others = RECURRENT.into_iter().chain(CONTROL).chain(LISTS);
+    others.chain(table::OPERATORS.iter().map(|operator| operator.name))
+}
 
 pub(crate) fn is_supported(operator: &str) -> bool {
-    is_recurrent(operator) || PLAIN.iter().any(|(name, _)| *name == operator)
+    is_recurrent(operator)
+        || CONTROL.contains(&operator)
+        || LISTS.contains(&operator)
+        || table::find(operator).is_some()
+}
+
+/// Whether an operator computes arrays of arrays.
+pub(crate) fn is_plain(operator: &str) -> bool {
+    table::find(operator).is_some()
 }
 
 pub(crate) fn is_recurrent(operator: &str) -> bool {
     RECURRENT.contains(&operator)
 }
 
-pub(crate) fn names() -> String {
-    let names: Vec<&str> = RECURRENT.into_iter().chain(PLAIN.iter().map(|(name, _)| *name)).collect();
-    names.join(", ")
-}
-
-/// Runs a plain operator; returns one tensor for each of its outputs.
-pub(crate) fn run(call: &Call) -> Result<Vec<Tensor>, String> {
-    match PLAIN.iter().find(|(name, _)| *name == call.node.operator) {
-        Some((_, run)) => run(call),
-        None => Err("it is not an operator on arrays".into()),
-    }
+/// Runs an operator on arrays once; returns one tensor for each of its outputs.
+pub(crate) fn run(call: &Call, budget: &mut Budget) -> Result<Vec<Tensor>, String> {
+    let given = call.inputs.iter().map(|input| input.map(Given::Lent)).collect();
+    Kernel::default().run(call.node, call.opset, given, budget)
 }
 
 impl<'a> Call<'a> {
@@ -99,11 +80,8 @@ impl<'a> Call<'a> {
         self.optional(at).ok_or_else(|| format!("its input {at} is missing"))
     }
 
-    pub(crate) fn f32(&self, at: usize) -> Result<&'a ArrayD<f32>, String> {
-        match self.required(at)? {
-            Tensor::F32(array) => Ok(array),
-            other => Err(format!("input {at}: expected float32, found {}", other.element())),
-        }
+    pub(crate) fn shape(&self, at: usize) -> Result<&'a [usize], String> {
+        Ok(self.required(at)?.shape())
     }
 
     /// A list of whole numbers, or a single one.
@@ -119,22 +97,11 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A value that was an attribute and became an input with opset `since`.
-    pub(crate) fn attribute_or_input(
-        &self,
-        key: &str,
-        since: i64,
-        at: usize,
-    ) -> Result<Option<Vec<i64>>, String> {
-        if self.opset < since {
-            Ok(self.node.ints(key)?.map(<[i64]>::to_vec))
-        } else if self.node.attributes.contains_key(key) {
-            Err(format!(
-                "attribute {key}: it is an input since opset {since}; this model uses opset {}",
-                self.opset
-            ))
-        } else {
-            self.integers(at)
+    /// A list of whole numbers that was an attribute and became an input later.
+    pub(crate) fn attribute_or_input(&self, key: &str, at: usize) -> Result<Option<Vec<i64>>, String> {
+        match self.node.attributes.contains_key(key) {
+            true => Ok(self.node.ints(key)?.map(<[i64]>::to_vec)),
+            false => self.integers(at),
         }
     }
 }
@@ -149,16 +116,6 @@ pub(crate) fn axis(value: i64, axes: usize) -> Result<usize, String> {
     }
 }
 
-/// Axes without repetition, in increasing order.
-pub(crate) fn axes(values: &[i64], count: usize) -> Result<Vec<usize>, String> {
-    let mut places = values.iter().map(|&value| axis(value, count)).collect::<Result<Vec<_>, _>>()?;
-    places.sort_unstable();
-    if places.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(format!("axes {values:?} name an axis twice"));
-    }
-    Ok(places)
-}
-
 /// The common shape of two that broadcast, by NumPy's rule.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let axes = a.len().max(b.len());
@@ -170,4 +127,23 @@ pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> 
             _ => Err(format!("shapes {a:?} and {b:?} do not broadcast")),
         })
         .collect()
+}
+
+/// The activation that an operator is, with its `alpha` and `beta`; `None` if it is none.
+pub(crate) fn function_of(node: &Node) -> Result<Option<Activation>, String> {
+    let number = |key: &str, default: f32| Ok::<_, String>(node.float(key)?.unwrap_or(default));
+    Ok(Some(match &*node.operator {
+        "Elu" => Activation::Elu { alpha: number("alpha", 1.0)? },
+        "HardSigmoid" => {
+            Activation::HardSigmoid { alpha: number("alpha", 0.2)?, beta: number("beta", 0.5)? }
+        }
+        "LeakyRelu" => Activation::LeakyRelu { alpha: number("alpha", 0.01)? },
+        "ThresholdedRelu" => Activation::ThresholdedRelu { alpha: number("alpha", 1.0)? },
+        "Relu" => Activation::Relu,
+        "Sigmoid" => Activation::Sigmoid,
+        "Softplus" => Activation::Softplus,
+        "Softsign" => Activation::Softsign,
+        "Tanh" => Activation::Tanh,
+        _ => return Ok(None),
+    }))
 }

@@ -9,8 +9,9 @@ use crate::proto::tensor_shape_proto::dimension::Value as Dimension;
 use crate::proto::type_proto::Value as Type;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::tensor::{MAX_AXES, Tensor, volume};
-use crate::{ElementType, OnnxError, census, operators};
+use crate::{ElementType, OnnxError, census, functions, operators};
 use bytes::Bytes;
+use half::f16;
 use ndarray::{ArrayD, IxDyn};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +24,10 @@ mod tests;
 const MAX_FILE_BYTES: u64 = 2 << 30;
 /// The longest name of a tensor, node or attribute.
 const MAX_NAME_BYTES: usize = 4096;
-/// Supported versions of the file format: 3 introduced operator versions, 13 is that of the schema in `schema/`.
-const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=13;
+/// Supported versions of the file format: 3 introduced operator versions, 14 that of onnx 1.23.
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
 /// Supported versions of the operators.
-pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
+pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// Reads a graph, and the name that the file gives its maker.
 pub(crate) fn model_file(path: &Path) -> Result<(Graph, String), OnnxError> {
@@ -44,7 +45,7 @@ pub(crate) fn model_file(path: &Path) -> Result<(Graph, String), OnnxError> {
 pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxError> {
     let file = |problem: String| OnnxError::File { path: path.into(), problem };
     census::check(&bytes).map_err(file)?;
-    let model = ModelProto::decode(bytes)
+    let mut model = ModelProto::decode(bytes)
         .map_err(|error| file(format!("not an ONNX model, or a truncated one: {error}")))?;
     if !IR_VERSIONS.contains(&model.ir_version) {
         return Err(file(format!(
@@ -67,30 +68,40 @@ pub(crate) fn model(bytes: Bytes, path: &Path) -> Result<(Graph, String), OnnxEr
             )));
         }
     };
+    functions::inline(&mut model).map_err(file)?;
     let graph = model.graph.ok_or_else(|| file("the model has no graph".into()))?;
     let mut external = External::beside(path);
-    let graph = Reading { path, opset, external: &mut external }.graph(graph)?;
+    let graph = Reading { path, opset, external: &mut external }.graph(&graph)?.closed().map_err(file)?;
     let mut maker = [model.producer_name, model.producer_version].join(" ");
     maker.retain(|character| !character.is_control());
     Ok((graph, maker.trim().into()))
 }
 
-/// The operator of a node if it is not supported, with its domain if that is not ONNX's own.
-fn unsupported(node: &NodeProto) -> Option<String> {
-    let own = node.domain.is_empty() || node.domain == "ai.onnx";
-    match (own, operators::is_supported(&node.op_type)) {
-        (true, true) => None,
-        (true, false) => Some(node.op_type.clone()),
-        (false, _) => Some(format!("{}.{}", node.domain, node.op_type)),
+/// A node's operator, after its domain if that is not ONNX's own.
+fn operator_of(node: &NodeProto) -> String {
+    match &*node.domain {
+        "" | "ai.onnx" => node.op_type.clone(),
+        domain => format!("{domain}.{}", node.op_type),
+    }
+}
+
+/// The unsupported operators of nodes and of the graphs inside them.
+fn unsupported(nodes: &[NodeProto], found: &mut BTreeSet<String>) {
+    for node in nodes {
+        found.extend(Some(operator_of(node)).filter(|operator| !operators::is_supported(operator)));
+        for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+            unsupported(&graph.node, found);
+        }
     }
 }
 
 /// Completes an error about one operator with the other unsupported ones, so that users see them all at once.
 fn with_others(error: OnnxError, nodes: &[NodeProto]) -> OnnxError {
     const SHOWN: usize = 8;
-    let OnnxError::Operator { node, operator, supported, .. } = error else { return error };
-    let names: BTreeSet<String> =
-        nodes.iter().filter_map(unsupported).filter(|name| *name != operator).collect();
+    let OnnxError::Operator { node, operator, .. } = error else { return error };
+    let mut names = BTreeSet::new();
+    unsupported(nodes, &mut names);
+    names.remove(&operator);
     let printable = |name: &&String| name.len() <= 40 && !name.contains(char::is_control);
     let names: Vec<&str> = names.iter().filter(printable).take(SHOWN).map(String::as_str).collect();
     let others = match &names[..] {
@@ -98,7 +109,7 @@ fn with_others(error: OnnxError, nodes: &[NodeProto]) -> OnnxError {
         [one] => format!(", nor is {one}"),
         more => format!(", nor are {}", more.join(", ")),
     };
-    OnnxError::Operator { node, operator, others, supported }
+    OnnxError::Operator { node, operator, others }
 }
 
 struct Reading<'a> {
@@ -123,7 +134,7 @@ impl Reading<'_> {
         )))
     }
 
-    fn graph(&mut self, graph: GraphProto) -> Result<Graph, OnnxError> {
+    fn graph(&mut self, graph: &GraphProto) -> Result<Graph, OnnxError> {
         if !graph.sparse_initializer.is_empty() {
             return Err(self.error("sparse tensors are not supported; export dense ones"));
         }
@@ -152,6 +163,19 @@ impl Reading<'_> {
         Graph::new(self.opset, inputs, outputs, constants, nodes).map_err(|problem| self.error(problem))
     }
 
+    /// A graph inside a node, whose inputs and outputs may be of any type.
+    fn inner(&mut self, graph: &GraphProto) -> Result<Graph, OnnxError> {
+        let mut graph = graph.clone();
+        let is_tensor = |port: &ValueInfoProto| {
+            matches!(port.r#type.as_ref().and_then(|r#type| r#type.value.as_ref()), Some(Type::TensorType(tensor))
+                if DataType::try_from(tensor.elem_type).ok().and_then(element_of).is_some())
+        };
+        for port in graph.input.iter_mut().chain(&mut graph.output).filter(|port| !is_tensor(port)) {
+            port.r#type = None;
+        }
+        self.graph(&graph)
+    }
+
     fn node(&mut self, node: &NodeProto) -> Result<Node, OnnxError> {
         let optional = |names: &[String]| -> Vec<Option<String>> {
             names.iter().map(|name| (!name.is_empty()).then(|| name.clone())).collect()
@@ -165,9 +189,9 @@ impl Reading<'_> {
             Some(first) if node.name.is_empty() => first.clone(),
             _ => node.name.clone(),
         };
-        if let Some(operator) = unsupported(node) {
-            let (others, supported) = (String::new(), operators::names());
-            return Err(OnnxError::Operator { node: name, operator, others, supported });
+        let operator = operator_of(node);
+        if !operators::is_supported(&operator) {
+            return Err(OnnxError::Operator { node: name, operator, others: String::new() });
         }
         let mut attributes = BTreeMap::new();
         for attribute in &node.attribute {
@@ -189,7 +213,9 @@ impl Reading<'_> {
                 )));
             }
         }
-        Ok(Node { name, operator: node.op_type.clone(), inputs: optional(&node.input), outputs, attributes })
+        let node = Node { name, operator, inputs: optional(&node.input), outputs, attributes };
+        crate::walk::check(&node).map_err(|problem| node.error(problem))?;
+        Ok(node)
     }
 
     fn attribute(&mut self, attribute: &AttributeProto) -> Result<Attribute, OnnxError> {
@@ -210,9 +236,10 @@ impl Reading<'_> {
                 Some(tensor) => Attribute::Tensor(self.tensor(tensor)?),
                 None => return Err(self.error("expected a tensor, found none")),
             },
-            Ok(AttributeType::Graph | AttributeType::Graphs) => {
-                return Err(self.error("a graph inside a graph is not supported"));
-            }
+            Ok(AttributeType::Graph) => match &attribute.g {
+                Some(graph) => Attribute::Graph(Box::new(self.inner(graph)?)),
+                None => return Err(self.error("expected a graph, found none")),
+            },
             Ok(other) => return Err(self.error(format!("its type {} is not supported", other.as_str_name()))),
             Err(_) => return Err(self.error(format!("its type {} is unknown", attribute.r#type))),
         })
@@ -241,18 +268,10 @@ impl Reading<'_> {
     }
 
     fn element(&self, name: &str, code: i32) -> Result<ElementType, OnnxError> {
-        Ok(match DataType::try_from(code) {
-            Ok(DataType::Float) => ElementType::F32,
-            Ok(DataType::Int64) => ElementType::I64,
-            Ok(DataType::Int32) => ElementType::I32,
-            Ok(DataType::Bool) => ElementType::Bool,
-            other => {
-                let found = other.map_or_else(|_| code.to_string(), |other| other.as_str_name().into());
-                return Err(self.error(format!(
-                    "{name}: expected elements of type FLOAT, INT64, INT32 or BOOL, found {found}; export the model in \
-                     float32"
-                )));
-            }
+        let named = DataType::try_from(code);
+        named.ok().and_then(element_of).ok_or_else(|| {
+            let found = named.map_or_else(|_| code.to_string(), |other| other.as_str_name().into());
+            self.error(format!("{name}: elements of type {found} are not supported; export the model in float32"))
         })
     }
 
@@ -271,8 +290,9 @@ impl Reading<'_> {
         }
         let width = match element {
             ElementType::F32 | ElementType::I32 => 4,
-            ElementType::I64 => 8,
-            ElementType::Bool => 1,
+            ElementType::I64 | ElementType::F64 => 8,
+            ElementType::F16 => 2,
+            ElementType::Bool | ElementType::U8 | ElementType::I8 => 1,
         };
         let shape: Option<Vec<usize>> = tensor.dims.iter().map(|&len| usize::try_from(len).ok()).collect();
         let extent = shape.as_ref().and_then(|shape| {
@@ -306,48 +326,71 @@ impl Reading<'_> {
         };
         let typed = match element {
             ElementType::F32 => tensor.float_data.len(),
+            ElementType::F64 => tensor.double_data.len(),
             ElementType::I64 => tensor.int64_data.len(),
-            ElementType::I32 | ElementType::Bool => tensor.int32_data.len(),
+            _ => tensor.int32_data.len(),
         };
         let found = raw.map_or(typed, |raw| raw.len() / width);
         if found != len || raw.is_some_and(|raw| raw.len() % width != 0) {
             return Err(refuse(format!("shape {shape:?} has {len} elements, its data has {found}")));
         }
-        let int32 = || tensor.int32_data.iter().copied();
-        let result = match (element, raw) {
-            (ElementType::F32, None) => array(&shape, tensor.float_data.clone()).map(Tensor::F32),
-            (ElementType::F32, Some(raw)) => {
-                array(&shape, raw.chunks_exact(4).map(|bytes| f32::from_le_bytes(first(bytes))).collect())
-                    .map(Tensor::F32)
-            }
-            (ElementType::I64, None) => array(&shape, tensor.int64_data.clone()).map(Tensor::I64),
-            (ElementType::I64, Some(raw)) => {
-                array(&shape, raw.chunks_exact(8).map(|bytes| i64::from_le_bytes(first(bytes))).collect())
-                    .map(Tensor::I64)
-            }
-            (ElementType::I32, None) => array(&shape, int32().collect()).map(Tensor::I32),
-            (ElementType::I32, Some(raw)) => {
-                array(&shape, raw.chunks_exact(4).map(|bytes| i32::from_le_bytes(first(bytes))).collect())
-                    .map(Tensor::I32)
-            }
-            (ElementType::Bool, None) => {
-                array(&shape, int32().map(|value| value != 0).collect()).map(Tensor::Bool)
-            }
-            (ElementType::Bool, Some(raw)) => {
-                array(&shape, raw.iter().map(|&byte| byte != 0).collect()).map(Tensor::Bool)
-            }
-        };
-        result.map_err(refuse)
+        values(tensor, element, &shape, raw).map_err(refuse)
     }
+}
+
+/// The type of a tensor's elements in a file, if it is supported.
+pub(crate) fn element_of(code: DataType) -> Option<ElementType> {
+    Some(match code {
+        DataType::Float => ElementType::F32,
+        DataType::Float16 => ElementType::F16,
+        DataType::Double => ElementType::F64,
+        DataType::Int64 => ElementType::I64,
+        DataType::Int32 => ElementType::I32,
+        DataType::Bool => ElementType::Bool,
+        DataType::Uint8 => ElementType::U8,
+        DataType::Int8 => ElementType::I8,
+        _ => return None,
+    })
+}
+
+/// The values of a tensor, as many as its shape has, from raw bytes or from the field of its type. Smaller types share
+/// the field of int32; float16 and double become f32.
+fn values(
+    tensor: &TensorProto,
+    element: ElementType,
+    shape: &[usize],
+    raw: Option<&[u8]>,
+) -> Result<Tensor, String> {
+    let int32 = &tensor.int32_data;
+    fn of<const N: usize, T: Copy, U>(
+        shape: &[usize],
+        raw: Option<&[u8]>,
+        from_bytes: impl Fn([u8; N]) -> U,
+        typed: &[T],
+        from_field: impl Fn(T) -> U,
+    ) -> Result<ArrayD<U>, String> {
+        array(shape, match raw {
+            Some(raw) => raw.as_chunks().0.iter().map(|&bytes| from_bytes(bytes)).collect(),
+            None => typed.iter().map(|&value| from_field(value)).collect(),
+        })
+    }
+    Ok(match element {
+        ElementType::F32 => Tensor::F32(of(shape, raw, f32::from_le_bytes, &tensor.float_data, |value| value)?),
+        ElementType::F64 => {
+            Tensor::F32(of(shape, raw, |b| f64::from_le_bytes(b) as f32, &tensor.double_data, |value| value as f32)?)
+        }
+        ElementType::F16 => {
+            let half = |bits: u16| f16::from_bits(bits).to_f32();
+            Tensor::F32(of(shape, raw, |b| half(u16::from_le_bytes(b)), int32, |value| half(value as u16))?)
+        }
+        ElementType::I64 => Tensor::I64(of(shape, raw, i64::from_le_bytes, &tensor.int64_data, |value| value)?),
+        ElementType::I32 => Tensor::I32(of(shape, raw, i32::from_le_bytes, int32, |value| value)?),
+        ElementType::Bool => Tensor::Bool(of(shape, raw, |[byte]| byte != 0, int32, |value| value != 0)?),
+        ElementType::U8 => Tensor::U8(of(shape, raw, |[byte]| byte, int32, |value| value as u8)?),
+        ElementType::I8 => Tensor::I8(of(shape, raw, |[byte]| byte as i8, int32, |value| value as i8)?),
+    })
 }
 
 fn array<T>(shape: &[usize], values: Vec<T>) -> Result<ArrayD<T>, String> {
     ArrayD::from_shape_vec(IxDyn(shape), values).map_err(|error| format!("its shape {shape:?}: {error}"))
-}
-
-/// The `N` bytes of a chunk of that length.
-fn first<const N: usize>(chunk: &[u8]) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(chunk);
-    bytes
 }

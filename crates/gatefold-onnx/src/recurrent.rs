@@ -144,10 +144,11 @@ impl RecurrentOperator {
     }
 
     /// Sets the activations of all directions by name. Those with an alpha or beta take the next value of
-    /// `activation_alpha` or `activation_beta`; once these run out, the default of ONNX's operator of the same name.
+    /// `activation_alpha` or `activation_beta`; once these run out, the default of ONNX's operator of the same name. Values that are left over are ignored, as
+    /// onnxruntime does.
     ///
     /// # Errors
-    /// A message for a wrong number of names, an unknown name, or more values than the activations take.
+    /// A message for a wrong number of names, or an unknown name.
     pub fn activations(
         mut self,
         names: &[String],
@@ -167,10 +168,6 @@ impl RecurrentOperator {
             .iter()
             .map(|name| activation(name, &mut alpha, &mut beta))
             .collect::<Result<Vec<_>, _>>()?;
-        let left = [("activation_alpha", alpha.len()), ("activation_beta", beta.len())];
-        if let Some((key, count)) = left.into_iter().find(|(_, count)| *count > 0) {
-            return Err(format!("attribute {key}: {count} more values than the activations take"));
-        }
         self.activations = all.chunks(one).map(<[Activation]>::to_vec).collect();
         Ok(self)
     }

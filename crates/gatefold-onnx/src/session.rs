@@ -1,9 +1,8 @@
-use crate::evaluate::evaluate;
-use crate::graph::{Axis, Node, Port};
-use crate::recurrent::{INITIAL_C, INITIAL_H, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X, numbers};
-use crate::tensor::{Tensor, volume};
+use crate::graph::{Axis, Port};
+use crate::tensor::Tensor;
+use crate::walk::{Host, Program, Value};
 use crate::{ElementType, OnnxError, OnnxModel};
-use gatefold::{Device, Network};
+use gatefold::Device;
 use std::collections::BTreeMap;
 
 /// A model ready to run on a device.
@@ -11,107 +10,53 @@ use std::collections::BTreeMap;
 pub struct Session<'a> {
     model: &'a OnnxModel,
     device: Device,
-    /// The networks of nodes with constant weights, by the node's position.
-    networks: BTreeMap<usize, Layer>,
-}
-
-/// A recurrent node as a network.
-#[derive(Debug)]
-struct Layer {
-    operator: RecurrentOperator,
-    hidden: usize,
-    network: Network,
+    program: Program<'a>,
+    /// Elements of weights.
+    stored: usize,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(model: &'a OnnxModel, device: &Device) -> Session<'a> {
-        Session { model, device: device.clone(), networks: BTreeMap::new() }
+        let (program, stored) = (Program::new(&model.graph), model.graph.stored());
+        Session { model, device: device.clone(), program, stored }
     }
 
     /// Runs the model: takes its inputs and returns its outputs, by name. RNN, GRU and LSTM run on the device, all
     /// other operators on the host. Whole numbers may be int32 or int64 and are converted to the type that the model
-    /// expects.
+    /// expects; the values of float16 and float64 inputs and outputs are float32.
     ///
     /// # Errors
     /// [`OnnxError::Input`] for an input that is missing, unknown or does not fit; [`OnnxError::Node`] for the first
-    /// node whose inputs do not fit it; [`OnnxError::Engine`] for an error of the device.
+    /// node whose inputs do not fit it, or that asks for too much memory or arithmetic for inputs of this size;
+    /// [`OnnxError::Engine`] for an error of the device.
     pub fn run(&mut self, inputs: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, OnnxError> {
-        let model = self.model;
-        let inputs = checked(&model.graph.inputs, inputs)?;
-        evaluate(&model.graph, inputs, &mut |place, node, given| self.recurrent(place, node, given))
-    }
-
-    fn recurrent(
-        &mut self,
-        place: usize,
-        node: &Node,
-        given: &[Option<&Tensor>],
-    ) -> Result<Vec<Tensor>, OnnxError> {
-        let graph = &self.model.graph;
-        let constant = |at: usize| node.input_name(at).is_none_or(|name| graph.constants.contains_key(name));
-        let kept = WEIGHTS.into_iter().all(constant);
-        let mut layer = match self.networks.remove(&place) {
-            Some(layer) => layer,
-            None => {
-                let operator =
-                    RecurrentOperator::of_node(node, graph.opset).map_err(|problem| node.error(problem))?;
-                let weights = operator.weights_of_node(node, given).map_err(|problem| node.error(problem))?;
-                let network = operator.network(&weights);
-                let (config, parameters) = network.map_err(|error| node.error(error.to_string()))?;
-                let network = Network::with_parameters(&self.device, &config, &parameters)?;
-                Layer { operator, hidden: weights.r.dim().2, network }
-            }
-        };
-        let results = run(node, &mut layer, given);
-        if kept {
-            self.networks.insert(place, layer);
-        }
-        results
+        let inputs = checked(&self.model.graph.inputs, inputs)?;
+        let given = inputs.iter().map(Tensor::len).sum();
+        let mut host = Host::new(&self.device, given, self.stored);
+        let inputs = inputs.into_iter().map(Value::Tensor).collect();
+        let program = &mut self.program;
+        // Inside the library's own threads, calls of its operators cost a tenth.
+        let results = rten::thread_pool().run(move || program.run(inputs, &mut host))?;
+        let outputs = self.model.graph.outputs.iter().zip(results);
+        outputs
+            .map(|(port, value)| match value {
+                Value::Tensor(tensor) => Ok((port.name.clone(), tensor)),
+                Value::List(_) => Err(OnnxError::Input {
+                    name: port.name.clone(),
+                    expected: "a tensor".into(),
+                    found: "a list of tensors".into(),
+                }),
+            })
+            .collect()
     }
 }
 
-/// Runs a recurrent node.
-fn run(node: &Node, layer: &mut Layer, given: &[Option<&Tensor>]) -> Result<Vec<Tensor>, OnnxError> {
-    let Layer { operator, hidden, network } = layer;
-    let input = |at: usize| given.get(at).copied().flatten();
-    let array = |name: &str, at: usize| numbers(name, input(at)).map_err(|problem| node.error(problem));
-    let x = array("X", X)?.ok_or_else(|| node.error("its input X is missing"))?;
-    let features = network.config().input();
-    if x.is_empty() || x.ndim() != 3 || x.shape()[2] != features {
-        let axes = if operator.batch_first { "batch, steps" } else { "steps, batch" };
-        let found = x.shape();
-        return Err(node.error(format!("X: expected [{axes}, {features}], none of them 0, found {found:?}")));
-    }
-    let lengths = match input(SEQUENCE_LENS) {
-        None => None,
-        Some(tensor) => {
-            let lengths = tensor.integers().filter(|_| tensor.shape().len() == 1);
-            Some(lengths.ok_or_else(|| node.error("sequence_lens: expected a list of whole numbers"))?)
-        }
-    };
-    // Problems of the operator are reported for this node; errors of the device stay as they are.
-    let named = |error: OnnxError| match error {
-        OnnxError::Recurrent { problem, .. } => node.error(problem),
-        other => other,
-    };
-    let sequences = operator.sequences(x, lengths.as_deref()).map_err(named)?;
-    let (steps, batch) = (sequences.steps(), sequences.batch());
-    volume(&[steps, operator.directions(), batch, *hidden]).map_err(|problem| node.error(problem))?;
-    let (h, c) = (array("initial_h", INITIAL_H)?, array("initial_c", INITIAL_C)?);
-    let states = operator.states(h, c, batch, *hidden).map_err(named)?;
-    let forward = network.forward(&sequences, Some(&states))?;
-    let outputs = operator.outputs(forward.output, forward.states, sequences.lengths());
-    let mut results = vec![Tensor::from(outputs.y), Tensor::from(outputs.y_h)];
-    results.extend(outputs.y_c.map(Tensor::from));
-    Ok(results)
-}
-
-/// Checks that the inputs are exactly those of the model, each of its type and shape.
+/// Checks that the inputs are exactly those of the model, each of its type and shape; returns them in its order.
 fn checked(
     ports: &[Port],
     mut given: BTreeMap<String, Tensor>,
-) -> Result<BTreeMap<String, Tensor>, OnnxError> {
-    let mut inputs = BTreeMap::new();
+) -> Result<Vec<Tensor>, OnnxError> {
+    let mut inputs = Vec::with_capacity(ports.len());
     let mut named: BTreeMap<&str, usize> = BTreeMap::new();
     for port in ports {
         let wrong =
@@ -136,7 +81,7 @@ fn checked(
             }
         }
         let problem = wrong(found());
-        inputs.insert(port.name.clone(), as_element(tensor, port.element).ok_or(problem)?);
+        inputs.push(as_element(tensor.in_order(), port.element).ok_or(problem)?);
     }
     match given.pop_first() {
         Some((name, tensor)) => {
@@ -152,7 +97,7 @@ fn checked(
 fn as_element(tensor: Tensor, element: Option<ElementType>) -> Option<Tensor> {
     match (tensor, element) {
         (tensor, None) => Some(tensor),
-        (tensor, Some(element)) if tensor.element() == element => Some(tensor),
+        (tensor, Some(element)) if tensor.element() == element.stored() => Some(tensor),
         (Tensor::I32(array), Some(ElementType::I64)) => Some(Tensor::I64(array.mapv(i64::from))),
         (Tensor::I64(array), Some(ElementType::I32)) => {
             let narrow = array.iter().all(|&value| i32::try_from(value).is_ok());

@@ -1,4 +1,4 @@
-use ndarray::{ArrayD, IxDyn};
+use ndarray::ArrayD;
 use std::fmt;
 
 /// The most axes that a tensor may have.
@@ -12,17 +12,21 @@ pub(crate) const MAX_EMPTY: usize = 1 << 20;
 /// An array, row-major, of one of the element types that models of recurrent networks use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tensor {
-    /// ONNX's FLOAT.
+    /// ONNX's FLOAT; also its FLOAT16 and DOUBLE, which are computed in f32.
     F32(ArrayD<f32>),
     /// ONNX's INT64: shapes, axes, indices, lengths.
     I64(ArrayD<i64>),
     /// ONNX's INT32: lengths of sequences.
     I32(ArrayD<i32>),
-    /// ONNX's BOOL: the training mode of a dropout.
+    /// ONNX's BOOL: masks, conditions.
     Bool(ArrayD<bool>),
+    /// ONNX's UINT8: quantised values, images.
+    U8(ArrayD<u8>),
+    /// ONNX's INT8: quantised weights.
+    I8(ArrayD<i8>),
 }
 
-/// The type of a [`Tensor`]'s elements.
+/// The type of a [`Tensor`]'s elements, or that of a model's input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElementType {
     /// `float32`
@@ -33,6 +37,33 @@ pub enum ElementType {
     I32,
     /// `bool`
     Bool,
+    /// `uint8`
+    U8,
+    /// `int8`
+    I8,
+    /// `float16`, of a port only: its tensors are [`Tensor::F32`]
+    F16,
+    /// `float64`, of a port only: its tensors are [`Tensor::F32`]
+    F64,
+}
+
+impl ElementType {
+    /// The type of the tensors that hold such elements.
+    pub fn stored(self) -> ElementType {
+        match self {
+            ElementType::F16 | ElementType::F64 => ElementType::F32,
+            other => other,
+        }
+    }
+
+    /// The bytes of a stored element.
+    pub(crate) fn bytes(self) -> usize {
+        match self.stored() {
+            ElementType::I64 => 8,
+            ElementType::Bool | ElementType::U8 | ElementType::I8 => 1,
+            _ => 4,
+        }
+    }
 }
 
 impl fmt::Display for ElementType {
@@ -42,6 +73,10 @@ impl fmt::Display for ElementType {
             ElementType::I64 => "int64",
             ElementType::I32 => "int32",
             ElementType::Bool => "bool",
+            ElementType::U8 => "uint8",
+            ElementType::I8 => "int8",
+            ElementType::F16 => "float16",
+            ElementType::F64 => "float64",
         })
     }
 }
@@ -54,6 +89,8 @@ macro_rules! map_tensor {
             $crate::Tensor::I64($array) => $crate::Tensor::I64($result),
             $crate::Tensor::I32($array) => $crate::Tensor::I32($result),
             $crate::Tensor::Bool($array) => $crate::Tensor::Bool($result),
+            $crate::Tensor::U8($array) => $crate::Tensor::U8($result),
+            $crate::Tensor::I8($array) => $crate::Tensor::I8($result),
         }
     };
 }
@@ -67,6 +104,8 @@ impl Tensor {
             Tensor::I64(array) => array.shape(),
             Tensor::I32(array) => array.shape(),
             Tensor::Bool(array) => array.shape(),
+            Tensor::U8(array) => array.shape(),
+            Tensor::I8(array) => array.shape(),
         }
     }
 
@@ -77,6 +116,8 @@ impl Tensor {
             Tensor::I64(array) => array.len(),
             Tensor::I32(array) => array.len(),
             Tensor::Bool(array) => array.len(),
+            Tensor::U8(array) => array.len(),
+            Tensor::I8(array) => array.len(),
         }
     }
 
@@ -92,6 +133,8 @@ impl Tensor {
             Tensor::I64(_) => ElementType::I64,
             Tensor::I32(_) => ElementType::I32,
             Tensor::Bool(_) => ElementType::Bool,
+            Tensor::U8(_) => ElementType::U8,
+            Tensor::I8(_) => ElementType::I8,
         }
     }
 
@@ -100,7 +143,7 @@ impl Tensor {
         match self {
             Tensor::I64(array) => Some(array.iter().copied().collect()),
             Tensor::I32(array) => Some(array.iter().map(|&value| i64::from(value)).collect()),
-            Tensor::F32(_) | Tensor::Bool(_) => None,
+            _ => None,
         }
     }
 
@@ -118,8 +161,18 @@ impl Tensor {
             Tensor::F32(array) => array.first().copied(),
             Tensor::I64(array) => array.first().map(|&value| value as f32),
             Tensor::I32(array) => array.first().map(|&value| value as f32),
-            Tensor::Bool(_) => None,
+            _ => None,
         }
+    }
+
+    /// The bytes of the elements.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len() * self.element().bytes()
+    }
+
+    /// The tensor with its elements in row-major order.
+    pub(crate) fn in_order(self) -> Tensor {
+        map_tensor!(self, array => if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() })
     }
 }
 
@@ -153,10 +206,4 @@ pub(crate) fn volume(shape: &[usize]) -> Result<usize, String> {
         Some(extent) if extent <= most => Ok(len.unwrap_or(extent)),
         _ => Err(format!("a tensor of shape {shape:?}; at most {most} elements are supported")),
     }
-}
-
-/// An array filled with a value, if [`volume`] allows its shape.
-pub(crate) fn filled<T: Clone>(shape: &[usize], value: T) -> Result<ArrayD<T>, String> {
-    volume(shape)?;
-    Ok(ArrayD::from_elem(IxDyn(shape), value))
 }

@@ -9,13 +9,17 @@ use ndarray::{ArrayD, IxDyn};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Records the largest block that was allocated.
 struct Largest;
 
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
+/// One test at a time looks at it.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[expect(unsafe_code, reason = "only a global allocator sees every allocation; it passes each call on")]
 // SAFETY: every call goes to the system's allocator unchanged.
@@ -77,14 +81,17 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     }
 }
 
-/// Imports and runs a model; both succeed or are refused.
-fn use_it(model: &OnnxModel) {
+/// What each input is made of: at most eight of an axis.
+const MOST_OF_AN_AXIS: usize = 8;
+
+/// Imports and runs a model; both succeed or are refused. Returns the number of elements that it was given.
+fn use_it(model: &OnnxModel) -> usize {
     let one_line =
         |error: OnnxError| assert!(!error.to_string().contains('\n'), "more than one line: {error}");
     model.import().map(drop).unwrap_or_else(one_line);
     let inputs = model.inputs().iter().map(|port| {
         let len = |axis: &Axis| match axis {
-            Axis::Fixed(len) => (*len).min(8),
+            Axis::Fixed(len) => (*len).min(MOST_OF_AN_AXIS),
             _ => 2,
         };
         let shape: Vec<usize> = port.shape.iter().flatten().take(4).map(len).collect();
@@ -92,15 +99,27 @@ fn use_it(model: &OnnxModel) {
             Some(ElementType::I64) => Tensor::I64(ArrayD::ones(IxDyn(&shape))),
             Some(ElementType::I32) => Tensor::I32(ArrayD::ones(IxDyn(&shape))),
             Some(ElementType::Bool) => Tensor::Bool(ArrayD::from_elem(IxDyn(&shape), false)),
+            Some(ElementType::U8) => Tensor::U8(ArrayD::ones(IxDyn(&shape))),
+            Some(ElementType::I8) => Tensor::I8(ArrayD::ones(IxDyn(&shape))),
             _ => Tensor::F32(ArrayD::ones(IxDyn(&shape))),
         };
         (port.name.clone(), tensor)
     });
-    model.run(&Device::cpu().unwrap(), inputs.collect()).map(drop).unwrap_or_else(one_line);
+    let inputs: BTreeMap<String, Tensor> = inputs.collect();
+    let given = inputs.values().map(Tensor::len).sum();
+    model.run(&Device::cpu().unwrap(), inputs).map(drop).unwrap_or_else(one_line);
+    given
+}
+
+/// The largest block that a file of some bytes may make us allocate when it is given some elements, as docs/onnx.md says:
+/// 64 MiB, and 4 KiB for each element that is given or stored. Whole numbers take twice the space of others.
+fn allowed(bytes: usize, given: usize) -> usize {
+    2 * ((64 << 20) + (4 << 10) * (bytes + given))
 }
 
 #[test]
 fn mutated_files_are_read_or_refused() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (mut read, mut refused) = (0, 0);
     let mut failures = Failures::new();
     for (path, original) in models() {
@@ -111,11 +130,13 @@ fn mutated_files_are_read_or_refused() {
         for number in 0..150 {
             let mut bytes = original.clone();
             mutate(&mut bytes, &mut random);
+            LARGEST.store(0, Ordering::Relaxed);
+            let (size, mut given) = (bytes.len(), 0);
             failures.check(format!("{}, mutation {number}", path.display()), || match OnnxModel::from_bytes(
                 bytes, &path,
             ) {
                 Ok(model) => {
-                    use_it(&model);
+                    given = use_it(&model);
                     read += 1;
                 }
                 Err(error) => {
@@ -123,11 +144,44 @@ fn mutated_files_are_read_or_refused() {
                     refused += 1;
                 }
             });
+            let largest = LARGEST.load(Ordering::Relaxed);
+            let name = format!("{}, mutation {number}: a block of {largest} bytes", path.display());
+            failures.check(name, || assert!(largest <= allowed(size, given)));
         }
     }
     failures.finish();
     // Changes to weights and names leave a readable model; changes to its structure do not.
     assert!(read > 500 && refused > 500, "{read} read, {refused} refused");
-    let largest = LARGEST.load(Ordering::Relaxed);
-    assert!(largest < 64 << 20, "a block of {largest} bytes was allocated");
+}
+
+/// Tiny files that ask for gigabytes or for hours are refused at once: while they are read, or when they run.
+#[test]
+fn files_that_ask_for_too_much_are_refused() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx/hostile");
+    let mut failures = Failures::new();
+    let shape = |lens: [i64; 3]| Tensor::from(ndarray::arr1(&lens));
+    let ones = Tensor::F32(ArrayD::ones(IxDyn(&[2, 2, 3])));
+    for (name, inputs) in [
+        ("cos_1G", vec![]),
+        ("matmul_slow", vec![]),
+        ("expand_zero_stride", vec![("X", ones)]),
+        ("lstm_long", vec![("s", shape([20_000_000, 1, 3]))]),
+    ] {
+        failures.check(name, || {
+            let began = std::time::Instant::now();
+            LARGEST.store(0, Ordering::Relaxed);
+            let inputs = inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
+            let device = Device::cpu().unwrap();
+            let refused = OnnxModel::read(folder.join(format!("{name}.onnx"))).and_then(|model| {
+                model.import().map(drop).unwrap_or_default();
+                model.run(&device, inputs)
+            });
+            let refused = refused.expect_err("it is refused").to_string();
+            assert!(refused.contains("may ask for"), "{refused}");
+            assert!(LARGEST.load(Ordering::Relaxed) <= allowed(1 << 10, 16), "memory");
+            assert!(began.elapsed().as_secs() < 20, "time");
+        });
+    }
+    failures.finish();
 }

@@ -6,5 +6,6 @@ mod files;
 mod frozen;
 mod import;
 mod independent;
+mod nodes;
 mod operators;
 mod run;

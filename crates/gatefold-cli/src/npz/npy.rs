@@ -3,6 +3,7 @@
 //! Source: NumPy Enhancement Proposal 1 and `numpy.lib.format`.
 
 use gatefold_onnx::{ElementType, Tensor};
+use half::f16;
 use ndarray::{ArrayD, IxDyn};
 use std::io::Read;
 
@@ -111,6 +112,16 @@ impl Header {
                 let truth = |[byte]: [u8; 1]| byte != 0;
                 Tensor::Bool(self.array(data, truth, truth)?)
             }
+            ElementType::U8 => Tensor::U8(self.array(data, u8::from_le_bytes, u8::from_be_bytes)?),
+            ElementType::I8 => Tensor::I8(self.array(data, i8::from_le_bytes, i8::from_be_bytes)?),
+            ElementType::F16 => {
+                let (little, big) = (|bytes| f16::from_le_bytes(bytes).to_f32(), |bytes| f16::from_be_bytes(bytes).to_f32());
+                Tensor::F32(self.array(data, little, big)?)
+            }
+            ElementType::F64 => {
+                let (little, big) = (|bytes| f64::from_le_bytes(bytes) as f32, |bytes| f64::from_be_bytes(bytes) as f32);
+                Tensor::F32(self.array(data, little, big)?)
+            }
         })
     }
 
@@ -134,11 +145,13 @@ impl Header {
 
 /// The array as a .npy file, version 1.
 pub(super) fn bytes(tensor: &Tensor) -> Vec<u8> {
-    let kind = match tensor.element() {
-        ElementType::F32 => "<f4",
-        ElementType::I32 => "<i4",
-        ElementType::I64 => "<i8",
-        ElementType::Bool => "|b1",
+    let kind = match tensor {
+        Tensor::F32(_) => "<f4",
+        Tensor::I32(_) => "<i4",
+        Tensor::I64(_) => "<i8",
+        Tensor::Bool(_) => "|b1",
+        Tensor::U8(_) => "|u1",
+        Tensor::I8(_) => "|i1",
     };
     let axes: String = tensor.shape().iter().map(|len| format!("{len}, ")).collect();
     // A tuple of one axis keeps its comma; longer ones end without.
@@ -159,6 +172,8 @@ pub(super) fn bytes(tensor: &Tensor) -> Vec<u8> {
         Tensor::I32(array) => array.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes())),
         Tensor::I64(array) => array.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes())),
         Tensor::Bool(array) => array.iter().for_each(|value| out.push(u8::from(*value))),
+        Tensor::U8(array) => out.extend(array),
+        Tensor::I8(array) => array.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes())),
     }
     out
 }
@@ -166,8 +181,9 @@ pub(super) fn bytes(tensor: &Tensor) -> Vec<u8> {
 fn element_bytes(element: ElementType) -> usize {
     match element {
         ElementType::F32 | ElementType::I32 => 4,
-        ElementType::I64 => 8,
-        ElementType::Bool => 1,
+        ElementType::I64 | ElementType::F64 => 8,
+        ElementType::F16 => 2,
+        ElementType::Bool | ElementType::U8 | ElementType::I8 => 1,
     }
 }
 
@@ -255,13 +271,17 @@ impl<'a> Scanner<'a> {
             "i4'" => ElementType::I32,
             "i8'" => ElementType::I64,
             "b1'" => ElementType::Bool,
+            "u1'" => ElementType::U8,
+            "i1'" => ElementType::I8,
+            "f2'" => ElementType::F16,
+            "f8'" => ElementType::F64,
             kind => {
                 let advice = match kind.chars().next() {
                     Some('f') => "convert it with .astype(\"float32\")",
                     Some('i' | 'u') => "convert it with .astype(\"int64\")",
                     _ => "save it as one of those",
                 };
-                return Err(format!("the type is {found}; expected float32, int32, int64 or bool; {advice}"));
+                return Err(format!("the type is {found}; expected float32, float16, float64, int32, int64, int8, uint8 or bool; {advice}"));
             }
         };
         Ok((element, big_endian))

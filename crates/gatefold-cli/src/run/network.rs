@@ -170,7 +170,7 @@ fn integers(tensor: &Tensor) -> Option<ndarray::ArrayD<i64>> {
     match tensor {
         Tensor::I64(values) => Some(values.clone()),
         Tensor::I32(values) => Some(values.mapv(i64::from)),
-        Tensor::F32(_) | Tensor::Bool(_) => None,
+        _ => None,
     }
 }
 

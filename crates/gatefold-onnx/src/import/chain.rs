@@ -3,7 +3,7 @@
 use super::trace::{Content, Rows, Source, rows};
 use super::{BATCH, GivenState, Imported, Layout, MOST_STEPS, STEPS, Value, Values};
 use crate::graph::{Axis, Graph, Port};
-use crate::operators::Convolution;
+use crate::operators::{Budget, Convolution};
 use crate::recurrent::{RecurrentOperator, Weights};
 use crate::tensor::{Tensor, volume};
 use crate::{ElementType, OnnxError};
@@ -60,6 +60,7 @@ pub(super) struct Chain<'a> {
     width: usize,
     pub(super) lengths: Option<String>,
     pub(super) states: Vec<GivenState>,
+    pub(super) budget: Budget,
 }
 
 impl<'a> Chain<'a> {
@@ -84,6 +85,7 @@ impl<'a> Chain<'a> {
             width: 1,
             lengths: None,
             states: Vec::new(),
+            budget: Budget::walking(graph.stored()),
         };
         for port in &graph.inputs {
             let value = if port == main { chain.sequences(port, layout)? } else { chain.other(port)? };
@@ -141,13 +143,13 @@ impl<'a> Chain<'a> {
                         Axis::Fixed(len) => *len,
                         // The batch is the axis before the units; the other axes have to be fixed.
                         _ if axis + 2 == shape.len() => self.batch,
-                        _ => return Err(format!("the input {port}: expected [directions, batch, units]")),
+                        _ => return Err(second_input(port)),
                     });
                 }
                 let source = self.source(Content::Given(port.name.clone()), lens)?;
                 Ok(Value::Traced(self.sources[source].ids()))
             }
-            _ => Err(format!("the input {port} is neither sequences nor lengths nor states")),
+            _ => Err(second_input(port)),
         }
     }
 
@@ -372,6 +374,14 @@ impl<'a> Chain<'a> {
     }
 }
 
+/// The refusal of an input that a network does not have.
+fn second_input(port: &Port) -> String {
+    format!(
+        "the input {port} is a second input of data; a network has one, beside lengths [batch] and initial states \
+         [directions, batch, units]"
+    )
+}
+
 /// The description of a layer, as a user would write it.
 fn config(found: &Found) -> LayerConfig {
     match found {
@@ -403,7 +413,7 @@ fn steps_of(graph: &Graph) -> usize {
         let weight = node.input_name(1).and_then(|name| graph.constants.get(name));
         let conv = weight.and_then(|weight| Convolution::of_node(node, weight.shape()).ok());
         conv.map_or(steps, |conv| {
-            (steps - 1).saturating_mul(conv.stride).saturating_add(conv.reach()).min(MOST_STEPS)
+            (steps - 1).saturating_mul(conv.stride[0]).saturating_add(conv.reach(0)).min(MOST_STEPS)
         })
     })
 }

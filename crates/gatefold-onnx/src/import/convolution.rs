@@ -45,6 +45,9 @@ impl Chain<'_> {
         bias: Option<&Value>,
     ) -> Result<Vec<Value>, String> {
         let conv = Convolution::of_node(node, weight.shape())?;
+        let (&[kernel], &[stride], &[dilation]) = (&conv.kernel[..], &conv.stride[..], &conv.dilation[..]) else {
+            return Err(format!("it is over {} axes; expected a convolution over one", conv.kernel.len()));
+        };
         if self.lengths.is_some() {
             return Err("it reads past the ends of rows, whose lengths are an input of the model".into());
         }
@@ -63,18 +66,18 @@ impl Chain<'_> {
             Some(Value::Known(bias)) => Some(vector(bias, output)?),
             Some(_) => return Err("its bias is not constant".into()),
         };
-        let (left, right) = conv.padding(None).ok_or("its padding depends on the number of steps")?;
+        let (left, right) = conv.padding(0, None).ok_or("its padding depends on the number of steps")?;
         let Padded { steps, before, after } = Padded::new(ids);
         let count = self.whole_rows(&steps)?;
         let padding = (before + left, after + right);
         let padded = count + padding.0 + padding.1;
-        let Some(spare) = padded.checked_sub(conv.reach()) else {
-            return Err(format!("each output step reads {} steps, of {padded}", conv.reach()));
+        let Some(spare) = padded.checked_sub(conv.reach(0)) else {
+            return Err(format!("each output step reads {} steps, of {padded}", conv.reach(0)));
         };
-        let config = Conv1dConfig::new(output, conv.kernel).stride(conv.stride).dilation(conv.dilation);
+        let config = Conv1dConfig::new(output, kernel).stride(stride).dilation(dilation);
         let config = config.padding(padding.0, padding.1).bias(bias.is_some());
         let layer = Found::Conv1d { config, weight, bias, activation: Activation::Identity };
-        let shape = vec![spare / conv.stride + 1, self.batch, output];
+        let shape = vec![spare / stride + 1, self.batch, output];
         let source = self.push(layer, Content::Steps, shape)?;
         let ids = self.sources[source].ids().permuted_axes(vec![1, 2, 0]);
         Ok(vec![Value::Traced(ids.as_standard_layout().into_owned())])

@@ -3,7 +3,6 @@
 use super::chain::{Chain, Found, Initial};
 use super::trace::{Content, Rows};
 use super::{GivenState, Value};
-use crate::evaluate;
 use crate::graph::Node;
 use crate::operators::{self, Call};
 use crate::recurrent::{
@@ -38,9 +37,7 @@ impl Chain<'_> {
         } else if inputs.iter().flatten().all(|value| matches!(value, Value::Known(_))) {
             let known: Vec<Option<&Tensor>> =
                 inputs.iter().map(|value| value.as_ref().and_then(known)).collect();
-            let results =
-                evaluate::plain(node, self.graph.opset, known).map_err(|error| error.to_string())?;
-            results.into_iter().map(Value::Known).collect()
+            self.plain(node, known)?.into_iter().map(Value::Known).collect()
         } else {
             self.traced(node, &inputs)?
         };
@@ -50,6 +47,11 @@ impl Chain<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Runs an operator on tensors.
+    fn plain(&mut self, node: &Node, inputs: Vec<Option<&Tensor>>) -> Result<Vec<Tensor>, String> {
+        operators::run(&Call { node, opset: self.graph.opset, inputs }, &mut self.budget)
     }
 
     fn value(&self, name: &str) -> Option<Value> {
@@ -74,8 +76,7 @@ impl Chain<'_> {
                 let given: Vec<Option<Tensor>> =
                     inputs.iter().map(|value| value.as_ref().and_then(stand_in)).collect();
                 let given = given.iter().map(Option::as_ref).collect();
-                let results =
-                    evaluate::plain(node, self.graph.opset, given).map_err(|error| error.to_string())?;
+                let results = self.plain(node, given)?;
                 Ok(results.into_iter().map(if shape { Value::Known } else { Value::Tokens }).collect())
             }
             (Value::Traced(ids), Some(Value::Lengths)) if node.operator == "ReverseSequence" => {
@@ -119,7 +120,7 @@ impl Chain<'_> {
     }
 
     /// Runs an operator that moves elements on identities.
-    fn moved(&self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
+    fn moved(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
         let given: Vec<Option<Tensor>> = inputs
             .iter()
             .map(|value| match value {
@@ -130,10 +131,13 @@ impl Chain<'_> {
                 Some(value) => Ok(stand_in(value)),
             })
             .collect::<Result<_, _>>()?;
-        let given = given.iter().map(Option::as_ref).collect();
+        let mut given: Vec<Option<&Tensor>> = given.iter().map(Option::as_ref).collect();
+        if node.operator == "Pad" && given.get(2).copied().flatten().and_then(Tensor::scalar) == Some(0.0) {
+            // Zeros of the sequence's type are padding, and so is the identity 0.
+            given[2] = None;
+        }
         // A constant mixed with identities has another element type, so the operator refuses it.
-        let call = Call { node, opset: self.graph.opset, inputs: given };
-        operators::run(&call)?
+        self.plain(node, given)?
             .into_iter()
             .map(|tensor| match tensor {
                 Tensor::I64(ids) => Ok(Value::Traced(ids)),
