@@ -570,7 +570,7 @@ fn shops(lengths: impl Fn(usize) -> usize, order: &[usize], day: bool) -> String
     for &shop in order {
         for t in 0..lengths(shop) {
             let date = match day {
-                true => format!("2020-{:02}-{:02}", 1 + t / 28, 1 + t % 28),
+                true => time_of(t),
                 false => format!("{}-{:02}", 2000 + t / 12, 1 + t % 12),
             };
             let season = ((t % 12) as f64 - 5.5).abs();
@@ -587,8 +587,8 @@ fn a_few_short_series_of_many_are_left_out_and_named() {
     let all: Vec<usize> = (0..12).collect();
     let length = |shop: usize| match shop {
         3 => 20,
-        5 => 40,
-        _ => 84,
+        5 => 60,
+        _ => 132,
     };
     place.write("shops.csv", &shops(length, &all, false));
     let printed = place.succeed(
@@ -596,7 +596,7 @@ fn a_few_short_series_of_many_are_left_out_and_named() {
     );
     assert!(printed.contains("horizon   12 samples"), "{printed}");
     assert!(
-        printed.contains("1 of 12 series have fewer than 36 samples, too few for this horizon: s3"),
+        printed.contains("1 of 12 series have fewer than 48 samples, too few for this horizon: s3"),
         "{printed}"
     );
     assert!(

@@ -154,7 +154,7 @@ impl Basis {
         let wanted = if data.future() > 0 { data.future() } else { usual };
         let longest = (typical(&series).saturating_sub(2) / 3).max(1);
         let horizon = options.horizon.unwrap_or_else(|| wanted.min(longest));
-        let left_out = data.leave_short_out(2 * horizon + usual.max(2));
+        let left_out = data.leave_short_out(3 * horizon + usual.max(2));
         let beside = options.beside(data, horizon)?;
         Ok(Basis { seasons, horizon, beside, left_out })
     }
