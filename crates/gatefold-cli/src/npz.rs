@@ -273,7 +273,9 @@ mod tests {
             let text = String::from_utf8(array("(3,)", &[]).split_off(10)).unwrap().replace("<f4", descr);
             let bytes =
                 [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
-            let expected = format!("the type is '{descr}'; expected float32, float16, float64, int32, int64, int8, uint8 or bool{said}");
+            let expected = format!(
+                "the type is '{descr}'; expected float32, float16, float64, int32, int64, int8, uint8 or bool{said}"
+            );
             assert_eq!(refusal(&bytes), expected);
         }
         assert_eq!(refusal(b"PK plain text"), "not a .npy array: it does not begin with NumPy's magic bytes");

@@ -296,4 +296,21 @@ mod tests {
         let text = serde_json::to_string(&dilated).unwrap();
         assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), dilated);
     }
+
+    #[test]
+    fn an_ensemble_is_as_large_as_its_time_allows() {
+        let months = Settings::new(12, Some(12), &[480]);
+        assert_eq!(months.affordable_members(), 3);
+        let large = Settings { hidden: 512, layers: 2, ..months.clone() };
+        assert_eq!(large.affordable_members(), 1);
+        let deep = Settings { hidden: 512, dilations: vec![1, 3, 6], ..months.clone() };
+        assert_eq!(deep.affordable_members(), 1);
+        // A plain network does a third of the arithmetic of a GRU.
+        let of = |cell| Settings { cell, ..months.clone() }.operations();
+        assert!(of(Cell::Gru) < of(Cell::Lstm) && of(Cell::Rnn) < 0.5 * of(Cell::Gru));
+        // M4's hourly series, also with the updates that docs/forecasting.md recommends.
+        let hourly = Settings::new(48, Some(24), &[700; 414]);
+        assert_eq!((hourly.shared, hourly.affordable_members()), (true, 4));
+        assert_eq!(Settings { updates: 10_000, ..hourly }.affordable_members(), 4);
+    }
 }

@@ -92,8 +92,7 @@ fn walk(bytes: &mut &[u8], message: &Message, depth: usize, met: &mut Met) -> Re
         }
         let child = message.0.iter().find(|(child, _)| *child == tag).map(|(_, child)| *child);
         let is_note = std::ptr::eq(message, &NOTE) || child.is_some_and(|child| std::ptr::eq(child, &NOTE));
-        let (count, most) =
-            if is_note { (&mut met.notes, MAX_NOTES) } else { (&mut met.fields, MAX_FIELDS) };
+        let (count, most) = if is_note { (&mut met.notes, MAX_NOTES) } else { (&mut met.fields, MAX_FIELDS) };
         *count += 1;
         if *count > most {
             return Err(format!("more than {most} fields, which no model of a recurrent network needs"));

@@ -21,7 +21,9 @@ pub enum OnnxError {
         source: std::io::Error,
     },
     /// An unsupported operator.
-    #[error("node {node}: the operator {operator} is not supported{others}; docs/onnx.md lists those that are")]
+    #[error(
+        "node {node}: the operator {operator} is not supported{others}; docs/onnx.md lists those that are"
+    )]
     Operator {
         /// The node's name, or that of its first output if it has none.
         node: String,

@@ -44,7 +44,9 @@ impl Inlining<'_> {
             if self.nodes > MAX_NODES {
                 return Err(format!("more than {MAX_NODES} nodes with its functions in place"));
             }
-            if let Some(function) = self.functions.get(&(node.domain.as_str(), node.op_type.as_str())).copied() {
+            if let Some(function) =
+                self.functions.get(&(node.domain.as_str(), node.op_type.as_str())).copied()
+            {
                 self.calls += 1;
                 let body = call(function, &node, self.calls)?;
                 result.extend(self.nodes(body, depth + 1)?);
@@ -65,7 +67,10 @@ impl Inlining<'_> {
 fn call(function: &FunctionProto, node: &NodeProto, number: usize) -> Result<Vec<NodeProto>, String> {
     if node.input.len() > function.input.len() || node.output.len() > function.output.len() {
         let found = (node.input.len(), node.output.len());
-        return Err(format!("node {}: {} does not take its inputs and outputs {found:?}", node.name, function.name));
+        return Err(format!(
+            "node {}: {} does not take its inputs and outputs {found:?}",
+            node.name, function.name
+        ));
     }
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     for (at, formal) in function.output.iter().enumerate() {
@@ -102,7 +107,11 @@ impl Scope<'_> {
     fn node(&self, node: &mut NodeProto) {
         node.input.iter_mut().chain(&mut node.output).for_each(|name| self.name(name));
         node.attribute.retain_mut(|attribute| self.attribute(attribute));
-        for graph in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs)) {
+        for graph in node
+            .attribute
+            .iter_mut()
+            .flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs))
+        {
             self.graph(graph);
         }
     }

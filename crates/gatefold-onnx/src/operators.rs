@@ -134,9 +134,7 @@ pub(crate) fn function_of(node: &Node) -> Result<Option<Activation>, String> {
     let number = |key: &str, default: f32| Ok::<_, String>(node.float(key)?.unwrap_or(default));
     Ok(Some(match &*node.operator {
         "Elu" => Activation::Elu { alpha: number("alpha", 1.0)? },
-        "HardSigmoid" => {
-            Activation::HardSigmoid { alpha: number("alpha", 0.2)?, beta: number("beta", 0.5)? }
-        }
+        "HardSigmoid" => Activation::HardSigmoid { alpha: number("alpha", 0.2)?, beta: number("beta", 0.5)? },
         "LeakyRelu" => Activation::LeakyRelu { alpha: number("alpha", 0.01)? },
         "ThresholdedRelu" => Activation::ThresholdedRelu { alpha: number("alpha", 1.0)? },
         "Relu" => Activation::Relu,

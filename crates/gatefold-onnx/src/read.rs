@@ -271,7 +271,9 @@ impl Reading<'_> {
         let named = DataType::try_from(code);
         named.ok().and_then(element_of).ok_or_else(|| {
             let found = named.map_or_else(|_| code.to_string(), |other| other.as_str_name().into());
-            self.error(format!("{name}: elements of type {found} are not supported; export the model in float32"))
+            self.error(format!(
+                "{name}: elements of type {found} are not supported; export the model in float32"
+            ))
         })
     }
 
@@ -369,21 +371,32 @@ fn values(
         typed: &[T],
         from_field: impl Fn(T) -> U,
     ) -> Result<ArrayD<U>, String> {
-        array(shape, match raw {
-            Some(raw) => raw.as_chunks().0.iter().map(|&bytes| from_bytes(bytes)).collect(),
-            None => typed.iter().map(|&value| from_field(value)).collect(),
-        })
+        array(
+            shape,
+            match raw {
+                Some(raw) => raw.as_chunks().0.iter().map(|&bytes| from_bytes(bytes)).collect(),
+                None => typed.iter().map(|&value| from_field(value)).collect(),
+            },
+        )
     }
     Ok(match element {
-        ElementType::F32 => Tensor::F32(of(shape, raw, f32::from_le_bytes, &tensor.float_data, |value| value)?),
-        ElementType::F64 => {
-            Tensor::F32(of(shape, raw, |b| f64::from_le_bytes(b) as f32, &tensor.double_data, |value| value as f32)?)
+        ElementType::F32 => {
+            Tensor::F32(of(shape, raw, f32::from_le_bytes, &tensor.float_data, |value| value)?)
         }
+        ElementType::F64 => Tensor::F32(of(
+            shape,
+            raw,
+            |b| f64::from_le_bytes(b) as f32,
+            &tensor.double_data,
+            |value| value as f32,
+        )?),
         ElementType::F16 => {
             let half = |bits: u16| f16::from_bits(bits).to_f32();
             Tensor::F32(of(shape, raw, |b| half(u16::from_le_bytes(b)), int32, |value| half(value as u16))?)
         }
-        ElementType::I64 => Tensor::I64(of(shape, raw, i64::from_le_bytes, &tensor.int64_data, |value| value)?),
+        ElementType::I64 => {
+            Tensor::I64(of(shape, raw, i64::from_le_bytes, &tensor.int64_data, |value| value)?)
+        }
         ElementType::I32 => Tensor::I32(of(shape, raw, i32::from_le_bytes, int32, |value| value)?),
         ElementType::Bool => Tensor::Bool(of(shape, raw, |[byte]| byte != 0, int32, |value| value != 0)?),
         ElementType::U8 => Tensor::U8(of(shape, raw, |[byte]| byte, int32, |value| value as u8)?),

@@ -52,10 +52,7 @@ impl<'a> Session<'a> {
 }
 
 /// Checks that the inputs are exactly those of the model, each of its type and shape; returns them in its order.
-fn checked(
-    ports: &[Port],
-    mut given: BTreeMap<String, Tensor>,
-) -> Result<Vec<Tensor>, OnnxError> {
+fn checked(ports: &[Port], mut given: BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, OnnxError> {
     let mut inputs = Vec::with_capacity(ports.len());
     let mut named: BTreeMap<&str, usize> = BTreeMap::new();
     for port in ports {

@@ -147,14 +147,17 @@ impl<'a> Program<'a> {
         let mut names: Names = BTreeMap::new();
         let mut captures = Vec::new();
         for name in &graph.captures {
-            names.insert(name, match around[name.as_str()] {
-                Source::Slot(outer) => {
-                    let inner = slot();
-                    captures.push((outer, inner));
-                    Source::Slot(inner)
-                }
-                constant => constant,
-            });
+            names.insert(
+                name,
+                match around[name.as_str()] {
+                    Source::Slot(outer) => {
+                        let inner = slot();
+                        captures.push((outer, inner));
+                        Source::Slot(inner)
+                    }
+                    constant => constant,
+                },
+            );
         }
         names.extend(graph.constants.iter().map(|(name, tensor)| (name.as_str(), Source::Constant(tensor))));
         let mut inputs = Vec::new();
@@ -322,7 +325,9 @@ impl Step<'_> {
         }
         if host.live > host.most_live {
             let most = host.most_live;
-            return Err(self.node.error(format!("more than {most} bytes of tensors at one time; use smaller inputs")));
+            return Err(self
+                .node
+                .error(format!("more than {most} bytes of tensors at one time; use smaller inputs")));
         }
         for &slot in &self.last {
             if let Cell::Own(value) = std::mem::replace(&mut frame[slot], Cell::Empty) {
@@ -343,20 +348,26 @@ impl Step<'_> {
                 (None, Some(Source::Constant(tensor))) => Some(Given::Constant(tensor)),
                 (None, Some(Source::Slot(slot))) => match frame[*slot].value() {
                     Some(Value::Tensor(tensor)) => Some(Given::Lent(tensor)),
-                    Some(Value::List(_)) => return Err(node.error(format!("its input {at} is a list of tensors"))),
+                    Some(Value::List(_)) => {
+                        return Err(node.error(format!("its input {at} is a list of tensors")));
+                    }
                     None => None,
                 },
             });
         }
         let Work::Plain(kernel) = &mut self.work else { return Ok(Vec::new()) };
-        let results = kernel.run(node, self.opset, given, &mut host.budget).map_err(|problem| node.error(problem))?;
+        let results =
+            kernel.run(node, self.opset, given, &mut host.budget).map_err(|problem| node.error(problem))?;
         Ok(results.into_iter().map(Value::Tensor).collect())
     }
 
     /// Takes the tensors that nothing reads after this node out of the frame.
     fn take(&self, frame: &mut [Cell], host: &mut Host) -> Vec<Option<Tensor>> {
         let reads = |slot: usize| {
-            self.inputs.iter().filter(|source| matches!(source, Some(Source::Slot(other)) if *other == slot)).count()
+            self.inputs
+                .iter()
+                .filter(|source| matches!(source, Some(Source::Slot(other)) if *other == slot))
+                .count()
         };
         let mut take = |source: &Option<Source>| -> Option<Tensor> {
             let Some(Source::Slot(slot)) = *source else { return None };

@@ -51,7 +51,8 @@ fn cases(file: &Path) -> BTreeMap<String, Case> {
         let case = cases.entry(case_name.into()).or_default();
         let rounding = if view.dtype() == Dtype::F16 { f64::from(f16::EPSILON.to_f32()) } else { 0.0 };
         // This case's outputs are written with four digits.
-        let rounding = if case_name == "test_averagepool_2d_ceil_last_window_starts_on_pad" { 1e-4 } else { rounding };
+        let rounding =
+            if case_name == "test_averagepool_2d_ceil_last_window_starts_on_pad" { 1e-4 } else { rounding };
         case.rounding = case.rounding.max(rounding);
         match part.split_once('/') {
             None => case.model = view.data().to_vec(),
@@ -64,7 +65,8 @@ fn cases(file: &Path) -> BTreeMap<String, Case> {
 
 /// Runs a case; tells how far off it is, or why it is refused.
 fn run(name: &str, case: &Case) -> Result<Result<(), String>, String> {
-    let model = OnnxModel::from_bytes(case.model.clone(), Path::new(name)).map_err(|error| error.to_string())?;
+    let model =
+        OnnxModel::from_bytes(case.model.clone(), Path::new(name)).map_err(|error| error.to_string())?;
     let inputs = model.inputs().iter().map(|port| (port.name.clone(), case.inputs[&port.name].clone()));
     let found = model.run(&Device::cpu().unwrap(), inputs.collect()).map_err(|error| error.to_string())?;
     Ok(case.outputs.iter().try_for_each(|(name, expected)| same(&found[name], expected, case.rounding)))

@@ -194,7 +194,9 @@ fn shapes_that_do_not_fit_are_named() {
     };
     assert!(functions(&["Tanh"], &[]).contains("expected 2 for each of 1 directions, found 1"));
     assert!(functions(&["Tanh", "Swish"], &[]).contains("Swish is not an activation"));
-    assert!(RecurrentOperator::new(Operator::Gru).activations(&names(&["Tanh", "Tanh"]), &[0.5], &[]).is_ok());
+    assert!(
+        RecurrentOperator::new(Operator::Gru).activations(&names(&["Tanh", "Tanh"]), &[0.5], &[]).is_ok()
+    );
     assert!(functions(&["Tanh", "ScaledTanh"], &[0.5]).contains("no default"));
     assert!(RecurrentOperator::new(Operator::Gru).direction("both").is_err());
 }

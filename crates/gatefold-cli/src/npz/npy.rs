@@ -115,11 +115,13 @@ impl Header {
             ElementType::U8 => Tensor::U8(self.array(data, u8::from_le_bytes, u8::from_be_bytes)?),
             ElementType::I8 => Tensor::I8(self.array(data, i8::from_le_bytes, i8::from_be_bytes)?),
             ElementType::F16 => {
-                let (little, big) = (|bytes| f16::from_le_bytes(bytes).to_f32(), |bytes| f16::from_be_bytes(bytes).to_f32());
+                let (little, big) =
+                    (|bytes| f16::from_le_bytes(bytes).to_f32(), |bytes| f16::from_be_bytes(bytes).to_f32());
                 Tensor::F32(self.array(data, little, big)?)
             }
             ElementType::F64 => {
-                let (little, big) = (|bytes| f64::from_le_bytes(bytes) as f32, |bytes| f64::from_be_bytes(bytes) as f32);
+                let (little, big) =
+                    (|bytes| f64::from_le_bytes(bytes) as f32, |bytes| f64::from_be_bytes(bytes) as f32);
                 Tensor::F32(self.array(data, little, big)?)
             }
         })
@@ -281,7 +283,9 @@ impl<'a> Scanner<'a> {
                     Some('i' | 'u') => "convert it with .astype(\"int64\")",
                     _ => "save it as one of those",
                 };
-                return Err(format!("the type is {found}; expected float32, float16, float64, int32, int64, int8, uint8 or bool; {advice}"));
+                return Err(format!(
+                    "the type is {found}; expected float32, float16, float64, int32, int64, int8, uint8 or bool; {advice}"
+                ));
             }
         };
         Ok((element, big_endian))

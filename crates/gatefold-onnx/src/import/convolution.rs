@@ -45,7 +45,8 @@ impl Chain<'_> {
         bias: Option<&Value>,
     ) -> Result<Vec<Value>, String> {
         let conv = Convolution::of_node(node, weight.shape())?;
-        let (&[kernel], &[stride], &[dilation]) = (&conv.kernel[..], &conv.stride[..], &conv.dilation[..]) else {
+        let (&[kernel], &[stride], &[dilation]) = (&conv.kernel[..], &conv.stride[..], &conv.dilation[..])
+        else {
             return Err(format!("it is over {} axes; expected a convolution over one", conv.kernel.len()));
         };
         if self.lengths.is_some() {

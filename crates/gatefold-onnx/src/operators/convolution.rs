@@ -39,7 +39,8 @@ impl Convolution {
         let axes = kernel.len();
         let numbers = |key: &str, least: usize, count: usize| -> Result<Vec<usize>, String> {
             let Some(found) = node.ints(key)? else { return Ok(vec![least; count]) };
-            let fits = |&value: &i64| usize::try_from(value).ok().filter(|value| (least..=MOST).contains(value));
+            let fits =
+                |&value: &i64| usize::try_from(value).ok().filter(|value| (least..=MOST).contains(value));
             let numbers: Option<Vec<usize>> = found.iter().map(fits).collect();
             numbers.filter(|numbers| numbers.len() == count).ok_or_else(|| {
                 format!("attribute {key}: expected {count} of {least} to 2^24, found {found:?}")
@@ -51,8 +52,10 @@ impl Convolution {
             return Err(format!("attribute kernel_shape: expected {kernel:?}, as its weight has"));
         }
         let groups = node.int_or("group", 1)?;
-        let groups = usize::try_from(groups).ok().filter(|&groups| groups > 0 && weight[0].is_multiple_of(groups));
-        let groups = groups.ok_or_else(|| format!("its {} outputs cannot be divided into groups", weight[0]))?;
+        let groups =
+            usize::try_from(groups).ok().filter(|&groups| groups > 0 && weight[0].is_multiple_of(groups));
+        let groups =
+            groups.ok_or_else(|| format!("its {} outputs cannot be divided into groups", weight[0]))?;
         let pads = numbers("pads", 0, 2 * axes)?;
         let padding = match node.text("auto_pad")?.unwrap_or("NOTSET") {
             "NOTSET" => Padding::Steps((0..axes).map(|k| (pads[k], pads[k + axes])).collect()),
@@ -98,7 +101,8 @@ impl Convolution {
 
     /// The zeros before and after each axis of an input of this shape, as the attribute `pads` has them.
     pub(super) fn pads(&self, x: &[usize]) -> Vec<i64> {
-        let pairs = (0..self.kernel.len()).map(|axis| self.padding(axis, x.get(axis + 2).copied()).unwrap_or((0, 0)));
+        let pairs =
+            (0..self.kernel.len()).map(|axis| self.padding(axis, x.get(axis + 2).copied()).unwrap_or((0, 0)));
         let (before, after): (Vec<i64>, Vec<i64>) = pairs.map(|(a, b)| (a as i64, b as i64)).unzip();
         [before, after].concat()
     }
@@ -118,7 +122,9 @@ impl Convolution {
             let padded = steps.saturating_add(left).saturating_add(right);
             let Some(spare) = padded.checked_sub(reach).filter(|_| steps > 0) else {
                 let pads = left + right;
-                return Err(format!("each output step reads {reach} steps; found {steps} and {pads} of padding"));
+                return Err(format!(
+                    "each output step reads {reach} steps; found {steps} and {pads} of padding"
+                ));
             };
             let stride = self.stride[axis];
             shape.push(if self.ceil { spare.div_ceil(stride) } else { spare / stride } + 1);
@@ -127,7 +133,12 @@ impl Convolution {
     }
 
     /// The shape of a transposed convolution's result, whose weight `w` is `[I, O / groups, K...]`.
-    pub(super) fn transposed_result(&self, node: &Node, x: &[usize], w: &[usize]) -> Result<Vec<usize>, String> {
+    pub(super) fn transposed_result(
+        &self,
+        node: &Node,
+        x: &[usize],
+        w: &[usize],
+    ) -> Result<Vec<usize>, String> {
         if x.len() != w.len() || w[0] != x[1] {
             return Err(format!("its weight of shape {w:?} does not fit an input of shape {x:?}"));
         }

@@ -56,14 +56,19 @@ struct Built {
 
 impl Built {
     fn fits(&self, call: &Call, variant: u8) -> bool {
-        let same = |(built, given): (&Option<(ElementType, Vec<usize>)>, &Option<&Tensor>)| match (built, given) {
-            (None, None) => true,
-            (Some((element, shape)), Some(given)) => {
-                *element == given.element()
-                    && if self.by_shape { shape == given.shape() } else { shape.len() == given.shape().len() }
-            }
-            _ => false,
-        };
+        let same =
+            |(built, given): (&Option<(ElementType, Vec<usize>)>, &Option<&Tensor>)| match (built, given) {
+                (None, None) => true,
+                (Some((element, shape)), Some(given)) => {
+                    *element == given.element()
+                        && if self.by_shape {
+                            shape == given.shape()
+                        } else {
+                            shape.len() == given.shape().len()
+                        }
+                }
+                _ => false,
+            };
         !self.once
             && self.variant == variant
             && self.signature.len() == call.inputs.len()
@@ -81,7 +86,8 @@ impl Kernel {
         budget: &mut Budget,
     ) -> Result<Vec<Tensor>, String> {
         let operator = find(&node.operator).ok_or("it is not an operator on arrays")?;
-        let call = Call { node, opset, inputs: given.iter().map(|g| g.as_ref().map(Given::tensor)).collect() };
+        let call =
+            Call { node, opset, inputs: given.iter().map(|g| g.as_ref().map(Given::tensor)).collect() };
         if self.0.is_none() {
             operator.check(&call)?;
         }
@@ -97,8 +103,9 @@ impl Kernel {
         if !self.0.as_ref().is_some_and(|built| built.fits(&call, variant)) {
             self.0 = Some(build(operator, &call, &given, variant)?);
         }
-        let types: Vec<ElementType> =
-            (0..outputs(node)).map(|at| type_of(operator.type_of_result(at), &call)).collect::<Result<_, _>>()?;
+        let types: Vec<ElementType> = (0..outputs(node))
+            .map(|at| type_of(operator.type_of_result(at), &call))
+            .collect::<Result<_, _>>()?;
         drop(call);
         let built = self.0.as_ref().ok_or("its model is missing")?;
         let values = built.run(given, operator)?;
@@ -209,10 +216,9 @@ fn view(tensor: &Tensor) -> Result<ValueView<'_>, String> {
 fn narrowed(tensor: &Tensor, clamp: bool) -> Result<Value, String> {
     let values: Vec<i32> = match tensor {
         Tensor::Bool(array) => array.iter().map(|&value| i32::from(value)).collect(),
-        Tensor::I64(array) if clamp => array
-            .iter()
-            .map(|&value| value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
-            .collect(),
+        Tensor::I64(array) if clamp => {
+            array.iter().map(|&value| value.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32).collect()
+        }
         Tensor::I64(array) => array.iter().map(|&value| narrow(value)).collect::<Result<_, _>>()?,
         other => return Err(format!("{} are not narrowed", other.element())),
     };
@@ -220,7 +226,8 @@ fn narrowed(tensor: &Tensor, clamp: bool) -> Result<Value, String> {
 }
 
 fn narrow(value: i64) -> Result<i32, String> {
-    i32::try_from(value).map_err(|_| format!("its input has the number {value}; whole numbers are computed in 32 bits"))
+    i32::try_from(value)
+        .map_err(|_| format!("its input has the number {value}; whole numbers are computed in 32 bits"))
 }
 
 /// A result of the library as a tensor of a type.
@@ -325,7 +332,9 @@ fn moved_in_halves(operator: &Operator, call: &Call) -> Result<Vec<Tensor>, Stri
             (Tensor::I32(low), Tensor::I32(high)) => {
                 let join = |(&low, &high): (&i32, &i32)| (i64::from(high) << 32) | i64::from(low as u32);
                 let values = low.iter().zip(&high).map(join).collect();
-                ArrayD::from_shape_vec(low.raw_dim(), values).map(Tensor::I64).map_err(|error| error.to_string())
+                ArrayD::from_shape_vec(low.raw_dim(), values)
+                    .map(Tensor::I64)
+                    .map_err(|error| error.to_string())
             }
             _ => Err("its result is not whole numbers".into()),
         })
@@ -348,7 +357,8 @@ fn check_whole_numbers(operator: &Operator, call: &Call) -> Result<(), String> {
             _ => Ok(()),
         };
     }
-    let pairs = call.node.inputs.len() > 1 && !operator.name.starts_with("Reduce") && operator.name != "CumSum";
+    let pairs =
+        call.node.inputs.len() > 1 && !operator.name.starts_with("Reduce") && operator.name != "CumSum";
     let bound = match operator.whole {
         Whole::Within | Whole::Moves(..) | Whole::Slices => return Ok(()),
         Whole::Sums if pairs => (0..call.inputs.len()).map(most).sum(),
@@ -375,7 +385,9 @@ fn check_whole_numbers(operator: &Operator, call: &Call) -> Result<(), String> {
 fn fits_32_bits(array: &ArrayD<f32>) -> Result<(), String> {
     const LIMIT: f32 = 2_147_483_648.0;
     match array.iter().find(|value| value.abs() >= LIMIT) {
-        Some(value) => Err(format!("its input has the number {value}; whole numbers are computed in 32 bits")),
+        Some(value) => {
+            Err(format!("its input has the number {value}; whole numbers are computed in 32 bits"))
+        }
         None => Ok(()),
     }
 }
@@ -403,14 +415,21 @@ fn build(operator: &Operator, call: &Call, given: &[Option<Given>], variant: u8)
     if let Some(at) = names.iter().position(|name| !nodes.iter().any(|node| node.output.contains(name))) {
         return Err(format!("its output {at} is not supported"));
     }
-    let output = names.iter().map(|name| ValueInfoProto { name: name.clone(), ..Default::default() }).collect();
+    let output =
+        names.iter().map(|name| ValueInfoProto { name: name.clone(), ..Default::default() }).collect();
     let opsets = [("", call.opset), ("com.microsoft", 1)];
     let proto = ModelProto {
         ir_version: 8,
         opset_import: opsets
             .map(|(domain, version)| OperatorSetIdProto { domain: domain.into(), version })
             .to_vec(),
-        graph: Some(GraphProto { node: nodes, initializer: constants, input: ports, output, ..Default::default() }),
+        graph: Some(GraphProto {
+            node: nodes,
+            initializer: constants,
+            input: ports,
+            output,
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let mut options = ModelOptions::with_all_ops();
@@ -451,8 +470,10 @@ pub(super) fn output_name(at: usize) -> String {
 
 /// Whether a constant input is kept in the model: weights, which the library packs once, and types that it lacks.
 fn is_stored(operator: &Operator, at: usize, tensor: &Tensor) -> bool {
-    let weights = matches!(operator.name, "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "MatMulInteger") && at == 1;
-    weights || matches!(tensor, Tensor::I64(_) | Tensor::Bool(_)) && (clamps(operator, at) || !is_wide(tensor))
+    let weights =
+        matches!(operator.name, "Conv" | "ConvTranspose" | "Gemm" | "MatMul" | "MatMulInteger") && at == 1;
+    weights
+        || matches!(tensor, Tensor::I64(_) | Tensor::Bool(_)) && (clamps(operator, at) || !is_wide(tensor))
 }
 
 /// A tensor as the library stores it.

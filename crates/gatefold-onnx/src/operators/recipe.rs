@@ -174,7 +174,8 @@ impl Recipe {
         changes: &[(&str, Option<Attribute>)],
     ) -> Result<(), String> {
         let (domain, name) = operator.rsplit_once('.').unwrap_or(("", operator));
-        let kept = call.node.attributes.iter().filter(|(key, _)| !changes.iter().any(|(name, _)| name == key));
+        let kept =
+            call.node.attributes.iter().filter(|(key, _)| !changes.iter().any(|(name, _)| name == key));
         let mut attributes =
             kept.map(|(key, value)| attribute(key, value)).collect::<Result<Vec<_>, String>>()?;
         for (key, value) in changes {
@@ -223,9 +224,8 @@ impl Recipe {
             return Err("attribute auto_pad: expected NOTSET or VALID; give pads instead".into());
         }
         self.by_shape |= same;
-        let ints = |values: &[usize]| {
-            Some(Attribute::Ints(values.iter().map(|&value| value as i64).collect()))
-        };
+        let ints =
+            |values: &[usize]| Some(Attribute::Ints(values.iter().map(|&value| value as i64).collect()));
         let mut options = vec![
             ("auto_pad", None),
             ("kernel_shape", ints(&conv.kernel)),
@@ -268,8 +268,11 @@ impl Recipe {
             self.node("Sub", &[&float, &format!("zero{at}")], &shifted, &[]);
         }
         let group = call.node.attributes.get("group").map(|group| ("group", group.clone()));
-        let options: Vec<(&str, Attribute)> =
-            options.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).chain(group).collect();
+        let options: Vec<(&str, Attribute)> = options
+            .into_iter()
+            .filter_map(|(key, value)| value.map(|value| (key, value)))
+            .chain(group)
+            .collect();
         self.node("Conv", &["shifted0", "shifted1"], "sums", &options);
         self.node("Round", &["sums"], "rounded", &[]);
         self.node("Cast", &["rounded"], &output_name(0), &[("to", Attribute::Int(DataType::Int32 as i64))]);
@@ -372,7 +375,9 @@ impl Recipe {
         if let (true, Some(Tensor::F32(scales))) = (aligns, call.optional(2))
             && !call.shape(0)?.iter().zip(scales).all(whole)
         {
-            return Err("it aligns the corners of sizes that are not whole; give sizes instead of scales".into());
+            return Err(
+                "it aligns the corners of sizes that are not whole; give sizes instead of scales".into()
+            );
         }
         self.as_written(call)
     }

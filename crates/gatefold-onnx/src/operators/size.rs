@@ -137,7 +137,8 @@ pub(super) fn tile(call: &Call) -> Result<Need, String> {
     if repeats.len() != shape.len() {
         return Err(format!("repeats {repeats:?} do not fit shape {shape:?}"));
     }
-    let tiled: Vec<usize> = shape.iter().zip(&repeats).map(|(&len, &times)| len.saturating_mul(times)).collect();
+    let tiled: Vec<usize> =
+        shape.iter().zip(&repeats).map(|(&len, &times)| len.saturating_mul(times)).collect();
     Need::of(&tiled, 1)
 }
 
@@ -170,7 +171,9 @@ pub(super) fn pad(call: &Call) -> Result<Need, String> {
     let input = call.shape(0)?;
     let pads = call.attribute_or_input("pads", 1)?.ok_or("its pads are missing")?;
     let along = match call.integers(3)? {
-        Some(along) => along.iter().map(|&axis| super::axis(axis, input.len())).collect::<Result<Vec<_>, _>>()?,
+        Some(along) => {
+            along.iter().map(|&axis| super::axis(axis, input.len())).collect::<Result<Vec<_>, _>>()?
+        }
         None => (0..input.len()).collect(),
     };
     if pads.len() != 2 * along.len() {
@@ -213,7 +216,8 @@ pub(super) fn gather_nd(call: &Call) -> Result<Need, String> {
     let (data, indices) = (call.shape(0)?, call.shape(1)?);
     let batch = usize::try_from(call.node.int_or("batch_dims", 0)?).unwrap_or(usize::MAX);
     let (&depth, outer) = indices.split_last().ok_or("its indices have no axis")?;
-    let rest = data.get(batch.saturating_add(depth)..).ok_or("its indices have more places than its data axes")?;
+    let rest =
+        data.get(batch.saturating_add(depth)..).ok_or("its indices have more places than its data axes")?;
     Need::of(&[outer, rest].concat(), 1)
 }
 
@@ -371,8 +375,10 @@ pub(super) fn transposed_convolution(call: &Call) -> Result<Need, String> {
 pub(super) fn pool(call: &Call) -> Result<Need, String> {
     let x = call.shape(0)?;
     let kernel = call.node.ints("kernel_shape")?.ok_or("its kernel_shape is missing")?;
-    let kernel: Vec<usize> =
-        kernel.iter().map(|&len| usize::try_from(len).map_err(|_| format!("a kernel of {len}"))).collect::<Result<_, _>>()?;
+    let kernel: Vec<usize> = kernel
+        .iter()
+        .map(|&len| usize::try_from(len).map_err(|_| format!("a kernel of {len}")))
+        .collect::<Result<_, _>>()?;
     if x.len() != kernel.len() + 2 {
         return Err(format!("its kernel of {kernel:?} does not fit an input of shape {x:?}"));
     }
@@ -407,7 +413,9 @@ pub(super) fn resize(call: &Call) -> Result<Need, String> {
 pub(super) fn grid_sample(call: &Call) -> Result<Need, String> {
     match (call.shape(0)?, call.shape(1)?) {
         (&[batch, channels, ..], &[_, height, width, 2]) => Need::of(&[batch, channels, height, width], 4),
-        (x, grid) => Err(format!("its input of shape {x:?} and grid of shape {grid:?} are not over two axes")),
+        (x, grid) => {
+            Err(format!("its input of shape {x:?} and grid of shape {grid:?} are not over two axes"))
+        }
     }
 }
 
@@ -424,9 +432,12 @@ pub(super) fn quantised_lstm(call: &Call) -> Result<Need, String> {
 pub(super) fn attention(call: &Call) -> Result<Need, String> {
     let (q, k) = (call.shape(0)?, call.shape(1)?);
     let (queries, keys, width) = match (q, k) {
-        (&[batch, heads, queries, width], &[_, _, keys, _]) => (product(&[batch, heads, queries]), keys, width),
+        (&[batch, heads, queries, width], &[_, _, keys, _]) => {
+            (product(&[batch, heads, queries]), keys, width)
+        }
         (&[batch, queries, width], &[_, keys, _]) => {
-            let heads = call.node.int("q_num_heads")?.and_then(|heads| usize::try_from(heads).ok()).unwrap_or(1);
+            let heads =
+                call.node.int("q_num_heads")?.and_then(|heads| usize::try_from(heads).ok()).unwrap_or(1);
             (product(&[batch, heads, queries]), keys, width)
         }
         _ => return Err(format!("shapes {q:?} and {k:?} are not those of queries and keys")),
@@ -448,7 +459,8 @@ pub(super) fn fourier_frames(call: &Call) -> Result<Need, String> {
     let one = |at: usize| Ok::<_, String>(call.integers(at)?.and_then(|values| values.first().copied()));
     let step = one(1)?.filter(|&step| step > 0).ok_or("its frame_step is not above 0")? as usize;
     let window = call.optional(2).map(Tensor::len);
-    let frame = one(3)?.and_then(|len| usize::try_from(len).ok()).or(window).ok_or("its frame_length is missing")?;
+    let frame =
+        one(3)?.and_then(|len| usize::try_from(len).ok()).or(window).ok_or("its frame_length is missing")?;
     let signal = call.required(0)?.len();
     Need::of(&[signal / step + 1, frame, 2], 32)
 }

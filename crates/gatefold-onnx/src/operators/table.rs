@@ -127,17 +127,19 @@ pub(crate) const OPERATORS: &[Operator] = &[
     operator("Atan"),
     operator("Atanh"),
     operator("Attention")
-        .with(&["is_causal", "kv_num_heads", "q_num_heads", "qk_matmul_output_mode", "scale", "softcap", "softmax_precision"])
+        .with(&[
+            "is_causal",
+            "kv_num_heads",
+            "q_num_heads",
+            "qk_matmul_output_mode",
+            "scale",
+            "softcap",
+            "softmax_precision",
+        ])
         .need(size::attention),
-    operator("AveragePool").with(&[
-        "auto_pad",
-        "ceil_mode",
-        "count_include_pad",
-        "dilations",
-        "kernel_shape",
-        "pads",
-        "strides",
-    ]).need(size::pool),
+    operator("AveragePool")
+        .with(&["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"])
+        .need(size::pool),
     operator("BatchNormalization").with(&["epsilon", "momentum", "spatial", "training_mode"]),
     operator("Cast").with(&["round_mode", "saturate", "to"]).gives(&[Named("to")]),
     operator("CastLike").with(&["round_mode", "saturate"]).gives(&[Like(1)]),
@@ -149,16 +151,18 @@ pub(crate) const OPERATORS: &[Operator] = &[
     operator("ConstantOfShape").with(&["value"]).need(size::constant_of_shape).gives(&[Named("value")]),
     operator("Conv").with(CONVOLUTION).need(size::convolution),
     operator("ConvInteger").with(CONVOLUTION).need(size::convolution).gives(&[I32]),
-    operator("ConvTranspose").with(&[
-        "auto_pad",
-        "dilations",
-        "group",
-        "kernel_shape",
-        "output_padding",
-        "output_shape",
-        "pads",
-        "strides",
-    ]).need(size::transposed_convolution),
+    operator("ConvTranspose")
+        .with(&[
+            "auto_pad",
+            "dilations",
+            "group",
+            "kernel_shape",
+            "output_padding",
+            "output_shape",
+            "pads",
+            "strides",
+        ])
+        .need(size::transposed_convolution),
     operator("Cos"),
     operator("Cosh"),
     operator("CumSum").with(&["exclusive", "reverse"]).whole(Whole::Sums),
@@ -235,16 +239,18 @@ pub(crate) const OPERATORS: &[Operator] = &[
     reduces("ReduceSumSquare", Whole::Squares, 18),
     operator("Relu"),
     operator("Reshape").with(&["allowzero"]).need(size::reshape).whole(MOVES),
-    operator("Resize").with(&[
-        "antialias",
-        "coordinate_transformation_mode",
-        "cubic_coeff_a",
-        "exclude_outside",
-        "extrapolation_value",
-        "keep_aspect_ratio_policy",
-        "mode",
-        "nearest_mode",
-    ]).need(size::resize),
+    operator("Resize")
+        .with(&[
+            "antialias",
+            "coordinate_transformation_mode",
+            "cubic_coeff_a",
+            "exclude_outside",
+            "extrapolation_value",
+            "keep_aspect_ratio_policy",
+            "mode",
+            "nearest_mode",
+        ])
+        .need(size::resize),
     operator("ReverseSequence").with(&["batch_axis", "time_axis"]).whole(MOVES),
     operator("RotaryEmbedding").with(&["interleaved", "num_heads", "rotary_embedding_dim"]),
     operator("Round"),
@@ -261,14 +267,16 @@ pub(crate) const OPERATORS: &[Operator] = &[
     operator("Sin"),
     operator("Sinh"),
     operator("Size").gives(&[I64]),
-    operator("Slice")
-        .became(&[("starts", 10, 1), ("ends", 10, 2), ("axes", 10, 3)])
-        .whole(Whole::Slices),
+    operator("Slice").became(&[("starts", 10, 1), ("ends", 10, 2), ("axes", 10, 3)]).whole(Whole::Slices),
     operator("Softmax").with(&["axis"]),
     operator("Softplus"),
     operator("Softsign"),
     operator("SpaceToDepth").with(&["blocksize", "mode"]),
-    operator("Split").with(&["axis", "num_outputs"]).became(&[("split", 13, 1)]).need(size::split).whole(MOVES),
+    operator("Split")
+        .with(&["axis", "num_outputs"])
+        .became(&[("split", 13, 1)])
+        .need(size::split)
+        .whole(MOVES),
     operator("Sqrt"),
     operator("Squeeze").became(&[("axes", 13, 1)]).whole(MOVES),
     pairs("Sub").whole(Whole::Sums),
@@ -278,7 +286,11 @@ pub(crate) const OPERATORS: &[Operator] = &[
     operator("Tanh"),
     operator("ThresholdedRelu").with(&["alpha"]),
     operator("Tile").need(size::tile).whole(MOVES),
-    operator("TopK").with(&["axis", "largest", "sorted"]).became(&[("k", 10, 1)]).need(size::top_k).gives(&[Like(0), I64]),
+    operator("TopK")
+        .with(&["axis", "largest", "sorted"])
+        .became(&[("k", 10, 1)])
+        .need(size::top_k)
+        .gives(&[Like(0), I64]),
     operator("Transpose").with(&["perm"]).whole(MOVES),
     operator("Trilu").with(&["upper"]).whole(MOVES),
     operator("Unsqueeze").became(&[("axes", 13, 1)]).whole(MOVES),
@@ -287,7 +299,15 @@ pub(crate) const OPERATORS: &[Operator] = &[
     compares("Xor"),
     operator("com.microsoft.BiasGelu"),
     operator("com.microsoft.DynamicQuantizeLSTM")
-        .with(&["activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size", "input_forget"])
+        .with(&[
+            "activation_alpha",
+            "activation_beta",
+            "activations",
+            "clip",
+            "direction",
+            "hidden_size",
+            "input_forget",
+        ])
         .need(size::quantised_lstm),
     operator("com.microsoft.FastGelu"),
     operator("com.microsoft.Gelu"),
@@ -336,8 +356,11 @@ mod tests {
 
     #[test]
     fn the_rows_are_in_order() {
-        let wrong: Vec<&str> =
-            OPERATORS.windows(2).filter(|pair| pair[0].name >= pair[1].name).map(|pair| pair[1].name).collect();
+        let wrong: Vec<&str> = OPERATORS
+            .windows(2)
+            .filter(|pair| pair[0].name >= pair[1].name)
+            .map(|pair| pair[1].name)
+            .collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 }

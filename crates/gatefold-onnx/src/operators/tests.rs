@@ -35,7 +35,10 @@ impl Case<'_> {
             outputs: vec![Some("y".into()); self.outputs],
             attributes: self.attributes.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         };
-        run(&Call { node: &node, opset: self.opset, inputs: self.inputs.to_vec() }, &mut Budget::running(1, 1))
+        run(
+            &Call { node: &node, opset: self.opset, inputs: self.inputs.to_vec() },
+            &mut Budget::running(1, 1),
+        )
     }
 }
 

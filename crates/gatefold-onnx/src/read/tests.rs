@@ -94,7 +94,10 @@ fn versions_are_checked() {
 #[test]
 fn operators_are_refused_by_name() {
     let message = refused_graph(|g| g.node[0].op_type = "Unique".into());
-    assert_says(&message, "node sum: the operator Unique is not supported; docs/onnx.md lists those that are");
+    assert_says(
+        &message,
+        "node sum: the operator Unique is not supported; docs/onnx.md lists those that are",
+    );
     assert_says(&refused_graph(|g| g.node[0].domain = "com.microsoft".into()), "com.microsoft.Add");
     // The other unsupported operators are named too, each once.
     let message = refused_graph(|g| {
@@ -103,10 +106,7 @@ fn operators_are_refused_by_name() {
         g.node[0].op_type = "Unique".into();
         g.node.extend(more);
     });
-    assert_says(
-        &message,
-        "node sum: the operator Unique is not supported, nor are Det, LRN; docs",
-    );
+    assert_says(&message, "node sum: the operator Unique is not supported, nor are Det, LRN; docs");
     // A node without a name goes by its output's name.
     let message = refused_graph(|g| {
         g.node[0].op_type = "Det".into();

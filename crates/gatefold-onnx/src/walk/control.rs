@@ -1,10 +1,10 @@
 //! If, Loop and Scan: nodes that run the graphs inside them.
 
 use super::{Cell, Host, Program, Step, Value, Work};
+use crate::OnnxError;
 use crate::graph::{Axis, Graph, Port};
 use crate::operators;
 use crate::tensor::{ElementType, Tensor, map_tensor, volume};
-use crate::OnnxError;
 use ndarray::{ArrayD, Axis as AxisOf, IxDyn, arr0};
 
 impl Step<'_> {
@@ -44,7 +44,12 @@ impl Step<'_> {
         program.run_inside(Vec::new(), &captured, host)
     }
 
-    fn repeat(&mut self, body: &mut Program, frame: &mut [Cell], host: &mut Host) -> Result<Vec<Value>, OnnxError> {
+    fn repeat(
+        &mut self,
+        body: &mut Program,
+        frame: &mut [Cell],
+        host: &mut Host,
+    ) -> Result<Vec<Value>, OnnxError> {
         let most = self.tensor(0, frame).map_err(|problem| self.refuse(problem))?;
         let most = match most.map(Tensor::integers) {
             None => i64::MAX,
@@ -85,7 +90,12 @@ impl Step<'_> {
         Ok(values)
     }
 
-    fn scan(&mut self, body: &mut Program, frame: &mut [Cell], host: &mut Host) -> Result<Vec<Value>, OnnxError> {
+    fn scan(
+        &mut self,
+        body: &mut Program,
+        frame: &mut [Cell],
+        host: &mut Host,
+    ) -> Result<Vec<Value>, OnnxError> {
         let plan = ScanPlan::of(self, body, frame).map_err(|problem| self.refuse(problem))?;
         let graph = self.node.graph("body").map_err(|problem| self.refuse(problem))?;
         let mut values = (0..plan.states)
@@ -119,7 +129,8 @@ impl Step<'_> {
 
     fn count_trip(&self, host: &mut Host) -> Result<(), OnnxError> {
         let left = host.trips_left.checked_sub(1);
-        host.trips_left = left.ok_or_else(|| self.refuse("its loop makes too many trips for inputs of this size"))?;
+        host.trips_left =
+            left.ok_or_else(|| self.refuse("its loop makes too many trips for inputs of this size"))?;
         host.budget.spend(operators::Need::default()).map_err(|problem| self.refuse(problem))
     }
 
@@ -190,7 +201,8 @@ impl ScanPlan {
         }
         let (axes, directions) = (list("scan_output_axes")?, list("scan_output_directions")?);
         let outputs = (0..body.outputs.len() - states).map(|k| {
-            let axis = usize::try_from(entry(axes, k)).map_err(|_| "an axis of its outputs is negative".to_string())?;
+            let axis = usize::try_from(entry(axes, k))
+                .map_err(|_| "an axis of its outputs is negative".to_string())?;
             Ok((axis, entry(directions, k) != 0))
         });
         let outputs = outputs.collect::<Result<_, String>>()?;

@@ -41,13 +41,19 @@ impl Layer {
     fn new(node: &Node, opset: i64, given: &[Option<&Tensor>], host: &Host) -> Result<Layer, OnnxError> {
         let operator = RecurrentOperator::of_node(node, opset).map_err(|problem| node.error(problem))?;
         let weights = operator.weights_of_node(node, given).map_err(|problem| node.error(problem))?;
-        let (config, parameters) = operator.network(&weights).map_err(|error| node.error(error.to_string()))?;
+        let (config, parameters) =
+            operator.network(&weights).map_err(|error| node.error(error.to_string()))?;
         let network = Network::with_parameters(host.device, &config, &parameters)?;
         Ok(Layer { operator, hidden: weights.r.dim().2, network })
     }
 
     /// Runs the node.
-    fn run(&mut self, node: &Node, given: &[Option<&Tensor>], host: &mut Host) -> Result<Vec<Tensor>, OnnxError> {
+    fn run(
+        &mut self,
+        node: &Node,
+        given: &[Option<&Tensor>],
+        host: &mut Host,
+    ) -> Result<Vec<Tensor>, OnnxError> {
         let Layer { operator, hidden, network } = self;
         let input = |at: usize| given.get(at).copied().flatten();
         let array = |name: &str, at: usize| numbers(name, input(at)).map_err(|problem| node.error(problem));
@@ -59,7 +65,9 @@ impl Layer {
         if x.is_empty() || x.ndim() != 3 || x.shape()[2] != features {
             let axes = if operator.batch_first { "batch, steps" } else { "steps, batch" };
             let found = x.shape();
-            return Err(node.error(format!("X: expected [{axes}, {features}], none of them 0, found {found:?}")));
+            return Err(
+                node.error(format!("X: expected [{axes}, {features}], none of them 0, found {found:?}"))
+            );
         }
         let lengths = match input(SEQUENCE_LENS) {
             None => None,
@@ -75,7 +83,8 @@ impl Layer {
         };
         let sequences = operator.sequences(x, lengths.as_deref()).map_err(named)?;
         let (steps, batch) = (sequences.steps(), sequences.batch());
-        let need = need(operator, [steps, batch, features, *hidden]).map_err(|problem| node.error(problem))?;
+        let need =
+            need(operator, [steps, batch, features, *hidden]).map_err(|problem| node.error(problem))?;
         host.budget.spend(need).map_err(|problem| node.error(problem))?;
         let (h, c) = (array("initial_h", INITIAL_H)?, array("initial_c", INITIAL_C)?);
         let states = operator.states(h, c, batch, *hidden).map_err(named)?;
@@ -93,7 +102,9 @@ fn need(operator: &RecurrentOperator, [steps, batch, features, hidden]: [usize; 
     let elements = volume(&[steps, directions, batch, hidden])? as u64;
     let gates = operator.operator.gates() as u64;
     let each = gates.saturating_mul((features + hidden) as u64);
-    let work = elements.saturating_mul(each).saturating_add((steps as u64).saturating_mul(crate::operators::CALL_WORK));
+    let work = elements
+        .saturating_mul(each)
+        .saturating_add((steps as u64).saturating_mul(crate::operators::CALL_WORK));
     Ok(Need { elements: elements.saturating_mul(2), work })
 }
 

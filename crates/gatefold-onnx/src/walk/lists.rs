@@ -55,11 +55,16 @@ impl Step<'_> {
     /// A position in a list of `len`, counted from the end if negative. `None` if it is left out.
     fn place(&self, at: usize, len: usize, or_end: bool, frame: &[Cell]) -> Result<Option<usize>, String> {
         let Some(tensor) = self.tensor(at, frame)? else { return Ok(None) };
-        let value = tensor.integers().and_then(|values| values.first().copied()).ok_or("its position is no number")?;
+        let value = tensor
+            .integers()
+            .and_then(|values| values.first().copied())
+            .ok_or("its position is no number")?;
         if or_end && usize::try_from(value) == Ok(len) {
             return Ok(Some(len));
         }
-        operators::axis(value, len).map(Some).map_err(|_| format!("position {value} is outside a list of {len}"))
+        operators::axis(value, len)
+            .map(Some)
+            .map_err(|_| format!("position {value} is outside a list of {len}"))
     }
 
     /// All tensors of a list side by side, or along a new axis.
@@ -88,7 +93,9 @@ impl Step<'_> {
         };
         let call = Call { node: &node, opset: 13, inputs: tensors.iter().map(Some).collect() };
         let elements = tensors.iter().map(Tensor::len).sum();
-        operators::run(&call, &mut Budget::running(elements, 0))?.pop().ok_or_else(|| "it gives nothing".into())
+        operators::run(&call, &mut Budget::running(elements, 0))?
+            .pop()
+            .ok_or_else(|| "it gives nothing".into())
     }
 }
 

@@ -29,7 +29,10 @@ impl Recipe {
         } else {
             let along = super::super::axis(call.node.int_or("axis", 1)?, x.len())?;
             if scale.shape() != [x[along]] {
-                return Err(format!("its scales of shape {:?} do not fit axis {along} of {x:?}", scale.shape()));
+                return Err(format!(
+                    "its scales of shape {:?} do not fit axis {along} of {x:?}",
+                    scale.shape()
+                ));
             }
             [&[-1][..], &vec![1; x.len() - along - 1]].concat()
         };
@@ -95,7 +98,8 @@ impl Recipe {
             return Err(format!("its input has shape {:?}; expected four axes", call.shape(0)?));
         };
         let block = call.node.int("blocksize")?.and_then(|block| usize::try_from(block).ok());
-        let block = block.filter(|&block| block > 0 && height.is_multiple_of(block) && width.is_multiple_of(block));
+        let block =
+            block.filter(|&block| block > 0 && height.is_multiple_of(block) && width.is_multiple_of(block));
         let block = block.ok_or_else(|| format!("its blocks do not divide {height} by {width} positions"))?;
         let order: &[i64] = match call.node.text("mode")?.unwrap_or("DCR") {
             "DCR" => &[0, 3, 5, 1, 2, 4],
@@ -103,7 +107,9 @@ impl Recipe {
             other => return Err(format!("attribute mode: {other:?} is not known")),
         };
         self.by_shape = true;
-        let whole = |lens: &[usize]| Tensor::I64(arr1(&lens.iter().map(|&len| len as i64).collect::<Vec<_>>()).into_dyn());
+        let whole = |lens: &[usize]| {
+            Tensor::I64(arr1(&lens.iter().map(|&len| len as i64).collect::<Vec<_>>()).into_dyn())
+        };
         let (rows, columns) = (height / block, width / block);
         self.constant("blocks", &whole(&[batch, channels, rows, block, columns, block]))?;
         self.constant("result", &whole(&[batch, channels * block * block, rows, columns]))?;

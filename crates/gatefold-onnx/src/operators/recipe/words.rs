@@ -20,7 +20,14 @@ impl Recipe {
     }
 
     /// The last of the reversed elements, counted from the end.
-    fn first(&mut self, operator: &str, input: &str, along: usize, keep: i64, output: &str) -> Result<(), String> {
+    fn first(
+        &mut self,
+        operator: &str,
+        input: &str,
+        along: usize,
+        keep: i64,
+        output: &str,
+    ) -> Result<(), String> {
         let place = along as i64;
         self.integers("end", &[-1])?;
         self.integers("begin", &[i64::MIN])?;
