@@ -3,6 +3,7 @@
 mod group;
 mod number_time;
 mod options;
+mod parts;
 mod regular;
 mod report;
 mod roles;

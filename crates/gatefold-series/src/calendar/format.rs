@@ -1,7 +1,7 @@
 //! Formats of times: found from a cell, or given in the notation of `strftime`; read and written.
 
 use super::names::{MONTHS, WEEKDAYS};
-use super::stamp::{Fields, Offset, Stamp};
+use super::stamp::{DAY, Fields, Offset, Stamp};
 use std::fmt;
 
 /// A part of a time as it is written.
@@ -10,6 +10,10 @@ pub(crate) enum Item {
     Literal(char),
     Year,
     YearOfCentury,
+    /// Two or four digits of the year after that before them, as in 2022/23: it checks, and says nothing new.
+    NextYear {
+        full: bool,
+    },
     Month,
     MonthName {
         language: usize,
@@ -18,6 +22,8 @@ pub(crate) enum Item {
     Day,
     DayOfYear,
     Quarter,
+    /// The half of a year: 1 or 2.
+    Half,
     Week,
     /// A week of one or two digits, in a column of its own.
     WeekShort,
@@ -37,6 +43,8 @@ pub(crate) enum Item {
     Zone,
     /// Seconds since 1970 times ten to this power.
     Epoch(u32),
+    /// Days, with a fraction perhaps, as a program counts them.
+    Days(DayCount),
     /// Eight digits, four of them a year: read as fixed widths.
     FixedYear,
     FixedMonth,
@@ -44,6 +52,28 @@ pub(crate) enum Item {
     FixedHour,
     FixedMinute,
     FixedSecond,
+}
+
+/// Ways of counting days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DayCount {
+    Excel,
+    Matlab,
+    /// Julian days begin at noon.
+    Julian,
+    ModifiedJulian,
+}
+
+impl DayCount {
+    /// Ten times the number of 1970-01-01.
+    fn of_1970(self) -> i64 {
+        match self {
+            DayCount::Excel => 255_690,
+            DayCount::Matlab => 7_195_290,
+            DayCount::Julian => 24_405_875,
+            DayCount::ModifiedJulian => 405_870,
+        }
+    }
 }
 
 /// A format of times, with the habits of the column that it was found in.
@@ -218,6 +248,9 @@ impl Format {
             Item::FixedDay => number(local.day().into(), 2),
             Item::DayOfYear => number(local.date().day_of_year().into(), 3),
             Item::Quarter => number((i64::from(local.month()) + 2) / 3, 1),
+            Item::Half => number((i64::from(local.month()) + 5) / 6, 1),
+            Item::NextYear { full: true } => number(i64::from(local.year()) + 1, 4),
+            Item::NextYear { full: false } => number((i64::from(local.year()) + 1).rem_euclid(100), 2),
             Item::Week | Item::WeekShort => number(local.date().iso_week_date().week().into(), 2),
             Item::WeekDay => number(local.weekday().to_monday_one_offset().into(), 1),
             Item::Hour => number(local.hour().into(), width(self.style.hour)),
@@ -246,6 +279,13 @@ impl Format {
             Item::Zone => out.push_str(stamp.zone.as_deref().unwrap_or("UTC")),
             Item::Epoch(power) => {
                 let _ = write!(out, "{}", i128::from(stamp.micros) * 10i128.pow(power) / 1_000_000);
+            }
+            Item::Days(count) => {
+                // In steps of 1e-10 days, as Excel writes them: 8.64 microseconds.
+                let days = (i128::from(stamp.micros) * 10_000_000_000 + 43_200_000_000) / i128::from(DAY)
+                    + i128::from(count.of_1970()) * 1_000_000_000;
+                let text = format!("{}.{:010}", days / 10_000_000_000, days % 10_000_000_000);
+                out.push_str(text.trim_end_matches('0').trim_end_matches('.'));
             }
         }
     }
@@ -286,6 +326,9 @@ fn item(code: char) -> Option<Item> {
         'd' | 'e' => Item::Day,
         'j' => Item::DayOfYear,
         'q' => Item::Quarter,
+        'J' => Item::Half,
+        'N' => Item::NextYear { full: true },
+        'n' => Item::NextYear { full: false },
         'G' => Item::Year,
         'V' => Item::Week,
         'u' => Item::WeekDay,
@@ -335,6 +378,8 @@ impl fmt::Display for Format {
                 Item::Day | Item::FixedDay => f.write_str("%d")?,
                 Item::DayOfYear => f.write_str("%j")?,
                 Item::Quarter => f.write_str("%q")?,
+                Item::Half => f.write_str("%J")?,
+                Item::NextYear { full } => f.write_str(if *full { "%N" } else { "%n" })?,
                 Item::Week | Item::WeekShort => f.write_str("%V")?,
                 Item::WeekDay => f.write_str("%u")?,
                 Item::WeekDayName { full } => f.write_str(if *full { "%A" } else { "%a" })?,
@@ -348,6 +393,11 @@ impl fmt::Display for Format {
                 Item::Zone => f.write_str("zone")?,
                 Item::Epoch(0) => f.write_str("seconds since 1970")?,
                 Item::Epoch(3) => f.write_str("milliseconds since 1970")?,
+                Item::Epoch(9) => f.write_str("nanoseconds since 1970")?,
+                Item::Days(DayCount::Excel) => f.write_str("days as Excel counts them")?,
+                Item::Days(DayCount::Matlab) => f.write_str("days as MATLAB counts them")?,
+                Item::Days(DayCount::Julian) => f.write_str("Julian days")?,
+                Item::Days(DayCount::ModifiedJulian) => f.write_str("modified Julian days")?,
                 Item::Epoch(_) => f.write_str("microseconds since 1970")?,
             }
         }
@@ -366,10 +416,18 @@ impl Reader<'_> {
                 self.rest = rest;
             }
             Item::Literal(c) => self.rest = self.rest.strip_prefix(c)?,
-            Item::Year | Item::FixedYear => self.fields.year = Some(self.digits(4, 4)? as i16),
+            Item::Year | Item::FixedYear => {
+                let year = self.digits(4, 4)? as i16;
+                self.year(year)?;
+            }
             Item::YearOfCentury => {
                 let year = self.digits(2, 2)? as i16;
-                self.fields.year = Some(year + if year < 69 { 2000 } else { 1900 }); // as strptime does
+                self.year(year + if year < 69 { 2000 } else { 1900 })?; // as strptime does
+            }
+            Item::NextYear { full } => {
+                let next = i64::from(self.fields.year?) + 1;
+                let found = self.digits(if full { 4 } else { 2 }, if full { 4 } else { 2 })?;
+                (found == if full { next } else { next.rem_euclid(100) }).then_some(())?;
             }
             Item::Month => self.fields.month = Some(self.noted(|style| &mut style.month)?),
             Item::Day => self.fields.day = Some(self.noted(|style| &mut style.day)?),
@@ -377,6 +435,10 @@ impl Reader<'_> {
             Item::FixedDay => self.fields.day = Some(self.digits(2, 2)? as i8),
             Item::DayOfYear => self.fields.day_of_year = Some(self.digits(3, 3)? as i16),
             Item::Quarter => self.fields.quarter = Some(self.digits(1, 1)? as i8),
+            Item::Half => {
+                let half = self.digits(1, 1)? as i8;
+                self.fields.month = (1..=2).contains(&half).then(|| Some(half * 6 - 5))?;
+            }
             Item::Week => self.fields.week = Some(self.digits(2, 2)? as i8),
             Item::WeekShort => self.fields.week = Some(self.digits(1, 2)? as i8),
             Item::WeekDay => self.fields.week_day = Some(self.digits(1, 1)? as i8),
@@ -400,8 +462,14 @@ impl Reader<'_> {
                 self.rest = &self.rest[end..];
             }
             Item::Epoch(power) => self.epoch(power)?,
+            Item::Days(count) => self.days(count)?,
         }
         Some(())
+    }
+
+    /// Notes a year; `None` if the format says two that differ.
+    fn year(&mut self, year: i16) -> Option<()> {
+        (*self.fields.year.get_or_insert(year) == year).then_some(())
     }
 
     fn digits(&mut self, least: usize, most: usize) -> Option<i64> {
@@ -515,9 +583,30 @@ impl Reader<'_> {
         // The value of a column read as floats: 1672531200.0
         let tail =
             digits[count..].strip_prefix('.').map_or(&digits[count..], |zeros| zeros.trim_start_matches('0'));
-        let micros = value.checked_mul(1_000_000 / 10i64.checked_pow(power)?)?;
+        let micros = match power {
+            ..=6 => value.checked_mul(1_000_000 / 10i64.checked_pow(power)?)?,
+            _ if value % 1000 == 0 => value / 1000, // times are kept in microseconds
+            _ => return None,
+        };
         self.fields.epoch_micros = Some(if negative { -micros } else { micros });
         self.rest = tail;
+        Some(())
+    }
+
+    /// Days with a fraction, to the millisecond: Excel writes an hour as 0.0416666667.
+    fn days(&mut self, count: DayCount) -> Option<()> {
+        let (whole, fraction) = self.rest.split_once('.').unwrap_or((self.rest, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || whole.len() > 8 || fraction.len() > 15 || !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        let unit = 10i128.pow(fraction.len() as u32);
+        let day = i128::from(DAY);
+        let part = fraction.parse::<i128>().unwrap_or(0) * day;
+        let since = whole.parse::<i128>().ok()? * day - i128::from(count.of_1970()) * day / 10;
+        let micros = i64::try_from(since + (part + unit / 2) / unit).ok()?;
+        self.fields.civil_micros = Some((micros + 500).div_euclid(1000) * 1000);
+        self.rest = "";
         Some(())
     }
 }

@@ -77,6 +77,7 @@ pub(super) struct Fields {
     pub(super) offset: Option<Offset>,
     pub(super) zone: Option<String>,
     pub(super) epoch_micros: Option<i64>,
+    pub(super) civil_micros: Option<i64>,
 }
 
 impl Fields {
@@ -85,6 +86,10 @@ impl Fields {
         if let Some(micros) = self.epoch_micros {
             Timestamp::from_microsecond(micros).ok()?;
             return Some(Stamp { micros, offset: Some(Offset::UTC), zone: self.zone });
+        }
+        if let Some(micros) = self.civil_micros {
+            Timestamp::from_microsecond(micros).ok()?;
+            return Some(Stamp { micros, offset: None, zone: None });
         }
         let mut date = self.date()?;
         if let Some(named) = self.named_day
@@ -103,7 +108,7 @@ impl Fields {
     }
 
     fn date(&self) -> Option<Date> {
-        let year = self.year?;
+        let year = self.year.filter(|year| *year >= 100)?; // 0023 lacks its century
         if let Some(week) = self.week {
             let day = Weekday::from_monday_one_offset(self.week_day.unwrap_or(1)).ok()?;
             return ISOWeekDate::new(year, week, day).ok().map(ISOWeekDate::date);

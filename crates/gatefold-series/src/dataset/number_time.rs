@@ -1,10 +1,11 @@
 //! Columns of numbers that are times: years, compact dates, seconds since 1970, and the numbers of rows.
 
-use super::time::{Reading, read_times};
+use super::time::{Reading, is_week_name, read_times};
 use crate::SeriesError;
 use crate::calendar::clock::{Clock, MISSING, Times};
-use crate::calendar::format::{Format, Item};
+use crate::calendar::format::{DayCount, Format, Item};
 use crate::table::sheet::{Kind, Sheet};
+use crate::table::shown;
 
 /// Compact dates, and the digits of their numbers.
 const COMPACT: [(&str, usize); 6] =
@@ -20,9 +21,22 @@ pub(super) fn whole_numbers(sheet: &Sheet, column: usize) -> Option<Vec<i64>> {
     let whole = |row: usize| {
         let cell = sheet.cell(row, column);
         let digits = cell.strip_suffix(".0").unwrap_or(cell);
-        digits.parse::<i64>().ok().filter(|value| value.unsigned_abs() < 1 << 62)
+        let value = digits.parse::<i64>().ok().or_else(|| exponent(cell));
+        value.filter(|value| value.unsigned_abs() < 1 << 62)
     };
     (0..sheet.rows()).map(whole).collect()
+}
+
+/// A whole number with an exponent, such as `1.6725312E+09`.
+fn exponent(cell: &str) -> Option<i64> {
+    let (mantissa, power) = cell.split_once(['e', 'E'])?;
+    let power: usize = power.trim_start_matches('+').parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let fraction = fraction.trim_end_matches('0');
+    if power > 18 || fraction.len() > power {
+        return None;
+    }
+    format!("{whole}{fraction:0<power$}").parse().ok()
 }
 
 /// Whether values rise or fall from row to row throughout.
@@ -48,18 +62,21 @@ pub(super) fn counts_rows(values: &[i64]) -> bool {
     values.len() >= 4 && (by(1) || by(-1))
 }
 
-/// The format in which whole numbers are dates, if they are.
-fn dated_format(values: &[i64], named: bool) -> Option<Format> {
+/// The format in which whole numbers are dates, if they are. `weeks`: the column's name says that they are weeks.
+fn dated_format(values: &[i64], named: bool, weeks: bool) -> Option<Format> {
     let (least, most) = (*values.iter().min()?, *values.iter().max()?);
     let digits = |value: i64| value.to_string().len();
     if least > 0 && digits(least) == digits(most) {
-        for (pattern, _) in COMPACT.iter().filter(|(_, len)| *len == digits(least)) {
+        for (pattern, len) in COMPACT {
+            if len != digits(least) || pattern == "%Y%m" && weeks {
+                continue;
+            }
             let format = Format::parse(pattern).ok()?;
             let year_of = |value: i64| value / 10i64.pow(digits(least) as u32 - 4);
             let valid =
                 |value: &i64| YEARS.contains(&year_of(*value)) && format.read(&value.to_string()).is_some();
             let months: Vec<i64> = values.iter().map(|value| value / 100 * 12 + value % 100).collect();
-            let even = match *pattern {
+            let even = match pattern {
                 "%Y" => steady(values, 80),
                 "%Y%m" => steady(&months, 80),
                 _ => true,
@@ -70,10 +87,49 @@ fn dated_format(values: &[i64], named: bool) -> Option<Format> {
             }
         }
     }
-    let power = [0u32, 3, 6].into_iter().find(|power| SECONDS.contains(&(least / 10i64.pow(*power))))?;
+    let power = [0u32, 3, 6, 9].into_iter().find(|power| SECONDS.contains(&(least / 10i64.pow(*power))))?;
     let epoch =
         SECONDS.contains(&(most / 10i64.pow(power))) && (named || monotone(values) && steady(values, 80));
     epoch.then(|| Format::new(vec![Item::Epoch(power)]))
+}
+
+/// How a column counts days, if its name says that it holds days and its numbers are of our time.
+fn day_count(sheet: &Sheet, column: usize) -> Option<DayCount> {
+    let name = sheet.name(column).trim().to_lowercase().replace(['_', '-'], " ");
+    let number = |row: usize| sheet.cell(row, column).parse::<f64>().ok();
+    let values: Vec<f64> = (0..sheet.rows()).map(number).collect::<Option<_>>()?;
+    let within = |least: f64, most: f64| values.iter().all(|value| (least..most).contains(value));
+    let dates = ["date", "datum", "fecha", "datetime", "excel", "serial", "serial number", "day", "tag"];
+    let ends = [" date", " datum", "date time", "timestamp"];
+    let dated = dates.contains(&name.as_str())
+        || ends.iter().any(|end| name.ends_with(end))
+        || name.ends_with("date");
+    match name.as_str() {
+        "mjd" | "modified julian date" | "modified julian day" if within(15_000.0, 90_000.0) => {
+            Some(DayCount::ModifiedJulian)
+        }
+        "jd" | "bjd" | "julian date" | "julian day" if within(2_400_000.0, 2_500_000.0) => {
+            Some(DayCount::Julian)
+        }
+        "datenum" | "matlab" if within(690_000.0, 800_000.0) => Some(DayCount::Matlab),
+        _ if dated && within(25_569.0, 65_000.0) => Some(DayCount::Excel),
+        _ => None,
+    }
+}
+
+/// Whether cells are years and months, as in `2010.1` and `2010.12`, one month after another.
+fn months_after_point(sheet: &Sheet, column: usize) -> bool {
+    let month = |row: usize| {
+        let (year, month) = sheet.cell(row, column).split_once('.')?;
+        let year: i64 = year.parse().ok().filter(|year| YEARS.contains(year))?;
+        let month: i64 = month.parse().ok().filter(|number| (1..=12).contains(number) && month.len() <= 2)?;
+        Some(year * 12 + month)
+    };
+    let months: Option<Vec<i64>> = (0..sheet.rows()).map(month).collect();
+    months.is_some_and(|months| {
+        let by = |step: i64| months.windows(2).all(|pair| pair[1] - pair[0] == step);
+        months.len() >= 4 && (by(1) || by(-1))
+    })
 }
 
 /// The times of a column of numbers. `named`: its name says that it holds times.
@@ -86,15 +142,58 @@ pub(super) fn times(
     if sheet.columns[column].kind != Kind::Number {
         return Ok(None);
     }
+    let plain = |row: usize| sheet.cell(row, column).to_owned();
+    if named && let Some(count) = day_count(sheet, column) {
+        let format = Format::new(vec![Item::Days(count)]);
+        return read_times(sheet, &[column], &plain, format, reading).map(Some);
+    }
+    if named && months_after_point(sheet, column) {
+        let format = Format::new(vec![Item::Year, Item::Literal('.'), Item::Month]);
+        return read_times(sheet, &[column], &plain, format, reading).map(Some);
+    }
     let Some(values) = whole_numbers(sheet, column) else {
-        return Ok(if named { decimal_times(sheet, column) } else { None });
+        let times = decimal_times(sheet, column).filter(|_| named);
+        return Ok(times.filter(|times| monotone(&times.values) || evenly_numbered(&times.values)));
     };
-    if let Some(format) = dated_format(&values, named) {
-        let cell = |row: usize| format!("{}", values[row]);
+    let cell = |row: usize| format!("{}", values[row]);
+    let weeks = is_week_name(sheet.name(column));
+    if let Some(format) = dated_format(&values, named, weeks) {
         return read_times(sheet, &[column], &cell, format, reading).map(Some);
     }
-    let index = counts_rows(&values) || named && (monotone(&values) || steady(&values, 50));
+    if (named || weeks) && weeks_of_years(&values) {
+        let format = Format::new(vec![Item::Year, Item::Week]);
+        return read_times(sheet, &[column], &cell, format, reading).map(Some);
+    }
+    let first = column == 0 && monotone(&values) && values.is_sorted() && evenly_numbered(&values);
+    let index = counts_rows(&values)
+        || first
+        || named && (monotone(&values) || steady(&values, 50) || evenly_numbered(&values));
     Ok(index.then(|| numbered(sheet, column, values, 0)))
+}
+
+/// Whether numbers are years with a week of two digits, as in 202352.
+fn weeks_of_years(values: &[i64]) -> bool {
+    values.iter().all(|value| YEARS.contains(&(value / 100)) && (1..=53).contains(&(value % 100)))
+}
+
+/// Whether numbers are distinct and, sorted, the same step apart throughout.
+fn evenly_numbered(values: &[i64]) -> bool {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.len() >= 8 && sorted[0] < sorted[1] && steady(&sorted, 100)
+}
+
+/// Refuses a first column that counts in even steps and not upwards: if it is the time, the rows are not in its order.
+pub(super) fn refuse_falling(sheet: &Sheet, column: usize) -> Result<(), SeriesError> {
+    let Some(times) = decimal_times(sheet, column) else { return Ok(()) };
+    if !evenly_numbered(&times.values) || times.values.is_sorted() {
+        return Ok(());
+    }
+    let name = shown(sheet.name(column));
+    let problem = format!(
+        "{name} counts in even steps, and not upwards; say --time {name} if it is the time, or --time none"
+    );
+    Err(sheet.error(0, column, problem))
 }
 
 fn numbered(sheet: &Sheet, column: usize, values: Vec<i64>, decimals: u32) -> Times {
@@ -136,7 +235,7 @@ pub(super) fn stated(sheet: &Sheet, column: usize) -> Result<Times, SeriesError>
         let found = if sheet.is_missing(cell) {
             "the time is missing".into()
         } else {
-            format!("'{}' is not a time", crate::table::shown(cell))
+            format!("'{}' is not a time", shown(cell))
         };
         sheet.error(bad, column, format!("{found}; correct the cell, or say --time with another column"))
     })

@@ -2,6 +2,7 @@
 
 use super::number_time::{counts_rows, whole_numbers};
 use super::options::ReadOptions;
+use super::parts::refuse_doubtful;
 use crate::SeriesError;
 use crate::calendar::clock::Times;
 use crate::table::sheet::{Kind, Sheet};
@@ -127,6 +128,11 @@ impl Groups {
             .chain(pairs)
             .map(|columns| Groups::by(sheet, &columns))
             .find(|groups| groups.ids.len() * 2 <= sheet.rows() && trusted(groups) && groups.separate(times));
+        if let Some([column]) = found.as_ref().map(|groups| groups.columns.as_slice())
+            && !is_id_name(sheet.name(*column))
+        {
+            refuse_doubtful(sheet, times, *column)?;
+        }
         Ok(found.map_or(one, |groups| Groups { found: true, ..groups }))
     }
 }

@@ -1,7 +1,7 @@
 //! The time of each row: which columns say it, and in which format.
 
-use super::number_time;
 use super::options::ReadOptions;
+use super::{number_time, parts};
 use crate::SeriesError;
 use crate::calendar::clock::{Clock, MISSING, Times, offset_changes, zoned_micros};
 use crate::calendar::find::{formats_of, short_year_formats, time_of_day};
@@ -11,9 +11,52 @@ use crate::calendar::stamp::{Stamp, clock};
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
 use jiff::tz::{self, TimeZone};
+use std::collections::HashSet;
+
+/// Further names of columns that hold a time, if they hold text.
+const TEXT_TIME_NAMES: [&str; 30] = [
+    "saison",
+    "season",
+    "fiscal year",
+    "fiscal period",
+    "fiscal quarter",
+    "fy",
+    "geschäftsjahr",
+    "school year",
+    "quartal",
+    "trimestre",
+    "kwartaal",
+    "kw",
+    "woche",
+    "semaine",
+    "semana",
+    "settimana",
+    "halbjahr",
+    "half",
+    "half year",
+    "semester",
+    "semestre",
+    "mois",
+    "mes",
+    "mese",
+    "maand",
+    "année",
+    "annee",
+    "año",
+    "anno",
+    "moment",
+];
 
 /// Names of columns that hold a time.
-const TIME_NAMES: [&str; 32] = [
+const TIME_NAMES: [&str; 40] = [
+    "elapsed",
+    "elapsed time",
+    "kw",
+    "datenum",
+    "jd",
+    "mjd",
+    "julian date",
+    "excel",
     "date",
     "time",
     "timestamp",
@@ -50,12 +93,30 @@ const TIME_NAMES: [&str; 32] = [
 
 /// Parts of a time that have a column of their own, by the column's name.
 const PARTS: [(Item, &[&str]); 7] = [
-    (Item::Year, &["year", "yr", "yyyy", "jahr", "annee", "année", "ano", "año", "anno"]),
-    (Item::Quarter, &["quarter", "qtr", "q", "quartal", "trimestre"]),
-    (Item::Month, &["month", "mon", "mo", "mm", "monat", "mes", "mois", "mese"]),
-    (Item::Week, &["week", "wk", "woche", "semaine", "semana", "kw"]),
+    (Item::Year, &["year", "yr", "yyyy", "jahr", "annee", "année", "ano", "año", "anno", "jaar"]),
+    (Item::Quarter, &["quarter", "qtr", "q", "quartal", "trimestre", "kwartaal"]),
+    (Item::Month, &["month", "mon", "mo", "mm", "monat", "mes", "mois", "mese", "maand"]),
+    (Item::Week, &["week", "wk", "woche", "semaine", "semana", "settimana", "kw"]),
     (Item::Day, &["day", "dd", "dy", "tag", "dia", "día", "jour", "giorno"]),
-    (Item::Hour, &["hour", "hr", "hh", "stunde", "hora", "heure", "ora"]),
+    (
+        Item::Hour,
+        &[
+            "hour",
+            "hr",
+            "hh",
+            "he",
+            "hour ending",
+            "hourending",
+            "hour end",
+            "hour of day",
+            "stunde",
+            "std",
+            "hora",
+            "heure",
+            "ora",
+            "uur",
+        ],
+    ),
     (Item::Minute, &["minute", "min"]),
 ];
 
@@ -89,8 +150,17 @@ pub(super) fn is_time_name(name: &str) -> bool {
         || ends.iter().any(|end| bare.ends_with(end))
 }
 
-fn part(name: &str) -> Option<Item> {
+/// Whether a name says that the column holds weeks.
+pub(super) fn is_week_name(name: &str) -> bool {
     let name = name.to_lowercase();
+    let words = ["kw", "semaine", "semana", "settimana", "yyyyww", "yw"];
+    !name.contains("weekday") && (name.contains("week") || name.contains("woche"))
+        || words.iter().any(|word| name == *word)
+}
+
+/// The part of a time that a name says.
+pub(super) fn part(name: &str) -> Option<Item> {
+    let name = name.to_lowercase().replace('_', " ");
     PARTS.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(item, _)| *item)
 }
 
@@ -104,17 +174,24 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>
         let columns = options.time.iter().map(|name| sheet.find(name)).collect::<Result<Vec<_>, _>>()?;
         return stated(sheet, &columns, &reading).map(Some);
     }
-    if let Some(columns) = dated_columns(sheet, &reading) {
-        return dated(sheet, &columns, &reading).map(Some);
-    }
     let used = |column: &usize| {
         let name = sheet.name(*column);
         let asked = |names: &[String]| names.iter().any(|asked| asked == name);
         [&options.targets, &options.ids, &options.past, &options.future].into_iter().any(|names| asked(names))
     };
+    if let Some(pattern) = &options.time_format {
+        let column = column_of_format(sheet, pattern, &used)?;
+        return dated(sheet, &[column], &reading).map(Some);
+    }
+    if let Some(columns) = dated_columns(sheet, &used) {
+        return dated(sheet, &columns, &reading).map(Some);
+    }
     let numeric: Vec<usize> = sheet.numeric().filter(|column| !used(column)).collect();
     if let Some(columns) = part_columns(sheet, &numeric) {
         return dated(sheet, &columns, &reading).map(Some);
+    }
+    if let Some(times) = year_and_part(sheet, &numeric, &used, &reading)? {
+        return Ok(Some(times));
     }
     // The only column of numbers is the one to forecast.
     let rounds: &[bool] = if sheet.numeric().count() < 2 { &[] } else { &[true, false] };
@@ -125,23 +202,88 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>
             }
         }
     }
-    refuse_unread(sheet)?;
+    refuse_unread(sheet, &used)?;
     Ok(None)
 }
 
+/// The column whose cells a stated format reads, those named so first.
+fn column_of_format(
+    sheet: &Sheet,
+    pattern: &str,
+    used: &dyn Fn(&usize) -> bool,
+) -> Result<usize, SeriesError> {
+    let format = parsed(sheet, pattern)?;
+    let step = (sheet.rows() / 40).max(1);
+    let reads = |column: &usize| {
+        let cells = (0..sheet.rows()).step_by(step).map(|row| sheet.cell(row, *column));
+        let cells: Vec<&str> = cells.filter(|cell| !sheet.is_missing(cell)).collect();
+        cells.iter().filter(|cell| format.read(cell).is_some()).count() * 2 > cells.len()
+    };
+    let fitting: Vec<usize> = (0..sheet.columns.len()).filter(|column| !used(column)).filter(reads).collect();
+    let named = fitting.iter().find(|column| is_time_name(sheet.name(**column)));
+    let dated = || dated_columns(sheet, used).map(|columns| columns[0]); // its first cell that does not fit is named
+    named.or(fitting.first()).copied().or_else(dated).ok_or_else(|| {
+        sheet.source.table(format!(
+            "no column holds times as --time-format {pattern} says; say another, or --time with the column"
+        ))
+    })
+}
+
+fn parsed(sheet: &Sheet, pattern: &str) -> Result<Format, SeriesError> {
+    Format::parse(pattern)
+        .map_err(|problem| sheet.source.table(format!("--time-format {pattern}: {problem}")))
+}
+
 /// Refuses a column that should say the time, and does so in no known format: without it, nobody knows the order.
-fn refuse_unread(sheet: &Sheet) -> Result<(), SeriesError> {
-    let unread = (0..sheet.columns.len()).find(|column| match sheet.columns[*column].kind {
+fn refuse_unread(sheet: &Sheet, used: &dyn Fn(&usize) -> bool) -> Result<(), SeriesError> {
+    let named = |column: usize| {
+        let name = sheet.name(column).trim().to_lowercase().replace('_', " ");
+        is_time_name(&name) || TEXT_TIME_NAMES.contains(&name.as_str())
+    };
+    let free = || (0..sheet.columns.len()).filter(|column| !used(column));
+    let unread = free().find(|column| match sheet.columns[*column].kind {
         Kind::Date => true,
-        Kind::Text => is_time_name(sheet.name(*column)),
+        Kind::Text => named(*column),
         _ => false,
     });
-    let Some(column) = unread else { return Ok(()) };
-    let row = (0..sheet.rows()).find(|row| !sheet.is_missing(sheet.cell(*row, column))).unwrap_or(0);
-    let found = shown(sheet.cell(row, column));
-    let problem =
-        format!("'{found}' does not say the day and the year; write whole dates, or say --time none");
-    Err(sheet.error(row, column, problem))
+    let first = free().next().filter(|column| sheet.numeric().any(|number| number != *column));
+    if let Some(column) = unread {
+        let row = (0..sheet.rows()).find(|row| !sheet.is_missing(sheet.cell(*row, column))).unwrap_or(0);
+        let found = shown(sheet.cell(row, column));
+        let problem = match early_year(&found) {
+            Some(year) => format!(
+                "the year {year} in '{found}' lacks its century; write four digits, or say --time none"
+            ),
+            None => {
+                format!("'{found}' does not say the day and the year; write whole dates, or say --time none")
+            }
+        };
+        return Err(sheet.error(row, column, problem));
+    }
+    let Some(column) = first else { return Ok(()) };
+    if sheet.columns[column].kind == Kind::Number {
+        return number_time::refuse_falling(sheet, column);
+    }
+    if sheet.columns[column].kind == Kind::Text && labels_rows(sheet, column) {
+        let found = shown(sheet.cell(0, column));
+        let problem = format!(
+            "'{found}' may be a time, in no known format; say --time-format, or --time none if the oldest row is first"
+        );
+        return Err(sheet.error(0, column, problem));
+    }
+    Ok(())
+}
+
+/// A year of four digits that begins with two zeros.
+fn early_year(cell: &str) -> Option<&str> {
+    cell.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 4 && digits.starts_with("00"))
+}
+
+/// Whether every row has another text with a number in it.
+fn labels_rows(sheet: &Sheet, column: usize) -> bool {
+    let cells: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, column)).collect();
+    let numbered = |cell: &&str| cell.bytes().any(|byte| byte.is_ascii_digit());
+    sheet.rows() >= 4 && cells.len() == sheet.rows() && cells.iter().all(numbered)
 }
 
 fn stated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Times, SeriesError> {
@@ -156,7 +298,7 @@ fn stated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Tim
 }
 
 /// The column of dates, with that of the times of day if it has its own.
-fn dated_columns(sheet: &Sheet, reading: &Reading<'_>) -> Option<Vec<usize>> {
+fn dated_columns(sheet: &Sheet, used: &dyn Fn(&usize) -> bool) -> Option<Vec<usize>> {
     let dates: Vec<usize> =
         (0..sheet.columns.len()).filter(|column| sheet.columns[*column].kind == Kind::Date).collect();
     let only_time = |column: &usize| {
@@ -169,14 +311,60 @@ fn dated_columns(sheet: &Sheet, reading: &Reading<'_>) -> Option<Vec<usize>> {
     let has_time = sheet.example(column).is_some_and(|cell| {
         formats_of(cell).first().is_none_or(|format| format.has(Item::Hour) || format.has(Item::Hour12))
     });
-    if has_time || reading.options.time_format.is_some() {
+    if has_time {
         return Some(vec![column]);
     }
-    // An hour of its own counts only where dates repeat.
-    let repeats = sheet.rows() > 1 && sheet.cell(0, column) == sheet.cell(1, column);
-    let hour =
-        sheet.numeric().find(|column| part(sheet.name(*column)) == Some(Item::Hour)).filter(|_| repeats);
-    Some([Some(column), of_day.or(hour)].into_iter().flatten().collect())
+    let rest = match of_day {
+        Some(time) => vec![time],
+        None => parts::columns_of_day(sheet, column, used),
+    };
+    Some([vec![column], rest].concat())
+}
+
+/// The times of a column of years that repeat and one of the parts of a year, if there are such.
+fn year_and_part(
+    sheet: &Sheet,
+    numeric: &[usize],
+    used: &dyn Fn(&usize) -> bool,
+    reading: &Reading<'_>,
+) -> Result<Option<Times>, SeriesError> {
+    let named = |column: &&usize| part(sheet.name(**column)) == Some(Item::Year);
+    let Some(&year) = numeric.iter().find(named) else { return Ok(None) };
+    let values = number_time::whole_numbers(sheet, year).unwrap_or_default();
+    if !values.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Ok(None);
+    }
+    for column in (0..sheet.columns.len()).filter(|column| *column != year && !used(column)) {
+        if let Some((item, numbers)) = parts::part_of_year(sheet, column, false)? {
+            return of_parts(sheet, &[year, column], item, &numbers, reading).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// The times of a column of years with the number of a part in each.
+fn of_parts(
+    sheet: &Sheet,
+    columns: &[usize],
+    item: Item,
+    numbers: &[i64],
+    reading: &Reading<'_>,
+) -> Result<Times, SeriesError> {
+    let short = if item == Item::Week { Item::WeekShort } else { item };
+    let read = Format::new(vec![Item::Year, Item::Literal(' '), short]);
+    let before = match item {
+        Item::Month => "-",
+        Item::Quarter => "Q",
+        Item::Half => "-H",
+        _ => "-W",
+    };
+    let mut write = vec![Item::Year];
+    write.extend(before.chars().map(Item::Literal));
+    write.push(item);
+    let cell = |row: usize| format!("{} {}", sheet.cell(row, columns[0]), numbers[row]);
+    let mut times = read_times(sheet, columns, &cell, read, reading)?;
+    times.format = Some(Format::new(write));
+    Ok(times)
 }
 
 /// Columns of years with months, quarters or weeks, and whatever follows; only where years repeat.
@@ -188,8 +376,10 @@ fn part_columns(sheet: &Sheet, numeric: &[usize]) -> Option<Vec<usize>> {
             part(sheet.name(*column)) == Some(Item::Month) && sheet.columns[*column].kind == Kind::Text
         })
     };
-    let second =
-        [Item::Quarter, Item::Month, Item::Week].into_iter().find_map(column).or_else(named_month)?;
+    // The finest part: quarters beside months say nothing more.
+    let second = column(Item::Month)
+        .or_else(named_month)
+        .or_else(|| [Item::Week, Item::Quarter].into_iter().find_map(column))?;
     let mut columns = vec![year, second];
     if part(sheet.name(second)) == Some(Item::Month) {
         columns.extend([Item::Day, Item::Hour, Item::Minute].into_iter().map_while(column));
@@ -206,33 +396,61 @@ fn dated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Time
         cells.join(" ")
     };
     if let Some(pattern) = &reading.options.time_format {
-        let format = Format::parse(pattern)
-            .map_err(|problem| sheet.source.table(format!("--time-format {pattern}: {problem}")))?;
-        return read_times(sheet, columns, &cell, format, reading);
+        return read_times(sheet, columns, &cell, parsed(sheet, pattern)?, reading);
     }
     if let Some((read, write)) = part_formats(sheet, columns) {
         let mut times = read_times(sheet, columns, &cell, read, reading)?;
         times.format = Some(write);
         return Ok(times);
     }
-    if let [date, hour] = *columns
-        && part(sheet.name(hour)) == Some(Item::Hour)
-        && sheet.columns[hour].kind == Kind::Number
+    let stated = !reading.options.time.is_empty();
+    if let [first, rest @ ..] = columns
+        && !rest.is_empty()
     {
-        let date_cell = |row: usize| sheet.cell(row, date).to_owned();
-        let with_hour = |format: Format| {
-            Format::new([format.items.as_slice(), &[Item::Literal(' '), Item::Hour]].concat())
-        };
-        let formats = formats_of_all(sheet, columns, &date_cell)?.into_iter().map(with_hour).collect();
-        let mut times = choose(sheet, columns, &cell, formats, reading)?;
-        if let Some(format) = &mut times.format {
-            format.items.pop();
-            format.items.push(Item::FixedHour);
-            format.items.extend(":00".chars().map(Item::Literal));
+        if let [part] = *rest
+            && sheet.columns[*first].kind == Kind::Number
+            && let Some((item, numbers)) = parts::part_of_year(sheet, part, stated)?
+        {
+            return of_parts(sheet, columns, item, &numbers, reading);
         }
-        return Ok(times);
+        if let Some(minutes) = parts::time_of_day(sheet, rest, stated) {
+            return with_time_of_day(sheet, columns, &minutes, reading);
+        }
+    }
+    if let [column] = *columns
+        && is_week_name(sheet.name(column))
+        && let Some(format) = week_format(sheet, column)
+    {
+        return read_times(sheet, columns, &cell, format, reading);
     }
     let formats = formats_of_all(sheet, columns, &cell)?;
+    choose(sheet, columns, &cell, formats, reading)
+}
+
+/// The format of cells such as `2023-01` and `2023-52`, if they are weeks of a year by the column's name.
+fn week_format(sheet: &Sheet, column: usize) -> Option<Format> {
+    let patterns = ["%G-%V", "%G/%V", "%G.%V", "%G %V", "%V/%G", "%V-%G", "%V.%G", "%V %G"];
+    let formats = patterns.iter().filter_map(|pattern| Format::parse(pattern).ok());
+    let reads = |format: &Format| (0..sheet.rows()).all(|row| format.read(sheet.cell(row, column)).is_some());
+    formats.into_iter().find(reads)
+}
+
+/// The times of a column of dates, so many minutes after midnight.
+fn with_time_of_day(
+    sheet: &Sheet,
+    columns: &[usize],
+    minutes: &[i64],
+    reading: &Reading<'_>,
+) -> Result<Times, SeriesError> {
+    let date = |row: usize| sheet.cell(row, columns[0]).to_owned();
+    let with_time = |format: Format| {
+        let time = [Item::Literal(' '), Item::FixedHour, Item::Literal(':'), Item::FixedMinute];
+        Format::new([format.items.as_slice(), &time].concat())
+    };
+    let formats = formats_of_all(sheet, &columns[..1], &date)?.into_iter().map(with_time).collect();
+    let cell = |row: usize| {
+        format!("{} {:02}:{:02}", sheet.cell(row, columns[0]), minutes[row] / 60, minutes[row] % 60)
+    };
     choose(sheet, columns, &cell, formats, reading)
 }
 
@@ -318,6 +536,18 @@ fn choose(
                 }
             }
         }
+    }
+    // Years such as 2000-01 and 2001-02 follow one another; as months, they would be thirteen apart.
+    let next_year = |times: &Times| {
+        times
+            .format
+            .as_ref()
+            .is_some_and(|format| format.items.iter().any(|item| matches!(item, Item::NextYear { .. })))
+    };
+    if sheet.rows() >= 3
+        && let Some(at) = read.iter().position(next_year)
+    {
+        return Ok(read.swap_remove(at));
     }
     if read.len() > 1 {
         let even: Vec<bool> =
@@ -431,5 +661,8 @@ pub(super) fn stamps(labels: &[&str]) -> Option<(Format, Vec<Stamp>)> {
     };
     let first = labels.first()?;
     let year = Format::parse("%Y").ok().filter(|_| first.len() == 4);
-    formats_of(first).into_iter().chain(year).find_map(read)
+    let (next_year, others): (Vec<Format>, Vec<Format>) = formats_of(first)
+        .into_iter()
+        .partition(|format| format.items.iter().any(|item| matches!(item, Item::NextYear { .. })));
+    next_year.into_iter().filter(|_| labels.len() >= 3).chain(others).chain(year).find_map(read)
 }

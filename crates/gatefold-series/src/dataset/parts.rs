@@ -1,0 +1,282 @@
+//! Parts of a time in columns of their own, beside a date or a year: which columns they are, and what they say.
+
+use super::number_time::whole_numbers;
+use super::time::part;
+use crate::SeriesError;
+use crate::calendar::clock::Times;
+use crate::calendar::format::Item;
+use crate::table::sheet::{Kind, Sheet};
+use crate::table::shown;
+use std::collections::{HashMap, HashSet};
+
+/// Names of columns that hold a time of day, with which 930 is half past nine.
+const CLOCKS: [&str; 10] =
+    ["time", "hhmm", "hour", "uhrzeit", "zeit", "hora", "heure", "ora", "time of day", "clock"];
+
+/// Names of columns that number the parts of an hour.
+const HALF_HOURS: [&str; 4] = ["half hour", "halfhour", "half", "halbstunde"];
+const QUARTER_HOURS: [&str; 5] = ["quarter", "qtr", "quarter hour", "quarterhour", "viertelstunde"];
+
+/// Names of columns that number the halves of a year.
+const HALF_YEARS: [&str; 9] =
+    ["half", "halfyear", "half year", "hy", "hj", "halbjahr", "semester", "semestre", "sem"];
+
+/// Texts that may be parts of a day or of a year, and as well the names of several series.
+const PART_TEXTS: [&str; 31] = [
+    "am",
+    "pm",
+    "a.m.",
+    "p.m.",
+    "day",
+    "night",
+    "morning",
+    "noon",
+    "midday",
+    "afternoon",
+    "evening",
+    "tag",
+    "nacht",
+    "morgen",
+    "vormittag",
+    "mittag",
+    "nachmittag",
+    "abend",
+    "winter",
+    "spring",
+    "summer",
+    "autumn",
+    "fall",
+    "frühling",
+    "frühjahr",
+    "sommer",
+    "herbst",
+    "printemps",
+    "été",
+    "automne",
+    "hiver",
+];
+
+/// The numbers of parts that people divide a day into, and a year.
+const DAY_PARTS: [usize; 14] = [2, 3, 4, 6, 8, 12, 23, 24, 25, 48, 96, 144, 288, 1440];
+const YEAR_PARTS: [usize; 8] = [2, 3, 4, 6, 12, 13, 52, 53];
+
+/// A name in small letters, its words parted by spaces.
+fn normal(name: &str) -> String {
+    name.trim().to_lowercase().replace(['_', '-', '.'], " ")
+}
+
+/// A number between a word before it and one after it, in any case.
+fn number_in(cell: &str, before: &[&str], after: &[&str], limits: (i64, i64)) -> Option<i64> {
+    let cell = cell.trim().to_lowercase();
+    let number = before.iter().chain(&[""]).find_map(|start| {
+        let rest = cell.strip_prefix(start)?.trim_start();
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let end = rest[digits..].trim();
+        let marked = !start.is_empty() && end.is_empty() || after.contains(&end);
+        ((1..=2).contains(&digits) && marked).then(|| rest[..digits].parse::<i64>().ok())?
+    })?;
+    (limits.0..=limits.1).contains(&number).then_some(number)
+}
+
+/// A column's cells, all read alike.
+fn all(sheet: &Sheet, column: usize, read: impl Fn(&str) -> Option<i64>) -> Option<Vec<i64>> {
+    (0..sheet.rows()).map(|row| read(sheet.cell(row, column))).collect()
+}
+
+/// The minutes since midnight that the column of a time of day says. `stated`: the user says that it is one.
+fn minutes_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
+    let name = normal(sheet.name(column));
+    let hours = |values: Vec<i64>| Some(values.into_iter().map(|hour| hour * 60).collect());
+    if let Some(values) =
+        all(sheet, column, |cell| number_in(cell, &["he", "h"], &["h", "uhr", "hrs"], (0, 24)))
+    {
+        return hours(values);
+    }
+    let half_day = |cell: &str| match cell.to_ascii_lowercase().as_str() {
+        "am" => Some(0),
+        "pm" => Some(720),
+        _ => None,
+    };
+    if stated && let Some(values) = all(sheet, column, half_day) {
+        return Some(values);
+    }
+    let values = whole_numbers(sheet, column)?;
+    let (least, most) = (*values.iter().min()?, *values.iter().max()?);
+    let digits = |len: usize| (0..sheet.rows()).all(|row| sheet.cell(row, column).len() == len);
+    let clock = values.iter().all(|value| value % 100 < 60) && most <= 2400;
+    if least >= 0 && most >= 100 && clock && (stated || digits(4) || CLOCKS.contains(&name.as_str())) {
+        return Some(values.into_iter().map(|value| value / 100 * 60 + value % 100).collect());
+    }
+    let is_hour = part(&name) == Some(Item::Hour);
+    if least >= 0 && most <= 24 && (is_hour || stated) {
+        return hours(values);
+    }
+    let half_hours = name == "sp" || name.contains("period") || HALF_HOURS.contains(&name.as_str());
+    ((half_hours || stated) && least >= 1 && (25..=48).contains(&most))
+        .then(|| values.into_iter().map(|period| (period - 1) * 30).collect())
+}
+
+/// The minutes since the full hour that a column says.
+fn minutes_past(sheet: &Sheet, column: usize) -> Option<Vec<i64>> {
+    let name = normal(sheet.name(column));
+    let values = whole_numbers(sheet, column)?;
+    let within = |least: i64, most: i64| values.iter().all(|value| (least..=most).contains(value));
+    if part(&name) == Some(Item::Minute) && within(0, 59) {
+        return Some(values);
+    }
+    let of = |names: &[&str], most: i64| names.contains(&name.as_str()) && within(1, most);
+    let step = if of(&QUARTER_HOURS, 4) { 15 } else { 30 };
+    (step == 15 || of(&HALF_HOURS, 2)).then(|| values.iter().map(|value| (value - 1) * step).collect())
+}
+
+/// The columns that say the time of day beside one of dates that repeat.
+pub(super) fn columns_of_day(sheet: &Sheet, date: usize, used: &dyn Fn(&usize) -> bool) -> Vec<usize> {
+    let dates: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, date)).collect();
+    if dates.len() == sheet.rows() {
+        return Vec::new();
+    }
+    let free = |column: &usize| *column != date && !used(column);
+    let columns = || (0..sheet.columns.len()).filter(free);
+    let Some(hour) = columns()
+        .find(|column| minutes_of(sheet, *column, false).is_some() && varies_within(sheet, &[date], *column))
+    else {
+        return Vec::new();
+    };
+    let past = columns().find(|column| {
+        *column != hour
+            && minutes_past(sheet, *column).is_some()
+            && varies_within(sheet, &[date, hour], *column)
+    });
+    [Some(hour), past].into_iter().flatten().collect()
+}
+
+/// Whether a column takes several values for half or more of what other columns say.
+fn varies_within(sheet: &Sheet, of: &[usize], column: usize) -> bool {
+    let mut seen = HashMap::<Vec<&str>, HashSet<&str>>::new();
+    for row in 0..sheet.rows() {
+        let key = of.iter().map(|column| sheet.cell(row, *column)).collect();
+        seen.entry(key).or_default().insert(sheet.cell(row, column));
+    }
+    let several = seen.values().filter(|values| values.len() > 1).count();
+    several * 2 >= seen.len()
+}
+
+/// The minutes since midnight of each row, from a column of hours and perhaps one of minutes. `stated`: as for
+/// [`minutes_of`].
+pub(super) fn time_of_day(sheet: &Sheet, columns: &[usize], stated: bool) -> Option<Vec<i64>> {
+    let minutes = minutes_of(sheet, *columns.first()?, stated)?;
+    match *columns {
+        [_] => Some(minutes),
+        [_, past] => {
+            Some(minutes.iter().zip(minutes_past(sheet, past)?).map(|(hour, past)| hour + past).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The part of the year that a column says, and its number in each row; `None` if it says none.
+pub(super) fn part_of_year(
+    sheet: &Sheet,
+    column: usize,
+    stated: bool,
+) -> Result<Option<(Item, Vec<i64>)>, SeriesError> {
+    if (0..sheet.rows()).any(|row| sheet.is_missing(sheet.cell(row, column))) {
+        return Ok(None);
+    }
+    let text = sheet.columns[column].kind != Kind::Number;
+    let month = |cell: &str| number_in(cell, &["m"], &[], (1, 13));
+    if text && let Some(values) = all(sheet, column, month) {
+        if let Some(row) = values.iter().position(|month| *month == 13) {
+            let problem = format!(
+                "'{}' is the whole year beside its months; remove these lines",
+                shown(sheet.cell(row, column))
+            );
+            return Err(sheet.error(row, column, problem));
+        }
+        return Ok(Some((Item::Month, values)));
+    }
+    let kinds: [(Item, &[&str], &[&str], i64); 3] = [
+        (Item::Quarter, &["q", "qtr", "quarter", "quartal", "t"], &["q", ". quartal", "quarter"], 4),
+        (Item::Half, &["h", "hj", "s", "half", "sem", "semester"], &["h", ". halbjahr", ". hj"], 2),
+        (Item::Week, &["w", "kw", "week"], &["w", ". kw"], 53),
+    ];
+    for (item, before, after, most) in kinds {
+        if text && let Some(values) = all(sheet, column, |cell| number_in(cell, before, after, (1, most))) {
+            return Ok(Some((item, values)));
+        }
+    }
+    let values = whole_numbers(sheet, column);
+    let half = HALF_YEARS.contains(&normal(sheet.name(column)).as_str());
+    if let Some(values) = values.filter(|values| values.iter().all(|value| (1..=53).contains(value))) {
+        let most = values.iter().max().copied().unwrap_or(0);
+        let item = match most {
+            2 if half || stated => Item::Half,
+            4 if stated => Item::Quarter,
+            12 if stated => Item::Month,
+            52 | 53 if stated => Item::Week,
+            _ => return Ok(None),
+        };
+        return Ok(Some((item, values)));
+    }
+    Ok(if stated { text_cycle(sheet, column) } else { None })
+}
+
+/// The parts of a year by names of their own, such as its seasons, numbered as they first come.
+fn text_cycle(sheet: &Sheet, column: usize) -> Option<(Item, Vec<i64>)> {
+    let mut numbers = HashMap::<&str, i64>::new();
+    let mut values = Vec::with_capacity(sheet.rows());
+    for row in 0..sheet.rows() {
+        let next = numbers.len() as i64 + 1;
+        values.push(*numbers.entry(sheet.cell(row, column)).or_insert(next));
+    }
+    let item = match numbers.len() {
+        2 => Item::Half,
+        4 => Item::Quarter,
+        12 => Item::Month,
+        _ => return None,
+    };
+    Some((item, values))
+}
+
+/// Refuses a column that was taken to tell series apart, and may as well be a part of the time: within each moment it
+/// counts from 0 or 1, or names parts of a day or of a year.
+pub(super) fn refuse_doubtful(sheet: &Sheet, times: &Times, column: usize) -> Result<(), SeriesError> {
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    let mut before = None;
+    for (row, value) in times.values.iter().enumerate() {
+        if before != Some(*value) {
+            blocks.push(Vec::new());
+        }
+        before = Some(*value);
+        if let Some(block) = blocks.last_mut() {
+            block.push(sheet.cell(row, column));
+        }
+    }
+    let Some(longest) = blocks.iter().max_by_key(|block| block.len()).cloned() else { return Ok(()) };
+    let whole = blocks.iter().filter(|block| **block == longest).count();
+    let years =
+        times.format.as_ref().is_some_and(|format| !format.has(Item::Day) && !format.has(Item::FixedDay));
+    let parts: &[usize] = if years { &YEAR_PARTS } else { &DAY_PARTS };
+    if longest.len() < 2 || whole * 4 < blocks.len() * 3 {
+        return Ok(());
+    }
+    let number = |cell: &&str| cell.parse::<i64>().ok();
+    let counts = longest.iter().map(number).collect::<Option<Vec<i64>>>().is_some_and(|values| {
+        (0..=1).contains(&values[0]) && values.windows(2).all(|pair| pair[1] == pair[0] + 1)
+    });
+    let named = longest.iter().all(|cell| PART_TEXTS.contains(&cell.to_lowercase().as_str()));
+    if !(named || counts && parts.contains(&longest.len())) {
+        return Ok(());
+    }
+    let (name, time) = (shown(sheet.name(column)), shown(&times.name));
+    Err(sheet.error(
+        0,
+        column,
+        format!(
+            "{} to {} come within each {time}: parts of the time, or series? Say --time {},{name} or --id {name}",
+            shown(longest[0]),
+            shown(longest[longest.len() - 1]),
+            time.replace(", ", ",")
+        ),
+    ))
+}
