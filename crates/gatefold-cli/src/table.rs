@@ -43,7 +43,7 @@ pub(crate) struct TableArguments {
     #[arg(long, value_name = "STEP")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) freq: Option<String>,
-    /// How to fill missing cells and rows: refuse, previous, or linear, which looks ahead [default: refuse]
+    /// How to fill missing cells and rows: refuse, previous, zero, or linear, which looks ahead [default: refuse]
     #[arg(long, value_name = "HOW")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fill: Option<FillChoice>,
@@ -109,6 +109,8 @@ pub(crate) enum FillChoice {
     Previous,
     /// on a line between the values before and after, which looks ahead
     Linear,
+    /// with zero, for counts of what did not happen
+    Zero,
 }
 
 /// Yes or no.
@@ -160,6 +162,7 @@ impl TableArguments {
                 FillChoice::Refuse => Fill::Refuse,
                 FillChoice::Previous => Fill::Previous,
                 FillChoice::Linear => Fill::Linear,
+                FillChoice::Zero => Fill::Zero,
             });
         }
         if let Some(how) = &self.agg {

@@ -4,10 +4,12 @@ mod group;
 mod number_time;
 mod options;
 mod parts;
+mod pivot;
 mod regular;
 mod report;
 mod roles;
 mod time;
+mod time_names;
 mod wide;
 
 pub use options::{Aggregate, Layout, ReadOptions};
@@ -139,8 +141,11 @@ impl Dataset {
 
     fn of_source(source: Source, bytes: Vec<u8>, options: &ReadOptions) -> Result<Dataset, SeriesError> {
         let sheet = Sheet::read(source, bytes, options)?;
-        match wide::find(&sheet, options)? {
-            Some(values) => wide::dataset(&sheet, &values, options),
+        if let Some(values) = wide::find(&sheet, options)? {
+            return wide::dataset(&sheet, &values, options);
+        }
+        match pivot::find(&sheet, options)? {
+            Some(pivot) => pivot::dataset(&sheet, &pivot, options),
             None => group::dataset(&sheet, options),
         }
     }

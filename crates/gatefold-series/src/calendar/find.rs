@@ -1,7 +1,7 @@
 //! Finds the formats that the times of a column may be in.
 
 use super::format::{Format, Item};
-use super::names::MONTHS;
+use super::names::{MONTHS, named_zone};
 use std::sync::LazyLock;
 
 /// Dates as people write them; `-` stands for any separator, `%b` for a month's name in any language, short or full.
@@ -130,6 +130,15 @@ impl Dates {
     }
 }
 
+/// Whether names are those of the twelve months in one language, full or short, from the first to the last.
+pub(crate) fn month_names(names: &[String]) -> bool {
+    let bare = |name: &String| name.trim_end_matches('.').to_lowercase();
+    let are = |months: &[&str; 12]| {
+        names.len() == 12 && names.iter().zip(months).all(|(name, month)| bare(name) == month.to_lowercase())
+    };
+    MONTHS.iter().any(|language| are(&language.full) || are(&language.short))
+}
+
 /// The format with the names of each language, with and without the point after a shortened name.
 fn with_names(format: &Format) -> Vec<Format> {
     let mut out = Vec::new();
@@ -223,7 +232,7 @@ pub(crate) fn time_of_day(text: &str) -> Option<Vec<Item>> {
         items.push(Item::Literal(' '));
         rest = after;
     }
-    if rest.starts_with(['Z', '+', '-', 'U', 'G']) {
+    if rest.starts_with(['Z', '+', '-', 'U', 'G']) || named_zone(rest).is_some() {
         items.push(Item::Offset);
         rest = rest.trim_start_matches(|c: char| c != '[');
     }

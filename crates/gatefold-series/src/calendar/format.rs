@@ -1,7 +1,8 @@
 //! Formats of times: found from a cell, or given in the notation of `strftime`; read and written.
 
-use super::names::{MONTHS, WEEKDAYS};
-use super::stamp::{DAY, Fields, Offset, Stamp};
+use super::days::DayCount;
+use super::names::{MONTHS, WEEKDAYS, ZONES, named_zone};
+use super::stamp::{Fields, Offset, Stamp};
 use std::fmt;
 
 /// A part of a time as it is written.
@@ -54,28 +55,6 @@ pub(crate) enum Item {
     FixedSecond,
 }
 
-/// Ways of counting days.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DayCount {
-    Excel,
-    Matlab,
-    /// Julian days begin at noon.
-    Julian,
-    ModifiedJulian,
-}
-
-impl DayCount {
-    /// Ten times the number of 1970-01-01.
-    fn of_1970(self) -> i64 {
-        match self {
-            DayCount::Excel => 255_690,
-            DayCount::Matlab => 7_195_290,
-            DayCount::Julian => 24_405_875,
-            DayCount::ModifiedJulian => 405_870,
-        }
-    }
-}
-
 /// A format of times, with the habits of the column that it was found in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
@@ -120,6 +99,8 @@ enum OffsetStyle {
     HoursOnly,
     Utc,
     Gmt,
+    /// A name of [`super::names::ZONES`], by its place.
+    Named(usize),
 }
 
 impl Default for Style {
@@ -280,13 +261,7 @@ impl Format {
             Item::Epoch(power) => {
                 let _ = write!(out, "{}", i128::from(stamp.micros) * 10i128.pow(power) / 1_000_000);
             }
-            Item::Days(count) => {
-                // In steps of 1e-10 days, as Excel writes them: 8.64 microseconds.
-                let days = (i128::from(stamp.micros) * 10_000_000_000 + 43_200_000_000) / i128::from(DAY)
-                    + i128::from(count.of_1970()) * 1_000_000_000;
-                let text = format!("{}.{:010}", days / 10_000_000_000, days % 10_000_000_000);
-                out.push_str(text.trim_end_matches('0').trim_end_matches('.'));
-            }
+            Item::Days(count) => out.push_str(&count.text(stamp.micros)),
         }
     }
 
@@ -308,6 +283,10 @@ impl Format {
             OffsetStyle::Z if seconds == 0 => "Z".into(),
             OffsetStyle::Utc if seconds == 0 => "UTC".into(),
             OffsetStyle::Gmt if seconds == 0 => "GMT".into(),
+            OffsetStyle::Named(place) => {
+                let (winter, summer, base) = ZONES[place];
+                if seconds == base * 3600 { winter.into() } else { summer.into() }
+            }
             OffsetStyle::Plain => format!("{sign}{hours:02}{minutes:02}"),
             OffsetStyle::HoursOnly if minutes == 0 => format!("{sign}{hours:02}"),
             _ => format!("{sign}{hours:02}:{minutes:02}"),
@@ -394,10 +373,7 @@ impl fmt::Display for Format {
                 Item::Epoch(0) => f.write_str("seconds since 1970")?,
                 Item::Epoch(3) => f.write_str("milliseconds since 1970")?,
                 Item::Epoch(9) => f.write_str("nanoseconds since 1970")?,
-                Item::Days(DayCount::Excel) => f.write_str("days as Excel counts them")?,
-                Item::Days(DayCount::Matlab) => f.write_str("days as MATLAB counts them")?,
-                Item::Days(DayCount::Julian) => f.write_str("Julian days")?,
-                Item::Days(DayCount::ModifiedJulian) => f.write_str("modified Julian days")?,
+                Item::Days(count) => write!(f, "{count}")?,
                 Item::Epoch(_) => f.write_str("microseconds since 1970")?,
             }
         }
@@ -462,7 +438,10 @@ impl Reader<'_> {
                 self.rest = &self.rest[end..];
             }
             Item::Epoch(power) => self.epoch(power)?,
-            Item::Days(count) => self.days(count)?,
+            Item::Days(count) => {
+                self.fields.civil_micros = Some(count.micros(self.rest)?);
+                self.rest = "";
+            }
         }
         Some(())
     }
@@ -557,6 +536,12 @@ impl Reader<'_> {
                 return Some(());
             }
         }
+        if let Some((place, hours, rest)) = named_zone(self.rest) {
+            self.style.moved = true;
+            (self.rest, self.style.offset) = (rest, OffsetStyle::Named(place));
+            self.fields.offset = Some(Offset::from_seconds(hours * 3600)?);
+            return Some(());
+        }
         let negative = self.rest.starts_with('-');
         self.rest = self.rest.strip_prefix(['+', '-'])?;
         let hours = self.digits(2, 2)?;
@@ -590,23 +575,6 @@ impl Reader<'_> {
         };
         self.fields.epoch_micros = Some(if negative { -micros } else { micros });
         self.rest = tail;
-        Some(())
-    }
-
-    /// Days with a fraction, to the millisecond: Excel writes an hour as 0.0416666667.
-    fn days(&mut self, count: DayCount) -> Option<()> {
-        let (whole, fraction) = self.rest.split_once('.').unwrap_or((self.rest, ""));
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 8 || fraction.len() > 15 || !digits(whole) || !digits(fraction) {
-            return None;
-        }
-        let unit = 10i128.pow(fraction.len() as u32);
-        let day = i128::from(DAY);
-        let part = fraction.parse::<i128>().unwrap_or(0) * day;
-        let since = whole.parse::<i128>().ok()? * day - i128::from(count.of_1970()) * day / 10;
-        let micros = i64::try_from(since + (part + unit / 2) / unit).ok()?;
-        self.fields.civil_micros = Some((micros + 500).div_euclid(1000) * 1000);
-        self.rest = "";
         Some(())
     }
 }

@@ -130,3 +130,22 @@ pub(super) const MONTHS: [Months; 7] = [
 
 pub(super) const WEEKDAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+
+/// Names of clocks in winter and in summer, with the hours that the first is ahead of UTC. Names that stand for several
+/// clocks, such as CST and BST, are not among them.
+pub(super) const ZONES: [(&str, &str, i32); 6] = [
+    ("WET", "WEST", 0),
+    ("CET", "CEST", 1),
+    ("EET", "EEST", 2),
+    ("EST", "EDT", -5),
+    ("MST", "MDT", -7),
+    ("PST", "PDT", -8),
+];
+
+/// The place of a clock's name that a text begins with, the hours ahead of UTC, and the rest.
+pub(super) fn named_zone(text: &str) -> Option<(usize, i32, &str)> {
+    ZONES.iter().enumerate().find_map(|(place, (winter, summer, hours))| {
+        let of = |name: &str, hours: i32| Some((place, hours, text.strip_prefix(name)?));
+        of(summer, hours + 1).or_else(|| of(winter, *hours))
+    })
+}

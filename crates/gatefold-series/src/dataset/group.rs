@@ -161,6 +161,16 @@ fn places(
     rows.iter().map(of_series).collect()
 }
 
+/// The first and the last period of a series, as far as they have fewer rows than is usual between.
+fn partial(rows: &[Placed]) -> Vec<i64> {
+    let periods: Vec<&[Placed]> = rows.chunk_by(|a, b| a.position == b.position).collect();
+    let [first, inner @ .., last] = periods.as_slice() else { return Vec::new() };
+    let mut counts: Vec<usize> = inner.iter().map(|rows| rows.len()).collect();
+    counts.sort_unstable();
+    let Some(usual) = counts.get(counts.len() / 2) else { return Vec::new() };
+    [first, last].into_iter().filter(|rows| rows.len() < *usual).map(|rows| rows[0].position).collect()
+}
+
 /// The columns besides the targets.
 struct Others {
     covariates: Vec<usize>,
@@ -291,6 +301,10 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
         complete: others.complete.clone(),
     };
     let mut counts = Counts::default();
+    if options.freq.is_some() && options.aggregate.is_some() {
+        counts.partial =
+            places.iter().map(|rows| partial(rows)).find(|found| !found.is_empty()).unwrap_or_default();
+    }
     let maker = Maker {
         sheet,
         times: times.as_ref(),
@@ -419,6 +433,10 @@ fn report(
         let names = listed(groups.columns.iter().map(|column| sheet.name(*column)));
         let found = if groups.found { "found" } else { "asked for" };
         report.say("series", format!("{}, told apart by {names} ({found})", groups.ids.len()));
+    }
+    if let Some(column) = groups.doubt {
+        let name = shown(sheet.name(column));
+        report.say("warning", format!("{name} changes in blocks: say --id {name} if it tells series apart"));
     }
     super::report::say_counts(&mut report, counts, maker.options, calendar);
     if maker.options.layout != Some(Layout::Wide) {

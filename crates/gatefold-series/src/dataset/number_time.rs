@@ -1,9 +1,11 @@
 //! Columns of numbers that are times: years, compact dates, seconds since 1970, and the numbers of rows.
 
-use super::time::{Reading, is_week_name, read_times};
+use super::time::{Reading, read_times};
+use super::time_names::is_week_name;
 use crate::SeriesError;
 use crate::calendar::clock::{Clock, MISSING, Times};
-use crate::calendar::format::{DayCount, Format, Item};
+use crate::calendar::days::DayCount;
+use crate::calendar::format::{Format, Item};
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
 

@@ -1,7 +1,7 @@
 //! Parts of a time in columns of their own, beside a date or a year: which columns they are, and what they say.
 
 use super::number_time::whole_numbers;
-use super::time::part;
+use super::time_names::part;
 use crate::SeriesError;
 use crate::calendar::clock::Times;
 use crate::calendar::format::Item;
@@ -60,13 +60,18 @@ const PART_TEXTS: [&str; 31] = [
 const DAY_PARTS: [usize; 14] = [2, 3, 4, 6, 8, 12, 23, 24, 25, 48, 96, 144, 288, 1440];
 const YEAR_PARTS: [usize; 8] = [2, 3, 4, 6, 12, 13, 52, 53];
 
+/// Whether a text names a part of a day or of a year.
+pub(super) fn is_part_text(text: &str) -> bool {
+    PART_TEXTS.contains(&text.to_lowercase().as_str())
+}
+
 /// A name in small letters, its words parted by spaces.
 fn normal(name: &str) -> String {
-    name.trim().to_lowercase().replace(['_', '-', '.'], " ")
+    name.trim().trim_matches(['<', '>']).to_lowercase().replace(['_', '-', '.'], " ")
 }
 
 /// A number between a word before it and one after it, in any case.
-fn number_in(cell: &str, before: &[&str], after: &[&str], limits: (i64, i64)) -> Option<i64> {
+pub(super) fn number_in(cell: &str, before: &[&str], after: &[&str], limits: (i64, i64)) -> Option<i64> {
     let cell = cell.trim().to_lowercase();
     let number = before.iter().chain(&[""]).find_map(|start| {
         let rest = cell.strip_prefix(start)?.trim_start();
@@ -83,10 +88,10 @@ fn all(sheet: &Sheet, column: usize, read: impl Fn(&str) -> Option<i64>) -> Opti
     (0..sheet.rows()).map(|row| read(sheet.cell(row, column))).collect()
 }
 
-/// The minutes since midnight that the column of a time of day says. `stated`: the user says that it is one.
-fn minutes_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
+/// The seconds since midnight that the column of a time of day says. `stated`: the user says that it is one.
+fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     let name = normal(sheet.name(column));
-    let hours = |values: Vec<i64>| Some(values.into_iter().map(|hour| hour * 60).collect());
+    let hours = |values: Vec<i64>| Some(values.into_iter().map(|hour| hour * 3600).collect());
     if let Some(values) =
         all(sheet, column, |cell| number_in(cell, &["he", "h"], &["h", "uhr", "hrs"], (0, 24)))
     {
@@ -94,7 +99,7 @@ fn minutes_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     }
     let half_day = |cell: &str| match cell.to_ascii_lowercase().as_str() {
         "am" => Some(0),
-        "pm" => Some(720),
+        "pm" => Some(43_200),
         _ => None,
     };
     if stated && let Some(values) = all(sheet, column, half_day) {
@@ -103,9 +108,14 @@ fn minutes_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     let values = whole_numbers(sheet, column)?;
     let (least, most) = (*values.iter().min()?, *values.iter().max()?);
     let digits = |len: usize| (0..sheet.rows()).all(|row| sheet.cell(row, column).len() == len);
+    let seconds = values.iter().all(|value| value % 100 < 60 && value / 100 % 100 < 60) && most <= 240_000;
+    if least >= 0 && seconds && digits(6) {
+        let second = |value: i64| value / 10_000 * 3600 + value / 100 % 100 * 60 + value % 100;
+        return Some(values.into_iter().map(second).collect());
+    }
     let clock = values.iter().all(|value| value % 100 < 60) && most <= 2400;
     if least >= 0 && most >= 100 && clock && (stated || digits(4) || CLOCKS.contains(&name.as_str())) {
-        return Some(values.into_iter().map(|value| value / 100 * 60 + value % 100).collect());
+        return Some(values.into_iter().map(|value| value / 100 * 3600 + value % 100 * 60).collect());
     }
     let is_hour = part(&name) == Some(Item::Hour);
     if least >= 0 && most <= 24 && (is_hour || stated) {
@@ -113,20 +123,20 @@ fn minutes_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     }
     let half_hours = name == "sp" || name.contains("period") || HALF_HOURS.contains(&name.as_str());
     ((half_hours || stated) && least >= 1 && (25..=48).contains(&most))
-        .then(|| values.into_iter().map(|period| (period - 1) * 30).collect())
+        .then(|| values.into_iter().map(|period| (period - 1) * 1800).collect())
 }
 
-/// The minutes since the full hour that a column says.
-fn minutes_past(sheet: &Sheet, column: usize) -> Option<Vec<i64>> {
+/// The seconds since the full hour that a column says.
+fn seconds_past(sheet: &Sheet, column: usize) -> Option<Vec<i64>> {
     let name = normal(sheet.name(column));
     let values = whole_numbers(sheet, column)?;
     let within = |least: i64, most: i64| values.iter().all(|value| (least..=most).contains(value));
     if part(&name) == Some(Item::Minute) && within(0, 59) {
-        return Some(values);
+        return Some(values.into_iter().map(|minute| minute * 60).collect());
     }
     let of = |names: &[&str], most: i64| names.contains(&name.as_str()) && within(1, most);
-    let step = if of(&QUARTER_HOURS, 4) { 15 } else { 30 };
-    (step == 15 || of(&HALF_HOURS, 2)).then(|| values.iter().map(|value| (value - 1) * step).collect())
+    let step = if of(&QUARTER_HOURS, 4) { 900 } else { 1800 };
+    (step == 900 || of(&HALF_HOURS, 2)).then(|| values.iter().map(|value| (value - 1) * step).collect())
 }
 
 /// The columns that say the time of day beside one of dates that repeat.
@@ -138,13 +148,13 @@ pub(super) fn columns_of_day(sheet: &Sheet, date: usize, used: &dyn Fn(&usize) -
     let free = |column: &usize| *column != date && !used(column);
     let columns = || (0..sheet.columns.len()).filter(free);
     let Some(hour) = columns()
-        .find(|column| minutes_of(sheet, *column, false).is_some() && varies_within(sheet, &[date], *column))
+        .find(|column| seconds_of(sheet, *column, false).is_some() && varies_within(sheet, &[date], *column))
     else {
         return Vec::new();
     };
     let past = columns().find(|column| {
         *column != hour
-            && minutes_past(sheet, *column).is_some()
+            && seconds_past(sheet, *column).is_some()
             && varies_within(sheet, &[date, hour], *column)
     });
     [Some(hour), past].into_iter().flatten().collect()
@@ -161,14 +171,14 @@ fn varies_within(sheet: &Sheet, of: &[usize], column: usize) -> bool {
     several * 2 >= seen.len()
 }
 
-/// The minutes since midnight of each row, from a column of hours and perhaps one of minutes. `stated`: as for
-/// [`minutes_of`].
+/// The seconds since midnight of each row, from a column of hours and perhaps one of minutes. `stated`: as for
+/// [`seconds_of`].
 pub(super) fn time_of_day(sheet: &Sheet, columns: &[usize], stated: bool) -> Option<Vec<i64>> {
-    let minutes = minutes_of(sheet, *columns.first()?, stated)?;
+    let seconds = seconds_of(sheet, *columns.first()?, stated)?;
     match *columns {
-        [_] => Some(minutes),
+        [_] => Some(seconds),
         [_, past] => {
-            Some(minutes.iter().zip(minutes_past(sheet, past)?).map(|(hour, past)| hour + past).collect())
+            Some(seconds.iter().zip(seconds_past(sheet, past)?).map(|(hour, past)| hour + past).collect())
         }
         _ => None,
     }
@@ -264,7 +274,7 @@ pub(super) fn refuse_doubtful(sheet: &Sheet, times: &Times, column: usize) -> Re
     let counts = longest.iter().map(number).collect::<Option<Vec<i64>>>().is_some_and(|values| {
         (0..=1).contains(&values[0]) && values.windows(2).all(|pair| pair[1] == pair[0] + 1)
     });
-    let named = longest.iter().all(|cell| PART_TEXTS.contains(&cell.to_lowercase().as_str()));
+    let named = longest.iter().all(|cell| is_part_text(cell));
     if !(named || counts && parts.contains(&longest.len())) {
         return Ok(());
     }

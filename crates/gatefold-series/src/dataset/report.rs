@@ -3,7 +3,7 @@ use super::options::ReadOptions;
 use super::regular::Counts;
 use crate::calendar::clock::{Clock, Times};
 use crate::table::sheet::Sheet;
-use crate::table::{Delimiter, one_line, shown};
+use crate::table::{Delimiter, Encoding, one_line, shown};
 use crate::{Calendar, Fill};
 use std::fmt;
 use std::ops::Range;
@@ -131,6 +131,9 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
         return report;
     }
     report.say("cells", cells.join(", "));
+    if sheet.encoding == Encoding::Windows1252 && !sheet.encoding_stated {
+        report.say("warning", "Windows-1252 is a guess; save in UTF-8 if names look wrong");
+    }
     if let Some(cell) = target.and_then(|column| sheet.doubtful(column)) {
         let mark = if cell.contains(',') { ',' } else { '.' };
         report.say(
@@ -228,6 +231,9 @@ pub(super) fn say_counts(
     if counts.merged > 0 {
         report.say("merged", format!("{} with others of the same moment", counted(counts.merged, "row")));
     }
+    for position in &counts.partial {
+        report.say("warning", format!("{} has fewer rows than the other periods", calendar.label(*position)));
+    }
     if counts.leading > 0 {
         report.say("left out", format!("{} before the first value", counted(counts.leading, "row")));
     }
@@ -266,7 +272,32 @@ pub(super) fn say_others(
 }
 
 /// Marks for missing values that some programs write as numbers.
-const SENTINELS: [f64; 8] = [-99.0, -999.0, -9999.0, -99_999.0, 999.0, 9999.0, 99_999.0, -32_768.0];
+const SENTINELS: [f64; 24] = [
+    -1.0,
+    -9.0,
+    -99.0,
+    -999.0,
+    -9999.0,
+    -99_999.0,
+    -999_999.0,
+    -99.9,
+    -99.99,
+    -999.9,
+    -999.99,
+    -9999.9,
+    99.99,
+    999.0,
+    999.9,
+    999.99,
+    9999.0,
+    9999.9,
+    99_999.0,
+    999_999.0,
+    -32_768.0,
+    -2_147_483_648.0,
+    1e20,
+    9.969_209_968_386_869e36,
+];
 /// A shorter series says little about how well it can be forecast.
 const FEW: usize = 30;
 
@@ -284,41 +315,70 @@ pub(super) fn say_values(report: &mut TableReport, series: &[Series], names: Vec
             let of =
                 one.id().filter(|_| many).map_or_else(String::new, |id| format!("series {}: ", shown(id)));
             let values = one.targets.get(target).map_or(&[][..], Vec::as_slice);
-            if let Some(text) = oddity(values, &|at| calendar.label(one.start + at as i64)) {
+            let found = oddities(values, &|at| calendar.label(one.start + at as i64));
+            for text in &found {
                 report.say("warning", format!("{of}{name}{text}"));
+            }
+            if !found.is_empty() {
                 break; // one series is enough of an example
             }
         }
     }
 }
 
-/// The first thing odd about a series: a mark for missing values, a value far from all others, or one that stays.
-fn oddity(values: &[f64], label: &dyn Fn(usize) -> String) -> Option<String> {
+/// Whether a mark for missing values stands apart in a series: far from the middle half, or twice or more and either the
+/// only negative number or further from all others than they are from one another.
+fn stands_apart(mark: f64, sorted: &[f64], far: &dyn Fn(f64) -> bool) -> bool {
+    let count = sorted.iter().filter(|value| **value == mark).count();
+    if count == 0 || count == sorted.len() {
+        return false;
+    }
+    if far(mark) {
+        return true;
+    }
+    let below = sorted[0] == mark;
+    if count < 2 || !below && sorted[sorted.len() - 1] != mark {
+        return false;
+    }
+    let rest = if below { &sorted[count..] } else { &sorted[..sorted.len() - count] };
+    let (low, high) = (rest[0], rest[rest.len() - 1]);
+    let gap = if below { low - mark } else { mark - high };
+    below && mark <= -9.0 && low >= 0.0 || gap > high - low
+}
+
+/// Odd things about a series: marks for missing values, values far from all others, and one that stays.
+fn oddities(values: &[f64], label: &dyn Fn(usize) -> String) -> Vec<String> {
+    let mut out = Vec::new();
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let at = |share: usize| sorted[(sorted.len() - 1) * share / 100];
     if sorted.len() < 8 {
-        return None;
+        return out;
     }
     let (low, high) = (at(25), at(75));
     let far = |value: f64| value < low - 10.0 * (high - low) || value > high + 10.0 * (high - low);
-    let sentinel = SENTINELS.iter().find(|mark| far(**mark) && values.contains(mark));
-    if let Some(mark) = sentinel {
-        let count = values.iter().filter(|value| *value == mark).count();
-        return Some(format!(
-            "{mark} comes {}: say --na {mark} if it means no value",
-            counted(count, "time")
-        ));
+    let mut marks = Vec::new();
+    for mark in SENTINELS {
+        if marks.len() < 3 && stands_apart(mark, &sorted, &far) {
+            marks.push(mark);
+            sorted.retain(|value| *value != mark);
+        }
     }
+    for mark in &marks {
+        let count = values.iter().filter(|value| *value == mark).count();
+        let text = if mark.abs() < 1e7 { mark.to_string() } else { format!("{mark:e}") };
+        out.push(format!("{text} comes {}: say --na {text} if it means no value", counted(count, "time")));
+    }
+    let odd = |value: &f64| far(*value) && !marks.contains(value);
     if high > low
-        && let Some(place) = values.iter().position(|value| far(*value))
+        && let Some(place) = values.iter().position(odd)
     {
-        let count = values.iter().filter(|value| far(**value)).count();
-        return Some(format!(
-            "{count} values far from the rest, first {} at {}",
-            values[place],
-            label(place)
-        ));
+        let count = values.iter().filter(|value| odd(value)).count();
+        let (text, place) = (shown_number(values[place]), label(place));
+        out.push(match count {
+            1 => format!("1 value far from the rest: {text} at {place}"),
+            _ => format!("{count} values far from the rest, first {text} at {place}"),
+        });
     }
     let (mut start, mut best) = (0, (0, 0));
     for (place, value) in values.iter().enumerate() {
@@ -329,6 +389,13 @@ fn oddity(values: &[f64], label: &dyn Fn(usize) -> String) -> Option<String> {
     }
     let (len, start) = best;
     let long = len >= 24 && len * 20 >= values.len() && values[start] != 0.0;
-    (long || len == values.len())
-        .then(|| format!("{} stays for {len} samples from {}", values[start], label(start)))
+    if (long || len == values.len()) && !marks.contains(&values[start]) {
+        out.push(format!("{} stays for {len} samples from {}", values[start], label(start)));
+    }
+    out
+}
+
+/// A number for a message; one of many digits with an exponent.
+fn shown_number(value: f64) -> String {
+    if value.abs() < 1e15 { value.to_string() } else { format!("{value:e}") }
 }

@@ -10,7 +10,27 @@ use crate::table::shown;
 use std::collections::{HashMap, HashSet};
 
 /// Names of columns that tell series apart.
-const ID_NAMES: [&str; 30] = [
+const ID_NAMES: [&str; 50] = [
+    "series id",
+    "branch",
+    "plant",
+    "machine",
+    "site",
+    "location",
+    "warehouse",
+    "account",
+    "asset",
+    "household",
+    "filiale",
+    "standort",
+    "werk",
+    "maschine",
+    "artikel",
+    "produkt",
+    "kunde",
+    "land",
+    "magasin",
+    "produit",
     "unique_id",
     "id",
     "series",
@@ -50,11 +70,19 @@ pub(super) struct Groups {
     pub(super) found: bool,
     pub(super) ids: Vec<String>,
     pub(super) of_row: Vec<u32>,
+    /// A column that may tell series apart, and was not used.
+    pub(super) doubt: Option<usize>,
 }
 
 impl Groups {
     pub(super) fn one(sheet: &Sheet) -> Groups {
-        Groups { columns: Vec::new(), found: false, ids: vec![String::new()], of_row: vec![0; sheet.rows()] }
+        Groups {
+            columns: Vec::new(),
+            found: false,
+            ids: vec![String::new()],
+            of_row: vec![0; sheet.rows()],
+            doubt: None,
+        }
     }
 
     /// The groups that columns make; of several, their cells are joined by a slash.
@@ -79,7 +107,7 @@ impl Groups {
             };
             of_row.push(number);
         }
-        Groups { columns: columns.to_vec(), found: false, ids, of_row }
+        Groups { columns: columns.to_vec(), found: false, ids, of_row, doubt: None }
     }
 
     /// Whether no series has two rows of the same moment.
@@ -111,6 +139,18 @@ impl Groups {
         let candidates = candidates(sheet, times, options);
         let named = candidates.iter().copied().find(|column| is_id(sheet, *column));
         let (Some(times), false) = (times, times.is_none_or(|times| one.separate(times))) else {
+            let doubt = candidates.iter().copied().find(|column| in_blocks(sheet, *column));
+            if let (None, None, false) = (named, times, options.no_time)
+                && let Some(column) =
+                    doubt.or_else(|| candidates.iter().copied().find(|column| cycles(sheet, *column)))
+            {
+                let name = shown(sheet.name(column));
+                let problem = format!(
+                    "{name} may tell several series apart; say --id {name}, or --time none if all rows are one series"
+                );
+                return Err(sheet.error(0, column, problem));
+            }
+            let one = Groups { doubt, ..one };
             return Ok(named.map_or(one, |column| Groups { found: true, ..Groups::by(sheet, &[column]) }));
         };
         if options.aggregate.is_some() {
@@ -183,6 +223,43 @@ fn is_id(sheet: &Sheet, column: usize) -> bool {
     }
     let cells: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, column)).collect();
     cells.len() > 1 && cells.len() * 2 <= sheet.rows()
+}
+
+/// Whether a column of text keeps each of its values for a block of rows, of two rows or more.
+fn in_blocks(sheet: &Sheet, column: usize) -> bool {
+    if sheet.columns[column].kind != Kind::Text {
+        return false;
+    }
+    let (mut seen, mut lengths) = (HashSet::new(), Vec::new());
+    for row in 0..sheet.rows() {
+        let cell = sheet.cell(row, column);
+        if row == 0 || sheet.cell(row - 1, column) != cell {
+            if !seen.insert(cell) {
+                return false;
+            }
+            lengths.push(0);
+        }
+        if let Some(length) = lengths.last_mut() {
+            *length += 1;
+        }
+    }
+    lengths.len() > 1 && lengths.iter().all(|length| *length > 1)
+}
+
+/// Whether a column of text goes through the same values again and again, other than the days of the week or the months.
+fn cycles(sheet: &Sheet, column: usize) -> bool {
+    if sheet.columns[column].kind != Kind::Text {
+        return false;
+    }
+    let first = sheet.cell(0, column);
+    let Some(period) = (1..sheet.rows()).find(|row| sheet.cell(*row, column) == first) else { return false };
+    let distinct = (0..period).map(|row| sheet.cell(row, column)).collect::<HashSet<_>>().len() == period;
+    let again = (period..sheet.rows()).all(|row| sheet.cell(row, column) == sheet.cell(row - period, column));
+    (2..=1000).contains(&period)
+        && ![7, 12].contains(&period)
+        && distinct
+        && again
+        && sheet.rows() >= 2 * period
 }
 
 /// The columns to forecast, and why.

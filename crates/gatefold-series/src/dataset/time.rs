@@ -1,6 +1,7 @@
 //! The time of each row: which columns say it, and in which format.
 
 use super::options::ReadOptions;
+use super::time_names::{is_text_time_name, is_time_name, is_week_name, part};
 use super::{number_time, parts};
 use crate::SeriesError;
 use crate::calendar::clock::{Clock, MISSING, Times, offset_changes, zoned_micros};
@@ -12,113 +13,6 @@ use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
 use jiff::tz::{self, TimeZone};
 use std::collections::HashSet;
-
-/// Further names of columns that hold a time, if they hold text.
-const TEXT_TIME_NAMES: [&str; 30] = [
-    "saison",
-    "season",
-    "fiscal year",
-    "fiscal period",
-    "fiscal quarter",
-    "fy",
-    "geschäftsjahr",
-    "school year",
-    "quartal",
-    "trimestre",
-    "kwartaal",
-    "kw",
-    "woche",
-    "semaine",
-    "semana",
-    "settimana",
-    "halbjahr",
-    "half",
-    "half year",
-    "semester",
-    "semestre",
-    "mois",
-    "mes",
-    "mese",
-    "maand",
-    "année",
-    "annee",
-    "año",
-    "anno",
-    "moment",
-];
-
-/// Names of columns that hold a time.
-const TIME_NAMES: [&str; 40] = [
-    "elapsed",
-    "elapsed time",
-    "kw",
-    "datenum",
-    "jd",
-    "mjd",
-    "julian date",
-    "excel",
-    "date",
-    "time",
-    "timestamp",
-    "datetime",
-    "ds",
-    "t",
-    "year",
-    "month",
-    "day",
-    "week",
-    "quarter",
-    "period",
-    "datum",
-    "zeit",
-    "zeitstempel",
-    "jahr",
-    "fecha",
-    "epoch",
-    "unix",
-    "ts",
-    "step",
-    "index",
-    "idx",
-    "row",
-    "hour",
-    "minute",
-    "second",
-    "seconds",
-    "ms",
-    "tag",
-    "monat",
-    "unnamed: 0",
-];
-
-/// Parts of a time that have a column of their own, by the column's name.
-const PARTS: [(Item, &[&str]); 7] = [
-    (Item::Year, &["year", "yr", "yyyy", "jahr", "annee", "année", "ano", "año", "anno", "jaar"]),
-    (Item::Quarter, &["quarter", "qtr", "q", "quartal", "trimestre", "kwartaal"]),
-    (Item::Month, &["month", "mon", "mo", "mm", "monat", "mes", "mois", "mese", "maand"]),
-    (Item::Week, &["week", "wk", "woche", "semaine", "semana", "settimana", "kw"]),
-    (Item::Day, &["day", "dd", "dy", "tag", "dia", "día", "jour", "giorno"]),
-    (
-        Item::Hour,
-        &[
-            "hour",
-            "hr",
-            "hh",
-            "he",
-            "hour ending",
-            "hourending",
-            "hour end",
-            "hour of day",
-            "stunde",
-            "std",
-            "hora",
-            "heure",
-            "ora",
-            "uur",
-        ],
-    ),
-    (Item::Minute, &["minute", "min"]),
-];
 
 /// The zone that times are read in.
 pub(super) struct Reading<'a> {
@@ -137,31 +31,6 @@ impl<'a> Reading<'a> {
         });
         Ok(Reading { options, zone: zone.transpose()? })
     }
-}
-
-/// Whether a name says that the column holds times: a word of the list, with a unit perhaps, or one that ends so.
-pub(super) fn is_time_name(name: &str) -> bool {
-    let name = name.trim_start_matches('#').trim().to_lowercase();
-    let bare = name.split(['(', '[']).next().unwrap_or("").trim();
-    let bare = ["_s", "_ms", "_us", "_utc"].iter().find_map(|unit| bare.strip_suffix(unit)).unwrap_or(bare);
-    let ends = ["date", "datum", "timestamp", "datetime", "_time", " time"];
-    TIME_NAMES.contains(&name.as_str())
-        || TIME_NAMES.contains(&bare)
-        || ends.iter().any(|end| bare.ends_with(end))
-}
-
-/// Whether a name says that the column holds weeks.
-pub(super) fn is_week_name(name: &str) -> bool {
-    let name = name.to_lowercase();
-    let words = ["kw", "semaine", "semana", "settimana", "yyyyww", "yw"];
-    !name.contains("weekday") && (name.contains("week") || name.contains("woche"))
-        || words.iter().any(|word| name == *word)
-}
-
-/// The part of a time that a name says.
-pub(super) fn part(name: &str) -> Option<Item> {
-    let name = name.to_lowercase().replace('_', " ");
-    PARTS.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(item, _)| *item)
 }
 
 /// The times of the rows; `None` if no column says them.
@@ -197,9 +66,14 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>
     let rounds: &[bool] = if sheet.numeric().count() < 2 { &[] } else { &[true, false] };
     for &named in rounds {
         for column in numeric.iter().filter(|column| !named || is_time_name(sheet.name(**column))) {
-            if let Some(times) = number_time::times(sheet, *column, named, &reading)? {
-                return Ok(Some(times));
+            let Some(times) = number_time::times(sheet, *column, named, &reading)? else { continue };
+            if times.format.as_ref().is_some_and(|format| format.items.last() == Some(&Item::FixedDay)) {
+                let rest = parts::columns_of_day(sheet, *column, &used);
+                if !rest.is_empty() {
+                    return dated(sheet, &[vec![*column], rest].concat(), &reading).map(Some);
+                }
             }
+            return Ok(Some(times));
         }
     }
     refuse_unread(sheet, &used)?;
@@ -236,14 +110,10 @@ fn parsed(sheet: &Sheet, pattern: &str) -> Result<Format, SeriesError> {
 
 /// Refuses a column that should say the time, and does so in no known format: without it, nobody knows the order.
 fn refuse_unread(sheet: &Sheet, used: &dyn Fn(&usize) -> bool) -> Result<(), SeriesError> {
-    let named = |column: usize| {
-        let name = sheet.name(column).trim().to_lowercase().replace('_', " ");
-        is_time_name(&name) || TEXT_TIME_NAMES.contains(&name.as_str())
-    };
     let free = || (0..sheet.columns.len()).filter(|column| !used(column));
     let unread = free().find(|column| match sheet.columns[*column].kind {
         Kind::Date => true,
-        Kind::Text => named(*column),
+        Kind::Text => is_text_time_name(sheet.name(*column)),
         _ => false,
     });
     let first = free().next().filter(|column| sheet.numeric().any(|number| number != *column));
@@ -279,11 +149,13 @@ fn early_year(cell: &str) -> Option<&str> {
     cell.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 4 && digits.starts_with("00"))
 }
 
-/// Whether every row has another text with a number in it.
+/// Whether every row has another short text that begins or ends with a number.
 fn labels_rows(sheet: &Sheet, column: usize) -> bool {
     let cells: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, column)).collect();
-    let numbered = |cell: &&str| cell.bytes().any(|byte| byte.is_ascii_digit());
-    sheet.rows() >= 4 && cells.len() == sheet.rows() && cells.iter().all(numbered)
+    let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let numbered = |cell: &&str| digit(cell.as_bytes().first()) || digit(cell.as_bytes().last());
+    let short = |cell: &&str| cell.len() <= 24;
+    sheet.rows() >= 4 && cells.len() == sheet.rows() && cells.iter().all(|cell| numbered(cell) && short(cell))
 }
 
 fn stated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Times, SeriesError> {
@@ -352,19 +224,29 @@ fn of_parts(
 ) -> Result<Times, SeriesError> {
     let short = if item == Item::Week { Item::WeekShort } else { item };
     let read = Format::new(vec![Item::Year, Item::Literal(' '), short]);
+    let cell = |row: usize| format!("{} {}", sheet.cell(row, columns[0]), numbers[row]);
+    let mut times = read_times(sheet, columns, &cell, read, reading)?;
+    times.format = Some(year_format(item));
+    Ok(times)
+}
+
+/// The format in which a part of a year is written after the year.
+pub(super) fn year_format(item: Item) -> Format {
     let before = match item {
         Item::Month => "-",
         Item::Quarter => "Q",
         Item::Half => "-H",
         _ => "-W",
     };
-    let mut write = vec![Item::Year];
-    write.extend(before.chars().map(Item::Literal));
-    write.push(item);
-    let cell = |row: usize| format!("{} {}", sheet.cell(row, columns[0]), numbers[row]);
-    let mut times = read_times(sheet, columns, &cell, read, reading)?;
-    times.format = Some(Format::new(write));
-    Ok(times)
+    let mut items = vec![Item::Year];
+    items.extend(before.chars().map(Item::Literal));
+    items.push(item);
+    Format::new(items)
+}
+
+/// The times of one column of dates.
+pub(super) fn of_column(sheet: &Sheet, column: usize, options: &ReadOptions) -> Result<Times, SeriesError> {
+    dated(sheet, &[column], &Reading::new(sheet, options)?)
 }
 
 /// Columns of years with months, quarters or weeks, and whatever follows; only where years repeat.
@@ -413,8 +295,8 @@ fn dated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Time
         {
             return of_parts(sheet, columns, item, &numbers, reading);
         }
-        if let Some(minutes) = parts::time_of_day(sheet, rest, stated) {
-            return with_time_of_day(sheet, columns, &minutes, reading);
+        if let Some(seconds) = parts::time_of_day(sheet, rest, stated) {
+            return with_time_of_day(sheet, columns, &seconds, reading);
         }
     }
     if let [column] = *columns
@@ -435,21 +317,26 @@ fn week_format(sheet: &Sheet, column: usize) -> Option<Format> {
     formats.into_iter().find(reads)
 }
 
-/// The times of a column of dates, so many minutes after midnight.
+/// The times of a column of dates, so many seconds after midnight.
 fn with_time_of_day(
     sheet: &Sheet,
     columns: &[usize],
-    minutes: &[i64],
+    seconds: &[i64],
     reading: &Reading<'_>,
 ) -> Result<Times, SeriesError> {
     let date = |row: usize| sheet.cell(row, columns[0]).to_owned();
-    let with_time = |format: Format| {
-        let time = [Item::Literal(' '), Item::FixedHour, Item::Literal(':'), Item::FixedMinute];
-        Format::new([format.items.as_slice(), &time].concat())
-    };
+    let whole_minutes = seconds.iter().all(|second| second % 60 == 0);
+    let colon = Item::Literal(':');
+    let mut time = vec![Item::Literal(' '), Item::FixedHour, colon, Item::FixedMinute];
+    if !whole_minutes {
+        time.extend([colon, Item::FixedSecond]);
+    }
+    let with_time = |format: Format| Format::new([format.items.as_slice(), &time].concat());
     let formats = formats_of_all(sheet, &columns[..1], &date)?.into_iter().map(with_time).collect();
     let cell = |row: usize| {
-        format!("{} {:02}:{:02}", sheet.cell(row, columns[0]), minutes[row] / 60, minutes[row] % 60)
+        let (date, second) = (sheet.cell(row, columns[0]), seconds[row]);
+        let minute = format!("{date} {:02}:{:02}", second / 3600, second / 60 % 60);
+        if whole_minutes { minute } else { format!("{minute}:{:02}", second % 60) }
     };
     choose(sheet, columns, &cell, formats, reading)
 }
@@ -661,8 +548,11 @@ pub(super) fn stamps(labels: &[&str]) -> Option<(Format, Vec<Stamp>)> {
     };
     let first = labels.first()?;
     let year = Format::parse("%Y").ok().filter(|_| first.len() == 4);
+    // Names that begin with a digit are none to R, which puts an X before them.
+    let patterns = ["%Y [YR%Y]", "X%Y", "X%Y.%m.%d", "X%Y.%m", "Y%Y", "y%Y", "YR%Y", "yr%Y", "F%Y", "FY%Y"];
+    let marked = patterns.iter().filter_map(|pattern| Format::parse(pattern).ok());
     let (next_year, others): (Vec<Format>, Vec<Format>) = formats_of(first)
         .into_iter()
         .partition(|format| format.items.iter().any(|item| matches!(item, Item::NextYear { .. })));
-    next_year.into_iter().filter(|_| labels.len() >= 3).chain(others).chain(year).find_map(read)
+    next_year.into_iter().filter(|_| labels.len() >= 3).chain(others).chain(year).chain(marked).find_map(read)
 }

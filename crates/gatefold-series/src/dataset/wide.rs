@@ -18,17 +18,21 @@ pub(super) struct Values {
 
 /// The columns of values, if each row is a series.
 pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values>, SeriesError> {
+    let empty = |column: usize| sheet.columns[column].kind == Kind::Empty;
+    let named_by_number = |column: usize| sheet.name(column) == (column + 1).to_string();
     let all = sheet.columns.len();
+    let unnamed = (0..all).rev().take_while(|column| empty(*column) && named_by_number(*column)).count();
+    let all = all - unnamed;
     match options.layout {
         Some(Layout::Long | Layout::Wide) => return Ok(None),
         None if !options.targets.is_empty() || !options.time.is_empty() => return Ok(None),
         _ => {}
     }
-    let names: Vec<&str> = sheet.columns.iter().map(|column| column.name.as_str()).collect();
+    let names: Vec<&str> = sheet.columns[..all].iter().map(|column| column.name.as_str()).collect();
     let usable = |column: usize| matches!(sheet.columns[column].kind, Kind::Number | Kind::Empty);
     let values_from = (0..all).rev().take_while(|column| usable(*column)).last().unwrap_or(all);
-    // The longest run of dated names at the end.
-    let dated = (values_from..all).find_map(|from| {
+    // The longest run of dated names at the end, whatever is in the cells: one that is no number is refused by its place.
+    let dated = (0..all).find_map(|from| {
         let labels = &names[from..];
         (labels.len() >= 3).then(|| time::stamps(labels)).flatten().map(|found| (from, found))
     });

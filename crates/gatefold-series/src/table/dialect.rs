@@ -79,13 +79,22 @@ impl Dialect {
             .max_by_key(|(_, score)| (score.even * score.typed, score.width));
         let Some((delimiter, _)) = best else {
             let spaces = score(Delimiter::Spaces).filter(|score| score.width >= 2 && score.even >= 80);
-            let typed = spaces.is_some_and(|score| score.typed >= 75);
-            return Ok(if typed { Delimiter::Spaces } else { Delimiter::None });
+            if spaces.is_none_or(|score| score.typed < 75) {
+                return Ok(Delimiter::None);
+            }
+            if let Some(cells) = split(Delimiter::Spaces) {
+                refuse_halves(source, &cells, Delimiter::Spaces, options)?;
+            }
+            return Ok(Delimiter::Spaces);
         };
         if delimiter == Delimiter::Char(b',')
             && let Some(cells) = split(Delimiter::None)
         {
-            return comma_or_decimal_comma(source, &cells, options);
+            let found = comma_or_decimal_comma(source, &cells, options)?;
+            if let (true, Some(cells)) = (found == delimiter, split(delimiter)) {
+                refuse_halves(source, &cells, delimiter, options)?;
+            }
+            return Ok(found);
         }
         Ok(delimiter)
     }
@@ -188,6 +197,72 @@ fn comma_or_decimal_comma(
         format!(
             "'{}' is one number or two columns; use --decimal , or --delimiter comma",
             super::shown(cells.get(first, 0))
+        ),
+    ))
+}
+
+/// Refuses lines such as `2024-01-31,48,82`: columns of whole numbers in pairs may be the two halves of numbers with a
+/// decimal comma, or those of numbers with a mark between thousands. A line that names each column settles it.
+fn refuse_halves(
+    source: &Source,
+    cells: &Cells,
+    delimiter: Delimiter,
+    options: &ReadOptions,
+) -> Result<(), SeriesError> {
+    let full: Vec<usize> = (0..cells.rows()).filter(|row| cells.row_len(*row) > 0).collect();
+    if full.len() < 3 || options.decimal == Some('.') || options.header == Some(true) {
+        return Ok(());
+    }
+    let width = cells.row_len(full[full.len() - 1]);
+    let as_wide = full[1..].iter().filter(|row| cells.row_len(**row) == width).count();
+    if as_wide < 2 || as_wide * 10 < (full.len() - 1) * 9 {
+        return Ok(());
+    }
+    let first: Vec<&str> = (0..width).map(|column| cells.get(full[0], column)).collect();
+    let named = first.iter().any(|cell| !cell.is_empty() && !looks_numeric(cell) && !looks_dated(cell));
+    let short = named && first.iter().any(|cell| cell.is_empty());
+    if named && !short || cells.comments.iter().any(|(line, _)| line + 1 == cells.line(full[0])) {
+        return Ok(());
+    }
+    let rows: Vec<usize> = full[usize::from(named)..]
+        .iter()
+        .copied()
+        .filter(|row| cells.row_len(*row) == width)
+        .take(500)
+        .collect();
+    let most = if delimiter == Delimiter::Spaces { 3..=3 } else { 1..=3 };
+    let digits = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
+    let whole =
+        |column: usize| rows.iter().all(|row| digits(cells.get(*row, column).trim_start_matches(['-', '+'])));
+    let half = |column: usize| {
+        rows.iter()
+            .all(|row| digits(cells.get(*row, column)) && most.contains(&cells.get(*row, column).len()))
+    };
+    let rises = |column: usize| {
+        let value = |row: &usize| cells.get(*row, column).parse::<i64>().ok();
+        rows.windows(2).all(|pair| value(&pair[0]) < value(&pair[1]))
+    };
+    let numeric = |column: usize| rows.iter().all(|row| looks_numeric(cells.get(*row, column)));
+    let from = usize::from(width % 2 == 1);
+    let begins = from == 0 || !numeric(0) || whole(0) && rises(0);
+    let pairs =
+        width >= 3 && begins && (from..width).step_by(2).all(|column| whole(column) && half(column + 1));
+    let unnamed =
+        short && (1..width).any(|column| first[column].is_empty() && whole(column - 1) && half(column));
+    let counts = (0..width).all(|column| first[column] == column.to_string())
+        || (0..width).all(|column| first[column] == (column + 1).to_string()); // those may be names
+    if !(pairs && !named && !counts && rows.len() >= 3 || unnamed) {
+        return Ok(());
+    }
+    let at = if pairs { from } else { (1..width).find(|column| first[*column].is_empty()).unwrap_or(1) - 1 };
+    let row = rows[0];
+    let mark = if delimiter == Delimiter::Spaces { ' ' } else { ',' };
+    Err(source.line(
+        cells.line(row),
+        format!(
+            "'{}{mark}{}' is one number or two columns; quote the numbers, or say --delimiter {delimiter} if they are columns",
+            cells.get(row, at),
+            cells.get(row, at + 1)
         ),
     ))
 }

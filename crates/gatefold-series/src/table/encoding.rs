@@ -86,7 +86,8 @@ pub(crate) fn decode(
         None => text,
     };
     let markup = [("<", "HTML or XML"), ("{\"", "JSON"), ("[{", "JSON")];
-    if let Some((_, kind)) = markup.iter().find(|(start, _)| text.trim_start().starts_with(start)) {
+    let kind = markup.iter().find(|(start, _)| text.trim_start().starts_with(start));
+    if let Some((_, kind)) = kind.filter(|_| !names_in_brackets(&text)) {
         return Err(source.table(format!("this is {kind}; expected a table as CSV")));
     }
     let control =
@@ -96,6 +97,14 @@ pub(crate) fn decode(
         return Err(source.line(line, "a control character: this is not text; expected a table as CSV"));
     }
     Ok((text, encoding))
+}
+
+/// Whether the first line is names such as `<TICKER>,<DATE>`, rather than markup.
+fn names_in_brackets(text: &str) -> bool {
+    let line = text.trim_start().lines().next().unwrap_or("");
+    let first = line.split_once([',', ';', '\t']).map(|(first, _)| first.trim());
+    let name = first.and_then(|first| first.strip_prefix('<')?.strip_suffix('>'));
+    name.is_some_and(|name| !name.contains(['<', '>', '!', '?', '/', '=']))
 }
 
 fn refuse_other_files(source: &Source, bytes: &[u8]) -> Result<(), SeriesError> {

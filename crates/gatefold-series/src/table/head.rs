@@ -106,6 +106,16 @@ impl Finder<'_> {
         len == self.width || len > self.width && rest_empty() || self.ragged && len < self.width
     }
 
+    /// Whether a line is a text and empty cells after it, as spreadsheets pad a title.
+    fn is_title(&self, row: usize) -> bool {
+        let cell = self.cells.get(row, 0);
+        let text = !cell.is_empty() && !looks_numeric(cell) && !looks_dated(cell);
+        self.width >= 3
+            && text
+            && !self.ragged
+            && (1..self.width).all(|column| self.cells.get(row, column).is_empty())
+    }
+
     /// Takes off lines at the end that have other numbers of cells and come after a blank line.
     fn take_footer(&mut self, head: &mut Head) {
         let Some(last) = self.full.iter().rposition(|row| self.fits(*row)) else { return };
@@ -127,8 +137,11 @@ impl Finder<'_> {
 
     fn find_names(&mut self, head: &mut Head, dialect: &Dialect) -> Result<(), SeriesError> {
         let stated_start = self.options.skip.is_some() || self.options.header.is_some();
-        let start =
-            if stated_start { 0 } else { self.full.iter().position(|row| self.fits(*row)).unwrap_or(0) };
+        let start = if stated_start {
+            0
+        } else {
+            self.full.iter().position(|row| self.fits(*row) && !self.is_title(*row)).unwrap_or(0)
+        };
         let block = self.full[start..].to_vec();
         head.above = self.lines(&self.full[..start]);
         let names = match self.options.header {
@@ -152,9 +165,10 @@ impl Finder<'_> {
                     return Err(self.source.line(
                         self.cells.line(row),
                         format!(
-                            "{} above rows of {}, and no line of names between; correct the line, or use --skip or --header",
+                            "{} above rows of {}, and no line of names between; correct the line, or say --skip {} or --header",
                             count(self.cells.row_len(row)),
-                            count(self.width)
+                            count(self.width),
+                            self.cells.line(block[0]) - 1
                         ),
                     ));
                 }
@@ -263,22 +277,25 @@ impl Finder<'_> {
         })
     }
 
-    /// A line of units has an empty cell, or every cell is in brackets.
+    /// A line of units has a cell without a value, or every cell is in brackets.
     fn is_units(&self, row: usize) -> bool {
         let bracketed = |cell: &str| cell.starts_with(['(', '[']) && cell.ends_with([')', ']']);
         let mut cells = (0..self.width).map(|column| self.cells.get(row, column));
-        cells.any(str::is_empty) || (0..self.width).all(|column| bracketed(self.cells.get(row, column)))
+        cells.any(|cell| is_missing(cell, &self.options.na))
+            || (0..self.width).all(|column| bracketed(self.cells.get(row, column)))
     }
 
     /// Years in a row, as names of the columns of a table in which each row is a series.
     fn year_names(&self, row: usize, next: Option<&usize>) -> bool {
+        let empty = |column: &usize| self.cells.get(row, *column).is_empty();
+        let width = self.width - (0..self.width).rev().take_while(empty).count();
         let names_before = |years: usize| {
-            let mut cells = (0..self.width - years).map(|column| self.cells.get(row, column));
-            years < self.width && cells.all(|cell| !looks_numeric(cell) && !looks_dated(cell))
+            let mut cells = (0..width - years).map(|column| self.cells.get(row, column));
+            years < width && cells.all(|cell| !looks_numeric(cell) && !looks_dated(cell))
         };
         let years = |row: usize| {
             let years: Vec<i32> =
-                (0..self.width).rev().map_while(|column| year(self.cells.get(row, column))).collect();
+                (0..width).rev().map_while(|column| year(self.cells.get(row, column))).collect();
             years.len() >= 3
                 && years.windows(2).all(|pair| pair[0] == pair[1] + 1)
                 && names_before(years.len())

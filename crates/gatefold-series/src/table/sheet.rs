@@ -33,6 +33,7 @@ pub(crate) struct Column {
 pub(crate) struct Sheet {
     pub(crate) source: Source,
     pub(crate) encoding: Encoding,
+    pub(crate) encoding_stated: bool,
     pub(crate) gzip: bool,
     pub(crate) parquet: bool,
     pub(crate) dialect: Dialect,
@@ -67,6 +68,7 @@ impl Sheet {
         let mut sheet = Sheet {
             source,
             encoding,
+            encoding_stated: options.encoding.is_some(),
             gzip,
             parquet,
             dialect,

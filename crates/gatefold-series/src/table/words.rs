@@ -3,9 +3,9 @@
 use crate::calendar::find::{formats_of, short_year_formats, time_of_day};
 
 /// Cells that mean "no value": the empty cell and the markers of R, Python, SQL and spreadsheets.
-const MISSING: [&str; 24] = [
+const MISSING: [&str; 25] = [
     "", "na", "n/a", "#n/a", "n.a.", "n.a", "nan", "nat", "null", "none", "nil", "-", "--", ".", "..", "...",
-    "?", "<na>", "#na", "\\n", "#div/0!", "#value!", "#ref!", "missing",
+    "?", ":", "<na>", "#na", "\\n", "#div/0!", "#value!", "#ref!", "missing",
 ];
 
 /// Whether a cell has no value: one of the usual markers, or of those asked for.

@@ -124,8 +124,8 @@ fn files_that_are_no_tables_are_refused() {
         ),
         (
             b"Datum,Wert\n2004-01,100,00\n2004-02,101,50\n",
-            "refused, line 1: 2 cells above rows of 3 cells, and no line of names between; correct the line, or use \
-             --skip or --header",
+            "refused, line 2: '100,00' is one number or two columns; quote the numbers, or say --delimiter comma if they are \
+             columns",
         ),
     ];
     for (content, expected) in cases {

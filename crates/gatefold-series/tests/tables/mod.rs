@@ -7,9 +7,12 @@ mod mutations;
 mod numbers;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod parts;
+mod pivot;
 mod regular;
 mod round_trip;
 mod time;
+mod unread;
 
 use gatefold_series::{Dataset, ReadOptions, SeriesError};
 

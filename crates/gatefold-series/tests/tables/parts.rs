@@ -1,0 +1,173 @@
+//! Parts of a time in columns of their own, beside a year or a date.
+
+use super::{check, check_with, read, read_with, reported, summary};
+use gatefold_series::ReadOptions;
+
+/// A table of two columns of times and one of values, 0, 1, 2 and so on.
+fn table(names: &str, outer: &[&str], inner: &[&str]) -> String {
+    let times = outer.iter().flat_map(|a| inner.iter().map(move |b| format!("{a},{b}")));
+    let rows: Vec<String> = times.enumerate().map(|(at, time)| format!("{time},{at}.5\n")).collect();
+    format!("{names},value\n{}", rows.concat())
+}
+
+/// The label of the first sample, how many there are, and the two labels that follow.
+fn span(content: &str, options: ReadOptions) -> String {
+    match read_with(content, options) {
+        Err(error) => summary(Err(error)),
+        Ok(data) => {
+            let (count, one) = (data.series().len(), &data.series()[0]);
+            let end = one.start() + one.len() as i64;
+            let labels = data.calendar().labels(end..end + 2).join(" | ");
+            let first = data.calendar().label(one.start());
+            assert_eq!(one.target(0)[..2], [0.5, 1.5], "in order of time");
+            format!("{count} of {}: {first} -> {labels}, {}", one.len(), data.calendar().frequency())
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_year_are_joined() {
+    let months: Vec<String> = (1..=12).map(|month| format!("M{month:02}")).collect();
+    let months: Vec<&str> = months.iter().map(String::as_str).collect();
+    let years = ["1980", "1981", "1982"];
+    let cases = [
+        ("Year,Period", months.as_slice(), "1 of 36: 1980-01 -> 1983-01 | 1983-02, monthly"),
+        ("Year,Qtr", &["Q1", "Q2", "Q3", "Q4"], "1 of 12: 1980Q1 -> 1983Q1 | 1983Q2, quarterly"),
+        (
+            "Jahr,Quartal",
+            &["1. Quartal", "2. Quartal", "3. Quartal", "4. Quartal"],
+            "1 of 12: 1980Q1 -> 1983Q1 | 1983Q2, quarterly",
+        ),
+        ("Year,Half", &["H1", "H2"], "1 of 6: 1980-H1 -> 1983-H1 | 1983-H2, every 2 quarters"),
+        ("year,half", &["1", "2"], "1 of 6: 1980-H1 -> 1983-H1 | 1983-H2, every 2 quarters"),
+    ];
+    for (names, parts, expected) in cases {
+        assert_eq!(span(&table(names, &years, parts), ReadOptions::new()), expected, "{names}");
+    }
+    let mut thirteen = months.clone();
+    thirteen.push("M13");
+    assert_eq!(
+        span(&table("Year,Period", &years, &thirteen), ReadOptions::new()),
+        "refused, line 14, column Period: 'M13' is the whole year beside its months; remove these lines"
+    );
+    // With a column that tells series apart.
+    let both = "series,Year,Period,value\na,1980,M01,1\na,1980,M02,2\nb,1980,M01,5\nb,1980,M02,7\n";
+    assert_eq!(
+        summary(read(both)),
+        "a: 1980-01 [1.0, 2.0] -> 1980-03 | 1980-04; b: 1980-01 [5.0, 7.0] -> 1980-03 | 1980-04"
+    );
+    // Quarters beside months say nothing more.
+    let finest = "Year,Quarter,Month,y\n2020,1,2,1.5\n2020,1,3,2.5\n2020,2,4,3.5\n";
+    assert_eq!(summary(read(finest)), "2020-02 [1.5, 2.5, 3.5] -> 2020-05 | 2020-06");
+}
+
+#[test]
+fn parts_of_a_day_are_joined() {
+    let days = ["2023-01-01", "2023-01-02", "2023-01-03"];
+    let counted = |from: u32, to: u32| (from..=to).map(|number| number.to_string()).collect::<Vec<_>>();
+    let written = |suffix: &str| (0..24).map(|hour| format!("{hour:02}{suffix}")).collect::<Vec<_>>();
+    let halves = (0..48).map(|half| format!("{:02}{:02}", half / 2, half % 2 * 30)).collect::<Vec<_>>();
+    let seconds = (0..48).map(|half| format!("{:02}{:02}15", half / 2, half % 2 * 30)).collect::<Vec<_>>();
+    let hours = "1 of 72: 2023-01-01 00:00 -> 2023-01-04 00:00 | 2023-01-04 01:00, hourly";
+    let half_hours = "1 of 144: 2023-01-01 00:00 -> 2023-01-04 00:00 | 2023-01-04 00:30, every 30 minutes";
+    let cases = [
+        ("date,hour", counted(0, 23), hours),
+        (
+            "date,HE",
+            counted(1, 24),
+            "1 of 72: 2023-01-01 01:00 -> 2023-01-04 01:00 | 2023-01-04 02:00, hourly",
+        ),
+        (
+            "date,Hour_Ending",
+            counted(1, 24),
+            "1 of 72: 2023-01-01 01:00 -> 2023-01-04 01:00 | 2023-01-04 02:00, hourly",
+        ),
+        ("date,hour", written("h"), hours),
+        ("date,time", halves, half_hours),
+        ("settlement_date,settlement_period", counted(1, 48), half_hours),
+        (
+            "<DATE>,<TIME>",
+            seconds,
+            "1 of 144: 2023-01-01 00:00:15 -> 2023-01-04 00:00:15 | 2023-01-04 00:30:15, every 30 minutes",
+        ),
+    ];
+    for (names, parts, expected) in cases {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        assert_eq!(span(&table(names, &days, &parts), ReadOptions::new()), expected, "{names}");
+    }
+    let quarters = (0..24).flat_map(|hour| (1..=4).map(move |quarter| format!("{hour},{quarter}")));
+    let quarters: Vec<String> = quarters.collect();
+    let quarters: Vec<&str> = quarters.iter().map(String::as_str).collect();
+    assert_eq!(
+        span(&table("date,hour,quarter", &days, &quarters), ReadOptions::new()),
+        "1 of 288: 2023-01-01 00:00 -> 2023-01-04 00:00 | 2023-01-04 00:15, every 15 minutes"
+    );
+    // A compact date is a number, and its time another.
+    let compact = "<DATE>,<TIME>,<VOL>\n20230102,000000,1\n20230102,000500,2\n20230102,001000,4\n";
+    assert_eq!(summary(read(compact)), "20230102 00:00 [1.0, 2.0, 4.0] -> 20230102 00:15 | 20230102 00:20");
+}
+
+#[test]
+fn a_column_that_may_be_a_part_or_an_id_is_asked_about() {
+    let seasons = table("Year,Season", &["1980", "1981", "1982"], &["winter", "spring", "summer", "autumn"]);
+    assert_eq!(
+        span(&seasons, ReadOptions::new()),
+        "refused, line 2, column Season: winter to autumn come within each Year: parts of the time, or series? Say --time \
+         Year,Season or --id Season"
+    );
+    assert_eq!(
+        span(&seasons, ReadOptions::new().time(["Year", "Season"])),
+        "1 of 12: 1980Q1 -> 1983Q1 | 1983Q2, quarterly"
+    );
+    let days = ["2023-01-01", "2023-01-02", "2023-01-03"];
+    let halves = table("date,session", &days, &["AM", "PM"]);
+    let asked = "refused, line 2, column session: AM to PM come within each date";
+    assert!(span(&halves, ReadOptions::new()).starts_with(asked));
+    assert_eq!(
+        span(&halves, ReadOptions::new().time(["date", "session"])),
+        "1 of 6: 2023-01-01 00:00 -> 2023-01-04 00:00 | 2023-01-04 12:00, every 12 hours"
+    );
+    let numbered = table("date,k", &days, &["1", "2", "3", "4"]);
+    let asked = "refused, line 2, column k: 1 to 4 come within each date";
+    assert!(span(&numbered, ReadOptions::new()).starts_with(asked));
+    assert_eq!(read_with(&numbered, ReadOptions::new().ids(["k"])).unwrap().series().len(), 4);
+    // A name, or text that is no part of a time, says that it is an id.
+    for names in ["date,store", "date,shop_id"] {
+        let data = read(table(names, &days, &["1", "2", "3"])).unwrap();
+        assert_eq!(data.series().len(), 3, "{names}");
+    }
+    let data = read(table("date,where", &days, &["north", "south"])).unwrap();
+    assert_eq!(reported(&data, "series"), "2, told apart by where (found)");
+}
+
+#[test]
+fn series_without_dates_are_told_apart_or_asked_about() {
+    check(&[
+        (
+            "blocks, by a name",
+            "branch,y\na,1\na,2\nb,5\nb,7\n",
+            "a: 1 [1.0, 2.0] -> 3 | 4; b: 1 [5.0, 7.0] -> 3 | 4",
+        ),
+        (
+            "blocks",
+            "what,y\na,1\na,2\nb,5\nb,7\n",
+            "refused, line 2, column what: what may tell several series apart; say --id what, or --time none if all rows are one series",
+        ),
+        (
+            "cycles",
+            "what,y\na,1\nb,2\nc,3\na,5\nb,7\nc,9\n",
+            "refused, line 2, column what: what may tell several series apart; say --id what, or --time none if all rows are one series",
+        ),
+        ("weather", "sky,y\nsun,1\nrain,2\nrain,3\nsun,5\n", "1 [1.0, 2.0, 3.0, 5.0] -> 5 | 6"),
+    ]);
+    check_with(
+        &[("one series", "what,y\na,1\na,2\nb,5\nb,7\n", "1 [1.0, 2.0, 5.0, 7.0] -> 5 | 6")],
+        ReadOptions::new().no_time(),
+    );
+    let phases = "date,phase,y\n2024-01-01,a,1\n2024-01-02,a,2\n2024-01-03,b,4\n2024-01-04,b,5\n";
+    let data = read(phases).unwrap();
+    assert!(
+        reported(&data, "warning")
+            .contains("phase changes in blocks: say --id phase if it tells series apart")
+    );
+}

@@ -1,0 +1,111 @@
+//! Tables whose columns are parts of a time, and those in which a row is a series and something in it is odd.
+
+use super::{check, read, read_with, reported, summary};
+use gatefold_series::{Layout, ReadOptions};
+
+/// A table with a row for each label and 0, 1, 2 and so on in its cells, row after row.
+fn table(base: &str, names: &[String], labels: &[&str]) -> String {
+    let mut out = format!("{base},{}\n", names.join(","));
+    for (row, label) in labels.iter().enumerate() {
+        let cells = (0..names.len()).map(|column| format!("{}.5", row * names.len() + column));
+        out.push_str(&format!("{label},{}\n", cells.collect::<Vec<_>>().join(",")));
+    }
+    out
+}
+
+fn numbered(before: &str, from: usize, to: usize) -> Vec<String> {
+    (from..=to).map(|number| format!("{before}{number}")).collect()
+}
+
+#[test]
+fn parts_as_columns_are_one_series() {
+    let words = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let years = ["1980", "1981"];
+    let days = ["2023-01-01", "2023-01-02"];
+    let months = words("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec");
+    let german = words("Januar Februar März April Mai Juni Juli August September Oktober November Dezember");
+    let cases = [
+        ("Year", months.clone(), years, "1980-01 -> 1982-01 | 1982-02"),
+        ("Jahr", german, years, "1980-01 -> 1982-01 | 1982-02"),
+        ("Year", numbered("M", 1, 12), years, "1980-01 -> 1982-01 | 1982-02"),
+        ("Year", numbered("Q", 1, 4), years, "1980Q1 -> 1982Q1 | 1982Q2"),
+        ("date", numbered("H", 0, 23), days, "2023-01-01 00:00 -> 2023-01-03 00:00 | 2023-01-03 01:00"),
+        ("date", numbered("HE", 1, 24), days, "2023-01-01 01:00 -> 2023-01-03 01:00 | 2023-01-03 02:00"),
+        ("date", numbered("", 1, 48), days, "2023-01-01 00:00 -> 2023-01-03 00:00 | 2023-01-03 00:30"),
+        (
+            "date",
+            (0..24).map(|hour| format!("{hour:02}:00")).collect(),
+            days,
+            "2023-01-01 00:00 -> 2023-01-03 00:00 | 2023-01-03 01:00",
+        ),
+    ];
+    for (base, names, labels, expected) in cases {
+        let data = read(table(base, &names, &labels)).unwrap();
+        let one = &data.series()[0];
+        let rising: Vec<f64> = (0..2 * names.len()).map(|at| at as f64 + 0.5).collect();
+        assert_eq!(one.target(0), rising, "{base} {}", names[0]);
+        let next = data.calendar().labels(one.len() as i64..one.len() as i64 + 2).join(" | ");
+        assert_eq!(format!("{} -> {next}", data.calendar().label(0)), expected);
+    }
+    // The newest year first, the last months of it not known yet, and a mean that is left out.
+    let mut names = months.clone();
+    names.push("Annual".into());
+    let values =
+        |from: f64| (0..12).map(|at| (from + f64::from(at)).to_string()).collect::<Vec<_>>().join(",");
+    let last = "2,1,2,3,,,,,,,,";
+    let content =
+        format!("Year,{}\n1982,{last},9\n1981,{},9\n1980,{},9\n", names.join(","), values(12.5), values(0.5));
+    let data = read(&content).unwrap();
+    assert_eq!((data.series()[0].len(), data.series()[0].future_len()), (28, 8));
+    assert_eq!(data.series()[0].target(0)[23..], [23.5, 2.0, 1.0, 2.0, 3.0]);
+    assert_eq!(reported(&data, "left out"), "Annual: no such part");
+    let gap = content.replace("1981,12.5,13.5", "1981,12.5,");
+    assert_eq!(
+        summary(read(gap)),
+        "refused, line 3, column Feb: the cell is missing (9 in all); fill in a number, or ask for a fill: --fill previous, linear or zero"
+    );
+    let several = "Year,City,Q1,Q2,Q3,Q4\n1980,a,1,2,3,4\n1980,b,5,6,7,8\n";
+    assert_eq!(
+        summary(read(several)),
+        "refused, line 3, column Year: 1980 comes twice, for several City, and Q1 to Q4 are parts of it; write one row for each part, or say --layout long"
+    );
+    let long = read_with(table("Year", &months, &years), ReadOptions::new().layout(Layout::Long)).unwrap();
+    assert_eq!(long.targets(), ["Dec"]);
+    let seasons = table("YR", &words("DJF JFM FMA MAM AMJ MJJ JJA JAS ASO SON OND NDJ"), &years);
+    assert_eq!(
+        summary(read(seasons)),
+        "refused, line 1: the names DJF to NDJ are parts of a year; write one row for each, or say --target for a yearly series"
+    );
+}
+
+#[test]
+fn years_as_names_are_found_whatever_is_around_them() {
+    check(&[
+        (
+            "the World Bank's brackets",
+            "Country,Code,1960 [YR1960],1961 [YR1961],1962 [YR1962]\nA,a,1,2,3\nB,b,4,5,6.5\n",
+            "A: 1960 [YR1960] [1.0, 2.0, 3.0] -> 1963 [YR1963] | 1964 [YR1964]; B: 1960 [YR1960] [4.0, 5.0, 6.5] -> 1963 [YR1963] | 1964 [YR1964]",
+        ),
+        ("R's X", "Country,X1960,X1961,X1962\nA,1,2,3\n", "A: X1960 [1.0, 2.0, 3.0] -> X1963 | X1964"),
+        (
+            "a flag",
+            "geo,2010-01,2010-02,2010-03\nA,1,2,3 p\nB,4,5,6 p\n",
+            "refused, line 2, column 2010-03: '3 p' is not a number; correct the cell, or leave it empty if the value is missing",
+        ),
+        (
+            "colons for no value",
+            "geo\t2010-01\t2010-02\t2010-03\nA\t:\t2\t3\nB\t:\t5\t6\n",
+            "A: 2010-02 [2.0, 3.0] -> 2010-04 | 2010-05; B: 2010-02 [5.0, 6.0] -> 2010-04 | 2010-05",
+        ),
+        (
+            "fiscal years",
+            "firm,2000-01,2001-02,2002-03\nA,1,2,3\n",
+            "A: 2000-01 [1.0, 2.0, 3.0] -> 2003-04 | 2004-05",
+        ),
+        (
+            "trailing delimiters below lines of text",
+            "Source,Indicators,\n\nName,Code,2020,2021,2022,\nA,a,1,2,3,\nB,b,4,5,6.5,\n",
+            "A: 2020 [1.0, 2.0, 3.0] -> 2023 | 2024; B: 2020 [4.0, 5.0, 6.5] -> 2023 | 2024",
+        ),
+    ]);
+}
