@@ -16,5 +16,6 @@ mod words;
 pub use cells::Delimiter;
 pub use encoding::Encoding;
 pub use fill::Fill;
+pub(crate) use number::looks_numeric;
 pub use plain::{Table, TableOptions};
 pub(crate) use words::{is_missing, looks_dated, numbered_run, one_line, shown, unique_names};

@@ -130,13 +130,14 @@ impl Dates {
     }
 }
 
-/// Whether names are those of the twelve months in one language, full or short, from the first to the last.
+/// Whether names are those of the twelve months, from the first to the last: ten or more in languages known here.
 pub(crate) fn month_names(names: &[String]) -> bool {
-    let bare = |name: &String| name.trim_end_matches('.').to_lowercase();
-    let are = |months: &[&str; 12]| {
-        names.len() == 12 && names.iter().zip(months).all(|(name, month)| bare(name) == month.to_lowercase())
+    let is = |place: usize, name: &String| {
+        let bare = name.trim_end_matches('.').to_lowercase();
+        let same = |months: &[&str; 12]| months[place].to_lowercase() == bare;
+        MONTHS.iter().any(|language| same(&language.full) || same(&language.short))
     };
-    MONTHS.iter().any(|language| are(&language.full) || are(&language.short))
+    names.len() == 12 && names.iter().enumerate().filter(|(place, name)| is(*place, name)).count() >= 10
 }
 
 /// The format with the names of each language, with and without the point after a shortened name.

@@ -101,7 +101,19 @@ fn day_count(sheet: &Sheet, column: usize) -> Option<DayCount> {
     let number = |row: usize| sheet.cell(row, column).parse::<f64>().ok();
     let values: Vec<f64> = (0..sheet.rows()).map(number).collect::<Option<_>>()?;
     let within = |least: f64, most: f64| values.iter().all(|value| (least..most).contains(value));
-    let dates = ["date", "datum", "fecha", "datetime", "excel", "serial", "serial number", "day", "tag"];
+    let dates = [
+        "date",
+        "datum",
+        "fecha",
+        "datetime",
+        "excel",
+        "serial",
+        "serial number",
+        "day",
+        "tag",
+        "month",
+        "monat",
+    ];
     let ends = [" date", " datum", "date time", "timestamp"];
     let dated = dates.contains(&name.as_str())
         || ends.iter().any(|end| name.ends_with(end))

@@ -22,7 +22,35 @@ const HALF_YEARS: [&str; 9] =
     ["half", "halfyear", "half year", "hy", "hj", "halbjahr", "semester", "semestre", "sem"];
 
 /// Texts that may be parts of a day or of a year, and as well the names of several series.
-const PART_TEXTS: [&str; 31] = [
+const PART_TEXTS: [&str; 59] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+    "mon",
+    "tue",
+    "wed",
+    "thu",
+    "fri",
+    "sat",
+    "sun",
+    "montag",
+    "dienstag",
+    "mittwoch",
+    "donnerstag",
+    "freitag",
+    "samstag",
+    "sonntag",
+    "mo",
+    "di",
+    "mi",
+    "do",
+    "fr",
+    "sa",
+    "so",
     "am",
     "pm",
     "a.m.",
@@ -56,9 +84,25 @@ const PART_TEXTS: [&str; 31] = [
     "hiver",
 ];
 
-/// The numbers of parts that people divide a day into, and a year.
-const DAY_PARTS: [usize; 14] = [2, 3, 4, 6, 8, 12, 23, 24, 25, 48, 96, 144, 288, 1440];
-const YEAR_PARTS: [usize; 8] = [2, 3, 4, 6, 12, 13, 52, 53];
+/// Names of columns that may hold parts of a day or of a year, whatever is in them.
+const PART_NAMES: [&str; 12] = [
+    "shift",
+    "schicht",
+    "turno",
+    "session",
+    "daypart",
+    "day part",
+    "part of day",
+    "tageszeit",
+    "season",
+    "saison",
+    "jahreszeit",
+    "period",
+];
+
+/// The numbers of parts that people divide a day, a week, a month or a year into.
+const PARTS: [usize; 26] =
+    [2, 3, 4, 5, 6, 7, 8, 12, 13, 23, 24, 25, 28, 29, 30, 31, 48, 52, 53, 96, 144, 288, 365, 366, 720, 1440];
 
 /// Whether a text names a part of a day or of a year.
 pub(super) fn is_part_text(text: &str) -> bool {
@@ -93,9 +137,14 @@ fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     let name = normal(sheet.name(column));
     let hours = |values: Vec<i64>| Some(values.into_iter().map(|hour| hour * 3600).collect());
     if let Some(values) =
-        all(sheet, column, |cell| number_in(cell, &["he", "h"], &["h", "uhr", "hrs"], (0, 24)))
+        all(sheet, column, |cell| number_in(cell, &["he", "hour", "hr", "h"], &["h", "uhr", "hrs"], (0, 24)))
     {
         return hours(values);
+    }
+    if sheet.columns[column].kind != Kind::Number
+        && let Some(values) = all(sheet, column, start_of_interval)
+    {
+        return Some(values);
     }
     let half_day = |cell: &str| match cell.to_ascii_lowercase().as_str() {
         "am" => Some(0),
@@ -121,9 +170,24 @@ fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     if least >= 0 && most <= 24 && (is_hour || stated) {
         return hours(values);
     }
-    let half_hours = name == "sp" || name.contains("period") || HALF_HOURS.contains(&name.as_str());
-    ((half_hours || stated) && least >= 1 && (25..=48).contains(&most))
-        .then(|| values.into_iter().map(|period| (period - 1) * 1800).collect())
+    // Periods that divide the day are counted from 1.
+    let counted = ["period", "interval", "slot", "half hour", "halfhour", "quarter hour", "quarterhour"];
+    let named =
+        ["sp", "mtu", "ptu"].contains(&name.as_str()) || counted.iter().any(|word| name.contains(word));
+    let divides = [24, 48, 96, 144, 288].contains(&most) && (named || stated && most > 24);
+    (least == 1 && divides).then(|| values.into_iter().map(|period| (period - 1) * (86_400 / most)).collect())
+}
+
+/// The seconds since midnight at which an interval such as `01:00-02:00` begins.
+fn start_of_interval(cell: &str) -> Option<i64> {
+    let (start, end) = cell.split_once(['-', '–'])?;
+    let clock = |text: &str| {
+        let (hour, minute) = text.trim().split_once([':', '.'])?;
+        let (hour, minute): (i64, i64) = (hour.parse().ok()?, minute.get(..2)?.parse().ok()?);
+        ((0..=24).contains(&hour) && (0..60).contains(&minute)).then_some(hour * 3600 + minute * 60)
+    };
+    clock(end)?;
+    clock(start)
 }
 
 /// The seconds since the full hour that a column says.
@@ -161,7 +225,7 @@ pub(super) fn columns_of_day(sheet: &Sheet, date: usize, used: &dyn Fn(&usize) -
 }
 
 /// Whether a column takes several values for half or more of what other columns say.
-fn varies_within(sheet: &Sheet, of: &[usize], column: usize) -> bool {
+pub(super) fn varies_within(sheet: &Sheet, of: &[usize], column: usize) -> bool {
     let mut seen = HashMap::<Vec<&str>, HashSet<&str>>::new();
     for row in 0..sheet.rows() {
         let key = of.iter().map(|column| sheet.cell(row, *column)).collect();
@@ -228,6 +292,15 @@ pub(super) fn part_of_year(
         };
         return Ok(Some((item, values)));
     }
+    let day_names = ["day", "doy", "yday", "jday", "day of year", "dayofyear", "julian day", "tag"];
+    let values =
+        whole_numbers(sheet, column).filter(|values| values.iter().all(|day| (1..=366).contains(day)));
+    if let Some(values) = values
+        && (stated || day_names.contains(&normal(sheet.name(column)).as_str()))
+        && values.iter().any(|day| *day > 53)
+    {
+        return Ok(Some((Item::DayOfYear, values)));
+    }
     Ok(if stated { text_cycle(sheet, column) } else { None })
 }
 
@@ -248,25 +321,26 @@ fn text_cycle(sheet: &Sheet, column: usize) -> Option<(Item, Vec<i64>)> {
     Some((item, values))
 }
 
-/// Refuses a column that was taken to tell series apart, and may as well be a part of the time: within each moment it
-/// counts from 0 or 1, or names parts of a day or of a year.
-pub(super) fn refuse_doubtful(sheet: &Sheet, times: &Times, column: usize) -> Result<(), SeriesError> {
+/// Refuses a column that was taken to tell series apart, alone or with others, and may as well be a part of the time:
+/// within each moment it counts from 0 or 1, or names parts of a day or of a year.
+pub(super) fn refuse_doubtful(
+    sheet: &Sheet,
+    times: &Times,
+    columns: &[usize],
+    column: usize,
+) -> Result<(), SeriesError> {
+    let mut places = HashMap::<(i64, Vec<&str>), usize>::new();
     let mut blocks: Vec<Vec<&str>> = Vec::new();
-    let mut before = None;
     for (row, value) in times.values.iter().enumerate() {
-        if before != Some(*value) {
+        let others = columns.iter().filter(|other| **other != column).map(|other| sheet.cell(row, *other));
+        let place = *places.entry((*value, others.collect())).or_insert(blocks.len());
+        if place == blocks.len() {
             blocks.push(Vec::new());
         }
-        before = Some(*value);
-        if let Some(block) = blocks.last_mut() {
-            block.push(sheet.cell(row, column));
-        }
+        blocks[place].push(sheet.cell(row, column));
     }
-    let Some(longest) = blocks.iter().max_by_key(|block| block.len()).cloned() else { return Ok(()) };
-    let whole = blocks.iter().filter(|block| **block == longest).count();
-    let years =
-        times.format.as_ref().is_some_and(|format| !format.has(Item::Day) && !format.has(Item::FixedDay));
-    let parts: &[usize] = if years { &YEAR_PARTS } else { &DAY_PARTS };
+    let Some(longest) = blocks.iter().max_by_key(|block| block.len()) else { return Ok(()) };
+    let whole = blocks.iter().filter(|block| *block == longest).count();
     if longest.len() < 2 || whole * 4 < blocks.len() * 3 {
         return Ok(());
     }
@@ -274,8 +348,11 @@ pub(super) fn refuse_doubtful(sheet: &Sheet, times: &Times, column: usize) -> Re
     let counts = longest.iter().map(number).collect::<Option<Vec<i64>>>().is_some_and(|values| {
         (0..=1).contains(&values[0]) && values.windows(2).all(|pair| pair[1] == pair[0] + 1)
     });
-    let named = longest.iter().all(|cell| is_part_text(cell));
-    if !(named || counts && parts.contains(&longest.len())) {
+    let named = longest.iter().all(|cell| is_part_text(cell))
+        || PART_NAMES.contains(&normal(sheet.name(column)).as_str());
+    // Rows in blocks of one series each, one after another, are no parts.
+    let together = times.values.windows(2).any(|pair| pair[0] == pair[1]);
+    if !(named || counts && together && PARTS.contains(&longest.len())) {
         return Ok(());
     }
     let (name, time) = (shown(sheet.name(column)), shown(&times.name));

@@ -45,6 +45,9 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Pivot>
         sheet.columns[0].kind == Kind::Number && values.iter().all(|year| (1000..3000).contains(year))
     });
     let names: Vec<String> = sheet.columns.iter().map(|column| column.name.trim().to_lowercase()).collect();
+    if sheet.columns[0].kind == Kind::Text {
+        refuse_parts_of_rows(sheet, &names)?;
+    }
     let sizes: &[usize] = match (&years, sheet.columns[0].kind) {
         (Some(_), _) => &[52, 53, 12, 4, 2],
         (None, Kind::Date) => &[96, 48, 24],
@@ -79,6 +82,23 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Pivot>
         return Err(sheet.error(row, 0, problem));
     }
     Ok(Some(pivot))
+}
+
+/// Refuses months, quarters or hours as names behind a text that differs from row to row: each row is a series of them,
+/// or each column is one.
+fn refuse_parts_of_rows(sheet: &Sheet, names: &[String]) -> Result<(), SeriesError> {
+    let parts = |size: usize| {
+        let from = names.len().checked_sub(size).filter(|from| *from > 0)?;
+        let of_day = size == 24 && part_of_day(&names[from..]).is_some();
+        (of_day || part_of_year(&names[from..]).is_some()).then_some(from)
+    };
+    let Some(from) = [52, 53, 24, 12, 4].into_iter().find_map(parts) else { return Ok(()) };
+    let problem = format!(
+        "the names {} to {} are parts of a year or day; say --layout rows if each row is a series, or --layout long",
+        shown(sheet.name(from)),
+        shown(sheet.name(names.len() - 1))
+    );
+    Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
 }
 
 fn part_of_year(names: &[String]) -> Option<Part> {

@@ -139,7 +139,10 @@ impl Groups {
         let candidates = candidates(sheet, times, options);
         let named = candidates.iter().copied().find(|column| is_id(sheet, *column));
         let (Some(times), false) = (times, times.is_none_or(|times| one.separate(times))) else {
-            let doubt = candidates.iter().copied().find(|column| in_blocks(sheet, *column));
+            let doubt = candidates
+                .iter()
+                .copied()
+                .find(|column| sheet.columns[*column].kind == Kind::Text && in_blocks(sheet, *column));
             if let (None, None, false) = (named, times, options.no_time)
                 && let Some(column) =
                     doubt.or_else(|| candidates.iter().copied().find(|column| cycles(sheet, *column)))
@@ -168,10 +171,13 @@ impl Groups {
             .chain(pairs)
             .map(|columns| Groups::by(sheet, &columns))
             .find(|groups| groups.ids.len() * 2 <= sheet.rows() && trusted(groups) && groups.separate(times));
-        if let Some([column]) = found.as_ref().map(|groups| groups.columns.as_slice())
-            && !is_id_name(sheet.name(*column))
+        for column in found
+            .iter()
+            .flat_map(|groups| &groups.columns)
+            .filter(|column| !names_series(sheet.name(**column)))
         {
-            refuse_doubtful(sheet, times, *column)?;
+            let columns = found.as_ref().map_or(&[][..], |groups| &groups.columns);
+            refuse_doubtful(sheet, times, columns, *column)?;
         }
         Ok(found.map_or(one, |groups| Groups { found: true, ..groups }))
     }
@@ -212,24 +218,29 @@ fn is_id_name(name: &str) -> bool {
     ID_NAMES.contains(&name.as_str()) || name.ends_with("_id")
 }
 
+/// Whether a word of a name says that the column tells series apart, as in `store_nbr`.
+fn names_series(name: &str) -> bool {
+    let name = name.to_lowercase();
+    is_id_name(&name) || name.split([' ', '_', '-', '.']).any(|word| ID_NAMES.contains(&word))
+}
+
 fn named_candidates(sheet: &Sheet, candidates: &[usize]) -> Vec<usize> {
     candidates.iter().copied().filter(|column| is_id_name(sheet.name(*column))).collect()
 }
 
-/// Whether a column is an id by its name, though no two rows are of the same moment: text that repeats.
+/// Whether a column is an id by its name, though no two rows are of the same moment: text that repeats, or numbers that
+/// each keep to a block of rows.
 fn is_id(sheet: &Sheet, column: usize) -> bool {
-    if !is_id_name(sheet.name(column)) || sheet.columns[column].kind != Kind::Text {
+    let text = sheet.columns[column].kind == Kind::Text;
+    if !is_id_name(sheet.name(column)) || !text && !in_blocks(sheet, column) {
         return false;
     }
     let cells: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, column)).collect();
     cells.len() > 1 && cells.len() * 2 <= sheet.rows()
 }
 
-/// Whether a column of text keeps each of its values for a block of rows, of two rows or more.
+/// Whether a column keeps each of its values for a block of rows, of two rows or more.
 fn in_blocks(sheet: &Sheet, column: usize) -> bool {
-    if sheet.columns[column].kind != Kind::Text {
-        return false;
-    }
     let (mut seen, mut lengths) = (HashSet::new(), Vec::new());
     for row in 0..sheet.rows() {
         let cell = sheet.cell(row, column);

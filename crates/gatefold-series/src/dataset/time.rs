@@ -116,7 +116,7 @@ fn refuse_unread(sheet: &Sheet, used: &dyn Fn(&usize) -> bool) -> Result<(), Ser
         Kind::Text => is_text_time_name(sheet.name(*column)),
         _ => false,
     });
-    let first = free().next().filter(|column| sheet.numeric().any(|number| number != *column));
+    let first = free().next();
     if let Some(column) = unread {
         let row = (0..sheet.rows()).find(|row| !sheet.is_missing(sheet.cell(*row, column))).unwrap_or(0);
         let found = shown(sheet.cell(row, column));
@@ -130,18 +130,34 @@ fn refuse_unread(sheet: &Sheet, used: &dyn Fn(&usize) -> bool) -> Result<(), Ser
         };
         return Err(sheet.error(row, column, problem));
     }
-    let Some(column) = first else { return Ok(()) };
-    if sheet.columns[column].kind == Kind::Number {
-        return number_time::refuse_falling(sheet, column);
+    let Some(first) = first else { return Ok(()) };
+    if sheet.columns[first].kind == Kind::Number && sheet.numeric().count() > 1 {
+        number_time::refuse_falling(sheet, first)?;
     }
-    if sheet.columns[column].kind == Kind::Text && labels_rows(sheet, column) {
-        let found = shown(sheet.cell(0, column));
-        let problem = format!(
-            "'{found}' may be a time, in no known format; say --time-format, or --time none if the oldest row is first"
-        );
-        return Err(sheet.error(0, column, problem));
-    }
-    Ok(())
+    let counting = |column: &usize| {
+        sheet.columns[*column].kind == Kind::Text
+            && labels_rows(sheet, *column)
+            && (*column == first || counts_in_labels(sheet, *column))
+    };
+    let Some(column) = free().find(counting) else { return Ok(()) };
+    let found = shown(sheet.cell(0, column));
+    let problem = format!(
+        "'{found}' may be a time, in no known format; say --time-format, or --time none if the oldest row is first"
+    );
+    Err(sheet.error(0, column, problem))
+}
+
+/// Whether the last numbers of a column of labels rise or fall from row to row.
+fn counts_in_labels(sheet: &Sheet, column: usize) -> bool {
+    let number = |row: usize| {
+        let digits =
+            sheet.cell(row, column).split(|c: char| !c.is_ascii_digit()).rfind(|text| !text.is_empty());
+        digits.and_then(|digits| digits.parse::<i64>().ok())
+    };
+    let numbers: Option<Vec<i64>> = (0..sheet.rows()).map(number).collect();
+    numbers.is_some_and(|numbers| {
+        numbers.windows(2).all(|pair| pair[0] < pair[1]) || numbers.windows(2).all(|pair| pair[0] > pair[1])
+    })
 }
 
 /// A year of four digits that begins with two zeros.
@@ -210,6 +226,15 @@ fn year_and_part(
         if let Some((item, numbers)) = parts::part_of_year(sheet, column, false)? {
             return of_parts(sheet, &[year, column], item, &numbers, reading).map(Some);
         }
+        // Months by name in a column that has another name.
+        let month = |row: usize| {
+            let cell = sheet.cell(row, column);
+            cell.chars().all(|c| c.is_alphabetic() || c == '.')
+                && !formats_of(&format!("{} {cell}", values[row])).is_empty()
+        };
+        if sheet.columns[column].kind == Kind::Text && (0..sheet.rows()).all(month) {
+            return dated(sheet, &[year, column], reading).map(Some);
+        }
     }
     Ok(None)
 }
@@ -224,7 +249,10 @@ fn of_parts(
 ) -> Result<Times, SeriesError> {
     let short = if item == Item::Week { Item::WeekShort } else { item };
     let read = Format::new(vec![Item::Year, Item::Literal(' '), short]);
-    let cell = |row: usize| format!("{} {}", sheet.cell(row, columns[0]), numbers[row]);
+    let cell = |row: usize| {
+        let (year, number) = (sheet.cell(row, columns[0]), numbers[row]);
+        if item == Item::DayOfYear { format!("{year} {number:03}") } else { format!("{year} {number}") }
+    };
     let mut times = read_times(sheet, columns, &cell, read, reading)?;
     times.format = Some(year_format(item));
     Ok(times)
@@ -236,6 +264,7 @@ pub(super) fn year_format(item: Item) -> Format {
         Item::Month => "-",
         Item::Quarter => "Q",
         Item::Half => "-H",
+        Item::DayOfYear => "-",
         _ => "-W",
     };
     let mut items = vec![Item::Year];
@@ -263,6 +292,10 @@ fn part_columns(sheet: &Sheet, numeric: &[usize]) -> Option<Vec<usize>> {
         .or_else(named_month)
         .or_else(|| [Item::Week, Item::Quarter].into_iter().find_map(column))?;
     let mut columns = vec![year, second];
+    if part(sheet.name(second)) == Some(Item::Week) {
+        columns
+            .extend(column(Item::WeekDay).filter(|day| parts::varies_within(sheet, &[year, second], *day)));
+    }
     if part(sheet.name(second)) == Some(Item::Month) {
         columns.extend([Item::Day, Item::Hour, Item::Minute].into_iter().map_while(column));
     }
@@ -357,7 +390,7 @@ fn part_formats(sheet: &Sheet, columns: &[usize]) -> Option<(Format, Format)> {
             Item::Year => "",
             Item::Quarter => "Q",
             Item::Week => "-W",
-            Item::Month | Item::Day => "-",
+            Item::Month | Item::Day | Item::WeekDay => "-",
             Item::Hour => " ",
             _ => ":",
         };
@@ -541,11 +574,16 @@ fn no_such_hour(text: &str, reading: &Reading<'_>) -> String {
 }
 
 /// The moment of a label, for a header of dates.
-pub(super) fn stamps(labels: &[&str]) -> Option<(Format, Vec<Stamp>)> {
+///
+/// `stated` is the format that the user gives.
+pub(super) fn stamps(labels: &[&str], stated: Option<&str>) -> Option<(Format, Vec<Stamp>)> {
     let read = |mut format: Format| {
         let stamps: Option<Vec<Stamp>> = labels.iter().map(|label| format.read_noting(label)).collect();
         stamps.map(|stamps| (format, stamps))
     };
+    if let Some(pattern) = stated {
+        return Format::parse(pattern).ok().and_then(read);
+    }
     let first = labels.first()?;
     let year = Format::parse("%Y").ok().filter(|_| first.len() == 4);
     // Names that begin with a digit are none to R, which puts an X before them.

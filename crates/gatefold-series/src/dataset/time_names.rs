@@ -81,7 +81,8 @@ const TIME_NAMES: [&str; 40] = [
 ];
 
 /// Parts of a time that have a column of their own, by the column's name.
-const PARTS: [(Item, &[&str]); 7] = [
+const PARTS: [(Item, &[&str]); 8] = [
+    (Item::WeekDay, &["weekday", "week day", "day of week", "dayofweek", "dow", "wochentag"]),
     (Item::Year, &["year", "yr", "yyyy", "jahr", "annee", "année", "ano", "año", "anno", "jaar"]),
     (Item::Quarter, &["quarter", "qtr", "q", "quartal", "trimestre", "kwartaal"]),
     (Item::Month, &["month", "mon", "mo", "mm", "monat", "mes", "mois", "mese", "maand"]),

@@ -4,8 +4,9 @@ use super::options::{Layout, ReadOptions};
 use super::report::{TableReport, listed};
 use super::{Dataset, Series, StaticValue, group, report, time};
 use crate::calendar::clock::{Clock, Times, offset_changes};
+use crate::calendar::find::short_year_formats;
 use crate::table::sheet::{Kind, Sheet};
-use crate::table::{numbered_run, shown};
+use crate::table::{looks_numeric, numbered_run, shown};
 use crate::{Calendar, Fill, SeriesError};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -34,7 +35,10 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
     // The longest run of dated names at the end, whatever is in the cells: one that is no number is refused by its place.
     let dated = (0..all).find_map(|from| {
         let labels = &names[from..];
-        (labels.len() >= 3).then(|| time::stamps(labels)).flatten().map(|found| (from, found))
+        (labels.len() >= 3)
+            .then(|| time::stamps(labels, options.time_format.as_deref()))
+            .flatten()
+            .map(|found| (from, found))
     });
     if let (Some((from, (format, stamps))), true) = (dated, sheet.head.names_line.is_some()) {
         let values: Vec<i64> = stamps.iter().map(|stamp| stamp.micros).collect();
@@ -47,6 +51,9 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
         let name = format!("the names of columns {} to {}", names[from], names[all - 1]);
         let times = Times { values, offsets, clock, format: Some(format), name, columns: vec![from] };
         return Ok(Some(Values { columns: from..all, times: Some(times) }));
+    }
+    if sheet.head.names_line.is_some() && options.time_format.is_none() {
+        refuse_short_years(sheet, &names)?;
     }
     if options.layout == Some(Layout::Rows) {
         let from = if values_from == 0 && all > 1 && !options.ids.is_empty() { 1 } else { values_from };
@@ -63,6 +70,19 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
     let text = (0..from).all(|column| sheet.columns[column].kind == Kind::Text);
     let series = (1..=4).contains(&from) && text && all >= 8 && from >= values_from && unique(sheet, 0);
     Ok(series.then_some(Values { columns: from..all, times: None }))
+}
+
+/// Refuses names at the end of the header that are dates with years of two digits.
+fn refuse_short_years(sheet: &Sheet, names: &[&str]) -> Result<(), SeriesError> {
+    let short = |name: &&&str| !looks_numeric(name) && !short_year_formats(name).is_empty();
+    if names.iter().rev().take_while(short).count() < 3 {
+        return Ok(());
+    }
+    let last = names[names.len() - 1];
+    let format = short_year_formats(last).first().map_or_else(String::new, ToString::to_string);
+    let problem =
+        format!("the year in the name '{}' has two digits; say --time-format, such as {format}", shown(last));
+    Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
 }
 
 /// Whether every row has another cell in a column.

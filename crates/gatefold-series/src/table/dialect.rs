@@ -243,18 +243,33 @@ fn refuse_halves(
         rows.windows(2).all(|pair| value(&pair[0]) < value(&pair[1]))
     };
     let numeric = |column: usize| rows.iter().all(|row| looks_numeric(cells.get(*row, column)));
+    let year = |column: usize| rows.iter().all(|row| cells.get(*row, column).len() == 4);
     let from = usize::from(width % 2 == 1);
-    let begins = from == 0 || !numeric(0) || whole(0) && rises(0);
+    let begins = from == 0 && !year(0) || from == 1 && (!numeric(0) || whole(0) && rises(0));
     let pairs =
         width >= 3 && begins && (from..width).step_by(2).all(|column| whole(column) && half(column + 1));
+    // No column of whole numbers but a part of a date writes 04 behind another.
+    let zero = |column: usize| {
+        rows.iter().any(|row| cells.get(*row, column).len() > 1 && cells.get(*row, column).starts_with('0'))
+    };
+    let padded = (1..width).find(|column| {
+        let alike =
+            rows.iter().all(|row| cells.get(*row, *column).len() == cells.get(rows[0], *column).len());
+        whole(column - 1) && half(*column) && alike && zero(*column) && !zero(column - 1) && !year(column - 1)
+    });
+    let padded = padded.filter(|_| !named && rows.len() >= 3);
     let unnamed =
         short && (1..width).any(|column| first[column].is_empty() && whole(column - 1) && half(column));
     let counts = (0..width).all(|column| first[column] == column.to_string())
         || (0..width).all(|column| first[column] == (column + 1).to_string()); // those may be names
-    if !(pairs && !named && !counts && rows.len() >= 3 || unnamed) {
+    if !(pairs && !named && !counts && rows.len() >= 3 || unnamed || padded.is_some()) {
         return Ok(());
     }
-    let at = if pairs { from } else { (1..width).find(|column| first[*column].is_empty()).unwrap_or(1) - 1 };
+    let at = match padded {
+        Some(column) => column - 1,
+        None if pairs => from,
+        None => (1..width).find(|column| first[*column].is_empty()).unwrap_or(1) - 1,
+    };
     let row = rows[0];
     let mark = if delimiter == Delimiter::Spaces { ' ' } else { ',' };
     Err(source.line(

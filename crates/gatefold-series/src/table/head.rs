@@ -297,7 +297,8 @@ impl Finder<'_> {
             let years: Vec<i32> =
                 (0..width).rev().map_while(|column| year(self.cells.get(row, column))).collect();
             years.len() >= 3
-                && years.windows(2).all(|pair| pair[0] == pair[1] + 1)
+                && years[0] != years[1]
+                && years.windows(2).all(|pair| pair[0] - pair[1] == years[0] - years[1])
                 && names_before(years.len())
         };
         years(row) && !next.is_some_and(|next| years(*next))

@@ -44,6 +44,24 @@ fn parts_of_a_year_are_joined() {
     for (names, parts, expected) in cases {
         assert_eq!(span(&table(names, &years, parts), ReadOptions::new()), expected, "{names}");
     }
+    let days: Vec<String> = (1..=366).map(|day| day.to_string()).collect();
+    let days: Vec<&str> = days.iter().map(String::as_str).collect();
+    assert_eq!(
+        span(&table("year,doy", &["1980"], &days), ReadOptions::new()),
+        "1 of 366: 1980-001 -> 1981-001 | 1981-002, daily"
+    );
+    let weekdays: Vec<String> =
+        (1..=52).flat_map(|week| (1..=7).map(move |day| format!("{week},{day}"))).collect();
+    let weekdays: Vec<&str> = weekdays.iter().map(String::as_str).collect();
+    assert_eq!(
+        span(&table("year,week,weekday", &["2021", "2022"], &weekdays), ReadOptions::new()),
+        "1 of 728: 2021-W01-1 -> 2023-W01-1 | 2023-W01-2, daily"
+    );
+    let named = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(' ').collect::<Vec<_>>();
+    assert_eq!(
+        span(&table("Year,Period", &years, &named), ReadOptions::new()),
+        "1 of 36: 1980 Jan -> 1983 Jan | 1983 Feb, monthly"
+    );
     let mut thirteen = months.clone();
     thirteen.push("M13");
     assert_eq!(
@@ -85,6 +103,12 @@ fn parts_of_a_day_are_joined() {
         ("date,hour", written("h"), hours),
         ("date,time", halves, half_hours),
         ("settlement_date,settlement_period", counted(1, 48), half_hours),
+        ("date,interval", (0..24).map(|hour| format!("{hour:02}:00-{:02}:00", hour + 1)).collect(), hours),
+        (
+            "date,mtu",
+            counted(1, 96),
+            "1 of 288: 2023-01-01 00:00 -> 2023-01-04 00:00 | 2023-01-04 00:15, every 15 minutes",
+        ),
         (
             "<DATE>,<TIME>",
             seconds,
@@ -127,12 +151,21 @@ fn a_column_that_may_be_a_part_or_an_id_is_asked_about() {
         span(&halves, ReadOptions::new().time(["date", "session"])),
         "1 of 6: 2023-01-01 00:00 -> 2023-01-04 00:00 | 2023-01-04 12:00, every 12 hours"
     );
+    let shifts = table("date,shift", &days, &["A", "B"]);
+    assert!(
+        span(&shifts, ReadOptions::new())
+            .starts_with("refused, line 2, column shift: A to B come within each date")
+    );
+    let both = "date,shop,session,y\n2023-01-01,n,AM,1\n2023-01-01,n,PM,2\n2023-01-01,s,AM,3\n2023-01-01,s,PM,4\n\
+                2023-01-02,n,AM,1\n2023-01-02,n,PM,2\n2023-01-02,s,AM,3\n2023-01-02,s,PM,4\n";
+    let asked = "refused, line 2, column session: AM to PM come within each date";
+    assert!(summary(read(both)).starts_with(asked), "{}", summary(read(both)));
     let numbered = table("date,k", &days, &["1", "2", "3", "4"]);
     let asked = "refused, line 2, column k: 1 to 4 come within each date";
     assert!(span(&numbered, ReadOptions::new()).starts_with(asked));
     assert_eq!(read_with(&numbered, ReadOptions::new().ids(["k"])).unwrap().series().len(), 4);
     // A name, or text that is no part of a time, says that it is an id.
-    for names in ["date,store", "date,shop_id"] {
+    for names in ["date,store", "date,shop_id", "date,store_nbr"] {
         let data = read(table(names, &days, &["1", "2", "3"])).unwrap();
         assert_eq!(data.series().len(), 3, "{names}");
     }
@@ -157,6 +190,11 @@ fn series_without_dates_are_told_apart_or_asked_about() {
             "cycles",
             "what,y\na,1\nb,2\nc,3\na,5\nb,7\nc,9\n",
             "refused, line 2, column what: what may tell several series apart; say --id what, or --time none if all rows are one series",
+        ),
+        (
+            "numbers in blocks, by a name",
+            "store,y\n1,1\n1,2\n2,5\n2,7\n",
+            "1: 1 [1.0, 2.0] -> 3 | 4; 2: 1 [5.0, 7.0] -> 3 | 4",
         ),
         ("weather", "sky,y\nsun,1\nrain,2\nrain,3\nsun,5\n", "1 [1.0, 2.0, 3.0, 5.0] -> 5 | 6"),
     ]);

@@ -1,6 +1,6 @@
 //! Tables whose columns are parts of a time, and those in which a row is a series and something in it is odd.
 
-use super::{check, read, read_with, reported, summary};
+use super::{check, check_with, read, read_with, reported, summary};
 use gatefold_series::{Layout, ReadOptions};
 
 /// A table with a row for each label and 0, 1, 2 and so on in its cells, row after row.
@@ -27,6 +27,12 @@ fn parts_as_columns_are_one_series() {
     let cases = [
         ("Year", months.clone(), years, "1980-01 -> 1982-01 | 1982-02"),
         ("Jahr", german, years, "1980-01 -> 1982-01 | 1982-02"),
+        (
+            "Jahr",
+            words("Jän Feb Mär Apr Mai Jun Jul Aug Sep Okt Nov Dez"),
+            years,
+            "1980-01 -> 1982-01 | 1982-02",
+        ),
         ("Year", numbered("M", 1, 12), years, "1980-01 -> 1982-01 | 1982-02"),
         ("Year", numbered("Q", 1, 4), years, "1980Q1 -> 1982Q1 | 1982Q2"),
         ("date", numbered("H", 0, 23), days, "2023-01-01 00:00 -> 2023-01-03 00:00 | 2023-01-03 01:00"),
@@ -92,6 +98,17 @@ fn years_as_names_are_found_whatever_is_around_them() {
             "geo,2010-01,2010-02,2010-03\nA,1,2,3 p\nB,4,5,6 p\n",
             "refused, line 2, column 2010-03: '3 p' is not a number; correct the cell, or leave it empty if the value is missing",
         ),
+        ("decades", "country,2000,1990,1980\nA,3,2,1\n", "A: 1980 [1.0, 2.0, 3.0] -> 2010 | 2020"),
+        (
+            "years of two digits",
+            "region,Jan-10,Feb-10,Mar-10\nA,1,2,3\n",
+            "refused, line 1: the year in the name 'Mar-10' has two digits; say --time-format, such as %b-%y",
+        ),
+        (
+            "months of no year",
+            "city,Jan,Feb,Mar,Apr,May,Jun,Jul,Aug,Sep,Oct,Nov,Dec\nA,1,2,3,4,5,6,7,8,9,10,11,12\n",
+            "refused, line 1: the names Jan to Dec are parts of a year or day; say --layout rows if each row is a series, or --layout long",
+        ),
         (
             "colons for no value",
             "geo\t2010-01\t2010-02\t2010-03\nA\t:\t2\t3\nB\t:\t5\t6\n",
@@ -108,4 +125,12 @@ fn years_as_names_are_found_whatever_is_around_them() {
             "A: 2020 [1.0, 2.0, 3.0] -> 2023 | 2024; B: 2020 [4.0, 5.0, 6.5] -> 2023 | 2024",
         ),
     ]);
+    check_with(
+        &[(
+            "years of two digits, stated",
+            "region,Jan-10,Feb-10,Mar-10\nA,1,2,3\n",
+            "A: Jan-10 [1.0, 2.0, 3.0] -> Apr-10 | May-10",
+        )],
+        ReadOptions::new().time_format("%b-%y"),
+    );
 }

@@ -175,6 +175,12 @@ fn a_time_that_is_not_understood_is_refused() {
         found,
         format!("refused, line 2, column sample: 'day 300' may be a time, in no known format; {asked}")
     );
+    let later: String = (0..12).map(|at| format!("{}.5,step {}\n", at * at, 300 - at)).collect();
+    let found = summary(read(format!("y,obs\n{later}")));
+    assert_eq!(
+        found,
+        format!("refused, line 2, column obs: 'step 300' may be a time, in no known format; {asked}")
+    );
     let found = summary(read(counted("Saison", &|at| format!("S {}", "x".repeat(at)))));
     assert!(
         found.starts_with("refused, line 2, column Saison: 'S' does not say the day and the year"),
