@@ -154,7 +154,10 @@ fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     if stated && let Some(values) = all(sheet, column, half_day) {
         return Some(values);
     }
-    let values = whole_numbers(sheet, column)?;
+    let Some(values) = whole_numbers(sheet, column) else {
+        let (values, count) = cycle(sheet, column); // such as shifts
+        return if stated { share_of_day(&values, count) } else { None };
+    };
     let (least, most) = (*values.iter().min()?, *values.iter().max()?);
     let digits = |len: usize| (0..sheet.rows()).all(|row| sheet.cell(row, column).len() == len);
     let seconds = values.iter().all(|value| value % 100 < 60 && value / 100 % 100 < 60) && most <= 240_000;
@@ -167,6 +170,9 @@ fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
         return Some(values.into_iter().map(|value| value / 100 * 3600 + value % 100 * 60).collect());
     }
     let is_hour = part(&name) == Some(Item::Hour);
+    if stated && !is_hour && least == 1 && most <= 12 {
+        return share_of_day(&values, most);
+    }
     if least >= 0 && most <= 24 && (is_hour || stated) {
         return hours(values);
     }
@@ -176,6 +182,12 @@ fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
         ["sp", "mtu", "ptu"].contains(&name.as_str()) || counted.iter().any(|word| name.contains(word));
     let divides = [24, 48, 96, 144, 288].contains(&most) && (named || stated && most > 24);
     (least == 1 && divides).then(|| values.into_iter().map(|period| (period - 1) * (86_400 / most)).collect())
+}
+
+/// The seconds since midnight of parts of a day that are numbered from 1 to `count`.
+fn share_of_day(values: &[i64], count: i64) -> Option<Vec<i64>> {
+    let divides = [2, 3, 4, 6, 8, 12, 24].contains(&count);
+    divides.then(|| values.iter().map(|value| (value - 1) * (86_400 / count)).collect())
 }
 
 /// The seconds since midnight at which an interval such as `01:00-02:00` begins.
@@ -283,14 +295,12 @@ pub(super) fn part_of_year(
     let half = HALF_YEARS.contains(&normal(sheet.name(column)).as_str());
     if let Some(values) = values.filter(|values| values.iter().all(|value| (1..=53).contains(value))) {
         let most = values.iter().max().copied().unwrap_or(0);
-        let item = match most {
-            2 if half || stated => Item::Half,
-            4 if stated => Item::Quarter,
-            12 if stated => Item::Month,
-            52 | 53 if stated => Item::Week,
-            _ => return Ok(None),
-        };
-        return Ok(Some((item, values)));
+        return Ok(match most {
+            2 if half || stated => Some((Item::Half, values)),
+            2..=12 if stated => share_of_year(values, most),
+            52 | 53 if stated => Some((Item::Week, values)),
+            _ => None,
+        });
     }
     let day_names = ["day", "doy", "yday", "jday", "day of year", "dayofyear", "julian day", "tag"];
     let values =
@@ -301,21 +311,34 @@ pub(super) fn part_of_year(
     {
         return Ok(Some((Item::DayOfYear, values)));
     }
-    Ok(if stated { text_cycle(sheet, column) } else { None })
+    if !stated {
+        return Ok(None);
+    }
+    let (values, count) = cycle(sheet, column); // such as seasons
+    Ok(share_of_year(values, count))
 }
 
-/// The parts of a year by names of their own, such as its seasons, numbered as they first come.
-fn text_cycle(sheet: &Sheet, column: usize) -> Option<(Item, Vec<i64>)> {
+/// The numbers of cells as they first come, and how many there are.
+fn cycle(sheet: &Sheet, column: usize) -> (Vec<i64>, i64) {
     let mut numbers = HashMap::<&str, i64>::new();
     let mut values = Vec::with_capacity(sheet.rows());
     for row in 0..sheet.rows() {
         let next = numbers.len() as i64 + 1;
         values.push(*numbers.entry(sheet.cell(row, column)).or_insert(next));
     }
-    let item = match numbers.len() {
+    (values, numbers.len() as i64)
+}
+
+/// The parts of a year that are numbered from 1 to `count`: months, quarters, halves, or so many months.
+fn share_of_year(values: Vec<i64>, count: i64) -> Option<(Item, Vec<i64>)> {
+    let item = match count {
         2 => Item::Half,
         4 => Item::Quarter,
         12 => Item::Month,
+        3 | 6 => {
+            let month = |value: i64| (value - 1) * (12 / count) + 1;
+            return Some((Item::Month, values.into_iter().map(month).collect()));
+        }
         _ => return None,
     };
     Some((item, values))

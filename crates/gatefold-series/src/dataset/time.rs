@@ -136,6 +136,7 @@ fn refuse_unread(sheet: &Sheet, used: &dyn Fn(&usize) -> bool) -> Result<(), Ser
     }
     let counting = |column: &usize| {
         sheet.columns[*column].kind == Kind::Text
+            && sheet.numeric().next().is_some()
             && labels_rows(sheet, *column)
             && (*column == first || counts_in_labels(sheet, *column))
     };

@@ -156,6 +156,19 @@ fn a_column_that_may_be_a_part_or_an_id_is_asked_about() {
         span(&shifts, ReadOptions::new())
             .starts_with("refused, line 2, column shift: A to B come within each date")
     );
+    assert_eq!(
+        span(&shifts, ReadOptions::new().time(["date", "shift"])),
+        "1 of 6: 2023-01-01 00:00 -> 2023-01-04 00:00 | 2023-01-04 12:00, every 12 hours"
+    );
+    let terms = table("Year,Term", &["1990", "1991", "1992"], &["1", "2", "3"]);
+    assert!(
+        span(&terms, ReadOptions::new())
+            .starts_with("refused, line 2, column Term: 1 to 3 come within each Year")
+    );
+    assert_eq!(
+        span(&terms, ReadOptions::new().time(["Year", "Term"])),
+        "1 of 9: 1990-01 -> 1993-01 | 1993-05, every 4 months"
+    );
     let both = "date,shop,session,y\n2023-01-01,n,AM,1\n2023-01-01,n,PM,2\n2023-01-01,s,AM,3\n2023-01-01,s,PM,4\n\
                 2023-01-02,n,AM,1\n2023-01-02,n,PM,2\n2023-01-02,s,AM,3\n2023-01-02,s,PM,4\n";
     let asked = "refused, line 2, column session: AM to PM come within each date";

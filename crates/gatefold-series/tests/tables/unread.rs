@@ -202,6 +202,11 @@ fn a_time_that_is_not_understood_is_refused() {
             "date,y\n01.01.0023,1\n02.01.0023,2\n03.01.0023,4\n",
             "refused, line 2, column date: the year 0023 in '01.01.0023' lacks its century; write four digits, or say --time none",
         ),
+        (
+            "no numbers at all",
+            "a,b\nx 1,u\nx 2,v\nx 3,w\nx 4,z\n",
+            "refused: no column holds numbers to forecast; column b holds text, such as 'u'",
+        ),
         ("names are no times", "name,y\nAda,1\nBob,2\nCyd,4\nDee,8\n", "1 [1.0, 2.0, 4.0, 8.0] -> 5 | 6"),
     ]);
 }
