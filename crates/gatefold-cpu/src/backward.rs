@@ -194,7 +194,7 @@ impl Network {
             back.d_states.extend(self.config.recurrent_layers().enumerate().map(state));
             back.found.resize_with(self.config.layers().len(), || None);
         };
-        self.with_context(Pass::Backward, |context| {
+        self.with_context(Pass::Backward, tapes[0].dropout, |context| {
             if tapes.len() < threads.count() {
                 tapes.iter().zip(&mut *backs).for_each(|(tape, back)| begin(context, tape, back));
                 return BackWalk { context, threads, first, wants_inputs }.run(tapes, backs);
@@ -211,7 +211,7 @@ impl Network {
     /// after part.
     fn add_gradients(&self, parts: &Parts, first: usize, gradients: &mut Tensors) {
         let mut sums = Sums { gradients, threads: self.threads, set: self.set, buffers: &self.buffers };
-        self.with_context(Pass::Backward, |context| {
+        self.with_context(Pass::Backward, parts.tapes[0].dropout, |context| {
             for node in &self.config.graph().nodes()[first..] {
                 let layer = &self.config.layers()[node.layer];
                 for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
@@ -235,7 +235,7 @@ fn add_layer_gradients(
     match (layer.kind, found, tape.values.get(Source::Output(layer.index))) {
         (LayerKind::Recurrent(recurrent), Found::Recurrent(found), Some(Kept::Recurrent(kept))) => {
             let (packing, input) = (tape.packing_of(node), tape.input_of(context, node));
-            recurrent::add_gradients(layer, &recurrent, packing, input, kept, found, sums);
+            recurrent::add_gradients(context, layer, &recurrent, packing, input, kept, found, sums);
             let states = node.states.as_ref().expect("recurrent layers have states");
             let own = !tape.given && states.initial == InitialSource::Own;
             if let (true, Some(d_initial)) = (own, &back.d_states[states.number])

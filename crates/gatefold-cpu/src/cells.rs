@@ -4,6 +4,7 @@
 //! backward needs, and backward by the gradients of the pre-activations. Cells with their usual activations have
 //! dedicated loops over vectors of units; all others go through [`crate::functions`], row by row and block by block.
 
+pub(crate) mod dressed;
 mod gru;
 mod lstm;
 mod rnn;
@@ -136,6 +137,22 @@ impl CellStep<'_> {
         }
     }
 
+    /// The lengths of the groups of `W x`'s lanes that layer normalisation takes together, in the order of the lanes.
+    pub(crate) fn input_groups(&self) -> Vec<usize> {
+        match self.cell {
+            Cell::Gru(_) => vec![self.hidden, 2 * self.hidden],
+            _ => vec![self.cell.gates() * self.hidden],
+        }
+    }
+
+    /// The same for `U h'`.
+    pub(crate) fn recurrent_groups(&self) -> Vec<usize> {
+        match self.cell {
+            Cell::Gru(_) => vec![2 * self.hidden, self.hidden],
+            _ => vec![self.cell.gates() * self.hidden],
+        }
+    }
+
     /// The elements that a step of one row needs room for.
     pub(crate) fn scratch_len(&self) -> usize {
         SCRATCH * self.hidden
@@ -188,7 +205,7 @@ impl CellStep<'_> {
                 let ForwardRows { lanes, h_prev, out, .. } = rows;
                 let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(h_prev.chunks_exact(hidden));
                 for ((lanes, h_prev), out) in rows.zip(out.chunks_exact_mut(hidden)) {
-                    gru::forward(set, &cell, self.clip, lanes, h_prev, out, scratch);
+                    gru::forward(set, &cell, self.clip, lanes, h_prev, None, out, scratch);
                 }
             }
         }
@@ -239,7 +256,7 @@ impl CellStep<'_> {
                 let rows = lanes.chunks_exact_mut(self.lanes() * hidden).zip(h_prev.chunks_exact(hidden));
                 let rows = rows.zip(d_out.chunks_exact(hidden)).zip(d_prev.chunks_exact_mut(hidden));
                 for (((lanes, h_prev), d_out), d_prev) in rows {
-                    gru::backward(set, &cell, self.clip, lanes, h_prev, d_out, d_prev, scratch);
+                    gru::backward(set, &cell, self.clip, lanes, h_prev, (d_out, None), d_prev, scratch);
                 }
             }
         }

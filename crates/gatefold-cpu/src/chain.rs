@@ -95,7 +95,7 @@ fn links<'a>(context: Context<'a>, chain: &[usize], dropout: Option<Dropout>) ->
             let LayerKind::Dropout { rate } = layers[layer].kind else { unreachable!("chains skip these") };
             DropoutAfter { dropout: dropout_of(dropout, &layers[layer]), layer, rate }
         });
-        let weights = Weights::of(context.values, context.packed, &layers[at], recurrent, 0);
+        let weights = Weights::of(context, &layers[at], recurrent, 0);
         let node = context.config.graph().node(at);
         Link { node, layer: &layers[at], recurrent, weights, after, dropout }
     };
@@ -172,7 +172,7 @@ fn stages<'a>(
             (
                 StagePass::Keeps {
                     tape,
-                    scratch: context.buffers.matrix(1, link.weights.cell.scratch_len()),
+                    scratch: context.buffers.matrix(1, link.weights.scratch_len(packing.batch())),
                 },
                 link.dropout.is_some(),
             )

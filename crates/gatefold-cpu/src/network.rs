@@ -40,6 +40,8 @@ pub(crate) struct Context<'a> {
     pub(crate) values: Values<'a>,
     pub(crate) packed: &'a PackedNetwork,
     pub(crate) buffers: &'a Arc<Buffers>,
+    /// The key of the masks of recurrent layers, in training.
+    pub(crate) dropout: Option<Dropout>,
 }
 
 /// The forward pass of a network, as the backward pass needs it.
@@ -431,14 +433,19 @@ impl Network {
     }
 
     /// Calls `work` with what passes in this direction read of the network.
-    pub(crate) fn with_context<R>(&self, pass: Pass, work: impl FnOnce(Context) -> R) -> R {
+    pub(crate) fn with_context<R>(
+        &self,
+        pass: Pass,
+        dropout: Option<Dropout>,
+        work: impl FnOnce(Context) -> R,
+    ) -> R {
         let store = match pass {
             Pass::Forward => &self.forward,
             Pass::Backward => &self.backward,
         };
-        let packed = store.read(&self.config, self.values(), self.set);
+        let packed = store.read(&self.config, self.values(), self.set, dropout);
         let (values, buffers) = (self.values(), &self.buffers);
-        work(Context { set: self.set, config: &self.config, values, packed: &packed, buffers })
+        work(Context { set: self.set, config: &self.config, values, packed: &packed, buffers, dropout })
     }
 
     fn decoder(&self) -> Result<usize, ModelError> {
@@ -477,7 +484,7 @@ impl Network {
             };
             tape.states.extend(self.config.recurrent_layers().enumerate().map(state));
         }
-        self.with_context(Pass::Forward, |context| {
+        self.with_context(Pass::Forward, dropout, |context| {
             let threads = self.threads.worth(rows * steps * self.weights());
             forward::run(context, threads, &mut parts.tapes, run.end, give);
         });

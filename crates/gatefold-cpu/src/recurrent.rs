@@ -1,9 +1,11 @@
 //! A recurrent layer: its scans, the products over all steps, and its gradients.
 
 use crate::buffers::{Buffers, Matrix, Rows};
-use crate::cells::CellStep;
+use crate::cells::{Block, CellStep};
 use crate::dilation::{End, Interleaved, in_scan_order};
+use crate::dressed::DressedSums;
 use crate::network::{Context, Kept};
+use crate::noise::ScanNoise;
 use crate::packing::{Packing, Walk};
 use crate::parts::PartState;
 use crate::product::{Columns, ColumnsMut, Start, TILE_ROWS};
@@ -11,7 +13,7 @@ use crate::scan::{self, BackwardScan, ScanGradients, ScanStates, ScanTape};
 use crate::tensors::{Sums, add_column_product_sums, add_column_sums};
 use crate::threads::Threads;
 use crate::weights::Weights;
-use gatefold_model::{Direction, Layer, LstmGate, Recurrent, Role};
+use gatefold_model::{Direction, Layer, LstmGate, ParameterSpec, Recurrent, Role};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
 use std::ops::Range;
 use std::sync::Arc;
@@ -129,7 +131,7 @@ impl Running {
         let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
         let scans = recurrent.direction.scans().len();
         let tape = |scan: usize| {
-            let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
+            let weights = Weights::of(context, layer, recurrent, scan);
             begin_scan(context, packing, &weights, initial.scan(scan))
         };
         let scans = [0, 1].map(|scan| (scan < scans).then(|| tape(scan)));
@@ -206,7 +208,7 @@ impl Running {
 impl ScanJob<'_> {
     pub(crate) fn run(self, context: Context, layer: &Layer, recurrent: &Recurrent) {
         let ScanJob { packing, input, scan, work } = self;
-        let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
+        let weights = Weights::of(context, layer, recurrent, scan);
         let (width, input) = (input.ncols(), input.to_slice().expect("values are kept in standard layout"));
         match work {
             ScanWork::Keeps(tape) => scan::forward(context, packing, &weights, input, width, tape),
@@ -252,7 +254,7 @@ pub(crate) fn finish(
         .then(|| context.buffers.matrix(packing.len(), recurrent.output()));
     let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
     for (scan, tape) in scans.iter().flatten().enumerate() {
-        let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
+        let weights = Weights::of(context, layer, recurrent, scan);
         tape.put_final(packing, &weights, states.scan_mut(scan));
         match output {
             Some(output) => {
@@ -295,11 +297,12 @@ impl<'a> Inference<'a> {
         mut to: ArrayViewMut2<f32>,
     ) {
         let window = packing.window(&steps);
+        let weights = self.weights.from_step(steps.start);
         let tape = self.kept.take().filter(|&(_, len)| len == window.len());
         let mut tape =
             tape.map_or_else(|| ScanTape::new(context.buffers, &window, &self.weights), |(tape, _)| tape);
         tape.begin(&window, &self.weights, &self.states);
-        scan::forward(context, &window, &self.weights, input, width, &mut tape);
+        scan::forward(context, &window, &weights, input, width, &mut tape);
         to.assign(&outputs(context.buffers, &window, &self.weights, &tape).view());
         tape.put_final(&window, &self.weights, &mut self.states);
         self.kept = Some((tape, window.len()));
@@ -381,7 +384,7 @@ impl BackJob<'_> {
     /// The context's weights are those packed for backward.
     pub(crate) fn run(self, context: Context, layer: &Layer, recurrent: &Recurrent) {
         let BackJob { packing, scan, tape, work, d_final } = self;
-        let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
+        let weights = Weights::of(context, layer, recurrent, scan);
         let d_out = work.d_out.take().expect("it was shared out");
         let mut back = BackwardScan::new(context, packing, weights, tape, d_out, d_final);
         back.run(context.set, packing, tape, weights.walk.steps(packing).rev());
@@ -404,7 +407,7 @@ pub(crate) fn input_gradient(
     threads.run(to.axis_chunks_iter_mut(Axis(0), share).enumerate(), |(n, mut part)| {
         let rows = n * share..n * share + part.nrows();
         for (scan, tape) in tape.scans().enumerate() {
-            let weights = Weights::of(context.values, context.packed, layer, recurrent, scan);
+            let weights = Weights::of(context, layer, recurrent, scan);
             let start = if scan == 0 { Start::Zero } else { Start::Output };
             let to = part.as_slice_mut().expect("matrices are kept in standard layout");
             input_gradient_rows(context, &weights, tape, rows.clone(), start, to);
@@ -425,8 +428,10 @@ pub(crate) fn input_gradient_rows(
     start: Start,
     to: &mut [f32],
 ) {
-    let (product, lanes) = (&weights.packed.input, tape.lanes.ncols());
-    let from = Columns::all(&tape.lanes.elements()[rows.start * lanes..rows.end * lanes], lanes);
+    let product = &weights.packed.input;
+    let d = tape.normal.as_ref().map_or(&tape.lanes, |normal| &normal.x);
+    let lanes = d.ncols();
+    let from = Columns::all(&d.elements()[rows.start * lanes..rows.end * lanes], lanes);
     product.multiply(context.set, from, start, ColumnsMut::all(to, product.width()));
 }
 
@@ -461,6 +466,7 @@ pub(crate) fn initial_gradients(
 
 /// Adds the gradients of the layer's parameters, from its input and what backward left.
 pub(crate) fn add_gradients(
+    context: Context,
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
@@ -473,15 +479,9 @@ pub(crate) fn add_gradients(
     let input = in_scan_order(sums.buffers, interleaved, input);
     let packing = interleaved.map_or(packing, |interleaved| &interleaved.packing);
     for (scan, (tape, found)) in tape.scans().zip(found.scans.iter().flatten()).enumerate() {
-        let reverse = recurrent.direction.scans()[scan];
-        let cell = CellStep {
-            cell: *recurrent.cell_of(reverse),
-            hidden: recurrent.hidden,
-            clip: recurrent.clip,
-            peephole: None,
-        };
-        let walk = Walk::of(recurrent, reverse);
-        add_scan_gradients(layer, packing, &cell, walk, input.view(), tape, found, sums);
+        let weights = Weights::of(context, layer, recurrent, scan);
+        let noise = ScanNoise::of(context.dropout, layer, recurrent, weights.walk.reverse);
+        add_scan_gradients(layer, packing, &weights, &noise, input.view(), tape, found, sums);
     }
 }
 
@@ -490,21 +490,31 @@ pub(crate) fn add_gradients(
 fn add_scan_gradients(
     layer: &Layer,
     packing: &Packing,
-    cell: &CellStep,
-    walk: Walk,
+    weights: &Weights,
+    noise: &ScanNoise,
     input: ArrayView2<f32>,
     tape: &ScanTape,
     found: &ScanGradients,
     sums: &mut Sums,
 ) {
-    let short = Walk { history: 1, ..walk };
+    let (cell, walk, short) = (&weights.cell, weights.walk, weights.short_walk());
     let spec = |role| layer.find(role, walk.reverse);
     let lanes = |columns: &Range<usize>| tape.lanes.slice(s![.., columns.clone()]);
+    // The gradients of the products, which differ from those of the pre-activations in a normalised layer.
+    let of_input = |columns: &Range<usize>| match &tape.normal {
+        Some(normal) => normal.x.slice(s![.., columns.clone()]),
+        None => lanes(columns),
+    };
+    let first = cell.recurrent_block().lanes.start;
+    let of_h = |columns: &Range<usize>| match &tape.normal {
+        Some(normal) => normal.r.slice(s![.., columns.start - first..columns.end - first]),
+        None => lanes(columns),
+    };
     let buffers = sums.buffers;
     let back = |steps: usize| walk.by_step(buffers, packing, tape.h.view(), |t| walk.before(t, steps));
 
     for block in cell.input_blocks() {
-        let d = lanes(&block.lanes);
+        let d = of_input(&block.lanes);
         sums.add_weight(spec(Role::InputWeight), block.rows.clone(), d, input);
         if let Some(y) = tape.y.as_ref().filter(|_| sums.wants(spec(Role::FeedbackWeight))) {
             let y_prev = short.by_step(buffers, packing, y.view(), |t| short.before(t, 1));
@@ -514,10 +524,21 @@ fn add_scan_gradients(
     let block = cell.recurrent_block();
     if sums.wants(spec(Role::RecurrentWeight)) {
         let weight = spec(Role::RecurrentWeight);
-        sums.add_weight(weight, block.rows.clone(), lanes(&block.lanes), back(1).view());
+        let own = noise.drops_weights().then(|| sums.set_aside(weight)).flatten();
+        let mut read = back(1);
+        if noise.rates.recurrent > 0.0 {
+            let mut masked = buffers.copy(read.view());
+            noise.mask_read(packing, &mut masked);
+            read = Rows::Made(masked);
+        }
+        sums.add_weight(weight, block.rows.clone(), of_h(&block.lanes), read.view());
         if let Some(reset) = &tape.reset {
             let block = cell.reset_block();
             sums.add_weight(weight, block.rows, lanes(&block.lanes), reset.view());
+        }
+        if let (Some(own), Some(mut gradient)) = (own, sums.matrix(weight)) {
+            noise.mask_weights(gradient.view_mut());
+            gradient += &own;
         }
     }
     if sums.wants(spec(Role::SkipWeight)) {
@@ -535,6 +556,9 @@ fn add_scan_gradients(
                 part += &columns.slice(s![block.lanes]);
             }
         }
+    }
+    if let Some(found) = &found.sums {
+        return add_dressed_sums(cell, found, &spec, sums);
     }
     if let Some(m) = tape.m.as_ref().filter(|_| sums.wants(spec(Role::ProjectionWeight))) {
         let d_h = found.d_h.by_step(buffers, packing);
@@ -560,6 +584,32 @@ fn add_scan_gradients(
             add_column_product_sums(set, threads, lanes(&(from..from + hidden)), c.view(), part);
         }
     }
+}
+
+/// Adds the sums that a dressed cell's steps left; such a layer has neither a projection nor a readout.
+fn add_dressed_sums<'a>(
+    cell: &CellStep,
+    found: &DressedSums,
+    spec: &impl Fn(Role) -> Option<&'a ParameterSpec>,
+    sums: &mut Sums,
+) {
+    let mut add = |role: Role, blocks: &[(Range<usize>, Range<usize>)], from: &[f64]| {
+        let Some(to) = sums.elements(spec(role)) else { return };
+        for (rows, lanes) in blocks {
+            let pairs = to[rows.clone()].iter_mut().zip(&from[lanes.clone()]);
+            pairs.for_each(|(to, from)| *to += *from as f32);
+        }
+    };
+    let whole = |len: usize| [(0..len, 0..len)];
+    let inputs: Vec<_> = cell.input_blocks().map(|block| (block.rows, block.lanes)).collect();
+    if !found.gain_ih.is_empty() {
+        add(Role::InputGain, &inputs, &found.gain_ih);
+        let Block { lanes, rows } = cell.recurrent_block();
+        add(Role::RecurrentGain, &[(rows, 0..lanes.len())], &found.gain_hh);
+        add(Role::CellGain, &whole(cell.hidden), &found.gain_c);
+        add(Role::CellBias, &whole(cell.hidden), &found.bias_c);
+    }
+    add(Role::Peephole, &whole(found.peephole.len()), &found.peephole);
 }
 
 impl Walk {

@@ -5,6 +5,7 @@
 
 use crate::buffers::{Buffers, Matrix};
 use crate::cells::{BackwardRows, ForwardRows};
+use crate::dressed::{self, BackStep, DressedSums, NormalPart, NormalRows};
 use crate::functions::{apply, times_slope};
 use crate::instructions::Instructions;
 use crate::network::Context;
@@ -65,6 +66,8 @@ pub(crate) struct ScanTape {
     pub(crate) y: Option<Matrix>,
     /// `[N, O]`: the pre-activations of y; backward overwrites them with their gradients.
     pub(crate) y_pre: Option<Matrix>,
+    /// The normalised parts, with layer normalisation.
+    pub(crate) normal: Option<NormalRows>,
 }
 
 impl ScanTape {
@@ -82,6 +85,7 @@ impl ScanTape {
             reset: weights.cell.resets_before().then(|| steps(hidden)),
             y: output.map(|output| slots(short, output)),
             y_pre: output.map(steps),
+            normal: NormalRows::new(buffers, weights, packing.len()),
         }
     }
 
@@ -124,6 +128,7 @@ pub(crate) struct Step<'a> {
     pub(crate) reset: Option<&'a mut [f32]>,
     pub(crate) y: Option<(&'a [f32], &'a mut [f32])>,
     pub(crate) y_pre: Option<&'a mut [f32]>,
+    pub(crate) normal: Option<NormalPart<'a>>,
 }
 
 /// Sums over the inputs `[rows, I]` and the biases: the lanes of some rows before their step.
@@ -133,7 +138,11 @@ pub(crate) fn input_lanes(
     input: &[f32],
     width: usize,
     lanes: &mut [f32],
+    normal: Option<NormalPart>,
 ) {
+    if let Some(normal) = normal {
+        return dressed::input_lanes(set, weights, input, width, lanes, normal);
+    }
     let all = weights.cell.lanes() * weights.cell.hidden;
     let bias = &weights.packed.bias;
     let product = &weights.packed.input;
@@ -145,9 +154,18 @@ pub(crate) fn input_lanes(
     }
 }
 
-/// Runs one step.
-pub(crate) fn step_forward(set: Instructions, weights: &Weights, step: Step, scratch: &mut [f32]) {
-    let Step { lanes, h_prev, h_far, h, mut c, mut m, reset, mut y, y_pre } = step;
+/// Runs one step; `place` has the packing and the step, except in a stream.
+pub(crate) fn step_forward(
+    set: Instructions,
+    weights: &Weights,
+    place: Option<(&Packing, usize)>,
+    step: Step,
+    scratch: &mut [f32],
+) {
+    if let Some(dressing) = &weights.dressing {
+        return dressed::step_forward(set, weights, dressing, place, step, scratch);
+    }
+    let Step { lanes, h_prev, h_far, h, mut c, mut m, reset, mut y, y_pre, normal: _ } = step;
     let (cell, packed, hidden) = (&weights.cell, weights.packed, weights.cell.hidden);
     let (width, recurrent) = (cell.lanes() * hidden, weights.recurrent_width);
     let first = cell.recurrent_block().lanes.start;
@@ -222,7 +240,7 @@ pub(crate) fn forward(
     width: usize,
     tape: &mut ScanTape,
 ) {
-    let mut scratch = context.buffers.matrix(1, weights.cell.scratch_len());
+    let mut scratch = context.buffers.matrix(1, weights.scratch_len(packing.batch()));
     for steps in windows(packing, weights.walk, weights.packed.bias.len()) {
         let rows = packing.rows_of(&steps);
         let input = &input[rows.start * width..rows.end * width];
@@ -242,7 +260,9 @@ pub(crate) fn forward_steps(
     tape: &mut ScanTape,
     scratch: &mut [f32],
 ) {
-    input_lanes(set, weights, input, width, rows_mut(&mut tape.lanes, packing.rows_of(&steps)));
+    let rows = packing.rows_of(&steps);
+    let normal = tape.normal.as_mut().map(|normal| normal.rows(rows.clone()));
+    input_lanes(set, weights, input, width, rows_mut(&mut tape.lanes, rows), normal);
     for n in 0..steps.len() {
         let t = if weights.walk.reverse { steps.end - 1 - n } else { steps.start + n };
         step_at(set, packing, weights, tape, t, scratch);
@@ -272,7 +292,7 @@ fn step_at(
     t: usize,
     scratch: &mut [f32],
 ) {
-    let ScanTape { lanes, h, c, m, reset, y, y_pre } = tape;
+    let ScanTape { lanes, h, c, m, reset, y, y_pre, normal } = tape;
     let (walk, short, rows) = (weights.walk, weights.short_walk(), packing.at(t));
     let width = weights.recurrent_width;
     let range = |slot| slot_range(walk, packing, slot, rows.len(), width);
@@ -296,8 +316,9 @@ fn step_at(
         reset: reset.as_mut().map(|reset| rows_mut(reset, rows.clone())),
         y: neighbours(y.as_mut(), short, packing, t),
         y_pre: y_pre.as_mut().map(|y| rows_mut(y, rows.clone())),
+        normal: normal.as_mut().map(|normal| normal.rows(rows.clone())),
     };
-    step_forward(set, weights, step, scratch);
+    step_forward(set, weights, Some((packing, t)), step, scratch);
 }
 
 /// The gradients of a scan that are not written over its tape.
@@ -309,6 +330,8 @@ pub(crate) struct ScanGradients {
     pub(crate) d_c: Option<Matrix>,
     /// With respect to each y.
     pub(crate) d_y: Option<SlotGradients>,
+    /// What a dressed cell's steps add up.
+    pub(crate) sums: Option<DressedSums>,
 }
 
 /// Backpropagation through time of one scan. `tape.lanes` and `tape.y_pre` become gradients. The weights are those
@@ -359,11 +382,12 @@ impl<'a> BackwardScan<'a> {
                 sorted.unwrap_or_else(|| buffers.zeros(packing.batch(), c.ncols()))
             }),
             d_y: d_y.map(|d_y| SlotGradients::new(buffers, short, packing, d_y)),
+            sums: DressedSums::new(&weights),
         };
         let hidden = weights.cell.hidden;
         let room = |needed: bool| buffers.matrix(if needed { packing.batch() } else { 0 }, hidden);
         let scratch = Scratch {
-            cell: buffers.matrix(1, weights.cell.scratch_len()),
+            cell: buffers.matrix(1, weights.scratch_len(packing.batch())),
             d_m: room(weights.projects),
             d_reset: room(weights.cell.resets_before()),
             readout: buffers.matrix(2, weights.feedback.map_or(0, |feedback| feedback.bias.len())),
@@ -429,8 +453,8 @@ fn step_backward(
 ) {
     let Scratch { cell: cell_scratch, d_m, d_reset, readout } = scratch;
     let (cell_scratch, d_m) = (cell_scratch.elements_mut(), d_m.elements_mut());
-    let ScanTape { lanes, h, c, m, reset, y: _, y_pre } = tape;
-    let ScanGradients { d_h, d_c, d_y } = gradients;
+    let ScanTape { lanes, h, c, m, reset, y: _, y_pre, normal } = tape;
+    let ScanGradients { d_h, d_c, d_y, sums } = gradients;
     let (walk, short, cell, packed) = (weights.walk, weights.short_walk(), &weights.cell, weights.packed);
     let (hidden, width) = (cell.hidden, weights.recurrent_width);
     let (at, all) = (packing.at(t), cell.lanes() * cell.hidden);
@@ -462,6 +486,19 @@ fn step_backward(
         }
         None => (&[][..], &[][..]),
     };
+    if let (Some(dressing), Some(sums)) = (&weights.dressing, sums) {
+        let step = BackStep {
+            lanes,
+            h_prev,
+            c_prev,
+            d_out: d_own,
+            d_prev,
+            d_c: d_c.as_mut().map_or(&mut [][..], |d_c| rows_mut(d_c, 0..rows)),
+            normal: normal.as_mut().map(|normal| normal.rows(at)),
+            sums,
+        };
+        return dressed::step_backward(set, weights, dressing, (packing, t), step, cell_scratch);
+    }
     let step = BackwardRows {
         lanes: &mut *lanes,
         h_prev,

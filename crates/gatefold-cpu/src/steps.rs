@@ -118,7 +118,7 @@ pub(crate) fn dropout_of(dropout: Dropout, layer: &Layer) -> Dropout {
 }
 
 /// Threefry-2x32 with 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
-fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+pub(crate) fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
     const PARITY: u32 = 0x1BD1_1BDA;
     let keys = [key[0], key[1], PARITY ^ key[0] ^ key[1]];

@@ -1,6 +1,7 @@
 use crate::batch::check_half;
 use crate::buffers::Matrix;
 use crate::dense;
+use crate::dressed::NormalRows;
 use crate::network::{Context, Network};
 use crate::scan::{Step, input_lanes, step_forward};
 use crate::steps;
@@ -95,7 +96,7 @@ impl Network {
         let states = states.layers[before..].iter_mut().map(StateRows::all);
         let threads = self.threads.worth(rows * weights);
         self.buffers.begin();
-        self.with_context(Pass::Forward, |context| {
+        self.with_context(Pass::Forward, None, |context| {
             if threads.count() == 1 || rows <= STREAMS {
                 output.assign(&*self.step_rows(context, first, states, input));
                 return;
@@ -203,11 +204,13 @@ fn recurrent_step(
     mut state: StateRows,
     x: &Matrix,
 ) -> (Matrix, Option<Matrix>) {
-    let weights = Weights::of(context.values, context.packed, layer, recurrent, 0);
+    let weights = Weights::of(context, layer, recurrent, 0);
     let (rows, k) = (x.nrows(), recurrent.history());
     let new = |width: usize| context.buffers.matrix(rows, width);
     let mut lanes = new(weights.cell.lanes() * recurrent.hidden);
-    input_lanes(context.set, &weights, x.elements(), x.ncols(), lanes.elements_mut());
+    let mut normal = NormalRows::new(context.buffers, &weights, rows);
+    let part = normal.as_mut().map(|normal| normal.rows(0..rows));
+    input_lanes(context.set, &weights, x.elements(), x.ncols(), lanes.elements_mut(), part);
     let mut h = new(recurrent.recurrent_width());
     let mut c = state.c.as_ref().map(|_| new(recurrent.hidden));
     let mut m = weights.projects.then(|| new(recurrent.hidden));
@@ -231,9 +234,10 @@ fn recurrent_step(
         reset: reset.as_mut().map(Matrix::elements_mut),
         y: y_prev.as_ref().map(whole).zip(y.as_mut().map(Matrix::elements_mut)),
         y_pre: y_pre.as_mut().map(Matrix::elements_mut),
+        normal: normal.as_mut().map(|normal| normal.rows(0..rows)),
     };
-    let mut scratch = context.buffers.matrix(1, weights.cell.scratch_len());
-    step_forward(context.set, &weights, step, scratch.elements_mut());
+    let mut scratch = context.buffers.matrix(1, weights.scratch_len(rows));
+    step_forward(context.set, &weights, None, step, scratch.elements_mut());
     push(&mut state.h, h.view());
     if let (Some(mut to), Some(c)) = (state.c, c) {
         push(&mut to, c.view());

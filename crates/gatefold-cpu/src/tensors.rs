@@ -3,7 +3,7 @@ use crate::instructions::Instructions;
 use crate::outer::{add_outer, add_row_sums};
 use crate::threads::Threads;
 use gatefold_model::{Layer, ParameterSpec, Role};
-use ndarray::{ArrayD, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};
+use ndarray::{Array2, ArrayD, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,6 +79,14 @@ impl Sums<'_> {
     pub(crate) fn elements(&mut self, spec: Option<&ParameterSpec>) -> Option<&mut [f32]> {
         let gradient = self.gradients.get_mut(&spec?.name)?;
         Some(gradient.as_slice_mut().expect("gradients are in standard layout"))
+    }
+
+    /// The matrix so far, in whose place are zeros, if it has an entry.
+    pub(crate) fn set_aside(&mut self, spec: Option<&ParameterSpec>) -> Option<Array2<f32>> {
+        let mut gradient = self.matrix(spec)?;
+        let own = gradient.to_owned();
+        gradient.fill(0.0);
+        Some(own)
     }
 
     /// `d_W += d^T x` for these rows of W.

@@ -1,12 +1,17 @@
 //! A network's weights in the order in which products read them, packed once for all passes until they change.
 
 use crate::cells::CellStep;
+use crate::dressed::{self, Dressing, Norm};
 use crate::instructions::Instructions;
+use crate::network::Context;
+use crate::noise::ScanNoise;
 use crate::packing::Walk;
 use crate::product::Packed;
 use crate::tensors::Values;
-use gatefold_model::{Activation, HandOver, Layer, LayerKind, NetworkConfig, Recurrent, Role};
-use ndarray::ArrayView2;
+use gatefold_model::{
+    Activation, Dropout, HandOver, Layer, LayerKind, LayerNorm, NetworkConfig, Recurrent, Role,
+};
+use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -31,6 +36,8 @@ pub(crate) struct Store {
 pub(crate) struct PackedNetwork {
     /// Whether these are the weights of now.
     current: bool,
+    /// The seed and the batch whose masks the recurrent weights have, if any are dropped.
+    masks: Option<(u64, u32)>,
     layers: Vec<PackedLayer>,
 }
 
@@ -63,6 +70,9 @@ pub(crate) struct PackedScan {
     pub(crate) feedback: Packed,
     /// From h to y.
     pub(crate) readout: Packed,
+    /// `[lanes of the input H]` and `[lanes of h H]`: the gains of layer normalisation.
+    pub(crate) input_gain: Vec<f32>,
+    pub(crate) recurrent_gain: Vec<f32>,
 }
 
 impl Store {
@@ -81,17 +91,21 @@ impl Store {
         config: &NetworkConfig,
         values: Values,
         set: Instructions,
+        dropout: Option<Dropout>,
     ) -> RwLockReadGuard<'_, PackedNetwork> {
+        let drops = |layer: &Layer| layer.recurrent().is_some_and(|recurrent| recurrent.noise.weights > 0.0);
+        let dropout = dropout.filter(|_| config.layers().iter().any(drops));
+        let masks = dropout.map(|dropout| (dropout.seed, dropout.batch));
         loop {
             let packed = self.packed.read().unwrap_or_else(PoisonError::into_inner);
-            if packed.current {
+            if packed.current && packed.masks == masks {
                 return packed;
             }
             drop(packed);
             let mut packed = self.packed.write().unwrap_or_else(PoisonError::into_inner);
-            if !packed.current {
-                packed.pack(config, values, set, self.pass);
-                packed.current = true;
+            if !packed.current || packed.masks != masks {
+                packed.pack(config, values, set, self.pass, dropout);
+                (packed.current, packed.masks) = (true, masks);
             }
         }
     }
@@ -102,7 +116,14 @@ impl PackedNetwork {
         &self.layers[layer.index]
     }
 
-    fn pack(&mut self, config: &NetworkConfig, values: Values, set: Instructions, pass: Pass) {
+    fn pack(
+        &mut self,
+        config: &NetworkConfig,
+        values: Values,
+        set: Instructions,
+        pass: Pass,
+        dropout: Option<Dropout>,
+    ) {
         self.layers.resize_with(config.layers().len(), PackedLayer::default);
         for (layer, packed) in config.layers().iter().zip(&mut self.layers) {
             let matrix = |to: &mut Packed, role, reverse, rows: Option<&[Range<usize>]>| {
@@ -110,11 +131,12 @@ impl PackedNetwork {
                 put(to, set, pass, w, rows);
             };
             match layer.kind {
-                LayerKind::Recurrent(recurrent) => {
+                LayerKind::Recurrent(described) => {
+                    let recurrent = &described;
                     let scans = recurrent.direction.scans();
                     packed.scans.resize_with(scans.len(), PackedScan::default);
                     for (&reverse, scan) in scans.iter().zip(&mut packed.scans) {
-                        let cell = cell_step(values, layer, &recurrent, reverse);
+                        let cell = cell_step(values, layer, recurrent, reverse);
                         scan.bias.clear();
                         scan.bias.resize(cell.lanes() * cell.hidden, 0.0);
                         add_biases(values, layer, &cell, reverse, &mut scan.bias);
@@ -122,11 +144,17 @@ impl PackedNetwork {
                         let recurrent = [cell.recurrent_block().rows];
                         matrix(&mut scan.input, Role::InputWeight, reverse, Some(&inputs));
                         matrix(&mut scan.feedback, Role::FeedbackWeight, reverse, Some(&inputs));
-                        matrix(&mut scan.recurrent, Role::RecurrentWeight, reverse, Some(&recurrent));
+                        let masked = dropped(values, layer, &described, reverse, dropout);
+                        let recurrent_matrix = |to: &mut Packed, rows: &[Range<usize>]| match &masked {
+                            Some(w) => put(to, set, pass, w.view(), Some(rows)),
+                            None => matrix(to, Role::RecurrentWeight, reverse, Some(rows)),
+                        };
+                        recurrent_matrix(&mut scan.recurrent, &recurrent);
+                        put_gains(values, layer, &cell, reverse, scan);
                         matrix(&mut scan.skip, Role::SkipWeight, reverse, Some(&recurrent));
                         if cell.resets_before() {
                             let rows = [cell.reset_block().rows];
-                            matrix(&mut scan.reset, Role::RecurrentWeight, reverse, Some(&rows));
+                            recurrent_matrix(&mut scan.reset, &rows);
                         }
                         matrix(&mut scan.projection, Role::ProjectionWeight, reverse, None);
                         matrix(&mut scan.readout, Role::ReadoutWeight, reverse, None);
@@ -147,6 +175,33 @@ impl PackedNetwork {
                 _ => {}
             }
         }
+    }
+}
+
+/// The recurrent weights after DropConnect, if the pass drops any.
+fn dropped(
+    values: Values,
+    layer: &Layer,
+    recurrent: &Recurrent,
+    reverse: bool,
+    dropout: Option<Dropout>,
+) -> Option<Array2<f32>> {
+    let noise = ScanNoise::of(dropout, layer, recurrent, reverse);
+    let weights = values.matrix(layer, Role::RecurrentWeight, reverse).filter(|_| noise.drops_weights())?;
+    let mut masked = weights.to_owned();
+    noise.mask_weights(masked.view_mut());
+    Some(masked)
+}
+
+/// Puts the gains in the order of the lanes that they multiply.
+fn put_gains(values: Values, layer: &Layer, cell: &CellStep, reverse: bool, to: &mut PackedScan) {
+    if let Some(gain) = values.elements(layer, Role::InputGain, reverse) {
+        to.input_gain.clear();
+        to.input_gain.extend(cell.input_rows().into_iter().flat_map(|rows| &gain[rows]));
+    }
+    if let Some(gain) = values.elements(layer, Role::RecurrentGain, reverse) {
+        to.recurrent_gain.clear();
+        to.recurrent_gain.extend(&gain[cell.recurrent_block().rows]);
     }
 }
 
@@ -181,6 +236,8 @@ pub(crate) struct Weights<'a> {
     pub(crate) skips: bool,
     pub(crate) projects: bool,
     pub(crate) feedback: Option<Feedback<'a>>,
+    /// How its steps differ from those of the plain cell, if they do.
+    pub(crate) dressing: Option<Dressing<'a>>,
     pub(crate) packed: &'a PackedScan,
 }
 
@@ -194,15 +251,21 @@ pub(crate) struct Feedback<'a> {
 
 impl<'a> Weights<'a> {
     /// The parameters of the forward or reverse scan of a layer.
-    pub(crate) fn of(
-        values: Values<'a>,
-        packed: &'a PackedNetwork,
-        layer: &Layer,
-        recurrent: &Recurrent,
-        scan: usize,
-    ) -> Self {
+    pub(crate) fn of(context: Context<'a>, layer: &Layer, recurrent: &Recurrent, scan: usize) -> Self {
         let reverse = recurrent.direction.scans()[scan];
+        let Context { values, packed, dropout, .. } = context;
+        let norm = |norm: LayerNorm| Norm {
+            epsilon: norm.epsilon,
+            cell: values
+                .elements(layer, Role::CellGain, reverse)
+                .map(|gain| (gain, values.elements(layer, Role::CellBias, reverse))),
+        };
+        let dressing = recurrent.is_dressed().then(|| Dressing {
+            norm: recurrent.norm.map(norm),
+            noise: ScanNoise::of(dropout, layer, recurrent, reverse),
+        });
         Weights {
+            dressing,
             cell: cell_step(values, layer, recurrent, reverse),
             walk: Walk::of(recurrent, reverse),
             recurrent_width: recurrent.recurrent_width(),
@@ -216,6 +279,20 @@ impl<'a> Weights<'a> {
             }),
             packed: &packed.layer(layer).scans[scan],
         }
+    }
+
+    /// The same for a window of the sequence that begins at step `first`.
+    pub(crate) fn from_step(mut self, first: usize) -> Self {
+        if let Some(dressing) = &mut self.dressing {
+            dressing.noise = dressing.noise.from_step(first);
+        }
+        self
+    }
+
+    /// The elements that a step of at most `rows` rows needs room for.
+    pub(crate) fn scratch_len(&self, rows: usize) -> usize {
+        let more = self.dressing.map_or(0, |_| dressed::scratch_len(self.cell.hidden, rows));
+        self.cell.scratch_len() + more
     }
 
     /// The walk of states with a single initial value: c and y.

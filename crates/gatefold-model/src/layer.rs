@@ -173,6 +173,14 @@ pub enum Role {
     ProjectionWeight,
     /// `peephole`, `[3 H]`: blocks for the input, forget and output gate.
     Peephole,
+    /// `gain_ih`, `[G H]`: the gain of the normalised part from the input.
+    InputGain,
+    /// `gain_hh`, `[G H]`: the gain of the normalised part from h.
+    RecurrentGain,
+    /// `gain_c`, `[H]`: the gain of an LSTM's normalised cell state.
+    CellGain,
+    /// `bias_c`, `[H]`: its bias.
+    CellBias,
     /// `weight_sh`, `[G H, R]`: the recurrence from h(t-k).
     SkipWeight,
     /// `weight_yh`, `[G H, O]`: the recurrence from the readout.

@@ -32,6 +32,7 @@ mod gate;
 mod graph;
 mod init;
 mod layer;
+mod noise;
 mod parallel;
 mod parameter_names;
 mod parameters;
@@ -52,11 +53,12 @@ pub use gate::{GruGate, LstmGate};
 pub use graph::{Graph, HandOver, InitialSource, Merge, Node, Source, StateFlow};
 pub use init::Init;
 pub use layer::{Layer, LayerKind, ParameterSpec, Role, StateKind, Timeline};
+pub use noise::{Noise, NoiseKind};
 pub use parallel::ParallelConfig;
 pub use parameters::Parameters;
 pub use recurrent::{
-    Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, InitialState, LstmActivations,
-    LstmCell, Recurrent, Reset,
+    Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, InitialState, LayerNorm,
+    LstmActivations, LstmCell, Recurrent, Reset,
 };
 pub use recurrent_config::{GruConfig, LstmConfig, RnnConfig};
 pub use states::{Dropout, LayerState, States};

@@ -63,6 +63,8 @@ pub(crate) fn recurrent_parameters(
     // A width that is refused later must not overflow here.
     let rows = recurrent.cell.gates().saturating_mul(hidden);
     let (width, zero) = (recurrent.recurrent_width(), Init::Constant(0.0));
+    let (normalised, one) = (recurrent.norm.is_some(), Init::Constant(1.0));
+    let shows_state = normalised && recurrent.cell.has_state();
     let peephole = matches!(recurrent.cell, Cell::Lstm(LstmCell { peephole: true, .. }));
     let learned = recurrent.initial == InitialState::Learned;
     let output = recurrent.feedback.map(|feedback| feedback.output);
@@ -80,6 +82,10 @@ pub(crate) fn recurrent_parameters(
             Init::Glorot,
         ),
         (peephole, "peephole", vec![3usize.saturating_mul(hidden)], Role::Peephole, zero),
+        (normalised, "gain_ih", vec![rows], Role::InputGain, one),
+        (normalised, "gain_hh", vec![rows], Role::RecurrentGain, one),
+        (shows_state, "gain_c", vec![hidden], Role::CellGain, one),
+        (shows_state && biases != Biases::None, "bias_c", vec![hidden], Role::CellBias, zero),
         (recurrent.skip.is_some(), "weight_sh", vec![rows, width], Role::SkipWeight, from_h),
         (output.is_some(), "weight_yh", vec![rows, output.unwrap_or(0)], Role::FeedbackWeight, from_input),
         (output.is_some(), "weight_hy", vec![output.unwrap_or(0), hidden], Role::ReadoutWeight, Init::Glorot),

@@ -1,6 +1,6 @@
 //! Recurrent layers: the options of a cell, and of its way through time.
 
-use crate::{Activation, GruGate, LstmConfig, LstmGate};
+use crate::{Activation, GruGate, LstmConfig, LstmGate, Noise};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -159,6 +159,22 @@ pub struct Feedback {
     pub activation: Activation,
 }
 
+/// Layer normalisation within the step (Ba, Kiros and Hinton 2016). The parts from the input and from h are normalised
+/// apart, each over all gates of a row; in a GRU the gates r and z and the candidate are, too. Each has a gain, and the
+/// layer's biases are theirs. An LSTM's cell state is normalised on its way to the output, with a gain and bias of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerNorm {
+    /// Added to the variance, so that its root is never zero.
+    pub epsilon: f32,
+}
+
+impl Default for LayerNorm {
+    /// An epsilon of 1e-5, as in PyTorch.
+    fn default() -> Self {
+        LayerNorm { epsilon: 1e-5 }
+    }
+}
+
 /// A resolved recurrent layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -187,6 +203,10 @@ pub struct Recurrent {
     pub feedback: Option<Feedback>,
     /// An LSTM's initial forget bias.
     pub forget_bias: f32,
+    /// Layer normalisation within the step.
+    pub norm: Option<LayerNorm>,
+    /// Its random masks in training.
+    pub noise: Noise,
 }
 
 impl Cell {
@@ -247,6 +267,12 @@ impl Recurrent {
         }
     }
 
+    /// Whether a step needs more than the plain cell, in training or in inference: layer normalisation, or a mask other
+    /// than that of DropConnect.
+    pub fn is_dressed(&self) -> bool {
+        self.norm.is_some() || self.noise.in_steps().is_some()
+    }
+
     /// The number of initial values of h: 1, or k with a skip connection, or d with a dilation.
     pub fn history(&self) -> usize {
         self.skip.unwrap_or(self.dilation)
@@ -296,6 +322,11 @@ impl fmt::Display for Recurrent {
         }
         said.extend(self.projection.map(|width| format!("projected to {width}")));
         said.extend(self.clip.map(|bound| format!("clip {bound}")));
+        said.extend(self.norm.map(|norm| match norm {
+            norm if norm == LayerNorm::default() => "layer norm".into(),
+            LayerNorm { epsilon } => format!("layer norm with epsilon {epsilon}"),
+        }));
+        said.extend(self.noise.is_on().then(|| self.noise.to_string()));
         said.extend(match self.biases {
             Biases::Two => None,
             Biases::One => Some("one bias".into()),

@@ -2,7 +2,7 @@
 
 use crate::{
     Activation, Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, Init, InitialState,
-    LstmActivations, LstmCell, Recurrent, Reset,
+    LayerNorm, LstmActivations, LstmCell, Noise, Recurrent, Reset,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,10 @@ pub(crate) struct Options {
     pub(crate) dilation: usize,
     #[serde(default, skip_serializing_if = "is_default")]
     pub(crate) feedback: Option<Feedback>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) norm: Option<LayerNorm>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) noise: Noise,
 }
 
 fn glorot() -> Init {
@@ -63,6 +67,8 @@ impl Options {
             skip: None,
             dilation: one(),
             feedback: None,
+            norm: None,
+            noise: Noise::default(),
         }
     }
 
@@ -80,6 +86,8 @@ impl Options {
             dilation: self.dilation,
             feedback: self.feedback,
             forget_bias: 0.0,
+            norm: self.norm,
+            noise: self.noise,
         }
     }
 }
@@ -152,6 +160,34 @@ macro_rules! options {
             /// available in two directions or with a projection.
             pub fn feedback(mut self, output: usize, activation: Activation) -> Self {
                 self.options.feedback = Some(Feedback { output, activation });
+                self
+            }
+
+            /// Normalises within the step; see [`LayerNorm`], which has the epsilon. Adds the parameters `gain_ih` and
+            /// `gain_hh`, in an LSTM also `gain_c` and `bias_c`. Not available with [`Reset::Before`], a skip connection,
+            /// feedback or a projection.
+            pub fn layer_norm(mut self, norm: LayerNorm) -> Self {
+                self.options.norm = Some(norm);
+                self
+            }
+
+            /// Sets the probability that a unit keeps its h(t-1) in training (Krueger et al. 2016); inference mixes both
+            /// by this rate. Not available with what [`layer_norm`](Self::layer_norm) excludes.
+            pub fn zoneout(mut self, rate: f32) -> Self {
+                self.options.noise.zoneout = rate;
+                self
+            }
+
+            /// Sets the rate of dropout of h(t-1) in the recurrent product, one mask for all steps of a sequence (Gal and
+            /// Ghahramani 2016). Not available with what [`layer_norm`](Self::layer_norm) excludes.
+            pub fn recurrent_dropout(mut self, rate: f32) -> Self {
+                self.options.noise.recurrent = rate;
+                self
+            }
+
+            /// Sets the rate of dropout of the recurrent weights `weight_hh`, one mask per batch (Merity et al. 2018).
+            pub fn drop_connect(mut self, rate: f32) -> Self {
+                self.options.noise.weights = rate;
                 self
             }
 
@@ -287,6 +323,19 @@ impl LstmConfig {
         self
     }
 
+    /// Sets the probability that a unit keeps its c(t-1) in training, as [`LstmConfig::zoneout`] does for h.
+    pub fn zoneout_cell(mut self, rate: f32) -> Self {
+        self.options.noise.zoneout_cell = rate;
+        self
+    }
+
+    /// Sets the rate of dropout of the candidate g, a mask for each step (Semeniuta et al. 2016). Not available with what
+    /// [`LstmConfig::layer_norm`] excludes.
+    pub fn candidate_dropout(mut self, rate: f32) -> Self {
+        self.options.noise.candidate = rate;
+        self
+    }
+
     /// Projects the output to `width` values, which the recurrent weights read (Sak et al. 2014): `h = P (o tanh(c))`,
     /// `[T, B, width]` out.
     pub fn projection(mut self, width: usize) -> Self {
@@ -344,6 +393,13 @@ impl GruConfig {
     /// Sets the activations of the reverse scan; the same as forward by default.
     pub fn reverse_activations(mut self, activations: GruActivations) -> Self {
         self.reverse_activations = Some(activations);
+        self
+    }
+
+    /// Sets the rate of dropout of the candidate n, a mask for each step (Semeniuta et al. 2016). Not available with what
+    /// [`GruConfig::layer_norm`] excludes.
+    pub fn candidate_dropout(mut self, rate: f32) -> Self {
+        self.options.noise.candidate = rate;
         self
     }
 

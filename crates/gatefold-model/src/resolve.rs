@@ -8,7 +8,7 @@ use crate::parameter_names::{
 use crate::recurrent_config::Options;
 use crate::{
     Activation, Bridge, Cell, Conv1d, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
-    Merge, ModelError, ParallelConfig, ParameterSpec, Recurrent, Reset, Role, Timeline,
+    LayerNorm, Merge, ModelError, ParallelConfig, ParameterSpec, Recurrent, Reset, Role, Timeline,
 };
 
 /// The largest width: widths and token numbers travel as f32 in places, and products of two of them must be countable.
@@ -444,6 +444,9 @@ fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> 
     if projection.is_some() && feedback.is_some() {
         return Some("projection and feedback are two readouts of one layer; choose one".into());
     }
+    if let Some(problem) = dressing_problem(recurrent) {
+        return Some(problem);
+    }
     let two_ways = direction.scans().len() == 2;
     if feedback.is_some() && two_ways {
         return Some(
@@ -462,6 +465,40 @@ fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> 
         return Some("it takes its initial states from the encoder; expected none of its own".into());
     }
     None
+}
+
+/// The problem with layer normalisation or noise, if there is one.
+fn dressing_problem(recurrent: &Recurrent) -> Option<String> {
+    let Recurrent { cell, norm, noise, .. } = *recurrent;
+    if let Some(problem) = noise.problem() {
+        return Some(problem);
+    }
+    if let Some(LayerNorm { epsilon }) = norm
+        && !(epsilon > 0.0 && epsilon.is_finite())
+    {
+        return Some(format!("layer norm's epsilon is {epsilon}; expected a finite number above 0"));
+    }
+    if noise.zoneout_cell > 0.0 && !cell.has_state() {
+        return Some(format!("{} has no cell state; expected zoneout of h only", cell.name()));
+    }
+    if noise.candidate > 0.0 && matches!(cell, Cell::Rnn { .. }) {
+        return Some("a vanilla cell has no candidate to drop; use recurrent dropout".into());
+    }
+    let option = norm.map(|_| "layer norm").or(noise.in_steps())?;
+    let refused = if matches!(cell, Cell::Gru(GruCell { reset: Reset::Before, .. })) {
+        "Reset::Before; use Reset::After"
+    } else if recurrent.skip.is_some() {
+        "a skip connection; choose one"
+    } else if recurrent.is_dilated() {
+        "dilation; use dilation 1"
+    } else if recurrent.feedback.is_some() {
+        "feedback; choose one"
+    } else if recurrent.projection.is_some() {
+        "a projection; use a dense layer after it"
+    } else {
+        return None;
+    };
+    Some(format!("{option} is not available with {refused}"))
 }
 
 /// Gives the decoder the parameters of its bridge, and refuses states that do not fit without one.

@@ -305,12 +305,12 @@ fn foreign_and_newer_files_are_named() {
         "not a file of ours: expected format gatefold, found none"
     );
     assert_eq!(
-        refusal(|header| header["__metadata__"]["format_version"] = json!("5")),
-        "format version 5 is newer than 4, the newest known here; update gatefold"
+        refusal(|header| header["__metadata__"]["format_version"] = json!("6")),
+        "format version 6 is newer than 5, the newest known here; update gatefold"
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["format_version"] = json!("0")),
-        "format_version: expected 1 to 4, found 0"
+        "format_version: expected 1 to 5, found 0"
     );
     assert_eq!(
         refusal(|header| drop(header["__metadata__"].as_object_mut().unwrap().remove("seed"))),

@@ -408,6 +408,12 @@ impl RecurrentOperator {
         if recurrent.feedback.is_some() {
             return lacks("readout that feeds back");
         }
+        if recurrent.norm.is_some() {
+            return lacks("layer normalisation");
+        }
+        if recurrent.noise.zones_out() {
+            return lacks("zoneout, which inference averages");
+        }
         Ok(RecurrentOperator {
             operator,
             direction: recurrent.direction,

@@ -20,6 +20,7 @@ mod failures;
 pub mod linear;
 pub mod loss;
 pub mod network;
+pub mod norm;
 pub mod optim;
 mod real;
 mod recurrent;

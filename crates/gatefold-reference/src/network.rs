@@ -268,7 +268,7 @@ impl<R: Real> Network<R> {
                 Some(recurrent) => {
                     let input = tape.value(self.routes[layer.index].input);
                     let batch = input.dim().1;
-                    let made = self.recurrent_layer(layer, recurrent);
+                    let made = self.recurrent_layer(layer, recurrent, tape.dropout);
                     let states = given(tape.states.layers.len()).unwrap_or_else(|| made.initial(batch));
                     assert!(states.fits(recurrent, batch), "the states have the shapes of {}", layer.place());
                     let lengths = tape.lengths_of(self.timeline_into(layer));
@@ -416,7 +416,7 @@ impl<R: Real> Network<R> {
         let d_input = match layer.kind {
             LayerKind::Recurrent(recurrent) => {
                 let n = self.recurrent_before(layer.index);
-                let made = self.recurrent_layer(layer, &recurrent);
+                let made = self.recurrent_layer(layer, &recurrent, tape.dropout);
                 let scans = &tape.scans[&layer.index];
                 let result = made.backward(input, scans, d.view(), &back.d_final[n], &mut back.gradients);
                 let own = !tape.states_were_given && recurrent.initial == InitialState::Learned;
@@ -517,8 +517,9 @@ impl<R: Real> Network<R> {
         &'a self,
         layer: &'a Layer,
         recurrent: &'a gatefold_model::Recurrent,
+        dropout: Option<Dropout>,
     ) -> RecurrentLayer<'a, R> {
-        RecurrentLayer { layer, recurrent, parameters: &self.parameters }
+        RecurrentLayer { layer, recurrent, parameters: &self.parameters, dropout }
     }
 
     fn bridge(&self, at: usize) -> BridgeLayer<'_, R> {

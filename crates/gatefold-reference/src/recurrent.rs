@@ -1,8 +1,10 @@
 //! A recurrent layer of a network: its scans, their initial states, and the merge of their outputs.
 
 use crate::network::{Tensors, add_gradient};
-use crate::scan::{self, Cotangents, Feedback, Forward, Recurrence, Skip, Weights};
-use crate::{LayerState, Real};
+use crate::scan::{
+    self, Cotangents, Feedback, Forward, MaskStream, Norm, Recurrence, Skip, StepNoise, Weights,
+};
+use crate::{Dropout, LayerState, Real};
 use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
 use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, concatenate, s};
 
@@ -12,6 +14,7 @@ pub(crate) struct RecurrentLayer<'a, R> {
     pub(crate) layer: &'a Layer,
     pub(crate) recurrent: &'a Recurrent,
     pub(crate) parameters: &'a Tensors<R>,
+    pub(crate) dropout: Option<Dropout>,
 }
 
 /// The gradients of a recurrent layer's input and initial states; those of its parameters are added to the network's.
@@ -57,6 +60,17 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
                     b_y: self.vector(Role::ReadoutBias, reverse).expect("a readout has a bias"),
                     activation: feedback.activation,
                 }),
+                norm: self.recurrent.norm.map(|norm| {
+                    let gain = |role| self.vector(role, reverse).expect("a normalised layer has gains");
+                    let cell = self.vector(Role::CellGain, reverse);
+                    Norm {
+                        epsilon: R::from_f64(f64::from(norm.epsilon)),
+                        gain_ih: gain(Role::InputGain),
+                        gain_hh: gain(Role::RecurrentGain),
+                        cell: cell.map(|gain| (gain, self.vector(Role::CellBias, reverse))),
+                    }
+                }),
+                noise: self.noise(reverse),
             },
         }
     }
@@ -99,6 +113,41 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         }
     }
 
+    /// The noise of the forward or reverse scan.
+    fn noise(&self, reverse: bool) -> StepNoise {
+        let stream = self.dropout.map(|dropout| MaskStream {
+            seed: dropout.seed,
+            batch: dropout.batch,
+            layer: self.layer.index,
+            owner: self.layer.owner,
+            reverse,
+        });
+        StepNoise { rates: self.recurrent.noise, stream }
+    }
+
+    /// DropConnect: the mask of the recurrent weights of each scan that has one.
+    fn weight_masks(&self) -> Vec<(&'a str, ArrayD<R>)> {
+        let masks = self.recurrent.direction.scans().iter().filter_map(|&reverse| {
+            let spec = self.layer.find(Role::RecurrentWeight, reverse)?;
+            let mask = self.noise(reverse).weight_mask((spec.shape[0], spec.shape[1]))?;
+            Some((spec.name.as_str(), mask.into_dyn()))
+        });
+        masks.collect()
+    }
+
+    /// The layer's parameters after DropConnect, if the pass drops any.
+    fn dropped(&self) -> Option<Tensors<R>> {
+        let masks = self.weight_masks();
+        let mut own = Tensors::new();
+        for spec in self.layer.parameters.iter().filter(|_| !masks.is_empty()) {
+            own.insert(spec.name.clone(), self.parameters[&spec.name].clone());
+        }
+        for (name, mask) in &masks {
+            own.insert((*name).into(), &self.parameters[*name] * mask);
+        }
+        (!masks.is_empty()).then_some(own)
+    }
+
     /// Runs one scan per direction.
     pub(crate) fn forward(
         &self,
@@ -106,11 +155,13 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         initial: &LayerState<R>,
         lengths: Option<&[usize]>,
     ) -> Vec<Forward<R>> {
+        let dropped = self.dropped();
+        let own = RecurrentLayer { parameters: dropped.as_ref().unwrap_or(self.parameters), ..*self };
         let scans = self.recurrent.direction.scans().iter().enumerate();
         scans
             .map(|(d, &reverse)| {
                 let initial = initial.direction(self.recurrent, d);
-                scan::forward(input, &self.weights(reverse), &initial, lengths, reverse)
+                scan::forward(input, &own.weights(reverse), &initial, lengths, reverse)
             })
             .collect()
     }
@@ -135,6 +186,8 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         d_final: &LayerState<R>,
         gradients: &mut Tensors<R>,
     ) -> LayerBackward<R> {
+        let (dropped, masks) = (self.dropped(), self.weight_masks());
+        let own = RecurrentLayer { parameters: dropped.as_ref().unwrap_or(self.parameters), ..*self };
         let width = self.recurrent.scan_width();
         let mut d_input = Array3::zeros(input.dim());
         let mut d_initial = Vec::new();
@@ -145,7 +198,11 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
             };
             let final_states = d_final.direction(self.recurrent, d);
             let cotangents = Cotangents { output, final_states: Some(&final_states) };
-            let back = scan::backward(input, &self.weights(forward.reverse), forward, &cotangents);
+            let mut back = scan::backward(input, &own.weights(forward.reverse), forward, &cotangents);
+            let name = self.layer.find(Role::RecurrentWeight, forward.reverse).map(|spec| spec.name.as_str());
+            if let Some((_, mask)) = masks.iter().find(|(of, _)| Some(*of) == name) {
+                back.d_w_hh = (back.d_w_hh.into_dyn() * mask).into_dimensionality().expect("it is a matrix");
+            }
             let mut add = |role, gradient: Option<ArrayD<R>>| {
                 add_gradient(gradients, self.layer, (role, forward.reverse), gradient);
             };
@@ -155,6 +212,13 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
             add(Role::InputBias, Some(back.d_b_ih.into_dyn()));
             add(Role::RecurrentBias, Some(back.d_b_hh.into_dyn()));
             add(Role::Peephole, back.d_peephole.map(|d| d.into_dyn()));
+            if let Some(norm) = back.norm {
+                add(Role::InputGain, Some(norm.d_gain_ih.into_dyn()));
+                add(Role::RecurrentGain, Some(norm.d_gain_hh.into_dyn()));
+                let (gain, bias) = norm.cell.unzip();
+                add(Role::CellGain, gain.map(|d| d.into_dyn()));
+                add(Role::CellBias, bias.map(|d| d.into_dyn()));
+            }
             add(Role::SkipWeight, matrix(back.d_w_sh));
             add(Role::FeedbackWeight, matrix(back.d_w_yh));
             let readout = if self.recurrent.projection.is_some() {

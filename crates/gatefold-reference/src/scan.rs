@@ -7,10 +7,12 @@
 //! GRU with reset after the product a fourth. `L` counts lanes, `G` gates, `R` is the width of h (`H` without a
 //! projection), `O` that of a readout that feeds back.
 
+mod dressed;
 pub mod kernel;
 mod sequence;
 mod step;
 
+pub use dressed::{MaskStream, Masks, Norm, NormGradients, StepNoise, product_backward};
 pub use sequence::{Backward, Cotangents, Forward, States, StepTape, backward, forward};
 pub use step::{
     ReadoutBackward, StepBackward, StepCotangents, StepForward, StepInput, StepSaved, feedback_backward,
@@ -20,6 +22,7 @@ pub use step::{
 use crate::Real;
 use crate::cells::{Gating, lanes, recurrent_lane};
 use crate::linear::matmul_bt;
+use crate::norm::normalise_gates;
 use gatefold_model::{Activation, Cell, GruCell, Reset};
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut2, CowArray, Ix2, s};
 
@@ -42,6 +45,10 @@ pub struct Recurrence<'a, R> {
     pub dilation: usize,
     /// The readout that feeds back into the next step.
     pub feedback: Option<Feedback<'a, R>>,
+    /// Layer normalisation.
+    pub norm: Option<Norm<'a, R>>,
+    /// Random masks, or in inference what takes their place.
+    pub noise: StepNoise,
 }
 
 /// A recurrence from `h(t-k)`.
@@ -91,6 +98,8 @@ impl<'a, R: Real> Recurrence<'a, R> {
             skip: None,
             dilation: 1,
             feedback: None,
+            norm: None,
+            noise: StepNoise::default(),
         }
     }
 
@@ -166,12 +175,16 @@ impl Part {
 }
 
 /// The input's part of all steps' pre-activations with both biases, `[T, B, L H]`: `x W_ih^T + b_ih` in the gates' own
-/// lanes, `b_hh` in those of the recurrent part.
+/// lanes, `b_hh` in those of the recurrent part. With layer normalisation, the product is normalised first.
 pub fn project_input<R: Real>(input: ArrayView3<R>, weights: &Weights<R>) -> Array3<R> {
     let (steps, batch, _) = input.dim();
     let Recurrence { cell, .. } = weights.recurrence;
     let mut pre_x = Array2::zeros((steps * batch, lanes(&cell) * weights.recurrence.hidden()));
-    Part::Input.add(&cell, matmul_bt(flat(&input).view(), weights.w_ih).view(), pre_x.view_mut());
+    let mut product = matmul_bt(flat(&input).view(), weights.w_ih);
+    if let Some(norm) = &weights.recurrence.norm {
+        product = normalise_gates(&cell, product.view(), norm.epsilon) * &norm.gain_ih;
+    }
+    Part::Input.add(&cell, product.view(), pre_x.view_mut());
     for (part, bias) in [(Part::Input, weights.b_ih), (Part::Recurrent, weights.b_hh)] {
         if let Some(bias) = bias {
             let rows = bias.broadcast((steps * batch, bias.len())).expect("a row fits every row");

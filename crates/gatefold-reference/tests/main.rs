@@ -3,8 +3,10 @@
 mod common;
 mod conformance;
 mod dilation;
+mod dressed_gradients;
 mod gradients;
 mod network_gradients;
+mod papers;
 mod properties;
 mod pytorch;
 mod recurrent_gradients;

@@ -263,12 +263,15 @@ pub(super) fn reset(
     reset.iter_mut().zip(h_prev).for_each(|(reset, h)| *reset *= h);
 }
 
+/// The factors of the candidate, `mask`, are `None` without a mask.
+#[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
 pub(super) fn forward(
     set: Instructions,
     cell: &GruCell,
     bound: Option<f32>,
     lanes: &mut [f32],
     h_prev: &[f32],
+    mask: Option<&[f32]>,
     h: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -286,6 +289,7 @@ pub(super) fn forward(
     apply(set, cell.activations.gate, y);
     h.copy_from_slice(a_n);
     apply(set, cell.activations.candidate, h);
+    multiply(h, mask);
     functions::mix(set, h, y, h_prev);
 }
 
@@ -296,7 +300,7 @@ pub(super) fn backward(
     bound: Option<f32>,
     lanes: &mut [f32],
     h_prev: &[f32],
-    d_h: &[f32],
+    (d_h, mask): (&[f32], Option<&[f32]>),
     d_prev: &mut [f32],
     scratch: &mut [f32],
 ) {
@@ -308,7 +312,7 @@ pub(super) fn backward(
     z.copy_from_slice(a_z);
     apply(set, cell.activations.gate, z);
     for k in 0..hidden {
-        d[k] = d_h[k] * (h_prev[k] - n[k]);
+        d[k] = d_h[k] * (h_prev[k] - mask.map_or(n[k], |mask| mask[k] * n[k]));
         d_prev[k] += d_h[k] * z[k];
     }
     times_slope(set, cell.activations.gate, a_z, z, d);
@@ -317,6 +321,7 @@ pub(super) fn backward(
     for k in 0..hidden {
         d[k] = d_h[k] * (1.0 - z[k]);
     }
+    multiply(d, mask);
     times_slope(set, cell.activations.candidate, a_n, n, d);
     times_clip_slope(bound, a_n, d);
     a_n.copy_from_slice(d);
@@ -330,6 +335,13 @@ pub(super) fn backward(
         times_slope(set, cell.activations.gate, a_r, r, d);
         times_clip_slope(bound, a_r, d);
         a_r.copy_from_slice(d);
+    }
+}
+
+/// `x *= factors`, if there are any.
+pub(super) fn multiply(x: &mut [f32], factors: Option<&[f32]>) {
+    if let Some(factors) = factors {
+        x.iter_mut().zip(factors).for_each(|(x, factor)| *x *= factor);
     }
 }
 

@@ -92,7 +92,7 @@ impl WithSimd for PlainBackward<'_> {
 }
 
 /// The gates from their clipped pre-activations; a coupled gate is 1 minus the other.
-fn gates(set: Instructions, cell: &LstmCell, [a_i, a_f, a_g]: [&[f32]; 3], [i, f, g]: [&mut [f32]; 3]) {
+pub(super) fn gates(set: Instructions, cell: &LstmCell, [a_i, a_f, a_g]: [&[f32]; 3], [i, f, g]: [&mut [f32]; 3]) {
     let complement = |of: &[f32], to: &mut [f32]| to.iter_mut().zip(of).for_each(|(to, of)| *to = 1.0 - of);
     let activated = |a: &[f32], to: &mut [f32]| {
         to.copy_from_slice(a);
@@ -226,6 +226,6 @@ pub(super) fn backward(
 }
 
 /// `to -= from`, and zeros in `from`.
-fn hand_over(from: &mut [f32], to: &mut [f32]) {
+pub(super) fn hand_over(from: &mut [f32], to: &mut [f32]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to -= std::mem::take(from));
 }

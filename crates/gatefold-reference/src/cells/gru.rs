@@ -10,7 +10,7 @@
 //! h = (1 - z) n + z h_prev
 //! ```
 //!
-//! A clip bounds the terms in brackets.
+//! A clip bounds the terms in brackets. A mask multiplies `n` in `h` (Semeniuta et al. 2016).
 
 use super::Gating;
 use crate::Real;
@@ -29,11 +29,12 @@ pub fn after_forward<R: Real>(
     functions: GruActivations,
     pre: [R; LANES_AFTER],
     h_prev: R,
+    mask: R,
 ) -> ([R; LANES_AFTER], R) {
     let [a_r, a_z, a_n, b_n] = pre;
     let (r, z) = (gating.kept(functions.gate, a_r), gating.kept(functions.gate, a_z));
     let n = gating.kept(functions.candidate, a_n + gating.value(functions.gate, r) * b_n);
-    let h = mix(gating.value(functions.gate, z), gating.value(functions.candidate, n), h_prev);
+    let h = mix(gating.value(functions.gate, z), mask * gating.value(functions.candidate, n), h_prev);
     ([r, z, n, b_n], h)
 }
 
@@ -50,9 +51,10 @@ pub fn after_backward<R: Real>(
     saved: [R; LANES_AFTER],
     h_prev: R,
     d_h: R,
+    mask: R,
 ) -> ([R; LANES_AFTER], R) {
     let [r, z, n, b_n] = saved;
-    let (d_z, d_n, d_h_prev) = update_backward(gating, functions, (z, n), h_prev, d_h);
+    let (d_z, d_n, d_h_prev) = update_backward(gating, functions, (z, n), h_prev, d_h, mask);
     let d_r = d_n * b_n * gating.slope(functions.gate, r);
     ([d_r, d_z, d_n, d_n * gating.value(functions.gate, r)], d_h_prev)
 }
@@ -75,7 +77,7 @@ pub fn update_forward<R: Real>(
     ((z, n), h)
 }
 
-/// The chain rule through [`update_forward`]: `d_a_z`, `d_a_n`, and the part of `h_prev`'s cotangent that bypasses all
+/// The chain rule through [`update_forward`], with the candidate multiplied by `mask`: `d_a_z`, `d_a_n`, and the part of `h_prev`'s cotangent that bypasses all
 /// weights.
 ///
 /// ```text
@@ -87,10 +89,11 @@ pub fn update_backward<R: Real>(
     (kept_z, kept_n): (R, R),
     h_prev: R,
     d_h: R,
+    mask: R,
 ) -> (R, R, R) {
-    let (z, n) = (gating.value(functions.gate, kept_z), gating.value(functions.candidate, kept_n));
+    let (z, n) = (gating.value(functions.gate, kept_z), mask * gating.value(functions.candidate, kept_n));
     let d_z = d_h * (h_prev - n) * gating.slope(functions.gate, kept_z);
-    let d_n = d_h * (R::ONE - z) * gating.slope(functions.candidate, kept_n);
+    let d_n = d_h * (R::ONE - z) * mask * gating.slope(functions.candidate, kept_n);
     (d_z, d_n, d_h * z)
 }
 
@@ -152,16 +155,20 @@ mod tests {
                     let cell = Cell::Gru(GruCell { activations, reset: Reset::After });
                     let gating = Gating::new(&cell, clip);
                     let at = [0.3, -0.8, 1.1, 0.5, -0.6];
-                    let after =
-                        |x: &[f64]| after_forward(gating, activations, [x[0], x[1], x[2], x[3]], x[4]);
-                    let (d_pre, d_h) = after_backward(gating, activations, after(&at).0, at[4], weight_h);
-                    let found = [&d_pre[..], &[d_h]].concat();
-                    check("after", &at, &found, |x| weight_h * after(x).1);
+                    for mask in [1.0, 1.25, 0.0] {
+                        let after = |x: &[f64]| {
+                            after_forward(gating, activations, [x[0], x[1], x[2], x[3]], x[4], mask)
+                        };
+                        let (d_pre, d_h) =
+                            after_backward(gating, activations, after(&at).0, at[4], weight_h, mask);
+                        let found = [&d_pre[..], &[d_h]].concat();
+                        check("after", &at, &found, |x| weight_h * after(x).1);
+                    }
 
                     let at = [-0.8, 0.4, -0.6];
                     let update = |x: &[f64]| update_forward(gating, activations, (x[0], x[1]), x[2]);
                     let (d_z, d_n, d_h) =
-                        update_backward(gating, activations, update(&at).0, at[2], weight_h);
+                        update_backward(gating, activations, update(&at).0, at[2], weight_h, 1.0);
                     check("update", &at, &[d_z, d_n, d_h], |x| weight_h * update(x).1);
 
                     let at = [0.3, -0.6];

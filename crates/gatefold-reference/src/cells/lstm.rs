@@ -10,7 +10,8 @@
 //! ```
 //!
 //! The terms with `p` belong to peepholes (Gers and Schmidhuber 2000); a clip bounds the terms in brackets. Coupled
-//! gates: `f = 1 - i` or `i = 1 - f`. Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000.
+//! gates: `f = 1 - i` or `i = 1 - f`. A mask multiplies `g` (Semeniuta et al. 2016), and with layer normalisation the
+//! output sees the normalised `c` instead of `c`: [`output`] takes it as `shown`. Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000.
 
 use super::Gating;
 use crate::Real;
@@ -68,6 +69,19 @@ pub fn cell_forward<R: Real>(
     peephole: Peephole<R>,
     c_prev: R,
 ) -> CellForward<R> {
+    let (saved, c) = gates_forward(gating, cell, pre, peephole, c_prev, R::ONE);
+    CellForward { saved, c, h: output(gating, cell, saved, c) }
+}
+
+/// The numbers kept for the gates, and the cell state; `mask` multiplies the candidate.
+pub fn gates_forward<R: Real>(
+    gating: Gating<R>,
+    cell: &LstmCell,
+    pre: Gates<R>,
+    peephole: Peephole<R>,
+    c_prev: R,
+    mask: R,
+) -> (Gates<R>, R) {
     let [a_i, a_f, a_g, a_o] = pre;
     let [p_i, p_f, p_o] = peephole;
     let mut saved = [
@@ -76,11 +90,9 @@ pub fn cell_forward<R: Real>(
         gating.kept(cell.activations.candidate, a_g),
         R::ZERO, // the output gate waits for c
     ];
-    let [i, f, g, _] = gates(gating, cell, saved);
-    let sum = f * c_prev + i * g;
-    let c = if cell.squashed { sigmoid(sum) } else { sum };
+    let c = state(gating, cell, saved, c_prev, mask);
     saved[LstmGate::Output as usize] = gating.kept(cell.activations.gate, a_o + p_o * c);
-    let [.., o] = gates(gating, cell, saved);
+    let [i, f, ..] = gates(gating, cell, saved);
     if let Some(coupling) = cell.coupling {
         let (left_out, value) = match coupling {
             Coupling::Input => (LstmGate::Forget, f),
@@ -88,7 +100,26 @@ pub fn cell_forward<R: Real>(
         };
         saved[left_out as usize] = if gating.keeps_pre { R::ZERO } else { value };
     }
-    CellForward { saved, c, h: o * apply(cell.activations.output, c) }
+    (saved, c)
+}
+
+/// The cell state after the step, from the numbers kept.
+pub fn state<R: Real>(gating: Gating<R>, cell: &LstmCell, saved: Gates<R>, c_prev: R, mask: R) -> R {
+    let [i, f, g, _] = gates(gating, cell, saved);
+    let sum = f * c_prev + i * (mask * g);
+    if cell.squashed { sigmoid(sum) } else { sum }
+}
+
+/// The output, from the numbers kept and the cell state as it is shown.
+pub fn output<R: Real>(gating: Gating<R>, cell: &LstmCell, saved: Gates<R>, shown: R) -> R {
+    let [.., o] = gates(gating, cell, saved);
+    o * apply(cell.activations.output, shown)
+}
+
+/// The cotangent of the cell state as it is shown, through [`output`]: `d_h o u'(shown)`.
+pub fn output_backward<R: Real>(gating: Gating<R>, cell: &LstmCell, saved: Gates<R>, shown: R, d_h: R) -> R {
+    let [.., o] = gates(gating, cell, saved);
+    d_h * o * slope(cell.activations.output, shown)
 }
 
 /// The chain rule through [`cell_forward`].
@@ -113,12 +144,29 @@ pub fn cell_backward<R: Real>(
     d_h: R,
     d_c: R,
 ) -> CellBackward<R> {
-    let [i, f, g, o] = gates(gating, cell, saved);
+    let d_c = d_c + output_backward(gating, cell, saved, c, d_h);
+    gates_backward(gating, cell, saved, peephole, (c_prev, c, c), R::ONE, d_h, d_c)
+}
+
+/// The chain rule through [`gates_forward`] and the output gate; `d_c` has its part through [`output`] already.
+#[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
+pub fn gates_backward<R: Real>(
+    gating: Gating<R>,
+    cell: &LstmCell,
+    saved: Gates<R>,
+    peephole: Peephole<R>,
+    (c_prev, c, shown): (R, R, R),
+    mask: R,
+    d_h: R,
+    d_c: R,
+) -> CellBackward<R> {
+    let [i, f, g, _] = gates(gating, cell, saved);
+    let g = mask * g;
     let [p_i, p_f, p_o] = peephole;
     let functions = cell.activations;
     let slope_of = |gate: LstmGate, function| gating.slope(function, saved[gate as usize]);
-    let d_o = d_h * apply(functions.output, c) * slope_of(LstmGate::Output, functions.gate);
-    let mut d_c = d_c + d_h * o * slope(functions.output, c) + d_o * p_o;
+    let d_o = d_h * apply(functions.output, shown) * slope_of(LstmGate::Output, functions.gate);
+    let mut d_c = d_c + d_o * p_o;
     if cell.squashed {
         d_c = d_c * c * (R::ONE - c);
     }
@@ -128,7 +176,7 @@ pub fn cell_backward<R: Real>(
         Some(Coupling::Input) => (through(d_c * (g - c_prev), LstmGate::Input), R::ZERO),
         Some(Coupling::Forget) => (R::ZERO, through(d_c * (c_prev - g), LstmGate::Forget)),
     };
-    let d_g = d_c * i * slope_of(LstmGate::Cell, functions.candidate);
+    let d_g = d_c * i * mask * slope_of(LstmGate::Cell, functions.candidate);
     CellBackward { d_pre: [d_i, d_f, d_g, d_o], d_c_prev: d_c * f + d_i * p_i + d_f * p_f }
 }
 

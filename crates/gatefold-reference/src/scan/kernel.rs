@@ -113,7 +113,7 @@ pub fn step_forward<R: Real>(stage: Stage, clip: Option<R>, input: &StageInput<R
                 Stage::Cell(Cell::Gru(cell)) => {
                     assert_eq!(cell.reset, Reset::After, "reset before the product has two stages");
                     let (saved, h) =
-                        gru::after_forward(gating, cell.activations, std::array::from_fn(pre), h_prev);
+                        gru::after_forward(gating, cell.activations, std::array::from_fn(pre), h_prev, R::ONE);
                     (saved.to_vec(), h)
                 }
                 Stage::Reset(cell) => {
@@ -219,14 +219,14 @@ pub fn step_backward<R: Real>(
                 Stage::Cell(Cell::Gru(cell)) => {
                     let lanes = std::array::from_fn(saved);
                     let (d_pre, past) =
-                        gru::after_backward(gating, cell.activations, lanes, h_prev, d_h + carry);
+                        gru::after_backward(gating, cell.activations, lanes, h_prev, d_h + carry, R::ONE);
                     out.carry[k] = past;
                     d_pre.to_vec()
                 }
                 Stage::Update(cell) => {
                     let lanes = (saved(1), saved(2));
                     let (d_z, d_n, past) =
-                        gru::update_backward(gating, cell.activations, lanes, h_prev, d_h + carry);
+                        gru::update_backward(gating, cell.activations, lanes, h_prev, d_h + carry, R::ONE);
                     (out.carry[k], out.inner[k]) = (past, d_n);
                     vec![saved(0), d_z, d_n, R::ZERO]
                 }

@@ -1,12 +1,13 @@
 //! Whole sequences of steps in one direction.
 
 use super::{
-    Part, Recurrence, StepBackward, StepCotangents, StepForward, StepInput, StepSaved, Weights,
-    feedback_backward, initial_backward, project_input, skip_backward, step_backward, step_forward,
+    Masks, NormGradients, Part, Recurrence, StepBackward, StepCotangents, StepForward, StepInput, StepSaved, Weights,
+    feedback_backward, product_backward, project_input, skip_backward, step_backward, step_forward,
 };
 use crate::Real;
 use crate::cells::lstm::PEEPHOLE_GATES;
-use crate::linear::{column_sum, matmul, matmul_at};
+use crate::linear::{column_sum, matmul, matmul_at, matmul_bt};
+use crate::norm::{normalise_gates, normalise_gates_backward};
 use gatefold_model::GruGate;
 use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Zip, s};
 
@@ -61,6 +62,8 @@ pub struct StepTape<R> {
     pub before: States<R>,
     /// Whether each row takes the step.
     pub active: Vec<bool>,
+    /// The masks of the step.
+    pub masks: Masks<R>,
     /// The results of the step.
     pub step: StepForward<R>,
 }
@@ -107,6 +110,7 @@ pub fn forward<R: Real>(
     for t in order(steps, reverse) {
         let active: Vec<bool> =
             (0..batch).map(|row| lengths.is_none_or(|lengths| t < lengths[row])).collect();
+        let masks = recurrence.noise.masks(t, batch, recurrence);
         let step = step_forward(
             recurrence,
             &StepInput {
@@ -116,6 +120,7 @@ pub fn forward<R: Real>(
                 h_skip: recurrence.skip.map(|_| states.oldest()),
                 y_prev: states.y.as_ref().map(|y| y.view()),
                 active: Some(&active),
+                masks: Some(&masks),
             },
         );
         let c = states.c.as_ref().zip(step.c.as_ref()).map(|(states, c)| shifted(states, c, &active));
@@ -124,7 +129,7 @@ pub fn forward<R: Real>(
         for row in (0..batch).filter(|&row| active[row]) {
             output.slice_mut(s![t, row, ..]).assign(&shown.row(row));
         }
-        tapes.push(StepTape { before: states, active, step });
+        tapes.push(StepTape { before: states, active, masks, step });
         states = after;
     }
     if reverse {
@@ -171,6 +176,8 @@ pub struct Backward<R> {
     pub d_b_hh: Array1<R>,
     /// `[3 H]`
     pub d_peephole: Option<Array1<R>>,
+    /// Those of layer normalisation.
+    pub norm: Option<NormGradients<R>>,
     /// `[G H, R]`
     pub d_w_sh: Option<Array2<R>>,
     /// `[G H, O]`
@@ -228,6 +235,7 @@ pub fn backward<R: Real>(
                 c: tape.step.c.as_ref().map(|c| c.view()),
                 cell: Some(tape.step.cell.view()),
                 active: Some(&tape.active),
+                masks: Some(&tape.masks),
             },
             &StepCotangents {
                 d_h: d_h.view(),
@@ -251,7 +259,9 @@ fn before<R: Real>(
     tape: &StepTape<R>,
     back: StepBackward<R>,
 ) -> States<R> {
-    let d_prev = &back.d_h_prev + &initial_backward(recurrence, back.d_pre.view());
+    let through =
+        product_backward(recurrence, tape.before.recurs(recurrence), &tape.masks, back.d_pre.view());
+    let d_prev = &back.d_h_prev + &through.d_h;
     let read = if recurrence.skip.is_some() { d_after.h.dim().0 - 1 } else { 0 };
     let mut h = unshifted(&d_after.h, &d_prev, read, &tape.active);
     if recurrence.skip.is_some() {
@@ -297,6 +307,7 @@ impl<R: Real> Backward<R> {
             d_b_ih: Array1::zeros(rows),
             d_b_hh: Array1::zeros(rows),
             d_peephole: recurrence.peephole.map(|p| Array1::zeros(p.len())),
+            norm: recurrence.norm.map(|norm| NormGradients::zeros(rows, norm.cell.map(|_| hidden))),
             d_w_sh: recurrence.skip.map(|skip| zeros(skip.w_sh)),
             d_w_yh: recurrence.feedback.map(|feedback| zeros(feedback.w_yh)),
             d_readout: recurrence.projection.or(recurrence.feedback.map(|feedback| feedback.w_hy)).map(zeros),
@@ -315,12 +326,11 @@ impl<R: Real> Backward<R> {
         tape: &StepTape<R>,
         back: &StepBackward<R>,
     ) {
-        let Recurrence { cell, .. } = weights.recurrence;
+        let Recurrence { cell, norm, .. } = weights.recurrence;
         let hidden = weights.recurrence.hidden();
-        let d_x = Part::Input.of(&cell, back.d_pre.view());
+        let mut d_x = Part::Input.of(&cell, back.d_pre.view());
         let d_r = Part::Recurrent.of(&cell, back.d_pre.view());
         self.d_pre.index_axis_mut(Axis(0), t).assign(&back.d_pre);
-        self.d_input.index_axis_mut(Axis(0), t).assign(&matmul(d_x.view(), weights.w_ih));
         self.d_b_ih += &column_sum(d_x.view());
         self.d_b_hh += &column_sum(d_r.view());
         // Padded steps may hold anything: their d_x is zero, but zero times NaN would not be.
@@ -328,8 +338,25 @@ impl<R: Real> Backward<R> {
         for row in (0..x.nrows()).filter(|&row| !tape.active[row]) {
             x.row_mut(row).fill(R::ZERO);
         }
+        let through =
+            product_backward(
+            &weights.recurrence,
+            tape.before.recurs(&weights.recurrence),
+            &tape.masks,
+            back.d_pre.view(),
+        );
+        if let (Some(norm), Some(sums)) = (norm, &mut self.norm) {
+            let product = matmul_bt(x.view(), weights.w_ih);
+            let normal = normalise_gates(&cell, product.view(), norm.epsilon);
+            sums.d_gain_ih += &column_sum((&normal * &d_x).view());
+            let d_normal = d_x * &norm.gain_ih;
+            d_x = normalise_gates_backward(&cell, product.view(), norm.epsilon, d_normal.view());
+            sums.d_gain_hh += &through.d_gain_hh.expect("it is normalised");
+            sums.add_cell(back.norm.as_ref());
+        }
+        self.d_input.index_axis_mut(Axis(0), t).assign(&matmul(d_x.view(), weights.w_ih));
         self.d_w_ih += &matmul_at(d_x.view(), x.view());
-        let mut d_w_hh = matmul_at(d_r.view(), tape.before.recurs(&weights.recurrence));
+        let mut d_w_hh = matmul_at(through.d_product.view(), through.read.view());
         if let Some(reset_h) = &tape.step.reset_h {
             let new = GruGate::New as usize * hidden..;
             d_w_hh.slice_mut(s![new.clone(), ..]).assign(&matmul_at(d_r.slice(s![.., new]), reset_h.view()));
@@ -348,7 +375,7 @@ impl<R: Real> Backward<R> {
             }
         }
         if let (Some(d_peephole), Some(c_prev), Some(c)) =
-            (&mut self.d_peephole, tape.before.c_recurs(), &tape.step.c)
+            (&mut self.d_peephole, tape.before.c_recurs(), &tape.step.new_c)
         {
             for (block, gate) in PEEPHOLE_GATES.into_iter().enumerate() {
                 let seen = if gate == gatefold_model::LstmGate::Output { c.view() } else { c_prev };

@@ -1,6 +1,7 @@
 //! One step of one direction, forward and backward, in all rows.
 
-use super::{Feedback, Part, Recurrence};
+use super::dressed::{self, NormGradients};
+use super::{Feedback, Masks, Part, Recurrence};
 use crate::Real;
 use crate::activation;
 use crate::cells::{gru, lanes, lstm, rnn};
@@ -23,6 +24,8 @@ pub struct StepInput<'a, R> {
     pub y_prev: Option<ArrayView2<'a, R>>,
     /// Whether each row takes this step, or has ended (in reverse, not begun yet); `None` means that all do.
     pub active: Option<&'a [bool]>,
+    /// The step's masks.
+    pub masks: Option<&'a Masks<R>>,
 }
 
 /// All intermediates of one step forward. A row that is not active keeps its states, and is zero everywhere else.
@@ -37,6 +40,8 @@ pub struct StepForward<R> {
     pub reset_h: Option<Array2<R>>,
     /// `[B, H]`, an LSTM's cell state after the step.
     pub c: Option<Array2<R>>,
+    /// `[B, H]`, that state before zoneout.
+    pub new_c: Option<Array2<R>>,
     /// `[B, H]`, the cell's output, before a projection.
     pub cell: Array2<R>,
     /// `[B, R]`, h: the cell's output, projected if there is a projection.
@@ -45,7 +50,7 @@ pub struct StepForward<R> {
     pub y: Option<Array2<R>>,
 }
 
-fn is_active(active: Option<&[bool]>, row: usize) -> bool {
+pub(super) fn is_active(active: Option<&[bool]>, row: usize) -> bool {
     active.is_none_or(|active| active[row])
 }
 
@@ -70,17 +75,17 @@ fn split_rows<R: Real>(values: &Array2<R>, active: Option<&[bool]>) -> (Array2<R
 }
 
 /// A unit's lanes.
-fn unit_lanes<R: Real, const L: usize>(values: &Array2<R>, row: usize, unit: usize, hidden: usize) -> [R; L] {
+pub(super) fn unit_lanes<R: Real, const L: usize>(values: &Array2<R>, row: usize, unit: usize, hidden: usize) -> [R; L] {
     std::array::from_fn(|lane| values[[row, lane * hidden + unit]])
 }
 
-fn set_unit_lanes<R: Real>(values: &mut Array2<R>, row: usize, unit: usize, hidden: usize, lanes: &[R]) {
+pub(super) fn set_unit_lanes<R: Real>(values: &mut Array2<R>, row: usize, unit: usize, hidden: usize, lanes: &[R]) {
     for (lane, &value) in lanes.iter().enumerate() {
         values[[row, lane * hidden + unit]] = value;
     }
 }
 
-fn unit_peephole<R: Real>(peephole: Option<ArrayView1<R>>, unit: usize, hidden: usize) -> lstm::Peephole<R> {
+pub(super) fn unit_peephole<R: Real>(peephole: Option<ArrayView1<R>>, unit: usize, hidden: usize) -> lstm::Peephole<R> {
     peephole.map_or([R::ZERO; 3], |p| std::array::from_fn(|block| p[block * hidden + unit]))
 }
 
@@ -98,7 +103,7 @@ pub fn step_forward<R: Real>(recurrence: &Recurrence<R>, input: &StepInput<R>) -
     if let (Some(skip), Some(h_skip)) = (recurrence.skip, input.h_skip) {
         Part::Recurrent.add(&cell, matmul_bt(h_skip, skip.w_sh).view(), pre.view_mut());
     }
-    let mut product = matmul_bt(input.h_prev, w_hh);
+    let mut product = dressed::recurrent_product(recurrence, input.h_prev, input.masks);
     let new = GruGate::New as usize * hidden..(GruGate::New as usize + 1) * hidden;
     if recurrence.resets_before() {
         product.slice_mut(s![.., new.clone()]).fill(R::ZERO);
@@ -109,6 +114,7 @@ pub fn step_forward<R: Real>(recurrence: &Recurrence<R>, input: &StepInput<R>) -
         saved: Array2::zeros(pre.dim()),
         reset_h: recurrence.resets_before().then(zeros),
         c: cell.has_state().then(zeros),
+        new_c: None,
         cell: zeros(),
         h: Array2::zeros((0, 0)),
         y: None,
@@ -125,7 +131,12 @@ pub fn step_forward<R: Real>(recurrence: &Recurrence<R>, input: &StepInput<R>) -
         let product = matmul_bt(reset_h.view(), w_hh.slice(s![new.clone(), ..]));
         step.pre.slice_mut(s![.., new]).zip_mut_with(&product, |sum, &part| *sum += part);
     }
-    cells_forward(recurrence, input, &mut step);
+    if recurrence.is_dressed() {
+        dressed::cells_forward(recurrence, input, &mut step);
+    } else {
+        cells_forward(recurrence, input, &mut step);
+        step.new_c = step.c.clone();
+    }
     keep_rows(&mut step.saved, input.active, None);
     keep_rows(&mut step.pre, input.active, None);
     keep_rows(&mut step.cell, input.active, None);
@@ -134,6 +145,9 @@ pub fn step_forward<R: Real>(recurrence: &Recurrence<R>, input: &StepInput<R>) -
     }
     if let Some(c) = &mut step.c {
         keep_rows(c, input.active, input.c_prev);
+    }
+    if let Some(c) = &mut step.new_c {
+        keep_rows(c, input.active, None);
     }
     step.h = match recurrence.projection {
         Some(projection) => readout_forward(step.cell.view(), projection, None, Activation::Identity),
@@ -172,7 +186,7 @@ fn cells_forward<R: Real>(recurrence: &Recurrence<R>, input: &StepInput<R>, step
                     let h_prev = input.h_prev[k];
                     if gru.reset == Reset::After {
                         let pre = unit_lanes(&step.pre, row, unit, hidden);
-                        let (saved, h) = gru::after_forward(gating, gru.activations, pre, h_prev);
+                        let (saved, h) = gru::after_forward(gating, gru.activations, pre, h_prev, R::ONE);
                         set_unit_lanes(&mut step.saved, row, unit, hidden, &saved);
                         step.cell[k] = h;
                     } else {
@@ -250,6 +264,8 @@ pub struct StepSaved<'a, R> {
     pub cell: Option<ArrayView2<'a, R>>,
     /// As in [`StepInput`].
     pub active: Option<&'a [bool]>,
+    /// As in [`StepInput`].
+    pub masks: Option<&'a Masks<R>>,
 }
 
 /// The cotangents known before a step runs backward.
@@ -287,6 +303,8 @@ pub struct StepBackward<R> {
     pub d_c_prev: Option<Array2<R>>,
     /// `[B, O]`, the cotangent passed to the previous step's readout in rows that are not active.
     pub d_y_prev: Option<Array2<R>>,
+    /// The gradients of a normalised cell state.
+    pub norm: Option<NormGradients<R>>,
 }
 
 /// One time step backward: `d_h = d_h + d_pre(t+1) W_hh + d_pre(t+k) W_sh`, `d_y = d_y + d_pre(t+1) W_yh`, then the
@@ -297,6 +315,7 @@ pub fn step_backward<R: Real>(
     cotangents: &StepCotangents<R>,
 ) -> StepBackward<R> {
     let (batch, hidden) = (kept.saved.nrows(), recurrence.hidden());
+    assert!(!recurrence.is_dressed() || cotangents.d_pre_next.is_none(), "it is included in d_h");
     let mut d_h = cotangents.d_h.to_owned();
     let mut d_y = cotangents.d_y.map(|d_y| d_y.to_owned());
     if let Some(d_pre) = cotangents.d_pre_next {
@@ -329,6 +348,11 @@ pub fn step_backward<R: Real>(
 
     let mut d_pre = Array2::zeros((batch, lanes(&recurrence.cell) * hidden));
     let mut d_c_prev = cotangents.d_c.map(|d_c| d_c.to_owned());
+    if recurrence.is_dressed() {
+        let carried = (&mut d_h_prev, &mut d_c_prev);
+        let norm = dressed::cells_backward(recurrence, kept, &d_cell, carried, &mut d_pre);
+        return StepBackward { d_h, d_y, readout, d_cell, d_pre, d_h_prev, d_c_prev, d_y_prev, norm };
+    }
     for row in (0..batch).filter(|&row| is_active(kept.active, row)) {
         for unit in 0..hidden {
             let carry = d_c_prev.as_mut().map(|d_c| &mut d_c[[row, unit]]);
@@ -342,7 +366,7 @@ pub fn step_backward<R: Real>(
     if recurrence.resets_before() {
         resets_backward(recurrence, kept, &mut d_pre, &mut d_h_prev);
     }
-    StepBackward { d_h, d_y, readout, d_cell, d_pre, d_h_prev, d_c_prev, d_y_prev }
+    StepBackward { d_h, d_y, readout, d_cell, d_pre, d_h_prev, d_c_prev, d_y_prev, norm: None }
 }
 
 /// The cotangents of a unit's lanes, and in a GRU the part of `h(t-1)`'s that bypasses all weights. An LSTM's `carry`
@@ -372,12 +396,13 @@ fn cell_backward<R: Real>(
         }
         Cell::Gru(gru) if gru.reset == Reset::After => {
             let lanes = std::array::from_fn(saved);
-            let (d_pre, past) = gru::after_backward(gating, gru.activations, lanes, kept.h_prev[k], d_h);
+            let (d_pre, past) = gru::after_backward(gating, gru.activations, lanes, kept.h_prev[k], d_h, R::ONE);
             (d_pre.to_vec(), Some(past))
         }
         Cell::Gru(gru) => {
             let lanes = (saved(GruGate::Update as usize), saved(GruGate::New as usize));
-            let (d_z, d_n, past) = gru::update_backward(gating, gru.activations, lanes, kept.h_prev[k], d_h);
+            let (d_z, d_n, past) =
+                gru::update_backward(gating, gru.activations, lanes, kept.h_prev[k], d_h, R::ONE);
             (vec![R::ZERO, d_z, d_n], Some(past))
         }
     }

@@ -32,7 +32,8 @@ pub fn write(path: impl AsRef<Path>, model: &Model, names: &[&str]) -> Result<()
 /// # Errors
 /// [`ModelError::Config`] names the layer and the option that PyTorch's modules lack: coupled gates, peepholes, other
 /// activations, clipping, a GRU that resets before the product, a reverse scan alone, summed directions, initial states
-/// other than zeros, skip connections, dilation, feedback. Also if `names` does not have one distinct name per module, or if the
+/// other than zeros, skip connections, dilation, feedback, layer normalisation, zoneout. Also if `names` does not have one
+/// distinct name per module, or if the
 /// parameters are not the network's.
 pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, ArrayD<f32>>, ModelError> {
     model.parameters.check(&model.config)?;
@@ -167,6 +168,8 @@ fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
         skip,
         dilation,
         feedback,
+        norm,
+        noise,
         ..
     } = *recurrent;
     let gates = match cell {
@@ -198,6 +201,9 @@ fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
         .or_else(|| skip.map(|k| format!("a skip connection from h(t-{k})")))
         .or_else(|| recurrent.is_dilated().then(|| format!("a dilation of {dilation}")))
         .or_else(|| feedback.map(|_| "feedback of its output".into()))
+        .or_else(|| norm.map(|_| "layer normalisation".into()))
+        // Other noise ends with training, and so leaves the weights as they are.
+        .or_else(|| noise.zones_out().then(|| "zoneout, which inference averages".into()))
         .or_else(|| {
             projection
                 .filter(|&width| width >= hidden)
