@@ -3,6 +3,7 @@
 
 mod cells;
 mod common;
+mod dressed;
 mod invariance;
 mod layers;
 mod reference;
