@@ -9,6 +9,19 @@
 //                              the state, or a part of dh
 //   const GIVES_INNER: bool    backward passes something to the next kernel of the step, for from_inner
 //
+//   const MASKED: bool         whether own.w multiplies the candidate; given by the file that has own_of
+//
+// A cell of one stage also gives what a step with layer normalisation asks for:
+//
+//   cell_state(saved, state_prev, own) -> f32       the state, from what was saved
+//   cell_output(saved, shown) -> f32                h from the state as it is shown, that is, normalised
+//   output_backward(saved, shown, dh) -> f32        the gradient with respect to it
+//   inner_backward(saved, h_prev, state_prev, state, shown, dh, carry, own) -> Grad
+//                                                   cell_backward, whose carry has that gradient already
+//   input_groups, recurrent_groups, of_input, of_recurrent, GROUP_LANES
+//                                                   sums of a slot's lanes over each of two groups that are normalised
+//                                                   together, numbers of the groups spread over the lanes, lanes of a group
+//
 // x is a unit's input part with its bias, r its recurrent part; own holds up to three numbers of the unit's own.
 // saved are the activated gates, or with KEEP_PRE the clipped pre-activations: the slopes then do not follow from the gates.
 // Backward replaces saved by the gradient with respect to the pre-activations.

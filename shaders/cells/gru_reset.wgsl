@@ -16,7 +16,7 @@ const GATE_RESET: u32 = 0u;
 const GATE_UPDATE: u32 = 1u;
 const GATE_NEW: u32 = 2u;
 
-fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec4<f32>) -> Stepped {
     let pre = x + r;
     let a_r = clipped(pre[GATE_RESET]);
     let a_z = clipped(pre[GATE_UPDATE]);
@@ -27,7 +27,7 @@ fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f3
 }
 
 fn cell_backward(
-    saved: Slot, h_prev: f32, state_prev: f32, state: f32, dh: f32, carry: f32, own: vec3<f32>,
+    saved: Slot, h_prev: f32, state_prev: f32, state: f32, dh: f32, carry: f32, own: vec4<f32>,
 ) -> Grad {
     let reset = restored(GATE, saved[GATE_RESET]);
     var d_pre = saved;

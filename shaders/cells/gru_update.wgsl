@@ -18,7 +18,7 @@ const GATE_RESET: u32 = 0u;
 const GATE_UPDATE: u32 = 1u;
 const GATE_NEW: u32 = 2u;
 
-fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec4<f32>) -> Stepped {
     let z = restored(GATE, x[GATE_UPDATE]);
     let a_n = clipped(x[GATE_NEW] + r);
     let n = apply(CANDIDATE, a_n);
@@ -28,7 +28,7 @@ fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f3
 }
 
 fn cell_backward(
-    saved: Slot, h_prev: f32, state_prev: f32, state: f32, dh: f32, carry: f32, own: vec3<f32>,
+    saved: Slot, h_prev: f32, state_prev: f32, state: f32, dh: f32, carry: f32, own: vec4<f32>,
 ) -> Grad {
     let z = restored(GATE, saved[GATE_UPDATE]);
     let n = restored(CANDIDATE, saved[GATE_NEW]);

@@ -3,7 +3,8 @@
 //   i, f, o = gate(x + r)     g = candidate(x + r)     c = f c(t-1) + i g     h = o output(c)
 //
 // With own numbers the gates see the cell (peepholes): own.x c(t-1) is added to i, own.y c(t-1) to f, own.z c to o.
-// COUPLED 1: f = 1 - i; 2: i = 1 - f. SQUASHED: c = sigmoid(f c(t-1) + i g).
+// COUPLED 1: f = 1 - i; 2: i = 1 - f. SQUASHED: c = sigmoid(f c(t-1) + i g). MASKED: own.w g in place of g in c.
+// Layer normalisation takes all gates together; h then comes from the normalised c.
 // The state is c. Saved for backward: i, f, g, o, or their pre-activations.
 // Mirror: gatefold-reference, cells::lstm.
 alias Product = Gates;
@@ -33,7 +34,59 @@ fn coupled(gates: Gates) -> Gates {
     return coupled;
 }
 
-fn cell_forward(x: Gates, r: Product, h_prev: f32, c_prev: f32, own: vec3<f32>) -> Stepped {
+fn next_state(gates: Gates, c_prev: f32, own: vec4<f32>) -> f32 {
+    var g = gates[GATE_CELL];
+    if MASKED {
+        g *= own.w;
+    }
+    let c = gates[GATE_FORGET] * c_prev + gates[GATE_INPUT] * g;
+    if SQUASHED {
+        return sigmoid(c);
+    }
+    return c;
+}
+
+fn restored_gates(saved: Slot) -> Gates {
+    return coupled(Gates(
+        restored(GATE, saved[GATE_INPUT]),
+        restored(GATE, saved[GATE_FORGET]),
+        restored(CANDIDATE, saved[GATE_CELL]),
+        restored(GATE, saved[GATE_OUTPUT]),
+    ));
+}
+
+fn cell_state(saved: Slot, c_prev: f32, own: vec4<f32>) -> f32 {
+    return next_state(restored_gates(saved), c_prev, own);
+}
+
+fn cell_output(saved: Slot, shown: f32) -> f32 {
+    return restored(GATE, saved[GATE_OUTPUT]) * apply(OUTPUT, shown);
+}
+
+fn output_backward(saved: Slot, shown: f32, dh: f32) -> f32 {
+    let slope = activation_slope(OUTPUT.code, OUTPUT.alpha, OUTPUT.beta, shown, apply(OUTPUT, shown));
+    return dh * restored(GATE, saved[GATE_OUTPUT]) * slope;
+}
+
+const GROUP_LANES = vec2<f32>(4.0, 1.0);
+
+fn input_groups(x: Slot) -> vec2<f32> {
+    return vec2(x[GATE_INPUT] + x[GATE_FORGET] + x[GATE_CELL] + x[GATE_OUTPUT], 0.0);
+}
+
+fn recurrent_groups(r: Slot) -> vec2<f32> {
+    return input_groups(r);
+}
+
+fn of_input(groups: vec2<f32>) -> Slot {
+    return Slot(groups.x);
+}
+
+fn of_recurrent(groups: vec2<f32>) -> Slot {
+    return Slot(groups.x);
+}
+
+fn cell_forward(x: Gates, r: Product, h_prev: f32, c_prev: f32, own: vec4<f32>) -> Stepped {
     var pre = x + r;
     if UNITS > 0u {
         pre[GATE_INPUT] += own.x * c_prev;
@@ -55,10 +108,7 @@ fn cell_forward(x: Gates, r: Product, h_prev: f32, c_prev: f32, own: vec3<f32>) 
         apply(CANDIDATE, pre[GATE_CELL]),
         0.0,
     ));
-    var c = gates[GATE_FORGET] * c_prev + gates[GATE_INPUT] * gates[GATE_CELL];
-    if SQUASHED {
-        c = sigmoid(c);
-    }
+    let c = next_state(gates, c_prev, own);
     if UNITS > 0u {
         pre[GATE_OUTPUT] += own.z * c;
     }
@@ -68,23 +118,28 @@ fn cell_forward(x: Gates, r: Product, h_prev: f32, c_prev: f32, own: vec3<f32>) 
 }
 
 fn cell_backward(
-    saved: Slot, h_prev: f32, c_prev: f32, c: f32, dh: f32, dc_next: f32, own: vec3<f32>,
+    saved: Slot, h_prev: f32, c_prev: f32, c: f32, dh: f32, dc_next: f32, own: vec4<f32>,
 ) -> Grad {
-    let gates = coupled(Gates(
-        restored(GATE, saved[GATE_INPUT]),
-        restored(GATE, saved[GATE_FORGET]),
-        restored(CANDIDATE, saved[GATE_CELL]),
-        restored(GATE, saved[GATE_OUTPUT]),
-    ));
-    let shown = apply(OUTPUT, c);
-    let d_pre_o = dh * shown * slope(GATE, saved[GATE_OUTPUT], gates[GATE_OUTPUT]);
-    var dc = dc_next
-        + dh * gates[GATE_OUTPUT] * activation_slope(OUTPUT.code, OUTPUT.alpha, OUTPUT.beta, c, shown);
+    return inner_backward(saved, h_prev, c_prev, c, c, dh, dc_next + output_backward(saved, c, dh), own);
+}
+
+fn inner_backward(
+    saved: Slot, h_prev: f32, c_prev: f32, c: f32, shown: f32, dh: f32, d_c: f32, own: vec4<f32>,
+) -> Grad {
+    var gates = restored_gates(saved);
+    let d_pre_o = dh * apply(OUTPUT, shown) * slope(GATE, saved[GATE_OUTPUT], gates[GATE_OUTPUT]);
+    var dc = d_c;
     if UNITS > 0u {
         dc += d_pre_o * own.z;
     }
     if SQUASHED {
         dc *= c * (1.0 - c);
+    }
+    let g = gates[GATE_CELL];
+    var d_g = dc * gates[GATE_INPUT];
+    if MASKED {
+        gates[GATE_CELL] *= own.w;
+        d_g *= own.w;
     }
     var d_i = dc * gates[GATE_CELL];
     var d_f = dc * c_prev;
@@ -99,7 +154,7 @@ fn cell_backward(
     let d_pre = Slot(
         d_i * slope(GATE, saved[GATE_INPUT], gates[GATE_INPUT]),
         d_f * slope(GATE, saved[GATE_FORGET], gates[GATE_FORGET]),
-        dc * gates[GATE_INPUT] * slope(CANDIDATE, saved[GATE_CELL], gates[GATE_CELL]),
+        d_g * slope(CANDIDATE, saved[GATE_CELL], g),
         d_pre_o,
     );
     var carry = dc * gates[GATE_FORGET];

@@ -11,7 +11,7 @@ const READS_GATES: bool = false;
 const HAS_STATE: bool = false;
 const CANDIDATE = Function(CANDIDATE_FUNCTION, CANDIDATE_ALPHA, CANDIDATE_BETA);
 
-fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec3<f32>) -> Stepped {
+fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec4<f32>) -> Stepped {
     let a = own.x + r;
     let p = apply(CANDIDATE, a);
     return Stepped(select(p, a, KEEP_PRE), p, 0.0);

@@ -1,6 +1,8 @@
 // scan/units: each unit's own numbers, [UNITS, H]. Joined with a kernel that declares units.
-fn own_of(unit: u32) -> vec3<f32> {
-    var own = vec3<f32>();
+const MASKED: bool = false;
+
+fn own_of(unit: u32) -> vec4<f32> {
+    var own = vec4<f32>();
     if UNITS > 0u {
         own.x = units[unit];
     }

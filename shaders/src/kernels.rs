@@ -98,6 +98,10 @@ pub enum KernelId {
     StepBackward,
     /// One time step backward, after a readout or a second stage of the same step.
     StepBackwardInner,
+    /// One time step forward after its product, a row at a time.
+    RowForward,
+    /// One time step backward before its product, a row at a time.
+    RowBackward,
     /// Many time steps forward.
     ScanForward,
     /// Many time steps backward.
@@ -202,6 +206,8 @@ impl KernelId {
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
+        KernelId::RowForward,
+        KernelId::RowBackward,
         KernelId::ScanForward,
         KernelId::ScanBackward,
         KernelId::ReadoutBackward,
@@ -254,6 +260,8 @@ impl KernelId {
             KernelId::StepForward => &scan::STEP_FORWARD,
             KernelId::StepBackward => &scan::STEP_BACKWARD,
             KernelId::StepBackwardInner => &scan::STEP_BACKWARD_INNER,
+            KernelId::RowForward => &scan::ROW_FORWARD,
+            KernelId::RowBackward => &scan::ROW_BACKWARD,
             KernelId::ScanForward => &scan::SCAN_FORWARD,
             KernelId::ScanBackward => &scan::SCAN_BACKWARD,
             KernelId::ReadoutBackward => &scan::READOUT_BACKWARD,

@@ -18,11 +18,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The values that a constant can have, the plainest first.
 fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
-    let tiled = variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
+    let by_row = matches!(variant.id, KernelId::RowForward | KernelId::RowBackward);
+    let tiled = !by_row && variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
     match name {
         "WG_SIZE" if updates(variant.id) => vec![UPDATE_WG_SIZE, SOFTWARE_UPDATE_WG_SIZE],
         "EACH" => vec![1, SOFTWARE_EACH],
         "WG_SIZE" => vec![if tiled { TILE_WG_SIZE } else { ELEMENT_WG_SIZE }],
+        "ROWS" if by_row => vec![1],
         "ROWS" => vec![1, 2, 4, 8, 16],
         "COLUMNS" | "SEGMENTS" => vec![1, 2],
         "UNITS" => match variant.cell {
@@ -35,6 +37,8 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
         "TEAM" => vec![1, 8, ELEMENT_WG_SIZE],
         "LOSS" => ElementLossKind::ALL.map(|kind| kind as u32).into(),
         "COUPLED" => vec![0, 1, 2],
+        "EPSILON" => vec![1e-5f32.to_bits()],
+        "ZONEOUT" | "ZONEOUT_CELL" => vec![0, 0.3f32.to_bits()],
         "CLIP" => vec![0, 3f32.to_bits()],
         name if name == "ACTIVATION" || name.ends_with("FUNCTION") => {
             Activation::ALL.map(Activation::code).into()
@@ -57,8 +61,9 @@ fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     if !has(Part::Gates) {
         return vec![None];
     }
-    if matches!(id, KernelId::ScanForward | KernelId::ScanBackward) {
-        return [CellStage::Rnn, CellStage::Lstm, CellStage::Gru].map(Some).into();
+    let whole = [KernelId::RowForward, KernelId::RowBackward, KernelId::ScanForward, KernelId::ScanBackward];
+    if whole.contains(&id) {
+        return CellStage::ALL.into_iter().filter(|cell| cell.is_whole()).map(Some).collect();
     }
     let backward = id != KernelId::StepForward;
     CellStage::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
@@ -243,6 +248,8 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::StepForward => question.ask::<params::StepForward>(),
         KernelId::StepBackward => question.ask::<params::StepBackward>(),
         KernelId::StepBackwardInner => question.ask::<params::StepBackwardInner>(),
+        KernelId::RowForward => question.ask::<params::RowForward>(),
+        KernelId::RowBackward => question.ask::<params::RowBackward>(),
         KernelId::ScanForward => question.ask::<params::ScanForward>(),
         KernelId::ScanBackward => question.ask::<params::ScanBackward>(),
         KernelId::ReadoutBackward => question.ask::<params::ReadoutBackward>(),

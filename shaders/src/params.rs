@@ -51,6 +51,7 @@ macro_rules! params {
 mod linear;
 mod loss;
 mod optim;
+mod row;
 mod scan;
 mod scans;
 mod sequence;
@@ -58,6 +59,7 @@ mod sequence;
 pub use linear::*;
 pub use loss::*;
 pub use optim::*;
+pub use row::*;
 pub use scan::*;
 pub use scans::*;
 pub use sequence::*;

@@ -81,6 +81,11 @@ impl CellStage {
         self == CellStage::Lstm
     }
 
+    /// Whether it is a whole cell: the kernels that run a row or many steps are joined with no other stage.
+    pub fn is_whole(self) -> bool {
+        matches!(self, CellStage::Rnn | CellStage::Lstm | CellStage::Gru)
+    }
+
     /// Whether backward passes something to step t-1 around all weights; `CARRIES` in its text.
     pub fn carries(self) -> bool {
         !matches!(self, CellStage::Rnn | CellStage::Readout)

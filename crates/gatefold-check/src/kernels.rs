@@ -7,6 +7,7 @@ mod linear;
 mod loss;
 mod matmul;
 mod optim;
+mod row;
 mod rows;
 mod scan;
 mod sequence;
@@ -29,6 +30,8 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
     match id {
         KernelId::StepForward => scan::step_forward(gpu, &mut checks),
         KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
+        KernelId::RowForward => row::row_forward(gpu, &mut checks),
+        KernelId::RowBackward => row::row_backward(gpu, &mut checks),
         KernelId::ScanForward => whole_scan::scan_forward(gpu, &mut checks),
         KernelId::ScanBackward => whole_scan::scan_backward(gpu, &mut checks),
         KernelId::InitialBackward => gradients::initial_backward(gpu, &mut checks),

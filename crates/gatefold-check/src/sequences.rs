@@ -10,7 +10,7 @@ use gatefold::data::LayerState;
 use gatefold::layers::{
     Activation, Biases, Bridge, Conv1dConfig, Coupling, DecoderConfig, DenseConfig, Direction,
     EmbeddingConfig, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LayerKind,
-    LstmActivations, LstmConfig, Reset, RnnConfig,
+    LayerNorm, LstmActivations, LstmConfig, Reset, RnnConfig,
 };
 use gatefold::training::Dropout;
 use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences, States};
@@ -55,6 +55,10 @@ fn cells(hidden: usize) -> Vec<(LayerConfig, bool)> {
     let rnn = || RnnConfig::new(hidden);
     let lstm = || LstmConfig::new(hidden);
     let gru = || GruConfig::new(hidden);
+    // Few units have small variances, which a larger epsilon keeps away from zero.
+    let norm = LayerNorm { epsilon: 0.1 };
+    // A lone unit's normalised state is zero whatever it was, and so are gradients that rounding alone fills.
+    let normalised = LstmConfig::new(hidden.max(3)).layer_norm(norm);
     let functions = LstmActivations {
         gate: Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
         candidate: Activation::Softsign,
@@ -87,6 +91,36 @@ fn cells(hidden: usize) -> Vec<(LayerConfig, bool)> {
         gru().dilation(2).reset(Reset::Before).clip(0.6).into(),
         gru().reset(Reset::Before).into(),
         gru().reset(Reset::Before).activations(gru_functions).clip(0.4).biases(Biases::None).into(),
+        normalised.clone().into(),
+        normalised.clone().peephole().coupled(Coupling::Input).activations(functions).clip(0.9).into(),
+        normalised.clone().biases(Biases::None).initial_state(InitialState::Learned).into(),
+        gru().layer_norm(norm).into(),
+        gru().layer_norm(norm).activations(gru_functions).biases(Biases::One).into(),
+        rnn().layer_norm(norm).into(),
+        lstm().zoneout(0.2).zoneout_cell(0.4).peephole().into(),
+        gru().zoneout(0.3).initial_state(InitialState::Learned).into(),
+        rnn().zoneout(0.3).into(),
+        lstm().recurrent_dropout(0.4).into(),
+        gru().recurrent_dropout(0.3).candidate_dropout(0.2).into(),
+        lstm().candidate_dropout(0.4).squashed().into(),
+        lstm().drop_connect(0.4).projection(hidden.div_ceil(2)).skip(2).into(),
+        gru().drop_connect(0.3).reset(Reset::Before).into(),
+        normalised
+            .peephole()
+            .zoneout(0.1)
+            .zoneout_cell(0.2)
+            .recurrent_dropout(0.3)
+            .candidate_dropout(0.2)
+            .drop_connect(0.3)
+            .into(),
+        gru()
+            .layer_norm(norm)
+            .zoneout(0.1)
+            .recurrent_dropout(0.3)
+            .candidate_dropout(0.2)
+            .drop_connect(0.3)
+            .initial_state(InitialState::Learned)
+            .into(),
     ];
     let one_way: Vec<LayerConfig> = vec![
         rnn().feedback(3, Activation::Tanh).into(),
@@ -433,6 +467,7 @@ impl SequenceCase {
                     + width * if recurrent.skip.is_some() { 2 } else { 1 }
                     + readout
                     + recurrent.projection.map_or(0, |_| recurrent.hidden)
+                    + recurrent.norm.map_or(0, |_| (recurrent.cell.gates() + 1) * recurrent.hidden)
             }
             LayerKind::Dense { .. } => input,
             LayerKind::Conv1d(conv) => input * conv.kernel,
@@ -484,8 +519,7 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
     let SequenceCase { config, .. } = case;
     let (parameters, input) = (case.parameters(), case.input()?);
     let given = case.given.then(|| case.states(3, case.signal()));
-    let drops = config.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
-    let dropout = drops.then_some(DROPOUT);
+    let dropout = config.has_noise().then_some(DROPOUT);
     let network = Network::with_parameters(device, config, &parameters)?;
     let tape = network.forward_training(&input, given.as_ref(), dropout)?;
     let (output, states) = (tape.output().to_owned(), tape.states().clone());

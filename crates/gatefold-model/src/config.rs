@@ -307,6 +307,15 @@ impl NetworkConfig {
         self.layers.iter().filter(|layer| layer.recurrent().is_some())
     }
 
+    /// Whether training draws random masks: in dropout layers, or within recurrent ones.
+    pub fn has_noise(&self) -> bool {
+        self.layers.iter().any(|layer| match layer.kind {
+            LayerKind::Dropout { .. } => true,
+            LayerKind::Recurrent(recurrent) => recurrent.noise.is_on(),
+            _ => false,
+        })
+    }
+
     /// The layers, with shapes and parameters worked out and ties resolved. Those of parallel branches lie one branch
     /// after another, and then comes the [`LayerKind::Merge`] that joins them.
     pub fn layers(&self) -> &[Layer] {

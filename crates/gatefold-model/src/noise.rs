@@ -80,6 +80,11 @@ impl Noise {
         *self != Noise::default()
     }
 
+    /// Whether steps draw masks in training.
+    pub fn in_training_steps(&self) -> bool {
+        self.in_steps().is_some()
+    }
+
     /// Whether any zoneout changes inference too.
     pub fn zones_out(&self) -> bool {
         self.zoneout > 0.0 || self.zoneout_cell > 0.0

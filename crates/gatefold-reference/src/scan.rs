@@ -9,6 +9,7 @@
 
 mod dressed;
 pub mod kernel;
+pub mod row;
 mod sequence;
 mod step;
 

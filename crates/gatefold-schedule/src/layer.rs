@@ -2,8 +2,8 @@
 
 pub mod convolution;
 pub mod dense;
-mod dropout;
-mod elementwise;
+pub(crate) mod dropout;
+pub(crate) mod elementwise;
 mod embedding;
 mod expand;
 mod last_step;

@@ -7,6 +7,7 @@
 //! with lengths in the k slots after each row's own last step.
 
 mod carried;
+mod dressed;
 mod form;
 mod gradients;
 mod interleaved;
@@ -32,6 +33,7 @@ pub use workgroup::Tile;
 use crate::layer::{Lowering, Purpose, Sequence};
 use crate::product::{self, Matrix, StepRows};
 use crate::{Binding, Error, Given, Plan, Span};
+use dressed::Dressed;
 use gatefold_model::{Activation, Layer};
 use gatefold_shaders::NO_STEP;
 
@@ -69,6 +71,10 @@ pub struct Scan {
     pub saves: bool,
     /// The way its steps are spread over dispatches, forward and backward.
     pub strategies: [Strategy; 2],
+    /// With layer normalisation or noise in its steps.
+    dressed: Option<Dressed>,
+    /// Whether its recurrent weights went through DropConnect.
+    drops_weights: bool,
 }
 
 /// The slots that a step reads and writes.
@@ -123,10 +129,21 @@ impl Scan {
     ) -> Scan {
         let label = if form.reverse { format!("{}.reverse", layer.label()) } else { layer.label() };
         let (steps, batch, step_len) = (x.steps, x.batch, x.batch * form.hidden());
-        let packed = Packed::declare(low.plan, layer.owner, &form, low.purpose);
+        let mut packed = Packed::declare(low.plan, layer.owner, &form, low.purpose);
+        let drops_weights = low.drops && form.recurrent.noise.weights > 0.0;
+        if drops_weights {
+            packed = packed::drop_weights(low, layer, &form, packed);
+        }
+        let (gates, state, dressed) = if dressed::is_dressed(low, &form) {
+            let (gates, state, dressed) =
+                dressed::declare(low, &form, &label, (steps, batch, saves), &declare);
+            (gates, state, Some(dressed))
+        } else {
+            let gates = declare(low.plan, "gates", gate_steps * step_len * form.lanes());
+            let state = form.cell().has_state().then(|| declare(low.plan, "state", state_slots * step_len));
+            (gates, state, None)
+        };
         let mut buffer = |part: &'static str, len: usize| declare(low.plan, part, len);
-        let gates = buffer("gates", gate_steps * step_len * form.lanes());
-        let state = form.cell().has_state().then(|| buffer("state", state_slots * step_len));
         let h = buffer("h", h_slots * batch * form.width());
         let readout = form.readout().filter(|_| saves);
         let readout = readout.map(|readout| buffer("readout", gate_steps * batch * readout.width));
@@ -147,6 +164,8 @@ impl Scan {
             readout,
             saves,
             strategies,
+            dressed,
+            drops_weights,
         }
     }
 
@@ -264,6 +283,9 @@ impl Scan {
 /// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
 pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
     input_product(low, scan)?;
+    if let Some(dressed) = &scan.dressed {
+        return dressed::forward(low, layer, scan, dressed);
+    }
     let scan = &*scan.stepped();
     match &scan.strategies[Pass::Forward as usize] {
         Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan),
@@ -284,6 +306,9 @@ pub fn backward(
     d_out: Sequence,
     d_begin: usize,
 ) -> Result<(), Error> {
+    if let Some(dressed) = &scan.dressed {
+        return dressed::backward(low, layer, scan, dressed, carried, (d_out, d_begin));
+    }
     let d_out = (interleaved::all_steps(low, scan, d_out), d_begin);
     let scan = &*scan.stepped();
     match &scan.strategies[Pass::Backward as usize] {
@@ -301,6 +326,9 @@ pub fn initial_gradient(
     scan: &Scan,
     carried: &CarriedGradients,
 ) -> Result<ScanState, Error> {
+    if scan.dressed.is_some() {
+        return Ok(dressed::initial_gradient(low, scan, carried));
+    }
     let found = step::initial_gradient(low, &scan.stepped(), carried)?;
     Ok(interleaved::initial_by_time(low, scan, found))
 }
@@ -316,13 +344,19 @@ pub fn stream_step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, n: usize)
     let (h_from, state) = if scan.form.dilation() > 1 { (oldest, (oldest, to)) } else { (newest, (0, 0)) };
     let slots = Slots { t: 0, h_from, h_to: to, skip: oldest, state };
     input_product(low, scan)?;
-    step::one(low, layer, scan, slots)?;
+    match &scan.dressed {
+        Some(dressed) => dressed::stream_step(low, layer, scan, dressed, slots)?,
+        None => step::one(low, layer, scan, slots)?,
+    }
     Ok(slots.h_to)
 }
 
 fn input_product(low: &mut Lowering<'_>, scan: &Scan) -> Result<(), Error> {
     let w = Matrix::new(scan.packed.w, scan.form.input, scan.form.hidden() * scan.form.lanes());
     let (what, product) = (format!("{}.x", scan.label), (scan.x.rows(scan.lengths), w));
-    let (bias, gates) = (scan.packed.bias, scan.all_gates());
-    product::matmul(low.plan, low.target, &what, product, bias, Activation::Identity, gates)
+    let (bias, to) = match dressed::input_place(scan) {
+        Some(to) => (None, to),
+        None => (scan.packed.bias, scan.all_gates()),
+    };
+    product::matmul(low.plan, low.target, &what, product, bias, Activation::Identity, to)
 }

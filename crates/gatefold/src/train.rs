@@ -11,7 +11,7 @@ use crate::stream::check_goes_on;
 use crate::targets::{RowWeights, Targets, TargetsView};
 use crate::{Error, Network, Refusal, Sequences, block_on};
 use gatefold_model::{
-    Dropout, LayerKind, Parameters, ScheduleState, States, Timeline, TrainConfig, check_learning_rate,
+    Dropout, Parameters, ScheduleState, States, Timeline, TrainConfig, check_learning_rate,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -400,8 +400,7 @@ impl Trainer {
         }
         let of_output = input.of_output();
         let output = (network.output_steps(of_output.steps()), batch, network.output());
-        let drops = network.layers().iter().any(|layer| matches!(layer.kind, LayerKind::Dropout { .. }));
-        let dropout = drops.then(|| self.dropout());
+        let dropout = network.has_noise().then(|| self.dropout());
         let timeline = network.timeline();
         let lengths = of_output.lengths().filter(|_| timeline.has_lengths()).map(|lengths| {
             self.ends.clear();

@@ -16,6 +16,7 @@ const BACKWARD_OF_STEP: Part = Text(include_str!("../../scan/step_backward.wgsl"
 const OUTSIDE: Part = Text(include_str!("../../scan/outside.wgsl"));
 const ORDER: Part = Text(include_str!("../../scan/order.wgsl"));
 const TILE: Part = Text(include_str!("../../scan/tile.wgsl"));
+const ROW: Part = Text(include_str!("../../scan/row.wgsl"));
 const PARTS: Const = Const::U32("PARTS");
 const HIDDEN: Const = Const::U32("HIDDEN");
 const KEPT: Const = Const::U32("KEPT");
@@ -76,6 +77,59 @@ pub(super) static STEP_BACKWARD_INNER: KernelSpec = KernelSpec {
     bindings: &[Read, Read, Read, Read, Read, Write, Write],
     consts: &[WG_SIZE, ROWS, UNITS, LENGTHS, Const::Bool("WITH_ROW")],
     ..KernelSpec::of::<params::StepBackwardInner>("step_backward_inner")
+};
+
+pub(super) static ROW_FORWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        ROWS_OF_STEP,
+        ROW,
+        Text(include_str!("../../scan/row_forward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Write, Write, Write, Write],
+    consts: &[
+        WG_SIZE,
+        ROWS,
+        UNITS,
+        LENGTHS,
+        Const::Bool("NORM"),
+        Const::F32("EPSILON"),
+        Const::Bool("NOISE"),
+        Const::F32("ZONEOUT"),
+        Const::F32("ZONEOUT_CELL"),
+        Const::Bool("CANDIDATE_MASK"),
+        Const::Bool("SAVE"),
+    ],
+    ..KernelSpec::of::<params::RowForward>("row_forward")
+};
+
+pub(super) static ROW_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        ROWS_OF_STEP,
+        ROW,
+        Text(include_str!("../../scan/row_backward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Read, Read, Write, Write, Write],
+    consts: &[
+        WG_SIZE,
+        ROWS,
+        UNITS,
+        LENGTHS,
+        Const::Bool("NORM"),
+        Const::F32("EPSILON"),
+        Const::Bool("NOISE"),
+        Const::F32("ZONEOUT"),
+        Const::F32("ZONEOUT_CELL"),
+        Const::Bool("CANDIDATE_MASK"),
+    ],
+    ..KernelSpec::of::<params::RowBackward>("row_backward")
 };
 
 pub(super) static SCAN_FORWARD: KernelSpec = KernelSpec {

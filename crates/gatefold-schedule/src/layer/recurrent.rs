@@ -253,7 +253,7 @@ pub fn backward(
     for (index, (scan, d_final)) in tape.scans.iter().zip(d_final).enumerate() {
         let carried = CarriedGradients::declare(low, scan, d_final.as_ref());
         scan::backward(low, layer, scan, &carried, d_out, output_begin(layer, index))?;
-        scan::parameter_gradients(low, layer, scan)?;
+        scan::parameter_gradients(low, layer, scan, &carried)?;
         d_initial.push(if wants_initial { Some(scan::initial_gradient(low, scan, &carried)?) } else { None });
         if wants_input {
             let part = scan::input_gradient(low, scan)?;

@@ -22,6 +22,18 @@ pub struct CarriedGradients {
 impl CarriedGradients {
     /// Declares the buffer and puts the gradients of the final state into it.
     pub fn declare(low: &mut Lowering<'_>, scan: &Scan, d_final: Option<&ScanState>) -> Self {
+        if scan.dressed.is_some() {
+            let carry = super::dressed::carry(low, scan, d_final);
+            let none = 0;
+            return CarriedGradients {
+                carry,
+                given: d_final.is_some(),
+                readout_at: none,
+                row_at: none,
+                finals_at: none,
+                candidate_at: none,
+            };
+        }
         let d_final = d_final.map(|&d_final| final_by_sequence(low, scan, d_final));
         let scan = &*scan.stepped();
         let (form, batch, step_len) = (&scan.form, scan.batch, scan.step_len());

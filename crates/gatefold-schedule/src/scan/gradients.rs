@@ -1,6 +1,6 @@
 //! Gradients as products over all steps, whatever the scan's strategy.
 
-use super::Scan;
+use super::{CarriedGradients, Scan, dressed};
 use crate::layer::{Lowering, Sequence};
 use crate::product::{self, LaneMap, Matrix, Order};
 use crate::{Error, Span};
@@ -11,7 +11,12 @@ use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 ///
 /// # Errors
 /// [`Error::Limit`] for more rows or columns than the device can add up.
-pub fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
+pub fn parameter_gradients(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    scan: &Scan,
+    carried: &CarriedGradients,
+) -> Result<(), Error> {
     let (form, hidden) = (&scan.form, scan.form.hidden());
     let k = form.history();
     // The slots of h(t-d), h(t-k) and h(t) at step 0.
@@ -19,9 +24,11 @@ pub fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -
     let (before, skipped, now) = if form.reverse { (d, k, 0) } else { (k - d, 0, k) };
     let (own, from_input) = (form.own(), form.input_map());
     let d_pre = scan.d_pre();
+    let (d_x, d_r) = dressed::product_gradients(scan);
+    let read = dressed::masked_rows(scan).unwrap_or_else(|| scan.rows(before, own));
     let mut products: Vec<(Role, Matrix, Matrix, LaneMap, &str)> = vec![
-        (Role::InputWeight, scan.x.matrix(), d_pre, from_input, "w_ih"),
-        (Role::RecurrentWeight, scan.rows(before, own), d_pre, form.recurrent_map(), "w_hh"),
+        (Role::InputWeight, scan.x.matrix(), d_x, from_input, "w_ih"),
+        (Role::RecurrentWeight, read, d_r, form.recurrent_map(), "w_hh"),
     ];
     if form.resets_before() {
         let (rows, d_n) = (scan.rows(now, form.reset_h()), scan.d_lane(GruGate::New as usize));
@@ -35,12 +42,19 @@ pub fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -
         let rows = scan.rows(before, form.read_out(&readout));
         products.push((Role::FeedbackWeight, rows, d_pre, from_input, "w_yh"));
     }
+    let whole = low.parameters.find_gradient(low.plan, layer, Role::RecurrentWeight, form.reverse);
+    let dropped = whole.and_then(|whole| dressed::begin_dropped(low, scan, whole));
     for (role, read, d, map, name) in products {
         if let Some(gradient) = low.parameters.find_gradient(low.plan, layer, role, form.reverse) {
+            let gradient = dropped.filter(|_| role == Role::RecurrentWeight).unwrap_or(gradient);
             let order = Order::columns_units_lanes(map, hidden, read.columns);
             let what = format!("{}.{name}", scan.label);
             product::add_gradient(low.plan, low.target, &what, (read.transposed(), d), order, gradient)?;
         }
+    }
+
+    if let (Some(own), Some(whole)) = (dropped, whole) {
+        dressed::finish_dropped(low, layer, scan, own, whole);
     }
 
     let mut biases = Vec::new();
@@ -51,6 +65,9 @@ pub fn parameter_gradients(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -
     if !biases.is_empty() {
         let what = format!("{}.bias", scan.label);
         product::add_column_sums(low.plan, low.target, &what, d_pre, &biases)?;
+    }
+    if scan.dressed.is_some() {
+        return dressed::add_sums(low, layer, scan, carried);
     }
     if let Some(d) = low.parameters.find_gradient(low.plan, layer, Role::Peephole, form.reverse) {
         peephole_gradient(low, scan, d)?;
@@ -109,6 +126,6 @@ pub fn input_gradient(low: &mut Lowering<'_>, scan: &Scan) -> Result<Sequence, E
     let d_x = low.plan.scratch(format!("{}.d_x", scan.label), scan.x.len());
     let wt = Matrix::new(scan.transposed().w, form.hidden() * form.lanes(), form.input);
     let what = format!("{}.d_x", scan.label);
-    product::matmul(low.plan, low.target, &what, (scan.d_pre(), wt), None, Activation::Identity, d_x)?;
+    product::matmul(low.plan, low.target, &what, (dressed::product_gradients(scan).0, wt), None, Activation::Identity, d_x)?;
     Ok(Sequence { span: d_x, ..scan.x })
 }

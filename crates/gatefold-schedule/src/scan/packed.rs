@@ -1,10 +1,10 @@
 //! The weights of a scan in the order in which the kernels read them.
 
 use super::Form;
-use crate::layer::{Lowering, Purpose};
+use crate::layer::{Lowering, Purpose, dropout};
 use crate::product::{self, Order};
 use crate::{Given, PackedPart, Plan, Span};
-use gatefold_model::{Layer, Role};
+use gatefold_model::{Layer, NoiseKind, Role};
 
 /// Packed weights; they live outside the plan, named after the layer that owns them.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,7 @@ pub struct Transposed {
     /// `[H, lanes, I]`
     pub w: Span,
     /// `[H, recurrent columns]` of lanes, then `[H, skipped columns]`: from the unit whose gradient it is to what it read.
+    /// With layer normalisation or noise in the steps, `[H, lanes, R]`.
     pub u: Span,
     /// `[H, H]`: from the unit whose candidate it is to the unit that was reset.
     pub u_reset: Option<Span>,
@@ -60,7 +61,7 @@ impl Packed {
 /// Fills [`Packed`] from the parameters.
 pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
     let packed = Packed::declare(low.plan, layer.owner, form, low.purpose);
-    let (input, hidden, lanes) = (form.input, form.hidden(), form.lanes());
+    let (input, hidden) = (form.input, form.hidden());
     let from_input = form.input_map();
     let find = |low: &mut Lowering<'_>, role| low.parameters.find(low.plan, layer, role, form.reverse);
     let must =
@@ -77,6 +78,44 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
         product::pack(low.plan, b_ih, b_hh, Order::columns_units_lanes(from_input, hidden, 1), bias);
     }
 
+    let weight = must(low, Role::RecurrentWeight);
+    pack_recurrent(low, layer, form, &packed, weight);
+    if let (Some(readout), Some(to)) = (form.readout(), packed.readout) {
+        let weight = must(low, readout.weight);
+        product::pack(low.plan, weight, None, Order::transposed(readout.width, hidden), to);
+    }
+}
+
+/// Weights of a scan whose recurrent ones went through DropConnect, in buffers of the plan's own: they belong to a batch.
+pub(super) fn drop_weights(low: &mut Lowering<'_>, layer: &Layer, form: &Form, packed: Packed) -> Packed {
+    let find = low.parameters.find(low.plan, layer, Role::RecurrentWeight, form.reverse);
+    let weight = find.expect("every recurrent layer has recurrent weights");
+    let label = if form.reverse { format!("{}.reverse", layer.label()) } else { layer.label() };
+    let mut own = |part: &str, like: Span| low.plan.scratch(format!("{label}.{part}"), like.len);
+    let own = Packed {
+        u: own("dropped.u", packed.u),
+        u_reset: packed.u_reset.map(|like| own("dropped.u_reset", like)),
+        transposed: packed.transposed.map(|transposed| Transposed {
+            u: own("dropped.ut", transposed.u),
+            u_reset: transposed.u_reset.map(|like| own("dropped.u_reset_t", like)),
+            ..transposed
+        }),
+        ..packed
+    };
+    let masked = low.plan.scratch(format!("{label}.dropped"), weight.len);
+    let stream = NoiseKind::Weights.stream(layer.owner, form.reverse);
+    dropout::mask(low, stream, form.recurrent.noise.weights, weight, masked, 0);
+    pack_recurrent(low, layer, form, &own, masked);
+    own
+}
+
+/// Packs all weights of what recurs, with these recurrent weights `[G H, R]`.
+fn pack_recurrent(low: &mut Lowering<'_>, layer: &Layer, form: &Form, packed: &Packed, recurrent: Span) {
+    let (hidden, lanes, from_input) = (form.hidden(), form.lanes(), form.input_map());
+    let must = |low: &mut Lowering<'_>, role| {
+        let found = low.parameters.find(low.plan, layer, role, form.reverse);
+        found.expect("the layer has the parameters of its kind")
+    };
     // The parts of what recurs: their parameter, width and lanes.
     let own = form.own().len;
     let feedback = form.readout().filter(|readout| !readout.replaces_h);
@@ -85,11 +124,15 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
     let recurs = form.recurs().len;
     let mut begin = 0;
     for (role, columns, map) in parts {
-        let weight = must(low, role);
+        let weight = if role == Role::RecurrentWeight { recurrent } else { must(low, role) };
         let order = Order::columns_units_lanes(map, hidden, columns);
         let place = (begin * hidden * lanes, hidden * lanes);
         product::pack_part(low.plan, weight, None, order, packed.u, place);
-        if let Some(transposed) = packed.transposed {
+        if let Some(transposed) = packed.transposed.filter(|_| form.recurrent.is_dressed()) {
+            // A product of its own reads it.
+            let order = Order::units_lanes_columns(map, hidden, columns);
+            product::pack(low.plan, weight, None, order, transposed.u);
+        } else if let Some(transposed) = packed.transposed {
             let order = Order::units_columns_lanes(map, hidden, columns);
             product::pack_part(low.plan, weight, None, order, transposed.u, (begin * lanes, recurs * lanes));
         }
@@ -106,16 +149,12 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
         }
     }
     if let Some(u_reset) = packed.u_reset {
-        let weight = must(low, Role::RecurrentWeight);
+        let weight = recurrent;
         let order = Order::columns_units_lanes(form.reset_map(), hidden, hidden);
         product::pack(low.plan, weight, None, order, u_reset);
         if let Some(to) = packed.transposed.and_then(|transposed| transposed.u_reset) {
             let candidate = gatefold_model::GruGate::New as usize;
             low.plan.copy(weight.part(candidate * hidden * hidden, hidden * hidden), to);
         }
-    }
-    if let (Some(readout), Some(to)) = (form.readout(), packed.readout) {
-        let weight = must(low, readout.weight);
-        product::pack(low.plan, weight, None, Order::transposed(readout.width, hidden), to);
     }
 }

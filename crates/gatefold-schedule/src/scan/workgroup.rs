@@ -39,6 +39,7 @@ impl Tile {
         let Tile { rows, parts, invocations, .. } = *self;
         let lanes_fit = target.lanes == Lanes::Single || parts <= SUBGROUP_LANES;
         form.is_plain()
+            && !form.recurrent.is_dressed()
             && lanes_fit
             && parts.is_power_of_two()
             && rows > 0
