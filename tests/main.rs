@@ -12,6 +12,7 @@ mod gradient_flow;
 mod kernels;
 mod layers;
 mod losses;
+mod noise;
 mod plans;
 mod properties;
 mod pytorch;

@@ -2,7 +2,7 @@
 
 use gatefold::devices::{GpuOptions, ScanChoice};
 use gatefold::layers::{
-    Activation, Direction, EmbeddingConfig, Expansion, GruConfig, InitialState, LayerConfig, LstmConfig,
+    Activation, Direction, EmbeddingConfig, Expansion, GruConfig, InitialState, LayerConfig, LayerNorm, LstmConfig,
     Merge, Reset, RnnConfig, branch,
 };
 use gatefold::schedule::{Axis, Shape, Target, memory_need};
@@ -54,6 +54,23 @@ fn networks() -> Vec<NetworkConfig> {
             ],
         ),
         config(4, [GruConfig::new(4).into(), LayerConfig::Residual { from: 0 }, LstmConfig::new(3).into()]),
+        // An odd number of elements a step here too, for masks within the step.
+        config(
+            2,
+            [
+                LstmConfig::new(5)
+                    .layer_norm(LayerNorm { epsilon: 0.1 })
+                    .peephole()
+                    .zoneout(0.2)
+                    .zoneout_cell(0.3)
+                    .recurrent_dropout(0.3)
+                    .candidate_dropout(0.2)
+                    .drop_connect(0.3)
+                    .into(),
+                GruConfig::new(3).zoneout(0.3).candidate_dropout(0.3).initial_state(learned).into(),
+                dense(2),
+            ],
+        ),
         config(
             2,
             [

@@ -1,7 +1,9 @@
 //! The options that describe recurrent layers.
 
 use clap::ValueEnum;
-use gatefold::layers::{Biases, Direction, GruConfig, LayerConfig, LstmConfig, Reset, RnnConfig};
+use gatefold::layers::{
+    Biases, Direction, GruConfig, LayerConfig, LayerNorm, LstmConfig, Reset, RnnConfig,
+};
 
 #[derive(clap::Args, Debug)]
 #[group(id = "recurrent", multiple = true)]
@@ -29,6 +31,16 @@ enum Cell {
     Gru,
     /// gated recurrent unit, reset before the product, as Cho et al. wrote it
     GruBefore,
+    /// an LSTM with layer normalisation within the step (Ba et al. 2016)
+    LayernormLstm,
+    /// a gated recurrent unit with layer normalisation within the step
+    LayernormGru,
+    /// an LSTM with zoneout (Krueger et al. 2016): h keeps 5 % of its values, c half of them
+    ZoneoutLstm,
+    /// an LSTM with dropout of h on its way into the gates, one mask a sequence (Gal and Ghahramani 2016)
+    DropoutLstm,
+    /// an LSTM with DropConnect on the recurrent weights (Merity et al. 2018)
+    DropconnectLstm,
 }
 
 impl Choice {
@@ -43,6 +55,17 @@ impl Choice {
             Cell::LstmPeephole => lstm.peephole().biases(biases).direction(direction).into(),
             Cell::Gru => gru.biases(biases).direction(direction).into(),
             Cell::GruBefore => gru.reset(Reset::Before).biases(biases).direction(direction).into(),
+            Cell::LayernormLstm => {
+                lstm.layer_norm(LayerNorm::default()).biases(biases).direction(direction).into()
+            }
+            Cell::LayernormGru => {
+                gru.layer_norm(LayerNorm::default()).biases(biases).direction(direction).into()
+            }
+            Cell::ZoneoutLstm => {
+                lstm.zoneout(0.05).zoneout_cell(0.5).biases(biases).direction(direction).into()
+            }
+            Cell::DropoutLstm => lstm.recurrent_dropout(0.25).biases(biases).direction(direction).into(),
+            Cell::DropconnectLstm => lstm.drop_connect(0.5).biases(biases).direction(direction).into(),
         }
     }
 }
@@ -68,6 +91,11 @@ mod tests {
             ("--cell lstm-peephole", "lstm 3 peephole"),
             ("--cell gru", "gru 3"),
             ("--cell gru-before", "gru 3 reset before"),
+            ("--cell layernorm-lstm", "lstm 3 layer norm"),
+            ("--cell layernorm-gru --bidirectional", "gru 3 layer norm, bidirectional"),
+            ("--cell zoneout-lstm", "lstm 3 zoneout 0.05, cell zoneout 0.5"),
+            ("--cell dropout-lstm", "lstm 3 recurrent dropout 0.25"),
+            ("--cell dropconnect-lstm", "lstm 3 DropConnect 0.5"),
             ("--cell rnn --bidirectional", "rnn 3 bidirectional"),
             ("--cell gru --no-biases", "gru 3 no biases"),
             ("--cell lstm-peephole --no-biases --bidirectional", "lstm 3 peephole, no biases, bidirectional"),
