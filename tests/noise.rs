@@ -7,7 +7,8 @@ use gatefold::layers::{
 use gatefold::training::Dropout;
 use gatefold::{Device, Network, NetworkConfig, TrainConfig, Trainer};
 use gatefold_check::{
-    Failures, NetworkCase, Tolerance, assert_array, assert_parameters, gradient_terms, output_terms, test_devices,
+    Failures, NetworkCase, Tolerance, assert_array, assert_parameters, gradient_terms, output_terms,
+    test_devices,
 };
 use ndarray::{Array3, s};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use gatefold::devices::{GpuOptions, ScanChoice};
 use gatefold::layers::{
-    Activation, Direction, EmbeddingConfig, Expansion, GruConfig, InitialState, LayerConfig, LayerNorm, LstmConfig,
-    Merge, Reset, RnnConfig, branch,
+    Activation, Direction, EmbeddingConfig, Expansion, GruConfig, InitialState, LayerConfig, LayerNorm,
+    LstmConfig, Merge, Reset, RnnConfig, branch,
 };
 use gatefold::schedule::{Axis, Shape, Target, memory_need};
 use gatefold::training::{ParameterGroup, Reduction, Truncation};

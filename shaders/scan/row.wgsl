@@ -51,16 +51,16 @@ fn state_norm_of(unit: u32) -> vec2<f32> {
     return vec2(fixed[at], fixed[at + params.hidden]);
 }
 
-fn mask_at(nth: u32, row: u32, unit: u32) -> f32 {
+fn mask_at(nth: u32, t: u32, row: u32, unit: u32) -> f32 {
     let step_len = params.batch * params.hidden;
-    return fixed[params.masks_at + (nth * params.steps + params.t) * step_len + row * params.hidden + unit];
+    return fixed[params.masks_at + (nth * params.steps + t) * step_len + row * params.hidden + unit];
 }
 
 // The share of h(t-1) that a unit keeps.
-fn share_of_h(row: u32, unit: u32) -> f32 {
+fn share_of_h(t: u32, row: u32, unit: u32) -> f32 {
     if ZONES_H {
         if NOISE {
-            return select(0.0, 1.0, mask_at(0u, row, unit) == 0.0);
+            return select(0.0, 1.0, mask_at(0u, t, row, unit) == 0.0);
         }
         return ZONEOUT;
     }
@@ -68,10 +68,10 @@ fn share_of_h(row: u32, unit: u32) -> f32 {
 }
 
 // The share of the state before that a unit keeps.
-fn share_of_state(row: u32, unit: u32) -> f32 {
+fn share_of_state(t: u32, row: u32, unit: u32) -> f32 {
     if ZONES_STATE {
         if NOISE {
-            return select(0.0, 1.0, mask_at(u32(ZONES_H), row, unit) == 0.0);
+            return select(0.0, 1.0, mask_at(u32(ZONES_H), t, row, unit) == 0.0);
         }
         return ZONEOUT_CELL;
     }
@@ -79,7 +79,7 @@ fn share_of_state(row: u32, unit: u32) -> f32 {
 }
 
 // A unit's own numbers, and the factor of its candidate.
-fn own_in_row(row: u32, unit: u32) -> vec4<f32> {
+fn own_in_row(t: u32, row: u32, unit: u32) -> vec4<f32> {
     var own = vec4<f32>();
     if UNITS > 0u {
         own.x = fixed[unit];
@@ -87,7 +87,7 @@ fn own_in_row(row: u32, unit: u32) -> vec4<f32> {
         own.z = fixed[2u * params.hidden + unit];
     }
     if MASKED {
-        own.w = mask_at(u32(ZONES_H) + u32(ZONES_STATE), row, unit);
+        own.w = mask_at(u32(ZONES_H) + u32(ZONES_STATE), t, row, unit);
     }
     return own;
 }

@@ -9,7 +9,7 @@
 // carry holds [B, H] each: through, carry_h, and the carry of the state; then sums over all steps so far, for the gradients:
 // with UNITS 3 those of the peepholes, [3, B, H]; with NORM those of the gains of x and r, [B, H] of lanes each, and of the gain
 // and the bias of the state, [B, H] each.
-// Joined with one of the gates files, with one cell of one stage, and with rows and row.
+// Joined with one of the gates files, with one cell of one stage, and with rows, row and row_step_backward.
 // A workgroup runs a row; workgroups in two axes. Barriers within the sums. Writes each element of step t once: zeros for rows
 // that are not active.
 // Mirror: gatefold-reference, scan::row::backward.
@@ -37,142 +37,22 @@ struct RowBackward {
 @group(0) @binding(6) var<storage, read_write> normal:  array<Slot>; // [T, B, H]    with NORM: the normalised r in, d_r out
 @group(0) @binding(7) var<storage, read_write> carry:   array<f32>;
 
-const SHOWS_STATE: bool = NORM && HAS_STATE;
-
-// Adds to one of the sums; begin counts elements for each unit of each row before it.
-fn add_to_sum(begin: u32, row: u32, unit: u32, value: f32) {
-    carry[(3u + begin) * params.batch * params.hidden + row * params.hidden + unit] += value;
-}
-
-fn add_lanes_to_sum(begin: u32, row: u32, unit: u32, value: Slot) {
-    let at = (3u + begin) * params.batch * params.hidden + (row * params.hidden + unit) * SLOT_LANES;
-    for (var lane = 0u; lane < SLOT_LANES; lane++) {
-        carry[at + lane] += lane_of(value, lane);
-    }
-}
-
 @compute @workgroup_size(WG_SIZE)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let hidden = params.hidden;
-    let step_len = params.batch * hidden;
     let nth = group.y * params.groups_x + group.x;
     let row = min(nth, params.batch - 1u);
-    let is_row = nth < params.batch;
-    let takes_part = is_row && is_active(params.t, row);
-    let first = row * hidden;
+    let step_len = params.batch * params.hidden;
+    let first = row * params.hidden;
     let here = params.t * step_len + first;
-    let x_here = params.x_at + here;
-    let out_at = (params.t * params.batch + row) * params.d_stride + params.d_begin;
-    var scale: vec4<f32>;
-    var state_mean = 0.0;
-    var state_scale = 0.0;
-    if NORM {
-        let at = params.stats_at + (params.t * params.batch + row) * 6u;
-        scale = vec4(state[at], state[at + 1u], state[at + 2u], state[at + 3u]);
-        if SHOWS_STATE {
-            state_mean = state[at + 4u];
-            state_scale = state[at + 5u];
-        }
-    }
-
-    // The mean of the gradient of the normalised state, and that of its product with it.
-    var state_means = vec4<f32>();
-    if SHOWS_STATE {
-        var sums = vec4<f32>();
-        for (var unit = local; unit < hidden; unit += WG_SIZE) {
-            if takes_part {
-                let norm = state_norm_of(unit);
-                let c = cell_state(gates[here + unit], state[params.state_from * step_len + first + unit], own_in_row(row, unit));
-                let y = (c - state_mean) * state_scale;
-                let dh = (carry[first + unit] + carry[step_len + first + unit] + d_out[out_at + unit])
-                    * (1.0 - share_of_h(row, unit));
-                let d_shown = output_backward(gates[here + unit], norm.x * y + norm.y, dh);
-                add_to_sum(UNITS + 2u * SLOT_LANES, row, unit, d_shown * y);
-                add_to_sum(UNITS + 2u * SLOT_LANES + 1u, row, unit, d_shown);
-                sums += vec4(d_shown * norm.x, d_shown * norm.x * y, 0.0, 0.0);
-            }
-        }
-        state_means = row_sum(local, sums) / f32(hidden);
-    }
-
-    // The groups of x, then those of r: sums of the gradients of what was normalised, and of their products with it.
-    var along = vec4<f32>();
-    var sums = vec4<f32>();
-    for (var unit = local; unit < hidden; unit += WG_SIZE) {
-        if takes_part {
-            let own = own_in_row(row, unit);
-            let saved = gates[here + unit];
-            let h_prev = h[params.h_from * step_len + first + unit];
-            let share = share_of_h(row, unit);
-            let dh = carry[first + unit] + carry[step_len + first + unit] + d_out[out_at + unit];
-            var state_prev = 0.0;
-            var c = 0.0;
-            var shown = 0.0;
-            var d_state = 0.0;
-            var state_past = 0.0;
-            if HAS_STATE {
-                state_prev = state[params.state_from * step_len + first + unit];
-                c = cell_state(saved, state_prev, own);
-                shown = c;
-                let carried = carry[2u * step_len + first + unit];
-                let state_share = share_of_state(row, unit);
-                state_past = carried * state_share;
-                d_state = carried * (1.0 - state_share);
-            }
-            if SHOWS_STATE {
-                let norm = state_norm_of(unit);
-                let y = (c - state_mean) * state_scale;
-                shown = norm.x * y + norm.y;
-                let d_y = norm.x * output_backward(saved, shown, dh * (1.0 - share));
-                d_state += state_scale * (d_y - state_means.x - y * state_means.y);
-            } else if HAS_STATE {
-                d_state += output_backward(saved, shown, dh * (1.0 - share));
-            }
-            let grad = inner_backward(saved, h_prev, state_prev, c, shown, dh * (1.0 - share), d_state, own);
-            gates[here + unit] = grad.pre;
-            if HAS_STATE {
-                carry[step_len + first + unit] = dh * share;
-                carry[2u * step_len + first + unit] = state_past + grad.carry;
-            } else {
-                carry[step_len + first + unit] = dh * share + grad.carry;
-            }
-            if UNITS > 0u {
-                add_to_sum(0u, row, unit, lane_of(grad.pre, 0u) * state_prev);
-                add_to_sum(1u, row, unit, lane_of(grad.pre, 1u) * state_prev);
-                add_to_sum(2u, row, unit, lane_of(grad.pre, 3u) * c);
-            }
-            if NORM {
-                let x = gates[x_here + unit];
-                let r = normal[here + unit];
-                add_lanes_to_sum(UNITS, row, unit, grad.pre * x);
-                add_lanes_to_sum(UNITS + SLOT_LANES, row, unit, grad.pre * r);
-                let d_x = gain_of_input(unit) * grad.pre;
-                let d_r = gain_of_recurrent(unit) * grad.pre;
-                sums += vec4(input_groups(d_x), recurrent_groups(d_r));
-                along += vec4(input_groups(d_x * x), recurrent_groups(d_r * r));
-            }
-        } else if is_row {
-            gates[here + unit] = Slot();
-            carry[step_len + first + unit] += carry[first + unit];
-        }
-    }
-    if NORM {
-        let counts = vec4(GROUP_LANES, GROUP_LANES) * f32(hidden);
-        let mean = row_sum(local, sums) / counts;
-        let mean_along = row_sum(local, along) / counts;
-        for (var unit = local; unit < hidden; unit += WG_SIZE) {
-            if takes_part {
-                let d_pre = gates[here + unit];
-                let x = gates[x_here + unit];
-                let r = normal[here + unit];
-                gates[x_here + unit] = of_input(scale.xy)
-                    * (gain_of_input(unit) * d_pre - of_input(mean.xy) - x * of_input(mean_along.xy));
-                normal[here + unit] = of_recurrent(scale.zw)
-                    * (gain_of_recurrent(unit) * d_pre - of_recurrent(mean.zw) - r * of_recurrent(mean_along.zw));
-            } else if is_row {
-                gates[x_here + unit] = Slot();
-                normal[here + unit] = Slot();
-            }
-        }
-    }
+    row_step_backward(local, RowBack(
+        params.t,
+        row,
+        nth < params.batch,
+        nth < params.batch && is_active(params.t, row),
+        here,
+        params.x_at + here,
+        params.h_from * step_len + first,
+        params.state_from * step_len + first,
+        (params.t * params.batch + row) * params.d_stride + params.d_begin,
+    ));
 }

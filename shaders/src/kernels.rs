@@ -102,6 +102,10 @@ pub enum KernelId {
     RowForward,
     /// One time step backward before its product, a row at a time.
     RowBackward,
+    /// Many time steps forward, a row in each workgroup, with sums over it.
+    RowScanForward,
+    /// Many time steps backward, likewise.
+    RowScanBackward,
     /// Many time steps forward.
     ScanForward,
     /// Many time steps backward.
@@ -202,12 +206,14 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 47] = [
+    pub const ALL: [KernelId; 49] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
         KernelId::RowForward,
         KernelId::RowBackward,
+        KernelId::RowScanForward,
+        KernelId::RowScanBackward,
         KernelId::ScanForward,
         KernelId::ScanBackward,
         KernelId::ReadoutBackward,
@@ -262,6 +268,8 @@ impl KernelId {
             KernelId::StepBackwardInner => &scan::STEP_BACKWARD_INNER,
             KernelId::RowForward => &scan::ROW_FORWARD,
             KernelId::RowBackward => &scan::ROW_BACKWARD,
+            KernelId::RowScanForward => &scan::ROW_SCAN_FORWARD,
+            KernelId::RowScanBackward => &scan::ROW_SCAN_BACKWARD,
             KernelId::ScanForward => &scan::SCAN_FORWARD,
             KernelId::ScanBackward => &scan::SCAN_BACKWARD,
             KernelId::ReadoutBackward => &scan::READOUT_BACKWARD,

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The values that a constant can have, the plainest first.
 fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
-    let by_row = matches!(variant.id, KernelId::RowForward | KernelId::RowBackward);
+    let by_row = runs_rows(variant.id);
     let tiled = !by_row && variant.id.spec().consts.iter().any(|constant| constant.name() == "ROWS");
     match name {
         "WG_SIZE" if updates(variant.id) => vec![UPDATE_WG_SIZE, SOFTWARE_UPDATE_WG_SIZE],
@@ -49,6 +49,12 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
     }
 }
 
+/// Whether the workgroups of a kernel run a row of a scan each.
+fn runs_rows(id: KernelId) -> bool {
+    use KernelId::{RowBackward, RowForward, RowScanBackward, RowScanForward};
+    matches!(id, RowForward | RowBackward | RowScanForward | RowScanBackward)
+}
+
 /// Whether a kernel belongs to an update: the norm, the optimisers, the average.
 fn updates(id: KernelId) -> bool {
     use KernelId::{Adam, Average, FinishNorm, GradientNorm, RmsProp, Sgd};
@@ -61,8 +67,8 @@ fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     if !has(Part::Gates) {
         return vec![None];
     }
-    let whole = [KernelId::RowForward, KernelId::RowBackward, KernelId::ScanForward, KernelId::ScanBackward];
-    if whole.contains(&id) {
+    let whole = matches!(id, KernelId::ScanForward | KernelId::ScanBackward);
+    if whole || runs_rows(id) {
         return CellStage::ALL.into_iter().filter(|cell| cell.is_whole()).map(Some).collect();
     }
     let backward = id != KernelId::StepForward;
@@ -250,6 +256,8 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::StepBackwardInner => question.ask::<params::StepBackwardInner>(),
         KernelId::RowForward => question.ask::<params::RowForward>(),
         KernelId::RowBackward => question.ask::<params::RowBackward>(),
+        KernelId::RowScanForward => question.ask::<params::RowScanForward>(),
+        KernelId::RowScanBackward => question.ask::<params::RowScanBackward>(),
         KernelId::ScanForward => question.ask::<params::ScanForward>(),
         KernelId::ScanBackward => question.ask::<params::ScanBackward>(),
         KernelId::ReadoutBackward => question.ask::<params::ReadoutBackward>(),

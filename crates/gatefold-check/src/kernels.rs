@@ -32,6 +32,8 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
         KernelId::RowForward => row::row_forward(gpu, &mut checks),
         KernelId::RowBackward => row::row_backward(gpu, &mut checks),
+        KernelId::RowScanForward => row::row_scan_forward(gpu, &mut checks),
+        KernelId::RowScanBackward => row::row_scan_backward(gpu, &mut checks),
         KernelId::ScanForward => whole_scan::scan_forward(gpu, &mut checks),
         KernelId::ScanBackward => whole_scan::scan_backward(gpu, &mut checks),
         KernelId::InitialBackward => gradients::initial_backward(gpu, &mut checks),

@@ -1,9 +1,7 @@
 //! The options that describe recurrent layers.
 
 use clap::ValueEnum;
-use gatefold::layers::{
-    Biases, Direction, GruConfig, LayerConfig, LayerNorm, LstmConfig, Reset, RnnConfig,
-};
+use gatefold::layers::{Biases, Direction, GruConfig, LayerConfig, LayerNorm, LstmConfig, Reset, RnnConfig};
 
 #[derive(clap::Args, Debug)]
 #[group(id = "recurrent", multiple = true)]

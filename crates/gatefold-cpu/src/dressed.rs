@@ -3,10 +3,10 @@
 
 use crate::buffers::{Buffers, Matrix};
 use crate::cells::dressed::{BackRow, Row, backward_row, forward_row};
+use crate::instructions::Instructions;
 use crate::noise::ScanNoise;
 use crate::packing::Packing;
 use crate::product::{Columns, ColumnsMut, Start};
-use crate::instructions::Instructions;
 use crate::scan::Step;
 use crate::weights::Weights;
 use gatefold_model::NoiseKind;
@@ -218,7 +218,12 @@ pub(crate) fn step_forward(
                 lanes[first..].iter_mut().zip(with_gain).for_each(|(lane, (r, gain))| *lane += r * gain);
             }
         }
-        _ => packed.recurrent.multiply(set, previous, Start::Output, ColumnsMut { elements: lanes, width, first }),
+        _ => packed.recurrent.multiply(
+            set,
+            previous,
+            Start::Output,
+            ColumnsMut { elements: lanes, width, first },
+        ),
     }
     for n in 0..rows {
         let units = n * hidden..(n + 1) * hidden;

@@ -3,7 +3,9 @@ use crate::instructions::Instructions;
 use crate::outer::{add_outer, add_row_sums};
 use crate::threads::Threads;
 use gatefold_model::{Layer, ParameterSpec, Role};
-use ndarray::{Array2, ArrayD, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s};
+use ndarray::{
+    Array2, ArrayD, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut1, ArrayViewMut2, Ix1, Ix2, s,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;

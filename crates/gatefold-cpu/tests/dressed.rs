@@ -104,9 +104,7 @@ fn check_all(direction: Direction) {
     let mut failures = Failures::new();
     for (batch, steps, inputs, hidden) in [(1, 6, 3, 17), (5, 7, 2, 19), (9, 5, 4, 33)] {
         for (name, layer) in layers(hidden, direction) {
-            for (lengths, dropout) in
-                [(None, MASKS), (None, None), (Some(lengths(batch, steps)), MASKS)]
-            {
+            for (lengths, dropout) in [(None, MASKS), (None, None), (Some(lengths(batch, steps)), MASKS)] {
                 let name = format!("{name}, {direction:?}, B {batch} T {steps}, {lengths:?}, {dropout:?}");
                 failures.check(name.as_str(), || {
                     let mut case = Case::new(inputs, std::slice::from_ref(&layer), batch, steps)

@@ -74,9 +74,7 @@ fn lstm() {
         ("zoneout of both", |c| c.zoneout(0.3).zoneout_cell(0.4)),
         ("zoneout of the cell, peephole", |c| c.zoneout_cell(0.4).peephole()),
         ("candidate", |c| c.candidate_dropout(0.4)),
-        ("candidate, coupled, squashed", |c| {
-            c.candidate_dropout(0.3).coupled(Coupling::Input).squashed()
-        }),
+        ("candidate, coupled, squashed", |c| c.candidate_dropout(0.3).coupled(Coupling::Input).squashed()),
         ("layer norm, peephole", |c| c.layer_norm(NORM).peephole()),
         ("layer norm, peephole, coupled, functions, all noise", |c| {
             c.layer_norm(NORM)

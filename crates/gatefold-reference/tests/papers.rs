@@ -83,9 +83,8 @@ fn check(case: &Value) {
     let lengths: Option<Vec<usize>> = case["lengths"]
         .as_array()
         .map(|lengths| lengths.iter().map(|length| length.as_u64().unwrap() as usize).collect());
-    let dropout = case["seed"]
-        .as_u64()
-        .map(|seed| Dropout { seed, batch: case["batch"].as_u64().unwrap() as u32 });
+    let dropout =
+        case["seed"].as_u64().map(|seed| Dropout { seed, batch: case["batch"].as_u64().unwrap() as u32 });
     let batch = Batch {
         input: input.view(),
         lengths: lengths.as_deref(),

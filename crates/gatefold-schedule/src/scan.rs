@@ -134,9 +134,16 @@ impl Scan {
         if drops_weights {
             packed = packed::drop_weights(low, layer, &form, packed);
         }
-        let (gates, state, dressed) = if dressed::is_dressed(low, &form) {
+        let is_dressed = dressed::is_dressed(low, &form);
+        let rows = if sequences.is_some() { form.dilation() * batch } else { batch };
+        let strategies = Pass::ALL.map(|pass| match form.recurrent.is_dressed() && !is_dressed {
+            // The plain cell's tiles are others.
+            true => Strategy::STEP,
+            false => Strategy::choose(low.target, &form, pass, rows),
+        });
+        let (gates, state, dressed) = if is_dressed {
             let (gates, state, dressed) =
-                dressed::declare(low, &form, &label, (steps, batch, saves), &declare);
+                dressed::declare(low, &form, &label, (steps, batch, saves), strategies, &declare);
             (gates, state, Some(dressed))
         } else {
             let gates = declare(low.plan, "gates", gate_steps * step_len * form.lanes());
@@ -147,8 +154,6 @@ impl Scan {
         let h = buffer("h", h_slots * batch * form.width());
         let readout = form.readout().filter(|_| saves);
         let readout = readout.map(|readout| buffer("readout", gate_steps * batch * readout.width));
-        let rows = if sequences.is_some() { form.dilation() * batch } else { batch };
-        let strategies = Pass::ALL.map(|pass| Strategy::choose(low.target, &form, pass, rows));
         Scan {
             form,
             label,

@@ -202,9 +202,9 @@ pub mod layers {
     pub use gatefold_model::{
         Activation, Biases, BranchBuilder, Bridge, Cell, Conv1d, Conv1dConfig, Coupling, DecoderConfig,
         DenseConfig, Direction, EmbeddingConfig, Expansion, Feedback, GruActivations, GruCell, GruConfig,
-        GruGate, Init, InitialState, Layer, LayerConfig, LayerKind, LayerNorm, LstmActivations, LstmCell, LstmConfig,
-        LstmGate, Merge, NetworkBuilder, Noise, Padding, ParallelConfig, ParameterSpec, Recurrent, Reset, RnnConfig,
-        Role, StateKind, Timeline, Timing, branch,
+        GruGate, Init, InitialState, Layer, LayerConfig, LayerKind, LayerNorm, LstmActivations, LstmCell,
+        LstmConfig, LstmGate, Merge, NetworkBuilder, Noise, Padding, ParallelConfig, ParameterSpec,
+        Recurrent, Reset, RnnConfig, Role, StateKind, Timeline, Timing, branch,
     };
 }
 

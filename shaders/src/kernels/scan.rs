@@ -87,6 +87,7 @@ pub(super) static ROW_FORWARD: KernelSpec = KernelSpec {
         Part::Cell,
         ROWS_OF_STEP,
         ROW,
+        Text(include_str!("../../scan/row_step.wgsl")),
         Text(include_str!("../../scan/row_forward.wgsl")),
     ],
     bindings: &[Read, Read, Read, Write, Write, Write, Write],
@@ -114,6 +115,7 @@ pub(super) static ROW_BACKWARD: KernelSpec = KernelSpec {
         Part::Cell,
         ROWS_OF_STEP,
         ROW,
+        Text(include_str!("../../scan/row_step_backward.wgsl")),
         Text(include_str!("../../scan/row_backward.wgsl")),
     ],
     bindings: &[Read, Read, Read, Read, Read, Write, Write, Write],
@@ -130,6 +132,67 @@ pub(super) static ROW_BACKWARD: KernelSpec = KernelSpec {
         Const::Bool("CANDIDATE_MASK"),
     ],
     ..KernelSpec::of::<params::RowBackward>("row_backward")
+};
+
+pub(super) static ROW_SCAN_FORWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        ROWS_OF_STEP,
+        SLOTS_OF_ROWS,
+        ORDER,
+        ROW,
+        Text(include_str!("../../scan/row_step.wgsl")),
+        Text(include_str!("../../scan/row_scan_forward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Write, Write, Write, Write],
+    consts: &[
+        WG_SIZE,
+        ROWS,
+        HIDDEN,
+        UNITS,
+        LENGTHS,
+        Const::Bool("NORM"),
+        Const::F32("EPSILON"),
+        Const::Bool("NOISE"),
+        Const::F32("ZONEOUT"),
+        Const::F32("ZONEOUT_CELL"),
+        Const::Bool("CANDIDATE_MASK"),
+        Const::Bool("SAVE"),
+    ],
+    ..KernelSpec::of::<params::RowScanForward>("row_scan_forward")
+};
+
+pub(super) static ROW_SCAN_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        ROWS_OF_STEP,
+        SLOTS_OF_ROWS,
+        ORDER,
+        ROW,
+        Text(include_str!("../../scan/row_step_backward.wgsl")),
+        Text(include_str!("../../scan/row_scan_backward.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Read, Read, Write, Write, Write],
+    consts: &[
+        WG_SIZE,
+        ROWS,
+        HIDDEN,
+        UNITS,
+        LENGTHS,
+        Const::Bool("NORM"),
+        Const::F32("EPSILON"),
+        Const::Bool("NOISE"),
+        Const::F32("ZONEOUT"),
+        Const::F32("ZONEOUT_CELL"),
+        Const::Bool("CANDIDATE_MASK"),
+    ],
+    ..KernelSpec::of::<params::RowScanBackward>("row_scan_backward")
 };
 
 pub(super) static SCAN_FORWARD: KernelSpec = KernelSpec {

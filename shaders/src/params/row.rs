@@ -60,6 +60,70 @@ params! {
         /// Workgroups along x.
         groups_x: u32,
     }
+
+    /// Many time steps forward; see `scan/row_scan_forward.wgsl`.
+    RowScanForward {
+        /// Steps of the scan before this dispatch.
+        first: u32,
+        /// Steps of this dispatch.
+        count: u32,
+        /// T
+        steps: u32,
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+        /// Slots before the first step.
+        history: u32,
+        /// 1 for a reverse scan.
+        reverse: u32,
+        /// Where the products of the inputs are in gates, with layer normalisation.
+        x_at: u32,
+        /// Where the masks are among the fixed numbers.
+        masks_at: u32,
+        /// Where the factors of the normalisation are in the buffer of the state.
+        stats_at: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// Many time steps backward; see `scan/row_scan_backward.wgsl`.
+    RowScanBackward {
+        /// Steps of the scan, counted from its end, before this dispatch.
+        first: u32,
+        /// Steps of this dispatch.
+        count: u32,
+        /// T
+        steps: u32,
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+        /// Slots before the first step.
+        history: u32,
+        /// 1 for a reverse scan.
+        reverse: u32,
+        /// Elements of a row of d_out.
+        d_stride: u32,
+        /// The column of d_out at which the scan begins.
+        d_begin: u32,
+        /// Where the normalised inputs are in gates, with layer normalisation.
+        x_at: u32,
+        /// Where the masks are among the fixed numbers.
+        masks_at: u32,
+        /// Where the factors of the normalisation are in the buffer of the state.
+        stats_at: u32,
+        /// Where the recurrent weights are among the fixed numbers.
+        weights_at: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
+    }
 }
 
 /// Factors of the groups of a row's lanes, and mean and factor of its state.
@@ -173,6 +237,71 @@ impl Params for RowBackward {
                 u64::from(carried) * step,
             ],
             iterations: row_iterations(kernel, self.hidden, 5),
+        }
+    }
+}
+
+/// Iterations of the product of one row with weights of `hidden` units and so many lanes, and of the walks around it.
+fn product_iterations(kernel: &KernelVariant, hidden: u32, lanes: u64) -> u64 {
+    let units = u64::from(hidden.div_ceil(kernel.constant("WG_SIZE")));
+    units * (3 + u64::from(hidden) * (1 + lanes))
+}
+
+impl Params for RowScanForward {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let choices = Choices::of(kernel);
+        let (lanes, saves) = (u64::from(choices.lanes), kernel.constant("SAVE") == 1);
+        let (step, steps) = (product(&[self.batch, self.hidden]), u64::from(self.steps));
+        let last = self.steps.saturating_sub(1);
+        let x_at = if choices.norm { u64::from(self.x_at) } else { 0 };
+        let slots = if saves { steps + 1 } else { 1 };
+        let state = if choices.has_state { slots * step } else { 0 };
+        let keeps_stats = choices.norm && saves;
+        let stats = if keeps_stats { choices.stats(last, self.batch, self.stats_at) } else { 0 };
+        let per_step =
+            1 + product_iterations(kernel, self.hidden, 0) + row_iterations(kernel, self.hidden, 5);
+        Extents {
+            lens: vec![
+                choices.fixed([last, self.steps, self.batch, self.hidden, self.masks_at]),
+                kernel.len_if("LENGTHS", self.batch.into()),
+                product(&[self.hidden, self.hidden]) * lanes,
+                (x_at + steps * step) * lanes,
+                if keeps_stats { steps * step * lanes } else { 0 },
+                state.max(stats),
+                (steps + u64::from(self.history)) * step,
+            ],
+            iterations: u64::from(self.hidden) + u64::from(self.count) * per_step,
+        }
+    }
+}
+
+impl Params for RowScanBackward {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let choices = Choices::of(kernel);
+        let lanes = u64::from(choices.lanes);
+        let (step, steps) = (product(&[self.batch, self.hidden]), u64::from(self.steps));
+        let last = self.steps.saturating_sub(1);
+        let x_at = if choices.norm { u64::from(self.x_at) } else { 0 };
+        let state = if choices.has_state { (steps + 1) * step } else { 0 };
+        let stats = if choices.norm { choices.stats(last, self.batch, self.stats_at) } else { 0 };
+        let sums = sum_rows(choices.units, choices.norm, choices.lanes);
+        let carried = if sums > 0 { 3 + sums } else { 2 + u32::from(choices.has_state) };
+        let weights = u64::from(self.weights_at) + product(&[self.hidden, self.hidden]) * lanes;
+        let last_row = steps * u64::from(self.batch) - 1;
+        let per_step =
+            1 + product_iterations(kernel, self.hidden, lanes) + row_iterations(kernel, self.hidden, 5);
+        Extents {
+            lens: vec![
+                choices.fixed([last, self.steps, self.batch, self.hidden, self.masks_at]).max(weights),
+                kernel.len_if("LENGTHS", self.batch.into()),
+                state.max(stats),
+                (steps + u64::from(self.history)) * step,
+                last_row * u64::from(self.d_stride) + u64::from(self.d_begin) + u64::from(self.hidden),
+                (x_at + steps * step) * lanes,
+                if choices.norm { steps * step * lanes } else { 0 },
+                u64::from(carried) * step,
+            ],
+            iterations: u64::from(self.count) * per_step,
         }
     }
 }

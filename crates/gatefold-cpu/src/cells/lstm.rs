@@ -92,7 +92,12 @@ impl WithSimd for PlainBackward<'_> {
 }
 
 /// The gates from their clipped pre-activations; a coupled gate is 1 minus the other.
-pub(super) fn gates(set: Instructions, cell: &LstmCell, [a_i, a_f, a_g]: [&[f32]; 3], [i, f, g]: [&mut [f32]; 3]) {
+pub(super) fn gates(
+    set: Instructions,
+    cell: &LstmCell,
+    [a_i, a_f, a_g]: [&[f32]; 3],
+    [i, f, g]: [&mut [f32]; 3],
+) {
     let complement = |of: &[f32], to: &mut [f32]| to.iter_mut().zip(of).for_each(|(to, of)| *to = 1.0 - of);
     let activated = |a: &[f32], to: &mut [f32]| {
         to.copy_from_slice(a);

@@ -166,9 +166,7 @@ pub(super) fn recurrent_product<R: Real>(
 ) -> Array2<R> {
     let product = matmul_bt(read(h_prev, masks).view(), recurrence.w_hh);
     match &recurrence.norm {
-        Some(norm) => {
-            normalise_gates(&recurrence.cell, product.view(), norm.epsilon) * &norm.gain_hh
-        }
+        Some(norm) => normalise_gates(&recurrence.cell, product.view(), norm.epsilon) * &norm.gain_hh,
         None => product,
     }
 }
@@ -319,14 +317,8 @@ pub(super) fn cells_backward<R: Real>(
                 for unit in 0..hidden {
                     let lanes = unit_lanes(&saved, row, unit, hidden);
                     let h_prev = kept.h_prev[[row, unit]];
-                    let (d_lanes, past) = gru::after_backward(
-                        gating,
-                        cell.activations,
-                        lanes,
-                        h_prev,
-                        d_new[unit],
-                        mask(unit),
-                    );
+                    let (d_lanes, past) =
+                        gru::after_backward(gating, cell.activations, lanes, h_prev, d_new[unit], mask(unit));
                     set_unit_lanes(d_pre, row, unit, hidden, &d_lanes);
                     d_h_prev[[row, unit]] += past;
                 }

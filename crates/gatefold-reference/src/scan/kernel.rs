@@ -112,8 +112,13 @@ pub fn step_forward<R: Real>(stage: Stage, clip: Option<R>, input: &StageInput<R
                 }
                 Stage::Cell(Cell::Gru(cell)) => {
                     assert_eq!(cell.reset, Reset::After, "reset before the product has two stages");
-                    let (saved, h) =
-                        gru::after_forward(gating, cell.activations, std::array::from_fn(pre), h_prev, R::ONE);
+                    let (saved, h) = gru::after_forward(
+                        gating,
+                        cell.activations,
+                        std::array::from_fn(pre),
+                        h_prev,
+                        R::ONE,
+                    );
                     (saved.to_vec(), h)
                 }
                 Stage::Reset(cell) => {

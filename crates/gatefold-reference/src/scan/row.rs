@@ -249,8 +249,7 @@ pub fn backward<R: Real>(
         state: Array3::zeros((2, batch, hidden)),
     };
     for row in 0..batch {
-        let d_new: Vec<R> =
-            (0..hidden).map(|k| d_h[[row, k]] * (R::ONE - step.share[[row, k]])).collect();
+        let d_new: Vec<R> = (0..hidden).map(|k| d_h[[row, k]] * (R::ONE - step.share[[row, k]])).collect();
         let c = forward.new_state.row(row).to_owned();
         let (shown, normal, _, scale) = shown(step, c.clone());
         let mut d_shown = Array1::zeros(hidden);

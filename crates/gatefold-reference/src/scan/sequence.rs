@@ -1,8 +1,8 @@
 //! Whole sequences of steps in one direction.
 
 use super::{
-    Masks, NormGradients, Part, Recurrence, StepBackward, StepCotangents, StepForward, StepInput, StepSaved, Weights,
-    feedback_backward, product_backward, project_input, skip_backward, step_backward, step_forward,
+    Masks, NormGradients, Part, Recurrence, StepBackward, StepCotangents, StepForward, StepInput, StepSaved,
+    Weights, feedback_backward, product_backward, project_input, skip_backward, step_backward, step_forward,
 };
 use crate::Real;
 use crate::cells::lstm::PEEPHOLE_GATES;

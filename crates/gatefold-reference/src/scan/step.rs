@@ -75,17 +75,32 @@ fn split_rows<R: Real>(values: &Array2<R>, active: Option<&[bool]>) -> (Array2<R
 }
 
 /// A unit's lanes.
-pub(super) fn unit_lanes<R: Real, const L: usize>(values: &Array2<R>, row: usize, unit: usize, hidden: usize) -> [R; L] {
+pub(super) fn unit_lanes<R: Real, const L: usize>(
+    values: &Array2<R>,
+    row: usize,
+    unit: usize,
+    hidden: usize,
+) -> [R; L] {
     std::array::from_fn(|lane| values[[row, lane * hidden + unit]])
 }
 
-pub(super) fn set_unit_lanes<R: Real>(values: &mut Array2<R>, row: usize, unit: usize, hidden: usize, lanes: &[R]) {
+pub(super) fn set_unit_lanes<R: Real>(
+    values: &mut Array2<R>,
+    row: usize,
+    unit: usize,
+    hidden: usize,
+    lanes: &[R],
+) {
     for (lane, &value) in lanes.iter().enumerate() {
         values[[row, lane * hidden + unit]] = value;
     }
 }
 
-pub(super) fn unit_peephole<R: Real>(peephole: Option<ArrayView1<R>>, unit: usize, hidden: usize) -> lstm::Peephole<R> {
+pub(super) fn unit_peephole<R: Real>(
+    peephole: Option<ArrayView1<R>>,
+    unit: usize,
+    hidden: usize,
+) -> lstm::Peephole<R> {
     peephole.map_or([R::ZERO; 3], |p| std::array::from_fn(|block| p[block * hidden + unit]))
 }
 
@@ -396,7 +411,8 @@ fn cell_backward<R: Real>(
         }
         Cell::Gru(gru) if gru.reset == Reset::After => {
             let lanes = std::array::from_fn(saved);
-            let (d_pre, past) = gru::after_backward(gating, gru.activations, lanes, kept.h_prev[k], d_h, R::ONE);
+            let (d_pre, past) =
+                gru::after_backward(gating, gru.activations, lanes, kept.h_prev[k], d_h, R::ONE);
             (d_pre.to_vec(), Some(past))
         }
         Cell::Gru(gru) => {

@@ -4,13 +4,14 @@
 //! Such layers have neither a readout nor a skip connection nor a second stage, so rows of h hold nothing but h.
 
 use super::rows::copy_or_clear;
-use super::{CarriedGradients, Form, Scan, ScanState, Slots};
+use super::workgroup::{self, Tile};
+use super::{CarriedGradients, Form, Pass, Scan, ScanState, Slots, Strategy};
 use crate::layer::{Lowering, Purpose, Sequence, dropout, elementwise};
 use crate::plan::ALIGNMENT;
 use crate::product::{self, LaneMap, Matrix, Order};
-use crate::{Error, Plan, Span};
+use crate::{Error, Plan, Span, Target};
 use gatefold_model::{Activation, Layer, NoiseKind, Role};
-use gatefold_shaders::params::{self, ROW_STATS, own_rows, sum_rows};
+use gatefold_shaders::params::{self, Params, ROW_STATS, own_rows, sum_rows};
 use gatefold_shaders::{Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes};
 
 /// The buffers of a scan that the plain steps do not have.
@@ -34,6 +35,8 @@ pub(super) struct Dressed {
     stats_at: usize,
     /// `[T, B, H]`, h(t-1) as the product reads it, with recurrent dropout.
     read: Option<Span>,
+    /// Where the recurrent weights for the way back are among the fixed numbers, if one dispatch goes through many steps.
+    weights_at: Option<usize>,
 }
 
 /// Whether the steps of a scan need more than the plain cell in this pass: only training draws masks, but zoneout has an
@@ -57,6 +60,7 @@ pub(super) fn declare(
     form: &Form,
     label: &str,
     (steps, batch, saves): (usize, usize, bool),
+    strategies: [Strategy; 2],
     mut declare: impl FnMut(&mut Plan, &'static str, usize) -> Span,
 ) -> (Span, Option<Span>, Dressed) {
     let (hidden, lanes) = (form.hidden(), form.lanes());
@@ -73,9 +77,15 @@ pub(super) fn declare(
     let own_len = own_rows(form.units() as u32, norm, lanes as u32) as usize * hidden;
     let masks_at = own_len.next_multiple_of(ALIGNMENT);
     let masks = if noise { step_masks(form).count() * steps * step_len } else { 0 };
+    let weights_at = (masks_at + masks).next_multiple_of(ALIGNMENT);
+    let back = matches!(strategies[Pass::Backward as usize], Strategy::SequencePerWorkgroup(_));
+    let weights = if saves && back { hidden * hidden * lanes } else { 0 };
     let drops = noise && form.recurrent.noise.recurrent > 0.0;
     let dressed = Dressed {
-        fixed: low.plan.scratch(format!("{label}.fixed"), (masks_at + masks).max(1)),
+        fixed: low.plan.scratch(
+            format!("{label}.fixed"),
+            if weights > 0 { weights_at + weights } else { masks_at + masks.max(1) },
+        ),
         masks_at,
         noise,
         product: low.plan.scratch(format!("{label}.product"), step_len * lanes),
@@ -85,6 +95,7 @@ pub(super) fn declare(
         state,
         stats_at: state_len,
         read: drops.then(|| low.plan.scratch(format!("{label}.read"), steps * step_len)),
+        weights_at: (weights > 0).then_some(weights_at),
     };
     (gates.part(0, gates_len), state.filter(|_| has_state).map(|state| state.part(0, state_len)), dressed)
 }
@@ -116,6 +127,9 @@ fn prepare(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, dressed: &Dressed
             copy_or_clear(low.plan, place(hidden), given);
         }
     }
+    if let Some(at) = dressed.weights_at {
+        low.plan.copy(scan.transposed().u, dressed.fixed.part(at, hidden * hidden * lanes));
+    }
     if !dressed.noise {
         return;
     }
@@ -144,6 +158,10 @@ pub(super) fn forward(
     dressed: &Dressed,
 ) -> Result<(), Error> {
     prepare(low, layer, scan, dressed);
+    if let Strategy::SequencePerWorkgroup(tile) = &scan.strategies[Pass::Forward as usize] {
+        scan_forward(low, scan, dressed, tile);
+        return Ok(());
+    }
     scan.order().try_for_each(|t| step(low, layer, scan, dressed, scan.slots(t)))
 }
 
@@ -159,23 +177,30 @@ pub(super) fn stream_step(
     step(low, layer, scan, dressed, slots)
 }
 
-fn constants(scan: &Scan, dressed: &Dressed, own: &[(&'static str, u32)]) -> KernelVariant {
-    let form = &scan.form;
+fn constants(scan: &Scan, dressed: &Dressed, id: KernelId, own: &[(&'static str, u32)]) -> KernelVariant {
+    variant(&scan.form, id, (ELEMENT_WG_SIZE, scan.lengths.is_some(), dressed.noise), own)
+}
+
+fn variant(
+    form: &Form,
+    id: KernelId,
+    (invocations, lengths, draws): (u32, bool, bool),
+    own: &[(&'static str, u32)],
+) -> KernelVariant {
     let noise = form.recurrent.noise;
     let norm = form.recurrent.norm;
     let consts = [
-        ("WG_SIZE", ELEMENT_WG_SIZE),
+        ("WG_SIZE", invocations),
         ("ROWS", 1),
         ("UNITS", form.units() as u32),
-        ("LENGTHS", scan.has_lengths()),
+        ("LENGTHS", u32::from(lengths)),
         ("NORM", u32::from(norm.is_some())),
         ("EPSILON", norm.map_or(0.0, |norm| norm.epsilon).to_bits()),
-        ("NOISE", u32::from(dressed.noise)),
+        ("NOISE", u32::from(draws)),
         ("ZONEOUT", noise.zoneout.to_bits()),
         ("ZONEOUT_CELL", noise.zoneout_cell.to_bits()),
         ("CANDIDATE_MASK", u32::from(noise.candidate > 0.0)),
     ];
-    let id = if own.is_empty() { KernelId::RowBackward } else { KernelId::RowForward };
     let consts = [&consts[..], own, &form.consts(form.cell())].concat();
     KernelVariant { id, cell: Some(form.cell()), lanes: Lanes::Single, columns: Columns::F32, consts }
 }
@@ -204,7 +229,7 @@ fn step(
     let (what, a) = (format!("{}.r", scan.label), Matrix::new(read, batch, hidden));
     product::matmul(low.plan, low.target, &what, (a, u), None, Activation::Identity, dressed.product)?;
 
-    let kernel = constants(scan, dressed, &[("SAVE", u32::from(scan.saves))]);
+    let kernel = constants(scan, dressed, KernelId::RowForward, &[("SAVE", u32::from(scan.saves))]);
     let (groups, groups_x) = product::groups(batch);
     let params = params::RowForward {
         t: slots.t as u32,
@@ -266,11 +291,15 @@ pub(super) fn backward(
     carried: &CarriedGradients,
     (d_out, d_begin): (Sequence, usize),
 ) -> Result<(), Error> {
+    if let Strategy::SequencePerWorkgroup(tile) = &scan.strategies[Pass::Backward as usize] {
+        scan_backward(low, scan, dressed, tile, carried, (d_out, d_begin));
+        return Ok(());
+    }
     let (form, batch, hidden) = (&scan.form, scan.batch, scan.form.hidden());
     let width = hidden * form.lanes();
     let (carry, through) = (carried.carry, carried.carry.part(0, scan.step_len()));
     let ut = Matrix::new(scan.transposed().u, width, hidden);
-    let kernel = constants(scan, dressed, &[]);
+    let kernel = constants(scan, dressed, KernelId::RowBackward, &[]);
     let (groups, groups_x) = product::groups(batch);
     for t in scan.order().rev() {
         let slots = scan.slots(t);
@@ -387,4 +416,124 @@ pub(super) fn finish_dropped(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan,
     let stream = NoiseKind::Weights.stream(layer.owner, scan.form.reverse);
     dropout::mask(low, stream, scan.form.recurrent.noise.weights, own, masked, 0);
     elementwise::add_into(low.plan, masked, gradient);
+}
+
+/// Most invocations of a workgroup that runs a row: every halving of a sum over them is a barrier.
+const MOST_INVOCATIONS: u32 = 256;
+
+/// The workgroup of a row, when one dispatch goes through many steps.
+pub(super) fn usual_tile(target: &Target, form: &Form) -> Tile {
+    let most = MOST_INVOCATIONS.min(1 << target.max_invocations.max(1).ilog2());
+    let invocations = (form.hidden() as u32).next_power_of_two().clamp(ELEMENT_WG_SIZE.min(most), most);
+    Tile { rows: 1, parts: 1, invocations, kept: 0 }
+}
+
+/// Whether a workgroup may run a row of a scan so. Recurrent dropout masks h between the steps, so it takes a dispatch a
+/// step.
+pub(super) fn tile_fits(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> bool {
+    let Tile { rows, parts, invocations, kept } = *tile;
+    let lanes = form.lanes() + usize::from(pass == Pass::Forward);
+    let bytes = 4 * form.hidden() * lanes + 16 * invocations as usize;
+    (rows, parts, kept) == (1, 1, 0)
+        && form.recurrent.noise.recurrent == 0.0
+        && invocations.is_power_of_two()
+        && invocations <= target.max_invocations
+        && bytes <= target.max_workgroup_bytes as usize
+}
+
+/// Loop iterations of a dispatch of so many steps.
+pub(super) fn iterations(form: &Form, pass: Pass, tile: &Tile, count: u32) -> u64 {
+    let (hidden, choices) = (form.hidden() as u32, (tile.invocations, false, false));
+    let with_hidden = ("HIDDEN", hidden);
+    match pass {
+        Pass::Forward => {
+            let own = [with_hidden, ("SAVE", 1)];
+            let kernel = variant(form, KernelId::RowScanForward, choices, &own);
+            let params = params::RowScanForward { count, batch: 1, steps: 1, hidden, ..Default::default() };
+            params.extents(&kernel, [1; 3]).iterations
+        }
+        Pass::Backward => {
+            let kernel = variant(form, KernelId::RowScanBackward, choices, &[with_hidden]);
+            let params = params::RowScanBackward { count, batch: 1, steps: 1, hidden, ..Default::default() };
+            params.extents(&kernel, [1; 3]).iterations
+        }
+    }
+}
+
+/// All steps forward, a workgroup for each row.
+fn scan_forward(low: &mut Lowering<'_>, scan: &Scan, dressed: &Dressed, tile: &Tile) {
+    let form = &scan.form;
+    let own = [("HIDDEN", form.hidden() as u32), ("SAVE", u32::from(scan.saves))];
+    let choices = (tile.invocations, scan.lengths.is_some(), dressed.noise);
+    let kernel = variant(form, KernelId::RowScanForward, choices, &own);
+    let bindings = [
+        dressed.fixed.into(),
+        scan.lengths(),
+        scan.packed.u.into(),
+        dressed.gates.into(),
+        dressed.normal.into(),
+        dressed.state.into(),
+        scan.h.into(),
+    ];
+    for (first, count) in workgroup::stretches(low, scan, Pass::Forward, tile) {
+        let params = params::RowScanForward {
+            first: first as u32,
+            count: count as u32,
+            steps: scan.steps as u32,
+            batch: scan.batch as u32,
+            hidden: form.hidden() as u32,
+            history: form.history() as u32,
+            reverse: u32::from(form.reverse),
+            x_at: dressed.x_at as u32,
+            masks_at: dressed.masks_at as u32,
+            stats_at: dressed.stats_at as u32,
+            ..Default::default()
+        };
+        workgroup::dispatch(low, scan, tile, (kernel.clone(), params), &bindings, (first, count));
+    }
+}
+
+/// All steps backward, likewise.
+fn scan_backward(
+    low: &mut Lowering<'_>,
+    scan: &Scan,
+    dressed: &Dressed,
+    tile: &Tile,
+    carried: &CarriedGradients,
+    (d_out, d_begin): (Sequence, usize),
+) {
+    let form = &scan.form;
+    let own = [("HIDDEN", form.hidden() as u32)];
+    let weights_at = dressed.weights_at.expect("a scan that goes back so has its weights there");
+    let choices = (tile.invocations, scan.lengths.is_some(), dressed.noise);
+    let kernel = variant(form, KernelId::RowScanBackward, choices, &own);
+    let bindings = [
+        dressed.fixed.into(),
+        scan.lengths(),
+        dressed.state.into(),
+        scan.h.into(),
+        d_out.span.into(),
+        dressed.gates.into(),
+        dressed.normal.into(),
+        carried.carry.into(),
+    ];
+    for (first, count) in workgroup::stretches(low, scan, Pass::Backward, tile) {
+        let params = params::RowScanBackward {
+            first: first as u32,
+            count: count as u32,
+            steps: scan.steps as u32,
+            batch: scan.batch as u32,
+            hidden: form.hidden() as u32,
+            history: form.history() as u32,
+            reverse: u32::from(form.reverse),
+            d_stride: d_out.width as u32,
+            d_begin: d_begin as u32,
+            x_at: dressed.x_at as u32,
+            masks_at: dressed.masks_at as u32,
+            stats_at: dressed.stats_at as u32,
+            weights_at: weights_at as u32,
+            ..Default::default()
+        };
+        workgroup::dispatch(low, scan, tile, (kernel.clone(), params), &bindings, (first, count));
+    }
 }

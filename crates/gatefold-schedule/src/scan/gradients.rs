@@ -126,6 +126,14 @@ pub fn input_gradient(low: &mut Lowering<'_>, scan: &Scan) -> Result<Sequence, E
     let d_x = low.plan.scratch(format!("{}.d_x", scan.label), scan.x.len());
     let wt = Matrix::new(scan.transposed().w, form.hidden() * form.lanes(), form.input);
     let what = format!("{}.d_x", scan.label);
-    product::matmul(low.plan, low.target, &what, (dressed::product_gradients(scan).0, wt), None, Activation::Identity, d_x)?;
+    product::matmul(
+        low.plan,
+        low.target,
+        &what,
+        (dressed::product_gradients(scan).0, wt),
+        None,
+        Activation::Identity,
+        d_x,
+    )?;
     Ok(Sequence { span: d_x, ..scan.x })
 }

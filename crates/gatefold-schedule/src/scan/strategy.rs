@@ -102,13 +102,7 @@ impl Strategy {
     /// The strategy for a pass over `batch` rows of a scan on a device: the one that tuning found fastest there, else a
     /// rule of thumb. On a GPU a dispatch costs more than a step of a small network, on a software driver it costs less
     /// than a barrier.
-    ///
-    /// Layer normalisation and noise take a dispatch for the product and one for the rows of every step, whatever is asked
-    /// for.
     pub fn choose(target: &Target, form: &Form, pass: Pass, batch: usize) -> Strategy {
-        if form.recurrent.is_dressed() {
-            return Strategy::STEP;
-        }
         let in_a_workgroup = || workgroup::usual_tile(target, form, pass, batch);
         let small = form.hidden() <= SMALL_HIDDEN || (form.hidden() <= MEDIUM_HIDDEN && batch <= FEW_ROWS);
         let tile = match target.scan {
@@ -127,10 +121,8 @@ impl Strategy {
 
     /// The few strategies worth timing for a pass, the plain one first.
     pub fn candidates(target: &Target, form: &Form, pass: Pass, batch: usize) -> Vec<Strategy> {
-        if form.recurrent.is_dressed() {
-            return vec![Strategy::STEP];
-        }
-        let steps = step::candidate_rows(batch).map(|rows| Strategy::StepPerDispatch { rows: Some(rows) });
+        let rows = step::candidate_rows(batch).filter(|_| !form.recurrent.is_dressed());
+        let steps = rows.map(|rows| Strategy::StepPerDispatch { rows: Some(rows) });
         let tiles = workgroup::candidate_tiles(target, form, pass, batch);
         let tiles = tiles.into_iter().map(Strategy::SequencePerWorkgroup);
         let mut found = vec![Strategy::STEP];

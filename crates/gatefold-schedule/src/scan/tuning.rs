@@ -57,7 +57,7 @@ pub fn key(form: &Form, pass: Pass, batch: usize) -> String {
     let (cell, pass, hidden) = (form.cell().name(), pass.name(), form.hidden());
     let skip = if form.recurrent.skip.is_some() { " skip" } else { "" };
     let width = if form.is_plain() { String::new() } else { format!(" width {}", form.width()) };
-    // Its only strategy is no news for the plain cell.
+    // Other kernels than those of the plain cell.
     let rows = if form.recurrent.is_dressed() { " by rows" } else { "" };
     format!("{cell} {pass} H {hidden} B {}{skip}{width}{rows}", batch.next_power_of_two())
 }

@@ -1,6 +1,6 @@
 //! All steps in one dispatch: a workgroup runs every unit of its rows of the batch.
 
-use super::{CarriedGradients, Form, Pass, Scan};
+use super::{CarriedGradients, Form, Pass, Scan, dressed};
 use crate::layer::{Lowering, Sequence};
 use crate::plan::MAX_GROUPS;
 use crate::{Error, Target};
@@ -36,10 +36,12 @@ const GRANULE: usize = 64;
 impl Tile {
     /// Whether a workgroup may run a scan so on a device.
     pub fn fits(&self, target: &Target, form: &Form, pass: Pass) -> bool {
+        if form.recurrent.is_dressed() {
+            return dressed::tile_fits(target, form, pass, self);
+        }
         let Tile { rows, parts, invocations, .. } = *self;
         let lanes_fit = target.lanes == Lanes::Single || parts <= SUBGROUP_LANES;
         form.is_plain()
-            && !form.recurrent.is_dressed()
             && lanes_fit
             && parts.is_power_of_two()
             && rows > 0
@@ -81,6 +83,10 @@ impl Tile {
 /// The tile for a batch by rule of thumb, if any fits: one row a workgroup until workgroups are many, as many parts as
 /// invocations allow, and as many weights in registers as they hold.
 pub(super) fn usual_tile(target: &Target, form: &Form, pass: Pass, batch: usize) -> Option<Tile> {
+    if form.recurrent.is_dressed() {
+        return Some(dressed::usual_tile(target, form))
+            .filter(|tile| can_run(target, form, pass, batch, tile));
+    }
     let hidden = form.hidden();
     let rows = match batch {
         0..=256 => 1,
@@ -107,6 +113,9 @@ pub(super) fn usual_tile(target: &Target, form: &Form, pass: Pass, batch: usize)
 /// Tiles worth timing: the usual one, and others with more rows, fewer parts, or weights read from the cache.
 pub(super) fn candidate_tiles(target: &Target, form: &Form, pass: Pass, batch: usize) -> Vec<Tile> {
     let Some(usual) = usual_tile(target, form, pass, batch) else { return Vec::new() };
+    if form.recurrent.is_dressed() {
+        return vec![usual];
+    }
     let fewer = |parts: u32| {
         let invocations = (form.hidden() * parts as usize).next_multiple_of(GRANULE) as u32;
         Tile { parts, invocations: invocations.min(usual.invocations), kept: 0, ..usual }
@@ -137,6 +146,11 @@ pub(super) fn can_run(target: &Target, form: &Form, pass: Pass, batch: usize, ti
 fn most_steps(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> usize {
     let most = (MAX_GROUP_FLOPS / (tile.rows as usize * row_flops(form))).clamp(1, MAX_STEPS);
     let Some(limit) = target.max_loop_iterations else { return most };
+    if form.recurrent.is_dressed() {
+        let iterations = |count| dressed::iterations(form, pass, tile, count);
+        let (around, per_step) = (iterations(0), iterations(1) - iterations(0));
+        return (u64::from(limit).saturating_sub(around) / per_step).min(most as u64) as usize;
+    }
     let kernel = kernel(target, form, pass, tile, [false, false]);
     let iterations = |count| match pass {
         Pass::Forward => {
@@ -185,7 +199,7 @@ fn kernel(
 }
 
 /// The dispatches of a pass: the first step and the number of steps of each.
-fn stretches(
+pub(super) fn stretches(
     low: &Lowering<'_>,
     scan: &Scan,
     pass: Pass,
@@ -264,7 +278,7 @@ pub(super) fn backward(
     Ok(())
 }
 
-fn dispatch<P: Params + bytemuck::Pod>(
+pub(super) fn dispatch<P: Params + bytemuck::Pod>(
     low: &mut Lowering<'_>,
     scan: &Scan,
     tile: &Tile,
