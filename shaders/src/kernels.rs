@@ -206,7 +206,7 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 49] = [
+    pub const ALL: [KernelId; 51] = [
         KernelId::StepForward,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
