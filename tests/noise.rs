@@ -1,9 +1,11 @@
 //! Masks of recurrent layers in training: the same on every device, after a resume, and for each tape its own; none in
 //! inference. And what layer normalisation and noise refuse.
 
+use gatefold::devices::ScanChoice;
 use gatefold::layers::{
     Activation, DenseConfig, Direction, GruConfig, LayerConfig, LayerNorm, LstmConfig, Reset, RnnConfig,
 };
+use gatefold::schedule::{Shape, Target, schedule};
 use gatefold::training::Dropout;
 use gatefold::{Device, Network, NetworkConfig, TrainConfig, Trainer};
 use gatefold_check::{
@@ -209,5 +211,44 @@ fn what_does_not_combine_is_refused_by_name() {
     ] {
         let error = NetworkConfig::new(2, [layer]).expect_err("it is refused").to_string();
         assert!(error.ends_with(&format!(": {problem}")), "{error}");
+    }
+}
+
+/// The kernels that steps are run with: two dispatches a step, or all steps in one; recurrent dropout masks h between the
+/// steps, and only training has it.
+#[test]
+fn steps_are_spread_over_dispatches_as_asked() {
+    let norm = || LstmConfig::new(7).layer_norm(LayerNorm::default());
+    for (layer, scan, trains, expected) in [
+        (norm(), ScanChoice::Step, false, ["lstm_row_forward", ""]),
+        (norm(), ScanChoice::Workgroup, false, ["lstm_row_scan_forward", ""]),
+        (norm(), ScanChoice::Workgroup, true, ["lstm_row_scan_forward", "lstm_row_scan_backward"]),
+        (norm(), ScanChoice::Step, true, ["lstm_row_forward", "lstm_row_backward"]),
+        (
+            norm().recurrent_dropout(0.1),
+            ScanChoice::Workgroup,
+            true,
+            ["lstm_row_forward", "lstm_row_backward"],
+        ),
+        (LstmConfig::new(7).recurrent_dropout(0.1), ScanChoice::Step, false, ["lstm_step_forward", ""]),
+        (
+            LstmConfig::new(7).drop_connect(0.1),
+            ScanChoice::Workgroup,
+            true,
+            ["lstm_scan_forward", "lstm_scan_backward"],
+        ),
+    ] {
+        let config = config(layer);
+        let target = Target { scan, ..Target::webgpu() };
+        let training = trains.then(options);
+        let shape = Shape::plain(&config, STEPS, BATCH);
+        let plan = schedule(&config, &target, shape, training.as_ref()).unwrap();
+        let names: Vec<String> = plan.kernels().map(|kernel| kernel.to_string()).collect();
+        let of_scan = |name: &&String| name.starts_with("lstm_");
+        let mut found: Vec<&String> = names.iter().filter(of_scan).collect();
+        found.dedup();
+        let expected: Vec<&str> = expected.into_iter().filter(|name| !name.is_empty()).collect();
+        // The update and the gradients of the initial states run other kernels.
+        assert_eq!(found, expected, "{config}, {scan}, training {trains}");
     }
 }

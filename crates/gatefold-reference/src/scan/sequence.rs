@@ -338,8 +338,7 @@ impl<R: Real> Backward<R> {
         for row in (0..x.nrows()).filter(|&row| !tape.active[row]) {
             x.row_mut(row).fill(R::ZERO);
         }
-        let through =
-            product_backward(
+        let through = product_backward(
             &weights.recurrence,
             tape.before.recurs(&weights.recurrence),
             &tape.masks,
