@@ -15,6 +15,7 @@ mod tests;
 use crate::graph::Node;
 use crate::tensor::Tensor;
 use gatefold_model::Activation;
+use rten::RunOptions;
 
 pub(crate) use convolution::Convolution;
 pub(crate) use library::{Given, Kernel};
@@ -68,7 +69,7 @@ pub(crate) fn is_recurrent(operator: &str) -> bool {
 /// Runs an operator on arrays once; returns one tensor for each of its outputs.
 pub(crate) fn run(call: &Call, budget: &mut Budget) -> Result<Vec<Tensor>, String> {
     let given = call.inputs.iter().map(|input| input.map(Given::Lent)).collect();
-    Kernel::default().run(call.node, call.opset, given, budget)
+    Kernel::default().run(call.node, call.opset, given, budget, &RunOptions::default())
 }
 
 impl<'a> Call<'a> {

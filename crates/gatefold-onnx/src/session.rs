@@ -3,7 +3,9 @@ use crate::tensor::Tensor;
 use crate::walk::{Host, Program, Value};
 use crate::{ElementType, OnnxError, OnnxModel};
 use gatefold::Device;
+use rten::{RunOptions, ThreadPool};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A model ready to run on a device.
 #[derive(Debug)]
@@ -13,12 +15,15 @@ pub struct Session<'a> {
     program: Program<'a>,
     /// Elements of weights.
     stored: usize,
+    /// The threads for operators that do not run on the device: those of the CPU device, or one for each core.
+    threads: Option<Arc<ThreadPool>>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(model: &'a OnnxModel, device: &Device) -> Session<'a> {
         let (program, stored) = (Program::new(&model.graph), model.graph.stored());
-        Session { model, device: device.clone(), program, stored }
+        let threads = device.threads().map(|count| Arc::new(ThreadPool::with_num_threads(count)));
+        Session { model, device: device.clone(), program, stored, threads }
     }
 
     /// Runs the model: takes its inputs and returns its outputs, by name. RNN, GRU and LSTM run on the device, all
@@ -32,11 +37,13 @@ impl<'a> Session<'a> {
     pub fn run(&mut self, inputs: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         let inputs = checked(&self.model.graph.inputs, inputs)?;
         let given = inputs.iter().map(Tensor::len).sum();
-        let mut host = Host::new(&self.device, given, self.stored);
+        let options = RunOptions::default().with_thread_pool(self.threads.clone());
+        let mut host = Host::new(&self.device, &options, given, self.stored);
         let inputs = inputs.into_iter().map(Value::Tensor).collect();
         let program = &mut self.program;
         // Inside the library's own threads, calls of its operators cost a tenth.
-        let results = rten::thread_pool().run(move || program.run(inputs, &mut host))?;
+        let pool = self.threads.as_deref().unwrap_or_else(|| rten::thread_pool());
+        let results = pool.run(move || program.run(inputs, &mut host))?;
         let outputs = self.model.graph.outputs.iter().zip(results);
         outputs
             .map(|(port, value)| match value {

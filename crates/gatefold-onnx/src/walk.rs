@@ -8,6 +8,7 @@ use crate::graph::{Graph, Node};
 use crate::operators::{self, Budget, Given, Kernel};
 use crate::tensor::Tensor;
 use gatefold::Device;
+use rten::RunOptions;
 use std::collections::BTreeMap;
 
 mod control;
@@ -105,6 +106,8 @@ enum Work<'a> {
 /// What a run shares among its graphs.
 pub(crate) struct Host<'h> {
     device: &'h Device,
+    /// The threads on which the library computes.
+    options: &'h RunOptions,
     budget: Budget,
     live: usize,
     most_live: usize,
@@ -113,10 +116,11 @@ pub(crate) struct Host<'h> {
 
 impl<'h> Host<'h> {
     /// For a run on `given` elements of inputs with `stored` elements of weights.
-    pub(crate) fn new(device: &'h Device, given: usize, stored: usize) -> Host<'h> {
+    pub(crate) fn new(device: &'h Device, options: &'h RunOptions, given: usize, stored: usize) -> Host<'h> {
         let each = given.saturating_add(stored).saturating_mul(LIVE_FOR_EACH);
         Host {
             device,
+            options,
             budget: Budget::running(given, stored),
             live: 0,
             most_live: BASE_LIVE.saturating_add(each).min(MAX_LIVE),
@@ -356,8 +360,9 @@ impl Step<'_> {
             });
         }
         let Work::Plain(kernel) = &mut self.work else { return Ok(Vec::new()) };
-        let results =
-            kernel.run(node, self.opset, given, &mut host.budget).map_err(|problem| node.error(problem))?;
+        let results = kernel
+            .run(node, self.opset, given, &mut host.budget, host.options)
+            .map_err(|problem| node.error(problem))?;
         Ok(results.into_iter().map(Value::Tensor).collect())
     }
 

@@ -8,6 +8,8 @@ use gatefold_onnx::{Axis, ElementType, OnnxError, OnnxModel, Tensor};
 use ndarray::{ArrayD, IxDyn};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,22 @@ fn models() -> Vec<(PathBuf, Vec<u8>)> {
     paths.sort();
     assert!(paths.len() > 50, "the fixtures are there");
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// The small models of single operators, by name.
+fn operators() -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx");
+    let mut models = Vec::new();
+    for file in ["nodes.safetensors", "rewritten.safetensors"] {
+        let bytes = std::fs::read(folder.join(file)).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let of_model = |(name, view): (String, TensorView)| {
+            Some((PathBuf::from(name.strip_suffix("/model")?), view.data().to_vec()))
+        };
+        models.extend(file.iter().filter_map(|(name, view)| of_model((name.into(), view))));
+    }
+    models.sort();
+    models
 }
 
 /// Makes one to four changes: flips a bit, sets a byte, cuts out a piece, doubles one, or cuts off the end.
@@ -117,17 +135,20 @@ fn allowed(bytes: usize, given: usize) -> usize {
     2 * ((64 << 20) + (4 << 10) * (bytes + given))
 }
 
+/// With `GATEFOLD_SEED`, other changes than those that every run makes.
 #[test]
 fn mutated_files_are_read_or_refused() {
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (mut read, mut refused) = (0, 0);
+    let other: u64 = std::env::var("GATEFOLD_SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let mut failures = Failures::new();
-    for (path, original) in models() {
+    let large = models().into_iter().map(|model| (model, 150));
+    for ((path, original), changes) in large.chain(operators().into_iter().map(|model| (model, 8))) {
         // The changes of one model do not depend on which others there are.
         let name = path.file_name().unwrap().as_encoded_bytes();
         let seed = name.iter().fold(13u64, |seed, &byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        for number in 0..150 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(other));
+        for number in 0..changes {
             let mut bytes = original.clone();
             mutate(&mut bytes, &mut random);
             LARGEST.store(0, Ordering::Relaxed);

@@ -103,6 +103,15 @@ impl Device {
         Ok(Device::Cpu(Cpu { threads, instructions }))
     }
 
+    /// The threads of the CPU device; `None` for a GPU.
+    pub fn threads(&self) -> Option<usize> {
+        match self {
+            Device::Cpu(Cpu { threads, .. }) => Some(threads.count()),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => None,
+        }
+    }
+
     /// A warning to show to the user, if there is one: a software adapter is slower than the CPU device.
     pub fn warning(&self) -> Option<String> {
         match self {

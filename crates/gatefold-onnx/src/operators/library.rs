@@ -12,7 +12,7 @@ use crate::proto::{GraphProto, ModelProto, OperatorSetIdProto, TensorProto, Valu
 use crate::tensor::{ElementType, Tensor, volume};
 use ndarray::{ArrayD, IxDyn};
 use prost::Message;
-use rten::{Model, ModelOptions, NodeId, Value, ValueOrView, ValueView};
+use rten::{Model, ModelOptions, NodeId, RunOptions, Value, ValueOrView, ValueView};
 use rten_tensor::Layout;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -38,7 +38,7 @@ impl Given<'_> {
 
 /// A node's model in the library, once it has run.
 #[derive(Debug, Default)]
-pub(crate) struct Kernel(Option<Built>);
+pub(crate) struct Kernel(Option<Box<Built>>);
 
 #[derive(Debug)]
 struct Built {
@@ -84,6 +84,7 @@ impl Kernel {
         opset: i64,
         given: Vec<Option<Given>>,
         budget: &mut Budget,
+        options: &RunOptions,
     ) -> Result<Vec<Tensor>, String> {
         let operator = find(&node.operator).ok_or("it is not an operator on arrays")?;
         let call =
@@ -96,25 +97,30 @@ impl Kernel {
         }
         budget.spend((operator.need)(&call)?)?;
         if wide_inputs(operator, &call) {
-            return moved_in_halves(operator, &call);
+            return moved_in_halves(operator, &call, options);
         }
         check_whole_numbers(operator, &call)?;
         let variant = super::recipe::variant(&call);
         if !self.0.as_ref().is_some_and(|built| built.fits(&call, variant)) {
-            self.0 = Some(build(operator, &call, &given, variant)?);
+            self.0 = Some(Box::new(build(operator, &call, &given, variant)?));
         }
         let types: Vec<ElementType> = (0..outputs(node))
             .map(|at| type_of(operator.type_of_result(at), &call))
             .collect::<Result<_, _>>()?;
         drop(call);
         let built = self.0.as_ref().ok_or("its model is missing")?;
-        let values = built.run(given, operator)?;
+        let values = built.run(given, operator, options)?;
         values.into_iter().zip(types).map(|(value, element)| tensor(value, element)).collect()
     }
 }
 
 impl Built {
-    fn run(&self, given: Vec<Option<Given>>, operator: &Operator) -> Result<Vec<Value>, String> {
+    fn run(
+        &self,
+        given: Vec<Option<Given>>,
+        operator: &Operator,
+        options: &RunOptions,
+    ) -> Result<Vec<Value>, String> {
         let converted: Vec<Option<Converted>> = given
             .into_iter()
             .enumerate()
@@ -135,7 +141,7 @@ impl Built {
         for (id, tensor) in kept {
             inputs.push((id, view(tensor)?.into()));
         }
-        let run = || self.model.run(inputs, &self.outputs, None);
+        let run = || self.model.run(inputs, &self.outputs, Some(options.clone()));
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(values)) => Ok(values),
             Ok(Err(error)) => Err(one_line(&error)),
@@ -306,7 +312,7 @@ fn wide_inputs(operator: &Operator, call: &Call) -> bool {
 }
 
 /// Moves whole numbers of 64 bits as two of 32.
-fn moved_in_halves(operator: &Operator, call: &Call) -> Result<Vec<Tensor>, String> {
+fn moved_in_halves(operator: &Operator, call: &Call, options: &RunOptions) -> Result<Vec<Tensor>, String> {
     let half = |of: fn(i64) -> i32| -> Result<Vec<Tensor>, String> {
         let halves: Vec<Option<Tensor>> = call
             .inputs
@@ -322,7 +328,7 @@ fn moved_in_halves(operator: &Operator, call: &Call) -> Result<Vec<Tensor>, Stri
         let call = Call { inputs: halves.iter().map(Option::as_ref).collect(), ..call.clone() };
         let given: Vec<Option<Given>> = call.inputs.iter().map(|input| input.map(Given::Lent)).collect();
         let built = build(operator, &call, &given, 0)?;
-        let values = built.run(given, operator)?;
+        let values = built.run(given, operator, options)?;
         values.into_iter().map(|value| tensor(value, ElementType::I32)).collect()
     };
     let (low, high) = (half(|value| value as i32)?, half(|value| (value >> 32) as i32)?);
