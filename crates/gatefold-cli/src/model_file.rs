@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use gatefold_model::file::{Model, pytorch};
-use gatefold_onnx::{Imported, Layout, OnnxModel};
+use gatefold_onnx::{ElementType, Imported, Layout, OnnxModel};
 use pytorch::ReadOptions;
 use std::fmt;
 use std::fs;
@@ -130,10 +130,15 @@ pub(crate) fn network_of(imported: Imported) -> Model {
     Model { config: imported.config, parameters: imported.parameters, metadata: Default::default() }
 }
 
-/// The opset and the maker that an ONNX file names.
+/// The opset and the maker that an ONNX file names, and the type that others are computed in.
 pub(crate) fn about(onnx: &OnnxModel) -> String {
     let maker = if onnx.maker().is_empty() { "an unnamed program" } else { onnx.maker() };
-    format!("ONNX, opset {}, by {maker}", onnx.opset())
+    let ports = onnx.inputs().iter().chain(onnx.outputs());
+    let mut wide: Vec<ElementType> = ports.filter_map(|port| port.element).collect();
+    wide.retain(|element| element.stored() != *element);
+    let note =
+        wide.first().map_or(String::new(), |element| format!(", {element} computed in {}", element.stored()));
+    format!("ONNX, opset {}, by {maker}{note}", onnx.opset())
 }
 
 /// Whether both paths name the same existing file.

@@ -34,6 +34,8 @@ impl Chain<'_> {
             node.inputs.iter().map(|name| name.as_ref().and_then(|name| self.value(name))).collect();
         let results = if operators::is_recurrent(&node.operator) {
             self.recurrent(node, &inputs)?
+        } else if operators::CONTROL.contains(&&*node.operator) {
+            return Err("it has graphs inside, which are no layer of the engine".into());
         } else if inputs.iter().flatten().all(|value| matches!(value, Value::Known(_))) {
             let known: Vec<Option<&Tensor>> =
                 inputs.iter().map(|value| value.as_ref().and_then(known)).collect();
