@@ -183,7 +183,7 @@ fn masks<'a>(
 }
 
 /// One row of a mask.
-fn row<'a>(mask: Option<&'a [f32]>, row: usize, hidden: usize) -> Option<&'a [f32]> {
+fn row(mask: Option<&[f32]>, row: usize, hidden: usize) -> Option<&[f32]> {
     mask.map(|mask| &mask[row * hidden..(row + 1) * hidden])
 }
 

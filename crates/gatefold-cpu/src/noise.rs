@@ -32,7 +32,7 @@ impl ScanNoise {
     }
 
     /// The same for a window of the sequence that begins at step `first`.
-    pub(crate) fn from_step(mut self, first: usize) -> Self {
+    pub(crate) fn beginning_at(mut self, first: usize) -> Self {
         if let Some(dropout) = &mut self.dropout {
             dropout.first_step += first;
         }

@@ -297,7 +297,7 @@ impl<'a> Inference<'a> {
         mut to: ArrayViewMut2<f32>,
     ) {
         let window = packing.window(&steps);
-        let weights = self.weights.from_step(steps.start);
+        let weights = self.weights.beginning_at(steps.start);
         let tape = self.kept.take().filter(|&(_, len)| len == window.len());
         let mut tape =
             tape.map_or_else(|| ScanTape::new(context.buffers, &window, &self.weights), |(tape, _)| tape);
@@ -465,6 +465,7 @@ pub(crate) fn initial_gradients(
 }
 
 /// Adds the gradients of the layer's parameters, from its input and what backward left.
+#[expect(clippy::too_many_arguments, reason = "a layer's passes leave that many parts")]
 pub(crate) fn add_gradients(
     context: Context,
     layer: &Layer,

@@ -282,9 +282,9 @@ impl<'a> Weights<'a> {
     }
 
     /// The same for a window of the sequence that begins at step `first`.
-    pub(crate) fn from_step(mut self, first: usize) -> Self {
+    pub(crate) fn beginning_at(mut self, first: usize) -> Self {
         if let Some(dressing) = &mut self.dressing {
-            dressing.noise = dressing.noise.from_step(first);
+            dressing.noise = dressing.noise.beginning_at(first);
         }
         self
     }

@@ -183,7 +183,7 @@ pub fn project_input<R: Real>(input: ArrayView3<R>, weights: &Weights<R>) -> Arr
     let mut pre_x = Array2::zeros((steps * batch, lanes(&cell) * weights.recurrence.hidden()));
     let mut product = matmul_bt(flat(&input).view(), weights.w_ih);
     if let Some(norm) = &weights.recurrence.norm {
-        product = normalise_gates(&cell, product.view(), norm.epsilon) * &norm.gain_ih;
+        product = normalise_gates(&cell, product.view(), norm.epsilon) * norm.gain_ih;
     }
     Part::Input.add(&cell, product.view(), pre_x.view_mut());
     for (part, bias) in [(Part::Input, weights.b_ih), (Part::Recurrent, weights.b_hh)] {

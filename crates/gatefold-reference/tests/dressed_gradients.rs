@@ -8,13 +8,16 @@ use gatefold_model::{
 };
 use gatefold_reference::Failures;
 
+/// A name, and the option that it sets on a plain layer.
+type Choice<C> = (&'static str, fn(C) -> C);
+
 /// A large epsilon keeps the derivatives of few units small, so that differences are exact.
 const NORM: LayerNorm = LayerNorm { epsilon: 0.2 };
 
 /// The options of every cell.
 macro_rules! common_options {
     ($config:ident) => {{
-        let options: Vec<(&'static str, fn($config) -> $config)> = vec![
+        let options: Vec<Choice<$config>> = vec![
             ("layer norm", |c| c.layer_norm(NORM)),
             ("layer norm, one bias, clip", |c| c.layer_norm(NORM).biases(Biases::One).clip(0.9)),
             ("layer norm, no biases", |c| c.layer_norm(NORM).biases(Biases::None)),
@@ -35,7 +38,7 @@ macro_rules! common_options {
 
 fn check<C: Clone + Into<LayerConfig>>(
     family: &str,
-    options: &[(&'static str, fn(C) -> C)],
+    options: &[Choice<C>],
     new: impl Fn(usize) -> C,
     directed: fn(C, Direction) -> C,
 ) {
@@ -70,7 +73,7 @@ fn vanilla() {
 #[test]
 fn lstm() {
     let mut options = common_options!(LstmConfig);
-    let own: Vec<(&'static str, fn(LstmConfig) -> LstmConfig)> = vec![
+    let own: Vec<Choice<LstmConfig>> = vec![
         ("zoneout of both", |c| c.zoneout(0.3).zoneout_cell(0.4)),
         ("zoneout of the cell, peephole", |c| c.zoneout_cell(0.4).peephole()),
         ("candidate", |c| c.candidate_dropout(0.4)),
@@ -101,7 +104,7 @@ fn lstm() {
 #[test]
 fn gru() {
     let mut options = common_options!(GruConfig);
-    let own: Vec<(&'static str, fn(GruConfig) -> GruConfig)> = vec![
+    let own: Vec<Choice<GruConfig>> = vec![
         ("candidate", |c| c.candidate_dropout(0.4)),
         ("layer norm, functions, all noise", |c| {
             c.layer_norm(NORM)

@@ -166,7 +166,7 @@ pub(super) fn recurrent_product<R: Real>(
 ) -> Array2<R> {
     let product = matmul_bt(read(h_prev, masks).view(), recurrence.w_hh);
     match &recurrence.norm {
-        Some(norm) => normalise_gates(&recurrence.cell, product.view(), norm.epsilon) * &norm.gain_hh,
+        Some(norm) => normalise_gates(&recurrence.cell, product.view(), norm.epsilon) * norm.gain_hh,
         None => product,
     }
 }
@@ -199,7 +199,7 @@ pub fn product_backward<R: Real>(
         let product = matmul_bt(read.view(), w_hh);
         let normal = normalise_gates(&cell, product.view(), norm.epsilon);
         d_gain_hh = Some(column_sum((&normal * &d_product).view()));
-        let d_normal = d_product * &norm.gain_hh;
+        let d_normal = d_product * norm.gain_hh;
         d_product = normalise_gates_backward(&cell, product.view(), norm.epsilon, d_normal.view());
     }
     let mut d_h = match recurrence.resets_before() {
@@ -226,9 +226,9 @@ fn kept<R: Real>(share: R, prev: R, new: R) -> R {
 fn shown<R: Real>(recurrence: &Recurrence<R>, c: &Array1<R>) -> Array1<R> {
     let norm = recurrence.norm.and_then(|norm| Some((norm.epsilon, norm.cell?)));
     let Some((epsilon, (gain, bias))) = norm else { return c.clone() };
-    let shown = normalise(c.view(), epsilon).0 * &gain;
+    let shown = normalise(c.view(), epsilon).0 * gain;
     match bias {
-        Some(bias) => shown + &bias,
+        Some(bias) => shown + bias,
         None => shown,
     }
 }
@@ -341,7 +341,7 @@ pub(super) fn cells_backward<R: Real>(
                     let (normal, scale) = normalise(c.view(), norm.epsilon);
                     *d_gain += &(&d_shown * &normal);
                     *d_bias += &d_shown;
-                    let d_normal = d_shown * &gain;
+                    let d_normal = d_shown * gain;
                     d_shown = normalise_backward(normal.view(), scale, d_normal.view());
                 }
                 for unit in 0..hidden {

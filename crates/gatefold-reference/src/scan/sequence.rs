@@ -348,7 +348,7 @@ impl<R: Real> Backward<R> {
             let product = matmul_bt(x.view(), weights.w_ih);
             let normal = normalise_gates(&cell, product.view(), norm.epsilon);
             sums.d_gain_ih += &column_sum((&normal * &d_x).view());
-            let d_normal = d_x * &norm.gain_ih;
+            let d_normal = d_x * norm.gain_ih;
             d_x = normalise_gates_backward(&cell, product.view(), norm.epsilon, d_normal.view());
             sums.d_gain_hh += &through.d_gain_hh.expect("it is normalised");
             sums.add_cell(back.norm.as_ref());
