@@ -5,6 +5,7 @@ pub(crate) mod days;
 mod features;
 pub(crate) mod find;
 pub(crate) mod format;
+pub(crate) mod fraction;
 mod frequency;
 pub(crate) mod grid;
 mod names;

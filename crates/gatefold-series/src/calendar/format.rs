@@ -1,6 +1,7 @@
 //! Formats of times: found from a cell, or given in the notation of `strftime`; read and written.
 
 use super::days::DayCount;
+use super::fraction::YearFraction;
 use super::names::{MONTHS, WEEKDAYS, ZONES, named_zone};
 use super::stamp::{Fields, Offset, Stamp};
 use std::fmt;
@@ -46,6 +47,8 @@ pub(crate) enum Item {
     Epoch(u32),
     /// Days, with a fraction perhaps, as a program counts them.
     Days(DayCount),
+    /// A year with a fraction that says the month.
+    YearFraction(YearFraction),
     /// Eight digits, four of them a year: read as fixed widths.
     FixedYear,
     FixedMonth,
@@ -262,6 +265,7 @@ impl Format {
                 let _ = write!(out, "{}", i128::from(stamp.micros) * 10i128.pow(power) / 1_000_000);
             }
             Item::Days(count) => out.push_str(&count.text(stamp.micros)),
+            Item::YearFraction(fraction) => out.push_str(&fraction.text(local.year(), local.month())),
         }
     }
 
@@ -374,6 +378,7 @@ impl fmt::Display for Format {
                 Item::Epoch(3) => f.write_str("milliseconds since 1970")?,
                 Item::Epoch(9) => f.write_str("nanoseconds since 1970")?,
                 Item::Days(count) => write!(f, "{count}")?,
+                Item::YearFraction(_) => f.write_str("years with a fraction")?,
                 Item::Epoch(_) => f.write_str("microseconds since 1970")?,
             }
         }
@@ -438,6 +443,11 @@ impl Reader<'_> {
                 self.rest = &self.rest[end..];
             }
             Item::Epoch(power) => self.epoch(power)?,
+            Item::YearFraction(fraction) => {
+                let (year, month) = fraction.read(self.rest)?;
+                (self.fields.year, self.fields.month) = (Some(year), Some(month));
+                self.rest = "";
+            }
             Item::Days(count) => {
                 self.fields.civil_micros = Some(count.micros(self.rest)?);
                 self.rest = "";

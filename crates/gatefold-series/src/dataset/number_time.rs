@@ -6,6 +6,7 @@ use crate::SeriesError;
 use crate::calendar::clock::{Clock, MISSING, Times};
 use crate::calendar::days::DayCount;
 use crate::calendar::format::{Format, Item};
+use crate::calendar::fraction::YearFraction;
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
 
@@ -163,6 +164,11 @@ pub(super) fn times(
     }
     if named && months_after_point(sheet, column) {
         let format = Format::new(vec![Item::Year, Item::Literal('.'), Item::Month]);
+        return read_times(sheet, &[column], &plain, format, reading).map(Some);
+    }
+    let cells = (0..sheet.rows()).map(|row| sheet.cell(row, column));
+    if named && let Some(fraction) = YearFraction::of_cells(cells) {
+        let format = Format::new(vec![Item::YearFraction(fraction)]);
         return read_times(sheet, &[column], &plain, format, reading).map(Some);
     }
     let Some(values) = whole_numbers(sheet, column) else {

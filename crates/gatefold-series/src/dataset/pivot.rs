@@ -60,6 +60,9 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Pivot>
             part.map(|part| Pivot { base: 0, columns: from..from + size, part })
         })
     });
+    if let Some(pivot) = &found {
+        refuse_bare_numbers(sheet, pivot, &names)?;
+    }
     let Some(pivot) = found else {
         if years.is_some() {
             refuse_seasons(sheet, &names)?;
@@ -82,6 +85,29 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Pivot>
         return Err(sheet.error(row, 0, problem));
     }
     Ok(Some(pivot))
+}
+
+/// Refuses columns that are numbered and no more, such as 1 to 24 behind dates: they may be hours, and as well sensors. Twelve
+/// behind years are months.
+fn refuse_bare_numbers(sheet: &Sheet, pivot: &Pivot, names: &[String]) -> Result<(), SeriesError> {
+    let bare = |column: usize| names[column].bytes().all(|byte| byte.is_ascii_digit());
+    if pivot.part == Part::OfYear(Item::Month) || !pivot.columns.clone().all(bare) {
+        return Ok(());
+    }
+    let [base, first, last] =
+        [pivot.base, pivot.columns.start, pivot.columns.end - 1].map(|column| shown(sheet.name(column)));
+    let letter = match pivot.part {
+        Part::OfDay { step: 60, .. } => "H",
+        Part::OfDay { .. } => "P",
+        Part::OfYear(Item::Quarter) => "Q",
+        Part::OfYear(Item::Half) => "H",
+        Part::OfYear(_) => "W",
+    };
+    let problem = format!(
+        "the names {first} to {last} may be parts of each {base}, or series; name the parts {letter}{first} and so on, or say \
+         --layout wide"
+    );
+    Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
 }
 
 /// Refuses months, quarters or hours as names behind a text that differs from row to row: each row is a series of them,

@@ -19,7 +19,7 @@ pub struct TableReport {
 }
 
 /// The most lines, and those that go first where there are more.
-const MOST_LINES: usize = 12;
+const MOST_LINES: usize = 16;
 const LESS_NEEDED: [&str; 4] = ["beside", "left out", "span", "merged"];
 const WIDTH: usize = 76;
 const INDENT: usize = 10;

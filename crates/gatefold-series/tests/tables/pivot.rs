@@ -37,7 +37,8 @@ fn parts_as_columns_are_one_series() {
         ("Year", numbered("Q", 1, 4), years, "1980Q1 -> 1982Q1 | 1982Q2"),
         ("date", numbered("H", 0, 23), days, "2023-01-01 00:00 -> 2023-01-03 00:00 | 2023-01-03 01:00"),
         ("date", numbered("HE", 1, 24), days, "2023-01-01 01:00 -> 2023-01-03 01:00 | 2023-01-03 02:00"),
-        ("date", numbered("", 1, 48), days, "2023-01-01 00:00 -> 2023-01-03 00:00 | 2023-01-03 00:30"),
+        ("Year", numbered("", 1, 12), years, "1980-01 -> 1982-01 | 1982-02"),
+        ("date", numbered("P", 1, 48), days, "2023-01-01 00:00 -> 2023-01-03 00:00 | 2023-01-03 00:30"),
         (
             "date",
             (0..24).map(|hour| format!("{hour:02}:00")).collect(),
@@ -77,6 +78,10 @@ fn parts_as_columns_are_one_series() {
     );
     let long = read_with(table("Year", &months, &years), ReadOptions::new().layout(Layout::Long)).unwrap();
     assert_eq!(long.targets(), ["Dec"]);
+    assert_eq!(
+        summary(read(table("date", &numbered("", 1, 24), &days))),
+        "refused, line 1: the names 1 to 24 may be parts of each date, or series; name the parts H1 and so on, or say --layout wide"
+    );
     let seasons = table("YR", &words("DJF JFM FMA MAM AMJ MJJ JJA JAS ASO SON OND NDJ"), &years);
     assert_eq!(
         summary(read(seasons)),
