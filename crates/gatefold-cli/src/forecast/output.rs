@@ -22,11 +22,14 @@ const SHOWN_TARGETS: usize = 6;
 /// Intervals that hold this much less of the test part than they should are worth a warning.
 const MISSED: f64 = 0.1;
 
+/// A calibration, and the multiples of its bands at each step.
+type Reach<'a> = (&'a Calibration, Option<Vec<[f64; 2]>>);
+
 /// The intervals around forecasts of a horizon, within the limits that the user knows.
 pub(crate) struct Interval<'a> {
     /// For each series the calibration, and how many of its bands the interval reaches below and above the forecast at each
     /// step, if errors are known enough.
-    series: Vec<Option<(&'a Calibration, Option<Vec<[f64; 2]>>)>>,
+    series: Vec<Option<Reach<'a>>>,
     limits: (f64, f64),
 }
 
