@@ -23,6 +23,8 @@ fuzz_target!(|bytes: &[u8]| {
             Some(ElementType::I64) => Tensor::I64(ArrayD::ones(IxDyn(&shape))),
             Some(ElementType::I32) => Tensor::I32(ArrayD::ones(IxDyn(&shape))),
             Some(ElementType::Bool) => Tensor::Bool(ArrayD::from_elem(IxDyn(&shape), false)),
+            Some(ElementType::U8) => Tensor::U8(ArrayD::ones(IxDyn(&shape))),
+            Some(ElementType::I8) => Tensor::I8(ArrayD::ones(IxDyn(&shape))),
             _ => Tensor::F32(ArrayD::ones(IxDyn(&shape))),
         };
         (port.name.clone(), tensor)

@@ -1,4 +1,5 @@
 use crate::graph::{Axis, Graph, Port};
+use crate::operators::Budget;
 use crate::tensor::volume;
 use crate::walk::fold_constants;
 use crate::{ElementType, OnnxError, Session, Tensor, read};
@@ -71,11 +72,13 @@ impl OnnxModel {
         self.on(device).run(inputs)
     }
 
-    /// Whether the model runs on small inputs of ones, on the CPU. One that does not may still run on others.
+    /// Whether the model runs on small inputs of ones, on the CPU and in short time. One that does not may still run on
+    /// others.
     pub fn runs_on_example(&self) -> bool {
         let inputs = self.inputs().iter().map(|port| Some((port.name.clone(), example(port)?)));
         let Some(inputs) = inputs.collect::<Option<_>>() else { return false };
-        Device::cpu().is_ok_and(|device| self.run(&device, inputs).is_ok())
+        let budget = Some(Budget::walking(self.graph.stored()));
+        Device::cpu().is_ok_and(|device| self.on(&device).run_within(inputs, budget).is_ok())
     }
 
     /// The name that the program that wrote the model gives itself.

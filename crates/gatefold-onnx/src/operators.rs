@@ -34,7 +34,7 @@ pub(crate) const RECURRENT: [&str; 3] = ["RNN", "GRU", "LSTM"];
 /// The operators that contain graphs.
 pub(crate) const CONTROL: [&str; 3] = ["If", "Loop", "Scan"];
 /// The operators on lists of tensors.
-pub(crate) const LISTS: [&str; 7] = [
+pub(crate) const LISTS: [&str; 8] = [
     "ConcatFromSequence",
     "SequenceAt",
     "SequenceConstruct",
@@ -42,6 +42,7 @@ pub(crate) const LISTS: [&str; 7] = [
     "SequenceErase",
     "SequenceInsert",
     "SequenceLength",
+    "SplitToSequence",
 ];
 
 /// The names of the operators that models may use, after their domain if that is not ONNX's own.

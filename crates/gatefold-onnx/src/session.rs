@@ -1,4 +1,5 @@
 use crate::graph::{Axis, Port};
+use crate::operators::Budget;
 use crate::tensor::Tensor;
 use crate::walk::{Host, Program, Value};
 use crate::{ElementType, OnnxError, OnnxModel};
@@ -35,10 +36,20 @@ impl<'a> Session<'a> {
     /// node whose inputs do not fit it, or that asks for too much memory or arithmetic for inputs of this size;
     /// [`OnnxError::Engine`] for an error of the device.
     pub fn run(&mut self, inputs: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, OnnxError> {
+        self.run_within(inputs, None)
+    }
+
+    /// Runs the model with as much arithmetic as a budget allows, or, without one, as its inputs may ask for.
+    pub(crate) fn run_within(
+        &mut self,
+        inputs: BTreeMap<String, Tensor>,
+        budget: Option<Budget>,
+    ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         let inputs = checked(&self.model.graph.inputs, inputs)?;
         let given = inputs.iter().map(Tensor::len).sum();
         let options = RunOptions::default().with_thread_pool(self.threads.clone());
         let mut host = Host::new(&self.device, &options, given, self.stored);
+        host.budget = budget.unwrap_or(host.budget);
         let inputs = inputs.into_iter().map(Value::Tensor).collect();
         let program = &mut self.program;
         // Inside the library's own threads, calls of its operators cost a tenth.

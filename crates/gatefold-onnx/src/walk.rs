@@ -108,7 +108,7 @@ pub(crate) struct Host<'h> {
     device: &'h Device,
     /// The threads on which the library computes.
     options: &'h RunOptions,
-    budget: Budget,
+    pub(crate) budget: Budget,
     live: usize,
     most_live: usize,
     trips_left: usize,

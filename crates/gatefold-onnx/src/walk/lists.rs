@@ -2,7 +2,7 @@
 
 use super::{Cell, Source, Step, Value};
 use crate::operators::{self, Budget, Call};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, map_tensor};
 use ndarray::arr0;
 
 impl Step<'_> {
@@ -34,6 +34,7 @@ impl Step<'_> {
                 list.remove(place);
                 Value::List(list)
             }
+            "SplitToSequence" => Value::List(self.split(frame)?),
             _ => Value::Tensor(self.joined(self.list_at_0(frame)?)?),
         }])
     }
@@ -65,6 +66,42 @@ impl Step<'_> {
         operators::axis(value, len)
             .map(Some)
             .map_err(|_| format!("position {value} is outside a list of {len}"))
+    }
+
+    /// Pieces of a tensor along an axis: of given lengths, of one length but for the last, or of one step.
+    fn split(&self, frame: &[Cell]) -> Result<Vec<Tensor>, String> {
+        let input = self.required(0, frame)?;
+        let axis = operators::axis(self.node.int_or("axis", 0)?, input.shape().len())?;
+        let len = input.shape()[axis];
+        let given = self.tensor(1, frame)?;
+        let numbers =
+            given.map(|split| split.integers().ok_or("its split is not whole numbers")).transpose()?;
+        let lens: Vec<usize> = match (given, numbers.as_deref()) {
+            (Some(split), Some(&[part])) if split.shape().is_empty() => {
+                let part =
+                    usize::try_from(part).ok().filter(|&part| part > 0).ok_or("its split is not above 0")?;
+                (0..len).step_by(part).map(|at| part.min(len - at)).collect()
+            }
+            (_, Some(parts)) => {
+                parts.iter().map(|&part| usize::try_from(part).unwrap_or(usize::MAX)).collect()
+            }
+            (_, None) => vec![1; len],
+        };
+        if lens.iter().try_fold(0usize, |all, &part| all.checked_add(part)) != Some(len) {
+            return Err(format!("axis {axis} of length {len} does not split into {lens:?}"));
+        }
+        let drops = given.is_none() && self.node.int_or("keepdims", 1)? == 0;
+        let mut at = 0;
+        let mut piece = |part: usize| {
+            let place = ndarray::Axis(axis);
+            let range: ndarray::Slice = (at..at + part).into();
+            at += part;
+            map_tensor!(input, array => {
+                let piece = array.slice_axis(place, range).as_standard_layout().into_owned();
+                if drops { piece.index_axis_move(place, 0) } else { piece }
+            })
+        };
+        Ok(lens.into_iter().map(&mut piece).collect())
     }
 
     /// All tensors of a list side by side, or along a new axis.
@@ -100,5 +137,5 @@ impl Step<'_> {
 }
 
 fn with_axis(tensor: Tensor, place: usize) -> Tensor {
-    crate::tensor::map_tensor!(tensor, array => array.insert_axis(ndarray::Axis(place)))
+    map_tensor!(tensor, array => array.insert_axis(ndarray::Axis(place)))
 }

@@ -5,8 +5,7 @@ use super::super::library::{element_named, input_name, output_name};
 use super::Recipe;
 use crate::graph::Attribute;
 use crate::proto::tensor_proto::DataType;
-use crate::tensor::{ElementType, Tensor};
-use ndarray::arr1;
+use crate::tensor::ElementType;
 
 const FLOAT: [(&str, Attribute); 1] = [("to", Attribute::Int(DataType::Float as i64))];
 
@@ -90,32 +89,5 @@ impl Recipe {
         self.node("Clip", &["round_zero", "nothing", "levels"], "zero", &[]);
         self.node("Cast", &["zero"], &output_name(2), &[("to", Attribute::Int(DataType::Uint8 as i64))]);
         self.rounded(&x, ElementType::U8, &output_name(0))
-    }
-
-    /// Blocks of positions as channels: the positions within a block become the outer part of the channels.
-    pub(super) fn space_to_depth(&mut self, call: &Call) -> Result<(), String> {
-        let &[batch, channels, height, width] = call.shape(0)? else {
-            return Err(format!("its input has shape {:?}; expected four axes", call.shape(0)?));
-        };
-        let block = call.node.int("blocksize")?.and_then(|block| usize::try_from(block).ok());
-        let block =
-            block.filter(|&block| block > 0 && height.is_multiple_of(block) && width.is_multiple_of(block));
-        let block = block.ok_or_else(|| format!("its blocks do not divide {height} by {width} positions"))?;
-        let order: &[i64] = match call.node.text("mode")?.unwrap_or("DCR") {
-            "DCR" => &[0, 3, 5, 1, 2, 4],
-            "CRD" => &[0, 1, 3, 5, 2, 4],
-            other => return Err(format!("attribute mode: {other:?} is not known")),
-        };
-        self.by_shape = true;
-        let whole = |lens: &[usize]| {
-            Tensor::I64(arr1(&lens.iter().map(|&len| len as i64).collect::<Vec<_>>()).into_dyn())
-        };
-        let (rows, columns) = (height / block, width / block);
-        self.constant("blocks", &whole(&[batch, channels, rows, block, columns, block]))?;
-        self.constant("result", &whole(&[batch, channels * block * block, rows, columns]))?;
-        self.node("Reshape", &[&input_name(0), "blocks"], "split", &[]);
-        self.node("Transpose", &["split"], "turned", &[("perm", Attribute::Ints(order.to_vec()))]);
-        self.node("Reshape", &["turned", "result"], &output_name(0), &[]);
-        Ok(())
     }
 }
