@@ -15,6 +15,8 @@ mod control;
 mod fold;
 mod layer;
 mod lists;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use control::check;
 pub(crate) use fold::fold_constants;
@@ -26,7 +28,7 @@ const MAX_LIVE: usize = 2 << 30;
 const BASE_LIVE: usize = 64 << 20;
 const LIVE_FOR_EACH: usize = 4 << 10;
 /// The most trips of all loops in a run, beyond one for each element that is given.
-const MAX_TRIPS: usize = 1 << 20;
+const MAX_TRIPS: usize = 1 << 18;
 
 /// A value of a name.
 #[derive(Clone, Debug)]

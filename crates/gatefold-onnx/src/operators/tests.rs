@@ -212,6 +212,22 @@ fn elementwise_operators_broadcast() {
     assert!(one("MatMul", 13, &[&tall, &wide], &[]).unwrap_err().contains("at most"));
 }
 
+/// Memory is not all that a small file can ask for.
+#[test]
+fn arithmetic_is_bounded_while_constants_are_computed() {
+    let (tall, wide) = (counted(&[1 << 11, 1 << 11]), counted(&[1 << 11, 1 << 10]));
+    let node = Node {
+        name: "n".into(),
+        operator: "MatMul".into(),
+        inputs: vec![],
+        outputs: vec![Some("y".into())],
+        attributes: Default::default(),
+    };
+    let call = Call { node: &node, opset: 13, inputs: vec![Some(&tall), Some(&wide)] };
+    assert!(run(&call, &mut Budget::folding(0)).unwrap_err().contains("steps of arithmetic"));
+    assert!(run(&call, &mut Budget::folding(1 << 24)).is_ok());
+}
+
 #[test]
 fn functions_hold_at_extreme_arguments() {
     let x = f32s(&[4], &[-1e4, -0.5, 0.0, 1e4]);
