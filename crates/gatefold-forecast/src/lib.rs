@@ -31,9 +31,10 @@
 //! }
 //! let best = &comparison.models[comparison.best];
 //! let next = future(&device, &series, &comparison, comparison.best, &models, &mut ())?.forecasts;
-//! let half = best.calibrations.of(0).and_then(|calibration| calibration.half_widths(0.95));
+//! // Intervals of 95 % reach as many bands of the model around its forecast.
+//! let bands = best.calibrations.of(0).and_then(|calibration| calibration.factor(0.95));
 //! println!("{}: {:.1} in six months", best.name, next[[0, 5]]);
-//! assert!(half.is_some_and(|half| half[0] > 0.0) && (60.0..100.0).contains(&next[[0, 5]]));
+//! assert!(bands.is_some_and(|bands| bands > 0.0) && (60.0..100.0).contains(&next[[0, 5]]));
 //!
 //! // The same models from four origins, each knowing what came before it and nothing else.
 //! let rolling = Rolling::new(&series, 6, seasons.shortest(), Some(4), None)?;
