@@ -330,7 +330,7 @@ pub(crate) struct ScanGradients {
     pub(crate) d_c: Option<Matrix>,
     /// With respect to each y.
     pub(crate) d_y: Option<SlotGradients>,
-    /// What a dressed cell's steps add up.
+    /// Sums over the steps of a dressed cell.
     pub(crate) sums: Option<DressedSums>,
 }
 

@@ -105,7 +105,7 @@ enum Work<'a> {
     List,
 }
 
-/// What a run shares among its graphs.
+/// The state that the graphs of a run share.
 pub(crate) struct Host<'h> {
     device: &'h Device,
     /// The threads on which the library computes.

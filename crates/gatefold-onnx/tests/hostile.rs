@@ -99,7 +99,7 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut ChaCha8Rng) {
     }
 }
 
-/// What each input is made of: at most eight of an axis.
+/// Sizes of each input: at most eight of an axis.
 const MOST_OF_AN_AXIS: usize = 8;
 
 /// Imports and runs a model; both succeed or are refused. Returns the number of elements that it was given.

@@ -267,7 +267,7 @@ pub(super) fn row_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
         let ((groups, groups_x), product) = (case.groups(), narrow(&case.r));
         let x = narrow(&case.x);
         let step = case.at_step(&x);
-        // With a norm, x lies behind the gates; in inference it is overwritten.
+        // With a norm, x follows the gates; in inference it is overwritten.
         let keeps = case.norm && saves;
         let before = case.random.values(STEPS * len * lanes);
         let gates = if keeps { [before, step].concat() } else { step };

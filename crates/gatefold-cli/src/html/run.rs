@@ -4,7 +4,7 @@ use super::page::{Page, layers, lines, picture};
 use super::{Chart, model_chart};
 use gatefold::NetworkConfig;
 
-/// What is shown of a run.
+/// The parts of a run that its page shows.
 pub(crate) struct RunPage<'a> {
     pub(crate) title: &'a str,
     /// The line below the title: of what the run was.

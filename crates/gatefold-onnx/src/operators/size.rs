@@ -1,4 +1,4 @@
-//! What an operator needs, worked out from its inputs before it runs: elements of memory and steps of arithmetic.
+//! The needs of an operator, worked out from its inputs before it runs: elements of memory and steps of arithmetic.
 //!
 //! The library computes whatever it is asked for, and nothing can catch a process that runs out of memory. So each
 //! operator whose results can be larger than its inputs has a formula here.
@@ -28,7 +28,7 @@ pub(crate) struct Need {
     pub(crate) work: u64,
 }
 
-/// What may still be spent on a model. It grows with what is given: a large input may take long, a small file may not.
+/// The budget that is left for a model. It grows with what is given: a large input may take long, a small file may not.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     work: u64,

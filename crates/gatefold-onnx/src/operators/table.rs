@@ -13,7 +13,7 @@ pub(crate) struct Operator {
     pub(crate) attributes: &'static [&'static str],
     /// Attributes that became inputs: the attribute, the opset, the input.
     pub(crate) became: &'static [(&'static str, i64, usize)],
-    /// What it needs, before it runs.
+    /// Its needs, worked out before it runs.
     pub(crate) need: fn(&Call) -> Result<Need, String>,
     pub(crate) whole: Whole,
     /// The types of its results; the last counts for all that follow.
@@ -44,12 +44,12 @@ pub(crate) enum Whole {
 /// The type of a result that the library gives as whole numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Gives {
-    /// That of an input.
+    /// The type of an input.
     Like(usize),
     I64,
     I32,
     Bool,
-    /// That named by an attribute; without it, that of the first input.
+    /// The type named by an attribute; without it, that of the first input.
     Named(&'static str),
 }
 

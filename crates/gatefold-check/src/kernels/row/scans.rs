@@ -145,7 +145,7 @@ pub(in crate::kernels) fn row_scan_forward(gpu: &Gpu, checks: &mut Checks) -> Re
         let len = batch * hidden;
         let (fixed, masks_at) = scan.case.fixed();
         let norm = scan.case.norm;
-        // With a norm, x lies behind the gates.
+        // With a norm, x follows the gates.
         let other = scan.case.random.values(STEPS * len * lanes);
         let gates = if norm { [&other[..], &scan.x].concat() } else { scan.x.clone() };
         let x_at = if norm { STEPS * len } else { 0 };
