@@ -294,5 +294,12 @@ mod tests {
         }
         // The unit is one half, and the mean error 0.5.
         assert!((sum - 9.75).abs() < 0.04, "{sum}");
+        // A band of the model's own is another one on each side: a path goes as far as the truth did.
+        let errors = leaning(100).into_iter().flatten().map(|error| (error, [0.5, 2.0]));
+        let calibration = Calibration::of_bands(errors, 2).unwrap();
+        for _ in 0..200 {
+            let path = calibration.draw(&[10.0, 20.0], 1.0, |_| Some([0.5, 2.0]), &mut random).unwrap();
+            assert!((8.0..=11.0).contains(&path[0]) && (18.0..=24.0).contains(&path[1]), "{path:?}");
+        }
     }
 }

@@ -130,8 +130,8 @@ pub(crate) struct Basis {
 }
 
 impl Basis {
-    /// Finds seasons, horizon and covariates from the options and the table. Series that are too short for it are left out of the table if they are
-    /// few of many.
+    /// Finds seasons, horizon and covariates from the options and the table. Series that are too short for them are left
+    /// out of the table if they are few of many.
     pub(crate) fn of(data: &mut Data, options: &Options) -> Result<Basis, Failure> {
         options.check_limits()?;
         let series = data.series();
