@@ -91,7 +91,7 @@ fn module(
         label: Some(label),
         source: wgpu::ShaderSource::Wgsl(variant.source(params).into()),
     };
-    if cfg!(debug_assertions) {
+    if bounds_checks() {
         device.create_shader_module(descriptor)
     } else {
         // SAFETY: every kernel bounds its loops and clamps or guards its indices by its params, and Plan::dispatch
@@ -99,5 +99,18 @@ fn module(
         // an index is bounded by the length of the array itself. The tests run the same kernels with wgpu's own checks
         // on; without those, loops unroll, and the kernels run several times as fast.
         unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+    }
+}
+
+/// Names the environment variable that turns wgpu's bounds checks in kernels `on` or `off`.
+const BOUNDS_CHECKS: &str = "GATEFOLD_BOUNDS_CHECKS";
+
+/// Whether wgpu adds its bounds checks to the kernels: in builds with debug assertions, unless [`BOUNDS_CHECKS`] says
+/// otherwise. Tests turn them off to run what a release build runs; a user turns them on to look for a driver's fault.
+pub(super) fn bounds_checks() -> bool {
+    match std::env::var(BOUNDS_CHECKS).as_deref() {
+        Ok("on") => true,
+        Ok("off") => false,
+        _ => cfg!(debug_assertions),
     }
 }

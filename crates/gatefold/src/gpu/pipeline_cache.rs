@@ -100,7 +100,8 @@ fn file_name(info: &wgpu::AdapterInfo) -> Option<String> {
 
 /// A number that differs between adapters, drivers, versions of this crate, and builds with and without checks.
 pub(super) fn driver_sum(info: &wgpu::AdapterInfo) -> u64 {
-    let of = (&info.name, &info.driver, &info.driver_info, env!("CARGO_PKG_VERSION"), cfg!(debug_assertions));
+    let checks = super::pipeline::bounds_checks();
+    let of = (&info.name, &info.driver, &info.driver_info, env!("CARGO_PKG_VERSION"), checks);
     sum(format!("{of:?}").as_bytes())
 }
 
