@@ -8,14 +8,26 @@ use gatefold_schedule::Target;
 use gatefold_schedule::scan::{ScanChoice, Tuning};
 use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A GPU that the engine runs on. A cheap handle: clones are the same device.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Gpu(Arc<Inner>, Arc<Target>);
 
-#[derive(Debug)]
+/// Its name, backend and driver.
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.info();
+        f.debug_struct("Gpu")
+            .field("name", &info.name)
+            .field("backend", &info.backend)
+            .field("driver", &info.driver_info)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
