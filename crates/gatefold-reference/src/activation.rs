@@ -20,18 +20,19 @@ pub fn tanh<R: Real>(x: R) -> R {
     x.tanh()
 }
 
-/// `y = activation(x)`.
+/// `y = activation(x)`. Branches end where [`slope`] changes sides, so that a [`Dual`](crate::Dual) has its slope at a
+/// kink too.
 #[inline]
 pub fn apply<R: Real>(activation: Activation, x: R) -> R {
     match activation {
         Activation::Identity => x,
         // Not `max`, which would turn NaN into 0 and hide it.
-        Activation::Relu if x < R::ZERO => R::ZERO,
+        Activation::Relu if x <= R::ZERO => R::ZERO,
         Activation::Relu => x,
         Activation::Tanh => tanh(x),
         Activation::Sigmoid => sigmoid(x),
         Activation::Affine { alpha, beta } => real::<R>(alpha) * x + real(beta),
-        Activation::LeakyRelu { alpha } if x < R::ZERO => real::<R>(alpha) * x,
+        Activation::LeakyRelu { alpha } if x <= R::ZERO => real::<R>(alpha) * x,
         Activation::LeakyRelu { .. } => x,
         // NaN fails both comparisons, and stays.
         Activation::ThresholdedRelu { alpha } if x <= real(alpha) => R::ZERO,
@@ -39,15 +40,15 @@ pub fn apply<R: Real>(activation: Activation, x: R) -> R {
         Activation::ScaledTanh { alpha, beta } => real::<R>(alpha) * tanh(real::<R>(beta) * x),
         Activation::HardSigmoid { alpha, beta } => {
             let y = real::<R>(alpha) * x + real(beta);
-            if y < R::ZERO {
+            if y <= R::ZERO {
                 R::ZERO
-            } else if y > R::ONE {
+            } else if y >= R::ONE {
                 R::ONE
             } else {
                 y
             }
         }
-        Activation::Elu { alpha } if x < R::ZERO => real::<R>(alpha) * x.exp_m1(),
+        Activation::Elu { alpha } if x <= R::ZERO => real::<R>(alpha) * x.exp_m1(),
         Activation::Elu { .. } => x,
         Activation::Softsign => x / (R::ONE + x.abs()),
         // max(x, 0) + ln(1 + exp(-|x|)), which takes no exponential of a positive number.

@@ -1,7 +1,8 @@
 //! Recurrent networks in plain ndarray code, forward and backward: the right answer, by definition.
 //!
-//! Every function is generic over [`Real`], which means `f32` or `f64` and nothing else. In `f64` this crate judges
-//! every other implementation: the kernels, and `gatefold-cpu`, the engine's CPU device. Functions that mirror a step
+//! Every function is generic over [`Real`], which means `f32`, `f64` or [`Dual`] and nothing else. In `f64` this crate
+//! judges every other implementation: the kernels, and `gatefold-cpu`, the engine's CPU device. In [`Dual`] the same
+//! formulas give forward-mode derivatives. Functions that mirror a step
 //! of a kernel take that step's inputs and also return its intermediates, so that a failing comparison shows which line
 //! of the equation broke.
 //!
@@ -16,6 +17,7 @@ pub mod activation;
 mod bridge;
 pub mod cells;
 pub mod convolution;
+mod dual;
 mod failures;
 pub mod linear;
 pub mod loss;
@@ -28,8 +30,11 @@ mod route;
 pub mod scan;
 pub mod sequence;
 mod states;
+mod tangent;
 
+pub use dual::Dual;
 pub use failures::Failures;
 pub use network::{Batch, Dropout, Network};
 pub use real::Real;
 pub use states::{LayerState, States};
+pub use tangent::{Jvp, Tangents};

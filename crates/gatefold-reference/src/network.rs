@@ -154,6 +154,11 @@ impl<R: Real> Network<R> {
         Ok(Network { config: config.clone(), routes: routes(config), parameters })
     }
 
+    /// The same network with parameters of another kind of number.
+    pub(crate) fn with_parameters<S>(&self, parameters: Tensors<S>) -> Network<S> {
+        Network { config: self.config.clone(), routes: self.routes.clone(), parameters }
+    }
+
     /// The network's description.
     pub fn config(&self) -> &NetworkConfig {
         &self.config

@@ -3,7 +3,7 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{AddAssign, Neg};
 
-/// `f32` or `f64`, and nothing else.
+/// `f32`, `f64`, or a [`Dual`](crate::Dual) of the latter, and nothing else.
 pub trait Real:
     sealed::Sealed
     + LinalgScalar
@@ -48,6 +48,7 @@ mod sealed {
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
+    impl Sealed for crate::Dual {}
 }
 
 macro_rules! real {

@@ -4,6 +4,7 @@ mod common;
 mod conformance;
 mod dilation;
 mod dressed_gradients;
+mod gauss_newton;
 mod gradients;
 mod network_gradients;
 mod papers;

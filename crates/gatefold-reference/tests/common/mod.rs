@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use gatefold_model::{LayerConfig, NetworkConfig, Parameters};
-use gatefold_reference::{Batch, Dropout, Failures, LayerState, Network, States, network};
+use gatefold_reference::{Batch, Dropout, Failures, LayerState, Network, States, Tangents, network};
 use ndarray::{Array, Array2, Array3, ArrayD, Dimension, ShapeBuilder};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +17,17 @@ pub(crate) fn random<Sh: ShapeBuilder>(shape: Sh, rng: &mut ChaCha8Rng) -> Array
 pub(crate) fn weighted<D: Dimension>(values: &Array<f64, D>, weights: &Array<f64, D>) -> f64 {
     assert_eq!(values.dim(), weights.dim());
     values.iter().zip(weights).map(|(value, weight)| value * weight).sum()
+}
+
+/// The products of the states of the first `layers` recurrent layers.
+fn weigh_states(states: &States<f64>, weights: &States<f64>, layers: usize) -> f64 {
+    let mut sum = 0.0;
+    for (state, by) in states.layers.iter().zip(&weights.layers).take(layers) {
+        sum += weighted(&state.h, &by.h);
+        sum += state.c.as_ref().map_or(0.0, |c| weighted(c, by.c.as_ref().unwrap()));
+        sum += state.y.as_ref().map_or(0.0, |y| weighted(y, by.y.as_ref().unwrap()));
+    }
+    sum
 }
 
 /// Marks a difference across a kink, or with a large fifth derivative: it is meaningless, and the case has to be drawn
@@ -163,18 +174,13 @@ impl Case {
 
     fn loss(&self, network: &Network<f64>, batch: &Batch<f64>) -> f64 {
         let tape = network.forward(batch);
-        let mut loss = weighted(&tape.output().to_owned(), &self.d_output);
-        for (state, by) in tape.states().layers.iter().zip(&self.d_states.layers) {
-            loss += weighted(&state.h, &by.h);
-            loss += state.c.as_ref().map_or(0.0, |c| weighted(c, by.c.as_ref().unwrap()));
-            loss += state.y.as_ref().map_or(0.0, |y| weighted(y, by.y.as_ref().unwrap()));
-        }
-        loss
+        self.weigh(&tape.output().to_owned(), tape.states())
     }
 
     /// Every parameter, every input, every given state.
     pub(crate) fn check(&self, name: &str) -> Result<(), Kink> {
         let gradients = self.gradients();
+        self.check_jvp(name, &gradients)?;
         let place = |part: &str| format!("{name}, {part}");
         assert!(
             gradients.parameters.keys().eq(self.network.parameters().keys()),
@@ -212,6 +218,87 @@ impl Case {
             )?;
         }
         self.check_states(name, &gradients.states)
+    }
+
+    /// A random direction in everything that the results depend on.
+    pub(crate) fn tangents(&self, seed: u64) -> Tangents {
+        let r = &mut ChaCha8Rng::seed_from_u64(seed);
+        let parameters = self.network.parameters();
+        Tangents {
+            parameters: parameters.iter().map(|(name, of)| (name.clone(), random(of.raw_dim(), r))).collect(),
+            input: Some(random(self.input.dim(), r)),
+            decoder_input: self.decoder.as_ref().map(|(input, _)| random(input.dim(), r)),
+            states: self.states.as_ref().map(|states| random_states(states, r)),
+        }
+    }
+
+    /// The loss's derivative along a direction, against central differences and against its gradient.
+    fn check_jvp(&self, name: &str, gradients: &network::Gradients<f64>) -> Result<(), Kink> {
+        let is_tokens = self.network.config().parameter_specs().any(|spec| spec.name.contains("embedding"));
+        let mut tangents = self.tangents(17);
+        if is_tokens {
+            (tangents.input, tangents.decoder_input) = (None, None);
+        }
+        let found = self.network.jvp(&self.batch(), &tangents);
+        let slope = self.weigh(&found.output, &found.states);
+        let scalar = |value: f64| ArrayD::from_elem(ndarray::IxDyn(&[1]), value);
+        check_gradient(&format!("{name}, jvp"), &scalar(0.0), &scalar(slope), |along| {
+            self.loss_along(&tangents, along[0])
+        })?;
+        let mut product: f64 =
+            gradients.parameters.iter().map(|(name, d)| weighted(d, &tangents.parameters[name])).sum();
+        product += tangents.input.as_ref().map_or(0.0, |tangent| weighted(&gradients.input, tangent));
+        if let (Some(d), Some(tangent)) = (&gradients.decoder_input, &tangents.decoder_input) {
+            product += weighted(d, tangent);
+        }
+        if let Some(states) = &tangents.states {
+            // Those of a decoder's layers are ignored.
+            let decoder = self.network.config().decoder().unwrap_or(usize::MAX);
+            let read = self.network.config().recurrent_layers().filter(|layer| layer.index < decoder).count();
+            product += weigh_states(&gradients.states, states, read);
+        }
+        let allowed = 1e-12 * product.abs().max(1.0);
+        assert!((slope - product).abs() <= allowed, "{name}: jvp {slope}, backward along it {product}");
+        Ok(())
+    }
+
+    /// The loss, so far along a direction.
+    fn loss_along(&self, tangents: &Tangents, along: f64) -> f64 {
+        let mut network = self.network.clone();
+        for (name, values) in network.parameters_mut() {
+            values.scaled_add(along, &tangents.parameters[name]);
+        }
+        let move_input = |values: &Array3<f64>, tangent: &Option<Array3<f64>>| {
+            let mut values = values.clone();
+            tangent.iter().for_each(|tangent| values.scaled_add(along, tangent));
+            values
+        };
+        let input = move_input(&self.input, &tangents.input);
+        let decoder = self.decoder.as_ref().map(|(input, lengths)| {
+            (move_input(input, &tangents.decoder_input), lengths.as_deref())
+        });
+        let mut states = self.states.clone();
+        for (state, by) in states.iter_mut().zip(&tangents.states).flat_map(|(states, by)| {
+            states.layers.iter_mut().zip(&by.layers)
+        }) {
+            state.h.scaled_add(along, &by.h);
+            state.c.iter_mut().zip(&by.c).for_each(|(c, by)| c.scaled_add(along, by));
+            state.y.iter_mut().zip(&by.y).for_each(|(y, by)| y.scaled_add(along, by));
+        }
+        self.loss(
+            &network,
+            &Batch {
+                input: input.view(),
+                decoder: decoder.as_ref().map(|(input, lengths)| (input.view(), *lengths)),
+                states: states.as_ref(),
+                ..self.batch()
+            },
+        )
+    }
+
+    /// The results, weighted as in the loss.
+    fn weigh(&self, output: &Array3<f64>, states: &States<f64>) -> f64 {
+        weighted(output, &self.d_output) + weigh_states(states, &self.d_states, states.layers.len())
     }
 
     fn check_states(&self, name: &str, d_states: &States<f64>) -> Result<(), Kink> {
