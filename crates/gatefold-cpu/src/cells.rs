@@ -8,6 +8,7 @@ pub(crate) mod dressed;
 mod gru;
 mod lstm;
 mod rnn;
+pub(crate) mod tangent;
 
 use crate::instructions::Instructions;
 use gatefold_model::{

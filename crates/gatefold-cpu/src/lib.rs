@@ -42,6 +42,7 @@ mod scan;
 mod shelf;
 mod steps;
 mod stream;
+mod tangent;
 mod tensors;
 mod threads;
 mod weights;

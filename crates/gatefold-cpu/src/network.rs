@@ -76,7 +76,7 @@ pub(crate) struct PartTape {
     pub(crate) keeps: bool,
     pub(crate) dropout: Option<Dropout>,
     /// The value that is the network's output.
-    result: Source,
+    pub(crate) result: Source,
     /// Of each recurrent layer: the initial states, replaced by the final ones when the layer has run.
     pub(crate) states: Vec<PartState>,
     /// The recurrent layer that runs, and its input if that had to be made.

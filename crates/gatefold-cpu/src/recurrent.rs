@@ -37,7 +37,8 @@ impl RecurrentTape {
         RecurrentTape { scans, output: None, initial_rows: 0, interleaved: None }
     }
 
-    fn scans(&self) -> impl Iterator<Item = &ScanTape> {
+    /// The forward scan, the reverse scan, or both in this order.
+    pub(crate) fn scans(&self) -> impl Iterator<Item = &ScanTape> {
         self.scans.iter().flatten()
     }
 
@@ -58,7 +59,12 @@ impl RecurrentTape {
 }
 
 /// The output of each step, `[N, width]`.
-fn outputs<'a>(buffers: &Arc<Buffers>, packing: &Packing, weights: &Weights, tape: &'a ScanTape) -> Rows<'a> {
+pub(crate) fn outputs<'a>(
+    buffers: &Arc<Buffers>,
+    packing: &Packing,
+    weights: &Weights,
+    tape: &'a ScanTape,
+) -> Rows<'a> {
     let (slots, walk) = tape.y.as_ref().map_or((&tape.h, weights.walk), |y| (y, weights.short_walk()));
     walk.by_step(buffers, packing, slots.view(), |t| walk.own(t))
 }
@@ -76,7 +82,7 @@ pub(crate) fn rows_of_outputs<'a>(
 }
 
 /// Writes the outputs of a scan to those of its layer: beside those of the scan before, or added to them.
-fn put_output(recurrent: &Recurrent, scan: usize, from: ArrayView2<f32>, mut to: ArrayViewMut2<f32>) {
+pub(crate) fn put_output(recurrent: &Recurrent, scan: usize, from: ArrayView2<f32>, mut to: ArrayViewMut2<f32>) {
     let width = recurrent.scan_width();
     match (recurrent.direction, scan) {
         (Direction::Bidirectional, _) => to.slice_mut(s![.., scan * width..(scan + 1) * width]).assign(&from),

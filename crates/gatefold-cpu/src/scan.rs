@@ -204,20 +204,20 @@ pub(crate) fn step_forward(
 }
 
 /// The elements of some rows of a matrix.
-fn rows_mut(matrix: &mut Array2<f32>, rows: Range<usize>) -> &mut [f32] {
+pub(crate) fn rows_mut(matrix: &mut Array2<f32>, rows: Range<usize>) -> &mut [f32] {
     let width = matrix.ncols();
     let elements = matrix.as_slice_mut().expect("matrices are kept in standard layout");
     &mut elements[rows.start * width..rows.end * width]
 }
 
 /// The first `rows` rows of a slot, as a range of elements.
-fn slot_range(walk: Walk, packing: &Packing, slot: usize, rows: usize, width: usize) -> Range<usize> {
+pub(crate) fn slot_range(walk: Walk, packing: &Packing, slot: usize, rows: usize, width: usize) -> Range<usize> {
     let start = walk.slot(packing, slot).start;
     start * width..(start + rows) * width
 }
 
 /// The values before and after step `t`, if there are slots.
-fn neighbours<'a>(
+pub(crate) fn neighbours<'a>(
     slots: Option<&'a mut Matrix>,
     walk: Walk,
     packing: &Packing,

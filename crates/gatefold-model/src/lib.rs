@@ -28,6 +28,7 @@ mod config;
 mod convolution;
 mod error;
 pub mod file;
+mod forward_mode;
 mod gate;
 mod graph;
 mod init;

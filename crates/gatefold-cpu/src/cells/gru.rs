@@ -234,7 +234,7 @@ impl WithSimd for PlainResetBackward<'_> {
 }
 
 /// The lanes n, r, z and, with the reset after the product, u.
-fn gates<'a>(cell: &GruCell, lanes: &'a mut [f32]) -> ([&'a mut [f32]; 3], Option<&'a mut [f32]>) {
+pub(super) fn gates<'a>(cell: &GruCell, lanes: &'a mut [f32]) -> ([&'a mut [f32]; 3], Option<&'a mut [f32]>) {
     match cell.reset {
         Reset::After => {
             let [n, r, z, u] = blocks(lanes);
@@ -244,6 +244,14 @@ fn gates<'a>(cell: &GruCell, lanes: &'a mut [f32]) -> ([&'a mut [f32]; 3], Optio
             let [r, z, n] = blocks(lanes);
             ([n, r, z], None)
         }
+    }
+}
+
+/// The lanes of n, r and z.
+pub(super) fn gate_lanes(cell: &GruCell) -> [usize; 3] {
+    match cell.reset {
+        Reset::After => [0, 1, 2],
+        Reset::Before => [GruGate::New as usize, GruGate::Reset as usize, GruGate::Update as usize],
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
-use gatefold_cpu::{Batch, Gradients, Instructions, Network, Threads};
+use gatefold_cpu::{Batch, Gradients, Instructions, Network, Tensors, Threads};
 use gatefold_model::{Dropout, LayerState, States};
 use gatefold_model::{Layer, LayerConfig, NetworkConfig, Parameters};
 use gatefold_reference as reference;
@@ -256,6 +256,9 @@ impl Case {
             assert_close_at(&name, found, &expected.parameters[part], gradient, scale);
         }
         assert_eq!(found.gradients.parameters.len(), expected.parameters.len(), "{name}");
+        if self.config.check_forward_mode().is_ok() {
+            self.check_jvp(name, &network, &batch);
+        }
         assert_close(&format!("{name}, d_input"), &found.gradients.input, &expected.input, gradient);
         assert_states(&format!("{name}, d_states"), &found.gradients.states, &expected.states, gradient);
         let both = (&found.gradients.decoder_input, &expected.decoder_input);
@@ -264,6 +267,36 @@ impl Case {
             assert_close(&format!("{name}, d_decoder_input"), found, expected, gradient);
         }
         found
+    }
+
+    /// Compares the output's derivative along a random direction in parameters and input with the reference. Its sums have
+    /// the terms of an output, twice over, and go on from values that have them too.
+    fn check_jvp(&self, name: &str, network: &reference::Network<f64>, batch: &reference::Batch<f64>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(23);
+        let tangents: Tensors = self
+            .parameters
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), random(tensor.raw_dim(), 1.0, &mut rng)))
+            .collect();
+        let input = random(self.input.raw_dim(), 1.0, &mut rng);
+        let expected = network.jvp(
+            batch,
+            &reference::Tangents {
+                parameters: tangents.iter().map(|(name, dot)| (name.clone(), dot.mapv(f64::from))).collect(),
+                input: Some(input.mapv(f64::from)),
+                decoder_input: None,
+                states: None,
+            },
+        );
+        let cpu = self.network(1);
+        let tape = cpu.forward(&self.batch());
+        let found = cpu.jvp(&tape, &tangents, Some(input.view())).unwrap();
+        let terms = 3 * self.terms().0;
+        assert_close(&format!("{name}, jvp"), &found, &expected.output, terms);
+        let many = self.network(3);
+        let tape = many.forward(&self.batch());
+        let again = many.jvp(&tape, &tangents, Some(input.view())).unwrap();
+        assert!(same_bits(&found, &again), "{name}: three threads give another jvp");
     }
 
     /// As [`Case::check`], and the same bits for any number of threads.
