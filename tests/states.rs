@@ -149,6 +149,16 @@ fn a_stream_is_the_whole_sequence_step_by_step() {
                 let expected = whole.output.index_axis(Axis(0), 0);
                 assert_array("after reset", found.view(), expected, same(device, &config));
 
+                // Chunks, the first length twice.
+                stream.reset().unwrap();
+                for chunk in [0..2, 2..3, 3..5] {
+                    let part = s![chunk.clone(), .., ..];
+                    let found = stream.advance(input.values().slice(part)).unwrap();
+                    let expected = whole.output.slice(part);
+                    assert_array(&format!("steps {chunk:?}"), found.view(), expected, same(device, &config));
+                }
+                assert_states("chunks", &stream.states().unwrap(), &whole.states, same(device, &config));
+
                 // From the final states of another pass.
                 let begun = network.forward(part(&input, 0..3), None).unwrap();
                 stream.set_states(&begun.states).unwrap();

@@ -42,6 +42,7 @@ mod proto;
 mod read;
 pub mod recurrent;
 mod session;
+mod stream;
 mod tensor;
 mod walk;
 
@@ -52,4 +53,5 @@ pub use import::{GivenState, Imported, Layout};
 pub use model::OnnxModel;
 pub use operators::supported_operators;
 pub use session::Session;
+pub use stream::{StepAxes, Stream, StreamOptions};
 pub use tensor::{ElementType, Tensor};

@@ -1,7 +1,8 @@
 use crate::graph::{Axis, Port};
 use crate::operators::Budget;
 use crate::tensor::Tensor;
-use crate::walk::{Host, Program, Value};
+use crate::stream::{Stream, StreamOptions};
+use crate::walk::{Host, Program, Scope, Value};
 use crate::{ElementType, OnnxError, OnnxModel};
 use gatefold::Device;
 use rten::{RunOptions, ThreadPool};
@@ -22,9 +23,26 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(model: &'a OnnxModel, device: &Device) -> Session<'a> {
-        let (program, stored) = (Program::new(&model.graph), model.graph.stored());
+        let (program, stored) = (Program::new(&model.graph, &Scope::default()), model.graph.stored());
         let threads = device.threads().map(|count| Arc::new(ThreadPool::with_num_threads(count)));
         Session { model, device: device.clone(), program, stored, threads }
+    }
+
+    /// Turns the session into streams: states stay from call to call.
+    ///
+    /// # Errors
+    /// [`OnnxError::Node`] for a node that cannot go on where the call before ended, [`OnnxError::Input`] for an input or
+    /// output that is not a state; see [`Stream`].
+    pub fn stream(self, options: StreamOptions) -> Result<Stream<'a>, OnnxError> {
+        Stream::new(self, options)
+    }
+
+    pub(crate) fn model(&self) -> &'a OnnxModel {
+        self.model
+    }
+
+    pub(crate) fn program(&mut self) -> &mut Program<'a> {
+        &mut self.program
     }
 
     /// Runs the model: takes its inputs and returns its outputs, by name. RNN, GRU and LSTM run on the device, all
@@ -46,6 +64,19 @@ impl<'a> Session<'a> {
         budget: Option<Budget>,
     ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         let inputs = checked(&self.model.graph.inputs, inputs)?;
+        let results = self.compute(inputs, budget, None)?;
+        let outputs = self.model.graph.outputs.iter().zip(results);
+        Ok(outputs.map(|(port, tensor)| (port.name.clone(), tensor)).collect())
+    }
+
+    /// Runs the program on checked inputs in the model's order; returns its outputs in its order. Notes the shapes of
+    /// all values if asked to.
+    pub(crate) fn compute(
+        &mut self,
+        inputs: Vec<Tensor>,
+        budget: Option<Budget>,
+        shapes: Option<&mut BTreeMap<String, Vec<usize>>>,
+    ) -> Result<Vec<Tensor>, OnnxError> {
         let given = inputs.iter().map(Tensor::len).sum();
         let options = RunOptions::default().with_thread_pool(self.threads.clone());
         let mut host = Host::new(&self.device, &options, given, self.stored);
@@ -54,13 +85,23 @@ impl<'a> Session<'a> {
         let program = &mut self.program;
         // Inside the library's own threads, calls of its operators cost a tenth.
         let pool = self.threads.as_deref().unwrap_or_else(|| rten::thread_pool());
-        let results = pool.run(move || program.run(inputs, &mut host))?;
-        let outputs = self.model.graph.outputs.iter().zip(results);
-        outputs
-            .map(|(port, value)| match value {
-                Value::Tensor(tensor) => Ok((port.name.clone(), tensor)),
+        host.shapes = shapes.is_some().then(BTreeMap::new);
+        let (results, seen) = pool.run(move || {
+            let results = program.run(inputs, &mut host);
+            (results, host.shapes)
+        });
+        let results = results?;
+        if let (Some(shapes), Some(seen)) = (shapes, seen) {
+            *shapes = seen;
+        }
+        let names = self.program.output_names();
+        results
+            .into_iter()
+            .zip(names)
+            .map(|(value, name)| match value {
+                Value::Tensor(tensor) => Ok(tensor),
                 Value::List(_) => Err(OnnxError::Input {
-                    name: port.name.clone(),
+                    name: name.into(),
                     expected: "a tensor".into(),
                     found: "a list of tensors".into(),
                 }),
@@ -70,7 +111,7 @@ impl<'a> Session<'a> {
 }
 
 /// Checks that the inputs are exactly those of the model, each of its type and shape; returns them in its order.
-fn checked(ports: &[Port], mut given: BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, OnnxError> {
+pub(crate) fn checked(ports: &[Port], mut given: BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, OnnxError> {
     let mut inputs = Vec::with_capacity(ports.len());
     let mut named: BTreeMap<&str, usize> = BTreeMap::new();
     for port in ports {

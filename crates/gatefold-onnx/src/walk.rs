@@ -9,7 +9,7 @@ use crate::operators::{self, Budget, Given, Kernel};
 use crate::tensor::Tensor;
 use gatefold::Device;
 use rten::RunOptions;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 mod control;
 mod fold;
@@ -21,6 +21,7 @@ mod tests;
 pub(crate) use control::check;
 pub(crate) use fold::fold_constants;
 use layer::Layer;
+pub(crate) use layer::{Keeper, StateNames};
 
 /// The most bytes of all tensors alive at one time while a graph runs on large inputs.
 const MAX_LIVE: usize = 2 << 30;
@@ -93,6 +94,8 @@ struct Step<'a> {
     /// The places that nothing reads after this node.
     last: Vec<usize>,
     work: Work<'a>,
+    /// Of a recurrent node that goes on where it ended: its states.
+    keeper: Option<Box<Keeper>>,
 }
 
 #[derive(Debug)]
@@ -114,6 +117,8 @@ pub(crate) struct Host<'h> {
     live: usize,
     most_live: usize,
     trips_left: usize,
+    /// The shapes of all values, if they are wanted.
+    pub(crate) shapes: Option<BTreeMap<String, Vec<usize>>>,
 }
 
 impl<'h> Host<'h> {
@@ -127,6 +132,7 @@ impl<'h> Host<'h> {
             live: 0,
             most_live: BASE_LIVE.saturating_add(each).min(MAX_LIVE),
             trips_left: MAX_TRIPS.saturating_add(given),
+            shapes: None,
         }
     }
 
@@ -138,13 +144,29 @@ impl<'h> Host<'h> {
 /// The names of a graph while it is compiled.
 type Names<'a> = BTreeMap<&'a str, Source<'a>>;
 
+/// The part of a graph to run, and what stays between runs.
+#[derive(Debug, Default)]
+pub(crate) struct Scope {
+    /// Outputs that nobody asks for.
+    pub(crate) dropped: BTreeSet<String>,
+    /// The recurrent nodes that go on where they ended, by [`identity`].
+    pub(crate) keepers: BTreeMap<usize, StateNames>,
+}
+
+/// A number for a node, as long as its graph stays where it is.
+pub(crate) fn identity(node: &Node) -> usize {
+    std::ptr::from_ref(node).addr()
+}
+
 impl<'a> Program<'a> {
     /// Compiles a checked graph.
-    pub(crate) fn new(graph: &'a Graph) -> Program<'a> {
-        Program::inside(graph, &Names::new())
+    pub(crate) fn new(graph: &'a Graph, scope: &Scope) -> Program<'a> {
+        Program::inside(graph, &Names::new(), scope)
     }
 
-    fn inside(graph: &'a Graph, around: &Names<'a>) -> Program<'a> {
+    fn inside(graph: &'a Graph, around: &Names<'a>, scope: &Scope) -> Program<'a> {
+        let wanted = || graph.outputs.iter().filter(|port| !scope.dropped.contains(&port.name));
+        let needed = needed(graph, wanted().map(|port| port.name.as_str()));
         let mut slots = 0;
         let mut slot = || {
             slots += 1;
@@ -172,25 +194,45 @@ impl<'a> Program<'a> {
             names.insert(&port.name, Source::Slot(inputs[inputs.len() - 1]));
         }
         let mut steps = Vec::with_capacity(graph.nodes.len());
-        for node in &graph.nodes {
+        let is_needed = |node: &&Node| node.outputs.iter().flatten().any(|name| needed.contains(name.as_str()));
+        for node in graph.nodes.iter().filter(is_needed) {
             let source = |name: &Option<String>| name.as_ref().map(|name| names[name.as_str()]);
             let read = node.inputs.iter().map(source).collect();
-            let work = Work::of(node, &names);
+            let work = Work::of(node, &names, scope);
             let mut outputs = Vec::new();
             for name in &node.outputs {
-                let place = name.as_ref().map(|_| slot());
+                let name = name.as_ref().filter(|name| needed.contains(name.as_str()));
+                let place = name.map(|_| slot());
                 if let (Some(name), Some(place)) = (name, place) {
                     names.insert(name, Source::Slot(place));
                 }
                 outputs.push(place);
             }
-            steps.push(Step { node, opset: graph.opset, inputs: read, outputs, last: Vec::new(), work });
+            let keeper = scope.keepers.get(&identity(node)).cloned().map(|names| Box::new(Keeper::new(names)));
+            steps.push(Step { node, opset: graph.opset, inputs: read, outputs, last: Vec::new(), work, keeper });
         }
         let outputs: Vec<_> =
-            graph.outputs.iter().map(|port| (port.name.as_str(), names[port.name.as_str()])).collect();
+            wanted().map(|port| (port.name.as_str(), names[port.name.as_str()])).collect();
         let mut program = Program { steps, slots, inputs, captures, outputs };
         program.find_last_readers();
         program
+    }
+
+    /// The names of its outputs, in order.
+    pub(crate) fn output_names(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.outputs.iter().map(|(name, _)| *name)
+    }
+
+    /// The states that stay between runs.
+    pub(crate) fn keepers(&mut self) -> Vec<&mut Keeper> {
+        let mut found = Vec::new();
+        for step in &mut self.steps {
+            found.extend(step.keeper.as_deref_mut());
+            if let Work::Control(programs) = &mut step.work {
+                found.extend(programs.iter_mut().flat_map(Program::keepers));
+            }
+        }
+        found
     }
 
     fn find_last_readers(&mut self) {
@@ -263,19 +305,30 @@ impl<'a> Program<'a> {
     }
 }
 
+/// The names that some outputs depend on, themselves included.
+fn needed<'a>(graph: &'a Graph, outputs: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut needed: BTreeSet<&str> = outputs.collect();
+    for node in graph.nodes.iter().rev() {
+        if node.outputs.iter().flatten().any(|name| needed.contains(name.as_str())) {
+            needed.extend(node.reads());
+        }
+    }
+    needed
+}
+
 fn same_slot(a: &Source, b: &Source) -> bool {
     matches!((a, b), (Source::Slot(a), Source::Slot(b)) if a == b)
 }
 
 impl<'a> Work<'a> {
-    fn of(node: &'a Node, names: &Names<'a>) -> Work<'a> {
+    fn of(node: &'a Node, names: &Names<'a>, scope: &Scope) -> Work<'a> {
         let operator = &*node.operator;
         if operators::is_recurrent(operator) {
             Work::Recurrent(None)
         } else if operators::CONTROL.contains(&operator) {
             let keys: &[&str] = if operator == "If" { &["then_branch", "else_branch"] } else { &["body"] };
             let graphs = keys.iter().filter_map(|key| node.graph(key).ok());
-            Work::Control(graphs.map(|graph| Program::inside(graph, names)).collect())
+            Work::Control(graphs.map(|graph| Program::inside(graph, names, scope)).collect())
         } else if operators::LISTS.contains(&operator) {
             Work::List
         } else {
@@ -323,8 +376,13 @@ impl Step<'_> {
             let (found, given) = (self.outputs.len(), results.len());
             return Err(self.node.error(format!("it has {found} outputs; the operator has {given}")));
         }
-        for (slot, value) in self.outputs.iter().zip(results) {
+        for (at, (slot, value)) in self.outputs.iter().zip(results).enumerate() {
             if let Some(slot) = slot {
+                if let (Some(shapes), Some(name), Value::Tensor(tensor)) =
+                    (&mut host.shapes, &self.node.outputs[at], &value)
+                {
+                    shapes.insert(name.clone(), tensor.shape().to_vec());
+                }
                 host.live += value.bytes();
                 frame[*slot] = Cell::Own(value);
             }

@@ -1,16 +1,16 @@
-//! A network run one time step at a time.
+//! A network run one time step at a time, or chunk by chunk.
 
 use crate::cpu::CpuNetwork;
 #[cfg(feature = "gpu")]
 use crate::gpu::GpuStream;
 use crate::network::{OnDevice, check_states};
 use crate::sequences::check_tokens;
-use crate::{Error, Network, Refusal, block_on};
+use crate::{Error, Network, Refusal, Sequences, block_on};
 use gatefold_model::{Direction, InitialState, Layer, LayerKind, NetworkConfig, Parameters, States};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 use std::sync::Arc;
 
-/// Many streams side by side through one network, one time step at a time. The states stay on the device. In an
+/// Many streams side by side through one network, one time step at a time or several. The states stay on the device. In an
 /// encoder-decoder network, the decoder steps.
 ///
 /// A stream shares the parameters of the network that made it, and may outlive it.
@@ -133,7 +133,7 @@ impl Stream {
         mut output: ArrayViewMut2<'_, f32>,
     ) -> Result<(), Error> {
         let config = self.config();
-        let width = config.decoder().map_or(config.input(), |at| config.layers()[at].output);
+        let width = self.width();
         let fits = |what: &str, found: &[usize], name: &str, width: usize| match found == [self.batch, width]
         {
             true => Ok(()),
@@ -145,8 +145,7 @@ impl Stream {
         };
         fits("input of a step", input.shape(), "features", width)?;
         fits("output of a step", output.shape(), "outputs", config.output())?;
-        let reader = config.layers().get(config.decoder().map_or(0, |at| at + 1)).map(|layer| &layer.kind);
-        check_tokens("input", input.insert_axis(Axis(0)), None, reader)?;
+        check_tokens("input", input.insert_axis(Axis(0)), None, self.reader())?;
         match &mut self.kept {
             Kept::Cpu { network, states } => network.step(states, input, output),
             #[cfg(feature = "gpu")]
@@ -155,6 +154,61 @@ impl Stream {
                 Ok(())
             }
         }
+    }
+
+    /// Advances every stream by all steps of `input [T, B, I]` and returns the outputs `[T', B, O]`, which are those of
+    /// [`Stream::step`] for each of them, up to rounding.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an input that is empty or does not fit; those of the device.
+    pub fn advance(&mut self, input: ArrayView3<f32>) -> Result<Array3<f32>, Error> {
+        block_on(self.advance_async(input))
+    }
+
+    /// [`Stream::advance`] for callers that must not block.
+    ///
+    /// # Errors
+    /// Those of [`Stream::advance`].
+    pub async fn advance_async(&mut self, input: ArrayView3<'_, f32>) -> Result<Array3<f32>, Error> {
+        let (steps, batch, width) = input.dim();
+        if steps == 0 || [batch, width] != [self.batch, self.width()] {
+            return Err(Error::Shape {
+                what: "input of a stream".into(),
+                expected: format!("[steps, batch {}, features {}]", self.batch, self.width()),
+                found: format!("{:?}", input.shape()),
+            });
+        }
+        check_tokens("input", input, None, self.reader())?;
+        if self.config().decoder().is_some() {
+            // A pass over a decoder alone would need an encoder's states as its own.
+            let mut outputs = Vec::with_capacity(steps);
+            for step in input.outer_iter() {
+                outputs.push(self.step_async(step).await?);
+            }
+            let views: Vec<_> = outputs.iter().map(|output| output.view()).collect();
+            return Ok(ndarray::stack(Axis(0), &views).expect("steps have the same shape"));
+        }
+        match &mut self.kept {
+            Kept::Cpu { network, states } => {
+                let (output, after) = network.forward(&Sequences::from(input), Some(states));
+                *states = after;
+                Ok(output)
+            }
+            #[cfg(feature = "gpu")]
+            Kept::Gpu(stream) => stream.advance(input).await,
+        }
+    }
+
+    /// The width of a step's input.
+    fn width(&self) -> usize {
+        let config = self.config();
+        config.decoder().map_or(config.input(), |at| config.layers()[at].output)
+    }
+
+    /// The layer that reads the input.
+    fn reader(&self) -> Option<&LayerKind> {
+        let config = self.config();
+        config.layers().get(config.decoder().map_or(0, |at| at + 1)).map(|layer| &layer.kind)
     }
 
     /// The states of all streams after the last step.

@@ -6,8 +6,8 @@ use crate::graph::Node;
 use crate::operators::Need;
 use crate::recurrent::{INITIAL_C, INITIAL_H, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X, numbers};
 use crate::tensor::{Tensor, volume};
-use gatefold::Network;
-use ndarray::{ArrayD, IxDyn};
+use gatefold::{Network, Sequences, States, Stream};
+use ndarray::{Array3, ArrayD, Axis, IxDyn};
 
 /// A recurrent node as a network.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ impl Step<'_> {
     pub(super) fn recurrent(&mut self, frame: &mut [Cell], host: &mut Host) -> Result<Vec<Value>, OnnxError> {
         let node = self.node;
         let work = std::mem::replace(&mut self.work, Work::Recurrent(None));
+        let mut keeper = self.keeper.take();
         let given: Vec<Option<&Tensor>> = (0..self.inputs.len())
             .map(|at| self.tensor(at, frame).map_err(|problem| node.error(problem)))
             .collect::<Result<_, _>>()?;
@@ -28,7 +29,9 @@ impl Step<'_> {
             Work::Recurrent(Some(layer)) => layer,
             _ => Box::new(Layer::new(node, self.opset, &given, host)?),
         };
-        let results = layer.run(node, &given, host);
+        let used = [0, 1, 2].map(|at| self.outputs.get(at).is_some_and(Option::is_some));
+        let results = layer.run(node, &given, used, keeper.as_deref_mut(), host);
+        self.keeper = keeper;
         let constant = |at: usize| !matches!(self.inputs.get(at), Some(Some(Source::Slot(_))));
         if WEIGHTS.into_iter().all(constant) {
             self.work = Work::Recurrent(Some(layer));
@@ -52,6 +55,8 @@ impl Layer {
         &mut self,
         node: &Node,
         given: &[Option<&Tensor>],
+        used: [bool; 3],
+        keeper: Option<&mut Keeper>,
         host: &mut Host,
     ) -> Result<Vec<Tensor>, OnnxError> {
         let Layer { operator, hidden, network } = self;
@@ -88,12 +93,191 @@ impl Layer {
         host.budget.spend(need).map_err(|problem| node.error(problem))?;
         let (h, c) = (array("initial_h", INITIAL_H)?, array("initial_c", INITIAL_C)?);
         let states = operator.states(h, c, batch, *hidden).map_err(named)?;
-        let forward = network.forward(&sequences, Some(&states))?;
-        let outputs = operator.outputs(forward.output, forward.states, sequences.lengths());
+        let outputs = match keeper {
+            None => {
+                let forward = network.forward(&sequences, Some(&states))?;
+                operator.outputs(forward.output, forward.states, sequences.lengths())
+            }
+            Some(keeper) => {
+                let (output, states) =
+                    keeper.advance(operator, network, &sequences, states, used[1] || used[2]).map_err(
+                        |problem| match problem {
+                            Problem::Node(problem) => node.error(problem),
+                            Problem::Engine(error) => error.into(),
+                        },
+                    )?;
+                operator.outputs(output, states, None)
+            }
+        };
         let mut results = vec![Tensor::from(outputs.y), Tensor::from(outputs.y_h)];
         results.extend(outputs.y_c.map(Tensor::from));
         Ok(results)
     }
+}
+
+/// The names under which a node's states are known.
+#[derive(Clone, Debug)]
+pub(crate) struct StateNames {
+    pub(crate) h: String,
+    /// Of an LSTM.
+    pub(crate) c: Option<String>,
+}
+
+/// The states of a recurrent node that goes on where it ended.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    names: StateNames,
+    /// From the first run on.
+    stream: Option<Stream>,
+    operator: Option<RecurrentOperator>,
+    /// The states that the node itself begins with.
+    first: Option<States>,
+    /// Whether the next run begins anew.
+    begins: bool,
+    /// The states to begin with instead of the node's own, by name.
+    given: Vec<(String, ArrayD<f32>)>,
+}
+
+enum Problem {
+    Node(String),
+    Engine(gatefold::Error),
+}
+
+impl From<gatefold::Error> for Problem {
+    fn from(error: gatefold::Error) -> Problem {
+        Problem::Engine(error)
+    }
+}
+
+impl Keeper {
+    pub(crate) fn new(names: StateNames) -> Keeper {
+        Keeper { names, stream: None, operator: None, first: None, begins: true, given: Vec::new() }
+    }
+
+    /// Runs the next steps from where the last run ended, or from `first`. Returns the output and, if wanted, the states
+    /// after it.
+    fn advance(
+        &mut self,
+        operator: &RecurrentOperator,
+        network: &Network,
+        sequences: &Sequences,
+        first: States,
+        wanted: bool,
+    ) -> Result<(Array3<f32>, States), Problem> {
+        let batch = sequences.batch();
+        let kept = self.stream.take().filter(|stream| !self.begins || stream.batch() == batch);
+        let mut stream = kept.map_or_else(|| network.stream(batch), Ok)?;
+        if stream.batch() != batch {
+            let before = stream.batch();
+            self.stream = Some(stream);
+            return Err(Problem::Node(format!(
+                "X has {batch} rows and its states, which go on from the call before, have {before}; reset the stream \
+                 to change the number of rows"
+            )));
+        }
+        if self.begins {
+            let mut states = first.clone();
+            for (name, array) in std::mem::take(&mut self.given) {
+                put(operator, &self.names, &mut states, &name, &array).map_err(Problem::Node)?;
+            }
+            stream.set_states(&states)?;
+            (self.begins, self.first, self.operator) = (false, Some(first), Some(operator.clone()));
+        }
+        let output = match sequences.lengths() {
+            None => stream.advance(sequences.values())?,
+            Some(_) => {
+                let forward = network.forward(sequences, Some(&stream.states()?))?;
+                stream.set_states(&forward.states)?;
+                forward.output
+            }
+        };
+        let states = if wanted { stream.states()? } else { self.first.clone().unwrap_or_default() };
+        self.stream = Some(stream);
+        Ok((output, states))
+    }
+
+    /// The names of its states.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.names.h), self.names.c.as_ref()].into_iter().flatten().map(String::as_str)
+    }
+
+    /// The states in the node's layout; none before the first run.
+    pub(crate) fn states(&self) -> Result<Vec<(String, Tensor)>, OnnxError> {
+        let (Some(stream), Some(operator), false) = (&self.stream, &self.operator, self.begins) else {
+            return Ok(self.given.iter().map(|(name, array)| (name.clone(), array.clone().into())).collect());
+        };
+        let states = stream.states()?.layers.swap_remove(0);
+        let axes = if operator.batch_first { [1, 0, 2] } else { [0, 1, 2] };
+        let arrays = [Some(states.h), states.c].into_iter().flatten();
+        let turned = arrays.map(|array| array.permuted_axes(axes).as_standard_layout().into_owned());
+        Ok(self.names().map(str::to_owned).zip(turned.map(Tensor::from)).collect())
+    }
+
+    /// Goes on from another state.
+    pub(crate) fn set(&mut self, name: &str, array: &ArrayD<f32>) -> Result<(), OnnxError> {
+        let (Some(stream), Some(operator), false) = (&mut self.stream, &self.operator, self.begins) else {
+            self.given.retain(|(given, _)| given != name);
+            self.given.push((name.into(), array.clone()));
+            return Ok(());
+        };
+        let mut states = stream.states()?;
+        put(operator, &self.names, &mut states, name, array).map_err(|problem| OnnxError::Input {
+            name: name.into(),
+            expected: "a state of the shape that it has".into(),
+            found: problem,
+        })?;
+        Ok(stream.set_states(&states)?)
+    }
+
+    /// Begins anew with the next run.
+    pub(crate) fn reset(&mut self) {
+        self.begins = true;
+        self.given.clear();
+    }
+
+    /// Begins some rows anew. `batch` is the number of streams.
+    pub(crate) fn reset_rows(&mut self, rows: &[usize], batch: usize) -> Result<(), OnnxError> {
+        let (Some(stream), Some(first), false) = (&mut self.stream, &self.first, self.begins) else {
+            return Ok(());
+        };
+        if stream.batch() != batch {
+            return Err(OnnxError::Input {
+                name: self.names.h.clone(),
+                expected: format!("one row for each of {batch} streams"),
+                found: format!("{} rows; reset all streams", stream.batch()),
+            });
+        }
+        let mut states = stream.states()?;
+        for (now, first) in states.layers.iter_mut().zip(&first.layers) {
+            let pairs = [Some((&mut now.h, &first.h)), now.c.as_mut().zip(first.c.as_ref())];
+            for (now, first) in pairs.into_iter().flatten() {
+                for &row in rows {
+                    now.index_axis_mut(Axis(1), row).assign(&first.index_axis(Axis(1), row));
+                }
+            }
+        }
+        Ok(stream.set_states(&states)?)
+    }
+}
+
+/// Puts an array of the node's layout in the place of one of its states.
+fn put(
+    operator: &RecurrentOperator,
+    names: &StateNames,
+    states: &mut States,
+    name: &str,
+    array: &ArrayD<f32>,
+) -> Result<(), String> {
+    let state = &mut states.layers[0];
+    let (_, batch, hidden) = state.h.dim();
+    let (h, c) = if name == names.h { (Some(array), None) } else { (None, Some(array)) };
+    let found = operator.states(h, c, batch, hidden).map_err(|error| error.to_string())?.layers.swap_remove(0);
+    if name == names.h {
+        state.h = found.h;
+    } else {
+        state.c = found.c;
+    }
+    Ok(())
 }
 
 /// The needs of a recurrent node, whose steps each cost at least a call.

@@ -1,6 +1,6 @@
 //! A network on a GPU: parameters in buffers, and a plan for each kind of pass, made once and replayed.
 
-use super::prepared::{Cache, Prepared, read_chunks, write_chunks};
+use super::prepared::{Cache, Kept, Prepared, read_chunks, write_chunks};
 use super::{DeviceBuffer, Gpu, SharedBuffers};
 use crate::{Error, Sequences};
 use gatefold_model::{Dropout, NetworkConfig, Parameters, States};
@@ -178,12 +178,12 @@ impl GpuNetwork {
         Ok(())
     }
 
-    /// Streams, one step at a time.
+    /// Streams, one step at a time or several.
     pub(crate) async fn stream(self: &Arc<Self>, batch: usize) -> Result<GpuStream, Error> {
-        let (pass, planned) = pass::stream(&self.config, self.gpu.target(), batch)?;
+        let (pass, planned) = pass::stream(&self.config, self.gpu.target(), batch, 1)?;
         let prepared = Prepared::new(&self.gpu, &planned, &self.shared).await?;
         let layout = StateLayout::new(&self.config, batch);
-        Ok(GpuStream { network: Arc::clone(self), prepared, pass, layout })
+        Ok(GpuStream { network: Arc::clone(self), prepared, pass, layout, longer: Kept::default() })
     }
 
     /// The number of kernels that a prediction of this shape starts, without packing.
@@ -279,13 +279,15 @@ impl Drop for GpuGradients {
     }
 }
 
-/// A network run one step at a time, its states on the device.
+/// A network run one step at a time or several, its states on the device.
 #[derive(Debug)]
 pub(crate) struct GpuStream {
     pub(crate) network: Arc<GpuNetwork>,
     prepared: Prepared,
     pass: Pass,
     layout: StateLayout,
+    /// Passes of several steps by their number; they share the states of `prepared`.
+    longer: Kept<usize, Prepared>,
 }
 
 impl GpuStream {
@@ -296,6 +298,34 @@ impl GpuStream {
         self.prepared.compiled.submit().await?;
         let output = self.prepared.sequence(&Given::Output).await?.expect("a step has an output");
         Ok(output.index_axis_move(ndarray::Axis(0), 0))
+    }
+
+    /// Advances a network without a decoder by all steps of an input `[T, B, I]`.
+    pub(crate) async fn advance(&mut self, input: ArrayView3<'_, f32>) -> Result<Array3<f32>, Error> {
+        let steps = input.dim().0;
+        if steps == 1 {
+            let output = self.step(input.index_axis_move(ndarray::Axis(0), 0)).await?;
+            return Ok(output.insert_axis(ndarray::Axis(0)));
+        }
+        self.network.pack().await?;
+        let prepared = match self.longer.take(&steps) {
+            Some(prepared) => prepared,
+            None => self.longer(steps).await?,
+        };
+        prepared.write_input(Half::Input, input, None).await?;
+        prepared.compiled.submit().await?;
+        let output = prepared.sequence(&Given::Output).await?.expect("steps have an output");
+        self.longer.put(steps, prepared);
+        Ok(output)
+    }
+
+    /// A pass of several steps that goes on from the states of the others.
+    async fn longer(&self, steps: usize) -> Result<Prepared, Error> {
+        let GpuNetwork { gpu, config, shared, .. } = &*self.network;
+        let (_, planned) = pass::stream(config, gpu.target(), self.pass.shape.batch, steps)?;
+        let states = self.layout.given(StateSet::Initial);
+        let kept = self.prepared.buffer(&states).map(|buffer| (states, Arc::clone(buffer)));
+        Prepared::with(gpu, &planned, shared, kept.into_iter().collect()).await
     }
 
     pub(crate) async fn states(&self) -> Result<States, Error> {

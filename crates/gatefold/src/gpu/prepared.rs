@@ -63,10 +63,20 @@ impl Prepared {
         planned: &PassPlan,
         shared: &SharedBuffers,
     ) -> Result<Prepared, Error> {
+        Prepared::with(gpu, planned, shared, HashMap::new()).await
+    }
+
+    /// Like [`Prepared::new`], with some of the pass's own buffers taken from another pass.
+    pub(crate) async fn with(
+        gpu: &Gpu,
+        planned: &PassPlan,
+        shared: &SharedBuffers,
+        mut own: HashMap<Given, Arc<DeviceBuffer>>,
+    ) -> Result<Prepared, Error> {
         check(&planned.plan, gpu.target())?;
-        let mut own = HashMap::new();
         for declared in planned.plan.buffers() {
-            if let Some(given) = declared.given.as_ref().filter(|given| planned.owns(given)) {
+            let given = declared.given.as_ref().filter(|given| planned.owns(given));
+            if let Some(given) = given.filter(|given| !own.contains_key(given)) {
                 own.insert(given.clone(), DeviceBuffer::new(gpu, &declared.name, declared.len).await?);
             }
         }

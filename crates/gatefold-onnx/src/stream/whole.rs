@@ -1,0 +1,229 @@
+//! Chunks of a long input, whose outputs together are those of the whole.
+
+use super::Stream;
+use super::steps::{Follow, Time};
+use crate::graph::{Axis, Port};
+use crate::tensor::map_tensor;
+use crate::{OnnxError, Tensor};
+use ndarray::{Axis as AxisOf, Slice};
+use std::collections::BTreeMap;
+
+/// The most ways to place the steps among the axes of the inputs that are tried.
+const MOST_WAYS: usize = 64;
+
+/// The axes along which a model goes step by step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepAxes {
+    inputs: BTreeMap<String, usize>,
+    outputs: BTreeMap<String, usize>,
+}
+
+impl StepAxes {
+    /// The axis of an input with a place for each step; `None` if the input is the same for all.
+    pub fn of_input(&self, name: &str) -> Option<usize> {
+        self.inputs.get(name).copied()
+    }
+
+    /// The axis of an output with a place for each step; `None` if it is made of the states after the last.
+    pub fn of_output(&self, name: &str) -> Option<usize> {
+        self.outputs.get(name).copied()
+    }
+}
+
+impl Stream<'_> {
+    /// Runs the model on inputs as long as you like, in chunks of `steps`: goes on from the states of the call before,
+    /// and returns the outputs of all chunks together, which are those of the whole. `axes` are those of
+    /// [`Stream::step_axes`].
+    ///
+    /// # Errors
+    /// Those of [`Stream::run`]; [`OnnxError::Input`] for inputs of different lengths, or a chunk of 0 steps.
+    pub fn run_in_chunks(
+        &mut self,
+        inputs: &BTreeMap<String, Tensor>,
+        axes: &StepAxes,
+        steps: usize,
+    ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
+        let all = length(inputs, &axes.inputs, steps)?;
+        let mut parts: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
+        for begin in (0..all).step_by(steps) {
+            let chunk = cut(inputs, &axes.inputs, begin, (begin + steps).min(all));
+            for (name, tensor) in self.run(chunk)? {
+                let parts = parts.entry(name.clone()).or_default();
+                if axes.of_output(&name).is_none() {
+                    parts.clear();
+                }
+                parts.push(tensor);
+            }
+        }
+        let join = |(name, parts): (String, Vec<Tensor>)| {
+            let axis = axes.of_output(&name).unwrap_or(0);
+            Ok((name.clone(), joined(parts, axis).map_err(|found| whole(&name, "chunks that fit", found))?))
+        };
+        parts.into_iter().map(join).collect()
+    }
+
+    /// Finds the axes along which the model goes step by step, by running it on the first `steps` of the inputs; the
+    /// streams begin anew afterwards. An axis that the model fixes is none of them.
+    ///
+    /// # Errors
+    /// [`OnnxError::Node`] for the first node that computes a step from later ones, or from all; for one whose state does
+    /// not go on; [`OnnxError::Input`] if no axis, or more than one, can be that of the steps.
+    pub fn step_axes(&mut self, inputs: &BTreeMap<String, Tensor>, steps: usize) -> Result<StepAxes, OnnxError> {
+        let ports = self.inputs();
+        let (mut found, mut problem): (Vec<StepAxes>, Option<OnnxError>) = (Vec::new(), None);
+        for way in ways(&ports, inputs)? {
+            match self.try_axes(inputs, &way, steps) {
+                Ok(axes) => found.push(axes),
+                Err((_, error)) if problem.is_none() => problem = Some(error),
+                // The way that leads through more nodes tells more.
+                Err((depth, error)) => {
+                    if depth > 0 && !matches!(problem, Some(OnnxError::Node { .. })) {
+                        problem = Some(error);
+                    }
+                }
+            }
+        }
+        let names = ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+        let refuse = |found: String| whole(&names, "one axis of steps", found);
+        match (found.pop(), found.is_empty()) {
+            (Some(axes), true) => Ok(axes),
+            (Some(_), false) => Err(refuse("several that can be it".into())),
+            (None, _) => Err(problem.unwrap_or_else(|| refuse("no axis that the model leaves open".into()))),
+        }
+    }
+
+    /// Follows the steps from these axes; an error comes with whether it is about a node.
+    fn try_axes(
+        &mut self,
+        inputs: &BTreeMap<String, Tensor>,
+        way: &BTreeMap<String, usize>,
+        steps: usize,
+    ) -> Result<StepAxes, (usize, OnnxError)> {
+        let shallow = |error: OnnxError| (0, error);
+        let all = length(inputs, way, steps).map_err(shallow)?;
+        self.reset();
+        let mut shapes = BTreeMap::new();
+        let chunk = cut(inputs, way, 0, steps.min(all));
+        shapes.extend(chunk.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())));
+        let mut seen = BTreeMap::new();
+        let ran = self.run_watched(chunk, Some(&mut seen));
+        self.reset();
+        ran.map_err(shallow)?;
+        shapes.extend(seen);
+        let graph = &self.session.model().graph;
+        let times = way.iter().map(|(name, &axis)| {
+            let port = graph.inputs.iter().find(|port| port.name == *name);
+            port.map(|port| (port.name.as_str(), Time::Along(axis)))
+        });
+        let follow = Follow { shapes: &shapes, kept: &self.states.going_on };
+        let times = follow
+            .graph(graph, times.flatten().collect())
+            .map_err(|(node, problem)| (1, node.error(problem)))?;
+        let mut outputs = BTreeMap::new();
+        for port in self.outputs() {
+            match times.get(port.name.as_str()) {
+                Some(Time::Along(axis)) => drop(outputs.insert(port.name.clone(), *axis)),
+                Some(Time::Lens(_)) => {
+                    return Err((1, whole(&port.name, "an output of steps", "one made of their number".into())));
+                }
+                _ => {}
+            }
+        }
+        Ok(StepAxes { inputs: way.clone(), outputs })
+    }
+}
+
+fn whole(name: &str, expected: &str, found: String) -> OnnxError {
+    OnnxError::Input { name: name.into(), expected: expected.into(), found }
+}
+
+/// The ways to give the steps an axis in some of the inputs: at least one, and axes of one length.
+fn ways(
+    ports: &[&Port],
+    inputs: &BTreeMap<String, Tensor>,
+) -> Result<Vec<BTreeMap<String, usize>>, OnnxError> {
+    let mut ways: Vec<(Option<usize>, BTreeMap<String, usize>)> = vec![(None, BTreeMap::new())];
+    for port in ports {
+        let Some(tensor) = inputs.get(&port.name) else {
+            return Err(whole(&port.name, &port.to_string(), "none".into()));
+        };
+        let mut more = Vec::new();
+        for (axis, &len) in tensor.shape().iter().enumerate() {
+            let open = port.shape.as_ref().and_then(|shape| shape.get(axis)).is_none_or(|axis| !matches!(axis, Axis::Fixed(_)));
+            for (steps, way) in ways.iter().filter(|(steps, _)| open && steps.is_none_or(|steps| steps == len)) {
+                let mut way = way.clone();
+                way.insert(port.name.clone(), axis);
+                more.push((Some(steps.unwrap_or(len)), way));
+            }
+        }
+        ways.extend(more);
+        ways.truncate(MOST_WAYS);
+    }
+    Ok(ways.into_iter().map(|(_, way)| way).filter(|way| !way.is_empty()).collect())
+}
+
+/// The number of steps of all inputs.
+fn length(
+    inputs: &BTreeMap<String, Tensor>,
+    axes: &BTreeMap<String, usize>,
+    steps: usize,
+) -> Result<usize, OnnxError> {
+    if steps == 0 {
+        return Err(whole("chunk", "at least 1 step", "0".into()));
+    }
+    let mut all = None;
+    for (name, &axis) in axes {
+        let found = inputs.get(name).and_then(|tensor| tensor.shape().get(axis).copied());
+        let Some(len) = found.filter(|&len| len > 0) else {
+            return Err(whole(name, "an array with steps", "none".into()));
+        };
+        if *all.get_or_insert(len) != len {
+            return Err(whole(name, &format!("{} steps", all.unwrap_or(len)), len.to_string()));
+        }
+    }
+    all.ok_or_else(|| whole("inputs", "an array with steps", "none".into()))
+}
+
+/// The steps from `begin` to `end` of each input that has them, and the others whole.
+fn cut(
+    inputs: &BTreeMap<String, Tensor>,
+    axes: &BTreeMap<String, usize>,
+    begin: usize,
+    end: usize,
+) -> BTreeMap<String, Tensor> {
+    let part = |tensor: &Tensor, axis: usize| {
+        let range = Slice::from(begin..end);
+        map_tensor!(tensor, array => array.slice_axis(AxisOf(axis), range).as_standard_layout().into_owned())
+    };
+    inputs
+        .iter()
+        .map(|(name, tensor)| {
+            (name.clone(), axes.get(name).map_or_else(|| tensor.clone(), |&axis| part(tensor, axis)))
+        })
+        .collect()
+}
+
+/// Parts one after another.
+fn joined(mut parts: Vec<Tensor>, axis: usize) -> Result<Tensor, String> {
+    if parts.len() == 1 {
+        return Ok(parts.remove(0));
+    }
+    macro_rules! all {
+        ($kind:ident) => {{
+            let views = parts.iter().map(|part| match part {
+                Tensor::$kind(array) => Ok(array.view()),
+                other => Err(format!("{} after {}", other.element(), parts[0].element())),
+            });
+            let views = views.collect::<Result<Vec<_>, String>>()?;
+            ndarray::concatenate(AxisOf(axis), &views).map(Tensor::$kind).map_err(|error| error.to_string())?
+        }};
+    }
+    Ok(match parts.first() {
+        Some(Tensor::I64(_)) => all!(I64),
+        Some(Tensor::I32(_)) => all!(I32),
+        Some(Tensor::Bool(_)) => all!(Bool),
+        Some(Tensor::U8(_)) => all!(U8),
+        Some(Tensor::I8(_)) => all!(I8),
+        _ => all!(F32),
+    })
+}
