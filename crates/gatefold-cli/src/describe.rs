@@ -1,5 +1,6 @@
 //! `gatefold describe`: describes a network and its cost, computing nothing.
 
+mod draw;
 pub(crate) mod flop;
 mod layers;
 mod network;
@@ -7,6 +8,7 @@ mod wgsl;
 
 use crate::cell;
 use crate::failure::Failure;
+use crate::image::Image;
 use crate::model_file::{ModelFile, ModulesArgument, about};
 use crate::page::{entry, grouped, line};
 use crate::{DeviceArgument, ScanArgument};
@@ -57,6 +59,9 @@ pub(crate) struct Arguments {
     /// only one of the two with --plan=OF
     #[arg(long, value_name = "KERNEL")]
     wgsl: Option<String>,
+    /// The file for a drawing of the network, folded and unrolled: .svg or .png
+    #[arg(long, value_name = "FILE", conflicts_with = "wgsl")]
+    draw: Option<PathBuf>,
 }
 
 /// The use of a network.
@@ -77,7 +82,13 @@ const DEFAULT_STEPS: usize = 24;
 const MOST_STEPS: usize = 1 << 19;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let Some((config, known_steps)) = network(arguments)? else { return Ok(()) };
+    let image = arguments.draw.as_deref().map(|path| Image::new("--draw", path)).transpose()?;
+    let Some((config, known_steps)) = network(arguments)? else {
+        return match image {
+            Some(_) => Err(Failure::failed("--draw: the model is no chain of layers, and cannot be drawn")),
+            None => Ok(()),
+        };
+    };
     let case = Case::new(config, known_steps, arguments)?;
     let place = Place::open(arguments)?;
     if let Some(kernel) = &arguments.wgsl {
@@ -94,6 +105,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let what = if mode == Mode::Train { "a training step" } else { "inference" };
         line(format!("\nSchedule of {what}, {} dispatches\n", case.plan(&place, mode)?.dispatches()));
         line(case.plan(&place, mode)?.to_string().trim_end());
+    }
+    if let Some(image) = image {
+        let diagram = draw::drawing(&case.shaped())?;
+        image.write(|| diagram.svg(), || diagram.png())?;
+        line(entry("\ndrawn", 12, &image.to_string()));
     }
     Ok(())
 }

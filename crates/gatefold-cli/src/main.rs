@@ -11,7 +11,9 @@ mod environment;
 mod failure;
 mod forecast;
 mod generate;
+mod gradients;
 mod html;
+mod image;
 mod impute;
 mod label;
 mod long;
@@ -82,6 +84,8 @@ enum Command {
     Selfcheck(selfcheck::Arguments),
     #[command(about = "Describe a network: layers, shapes, parameters, FLOP, memory, schedule")]
     Describe(describe::Arguments),
+    #[command(about = "Show how the gradient of a trained network fares on its way back through time")]
+    Gradients(gradients::Arguments),
     #[command(about = "Run a model on arrays from an .npz file: ours, PyTorch's or ONNX's")]
     Run(run::Arguments),
     #[command(about = "Convert a model between our files, PyTorch's and ONNX")]
@@ -109,6 +113,7 @@ impl Command {
             Command::Devices(arguments) => devices::run(&arguments),
             Command::Selfcheck(arguments) => selfcheck::run(&arguments),
             Command::Describe(arguments) => describe::run(&arguments),
+            Command::Gradients(arguments) => gradients::run(&arguments),
             Command::Run(arguments) => run::run(&arguments),
             Command::Convert(arguments) => convert::run(&arguments),
             Command::Bench(arguments) => bench::run(&arguments),

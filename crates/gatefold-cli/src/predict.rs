@@ -6,6 +6,7 @@ use crate::forecast::{
     Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, forecast_json, future_plot,
     print_forecast, samples_csv,
 };
+use crate::image::Image;
 use gatefold::Device;
 use gatefold_forecast::{Beside, Candidate, Fitted, NETWORKS, Seasons, Settings, candidates, mean_band};
 use gatefold_model::file::write_atomically;
@@ -48,33 +49,19 @@ pub(crate) struct Arguments {
 /// Futures that are drawn unless the run said how many.
 const SAMPLES: usize = 100;
 
-fn is_png(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
-}
-
-fn check_image(path: &Path) -> Result<(), Failure> {
-    match is_png(path) || path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg")) {
-        true => Ok(()),
-        false => Err(Failure::Usage(format!(
-            "--plot {}: expected a file that ends in .svg or .png",
-            path.display()
-        ))),
-    }
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    arguments.plot.as_deref().map_or(Ok(()), check_image)?;
+    let image = arguments.plot.as_deref().map(|path| Image::new("--plot", path)).transpose()?;
     let folder = Folder::new(&arguments.model);
     let saved = folder.model()?;
     let mut data = Data::read(&arguments.table, &saved.reading)?;
     let report = Report::with_json(arguments.quiet, arguments.json);
     report.lines(data.dataset.report().lines());
     let others = data.names().len().saturating_sub(saved.names.len());
-    select(arguments, &saved, &mut data)?;
+    select(&arguments.table, &saved, &mut data)?;
     if others > 0 {
         report.line(format!("warning   {others} of the table's series are not the model's: no forecast"));
     }
-    let delays = delays(arguments, &saved, &data)?;
+    let delays = delays(&arguments.table, &saved, &data)?;
     let device = arguments.compute.open(arguments.quiet)?;
     report.line(format!("model     {}", saved.best));
     report.line(format!("device    {}\n", device.summary()));
@@ -113,11 +100,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         write_atomically(out, text.as_bytes())?;
         report.line(format!("\nwritten   {}", out.display()));
     }
-    if let Some(path) = &arguments.plot {
+    if let Some(image) = image {
         let (svg, png) = future_plot(&data, &outlook, options.level(), &saved.best)?;
-        let bytes = if is_png(path) { png } else { svg.into_bytes() };
-        write_atomically(path, &bytes)?;
-        report.line(format!("plotted   {}", path.display()));
+        image.write(|| Ok(svg), || Ok(png))?;
+        report.line(format!("plotted   {image}"));
     }
     if let Some(path) = &arguments.samples {
         let options = options.clone().with_samples(options.samples().unwrap_or(SAMPLES));
@@ -151,8 +137,8 @@ const MOST_LATER: i64 = 1_000_000;
 ///
 /// # Errors
 /// A series that the table lacks, and samples that are not as far apart.
-fn select(arguments: &Arguments, saved: &SavedModel, data: &mut Data) -> Result<(), Failure> {
-    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", arguments.table.display()));
+pub(crate) fn select(table: &Path, saved: &SavedModel, data: &mut Data) -> Result<(), Failure> {
+    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", table.display()));
     let frequency = data.dataset.calendar().frequency().to_string();
     if frequency != saved.frequency {
         return Err(refuse(format!(
@@ -171,8 +157,8 @@ fn select(arguments: &Arguments, saved: &SavedModel, data: &mut Data) -> Result<
 }
 
 /// The samples by which each series starts later than the one that the model was fitted on.
-fn delays(arguments: &Arguments, saved: &SavedModel, data: &Data) -> Result<Vec<usize>, Failure> {
-    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", arguments.table.display()));
+pub(crate) fn delays(table: &Path, saved: &SavedModel, data: &Data) -> Result<Vec<usize>, Failure> {
+    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", table.display()));
     let calendar = data.dataset.calendar();
     let later = saved.first.iter().enumerate().map(|(series, first)| {
         let start = data.start(series);

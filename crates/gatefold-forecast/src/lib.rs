@@ -56,6 +56,7 @@ mod distributions;
 mod encode;
 mod error;
 mod events;
+mod gradients;
 mod heads;
 mod linear_branch;
 mod members;

@@ -32,8 +32,10 @@ pub(crate) struct TrainingSet<'a> {
 impl<'a> TrainingSet<'a> {
     pub(crate) fn new(encoder: &'a Encoder, series: &'a [&'a [f64]], horizon: usize) -> Self {
         let first = encoder.whole();
-        let ranges =
-            series.iter().enumerate().map(|(at, values)| (at, first, values.len().saturating_sub(horizon)));
+        let ranges = series.iter().enumerate().map(|(at, values)| {
+            let unknown = values.iter().take_while(|value| value.is_nan()).count();
+            (at, unknown + first, values.len().saturating_sub(horizon))
+        });
         TrainingSet {
             encoder,
             series,
@@ -45,12 +47,38 @@ impl<'a> TrainingSet<'a> {
     /// A window drawn uniformly over series, then over time, and its targets in its unit.
     fn draw(&self, random: &mut ChaCha8Rng) -> (Window, Vec<f32>) {
         let &(series, first, last) = self.origins.choose(random).expect("checked: there is a window");
-        let origin = random.random_range(first..=last);
+        self.at(series, random.random_range(first..=last))
+    }
+
+    /// The window before an origin, and its targets in its unit.
+    fn at(&self, series: usize, origin: usize) -> (Window, Vec<f32>) {
         let values = self.series[series];
         let window = self.encoder.window(series, &values[..origin]);
         let targets =
             values[origin..origin + self.horizon].iter().map(|value| window.unit.encoded(*value)).collect();
         (window, targets)
+    }
+
+    /// So many windows, evenly spaced over all of them; `None` if there is none.
+    pub(crate) fn spread(&self, rows: usize) -> Option<Batch> {
+        let counts: Vec<usize> = self.origins.iter().map(|(_, first, last)| last - first + 1).collect();
+        let all: usize = counts.iter().sum();
+        let mut batch = Batch::zeros(self.encoder.shape(), (rows, self.horizon));
+        let mut halves = vec![[0.0; 2]; rows];
+        for (row, halves) in halves.iter_mut().enumerate() {
+            let mut place = row * all.checked_sub(1)? / (rows - 1).max(1);
+            let mut of = self.origins.iter().zip(&counts);
+            let (&(series, first, _), _) = of.find(|&(_, &count)| {
+                let found = place < count;
+                place -= if found { 0 } else { count };
+                found
+            })?;
+            let drawn = self.at(series, first + place);
+            batch.units.push(drawn.0.unit);
+            batch.add(row, &drawn, 1.0, halves);
+        }
+        batch.weigh(&halves);
+        Some(batch)
     }
 
     /// The outputs after the first, `[output][step]`, that suit the errors of a network on windows to train on.
@@ -79,15 +107,8 @@ impl<'a> TrainingSet<'a> {
     fn batch(&self, settings: &Settings, seed: u64, update: u64) -> Batch {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(update);
-        let (steps, width) = self.encoder.shape();
         let rows = settings.batch;
-        let mut batch = Batch {
-            input: Array3::zeros((steps, rows, width)),
-            targets: Array2::zeros((rows, self.horizon)),
-            base: Array2::zeros((rows, self.horizon)),
-            units: Vec::with_capacity(rows),
-            weights: Vec::new(),
-        };
+        let mut batch = Batch::zeros(self.encoder.shape(), (rows, self.horizon));
         let mut halves = vec![[0.0; 2]; rows];
         for (row, halves) in halves.iter_mut().enumerate() {
             let drawn = self.draw(&mut random);
@@ -100,21 +121,14 @@ impl<'a> TrainingSet<'a> {
                 batch.add(row, &drawn, 1.0, halves);
             }
         }
-        // Both halves have a mean of 1.
-        let mean = |half: usize| {
-            let sum = halves.iter().map(|weights| weights[half]).sum::<f32>();
-            (sum / rows as f32).max(f32::MIN_POSITIVE)
-        };
-        let means = [mean(0), mean(1)];
-        let weight = |halves: &[f32; 2]| 0.5 * (halves[0] / means[0] + halves[1] / means[1]);
-        batch.weights = halves.iter().map(weight).collect();
+        batch.weigh(&halves);
         batch
     }
 }
 
-struct Batch {
+pub(crate) struct Batch {
     /// `[steps, batch, width]`
-    input: Array3<f32>,
+    pub(crate) input: Array3<f32>,
     /// In the unit of each window, `[batch, horizon]`.
     targets: Array2<f32>,
     /// The part of the forecast that is not the network's, `[batch, horizon]`.
@@ -124,6 +138,27 @@ struct Batch {
 }
 
 impl Batch {
+    fn zeros((steps, width): (usize, usize), (rows, horizon): (usize, usize)) -> Batch {
+        Batch {
+            input: Array3::zeros((steps, rows, width)),
+            targets: Array2::zeros((rows, horizon)),
+            base: Array2::zeros((rows, horizon)),
+            units: Vec::with_capacity(rows),
+            weights: Vec::new(),
+        }
+    }
+
+    /// Weighs the rows by both halves, each of which has a mean of 1 then.
+    fn weigh(&mut self, halves: &[[f32; 2]]) {
+        let mean = |half: usize| {
+            let sum = halves.iter().map(|weights| weights[half]).sum::<f32>();
+            (sum / halves.len() as f32).max(f32::MIN_POSITIVE)
+        };
+        let means = [mean(0), mean(1)];
+        let weight = |halves: &[f32; 2]| 0.5 * (halves[0] / means[0] + halves[1] / means[1]);
+        self.weights = halves.iter().map(weight).collect();
+    }
+
     /// Adds a share of a window and its targets to a row.
     fn add(
         &mut self,
@@ -150,7 +185,7 @@ pub(crate) fn softplus(x: f32) -> f32 {
 
 /// The mean loss, and its gradient with respect to the output `[1, batch, outputs horizon]`: the first output of every
 /// step, then the second, and so on.
-fn loss(output: ArrayView3<f32>, batch: &Batch, kind: Loss) -> (f32, Array3<f32>) {
+pub(crate) fn loss(output: ArrayView3<f32>, batch: &Batch, kind: Loss) -> (f32, Array3<f32>) {
     let (rows, horizon) = batch.targets.dim();
     let mut gradient = Array3::zeros(output.dim());
     let (mut sum, count) = (0.0f32, (rows * horizon) as f32);

@@ -1,4 +1,5 @@
 use crate::{Activation, Bridge, Conv1d, Expansion, Init, Merge, Recurrent, Timing};
+use std::fmt;
 
 /// A layer with its widths and parameters worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -267,6 +268,13 @@ impl Layer {
     /// The parameter of the forward or reverse scan with this role, if the layer has one.
     pub fn find(&self, role: Role, reverse: bool) -> Option<&ParameterSpec> {
         self.parameters.iter().find(|spec| spec.role == role && spec.reverse == reverse)
+    }
+}
+
+/// Its options in a few words, such as `lstm 32 peephole` or `dense 100 relu`.
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.kind.describe(self.output))
     }
 }
 

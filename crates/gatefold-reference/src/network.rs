@@ -127,6 +127,8 @@ pub struct Gradients<R> {
     pub decoder_input: Option<Array3<R>>,
     /// With respect to the initial states used, wherever they came from.
     pub states: States<R>,
+    /// With respect to the states before each step, in the order of time: by recurrent layer, for each of its scans.
+    pub before: BTreeMap<usize, Vec<Vec<scan::States<R>>>>,
 }
 
 /// Adds a gradient to that of a layer's parameter, if the layer has it.
@@ -390,6 +392,7 @@ impl<R: Real> Network<R> {
                 .map(|(name, tensor)| (name.clone(), ArrayD::zeros(tensor.raw_dim())))
                 .collect(),
             decoder_input: None,
+            before: BTreeMap::new(),
         };
         for (d, layer) in back.d_final.iter().zip(self.config.recurrent_layers()) {
             let recurrent = layer.recurrent().expect("it is recurrent");
@@ -408,6 +411,7 @@ impl<R: Real> Network<R> {
             input: masked(back.d_values[0].view(), tape.lengths[0].as_deref()),
             decoder_input: back.decoder_input,
             states: States { layers: back.d_initial },
+            before: back.before,
         }
     }
 
@@ -429,6 +433,7 @@ impl<R: Real> Network<R> {
                     made.initial_backward(&result.d_initial, &mut back.gradients);
                 }
                 back.d_initial[n] = result.d_initial;
+                back.before.insert(layer.index, result.d_before);
                 result.d_input
             }
             LayerKind::Dense { activation, .. } => {
@@ -570,6 +575,8 @@ struct Back<R> {
     d_initial: Vec<LayerState<R>>,
     gradients: Tensors<R>,
     decoder_input: Option<Array3<R>>,
+    /// With respect to the states before each step.
+    before: BTreeMap<usize, Vec<Vec<scan::States<R>>>>,
 }
 
 fn check_sequence<R: Real>(input: ArrayView3<R>, width: usize, lengths: Option<&[usize]>) {

@@ -21,6 +21,8 @@ pub(crate) struct RecurrentLayer<'a, R> {
 pub(crate) struct LayerBackward<R> {
     pub(crate) d_input: Array3<R>,
     pub(crate) d_initial: LayerState<R>,
+    /// With respect to the states before each step, of each scan.
+    pub(crate) d_before: Vec<Vec<scan::States<R>>>,
 }
 
 impl<'a, R: Real> RecurrentLayer<'a, R> {
@@ -190,7 +192,7 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
         let own = RecurrentLayer { parameters: dropped.as_ref().unwrap_or(self.parameters), ..*self };
         let width = self.recurrent.scan_width();
         let mut d_input = Array3::zeros(input.dim());
-        let mut d_initial = Vec::new();
+        let (mut d_initial, mut d_before) = (Vec::new(), Vec::new());
         for (d, forward) in scans.iter().enumerate() {
             let output = match self.recurrent.direction {
                 Direction::Bidirectional => d_output.slice(s![.., .., d * width..(d + 1) * width]),
@@ -230,7 +232,8 @@ impl<'a, R: Real> RecurrentLayer<'a, R> {
             add(Role::ReadoutBias, back.d_b_y.map(|d| d.into_dyn()));
             d_input += &back.d_input;
             d_initial.push(back.d_initial);
+            d_before.push(back.d_before);
         }
-        LayerBackward { d_input, d_initial: LayerState::of_directions(&d_initial) }
+        LayerBackward { d_input, d_initial: LayerState::of_directions(&d_initial), d_before }
     }
 }

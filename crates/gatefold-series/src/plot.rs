@@ -6,13 +6,17 @@
 
 mod axis;
 mod confusion;
+mod diagram;
 mod gaps;
+mod gradients;
 mod labels;
 mod lines;
 mod panel;
 
 pub use confusion::ConfusionPlot;
+pub use diagram::{Anchor, Diagram, Ink, Point, Shape};
 pub use gaps::GapPlot;
+pub use gradients::{GradientLayer, GradientPlot};
 pub use labels::LabelPlot;
 pub use lines::LinesPlot;
 

@@ -1,55 +1,49 @@
 //! Gradients that can be seen: how a loss's gradient fares on its way back through time.
 
+mod gates;
+mod jacobian;
+
 use crate::loss::reference_loss;
 use crate::network::Tape;
 use crate::stream::check_goes_on;
 use crate::targets::RowWeights;
 use crate::{Error, Loss, Network, Sequences, Targets};
-use gatefold_model::{
-    Activation, Cell, GruGate, Layer, LayerState, LstmGate, Parameters, Recurrent, Reduction, States,
-    Timeline,
-};
+use gatefold_model::{LayerState, Reduction, Source, States, Timeline};
 use gatefold_reference as reference;
-use gatefold_reference::cells::Gating;
-use ndarray::{Array1, Array2, Array3, ArrayView3, Axis, s};
+use gates::saturation;
+use ndarray::{Array3, ArrayView3, Axis, s};
 
-/// A gate with a value nearer than this to an end of its range counts as saturated, as a share of the range (Karpathy,
-/// Johnson and Fei-Fei, "Visualizing and understanding recurrent networks", 2015).
-const SATURATED: f64 = 0.1;
 /// The rows whose gates are looked at.
 const GATE_ROWS: usize = 8;
-/// The most rounds of the power iteration at each step, and the relative growth below which it ends. It starts from the
-/// vector of the step after.
-const ROUNDS: usize = 200;
-const GROWTH: f64 = 1e-7;
 
 /// The norms of a loss's gradient at every time step, of each recurrent layer.
-///
-/// All lists have an entry per time step, and entry `t` belongs to the state that step `t` begins with: entry 0 to the
-/// initial state.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GradientFlow {
     /// The loss.
     pub loss: f64,
-    /// The recurrent layers, in order.
+    /// The recurrent layers, in order; one in two directions twice, forward first.
     pub layers: Vec<LayerFlow>,
 }
 
-/// One recurrent layer of a [`GradientFlow`].
+/// One recurrent layer of a [`GradientFlow`], in one direction.
+///
+/// All lists have an entry per time step of the layer, and entry `t` belongs to the state that step `t` begins with. For a
+/// layer that goes forward, entry 0 is the initial state's; for one in reverse, the last entry is.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LayerFlow {
     /// The layer's number in the network.
     pub layer: usize,
-    /// The layer's name, such as `layer 0 (lstm)`.
+    /// The layer's name, such as `layer 0 (lstm)` or `layer 0 (lstm) in reverse`.
     pub place: String,
     /// The Euclidean norm of the gradient with respect to h, over rows and units.
     pub hidden: Vec<f64>,
     /// Likewise with respect to an LSTM's c.
     pub cell: Option<Vec<f64>>,
     /// The spectral norm of the Jacobian of the layer's final state with respect to the state before each step, h and c
-    /// together, for the first row. Above 1, a change of the state grows on its way to the end.
+    /// together, for the first row. Above 1, a change of the state grows on its way to the end. It has the steps of that
+    /// row.
     pub jacobian: Vec<f64>,
     /// The gates, in the order of the cell; for an RNN its output.
     pub gates: Vec<GateSaturation>,
@@ -67,16 +61,19 @@ pub struct GateSaturation {
     pub high: Vec<f64>,
 }
 
+/// The norms of a layer's gradients in one direction: with respect to h, and to an LSTM's c.
+type Norms = (Vec<f64>, Option<Vec<f64>>);
+
 impl Network {
     /// Follows the gradient of a loss back through time: its norm with respect to every state, the norm of the Jacobian
     /// from every step to the last, and the share of saturated gates.
     ///
-    /// The sequence is run a step at a time, on the network's device, so this takes several times as long as a pass, and
-    /// training is none the slower for it.
+    /// A network whose layers all go forward in time is run a step at a time, on its device, which takes several times as
+    /// long as a pass; one with layers that read several steps at once, or the sequence from its end, by the reference, on
+    /// one core. Training is none the slower for either.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a network that cannot be run step by step: with a decoder, a layer that reads the sequence
-    /// from its end or a convolution; those of [`Network::forward`], [`Network::backward`] and [`Targets::loss`].
+    /// Those of [`Network::forward`], [`Network::backward`] and [`Targets::loss`].
     pub fn gradient_flow<'a>(
         &self,
         input: impl Into<Sequences<'a>>,
@@ -86,36 +83,86 @@ impl Network {
     ) -> Result<GradientFlow, Error> {
         let (input, targets) = (input.into(), targets.into());
         loss.check()?;
-        check_goes_on(self.config())?;
+        let lengths: Option<Vec<usize>> = match (input.lengths(), self.config().timeline()) {
+            (Some(lengths), Timeline::Input) => Some(lengths.to_vec()),
+            (Some(lengths), Timeline::Convolved(timing)) => {
+                Some(lengths.iter().map(|&length| timing.steps(length)).collect())
+            }
+            (_, Timeline::Decoder) => {
+                input.decoder().and_then(|decoder| decoder.lengths()).map(<[usize]>::to_vec)
+            }
+            _ => None,
+        };
+        self.gradient_flow_of(input, |output| {
+            let weights =
+                RowWeights::new(loss, reduction, &targets.view(), lengths.as_deref(), output.dim())?;
+            let wide = |values: ArrayView3<f32>| values.mapv(f64::from);
+            let (value, d_output) = reference_loss::<f64>(loss).weighted(
+                wide(output).view(),
+                wide(targets.view().values).view(),
+                weights.values(),
+            );
+            Ok((value, d_output.mapv(|d| d as f32)))
+        })
+    }
+
+    /// [`Network::gradient_flow`] with a loss of your own: `loss` takes the network's output `[T', B, O]`, and returns the
+    /// loss and its derivative with respect to the output.
+    ///
+    /// # Errors
+    /// Those of [`Network::gradient_flow`] and of `loss`.
+    pub fn gradient_flow_of<'a>(
+        &self,
+        input: impl Into<Sequences<'a>>,
+        loss: impl FnOnce(ArrayView3<f32>) -> Result<(f64, Array3<f32>), Error>,
+    ) -> Result<GradientFlow, Error> {
+        let input = input.into();
         input.check(self.config())?;
-        let (loss, states) = self.state_gradients(&input, &targets, loss, reduction)?;
-        let parameters = self.parameters()?;
-        let mut saturation = saturation(self, &parameters, &input)?.into_iter();
+        let judge = reference::Network::<f64>::new(self.config(), &self.parameters()?)?;
+        let (loss, norms) = match check_goes_on(self.config()) {
+            Ok(()) => self.norms_by_steps(&input, loss)?,
+            Err(_) => norms_of_reference(&judge, &input, loss)?,
+        };
+        // Gates and inputs of the layers, of a few rows.
+        let wide = Wide::new(&input, input.batch().min(GATE_ROWS));
+        let tape = judge.forward(&wide.batch());
+        let mut norms = norms.into_iter();
         let mut layers = Vec::new();
-        for (at, layer) in self.config().recurrent_layers().enumerate() {
-            let norms = |of: &dyn Fn(&LayerState) -> Option<f64>| {
-                states.iter().map(|states| of(&states.layers[at])).collect::<Option<Vec<f64>>>()
+        for layer in self.config().recurrent_layers() {
+            let recurrent = layer.recurrent().expect("only those are asked for");
+            let read = match self.config().graph().node(layer.index).inputs[0] {
+                Source::Output(of) => tape.layer_output(of),
+                Source::DecoderInput => tape.layer_output(self.config().decoder().expect("it has an input")),
+                Source::Input | Source::FinalHidden(_) => wide.values.view(),
             };
-            layers.push(LayerFlow {
-                layer: layer.index,
-                place: layer.place(),
-                hidden: norms(&|state| Some(norm(state.h.iter()))).unwrap_or_default(),
-                cell: norms(&|state| state.c.as_ref().map(|c| norm(c.iter()))),
-                jacobian: self.jacobian_norms(&input, at)?,
-                gates: saturation.next().unwrap_or_default(),
-            });
+            for scan in tape.scans(layer.index).expect("it ran") {
+                let (hidden, cell) = norms.next().expect("there are norms of each scan");
+                let steps = scan.steps.iter().filter(|step| step.active[0]).count();
+                let mut row = read.slice(s![..steps, 0..1, ..]);
+                if scan.reverse {
+                    row.invert_axis(Axis(0));
+                }
+                let first = if scan.reverse { steps.saturating_sub(1) } else { 0 };
+                let alone = jacobian::alone(self, layer, scan.reverse)?;
+                let mut jacobian = jacobian::norms(&alone, row, &scan.steps[first].before)?;
+                let mut place = layer.place();
+                if scan.reverse {
+                    jacobian.reverse();
+                    place += " in reverse";
+                }
+                let gates = saturation(recurrent, scan);
+                layers.push(LayerFlow { layer: layer.index, place, hidden, cell, jacobian, gates });
+            }
         }
         Ok(GradientFlow { loss, layers })
     }
 
-    /// The loss, and its gradients with respect to the states before each step.
-    fn state_gradients(
+    /// The loss, and the norms of its gradients with respect to the states before each step, run a step at a time.
+    fn norms_by_steps(
         &self,
         input: &Sequences,
-        targets: &Targets,
-        loss: &Loss,
-        reduction: Reduction,
-    ) -> Result<(f64, Vec<States>), Error> {
+        loss: impl FnOnce(ArrayView3<f32>) -> Result<(f64, Array3<f32>), Error>,
+    ) -> Result<(f64, Vec<Norms>), Error> {
         let (steps, batch, width) = (input.steps(), input.batch(), self.config().output());
         let mut tapes = Vec::with_capacity(steps);
         let mut outputs = Array3::zeros((steps, batch, width));
@@ -134,188 +181,74 @@ impl Network {
         } else {
             outputs
         };
-        let lengths = input.lengths().filter(|_| !single);
-        let weights = RowWeights::new(loss, reduction, &targets.view(), lengths, output.dim())?;
-        let wide = |values: ArrayView3<f32>| values.mapv(f64::from);
-        let (value, d_output) = reference_loss::<f64>(loss).weighted(
-            wide(output.view()).view(),
-            wide(targets.view().values).view(),
-            weights.values(),
-        );
-        let mut before = Vec::with_capacity(steps);
+        let (value, d_output) = loss(output.view())?;
+        let mut before: Vec<States> = Vec::with_capacity(steps);
         for t in (0..steps).rev() {
             let d_step = Array3::from_shape_fn((1, batch, width), |(_, row, k)| match single {
-                true if t + 1 == ends[row] => d_output[[0, row, k]] as f32,
+                true if t + 1 == ends[row] => d_output[[0, row, k]],
                 true => 0.0,
-                false => d_output[[t, row, k]] as f32,
+                false => d_output[[t, row, k]],
             });
             let tape = tapes.pop().expect("one tape for each step");
             let found = self.backward(tape, d_step.view(), before.last())?.read()?.states;
             before.push(found);
         }
         before.reverse();
-        Ok((value, before))
-    }
-
-    /// The spectral norm of the Jacobian of a recurrent layer's final state with respect to its state before each step,
-    /// for the first row. Each row of a batch carries one row of the Jacobian back.
-    fn jacobian_norms(&self, input: &Sequences, at: usize) -> Result<Vec<f64>, Error> {
-        let steps = input.lengths().map_or(input.steps(), |lengths| lengths[0]);
-        let first = input.values().slice(s![..steps, 0..1, ..]).to_owned();
-        let one = States::zeros(self.config(), 1);
-        let elements = one.layers[at].h.len() + one.layers[at].c.as_ref().map_or(0, Array3::len);
-        let rows = first.broadcast((steps, elements, first.dim().2)).expect("one row, repeated").to_owned();
-        let rows = Sequences::from(rows);
-        let mut tapes: Vec<Tape> = Vec::with_capacity(steps);
-        for t in 0..steps {
-            let states = tapes.last().map(|tape| tape.states().clone());
-            tapes.push(self.forward_training(rows.window(t..t + 1), states.as_ref(), None)?);
-        }
-        let mut d_states = States::zeros(self.config(), elements);
-        for element in 0..elements {
-            set_state_element(&mut d_states.layers[at], element, element, 1.0);
-        }
-        let mut norms = Vec::with_capacity(steps);
-        let mut vector = Array1::from_elem(elements, 1.0 / (elements as f64).sqrt());
-        while let Some(tape) = tapes.pop() {
-            d_states = self.backward(tape, None, Some(&d_states))?.read()?.states;
-            let state = &d_states.layers[at];
-            let jacobian = Array2::from_shape_fn((elements, elements), |(row, element)| {
-                f64::from(state_element(state, row, element))
-            });
-            norms.push(spectral_norm(&jacobian, &mut vector));
-        }
-        norms.reverse();
-        Ok(norms)
-    }
-}
-
-/// The place of an element of a row's state in h, or in c after all of h.
-fn place(state: &LayerState, row: usize, element: usize) -> (bool, [usize; 3]) {
-    let (blocks, _, width) = state.h.dim();
-    match element.checked_sub(blocks * width) {
-        None => (true, [element / width, row, element % width]),
-        Some(element) => {
-            let width = state.c.as_ref().map_or(1, |c| c.dim().2);
-            (false, [element / width, row, element % width])
-        }
-    }
-}
-
-fn state_element(state: &LayerState, row: usize, element: usize) -> f32 {
-    match place(state, row, element) {
-        (true, at) => state.h[at],
-        (false, at) => state.c.as_ref().expect("elements past h are c's")[at],
-    }
-}
-
-fn set_state_element(state: &mut LayerState, row: usize, element: usize, value: f32) {
-    match place(state, row, element) {
-        (true, at) => state.h[at] = value,
-        (false, at) => state.c.as_mut().expect("elements past h are c's")[at] = value,
-    }
-}
-
-fn norm<'a>(values: impl Iterator<Item = &'a f32>) -> f64 {
-    values.map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
-}
-
-/// The largest singular value, by power iteration on `J^T J` (Golub and Van Loan, "Matrix computations", 4th edition,
-/// section 7.3), from `vector`, which becomes the right singular vector.
-fn spectral_norm(jacobian: &Array2<f64>, vector: &mut Array1<f64>) -> f64 {
-    let length = |vector: &Array1<f64>| vector.dot(vector).sqrt();
-    let mut found = 0.0;
-    for _ in 0..ROUNDS {
-        let forward = jacobian.dot(vector);
-        let before = std::mem::replace(&mut found, length(&forward));
-        if found <= before * (1.0 + GROWTH) {
-            break;
-        }
-        let back = jacobian.t().dot(&forward);
-        let scale = length(&back);
-        if !(scale.is_normal()) {
-            break;
-        }
-        *vector = back / scale; // of length 1
-    }
-    found
-}
-
-/// The saturated shares of every recurrent layer's gates, computed by the reference.
-fn saturation(
-    network: &Network,
-    parameters: &Parameters,
-    input: &Sequences,
-) -> Result<Vec<Vec<GateSaturation>>, Error> {
-    let judge = reference::Network::<f64>::new(network.config(), parameters)?;
-    let rows = input.batch().min(GATE_ROWS);
-    let values = input.values().slice_axis(Axis(1), (0..rows).into()).mapv(f64::from);
-    let lengths = input.lengths().map(|lengths| &lengths[..rows]);
-    let tape = judge.forward(&reference::Batch { lengths, ..reference::Batch::new(values.view()) });
-    let of_layer = |layer: &Layer| {
-        let recurrent = layer.recurrent().expect("only those are asked for");
-        let scan = &tape.scans(layer.index).expect("it ran")[0];
-        let gating = Gating::<f64>::new(&recurrent.cell, recurrent.clip.map(f64::from));
-        let gates = gates(recurrent).into_iter().enumerate().map(|(lane, (gate, function))| {
-            let shares = scan.steps.iter().map(|tape| {
-                let units = lane * recurrent.hidden..(lane + 1) * recurrent.hidden;
-                let lanes = tape.step.saved.slice(s![.., units]);
-                let rows = lanes.rows().into_iter().zip(&tape.active).filter(|(_, active)| **active);
-                let values = rows.flat_map(|(row, _)| row.to_vec()).map(|kept| gating.value(function, kept));
-                shares(function, values)
-            });
-            let (low, high) = shares.unzip();
-            GateSaturation { gate, low, high }
+        let layers = 0..self.config().recurrent_layers().count();
+        let norms = layers.map(|at| {
+            let of = |state: &dyn Fn(&LayerState) -> Option<f64>| {
+                before.iter().map(|states| state(&states.layers[at])).collect::<Option<Vec<f64>>>()
+            };
+            let hidden = of(&|state| Some(norm(state.h.iter().map(|value| f64::from(*value)))));
+            let cell = of(&|state| state.c.as_ref().map(|c| norm(c.iter().map(|value| f64::from(*value)))));
+            (hidden.unwrap_or_default(), cell)
         });
-        gates.collect()
-    };
-    Ok(network.config().recurrent_layers().map(of_layer).collect())
-}
-
-/// A cell's gates with their functions, in the order of its lanes.
-fn gates(recurrent: &Recurrent) -> Vec<(&'static str, Activation)> {
-    match recurrent.cell {
-        Cell::Rnn { activation } => vec![("output", activation)],
-        Cell::Lstm(cell) => {
-            let name = |gate| match gate {
-                LstmGate::Input => ("input", cell.activations.gate),
-                LstmGate::Forget => ("forget", cell.activations.gate),
-                LstmGate::Cell => ("cell", cell.activations.candidate),
-                LstmGate::Output => ("output", cell.activations.gate),
-            };
-            LstmGate::ALL.map(name).to_vec()
-        }
-        Cell::Gru(cell) => {
-            let name = |gate| match gate {
-                GruGate::Reset => ("reset", cell.activations.gate),
-                GruGate::Update => ("update", cell.activations.gate),
-                GruGate::New => ("new", cell.activations.candidate),
-            };
-            GruGate::ALL.map(name).to_vec()
-        }
+        Ok((value, norms.collect()))
     }
 }
 
-/// The shares of values near the low and the high end of a function's range.
-fn shares(function: Activation, values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let range = match function {
-        Activation::Sigmoid | Activation::HardSigmoid { .. } => Some((0.0, 1.0)),
-        Activation::Tanh | Activation::Softsign => Some((-1.0, 1.0)),
-        _ => None,
-    };
-    let (mut low, mut high, mut count) = (0.0, 0.0, 0.0f64);
-    for value in values {
-        count += 1.0;
-        match range {
-            Some((from, to)) => {
-                let margin = SATURATED * (to - from);
-                low += f64::from(u8::from(value < from + margin));
-                high += f64::from(u8::from(value > to - margin));
-            }
-            None => low += f64::from(u8::from(function == Activation::Relu && value <= 0.0)),
+/// [`Network::norms_by_steps`] by the reference's backward pass, which visits the states of every step: the only way
+/// through layers that need more than the steps so far.
+fn norms_of_reference(
+    judge: &reference::Network<f64>,
+    input: &Sequences,
+    loss: impl FnOnce(ArrayView3<f32>) -> Result<(f64, Array3<f32>), Error>,
+) -> Result<(f64, Vec<Norms>), Error> {
+    let tape = judge.forward(&Wide::new(input, input.batch()).batch());
+    let (value, d_output) = loss(tape.output().mapv(|value| value as f32).view())?;
+    let gradients = judge.backward(&tape, d_output.mapv(f64::from).view(), None);
+    let norms = gradients.before.values().flatten().map(|before| {
+        let hidden = before.iter().map(|states| norm(states.h.iter().copied())).collect();
+        let cell = before.iter().map(|states| Some(norm(states.c.as_ref()?.iter().copied()))).collect();
+        (hidden, cell)
+    });
+    Ok((value, norms.collect()))
+}
+
+/// The first rows of a network's input, as the reference takes them.
+struct Wide<'a> {
+    values: Array3<f64>,
+    lengths: Option<&'a [usize]>,
+    decoder: Option<Box<Wide<'a>>>,
+}
+
+impl<'a> Wide<'a> {
+    fn new(input: &'a Sequences, rows: usize) -> Self {
+        Wide {
+            values: input.values().slice(s![.., ..rows, ..]).mapv(f64::from),
+            lengths: input.lengths().map(|lengths| &lengths[..rows]),
+            decoder: input.decoder().map(|decoder| Box::new(Wide::new(decoder, rows))),
         }
     }
-    (low / count.max(1.0), high / count.max(1.0))
+
+    fn batch(&self) -> reference::Batch<'_, f64> {
+        let decoder = self.decoder.as_ref().map(|decoder| (decoder.values.view(), decoder.lengths));
+        reference::Batch { lengths: self.lengths, decoder, ..reference::Batch::new(self.values.view()) }
+    }
+}
+
+fn norm(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|value| value.powi(2)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -324,6 +257,7 @@ mod tests {
     use crate::layers::{GruConfig, LayerConfig, LstmConfig, RnnConfig};
     use crate::{Device, NetworkConfig};
     use approx::assert_relative_eq;
+    use ndarray::{Array1, Array2};
 
     fn wave(shape: (usize, usize, usize), seed: usize) -> Array3<f32> {
         let mut at = 1000 * seed;
@@ -352,7 +286,8 @@ mod tests {
 
     fn norms(states: &States, layer: usize) -> (f64, Option<f64>) {
         let state = &states.layers[layer];
-        (norm(state.h.iter()), state.c.as_ref().map(|c| norm(c.iter())))
+        let of = |values: &Array3<f32>| norm(values.iter().map(|value| f64::from(*value)));
+        (of(&state.h), state.c.as_ref().map(of))
     }
 
     #[test]
@@ -424,23 +359,11 @@ mod tests {
             for t in [1, 4, 6] {
                 let expected = jacobian(&network, &input, t);
                 let mut vector = Array1::from_elem(expected.nrows(), 1.0 / (expected.nrows() as f64).sqrt());
-                let largest = spectral_norm(&expected, &mut vector);
+                let largest = jacobian::spectral_norm(&expected, &mut vector);
                 // Sums of f32, and two power iterations that end a little below the largest singular value.
                 assert_relative_eq!(flow.layers[0].jacobian[t], largest, max_relative = 1e-3);
             }
         }
-    }
-
-    #[test]
-    fn a_spectral_norm_is_the_largest_singular_value() {
-        // Singular values 5 and 1; the start is nearly at right angles to the first.
-        let rotation = |angle: f64| {
-            let (sin, cos) = angle.sin_cos();
-            ndarray::array![[cos, -sin], [sin, cos]]
-        };
-        let matrix = rotation(0.4).dot(&ndarray::array![[5.0, 0.0], [0.0, 1.0]]).dot(&rotation(1.1));
-        let mut vector = rotation(-1.1).dot(&ndarray::array![1e-3, 1.0]);
-        assert_relative_eq!(spectral_norm(&matrix, &mut vector), 5.0, max_relative = 1e-6);
     }
 
     #[test]
@@ -488,14 +411,143 @@ mod tests {
         assert_eq!(gates, expected);
     }
 
+    /// The norms that the reference finds.
+    fn of_reference(network: &Network, input: &Sequences, target: &Array3<f32>) -> Vec<Norms> {
+        let judge = reference::Network::new(network.config(), &network.parameters().unwrap()).unwrap();
+        norms_of_reference(&judge, input, |output| Ok((0.0, (&output - target) * 2.0))).unwrap().1
+    }
+
+    fn assert_norms(found: &[Norms], flow: &GradientFlow) {
+        assert_eq!(found.len(), flow.layers.len());
+        for ((hidden, cell), layer) in found.iter().zip(&flow.layers) {
+            let pairs = [(Some(hidden), Some(&layer.hidden)), (cell.as_ref(), layer.cell.as_ref())];
+            for (found, expected) in pairs {
+                assert_eq!(found.map(Vec::len), expected.map(Vec::len));
+                for (found, expected) in found.into_iter().flatten().zip(expected.into_iter().flatten()) {
+                    assert_relative_eq!(found, expected, max_relative = 1e-4);
+                }
+            }
+        }
+    }
+
     #[test]
-    fn what_cannot_be_run_step_by_step_is_refused() {
-        let (network, input, target) =
-            case(vec![GruConfig::new(3).direction(crate::layers::Direction::Bidirectional).into()]);
-        let error = network
-            .gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Mean)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("reads the sequence from its end"), "{error}");
+    fn both_ways_find_the_same_norms() {
+        for layers in cases() {
+            let (network, input, target) = case(layers);
+            for lengths in [[7, 7, 7], [7, 4, 2]] {
+                let input = Sequences::from(&input).with_lengths(lengths).unwrap();
+                let flow =
+                    network.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Sum).unwrap();
+                assert_norms(&of_reference(&network, &input, &target), &flow);
+            }
+        }
+    }
+
+    #[test]
+    fn a_branch_without_memory_changes_nothing() {
+        let recurrent = || vec![GruConfig::new(4).into(), LstmConfig::new(3).into(), LayerConfig::LastStep];
+        let convolution: Vec<LayerConfig> =
+            vec![crate::layers::Conv1dConfig::new(3, 7).into(), LayerConfig::LastStep];
+        let both = crate::layers::ParallelConfig::new(crate::layers::Merge::Sum, [convolution, recurrent()]);
+        let (network, input, target) = case(vec![both.into()]);
+        let (alone, ..) = case(recurrent());
+        let mut parameters = network.parameters().unwrap();
+        let own = alone.parameters().unwrap();
+        for (name, values) in own.iter() {
+            parameters.get_mut(name).unwrap().assign(values);
+        }
+        for name in ["conv0.weight", "conv0.bias"] {
+            parameters.get_mut(name).unwrap().fill(0.0);
+        }
+        let network = Network::with_parameters(&network.device(), network.config(), &parameters).unwrap();
+        let flow = network.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Sum).unwrap();
+        let expected = alone.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Sum).unwrap();
+        assert_relative_eq!(flow.loss, expected.loss, max_relative = 1e-5);
+        let norms: Vec<Norms> =
+            flow.layers.iter().map(|layer| (layer.hidden.clone(), layer.cell.clone())).collect();
+        assert_norms(&norms, &expected);
+        for (found, expected) in flow.layers.iter().zip(&expected.layers) {
+            assert_eq!(found.gates, expected.gates);
+            for (found, expected) in found.jacobian.iter().zip(&expected.jacobian) {
+                assert_relative_eq!(found, expected, max_relative = 1e-5);
+            }
+        }
+    }
+
+    /// The gradients with respect to the initial states, which a whole backward pass on the device finds.
+    fn initial(network: &Network, input: &Sequences, target: &Array3<f32>) -> States {
+        let tape = network.forward_training(input, None, None).unwrap();
+        let d_output = (&tape.output() - target) * 2.0;
+        network.backward(tape, d_output.view(), None).unwrap().read().unwrap().states
+    }
+
+    #[test]
+    fn each_direction_has_a_way_of_its_own() {
+        let both = crate::layers::Direction::Bidirectional;
+        let layers =
+            vec![LstmConfig::new(3).direction(both).into(), GruConfig::new(4).direction(both).into()];
+        let (network, input, target) = case(layers);
+        let short = Sequences::from(&input).with_lengths([7, 4, 2]).unwrap();
+        let loss = |output: ArrayView3<f32>| Ok((0.0, (&output - &target) * 2.0));
+        let flow = network.gradient_flow_of(&short, loss).unwrap();
+        let places: Vec<&str> = flow.layers.iter().map(|layer| layer.place.as_str()).collect();
+        let expected =
+            ["layer 0 (lstm)", "layer 0 (lstm) in reverse", "layer 1 (gru)", "layer 1 (gru) in reverse"];
+        assert_eq!(places, expected);
+        let found = initial(&network, &short, &target);
+        for (at, layer) in flow.layers.iter().enumerate() {
+            let (state, direction) = (&found.layers[at / 2], at % 2);
+            let first = if direction == 0 { 0 } else { 6 };
+            let of = |values: &Array3<f32>| {
+                norm(values.index_axis(Axis(0), direction).iter().map(|value| f64::from(*value)))
+            };
+            assert_relative_eq!(layer.hidden[first], of(&state.h), max_relative = 1e-4);
+            if let (Some(norms), Some(c)) = (&layer.cell, &state.c) {
+                assert_relative_eq!(norms[first], of(c), max_relative = 1e-4);
+            }
+            assert_eq!((layer.jacobian.len(), layer.gates[0].low.len()), (7, 7));
+        }
+        // A layer in reverse does with a sequence what one that goes forward does with its mirror image.
+        let (reverse, input, target) =
+            case(vec![GruConfig::new(4).direction(crate::layers::Direction::Reverse).into()]);
+        let (forward, ..) = case(vec![GruConfig::new(4).into()]);
+        let mut parameters = forward.parameters().unwrap();
+        let own = reverse.parameters().unwrap();
+        for (name, values) in own.iter() {
+            parameters.get_mut(&name.replace("_reverse", "")).unwrap().assign(values);
+        }
+        let forward = Network::with_parameters(&forward.device(), forward.config(), &parameters).unwrap();
+        let mirrored = |values: &Array3<f32>| values.slice(s![..;-1, .., ..]).to_owned();
+        let flow =
+            forward.gradient_flow(&mirrored(&input), &mirrored(&target), &Loss::SquaredError, Reduction::Sum);
+        let (found, expected) = (
+            reverse.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Sum).unwrap(),
+            flow.unwrap(),
+        );
+        for t in 0..7 {
+            let (found, expected) = (&found.layers[0], &expected.layers[0]);
+            assert_relative_eq!(found.hidden[t], expected.hidden[6 - t], max_relative = 1e-4);
+            assert_relative_eq!(found.jacobian[t], expected.jacobian[6 - t], max_relative = 1e-4);
+        }
+    }
+
+    #[test]
+    fn an_encoder_is_reached_through_its_decoder() {
+        let layers = vec![
+            LstmConfig::new(3).into(),
+            crate::layers::DecoderConfig::new(2).into(),
+            LstmConfig::new(3).into(),
+        ];
+        let config = NetworkConfig::new(2, layers).unwrap();
+        let network = Network::new(&Device::cpu().unwrap(), &config, 5).unwrap();
+        let (input, decoder, target) = (wave((7, 3, 2), 4), wave((5, 3, 2), 6), wave((5, 3, 3), 9));
+        let input = Sequences::from(&input).with_decoder(&decoder);
+        let flow = network.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Sum).unwrap();
+        let steps: Vec<usize> = flow.layers.iter().map(|layer| layer.hidden.len()).collect();
+        assert_eq!(steps, [7, 5]);
+        let found = initial(&network, &input, &target);
+        let of = &found.layers[0];
+        assert_relative_eq!(flow.layers[0].hidden[0], norms(&found, 0).0, max_relative = 1e-4);
+        assert!(of.c.is_some() && flow.layers[1].hidden[0] > 0.0);
     }
 }

@@ -261,6 +261,15 @@ impl Network {
         self.on.config()
     }
 
+    /// The device that the network is on.
+    pub fn device(&self) -> Device {
+        match &self.on {
+            OnDevice::Cpu(network) => Device::Cpu(network.cpu),
+            #[cfg(feature = "gpu")]
+            OnDevice::Gpu(network) => Device::Gpu(network.gpu.clone()),
+        }
+    }
+
     /// A copy of the parameters.
     ///
     /// # Errors

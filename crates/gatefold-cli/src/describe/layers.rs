@@ -48,18 +48,28 @@ impl Shaped<'_> {
         })
     }
 
-    /// The shape `[T, B, I]` of the network's input.
-    pub(super) fn input(&self) -> String {
+    /// The steps of the network's input.
+    pub(super) fn input_steps(&self) -> usize {
         let layers = self.config.layers();
         let expands = layers.first().is_some_and(|layer| matches!(layer.kind, LayerKind::Expand { .. }));
-        let steps = if expands { 1 } else { self.steps };
+        if expands { 1 } else { self.steps }
+    }
+
+    /// The shape `[T, B, O]` of a layer's output.
+    pub(super) fn shape(&self, layer: &Layer) -> String {
+        format!("[{}, {}, {}]", self.steps_on(layer.timeline), self.batch, layer.output)
+    }
+
+    /// The shape `[T, B, I]` of the network's input.
+    pub(super) fn input(&self) -> String {
+        let (layers, steps) = (self.config.layers(), self.input_steps());
         let of_tokens = if reads_tokens(layers.first()) { " token numbers" } else { "" };
         format!("[{steps}, {}, {}]{of_tokens}", self.batch, self.config.input())
     }
 
     /// The output of a layer, all steps together.
     pub(super) fn folded(&self, layer: &Layer) -> String {
-        let mut text = format!("[{}, {}, {}]", self.steps_on(layer.timeline), self.batch, layer.output);
+        let mut text = self.shape(layer);
         match layer.kind {
             LayerKind::Recurrent(recurrent) => {
                 let whole = recurrent.to_string();

@@ -190,6 +190,8 @@ pub struct Backward<R> {
     pub d_input: Array3<R>,
     /// With respect to the initial states.
     pub d_initial: States<R>,
+    /// With respect to the states before each step, in the order of time.
+    pub d_before: Vec<States<R>>,
 }
 
 /// Backpropagation through time of a whole [`forward`] pass. `d_x` are the lanes of `d_pre` with a part from the input,
@@ -247,6 +249,10 @@ pub fn backward<R: Real>(
         );
         sums.add(weights, t, input.index_axis(Axis(0), t), tape, &back);
         d_states = before(recurrence, &d_states, tape, back);
+        sums.d_before.push(d_states.clone());
+    }
+    if !forward.reverse {
+        sums.d_before.reverse();
     }
     Backward { d_initial: d_states, ..sums }
 }
@@ -314,6 +320,7 @@ impl<R: Real> Backward<R> {
             d_b_y: recurrence.feedback.map(|feedback| Array1::zeros(feedback.b_y.len())),
             d_input: Array3::zeros((steps, batch, w_ih.ncols())),
             d_initial: States::zeros(recurrence, batch),
+            d_before: Vec::with_capacity(steps),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::SeriesError;
 use plotters::style::RGBColor;
 
 /// Colours that stay apart for most people whose colour vision differs (after Okabe and Ito 2008).
-const PALETTE: [RGBColor; 8] = [
+pub(super) const PALETTE: [RGBColor; 8] = [
     FORECAST,
     BASELINE,
     RGBColor(0, 140, 100),

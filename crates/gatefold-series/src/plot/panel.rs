@@ -53,11 +53,18 @@ pub(super) struct Panel {
     x: Axis,
     y: Axis,
     curves: Vec<Curve>,
+    /// The least room on the left, at the scale of the drawing.
+    left: i32,
 }
 
 impl Panel {
     pub(super) fn new(title: &str, x: Axis, y: Axis, curves: Vec<Curve>) -> Panel {
-        Panel { title: title.into(), x, y, curves }
+        Panel { title: title.into(), x, y, curves, left: 0 }
+    }
+
+    /// Leaves at least so many pixels on the left, at the scale of the drawing.
+    pub(super) fn with_left(self, left: i32) -> Panel {
+        Panel { left, ..self }
     }
 }
 
@@ -123,16 +130,21 @@ pub(super) fn failed(error: impl Display) -> SeriesError {
     SeriesError::Plot(error.to_string())
 }
 
-fn draw<B: DrawingBackend>(
-    root: &DrawingArea<B, Shift>,
-    picture: &(impl Picture + ?Sized),
-    scale: u32,
-) -> Result<(), SeriesError> {
+/// Makes the font known to plotters, once.
+pub(super) fn register() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         // Fails only for bytes that are not a font; the tests draw with these.
         let _ = register_font("sans-serif", FontStyle::Normal, FONT);
     });
+}
+
+fn draw<B: DrawingBackend>(
+    root: &DrawingArea<B, Shift>,
+    picture: &(impl Picture + ?Sized),
+    scale: u32,
+) -> Result<(), SeriesError> {
+    register();
     root.fill(&WHITE).map_err(failed)?;
     picture.draw_on(root, scale)?;
     root.present().map_err(failed)
@@ -154,11 +166,12 @@ const ROW: i32 = 26;
 const TITLE_ROW: i32 = 40;
 
 impl Panel {
+    /// Draws the panel, and returns the left and the right end of its plotting area in pixels.
     pub(super) fn draw<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
         scale: u32,
-    ) -> Result<(), SeriesError> {
+    ) -> Result<(i32, i32), SeriesError> {
         let font = |size: u32| FontDesc::from(("sans-serif", f64::from(size * scale))).color(&INK);
         let px = |pixels: i32| pixels * scale as i32;
         let (width, height) = (area.dim_in_pixel().0 as i32, area.dim_in_pixel().1 as i32);
@@ -168,7 +181,7 @@ impl Panel {
         self.draw_heading(&top, &heading, scale)?;
         let labels = self.y.ticks.iter().map(|(_, label)| text_width(label, 15 * scale));
         let widest = labels.collect::<Result<Vec<_>, _>>()?.into_iter().max().unwrap_or(0);
-        let left = (widest + px(36)).max(px(74));
+        let left = (widest + px(36)).max(px(74)).max(self.left);
         let x = self.x.clone().thinned(
             width - left - px(18 + 24),
             px(24),
@@ -196,6 +209,7 @@ impl Panel {
             .y_desc(name)
             .draw()
             .map_err(failed)?;
+        let places = chart.plotting_area().get_pixel_range().0;
         for curve in &self.curves {
             if !curve.upper.is_empty() {
                 let edge = curve.points.iter().chain(curve.upper.iter().rev());
@@ -229,7 +243,7 @@ impl Panel {
                 }
             }
         }
-        Ok(())
+        Ok((places.start, places.end))
     }
 
     /// Lays out the texts above the plot, so that none lies over another.
@@ -284,7 +298,7 @@ impl Panel {
 }
 
 /// The width of a text in pixels.
-fn text_width(text: &str, size: u32) -> Result<i32, SeriesError> {
+pub(super) fn text_width(text: &str, size: u32) -> Result<i32, SeriesError> {
     if text.is_empty() {
         return Ok(0);
     }
@@ -294,7 +308,7 @@ fn text_width(text: &str, size: u32) -> Result<i32, SeriesError> {
 }
 
 /// The text, or its start and dots if it is wider.
-fn fitting(text: &str, width: i32, size: u32) -> Result<String, SeriesError> {
+pub(super) fn fitting(text: &str, width: i32, size: u32) -> Result<String, SeriesError> {
     if text_width(text, size)? <= width {
         return Ok(text.into());
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[derive(Debug)]
 pub(crate) struct CpuNetwork {
     pub(crate) config: NetworkConfig,
+    pub(crate) cpu: Cpu,
     network: RwLock<Network>,
     /// The number of changes to the parameters so far.
     changes: AtomicU64,
@@ -28,7 +29,8 @@ pub(crate) struct CpuTape {
 impl CpuNetwork {
     pub(crate) fn new(config: &NetworkConfig, parameters: &Parameters, cpu: Cpu) -> Result<Self, Error> {
         let network = Network::new(config, parameters, cpu.threads)?.with_instructions(cpu.instructions);
-        Ok(CpuNetwork { config: config.clone(), network: RwLock::new(network), changes: AtomicU64::new(0) })
+        let network = RwLock::new(network);
+        Ok(CpuNetwork { config: config.clone(), cpu, network, changes: AtomicU64::new(0) })
     }
 
     /// The network, to compute with.

@@ -1,0 +1,183 @@
+//! `gatefold gradients`: how the gradient of a trained network fares on its way back through time.
+
+use crate::ComputeArguments;
+use crate::failure::Failure;
+use crate::forecast::{Data, Folder, Report, SavedModel};
+use crate::image::Image;
+use crate::page::table;
+use crate::predict::{delays, select};
+use gatefold::training::{GradientFlow, LayerFlow};
+use gatefold_forecast::{Fitted, NETWORKS};
+use gatefold_model::file::write_atomically;
+use gatefold_series::plot::{GradientLayer, GradientPlot};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Shows how the gradient of a network's loss fares on its way back through time.
+///
+/// The model is a directory that `gatefold forecast` wrote to, and the table the one that it was fitted on or a later one.
+/// For each recurrent layer and time step of a window, prints the norm of the loss's gradient with respect to h and, in an
+/// LSTM, c; the spectral norm of the Jacobian of the last state with respect to the state before the step; and the share of
+/// the gates that are within a tenth of an end of their range. A gradient that falls towards the first step vanishes, one
+/// that grows explodes.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// The directory that `gatefold forecast` wrote to
+    model: PathBuf,
+    /// The table, with the columns of the one that the model was trained on
+    table: PathBuf,
+    /// Windows of the table, evenly spaced, whose loss is followed
+    #[arg(long, value_name = "N", default_value = "32", value_parser = crate::forecast::count())]
+    windows: usize,
+    /// The network, counted from 1, of a run with several
+    #[arg(long, value_name = "N", default_value = "1", value_parser = crate::forecast::count())]
+    member: usize,
+    /// The file for every number, as CSV
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The file for a plot of norms and gates over time: .svg or .png
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    compute: ComputeArguments,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// The most steps in the printed table.
+const ROWS: usize = 9;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let image = arguments.plot.as_deref().map(|path| Image::new("--plot", path)).transpose()?;
+    let folder = Folder::new(&arguments.model);
+    let saved = folder.model()?;
+    let name = network(arguments, &saved)?;
+    let mut data = Data::read(&arguments.table, &saved.reading)?;
+    select(&arguments.table, &saved, &mut data)?;
+    let delays = delays(&arguments.table, &saved, &data)?;
+    let report = Report::new(arguments.quiet);
+    let device = arguments.compute.open(arguments.quiet)?;
+    let mut fitted = Fitted::load(&device, folder.path(), name)?;
+    fitted.put_beside(&saved.options.beside(&data, saved.horizon)?.delayed(&delays));
+    // A network counts moments from the first sample that it was trained on.
+    let known: Vec<Vec<f64>> = data
+        .series()
+        .into_iter()
+        .zip(&delays)
+        .map(|(values, by)| [&vec![f64::NAN; *by], values].concat())
+        .collect();
+    let known: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
+    let member = arguments.member - 1;
+    let flow = fitted.gradient_flow(member, &known, arguments.windows)?;
+    report.line(format!("network   {}", fitted.networks()[member].config()));
+    report.line(format!("device    {}", device.summary()));
+    report.line(format!("loss      {:.4} over {} windows", flow.loss, arguments.windows));
+    for layer in &flow.layers {
+        report.line(format!("\n{}, {} steps", layer.place, layer.hidden.len()));
+        report.lines(rows(layer));
+    }
+    report.line("\ni f g o, r z n, h: per cent of a gate's units within a tenth");
+    report.line("of an end of its range.");
+    if let Some(out) = &arguments.out {
+        write_atomically(out, csv(&flow).as_bytes())?;
+        report.line(format!("\nwritten   {}", out.display()));
+    }
+    if let Some(image) = image {
+        let layers: Vec<GradientLayer> = flow.layers.iter().map(picture).collect();
+        let plot = GradientPlot { layers: &layers };
+        image.write(|| plot.svg(), || plot.png())?;
+        report.line(format!("plotted   {image}"));
+    }
+    Ok(())
+}
+
+/// The recurrent network of a run.
+fn network<'a>(arguments: &Arguments, saved: &'a SavedModel) -> Result<&'a str, Failure> {
+    let names = saved.members.iter().chain([&saved.best]).map(String::as_str);
+    let kept: Vec<&str> = names.filter(|name| NETWORKS.contains(name)).collect();
+    kept.into_iter().find(|name| *name == "network").ok_or_else(|| {
+        Failure::failed(format!(
+            "{}: the run chose {}, and kept no recurrent network; train one with 'gatefold forecast {} --model network'",
+            arguments.model.display(),
+            saved.best,
+            arguments.table.display()
+        ))
+    })
+}
+
+/// What a layer has at each step: its name, and the values.
+fn measures(layer: &LayerFlow) -> Vec<(&'static str, &[f64])> {
+    let mut measures = vec![("dL/dh", layer.hidden.as_slice())];
+    measures.extend(layer.cell.as_ref().map(|cell| ("dL/dc", cell.as_slice())));
+    measures.push(("Jacobian", &layer.jacobian));
+    measures
+}
+
+/// The letter of a gate in the equations.
+fn letter(layer: &LayerFlow, gate: &str) -> &'static str {
+    match gate {
+        "input" => "i",
+        "forget" => "f",
+        "cell" => "g",
+        "output" if layer.gates.len() > 1 => "o",
+        "output" => "h",
+        "reset" => "r",
+        "update" => "z",
+        _ => "n",
+    }
+}
+
+/// The printed table of a layer: some of its steps, the first and the last among them.
+fn rows(layer: &LayerFlow) -> Vec<String> {
+    let measures = measures(layer);
+    let mut head = vec!["step"];
+    head.extend(measures.iter().map(|(name, _)| *name));
+    head.extend(layer.gates.iter().map(|gate| letter(layer, gate.gate)));
+    let steps = layer.hidden.len();
+    let shown = ROWS.min(steps);
+    let rows: Vec<Vec<String>> = (0..shown)
+        .map(|row| {
+            let step = if shown == 1 { 0 } else { row * (steps - 1) / (shown - 1) };
+            let norms = measures
+                .iter()
+                .map(|(_, values)| values.get(step).map_or("".into(), |norm| format!("{norm:.1e}")));
+            let gates =
+                layer.gates.iter().map(|gate| format!("{:.0}", 100.0 * (gate.low[step] + gate.high[step])));
+            std::iter::once((step + 1).to_string()).chain(norms).chain(gates).collect()
+        })
+        .collect();
+    table(&head, &rows)
+}
+
+/// Every number, one a line.
+fn csv(flow: &GradientFlow) -> String {
+    let mut text = "layer,step,measure,value\n".to_owned();
+    let mut put = |place: &str, measure: &str, values: &[f64]| {
+        for (step, value) in values.iter().enumerate() {
+            let _ = writeln!(text, "{place},{},{measure},{value}", step + 1);
+        }
+    };
+    for layer in &flow.layers {
+        for (name, values) in measures(layer) {
+            put(&layer.place, name, values);
+        }
+        for gate in &layer.gates {
+            put(&layer.place, &format!("{} low", gate.gate), &gate.low);
+            put(&layer.place, &format!("{} high", gate.gate), &gate.high);
+        }
+    }
+    text
+}
+
+/// A layer in the plot.
+fn picture(layer: &LayerFlow) -> GradientLayer {
+    let norms = measures(layer).into_iter().map(|(name, values)| (name.to_owned(), values.to_vec()));
+    let gates = layer.gates.iter().flat_map(|gate| {
+        [
+            (format!("{}, low end", gate.gate), gate.low.clone()),
+            (format!("{}, high end", gate.gate), gate.high.clone()),
+        ]
+    });
+    GradientLayer { title: layer.place.clone(), norms: norms.collect(), shares: gates.collect() }
+}
