@@ -6,12 +6,11 @@ mod output;
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::{
-    Basis, Data, Log, NetworkOptions, Options, Report, RunArguments, Watching, check, commented,
-    create_folder, interruption,
+    Basis, Beginning, CONFIG, Data, Folder, Log, NetworkOptions, Options, Report, RunArguments, Watching,
+    check, commented, create_folder, interrupted, interruption,
 };
 use crate::table::TableArguments;
 use gatefold_forecast::{Candidate, ForecastError, Refit, Rolling, Seasons, Settings, backtest};
-use gatefold_model::file::write_atomically;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -22,7 +21,8 @@ use std::path::PathBuf;
 /// errors of those that had ended before them.
 ///
 /// Writes backtest.csv (every forecast with its interval), by_step.csv, by_series.csv, metrics.json, the error by steps ahead
-/// as by_step.svg and .png, report.html, log.csv and run.toml.
+/// as by_step.svg and .png, report.html, log.csv and run.toml. Ctrl-C saves what is done; --resume continues from there to the
+/// same result as a run that was never interrupted.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// The table: CSV and its relatives, gzip, or - for standard input
@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = "gatefold-backtest")]
     pub(crate) out: PathBuf,
+    /// Continue an interrupted backtest in DIR, with its options
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     pub(crate) run: RunArguments,
 }
@@ -184,18 +187,25 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let device = arguments.compute.open(quiet)?;
     create_folder(&arguments.out)?;
     let resolved = toml::to_string(&chosen.resolved(&arguments)).expect("numbers and names are TOML");
-    write_atomically(arguments.out.join(crate::forecast::CONFIG), resolved.as_bytes())?;
+    let folder = Folder::new(&arguments.out);
+    folder.begin(&Beginning {
+        table: &arguments.table,
+        fingerprint: data.fingerprint(),
+        options: &resolved,
+        file: CONFIG,
+        resume: arguments.resume,
+    })?;
     report.lines(chosen.lines(&series));
     report.line(format!("device    {}", device.summary()));
     report.line("");
 
-    let log = Log::begin(&arguments.out, false, arguments.run.tensorboard.as_deref())?;
-    let mut watching = Watching::new(&report, None, interruption(quiet)?, &chosen.settings, log);
+    let log = Log::begin(&arguments.out, arguments.resume, arguments.run.tensorboard.as_deref())?;
+    let mut watching = Watching::new(&report, Some(&folder), interruption(quiet)?, &chosen.settings, log);
     let results = backtest(&device, &series, &chosen.plan, &chosen.candidates, &mut watching);
     let networks = watching.end()?;
     let results = results.map_err(|error| match error {
         ForecastError::Stopped => {
-            Failure::Interrupted("interrupted; a backtest starts from its beginning".into())
+            interrupted("backtest", &arguments.table, &arguments.out, &arguments.compute)
         }
         other => commented(&arguments.table, other),
     })?;
@@ -208,5 +218,6 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
         resolved,
         networks,
     };
-    output::write(&report, &run)
+    output::write(&report, &run)?;
+    folder.remove_checkpoints()
 }

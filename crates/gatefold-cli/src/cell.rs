@@ -1,14 +1,15 @@
 //! The options that describe recurrent layers.
 
 use clap::ValueEnum;
-use gatefold::layers::{Biases, Direction, GruConfig, LayerConfig, LayerNorm, LstmConfig, Reset, RnnConfig};
+use gatefold::layers::{Biases, CellKind, Direction, LayerConfig};
+use serde::{Deserialize, Serialize};
 
 #[derive(clap::Args, Debug)]
 #[group(id = "recurrent", multiple = true)]
 pub(crate) struct Choice {
     /// The cell of the recurrent layers
     #[arg(long, value_name = "C", default_value = "lstm")]
-    cell: Cell,
+    cell: CellChoice,
     /// Make the recurrent layers bidirectional, with both outputs side by side
     #[arg(long)]
     bidirectional: bool,
@@ -17,8 +18,10 @@ pub(crate) struct Choice {
     pub(crate) no_biases: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Cell {
+/// The recurrent cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CellChoice {
     /// vanilla, h = tanh(W x + U h' + b)
     Rnn,
     /// long short-term memory
@@ -46,24 +49,23 @@ impl Choice {
     pub(crate) fn layer(&self, width: usize) -> LayerConfig {
         let biases = if self.no_biases { Biases::None } else { Biases::Two };
         let direction = if self.bidirectional { Direction::Bidirectional } else { Direction::Forward };
-        let (lstm, gru) = (LstmConfig::new(width), GruConfig::new(width));
-        match self.cell {
-            Cell::Rnn => RnnConfig::new(width).biases(biases).direction(direction).into(),
-            Cell::Lstm => lstm.biases(biases).direction(direction).into(),
-            Cell::LstmPeephole => lstm.peephole().biases(biases).direction(direction).into(),
-            Cell::Gru => gru.biases(biases).direction(direction).into(),
-            Cell::GruBefore => gru.reset(Reset::Before).biases(biases).direction(direction).into(),
-            Cell::LayernormLstm => {
-                lstm.layer_norm(LayerNorm::default()).biases(biases).direction(direction).into()
-            }
-            Cell::LayernormGru => {
-                gru.layer_norm(LayerNorm::default()).biases(biases).direction(direction).into()
-            }
-            Cell::ZoneoutLstm => {
-                lstm.zoneout(0.05).zoneout_cell(0.5).biases(biases).direction(direction).into()
-            }
-            Cell::DropoutLstm => lstm.recurrent_dropout(0.25).biases(biases).direction(direction).into(),
-            Cell::DropconnectLstm => lstm.drop_connect(0.5).biases(biases).direction(direction).into(),
+        CellKind::from(self.cell).layer(width, direction, biases, 1)
+    }
+}
+
+impl From<CellChoice> for CellKind {
+    fn from(choice: CellChoice) -> CellKind {
+        match choice {
+            CellChoice::Rnn => CellKind::Rnn,
+            CellChoice::Lstm => CellKind::Lstm,
+            CellChoice::LstmPeephole => CellKind::LstmPeephole,
+            CellChoice::Gru => CellKind::Gru,
+            CellChoice::GruBefore => CellKind::GruBefore,
+            CellChoice::LayernormLstm => CellKind::LayernormLstm,
+            CellChoice::LayernormGru => CellKind::LayernormGru,
+            CellChoice::ZoneoutLstm => CellKind::ZoneoutLstm,
+            CellChoice::DropoutLstm => CellKind::DropoutLstm,
+            CellChoice::DropconnectLstm => CellKind::DropconnectLstm,
         }
     }
 }

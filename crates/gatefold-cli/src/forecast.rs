@@ -11,12 +11,13 @@ mod samples;
 mod watch;
 
 use crate::ComputeArguments;
+use crate::cell::CellChoice;
 use crate::failure::Failure;
 use crate::table::TableArguments;
 pub(crate) use choices::{Basis, check};
-use choices::{CellChoice, IntervalChoice, LossChoice, OptimizerChoice};
+use choices::{IdsChoice, IntervalChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
-pub(crate) use folder::{Folder, SavedModel};
+pub(crate) use folder::{Beginning, Folder, SavedModel};
 use gatefold_forecast::{Beside, ForecastError, compare, future};
 pub(crate) use log::{LOG, Log, Row, read as read_log};
 pub(crate) use output::{
@@ -100,8 +101,8 @@ pub(crate) struct Options {
     #[arg(long = "static", value_name = "COLS", value_delimiter = ',')]
     #[serde(rename = "static", skip_serializing_if = "Vec::is_empty")]
     constants: Vec<String>,
-    /// Models to compare, separated by commas: naive, mean, drift, seasonal, linear, ar, ets, theta, mstl, kalman, hmm,
-    /// dense, convolution, network [default: all that suit the table]
+    /// Models to compare, separated by commas: naive, mean, drift, seasonal, linear, ar, arima, ets, theta, mstl, kalman,
+    /// hmm, dense, convolution, network [default: all that suit the table]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     model: Vec<String>,
@@ -291,6 +292,10 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_name = "X", value_parser = share)]
     #[serde(skip_serializing_if = "Option::is_none")]
     mixing: Option<f64>,
+    /// Whether the network that many series share reads which series it is [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<IdsChoice>,
     /// The first network's seed [default: 1]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -340,6 +345,17 @@ pub(crate) struct Resolved {
 }
 
 pub(crate) const CONFIG: &str = "run.toml";
+/// The options of a sweep, whose run.toml has those of the best network.
+pub(crate) const SWEEP_CONFIG: &str = "sweep.toml";
+
+/// The folder that a command writes to by default.
+fn default_folder(command: &str) -> &'static str {
+    match command {
+        "backtest" => "gatefold-backtest",
+        "sweep" => "gatefold-sweep",
+        _ => "gatefold-out",
+    }
+}
 
 /// Options that are in run.toml for other commands than this one.
 fn foreign(command: &str) -> &'static [&'static str] {
@@ -360,7 +376,8 @@ pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
     let path = match value("--config") {
         Some(path) => PathBuf::from(path),
         None if words.iter().any(|word| word == "--resume") => {
-            Path::new(&value("--out").unwrap_or_else(|| "gatefold-out".into())).join(CONFIG)
+            let folder = value("--out").unwrap_or_else(|| default_folder(&words[1]).into());
+            Path::new(&folder).join(if words[1] == "sweep" { SWEEP_CONFIG } else { CONFIG })
         }
         None => return Ok(words),
     };
@@ -386,6 +403,11 @@ pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
             other => other.to_string(),
         };
         let joined = match value {
+            // Each has commas of its own.
+            toml::Value::Array(values) if name == "grid" => {
+                all.extend(values.iter().map(|value| format!("--grid={}", text(value))));
+                continue;
+            }
             toml::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
             other => text(other),
         };
@@ -426,7 +448,14 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let folder = Folder::new(&arguments.out);
     arguments.options = chosen.resolved(&arguments.options);
     let resolved = Resolved { reading: arguments.reading.clone(), options: arguments.options.clone() };
-    folder.begin(&resolved, &data, &arguments)?;
+    let resolved = toml::to_string(&resolved).expect("numbers and names are TOML");
+    folder.begin(&Beginning {
+        table: &arguments.table,
+        fingerprint: data.fingerprint(),
+        options: &resolved,
+        file: CONFIG,
+        resume: arguments.resume,
+    })?;
     report.lines(chosen.lines(&data));
     report.line(format!("device    {}", device.summary()));
     report.line("");
@@ -443,7 +472,9 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
         });
     let networks = watching.end()?;
     let (comparison, future) = results.map_err(|error| match error {
-        ForecastError::Stopped => Failure::Interrupted(interrupted(&arguments)),
+        ForecastError::Stopped => {
+            interrupted("forecast", &arguments.table, &arguments.out, &arguments.compute)
+        }
         other => commented(&arguments.table, other),
     })?;
     let run = output::Run {
@@ -485,19 +516,20 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-fn interrupted(arguments: &Arguments) -> String {
+/// A run that was stopped, and the command line that goes on with it.
+pub(crate) fn interrupted(command: &str, table: &Path, out: &Path, compute: &ComputeArguments) -> Failure {
     let quoted = |path: &Path| quoted(&path.display().to_string());
-    let out = match arguments.out.as_path() {
-        path if path == Path::new("gatefold-out") => String::new(),
+    let out = match out {
+        path if path == Path::new(default_folder(command)) => String::new(),
         path => format!(" --out {}", quoted(path)),
     };
     // Another device would round differently.
-    let device = match arguments.compute.choice() {
+    let device = match compute.choice() {
         gatefold::DeviceChoice::Auto => String::new(),
         choice => format!(" --device {}", quoted(Path::new(&choice.to_string()))),
     };
-    format!(
-        "interrupted; continue with\n  gatefold forecast {} --resume{out}{device}",
-        quoted(&arguments.table)
-    )
+    Failure::Interrupted(format!(
+        "interrupted; continue with\n  gatefold {command} {} --resume{out}{device}",
+        quoted(table)
+    ))
 }

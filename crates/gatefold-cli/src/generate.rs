@@ -7,7 +7,7 @@ use crate::task::{NetworkArguments, Run, RunArguments, fingerprint, give, load, 
 use crate::texts::{UnitChoice, name_of, read_text};
 use gatefold::generate::Sampler;
 use gatefold_tasks::{
-    Cell, GenerateScores, GenerateSettings, Generator, TaskError, TextParts, Unit, UnitVocabulary,
+    CellKind, GenerateScores, GenerateSettings, Generator, TaskError, TextParts, Unit, UnitVocabulary,
     suited_unit,
 };
 use serde::Serialize;
@@ -169,7 +169,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
         _ => 256,
     };
     let settings = GenerateSettings {
-        recurrent: network.recurrent_of(Cell::Lstm, hidden, 1),
+        recurrent: network.recurrent_of(CellKind::Lstm, hidden, 1),
         fit: network.settings(parts.usual_updates(), 60),
         dropout: arguments.dropout,
     };

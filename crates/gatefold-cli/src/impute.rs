@@ -23,10 +23,10 @@ const TASK: &str = "impute";
 
 /// Fills the missing cells of a table of one or several series, from what comes before and after each gap, with intervals.
 ///
-/// Straight lines, Kalman smoothing and a network that adds to the better of the two are compared on known values that are
-/// hidden from all of them; the best fills the gaps. Known values are never changed. Writes filled.csv (the table, with
-/// the ends of the intervals), filled.svg, filled.png, the networks, metrics.json and log.csv to --out. 'gatefold impute
-/// use DIR TABLE' fills another table.
+/// Straight lines, Kalman smoothing, a regression on both sides, a network that adds to the best of these, and a weighted mean
+/// of all are compared on known values that are hidden from all of them; the one that these choose fills the gaps. Known values
+/// are never changed. Writes filled.csv (the table, with the ends of the intervals), filled.svg, filled.png, the networks,
+/// metrics.json and log.csv to --out. 'gatefold impute use DIR TABLE' fills another table.
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
@@ -181,6 +181,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
         "season": data.rhythm.period,
         "best": imputer.data.method,
         "validation": imputer.data.validation,
+        "weights": imputer.data.weights,
         "settings": { "impute": settings, "fit": fitting, "ensemble": members },
         "device": run.device.summary(),
     });
@@ -188,11 +189,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
         let found = imputer.hidden(&data, hidden).map_err(place)?;
         metrics[name] = evaluate(&run, &data, &imputer, hidden, &found, arguments.level);
     }
-    let best = imputer.data.method;
-    run.report.line(format!(
-        "\n* {best}: the best on {} other hidden values; it fills the gaps.",
-        data.count(Hidden::Validation)
-    ));
+    run.report.lines(choice_lines(&imputer.data, data.count(Hidden::Validation)));
     let found = imputer.fill_gaps(&long).map_err(place)?;
     run.save("filled.csv", filled_table(&table, &long, &imputer, &found, arguments.level)?)?;
     plot(&run, &table, &long, &imputer, &found, arguments.level)?;
@@ -310,6 +307,19 @@ fn evaluate(
         channels.push(json!({ "column": name, "count": count, "methods": methods, "coverage": coverage }));
     }
     Value::Array(channels)
+}
+
+/// The method that fills the gaps, and why.
+fn choice_lines(data: &ImputerData, count: usize) -> Vec<String> {
+    let best = data.method;
+    if best != Method::Combination {
+        return vec![format!("\n* {best}: the best on {count} other hidden values; it fills the gaps.")];
+    }
+    let weighted = data.combination().into_iter().map(|(method, weight)| format!("  {weight:.2} {method}"));
+    let first = format!(
+        "\n* combination: nothing is clearly better on {count} other hidden values; it fills the gaps."
+    );
+    std::iter::once(first).chain(weighted).collect()
 }
 
 /// The table with its gaps filled, and columns for the ends of the intervals of filled cells.

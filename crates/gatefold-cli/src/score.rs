@@ -6,7 +6,7 @@ use crate::table::Answer;
 use crate::task::{NetworkArguments, Run, RunArguments, csv_cell, fingerprint, give, load, required};
 use crate::texts::{UnitChoice, lines_of, name_of, read_text, share_hidden};
 use gatefold_tasks::{
-    Agreement, BagOfUnits, Cell, Rated, RatedColumns, RatedParts, RatedTable, ScoreSettings, Scorer,
+    Agreement, BagOfUnits, CellKind, Rated, RatedColumns, RatedParts, RatedTable, ScoreSettings, Scorer,
     TaskError, Unit, UnitVocabulary, fit_scorer, score_vocabulary,
 };
 use serde::{Deserialize, Serialize};
@@ -138,7 +138,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     // Thirty looks at each text, within limits.
     let usual = (30 * parts.training.len() as u64 / 32).clamp(600, 4000);
     let settings = ScoreSettings {
-        recurrent: network.recurrent_of(Cell::Gru, if network.quick { 16 } else { 64 }, 1),
+        recurrent: network.recurrent_of(CellKind::Gru, if network.quick { 16 } else { 64 }, 1),
         fit: network.settings(usual, 60),
         dropout: arguments.dropout,
     };

@@ -6,16 +6,18 @@ use crate::ComputeArguments;
 use crate::backtest::{Chosen, WindowOptions, choose};
 use crate::failure::Failure;
 use crate::forecast::{
-    Basis, CONFIG, Data, Log, Options, Report, Resolved, RunArguments, Watching, cell, check, commented,
-    create_folder, figure, interruption, rounded,
+    Basis, Beginning, CONFIG, Data, Folder, Log, Options, Report, Resolved, RunArguments, SWEEP_CONFIG,
+    Watching, cell, check, commented, create_folder, figure, interrupted, interruption, rounded,
 };
 use crate::html::RunPage;
 use crate::page::table;
 use crate::table::TableArguments;
 use gatefold::Device;
-use gatefold_forecast::{Candidate, ForecastError, Measures, Plan, Settings, backtest};
+use gatefold_forecast::{Backtest, Candidate, ForecastError, Measures, Plan, Settings, backtest};
 use gatefold_model::file::write_atomically;
+use gatefold_series::{ErrorOrder, clearly_better};
 use grid::{Point, points};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -23,7 +25,8 @@ use std::path::PathBuf;
 /// test part of the table, which no network sees.
 ///
 /// Writes sweep.csv (every run), metrics.json, log.csv, and the best options as run.toml: `gatefold forecast TABLE --config
-/// gatefold-sweep/run.toml` takes them.
+/// gatefold-sweep/run.toml` takes them. Ctrl-C saves what is done; --resume continues from there to the same result as a sweep
+/// that was never interrupted.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     /// The table: CSV and its relatives, gzip, or - for standard input
@@ -46,8 +49,33 @@ pub(crate) struct Arguments {
     /// The directory to write to
     #[arg(long, value_name = "DIR", default_value = "gatefold-sweep")]
     out: PathBuf,
+    /// Continue an interrupted sweep in DIR, with its options
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
     run: RunArguments,
+}
+
+/// Every option of a sweep, as sweep.toml holds it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Begun<'a> {
+    grid: &'a [String],
+    seeds: usize,
+    #[serde(flatten)]
+    reading: &'a TableArguments,
+    #[serde(flatten)]
+    windows: &'a WindowOptions,
+    #[serde(flatten)]
+    options: &'a Options,
+}
+
+impl Arguments {
+    fn begun(&self) -> String {
+        let Arguments { grid, seeds, reading, windows, options, .. } = self;
+        let begun = Begun { grid, seeds: *seeds, reading, windows, options };
+        toml::to_string(&begun).expect("numbers and names are TOML")
+    }
 }
 
 /// The measures of one combination, a run for each seed.
@@ -56,6 +84,42 @@ struct Tried {
     /// The place in the grid; `None` for the linear regression, which has no seeds.
     point: Option<usize>,
     runs: Vec<(u64, Measures)>,
+    /// The scaled error at each window, the mean over the runs.
+    errors: Vec<f64>,
+}
+
+/// The best network beside the linear regression alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Standing {
+    Better,
+    /// The difference is within one standard error.
+    Ties,
+    Worse,
+}
+
+impl Standing {
+    fn of(network: &[f64], linear: &[f64], order: ErrorOrder) -> Standing {
+        match () {
+            () if clearly_better(network, linear, order) => Standing::Better,
+            () if clearly_better(linear, network, order) => Standing::Worse,
+            () => Standing::Ties,
+        }
+    }
+
+    fn lines(self) -> [&'static str; 2] {
+        match self {
+            Standing::Better => {
+                ["It is better than the linear regression alone, by more than one", "standard error."]
+            }
+            Standing::Ties => {
+                ["It ties with the linear regression alone: the difference is within", "one standard error."]
+            }
+            Standing::Worse => {
+                ["It is worse than the linear regression alone, by more than one", "standard error."]
+            }
+        }
+    }
 }
 
 impl Tried {
@@ -94,15 +158,23 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     arguments.reading.target = data.dataset.targets().to_vec();
     let device = arguments.compute.open(arguments.run.quiet)?;
     create_folder(&arguments.out)?;
+    let folder = Folder::new(&arguments.out);
+    folder.begin(&Beginning {
+        table: &arguments.table,
+        fingerprint: data.fingerprint(),
+        options: &arguments.begun(),
+        file: SWEEP_CONFIG,
+        resume: arguments.resume,
+    })?;
     report.lines(chosen.lines(&series));
     report.line(format!("held out  the last {test} samples, for the test"));
     report.line(format!("grid      {} combinations, {} seeds each", points.len(), arguments.seeds));
     report.line(format!("device    {}\n", device.summary()));
 
-    let log = Log::begin(&arguments.out, false, arguments.run.tensorboard.as_deref())?;
+    let log = Log::begin(&arguments.out, arguments.resume, arguments.run.tensorboard.as_deref())?;
     let stop = interruption(arguments.run.quiet)?;
-    let mut watching = Watching::new(&report, None, stop, &chosen.settings, log);
-    let tried = Sweep {
+    let mut watching = Watching::new(&report, Some(&folder), stop, &chosen.settings, log);
+    let results = Sweep {
         device: &device,
         series: &series,
         chosen: &chosen,
@@ -112,14 +184,12 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     }
     .run(&report, &mut watching);
     watching.end()?;
-    let (tried, left_out) = tried.map_err(|error| match error {
-        ForecastError::Stopped => {
-            Failure::Interrupted("interrupted; a sweep starts from its beginning".into())
-        }
+    let results = results.map_err(|error| match error {
+        ForecastError::Stopped => interrupted("sweep", &arguments.table, &arguments.out, &arguments.compute),
         other => commented(&arguments.table, other),
     })?;
-    let Some(best) = tried.iter().find_map(|tried| tried.point) else {
-        let (name, why) = &left_out[0];
+    let Some(best) = results.tried.iter().find_map(|tried| tried.point) else {
+        let (name, why) = &results.left_out[0];
         return Err(commented(&arguments.table, format!("no network can be trained; {name}: {why}")));
     };
     let settings = Settings { members: chosen.settings.members, ..settings[best].clone() };
@@ -128,10 +198,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let resolved = Resolved { reading: arguments.reading.clone(), options };
     let toml = toml::to_string(&resolved).expect("numbers and names are TOML");
     write_atomically(arguments.out.join(CONFIG), toml.as_bytes())?;
-    write_atomically(arguments.out.join("sweep.csv"), csv(&tried).as_bytes())?;
-    let metrics = metrics(&tried, &left_out, &chosen, test, &device);
+    write_atomically(arguments.out.join("sweep.csv"), csv(&results.tried).as_bytes())?;
+    let metrics = metrics(&results, &chosen, test, &device);
     write_atomically(arguments.out.join("metrics.json"), format!("{metrics:#}\n").as_bytes())?;
-    report.lines(lines(&tried, &left_out));
+    report.lines(lines(&results));
     let page = RunPage {
         title: "gatefold sweep",
         about: &arguments.table.display().to_string(),
@@ -148,7 +218,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     document["out"] = json!(arguments.out.display().to_string());
     document["table"] = json!(data.dataset.report().lines().collect::<Vec<_>>());
     report.document(&document);
-    Ok(())
+    folder.remove_checkpoints()
 }
 
 struct Sweep<'a> {
@@ -161,19 +231,29 @@ struct Sweep<'a> {
     arguments: &'a Arguments,
 }
 
-/// Combinations that could be trained, the least error first, and those that could not.
-type Results = (Vec<Tried>, Vec<(String, String)>);
+struct Results {
+    /// Combinations that could be trained, the least error first.
+    tried: Vec<Tried>,
+    /// Those that could not, and why.
+    left_out: Vec<(String, String)>,
+    /// The best network beside the linear regression; `None` without both.
+    standing: Option<Standing>,
+}
 
 impl Sweep<'_> {
     fn run(&self, report: &Report, watching: &mut Watching) -> Result<Results, ForecastError> {
         let (mut tried, mut left_out) = (Vec::new(), Vec::new());
         let linear = gatefold_series::Linear::new(self.chosen.plan.horizon).season(self.chosen.seasons.exact);
         let linear = Candidate::PerSeries(Box::new(linear), self.chosen.settings.beside.clone());
-        if let Ok(measures) = self.measure(&linear, watching) {
-            tried.push(Tried { name: "linear (no network)".into(), point: None, runs: vec![(0, measures)] });
+        let mut order = None;
+        if let Ok(results) = self.measure(&linear, watching) {
+            let (name, runs) = ("linear (no network)".into(), vec![(0, results.measures(0))]);
+            tried.push(Tried { name, point: None, runs, errors: results.errors(0) });
+            order = Some(results.order());
         }
         'points: for (place, point) in self.points.iter().enumerate() {
-            let mut runs = Vec::with_capacity(self.arguments.seeds);
+            let seeds = self.arguments.seeds;
+            let (mut runs, mut errors) = (Vec::with_capacity(seeds), Vec::new());
             let settings = self.settings[place].clone();
             for seed in (settings.seed..).take(self.arguments.seeds) {
                 let at = place * self.arguments.seeds + runs.len() + 1;
@@ -182,7 +262,12 @@ impl Sweep<'_> {
                 watching.train(&settings);
                 let name = format!("{} seed={seed}", point.name);
                 match self.measure(&Candidate::Network(name, settings), watching) {
-                    Ok(measures) => runs.push((seed, measures)),
+                    Ok(results) => {
+                        runs.push((seed, results.measures(0)));
+                        let of_seed = results.errors(0);
+                        errors.resize(of_seed.len(), 0.0);
+                        errors.iter_mut().zip(of_seed).for_each(|(sum, error)| *sum += error / seeds as f64);
+                    }
                     // The series do not suit these settings; a failing device ends the sweep.
                     Err(error @ (ForecastError::Series(_) | ForecastError::Settings(_))) => {
                         left_out.push((point.name.clone(), error.to_string()));
@@ -191,20 +276,28 @@ impl Sweep<'_> {
                     Err(error) => return Err(error),
                 }
             }
-            tried.push(Tried { name: point.name.clone(), point: Some(place), runs });
+            tried.push(Tried { name: point.name.clone(), point: Some(place), runs, errors });
         }
         tried.sort_by(|a, b| a.mean(|of| of.mase).total_cmp(&b.mean(|of| of.mase)));
-        Ok((tried, left_out))
+        let errors_of = |network: bool| {
+            let first = tried.iter().find(|tried| tried.point.is_some() == network);
+            first.map(|tried| tried.errors.as_slice())
+        };
+        let standing = match (errors_of(true), errors_of(false), order) {
+            (Some(network), Some(linear), Some(order)) => Some(Standing::of(network, linear, order)),
+            _ => None,
+        };
+        Ok(Results { tried, left_out, standing })
     }
 
-    fn measure(&self, candidate: &Candidate, watching: &mut Watching) -> Result<Measures, ForecastError> {
+    fn measure(&self, candidate: &Candidate, watching: &mut Watching) -> Result<Backtest, ForecastError> {
         let candidates = std::slice::from_ref(candidate);
-        let results = backtest(self.device, self.series, &self.chosen.plan, candidates, watching)?;
-        Ok(results.measures(0))
+        backtest(self.device, self.series, &self.chosen.plan, candidates, watching)
     }
 }
 
-fn lines(tried: &[Tried], left_out: &[(String, String)]) -> Vec<String> {
+fn lines(results: &Results) -> Vec<String> {
+    let Results { tried, left_out, standing } = results;
     let mut lines: Vec<String> =
         left_out.iter().map(|(name, why)| format!("left out  {name}: {why}")).collect();
     let best = tried.iter().position(|tried| tried.point.is_some());
@@ -220,10 +313,7 @@ fn lines(tried: &[Tried], left_out: &[(String, String)]) -> Vec<String> {
         let seeds = tried[best].runs.len();
         lines.push(format!("\n* the best network, by the mean of {seeds} seeds over windows before"));
         lines.push("the test part. Differences within the spread of seeds say little.".into());
-        let linear = tried.iter().find(|tried| tried.point.is_none());
-        if linear.is_some_and(|linear| linear.mean(|of| of.mase) <= tried[best].mean(|of| of.mase)) {
-            lines.push("No network did better than the linear regression alone.".into());
-        }
+        lines.extend(standing.iter().flat_map(|standing| standing.lines()).map(str::to_owned));
     }
     lines
 }
@@ -242,13 +332,8 @@ fn csv(tried: &[Tried]) -> String {
     text
 }
 
-fn metrics(
-    tried: &[Tried],
-    left_out: &[(String, String)],
-    chosen: &Chosen,
-    test: usize,
-    device: &Device,
-) -> Value {
+fn metrics(results: &Results, chosen: &Chosen, test: usize, device: &Device) -> Value {
+    let Results { tried, left_out, standing } = results;
     let combination = |tried: &Tried| {
         let (least, most) = tried.spread();
         let run = |(seed, measures): &(u64, Measures)| {
@@ -271,6 +356,7 @@ fn metrics(
         "version": env!("CARGO_PKG_VERSION"),
         "combinations": tried.iter().map(combination).collect::<Vec<_>>(),
         "best": tried.iter().find(|tried| tried.point.is_some()).map(|tried| &tried.name),
+        "beside_linear": standing,
         "left_out": left_out,
         "horizon": chosen.plan.horizon,
         "seasons": chosen.seasons.lengths,
@@ -280,4 +366,27 @@ fn metrics(
         "test": test,
         "device": device.summary(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_hardly_better_ties() {
+        let order = ErrorOrder { origins: 50, overlap: 1 };
+        let noise = |at: usize| (at as f64 * 0.618_033_988_749_894_9).fract() - 0.5;
+        let linear = vec![1.0; 50];
+        let network = |gain: f64| -> Vec<f64> { (1..=50).map(|at| 1.0 - gain + noise(at)).collect() };
+        // The standard error of 50 differences is 0.041.
+        for (gain, standing) in [
+            (0.02, Standing::Ties),
+            (-0.02, Standing::Ties),
+            (0.06, Standing::Better),
+            (-0.06, Standing::Worse),
+        ] {
+            assert_eq!(Standing::of(&network(gain), &linear, order), standing, "{gain}");
+        }
+        assert_eq!(Standing::of(&linear, &linear, order), Standing::Ties, "the regression itself");
+    }
 }

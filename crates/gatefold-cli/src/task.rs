@@ -19,12 +19,13 @@
 mod watch;
 
 use crate::ComputeArguments;
+use crate::cell::CellChoice;
 use crate::failure::Failure;
 use crate::forecast::{Report, count, interruption, positive, quoted};
 use crate::html::{RunPage, Training};
 use gatefold::{Device, Network, NetworkConfig};
 use gatefold_model::file::write_atomically;
-use gatefold_tasks::{Cell, FitSettings, Fitted, Recurrent, TaskError};
+use gatefold_tasks::{CellKind, FitSettings, Fitted, Recurrent, TaskError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -86,32 +87,15 @@ pub(crate) struct NetworkArguments {
     pub(crate) quick: bool,
 }
 
-/// The recurrent cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum CellChoice {
-    /// gated recurrent units
-    Gru,
-    /// long short-term memory
-    Lstm,
-    /// a plain recurrent network
-    Rnn,
-}
-
 impl NetworkArguments {
     /// The recurrent layers, of the usual width and number unless options say otherwise.
     pub(crate) fn recurrent(&self, hidden: usize, layers: usize) -> Recurrent {
-        self.recurrent_of(Cell::Gru, hidden, layers)
+        self.recurrent_of(CellKind::Gru, hidden, layers)
     }
 
     /// The same for tasks that another cell suits.
-    pub(crate) fn recurrent_of(&self, cell: Cell, hidden: usize, layers: usize) -> Recurrent {
-        let cell = match self.cell {
-            None => cell,
-            Some(CellChoice::Gru) => Cell::Gru,
-            Some(CellChoice::Lstm) => Cell::Lstm,
-            Some(CellChoice::Rnn) => Cell::Rnn,
-        };
+    pub(crate) fn recurrent_of(&self, cell: CellKind, hidden: usize, layers: usize) -> Recurrent {
+        let cell = self.cell.map_or(cell, CellKind::from);
         Recurrent { cell, hidden: self.hidden.unwrap_or(hidden), layers: self.layers.unwrap_or(layers) }
     }
 

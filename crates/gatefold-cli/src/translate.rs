@@ -7,8 +7,8 @@ use crate::table::Answer;
 use crate::task::{NetworkArguments, Run, RunArguments, fingerprint, give, load, required};
 use crate::texts::{UnitChoice, lines_of, name_of, read_text, share_hidden};
 use gatefold_tasks::{
-    Cell, Languages, Pair, PairColumns, PairParts, PairTable, TaskError, TranslateScores, TranslateSettings,
-    Translation, Translator, Unit, fit_translator, nearest_translations, suited_pair_unit,
+    CellKind, Languages, Pair, PairColumns, PairParts, PairTable, TaskError, TranslateScores,
+    TranslateSettings, Translation, Translator, Unit, fit_translator, nearest_translations, suited_pair_unit,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
     // Eighty looks at each pair, within limits; a network has learnt few pairs by heart long before.
     let usual = (80 * parts.training.len() as u64 / 64).clamp(600, 6000);
     let settings = TranslateSettings {
-        recurrent: network.recurrent_of(Cell::Lstm, if network.quick { 32 } else { 128 }, 1),
+        recurrent: network.recurrent_of(CellKind::Lstm, if network.quick { 32 } else { 128 }, 1),
         fit: network.settings(usual, 40),
         dropout: arguments.dropout,
     };

@@ -1,6 +1,8 @@
 //! `gatefold backtest`, its logs and its document, from end to end.
 
-use crate::support::{Folder, SMALL, small};
+#[cfg(unix)]
+use crate::forecast::interrupt_at;
+use crate::support::{Folder, SMALL, small, table};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
@@ -80,6 +82,42 @@ fn its_configuration_repeats_it_and_refitting_is_another_result() {
     assert!(refused.contains("--test is for forecast"), "{refused}");
     let refused = place.fail(1, "backtest table.csv --device cpu --windows 100 --horizon 4");
     assert!(refused.contains("use --windows"), "{refused}");
+}
+
+/// The rows of a log of one model, with their seconds: equal seconds say that they are of the same training.
+#[cfg(unix)]
+pub(crate) fn logged(place: &Folder, out: &str, model: &str) -> Vec<String> {
+    let text = place.read(&format!("{out}/log.csv"));
+    let of_model = |line: &&str| line.starts_with(&format!("{model},"));
+    text.lines().filter(of_model).map(str::to_owned).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_backtest_goes_on_and_trains_nothing_twice() {
+    let place = Folder::new();
+    let options = "--device cpu --threads 1 --model linear,network,dense --hidden 4 --input 12 --batch 8 --ensemble 1 \
+                   --updates 1500 --horizon 2 --windows 2 --refit always";
+    place.succeed(&format!("backtest table.csv {options} --out whole"));
+    let begin = format!("backtest table.csv {options} --out parts");
+    let (code, text) = interrupt_at(&place, &begin, "dense 1/1 validation 375/");
+    assert_eq!(code, Some(130), "{text}");
+    let resume = "backtest table.csv --resume --out parts --device cpu";
+    assert!(text.contains(&format!("continue with\n  gatefold {resume}")), "{text}");
+    assert!(!place.path("parts/metrics.json").exists(), "it did not end");
+    let network = logged(&place, "parts", "network");
+    assert!(network.iter().any(|row| row.contains(",1500,")), "it was finished: {text}");
+    assert!(place.path("parts/checkpoints/network-window-2-1.safetensors").exists(), "and its windows too");
+    let other = place.fail(2, &format!("{resume} --refit never"));
+    assert!(other.contains("an option differs") && other.contains("refit = \"never\""), "{other}");
+    place.write("other.csv", &table(239));
+    let other = place.fail(1, &resume.replace("table.csv", "other.csv"));
+    assert!(other.contains("the series are not those"), "{other}");
+    place.succeed(&format!("{resume} --threads 1"));
+    place.assert_same("whole", "parts", &OUTPUTS);
+    assert_eq!(logged(&place, "parts", "network"), network);
+    assert!(!place.path("parts/checkpoints").exists());
+    assert!(place.fail(1, resume).contains("there is nothing to resume"));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! `gatefold sweep` and `gatefold plot`, from end to end.
 
+#[cfg(unix)]
+use crate::backtest::logged;
+#[cfg(unix)]
+use crate::forecast::interrupt_at;
 use crate::support::{Folder, small};
 use serde_json::Value;
 use std::fs;
@@ -68,6 +72,28 @@ fn a_sweep_knows_nothing_of_the_test_part() {
         ));
     }
     place.assert_same("one", "two", &["sweep.csv", "run.toml"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sweep_goes_on_and_trains_nothing_twice() {
+    let place = Folder::new();
+    let options = "--device cpu --threads 1 --input 12 --batch 8 --updates 1500 --horizon 2 --windows 2 --seeds 1 \
+                   --grid hidden=2,5 --grid cell=gru,rnn";
+    place.succeed(&format!("sweep table.csv {options} --out whole"));
+    let begin = format!("sweep table.csv {options} --out parts");
+    let (code, text) = interrupt_at(&place, &begin, "hidden=2 cell=rnn seed=1 1/1 validation 375/");
+    assert_eq!(code, Some(130), "{text}");
+    let resume = "sweep table.csv --resume --out parts --device cpu";
+    assert!(text.contains(&format!("continue with\n  gatefold {resume}")), "{text}");
+    let finished = logged(&place, "parts", "hidden=2 cell=gru seed=1");
+    assert!(finished.iter().any(|row| row.contains(",window-1,")), "{text}");
+    let other = place.fail(2, &format!("{resume} --grid hidden=2,6"));
+    assert!(other.contains("an option differs") && other.contains("grid"), "{other}");
+    place.succeed(&format!("{resume} --threads 1"));
+    place.assert_same("whole", "parts", &["sweep.csv", "run.toml", "sweep.toml"]);
+    assert_eq!(logged(&place, "parts", "hidden=2 cell=gru seed=1"), finished);
+    assert!(place.fail(1, resume).contains("there is nothing to resume"));
 }
 
 #[test]

@@ -7,12 +7,12 @@ mod tests;
 
 pub use measures::{CRPS_LEVELS, Measures};
 
-use crate::choice::{Order, choose};
 use crate::compare::{Part, combined, mean_band, mean_sizes, naive_error};
 use crate::plan::{MANY, MOST_ORIGINS, TEST, VALIDATION};
 use crate::{Calibration, Candidate, ForecastError, Watcher};
 use fit::{Fits, Rolls};
 use gatefold::Device;
+use gatefold_series::{ErrorOrder, choose};
 use measures::Term;
 use ndarray::{Array2, Array3};
 use std::time::{Duration, Instant};
@@ -292,7 +292,7 @@ pub fn backtest(
     results.models.extend(combination);
     let errors: Vec<&[f64]> =
         results.models.iter().map(|model| model.calibration_errors.as_slice()).collect();
-    let order = Order::new(errors[0].len(), series.len(), plan.horizon, plan.stride);
+    let order = ErrorOrder::new(errors[0].len(), series.len(), plan.horizon, plan.stride);
     results.best = choose(&errors, place, order).expect("there is a model");
     Ok(results)
 }

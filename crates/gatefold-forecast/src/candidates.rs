@@ -1,16 +1,19 @@
 //! The models that take part in a comparison, by their names.
 
 use crate::{Architecture, Candidate, ForecastError, Settings};
-use gatefold_series::{Ar, Baseline, Calendar, Ets, Hmm, Kalman, Linear, Model, Mstl, Theta, find_season};
+use gatefold_series::{
+    Ar, Arima, Baseline, Calendar, Ets, Hmm, Kalman, Linear, Model, Mstl, Theta, find_season,
+};
 
 /// The names of the models, in the order in which they are compared.
-pub const MODELS: [&str; 14] = [
+pub const MODELS: [&str; 15] = [
     "naive",
     "mean",
     "drift",
     "seasonal",
     "linear",
     "ar",
+    "arima",
     "ets",
     "theta",
     "mstl",
@@ -24,8 +27,9 @@ pub const MODELS: [&str; 14] = [
 pub const NETWORKS: [&str; 3] = ["dense", "convolution", "network"];
 /// Models that are left out by default when so many samples would take them long.
 const SLOW: [&str; 5] = ["ets", "theta", "mstl", "kalman", "hmm"];
-/// Models that take part only when they are asked for: each takes as long as the recurrent network.
-const ON_REQUEST: [&str; 2] = ["dense", "convolution"];
+/// Models that take part only when they are asked for: two take as long as the recurrent network, and the search for the
+/// orders of one longer than all others together.
+const ON_REQUEST: [&str; 3] = ["arima", "dense", "convolution"];
 /// Samples, over all series, from which the slow models are left out by default.
 const MANY: usize = 20_000;
 
@@ -118,6 +122,7 @@ pub fn candidates(
             }
             "linear" => add(Box::new(Linear::new(horizon).season(seasons.exact))),
             "ar" => add(Box::new(Ar::automatic())),
+            "arima" => add(Box::new(Arima::automatic(season))),
             "ets" => add(Box::new(Ets::automatic(season))),
             "theta" => add(Box::new(Theta::new(season))),
             "mstl" if seasons.lengths.is_empty() => {}

@@ -19,6 +19,9 @@ pub(crate) struct Columns {
     past: usize,
     future: usize,
     statics: Vec<Constant>,
+    /// Series that have a column each; 0 for no such columns.
+    #[serde(default)]
+    ids: usize,
 }
 
 /// A value that does not change within a series.
@@ -41,7 +44,13 @@ impl Columns {
         }
         let statics = (0..beside.statics(0).len()).map(|at| constant(beside, lengths.len(), at));
         let statics = statics.collect::<Result<_, _>>()?;
-        Ok(Columns { beside: beside.clone(), units, past, future, statics })
+        Ok(Columns { beside: beside.clone(), units, past, future, statics, ids: 0 })
+    }
+
+    /// The same with a column for each series.
+    pub(crate) fn with_ids(mut self) -> Columns {
+        self.ids = self.units.len();
+        self
     }
 
     /// The same columns of other series, or of the same ones with more samples.
@@ -79,7 +88,7 @@ impl Columns {
             Constant::Number(_) => 1,
             Constant::Categories(names) => names.len(),
         };
-        self.statics.iter().map(width).sum()
+        self.ids + self.statics.iter().map(width).sum::<usize>()
     }
 
     pub(crate) fn reads_ahead(&self) -> bool {
@@ -101,7 +110,8 @@ impl Columns {
         }
     }
 
-    /// Gives the values of a series that do not change. A category that was not seen in training is none of them.
+    /// Gives the values of a series that do not change. A category that was not seen in training is none of them; a series
+    /// that was not is a part of each, so that what the first layer makes of it is the mean over all.
     pub(crate) fn constant(&self, series: usize, mut give: impl FnMut(f32)) {
         for (constant, value) in self.statics.iter().zip(self.beside.statics(series)) {
             match (constant, value) {
@@ -113,6 +123,8 @@ impl Columns {
                 }
             }
         }
+        let of_all = if series < self.ids { 0.0 } else { 1.0 / self.ids.max(1) as f32 };
+        (0..self.ids).for_each(|id| give(if id == series { 1.0 } else { of_all }));
     }
 }
 
@@ -221,6 +233,11 @@ mod tests {
         assert_eq!(values(&columns, 1)[2], 0.0); // the mean size
         columns.put(&Beside::new([of("stall", 3.0)]));
         assert_eq!(values(&columns, 0), [0.0; 3]);
+        // A column for each series, and a series that was not there is the mean of all.
+        let columns = columns.with_ids();
+        assert_eq!(columns.constants(), 6);
+        assert_eq!(values(&columns, 2)[values(&columns, 2).len() - 3..], [0.0, 0.0, 1.0]);
+        assert_eq!(values(&columns, 7), [1.0 / 3.0; 3]);
         let many = (0..65).map(|at| of(&at.to_string(), 1.0));
         assert!(
             Columns::fit(&Beside::new(many), &[9; 65]).unwrap_err().to_string().contains("65 categories")

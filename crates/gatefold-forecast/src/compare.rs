@@ -1,11 +1,11 @@
 //! Every model on the same samples: chosen on a validation part, measured on a test part, then fitted on everything.
 
-use crate::choice::{Order, choose};
+use crate::ids::{Ids, Trial, name_of};
 use crate::{
     Beside, Calibration, Calibrations, Fitted, ForecastError, Forecaster, Plan, Settings, Validation, Watch,
 };
 use gatefold::Device;
-use gatefold_series::{Covariates, FittedModel, Model};
+use gatefold_series::{Covariates, ErrorOrder, FittedModel, Model, choose};
 use ndarray::{Array2, Array3, s};
 use serde::Serialize;
 use std::ops::Range;
@@ -106,7 +106,8 @@ pub struct Judged {
     pub members: Vec<usize>,
     validation_forecasts: Vec<Array2<f64>>,
     validation_bands: Option<Vec<Array3<f64>>>,
-    updates: Option<u64>,
+    /// Updates, and whether ids are read, of networks.
+    trained: Option<(u64, Ids)>,
 }
 
 /// The results of a comparison.
@@ -172,7 +173,7 @@ pub fn compare(
     let place = combination.as_ref().map(|_| models.len());
     models.extend(combination);
     let errors: Vec<&[f64]> = models.iter().map(|model| model.validation_errors.as_slice()).collect();
-    let order = Order::new(errors[0].len(), series.len(), plan.horizon, plan.stride);
+    let order = ErrorOrder::new(errors[0].len(), series.len(), plan.horizon, plan.stride);
     let best = choose(&errors, place, order).expect("there is a model");
     Ok(Comparison { plan: plan.clone(), models, best, left_out, units })
 }
@@ -218,7 +219,10 @@ pub fn future(
             Ok(Future { forecasts, bands: None, networks: Vec::new() })
         }
         Candidate::Network(name, settings) => {
-            let settings = Settings { stop_after: judged.updates, ..settings.clone() };
+            let mut settings = settings.clone();
+            if let Some((updates, ids)) = judged.trained {
+                (settings.stop_after, settings.ids) = (Some(updates), ids);
+            }
             let fitted =
                 Forecaster::new(settings).fit(device, series, None, watcher.watch(name, Stage::Future))?;
             let known: Vec<(usize, &[f64])> = series.iter().copied().enumerate().collect();
@@ -287,7 +291,8 @@ impl Part {
 struct Parts {
     validation: Part,
     test: Part,
-    updates: Option<u64>,
+    /// Updates, and whether ids are read, of networks.
+    trained: Option<(u64, Ids)>,
     choice: Option<String>,
 }
 
@@ -320,7 +325,7 @@ impl Comparing<'_> {
         took: Duration,
     ) -> Result<Judged, ForecastError> {
         let finite = |forecasts: &[Array2<f64>]| forecasts.iter().flatten().all(|value| value.is_finite());
-        let Parts { validation: on_validation, test, updates, choice } = parts;
+        let Parts { validation: on_validation, test, trained, choice } = parts;
         if !finite(&on_validation.forecasts) || !finite(&test.forecasts) {
             return Err(ForecastError::Settings("a forecast is not finite".into()));
         }
@@ -336,7 +341,7 @@ impl Comparing<'_> {
             bands: test.bands,
             validation_forecasts: on_validation.forecasts,
             validation_bands: on_validation.bands,
-            updates,
+            trained,
             choice,
             took,
             members,
@@ -359,7 +364,7 @@ impl Comparing<'_> {
         Ok(Parts {
             validation: Part::points(validation),
             test: Part::points(test),
-            updates: None,
+            trained: None,
             choice: most_frequent(choices),
         })
     }
@@ -402,15 +407,21 @@ impl Comparing<'_> {
         };
         let to_choose = places(&|len| plan.validation_origins(len));
         let to_test = places(&|len| plan.test_origins(len));
-        watcher.begin(name, Stage::Validation);
         let validation = Validation { series, origins: to_choose.clone() };
+        let train = cut(Plan::train);
+        let trial = Trial {
+            device: self.device,
+            train: &train,
+            validation: &validation,
+            units: self.units,
+            stride: plan.stride,
+        };
+        let settings = &trial.chosen(name, settings, watcher)?;
+        let own = name_of(name, settings);
+        watcher.begin(&own, Stage::Validation);
+        let watch = watcher.watch(&own, Stage::Validation);
         let forecaster = Forecaster::new(settings.clone());
-        let mut fitted = forecaster.fit(
-            self.device,
-            &cut(Plan::train),
-            Some(&validation),
-            watcher.watch(name, Stage::Validation),
-        )?;
+        let mut fitted = forecaster.fit(self.device, &train, Some(&validation), watch)?;
         let (updates, choice) = (fitted.best_updates(), fitted.describe());
         let on_validation = self.forecasts(&fitted, &to_choose)?;
         if plan.refit {
@@ -424,7 +435,8 @@ impl Comparing<'_> {
             )?;
         }
         let on_test = self.forecasts(&fitted, &to_test)?;
-        Ok(Parts { validation: on_validation, test: on_test, updates: Some(updates), choice: Some(choice) })
+        let trained = Some((updates, settings.ids));
+        Ok(Parts { validation: on_validation, test: on_test, trained, choice: Some(choice) })
     }
 
     /// The medians after these places, and their bands.
@@ -443,7 +455,8 @@ impl Comparing<'_> {
             (medians.slice(s![rows.clone(), ..]).to_owned(), bands.slice(s![.., rows, ..]).to_owned())
         });
         let (forecasts, bands) = of_series.unzip();
-        Ok(Part { forecasts, bands: Some(bands) })
+        let given = fitted.settings().gives_bands(self.series.len());
+        Ok(Part { forecasts, bands: given.then_some(bands) })
     }
 
     /// The mean of the models that came close to the best on the validation part, which often beats each of them
@@ -473,7 +486,7 @@ impl Comparing<'_> {
                 bands(|judged| &judged.validation_bands),
             ),
             test: part(mean(|judged| &judged.forecasts), bands(|judged| &judged.bands)),
-            updates: None,
+            trained: None,
             choice: Some(names.join(", ")),
         };
         self.judged("combination".into(), parts, members, Duration::ZERO).ok()
@@ -552,5 +565,58 @@ impl Comparing<'_> {
             smape: symmetric / count,
             bias: signed / count,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gatefold_series::Baseline;
+
+    /// Thirty samples of a season with noise: fewer than a regression needs not to follow the noise.
+    fn short(series: usize) -> Vec<Vec<f64>> {
+        let mut state = 1u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
+        };
+        let value =
+            |t: usize, noise: f64| 20.0 + 5.0 * (t as f64 * std::f64::consts::TAU / 6.0).sin() + 3.0 * noise;
+        (0..series).map(|_| (0..40).map(|t| value(t, noise())).collect()).collect()
+    }
+
+    #[test]
+    fn intervals_of_many_short_series_hold_what_they_should() {
+        let series = short(60);
+        let series: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
+        let plan = Plan::new(&series, 9, Some(6), None).unwrap();
+        let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
+        let mut settings = Settings::new(9, Some(6), &lengths);
+        (settings.members, settings.updates, settings.hidden) = (1, 150, 8);
+        assert!(!settings.shared, "each series has its regression");
+        let device = Device::cpu().unwrap();
+        let all = [
+            Candidate::PerSeries(Box::new(Baseline::Mean), Beside::default()),
+            Candidate::Network("network".into(), settings),
+        ];
+        let comparison = compare(&device, &series, &plan, &all, &mut ()).unwrap();
+        let network = &comparison.models[1];
+        let factor = network.calibrations.of(0).unwrap().factor(0.95).unwrap();
+        let (mut inside, mut count) = (0, 0);
+        for (at, forecasts) in network.forecasts.iter().enumerate() {
+            for (row, origin) in forecasts.rows().into_iter().zip(plan.test_origins(series[at].len())) {
+                for (k, forecast) in row.iter().enumerate() {
+                    let given =
+                        network.bands.as_ref().map(|bands| [bands[at][[0, 0, k]], bands[at][[1, 0, k]]]);
+                    let [below, above] =
+                        network.calibrations.of(at).unwrap().band(k, comparison.units[at], given);
+                    let error = series[at][origin + k] - forecast;
+                    inside += usize::from((-factor * below..=factor * above).contains(&error));
+                    count += 1;
+                }
+            }
+        }
+        let coverage = inside as f64 / count as f64;
+        assert!(coverage >= 0.93, "{coverage}");
     }
 }

@@ -1,6 +1,6 @@
 use crate::encode::{Encoder, Window};
 use crate::network::{Training, TrainingSet, outputs_of};
-use crate::{Architecture, Beside, Cell, ForecastError, Settings};
+use crate::{Architecture, Beside, ForecastError, Ids, Settings};
 use gatefold::file::Checkpoint;
 use gatefold::{Device, Network, Parameters};
 use ndarray::{Array2, Array3, Axis, s};
@@ -315,14 +315,13 @@ impl Fitted {
     /// The networks and how long they were trained, in a few words.
     pub fn describe(&self) -> String {
         let Settings { architecture, cell, hidden, layers, updates, .. } = &self.settings;
-        let kind = match (architecture, cell) {
-            (Architecture::Dense, _) => "dense",
-            (Architecture::Convolution, _) => "channels",
-            (Architecture::Recurrent, Cell::Gru) => "gru",
-            (Architecture::Recurrent, Cell::Lstm) => "lstm",
-            (Architecture::Recurrent, Cell::Rnn) => "rnn",
+        let kind = match architecture {
+            Architecture::Dense => "dense",
+            Architecture::Convolution => "channels",
+            Architecture::Recurrent => cell.name(),
         };
         let times = if *layers > 1 { format!("{layers} x ") } else { String::new() };
+        let ids = if self.settings.ids == Ids::Always { ", reads ids" } else { "" };
         let networks = match self.members.len() {
             1 => String::new(),
             many => format!(", median of {many}"),
@@ -335,7 +334,7 @@ impl Fitted {
             () => "",
         };
         format!(
-            "{times}{kind} {hidden}, window {}{networks}, best after {best} of {updates} updates{end}",
+            "{times}{kind} {hidden}, window {}{ids}{networks}, best after {best} of {updates} updates{end}",
             self.encoder.whole()
         )
     }

@@ -237,13 +237,14 @@ impl<'a> Training<'a> {
         let raw = set.bands(&network, settings)?;
         set_bands(&mut parameters, &config, &raw);
         network.set_parameters(&parameters)?;
-        Ok(Training { set, settings, seed, trainer: Trainer::new(network, train_config(settings))? })
+        Ok(Training { set, settings, seed, trainer: Trainer::new(network, train_config(settings, seed))? })
     }
 
     /// One update; the mean loss of its batch, before it.
     pub(crate) fn update(&mut self) -> Result<f32, ForecastError> {
         let batch = self.set.batch(self.settings, self.seed, self.trainer.steps());
-        let tape = self.trainer.network().forward_training(&batch.input, None, None)?;
+        let tape =
+            self.trainer.network().forward_training(&batch.input, None, Some(self.trainer.dropout()))?;
         let (loss, d_output) = loss(tape.output(), &batch, self.settings.loss);
         let gradients = self.trainer.network().backward(tape, d_output.view(), None)?;
         self.trainer.apply(&gradients)?;
@@ -252,7 +253,7 @@ impl<'a> Training<'a> {
 
     /// Continues from a checkpoint instead.
     pub(crate) fn resume(&mut self, device: &Device, checkpoint: &Checkpoint) -> Result<(), ForecastError> {
-        self.trainer = Trainer::resume(device, checkpoint, train_config(self.settings))?;
+        self.trainer = Trainer::resume(device, checkpoint, train_config(self.settings, self.seed))?;
         Ok(())
     }
 
@@ -276,7 +277,7 @@ impl<'a> Training<'a> {
     }
 }
 
-fn train_config(settings: &Settings) -> TrainConfig {
+fn train_config(settings: &Settings, seed: u64) -> TrainConfig {
     let linear = if settings.shared { 1.0 } else { LINEAR_RATE };
     TrainConfig::new()
         .group(ParameterGroup::new(LINEAR).learning_rate_factor(linear))
@@ -286,6 +287,7 @@ fn train_config(settings: &Settings) -> TrainConfig {
         .clip_norm(Some(settings.clip))
         .clip_value(settings.clip_value)
         .average(Some(settings.average))
+        .dropout_seed(seed)
 }
 
 #[cfg(test)]

@@ -1,23 +1,10 @@
-use crate::{Beside, ForecastError, Loss};
+use crate::plan::MANY;
+use crate::{Beside, ForecastError, Ids, Loss};
 use gatefold::layers::{
-    Activation, Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LstmConfig, Merge, ParallelConfig,
-    RnnConfig,
+    Activation, Biases, CellKind, Conv1dConfig, DenseConfig, Direction, LayerConfig, Merge, ParallelConfig,
 };
 use gatefold::{NetworkConfig, Optimizer};
 use serde::{Deserialize, Serialize};
-
-/// The recurrent cell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cell {
-    /// A gated recurrent unit.
-    #[default]
-    Gru,
-    /// Long short-term memory.
-    Lstm,
-    /// A plain recurrent network with tanh.
-    Rnn,
-}
 
 /// The layers of a network's branch beside the linear one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +71,7 @@ pub struct Settings {
     /// The layers of the branch beside the linear one.
     pub architecture: Architecture,
     /// The recurrent cell.
-    pub cell: Cell,
+    pub cell: CellKind,
     /// Units or channels in each layer.
     pub hidden: usize,
     /// Recurrent layers, unless `dilations` says how many.
@@ -120,6 +107,9 @@ pub struct Settings {
     pub members: usize,
     /// The first network's seed.
     pub seed: u64,
+    /// Whether a network that the series share reads which series a window is of.
+    #[serde(default)]
+    pub ids: Ids,
     /// Covariates and constant values of the series; not kept in files.
     #[serde(skip)]
     pub beside: Beside,
@@ -147,7 +137,7 @@ impl Settings {
             shared,
             window: window.filter(|_| shared),
             architecture: Architecture::Recurrent,
-            cell: Cell::Gru,
+            cell: CellKind::Gru,
             hidden: if shared && total >= 50_000 { 128 } else { size },
             layers: 1,
             dilations: Vec::new(),
@@ -164,6 +154,7 @@ impl Settings {
             optimizer: OptimizerKind::default(),
             members: if shared { SHARED_MEMBERS } else { MEMBERS },
             seed: 1,
+            ids: Ids::default(),
             beside: Beside::default(),
         }
     }
@@ -181,11 +172,6 @@ impl Settings {
     /// Multiplications and additions in training one network, about: three times those forward, mostly of the recurrent
     /// layers.
     fn operations(&self) -> f64 {
-        let gates = match self.cell {
-            Cell::Gru => 3,
-            Cell::Lstm => 4,
-            Cell::Rnn => 1,
-        };
         let window = self.window.unwrap_or(MOST_CHOSEN);
         // A step of a shared network is a season.
         let (steps, width) = match self.season.filter(|_| self.shared) {
@@ -194,9 +180,17 @@ impl Settings {
         };
         let layers = if self.dilations.is_empty() { self.layers } else { self.dilations.len() };
         let inputs = width + (2 * layers - 1) * self.hidden;
-        let step = 2 * gates * self.hidden * inputs;
+        let step = 2 * self.cell.gates() * self.hidden * inputs;
         let head = 2 * (window + self.hidden) * self.loss.outputs() * self.horizon;
         3.0 * self.updates as f64 * self.batch as f64 * (steps as f64 * step as f64 + head as f64)
+    }
+
+    /// Whether the networks' own bands make the intervals of so many series. Beside ten regressions or more, one for each
+    /// series, they do not: a network learns its bands from what regressions leave of the samples that they were fitted to,
+    /// and how much less that is than on new samples changes with the length of the series. So bands that were calibrated
+    /// beside one fit would be too narrow beside the next.
+    pub(crate) fn gives_bands(&self, series: usize) -> bool {
+        self.shared || series < MANY
     }
 
     /// Checks that a series suits the loss and the logarithm.
@@ -240,11 +234,7 @@ impl Settings {
     }
 
     fn recurrent(&self, dilation: usize) -> LayerConfig {
-        match self.cell {
-            Cell::Gru => GruConfig::new(self.hidden).dilation(dilation).into(),
-            Cell::Lstm => LstmConfig::new(self.hidden).dilation(dilation).into(),
-            Cell::Rnn => RnnConfig::new(self.hidden).dilation(dilation).into(),
-        }
+        self.cell.layer(self.hidden, Direction::Forward, Biases::default(), dilation)
     }
 
     /// A recurrent layer for each dilation, with a residual connection around every one past the first, where the widths
@@ -288,7 +278,7 @@ mod tests {
         let plain = Settings { hidden: 8, layers: 2, ..Settings::new(3, None, &[200]) };
         let network = plain.network((10, 1)).unwrap().to_string();
         assert!(network.contains("gru 8 -> gru 8 -> last step"), "{network}");
-        let dilated = Settings { dilations: vec![1, 3, 6], cell: Cell::Lstm, ..plain };
+        let dilated = Settings { dilations: vec![1, 3, 6], cell: CellKind::Lstm, ..plain };
         let config = dilated.network((10, 1)).unwrap();
         let network = config.to_string();
         let layers = "lstm 8 -> lstm 8 dilation 3 -> residual from layer 3 -> lstm 8 dilation 6 -> residual from layer 5";
@@ -307,7 +297,7 @@ mod tests {
         assert_eq!(deep.affordable_members(), 1);
         // A plain network does a third of the arithmetic of a GRU.
         let of = |cell| Settings { cell, ..months.clone() }.operations();
-        assert!(of(Cell::Gru) < of(Cell::Lstm) && of(Cell::Rnn) < 0.5 * of(Cell::Gru));
+        assert!(of(CellKind::Gru) < of(CellKind::Lstm) && of(CellKind::Rnn) < 0.5 * of(CellKind::Gru));
         // M4's hourly series, also with the updates that docs/forecasting.md recommends.
         let hourly = Settings::new(48, Some(24), &[700; 414]);
         assert_eq!((hourly.shared, hourly.affordable_members()), (true, 4));

@@ -3,7 +3,7 @@
 use crate::columns::Columns;
 use crate::encode::{Window, WindowUnit};
 use crate::linear_branch::LinearStart;
-use crate::{ForecastError, Settings};
+use crate::{ForecastError, Ids, Settings};
 use gatefold_series::{Ridge, Sums};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,7 @@ impl Shared {
         let weights = error_weights(series, season);
         let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
         let columns = Columns::fit(&settings.beside, &lengths)?;
+        let columns = if settings.ids == Ids::Always { columns.with_ids() } else { columns };
         let logarithms: Vec<Vec<f64>> = match settings.logarithm {
             true => series.iter().map(|values| values.iter().map(|value| value.ln()).collect()).collect(),
             false => Vec::new(),

@@ -24,6 +24,7 @@
 
 mod activation;
 mod builder;
+mod cell_kind;
 mod config;
 mod convolution;
 mod error;
@@ -45,6 +46,7 @@ mod training;
 
 pub use activation::Activation;
 pub use builder::{BranchBuilder, NetworkBuilder, branch};
+pub use cell_kind::CellKind;
 pub use config::{
     Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, LayerConfig, NetworkConfig,
 };

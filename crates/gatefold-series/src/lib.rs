@@ -7,7 +7,7 @@
 //! how far off a forecast is, and [`plot`] draws it.
 //!
 //! A [`Model`] is fitted to one series and forecasts from it, or from a longer past with the same parameters: [`Ar`],
-//! [`Ets`], [`Theta`], [`Mstl`], [`Kalman`], [`Hmm`]. A [`Panel`] compares forecasts of many series by the measures of the
+//! [`Arima`], [`Ets`], [`Theta`], [`Mstl`], [`Kalman`], [`Hmm`]. A [`Panel`] compares forecasts of many series by the measures of the
 //! M4 competition.
 //!
 //! Classifiers are measured by [`accuracy`], [`balanced_accuracy`], a [`ConfusionMatrix`] and [`perplexity`].
@@ -35,6 +35,7 @@
 
 mod baseline;
 mod calendar;
+mod choice;
 mod covariates;
 mod dataset;
 mod date;
@@ -51,6 +52,7 @@ mod window;
 
 pub use baseline::Baseline;
 pub use calendar::{Calendar, CalendarFeature, Frequency, Unit};
+pub use choice::{ErrorOrder, choose, clearly_better};
 pub use covariates::Covariates;
 pub use dataset::{Aggregate, Dataset, Layout, ReadOptions, Series, StaticValue, TableReport};
 pub use date::labels_after;
@@ -62,9 +64,9 @@ pub use metrics::{
     perplexity, quantile_loss,
 };
 pub use models::{
-    Ar, CovariateUnit, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts, FittedHmm,
-    FittedKalman, FittedLinear, FittedModel, Hmm, Kalman, KalmanForm, Linear, Model, Mstl, Naive2, Ridge,
-    SmoothedSeries, Sums, Theta, ValueUnit, fourier,
+    Ar, Arima, ArimaOrder, CovariateUnit, Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend,
+    FittedArima, FittedEts, FittedHmm, FittedKalman, FittedLinear, FittedModel, Hmm, Kalman, KalmanForm,
+    Linear, Model, Mstl, Naive2, Ridge, SmoothedSeries, Sums, Theta, ValueUnit, fourier,
 };
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;

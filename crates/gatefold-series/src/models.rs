@@ -1,6 +1,7 @@
 //! Models of one series: what each is fitted on, and the forecasts that a fitted one makes.
 
 mod ar;
+mod arima;
 mod decompose;
 mod ets;
 mod hmm;
@@ -15,6 +16,7 @@ mod ridge;
 mod theta;
 
 pub use ar::Ar;
+pub use arima::{Arima, ArimaOrder, FittedArima};
 pub use ets::{Ets, EtsError, EtsForm, EtsParameters, EtsSeason, EtsTrend, FittedEts};
 pub use hmm::{FittedHmm, Hmm};
 pub use kalman::{FittedKalman, Kalman, KalmanForm, SmoothedSeries};

@@ -1,6 +1,8 @@
 //! Rules that every model keeps, whatever the series.
 
-use gatefold_series::{Ar, Baseline, Ets, FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl, Naive2, Theta};
+use gatefold_series::{
+    Ar, Arima, Baseline, Ets, FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl, Naive2, Theta,
+};
 
 const SEASON: usize = 12;
 
@@ -9,6 +11,7 @@ fn models() -> Vec<Box<dyn Model>> {
         Box::new(Naive2::new(SEASON)),
         Box::new(Ar::automatic()),
         Box::new(Ar::of_order(1)),
+        Box::new(Arima::automatic(SEASON)),
         Box::new(Ets::automatic(SEASON)),
         Box::new(Ets::of_form("AAdN".parse().unwrap(), SEASON)),
         Box::new(Theta::new(SEASON)),

@@ -1,7 +1,8 @@
 //! Models against other implementations, whose numbers `tests/fixtures/series/make.py` froze.
 
 use gatefold_series::{
-    Ar, Ets, EtsParameters, FittedEts, FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl, Naive2, Theta,
+    Ar, Arima, ArimaOrder, Ets, EtsParameters, FittedEts, FittedModel, Hmm, Kalman, KalmanForm, Model, Mstl,
+    Naive2, Theta,
 };
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -207,6 +208,35 @@ fn structural_models_are_those_of_statsmodels() {
                 case.series
             );
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct Integrated {
+    series: String,
+    order: [usize; 3],
+    seasonal: [usize; 3],
+    season: usize,
+    log_likelihood: f64,
+    forecast: Vec<f64>,
+}
+
+/// `tests/fixtures/series/arima.py` froze these. Both maximise the same exact likelihood; ours may end a little higher.
+#[test]
+fn integrated_models_are_those_of_statsmodels() {
+    let fixture = fixture();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/series/arima.json");
+    let cases: Vec<Integrated> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert!(cases.len() >= 9);
+    for case in cases {
+        let series = &fixture.series[&case.series];
+        let ([p, d, q], [sp, sd, sq]) = (case.order, case.seasonal);
+        let order = ArimaOrder { p, d, q, seasonal: (sp, sd, sq) };
+        let fitted = Arima::of_order(order, case.season).fit_order(series).unwrap();
+        let what = format!("{} of {}", FittedModel::describe(&fitted).unwrap(), case.series);
+        let (found, expected) = (fitted.log_likelihood(), case.log_likelihood);
+        assert!((-1e-3..0.01).contains(&(found - expected)), "{what}: {found}; expected {expected}");
+        assert_forecasts(&what, &fitted.forecast(series, 18).unwrap(), &case.forecast, 2e-3);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Missing values of series, from both sides of each gap.
 
+mod combination;
 mod gaps;
 mod input;
 mod regression;
@@ -9,7 +10,7 @@ mod task;
 use crate::{Long, LongColumns, TaskError};
 use gaps::{draw_blocks, draw_points, interpolated, known, without};
 use gatefold::Network;
-use gatefold_series::find_season;
+use gatefold_series::{ErrorOrder, choose, find_season};
 use input::{Guesses, Surroundings, Unit};
 use ndarray::{Array2, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
@@ -41,10 +42,16 @@ pub enum Method {
     Regression,
     /// What networks add to one of the others.
     Network,
+    /// The mean of all these, with weights.
+    Combination,
 }
 
+/// Methods that a combination averages: all before it.
+const COMBINED: usize = METHODS.len() - 1;
+
 /// All methods, in the order of their numbers.
-pub const METHODS: [Method; 4] = [Method::Linear, Method::Kalman, Method::Regression, Method::Network];
+pub const METHODS: [Method; 5] =
+    [Method::Linear, Method::Kalman, Method::Regression, Method::Network, Method::Combination];
 /// A value for each of [`METHODS`].
 pub type ByMethod = [f64; METHODS.len()];
 
@@ -55,6 +62,7 @@ impl fmt::Display for Method {
             Method::Kalman => "kalman smoothing",
             Method::Regression => "regression on both sides",
             Method::Network => "network",
+            Method::Combination => "combination",
         })
     }
 }
@@ -257,11 +265,13 @@ pub struct ImputerData {
     pub rhythm: Rhythm,
     /// The regressions.
     pub regressions: Regressions,
-    /// The method that did best on the values hidden for validation.
+    /// The method that the values hidden for validation chose.
     pub method: Method,
+    /// The weights of all methods before [`Method::Combination`] in it.
+    pub weights: [f64; COMBINED],
     /// The method that networks add to.
     pub start: Method,
-    /// The absolute errors of that best method on the values hidden for validation, in standard deviations of the
+    /// The absolute errors of the chosen method on the values hidden for validation, in standard deviations of the
     /// smoother, in rising order.
     pub errors: Vec<f64>,
     /// The mean absolute error of each method on the values hidden for validation, in mean changes of the series.
@@ -294,8 +304,20 @@ pub struct Filled {
     unit: f64,
 }
 
+impl ImputerData {
+    /// The methods that count in the combination, with their weights: the greatest first.
+    pub fn combination(&self) -> Vec<(Method, f64)> {
+        let all = METHODS.into_iter().zip(self.weights);
+        let mut weighted: Vec<(Method, f64)> = all.filter(|(_, weight)| *weight > 0.0).collect();
+        weighted.sort_by(|a, b| b.1.total_cmp(&a.1));
+        weighted
+    }
+}
+
 impl Imputer {
-    /// Chooses the best method on the values hidden for validation, for networks that were trained on the rest.
+    /// Weighs and chooses methods by the values hidden for validation, for networks that were trained on the rest. The
+    /// combination is chosen unless another method is better by more than one standard error. Each of its errors there is
+    /// that of weights from other values.
     ///
     /// # Errors
     /// [`TaskError::Series`] where a series cannot be smoothed; those of the device.
@@ -309,31 +331,36 @@ impl Imputer {
             targets: data.targets.clone(),
             rhythm: data.rhythm,
             regressions: task.regressions().clone(),
-            method: Method::Network,
+            method: Method::Combination,
+            weights: [1.0 / COMBINED as f64; COMBINED],
             start: task.start(),
             errors: Vec::new(),
             validation: [f64::NAN; METHODS.len()],
         };
         let mut imputer = Imputer { data: facts, networks };
         let found = imputer.hidden(data, Hidden::Validation)?;
-        let truth = |filled: &Filled| data.series[filled.sequence][filled.channel][filled.step];
-        let error = |method: usize| {
-            let errors =
-                found.iter().map(|filled| (filled.values[method] - truth(filled)).abs() / filled.unit);
-            errors.sum::<f64>() / found.len().max(1) as f64
+        let signed = |filled: &Filled| -> [f64; COMBINED] {
+            let truth = data.series[filled.sequence][filled.channel][filled.step];
+            std::array::from_fn(|method| (filled.values[method] - truth) / filled.unit)
         };
-        let errors = std::array::from_fn(error);
-        // Without a value to judge by, the smoother.
-        let best = (0..METHODS.len())
-            .min_by(|a, b| errors[*a].total_cmp(&errors[*b]))
+        let rows: Vec<[f64; COMBINED]> = found.iter().map(signed).collect();
+        let mut errors: Vec<Vec<f64>> =
+            (0..COMBINED).map(|method| rows.iter().map(|row| row[method].abs()).collect()).collect();
+        errors.push(combination::out_of_fold(&rows).iter().map(|error| error.abs()).collect());
+        // Values of a block lie side by side.
+        let overlap = data.missing().div_ceil(data.gaps.len().max(1)).max(1);
+        let order = ErrorOrder { origins: found.len().max(1), overlap };
+        let errors_by_method: Vec<&[f64]> = errors.iter().map(Vec::as_slice).collect();
+        let best = choose(&errors_by_method, Some(COMBINED), order)
+            // Without a value to judge by, the smoother.
             .filter(|_| !found.is_empty())
             .unwrap_or(1);
         imputer.data.method = METHODS[best];
-        imputer.data.validation = errors;
-        let mut scaled: Vec<f64> = found
-            .iter()
-            .map(|filled| (filled.values[best] - truth(filled)).abs() / filled.deviation)
-            .collect();
+        imputer.data.weights = combination::weights(&rows);
+        let mean = |errors: &Vec<f64>| errors.iter().sum::<f64>() / errors.len().max(1) as f64;
+        imputer.data.validation = std::array::from_fn(|method| mean(&errors[method]));
+        let in_deviations = |(error, filled): (&f64, &Filled)| error * filled.unit / filled.deviation;
+        let mut scaled: Vec<f64> = errors[best].iter().zip(&found).map(in_deviations).collect();
         scaled.sort_by(f64::total_cmp);
         imputer.data.errors = scaled;
         Ok(imputer)
@@ -397,7 +424,9 @@ impl Imputer {
             let change = around.change();
             let value = |step: usize| {
                 let network = start[step] + change * added[step];
-                [guesses.linear[step], guesses.kalman[step], guesses.regression[step], network]
+                let all = [guesses.linear[step], guesses.kalman[step], guesses.regression[step], network];
+                let mean = combination::combined(&all, &self.data.weights);
+                std::array::from_fn(|method| all.get(method).copied().unwrap_or(mean))
             };
             found.extend(places.iter().map(|&step| Filled {
                 sequence,
@@ -422,7 +451,7 @@ impl Imputer {
         Ok(sum)
     }
 
-    /// The value of the best method and the ends of its interval of probability `level`, between 0 and 1.
+    /// The value of the chosen method and the ends of its interval of probability `level`, between 0 and 1.
     ///
     /// The interval holds as many standard deviations of the smoother as that share of the errors on the values hidden for
     /// validation (conformal prediction: Vovk, Gammerman and Shafer 2005); NaN where there is no such value.
@@ -439,7 +468,7 @@ fn start_of(start: Method, guesses: &Guesses) -> &[f64] {
     match start {
         Method::Linear => &guesses.linear,
         Method::Kalman => &guesses.kalman,
-        Method::Regression | Method::Network => &guesses.regression,
+        Method::Regression | Method::Network | Method::Combination => &guesses.regression,
     }
 }
 

@@ -30,6 +30,7 @@ pub use agreement::Agreement;
 pub use classify::{Classifier, ClassifierData, ClassifyData, ClassifySettings, ClassifyTask, largest};
 pub use error::TaskError;
 pub use fit::{FitSettings, Fitted, Look, Task, Watch, fit};
+pub use gatefold::layers::CellKind;
 pub use generate::{GenerateScores, GenerateSettings, Generator, TextParts, suited_unit};
 pub use impute::{
     ByMethod, Filled, Hidden, ImputeData, ImputeErrors, ImputeSettings, ImputeTask, Imputer, ImputerData,
@@ -43,7 +44,7 @@ pub use n_gram::NGrams;
 pub use pairs::{Pair, PairColumns, PairParts, PairTable};
 pub use parts::{fold, stratified};
 pub use rated::{Rated, RatedColumns, RatedParts, RatedTable};
-pub use recurrent::{Cell, Recurrent};
+pub use recurrent::Recurrent;
 pub use saved::{load, save};
 pub use scale::Scale;
 pub use score::{BagOfUnits, ScoreSettings, Scorer, fit_scorer, score_vocabulary};

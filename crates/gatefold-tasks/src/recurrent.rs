@@ -1,35 +1,12 @@
-use gatefold::layers::{Direction, GruConfig, LayerConfig, LstmConfig, RnnConfig};
+use gatefold::layers::{Biases, CellKind, Direction, LayerConfig};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// The cell of recurrent layers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cell {
-    /// Gated recurrent units.
-    #[default]
-    Gru,
-    /// Long short-term memory.
-    Lstm,
-    /// Plain recurrence with tanh.
-    Rnn,
-}
-
-impl fmt::Display for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Cell::Gru => "gru",
-            Cell::Lstm => "lstm",
-            Cell::Rnn => "rnn",
-        })
-    }
-}
 
 /// Equal recurrent layers on top of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recurrent {
     /// Their cell.
-    pub cell: Cell,
+    pub cell: CellKind,
     /// Units of each layer, and of each direction if there are two.
     pub hidden: usize,
     /// Layers; at least one.
@@ -46,11 +23,7 @@ impl fmt::Display for Recurrent {
 impl Recurrent {
     /// One such layer.
     pub fn layer(&self, direction: Direction) -> LayerConfig {
-        match self.cell {
-            Cell::Gru => GruConfig::new(self.hidden).direction(direction).into(),
-            Cell::Lstm => LstmConfig::new(self.hidden).direction(direction).into(),
-            Cell::Rnn => RnnConfig::new(self.hidden).direction(direction).into(),
-        }
+        self.cell.layer(self.hidden, direction, Biases::default(), 1)
     }
 
     /// All layers, with dropout between them if `dropout` is above 0.

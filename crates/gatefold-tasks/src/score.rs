@@ -209,7 +209,7 @@ fn counts<'a>(vocabulary: &UnitVocabulary, texts: impl ExactSizeIterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Agreement, Cell};
+    use crate::{Agreement, CellKind};
     use rand_chacha::rand_core::SeedableRng;
 
     const GOOD: [&str; 4] = ["good", "lovely", "bright", "fresh"];
@@ -239,7 +239,11 @@ mod tests {
 
     fn settings(updates: u64) -> ScoreSettings {
         let fit = FitSettings { learning_rate: 0.01, looks: 4, ..FitSettings::new(updates) };
-        ScoreSettings { recurrent: Recurrent { cell: Cell::Gru, hidden: 16, layers: 1 }, fit, dropout: 0.1 }
+        ScoreSettings {
+            recurrent: Recurrent { cell: CellKind::Gru, hidden: 16, layers: 1 },
+            fit,
+            dropout: 0.1,
+        }
     }
 
     fn trained(parts: &RatedParts, updates: u64) -> Scorer {

@@ -200,10 +200,10 @@ pub use gatefold_model::file;
 pub mod layers {
     #[doc(inline)]
     pub use gatefold_model::{
-        Activation, Biases, BranchBuilder, Bridge, Cell, Conv1d, Conv1dConfig, Coupling, DecoderConfig,
-        DenseConfig, Direction, EmbeddingConfig, Expansion, Feedback, GruActivations, GruCell, GruConfig,
-        GruGate, Init, InitialState, Layer, LayerConfig, LayerKind, LayerNorm, LstmActivations, LstmCell,
-        LstmConfig, LstmGate, Merge, NetworkBuilder, Noise, Padding, ParallelConfig, ParameterSpec,
+        Activation, Biases, BranchBuilder, Bridge, Cell, CellKind, Conv1d, Conv1dConfig, Coupling,
+        DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, Feedback, GruActivations, GruCell,
+        GruConfig, GruGate, Init, InitialState, Layer, LayerConfig, LayerKind, LayerNorm, LstmActivations,
+        LstmCell, LstmConfig, LstmGate, Merge, NetworkBuilder, Noise, Padding, ParallelConfig, ParameterSpec,
         Recurrent, Reset, RnnConfig, Role, StateKind, Timeline, Timing, branch,
     };
 }

@@ -1,22 +1,11 @@
 use super::{Data, NetworkOptions, Options};
+use crate::cell::CellChoice;
 use crate::failure::Failure;
 use gatefold_forecast::{
-    Beside, Candidate, Cell, Intervals, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings, candidates,
-    typical,
+    Beside, Candidate, CellKind, Ids, Intervals, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings,
+    candidates, typical,
 };
 use serde::{Deserialize, Serialize};
-
-/// The cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum CellChoice {
-    /// gated recurrent units
-    Gru,
-    /// long short-term memory
-    Lstm,
-    /// a plain recurrent network
-    Rnn,
-}
 
 /// The ends of intervals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -43,6 +32,18 @@ impl From<IntervalChoice> for Intervals {
             IntervalChoice::Sampled => Intervals::Sampled,
         }
     }
+}
+
+/// Whether the network that many series share reads which series it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum IdsChoice {
+    /// if the validation part says that it pays, of 200 series or fewer
+    Auto,
+    /// yes
+    Yes,
+    /// no
+    No,
 }
 
 /// The loss.
@@ -182,11 +183,7 @@ impl Basis {
         settings.clip = network.clip.unwrap_or(settings.clip);
         settings.clip_value = network.clip_value;
         settings.seed = network.seed.unwrap_or(settings.seed);
-        settings.cell = match network.cell {
-            None | Some(CellChoice::Gru) => Cell::Gru,
-            Some(CellChoice::Lstm) => Cell::Lstm,
-            Some(CellChoice::Rnn) => Cell::Rnn,
-        };
+        settings.cell = network.cell.map_or(CellKind::Gru, CellKind::from);
         settings.loss = match network.loss {
             None | Some(LossChoice::Absolute) => Loss::Absolute,
             Some(LossChoice::Squared) => Loss::Squared,
@@ -196,6 +193,14 @@ impl Basis {
             Some(LossChoice::Poisson) => Loss::Poisson,
             Some(LossChoice::NegativeBinomial) => Loss::NegativeBinomial,
         };
+        settings.ids = match network.ids {
+            None | Some(IdsChoice::Auto) => Ids::Validated,
+            Some(IdsChoice::Yes) => Ids::Always,
+            Some(IdsChoice::No) => Ids::Never,
+        };
+        if settings.ids == Ids::Always && !settings.shared {
+            return Err(Failure::Usage("--ids yes is for the network that many long series share".into()));
+        }
         settings.logarithm = network.log;
         // A blend of counts is no count.
         let mixing = if settings.loss.counts() { 0.0 } else { settings.mixing };
@@ -301,6 +306,7 @@ impl Options {
             clip_value: settings.clip_value,
             clip: Some(settings.clip),
             mixing: Some(settings.mixing),
+            ids: self.network.ids,
             seed: Some(settings.seed),
             log: settings.logarithm,
         };

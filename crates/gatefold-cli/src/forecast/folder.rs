@@ -1,7 +1,7 @@
 //! The folder of a run: its options, its checkpoints, and the model for `gatefold predict`.
 
 use super::choices::Chosen;
-use super::{Arguments, CONFIG, Data, Options, Resolved};
+use super::{Arguments, Data, Options};
 use crate::failure::Failure;
 use crate::table::TableArguments;
 use gatefold_forecast::{Calibrations, Comparison, Fitted};
@@ -14,10 +14,23 @@ const MODEL: &str = "model.json";
 const CHECKPOINTS: &str = "checkpoints";
 const TABLE: &str = "table";
 
-/// A folder that `gatefold forecast` writes to.
+/// A folder that a run writes to.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+}
+
+/// A run that begins, or goes on.
+pub(crate) struct Beginning<'a> {
+    pub(crate) table: &'a Path,
+    /// That of the series.
+    pub(crate) fingerprint: String,
+    /// Every option, as TOML.
+    pub(crate) options: &'a str,
+    /// The name of the file for them.
+    pub(crate) file: &'a str,
+    /// Whether to go on.
+    pub(crate) resume: bool,
 }
 
 /// Everything that `gatefold predict` needs besides networks.
@@ -52,16 +65,10 @@ impl Folder {
     }
 
     /// Writes the options. Checkpoints of an earlier run are removed, unless it is the one to resume.
-    pub(super) fn begin(
-        &self,
-        resolved: &Resolved,
-        data: &Data,
-        arguments: &Arguments,
-    ) -> Result<(), Failure> {
+    pub(crate) fn begin(&self, run: &Beginning) -> Result<(), Failure> {
         let checkpoints = self.path.join(CHECKPOINTS);
-        let options = toml::to_string(resolved).expect("numbers and names are TOML");
-        let kept = format!("{}\n{options}", data.fingerprint());
-        if arguments.resume {
+        let Beginning { options, fingerprint, .. } = run;
+        if run.resume {
             let found = fs::read_to_string(checkpoints.join(TABLE)).unwrap_or_default();
             let (table, found_options) = found.split_once('\n').unwrap_or((&found, ""));
             if found.is_empty() {
@@ -70,15 +77,14 @@ impl Folder {
                     self.path.display()
                 )));
             }
-            if table != data.fingerprint() {
+            if table != fingerprint {
                 return Err(Failure::failed(format!(
-                    "{}: the series are not those that the run was begun with ({}; expected {table}); resume with that \
-                     table, or train again without --resume",
-                    arguments.table.display(),
-                    data.fingerprint()
+                    "{}: the series are not those that the run was begun with ({fingerprint}; expected {table}); resume \
+                     with that table, or train again without --resume",
+                    run.table.display()
                 )));
             }
-            if found_options != options {
+            if found_options != *options {
                 let differs = |line: &&str| !found_options.lines().any(|found| found == *line);
                 let other = options.lines().find(differs).unwrap_or("an option is missing");
                 return Err(Failure::Usage(format!(
@@ -91,8 +97,9 @@ impl Folder {
         fs::create_dir_all(&checkpoints).map_err(|error| {
             Failure::failed(format!("{}: cannot create this directory: {error}", checkpoints.display()))
         })?;
+        let kept = format!("{fingerprint}\n{options}");
         write_atomically(checkpoints.join(TABLE), kept.as_bytes())?;
-        Ok(write_atomically(self.path.join(CONFIG), options.as_bytes())?)
+        Ok(write_atomically(self.path.join(run.file), options.as_bytes())?)
     }
 
     /// The file for the state of one network in training.
@@ -100,7 +107,8 @@ impl Folder {
         self.path.join(CHECKPOINTS).join(format!("{model}-{stage}-{}.safetensors", member + 1))
     }
 
-    fn remove_checkpoints(&self) -> Result<(), Failure> {
+    /// Removes the checkpoints of a run that is finished.
+    pub(crate) fn remove_checkpoints(&self) -> Result<(), Failure> {
         let checkpoints = self.path.join(CHECKPOINTS);
         fs::remove_dir_all(&checkpoints).map_err(|error| {
             Failure::failed(format!("{}: cannot remove the old checkpoints: {error}", checkpoints.display()))

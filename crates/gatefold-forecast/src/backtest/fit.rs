@@ -1,7 +1,8 @@
 //! Forecasts of one model: whatever it is given ends at the origin.
 
 use super::{Refit, Rolling};
-use crate::compare::Part;
+use crate::compare::{Part, naive_error};
+use crate::ids::{Trial, name_of};
 use crate::{Beside, Candidate, Fitted, ForecastError, Forecaster, Settings, Stage, Validation, Watcher};
 use gatefold::Device;
 use gatefold_series::{Covariates, FittedModel, Model};
@@ -88,18 +89,24 @@ impl<'a> Fits<'a> {
         watcher: &mut dyn Watcher,
     ) -> Result<Rolls, ForecastError> {
         let plan = self.plan;
-        watcher.begin(name, Stage::Validation);
         let to_choose = self.places(|len| plan.calibration_origins(len));
         let known = self.cut(|len| len - plan.evaluated());
         let validation = Validation { series: &known, origins: to_choose.clone() };
-        let fitted = Forecaster::new(settings.clone()).fit(
-            self.device,
-            &self.cut(|len| len - plan.evaluated() - plan.calibration),
-            Some(&validation),
-            watcher.watch(name, Stage::Validation),
-        )?;
+        let train = self.cut(|len| len - plan.evaluated() - plan.calibration);
+        let trial = Trial {
+            device: self.device,
+            train: &train,
+            validation: &validation,
+            units: &known.iter().map(|values| naive_error(values, plan.lag)).collect::<Vec<_>>(),
+            stride: plan.stride,
+        };
+        let settings = trial.chosen(name, settings, watcher)?;
+        let own = name_of(name, &settings);
+        watcher.begin(&own, Stage::Validation);
+        let watch = watcher.watch(&own, Stage::Validation);
+        let fitted = Forecaster::new(settings.clone()).fit(self.device, &train, Some(&validation), watch)?;
         let calibration = self.medians(&fitted, &to_choose)?;
-        let settings = Settings { stop_after: Some(fitted.best_updates()), ..settings.clone() };
+        let settings = Settings { stop_after: Some(fitted.best_updates()), ..settings };
         let fits = match plan.refit {
             Refit::Never => 1,
             Refit::Always => plan.windows,
@@ -126,7 +133,8 @@ impl<'a> Fits<'a> {
                 bands.slice_mut(s![.., served.clone(), ..]).assign(&own);
             }
         }
-        Ok(Rolls { calibration, windows: Part { forecasts: windows, bands: Some(bands) } })
+        let bands = calibration.bands.is_some().then_some(bands);
+        Ok(Rolls { calibration, windows: Part { forecasts: windows, bands } })
     }
 
     /// The start of each series, up to a number of samples that follows from its length.
@@ -154,6 +162,7 @@ impl<'a> Fits<'a> {
             (medians.slice(s![rows.clone(), ..]).to_owned(), bands.slice(s![.., rows, ..]).to_owned())
         });
         let (forecasts, bands) = of_series.unzip();
-        Ok(Part { forecasts, bands: Some(bands) })
+        let given = fitted.settings().gives_bands(self.series.len());
+        Ok(Part { forecasts, bands: given.then_some(bands) })
     }
 }

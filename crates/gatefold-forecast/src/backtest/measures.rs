@@ -3,8 +3,8 @@
 use super::{Backtest, Rolling, band_at};
 use crate::compare::Part;
 use crate::{Calibration, ForecastError};
-use gatefold_series::{crps_of_quantiles, interval_score, quantile_loss};
-use ndarray::Array2;
+use gatefold_series::{ErrorOrder, crps_of_quantiles, interval_score, quantile_loss};
+use ndarray::{Array2, ArrayView1};
 use serde::Serialize;
 
 /// The levels of the quantiles that give the CRPS: the middles of twenty equal parts of 0 to 1.
@@ -190,6 +190,23 @@ impl Backtest {
     /// same.
     pub fn measures(&self, model: usize) -> Measures {
         Measures::of(self.models[model].terms.iter().flatten())
+    }
+
+    /// The mean scaled error of a model at each window, one series after another: what [`gatefold_series::clearly_better`]
+    /// compares, in the order of [`Backtest::order`].
+    pub fn errors(&self, model: usize) -> Vec<f64> {
+        let of_series = |terms: &Array2<Term>| -> Vec<f64> {
+            let mean =
+                |row: ArrayView1<Term>| row.iter().map(|term| term.scaled).sum::<f64>() / row.len() as f64;
+            terms.rows().into_iter().map(mean).collect()
+        };
+        self.models[model].terms.iter().flat_map(of_series).collect()
+    }
+
+    /// How the errors of [`Backtest::errors`] follow each other.
+    pub fn order(&self) -> ErrorOrder {
+        let Rolling { horizon, windows, step, .. } = self.plan;
+        ErrorOrder::new(windows * self.truth.len(), self.truth.len(), horizon, step)
     }
 
     /// The measures at each step ahead, one step first.

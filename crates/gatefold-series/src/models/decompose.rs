@@ -101,6 +101,21 @@ fn moving_average(series: &[f64], season: usize) -> impl Iterator<Item = (usize,
     })
 }
 
+/// The strength of a season, from 0 to 1: the share of the variance about the trend that the season takes away (Wang, Smith
+/// and Hyndman 2006, "Characteristic-based clustering for time series data"). Needs two seasons.
+pub(crate) fn seasonal_strength(series: &[f64], season: usize) -> f64 {
+    let seasonal = Seasonal::classical(series, season, Join::Sum);
+    let rest: Vec<(f64, f64)> = moving_average(series, season)
+        .map(|(t, trend)| (series[t] - trend, series[t] - trend - seasonal.at(t)))
+        .collect();
+    let variance = |of: fn(&(f64, f64)) -> f64| {
+        let mean = rest.iter().map(of).sum::<f64>() / rest.len() as f64;
+        rest.iter().map(|pair| (of(pair) - mean).powi(2)).sum::<f64>()
+    };
+    let (with, without) = (variance(|pair| pair.0), variance(|pair| pair.1));
+    if with > 0.0 { (1.0 - without / with).max(0.0) } else { 0.0 }
+}
+
 /// Tests for a season as the M4 competition did: the autocorrelation at the season's lag lies outside its 90 % limits
 /// under the hypothesis that no longer lag correlates, `1.645 sqrt((1 + 2 sum r(k)^2, k < m) / n)` (Bartlett 1946).
 /// A season of 1, a constant series and one of fewer than three seasons have none.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Cell, FitSettings, fit};
+use crate::{CellKind, FitSettings, fit};
 use gatefold::Device;
 
 /// Sequences of `lengths` steps whose class is the sign of their slope; `value` is added to those of the test.
@@ -23,7 +23,7 @@ fn long(lengths: impl Iterator<Item = usize>, value: f64, split: bool) -> Long {
 }
 
 fn settings() -> ClassifySettings {
-    let recurrent = Recurrent { cell: Cell::Gru, hidden: 8, layers: 1 };
+    let recurrent = Recurrent { cell: CellKind::Gru, hidden: 8, layers: 1 };
     ClassifySettings { recurrent, dropout: 0.2, noise: 0.05, batch: 8, seed: 1 }
 }
 

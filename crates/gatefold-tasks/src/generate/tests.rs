@@ -1,5 +1,5 @@
 use super::*;
-use crate::Cell;
+use crate::CellKind;
 use crate::fit::tests::StopAfter;
 use std::collections::BTreeSet;
 
@@ -19,7 +19,11 @@ fn text(sentences: usize, seed: u64) -> String {
 
 fn settings(updates: u64) -> GenerateSettings {
     let fit = FitSettings { learning_rate: 0.01, looks: 4, ..FitSettings::new(updates) };
-    GenerateSettings { recurrent: Recurrent { cell: Cell::Gru, hidden: 24, layers: 1 }, fit, dropout: 0.0 }
+    GenerateSettings {
+        recurrent: Recurrent { cell: CellKind::Gru, hidden: 24, layers: 1 },
+        fit,
+        dropout: 0.0,
+    }
 }
 
 fn trained(parts: &TextParts, updates: u64) -> Generator {

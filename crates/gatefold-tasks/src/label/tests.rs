@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Cell, FitSettings, LongSequence, fit};
+use crate::{CellKind, FitSettings, LongSequence, fit};
 use gatefold::Device;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -26,7 +26,7 @@ fn long(sequences: usize, steps: usize, test_value: f64) -> Long {
 }
 
 fn settings() -> LabelSettings {
-    let recurrent = Recurrent { cell: Cell::Gru, hidden: 8, layers: 1 };
+    let recurrent = Recurrent { cell: CellKind::Gru, hidden: 8, layers: 1 };
     LabelSettings { recurrent, embedding: 8, dropout: 0.1, noise: 0.05, window: 20, batch: 6, seed: 1 }
 }
 

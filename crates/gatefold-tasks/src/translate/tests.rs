@@ -1,5 +1,5 @@
 use super::*;
-use crate::Cell;
+use crate::CellKind;
 use rand_chacha::rand_core::SeedableRng;
 
 const DIGITS: [(&str, &str); 10] = [
@@ -31,7 +31,11 @@ fn pairs() -> Vec<Pair> {
 
 fn settings(updates: u64) -> TranslateSettings {
     let fit = FitSettings { learning_rate: 0.007, looks: 4, ..FitSettings::new(updates) };
-    TranslateSettings { recurrent: Recurrent { cell: Cell::Lstm, hidden: 48, layers: 1 }, fit, dropout: 0.0 }
+    TranslateSettings {
+        recurrent: Recurrent { cell: CellKind::Lstm, hidden: 48, layers: 1 },
+        fit,
+        dropout: 0.0,
+    }
 }
 
 fn trained(parts: &PairParts, unit: Unit, updates: u64) -> Translator {

@@ -2,17 +2,17 @@
 
 /// How the errors of that part follow each other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Order {
+pub struct ErrorOrder {
     /// Origins of each series, one series after another.
-    pub(crate) origins: usize,
+    pub origins: usize,
     /// Origins whose forecasts share samples.
-    pub(crate) overlap: usize,
+    pub overlap: usize,
 }
 
-impl Order {
+impl ErrorOrder {
     /// The order of `len` origins in all, of so many series, forecast `horizon` samples each from every `stride` samples.
-    pub(crate) fn new(len: usize, series: usize, horizon: usize, stride: usize) -> Order {
-        Order { origins: (len / series.max(1)).max(1), overlap: horizon.div_ceil(stride.max(1)).max(1) }
+    pub fn new(len: usize, series: usize, horizon: usize, stride: usize) -> ErrorOrder {
+        ErrorOrder { origins: (len / series.max(1)).max(1), overlap: horizon.div_ceil(stride.max(1)).max(1) }
     }
 }
 
@@ -21,19 +21,25 @@ impl Order {
 /// The mean of several models, where there is one, is kept unless another is better by more than one standard error of the
 /// difference: a short part cannot tell models apart, and the mean is rarely far from the best (Claeskens et al. 2016, "The
 /// forecast combination puzzle"). `None` without any model.
-pub(crate) fn choose(errors: &[&[f64]], combination: Option<usize>, order: Order) -> Option<usize> {
+pub fn choose(errors: &[&[f64]], combination: Option<usize>, order: ErrorOrder) -> Option<usize> {
     let mean = |place: usize| errors[place].iter().sum::<f64>() / errors[place].len().max(1) as f64;
     let best = (0..errors.len()).min_by(|a, b| mean(*a).total_cmp(&mean(*b)))?;
     let Some(combination) = combination else { return Some(best) };
-    let differences: Vec<f64> = errors[combination].iter().zip(errors[best]).map(|(a, b)| a - b).collect();
-    let gain = mean(combination) - mean(best);
-    Some(if gain > standard_error(&differences, order) { best } else { combination })
+    Some(if clearly_better(errors[best], errors[combination], order) { best } else { combination })
+}
+
+/// Whether the mean of some errors is below that of others at the same origins by more than one standard error of the
+/// difference.
+pub fn clearly_better(errors: &[f64], others: &[f64], order: ErrorOrder) -> bool {
+    let differences: Vec<f64> = others.iter().zip(errors).map(|(other, error)| other - error).collect();
+    let gain = differences.iter().sum::<f64>() / differences.len().max(1) as f64;
+    gain > standard_error(&differences, order)
 }
 
 /// The standard error of the mean of differences whose neighbours in a series share samples: that of Diebold and Mariano
 /// (1995), with the weights of Newey and West (1987), which keep the variance from being negative. Infinite for fewer than
 /// two differences, and never less than that of independent ones.
-fn standard_error(differences: &[f64], order: Order) -> f64 {
+fn standard_error(differences: &[f64], order: ErrorOrder) -> f64 {
     let n = differences.len() as f64;
     if n < 2.0 {
         return f64::INFINITY;
@@ -55,7 +61,7 @@ fn standard_error(differences: &[f64], order: Order) -> f64 {
 mod tests {
     use super::*;
 
-    const ALONE: Order = Order { origins: 1000, overlap: 1 };
+    const ALONE: ErrorOrder = ErrorOrder { origins: 1000, overlap: 1 };
 
     /// Noise of mean 0 and variance 1/12, by the fractional parts of multiples of the golden ratio.
     fn noise(n: usize) -> Vec<f64> {
@@ -66,7 +72,7 @@ mod tests {
     fn the_mean_of_models_is_kept_unless_another_is_clearly_better() {
         let combination = vec![1.0; 100];
         let alone = |gain: f64| -> Vec<f64> { noise(100).iter().map(|e| 1.0 - gain + e).collect() };
-        let chosen = |gain: f64, order: Order| choose(&[&alone(gain), &combination], Some(1), order);
+        let chosen = |gain: f64, order: ErrorOrder| choose(&[&alone(gain), &combination], Some(1), order);
         // The standard error of 100 is 0.029, and with 10 that overlap no less.
         assert_eq!([0.02, 0.04].map(|gain| chosen(gain, ALONE)), [Some(1), Some(0)]);
         assert_eq!(chosen(-0.5, ALONE), Some(1), "the combination is the best");
@@ -81,7 +87,7 @@ mod tests {
         let independent = noise(50);
         let repeated: Vec<f64> = independent.iter().flat_map(|e| [*e; 8]).collect();
         let of = |errors: &[f64], origins: usize, overlap: usize| {
-            standard_error(errors, Order { origins, overlap })
+            standard_error(errors, ErrorOrder { origins, overlap })
         };
         // Eight copies of each say no more than one; the weights of Newey and West find three quarters of that.
         let ratio = of(&repeated, 400, 8) / of(&independent, 50, 1);
