@@ -36,6 +36,14 @@ pub(crate) struct Arguments {
     outputs: PathBuf,
     #[command(flatten)]
     modules: ModulesArgument,
+    /// Feed the inputs in chunks of N steps, with states that go on from chunk to chunk: long inputs take the memory of a
+    /// chunk, and the outputs are those of the whole
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    stream: Option<u32>,
+    /// With --stream: an input of an ONNX model that is a state, and the output with its next value, where neither its
+    /// graph nor their names tell. May be given several times
+    #[arg(long, value_name = "INPUT=OUTPUT", requires = "stream", value_parser = pair)]
+    state: Vec<(String, String)>,
     #[command(flatten)]
     compute: ComputeArguments,
     /// Print nothing but errors
@@ -61,11 +69,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let model = ModelFile::read(&arguments.model, &arguments.modules)?;
     let mut given = Npz::open(&arguments.inputs)?;
     let device = arguments.compute.open(arguments.quiet)?;
-    let (name, outputs) = match model {
-        ModelFile::Network(model, _) => {
-            (model.config.to_string(), network::run(&device, &model, &mut given)?)
+    let steps = arguments.stream.map(|steps| steps as usize);
+    let (name, outputs) = match (model, steps) {
+        (ModelFile::Network(..), _) if !arguments.state.is_empty() => {
+            return Err(Failure::Usage("--state: it names inputs of ONNX models; leave it out".into()));
         }
-        ModelFile::Onnx(model) => (about(&model), onnx::run(&device, &model, &mut given)?),
+        (ModelFile::Network(model, _), _) => {
+            (model.config.to_string(), network::run(&device, &model, &mut given, steps)?)
+        }
+        (ModelFile::Onnx(model), None) => (about(&model), onnx::run(&device, &model, &mut given)?),
+        (ModelFile::Onnx(model), Some(steps)) => {
+            (about(&model), onnx::stream(&device, &model, &mut given, steps, &arguments.state)?)
+        }
     };
     npz::write(&arguments.outputs, &outputs)?;
     if !arguments.quiet {
@@ -77,6 +92,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         line(entry("written", NAMES, &arguments.outputs.display().to_string()));
     }
     Ok(())
+}
+
+/// `INPUT=OUTPUT`
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=').filter(|(input, output)| !input.is_empty() && !output.is_empty()) {
+        Some((input, output)) => Ok((input.into(), output.into())),
+        None => Err("expected the name of an input, =, and that of an output".into()),
+    }
 }
 
 /// Checks that the model knows the name of every array.

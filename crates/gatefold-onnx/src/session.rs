@@ -1,7 +1,7 @@
 use crate::graph::{Axis, Port};
 use crate::operators::Budget;
-use crate::tensor::Tensor;
 use crate::stream::{Stream, StreamOptions};
+use crate::tensor::Tensor;
 use crate::walk::{Host, Program, Scope, Value};
 use crate::{ElementType, OnnxError, OnnxModel};
 use gatefold::Device;

@@ -7,8 +7,8 @@ use crate::walk::Program;
 use crate::{ElementType, OnnxError, Session, Tensor};
 use ndarray::{ArrayD, Axis as AxisOf, IxDyn};
 use states::States;
-pub use whole::StepAxes;
 use std::collections::BTreeMap;
+pub use whole::StepAxes;
 
 mod names;
 mod states;
@@ -96,7 +96,12 @@ impl<'a> Stream<'a> {
     /// The inputs that begin with zeros.
     fn begun(&self) -> impl Iterator<Item = &'a Port> {
         let inputs = &self.session.model().graph.inputs;
-        self.states.carried.iter().map(|(input, _)| *input).chain(self.states.held.iter().copied()).map(|at| &inputs[at])
+        self.states
+            .carried
+            .iter()
+            .map(|(input, _)| *input)
+            .chain(self.states.held.iter().copied())
+            .map(|at| &inputs[at])
     }
 
     /// Runs the model on the next chunk: takes the inputs that are not states and returns the outputs that are not.
@@ -166,7 +171,10 @@ impl<'a> Stream<'a> {
             found,
         };
         let Some(axes) = &port.shape else {
-            return Err(refuse("a state whose shape the model gives", "none; call Session::run instead".into()));
+            return Err(refuse(
+                "a state whose shape the model gives",
+                "none; call Session::run instead".into(),
+            ));
         };
         let lens: Vec<usize> =
             axes.iter().map(|axis| if let Axis::Fixed(len) = axis { *len } else { self.batch }).collect();
@@ -275,7 +283,11 @@ impl<'a> Stream<'a> {
     pub fn reset_rows(&mut self, rows: &[usize]) -> Result<(), OnnxError> {
         if let Some(row) = rows.iter().find(|row| **row >= self.batch) {
             let expected = format!("0 to {}", self.batch - 1);
-            return Err(OnnxError::Input { name: "stream to reset".into(), expected, found: row.to_string() });
+            return Err(OnnxError::Input {
+                name: "stream to reset".into(),
+                expected,
+                found: row.to_string(),
+            });
         }
         let places: Vec<Option<usize>> = self
             .states

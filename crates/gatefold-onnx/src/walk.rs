@@ -194,7 +194,8 @@ impl<'a> Program<'a> {
             names.insert(&port.name, Source::Slot(inputs[inputs.len() - 1]));
         }
         let mut steps = Vec::with_capacity(graph.nodes.len());
-        let is_needed = |node: &&Node| node.outputs.iter().flatten().any(|name| needed.contains(name.as_str()));
+        let is_needed =
+            |node: &&Node| node.outputs.iter().flatten().any(|name| needed.contains(name.as_str()));
         for node in graph.nodes.iter().filter(is_needed) {
             let source = |name: &Option<String>| name.as_ref().map(|name| names[name.as_str()]);
             let read = node.inputs.iter().map(source).collect();
@@ -208,11 +209,19 @@ impl<'a> Program<'a> {
                 }
                 outputs.push(place);
             }
-            let keeper = scope.keepers.get(&identity(node)).cloned().map(|names| Box::new(Keeper::new(names)));
-            steps.push(Step { node, opset: graph.opset, inputs: read, outputs, last: Vec::new(), work, keeper });
+            let keeper =
+                scope.keepers.get(&identity(node)).cloned().map(|names| Box::new(Keeper::new(names)));
+            steps.push(Step {
+                node,
+                opset: graph.opset,
+                inputs: read,
+                outputs,
+                last: Vec::new(),
+                work,
+                keeper,
+            });
         }
-        let outputs: Vec<_> =
-            wanted().map(|port| (port.name.as_str(), names[port.name.as_str()])).collect();
+        let outputs: Vec<_> = wanted().map(|port| (port.name.as_str(), names[port.name.as_str()])).collect();
         let mut program = Program { steps, slots, inputs, captures, outputs };
         program.find_last_readers();
         program

@@ -9,3 +9,4 @@ mod independent;
 mod nodes;
 mod operators;
 mod run;
+mod stream;

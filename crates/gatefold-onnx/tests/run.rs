@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 /// layer of 10.
 const TERMS: usize = 50;
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx")
 }
 
 /// The names of all models.
-fn names() -> Vec<String> {
+pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder())
         .unwrap()
         .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".onnx")?.to_string()))
@@ -29,7 +29,7 @@ fn names() -> Vec<String> {
 }
 
 /// A model's inputs and outputs, under the model's names.
-fn arrays(name: &str) -> BTreeMap<String, Tensor> {
+pub(crate) fn arrays(name: &str) -> BTreeMap<String, Tensor> {
     let bytes = std::fs::read(folder().join(format!("{name}.io.safetensors"))).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = |view: safetensors::tensor::TensorView| -> Tensor {
@@ -51,14 +51,14 @@ fn arrays(name: &str) -> BTreeMap<String, Tensor> {
     file.tensors().into_iter().map(|(name, view)| (name, tensor(view))).collect()
 }
 
-fn f32s(tensor: &Tensor) -> &ArrayD<f32> {
+pub(crate) fn f32s(tensor: &Tensor) -> &ArrayD<f32> {
     match tensor {
         Tensor::F32(array) => array,
         other => panic!("float32 expected, found {}", other.element()),
     }
 }
 
-fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
+pub(crate) fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
     assert_eq!(found.shape(), expected.shape(), "{name}: the shape");
     let expected: Vec<f64> = expected.iter().map(|&value| f64::from(value)).collect();
     let found: Vec<f32> = found.iter().copied().collect();

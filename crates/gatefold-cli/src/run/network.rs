@@ -3,13 +3,14 @@
 use super::{Arrays, check_names, missing};
 use crate::failure::Failure;
 use crate::npz::Npz;
+use gatefold::data::Forward;
 use gatefold::data::LayerState;
 use gatefold::layers::LayerKind;
 use gatefold::{Device, Network, NetworkConfig, Sequences, States};
 use gatefold_model::Layer;
 use gatefold_model::file::Model;
 use gatefold_onnx::Tensor;
-use ndarray::{Array, Array3, Axis, Dimension, Ix1, Ix2, Ix3};
+use ndarray::{Array, Array3, Axis, Dimension, Ix1, Ix2, Ix3, concatenate, s};
 
 const INPUT: &str = "input";
 const LENGTHS: &str = "lengths";
@@ -17,14 +18,22 @@ const DECODER_INPUT: &str = "decoder_input";
 const DECODER_LENGTHS: &str = "decoder_lengths";
 const OUTPUT: &str = "output";
 
-/// Runs a network on the arrays of a file, using every one of them.
-pub(super) fn run(device: &Device, model: &Model, given: &mut Npz) -> Result<Arrays, Failure> {
+/// Runs a network on the arrays of a file, using every one of them; in chunks of so many steps, if given.
+pub(super) fn run(
+    device: &Device,
+    model: &Model,
+    given: &mut Npz,
+    chunk: Option<usize>,
+) -> Result<Arrays, Failure> {
     let known = names(&model.config);
     check_names(given, &known.iter().map(String::as_str).collect::<Vec<_>>())?;
     let sequences = sequences(&model.config, given)?;
     let states = states(model, given, sequences.batch())?;
     let network = Network::with_parameters(device, &model.config, &model.parameters)?;
-    let forward = network.forward(&sequences, states.as_ref())?;
+    let forward = match chunk {
+        None => network.forward(&sequences, states.as_ref())?,
+        Some(chunk) => in_chunks(&network, &sequences, states, chunk)?,
+    };
     let mut arrays: Arrays = vec![(OUTPUT.into(), forward.output.into())];
     for (layer, state) in model.config.recurrent_layers().zip(forward.states.layers) {
         let label = layer.label();
@@ -33,6 +42,56 @@ pub(super) fn run(device: &Device, model: &Model, given: &mut Npz) -> Result<Arr
         arrays.extend(state.y.map(|y| (format!("{label}.y"), y.into_dyn().into())));
     }
     Ok(arrays)
+}
+
+/// Runs the network on chunks of the steps, each from the states after the one before.
+fn in_chunks(
+    network: &Network,
+    sequences: &Sequences,
+    states: Option<States>,
+    chunk: usize,
+) -> Result<Forward, Failure> {
+    let config = network.config();
+    if config.decoder().is_some() {
+        return Err(Failure::failed(
+            "--stream: a decoder starts from the end of its encoder; leave --stream out",
+        ));
+    }
+    // Refuses layers that need more than the steps so far.
+    let mut stream = network.stream(sequences.batch())?;
+    let each = config.output_steps(chunk) == chunk && config.output_steps(chunk + 1) == chunk + 1;
+    if !each && sequences.lengths().is_some() {
+        return Err(Failure::failed(
+            "--stream: the network has one output for each row, and the rows end in different chunks; leave --stream or \
+             the lengths out",
+        ));
+    }
+    if let Some(states) = &states {
+        stream.set_states(states)?;
+    }
+    let mut outputs: Vec<Array3<f32>> = Vec::new();
+    for begin in (0..sequences.steps()).step_by(chunk) {
+        let end = (begin + chunk).min(sequences.steps());
+        let values = sequences.values().slice(s![begin..end, .., ..]).to_owned();
+        let output = match sequences.lengths() {
+            None => stream.advance(values.view())?,
+            Some(lengths) => {
+                let within =
+                    lengths.iter().map(|&length| length.clamp(begin, end) - begin).collect::<Vec<_>>();
+                let part = Sequences::time_major(values).with_lengths(within)?;
+                let forward = network.forward(&part, Some(&stream.states()?))?;
+                stream.set_states(&forward.states)?;
+                forward.output
+            }
+        };
+        if !each {
+            outputs.clear();
+        }
+        outputs.push(output);
+    }
+    let views: Vec<_> = outputs.iter().map(|output| output.view()).collect();
+    let output = concatenate(Axis(0), &views).expect("chunks have the same rows and widths");
+    Ok(Forward { output, states: stream.states()? })
 }
 
 /// The names of the arrays that the network takes. Layers of a decoder start from the encoder's states.

@@ -13,6 +13,7 @@ use crate::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::tensor::{ElementType, Tensor};
 use ndarray::{ArrayD, IxDyn, arr0, arr1};
 
+mod few;
 mod quantised;
 mod words;
 
@@ -85,6 +86,22 @@ fn dropout(call: &Call) -> Result<Vec<Tensor>, String> {
         }
         (true, _) => vec![input.clone(), Tensor::Bool(ArrayD::from_elem(shape, true))],
     })
+}
+
+/// Floats by one number. The library multiplies by its reciprocal, which rounds otherwise.
+pub(super) fn divided(call: &Call) -> Result<Option<Vec<Tensor>>, String> {
+    let ("Div", Some(Tensor::F32(a)), Some(Tensor::F32(b))) =
+        (&*call.node.operator, call.optional(0), call.optional(1))
+    else {
+        return Ok(None);
+    };
+    if b.len() != 1 {
+        return Ok(None);
+    }
+    let (shape, divisor) = (super::broadcast(a.shape(), b.shape())?, b.iter().sum::<f32>());
+    let quotient = a.mapv(|value| value / divisor);
+    let quotient = quotient.into_shape_with_order(IxDyn(&shape)).map_err(|error| error.to_string())?;
+    Ok(Some(vec![Tensor::F32(quotient)]))
 }
 
 /// A number that chooses among the models of a node by the values of its inputs.

@@ -424,7 +424,7 @@ pub(super) fn quantised_lstm(call: &Call) -> Result<Need, String> {
     let (&[steps, batch, input], &[directions, hidden, rows]) = (call.shape(0)?, call.shape(2)?) else {
         return Err(format!("shapes {:?} and {:?} are not those of X and R", call.shape(0)?, call.shape(2)?));
     };
-    let work = rows.saturating_mul(input.saturating_add(hidden));
+    let work = rows.div_ceil(hidden.max(1)).saturating_mul(input.saturating_add(hidden));
     Need::of(&[steps, directions, batch, hidden], work)?.and(&[steps, batch, rows])
 }
 

@@ -2,13 +2,14 @@
 
 /// Words that tell only the direction.
 const DIRECTIONS: [&str; 18] = [
-    "in", "input", "inputs", "out", "output", "outputs", "new", "next", "old", "prev", "previous", "past", "present",
-    "init", "initial", "cur", "current", "updated",
+    "in", "input", "inputs", "out", "output", "outputs", "new", "next", "old", "prev", "previous", "past",
+    "present", "init", "initial", "cur", "current", "updated",
 ];
 
 /// A name without the words that tell its direction: `in_state_1` and `out_state_1` are `state 1`.
 pub(super) fn canonical(name: &str) -> Option<String> {
-    let kept: Vec<String> = words(name).into_iter().filter(|word| !DIRECTIONS.contains(&word.as_str())).collect();
+    let kept: Vec<String> =
+        words(name).into_iter().filter(|word| !DIRECTIONS.contains(&word.as_str())).collect();
     (!kept.is_empty()).then(|| kept.join(" "))
 }
 
@@ -59,7 +60,9 @@ mod tests {
         ] {
             assert_eq!(canonical(input), canonical(output), "{input}");
         }
-        for (input, output) in [("state", "stateN"), ("h0", "hn"), ("h_0", "h_n"), ("c", "cn"), ("state", "new_state")] {
+        for (input, output) in
+            [("state", "stateN"), ("h0", "hn"), ("h_0", "h_n"), ("c", "cn"), ("state", "new_state")]
+        {
             assert_eq!(without_numbers(input), without_numbers(output), "{input}");
         }
         assert_ne!(canonical("in_state_1"), canonical("out_state_2"));

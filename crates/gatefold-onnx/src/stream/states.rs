@@ -47,8 +47,20 @@ struct Recurrent<'a> {
 
 /// Operators that only move elements of their first input; all inputs of Concat.
 const MOVES: [&str; 14] = [
-    "Cast", "Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze",
-    "Tile", "Transpose", "Unsqueeze",
+    "Cast",
+    "Concat",
+    "Dropout",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
 ];
 
 /// Finds the states of a graph.
@@ -135,9 +147,8 @@ impl<'a> Walk<'a> {
         known: &Known<'a>,
         loops: Option<&'a str>,
     ) -> Vec<Facts> {
-        let of = |at: usize| {
-            node.input_name(at).and_then(|name| known.get(name)).cloned().unwrap_or_default()
-        };
+        let of =
+            |at: usize| node.input_name(at).and_then(|name| known.get(name)).cloned().unwrap_or_default();
         let mut all = Facts::default();
         for name in node.reads() {
             if let Some(facts) = known.get(name) {
@@ -350,7 +361,8 @@ fn keep_on_device(graph: &Graph, walk: &Walk, states: &mut States) -> Result<(),
         let of = |state: char| {
             let (input, output) = if state == 'h' { (INITIAL_H, 1) } else { (INITIAL_C, 2) };
             let (input, output) = (node.input_name(input)?, node.outputs.get(output)?.as_ref()?);
-            let read_once = graph.nodes.iter().flat_map(Node::reads).filter(|name| *name == input).count() == 1;
+            let read_once =
+                graph.nodes.iter().flat_map(Node::reads).filter(|name| *name == input).count() == 1;
             let pair = states.carried.iter().position(|&(i, o)| {
                 graph.inputs[i].name == input && graph.outputs[o].name == *output && read_once
             });

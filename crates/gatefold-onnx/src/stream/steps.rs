@@ -35,21 +35,95 @@ pub(super) struct Follow<'a> {
 type Times<'a> = BTreeMap<&'a str, Time>;
 
 const ELEMENTWISE: [&str; 66] = [
-    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "Cast", "CastLike", "Ceil", "Celu", "Clip",
-    "Cos", "Cosh", "DequantizeLinear", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater",
-    "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual",
-    "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu",
-    "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish",
-    "Tan", "Tanh", "ThresholdedRelu", "Xor",
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Add",
+    "And",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Cast",
+    "CastLike",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Cosh",
+    "DequantizeLinear",
+    "Div",
+    "Dropout",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "Greater",
+    "GreaterOrEqual",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
+    "Max",
+    "Mean",
+    "Min",
+    "Mish",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Not",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Sub",
+    "Sum",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+    "Xor",
 ];
 /// Those that reduce some axes.
 const REDUCES: [&str; 10] = [
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
 ];
 /// Those that work along one axis, with its default.
 const ALONG: [(&str, i64); 8] = [
-    ("ArgMax", 0), ("ArgMin", 0), ("Concat", 0), ("Gather", 0), ("Hardmax", -1), ("LogSoftmax", -1), ("Softmax", -1),
+    ("ArgMax", 0),
+    ("ArgMin", 0),
+    ("Concat", 0),
+    ("Gather", 0),
+    ("Hardmax", -1),
+    ("LogSoftmax", -1),
+    ("Softmax", -1),
     ("Split", 0),
 ];
 
@@ -60,10 +134,16 @@ impl Follow<'_> {
     ///
     /// # Errors
     /// The first node that mixes steps, and how.
-    pub(super) fn graph<'a>(&self, graph: &'a Graph, mut times: Times<'a>) -> Result<Times<'a>, (&'a Node, String)> {
+    pub(super) fn graph<'a>(
+        &self,
+        graph: &'a Graph,
+        mut times: Times<'a>,
+    ) -> Result<Times<'a>, (&'a Node, String)> {
         for node in &graph.nodes {
             // A branch that was not taken has no shapes.
-            let known = |name: &Option<String>| name.as_ref().is_none_or(|name| self.shapes.contains_key(name.as_str()));
+            let known = |name: &Option<String>| {
+                name.as_ref().is_none_or(|name| self.shapes.contains_key(name.as_str()))
+            };
             if !node.outputs.iter().any(|name| name.is_some() && known(name)) {
                 continue;
             }
@@ -87,14 +167,17 @@ impl Follow<'_> {
             return self.branches(node, times);
         }
         let is = |time: &Time| node.reads().any(|name| times.get(name).is_some_and(|found| found == time));
-        if node.reads().all(|name| times.get(name).is_none_or(|time| matches!(time, Time::Free | Time::Last))) {
+        if node.reads().all(|name| times.get(name).is_none_or(|time| matches!(time, Time::Free | Time::Last)))
+        {
             return match RECURRENT.contains(&&*node.operator) && self.kept.contains(&identity(node)) {
                 true => Err(named("it does not run over the steps".into())),
                 false => Ok(vec![if is(&Time::Last) { Time::Last } else { Time::Free }; count]),
             };
         }
         if is(&Time::Last) {
-            return Err(named("it joins steps with the state after the last one, so chunks are not the whole".into()));
+            return Err(named(
+                "it joins steps with the state after the last one, so chunks are not the whole".into(),
+            ));
         }
         let of = Reads { follow: self, graph, node, times };
         if RECURRENT.contains(&&*node.operator) {
@@ -113,7 +196,8 @@ impl Follow<'_> {
         }
         for inner in node.graphs() {
             let seen = |name: &str| self.shapes.contains_key(name);
-            let ran = inner.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).any(|name| seen(name));
+            let ran =
+                inner.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).any(|name| seen(name));
             if ran || inner.nodes.is_empty() {
                 let inside = self.graph(inner, times.clone())?;
                 let time = |name: &str| inside.get(name).cloned().unwrap_or(Time::Free);
@@ -215,7 +299,9 @@ impl Reads<'_, '_> {
         if !all.iter().any(|time| matches!(time, Time::Lens(_))) {
             return None;
         }
-        if ["Reshape", "Expand", "ConstantOfShape", "Slice", "Tile"].contains(&operator) && !matches!(all[0], Time::Lens(_)) {
+        if ["Reshape", "Expand", "ConstantOfShape", "Slice", "Tile"].contains(&operator)
+            && !matches!(all[0], Time::Lens(_))
+        {
             return None;
         }
         Some(self.of_lens(operator, &all))
@@ -237,7 +323,8 @@ impl Reads<'_, '_> {
                 };
             }
             "Gather" => {
-                let (bits, indices) = (bits(0)?, self.integers("indices", 1)?.ok_or("its indices are missing")?);
+                let (bits, indices) =
+                    (bits(0)?, self.integers("indices", 1)?.ok_or("its indices are missing")?);
                 let at = |&index: &i64| operators::axis(index, bits.len()).map(|at| bits[at]);
                 indices.iter().map(at).collect::<Result<_, _>>()?
             }
@@ -250,7 +337,9 @@ impl Reads<'_, '_> {
                     return Err("it turns lengths round".into());
                 }
                 let len = bits.len() as i64;
-                let place = |value: i64| (if value < 0 { value.saturating_add(len) } else { value }).clamp(0, len) as usize;
+                let place = |value: i64| {
+                    (if value < 0 { value.saturating_add(len) } else { value }).clamp(0, len) as usize
+                };
                 let (start, end) = (one("starts", 1)?.unwrap_or(0), one("ends", 2)?.unwrap_or(len));
                 bits.get(place(start)..place(end)).unwrap_or_default().to_vec()
             }
@@ -287,7 +376,8 @@ impl Reads<'_, '_> {
         let stays = |mixed: bool| if mixed { Err(MIXES.to_string()) } else { Ok(Time::Along(axis)) };
         match operator {
             "Transpose" => {
-                let perm = self.node.ints("perm")?.map_or_else(|| (0..axes as i64).rev().collect(), <[i64]>::to_vec);
+                let perm =
+                    self.node.ints("perm")?.map_or_else(|| (0..axes as i64).rev().collect(), <[i64]>::to_vec);
                 let to = perm.iter().position(|&from| from == axis as i64).ok_or("its perm lacks an axis")?;
                 Ok(Time::Along(to))
             }
@@ -375,10 +465,13 @@ impl Reads<'_, '_> {
     fn is_pointwise(&self, axis: usize) -> Result<bool, String> {
         let kernel = self.shape(1)?;
         let Some(place) = axis.checked_sub(2) else { return Ok(false) };
-        let each = |key: &str, at: usize| Ok::<_, String>(self.node.ints(key)?.and_then(|values| values.get(at).copied()));
+        let each = |key: &str, at: usize| {
+            Ok::<_, String>(self.node.ints(key)?.and_then(|values| values.get(at).copied()))
+        };
         let pads = self.node.ints("pads")?;
         let half = pads.map_or(0, |pads| pads.len() / 2);
-        let padded = pads.is_some_and(|pads| pads.get(place) != Some(&0) || pads.get(place + half) != Some(&0));
+        let padded =
+            pads.is_some_and(|pads| pads.get(place) != Some(&0) || pads.get(place + half) != Some(&0));
         Ok(kernel.get(axis) == Some(&1) && each("strides", place)?.unwrap_or(1) == 1 && !padded)
     }
 
@@ -414,7 +507,8 @@ impl Reads<'_, '_> {
         };
         let (from, to) = (self.shape(0)?, self.result()?);
         let before: usize = from[..axis].iter().product();
-        let place = (0..to.len()).find(|&at| to[..at].iter().product::<usize>() == before && to[at] == from[axis]);
+        let place =
+            (0..to.len()).find(|&at| to[..at].iter().product::<usize>() == before && to[at] == from[axis]);
         place.map(Time::Along).ok_or_else(|| "it joins the steps with another axis".into())
     }
 
@@ -443,9 +537,12 @@ impl Reads<'_, '_> {
             (Time::Along(axis), Time::Free) if axis + 1 < a => {
                 // A right side with a batch of its own would have a place for each step.
                 let from_end = a - axis;
-                let other = (from_end <= b && from_end > 2).then(|| self.shape(1).map(|shape| shape[b - from_end]));
+                let other =
+                    (from_end <= b && from_end > 2).then(|| self.shape(1).map(|shape| shape[b - from_end]));
                 match other.transpose()? {
-                    Some(len) if len != 1 => Err("it joins the steps with an array that has its own place for each".into()),
+                    Some(len) if len != 1 => {
+                        Err("it joins the steps with an array that has its own place for each".into())
+                    }
                     _ => Ok(Time::Along(if b == 1 { axis } else { axes - from_end })),
                 }
             }

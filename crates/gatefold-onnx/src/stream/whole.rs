@@ -68,7 +68,11 @@ impl Stream<'_> {
     /// # Errors
     /// [`OnnxError::Node`] for the first node that computes a step from later ones, or from all; for one whose state does
     /// not go on; [`OnnxError::Input`] if no axis, or more than one, can be that of the steps.
-    pub fn step_axes(&mut self, inputs: &BTreeMap<String, Tensor>, steps: usize) -> Result<StepAxes, OnnxError> {
+    pub fn step_axes(
+        &mut self,
+        inputs: &BTreeMap<String, Tensor>,
+        steps: usize,
+    ) -> Result<StepAxes, OnnxError> {
         let ports = self.inputs();
         let (mut found, mut problem): (Vec<StepAxes>, Option<OnnxError>) = (Vec::new(), None);
         for way in ways(&ports, inputs)? {
@@ -124,7 +128,10 @@ impl Stream<'_> {
             match times.get(port.name.as_str()) {
                 Some(Time::Along(axis)) => drop(outputs.insert(port.name.clone(), *axis)),
                 Some(Time::Lens(_)) => {
-                    return Err((1, whole(&port.name, "an output of steps", "one made of their number".into())));
+                    return Err((
+                        1,
+                        whole(&port.name, "an output of steps", "one made of their number".into()),
+                    ));
                 }
                 _ => {}
             }
@@ -149,8 +156,14 @@ fn ways(
         };
         let mut more = Vec::new();
         for (axis, &len) in tensor.shape().iter().enumerate() {
-            let open = port.shape.as_ref().and_then(|shape| shape.get(axis)).is_none_or(|axis| !matches!(axis, Axis::Fixed(_)));
-            for (steps, way) in ways.iter().filter(|(steps, _)| open && steps.is_none_or(|steps| steps == len)) {
+            let open = port
+                .shape
+                .as_ref()
+                .and_then(|shape| shape.get(axis))
+                .is_none_or(|axis| !matches!(axis, Axis::Fixed(_)));
+            for (steps, way) in
+                ways.iter().filter(|(steps, _)| open && steps.is_none_or(|steps| steps == len))
+            {
                 let mut way = way.clone();
                 way.insert(port.name.clone(), axis);
                 more.push((Some(steps.unwrap_or(len)), way));
@@ -215,7 +228,9 @@ fn joined(mut parts: Vec<Tensor>, axis: usize) -> Result<Tensor, String> {
                 other => Err(format!("{} after {}", other.element(), parts[0].element())),
             });
             let views = views.collect::<Result<Vec<_>, String>>()?;
-            ndarray::concatenate(AxisOf(axis), &views).map(Tensor::$kind).map_err(|error| error.to_string())?
+            ndarray::concatenate(AxisOf(axis), &views)
+                .map(Tensor::$kind)
+                .map_err(|error| error.to_string())?
         }};
     }
     Ok(match parts.first() {

@@ -99,13 +99,12 @@ impl Layer {
                 operator.outputs(forward.output, forward.states, sequences.lengths())
             }
             Some(keeper) => {
-                let (output, states) =
-                    keeper.advance(operator, network, &sequences, states, used[1] || used[2]).map_err(
-                        |problem| match problem {
-                            Problem::Node(problem) => node.error(problem),
-                            Problem::Engine(error) => error.into(),
-                        },
-                    )?;
+                let (output, states) = keeper
+                    .advance(operator, network, &sequences, states, used[1] || used[2])
+                    .map_err(|problem| match problem {
+                        Problem::Node(problem) => node.error(problem),
+                        Problem::Engine(error) => error.into(),
+                    })?;
                 operator.outputs(output, states, None)
             }
         };
@@ -271,7 +270,8 @@ fn put(
     let state = &mut states.layers[0];
     let (_, batch, hidden) = state.h.dim();
     let (h, c) = if name == names.h { (Some(array), None) } else { (None, Some(array)) };
-    let found = operator.states(h, c, batch, hidden).map_err(|error| error.to_string())?.layers.swap_remove(0);
+    let found =
+        operator.states(h, c, batch, hidden).map_err(|error| error.to_string())?.layers.swap_remove(0);
     if name == names.h {
         state.h = found.h;
     } else {

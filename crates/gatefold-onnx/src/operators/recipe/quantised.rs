@@ -5,7 +5,8 @@ use super::super::library::{element_named, input_name, output_name};
 use super::Recipe;
 use crate::graph::Attribute;
 use crate::proto::tensor_proto::DataType;
-use crate::tensor::ElementType;
+use crate::tensor::{ElementType, Tensor};
+use ndarray::arr1;
 
 const FLOAT: [(&str, Attribute); 1] = [("to", Attribute::Int(DataType::Float as i64))];
 
@@ -73,20 +74,26 @@ impl Recipe {
         let scalar = [("keepdims", Attribute::Int(0))];
         self.number("nothing", 0.0)?;
         self.number("one", 1.0)?;
-        self.number("levels", 255.0)?;
+        self.number("most_zero", 255.0)?;
+        // By one number the library does not divide, so there are two.
+        self.constant("levels", &Tensor::F32(arr1(&[255.0, 255.0]).into_dyn()))?;
+        self.integers("two", &[2])?;
         for (reduce, bound, name) in [("ReduceMax", "Max", "top"), ("ReduceMin", "Min", "bottom")] {
             self.node(reduce, &[&x], &format!("own_{name}"), &scalar);
             self.node(bound, &[&format!("own_{name}"), "nothing"], name, &[]);
         }
         self.node("Sub", &["top", "bottom"], "range", &[]);
-        self.node("Div", &["range", "levels"], "level", &[]);
+        self.node("Div", &["range", "levels"], "two_levels", &[]);
+        self.node("ReduceMax", &["two_levels"], "level", &scalar);
         self.node("Equal", &["top", "bottom"], "is_zero", &[]);
         self.node("Where", &["is_zero", "one", "level"], "scale", &[]);
         self.node("Identity", &["scale"], &output_name(1), &[]);
         self.node("Neg", &["bottom"], "below", &[]);
-        self.node("Div", &["below", "scale"], "far_zero", &[]);
+        self.node("Expand", &["scale", "two"], "two_scales", &[]);
+        self.node("Div", &["below", "two_scales"], "two_zeros", &[]);
+        self.node("ReduceMax", &["two_zeros"], "far_zero", &scalar);
         self.node("Round", &["far_zero"], "round_zero", &[]);
-        self.node("Clip", &["round_zero", "nothing", "levels"], "zero", &[]);
+        self.node("Clip", &["round_zero", "nothing", "most_zero"], "zero", &[]);
         self.node("Cast", &["zero"], &output_name(2), &[("to", Attribute::Int(DataType::Uint8 as i64))]);
         self.rounded(&x, ElementType::U8, &output_name(0))
     }
