@@ -16,8 +16,9 @@ fn check_all(gpu: &Gpu, ids: &[KernelId]) {
     failures.finish();
 }
 
-const SCANS: [KernelId; 11] = [
+const SCANS: [KernelId; 12] = [
     KernelId::StepForward,
+    KernelId::StepTangent,
     KernelId::StepBackward,
     KernelId::StepBackwardInner,
     KernelId::ScanForward,

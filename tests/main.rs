@@ -18,6 +18,7 @@ mod properties;
 mod pytorch;
 mod pytorch_training;
 mod recompute;
+mod second_order;
 mod sequences;
 mod states;
 mod training;

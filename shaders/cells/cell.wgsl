@@ -2,6 +2,7 @@
 //
 //   cell_forward(x, r, h_prev, state_prev, own) -> Stepped
 //   cell_backward(saved, h_prev, state_prev, state, dh, carry, own) -> Grad
+//   cell_tangent(saved, x, r, before, state, own) -> Moved
 //   alias Product              a unit's part of the recurrent product
 //   const READS_GATES: bool    whether there is an x
 //   const HAS_STATE: bool      whether there is a state beside h
@@ -24,9 +25,12 @@
 //
 // x is a unit's input part with its bias, r its recurrent part; own holds up to three numbers of the unit's own.
 // saved are the activated gates, or with KEEP_PRE the clipped pre-activations: the slopes then do not follow from the gates.
-// Backward replaces saved by the gradient with respect to the pre-activations.
+// Backward replaces saved by the gradient with respect to the pre-activations. The tangent of a step takes those of x and r,
+// and before, what the step started from; Moved is the tangent of its results.
 struct Stepped { saved: Slot, h: f32, state: f32 }
 struct Grad { pre: Slot, carry: f32, inner: f32 }
+struct Before { h: f32, h_dot: f32, state: f32, state_dot: f32, own_dot: vec4<f32> }
+struct Moved { pre: Slot, h: f32, state: f32 }
 
 // The pre-activation that a function sees.
 fn clipped(a: f32) -> f32 {

@@ -88,3 +88,15 @@ fn cell_backward(
     let d_z = d_all * (h_prev - masked_n) * slope(GATE, saved[GATE_UPDATE], z);
     return Grad(Slot(d_r, d_z, d_n, d_n * reset), d_all * z, 0.0);
 }
+
+fn cell_tangent(saved: Slot, x: Gates, r: Product, before: Before, state: f32, own: vec4<f32>) -> Moved {
+    let reset = restored(GATE, saved[GATE_RESET]);
+    let z = restored(GATE, saved[GATE_UPDATE]);
+    let n = restored(CANDIDATE, saved[GATE_NEW]);
+    let pre = x + r;
+    let d_r = pre[GATE_RESET] * slope(GATE, saved[GATE_RESET], reset);
+    let d_z = pre[GATE_UPDATE] * slope(GATE, saved[GATE_UPDATE], z);
+    let through = pre[GATE_NEW] + d_r * saved[RECURRENT_NEW] + reset * pre[RECURRENT_NEW];
+    let d_n = through * slope(CANDIDATE, saved[GATE_NEW], n);
+    return Moved(pre, (1.0 - z) * d_n + d_z * (before.h - n) + z * before.h_dot, 0.0);
+}

@@ -34,3 +34,10 @@ fn cell_backward(
     d_pre[GATE_RESET] = dh * h_prev * slope(GATE, saved[GATE_RESET], reset);
     return Grad(d_pre, carry + dh * reset, 0.0);
 }
+
+fn cell_tangent(saved: Slot, x: Gates, r: Product, before: Before, state: f32, own: vec4<f32>) -> Moved {
+    let reset = restored(GATE, saved[GATE_RESET]);
+    let pre = x + r;
+    let d_r = pre[GATE_RESET] * slope(GATE, saved[GATE_RESET], reset);
+    return Moved(pre, d_r * before.h + reset * before.h_dot, 0.0);
+}

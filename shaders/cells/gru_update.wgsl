@@ -37,3 +37,12 @@ fn cell_backward(
     let d_z = d_all * (h_prev - n) * slope(GATE, saved[GATE_UPDATE], z);
     return Grad(Slot(saved[GATE_RESET], d_z, d_n, 0.0), d_all * z, d_n);
 }
+
+// x is the slot that the first stage left: the tangents of the pre-activations so far.
+fn cell_tangent(saved: Slot, x: Gates, r: Product, before: Before, state: f32, own: vec4<f32>) -> Moved {
+    let z = restored(GATE, saved[GATE_UPDATE]);
+    let n = restored(CANDIDATE, saved[GATE_NEW]);
+    let d_z = x[GATE_UPDATE] * slope(GATE, saved[GATE_UPDATE], z);
+    let d_n = (x[GATE_NEW] + r) * slope(CANDIDATE, saved[GATE_NEW], n);
+    return Moved(x, (1.0 - z) * d_n + d_z * (before.h - n) + z * before.h_dot, 0.0);
+}

@@ -163,3 +163,30 @@ fn inner_backward(
     }
     return Grad(d_pre, carry, 0.0);
 }
+
+fn cell_tangent(saved: Slot, x: Gates, r: Product, before: Before, c: f32, own: vec4<f32>) -> Moved {
+    let gates = restored_gates(saved);
+    var pre = x + r;
+    if UNITS > 0u {
+        pre[GATE_INPUT] += own.x * before.state_dot + before.own_dot.x * before.state;
+        pre[GATE_FORGET] += own.y * before.state_dot + before.own_dot.y * before.state;
+    }
+    var d_i = pre[GATE_INPUT] * slope(GATE, saved[GATE_INPUT], gates[GATE_INPUT]);
+    var d_f = pre[GATE_FORGET] * slope(GATE, saved[GATE_FORGET], gates[GATE_FORGET]);
+    let d_g = pre[GATE_CELL] * slope(CANDIDATE, saved[GATE_CELL], gates[GATE_CELL]);
+    if COUPLED == COUPLED_INPUT {
+        d_f = -d_i;
+    }
+    if COUPLED == COUPLED_FORGET {
+        d_i = -d_f;
+    }
+    var d_c = d_f * before.state + gates[GATE_FORGET] * before.state_dot + d_i * gates[GATE_CELL] + gates[GATE_INPUT] * d_g;
+    if SQUASHED {
+        d_c *= c * (1.0 - c);
+    }
+    if UNITS > 0u {
+        pre[GATE_OUTPUT] += own.z * d_c + before.own_dot.z * c;
+    }
+    let d_o = pre[GATE_OUTPUT] * slope(GATE, saved[GATE_OUTPUT], gates[GATE_OUTPUT]);
+    return Moved(pre, d_o * apply(OUTPUT, c) + output_backward(saved, c, d_c), d_c);
+}

@@ -16,3 +16,9 @@ fn cell_forward(x: Gates, r: Product, h_prev: f32, state_prev: f32, own: vec4<f3
     let p = apply(CANDIDATE, a);
     return Stepped(select(p, a, KEEP_PRE), p, 0.0);
 }
+
+// x has the tangent of the bias already.
+fn cell_tangent(saved: Slot, x: Gates, r: Product, before: Before, state: f32, own: vec4<f32>) -> Moved {
+    let slope = activation_slope(CANDIDATE.code, CANDIDATE.alpha, CANDIDATE.beta, saved, restored(CANDIDATE, saved));
+    return Moved(x + r, (x + r) * slope, 0.0);
+}

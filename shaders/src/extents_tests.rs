@@ -303,6 +303,40 @@ fn steps_forward() {
 }
 
 #[test]
+fn tangents_of_steps() {
+    // Rows of tangents have those of h and of the state; h has two slots more than steps, the state one.
+    let step = params::StepTangent {
+        t: 1,
+        batch: 5,
+        hidden: 3,
+        width: 7,
+        dot_width: 10,
+        r_slot: 2,
+        r_begin: 0,
+        r_len: 3,
+        skip_slot: 4,
+        skip_begin: 1,
+        skip_len: 2,
+        h_from: 2,
+        h_begin: 0,
+        h_to: 3,
+        to_begin: 4,
+        state_back: 1,
+    };
+    let found = |cell, units, segments, lengths| {
+        let consts = [("UNITS", units), ("SEGMENTS", segments), ("LENGTHS", lengths), ("SAVE", 0)];
+        step.extents(&step_kernel(KernelId::StepTangent, cell, &consts), GROUPS)
+    };
+    let (gates, h) = (2 * 15 * 4, 14 * 7 + 3);
+    let lstm = found(CellStage::Lstm, 3, 1, 1);
+    assert_eq!(lstm.lens, [9 * 4, 18, 5, gates, 3 * 15, h, gates, 19 * 10 + 10]);
+    assert_eq!(lstm.iterations, 3 * OF_K + 4);
+    let skipping = found(CellStage::Gru, 0, 2, 0);
+    assert_eq!(skipping.lens, [15 * 4, 0, 0, gates, 0, h, gates, 24 * 10 + 7]);
+    assert_eq!(found(CellStage::Readout, 0, 1, 0).lens, [9, 0, 0, 2 * 15, 0, h, 2 * 15, 19 * 10 + 7]);
+}
+
+#[test]
 fn steps_backward() {
     let step = params::StepBackward {
         t: 1,

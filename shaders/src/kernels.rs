@@ -94,6 +94,8 @@ impl KernelSpec {
 pub enum KernelId {
     /// One time step forward.
     StepForward,
+    /// The tangent of one time step.
+    StepTangent,
     /// One time step backward.
     StepBackward,
     /// One time step backward, after a readout or a second stage of the same step.
@@ -206,8 +208,9 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 51] = [
+    pub const ALL: [KernelId; 52] = [
         KernelId::StepForward,
+        KernelId::StepTangent,
         KernelId::StepBackward,
         KernelId::StepBackwardInner,
         KernelId::RowForward,
@@ -264,6 +267,7 @@ impl KernelId {
     pub fn spec(self) -> &'static KernelSpec {
         match self {
             KernelId::StepForward => &scan::STEP_FORWARD,
+            KernelId::StepTangent => &scan::STEP_TANGENT,
             KernelId::StepBackward => &scan::STEP_BACKWARD,
             KernelId::StepBackwardInner => &scan::STEP_BACKWARD_INNER,
             KernelId::RowForward => &scan::ROW_FORWARD,

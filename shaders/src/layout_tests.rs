@@ -71,7 +71,7 @@ fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     if whole || runs_rows(id) {
         return CellStage::ALL.into_iter().filter(|cell| cell.is_whole()).map(Some).collect();
     }
-    let backward = id != KernelId::StepForward;
+    let backward = !matches!(id, KernelId::StepForward | KernelId::StepTangent);
     CellStage::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
 }
 
@@ -252,6 +252,7 @@ trait Question {
 fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
     match id {
         KernelId::StepForward => question.ask::<params::StepForward>(),
+        KernelId::StepTangent => question.ask::<params::StepTangent>(),
         KernelId::StepBackward => question.ask::<params::StepBackward>(),
         KernelId::StepBackwardInner => question.ask::<params::StepBackwardInner>(),
         KernelId::RowForward => question.ask::<params::RowForward>(),

@@ -149,6 +149,7 @@ impl KernelVariant {
         let lanes = if self.uses_subgroups() { SUBGROUP_LANES } else { 1 };
         let per_block = match self.id {
             KernelId::StepForward
+            | KernelId::StepTangent
             | KernelId::StepBackward
             | KernelId::StepBackwardInner
             | KernelId::ReadoutBackward

@@ -12,6 +12,7 @@ mod rows;
 mod scan;
 mod sequence;
 mod stages;
+mod tangent;
 mod whole_scan;
 
 pub(crate) use linear::{ACTIVATIONS_BOTH_WAYS, activation_consts};
@@ -29,6 +30,7 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
     let mut checks = Checks::default();
     match id {
         KernelId::StepForward => scan::step_forward(gpu, &mut checks),
+        KernelId::StepTangent => tangent::step_tangent(gpu, &mut checks),
         KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
         KernelId::RowForward => row::row_forward(gpu, &mut checks),
         KernelId::RowBackward => row::row_backward(gpu, &mut checks),

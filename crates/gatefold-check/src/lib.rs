@@ -24,5 +24,5 @@ pub use gatefold_reference::Failures;
 pub use kernels::check_kernel;
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
 pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck, selfcheck_cpu};
-pub use sequences::{SequenceCase, Small, check_sequences};
+pub use sequences::{SequenceCase, Small, check_sequences, check_tangents};
 pub use workload::Workload;

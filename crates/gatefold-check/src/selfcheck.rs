@@ -3,6 +3,7 @@
 use crate::compare::{Comparison, Tolerance, compare};
 use crate::{
     NetworkCase, SequenceCase, check_backward, check_forward, check_functions, check_kernel, check_sequences,
+    check_tangents,
 };
 use gatefold::devices::Instructions;
 use gatefold::{Device, Error, Gpu};
@@ -181,6 +182,7 @@ pub fn selfcheck(gpu: &Gpu) -> Report {
     rows.push(Row::new("cells", check_sequences(&device, &SequenceCase::cells())));
     rows.push(Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())));
     rows.push(Row::new("small signals", check_sequences(&device, &SequenceCase::small_signals())));
+    rows.push(Row::new("tangents", check_tangents(&device, &SequenceCase::with_tangents())));
     Report { device: gpu.summary(), rows }
 }
 
@@ -196,6 +198,7 @@ pub fn selfcheck_cpu() -> Result<Vec<Report>, Error> {
             Row::new("cells", check_sequences(&device, &SequenceCase::cells())),
             Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())),
             Row::new("small signals", check_sequences(&device, &SequenceCase::small_signals())),
+            Row::new("tangents", check_tangents(&device, &SequenceCase::with_tangents())),
         ];
         Ok(Report { device: device.summary(), rows })
     };

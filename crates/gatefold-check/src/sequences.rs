@@ -2,6 +2,9 @@
 //! outputs, final states, and gradients with respect to everything, for a random weighting of all results.
 
 mod branches;
+mod tangents;
+
+pub use tangents::check_tangents;
 
 use crate::Random;
 use crate::compare::Tolerance;

@@ -20,6 +20,8 @@ pub enum Given {
     Parameters(usize),
     /// Their gradients, likewise.
     Gradients(usize),
+    /// The direction of a derivative in the space of the parameters, likewise.
+    Tangents(usize),
     /// A moment of the optimiser by its name, likewise.
     Moment(&'static str, usize),
     /// The moving average of the parameters, likewise.
@@ -37,8 +39,12 @@ pub enum Given {
     Input(Half),
     /// Lengths of rows, `[B]`.
     Lengths(Half),
+    /// The tangent of an input.
+    InputTangent(Half),
     /// Outputs, `[T', B, O]`.
     Output,
+    /// The tangent of the outputs.
+    OutputTangent,
     /// The gradient with respect to the outputs.
     DOutput,
     /// The gradient with respect to an input.
@@ -128,6 +134,7 @@ impl fmt::Display for Given {
         match self {
             Given::Parameters(chunk) => write!(f, "parameters{}", number(chunk)),
             Given::Gradients(chunk) => write!(f, "gradients{}", number(chunk)),
+            Given::Tangents(chunk) => write!(f, "tangents{}", number(chunk)),
             Given::Moment(name, chunk) => write!(f, "{name}{}", number(chunk)),
             Given::Average(chunk) => write!(f, "average{}", number(chunk)),
             Given::Packed { layer, reverse, part } => {
@@ -136,7 +143,9 @@ impl fmt::Display for Given {
             }
             Given::Input(half) => write!(f, "{}input", prefix(half)),
             Given::Lengths(half) => write!(f, "{}lengths", prefix(half)),
+            Given::InputTangent(half) => write!(f, "{}input_tangent", prefix(half)),
             Given::Output => f.write_str("output"),
+            Given::OutputTangent => f.write_str("output_tangent"),
             Given::DOutput => f.write_str("d_output"),
             Given::DInput(half) => write!(f, "{}d_input", prefix(half)),
             Given::States { set, batch } => write!(f, "{}.b{batch}", set.name()),

@@ -98,6 +98,14 @@ pub struct Lowering<'a> {
     pub drops: bool,
 }
 
+impl Lowering<'_> {
+    /// The same plan, with the tangents of the parameters in their places.
+    pub(crate) fn along<'b>(&'b mut self, along: &'b ParameterSpans<'b>) -> Lowering<'b> {
+        let Lowering { target, drops, .. } = *self;
+        Lowering { plan: &mut *self.plan, target, parameters: along, purpose: Purpose::Inference, drops }
+    }
+}
+
 /// The purpose of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -160,6 +168,44 @@ pub fn forward(
             Ok((expand::forward(low, layer, (steps, fill), x), Tape::Expand { x }))
         }
         _ => panic!("{} has no lowering of its own", layer.place()),
+    }
+}
+
+/// The tangent of a layer's outputs, from that of its inputs and, `along`, those of its parameters.
+///
+/// # Errors
+/// Those of [`forward`].
+///
+/// # Panics
+/// Those of [`backward`], and for a convolution.
+pub fn tangent(
+    low: &mut Lowering<'_>,
+    along: &ParameterSpans<'_>,
+    layer: &Layer,
+    tape: &Tape,
+    x_dot: Sequence,
+) -> Result<Sequence, Error> {
+    match (tape, layer.kind) {
+        (Tape::Dense { x, lengths, saved }, LayerKind::Dense { activation, .. }) => {
+            let affine = dense::Affine::dense(activation);
+            dense::tangent(low, along, layer, affine, (*x, *lengths, *saved), x_dot)
+        }
+        (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {
+            Ok(embedding::forward(&mut low.along(along), layer, tokens, *x))
+        }
+        (Tape::Dropout, LayerKind::Dropout { rate }) if low.drops => {
+            Ok(dropout::apply(low, layer, rate, x_dot, "dot"))
+        }
+        (Tape::Dropout, LayerKind::Dropout { .. }) => Ok(x_dot),
+        // The Jacobian of a softmax is symmetric.
+        (Tape::Softmax { y }, LayerKind::Softmax) => Ok(softmax::backward(low, layer, *y, x_dot)),
+        (Tape::LastStep { lengths, .. }, LayerKind::LastStep) => {
+            Ok(last_step::forward(low.plan, layer, x_dot, *lengths))
+        }
+        (Tape::Expand { .. }, LayerKind::Expand { steps, fill }) => {
+            Ok(expand::forward(low, layer, (steps, fill), x_dot))
+        }
+        _ => panic!("{} has no tangent of its own", layer.place()),
     }
 }
 

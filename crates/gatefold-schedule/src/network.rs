@@ -4,9 +4,11 @@
 mod backward;
 mod forward;
 mod hand_over;
+mod tangent;
 
 pub use backward::{Backward, Wanted, backward};
 pub use forward::{Forward, forward};
+pub use tangent::tangent;
 
 use crate::layer::{self, Sequence};
 use crate::scan::ScanState;

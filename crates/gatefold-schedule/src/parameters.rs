@@ -114,6 +114,8 @@ impl ParameterLayout {
 #[derive(Debug)]
 pub struct ParameterSpans<'a> {
     layout: &'a ParameterLayout,
+    /// The buffers of their values, or of what stands in their places.
+    values: fn(usize) -> Given,
     trained: BTreeSet<&'a str>,
 }
 
@@ -121,12 +123,18 @@ impl<'a> ParameterSpans<'a> {
     /// The parameters of a layout; those whose names `is_trained` accepts get gradients.
     pub fn new(layout: &'a ParameterLayout, is_trained: impl Fn(&str) -> bool) -> Self {
         let names = layout.entries.iter().map(|entry| entry.name.as_str());
-        ParameterSpans { layout, trained: names.filter(|name| is_trained(name)).collect() }
+        let trained = names.filter(|name| is_trained(name)).collect();
+        ParameterSpans { layout, values: Given::Parameters, trained }
+    }
+
+    /// The tangents of the parameters, in the places of their values.
+    pub fn tangents(layout: &'a ParameterLayout) -> Self {
+        ParameterSpans { layout, values: Given::Tangents, trained: BTreeSet::new() }
     }
 
     /// The values of the layer's parameter with that role.
     pub fn values(&self, plan: &mut Plan, layer: &Layer, role: Role) -> Span {
-        self.layout.span(plan, Given::Parameters, &layer.parameter(role).name)
+        self.layout.span(plan, self.values, &layer.parameter(role).name)
     }
 
     /// Its gradient; `None` if it is frozen.
@@ -141,7 +149,7 @@ impl<'a> ParameterSpans<'a> {
     /// The values of a parameter of one scan of a recurrent layer, if it has one.
     pub fn find(&self, plan: &mut Plan, layer: &Layer, role: Role, reverse: bool) -> Option<Span> {
         let spec = layer.find(role, reverse)?;
-        Some(self.layout.span(plan, Given::Parameters, &spec.name))
+        Some(self.layout.span(plan, self.values, &spec.name))
     }
 
     /// Its gradient; `None` if it is frozen or not there.

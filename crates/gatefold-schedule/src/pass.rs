@@ -118,6 +118,8 @@ pub struct Pass {
     pub carry: Option<usize>,
     /// Whether dropout layers drop.
     pub dropout: bool,
+    /// Whether tangents of the parameters and of the input go through the network after its forward pass.
+    pub tangent: bool,
     /// The turn of a stream whose states go round in rings.
     pub turn: Option<usize>,
 }
@@ -132,6 +134,7 @@ impl Pass {
             places: StatePlaces::Together,
             carry: None,
             dropout: false,
+            tangent: false,
             turn: None,
         }
     }

@@ -16,6 +16,7 @@ mod rows;
 mod state;
 mod step;
 mod strategy;
+mod tangent;
 mod tuning;
 mod workgroup;
 
@@ -27,6 +28,7 @@ pub use packed::{Packed, Transposed, pack};
 pub use rows::{copy_slot, put_initial, states_after};
 pub use state::ScanState;
 pub use strategy::{Pass, ScanChoice, Strategy};
+pub use tangent::{Tangent, tangent};
 pub use tuning::{Tuning, key};
 pub use workgroup::Tile;
 

@@ -212,7 +212,7 @@ pub mod layers {
 /// of your own.
 pub mod training {
     pub use crate::gradient_flow::{GateSaturation, GradientFlow, LayerFlow};
-    pub use crate::network::{GradientArrays, Gradients, Tape};
+    pub use crate::network::{GradientArrays, Gradients, Jvp, Tape};
     pub use crate::train::{Trainer, Truncation};
     #[doc(inline)]
     pub use gatefold_model::{

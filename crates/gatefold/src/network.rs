@@ -1,3 +1,7 @@
+mod second_order;
+
+pub use second_order::Jvp;
+
 use crate::cpu::{CpuNetwork, CpuTape};
 #[cfg(feature = "gpu")]
 use crate::gpu::{GpuGradients, GpuNetwork, GpuTape};

@@ -41,6 +41,22 @@ pub(super) static STEP_FORWARD: KernelSpec = KernelSpec {
     ..KernelSpec::of::<params::StepForward>("step_forward")
 };
 
+pub(super) static STEP_TANGENT: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Part::Gates,
+        ANY_CELL,
+        Part::Cell,
+        Part::Lanes,
+        ROWS_OF_STEP,
+        OWN_UNITS,
+        Text(include_str!("../../scan/step_tangent.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Read, Read, Read, Write, Write],
+    consts: &[WG_SIZE, ROWS, UNITS, SEGMENTS, LENGTHS, Const::Bool("SAVE")],
+    ..KernelSpec::of::<params::StepTangent>("step_tangent")
+};
+
 pub(super) static STEP_BACKWARD: KernelSpec = KernelSpec {
     parts: &[
         ACTIVATIONS,

@@ -41,6 +41,42 @@ params! {
         state_to: u32,
     }
 
+    /// The tangent of one time step; see `scan/step_tangent.wgsl`.
+    StepTangent {
+        /// The step.
+        t: u32,
+        /// B
+        batch: u32,
+        /// H
+        hidden: u32,
+        /// Elements of a row of h.
+        width: u32,
+        /// Elements of a row of tangents.
+        dot_width: u32,
+        /// The slot of tangents that the product reads.
+        r_slot: u32,
+        /// The first column that it reads.
+        r_begin: u32,
+        /// Columns that it reads.
+        r_len: u32,
+        /// The slot that its second segment reads.
+        skip_slot: u32,
+        /// The first column that the second segment reads.
+        skip_begin: u32,
+        /// Columns that the second segment reads.
+        skip_len: u32,
+        /// The slot of h that holds h(t-1).
+        h_from: u32,
+        /// The column of h(t-1).
+        h_begin: u32,
+        /// The slot of tangents that receives the result.
+        h_to: u32,
+        /// The column of the result.
+        to_begin: u32,
+        /// Slots of h before the slot of the state at the same step.
+        state_back: u32,
+    }
+
     /// One time step backward; see `scan/from_recurrence.wgsl`.
     StepBackward {
         /// The step.
@@ -355,6 +391,52 @@ impl Params for StepForward {
         let gates = reached[3] / (u64::from(self.t) + 1);
         let state = states([self.state_from, self.state_to], step, cell);
         vec![reached[0], reached[1], reached[2], gates, state, batch * read + step]
+    }
+}
+
+impl Params for StepTangent {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (cell, rows) = (kernel.needed_cell(), u64::from(kernel.constant("ROWS")));
+        let step = product(&[self.batch, self.hidden]);
+        let skips = kernel.constant("SEGMENTS") == 2;
+        let (skip_len, skip_slot) = if skips { (self.skip_len, self.skip_slot) } else { (0, 0) };
+        let state_end = if cell.has_state() { self.width + self.hidden } else { 0 };
+        let columns = [
+            self.r_begin + self.r_len,
+            self.skip_begin + skip_len,
+            self.h_begin + self.hidden,
+            self.to_begin + self.hidden,
+            state_end,
+        ];
+        let slot = self.r_slot.max(skip_slot).max(self.h_from).max(self.h_to);
+        let inner = u64::from(self.r_len) + u64::from(skip_len);
+        let all_gates = gates(u64::from(self.t) + 1, step, cell);
+        let states = [self.h_from, self.h_to].map(|slot| slot.saturating_sub(self.state_back));
+        Extents {
+            lens: vec![
+                inner * product(&[self.hidden, cell.product_lanes()]),
+                2 * product(&[kernel.constant("UNITS"), self.hidden]),
+                kernel.len_if("LENGTHS", self.batch.into()),
+                all_gates,
+                state(states, step, cell),
+                rows_end(self.h_from, self.batch, self.width, &[self.h_begin + self.hidden]),
+                all_gates,
+                rows_end(slot, self.batch, self.dot_width, &columns),
+            ],
+            iterations: inner * u64::from(kernel.iterations_per_k()) + 2 * rows,
+        }
+    }
+
+    fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
+        let (cell, batch) = (kernel.needed_cell(), u64::from(self.batch));
+        let step = product(&[self.batch, self.hidden]);
+        let skip_len = if kernel.constant("SEGMENTS") == 2 { self.skip_len } else { 0 };
+        let apart = if (self.h_from, self.h_begin) == (self.r_slot, self.r_begin) { 0 } else { self.hidden };
+        let read = u64::from(self.r_len) + u64::from(skip_len) + u64::from(apart);
+        let reached = self.extents(kernel, groups).lens;
+        let gates = reached[3] / (u64::from(self.t) + 1);
+        let states = states([self.h_from, self.h_to], step, cell);
+        vec![reached[0], reached[1], reached[2], gates, states, step, gates, batch * read + step + states]
     }
 }
 

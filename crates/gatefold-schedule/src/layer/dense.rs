@@ -134,3 +134,30 @@ pub(crate) fn backward(
     product::matmul(plan, target, &format!("{label}.d_x"), (d_pre, weight), None, Activation::Identity, d_x)?;
     Ok(Some(Sequence { span: d_x, ..x }))
 }
+
+/// The tangent of the output, `act' (x_dot W^T + x W_dot^T + b_dot)`.
+pub(crate) fn tangent(
+    low: &mut Lowering<'_>,
+    along: &ParameterSpans<'_>,
+    layer: &Layer,
+    Affine { weight, bias, activation }: Affine,
+    (x, lengths, saved): (Sequence, Option<Span>, Saved),
+    x_dot: Sequence,
+) -> Result<Sequence, Error> {
+    let label = layer.label();
+    let factor = |span| Matrix::new(span, layer.output, x.width).transposed();
+    let w_dot = factor(along.values(low.plan, layer, weight));
+    let b_dot = along.find(low.plan, layer, bias, false);
+    let w = factor(low.parameters.values(low.plan, layer, weight));
+    let mut product = |name: &str, factors, bias| {
+        let what = format!("{label}.{name}");
+        let out = low.plan.scratch(what.clone(), saved.y.len());
+        product::matmul(low.plan, low.target, &what, factors, bias, Activation::Identity, out)?;
+        Ok::<Span, Error>(out)
+    };
+    let dot = product("dot", (x.rows(lengths), w_dot), b_dot)?;
+    let through = product("dot_through", (x_dot.rows(lengths), w), None)?;
+    super::add_into(low.plan, through, dot);
+    let dot = Sequence { span: dot, ..saved.y };
+    Ok(before_activation(low.plan, &format!("{label}.dot"), activation, saved.kept, dot))
+}

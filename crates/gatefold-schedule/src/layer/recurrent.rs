@@ -3,7 +3,7 @@
 use super::{Lowering, Sequence, elementwise};
 use crate::product::{self, Matrix, Order};
 use crate::scan::{self, CarriedGradients, Columns, Form, Scan, ScanState};
-use crate::{Binding, Error, Span};
+use crate::{Binding, Error, ParameterSpans, Span};
 use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
@@ -82,29 +82,83 @@ fn output(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan], initial: &[Opti
     let out = low.plan.scratch(format!("{}.out", layer.label()), steps * batch * width);
     let sum = recurrent(layer).direction == Direction::BidirectionalSum;
     for (index, scan) in scans.iter().enumerate() {
-        let from = scan.form.output();
-        let (groups, groups_x) = product::element_groups(steps * batch * from.len);
-        let consts = [
-            ("WG_SIZE", ELEMENT_WG_SIZE),
-            ("LENGTHS", u32::from(scan.lengths.is_some())),
-            ("ADD", u32::from(sum && index > 0)),
-        ];
-        let params = params::ScanOutput {
-            steps: steps as u32,
-            batch: batch as u32,
-            width: scan.form.width() as u32,
-            begin: from.begin as u32,
-            columns: from.len as u32,
-            first_slot: scan.first_slot() as u32,
-            out_width: width as u32,
-            out_begin: output_begin(layer, index) as u32,
-            groups_x,
-            ..Default::default()
-        };
-        let bindings: [Binding; 3] = [scan.h.into(), scan.lengths.into(), out.into()];
-        low.plan.dispatch(KernelVariant::new(KernelId::ScanOutput, &consts), params, &bindings, groups);
+        let to = (output_begin(layer, index), sum && index > 0);
+        put_output(low, scan, (scan.h, scan.form.width()), sequence(out), to);
     }
     sequence(out)
+}
+
+/// Writes the output's columns of a scan's slots, in rows of some width, to those of its layer from a column on, or adds
+/// them.
+fn put_output(
+    low: &mut Lowering<'_>,
+    scan: &Scan,
+    (slots, width): (Span, usize),
+    out: Sequence,
+    (begin, add): (usize, bool),
+) {
+    let from = scan.form.output();
+    let (groups, groups_x) = product::element_groups(scan.steps * scan.batch * from.len);
+    let consts = [
+        ("WG_SIZE", ELEMENT_WG_SIZE),
+        ("LENGTHS", u32::from(scan.lengths.is_some())),
+        ("ADD", u32::from(add)),
+    ];
+    let params = params::ScanOutput {
+        steps: scan.steps as u32,
+        batch: scan.batch as u32,
+        width: width as u32,
+        begin: from.begin as u32,
+        columns: from.len as u32,
+        first_slot: scan.first_slot() as u32,
+        out_width: out.width as u32,
+        out_begin: begin as u32,
+        groups_x,
+        ..Default::default()
+    };
+    let bindings: [Binding; 3] = [slots.into(), scan.lengths.into(), out.span.into()];
+    low.plan.dispatch(KernelVariant::new(KernelId::ScanOutput, &consts), params, &bindings, groups);
+}
+
+/// The tangents of a recurrent layer.
+#[derive(Debug)]
+pub struct RecurrentTangent {
+    /// Of its output.
+    pub output: Sequence,
+    /// Of the final h of each scan; the other states are left out.
+    pub finals: Vec<ScanState>,
+}
+
+/// The tangents of a layer, from that of its input and, `along`, those of its parameters. The initial states move with the
+/// parameters where they are learned and `configured`.
+///
+/// # Errors
+/// Those of [`forward`].
+pub fn tangent(
+    low: &mut Lowering<'_>,
+    along: &ParameterSpans<'_>,
+    layer: &Layer,
+    tape: &RecurrentTape,
+    x_dot: Sequence,
+    configured: bool,
+) -> Result<RecurrentTangent, Error> {
+    let Sequence { steps, batch, width, .. } = tape.output;
+    let out = low.plan.scratch(format!("{}.dot.out", layer.label()), steps * batch * width);
+    let output = Sequence { span: out, ..tape.output };
+    let learned = configured && recurrent(layer).initial == InitialState::Learned;
+    let initial = match learned {
+        true => configured_initial(&mut low.along(along), layer, batch),
+        false => vec![None; tape.scans.len()],
+    };
+    let sum = recurrent(layer).direction == Direction::BidirectionalSum;
+    let mut finals = Vec::new();
+    for (index, (scan, initial)) in tape.scans.iter().zip(&initial).enumerate() {
+        let tangent = scan::tangent(low, along, layer, scan, x_dot, initial.as_ref())?;
+        let to = (output_begin(layer, index), sum && index > 0);
+        put_output(low, scan, (tangent.dots, tangent.width), output, to);
+        finals.push(tangent.final_h(low, scan));
+    }
+    Ok(RecurrentTangent { output, finals })
 }
 
 /// The column of the layer's output at which a scan's part begins.

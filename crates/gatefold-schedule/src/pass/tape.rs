@@ -1,12 +1,12 @@
 use super::{Pass, PassPlan, check_sizes, finish, inputs, lowering, mask, pack_all};
-use crate::layer::{Purpose, Sequence};
-use crate::network::{self, Wanted};
+use crate::layer::{Lowering, Purpose, Sequence};
+use crate::network::{self, Forward, Wanted};
 use crate::{Error, Given, Half, ParameterLayout, ParameterSpans, Plan, StateLayout, StateSet, Target};
 use gatefold_model::NetworkConfig;
 use std::collections::BTreeMap;
 
-/// A forward pass that keeps what backward needs, then the backward pass, with the plan's mark between the two. The
-/// buffers of the parameters' gradients belong to this pass.
+/// A forward pass that keeps what backward needs, with tangents after it if the pass has any, then the backward pass, with the
+/// plan's mark before it. The buffers of the parameters' gradients and tangents belong to this pass.
 ///
 /// # Errors
 /// [`Error::Shape`] for a batch that the network does not read; [`Error::TooLarge`] and [`Error::Limit`] for what the device
@@ -20,6 +20,10 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
     let mut low = lowering(&mut plan, target, &parameters, Purpose::Training, pass);
     let forward = network::forward(&mut low, config, pass, true)?;
     finish(&mut low, config, pass, &forward, true);
+    let mut reads = Vec::new();
+    if pass.tangent {
+        reads.push(tangent(&mut low, &layout, config, pass, &forward)?);
+    }
     low.plan.set_mark();
 
     let gradients: Vec<(Given, Vec<usize>)> =
@@ -40,7 +44,7 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
     }
     let wanted = Wanted { inputs: true, initial: true, carried: false };
     let back = network::backward(&mut low, config, &forward, d_output, d_finals, wanted)?;
-    let mut reads = gradients;
+    reads.extend(gradients);
     for (half, d) in [(Half::Input, back.input), (Half::Decoder, back.decoder_input)] {
         if let Some(d) = d {
             let to = low.plan.given(Given::DInput(half), d.len());
@@ -54,8 +58,27 @@ pub fn tape(config: &NetworkConfig, target: &Target, pass: &Pass) -> Result<Pass
     let sets = [StateSet::Final, StateSet::DInitial];
     reads.extend(sets.map(|set| (states.given(set), vec![states.len])));
     let mut uploads = inputs(config, pass);
-    uploads.extend([Given::DOutput, states.given(StateSet::DFinal)]);
+    uploads.extend([Given::DOutput, states.given(StateSet::DFinal), Given::InputTangent(Half::Input)]);
+    uploads.extend((0..layout.chunks.len()).map(Given::Tangents));
     Ok(PassPlan::new(plan, target, uploads, reads))
+}
+
+/// Lowers the tangent of the output, zero past each row's end, to the buffer where the host finds it.
+fn tangent(
+    low: &mut Lowering<'_>,
+    layout: &ParameterLayout,
+    config: &NetworkConfig,
+    pass: &Pass,
+    forward: &Forward,
+) -> Result<(Given, Vec<usize>), Error> {
+    let (steps, batch, width) = (pass.shape.input.steps, pass.shape.batch, config.input());
+    let span = low.plan.given(Given::InputTangent(Half::Input), steps * batch * width);
+    let along = ParameterSpans::tangents(layout);
+    let dot = network::tangent(low, &along, config, forward, Sequence { span, steps, batch, width })?;
+    let output = low.plan.given(Given::OutputTangent, dot.len());
+    low.plan.copy(dot.span, output);
+    mask(low.plan, forward, Sequence { span: output, ..dot });
+    Ok((Given::OutputTangent, pass.output_shape(config).to_vec()))
 }
 
 /// Copies the gradients with respect to initial states into the buffers of a set.

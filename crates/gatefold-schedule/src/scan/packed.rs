@@ -61,6 +61,26 @@ impl Packed {
 /// Fills [`Packed`] from the parameters.
 pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
     let packed = Packed::declare(low.plan, layer.owner, form, low.purpose);
+    pack_into(low, layer, form, &packed);
+}
+
+/// Packs the tangents of a scan's weights, in the places of the parameters, for the way forward; in buffers of the plan's
+/// own.
+pub(super) fn pack_tangents(low: &mut Lowering<'_>, layer: &Layer, form: &Form, label: &str, packed: &Packed) -> Packed {
+    let mut own = |part: &str, like: Span| low.plan.scratch(format!("{label}.dot.{part}"), like.len);
+    let own = Packed {
+        w: own("w", packed.w),
+        u: own("u", packed.u),
+        u_reset: packed.u_reset.map(|like| own("u_reset", like)),
+        bias: packed.bias.map(|like| own("bias", like)),
+        readout: packed.readout.map(|like| own("readout", like)),
+        transposed: None,
+    };
+    pack_into(low, layer, form, &own);
+    own
+}
+
+fn pack_into(low: &mut Lowering<'_>, layer: &Layer, form: &Form, packed: &Packed) {
     let (input, hidden) = (form.input, form.hidden());
     let from_input = form.input_map();
     let find = |low: &mut Lowering<'_>, role| low.parameters.find(low.plan, layer, role, form.reverse);
@@ -79,7 +99,7 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
     }
 
     let weight = must(low, Role::RecurrentWeight);
-    pack_recurrent(low, layer, form, &packed, weight);
+    pack_recurrent(low, layer, form, packed, weight);
     if let (Some(readout), Some(to)) = (form.readout(), packed.readout) {
         let weight = must(low, readout.weight);
         product::pack(low.plan, weight, None, Order::transposed(readout.width, hidden), to);

@@ -70,7 +70,7 @@ pub(super) fn copy_or_clear(plan: &mut Plan, to: Span, from: Option<Span>) {
 
 /// Puts initial values before each row's own first step, and zeros into padded slots. The buffer has `history` slots
 /// more than steps; `given` of them have a value.
-fn initial_rows(
+pub(super) fn initial_rows(
     plan: &mut Plan,
     scan: &Scan,
     into: Span,
@@ -139,7 +139,7 @@ pub fn states_after(low: &mut Lowering<'_>, scan: &Scan, steps: usize) -> ScanSt
     ScanState { h, c, y }
 }
 
-fn final_rows(
+pub(super) fn final_rows(
     plan: &mut Plan,
     scan: &Scan,
     name: &str,

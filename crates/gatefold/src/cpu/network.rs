@@ -4,7 +4,7 @@ use super::device::Cpu;
 use crate::{Error, Sequences};
 use gatefold_cpu::{Batch, Gradients, Network, Tape};
 use gatefold_model::{Dropout, NetworkConfig, Parameters, States};
-use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, ArrayViewMut2};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -76,6 +76,18 @@ impl CpuNetwork {
         let changes = self.changes.load(Ordering::SeqCst);
         let tape = self.read().forward(&batch_of(input, states, dropout));
         CpuTape { tape, network: Arc::clone(self), changes }
+    }
+
+    /// The derivative of a tape's output along a direction in parameters and input.
+    pub(crate) fn jvp(
+        &self,
+        tape: &CpuTape,
+        direction: &Parameters,
+        input: Option<ArrayView3<'_, f32>>,
+    ) -> Result<Array3<f32>, Error> {
+        let standard = |tensor: &ArrayD<f32>| tensor.as_standard_layout().into_owned();
+        let tangents = direction.iter().map(|(name, tensor)| (name.to_owned(), standard(tensor))).collect();
+        Ok(self.read().jvp(&tape.tape, &tangents, input)?)
     }
 
     /// The decoder's initial states.

@@ -154,6 +154,35 @@ impl GpuNetwork {
         Ok((GpuTape { network: Arc::clone(self), prepared, pass, changes }, output, finals))
     }
 
+    /// Like [`GpuNetwork::forward_training`] from the configured states, and the tangent of the output along a direction in
+    /// parameters and input.
+    pub(crate) async fn forward_tangent(
+        self: &Arc<Self>,
+        input: &Sequences<'_>,
+        direction: &Parameters,
+        input_tangent: Option<ArrayView3<'_, f32>>,
+    ) -> Result<(GpuTape, Array3<f32>, States, Array3<f32>), Error> {
+        let shape = shape_of(Part::Whole, input);
+        let pass = Pass { tangent: true, ..Pass::whole(shape) };
+        let layout = StateLayout::new(&self.config, pass.shape.batch);
+        let plan = || pass::tape(&self.config, self.gpu.target(), &pass);
+        let prepared = self.prepared(&self.tapes, &pass, plan).await?;
+        upload(&prepared, input, None).await?;
+        for (chunk, values) in self.layout.flatten(direction).iter().enumerate() {
+            prepared.write(&Given::Tangents(chunk), values).await?;
+        }
+        let zeros = Array3::zeros(input.values().dim());
+        let input_tangent = input_tangent.unwrap_or(zeros.view());
+        prepared.write_sequence(&Given::InputTangent(Half::Input), input_tangent).await?;
+        let changes = self.changes.load(Ordering::SeqCst);
+        prepared.compiled.submit_before_mark().await?;
+        let output = prepared.sequence(&Given::Output).await?.expect("the whole network has an output");
+        let tangent = prepared.sequence(&Given::OutputTangent).await?.expect("the pass has tangents");
+        let finals = prepared.read(&layout.given(StateSet::Final)).await?;
+        let finals = finals.map_or_else(States::default, |flat| layout.unflatten(&flat));
+        Ok((GpuTape { network: Arc::clone(self), prepared, pass, changes }, output, finals, tangent))
+    }
+
     /// Packs the weights if the parameters have changed since the last time.
     async fn pack(&self) -> Result<(), Error> {
         let lock = || self.packing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,6 +231,12 @@ impl GpuTape {
     /// Whether the parameters are still those of its forward pass.
     pub(crate) fn is_current(&self) -> bool {
         self.changes == self.network.changes.load(Ordering::SeqCst)
+    }
+
+    /// Returns the plan and its buffers to the network, for its next tape.
+    pub(crate) fn give_back(self) {
+        let GpuTape { network, prepared, pass, .. } = self;
+        network.tapes.put(pass, prepared);
     }
 
     /// Computes all gradients from those with respect to the outputs and the final states; `None` means zeros.

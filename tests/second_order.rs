@@ -1,0 +1,93 @@
+//! Forward-mode derivatives and Gauss-Newton products, on both devices.
+
+use gatefold::layers::{Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LayerNorm, LstmConfig, RnnConfig};
+use gatefold::training::{Loss, Reduction};
+use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences, Targets};
+use gatefold_check::{Failures, Random, SequenceCase, check_tangents, test_devices, test_gpu};
+use ndarray::{Array2, Array3};
+
+#[test]
+fn tangents_on_the_cpu() {
+    let cases = SequenceCase::with_tangents();
+    check_tangents(&Device::cpu().unwrap(), &cases).unwrap().assert("tangents");
+}
+
+#[test]
+fn tangents_on_a_gpu() {
+    let Some(gpu) = test_gpu() else { return };
+    check_tangents(&Device::Gpu(gpu), &SequenceCase::with_tangents()).unwrap().assert("tangents");
+}
+
+fn random_like(parameters: &Parameters, seed: u64) -> Parameters {
+    let mut random = Random::new(seed, 0);
+    let of = |(name, tensor): (&str, &ndarray::ArrayD<f32>)| {
+        let values = random.values(tensor.len());
+        (name.to_owned(), ndarray::ArrayD::from_shape_vec(tensor.raw_dim(), values).unwrap())
+    };
+    parameters.iter().map(of).collect()
+}
+
+fn dot(a: &Parameters, b: &Parameters) -> f64 {
+    let product = |(name, a): (&str, &ndarray::ArrayD<f32>)| -> f64 {
+        a.iter().zip(&b[name]).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    };
+    a.iter().map(product).sum()
+}
+
+/// The same product again gives the same bits: what a pass left behind does not matter.
+#[test]
+fn products_are_symmetric_positive_and_repeat() {
+    let config = NetworkConfig::with_input(3).gru(5).lstm(4).dense(3).build().unwrap();
+    let mut failures = Failures::new();
+    for (name, device) in test_devices() {
+        failures.check(name, || {
+            let network = Network::new(&device, &config, 3).unwrap();
+            let parameters = network.parameters().unwrap();
+            let input = Sequences::from(Random::new(4, 0).sequence((6, 5, 3))).with_lengths([6, 2, 5, 1, 3]).unwrap();
+            let labels = Array2::from_shape_fn((6, 5), |(t, row)| ((2 * t + row) % 4) as i64 - 1);
+            let squares = Random::new(4, 1).sequence((6, 5, 3));
+            let cases = [(Loss::CrossEntropy, Targets::from(&labels)), (Loss::SquaredError, Targets::from(&squares))];
+            for (loss, targets) in &cases {
+                let product = |v: &Parameters| {
+                    network.gauss_newton(&input, targets, loss, Reduction::Mean, v).unwrap()
+                };
+                let (u, v) = (random_like(&parameters, 5), random_like(&parameters, 6));
+                let (gu, gv) = (product(&u), product(&v));
+                let (uu, vv) = (dot(&u, &gu), dot(&v, &gv));
+                assert!(uu > 0.0 && vv > 0.0, "{}: {uu} and {vv}", loss.name());
+                let off = (dot(&u, &gv) - dot(&v, &gu)).abs();
+                assert!(off <= 1e-5 * (uu * vv).sqrt(), "{}: {off} of {uu} and {vv}", loss.name());
+                assert_eq!(product(&u), gu, "{}", loss.name());
+            }
+        });
+    }
+    failures.finish();
+}
+
+#[test]
+fn layers_without_tangents_are_refused_by_name() {
+    let cases: [(LayerConfig, &str); 4] = [
+        (Conv1dConfig::new(2, 2).into(), "a convolution"),
+        (GruConfig::new(2).dilation(2).into(), "a dilation"),
+        (LstmConfig::new(2).layer_norm(LayerNorm::default()).into(), "layer normalisation"),
+        (RnnConfig::new(2).drop_connect(0.5).into(), "noise within a cell"),
+    ];
+    for (name, device) in test_devices() {
+        for (layer, what) in &cases {
+            let config = NetworkConfig::new(1, [layer.clone(), DenseConfig::new(1).into()]).unwrap();
+            let network = Network::new(&device, &config, 1).unwrap();
+            let direction = network.parameters().unwrap();
+            let refused = network.jvp(&Array3::zeros((4, 1, 1)), &direction, None).unwrap_err();
+            assert!(matches!(refused, Error::Model(_)), "{name}: {refused}");
+            assert!(refused.to_string().contains(what), "{name}: {refused}");
+        }
+        let config = NetworkConfig::with_input(1).rnn(2).dense(1).build().unwrap();
+        let network = Network::new(&device, &config, 1).unwrap();
+        let (direction, input) = (network.parameters().unwrap(), Array3::zeros((2, 1, 1)));
+        let absolute =
+            network.gauss_newton(&input, &input, &Loss::AbsoluteError, Reduction::Mean, &direction);
+        assert!(absolute.unwrap_err().to_string().contains("absolute error"), "{name}");
+        let short = network.jvp(&input, &direction, Some(Array3::zeros((1, 1, 1)).view())).unwrap_err();
+        assert!(short.to_string().starts_with("tangent of the input: expected (2, 1, 1)"), "{name}: {short}");
+    }
+}
