@@ -1,6 +1,9 @@
 //! The way of a gradient back through time is the same on both devices.
 
-use gatefold::layers::{DenseConfig, GruConfig, LayerConfig, LstmConfig, RnnConfig};
+use gatefold::layers::{
+    Conv1dConfig, DenseConfig, Direction, GruConfig, LayerConfig, LstmConfig, Merge, ParallelConfig,
+    RnnConfig,
+};
 use gatefold::training::Reduction;
 use gatefold::{Device, Loss, Network, NetworkConfig, Sequences};
 use gatefold_check::{Failures, test_gpu, waves};
@@ -9,10 +12,15 @@ use ndarray::Array3;
 #[test]
 fn a_gpu_finds_what_the_cpu_finds() {
     let Some(gpu) = test_gpu() else { return };
-    let stacks: [Vec<LayerConfig>; 3] = [
+    let linear = vec![Conv1dConfig::new(2, 3).causal().into(), LayerConfig::LastStep];
+    let recurrent = vec![GruConfig::new(4).into(), LayerConfig::LastStep, DenseConfig::new(2).into()];
+    let stacks: [Vec<LayerConfig>; 5] = [
         vec![RnnConfig::new(5).into(), DenseConfig::new(2).into()],
         vec![LstmConfig::new(6).projection(3).into(), LstmConfig::new(5).peephole().into()],
         vec![GruConfig::new(7).into(), LayerConfig::LastStep, DenseConfig::new(1).into()],
+        // By the reference but for the Jacobian.
+        vec![ParallelConfig::new(Merge::Sum, [linear, recurrent]).into()],
+        vec![LstmConfig::new(4).direction(Direction::Bidirectional).into()],
     ];
     let mut failures = Failures::new();
     for layers in stacks {

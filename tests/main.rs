@@ -11,6 +11,7 @@ mod generation;
 mod gradient_flow;
 mod kernels;
 mod layers;
+mod learn;
 mod losses;
 mod noise;
 mod plans;
