@@ -77,8 +77,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         report.line(format!("\n{}, {} steps", layer.place, layer.hidden.len()));
         report.lines(rows(layer));
     }
-    report.line("\ni f g o, r z n, h: per cent of a gate's units within a tenth");
-    report.line("of an end of its range.");
+    let mut letters: Vec<&str> = Vec::new();
+    for letter in flow.layers.iter().flat_map(|layer| layer.gates.iter().map(|gate| letter(layer, gate.gate)))
+    {
+        if !letters.contains(&letter) {
+            letters.push(letter);
+        }
+    }
+    report.line(format!("\n{}: per cent of units within a tenth of", letters.join(", ")));
+    report.line("an end of the gate's range");
     if let Some(out) = &arguments.out {
         write_atomically(out, csv(&flow).as_bytes())?;
         report.line(format!("\nwritten   {}", out.display()));
