@@ -1,6 +1,7 @@
 //! Series with their calendar, read from a table.
 
 mod group;
+mod mixed_time;
 mod number_time;
 mod options;
 mod parts;
@@ -47,6 +48,7 @@ pub struct Series {
     pub(crate) id: Option<String>,
     pub(crate) start: i64,
     pub(crate) targets: Vec<Vec<f64>>,
+    pub(crate) made_up: Vec<Vec<usize>>,  // of each target
     pub(crate) covariates: Vec<Vec<f64>>, // samples, then future
     pub(crate) statics: Vec<StaticValue>,
     pub(crate) future: usize,
@@ -72,6 +74,11 @@ impl Series {
     /// The samples of a target, by its place in [`Dataset::targets`]. All are finite.
     pub fn target(&self, index: usize) -> &[f64] {
         &self.targets[index]
+    }
+
+    /// The places of the samples of a target that the table does not have, in order: those that the fill made up.
+    pub fn made_up(&self, index: usize) -> &[usize] {
+        &self.made_up[index]
     }
 
     /// A covariate at the samples, by its place in [`Dataset::covariates`]. NaN is a missing value; there is none if
@@ -111,6 +118,8 @@ impl Series {
 pub struct Dataset {
     pub(crate) series: Vec<Series>,
     pub(crate) targets: Vec<String>,
+    pub(crate) ids: Vec<String>, // columns
+    pub(crate) in_columns: bool, // whether a target is a column
     pub(crate) covariates: Vec<String>,
     pub(crate) past: Range<usize>, // places among the covariates
     pub(crate) future: Vec<usize>, // likewise
@@ -158,6 +167,17 @@ impl Dataset {
     /// The names of the columns to forecast.
     pub fn targets(&self) -> &[String] {
         &self.targets
+    }
+
+    /// The columns that hold the targets: their names, or none if the samples of a series are spread over columns, or each
+    /// column is a series.
+    pub fn target_columns(&self) -> &[String] {
+        if self.in_columns { &self.targets } else { &[] }
+    }
+
+    /// The columns that tell series apart; none if the table is one series, or no column names them.
+    pub fn id_columns(&self) -> &[String] {
+        &self.ids
     }
 
     /// The names of the other columns of numbers.

@@ -71,5 +71,5 @@ pub use models::{
 pub use scaler::{Scaler, ScalerKind};
 pub use season::find_season;
 pub use split::Split;
-pub use table::{Delimiter, Encoding, Fill, Table, TableOptions};
+pub use table::{Delimiter, Encoding, Fill, Legacy, Table, TableOptions};
 pub use window::{Batch, WindowConfig, Windows};

@@ -14,7 +14,7 @@ pub(crate) mod source;
 mod words;
 
 pub use cells::Delimiter;
-pub use encoding::Encoding;
+pub use encoding::{Encoding, Legacy};
 pub use fill::Fill;
 pub(crate) use number::looks_numeric;
 pub use plain::{Table, TableOptions};

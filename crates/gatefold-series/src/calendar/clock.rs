@@ -21,6 +21,8 @@ pub(crate) struct Times {
     /// The report's name for the column.
     pub(crate) name: String,
     pub(crate) columns: Vec<usize>,
+    /// A remark for the report, if they are written in more than one way.
+    pub(crate) mixed: Option<String>,
 }
 
 /// How values on the grid are shown.

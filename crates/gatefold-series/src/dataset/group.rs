@@ -201,7 +201,7 @@ impl Others {
                 || targets.contains(&column)
         };
         let free: Vec<usize> = (0..sheet.columns.len()).filter(|column| !taken(*column)).collect();
-        if groups.ids.len() > 1 {
+        if groups.ids.len() > 1 || !groups.columns.is_empty() {
             others.statics =
                 free.iter().copied().filter(|column| within_constant(sheet, groups, *column)).collect();
         }
@@ -264,6 +264,20 @@ fn static_value(sheet: &Sheet, row: usize, column: usize) -> StaticValue {
 pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, SeriesError> {
     let times = time::find(sheet, options)?;
     let groups = Groups::find(sheet, times.as_ref(), options)?;
+    let alike = groups.alike(times.as_ref());
+    let label = |row: usize| {
+        let cells = groups.columns.iter().map(|column| shown(sheet.cell(row, *column)));
+        cells.collect::<Vec<_>>().join("/")
+    };
+    let alike = alike.map(|(one, other)| (other, label(one), label(other)));
+    if let Some((row, one, other)) = alike.as_ref().filter(|_| groups.found) {
+        let column = groups.columns[0];
+        let problem = format!(
+            "'{other}' and '{one}' may be one series; write them alike, or say --id {} if they are two",
+            sheet.name(column)
+        );
+        return Err(sheet.error(*row, column, problem));
+    }
     let mut targets = Targets::find(sheet, times.as_ref(), &groups, options)?;
     let wide = options.layout == Some(Layout::Wide);
     if wide && groups.ids.len() > 1 {
@@ -329,12 +343,17 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
         }
     }
     let kinds = covariate_kinds(options, &series, others.covariates.len());
-    let report = report(&maker, &groups, &targets, &sorted, &series, &kinds, &counts);
+    let mut report = report(&maker, &groups, &targets, &sorted, &series, &kinds, &counts);
+    if let Some((_, one, other)) = alike {
+        report.say("warning", format!("'{other}' and '{one}' are taken for two series"));
+    }
     let (past, future) = kinds;
     let names = |columns: &[usize]| columns.iter().map(|column| sheet.name(*column).to_owned()).collect();
     Ok(Dataset {
         series,
         targets: if wide { vec!["value".into()] } else { names(&targets.columns) },
+        ids: names(&groups.columns),
+        in_columns: !wide,
         covariates: names(&others.covariates),
         past,
         future,
@@ -405,6 +424,7 @@ impl Maker<'_> {
             id,
             start: regular.start,
             targets: regular.targets,
+            made_up: regular.made_up,
             covariates: regular.covariates,
             statics,
             future: regular.future,

@@ -224,6 +224,7 @@ fn numbered(sheet: &Sheet, column: usize, values: Vec<i64>, decimals: u32) -> Ti
         format: None,
         name: sheet.name(column).to_owned(),
         columns: vec![column],
+        mixed: None,
     }
 }
 

@@ -93,7 +93,7 @@ impl ReadOptions {
         ReadOptions::default()
     }
 
-    /// The encoding of the text. By default UTF-8, UTF-16 if the file begins with its mark, or else Windows-1252.
+    /// The encoding of the text. By default UTF-8, UTF-16 if the file begins with its mark, or else a guess, which is reported.
     pub fn encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = Some(encoding);
         self

@@ -252,6 +252,7 @@ fn times(
         format: Some(format),
         name,
         columns: vec![pivot.base],
+        mixed: None,
     };
     Ok((times, cells))
 }
@@ -287,6 +288,7 @@ pub(super) fn dataset(sheet: &Sheet, pivot: &Pivot, options: &ReadOptions) -> Re
         id: None,
         start: regular.start,
         targets: regular.targets,
+        made_up: regular.made_up,
         covariates: Vec::new(),
         statics: Vec::new(),
         future: regular.future,
@@ -295,6 +297,8 @@ pub(super) fn dataset(sheet: &Sheet, pivot: &Pivot, options: &ReadOptions) -> Re
     Ok(Dataset {
         series,
         targets: vec!["value".into()],
+        ids: Vec::new(),
+        in_columns: false,
         covariates: Vec::new(),
         past: 0..0,
         future: Vec::new(),

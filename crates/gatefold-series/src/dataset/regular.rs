@@ -49,6 +49,8 @@ pub(super) struct Counts {
 pub(super) struct Regular {
     pub(super) start: i64,
     pub(super) targets: Vec<Vec<f64>>,
+    /// The places of the samples that were filled, of each target.
+    pub(super) made_up: Vec<Vec<usize>>,
     pub(super) covariates: Vec<Vec<f64>>,
     pub(super) future: usize,
 }
@@ -104,17 +106,20 @@ impl Regular {
         let mut out = Regular {
             start,
             targets: Vec::with_capacity(values.targets.len()),
+            made_up: Vec::with_capacity(values.targets.len()),
             covariates: Vec::with_capacity(values.covariates.len()),
             future: moments as usize - known,
         };
         let spread = |column: &[f64], len: usize| spread(rows, column, start, len, options.aggregate);
         for (column, target) in values.targets.iter().enumerate() {
             let mut samples = spread(target, known);
-            counts.missing += samples.iter().filter(|value| value.is_nan()).count();
+            let missing = missing(&samples);
+            counts.missing += missing.len();
             let problem =
                 |(at, why)| missing_at(rows, start, column, at, &samples_missing(target, rows), why);
             fill(&mut samples, options.fill).map_err(problem)?;
             out.targets.push(samples);
+            out.made_up.push(missing);
         }
         for (column, covariate) in values.covariates.iter().enumerate() {
             let mut samples = spread(covariate, moments as usize);
@@ -171,10 +176,17 @@ fn spread(rows: &[Placed], column: &[f64], start: i64, len: usize, aggregate: Op
     out
 }
 
-/// Fills missing samples between a first and a last value that are known.
-pub(super) fn fill_inner(samples: &mut [f64], how: Fill) {
+/// The places of missing samples.
+fn missing(samples: &[f64]) -> Vec<usize> {
+    (0..samples.len()).filter(|at| samples[*at].is_nan()).collect()
+}
+
+/// Fills missing samples between a first and a last value that are known, and returns their places.
+pub(super) fn fill_inner(samples: &mut [f64], how: Fill) -> Vec<usize> {
+    let missing = missing(samples);
     let filled = fill(samples, how);
     debug_assert!(filled.is_ok(), "the ends of a series are known");
+    missing
 }
 
 /// The places of sorted rows on a grid. With periods, every moment is within one.

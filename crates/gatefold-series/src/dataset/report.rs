@@ -3,7 +3,7 @@ use super::options::ReadOptions;
 use super::regular::Counts;
 use crate::calendar::clock::{Clock, Times};
 use crate::table::sheet::Sheet;
-use crate::table::{Delimiter, Encoding, one_line, shown};
+use crate::table::{Delimiter, one_line, shown};
 use crate::{Calendar, Fill};
 use std::fmt;
 use std::ops::Range;
@@ -131,8 +131,8 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
         return report;
     }
     report.say("cells", cells.join(", "));
-    if sheet.encoding == Encoding::Windows1252 && !sheet.encoding_stated {
-        report.say("warning", "Windows-1252 is a guess; save in UTF-8 if names look wrong");
+    if let Some(doubt) = &sheet.encoding_doubt {
+        report.say("warning", doubt.as_str());
     }
     if let Some(cell) = target.and_then(|column| sheet.doubtful(column)) {
         let mark = if cell.contains(',') { ',' } else { '.' };
@@ -190,6 +190,9 @@ pub(super) fn say_time(
         _ => calendar.frequency().to_string(),
     };
     report.say("time", format!("{}{format}, {step}", shown(&times.name)));
+    if let Some(remark) = &times.mixed {
+        report.say("warning", remark.as_str());
+    }
     report.say("span", format!("{} to {}", calendar.label(first), calendar.label(last)));
     if calendar.slack_micros() > 0 {
         let seconds = calendar.slack_micros() as f64 / 1e6;

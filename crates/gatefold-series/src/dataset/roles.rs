@@ -63,6 +63,18 @@ const ID_NAMES: [&str; 50] = [
     "customer",
 ];
 
+/// An id without what may be a habit of writing.
+fn plain(id: &str) -> String {
+    let part = |part: &str| {
+        let text: String = part.to_lowercase().split_whitespace().collect();
+        match text.parse::<f64>() {
+            Ok(number) if text.starts_with(|c: char| c.is_ascii_digit()) => number.to_string(),
+            _ => text.replace(['-', '_'], ""),
+        }
+    };
+    id.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
 /// The series of each row, by the columns that tell them apart.
 #[derive(Clone, Debug)]
 pub(super) struct Groups {
@@ -108,6 +120,28 @@ impl Groups {
             of_row.push(number);
         }
         Groups { columns: columns.to_vec(), found: false, ids, of_row, doubt: None }
+    }
+
+    /// Two ids that may be one, written in two ways: equal apart from capitals, blanks, leading zeros or a decimal zero, with no
+    /// moment in common. The first row of each.
+    pub(super) fn alike(&self, times: Option<&Times>) -> Option<(usize, usize)> {
+        let times = times.filter(|_| self.ids.len() > 1)?;
+        let mut first: HashMap<String, usize> = HashMap::new();
+        let moments = |id: usize| {
+            let rows = self.of_row.iter().zip(&times.values).filter(move |(of, _)| **of as usize == id);
+            rows.map(|(_, value)| *value).collect::<HashSet<i64>>()
+        };
+        let row = |id: usize| self.of_row.iter().position(|of| *of as usize == id);
+        for (id, text) in self.ids.iter().enumerate() {
+            match first.get(&plain(text)) {
+                Some(other) if moments(*other).is_disjoint(&moments(id)) => {
+                    return Some((row(*other)?, row(id)?));
+                }
+                Some(_) => {}
+                None => drop(first.insert(plain(text), id)),
+            }
+        }
+        None
     }
 
     /// Whether no series has two rows of the same moment.

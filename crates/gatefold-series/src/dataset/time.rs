@@ -2,7 +2,7 @@
 
 use super::options::ReadOptions;
 use super::time_names::{is_text_time_name, is_time_name, is_week_name, part};
-use super::{number_time, parts};
+use super::{mixed_time, number_time, parts};
 use crate::SeriesError;
 use crate::calendar::clock::{Clock, MISSING, Times, offset_changes, zoned_micros};
 use crate::calendar::find::{formats_of, short_year_formats, time_of_day};
@@ -339,8 +339,10 @@ fn dated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Time
     {
         return read_times(sheet, columns, &cell, format, reading);
     }
-    let formats = formats_of_all(sheet, columns, &cell)?;
-    choose(sheet, columns, &cell, formats, reading)
+    let times = formats_of_all(sheet, columns, &cell)
+        .and_then(|formats| choose(sheet, columns, &cell, formats, reading));
+    let Err(error) = times else { return times };
+    mixed_time::times(sheet, columns, &cell, reading)?.ok_or(error)
 }
 
 /// The format of cells such as `2023-01` and `2023-52`, if they are weeks of a year by the column's name.
@@ -495,7 +497,7 @@ fn choose(
 }
 
 /// Whether times, in either direction, are one step of a calendar apart throughout.
-fn is_even(values: &[i64]) -> bool {
+pub(super) fn is_even(values: &[i64]) -> bool {
     let mut sorted = values.to_vec();
     if sorted.first() > sorted.last() {
         sorted.reverse();
@@ -557,7 +559,7 @@ pub(super) fn read_times(
     };
     let offsets = (zone.is_none() && offsets.len() == rows && !epoch).then_some(offsets);
     let name = columns.iter().map(|column| sheet.name(*column)).collect::<Vec<_>>().join(", ");
-    Ok(Times { values, offsets, clock, format: Some(format), name, columns: columns.to_vec() })
+    Ok(Times { values, offsets, clock, format: Some(format), name, columns: columns.to_vec(), mixed: None })
 }
 
 fn unreadable(sheet: &Sheet, row: usize, columns: &[usize], text: &str, example: Option<&str>) -> String {

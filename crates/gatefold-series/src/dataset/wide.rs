@@ -6,7 +6,7 @@ use super::{Dataset, Series, StaticValue, group, report, time};
 use crate::calendar::clock::{Clock, Times, offset_changes};
 use crate::calendar::find::short_year_formats;
 use crate::table::sheet::{Kind, Sheet};
-use crate::table::{looks_numeric, numbered_run, shown};
+use crate::table::{looks_dated, looks_numeric, numbered_run, shown};
 use crate::{Calendar, Fill, SeriesError};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -49,11 +49,13 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
             None => Clock::Civil,
         };
         let name = format!("the names of columns {} to {}", names[from], names[all - 1]);
-        let times = Times { values, offsets, clock, format: Some(format), name, columns: vec![from] };
+        let times =
+            Times { values, offsets, clock, format: Some(format), name, columns: vec![from], mixed: None };
         return Ok(Some(Values { columns: from..all, times: Some(times) }));
     }
     if sheet.head.names_line.is_some() && options.time_format.is_none() {
         refuse_short_years(sheet, &names)?;
+        refuse_other_names(sheet, &names)?;
     }
     if options.layout == Some(Layout::Rows) {
         let from = if values_from == 0 && all > 1 && !options.ids.is_empty() { 1 } else { values_from };
@@ -82,6 +84,30 @@ fn refuse_short_years(sheet: &Sheet, names: &[&str]) -> Result<(), SeriesError> 
     let format = short_year_formats(last).first().map_or_else(String::new, ToString::to_string);
     let problem =
         format!("the year in the name '{}' has two digits; say --time-format, such as {format}", shown(last));
+    Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
+}
+
+/// Refuses names that are times, with others after them: a row is a series then, and what else it holds, such as a sum, is no
+/// sample. Beside a column of dates, they are names as any.
+fn refuse_other_names(sheet: &Sheet, names: &[&str]) -> Result<(), SeriesError> {
+    if sheet.columns.iter().any(|column| column.kind == Kind::Date) {
+        return Ok(());
+    }
+    let run = |from: usize| {
+        let longest =
+            (from + 3..=names.len()).take_while(|end| time::stamps(&names[from..*end], None).is_some());
+        longest.last().map(|end| from..end)
+    };
+    let looks = |name: &&str| looks_dated(name) || looks_numeric(name) && name.len() == 4;
+    let Some(run) = (0..names.len()).filter(|at| looks(&names[*at])).find_map(run) else { return Ok(()) };
+    if run.end == names.len() {
+        return Ok(());
+    }
+    let [first, last, other] = [run.start, run.end - 1, run.end].map(|at| shown(names[at]));
+    let problem = format!(
+        "the names {first} to {last} are times, and '{other}' after them is none; remove or correct it, or say --layout long if \
+         rows are no series"
+    );
     Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
 }
 
@@ -118,7 +144,8 @@ pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> 
     let mut all = Vec::with_capacity(sheet.rows());
     let mut filled = 0;
     for row in 0..sheet.rows() {
-        let (start, samples) = series_of(sheet, row, first, &order, options, &mut filled)?;
+        let (start, samples, made_up) = series_of(sheet, row, first, &order, options)?;
+        filled += made_up.len();
         let id: Vec<String> = id_columns.iter().map(|column| shown(sheet.cell(row, *column))).collect();
         let id = if id.is_empty() { (row + 1).to_string() } else { id.join("/") };
         if all.iter().any(|series: &Series| series.id() == Some(&id)) {
@@ -135,20 +162,23 @@ pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> 
             id: Some(id),
             start,
             targets: vec![samples],
+            made_up: vec![made_up],
             covariates: Vec::new(),
             statics,
             future: 0,
         });
     }
     let report = report_of(sheet, values, &calendar, &all, &id_columns, filled);
-    let names = statics.iter().map(|column| sheet.name(*column).to_owned()).collect();
+    let names = |columns: &[usize]| columns.iter().map(|column| sheet.name(*column).to_owned()).collect();
     Ok(Dataset {
         series: all,
         targets: vec!["value".into()],
+        ids: names(&id_columns),
+        in_columns: false,
         covariates: Vec::new(),
         past: 0..0,
         future: Vec::new(),
-        statics: names,
+        statics: names(&statics),
         calendar,
         report,
     })
@@ -178,15 +208,15 @@ fn check_header(
     Ok(())
 }
 
-/// The samples of a row from its first to its last value, and the first one's place.
+/// The samples of a row from its first to its last value, the first one's place before them, and the places of those that
+/// were filled.
 fn series_of(
     sheet: &Sheet,
     row: usize,
     first: usize,
     order: &[usize],
     options: &ReadOptions,
-    filled: &mut usize,
-) -> Result<(i64, Vec<f64>), SeriesError> {
+) -> Result<(i64, Vec<f64>, Vec<usize>), SeriesError> {
     let mut samples = Vec::with_capacity(order.len());
     for at in order {
         samples.push(sheet.number_at(row, first + at)?);
@@ -197,8 +227,6 @@ fn series_of(
     };
     samples.truncate(end + 1);
     samples.drain(..start);
-    let missing = samples.iter().filter(|value| value.is_nan()).count();
-    *filled += missing;
     if let Some(at) = samples.iter().position(|value| value.is_nan())
         && options.fill == Fill::Refuse
     {
@@ -206,8 +234,8 @@ fn series_of(
             "the cell is missing; fill in a number, or ask for a fill: --fill previous, linear or zero";
         return Err(sheet.error(row, first + order[start + at], problem));
     }
-    super::regular::fill_inner(&mut samples, options.fill);
-    Ok((start as i64, samples))
+    let made_up = super::regular::fill_inner(&mut samples, options.fill);
+    Ok((start as i64, samples, made_up))
 }
 
 fn report_of(

@@ -1,5 +1,7 @@
 //! From bytes to text.
 
+mod guess;
+
 use super::source::Source;
 use crate::SeriesError;
 use std::fmt;
@@ -17,7 +19,23 @@ pub enum Encoding {
     Utf16Be,
     /// Windows-1252, which agrees with Latin-1 on everything printable.
     Windows1252,
+    /// Another one of the Encoding Standard.
+    Legacy(Legacy),
 }
+
+/// An encoding of the WHATWG Encoding Standard that is neither Unicode nor Windows-1252: Windows-1250 and -1251, ISO-8859-2,
+/// Mac Roman, KOI8-R, Shift-JIS, EUC-JP, GBK, Big5, EUC-KR and others. It is got from its name.
+///
+/// ```
+/// use gatefold_series::Encoding;
+///
+/// let encoding: Encoding = "cp1250".parse()?;
+/// assert_eq!(encoding.to_string(), "windows-1250");
+/// assert_eq!("latin1".parse::<Encoding>()?, Encoding::Windows1252);
+/// # Ok::<(), gatefold_series::SeriesError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Legacy(&'static encoding_rs::Encoding);
 
 impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,6 +44,8 @@ impl fmt::Display for Encoding {
             Encoding::Utf16Le => "UTF-16LE",
             Encoding::Utf16Be => "UTF-16BE",
             Encoding::Windows1252 => "Windows-1252",
+            Encoding::Legacy(Legacy(other)) if *other == encoding_rs::MACINTOSH => "Mac Roman",
+            Encoding::Legacy(Legacy(other)) => other.name(),
         })
     }
 }
@@ -39,31 +59,67 @@ impl FromStr for Encoding {
             "utf16" | "utf16le" => Ok(Encoding::Utf16Le),
             "utf16be" => Ok(Encoding::Utf16Be),
             "windows1252" | "cp1252" | "latin1" | "iso88591" => Ok(Encoding::Windows1252),
-            _ => Err(SeriesError::Series(format!(
-                "--encoding is utf-8, utf-16le, utf-16be or windows-1252; found '{name}'"
-            ))),
+            other => known(other).or_else(|| known(name)).map(Encoding::of).ok_or_else(|| {
+                SeriesError::Series(format!(
+                    "--encoding is utf-8, utf-16le, utf-16be, windows-1250 to -1258, iso-8859-2, mac-roman, koi8-r, shift-jis, \
+                     euc-jp, gbk, big5 or euc-kr; found '{name}'"
+                ))
+            }),
         }
     }
 }
 
-/// The characters of the bytes 0x80 to 0x9f in Windows-1252, from the WHATWG Encoding Standard. The five that it
-/// leaves unassigned are control characters there, and refused here.
-const WINDOWS_1252: [char; 32] = [
-    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
-    '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
-];
+/// The encoding of a label that is no Unicode.
+fn known(label: &str) -> Option<&'static encoding_rs::Encoding> {
+    let label = match label {
+        "macroman" | "macosroman" => "macintosh",
+        "cp932" | "ms932" | "windows932" => "shift_jis",
+        "cp936" | "windows936" => "gbk",
+        "cp949" | "windows949" => "euc-kr",
+        "cp950" | "windows950" => "big5",
+        "shiftjis" => "shift_jis",
+        "eucjp" => "euc-jp",
+        "euckr" => "euc-kr",
+        other => other,
+    };
+    let dashed = label.strip_prefix("windows").map(|number| format!("windows-{number}"));
+    let found = encoding_rs::Encoding::for_label(dashed.as_deref().unwrap_or(label).as_bytes())?;
+    let unicode = [encoding_rs::UTF_8, encoding_rs::UTF_16LE, encoding_rs::UTF_16BE];
+    let none = [encoding_rs::REPLACEMENT, encoding_rs::X_USER_DEFINED];
+    (!unicode.contains(&found) && !none.contains(&found)).then_some(found)
+}
 
-/// The text without its byte order mark, and its encoding.
+impl Encoding {
+    fn of(found: &'static encoding_rs::Encoding) -> Encoding {
+        if found == encoding_rs::WINDOWS_1252 {
+            Encoding::Windows1252
+        } else {
+            Encoding::Legacy(Legacy(found))
+        }
+    }
+}
+
+/// A text, and how it was encoded.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// Without a byte order mark.
+    pub(crate) text: String,
+    pub(crate) encoding: Encoding,
+    /// How sure the encoding is, in words; `None` if there is no doubt, or it was stated.
+    pub(crate) doubt: Option<String>,
+}
+
+/// Finds out the encoding of a text unless it is forced, and decodes it.
 pub(crate) fn decode(
     source: &Source,
     bytes: Vec<u8>,
     forced: Option<Encoding>,
-) -> Result<(String, Encoding), SeriesError> {
+) -> Result<Decoded, SeriesError> {
     refuse_other_files(source, &bytes)?;
-    let encoding = match forced {
-        Some(encoding) => encoding,
-        None if bytes.starts_with(&[0xff, 0xfe]) => Encoding::Utf16Le,
-        None if bytes.starts_with(&[0xfe, 0xff]) => Encoding::Utf16Be,
+    let (encoding, doubt) = match forced {
+        Some(encoding) => (encoding, None),
+        None if bytes.starts_with(&[0xff, 0xfe]) => (Encoding::Utf16Le, None),
+        None if bytes.starts_with(&[0xfe, 0xff]) => (Encoding::Utf16Be, None),
         None => found(source, &bytes)?,
     };
     let text = match encoding {
@@ -73,13 +129,8 @@ pub(crate) fn decode(
         })?,
         Encoding::Utf16Le => utf16(source, &bytes, u16::from_le_bytes)?,
         Encoding::Utf16Be => utf16(source, &bytes, u16::from_be_bytes)?,
-        Encoding::Windows1252 => bytes
-            .iter()
-            .map(|&byte| match byte {
-                0x80..=0x9f => WINDOWS_1252[usize::from(byte - 0x80)],
-                _ => char::from(byte),
-            })
-            .collect(),
+        Encoding::Windows1252 => legacy(source, &bytes, encoding_rs::WINDOWS_1252)?,
+        Encoding::Legacy(Legacy(other)) => legacy(source, &bytes, other)?,
     };
     let text = match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
@@ -96,7 +147,7 @@ pub(crate) fn decode(
         let line = line_of(text.as_bytes(), at);
         return Err(source.line(line, "a control character: this is not text; expected a table as CSV"));
     }
-    Ok((text, encoding))
+    Ok(Decoded { text, encoding, doubt })
 }
 
 /// Whether the first line is names such as `<TICKER>,<DATE>`, rather than markup.
@@ -122,23 +173,39 @@ fn refuse_other_files(source: &Source, bytes: &[u8]) -> Result<(), SeriesError> 
     }
 }
 
-/// The encoding of bytes without a mark.
-fn found(source: &Source, bytes: &[u8]) -> Result<Encoding, SeriesError> {
+/// The encoding of bytes without a mark, and how sure it is.
+fn found(source: &Source, bytes: &[u8]) -> Result<(Encoding, Option<String>), SeriesError> {
     let sample = &bytes[..bytes.len().min(4096)];
     // Digits and delimiters in UTF-16 have a zero in every other byte; no other text has any.
     let zeros = |from: usize| sample.iter().skip(from).step_by(2).filter(|byte| **byte == 0).count();
     if sample.len() >= 8 && (zeros(0) + zeros(1)) * 3 > sample.len() {
-        return Ok(if zeros(1) > zeros(0) { Encoding::Utf16Le } else { Encoding::Utf16Be });
+        let encoding = if zeros(1) > zeros(0) { Encoding::Utf16Le } else { Encoding::Utf16Be };
+        return Ok((encoding, None));
     }
-    let Err(error) = str::from_utf8(bytes) else { return Ok(Encoding::Utf8) };
-    let before = &bytes[..error.valid_up_to()];
-    let after = bytes[error.valid_up_to()..].utf8_chunks().skip(1);
-    if !before.is_ascii() || after.into_iter().any(|chunk| !chunk.valid().is_ascii()) {
+    let Err(error) = str::from_utf8(bytes) else { return Ok((Encoding::Utf8, None)) };
+    let guess = guess::of(bytes);
+    // Pairs of bytes in a text of East Asia may look like UTF-8 by chance.
+    let partly = bytes.utf8_chunks().any(|chunk| !chunk.valid().is_ascii());
+    if partly && !guess.pairs {
         let line = line_of(bytes, error.valid_up_to());
         let problem = "not UTF-8 text, though other lines are; save the table in UTF-8, or say --encoding";
         return Err(source.line(line, problem));
     }
-    Ok(Encoding::Windows1252)
+    Ok((Encoding::of(guess.encoding), Some(guess.doubt())))
+}
+
+fn legacy(
+    source: &Source,
+    bytes: &[u8],
+    encoding: &'static encoding_rs::Encoding,
+) -> Result<String, SeriesError> {
+    if let Some(text) = encoding.decode_without_bom_handling_and_without_replacement(bytes) {
+        return Ok(text.into_owned());
+    }
+    let (text, _) = encoding.decode_without_bom_handling(bytes);
+    let line = line_of(text.as_bytes(), text.find('\u{fffd}').unwrap_or(0));
+    let problem = format!("not {} text; say another --encoding, or save the table in UTF-8", encoding.name());
+    Err(source.line(line, problem))
 }
 
 fn utf16(source: &Source, bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, SeriesError> {

@@ -6,7 +6,8 @@ pub enum Fill {
     Refuse,
     /// The value before, which is all that was known at that moment.
     Previous,
-    /// Linear interpolation between the neighbours. It looks ahead, so errors measured at such cells are too small.
+    /// Linear interpolation between the neighbours. It looks ahead: a forecast from the end of such a line knows where it
+    /// goes.
     Linear,
     /// Zero, for counts of what did not happen.
     Zero,

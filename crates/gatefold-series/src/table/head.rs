@@ -285,21 +285,21 @@ impl Finder<'_> {
             || (0..self.width).all(|column| bracketed(self.cells.get(row, column)))
     }
 
-    /// Years in a row, as names of the columns of a table in which each row is a series.
+    /// Years in a row, as names of the columns of a table in which each row is a series; other names may follow them.
     fn year_names(&self, row: usize, next: Option<&usize>) -> bool {
         let empty = |column: &usize| self.cells.get(row, *column).is_empty();
         let width = self.width - (0..self.width).rev().take_while(empty).count();
-        let names_before = |years: usize| {
-            let mut cells = (0..width - years).map(|column| self.cells.get(row, column));
-            years < width && cells.all(|cell| !looks_numeric(cell) && !looks_dated(cell))
-        };
         let years = |row: usize| {
-            let years: Vec<i32> =
-                (0..width).rev().map_while(|column| year(self.cells.get(row, column))).collect();
-            years.len() >= 3
-                && years[0] != years[1]
-                && years.windows(2).all(|pair| pair[0] - pair[1] == years[0] - years[1])
-                && names_before(years.len())
+            let cells: Vec<&str> = (0..width).map(|column| self.cells.get(row, column)).collect();
+            let years: Vec<Option<i32>> = cells.iter().map(|cell| year(cell)).collect();
+            let name = |cell: &str| !looks_numeric(cell) && !looks_dated(cell);
+            let even = |three: &[Option<i32>]| match three {
+                [Some(a), Some(b), Some(c)] => a != b && b - a == c - b,
+                _ => false,
+            };
+            years.first().is_some_and(Option::is_none)
+                && years.windows(3).any(even)
+                && cells.iter().zip(&years).all(|(cell, year)| year.is_some() || name(cell))
         };
         years(row) && !next.is_some_and(|next| years(*next))
     }

@@ -2,7 +2,7 @@
 
 use super::cells::Cells;
 use super::dialect::Dialect;
-use super::encoding::{Encoding, decode};
+use super::encoding::{Decoded, Encoding, decode};
 use super::head::{Head, not_a_number};
 use super::number::{Marks, NumberFormat, looks_numeric};
 use super::source::{Source, inflated};
@@ -33,7 +33,7 @@ pub(crate) struct Column {
 pub(crate) struct Sheet {
     pub(crate) source: Source,
     pub(crate) encoding: Encoding,
-    pub(crate) encoding_stated: bool,
+    pub(crate) encoding_doubt: Option<String>,
     pub(crate) gzip: bool,
     pub(crate) parquet: bool,
     pub(crate) dialect: Dialect,
@@ -59,7 +59,7 @@ impl Sheet {
         let of_parquet: Option<ReadOptions> = None;
         let parquet = of_parquet.is_some();
         let options = of_parquet.as_ref().unwrap_or(options);
-        let (text, encoding) = decode(&source, bytes, options.encoding)?;
+        let Decoded { text, encoding, doubt } = decode(&source, bytes, options.encoding)?;
         let dialect = Dialect::find(&source, &text, options)?;
         let cells = Cells::split(&source, text, &dialect.splitting())?;
         let head = Head::find(&source, &cells, &dialect, options)?;
@@ -68,7 +68,7 @@ impl Sheet {
         let mut sheet = Sheet {
             source,
             encoding,
-            encoding_stated: options.encoding.is_some(),
+            encoding_doubt: doubt,
             gzip,
             parquet,
             dialect,

@@ -3,6 +3,7 @@
 mod calendar;
 mod dialect;
 mod layout;
+mod mixed;
 mod mutations;
 mod numbers;
 #[cfg(feature = "parquet")]

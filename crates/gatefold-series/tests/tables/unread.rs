@@ -307,7 +307,7 @@ fn everything_odd_is_reported() {
     let signed = |at: usize| ((at * 37) % 40) as f64 * 10.0 - 200.0;
     assert!(warnings(format!("y\n{}", rows(&[(3, "-99"), (20, "-99")], &signed))).is_empty());
     let guess = read_with(b"gr\xfc\xdfe\n1\n2\n4\n", ReadOptions::new()).unwrap();
-    assert!(reported(&guess, "warning").contains("Windows-1252 is a guess"));
+    assert!(reported(&guess, "warning").contains("Windows-1252 guessed"));
     let stated =
         read_with(b"gr\xfc\xdfe\n1\n2\n4\n", ReadOptions::new().encoding(Encoding::Windows1252)).unwrap();
     assert!(!reported(&stated, "warning").contains("guess"));
