@@ -43,14 +43,15 @@ fn products_are_symmetric_positive_and_repeat() {
         failures.check(name, || {
             let network = Network::new(&device, &config, 3).unwrap();
             let parameters = network.parameters().unwrap();
-            let input = Sequences::from(Random::new(4, 0).sequence((6, 5, 3))).with_lengths([6, 2, 5, 1, 3]).unwrap();
+            let input =
+                Sequences::from(Random::new(4, 0).sequence((6, 5, 3))).with_lengths([6, 2, 5, 1, 3]).unwrap();
             let labels = Array2::from_shape_fn((6, 5), |(t, row)| ((2 * t + row) % 4) as i64 - 1);
             let squares = Random::new(4, 1).sequence((6, 5, 3));
-            let cases = [(Loss::CrossEntropy, Targets::from(&labels)), (Loss::SquaredError, Targets::from(&squares))];
+            let cases =
+                [(Loss::CrossEntropy, Targets::from(&labels)), (Loss::SquaredError, Targets::from(&squares))];
             for (loss, targets) in &cases {
-                let product = |v: &Parameters| {
-                    network.gauss_newton(&input, targets, loss, Reduction::Mean, v).unwrap()
-                };
+                let product =
+                    |v: &Parameters| network.gauss_newton(&input, targets, loss, Reduction::Mean, v).unwrap();
                 let (u, v) = (random_like(&parameters, 5), random_like(&parameters, 6));
                 let (gu, gv) = (product(&u), product(&v));
                 let (uu, vv) = (dot(&u, &gu), dot(&v, &gv));

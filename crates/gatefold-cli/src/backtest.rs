@@ -7,11 +7,12 @@ use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::{
     Basis, Beginning, CONFIG, Data, Folder, Log, NetworkOptions, Options, Report, RunArguments, Watching,
-    check, commented, create_folder, interrupted, interruption,
+    check, commented, create_folder, interrupted, interruption, made_up_line,
 };
 use crate::table::TableArguments;
-use gatefold_forecast::{Candidate, ForecastError, Refit, Rolling, Seasons, Settings, backtest};
+use gatefold_forecast::{Candidate, ForecastError, MadeUp, Refit, Rolling, Seasons, Settings, backtest};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Forecasts the end of a table from several moments, each time with nothing known but the rows before, and measures how far
@@ -111,6 +112,7 @@ pub(crate) fn choose(
         },
         level: options.level() / 100.0,
         limits: (limits.0.unwrap_or(f64::NEG_INFINITY), limits.1.unwrap_or(f64::INFINITY)),
+        made_up: basis.made_up.clone(),
         ..plan
     };
     let before = plan.evaluated() + plan.calibration;
@@ -126,9 +128,9 @@ impl Chosen {
     /// # Errors
     /// Options that contradict each other.
     pub(crate) fn network_settings(&self, network: &NetworkOptions) -> Result<Settings, Failure> {
-        let beside = self.settings.beside.clone();
+        let (seasons, beside) = (self.seasons.clone(), self.settings.beside.clone());
         let basis =
-            Basis { seasons: self.seasons.clone(), horizon: self.plan.horizon, beside, left_out: None };
+            Basis { seasons, horizon: self.plan.horizon, beside, made_up: MadeUp::default(), left_out: None };
         basis.settings(network, &self.lengths)
     }
 
@@ -153,7 +155,7 @@ impl Chosen {
             Refit::Never => "fitted once, before the first",
             Refit::Always => "fitted again for each",
         };
-        vec![
+        let mut lines = vec![
             Basis::seasons_line(&self.seasons),
             Basis::horizon_line(plan.horizon),
             format!("windows   {}, {} apart; models are {fitted}", plan.windows, plan.step),
@@ -164,7 +166,24 @@ impl Chosen {
                 plan.evaluated(),
                 if series.len() == 1 { "" } else { " of each series" }
             ),
-        ]
+        ];
+        let parts = [("calibration", plan.calibration), ("window", plan.evaluated())];
+        lines.extend(made_up_line(
+            &self.made_up(series),
+            &parts.map(|(name, len)| (name, len * series.len())),
+        ));
+        lines
+    }
+
+    /// The samples of the calibration part and of the windows that were made up, over all series.
+    pub(crate) fn made_up(&self, series: &[&[f64]]) -> [usize; 2] {
+        let plan = &self.plan;
+        let within = |range: &dyn Fn(usize) -> Range<usize>| {
+            let of = |(at, values): (usize, &&[f64])| plan.made_up.within(at, range(values.len()));
+            series.iter().enumerate().map(of).sum()
+        };
+        let first = |len: usize| len - plan.evaluated();
+        [within(&|len| first(len) - plan.calibration..first(len)), within(&|len| first(len)..len)]
     }
 }
 
@@ -183,7 +202,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let series = data.series();
     let chosen = choose(&series, basis, &arguments.windows, &arguments.options)?;
     check(&chosen.settings, data.names(), &series)?;
-    arguments.reading.target = data.dataset.targets().to_vec();
+    arguments.reading.settle(&data.dataset);
     let device = arguments.compute.open(quiet)?;
     create_folder(&arguments.out)?;
     let resolved = toml::to_string(&chosen.resolved(&arguments)).expect("numbers and names are TOML");

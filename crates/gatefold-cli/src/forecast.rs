@@ -14,11 +14,12 @@ use crate::ComputeArguments;
 use crate::cell::CellChoice;
 use crate::failure::Failure;
 use crate::table::TableArguments;
-pub(crate) use choices::{Basis, check};
+pub(crate) use choices::{Basis, check, made_up_line};
 use choices::{IdsChoice, IntervalChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Beginning, Folder, SavedModel};
 use gatefold_forecast::{Beside, ForecastError, compare, future};
+pub(crate) use html::future_chart;
 pub(crate) use log::{LOG, Log, Row, read as read_log};
 pub(crate) use output::{
     Interval, Outlook, cell, figure, forecast_csv, forecast_json, future_plot, one_line, print_forecast,
@@ -188,6 +189,11 @@ impl Options {
             ))),
             false => Ok(()),
         }
+    }
+
+    /// The columns that do not change within a series, for the network that many series share.
+    pub(crate) fn constants(&self) -> &[String] {
+        &self.constants
     }
 
     /// The models that were asked for.
@@ -442,7 +448,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     report.lines(data.dataset.report().lines());
     report.lines(arguments.options.bound_by_zero(&data));
     let chosen = choices::choose(&mut data, &arguments.options)?;
-    arguments.reading.target = data.dataset.targets().to_vec();
+    arguments.reading.settle(&data.dataset);
     let device = arguments.compute.open(quiet)?;
     create_folder(&arguments.out)?;
     let folder = Folder::new(&arguments.out);

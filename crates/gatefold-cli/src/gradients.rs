@@ -55,7 +55,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let name = network(arguments, &saved)?;
     let mut data = Data::read(&arguments.table, &saved.reading)?;
     select(&arguments.table, &saved, &mut data)?;
-    let delays = delays(&arguments.table, &saved, &data)?;
+    let places: Vec<Option<usize>> = (0..data.names().len()).map(Some).collect();
+    let delays = delays(&arguments.table, &saved, &data, &places)?;
     let report = Report::new(arguments.quiet);
     let device = arguments.compute.open(arguments.quiet)?;
     let mut fitted = Fitted::load(&device, folder.path(), name)?;

@@ -1,17 +1,25 @@
 //! `gatefold predict`: forecasts the rows after a table with a model that `gatefold forecast` fitted.
 
+mod html;
+mod later;
+mod model;
+mod series;
+
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::{
-    Data, Folder, Interval, Outlook, Report, SavedModel, forecast_csv, forecast_json, future_plot,
-    print_forecast, samples_csv,
+    Data, Folder, Interval, Outlook, Report, SavedModel, create_folder, figure, forecast_csv, forecast_json,
+    future_plot, print_forecast, samples_csv,
 };
 use crate::image::Image;
-use gatefold::Device;
-use gatefold_forecast::{Beside, Candidate, Fitted, NETWORKS, Seasons, Settings, candidates, mean_band};
+use gatefold_forecast::{Seasons, Unseen, naive_error};
 use gatefold_model::file::write_atomically;
-use ndarray::{Array2, Array3, s};
+use html::Shown;
+use later::{Errors, Later};
+use model::Models;
+use ndarray::{Array2, Axis, s};
 use serde_json::json;
+pub(crate) use series::{delays, select};
 use std::path::{Path, PathBuf};
 
 /// Forecasts the samples that follow the last row of a table.
@@ -30,6 +38,9 @@ pub(crate) struct Arguments {
     /// The file for a plot of the forecast after the end of the first series: .svg or .png
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// The file for the report, which a browser shows: history, forecasts, and errors on rows that came after the training
+    #[arg(long, value_name = "FILE", default_value = "gatefold-predict/report.html")]
+    report: PathBuf,
     /// The file for drawn futures, as CSV: as many as --samples of the run said, or 100
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
@@ -46,6 +57,8 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// Values that the training did not have, as far as they are printed.
+const UNSEEN: usize = 3;
 /// Futures that are drawn unless the run said how many.
 const SAMPLES: usize = 100;
 
@@ -56,49 +69,90 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut data = Data::read(&arguments.table, &saved.reading)?;
     let report = Report::with_json(arguments.quiet, arguments.json);
     report.lines(data.dataset.report().lines());
-    let others = data.names().len().saturating_sub(saved.names.len());
-    select(&arguments.table, &saved, &mut data)?;
-    if others > 0 {
-        report.line(format!("warning   {others} of the table's series are not the model's: no forecast"));
-    }
-    let delays = delays(&arguments.table, &saved, &data)?;
+    series::check_frequency(&arguments.table, &saved, &data)?;
     let device = arguments.compute.open(arguments.quiet)?;
-    report.line(format!("model     {}", saved.best));
-    report.line(format!("device    {}\n", device.summary()));
+    let mut models = Models::load(&device, &folder, &saved)?;
+    let mut known = series::matched(&arguments.table, &saved, &mut data, models.takes_new(), &report)?;
     let steps = arguments.steps.unwrap_or(saved.horizon);
     data.check_future(steps)?;
-    // Blocks are whole horizons.
-    let beside = saved.options.beside(&data, steps.next_multiple_of(saved.horizon))?;
-    let model = Fit { device: &device, folder: &folder, saved: &saved, beside: &beside, delays: &delays };
-    let mut known: Vec<Vec<f64>> = data.series().into_iter().map(<[f64]>::to_vec).collect();
-    let mut forecasts = Array2::zeros((known.len(), steps));
-    let (mut bands, mut done) = (None, 0);
-    while done < steps {
-        let series: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
-        let (block, block_bands) = model.forecast(&series)?;
-        bands = block_bands;
-        let taken = block.ncols().min(steps - done);
-        forecasts.slice_mut(s![.., done..done + taken]).assign(&block.slice(s![.., ..taken]));
-        for (known, row) in known.iter_mut().zip(block.rows()) {
-            known.extend(row.iter());
-        }
-        done += taken;
+    let put = |models: &mut Models, data: &Data, known: &[Option<usize>], from: &[Option<usize>]| {
+        // Blocks are whole horizons.
+        let beside = saved.options.beside(data, steps.next_multiple_of(saved.horizon))?;
+        let delays = match models.counts_moments() {
+            true => delays(&arguments.table, &saved, data, known)?,
+            false => vec![0; known.len()],
+        };
+        let lengths: Vec<usize> = data.series().iter().map(|values| values.len()).collect();
+        models.put(beside, from, &lengths, delays)
+    };
+    put(&mut models, &data, &known, &known)?;
+    report.lines(unseen_lines(&models.unseen(known.len()), &saved, &data));
+    report.line(format!("model     {}", saved.best));
+    report.line(format!("device    {}", device.summary()));
+    let mut block = models.forecast(&data.series())?;
+    if !block.failed.is_empty() {
+        let kept = series::leave_out(&arguments.table, &mut data, &block.failed, &report)?;
+        known = kept.iter().map(|at| known[*at]).collect();
+        block.forecasts = block.forecasts.select(Axis(0), &kept);
+        block.bands = block.bands.map(|bands| bands.select(Axis(1), &kept));
+        let from: Vec<Option<usize>> = kept.into_iter().map(Some).collect();
+        put(&mut models, &data, &known, &from)?;
     }
+    let about = report.printed();
+    report.line("");
+    let mut values: Vec<Vec<f64>> = data.series().into_iter().map(<[f64]>::to_vec).collect();
+    let mut forecasts = Array2::zeros((values.len(), steps));
+    let mut done = 0;
+    loop {
+        let taken = saved.horizon.min(steps - done);
+        forecasts.slice_mut(s![.., done..done + taken]).assign(&block.forecasts.slice(s![.., ..taken]));
+        done += taken;
+        if done == steps {
+            break;
+        }
+        for (values, row) in values.iter_mut().zip(block.forecasts.rows()) {
+            values.extend(row.iter());
+        }
+        block = models.forecast(&values.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    }
+    let (bands, units) = (block.bands, units(&saved, &data, &known));
     // Errors are known up to the horizon alone.
     let calibrations = Some(&saved.calibrations).filter(|_| steps <= saved.horizon);
     let options = &saved.options;
-    let interval = Interval::new(calibrations, options, (known.len(), saved.horizon));
+    let interval = Interval::new(calibrations, options, known.iter().copied(), saved.horizon);
     let outlook = Outlook {
         forecasts: forecasts.view(),
         bands: bands.as_ref().map(|bands| bands.view()).filter(|_| steps <= saved.horizon),
         interval: &interval,
-        units: &saved.units,
+        units: &units,
     };
     print_forecast(&report, &data, &outlook, options.level(), &saved.best);
+    let whole = Interval::new(Some(&saved.calibrations), options, known.iter().copied(), saved.horizon);
+    let later = match Later::of(&models, &saved, (&data, &known), &whole, &units) {
+        Ok(later) => later,
+        // The forecast is good without it.
+        Err(failure) => {
+            report.line(format!("\nThe rows since the training were not measured; {failure}"));
+            None
+        }
+    };
+    report.lines(later.as_ref().map(|later| later_line(later, options.level())));
+    let shown = Shown {
+        folder: folder.path(),
+        table: &arguments.table,
+        saved: &saved,
+        data: &data,
+        outlook: &outlook,
+        later: later.as_ref(),
+        device: device.summary(),
+        printed: &about,
+    };
+    write_report(&arguments.report, &shown.page())?;
+    report.line(format!("\nreport    {}", arguments.report.display()));
     if let Some(out) = &arguments.out {
         let text = forecast_csv(&data, &outlook);
         write_atomically(out, text.as_bytes())?;
-        report.line(format!("\nwritten   {}", out.display()));
+        report.line(format!("written   {}", out.display()));
     }
     if let Some(image) = image {
         let (svg, png) = future_plot(&data, &outlook, options.level(), &saved.best)?;
@@ -125,149 +179,78 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         "horizon": steps,
         "device": device.summary(),
         "forecast": forecast_json(&data, &outlook),
+        "since": later.as_ref().map(|later| since(later, &data)),
         "table": data.dataset.report().lines().collect::<Vec<_>>(),
     }));
     Ok(())
 }
 
-/// The most samples by which a table may start after the one that the model was fitted on.
-const MOST_LATER: i64 = 1_000_000;
-
-/// Keeps the series that the model was fitted on, in its order.
-///
-/// # Errors
-/// A series that the table lacks, and samples that are not as far apart.
-pub(crate) fn select(table: &Path, saved: &SavedModel, data: &mut Data) -> Result<(), Failure> {
-    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", table.display()));
-    let frequency = data.dataset.calendar().frequency().to_string();
-    if frequency != saved.frequency {
-        return Err(refuse(format!(
-            "its samples are {frequency}, and those that the model was fitted on were {}; give a table like that, or train \
-             on this one",
-            saved.frequency
-        )));
+fn write_report(path: &Path, page: &str) -> Result<(), Failure> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        create_folder(folder)?;
     }
-    let found = listed(data.names());
-    data.select(&saved.names).map_err(|missing| {
-        refuse(format!(
-            "the model was fitted on {}, and this table has {found}; {missing} is missing: give a table that has it",
-            listed(&saved.names)
-        ))
-    })
+    Ok(write_atomically(path, page.as_bytes())?)
 }
 
-/// The samples by which each series starts later than the one that the model was fitted on.
-pub(crate) fn delays(table: &Path, saved: &SavedModel, data: &Data) -> Result<Vec<usize>, Failure> {
-    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", table.display()));
-    let calendar = data.dataset.calendar();
-    let later = saved.first.iter().enumerate().map(|(series, first)| {
-        let start = data.start(series);
-        let found = calendar.label(start);
-        if found == *first {
-            return Ok(0);
-        }
-        // Rows without a time of their own say nothing about where the table starts.
-        let most = if calendar.has_times() { MOST_LATER } else { 0 };
-        (1..=most).find(|by| calendar.label(start - by) == *first).map(|by| by as usize).ok_or_else(|| {
-            refuse(format!(
-                "the first row of {} is {found}, and that of the model's table was {first}; start with that row, or a later \
-                 one of the same calendar",
-                data.names()[series]
-            ))
-        })
+/// A line about the errors on rows that came after the training.
+fn later_line(later: &Later, level: f64) -> String {
+    let errors = later.all();
+    let rows = if later.samples == 1 { "row".to_owned() } else { format!("{} rows", later.samples) };
+    let held = errors.coverage.map_or_else(String::new, |share| {
+        format!(";\n{:.1} % within the {level}-% intervals", 100.0 * share)
     });
-    later.collect()
+    format!(
+        "\nOn the {rows} since the training: MAE {}, MASE {}{held}.",
+        figure(errors.mae),
+        figure(errors.mase)
+    )
 }
 
-fn listed(names: &[String]) -> String {
-    match names {
-        [] => "no series".into(),
-        [one] => format!("the series {one}"),
-        [first, ..] => format!("{} series from {first} on", names.len()),
-    }
+/// The same as JSON.
+fn since(later: &Later, data: &Data) -> serde_json::Value {
+    let mut value = json!(later.all());
+    value["samples"] = json!(later.samples);
+    value["by_step"] = json!(later.by_step());
+    let named = |(series, errors): (usize, Errors)| {
+        let mut value = json!(errors);
+        value["series"] = json!(data.names()[series]);
+        value
+    };
+    value["by_series"] = later.by_series().into_iter().map(named).collect();
+    value
 }
 
-/// One block of the horizon after each series, `[series, horizon]`, and its bands, `[2, series, horizon]`, if the model has
-/// some.
-type Block = (Array2<f64>, Option<Array3<f64>>);
-
-/// A saved model, and what it may read beside the series.
-struct Fit<'a> {
-    device: &'a Device,
-    folder: &'a Folder,
-    saved: &'a SavedModel,
-    beside: &'a Beside,
-    /// The samples by which each series starts later than the one that the model was fitted on.
-    delays: &'a [usize],
+/// The unit of the errors of each series: that of the run, or that of its rows for a new one.
+fn units(saved: &SavedModel, data: &Data, known: &[Option<usize>]) -> Vec<f64> {
+    let (lag, made_up) = (Seasons::new(&saved.seasons).shortest().unwrap_or(1), data.made_up());
+    let unit = |(at, (number, values)): (usize, (&Option<usize>, &[f64]))| {
+        number.map_or_else(|| naive_error(values, lag, at, &made_up), |number| saved.units[number])
+    };
+    known.iter().zip(data.series()).enumerate().map(unit).collect()
 }
 
-impl Fit<'_> {
-    fn forecast(&self, series: &[&[f64]]) -> Result<Block, Failure> {
-        let saved = self.saved;
-        let names = if saved.members.is_empty() { std::slice::from_ref(&saved.best) } else { &saved.members };
-        let mut sum = Array2::zeros((series.len(), saved.horizon));
-        let mut bands = Vec::new();
-        for name in names {
-            let (forecasts, own) = match NETWORKS.contains(&name.as_str()) {
-                true => self.forecast_by_network(name, series)?,
-                false => (self.forecast_by_model(name, series)?, None),
-            };
-            sum += &forecasts;
-            bands.extend(own);
+/// Lines about values of constant columns that the training did not have: which, of which series, and what is made of them.
+fn unseen_lines(unseen: &[Unseen], saved: &SavedModel, data: &Data) -> Vec<String> {
+    let mut all: Vec<(&Unseen, Vec<String>)> = Vec::new();
+    for one in unseen {
+        let name = data.names()[one.series / data.targets() * data.targets()].clone();
+        match all.iter_mut().find(|(other, _)| (other.column, &other.value) == (one.column, &one.value)) {
+            Some((_, names)) if names.last() == Some(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => all.push((one, vec![name])),
         }
-        Ok((sum / names.len() as f64, mean_band(bands.iter())))
     }
-
-    /// A network counts moments from the first sample that it was trained on.
-    fn forecast_by_network(&self, name: &str, series: &[&[f64]]) -> Result<Block, Failure> {
-        let mut fitted = Fitted::load(self.device, self.folder.path(), name)?;
-        fitted.put_beside(&self.beside.delayed(self.delays));
-        let delayed: Vec<Vec<f64>> = series
-            .iter()
-            .zip(self.delays)
-            .map(|(values, by)| [vec![f64::NAN; *by].as_slice(), values].concat())
-            .collect();
-        if let Some((values, _)) =
-            series.iter().zip(self.delays).find(|(values, _)| values.len() < fitted.needed())
-        {
-            return Err(Failure::failed(format!(
-                "a forecast needs {} samples before it; found {}; give a table with more rows",
-                fitted.needed(),
-                values.len()
-            )));
-        }
-        let known: Vec<(usize, &[f64])> = delayed.iter().map(Vec::as_slice).enumerate().collect();
-        let (forecasts, bands) = fitted.forecast_bands(&known)?;
-        Ok((forecasts, Some(bands)))
-    }
-
-    /// A classical model is fitted to the table again.
-    fn forecast_by_model(&self, name: &str, series: &[&[f64]]) -> Result<Array2<f64>, Failure> {
-        let saved = self.saved;
-        let seasons = Seasons::new(&saved.seasons);
-        let lengths: Vec<usize> = series.iter().map(|values| values.len()).collect();
-        let settings = Settings {
-            beside: self.beside.clone(),
-            ..Settings::new(saved.horizon, seasons.shortest(), &lengths)
+    let line = |(one, names): &(&Unseen, Vec<String>)| {
+        let column = &saved.options.constants()[one.column];
+        let taken = match one.categories {
+            0 => "no number, taken for the mean".to_owned(),
+            categories => format!("not among the {categories} of the training, taken for their mean"),
         };
-        let names = gatefold_forecast::MODELS.map(str::to_owned);
-        let all = candidates(Some(&names), &seasons, &settings, series)?;
-        let found = all.iter().find_map(|candidate| match candidate {
-            Candidate::PerSeries(model, beside) if model.name() == name => Some((model, beside)),
-            _ => None,
-        });
-        let Some((model, beside)) = found else {
-            return Err(Failure::failed(format!(
-                "{}: the model {name} is not known to this version; train the model again",
-                self.folder.path().display()
-            )));
-        };
-        let mut forecasts = Array2::zeros((series.len(), saved.horizon));
-        for (at, (mut row, values)) in forecasts.rows_mut().into_iter().zip(series).enumerate() {
-            let (covariates, end) = (beside.covariates(at), values.len());
-            let fitted = model.fit_with(values, covariates)?;
-            row.assign(&fitted.forecasts_with(values, covariates, end..end + 1, saved.horizon)?.row(0));
-        }
-        Ok(forecasts)
+        format!("unseen    {column} '{}' of {}: {taken}", one.value, series::shown(names))
+    };
+    let mut lines: Vec<String> = all.iter().take(UNSEEN).map(line).collect();
+    if all.len() > UNSEEN {
+        lines.push(format!("unseen    ... and {} more values, taken for the mean", all.len() - UNSEEN));
     }
+    lines
 }

@@ -155,7 +155,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     for settings in &settings {
         check(settings, data.names(), &series)?;
     }
-    arguments.reading.target = data.dataset.targets().to_vec();
+    arguments.reading.settle(&data.dataset);
     let device = arguments.compute.open(arguments.run.quiet)?;
     create_folder(&arguments.out)?;
     let folder = Folder::new(&arguments.out);

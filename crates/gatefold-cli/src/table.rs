@@ -93,7 +93,7 @@ pub(crate) struct FormatArguments {
     #[arg(long, value_name = "CELLS", value_delimiter = ',', allow_hyphen_values = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) na: Vec<String>,
-    /// The encoding of the text: utf-8, utf-16le, utf-16be, windows-1252
+    /// The encoding of the text, such as utf-8, utf-16le, windows-1250, mac-roman, shift-jis, gbk
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) encoding: Option<String>,
@@ -127,6 +127,17 @@ impl TableArguments {
     /// Reads the table.
     pub(crate) fn read(&self, path: &Path) -> Result<Dataset, Failure> {
         Ok(Dataset::read(path, &self.options()?)?)
+    }
+
+    /// States the targets and ids that were found, so that another table is read alike.
+    pub(crate) fn settle(&mut self, dataset: &Dataset) {
+        for (asked, found) in
+            [(&mut self.target, dataset.target_columns()), (&mut self.id, dataset.id_columns())]
+        {
+            if !found.is_empty() {
+                *asked = found.to_vec();
+            }
+        }
     }
 
     fn options(&self) -> Result<ReadOptions, Failure> {

@@ -2,8 +2,10 @@
 
 mod backtest;
 mod forecast;
+mod gaps;
 mod machine;
 mod models;
+mod predict;
 mod report;
 mod support;
 mod sweep;

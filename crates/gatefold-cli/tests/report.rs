@@ -1,6 +1,6 @@
 //! report.html: every number of the metrics is in it, it needs nothing else, and a browser shows it whole.
 
-use crate::support::{Folder, SMALL};
+use crate::support::{Folder, SMALL, table};
 use serde_json::Value;
 use std::fs;
 use std::process::Command;
@@ -133,6 +133,69 @@ fn browser() -> Option<&'static str> {
     found
 }
 
+/// Looks at a page at three widths, light and dark, which has so many charts or more.
+fn assert_whole(browser: &str, place: &Folder, command: &str, page: &str, least: usize) {
+    let mut grounds = Vec::new();
+    for (width, dark) in [(1200, false), (1200, true), (700, false), (380, true)] {
+        let found = probed(browser, place, page, width, dark);
+        assert!(found.len() >= 3, "{command}: {found:?}");
+        assert_eq!(found[0], width.to_string());
+        assert!(found[1].parse::<usize>().unwrap() >= least, "{command}: {} charts", found[1]);
+        assert!(found[3..].is_empty(), "{command} at {width}: {:#?}", &found[3..]);
+        grounds.push(found[2].clone());
+    }
+    assert!(grounds[0] == grounds[2] && grounds[1] == grounds[3] && grounds[0] != grounds[1], "{grounds:?}");
+}
+
+#[test]
+fn a_prediction_has_a_report_with_the_errors_since_the_training() {
+    let place = Folder::new();
+    let models = SMALL.replace("naive,linear,network", "ets,network");
+    place.succeed(&format!("forecast table.csv {models} --horizon 3 --target growth,sales --out o"));
+    place.write("later.csv", &table(250));
+    let output = place.run("predict o later.csv --device cpu --json --report p/report.html");
+    assert!(output.status.success(), "{output:?}");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let since = &found["since"];
+    // Ten later months, from each of which up to three are forecast, of two series.
+    assert_eq!((&since["samples"], &since["forecasts"]), (&10.into(), &54.into()));
+    let all = serde_json::json!({ "models": [since] });
+    let page = place.read("p/report.html");
+    assert_has(&page, &expected(&all, &["mae", "rmse", "mase", "smape", "bias", "coverage"]));
+    assert_alone(&page);
+    for part in ["What follows the table", "Since the model was trained", "separated by comma", "of o"] {
+        assert!(page.contains(part), "no '{part}'");
+    }
+    assert_eq!(since["by_step"].as_array().unwrap().len(), 3);
+    assert_eq!(since["by_series"][1]["series"], "sales");
+    place.succeed("predict o table.csv --device cpu --quiet");
+    let page_without = place.read("gatefold-predict/report.html");
+    assert!(!page_without.contains("Since the model") && page_without.contains("What follows the table"));
+    let Some(browser) = browser() else { return };
+    assert_whole(browser, &place, "predict", &page, 4);
+    assert_whole(browser, &place, "predict without later rows", &page_without, 2);
+    fs::remove_dir_all(place.path("profile")).unwrap();
+}
+
+/// Repeating the last sample has errors that can be counted by hand.
+#[test]
+fn errors_since_the_training_are_those_of_the_rows() {
+    let place = Folder::new();
+    place.succeed("forecast table.csv --model naive --horizon 2 --device cpu --out o");
+    place.write("later.csv", &table(245));
+    let output = place.run("predict o later.csv --device cpu --json");
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = place.read("later.csv");
+    let sales: Vec<f64> =
+        text.lines().skip(1).map(|row| row.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    let pairs =
+        (240..245).flat_map(|origin| [(origin, origin), (origin, origin + 1)]).filter(|(_, at)| *at < 245);
+    let errors: Vec<f64> = pairs.map(|(origin, at)| (sales[origin - 1] - sales[at]).abs()).collect();
+    let mae = errors.iter().sum::<f64>() / errors.len() as f64;
+    assert_eq!((errors.len(), &found["since"]["forecasts"]), (9, &9.into()));
+    assert!((found["since"]["mae"].as_f64().unwrap() - mae).abs() < 1e-9, "{mae}: {}", found["since"]);
+}
+
 #[test]
 fn a_browser_shows_reports_whole_wide_and_narrow_light_and_dark() {
     let Some(browser) = browser() else { return };
@@ -167,20 +230,7 @@ fn a_browser_shows_reports_whole_wide_and_narrow_light_and_dark() {
         let own = ["--model", "impute", "sweep"].iter().any(|word| command.contains(word));
         let model = if own { "--device cpu --quiet" } else { quick };
         place.succeed(&format!("{command} {model} --out o"));
-        let page = place.read("o/report.html");
-        let mut grounds = Vec::new();
-        for (width, dark) in [(1200, false), (1200, true), (700, false), (380, true)] {
-            let found = probed(browser, &place, &page, width, dark);
-            assert!(found.len() >= 3, "{command}: {found:?}");
-            assert_eq!(found[0], width.to_string());
-            assert!(found[1].parse::<usize>().unwrap() >= least, "{command}: {} charts", found[1]);
-            assert!(found[3..].is_empty(), "{command} at {width}: {:#?}", &found[3..]);
-            grounds.push(found[2].clone());
-        }
-        assert!(
-            grounds[0] == grounds[2] && grounds[1] == grounds[3] && grounds[0] != grounds[1],
-            "{grounds:?}"
-        );
+        assert_whole(browser, &place, command, &place.read("o/report.html"), least);
     }
     // The probe itself finds what is wrong.
     let page = place.read("o/report.html");

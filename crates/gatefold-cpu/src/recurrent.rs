@@ -82,7 +82,12 @@ pub(crate) fn rows_of_outputs<'a>(
 }
 
 /// Writes the outputs of a scan to those of its layer: beside those of the scan before, or added to them.
-pub(crate) fn put_output(recurrent: &Recurrent, scan: usize, from: ArrayView2<f32>, mut to: ArrayViewMut2<f32>) {
+pub(crate) fn put_output(
+    recurrent: &Recurrent,
+    scan: usize,
+    from: ArrayView2<f32>,
+    mut to: ArrayViewMut2<f32>,
+) {
     let width = recurrent.scan_width();
     match (recurrent.direction, scan) {
         (Direction::Bidirectional, _) => to.slice_mut(s![.., scan * width..(scan + 1) * width]).assign(&from),

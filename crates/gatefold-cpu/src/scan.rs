@@ -211,7 +211,13 @@ pub(crate) fn rows_mut(matrix: &mut Array2<f32>, rows: Range<usize>) -> &mut [f3
 }
 
 /// The first `rows` rows of a slot, as a range of elements.
-pub(crate) fn slot_range(walk: Walk, packing: &Packing, slot: usize, rows: usize, width: usize) -> Range<usize> {
+pub(crate) fn slot_range(
+    walk: Walk,
+    packing: &Packing,
+    slot: usize,
+    rows: usize,
+    width: usize,
+) -> Range<usize> {
     let start = walk.slot(packing, slot).start;
     start * width..(start + rows) * width
 }

@@ -65,7 +65,8 @@ impl Network {
         self.with_context(Pass::Forward, None, |context| {
             threads.run(parts.tapes.iter(), |tape| {
                 let along = Context { values, packed: &packed, ..context };
-                let mut walk = TangentWalk { context, along, tape, dots: BySource::default(), states: Vec::new() };
+                let mut walk =
+                    TangentWalk { context, along, tape, dots: BySource::default(), states: Vec::new() };
                 if let Some(input) = &input {
                     walk.dots.insert(source, tape.packings[source].pack(context.buffers, input.view()));
                 }
@@ -131,7 +132,8 @@ impl TangentWalk<'_> {
             values.for_each(|value| *sum += &value.view());
             return Some(sum);
         }
-        let mut all = buffers.zeros(self.tape.packing_of(node).len(), self.context.config.layers()[node.layer].output);
+        let mut all =
+            buffers.zeros(self.tape.packing_of(node).len(), self.context.config.layers()[node.layer].output);
         let mut column = 0;
         for (value, &source) in values.iter().zip(&node.inputs) {
             let width = self.width_of(source);
@@ -200,7 +202,13 @@ impl TangentWalk<'_> {
         }
     }
 
-    fn recurrent(&mut self, layer: &Layer, node: &Node, recurrent: &Recurrent, x_dot: Option<Matrix>) -> Matrix {
+    fn recurrent(
+        &mut self,
+        layer: &Layer,
+        node: &Node,
+        recurrent: &Recurrent,
+        x_dot: Option<Matrix>,
+    ) -> Matrix {
         let TangentWalk { context, along, tape, .. } = *self;
         let (packing, own) = (tape.packing_of(node), Source::Output(layer.index));
         let Some(Kept::Recurrent(kept)) = tape.values.get(own) else {
@@ -217,7 +225,8 @@ impl TangentWalk<'_> {
         for (scan, values) in kept.scans().enumerate() {
             let weights = [context, along].map(|context| Weights::of(context, layer, recurrent, scan));
             let tangent = ScanTangent { context, packing, weights: &weights[0], along: &weights[1], values };
-            let dots = tangent.run(x.view().to_slice().expect("standard layout"), x_dot.as_ref(), states.scan(scan));
+            let dots =
+                tangent.run(x.view().to_slice().expect("standard layout"), x_dot.as_ref(), states.scan(scan));
             dots.put_final(packing, &weights[0], states.scan_mut(scan));
             let from = outputs(context.buffers, packing, &weights[0], &dots);
             put_output(recurrent, scan, from.view(), output.view_mut());
@@ -251,7 +260,12 @@ impl ScanTangent<'_> {
         if let Some(x_dot) = x_dot {
             let all = weights.cell.lanes() * weights.cell.hidden;
             let to = ColumnsMut::all(dots.lanes.elements_mut(), all);
-            weights.packed.input.multiply(set, Columns::all(x_dot.elements(), x_dot.ncols()), Start::Output, to);
+            weights.packed.input.multiply(
+                set,
+                Columns::all(x_dot.elements(), x_dot.ncols()),
+                Start::Output,
+                to,
+            );
         }
         let mut scratch = buffers.matrix(1, weights.scratch_len(packing.batch()));
         for t in weights.walk.steps(packing) {

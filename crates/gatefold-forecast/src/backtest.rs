@@ -9,10 +9,10 @@ pub use measures::{CRPS_LEVELS, Measures};
 
 use crate::compare::{Part, combined, mean_band, mean_sizes, naive_error};
 use crate::plan::{MANY, MOST_ORIGINS, TEST, VALIDATION};
-use crate::{Calibration, Candidate, ForecastError, Watcher};
+use crate::{Calibration, Candidate, ForecastError, MadeUp, Watcher};
 use fit::{Fits, Rolls};
 use gatefold::Device;
-use gatefold_series::{ErrorOrder, choose};
+use gatefold_series::{ErrorOrder, choose, mean_of};
 use measures::Term;
 use ndarray::{Array2, Array3};
 use std::time::{Duration, Instant};
@@ -63,6 +63,8 @@ pub struct Rolling {
     pub level: f64,
     /// The least and the greatest value that a forecast may have; infinite for none.
     pub limits: (f64, f64),
+    /// Samples at which no error is measured; none unless they are given.
+    pub made_up: MadeUp,
 }
 
 impl Rolling {
@@ -93,6 +95,7 @@ impl Rolling {
             refit: Refit::default(),
             level: 0.95,
             limits: (f64::NEG_INFINITY, f64::INFINITY),
+            made_up: MadeUp::default(),
         };
         let before = shortest.saturating_sub(rolling.evaluated());
         // Overlapping origins, where there is room, until there are enough errors for an interval of 95 %.
@@ -105,7 +108,8 @@ impl Rolling {
         Ok(rolling)
     }
 
-    /// Checks that there are windows, and that something to fit comes before them.
+    /// Checks that there are windows, that something to fit comes before them, and that windows and calibration part hold
+    /// samples to measure forecasts by.
     ///
     /// # Errors
     /// [`ForecastError::Settings`] with what does not fit.
@@ -133,7 +137,18 @@ impl Rolling {
                 self.windows, self.horizon, self.step, self.calibration
             ));
         }
-        Ok(())
+        let nothing = |origins: fn(&Rolling, usize) -> Vec<usize>| {
+            self.made_up.leaves_nothing(series, self.horizon, |len| origins(self, len))
+        };
+        let part = match () {
+            () if nothing(Rolling::calibration_origins) => "the calibration part has",
+            () if nothing(Rolling::origins) => "the windows have",
+            () => return Ok(()),
+        };
+        refuse(format!(
+            "{part} only values that were made up to fill gaps, which measure nothing; use other windows, or give a table with \
+             true ones"
+        ))
     }
 
     /// Samples from the first origin to the end of a series.
@@ -182,7 +197,7 @@ pub struct Rolled {
     /// Members of a combination, by their place.
     pub members: Vec<usize>,
     on_calibration: Part,
-    terms: Vec<Array2<Term>>,
+    terms: Vec<Array2<Option<Term>>>,
 }
 
 /// The results of a backtest.
@@ -199,7 +214,7 @@ pub struct Backtest {
     pub left_out: Vec<(String, String)>,
     /// The unit of each series' errors: that of the naive forecast on the samples before the first window.
     pub units: Vec<f64>,
-    /// The true samples of each series, `[windows, horizon]`.
+    /// The true samples of each series, `[windows, horizon]`; NaN where no error is measured.
     pub truth: Vec<Array2<f64>>,
     /// The known samples at the origin of each series' windows.
     pub origins: Vec<Vec<usize>>,
@@ -252,10 +267,12 @@ pub fn backtest(
 ) -> Result<Backtest, ForecastError> {
     plan.check(series)?;
     let origins: Vec<Vec<usize>> = series.iter().map(|values| plan.origins(values.len())).collect();
-    let before = series.iter().zip(&origins).map(|(values, origins)| &values[..origins[0]]);
-    let units = before.map(|values| naive_error(values, plan.lag)).collect();
-    let truth = series.iter().zip(&origins).map(|(values, origins)| {
-        Array2::from_shape_fn((plan.windows, plan.horizon), |(window, k)| values[origins[window] + k])
+    let before = series.iter().zip(&origins).map(|(values, origins)| &values[..origins[0]]).enumerate();
+    let units = before.map(|(at, values)| naive_error(values, plan.lag, at, &plan.made_up)).collect();
+    let truth = series.iter().zip(&origins).enumerate().map(|(at, (values, origins))| {
+        Array2::from_shape_fn((plan.windows, plan.horizon), |(window, k)| {
+            plan.made_up.truth(at, values, origins[window], k)
+        })
     });
     let truth = truth.collect();
     let mut results = Backtest {
@@ -317,18 +334,19 @@ impl Backtest {
         let mut known = Known::default();
         for (at, values) in series.iter().enumerate() {
             for (row, origin) in self.plan.calibration_origins(values.len()).into_iter().enumerate() {
-                known.add(&rolls.calibration, at, row, &values[origin..], self.units[at]);
+                let truth = |k: usize| self.plan.made_up.truth(at, values, origin, k);
+                known.add(&rolls.calibration, at, row, &truth, self.units[at]);
             }
         }
         let calibration_errors = mean_sizes(&known.scaled);
-        let validation = calibration_errors.iter().sum::<f64>() / calibration_errors.len().max(1) as f64;
+        let validation = mean_of(calibration_errors.iter().copied());
         let mut calibrations = Vec::with_capacity(self.plan.windows);
         let mut ended = 0;
         for window in 0..self.plan.windows {
             let newly = self.plan.ended_before(window);
             for earlier in ended..newly {
                 for (at, truth) in self.truth.iter().enumerate() {
-                    known.add(&rolls.windows, at, earlier, &truth.row(earlier).to_vec(), self.units[at]);
+                    known.add(&rolls.windows, at, earlier, &|k| truth[[earlier, k]], self.units[at]);
                 }
             }
             // The errors change only when a window has ended.
@@ -384,17 +402,18 @@ impl Backtest {
 /// The errors of one model that are known at an origin.
 #[derive(Default)]
 struct Known {
-    /// In units of their series, `[origin][step]`.
+    /// In units of their series, `[origin][step]`; NaN where the truth is not known.
     scaled: Vec<Vec<f64>>,
     /// As they are, with the model's bands; empty for a model that forecasts points.
     beside: Vec<(f64, [f64; 2])>,
 }
 
 impl Known {
-    /// Adds the forecasts from one origin of a series, whose samples from there on are `truth`.
-    fn add(&mut self, part: &Part, series: usize, row: usize, truth: &[f64], unit: f64) {
+    /// Adds the forecasts from one origin of a series, `k` samples after which `truth(k)` lies.
+    fn add(&mut self, part: &Part, series: usize, row: usize, truth: &dyn Fn(usize) -> f64, unit: f64) {
         let forecasts = part.forecasts[series].row(row);
-        let errors: Vec<f64> = forecasts.iter().zip(truth).map(|(forecast, y)| forecast - y).collect();
+        let errors: Vec<f64> =
+            forecasts.iter().enumerate().map(|(k, forecast)| forecast - truth(k)).collect();
         for (k, error) in errors.iter().enumerate() {
             self.beside.extend(band_at(part.bands.as_deref(), series, row, k).map(|band| (*error, band)));
         }

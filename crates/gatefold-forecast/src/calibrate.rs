@@ -1,6 +1,7 @@
 //! Intervals from the errors that a model made on samples it had not seen.
 
 use crate::plan::MANY;
+use gatefold_series::mean_of;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,9 @@ pub struct Calibration {
     spread: Vec<f64>,
     scores: Vec<f64>,
     /// How far the truth lay from the forecast at each step after some origins, in multiples of the band on that side.
+    /// `None` where the truth is not known.
     #[serde(default)]
-    paths: Vec<Vec<f32>>,
+    paths: Vec<Vec<Option<f32>>>,
 }
 
 /// The ends of intervals.
@@ -37,11 +39,12 @@ pub enum Intervals {
 }
 
 impl Calibration {
-    /// Measures errors `[origin][step]` that are divided by their series' unit. `None` without any.
+    /// Measures errors `[origin][step]` that are divided by their series' unit; NaN stands for one that is not known. `None`
+    /// without any.
     pub fn new(errors: &[Vec<f64>]) -> Option<Calibration> {
         let horizon = errors.first()?.len();
-        let mean = |k: usize| errors.iter().map(|row| row[k].abs()).sum::<f64>() / errors.len() as f64;
-        let mut spread: Vec<f64> = (0..horizon).map(mean).collect();
+        let mean = |k: usize| mean_of(errors.iter().map(|row| row[k].abs()));
+        let mut spread = bridged((0..horizon).map(mean).collect())?;
         monotonous(&mut spread);
         let least = spread.iter().fold(0.0f64, |most, value| most.max(*value)) * 1e-9;
         spread.iter_mut().for_each(|value| *value = value.max(least).max(f64::MIN_POSITIVE));
@@ -90,14 +93,14 @@ impl Calibration {
     /// probability, as many beyond one end as beyond the other. `None` if there are too few origins for it: an interval of
     /// 95 % needs 39.
     pub fn sampled(&self, k: usize, probability: f64) -> Option<[f64; 2]> {
-        let multiples = sorted(self.paths.iter().map(|path| f64::from(path[k])));
+        let multiples = sorted(self.paths.iter().filter_map(|path| path[k].map(f64::from)));
         let beyond = ((1.0 - probability) / 2.0 * (multiples.len() + 1) as f64 + 1e-9).floor() as usize;
         Some([*multiples.get(beyond.checked_sub(1)?)?, multiples[multiples.len() - beyond]])
     }
 
     /// One future of a series: its forecast, changed as the truth differed from the forecasts after an origin that is drawn
-    /// by `random`, so that its steps go together as the errors do. `bands` are the model's own, for each step. `None`
-    /// without errors.
+    /// by `random`, so that its steps go together as the errors do. A step whose truth is not known differs as the nearest one
+    /// does. `bands` are the model's own, for each step. `None` without errors.
     pub fn draw(
         &self,
         forecast: &[f64],
@@ -106,11 +109,16 @@ impl Calibration {
         random: &mut impl Rng,
     ) -> Option<Vec<f64>> {
         let path = self.paths.get(random.random_range(0..self.paths.len().max(1)))?;
-        let step = |(k, (forecast, multiple)): (usize, (&f64, &f32))| {
-            let side = usize::from(*multiple > 0.0);
-            forecast + f64::from(*multiple) * self.band(k, unit, bands(k))[side]
+        let nearest = |k: usize| {
+            let known = (0..path.len()).filter_map(|at| Some((at.abs_diff(k), path[at]?)));
+            known.min_by_key(|(away, _)| *away).map(|(_, multiple)| f64::from(multiple))
         };
-        Some(forecast.iter().zip(path).enumerate().map(step).collect())
+        let step = |(k, forecast): (usize, &f64)| {
+            let multiple = nearest(k)?;
+            let side = usize::from(multiple > 0.0);
+            Some(forecast + multiple * self.band(k, unit, bands(k))[side])
+        };
+        forecast.iter().enumerate().map(step).collect()
     }
 
     /// Half the width of the interval of this probability at each step, in the unit of the errors. `None` if there are too few
@@ -125,6 +133,9 @@ impl Calibration {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibrations {
     of: Vec<Calibration>,
+    /// The one for series that the errors do not come from, where each of those has its own.
+    #[serde(default)]
+    shared: Option<Calibration>,
 }
 
 /// Errors that a series must have for a calibration of its own: what an interval of 95 % needs on both sides.
@@ -133,33 +144,58 @@ const OWN: usize = 39;
 impl Calibrations {
     /// One calibration for all series.
     pub fn shared(calibration: Option<Calibration>) -> Calibrations {
-        Calibrations { of: calibration.into_iter().collect() }
+        Calibrations { of: calibration.into_iter().collect(), shared: None }
     }
 
     /// A calibration for each series where there are but a few, whose sizes may have nothing in common, and errors enough
-    /// for each; else one for all.
+    /// for each, `fewest` of one; else one for all.
     pub(crate) fn new(
-        (series, errors): (usize, usize),
+        (series, fewest): (usize, usize),
         calibration: impl Fn(Option<usize>) -> Option<Calibration>,
     ) -> Calibrations {
-        let each = (2..MANY).contains(&series) && errors / series >= OWN;
+        let each = (2..MANY).contains(&series) && fewest >= OWN;
         let of: Option<Vec<Calibration>> =
             each.then(|| (0..series).map(|at| calibration(Some(at))).collect()).flatten();
-        of.map_or_else(|| Calibrations::shared(calibration(None)), |of| Calibrations { of })
+        let shared = calibration(None);
+        match of {
+            Some(of) => Calibrations { of, shared },
+            None => Calibrations::shared(shared),
+        }
     }
 
     /// The calibration for a series, by its number; `None` without errors.
     pub fn of(&self, series: usize) -> Option<&Calibration> {
         self.of.get(if self.of.len() == 1 { 0 } else { series })
     }
+
+    /// The calibration for a series that no errors are known of: that of all; `None` without errors.
+    pub fn of_new(&self) -> Option<&Calibration> {
+        self.shared.as_ref().or_else(|| self.of.first().filter(|_| self.of.len() == 1))
+    }
 }
 
-/// At most [`PATHS`] of these rows, evenly spread; those with a number that is not finite are left out.
-fn paths(rows: Vec<Vec<f64>>) -> Vec<Vec<f32>> {
+/// At most [`PATHS`] of these rows, evenly spread; those with an infinite number, or of NaN alone, are left out.
+fn paths(rows: Vec<Vec<f64>>) -> Vec<Vec<Option<f32>>> {
     let every = rows.len().div_ceil(PATHS).max(1);
-    let narrow = |row: Vec<f64>| row.into_iter().map(|multiple| multiple as f32).collect::<Vec<f32>>();
+    let known = |multiple: f64| (!multiple.is_nan()).then_some(multiple as f32);
+    let narrow = |row: Vec<f64>| row.into_iter().map(known).collect::<Vec<Option<f32>>>();
     let rows = rows.into_iter().step_by(every).map(narrow);
-    rows.filter(|row| row.iter().all(|multiple| multiple.is_finite())).collect()
+    rows.filter(|row| {
+        row.iter().any(Option::is_some) && row.iter().flatten().all(|multiple| multiple.is_finite())
+    })
+    .collect()
+}
+
+/// These numbers, a NaN being the one before it, or the first that is none; `None` if all are NaN.
+fn bridged(mut values: Vec<f64>) -> Option<Vec<f64>> {
+    let mut last = *values.iter().find(|value| !value.is_nan())?;
+    for value in &mut values {
+        if value.is_nan() {
+            *value = last;
+        }
+        last = *value;
+    }
+    Some(values)
 }
 
 fn sorted(scores: impl Iterator<Item = f64>) -> Vec<f64> {

@@ -22,6 +22,22 @@ pub(crate) struct Columns {
     /// Series that have a column each; 0 for no such columns.
     #[serde(default)]
     ids: usize,
+    /// The number in the training of each series, where they are others.
+    #[serde(skip)]
+    numbers: Option<Vec<Option<usize>>>,
+}
+
+/// A value of a column that does not change within a series, which the training did not have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unseen {
+    /// The column, by its place among the constant ones.
+    pub column: usize,
+    /// The value.
+    pub value: String,
+    /// The series, by its place.
+    pub series: usize,
+    /// The categories of the training, whose mean it is taken for; 0 for a column of numbers, whose mean it is taken for.
+    pub categories: usize,
 }
 
 /// A value that does not change within a series.
@@ -44,7 +60,7 @@ impl Columns {
         }
         let statics = (0..beside.statics(0).len()).map(|at| constant(beside, lengths.len(), at));
         let statics = statics.collect::<Result<_, _>>()?;
-        Ok(Columns { beside: beside.clone(), units, past, future, statics, ids: 0 })
+        Ok(Columns { beside: beside.clone(), units, past, future, statics, ids: 0, numbers: None })
     }
 
     /// The same with a column for each series.
@@ -53,9 +69,52 @@ impl Columns {
         self
     }
 
-    /// The same columns of other series, or of the same ones with more samples.
+    /// The same columns of the same series with more samples.
     pub(crate) fn put(&mut self, beside: &Beside) {
         self.beside = beside.clone();
+    }
+
+    /// The same columns of other series: `known` has the number of each among those it had, `None` for a new one.
+    /// Covariates of new series are scaled by their own values beside its samples, `lengths` of them.
+    pub(crate) fn put_series(&mut self, beside: &Beside, known: &[Option<usize>], lengths: &[usize]) {
+        let units = known.iter().zip(lengths).enumerate().map(|(at, (known, len))| match known {
+            Some(known) => self.units[*known].clone(),
+            None => {
+                let Covariates { past, future } = beside.covariates(at);
+                let unit = |column: &Vec<f64>| CovariateUnit::of(&column[..column.len().min(*len)]);
+                past.iter().chain(future).map(unit).collect()
+            }
+        });
+        self.units = units.collect();
+        self.numbers = Some(known.iter().map(|known| self.number((*known)?)).collect());
+        self.put(beside);
+    }
+
+    /// The number of a series in the training; `None` for a new one.
+    fn number(&self, series: usize) -> Option<usize> {
+        match &self.numbers {
+            Some(numbers) => numbers.get(series).copied().flatten(),
+            None => Some(series).filter(|series| *series < self.ids),
+        }
+    }
+
+    /// The constant values of the first `series` series that the training did not have.
+    pub(crate) fn unseen(&self, series: usize) -> Vec<Unseen> {
+        let mut found = Vec::new();
+        for series in 0..series {
+            for (column, (constant, value)) in
+                self.statics.iter().zip(self.beside.statics(series)).enumerate()
+            {
+                let categories = match (constant, value) {
+                    (Constant::Number(_), StaticValue::Number(_)) => continue,
+                    (Constant::Number(_), _) => 0,
+                    (Constant::Categories(names), value) if names.contains(&value.to_string()) => continue,
+                    (Constant::Categories(names), _) => names.len(),
+                };
+                found.push(Unseen { column, value: value.to_string(), series, categories });
+            }
+        }
+        found
     }
 
     /// Checks that covariates reach as far as forecasts of `horizon` samples from `origin` read them.
@@ -110,8 +169,9 @@ impl Columns {
         }
     }
 
-    /// Gives the values of a series that do not change. A category that was not seen in training is none of them; a series
-    /// that was not is a part of each, so that what the first layer makes of it is the mean over all.
+    /// Gives the values of a series that do not change. A category that was not seen in training is the mean of those that were,
+    /// whose embedding is the mean of theirs; so is what should be a number and is none. A series that was not seen is a part of
+    /// each, so that what the first layer makes of it is the mean over all.
     pub(crate) fn constant(&self, series: usize, mut give: impl FnMut(f32)) {
         for (constant, value) in self.statics.iter().zip(self.beside.statics(series)) {
             match (constant, value) {
@@ -119,12 +179,17 @@ impl Columns {
                 (Constant::Number(_), _) => give(0.0),
                 (Constant::Categories(names), value) => {
                     let text = value.to_string();
-                    names.iter().for_each(|name| give(f32::from(u8::from(*name == text))));
+                    if names.contains(&text) {
+                        names.iter().for_each(|name| give(f32::from(u8::from(*name == text))));
+                    } else {
+                        names.iter().for_each(|_| give(1.0 / names.len() as f32));
+                    }
                 }
             }
         }
-        let of_all = if series < self.ids { 0.0 } else { 1.0 / self.ids.max(1) as f32 };
-        (0..self.ids).for_each(|id| give(if id == series { 1.0 } else { of_all }));
+        let number = self.number(series);
+        let of_all = if number.is_some() { 0.0 } else { 1.0 / self.ids.max(1) as f32 };
+        (0..self.ids).for_each(|id| give(if Some(id) == number { 1.0 } else { of_all }));
     }
 }
 
@@ -231,13 +296,26 @@ mod tests {
         assert_eq!(values(&columns, 1)[..2], [1.0, 0.0]); // in the order of their names
         assert_eq!(values(&columns, 2)[..2], [0.0, 1.0]);
         assert_eq!(values(&columns, 1)[2], 0.0); // the mean size
-        columns.put(&Beside::new([of("stall", 3.0)]));
-        assert_eq!(values(&columns, 0), [0.0; 3]);
+        columns.put(&Beside::new([of("kiosk", 3.0), of("stall", 3.0)]));
+        assert_eq!(values(&columns, 1), [0.5, 0.5, 0.0]);
+        let unseen = Unseen { column: 0, value: "stall".into(), series: 1, categories: 2 };
+        assert_eq!(columns.unseen(2), [unseen]);
+        let text = vec![StaticValue::Text("shop".into()), StaticValue::Text("large".into())];
+        columns.put(&Beside::new([(Covariates::default(), text)]));
+        assert_eq!(values(&columns, 0), [0.0, 1.0, 0.0]);
+        let unseen = Unseen { column: 1, value: "large".into(), series: 0, categories: 0 };
+        assert_eq!(columns.unseen(1), [unseen]);
         // A column for each series, and a series that was not there is the mean of all.
-        let columns = columns.with_ids();
+        let mut columns = columns.with_ids();
         assert_eq!(columns.constants(), 6);
         assert_eq!(values(&columns, 2)[values(&columns, 2).len() - 3..], [0.0, 0.0, 1.0]);
         assert_eq!(values(&columns, 7), [1.0 / 3.0; 3]);
+        // Of another table, whose series have other places; and again of that one.
+        columns.put_series(&Beside::default(), &[Some(2), None, Some(0)], &[9; 3]);
+        let found = [0, 1, 2].map(|series| values(&columns, series));
+        assert_eq!(found, [[0.0, 0.0, 1.0], [1.0 / 3.0; 3], [1.0, 0.0, 0.0]]);
+        columns.put_series(&Beside::default(), &[Some(2), Some(0)], &[9; 2]);
+        assert_eq!([0, 1].map(|series| values(&columns, series)), [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]);
         let many = (0..65).map(|at| of(&at.to_string(), 1.0));
         assert!(
             Columns::fit(&Beside::new(many), &[9; 65]).unwrap_err().to_string().contains("65 categories")

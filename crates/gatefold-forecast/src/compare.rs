@@ -2,10 +2,11 @@
 
 use crate::ids::{Ids, Trial, name_of};
 use crate::{
-    Beside, Calibration, Calibrations, Fitted, ForecastError, Forecaster, Plan, Settings, Validation, Watch,
+    Beside, Calibration, Calibrations, Fitted, ForecastError, Forecaster, MadeUp, Plan, Settings, Validation,
+    Watch,
 };
 use gatefold::Device;
-use gatefold_series::{Covariates, ErrorOrder, FittedModel, Model, choose};
+use gatefold_series::{Covariates, ErrorOrder, FittedModel, Model, choose, mean_of};
 use ndarray::{Array2, Array3, s};
 use serde::Serialize;
 use std::ops::Range;
@@ -150,8 +151,11 @@ pub fn compare(
     watcher: &mut dyn Watcher,
 ) -> Result<Comparison, ForecastError> {
     plan.check(series)?;
-    let units: Vec<f64> =
-        series.iter().map(|values| naive_error(&values[plan.past(values.len())], plan.lag)).collect();
+    let units = series
+        .iter()
+        .enumerate()
+        .map(|(at, values)| naive_error(&values[plan.past(values.len())], plan.lag, at, &plan.made_up));
+    let units: Vec<f64> = units.collect();
     let comparing = Comparing { device, series, plan, units: &units };
     let (mut models, mut left_out) = (Vec::new(), Vec::new());
     for candidate in candidates {
@@ -250,18 +254,22 @@ fn most_frequent(mut choices: Vec<String>) -> Option<String> {
     })
 }
 
-/// The mean absolute error of the naive forecast at a lag; 1 for a constant series, so that errors keep a unit.
-pub(crate) fn naive_error(past: &[f64], lag: usize) -> f64 {
+/// The unit of a series' errors: the mean absolute error of the naive forecast at a lag on the past of series number `series`,
+/// between samples that were measured, if there are such pairs; 1 for a constant series.
+pub fn naive_error(past: &[f64], lag: usize, series: usize, made_up: &MadeUp) -> f64 {
     let lag = if past.len() > 2 * lag { lag.max(1) } else { 1 };
-    let changes = past.iter().zip(past.iter().skip(lag)).map(|(before, now)| (now - before).abs());
-    let error = changes.sum::<f64>() / past.len().saturating_sub(lag).max(1) as f64;
+    let mean = |measured: &dyn Fn(usize) -> bool| {
+        let pairs = (lag..past.len()).filter(|at| measured(*at - lag) && measured(*at));
+        mean_of(pairs.map(|at| (past[at] - past[at - lag]).abs()))
+    };
+    let error = mean(&|at| !made_up.has(series, at));
+    let error = if error.is_nan() { mean(&|_| true) } else { error };
     if error > 0.0 { error } else { 1.0 }
 }
 
-/// The mean absolute error at each origin.
+/// The mean absolute error at each origin; NaN for one without any truth.
 pub(crate) fn mean_sizes(errors: &[Vec<f64>]) -> Vec<f64> {
-    let mean = |errors: &Vec<f64>| errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len().max(1) as f64;
-    errors.iter().map(mean).collect()
+    errors.iter().map(|errors| mean_of(errors.iter().map(|error| error.abs()))).collect()
 }
 
 /// The models that a combination averages, by their validation errors: the least first.
@@ -333,7 +341,7 @@ impl Comparing<'_> {
         let validation_errors = mean_sizes(&errors);
         Ok(Judged {
             name,
-            validation: validation_errors.iter().sum::<f64>() / validation_errors.len().max(1) as f64,
+            validation: mean_of(validation_errors.iter().copied()),
             validation_errors,
             scores: self.scores(&test.forecasts),
             calibrations: self.calibrations(&errors, on_validation.bands.as_deref()),
@@ -407,7 +415,8 @@ impl Comparing<'_> {
         };
         let to_choose = places(&|len| plan.validation_origins(len));
         let to_test = places(&|len| plan.test_origins(len));
-        let validation = Validation { series, origins: to_choose.clone() };
+        let made_up = plan.made_up.clone();
+        let validation = Validation { series, origins: to_choose.clone(), made_up };
         let train = cut(Plan::train);
         let trial = Trial {
             device: self.device,
@@ -492,12 +501,13 @@ impl Comparing<'_> {
         self.judged("combination".into(), parts, members, Duration::ZERO).ok()
     }
 
-    /// Errors in units of their series, for each origin of every series.
+    /// Errors in units of their series, for each origin of every series; NaN where there is no truth.
     fn errors(&self, forecasts: &[Array2<f64>], origins: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<f64>> {
         let mut errors = Vec::new();
-        for ((forecasts, values), unit) in forecasts.iter().zip(self.series).zip(self.units) {
+        for (at, (forecasts, values)) in forecasts.iter().zip(self.series).enumerate() {
             for (row, origin) in forecasts.rows().into_iter().zip(origins(values.len())) {
-                errors.push(row.iter().zip(&values[origin..]).map(|(f, y)| (f - y) / unit).collect());
+                let truth = |k: usize| self.plan.made_up.truth(at, values, origin, k);
+                errors.push(row.iter().enumerate().map(|(k, f)| (f - truth(k)) / self.units[at]).collect());
             }
         }
         errors
@@ -505,9 +515,10 @@ impl Comparing<'_> {
 
     /// Calibrates intervals on the errors of [`Comparing::errors`].
     fn calibrations(&self, errors: &[Vec<f64>], bands: Option<&[Array3<f64>]>) -> Calibrations {
-        let count = errors.iter().map(Vec::len).sum();
         let origins = errors.len() / self.series.len().max(1);
-        Calibrations::new((self.series.len(), count), |series| {
+        let known = |errors: &[Vec<f64>]| errors.iter().flatten().filter(|error| !error.is_nan()).count();
+        let fewest = errors.chunks(origins.max(1)).map(known).min().unwrap_or(0);
+        Calibrations::new((self.series.len(), fewest), |series| {
             let (rows, places) = match series {
                 Some(at) => (at * origins..(at + 1) * origins, at..at + 1),
                 None => (0..errors.len(), 0..self.series.len()),
@@ -542,11 +553,16 @@ impl Comparing<'_> {
     fn scores(&self, forecasts: &[Array2<f64>]) -> Scores {
         let (mut absolute, mut squared, mut signed, mut symmetric, mut count) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let mut scaled = Vec::new();
-        for ((forecasts, values), unit) in forecasts.iter().zip(self.series).zip(self.units) {
-            let mut own = 0.0;
+        for (at, (forecasts, values)) in forecasts.iter().zip(self.series).enumerate() {
+            let (mut own, before) = (0.0, count);
             for (row, origin) in forecasts.rows().into_iter().zip(self.plan.test_origins(values.len())) {
-                for (f, y) in row.iter().zip(&values[origin..]) {
+                for (k, f) in row.iter().enumerate() {
+                    let y = self.plan.made_up.truth(at, values, origin, k);
+                    if y.is_nan() {
+                        continue;
+                    }
                     let error = f - y;
+                    count += 1.0;
                     own += error.abs();
                     squared += error * error;
                     signed += error;
@@ -555,8 +571,9 @@ impl Comparing<'_> {
                 }
             }
             absolute += own;
-            count += forecasts.len() as f64;
-            scaled.push(own / forecasts.len() as f64 / unit);
+            if count > before {
+                scaled.push(own / (count - before) / self.units[at]);
+            }
         }
         Scores {
             mae: absolute / count,

@@ -1,6 +1,6 @@
 //! Windows of a series as a network's input, and the units of its output.
 
-use crate::columns::Columns;
+use crate::columns::{Columns, Unseen};
 use crate::linear_branch::LinearStart;
 use crate::settings::MOST_CHOSEN;
 use crate::shared::Shared;
@@ -96,6 +96,37 @@ impl Encoder {
         match self {
             Encoder::Own(own) => own.columns.put(beside),
             Encoder::Shared(shared) => shared.columns.put(beside),
+        }
+    }
+
+    /// Takes other series: `known` has the number of each among those it had, `None` for a new one.
+    pub(crate) fn put_series(
+        &mut self,
+        beside: &Beside,
+        known: &[Option<usize>],
+        lengths: &[usize],
+    ) -> Result<(), ForecastError> {
+        match self {
+            Encoder::Own(own) => {
+                let line = |known: &Option<usize>| known.map(|known| own.series[known].clone());
+                own.series = known.iter().map(line).collect::<Option<_>>().ok_or_else(|| {
+                    ForecastError::Settings(
+                        "these networks forecast with a regression of each series, which a new one has not; train again"
+                            .into(),
+                    )
+                })?;
+                own.columns.put_series(beside, known, lengths);
+            }
+            Encoder::Shared(shared) => shared.put_series(beside, known, lengths),
+        }
+        Ok(())
+    }
+
+    /// The constant values of the first `series` series that the training did not have, and that the network reads.
+    pub(crate) fn unseen(&self, series: usize) -> Vec<Unseen> {
+        match self {
+            Encoder::Own(_) => Vec::new(),
+            Encoder::Shared(shared) => shared.columns.unseen(series),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{ForecastError, Forecaster, Settings, Stage, Validation, Watcher};
 use gatefold::Device;
-use gatefold_series::{ErrorOrder, clearly_better};
+use gatefold_series::{ErrorOrder, clearly_better, mean_of};
 use serde::{Deserialize, Serialize};
 
 /// The most series whose ids are tried: each is a column of every step.
@@ -75,14 +75,14 @@ impl Trial<'_> {
         let one = Settings { members: 1, ..settings.clone() };
         let watch = watcher.watch(name, Stage::Validation);
         let fitted = Forecaster::new(one).fit(self.device, self.train, Some(self.validation), watch)?;
-        let Validation { series, origins } = self.validation;
+        let Validation { series, origins, made_up } = self.validation;
         let known: Vec<(usize, &[f64])> =
             origins.iter().map(|(at, origin)| (*at, &series[*at][..*origin])).collect();
         let (medians, _) = fitted.forecast_bands(&known)?;
         let error = |(row, (at, origin)): (ndarray::ArrayView1<f64>, &(usize, usize))| {
-            let truth = &series[*at][*origin..];
-            let sum: f64 = row.iter().zip(truth).map(|(forecast, y)| (forecast - y).abs()).sum();
-            sum / row.len() as f64 / self.units[*at]
+            let size =
+                |(k, forecast): (usize, &f64)| (forecast - made_up.truth(*at, series[*at], *origin, k)).abs();
+            mean_of(row.iter().enumerate().map(size)) / self.units[*at]
         };
         Ok(medians.rows().into_iter().zip(origins).map(error).collect())
     }

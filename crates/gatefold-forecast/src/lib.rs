@@ -59,6 +59,7 @@ mod gradients;
 mod heads;
 mod ids;
 mod linear_branch;
+mod made_up;
 mod members;
 mod network;
 mod plan;
@@ -71,14 +72,16 @@ pub use backtest::{Backtest, CRPS_LEVELS, Measures, Refit, Rolled, Rolling, back
 pub use beside::Beside;
 pub use calibrate::{Calibration, Calibrations, Intervals};
 pub use candidates::{MODELS, NETWORKS, Seasons, candidates, typical};
+pub use columns::Unseen;
 pub use compare::{
-    Candidate, Comparison, Future, Judged, Scores, Stage, Watcher, compare, future, mean_band,
+    Candidate, Comparison, Future, Judged, Scores, Stage, Watcher, compare, future, mean_band, naive_error,
 };
 pub use error::ForecastError;
 pub use events::EventWriter;
 pub use gatefold::layers::CellKind;
 pub use heads::Loss;
 pub use ids::Ids;
+pub use made_up::MadeUp;
 pub use members::{Fitted, Forecaster, Progress, Validation, Watch};
 pub use plan::Plan;
 pub use saved::input_steps;

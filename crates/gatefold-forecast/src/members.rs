@@ -1,6 +1,7 @@
+use crate::columns::Unseen;
 use crate::encode::{Encoder, Window};
 use crate::network::{Training, TrainingSet, outputs_of};
-use crate::{Architecture, Beside, ForecastError, Ids, Settings};
+use crate::{Architecture, Beside, ForecastError, Ids, MadeUp, Settings};
 use gatefold::file::Checkpoint;
 use gatefold::{Device, Network, Parameters};
 use ndarray::{Array2, Array3, Axis, s};
@@ -70,6 +71,8 @@ pub struct Validation<'a> {
     pub series: &'a [&'a [f64]],
     /// Origins to forecast from, as series number and known samples.
     pub origins: Vec<(usize, usize)>,
+    /// Samples at which no error is measured.
+    pub made_up: MadeUp,
 }
 
 impl Forecaster {
@@ -252,12 +255,19 @@ fn error(
         let windows = windows(encoder, &known);
         let output = network.predict(input(encoder, &windows))?;
         for (row, (window, (series, origin))) in windows.iter().zip(origins).enumerate() {
-            let truth = &validation.series[*series][*origin..*origin + settings.horizon];
-            let errors = truth.iter().enumerate().map(|(k, truth)| {
-                let forecast = settings.loss.point(window.base(k) + output[[0, row, k]], &window.unit);
-                f64::from((forecast - window.unit.encoded(*truth)).abs())
-            });
-            let error = errors.sum::<f64>() / truth.len() as f64;
+            let (mut error, mut count) = (0.0, 0.0);
+            for k in 0..settings.horizon {
+                let truth = validation.made_up.truth(*series, validation.series[*series], *origin, k);
+                if !truth.is_nan() {
+                    let forecast = settings.loss.point(window.base(k) + output[[0, row, k]], &window.unit);
+                    error += f64::from((forecast - window.unit.encoded(truth)).abs());
+                    count += 1.0;
+                }
+            }
+            if count == 0.0 {
+                continue;
+            }
+            error /= count;
             for (half, weight) in window.weights.into_iter().map(f64::from).enumerate() {
                 sums[half] += weight * error;
                 weights[half] += weight;
@@ -300,6 +310,28 @@ impl Fitted {
     pub fn put_beside(&mut self, beside: &Beside) {
         self.encoder.put(beside);
         self.settings.beside = beside.clone();
+    }
+
+    /// Takes other series, in their order, and what is known beside them. `known` has the number of each among those it had so
+    /// far (at first those of the training), `None` for a new one, and `lengths` the samples of each. A new series is scaled by its
+    /// own samples.
+    ///
+    /// # Errors
+    /// [`ForecastError::Settings`] for a new series of networks that do not share their window and units ([`Settings::shared`]).
+    pub fn put_series(
+        &mut self,
+        beside: &Beside,
+        known: &[Option<usize>],
+        lengths: &[usize],
+    ) -> Result<(), ForecastError> {
+        self.encoder.put_series(beside, known, lengths)?;
+        self.settings.beside = beside.clone();
+        Ok(())
+    }
+
+    /// The constant values of the first `series` series that the training did not have.
+    pub fn unseen(&self, series: usize) -> Vec<Unseen> {
+        self.encoder.unseen(series)
     }
 
     /// The networks, one for each seed.

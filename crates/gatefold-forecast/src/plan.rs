@@ -1,6 +1,6 @@
 //! The parts of each series: what models are fitted on, what chooses the best, and what measures them.
 
-use crate::ForecastError;
+use crate::{ForecastError, MadeUp};
 use std::ops::Range;
 
 /// The newest share of a series that is held out for the test, and of the rest that chooses.
@@ -26,6 +26,8 @@ pub struct Plan {
     pub stride: usize,
     /// Whether networks are trained again for the test part, on training and validation part together.
     pub refit: bool,
+    /// Samples at which no error is measured; none unless they are given.
+    pub made_up: MadeUp,
 }
 
 impl Plan {
@@ -48,7 +50,8 @@ impl Plan {
         let rest = shortest.saturating_sub(test);
         let validation = share(rest, VALIDATION).max(horizon);
         let stride = (series.len() * (test + validation)).div_ceil(MOST_ORIGINS).max(1);
-        let plan = Plan { horizon, lag: season.unwrap_or(1), test, validation, stride, refit: true };
+        let (lag, made_up) = (season.unwrap_or(1), MadeUp::default());
+        let plan = Plan { horizon, lag, test, validation, stride, refit: true, made_up };
         if plan.check(series).is_err() || rest.saturating_sub(validation) < 2 {
             let most = (shortest.saturating_sub(2) / 3).min(horizon.saturating_sub(1));
             let advice = match most {
@@ -66,7 +69,7 @@ impl Plan {
     /// Checks that the parts leave something to fit, and that each holds a horizon.
     ///
     /// # Errors
-    /// [`ForecastError::Settings`] with the series and the longest horizon that would do.
+    /// [`ForecastError::Settings`] with the longest horizon that would do, or the part that holds nothing but made-up samples.
     pub fn check(&self, series: &[&[f64]]) -> Result<(), ForecastError> {
         let shortest = series.iter().map(|values| values.len()).min().unwrap_or(0);
         let parts = self.test + self.validation;
@@ -81,7 +84,23 @@ impl Plan {
                 self.horizon, self.test, self.validation
             )));
         }
-        Ok(())
+        self.check_truth(series)
+    }
+
+    /// Checks that both parts hold a sample to measure a forecast by.
+    fn check_truth(&self, series: &[&[f64]]) -> Result<(), ForecastError> {
+        let nothing = |origins: fn(&Plan, usize) -> Vec<usize>| {
+            self.made_up.leaves_nothing(series, self.horizon, |len| origins(self, len))
+        };
+        let part = match () {
+            () if nothing(Plan::validation_origins) => "validation",
+            () if nothing(Plan::test_origins) => "test",
+            () => return Ok(()),
+        };
+        Err(ForecastError::Settings(format!(
+            "the {part} part has only values that were made up to fill gaps, which measure nothing; hold out more samples, or \
+             give a table with true ones"
+        )))
     }
 
     /// The samples before the validation part.

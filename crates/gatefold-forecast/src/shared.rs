@@ -3,7 +3,7 @@
 use crate::columns::Columns;
 use crate::encode::{Window, WindowUnit};
 use crate::linear_branch::LinearStart;
-use crate::{ForecastError, Ids, Settings};
+use crate::{Beside, ForecastError, Ids, Settings};
 use gatefold_series::{Ridge, Sums};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,13 @@ impl Shared {
         })?;
         let logarithm = settings.logarithm;
         Ok(Shared { window, season, logarithm, weights, horizon, columns, start: Some(ridge) })
+    }
+
+    /// Takes other series. The weight of a new one's errors is 1; forecasts do not depend on it.
+    pub(crate) fn put_series(&mut self, beside: &Beside, known: &[Option<usize>], lengths: &[usize]) {
+        let weight = |known: &Option<usize>| known.and_then(|known| self.weights.get(known).copied());
+        self.weights = known.iter().map(|known| weight(known).unwrap_or(1.0)).collect();
+        self.columns.put_series(beside, known, lengths);
     }
 
     pub(crate) fn shape(&self) -> (usize, usize) {

@@ -13,7 +13,9 @@ impl NetworkConfig {
                 LayerKind::Conv1d(_) => "a convolution",
                 LayerKind::Decoder { .. } => "a decoder's initial states",
                 LayerKind::Recurrent(recurrent) if recurrent.norm.is_some() => "layer normalisation",
-                LayerKind::Recurrent(recurrent) if recurrent.is_dressed() || recurrent.noise.weights > 0.0 => {
+                LayerKind::Recurrent(recurrent)
+                    if recurrent.is_dressed() || recurrent.noise.weights > 0.0 =>
+                {
                     "noise within a cell"
                 }
                 LayerKind::Recurrent(recurrent) if recurrent.dilation > 1 => "a dilation",
@@ -21,7 +23,9 @@ impl NetworkConfig {
             };
             return Err(ModelError::Config {
                 place: layer.place(),
-                problem: format!("there are no forward-mode derivatives of {what}; train with first-order optimisers"),
+                problem: format!(
+                    "there are no forward-mode derivatives of {what}; train with first-order optimisers"
+                ),
             });
         }
         Ok(())

@@ -80,9 +80,9 @@ impl Network<f64> {
         });
         let network = self.with_parameters::<Dual>(parameters.collect());
         let input = dual_sequence(batch.input, tangents.input.as_ref());
-        let decoder = batch.decoder.map(|(input, lengths)| {
-            (dual_sequence(input, tangents.decoder_input.as_ref()), lengths)
-        });
+        let decoder = batch
+            .decoder
+            .map(|(input, lengths)| (dual_sequence(input, tangents.decoder_input.as_ref()), lengths));
         let states = batch.states.map(|states| dual_states(states, tangents.states.as_ref()));
         let tape = network.forward(&Batch {
             input: input.view(),

@@ -61,9 +61,9 @@ fn check(name: &str, layers: &[LayerConfig], lengths: Option<Vec<usize>>, loss: 
     let (steps, batch, width) = case.d_output.dim();
     let target: Array3<f64> = match loss {
         // One row has no label.
-        Loss::CrossEntropy => Array3::from_shape_simple_fn((steps, batch, 1), || {
-            r.random_range(-1..width as i64) as f64
-        }),
+        Loss::CrossEntropy => {
+            Array3::from_shape_simple_fn((steps, batch, 1), || r.random_range(-1..width as i64) as f64)
+        }
         _ => random((steps, batch, width), r),
     };
     let weights: Vec<f64> = (0..steps * batch).map(|_| r.random_range(0.1..1.0)).collect();

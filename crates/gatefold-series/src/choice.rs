@@ -16,36 +16,45 @@ impl ErrorOrder {
     }
 }
 
-/// Chooses the model with the least mean error, by the error of each model at each origin: all models in the same order.
+/// The mean of those values that are no NaN, as errors are where there is no truth; NaN without any.
+pub fn mean_of(values: impl Iterator<Item = f64>) -> f64 {
+    let known = values.filter(|value| !value.is_nan());
+    let (sum, count) = known.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
+    sum / count as f64
+}
+
+/// Chooses the model with the least mean error, by the error of each model at each origin: all models in the same order, NaN
+/// where an error is not known.
 ///
 /// The mean of several models, where there is one, is kept unless another is better by more than one standard error of the
 /// difference: a short part cannot tell models apart, and the mean is rarely far from the best (Claeskens et al. 2016, "The
 /// forecast combination puzzle"). `None` without any model.
 pub fn choose(errors: &[&[f64]], combination: Option<usize>, order: ErrorOrder) -> Option<usize> {
-    let mean = |place: usize| errors[place].iter().sum::<f64>() / errors[place].len().max(1) as f64;
+    let mean = |place: usize| mean_of(errors[place].iter().copied());
     let best = (0..errors.len()).min_by(|a, b| mean(*a).total_cmp(&mean(*b)))?;
     let Some(combination) = combination else { return Some(best) };
     Some(if clearly_better(errors[best], errors[combination], order) { best } else { combination })
 }
 
 /// Whether the mean of some errors is below that of others at the same origins by more than one standard error of the
-/// difference.
+/// difference. Those that are NaN are not known, and do not count.
 pub fn clearly_better(errors: &[f64], others: &[f64], order: ErrorOrder) -> bool {
     let differences: Vec<f64> = others.iter().zip(errors).map(|(other, error)| other - error).collect();
-    let gain = differences.iter().sum::<f64>() / differences.len().max(1) as f64;
-    gain > standard_error(&differences, order)
+    mean_of(differences.iter().copied()) > standard_error(&differences, order)
 }
 
 /// The standard error of the mean of differences whose neighbours in a series share samples: that of Diebold and Mariano
 /// (1995), with the weights of Newey and West (1987), which keep the variance from being negative. Infinite for fewer than
 /// two differences, and never less than that of independent ones.
 fn standard_error(differences: &[f64], order: ErrorOrder) -> f64 {
-    let n = differences.len() as f64;
+    let n = differences.iter().filter(|difference| !difference.is_nan()).count() as f64;
     if n < 2.0 {
         return f64::INFINITY;
     }
-    let mean = differences.iter().sum::<f64>() / n;
-    let centred: Vec<f64> = differences.iter().map(|difference| difference - mean).collect();
+    let mean = mean_of(differences.iter().copied());
+    // One that is not known is taken for the mean, and adds nothing.
+    let centred = |difference: &f64| if difference.is_nan() { 0.0 } else { difference - mean };
+    let centred: Vec<f64> = differences.iter().map(centred).collect();
     let at_lag = |lag: usize| -> f64 {
         let of_series =
             |series: &[f64]| -> f64 { series.iter().zip(series.iter().skip(lag)).map(|(a, b)| a * b).sum() };

@@ -52,7 +52,7 @@ mod window;
 
 pub use baseline::Baseline;
 pub use calendar::{Calendar, CalendarFeature, Frequency, Unit};
-pub use choice::{ErrorOrder, choose, clearly_better};
+pub use choice::{ErrorOrder, choose, clearly_better, mean_of};
 pub use covariates::Covariates;
 pub use dataset::{Aggregate, Dataset, Layout, ReadOptions, Series, StaticValue, TableReport};
 pub use date::labels_after;

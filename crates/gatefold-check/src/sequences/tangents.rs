@@ -17,7 +17,9 @@ impl SequenceCase {
     pub fn with_tangents() -> Vec<SequenceCase> {
         let all = SequenceCase::cells().into_iter().chain(SequenceCase::networks());
         let mut cases: Vec<SequenceCase> = all
-            .filter(|case| !case.given && case.config.check_forward_mode().is_ok() && !case.config.has_noise())
+            .filter(|case| {
+                !case.given && case.config.check_forward_mode().is_ok() && !case.config.has_noise()
+            })
             .collect();
         cases.sort_by_key(|case| (case.lengths.is_none(), case.steps * case.batch));
         let mut seen = BTreeSet::new();
@@ -29,7 +31,8 @@ impl SequenceCase {
     fn direction(&self, stream: u64) -> Parameters {
         let mut random = Random::new(self.seed, stream);
         let specs = self.config.parameter_specs();
-        let tensor = |shape: &[usize], values| ArrayD::from_shape_vec(shape, values).expect("as many elements");
+        let tensor =
+            |shape: &[usize], values| ArrayD::from_shape_vec(shape, values).expect("as many elements");
         specs.map(|spec| (spec.name.clone(), tensor(&spec.shape, random.values(spec.len())))).collect()
     }
 }
@@ -79,7 +82,8 @@ fn check(device: &Device, case: &SequenceCase, checks: &mut Checks) -> Result<()
         f64::from(u8::from(lengths.is_none_or(|lengths| t < lengths[row])))
     };
     let weights: Vec<f64> = (0..output.0 * output.1).map(counts).collect();
-    let labels = ndarray::Array2::from_shape_fn((output.0, output.1), |(t, row)| ((t + 2 * row) % output.2) as i64);
+    let labels =
+        ndarray::Array2::from_shape_fn((output.0, output.1), |(t, row)| ((t + 2 * row) % output.2) as i64);
     let label_values = labels.mapv(|label| label as f64).insert_axis(ndarray::Axis(2));
     let backward = Tolerance::gradient(3 * case.output_terms() + case.gradient_terms());
     let squared = Targets::from(&target);

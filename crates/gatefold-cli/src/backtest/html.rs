@@ -111,6 +111,13 @@ fn models(run: &Run) -> String {
          loss of the deciles. Held: the share of the truth within the intervals.",
         results.models[results.best].name
     ));
+    let [calibration, windows] = run.chosen.made_up(&run.data.series());
+    if calibration + windows > 0 {
+        text += &note(&format!(
+            "{calibration} samples of the calibration part and {windows} of the windows were made up to fill gaps: no error \
+             counts there."
+        ));
+    }
     for (name, why) in &results.left_out {
         text += &note(&format!("Left out: {name}: {why}"));
     }
@@ -124,7 +131,8 @@ fn windows(run: &Run, series: usize) -> Chart {
     let origins = &results.origins[series];
     let from = origins[0].saturating_sub((HISTORY.0 * plan.horizon).max(HISTORY.1));
     let at = |sample: usize| (sample - from) as f64;
-    let truth = (from..values.len()).map(|sample| (at(sample), values[sample])).collect();
+    let measured = |sample: usize| if plan.made_up.has(series, sample) { f64::NAN } else { values[sample] };
+    let truth = (from..values.len()).map(|sample| (at(sample), measured(sample))).collect();
     let every = plan.horizon.div_ceil(plan.step);
     let (mut lines, mut forecast) = (Vec::new(), Vec::new());
     let mut interval_name = format!("{} % interval", 100.0 * plan.level);

@@ -141,7 +141,7 @@ fn by_series_csv(run: &Run) -> String {
     text
 }
 
-/// Every forecast: the origin is the last known sample.
+/// Every forecast: the origin is the last known sample. The truth is empty where no error counts.
 fn forecasts_csv(run: &Run) -> String {
     let (data, results) = (run.data, run.results);
     let time = if data.dataset.calendar().has_dates() { "date" } else { "row" };
@@ -156,6 +156,8 @@ fn forecasts_csv(run: &Run) -> String {
             for (window, origin) in results.origins[series].iter().enumerate() {
                 for (k, row) in results.interval(place, series, window).into_iter().enumerate() {
                     let [forecast, lower, upper] = row.map(rounded);
+                    let truth = results.truth[series][[window, k]];
+                    let truth = if truth.is_nan() { String::new() } else { truth.to_string() };
                     text += &format!(
                         "{},{},{},{},{},{},{forecast},{lower},{upper}\n",
                         cell(&model.name),
@@ -163,7 +165,7 @@ fn forecasts_csv(run: &Run) -> String {
                         cell(&labels[origin - 1 - before]),
                         k + 1,
                         cell(&labels[origin + k - before]),
-                        results.truth[series][[window, k]]
+                        truth
                     );
                 }
             }
@@ -174,6 +176,7 @@ fn forecasts_csv(run: &Run) -> String {
 
 fn metrics(run: &Run) -> Value {
     let (results, data, plan) = (run.results, run.data, &run.results.plan);
+    let [in_calibration, in_windows] = run.chosen.made_up(&data.series());
     let model = |place: usize| {
         let model = &results.models[place];
         let mut value = json!(results.measures(place));
@@ -203,6 +206,7 @@ fn metrics(run: &Run) -> Value {
         "step": plan.step,
         "refit": match plan.refit { Refit::Always => "always", Refit::Never => "never" },
         "calibration": plan.calibration,
+        "made_up": { "calibration": in_calibration, "windows": in_windows },
         "settings": run.chosen.settings,
         "device": run.device,
     })

@@ -2,8 +2,8 @@ use super::{Data, NetworkOptions, Options};
 use crate::cell::CellChoice;
 use crate::failure::Failure;
 use gatefold_forecast::{
-    Beside, Candidate, CellKind, Ids, Intervals, Loss, MODELS, OptimizerKind, Plan, Seasons, Settings,
-    candidates, typical,
+    Beside, Candidate, CellKind, Ids, Intervals, Loss, MODELS, MadeUp, OptimizerKind, Plan, Seasons,
+    Settings, candidates, typical,
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,9 +108,16 @@ pub(super) fn choose(data: &mut Data, options: &Options) -> Result<Chosen, Failu
     let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
     let settings = basis.settings(&options.network, &lengths)?;
     check(&settings, data.names(), &series)?;
-    let plan = Plan { refit: !settings.shared, ..plan };
     let candidates = basis.candidates(options, &settings, &series)?;
+    let plan = Plan { refit: !settings.shared, made_up: basis.made_up, ..plan };
     Ok(Chosen { seasons: basis.seasons, plan, settings, candidates, left_out: basis.left_out })
+}
+
+/// A line about the samples of these parts that were made up to fill gaps; none without any.
+pub(crate) fn made_up_line(counts: &[usize], parts: &[(&str, usize)]) -> Option<String> {
+    let of = counts.iter().zip(parts).map(|(count, (name, all))| format!("{count} of {all} {name}"));
+    let of = of.collect::<Vec<_>>().join(", ");
+    counts.iter().any(|count| *count > 0).then(|| format!("made up   {of} samples: not scored"))
 }
 
 /// Checks that the loss suits the values.
@@ -126,6 +133,8 @@ pub(crate) struct Basis {
     pub(crate) seasons: Seasons,
     pub(crate) horizon: usize,
     pub(crate) beside: Beside,
+    /// Samples that were made up to fill gaps.
+    pub(crate) made_up: MadeUp,
     /// Series that are left out, in words.
     pub(crate) left_out: Option<String>,
 }
@@ -157,7 +166,7 @@ impl Basis {
         let horizon = options.horizon.unwrap_or_else(|| wanted.min(longest));
         let left_out = data.leave_short_out(3 * horizon + usual.max(2));
         let beside = options.beside(data, horizon)?;
-        Ok(Basis { seasons, horizon, beside, left_out })
+        Ok(Basis { seasons, horizon, beside, made_up: data.made_up(), left_out })
     }
 
     /// A line about series that are left out.
@@ -254,6 +263,24 @@ impl Chosen {
         Options { test: Some(self.plan.test), ..resolved }
     }
 
+    /// The samples of the validation and the test part that were made up, over all series.
+    pub(super) fn made_up(&self, series: &[&[f64]]) -> [usize; 2] {
+        let plan = &self.plan;
+        let within = |range: &dyn Fn(usize) -> std::ops::Range<usize>| {
+            let of = |(at, values): (usize, &&[f64])| plan.made_up.within(at, range(values.len()));
+            series.iter().enumerate().map(of).sum()
+        };
+        let validation = within(&|len| plan.train(len).end..plan.past(len).end);
+        [validation, within(&|len| plan.past(len).end..len)]
+    }
+
+    /// A line about them.
+    fn made_up_line(&self, series: &[&[f64]]) -> Option<String> {
+        let counts = self.made_up(series);
+        let parts = [("validation", self.plan.validation), ("test", self.plan.test)];
+        made_up_line(&counts, &parts.map(|(name, len)| (name, len * series.len())))
+    }
+
     /// Lines about what is going to happen.
     pub(super) fn lines(&self, data: &Data) -> Vec<String> {
         let series = data.series();
@@ -271,6 +298,7 @@ impl Chosen {
                 plan.test
             ),
         ]);
+        lines.extend(self.made_up_line(&series));
         if shortest < 30 {
             lines.push(format!("warning   {shortest} samples say little: no model can be told from another"));
         }

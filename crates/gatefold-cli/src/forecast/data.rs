@@ -1,9 +1,8 @@
 use crate::failure::Failure;
-use crate::table::TableArguments;
+use crate::table::{FillChoice, TableArguments};
 use crate::task::fingerprint;
-use gatefold_forecast::Beside;
+use gatefold_forecast::{Beside, MadeUp};
 use gatefold_series::{Dataset, Series};
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Series from which some that are too short are left out instead of refusing all.
@@ -18,13 +17,16 @@ pub(crate) struct Data {
     /// The places of the series in the table that are used.
     kept: Vec<usize>,
     names: Vec<String>,
+    /// Whether gaps were filled with what comes after them.
+    looks_ahead: bool,
 }
 
 impl Data {
     pub(crate) fn read(path: &Path, reading: &TableArguments) -> Result<Data, Failure> {
         let dataset = reading.read(path)?;
         let kept = (0..dataset.series().len()).collect();
-        let mut data = Data { dataset, kept, names: Vec::new() };
+        let looks_ahead = reading.fill == Some(FillChoice::Linear);
+        let mut data = Data { dataset, kept, names: Vec::new(), looks_ahead };
         data.names = data.names_of_kept();
         Ok(data)
     }
@@ -67,25 +69,28 @@ impl Data {
         ))
     }
 
-    /// Keeps the series of these names, in their order.
-    ///
-    /// # Errors
-    /// The first name that the table lacks.
-    pub(crate) fn select(&mut self, names: &[String]) -> Result<(), String> {
-        let targets = self.dataset.targets().len();
-        let places: HashMap<&String, usize> =
-            self.names.iter().step_by(targets).zip(self.kept.iter().copied()).collect();
-        let kept =
-            names.iter().step_by(targets).map(|name| places.get(name).copied().ok_or_else(|| name.clone()));
-        self.kept = kept.collect::<Result<_, _>>()?;
+    /// The targets of each id.
+    pub(crate) fn targets(&self) -> usize {
+        self.dataset.targets().len()
+    }
+
+    /// Keeps the ids at these places among those that are kept, in this order.
+    pub(crate) fn keep(&mut self, places: &[usize]) {
+        self.kept = places.iter().map(|place| self.kept[*place]).collect();
         self.names = self.names_of_kept();
-        Ok(())
     }
 
     /// The values of every series, oldest first.
     pub(crate) fn series(&self) -> Vec<&[f64]> {
         let targets = 0..self.dataset.targets().len();
         self.each().flat_map(|(_, series)| targets.clone().map(|target| series.target(target))).collect()
+    }
+
+    /// The samples of every series that were made up to fill gaps.
+    pub(crate) fn made_up(&self) -> MadeUp {
+        let targets = 0..self.dataset.targets().len();
+        let places = self.each().flat_map(|(_, series)| targets.clone().map(|target| series.made_up(target)));
+        MadeUp::new(places, self.looks_ahead)
     }
 
     /// Columns known beside each series: the covariates that the table has or was asked for, the other targets if `together`,

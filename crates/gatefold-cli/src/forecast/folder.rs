@@ -49,6 +49,9 @@ pub(crate) struct SavedModel {
     pub(crate) frequency: String,
     /// The label of each series' first sample.
     pub(crate) first: Vec<String>,
+    /// The label of each series' last sample.
+    #[serde(default)]
+    pub(crate) last: Vec<String>,
     pub(crate) units: Vec<f64>,
     pub(crate) calibrations: Calibrations,
 }
@@ -128,6 +131,7 @@ impl Folder {
             fitted.save(&self.path, name)?;
         }
         let best = &comparison.models[comparison.best];
+        let last = |series: usize, len: usize| data.labels(series, len - 1..len).remove(0);
         let saved = SavedModel {
             version: VERSION,
             best: best.name.clone(),
@@ -139,6 +143,7 @@ impl Folder {
             names: data.names().to_vec(),
             frequency: data.dataset.calendar().frequency().to_string(),
             first: (0..data.names().len()).map(|series| data.labels(series, 0..1).remove(0)).collect(),
+            last: data.series().iter().enumerate().map(|(at, values)| last(at, values.len())).collect(),
             units: comparison.units.clone(),
             calibrations: best.calibrations.clone(),
         };

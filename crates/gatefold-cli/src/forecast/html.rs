@@ -1,7 +1,7 @@
 //! report.html of a forecast.
 
-use super::output::{Run, by_series, by_step, held, strongest_other, verdict};
-use super::{CONFIG, LOG, one_line, read_log};
+use super::output::{Outlook, Run, by_series, by_step, held, measured, strongest_other, verdict};
+use super::{CONFIG, Data, LOG, one_line, read_log};
 use crate::failure::Failure;
 use crate::html::{
     Chart, Line, Page, Shape, XAxis, details, facts, layers, loss_charts, model_chart, note, number, percent,
@@ -22,7 +22,10 @@ pub(super) fn page(run: &Run) -> Result<String, Failure> {
         &format!("Forecast of {}", names(data.names())),
         &format!("{}, by {}, chosen from {} models", table_name, best.name, run.comparison.models.len()),
     );
-    let futures: Vec<Chart> = (0..data.names().len().min(DRAWN)).map(|series| future(run, series)).collect();
+    let (interval, level) = (run.interval(), run.arguments.options.level());
+    let outlook = run.outlook(&interval);
+    let drawn = 0..data.names().len().min(DRAWN);
+    let futures: Vec<Chart> = drawn.map(|series| future_chart(data, &outlook, level, series)).collect();
     page.charts("What follows the table", "", &futures);
     page.section("Models on the test part", &models(run));
     page.charts("The test part", &test_words(run), &[test(run)]);
@@ -101,16 +104,23 @@ fn models(run: &Run) -> String {
     let choices =
         comparison.models.iter().filter_map(|model| Some((model.name.as_str(), model.choice.clone()?)));
     text += &facts(choices);
+    let [validation, test] = run.chosen.made_up(&run.data.series());
+    if validation + test > 0 {
+        text += &note(&format!(
+            "{validation} samples of the validation part and {test} of the test part were made up to fill gaps: no error \
+             counts there."
+        ));
+    }
     for (name, why) in &comparison.left_out {
         text += &note(&format!("Left out: {name}: {why}"));
     }
     text
 }
 
-fn future(run: &Run, series: usize) -> Chart {
-    let (data, interval) = (run.data, run.interval());
+/// The end of a series, what follows it, and the interval of this level in per cent.
+pub(crate) fn future_chart(data: &Data, outlook: &Outlook, level: f64, series: usize) -> Chart {
     let values = data.series()[series];
-    let rows = run.outlook(&interval).rows(series);
+    let rows = outlook.rows(series);
     let horizon = rows.len();
     let history = values.len().min((HISTORY.0 * horizon).max(HISTORY.1));
     let from = values.len() - history;
@@ -128,7 +138,7 @@ fn future(run: &Run, series: usize) -> Chart {
         Line::new("forecast", "c0", Shape::Line(line)),
     ];
     if band[1].1.is_finite() {
-        let name = format!("{} % interval", run.arguments.options.level());
+        let name = format!("{level} % interval");
         lines.insert(0, Line::new(&name, "band", Shape::Band(band)));
     }
     Chart {
@@ -178,7 +188,12 @@ fn test(run: &Run) -> Chart {
     if let Some(other) = other {
         lines.push(Line::new(&other.name, "c1", Shape::Line(line(other))));
     }
-    lines.push(Line::new("truth", "truth", Shape::Line(places().map(|(x, at)| (x, values[at])).collect())));
+    let truth = measured(data, run.comparison, 0, start..values.len());
+    lines.push(Line::new(
+        "truth",
+        "truth",
+        Shape::Line(places().zip(truth).map(|((x, _), y)| (x, y)).collect()),
+    ));
     lines.push(Line::new(&run.best().name, "c0", Shape::Line(line(run.best()))));
     Chart {
         title: one_line(&data.names()[0]),
@@ -213,6 +228,7 @@ fn residuals(run: &Run) -> (Vec<f64>, Vec<String>) {
     let origins = run.comparison.plan.test_origins(values.len());
     let labels = run.data.labels(0, origins[0]..values.len());
     let forecasts = run.best().forecasts[0].column(0);
-    let errors = forecasts.iter().zip(&origins).map(|(forecast, origin)| forecast - values[*origin]);
+    let truth = |origin: usize| run.comparison.plan.made_up.truth(0, values, origin, 0);
+    let errors = forecasts.iter().zip(&origins).map(|(forecast, origin)| forecast - truth(*origin));
     (errors.collect(), origins.iter().map(|origin| labels[origin - origins[0]].clone()).collect())
 }

@@ -6,12 +6,13 @@ use super::{Arguments, Data, Options};
 use crate::failure::Failure;
 use crate::page::{entry, table};
 use gatefold::NetworkConfig;
-use gatefold_forecast::{Calibration, Calibrations, Comparison, Future, Intervals, Judged};
+use gatefold_forecast::{Calibration, Calibrations, Comparison, Future, Intervals, Judged, Plan};
 use gatefold_model::file::write_atomically;
 use gatefold_series::plot::{ForecastPlot, FuturePlot};
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
+use ndarray::{Array2, ArrayView2, ArrayView3};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use std::ops::Range;
 
 /// Rows of the future that are printed.
 const SHOWN: usize = 12;
@@ -34,20 +35,26 @@ pub(crate) struct Interval<'a> {
 }
 
 impl<'a> Interval<'a> {
-    /// The intervals of so many series; without calibrations there are none.
+    /// The intervals of series with these numbers in the calibrations, `None` for one that they do not know; without calibrations
+    /// there are none.
     pub(crate) fn new(
         calibrations: Option<&'a Calibrations>,
         options: &Options,
-        (series, horizon): (usize, usize),
+        series: impl Iterator<Item = Option<usize>>,
+        horizon: usize,
     ) -> Self {
         let (level, limits) = (options.level / 100.0, options.limits());
         let reach = |of: &Calibration| match options.intervals.into() {
             Intervals::Calibrated => Some(vec![of.factor(level).map(|factor| [-factor, factor])?; horizon]),
             Intervals::Sampled => (0..horizon).map(|k| of.sampled(k, level)).collect(),
         };
-        let of_series = |at| calibrations.and_then(|all| all.of(at)).map(|of| (of, reach(of)));
+        let of_series = |number: Option<usize>| {
+            let of =
+                calibrations.and_then(|all| number.map_or_else(|| all.of_new(), |number| all.of(number)));
+            of.map(|of| (of, reach(of)))
+        };
         Interval {
-            series: (0..series).map(of_series).collect(),
+            series: series.map(of_series).collect(),
             limits: (limits.0.unwrap_or(f64::NEG_INFINITY), limits.1.unwrap_or(f64::INFINITY)),
         }
     }
@@ -129,8 +136,8 @@ impl Run<'_> {
 
     pub(super) fn interval(&self) -> Interval<'_> {
         let options = &self.arguments.options;
-        let size = (self.data.names().len(), self.comparison.plan.horizon);
-        Interval::new(Some(&self.best().calibrations), options, size)
+        let series = (0..self.data.names().len()).map(Some);
+        Interval::new(Some(&self.best().calibrations), options, series, self.comparison.plan.horizon)
     }
 
     /// Forecast and interval of the best model at step `k` of row `row` of a series' test part.
@@ -255,7 +262,8 @@ pub(crate) fn forecast_csv(data: &Data, outlook: &Outlook) -> String {
     text
 }
 
-/// Every forecast of the test part: series, moment, steps ahead, truth, then one column for each model.
+/// Every forecast of the test part: series, moment, steps ahead, truth (empty where no error counts), then one column for each
+/// model.
 fn test_csv(data: &Data, comparison: &Comparison) -> String {
     let several = data.names().len() > 1;
     let column =
@@ -273,7 +281,9 @@ fn test_csv(data: &Data, comparison: &Comparison) -> String {
                 if several {
                     text += &format!("{},", cell(&data.names()[series]));
                 }
-                text += &format!("{},{},{}", cell(&labels[origin + k]), k + 1, values[origin + k]);
+                let truth = comparison.plan.made_up.truth(series, values, origin, k);
+                let truth = if truth.is_nan() { String::new() } else { truth.to_string() };
+                text += &format!("{},{},{truth}", cell(&labels[origin + k]), k + 1);
                 for model in &comparison.models {
                     text += &format!(",{}", rounded(model.forecasts[series][[row, k]]));
                 }
@@ -294,47 +304,48 @@ pub(super) struct Held {
 
 /// Measures a model's intervals on the test part; `None` without intervals.
 pub(super) fn held(data: &Data, options: &Options, comparison: &Comparison, model: &Judged) -> Option<Held> {
-    let size = (data.names().len(), comparison.plan.horizon);
-    let interval = Interval::new(Some(&model.calibrations), options, size);
+    let series = (0..data.names().len()).map(Some);
+    let interval = Interval::new(Some(&model.calibrations), options, series, comparison.plan.horizon);
     if !interval.known() {
         return None;
     }
     let (plan, miss) = (&comparison.plan, 2.0 / (1.0 - options.level / 100.0));
-    let (mut inside, mut count, mut msis) = (0usize, 0usize, 0.0);
+    let (mut inside, mut count, mut msis, mut scored) = (0usize, 0usize, 0.0, 0u32);
     for (series, values) in data.series().into_iter().enumerate() {
         let (forecasts, unit) = (&model.forecasts[series], comparison.units[series]);
-        let mut score = 0.0;
+        let (mut score, before) = (0.0, count);
         for (row, origin) in plan.test_origins(values.len()).into_iter().enumerate() {
             for k in 0..plan.horizon {
                 let band = model.bands.as_ref().map(|bands| [0, 1].map(|end| bands[series][[end, row, k]]));
                 let [_, low, high] = interval.around(forecasts[[row, k]], (series, k), unit, band);
-                if low.is_nan() {
+                let truth = plan.made_up.truth(series, values, origin, k);
+                if low.is_nan() || truth.is_nan() {
                     continue;
                 }
                 count += 1;
-                let truth = values[origin + k];
                 inside += usize::from((low..=high).contains(&truth));
                 score += high - low + miss * ((low - truth).max(0.0) + (truth - high).max(0.0));
             }
         }
-        msis += score / forecasts.len() as f64 / unit;
+        if count > before {
+            msis += score / (count - before) as f64 / unit;
+            scored += 1;
+        }
     }
-    Some(Held { coverage: inside as f64 / count as f64, msis: msis / comparison.units.len() as f64 })
+    Some(Held { coverage: inside as f64 / count as f64, msis: msis / f64::from(scored) })
 }
 
-/// The mean absolute and the scaled error of a model on each series' test part.
+/// The mean absolute and the scaled error of a model on each series' test part; NaN where nothing was measured.
 pub(super) fn by_series(data: &Data, comparison: &Comparison, model: &Judged) -> Vec<[f64; 2]> {
-    let forecasts = model.forecasts.iter().zip(data.series()).zip(&comparison.units);
-    let errors = forecasts.map(|((forecasts, values), unit)| {
-        let origins = comparison.plan.test_origins(values.len());
-        let rows = forecasts.rows().into_iter().zip(origins);
-        let of_row = |(row, origin): (ArrayView1<f64>, usize)| -> f64 {
-            row.iter().zip(&values[origin..]).map(|(f, y)| (f - y).abs()).sum()
-        };
-        let mae = rows.map(of_row).sum::<f64>() / forecasts.len() as f64;
-        [mae, mae / unit]
-    });
-    errors.collect()
+    let plan = &comparison.plan;
+    let of_series = |(series, values): (usize, &[f64])| {
+        let mut sums = vec![(0.0, 0); plan.horizon];
+        add_errors(plan, (series, values), &model.forecasts[series], &mut sums);
+        let (sum, count) = sums.iter().fold((0.0, 0), |(a, b), (sum, count)| (a + sum, b + count));
+        let mae = sum / count as f64;
+        [mae, mae / comparison.units[series]]
+    };
+    data.series().into_iter().enumerate().map(of_series).collect()
 }
 
 pub(crate) fn future_plot(
@@ -369,6 +380,12 @@ pub(crate) fn one_line(name: &str) -> String {
     name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The samples of a series within a range; NaN for those that were made up.
+pub(super) fn measured(data: &Data, comparison: &Comparison, series: usize, range: Range<usize>) -> Vec<f64> {
+    let (values, made_up) = (data.series()[series], &comparison.plan.made_up);
+    range.map(|at| if made_up.has(series, at) { f64::NAN } else { values[at] }).collect()
+}
+
 /// The test part of the first series, blocks end to end: the best model and the strongest other.
 fn test_plot(data: &Data, comparison: &Comparison) -> Result<String, Failure> {
     let plan = &comparison.plan;
@@ -396,7 +413,7 @@ fn test_plot(data: &Data, comparison: &Comparison) -> Result<String, Failure> {
         value: &name,
         first_row: shown.start + 1,
         dates: data.dataset.calendar().has_dates().then_some(labels.as_slice()),
-        truth: &values[shown.clone()],
+        truth: &measured(data, comparison, 0, shown.clone()),
         forecast: &line(best),
         baseline: (&comparison.models[other].name, &line(&comparison.models[other])),
         newest: (3 * plan.horizon).max(60),
@@ -527,6 +544,7 @@ fn metrics(run: &Run) -> serde_json::Value {
     let &Run { arguments, data, chosen, comparison, .. } = run;
     let plan = &comparison.plan;
     let held = |model: &Judged| held(data, &arguments.options, comparison, model);
+    let [in_validation, in_test] = chosen.made_up(&data.series());
     let models: Vec<_> = comparison
         .models
         .iter()
@@ -564,6 +582,7 @@ fn metrics(run: &Run) -> serde_json::Value {
         "test": plan.test,
         "validation": plan.validation,
         "stride": plan.stride,
+        "made_up": { "validation": in_validation, "test": in_test },
         "settings": chosen.settings,
         "device": run.device,
     })
@@ -571,19 +590,27 @@ fn metrics(run: &Run) -> serde_json::Value {
 
 pub(super) fn by_step(data: &Data, comparison: &Comparison, model: &Judged) -> Vec<f64> {
     let plan = &comparison.plan;
-    let mut sums = vec![0.0; plan.horizon];
-    let mut count = 0usize;
-    for (forecasts, values) in model.forecasts.iter().zip(data.series()) {
-        count += forecasts.nrows();
-        add_errors(forecasts, values, &plan.test_origins(values.len()), &mut sums);
+    let mut sums = vec![(0.0, 0); plan.horizon];
+    for (series, values) in data.series().into_iter().enumerate() {
+        add_errors(plan, (series, values), &model.forecasts[series], &mut sums);
     }
-    sums.iter().map(|sum| sum / count as f64).collect()
+    sums.iter().map(|(sum, count)| sum / *count as f64).collect()
 }
 
-fn add_errors(forecasts: &Array2<f64>, values: &[f64], origins: &[usize], sums: &mut [f64]) {
-    for (row, origin) in forecasts.rows().into_iter().zip(origins) {
-        for (k, sum) in sums.iter_mut().enumerate() {
-            *sum += (row[k] - values[origin + k]).abs();
+/// Adds the absolute errors of a series at each step, and their number.
+fn add_errors(
+    plan: &Plan,
+    (series, values): (usize, &[f64]),
+    forecasts: &Array2<f64>,
+    sums: &mut [(f64, usize)],
+) {
+    for (row, origin) in forecasts.rows().into_iter().zip(plan.test_origins(values.len())) {
+        for (k, (sum, count)) in sums.iter_mut().enumerate() {
+            let error = (row[k] - plan.made_up.truth(series, values, origin, k)).abs();
+            if !error.is_nan() {
+                *sum += error;
+                *count += 1;
+            }
         }
     }
 }

@@ -97,9 +97,10 @@ pub(crate) fn model_chart(
     Chart { title: title.into(), wide, x: XAxis::Numbers(x), logarithmic: false, lines }
 }
 
-/// One-step errors over time, and their autocorrelation with the bounds that noise keeps to at 95 % of the lags.
+/// One-step errors over time, NaN where the truth is not known, and their autocorrelation with the bounds that noise keeps to at 95 % of the lags.
 pub(crate) fn residual_charts(residuals: &[f64], labels: Vec<String>) -> Vec<Chart> {
-    if residuals.len() < FEWEST {
+    let known = residuals.iter().filter(|residual| !residual.is_nan()).count();
+    if known < FEWEST {
         return Vec::new();
     }
     let points = residuals.iter().enumerate().map(|(at, value)| (at as f64, *value)).collect();
@@ -111,10 +112,10 @@ pub(crate) fn residual_charts(residuals: &[f64], labels: Vec<String>) -> Vec<Cha
         logarithmic: false,
         lines: vec![Line::new("", "c4", Shape::Dashed(zero)), Line::new("", "c0", Shape::Line(points))],
     }];
-    if residuals.len() >= RESIDUALS {
+    if known >= RESIDUALS {
         let lags = (residuals.len() / 4).clamp(3, 40);
         let found = autocorrelation(residuals, lags);
-        let bound = 1.96 / (residuals.len() as f64).sqrt();
+        let bound = 1.96 / (known as f64).sqrt();
         let level = |value: f64| (0..=lags + 1).map(|lag| (lag as f64, value)).collect::<Vec<_>>();
         let bars = found.iter().enumerate().map(|(at, value)| (at as f64 + 1.0, *value)).collect();
         charts.push(Chart {
@@ -148,7 +149,9 @@ pub(crate) fn series_table(names: &[String], errors: &[[f64; 2]], file: &str) ->
         return String::new();
     }
     let mut order: Vec<usize> = (0..names.len()).collect();
-    order.sort_by(|a, b| errors[*b][1].total_cmp(&errors[*a][1]));
+    // A series without a measured error comes last.
+    let size = |series: usize| if errors[series][1].is_nan() { -1.0 } else { errors[series][1] };
+    order.sort_by(|a, b| size(*b).total_cmp(&size(*a)));
     let rows: Vec<Vec<(String, String)>> = order
         .iter()
         .take(SERIES)
@@ -171,7 +174,7 @@ pub(crate) fn series_chart(errors: &[[f64; 2]]) -> Option<Chart> {
     if errors.len() < 3 {
         return None;
     }
-    let mut sorted: Vec<f64> = errors.iter().map(|error| error[1]).collect();
+    let mut sorted: Vec<f64> = errors.iter().map(|error| error[1]).filter(|error| !error.is_nan()).collect();
     sorted.sort_by(f64::total_cmp);
     let points = sorted.into_iter().enumerate().map(|(at, error)| (at as f64 + 1.0, error)).collect();
     Some(Chart {

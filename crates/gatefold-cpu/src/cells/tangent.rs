@@ -42,7 +42,8 @@ impl CellStep<'_> {
         scratch: &mut [f32],
     ) {
         let (hidden, width) = (self.hidden, self.lanes() * self.hidden);
-        let TangentRows { lanes, dots, h_prev, h_prev_dot, c_prev, c_prev_dot, c, c_dot, out, out_dot } = rows;
+        let TangentRows { lanes, dots, h_prev, h_prev_dot, c_prev, c_prev_dot, c, c_dot, out, out_dot } =
+            rows;
         match self.cell {
             Cell::Rnn { activation } => {
                 times_slope(set, activation, lanes, out, dots);
@@ -78,7 +79,14 @@ impl CellStep<'_> {
     }
 
     /// `d *= act'`, from what forward kept of a gate, and its value.
-    fn times_gate_slope(&self, set: Instructions, activation: Activation, kept: &[f32], gate: &[f32], d: &mut [f32]) {
+    fn times_gate_slope(
+        &self,
+        set: Instructions,
+        activation: Activation,
+        kept: &[f32],
+        gate: &[f32],
+        d: &mut [f32],
+    ) {
         times_slope(set, activation, kept, gate, d);
         times_clip_slope(self.clip, kept, d);
     }

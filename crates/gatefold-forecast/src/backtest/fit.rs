@@ -91,13 +91,15 @@ impl<'a> Fits<'a> {
         let plan = self.plan;
         let to_choose = self.places(|len| plan.calibration_origins(len));
         let known = self.cut(|len| len - plan.evaluated());
-        let validation = Validation { series: &known, origins: to_choose.clone() };
+        let made_up = plan.made_up.clone();
+        let validation = Validation { series: &known, origins: to_choose.clone(), made_up };
+        let unit = |(at, values): (usize, &&[f64])| naive_error(values, plan.lag, at, &plan.made_up);
         let train = self.cut(|len| len - plan.evaluated() - plan.calibration);
         let trial = Trial {
             device: self.device,
             train: &train,
             validation: &validation,
-            units: &known.iter().map(|values| naive_error(values, plan.lag)).collect::<Vec<_>>(),
+            units: &known.iter().enumerate().map(unit).collect::<Vec<_>>(),
             stride: plan.stride,
         };
         let settings = trial.chosen(name, settings, watcher)?;

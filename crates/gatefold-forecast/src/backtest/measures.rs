@@ -3,7 +3,7 @@
 use super::{Backtest, Rolling, band_at};
 use crate::compare::Part;
 use crate::{Calibration, ForecastError};
-use gatefold_series::{ErrorOrder, crps_of_quantiles, interval_score, quantile_loss};
+use gatefold_series::{ErrorOrder, crps_of_quantiles, interval_score, mean_of, quantile_loss};
 use ndarray::{Array2, ArrayView1};
 use serde::Serialize;
 
@@ -14,8 +14,8 @@ pub const CRPS_LEVELS: [f64; 20] = [
 ];
 const DECILES: [f64; 9] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 
-/// Means over forecasts. Those of the quantiles and intervals leave out forecasts without, for want of known errors, and
-/// are `None` if none has any.
+/// Means over the forecasts whose truth is known; NaN without any. Those of the quantiles and intervals leave out forecasts
+/// without, for want of known errors, and are `None` if none has any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Measures {
     /// Mean absolute error.
@@ -121,14 +121,14 @@ impl Place {
     }
 }
 
-/// The terms of every forecast of each series, `[windows, horizon]`.
+/// The terms of every forecast of each series, `[windows, horizon]`; `None` where the truth is not known.
 pub(super) fn terms(
     plan: &Rolling,
     part: &Part,
     truth: &[Array2<f64>],
     units: &[f64],
     calibrations: &[Option<Calibration>],
-) -> Result<Vec<Array2<Term>>, ForecastError> {
+) -> Result<Vec<Array2<Option<Term>>>, ForecastError> {
     let spreads: Vec<Option<Spread>> =
         calibrations.iter().map(|known| known.as_ref().map(|known| Spread::of(known, plan.level))).collect();
     let mut all = Vec::with_capacity(part.forecasts.len());
@@ -139,7 +139,9 @@ pub(super) fn terms(
             let spread = spreads[window].as_ref();
             let given = band_at(part.bands.as_deref(), series, window, k);
             let band = spread.map_or([f64::NAN; 2], |spread| spread.known.band(k, unit, given));
-            terms.push(Place { forecast, y: truth[[window, k]], unit, band }.term(plan, spread)?);
+            let y = truth[[window, k]];
+            let place = (!y.is_nan()).then_some(Place { forecast, y, unit, band });
+            terms.push(place.map(|place| place.term(plan, spread)).transpose()?);
         }
         all.push(Array2::from_shape_vec(forecasts.dim(), terms).expect("one term for each forecast"));
     }
@@ -147,9 +149,9 @@ pub(super) fn terms(
 }
 
 impl Measures {
-    fn of<'t>(terms: impl Iterator<Item = &'t Term>) -> Measures {
+    fn of<'t>(terms: impl Iterator<Item = &'t Option<Term>>) -> Measures {
         let (mut sums, mut of_intervals, mut of_quantiles) = (Measures::default(), [0.0; 3], [0.0; 3]);
-        for term in terms {
+        for term in terms.flatten() {
             sums.mae += term.error.abs();
             sums.rmse += term.error * term.error;
             sums.mase += term.scaled;
@@ -186,18 +188,17 @@ fn add(sums: &mut [f64; 3], values: [f64; 3]) {
 }
 
 impl Backtest {
-    /// The measures of a model over all series, windows and steps. Every series has as many forecasts, so each counts the
-    /// same.
+    /// The measures of a model over all series, windows and steps. Every series has as many forecasts, apart from those without
+    /// a truth, so each counts the same.
     pub fn measures(&self, model: usize) -> Measures {
         Measures::of(self.models[model].terms.iter().flatten())
     }
 
     /// The mean scaled error of a model at each window, one series after another: what [`gatefold_series::clearly_better`]
-    /// compares, in the order of [`Backtest::order`].
+    /// compares, in the order of [`Backtest::order`]; NaN where the truth is not known.
     pub fn errors(&self, model: usize) -> Vec<f64> {
-        let of_series = |terms: &Array2<Term>| -> Vec<f64> {
-            let mean =
-                |row: ArrayView1<Term>| row.iter().map(|term| term.scaled).sum::<f64>() / row.len() as f64;
+        let of_series = |terms: &Array2<Option<Term>>| -> Vec<f64> {
+            let mean = |row: ArrayView1<Option<Term>>| mean_of(row.iter().flatten().map(|term| term.scaled));
             terms.rows().into_iter().map(mean).collect()
         };
         self.models[model].terms.iter().flat_map(of_series).collect()

@@ -212,3 +212,30 @@ fn many_series_share_a_network_whatever_their_scale() {
         }
     }
 }
+
+#[test]
+fn a_validation_error_leaves_out_what_was_made_up() {
+    let train: Vec<f64> = (0..150).map(wave).collect();
+    let mut settings = Settings::new(4, Some(12), &[150]);
+    (settings.stop_after, settings.members) = (Some(0), 1);
+    let fitted = Forecaster::new(settings).fit(&Device::cpu().unwrap(), &[&train], None, &mut ()).unwrap();
+    let of = |garbage: f64, made_up: MadeUp, origins: &[usize]| {
+        let value = |t: usize| if [151, 152].contains(&t) { garbage } else { wave(t) };
+        let series: Vec<f64> = (0..170).map(value).collect();
+        let origins = origins.iter().map(|origin| (0, *origin)).collect();
+        let validation = Validation { series: &[&series], origins, made_up };
+        error(&fitted.encoder, &fitted.members[0], &fitted.settings, &validation).unwrap()
+    };
+    let masked = || MadeUp::new([&[151, 152][..]], false);
+    assert_eq!(of(1e6, masked(), &[150]), of(-3.0, masked(), &[150]));
+    assert_ne!(of(1e6, MadeUp::default(), &[150]), of(-3.0, MadeUp::default(), &[150]));
+    // The mean over what was measured: the first and the last of four steps.
+    let forecast = fitted.forecast(&[(0, &train)]).unwrap();
+    let window = fitted.encoder.window(0, &train);
+    let size = |k: usize| {
+        let [found, truth] = [forecast[[0, 0, k]], wave(150 + k)].map(|value| window.unit.encoded(value));
+        f64::from((found - truth).abs())
+    };
+    let expected = 0.5 * (size(0) + size(3));
+    assert!((of(1e6, masked(), &[150]) - expected).abs() < 1e-5 * expected);
+}

@@ -274,13 +274,16 @@ impl Case {
             values
         };
         let input = move_input(&self.input, &tangents.input);
-        let decoder = self.decoder.as_ref().map(|(input, lengths)| {
-            (move_input(input, &tangents.decoder_input), lengths.as_deref())
-        });
+        let decoder = self
+            .decoder
+            .as_ref()
+            .map(|(input, lengths)| (move_input(input, &tangents.decoder_input), lengths.as_deref()));
         let mut states = self.states.clone();
-        for (state, by) in states.iter_mut().zip(&tangents.states).flat_map(|(states, by)| {
-            states.layers.iter_mut().zip(&by.layers)
-        }) {
+        for (state, by) in states
+            .iter_mut()
+            .zip(&tangents.states)
+            .flat_map(|(states, by)| states.layers.iter_mut().zip(&by.layers))
+        {
             state.h.scaled_add(along, &by.h);
             state.c.iter_mut().zip(&by.c).for_each(|(c, by)| c.scaled_add(along, by));
             state.y.iter_mut().zip(&by.y).for_each(|(y, by)| y.scaled_add(along, by));

@@ -38,7 +38,9 @@ pub fn tangent(
         }
         let label = format!("{}.dot_in", layer.label());
         let x_dot = match node.merge {
-            Merge::Sum => parts[1..].iter().fold(parts[0], |sum, &part| layer::add(low.plan, &label, sum, part)),
+            Merge::Sum => {
+                parts[1..].iter().fold(parts[0], |sum, &part| layer::add(low.plan, &label, sum, part))
+            }
             Merge::Concatenate => layer::side_by_side(low.plan, &label, &parts),
         };
         let dot = match tape {

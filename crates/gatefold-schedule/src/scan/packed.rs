@@ -66,7 +66,13 @@ pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
 
 /// Packs the tangents of a scan's weights, in the places of the parameters, for the way forward; in buffers of the plan's
 /// own.
-pub(super) fn pack_tangents(low: &mut Lowering<'_>, layer: &Layer, form: &Form, label: &str, packed: &Packed) -> Packed {
+pub(super) fn pack_tangents(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    form: &Form,
+    label: &str,
+    packed: &Packed,
+) -> Packed {
     let mut own = |part: &str, like: Span| low.plan.scratch(format!("{label}.dot.{part}"), like.len);
     let own = Packed {
         w: own("w", packed.w),

@@ -199,7 +199,13 @@ fn step(low: &mut Lowering<'_>, scan: &Scan, tangent: &Tangent, sums: &Sums, t: 
 }
 
 impl Stage {
-    fn run(&self, low: &mut Lowering<'_>, scan: &Scan, tangent: &Tangent, slots: &Slots) -> Result<(), Error> {
+    fn run(
+        &self,
+        low: &mut Lowering<'_>,
+        scan: &Scan,
+        tangent: &Tangent,
+        slots: &Slots,
+    ) -> Result<(), Error> {
         let (form, batch) = (&scan.form, scan.batch);
         let (read, skipped) = (self.reads.1, form.own());
         let inner = read.len + if self.segments == 2 { skipped.len } else { 0 };

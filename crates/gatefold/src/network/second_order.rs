@@ -89,7 +89,8 @@ impl Network {
     ) -> Result<Parameters, Error> {
         if !matches!(loss, Loss::SquaredError | Loss::CrossEntropy) {
             let name = loss.name();
-            let message = format!("loss {name}: Gauss-Newton products are for squared error and cross-entropy");
+            let message =
+                format!("loss {name}: Gauss-Newton products are for squared error and cross-entropy");
             return Err(Error::refused(Refusal::Targets, message));
         }
         let (input, targets) = (input.into(), targets.into());
