@@ -1,5 +1,6 @@
 //! The examples do what their documentation promises. `cargo test` builds them beside the tests.
 
+use gatefold::{Device, Network, NetworkConfig};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -128,4 +129,22 @@ fn the_engine_runs_on_a_callers_device() {
     }
     let printed = run("embed", &[]);
     assert!(printed.contains("after 200 updates"), "{printed}");
+}
+
+/// Any network of the right widths is a denoiser here, and what it makes of the sound is written.
+#[test]
+fn a_recording_is_taken_apart_and_put_together() {
+    let config = NetworkConfig::with_input(161).gru(4).dense(161).build().expect("a network");
+    let network = Network::new(&Device::cpu().expect("a CPU"), &config, 1).expect("it fits");
+    let out = std::env::temp_dir().join(format!("gatefold-denoise-{}", std::process::id()));
+    std::fs::create_dir_all(&out).expect("a directory");
+    let model = out.join("model.onnx");
+    gatefold_onnx::save(&model, &network, gatefold_onnx::ExportOptions::new()).expect("ONNX has its layers");
+    let text = |path: &std::path::Path| path.to_str().expect("a plain path").to_owned();
+    let printed = run("denoise", &[&text(&model), "--out", &text(&out)]);
+    assert!(printed.contains("states     ") && printed.contains("factor"), "{printed}");
+    for name in ["before.wav", "after.wav", "before.png", "after.png"] {
+        assert!(out.join(name).metadata().is_ok_and(|file| file.len() > 10_000), "{name}");
+    }
+    std::fs::remove_dir_all(&out).expect("the test's own directory");
 }

@@ -233,7 +233,7 @@ impl Recurrent<'_> {
         } else if let Some(around) = self.loops {
             Some(format!("it is inside a {around}, where it begins anew in each trip"))
         } else if !self.constant {
-            Some("its weights are computed in each call".into())
+            Some("its weights are given or computed in each call".into())
         } else {
             None
         })

@@ -127,6 +127,29 @@ const ALONG: [(&str, i64); 8] = [
     ("Split", 0),
 ];
 
+/// A reason why chunks are not the whole.
+pub(super) struct Problem {
+    pub(super) text: String,
+    /// Whether the axis is probably not that of the steps.
+    pub(super) other_axis: bool,
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Problem {
+        Problem { text, other_axis: false }
+    }
+}
+
+impl From<&str> for Problem {
+    fn from(text: &str) -> Problem {
+        text.to_owned().into()
+    }
+}
+
+fn other_axis(text: &str) -> Problem {
+    Problem { text: text.into(), other_axis: true }
+}
+
 const MIXES: &str = "it reads several steps at once, so chunks are not the whole";
 
 impl Follow<'_> {
@@ -138,7 +161,7 @@ impl Follow<'_> {
         &self,
         graph: &'a Graph,
         mut times: Times<'a>,
-    ) -> Result<Times<'a>, (&'a Node, String)> {
+    ) -> Result<Times<'a>, (&'a Node, Problem)> {
         for node in &graph.nodes {
             // A branch that was not taken has no shapes.
             let known = |name: &Option<String>| {
@@ -160,8 +183,8 @@ impl Follow<'_> {
         graph: &'a Graph,
         node: &'a Node,
         times: &Times<'a>,
-    ) -> Result<Vec<Time>, (&'a Node, String)> {
-        let named = |problem: String| (node, problem);
+    ) -> Result<Vec<Time>, (&'a Node, Problem)> {
+        let named = |problem: Problem| (node, problem);
         let count = node.outputs.len();
         if node.operator == "If" {
             return self.branches(node, times);
@@ -184,13 +207,13 @@ impl Follow<'_> {
             return of.recurrent().map_err(named);
         }
         if let Some(lens) = of.lens() {
-            return lens.map(|time| vec![time; count]).map_err(named);
+            return lens.map(|time| vec![time; count]).map_err(|problem| named(problem.into()));
         }
-        of.one().map(|time| vec![time; count]).map_err(named)
+        of.one().map(|time| vec![time; count]).map_err(|problem| named(problem.into()))
     }
 
     /// The branch that was taken.
-    fn branches<'a>(&self, node: &'a Node, times: &Times<'a>) -> Result<Vec<Time>, (&'a Node, String)> {
+    fn branches<'a>(&self, node: &'a Node, times: &Times<'a>) -> Result<Vec<Time>, (&'a Node, Problem)> {
         if node.input_name(0).and_then(|name| times.get(name)).is_some_and(|time| *time != Time::Free) {
             return Err((node, "its condition depends on the steps".into()));
         }
@@ -254,9 +277,12 @@ impl Reads<'_, '_> {
         operators::axis(self.node.int_or(key, default)?, axes)
     }
 
-    fn recurrent(&self) -> Result<Vec<Time>, String> {
-        if [INITIAL_H, INITIAL_C, SEQUENCE_LENS].into_iter().any(|at| self.time(at) != Time::Free) {
-            return Err("its initial states or lengths depend on the steps".into());
+    fn recurrent(&self) -> Result<Vec<Time>, Problem> {
+        if self.node.input_name(SEQUENCE_LENS).is_some() {
+            return Err("its rows have lengths of their own, which are those of the whole".into());
+        }
+        if [INITIAL_H, INITIAL_C].into_iter().any(|at| self.time(at) != Time::Free) {
+            return Err(other_axis("its initial states depend on the steps"));
         }
         let operator = RecurrentOperator::of_node(self.node, self.graph.opset)?;
         let (steps, rows) = if operator.batch_first { (1, 0) } else { (0, 1) };
@@ -266,12 +292,12 @@ impl Reads<'_, '_> {
             let state = if operator.batch_first { 0 } else { 1 };
             let y = if operator.batch_first { 0 } else { 2 };
             return match self.follow.kept.contains(&identity(self.node)) {
-                true => Err("the steps are rows of its batch, and it does not run over them".into()),
+                true => Err(other_axis("the steps are rows of its batch, and it does not run over them")),
                 false => Ok(vec![Time::Along(y), Time::Along(state), Time::Along(state)]),
             };
         }
         if axis != steps {
-            return Err("the steps are not its axis of steps".into());
+            return Err(other_axis("the steps are not its axis of steps"));
         }
         if operator.direction != gatefold_model::Direction::Forward {
             return Err("it reads the sequence from its end, so chunks are not the whole".into());
@@ -286,11 +312,7 @@ impl Reads<'_, '_> {
     fn lens(&self) -> Option<Result<Time, String>> {
         let operator = &*self.node.operator;
         if operator == "Shape" {
-            let axes = self.shape(0).map(<[usize]>::len);
-            return Some(axes.map(|axes| match self.time(0) {
-                Time::Along(axis) => Time::Lens((0..axes).map(|at| at == axis).collect()),
-                _ => Time::Free,
-            }));
+            return Some(self.of_shape());
         }
         if operator == "Size" {
             return Some(Ok(Time::Lens(vec![true])));
@@ -305,6 +327,15 @@ impl Reads<'_, '_> {
             return None;
         }
         Some(self.of_lens(operator, &all))
+    }
+
+    fn of_shape(&self) -> Result<Time, String> {
+        let Time::Along(axis) = self.time(0) else { return Ok(Time::Free) };
+        let axes = self.shape(0)?.len() as i64;
+        let place = |value: i64| (if value < 0 { value.saturating_add(axes) } else { value }).clamp(0, axes);
+        let (start, end) = (place(self.node.int_or("start", 0)?), place(self.node.int_or("end", axes)?));
+        let bits: Vec<bool> = (start..end).map(|at| at == axis as i64).collect();
+        Ok(if bits.contains(&true) { Time::Lens(bits) } else { Time::Free })
     }
 
     fn of_lens(&self, operator: &str, all: &[Time]) -> Result<Time, String> {
@@ -366,6 +397,11 @@ impl Reads<'_, '_> {
             "MatMul" => return self.product(),
             _ => {}
         }
+        if let ("Gather", Time::Free, Time::Along(axis)) = (operator, self.time(0), self.time(1)) {
+            // A row of a table for each step.
+            let along = self.axis("axis", 0, self.shape(0)?.len())?;
+            return Ok(Time::Along(along + axis));
+        }
         let Time::Along(axis) = self.time(0) else { return Err(MIXES.into()) };
         for at in 1..self.node.inputs.len() {
             if operator != "Concat" && self.time(at) != Time::Free {
@@ -399,13 +435,7 @@ impl Reads<'_, '_> {
                 stays(axis >= self.axis("axis", -1, axes)?)
             }
             "Conv" => stays(axis != 0 && !self.is_pointwise(axis)?),
-            "Slice" => {
-                let along = self.integers("axes", 3)?;
-                let along = along.unwrap_or_else(|| (0..axes as i64).collect());
-                let along: Vec<usize> =
-                    along.iter().map(|&at| operators::axis(at, axes)).collect::<Result<_, _>>()?;
-                stays(along.contains(&axis))
-            }
+            "Slice" => self.sliced(axis, axes),
             "Pad" => {
                 let pads = self.integers("pads", 1)?.ok_or("its pads are missing")?;
                 let of = |at: usize| pads.get(at).copied().unwrap_or(0);
@@ -419,11 +449,33 @@ impl Reads<'_, '_> {
                 let default = if self.graph.opset < 13 && operator.ends_with("max") { 1 } else { *default };
                 let along = self.axis("axis", default, axes)?;
                 let old = self.graph.opset < 13 && ["Softmax", "LogSoftmax", "Hardmax"].contains(&operator);
+                let last = || Ok::<_, String>(self.integers("indices", 1)?.as_deref() == Some(&[-1]));
+                if along == axis && operator == "Gather" && last()? {
+                    return Ok(Time::Last);
+                }
                 if along == axis || old && axis >= along {
                     return Err(MIXES.into());
                 }
                 self.beside(operator, axis, along)
             }
+        }
+    }
+
+    /// A part of the other axes, or the last step.
+    fn sliced(&self, axis: usize, axes: usize) -> Result<Time, String> {
+        let along = self.integers("axes", 3)?.unwrap_or_else(|| (0..axes as i64).collect());
+        let along: Vec<usize> =
+            along.iter().map(|&at| operators::axis(at, axes)).collect::<Result<_, _>>()?;
+        let Some(at) = along.iter().position(|&at| at == axis) else { return Ok(Time::Along(axis)) };
+        let of = |key: &str, input: usize| {
+            Ok::<_, String>(self.integers(key, input)?.and_then(|values| values.get(at).copied()))
+        };
+        let (start, end, step) = (of("starts", 1)?, of("ends", 2)?, of("steps", 4)?.unwrap_or(1));
+        match (start, end) {
+            _ if step != 1 => Err(MIXES.into()),
+            (Some(0), Some(end)) if end >= i64::from(i32::MAX) => Ok(Time::Along(axis)),
+            (Some(-1), Some(end)) if end >= i64::from(i32::MAX) => Ok(Time::Last),
+            _ => Err(MIXES.into()),
         }
     }
 
@@ -522,7 +574,7 @@ impl Reads<'_, '_> {
                 let axes = self.result()?.len();
                 let mut along = (0..bits.len()).filter(|&at| bits[at]);
                 match (along.next(), along.next()) {
-                    (Some(at), None) => Ok(Time::Along(at + axes - bits.len())),
+                    (Some(at), None) if at + axes >= bits.len() => Ok(Time::Along(at + axes - bits.len())),
                     _ => Err(MIXES.into()),
                 }
             }

@@ -74,17 +74,15 @@ impl Stream<'_> {
         steps: usize,
     ) -> Result<StepAxes, OnnxError> {
         let ports = self.inputs();
-        let (mut found, mut problem): (Vec<StepAxes>, Option<OnnxError>) = (Vec::new(), None);
+        let (mut found, mut problem): (Vec<StepAxes>, Option<(u8, OnnxError)>) = (Vec::new(), None);
         for way in ways(&ports, inputs)? {
             match self.try_axes(inputs, &way, steps) {
                 Ok(axes) => found.push(axes),
-                Err((_, error)) if problem.is_none() => problem = Some(error),
-                // The way that leads through more nodes tells more.
-                Err((depth, error)) => {
-                    if depth > 0 && !matches!(problem, Some(OnnxError::Node { .. })) {
-                        problem = Some(error);
-                    }
+                // The way that got furthest tells most.
+                Err((rank, error)) if problem.as_ref().is_none_or(|(best, _)| rank > *best) => {
+                    problem = Some((rank, error));
                 }
+                Err(_) => {}
             }
         }
         let names = ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -92,17 +90,18 @@ impl Stream<'_> {
         match (found.pop(), found.is_empty()) {
             (Some(axes), true) => Ok(axes),
             (Some(_), false) => Err(refuse("several that can be it".into())),
-            (None, _) => Err(problem.unwrap_or_else(|| refuse("no axis that the model leaves open".into()))),
+            (None, _) => Err(problem
+                .map_or_else(|| refuse("no axis that the model leaves open".into()), |(_, error)| error)),
         }
     }
 
-    /// Follows the steps from these axes; an error comes with whether it is about a node.
+    /// Follows the steps from these axes; an error comes with how much it tells.
     fn try_axes(
         &mut self,
         inputs: &BTreeMap<String, Tensor>,
         way: &BTreeMap<String, usize>,
         steps: usize,
-    ) -> Result<StepAxes, (usize, OnnxError)> {
+    ) -> Result<StepAxes, (u8, OnnxError)> {
         let shallow = |error: OnnxError| (0, error);
         let all = length(inputs, way, steps).map_err(shallow)?;
         self.reset();
@@ -122,7 +121,7 @@ impl Stream<'_> {
         let follow = Follow { shapes: &shapes, kept: &self.states.going_on };
         let times = follow
             .graph(graph, times.flatten().collect())
-            .map_err(|(node, problem)| (1, node.error(problem)))?;
+            .map_err(|(node, problem)| (if problem.other_axis { 1 } else { 2 }, node.error(problem.text)))?;
         let mut outputs = BTreeMap::new();
         for port in self.outputs() {
             match times.get(port.name.as_str()) {
