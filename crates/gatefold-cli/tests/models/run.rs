@@ -81,6 +81,45 @@ fn states_go_out_and_come_in_again() {
     assert!(some["output"] != alone["output"] && some["output"] != parts[1]["output"]);
 }
 
+/// Chunks of a long input, the last of them shorter, give the outputs and states of the whole; what cannot go step by step
+/// is refused with the layer or node.
+#[test]
+fn chunks_give_the_outputs_of_the_whole() {
+    let folder = Folder::new();
+    let layers = [GruConfig::new(4).skip(2).into(), LstmConfig::new(3).into(), DenseConfig::new(2).into()];
+    save(&folder, "m.safetensors", 3, &layers);
+    let (input, lengths) = (numbers([9, 2, 3]), Array::from(array![9_i64, 3]));
+    for given in
+        [vec![("input", input.clone().into())], vec![("input", input.clone().into()), ("lengths", lengths)]]
+    {
+        let whole = folder.outputs("m.safetensors", "cpu", &given, &[]);
+        assert_eq!(folder.outputs("m.safetensors", "cpu", &given, &["--stream", "4"]), whole);
+    }
+    let tensors = read_tensors(&fixture("onnx/pytorch_gru_states_12.io.safetensors"));
+    let path = fixture("onnx/pytorch_gru_states_12.onnx");
+    let given: Vec<(&str, Array)> = ["x", "h0"].map(|name| (name, tensors[name].clone())).into();
+    for more in [&["--stream", "4"][..], &["--stream", "1", "--state", "h0=h_n"]] {
+        let found = folder.outputs(path.to_str().unwrap(), "cpu", &given, more);
+        let tolerance = || Tolerance::output(ONNX_TERMS).times(2);
+        check("y", &found["y"], tensors["y"].f32s(), tolerance());
+        check("the last state", &found["h0"], tensors["h_n"].f32s(), tolerance());
+    }
+
+    let refused = |model: &str, arrays: &[(&str, Array)], more: &[&str]| {
+        write_npz(&folder.path("in.npz"), arrays);
+        let run =
+            ["run", model, "--inputs", "in.npz", "--outputs", "no.npz", "--device", "cpu", "--stream", "2"];
+        folder.fail(1, &[&run[..], more].concat())
+    };
+    save(&folder, "b.safetensors", 3, &[GruConfig::new(4).direction(Direction::Bidirectional).into()]);
+    let found = refused("b.safetensors", &[("input", input.clone().into())], &[]);
+    assert!(found.contains("layer 0 (gru): it reads the sequence from its end"), "{found}");
+    let x = read_tensors(&fixture("onnx/pytorch_conv_lstm_11.io.safetensors"))["x"].clone();
+    let convolution = fixture("onnx/pytorch_conv_lstm_11.onnx");
+    let found = refused(convolution.to_str().unwrap(), &[("x", x)], &[]);
+    assert!(found.contains("node /conv/Conv (Conv): it reads several steps at once"), "{found}");
+}
+
 #[test]
 fn lengths_end_rows() {
     let folder = Folder::new();

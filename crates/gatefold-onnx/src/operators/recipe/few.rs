@@ -58,10 +58,13 @@ impl Recipe {
         let columns =
             columns.into_shape_with_order((outputs, channels * kernel)).map_err(|error| error.to_string())?;
         recipe.constant("columns", &Tensor::F32(columns.t().as_standard_layout().into_owned().into_dyn()))?;
-        let bias = input_name(2);
-        let inputs = ["windows", "columns", &bias];
-        recipe.node("Gemm", &inputs[..if call.optional(2).is_some() { 3 } else { 2 }], "product", &[]);
+        // The library packs the columns once for MatMul, but in each call for Gemm.
+        recipe.node("MatMul", &["windows", "columns"], "product", &[]);
         let mut y = "product";
+        if call.optional(2).is_some() {
+            recipe.node("Add", &[y, &input_name(2)], "moved", &[]);
+            y = "moved";
+        }
         if places > 1 {
             recipe.node("Transpose", &[y], "back", &[("perm", Attribute::Ints(vec![1, 0]))]);
             y = "back";
