@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let target = Array3::from_elem((5, 1, 1), TARGET);
     let flow = network.gradient_flow(&sequence(&INPUT), &target, &Loss::SquaredError, Reduction::Sum)?;
     println!();
-    row("all steps' losses", flow.layers[0].hidden.iter().copied());
+    row("all losses, h(t-1)", flow.layers[0].hidden.iter().copied());
     let lines = vec![
         ("of the last step's loss", d_h[..5].iter().map(|d| d.abs()).collect()),
         ("of all steps' losses", flow.layers[0].hidden.clone()),

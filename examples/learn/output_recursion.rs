@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     println!();
     // A constant input of 1: the sum of the whole response, 1 / (1 - 0.9) = 10, is what it leads to.
     let ones = [1.0; 400];
-    row("constant input", [recursive(&ones)?[399], finite(&ones, 5)?[399], finite(&ones, 20)?[399]]);
+    head("input held at 1", ["endless", "5", "20"]);
+    row("output", [recursive(&ones)?[399], finite(&ones, 5)?[399], finite(&ones, 20)?[399]]);
     plot("output-recursion", ("Finite and infinite responses", "time step", "y"), &lines)
 }
