@@ -11,6 +11,7 @@ mod clipping;
 mod encoder_decoder;
 mod finite_response;
 mod forecasting;
+mod gauss_newton;
 mod generation;
 mod gru;
 mod lstm;
@@ -50,6 +51,7 @@ enum Page {
     Generation,
     EncoderDecoder,
     SecondOrder,
+    GaussNewton,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -69,5 +71,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         Page::Generation => generation::run(),
         Page::EncoderDecoder => encoder_decoder::run(),
         Page::SecondOrder => second_order::run(),
+        Page::GaussNewton => gauss_newton::run(),
     }
 }

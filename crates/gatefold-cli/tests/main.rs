@@ -3,11 +3,4 @@
 mod backtest;
 mod forecast;
 mod gaps;
-mod machine;
-mod models;
-mod predict;
-mod report;
-mod support;
-mod sweep;
-mod tasks;
-mod texts;
+mod gradients;

@@ -3,7 +3,6 @@
 use super::{Arrays, check_names, missing};
 use crate::failure::Failure;
 use crate::npz::Npz;
-use gatefold::data::Forward;
 use gatefold::data::LayerState;
 use gatefold::layers::LayerKind;
 use gatefold::{Device, Network, NetworkConfig, Sequences, States};
@@ -30,12 +29,15 @@ pub(super) fn run(
     let sequences = sequences(&model.config, given)?;
     let states = states(model, given, sequences.batch())?;
     let network = Network::with_parameters(device, &model.config, &model.parameters)?;
-    let forward = match chunk {
-        None => network.forward(&sequences, states.as_ref())?,
+    let (output, states) = match chunk {
+        None => {
+            let forward = network.forward(&sequences, states.as_ref())?;
+            (forward.output, forward.states)
+        }
         Some(chunk) => in_chunks(&network, &sequences, states, chunk)?,
     };
-    let mut arrays: Arrays = vec![(OUTPUT.into(), forward.output.into())];
-    for (layer, state) in model.config.recurrent_layers().zip(forward.states.layers) {
+    let mut arrays: Arrays = vec![(OUTPUT.into(), output.into())];
+    for (layer, state) in model.config.recurrent_layers().zip(states.layers) {
         let label = layer.label();
         arrays.push((format!("{label}.h"), state.h.into()));
         arrays.extend(state.c.map(|c| (format!("{label}.c"), c.into())));
@@ -44,13 +46,13 @@ pub(super) fn run(
     Ok(arrays)
 }
 
-/// Runs the network on chunks of the steps, each from the states after the one before.
+/// The output and the final states of a network that runs on chunks of the steps, each from the states after the one before.
 fn in_chunks(
     network: &Network,
     sequences: &Sequences,
     states: Option<States>,
     chunk: usize,
-) -> Result<Forward, Failure> {
+) -> Result<(Array3<f32>, States), Failure> {
     let config = network.config();
     if config.decoder().is_some() {
         return Err(Failure::failed(
@@ -91,7 +93,7 @@ fn in_chunks(
     }
     let views: Vec<_> = outputs.iter().map(|output| output.view()).collect();
     let output = concatenate(Axis(0), &views).expect("chunks have the same rows and widths");
-    Ok(Forward { output, states: stream.states()? })
+    Ok((output, stream.states()?))
 }
 
 /// The names of the arrays that the network takes. Layers of a decoder start from the encoder's states.
