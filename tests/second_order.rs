@@ -1,7 +1,9 @@
 //! Forward-mode derivatives and Gauss-Newton products, on both devices.
 
-use gatefold::layers::{Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LayerNorm, LstmConfig, RnnConfig};
-use gatefold::training::{Loss, Reduction};
+use gatefold::layers::{
+    Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LayerNorm, LstmConfig, Merge, RnnConfig, branch,
+};
+use gatefold::training::{HessianFree, HessianFreeConfig, Loss, Reduction};
 use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences, Targets};
 use gatefold_check::{Failures, Random, SequenceCase, check_tangents, test_devices, test_gpu};
 use ndarray::{Array2, Array3};
@@ -91,4 +93,86 @@ fn layers_without_tangents_are_refused_by_name() {
         let short = network.jvp(&input, &direction, Some(Array3::zeros((1, 1, 1)).view())).unwrap_err();
         assert!(short.to_string().starts_with("tangent of the input: expected (2, 1, 1)"), "{name}: {short}");
     }
+}
+
+/// The best linear map is found at once: its loss is quadratic, and the Gauss-Newton matrix is its Hessian.
+#[test]
+fn a_linear_network_is_solved_in_one_update() {
+    let config = NetworkConfig::with_input(4).dense(3).build().unwrap();
+    let input = Sequences::from(Random::new(9, 0).sequence((2, 30, 4)));
+    let best = random_like(&Parameters::initial(&config, 1).unwrap(), 8);
+    for (name, device) in test_devices() {
+        let target = Network::with_parameters(&device, &config, &best).unwrap().predict(&input).unwrap();
+        let targets = Targets::from(&target);
+        let network = Network::new(&device, &config, 2).unwrap();
+        let options = HessianFreeConfig::new().damping(1e-6);
+        let mut training = HessianFree::new(&device, network, options).unwrap();
+        let batch = (&input, &targets);
+        let update = training.update(batch, batch).unwrap();
+        assert!(update.before > 0.1 && update.after < 1e-9 && update.rate == 1.0, "{name}: {update:?}");
+        let found = training.network().parameters().unwrap();
+        for (parameter, best) in best.iter() {
+            for (found, best) in found[parameter].iter().zip(best) {
+                assert!((found - best).abs() < 1e-3, "{name}, {parameter}: {found}, {best}");
+            }
+        }
+    }
+}
+
+/// A recurrent network learns to remember, with separate batches and structural damping; cut in two, it gives the same bits.
+#[test]
+fn hessian_free_training_goes_down_and_resumes_bit_for_bit() {
+    let config = NetworkConfig::with_input(2).rnn(6).last_step().dense(2).build().unwrap();
+    let mut failures = Failures::new();
+    for (name, device) in test_devices() {
+        failures.check(name, || {
+            let input = Sequences::from(Random::new(10, 0).sequence((5, 24, 2)));
+            let labels = Array2::from_shape_fn((1, 24), |(_, row)| {
+                i64::from(input.values()[[0, row, 0]] > input.values()[[2, row, 1]])
+            });
+            let targets = Targets::from(&labels);
+            let fewer = Sequences::from(input.values().slice(ndarray::s![.., ..12, ..]).to_owned());
+            let of_fewer = Targets::from(labels.slice(ndarray::s![.., ..12]));
+            let options = || {
+                let options = HessianFreeConfig::new().loss(Loss::CrossEntropy).structural_damping(0.3);
+                options.damping(0.1).iterations(8)
+            };
+            let begin = || Network::new(&device, &config, 4).unwrap();
+            let mut whole = HessianFree::new(&device, begin(), options()).unwrap();
+            let run = |training: &mut HessianFree, updates: usize| -> Vec<f64> {
+                let update = |_| training.update((&input, &targets), (&fewer, &of_fewer)).unwrap().after;
+                (0..updates).map(update).collect()
+            };
+            let losses = run(&mut whole, 6);
+            assert!(losses.windows(2).all(|pair| pair[1] <= pair[0]), "{losses:?}");
+            assert!(losses[5] < 0.6 * losses[0], "{losses:?}");
+            let mut first = HessianFree::new(&device, begin(), options()).unwrap();
+            run(&mut first, 3);
+            let parameters = first.network().parameters().unwrap();
+            let network = Network::with_parameters(&device, &config, &parameters).unwrap();
+            let mut second = HessianFree::resume(&device, network, options(), first.state().clone()).unwrap();
+            assert_eq!(run(&mut second, 3), losses[3..]);
+            assert_eq!(second.state(), whole.state());
+            assert_eq!(second.network().parameters().unwrap(), whole.network().parameters().unwrap());
+        });
+    }
+    failures.finish();
+}
+
+#[test]
+fn options_of_hessian_free_training_are_checked() {
+    let device = Device::cpu().unwrap();
+    let begin = |config: &NetworkConfig, options| {
+        let network = Network::new(&device, config, 1).unwrap();
+        HessianFree::new(&device, network, options).unwrap_err().to_string()
+    };
+    let config = NetworkConfig::with_input(1).rnn(2).build().unwrap();
+    let new = HessianFreeConfig::new;
+    assert!(begin(&config, new().damping(0.0)).starts_with("damping: expected a finite number above 0"));
+    assert!(begin(&config, new().iterations(0)).starts_with("iterations: expected at least 1"));
+    assert!(begin(&config, new().structural_damping(f64::NAN)).starts_with("structural damping: expected"));
+    assert!(begin(&config, new().loss(Loss::AbsoluteError)).contains("absolute error"));
+    let beside = [branch().rnn(2), branch().rnn(2)];
+    let branches = NetworkConfig::with_input(1).parallel(Merge::Sum, beside).build().unwrap();
+    assert!(begin(&branches, new().structural_damping(0.1)).contains("structural damping"));
 }

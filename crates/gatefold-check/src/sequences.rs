@@ -181,37 +181,36 @@ impl SequenceCase {
 
     /// Every cell in every direction, with and without lengths, over sizes that some tile does not divide.
     pub fn cells() -> Vec<SequenceCase> {
+        (0..cells(1).len()).flat_map(SequenceCase::of_kind).collect()
+    }
+
+    /// One of the cells in every direction.
+    fn of_kind(kind: usize) -> Vec<SequenceCase> {
         let sizes = [(1, 1, 1, 1), (5, 3, 3, 7), (4, 2, 5, 33), (9, 17, 2, 5), (3, 6, 7, 16), (6, 5, 4, 8)];
         let mut cases = Vec::new();
-        for kind in 0..cells(1).len() {
-            for (turn, direction) in [
-                Direction::Forward,
-                Direction::Bidirectional,
-                Direction::Reverse,
-                Direction::BidirectionalSum,
-            ]
-            .into_iter()
-            .enumerate()
-            {
-                let (steps, batch, input, hidden) = sizes[(kind + 5 * turn) % sizes.len()];
-                let (cell, two_ways) = cells(hidden).swap_remove(kind);
-                // Normalised, the products of a lone input hardly depend on its size, and its gradient cancels.
-                let input = if is_normalised(&cell) { input.max(3) } else { input };
-                if !two_ways && direction.scans().len() == 2 {
-                    continue;
-                }
-                let mut case = SequenceCase::new(input, vec![directed(cell, direction)], (steps, batch));
-                if hidden == 1 {
-                    // No other number beside a lone one shows how large its terms were; with this seed none is a
-                    // small difference of large terms.
-                    case.seed = 64;
-                }
-                // The forward direction without lengths, the others with; half of them from given states.
-                if turn > 0 {
-                    case = case.with_lengths();
-                }
-                cases.push(if (kind + turn) % 2 == 0 { case } else { case.with_states() });
+        for (turn, direction) in
+            [Direction::Forward, Direction::Bidirectional, Direction::Reverse, Direction::BidirectionalSum]
+                .into_iter()
+                .enumerate()
+        {
+            let (steps, batch, input, hidden) = sizes[(kind + 5 * turn) % sizes.len()];
+            let (cell, two_ways) = cells(hidden).swap_remove(kind);
+            // Normalised, the products of a lone input hardly depend on its size, and its gradient cancels.
+            let input = if is_normalised(&cell) { input.max(3) } else { input };
+            if !two_ways && direction.scans().len() == 2 {
+                continue;
             }
+            let mut case = SequenceCase::new(input, vec![directed(cell, direction)], (steps, batch));
+            if hidden == 1 {
+                // No other number beside a lone one shows how large its terms were; with this seed none is a
+                // small difference of large terms.
+                case.seed = 64;
+            }
+            // The forward direction without lengths, the others with; half of them from given states.
+            if turn > 0 {
+                case = case.with_lengths();
+            }
+            cases.push(if (kind + turn) % 2 == 0 { case } else { case.with_states() });
         }
         cases
     }

@@ -212,7 +212,10 @@ pub mod layers {
 /// of your own.
 pub mod training {
     pub use crate::gradient_flow::{GateSaturation, GradientFlow, LayerFlow};
-    pub use crate::network::{GradientArrays, Gradients, Jvp, Tape};
+    pub use crate::network::{
+        GradientArrays, Gradients, HessianFree, HessianFreeConfig, HessianFreeState, HessianFreeUpdate, Jvp,
+        Tape,
+    };
     pub use crate::train::{Trainer, Truncation};
     #[doc(inline)]
     pub use gatefold_model::{

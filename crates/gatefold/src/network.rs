@@ -1,5 +1,7 @@
+mod hessian_free;
 mod second_order;
 
+pub use hessian_free::{HessianFree, HessianFreeConfig, HessianFreeState, HessianFreeUpdate};
 pub use second_order::Jvp;
 
 use crate::cpu::{CpuNetwork, CpuTape};

@@ -145,8 +145,7 @@ pub(super) fn step_tangent(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
             }
         }
         checks.case(case.describe());
-        // The tangent has the roundings of the product and of what forward saved.
-        let tolerance = Tolerance::output(r_len + skip_len).times(2);
+        let tolerance = Tolerance::output(r_len + skip_len);
         let axes = [("slot", SLOTS), ("row", batch), ("column", dot_width)];
         checks.tensor("dots", &axes, &found[7], &flat(&dots), tolerance);
         let axes = [("step", STEPS), ("row", batch), ("unit", hidden), ("lane", lanes)];

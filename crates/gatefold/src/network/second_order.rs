@@ -7,6 +7,16 @@ use crate::{Error, Refusal, Sequences, block_on};
 use gatefold_model::{Loss, Parameters, Reduction, Timeline};
 use ndarray::{Array3, ArrayView3};
 
+/// Refuses a loss that is not smooth and convex.
+pub(super) fn check_loss(loss: &Loss) -> Result<(), Error> {
+    if matches!(loss, Loss::SquaredError | Loss::CrossEntropy) {
+        return Ok(());
+    }
+    let message =
+        format!("loss {}: Gauss-Newton products are for squared error and cross-entropy", loss.name());
+    Err(Error::refused(Refusal::Targets, message))
+}
+
 /// The output of a pass, and its derivative along a direction.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -87,12 +97,7 @@ impl Network {
         reduction: Reduction,
         direction: &Parameters,
     ) -> Result<Parameters, Error> {
-        if !matches!(loss, Loss::SquaredError | Loss::CrossEntropy) {
-            let name = loss.name();
-            let message =
-                format!("loss {name}: Gauss-Newton products are for squared error and cross-entropy");
-            return Err(Error::refused(Refusal::Targets, message));
-        }
+        check_loss(loss)?;
         let (input, targets) = (input.into(), targets.into());
         let (tape, tangent) = self.tangent(&input, direction, None).await?;
         let targets = targets.view();

@@ -1,0 +1,234 @@
+//! Long memory without gates: a tanh RNN trained by Hessian-free optimisation (Martens and Sutskever 2011) on tasks of
+//! Hochreiter and Schmidhuber (1997), beside Adam, SGD with momentum, and the careful initialisation with Nesterov's momentum
+//! of Sutskever et al. (2013).
+//!
+//! In the adding problem two of T numbers are marked, and the answer is their sum; an answer is right if it is off by less
+//! than 0.04. In the temporal order problem an X or a Y comes early and another later, among other symbols, and the answer
+//! says which came in which order. Every method has the same time on one thread, and the seconds of a run are its own. The
+//! program prints the share of right answers on other sequences; 1 % of wrong ones counts as solved in the paper.
+//!
+//! ```text
+//! cargo run --release --example hessian_free
+//! ```
+
+mod arguments;
+
+use arguments::{Arguments, largest};
+use clap::Parser;
+use gatefold::training::{HessianFree, HessianFreeConfig, Loss, Optimizer};
+use gatefold::{Device, Network, NetworkConfig, Parameters, Sequences, Targets, TrainConfig, Trainer};
+use ndarray::{Array2, Array3, ArrayD, Axis};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+const HIDDEN: usize = 50;
+/// Connections of a unit in the sparse initialisation, and the spectral radius of all.
+const CONNECTIONS: usize = 15;
+const RADIUS: f64 = 1.1;
+const TEST_SEQUENCES: usize = 500;
+const TEST_SEED: u64 = u64::MAX;
+
+#[derive(Clone, Copy)]
+enum Task {
+    Adding(usize),
+    TemporalOrder(usize),
+}
+
+/// Sequences with their targets.
+struct Batch {
+    input: Sequences<'static>,
+    targets: Targets<'static>,
+    answers: Vec<f32>,
+}
+
+impl Task {
+    fn network(self) -> Result<NetworkConfig, gatefold::Error> {
+        let (inputs, outputs) = match self {
+            Task::Adding(_) => (2, 1),
+            Task::TemporalOrder(_) => (6, 4),
+        };
+        Ok(NetworkConfig::with_input(inputs).rnn(HIDDEN).last_step().dense(outputs).build()?)
+    }
+
+    fn loss(self) -> Loss {
+        match self {
+            Task::Adding(_) => Loss::SquaredError,
+            Task::TemporalOrder(_) => Loss::CrossEntropy,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Task::Adding(steps) => format!("adding, T = {steps}"),
+            Task::TemporalOrder(steps) => format!("temporal order, T = {steps}"),
+        }
+    }
+
+    fn batch(self, rows: usize, random: &mut ChaCha8Rng) -> Batch {
+        match self {
+            Task::Adding(steps) => {
+                let mut input = Array3::zeros((steps, rows, 2));
+                let mut sums = vec![0.0; rows];
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    for step in 0..steps {
+                        input[[step, row, 0]] = random.random_range(0.0..1.0);
+                    }
+                    for half in [0..steps / 2, steps / 2..steps] {
+                        let marked = random.random_range(half);
+                        input[[marked, row, 1]] = 1.0;
+                        *sum += input[[marked, row, 0]];
+                    }
+                }
+                let target = Array3::from_shape_fn((1, rows, 1), |(_, row, _)| sums[row]);
+                Batch { input: input.into(), targets: target.into(), answers: sums }
+            }
+            Task::TemporalOrder(steps) => {
+                let mut input = Array3::zeros((steps, rows, 6));
+                let mut classes = Array2::zeros((1, rows));
+                for row in 0..rows {
+                    let places = [steps / 10..steps / 5, steps / 2..steps * 3 / 5];
+                    let places = places.map(|part| random.random_range(part));
+                    for step in 0..steps {
+                        let symbol = match places.iter().position(|&place| place == step) {
+                            Some(order) => {
+                                let symbol = random.random_range(0..2usize);
+                                classes[[0, row]] += (symbol << order) as i64;
+                                symbol
+                            }
+                            None => random.random_range(2..6),
+                        };
+                        input[[step, row, symbol]] = 1.0;
+                    }
+                }
+                let answers = classes.iter().map(|&class| class as f32).collect();
+                Batch { input: input.into(), targets: (&classes).into(), answers }
+            }
+        }
+    }
+
+    /// The share of right answers.
+    fn score(self, network: &Network) -> Result<f64, gatefold::Error> {
+        let test = self.batch(TEST_SEQUENCES, &mut ChaCha8Rng::seed_from_u64(TEST_SEED));
+        let found = network.predict(&test.input)?;
+        let right = found.index_axis(Axis(0), 0).outer_iter().zip(&test.answers).filter(|(found, answer)| {
+            match self {
+                Task::Adding(_) => (found[0] - **answer).abs() < 0.04,
+                Task::TemporalOrder(_) => largest(found.view()) == **answer as usize,
+            }
+        });
+        Ok(right.count() as f64 / TEST_SEQUENCES as f64)
+    }
+}
+
+/// A normal number (Box and Muller 1958).
+fn normal(random: &mut ChaCha8Rng) -> f64 {
+    let (u, v): (f64, f64) = (1.0 - random.random_range(0.0..1.0), random.random_range(0.0..1.0));
+    (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
+}
+
+/// The growth of a vector multiplied by a matrix again and again: the modulus of its largest eigenvalue.
+fn spectral_radius(w: &Array2<f64>, random: &mut ChaCha8Rng) -> f64 {
+    let mut x = ndarray::Array1::from_shape_fn(w.nrows(), |_| normal(random));
+    let (rounds, mut growth) = (400, 0.0);
+    for round in 0..rounds {
+        x = w.dot(&x);
+        let norm = x.dot(&x).sqrt();
+        x /= norm;
+        if round >= rounds / 2 {
+            growth += norm.ln();
+        }
+    }
+    (growth / (rounds / 2) as f64).exp()
+}
+
+/// The sparse initialisation of Sutskever et al. (2013): few connections, of a chosen spectral radius.
+fn sparse(config: &NetworkConfig, seed: u64) -> Result<Parameters, gatefold::Error> {
+    let random = &mut ChaCha8Rng::seed_from_u64(seed);
+    let mut parameters = Parameters::initial(config, seed)?;
+    let recurrent = config.parameter_specs().find(|spec| spec.name.contains("weight_hh"));
+    let name = &recurrent.expect("the network has an RNN").name;
+    let mut w = Array2::<f64>::zeros((HIDDEN, HIDDEN));
+    for mut row in w.rows_mut() {
+        for _ in 0..CONNECTIONS {
+            row[random.random_range(0..HIDDEN)] = normal(random);
+        }
+    }
+    w *= RADIUS / spectral_radius(&w, random);
+    parameters.insert(name.clone(), w.mapv(|w| w as f32).into_dyn());
+    for spec in config.parameter_specs().filter(|spec| spec.shape.len() == 1) {
+        parameters.insert(spec.name.clone(), ArrayD::zeros(spec.shape.clone()));
+    }
+    Ok(parameters)
+}
+
+/// Trains by Hessian-free optimisation until the time is up; returns the number of updates.
+fn hessian_free(device: &Device, task: Task, seed: u64, time: Duration) -> Result<(Network, usize), Box<dyn Error>> {
+    let (started, config) = (Instant::now(), task.network()?);
+    let random = &mut ChaCha8Rng::seed_from_u64(seed);
+    let options = HessianFreeConfig::new().loss(task.loss()).damping(0.1).structural_damping(0.01).seed(seed);
+    let network = Network::with_parameters(device, &config, &sparse(&config, seed)?)?;
+    let mut training = HessianFree::new(device, network, options)?;
+    let mut updates = 0;
+    while started.elapsed() < time {
+        let (gradient, curvature) = (task.batch(1000, random), task.batch(100, random));
+        training.update((&gradient.input, &gradient.targets), (&curvature.input, &curvature.targets))?;
+        updates += 1;
+    }
+    Ok((Network::with_parameters(device, &config, &training.network().parameters()?)?, updates))
+}
+
+/// Trains with a first-order optimiser, likewise.
+fn first_order(
+    device: &Device,
+    task: Task,
+    (parameters, training): (Parameters, TrainConfig),
+    seed: u64,
+    time: Duration,
+) -> Result<(Network, usize), Box<dyn Error>> {
+    let (started, config) = (Instant::now(), task.network()?);
+    let random = &mut ChaCha8Rng::seed_from_u64(seed);
+    let network = Network::with_parameters(device, &config, &parameters)?;
+    let mut trainer = Trainer::new(network, training.loss(task.loss()).clip_norm(Some(1.0)))?;
+    let mut updates = 0;
+    while started.elapsed() < time {
+        let batch = task.batch(20, random);
+        trainer.step(&batch.input, &batch.targets)?;
+        updates += 1;
+    }
+    trainer.take_losses()?;
+    Ok((Network::with_parameters(device, &config, &trainer.network().parameters()?)?, updates))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let device = Device::cpu_with_threads(1)?;
+    let seconds = arguments.choose(300, 4);
+    let tasks = match arguments.quick {
+        true => vec![Task::Adding(10)],
+        false => vec![Task::Adding(100), Task::Adding(200), Task::TemporalOrder(100)],
+    };
+    let time = Duration::from_secs(seconds as u64);
+    println!("task     tanh RNN of {HIDDEN} units, {seconds} seconds on one thread for each method");
+    for task in tasks {
+        println!("\n{}", task.name());
+        let (config, seed) = (task.network()?, arguments.seed);
+        let sgd = |momentum, nesterov| Optimizer::Sgd { momentum, nesterov, weight_decay: 0.0 };
+        let plain = || Parameters::initial(&config, seed);
+        let rate = |optimizer, rate| TrainConfig::new().optimizer(optimizer).learning_rate(rate);
+        let first = |begin| first_order(&device, task, begin, seed, time);
+        let runs = [
+            ("hessian-free", hessian_free(&device, task, seed, time)?),
+            ("adam", first((plain()?, TrainConfig::new().learning_rate(0.001)))?),
+            ("sgd, momentum", first((plain()?, rate(sgd(0.9, false), 0.01)))?),
+            ("sparse, nesterov", first((sparse(&config, seed)?, rate(sgd(0.98, true), 0.003)))?),
+        ];
+        for (name, (network, updates)) in runs {
+            println!("{name:<17} {:>6.1} % right, {updates} updates", 100.0 * task.score(&network)?);
+        }
+    }
+    arguments.print_seconds();
+    Ok(())
+}
