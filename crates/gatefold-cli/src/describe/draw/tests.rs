@@ -115,6 +115,19 @@ fn networks() -> Vec<(&'static str, NetworkConfig)> {
             ),
         ),
         (
+            "convolution in the second branch",
+            net(
+                2,
+                vec![merged(
+                    Merge::Concatenate,
+                    vec![
+                        vec![gru(4).into(), gru(4).into(), LayerConfig::LastStep],
+                        vec![Conv1dConfig::new(3, 3).causal().into(), gru(3).into(), LayerConfig::LastStep],
+                    ],
+                )],
+            ),
+        ),
+        (
             "residual",
             net(
                 8,

@@ -261,11 +261,10 @@ impl Unrolled<'_> {
         let shown = self.spots_of(source);
         let read: Vec<usize> =
             (0..conv.kernel).filter_map(|k| conv.source(spot.step - 1, k)).map(|at| at + 1).collect();
-        let near = self.page.row_of(source) + 1 == self.page.row_of(Source::Output(0)).max(1)
-            || below.1 > self.page.row(self.page.row_of(source) + 1);
+        // Straight where no row is between them.
+        let near = below.1 > self.page.row(self.page.row_of(source) + 1);
         for from in shown.iter().filter(|from| read.contains(&from.step)) {
             let top = self.top(source, *from);
-            // Straight where no box is between them.
             let points = if near { vec![top, below] } else { route(top, below, top.1 - BUS) };
             canvas.wire(points, WIRE);
         }
