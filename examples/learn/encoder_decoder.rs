@@ -10,7 +10,7 @@ use rand_chacha::rand_core::SeedableRng;
 use std::error::Error;
 
 const SYMBOLS: usize = 5;
-/// What the decoder reads first.
+/// The first token that the decoder reads.
 const START: usize = SYMBOLS;
 const LENGTH: usize = 4;
 const BATCH: usize = 32;

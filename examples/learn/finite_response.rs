@@ -33,8 +33,7 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
         let pivot = (at..count).max_by(|a, b| rows[*a][at].abs().total_cmp(&rows[*b][at].abs()));
         rows.swap(at, pivot.expect("there are rows"));
         let chosen = rows[at].clone();
-        for (other, row) in rows.iter_mut().enumerate().filter(|(other, _)| *other != at) {
-            debug_assert_ne!(other, at);
+        for (_, row) in rows.iter_mut().enumerate().filter(|(other, _)| *other != at) {
             let factor = row[at] / chosen[at];
             row.iter_mut().zip(&chosen).for_each(|(value, chosen)| *value -= factor * chosen);
         }

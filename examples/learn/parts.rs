@@ -1,4 +1,4 @@
-//! What the pages share: networks with given weights, tables and plots.
+//! Shared by the pages: networks with given weights, tables and plots.
 
 use gatefold::layers::LayerConfig;
 use gatefold::{Device, Network, NetworkConfig, Parameters};
@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-/// Where pictures and models go.
+/// The folder for pictures and models.
 pub(crate) const OUT: &str = "gatefold-out";
 
 /// A network on the CPU whose parameters are zero but for those given, row by row, by their names.

@@ -114,7 +114,7 @@ fn network<'a>(arguments: &Arguments, saved: &'a SavedModel) -> Result<&'a str, 
     })
 }
 
-/// What a layer has at each step: its name, and the values.
+/// The norms of a layer, each with its name and a value for each step.
 fn measures(layer: &LayerFlow) -> Vec<(&'static str, &[f64])> {
     let mut measures = vec![("dL/dh", layer.hidden.as_slice())];
     measures.extend(layer.cell.as_ref().map(|cell| ("dL/dc", cell.as_slice())));

@@ -18,9 +18,9 @@ use lanes::Lanes;
 const INK: Ink = (60, 60, 66);
 const SOFT: Ink = (120, 120, 128);
 const WIRE: Ink = (130, 132, 142);
-/// What goes from one time step to another.
+/// The colour of wires from one time step to another.
 const RECURRENCE: Ink = (31, 102, 204);
-/// What goes around layers.
+/// The colour of wires around layers.
 const AROUND: Ink = (196, 110, 20);
 
 /// Pixels: the margin of the page, the gap between two rows, and the height of a line of a box.
@@ -232,7 +232,7 @@ fn merged(from: Point, lane: f64, merge: Point, (branch, count): (usize, usize))
     points
 }
 
-/// What a recurrent layer hands from step to step.
+/// The states that a recurrent layer hands from step to step.
 fn states(layer: &Layer) -> &'static str {
     match layer.recurrent() {
         Some(recurrent) if recurrent.cell.has_state() => "h, c",
