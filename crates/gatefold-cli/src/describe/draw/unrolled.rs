@@ -332,12 +332,10 @@ impl Unrolled<'_> {
                         canvas.wire(vec![(middle + away, y), (ends.1, y)], RECURRENCE);
                     }
                 }
-                if let [first, second, ..] = spots[..] {
-                    let gap = BOX / 2.0 + (self.pitch - BOX) / 2.0;
-                    let x = if first.step + 1 == second.step { self.x(first, lane) + gap } else { f64::NAN };
-                    if x.is_finite() {
-                        label(x, !reverse, canvas);
-                    }
+                if let [first, second, ..] = spots[..]
+                    && first.step + 1 == second.step
+                {
+                    label(self.x(first, lane) + self.pitch / 2.0, !reverse, canvas);
                 }
             }
             self.draw_start(recurrent, (spots, lane), (reverse, y), canvas)?;
