@@ -177,13 +177,14 @@ fn every_model_says_how_good_its_intervals_were_and_what_it_chose() {
     let place = Folder::new();
     let printed = place.succeed(&format!(
         "forecast table.csv {} --horizon 3 --out o",
-        small("linear,ar,ets,hmm,kalman,mstl,dense,convolution,network")
+        small("linear,ar,arima,ets,hmm,kalman,mstl,dense,convolution,network")
     ));
     let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let printed = flat(&printed);
     for (name, choice) in [
         ("linear", "window "),
         ("ar", "order "),
+        ("arima", "("),
         ("ets", "A"),
         ("hmm", " states"),
         ("kalman", "states"),
@@ -205,6 +206,72 @@ fn every_model_says_how_good_its_intervals_were_and_what_it_chose() {
         assert!((0.6..=1.0).contains(&coverage), "{name}: {coverage}");
         assert!(found["msis"].as_f64().unwrap() > 0.0, "{name}");
     }
+}
+
+#[test]
+fn ids_are_read_when_asked_for_and_predict_knows_them() {
+    let place = Folder::new();
+    let mut text = String::from("shop,month,sales\n");
+    for (shop, t) in (0..10u32).flat_map(|shop| (0..90u32).map(move |t| (shop, t))) {
+        let rough = f64::from((t + 7 * shop).pow(2) * 7919 % 1000) / 1000.0;
+        let value = 50.0 + 10.0 * (f64::from(t + shop) * std::f64::consts::TAU / 12.0).sin() + 4.0 * rough;
+        text += &format!("s{shop},{}-{:02},{value:.3}\n", 1990 + t / 12, t % 12 + 1);
+    }
+    place.write("shops.csv", &text);
+    let options = small("network")
+        .replace("--input 12", "--input 24 --updates 6 --horizon 2")
+        .replace("--updates 24", "");
+    let choice = |ids: &str| {
+        place.succeed(&format!("forecast shops.csv {options} --ids {ids} --out {ids}"));
+        place.succeed(&format!("predict {ids} shops.csv --device cpu --out {ids}.csv"));
+        assert_eq!(place.read(&format!("{ids}.csv")), place.read(&format!("{ids}/forecast.csv")));
+        place.metrics(ids)["models"][0]["choice"].as_str().unwrap().to_owned()
+    };
+    assert!(choice("yes").contains(", reads ids,"));
+    assert!(!choice("no").contains("ids"));
+    // The trial trains one network of each kind.
+    choice("auto");
+    let tried = place.rows("auto/log.csv");
+    for model in ["network", "network-ids"] {
+        assert!(tried.iter().any(|row| row["model"] == model && row["stage"] == "validation"), "{model}");
+    }
+    assert!(
+        place
+            .fail(2, &format!("forecast table.csv {SMALL} --ids yes"))
+            .contains("--ids yes is for the network")
+    );
+}
+
+#[test]
+fn every_cell_of_bench_is_one_of_forecasts_and_tasks() {
+    let place = Folder::new();
+    for cell in [
+        "lstm-peephole",
+        "gru-before",
+        "layernorm-lstm",
+        "layernorm-gru",
+        "zoneout-lstm",
+        "dropout-lstm",
+        "dropconnect-lstm",
+    ] {
+        let options = small("network").replace("--updates 24", "--updates 3");
+        place.succeed(&format!("forecast table.csv {options} --cell {cell} --horizon 2 --out {cell}"));
+        let choice = place.metrics(cell)["models"][0]["choice"].as_str().unwrap().to_owned();
+        assert!(choice.starts_with(&format!("{cell} 6, window ")), "{choice}");
+        place.succeed(&format!("predict {cell} table.csv --device cpu --out {cell}.csv"));
+        assert_eq!(place.read(&format!("{cell}.csv")), place.read(&format!("{cell}/forecast.csv")));
+    }
+    let refused =
+        place.fail(1, &format!("forecast table.csv {SMALL} --cell layernorm-gru --dilations 1,2 --out o"));
+    assert!(refused.contains("layer norm is not available with dilation"), "{refused}");
+    let gap = |line: &str| match line.starts_with("1993-05,") {
+        true => format!("{},\n", line.rsplit_once(',').unwrap().0),
+        false => format!("{line}\n"),
+    };
+    let gaps: String = place.read("table.csv").lines().map(gap).collect();
+    place.write("gaps.csv", &gaps);
+    let printed = place.succeed("impute gaps.csv --quick --cell dropout-lstm --device cpu --out i");
+    assert!(printed.contains("network   dropout-lstm 8, in both directions"), "{printed}");
 }
 
 #[test]

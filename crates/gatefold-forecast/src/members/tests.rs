@@ -1,6 +1,6 @@
 use super::*;
-use crate::Loss;
 use crate::distributions::{NegativeBinomial, Poisson};
+use crate::{CellKind, Loss};
 use gatefold_series::{FittedModel, Linear};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -238,4 +238,44 @@ fn a_validation_error_leaves_out_what_was_made_up() {
     };
     let expected = 0.5 * (size(0) + size(3));
     assert!((of(1e6, masked(), &[150]) - expected).abs() < 1e-5 * expected);
+}
+
+/// Stops a training after five updates, and gives what it kept to the next.
+#[derive(Default)]
+struct Half {
+    kept: Option<Checkpoint>,
+}
+
+impl Watch for Half {
+    fn progress(&mut self, progress: &Progress) -> bool {
+        progress.update != 5
+    }
+
+    fn keep(&mut self, _member: usize, checkpoint: Checkpoint) -> Result<(), ForecastError> {
+        self.kept = Some(checkpoint);
+        Ok(())
+    }
+
+    fn kept(&mut self, _member: usize) -> Result<Option<Checkpoint>, ForecastError> {
+        Ok(self.kept.take())
+    }
+}
+
+#[test]
+fn noisy_cells_are_noisy_in_training_and_resume_to_the_same_bits() {
+    let series: Vec<f64> = (0..120).map(wave).collect();
+    let device = Device::cpu().unwrap();
+    let fit = |cell: CellKind, watch: &mut dyn Watch| {
+        let mut settings = Settings::new(2, Some(12), &[120]);
+        (settings.cell, settings.hidden, settings.members) = (cell, 6, 1);
+        (settings.updates, settings.batch, settings.window) = (12, 8, Some(12));
+        let fitted = Forecaster::new(settings).fit(&device, &[&series], None, watch);
+        fitted.map(|fitted| fitted.networks()[0].parameters().unwrap())
+    };
+    // An LSTM with dropout has the parameters of one without, and is the same network but in training.
+    let whole = fit(CellKind::DropoutLstm, &mut ()).unwrap();
+    assert_ne!(whole, fit(CellKind::Lstm, &mut ()).unwrap());
+    let mut half = Half::default();
+    assert!(matches!(fit(CellKind::DropoutLstm, &mut half), Err(ForecastError::Stopped)));
+    assert_eq!(fit(CellKind::DropoutLstm, &mut half).unwrap(), whole);
 }

@@ -73,13 +73,16 @@ impl Arima {
             )));
         }
         let w = Scaled::of(&differenced(series, order.d, order.seasonal.1, self.season), lags.has_mean());
-        let start = if w.constant { vec![0.0; lags.parameters()] } else { conditional(&w.values, &lags).0 };
         let mut cost = |x: &[f64]| -> f64 {
             let (phi, theta, mean) = lags.polynomials(x);
             Filter::new(phi, theta, mean).map_or(f64::NAN, |filter| -filter.log_likelihood(&w.values))
         };
-        let x =
-            if w.constant || lags.parameters() == 0 { start } else { bfgs(&mut cost, &start, ITERATIONS) };
+        let x = if w.constant {
+            vec![0.0; lags.parameters()]
+        } else {
+            let starts = std::iter::once(conditional(&w.values, &lags).0).chain(lags.starts());
+            least(starts.map(|start| bfgs(&mut cost, &start, ITERATIONS)).collect(), &mut cost)
+        };
         let log_likelihood = -cost(&x) - w.values.len() as f64 * w.scale.ln();
         let (phi, theta, mean) = lags.polynomials(&x);
         let filter = Filter::new(phi, theta, w.centre + w.scale * mean).ok_or_else(|| {
@@ -112,6 +115,14 @@ impl Scaled {
     }
 }
 
+/// The place of the least cost.
+fn least(places: Vec<Vec<f64>>, cost: &mut dyn FnMut(&[f64]) -> f64) -> Vec<f64> {
+    let costs: Vec<f64> = places.iter().map(|x| cost(x)).collect();
+    let numbers = (0..places.len()).filter(|at| !costs[*at].is_nan());
+    let best = numbers.min_by(|a, b| costs[*a].total_cmp(&costs[*b])).unwrap_or(0);
+    places[best].clone()
+}
+
 /// The parameters with the least conditional sum of squares, and its AICc.
 fn conditional(w: &[f64], lags: &Lags) -> (Vec<f64>, f64) {
     let n = w.len() as f64;
@@ -119,7 +130,7 @@ fn conditional(w: &[f64], lags: &Lags) -> (Vec<f64>, f64) {
         let (phi, theta, mean) = lags.polynomials(x);
         0.5 * n * (lags::conditional_squares(w, &phi, &theta, mean) / n).ln()
     };
-    let x = bfgs(&mut cost, &vec![0.0; lags.parameters()], ITERATIONS);
+    let x = least(lags.starts().map(|start| bfgs(&mut cost, &start, ITERATIONS)).into(), &mut cost);
     let k = lags.parameters() as f64 + 1.0; // and the variance
     let penalty = if n > k + 1.0 { 2.0 * k + 2.0 * k * (k + 1.0) / (n - k - 1.0) } else { f64::INFINITY };
     let aicc = 2.0 * cost(&x) + penalty;
