@@ -20,7 +20,7 @@ fn one_unit(w: f32) -> Result<Network, Box<dyn Error>> {
 
 /// The squared error of the last step.
 fn loss(w: f32) -> Result<f64, Box<dyn Error>> {
-    let output = one_unit(w)?.predict(&sequence(&INPUT))?;
+    let output = one_unit(w)?.predict(sequence(&INPUT))?;
     Ok(f64::from(output[[4, 0, 0]] - TARGET).powi(2))
 }
 
@@ -31,8 +31,8 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         h.push((f64::from(U) * f64::from(x) + f64::from(W) * h[h.len() - 1]).tanh());
     }
     // Backward: d_a(t) is the derivative with respect to the sum inside tanh at step t.
-    let mut d_h = vec![0.0; 6];
-    let mut d_a = vec![0.0; 6];
+    let mut d_h = [0.0; 6];
+    let mut d_a = [0.0; 6];
     d_h[5] = 2.0 * (h[5] - f64::from(TARGET));
     for t in (1..=5).rev() {
         d_a[t] = d_h[t] * (1.0 - h[t] * h[t]);
@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     row("sum of the shares", [shares.iter().sum::<f64>()]);
 
     let network = one_unit(W)?;
-    let tape = network.forward_training(&sequence(&INPUT), None, None)?;
+    let tape = network.forward_training(sequence(&INPUT), None, None)?;
     let mut d_output = Array3::zeros((5, 1, 1));
     d_output[[4, 0, 0]] = 2.0 * (tape.output()[[4, 0, 0]] - TARGET);
     let found = network.backward(tape, d_output.view(), None)?.parameters()?;
@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
 
     // The loss of every step reaches back as far as it can: the norms that `gradient_flow` finds.
     let target = Array3::from_elem((5, 1, 1), TARGET);
-    let flow = network.gradient_flow(&sequence(&INPUT), &target, &Loss::SquaredError, Reduction::Sum)?;
+    let flow = network.gradient_flow(sequence(&INPUT), &target, &Loss::SquaredError, Reduction::Sum)?;
     println!();
     row("all losses, h(t-1)", flow.layers[0].hidden.iter().copied());
     let lines = vec![

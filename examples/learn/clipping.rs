@@ -15,7 +15,7 @@ fn loss(b: f64) -> Result<(f64, f64), Box<dyn Error>> {
     let layer = RnnConfig::new(1).initial_state(InitialState::Constant(0.5));
     let network =
         network(1, vec![layer.into()], &[("rnn0.weight_hh_l0", &[1.5]), ("rnn0.bias_ih_l0", &[b as f32])])?;
-    let tape = network.forward_training(&Array3::zeros((STEPS, 1, 1)), None, None)?;
+    let tape = network.forward_training(Array3::zeros((STEPS, 1, 1)), None, None)?;
     let error = f64::from(tape.output()[[STEPS - 1, 0, 0]]) - 0.5;
     let mut d_output = Array3::zeros((STEPS, 1, 1));
     d_output[[STEPS - 1, 0, 0]] = 2.0 * error as f32;

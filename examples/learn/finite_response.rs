@@ -51,7 +51,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         let kernel: Vec<f32> = weights.iter().rev().map(|weight| *weight as f32).collect();
         let network = network(1, vec![Conv1dConfig::new(1, width).into()], &[("conv0.weight", &kernel)])?;
         let past: Vec<f32> = values[..STEPS - 1].iter().map(|value| *value as f32).collect();
-        let predicted = steps(&network.predict(&sequence(&past))?);
+        let predicted = steps(&network.predict(sequence(&past))?);
         let errors: Vec<f64> =
             predicted.iter().zip(&values[width..]).map(|(found, truth)| f64::from(*found) - truth).collect();
         let mean = errors.iter().map(|error| error * error).sum::<f64>() / errors.len() as f64;

@@ -71,10 +71,10 @@ fn fill() -> Result<[f32; 2], Box<dyn Error>> {
     };
     for update in 0..300 {
         let all = windows(update);
-        trainer.step(&hidden(&all), &all.slice(s![..WINDOW, .., ..]).to_owned())?;
+        trainer.step(hidden(&all), all.slice(s![..WINDOW, .., ..]).to_owned())?;
     }
     let all = windows(1000);
-    let output = trainer.network().predict(&hidden(&all))?;
+    let output = trainer.network().predict(hidden(&all))?;
     let each = || (15..25).flat_map(|t| (0..BATCH).map(move |row| (t, row)));
     let network = mean_absolute(each().map(|(t, row)| output[[t, row, 0]] - all[[t, row, 0]]));
     let straight = mean_absolute(each().map(|(t, row)| {

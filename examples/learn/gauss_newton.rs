@@ -17,7 +17,7 @@ const UPDATES: usize = 20;
 /// Noise, and the task: to say at the end what the first sample was.
 fn task() -> (Array3<f32>, Array3<f32>) {
     let input = Array3::from_shape_fn((STEPS, ROWS, 1), |(t, row, _)| {
-        let wild = (12.9898 * (t * ROWS + row) as f64).sin() * 43_758.5453;
+        let wild = (12.9898 * (t * ROWS + row) as f64).sin() * 43_758.545_3;
         (2.0 * (wild - wild.floor()) - 1.0) as f32
     });
     let target = Array3::from_shape_fn((1, ROWS, 1), |(_, row, _)| input[[0, row, 0]]);

@@ -22,14 +22,16 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     row("mark", marks);
     row("h", h.iter().copied());
     println!("\n{:<22}{:>12}{:>12}", "parameters", "2 to 8", "2 to 100");
-    let layers: [(&str, fn(usize) -> LayerConfig); 3] = [
-        ("rnn", |width| RnnConfig::new(width).into()),
-        ("gru", |width| GruConfig::new(width).into()),
-        ("lstm", |width| LstmConfig::new(width).into()),
-    ];
-    for (name, layer) in layers {
-        let count = |width| NetworkConfig::new(2, [layer(width)]).map(|config| config.parameter_count());
-        println!("{name:<22}{:>12}{:>12}", count(8)?, count(100)?);
+    let layers = |width: usize| -> [(&str, LayerConfig); 3] {
+        [
+            ("rnn", RnnConfig::new(width).into()),
+            ("gru", GruConfig::new(width).into()),
+            ("lstm", LstmConfig::new(width).into()),
+        ]
+    };
+    let count = |layer| NetworkConfig::new(2, [layer]).map(|config| config.parameter_count());
+    for ((name, small), (_, large)) in layers(8).into_iter().zip(layers(100)) {
+        println!("{name:<22}{:>12}{:>12}", count(small)?, count(large)?);
     }
     let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
     let lines = vec![("number", wide(&numbers)), ("mark", wide(&marks)), ("h", wide(&h))];

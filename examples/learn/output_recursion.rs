@@ -15,7 +15,7 @@ fn recursive(input: &[f32]) -> Result<Vec<f32>, Box<dyn Error>> {
         vec![layer.into()],
         &[("rnn0.weight_ih_l0", &[1.0]), ("rnn0.weight_yh_l0", &[KEPT]), ("rnn0.weight_hy_l0", &[1.0])],
     )?;
-    Ok(steps(&network.predict(&sequence(input))?))
+    Ok(steps(&network.predict(sequence(input))?))
 }
 
 /// The same with a window of `width` samples: `y(t) = x(t) + 0.9 x(t-1) + .. `.
@@ -23,7 +23,7 @@ fn finite(input: &[f32], width: usize) -> Result<Vec<f32>, Box<dyn Error>> {
     let kernel: Vec<f32> = (0..width).rev().map(|ago| KEPT.powi(ago as i32)).collect();
     let layer = Conv1dConfig::new(1, width).causal();
     let network = network(1, vec![layer.into()], &[("conv0.weight", &kernel)])?;
-    Ok(steps(&network.predict(&sequence(input))?))
+    Ok(steps(&network.predict(sequence(input))?))
 }
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {

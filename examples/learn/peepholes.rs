@@ -17,7 +17,7 @@ fn counter(peephole: bool) -> Result<Vec<f32>, Box<dyn Error>> {
         given.push(("rnn0.peephole_l0", &[0.0, 0.0, 50.0])); // of the input, forget and output gate
     }
     let network = network(1, vec![layer.into()], &given)?;
-    Ok(steps(&network.predict(&sequence(&[0.0; STEPS]))?))
+    Ok(steps(&network.predict(sequence(&[0.0; STEPS]))?))
 }
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {

@@ -19,7 +19,7 @@ fn response(scale: f32, angle: f32, count: usize) -> Result<Vec<f32>, Box<dyn Er
     )?;
     let mut pulse = vec![0.0; count];
     pulse[0] = 1.0;
-    Ok(steps(&network.predict(&sequence(&pulse))?))
+    Ok(steps(&network.predict(sequence(&pulse))?))
 }
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {

@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         let output = match config.decoder() {
             Some(_) => {
                 let sequences = gatefold::Sequences::from(&input);
-                network.predict(sequences.with_decoder(&Array3::<f32>::ones((4, 1, 3))))?
+                network.predict(sequences.with_decoder(Array3::<f32>::ones((4, 1, 3))))?
             }
             None => network.predict(&input)?,
         };

@@ -20,7 +20,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         v[0] * h
     });
     row("y(t), by hand", by_hand);
-    row("the whole sequence", steps(&network.predict(&sequence(&input))?));
+    row("the whole sequence", steps(&network.predict(sequence(&input))?));
     let mut stream = network.stream(1)?;
     let mut streamed = Vec::new();
     for x in input {
