@@ -44,24 +44,27 @@ pub(super) fn stream(
     Ok(found.chain(stream.states()?).collect())
 }
 
-/// The number of streams: the length that an input gives to an axis of a state, by the model's name for it.
+/// The number of streams: the length of an axis that a state shares with another input, by the model's name for it.
 fn batch(model: &OnnxModel, given: &mut Npz) -> Result<usize, Failure> {
-    let mut named: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut states: Vec<&str> = Vec::new();
+    let mut lens: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut ports: BTreeMap<&str, usize> = BTreeMap::new();
     for port in model.inputs() {
-        let names = port
+        let axes: Vec<Option<&str>> = port
             .shape
             .iter()
             .flatten()
-            .map(|axis| if let Axis::Named(name) = axis { Some(name) } else { None });
-        match given.read(&port.name)? {
-            Some(tensor) => {
-                named.extend(names.zip(tensor.shape()).filter_map(|(name, &len)| Some((name?.as_str(), len))))
-            }
-            None => states.extend(names.flatten().map(String::as_str)),
+            .map(|axis| if let Axis::Named(name) = axis { Some(name.as_str()) } else { None })
+            .collect();
+        for name in axes.iter().flatten() {
+            *ports.entry(name).or_default() += 1;
+        }
+        if let Some(tensor) = given.read(&port.name)? {
+            let named = axes.iter().zip(tensor.shape());
+            lens.extend(named.filter_map(|(name, &len)| Some(((*name)?, len))));
         }
     }
-    Ok(states.iter().find_map(|name| named.get(name).copied()).unwrap_or(1).max(1))
+    let shared = ports.iter().find_map(|(name, count)| lens.get(name).copied().filter(|_| *count > 1));
+    Ok(shared.unwrap_or(1).max(1))
 }
 
 /// The arrays of inputs; others than these and `more` are refused.
