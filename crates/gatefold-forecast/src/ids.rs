@@ -96,6 +96,7 @@ impl Trial<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MadeUp;
 
     /// Series whose next sample follows the last with a factor of their own, or with one factor for all.
     fn series(own: bool) -> Vec<Vec<f64>> {
@@ -132,7 +133,7 @@ mod tests {
             ..Settings::new(1, Some(2), &[110; 10])
         };
         let origins = (0..10).flat_map(|at| (110..140).map(move |origin| (at, origin))).collect();
-        let validation = Validation { series: &series, origins };
+        let validation = Validation { series: &series, origins, made_up: MadeUp::default() };
         let device = Device::cpu().unwrap();
         let trial =
             Trial { device: &device, train: &train, validation: &validation, units: &[1.0; 10], stride: 1 };
