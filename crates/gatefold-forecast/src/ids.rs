@@ -64,8 +64,8 @@ impl Trial<'_> {
         let mut errors = |settings: &Settings| self.errors(&name_of(name, settings), settings, watcher);
         let (others, errors) = (errors(&without)?, errors(&ids)?);
         let order = ErrorOrder::new(errors.len(), self.train.len(), settings.horizon, self.stride);
-        let sum = |errors: &[f64]| errors.iter().sum::<f64>();
-        let pays = sum(&errors) < PAYS * sum(&others) && clearly_better(&errors, &others, order);
+        let mean = |errors: &[f64]| mean_of(errors.iter().copied());
+        let pays = mean(&errors) < PAYS * mean(&others) && clearly_better(&errors, &others, order);
         Ok(if pays { ids } else { without })
     }
 
