@@ -519,7 +519,7 @@ mod tests {
         let forward = Network::with_parameters(&forward.device(), forward.config(), &parameters).unwrap();
         let mirrored = |values: &Array3<f32>| values.slice(s![..;-1, .., ..]).to_owned();
         let flow =
-            forward.gradient_flow(&mirrored(&input), &mirrored(&target), &Loss::SquaredError, Reduction::Sum);
+            forward.gradient_flow(mirrored(&input), mirrored(&target), &Loss::SquaredError, Reduction::Sum);
         let (found, expected) = (
             reverse.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Sum).unwrap(),
             flow.unwrap(),
