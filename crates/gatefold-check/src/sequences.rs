@@ -210,7 +210,7 @@ impl SequenceCase {
             if turn > 0 {
                 case = case.with_lengths();
             }
-            cases.push(if (kind + turn) % 2 == 0 { case } else { case.with_states() });
+            cases.push(if (kind + turn).is_multiple_of(2) { case } else { case.with_states() });
         }
         cases
     }

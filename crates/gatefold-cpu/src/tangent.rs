@@ -77,7 +77,6 @@ impl Network {
                 }
             });
         });
-        drop(to);
         Ok(output)
     }
 }

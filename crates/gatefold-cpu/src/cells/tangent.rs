@@ -193,7 +193,6 @@ impl CellStep<'_> {
     }
 
     /// The tangents of `r h'`, with the reset before the product, from those of the pre-activations so far.
-    #[expect(clippy::too_many_arguments, reason = "the equation has that many quantities")]
     pub(crate) fn tangent_reset(
         &self,
         set: Instructions,
