@@ -29,13 +29,16 @@ fn a_gpu_finds_what_the_cpu_finds() {
             let (input, _) = waves(2, (6, 4), (3, 1));
             let shape = (config.output_steps(6), 4, config.output());
             let target = Array3::from_shape_fn(shape, |(t, row, k)| ((t + 3 * row + 7 * k) as f32).cos());
-            let input = Sequences::from(input).with_lengths([6, 6, 4, 1]).unwrap();
-            let flow = |device: &Device| {
+            let flow = |device: &Device, lengths: [usize; 4]| {
                 let network = Network::new(device, &config, 3).unwrap();
-                network.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Mean).unwrap()
+                let input = Sequences::from(&input).with_lengths(lengths).unwrap();
+                network.gradient_flow(input, &target, &Loss::SquaredError, Reduction::Mean).unwrap()
             };
-            let (cpu, gpu) = (flow(&Device::cpu().unwrap()), flow(&Device::Gpu(gpu.clone())));
-            for (cpu, gpu) in cpu.layers.iter().zip(&gpu.layers) {
+            // Rows without steps too.
+            let flows = [[6, 6, 4, 1], [6, 0, 4, 1], [0, 6, 4, 0]].map(|lengths| {
+                (flow(&Device::cpu().unwrap(), lengths), flow(&Device::Gpu(gpu.clone()), lengths))
+            });
+            for (cpu, gpu) in flows.iter().flat_map(|(cpu, gpu)| cpu.layers.iter().zip(&gpu.layers)) {
                 assert_eq!(cpu.gates, gpu.gates, "{}", cpu.place);
                 let lists = [
                     (Some(&cpu.hidden), Some(&gpu.hidden)),

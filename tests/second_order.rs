@@ -1,9 +1,10 @@
 //! Forward-mode derivatives and Gauss-Newton products, on both devices.
 
 use gatefold::layers::{
-    Conv1dConfig, DenseConfig, GruConfig, LayerConfig, LayerNorm, LstmConfig, Merge, RnnConfig, branch,
+    Conv1dConfig, DenseConfig, Expansion, GruConfig, LayerConfig, LayerNorm, LstmConfig, Merge, RnnConfig,
+    branch,
 };
-use gatefold::training::{HessianFree, HessianFreeConfig, Loss, Reduction};
+use gatefold::training::{HessianFree, HessianFreeConfig, HessianFreeState, Loss, Reduction};
 use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences, Targets};
 use gatefold_check::{Failures, Random, SequenceCase, check_tangents, test_devices, test_gpu};
 use ndarray::{Array2, Array3};
@@ -80,7 +81,7 @@ fn layers_without_tangents_are_refused_by_name() {
             let config = NetworkConfig::new(1, [layer.clone(), DenseConfig::new(1).into()]).unwrap();
             let network = Network::new(&device, &config, 1).unwrap();
             let direction = network.parameters().unwrap();
-            let refused = network.jvp(&Array3::zeros((4, 1, 1)), &direction, None).unwrap_err();
+            let refused = network.jvp(Array3::zeros((4, 1, 1)), &direction, None).unwrap_err();
             assert!(matches!(refused, Error::Model(_)), "{name}: {refused}");
             assert!(refused.to_string().contains(what), "{name}: {refused}");
         }
@@ -106,10 +107,12 @@ fn a_linear_network_is_solved_in_one_update() {
         let targets = Targets::from(&target);
         let network = Network::new(&device, &config, 2).unwrap();
         let options = HessianFreeConfig::new().damping(1e-6);
-        let mut training = HessianFree::new(&device, network, options).unwrap();
+        let mut training = HessianFree::new(network, options).unwrap();
         let batch = (&input, &targets);
         let update = training.update(batch, batch).unwrap();
-        assert!(update.before > 0.1 && update.after < 1e-9 && update.rate == 1.0, "{name}: {update:?}");
+        // The model of a quadratic loss without damping is the loss.
+        assert!((update.reduction_ratio - 1.0).abs() < 1e-4, "{name}: {update:?}");
+        assert!(update.before > 0.1 && update.after < 1e-9 && update.step_size == 1.0, "{name}: {update:?}");
         let found = training.network().parameters().unwrap();
         for (parameter, best) in best.iter() {
             for (found, best) in found[parameter].iter().zip(best) {
@@ -138,7 +141,7 @@ fn hessian_free_training_goes_down_and_resumes_bit_for_bit() {
                 options.damping(0.1).iterations(8)
             };
             let begin = || Network::new(&device, &config, 4).unwrap();
-            let mut whole = HessianFree::new(&device, begin(), options()).unwrap();
+            let mut whole = HessianFree::new(begin(), options()).unwrap();
             let run = |training: &mut HessianFree, updates: usize| -> Vec<f64> {
                 let update = |_| training.update((&input, &targets), (&fewer, &of_fewer)).unwrap().after;
                 (0..updates).map(update).collect()
@@ -146,11 +149,11 @@ fn hessian_free_training_goes_down_and_resumes_bit_for_bit() {
             let losses = run(&mut whole, 6);
             assert!(losses.windows(2).all(|pair| pair[1] <= pair[0]), "{losses:?}");
             assert!(losses[5] < 0.6 * losses[0], "{losses:?}");
-            let mut first = HessianFree::new(&device, begin(), options()).unwrap();
+            let mut first = HessianFree::new(begin(), options()).unwrap();
             run(&mut first, 3);
             let parameters = first.network().parameters().unwrap();
             let network = Network::with_parameters(&device, &config, &parameters).unwrap();
-            let mut second = HessianFree::resume(&device, network, options(), first.state().clone()).unwrap();
+            let mut second = HessianFree::resume(network, options(), first.state().clone()).unwrap();
             assert_eq!(run(&mut second, 3), losses[3..]);
             assert_eq!(second.state(), whole.state());
             assert_eq!(second.network().parameters().unwrap(), whole.network().parameters().unwrap());
@@ -164,7 +167,7 @@ fn options_of_hessian_free_training_are_checked() {
     let device = Device::cpu().unwrap();
     let begin = |config: &NetworkConfig, options| {
         let network = Network::new(&device, config, 1).unwrap();
-        HessianFree::new(&device, network, options).unwrap_err().to_string()
+        HessianFree::new(network, options).unwrap_err().to_string()
     };
     let config = NetworkConfig::with_input(1).rnn(2).build().unwrap();
     let new = HessianFreeConfig::new;
@@ -175,4 +178,134 @@ fn options_of_hessian_free_training_are_checked() {
     let beside = [branch().rnn(2), branch().rnn(2)];
     let branches = NetworkConfig::with_input(1).parallel(Merge::Sum, beside).build().unwrap();
     assert!(begin(&branches, new().structural_damping(0.1)).contains("structural damping"));
+}
+
+/// A network with its input and targets, far from the best parameters.
+fn small(
+    device: &Device,
+    layers: impl Into<Vec<LayerConfig>>,
+) -> (Network, Sequences<'static>, Targets<'static>) {
+    let network = Network::new(device, &NetworkConfig::new(2, layers).unwrap(), 5).unwrap();
+    let input = Random::new(21, 0).sequence((6, 7, 2));
+    let target =
+        Random::new(21, 1).sequence((network.config().output_steps(6), 7, network.config().output()));
+    (network, input.into(), target.into())
+}
+
+/// With heavy damping a step is short, and the loss falls by what its slope promises: the model without either damping.
+#[test]
+fn the_damping_is_no_part_of_the_models_promise() {
+    for (name, device) in test_devices() {
+        let (network, input, targets) =
+            small(&device, [RnnConfig::new(4).into(), DenseConfig::new(2).into()]);
+        let options = HessianFreeConfig::new().damping(30.0).structural_damping(2.0);
+        let mut training = HessianFree::new(network, options).unwrap();
+        let update = training.update((&input, &targets), (&input, &targets)).unwrap();
+        assert!((update.reduction_ratio - 1.0).abs() < 0.05, "{name}: {update:?}");
+    }
+}
+
+/// Conjugate gradients that begin far off and end after an iteration.
+#[test]
+fn a_direction_that_leads_uphill_is_not_taken() {
+    for (name, device) in test_devices() {
+        for sign in [30.0, -30.0] {
+            let layers = || [RnnConfig::new(4).into(), DenseConfig::new(2).into()];
+            let (network, input, targets) = small(&device, layers());
+            let parameters = network.parameters().unwrap();
+            let options = HessianFreeConfig::new().iterations(1);
+            let mut state = HessianFree::new(network, options.clone()).unwrap().state().clone();
+            for (parameter, values) in random_like(&parameters, 3).iter() {
+                state.direction.insert(parameter.to_owned(), values * sign);
+            }
+            let (network, ..) = small(&device, layers());
+            let mut training = HessianFree::resume(network, options, state).unwrap();
+            let update = training.update((&input, &targets), (&input, &targets)).unwrap();
+            assert!(update.after <= update.before, "{name}: {update:?}");
+            assert!(
+                update.damping > 1.0 && update.reduction_ratio == f64::NEG_INFINITY,
+                "{name}: {update:?}"
+            );
+            if update.step_size == 0.0 {
+                assert_eq!(training.network().parameters().unwrap(), parameters, "{name}");
+                assert_eq!(update.after, update.before, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_moves_where_the_loss_is_least() {
+    for (name, device) in test_devices() {
+        let (network, input, _) = small(&device, [RnnConfig::new(4).into(), DenseConfig::new(2).into()]);
+        let (parameters, best) = (network.parameters().unwrap(), network.predict(&input).unwrap());
+        let targets = Targets::from(&best);
+        let mut training = HessianFree::new(network, HessianFreeConfig::new()).unwrap();
+        let update = training.update((&input, &targets), (&input, &targets)).unwrap();
+        assert_eq!((update.after, update.step_size, update.iterations), (update.before, 0.0, 1), "{name}");
+        assert_eq!(training.network().parameters().unwrap(), parameters, "{name}");
+    }
+}
+
+#[test]
+fn numbers_that_overflow_do_not_reach_the_parameters() {
+    for (name, device) in test_devices() {
+        for scale in [1e20, 1e16] {
+            let (network, input, targets) = small(&device, [DenseConfig::new(2).into()]);
+            let parameters = network.parameters().unwrap();
+            let input = Sequences::from(input.values().mapv(|value| value * scale));
+            let mut training = HessianFree::new(network, HessianFreeConfig::new()).unwrap();
+            let update = training.update((&input, &targets), (&input, &targets));
+            match scale {
+                1e20 => {
+                    let refused = update.unwrap_err().to_string();
+                    assert!(refused.starts_with("gradient: expected finite numbers"), "{name}: {refused}");
+                }
+                _ => {
+                    // A product overflows: conjugate gradients end with it.
+                    let update = update.unwrap();
+                    assert_eq!((update.iterations, update.step_size), (1, 0.0), "{name}: {update:?}");
+                    assert!(update.damping > 1.0, "{name}: {update:?}");
+                }
+            }
+            assert_eq!(training.network().parameters().unwrap(), parameters, "{name}, {scale}");
+        }
+    }
+}
+
+#[test]
+fn structural_damping_reaches_layers_after_an_expansion() {
+    for (name, device) in test_devices() {
+        let layers: [LayerConfig; 4] = [
+            RnnConfig::new(3).into(),
+            LayerConfig::LastStep,
+            LayerConfig::Expand { steps: 4, fill: Expansion::Repeat },
+            RnnConfig::new(2).into(),
+        ];
+        let (network, input, targets) = small(&device, layers);
+        let options = HessianFreeConfig::new().structural_damping(0.5);
+        let mut training = HessianFree::new(network, options).unwrap();
+        let update = training.update((&input, &targets), (&input, &targets)).unwrap();
+        assert!(update.after < update.before, "{name}: {update:?}");
+    }
+}
+
+#[test]
+fn states_to_resume_from_are_checked() {
+    let device = Device::cpu().unwrap();
+    let begin = || small(&device, [DenseConfig::new(2).into()]).0;
+    let state = HessianFree::new(begin(), HessianFreeConfig::new()).unwrap().state().clone();
+    let refused =
+        |state| HessianFree::resume(begin(), HessianFreeConfig::new(), state).unwrap_err().to_string();
+    for damping in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let state = HessianFreeState { damping, ..state.clone() };
+        assert!(refused(state).starts_with("damping: expected a finite number above 0"), "{damping}");
+    }
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut state = state.clone();
+        let (name, values) =
+            state.direction.iter().next().map(|(name, of)| (name.to_owned(), of.clone())).unwrap();
+        state.direction.insert(name, values + value);
+        assert!(refused(state).starts_with("direction: expected finite numbers"), "{value}");
+    }
 }

@@ -6,7 +6,6 @@ mod jacobian;
 use crate::loss::reference_loss;
 use crate::network::Tape;
 use crate::stream::check_goes_on;
-use crate::targets::RowWeights;
 use crate::{Error, Loss, Network, Sequences, Targets};
 use gatefold_model::{LayerState, Reduction, Source, States, Timeline};
 use gatefold_reference as reference;
@@ -83,19 +82,8 @@ impl Network {
     ) -> Result<GradientFlow, Error> {
         let (input, targets) = (input.into(), targets.into());
         loss.check()?;
-        let lengths: Option<Vec<usize>> = match (input.lengths(), self.config().timeline()) {
-            (Some(lengths), Timeline::Input) => Some(lengths.to_vec()),
-            (Some(lengths), Timeline::Convolved(timing)) => {
-                Some(lengths.iter().map(|&length| timing.steps(length)).collect())
-            }
-            (_, Timeline::Decoder) => {
-                input.decoder().and_then(|decoder| decoder.lengths()).map(<[usize]>::to_vec)
-            }
-            _ => None,
-        };
-        self.gradient_flow_of(input, |output| {
-            let weights =
-                RowWeights::new(loss, reduction, &targets.view(), lengths.as_deref(), output.dim())?;
+        self.gradient_flow_of(&input, |output| {
+            let weights = self.row_weights(&input, &targets, loss, reduction)?;
             let wide = |values: ArrayView3<f32>| values.mapv(f64::from);
             let (value, d_output) = reference_loss::<f64>(loss).weighted(
                 wide(output).view(),
@@ -172,11 +160,13 @@ impl Network {
             outputs.slice_mut(s![t..=t, .., ..]).assign(&tape.output());
             tapes.push(tape);
         }
-        // A network with one output for the sequence gives it at each row's last step.
-        let ends: Vec<usize> = input.lengths().map_or_else(|| vec![steps; batch], <[usize]>::to_vec);
+        // A network with one output for the sequence gives it at each row's last step, and for a row without steps at the
+        // first, with the initial state.
+        let lengths = input.lengths().map_or_else(|| vec![steps; batch], <[usize]>::to_vec);
+        let ends: Vec<usize> = lengths.into_iter().map(|length| length.saturating_sub(1)).collect();
         let single = self.config().timeline() != Timeline::Input;
         let output = if single {
-            let last = |(_, row, k): (usize, usize, usize)| outputs[[ends[row] - 1, row, k]];
+            let last = |(_, row, k): (usize, usize, usize)| outputs[[ends[row], row, k]];
             Array3::from_shape_fn((1, batch, width), last)
         } else {
             outputs
@@ -185,7 +175,7 @@ impl Network {
         let mut before: Vec<States> = Vec::with_capacity(steps);
         for t in (0..steps).rev() {
             let d_step = Array3::from_shape_fn((1, batch, width), |(_, row, k)| match single {
-                true if t + 1 == ends[row] => d_output[[0, row, k]],
+                true if t == ends[row] => d_output[[0, row, k]],
                 true => 0.0,
                 false => d_output[[t, row, k]],
             });
@@ -434,7 +424,7 @@ mod tests {
     fn both_ways_find_the_same_norms() {
         for layers in cases() {
             let (network, input, target) = case(layers);
-            for lengths in [[7, 7, 7], [7, 4, 2]] {
+            for lengths in [[7, 7, 7], [7, 4, 2], [7, 0, 2], [0, 4, 0]] {
                 let input = Sequences::from(&input).with_lengths(lengths).unwrap();
                 let flow =
                     network.gradient_flow(&input, &target, &Loss::SquaredError, Reduction::Sum).unwrap();

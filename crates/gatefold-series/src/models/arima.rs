@@ -277,7 +277,7 @@ impl Recursion for FittedArima {
 
     fn choice(&self) -> Option<String> {
         let drift =
-            if self.lags.has_mean() && self.lags.differences().len() > 0 { " with drift" } else { "" };
+            if self.lags.has_mean() && !self.lags.differences().is_empty() { " with drift" } else { "" };
         Some(format!("{}{drift}", shown(self.order, self.lags.season())))
     }
 }

@@ -4,8 +4,8 @@
 use super::Network;
 use crate::loss::reference_loss;
 use crate::targets::{RowWeights, Targets};
-use crate::{Device, Error, Refusal, Sequences};
-use gatefold_model::{Loss, NetworkConfig, Parameters, Reduction, Timeline};
+use crate::{Error, Refusal, Sequences};
+use gatefold_model::{Loss, NetworkConfig, Parameters, Reduction};
 use ndarray::{Array3, ArrayD, ArrayView3};
 
 /// The options of [`HessianFree`].
@@ -16,8 +16,6 @@ pub struct HessianFreeConfig {
     damping: f64,
     structural: f64,
     iterations: usize,
-    decay: f64,
-    probes: usize,
     seed: u64,
 }
 
@@ -29,8 +27,6 @@ impl Default for HessianFreeConfig {
             damping: 1.0,
             structural: 0.0,
             iterations: 100,
-            decay: 0.95,
-            probes: 4,
             seed: 0,
         }
     }
@@ -48,7 +44,8 @@ impl HessianFreeConfig {
         self
     }
 
-    /// The way the losses of a batch become one.
+    /// The way the losses of a batch become one; the mean if it is not set. Structural damping is averaged over rows with
+    /// either.
     pub fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
@@ -80,10 +77,9 @@ impl HessianFreeConfig {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let positive = self.damping > 0.0 && self.damping.is_finite();
+        check_damping(self.damping)?;
         let structural = self.structural >= 0.0 && self.structural.is_finite();
         for (what, holds, expected, found) in [
-            ("damping", positive, "a finite number above 0", self.damping.to_string()),
             ("structural damping", structural, "a finite number, 0 or more", self.structural.to_string()),
             ("iterations", self.iterations > 0, "at least 1", self.iterations.to_string()),
         ] {
@@ -95,10 +91,21 @@ impl HessianFreeConfig {
     }
 }
 
+fn check_damping(damping: f64) -> Result<(), Error> {
+    if damping > 0.0 && damping.is_finite() {
+        return Ok(());
+    }
+    Err(unfit("damping", "a finite number above 0", damping))
+}
+
+fn unfit(what: &str, expected: &str, found: f64) -> Error {
+    Error::Value { what: what.into(), expected: expected.into(), found: found.to_string() }
+}
+
 /// All that an optimisation continues from, beside its network's parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HessianFreeState {
-    /// The damping of the next update.
+    /// The damping of the next update; above 0.
     pub damping: f64,
     /// The last iterate of conjugate gradients, from which the next begins.
     pub direction: Parameters,
@@ -106,7 +113,7 @@ pub struct HessianFreeState {
     pub updates: u64,
 }
 
-/// The course of an update.
+/// Result of an update.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct HessianFreeUpdate {
@@ -117,7 +124,10 @@ pub struct HessianFreeUpdate {
     /// Iterations of conjugate gradients.
     pub iterations: usize,
     /// The fraction of the direction that was taken; 0 if none made the loss smaller.
-    pub rate: f64,
+    pub step_size: f64,
+    /// The change of the loss along the whole direction, divided by the change that the quadratic model without damping
+    /// predicts; minus infinity if the loss did not fall, or the model does not.
+    pub reduction_ratio: f64,
     /// The damping of the next update.
     pub damping: f64,
 }
@@ -129,6 +139,10 @@ type Batch<'a, 'b, 'c> = (&'a Sequences<'b>, &'a Targets<'c>);
 ///
 /// It computes on the network's device; the vectors of conjugate gradients are on the host, in double precision. The same
 /// batches give the same bits, also after [`HessianFree::resume`].
+///
+/// It updates every parameter: there are no groups and no frozen parameters. To hold some, train with
+/// [`Trainer`](crate::Trainer). It writes no checkpoint files either: save the parameters with [`Parameters::save`], and
+/// with them [`HessianFree::state`], whose direction is [`Parameters`] too.
 #[derive(Debug)]
 pub struct HessianFree {
     network: Network,
@@ -138,44 +152,51 @@ pub struct HessianFree {
     state: HessianFreeState,
 }
 
+/// The share of the last direction that the next begins with.
+const DECAY: f64 = 0.95;
+/// The random vectors of an estimate of the diagonal.
+const PROBES: usize = 4;
 /// The growth of the distance between the iterates that are kept to go back to.
 const KEPT_GROWTH: f64 = 1.3;
 /// The exponent of the preconditioner.
 const PRECONDITIONER_POWER: f64 = 0.75;
-/// The progress of an iteration, relative to all so far, below which conjugate gradients end.
+/// The progress of an iteration, relative to all so far, below which conjugate gradients end: a mean over the last
+/// `max(10, i / 10)` of i iterations.
 const LEAST_PROGRESS: f64 = 5e-4;
-/// The fraction by which the line search goes back, its most trials, and the share of the slope that it asks for.
+/// The fraction by which the line search goes back, its most trials, and the share of the gradient's promise that it asks for.
 const LINE_BACK: f64 = 0.8;
 const LINE_TRIALS: usize = 60;
-const LINE_SLOPE: f64 = 1e-2;
+const LINE_SHARE: f64 = 1e-2;
 
 impl HessianFree {
-    /// Begins with a network; `device` is the one that it is on.
+    /// Begins with a network, on its device.
     ///
     /// # Errors
     /// [`Error::Value`] for an option out of its range; [`Error::Refused`] for another loss, and for structural damping of a
     /// network with branches; [`Error::Model`] for layers without forward-mode derivatives; those of the device.
-    pub fn new(device: &Device, network: Network, config: HessianFreeConfig) -> Result<HessianFree, Error> {
+    pub fn new(network: Network, config: HessianFreeConfig) -> Result<HessianFree, Error> {
         let parameters = network.parameters()?;
         let zeros = |(name, of): (&str, &ArrayD<f32>)| (name.to_owned(), ArrayD::zeros(of.raw_dim()));
         let direction = parameters.iter().map(zeros).collect();
         let state = HessianFreeState { damping: config.damping, direction, updates: 0 };
-        HessianFree::resume(device, network, config, state)
+        HessianFree::resume(network, config, state)
     }
 
-    /// Continues with a network from a state.
+    /// Continues with a network from a state, whose damping replaces the configured one.
     ///
     /// # Errors
-    /// Those of [`HessianFree::new`], and [`Error::Model`] for a direction that is not shaped like the parameters.
+    /// Those of [`HessianFree::new`]; [`Error::Model`] for a direction that is not shaped like the parameters, and
+    /// [`Error::Value`] for one that is not finite, and for a damping that is not a finite number above 0.
     pub fn resume(
-        device: &Device,
         network: Network,
         config: HessianFreeConfig,
         state: HessianFreeState,
     ) -> Result<HessianFree, Error> {
         config.check()?;
         network.check_gauss_newton(&config.loss)?;
+        check_damping(state.damping)?;
         state.direction.check(network.config())?;
+        check_finite("direction", &flat(&state.direction))?;
         let mut hidden = Vec::new();
         if config.structural > 0.0 {
             let (all, parameters) = (network.config(), network.parameters()?);
@@ -186,7 +207,11 @@ impl HessianFree {
                     return Err(Error::refused(Refusal::Targets, message));
                 };
                 let part = NetworkConfig::new(all.input(), layers)?;
-                hidden.push(Network::with_parameters(device, &part, &part_of(&part, &parameters))?);
+                hidden.push(Network::with_parameters(
+                    &network.device(),
+                    &part,
+                    &part_of(&part, &parameters),
+                )?);
             }
         }
         Ok(HessianFree { network, hidden, config, state })
@@ -203,102 +228,121 @@ impl HessianFree {
     }
 
     /// Updates the parameters: the gradient and the losses come from one batch, the curvature from another, which may be
-    /// smaller.
+    /// smaller. A batch is an input `[T, B, I]` with its targets, values `[T', B, F]` or labels `[T', B]`; T and B may
+    /// differ between the two.
     ///
     /// # Errors
-    /// Those of [`Network::gauss_newton`], and [`Error::Value`] for a loss that is not finite; the parameters stay.
+    /// Those of [`Network::gauss_newton`], and [`Error::Value`] for a loss or a gradient that is not finite; the parameters
+    /// stay.
     pub fn update(
         &mut self,
         gradient: Batch<'_, '_, '_>,
         curvature: Batch<'_, '_, '_>,
     ) -> Result<HessianFreeUpdate, Error> {
         let parameters = self.network.parameters()?;
-        let done = self.try_update(&parameters, gradient, curvature);
-        if done.is_err() {
-            // A trial may have moved them.
-            self.network.set_parameters(&parameters)?;
-        }
-        done
+        self.try_update(&parameters, gradient, curvature).inspect_err(|_| {
+            // A trial may have moved them. If this fails too, the first error is the one that says why.
+            let _ = self.network.set_parameters(&parameters);
+        })
     }
 
     fn try_update(
         &mut self,
         parameters: &Parameters,
-        gradient: Batch<'_, '_, '_>,
+        batch: Batch<'_, '_, '_>,
         curvature: Batch<'_, '_, '_>,
     ) -> Result<HessianFreeUpdate, Error> {
         let lambda = self.state.damping;
-        let (before, slope) = self.network.loss_and_gradient(gradient, &self.config)?;
+        let (before, gradient) = self.network.loss_and_gradient(batch, &self.config)?;
         if !before.is_finite() {
-            let (what, expected, found) = ("loss".into(), "a finite number".into(), before.to_string());
-            return Err(Error::Value { what, expected, found });
+            return Err(unfit("loss", "a finite number", before));
         }
-        let slope = flat(&slope);
+        let gradient = flat(&gradient);
+        check_finite("gradient", &gradient)?;
         let diagonal = self.diagonal(curvature)?;
         let preconditioner: Vec<f64> =
             diagonal.iter().map(|d| (d + lambda).powf(PRECONDITIONER_POWER)).collect();
-        let start: Vec<f64> = flat(&self.state.direction).iter().map(|x| self.config.decay * x).collect();
-        let found = self.minimise(parameters, curvature, &slope, &preconditioner, start)?;
+        let start: Vec<f64> = flat(&self.state.direction).iter().map(|x| DECAY * x).collect();
+        let found = self.minimise(parameters, curvature, &gradient, &preconditioner, start)?;
 
         // Back from the last iterate to the one with the smallest loss.
         let mut best = found.kept.last().expect("there is an iteration");
-        let mut after = self.loss_at(parameters, &best.x, 1.0, gradient)?;
+        let mut after = self.loss_at(parameters, &best.x, 1.0, batch)?;
         for kept in found.kept.iter().rev().skip(1) {
-            let loss = self.loss_at(parameters, &kept.x, 1.0, gradient)?;
+            let loss = self.loss_at(parameters, &kept.x, 1.0, batch)?;
             if !(loss < after || after.is_nan()) {
                 break;
             }
             (best, after) = (kept, loss);
         }
-        let ratio = (after - before) / best.model;
-        let damping = match ratio {
+        let damped = self.damping_product(parameters, curvature.0, &best.x)?;
+        let model = best.model - 0.5 * dot(&best.x, &damped);
+        let falls = after < before && model < 0.0;
+        let reduction_ratio = if falls { (after - before) / model } else { f64::NEG_INFINITY };
+        let damping = match reduction_ratio {
             ratio if ratio > 0.75 => lambda * (2.0 / 3.0),
-            // Also a loss that is not a number.
             ratio if ratio >= 0.25 => lambda,
             _ => lambda * 1.5,
         };
-        let along = dot(&slope, &best.x);
-        let mut rate = 1.0;
-        for trial in 0.. {
-            if after <= before + LINE_SLOPE * rate * along {
-                break;
-            }
-            if trial == LINE_TRIALS {
-                (rate, after) = (0.0, before);
-                break;
-            }
-            rate *= LINE_BACK;
-            after = self.loss_at(parameters, &best.x, rate, gradient)?;
-        }
-        self.network.set_parameters(&moved(parameters, &best.x, rate))?;
+        let (step_size, after) =
+            self.line_search(parameters, (&gradient, &best.x), (before, after), batch)?;
         self.state = HessianFreeState {
             damping,
             direction: unflat(parameters, &found.kept.last().expect("there is an iteration").x),
             updates: self.state.updates + 1,
         };
-        Ok(HessianFreeUpdate { before, after, iterations: found.iterations, rate, damping })
+        let iterations = found.iterations;
+        Ok(HessianFreeUpdate { before, after, iterations, step_size, reduction_ratio, damping })
     }
 
-    /// The loss of a batch with parameters moved by `rate x`.
+    /// Moves the parameters along a direction as far as makes the loss smaller, or not at all; `after` is the loss with the
+    /// whole direction. Returns the fraction taken, and the loss there.
+    fn line_search(
+        &mut self,
+        parameters: &Parameters,
+        (gradient, x): (&[f64], &[f64]),
+        (before, mut after): (f64, f64),
+        batch: Batch<'_, '_, '_>,
+    ) -> Result<(f64, f64), Error> {
+        // The direction may lead uphill at first: an early iterate, near the last direction.
+        let along = dot(gradient, x).min(0.0);
+        let trials = if x.iter().all(|&x| x == 0.0) { 0 } else { LINE_TRIALS };
+        let mut step_size = 1.0;
+        for trial in 0.. {
+            if after < before && after <= before + LINE_SHARE * step_size * along {
+                self.network.set_parameters(&moved(parameters, x, step_size))?;
+                return Ok((step_size, after));
+            }
+            if trial == trials {
+                break;
+            }
+            step_size *= LINE_BACK;
+            after = self.loss_at(parameters, x, step_size, batch)?;
+        }
+        self.network.set_parameters(parameters)?;
+        Ok((0.0, before))
+    }
+
+    /// The loss of a batch with parameters moved by `step_size x`.
     fn loss_at(
         &mut self,
         from: &Parameters,
         x: &[f64],
-        rate: f64,
-        batch: Batch<'_, '_, '_>,
+        step_size: f64,
+        (input, targets): Batch<'_, '_, '_>,
     ) -> Result<f64, Error> {
-        self.network.set_parameters(&moved(from, x, rate))?;
-        let (input, targets) = batch;
-        let output = self.network.predict(input)?;
-        Ok(self.network.weigh(output.view(), input, targets, &self.config.loss, self.config.reduction)?.0)
+        self.network.set_parameters(&moved(from, x, step_size))?;
+        let HessianFreeConfig { loss, reduction, .. } = &self.config;
+        let weights = self.network.row_weights(input, targets, loss, *reduction)?;
+        Ok(weighted(self.network.predict(input)?.view(), targets, loss, &weights).0)
     }
 
-    /// Preconditioned conjugate gradients for `B x = -slope`, B the damped Gauss-Newton matrix at the parameters.
+    /// Preconditioned conjugate gradients for `B x = -gradient`, B the damped Gauss-Newton matrix at the parameters.
     fn minimise(
         &mut self,
         parameters: &Parameters,
         curvature: Batch<'_, '_, '_>,
-        slope: &[f64],
+        gradient: &[f64],
         preconditioner: &[f64],
         mut x: Vec<f64>,
     ) -> Result<Minimum, Error> {
@@ -311,27 +355,30 @@ impl HessianFree {
         } else {
             self.product(parameters, curvature, &x)?
         };
-        let mut r: Vec<f64> = slope.iter().zip(&of_start).map(|(g, b)| -g - b).collect();
+        let mut r: Vec<f64> = gradient.iter().zip(&of_start).map(|(g, b)| -g - b).collect();
         let scaled = |r: &[f64]| -> Vec<f64> { r.iter().zip(preconditioner).map(|(r, m)| r / m).collect() };
         let mut y = scaled(&r);
         let mut p = y.clone();
-        let mut before = dot(&r, &y);
+        let mut residual = dot(&r, &y);
         let (mut models, mut kept, mut next) = (Vec::new(), Vec::new(), 1.0f64);
         for iteration in 1..=self.config.iterations {
             let product = self.product(parameters, curvature, &p)?;
-            let bend = dot(&p, &product);
-            if bend > 0.0 {
-                let alpha = before / bend;
+            let curvature_along = dot(&p, &product);
+            // Not where a product overflows.
+            let goes_on = curvature_along > 0.0 && curvature_along.is_finite();
+            if goes_on {
+                let alpha = residual / curvature_along;
                 x.iter_mut().zip(&p).for_each(|(x, p)| *x += alpha * p);
                 r.iter_mut().zip(&product).for_each(|(r, product)| *r -= alpha * product);
             }
-            // x^T B x / 2 + slope x, since B x = -slope - r.
-            let model = 0.5 * x.iter().zip(slope.iter().zip(&r)).map(|(x, (g, r))| x * (g - r)).sum::<f64>();
+            // x^T B x / 2 + gradient x, since B x = -gradient - r.
+            let model =
+                0.5 * x.iter().zip(gradient.iter().zip(&r)).map(|(x, (g, r))| x * (g - r)).sum::<f64>();
             models.push(model);
             let back = (iteration / 10).max(10);
             let far = iteration > back && model < 0.0;
             let slow = far && (model - models[iteration - back - 1]) / model < back as f64 * LEAST_PROGRESS;
-            let ends = bend <= 0.0 || slow || iteration == self.config.iterations;
+            let ends = !goes_on || slow || iteration == self.config.iterations;
             if ends || iteration as f64 >= next {
                 kept.push(Iterate { x: x.clone(), model });
                 next = (next * KEPT_GROWTH).max(iteration as f64 + 1.0);
@@ -341,8 +388,8 @@ impl HessianFree {
             }
             y = scaled(&r);
             let now = dot(&r, &y);
-            let beta = now / before;
-            before = now;
+            let beta = now / residual;
+            residual = now;
             p.iter_mut().zip(&y).for_each(|(p, y)| *p = y + beta * *p);
         }
         unreachable!("the last iteration ends it");
@@ -351,18 +398,30 @@ impl HessianFree {
     /// `B v`: the Gauss-Newton matrix, the damping, and the structural damping.
     fn product(&self, like: &Parameters, batch: Batch<'_, '_, '_>, v: &[f64]) -> Result<Vec<f64>, Error> {
         let (input, targets) = batch;
-        let HessianFreeConfig { loss, reduction, structural, .. } = &self.config;
-        let direction = unflat(like, v);
-        let mut sum = flat(&self.network.gauss_newton(input, targets, loss, *reduction, &direction)?);
-        let lambda = self.state.damping;
-        sum.iter_mut().zip(v).for_each(|(sum, v)| *sum += lambda * v);
+        let HessianFreeConfig { loss, reduction, .. } = &self.config;
+        let found = flat(&self.network.gauss_newton(input, targets, loss, *reduction, &unflat(like, v))?);
+        let mut sum = self.damping_product(like, input, v)?;
+        sum.iter_mut().zip(&found).for_each(|(sum, found)| *sum += found);
+        Ok(sum)
+    }
+
+    /// `(B - G) v`: both dampings without the Gauss-Newton matrix, at the parameters of the last call of `minimise`.
+    fn damping_product(
+        &self,
+        like: &Parameters,
+        input: &Sequences<'_>,
+        v: &[f64],
+    ) -> Result<Vec<f64>, Error> {
+        let (lambda, direction) = (self.state.damping, unflat(like, v));
+        let mut sum: Vec<f64> = v.iter().map(|v| lambda * v).collect();
         for hidden in &self.hidden {
             let part = part_of(hidden.config(), &direction);
-            let shape = (input.steps(), input.batch(), hidden.config().output());
+            let config = hidden.config();
+            let shape = (config.output_steps(input.steps()), input.batch(), config.output());
             // The matrix of squared error is 2 J^T J, whatever the targets.
             let zeros = Array3::zeros(shape);
             let found = hidden.gauss_newton(input, &zeros, &Loss::SquaredError, Reduction::Sum, &part)?;
-            let scale = structural * lambda / (2.0 * input.batch() as f64);
+            let scale = self.config.structural * lambda / (2.0 * input.batch() as f64);
             let mut at = 0;
             for (name, tensor) in like.iter() {
                 if let Some(found) = found.get(name) {
@@ -379,21 +438,16 @@ impl HessianFree {
     /// is the Hessian of the loss (Martens, Sutskever and Swersky 2012).
     fn diagonal(&self, batch: Batch<'_, '_, '_>) -> Result<Vec<f64>, Error> {
         let (input, targets) = batch;
-        let mut random = Random(self.config.seed ^ self.state.updates.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut random = Random::of_update(self.config.seed, self.state.updates);
+        let HessianFreeConfig { loss, reduction, .. } = &self.config;
+        let weights = self.network.row_weights(input, targets, loss, *reduction)?;
         let mut sum = Vec::new();
-        for _ in 0..self.config.probes {
+        for _ in 0..PROBES {
             let tape = self.network.forward_training(input, None, None)?;
-            let weights = self.network.row_weights(
-                tape.output().dim(),
-                input,
-                targets,
-                &self.config.loss,
-                self.config.reduction,
-            )?;
             let width = tape.output().dim().2;
             let mut d = tape.output().mapv(f64::from);
             for (row, weight) in d.as_slice_mut().expect("standard").chunks_mut(width).zip(weights.values()) {
-                match self.config.loss {
+                match loss {
                     Loss::CrossEntropy => sampled_residual(row, *weight, &mut random),
                     _ => row.iter_mut().for_each(|d| *d = (2.0 * weight).sqrt() * random.sign()),
                 }
@@ -401,7 +455,7 @@ impl HessianFree {
             let d = d.mapv(|d| d as f32);
             let found = flat(&self.network.backward(tape, d.view(), None)?.parameters()?);
             sum.resize(found.len(), 0.0);
-            let share = 1.0 / self.config.probes as f64;
+            let share = 1.0 / PROBES as f64;
             sum.iter_mut().zip(&found).for_each(|(sum, g)| *sum += share * g * g);
         }
         Ok(sum)
@@ -428,42 +482,28 @@ impl Network {
         super::second_order::check_loss(loss)
     }
 
-    fn row_weights(
-        &self,
-        output: (usize, usize, usize),
-        input: &Sequences<'_>,
-        targets: &Targets<'_>,
-        loss: &Loss,
-        reduction: Reduction,
-    ) -> Result<RowWeights, Error> {
-        let lengths = input.lengths().filter(|_| self.config().timeline() == Timeline::Input);
-        RowWeights::new(loss, reduction, &targets.view(), lengths, output)
-    }
-
-    /// The loss of an output, and its derivative.
-    fn weigh(
-        &self,
-        output: ArrayView3<'_, f32>,
-        input: &Sequences<'_>,
-        targets: &Targets<'_>,
-        loss: &Loss,
-        reduction: Reduction,
-    ) -> Result<(f64, Array3<f64>), Error> {
-        let weights = self.row_weights(output.dim(), input, targets, loss, reduction)?;
-        let (y, t) = (output.mapv(f64::from), targets.view().values.mapv(f64::from));
-        Ok(reference_loss::<f64>(loss).weighted(y.view(), t.view(), weights.values()))
-    }
-
     fn loss_and_gradient(
         &self,
         (input, targets): Batch<'_, '_, '_>,
         config: &HessianFreeConfig,
     ) -> Result<(f64, Parameters), Error> {
+        let weights = self.row_weights(input, targets, &config.loss, config.reduction)?;
         let tape = self.forward_training(input, None, None)?;
-        let (loss, d) = self.weigh(tape.output(), input, targets, &config.loss, config.reduction)?;
+        let (loss, d) = weighted(tape.output(), targets, &config.loss, &weights);
         let d = d.mapv(|d| d as f32);
         Ok((loss, self.backward(tape, d.view(), None)?.parameters()?))
     }
+}
+
+/// The loss of an output, and its derivative.
+fn weighted(
+    output: ArrayView3<'_, f32>,
+    targets: &Targets<'_>,
+    loss: &Loss,
+    weights: &RowWeights,
+) -> (f64, Array3<f64>) {
+    let (y, t) = (output.mapv(f64::from), targets.view().values.mapv(f64::from));
+    reference_loss::<f64>(loss).weighted(y.view(), t.view(), weights.values())
 }
 
 /// Logits replaced by `sqrt(weight) (e_k - p)` with k drawn from their softmax p.
@@ -489,6 +529,11 @@ fn sampled_residual(row: &mut [f64], weight: f64, random: &mut Random) {
 struct Random(u64);
 
 impl Random {
+    /// The numbers of an update: a start far from that of the update before, whose numbers would return otherwise.
+    fn of_update(seed: u64, updates: u64) -> Random {
+        Random(seed ^ Random(updates).next())
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -514,6 +559,11 @@ fn part_of(part: &NetworkConfig, all: &Parameters) -> Parameters {
     part.parameter_specs().map(|spec| (spec.name.clone(), all[spec.name.as_str()].clone())).collect()
 }
 
+fn check_finite(what: &str, values: &[f64]) -> Result<(), Error> {
+    let found = values.iter().find(|value| !value.is_finite());
+    found.map_or(Ok(()), |&found| Err(unfit(what, "finite numbers", found)))
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -531,10 +581,26 @@ fn unflat(like: &Parameters, x: &[f64]) -> Parameters {
     like.iter().map(|(name, of)| (name.to_owned(), tensor(of, &mut elements))).collect()
 }
 
-fn moved(from: &Parameters, x: &[f64], rate: f64) -> Parameters {
+fn moved(from: &Parameters, x: &[f64], step_size: f64) -> Parameters {
     let mut elements = x.iter();
     let mut tensor = |of: &ArrayD<f32>| {
-        of.map(|&value| (f64::from(value) + rate * elements.next().expect("an element for each")) as f32)
+        of.map(|&value| (f64::from(value) + step_size * elements.next().expect("an element for each")) as f32)
     };
     from.iter().map(|(name, of)| (name.to_owned(), tensor(of))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates_draw_numbers_of_their_own() {
+        for seed in [0, 7] {
+            let mut drawn = std::collections::HashSet::new();
+            for updates in 0..20 {
+                let mut random = Random::of_update(seed, updates);
+                assert!((0..200).all(|_| drawn.insert(random.next())), "seed {seed}, update {updates}");
+            }
+        }
+    }
 }

@@ -68,8 +68,8 @@ impl Network {
 
     /// The product of the Gauss-Newton matrix of a loss with a direction in the space of the parameters, `J^T H J v`
     /// (Schraudolph 2002): J is the Jacobian of the output with respect to the parameters, H the Hessian of the loss with
-    /// respect to the output. The matrix is symmetric and positive semi-definite, and is never formed. `targets` and
-    /// `reduction` are as in training.
+    /// respect to the output. The matrix is symmetric and positive semi-definite, and is never formed. The direction is a
+    /// tensor for each parameter, and so is the result. `targets` and `reduction` are as in training.
     ///
     /// # Errors
     /// [`Error::Refused`] for other losses than squared error and cross-entropy; those of [`Targets::loss`] and of
@@ -99,10 +99,11 @@ impl Network {
     ) -> Result<Parameters, Error> {
         check_loss(loss)?;
         let (input, targets) = (input.into(), targets.into());
+        self.config().check_forward_mode()?;
+        input.check(self.config())?;
+        let weights = self.row_weights(&input, &targets, loss, reduction)?;
         let (tape, tangent) = self.tangent(&input, direction, None).await?;
         let targets = targets.view();
-        let lengths = input.lengths().filter(|_| self.config().timeline() == Timeline::Input);
-        let weights = RowWeights::new(loss, reduction, &targets, lengths, tape.output.dim())?;
         let wide = |values: ArrayView3<f32>| values.mapv(f64::from);
         let curved = reference_loss::<f64>(loss).curvature_product(
             wide(tape.output()).view(),
@@ -112,6 +113,31 @@ impl Network {
         );
         let d_output = curved.mapv(|d| d as f32);
         self.backward_async(tape, d_output.view(), None).await?.parameters_async().await
+    }
+
+    /// The weight of each row of the output of an input that belongs to this network.
+    ///
+    /// # Errors
+    /// Those of [`RowWeights::new`].
+    pub(crate) fn row_weights(
+        &self,
+        input: &Sequences<'_>,
+        targets: &Targets<'_>,
+        loss: &Loss,
+        reduction: Reduction,
+    ) -> Result<RowWeights, Error> {
+        let timeline = self.config().timeline();
+        let read = input.decoder().filter(|_| timeline == Timeline::Decoder).unwrap_or(input);
+        let lengths: Option<Vec<usize>> = match timeline {
+            Timeline::Single | Timeline::Expanded(_) => None,
+            Timeline::Input | Timeline::Convolved(_) | Timeline::Decoder => {
+                let shorter =
+                    |lengths: &[usize]| lengths.iter().map(|&steps| timeline.steps(steps)).collect();
+                read.lengths().map(shorter)
+            }
+        };
+        let output = (timeline.steps(read.steps()), read.batch(), self.config().output());
+        RowWeights::new(loss, reduction, &targets.view(), lengths.as_deref(), output)
     }
 
     /// A tape with the derivative of its output along a direction.
