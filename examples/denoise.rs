@@ -18,6 +18,7 @@ use gatefold_onnx::{Axis, OnnxModel, StreamOptions, Tensor};
 use ndarray::{Array3, ArrayD};
 use sound::{Sound, Spectra, voice, write_spectrogram};
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -35,8 +36,8 @@ struct Arguments {
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
     /// Frames in a call
-    #[arg(long, default_value_t = 1)]
-    frames: usize,
+    #[arg(long, default_value_t = NonZeroUsize::MIN)]
+    frames: NonZeroUsize,
 }
 
 /// The least gain, -80 dB.
@@ -72,12 +73,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut stream = model.on(&device).stream(StreamOptions::new(1))?;
     println!("states     {}", stream.state_names().join(", "));
     let output = stream.outputs().first().ok_or("the model has no output")?.name.clone();
+    let frames = arguments.frames.get();
     // The first call sets the layers up.
-    let silence = Tensor::from(Array3::from_elem((1, arguments.frames, bins), -12.0_f32));
+    let silence = Tensor::from(Array3::from_elem((1, frames, bins), -12.0_f32));
     stream.run([(port.name.clone(), silence)].into())?;
     stream.reset();
     let started = Instant::now();
-    for chunk in clean.chunks_mut(arguments.frames) {
+    for chunk in clean.chunks_mut(frames) {
         let power = |(_, t, bin): (usize, usize, usize)| chunk[t][bin].norm_sqr().max(1e-12).log10();
         let features = Array3::from_shape_fn((1, chunk.len(), bins), power);
         let mut outputs = stream.run([(port.name.clone(), features.into())].into())?;

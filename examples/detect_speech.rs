@@ -15,11 +15,12 @@ mod sound;
 
 use clap::Parser;
 use gatefold::{Device, DeviceChoice};
-use gatefold_onnx::{Axis, ElementType, OnnxModel, StreamOptions, Tensor};
+use gatefold_onnx::{ElementType, OnnxModel, StreamOptions, Tensor};
 use ndarray::{ArrayD, IxDyn};
 use sound::{Picture, Sound, voice};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -37,8 +38,8 @@ struct Arguments {
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
     /// New samples in a call
-    #[arg(long, default_value_t = 512)]
-    chunk: usize,
+    #[arg(long, default_value = "512")]
+    chunk: NonZeroUsize,
     /// Samples of the chunk before that come first
     #[arg(long, default_value_t = 64)]
     context: usize,
@@ -71,9 +72,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut stream = model.on(&device).stream(StreamOptions::new(1))?;
     println!("states     {}", stream.state_names().join(", "));
     let output = stream.outputs().first().ok_or("the model has no output")?.name.clone();
-    let chunk = |samples: &[f32]| -> Result<BTreeMap<String, Tensor>, Box<dyn Error>> {
+    let ports = stream.inputs();
+    let inputs = |samples: &[f32]| -> Result<BTreeMap<String, Tensor>, Box<dyn Error>> {
         let mut inputs = BTreeMap::new();
-        for port in model.inputs().iter().filter(|port| !is_state(port.shape.as_deref())) {
+        for port in &ports {
             let tensor = match port.element {
                 Some(ElementType::I64 | ElementType::I32) => {
                     let axes = vec![1; port.shape.as_ref().map_or(0, Vec::len)];
@@ -87,21 +89,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let padded: Vec<f32> =
         std::iter::repeat_n(0.0, arguments.context).chain(recording.samples.iter().copied()).collect();
-    let chunks: Vec<&[f32]> =
-        padded.windows(arguments.context + arguments.chunk).step_by(arguments.chunk).collect();
+    let chunk = arguments.chunk.get();
+    let chunks: Vec<&[f32]> = padded.windows(arguments.context + chunk).step_by(chunk).collect();
+    match recording.samples.len() % chunk {
+        0 => {}
+        rest => println!("left out   the last {rest} samples, which fill no chunk"),
+    }
     // The first call sets the layers up.
-    stream.run(chunk(chunks.first().ok_or("the recording is shorter than a chunk")?)?)?;
+    stream.run(inputs(chunks.first().ok_or("the recording is shorter than a chunk")?)?)?;
     stream.reset();
     let started = Instant::now();
     let mut probabilities = Vec::with_capacity(chunks.len());
     for samples in chunks {
-        match stream.run(chunk(samples)?)?.remove(&output) {
+        match stream.run(inputs(samples)?)?.remove(&output) {
             Some(Tensor::F32(found)) if found.len() == 1 => probabilities.extend(found),
             _ => return Err(format!("output {output}: expected one probability").into()),
         }
     }
     let seconds = started.elapsed().as_secs_f64();
-    let each = arguments.chunk as f64 / f64::from(RATE);
+    let each = chunk as f64 / f64::from(RATE);
     let segments = segments(&probabilities, arguments.threshold, each);
     for (begin, end) in &segments {
         println!("speech     {begin:6.2} to {end:6.2} s");
@@ -119,16 +125,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Whether an input has the shape of a state: more than two axes. Sound has two, `[batch, samples]`.
-fn is_state(shape: Option<&[Axis]>) -> bool {
-    shape.is_some_and(|axes| axes.len() > 2)
-}
-
 /// The times of speech, in seconds, from probabilities that are `each` seconds apart.
 fn segments(probabilities: &[f32], threshold: f32, each: f64) -> Vec<(f64, f64)> {
     let mut found: Vec<(f64, f64)> = Vec::new();
     let mut begin = None;
-    for (at, &probability) in probabilities.iter().chain(&[0.0]).enumerate() {
+    // Nobody speaks after the end, whatever the threshold.
+    for (at, &probability) in probabilities.iter().chain(&[f32::NEG_INFINITY]).enumerate() {
         let time = at as f64 * each;
         match begin {
             None if probability >= threshold => begin = Some(time),

@@ -52,6 +52,9 @@ pub enum OnnxError {
         /// The type and shape found.
         found: String,
     },
+    /// A stream that cannot do what is asked.
+    #[error("{0}")]
+    Stream(String),
     /// Data or weights that do not fit an RNN, GRU or LSTM used without a graph.
     #[error("{operator}: {problem}")]
     Recurrent {

@@ -2,7 +2,7 @@ use crate::graph::{Axis, Port};
 use crate::operators::Budget;
 use crate::stream::{Stream, StreamOptions};
 use crate::tensor::Tensor;
-use crate::walk::{Host, Program, Scope, Value};
+use crate::walk::{Host, Program, Scope, Seen, Value};
 use crate::{ElementType, OnnxError, OnnxModel};
 use gatefold::Device;
 use rten::{RunOptions, ThreadPool};
@@ -69,13 +69,13 @@ impl<'a> Session<'a> {
         Ok(outputs.map(|(port, tensor)| (port.name.clone(), tensor)).collect())
     }
 
-    /// Runs the program on checked inputs in the model's order; returns its outputs in its order. Notes the shapes of
-    /// all values if asked to.
+    /// Runs the program on checked inputs in the model's order; returns its outputs in its order. Notes the course
+    /// of the run if asked to.
     pub(crate) fn compute(
         &mut self,
         inputs: Vec<Tensor>,
         budget: Option<Budget>,
-        shapes: Option<&mut BTreeMap<String, Vec<usize>>>,
+        seen: Option<&mut Seen>,
     ) -> Result<Vec<Tensor>, OnnxError> {
         let given = inputs.iter().map(Tensor::len).sum();
         let options = RunOptions::default().with_thread_pool(self.threads.clone());
@@ -85,14 +85,14 @@ impl<'a> Session<'a> {
         let program = &mut self.program;
         // Inside the library's own threads, calls of its operators cost a tenth.
         let pool = self.threads.as_deref().unwrap_or_else(|| rten::thread_pool());
-        host.shapes = shapes.is_some().then(BTreeMap::new);
-        let (results, seen) = pool.run(move || {
+        host.seen = seen.is_some().then(Seen::default);
+        let (results, noted) = pool.run(move || {
             let results = program.run(inputs, &mut host);
-            (results, host.shapes)
+            (results, host.seen)
         });
         let results = results?;
-        if let (Some(shapes), Some(seen)) = (shapes, seen) {
-            *shapes = seen;
+        if let (Some(seen), Some(noted)) = (seen, noted) {
+            *seen = noted;
         }
         let names = self.program.output_names();
         results

@@ -3,7 +3,7 @@
 use crate::graph::{Axis, Port};
 use crate::session::checked;
 use crate::tensor::volume;
-use crate::walk::Program;
+use crate::walk::{Program, Seen};
 use crate::{ElementType, OnnxError, Session, Tensor};
 use ndarray::{ArrayD, Axis as AxisOf, IxDyn};
 use states::States;
@@ -13,6 +13,8 @@ pub use whole::StepAxes;
 mod names;
 mod states;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod whole;
 
 /// Options of [`Session::stream`].
@@ -20,17 +22,25 @@ mod whole;
 pub struct StreamOptions {
     batch: usize,
     carried: Vec<(String, String)>,
+    not_carried: Vec<String>,
 }
 
 impl StreamOptions {
-    /// For `batch` streams side by side.
+    /// For `batch` streams side by side: the rows of states that are inputs, and of [`Stream::reset_rows`]. A node that
+    /// keeps its own states takes the number of its rows from its first input, which may be a multiple of it.
     pub fn new(batch: usize) -> StreamOptions {
-        StreamOptions { batch, carried: Vec::new() }
+        StreamOptions { batch, carried: Vec::new(), not_carried: Vec::new() }
     }
 
     /// Says that an output is the next value of an input. Needed where neither the graph nor the names tell.
     pub fn carry(mut self, input: impl Into<String>, output: impl Into<String>) -> StreamOptions {
         self.carried.push((input.into(), output.into()));
+        self
+    }
+
+    /// Says that an input is data, whatever its name looks like. [`Stream::run`] takes it.
+    pub fn not_carried(mut self, input: impl Into<String>) -> StreamOptions {
+        self.not_carried.push(input.into());
         self
     }
 }
@@ -39,7 +49,8 @@ impl StreamOptions {
 ///
 /// A model that takes its states as inputs and gives the next ones as outputs carries them on: an output is the next
 /// value of an input if it is the final state of the recurrent nodes that begin with the input, if their names
-/// correspond (`h0` and `hn`, `state` and `stateN`, `in_cache` and `out_cache`), or if [`StreamOptions::carry`] says so.
+/// correspond (`h0` and `hn`, `state` and `stateN`, `in_cache` and `out_cache`) and other inputs are left, or if
+/// [`StreamOptions::carry`] says so; not if [`StreamOptions::not_carried`] does.
 /// Such inputs are not given and such outputs not returned. They begin with zeros. If a node takes such an input as it
 /// is, its state stays on the device.
 ///
@@ -80,8 +91,7 @@ impl<'a> Stream<'a> {
     pub(crate) fn new(mut session: Session<'a>, options: StreamOptions) -> Result<Stream<'a>, OnnxError> {
         let graph = &session.model().graph;
         if options.batch == 0 {
-            let (expected, found) = ("at least 1".into(), "0".into());
-            return Err(OnnxError::Input { name: "number of streams".into(), expected, found });
+            return Err(OnnxError::Stream("0 streams: expected at least 1".into()));
         }
         let states = states::find(graph, &options)?;
         *session.program() = Program::new(graph, &states.scope);
@@ -108,7 +118,7 @@ impl<'a> Stream<'a> {
     ///
     /// # Errors
     /// Those of [`Session::run`]; [`OnnxError::Node`] for another number of rows than before. After an error the streams
-    /// must be reset.
+    /// must be reset; until then, [`OnnxError::Stream`].
     pub fn run(&mut self, inputs: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         self.run_watched(inputs, None)
     }
@@ -116,16 +126,17 @@ impl<'a> Stream<'a> {
     fn run_watched(
         &mut self,
         inputs: BTreeMap<String, Tensor>,
-        shapes: Option<&mut BTreeMap<String, Vec<usize>>>,
+        seen: Option<&mut Seen>,
     ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         if self.broken {
-            let (expected, found) = ("a reset after the call that failed".into(), "another call".into());
-            return Err(OnnxError::Input { name: "stream".into(), expected, found });
+            return Err(OnnxError::Stream("the call before failed; reset the stream before the next".into()));
         }
         let mut given = inputs;
         for port in self.begun() {
             if given.contains_key(&port.name) {
-                let expected = "nothing, since the stream carries it on; use Stream::set_states".into();
+                let expected = "nothing, since the stream carries it on; use Stream::set_states, or \
+                                StreamOptions::not_carried if it is data"
+                    .into();
                 return Err(OnnxError::Input { name: port.name.clone(), expected, found: "an array".into() });
             }
         }
@@ -140,7 +151,7 @@ impl<'a> Stream<'a> {
         }
         let inputs = checked(self.ports(), given)?;
         self.broken = true;
-        let results = self.session.compute(inputs, None, shapes)?;
+        let results = self.session.compute(inputs, None, seen)?;
         self.broken = false;
         let names: Vec<&str> = self.session.program().output_names().collect();
         let mut outputs: BTreeMap<String, Tensor> = BTreeMap::new();
@@ -176,6 +187,15 @@ impl<'a> Stream<'a> {
                 "none; call Session::run instead".into(),
             ));
         };
+        let mut open = axes.iter().filter(|axis| !matches!(axis, Axis::Fixed(_)));
+        if let Some(first) = open.next()
+            && open.any(|axis| axis != first || *axis == Axis::Any)
+        {
+            return Err(refuse(
+                "a state with one axis of streams",
+                format!("{port}; call Session::run instead"),
+            ));
+        }
         let lens: Vec<usize> =
             axes.iter().map(|axis| if let Axis::Fixed(len) = axis { *len } else { self.batch }).collect();
         volume(&lens).map_err(|problem| refuse("a state", problem))?;
@@ -220,7 +240,8 @@ impl<'a> Stream<'a> {
     /// The states after the last chunk. Those of nodes that have not run are left out.
     ///
     /// # Errors
-    /// [`OnnxError::Engine`] from reading back.
+    /// [`OnnxError::Engine`] from reading back; [`OnnxError::Stream`] after [`Stream::reset_rows`] of states that were
+    /// set for a node which has not run since.
     pub fn states(&mut self) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         let mut found = BTreeMap::new();
         for (&(input, _), value) in self.states.carried.iter().zip(&self.values) {
@@ -278,16 +299,12 @@ impl<'a> Stream<'a> {
     /// Begins the streams in these rows anew; the others go on.
     ///
     /// # Errors
-    /// [`OnnxError::Input`] for a row that does not exist, or a state in which the model does not tell the rows;
-    /// [`OnnxError::Engine`] from reading back.
+    /// [`OnnxError::Stream`] for a row that does not exist; [`OnnxError::Input`] for a state in which the model does not
+    /// tell the rows; [`OnnxError::Engine`] from reading back.
     pub fn reset_rows(&mut self, rows: &[usize]) -> Result<(), OnnxError> {
         if let Some(row) = rows.iter().find(|row| **row >= self.batch) {
-            let expected = format!("0 to {}", self.batch - 1);
-            return Err(OnnxError::Input {
-                name: "stream to reset".into(),
-                expected,
-                found: row.to_string(),
-            });
+            let last = self.batch - 1;
+            return Err(OnnxError::Stream(format!("no stream {row} to reset: expected 0 to {last}")));
         }
         let places: Vec<Option<usize>> = self
             .states

@@ -117,8 +117,17 @@ pub(crate) struct Host<'h> {
     live: usize,
     most_live: usize,
     trips_left: usize,
-    /// The shapes of all values, if they are wanted.
-    pub(crate) shapes: Option<BTreeMap<String, Vec<usize>>>,
+    /// Notes on the run, if they are wanted.
+    pub(crate) seen: Option<Seen>,
+}
+
+/// The course of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The shapes of all values.
+    pub(crate) shapes: BTreeMap<String, Vec<usize>>,
+    /// The condition of each If, by [`identity`].
+    pub(crate) conditions: BTreeMap<usize, bool>,
 }
 
 impl<'h> Host<'h> {
@@ -132,7 +141,7 @@ impl<'h> Host<'h> {
             live: 0,
             most_live: BASE_LIVE.saturating_add(each).min(MAX_LIVE),
             trips_left: MAX_TRIPS.saturating_add(given),
-            shapes: None,
+            seen: None,
         }
     }
 
@@ -387,10 +396,10 @@ impl Step<'_> {
         }
         for (at, (slot, value)) in self.outputs.iter().zip(results).enumerate() {
             if let Some(slot) = slot {
-                if let (Some(shapes), Some(name), Value::Tensor(tensor)) =
-                    (&mut host.shapes, &self.node.outputs[at], &value)
+                if let (Some(seen), Some(name), Value::Tensor(tensor)) =
+                    (&mut host.seen, &self.node.outputs[at], &value)
                 {
-                    shapes.insert(name.clone(), tensor.shape().to_vec());
+                    seen.shapes.insert(name.clone(), tensor.shape().to_vec());
                 }
                 host.live += value.bytes();
                 frame[*slot] = Cell::Own(value);

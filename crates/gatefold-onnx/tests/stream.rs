@@ -201,7 +201,7 @@ fn a_stream_refuses_what_does_not_fit() {
     let model = read("pytorch_lstm_batch_first_11");
     let refused = |stream: Result<Stream, OnnxError>| stream.map(|_| ()).unwrap_err().to_string();
     let none = refused(model.on(&device).stream(StreamOptions::new(0)));
-    assert_eq!(none, "input number of streams: expected at least 1, found 0");
+    assert_eq!(none, "0 streams: expected at least 1");
     let unknown = refused(model.on(&device).stream(StreamOptions::new(1).carry("h", "y")));
     assert_eq!(unknown, "input h: expected one of the model's inputs x, found no input of this name");
 
@@ -216,7 +216,7 @@ fn a_stream_refuses_what_does_not_fit() {
     let rows = stream.run(x(3)).unwrap_err().to_string();
     assert!(rows.contains("has 3 rows and its states, which go on from the call before, have 2"), "{rows}");
     let broken = stream.run(x(2)).unwrap_err().to_string();
-    assert_eq!(broken, "input stream: expected a reset after the call that failed, found another call");
+    assert_eq!(broken, "the call before failed; reset the stream before the next");
     stream.reset();
     stream.run(x(3)).unwrap();
 

@@ -25,12 +25,13 @@ pub(super) fn stream(
     steps: usize,
     carried: &[(String, String)],
 ) -> Result<Arrays, Failure> {
-    let batch = batch(model, given)?;
-    let options = carried
-        .iter()
-        .fold(StreamOptions::new(batch), |options, (input, output)| options.carry(input, output));
-    let mut stream = model.on(device).stream(options)?;
-    let states = stream.state_names();
+    let options = |batch| {
+        let pairs = carried.iter();
+        pairs.fold(StreamOptions::new(batch), |options, (input, output)| options.carry(input, output))
+    };
+    // The names of the states do not depend on the number of streams.
+    let states = model.on(device).stream(options(1))?.state_names();
+    let mut stream = model.on(device).stream(options(batch(model, &states, given)?))?;
     let begun: Vec<&str> = states.iter().map(String::as_str).collect();
     let inputs = inputs(&stream.inputs(), &begun, given)?;
     let axes = stream.step_axes(&inputs, steps)?;
@@ -44,27 +45,30 @@ pub(super) fn stream(
     Ok(found.chain(stream.states()?).collect())
 }
 
-/// The number of streams: the length of an axis that a state shares with another input, by the model's name for it.
-fn batch(model: &OnnxModel, given: &mut Npz) -> Result<usize, Failure> {
+/// The number of streams: the length of the open axis of a state, in its own array or, under the model's name for the
+/// axis, in that of another input. One, if neither is given.
+fn batch(model: &OnnxModel, states: &[String], given: &mut Npz) -> Result<usize, Failure> {
+    let mut own = None;
+    let mut names: Vec<&str> = Vec::new();
     let mut lens: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut ports: BTreeMap<&str, usize> = BTreeMap::new();
     for port in model.inputs() {
-        let axes: Vec<Option<&str>> = port
-            .shape
-            .iter()
-            .flatten()
-            .map(|axis| if let Axis::Named(name) = axis { Some(name.as_str()) } else { None })
-            .collect();
-        for name in axes.iter().flatten() {
-            *ports.entry(name).or_default() += 1;
-        }
-        if let Some(tensor) = given.read(&port.name)? {
-            let named = axes.iter().zip(tensor.shape());
-            lens.extend(named.filter_map(|(name, &len)| Some(((*name)?, len))));
+        let is_state = states.contains(&port.name);
+        let tensor = given.read(&port.name)?;
+        for (at, axis) in port.shape.iter().flatten().enumerate().filter(|(_, axis)| !is_fixed(axis)) {
+            let len = tensor.as_ref().and_then(|tensor| tensor.shape().get(at)).copied();
+            own = own.or(len.filter(|_| is_state));
+            if let Axis::Named(name) = axis {
+                lens.extend(len.map(|len| (name.as_str(), len)));
+                names.extend(is_state.then_some(name.as_str()));
+            }
         }
     }
-    let shared = ports.iter().find_map(|(name, count)| lens.get(name).copied().filter(|_| *count > 1));
-    Ok(shared.unwrap_or(1).max(1))
+    let shared = || names.iter().find_map(|name| lens.get(name).copied());
+    Ok(own.or_else(shared).unwrap_or(1).max(1))
+}
+
+fn is_fixed(axis: &Axis) -> bool {
+    matches!(axis, Axis::Fixed(_))
 }
 
 /// The arrays of inputs; others than these and `more` are refused.

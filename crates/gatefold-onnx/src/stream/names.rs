@@ -6,11 +6,12 @@ const DIRECTIONS: [&str; 18] = [
     "present", "init", "initial", "cur", "current", "updated",
 ];
 
-/// A name without the words that tell its direction: `in_state_1` and `out_state_1` are `state 1`.
+/// A name without the words that tell its direction: `in_state_1` and `out_state_1` are `state 1`. None for `input_1`,
+/// which tells nothing else.
 pub(super) fn canonical(name: &str) -> Option<String> {
     let kept: Vec<String> =
         words(name).into_iter().filter(|word| !DIRECTIONS.contains(&word.as_str())).collect();
-    (!kept.is_empty()).then(|| kept.join(" "))
+    kept.iter().any(|word| word.contains(char::is_alphabetic)).then(|| kept.join(" "))
 }
 
 /// The same without numbers and the letters that stand for them: `h0` and `hn` are `h`.
@@ -67,5 +68,8 @@ mod tests {
         }
         assert_ne!(canonical("in_state_1"), canonical("out_state_2"));
         assert_ne!(without_numbers("h0"), without_numbers("cn"));
+        for name in ["input_1", "output_1", "input", "in.0"] {
+            assert_eq!((canonical(name), without_numbers(name)), (None, None), "{name}");
+        }
     }
 }

@@ -16,7 +16,8 @@ pub(super) struct States {
     /// Inputs that only say where a node begins, which then keeps its state itself.
     pub(super) held: Vec<usize>,
     pub(super) scope: Scope,
-    /// The recurrent nodes that go on: those that keep their states, and those that begin with a carried input.
+    /// The recurrent nodes that go on: those that keep their states, and those that begin with carried inputs which are
+    /// their final states in the next call.
     pub(super) going_on: BTreeSet<usize>,
 }
 
@@ -72,7 +73,8 @@ pub(super) fn find(graph: &Graph, options: &StreamOptions) -> Result<States, Onn
     let facts = walk.graph(graph, Facts::of_inputs(graph), &BTreeMap::new(), None);
     let mut states = States::default();
     pairs(graph, options, &walk, &facts, &mut states)?;
-    let carried: BTreeSet<usize> = states.carried.iter().map(|(input, _)| *input).collect();
+    let pairs = states.carried.clone();
+    let carried: BTreeSet<usize> = pairs.iter().map(|(input, _)| *input).collect();
     for found in &walk.recurrent {
         found.check(graph, &carried)?;
     }
@@ -81,8 +83,8 @@ pub(super) fn find(graph: &Graph, options: &StreamOptions) -> Result<States, Onn
     } else {
         keep_on_device(graph, &walk, &mut states)?;
     }
-    let begin_with_input = walk.recurrent.iter().filter(|found| !found.h.inputs.is_empty());
-    states.going_on = begin_with_input.map(|found| identity(found.node)).collect();
+    let passed_on = walk.recurrent.iter().filter(|found| found.goes_on(graph, &walk, &facts, &pairs));
+    states.going_on = passed_on.map(|found| identity(found.node)).collect();
     states.going_on.extend(states.scope.keepers.keys());
     if states.carried.is_empty() && states.scope.keepers.is_empty() {
         return Err(OnnxError::Input {
@@ -194,6 +196,19 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The states that begin with elements of an input.
+    fn begun(&self, input: usize) -> BTreeSet<State> {
+        let mut found = BTreeSet::new();
+        for recurrent in &self.recurrent {
+            for (state, facts) in [('h', &recurrent.h), ('c', &recurrent.c)] {
+                if facts.moved.contains(&input) {
+                    found.insert((identity(recurrent.node), state));
+                }
+            }
+        }
+        found
+    }
+
     fn of_loop(&mut self, node: &'a Node, known: &Known<'a>) {
         let scanned = node.int_or("num_scan_inputs", 0).ok().and_then(|count| usize::try_from(count).ok());
         let carried = match &*node.operator {
@@ -222,6 +237,20 @@ impl Recurrent<'_> {
                 graph.inputs[input].name
             ))),
         }
+    }
+
+    /// Whether each of its initial states is a carried input, or a part of one, whose output is made of the final states of
+    /// the nodes that begin with the input, and of nothing else.
+    fn goes_on(&self, graph: &Graph, walk: &Walk, facts: &Known, pairs: &[(usize, usize)]) -> bool {
+        self.states().iter().all(|&state| {
+            let first = if state == 'h' { &self.h } else { &self.c };
+            let Some(&input) = first.moved.first().filter(|_| first.moved == first.inputs) else {
+                return false;
+            };
+            let carried = pairs.iter().find(|(carried, _)| *carried == input && first.moved.len() == 1);
+            let next = carried.and_then(|&(_, output)| facts.get(graph.outputs[output].name.as_str()));
+            next.is_some_and(|next| next.moved.is_empty() && next.finals == walk.begun(input))
+        })
     }
 
     /// The reason why the node cannot keep its state itself.
@@ -254,17 +283,17 @@ fn pairs(
     facts: &Known,
     states: &mut States,
 ) -> Result<(), OnnxError> {
+    let place = |ports: &[Port], name: &str, what: &str| {
+        ports.iter().position(|port| port.name == name).ok_or_else(|| OnnxError::Input {
+            name: name.into(),
+            expected: format!(
+                "one of the model's {what}s {}",
+                ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ")
+            ),
+            found: format!("no {what} of this name"),
+        })
+    };
     for (input, output) in &options.carried {
-        let place = |ports: &[Port], name: &str, what: &str| {
-            ports.iter().position(|port| port.name == name).ok_or_else(|| OnnxError::Input {
-                name: name.into(),
-                expected: format!(
-                    "one of the model's {what}s {}",
-                    ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ")
-                ),
-                found: format!("no {what} of this name"),
-            })
-        };
         let pair = (place(&graph.inputs, input, "input")?, place(&graph.outputs, output, "output")?);
         if !fits(&graph.inputs[pair.0], &graph.outputs[pair.1]) {
             return Err(OnnxError::Input {
@@ -275,22 +304,27 @@ fn pairs(
         }
         states.carried.push(pair);
     }
-    let of_output = |at: usize| facts.get(graph.outputs[at].name.as_str());
-    let begun = |input: usize| -> BTreeSet<State> {
-        let mut found = BTreeSet::new();
-        for recurrent in &walk.recurrent {
-            for (state, facts) in [('h', &recurrent.h), ('c', &recurrent.c)] {
-                if facts.moved.contains(&input) {
-                    found.insert((identity(recurrent.node), state));
-                }
-            }
+    let data: Vec<usize> = options
+        .not_carried
+        .iter()
+        .map(|name| place(&graph.inputs, name, "input"))
+        .collect::<Result<_, _>>()?;
+    for (at, &(input, output)) in states.carried.iter().enumerate() {
+        let twice = states.carried[..at].iter().any(|&(i, o)| i == input || o == output);
+        if twice || data.contains(&input) {
+            let expected = "one partner, and no word that it is not carried".into();
+            let (name, found) = (graph.inputs[input].name.clone(), graph.outputs[output].name.clone());
+            return Err(OnnxError::Input { name, expected, found: format!("{found} and others") });
         }
-        found
-    };
+    }
+    let of_output = |at: usize| facts.get(graph.outputs[at].name.as_str());
     add(graph, states, |input, output| {
-        let begun = begun(input);
-        !begun.is_empty() && of_output(output).is_some_and(|facts| facts.finals == begun)
+        let begun = walk.begun(input);
+        !data.contains(&input)
+            && !begun.is_empty()
+            && of_output(output).is_some_and(|facts| facts.finals == begun)
     });
+    let sure = states.carried.clone();
     for name in [canonical, without_numbers] {
         let names = |ports: &[Port]| ports.iter().map(|port| name(&port.name)).collect::<Vec<_>>();
         let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
@@ -299,10 +333,15 @@ fn pairs(
         };
         add(graph, states, |input, output| {
             inputs[input] == outputs[output]
+                && !data.contains(&input)
                 && alone(&inputs, input)
                 && alone(&outputs, output)
                 && of_output(output).is_some_and(|facts| facts.inputs.contains(&input))
         });
+    }
+    if states.carried.len() == graph.inputs.len() {
+        // Some input is data, so the names mislead.
+        states.carried = sure;
     }
     Ok(())
 }

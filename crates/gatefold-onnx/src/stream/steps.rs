@@ -5,10 +5,10 @@
 //! a chunk.
 
 use crate::graph::{Graph, Node};
-use crate::operators::{self, RECURRENT};
-use crate::recurrent::{INITIAL_C, INITIAL_H, RecurrentOperator, SEQUENCE_LENS, X};
+use crate::operators::{self, LISTS, RECURRENT};
+use crate::recurrent::{INITIAL_C, INITIAL_H, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X};
 use crate::tensor::Tensor;
-use crate::walk::identity;
+use crate::walk::{Seen, identity};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How a value depends on the number of steps.
@@ -20,14 +20,16 @@ pub(super) enum Time {
     Along(usize),
     /// It is made of states after the last step.
     Last,
+    /// It is made of states before the first step of a chunk.
+    First,
     /// A list of lengths, in which these are the number of steps or made of it.
     Lens(Vec<bool>),
 }
 
 /// What a graph is followed with.
 pub(super) struct Follow<'a> {
-    /// The shapes of all values in a run.
-    pub(super) shapes: &'a BTreeMap<String, Vec<usize>>,
+    /// A run, with the shapes of its inputs too.
+    pub(super) seen: &'a Seen,
     /// The recurrent nodes that go on where they ended.
     pub(super) kept: &'a BTreeSet<usize>,
 }
@@ -152,6 +154,9 @@ fn other_axis(text: &str) -> Problem {
 
 const MIXES: &str = "it reads several steps at once, so chunks are not the whole";
 
+const FIRST: &str = "it joins a state with more than the node that begins with it, so all steps of a chunk would read the first state";
+const BEGINS_ANEW: &str = "its state does not go on from chunk to chunk";
+
 impl Follow<'_> {
     /// Follows the axes of time from the inputs to the outputs. Names that are not known are free.
     ///
@@ -163,11 +168,9 @@ impl Follow<'_> {
         mut times: Times<'a>,
     ) -> Result<Times<'a>, (&'a Node, Problem)> {
         for node in &graph.nodes {
-            // A branch that was not taken has no shapes.
-            let known = |name: &Option<String>| {
-                name.as_ref().is_none_or(|name| self.shapes.contains_key(name.as_str()))
-            };
-            if !node.outputs.iter().any(|name| name.is_some() && known(name)) {
+            // A node that nothing needs has no shapes; lists have none either.
+            let known = |name: &String| self.seen.shapes.contains_key(name);
+            if !LISTS.contains(&&*node.operator) && !node.outputs.iter().flatten().any(known) {
                 continue;
             }
             let found = self.node(graph, node, &times)?;
@@ -190,14 +193,23 @@ impl Follow<'_> {
             return self.branches(node, times);
         }
         let is = |time: &Time| node.reads().any(|name| times.get(name).is_some_and(|found| found == time));
-        if node.reads().all(|name| times.get(name).is_none_or(|time| matches!(time, Time::Free | Time::Last)))
-        {
-            return match RECURRENT.contains(&&*node.operator) && self.kept.contains(&identity(node)) {
-                true => Err(named("it does not run over the steps".into())),
-                false => Ok(vec![if is(&Time::Last) { Time::Last } else { Time::Free }; count]),
+        let (first, last) = (is(&Time::First), is(&Time::Last));
+        let free = |time: &Time| matches!(time, Time::Free | Time::Last | Time::First);
+        if node.reads().all(|name| times.get(name).is_none_or(free)) {
+            return match &*node.operator {
+                operator if RECURRENT.contains(&operator) && self.kept.contains(&identity(node)) => {
+                    Err(named("it does not run over the steps".into()))
+                }
+                "Shape" | "Size" => Ok(vec![Time::Free; count]),
+                _ if first && last => Err(named(FIRST.into())),
+                _ if first => Ok(vec![Time::First; count]),
+                _ => Ok(vec![if last { Time::Last } else { Time::Free }; count]),
             };
         }
-        if is(&Time::Last) {
+        if first && !RECURRENT.contains(&&*node.operator) {
+            return Err(named(FIRST.into()));
+        }
+        if last {
             return Err(named(
                 "it joins steps with the state after the last one, so chunks are not the whole".into(),
             ));
@@ -217,17 +229,14 @@ impl Follow<'_> {
         if node.input_name(0).and_then(|name| times.get(name)).is_some_and(|time| *time != Time::Free) {
             return Err((node, "its condition depends on the steps".into()));
         }
-        for inner in node.graphs() {
-            let seen = |name: &str| self.shapes.contains_key(name);
-            let ran =
-                inner.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).any(|name| seen(name));
-            if ran || inner.nodes.is_empty() {
-                let inside = self.graph(inner, times.clone())?;
-                let time = |name: &str| inside.get(name).cloned().unwrap_or(Time::Free);
-                return Ok(inner.outputs.iter().map(|port| time(&port.name)).collect());
-            }
-        }
-        Ok(vec![Time::Free; node.outputs.len()])
+        let Some(&condition) = self.seen.conditions.get(&identity(node)) else {
+            return Err((node, "it did not run on the first chunk".into()));
+        };
+        let key = if condition { "then_branch" } else { "else_branch" };
+        let inner = node.graph(key).map_err(|problem| (node, problem.into()))?;
+        let inside = self.graph(inner, times.clone())?;
+        let time = |name: &str| inside.get(name).cloned().unwrap_or(Time::Free);
+        Ok(inner.outputs.iter().map(|port| time(&port.name)).collect())
     }
 }
 
@@ -247,7 +256,7 @@ impl Reads<'_, '_> {
     fn shape_of(&self, name: Option<&str>) -> Result<&[usize], String> {
         let name = name.ok_or("one of its inputs is missing")?;
         let constant = self.graph.constants.get(name).map(Tensor::shape);
-        let seen = || self.follow.shapes.get(name).map(Vec::as_slice);
+        let seen = || self.follow.seen.shapes.get(name).map(Vec::as_slice);
         constant.or_else(seen).ok_or_else(|| format!("the shape of {name} is not known"))
     }
 
@@ -281,8 +290,17 @@ impl Reads<'_, '_> {
         if self.node.input_name(SEQUENCE_LENS).is_some() {
             return Err("its rows have lengths of their own, which are those of the whole".into());
         }
-        if [INITIAL_H, INITIAL_C].into_iter().any(|at| self.time(at) != Time::Free) {
-            return Err(other_axis("its initial states depend on the steps"));
+        let kept = self.follow.kept.contains(&identity(self.node));
+        for at in [INITIAL_H, INITIAL_C] {
+            match self.time(at) {
+                Time::Free => {}
+                Time::First if kept => {}
+                Time::First => return Err(BEGINS_ANEW.into()),
+                _ => return Err(other_axis("its initial states depend on the steps")),
+            }
+        }
+        if WEIGHTS.into_iter().any(|at| self.time(at) != Time::Free) {
+            return Err("its weights depend on the steps".into());
         }
         let operator = RecurrentOperator::of_node(self.node, self.graph.opset)?;
         let (steps, rows) = if operator.batch_first { (1, 0) } else { (0, 1) };
@@ -291,7 +309,7 @@ impl Reads<'_, '_> {
             // The steps lie side by side in its batch; it runs over something else, and begins anew for each.
             let state = if operator.batch_first { 0 } else { 1 };
             let y = if operator.batch_first { 0 } else { 2 };
-            return match self.follow.kept.contains(&identity(self.node)) {
+            return match kept {
                 true => Err(other_axis("the steps are rows of its batch, and it does not run over them")),
                 false => Ok(vec![Time::Along(y), Time::Along(state), Time::Along(state)]),
             };
@@ -302,8 +320,8 @@ impl Reads<'_, '_> {
         if operator.direction != gatefold_model::Direction::Forward {
             return Err("it reads the sequence from its end, so chunks are not the whole".into());
         }
-        if !self.follow.kept.contains(&identity(self.node)) {
-            return Err("its state does not go on from chunk to chunk".into());
+        if !kept {
+            return Err(BEGINS_ANEW.into());
         }
         Ok(vec![Time::Along(steps), Time::Last, Time::Last])
     }
@@ -559,9 +577,16 @@ impl Reads<'_, '_> {
         };
         let (from, to) = (self.shape(0)?, self.result()?);
         let before: usize = from[..axis].iter().product();
-        let place =
-            (0..to.len()).find(|&at| to[..at].iter().product::<usize>() == before && to[at] == from[axis]);
-        place.map(Time::Along).ok_or_else(|| "it joins the steps with another axis".into())
+        let fits = |at: &usize| to[..*at].iter().product::<usize>() == before && to[*at] == from[axis];
+        let mut places = (0..to.len()).filter(fits);
+        match (places.next(), places.next()) {
+            (Some(at), None) => Ok(Time::Along(at)),
+            (Some(_), Some(_)) => {
+                Err("its result has several axes that can be that of the steps; give more than one step"
+                    .into())
+            }
+            (None, _) => Err("it joins the steps with another axis".into()),
+        }
     }
 
     fn expanded(&self) -> Result<Time, String> {

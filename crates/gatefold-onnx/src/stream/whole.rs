@@ -4,6 +4,7 @@ use super::Stream;
 use super::steps::{Follow, Time};
 use crate::graph::{Axis, Port};
 use crate::tensor::map_tensor;
+use crate::walk::Seen;
 use crate::{OnnxError, Tensor};
 use ndarray::{Axis as AxisOf, Slice};
 use std::collections::BTreeMap;
@@ -105,23 +106,37 @@ impl Stream<'_> {
         let shallow = |error: OnnxError| (0, error);
         let all = length(inputs, way, steps).map_err(shallow)?;
         self.reset();
-        let mut shapes = BTreeMap::new();
-        let chunk = cut(inputs, way, 0, steps.min(all));
-        shapes.extend(chunk.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())));
-        let mut seen = BTreeMap::new();
+        // The axis of a single step looks like any other of length 1.
+        let chunk = cut(inputs, way, 0, steps.max(2).min(all));
+        let shapes: Vec<_> =
+            chunk.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
+        let mut seen = Seen::default();
         let ran = self.run_watched(chunk, Some(&mut seen));
         self.reset();
         ran.map_err(shallow)?;
-        shapes.extend(seen);
+        seen.shapes.extend(shapes);
+        let begun: Vec<&Port> = self.begun().collect();
+        for port in &begun {
+            let zeros = self.zeros(port).map_err(shallow)?;
+            seen.shapes.insert(port.name.clone(), zeros.shape().to_vec());
+        }
         let graph = &self.session.model().graph;
         let times = way.iter().map(|(name, &axis)| {
             let port = graph.inputs.iter().find(|port| port.name == *name);
             port.map(|port| (port.name.as_str(), Time::Along(axis)))
         });
-        let follow = Follow { shapes: &shapes, kept: &self.states.going_on };
+        let first = begun.iter().map(|port| (port.name.as_str(), Time::First));
+        let follow = Follow { seen: &seen, kept: &self.states.going_on };
         let times = follow
-            .graph(graph, times.flatten().collect())
+            .graph(graph, times.flatten().chain(first).collect())
             .map_err(|(node, problem)| (if problem.other_axis { 1 } else { 2 }, node.error(problem.text)))?;
+        let carried = self.states.carried.iter().map(|&(_, output)| graph.outputs[output].name.as_str());
+        for name in carried {
+            if let Some(Time::Along(_) | Time::Lens(_) | Time::First) = times.get(name) {
+                let found = "one that is not made of the states after the last step".into();
+                return Err((2, whole(name, "a state after the last step", found)));
+            }
+        }
         let mut outputs = BTreeMap::new();
         for port in self.outputs() {
             match times.get(port.name.as_str()) {
@@ -131,6 +146,10 @@ impl Stream<'_> {
                         1,
                         whole(&port.name, "an output of steps", "one made of their number".into()),
                     ));
+                }
+                Some(Time::First) => {
+                    let found = format!("output {}, made of the first state of a chunk", port.name);
+                    return Err((2, OnnxError::Stream(found)));
                 }
                 _ => {}
             }
@@ -169,7 +188,10 @@ fn ways(
             }
         }
         ways.extend(more);
-        ways.truncate(MOST_WAYS);
+        if ways.len() > MOST_WAYS {
+            let found = format!("more than {MOST_WAYS} ways to give the steps an axis");
+            return Err(whole(&port.name, "an input with one axis of this length", found));
+        }
     }
     Ok(ways.into_iter().map(|(_, way)| way).filter(|way| !way.is_empty()).collect())
 }

@@ -1,6 +1,6 @@
 //! If, Loop and Scan: nodes that run the graphs inside them.
 
-use super::{Cell, Host, Program, Step, Value, Work};
+use super::{Cell, Host, Program, Step, Value, Work, identity};
 use crate::OnnxError;
 use crate::graph::{Axis, Graph, Port};
 use crate::operators;
@@ -39,6 +39,9 @@ impl Step<'_> {
         host: &mut Host,
     ) -> Result<Vec<Value>, OnnxError> {
         let condition = self.truth(0, frame)?.ok_or_else(|| self.refuse("its condition is missing"))?;
+        if let Some(seen) = &mut host.seen {
+            seen.conditions.insert(identity(self.node), condition);
+        }
         let program = &mut programs[usize::from(!condition)];
         let captured = captured(program, frame);
         program.run_inside(Vec::new(), &captured, host)

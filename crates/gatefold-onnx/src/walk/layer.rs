@@ -8,6 +8,7 @@ use crate::recurrent::{INITIAL_C, INITIAL_H, RecurrentOperator, SEQUENCE_LENS, W
 use crate::tensor::{Tensor, volume};
 use gatefold::{Network, Sequences, States, Stream};
 use ndarray::{Array3, ArrayD, Axis, IxDyn};
+use std::collections::BTreeSet;
 
 /// A recurrent node as a network.
 #[derive(Debug)]
@@ -19,9 +20,28 @@ pub(super) struct Layer {
 
 impl Step<'_> {
     pub(super) fn recurrent(&mut self, frame: &mut [Cell], host: &mut Host) -> Result<Vec<Value>, OnnxError> {
-        let node = self.node;
         let work = std::mem::replace(&mut self.work, Work::Recurrent(None));
+        // Whatever fails, the states stay with the node.
         let mut keeper = self.keeper.take();
+        let ran = self.run_layer(work, keeper.as_deref_mut(), frame, host);
+        self.keeper = keeper;
+        let (layer, results) = ran?;
+        let constant = |at: usize| !matches!(self.inputs.get(at), Some(Some(Source::Slot(_))));
+        if WEIGHTS.into_iter().all(constant) {
+            self.work = Work::Recurrent(Some(layer));
+        }
+        Ok(results?.into_iter().map(Value::Tensor).collect())
+    }
+
+    /// Runs the layer, or a new one. Returns it, with its results.
+    fn run_layer(
+        &self,
+        work: Work,
+        keeper: Option<&mut Keeper>,
+        frame: &[Cell],
+        host: &mut Host,
+    ) -> Result<(Box<Layer>, Result<Vec<Tensor>, OnnxError>), OnnxError> {
+        let node = self.node;
         let given: Vec<Option<&Tensor>> = (0..self.inputs.len())
             .map(|at| self.tensor(at, frame).map_err(|problem| node.error(problem)))
             .collect::<Result<_, _>>()?;
@@ -30,13 +50,8 @@ impl Step<'_> {
             _ => Box::new(Layer::new(node, self.opset, &given, host)?),
         };
         let used = [0, 1, 2].map(|at| self.outputs.get(at).is_some_and(Option::is_some));
-        let results = layer.run(node, &given, used, keeper.as_deref_mut(), host);
-        self.keeper = keeper;
-        let constant = |at: usize| !matches!(self.inputs.get(at), Some(Some(Source::Slot(_))));
-        if WEIGHTS.into_iter().all(constant) {
-            self.work = Work::Recurrent(Some(layer));
-        }
-        Ok(results?.into_iter().map(Value::Tensor).collect())
+        let results = layer.run(node, &given, used, keeper, host);
+        Ok((layer, results))
     }
 }
 
@@ -133,8 +148,17 @@ pub(crate) struct Keeper {
     first: Option<States>,
     /// Whether the next run begins anew.
     begins: bool,
-    /// The states to begin with instead of the node's own, by name.
-    given: Vec<(String, ArrayD<f32>)>,
+    /// The states to begin with instead of the node's own.
+    given: Vec<GivenState>,
+}
+
+/// A state for a node to begin with.
+#[derive(Debug)]
+struct GivenState {
+    name: String,
+    array: ArrayD<f32>,
+    /// The rows that begin as the node says, whatever the array has there.
+    anew: BTreeSet<usize>,
 }
 
 enum Problem {
@@ -176,8 +200,12 @@ impl Keeper {
         }
         if self.begins {
             let mut states = first.clone();
-            for (name, array) in std::mem::take(&mut self.given) {
-                put(operator, &self.names, &mut states, &name, &array).map_err(Problem::Node)?;
+            for given in std::mem::take(&mut self.given) {
+                put(operator, &self.names, &mut states, &given.name, &given.array).map_err(Problem::Node)?;
+                if let Some(row) = given.anew.iter().find(|row| **row >= batch) {
+                    return Err(Problem::Node(format!("X has {batch} rows, and row {row} was reset")));
+                }
+                copy_rows(&first, &mut states, given.name == self.names.h, given.anew);
             }
             stream.set_states(&states)?;
             (self.begins, self.first, self.operator) = (false, Some(first), Some(operator.clone()));
@@ -203,7 +231,14 @@ impl Keeper {
     /// The states in the node's layout; none before the first run.
     pub(crate) fn states(&self) -> Result<Vec<(String, Tensor)>, OnnxError> {
         let (Some(stream), Some(operator), false) = (&self.stream, &self.operator, self.begins) else {
-            return Ok(self.given.iter().map(|(name, array)| (name.clone(), array.clone().into())).collect());
+            if let Some(given) = self.given.iter().find(|given| !given.anew.is_empty()) {
+                return Err(OnnxError::Stream(format!(
+                    "rows of {} begin anew with the next run; the states are known after it",
+                    given.name
+                )));
+            }
+            let given = self.given.iter();
+            return Ok(given.map(|given| (given.name.clone(), given.array.clone().into())).collect());
         };
         let states = stream.states()?.layers.swap_remove(0);
         let axes = if operator.batch_first { [1, 0, 2] } else { [0, 1, 2] };
@@ -215,8 +250,8 @@ impl Keeper {
     /// Goes on from another state.
     pub(crate) fn set(&mut self, name: &str, array: &ArrayD<f32>) -> Result<(), OnnxError> {
         let (Some(stream), Some(operator), false) = (&mut self.stream, &self.operator, self.begins) else {
-            self.given.retain(|(given, _)| given != name);
-            self.given.push((name.into(), array.clone()));
+            self.given.retain(|given| given.name != name);
+            self.given.push(GivenState { name: name.into(), array: array.clone(), anew: BTreeSet::new() });
             return Ok(());
         };
         let mut states = stream.states()?;
@@ -237,6 +272,7 @@ impl Keeper {
     /// Begins some rows anew. `batch` is the number of streams.
     pub(crate) fn reset_rows(&mut self, rows: &[usize], batch: usize) -> Result<(), OnnxError> {
         let (Some(stream), Some(first), false) = (&mut self.stream, &self.first, self.begins) else {
+            self.given.iter_mut().for_each(|given| given.anew.extend(rows));
             return Ok(());
         };
         if stream.batch() != batch {
@@ -247,15 +283,21 @@ impl Keeper {
             });
         }
         let mut states = stream.states()?;
-        for (now, first) in states.layers.iter_mut().zip(&first.layers) {
-            let pairs = [Some((&mut now.h, &first.h)), now.c.as_mut().zip(first.c.as_ref())];
-            for (now, first) in pairs.into_iter().flatten() {
-                for &row in rows {
-                    now.index_axis_mut(Axis(1), row).assign(&first.index_axis(Axis(1), row));
-                }
-            }
+        for h in [true, false] {
+            copy_rows(first, &mut states, h, rows.iter().copied());
         }
         Ok(stream.set_states(&states)?)
+    }
+}
+
+/// Copies rows of h, or of c where there is one. Both have the same shapes.
+fn copy_rows(from: &States, to: &mut States, h: bool, rows: impl IntoIterator<Item = usize>) {
+    let (from, to) = (&from.layers[0], &mut to.layers[0]);
+    let pair = if h { Some((&from.h, &mut to.h)) } else { from.c.as_ref().zip(to.c.as_mut()) };
+    if let Some((from, to)) = pair {
+        for row in rows {
+            to.index_axis_mut(Axis(1), row).assign(&from.index_axis(Axis(1), row));
+        }
     }
 }
 
