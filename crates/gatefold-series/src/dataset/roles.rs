@@ -63,16 +63,46 @@ const ID_NAMES: [&str; 50] = [
     "customer",
 ];
 
-/// An id without what may be a habit of writing.
+/// An id without what may be a habit of writing: capitals, leading zeros, a decimal zero, and blanks, hyphens and underlines
+/// unless they stand between two numbers or before one.
 fn plain(id: &str) -> String {
     let part = |part: &str| {
-        let text: String = part.to_lowercase().split_whitespace().collect();
-        match text.parse::<f64>() {
-            Ok(number) if text.starts_with(|c: char| c.is_ascii_digit()) => number.to_string(),
-            _ => text.replace(['-', '_'], ""),
-        }
+        let text = part.trim().to_lowercase();
+        plain_number(&text).unwrap_or_else(|| plain_words(&text))
     };
     id.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+/// Digits, with a decimal point perhaps, without the zeros that say nothing. As text, since ids may have more digits than a
+/// number keeps.
+fn plain_number(text: &str) -> Option<String> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    let whole = if whole.is_empty() { "0" } else { whole };
+    Some(if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") })
+}
+
+fn plain_words(text: &str) -> String {
+    let is_gap = |c: char| c.is_whitespace() || matches!(c, '-' | '_');
+    let mut out = String::new();
+    let mut gap = false;
+    for c in text.chars() {
+        if is_gap(c) {
+            gap = true;
+            continue;
+        }
+        // `1-1` is not `11`, nor `-5` the same as `5`.
+        if gap && c.is_numeric() && !out.ends_with(char::is_alphabetic) {
+            out.push('-');
+        }
+        gap = false;
+        out.push(c);
+    }
+    out
 }
 
 /// The series of each row, by the columns that tell them apart.

@@ -184,9 +184,10 @@ fn found(source: &Source, bytes: &[u8]) -> Result<(Encoding, Option<String>), Se
     }
     let Err(error) = str::from_utf8(bytes) else { return Ok((Encoding::Utf8, None)) };
     let guess = guess::of(bytes);
-    // Pairs of bytes in a text of East Asia may look like UTF-8 by chance.
-    let partly = bytes.utf8_chunks().any(|chunk| !chunk.valid().is_ascii());
-    if partly && !guess.pairs {
+    // Pairs of bytes in a text of East Asia may look like UTF-8 by chance, though not most of them.
+    let beyond = |bytes: &[u8]| bytes.iter().filter(|byte| !byte.is_ascii()).count();
+    let valid: usize = bytes.utf8_chunks().map(|chunk| beyond(chunk.valid().as_bytes())).sum();
+    if valid > 0 && (!guess.pairs || 2 * valid > beyond(bytes)) {
         let line = line_of(bytes, error.valid_up_to());
         let problem = "not UTF-8 text, though other lines are; save the table in UTF-8, or say --encoding";
         return Err(source.line(line, problem));

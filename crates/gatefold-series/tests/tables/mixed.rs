@@ -49,6 +49,36 @@ fn dates_in_two_ways_are_read_if_there_is_one_reading() {
 }
 
 #[test]
+fn days_and_months_in_two_orders_are_refused() {
+    check(&[
+        (
+            "days first, then months first",
+            "t,y\n15/01/2021,1\n02/01/2021,2\n02/13/2021,3\n",
+            "refused, line 4, column t: '02/13/2021' has day and month in another order than '15/01/2021'; write all in one order",
+        ),
+        (
+            "a typing error below another way of writing",
+            "t,y\n2021-05-12,1\n13/05/2021,2\n05/14/2021,3\n",
+            "refused, line 4, column t: '05/14/2021' has day and month in another order than '13/05/2021'; write all in one order",
+        ),
+        (
+            "two orders, one of them with an hour",
+            "t,y\n13/05/2021,1\n05/14/2021 00:00,2\n15/05/2021,3\n",
+            "refused, line 3, column t: '05/14/2021 00:00' has day and month in another order than '13/05/2021'; write all in one order",
+        ),
+    ]);
+}
+
+#[test]
+fn the_way_that_says_every_moment_is_written() {
+    check(&[(
+        "seconds, and the day of the week without them",
+        "t,y\n\"Tue, 05 Jan 2021 06:00\",1\n2021-01-05 06:00:30,2\n2021-01-05 06:01:00,3\n2021-01-05 06:01:30,4\n",
+        "2021-01-05 06:00:00 [1.0, 2.0, 3.0, 4.0] -> 2021-01-05 06:02:00 | 2021-01-05 06:02:30",
+    )]);
+}
+
+#[test]
 fn names_that_are_times_have_no_other_name_after_them() {
     let rows = "A,1,2,3,9\nB,2,3,4,9\n";
     let refused = |first: &str, last: &str, other: &str| {
@@ -108,6 +138,14 @@ fn one_id_in_two_ways_of_writing_is_refused() {
         assert!(found.contains(&expected), "{found}");
         let asked = read_with(table(ids), ReadOptions::new().ids(["shop"])).unwrap();
         assert!(reported(&asked, "warning").contains("are taken for two series"));
+    }
+    for ids in [
+        ["12345678901234567", "12345678901234567", "12345678901234568", "12345678901234568"],
+        ["1-1", "1-1", "11", "11"],
+        ["-5", "-5", "05", "05"],
+    ] {
+        let found = summary(read(table(ids)));
+        assert!(!found.contains("may be one series"), "{found}");
     }
     // Both at the same moments are two.
     let both = "date,shop,y\n2024-01-01,a,1\n2024-01-01,A,2\n2024-01-02,a,3\n2024-01-02,A,4\n";
@@ -188,6 +226,37 @@ fn encodings_are_guessed_and_said() {
         assert!(!reported(&forced, "warning").contains("guess"));
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn broken_utf8_is_refused_though_it_reads_as_pairs() {
+    let mut broken = b"\xe6\x97\xa5\xe6\x9c\x9f,\xe5\x9f\x8e\xe5\xb8\x82\n1,2\n2,3\n".to_vec();
+    broken.extend("北京,上海,".as_bytes());
+    for ending in [&b"\xe5\x8c\n"[..], b"\xb0\xb0\n"] {
+        let bytes = [&broken[..], ending].concat();
+        assert!(summary(read(bytes)).contains("not UTF-8 text, though other lines are"));
+    }
+}
+
+#[test]
+fn letters_far_into_a_text_count() {
+    let said = |shop: &dyn Fn(usize) -> &'static str, label: &str| {
+        let rows: String = (0..90_000).map(|row| format!("{},{row},{}\n", shop(row), row % 7)).collect();
+        let text = bytes(&format!("shop,t,y\n{rows}"), label);
+        assert!(text.len() > (1 << 20) + 10_000);
+        reported(&read_with(&text, ReadOptions::new().no_time().targets(["y"])).unwrap(), "warning")
+    };
+    let late = said(
+        &|row| if row < 89_990 { "shop" } else { ["Москва", "Казань", "Тверь"][row % 3] },
+        "windows-1251",
+    );
+    assert!(late.contains("windows-1251 guessed, likely: '"), "{late}");
+    // A character of two bytes may lie across the end of what is looked at.
+    for shops in [["北京市", "上海市", "广州市"], ["北京x", "上海市", "广州市"], ["北京市", "上海y", "广州"]]
+    {
+        let early = said(&|row| shops[row % 3], "gbk");
+        assert!(early.contains("GBK guessed, likely: '"), "{early}");
+    }
 }
 
 /// The byte of a letter in Mac Roman, for those used here.

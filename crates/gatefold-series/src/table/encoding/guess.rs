@@ -5,7 +5,7 @@ use encoding_rs::{
     BIG5, EUC_JP, EUC_KR, Encoding, GBK, ISO_8859_2, MACINTOSH, SHIFT_JIS, WINDOWS_1250, WINDOWS_1252,
 };
 
-/// Bytes that are looked at.
+/// Bytes that are looked at, from the first word that is not ASCII.
 const LOOKED: usize = 1 << 20;
 /// Letters beyond ASCII from which a guess is likely to be right.
 const ENOUGH: usize = 12;
@@ -68,9 +68,9 @@ impl Guess {
 /// Guesses the encoding. The detector of Firefox knows the languages and letters of each, but not that of old Macs, whose
 /// letters are the signs of others.
 pub(super) fn of(bytes: &[u8]) -> Guess {
-    let bytes = &bytes[..bytes.len().min(LOOKED)];
+    let (bytes, last) = looked_at(bytes);
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
-    detector.feed(bytes, true);
+    detector.feed(bytes, last);
     let found = detector.guess(None, Utf8Detection::Deny);
     let pairs = PAIRS.contains(&found);
     let encoding = match pairs {
@@ -100,6 +100,19 @@ pub(super) fn of(bytes: &[u8]) -> Guess {
         (word.to_owned(), other.map(str::to_owned))
     });
     Guess { encoding, pairs, letters: read.letters, well: read.odd == 0, example }
+}
+
+/// The bytes that are looked at, which end with a line if any ends among them, and whether the text ends with them.
+fn looked_at(bytes: &[u8]) -> (&[u8], bool) {
+    let first = bytes.iter().position(|byte| !byte.is_ascii()).unwrap_or(0);
+    let start = bytes[..first].iter().rposition(|byte| !byte.is_ascii_alphanumeric()).map_or(0, |at| at + 1);
+    let bytes = &bytes[start..];
+    if bytes.len() <= LOOKED {
+        return (bytes, true);
+    }
+    // No character of these encodings has the byte of a line's end within it.
+    let end = bytes[..LOOKED].iter().rposition(|byte| *byte == b'\n').map_or(LOOKED, |at| at + 1);
+    (&bytes[..end], false)
 }
 
 /// Bytes as an encoding reads them.
