@@ -210,6 +210,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     folder.begin(&Beginning {
         table: &arguments.table,
         fingerprint: data.fingerprint(),
+        device: &device,
         options: &resolved,
         file: CONFIG,
         resume: arguments.resume,

@@ -17,7 +17,7 @@ use crate::table::TableArguments;
 pub(crate) use choices::{Basis, check, made_up_line};
 use choices::{IdsChoice, IntervalChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
-pub(crate) use folder::{Beginning, Folder, SavedModel};
+pub(crate) use folder::{Beginning, Folder, SavedModel, remove_own};
 use gatefold_forecast::{Beside, ForecastError, compare, future};
 pub(crate) use html::future_chart;
 pub(crate) use log::{LOG, Log, Row, read as read_log};
@@ -458,6 +458,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     folder.begin(&Beginning {
         table: &arguments.table,
         fingerprint: data.fingerprint(),
+        device: &device,
         options: &resolved,
         file: CONFIG,
         resume: arguments.resume,

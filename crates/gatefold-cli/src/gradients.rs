@@ -70,10 +70,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .collect();
     let known: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
     let member = arguments.member - 1;
-    let flow = fitted.gradient_flow(member, &known, arguments.windows)?;
+    let (windows, flow) = fitted.gradient_flow(member, &known, arguments.windows)?;
     report.line(format!("network   {}", fitted.networks()[member].config()));
     report.line(format!("device    {}", device.summary()));
-    report.line(format!("loss      {:.4} over {} windows", flow.loss, arguments.windows));
+    report.line(format!("loss      {:.4} over {} windows", flow.loss, windows));
     for layer in &flow.layers {
         report.line(format!("\n{}, {} steps", layer.place, layer.hidden.len()));
         report.lines(rows(layer));

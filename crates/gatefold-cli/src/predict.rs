@@ -128,14 +128,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     print_forecast(&report, &data, &outlook, options.level(), &saved.best);
     let whole = Interval::new(Some(&saved.calibrations), options, known.iter().copied(), saved.horizon);
-    let later = match Later::of(&models, &saved, (&data, &known), &whole, &units) {
-        Ok(later) => later,
-        // The forecast is good without it.
-        Err(failure) => {
-            report.line(format!("\nThe rows since the training were not measured; {failure}"));
-            None
+    // The forecast is good without it.
+    let measured = Later::of(&models, &saved, (&data, &known), &whole, &units);
+    let (later, unmeasured) = match measured {
+        Ok((later, failed)) => {
+            let named = |(series, why): (usize, String)| (Some(data.names()[series].clone()), why);
+            (later, failed.into_iter().map(named).collect::<Vec<_>>())
         }
+        Err(failure) => (None, vec![(None, failure.to_string())]),
     };
+    report.lines(unmeasured_line(&unmeasured));
     report.lines(later.as_ref().map(|later| later_line(later, options.level())));
     let shown = Shown {
         folder: folder.path(),
@@ -147,8 +149,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         device: device.summary(),
         printed: &about,
     };
-    write_report(&arguments.report, &shown.page())?;
-    report.line(format!("\nreport    {}", arguments.report.display()));
+    report.line("");
     if let Some(out) = &arguments.out {
         let text = forecast_csv(&data, &outlook);
         write_atomically(out, text.as_bytes())?;
@@ -180,9 +181,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         "device": device.summary(),
         "forecast": forecast_json(&data, &outlook),
         "since": later.as_ref().map(|later| since(later, &data)),
+        "since_unmeasured": unmeasured.iter().map(|(series, why)| json!({ "series": series, "reason": why })).collect::<Vec<_>>(),
         "table": data.dataset.report().lines().collect::<Vec<_>>(),
     }));
+    // Last: what was asked for is there, even where this cannot be written.
+    write_report(&arguments.report, &shown.page())?;
+    report.line(format!("report    {}", arguments.report.display()));
     Ok(())
+}
+
+/// A line about series, or all if there is no name, whose rows since the training could not be forecast.
+fn unmeasured_line(unmeasured: &[(Option<String>, String)]) -> Option<String> {
+    let (_, why) = unmeasured.first()?;
+    let names: Vec<String> = unmeasured.iter().filter_map(|(series, _)| series.clone()).collect();
+    let of = if names.is_empty() { String::new() } else { format!(" of {}", series::shown(&names)) };
+    Some(format!("\nThe rows since the training{of} were not measured: {why}"))
 }
 
 fn write_report(path: &Path, page: &str) -> Result<(), Failure> {

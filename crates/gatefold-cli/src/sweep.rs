@@ -162,6 +162,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), Failure> {
     folder.begin(&Beginning {
         table: &arguments.table,
         fingerprint: data.fingerprint(),
+        device: &device,
         options: &arguments.begun(),
         file: SWEEP_CONFIG,
         resume: arguments.resume,

@@ -21,7 +21,7 @@ mod watch;
 use crate::ComputeArguments;
 use crate::cell::CellChoice;
 use crate::failure::Failure;
-use crate::forecast::{Report, count, interruption, positive, quoted};
+use crate::forecast::{Report, count, interruption, positive, quoted, remove_own};
 use crate::html::{RunPage, Training};
 use gatefold::{Device, Network, NetworkConfig};
 use gatefold_model::file::write_atomically;
@@ -143,8 +143,8 @@ impl Run {
         let checkpoints = out.join(CHECKPOINTS);
         if arguments.resume {
             check_resumed(out, &begun)?;
-        } else if checkpoints.exists() {
-            remove(&checkpoints)?;
+        } else {
+            remove_own(&checkpoints, BEGUN)?;
         }
         let device = arguments.compute.open(arguments.quiet)?;
         fs::create_dir_all(&checkpoints).map_err(|error| {

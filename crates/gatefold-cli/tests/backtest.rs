@@ -113,6 +113,14 @@ fn an_interrupted_backtest_goes_on_and_trains_nothing_twice() {
     place.write("other.csv", &table(239));
     let other = place.fail(1, &resume.replace("table.csv", "other.csv"));
     assert!(other.contains("the series are not those"), "{other}");
+    // Another version or device would not end with the same bits.
+    let begun = place.read("parts/checkpoints/table");
+    for (own, other) in [("gatefold ", "gatefold 0.0.0-"), (" on cpu (", " on gpu (")] {
+        place.write("parts/checkpoints/table", &begun.replacen(own, other, 1));
+        let refused = place.fail(1, resume);
+        assert!(refused.contains("the run was not begun with") && refused.contains(other), "{refused}");
+    }
+    place.write("parts/checkpoints/table", &begun);
     place.succeed(&format!("{resume} --threads 1"));
     place.assert_same("whole", "parts", &OUTPUTS);
     assert_eq!(logged(&place, "parts", "network"), network);

@@ -145,3 +145,56 @@ fn models_of_wide_tables_are_used_again() {
     place.succeed("predict o later.csv --device cpu --out f.csv");
     assert_eq!(place.rows("f.csv")[0]["row"], "41");
 }
+
+#[test]
+fn a_short_series_hides_no_errors_of_others() {
+    let place = Folder::new();
+    place.write("shops.csv", &shops(&twelve()));
+    // Of the first shop, the last month of the training and what came after it.
+    let later = shops(&[(0, "kiosk", 92), (1, "hall", 77)]);
+    let kept = later.lines().filter(|line| !line.starts_with("s0,") || *line >= "s0,kiosk,2005-12");
+    place.write("later.csv", &kept.map(|line| format!("{line}\n")).collect::<String>());
+    for model in ["network", "seasonal"] {
+        let options = SHARED.replace("seasonal,network", model);
+        place.succeed(&format!("forecast shops.csv {options} --out {model}"));
+        let printed = place.succeed(&format!("predict {model} later.csv --device cpu --json --quiet"));
+        let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        let measured = found["since"]["by_series"].as_array().unwrap();
+        assert_eq!((measured.len(), &measured[0]["series"]), (1, &"s1".into()), "{model}");
+        assert_eq!(found["since"]["samples"], 5, "{model}");
+        let left_out = found["since_unmeasured"].as_array().unwrap();
+        assert_eq!((left_out.len(), &left_out[0]["series"]), (1, &"s0".into()), "{model}");
+        assert!(left_out[0]["reason"].as_str().unwrap().contains("samples"), "{model}: {}", left_out[0]);
+        let printed = place.succeed(&format!("predict {model} later.csv --device cpu"));
+        assert!(printed.contains("The rows since the training of s0 were not measured: "), "{printed}");
+        assert!(printed.contains("On the 5 rows since the training: MAE "), "{printed}");
+    }
+}
+
+#[test]
+fn files_that_were_asked_for_come_before_the_report() {
+    let place = Folder::new();
+    place.succeed("forecast table.csv --model naive --horizon 3 --device cpu --quiet --out o");
+    place.write("gatefold-predict", "a file where the report's directory should be");
+    let error = place.fail(1, "predict o table.csv --device cpu --quiet --out f.csv");
+    assert!(error.contains("gatefold-predict"), "{error}");
+    assert_eq!(place.rows("f.csv").len(), 3);
+}
+
+#[test]
+fn a_directory_of_someone_else_is_kept() {
+    let place = Folder::new();
+    std::fs::create_dir_all(place.path("project/checkpoints")).unwrap();
+    place.write("project/checkpoints/epoch-7.pt", "weeks of work");
+    let run = "forecast table.csv --model naive --horizon 3 --device cpu --quiet --out project";
+    let error = place.fail(1, run);
+    assert!(error.contains("checkpoints: this is not from a run like this one"), "{error}");
+    assert_eq!(place.read("project/checkpoints/epoch-7.pt"), "weeks of work");
+    // An empty one, and one of a run that did not end, make way.
+    std::fs::remove_file(place.path("project/checkpoints/epoch-7.pt")).unwrap();
+    place.succeed(run);
+    std::fs::create_dir_all(place.path("project/checkpoints")).unwrap();
+    place.write("project/checkpoints/table", "begun");
+    place.succeed(run);
+    assert!(!place.path("project/checkpoints").exists());
+}

@@ -6,7 +6,7 @@ use gatefold::training::GradientFlow;
 
 impl Fitted {
     /// Follows the gradient of the loss that a network was trained on back through its recurrent layers, on `windows`
-    /// windows that are evenly spaced over all that the series have. A series may begin with values that are not known,
+    /// windows that are evenly spaced over all that the series have, or on all if there are fewer; gives their number, too. A series may begin with values that are not known,
     /// NaN, which no window reads.
     ///
     /// # Errors
@@ -17,7 +17,7 @@ impl Fitted {
         member: usize,
         series: &[&[f64]],
         windows: usize,
-    ) -> Result<GradientFlow, ForecastError> {
+    ) -> Result<(usize, GradientFlow), ForecastError> {
         let Some(network) = self.members.get(member) else {
             let count = self.members.len();
             return Err(ForecastError::Settings(format!(
@@ -33,7 +33,7 @@ impl Fitted {
             let (value, d_output) = loss(output, &batch, self.settings.loss);
             Ok((f64::from(value), d_output))
         })?;
-        Ok(flow)
+        Ok((batch.input.dim().1, flow))
     }
 }
 
@@ -63,16 +63,21 @@ mod tests {
         };
         let members = vec![network];
         let fitted = Fitted { settings, encoder, members, best_updates: 1, improving: false };
-        let flow = fitted.gradient_flow(0, &[&values], 8).unwrap();
+        let (windows, flow) = fitted.gradient_flow(0, &[&values], 8).unwrap();
+        assert_eq!(windows, 8);
         let steps = fitted.encoder.shape().0;
         assert_eq!((flow.layers.len(), flow.layers[0].hidden.len()), (1, steps));
         assert!(
             flow.loss.is_finite() && flow.layers[0].hidden.iter().all(|norm| norm.is_finite()),
             "{flow:?}"
         );
+        // No window comes twice.
+        let (all, most) = fitted.gradient_flow(0, &[&values], 16_000_000).unwrap();
+        assert!((9..120).contains(&all), "{all}");
+        assert_eq!(most.loss, fitted.gradient_flow(0, &[&values], all).unwrap().1.loss);
         // Values before the first known one are not read, and there are windows after them.
         values[..30].fill(f64::NAN);
-        let late = fitted.gradient_flow(0, &[&values], 8).unwrap();
+        let (_, late) = fitted.gradient_flow(0, &[&values], 8).unwrap();
         assert!(late.loss.is_finite() && late.loss != flow.loss);
         assert!(fitted.gradient_flow(1, &[&values], 8).is_err());
         let error = fitted.gradient_flow(0, &[&values[..40]], 8).unwrap_err().to_string();

@@ -59,14 +59,16 @@ impl<'a> TrainingSet<'a> {
         (window, targets)
     }
 
-    /// So many windows, evenly spaced over all of them; `None` if there is none.
+    /// So many windows, evenly spaced over all of them, or all if there are fewer; `None` if there is none.
     pub(crate) fn spread(&self, rows: usize) -> Option<Batch> {
         let counts: Vec<usize> = self.origins.iter().map(|(_, first, last)| last - first + 1).collect();
         let all: usize = counts.iter().sum();
+        let rows = rows.min(all);
+        let last = all.checked_sub(1)?;
         let mut batch = Batch::zeros(self.encoder.shape(), (rows, self.horizon));
         let mut halves = vec![[0.0; 2]; rows];
         for (row, halves) in halves.iter_mut().enumerate() {
-            let mut place = row * all.checked_sub(1)? / (rows - 1).max(1);
+            let mut place = row * last / (rows - 1).max(1);
             let mut of = self.origins.iter().zip(&counts);
             let (&(series, first, _), _) = of.find(|&(_, &count)| {
                 let found = place < count;

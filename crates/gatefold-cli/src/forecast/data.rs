@@ -174,17 +174,28 @@ impl Data {
         self.dataset.calendar().labels(start + samples.start as i64..start + samples.end as i64)
     }
 
-    /// Tells tables apart, by the values of their series and of all that may be read beside them, without keeping any.
+    /// Tells tables apart, by the names, moments and values of their series, by what was made up, and by all that may be read
+    /// beside them, without keeping any.
     pub(crate) fn fingerprint(&self) -> String {
-        let bytes = |column: &[f64]| column.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
-        let series = self.series();
-        let samples: usize = series.iter().map(|values| values.len()).sum();
-        let mut parts: Vec<Vec<u8>> = series.into_iter().map(bytes).collect();
-        for (at, series) in self.each() {
+        let bytes = |column: &[f64]| {
+            column.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect::<Vec<u8>>()
+        };
+        let places =
+            |places: &[usize]| places.iter().flat_map(|place| place.to_le_bytes()).collect::<Vec<u8>>();
+        let (calendar, targets) = (self.dataset.calendar(), self.dataset.targets().len());
+        let samples = targets * self.each().map(|(_, series)| series.len()).sum::<usize>();
+        let names = self.names().iter().map(|name| name.clone().into_bytes());
+        let columns = self.each().flat_map(|(at, series)| {
             let covariates = self.dataset.covariates_of(at);
-            parts.extend(covariates.past.iter().chain(&covariates.future).map(|column| bytes(column)));
-            parts.extend(series.statics().iter().map(|value| value.to_string().into_bytes()));
-        }
+            let first = calendar.labels(series.start()..series.start() + 1).concat().into_bytes();
+            let targets =
+                (0..targets).flat_map(move |at| [bytes(series.target(at)), places(series.made_up(at))]);
+            let beside =
+                covariates.past.into_iter().chain(covariates.future).map(move |column| bytes(&column));
+            let statics = series.statics().iter().map(|value| value.to_string().into_bytes());
+            [first].into_iter().chain(targets).chain(beside).chain(statics)
+        });
+        let parts = [calendar.frequency().to_string().into_bytes()].into_iter().chain(names).chain(columns);
         format!("{samples} samples, {}", fingerprint(parts))
     }
 }
@@ -206,5 +217,27 @@ mod tests {
         };
         assert_eq!(print("5 7 8 6"), print("5 7 8 6"));
         assert_ne!(print("5 7 8 6"), print("5 7 9 6"));
+    }
+    #[test]
+    fn dates_names_and_what_was_made_up_make_another_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let print = |name: &str, days: &str| {
+            let path = folder.path().join("t.csv");
+            let rows: String =
+                days.split(' ').map(|row| format!("2024-{}\n", row.replace('=', ","))).collect();
+            std::fs::write(&path, format!("day,{name}\n{rows}")).unwrap();
+            let filled = TableArguments { fill: Some(FillChoice::Previous), ..TableArguments::default() };
+            Data::read(&path, &filled).unwrap().fingerprint()
+        };
+        let whole = print("sales", "01-01=1 01-02=2 01-03=2 01-04=5");
+        assert_eq!(whole, print("sales", "01-01=1 01-02=2 01-03=2 01-04=5"));
+        for (name, days, what) in [
+            ("sales", "02-01=1 02-02=2 02-03=2 02-04=5", "another month"),
+            ("sales", "01-01=1 01-03=2 01-05=2 01-07=5", "another step"),
+            ("sold", "01-01=1 01-02=2 01-03=2 01-04=5", "another name"),
+            ("sales", "01-01=1 01-02=2 01-03= 01-04=5", "a value that was made up"),
+        ] {
+            assert_ne!(whole, print(name, days), "{what}");
+        }
     }
 }

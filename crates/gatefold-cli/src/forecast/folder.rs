@@ -4,6 +4,7 @@ use super::choices::Chosen;
 use super::{Arguments, Data, Options};
 use crate::failure::Failure;
 use crate::table::TableArguments;
+use gatefold::Device;
 use gatefold_forecast::{Calibrations, Comparison, Fitted};
 use gatefold_model::file::write_atomically;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub(crate) struct Beginning<'a> {
     pub(crate) table: &'a Path,
     /// That of the series.
     pub(crate) fingerprint: String,
+    /// Another one rounds otherwise.
+    pub(crate) device: &'a Device,
     /// Every option, as TOML.
     pub(crate) options: &'a str,
     /// The name of the file for them.
@@ -58,6 +61,35 @@ pub(crate) struct SavedModel {
 
 pub(crate) const VERSION: u32 = 1;
 
+/// The device in words, without its number of threads, which changes no bit of a result.
+fn rounding(device: &Device) -> String {
+    let summary = device.summary();
+    let instructions = summary.strip_prefix("cpu (").and_then(|rest| Some(rest.split_once(", ")?.1));
+    instructions.map_or(summary.clone(), |instructions| format!("cpu ({instructions}"))
+}
+
+/// Removes the checkpoints of an earlier run, which has left the file `mark` in them.
+///
+/// # Errors
+/// A directory without that file, unless it is empty: it is someone else's.
+pub(crate) fn remove_own(checkpoints: &Path, mark: &str) -> Result<(), Failure> {
+    if !checkpoints.exists() {
+        return Ok(());
+    }
+    let refuse = |problem: String| Failure::failed(format!("{}: {problem}", checkpoints.display()));
+    let removed = match checkpoints.join(mark).is_file() {
+        true => fs::remove_dir_all(checkpoints),
+        // Fails unless it is empty.
+        false if fs::remove_dir(checkpoints).is_ok() => Ok(()),
+        false => {
+            return Err(refuse(
+                "this is not from a run like this one; move it away, or give another --out".into(),
+            ));
+        }
+    };
+    removed.map_err(|error| refuse(format!("cannot remove the old checkpoints: {error}")))
+}
+
 impl Folder {
     pub(crate) fn new(path: &Path) -> Self {
         Folder { path: path.into() }
@@ -71,9 +103,11 @@ impl Folder {
     pub(crate) fn begin(&self, run: &Beginning) -> Result<(), Failure> {
         let checkpoints = self.path.join(CHECKPOINTS);
         let Beginning { options, fingerprint, .. } = run;
+        let program = format!("gatefold {} on {}", env!("CARGO_PKG_VERSION"), rounding(run.device));
         if run.resume {
             let found = fs::read_to_string(checkpoints.join(TABLE)).unwrap_or_default();
-            let (table, found_options) = found.split_once('\n').unwrap_or((&found, ""));
+            let (table, rest) = found.split_once('\n').unwrap_or((&found, ""));
+            let (found_program, found_options) = rest.split_once('\n').unwrap_or((rest, ""));
             if found.is_empty() {
                 return Err(Failure::failed(format!(
                     "{}: there is nothing to resume: the run is finished, or was not begun; train without --resume",
@@ -87,6 +121,13 @@ impl Folder {
                     run.table.display()
                 )));
             }
+            if found_program != program {
+                return Err(Failure::failed(format!(
+                    "{}: the run was not begun with {program} (expected {found_program}), which would not end with the same \
+                     numbers; resume with that, or train again without --resume",
+                    self.path.display()
+                )));
+            }
             if found_options != *options {
                 let differs = |line: &&str| !found_options.lines().any(|found| found == *line);
                 let other = options.lines().find(differs).unwrap_or("an option is missing");
@@ -94,13 +135,13 @@ impl Folder {
                     "an option differs from the run to resume: {other}; leave it out, or train again without --resume"
                 )));
             }
-        } else if checkpoints.exists() {
-            self.remove_checkpoints()?;
+        } else {
+            remove_own(&checkpoints, TABLE)?;
         }
         fs::create_dir_all(&checkpoints).map_err(|error| {
             Failure::failed(format!("{}: cannot create this directory: {error}", checkpoints.display()))
         })?;
-        let kept = format!("{fingerprint}\n{options}");
+        let kept = format!("{fingerprint}\n{program}\n{options}");
         write_atomically(checkpoints.join(TABLE), kept.as_bytes())?;
         Ok(write_atomically(self.path.join(run.file), options.as_bytes())?)
     }

@@ -1,9 +1,11 @@
 //! Errors on the rows that came after the model was fitted.
 
-use super::model::Models;
+use super::model::{Block, Models};
 use crate::failure::Failure;
 use crate::forecast::{Data, Interval, SavedModel};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Origins beyond which only some of them are forecast from.
 const MOST_ORIGINS: usize = 2_000;
@@ -36,9 +38,10 @@ pub(super) struct Errors {
 /// The samples of each series that came after the last one that the model was fitted on; 0 for a new series, and where that
 /// sample is not in the table.
 fn later_samples(saved: &SavedModel, data: &Data, known: &[Option<usize>]) -> Vec<usize> {
+    let all = data.series();
     let of = |(series, number): (usize, &Option<usize>)| {
         let last = number.and_then(|number| saved.last.get(number))?;
-        let len = data.series()[series].len();
+        let len = all[series].len();
         let labels = data.labels(series, 0..len);
         let at = labels.iter().rposition(|label| label == last)?;
         Some(len - 1 - at)
@@ -47,7 +50,8 @@ fn later_samples(saved: &SavedModel, data: &Data, known: &[Option<usize>]) -> Ve
 }
 
 impl Later {
-    /// Forecasts later rows, with the intervals of the model; `None` if there are none, or none of them was measured.
+    /// Forecasts later rows, with the intervals of the model; `None` if there are none, or none of them was measured. The series
+    /// whose later rows could not be forecast are left out, and come with the reason.
     ///
     /// # Errors
     /// Those of the models and the device.
@@ -57,8 +61,8 @@ impl Later {
         (data, known): (&Data, &[Option<usize>]),
         interval: &Interval,
         units: &[f64],
-    ) -> Result<Option<Later>, Failure> {
-        let later = later_samples(saved, data, known);
+    ) -> Result<(Option<Later>, BTreeMap<usize, String>), Failure> {
+        let mut later = later_samples(saved, data, known);
         let stride = later.iter().sum::<usize>().div_ceil(MOST_ORIGINS).max(1);
         let series = data.series();
         let ends: Vec<usize> =
@@ -68,9 +72,9 @@ impl Later {
         };
         let places: Vec<(usize, usize)> = ends.iter().enumerate().flat_map(origins).collect();
         if places.is_empty() {
-            return Ok(None);
+            return Ok((None, BTreeMap::new()));
         }
-        let (forecasts, bands) = models.forecast_from(&series, &places, &ends)?;
+        let Block { forecasts, bands, failed } = models.forecast_from(&series, &places, &ends)?;
         let made_up = data.made_up();
         let row = |(row, (at, origin)): (usize, &(usize, usize))| {
             let step = |k: usize| {
@@ -83,20 +87,28 @@ impl Later {
             };
             (0..saved.horizon).map(step).collect::<Vec<_>>()
         };
-        let rows: Vec<Vec<_>> = places.iter().enumerate().map(row).collect();
+        let measured = places.iter().enumerate().filter(|(_, (at, _))| !failed.contains_key(at));
+        let rows: Vec<Vec<_>> = measured.map(row).collect();
+        let places: Vec<_> = places.iter().copied().filter(|(at, _)| !failed.contains_key(at)).collect();
         if rows.iter().flatten().all(|(_, truth)| truth.is_nan()) {
-            return Ok(None);
+            return Ok((None, failed));
         }
+        later
+            .iter_mut()
+            .enumerate()
+            .filter(|(at, _)| failed.contains_key(at))
+            .for_each(|(_, later)| *later = 0);
         let samples = later.into_iter().max().unwrap_or(0);
         let units = units.to_vec();
-        Ok(Some(Later { places, horizon: saved.horizon, rows, units, samples }))
+        Ok((Some(Later { places, horizon: saved.horizon, rows, units, samples }), failed))
     }
 
-    fn errors(&self, keep: impl Fn(usize, usize) -> bool) -> Errors {
+    /// The errors of these rows, at one step ahead or at all.
+    fn errors(&self, of: Range<usize>, only: Option<usize>) -> Errors {
         let (mut sums, mut inside, mut bounded) = (Errors::default(), 0usize, 0usize);
-        for (row, (series, _)) in self.rows.iter().zip(&self.places) {
+        for (row, (series, _)) in self.rows[of.clone()].iter().zip(&self.places[of]) {
             for (k, ([forecast, low, high], truth)) in row.iter().enumerate() {
-                if truth.is_nan() || !keep(*series, k) {
+                if truth.is_nan() || only.is_some_and(|only| only != k) {
                     continue;
                 }
                 let error = forecast - truth;
@@ -125,20 +137,28 @@ impl Later {
 
     /// The errors of all forecasts.
     pub(super) fn all(&self) -> Errors {
-        self.errors(|_, _| true)
+        self.errors(0..self.rows.len(), None)
     }
 
     /// The errors at each step ahead that was measured.
     pub(super) fn by_step(&self) -> Vec<Errors> {
-        let steps = (0..self.horizon).map(|k| self.errors(|_, step| step == k));
+        let steps = (0..self.horizon).map(|k| self.errors(0..self.rows.len(), Some(k)));
         steps.take_while(|errors| errors.forecasts > 0).collect()
     }
 
     /// The errors of each series that was measured, by its place.
     pub(super) fn by_series(&self) -> Vec<(usize, Errors)> {
-        let runs = self.places.chunk_by(|one, next| one.0 == next.0);
-        let of = |run: &[(usize, usize)]| (run[0].0, self.errors(|series, _| series == run[0].0));
-        runs.map(of).filter(|(_, errors)| errors.forecasts > 0).collect()
+        let mut next = 0;
+        let of = |run: &[(usize, usize)]| {
+            let first = next;
+            next += run.len();
+            (run[0].0, self.errors(first..next, None))
+        };
+        self.places
+            .chunk_by(|one, next| one.0 == next.0)
+            .map(of)
+            .filter(|(_, errors)| errors.forecasts > 0)
+            .collect()
     }
 
     /// Of the first series with later rows: its place, its first later sample, and forecast and interval of each, from origins a

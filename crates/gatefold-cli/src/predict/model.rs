@@ -7,15 +7,15 @@ use gatefold_forecast::{
     Beside, Candidate, Fitted, MODELS, NETWORKS, Seasons, Settings, Unseen, candidates, mean_band,
 };
 use gatefold_series::Model;
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, s};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// One block of the horizon after each series.
+/// One block of the horizon after each series, or from each place.
 pub(super) struct Block {
-    /// `[series, horizon]`; NaN for those that could not be forecast.
+    /// `[rows, horizon]`; NaN for the series that could not be forecast.
     pub(super) forecasts: Array2<f64>,
-    /// Their bands, `[2, series, horizon]`, if the model has some.
+    /// Their bands, `[2, rows, horizon]`, if the model has some.
     pub(super) bands: Option<Array3<f64>>,
     /// Series that could not be forecast, and why.
     pub(super) failed: BTreeMap<usize, String>,
@@ -29,6 +29,17 @@ pub(super) struct Models<'a> {
     beside: Beside,
     /// The samples by which each series starts later than the one that the model was fitted on.
     delays: Vec<usize>,
+}
+
+/// The samples that a network needs before a forecast. What comes before a short series is taken for its first season, which
+/// it must have.
+fn least(fitted: &Fitted) -> usize {
+    let settings = fitted.settings();
+    if settings.shared { settings.season.unwrap_or(1).max(2) } else { fitted.needed() }
+}
+
+fn too_short(least: usize, found: usize) -> String {
+    format!("a forecast needs {least} samples before it; found {found}; give a table with more rows")
 }
 
 impl<'a> Models<'a> {
@@ -110,28 +121,36 @@ impl<'a> Models<'a> {
         Ok(block)
     }
 
-    /// Forecasts from these places, series and origins, `[places, horizon]`, with bands `[2, places, horizon]` if the model has
-    /// some. Classical models are fitted to the samples of each series before its end in `ends`.
+    /// Forecasts from these places, series and origins. Classical models are fitted to the samples of each series before its end
+    /// in `ends`; a series that is too short there fails with all its places.
     ///
     /// # Errors
-    /// Those of the models.
+    /// Those of the networks and the device.
     pub(super) fn forecast_from(
         &self,
         series: &[&[f64]],
         places: &[(usize, usize)],
         ends: &[usize],
-    ) -> Result<(Array2<f64>, Option<Array3<f64>>), Failure> {
+    ) -> Result<Block, Failure> {
         let horizon = self.saved.horizon;
         let mut sum = Array2::zeros((places.len(), horizon));
-        let mut bands = Vec::new();
+        let (mut bands, mut failed) = (Vec::new(), BTreeMap::new());
         for name in self.names() {
             if let Some((_, fitted)) = self.networks.iter().find(|(network, _)| network == name) {
                 let delayed = self.delayed(series);
-                let known: Vec<(usize, &[f64])> = places
-                    .iter()
-                    .map(|(at, origin)| (*at, &delayed[*at][..self.delays[*at] + origin]))
-                    .collect();
-                let (forecasts, own) = fitted.forecast_bands(&known)?;
+                let least = least(fitted);
+                let is_long = |row: &usize| ends[places[*row].0] >= least;
+                let (long, short): (Vec<usize>, Vec<usize>) = (0..places.len()).partition(is_long);
+                for row in short {
+                    let at = places[row].0;
+                    failed.entry(at).or_insert_with(|| too_short(least, ends[at]));
+                }
+                let known = |row: &usize| {
+                    let (at, origin) = places[*row];
+                    (at, &delayed[at][..self.delays[at] + origin])
+                };
+                let known: Vec<(usize, &[f64])> = long.iter().map(known).collect();
+                let (forecasts, own) = self.of_rows(fitted, &known, &long, places.len())?;
                 sum += &forecasts;
                 bands.push(own);
                 continue;
@@ -140,16 +159,26 @@ impl<'a> Models<'a> {
             let mut row = 0;
             for run in places.chunk_by(|one, next| one.0 == next.0) {
                 let (at, covariates) = (run[0].0, beside.covariates(run[0].0));
-                let fitted = model.fit_with(&series[at][..ends[at]], covariates)?;
-                for (_, origin) in run {
-                    let known = &series[at][..*origin];
-                    let found = fitted.forecasts_with(known, covariates, *origin..*origin + 1, horizon)?;
-                    sum.row_mut(row).zip_mut_with(&found.row(0), |sum, value| *sum += value);
-                    row += 1;
+                let found = model.fit_with(&series[at][..ends[at]], covariates).and_then(|fitted| {
+                    let from = |(_, origin): &(usize, usize)| {
+                        let known = &series[at][..*origin];
+                        fitted.forecasts_with(known, covariates, *origin..*origin + 1, horizon)
+                    };
+                    run.iter().map(from).collect::<Result<Vec<_>, _>>()
+                });
+                match found {
+                    Ok(found) => found.iter().zip(row..).for_each(|(found, row)| {
+                        sum.row_mut(row).zip_mut_with(&found.row(0), |sum, value| *sum += value);
+                    }),
+                    Err(error) => {
+                        failed.entry(at).or_insert_with(|| error.to_string());
+                        sum.slice_mut(s![row..row + run.len(), ..]).fill(f64::NAN);
+                    }
                 }
+                row += run.len();
             }
         }
-        Ok((sum / self.names().len() as f64, mean_band(bands.iter())))
+        Ok(Block { forecasts: sum / self.names().len() as f64, bands: mean_band(bands.iter()), failed })
     }
 
     /// Each series after the moments by which it starts later than that of the training.
@@ -168,26 +197,34 @@ impl<'a> Models<'a> {
         series: &[&[f64]],
         failed: &mut BTreeMap<usize, String>,
     ) -> Result<(Array2<f64>, Array3<f64>), Failure> {
-        let settings = fitted.settings();
-        // What comes before a short series is taken for its first season, which it must have.
-        let least = if settings.shared { settings.season.unwrap_or(1).max(2) } else { fitted.needed() };
+        let least = least(fitted);
         let delayed = self.delayed(series);
         let (long, short): (Vec<usize>, Vec<usize>) =
             (0..series.len()).partition(|at| series[*at].len() >= least);
         for at in short {
             let found = series[at].len();
-            failed.entry(at).or_insert_with(|| {
-                format!(
-                    "a forecast needs {least} samples before it; found {found}; give a table with more rows"
-                )
-            });
+            failed.entry(at).or_insert_with(|| too_short(least, found));
         }
         let known: Vec<(usize, &[f64])> = long.iter().map(|at| (*at, delayed[*at].as_ref())).collect();
-        let (some, some_bands) = fitted.forecast_bands(&known)?;
+        self.of_rows(fitted, &known, &long, series.len())
+    }
+
+    /// The forecasts and bands of a network from what is known before each of some of `count` rows; NaN for the others.
+    fn of_rows(
+        &self,
+        fitted: &Fitted,
+        known: &[(usize, &[f64])],
+        rows: &[usize],
+        count: usize,
+    ) -> Result<(Array2<f64>, Array3<f64>), Failure> {
         let horizon = self.saved.horizon;
-        let mut forecasts = Array2::from_elem((series.len(), horizon), f64::NAN);
-        let mut bands = Array3::from_elem((2, series.len(), horizon), f64::NAN);
-        for (row, at) in long.into_iter().enumerate() {
+        let mut forecasts = Array2::from_elem((count, horizon), f64::NAN);
+        let mut bands = Array3::from_elem((2, count, horizon), f64::NAN);
+        if known.is_empty() {
+            return Ok((forecasts, bands));
+        }
+        let (some, some_bands) = fitted.forecast_bands(known)?;
+        for (row, at) in rows.iter().copied().enumerate() {
             forecasts.row_mut(at).assign(&some.row(row));
             for end in 0..2 {
                 for k in 0..horizon {
