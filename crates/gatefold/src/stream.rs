@@ -157,7 +157,8 @@ impl Stream {
     }
 
     /// Advances every stream by all steps of `input [T, B, I]` and returns the outputs `[T', B, O]`, which are those of
-    /// [`Stream::step`] for each of them, up to rounding.
+    /// [`Stream::step`] for each of them, up to rounding. A network with one output for all steps, such as with
+    /// `last_step`, gives that of the last alone: T' is 1.
     ///
     /// # Errors
     /// [`Error::Shape`] for an input that is empty or does not fit; those of the device.
