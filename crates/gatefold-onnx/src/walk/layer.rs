@@ -18,6 +18,9 @@ pub(super) struct Layer {
     network: Network,
 }
 
+/// A layer that ran, with its results.
+type Ran = (Box<Layer>, Result<Vec<Tensor>, OnnxError>);
+
 impl Step<'_> {
     pub(super) fn recurrent(&mut self, frame: &mut [Cell], host: &mut Host) -> Result<Vec<Value>, OnnxError> {
         let work = std::mem::replace(&mut self.work, Work::Recurrent(None));
@@ -40,7 +43,7 @@ impl Step<'_> {
         keeper: Option<&mut Keeper>,
         frame: &[Cell],
         host: &mut Host,
-    ) -> Result<(Box<Layer>, Result<Vec<Tensor>, OnnxError>), OnnxError> {
+    ) -> Result<Ran, OnnxError> {
         let node = self.node;
         let given: Vec<Option<&Tensor>> = (0..self.inputs.len())
             .map(|at| self.tensor(at, frame).map_err(|problem| node.error(problem)))
