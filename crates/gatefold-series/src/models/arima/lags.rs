@@ -85,7 +85,7 @@ fn product(a: &[f64], b: &[f64], m: usize) -> Vec<f64> {
     c
 }
 
-/// The limit of partial autocorrelations: at 1, a process has no variance that ends.
+/// The limit of partial autocorrelations: at 1, the variance of a process is infinite.
 const MOST_PARTIAL: f64 = 1.0 - 1e-6;
 
 /// The coefficients of a stationary autoregression from any numbers: partial autocorrelations between -1 and 1, through the
