@@ -235,7 +235,7 @@ struct Sweep<'a> {
 struct Results {
     /// Combinations that could be trained, the least error first.
     tried: Vec<Tried>,
-    /// Those that could not, and why.
+    /// Those that could not, and why; the linear regression last.
     left_out: Vec<(String, String)>,
     /// The best network beside the linear regression; `None` without both.
     standing: Option<Standing>,
@@ -246,11 +246,19 @@ impl Sweep<'_> {
         let (mut tried, mut left_out) = (Vec::new(), Vec::new());
         let linear = gatefold_series::Linear::new(self.chosen.plan.horizon).season(self.chosen.seasons.exact);
         let linear = Candidate::PerSeries(Box::new(linear), self.chosen.settings.beside.clone());
-        let mut order = None;
-        if let Ok(results) = self.measure(&linear, watching) {
-            let (name, runs) = ("linear (no network)".into(), vec![(0, results.measures(0))]);
-            tried.push(Tried { name, point: None, runs, errors: results.errors(0) });
-            order = Some(results.order());
+        let (mut order, mut without_linear) = (None, None);
+        let name = "linear (no network)".to_owned();
+        match self.measure(&linear, watching) {
+            Ok(results) => {
+                let runs = vec![(0, results.measures(0))];
+                tried.push(Tried { name, point: None, runs, errors: results.errors(0) });
+                order = Some(results.order());
+            }
+            // The networks may be able to forecast series that the regression cannot.
+            Err(error @ (ForecastError::Series(_) | ForecastError::Settings(_))) => {
+                without_linear = Some((name, error.to_string()));
+            }
+            Err(error) => return Err(error),
         }
         'points: for (place, point) in self.points.iter().enumerate() {
             let seeds = self.arguments.seeds;
@@ -279,6 +287,7 @@ impl Sweep<'_> {
             }
             tried.push(Tried { name: point.name.clone(), point: Some(place), runs, errors });
         }
+        left_out.extend(without_linear);
         tried.sort_by(|a, b| a.mean(|of| of.mase).total_cmp(&b.mean(|of| of.mase)));
         let errors_of = |network: bool| {
             let first = tried.iter().find(|tried| tried.point.is_some() == network);

@@ -56,6 +56,30 @@ fn a_sweep_orders_combinations_and_its_best_is_a_configuration() {
 }
 
 #[test]
+fn a_sweep_says_why_the_regression_is_not_beside_its_networks() {
+    let place = Folder::new();
+    // The short series has six samples before the calibration part; a regression for a horizon of 6 needs ten.
+    let mut text = String::from("shop,month,sales\n");
+    for (shop, len) in (0..12u32).map(|shop| (shop, if shop == 5 { 24 } else { 90 })) {
+        for t in 0..len {
+            let rough = f64::from((t + 7 * shop).pow(2) * 7919 % 1000) / 1000.0;
+            let value = 50.0 + 10.0 * f64::from(t % 4) + 4.0 * rough;
+            text += &format!("s{shop},{}-{:02},{value:.3}\n", 1990 + t / 12, t % 12 + 1);
+        }
+    }
+    place.write("shops.csv", &text);
+    let printed = place.succeed(
+        "sweep shops.csv --device cpu --horizon 6 --season 4 --windows 1 --seeds 1 --updates 4 --grid hidden=2,4 --out o",
+    );
+    assert!(printed.contains("left out  linear (no network): "), "{printed}");
+    let metrics = place.metrics("o");
+    assert!(metrics["beside_linear"].is_null() && metrics["best"].is_string(), "{metrics}");
+    let [name, why] = [0, 1].map(|at| metrics["left_out"][0][at].as_str().unwrap());
+    assert_eq!(name, "linear (no network)");
+    assert!(why.contains("a linear regression needs 10 samples for a horizon of 6"), "{why}");
+}
+
+#[test]
 fn a_sweep_knows_nothing_of_the_test_part() {
     let place = Folder::new();
     let lines: Vec<String> = place.read("table.csv").lines().map(str::to_owned).collect();
