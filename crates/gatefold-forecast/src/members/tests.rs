@@ -274,7 +274,10 @@ fn noisy_cells_are_noisy_in_training_and_resume_to_the_same_bits() {
     };
     // An LSTM with dropout has the parameters of one without, and is the same network but in training.
     let whole = fit(CellKind::DropoutLstm, &mut ()).unwrap();
-    assert_ne!(whole, fit(CellKind::Lstm, &mut ()).unwrap());
+    let plain = fit(CellKind::Lstm, &mut ()).unwrap();
+    let pairs = whole.iter().zip(plain.iter()).flat_map(|((_, one), (_, other))| one.iter().zip(other));
+    let distance = pairs.map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+    assert!(distance > 1e-3, "{distance}");
     let mut half = Half::default();
     assert!(matches!(fit(CellKind::DropoutLstm, &mut half), Err(ForecastError::Stopped)));
     assert_eq!(fit(CellKind::DropoutLstm, &mut half).unwrap(), whole);
