@@ -18,7 +18,7 @@ pub(crate) use choices::{Basis, check, made_up_line};
 use choices::{IdsChoice, IntervalChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
 pub(crate) use folder::{Beginning, Folder, SavedModel, remove_own};
-use gatefold_forecast::{Beside, ForecastError, compare, future};
+use gatefold_forecast::{Beside, ForecastError, MadeUp, compare, future};
 pub(crate) use html::future_chart;
 pub(crate) use log::{LOG, Log, Row, read as read_log};
 pub(crate) use output::{
@@ -201,14 +201,15 @@ impl Options {
         &self.model
     }
 
-    /// These resolved options for all models, with the cell, loss and optimiser of a network, and a test part of `test`
+    /// These resolved options for all models, with the cell, loss, optimiser and ids of a network, and a test part of `test`
     /// samples.
     pub(crate) fn with_best(self, best: &NetworkOptions, test: usize) -> Options {
-        let NetworkOptions { cell, loss, optimizer, .. } = *best;
+        let NetworkOptions { cell, loss, optimizer, ids, .. } = *best;
         let network = NetworkOptions {
             cell: cell.or(self.network.cell),
             loss: loss.or(self.network.loss),
             optimizer: optimizer.or(self.network.optimizer),
+            ids: ids.or(self.network.ids),
             ..self.network
         };
         Options { network, test: Some(test), model: Vec::new(), ..self }
@@ -225,6 +226,11 @@ impl Options {
     /// A constant column that the table lacks.
     pub(crate) fn beside(&self, data: &Data, horizon: usize) -> Result<Beside, Failure> {
         data.beside((self.calendar, self.together), &self.constants, horizon)
+    }
+
+    /// The samples that a fill made up, and the columns whose fill these options let models read.
+    pub(crate) fn made_up(&self, data: &Data) -> MadeUp {
+        data.made_up(self.together)
     }
 
     /// The least and the greatest value that a forecast may have.
@@ -539,4 +545,31 @@ pub(crate) fn interrupted(command: &str, table: &Path, out: &Path, compute: &Com
         "interrupted; continue with\n  gatefold {command} {} --resume{out}{device}",
         quoted(table)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn the_best_of_a_sweep_keeps_each_option_of_a_grid_that_settings_do_not_hold() {
+        let base = NetworkOptions {
+            cell: CellChoice::from_str("gru", false).ok(),
+            loss: Some(LossChoice::Absolute),
+            optimizer: Some(OptimizerChoice::Adam),
+            ids: Some(IdsChoice::Auto),
+            ..NetworkOptions::default()
+        };
+        let best = NetworkOptions {
+            cell: CellChoice::from_str("lstm", false).ok(),
+            loss: Some(LossChoice::Huber),
+            optimizer: Some(OptimizerChoice::Sgd),
+            ids: Some(IdsChoice::Yes),
+            ..NetworkOptions::default()
+        };
+        let options = Options { network: base.clone(), ..Options::default() };
+        assert_eq!(options.clone().with_best(&best, 9).network, best);
+        assert_eq!(options.with_best(&NetworkOptions::default(), 9).network, base);
+    }
 }

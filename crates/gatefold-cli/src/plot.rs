@@ -82,8 +82,9 @@ impl Run {
 
     /// The first network of the log: its validation error, or its loss where nothing was validated.
     fn losses(&self) -> Vec<(f64, f64)> {
-        let first = self.log.first();
-        let own = self.log.iter().filter(|row| {
+        let log = self.log.iter().filter(|row| !row.is_trial());
+        let first = log.clone().next();
+        let own = log.filter(|row| {
             first.is_some_and(|first| (&row.stage, row.network) == (&first.stage, first.network))
         });
         let own: Vec<&Row> = own.collect();

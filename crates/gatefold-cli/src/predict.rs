@@ -235,7 +235,7 @@ fn since(later: &Later, data: &Data) -> serde_json::Value {
 
 /// The unit of the errors of each series: that of the run, or that of its rows for a new one.
 fn units(saved: &SavedModel, data: &Data, known: &[Option<usize>]) -> Vec<f64> {
-    let (lag, made_up) = (Seasons::new(&saved.seasons).shortest().unwrap_or(1), data.made_up());
+    let (lag, made_up) = (Seasons::new(&saved.seasons).shortest().unwrap_or(1), saved.options.made_up(data));
     let unit = |(at, (number, values)): (usize, (&Option<usize>, &[f64]))| {
         number.map_or_else(|| naive_error(values, lag, at, &made_up), |number| saved.units[number])
     };

@@ -232,8 +232,17 @@ fn ids_are_read_when_asked_for_and_predict_knows_them() {
     // The trial trains one network of each kind.
     choice("auto");
     let tried = place.rows("auto/log.csv");
-    for model in ["network", "network-ids"] {
-        assert!(tried.iter().any(|row| row["model"] == model && row["stage"] == "validation"), "{model}");
+    for stage in ["trial-without-ids", "trial-with-ids", "validation"] {
+        assert!(tried.iter().any(|row| row["stage"] == stage), "{stage}");
+    }
+    // What is shown is of the networks that forecast.
+    for ids in ["auto", "yes"] {
+        let rows = place.rows(&format!("{ids}/log.csv"));
+        assert!(rows.iter().all(|row| row["model"] == "network"));
+        assert_eq!(rows.iter().any(|row| row["stage"].starts_with("trial")), ids == "auto");
+        let report = place.read(&format!("{ids}/report.html"));
+        assert!(report.contains("Loss, smoothed over updates (validation)"), "{ids}");
+        assert!(!report.contains("trial"), "{ids}");
     }
     assert!(
         place

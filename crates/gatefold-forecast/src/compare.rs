@@ -1,6 +1,6 @@
 //! Every model on the same samples: chosen on a validation part, measured on a test part, then fitted on everything.
 
-use crate::ids::{Ids, Trial, name_of};
+use crate::ids::{Ids, Trial};
 use crate::{
     Beside, Calibration, Calibrations, Fitted, ForecastError, Forecaster, MadeUp, Plan, Settings, Validation,
     Watch,
@@ -39,6 +39,12 @@ impl Candidate {
 /// The purpose of fitting a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// To tell whether the network that many series share should read which series it is: one network with `ids`, and one
+    /// without.
+    Trial {
+        /// Whether this one reads them.
+        ids: bool,
+    },
     /// To be compared on the validation part.
     Validation,
     /// To be measured on the test part.
@@ -426,9 +432,8 @@ impl Comparing<'_> {
             stride: plan.stride,
         };
         let settings = &trial.chosen(name, settings, watcher)?;
-        let own = name_of(name, settings);
-        watcher.begin(&own, Stage::Validation);
-        let watch = watcher.watch(&own, Stage::Validation);
+        watcher.begin(name, Stage::Validation);
+        let watch = watcher.watch(name, Stage::Validation);
         let forecaster = Forecaster::new(settings.clone());
         let mut fitted = forecaster.fit(self.device, &train, Some(&validation), watch)?;
         let (updates, choice) = (fitted.best_updates(), fitted.describe());
@@ -606,9 +611,11 @@ mod tests {
     fn intervals_of_many_short_series_hold_what_they_should() {
         let series = short(60);
         let series: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
-        let plan = Plan::new(&series, 9, Some(6), None).unwrap();
+        let plan = Plan::new(&series, 12, Some(6), None).unwrap();
         let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
-        let mut settings = Settings::new(9, Some(6), &lengths);
+        // The longest horizon: the fit that calibrates has as many samples as a regression needs, the one that is measured 28.
+        assert_eq!(lengths[0], 12 + 4);
+        let mut settings = Settings::new(12, Some(6), &lengths);
         (settings.members, settings.updates, settings.hidden) = (1, 150, 8);
         assert!(!settings.shared, "each series has its regression");
         let device = Device::cpu().unwrap();

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// The most series whose ids are tried: each is a column of every step.
 const MOST: usize = 200;
-/// The share of the error without ids that the error with them must stay below: columns for series take time, and the errors of
-/// two networks that start alike are so close that a gain of a thousandth can be a clear one.
+/// The most series whose ids a network reads at all: its inputs have a column for each at every step of every window.
+pub const MOST_IDS: usize = 1_000;
+/// Ids are read if the error with them is less than this many times the error without. Columns for series take time, and the
+/// errors of two networks that start alike are so close that a gain of a thousandth can be a clear one.
 const PAYS: f64 = 0.98;
 
 /// Whether the network that many series share reads which series a window is of: one column for each, whose weights in the
@@ -17,21 +19,14 @@ const PAYS: f64 = 0.98;
 #[serde(rename_all = "snake_case")]
 pub enum Ids {
     /// If that is better on the validation part by 2 % and more than one standard error, and there are 200 series or fewer.
-    /// One network more is trained to tell. [`Forecaster`] alone, which compares nothing, leaves them out.
+    /// Two networks more are trained to tell, in a stage of their own. [`Forecaster`] alone, which compares nothing, leaves ids
+    /// out.
     #[default]
     Validated,
     /// No.
     Never,
-    /// Yes.
+    /// Yes, of [`MOST_IDS`] series or fewer.
     Always,
-}
-
-/// The name that a network with ids has in the validation stage, where one without them may stand beside it.
-pub(crate) fn name_of(name: &str, settings: &Settings) -> String {
-    match settings.ids {
-        Ids::Always if settings.shared => format!("{name}-ids"),
-        _ => name.to_owned(),
-    }
 }
 
 /// Whether the errors with ids say that they pay, beside those without.
@@ -67,7 +62,7 @@ impl Trial<'_> {
             return Ok(with(Ids::Never));
         }
         let (without, ids) = (with(Ids::Never), with(Ids::Always));
-        let mut errors = |settings: &Settings| self.errors(&name_of(name, settings), settings, watcher);
+        let mut errors = |settings: &Settings| self.errors(name, settings, watcher);
         let (others, errors) = (errors(&without)?, errors(&ids)?);
         let order = ErrorOrder::new(errors.len(), self.train.len(), settings.horizon, self.stride);
         Ok(if pays(&errors, &others, order) { ids } else { without })
@@ -80,9 +75,10 @@ impl Trial<'_> {
         settings: &Settings,
         watcher: &mut dyn Watcher,
     ) -> Result<Vec<f64>, ForecastError> {
-        watcher.begin(name, Stage::Validation);
+        let stage = Stage::Trial { ids: settings.ids == Ids::Always };
+        watcher.begin(name, stage);
         let one = Settings { members: 1, ..settings.clone() };
-        let watch = watcher.watch(name, Stage::Validation);
+        let watch = watcher.watch(name, stage);
         let fitted = Forecaster::new(one).fit(self.device, self.train, Some(self.validation), watch)?;
         let Validation { series, origins, made_up } = self.validation;
         let known: Vec<(usize, &[f64])> =
@@ -114,5 +110,12 @@ mod tests {
         assert!(!pays(&errors(0.01, 0.01), &others, order), "clear, and hardly a gain");
         assert!(!pays(&errors(0.05, 5.0), &others, order), "a gain, and not clear");
         assert!(!pays(&others, &others, order));
+        // Origins without a truth say nothing.
+        let gap = |mut errors: Vec<f64>| {
+            errors[40] = f64::NAN;
+            errors
+        };
+        assert!(pays(&gap(errors(0.05, 0.1)), &gap(others.clone()), order));
+        assert!(!pays(&gap(errors(0.01, 0.01)), &gap(others), order));
     }
 }

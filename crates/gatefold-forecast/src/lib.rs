@@ -80,7 +80,7 @@ pub use error::ForecastError;
 pub use events::EventWriter;
 pub use gatefold::layers::CellKind;
 pub use heads::Loss;
-pub use ids::Ids;
+pub use ids::{Ids, MOST_IDS};
 pub use made_up::MadeUp;
 pub use members::{Fitted, Forecaster, Progress, Validation, Watch};
 pub use plan::Plan;

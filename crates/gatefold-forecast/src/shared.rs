@@ -3,7 +3,7 @@
 use crate::columns::Columns;
 use crate::encode::{Window, WindowUnit};
 use crate::linear_branch::LinearStart;
-use crate::{Beside, ForecastError, Ids, Settings};
+use crate::{Beside, ForecastError, Ids, MOST_IDS, Settings};
 use gatefold_series::{Ridge, Sums};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,12 @@ impl Shared {
             return Err(ForecastError::Settings(format!(
                 "a window of {window} samples and a horizon of {horizon} do not fit into the {longest} samples of the \
                  longest series; use a shorter window or horizon"
+            )));
+        }
+        if settings.ids == Ids::Always && series.len() > MOST_IDS {
+            return Err(ForecastError::Settings(format!(
+                "ids of {} series would be as many inputs at every step; they are read of at most {MOST_IDS}",
+                series.len()
             )));
         }
         let weights = error_weights(series, season);
@@ -217,4 +223,23 @@ fn error_weights(series: &[&[f64]], season: usize) -> Vec<f32> {
         if error > 0.0 { (1.0 / error) as f32 } else { 0.0 }
     };
     series.iter().map(weight).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_more_series_than_the_limit_are_refused() {
+        let values: Vec<f64> = (0..16).map(|t| f64::from(t * t % 7)).collect();
+        let fit = |count: usize, ids: Ids| {
+            let mut settings = Settings::new(2, Some(2), &vec![values.len(); count]);
+            (settings.window, settings.ids) = (Some(4), ids);
+            Shared::fit(&settings, &vec![values.as_slice(); count]).map(|shared| shared.shape().1)
+        };
+        assert_eq!(fit(MOST_IDS, Ids::Always).unwrap(), 3 + MOST_IDS);
+        assert_eq!(fit(MOST_IDS + 1, Ids::Never).unwrap(), 3);
+        let error = fit(MOST_IDS + 1, Ids::Always).unwrap_err().to_string();
+        assert!(error.contains("ids of 1001 series") && error.contains("at most 1000"), "{error}");
+    }
 }

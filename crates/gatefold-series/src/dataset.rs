@@ -48,8 +48,9 @@ pub struct Series {
     pub(crate) id: Option<String>,
     pub(crate) start: i64,
     pub(crate) targets: Vec<Vec<f64>>,
-    pub(crate) made_up: Vec<Vec<usize>>,  // of each target
-    pub(crate) covariates: Vec<Vec<f64>>, // samples, then future
+    pub(crate) made_up: Vec<Vec<usize>>,            // of each target
+    pub(crate) covariates: Vec<Vec<f64>>,           // samples, then future
+    pub(crate) covariates_made_up: Vec<Vec<usize>>, // of each
     pub(crate) statics: Vec<StaticValue>,
     pub(crate) future: usize,
 }
@@ -202,6 +203,12 @@ impl Dataset {
             past: columns[self.past.clone()].to_vec(),
             future: self.future.iter().map(|column| columns[*column].clone()).collect(),
         }
+    }
+
+    /// The places of the values of each past covariate of a series that the table does not have, in order: those that the fill
+    /// made up.
+    pub fn past_made_up(&self, series: usize) -> impl Iterator<Item = &[usize]> + Clone {
+        self.series[series].covariates_made_up[self.past.clone()].iter().map(Vec::as_slice)
     }
 
     /// The names of the columns that do not change within a series; none if the table is one series.

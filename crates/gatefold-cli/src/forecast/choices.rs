@@ -2,8 +2,8 @@ use super::{Data, NetworkOptions, Options};
 use crate::cell::CellChoice;
 use crate::failure::Failure;
 use gatefold_forecast::{
-    Beside, Candidate, CellKind, Ids, Intervals, Loss, MODELS, MadeUp, OptimizerKind, Plan, Seasons,
-    Settings, candidates, typical,
+    Beside, Candidate, CellKind, Ids, Intervals, Loss, MODELS, MOST_IDS, MadeUp, OptimizerKind, Plan,
+    Seasons, Settings, candidates, typical,
 };
 use serde::{Deserialize, Serialize};
 
@@ -166,7 +166,7 @@ impl Basis {
         let horizon = options.horizon.unwrap_or_else(|| wanted.min(longest));
         let left_out = data.leave_short_out(3 * horizon + usual.max(2));
         let beside = options.beside(data, horizon)?;
-        Ok(Basis { seasons, horizon, beside, made_up: data.made_up(), left_out })
+        Ok(Basis { seasons, horizon, beside, made_up: options.made_up(data), left_out })
     }
 
     /// A line about series that are left out.
@@ -209,6 +209,12 @@ impl Basis {
         };
         if settings.ids == Ids::Always && !settings.shared {
             return Err(Failure::Usage("--ids yes is for the network that many long series share".into()));
+        }
+        if settings.ids == Ids::Always && lengths.len() > MOST_IDS {
+            return Err(Failure::Usage(format!(
+                "--ids yes is for at most {MOST_IDS} series, each of which is a column of every step; found {}",
+                lengths.len()
+            )));
         }
         settings.logarithm = network.log;
         // A blend of counts is no count.

@@ -86,11 +86,25 @@ impl Data {
         self.each().flat_map(|(_, series)| targets.clone().map(|target| series.target(target))).collect()
     }
 
-    /// The samples of every series that were made up to fill gaps.
-    pub(crate) fn made_up(&self) -> MadeUp {
+    /// The samples of every series that were made up to fill gaps, also in the columns that models read beside them: those
+    /// of `--past`, and the other targets if `together`.
+    pub(crate) fn made_up(&self, together: bool) -> MadeUp {
         let targets = 0..self.dataset.targets().len();
         let places = self.each().flat_map(|(_, series)| targets.clone().map(|target| series.made_up(target)));
-        MadeUp::new(places, self.looks_ahead)
+        let count = self.dataset.targets().len();
+        let beside = self.each().flat_map(|(at, series)| {
+            let past = self.dataset.past_made_up(at).collect::<Vec<_>>();
+            targets.clone().map(move |target| {
+                let others = (0..count).filter(|other| together && *other != target);
+                others
+                    .map(|other| series.made_up(other))
+                    .chain(past.iter().copied())
+                    .flatten()
+                    .copied()
+                    .collect()
+            })
+        });
+        MadeUp::new(places, self.looks_ahead).beside(beside)
     }
 
     /// Columns known beside each series: the covariates that the table has or was asked for, the other targets if `together`,
@@ -239,5 +253,30 @@ mod tests {
         ] {
             assert_ne!(whole, print(name, days), "{what}");
         }
+    }
+
+    #[test]
+    fn a_line_in_a_column_that_models_read_knows_the_future() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        let rows = ["5,1,2", "7,2,3", ",3,5", "8,5,", "9,5,6", "4,2,7"];
+        let rows = rows.iter().zip(1..).map(|(row, day)| format!("2024-01-{day:02},{row}\n"));
+        std::fs::write(&path, format!("day,price,sales,visits\n{}", rows.collect::<String>())).unwrap();
+        let unscored = |fill: FillChoice, past: &[&str], together: bool| -> Vec<usize> {
+            let reading = TableArguments {
+                target: vec!["sales".into(), "visits".into()],
+                past: past.iter().map(|name| (*name).to_owned()).collect(),
+                fill: Some(fill),
+                ..TableArguments::default()
+            };
+            let made_up = Data::read(&path, &reading).unwrap().made_up(together);
+            // Forecasts of the last sales.
+            (1..6).filter(|origin| !made_up.counts(0, *origin, 5)).collect()
+        };
+        assert_eq!(unscored(FillChoice::Linear, &[], false), [0; 0]);
+        assert_eq!(unscored(FillChoice::Linear, &["price"], false), [3]);
+        assert_eq!(unscored(FillChoice::Linear, &[], true), [4]);
+        assert_eq!(unscored(FillChoice::Linear, &["price"], true), [3, 4]);
+        assert_eq!(unscored(FillChoice::Previous, &["price"], true), [0; 0]);
     }
 }

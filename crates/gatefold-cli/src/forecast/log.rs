@@ -14,7 +14,7 @@ const HEAD: &str = "model,stage,network,update,loss,learning_rate,validation,sec
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
     pub(crate) model: String,
-    /// `validation`, `test`, `future` or `window-N`.
+    /// `trial-with-ids`, `trial-without-ids`, `validation`, `test`, `future` or `window-N`.
     pub(crate) stage: String,
     /// From 1.
     pub(crate) network: usize,
@@ -32,6 +32,11 @@ pub(crate) struct Row {
 impl Row {
     fn curve(&self) -> (&str, &str, usize) {
         (&self.model, &self.stage, self.network)
+    }
+
+    /// Whether it is of a network that only helped to choose the options of others.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.stage.starts_with("trial-")
     }
 
     fn text(&self) -> String {

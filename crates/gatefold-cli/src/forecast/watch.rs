@@ -79,6 +79,16 @@ impl<'a> Watching<'a> {
         }
     }
 
+    /// The networks of this stage: a trial takes one of each kind.
+    fn members(&self) -> usize {
+        if self.tries() { 1 } else { self.settings.members }
+    }
+
+    /// Whether this stage only chooses options: its networks forecast nothing that is shown.
+    fn tries(&self) -> bool {
+        matches!(self.now.1, Stage::Trial { .. })
+    }
+
     /// The updates that a network of this stage may take.
     fn updates(&self) -> u64 {
         self.settings.updates
@@ -88,6 +98,8 @@ impl<'a> Watching<'a> {
 /// The stage in names of files and rows of logs.
 fn name(stage: Stage) -> String {
     match stage {
+        Stage::Trial { ids: false } => "trial-without-ids".into(),
+        Stage::Trial { ids: true } => "trial-with-ids".into(),
         Stage::Validation => "validation".into(),
         Stage::Test => "test".into(),
         Stage::Future => "future".into(),
@@ -104,7 +116,7 @@ impl Watcher for Watching<'_> {
 
     fn watch(&mut self, model: &str, stage: Stage) -> &mut dyn Watch {
         self.now = (model.into(), stage);
-        self.bar = self.report.bar(self.settings.members as u64 * self.updates());
+        self.bar = self.report.bar(self.members() as u64 * self.updates());
         (self.begun, self.looked) = (None, None);
         self
     }
@@ -130,7 +142,7 @@ impl Watch for Watching<'_> {
             seconds: self.log.seconds(),
         };
         let written = self.log.add(&row);
-        let (members, updates) = (self.settings.members as u64, self.updates());
+        let (members, updates) = (self.members() as u64, self.updates());
         let state = || {
             let validation = validation.map_or_else(String::new, |error| format!(" val {error:.4}"));
             let (model, stage) = (&self.now.0, name(self.now.1));
@@ -153,7 +165,7 @@ impl Watch for Watching<'_> {
 
     fn keep(&mut self, member: usize, checkpoint: Checkpoint) -> Result<(), ForecastError> {
         self.saved = Instant::now();
-        if self.networks.iter().all(|(name, _)| *name != self.now.0) {
+        if !self.tries() && self.networks.iter().all(|(name, _)| *name != self.now.0) {
             self.networks.push((self.now.0.clone(), checkpoint.config.clone()));
         }
         let Some(folder) = self.folder else { return Ok(()) };

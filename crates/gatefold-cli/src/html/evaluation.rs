@@ -16,12 +16,13 @@ const RESIDUALS: usize = 12;
 /// Loss, validation error and learning rate of the networks that were compared, and the losses of the last fit.
 pub(crate) fn loss_charts(rows: &[Row]) -> Vec<Chart> {
     let mut charts = Vec::new();
+    let rows: Vec<&Row> = rows.iter().filter(|row| !row.is_trial()).collect();
     // Of the model that is called so where there are several of networks.
-    let named = |row: &&Row| row.model == "network";
+    let named = |row: &&&Row| row.model == "network";
     let Some(model) = rows.iter().find(named).or(rows.first()).map(|row| row.model.clone()) else {
         return charts;
     };
-    let rows: Vec<&Row> = rows.iter().filter(|row| row.model == model).collect();
+    let rows: Vec<&Row> = rows.into_iter().filter(|row| row.model == model).collect();
     let Some(first) = rows.first() else { return charts };
     let last = rows.last().unwrap_or(first);
     let chart = |title: &str, lines: Vec<Line>, logarithmic: bool| Chart {

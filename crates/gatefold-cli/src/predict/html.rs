@@ -104,7 +104,7 @@ impl Shown<'_> {
         let (data, level) = (self.data, self.saved.options.level());
         let values = data.series()[series];
         let from = start.saturating_sub(BEFORE);
-        let made_up = data.made_up();
+        let made_up = data.made_up(false);
         let measured = |at: usize| if made_up.has(series, at) { f64::NAN } else { values[at] };
         let truth = (from..values.len()).map(|at| ((at - from) as f64, measured(at))).collect();
         let known = values.len() - start;

@@ -75,7 +75,7 @@ impl Later {
             return Ok((None, BTreeMap::new()));
         }
         let Block { forecasts, bands, failed } = models.forecast_from(&series, &places, &ends)?;
-        let made_up = data.made_up();
+        let made_up = saved.options.made_up(data);
         let row = |(row, (at, origin)): (usize, &(usize, usize))| {
             let step = |k: usize| {
                 let truth = match origin + k < series[*at].len() {

@@ -2,7 +2,7 @@
 
 use super::{Refit, Rolling};
 use crate::compare::{Part, naive_error};
-use crate::ids::{Trial, name_of};
+use crate::ids::Trial;
 use crate::{Beside, Candidate, Fitted, ForecastError, Forecaster, Settings, Stage, Validation, Watcher};
 use gatefold::Device;
 use gatefold_series::{Covariates, FittedModel, Model};
@@ -103,9 +103,8 @@ impl<'a> Fits<'a> {
             stride: plan.stride,
         };
         let settings = trial.chosen(name, settings, watcher)?;
-        let own = name_of(name, &settings);
-        watcher.begin(&own, Stage::Validation);
-        let watch = watcher.watch(&own, Stage::Validation);
+        watcher.begin(name, Stage::Validation);
+        let watch = watcher.watch(name, Stage::Validation);
         let fitted = Forecaster::new(settings.clone()).fit(self.device, &train, Some(&validation), watch)?;
         let calibration = self.medians(&fitted, &to_choose)?;
         let settings = Settings { stop_after: Some(fitted.best_updates()), ..settings };

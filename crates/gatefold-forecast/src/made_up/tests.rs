@@ -23,6 +23,24 @@ fn only_true_samples_count_and_a_line_to_the_future_is_not_known() {
 }
 
 #[test]
+fn a_line_of_a_column_beside_the_series_knows_the_future() {
+    let values: Vec<f64> = (0..8).map(f64::from).collect();
+    let unscored = |places: &[usize], looks_ahead: bool| -> Vec<usize> {
+        let made_up = MadeUp::new([places, &[]], looks_ahead).beside([vec![6, 4, 4], vec![]]);
+        assert_eq!((made_up.is_empty(), made_up.has(0, 4)), (places.is_empty(), places.contains(&4)));
+        assert!((0..8).all(|origin| made_up.counts(1, origin, 7)));
+        (0..8).filter(|origin| made_up.truth(0, &values, *origin, 7 - origin).is_nan()).collect()
+    };
+    assert_eq!(unscored(&[], true), [5, 7]);
+    assert_eq!(unscored(&[1, 4], true), [2, 5, 7]);
+    assert_eq!(unscored(&[1, 4], false), [0; 0]);
+    // Forecasts of two samples from within the lines alone.
+    let made_up = MadeUp::new([&[][..]], true).beside([vec![4, 5]]);
+    let nothing = |origins: [usize; 2]| made_up.leaves_nothing(&[values.as_slice()], 2, |_| origins.to_vec());
+    assert_eq!([[5, 6], [4, 5]].map(nothing), [true, false]);
+}
+
+#[test]
 fn places_are_counted_within_a_range() {
     let places: [&[usize]; 2] = [&[], &[0, 5, 6, 9]];
     let made_up = MadeUp::new(places, false);

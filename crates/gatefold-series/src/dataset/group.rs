@@ -426,6 +426,7 @@ impl Maker<'_> {
             targets: regular.targets,
             made_up: regular.made_up,
             covariates: regular.covariates,
+            covariates_made_up: regular.covariates_made_up,
             statics,
             future: regular.future,
         }

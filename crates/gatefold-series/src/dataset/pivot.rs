@@ -290,6 +290,7 @@ pub(super) fn dataset(sheet: &Sheet, pivot: &Pivot, options: &ReadOptions) -> Re
         targets: regular.targets,
         made_up: regular.made_up,
         covariates: Vec::new(),
+        covariates_made_up: Vec::new(),
         statics: Vec::new(),
         future: regular.future,
     }];

@@ -52,6 +52,8 @@ pub(super) struct Regular {
     /// The places of the samples that were filled, of each target.
     pub(super) made_up: Vec<Vec<usize>>,
     pub(super) covariates: Vec<Vec<f64>>,
+    /// The places without a value of each covariate.
+    pub(super) covariates_made_up: Vec<Vec<usize>>,
     pub(super) future: usize,
 }
 
@@ -108,6 +110,7 @@ impl Regular {
             targets: Vec::with_capacity(values.targets.len()),
             made_up: Vec::with_capacity(values.targets.len()),
             covariates: Vec::with_capacity(values.covariates.len()),
+            covariates_made_up: Vec::with_capacity(values.covariates.len()),
             future: moments as usize - known,
         };
         let spread = |column: &[f64], len: usize| spread(rows, column, start, len, options.aggregate);
@@ -123,6 +126,7 @@ impl Regular {
         }
         for (column, covariate) in values.covariates.iter().enumerate() {
             let mut samples = spread(covariate, moments as usize);
+            out.covariates_made_up.push(missing(&samples));
             let (filled, complete) = (fill(&mut samples, options.fill), values.complete[column]);
             if let Err((at, why)) = filled
                 && (complete == Complete::Everywhere || complete == Complete::Samples && at < known)

@@ -164,6 +164,7 @@ pub(super) fn dataset(sheet: &Sheet, values: &Values, options: &ReadOptions) -> 
             targets: vec![samples],
             made_up: vec![made_up],
             covariates: Vec::new(),
+            covariates_made_up: Vec::new(),
             statics,
             future: 0,
         });
