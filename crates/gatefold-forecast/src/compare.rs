@@ -611,11 +611,11 @@ mod tests {
     fn intervals_of_many_short_series_hold_what_they_should() {
         let series = short(60);
         let series: Vec<&[f64]> = series.iter().map(Vec::as_slice).collect();
-        let plan = Plan::new(&series, 12, Some(6), None).unwrap();
+        let plan = Plan::new(&series, 9, Some(6), None).unwrap();
         let lengths: Vec<usize> = series.iter().map(|values| plan.train(values.len()).len()).collect();
-        // The longest horizon: the fit that calibrates has as many samples as a regression needs, the one that is measured 28.
-        assert_eq!(lengths[0], 12 + 4);
-        let mut settings = Settings::new(12, Some(6), &lengths);
+        // The longest horizon: a regression of 10 steps does not fit into the 20 samples that would be left.
+        assert_eq!(lengths[0], 22);
+        let mut settings = Settings::new(9, Some(6), &lengths);
         (settings.members, settings.updates, settings.hidden) = (1, 150, 8);
         assert!(!settings.shared, "each series has its regression");
         let device = Device::cpu().unwrap();
@@ -624,7 +624,12 @@ mod tests {
             Candidate::Network("network".into(), settings),
         ];
         let comparison = compare(&device, &series, &plan, &all, &mut ()).unwrap();
+        assert!(comparison.left_out.is_empty(), "{:?}", comparison.left_out);
         let network = &comparison.models[1];
+        assert!(
+            network.bands.is_none(),
+            "bands learnt on what regressions leave of their own samples are too narrow"
+        );
         let factor = network.calibrations.of(0).unwrap().factor(0.95).unwrap();
         let (mut inside, mut count) = (0, 0);
         for (at, forecasts) in network.forecasts.iter().enumerate() {
