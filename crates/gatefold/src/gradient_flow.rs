@@ -9,6 +9,7 @@ use crate::stream::check_goes_on;
 use crate::{Error, Loss, Network, Sequences, Targets};
 use gatefold_model::{LayerState, Reduction, Source, States, Timeline};
 use gatefold_reference as reference;
+pub use gates::GateSaturation;
 use gates::saturation;
 use ndarray::{Array3, ArrayView3, Axis, s};
 
@@ -46,18 +47,6 @@ pub struct LayerFlow {
     pub jacobian: Vec<f64>,
     /// The gates, in the order of the cell; for an RNN its output.
     pub gates: Vec<GateSaturation>,
-}
-
-/// The shares of a gate's units that are near an end of their range, over the first eight rows.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct GateSaturation {
-    /// The gate's name: `input`, `forget`, `cell`, `output`, `reset`, `update`, `new`, or `output` for an RNN.
-    pub gate: &'static str,
-    /// The share in the lowest tenth of the range. A relu has no range, and counts where it is 0.
-    pub low: Vec<f64>,
-    /// The share in the highest tenth.
-    pub high: Vec<f64>,
 }
 
 /// The norms of a layer's gradients in one direction: with respect to h, and to an LSTM's c.

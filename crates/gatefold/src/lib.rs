@@ -212,10 +212,11 @@ pub mod layers {
 /// of your own.
 pub mod training {
     pub use crate::gradient_flow::{GateSaturation, GradientFlow, LayerFlow};
-    pub use crate::network::{
-        GradientArrays, Gradients, HessianFree, HessianFreeConfig, HessianFreeState, HessianFreeUpdate, Jvp,
-        Tape,
+    pub use crate::network::hessian_free::{
+        HessianFree, HessianFreeConfig, HessianFreeState, HessianFreeUpdate,
     };
+    pub use crate::network::second_order::Jvp;
+    pub use crate::network::{GradientArrays, Gradients, Tape};
     pub use crate::train::{Trainer, Truncation};
     #[doc(inline)]
     pub use gatefold_model::{

@@ -1,8 +1,5 @@
-mod hessian_free;
-mod second_order;
-
-pub use hessian_free::{HessianFree, HessianFreeConfig, HessianFreeState, HessianFreeUpdate};
-pub use second_order::Jvp;
+pub(crate) mod hessian_free;
+pub(crate) mod second_order;
 
 use crate::cpu::{CpuNetwork, CpuTape};
 #[cfg(feature = "gpu")]

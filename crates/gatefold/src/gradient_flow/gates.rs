@@ -1,6 +1,5 @@
 //! The share of gates that are near an end of their range.
 
-use super::GateSaturation;
 use gatefold_model::{Activation, Cell, GruGate, LstmGate, Recurrent};
 use gatefold_reference::cells::Gating;
 use gatefold_reference::scan::Forward;
@@ -9,6 +8,18 @@ use ndarray::s;
 /// A gate with a value nearer than this to an end of its range counts as saturated, as a share of the range (Karpathy,
 /// Johnson and Fei-Fei, "Visualizing and understanding recurrent networks", 2015).
 const SATURATED: f64 = 0.1;
+
+/// The shares of a gate's units that are near an end of their range, over the first eight rows.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct GateSaturation {
+    /// The gate's name: `input`, `forget`, `cell`, `output`, `reset`, `update`, `new`, or `output` for an RNN.
+    pub gate: &'static str,
+    /// The share in the lowest tenth of the range. A relu has no range, and counts where it is 0.
+    pub low: Vec<f64>,
+    /// The share in the highest tenth.
+    pub high: Vec<f64>,
+}
 
 /// The saturated shares of a scan's gates.
 pub(super) fn saturation(recurrent: &Recurrent, scan: &Forward<f64>) -> Vec<GateSaturation> {
