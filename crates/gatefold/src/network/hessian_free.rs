@@ -141,7 +141,7 @@ type Batch<'a, 'b, 'c> = (&'a Sequences<'b>, &'a Targets<'c>);
 /// batches give the same bits, also after [`HessianFree::resume`].
 ///
 /// It updates every parameter: there are no groups and no frozen parameters. To hold some, train with
-/// [`Trainer`](crate::Trainer). It writes no checkpoint files either: save the parameters with [`Parameters::save`], and
+/// [`Trainer`](crate::Trainer). It writes no checkpoint files either: save the network with [`Network::save`], and
 /// with them [`HessianFree::state`], whose direction is [`Parameters`] too.
 #[derive(Debug)]
 pub struct HessianFree {
