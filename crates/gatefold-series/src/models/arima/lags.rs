@@ -50,6 +50,13 @@ impl Lags {
         [vec![0.0; self.parameters()], undoing]
     }
 
+    /// Whether a partial autocorrelation of the terms without season is so near to 1 that a root is at the unit circle:
+    /// such a model takes noise for a wave that never ends.
+    pub(super) fn is_at_the_edge(&self, x: &[f64]) -> bool {
+        let ArimaOrder { p, q, seasonal: (sp, ..), .. } = self.order;
+        x[..p].iter().chain(&x[p + sp..p + sp + q]).any(|x| x.tanh().abs() > EDGE)
+    }
+
     pub(super) fn has_mean(&self) -> bool {
         self.order.d + self.order.seasonal.1 < 2
     }
@@ -84,6 +91,9 @@ fn product(a: &[f64], b: &[f64], m: usize) -> Vec<f64> {
     }
     c
 }
+
+/// Partial autocorrelations beyond this are at the edge: a root of 1.01, the limit of R's `auto.arima`, is one of 0.99.
+const EDGE: f64 = 0.99;
 
 /// The limit of partial autocorrelations: at 1, the variance of a process is infinite.
 const MOST_PARTIAL: f64 = 1.0 - 1e-6;
