@@ -33,7 +33,7 @@ fn mirrored(stage: Stage) -> Stage {
     }
 }
 
-/// What the stage sees of its slot: the second stage of a GRU has z as the first kept it.
+/// A slot as the stage sees it: the second stage of a GRU has z as the first kept it.
 fn seen(case: &Case, mut slot: Array3<Dual>) -> Array3<Dual> {
     if let Stage::Update(cell) = case.stage() {
         let gating = Gating::new(&Cell::Gru(cell), case.subject.clip.map(|clip| Dual::from_f64(clip.into())));

@@ -24,7 +24,7 @@ pub(crate) struct Folder {
 /// A run that begins, or goes on.
 pub(crate) struct Beginning<'a> {
     pub(crate) table: &'a Path,
-    /// That of the series.
+    /// The fingerprint of the series.
     pub(crate) fingerprint: String,
     /// Another one rounds otherwise.
     pub(crate) device: &'a Device,

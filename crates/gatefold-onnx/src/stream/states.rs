@@ -21,7 +21,7 @@ pub(super) struct States {
     pub(super) going_on: BTreeSet<usize>,
 }
 
-/// What is known of a value.
+/// A value, as far as it is followed.
 #[derive(Clone, Debug, Default)]
 struct Facts {
     /// The inputs on whose elements it depends.
@@ -109,7 +109,7 @@ impl Facts {
     }
 }
 
-/// What is known of the names of a graph, and of those around it.
+/// The values followed so far, by the names of a graph and of those around it.
 type Known<'a> = BTreeMap<&'a str, Facts>;
 
 struct Walk<'a> {
@@ -141,7 +141,7 @@ impl<'a> Walk<'a> {
         known
     }
 
-    /// What is known of a node's outputs.
+    /// The outputs of a node, followed from its inputs.
     fn node(
         &mut self,
         graph: &'a Graph,

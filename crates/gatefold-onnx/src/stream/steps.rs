@@ -26,7 +26,7 @@ pub(super) enum Time {
     Lens(Vec<bool>),
 }
 
-/// What a graph is followed with.
+/// The context in which a graph is followed.
 pub(super) struct Follow<'a> {
     /// A run, with the shapes of its inputs too.
     pub(super) seen: &'a Seen,

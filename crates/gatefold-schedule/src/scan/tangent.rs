@@ -19,7 +19,7 @@ pub struct Tangent {
     pub width: usize,
 }
 
-/// What the steps of a tangent read besides the scan.
+/// Buffers that the steps of a tangent read besides those of the scan.
 struct Sums {
     /// `[T, B, H]` of lanes.
     x: Span,

@@ -222,7 +222,7 @@ impl HessianFree {
         &self.network
     }
 
-    /// What [`HessianFree::resume`] continues from.
+    /// The state that [`HessianFree::resume`] continues from.
     pub fn state(&self) -> &HessianFreeState {
         &self.state
     }

@@ -55,7 +55,7 @@ impl Filter {
     pub(super) fn follow(&self, belief: &mut Belief, value: f64) -> (f64, f64) {
         let (r, error) = (self.phi.len(), value - self.expected(belief));
         let Some(variance) = belief.variance.take() else {
-            // What is left to know is the noise of this step.
+            // Only the noise of this step is left unknown.
             belief.state.iter_mut().zip(&self.noise).for_each(|(state, noise)| *state += noise * error);
             self.turn(&mut belief.state);
             return (error, 1.0);
