@@ -65,7 +65,7 @@ impl StreamOptions {
 /// # let device = Device::cpu()?;
 /// # let config = NetworkConfig::with_input(3).gru(8).dense(2).build()?;
 /// # let network = Network::new(&device, &config, 1)?;
-/// # let bytes = gatefold_onnx::export(&network, ExportOptions::new())?;
+/// # let bytes = gatefold_onnx::export(network.config(), &network.parameters()?, ExportOptions::new())?;
 /// let model = OnnxModel::from_bytes(bytes, "model.onnx")?;
 /// let (input, output) = (&model.inputs()[0].name, &model.outputs()[0].name);
 /// let mut stream = model.on(&device).stream(StreamOptions::new(1))?;
