@@ -4,15 +4,15 @@ use crate::by_source::BySource;
 use crate::chain;
 use crate::convolution::Convolution;
 use crate::dense;
-use crate::forward::state_number;
+use crate::forward::{most_rows, state_number};
 use crate::network::{Context, Kept, Network, PartTape, Tape};
 use crate::packing::Packing;
 use crate::parts::PartState;
 use crate::recurrent::{self, BackJob, BackWork, RecurrentGradients};
 use crate::shelf::Parts;
 use crate::steps;
+use crate::team::Team;
 use crate::tensors::{Sums, Tensors};
-use crate::threads::Threads;
 use crate::weights::Pass;
 use gatefold_model::{Conv1d, States};
 use gatefold_model::{
@@ -197,9 +197,10 @@ impl Network {
         self.with_context(Pass::Backward, tapes[0].dropout, |context| {
             if tapes.len() < threads.count() {
                 tapes.iter().zip(&mut *backs).for_each(|(tape, back)| begin(context, tape, back));
-                return BackWalk { context, threads, first, wants_inputs }.run(tapes, backs);
+                let context = context.with_threads(threads);
+                return BackWalk { context, first, wants_inputs }.run(tapes, backs);
             }
-            let walk = BackWalk { context, threads: Threads::new(1), first, wants_inputs };
+            let walk = BackWalk { context, first, wants_inputs };
             threads.run(tapes.iter_mut().zip(backs), |(tape, back)| {
                 begin(context, tape, back);
                 walk.run(std::slice::from_mut(tape), std::slice::from_mut(back));
@@ -277,7 +278,6 @@ fn convolution_of<'a>(conv: &'a Conv1d, layer: &Layer, node: &Node, tape: &'a Pa
 #[derive(Clone, Copy)]
 struct BackWalk<'a> {
     context: Context<'a>,
-    threads: Threads,
     first: usize,
     wants_inputs: bool,
 }
@@ -296,13 +296,14 @@ impl BackWalk<'_> {
         let (node, kind) = (config.graph().node(at), config.layers()[at].kind);
         let LayerKind::Recurrent(recurrent) = kind else {
             let wants_input = self.wants_input_of(node);
-            self.threads.run(tapes.iter_mut().zip(backs), |(tape, back)| {
+            self.context.threads.run(tapes.iter_mut().zip(backs), |(tape, back)| {
                 let d_input = back.other(self.context, node, tape, wants_input);
                 self.pass_on(node, d_input, tape, back);
             });
             return at;
         };
-        let chain = if self.threads.count() > 1 { chain::upto(config, at, self.first) } else { Vec::new() };
+        let chain =
+            if self.context.threads.count() > 1 { chain::upto(config, at, self.first) } else { Vec::new() };
         if let [first, _, ..] = chain[..] {
             self.chain(&chain, tapes, backs);
             first
@@ -375,17 +376,18 @@ impl BackWalk<'_> {
             let (packing, d_final) = (tape.packing_of(node), back.d_states[state_number(node)].as_mut());
             recurrent::begin_backward(context.buffers, packing, recurrent, d_out, d_final, &mut back.works);
         }
-        let threads = self.threads.at_most(tapes.len() * recurrent.direction.scans().len());
+        let size = (tapes.len(), most_rows(tapes, node));
         let parts = tapes.iter_mut().zip(&mut *backs);
         let jobs = parts.flat_map(|(tape, back)| back.scan_jobs(node, tape).into_iter().flatten());
-        threads.run(jobs, |job| job.run(context, layer, recurrent));
+        let run = |job: BackJob, team: Option<&Team>| job.run(context, layer, recurrent, team);
+        recurrent::run_scans(context, layer, recurrent, size, jobs, run);
         for (tape, back) in tapes.iter().zip(backs) {
             let packing = tape.packing_of(node);
             let d_input = wants_input.then(|| {
                 let Some(Kept::Recurrent(kept)) = tape.values.get(Source::Output(node.layer)) else {
                     unreachable!("it was run as one")
                 };
-                recurrent::input_gradient(context, self.threads, layer, recurrent, packing, kept)
+                recurrent::input_gradient(context, layer, recurrent, packing, kept)
             });
             let scans = back.works.each_mut().map(|work| work.found.take());
             back.put(context, node, recurrent, packing, RecurrentGradients { scans });
@@ -415,7 +417,7 @@ impl BackWalk<'_> {
             }
         });
         let (given, wants_input) = (given.collect(), self.wants_input_of(node));
-        let found = chain::backward(context, self.threads, chain, given, wants_input);
+        let found = chain::backward(context, chain, given, wants_input);
         for (((tape, back), packing), found) in tapes.iter().zip(backs).zip(&packings).zip(found) {
             for (&layer, (d_input, found)) in chain.iter().rev().zip(found) {
                 let (node, recurrent) = (config.graph().node(layer), config.layers()[layer].recurrent());

@@ -13,7 +13,6 @@ use crate::product::Start;
 use crate::recurrent::{self, Inference, RecurrentTape};
 use crate::scan::{self, BackwardScan, ScanGradients, ScanStates, ScanTape};
 use crate::steps::{drop_out, dropout_of};
-use crate::threads::Threads;
 use crate::weights::Weights;
 use gatefold_model::{Direction, Dropout, Layer, LayerKind, NetworkConfig, Node, Recurrent, Source};
 use ndarray::{ArrayView2, s};
@@ -136,12 +135,12 @@ enum StagePass<'a> {
 }
 
 /// Runs the layers of a chain.
-pub(crate) fn forward(context: Context, threads: Threads, tapes: &mut [PartTape], chain: &[usize]) {
+pub(crate) fn forward(context: Context, tapes: &mut [PartTape], chain: &[usize]) {
     let links = links(context, chain, tapes[0].dropout);
     let inputs: Vec<_> = tapes.iter().map(|tape| tape.input_of(context, links[0].node)).collect();
     let parts = tapes.iter().zip(&inputs);
     let chains = parts.map(|(tape, input)| stages(context, tape, input.view(), &links)).collect();
-    let done = threads.pipeline(chains, |stage, n, item| stage.run(context, n, item));
+    let done = context.threads.pipeline(chains, |stage, n, item| stage.run(context, n, item));
     let finish = |stages: Vec<Stage>| stages.into_iter().map(|stage| stage.finish(context)).collect();
     let found: Vec<Vec<Results>> = done.into_iter().map(finish).collect();
     drop(inputs);
@@ -308,7 +307,6 @@ struct BackStage<'a> {
 /// the input if it is the chain's, and what else the layer's pass leaves. The context's weights are those packed for backward.
 pub(crate) fn backward(
     context: Context,
-    threads: Threads,
     chain: &[usize],
     given: Vec<GivenBack>,
     wants_input: bool,
@@ -316,7 +314,7 @@ pub(crate) fn backward(
     let Some(dropout) = given.first().map(|given| given.dropout) else { return Vec::new() };
     let links = links(context, chain, dropout);
     let chains = given.into_iter().map(|given| back_stages(context, given, &links, wants_input)).collect();
-    let done = threads.pipeline(chains, |stage, n, item| stage.run(context, n, item));
+    let done = context.threads.pipeline(chains, |stage, n, item| stage.run(context, n, item));
     let finish = |stage: BackStage| (stage.d_input, stage.scan.gradients);
     done.into_iter().map(|stages| stages.into_iter().map(finish).collect()).collect()
 }

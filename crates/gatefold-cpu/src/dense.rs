@@ -4,7 +4,7 @@ use crate::buffers::Matrix;
 use crate::functions::{apply, reads_argument, times_slope};
 use crate::instructions::Instructions;
 use crate::network::Context;
-use crate::product::{Columns, ColumnsMut, Packed, Start};
+use crate::product::{Columns, ColumnsMut, Packed, Start, TILE_ROWS};
 use gatefold_model::Activation;
 use ndarray::ArrayView2;
 
@@ -35,16 +35,17 @@ pub(crate) fn activate(set: Instructions, mut y: Matrix, activation: Activation)
     DenseTape { y, pre }
 }
 
-/// `x W^T + b`, or `d W`, for whatever is packed.
+/// `x W^T + b`, or `d W`, for whatever is packed; threads share the rows.
 pub(crate) fn product(context: Context, x: ArrayView2<f32>, weight: &Packed, bias: Option<&[f32]>) -> Matrix {
     let mut y = context.buffers.matrix(x.nrows(), weight.width());
-    let to = ColumnsMut::all(y.elements_mut(), weight.width());
-    weight.multiply(
-        context.set,
-        Columns::all(x.to_slice().expect("values are kept in standard layout"), x.ncols()),
-        bias.map_or(Start::Zero, Start::Row),
-        to,
-    );
+    let (width, depth) = (weight.width(), x.ncols());
+    let elements = x.to_slice().expect("values are kept in standard layout");
+    let share = context.threads.share(x.nrows(), TILE_ROWS, x.len() * width);
+    let parts = elements.chunks(share * depth).zip(y.elements_mut().chunks_mut(share * width));
+    context.threads.run(parts, |(x, y)| {
+        let start = bias.map_or(Start::Zero, Start::Row);
+        weight.multiply(context.set, Columns::all(x, depth), start, ColumnsMut::all(y, width));
+    });
     y
 }
 

@@ -211,15 +211,16 @@ pub(crate) fn step_forward(
     match (dressing.norm, normal) {
         (Some(norm), Some(normal)) => {
             let own = packed.recurrent.width();
-            packed.recurrent.multiply(set, previous, Start::Zero, ColumnsMut::all(normal.r, own));
+            weights.multiply(set, &packed.recurrent, previous, Start::Zero, ColumnsMut::all(normal.r, own));
             normalise(normal.r, &groups(weights).1, norm.epsilon, normal.r_scale);
             for (lanes, r) in lanes.chunks_exact_mut(width).zip(normal.r.chunks_exact(own)) {
                 let with_gain = r.iter().zip(&packed.recurrent_gain);
                 lanes[first..].iter_mut().zip(with_gain).for_each(|(lane, (r, gain))| *lane += r * gain);
             }
         }
-        _ => packed.recurrent.multiply(
+        _ => weights.multiply(
             set,
+            &packed.recurrent,
             previous,
             Start::Output,
             ColumnsMut { elements: lanes, width, first },
@@ -327,11 +328,11 @@ pub(crate) fn step_backward(
     };
     match masks.recurrent {
         Some(mask) => {
-            packed.recurrent.multiply(set, d, Start::Zero, ColumnsMut::all(read, hidden));
+            weights.multiply(set, &packed.recurrent, d, Start::Zero, ColumnsMut::all(read, hidden));
             let through = read.iter().zip(mask);
             d_prev.iter_mut().zip(through).for_each(|(d_prev, (d, mask))| *d_prev += d * mask);
         }
-        None => packed.recurrent.multiply(set, d, Start::Output, ColumnsMut::all(d_prev, hidden)),
+        None => weights.multiply(set, &packed.recurrent, d, Start::Output, ColumnsMut::all(d_prev, hidden)),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::convolution::Convolution;
 use crate::dense;
 use crate::network::{Context, Kept, PartTape};
 use crate::packing::Packing;
-use crate::recurrent::{Running, ScanJob};
+use crate::recurrent::{Running, ScanJob, run_scans};
 use crate::steps;
 use crate::threads::Threads;
 use gatefold_model::{Layer, LayerKind, Node, Recurrent, Role, Source};
@@ -17,37 +17,34 @@ use std::sync::Arc;
 /// replace initial ones.
 ///
 /// With fewer parts than threads, the threads share what there is in each layer, or in a chain of layers.
-pub(crate) fn run(
-    context: Context,
-    threads: Threads,
-    tapes: &mut [PartTape],
-    end: usize,
-    give: impl Fn(&mut PartTape) + Sync,
-) {
+pub(crate) fn run(context: Context, tapes: &mut [PartTape], end: usize, give: impl Fn(&mut PartTape) + Sync) {
+    let threads = context.threads;
     if tapes.len() < threads.count() {
         threads.run(tapes.iter_mut(), give);
-        return walk(context, threads, tapes, end);
+        return walk(context, tapes, end);
     }
+    let alone = context.with_threads(Threads::new(1));
     threads.run(tapes.iter_mut(), |tape| {
         give(tape);
-        walk(context, Threads::new(1), std::slice::from_mut(tape), end);
+        walk(alone, std::slice::from_mut(tape), end);
     });
 }
 
-fn walk(context: Context, threads: Threads, tapes: &mut [PartTape], end: usize) {
+fn walk(context: Context, tapes: &mut [PartTape], end: usize) {
     let nodes = context.config.graph().nodes();
     let mut at = tapes[0].first;
     while at < end {
         let node = &nodes[at];
-        let chain = if threads.count() > 1 { chain::from(context.config, at, end) } else { Vec::new() };
+        let chain =
+            if context.threads.count() > 1 { chain::from(context.config, at, end) } else { Vec::new() };
         at += 1;
         if let [_, .., last] = chain[..] {
-            chain::forward(context, threads, tapes, &chain);
+            chain::forward(context, tapes, &chain);
             at = last + 1;
         } else if let LayerKind::Recurrent(recurrent) = context.config.layers()[node.layer].kind {
-            run_recurrent(context, threads, tapes, node, &recurrent);
+            run_recurrent(context, tapes, node, &recurrent);
         } else {
-            threads.run(tapes.iter_mut(), |tape| tape.run_other(context, node));
+            context.threads.run(tapes.iter_mut(), |tape| tape.run_other(context, node));
         }
         if !tapes[0].keeps {
             tapes.iter_mut().for_each(|tape| tape.forget(context.config.graph(), at));
@@ -55,20 +52,19 @@ fn walk(context: Context, threads: Threads, tapes: &mut [PartTape], end: usize) 
     }
 }
 
-/// Runs a recurrent layer. Threads share the parts and directions.
-fn run_recurrent(
-    context: Context,
-    threads: Threads,
-    tapes: &mut [PartTape],
-    node: &Node,
-    recurrent: &Recurrent,
-) {
+/// Runs a recurrent layer.
+fn run_recurrent(context: Context, tapes: &mut [PartTape], node: &Node, recurrent: &Recurrent) {
     let layer = &context.config.layers()[node.layer];
     tapes.iter_mut().for_each(|tape| tape.begin_recurrent(context, node, recurrent));
-    let threads = threads.at_most(tapes.len() * recurrent.direction.scans().len());
+    let size = (tapes.len(), most_rows(tapes, node));
     let jobs = tapes.iter_mut().flat_map(|tape| tape.scan_jobs(node, recurrent).into_iter().flatten());
-    threads.run(jobs, |job| job.run(context, layer, recurrent));
+    run_scans(context, layer, recurrent, size, jobs, |job, team| job.run(context, layer, recurrent, team));
     tapes.iter_mut().for_each(|tape| tape.finish_recurrent(context, node, recurrent));
+}
+
+/// The rows of the largest part of what this node reads.
+pub(crate) fn most_rows(tapes: &[PartTape], node: &Node) -> usize {
+    tapes.iter().map(|tape| tape.packing_of(node).batch()).max().unwrap_or(0)
 }
 
 /// The number of a recurrent layer's state.
@@ -169,7 +165,7 @@ impl PartTape {
                     Kept::Rows(y)
                 }
             },
-            LayerKind::Softmax => Kept::Rows(steps::softmax(context.buffers, input.view())),
+            LayerKind::Softmax => Kept::Rows(steps::softmax(context.set, context.buffers, input.view())),
             LayerKind::LastStep => {
                 let rows = packing.last_rows(context.buffers, input.view());
                 *packing = self.packing_of_steps(own, 1, packing);

@@ -1,6 +1,6 @@
-//! `sigmoid` and `tanh` of a vector, without branches or calls.
+//! `exp`, `sigmoid` and `tanh` of a vector, without branches or calls.
 //!
-//! Both come from `e^y = 2^k e^r` with `k` the whole number nearest `y / ln 2`, so that `|r| <= ln 2 / 2`. There the
+//! All come from `e^y = 2^k e^r` with `k` the whole number nearest `y / ln 2`, so that `|r| <= ln 2 / 2`. There the
 //! Taylor series of `e^r - 1` up to the 7th power leaves an error of `r^8 / 8! < 6e-9`, a tenth of `f32`'s rounding.
 
 use crate::instructions::mul_add;
@@ -32,6 +32,14 @@ fn exp_parts<S: Simd>(simd: S, y: S::f32s) -> (S::f32s, S::f32s) {
         series = mul_add(simd, r, series, number(coefficient));
     }
     (power, mul_add(simd, simd.mul_f32s(r, r), series, r))
+}
+
+/// `e^y` for `y` at most 0; 0 below -87, where it would no longer be a normal number.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(simd: S, y: S::f32s) -> S::f32s {
+    let (power, above_one) = exp_parts(simd, y);
+    let vanishes = simd.less_than_f32s(y, simd.splat_f32s(LOWEST));
+    simd.select_f32s(vanishes, simd.splat_f32s(0.0), mul_add(simd, power, above_one, power))
 }
 
 /// `1 / (1 + e^-x)`; never below `e^-87`.
@@ -69,10 +77,18 @@ mod tests {
     use gatefold_reference::Failures;
     use pulp::WithSimd;
 
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Function {
+        /// Of `-|x|`, since it takes nothing above 0.
+        Exp,
+        Sigmoid,
+        Tanh,
+    }
+
     /// Replaces each element by the function's value.
     struct Apply<'a> {
         x: &'a mut [f32],
-        tanh: bool,
+        function: Function,
     }
 
     impl WithSimd for Apply<'_> {
@@ -82,31 +98,36 @@ mod tests {
         fn with_simd<S: Simd>(self, simd: S) {
             vectors!(S, self.x.len(), at => {
                 let x = load(simd, &self.x[at.clone()]);
-                let y = if self.tanh { super::tanh(simd, x) } else { super::sigmoid(simd, x) };
+                let y = match self.function {
+                    Function::Exp => super::exp(simd, with_sign_bit(simd, x)),
+                    Function::Sigmoid => super::sigmoid(simd, x),
+                    Function::Tanh => super::tanh(simd, x),
+                };
                 store(simd, &mut self.x[at], y);
             });
         }
     }
 
-    fn one(set: Instructions, tanh: bool, x: f32) -> f32 {
+    fn one(set: Instructions, function: Function, x: f32) -> f32 {
         let mut x = [x];
-        set.run(Apply { x: &mut x, tanh });
+        set.run(Apply { x: &mut x, function });
         x[0]
     }
 
-    fn exact(tanh: bool, x: f64) -> f64 {
-        match (tanh, x.abs() < 1.0 / 8192.0) {
+    fn exact(function: Function, x: f64) -> f64 {
+        match (function, x.abs() < 1.0 / 8192.0) {
             // The next terms are below 2e-21 of these.
-            (true, true) => x - x * x * x / 3.0,
-            (false, true) => 0.5 + x / 4.0 - x * x * x / 48.0,
-            (true, false) => x.tanh(),
-            (false, false) => 1.0 / (1.0 + (-x).exp()),
+            (Function::Tanh, true) => x - x * x * x / 3.0,
+            (Function::Sigmoid, true) => 0.5 + x / 4.0 - x * x * x / 48.0,
+            (Function::Tanh, false) => x.tanh(),
+            (Function::Sigmoid, false) => 1.0 / (1.0 + (-x).exp()),
+            (Function::Exp, _) => (-x.abs()).exp(),
         }
     }
 
     /// The largest error over every `stride`-th number up to `range`, positive and negative, in units of the result's
     /// last place.
-    fn worst_error(set: Instructions, tanh: bool, range: f32, stride: usize) -> (f64, f32) {
+    fn worst_error(set: Instructions, function: Function, range: f32, stride: usize) -> (f64, f32) {
         let mut worst = (0.0, 0.0);
         let (mut x, mut y) = (vec![0.0; 4096], vec![0.0; 4096]);
         let count = range.to_bits() as usize / stride;
@@ -116,9 +137,9 @@ mod tests {
                     *x = f32::from_bits(((first + n).min(count) * stride) as u32 | sign);
                 }
                 y.copy_from_slice(&x);
-                set.run(Apply { x: &mut y, tanh });
+                set.run(Apply { x: &mut y, function });
                 for (&x, &y) in x.iter().zip(&y) {
-                    let expected = exact(tanh, f64::from(x));
+                    let expected = exact(function, f64::from(x));
                     let nearest = (expected as f32).abs().max(f32::MIN_POSITIVE);
                     let place = f64::from(f32::from_bits(nearest.to_bits() + 1) - nearest);
                     let error = (f64::from(y) - expected).abs() / place;
@@ -136,9 +157,11 @@ mod tests {
     fn errors_stay_below_three_units(sets: &[Instructions], stride: usize) {
         let mut failures = Failures::new();
         for &set in sets {
-            for (tanh, range) in [(false, 80.0), (true, 16.0)] {
-                failures.check(format!("{set}, {}", if tanh { "tanh" } else { "sigmoid" }), || {
-                    let (error, at) = worst_error(set, tanh, range, stride);
+            for (function, range) in
+                [(Function::Exp, -LOWEST), (Function::Sigmoid, 80.0), (Function::Tanh, 16.0)]
+            {
+                failures.check(format!("{set}, {function:?}"), || {
+                    let (error, at) = worst_error(set, function, range, stride);
                     println!("{set}: {error:.2} at {at:e}");
                     assert!(error < 3.0, "{error} at {at:e}");
                 });
@@ -162,7 +185,8 @@ mod tests {
     #[test]
     fn far_arguments_saturate_and_nan_stays() {
         for set in Instructions::available() {
-            let (sigmoid, tanh) = (|x| one(set, false, x), |x| one(set, true, x));
+            let (sigmoid, tanh) = (|x| one(set, Function::Sigmoid, x), |x| one(set, Function::Tanh, x));
+            let exp = |x| one(set, Function::Exp, x);
             for far in (16.0_f32.to_bits()..f32::INFINITY.to_bits()).step_by(9973).map(f32::from_bits) {
                 assert_eq!((tanh(far), tanh(-far)), (1.0, -1.0), "{set}: {far}");
                 assert!(far < 20.0 || (sigmoid(far) == 1.0 && sigmoid(-far) < 3e-9), "{set}: {far}");
@@ -170,7 +194,8 @@ mod tests {
             assert!(sigmoid(-1e4) < 2e-38);
             assert_eq!((sigmoid(f32::INFINITY), tanh(f32::NEG_INFINITY)), (1.0, -1.0));
             assert_eq!((sigmoid(0.0), tanh(0.0), tanh(-0.0).to_bits()), (0.5, 0.0, SIGN));
-            assert!(sigmoid(f32::NAN).is_nan() && tanh(f32::NAN).is_nan());
+            assert_eq!((exp(0.0), exp(-87.1), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0), "{set}");
+            assert!(sigmoid(f32::NAN).is_nan() && tanh(f32::NAN).is_nan() && exp(f32::NAN).is_nan());
         }
     }
 }

@@ -42,6 +42,15 @@ pub(crate) struct Context<'a> {
     pub(crate) buffers: &'a Arc<Buffers>,
     /// The key of the masks of recurrent layers, in training.
     pub(crate) dropout: Option<Dropout>,
+    /// The threads that share the work on a layer.
+    pub(crate) threads: Threads,
+}
+
+impl Context<'_> {
+    /// The same with these threads.
+    pub(crate) fn with_threads(self, threads: Threads) -> Self {
+        Context { threads, ..self }
+    }
 }
 
 /// The forward pass of a network, as the backward pass needs it.
@@ -445,7 +454,8 @@ impl Network {
         };
         let packed = store.read(&self.config, self.values(), self.set, dropout);
         let (values, buffers) = (self.values(), &self.buffers);
-        work(Context { set: self.set, config: &self.config, values, packed: &packed, buffers, dropout })
+        let (set, config, packed, threads) = (self.set, &self.config, &*packed, Threads::new(1));
+        work(Context { set, config, values, packed, buffers, dropout, threads })
     }
 
     fn decoder(&self) -> Result<usize, ModelError> {
@@ -486,7 +496,7 @@ impl Network {
         }
         self.with_context(Pass::Forward, dropout, |context| {
             let threads = self.threads.worth(rows * steps * self.weights());
-            forward::run(context, threads, &mut parts.tapes, run.end, give);
+            forward::run(context.with_threads(threads), &mut parts.tapes, run.end, give);
         });
         parts
     }

@@ -192,6 +192,11 @@ impl Packed {
         self.pack(set, output, kernel * input, element);
     }
 
+    /// K
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// N
     pub(crate) fn width(&self) -> usize {
         self.width
@@ -199,8 +204,20 @@ impl Packed {
 
     /// `out = start + A B`, for K columns of `a` and N of `out`, which have the same number of rows.
     pub(crate) fn multiply(&self, set: Instructions, a: Columns, start: Start, out: ColumnsMut) {
+        self.multiply_columns(set, 0..self.width, a, start, out);
+    }
+
+    /// These columns of [`Packed::multiply`]. Their ends are the last column or multiples of 64, where panels end.
+    pub(crate) fn multiply_columns(
+        &self,
+        set: Instructions,
+        columns: Range<usize>,
+        a: Columns,
+        start: Start,
+        out: ColumnsMut,
+    ) {
         debug_assert_eq!(a.elements.len() / a.width, out.elements.len() / out.width, "as many rows");
-        set.run(Multiply { a, b: self, start, out });
+        set.run(Multiply { a, b: self, columns, start, out });
     }
 }
 
@@ -222,6 +239,7 @@ pub(crate) fn panels<S: Simd>(width: usize) -> impl Iterator<Item = Range<usize>
 struct Multiply<'a> {
     a: Columns<'a>,
     b: &'a Packed,
+    columns: Range<usize>,
     start: Start<'a>,
     out: ColumnsMut<'a>,
 }
@@ -231,7 +249,7 @@ impl WithSimd for Multiply<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Multiply { a, b, start, out } = self;
+        let Multiply { a, b, columns: wanted, start, out } = self;
         if is_narrow::<S>(b.depth, b.width) {
             return narrow(simd, a, b, start, out);
         }
@@ -239,6 +257,9 @@ impl WithSimd for Multiply<'_> {
         for columns in panels::<S>(b.width) {
             let panel;
             (panel, rest) = rest.split_at(b.depth * columns.len().next_multiple_of(S::F32_LANES));
+            if columns.start < wanted.start || columns.start >= wanted.end {
+                continue;
+            }
             let (panel, _) = S::as_simd_f32s(panel);
             let start = match start {
                 Start::Zero => Start::Zero,

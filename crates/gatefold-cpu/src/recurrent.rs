@@ -10,8 +10,8 @@ use crate::packing::{Packing, Walk};
 use crate::parts::PartState;
 use crate::product::{Columns, ColumnsMut, Start, TILE_ROWS};
 use crate::scan::{self, BackwardScan, ScanGradients, ScanStates, ScanTape};
+use crate::team::{self, Team};
 use crate::tensors::{Sums, add_column_product_sums, add_column_sums};
-use crate::threads::Threads;
 use crate::weights::Weights;
 use gatefold_model::{Direction, Layer, LstmGate, ParameterSpec, Recurrent, Role};
 use ndarray::{ArrayView2, ArrayViewMut2, Axis, s};
@@ -217,9 +217,9 @@ impl Running {
 }
 
 impl ScanJob<'_> {
-    pub(crate) fn run(self, context: Context, layer: &Layer, recurrent: &Recurrent) {
+    pub(crate) fn run(self, context: Context, layer: &Layer, recurrent: &Recurrent, team: Option<&Team>) {
         let ScanJob { packing, input, scan, work } = self;
-        let weights = Weights::of(context, layer, recurrent, scan);
+        let weights = Weights::of(context, layer, recurrent, scan).with_team(team);
         let (width, input) = (input.ncols(), input.to_slice().expect("values are kept in standard layout"));
         match work {
             ScanWork::Keeps(tape) => scan::forward(context, packing, &weights, input, width, tape),
@@ -320,6 +320,22 @@ impl<'a> Inference<'a> {
     }
 }
 
+/// Runs the scans of a layer, over parts of which the largest has `rows` rows. Threads share the parts and directions;
+/// those left over help with the products of single steps.
+pub(crate) fn run_scans<J: Send>(
+    context: Context,
+    layer: &Layer,
+    recurrent: &Recurrent,
+    (parts, rows): (usize, usize),
+    jobs: impl Iterator<Item = J> + Send,
+    work: impl Fn(J, Option<&Team>) + Sync,
+) {
+    let scans = &context.packed.layer(layer).scans;
+    // A step of a dilated layer's scan has a row for each interleaved sequence.
+    let size = (parts * scans.len(), rows * recurrent.dilation);
+    team::run((context.set, context.threads), size, |n| scans[n % scans.len()].shared(), jobs, work);
+}
+
 /// The gradients that a layer's backward pass leaves beside those that it wrote over the tape.
 #[derive(Clone, Debug)]
 pub(crate) struct RecurrentGradients {
@@ -393,9 +409,9 @@ pub(crate) fn back_jobs<'a>(
 
 impl BackJob<'_> {
     /// The context's weights are those packed for backward.
-    pub(crate) fn run(self, context: Context, layer: &Layer, recurrent: &Recurrent) {
+    pub(crate) fn run(self, context: Context, layer: &Layer, recurrent: &Recurrent, team: Option<&Team>) {
         let BackJob { packing, scan, tape, work, d_final } = self;
-        let weights = Weights::of(context, layer, recurrent, scan);
+        let weights = Weights::of(context, layer, recurrent, scan).with_team(team);
         let d_out = work.d_out.take().expect("it was shared out");
         let mut back = BackwardScan::new(context, packing, weights, tape, d_out, d_final);
         back.run(context.set, packing, tape, weights.walk.steps(packing).rev());
@@ -406,7 +422,6 @@ impl BackJob<'_> {
 /// The gradient with respect to the layer's input, from the lanes of its scans; threads share the rows.
 pub(crate) fn input_gradient(
     context: Context,
-    threads: Threads,
     layer: &Layer,
     recurrent: &Recurrent,
     packing: &Packing,
@@ -414,8 +429,8 @@ pub(crate) fn input_gradient(
 ) -> Matrix {
     let mut to = context.buffers.matrix(packing.len(), layer.input);
     let work: usize = tape.scans().map(|tape| tape.lanes.len() * layer.input).sum();
-    let share = threads.share(packing.len(), TILE_ROWS, work);
-    threads.run(to.axis_chunks_iter_mut(Axis(0), share).enumerate(), |(n, mut part)| {
+    let share = context.threads.share(packing.len(), TILE_ROWS, work);
+    context.threads.run(to.axis_chunks_iter_mut(Axis(0), share).enumerate(), |(n, mut part)| {
         let rows = n * share..n * share + part.nrows();
         for (scan, tape) in tape.scans().enumerate() {
             let weights = Weights::of(context, layer, recurrent, scan);

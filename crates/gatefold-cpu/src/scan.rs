@@ -170,10 +170,16 @@ pub(crate) fn step_forward(
     let (width, recurrent) = (cell.lanes() * hidden, weights.recurrent_width);
     let first = cell.recurrent_block().lanes.start;
     let previous = Columns::all(h_prev, recurrent);
-    packed.recurrent.multiply(set, previous, Start::Output, ColumnsMut { elements: lanes, width, first });
+    weights.multiply(
+        set,
+        &packed.recurrent,
+        previous,
+        Start::Output,
+        ColumnsMut { elements: lanes, width, first },
+    );
     if let Some(far) = h_far {
         let far = Columns::all(far, recurrent);
-        packed.skip.multiply(set, far, Start::Output, ColumnsMut { elements: lanes, width, first });
+        weights.multiply(set, &packed.skip, far, Start::Output, ColumnsMut { elements: lanes, width, first });
     }
     if let (Some(feedback), Some((y_prev, _))) = (weights.feedback, &y) {
         let y_prev = Columns::all(y_prev, feedback.bias.len());
@@ -183,7 +189,13 @@ pub(crate) fn step_forward(
         cell.forward_reset(set, lanes, h_prev, reset);
         let first = cell.reset_block().lanes.start;
         let kept = Columns::all(reset, hidden);
-        packed.reset.multiply(set, kept, Start::Output, ColumnsMut { elements: lanes, width, first });
+        weights.multiply(
+            set,
+            &packed.reset,
+            kept,
+            Start::Output,
+            ColumnsMut { elements: lanes, width, first },
+        );
     }
     let (c_prev, c) = match &mut c {
         Some((c_prev, c)) => (&**c_prev, &mut **c),
@@ -519,14 +531,14 @@ fn step_backward(
     if reset.is_some() {
         let d_reset = &mut d_reset.elements_mut()[..rows * hidden];
         let d = Columns { elements: &*lanes, width: all, first: cell.reset_block().lanes.start };
-        packed.reset.multiply(set, d, Start::Zero, ColumnsMut::all(d_reset, hidden));
+        weights.multiply(set, &packed.reset, d, Start::Zero, ColumnsMut::all(d_reset, hidden));
         cell.backward_reset(set, lanes, h_prev, d_reset, d_prev, cell_scratch);
     }
     let d = Columns { elements: &*lanes, width: all, first: cell.recurrent_block().lanes.start };
-    packed.recurrent.multiply(set, d, Start::Output, ColumnsMut::all(d_prev, width));
+    weights.multiply(set, &packed.recurrent, d, Start::Output, ColumnsMut::all(d_prev, width));
     if weights.skips {
         let far = d_h.rows_mut(packing, walk.before(t, walk.history), rows);
-        packed.skip.multiply(set, d, Start::Output, ColumnsMut::all(far, width));
+        weights.multiply(set, &packed.skip, d, Start::Output, ColumnsMut::all(far, width));
     }
     if let (Some(feedback), Some(d_y)) = (weights.feedback, d_y) {
         let d_y_prev = d_y.rows_mut(packing, short.before(t, 1), rows);

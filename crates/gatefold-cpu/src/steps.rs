@@ -1,6 +1,8 @@
 //! Layers without a product: embedding, dropout, softmax and expansion.
 
 use crate::buffers::{Buffers, Matrix};
+use crate::instructions::Instructions;
+use crate::loss::{exponentials, largest};
 use crate::packing::Packing;
 use gatefold_model::{Dropout, Expansion, Layer, Timeline};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
@@ -28,14 +30,12 @@ pub(crate) fn embed_backward(tokens: ArrayView2<f32>, d: ArrayView2<f32>, mut d_
 }
 
 /// `y_k = exp(x_k) / sum_j exp(x_j)`, relative to the largest x, so that no exponential overflows.
-pub(crate) fn softmax(buffers: &Arc<Buffers>, x: ArrayView2<f32>) -> Matrix {
-    let mut y = buffers.copy(x);
-    for mut row in y.rows_mut() {
-        // NaN is never larger; it enters through the differences.
-        let largest = row.iter().fold(f32::NEG_INFINITY, |largest, &x| if x > largest { x } else { largest });
-        row.mapv_inplace(|x| (x - largest).exp());
-        let sum = row.sum();
-        row /= sum;
+pub(crate) fn softmax(set: Instructions, buffers: &Arc<Buffers>, x: ArrayView2<f32>) -> Matrix {
+    let mut y = buffers.matrix(x.nrows(), x.ncols());
+    for (x, mut y) in x.rows().into_iter().zip(y.rows_mut()) {
+        let (x, y) = (x.to_slice().expect("rows"), y.as_slice_mut().expect("rows"));
+        let sum = exponentials(set, x, largest(set, x), y) as f32;
+        set.compile(|| y.iter_mut().for_each(|y| *y /= sum));
     }
     y
 }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn softmax_holds_far_arguments_and_keeps_nan() {
         let x = ndarray::array![[1e4, 1e4, -1e4], [f32::NAN, 0.0, 0.0]];
-        let y = softmax(&Arc::new(Buffers::default()), x.view());
+        let y = softmax(Instructions::widest(), &Arc::new(Buffers::default()), x.view());
         assert_eq!(y.row(0).to_vec(), [0.5, 0.5, 0.0]);
         assert!(y.row(1).iter().all(|y| y.is_nan()));
     }

@@ -182,7 +182,7 @@ impl Network {
                 LayerKind::Embedding { .. } => {
                     steps::embed(context.buffers, context.values.table(layer), x.view())
                 }
-                LayerKind::Softmax => steps::softmax(context.buffers, x.view()),
+                LayerKind::Softmax => steps::softmax(context.set, context.buffers, x.view()),
                 // These layers only read, and a single step is also the last.
                 _ => x,
             };

@@ -6,7 +6,8 @@ use crate::instructions::Instructions;
 use crate::network::Context;
 use crate::noise::ScanNoise;
 use crate::packing::Walk;
-use crate::product::Packed;
+use crate::product::{Columns, ColumnsMut, Packed, Start};
+use crate::team::{Products, Team};
 use crate::tensors::Values;
 use gatefold_model::{
     Activation, Dropout, HandOver, Layer, LayerKind, LayerNorm, NetworkConfig, Recurrent, Role,
@@ -73,6 +74,13 @@ pub(crate) struct PackedScan {
     /// `[lanes of the input H]` and `[lanes of h H]`: the gains of layer normalisation.
     pub(crate) input_gain: Vec<f32>,
     pub(crate) recurrent_gain: Vec<f32>,
+}
+
+impl PackedScan {
+    /// The products of a step that a team may share.
+    pub(crate) fn shared(&self) -> Products<'_> {
+        [&self.recurrent, &self.reset, &self.skip]
+    }
 }
 
 impl Store {
@@ -239,6 +247,8 @@ pub(crate) struct Weights<'a> {
     /// How its steps differ from those of the plain cell, if they do.
     pub(crate) dressing: Option<Dressing<'a>>,
     pub(crate) packed: &'a PackedScan,
+    /// The threads that share the products of its steps.
+    pub(crate) team: Option<&'a Team>,
 }
 
 /// A readout that feeds back into the next step.
@@ -278,6 +288,27 @@ impl<'a> Weights<'a> {
                     .expect("a layer with feedback has it"),
             }),
             packed: &packed.layer(layer).scans[scan],
+            team: None,
+        }
+    }
+
+    /// The same with a team.
+    pub(crate) fn with_team(self, team: Option<&'a Team>) -> Self {
+        Weights { team, ..self }
+    }
+
+    /// [`Packed::multiply`] for a step, shared with the team if there is one.
+    pub(crate) fn multiply(
+        &self,
+        set: Instructions,
+        product: &Packed,
+        a: Columns,
+        start: Start,
+        out: ColumnsMut,
+    ) {
+        match self.team {
+            Some(team) => team.multiply(set, self.packed.shared(), product, a, start, out),
+            None => product.multiply(set, a, start, out),
         }
     }
 

@@ -187,6 +187,30 @@ fn sharing_directions_and_layers_changes_no_bit() {
     failures.finish();
 }
 
+/// Scans of a few rows, wide enough that threads share the products of single steps.
+#[test]
+fn sharing_the_products_of_steps_changes_no_bit() {
+    let (hidden, steps) = (150, 23);
+    let mut failures = Failures::new();
+    for direction in DIRECTIONS {
+        for (name, layer) in cells(hidden, direction) {
+            for (batch, lengths) in [(1, None), (3, Some([23, 0, 11])), (4, None)] {
+                failures.check(format!("{name}, {direction:?}, {batch} rows"), || {
+                    let case = Case::new(7, std::slice::from_ref(&layer), batch, steps)
+                        .lengths(lengths.as_ref().map(|lengths| &lengths[..]))
+                        .given_states()
+                        .counted_states();
+                    let alone = case.run(1);
+                    for threads in [2, 3, 8] {
+                        assert!(case.run(threads) == alone, "{threads} threads give other bits");
+                    }
+                });
+            }
+        }
+    }
+    failures.finish();
+}
+
 /// Inference runs long sequences window by window, in both directions.
 #[test]
 fn inference_in_windows_has_the_bits_of_a_whole_pass() {

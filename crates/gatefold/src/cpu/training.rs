@@ -5,10 +5,10 @@ use super::network::batch_of;
 use crate::Error;
 use crate::batch::{Chunk, TrainBatch};
 use crate::loss::reference_loss;
-use gatefold_cpu::{Tape, Tensors};
+use gatefold_cpu::{LossRoom, Tensors};
 use gatefold_model::{NetworkConfig, Optimizer, Parameters, States, TrainConfig};
 use gatefold_reference::{loss::Loss, optim};
-use ndarray::{ArrayD, ArrayView3};
+use ndarray::ArrayD;
 use std::collections::BTreeMap;
 
 /// The state of training beside the network's parameters.
@@ -28,8 +28,8 @@ pub(crate) struct CpuTraining {
     /// The steps of a chunk, if batches are trained in chunks.
     recompute: Option<usize>,
     losses: Vec<f32>,
-    /// The gradient of the last batch's loss with respect to the output, kept likewise.
-    d_output: Vec<f32>,
+    /// Room for the loss and its gradient with respect to the output, kept likewise.
+    room: LossRoom,
     /// The states that the next batch may start from.
     carried: Option<States>,
     /// The update and the layer at which training stopped.
@@ -55,7 +55,7 @@ impl CpuTraining {
             loss: reference_loss(&config.loss),
             recompute: config.recompute,
             losses: Vec::new(),
-            d_output: Vec::new(),
+            room: LossRoom::default(),
             carried: None,
             stopped: None,
         }
@@ -79,7 +79,7 @@ impl CpuTraining {
             let first = input.window(0..steps);
             network.advance(&batch_of(&first, states.as_ref(), dropout))
         });
-        let (loss, d_output) = loss(&self.loss, &tape, target, weights, &mut self.d_output);
+        let (loss, d_output) = network.loss(&self.loss, &tape, target, weights, &mut self.room);
         self.losses.push(loss as f32);
         network.accumulate(tape, d_output, None, &mut self.gradients);
     }
@@ -107,7 +107,7 @@ impl CpuTraining {
                     some => network.advance(&batch_of(&input.window(0..some), begin.as_ref(), dropout)),
                 });
             }
-            let (loss, d_output) = loss(&self.loss, &tape, target, &weights, &mut self.d_output);
+            let (loss, d_output) = network.loss(&self.loss, &tape, target, &weights, &mut self.room);
             sum += loss;
             d_states =
                 Some(network.accumulate_through(tape, d_output, d_states.as_ref(), &mut self.gradients));
@@ -253,20 +253,6 @@ impl CpuTraining {
 
 /// The most moments of an optimiser: those of RMSProp, centred and with momentum.
 const MOST_MOMENTS: usize = 3;
-
-/// The loss of a pass's output, and its gradient with respect to the output, which goes into `d_output`.
-fn loss<'a>(
-    loss: &Loss<f32>,
-    tape: &Tape,
-    target: ArrayView3<f32>,
-    weights: &[f32],
-    d_output: &'a mut Vec<f32>,
-) -> (f64, ArrayView3<'a, f32>) {
-    let output = tape.output();
-    d_output.resize(output.len(), 0.0);
-    let loss = loss.weighted_into(output, target, weights, d_output);
-    (loss, ArrayView3::from_shape(output.dim(), &*d_output).expect("it has that length"))
-}
 
 /// The elements that an update of a parameter changes: its own, and its moments' in the order of their names; the
 /// places of moments that the optimiser does not have are empty.
