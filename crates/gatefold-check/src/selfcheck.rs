@@ -9,6 +9,8 @@ use gatefold::devices::Instructions;
 use gatefold::{Device, Error, Gpu};
 use gatefold_shaders::KernelId;
 use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One tensor of one case.
 #[derive(Clone, Debug)]
@@ -168,22 +170,57 @@ fn cut(text: &str, width: usize) -> String {
 /// fractions, some 65,000 in all.
 const FUNCTION_STRIDE: usize = 65_537;
 
+/// What makes a row of the report.
+type Check = fn(&Gpu) -> Result<Checks, Error>;
+
+/// The rows about whole networks; the longest first, so that nobody waits for one that began last.
+const NETWORKS: [(&str, Check); 7] = [
+    ("cells", |gpu| check_sequences(&Device::Gpu(gpu.clone()), &SequenceCase::cells())),
+    ("layers, lengths", |gpu| check_sequences(&Device::Gpu(gpu.clone()), &SequenceCase::networks())),
+    ("networks backward", |gpu| check_backward(gpu, &NetworkCase::all())),
+    ("networks forward", |gpu| check_forward(gpu, &NetworkCase::all())),
+    ("tangents", |gpu| check_tangents(&Device::Gpu(gpu.clone()), &SequenceCase::with_tangents())),
+    ("small signals", |gpu| check_sequences(&Device::Gpu(gpu.clone()), &SequenceCase::small_signals())),
+    ("functions", |gpu| check_functions(gpu, FUNCTION_STRIDE)),
+];
+
 /// Checks every kernel in its variants, the activations over all of `f32`, networks forward and backward, every cell in
 /// every direction, every kind of layer with sequences of many lengths, and signals near zero, against the reference in
 /// `f64`.
-pub fn selfcheck(gpu: &Gpu) -> Report {
-    let mut rows: Vec<Row> =
-        KernelId::ALL.iter().map(|&id| Row::new(id.name(), check_kernel(gpu, id))).collect();
-    rows.push(Row::new("functions", check_functions(gpu, FUNCTION_STRIDE)));
-    let cases = NetworkCase::all();
-    rows.push(Row::new("networks forward", check_forward(gpu, &cases)));
-    rows.push(Row::new("networks backward", check_backward(gpu, &cases)));
-    let device = Device::Gpu(gpu.clone());
-    rows.push(Row::new("cells", check_sequences(&device, &SequenceCase::cells())));
-    rows.push(Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())));
-    rows.push(Row::new("small signals", check_sequences(&device, &SequenceCase::small_signals())));
-    rows.push(Row::new("tangents", check_tangents(&device, &SequenceCase::with_tangents())));
-    Report { device: gpu.summary(), rows }
+///
+/// `gpus` are one adapter, opened once or several times; those share the checks, each on a thread of its own. A software
+/// driver compiles the kernels of an opened adapter on one core.
+///
+/// # Panics
+/// If there is no GPU.
+pub fn selfcheck(gpus: &[Gpu]) -> Report {
+    let networks = |gpu: &Gpu, n: usize| Row::new(NETWORKS[n].0, NETWORKS[n].1(gpu));
+    let kernels = |gpu: &Gpu, n: usize| {
+        let id = KernelId::ALL[n];
+        Row::new(id.name(), check_kernel(gpu, id))
+    };
+    let count = NETWORKS.len() + KernelId::ALL.len();
+    let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for gpu in gpus {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let row = match n {
+                        n if n < NETWORKS.len() => networks(gpu, n),
+                        n if n < count => kernels(gpu, n - NETWORKS.len()),
+                        _ => return,
+                    };
+                    rows.lock().expect("a check that panics ends all").push((n, row));
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().expect("no check panicked");
+    // Kernels first.
+    rows.sort_by_key(|(n, _)| (*n < NETWORKS.len(), *n));
+    let rows = rows.into_iter().map(|(_, row)| row).collect();
+    Report { device: gpus[0].summary(), rows }
 }
 
 /// Checks the CPU device with each set of vector instructions that this machine has: every cell in every direction,

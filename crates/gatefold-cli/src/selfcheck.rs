@@ -22,14 +22,20 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// The most times that an adapter in software is opened. Each keeps the kernels that it compiled, some GB in all.
+const MOST_TIMES: usize = 4;
+
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     // Only where GATEFOLD_VALIDATION=1 asks for it, as scripts/test-drivers does.
     validation::install_from_env();
     let gpus = match &arguments.device {
         Some(DeviceChoice::Cpu) => Vec::new(),
-        Some(choice) => vec![open(choice)],
-        None => every_adapter(),
+        Some(choice) => often(|| vec![open(choice)]),
+        None => often(every_adapter),
     };
+    if gpus.is_empty() && arguments.device.is_none() {
+        eprintln!("warning   there is no GPU adapter to check; for one, install a Vulkan driver");
+    }
     let mut problems = Vec::new();
     let mut gap = "";
     let mut tell = |report: &Report| {
@@ -39,9 +45,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         wrong(report)
     };
-    for gpu in gpus {
-        match gpu {
-            Ok(gpu) => problems.extend(tell(&selfcheck(&gpu))),
+    for gpus in gpus {
+        match gpus {
+            Ok(gpus) => problems.extend(tell(&selfcheck(&gpus))),
             // The others are still worth checking.
             Err(problem) => problems.push(problem),
         }
@@ -58,13 +64,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Err(Failure::failed(problems.join("; ")))
 }
 
+/// Opens adapters, and those in software once more for each further core: their drivers compile on one core for each time
+/// that they were opened.
+fn often(open: impl Fn() -> Vec<Result<Gpu, String>>) -> Vec<Result<Vec<Gpu>, String>> {
+    let mut gpus: Vec<_> = open().into_iter().map(|gpu| gpu.map(|gpu| vec![gpu])).collect();
+    let is_software = |gpus: &Result<Vec<Gpu>, String>| gpus.as_ref().is_ok_and(|gpus| gpus[0].is_software());
+    if gpus.iter().any(is_software) {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_TIMES));
+        for _ in 1..cores {
+            for (gpus, again) in gpus.iter_mut().zip(open()) {
+                if let (Ok(gpus), Ok(again)) = (gpus, again)
+                    && again.is_software()
+                {
+                    gpus.push(again);
+                }
+            }
+        }
+    }
+    gpus
+}
+
 /// Opens every adapter of this machine; an adapter that cannot be opened gives its error.
 fn every_adapter() -> Vec<Result<Gpu, String>> {
-    let gpus = Gpu::each(&GpuOptions::default());
-    if gpus.is_empty() {
-        eprintln!("warning   there is no GPU adapter to check; for one, install a Vulkan driver");
-    }
-    gpus.into_iter().map(|gpu| gpu.map_err(|error| error.to_string())).collect()
+    Gpu::each(&GpuOptions::default()).into_iter().map(|gpu| gpu.map_err(|error| error.to_string())).collect()
 }
 
 fn open(choice: &DeviceChoice) -> Result<Gpu, String> {
