@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 
 /// Columns of a piece are a multiple of this: of the panels of every set of instructions.
 const COLUMNS: usize = 64;
-/// The multiplications and additions of a product that are worth sharing: 2 us of a core.
-const WORTH_SHARING: usize = 1 << 16;
+/// The multiplications and additions of a product that are worth sharing, 8 us of a core: with half as many, what the
+/// threads exchange takes about as long as what they save.
+const WORTH_SHARING: usize = 1 << 18;
 /// The looks for a change before a thread leaves its core to others between looks.
 const LOOKS: usize = 10_000;
 /// The most threads that share a product.
@@ -55,26 +56,38 @@ impl Exchange {
     }
 }
 
+/// A value in cache lines of its own, so that a thread that waits for it is not disturbed by what others write beside it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// The product that is shared now.
+#[derive(Debug, Default)]
+struct Task {
+    /// Its place among those of the scan.
+    product: AtomicUsize,
+    rows: AtomicUsize,
+    /// Whether it begins at zero, not at the output's own values.
+    from_zero: AtomicBool,
+}
+
 /// The threads that share the products of a scan.
 #[derive(Debug, Default)]
 pub(crate) struct Team {
     /// Helpers and the leader.
     members: usize,
     /// The number of the product, how many pieces it has and how many are taken, in 32, 16 and 16 bits.
-    taken: AtomicU64,
+    taken: Apart<AtomicU64>,
+    over: Apart<AtomicBool>,
     /// Pieces that helpers have computed.
-    done: AtomicUsize,
-    /// The product's place among those of the scan, its rows, and whether it begins at zero.
-    product: AtomicUsize,
-    rows: AtomicUsize,
-    from_zero: AtomicBool,
+    done: Apart<AtomicUsize>,
+    task: Apart<Task>,
     /// `[rows, K]`
     left: Exchange,
     /// `[rows, N]`: the values to which the product is added, then the results.
     out: Exchange,
     /// Products that kept the leader waiting for long.
     waits: AtomicUsize,
-    over: AtomicBool,
 }
 
 /// The products of a scan that may be shared, in an order of their own.
@@ -108,8 +121,8 @@ impl Team {
         self.left.resize(rows * most(Packed::depth));
         self.out.resize(rows * most(Packed::width));
         *self.waits.get_mut() = 0;
-        *self.over.get_mut() = false;
-        *self.taken.get_mut() = 0;
+        *self.over.0.get_mut() = false;
+        *self.taken.0.get_mut() = 0;
     }
 
     /// [`Packed::multiply`], shared if that is worth it.
@@ -178,14 +191,15 @@ impl Team {
                 self.out.put(row * width + offered.start, &out_row[out.first..][offered.clone()]);
             }
         }
-        self.product.store(place, Ordering::Relaxed);
-        self.rows.store(out.elements.len() / out.width, Ordering::Relaxed);
-        self.from_zero.store(from_zero, Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
+        let Apart(task) = &self.task;
+        task.product.store(place, Ordering::Relaxed);
+        task.rows.store(out.elements.len() / out.width, Ordering::Relaxed);
+        task.from_zero.store(from_zero, Ordering::Relaxed);
+        self.done.0.store(0, Ordering::Relaxed);
         // Helpers take pieces of this number alone, and look at the above only once they have one.
-        let (number, ..) = parts_of(self.taken.load(Ordering::Relaxed));
+        let (number, ..) = parts_of(self.taken.0.load(Ordering::Relaxed));
         let number = (number + 1) & u64::from(u32::MAX);
-        self.taken.store(packed_word(number, pieces, 1), Ordering::Release);
+        self.taken.0.store(packed_word(number, pieces, 1), Ordering::Release);
     }
 
     /// Takes a piece, if one is left; its number, and of how many.
@@ -194,7 +208,7 @@ impl Team {
             let (_, pieces, taken) = parts_of(word);
             (taken < pieces).then_some(word + 1)
         };
-        let word = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok()?;
+        let word = self.taken.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok()?;
         let (_, pieces, taken) = parts_of(word);
         Some((taken, pieces))
     }
@@ -202,7 +216,7 @@ impl Team {
     /// Waits until helpers are done with this many pieces.
     fn wait_for(&self, helped: usize) {
         let mut looks = 0;
-        while self.done.load(Ordering::Acquire) < helped {
+        while self.done.0.load(Ordering::Acquire) < helped {
             pause(&mut looks);
         }
         if looks >= LOOKS {
@@ -214,12 +228,12 @@ impl Team {
     fn help(&self, set: Instructions, products: Products) {
         let mut own = OWN.take();
         let mut looks = 0;
-        while !self.over.load(Ordering::Acquire) {
+        while !self.over.0.load(Ordering::Acquire) {
             match self.take() {
                 Some((piece, pieces)) => {
                     // Counted even if it panics, so that the leader does not wait in vain.
                     let _done = OnDrop(|| {
-                        self.done.fetch_add(1, Ordering::Release);
+                        self.done.0.fetch_add(1, Ordering::Release);
                     });
                     self.compute(set, products, piece, pieces, &mut own);
                     looks = 0;
@@ -238,8 +252,9 @@ impl Team {
         pieces: usize,
         [left, out]: &mut [Vec<f32>; 2],
     ) {
-        let product = products[self.product.load(Ordering::Relaxed)];
-        let (rows, from_zero) = (self.rows.load(Ordering::Relaxed), self.from_zero.load(Ordering::Relaxed));
+        let Apart(task) = &self.task;
+        let product = products[task.product.load(Ordering::Relaxed)];
+        let (rows, from_zero) = (task.rows.load(Ordering::Relaxed), task.from_zero.load(Ordering::Relaxed));
         let (depth, width) = (product.depth(), product.width());
         let columns = columns(piece, pieces, width);
         left.resize(rows * depth, 0.0);
@@ -305,7 +320,7 @@ pub(crate) fn run<'a, J: Send>(
     let roles = leaders.chain((0..helpers).map(move |n| Role::Help(n % count)));
     threads.at_most(count + helpers).run(roles, |role| match role {
         Role::Lead(n, job) => {
-            let _over = OnDrop(|| teams[n].over.store(true, Ordering::Release));
+            let _over = OnDrop(|| teams[n].over.0.store(true, Ordering::Release));
             work(job, Some(&teams[n]));
         }
         Role::Help(n) => teams[n].help(set, products(n)),
@@ -377,7 +392,7 @@ mod tests {
                                     want,
                                     "round {round}"
                                 );
-                                helped += team.done.swap(0, Ordering::Relaxed);
+                                helped += team.done.0.swap(0, Ordering::Relaxed);
                             }
                             if round >= 20 && helped > 50 {
                                 return;
