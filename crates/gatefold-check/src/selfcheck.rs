@@ -170,73 +170,106 @@ fn cut(text: &str, width: usize) -> String {
 /// fractions, some 65,000 in all.
 const FUNCTION_STRIDE: usize = 65_537;
 
-/// What makes a row of the report.
-type Check = fn(&Gpu) -> Result<Checks, Error>;
+/// Makes a row of the report.
+type Check<D> = fn(&D) -> Result<Checks, Error>;
 
-/// The rows about whole networks; the longest first, so that nobody waits for one that began last.
-const NETWORKS: [(&str, Check); 7] = [
-    ("cells", |gpu| check_sequences(&Device::Gpu(gpu.clone()), &SequenceCase::cells())),
-    ("layers, lengths", |gpu| check_sequences(&Device::Gpu(gpu.clone()), &SequenceCase::networks())),
+/// The rows about whole networks on a GPU.
+const NETWORKS: [(&str, Check<Gpu>); 3] = [
     ("networks backward", |gpu| check_backward(gpu, &NetworkCase::all())),
     ("networks forward", |gpu| check_forward(gpu, &NetworkCase::all())),
-    ("tangents", |gpu| check_tangents(&Device::Gpu(gpu.clone()), &SequenceCase::with_tangents())),
-    ("small signals", |gpu| check_sequences(&Device::Gpu(gpu.clone()), &SequenceCase::small_signals())),
     ("functions", |gpu| check_functions(gpu, FUNCTION_STRIDE)),
 ];
 
+/// The rows about whole networks on any device.
+const SEQUENCES: [(&str, Check<Device>); 4] = [
+    ("cells", |device| check_sequences(device, &SequenceCase::cells())),
+    ("layers, lengths", |device| check_sequences(device, &SequenceCase::networks())),
+    ("tangents", |device| check_tangents(device, &SequenceCase::with_tangents())),
+    ("small signals", |device| check_sequences(device, &SequenceCase::small_signals())),
+];
+
+/// A row to be made on a GPU.
+#[derive(Clone, Copy)]
+enum Planned {
+    Kernel(KernelId),
+    Network(usize),
+    Sequence(usize),
+}
+
+impl Planned {
+    fn all() -> impl Iterator<Item = Planned> {
+        // The longest first, so that nobody waits for one that began last.
+        let networks = (0..NETWORKS.len()).map(Planned::Network);
+        let sequences = (0..SEQUENCES.len()).map(Planned::Sequence);
+        sequences.chain(networks).chain(KernelId::ALL.iter().copied().map(Planned::Kernel))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Planned::Kernel(id) => id.name(),
+            Planned::Network(n) => NETWORKS[n].0,
+            Planned::Sequence(n) => SEQUENCES[n].0,
+        }
+    }
+
+    fn run(self, gpu: &Gpu) -> Row {
+        let checks = match self {
+            Planned::Kernel(id) => check_kernel(gpu, id),
+            Planned::Network(n) => NETWORKS[n].1(gpu),
+            Planned::Sequence(n) => SEQUENCES[n].1(&Device::Gpu(gpu.clone())),
+        };
+        Row::new(self.name(), checks)
+    }
+}
+
+/// The names of the rows that [`selfcheck`] can make: of kernels, then of networks.
+pub fn selfcheck_rows() -> Vec<&'static str> {
+    let kernels = Planned::all().filter(|row| matches!(row, Planned::Kernel(_)));
+    let others = Planned::all().filter(|row| !matches!(row, Planned::Kernel(_)));
+    kernels.chain(others).map(Planned::name).collect()
+}
+
 /// Checks every kernel in its variants, the activations over all of `f32`, networks forward and backward, every cell in
 /// every direction, every kind of layer with sequences of many lengths, and signals near zero, against the reference in
-/// `f64`.
+/// `f64`: those of [`selfcheck_rows`] that are wanted.
 ///
 /// `gpus` are one adapter, opened once or several times; those share the checks, each on a thread of its own. A software
 /// driver compiles the kernels of an opened adapter on one core.
 ///
 /// # Panics
 /// If there is no GPU.
-pub fn selfcheck(gpus: &[Gpu]) -> Report {
-    let networks = |gpu: &Gpu, n: usize| Row::new(NETWORKS[n].0, NETWORKS[n].1(gpu));
-    let kernels = |gpu: &Gpu, n: usize| {
-        let id = KernelId::ALL[n];
-        Row::new(id.name(), check_kernel(gpu, id))
-    };
-    let count = NETWORKS.len() + KernelId::ALL.len();
+pub fn selfcheck(gpus: &[Gpu], wanted: impl Fn(&str) -> bool) -> Report {
+    let planned: Vec<Planned> = Planned::all().filter(|row| wanted(row.name())).collect();
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for gpu in gpus {
             scope.spawn(|| {
-                loop {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    let row = match n {
-                        n if n < NETWORKS.len() => networks(gpu, n),
-                        n if n < count => kernels(gpu, n - NETWORKS.len()),
-                        _ => return,
-                    };
-                    rows.lock().expect("a check that panics ends all").push((n, row));
+                while let Some(row) = planned.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let row = row.run(gpu);
+                    rows.lock().expect("a check that panics ends all").push(row);
                 }
             });
         }
     });
     let mut rows = rows.into_inner().expect("no check panicked");
-    // Kernels first.
-    rows.sort_by_key(|(n, _)| (*n < NETWORKS.len(), *n));
-    let rows = rows.into_iter().map(|(_, row)| row).collect();
+    let names = selfcheck_rows();
+    rows.sort_by_key(|row: &Row| names.iter().position(|&name| name == row.name));
     Report { device: gpus[0].summary(), rows }
 }
 
 /// Checks the CPU device with each set of vector instructions that this machine has: every cell in every direction,
-/// every kind of layer with sequences of many lengths, and signals near zero.
+/// every kind of layer with sequences of many lengths, and signals near zero, as far as they are wanted.
 ///
 /// # Errors
 /// Those of [`Device::cpu_with_instructions`].
-pub fn selfcheck_cpu() -> Result<Vec<Report>, Error> {
+pub fn selfcheck_cpu(wanted: impl Fn(&str) -> bool) -> Result<Vec<Report>, Error> {
+    let planned: Vec<_> = SEQUENCES.iter().filter(|(name, _)| wanted(name)).collect();
+    if planned.is_empty() {
+        return Ok(Vec::new());
+    }
     let check = |instructions| {
         let device = Device::cpu_with_instructions(instructions)?;
-        let rows = vec![
-            Row::new("cells", check_sequences(&device, &SequenceCase::cells())),
-            Row::new("layers, lengths", check_sequences(&device, &SequenceCase::networks())),
-            Row::new("small signals", check_sequences(&device, &SequenceCase::small_signals())),
-            Row::new("tangents", check_tangents(&device, &SequenceCase::with_tangents())),
-        ];
+        let rows = planned.iter().map(|(name, check)| Row::new(name, check(&device))).collect();
         Ok(Report { device: device.summary(), rows })
     };
     Instructions::available().into_iter().map(check).collect()

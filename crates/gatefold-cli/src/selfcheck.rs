@@ -2,9 +2,10 @@
 
 use crate::failure::Failure;
 use crate::page::line;
+use clap::builder::PossibleValuesParser;
 use gatefold::devices::GpuOptions;
 use gatefold::{DeviceChoice, Gpu};
-use gatefold_check::{Report, selfcheck, selfcheck_cpu, validation};
+use gatefold_check::{Report, selfcheck, selfcheck_cpu, selfcheck_rows, validation};
 
 /// Compares every kernel, and networks of every cell and layer forward and backward, with the reference on the CPU in
 /// f64.
@@ -17,6 +18,9 @@ pub(crate) struct Arguments {
     /// Check only this: gpu for the best adapter, auto for a real GPU, part of a name, or cpu [default: all]
     #[arg(long, value_name = "D")]
     device: Option<DeviceChoice>,
+    /// Check only this row of the table, such as step_forward or cells; may be given several times
+    #[arg(long, value_name = "ROW", value_parser = PossibleValuesParser::new(selfcheck_rows()), hide_possible_values = true)]
+    only: Vec<String>,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -36,6 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if gpus.is_empty() && arguments.device.is_none() {
         eprintln!("warning   there is no GPU adapter to check; for one, install a Vulkan driver");
     }
+    let wanted = |row: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == row);
     let mut problems = Vec::new();
     let mut gap = "";
     let mut tell = |report: &Report| {
@@ -47,13 +52,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     for gpus in gpus {
         match gpus {
-            Ok(gpus) => problems.extend(tell(&selfcheck(&gpus))),
+            Ok(gpus) => problems.extend(tell(&selfcheck(&gpus, wanted))),
             // The others are still worth checking.
             Err(problem) => problems.push(problem),
         }
     }
     if matches!(arguments.device, None | Some(DeviceChoice::Cpu)) {
-        match selfcheck_cpu() {
+        match selfcheck_cpu(wanted) {
             Ok(reports) => problems.extend(reports.iter().filter_map(tell)),
             Err(error) => problems.push(error.to_string()),
         }
