@@ -9,6 +9,7 @@ use crate::network::{Context, Kept, Network, PartTape, Tape};
 use crate::packing::Packing;
 use crate::parts::PartState;
 use crate::recurrent::{self, BackJob, BackWork, RecurrentGradients};
+use crate::running::run_scans;
 use crate::shelf::Parts;
 use crate::steps;
 use crate::team::Team;
@@ -380,7 +381,7 @@ impl BackWalk<'_> {
         let parts = tapes.iter_mut().zip(&mut *backs);
         let jobs = parts.flat_map(|(tape, back)| back.scan_jobs(node, tape).into_iter().flatten());
         let run = |job: BackJob, team: Option<&Team>| job.run(context, layer, recurrent, team);
-        recurrent::run_scans(context, layer, recurrent, size, jobs, run);
+        run_scans(context, layer, recurrent, size, jobs, run);
         for (tape, back) in tapes.iter().zip(backs) {
             let packing = tape.packing_of(node);
             let d_input = wants_input.then(|| {

@@ -247,7 +247,7 @@ impl Stage<'_> {
         let mut states = self.states.clone();
         match self.pass {
             StagePass::Keeps { tape, .. } => {
-                let mut tape = RecurrentTape::of([Some(tape), None]);
+                let mut tape = RecurrentTape::of([Some(tape), None], None);
                 recurrent::finish(context, packing, self.link.layer, recurrent, &mut tape, &mut states);
                 (Some(Kept::Recurrent(tape)), states, self.output)
             }

@@ -7,7 +7,7 @@ use crate::convolution::Convolution;
 use crate::dense;
 use crate::network::{Context, Kept, PartTape};
 use crate::packing::Packing;
-use crate::recurrent::{Running, ScanJob, run_scans};
+use crate::running::{Running, ScanJob, run_scans};
 use crate::steps;
 use crate::threads::Threads;
 use gatefold_model::{Layer, LayerKind, Node, Recurrent, Role, Source};

@@ -39,6 +39,7 @@ mod parts;
 mod pipeline;
 mod product;
 mod recurrent;
+mod running;
 mod scan;
 mod shelf;
 mod steps;

@@ -39,7 +39,7 @@ impl Network {
     ) -> (f64, ArrayView3<'a, f32>) {
         let output = tape.output();
         let sum = weighted(self.instructions(), self.threads, loss, output, target, weights, room);
-        (sum, ArrayView3::from_shape(output.dim(), &*room.d_output).expect("it has that length"))
+        (sum, ArrayView3::from_shape(output.dim(), &room.d_output).expect("it has that length"))
     }
 }
 
@@ -80,20 +80,19 @@ fn block(
     d: &mut [f32],
 ) -> f64 {
     let targets = t.chunks(t.len() / weights.len());
-    let rows = y.chunks(width).zip(targets).zip(d.chunks_mut(width)).zip(weights);
-    let row = |(((y, t), d), &weight): (((&[f32], &[f32]), &mut [f32]), &f32)| {
-        if weight == 0.0 || (*loss == Loss::CrossEntropy && t[0] < 0.0) {
+    let mut sum = 0.0;
+    for (((y, t), d), &weight) in y.chunks(width).zip(targets).zip(d.chunks_mut(width)).zip(weights) {
+        let is_class = *loss == Loss::CrossEntropy;
+        if weight == 0.0 || (is_class && t[0] < 0.0) {
             d.fill(0.0);
-            return 0.0;
+        } else if is_class {
+            sum += f64::from(weight) * cross_entropy(set, y, t[0] as usize, weight, d);
+        } else {
+            sum += f64::from(weight) * loss.row(y, t, d);
+            d.iter_mut().for_each(|d| *d *= weight);
         }
-        if *loss == Loss::CrossEntropy {
-            return f64::from(weight) * cross_entropy(set, y, t[0] as usize, weight, d);
-        }
-        let cost = loss.row(y, t, d);
-        d.iter_mut().for_each(|d| *d *= weight);
-        f64::from(weight) * cost
-    };
-    if *loss == Loss::CrossEntropy { rows.map(row).sum() } else { set.compile(|| rows.map(row).sum()) }
+    }
+    sum
 }
 
 /// `log sum_c exp y_c - y_label`; `d` receives the weight times the softmax, less the weight at the label.

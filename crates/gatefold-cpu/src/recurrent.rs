@@ -4,13 +4,13 @@ use crate::buffers::{Buffers, Matrix, Rows};
 use crate::cells::{Block, CellStep};
 use crate::dilation::{End, Interleaved, in_scan_order};
 use crate::dressed::DressedSums;
-use crate::network::{Context, Kept};
+use crate::network::Context;
 use crate::noise::ScanNoise;
 use crate::packing::{Packing, Walk};
 use crate::parts::PartState;
 use crate::product::{Columns, ColumnsMut, Start, TILE_ROWS};
 use crate::scan::{self, BackwardScan, ScanGradients, ScanStates, ScanTape};
-use crate::team::{self, Team};
+use crate::team::Team;
 use crate::tensors::{Sums, add_column_product_sums, add_column_sums};
 use crate::weights::Weights;
 use gatefold_model::{Direction, Layer, LstmGate, ParameterSpec, Recurrent, Role};
@@ -22,19 +22,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(crate) struct RecurrentTape {
     /// The forward scan, the reverse scan, or both in this order.
-    scans: [Option<ScanTape>; 2],
+    pub(crate) scans: [Option<ScanTape>; 2],
     /// `[N, width]`, unless the output is part of the only scan's tape.
     output: Option<Matrix>,
     /// The rows of initial values before the output in that tape.
     initial_rows: usize,
     /// The sequences that the scans of a dilated layer go over.
-    interleaved: Option<Arc<Interleaved>>,
+    pub(crate) interleaved: Option<Arc<Interleaved>>,
 }
 
 impl RecurrentTape {
     /// The tape of scans that [`finish`] has not seen.
-    pub(crate) fn of(scans: [Option<ScanTape>; 2]) -> Self {
-        RecurrentTape { scans, output: None, initial_rows: 0, interleaved: None }
+    pub(crate) fn of(scans: [Option<ScanTape>; 2], interleaved: Option<Arc<Interleaved>>) -> Self {
+        RecurrentTape { scans, output: None, initial_rows: 0, interleaved }
     }
 
     /// The forward scan, the reverse scan, or both in this order.
@@ -93,148 +93,6 @@ pub(crate) fn put_output(
         (Direction::Bidirectional, _) => to.slice_mut(s![.., scan * width..(scan + 1) * width]).assign(&from),
         (_, 0) => to.assign(&from),
         _ => to += &from,
-    }
-}
-
-/// A layer on its way over a part: threads share the jobs of its scans.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each part")]
-pub(crate) enum Running {
-    Keeps(RecurrentTape),
-    /// `[N, width]`: the outputs, and those of a second scan that are added to them; the sequences of a dilated layer.
-    Infers(Matrix, Option<Matrix>, Option<Arc<Interleaved>>),
-}
-
-/// One scan over a part.
-pub(crate) struct ScanJob<'a> {
-    packing: &'a Packing,
-    /// `[N, I]`
-    input: ArrayView2<'a, f32>,
-    scan: usize,
-    work: ScanWork<'a>,
-}
-
-enum ScanWork<'a> {
-    Keeps(&'a mut ScanTape),
-    /// The states, initial ones to be replaced by final ones, and the outputs.
-    Infers(&'a mut ScanStates, ArrayViewMut2<'a, f32>),
-}
-
-impl Running {
-    /// Makes room, and puts the initial states on a tape that is kept.
-    pub(crate) fn begin(
-        context: Context,
-        packing: &Packing,
-        layer: &Layer,
-        recurrent: &Recurrent,
-        initial: &mut PartState,
-        keeps: bool,
-    ) -> Running {
-        let interleaved = packing.interleaved(recurrent.dilation);
-        if let Some(interleaved) = &interleaved {
-            interleaved.take_state(context.buffers, recurrent, End::Initial, initial);
-        }
-        if !keeps {
-            let matrix = || context.buffers.matrix(packing.len(), recurrent.output());
-            let adds = recurrent.direction == Direction::BidirectionalSum;
-            return Running::Infers(matrix(), adds.then(matrix), interleaved);
-        }
-        let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
-        let scans = recurrent.direction.scans().len();
-        let tape = |scan: usize| {
-            let weights = Weights::of(context, layer, recurrent, scan);
-            begin_scan(context, packing, &weights, initial.scan(scan))
-        };
-        let scans = [0, 1].map(|scan| (scan < scans).then(|| tape(scan)));
-        Running::Keeps(RecurrentTape { interleaved, ..RecurrentTape::of(scans) })
-    }
-
-    /// The layer's input `[N, I]`, in the order of its scans.
-    pub(crate) fn input<'a>(&self, buffers: &Arc<Buffers>, input: Rows<'a>) -> Rows<'a> {
-        let (Running::Keeps(RecurrentTape { interleaved, .. }) | Running::Infers(_, _, interleaved)) = self;
-        in_scan_order(buffers, interleaved.as_deref(), input)
-    }
-
-    /// Puts the layer's output together, and replaces its initial states by the final ones.
-    pub(crate) fn finish(
-        self,
-        context: Context,
-        packing: &Packing,
-        layer: &Layer,
-        recurrent: &Recurrent,
-        states: &mut PartState,
-    ) -> Kept {
-        match self {
-            Running::Keeps(mut tape) => {
-                finish(context, packing, layer, recurrent, &mut tape, states);
-                Kept::Recurrent(tape)
-            }
-            Running::Infers(mut output, added, interleaved) => {
-                added.into_iter().for_each(|added| *output += &*added);
-                let Some(interleaved) = interleaved else { return Kept::Rows(output) };
-                interleaved.give_state(context.buffers, recurrent, End::Final, states);
-                Kept::Rows(interleaved.give_all(context.buffers, output))
-            }
-        }
-    }
-
-    /// The scans to run over the input `[N, I]` that [`Running::input`] made, from these states if no tape has them.
-    pub(crate) fn jobs<'a>(
-        &'a mut self,
-        packing: &'a Packing,
-        recurrent: &Recurrent,
-        input: ArrayView2<'a, f32>,
-        states: &'a mut PartState,
-    ) -> [Option<ScanJob<'a>>; 2] {
-        let job =
-            |packing: &'a Packing, scan: usize, work: ScanWork<'a>| ScanJob { packing, input, scan, work };
-        match self {
-            Running::Keeps(RecurrentTape { scans, interleaved, .. }) => {
-                let [first, second] = scans.each_mut();
-                let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
-                let job = |scan, tape: &'a mut Option<ScanTape>| {
-                    Some(job(packing, scan, ScanWork::Keeps(tape.as_mut()?)))
-                };
-                [job(0, first), job(1, second)]
-            }
-            Running::Infers(output, added, interleaved) => {
-                let packing = interleaved.as_ref().map_or(packing, |interleaved| &interleaved.packing);
-                let (first, second) = match recurrent.direction {
-                    Direction::Bidirectional => {
-                        let (first, second) = output.view_mut().split_at(Axis(1), recurrent.scan_width());
-                        (first, Some(second))
-                    }
-                    _ => (output.view_mut(), added.as_mut().map(|added| added.view_mut())),
-                };
-                let [first_states, second_states] = states.scans.each_mut();
-                let job = |scan, states: &'a mut Option<ScanStates>, to: Option<ArrayViewMut2<'a, f32>>| {
-                    Some(job(packing, scan, ScanWork::Infers(states.as_mut()?, to?)))
-                };
-                [job(0, first_states, Some(first)), job(1, second_states, second)]
-            }
-        }
-    }
-}
-
-impl ScanJob<'_> {
-    pub(crate) fn run(self, context: Context, layer: &Layer, recurrent: &Recurrent, team: Option<&Team>) {
-        let ScanJob { packing, input, scan, work } = self;
-        let weights = Weights::of(context, layer, recurrent, scan).with_team(team);
-        let (width, input) = (input.ncols(), input.to_slice().expect("values are kept in standard layout"));
-        match work {
-            ScanWork::Keeps(tape) => scan::forward(context, packing, &weights, input, width, tape),
-            ScanWork::Infers(states, mut to) => {
-                let mut inference = Inference::new(weights, states);
-                let walk = Walk { history: 1, ..weights.walk };
-                for steps in scan::windows(packing, walk, weights.packed.bias.len()) {
-                    let rows = packing.rows_of(&steps);
-                    let input = &input[rows.start * width..rows.end * width];
-                    let to = to.slice_mut(s![rows, ..]);
-                    inference.run(context, packing, steps, input, width, to);
-                }
-                *states = inference.states;
-            }
-        }
     }
 }
 
@@ -318,22 +176,6 @@ impl<'a> Inference<'a> {
         tape.put_final(&window, &self.weights, &mut self.states);
         self.kept = Some((tape, window.len()));
     }
-}
-
-/// Runs the scans of a layer, over parts of which the largest has `rows` rows. Threads share the parts and directions;
-/// those left over help with the products of single steps.
-pub(crate) fn run_scans<J: Send>(
-    context: Context,
-    layer: &Layer,
-    recurrent: &Recurrent,
-    (parts, rows): (usize, usize),
-    jobs: impl Iterator<Item = J> + Send,
-    work: impl Fn(J, Option<&Team>) + Sync,
-) {
-    let scans = &context.packed.layer(layer).scans;
-    // A step of a dilated layer's scan has a row for each interleaved sequence.
-    let size = (parts * scans.len(), rows * recurrent.dilation);
-    team::run((context.set, context.threads), size, |n| scans[n % scans.len()].shared(), jobs, work);
 }
 
 /// The gradients that a layer's backward pass leaves beside those that it wrote over the tape.

@@ -339,7 +339,7 @@ mod tests {
 
     fn packed(set: Instructions, depth: usize, width: usize) -> Packed {
         let mut packed = Packed::default();
-        packed.pack_rows(set, numbers(depth, width, 3).view(), &[0..depth]);
+        packed.pack_rows(set, numbers(depth, width, 3).view(), std::slice::from_ref(&(0..depth)));
         packed
     }
 
@@ -414,7 +414,7 @@ mod tests {
                 for piece in 0..pieces {
                     let columns = columns(piece, pieces, width);
                     assert!(columns.start == end && !columns.is_empty(), "{columns:?}");
-                    assert!(columns.end == width || columns.end % COLUMNS == 0, "{columns:?}");
+                    assert!(columns.end == width || columns.end.is_multiple_of(COLUMNS), "{columns:?}");
                     end = columns.end;
                 }
                 assert_eq!(end, width);

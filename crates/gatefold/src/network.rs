@@ -1,4 +1,5 @@
 pub(crate) mod hessian_free;
+mod random;
 pub(crate) mod second_order;
 
 use crate::cpu::{CpuNetwork, CpuTape};

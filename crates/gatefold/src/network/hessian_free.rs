@@ -2,6 +2,7 @@
 //! the loss by conjugate gradients, which see the curvature through Gauss-Newton products alone.
 
 use super::Network;
+use super::random::Random;
 use crate::loss::reference_loss;
 use crate::targets::{RowWeights, Targets};
 use crate::{Error, Refusal, Sequences};
@@ -524,32 +525,6 @@ fn sampled_residual(row: &mut [f64], weight: f64, random: &mut Random) {
     });
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    /// The numbers of an update: a start far from that of the update before, whose numbers would return otherwise.
-    fn of_update(seed: u64, updates: u64) -> Random {
-        Random(seed ^ Random(updates).next())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn sign(&mut self) -> f64 {
-        if self.next() >> 63 == 0 { 1.0 } else { -1.0 }
-    }
-}
-
 fn has_branches(config: &NetworkConfig) -> bool {
     config.layer_configs().len() != config.layers().len()
 }
@@ -587,20 +562,4 @@ fn moved(from: &Parameters, x: &[f64], step_size: f64) -> Parameters {
         of.map(|&value| (f64::from(value) + step_size * elements.next().expect("an element for each")) as f32)
     };
     from.iter().map(|(name, of)| (name.to_owned(), tensor(of))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn updates_draw_numbers_of_their_own() {
-        for seed in [0, 7] {
-            let mut drawn = std::collections::HashSet::new();
-            for updates in 0..20 {
-                let mut random = Random::of_update(seed, updates);
-                assert!((0..200).all(|_| drawn.insert(random.next())), "seed {seed}, update {updates}");
-            }
-        }
-    }
 }
