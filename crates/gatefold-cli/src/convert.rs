@@ -3,14 +3,15 @@
 use crate::failure::Failure;
 use crate::model_file::{Kind, ModelFile, ModulesArgument, Origin, layout, network_of, same_file};
 use crate::page::{entry, line};
-use gatefold_model::file::{Model, pytorch};
+use gatefold_model::file::{Model, amplifier, pytorch};
 use gatefold_onnx::{ExportOptions, OnnxModel, write};
 use std::path::{Path, PathBuf};
 
 /// Converts a model to another kind of file.
 ///
 /// IN is .safetensors (ours or a PyTorch state_dict), .pt or .pth (PyTorch's own) or .onnx; OUT is .safetensors (ours, or with --pytorch a
-/// state_dict) or .onnx. Numbers are not changed, so converting there and back gives the same bits; only float64 from
+/// state_dict), .onnx, or a guitar plugin's: .nam (Neural Amp Modeler) or .json (RTNeural, AIDA-X, GuitarML's NeuralPi and
+/// Proteus). Numbers are not changed, so converting there and back gives the same bits; only float64 from
 /// PyTorch is rounded to float32. Whatever the other kind cannot express is refused by name. OUT is written
 /// atomically.
 ///
@@ -21,7 +22,7 @@ pub(crate) struct Arguments {
     /// The model: .safetensors, .pt, .pth or .onnx
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write: .safetensors or .onnx
+    /// The file to write: .safetensors, .onnx, .nam or .json
     #[arg(value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
@@ -43,6 +44,9 @@ pub(crate) struct Arguments {
     /// For .onnx: make initial states inputs, and final states outputs
     #[arg(long)]
     states: bool,
+    /// For .nam and .json: the sound's samples a second [default: the model's own, if it says]
+    #[arg(long, value_name = "HZ")]
+    sample_rate: Option<f64>,
     /// Print nothing but errors
     #[arg(long, short)]
     quiet: bool,
@@ -88,6 +92,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             model.save(output)?;
             Origin::Gatefold
         }
+        Kind::Nam | Kind::Json => {
+            let said = model.metadata.get("sample_rate").and_then(|rate| rate.parse().ok());
+            let rate = arguments.sample_rate.or(said);
+            let (file, reader) = match kind {
+                Kind::Nam => (amplifier::nam(&model, rate)?, Origin::NeuralAmpModeler),
+                _ => (amplifier::json(&model, rate)?, Origin::Rtneural),
+            };
+            file.write(output)?;
+            notes.extend(file.notes);
+            reader
+        }
     };
     if !arguments.quiet {
         line(entry("read", NAMES, &format!("{} ({origin})", input.display())));
@@ -100,21 +115,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses options that are for another kind of file.
 fn check_options(arguments: &Arguments, kind: Kind) -> Result<(), Failure> {
-    let Arguments { output, pytorch, batch_first, lengths, states, .. } = arguments;
-    let of_onnx = [("--batch-first", *batch_first), ("--lengths", *lengths), ("--states", *states)];
-    let wrong = match kind {
-        Kind::Onnx => pytorch.then_some(("--pytorch", ".safetensors")),
-        Kind::Safetensors => of_onnx.into_iter().find(|(_, given)| *given).map(|(name, _)| (name, ".onnx")),
-    };
-    match wrong {
-        Some((option, expected)) => {
-            let found = output.display();
-            Err(Failure::Usage(format!(
-                "{option} applies to a file that ends with {expected}, found {found}; leave it out"
-            )))
+    let Arguments { output, pytorch, batch_first, lengths, states, sample_rate, .. } = arguments;
+    let options = [
+        ("--pytorch", *pytorch, &[Kind::Safetensors][..], ".safetensors"),
+        ("--batch-first", *batch_first, &[Kind::Onnx], ".onnx"),
+        ("--lengths", *lengths, &[Kind::Onnx], ".onnx"),
+        ("--states", *states, &[Kind::Onnx], ".onnx"),
+        ("--sample-rate", sample_rate.is_some(), &[Kind::Nam, Kind::Json], ".nam or .json"),
+    ];
+    if let Some((option, _, _, expected)) =
+        options.into_iter().find(|(_, given, kinds, _)| *given && !kinds.contains(&kind))
+    {
+        let found = output.display();
+        return Err(Failure::Usage(format!(
+            "{option} applies to a file that ends with {expected}, found {found}; leave it out"
+        )));
+    }
+    match sample_rate {
+        Some(rate) if !(rate.is_finite() && *rate > 0.0) => {
+            Err(Failure::Usage(format!("--sample-rate {rate}: expected a number above 0, such as 48000")))
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -26,15 +26,23 @@ pub(crate) struct ModulesArgument {
 pub(crate) enum Kind {
     Safetensors,
     Onnx,
+    /// Neural Amp Modeler's, which is only written.
+    Nam,
+    /// RTNeural's and GuitarML's, which is only written.
+    Json,
 }
 
 impl Kind {
+    /// The kind of a file to write.
+    ///
     /// # Errors
-    /// If the name ends with neither suffix.
+    /// If the name ends with none of the suffixes.
     pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
         Kind::named(path).ok_or_else(|| {
             let found = path.display();
-            Failure::Usage(format!("{found}: expected a model named .safetensors or .onnx; rename it"))
+            Failure::Usage(format!(
+                "{found}: expected a model named .safetensors, .onnx, .nam or .json; rename it"
+            ))
         })
     }
 
@@ -42,6 +50,8 @@ impl Kind {
         match extension(path).as_str() {
             "safetensors" => Some(Kind::Safetensors),
             "onnx" => Some(Kind::Onnx),
+            "nam" => Some(Kind::Nam),
+            "json" => Some(Kind::Json),
             _ => None,
         }
     }
@@ -52,9 +62,13 @@ impl Kind {
         let advice = match extension(path).as_str() {
             "pt" | "pth" | "bin" | "ckpt" => return Ok(Kind::Safetensors),
             "h5" | "keras" | "pb" | "tflite" => "export it as .onnx",
+            "nam" | "json" => {
+                "plugins' files are written, not read; convert from the model that the file was made of"
+            }
             _ => "rename it",
         };
-        Kind::named(path).ok_or_else(|| foreign(path, advice))
+        let kind = Kind::named(path).filter(|kind| matches!(kind, Kind::Safetensors | Kind::Onnx));
+        kind.ok_or_else(|| foreign(path, advice))
     }
 }
 
@@ -77,12 +91,14 @@ pub(crate) enum ModelFile {
     Onnx(OnnxModel),
 }
 
-/// The program that a network comes from.
+/// The program that a network comes from or goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Gatefold,
     Pytorch,
     Onnx,
+    NeuralAmpModeler,
+    Rtneural,
 }
 
 impl fmt::Display for Origin {
@@ -91,6 +107,8 @@ impl fmt::Display for Origin {
             Origin::Gatefold => "Gatefold",
             Origin::Pytorch => "PyTorch",
             Origin::Onnx => "ONNX",
+            Origin::NeuralAmpModeler => "Neural Amp Modeler",
+            Origin::Rtneural => "RTNeural",
         })
     }
 }
@@ -119,8 +137,8 @@ impl ModelFile {
             )));
         }
         Ok(match kind {
-            Kind::Safetensors => ModelFile::Network(Model::load(path)?, Origin::Gatefold),
             Kind::Onnx => ModelFile::Onnx(OnnxModel::read(path)?),
+            _ => ModelFile::Network(Model::load(path)?, Origin::Gatefold),
         })
     }
 }

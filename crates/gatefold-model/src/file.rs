@@ -20,12 +20,15 @@
 //! Reading trusts nothing: sizes, names, shapes and types are checked against the file's length and the network's
 //! description before any memory is allocated.
 //!
-//! State dicts from and for PyTorch, with names of their own, are in [`pytorch`].
+//! State dicts from and for PyTorch, with names of their own, are in [`pytorch`], files for guitar plugins in
+//! [`amplifier`].
 //!
 //! [safetensors]: https://github.com/huggingface/safetensors
 
+pub mod amplifier;
 mod atomic;
 mod format;
+mod plain;
 pub mod pytorch;
 mod tensors;
 

@@ -1,5 +1,6 @@
 //! All tests of this crate's public interface, in one program, which is faster to build than one for each file.
 
+mod amplifier;
 mod branches;
 mod files;
 #[cfg(feature = "pt")]

@@ -132,7 +132,7 @@ fn wrong_usage_of_convert_is_told_apart() {
     };
     assert_eq!(
         refusal("a.safetensors b.pt"),
-        "b.pt: expected a model named .safetensors or .onnx; rename it"
+        "b.pt: expected a model named .safetensors, .onnx, .nam or .json; rename it"
     );
     assert_eq!(
         refusal("a.safetensors b.onnx --pytorch"),
@@ -274,4 +274,48 @@ fn describe_counts_a_vanilla_network_without_biases() {
     ] {
         assert!(printed.contains(part), "{part} is not in\n{printed}");
     }
+}
+
+#[test]
+fn plugins_files_are_written() {
+    let folder = Folder::new();
+    let residual = LayerConfig::Residual { from: 0 };
+    let mut model = save(
+        &folder,
+        "amp.safetensors",
+        1,
+        &[LstmConfig::new(20).into(), DenseConfig::new(1).into(), residual],
+    );
+    let printed = folder.succeed(&["convert", "amp.safetensors", "amp.nam"]);
+    assert!(printed.contains("written    amp.nam (Neural Amp Modeler)"), "{printed}");
+    let said = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("one more unit, 21 in all") && said.contains("no sample rate is given"), "{said}");
+    assert_narrow(&printed);
+    let printed = folder.succeed(&["convert", "amp.safetensors", "amp.json", "--sample-rate", "44100"]);
+    assert!(printed.contains("written    amp.json (RTNeural)"), "{printed}");
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(folder.path(name)).unwrap()).unwrap()
+    };
+    let (nam, json) = (read("amp.nam"), read("amp.json"));
+    assert_eq!((&nam["architecture"], &nam["config"]["hidden_size"]), (&"LSTM".into(), &21.into()));
+    assert_eq!((&json["in_skip"], &json["metadata"]["samplerate"]), (&1.into(), &44100.0.into()));
+    assert_eq!(json["state_dict"]["rec.weight_hh_l0"].as_array().unwrap().len(), 80);
+    // A model that says its rate needs no option.
+    model.metadata.insert("sample_rate".into(), "48000".into());
+    model.save(folder.path("said.safetensors")).unwrap();
+    folder.succeed(&["convert", "said.safetensors", "said.nam", "--quiet"]);
+    assert_eq!(read("said.nam")["sample_rate"], 48000.0);
+
+    save(&folder, "gru.safetensors", 1, &[GruConfig::new(3).into(), DenseConfig::new(1).into()]);
+    let error = folder.fail(1, &["convert", "gru.safetensors", "gru.nam"]);
+    assert!(error.contains("layer 0 (gru): a .nam file has LSTM layers only; found gru"), "{error}");
+    assert!(!folder.path("gru.nam").exists());
+    let error = folder.fail(2, &["convert", "amp.nam", "b.safetensors"]);
+    assert!(error.contains("plugins' files are written, not read"), "{error}");
+    let error = folder.fail(2, &["convert", "amp.safetensors", "b.onnx", "--sample-rate", "48000"]);
+    assert!(error.contains("--sample-rate applies to a file that ends with .nam or .json"), "{error}");
+    let error = folder.fail(2, &["convert", "amp.safetensors", "b.nam", "--pytorch"]);
+    assert!(error.contains("--pytorch applies to a file that ends with .safetensors"), "{error}");
+    let error = folder.fail(2, &["convert", "amp.safetensors", "b.nam", "--sample-rate", "-1"]);
+    assert!(error.contains("--sample-rate"), "{error}");
 }
