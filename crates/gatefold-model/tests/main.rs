@@ -3,6 +3,7 @@
 mod amplifier;
 mod branches;
 mod files;
+mod folds;
 #[cfg(feature = "pt")]
 mod pickled;
 mod pytorch;

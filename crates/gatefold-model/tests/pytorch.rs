@@ -319,8 +319,12 @@ fn tensors_of_other_modules_and_of_other_shapes_are_refused() {
             dict.insert(name.into(), zeros(shape));
         })
     };
-    let known = "is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d and Embedding; or ignore it";
-    assert_eq!(put("norm.weight", &[6]), format!("tensor norm.weight [6] {known}"));
+    let known = "is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d, BatchNorm1d \
+                 and Embedding; or ignore it";
+    assert!(
+        put("norm.weight", &[6])
+            .starts_with("norm: a weight 6 wide without columns is that of a normalisation")
+    );
     assert_eq!(put("conv.weight", &[6, 3, 3, 3]), format!("tensor conv.weight [6, 3, 3, 3] {known}"));
     assert_eq!(put("scale", &[1]), format!("tensor scale [1] {known}"));
     assert_eq!(put("weight_ih_l01", &[20, 2]), format!("tensor weight_ih_l01 [20, 2] {known}"));

@@ -4,10 +4,10 @@ use gatefold_model::file::pytorch::{self, ReadOptions};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 
-type Tensors = BTreeMap<String, ArrayD<f32>>;
+pub(crate) type Tensors = BTreeMap<String, ArrayD<f32>>;
 
 /// Different numbers for tensors of these names and shapes.
-fn tensors(shapes: &[(&str, &[usize])]) -> Tensors {
+pub(crate) fn tensors(shapes: &[(&str, &[usize])]) -> Tensors {
     let values = |at: usize, shape: &[usize]| {
         let mut next = 1000.0 * at as f32;
         ArrayD::from_shape_simple_fn(shape, || {
@@ -19,7 +19,7 @@ fn tensors(shapes: &[(&str, &[usize])]) -> Tensors {
 }
 
 /// The tensors of an `nn.RNN`, `nn.GRU` or `nn.LSTM` (1, 3 or 4 gates) of `layers` layers.
-fn recurrent(prefix: &str, gates: usize, input: usize, hidden: usize, layers: usize) -> Tensors {
+pub(crate) fn recurrent(prefix: &str, gates: usize, input: usize, hidden: usize, layers: usize) -> Tensors {
     let mut all = Tensors::new();
     for layer in 0..layers {
         let width = if layer == 0 { input } else { hidden };
@@ -37,7 +37,7 @@ fn recurrent(prefix: &str, gates: usize, input: usize, hidden: usize, layers: us
     all
 }
 
-fn linear(prefix: &str, input: usize, output: usize) -> Tensors {
+pub(crate) fn linear(prefix: &str, input: usize, output: usize) -> Tensors {
     let [weight, bias] = ["weight", "bias"].map(|leaf| format!("{prefix}.{leaf}"));
     tensors(&[(&weight, &[output, input]), (&bias, &[output])])
 }
@@ -47,7 +47,7 @@ fn read(dict: &Tensors, options: &str) -> Result<gatefold_model::file::Model, St
     pytorch::from_state_dict(dict, &options).map_err(|error| error.to_string())
 }
 
-fn joined(parts: impl IntoIterator<Item = Tensors>) -> Tensors {
+pub(crate) fn joined(parts: impl IntoIterator<Item = Tensors>) -> Tensors {
     parts.into_iter().flatten().collect()
 }
 

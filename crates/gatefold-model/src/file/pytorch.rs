@@ -1,5 +1,5 @@
 //! PyTorch's state dicts, as safetensors files or as `torch.save` writes them: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
-//! `nn.Embedding`; cells such as `nn.LSTMCell` too.
+//! `nn.Embedding`; cells such as `nn.LSTMCell` too. `weight_norm` and `nn.BatchNorm1d` are folded into them.
 //!
 //! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
 //!
@@ -11,6 +11,8 @@
 //! | layers, directions | `_l0`, `_l1`.. and `_reverse` |
 //! | biases | presence of `bias_ih` and `bias_hh` |
 //! | Conv1d, its channels and kernel | a `weight` with three axes |
+//! | BatchNorm1d | `running_mean`; it is folded into the module before or after it, as it is in inference |
+//! | `weight_norm`, dim 0 | `weight_g` and `weight_v`, or `parametrizations.weight.original0` and `1` |
 //! | Linear or Embedding | a `weight` with a `bias` is a Linear; one without is whichever fits between its neighbours |
 //!
 //! They do not tell in which order data passes through the modules. If there is exactly one order in which every width
@@ -35,6 +37,7 @@
 //! In the other direction, [`write()`] makes a state_dict that PyTorch loads with `strict=True`, and refuses by name
 //! what PyTorch's modules lack. Layers without parameters are code in PyTorch, and leave nothing in the file.
 
+mod fold;
 mod modules;
 mod options;
 mod order;
@@ -45,9 +48,10 @@ mod write;
 pub use options::{ModuleStep, ReadOptions, Step};
 pub use write::{state_dict, write};
 
-use super::tensors::{TensorFile, described, first_bytes, is_number, shown};
+use super::tensors::{TensorFile, described, first_bytes, is_number, refusal, shown};
 use super::{Model, format};
-use crate::{ModelError, Parameters};
+use crate::{ModelError, ParameterSpec, Parameters};
+use fold::{Source, WeightNorms};
 use modules::Shapes;
 use ndarray::ArrayD;
 use order::Network;
@@ -72,8 +76,9 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, Mode
         shapes.insert(name, info.shape.clone());
     }
     leave_out(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
-    let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
-    for name in shapes.keys() {
+    let names: Vec<String> = shapes.keys().filter(|name| !is_count(name)).cloned().collect();
+    let (network, norms) = found(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
+    for name in &names {
         let info = file.header().info(name).expect("it is one of the names");
         if !is_number(info.dtype) {
             let (name, found) = (shown(name), described(info));
@@ -83,11 +88,24 @@ pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Model, Mode
             return Err(file.refusal(problem));
         }
     }
-    let parameters = parameters(&network, |name| {
+    let path = path.as_ref().to_owned();
+    let load = |name: &str| {
         let info = file.header().info(name).expect("the network is made of the file's tensors").clone();
         file.values(name, &info)
-    })?;
+    };
+    let parameters = parameters(&network, &norms, load, |problem| refusal(&path, problem))?;
     Ok(model(network, parameters))
+}
+
+/// Whether a tensor is the count of batches of an `nn.BatchNorm1d`, which is not read.
+fn is_count(name: &str) -> bool {
+    name.rsplit('.').next() == Some("num_batches_tracked")
+}
+
+/// The network of tensors with these shapes, and which of them have `weight_norm`.
+fn found(shapes: &mut Shapes, options: &ReadOptions) -> Result<(Network, WeightNorms), String> {
+    let norms = fold::weight_norms(shapes)?;
+    Ok((order::network(shapes, &norms, options)?, norms))
 }
 
 /// Whether a file is PyTorch's own: a zip archive, or a pickle. A safetensors file begins with the length of a JSON text.
@@ -101,8 +119,8 @@ fn read_pickled(path: &Path, options: &ReadOptions) -> Result<Model, ModelError>
     let file = pickled::Pickled::open(path)?;
     let mut shapes = file.shapes();
     leave_out(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
-    let network = order::network(&shapes, options).map_err(|problem| file.refusal(problem))?;
-    let parameters = parameters(&network, |name| file.values(name))?;
+    let (network, norms) = found(&mut shapes, options).map_err(|problem| file.refusal(problem))?;
+    let parameters = parameters(&network, &norms, |name| file.values(name), |problem| file.refusal(problem))?;
     Ok(model(network, parameters))
 }
 
@@ -110,7 +128,7 @@ fn read_pickled(path: &Path, options: &ReadOptions) -> Result<Model, ModelError>
 fn read_pickled(path: &Path, _: &ReadOptions) -> Result<Model, ModelError> {
     let problem =
         "PyTorch's own files need the feature pt; save the state_dict with safetensors.torch.save_file";
-    Err(super::tensors::refusal(path, problem.into()))
+    Err(refusal(path, problem.into()))
 }
 
 /// [`read`] for tensors in memory.
@@ -123,10 +141,10 @@ pub fn from_state_dict(
 ) -> Result<Model, ModelError> {
     let mut shapes: Shapes =
         tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
-    let network = leave_out(&mut shapes, options)
-        .and_then(|()| order::network(&shapes, options))
-        .map_err(|problem| ModelError::Config { place: "state_dict".into(), problem })?;
-    let parameters = parameters(&network, |name| Ok(tensors[name].clone()))?;
+    let refusal = |problem| ModelError::Config { place: "state_dict".into(), problem };
+    let (network, norms) =
+        leave_out(&mut shapes, options).and_then(|()| found(&mut shapes, options)).map_err(refusal)?;
+    let parameters = parameters(&network, &norms, |name| Ok(tensors[name].clone()), refusal)?;
     Ok(model(network, parameters))
 }
 
@@ -176,8 +194,13 @@ pub fn is_foreign(path: impl AsRef<Path>) -> Result<bool, ModelError> {
 
 fn parameters(
     network: &Network,
+    norms: &WeightNorms,
     mut load: impl FnMut(&str) -> Result<ArrayD<f32>, ModelError>,
+    refusal: impl Fn(String) -> ModelError,
 ) -> Result<Parameters, ModelError> {
     let tensors = network.config.parameter_specs().zip(&network.sources);
-    tensors.map(|(spec, source)| Ok((spec.name.clone(), load(source)?))).collect()
+    let value = |(spec, source): (&ParameterSpec, &Source)| {
+        Ok((spec.name.clone(), fold::value(source, &spec.shape, norms, &mut load, &refusal)?))
+    };
+    tensors.map(value).collect()
 }

@@ -1,4 +1,5 @@
 use super::super::tensors::shown;
+use super::options::ModuleStep;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -31,6 +32,11 @@ pub(super) enum Kind {
         tokens: usize,
         output: usize,
     },
+    /// An `nn.BatchNorm1d`, which is folded into a module beside it.
+    BatchNorm {
+        width: usize,
+        affine: bool,
+    },
 }
 
 /// An `nn.RNN`, `nn.LSTM` or `nn.GRU`.
@@ -62,6 +68,20 @@ impl Stack {
 }
 
 impl Module {
+    /// Whether it can take in a normalisation of its input: a zero of its padding would not be normalised.
+    pub(super) fn takes_before(&self, said: &ModuleStep) -> bool {
+        self.has_bias() && !said.is_padded()
+    }
+
+    /// Whether it has biases of its own.
+    pub(super) fn has_bias(&self) -> bool {
+        match self.kind {
+            Kind::Linear { bias, .. } | Kind::Conv1d { bias, .. } => bias,
+            Kind::Recurrent(stack) => stack.biases,
+            Kind::Embedding { .. } | Kind::BatchNorm { .. } => false,
+        }
+    }
+
     /// The full name of one of its tensors.
     pub(super) fn tensor(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) }
@@ -86,6 +106,7 @@ impl fmt::Display for Module {
             Kind::Embedding { tokens, output } => {
                 write!(f, "{prefix}: Embedding of {tokens} tokens, {output} wide")
             }
+            Kind::BatchNorm { width, .. } => write!(f, "{prefix}: BatchNorm1d {width}"),
             Kind::Recurrent(stack) => {
                 let name = match stack.gates {
                     1 => "RNN",
@@ -136,6 +157,8 @@ pub(super) fn find(shapes: &Shapes) -> Result<Vec<Module>, String> {
         let module = Module { prefix: prefix.into(), kind: Kind::Embedding { tokens: 0, output: 0 } };
         let kind = if tensors.keys().any(|leaf| recurrent_name(leaf).is_some()) {
             Kind::Recurrent(stack(&module, &tensors)?)
+        } else if tensors.contains_key("running_mean") {
+            batch_norm(&module, &tensors)?
         } else {
             weighted(&module, &tensors)?
         };
@@ -147,9 +170,44 @@ pub(super) fn find(shapes: &Shapes) -> Result<Vec<Module>, String> {
 fn foreign(module: &Module, leaf: &str, shape: &[usize]) -> String {
     let name = shown(&module.tensor(leaf));
     let found = if shape.len() > 8 { format!("{} axes", shape.len()) } else { format!("{shape:?}") };
+    if module.prefix.split('.').any(|part| part == "parametrizations") {
+        return format!(
+            "tensor {name} {found} is of a parametrization other than weight_norm; take it off in PyTorch with \
+             torch.nn.utils.parametrize.remove_parametrizations"
+        );
+    }
     format!(
-        "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d and Embedding; or ignore it"
+        "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d, \
+         BatchNorm1d and Embedding; or ignore it"
     )
+}
+
+/// The tensors of an `nn.BatchNorm1d`. The count of its batches is not read.
+fn batch_norm(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind, String> {
+    let width = match tensors["running_mean"] {
+        &[width] if width > 0 => width,
+        found => {
+            let name = shown(&module.tensor("running_mean"));
+            return Err(format!("tensor {name}: expected one axis, found {found:?}"));
+        }
+    };
+    for (leaf, shape) in tensors {
+        match *leaf {
+            "weight" | "bias" | "running_mean" | "running_var" if **shape == [width] => {}
+            "num_batches_tracked" => {}
+            "weight" | "bias" | "running_var" => {
+                let name = shown(&module.tensor(leaf));
+                return Err(format!("tensor {name}: expected [{width}], found {shape:?}"));
+            }
+            leaf => return Err(foreign(module, leaf, shape)),
+        }
+    }
+    let affine = tensors.contains_key("weight");
+    let needed = ["running_var"].into_iter().chain(affine.then_some("bias"));
+    match needed.into_iter().find(|leaf| !tensors.contains_key(leaf)) {
+        Some(leaf) => Err(format!("tensor {} [{width}] is missing", shown(&module.tensor(leaf)))),
+        None => Ok(Kind::BatchNorm { width, affine }),
+    }
 }
 
 /// A module of a weight, and a bias if it has one.
@@ -169,6 +227,11 @@ fn weighted(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind,
         (Some(&[output, _] | &[output, _, _]), Some(bias)) => {
             Err(format!("tensor {}: expected [{output}], found {bias:?}", shown(&module.tensor("bias"))))
         }
+        (Some(&[width]), _) => Err(format!(
+            "{}: a weight {width} wide without columns is that of a normalisation, such as nn.LayerNorm, which is no layer \
+             here; export the model as ONNX, which gatefold run takes as it is, or ignore the module",
+            if module.prefix.is_empty() { ".".into() } else { shown(&module.prefix) }
+        )),
         (Some(weight), _) => Err(foreign(module, "weight", weight)),
         (None, bias) => Err(foreign(module, "bias", bias.expect("a module has a tensor"))),
     }

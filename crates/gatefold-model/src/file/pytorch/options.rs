@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// As text, steps are separated by commas. A step is a module, named by the prefix of its tensors (`.` for a bare
 /// module, whose tensors have none) and followed by optional words: `embedding` or `linear`, an activation,
 /// `dropout RATE` between the layers of its stack; for an `nn.Conv1d` also `stride STEPS`, `dilation STEPS`, and `causal` or
-/// `padding LEFT RIGHT`. Or it is one of `last_step`, `final_state`, `softmax`, `dropout RATE` and `decoder WIDTH`, after
+/// `padding LEFT RIGHT`; for an `nn.BatchNorm1d` `eps VALUE`. Or it is one of `last_step`, `final_state`, `softmax`, `dropout RATE` and `decoder WIDTH`, after
 /// which a decoder's modules read inputs of that width (1 for tokens), as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
@@ -51,6 +51,7 @@ impl Step {
             activation: None,
             embedding: None,
             dropout: None,
+            eps: None,
             conv: Vec::new(),
         }
     }
@@ -76,6 +77,7 @@ pub struct ModuleStep {
     /// Whether a weight without a bias belongs to an Embedding or to a Linear.
     pub(super) embedding: Option<bool>,
     pub(super) dropout: Option<f32>,
+    pub(super) eps: Option<f64>,
     pub(super) conv: Vec<ConvOption>,
 }
 
@@ -100,8 +102,8 @@ impl ConvOption {
 }
 
 impl ModuleStep {
-    /// Sets the `nonlinearity` of an `nn.RNN`, tanh by default, or the activation after an `nn.Linear` or an
-    /// `nn.Conv1d`, none by default.
+    /// Sets the `nonlinearity` of an `nn.RNN`, tanh by default, or the activation after an `nn.Linear`, an `nn.Conv1d` or
+    /// an `nn.BatchNorm1d`, none by default.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = Some(activation);
         self
@@ -138,6 +140,18 @@ impl ModuleStep {
     /// Puts as many steps of zeros before the sequence that an `nn.Conv1d` reads as make it causal, and none after it.
     pub fn causal(self) -> Self {
         self.conv_option(ConvOption::Causal)
+    }
+
+    /// Sets the epsilon of an `nn.BatchNorm1d`, 1e-5 by default.
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = Some(eps);
+        self
+    }
+
+    /// Whether zeros are put beside what it reads.
+    pub(super) fn is_padded(&self) -> bool {
+        let pads = |option: &ConvOption| matches!(option, ConvOption::Causal | ConvOption::Padding(..));
+        self.conv.iter().any(|option| pads(option) && *option != ConvOption::Padding(0, 0))
     }
 
     fn conv_option(mut self, option: ConvOption) -> Self {
@@ -196,6 +210,7 @@ fn parse_step(text: &str) -> Result<Step, String> {
                     "dilation" => module.dilation(count(word, words.next())?),
                     "padding" => module.padding(count(word, words.next())?, count(word, words.next())?),
                     "causal" => module.causal(),
+                    "eps" => module.eps(eps(words.next())?),
                     word => match NAMED.into_iter().find(|activation| activation.name() == word) {
                         Some(activation) => module.activation(activation),
                         None if LAYERS.contains(&word) => {
@@ -206,7 +221,8 @@ fn parse_step(text: &str) -> Result<Step, String> {
                         None => {
                             let names = NAMED.map(Activation::name).join(", ");
                             let known = format!(
-                                "embedding, linear, dropout RATE, stride STEPS, dilation STEPS, padding LEFT RIGHT, causal, {names}"
+                                "embedding, linear, dropout RATE, stride STEPS, dilation STEPS, padding LEFT RIGHT, causal, eps VALUE, \
+                                 {names}"
                             );
                             return Err(format!("{word:?} after {prefix}: expected one of {known}"));
                         }
@@ -225,6 +241,11 @@ fn parse_step(text: &str) -> Result<Step, String> {
 fn count(option: &str, word: Option<&str>) -> Result<usize, String> {
     let steps = word.and_then(|word| word.parse().ok());
     steps.ok_or_else(|| format!("{option} {}: expected a number", word.unwrap_or("")))
+}
+
+fn eps(word: Option<&str>) -> Result<f64, String> {
+    let eps = word.and_then(|word| word.parse().ok()).filter(|eps: &f64| eps.is_finite() && *eps >= 0.0);
+    eps.ok_or_else(|| format!("eps {}: expected a number such as 1e-5", word.unwrap_or("")))
 }
 
 fn rate(word: Option<&str>) -> Result<f32, String> {
@@ -268,7 +289,7 @@ mod tests {
         assert_eq!(
             refusal("a, b swish"),
             "modules: \"swish\" after b: expected one of embedding, linear, dropout RATE, stride STEPS, dilation STEPS, \
-             padding LEFT RIGHT, causal, identity, relu, tanh, sigmoid, \
+             padding LEFT RIGHT, causal, eps VALUE, identity, relu, tanh, sigmoid, \
              softsign, softplus"
         );
         assert_eq!(
@@ -277,6 +298,7 @@ mod tests {
         );
         assert_eq!(refusal("last_step relu"), "modules: \"relu\" after last_step relu: expected a comma");
         assert_eq!(refusal("a padding 3"), "modules: padding : expected a number");
+        assert_eq!(refusal("a eps -1"), "modules: eps -1: expected a number such as 1e-5");
         assert_eq!(refusal("a dropout often"), "modules: dropout often: expected a rate such as 0.1");
     }
 }

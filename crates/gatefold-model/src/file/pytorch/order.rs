@@ -1,4 +1,5 @@
 use super::super::tensors::shown;
+use super::fold::{self, Fold, Part, Source, WeightNorms, WrittenNorm};
 use super::modules::{self, Kind, Module, Shapes, Stack};
 use super::options::{ModuleStep, ReadOptions, Step};
 use crate::{
@@ -7,10 +8,10 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A network, and the tensors for its parameters in the order of [`NetworkConfig::parameter_specs`].
+/// A network, and the sources of its parameters in the order of [`NetworkConfig::parameter_specs`].
 pub(super) struct Network {
     pub(super) config: NetworkConfig,
-    pub(super) sources: Vec<String>,
+    pub(super) sources: Vec<Source>,
     /// The modules in the order of their layers.
     pub(super) modules: Vec<Written>,
     /// The assumptions made, a line each.
@@ -24,13 +25,23 @@ pub(super) struct Written {
     pub(super) layers: usize,
     /// Whether it is a cell, whose tensors have no number of a layer.
     pub(super) cell: bool,
+    /// Its tensors that had `weight_norm`, and whether in the spelling with `parametrizations`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) weight_norms: Vec<(String, bool)>,
+    /// The batch normalisations folded into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) batch_norms: Vec<WrittenNorm>,
 }
 
 /// The largest number of modules, more than any network has. The search recurses once per module.
 const MAX_MODULES: usize = 256;
 
 /// Derives the network of a state_dict.
-pub(super) fn network(shapes: &Shapes, options: &ReadOptions) -> Result<Network, String> {
+pub(super) fn network(
+    shapes: &Shapes,
+    norms: &WeightNorms,
+    options: &ReadOptions,
+) -> Result<Network, String> {
     let modules = modules::find(shapes)?;
     if modules.len() > MAX_MODULES {
         return Err(format!("it holds {} modules; expected at most {MAX_MODULES}", modules.len()));
@@ -50,7 +61,11 @@ pub(super) fn network(shapes: &Shapes, options: &ReadOptions) -> Result<Network,
             "{name} is taken as tanh, nn.RNN's default; if it has nonlinearity='relu', say \"{name} relu\""
         )
     }));
-    Ok(Network { assumed, ..assemble(shapes, &steps)? })
+    assumed.extend(norms.keys().map(|weight| {
+        format!("{} is the product of its weight_norm, magnitude and direction of each row", shown(weight))
+    }));
+    let steps = fold::folded(steps, &mut assumed)?;
+    Ok(Network { assumed, ..assemble(shapes, norms, &steps)? })
 }
 
 /// Refuses an order that leaves open what is computed between its modules.
@@ -58,7 +73,7 @@ fn check_said(steps: &[Resolved]) -> Result<(), String> {
     let modules: Vec<&Module> = steps
         .iter()
         .filter_map(|step| match step {
-            Resolved::Module(module, _) => Some(module),
+            Resolved::Module(module, ..) => Some(module),
             Resolved::Layer(_) => None,
         })
         .collect();
@@ -78,6 +93,13 @@ fn check_said(steps: &[Resolved]) -> Result<(), String> {
             "{conv}: the file does not hold its stride, its padding and the function after it; say them with the option \
              modules, such as \"{}\"",
             example(&conv_at)
+        ));
+    }
+    if let Some(norm) = modules.iter().find(|module| matches!(module.kind, Kind::BatchNorm { .. })) {
+        return Err(format!(
+            "{norm}: the file does not hold its place and the function after it; say them with the option modules, such as \
+             \"layer, {} relu\"",
+            norm.text()
         ));
     }
     let linear = |at: usize| matches!(modules[at].kind, Kind::Linear { .. });
@@ -100,7 +122,7 @@ fn assumed(steps: &[Resolved]) -> Vec<String> {
     let names: Vec<String> = steps
         .iter()
         .filter_map(|step| match step {
-            Resolved::Module(module, _) => Some(module.text()),
+            Resolved::Module(module, ..) => Some(module.text()),
             Resolved::Layer(_) => None,
         })
         .collect();
@@ -115,9 +137,9 @@ fn assumed(steps: &[Resolved]) -> Vec<String> {
     assumed
 }
 
-/// A step of the network: a module with its options, or a layer without parameters.
-enum Resolved {
-    Module(Module, ModuleStep),
+/// A step of the network: a module with its options and what is folded into it, or a layer without parameters.
+pub(super) enum Resolved {
+    Module(Module, ModuleStep, Vec<Fold>),
     Layer(LayerConfig),
 }
 
@@ -125,7 +147,7 @@ impl Resolved {
     /// The module, if it is an `nn.RNN` whose function nobody said.
     fn rnn_without_function(&self) -> Option<String> {
         match self {
-            Resolved::Module(module, said)
+            Resolved::Module(module, said, _)
                 if matches!(module.kind, Kind::Recurrent(Stack { gates: 1, .. }))
                     && said.activation.is_none() =>
             {
@@ -138,7 +160,7 @@ impl Resolved {
 
 impl Module {
     /// Its name in [`ReadOptions`].
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let name = if self.prefix.is_empty() { ".".into() } else { shown(&self.prefix) };
         if matches!(self.kind, Kind::Embedding { .. }) { format!("{name} embedding") } else { name }
     }
@@ -205,6 +227,7 @@ impl<'a> Search<'a> {
                 Kind::Recurrent(stack) => (width.is_none_or(|width| width == stack.input), stack.output()),
                 Kind::Linear { input, output, .. } => (width.is_none_or(|width| width == input), output),
                 Kind::Conv1d { input, output, .. } => (width.is_none_or(|width| width == input), output),
+                Kind::BatchNorm { width: own, .. } => (width.is_none_or(|width| width == own), own),
                 Kind::Embedding { output, .. } => {
                     (fresh && width.is_none_or(|width| width == 1) && !self.linear[module], output)
                 }
@@ -279,7 +302,7 @@ fn listed(modules: &[Module], names: impl Iterator<Item = String>) -> String {
 fn resolved(module: &Module, kind: Kind, said: Option<&ModuleStep>) -> Resolved {
     let module = Module { kind, ..module.clone() };
     let said = said.cloned().unwrap_or_else(|| Step::module(module.prefix.clone()));
-    Resolved::Module(module, said)
+    Resolved::Module(module, said, Vec::new())
 }
 
 fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolved>, String> {
@@ -362,10 +385,10 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
 }
 
 /// Builds the network, and finds the tensor of each of its parameters.
-fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
+fn assemble(shapes: &Shapes, norms: &WeightNorms, steps: &[Resolved]) -> Result<Network, String> {
     let mut layers: Vec<LayerConfig> = Vec::new();
     // For each layer, its module and its number within it.
-    let mut origins: Vec<Option<(&Module, usize)>> = Vec::new();
+    let mut origins: Vec<Option<(&Module, usize, &[Fold])>> = Vec::new();
     let mut input = None;
     let mut written = Vec::new();
     for step in steps {
@@ -374,21 +397,38 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
                 layers.push(layer.clone());
                 origins.push(None);
             }
-            Resolved::Module(module, said) => {
+            Resolved::Module(module, said, folds) => {
                 input = input.or(Some(match module.kind {
                     Kind::Recurrent(Stack { input, .. })
                     | Kind::Linear { input, .. }
                     | Kind::Conv1d { input, .. } => input,
                     Kind::Embedding { .. } => 1,
+                    Kind::BatchNorm { .. } => unreachable!("it was folded"),
                 }));
                 let (layers_of, cell) = match module.kind {
                     Kind::Recurrent(stack) => (stack.layers, stack.cell),
                     _ => (1, false),
                 };
-                written.push(Written { name: module.prefix.clone(), layers: layers_of, cell });
-                for (layer, index) in module_layers(module, said)? {
+                let own = |name: &String| {
+                    let leaf = match module.prefix.as_str() {
+                        "" => Some(name.as_str()),
+                        prefix => name.strip_prefix(prefix)?.strip_prefix('.'),
+                    };
+                    leaf.filter(|leaf| !leaf.contains('.')).map(str::to_owned)
+                };
+                let normed =
+                    norms.iter().filter_map(|(name, norm)| Some((own(name)?, norm.is_parametrized())));
+                let has_bias = module.has_bias();
+                written.push(Written {
+                    name: module.prefix.clone(),
+                    layers: layers_of,
+                    cell,
+                    weight_norms: normed.collect(),
+                    batch_norms: folds.iter().map(|fold| fold.written(has_bias)).collect(),
+                });
+                for (layer, index) in module_layers(module, said, folds)? {
                     layers.push(layer);
-                    origins.push(index.map(|index| (module, index)));
+                    origins.push(index.map(|index| (module, index, &folds[..])));
                 }
             }
         }
@@ -398,17 +438,23 @@ fn assemble(shapes: &Shapes, steps: &[Resolved]) -> Result<Network, String> {
     let mut sources = Vec::new();
     for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
         for spec in &layer.parameters {
-            let (module, index) = origins[layer.index].expect("only modules bring parameters");
-            let name = source(module, index, spec);
-            assert_eq!(shapes.get(&name), Some(&spec.shape), "{name} was checked against its module");
-            sources.push(name);
+            let (module, index, folds) = origins[layer.index].expect("only modules bring parameters");
+            let source = source(module, index, folds, spec);
+            if let Some(name) = &source.tensor {
+                assert_eq!(shapes.get(name), Some(&spec.shape), "{name} was checked against its module");
+            }
+            sources.push(source);
         }
     }
     Ok(Network { config, sources, modules: written, assumed: Vec::new() })
 }
 
 /// The layers of a module, each with its number within it; dropout in between has none.
-fn module_layers(module: &Module, said: &ModuleStep) -> Result<Vec<(LayerConfig, Option<usize>)>, String> {
+fn module_layers(
+    module: &Module,
+    said: &ModuleStep,
+    folds: &[Fold],
+) -> Result<Vec<(LayerConfig, Option<usize>)>, String> {
     let refuse = |what: &str| Err(format!("{module}: {what}"));
     if said.dropout.is_some() && !matches!(module.kind, Kind::Recurrent(_)) {
         return refuse("dropout is between the layers of a recurrent module; expected a step of its own");
@@ -421,15 +467,21 @@ fn module_layers(module: &Module, said: &ModuleStep) -> Result<Vec<(LayerConfig,
     if !said.conv.is_empty() && !matches!(module.kind, Kind::Conv1d { .. }) {
         return refuse("it has no stride, dilation or padding; expected those of a Conv1d");
     }
+    if said.eps.is_some() {
+        return refuse("it has no eps; expected that of a BatchNorm1d");
+    }
+    // A normalisation of the output brings a bias along.
+    let folded = folds.iter().any(|fold| matches!(fold, Fold::After(_)));
     let activation = said.activation;
     Ok(match module.kind {
+        Kind::BatchNorm { .. } => unreachable!("it was folded"),
         Kind::Embedding { tokens, output } => vec![(EmbeddingConfig::new(tokens, output).into(), Some(0))],
         Kind::Linear { output, bias, .. } => {
             let activation = activation.unwrap_or(Activation::Identity);
-            vec![(DenseConfig::new(output).activation(activation).bias(bias).into(), Some(0))]
+            vec![(DenseConfig::new(output).activation(activation).bias(bias || folded).into(), Some(0))]
         }
         Kind::Conv1d { output, kernel, bias, .. } => {
-            let conv = Conv1dConfig::new(output, kernel).bias(bias);
+            let conv = Conv1dConfig::new(output, kernel).bias(bias || folded);
             let conv = said.conv.iter().fold(conv, |conv, option| option.apply(conv));
             vec![(conv.activation(activation.unwrap_or(Activation::Identity)).into(), Some(0))]
         }
@@ -467,17 +519,30 @@ fn recurrent(stack: &Stack, activation: Activation) -> LayerConfig {
     }
 }
 
-fn source(module: &Module, index: usize, spec: &ParameterSpec) -> String {
-    let kind = match spec.role {
-        Role::DenseWeight | Role::ConvWeight | Role::EmbeddingWeight => return module.tensor("weight"),
-        Role::DenseBias | Role::ConvBias => return module.tensor("bias"),
-        Role::InputWeight => "weight_ih",
-        Role::RecurrentWeight => "weight_hh",
-        Role::InputBias => "bias_ih",
-        Role::RecurrentBias => "bias_hh",
-        Role::ProjectionWeight => "weight_hr",
+/// The tensors of a parameter. Folds reach the first layer of a recurrent module, and every other module.
+fn source(module: &Module, index: usize, folds: &[Fold], spec: &ParameterSpec) -> Source {
+    let (part, leaf) = match spec.role {
+        Role::DenseWeight | Role::ConvWeight => (Part::Weight, "weight"),
+        Role::EmbeddingWeight => (Part::Other, "weight"),
+        Role::DenseBias | Role::ConvBias => (Part::Bias, "bias"),
+        Role::InputWeight => (Part::Weight, "weight_ih"),
+        Role::RecurrentWeight => (Part::Other, "weight_hh"),
+        Role::InputBias => (Part::Bias, "bias_ih"),
+        Role::RecurrentBias => (Part::Other, "bias_hh"),
+        Role::ProjectionWeight => (Part::Other, "weight_hr"),
         role => unreachable!("no module brings {role:?}"),
     };
-    let Kind::Recurrent(stack) = module.kind else { unreachable!("{kind} is a recurrent module's") };
-    module.tensor(&stack.leaf(kind, index, if spec.reverse { "_reverse" } else { "" }))
+    let named = |leaf: &str| match module.kind {
+        Kind::Recurrent(stack) => {
+            module.tensor(&stack.leaf(leaf, index, if spec.reverse { "_reverse" } else { "" }))
+        }
+        _ => module.tensor(leaf),
+    };
+    let recurrent = matches!(module.kind, Kind::Recurrent(_));
+    Source {
+        tensor: (part != Part::Bias || module.has_bias()).then(|| named(leaf)),
+        weight: named(if recurrent { "weight_ih" } else { "weight" }),
+        part: if index == 0 { part } else { Part::Other },
+        folds: folds.to_vec(),
+    }
 }

@@ -1,6 +1,7 @@
 use super::super::plain::unusual;
 use super::super::tensors;
 use super::Model;
+use super::fold::{self, WeightNorm};
 use super::order::Written;
 use crate::{Cell, Layer, ModelError, ParameterSpec, Recurrent, Role};
 use ndarray::ArrayD;
@@ -24,7 +25,8 @@ pub fn write(path: impl AsRef<Path>, model: &Model, names: &[&str]) -> Result<()
 /// Equal consecutive recurrent layers are one module of several layers, unless `names` has a name for each of them.
 /// Modules are called `rnn0`, `dense0`, `embedding0` and so on, like the parameters, or take their names from `names`,
 /// in the order of the layers. An empty name stands for a bare module. Without `names`, a model that was read from a
-/// state_dict gets the modules and names back that it had there. A layer with one bias gets a second one of
+/// state_dict gets the modules and names back that it had there; a batch normalisation that was folded on reading becomes one
+/// that changes nothing, in inference. A layer with one bias gets a second one of
 /// zeros, since PyTorch has two or none. A decoder's bridge is one Linear per state, such as `bridge0_h0`.
 ///
 /// # Errors
@@ -120,16 +122,31 @@ fn as_read(model: &Model) -> Option<BTreeMap<String, ArrayD<f32>>> {
     if !fits {
         return None;
     }
-    let named = tensors.into_iter().map(|(layer, leaf, values)| {
+    let mut written = BTreeMap::new();
+    for (layer, leaf, values) in tensors {
         let (module, at) = places[layer];
         let leaf = match leaf.rsplit_once("_l0") {
             Some((kind, _)) if module.cell => kind.to_owned(),
             Some((kind, suffix)) => format!("{kind}_l{at}{suffix}"),
             None => leaf,
         };
-        (if module.name.is_empty() { leaf } else { format!("{}.{leaf}", module.name) }, values)
-    });
-    Some(named.collect())
+        let name = if module.name.is_empty() { leaf.clone() } else { format!("{}.{leaf}", module.name) };
+        let holds_bias = module.batch_norms.iter().find(|norm| norm.bias && leaf == "bias");
+        let normed = module.weight_norms.iter().find(|(normed, _)| *normed == leaf);
+        match (holds_bias, normed) {
+            (Some(norm), _) => written.extend(norm.tensors(Some(&values))),
+            (None, Some((_, parametrized))) => {
+                let parts = fold::magnitudes_and_directions(&values);
+                written.extend(WeightNorm::names(&name, *parametrized).into_iter().zip(parts));
+            }
+            (None, None) => {
+                written.insert(name, values);
+            }
+        }
+    }
+    let norms = modules.iter().flat_map(|module| &module.batch_norms);
+    written.extend(norms.filter(|norm| !norm.bias).flat_map(|norm| norm.tensors(None)));
+    Some(written)
 }
 
 /// A recurrent tensor's name in a module with only its layer: `weight_ih_l2_reverse` becomes `weight_ih_l0_reverse`.
