@@ -1,21 +1,33 @@
 //! The examples do what their documentation promises. `cargo test` builds them beside the tests.
 
 use gatefold::{Device, Network, NetworkConfig};
-use std::path::PathBuf;
-use std::process::Command;
+use gatefold_model::file::Model;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-/// Runs an example and returns its printed text.
-fn run(name: &str, arguments: &[&str]) -> String {
+/// Runs an example.
+fn output(name: &str, arguments: &[&str]) -> Output {
     let test = std::env::current_exe().expect("a test knows where it is");
     let target = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
     let program: PathBuf = target.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    let output = Command::new(&program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; `cargo build --examples` makes it", program.display()));
+    let found = Command::new(&program).args(arguments).output();
+    found.unwrap_or_else(|error| panic!("{}: {error}; `cargo build --examples` makes it", program.display()))
+}
+
+/// Runs an example and returns its printed text.
+fn run(name: &str, arguments: &[&str]) -> String {
+    let output = output(name, arguments);
     let printed = String::from_utf8(output.stdout).expect("examples print text");
     assert!(output.status.success(), "{name}: {printed}\n{}", String::from_utf8_lossy(&output.stderr));
     printed
+}
+
+/// Runs an example that must fail, and returns what it says.
+fn refused(name: &str, arguments: &[&str]) -> String {
+    let output = output(name, arguments);
+    assert!(!output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).expect("examples print text")
 }
 
 /// The numbers on the line that begins with `line`.
@@ -147,4 +159,53 @@ fn a_recording_is_taken_apart_and_put_together() {
         assert!(out.join(name).metadata().is_ok_and(|file| file.len() > 10_000), "{name}");
     }
     std::fs::remove_dir_all(&out).expect("the test's own directory");
+}
+
+/// Twenty seconds of sound and six passes are enough to leave every curve without a memory far behind.
+#[test]
+fn an_amplifier_is_learned_and_written_for_plugins() {
+    let out = tempfile::tempdir().expect("a directory");
+    let folder = out.path().to_str().expect("a plain path");
+    let printed = run("guitar_amp", &["--device", "cpu", "--quick", "--out", folder]);
+    let [lstm, curve, dry] = ["lstm", "curve", "dry"].map(|name| numbers(&printed, name));
+    assert!(lstm[0] < 0.5 * curve[0] && curve[0] < dry[0], "{printed}");
+    assert!(numbers(&printed, "factor")[0] > 0.0, "{printed}");
+    let json = |name: &str| -> serde_json::Value {
+        let text = std::fs::read_to_string(out.path().join(name)).expect("the file is there");
+        serde_json::from_str(&text).expect("it is JSON")
+    };
+    let (nam, plugin) = (json("amp.nam"), json("amp.json"));
+    assert_eq!((&nam["config"]["hidden_size"], &nam["sample_rate"]), (&21.into(), &48000.0.into()));
+    assert_eq!((&plugin["in_skip"], &plugin["model_data"]["hidden_size"]), (&1.into(), &20.into()));
+    Model::load(out.path().join("amp.safetensors")).expect("it is a model");
+    for name in ["amp.png", "wet_test.png", "predicted_test.png", "wet_test.wav", "predicted_test.wav"] {
+        assert!(out.path().join(name).metadata().is_ok_and(|file| file.len() > 2000), "{name}");
+    }
+    // The recordings that it wrote are recordings that it reads.
+    let [dry, wet] = ["dry_test.wav", "wet_test.wav"].map(|name| format!("{folder}/{name}"));
+    let refused = refused("guitar_amp", &["--dry", &dry, "--wet", &wet, "--out", folder]);
+    assert!(refused.contains("expected at least 20 s of sound"), "{refused}");
+}
+
+#[test]
+fn a_pytorch_tagger_is_trained_further_and_handed_back() {
+    let out = tempfile::tempdir().expect("a directory");
+    let folder = out.path().to_str().expect("a plain path");
+    let printed = run("fine_tune", &["--device", "cpu", "--quick", "--out", folder]);
+    let [plain, before, after] =
+        ["no accents", "French tagger", "trained further"].map(|name| numbers(&printed, name));
+    assert!(after[0] > before[0].max(plain[0]) && after[1] > 2.0 * before[1], "{printed}");
+    let tensors = |path: &Path| {
+        let bytes = std::fs::read(path).expect("the file is there");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("it holds tensors");
+        let tensor = |name: &str| (name.to_owned(), file.tensor(name).expect("a name of it").data().to_vec());
+        file.names().into_iter().map(tensor).collect::<BTreeMap<_, _>>()
+    };
+    let made = tensors(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fine_tune/accents.safetensors"));
+    let written = tensors(&out.path().join("fine_tuned.safetensors"));
+    assert_eq!(made.keys().collect::<Vec<_>>(), written.keys().collect::<Vec<_>>());
+    for (name, values) in &made {
+        let frozen = name.starts_with("table.") || name.contains("_l0");
+        assert_eq!(*values == written[name], frozen, "{name}");
+    }
 }
