@@ -50,7 +50,7 @@ struct Options {
     /// Units of the LSTM; NeuralPi has 20, Proteus 40
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1024))]
     units: u16,
-    /// Passes over the recording [default: 12]
+    /// Passes over the recording [default: 20]
     #[arg(long)]
     epochs: Option<usize>,
     /// Folder for the results
@@ -166,7 +166,7 @@ fn error_to_signal(output: &[f32], target: &[f32], emphasis: f32) -> f64 {
 fn train(network: Network, recording: &Recording, options: &Options) -> Result<Network, Box<dyn Error>> {
     let [training, validation, _] = recording.parts()?;
     let arguments = &options.arguments;
-    let epochs = options.epochs.unwrap_or(arguments.choose(12, 6)).max(1);
+    let epochs = options.epochs.unwrap_or(arguments.choose(20, 6)).max(1);
     // Strips that are trained side by side: enough for the device, and few enough for many updates.
     let strips = arguments.choose(48, 16);
     let mut trainer = Trainer::new(network, TrainConfig::new().clip_norm(Some(1.0)))?;
