@@ -1,13 +1,22 @@
 //! Turns a graph that is a chain of this engine's layers into a network that can be trained.
 
+mod cell;
 mod chain;
+mod compare;
 mod convolution;
+mod expression;
+mod loops;
 mod nodes;
+mod recognise;
+mod recurrent;
+mod step;
+mod symbolic;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod weights;
 
-use crate::graph::{Graph, Port};
+use crate::graph::Port;
 use crate::model::OnnxModel;
 use crate::tensor::Tensor;
 use crate::{Axis, ElementType, OnnxError};
@@ -56,6 +65,10 @@ pub struct Imported {
     pub lengths: Option<String>,
     /// The model's inputs for initial states.
     pub states: Vec<GivenState>,
+    /// The number that masks a step in the model, if all its features, or its token, are that number. The network does
+    /// not look for it: it takes the lengths of the rows instead. Masked steps have to be the last of their rows, and
+    /// past a row's end the output is not the one of the last step, as the model's, but what the layers make of zeros.
+    pub mask: Option<f32>,
 }
 
 impl Imported {
@@ -71,7 +84,9 @@ impl Imported {
 
 impl OnnxModel {
     /// Turns the model into a network, if it is a chain of the engine's layers. The patterns that PyTorch's and Keras'
-    /// exporters write around layers are recognised by what they compute, not by how they are written.
+    /// exporters write around layers are recognised by what they compute, not by how they are written. So are the cells
+    /// of an RNN, GRU or LSTM that are written out step by step, in a loop or without one; they are compared with the
+    /// graph on numbers too.
     ///
     /// A missing bias becomes zeros in a layer that always has one. A dropout is kept and acts in training.
     ///
@@ -79,14 +94,22 @@ impl OnnxModel {
     /// [`OnnxError::Import`], or [`OnnxError::Node`] for the first node that does not fit any layer. Such a model can
     /// still be run.
     pub fn import(&self) -> Result<Imported, OnnxError> {
-        // Only a recurrent layer shows whether time is the first axis of the input.
-        match import(&self.graph, Layout::TimeMajor) {
-            Ok(imported) => Ok(imported),
-            Err(first) => import(&self.graph, Layout::BatchFirst).map_err(|second| {
-                // Of two refusals, the one that got further says more.
-                if second.0 > first.0 { *second.1 } else { *first.1 }
-            }),
+        // Only a recurrent layer shows whether time is the first axis of the input, and only the whole graph whether
+        // the last step of a sequence belongs to a cell that is written out.
+        let mut furthest: Option<Refusal> = None;
+        for written_out in [false, true] {
+            for layout in [Layout::TimeMajor, Layout::BatchFirst] {
+                match import(self, layout, written_out) {
+                    Ok(imported) => return Ok(imported),
+                    // Of several refusals, the one that got further says more.
+                    Err(refusal) if furthest.as_ref().is_none_or(|other| refusal.0 > other.0) => {
+                        furthest = Some(refusal);
+                    }
+                    Err(_) => {}
+                }
+            }
         }
+        Err(furthest.map_or_else(|| OnnxError::Import("it cannot be walked".into()), |refusal| *refusal.1))
     }
 }
 
@@ -99,7 +122,8 @@ const MOST_STEPS: usize = 1 << 13;
 /// An error, and the number of nodes walked before it.
 type Refusal = (usize, Box<OnnxError>);
 
-fn import(graph: &Graph, layout: Layout) -> Result<Imported, Refusal> {
+fn import(model: &OnnxModel, layout: Layout, written_out: bool) -> Result<Imported, Refusal> {
+    let graph = &model.graph;
     let refuse = |problem: String| (0, Box::new(OnnxError::Import(problem)));
     let main = graph.inputs.iter().find(|port| is_sequence(port));
     let Some(main) = main else {
@@ -109,12 +133,18 @@ fn import(graph: &Graph, layout: Layout) -> Result<Imported, Refusal> {
             found.join(", ")
         )));
     };
-    let mut chain = Chain::new(graph, main, layout).map_err(refuse)?;
+    let mut chain = Chain::new(graph, main, layout, written_out).map_err(refuse)?;
     for (passed, node) in graph.nodes.iter().enumerate() {
         chain.node(node).map_err(|problem| (passed + 1, Box::new(node.error(problem))))?;
     }
     let passed = graph.nodes.len() + 1;
-    chain.finish(&graph.outputs).map_err(|error| (passed, Box::new(error)))
+    let (steps, batch) = (chain.steps, chain.batch);
+    let (imported, rebuilt) = chain.finish(&graph.outputs).map_err(|error| (passed, Box::new(error)))?;
+    if rebuilt {
+        compare::compare(model, &imported, steps, batch)
+            .map_err(|problem| (passed + 1, Box::new(OnnxError::Import(problem))))?;
+    }
+    Ok(imported)
 }
 
 /// Whether an input can hold sequences: numbers with three axes, or whole numbers with two.

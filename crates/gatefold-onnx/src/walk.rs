@@ -18,7 +18,7 @@ mod lists;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use control::check;
+pub(crate) use control::{check, stacked};
 pub(crate) use fold::fold_constants;
 use layer::Layer;
 pub(crate) use layer::{Keeper, StateNames};

@@ -24,7 +24,7 @@ pub(crate) fn names() -> Vec<String> {
         .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".onnx")?.to_string()))
         .collect();
     names.sort();
-    assert_eq!(names.len(), 75, "the fixtures are there");
+    assert_eq!(names.len(), 87, "the fixtures are there");
     names
 }
 
@@ -121,10 +121,22 @@ fn time_major(tensor: &Tensor, layout: Layout) -> Array3<f32> {
 fn run_network(name: &str, imported: &Imported, device: &Device) {
     let mut arrays = arrays(name);
     let (input, layout) = &imported.input;
-    let mut sequences = Sequences::time_major(time_major(&arrays.remove(input).unwrap(), *layout));
+    let main = arrays.remove(input).unwrap();
+    let mut sequences = Sequences::time_major(time_major(&main, *layout));
     if let Some(lengths) = &imported.lengths {
         let Some(Tensor::I64(lengths)) = arrays.remove(lengths) else { panic!("{name} has lengths") };
         let lengths: Vec<usize> = lengths.iter().map(|&len| len as usize).collect();
+        sequences = sequences.with_lengths(lengths).unwrap();
+    }
+    if let Some(mask) = imported.mask {
+        // Masked steps are the last of their rows.
+        let x = time_major(&main, *layout);
+        let present = |b: usize| {
+            let steps = x.index_axis(Axis(1), b);
+            steps.outer_iter().take_while(|step| step.iter().any(|&value| value != mask)).count()
+        };
+        let lengths: Vec<usize> = (0..sequences.batch()).map(present).collect();
+        assert!(lengths.iter().any(|&len| len < sequences.steps()), "{name} has masked steps");
         sequences = sequences.with_lengths(lengths).unwrap();
     }
     let mut states = States::zeros(&imported.config, sequences.batch());
@@ -158,7 +170,7 @@ fn run_networks(device: &Device) {
         });
     }
     failures.finish();
-    assert_eq!(networks, 54);
+    assert_eq!(networks, 67);
 }
 
 #[test]

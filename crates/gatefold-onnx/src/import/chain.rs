@@ -1,5 +1,7 @@
 //! The layers found so far, and what the next one reads.
 
+use super::expression::Expressions;
+use super::recognise::Same;
 use super::trace::{Content, Rows, Source, rows};
 use super::{BATCH, GivenState, Imported, Layout, MOST_STEPS, STEPS, Value, Values};
 use crate::graph::{Axis, Graph, Port};
@@ -15,6 +17,7 @@ use ndarray::{Array1, Array2, Array3, ArrayD, Axis as AxisOf};
 use std::collections::BTreeMap;
 
 /// A layer found in a graph, with its weights.
+#[derive(Clone)]
 pub(super) enum Found {
     Recurrent {
         operator: RecurrentOperator,
@@ -40,6 +43,7 @@ pub(super) enum Found {
 }
 
 /// An initial state stored in the graph: the same for every row, one vector for each direction.
+#[derive(Clone)]
 pub(super) struct Initial {
     pub(super) h: Array2<f32>,
     pub(super) c: Option<Array2<f32>>,
@@ -61,10 +65,64 @@ pub(super) struct Chain<'a> {
     pub(super) lengths: Option<String>,
     pub(super) states: Vec<GivenState>,
     pub(super) budget: Budget,
+    /// Elements that no single layer computes.
+    pub(super) expressions: Expressions,
+    /// Those of them that turned out to be a layer's, and elements of layers that have changed since.
+    pub(super) same: Same,
+    /// Whether a layer was put together from elements, so that its results must be compared with the graph's.
+    pub(super) rebuilt: bool,
+    /// The layers within each other that are being put together.
+    pub(super) depth: usize,
+    /// The graphs inside nodes that are being walked.
+    pub(super) inside: usize,
+    /// The number that masks a step of the input.
+    pub(super) mask: Option<f32>,
+    /// Whether a product with one step belongs to a cell written out step by step, until a recurrent layer is found.
+    written_out: bool,
+    /// The first node that no layer computes by itself.
+    pub(super) first_part: Option<OnnxError>,
+}
+
+/// What a chain has found so far.
+pub(super) struct Snapshot {
+    layers: Vec<Found>,
+    reads: Vec<usize>,
+    sources: Vec<Source>,
+    states: Vec<GivenState>,
+    tip: Option<usize>,
+    same: Same,
+    rebuilt: bool,
+    depth: usize,
+}
+
+impl Snapshot {
+    pub(super) fn of(chain: &Chain) -> Snapshot {
+        Snapshot {
+            layers: chain.layers.clone(),
+            reads: chain.reads.clone(),
+            sources: chain.sources.clone(),
+            states: chain.states.clone(),
+            tip: chain.tip,
+            same: chain.same.clone(),
+            rebuilt: chain.rebuilt,
+            depth: chain.depth,
+        }
+    }
+
+    pub(super) fn restore(self, chain: &mut Chain) {
+        let Snapshot { layers, reads, sources, states, tip, same, rebuilt, depth } = self;
+        (chain.layers, chain.reads, chain.sources, chain.states) = (layers, reads, sources, states);
+        (chain.tip, chain.same, chain.rebuilt, chain.depth) = (tip, same, rebuilt, depth);
+    }
 }
 
 impl<'a> Chain<'a> {
-    pub(super) fn new(graph: &'a Graph, main: &Port, layout: Layout) -> Result<Chain<'a>, String> {
+    pub(super) fn new(
+        graph: &'a Graph,
+        main: &Port,
+        layout: Layout,
+        written_out: bool,
+    ) -> Result<Chain<'a>, String> {
         let shape = main.shape.as_deref().unwrap_or_default();
         let (time, rows) = if layout == Layout::BatchFirst { (1, 0) } else { (0, 1) };
         let len = |axis: usize, free: usize| match shape.get(axis) {
@@ -86,6 +144,14 @@ impl<'a> Chain<'a> {
             lengths: None,
             states: Vec::new(),
             budget: Budget::walking(graph.stored()),
+            expressions: Expressions::default(),
+            same: Same::default(),
+            rebuilt: false,
+            depth: 0,
+            inside: 0,
+            mask: None,
+            written_out,
+            first_part: None,
         };
         for port in &graph.inputs {
             let value = if port == main { chain.sequences(port, layout)? } else { chain.other(port)? };
@@ -118,7 +184,19 @@ impl<'a> Chain<'a> {
         if tokens < 2 {
             return Err("its embedding has fewer than two tokens".into());
         }
-        let scattered = |k: i64| (k.wrapping_mul(0x9e37_79b9) >> 7).rem_euclid(tokens as i64);
+        // A token that masks its step is no example.
+        let masked = self.graph.nodes.iter().filter(|node| node.operator == "Equal").find_map(|node| {
+            let (a, b) = (node.input_name(0)?, node.input_name(1)?);
+            let other = if a == port.name { b } else { a };
+            let value = self.graph.constants.get(other)?.scalar()?;
+            (a == port.name || b == port.name).then_some(value as i64)
+        });
+        let masked = masked.filter(|&masked| tokens > 2 && masked >= 0);
+        let scattered = |k: i64| {
+            let token =
+                (k.wrapping_mul(0x9e37_79b9) >> 7).rem_euclid(tokens as i64 - i64::from(masked.is_some()));
+            token + i64::from(masked.is_some_and(|masked| token >= masked))
+        };
         let values: Vec<i64> = (0..len).map(scattered).collect();
         let array = ArrayD::from_shape_vec(shape.to_vec(), values).map_err(|error| error.to_string())?;
         Ok(Value::Tokens(match port.element {
@@ -204,6 +282,7 @@ impl<'a> Chain<'a> {
 
     /// Turns the rows into whole steps: a last step or a final state becomes a layer of its own.
     pub(super) fn settle(&mut self, ids: &ArrayD<i64>) -> Result<(Vec<(usize, usize)>, usize), String> {
+        let ids = &self.resolve(ids)?;
         let found = self.rows_of(ids).ok_or(
             "its input is not the whole output of the layer before, in order; branches are not supported",
         )?;
@@ -273,7 +352,8 @@ impl<'a> Chain<'a> {
     }
 
     /// Builds the network after every node was walked.
-    pub(super) fn finish(mut self, outputs: &[Port]) -> Result<Imported, OnnxError> {
+    /// Tells too whether its results must be compared with the graph's.
+    pub(super) fn finish(mut self, outputs: &[Port]) -> Result<(Imported, bool), OnnxError> {
         let refuse = |problem: String| OnnxError::Import(problem);
         let mut output = None;
         for port in outputs {
@@ -283,6 +363,7 @@ impl<'a> Chain<'a> {
             let Some(Value::Traced(ids)) = value else {
                 return Err(refuse(format!("the output {} does not come from a layer", port.name)));
             };
+            let ids = self.resolve(&ids).map_err(|reason| self.no_part(&reason))?;
             if output.is_none() && self.rows_of(&ids).is_some() {
                 output =
                     Some((port.name.clone(), self.layout(&ids).map_err(|p| refuse(format!("{port}: {p}")))?));
@@ -295,8 +376,28 @@ impl<'a> Chain<'a> {
         }
         let output = output.ok_or_else(|| refuse("no output is the last layer's".into()))?;
         let (config, parameters) = self.build()?;
-        let Chain { input, lengths, states, .. } = self;
-        Ok(Imported { config, parameters, input, output, lengths, states })
+        let Chain { input, lengths, states, mask, .. } = self;
+        let rebuilt = self.rebuilt || mask.is_some();
+        Ok((Imported { config, parameters, input, output, lengths, states, mask }, rebuilt))
+    }
+
+    /// The refusal of elements that are no layer's: the first node that no layer computes by itself.
+    fn no_part(&self, reason: &str) -> OnnxError {
+        match &self.first_part {
+            Some(OnnxError::Node { node, operator, problem }) => OnnxError::Node {
+                node: node.clone(),
+                operator: operator.clone(),
+                problem: format!("{problem}; nor is it part of a cell that is written out: {reason}"),
+            },
+            _ => OnnxError::Import(reason.into()),
+        }
+    }
+
+    /// Whether a product with these rows is put off: one step of sequences, inside a loop or before any recurrent layer.
+    pub(super) fn is_put_off(&self, ids: &ArrayD<i64>) -> bool {
+        let recurrent = matches!(self.layers.last(), Some(Found::Recurrent { .. }));
+        (self.inside > 0 || (self.written_out && !recurrent))
+            && matches!(self.rows_of(ids), Some(Rows::LastStep(_) | Rows::FinalState(_)))
     }
 
     /// The layout of the network's output in a tensor. Adds a layer that keeps one step if the tensor holds only one.
@@ -319,11 +420,17 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Whether all elements belong to final states.
+    /// Whether all elements belong to final states, or to the last step of recurrent layers in one direction.
     fn is_final_state(&self, ids: &ArrayD<i64>) -> bool {
         ids.iter().all(|&id| {
             let source = self.sources.iter().find(|s| id >= s.first && id < s.first + s.len() as i64);
-            source.is_some_and(|source| matches!(source.content, Content::FinalH | Content::FinalC))
+            source.is_some_and(|source| match (&source.content, &source.shape[..]) {
+                (Content::FinalH | Content::FinalC, _) => true,
+                (Content::Recurrent, &[steps, 1, ..]) => {
+                    self.lengths.is_none() && id >= source.at(&[steps - 1, 0, 0, 0])
+                }
+                _ => false,
+            })
         })
     }
 

@@ -1,16 +1,14 @@
 //! The effect of each operator on the chain.
 
-use super::chain::{Chain, Found, Initial};
+use super::Value;
+use super::chain::{Chain, Found};
 use super::trace::{Content, Rows};
-use super::{GivenState, Value};
 use crate::graph::Node;
 use crate::operators::{self, Call};
-use crate::recurrent::{
-    INITIAL_C, INITIAL_H, Operator, RecurrentOperator, SEQUENCE_LENS, WEIGHTS, X, numbers,
-};
+use crate::recurrent::numbers;
 use crate::tensor::Tensor;
-use gatefold_model::{Activation, Direction, LayerConfig};
-use ndarray::{Array1, Array2, ArrayD, Axis, Ix2};
+use gatefold_model::{Activation, LayerConfig};
+use ndarray::{Array1, Array2, ArrayD, Ix2};
 
 /// Operators that move elements without changing them, or pad them with zeros.
 const MOVES: [&str; 11] = [
@@ -35,13 +33,17 @@ impl Chain<'_> {
         let results = if operators::is_recurrent(&node.operator) {
             self.recurrent(node, &inputs)?
         } else if operators::CONTROL.contains(&&*node.operator) {
-            return Err("it has graphs inside, which are no layer of the engine".into());
+            let results = self.control(node, &inputs)?;
+            results.iter().for_each(|value| self.try_to_resolve(value));
+            results
         } else if inputs.iter().flatten().all(|value| matches!(value, Value::Known(_))) {
             let known: Vec<Option<&Tensor>> =
                 inputs.iter().map(|value| value.as_ref().and_then(known)).collect();
             self.plain(node, known)?.into_iter().map(Value::Known).collect()
+        } else if let Some(results) = self.masked(node, &inputs) {
+            results
         } else {
-            self.traced(node, &inputs)?
+            self.computed(node, &inputs)?
         };
         for (name, value) in node.outputs.iter().zip(results) {
             if let Some(name) = name {
@@ -56,9 +58,45 @@ impl Chain<'_> {
         operators::run(&Call { node, opset: self.graph.opset, inputs }, &mut self.budget)
     }
 
-    fn value(&self, name: &str) -> Option<Value> {
+    pub(super) fn value(&self, name: &str) -> Option<Value> {
         let constant = || self.graph.constants.get(name).map(|tensor| Value::Known(tensor.clone()));
-        self.values.get(name).cloned().or_else(constant)
+        match self.values.get(name).cloned().or_else(constant)? {
+            Value::Traced(ids) => Some(Value::Traced(self.all_mapped(ids))),
+            other => Some(other),
+        }
+    }
+
+    /// An operator with an input that is not known: a layer or a part of one, or else a part of a cell that is written
+    /// out step by step.
+    fn computed(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
+        let in_parts = inputs
+            .iter()
+            .flatten()
+            .any(|value| matches!(value, Value::Traced(ids) if ids.iter().any(|&id| id < 0)));
+        if in_parts && let Some(results) = self.symbolic(node, inputs)? {
+            return Ok(results);
+        }
+        let before = (self.layers.len(), self.reads.len(), self.sources.len(), self.tip);
+        let problem = match self.traced(node, inputs) {
+            Ok(results) => return Ok(results),
+            Err(problem) => problem,
+        };
+        if self.layers.len() >= before.0 {
+            self.layers.truncate(before.0);
+            self.reads.truncate(before.1);
+            self.sources.truncate(before.2);
+            self.tip = before.3;
+        }
+        let results = match MOVES.contains(&&*node.operator) {
+            true => {
+                let inputs = self.as_elements(inputs)?;
+                self.moved(node, &inputs).ok()
+            }
+            false => self.symbolic(node, inputs)?,
+        };
+        let results = results.ok_or_else(|| problem.clone())?;
+        self.first_part.get_or_insert_with(|| node.error(problem));
+        Ok(results)
     }
 
     /// A plain operator with an input that is not known.
@@ -227,15 +265,32 @@ impl Chain<'_> {
         weight: Array2<f32>,
         bias: Option<Array1<f32>>,
     ) -> Result<Vec<Value>, String> {
+        if self.is_put_off(ids) {
+            return Err("it reads one step".into());
+        }
+        Ok(vec![Value::Traced(self.dense_layer(ids, weight, bias, Activation::Identity)?)])
+    }
+
+    /// Adds a dense layer; gives the elements of its output, where those of its input were.
+    pub(super) fn dense_layer(
+        &mut self,
+        ids: &ArrayD<i64>,
+        weight: Array2<f32>,
+        bias: Option<Array1<f32>>,
+        activation: Activation,
+    ) -> Result<ArrayD<i64>, String> {
         let (rows, width) = self.settle(ids)?;
         if weight.ncols() != width || weight.nrows() == 0 {
             return Err(format!("its weight of shape {:?} does not fit {width} values", weight.dim()));
         }
         let (steps, output) = (rows.len() / self.batch.max(1), weight.nrows());
         let weight = weight.as_standard_layout().into_owned();
-        let layer = Found::Dense { weight, bias, activation: Activation::Identity };
+        let layer = Found::Dense { weight, bias, activation };
         self.push(layer, Content::Steps, vec![steps, self.batch, output])?;
-        Ok(vec![self.in_rows(ids.shape(), &rows)?])
+        match self.in_rows(ids.shape(), &rows)? {
+            Value::Traced(ids) => Ok(ids),
+            _ => Err("its output is not traced".into()),
+        }
     }
 
     fn gemm(
@@ -409,173 +464,6 @@ impl Chain<'_> {
         self.replace_tip(units)?;
         self.in_rows(a.shape(), &rows).map(Some)
     }
-
-    fn recurrent(&mut self, node: &Node, inputs: &[Option<Value>]) -> Result<Vec<Value>, String> {
-        let opset = self.graph.opset;
-        let mut operator = RecurrentOperator::of_node(node, opset)?;
-        let given = |at: usize| inputs.get(at).and_then(Option::as_ref);
-        let mut tensors: Vec<Option<&Tensor>> = vec![None; inputs.len()];
-        for at in WEIGHTS {
-            match given(at) {
-                None => {}
-                Some(Value::Known(tensor)) => tensors[at] = Some(tensor),
-                Some(_) => return Err("its weights are not constant".into()),
-            }
-        }
-        let weights = operator.weights_of_node(node, &tensors)?;
-        let (hidden, input) = operator.widths(&weights)?;
-        let Some(Value::Traced(x)) = given(X) else {
-            return Err("its input X does not come from a layer".into());
-        };
-        if x.ndim() != 3 || x.shape()[2] != input {
-            return Err(format!("its X of shape {:?} does not fit {input} inputs", x.shape()));
-        }
-        let x = if operator.batch_first { x.view().permuted_axes(vec![1, 0, 2]) } else { x.view() };
-        let x = x.as_standard_layout().into_owned();
-        let (rows, _) = self.settle(&x)?;
-        let (steps, batch) = (rows.len() / self.batch.max(1), self.batch);
-        // A layer that reads reversed sequences is a layer of the opposite direction.
-        let turned: Vec<(usize, usize)> = rows.iter().map(|&(t, b)| (steps - 1 - t, b)).collect();
-        let turned = Rows::Steps(turned).are_time_major(steps, batch);
-        let straight = Rows::Steps(rows).are_time_major(steps, batch);
-        if x.shape()[..2] != [steps, batch] || !(straight || turned) {
-            return Err("its input is not laid out as [steps, batch, features]".into());
-        }
-        let turned = turned && !straight;
-        if turned {
-            operator.direction = match operator.direction {
-                Direction::Forward => Direction::Reverse,
-                Direction::Reverse => Direction::Forward,
-                _ => return Err("it is bidirectional and its sequences are reversed".into()),
-            };
-        }
-        self.lengths_of(given(SEQUENCE_LENS), steps, turned)?;
-        let batch_first = operator.batch_first;
-        let initial = self.initial(&operator, hidden, given(INITIAL_H), given(INITIAL_C))?;
-        let directions = operator.directions();
-        let has_state = operator.operator == Operator::Lstm;
-        let (weights, initial) = (Box::new(weights), initial.map(Box::new));
-        let layer = Found::Recurrent { operator, hidden, weights, initial };
-        let y = self.push(layer, Content::Recurrent, vec![steps, directions, batch, hidden])?;
-        let mut y = self.sources[y].ids();
-        if turned {
-            y.invert_axis(Axis(0));
-        }
-        let axes = if batch_first { vec![2, 0, 1, 3] } else { vec![0, 1, 2, 3] };
-        let mut results = vec![Value::Traced(y.permuted_axes(axes).as_standard_layout().into_owned())];
-        let contents = [Content::FinalH, Content::FinalC];
-        for content in contents.into_iter().take(if has_state { 2 } else { 1 }) {
-            let source = self.source(content, vec![directions, batch, hidden])?;
-            let axes = if batch_first { vec![1, 0, 2] } else { vec![0, 1, 2] };
-            let ids = self.sources[source].ids().permuted_axes(axes);
-            results.push(Value::Traced(ids.as_standard_layout().into_owned()));
-        }
-        Ok(results)
-    }
-
-    /// Checks that a recurrent layer reads all steps, or the lengths that are an input of the model.
-    fn lengths_of(&self, given: Option<&Value>, steps: usize, turned: bool) -> Result<(), String> {
-        match (given, &self.lengths) {
-            (Some(Value::Lengths), _) if turned => {
-                Err("its sequences are reversed together with their padding".into())
-            }
-            (Some(Value::Lengths), _) | (None, None) => Ok(()),
-            (Some(Value::Known(known)), None)
-                if known.integers().is_some_and(|lens| lens.iter().all(|&len| len == steps as i64)) =>
-            {
-                Ok(())
-            }
-            (None, Some(_)) => Err("it ignores the lengths that are an input of the model".into()),
-            _ => Err("its lengths are not those that are an input of the model".into()),
-        }
-    }
-
-    /// Initial states: `None` for zeros or for states that the caller gives (which are noted), otherwise the graph's.
-    fn initial(
-        &mut self,
-        operator: &RecurrentOperator,
-        hidden: usize,
-        h: Option<&Value>,
-        c: Option<&Value>,
-    ) -> Result<Option<Initial>, String> {
-        let layer = self.layers.iter().filter(|layer| matches!(layer, Found::Recurrent { .. })).count();
-        let shape = [operator.directions(), self.batch, hidden];
-        let mut known = [None, None];
-        for (cell, value) in [(false, h), (true, c)] {
-            match value {
-                None => {}
-                Some(Value::Known(tensor)) => {
-                    known[usize::from(cell)] = self.known_state(operator, tensor, &shape)?;
-                }
-                Some(Value::Traced(ids)) => {
-                    let ids = if operator.batch_first {
-                        ids.view().permuted_axes(vec![1, 0, 2])
-                    } else {
-                        ids.view()
-                    };
-                    let state =
-                        self.given_state(&ids.as_standard_layout().into_owned(), &shape, layer, cell)?;
-                    self.states.push(state);
-                }
-                Some(_) => return Err("its initial states are lengths or tokens".into()),
-            }
-        }
-        let [h, c] = known;
-        if h.is_none() && c.is_none() {
-            return Ok(None);
-        }
-        let zeros = || Array2::zeros((operator.directions(), hidden));
-        let c = (operator.operator == Operator::Lstm).then(|| c.unwrap_or_else(zeros));
-        Ok(Some(Initial { h: h.unwrap_or_else(zeros), c }))
-    }
-
-    /// A state stored in the graph, the same for each row of the batch; `None` if it is zero.
-    fn known_state(
-        &self,
-        operator: &RecurrentOperator,
-        tensor: &Tensor,
-        shape: &[usize],
-    ) -> Result<Option<Array2<f32>>, String> {
-        let array = numbers("an initial state", Some(tensor))?.ok_or("an initial state is missing")?;
-        let array = if operator.batch_first && array.ndim() == 3 {
-            array.view().permuted_axes(vec![1, 0, 2])
-        } else {
-            array.view()
-        };
-        if array.shape() != shape {
-            return Err(format!("an initial state: expected shape {shape:?}, found {:?}", array.shape()));
-        }
-        if array.iter().all(|&value| value == 0.0) {
-            return Ok(None);
-        }
-        let first = array.index_axis(Axis(1), 0);
-        if array.axis_iter(Axis(1)).any(|row| row != first) {
-            return Err("its initial states differ between the rows of a batch".into());
-        }
-        first.to_owned().into_dimensionality::<Ix2>().map(Some).map_err(|error| error.to_string())
-    }
-
-    /// Notes a state that the caller gives: consecutive rows of an input.
-    fn given_state(
-        &self,
-        ids: &ArrayD<i64>,
-        shape: &[usize],
-        layer: usize,
-        cell: bool,
-    ) -> Result<GivenState, String> {
-        let refuse = || "its initial state is neither constant nor rows of an input of the model".to_string();
-        let first = *ids.first().ok_or_else(refuse)?;
-        let source = self.sources.iter().find(|s| first >= s.first && first < s.first + s.len() as i64);
-        let source = source.ok_or_else(refuse)?;
-        let Content::Given(input) = &source.content else { return Err(refuse()) };
-        let in_order = ids.iter().copied().eq(first..first + ids.len() as i64);
-        let row_len = shape[1] * shape[2];
-        let row = (first - source.first) as usize;
-        if ids.shape() != shape || !in_order || row_len == 0 || !row.is_multiple_of(row_len) {
-            return Err(refuse());
-        }
-        Ok(GivenState { input: input.clone(), row: row / row_len, layer, cell })
-    }
 }
 
 fn known(value: &Value) -> Option<&Tensor> {
@@ -594,7 +482,7 @@ fn stand_in(value: &Value) -> Option<Tensor> {
     }
 }
 
-fn matrix(tensor: &Tensor) -> Result<Array2<f32>, String> {
+pub(super) fn matrix(tensor: &Tensor) -> Result<Array2<f32>, String> {
     let array = numbers("its constant", Some(tensor))?.ok_or("its constant is missing")?;
     array
         .view()

@@ -88,3 +88,83 @@ fn a_last_step_may_be_taken_after_the_activation_only() {
     let found: Vec<_> = [1, 2].into_iter().filter_map(|relu| last_of("dense", relu).ok()).collect();
     assert!(found.is_empty(), "{found:?}");
 }
+
+/// The nodes of a graph and of the graphs inside, to change.
+fn all_nodes(graph: &mut GraphProto) -> Vec<&mut NodeProto> {
+    let mut nodes = Vec::new();
+    for node in &mut graph.node {
+        if node.op_type == "Loop" {
+            let bodies = node.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut());
+            bodies.for_each(|body| nodes.extend(all_nodes(body)));
+        } else {
+            nodes.push(node);
+        }
+    }
+    nodes
+}
+
+/// Another operator in the place of this one, with the same inputs.
+fn exchanged(operator: &str) -> Option<&'static str> {
+    Some(match operator {
+        "Add" => "Sub",
+        "Sub" => "Add",
+        "Mul" => "Add",
+        "Tanh" => "Sigmoid",
+        "Sigmoid" => "Tanh",
+        "Relu" => "Tanh",
+        "Softsign" => "Tanh",
+        _ => return None,
+    })
+}
+
+/// Every node of a cell by another: no such graph may become a network, unless it computes the same.
+#[test]
+fn cells_that_are_nearly_right_are_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/onnx");
+    for name in ["keras3_unrolled_18", "keras3_stacked_loops_15", "keras3_masked_15", "dynamo_rnn_relu_22"] {
+        let bytes = std::fs::read(folder.join(format!("{name}.onnx"))).unwrap();
+        let whole = ModelProto::decode(&bytes[..]).unwrap();
+        let count = all_nodes(whole.clone().graph.as_mut().unwrap()).len();
+        let (mut tried, mut refused) = (0, 0);
+        for at in 0..count {
+            let mut changed = whole.clone();
+            let node = all_nodes(changed.graph.as_mut().unwrap()).swap_remove(at);
+            let Some(other) = exchanged(&node.op_type) else { continue };
+            node.op_type = other.into();
+            let Ok(model) = OnnxModel::from_bytes(changed.encode_to_vec(), Path::new("m.onnx")) else {
+                continue;
+            };
+            tried += 1;
+            match model.import() {
+                Err(_) => refused += 1,
+                Ok(imported) => same_on_others(name, &model, &imported),
+            }
+        }
+        assert!(tried > 5 && refused * 2 > tried, "{name}: {refused} of {tried} refused");
+    }
+}
+
+/// Compares a network with its model on other numbers than those of the import.
+fn same_on_others(name: &str, model: &OnnxModel, imported: &super::Imported) {
+    let device = gatefold::Device::cpu().unwrap();
+    let x = ndarray::Array3::from_shape_fn((6, 2, 3), |(t, b, k)| {
+        ((t * 7 + b * 3 + k) as f32 * 0.61).sin() * 3.0
+    });
+    let batch_first = imported.input.1 == super::Layout::BatchFirst;
+    let steps = model.inputs()[0].shape.as_ref().map(|shape| shape[usize::from(batch_first)].clone());
+    let x = match steps {
+        Some(crate::Axis::Fixed(steps)) => x.slice(ndarray::s![..steps, .., ..]).to_owned(),
+        _ => x,
+    };
+    let given = if batch_first { x.clone().permuted_axes([1, 0, 2]) } else { x.clone() };
+    let given = crate::Tensor::from(given.as_standard_layout().into_owned());
+    let inputs = [(imported.input.0.clone(), given)].into_iter().collect();
+    let Ok(outputs) = model.run(&device, inputs) else { return };
+    let crate::Tensor::F32(expected) = &outputs[&imported.output.0] else { panic!("{name}: float32") };
+    let mut found = imported.network(&device).unwrap().predict(&x).unwrap();
+    if imported.output.1 == super::Layout::BatchFirst {
+        found.swap_axes(0, 1);
+    }
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-4 && found.len() == expected.len(), "{name}: {} differs by {worst}", imported.config);
+}

@@ -218,7 +218,12 @@ fn slice_of(tensor: &Tensor, axis: usize, at: usize) -> Tensor {
 }
 
 /// Tensors of one shape and type as one, along a new axis. Of none the port tells the shape.
-fn stacked(mut tensors: Vec<Tensor>, port: &Port, axis: usize, reversed: bool) -> Result<Tensor, String> {
+pub(crate) fn stacked(
+    mut tensors: Vec<Tensor>,
+    port: &Port,
+    axis: usize,
+    reversed: bool,
+) -> Result<Tensor, String> {
     if reversed {
         tensors.reverse();
     }
