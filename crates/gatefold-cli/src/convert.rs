@@ -3,26 +3,27 @@
 use crate::failure::Failure;
 use crate::model_file::{Kind, ModelFile, ModulesArgument, Origin, layout, network_of, same_file};
 use crate::page::{entry, line};
-use gatefold_model::file::{Model, amplifier, pytorch};
+use gatefold_model::file::{MASK, Model, amplifier, keras, pytorch};
 use gatefold_onnx::{ExportOptions, OnnxModel, write};
 use std::path::{Path, PathBuf};
 
 /// Converts a model to another kind of file.
 ///
-/// IN is .safetensors (ours or a PyTorch state_dict), .pt or .pth (PyTorch's own) or .onnx; OUT is .safetensors (ours, or with --pytorch a
-/// state_dict), .onnx, or a guitar plugin's: .nam (Neural Amp Modeler) or .json (RTNeural, AIDA-X, GuitarML's NeuralPi and
-/// Proteus). Numbers are not changed, so converting there and back gives the same bits; only float64 from
-/// PyTorch is rounded to float32. Whatever the other kind cannot express is refused by name. OUT is written
+/// IN is .safetensors (ours or a PyTorch state_dict), .pt or .pth (PyTorch's own), .keras or .weights.h5 (Keras') or .onnx;
+/// OUT is .safetensors (ours, or with --pytorch a state_dict), .weights.h5 (Keras' weights), .onnx, or a guitar plugin's: .nam
+/// (Neural Amp Modeler) or .json (RTNeural, AIDA-X, GuitarML's NeuralPi and Proteus). Numbers are not changed, so converting
+/// there and back gives the same bits; only float64 from PyTorch is rounded to float32, and two biases that another kind keeps as
+/// one are added. Whatever the other kind cannot express is refused by name. OUT is written
 /// atomically.
 ///
 /// An ONNX model becomes a network if it is a chain of layers that Gatefold has, whichever program wrote it; any other
 /// ONNX model can often still be run. From a checkpoint only the network is taken, not the state of its training.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// The model: .safetensors, .pt, .pth or .onnx
+    /// The model: .safetensors, .pt, .pth, .keras, .weights.h5 or .onnx
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write: .safetensors, .onnx, .nam or .json
+    /// The file to write: .safetensors, .weights.h5, .onnx, .nam or .json
     #[arg(value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
@@ -77,7 +78,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 .lengths(arguments.lengths)
                 .states(arguments.states);
             write(output, &model.config, &model.parameters, options)?;
-            if model.metadata.keys().any(|key| !key.starts_with("pytorch_")) {
+            let of_files =
+                |key: &String| key.starts_with("pytorch_") || key.starts_with("keras_") || key == MASK;
+            if model.metadata.keys().any(|key| !of_files(key)) {
                 notes.push("other entries of the file, such as the scaler of its data, are left out".into());
             }
             Origin::Onnx
@@ -87,6 +90,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
                 arguments.names.iter().map(|name| if name == "." { "" } else { name.as_str() }).collect();
             pytorch::write(output, &model, &names)?;
             Origin::Pytorch
+        }
+        Kind::Keras => {
+            keras::write(output, &model)?;
+            Origin::Keras
         }
         Kind::Safetensors => {
             model.save(output)?;
@@ -104,6 +111,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             reader
         }
     };
+    if let Some(mask) = model.metadata.get(MASK) {
+        notes.push(format!(
+            "the model masks steps that are {mask}; the network takes the rows' lengths instead, which gatefold run finds \
+             from the mask"
+        ));
+    }
     if !arguments.quiet {
         line(entry("read", NAMES, &format!("{} ({origin})", input.display())));
         line(entry("network", NAMES, &model.config.to_string()));

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 /// device; with --plan, the schedule itself. Exit code 1 when a tensor is too large for the device.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// A model: ours or a PyTorch state_dict (.safetensors, .pt, .pth), or ONNX (.onnx); without it, the options below describe
+    /// A model: ours or a PyTorch state_dict (.safetensors, .pt, .pth), Keras' (.keras, .weights.h5), or ONNX (.onnx); without it, the options below describe
     /// the network
     #[arg(conflicts_with_all = ["network", "recurrent"])]
     model: Option<PathBuf>,

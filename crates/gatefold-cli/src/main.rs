@@ -86,9 +86,9 @@ enum Command {
     Describe(describe::Arguments),
     #[command(about = "Show how the gradient of a trained network fares on its way back through time")]
     Gradients(gradients::Arguments),
-    #[command(about = "Run a model on arrays from an .npz file: ours, PyTorch's or ONNX's")]
+    #[command(about = "Run a model on arrays from an .npz file: ours, PyTorch's, Keras' or ONNX's")]
     Run(run::Arguments),
-    #[command(about = "Convert a model between our files, PyTorch's and ONNX")]
+    #[command(about = "Convert a model between our files, PyTorch's, Keras' and ONNX")]
     Convert(convert::Arguments),
     #[command(about = "Time a stack of recurrent layers, after checking its results")]
     Bench(bench::Arguments),

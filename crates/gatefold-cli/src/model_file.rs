@@ -1,12 +1,12 @@
-//! Reads models of any kind of file: ours, PyTorch's or ONNX's.
+//! Reads models of any kind of file: ours, PyTorch's, Keras' or ONNX's.
 
 use crate::failure::Failure;
-use gatefold_model::file::{Model, pytorch};
+use gatefold_model::file::{MASK, Model, keras, pytorch};
 use gatefold_onnx::{ElementType, Imported, Layout, OnnxModel};
 use pytorch::ReadOptions;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The option for what a state_dict does not say, shared by several commands.
 #[derive(clap::Args, Clone, Debug)]
@@ -19,6 +19,10 @@ pub(crate) struct ModulesArgument {
     /// For a PyTorch state_dict: tensors or modules to leave out, separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     ignore: Vec<String>,
+    /// For Keras' weights alone (.weights.h5): the model's description, as model.to_json() writes it or as config.json of
+    /// a .keras file
+    #[arg(long, value_name = "JSON")]
+    architecture: Option<PathBuf>,
 }
 
 /// The kind of a file, from its name.
@@ -30,6 +34,8 @@ pub(crate) enum Kind {
     Nam,
     /// RTNeural's and GuitarML's, which is only written.
     Json,
+    /// Keras' weights, or a whole model of Keras'.
+    Keras,
 }
 
 impl Kind {
@@ -38,10 +44,15 @@ impl Kind {
     /// # Errors
     /// If the name ends with none of the suffixes.
     pub(crate) fn of(path: &Path) -> Result<Kind, Failure> {
+        let found = path.display();
+        if extension(path) == "keras" {
+            return Err(Failure::Usage(format!(
+                "{found}: Keras' weights are written as .weights.h5, for load_weights of a model of the same layers; rename it"
+            )));
+        }
         Kind::named(path).ok_or_else(|| {
-            let found = path.display();
             Failure::Usage(format!(
-                "{found}: expected a model named .safetensors, .onnx, .nam or .json; rename it"
+                "{found}: expected a model named .safetensors, .onnx, .weights.h5, .nam or .json; rename it"
             ))
         })
     }
@@ -52,6 +63,7 @@ impl Kind {
             "onnx" => Some(Kind::Onnx),
             "nam" => Some(Kind::Nam),
             "json" => Some(Kind::Json),
+            "keras" | "h5" => Some(Kind::Keras),
             _ => None,
         }
     }
@@ -61,13 +73,14 @@ impl Kind {
     fn to_read(path: &Path) -> Result<Kind, Failure> {
         let advice = match extension(path).as_str() {
             "pt" | "pth" | "bin" | "ckpt" => return Ok(Kind::Safetensors),
-            "h5" | "keras" | "pb" | "tflite" => "export it as .onnx",
+            "pb" | "tflite" => "export it as .onnx",
             "nam" | "json" => {
                 "plugins' files are written, not read; convert from the model that the file was made of"
             }
             _ => "rename it",
         };
-        let kind = Kind::named(path).filter(|kind| matches!(kind, Kind::Safetensors | Kind::Onnx));
+        let kind =
+            Kind::named(path).filter(|kind| matches!(kind, Kind::Safetensors | Kind::Onnx | Kind::Keras));
         kind.ok_or_else(|| foreign(path, advice))
     }
 }
@@ -78,7 +91,7 @@ fn extension(path: &Path) -> String {
 
 fn foreign(path: &Path, advice: &str) -> Failure {
     Failure::Usage(format!(
-        "{}: expected a model named .safetensors, .pt, .pth or .onnx; {advice}",
+        "{}: expected a model named .safetensors, .pt, .pth, .keras, .weights.h5 or .onnx; {advice}",
         path.display()
     ))
 }
@@ -96,6 +109,7 @@ pub(crate) enum ModelFile {
 pub(crate) enum Origin {
     Gatefold,
     Pytorch,
+    Keras,
     Onnx,
     NeuralAmpModeler,
     Rtneural,
@@ -106,6 +120,7 @@ impl fmt::Display for Origin {
         f.write_str(match self {
             Origin::Gatefold => "Gatefold",
             Origin::Pytorch => "PyTorch",
+            Origin::Keras => "Keras",
             Origin::Onnx => "ONNX",
             Origin::NeuralAmpModeler => "Neural Amp Modeler",
             Origin::Rtneural => "RTNeural",
@@ -129,15 +144,26 @@ impl ModelFile {
             }
             return Ok(ModelFile::Network(model, Origin::Pytorch));
         }
-        let given = [("--modules", modules.modules.is_some()), ("--ignore", !modules.ignore.is_empty())];
-        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+        let given = [
+            ("--modules", modules.modules.is_some(), "a PyTorch state_dict"),
+            ("--ignore", !modules.ignore.is_empty(), "a PyTorch state_dict"),
+            ("--architecture", modules.architecture.is_some() && kind != Kind::Keras, "Keras' weights"),
+        ];
+        if let Some((option, _, expected)) = given.into_iter().find(|(_, given, _)| *given) {
             return Err(Failure::Usage(format!(
-                "{option}: {} is not a PyTorch state_dict and describes its own layers; leave the option out",
+                "{option}: {} is not {expected} and describes its own layers; leave the option out",
                 path.display()
             )));
         }
         Ok(match kind {
             Kind::Onnx => ModelFile::Onnx(OnnxModel::read(path)?),
+            Kind::Keras => {
+                let model = keras::read(path, modules.architecture.as_deref())?;
+                for note in keras::notes(&model) {
+                    eprintln!("note      {}: {note}", path.display());
+                }
+                ModelFile::Network(model, Origin::Keras)
+            }
             _ => ModelFile::Network(Model::load(path)?, Origin::Gatefold),
         })
     }
@@ -145,7 +171,8 @@ impl ModelFile {
 
 /// An imported ONNX model as a network, without the names of its inputs and outputs.
 pub(crate) fn network_of(imported: Imported) -> Model {
-    Model { config: imported.config, parameters: imported.parameters, metadata: Default::default() }
+    let metadata = imported.mask.map(|mask| (MASK.to_owned(), mask.to_string())).into_iter().collect();
+    Model { config: imported.config, parameters: imported.parameters, metadata }
 }
 
 /// The opset and the maker that an ONNX file names, and the type that others are computed in.

@@ -13,20 +13,21 @@ use std::path::PathBuf;
 
 /// Runs a model on arrays and writes its outputs.
 ///
-/// MODEL is ours or PyTorch's (.safetensors, .pt, .pth) or ONNX (.onnx). Arrays are read and written as .npz files, as np.savez
+/// MODEL is ours, PyTorch's (.safetensors, .pt, .pth), Keras' (.keras, .weights.h5) or ONNX (.onnx). Arrays are read and written as .npz files, as np.savez
 /// writes them, under the model's own names; for an ONNX model, those of its graph.
 ///
-/// For .safetensors the inputs are `input` [steps, batch, values], or token numbers [steps, batch], and optionally
+/// For all but ONNX the inputs are `input` [steps, batch, values], or token numbers [steps, batch], and optionally
 /// `lengths` [batch]; for a decoder, `decoder_input` and `decoder_lengths` likewise. Initial states of layer 0 are
 /// `layer0.h` [directions, batch, width] (a skip connection over k steps multiplies the directions by k, oldest step
 /// first), `layer0.c` and `layer0.y`; states that are not given start as the model says. The outputs are `output`, and
-/// the final states under the same names.
+/// the final states under the same names. Of a model with a mask, as Keras' Masking or mask_zero, masked steps are left
+/// out if no lengths are given.
 ///
 /// Numbers are float32; lengths and tokens are int32 or int64. OUT is written atomically.
 #[derive(clap::Args, Debug)]
 #[command(override_usage = "gatefold run [OPTIONS] MODEL --inputs IN --outputs OUT")]
 pub(crate) struct Arguments {
-    /// The model: .safetensors, .pt, .pth or .onnx
+    /// The model: .safetensors, .pt, .pth, .keras, .weights.h5 or .onnx
     model: PathBuf,
     /// The input arrays, .npz
     #[arg(long, value_name = "IN")]

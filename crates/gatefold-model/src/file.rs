@@ -21,13 +21,15 @@
 //! description before any memory is allocated.
 //!
 //! State dicts from and for PyTorch, with names of their own, are in [`pytorch`], files for guitar plugins in
-//! [`amplifier`].
+//! [`amplifier`]; Keras' files, with the feature `keras`, in `keras`.
 //!
 //! [safetensors]: https://github.com/huggingface/safetensors
 
 pub mod amplifier;
 mod atomic;
 mod format;
+#[cfg(feature = "keras")]
+pub mod keras;
 mod plain;
 pub mod pytorch;
 mod tensors;
@@ -39,6 +41,11 @@ use format::{Kind, Reader};
 use ndarray::ArrayD;
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// The key of a model's metadata that holds the number which masks a step, of a model that looks for masked steps
+/// itself, as Keras' do: all features of the step, or its token, are that number. Such a network takes the lengths of the
+/// rows instead.
+pub const MASK: &str = "mask";
 
 /// A network with its parameters: `model.safetensors`.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,8 @@ mod amplifier;
 mod branches;
 mod files;
 mod folds;
+#[cfg(feature = "keras")]
+mod keras;
 #[cfg(feature = "pt")]
 mod pickled;
 mod pytorch;

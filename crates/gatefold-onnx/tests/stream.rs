@@ -45,10 +45,17 @@ const REFUSED: &[(&str, &str)] = &[
     ("keras2_lstm_reverse", "(ReverseSequence): it reads several steps at once"),
     ("keras2_per_step", JOINED),
     ("keras2_tokens", JOINED),
-    ("keras3_bidirectional", FROM_THE_END),
+    ("keras3_bidirectional_gru", LOOP),
+    ("keras3_bidirectional_lstm", FROM_THE_END),
     ("keras3_fixed_length", "its initial states depend on the steps"),
-    ("keras3_gru_18", "(Loop): the values that it carries begin anew"),
+    ("keras3_gru", LOOP),
+    ("keras3_hard_sigmoid", LOOP),
+    ("keras3_loops_without_bias", LOOP),
+    ("keras3_masked", LOOP),
+    ("keras3_stacked_loops", LOOP),
+    ("keras3_swish", LOOP),
     ("keras3_tokens", JOINED),
+    ("keras3_unrolled", "expected a model with recurrent nodes"),
     ("pytorch_conv_causal", "(Pad): it reads several steps at once"),
     ("pytorch_conv_lstm", "(Conv): it reads several steps at once"),
     ("pytorch_conv_window", "expected a model with recurrent nodes"),
@@ -73,6 +80,7 @@ const REFUSED: &[(&str, &str)] = &[
     // Their weights are inputs.
     ("test_", "its weights are given or computed"),
 ];
+const LOOP: &str = "(Loop): the values that it carries begin anew";
 const FROM_THE_END: &str = "it reads the sequence from its end";
 const FIXED: &str = "no axis that the model leaves open";
 const JOINED: &str = "(Reshape): it joins the steps with another axis";

@@ -7,7 +7,7 @@ use gatefold::data::LayerState;
 use gatefold::layers::LayerKind;
 use gatefold::{Device, Network, NetworkConfig, Sequences, States};
 use gatefold_model::Layer;
-use gatefold_model::file::Model;
+use gatefold_model::file::{MASK, Model};
 use gatefold_onnx::Tensor;
 use ndarray::{Array, Array3, Axis, Dimension, Ix1, Ix2, Ix3, concatenate, s};
 
@@ -26,7 +26,12 @@ pub(super) fn run(
 ) -> Result<Arrays, Failure> {
     let known = names(&model.config);
     check_names(given, &known.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let sequences = sequences(&model.config, given)?;
+    let mut sequences = sequences(&model.config, given)?;
+    let mask = model.metadata.get(MASK).and_then(|mask| mask.parse().ok());
+    if let (Some(mask), None, None) = (mask, sequences.lengths(), model.config.decoder()) {
+        sequences =
+            without_masked(&model.config, &sequences, mask).map_err(|problem| given.refusal(problem))?;
+    }
     let states = states(model, given, sequences.batch())?;
     let network = Network::with_parameters(device, &model.config, &model.parameters)?;
     let (output, states) = match chunk {
@@ -44,6 +49,36 @@ pub(super) fn run(
         arrays.extend(state.y.map(|y| (format!("{label}.y"), y.into_dyn().into())));
     }
     Ok(arrays)
+}
+
+/// The sequences without the steps that a mask leaves out, with the lengths that are left. A recurrent layer's state passes
+/// over masked steps unchanged, so rows with other steps after them can close ranks.
+fn without_masked(
+    config: &NetworkConfig,
+    sequences: &Sequences,
+    mask: f32,
+) -> Result<Sequences<'static>, String> {
+    let values = sequences.values();
+    let mut kept = Array3::from_elem(values.raw_dim(), mask);
+    let mut lengths = Vec::with_capacity(sequences.batch());
+    for b in 0..sequences.batch() {
+        let mut length = 0;
+        for (t, step) in values.index_axis(Axis(1), b).outer_iter().enumerate() {
+            if step.iter().all(|&value| value == mask) {
+                continue;
+            }
+            if length < t && config.timeline().has_lengths() {
+                return Err(format!(
+                    "array {INPUT}, row {b}: step {length} is masked and step {t} is not; expected masked steps after all \
+                     others, since the network has an output for each step"
+                ));
+            }
+            kept.slice_mut(s![length, b, ..]).assign(&step);
+            length += 1;
+        }
+        lengths.push(length);
+    }
+    Sequences::time_major(kept).with_lengths(lengths).map_err(|error| error.to_string())
 }
 
 /// The output and the final states of a network that runs on chunks of the steps, each from the states after the one before.

@@ -1,0 +1,103 @@
+//! `gatefold run`, `convert` and `describe` with Keras' files, whose outputs Keras computed (tests/fixtures/keras).
+
+use crate::models::support::{Array, Folder, fixture, read_tensors};
+use gatefold_check::{Tolerance, assert_close, test_gpu};
+use ndarray::{ArrayD, Axis};
+use std::fs;
+
+const CASES: [&str; 5] = ["stack", "both", "masked", "tokens", "functional"];
+/// The most terms of the sums that an element goes through: four layers of at most 10 inputs and states, and a dense layer.
+const TERMS: usize = 50;
+
+fn path(name: &str) -> String {
+    fixture("keras").join(name).to_str().unwrap().to_owned()
+}
+
+/// An array with its batch first as one with its steps first.
+fn steps_first(array: &Array) -> Array {
+    macro_rules! turned {
+        ($array:expr) => {{
+            let mut array = $array.clone();
+            array.swap_axes(0, 1);
+            array.as_standard_layout().into_owned()
+        }};
+    }
+    match array {
+        Array::F32(values) => Array::F32(turned!(values)),
+        Array::I32(values) => Array::I32(turned!(values)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Compares a network's output with Keras', which has no axis of steps for a single one.
+fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
+    let expected = match expected.ndim() {
+        2 => expected.clone().insert_axis(Axis(0)),
+        _ => steps_first(&Array::F32(expected.clone())).f32s().clone(),
+    };
+    assert_eq!(found.shape(), expected.shape(), "{name}");
+    let found: Vec<f32> = found.iter().copied().collect();
+    let expected: Vec<f64> = expected.iter().map(|&value| value.into()).collect();
+    // Both programs round.
+    assert_close(name, &[("element", expected.len())], &found, &expected, Tolerance::output(TERMS).times(2));
+}
+
+fn run_all(device: &str) {
+    let folder = Folder::new();
+    for case in CASES {
+        for version in [2, 3] {
+            let name = format!("keras{version}_{case}");
+            let arrays = read_tensors(&fixture("keras").join(format!("{name}.io.safetensors")));
+            let x = steps_first(&arrays["x"]);
+            let model = path(&format!("{name}.keras"));
+            let outputs = folder.outputs(&model, device, &[("input", x.clone())], &[]);
+            check(&name, &outputs["output"], arrays["y"].f32s());
+        }
+    }
+}
+
+#[test]
+fn networks_compute_what_keras_does() {
+    run_all("cpu");
+}
+
+#[test]
+fn networks_on_a_gpu_compute_what_keras_does() {
+    if test_gpu().is_some() {
+        run_all("gpu");
+    }
+}
+
+/// From Keras to our file, to Keras' weights, and back.
+#[test]
+fn a_model_goes_there_and_back() {
+    let folder = Folder::new();
+    let printed = folder.succeed(&["convert", &path("keras3_masked.keras"), "m.safetensors"]);
+    assert!(printed.contains("the model masks steps that are -1; the network takes"), "{printed}");
+    let arrays = read_tensors(&fixture("keras").join("keras3_masked.io.safetensors"));
+    let x = steps_first(&arrays["x"]);
+    let ours = folder.outputs("m.safetensors", "cpu", &[("input", x)], &[]);
+    check("masked", &ours["output"], arrays["y"].f32s());
+
+    folder.succeed(&["convert", &path("keras3_stack.keras"), "stack.safetensors"]);
+    folder.succeed(&["convert", "stack.safetensors", "stack.weights.h5"]);
+    let json = path("keras3_stack.json");
+    folder.succeed(&["convert", "stack.weights.h5", "back.safetensors", "--architecture", &json]);
+    assert_eq!(
+        fs::read(folder.path("back.safetensors")).unwrap(),
+        fs::read(folder.path("stack.safetensors")).unwrap()
+    );
+    let described = folder.succeed(&["describe", &path("keras2_both.keras")]);
+    assert!(described.contains("gru 3 bidirectional"), "{described}");
+}
+
+#[test]
+fn mistakes_with_keras_files_are_explained() {
+    let folder = Folder::new();
+    let error = folder.fail(1, &["convert", &path("keras3_stack.weights.h5"), "m.safetensors"]);
+    assert!(error.contains("it holds weights only; give the model's description too"), "{error}");
+    let error = folder.fail(2, &["convert", &path("keras3_stack.keras"), "m.keras"]);
+    assert!(error.contains("Keras' weights are written as .weights.h5"), "{error}");
+    let error = folder.fail(2, &["convert", "x.onnx", "m.onnx", "--architecture", "a.json"]);
+    assert!(error.contains("--architecture: x.onnx is not Keras' weights"), "{error}");
+}
