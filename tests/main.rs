@@ -3,6 +3,7 @@
 mod average;
 mod conformance;
 mod counts;
+mod custom_cells;
 mod doors;
 mod embed;
 mod examples;

@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each example compiles its own copy of this module, and none needs all of it")]
 
 use clap::Parser;
-use gatefold::{Device, DeviceChoice, Error, NetworkConfig};
+use gatefold::devices::{GpuOptions, ScanChoice};
+use gatefold::{Device, DeviceChoice, Error, Gpu, NetworkConfig};
 use ndarray::ArrayView1;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -30,6 +31,22 @@ impl Arguments {
         let device = Device::open(&self.device)?;
         println!("device   {}", device.summary());
         Ok(device)
+    }
+
+    /// Opens the CPU device and, unless that is the one asked for, the GPU in each of its scans: a dispatch for each step,
+    /// and whole sequences in workgroups. Says so if there is no GPU.
+    pub(crate) fn every_device(&self) -> Result<Vec<Device>, Error> {
+        let mut devices = vec![Device::cpu()?];
+        for scan in [ScanChoice::Step, ScanChoice::Workgroup] {
+            match Gpu::request(&self.device, &GpuOptions::new().scan(scan)) {
+                Ok(Some(gpu)) => devices.push(Device::Gpu(gpu)),
+                Ok(None) => {}
+                Err(Error::NoAdapter { .. }) if scan == ScanChoice::Workgroup => {}
+                Err(error @ Error::NoAdapter { .. }) => println!("no GPU   {error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(devices)
     }
 
     /// Chooses between a number for the whole training and one for a quick run.

@@ -5,9 +5,9 @@
 use crate::params::{self, Layout, Params};
 use crate::touched::touched;
 use crate::{
-    Access, CellStage, Columns, ELEMENT_WG_SIZE, ElementLossKind, Extents, JOINED, KernelId, KernelVariant,
-    Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_OTHER, NO_STEP, OVERFLOW_BLOCK, ParamsFrom, Part,
-    SOFTWARE_EACH, SOFTWARE_UPDATE_WG_SIZE, SUBGROUP_LANES, TILE_WG_SIZE, UPDATE_WG_SIZE,
+    Access, CellStage, Columns, CustomStage, ELEMENT_WG_SIZE, ElementLossKind, Extents, JOINED, KernelId,
+    KernelVariant, Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_OTHER, NO_STEP, OVERFLOW_BLOCK, ParamsFrom,
+    Part, SOFTWARE_EACH, SOFTWARE_UPDATE_WG_SIZE, SUBGROUP_LANES, TILE_WG_SIZE, UPDATE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -35,6 +35,8 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
         "PARTS" => vec![1, 4],
         "HIDDEN" => vec![5, 70],
         "TEAM" => vec![1, 8, ELEMENT_WG_SIZE],
+        "HAS_STATE" => vec![u32::from(variant.needed_cell().has_state())],
+        "LANES_USED" => vec![3],
         "LOSS" => ElementLossKind::ALL.map(|kind| kind as u32).into(),
         "COUPLED" => vec![0, 1, 2],
         "EPSILON" => vec![1e-5f32.to_bits()],
@@ -68,11 +70,56 @@ fn cells(id: KernelId) -> Vec<Option<CellStage>> {
         return vec![None];
     }
     let whole = matches!(id, KernelId::ScanForward | KernelId::ScanBackward);
+    let custom = CUSTOM.map(CellStage::Custom);
+    let custom = custom.into_iter().filter(|_| id != KernelId::StepTangent && !runs_rows(id));
+    let all = CellStage::ALL.into_iter().chain(custom);
     if whole || runs_rows(id) {
-        return CellStage::ALL.into_iter().filter(|cell| cell.is_whole()).map(Some).collect();
+        return all.filter(|cell| cell.is_whole()).map(Some).collect();
     }
     let backward = !matches!(id, KernelId::StepForward | KernelId::StepTangent);
-    CellStage::ALL.into_iter().filter(|cell| !backward || cell.has_backward()).map(Some).collect()
+    all.filter(|cell| !backward || cell.has_backward()).map(Some).collect()
+}
+
+/// Cells from outside, with and without a state.
+const CUSTOM: [CustomStage; 2] = {
+    let text = "
+fn custom_forward(pre: vec4<f32>, prev: f32) -> CustomStep {
+    let f = sigmoid(pre.x);
+    let n = bounded_tanh(pre.y + f * pre.z);
+    let state = f * prev + (1.0 - f) * n;
+    return CustomStep(vec4(f, n, pre.z, 0.0), state, state);
+}
+
+fn custom_backward(saved: vec4<f32>, prev: f32, state: f32, d_h: f32, d_state: f32) -> CustomGradient {
+    let d = d_h + d_state;
+    let d_n = d * (1.0 - saved.x) * (1.0 - saved.y * saved.y);
+    let d_f = (d * (prev - saved.y) + d_n * saved.z) * saved.x * (1.0 - saved.x);
+    return CustomGradient(vec4(d_f, d_n, d_n * saved.x, 0.0), d * saved.x);
+}
+";
+    let plain = CustomStage { name: "test_cell", text, lanes: 3, has_state: false };
+    [plain, CustomStage { name: "test_state_cell", has_state: true, ..plain }]
+};
+
+#[test]
+fn names_of_custom_cells_are_theirs_alone() {
+    // What a custom cell declares begins with custom_; nothing that it is joined with may.
+    for id in KernelId::ALL {
+        for part in id.spec().parts {
+            if let Part::Text(text) = part {
+                assert!(!text.to_lowercase().contains("custom"), "{} has a name of a custom cell", id.name());
+            }
+        }
+    }
+    for stage in CUSTOM {
+        let known: Vec<KernelId> = stage.variants().into_iter().map(|variant| variant.id).collect();
+        let joined = |id: &KernelId| {
+            id.spec().parts.contains(&Part::Cell) && cells(*id).contains(&Some(CellStage::Custom(stage)))
+        };
+        let expected: Vec<KernelId> =
+            KernelId::ALL.into_iter().filter(joined).flat_map(|id| [id, id]).collect();
+        assert_eq!(known, expected, "{}: the kernels that it is checked with", stage.name);
+    }
 }
 
 /// Every kernel with every cell and in every form, with each choice of a constant alone and each pair of choices.

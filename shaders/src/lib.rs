@@ -4,6 +4,7 @@
 //! A kernel is a row of [`KernelId::spec`]: named parts of text, joined after a short prelude of constants.
 //! [`KernelVariant::source`] gives the WGSL of one variant, [`params::Params::extents`] the reach of a dispatch.
 
+mod custom;
 mod extents;
 #[cfg(test)]
 mod extents_tests;
@@ -16,6 +17,7 @@ mod stage;
 mod touched;
 mod variant;
 
+pub use custom::CustomStage;
 pub use extents::Extents;
 pub use kernels::{Access, Const, ElementLossKind, KernelId, KernelSpec, Part};
 pub use stage::CellStage;

@@ -1,6 +1,6 @@
 //! The cells that scans are joined with, stage by stage.
 
-use crate::Const;
+use crate::{Const, CustomStage};
 
 /// A stage of a recurrent cell, joined with a scan. Most cells have one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +18,8 @@ pub enum CellStage {
     GruUpdate,
     /// A readout of h within the step; forward only.
     Readout,
+    /// A cell from outside of this crate.
+    Custom(CustomStage),
 }
 
 /// The constants of one function of a cell.
@@ -36,7 +38,7 @@ const CANDIDATE: [Const; 3] = function!("CANDIDATE");
 const OUTPUT: [Const; 3] = function!("OUTPUT");
 
 impl CellStage {
-    /// Every stage.
+    /// Every stage of this crate.
     pub const ALL: [CellStage; 6] = [
         CellStage::Rnn,
         CellStage::Lstm,
@@ -46,7 +48,7 @@ impl CellStage {
         CellStage::Readout,
     ];
 
-    /// The WGSL of the stage.
+    /// The WGSL of the stage; that of a custom cell also needs [`CustomStage::parts`].
     pub fn text(self) -> &'static str {
         match self {
             CellStage::Rnn => include_str!("../cells/rnn.wgsl"),
@@ -55,6 +57,7 @@ impl CellStage {
             CellStage::GruReset => include_str!("../cells/gru_reset.wgsl"),
             CellStage::GruUpdate => include_str!("../cells/gru_update.wgsl"),
             CellStage::Readout => include_str!("../cells/readout.wgsl"),
+            CellStage::Custom(_) => include_str!("../cells/custom.wgsl"),
         }
     }
 
@@ -62,7 +65,11 @@ impl CellStage {
     pub fn lanes(self) -> u32 {
         match self {
             CellStage::Rnn | CellStage::Readout => 1,
-            CellStage::Lstm | CellStage::Gru | CellStage::GruReset | CellStage::GruUpdate => 4,
+            CellStage::Lstm
+            | CellStage::Gru
+            | CellStage::GruReset
+            | CellStage::GruUpdate
+            | CellStage::Custom(_) => 4,
         }
     }
 
@@ -78,17 +85,29 @@ impl CellStage {
 
     /// Whether there is a state beside h; `HAS_STATE` in its text.
     pub fn has_state(self) -> bool {
-        self == CellStage::Lstm
+        match self {
+            CellStage::Custom(custom) => custom.has_state,
+            _ => self == CellStage::Lstm,
+        }
     }
 
-    /// Whether it is a whole cell: the kernels that run a row or many steps are joined with no other stage.
+    /// Whether it is a whole cell: the kernels that run many steps are joined with no other stage. Those that run a row are
+    /// joined with no custom cell either.
     pub fn is_whole(self) -> bool {
-        matches!(self, CellStage::Rnn | CellStage::Lstm | CellStage::Gru)
+        matches!(self, CellStage::Rnn | CellStage::Lstm | CellStage::Gru | CellStage::Custom(_))
     }
 
     /// Whether backward passes something to step t-1 around all weights; `CARRIES` in its text.
     pub fn carries(self) -> bool {
         !matches!(self, CellStage::Rnn | CellStage::Readout)
+    }
+
+    /// Whether that something is a part of the gradient with respect to h(t-1), which then goes to the initial h too.
+    pub fn carries_h(self) -> bool {
+        match self {
+            CellStage::Custom(custom) => !custom.has_state,
+            _ => matches!(self, CellStage::Gru | CellStage::GruUpdate),
+        }
     }
 
     /// Whether backward passes something to another kernel of the same step; `GIVES_INNER` in its text.
@@ -110,11 +129,12 @@ impl CellStage {
             }
             CellStage::Gru | CellStage::GruUpdate => &[&GATE, &CANDIDATE],
             CellStage::GruReset => &[&GATE],
+            CellStage::Custom(_) => &[&[Const::Bool("HAS_STATE"), Const::U32("LANES_USED")]],
         };
         [own.concat(), vec![Const::F32("CLIP"), Const::Bool("KEEP_PRE")]].concat()
     }
 
-    /// `lstm`
+    /// `lstm`, or the name of a custom cell.
     pub fn name(self) -> &'static str {
         match self {
             CellStage::Rnn => "rnn",
@@ -123,6 +143,7 @@ impl CellStage {
             CellStage::GruReset => "gru_reset",
             CellStage::GruUpdate => "gru_update",
             CellStage::Readout => "readout",
+            CellStage::Custom(custom) => custom.name,
         }
     }
 }

@@ -112,6 +112,9 @@ impl KernelVariant {
         };
         writeln!(text, "{place} params: {};", spec.params).expect("a string takes every line");
         for part in spec.parts {
+            if let (Part::Cell, Some(CellStage::Custom(custom))) = (part, self.cell) {
+                custom.parts().into_iter().for_each(|part| text.extend(["\n", part]));
+            }
             text.push('\n');
             text.push_str(match part {
                 Part::Text(text) => text,

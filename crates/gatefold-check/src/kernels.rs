@@ -18,8 +18,10 @@ mod whole_scan;
 pub(crate) use linear::{ACTIVATIONS_BOTH_WAYS, activation_consts};
 
 use crate::selfcheck::Checks;
+use gatefold::layers::CustomCell;
 use gatefold::{Error, Gpu, wgpu};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes};
+use stages::Subject;
 
 /// Runs every case of a kernel and compares the results with its mirror in the reference. The match is exhaustive, so a
 /// kernel without a mirror does not build.
@@ -29,17 +31,17 @@ use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes};
 pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
     let mut checks = Checks::default();
     match id {
-        KernelId::StepForward => scan::step_forward(gpu, &mut checks),
+        KernelId::StepForward => scan::step_forward(gpu, &mut checks, &Subject::all()),
         KernelId::StepTangent => tangent::step_tangent(gpu, &mut checks),
-        KernelId::StepBackward => scan::step_backward(gpu, &mut checks),
+        KernelId::StepBackward => scan::step_backward(gpu, &mut checks, &Subject::with_recurrence()),
         KernelId::RowForward => row::row_forward(gpu, &mut checks),
         KernelId::RowBackward => row::row_backward(gpu, &mut checks),
         KernelId::RowScanForward => row::row_scan_forward(gpu, &mut checks),
         KernelId::RowScanBackward => row::row_scan_backward(gpu, &mut checks),
-        KernelId::ScanForward => whole_scan::scan_forward(gpu, &mut checks),
-        KernelId::ScanBackward => whole_scan::scan_backward(gpu, &mut checks),
+        KernelId::ScanForward => whole_scan::scan_forward(gpu, &mut checks, &whole_scan::subjects()),
+        KernelId::ScanBackward => whole_scan::scan_backward(gpu, &mut checks, &whole_scan::subjects()),
         KernelId::InitialBackward => gradients::initial_backward(gpu, &mut checks),
-        KernelId::StepBackwardInner => scan::step_backward_inner(gpu, &mut checks),
+        KernelId::StepBackwardInner => scan::step_backward_inner(gpu, &mut checks, &Subject::with_backward()),
         KernelId::ReadoutBackward => gradients::readout_backward(gpu, &mut checks),
         KernelId::PeepholeGradient => gradients::peephole_gradient(gpu, &mut checks),
         KernelId::InitialRows => rows::initial_rows(gpu, &mut checks),
@@ -83,6 +85,24 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::Fill => sequence::fill(gpu, &mut checks),
     }?;
     Ok(checks)
+}
+
+/// The kernels that a custom cell is joined with, each with the checks of its cases.
+pub(crate) fn check_custom_kernels(gpu: &Gpu, cell: CustomCell) -> Vec<(KernelId, Result<Checks, Error>)> {
+    type Check = fn(&Gpu, &mut Checks, &[Subject]) -> Result<(), Error>;
+    let kernels: [(KernelId, Check); 5] = [
+        (KernelId::StepForward, scan::step_forward),
+        (KernelId::StepBackward, scan::step_backward),
+        (KernelId::StepBackwardInner, scan::step_backward_inner),
+        (KernelId::ScanForward, whole_scan::scan_forward),
+        (KernelId::ScanBackward, whole_scan::scan_backward),
+    ];
+    let run = |(id, check): (KernelId, Check)| {
+        let mut checks = Checks::default();
+        let result = check(gpu, &mut checks, &[Subject::custom(cell)]);
+        (id, result.map(|()| checks))
+    };
+    kernels.map(run).into()
 }
 
 /// The ways of sharing loads that the device supports.

@@ -5,6 +5,7 @@
 
 mod assertions;
 mod compare;
+mod custom;
 mod data;
 mod device;
 mod functions;
@@ -17,6 +18,7 @@ mod workload;
 
 pub use assertions::{assert_array, assert_parameters, assert_states};
 pub use compare::{Comparison, Tolerance, assert_close, compare};
+pub use custom::prove_cell;
 pub use data::{Random, waves};
 pub use device::{test_devices, test_gpu, test_gpu_with};
 pub use functions::check_functions;

@@ -21,6 +21,13 @@ pub struct Outcome {
     pub comparison: Comparison,
 }
 
+/// `h: B 3 H 31: 3 of 1088 elements out of tolerance; worst at ...`
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.comparison)
+    }
+}
+
 /// The comparisons of one kernel, or of one direction of whole networks.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {
@@ -71,7 +78,7 @@ impl Checks {
             .outcomes
             .iter()
             .filter(|outcome| !outcome.comparison.passed())
-            .map(|outcome| format!("{}: {}", outcome.what, outcome.comparison))
+            .map(Outcome::to_string)
             .collect();
         assert!(
             self.passed(),
@@ -102,10 +109,12 @@ pub struct Row {
     pub place: String,
     /// Whether everything is within tolerance.
     pub passed: bool,
+    /// The worst comparison in full, if something is not.
+    pub failure: Option<String>,
 }
 
 impl Row {
-    fn new(name: &str, checks: Result<Checks, Error>) -> Row {
+    pub(crate) fn new(name: &str, checks: Result<Checks, Error>) -> Row {
         match checks {
             Ok(checks) => Row {
                 name: name.into(),
@@ -113,10 +122,12 @@ impl Row {
                 share: checks.worst().map_or(f64::INFINITY, |worst| worst.comparison.share),
                 place: checks.worst().map_or("nothing was compared".into(), |worst| worst.what.clone()),
                 passed: checks.passed(),
+                failure: checks.worst().filter(|_| !checks.passed()).map(Outcome::to_string),
             },
             Err(error) => {
                 let place = error.to_string();
-                Row { name: name.into(), cases: 0, share: f64::INFINITY, place, passed: false }
+                let failure = Some(place.clone());
+                Row { name: name.into(), cases: 0, share: f64::INFINITY, place, passed: false, failure }
             }
         }
     }
@@ -145,7 +156,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "device  {}", cut(&self.device, 72))?;
         writeln!(f, "{:<19}  {:>5}  {:>9}  {:<4}  worst at", "kernel", "cases", "error", "")?;
-        for Row { name, cases, share, place, passed } in &self.rows {
+        for Row { name, cases, share, place, passed, .. } in &self.rows {
             let verdict = if *passed { "ok" } else { "FAIL" };
             writeln!(f, "{name:<19}  {cases:>5}  {:>9}  {verdict:<4}  {}", amount(*share), cut(place, 35))?;
         }

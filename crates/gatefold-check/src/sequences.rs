@@ -2,8 +2,10 @@
 //! outputs, final states, and gradients with respect to everything, for a random weighting of all results.
 
 mod branches;
+mod custom;
 mod tangents;
 
+pub(crate) use custom::check_streams;
 pub use tangents::check_tangents;
 
 use crate::Random;
@@ -146,6 +148,7 @@ fn directed(cell: LayerConfig, direction: Direction) -> LayerConfig {
         LayerConfig::Rnn(config) => config.direction(direction).into(),
         LayerConfig::Lstm(config) => config.direction(direction).into(),
         LayerConfig::Gru(config) => config.direction(direction).into(),
+        LayerConfig::Custom(config) => config.direction(direction).into(),
         other => other,
     }
 }
@@ -187,6 +190,15 @@ impl SequenceCase {
     /// One of the cells in every direction.
     fn of_kind(kind: usize) -> Vec<SequenceCase> {
         let sizes = [(1, 1, 1, 1), (5, 3, 3, 7), (4, 2, 5, 33), (9, 17, 2, 5), (3, 6, 7, 16), (6, 5, 4, 8)];
+        SequenceCase::in_every_direction(kind, &cells, sizes)
+    }
+
+    /// One of these cells in every direction, of these steps, rows, inputs and units.
+    fn in_every_direction(
+        kind: usize,
+        cells: &dyn Fn(usize) -> Vec<(LayerConfig, bool)>,
+        sizes: [(usize, usize, usize, usize); 6],
+    ) -> Vec<SequenceCase> {
         let mut cases = Vec::new();
         for (turn, direction) in
             [Direction::Forward, Direction::Bidirectional, Direction::Reverse, Direction::BidirectionalSum]

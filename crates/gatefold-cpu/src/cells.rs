@@ -4,6 +4,7 @@
 //! backward needs, and backward by the gradients of the pre-activations. Cells with their usual activations have
 //! dedicated loops over vectors of units; all others go through [`crate::functions`], row by row and block by block.
 
+mod custom;
 pub(crate) mod dressed;
 mod gru;
 mod lstm;
@@ -12,7 +13,8 @@ pub(crate) mod tangent;
 
 use crate::instructions::Instructions;
 use gatefold_model::{
-    Activation, Cell, GruActivations, GruCell, GruGate, LstmActivations, LstmCell, LstmGate, Reset,
+    Activation, CUSTOM_LANES, Cell, GruActivations, GruCell, GruGate, LstmActivations, LstmCell, LstmGate,
+    Reset,
 };
 use std::ops::Range;
 
@@ -82,6 +84,7 @@ impl CellStep<'_> {
             Cell::Lstm(_) => LstmGate::COUNT,
             Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::AFTER_LANES,
             Cell::Gru(GruCell { reset: Reset::Before, .. }) => GruGate::COUNT,
+            Cell::Custom(_) => CUSTOM_LANES,
         }
     }
 
@@ -95,6 +98,7 @@ impl CellStep<'_> {
         let all = self.cell.gates() * self.hidden;
         match self.cell {
             Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::after_input_blocks(self.hidden),
+            Cell::Custom(cell) => custom::input_blocks(&cell, self.hidden),
             _ => [Block { lanes: 0..all, rows: 0..all }, Block { lanes: all..all, rows: all..all }],
         }
     }
@@ -116,6 +120,7 @@ impl CellStep<'_> {
         let h = self.hidden;
         match self.cell {
             Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::after_recurrent_block(h),
+            Cell::Custom(cell) => custom::recurrent_block(&cell, h),
             Cell::Gru(_) => Block { lanes: 0..2 * h, rows: 0..2 * h },
             _ => Block { lanes: 0..self.cell.gates() * h, rows: 0..self.cell.gates() * h },
         }
@@ -209,6 +214,7 @@ impl CellStep<'_> {
                     gru::forward(set, &cell, self.clip, lanes, h_prev, None, out, scratch);
                 }
             }
+            Cell::Custom(cell) => custom::forward(&cell, hidden, rows),
         }
     }
 
@@ -260,6 +266,10 @@ impl CellStep<'_> {
                     gru::backward(set, &cell, self.clip, lanes, h_prev, (d_out, None), d_prev, scratch);
                 }
             }
+            Cell::Custom(cell) => {
+                let rows = BackwardRows { lanes, h_prev, c_prev, c, out, d_out, d_prev, d_c };
+                custom::backward(&cell, hidden, rows);
+            }
         }
     }
 
@@ -296,6 +306,7 @@ impl CellStep<'_> {
                     activations == LstmActivations::default() && !peephole && coupling.is_none() && !squashed
                 }
                 Cell::Gru(cell) => cell.activations == GruActivations::default(),
+                Cell::Custom(_) => false,
             }
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
-    Conv1dConfig, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, GruConfig, LayerConfig, LstmConfig,
-    Merge, ModelError, NetworkConfig, ParallelConfig, RnnConfig,
+    Conv1dConfig, CustomCell, CustomConfig, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion,
+    GruConfig, LayerConfig, LstmConfig, Merge, ModelError, NetworkConfig, ParallelConfig, RnnConfig,
 };
 
 /// The methods that add a layer, of networks and of branches.
@@ -25,6 +25,11 @@ macro_rules! adds_layers {
         /// Adds a GRU of `hidden` units.
         pub fn gru(self, hidden: usize) -> Self {
             self.layer(GruConfig::new(hidden))
+        }
+
+        /// Adds a layer of `hidden` units of a cell that the program brought along.
+        pub fn custom(self, cell: CustomCell, hidden: usize) -> Self {
+            self.layer(CustomConfig::new(cell, hidden))
         }
 
         /// Adds a dense layer of `output` values, with a bias and no activation.

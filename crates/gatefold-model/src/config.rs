@@ -1,6 +1,6 @@
 use crate::resolve::resolve;
 use crate::{
-    Activation, Conv1dConfig, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError,
+    Activation, Conv1dConfig, CustomConfig, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError,
     NetworkBuilder, ParallelConfig, RnnConfig, Source, Timeline,
 };
 use serde::{Deserialize, Serialize};
@@ -137,6 +137,8 @@ pub enum LayerConfig {
     Lstm(LstmConfig),
     /// A gated recurrent unit layer.
     Gru(GruConfig),
+    /// A layer of a cell that the program brought along.
+    Custom(CustomConfig),
     /// A dense layer.
     Dense(DenseConfig),
     /// A convolution over time.
@@ -195,6 +197,7 @@ layers!(
     RnnConfig => Rnn,
     LstmConfig => Lstm,
     GruConfig => Gru,
+    CustomConfig => Custom,
     DenseConfig => Dense,
     Conv1dConfig => Conv1d,
     EmbeddingConfig => Embedding,

@@ -1,6 +1,6 @@
 //! The layers that forward-mode derivatives cover on devices.
 
-use crate::{LayerKind, ModelError, NetworkConfig};
+use crate::{Cell, LayerKind, ModelError, NetworkConfig};
 
 impl NetworkConfig {
     /// Checks that the devices have forward-mode derivatives of every layer.
@@ -19,6 +19,9 @@ impl NetworkConfig {
                     "noise within a cell"
                 }
                 LayerKind::Recurrent(recurrent) if recurrent.dilation > 1 => "a dilation",
+                LayerKind::Recurrent(recurrent) if matches!(recurrent.cell, Cell::Custom(_)) => {
+                    "a custom cell"
+                }
                 _ => continue,
             };
             return Err(ModelError::Config {

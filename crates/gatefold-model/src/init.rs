@@ -1,4 +1,4 @@
-use crate::{Cell, LstmGate, NetworkConfig, Parameters, Role};
+use crate::{Cell, LstmGate, NetworkConfig, Parameters, Recurrent, Role};
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, concatenate, s};
 use rand::RngExt;
@@ -143,6 +143,10 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
                 (Role::InputBias, Some(recurrent)) if matches!(recurrent.cell, Cell::Lstm(_)) => {
                     let is_forget = |row: usize| row / recurrent.hidden == LstmGate::Forget as usize;
                     let bias = |row| if is_forget(row) { recurrent.forget_bias } else { 0.0 };
+                    Array1::from_shape_fn(spec.len(), bias).into_dyn()
+                }
+                (Role::InputBias, Some(Recurrent { cell: Cell::Custom(cell), hidden, .. })) => {
+                    let bias = |row: usize| cell.gates()[row / hidden].initial_bias();
                     Array1::from_shape_fn(spec.len(), bias).into_dyn()
                 }
                 (

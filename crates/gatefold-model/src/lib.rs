@@ -27,6 +27,7 @@ mod builder;
 mod cell_kind;
 mod config;
 mod convolution;
+mod custom;
 mod error;
 pub mod file;
 mod forward_mode;
@@ -51,6 +52,10 @@ pub use config::{
     Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion, LayerConfig, NetworkConfig,
 };
 pub use convolution::{Conv1d, Conv1dConfig, Padding, Timing};
+pub use custom::{
+    CUSTOM_LANES, CustomCell, CustomGate, CustomParts, UnitBackward, UnitForward, UnitFunctions,
+    UnitGradient, UnitStep,
+};
 pub use error::ModelError;
 pub use gate::{GruGate, LstmGate};
 pub use graph::{Graph, HandOver, InitialSource, Merge, Node, Source, StateFlow};
@@ -63,7 +68,7 @@ pub use recurrent::{
     Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, InitialState, LayerNorm,
     LstmActivations, LstmCell, Recurrent, Reset,
 };
-pub use recurrent_config::{GruConfig, LstmConfig, RnnConfig};
+pub use recurrent_config::{CustomConfig, GruConfig, LstmConfig, RnnConfig};
 pub use states::{Dropout, LayerState, States};
 pub use training::{
     Loss, Optimizer, ParameterGroup, ParameterRule, Reduction, Schedule, ScheduleState, TrainConfig,

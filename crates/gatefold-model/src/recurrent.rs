@@ -1,6 +1,6 @@
 //! Recurrent layers: the options of a cell, and of its way through time.
 
-use crate::{Activation, GruGate, LstmConfig, LstmGate, Noise};
+use crate::{Activation, CustomCell, GruGate, LstmConfig, LstmGate, Noise};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -16,6 +16,8 @@ pub enum Cell {
     Lstm(LstmCell),
     /// The gated recurrent unit.
     Gru(GruCell),
+    /// A cell that the program brought along.
+    Custom(CustomCell),
 }
 
 /// The options of an LSTM's cell.
@@ -216,29 +218,36 @@ impl Cell {
             Cell::Rnn { .. } => 1,
             Cell::Lstm(_) => LstmGate::COUNT,
             Cell::Gru(_) => GruGate::COUNT,
+            Cell::Custom(cell) => cell.gates().len(),
         }
     }
 
     /// Whether there is a cell state besides h.
     pub fn has_state(&self) -> bool {
-        matches!(self, Cell::Lstm(_))
+        match self {
+            Cell::Lstm(_) => true,
+            Cell::Custom(cell) => cell.has_state(),
+            Cell::Rnn { .. } | Cell::Gru(_) => false,
+        }
     }
 
-    /// Its name: `rnn`, `lstm` or `gru`.
+    /// Its name: `rnn`, `lstm`, `gru`, or that of a custom cell.
     pub fn name(&self) -> &'static str {
         match self {
             Cell::Rnn { .. } => "rnn",
             Cell::Lstm(_) => "lstm",
             Cell::Gru(_) => "gru",
+            Cell::Custom(cell) => cell.name(),
         }
     }
 
-    /// All its activations.
+    /// All its activations; none of a custom cell, whose functions are its own.
     pub fn activations(&self) -> Vec<Activation> {
         match self {
             Cell::Rnn { activation } => vec![*activation],
             Cell::Lstm(LstmCell { activations: a, .. }) => vec![a.gate, a.candidate, a.output],
             Cell::Gru(GruCell { activations: a, .. }) => vec![a.gate, a.candidate],
+            Cell::Custom(_) => Vec::new(),
         }
     }
 }
@@ -296,7 +305,7 @@ impl fmt::Display for Recurrent {
         write!(f, "{} {}", self.cell.name(), self.hidden)?;
         let mut said: Vec<String> = Vec::new();
         match self.cell {
-            Cell::Rnn { activation: Activation::Tanh } => {}
+            Cell::Rnn { activation: Activation::Tanh } | Cell::Custom(_) => {}
             Cell::Rnn { activation } => said.push(activation.to_string()),
             Cell::Lstm(LstmCell { activations: a, peephole, coupling, squashed }) => {
                 if a != LstmActivations::default() {

@@ -1,8 +1,8 @@
 //! The configurations of recurrent layers, one call per option.
 
 use crate::{
-    Activation, Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, Init, InitialState,
-    LayerNorm, LstmActivations, LstmCell, Noise, Recurrent, Reset,
+    Activation, Biases, Cell, Coupling, CustomCell, Direction, Feedback, GruActivations, GruCell, Init,
+    InitialState, LayerNorm, LstmActivations, LstmCell, Noise, Recurrent, Reset,
 };
 use serde::{Deserialize, Serialize};
 
@@ -413,5 +413,35 @@ impl GruConfig {
         let cell = |activations| Cell::Gru(GruCell { activations, reset: self.reset });
         let reverse = self.reverse_activations.unwrap_or(self.activations);
         self.options.resolve(cell(self.activations), cell(reverse))
+    }
+}
+
+/// A layer of a cell that the program brought along; see [`CustomCell`].
+///
+/// Not available: [`clip`](Self::clip), [`layer_norm`](Self::layer_norm), [`zoneout`](Self::zoneout) and
+/// [`recurrent_dropout`](Self::recurrent_dropout), which reach into the functions of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CustomConfig {
+    #[serde(flatten)]
+    pub(crate) options: Options,
+    pub(crate) cell: CustomCell,
+}
+
+options!(CustomConfig);
+
+impl CustomConfig {
+    /// A layer of `hidden` units of this cell: `[T, B, input]` in, `[T, B, hidden]` out.
+    pub fn new(cell: CustomCell, hidden: usize) -> Self {
+        CustomConfig { options: Options::new(hidden), cell }
+    }
+
+    /// Its cell.
+    pub fn cell(&self) -> CustomCell {
+        self.cell
+    }
+
+    pub(crate) fn resolve(&self) -> Recurrent {
+        let cell = Cell::Custom(self.cell);
+        self.options.resolve(cell, cell)
     }
 }

@@ -179,6 +179,7 @@ fn resolve_layer(
         LayerConfig::Rnn(rnn) => recurrent(rnn.resolve(), &rnn.options),
         LayerConfig::Lstm(lstm) => recurrent(lstm.resolve(), &lstm.options),
         LayerConfig::Gru(gru) => recurrent(gru.resolve(), &gru.options),
+        LayerConfig::Custom(custom) => recurrent(custom.resolve(), &custom.options),
         LayerConfig::Dense(dense) => {
             let parameters = dense_parameters(&names.dense(), width, dense);
             let kind = LayerKind::Dense { activation: dense.activation, bias: dense.bias };
@@ -413,6 +414,9 @@ fn recurrent_problem(recurrent: &Recurrent, in_decoder: bool) -> Option<String> 
     {
         return Some(format!("pre-activations are clipped at {bound}; expected a finite number above 0"));
     }
+    if clip.is_some() && matches!(cell, Cell::Custom(_)) {
+        return Some("a clip is not available with a custom cell; clip in the cell's own functions".into());
+    }
     if let InitialState::Constant(value) = initial
         && !value.is_finite()
     {
@@ -487,6 +491,8 @@ fn dressing_problem(recurrent: &Recurrent) -> Option<String> {
     let option = norm.map(|_| "layer norm").or(noise.in_steps())?;
     let refused = if matches!(cell, Cell::Gru(GruCell { reset: Reset::Before, .. })) {
         "Reset::Before; use Reset::After"
+    } else if matches!(cell, Cell::Custom(_)) {
+        "a custom cell; use dropout between layers, or DropConnect"
     } else if recurrent.skip.is_some() {
         "a skip connection; choose one"
     } else if recurrent.is_dilated() {

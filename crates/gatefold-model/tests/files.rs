@@ -305,8 +305,8 @@ fn foreign_and_newer_files_are_named() {
         "not a file of ours: expected format gatefold, found none"
     );
     assert_eq!(
-        refusal(|header| header["__metadata__"]["format_version"] = json!("6")),
-        "format version 6 is newer than 5, the newest known here; update gatefold"
+        refusal(|header| header["__metadata__"]["format_version"] = json!("7")),
+        "format version 7 is newer than 6, the newest known here; update gatefold"
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["format_version"] = json!("0")),

@@ -394,6 +394,9 @@ impl RecurrentOperator {
                 return Err("ONNX's LSTM couples its gates only as f = 1 - i".into());
             }
             Cell::Lstm(LstmCell { coupling, .. }) => (Operator::Lstm, coupling.is_some(), false),
+            Cell::Custom(cell) => {
+                return Err(format!("ONNX has no operator for the custom cell {:?}", cell.name()));
+            }
         };
         let lacks = |what: &str| Err(format!("ONNX's {} has no {what}", operator.name()));
         if recurrent.projection.is_some() {

@@ -4,8 +4,9 @@
 
 use crate::Real;
 use crate::activation;
-use gatefold_model::{Activation, Cell, GruCell, LstmCell, Reset};
+use gatefold_model::{Activation, CUSTOM_LANES, Cell, GruCell, LstmCell, Reset};
 
+pub mod custom;
 pub mod gru;
 pub mod lstm;
 pub mod rnn;
@@ -34,6 +35,8 @@ impl<R: Real> Gating<R> {
             Cell::Gru(GruCell { activations: a, .. }) => {
                 !(a.gate.slope_from_output() && a.candidate.slope_from_output())
             }
+            // It saves what it likes.
+            Cell::Custom(_) => false,
         };
         Gating { clip, keeps_pre: clip.is_some() || odd }
     }
@@ -64,10 +67,12 @@ impl<R: Real> Gating<R> {
 }
 
 /// The number of lanes of a unit's pre-activations: one per gate, and one more in a GRU with reset after the product,
-/// where the candidate's parts from the input and from the recurrence stay separate.
+/// where the candidate's parts from the input and from the recurrence stay separate. A custom cell always has four, since
+/// it saves as many numbers.
 pub fn lanes(cell: &Cell) -> usize {
     match cell {
         Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::LANES_AFTER,
+        Cell::Custom(_) => CUSTOM_LANES,
         _ => cell.gates(),
     }
 }
@@ -76,6 +81,7 @@ pub fn lanes(cell: &Cell) -> usize {
 pub fn recurrent_lane(cell: &Cell, gate: usize) -> usize {
     match cell {
         Cell::Gru(GruCell { reset: Reset::After, .. }) => gru::RECURRENT_LANES[gate],
+        Cell::Custom(custom) => custom.recurrent_lane(gate),
         _ => gate,
     }
 }

@@ -1,6 +1,7 @@
 //! Dual numbers: values that carry their derivative along one direction through every formula.
 
 use crate::Real;
+use gatefold_model::{CustomCell, UnitFunctions};
 use ndarray::{ArrayBase, Data, Dimension, ScalarOperand, Zip};
 use num_traits::{One, Zero};
 use std::cmp::Ordering;
@@ -159,6 +160,9 @@ impl Real for Dual {
     }
     fn is_finite(self) -> bool {
         self.value.is_finite() && self.tangent.is_finite()
+    }
+    fn functions_of(_: &CustomCell) -> UnitFunctions<Dual> {
+        unreachable!("NetworkConfig::check_forward_mode refuses custom cells")
     }
 }
 

@@ -17,6 +17,7 @@ pub mod activation;
 mod bridge;
 pub mod cells;
 pub mod convolution;
+pub mod custom;
 mod dual;
 mod failures;
 pub mod linear;

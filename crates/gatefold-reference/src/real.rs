@@ -1,3 +1,4 @@
+use gatefold_model::{CustomCell, UnitFunctions};
 use ndarray::{LinalgScalar, ScalarOperand};
 use std::fmt::{Debug, Display};
 use std::iter::Sum;
@@ -42,6 +43,9 @@ pub trait Real:
     fn abs(self) -> Self;
     /// Whether it is neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// The functions of a custom cell for numbers of this type.
+    #[doc(hidden)]
+    fn functions_of(cell: &CustomCell) -> UnitFunctions<Self>;
 }
 
 mod sealed {
@@ -52,7 +56,7 @@ mod sealed {
 }
 
 macro_rules! real {
-    ($type:ident) => {
+    ($type:ident, $functions:ident) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -86,9 +90,12 @@ macro_rules! real {
             fn is_finite(self) -> bool {
                 self.is_finite()
             }
+            fn functions_of(cell: &CustomCell) -> UnitFunctions<Self> {
+                cell.parts().$functions
+            }
         }
     };
 }
 
-real!(f32);
-real!(f64);
+real!(f32, single);
+real!(f64, double);

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod buffer;
+mod custom_wgsl;
 mod network;
 mod pipeline;
 mod pipeline_cache;
@@ -12,6 +13,7 @@ mod tuning_file;
 
 pub use adapter::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
 pub(crate) use buffer::{DeviceBuffer, bytes};
+pub(crate) use custom_wgsl::check as check_custom;
 pub(crate) use network::{GpuGradients, GpuNetwork, GpuStream, GpuTape};
 pub(crate) use prepared::SharedBuffers;
 pub(crate) use replay::Compiled;

@@ -123,6 +123,10 @@
 //! # Ok::<(), gatefold::Error>(())
 //! ```
 //!
+//! # A cell of your own
+//!
+//! Two functions for one unit in one step, in WGSL and in Rust, are all that a cell takes; see [`custom`].
+//!
 //! # Inside a program that owns its wgpu device
 //!
 //! A network records into the program's encoder, between its own passes, on its buffers; see `embed`.
@@ -161,6 +165,7 @@
 mod batch;
 mod choice;
 mod cpu;
+pub mod custom;
 mod device;
 #[cfg(feature = "gpu")]
 pub mod embed;
@@ -201,10 +206,11 @@ pub mod layers {
     #[doc(inline)]
     pub use gatefold_model::{
         Activation, Biases, BranchBuilder, Bridge, Cell, CellKind, Conv1d, Conv1dConfig, Coupling,
-        DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, Feedback, GruActivations, GruCell,
-        GruConfig, GruGate, Init, InitialState, Layer, LayerConfig, LayerKind, LayerNorm, LstmActivations,
-        LstmCell, LstmConfig, LstmGate, Merge, NetworkBuilder, Noise, Padding, ParallelConfig, ParameterSpec,
-        Recurrent, Reset, RnnConfig, Role, StateKind, Timeline, Timing, branch,
+        CustomCell, CustomConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
+        Feedback, GruActivations, GruCell, GruConfig, GruGate, Init, InitialState, Layer, LayerConfig,
+        LayerKind, LayerNorm, LstmActivations, LstmCell, LstmConfig, LstmGate, Merge, NetworkBuilder, Noise,
+        Padding, ParallelConfig, ParameterSpec, Recurrent, Reset, RnnConfig, Role, StateKind, Timeline,
+        Timing, branch,
     };
 }
 

@@ -161,8 +161,8 @@ pub(super) fn flat<D: ndarray::Dimension>(values: &ndarray::Array<f64, D>) -> Ve
     values.iter().copied().collect()
 }
 
-pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut case in cases(gpu, &Subject::all()) {
+pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
+    for mut case in cases(gpu, subjects) {
         let Case { batch, hidden, segments, .. } = case;
         let (lanes, r_len) = (case.stage().lanes(), if hidden == 1 { 1 } else { hidden + 2 });
         let skip_len = if segments == 2 { SKIPPED } else { 0 };
@@ -343,8 +343,8 @@ fn check_carry(
     checks.tensor("carry", &[("element", before.len())], found, &expected, tolerance);
 }
 
-pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut case in cases(gpu, &Subject::with_recurrence()) {
+pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
+    for mut case in cases(gpu, subjects) {
         let Case { batch, hidden, segments, flag: with_finals, .. } = case;
         let (lanes, len) = (case.stage().lanes(), batch * hidden);
         let history = segments + 1;
@@ -421,8 +421,8 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error>
     Ok(())
 }
 
-pub(super) fn step_backward_inner(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut case in cases(gpu, &Subject::with_backward()) {
+pub(super) fn step_backward_inner(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
+    for mut case in cases(gpu, subjects) {
         let Case { batch, hidden, flag: with_row, .. } = case;
         let (lanes, len) = (case.stage().lanes(), batch * hidden);
         let inner_len = if hidden == 1 { 1 } else { hidden - 3 };

@@ -1,8 +1,11 @@
 //! The subjects of step checks: every cell, its stages, its options alone and in pairs.
 
-use gatefold_model::{Activation, Cell, Coupling, GruActivations, GruCell, LstmActivations, LstmCell, Reset};
+use gatefold_model::{
+    Activation, CUSTOM_LANES, Cell, Coupling, CustomCell, GruActivations, GruCell, LstmActivations, LstmCell,
+    Reset,
+};
 use gatefold_reference::scan::kernel::Stage;
-use gatefold_shaders::CellStage;
+use gatefold_shaders::{CellStage, CustomStage};
 
 /// A stage with its options, for the reference and for the kernels.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,11 @@ impl Subject {
     fn new(name: &'static str, stage: Stage) -> Subject {
         let peephole = matches!(stage, Stage::Cell(Cell::Lstm(LstmCell { peephole: true, .. })));
         Subject { name, stage, clip: None, units: if peephole { 3 } else { 0 } }
+    }
+
+    /// A cell that the program brought along.
+    pub(super) fn custom(cell: CustomCell) -> Subject {
+        Subject::new(cell.name(), Stage::Cell(Cell::Custom(cell)))
     }
 
     /// Every cell once, without options.
@@ -88,6 +96,12 @@ impl Subject {
             Stage::Cell(Cell::Rnn { .. }) => CellStage::Rnn,
             Stage::Cell(Cell::Lstm(_)) => CellStage::Lstm,
             Stage::Cell(Cell::Gru(_)) => CellStage::Gru,
+            Stage::Cell(Cell::Custom(cell)) => CellStage::Custom(CustomStage {
+                name: cell.name(),
+                text: cell.parts().wgsl,
+                lanes: cell.lanes() as u32,
+                has_state: cell.has_state(),
+            }),
             Stage::Reset(_) => CellStage::GruReset,
             Stage::Update(_) => CellStage::GruUpdate,
             Stage::Readout(_) => CellStage::Readout,
@@ -108,6 +122,7 @@ impl Subject {
                 vec![("GATE", a.gate), ("CANDIDATE", a.candidate), ("OUTPUT", a.output)]
             }
             Stage::Reset(GruCell { activations: a, .. }) => vec![("GATE", a.gate)],
+            Stage::Cell(Cell::Custom(_)) => Vec::new(),
             Stage::Cell(Cell::Gru(GruCell { activations: a, .. }))
             | Stage::Update(GruCell { activations: a, .. }) => {
                 vec![("GATE", a.gate), ("CANDIDATE", a.candidate)]
@@ -146,6 +161,9 @@ impl Subject {
             };
             consts.extend([("COUPLED", coupled), ("SQUASHED", u32::from(squashed))]);
         }
+        if let CellStage::Custom(custom) = self.cell() {
+            consts.extend(custom.consts());
+        }
         let clip = self.clip.unwrap_or(0.0).to_bits();
         consts.extend([("CLIP", clip), ("KEEP_PRE", u32::from(self.keeps_pre()))]);
         consts
@@ -154,12 +172,24 @@ impl Subject {
     /// Numbers from -1 to 1 turned into what a step could have saved: clipped pre-activations, or gates between 0 and
     /// 1.
     pub(super) fn saved(&self, values: &[f32]) -> Vec<f32> {
+        if let Stage::Cell(Cell::Custom(cell)) = self.stage {
+            // Only the cell knows what it saves.
+            let forward = cell.parts().single.forward;
+            let saved = |unit: &[f32; CUSTOM_LANES]| forward(used_lanes(cell, *unit), 0.3).saved;
+            return values.as_chunks().0.iter().flat_map(saved).collect();
+        }
         let bound = self.clip.unwrap_or(1.0);
         let saved = |&value: &f32| {
             if self.keeps_pre() { value.clamp(-bound, bound) } else { 0.05 + 0.9 * value.abs() }
         };
         values.iter().map(saved).collect()
     }
+}
+
+/// A unit's lanes, zeros where the cell has none.
+fn used_lanes(cell: CustomCell, mut pre: [f32; CUSTOM_LANES]) -> [f32; CUSTOM_LANES] {
+    pre[cell.lanes()..].fill(0.0);
+    pre
 }
 
 fn gru(reset: Reset, activations: GruActivations) -> GruCell {

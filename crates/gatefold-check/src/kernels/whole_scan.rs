@@ -29,9 +29,14 @@ struct ScanCase {
     reverse: bool,
 }
 
-/// Every cell of one stage in tiles of all kinds, with batches and widths that they do not divide; then every option of
-/// every cell.
-fn scan_cases(gpu: &Gpu) -> Vec<ScanCase> {
+/// Every cell of one stage, then every option of every cell.
+pub(super) fn subjects() -> Vec<Subject> {
+    Subject::with_recurrence().into_iter().filter(|subject| !subject.cell().gives_inner()).collect()
+}
+
+/// The first subjects in tiles of all kinds, with batches and widths that they do not divide; one such case of each of the
+/// others.
+fn scan_cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<ScanCase> {
     let shapes = [
         (1, 1, Tile(1, 1, 64, 0)),
         (3, 5, Tile(1, 4, 64, 1)),
@@ -43,10 +48,7 @@ fn scan_cases(gpu: &Gpu) -> Vec<ScanCase> {
     let all_lanes = lanes(gpu);
     let plain = Subject::plain().len();
     let mut found: Vec<ScanCase> = Vec::new();
-    for (turn, subject) in Subject::with_recurrence().into_iter().enumerate() {
-        if subject.cell().gives_inner() {
-            continue;
-        }
+    for (turn, &subject) in subjects.iter().enumerate() {
         let chosen = if turn < plain { &shapes[..] } else { &shapes[1 + turn % 5..][..1] };
         for (at, &(batch, hidden, tile)) in chosen.iter().enumerate() {
             for &lanes in
@@ -157,8 +159,8 @@ impl ScanCase {
     }
 }
 
-pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut scan in scan_cases(gpu) {
+pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
+    for mut scan in scan_cases(gpu, subjects) {
         let (history, state_slots) = (scan.history(), if scan.case.flag { STEPS + 1 } else { 1 });
         let state = scan.state(state_slots);
         let Case { batch, hidden, segments, flag: saves, .. } = scan.case;
@@ -225,8 +227,8 @@ pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
     Ok(())
 }
 
-pub(super) fn scan_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
-    for mut scan in scan_cases(gpu) {
+pub(super) fn scan_backward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
+    for mut scan in scan_cases(gpu, subjects) {
         let (history, state) = (scan.history(), scan.state(STEPS + 1));
         let Case { batch, hidden, segments, .. } = scan.case;
         let (lanes, step) = (scan.case.stage().lanes(), batch * hidden);

@@ -3,7 +3,7 @@
 use super::rates::Rates;
 use crate::describe::{Mode, flop};
 use gatefold::NetworkConfig;
-use gatefold::layers::{Cell, Layer, LayerKind, Recurrent};
+use gatefold::layers::{Layer, LayerKind, Recurrent};
 use gatefold_check::Workload;
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ fn weights(layer: &Layer) -> u128 {
 ///   the weights read; dx and the gradients of the weights written
 fn recurrent_elements(recurrent: &Recurrent, layer: &Layer, rows: u128, mode: Mode) -> u128 {
     let gates = flop::computed_gates(&recurrent.cell) as u128;
-    let states = u128::from(matches!(recurrent.cell, Cell::Lstm(_)));
+    let states = u128::from(recurrent.cell.has_state());
     let (input, hidden, width) =
         (layer.input as u128, recurrent.hidden as u128, recurrent.recurrent_width() as u128);
     let weights = gates * hidden * (input + width);

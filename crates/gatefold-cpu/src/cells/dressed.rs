@@ -51,6 +51,7 @@ pub(crate) fn forward_row(
     let clip = row.cell.clip;
     match row.cell.cell {
         Cell::Rnn { activation } => super::rnn::forward(set, activation, clip, lanes, h),
+        Cell::Custom(_) => unreachable!("the model refuses layer normalisation and noise in custom cells"),
         Cell::Gru(cell) => {
             gru::forward(set, &cell, clip, lanes, row.h_prev, row.candidate, h, scratch);
         }
@@ -141,6 +142,7 @@ pub(crate) fn backward_row(
             apply(set, activation, h);
             super::rnn::backward(set, activation, clip, lanes, h, d_new, scratch);
         }
+        Cell::Custom(_) => unreachable!("the model refuses layer normalisation and noise in custom cells"),
         Cell::Gru(cell) => {
             let masked = (&*d_new, row.candidate);
             gru::backward(set, &cell, clip, lanes, row.h_prev, masked, d_prev, scratch);

@@ -59,6 +59,7 @@ impl CellStep<'_> {
                     self.lstm_tangent(set, &cell, lanes, dots, states, peephole_dot, results, scratch);
                 }
             }
+            Cell::Custom(_) => unreachable!("NetworkConfig::check_forward_mode refuses custom cells"),
             Cell::Gru(cell) => {
                 for row in 0..out.len() / hidden {
                     let (at, all) = (row * hidden..(row + 1) * hidden, row * width..(row + 1) * width);

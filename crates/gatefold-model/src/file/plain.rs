@@ -33,6 +33,7 @@ pub(super) fn unusual(recurrent: &Recurrent) -> Option<String> {
         Cell::Gru(GruCell { activations, .. }) => {
             (activations != GruActivations::default()).then(|| "functions other than sigmoid and tanh".into())
         }
+        Cell::Custom(cell) => Some(format!("the custom cell {:?}", cell.name())),
     };
     gates
         .or_else(|| (reverse_cell != cell).then(|| "other functions for the reverse scan".into()))

@@ -250,6 +250,9 @@ pub(super) fn cells_forward<R: Real>(
                 step.saved[[row, unit]] = saved;
                 h
             }),
+            Cell::Custom(_) => {
+                unreachable!("the model refuses layer normalisation and noise in custom cells")
+            }
             Cell::Gru(cell) => Array1::from_shape_fn(hidden, |unit| {
                 let (pre, h_prev) = (unit_lanes(&step.pre, row, unit, hidden), input.h_prev[[row, unit]]);
                 let (saved, h) = gru::after_forward(gating, cell.activations, pre, h_prev, mask(unit));
@@ -312,6 +315,9 @@ pub(super) fn cells_backward<R: Real>(
                     d_pre[[row, unit]] =
                         rnn::cell_backward(gating, activation, saved[[row, unit]], d_new[unit]);
                 }
+            }
+            Cell::Custom(_) => {
+                unreachable!("the model refuses layer normalisation and noise in custom cells")
             }
             Cell::Gru(cell) => {
                 for unit in 0..hidden {

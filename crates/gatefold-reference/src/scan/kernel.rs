@@ -6,7 +6,7 @@
 
 use crate::Real;
 use crate::activation;
-use crate::cells::{Gating, gru, lanes, lstm, rnn};
+use crate::cells::{Gating, custom, gru, lanes, lstm, rnn};
 use gatefold_model::{Activation, Cell, GruCell, Reset};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayView4, ArrayViewMut3};
 use std::ops::Range;
@@ -121,6 +121,14 @@ pub fn step_forward<R: Real>(stage: Stage, clip: Option<R>, input: &StageInput<R
                     );
                     (saved.to_vec(), h)
                 }
+                Stage::Cell(Cell::Custom(own)) => {
+                    let prev = if own.has_state() { input.state_prev[k] } else { h_prev };
+                    let found = custom::cell_forward(&own, std::array::from_fn(pre), prev);
+                    if own.has_state() {
+                        out.state[k] = found.state;
+                    }
+                    (found.saved.to_vec(), found.h)
+                }
                 Stage::Reset(cell) => {
                     let gate = cell.activations.gate;
                     let (r, reset_h) = gru::reset_forward(gating, gate, pre(0), h_prev);
@@ -227,6 +235,16 @@ pub fn step_backward<R: Real>(
                         gru::after_backward(gating, cell.activations, lanes, h_prev, d_h + carry, R::ONE);
                     out.carry[k] = past;
                     d_pre.to_vec()
+                }
+                Stage::Cell(Cell::Custom(own)) => {
+                    let (states, d_h, d_state) = match own.has_state() {
+                        true => ((kept.state_prev[k], kept.state[k]), d_h, carry),
+                        false => ((h_prev, R::ZERO), d_h + carry, R::ZERO),
+                    };
+                    let saved = std::array::from_fn(saved);
+                    let back = custom::cell_backward(&own, saved, states, d_h, d_state);
+                    out.carry[k] = back.prev;
+                    back.pre.to_vec()
                 }
                 Stage::Update(cell) => {
                     let lanes = (saved(1), saved(2));

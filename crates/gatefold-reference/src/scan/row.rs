@@ -161,6 +161,9 @@ pub fn forward<R: Real>(step: &RowStep<R>) -> RowForward<R> {
                     out.new_state[at] = c;
                     kept.to_vec()
                 }
+                Cell::Custom(_) => {
+                    unreachable!("the model refuses layer normalisation and noise in custom cells")
+                }
                 Cell::Gru(cell) => {
                     assert_eq!(cell.reset, Reset::After, "reset before the product has two stages");
                     let pre = unit(pre.view(), row, k);
@@ -291,6 +294,9 @@ pub fn backward<R: Real>(
                         out.peephole[[block, row, k]] = sum;
                     }
                     back.d_pre.to_vec()
+                }
+                Cell::Custom(_) => {
+                    unreachable!("the model refuses layer normalisation and noise in custom cells")
                 }
                 Cell::Gru(cell) => {
                     let saved = unit(forward.saved.view(), row, k);

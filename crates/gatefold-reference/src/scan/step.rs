@@ -4,7 +4,7 @@ use super::dressed::{self, NormGradients};
 use super::{Feedback, Masks, Part, Recurrence};
 use crate::Real;
 use crate::activation;
-use crate::cells::{gru, lanes, lstm, rnn};
+use crate::cells::{custom, gru, lanes, lstm, rnn};
 use crate::linear::{column_sum, matmul, matmul_at, matmul_bt};
 use gatefold_model::{Activation, Cell, GruGate, LstmGate, Reset};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Zip, s};
@@ -210,6 +210,15 @@ fn cells_forward<R: Real>(recurrence: &Recurrence<R>, input: &StepInput<R>, step
                         let ((z, n), h) = gru::update_forward(gating, gru.activations, (a_z, a_n), h_prev);
                         set_unit_lanes(&mut step.saved, row, unit, hidden, &[r, z, n]);
                         step.cell[k] = h;
+                    }
+                }
+                Cell::Custom(own) => {
+                    let prev = input.c_prev.filter(|_| own.has_state()).map_or(input.h_prev[k], |c| c[k]);
+                    let found = custom::cell_forward(&own, unit_lanes(&step.pre, row, unit, hidden), prev);
+                    set_unit_lanes(&mut step.saved, row, unit, hidden, &found.saved);
+                    step.cell[k] = found.h;
+                    if let Some(c) = &mut step.c {
+                        c[k] = found.state;
                     }
                 }
             }
@@ -420,6 +429,21 @@ fn cell_backward<R: Real>(
             let (d_z, d_n, past) =
                 gru::update_backward(gating, gru.activations, lanes, kept.h_prev[k], d_h, R::ONE);
             (vec![R::ZERO, d_z, d_n], Some(past))
+        }
+        Cell::Custom(own) => {
+            let lanes = std::array::from_fn(saved);
+            match (carry, kept.c_prev, kept.c) {
+                (Some(d_c), Some(c_prev), Some(c)) if own.has_state() => {
+                    let back = custom::cell_backward(&own, lanes, (c_prev[k], c[k]), d_h, *d_c);
+                    *d_c = back.prev;
+                    (back.pre.to_vec(), None)
+                }
+                _ => {
+                    let states = (kept.h_prev[k], R::ZERO);
+                    let back = custom::cell_backward(&own, lanes, states, d_h, R::ZERO);
+                    (back.pre.to_vec(), Some(back.prev))
+                }
+            }
         }
     }
 }

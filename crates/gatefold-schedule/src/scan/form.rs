@@ -2,8 +2,10 @@
 //! row of h.
 
 use crate::product::LaneMap;
-use gatefold_model::{Activation, Cell, Coupling, GruCell, GruGate, LstmCell, Recurrent, Reset, Role};
-use gatefold_shaders::CellStage;
+use gatefold_model::{
+    Activation, CUSTOM_LANES, Cell, Coupling, CustomCell, GruCell, GruGate, LstmCell, Recurrent, Reset, Role,
+};
+use gatefold_shaders::{CellStage, CustomStage};
 
 /// One scan of a recurrent layer.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,7 @@ impl Form {
             Cell::Lstm(_) => CellStage::Lstm,
             Cell::Gru(_) if self.resets_before() => CellStage::GruUpdate,
             Cell::Gru(_) => CellStage::Gru,
+            Cell::Custom(custom) => CellStage::Custom(stage_of(custom)),
         }
     }
 
@@ -123,6 +126,7 @@ impl Form {
                         function(candidate, a.candidate);
                     }
                 }
+                Cell::Custom(custom) => consts.extend(stage_of(&custom).consts()),
             }
             (self.recurrent.clip, self.described().activations())
         };
@@ -135,6 +139,7 @@ impl Form {
     pub fn input_map(&self) -> LaneMap {
         match self.described() {
             Cell::Gru(_) => LaneMap::new(&[Some(RESET), Some(UPDATE), Some(NEW), None]),
+            Cell::Custom(custom) => custom_map(custom, |gate| gate),
             cell => LaneMap::same(cell.gates()),
         }
     }
@@ -144,6 +149,7 @@ impl Form {
         match self.described() {
             Cell::Gru(_) if self.resets_before() => LaneMap::new(&[Some(RESET), Some(UPDATE), None, None]),
             Cell::Gru(_) => LaneMap::new(&[Some(RESET), Some(UPDATE), None, Some(NEW)]),
+            Cell::Custom(custom) => custom_map(custom, |gate| custom.recurrent_lane(gate)),
             cell => LaneMap::same(cell.gates()),
         }
     }
@@ -224,6 +230,23 @@ impl Form {
     pub fn is_plain(&self) -> bool {
         self.width() == self.hidden()
     }
+}
+
+/// A custom cell as kernels are joined with it.
+fn stage_of(cell: &CustomCell) -> CustomStage {
+    CustomStage {
+        name: cell.name(),
+        text: cell.parts().wgsl,
+        lanes: cell.lanes() as u32,
+        has_state: cell.has_state(),
+    }
+}
+
+/// The gates of a custom cell in their lanes.
+fn custom_map(cell: &CustomCell, lane: impl Fn(usize) -> usize) -> LaneMap {
+    let mut lanes = [None; CUSTOM_LANES];
+    (0..cell.gates().len()).for_each(|gate| lanes[lane(gate)] = Some(gate));
+    LaneMap::new(&lanes)
 }
 
 const RESET: usize = GruGate::Reset as usize;

@@ -1,6 +1,7 @@
 //! A kernel and its constants -> a compiled pipeline.
 #![allow(unsafe_code, reason = "release builds leave out wgpu's bounds checks, see `module`")]
 
+use super::custom_wgsl;
 use gatefold_shaders::{Access, KernelVariant, ParamsFrom};
 
 /// A compiled kernel.
@@ -91,11 +92,11 @@ fn module(
         label: Some(label),
         source: wgpu::ShaderSource::Wgsl(variant.source(params).into()),
     };
-    if bounds_checks() {
+    if bounds_checks() || !custom_wgsl::is_bounded(variant.cell) {
         device.create_shader_module(descriptor)
     } else {
         // SAFETY: every kernel bounds its loops and clamps or guards its indices by its params, and Plan::dispatch
-        // refuses params whose extents reach past the buffers. A number that a kernel reads from a buffer and uses as
+        // refuses params whose extents reach past the buffers. The text of a custom cell has neither loops nor indices. A number that a kernel reads from a buffer and uses as
         // an index is bounded by the length of the array itself. The tests run the same kernels with wgpu's own checks
         // on; without those, loops unroll, and the kernels run several times as fast.
         unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }

@@ -39,7 +39,7 @@ pub(super) fn saturation(recurrent: &Recurrent, scan: &Forward<f64>) -> Vec<Gate
     gates.collect()
 }
 
-/// A cell's gates with their functions, in the order of its lanes.
+/// A cell's gates with their functions, in the order of its lanes; none of a custom cell, whose functions are its own.
 fn gates(cell: &Cell) -> Vec<(&'static str, Activation)> {
     match cell {
         Cell::Rnn { activation } => vec![("output", *activation)],
@@ -52,6 +52,7 @@ fn gates(cell: &Cell) -> Vec<(&'static str, Activation)> {
             };
             LstmGate::ALL.map(name).to_vec()
         }
+        Cell::Custom(_) => Vec::new(),
         Cell::Gru(cell) => {
             let name = |gate| match gate {
                 GruGate::Reset => ("reset", cell.activations.gate),

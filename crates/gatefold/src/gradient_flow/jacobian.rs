@@ -17,6 +17,7 @@ pub(super) fn alone(network: &Network, layer: &Layer, reverse: bool) -> Result<N
         Some(LayerConfig::Rnn(rnn)) => rnn.clone().direction(Direction::Forward).into(),
         Some(LayerConfig::Lstm(lstm)) => lstm.clone().direction(Direction::Forward).into(),
         Some(LayerConfig::Gru(gru)) => gru.clone().direction(Direction::Forward).into(),
+        Some(LayerConfig::Custom(custom)) => custom.clone().direction(Direction::Forward).into(),
         _ => unreachable!("{} is recurrent", layer.place()),
     };
     let config = NetworkConfig::new(layer.input, [config])?;

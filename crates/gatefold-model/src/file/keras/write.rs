@@ -54,6 +54,7 @@ fn sequential(model: &Model) -> Vec<Group> {
                 Cell::Rnn { .. } => "simple_rnn",
                 Cell::Gru(_) => "gru",
                 Cell::Lstm(_) => "lstm",
+                Cell::Custom(cell) => cell.name(),
             },
             LayerKind::Embedding { .. } => "embedding",
             LayerKind::Conv1d(_) => "conv1d",
@@ -99,6 +100,7 @@ fn no_recurrent(recurrent: &Recurrent) -> Option<String> {
         Cell::Lstm(LstmCell { peephole: true, .. }) => return lacks("peepholes"),
         Cell::Lstm(LstmCell { coupling: Some(_), .. }) => return lacks("coupled gates"),
         Cell::Lstm(LstmCell { squashed: true, .. }) => return lacks("squashed cell"),
+        Cell::Custom(cell) => return lacks(&format!("custom cell {:?}", cell.name())),
         Cell::Gru(_) | Cell::Lstm(_) | Cell::Rnn { .. } => {}
     }
     if recurrent.reverse_cell != recurrent.cell && recurrent.direction.scans().len() == 2 {

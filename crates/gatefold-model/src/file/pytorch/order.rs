@@ -345,6 +345,7 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
                 LayerConfig::Rnn(_)
                 | LayerConfig::Lstm(_)
                 | LayerConfig::Gru(_)
+                | LayerConfig::Custom(_)
                 | LayerConfig::Dense(_)
                 | LayerConfig::Conv1d(_)
                 | LayerConfig::Embedding(_),

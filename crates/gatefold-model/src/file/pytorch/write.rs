@@ -176,6 +176,9 @@ fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
         Cell::Rnn { .. } => "nn.RNN",
         Cell::Lstm(_) => "nn.LSTM",
         Cell::Gru(_) => "nn.GRU",
+        Cell::Custom(cell) => {
+            return Some(format!("PyTorch has no module of the custom cell {:?}", cell.name()));
+        }
     };
     unusual(recurrent).map(|found| format!("it has {found}; PyTorch's {module} has no such thing"))
 }

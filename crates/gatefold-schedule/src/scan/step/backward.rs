@@ -209,7 +209,6 @@ pub(in crate::scan) fn initial_gradient(
     let (kernel, mut groups) =
         shape.kernel(low.target, scan, KernelId::InitialBackward, form.cell(), &consts)?;
     groups[2] = form.history() as u32;
-    let carries_h = matches!(form.cell(), CellStage::Gru | CellStage::GruUpdate);
     let params = params::InitialBackward {
         batch: batch as u32,
         hidden: hidden as u32,
@@ -219,7 +218,7 @@ pub(in crate::scan) fn initial_gradient(
         history: form.history() as u32,
         steps: scan.steps as u32,
         reverse: u32::from(form.reverse),
-        carries_h: u32::from(carries_h),
+        carries_h: u32::from(form.cell().carries_h()),
         finals_at: carried.finals_at as u32,
         ..Default::default()
     };
