@@ -476,9 +476,11 @@ fn wrong_usage_of_run_is_told_apart() {
         folder.fail(2, &[&arguments[..], more].concat())
     };
     for (name, advice) in
-        [("m.h5", "export it as .onnx"), ("m.keras", "export it as .onnx"), ("m", "rename it")]
+        [("m.pb", "export it as .onnx"), ("m.tflite", "export it as .onnx"), ("m", "rename it")]
     {
-        let expected = format!("{name}: expected a model named .safetensors, .pt, .pth or .onnx; {advice}");
+        let expected = format!(
+            "{name}: expected a model named .safetensors, .pt, .pth, .keras, .weights.h5 or .onnx; {advice}"
+        );
         assert_eq!(run(name, &[]), expected);
     }
     assert_eq!(
