@@ -316,6 +316,6 @@ fn plugins_files_are_written() {
     assert!(error.contains("--sample-rate applies to a file that ends with .nam or .json"), "{error}");
     let error = folder.fail(2, &["convert", "amp.safetensors", "b.nam", "--pytorch"]);
     assert!(error.contains("--pytorch applies to a file that ends with .safetensors"), "{error}");
-    let error = folder.fail(2, &["convert", "amp.safetensors", "b.nam", "--sample-rate", "-1"]);
-    assert!(error.contains("--sample-rate"), "{error}");
+    let error = folder.fail(2, &["convert", "amp.safetensors", "b.nam", "--sample-rate", "0"]);
+    assert!(error.contains("--sample-rate 0: expected a number above 0"), "{error}");
 }
