@@ -17,10 +17,15 @@ mod arguments;
 use arguments::{Arguments, data, print_network};
 use clap::Parser;
 use gatefold::custom::{self, CellDefinition, CustomGate, Real, UnitGradient, UnitStep, sigmoid};
+use gatefold::training::Schedule;
 use gatefold::{Device, Network, NetworkConfig, TrainConfig, Trainer};
 use gatefold_check::prove_cell;
 use gatefold_series::{Baseline, Fill, Scaler, Split, Table, TableOptions, WindowConfig, Windows};
+use ndarray::Array3;
 use std::error::Error;
+
+/// Months of a forecast.
+const YEAR: usize = 12;
 
 struct Janet;
 
@@ -75,32 +80,35 @@ fn main() -> Result<(), Box<dyn Error>> {
     let split = Split::new(series.len(), 0.2, 0.15)?;
     let scaler = Scaler::standard(&series[split.train()])?;
     let scaled = scaler.scale(&series);
-    let months = |part| Windows::new(&scaled, WindowConfig::new(24, 1, 1), part);
+    let months = |part| Windows::new(&scaled, WindowConfig::new(60, 1, YEAR), part);
     let (training, test) = (months(split.train())?, months(split.test())?);
     let test = test.batch(&Vec::from_iter(0..test.len()));
+    let sunspots = |scaled: &Array3<f32>| Vec::from_iter(scaled.iter().map(|&value| scaler.unscale(value)));
+    let truth = sunspots(&test.target);
     let error = |forecast: &[f64]| {
-        let truth = series[split.test()].iter();
-        let sum: f64 = truth.zip(forecast).map(|(truth, forecast)| (truth - forecast).powi(2)).sum();
-        (sum / forecast.len() as f64).sqrt()
+        let squares = truth.iter().zip(forecast).map(|(truth, forecast)| (truth - forecast).powi(2));
+        (squares.sum::<f64>() / truth.len() as f64).sqrt()
     };
 
-    let config = NetworkConfig::with_input(1).custom(janet, 32).last_step().dense(1).build()?;
+    let config = NetworkConfig::with_input(1).custom(janet, 32).last_step().dense(YEAR).build()?;
     print_network(&config);
     let train = |device: &Device| -> Result<f64, Box<dyn Error>> {
-        let options = TrainConfig::new().learning_rate(3e-3).clip_norm(Some(1.0));
+        let epochs = arguments.choose(20, 4);
+        let updates = (epochs * training.len().div_ceil(32)) as u64;
+        let options = TrainConfig::new().learning_rate(3e-3).schedule(Schedule::cosine(updates));
+        let options = options.clip_norm(Some(1.0));
         let mut trainer = Trainer::new(Network::new(device, &config, arguments.seed)?, options)?;
-        for epoch in 0..arguments.choose(20, 5) {
+        for epoch in 0..epochs {
             for rows in training.order(arguments.seed, epoch as u64).chunks(32) {
                 let batch = training.batch(rows);
                 trainer.step(&batch.input, &batch.target)?;
             }
         }
-        let forecast = trainer.network().predict(&test.input)?;
-        Ok(error(&Vec::from_iter(forecast.iter().map(|&value| scaler.unscale(value)))))
+        Ok(error(&sunspots(&trainer.network().predict(&test.input)?)))
     };
-    println!("\nroot of the mean squared error on {} later months", series[split.test()].len());
-    let repeated = Baseline::RepeatLast.forecasts(&series, split.origins(1), 1)?;
-    println!("repeat last  {:>6.2}", error(&Vec::from_iter(repeated)));
+    println!("\nroot of the mean squared error of a year's forecasts");
+    let repeated = Baseline::RepeatLast.forecasts(&series, split.origins(YEAR), YEAR)?;
+    println!("repeat last             {:>6.2}", error(&Vec::from_iter(repeated)));
     for (name, device) in ["janet, CPU", "janet, GPU", "the same in workgroups"].into_iter().zip(&devices) {
         println!("{name:<24}{:>6.2}", train(device)?);
     }

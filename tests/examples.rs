@@ -135,6 +135,12 @@ fn a_loss_of_ones_own_pays_off() {
 }
 
 #[test]
+fn a_cell_of_ones_own_is_proved_and_learns() {
+    let errors = quick("own_cell", &["janet, CPU", "repeat last"]);
+    assert!(errors[0] < 0.9 * errors[1], "{errors:?}");
+}
+
+#[test]
 fn the_engine_runs_on_a_callers_device() {
     if gatefold_check::test_gpu().is_none() {
         return;
