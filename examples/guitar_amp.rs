@@ -183,7 +183,7 @@ fn train(network: Network, recording: &Recording, options: &Options) -> Result<N
             Array3::from_shape_fn((WINDOW, strips, 1), at)
         };
         // The first window only finds the states that the others go on from.
-        let mut states = trainer.network().forward(&window(&recording.dry, 0), None)?.states;
+        let mut states = trainer.network().forward(window(&recording.dry, 0), None)?.states;
         let mut loss = Loss { last: vec![[0.0; 2]; strips] };
         let mut sum = 0.0;
         for number in 1..windows {
