@@ -112,6 +112,12 @@ fn what_cannot_be_folded_is_refused() {
     assert!(read(&padded, "lstm, norm, conv causal").unwrap_err().contains("a Conv1d without padding"));
     assert!(read(&padded, "lstm, norm, conv").is_ok());
     assert!(read(&dict, "lstm eps 1e-3, norm, head").unwrap_err().contains("expected that of a BatchNorm1d"));
+    let mut damaged = joined([linear("first", 3, 4), batch_norm("norm", 4), recurrent("lstm", 4, 4, 5, 1)]);
+    damaged.get_mut("norm.running_var").unwrap().fill(-0.5);
+    assert_eq!(
+        read(&damaged, "first, norm, lstm").unwrap_err(),
+        "state_dict: tensor norm.running_var: expected variances above 0, found -0.5"
+    );
     let mut part = dict.clone();
     part.remove("norm.running_var");
     assert_eq!(read(&part, "").unwrap_err(), "state_dict: tensor norm.running_var [4] is missing");

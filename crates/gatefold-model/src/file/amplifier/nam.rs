@@ -34,8 +34,8 @@ struct NamConfig {
 /// reads, for sound of `sample_rate` Hz; readers take 48,000 where it is not said.
 ///
 /// The format has no connection from input to output. If the network ends with one, each layer gets one more unit, whose
-/// gates are held open and which passes the input on: for input from -1 to 1 within 1e-6 of it per layer, and within one
-/// per cent in plugins that approximate tanh.
+/// gates are held open and which passes the input on: for input from -1 to 1 within 1e-6 of it per layer, or about one per
+/// cent per layer in plugins that approximate tanh.
 ///
 /// # Errors
 /// [`ModelError::Config`] names the layer and the property that the format lacks: anything but LSTM layers of equal widths

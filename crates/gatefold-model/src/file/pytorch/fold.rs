@@ -140,6 +140,7 @@ impl BatchNorm {
     fn scale_and_shift(
         &self,
         load: &mut impl FnMut(&str) -> Result<ArrayD<f32>, ModelError>,
+        refusal: &impl Fn(String) -> ModelError,
     ) -> Result<Vec<(f64, f64)>, ModelError> {
         let mut values = |leaf: &str, otherwise: f64| -> Result<Vec<f64>, ModelError> {
             if !self.affine && !leaf.starts_with("running") {
@@ -149,6 +150,11 @@ impl BatchNorm {
         };
         let (gain, bias) = (values("weight", 1.0)?, values("bias", 0.0)?);
         let (mean, variance) = (values("running_mean", 0.0)?, values("running_var", 1.0)?);
+        if let Some(found) = variance.iter().find(|variance| **variance < 0.0 || **variance + self.eps <= 0.0)
+        {
+            let name = shown(&self.tensor("running_var"));
+            return Err(refusal(format!("tensor {name}: expected variances above 0, found {found}")));
+        }
         let of = |k: usize| {
             let scale = gain[k] / (variance[k] + self.eps).sqrt();
             (scale, bias[k] - scale * mean[k])
@@ -249,7 +255,7 @@ pub(super) fn value(
         return Ok(values);
     }
     for fold in &source.folds {
-        let by = fold.norm().scale_and_shift(&mut load)?;
+        let by = fold.norm().scale_and_shift(&mut load, refusal)?;
         match (fold, source.part) {
             (Fold::After(_), Part::Weight) => {
                 scale(&mut values, Axis(0), &by);
