@@ -310,7 +310,7 @@ fn foreign_and_newer_files_are_named() {
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["format_version"] = json!("0")),
-        "format_version: expected 1 to 5, found 0"
+        "format_version: expected 1 to 6, found 0"
     );
     assert_eq!(
         refusal(|header| drop(header["__metadata__"].as_object_mut().unwrap().remove("seed"))),
