@@ -1,9 +1,13 @@
 //! `gatefold run`, `convert` and `describe` with Keras' files, whose outputs Keras computed (tests/fixtures/keras).
 
 use crate::models::support::{Array, Folder, fixture, read_tensors};
+use gatefold::{Device, Network, TrainConfig, Trainer};
 use gatefold_check::{Tolerance, assert_close, test_gpu};
-use ndarray::{ArrayD, Axis};
+use gatefold_model::file::{Model, keras};
+use ndarray::{Array3, ArrayD, Axis};
+use safetensors::tensor::{Dtype, TensorView};
 use std::fs;
+use std::path::PathBuf;
 
 const CASES: [&str; 5] = ["stack", "both", "masked", "tokens", "functional"];
 /// The most terms of the sums that an element goes through: four layers of at most 10 inputs and states, and a dense layer.
@@ -89,6 +93,47 @@ fn a_model_goes_there_and_back() {
     );
     let described = folder.succeed(&["describe", &path("keras2_both.keras")]);
     assert!(described.contains("gru 3 bidirectional"), "{described}");
+}
+
+/// A model is read, trained for a step, written for Keras and read back. With `GATEFOLD_KERAS=FOLDER` the weights are kept there
+/// with inputs and outputs, for `make.py --verify FOLDER`.
+#[test]
+fn a_trained_model_goes_back_to_keras() {
+    let folder = Folder::new();
+    let kept = std::env::var_os("GATEFOLD_KERAS").map(PathBuf::from);
+    let out = kept.unwrap_or_else(|| folder.path("."));
+    for case in ["both", "stack", "functional"] {
+        let name = format!("keras3_{case}");
+        let model = keras::read(path(&format!("{name}.keras")), None).unwrap();
+        let arrays = read_tensors(&fixture("keras").join(format!("{name}.io.safetensors")));
+        let given = arrays["x"].f32s();
+        let x = steps_first(&arrays["x"]).f32s().clone().into_dimensionality().unwrap();
+        let device = Device::cpu().unwrap();
+        let network = Network::with_parameters(&device, &model.config, &model.parameters).unwrap();
+        let mut trainer = Trainer::new(network, TrainConfig::new()).unwrap();
+        let answer = Array3::from_elem(trainer.network().predict(&x).unwrap().dim(), 0.5);
+        trainer.step(x.view(), answer.view()).unwrap();
+        let parameters = trainer.network().parameters().unwrap();
+        let trained = Model { parameters, ..model.clone() };
+        assert_ne!(trained.parameters, model.parameters, "{name}");
+        let weights = out.join(format!("{name}.weights.h5"));
+        keras::write(&weights, &trained).unwrap();
+        if case == "stack" {
+            let description = PathBuf::from(path("keras3_stack.json"));
+            assert_eq!(keras::read(&weights, Some(&description)).unwrap().parameters, trained.parameters);
+        }
+        // As Keras has them: the batch first, and one step without an axis.
+        let mut y = trainer.network().predict(&x).unwrap().into_dyn();
+        y.swap_axes(0, 1);
+        let y = if arrays["y"].f32s().ndim() == 2 { y.index_axis_move(Axis(1), 0) } else { y };
+        let bytes =
+            |array: &ArrayD<f32>| array.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let (x_bytes, y_bytes) = (bytes(given), bytes(&y));
+        let views = [("x", given.shape(), &x_bytes), ("y", y.shape(), &y_bytes)]
+            .map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap()));
+        let file = safetensors::serialize(views, None).unwrap();
+        fs::write(out.join(format!("{name}.safetensors")), file).unwrap();
+    }
 }
 
 #[test]

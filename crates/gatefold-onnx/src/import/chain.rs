@@ -144,7 +144,7 @@ impl<'a> Chain<'a> {
             lengths: None,
             states: Vec::new(),
             budget: Budget::walking(graph.stored()),
-            expressions: Expressions::default(),
+            expressions: Expressions::new(graph.stored()),
             same: Same::default(),
             rebuilt: false,
             depth: 0,

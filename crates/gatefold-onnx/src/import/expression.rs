@@ -9,11 +9,15 @@
 
 use gatefold_model::Activation;
 use ndarray::Array2;
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
-/// The most sums and atoms that a graph may need.
-const MOST: usize = 1 << 21;
+/// The most sums and atoms that a graph may need: so many, and more for each number that is stored in it.
+const BASE: usize = 1 << 21;
+const FOR_EACH: usize = 1 << 7;
+const MOST: usize = 1 << 23;
 /// The most terms of one sum.
 const MOST_TERMS: usize = 64;
 
@@ -61,8 +65,10 @@ pub(super) struct Dot {
 /// Everything that is known about sums and atoms, each kept once.
 #[derive(Debug, Default)]
 pub(super) struct Expressions {
+    most: usize,
     sums: Vec<Terms>,
-    sum_numbers: HashMap<Box<[(Atoms, u64)]>, i64>,
+    /// The sums with a hash.
+    sum_numbers: HashMap<u64, Vec<i64>>,
     applied: Vec<Applied>,
     applied_numbers: HashMap<Applied, u32>,
     dots: Vec<Dot>,
@@ -77,6 +83,12 @@ pub(super) struct Expressions {
 }
 
 impl Expressions {
+    /// For a graph with `stored` numbers.
+    pub(super) fn new(stored: usize) -> Expressions {
+        let most = BASE.saturating_add(stored.saturating_mul(FOR_EACH)).min(MOST);
+        Expressions { most, ..Expressions::default() }
+    }
+
     /// The terms of an element.
     pub(super) fn terms(&self, id: i64) -> Terms {
         match self.place(id) {
@@ -141,22 +153,25 @@ impl Expressions {
         if terms.len() > MOST_TERMS {
             return Err(format!("a sum of more than {MOST_TERMS} products"));
         }
-        // Zeros of both signs are one.
-        let key: Box<[(Atoms, u64)]> =
-            terms.iter().map(|&(atoms, factor)| (atoms, (factor + 0.0).to_bits())).collect();
-        if let Some(&id) = self.sum_numbers.get(&key) {
+        let hash = hash_of(&terms);
+        let known = self.sum_numbers.get(&hash).into_iter().flatten();
+        if let Some(&id) =
+            known.into_iter().find(|&&id| self.place(id).is_some_and(|at| *self.sums[at] == *terms))
+        {
             return Ok(id);
         }
         self.sums.push(terms.into());
         let id = -(self.sums.len() as i64);
-        self.sum_numbers.insert(key, id);
+        self.sum_numbers.entry(hash).or_default().push(id);
         self.limit().map(|()| id)
     }
 
     fn limit(&self) -> Result<(), String> {
-        match self.sums.len() + self.applied.len() + self.dots.len() > MOST {
+        let most = self.most;
+        match self.sums.len() + self.applied.len() + self.dots.len() > most {
             true => Err(format!(
-                "more than {MOST} elements that no single layer computes; export the model with fewer steps"
+                "more than {most} elements that no single layer computes; export the model with fewer steps, or with a \
+                 number of steps that the data decides"
             )),
             false => Ok(()),
         }
@@ -302,6 +317,15 @@ impl Expressions {
     }
 }
 
+fn hash_of(terms: &[(Atoms, f64)]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for (atoms, factor) in terms {
+        // Zeros of both signs are equal.
+        (atoms, (factor + 0.0).to_bits()).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// An element as a sum of itself.
 fn alone(id: i64) -> Terms {
     Rc::new([([Some(Atom::Element(id)), None], 1.0)])
@@ -321,7 +345,7 @@ mod tests {
 
     #[test]
     fn both_ways_to_write_an_update_are_one_sum() {
-        let mut all = Expressions::default();
+        let mut all = Expressions::new(0);
         let (h, n, one) = (7, 9, all.constant(1.0).unwrap());
         let z = sigmoid(&mut all, 8);
         let difference = all.add(h, n, -1.0).unwrap();
@@ -337,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_state_is_an_atom_once_a_matrix_has_met_it() {
-        let mut all = Expressions::default();
+        let mut all = Expressions::new(0);
         let state = all.multiply(3, 4).unwrap();
         let before = all.add(state, 5, 1.0).unwrap();
         all.row_number(vec![state]);
@@ -348,7 +372,7 @@ mod tests {
 
     #[test]
     fn products_are_not_multiplied_out_again() {
-        let mut all = Expressions::default();
+        let mut all = Expressions::new(0);
         let product = all.multiply(3, 4).unwrap();
         let again = all.multiply(product, 5).unwrap();
         let mut atoms = [Some(Atom::Element(product)), Some(Atom::Element(5))];
@@ -359,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_constant_of_zero_is_seen_but_changes_nothing() {
-        let mut all = Expressions::default();
+        let mut all = Expressions::new(0);
         let zero = all.constant(0.0).unwrap();
         let with = all.add(3, zero, 1.0).unwrap();
         assert_eq!(all.terms(with).len(), 2);

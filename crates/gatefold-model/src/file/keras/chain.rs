@@ -129,6 +129,15 @@ fn described(layer: &Value, depth: usize) -> Result<Described, String> {
     Ok(Described { class, name, config, input, reads, called_with })
 }
 
+/// A value of a description, cut short if it is long.
+pub(super) fn in_short(value: &Value) -> String {
+    const SHOWN: usize = 60;
+    match value {
+        Value::String(text) => shown(text),
+        other => other.to_string().chars().take(SHOWN).collect(),
+    }
+}
+
 /// The lengths of axes; `None` for one that the data decides.
 fn shape(value: &Value) -> Option<Vec<Option<u64>>> {
     Some(value.as_array()?.iter().map(Value::as_u64).collect())
@@ -140,6 +149,7 @@ fn references(node: &Value, found: &mut Vec<String>) {
         Value::Object(object) => {
             if let Some(history) = object.get("keras_history").and_then(Value::as_array) {
                 found.extend(history.first().and_then(Value::as_str).map(str::to_owned));
+                return;
             }
             object.values().for_each(|value| references(value, found));
         }
@@ -223,7 +233,7 @@ impl Setting<'_> {
     }
 
     pub(super) fn wrong(&self, key: &str, expected: &str, found: &Value) -> String {
-        format!("{}: {key}: expected {expected}, found {}", self.layer, shown(&found.to_string()))
+        format!("{}: {key}: expected {expected}, found {}", self.layer, in_short(found))
     }
 
     /// Refuses another value than this one, if there is any.
@@ -231,7 +241,7 @@ impl Setting<'_> {
         let same =
             |found: &Value| found == expected || found.as_f64().is_some_and(|f| Some(f) == expected.as_f64());
         match self.get(key) {
-            Some(found) if !same(found) => Err(self.wrong(key, &expected.to_string(), found)),
+            Some(found) if !same(found) => Err(self.wrong(key, &in_short(expected), found)),
             _ => Ok(()),
         }
     }

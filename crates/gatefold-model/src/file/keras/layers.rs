@@ -1,6 +1,6 @@
 //! Keras' layers, as config.json describes them, and the layers here that compute the same.
 
-use super::chain::{Described, Setting};
+use super::chain::{Described, Setting, in_short};
 use super::shown;
 use crate::{
     Activation, Biases, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, Expansion, GruActivations,
@@ -394,7 +394,7 @@ impl Setting<'_> {
                     "{}: the setting {} is not known here; found {}",
                     self.layer,
                     shown(key),
-                    shown(&value.to_string())
+                    in_short(value)
                 ));
             }
         }
