@@ -60,6 +60,9 @@ pub(super) fn file(groups: Vec<(String, Vec<ArrayD<f32>>)>) -> Result<Vec<u8>, S
         place.arrays = arrays;
     }
     let mut builder = FileBuilder::new();
+    // Keras 3.4 wants the group of the model's own weights, of which there are none.
+    let own = builder.create_group("vars");
+    builder.add_group(own.finish());
     for (name, tree) in tree.below {
         let mut group = builder.create_group(&name);
         fill(&mut group, tree);
