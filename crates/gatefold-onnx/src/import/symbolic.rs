@@ -98,7 +98,7 @@ impl Chain<'_> {
     }
 
     /// Two tensors of elements in their common shape.
-    fn broadcast(&mut self, a: &Value, b: &Value) -> Result<Option<(ArrayD<i64>, ArrayD<i64>)>, String> {
+    fn broadcast(&mut self, a: &Value, b: &Value) -> Result<Option<Pair>, String> {
         let (Some(a), Some(b)) = (self.ids_of(a)?, self.ids_of(b)?) else { return Ok(None) };
         let shape = operators::broadcast(a.shape(), b.shape())?;
         let elements = volume(&shape)? as u64;
@@ -216,6 +216,9 @@ impl Chain<'_> {
         Some(vec![Value::Known(Tensor::Bool(ArrayD::from_elem(IxDyn(shape), false)))])
     }
 }
+
+/// The elements of two tensors of one shape.
+type Pair = (ArrayD<i64>, ArrayD<i64>);
 
 /// Whether a tensor is zero in every row, as a state is at the beginning; a vector of zeros is a bias, which is kept.
 fn is_state_of_zeros(value: &Value) -> bool {

@@ -162,11 +162,14 @@ pub(super) fn cell_weights(
 }
 
 /// The weight `[O, I]`, the bias and the function of a dense layer.
+pub(super) type DenseWeights = (Array2<f32>, Option<Array1<f32>>, Activation);
+
+/// Those of a step that is one.
 pub(super) fn dense_weights(
     step: &Step,
     patterns: &Patterns,
     expressions: &Expressions,
-) -> Result<(Array2<f32>, Option<Array1<f32>>, Activation), String> {
+) -> Result<DenseWeights, String> {
     let told = step.units.iter().map(|unit| &unit[0]);
     let block = block(told, (step.units.len(), step.x.len()), patterns, expressions)?;
     let bias = block.biased.then(|| block.b.mapv(|value| value as f32));
