@@ -382,7 +382,7 @@ fn onnx_models_give_their_makers_outputs() {
             ran += 1;
         }
     }
-    assert_eq!(ran, 75);
+    assert_eq!(ran, 87);
 }
 
 #[test]
