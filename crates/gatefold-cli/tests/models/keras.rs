@@ -77,8 +77,7 @@ fn networks_on_a_gpu_compute_what_keras_does() {
 fn a_model_goes_there_and_back() {
     let folder = Folder::new();
     let printed = folder.succeed(&["convert", &path("keras3_masked.keras"), "m.safetensors"]);
-    let words: Vec<&str> = printed.split_whitespace().collect();
-    assert!(words.join(" ").contains("the model masks steps that are -1; the network takes"), "{printed}");
+    assert!(one_line(&printed).contains("the model masks steps that are -1; the network takes"), "{printed}");
     let arrays = read_tensors(&fixture("keras").join("keras3_masked.io.safetensors"));
     let x = steps_first(&arrays["x"]);
     let ours = folder.outputs("m.safetensors", "cpu", &[("input", x)], &[]);
@@ -93,7 +92,12 @@ fn a_model_goes_there_and_back() {
         fs::read(folder.path("stack.safetensors")).unwrap()
     );
     let described = folder.succeed(&["describe", &path("keras2_both.keras")]);
-    assert!(described.contains("gru 3 bidirectional"), "{described}");
+    assert!(one_line(&described).contains("gru 3 bidirectional"), "{described}");
+}
+
+/// What was printed, without the breaks of lines.
+fn one_line(printed: &str) -> String {
+    printed.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A model is read, trained for a step, written for Keras and read back. With `GATEFOLD_KERAS=FOLDER` the weights are kept there
