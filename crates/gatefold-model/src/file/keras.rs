@@ -11,7 +11,7 @@
 //! | GRU with `reset_after=True` | [`Reset::After`](crate::Reset::After) with two biases |
 //! | LSTM, SimpleRNN, GRU with `reset_after=False` | one bias |
 //! | `recurrent_dropout` | the same; `dropout` of a recurrent layer's input is left out, and noted |
-//! | Masking, `mask_zero` | the entry [`MASK`](super::MASK) of the model's metadata: the caller gives lengths instead |
+//! | Masking, `mask_zero` | the entry [`MASK`] of the model's metadata: the caller gives lengths instead |
 //! | Dense with softmax | a dense layer and a softmax |
 //!
 //! In the other direction, [`write()`] makes the `.weights.h5` of a network, for `load_weights` of a Keras model of the same
