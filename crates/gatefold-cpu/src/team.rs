@@ -13,6 +13,7 @@ use crate::threads::Threads;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Columns of a piece are a multiple of this: of the panels of every set of instructions.
 const COLUMNS: usize = 64;
@@ -23,7 +24,9 @@ const WORTH_SHARING: usize = 1 << 18;
 const LOOKS: usize = 10_000;
 /// The most threads that share a product.
 const MOST_MEMBERS: usize = 16;
-/// The products for which the leader may wait that long before it shares no more: its helpers have no core of their own.
+/// A leader that waits longer than its own part took, and longer than this, has helpers without a core of their own. After
+/// so many products in a row it shares no more.
+const LONG_WAIT: Duration = Duration::from_micros(100);
 const PATIENCE: usize = 4;
 
 thread_local! {
@@ -86,7 +89,7 @@ pub(crate) struct Team {
     left: Exchange,
     /// `[rows, N]`: the values to which the product is added, then the results.
     out: Exchange,
-    /// Products that kept the leader waiting for long.
+    /// The last products in a row that kept the leader waiting for long.
     waits: AtomicUsize,
 }
 
@@ -151,6 +154,7 @@ impl Team {
             return product.multiply(set, a, start, out);
         };
         self.publish(place, from_zero, (a, depth), (&out, width), pieces);
+        let begun = Instant::now();
         let mut is_mine = [false; MOST_MEMBERS];
         let mut piece = 0;
         loop {
@@ -164,7 +168,7 @@ impl Team {
             }
         }
         let helped = is_mine[..pieces].iter().filter(|mine| !**mine).count();
-        self.wait_for(helped);
+        self.wait_for(helped, begun.elapsed());
         for piece in (0..pieces).filter(|&piece| !is_mine[piece]) {
             let columns = columns(piece, pieces, width);
             for (row, out_row) in out.elements.chunks_exact_mut(out.width).enumerate() {
@@ -213,15 +217,14 @@ impl Team {
         Some((taken, pieces))
     }
 
-    /// Waits until helpers are done with this many pieces.
-    fn wait_for(&self, helped: usize) {
-        let mut looks = 0;
+    /// Waits until helpers are done with this many pieces; the leader's own took this long.
+    fn wait_for(&self, helped: usize, own: Duration) {
+        let (begun, mut looks) = (Instant::now(), 0);
         while self.done.0.load(Ordering::Acquire) < helped {
             pause(&mut looks);
         }
-        if looks >= LOOKS {
-            self.waits.fetch_add(1, Ordering::Relaxed);
-        }
+        let is_long = begun.elapsed() > own.max(LONG_WAIT);
+        self.waits.store(if is_long { self.waits.load(Ordering::Relaxed) + 1 } else { 0 }, Ordering::Relaxed);
     }
 
     /// Computes pieces until the scan is over.
@@ -335,7 +338,6 @@ mod tests {
     use gatefold_reference::Failures;
     use ndarray::Array2;
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::time::{Duration, Instant};
 
     fn packed(set: Instructions, depth: usize, width: usize) -> Packed {
         let mut packed = Packed::default();
