@@ -167,7 +167,7 @@ fn a_recording_is_taken_apart_and_put_together() {
     std::fs::remove_dir_all(&out).expect("the test's own directory");
 }
 
-/// Twenty seconds of sound and six passes are enough to leave every curve without a memory far behind.
+/// Twenty seconds of sound and six passes are enough to beat every curve without a memory by far.
 #[test]
 fn an_amplifier_is_learned_and_written_for_plugins() {
     let out = tempfile::tempdir().expect("a directory");

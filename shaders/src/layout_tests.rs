@@ -103,7 +103,7 @@ fn custom_backward(saved: vec4<f32>, prev: f32, state: f32, d_h: f32, d_state: f
 
 #[test]
 fn names_of_custom_cells_are_theirs_alone() {
-    // What a custom cell declares begins with custom_; nothing that it is joined with may.
+    // The names that a custom cell declares begin with custom_; no kernel may have one.
     for id in KernelId::ALL {
         for part in id.spec().parts {
             if let Part::Text(text) = part {

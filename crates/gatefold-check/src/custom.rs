@@ -102,7 +102,7 @@ fn name_of(cell: CustomCell, place: usize) -> String {
 }
 
 impl Report {
-    /// What failed, in full: the device, the proof, the tensor, the case and the worst element of each row that did not
+    /// The failures in full: the device, the proof, the tensor, the case and the worst element of each row that did not
     /// pass. Empty if all did.
     pub fn failures(&self) -> Vec<String> {
         let failed = self.rows.iter().filter(|row| !row.passed);

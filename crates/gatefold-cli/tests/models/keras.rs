@@ -95,7 +95,7 @@ fn a_model_goes_there_and_back() {
     assert!(one_line(&described).contains("gru 3 bidirectional"), "{described}");
 }
 
-/// What was printed, without the breaks of lines.
+/// Joins the lines that were printed.
 fn one_line(printed: &str) -> String {
     printed.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -83,7 +83,7 @@ pub(super) struct Chain<'a> {
     pub(super) first_part: Option<OnnxError>,
 }
 
-/// What a chain has found so far.
+/// The layers and values that a chain has found so far.
 pub(super) struct Snapshot {
     layers: Vec<Found>,
     reads: Vec<usize>,

@@ -7,7 +7,7 @@ use super::trace::Content;
 use crate::recurrent::Operator;
 use std::collections::{BTreeSet, HashMap};
 
-/// What an element of a row that meets a matrix is.
+/// The meaning of an element of a row that meets a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// An input of the cell.

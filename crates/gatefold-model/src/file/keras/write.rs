@@ -76,7 +76,7 @@ fn sequential(model: &Model) -> Vec<Group> {
     groups
 }
 
-/// What Keras' layers lack of a layer, if anything.
+/// The first property of a layer that Keras' layers lack.
 fn no_counterpart(layer: &Layer) -> Option<String> {
     let lacks = |what: &str| Some(format!("Keras has no {what}"));
     match &layer.kind {
