@@ -1,5 +1,6 @@
 //! Sequences of any length to a class.
 
+use crate::examples::{Examples, spread};
 use crate::nearest::{mean_and_deviation, nearest, nearest_warped};
 use crate::{Long, LongColumns, LongSequence, Part, Recurrent, Scale, Task, TaskError, fold, stratified};
 use gatefold::layers::{DenseConfig, Direction, LayerConfig};
@@ -332,6 +333,27 @@ impl Classifier {
         self.probabilities(&scaled.iter().map(|values| values.view()).collect::<Vec<_>>())
     }
 
+    /// At most `count` of the sequences that have a class in the table, evenly spaced.
+    ///
+    /// # Errors
+    /// [`TaskError::Data`] for a class that the model does not know, a sequence with two, or none with one.
+    pub fn examples(&self, long: &Long, count: usize) -> Result<Examples, TaskError> {
+        self.check(long)?;
+        let labelled: Vec<&LongSequence> =
+            long.sequences.iter().filter(|one| one.labels.iter().any(Option::is_some)).collect();
+        let chosen = spread(&labelled, count, "no sequence of the table has a class; fill the column in")?;
+        let scaled: Vec<Array2<f32>> =
+            chosen.iter().map(|one| self.data.scale.scaled(one.values.view())).collect();
+        let rows: Vec<ArrayView2<f32>> = scaled.iter().map(|values| values.view()).collect();
+        let mut labels = Array2::zeros((1, chosen.len()));
+        for (label, one) in labels.iter_mut().zip(chosen) {
+            let class = class_of(one)?;
+            *label = place_of(&self.data.classes, class);
+        }
+        let (input, targets) = (Sequences::of_rows(&rows)?, Targets::labels(labels.view()));
+        Ok(Examples { input, targets, loss: Loss::CrossEntropy })
+    }
+
     fn check(&self, long: &Long) -> Result<(), TaskError> {
         let labels = long.sequences.iter().flat_map(|sequence| &sequence.labels).flatten();
         known(&self.data.classes, labels)
@@ -350,6 +372,11 @@ pub(crate) fn known<'a>(
             classes.join(", ")
         ))),
     }
+}
+
+/// The label of a class that the model knows.
+pub(crate) fn place_of(classes: &[String], name: &str) -> i64 {
+    classes.iter().position(|class| class == name).expect("the table was checked") as i64
 }
 
 /// Probabilities from logits, in `f64`.

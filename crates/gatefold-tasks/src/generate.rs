@@ -1,5 +1,6 @@
 //! Text continued: a network that says how likely each next unit is, and writes by drawing from that.
 
+use crate::examples::{Examples, MOST_STEPS, spread};
 use crate::n_gram::NGrams;
 use crate::{FitSettings, Fitted, Recurrent, Task, TaskError, Unit, UnitVocabulary, Watch, fit};
 use gatefold::generate::Sampler;
@@ -207,6 +208,24 @@ impl Generator {
             }
         }
         Ok(self.vocabulary.decode(&written))
+    }
+
+    /// At most `count` pieces of a text, evenly spaced and of up to 200 units each, with the unit after each of theirs. Of a
+    /// model of many words there are fewer, since each unit has as many scores.
+    ///
+    /// # Errors
+    /// [`TaskError::Data`] for a text of fewer than two units.
+    pub fn examples(&self, text: &str, count: usize) -> Result<Examples, TaskError> {
+        let tokens = self.vocabulary.encode(text);
+        let steps = MOST_STEPS.min(tokens.len().saturating_sub(1)).max(1);
+        let pieces: Vec<&[u32]> = tokens.windows(steps + 1).step_by(steps).collect();
+        let most = MOST_OUTPUTS / steps / self.network.config().output();
+        let chosen = spread(&pieces, count.min(most.max(1)), "the text has fewer than two units")?;
+        let shape = (steps, chosen.len());
+        let input = Array2::from_shape_fn(shape, |(t, row)| chosen[row][t]);
+        let next = Array2::from_shape_fn(shape, |(t, row)| i64::from(chosen[row][t + 1]));
+        let (input, targets) = (Sequences::tokens(input.view()), Targets::labels(next.view()));
+        Ok(Examples { input, targets, loss: Loss::CrossEntropy })
     }
 
     /// A beginning for a text without a prompt: a line break, or the most frequent unit of a text without any.

@@ -7,9 +7,10 @@ mod regression;
 mod rhythm;
 mod task;
 
+use crate::examples::{Examples, MOST_STEPS, spread};
 use crate::{Long, LongColumns, TaskError};
 use gaps::{draw_blocks, draw_points, interpolated, known, without};
-use gatefold::Network;
+use gatefold::{Loss, Network, Sequences, Targets};
 use gatefold_series::{ErrorOrder, choose, find_season};
 use input::{Guesses, Surroundings, Unit};
 use ndarray::{Array2, ArrayView2, Axis};
@@ -413,15 +414,12 @@ impl Imputer {
             visible.iter().map(|values| Unit::of(values, season)).collect::<Result<_, _>>()?;
         let mut found = Vec::new();
         for (channel, places) in places.iter().enumerate().filter(|(_, places)| !places.is_empty()) {
-            let mut guesses = Guesses::of(&visible[channel], &units[channel])?;
-            let around = Surroundings::of(channel, visible, &units, self.data.rhythm);
-            self.data.regressions.guess(&around, &mut guesses);
+            let Guessed { guesses, input, change } = self.guessed(channel, visible, &units)?;
             let start = start_of(self.data.start, &guesses);
             let added = match self.networks.is_empty() {
                 true => vec![0.0; start.len()],
-                false => self.added(around.input(start).view())?,
+                false => self.added(input.view())?,
             };
-            let change = around.change();
             let value = |step: usize| {
                 let network = start[step] + change * added[step];
                 let all = [guesses.linear[step], guesses.kalman[step], guesses.regression[step], network];
@@ -438,6 +436,70 @@ impl Imputer {
             }));
         }
         Ok(found)
+    }
+
+    /// A channel with gaps as all methods guess it, and as networks read it.
+    fn guessed(&self, channel: usize, visible: &[Vec<f64>], units: &[Unit]) -> Result<Guessed, TaskError> {
+        let mut guesses = Guesses::of(&visible[channel], &units[channel])?;
+        let around = Surroundings::of(channel, visible, units, self.data.rhythm);
+        self.data.regressions.guess(&around, &mut guesses);
+        let input = around.input(start_of(self.data.start, &guesses));
+        Ok(Guessed { guesses, input, change: around.change() })
+    }
+
+    /// At most `count` pieces of the series that are filled, evenly spaced and of up to 200 steps each, in which a tenth
+    /// of the known values are hidden. The loss counts at these.
+    ///
+    /// # Errors
+    /// [`TaskError::Data`] for a series without any known value, or if there are fewer than 10 in each; as
+    /// [`Imputer::chosen`].
+    pub fn examples(&self, long: &Long, count: usize) -> Result<Examples, TaskError> {
+        let series: Vec<Vec<Vec<f64>>> = long.sequences.iter().map(channels_of).collect();
+        check_known(long, &series)?;
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let mut pieces = Vec::new();
+        for channels in &series {
+            for &channel in &self.data.targets {
+                let hidden = known(&channels[channel]).len() / 10;
+                let hidden = draw_points(&channels[channel], hidden, &mut random);
+                if !hidden.is_empty() {
+                    pieces.extend(self.pieces(channel, channels, &hidden)?);
+                }
+            }
+        }
+        let problem = "every series has fewer than 10 known values; expected some to hide";
+        let chosen = spread(&pieces, count, problem)?;
+        let rows: Vec<ArrayView2<f32>> = chosen.iter().map(|(input, _)| input.view()).collect();
+        let shape = (rows.iter().map(|row| row.nrows()).max().unwrap_or(0), rows.len());
+        let wanted = |(t, row): (usize, usize)| chosen[row].1.get(t).copied().flatten();
+        let weights = Array2::from_shape_fn(shape, |at| f32::from(u8::from(wanted(at).is_some())));
+        let targets = Array2::from_shape_fn(shape, |at| wanted(at).unwrap_or(0.0)).insert_axis(Axis(2));
+        let targets = Targets::values(targets).with_weights(weights)?;
+        Ok(Examples { input: Sequences::of_rows(&rows)?, targets, loss: Loss::AbsoluteError })
+    }
+
+    /// The pieces of a channel with a value that is hidden: what a network reads, and what it should add at each step.
+    fn pieces(
+        &self,
+        channel: usize,
+        channels: &[Vec<f64>],
+        hidden: &[usize],
+    ) -> Result<Vec<Piece>, TaskError> {
+        let truth = &channels[channel];
+        let mut visible = channels.to_vec();
+        visible[channel] = without(truth, hidden);
+        let units: Vec<Unit> = visible
+            .iter()
+            .map(|values| Unit::of(values, self.data.rhythm.season))
+            .collect::<Result<_, _>>()?;
+        let Guessed { guesses, input, change } = self.guessed(channel, &visible, &units)?;
+        let start = start_of(self.data.start, &guesses);
+        let wanted = |at: usize| hidden.contains(&at).then(|| ((truth[at] - start[at]) / change) as f32);
+        let pieces = (0..truth.len()).step_by(MOST_STEPS).map(|begin| {
+            let steps = begin..truth.len().min(begin + MOST_STEPS);
+            (around(&input, begin, steps.len()).to_owned(), steps.map(wanted).collect::<Vec<_>>())
+        });
+        Ok(pieces.filter(|(_, wanted)| wanted.iter().any(Option::is_some)).collect())
     }
 
     /// The mean of what the networks add, in mean changes of the series.
@@ -463,6 +525,18 @@ impl Imputer {
         [value, value - widths * filled.deviation, value + widths * filled.deviation]
     }
 }
+
+/// A channel with gaps.
+struct Guessed {
+    guesses: Guesses,
+    /// What networks read.
+    input: Array2<f32>,
+    /// The mean change of the channel.
+    change: f64,
+}
+
+/// Some steps that a network reads, and what it should add at each; `None` where no value is hidden.
+type Piece = (Array2<f32>, Vec<Option<f32>>);
 
 fn start_of(start: Method, guesses: &Guesses) -> &[f64] {
     match start {

@@ -1,6 +1,8 @@
 //! A label for each step of a sequence: of numbers, or of words.
 
-use crate::classify::{known, normal, softmax, sorted_classes};
+mod labeller;
+
+use crate::classify::{normal, softmax, sorted_classes};
 use crate::nearest::{mean_and_deviation, nearest};
 use crate::words::WordTags;
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
 use gatefold::layers::{DenseConfig, Direction, EmbeddingConfig, LayerConfig};
 use gatefold::{Loss, Network, NetworkConfig, Optimizer, Sequences, Targets, TrainConfig};
 use gatefold_series::ConfusionMatrix;
+pub use labeller::{Labeller, LabellerData};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -518,74 +521,6 @@ fn read(
         begin = end;
     }
     Ok(found)
-}
-
-/// Everything that a trained labeller needs besides networks.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LabellerData {
-    /// How sequences are read.
-    pub reader: Reader,
-    /// The classes, in the order of the outputs.
-    pub classes: Vec<String>,
-}
-
-/// Trained networks that label together.
-#[derive(Debug)]
-pub struct Labeller {
-    /// The facts stored with each network.
-    pub data: LabellerData,
-    /// The networks, whose mean probability counts.
-    pub networks: Vec<Network>,
-}
-
-impl Labeller {
-    /// The probability of each class at each step, `[steps, classes]` for each input `[steps, channels]`, scaled, or
-    /// `[steps, 1]` tokens.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn probabilities(&self, inputs: &[ArrayView2<f32>]) -> Result<Vec<Array2<f64>>, TaskError> {
-        let classes = self.data.classes.len();
-        let mut sum: Vec<Array2<f64>> =
-            inputs.iter().map(|input| Array2::zeros((input.nrows(), classes))).collect();
-        for network in &self.networks {
-            for (sum, found) in sum.iter_mut().zip(read(network, inputs, classes)?) {
-                *sum += &found;
-            }
-        }
-        sum.iter_mut().for_each(|sum| *sum /= self.networks.len() as f64);
-        Ok(sum)
-    }
-
-    /// Labels the sequences of a table: the probability of each class at each step.
-    ///
-    /// # Errors
-    /// [`TaskError::Data`] for a model of words, and for a label in the table that the model does not know; those of the
-    /// device.
-    pub fn label_table(&self, long: &Long) -> Result<Vec<Array2<f64>>, TaskError> {
-        let Reader::Numbers { scale, .. } = &self.data.reader else {
-            return Err(TaskError::Data("the model labels words, and this is a table of numbers".into()));
-        };
-        known(&self.data.classes, long.sequences.iter().flat_map(|one| &one.labels).flatten())?;
-        let inputs: Vec<Array2<f32>> =
-            long.sequences.iter().map(|one| scale.scaled(one.values.view())).collect();
-        self.probabilities(&inputs.iter().map(|input| input.view()).collect::<Vec<_>>())
-    }
-
-    /// Labels the words of sentences: the probability of each class at each word. Tags are not looked at.
-    ///
-    /// # Errors
-    /// [`TaskError::Data`] for a model of numbers; those of the device.
-    pub fn label_sentences(&self, sentences: &[Sentence]) -> Result<Vec<Array2<f64>>, TaskError> {
-        let Reader::Words { vocabulary, .. } = &self.data.reader else {
-            return Err(TaskError::Data("the model labels rows of numbers, and this is a text".into()));
-        };
-        let tokens = |one: &Sentence| -> Array2<f32> {
-            Array2::from_shape_fn((one.words.len(), 1), |(t, _)| vocabulary.token(&one.words[t]) as f32)
-        };
-        let inputs: Vec<Array2<f32>> = sentences.iter().map(tokens).collect();
-        self.probabilities(&inputs.iter().map(|input| input.view()).collect::<Vec<_>>())
-    }
 }
 
 /// The most probable class of each step of all sequences, one after the other.

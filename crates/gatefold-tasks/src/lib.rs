@@ -6,6 +6,7 @@
 mod agreement;
 mod classify;
 mod error;
+mod examples;
 mod fit;
 mod generate;
 mod impute;
@@ -29,6 +30,7 @@ mod words;
 pub use agreement::Agreement;
 pub use classify::{Classifier, ClassifierData, ClassifyData, ClassifySettings, ClassifyTask, largest};
 pub use error::TaskError;
+pub use examples::Examples;
 pub use fit::{FitSettings, Fitted, Look, Task, Watch, fit};
 pub use gatefold::layers::CellKind;
 pub use generate::{GenerateScores, GenerateSettings, Generator, TextParts, suited_unit};
@@ -45,7 +47,7 @@ pub use pairs::{Pair, PairColumns, PairParts, PairTable};
 pub use parts::{fold, stratified};
 pub use rated::{Rated, RatedColumns, RatedParts, RatedTable};
 pub use recurrent::Recurrent;
-pub use saved::{load, save};
+pub use saved::{load, save, task_of};
 pub use scale::Scale;
 pub use score::{BagOfUnits, ScoreSettings, Scorer, fit_scorer, score_vocabulary};
 pub use translate::{

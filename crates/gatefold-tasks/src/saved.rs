@@ -53,6 +53,14 @@ pub fn load<D: DeserializeOwned>(
     Ok((Network::with_parameters(device, &model.config, &model.parameters)?, data))
 }
 
+/// The name of the task that a model file belongs to; `None` if [`save`] did not write it.
+///
+/// # Errors
+/// [`TaskError::Model`] for a file that cannot be read.
+pub fn task_of(path: impl AsRef<Path>) -> Result<Option<String>, TaskError> {
+    Ok(Model::load(path)?.metadata.remove(TASK))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +82,9 @@ mod tests {
         assert!(other.ends_with("a model of classify, not of label; use it with classify"), "{other}");
         let version = load::<Vec<u32>>(&device, &path, "classify").unwrap_err().to_string();
         assert!(version.contains("another version"), "{version}");
+        assert_eq!(task_of(&path).unwrap().as_deref(), Some("classify"));
         network.save(&path).unwrap();
+        assert_eq!(task_of(&path).unwrap(), None);
         let none = load::<Vec<u32>>(&device, &path, "label").unwrap_err().to_string();
         assert!(none.ends_with("no model of label; train one with label"), "{none}");
     }

@@ -1,6 +1,7 @@
 //! Scores: a number from -1 to 1 for a text.
 
-use crate::token_rows::sequences;
+use crate::examples::{Examples, spread};
+use crate::token_rows::{borrowed, sequences};
 use crate::{
     FitSettings, Fitted, Rated, RatedParts, Recurrent, Task, TaskError, Unit, UnitVocabulary, Watch, fit,
 };
@@ -67,6 +68,18 @@ impl Scorer {
         }
         let tokens: Vec<Vec<u32>> = texts.iter().map(|text| encode(&self.vocabulary, text)).collect();
         scores(&self.network, &tokens)
+    }
+
+    /// At most `count` of some texts with their numbers, evenly spaced.
+    ///
+    /// # Errors
+    /// [`TaskError::Data`] if there is none.
+    pub fn examples(&self, rows: &[Rated], count: usize) -> Result<Examples, TaskError> {
+        let chosen = spread(rows, count, "no row of the table has a text and a number")?;
+        let tokens: Vec<Vec<u32>> = chosen.iter().map(|row| encode(&self.vocabulary, &row.text)).collect();
+        let input = sequences(&borrowed(&tokens))?;
+        let numbers = Array3::from_shape_fn((1, chosen.len(), 1), |(_, row, _)| chosen[row].number as f32);
+        Ok(Examples { input, targets: Targets::values(numbers), loss: Loss::SquaredError })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Translation of short texts: an encoder reads the source, a decoder writes the target.
 
-use crate::token_rows::{padded, sequences};
+use crate::examples::{Examples, spread};
+use crate::token_rows::{borrowed, padded, sequences};
 use crate::{
     FitSettings, Fitted, Pair, PairParts, Recurrent, Task, TaskError, Unit, UnitVocabulary, Watch, bleu,
     chrf, edit_distance, exact_matches, fit,
@@ -237,6 +238,20 @@ impl Translator {
             }));
         }
         Ok(translations)
+    }
+
+    /// At most `count` of some pairs, evenly spaced; the decoder reads the right unit of the step before.
+    ///
+    /// # Errors
+    /// [`TaskError::Data`] if there is none.
+    pub fn examples(&self, pairs: &[Pair], count: usize) -> Result<Examples, TaskError> {
+        let chosen = spread(pairs, count, "no row of the table has a source and a target")?;
+        let sources: Vec<Vec<u32>> =
+            chosen.iter().map(|pair| self.languages.source_tokens(&pair.source)).collect();
+        let targets: Vec<Vec<u32>> =
+            chosen.iter().map(|pair| self.languages.target_tokens(&pair.target)).collect();
+        let (input, targets) = self.languages.batch(&borrowed(&sources), &borrowed(&targets))?;
+        Ok(Examples { input, targets, loss: Loss::CrossEntropy })
     }
 
     /// The better of the greedy choice and what a beam finds, for each source.
