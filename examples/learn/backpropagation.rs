@@ -63,5 +63,5 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         ("of the last step's loss", d_h[..5].iter().map(|d| d.abs()).collect()),
         ("of all steps' losses", flow.layers[0].hidden.clone()),
     ];
-    plot("backpropagation", ("Gradient with respect to the state before a step", "step", "norm"), &lines)
+    plot("backpropagation", ("Size of the gradient with respect to h(t)", "t", "size"), &lines)
 }

@@ -33,6 +33,13 @@ fn descend(mut b: f64, steps: usize, most: f64) -> Result<f64, Box<dyn Error>> {
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     println!("{:<28}{:>8}{:>8}{:>10}", "", "b", "loss", "gradient");
+    let line = |name: &str, b: f64| -> Result<(), Box<dyn Error>> {
+        let (loss, slope) = loss(b)?;
+        println!("{name:<28}{b:>8.4}{loss:>8.3}{slope:>10.3}");
+        Ok(())
+    };
+    // tanh(1.5 * 0.5 + b) = 0.5
+    line("the edge", 0.5f64.atanh() - 0.75)?;
     let (start, clip) = (-0.195, 0.004);
     for (name, steps, most) in [
         ("start", 0, f64::INFINITY),
@@ -41,9 +48,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         ("1 step, clipped to 0.004", 1, clip),
         ("20 steps, clipped to 0.004", 20, clip),
     ] {
-        let b = descend(start, steps, most)?;
-        let (value, slope) = loss(b)?;
-        println!("{name:<28}{b:>8.3}{value:>8.3}{slope:>10.3}");
+        line(name, descend(start, steps, most)?)?;
     }
     let points: Vec<(f64, f64)> = (-50..=50)
         .map(|at| Ok((f64::from(at), loss(0.01 * f64::from(at))?.0)))

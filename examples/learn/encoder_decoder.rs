@@ -1,6 +1,6 @@
 //! An encoder and a decoder that write a sequence backwards.
 
-use crate::parts::{head, plot, row};
+use crate::parts::{head, plot};
 use gatefold::layers::{DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig};
 use gatefold::{Device, Loss, Network, NetworkConfig, Sequences, Targets, TrainConfig, Trainer};
 use ndarray::{Array2, Array3};
@@ -64,9 +64,8 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         let reversed: Vec<usize> = input.iter().rev().copied().collect();
         right += usize::from(answer(trainer.network(), input)? == reversed);
     }
-    head("", 1..=LENGTH);
-    row("read", [0.0, 1.0, 2.0, 4.0]);
-    row("written", answer(trainer.network(), [0, 1, 2, 4])?.into_iter().map(|token| token as f64));
+    head("read", [0, 1, 2, 4]);
+    head("written", answer(trainer.network(), [0, 1, 2, 4])?);
     println!("\nof {all} sequences right     about {right}");
     plot(
         "encoder-decoder",

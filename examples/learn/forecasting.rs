@@ -1,8 +1,9 @@
 //! A network that forecasts a signal in closed loop, and one that fills a gap in it from both sides.
 
-use crate::parts::plot;
+use crate::parts::draw;
 use gatefold::layers::{DenseConfig, Direction, GruConfig};
 use gatefold::{Device, Network, NetworkConfig, TrainConfig, Trainer};
+use gatefold_series::plot::LinesPlot;
 use ndarray::{Array2, Array3, s};
 use std::error::Error;
 use std::f64::consts::TAU;
@@ -93,9 +94,13 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     let [network, straight] = fill()?;
     println!("a gap of 10, network in both directions   about {network:.2}");
     println!("a gap of 10, straight line                {straight:.2}");
-    let lines = vec![
-        ("truth", (1000..1060).map(|t| f64::from(signal(t))).collect()),
-        ("network, its own input", found.into_iter().map(f64::from).collect()),
-    ];
-    plot("forecasting", ("Sixty steps in closed loop", "steps ahead - 1", "value"), &lines)
+    let ahead = |value: &dyn Fn(usize) -> f32| -> Vec<(f64, f64)> {
+        (0..60).map(|t| (t as f64 + 1.0, f64::from(value(t)))).collect()
+    };
+    let (truth, found) = (ahead(&|t| signal(1000 + t)), ahead(&|t| found[t]));
+    let lines: &[(&str, &[(f64, f64)])] = &[("truth", &truth), ("network, its own input", &found)];
+    draw(
+        "forecasting",
+        &LinesPlot { title: "Sixty steps in closed loop", x: "steps ahead", y: "value", lines },
+    )
 }
