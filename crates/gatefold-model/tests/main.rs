@@ -9,4 +9,5 @@ mod keras;
 #[cfg(feature = "pt")]
 mod pickled;
 mod pytorch;
+mod refusals;
 mod state_dicts;

@@ -2,8 +2,8 @@
 
 use gatefold_model::file::{Model, pytorch};
 use gatefold_model::{
-    Activation, Biases, Bridge, Coupling, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
-    InitialState, LayerConfig, LstmActivations, LstmConfig, NetworkConfig, Parameters, Reset, RnnConfig,
+    Activation, Biases, Bridge, DecoderConfig, DenseConfig, EmbeddingConfig, GruConfig, LayerConfig,
+    LstmConfig, NetworkConfig, Parameters,
 };
 use gatefold_reference::Failures;
 use ndarray::ArrayD;
@@ -444,7 +444,7 @@ fn ours_is_not_foreign() {
     assert!(!pytorch::is_foreign(&path).unwrap());
 }
 
-fn model(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Model {
+pub(crate) fn model(input: usize, layers: impl Into<Vec<LayerConfig>>) -> Model {
     let config = NetworkConfig::new(input, layers).unwrap();
     Model { parameters: Parameters::initial(&config, 7).unwrap(), config, metadata: BTreeMap::new() }
 }
@@ -513,69 +513,6 @@ fn modules_are_called_as_parameters_are_unless_told() {
     let dict = pytorch::state_dict(&bridged, &[]).unwrap();
     assert_eq!(dict["bridge0_h0.weight"].shape(), [4, 3]);
     assert_eq!(dict["bridge0_h0.bias"].shape(), [4]);
-}
-
-#[test]
-fn what_pytorch_does_not_have_is_refused_by_name() {
-    let lstm = || LstmConfig::new(4);
-    let gates = LstmActivations { gate: Activation::Relu, ..LstmActivations::default() };
-    let mut failures = Failures::new();
-    for (layer, missing) in [
-        (lstm().peephole().into(), "lstm): it has peepholes; PyTorch's nn.LSTM"),
-        (lstm().coupled(Coupling::Input).into(), "lstm): it has coupled gates; PyTorch's nn.LSTM"),
-        (lstm().squashed().into(), "lstm): it has a squashed cell; PyTorch's nn.LSTM"),
-        (
-            lstm().activations(gates).into(),
-            "lstm): it has functions other than sigmoid and tanh; PyTorch's nn.LSTM",
-        ),
-        (
-            lstm().direction(Direction::Bidirectional).reverse_activations(gates).into(),
-            "lstm): it has other functions for the reverse scan; PyTorch's nn.LSTM",
-        ),
-        (lstm().clip(2.0).into(), "lstm): it has pre-activations clipped at 2; PyTorch's nn.LSTM"),
-        (
-            lstm().direction(Direction::Reverse).into(),
-            "lstm): it has a reverse scan alone; PyTorch's nn.LSTM",
-        ),
-        (
-            lstm().direction(Direction::BidirectionalSum).into(),
-            "lstm): it has two directions summed; PyTorch's nn.LSTM",
-        ),
-        (
-            lstm().initial_state(InitialState::Constant(0.5)).into(),
-            "lstm): it has an initial state of 0.5; PyTorch's nn.LSTM",
-        ),
-        (
-            lstm().initial_state(InitialState::Learned).into(),
-            "lstm): it has a learned initial state; PyTorch's nn.LSTM",
-        ),
-        (lstm().dilation(3).into(), "lstm): it has a dilation of 3; PyTorch's nn.LSTM"),
-        (lstm().skip(3).into(), "lstm): it has a skip connection from h(t-3); PyTorch's nn.LSTM"),
-        (
-            lstm().feedback(2, Activation::Tanh).into(),
-            "lstm): it has feedback of its output; PyTorch's nn.LSTM",
-        ),
-        (
-            lstm().projection(4).into(),
-            "lstm): it has a projection to 4, not below its 4 units; PyTorch's nn.LSTM",
-        ),
-        (
-            RnnConfig::new(4).activation(Activation::Softsign).into(),
-            "rnn): it has the function softsign, where it knows tanh and relu; PyTorch's nn.RNN",
-        ),
-        (
-            GruConfig::new(4).reset(Reset::Before).into(),
-            "gru): it has a reset gate before the product; PyTorch's nn.GRU",
-        ),
-    ] {
-        failures.check(missing, || {
-            let layer: LayerConfig = layer;
-            let network = model(3, [DenseConfig::new(2).into(), layer]);
-            let error = pytorch::state_dict(&network, &[]).expect_err("it should be refused").to_string();
-            assert_eq!(error, format!("layer 1 ({missing} has no such thing"));
-        });
-    }
-    failures.finish();
 }
 
 /// Reads bytes as a state_dict; whatever they are, the result is a model or a one-line error.

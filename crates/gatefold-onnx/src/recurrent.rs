@@ -388,17 +388,20 @@ impl RecurrentOperator {
             Cell::Rnn { .. } => (Operator::Rnn, false, false),
             Cell::Gru(GruCell { reset, .. }) => (Operator::Gru, false, reset == Reset::After),
             Cell::Lstm(LstmCell { squashed: true, .. }) => {
-                return Err("ONNX's LSTM has no squashed cell".into());
+                return Err(lacking(Operator::Lstm, "squashed cell"));
             }
             Cell::Lstm(LstmCell { coupling: Some(Coupling::Forget), .. }) => {
                 return Err("ONNX's LSTM couples its gates only as f = 1 - i".into());
             }
             Cell::Lstm(LstmCell { coupling, .. }) => (Operator::Lstm, coupling.is_some(), false),
             Cell::Custom(cell) => {
-                return Err(format!("ONNX has no operator for the custom cell {:?}", cell.name()));
+                return Err(format!(
+                    "ONNX has no operator for the custom cell {:?}; {ELSEWHERE}",
+                    cell.name()
+                ));
             }
         };
-        let lacks = |what: &str| Err(format!("ONNX's {} has no {what}", operator.name()));
+        let lacks = |what: &str| Err(lacking(operator, what));
         if recurrent.projection.is_some() {
             return lacks("projection");
         }
@@ -427,6 +430,13 @@ impl RecurrentOperator {
             batch_first: false,
         })
     }
+}
+
+/// The advice for a layer that ONNX cannot express.
+const ELSEWHERE: &str = "save the network as .safetensors, or build the layer without it";
+
+fn lacking(operator: Operator, what: &str) -> String {
+    format!("ONNX's {} has no {what}; {ELSEWHERE}", operator.name())
 }
 
 /// The activation with this name, in upper or lower case, as runtimes accept it.

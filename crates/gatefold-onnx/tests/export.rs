@@ -4,8 +4,9 @@ use gatefold::{Device, Network};
 use gatefold_check::Failures;
 use gatefold_model::{
     Activation, Biases, Bridge, Conv1dConfig, Coupling, DecoderConfig, DenseConfig, Direction,
-    EmbeddingConfig, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LstmActivations,
-    LstmConfig, Merge, NetworkConfig, ParallelConfig, Parameters, Reset, RnnConfig, Timeline, branch,
+    EmbeddingConfig, Expansion, GruActivations, GruConfig, InitialState, LayerConfig, LayerNorm,
+    LstmActivations, LstmConfig, Merge, NetworkConfig, ParallelConfig, Parameters, Reset, RnnConfig,
+    Timeline, branch,
 };
 use gatefold_onnx::{ExportOptions, Layout, OnnxModel, Tensor, export};
 use ndarray::{Array3, ArrayD, Axis};
@@ -233,28 +234,54 @@ fn one_bias_becomes_two_and_a_constant_initial_state_a_learned_one() {
 #[test]
 fn what_onnx_lacks_is_refused_by_name() {
     let dense = || LayerConfig::from(DenseConfig::new(2));
+    let lstm = || LstmConfig::new(4);
+    let without =
+        |what: &str| format!("{what}; save the network as .safetensors, or build the layer without it");
     let mut failures = Failures::new();
     for (layers, problem) in [
-        (vec![LstmConfig::new(4).projection(2).into()], "layer 0 (lstm): ONNX's LSTM has no projection"),
+        (vec![lstm().projection(2).into()], without("layer 0 (lstm): ONNX's LSTM has no projection")),
         (
-            vec![dense(), LstmConfig::new(4).squashed().into()],
-            "layer 1 (lstm): ONNX's LSTM has no squashed cell",
+            vec![dense(), lstm().squashed().into()],
+            without("layer 1 (lstm): ONNX's LSTM has no squashed cell"),
         ),
         (
-            vec![LstmConfig::new(4).coupled(Coupling::Forget).into()],
-            "layer 0 (lstm): ONNX's LSTM couples its gates only as f = 1 - i",
+            vec![lstm().coupled(Coupling::Forget).into()],
+            "layer 0 (lstm): ONNX's LSTM couples its gates only as f = 1 - i".into(),
         ),
-        (vec![RnnConfig::new(4).skip(3).into()], "layer 0 (rnn): ONNX's RNN has no second recurrence"),
+        (
+            vec![RnnConfig::new(4).skip(3).into()],
+            without("layer 0 (rnn): ONNX's RNN has no second recurrence"),
+        ),
         (
             vec![GruConfig::new(4).dilation(3).bidirectional().into()],
-            "layer 0 (gru): ONNX has no dilation, and it can be written in direction forward only",
+            "layer 0 (gru): ONNX has no dilation, and it can be written in direction forward only".into(),
         ),
         (
             vec![GruConfig::new(4).feedback(2, Activation::Identity).into()],
-            "layer 0 (gru): ONNX's GRU has no readout that feeds back",
+            without("layer 0 (gru): ONNX's GRU has no readout that feeds back"),
+        ),
+        (
+            vec![dense(), lstm().layer_norm(LayerNorm::default()).into()],
+            without("layer 1 (lstm): ONNX's LSTM has no layer normalisation"),
+        ),
+        (
+            vec![GruConfig::new(4).layer_norm(LayerNorm::default()).bidirectional().into()],
+            without("layer 0 (gru): ONNX's GRU has no layer normalisation"),
+        ),
+        (
+            vec![lstm().zoneout(0.1).into()],
+            without("layer 0 (lstm): ONNX's LSTM has no zoneout, which inference averages"),
+        ),
+        (
+            vec![lstm().into(), lstm().zoneout_cell(0.1).into()],
+            without("layer 1 (lstm): ONNX's LSTM has no zoneout, which inference averages"),
+        ),
+        (
+            vec![RnnConfig::new(4).zoneout(0.2).into()],
+            without("layer 0 (rnn): ONNX's RNN has no zoneout, which inference averages"),
         ),
     ] {
-        failures.check(problem, || {
+        failures.check(problem.clone(), || {
             let (config, parameters) = network(3, layers);
             let error = export(&config, &parameters, ExportOptions::new()).unwrap_err();
             assert_eq!(error.to_string(), problem);
@@ -263,6 +290,26 @@ fn what_onnx_lacks_is_refused_by_name() {
     failures.finish();
     let (config, _) = network(3, [dense()]);
     assert!(export(&config, &Parameters::default(), ExportOptions::new()).is_err());
+}
+
+/// Masks end with training, so the graph of such a layer is that of the plain one.
+#[test]
+fn noise_of_training_leaves_no_trace() {
+    let mut failures = Failures::new();
+    let layers: [(LayerConfig, LayerConfig); 3] = [
+        (LstmConfig::new(4).recurrent_dropout(0.3).candidate_dropout(0.2).into(), LstmConfig::new(4).into()),
+        (GruConfig::new(4).drop_connect(0.5).into(), GruConfig::new(4).into()),
+        (RnnConfig::new(4).recurrent_dropout(0.3).into(), RnnConfig::new(4).into()),
+    ];
+    for (noisy, plain) in layers {
+        let (config, parameters) = network(3, [noisy]);
+        failures.check(config.to_string(), || {
+            let imported = written(&config, &parameters, ExportOptions::new()).import().unwrap();
+            assert_eq!(imported.config, NetworkConfig::new(3, [plain]).unwrap());
+            assert_eq!(imported.parameters, parameters);
+        });
+    }
+    failures.finish();
 }
 
 /// A dilated layer becomes a plain operator between two changes of shape, at any number of steps.

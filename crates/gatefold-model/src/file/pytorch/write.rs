@@ -177,8 +177,12 @@ fn no_counterpart(recurrent: &Recurrent) -> Option<String> {
         Cell::Lstm(_) => "nn.LSTM",
         Cell::Gru(_) => "nn.GRU",
         Cell::Custom(cell) => {
-            return Some(format!("PyTorch has no module of the custom cell {:?}", cell.name()));
+            return Some(format!(
+                "PyTorch has no module of the custom cell {:?}; save the network as .safetensors",
+                cell.name()
+            ));
         }
     };
-    unusual(recurrent).map(|found| format!("it has {found}; PyTorch's {module} has no such thing"))
+    let advice = "save the network as .safetensors, or build the layer without it";
+    unusual(recurrent).map(|found| format!("it has {found}; PyTorch's {module} has no such thing: {advice}"))
 }
