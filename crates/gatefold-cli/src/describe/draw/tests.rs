@@ -4,6 +4,7 @@ use gatefold::layers::{
     Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
     GruConfig, InitialState, LayerConfig, LayerNorm, LstmConfig, ParallelConfig, RnnConfig,
 };
+use std::collections::BTreeMap;
 
 fn dense(width: usize) -> LayerConfig {
     DenseConfig::new(width).activation(Activation::Relu).into()
@@ -57,6 +58,19 @@ fn networks() -> Vec<(&'static str, NetworkConfig)> {
                     LayerConfig::FinalState,
                     DenseConfig::new(9).into(),
                     LayerConfig::Softmax,
+                ],
+            ),
+        ),
+        (
+            "encoder in both directions",
+            net(
+                2,
+                vec![
+                    gru(8).direction(both).into(),
+                    LstmConfig::new(8).direction(both).into(),
+                    DecoderConfig::new(1).bridge(Bridge::Dense { activation: Activation::Tanh }).into(),
+                    LstmConfig::new(16).into(),
+                    DenseConfig::new(4).into(),
                 ],
             ),
         ),
@@ -340,6 +354,25 @@ fn a_drawing_names_layers_shapes_and_parameters() {
         diagram(&config, 24).shapes.iter().filter(|shape| matches!(shape, Shape::Box { .. })).count(),
         3 + 3 + 2
     );
+}
+
+/// A layer that reads in both directions ends at the last step and at the first.
+#[test]
+fn a_decoder_begins_with_the_states_of_both_ends() {
+    let networks = networks();
+    let (_, config) = networks.iter().find(|(name, _)| *name == "encoder in both directions").unwrap();
+    let mut starts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for shape in diagram(config, 6).shapes {
+        if let Shape::Wire { points, color, .. } = shape
+            && color == RECURRENCE
+            && points.len() > 2
+        {
+            starts.entry(format!("{:?}", points.last())).or_default().push(points[0].0);
+        }
+    }
+    let both: Vec<&Vec<f64>> = starts.values().filter(|starts| starts.len() > 1).collect();
+    assert_eq!((both.len(), both.first().map(|starts| starts.len())), (1, Some(2)), "{starts:?}");
+    assert!((both[0][0] - both[0][1]).abs() > 200.0, "{starts:?}");
 }
 
 #[test]

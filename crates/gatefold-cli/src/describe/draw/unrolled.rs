@@ -308,14 +308,7 @@ impl Unrolled<'_> {
         let spots = &self.spots[layer.index];
         let scans = recurrent.direction.scans();
         for &reverse in scans {
-            // Two scans go side by side.
-            let y = y + if scans.len() == 1 {
-                0.0
-            } else if reverse {
-                7.0
-            } else {
-                -7.0
-            };
+            let y = y + beside(scans, reverse);
             let label = |x: f64, above: bool, canvas: &mut Canvas| {
                 let y = if above { y - 9.0 } else { y + 9.0 };
                 canvas.text((x, y), Anchor::Middle, states(layer), FONTS.2, SOFT);
@@ -443,6 +436,24 @@ impl Unrolled<'_> {
         }
     }
 
+    /// The final state of an encoder's layer on its way to a decoder's, along a wire that goes up at `out`: that of the last
+    /// step, and of the first step where the layer reads the sequence from its end.
+    fn draw_hand_over(&self, of: usize, out: f64, to: Point, canvas: &mut Canvas) {
+        let scans = self.page.layers()[of].recurrent().map_or(&[false][..], |layer| layer.direction.scans());
+        let spots = &self.spots[of];
+        let (Some(first), Some(last)) = (spots.first(), spots.last()) else { return };
+        for &reverse in scans {
+            let from = if reverse {
+                let top = self.top(Source::Output(of), *first);
+                vec![top, (top.0, top.1 - BUS), (out, top.1 - BUS)]
+            } else {
+                let y = self.page.row(of + 1) + beside(scans, reverse);
+                vec![(self.x(*last, self.page.lanes.of(of)) + BOX / 2.0, y), (out, y)]
+            };
+            canvas.wire([from, vec![(out, to.1), to]].concat(), RECURRENCE);
+        }
+    }
+
     fn draw_sides(&self, canvas: &mut Canvas) {
         for side in self.page.lanes.sides() {
             let lane = self.page.lanes.of(side.to);
@@ -452,11 +463,9 @@ impl Unrolled<'_> {
                 let left = self.x(*spot, lane) - BOX / 2.0;
                 if side.hands_over {
                     let Source::Output(of) = side.from else { continue };
-                    let Some(last) = self.spots[of].last().filter(|_| spot.column == 0) else { continue };
-                    let from = self.page.row(of + 1);
-                    let start = self.x(*last, self.page.lanes.of(of)) + BOX / 2.0;
-                    let out = left - GAP / 2.0 - away;
-                    canvas.wire(vec![(start, from), (out, from), (out, y), (left, y)], RECURRENCE);
+                    if spot.column == 0 {
+                        self.draw_hand_over(of, left - GAP / 2.0 - away, (left, y), canvas);
+                    }
                 } else {
                     let top = self.top(side.from, *spot);
                     let out = left - away;
@@ -465,6 +474,15 @@ impl Unrolled<'_> {
                 }
             }
         }
+    }
+}
+
+/// The place of a scan's wires beside those of the other, if there are two.
+fn beside(scans: &[bool], reverse: bool) -> f64 {
+    match (scans.len(), reverse) {
+        (1, _) => 0.0,
+        (_, true) => 7.0,
+        (_, false) => -7.0,
     }
 }
 
