@@ -1,7 +1,7 @@
 //! Cells defined outside of the crates: proved like the engine's own, on the CPU and on a GPU in every scan; what is refused;
 //! files.
 
-mod cells;
+pub(crate) mod cells;
 
 use cells::{BACKWARD_FAULT, FORWARD_FAULT, Janet, OwnGru, OwnLstm, Product, TWIN_FAULT};
 use gatefold::custom::{

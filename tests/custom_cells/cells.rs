@@ -62,7 +62,7 @@ impl<const FAULT: usize> CellDefinition for Janet<FAULT> {
 }
 
 /// The engine's LSTM again: four summed gates and a state.
-pub(super) struct OwnLstm;
+pub(crate) struct OwnLstm;
 
 impl CellDefinition for OwnLstm {
     const NAME: &'static str = "own_lstm";
