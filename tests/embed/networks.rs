@@ -7,7 +7,7 @@ use gatefold::data::LayerState;
 use gatefold::embed::{self, BackwardBuffers, DecoderBuffers, ForwardBuffers, StateBuffers};
 use gatefold::layers::{
     Activation, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, Expansion, GruConfig,
-    InitialState, LayerConfig, LayerKind, LstmConfig, Merge, Reset, RnnConfig, branch,
+    InitialState, LayerConfig, LayerKind, LayerNorm, LstmConfig, Merge, Reset, RnnConfig, branch,
 };
 use gatefold::{Device, Gpu, Network, NetworkConfig, Parameters, Sequences, States, wgpu};
 use gatefold_check::{
@@ -349,6 +349,12 @@ fn layers_alone() {
         alone(2, LstmConfig::new(7).peephole().skip(2).direction(Direction::Bidirectional)),
         alone(2, GruConfig::new(5).reset(Reset::Before).initial_state(InitialState::Learned)),
         alone(2, DenseConfig::new(3).activation(Activation::Softplus)),
+        // Normalised, and noisy: no masks are drawn here, so zoneout is its expectation, forward and back.
+        alone(2, LstmConfig::new(7).layer_norm(LayerNorm::default()).direction(Direction::Bidirectional)),
+        alone(2, GruConfig::new(6).layer_norm(LayerNorm { epsilon: 0.05 }).direction(Direction::Reverse)),
+        alone(2, LstmConfig::new(5).zoneout(0.3).zoneout_cell(0.4)),
+        alone(2, GruConfig::new(5).zoneout(0.3).recurrent_dropout(0.4).candidate_dropout(0.2)),
+        alone(2, RnnConfig::new(5).zoneout(0.3).drop_connect(0.5)),
     ];
     check_all(configs, &[true]);
 }

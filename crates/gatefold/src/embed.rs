@@ -5,6 +5,9 @@
 //! to the network's device, holds `f32` or, for lengths, `u32`, and needs the usages `STORAGE`, `COPY_SRC` and
 //! `COPY_DST`.
 //!
+//! No masks are drawn: dropout layers pass on their input, and recurrent layers with noise compute as they do in inference,
+//! forward and backward, zoneout as its expectation. A [`Trainer`](crate::Trainer) trains with noise.
+//!
 //! Shapes: T steps, B rows, I inputs, O outputs of the network; H units, R values of h (H, or the width of a
 //! projection) and k slots of h (1, or the reach of a skip connection) of a recurrent layer. Inputs and gradients past
 //! a row's end are ignored.
