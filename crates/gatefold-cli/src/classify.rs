@@ -7,17 +7,18 @@ use crate::long::LongArguments;
 use crate::page::line;
 use crate::results::{class_cells, print_classes, print_comparison, save_confusion, scores, share};
 use crate::table::FormatArguments;
-use crate::task::{NetworkArguments, Run, RunArguments, csv_cell, fingerprint, give, load, required};
+use crate::task::{NetworkArguments, Run, RunArguments, at, csv_cell, fingerprint, give, load, required};
+use gatefold::{Device, Network};
 use gatefold_tasks::{
-    Classifier, ClassifierData, ClassifyData, ClassifySettings, ClassifyTask, FitSettings, Long, LongColumns,
-    fit, largest,
+    Classifier, ClassifierData, ClassifyData, ClassifySettings, ClassifyTask, Examples, FitSettings, Long,
+    LongColumns, fit, largest,
 };
 use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-const TASK: &str = "classify";
+pub(crate) const TASK: &str = "classify";
 
 /// Trains a network that tells the class of a sequence, such as the speaker of an utterance, and measures it on sequences
 /// that it has not seen.
@@ -178,7 +179,7 @@ fn settings(arguments: &Training, sequences: usize, steps: usize) -> (ClassifySe
     (settings, fitting, arguments.ensemble.unwrap_or(usual))
 }
 
-fn describe(report: &Report, table: &std::path::Path, long: &Long, data: &ClassifyData, mean_steps: usize) {
+fn describe(report: &Report, table: &Path, long: &Long, data: &ClassifyData, mean_steps: usize) {
     let lengths = || long.sequences.iter().map(|one| one.rows.len());
     report.line(format!(
         "table     {}: {} sequences of {} to {} steps ({mean_steps} on average)",
@@ -253,6 +254,23 @@ fn table_of<'a>(
         text.push('\n');
     }
     text
+}
+
+/// The networks of a directory, and examples of a table for them.
+pub(crate) fn examples(
+    device: &Device,
+    model: &Path,
+    table: &Path,
+    format: &FormatArguments,
+    count: usize,
+) -> Result<(Vec<Network>, Examples), Failure> {
+    let (networks, data): (_, ClassifierData) = load(device, model, TASK)?;
+    let classifier = Classifier { data, networks };
+    let table_of_rows = format.read_rows(table)?;
+    let columns = classifier.data.columns.for_use(&table_of_rows);
+    let long = Long::read(&table_of_rows, &columns, false)?;
+    let examples = classifier.examples(&long, count).map_err(|error| at(table, error))?;
+    Ok((classifier.networks, examples))
 }
 
 fn use_model(arguments: &UseArguments) -> Result<(), Failure> {

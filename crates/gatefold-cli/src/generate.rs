@@ -3,18 +3,22 @@
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::count;
-use crate::task::{NetworkArguments, Run, RunArguments, fingerprint, give, load, required};
+use crate::table::FormatArguments;
+use crate::task::{
+    NetworkArguments, Run, RunArguments, at, fingerprint, give, load, refuse_format, required,
+};
 use crate::texts::{UnitChoice, name_of, read_text};
 use gatefold::generate::Sampler;
+use gatefold::{Device, Network};
 use gatefold_tasks::{
-    CellKind, GenerateScores, GenerateSettings, Generator, TaskError, TextParts, Unit, UnitVocabulary,
-    suited_unit,
+    CellKind, Examples, GenerateScores, GenerateSettings, Generator, TaskError, TextParts, Unit,
+    UnitVocabulary, suited_unit,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-const TASK: &str = "generate";
+pub(crate) const TASK: &str = "generate";
 const SAMPLE: &str = "sample.txt";
 
 /// Trains a network on a text: it learns how likely each character, or word, is after those before it, and writes by
@@ -257,6 +261,21 @@ fn metrics(parts: &TextParts, settings: &GenerateSettings, scores: &GenerateScor
         "device": device,
         "test": models,
     })
+}
+
+/// The networks of a directory, and examples of a text for them.
+pub(crate) fn examples(
+    device: &Device,
+    model: &Path,
+    table: &Path,
+    format: &FormatArguments,
+    count: usize,
+) -> Result<(Vec<Network>, Examples), Failure> {
+    refuse_format(format)?;
+    let (mut networks, vocabulary): (Vec<Network>, UnitVocabulary) = load(device, model, TASK)?;
+    let generator = Generator { network: networks.remove(0), vocabulary };
+    let examples = generator.examples(&read_text(table)?, count).map_err(|error| at(table, error))?;
+    Ok((vec![generator.network], examples))
 }
 
 fn use_model(arguments: &UseArguments) -> Result<(), Failure> {

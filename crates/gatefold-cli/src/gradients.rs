@@ -1,32 +1,35 @@
 //! `gatefold gradients`: how the gradient of a trained network fares on its way back through time.
 
+mod source;
+
 use crate::ComputeArguments;
 use crate::failure::Failure;
-use crate::forecast::{Data, Folder, Report, SavedModel};
+use crate::forecast::Report;
 use crate::image::Image;
 use crate::page::table;
-use crate::predict::{delays, select};
+use crate::table::FormatArguments;
 use gatefold::training::{GradientFlow, LayerFlow};
-use gatefold_forecast::{Fitted, NETWORKS};
 use gatefold_model::file::write_atomically;
 use gatefold_series::plot::{GradientLayer, GradientPlot};
+use source::{Found, Source};
 use std::fmt::Write;
 use std::path::PathBuf;
 
 /// Shows how the gradient of a network's loss fares on its way back through time.
 ///
-/// The model is a directory that `gatefold forecast` wrote to, and the table the one that it was fitted on or a later one.
-/// For each recurrent layer and time step of a window, prints the norm of the loss's gradient with respect to h and, in an
+/// The model is a directory that `gatefold forecast`, `impute`, `classify`, `label`, `score`, `generate` or `translate`
+/// wrote to, and the table the one that it was trained on or another one like it: for `generate` a text.
+/// For each recurrent layer and time step, prints the norm of the loss's gradient with respect to h and, in an
 /// LSTM, c; the spectral norm of the Jacobian of the last state with respect to the state before the step; and the share of
 /// the gates that are within a tenth of an end of their range. A gradient that falls towards the first step vanishes, one
 /// that grows explodes.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// The directory that `gatefold forecast` wrote to
+    /// The directory of the run that trained the network
     model: PathBuf,
     /// The table, with the columns of the one that the model was trained on
     table: PathBuf,
-    /// Windows of the table, evenly spaced, whose loss is followed
+    /// Windows or sequences of the table, evenly spaced, whose loss is followed
     #[arg(long, value_name = "N", default_value = "32", value_parser = crate::forecast::count())]
     windows: usize,
     /// The network, counted from 1, of a run with several
@@ -39,6 +42,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
+    format: FormatArguments,
+    #[command(flatten)]
     compute: ComputeArguments,
     /// Print nothing but errors
     #[arg(long, short)]
@@ -50,30 +55,14 @@ const ROWS: usize = 9;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let image = arguments.plot.as_deref().map(|path| Image::new("--plot", path)).transpose()?;
-    let folder = Folder::new(&arguments.model);
-    let saved = folder.model()?;
-    let name = network(arguments, &saved)?;
-    let mut data = Data::read(&arguments.table, &saved.reading)?;
-    select(&arguments.table, &saved, &mut data)?;
-    let places: Vec<Option<usize>> = (0..data.names().len()).map(Some).collect();
-    let delays = delays(&arguments.table, &saved, &data, &places)?;
-    let report = Report::new(arguments.quiet);
+    let source = Source::of(arguments)?;
     let device = arguments.compute.open(arguments.quiet)?;
-    let mut fitted = Fitted::load(&device, folder.path(), name)?;
-    fitted.put_beside(&saved.options.beside(&data, saved.horizon)?.delayed(&delays));
-    // A network counts moments from the first sample that it was trained on.
-    let known: Vec<Vec<f64>> = data
-        .series()
-        .into_iter()
-        .zip(&delays)
-        .map(|(values, by)| [&vec![f64::NAN; *by], values].concat())
-        .collect();
-    let known: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
-    let member = arguments.member - 1;
-    let (windows, flow) = fitted.gradient_flow(member, &known, arguments.windows)?;
-    report.line(format!("network   {}", fitted.networks()[member].config()));
+    let Found { network, rows: count, kind, flow } = source.follow(&device, arguments)?;
+    let report = Report::new(arguments.quiet);
+    report.line(format!("network   {network}"));
     report.line(format!("device    {}", device.summary()));
-    report.line(format!("loss      {:.4} over {} windows", flow.loss, windows));
+    let plural = if count == 1 { "" } else { "s" };
+    report.line(format!("loss      {:.4} over {count} {kind}{plural}", flow.loss));
     for layer in &flow.layers {
         report.line(format!("\n{}, {} steps", layer.place, layer.hidden.len()));
         report.lines(rows(layer));
@@ -98,20 +87,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         report.line(format!("plotted   {image}"));
     }
     Ok(())
-}
-
-/// The recurrent network of a run.
-fn network<'a>(arguments: &Arguments, saved: &'a SavedModel) -> Result<&'a str, Failure> {
-    let names = saved.members.iter().chain([&saved.best]).map(String::as_str);
-    let kept: Vec<&str> = names.filter(|name| NETWORKS.contains(name)).collect();
-    kept.into_iter().find(|name| *name == "network").ok_or_else(|| {
-        Failure::failed(format!(
-            "{}: the run chose {}, and kept no recurrent network; train one with 'gatefold forecast {} --model network'",
-            arguments.model.display(),
-            saved.best,
-            arguments.table.display()
-        ))
-    })
 }
 
 /// The norms of a layer, each with its name and a value for each step.

@@ -7,19 +7,20 @@ use crate::long::describe;
 use crate::page::line;
 use crate::results::share;
 use crate::table::FormatArguments;
-use crate::task::{NetworkArguments, Run, RunArguments, fingerprint, give, load, required};
+use crate::task::{NetworkArguments, Run, RunArguments, at, fingerprint, give, load, required};
+use gatefold::{Device, Network};
 use gatefold_series::Table;
 use gatefold_series::plot::GapPlot;
 use gatefold_tasks::{
-    Filled, FitSettings, Hidden, ImputeData, ImputeErrors, ImputeSettings, ImputeTask, Imputer, ImputerData,
-    Long, LongColumns, METHODS, Method, fit,
+    Examples, Filled, FitSettings, Hidden, ImputeData, ImputeErrors, ImputeSettings, ImputeTask, Imputer,
+    ImputerData, Long, LongColumns, METHODS, Method, fit,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-const TASK: &str = "impute";
+pub(crate) const TASK: &str = "impute";
 
 /// Fills the missing cells of a table of one or several series, from what comes before and after each gap, with intervals.
 ///
@@ -417,6 +418,21 @@ fn plot(
     };
     run.save("filled.svg", plot.svg()?)?;
     run.save("filled.png", plot.png()?)
+}
+
+/// The networks of a directory, and examples of a table for them.
+pub(crate) fn examples(
+    device: &Device,
+    model: &Path,
+    table: &Path,
+    format: &FormatArguments,
+    count: usize,
+) -> Result<(Vec<Network>, Examples), Failure> {
+    let (networks, data): (_, ImputerData) = load(device, model, TASK)?;
+    let imputer = Imputer { data, networks };
+    let long = Long::read(&format.read_rows(table)?, &imputer.data.columns, true)?;
+    let examples = imputer.examples(&long, count).map_err(|error| at(table, error))?;
+    Ok((imputer.networks, examples))
 }
 
 fn use_model(arguments: &UseArguments) -> Result<(), Failure> {

@@ -7,12 +7,15 @@ use crate::long::LongArguments;
 use crate::page::line;
 use crate::results::{class_cells, print_classes, print_comparison, save_confusion, scores, share};
 use crate::table::FormatArguments;
-use crate::task::{NetworkArguments, Run, RunArguments, csv_cell, fingerprint, give, load, required};
+use crate::task::{
+    NetworkArguments, Run, RunArguments, at, csv_cell, fingerprint, give, load, refuse_format, required,
+};
+use gatefold::{Device, Network};
 use gatefold_series::Table;
 use gatefold_series::plot::LabelPlot;
 use gatefold_tasks::{
-    FitSettings, LabelData, LabelSettings, LabelTask, Labeller, LabellerData, Long, LongColumns, Piece,
-    Reader, Sentence, WordColumns, fit, largest, most_probable, read_sentences,
+    Examples, FitSettings, LabelData, LabelSettings, LabelTask, Labeller, LabellerData, Long, LongColumns,
+    Piece, Reader, Sentence, WordColumns, fit, largest, most_probable, read_sentences,
 };
 use ndarray::{Array2, s};
 use serde::Serialize;
@@ -20,7 +23,7 @@ use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const TASK: &str = "label";
+pub(crate) const TASK: &str = "label";
 /// Steps that the plot shows.
 const SHOWN: usize = 3000;
 
@@ -373,6 +376,31 @@ fn step_cells(source: &Source, sequence: usize, step: usize) -> Result<String, F
             text + ","
         }
     })
+}
+
+/// The networks of a directory, and examples of a table for them.
+pub(crate) fn examples(
+    device: &Device,
+    model: &Path,
+    table: &Path,
+    format: &FormatArguments,
+    count: usize,
+) -> Result<(Vec<Network>, Examples), Failure> {
+    let (networks, data): (_, LabellerData) = load(device, model, TASK)?;
+    let labeller = Labeller { data, networks };
+    let examples = match &labeller.data.reader {
+        Reader::Numbers { columns, .. } => {
+            let rows = format.read_rows(table)?;
+            labeller.table_examples(&Long::read(&rows, &columns.for_use(&rows), false)?, count)
+        }
+        Reader::Words { columns, .. } => {
+            refuse_format(format)?;
+            let sentences = read_sentences(&text(table)?, *columns, false);
+            sentences.and_then(|sentences| labeller.sentence_examples(&sentences, count))
+        }
+    };
+    let examples = examples.map_err(|error| at(table, error))?;
+    Ok((labeller.networks, examples))
 }
 
 fn use_model(arguments: &UseArguments) -> Result<(), Failure> {

@@ -2,18 +2,21 @@
 
 use crate::ComputeArguments;
 use crate::failure::Failure;
-use crate::table::Answer;
-use crate::task::{NetworkArguments, Run, RunArguments, csv_cell, fingerprint, give, load, required};
+use crate::table::{Answer, FormatArguments};
+use crate::task::{
+    NetworkArguments, Run, RunArguments, at, csv_cell, fingerprint, give, load, refuse_format, required,
+};
 use crate::texts::{UnitChoice, lines_of, name_of, read_text, share_hidden};
+use gatefold::{Device, Network};
 use gatefold_tasks::{
-    Agreement, BagOfUnits, CellKind, Rated, RatedColumns, RatedParts, RatedTable, ScoreSettings, Scorer,
-    TaskError, Unit, UnitVocabulary, fit_scorer, score_vocabulary,
+    Agreement, BagOfUnits, CellKind, Examples, Rated, RatedColumns, RatedParts, RatedTable, ScoreSettings,
+    Scorer, TaskError, Unit, UnitVocabulary, fit_scorer, score_vocabulary,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-const TASK: &str = "score";
+pub(crate) const TASK: &str = "score";
 const TEST: &str = "test.csv";
 
 /// Trains a network that gives a text a number, such as how much a review praises, and measures it on texts that it has not
@@ -105,6 +108,9 @@ struct Options<'a> {
 struct ScorerData {
     vocabulary: UnitVocabulary,
     range: Option<(f64, f64)>,
+    /// The columns of the table; models of older versions found theirs.
+    #[serde(default)]
+    columns: RatedColumns,
 }
 
 /// A score in the units of the table.
@@ -172,7 +178,7 @@ fn train(arguments: &Training) -> Result<(), Failure> {
         "device": run.device.summary(),
         "test": test,
     });
-    let data = ScorerData { vocabulary: scorer.vocabulary.clone(), range: arguments.range };
+    let data = ScorerData { vocabulary: scorer.vocabulary.clone(), range: arguments.range, columns };
     run.finish(&[&scorer.network], &data, &metrics, &[TEST])
 }
 
@@ -237,6 +243,23 @@ fn shown_score(score: f64) -> String {
     format!("{score:.4}")
 }
 
+/// The networks of a directory, and examples of a table for them.
+pub(crate) fn examples(
+    device: &Device,
+    model: &Path,
+    table: &Path,
+    format: &FormatArguments,
+    count: usize,
+) -> Result<(Vec<Network>, Examples), Failure> {
+    refuse_format(format)?;
+    let (mut networks, ScorerData { vocabulary, range, columns }) = load(device, model, TASK)?;
+    let columns = RatedColumns { range, ..columns };
+    let rows = RatedTable::read(&read_text(table)?, &columns).map_err(|error| at(table, error))?.rows;
+    let scorer = Scorer { network: networks.remove(0), vocabulary };
+    let examples = scorer.examples(&rows, count).map_err(|error| at(table, error))?;
+    Ok((vec![scorer.network], examples))
+}
+
 fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
     let texts = lines_of(&read_text(&arguments.texts)?);
     if texts.is_empty() {
@@ -244,7 +267,7 @@ fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
         return Err(Failure::failed(format!("{}: {problem}", name_of(&arguments.texts))));
     }
     let device = arguments.compute.open(arguments.quiet)?;
-    let (mut networks, ScorerData { vocabulary, range }) = load(&device, &arguments.model, TASK)?;
+    let (mut networks, ScorerData { vocabulary, range, .. }) = load(&device, &arguments.model, TASK)?;
     let scorer = Scorer { network: networks.remove(0), vocabulary };
     let scores = scorer.scores(&texts)?;
     let line = |(text, score): (&String, &f64)| {

@@ -23,6 +23,8 @@ use crate::cell::CellChoice;
 use crate::failure::Failure;
 use crate::forecast::{Report, count, interruption, positive, quoted, remove_own};
 use crate::html::{RunPage, Training};
+use crate::table::FormatArguments;
+use crate::texts::name_of;
 use gatefold::{Device, Network, NetworkConfig};
 use gatefold_model::file::write_atomically;
 use gatefold_tasks::{CellKind, FitSettings, Fitted, Recurrent, TaskError};
@@ -291,7 +293,8 @@ fn remove(checkpoints: &Path) -> Result<(), Failure> {
     })
 }
 
-fn model_name(member: usize) -> String {
+/// The file of a network of a run.
+pub(crate) fn model_name(member: usize) -> String {
     if member == 0 { "model.safetensors".into() } else { format!("model-{}.safetensors", member + 1) }
 }
 
@@ -314,6 +317,22 @@ pub(crate) fn load<D: DeserializeOwned>(
         networks.push(gatefold_tasks::load::<serde::de::IgnoredAny>(device, path, task)?.0);
     }
     Ok((networks, data))
+}
+
+/// The failure of a table that does not suit a task.
+pub(crate) fn at(table: &Path, error: TaskError) -> Failure {
+    Failure::failed(format!("{}: {error}", name_of(table)))
+}
+
+/// Refuses options for reading a table where a text is read.
+pub(crate) fn refuse_format(format: &FormatArguments) -> Result<(), Failure> {
+    if *format == FormatArguments::default() {
+        return Ok(());
+    }
+    Err(Failure::Usage(
+        "the model reads a text, which the options for reading a table say nothing about; leave them out"
+            .into(),
+    ))
 }
 
 /// FNV-1a over bytes: tells data apart without keeping any of it.

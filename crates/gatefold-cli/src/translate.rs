@@ -3,18 +3,21 @@
 use crate::ComputeArguments;
 use crate::failure::Failure;
 use crate::forecast::count;
-use crate::table::Answer;
-use crate::task::{NetworkArguments, Run, RunArguments, fingerprint, give, load, required};
+use crate::table::{Answer, FormatArguments};
+use crate::task::{
+    NetworkArguments, Run, RunArguments, at, fingerprint, give, load, refuse_format, required,
+};
 use crate::texts::{UnitChoice, lines_of, name_of, read_text, share_hidden};
+use gatefold::{Device, Network};
 use gatefold_tasks::{
-    CellKind, Languages, Pair, PairColumns, PairParts, PairTable, TaskError, TranslateScores,
+    CellKind, Examples, Languages, Pair, PairColumns, PairParts, PairTable, TaskError, TranslateScores,
     TranslateSettings, Translation, Translator, Unit, fit_translator, nearest_translations, suited_pair_unit,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-const TASK: &str = "translate";
+pub(crate) const TASK: &str = "translate";
 const TEST: &str = "test.tsv";
 
 /// Trains a network on pairs of short texts, such as a language and another one, and measures its translations of sources
@@ -100,6 +103,16 @@ struct Options<'a> {
     network: &'a NetworkArguments,
 }
 
+/// Everything that a translator needs besides its network.
+#[derive(Serialize, Deserialize)]
+struct TranslatorData {
+    #[serde(flatten)]
+    languages: Languages,
+    /// The columns of the table; models of older versions took the first two.
+    #[serde(default)]
+    columns: PairColumns,
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.using {
         Some(Using::Use(arguments)) => use_model(&arguments),
@@ -172,7 +185,8 @@ fn train(arguments: &Training) -> Result<(), Failure> {
         "chrf": "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no",
         "test": test,
     });
-    run.finish(&[&translator.network], &translator.languages, &metrics, &[TEST])
+    let data = TranslatorData { languages: translator.languages.clone(), columns };
+    run.finish(&[&translator.network], &data, &metrics, &[TEST])
 }
 
 fn describe(run: &Run, path: &Path, table: &PairTable, parts: &PairParts, longest: usize) {
@@ -240,6 +254,22 @@ fn evaluate(
     Ok(test.into())
 }
 
+/// The networks of a directory, and examples of a table for them.
+pub(crate) fn examples(
+    device: &Device,
+    model: &Path,
+    table: &Path,
+    format: &FormatArguments,
+    count: usize,
+) -> Result<(Vec<Network>, Examples), Failure> {
+    refuse_format(format)?;
+    let (mut networks, TranslatorData { languages, columns }): (Vec<Network>, _) = load(device, model, TASK)?;
+    let pairs = PairTable::read(&read_text(table)?, &columns).map_err(|error| at(table, error))?.pairs;
+    let translator = Translator { network: networks.remove(0), languages };
+    let examples = translator.examples(&pairs, count).map_err(|error| at(table, error))?;
+    Ok((vec![translator.network], examples))
+}
+
 fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
     let texts = lines_of(&read_text(&arguments.texts)?);
     if texts.is_empty() {
@@ -247,7 +277,7 @@ fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
         return Err(Failure::failed(format!("{}: {problem}", name_of(&arguments.texts))));
     }
     let device = arguments.compute.open(arguments.quiet)?;
-    let (mut networks, languages): (_, Languages) = load(&device, &arguments.model, TASK)?;
+    let (mut networks, TranslatorData { languages, .. }) = load(&device, &arguments.model, TASK)?;
     let translator = Translator { network: networks.remove(0), languages };
     let found = translator.translate(&texts, arguments.beam)?;
     give(arguments.out.as_deref(), &found.iter().map(|one| one.text.clone() + "\n").collect::<String>())

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::fs;
 
 /// 60 sequences of 5 to 12 steps: those that rise and those that fall, from levels that tell nothing.
-fn slopes() -> String {
+pub(crate) fn slopes() -> String {
     let mut text = String::from("part,name,t,x,y,kind\n");
     for sequence in 0..60 {
         let kind = if sequence % 3 == 0 { "rise" } else { "fall" };
@@ -24,7 +24,7 @@ fn slopes() -> String {
 }
 
 /// Three signals whose label says whether they were high within the last two steps or will be within the next two.
-fn bursts() -> String {
+pub(crate) fn bursts() -> String {
     let mut text = String::from("who,t,x,state\n");
     for who in ["a", "b", "c", "d", "e", "f"] {
         let shift = who.as_bytes()[0] as usize;
@@ -39,7 +39,7 @@ fn bursts() -> String {
 }
 
 /// A rhythm of 12 with a trend; every cell of `gaps` is empty.
-fn gappy(gaps: &[usize]) -> String {
+pub(crate) fn gappy(gaps: &[usize]) -> String {
     let mut text = String::from("month;note;sales;stock\n");
     for t in 0..144usize {
         let value = 50.0 + 0.1 * t as f64 + 10.0 * (t as f64 * std::f64::consts::TAU / 12.0).sin();

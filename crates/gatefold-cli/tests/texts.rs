@@ -87,7 +87,7 @@ impl Folder {
 }
 
 /// A text in which a name is always the one that began the line.
-fn story(lines: usize) -> String {
+pub(crate) fn story(lines: usize) -> String {
     let names = ["Ида", "Émile", "Zoë", "Bo"];
     let line = |k: usize| {
         let (name, other) = (names[k * 7 % 4], names[(k * 5 + 1) % 3]);
@@ -214,7 +214,7 @@ fn an_interrupted_run_continues_to_the_same_model() {
 }
 
 /// Three columns: numbers in figures, in German and in English; every line twice.
-fn numbers() -> String {
+pub(crate) fn numbers() -> String {
     let german = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"];
     let english = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
     let mut text = String::from("figures\tde\ten\n");
@@ -300,7 +300,7 @@ fn tables_without_pairs_are_refused_with_one_line() {
 }
 
 /// Sentences of which `not` denies one of two words, so that order alone tells what they say.
-fn denials() -> String {
+pub(crate) fn denials() -> String {
     let mut text = String::from("id,sentence,stars\n");
     for k in 0..480 {
         let thing = ["tea", "room", "song", "walk", "book"][k % 5];

@@ -341,7 +341,9 @@ impl Classifier {
         self.check(long)?;
         let labelled: Vec<&LongSequence> =
             long.sequences.iter().filter(|one| one.labels.iter().any(Option::is_some)).collect();
-        let chosen = spread(&labelled, count, "no sequence of the table has a class; fill the column in")?;
+        let steps = |one: &&LongSequence| one.values.nrows();
+        let chosen =
+            spread(&labelled, count, steps, "no sequence of the table has a class; fill the column in")?;
         let scaled: Vec<Array2<f32>> =
             chosen.iter().map(|one| self.data.scale.scaled(one.values.view())).collect();
         let rows: Vec<ArrayView2<f32>> = scaled.iter().map(|values| values.view()).collect();

@@ -3,6 +3,7 @@
 use crate::TaskError;
 use gatefold::training::{GradientFlow, Reduction};
 use gatefold::{Loss, Network, Sequences, Targets};
+use std::cmp::Reverse;
 
 /// Longer sequences with an answer at each step are read in pieces of so many.
 pub(crate) const MOST_STEPS: usize = 200;
@@ -28,16 +29,24 @@ impl Examples {
     }
 }
 
-/// At most `count` of all items, evenly spaced.
+/// At most `count` of all items, evenly spaced; those with the most steps first, since a flow's Jacobians are those of the
+/// first row.
 ///
 /// # Errors
 /// [`TaskError::Data`] with `problem` if there is none.
-pub(crate) fn spread<'a, T>(all: &'a [T], count: usize, problem: &str) -> Result<Vec<&'a T>, TaskError> {
+pub(crate) fn spread<'a, T>(
+    all: &'a [T],
+    count: usize,
+    steps: impl Fn(&T) -> usize,
+    problem: &str,
+) -> Result<Vec<&'a T>, TaskError> {
     if all.is_empty() {
         return Err(TaskError::Data(problem.into()));
     }
     let count = count.clamp(1, all.len());
-    Ok((0..count).map(|at| &all[at * all.len() / count]).collect())
+    let mut chosen: Vec<&T> = (0..count).map(|at| &all[at * all.len() / count]).collect();
+    chosen.sort_by_key(|item| Reverse(steps(item)));
+    Ok(chosen)
 }
 
 #[cfg(test)]
@@ -47,9 +56,11 @@ mod tests {
     #[test]
     fn items_are_evenly_spaced_and_none_comes_twice() {
         let all: Vec<usize> = (0..10).collect();
-        assert_eq!(spread(&all, 3, "none").unwrap(), [&0, &3, &6]);
-        assert_eq!(spread(&all, 10, "none").unwrap().len(), 10);
-        assert_eq!(spread(&all, usize::MAX, "none").unwrap(), all.iter().collect::<Vec<_>>());
-        assert_eq!(spread::<usize>(&[], 3, "none").unwrap_err().to_string(), "none");
+        let spread = |count| spread(&all, count, |_| 1, "none").unwrap();
+        assert_eq!(spread(3), [&0, &3, &6]);
+        assert_eq!(spread(usize::MAX), all.iter().collect::<Vec<_>>());
+        let longest = super::spread(&all, 4, |item| item % 4, "none").unwrap();
+        assert_eq!(longest, [&7, &2, &5, &0]);
+        assert_eq!(super::spread::<usize>(&[], 3, |_| 1, "none").unwrap_err().to_string(), "none");
     }
 }

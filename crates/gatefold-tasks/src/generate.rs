@@ -220,7 +220,12 @@ impl Generator {
         let steps = MOST_STEPS.min(tokens.len().saturating_sub(1)).max(1);
         let pieces: Vec<&[u32]> = tokens.windows(steps + 1).step_by(steps).collect();
         let most = MOST_OUTPUTS / steps / self.network.config().output();
-        let chosen = spread(&pieces, count.min(most.max(1)), "the text has fewer than two units")?;
+        let chosen = spread(
+            &pieces,
+            count.min(most.max(1)),
+            |piece| piece.len(),
+            "the text has fewer than two units",
+        )?;
         let shape = (steps, chosen.len());
         let input = Array2::from_shape_fn(shape, |(t, row)| chosen[row][t]);
         let next = Array2::from_shape_fn(shape, |(t, row)| i64::from(chosen[row][t + 1]));

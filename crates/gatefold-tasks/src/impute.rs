@@ -468,7 +468,7 @@ impl Imputer {
             }
         }
         let problem = "every series has fewer than 10 known values; expected some to hide";
-        let chosen = spread(&pieces, count, problem)?;
+        let chosen = spread(&pieces, count, |(_, wanted)| wanted.len(), problem)?;
         let rows: Vec<ArrayView2<f32>> = chosen.iter().map(|(input, _)| input.view()).collect();
         let shape = (rows.iter().map(|row| row.nrows()).max().unwrap_or(0), rows.len());
         let wanted = |(t, row): (usize, usize)| chosen[row].1.get(t).copied().flatten();

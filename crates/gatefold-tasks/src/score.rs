@@ -1,7 +1,7 @@
 //! Scores: a number from -1 to 1 for a text.
 
 use crate::examples::{Examples, spread};
-use crate::token_rows::{borrowed, sequences};
+use crate::token_rows::sequences;
 use crate::{
     FitSettings, Fitted, Rated, RatedParts, Recurrent, Task, TaskError, Unit, UnitVocabulary, Watch, fit,
 };
@@ -75,10 +75,13 @@ impl Scorer {
     /// # Errors
     /// [`TaskError::Data`] if there is none.
     pub fn examples(&self, rows: &[Rated], count: usize) -> Result<Examples, TaskError> {
-        let chosen = spread(rows, count, "no row of the table has a text and a number")?;
-        let tokens: Vec<Vec<u32>> = chosen.iter().map(|row| encode(&self.vocabulary, &row.text)).collect();
-        let input = sequences(&borrowed(&tokens))?;
-        let numbers = Array3::from_shape_fn((1, chosen.len(), 1), |(_, row, _)| chosen[row].number as f32);
+        let read = |row: &Rated| (encode(&self.vocabulary, &row.text), row.number as f32);
+        let all: Vec<(Vec<u32>, f32)> = rows.iter().map(read).collect();
+        let problem = "no row of the table has a text and a number";
+        let chosen = spread(&all, count, |(tokens, _)| tokens.len(), problem)?;
+        let tokens: Vec<&[u32]> = chosen.iter().map(|(tokens, _)| tokens.as_slice()).collect();
+        let input = sequences(&tokens)?;
+        let numbers = Array3::from_shape_fn((1, chosen.len(), 1), |(_, row, _)| chosen[row].1);
         Ok(Examples { input, targets: Targets::values(numbers), loss: Loss::SquaredError })
     }
 }

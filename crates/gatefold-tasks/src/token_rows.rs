@@ -8,11 +8,6 @@ pub(crate) fn padded(rows: &[&[u32]]) -> Array2<u32> {
     Array2::from_shape_fn((steps, rows.len()), |(t, row)| rows[row].get(t).copied().unwrap_or(0))
 }
 
-/// Token sequences, borrowed.
-pub(crate) fn borrowed(rows: &[Vec<u32>]) -> Vec<&[u32]> {
-    rows.iter().map(Vec::as_slice).collect()
-}
-
 /// Token sequences as a network reads them; each has at least one token.
 pub(crate) fn sequences(rows: &[&[u32]]) -> Result<Sequences<'static>, TaskError> {
     let lengths: Vec<usize> = rows.iter().map(|row| row.len()).collect();

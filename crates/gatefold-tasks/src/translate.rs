@@ -1,7 +1,7 @@
 //! Translation of short texts: an encoder reads the source, a decoder writes the target.
 
 use crate::examples::{Examples, spread};
-use crate::token_rows::{borrowed, padded, sequences};
+use crate::token_rows::{padded, sequences};
 use crate::{
     FitSettings, Fitted, Pair, PairParts, Recurrent, Task, TaskError, Unit, UnitVocabulary, Watch, bleu,
     chrf, edit_distance, exact_matches, fit,
@@ -245,12 +245,15 @@ impl Translator {
     /// # Errors
     /// [`TaskError::Data`] if there is none.
     pub fn examples(&self, pairs: &[Pair], count: usize) -> Result<Examples, TaskError> {
-        let chosen = spread(pairs, count, "no row of the table has a source and a target")?;
-        let sources: Vec<Vec<u32>> =
-            chosen.iter().map(|pair| self.languages.source_tokens(&pair.source)).collect();
-        let targets: Vec<Vec<u32>> =
-            chosen.iter().map(|pair| self.languages.target_tokens(&pair.target)).collect();
-        let (input, targets) = self.languages.batch(&borrowed(&sources), &borrowed(&targets))?;
+        let read = |pair: &Pair| {
+            (self.languages.source_tokens(&pair.source), self.languages.target_tokens(&pair.target))
+        };
+        let all: Vec<(Vec<u32>, Vec<u32>)> = pairs.iter().map(read).collect();
+        let problem = "no row of the table has a source and a target";
+        let chosen = spread(&all, count, |(source, _)| source.len(), problem)?;
+        let (sources, targets): (Vec<&[u32]>, Vec<&[u32]>) =
+            chosen.iter().map(|(source, target)| (source.as_slice(), target.as_slice())).unzip();
+        let (input, targets) = self.languages.batch(&sources, &targets)?;
         Ok(Examples { input, targets, loss: Loss::CrossEntropy })
     }
 

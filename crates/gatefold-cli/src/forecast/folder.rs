@@ -193,6 +193,11 @@ impl Folder {
         self.remove_checkpoints()
     }
 
+    /// Whether `gatefold forecast` has written a model here.
+    pub(crate) fn has_model(&self) -> bool {
+        self.path.join(MODEL).exists()
+    }
+
     /// Reads what [`Folder::finish`] wrote.
     pub(crate) fn model(&self) -> Result<SavedModel, Failure> {
         let path = self.path.join(MODEL);

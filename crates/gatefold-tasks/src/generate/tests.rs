@@ -156,3 +156,17 @@ fn texts_that_are_too_short_or_too_plain_are_refused() {
     let parts = TextParts::new(&shortest, Unit::Char).unwrap();
     trained(&parts, 9);
 }
+
+/// Bits are measured by another way through the text.
+#[test]
+fn the_loss_of_examples_is_the_measure_in_other_units() {
+    let parts = TextParts::new(&text(400, 2), Unit::Char).unwrap();
+    let generator = trained(&parts, 20);
+    let piece: String = text(40, 3).chars().take(151).collect();
+    let tokens = generator.vocabulary.encode(&piece);
+    let flow = generator.examples(&piece, 9).unwrap().gradient_flow(&generator.network).unwrap();
+    let expected = mean_bits(&generator.network, &tokens, 1).unwrap() * std::f64::consts::LN_2;
+    assert!((flow.loss - expected).abs() < 1e-5, "{} and {expected}", flow.loss);
+    assert_eq!(generator.examples(&text(40, 3), 3).unwrap().input.values().dim(), (200, 3, 1));
+    assert!(generator.examples("E", 3).is_err());
+}

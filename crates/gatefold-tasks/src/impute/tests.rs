@@ -120,3 +120,28 @@ fn a_series_that_says_nothing_is_refused() {
     let message = ImputeData::new(&long(8, &[]), None, None, 1).unwrap_err().to_string();
     assert!(message.contains("expected at least 10"), "{message}");
 }
+
+/// Known values of the first channel are hidden, filled by the network, and the loss is the mean error.
+#[test]
+fn the_loss_of_examples_is_the_error_of_what_is_filled() {
+    let table = long(150, &[40, 41, 100]);
+    let data = ImputeData::new(&table, None, None, 1).unwrap();
+    let task = ImputeTask::new(&data, settings()).unwrap();
+    let fitted = fit(&Device::cpu().unwrap(), &task, &FitSettings::new(20), &mut ()).unwrap();
+    let imputer = Imputer::chosen(&data, &task, vec![fitted.network]).unwrap();
+    assert_eq!(imputer.data.targets, [0]);
+    let examples = imputer.examples(&table, 5).unwrap();
+    // The second value of a step says that the first is known.
+    assert_eq!((examples.input.steps(), examples.input.batch()), (150, 1));
+    let flag = |step: &usize| examples.input.values()[[*step, 0, 1]] == 0.0;
+    let truth = table.sequences[0].values.column(0).to_vec();
+    let hidden: Vec<usize> = (0..150).filter(flag).filter(|step| !truth[*step].is_nan()).collect();
+    assert_eq!(hidden.len(), 14);
+    let mut visible: Vec<Vec<f64>> = channels_of(&table.sequences[0]);
+    hidden.iter().for_each(|step| visible[0][*step] = f64::NAN);
+    let filled = imputer.fill(0, &visible, &[hidden, Vec::new()]).unwrap();
+    let error = |one: &Filled| (one.values[3] - truth[one.step]).abs() / one.unit;
+    let expected = filled.iter().map(error).sum::<f64>() / filled.len() as f64;
+    let flow = examples.gradient_flow(&imputer.networks[0]).unwrap();
+    assert!((flow.loss - expected).abs() < 1e-5 * expected.max(1.0), "{} and {expected}", flow.loss);
+}

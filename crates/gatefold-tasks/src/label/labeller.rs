@@ -96,7 +96,8 @@ impl Labeller {
         });
         let labelled: Vec<_> =
             pieces.filter(|(_, tags, steps)| tags[steps.clone()].iter().any(Option::is_some)).collect();
-        let chosen = spread(&labelled, count, "no step has a label; fill some in")?;
+        let chosen =
+            spread(&labelled, count, |(_, _, steps)| steps.len(), "no step has a label; fill some in")?;
         let rows: Vec<ArrayView2<f32>> =
             chosen.iter().map(|(input, _, steps)| input.slice(s![steps.clone(), ..])).collect();
         let steps = rows.iter().map(|row| row.nrows()).max().unwrap_or(0);

@@ -202,3 +202,24 @@ fn what_cannot_be_translated_is_refused() {
     // Unknown characters are read as unknown.
     assert_eq!(translator.translate(&["Ω".into()], 1).unwrap().len(), 1);
 }
+
+/// Log-probabilities are found by another way through the outputs.
+#[test]
+fn the_loss_of_examples_is_that_of_their_translations() {
+    let parts = PairParts::new(&pairs(), 99, 1).unwrap();
+    let translator = trained(&parts, Unit::Char, 10);
+    let pairs = &parts.test;
+    let flow = translator.examples(pairs, 1000).unwrap().gradient_flow(&translator.network).unwrap();
+    let tokens = |texts: Vec<String>, of: &dyn Fn(&str) -> Vec<u32>| -> Vec<Vec<u32>> {
+        texts.iter().map(|text| of(text)).collect()
+    };
+    let read = tokens(sources(pairs), &|text| translator.languages.source_tokens(text));
+    let targets = pairs.iter().map(|pair| pair.target.clone()).collect();
+    let written = tokens(targets, &|text| translator.languages.target_tokens(text));
+    let read: Vec<&[u32]> = read.iter().map(Vec::as_slice).collect();
+    let rows: Vec<&[u32]> = written.iter().map(Vec::as_slice).collect();
+    let found = translator.log_probabilities(&read, &rows).unwrap();
+    let units: usize = written.iter().map(|tokens| tokens.len() + 1).sum();
+    let expected = -found.iter().sum::<f64>() / units as f64;
+    assert!((flow.loss - expected).abs() < 1e-5, "{} and {expected}", flow.loss);
+}
