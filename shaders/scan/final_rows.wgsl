@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let row = (i % plane) / params.columns;
-    let last = min(length_of(row), params.steps);
+    let last = min(length_of(params, row), params.steps);
     let begin = select(last + params.history - params.values, 0u, params.reverse == 1u);
     let slot = begin + i / plane;
     out[i] = h[(slot * params.batch + row) * params.width + params.begin + i % params.columns];

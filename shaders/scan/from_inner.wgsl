@@ -17,6 +17,14 @@ struct StepBackwardInner {
     inner_from: u32, // where d_inner is
     inner_len: u32,
     row_from: u32, // where d_row is
+    weights_at: u32, // where the member begins in the bindings
+    units_at: u32,
+    state_at: u32,
+    h_at: u32,
+    gates_at: u32,
+    carry_at: u32,
+    _pad0: u32,
+    _pad1: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       weights: array<f32>;  // [inner_len, H]
@@ -27,7 +35,7 @@ struct StepBackwardInner {
 @group(0) @binding(5) var<storage, read_write> gates:   array<Slot>; // [T, B, H]     saved in, d_pre out
 @group(0) @binding(6) var<storage, read_write> carry:   array<f32>;  // [B, H], then d_inner and d_row
 
-fn incoming(first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
+fn incoming(params: Params, first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
     let len = params.inner_len;
     var sums: array<f32, ROWS>;
     for (var k = 0u; k < len; k += LANES) {
@@ -36,10 +44,11 @@ fn incoming(first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
         var inner: array<f32, ROWS>;
         for (var n = 0u; n < ROWS; n++) {
             let row = min(first_row + n, params.batch - 1u);
-            inner[n] = carry[params.inner_from + row * len + min(mine, len - 1u)] * inside;
+            let at = params.inner_from + row * len + min(mine, len - 1u);
+            inner[n] = carry[params.carry_at + at] * inside;
         }
         for (var j = 0u; j < LANES; j++) {
-            let weight = weights[min(k + j, len - 1u) * params.hidden + column];
+            let weight = weights[params.weights_at + min(k + j, len - 1u) * params.hidden + column];
             for (var n = 0u; n < ROWS; n++) {
                 sums[n] += spread(inner[n], j) * weight;
             }
@@ -48,9 +57,9 @@ fn incoming(first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
     return sums;
 }
 
-fn beside(row: u32, unit: u32) -> f32 {
+fn beside(params: Params, row: u32, unit: u32) -> f32 {
     if WITH_ROW {
-        return carry[params.row_from + row * params.hidden + unit];
+        return carry[params.carry_at + params.row_from + row * params.hidden + unit];
     }
     return 0.0;
 }

@@ -17,6 +17,14 @@ struct StepBackward {
     history: u32,
     steps: u32, // T
     reverse: u32,
+    ut_at: u32, // where the member begins in the bindings
+    units_at: u32,
+    state_at: u32,
+    h_at: u32,
+    d_out_at: u32,
+    gates_at: u32,
+    carry_at: u32,
+    _pad: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [SEGMENTS, H, H]  K-major over the receiving units
@@ -28,24 +36,25 @@ struct StepBackward {
 @group(0) @binding(6) var<storage, read_write> gates:   array<Slot>;  // [T, B, H]     saved in, d_pre out
 @group(0) @binding(7) var<storage, read_write> carry:   array<f32>;   // [B, H], then with FINALS [history, B, H] of the final h
 
-fn incoming(first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
+fn incoming(params: Params, first_row: u32, column: u32, lane: u32) -> array<f32, ROWS> {
     var sums: array<f32, ROWS>;
     var steps: array<u32, ROWS>;
     if params.next != NO_STEP {
         for (var n = 0u; n < ROWS; n++) {
             steps[n] = params.next;
         }
-        sums = recurrent_gradient(first_row, column, lane, steps, 0u, params.hidden, sums);
+        sums = recurrent_gradient(params, first_row, column, lane, steps, 0u, params.hidden, sums);
     }
     if SEGMENTS > 1u && params.skip_next != NO_STEP {
         for (var n = 0u; n < ROWS; n++) {
             steps[n] = params.skip_next;
         }
-        sums = recurrent_gradient(first_row, column, lane, steps, params.hidden * params.hidden, params.hidden, sums);
+        let ut_begin = params.hidden * params.hidden;
+        sums = recurrent_gradient(params, first_row, column, lane, steps, ut_begin, params.hidden, sums);
     }
     return sums;
 }
 
-fn beside(row: u32, unit: u32) -> f32 {
-    return from_outside(params.t, row, unit);
+fn beside(params: Params, row: u32, unit: u32) -> f32 {
+    return from_outside(params, params.t, row, unit);
 }

@@ -19,8 +19,8 @@ struct InitialBackward {
     reverse: u32,
     carries_h: u32,
     finals_at: u32, // where the gradients of the final values are in the buffer of carry
-    _pad0: u32,
-    _pad1: u32,
+    ut_at: u32,    // 0, for recurrent_gradient
+    gates_at: u32, // 0
 }
 
 @group(0) @binding(0) var<storage, read>       ut:        array<Gates>; // [H, C], [H, skip_columns]  K-major over the receiving units
@@ -30,7 +30,7 @@ struct InitialBackward {
 @group(0) @binding(4) var<storage, read_write> d_initial: array<f32>;   // [history, B, own], then [B, C - own]
 
 // The place of a slot's value among the initial or final values.
-fn place(slot: u32, row: u32, column: u32) -> u32 {
+fn place(params: Params, slot: u32, row: u32, column: u32) -> u32 {
     if column < params.own {
         return (slot * params.batch + row) * params.own + column;
     }
@@ -42,26 +42,26 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
     let column = group.x * WG_SIZE + local;
     let slot = group.z;
     let first_row = group.y * ROWS;
-    let nearest = slot == nearest_slot();
+    let nearest = slot == nearest_slot(params);
 
     var d: array<f32, ROWS>;
     var steps: array<u32, ROWS>;
     if nearest {
         for (var n = 0u; n < ROWS; n++) {
-            let len = length_of(min(first_row + n, params.batch - 1u));
+            let len = length_of(params, min(first_row + n, params.batch - 1u));
             steps[n] = select(0u, max(len, 1u) - 1u, params.reverse == 1u);
         }
-        d = recurrent_gradient(first_row, min(column, params.columns - 1u), lane, steps, 0u, params.columns, d);
+        d = recurrent_gradient(params, first_row, min(column, params.columns - 1u), lane, steps, 0u, params.columns, d);
     }
     if SEGMENTS > 1u {
         for (var n = 0u; n < ROWS; n++) {
-            let len = length_of(min(first_row + n, params.batch - 1u));
+            let len = length_of(params, min(first_row + n, params.batch - 1u));
             let at = select(slot + params.history, len + slot, params.reverse == 1u);
             let reads = at >= params.history && at - params.history < params.steps;
             steps[n] = select(NO_STEP, at - params.history, reads);
         }
         let by_skip = recurrent_gradient(
-                first_row, min(column, params.skip_columns - 1u), lane, steps, params.hidden * params.columns,
+                params, first_row, min(column, params.skip_columns - 1u), lane, steps, params.hidden * params.columns,
                 params.skip_columns, array<f32, ROWS>(),
             );
         for (var n = 0u; n < ROWS; n++) {
@@ -78,19 +78,19 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
                     sum += carry[row * params.hidden + column];
                 }
                 if FINALS {
-                    let len = length_of(row);
+                    let len = length_of(params, row);
                     if column >= params.own {
                         if len == 0u {
-                            sum += carry[params.finals_at + place(slot, row, column)];
+                            sum += carry[params.finals_at + place(params, slot, row, column)];
                         }
                     } else {
                         let among = select(slot - len, slot + len, params.reverse == 1u);
                         if among < params.history {
-                            sum += carry[params.finals_at + place(among, row, column)];
+                            sum += carry[params.finals_at + place(params, among, row, column)];
                         }
                     }
                 }
-                d_initial[place(slot, row, column)] = sum;
+                d_initial[place(params, slot, row, column)] = sum;
             }
         }
     }

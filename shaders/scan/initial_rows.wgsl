@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let slot = params.first_slot + i / plane;
     let row = (i % plane) / params.columns;
     let column = i % params.columns;
-    let len = length_of(row);
+    let len = length_of(params, row);
     var written = slot >= len + params.history;
     var place = params.values;
     if params.reverse == 1u {

@@ -6,7 +6,7 @@
 const NO_STEP: u32 = 0xffffffffu;
 
 fn recurrent_gradient(
-    first_row: u32, column: u32, lane: u32, steps: array<u32, ROWS>, ut_begin: u32, columns: u32,
+    params: Params, first_row: u32, column: u32, lane: u32, steps: array<u32, ROWS>, ut_begin: u32, columns: u32,
     before: array<f32, ROWS>,
 ) -> array<f32, ROWS> {
     let hidden = params.hidden;
@@ -18,10 +18,11 @@ fn recurrent_gradient(
             let row = min(first_row + n, params.batch - 1u);
             let inside = f32(mine < hidden && steps[n] != NO_STEP);
             let step = select(steps[n], 0u, steps[n] == NO_STEP);
-            d_pre[n] = gates[(step * params.batch + row) * hidden + min(mine, hidden - 1u)] * inside;
+            let at = (step * params.batch + row) * hidden + min(mine, hidden - 1u);
+            d_pre[n] = gates[params.gates_at + at] * inside;
         }
         for (var j = 0u; j < LANES; j++) {
-            let weights = ut[ut_begin + min(k + j, hidden - 1u) * columns + column];
+            let weights = ut[params.ut_at + ut_begin + min(k + j, hidden - 1u) * columns + column];
             for (var n = 0u; n < ROWS; n++) {
                 sums[n] += through_weights(spread_slot(d_pre[n], j), weights);
             }

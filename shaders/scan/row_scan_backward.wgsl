@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first = row * HIDDEN;
     let step_len = params.batch * HIDDEN;
     for (var step = 0u; step < params.count; step++) {
-        let t = step_at(params.steps - 1u - params.first - step);
+        let t = step_at(params, params.steps - 1u - params.first - step);
         let here = t * step_len + first;
         row_step_backward(local, RowBack(
             t,
@@ -53,8 +53,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             is_active(t, row),
             here,
             params.x_at + here,
-            h_before(t) * step_len + first,
-            state_before(t) * step_len + first,
+            h_before(params, t) * step_len + first,
+            state_before(params, t) * step_len + first,
             (t * params.batch + row) * params.d_stride + params.d_begin,
         ));
         for (var unit = local; unit < HIDDEN; unit += WG_SIZE) {

@@ -43,10 +43,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first = row * HIDDEN;
     let step_len = params.batch * HIDDEN;
     for (var unit = local; unit < HIDDEN; unit += WG_SIZE) {
-        h_row[unit] = h[h_before(step_at(params.first)) * step_len + first + unit];
+        h_row[unit] = h[h_before(params, step_at(params, params.first)) * step_len + first + unit];
     }
     for (var step = params.first; step < params.first + params.count; step++) {
-        let t = step_at(step);
+        let t = step_at(params, step);
         workgroupBarrier();
         for (var unit = local; unit < HIDDEN; unit += WG_SIZE) {
             var r: Slot;
@@ -56,17 +56,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             r_row[unit] = r;
         }
         let here = t * step_len + first;
-        let h_at = h_after(t) * step_len + first;
+        let h_at = h_after(params, t) * step_len + first;
         row_step(local, RowAt(
             t,
             row,
             is_active(t, row),
             here,
             select(0u, params.x_at, NORM) + here,
-            h_before(t) * step_len + first,
+            h_before(params, t) * step_len + first,
             h_at,
-            select(0u, state_before(t), SAVE) * step_len + first,
-            select(0u, state_after(t), SAVE) * step_len + first,
+            select(0u, state_before(params, t), SAVE) * step_len + first,
+            select(0u, state_after(params, t), SAVE) * step_len + first,
         ));
         workgroupBarrier();
         // In a row that has not begun, that is the initial h.

@@ -10,7 +10,7 @@ fn is_active(t: u32, row: u32) -> bool {
 }
 
 // Whether one of the rows of a tile is active: the same for the whole workgroup.
-fn any_active(t: u32, first_row: u32) -> bool {
+fn any_active(params: Params, t: u32, first_row: u32) -> bool {
     if LENGTHS {
         var longest = 0u;
         for (var n = 0u; n < ROWS; n++) {

@@ -19,9 +19,13 @@ struct ScanBackward {
     reverse: u32,
     d_stride: u32, // of a row of d_out
     d_begin: u32,  // the column of this scan's part
-    _pad0: u32,
-    _pad1: u32,
-    _pad2: u32,
+    ut_at: u32,    // where the member begins in the bindings
+    units_at: u32,
+    state_at: u32,
+    h_at: u32,
+    d_out_at: u32,
+    gates_at: u32,
+    carry_at: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [SEGMENTS, H, H]  K-major over the receiving units
@@ -41,20 +45,21 @@ const KEPT_LEN = max(KEPT * BLOCKS, 1u);
 
 var<workgroup> rows: array<Slot, 2u * TURN>;
 
-fn weights_of(k: u32, column: u32) -> Gates {
-    return ut[min(k, HIDDEN - 1u) * HIDDEN + column];
+fn weights_of(params: Params, k: u32, column: u32) -> Gates {
+    return ut[params.ut_at + min(k, HIDDEN - 1u) * HIDDEN + column];
 }
 
 fn kernel(group: vec3<u32>, local: u32) {
+    let params = member(group.z);
     let part = local % PARTS;
     let first_row = group.x * ROWS;
     let step_len = params.batch * HIDDEN;
-    let until = longest(first_row);
+    let until = longest(params, first_row);
 
     var kept: array<Gates, KEPT_LEN>;
     for (var i = 0u; i < KEPT; i++) {
         for (var block = 0u; block < BLOCKS; block++) {
-            kept[i * BLOCKS + block] = weights_of(i * PARTS + part, column_of(block, local));
+            kept[i * BLOCKS + block] = weights_of(params, i * PARTS + part, column_of(block, local));
         }
     }
     // Both turns are zero past H; the gradient of the step before this dispatch goes to the first turn.
@@ -63,16 +68,16 @@ fn kernel(group: vec3<u32>, local: u32) {
         let row = first_row + i / STRIDE;
         var value = Slot();
         if i < TURN && k < HIDDEN && row < params.batch && params.first > 0u {
-            value = gates[step_at(params.steps - params.first) * step_len + row * HIDDEN + k];
+            value = gates[params.gates_at + step_at(params, params.steps - params.first) * step_len + row * HIDDEN + k];
         }
         rows[i] = value;
     }
     var carries: array<f32, CELLS>;
     if CARRIES {
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there {
-                carries[cell] = carry[place.row * HIDDEN + place.unit];
+                carries[cell] = carry[params.carry_at + place.row * HIDDEN + place.unit];
             }
         }
     }
@@ -80,7 +85,7 @@ fn kernel(group: vec3<u32>, local: u32) {
 
     for (var step = 0u; step < params.count; step++) {
         let nth = params.steps - 1u - params.first - step;
-        let t = step_at(nth);
+        let t = step_at(params, nth);
         let here = step % 2u * TURN;
         let there = TURN - here;
         let some_active = t < until;
@@ -92,16 +97,16 @@ fn kernel(group: vec3<u32>, local: u32) {
         var state_now: array<f32, CELLS>;
         var outside: array<f32, CELLS>;
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there && some_active {
                 let at = place.row * HIDDEN + place.unit;
-                saved[cell] = gates[t * step_len + at];
-                h_prev[cell] = h[h_before(t) * step_len + at];
+                saved[cell] = gates[params.gates_at + t * step_len + at];
+                h_prev[cell] = h[params.h_at + h_before(params, t) * step_len + at];
                 if HAS_STATE {
-                    state_prev[cell] = state[state_before(t) * step_len + at];
-                    state_now[cell] = state[state_after(t) * step_len + at];
+                    state_prev[cell] = state[params.state_at + state_before(params, t) * step_len + at];
+                    state_now[cell] = state[params.state_at + state_after(params, t) * step_len + at];
                 }
-                outside[cell] = from_outside(t, place.row, place.unit);
+                outside[cell] = from_outside(params, t, place.row, place.unit);
             }
         }
 
@@ -119,17 +124,17 @@ fn kernel(group: vec3<u32>, local: u32) {
             for (var i = KEPT; i < TURNS; i++) {
                 let k = i * PARTS + part;
                 for (var block = 0u; block < BLOCKS; block++) {
-                    let weights = weights_of(k, column_of(block, local));
+                    let weights = weights_of(params, k, column_of(block, local));
                     for (var n = 0u; n < ROWS; n++) {
                         sums[block * ROWS + n] += through_weights(rows[here + n * STRIDE + k], weights);
                     }
                 }
             }
             if SEGMENTS > 1u && nth + params.history < params.steps {
-                let reads = step_at(nth + params.history) * step_len;
+                let reads = params.gates_at + step_at(params, nth + params.history) * step_len;
                 for (var k = part; k < HIDDEN; k += PARTS) {
                     for (var block = 0u; block < BLOCKS; block++) {
-                        let weights = ut[(HIDDEN + k) * HIDDEN + column_of(block, local)];
+                        let weights = ut[params.ut_at + (HIDDEN + k) * HIDDEN + column_of(block, local)];
                         for (var n = 0u; n < ROWS; n++) {
                             let row = min(first_row + n, params.batch - 1u);
                             sums[block * ROWS + n] += through_weights(gates[reads + row * HIDDEN + k], weights);
@@ -141,19 +146,19 @@ fn kernel(group: vec3<u32>, local: u32) {
         }
 
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there {
                 var d_pre = Slot();
                 if is_active(t, place.row) {
                     let dh = sums[place.sum] + outside[cell];
                     let grad = cell_backward(
                         saved[cell], h_prev[cell], state_prev[cell], state_now[cell], dh, carries[cell],
-                        own_of(place.unit),
+                        own_of(params, place.unit),
                     );
                     d_pre = grad.pre;
                     carries[cell] = grad.carry;
                 }
-                gates[t * step_len + place.row * HIDDEN + place.unit] = d_pre;
+                gates[params.gates_at + t * step_len + place.row * HIDDEN + place.unit] = d_pre;
                 rows[there + place.n * STRIDE + place.unit] = d_pre;
             }
         }
@@ -165,9 +170,9 @@ fn kernel(group: vec3<u32>, local: u32) {
 
     if CARRIES {
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there {
-                carry[place.row * HIDDEN + place.unit] = carries[cell];
+                carry[params.carry_at + place.row * HIDDEN + place.unit] = carries[cell];
             }
         }
     }

@@ -17,7 +17,11 @@ struct ScanForward {
     hidden: u32, // HIDDEN
     history: u32,
     reverse: u32,
-    _pad: u32,
+    u_at: u32, // where the member begins in the bindings
+    units_at: u32,
+    gates_at: u32,
+    state_at: u32,
+    h_at: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       u:       array<Product>; // [SEGMENTS H, H]  K-major, packed
@@ -35,15 +39,16 @@ const KEPT_LEN = max(KEPT * 4u * BLOCKS, 1u);
 
 var<workgroup> rows: array<f32, 2u * TURN>;
 
-fn weights_of(k: u32, column: u32) -> Product {
-    return u[min(k, HIDDEN - 1u) * HIDDEN + column];
+fn weights_of(params: Params, k: u32, column: u32) -> Product {
+    return u[params.u_at + min(k, HIDDEN - 1u) * HIDDEN + column];
 }
 
 fn kernel(group: vec3<u32>, local: u32) {
+    let params = member(group.z);
     let part = local % PARTS;
     let first_row = group.x * ROWS;
     let step_len = params.batch * HIDDEN;
-    let until = longest(first_row);
+    let until = longest(params, first_row);
     var begin = params.first;
     var end = params.first + params.count;
     if params.reverse == 1u {
@@ -57,7 +62,7 @@ fn kernel(group: vec3<u32>, local: u32) {
         for (var j = 0u; j < 4u; j++) {
             for (var block = 0u; block < BLOCKS; block++) {
                 kept[(i * 4u + j) * BLOCKS + block] =
-                    weights_of((i * PARTS + part) * 4u + j, column_of(block, local));
+                    weights_of(params, (i * PARTS + part) * 4u + j, column_of(block, local));
             }
         }
     }
@@ -67,33 +72,33 @@ fn kernel(group: vec3<u32>, local: u32) {
         let row = first_row + i / STRIDE;
         var value = 0.0;
         if i < TURN && k < HIDDEN && row < params.batch && begin < end {
-            value = h[h_before(step_at(begin)) * step_len + row * HIDDEN + k];
+            value = h[params.h_at + h_before(params, step_at(params, begin)) * step_len + row * HIDDEN + k];
         }
         rows[i] = value;
     }
     var states: array<f32, CELLS>;
     if HAS_STATE {
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there && begin < end {
-                let slot = select(0u, state_before(step_at(begin)), SAVE);
-                states[cell] = state[slot * step_len + place.row * HIDDEN + place.unit];
+                let slot = select(0u, state_before(params, step_at(params, begin)), SAVE);
+                states[cell] = state[params.state_at + slot * step_len + place.row * HIDDEN + place.unit];
             }
         }
     }
     workgroupBarrier();
 
     for (var step = begin; step < end; step++) {
-        let t = step_at(step);
+        let t = step_at(params, step);
         let here = (step - begin) % 2u * TURN;
         let there = TURN - here;
 
         // Asked for before the product, which hides the wait.
         var x: array<Gates, CELLS>;
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there {
-                x[cell] = gates[t * step_len + place.row * HIDDEN + place.unit];
+                x[cell] = gates[params.gates_at + t * step_len + place.row * HIDDEN + place.unit];
             }
         }
 
@@ -113,7 +118,7 @@ fn kernel(group: vec3<u32>, local: u32) {
             for (var j = 0u; j < 4u; j++) {
                 let k = (i * PARTS + part) * 4u + j;
                 for (var block = 0u; block < BLOCKS; block++) {
-                    let weights = weights_of(k, column_of(block, local));
+                    let weights = weights_of(params, k, column_of(block, local));
                     for (var n = 0u; n < ROWS; n++) {
                         sums[block * ROWS + n] += rows[here + n * STRIDE + k] * weights;
                     }
@@ -123,10 +128,11 @@ fn kernel(group: vec3<u32>, local: u32) {
         if SEGMENTS > 1u {
             for (var k = part; k < HIDDEN; k += PARTS) {
                 for (var block = 0u; block < BLOCKS; block++) {
-                    let weights = u[(HIDDEN + k) * HIDDEN + column_of(block, local)];
+                    let weights = u[params.u_at + (HIDDEN + k) * HIDDEN + column_of(block, local)];
                     for (var n = 0u; n < ROWS; n++) {
                         let row = min(first_row + n, params.batch - 1u);
-                        sums[block * ROWS + n] += h[h_skipped(t) * step_len + row * HIDDEN + k] * weights;
+                        let h_at = params.h_at + h_skipped(params, t) * step_len + row * HIDDEN + k;
+                        sums[block * ROWS + n] += h[h_at] * weights;
                     }
                 }
             }
@@ -134,22 +140,22 @@ fn kernel(group: vec3<u32>, local: u32) {
         sums = combine(local, sums);
 
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there {
                 let at = place.row * HIDDEN + place.unit;
-                let h_at = h_after(t) * step_len + at;
+                let h_at = params.h_at + h_after(params, t) * step_len + at;
                 let mine = place.n * STRIDE + place.unit;
                 if is_active(t, place.row) {
                     let stepped = cell_forward(
-                        x[cell], sums[place.sum], rows[here + mine], states[cell], own_of(place.unit),
+                        x[cell], sums[place.sum], rows[here + mine], states[cell], own_of(params, place.unit),
                     );
                     if SAVE {
-                        gates[t * step_len + at] = stepped.saved;
+                        gates[params.gates_at + t * step_len + at] = stepped.saved;
                     }
                     if HAS_STATE {
                         states[cell] = stepped.state;
                         if SAVE {
-                            state[state_after(t) * step_len + at] = stepped.state;
+                            state[params.state_at + state_after(params, t) * step_len + at] = stepped.state;
                         }
                     }
                     h[h_at] = stepped.h;
@@ -158,7 +164,7 @@ fn kernel(group: vec3<u32>, local: u32) {
                     // A reverse scan has not come to the row's last step yet: its initial values follow that step.
                     rows[there + mine] = h[h_at];
                     if HAS_STATE && SAVE {
-                        states[cell] = state[state_after(t) * step_len + at];
+                        states[cell] = state[params.state_at + state_after(params, t) * step_len + at];
                     }
                 }
             }
@@ -171,9 +177,9 @@ fn kernel(group: vec3<u32>, local: u32) {
 
     if HAS_STATE && !SAVE {
         for (var cell = 0u; cell < CELLS; cell++) {
-            let place = place_of(cell, first_row, local);
+            let place = place_of(params, cell, first_row, local);
             if place.is_there && begin < end {
-                state[place.row * HIDDEN + place.unit] = states[cell];
+                state[params.state_at + place.row * HIDDEN + place.unit] = states[cell];
             }
         }
     }

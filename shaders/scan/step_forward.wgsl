@@ -26,6 +26,14 @@ struct StepForward {
     to_begin: u32, // the column of the result
     state_from: u32,
     state_to: u32,
+    u_at: u32, // where the member begins in the bindings
+    units_at: u32,
+    gates_at: u32,
+    state_at: u32,
+    h_at: u32,
+    _pad0: u32,
+    _pad1: u32,
+    _pad2: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       u:       array<Product>; // [r_len + skip_len, H]  K-major, packed
@@ -37,7 +45,8 @@ struct StepForward {
 
 // Adds to r the product of a part of a slot of h and the rows of u from u_begin on.
 fn recurrent(
-    first_row: u32, column: u32, lane: u32, slot: u32, begin: u32, len: u32, u_begin: u32, before: array<Product, ROWS>,
+    params: Params, first_row: u32, column: u32, lane: u32, slot: u32, begin: u32, len: u32, u_begin: u32,
+    before: array<Product, ROWS>,
 ) -> array<Product, ROWS> {
     var r = before;
     for (var k = 0u; k < len; k += LANES) {
@@ -46,10 +55,11 @@ fn recurrent(
         var h_prev: array<f32, ROWS>;
         for (var n = 0u; n < ROWS; n++) {
             let row = min(first_row + n, params.batch - 1u);
-            h_prev[n] = h[(slot * params.batch + row) * params.width + begin + min(mine, len - 1u)] * inside;
+            let at = (slot * params.batch + row) * params.width + begin + min(mine, len - 1u);
+            h_prev[n] = h[params.h_at + at] * inside;
         }
         for (var j = 0u; j < LANES; j++) {
-            let weights = u[(u_begin + min(k + j, len - 1u)) * params.hidden + column];
+            let weights = u[params.u_at + (u_begin + min(k + j, len - 1u)) * params.hidden + column];
             for (var n = 0u; n < ROWS; n++) {
                 r[n] += spread(h_prev[n], j) * weights;
             }
@@ -59,6 +69,7 @@ fn recurrent(
 }
 
 fn kernel(group: vec3<u32>, local: u32, lane: u32) {
+    let params = member(group.z);
     let hidden = params.hidden;
     let step_len = params.batch * hidden;
     let unit = group.x * WG_SIZE + local;
@@ -66,36 +77,40 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
     let first_row = group.y * ROWS;
 
     var r: array<Product, ROWS>;
-    if any_active(params.t, first_row) {
-        r = recurrent(first_row, column, lane, params.r_slot, params.r_begin, params.r_len, 0u, r);
+    if any_active(params, params.t, first_row) {
+        r = recurrent(params, first_row, column, lane, params.r_slot, params.r_begin, params.r_len, 0u, r);
         if SEGMENTS > 1u {
-            r = recurrent(first_row, column, lane, params.skip_slot, params.skip_begin, params.skip_len, params.r_len, r);
+            r = recurrent(
+                params, first_row, column, lane, params.skip_slot, params.skip_begin, params.skip_len, params.r_len, r,
+            );
         }
     }
 
     if unit < hidden {
-        let own = own_of(unit);
+        let own = own_of(params, unit);
         for (var n = 0u; n < ROWS; n++) {
             let row = first_row + n;
             if row < params.batch && is_active(params.t, row) {
                 let at = row * hidden + unit;
-                let h_prev = h[(params.h_from * params.batch + row) * params.width + params.h_begin + unit];
+                let from_at = (params.h_from * params.batch + row) * params.width + params.h_begin + unit;
+                let h_prev = h[params.h_at + from_at];
                 var state_prev = 0.0;
                 if HAS_STATE {
-                    state_prev = state[params.state_from * step_len + at];
+                    state_prev = state[params.state_at + params.state_from * step_len + at];
                 }
                 var x: Gates;
                 if READS_GATES {
-                    x = gates[params.t * step_len + at];
+                    x = gates[params.gates_at + params.t * step_len + at];
                 }
                 let stepped = cell_forward(x, r[n], h_prev, state_prev, own);
                 if SAVE {
-                    gates[params.t * step_len + at] = stepped.saved;
+                    gates[params.gates_at + params.t * step_len + at] = stepped.saved;
                 }
                 if HAS_STATE {
-                    state[params.state_to * step_len + at] = stepped.state;
+                    state[params.state_at + params.state_to * step_len + at] = stepped.state;
                 }
-                h[(params.h_to * params.batch + row) * params.width + params.to_begin + unit] = stepped.h;
+                let to_at = (params.h_to * params.batch + row) * params.width + params.to_begin + unit;
+                h[params.h_at + to_at] = stepped.h;
             }
         }
     }

@@ -26,6 +26,10 @@ struct StepTangent {
     h_to: u32,
     to_begin: u32,   // the column of the result
     state_back: u32,
+    units_at: u32, // where the unit's own numbers begin
+    _pad0: u32,
+    _pad1: u32,
+    _pad2: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       u:       array<Product>; // [r_len + skip_len, H]  K-major, packed
@@ -39,7 +43,8 @@ struct StepTangent {
 
 // Adds to r the product of a part of a slot of dots and the rows of u from u_begin on.
 fn recurrent(
-    first_row: u32, column: u32, lane: u32, slot: u32, begin: u32, len: u32, u_begin: u32, before: array<Product, ROWS>,
+    params: Params, first_row: u32, column: u32, lane: u32, slot: u32, begin: u32, len: u32, u_begin: u32,
+    before: array<Product, ROWS>,
 ) -> array<Product, ROWS> {
     var r = before;
     for (var k = 0u; k < len; k += LANES) {
@@ -61,14 +66,14 @@ fn recurrent(
 }
 
 // The tangents of a unit's own numbers.
-fn own_dot_of(unit: u32) -> vec4<f32> {
+fn own_dot_of(params: Params, unit: u32) -> vec4<f32> {
     var own_dot = vec4<f32>();
     if UNITS > 0u {
-        own_dot.x = units[UNITS * params.hidden + unit];
+        own_dot.x = units[params.units_at + UNITS * params.hidden + unit];
     }
     if UNITS > 1u {
-        own_dot.y = units[(UNITS + 1u) * params.hidden + unit];
-        own_dot.z = units[(UNITS + 2u) * params.hidden + unit];
+        own_dot.y = units[params.units_at + (UNITS + 1u) * params.hidden + unit];
+        own_dot.z = units[params.units_at + (UNITS + 2u) * params.hidden + unit];
     }
     return own_dot;
 }
@@ -81,15 +86,17 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
     let first_row = group.y * ROWS;
 
     var r: array<Product, ROWS>;
-    if any_active(params.t, first_row) {
-        r = recurrent(first_row, column, lane, params.r_slot, params.r_begin, params.r_len, 0u, r);
+    if any_active(params, params.t, first_row) {
+        r = recurrent(params, first_row, column, lane, params.r_slot, params.r_begin, params.r_len, 0u, r);
         if SEGMENTS > 1u {
-            r = recurrent(first_row, column, lane, params.skip_slot, params.skip_begin, params.skip_len, params.r_len, r);
+            r = recurrent(
+                params, first_row, column, lane, params.skip_slot, params.skip_begin, params.skip_len, params.r_len, r,
+            );
         }
     }
 
     if unit < hidden {
-        let own = own_of(unit);
+        let own = own_of(params, unit);
         for (var n = 0u; n < ROWS; n++) {
             let row = first_row + n;
             if row < params.batch && is_active(params.t, row) {
@@ -100,7 +107,7 @@ fn kernel(group: vec3<u32>, local: u32, lane: u32) {
                 var before: Before;
                 before.h = h[row_from * params.width + params.h_begin + unit];
                 before.h_dot = dots[row_from * params.dot_width + params.h_begin + unit];
-                before.own_dot = own_dot_of(unit);
+                before.own_dot = own_dot_of(params, unit);
                 var state_now = 0.0;
                 if HAS_STATE {
                     before.state = state[(params.h_from - params.state_back) * step_len + at];

@@ -17,7 +17,7 @@ struct Place {
     is_there: bool,
 }
 
-fn place_of(cell: u32, first_row: u32, local: u32) -> Place {
+fn place_of(params: Params, cell: u32, first_row: u32, local: u32) -> Place {
     let block = cell / OWNED;
     let n = local % PARTS + cell % OWNED * PARTS;
     let row = first_row + n;

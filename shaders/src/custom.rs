@@ -45,7 +45,8 @@ impl CustomStage {
     pub fn variants(self) -> Vec<KernelVariant> {
         let of = |id: KernelId, lanes| {
             let (cell, columns) = (Some(CellStage::Custom(self)), Columns::F32);
-            let mut variant = KernelVariant { id, cell, lanes, columns, consts: self.consts().into() };
+            let mut variant =
+                KernelVariant { id, cell, lanes, columns, consts: self.consts().into(), members: 1 };
             let missing: Vec<Const> = variant.all_consts();
             for constant in missing {
                 let value = match constant.name() {

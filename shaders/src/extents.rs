@@ -19,6 +19,14 @@ impl Extents {
     pub fn touches(&self, binding: usize) -> bool {
         self.lens[binding] > 0
     }
+
+    /// The same of a member that begins at these values of the bindings.
+    pub(crate) fn begun_at(mut self, places: &[u64]) -> Extents {
+        for (len, begin) in self.lens.iter_mut().zip(places) {
+            *len += if *len > 0 { *begin } else { 0 };
+        }
+        self
+    }
 }
 
 /// The product of some sizes.

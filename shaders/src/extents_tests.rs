@@ -285,6 +285,7 @@ fn steps_forward() {
         to_begin: 4,
         state_from: 1,
         state_to: 2,
+        ..Default::default()
     };
     let found = |cell, units, segments, lengths, save| {
         let consts = [("UNITS", units), ("SEGMENTS", segments), ("LENGTHS", lengths), ("SAVE", save)];
@@ -322,6 +323,7 @@ fn tangents_of_steps() {
         h_to: 3,
         to_begin: 4,
         state_back: 1,
+        ..Default::default()
     };
     let found = |cell, units, segments, lengths| {
         let consts = [("UNITS", units), ("SEGMENTS", segments), ("LENGTHS", lengths), ("SAVE", 0)];
@@ -355,6 +357,7 @@ fn steps_backward() {
         history: 3,
         steps: 6,
         reverse: 0,
+        ..Default::default()
     };
     let found = |step: params::StepBackward, cell, units, segments, lengths, finals| {
         let consts = [("UNITS", units), ("SEGMENTS", segments), ("LENGTHS", lengths), ("FINALS", finals)];
@@ -390,6 +393,7 @@ fn steps_backward_from_within() {
         inner_from: 15,
         inner_len: 2,
         row_from: 25,
+        ..Default::default()
     };
     let found = |cell, units, lengths, row| {
         let consts = [("UNITS", units), ("LENGTHS", lengths), ("WITH_ROW", row)];
@@ -423,6 +427,7 @@ fn readouts_backward() {
         reverse: 0,
         inner_to: 15,
         finals_at: 40,
+        ..Default::default()
     };
     let found = |step: params::ReadoutBackward, segments, lengths, finals| {
         let consts = [("SEGMENTS", segments), ("LENGTHS", lengths), ("FINALS", finals)];

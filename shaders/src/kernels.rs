@@ -71,11 +71,38 @@ pub struct KernelSpec {
     pub params: &'static str,
     /// Its size.
     pub params_bytes: usize,
+    /// The fields of the params struct, name and type, each of four bytes.
+    pub fields: &'static [(&'static str, &'static str)],
     /// The constants that a variant must give.
     pub consts: &'static [Const],
+    /// The place of a member in each binding; empty for kernels that run alone.
+    pub places: &'static [Place],
+}
+
+/// The place of a member in a binding, for kernels that can run several members in one dispatch: the same work on other
+/// parts of the same buffers, one member to each workgroup along z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// All members bind the same part.
+    Shared,
+    /// The field that says where a member's part begins, in single values.
+    Values(&'static str),
+    /// That field, in slots: the lanes of a unit.
+    Slots(&'static str),
+    /// That field, in products: the lanes of a unit that a product fills.
+    Products(&'static str),
 }
 
 impl KernelSpec {
+    /// The index of a field of the params.
+    ///
+    /// # Panics
+    /// If they have no such field.
+    pub fn field(&self, name: &str) -> usize {
+        let found = self.fields.iter().position(|(field, _)| *field == name);
+        found.unwrap_or_else(|| panic!("{} has no field {name}", self.params))
+    }
+
     /// A row with params `P`, and without text, bindings and constants.
     const fn of<P: Params>(name: &'static str) -> KernelSpec {
         KernelSpec {
@@ -84,7 +111,9 @@ impl KernelSpec {
             bindings: &[],
             params: P::WGSL_NAME,
             params_bytes: size_of::<P>(),
+            fields: P::FIELDS,
             consts: &[],
+            places: &[],
         }
     }
 }

@@ -138,7 +138,7 @@ fn variants() -> Vec<KernelVariant> {
             lanes.iter().flat_map(|lanes| columns.iter().map(move |columns| (lanes, columns)))
         {
             for cell in cells(id) {
-                let mut variant = KernelVariant { id, cell, lanes, columns, consts: Vec::new() };
+                let mut variant = KernelVariant { id, cell, lanes, columns, consts: Vec::new(), members: 1 };
                 let constants = variant.all_consts();
                 let choices: Vec<(&'static str, Vec<u32>)> = constants
                     .iter()
@@ -147,6 +147,11 @@ fn variants() -> Vec<KernelVariant> {
                 for consts in pairs(&choices) {
                     variant.consts = consts;
                     found.push(variant.clone());
+                }
+                if !id.spec().places.is_empty() {
+                    let last = |(name, values): &(_, Vec<u32>)| (*name, values[values.len() - 1]);
+                    variant.consts = choices.iter().map(last).collect();
+                    found.push(variant.of_members(3));
                 }
             }
         }

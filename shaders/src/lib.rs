@@ -19,7 +19,7 @@ mod variant;
 
 pub use custom::CustomStage;
 pub use extents::Extents;
-pub use kernels::{Access, Const, ElementLossKind, KernelId, KernelSpec, Part};
+pub use kernels::{Access, Const, ElementLossKind, KernelId, KernelSpec, Part, Place};
 pub use stage::CellStage;
 pub use variant::{Columns, KernelVariant, Lanes, ParamsFrom};
 
@@ -47,4 +47,4 @@ pub const NO_OTHER: u32 = u32::MAX;
 /// Stands for no step in params that name one.
 pub const NO_STEP: u32 = u32::MAX;
 /// The most bytes of params that a kernel takes.
-pub const MAX_PARAMS_BYTES: usize = 64;
+pub const MAX_PARAMS_BYTES: usize = 96;

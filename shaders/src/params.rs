@@ -55,6 +55,7 @@ mod row;
 mod scan;
 mod scans;
 mod sequence;
+mod steps;
 
 pub use linear::*;
 pub use loss::*;
@@ -63,3 +64,4 @@ pub use row::*;
 pub use scan::*;
 pub use scans::*;
 pub use sequence::*;
+pub use steps::*;

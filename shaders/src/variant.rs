@@ -1,6 +1,6 @@
 //! A kernel with every choice made that the shader compiler must know.
 
-use crate::{CellStage, Const, KernelId, Part, SUBGROUP_LANES};
+use crate::{CellStage, Const, KernelId, Part, Place, SUBGROUP_LANES};
 use std::fmt::{self, Write as _};
 
 /// Sharing of loads among the invocations of a subgroup.
@@ -53,12 +53,44 @@ pub struct KernelVariant {
     pub columns: Columns,
     /// Constants by name: booleans as 0 or 1, `f32` as bits.
     pub consts: Vec<(&'static str, u32)>,
+    /// Members that it runs in one dispatch, at most; see [`Place`].
+    pub members: u32,
 }
 
 impl KernelVariant {
     /// A variant of a kernel that leaves nothing but constants to choose.
     pub fn new(id: KernelId, consts: &[(&'static str, u32)]) -> Self {
-        KernelVariant { id, cell: None, lanes: Lanes::Single, columns: Columns::F32, consts: consts.into() }
+        let (lanes, columns) = (Lanes::Single, Columns::F32);
+        KernelVariant { id, cell: None, lanes, columns, consts: consts.into(), members: 1 }
+    }
+
+    /// The same kernel for so many members.
+    ///
+    /// # Panics
+    /// If the kernel runs alone.
+    pub fn of_members(self, members: u32) -> Self {
+        assert!(!self.id.spec().places.is_empty(), "{self} runs alone");
+        KernelVariant { members, ..self }
+    }
+
+    /// The place that it reads its params from on a device that offers this one: those of several members are a table, for
+    /// which there is no room among immediates.
+    pub fn params_from(&self, offered: ParamsFrom) -> ParamsFrom {
+        if self.members > 1 { ParamsFrom::Uniform } else { offered }
+    }
+
+    /// The size of its params, those of all members together.
+    pub fn params_bytes(&self) -> usize {
+        self.members as usize * self.id.spec().params_bytes
+    }
+
+    /// Values of an element of a binding's place.
+    pub fn place_width(&self, place: Place) -> usize {
+        match place {
+            Place::Shared | Place::Values(_) => 1,
+            Place::Slots(_) => self.needed_cell().lanes() as usize,
+            Place::Products(_) => self.needed_cell().product_lanes() as usize,
+        }
     }
 
     /// The value of a constant.
@@ -106,11 +138,7 @@ impl KernelVariant {
             text.push_str(&line);
             text.push('\n');
         }
-        let place = match params {
-            ParamsFrom::Immediate => "var<immediate>",
-            ParamsFrom::Uniform => "@group(1) @binding(0) var<uniform>",
-        };
-        writeln!(text, "{place} params: {};", spec.params).expect("a string takes every line");
+        text.push_str(&self.params_text(params));
         for part in spec.parts {
             if let (Part::Cell, Some(CellStage::Custom(custom))) = (part, self.cell) {
                 custom.parts().into_iter().for_each(|part| text.extend(["\n", part]));
@@ -136,6 +164,25 @@ impl KernelVariant {
                     Columns::F32 => include_str!("../linear/columns_f32.wgsl"),
                 },
             });
+        }
+        text
+    }
+
+    /// The declaration of the params, and for kernels that can run several members, of the params of each.
+    fn params_text(&self, params: ParamsFrom) -> String {
+        let (name, members) = (self.id.spec().params, self.members);
+        let place = match self.params_from(params) {
+            ParamsFrom::Immediate => "var<immediate>",
+            ParamsFrom::Uniform => "@group(1) @binding(0) var<uniform>",
+        };
+        let (declared, of_member) = match members {
+            1 => (format!("params: {name}"), "params"),
+            _ => (format!("members: array<{name}, {members}>"), "members[n]"),
+        };
+        let mut text = format!("{place} {declared};\nalias Params = {name};\n");
+        if !self.id.spec().places.is_empty() {
+            writeln!(text, "fn member(n: u32) -> Params {{ return {of_member}; }}")
+                .expect("a string takes every line");
         }
         text
     }

@@ -30,7 +30,7 @@ pub enum Given {
     Packed {
         /// The layer.
         layer: usize,
-        /// Whether they are those of its reverse scan.
+        /// Whether they are those of its reverse scan alone.
         reverse: bool,
         /// The tensor.
         part: PackedPart,
@@ -111,6 +111,11 @@ pub enum PackedPart {
 }
 
 impl PackedPart {
+    /// Whether the steps of a scan read it; products over all steps read the others.
+    pub(crate) fn is_of_steps(self) -> bool {
+        !matches!(self, PackedPart::W | PackedPart::Bias | PackedPart::WTransposed)
+    }
+
     fn name(self) -> &'static str {
         match self {
             PackedPart::W => "w",

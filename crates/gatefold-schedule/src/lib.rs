@@ -19,6 +19,7 @@ pub mod pass;
 mod plan;
 pub mod product;
 pub mod scan;
+mod stack;
 mod states;
 mod target;
 

@@ -2,6 +2,7 @@
 //! of each is enough unless a binding is too small to show all parameters.
 
 use crate::plan::ALIGNMENT;
+use crate::stack::{Beside, places};
 use crate::{Given, Plan, Span, Target};
 use gatefold_model::{Layer, NetworkConfig, Parameters, Role};
 use gatefold_shaders::OVERFLOW_BLOCK;
@@ -18,6 +19,8 @@ pub struct ParameterLayout {
     pub entries: Vec<ParameterEntry>,
     /// The elements of each buffer.
     pub chunks: Vec<usize>,
+    /// The place of each layer's scans among those that run beside them.
+    places: Vec<[Beside; 2]>,
 }
 
 /// One parameter's place.
@@ -61,7 +64,7 @@ impl ParameterLayout {
         }
         // A parameter that fills a binding needs no room after it.
         chunks.iter_mut().for_each(|len| *len = (*len).min(most));
-        ParameterLayout { entries, chunks }
+        ParameterLayout { entries, chunks, places: places(config) }
     }
 
     /// The blocks of [`OVERFLOW_BLOCK`] elements in the buffers before this one.
@@ -156,6 +159,11 @@ impl<'a> ParameterSpans<'a> {
     pub fn find_gradient(&self, plan: &mut Plan, layer: &Layer, role: Role, reverse: bool) -> Option<Span> {
         let spec = layer.find(role, reverse).filter(|spec| self.trained.contains(spec.name.as_str()))?;
         Some(self.layout.span(plan, Given::Gradients, &spec.name))
+    }
+
+    /// The place of a scan of a layer among those that run beside it.
+    pub(crate) fn beside(&self, layer: usize, reverse: bool) -> Beside {
+        self.layout.places[layer][usize::from(reverse)]
     }
 
     /// Whether any parameter of the layer is trained.

@@ -4,6 +4,9 @@
 //! tested without a device. Lengths and offsets count elements of four bytes.
 
 mod join;
+mod merge;
+
+pub(crate) use merge::{Members, most_elements, whole_len};
 
 use crate::Given;
 use bytemuck::{Pod, bytes_of};

@@ -86,6 +86,7 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
             ("ALPHA", 0),
             ("BETA", 0),
         ],
+        members: 1,
     };
     let slice_len = slice_len.min(k).min(max_inner(target, &kernel)).max(1);
     let slices = k.div_ceil(slice_len);

@@ -33,6 +33,7 @@ pub use tuning::{Tuning, key};
 pub use workgroup::Tile;
 
 use crate::layer::{Lowering, Purpose, Sequence};
+use crate::plan::Members;
 use crate::product::{self, Matrix, StepRows};
 use crate::{Binding, Error, Given, Plan, Span};
 use dressed::Dressed;
@@ -91,21 +92,24 @@ struct Slots {
 }
 
 impl Scan {
-    /// A scan over whole sequences, its buffers in the plan.
-    pub fn declare(
+    /// A scan over whole sequences, its buffers in the plan and, where it is one of two directions, beside those of the
+    /// other.
+    pub(crate) fn declare(
         low: &mut Lowering<'_>,
         layer: &Layer,
         form: Form,
         x: Sequence,
         lengths: Option<Span>,
         sequences: Option<Sequences>,
+        (members, member): (&mut Members, usize),
     ) -> Scan {
         let saves = low.purpose == Purpose::Training;
         let steps = x.steps.next_multiple_of(form.dilation());
         let slots = [steps + form.history(), if saves { steps + form.dilation() } else { form.dilation() }];
-        let label = layer.label();
-        let label = if form.reverse { format!("{label}.reverse") } else { label };
-        let declare = |plan: &mut Plan, part: &'static str, len| plan.scratch(format!("{label}.{part}"), len);
+        let label = form.label(layer);
+        let declare = |plan: &mut Plan, part: &'static str, len| {
+            members.part((member, &label), part, len, |name, len| plan.scratch(name, len))
+        };
         Scan::with_slots(low, layer, form, x, lengths, sequences, (saves, steps, slots), declare)
     }
 
@@ -127,11 +131,11 @@ impl Scan {
         lengths: Option<Span>,
         sequences: Option<Sequences>,
         (saves, gate_steps, [h_slots, state_slots]): (bool, usize, [usize; 2]),
-        declare: impl Fn(&mut Plan, &'static str, usize) -> Span,
+        mut declare: impl FnMut(&mut Plan, &'static str, usize) -> Span,
     ) -> Scan {
-        let label = if form.reverse { format!("{}.reverse", layer.label()) } else { layer.label() };
+        let label = form.label(layer);
         let (steps, batch, step_len) = (x.steps, x.batch, x.batch * form.hidden());
-        let mut packed = Packed::declare(low.plan, layer.owner, &form, low.purpose);
+        let mut packed = Packed::declare(low, layer.owner, &form);
         let drops_weights = low.drops && form.recurrent.noise.weights > 0.0;
         if drops_weights {
             packed = packed::drop_weights(low, layer, &form, packed);
@@ -145,7 +149,7 @@ impl Scan {
         });
         let (gates, state, dressed) = if is_dressed {
             let (gates, state, dressed) =
-                dressed::declare(low, &form, &label, (steps, batch, saves), strategies, &declare);
+                dressed::declare(low, &form, &label, (steps, batch, saves), strategies, &mut declare);
             (gates, state, Some(dressed))
         } else {
             let gates = declare(low.plan, "gates", gate_steps * step_len * form.lanes());
@@ -284,44 +288,67 @@ impl Scan {
     }
 }
 
-/// All steps forward: the product of the inputs, then the recurrence. The initial state must be in its slots already.
+/// All steps of the scans of a layer forward: the products of the inputs, then the recurrences, side by side. The initial
+/// states must be in their slots already.
 ///
 /// # Errors
 /// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
-pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
-    input_product(low, scan)?;
-    if let Some(dressed) = &scan.dressed {
-        return dressed::forward(low, layer, scan, dressed);
-    }
-    let scan = &*scan.stepped();
-    match &scan.strategies[Pass::Forward as usize] {
-        Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan),
-        Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile),
-    }
+pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan]) -> Result<(), Error> {
+    scans.iter().try_for_each(|scan| input_product(low, scan))?;
+    side_by_side(low, scans, |low, _, scan| {
+        if let Some(dressed) = &scan.dressed {
+            return dressed::forward(low, layer, scan, dressed);
+        }
+        let scan = &*scan.stepped();
+        match &scan.strategies[Pass::Forward as usize] {
+            Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan),
+            Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile),
+        }
+    })
 }
 
-/// All steps backward. Leaves the gradients with respect to the pre-activations in the scan's buffers. The scan's part
-/// of `d_out` begins at column `d_begin`.
+/// All steps of the scans of a layer backward. Leaves the gradients with respect to the pre-activations in the scans'
+/// buffers. Each scan's part of `d_out` begins at one of the columns of `d_begins`.
 ///
 /// # Errors
 /// Those of [`forward`].
 pub fn backward(
     low: &mut Lowering<'_>,
     layer: &Layer,
-    scan: &Scan,
-    carried: &CarriedGradients,
+    scans: &[Scan],
+    carried: &[CarriedGradients],
     d_out: Sequence,
-    d_begin: usize,
+    d_begins: &[usize],
 ) -> Result<(), Error> {
-    if let Some(dressed) = &scan.dressed {
-        return dressed::backward(low, layer, scan, dressed, carried, (d_out, d_begin));
+    let all_steps = interleaved::all_steps(low, &scans[0], d_out);
+    side_by_side(low, scans, |low, index, scan| {
+        let (carried, d_begin) = (&carried[index], d_begins[index]);
+        if let Some(dressed) = &scan.dressed {
+            return dressed::backward(low, layer, scan, dressed, carried, (d_out, d_begin));
+        }
+        let (scan, d_out) = (&*scan.stepped(), (all_steps, d_begin));
+        match &scan.strategies[Pass::Backward as usize] {
+            Strategy::StepPerDispatch { .. } => step::backward(low, layer, scan, carried, d_out),
+            Strategy::SequencePerWorkgroup(tile) => {
+                workgroup::backward(low, layer, scan, tile, carried, d_out)
+            }
+        }
+    })
+}
+
+/// The steps of all scans of a layer, in dispatches that run one step of each where they can.
+fn side_by_side(
+    low: &mut Lowering<'_>,
+    scans: &[Scan],
+    mut steps: impl FnMut(&mut Lowering<'_>, usize, &Scan) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut begins = Vec::with_capacity(scans.len());
+    for (index, scan) in scans.iter().enumerate() {
+        begins.push(low.plan.here());
+        steps(low, index, scan)?;
     }
-    let d_out = (interleaved::all_steps(low, scan, d_out), d_begin);
-    let scan = &*scan.stepped();
-    match &scan.strategies[Pass::Backward as usize] {
-        Strategy::StepPerDispatch { .. } => step::backward(low, layer, scan, carried, d_out),
-        Strategy::SequencePerWorkgroup(tile) => workgroup::backward(low, layer, scan, tile, carried, d_out),
-    }
+    low.plan.merge(&begins);
+    Ok(())
 }
 
 /// The gradient with respect to the initial state, after [`backward`].

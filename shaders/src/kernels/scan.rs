@@ -2,6 +2,7 @@
 
 use super::Access::{Read, Write};
 use super::Part::Text;
+use super::Place::{Products, Shared, Slots, Values};
 use super::{ACTIVATION, ACTIVATIONS, ALPHA, BETA, Const, KEEP_PRE, KernelSpec, Part, ROWS, WG_SIZE};
 use crate::params;
 
@@ -38,6 +39,14 @@ pub(super) static STEP_FORWARD: KernelSpec = KernelSpec {
     ],
     bindings: &[Read, Read, Read, Write, Write, Write],
     consts: &[WG_SIZE, ROWS, UNITS, SEGMENTS, LENGTHS, Const::Bool("SAVE")],
+    places: &[
+        Products("u_at"),
+        Values("units_at"),
+        Shared,
+        Slots("gates_at"),
+        Values("state_at"),
+        Values("h_at"),
+    ],
     ..KernelSpec::of::<params::StepForward>("step_forward")
 };
 
@@ -75,6 +84,16 @@ pub(super) static STEP_BACKWARD: KernelSpec = KernelSpec {
     ],
     bindings: &[Read, Read, Read, Read, Read, Read, Write, Write],
     consts: &[WG_SIZE, ROWS, UNITS, SEGMENTS, LENGTHS, FINALS],
+    places: &[
+        Slots("ut_at"),
+        Values("units_at"),
+        Shared,
+        Values("state_at"),
+        Values("h_at"),
+        Values("d_out_at"),
+        Slots("gates_at"),
+        Values("carry_at"),
+    ],
     ..KernelSpec::of::<params::StepBackward>("step_backward")
 };
 
@@ -92,6 +111,15 @@ pub(super) static STEP_BACKWARD_INNER: KernelSpec = KernelSpec {
     ],
     bindings: &[Read, Read, Read, Read, Read, Write, Write],
     consts: &[WG_SIZE, ROWS, UNITS, LENGTHS, Const::Bool("WITH_ROW")],
+    places: &[
+        Values("weights_at"),
+        Values("units_at"),
+        Shared,
+        Values("state_at"),
+        Values("h_at"),
+        Slots("gates_at"),
+        Values("carry_at"),
+    ],
     ..KernelSpec::of::<params::StepBackwardInner>("step_backward_inner")
 };
 
@@ -227,6 +255,14 @@ pub(super) static SCAN_FORWARD: KernelSpec = KernelSpec {
     ],
     bindings: &[Read, Read, Read, Write, Write, Write],
     consts: &[WG_SIZE, ROWS, PARTS, HIDDEN, KEPT, UNITS, SEGMENTS, LENGTHS, Const::Bool("SAVE")],
+    places: &[
+        Products("u_at"),
+        Values("units_at"),
+        Shared,
+        Slots("gates_at"),
+        Values("state_at"),
+        Values("h_at"),
+    ],
     ..KernelSpec::of::<params::ScanForward>("scan_forward")
 };
 
@@ -247,6 +283,16 @@ pub(super) static SCAN_BACKWARD: KernelSpec = KernelSpec {
     ],
     bindings: &[Read, Read, Read, Read, Read, Read, Write, Write],
     consts: &[WG_SIZE, ROWS, PARTS, HIDDEN, KEPT, UNITS, SEGMENTS, LENGTHS, FINALS],
+    places: &[
+        Slots("ut_at"),
+        Values("units_at"),
+        Shared,
+        Values("state_at"),
+        Values("h_at"),
+        Values("d_out_at"),
+        Slots("gates_at"),
+        Values("carry_at"),
+    ],
     ..KernelSpec::of::<params::ScanBackward>("scan_backward")
 };
 
@@ -263,6 +309,14 @@ pub(super) static READOUT_BACKWARD: KernelSpec = KernelSpec {
     ],
     bindings: &[Read, Read, Read, Read, Write, Write],
     consts: &[WG_SIZE, ROWS, SEGMENTS, LENGTHS, FINALS, ACTIVATION, ALPHA, BETA, KEEP_PRE],
+    places: &[
+        Slots("ut_at"),
+        Shared,
+        Slots("gates_at"),
+        Values("d_out_at"),
+        Values("readout_at"),
+        Values("carry_at"),
+    ],
     ..KernelSpec::of::<params::ReadoutBackward>("readout_backward")
 };
 

@@ -21,8 +21,16 @@ params! {
         history: u32,
         /// 1 for a reverse scan.
         reverse: u32,
-        #[doc(hidden)]
-        _pad: u32,
+        /// Where the packed weights begin in their binding.
+        u_at: u32,
+        /// Where the units' own numbers begin in their binding.
+        units_at: u32,
+        /// Where the gates begin in their binding, in slots.
+        gates_at: u32,
+        /// Where the state begins in its binding.
+        state_at: u32,
+        /// Where h begins in its binding.
+        h_at: u32,
     }
 
     /// Many time steps backward; see `scan/scan_backward.wgsl`.
@@ -45,12 +53,20 @@ params! {
         d_stride: u32,
         /// The column of d_out at which the scan begins.
         d_begin: u32,
-        #[doc(hidden)]
-        _pad0: u32,
-        #[doc(hidden)]
-        _pad1: u32,
-        #[doc(hidden)]
-        _pad2: u32,
+        /// Where the packed weights begin in their binding.
+        ut_at: u32,
+        /// Where the units' own numbers begin in their binding.
+        units_at: u32,
+        /// Where the state begins in its binding.
+        state_at: u32,
+        /// Where h begins in its binding.
+        h_at: u32,
+        /// Where d_out begins in its binding.
+        d_out_at: u32,
+        /// Where the gates begin in their binding, in slots.
+        gates_at: u32,
+        /// Where carry begins in its binding.
+        carry_at: u32,
     }
 }
 
@@ -117,6 +133,14 @@ impl Params for ScanForward {
             ],
             iterations: u64::from(self.count) * per_step + loops.around(4 * loops.parts * quads),
         }
+        .begun_at(&[
+            product(&[self.u_at, cell.product_lanes()]),
+            self.units_at.into(),
+            0,
+            product(&[self.gates_at, cell.lanes()]),
+            self.state_at.into(),
+            self.h_at.into(),
+        ])
     }
 
     fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
@@ -157,6 +181,16 @@ impl Params for ScanBackward {
             ],
             iterations: u64::from(self.count) * per_step + loops.around(loops.parts * turns),
         }
+        .begun_at(&[
+            product(&[self.ut_at, cell.lanes()]),
+            self.units_at.into(),
+            0,
+            self.state_at.into(),
+            self.h_at.into(),
+            self.d_out_at.into(),
+            product(&[self.gates_at, cell.lanes()]),
+            self.carry_at.into(),
+        ])
     }
 
     fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {

@@ -55,6 +55,7 @@ pub(super) fn readout_backward(gpu: &Gpu, checks: &mut Checks) -> Result<(), Err
             reverse: 0,
             inner_to: inner_to as u32,
             finals_at: finals_at as u32,
+            ..Default::default()
         };
         let [alpha, beta] = [function.alpha(), function.beta()].map(f32::to_bits);
         let consts = [

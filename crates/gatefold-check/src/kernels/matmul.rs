@@ -92,6 +92,7 @@ impl Case {
         KernelVariant {
             id: KernelId::MatMul,
             cell: None,
+            members: 1,
             lanes: self.lanes,
             columns: self.columns,
             consts: [

@@ -208,7 +208,7 @@ impl Case {
         ];
         let consts = [&consts[..], own, &self.subject.consts()].concat();
         let cell = Some(self.subject.cell());
-        KernelVariant { id, cell, lanes: Lanes::Single, columns: Columns::F32, consts }
+        KernelVariant { id, cell, lanes: Lanes::Single, columns: Columns::F32, consts, members: 1 }
     }
 
     /// Units' own numbers and masks in one buffer, and where the masks begin.

@@ -92,6 +92,7 @@ impl Case {
         let more = [("SEGMENTS", self.segments as u32), ("LENGTHS", u32::from(self.lengths.is_some()))];
         KernelVariant {
             id,
+            members: 1,
             cell: Some(self.subject.cell()),
             lanes: self.lanes,
             columns: Columns::F32,
@@ -196,6 +197,7 @@ pub(super) fn step_forward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject])
             to_begin: to_begin as u32,
             state_from: state_from as u32,
             state_to: state_to as u32,
+            ..Default::default()
         };
         let kernel = case.kernel(KernelId::StepForward, &[("SAVE", u32::from(case.flag))]);
         let lengths = case.device_lengths();
@@ -376,6 +378,7 @@ pub(super) fn step_backward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]
             history: history as u32,
             steps: STEPS as u32,
             reverse: u32::from(reverse),
+            ..Default::default()
         };
         let kernel = case.kernel(KernelId::StepBackward, &[("FINALS", u32::from(with_finals))]);
         let lengths = case.device_lengths();
@@ -445,6 +448,7 @@ pub(super) fn step_backward_inner(gpu: &Gpu, checks: &mut Checks, subjects: &[Su
             inner_from: inner_from as u32,
             inner_len: inner_len as u32,
             row_from: row_from as u32,
+            ..Default::default()
         };
         let kernel = case.kernel(KernelId::StepBackwardInner, &[("WITH_ROW", u32::from(with_row))]);
         let lengths = case.device_lengths();

@@ -126,6 +126,7 @@ pub(super) fn step_tangent(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> 
             h_to: H_TO as u32,
             to_begin: to_begin as u32,
             state_back: STATE_BACK as u32,
+            ..Default::default()
         };
         let kernel = case.kernel(KernelId::StepTangent, &[("SAVE", u32::from(leaves))]);
         let lengths = case.device_lengths();

@@ -94,7 +94,7 @@ impl ScanCase {
         ];
         let (cell, lanes) = (Some(self.case.subject.cell()), self.case.lanes);
         let consts = [&own[..], &self.case.subject.consts()].concat();
-        KernelVariant { id, cell, lanes, columns: Columns::F32, consts }
+        KernelVariant { id, cell, lanes, columns: Columns::F32, consts, members: 1 }
     }
 
     fn describe(&self) -> String {

@@ -1,6 +1,7 @@
 //! Recurrent layers: one scan for each direction, and the layer's output put together from them.
 
 use super::{Lowering, Sequence, elementwise};
+use crate::plan::Members;
 use crate::product::{self, Matrix, Order};
 use crate::scan::{self, CarriedGradients, Columns, Form, Scan, ScanState};
 use crate::{Binding, Error, ParameterSpans, Span};
@@ -57,13 +58,14 @@ pub fn forward(
     let forms = forms(layer);
     assert_eq!(initial.len(), forms.len(), "an initial state for every scan");
     let sequences = scan::Sequences::of(low, layer, x, lengths);
+    let mut members = Members::new(low.target, layer.label(), forms.len());
     let mut scans = Vec::new();
-    for (form, initial) in forms.into_iter().zip(initial) {
-        let scan = Scan::declare(low, layer, form, x, lengths, sequences);
+    for (index, (form, initial)) in forms.into_iter().zip(initial).enumerate() {
+        let scan = Scan::declare(low, layer, form, x, lengths, sequences, (&mut members, index));
         scan::put_initial(low, &scan, initial.as_ref());
-        scan::forward(low, layer, &scan)?;
         scans.push(scan);
     }
+    scan::forward(low, layer, &scans)?;
     let output = output(low, layer, &scans, initial);
     Ok(RecurrentTape { scans, output })
 }
@@ -303,12 +305,17 @@ pub fn backward(
         low.plan.clear(span);
         Sequence { span, steps, batch, width }
     });
-    let (mut d_x, mut d_initial): (Option<Sequence>, _) = (None, Vec::new());
+    let mut members = Members::new(low.target, layer.label(), tape.scans.len());
+    let mut carried = Vec::new();
     for (index, (scan, d_final)) in tape.scans.iter().zip(d_final).enumerate() {
-        let carried = CarriedGradients::declare(low, scan, d_final.as_ref());
-        scan::backward(low, layer, scan, &carried, d_out, output_begin(layer, index))?;
-        scan::parameter_gradients(low, layer, scan, &carried)?;
-        d_initial.push(if wants_initial { Some(scan::initial_gradient(low, scan, &carried)?) } else { None });
+        carried.push(CarriedGradients::declare(low, scan, d_final.as_ref(), (&mut members, index)));
+    }
+    let d_begins: Vec<usize> = (0..tape.scans.len()).map(|index| output_begin(layer, index)).collect();
+    scan::backward(low, layer, &tape.scans, &carried, d_out, &d_begins)?;
+    let (mut d_x, mut d_initial): (Option<Sequence>, _) = (None, Vec::new());
+    for (scan, carried) in tape.scans.iter().zip(&carried) {
+        scan::parameter_gradients(low, layer, scan, carried)?;
+        d_initial.push(if wants_initial { Some(scan::initial_gradient(low, scan, carried)?) } else { None });
         if wants_input {
             let part = scan::input_gradient(low, scan)?;
             d_x = Some(match d_x {

@@ -115,8 +115,10 @@ pub fn pack_part(
         plan.name_of(&out),
         out.len
     );
+    // Bound whole, as the source is: jobs that fill parts of one buffer can then be joined.
+    let row = PackJob { out_begin: row.out_begin + out.offset as u32, ..row };
     let table = plan.table("pack.jobs", job(&row));
-    let [o0, o1, o2, o3, o4] = joined_bindings(&[out]);
+    let [o0, o1, o2, o3, o4] = joined_bindings(&[plan.whole(out)]);
     let bindings = [table.into(), plan.whole(source).into(), o0, o1, o2, o3, o4];
     let params = params::Pack { jobs: 1, groups_x, outs: 1, ..Default::default() };
     plan.dispatch(joined_kernel(KernelId::Pack, 1), params, &bindings, groups);

@@ -3,6 +3,7 @@ use super::rows::copy_or_clear;
 use super::{Scan, ScanState};
 use crate::Span;
 use crate::layer::Lowering;
+use crate::plan::Members;
 
 /// The gradients that travel backward in time, from step to step, in one buffer.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,12 @@ pub struct CarriedGradients {
 
 impl CarriedGradients {
     /// Declares the buffer and puts the gradients of the final state into it.
-    pub fn declare(low: &mut Lowering<'_>, scan: &Scan, d_final: Option<&ScanState>) -> Self {
+    pub(crate) fn declare(
+        low: &mut Lowering<'_>,
+        scan: &Scan,
+        d_final: Option<&ScanState>,
+        (members, member): (&mut Members, usize),
+    ) -> Self {
         if scan.dressed.is_some() {
             let carry = super::dressed::carry(low, scan, d_final);
             let none = 0;
@@ -45,7 +51,8 @@ impl CarriedGradients {
         let lone_len = batch * (form.recurs().len - form.own().len);
         let candidate_at = finals_at + if d_final.is_some() { own_len + lone_len } else { 0 };
         let len = candidate_at + if form.resets_before() { step_len } else { 0 };
-        let carry = low.plan.scratch(format!("{}.carry", scan.label), len);
+        let carry =
+            members.part((member, &scan.label), "carry", len, |name, len| low.plan.scratch(name, len));
         copy_or_clear(low.plan, carry.part(0, step_len), d_final.and_then(|d_final| d_final.c));
         if let Some(d_final) = d_final {
             low.plan.copy(d_final.h, carry.part(finals_at, own_len));

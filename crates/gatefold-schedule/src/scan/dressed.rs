@@ -202,7 +202,14 @@ fn variant(
         ("CANDIDATE_MASK", u32::from(noise.candidate > 0.0)),
     ];
     let consts = [&consts[..], own, &form.consts(form.cell())].concat();
-    KernelVariant { id, cell: Some(form.cell()), lanes: Lanes::Single, columns: Columns::F32, consts }
+    KernelVariant {
+        id,
+        cell: Some(form.cell()),
+        lanes: Lanes::Single,
+        columns: Columns::F32,
+        consts,
+        members: 1,
+    }
 }
 
 /// A matrix of one step, `[B, columns]`.

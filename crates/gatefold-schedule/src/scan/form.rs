@@ -3,7 +3,8 @@
 
 use crate::product::LaneMap;
 use gatefold_model::{
-    Activation, CUSTOM_LANES, Cell, Coupling, CustomCell, GruCell, GruGate, LstmCell, Recurrent, Reset, Role,
+    Activation, CUSTOM_LANES, Cell, Coupling, CustomCell, GruCell, GruGate, Layer, LstmCell, Recurrent,
+    Reset, Role,
 };
 use gatefold_shaders::{CellStage, CustomStage};
 
@@ -43,6 +44,11 @@ pub struct Readout {
 }
 
 impl Form {
+    /// The name of the scan in plans, such as `layer0.reverse`.
+    pub(super) fn label(&self, layer: &Layer) -> String {
+        if self.reverse { format!("{}.reverse", layer.label()) } else { layer.label() }
+    }
+
     /// H
     pub fn hidden(&self) -> usize {
         self.recurrent.hidden

@@ -2,8 +2,9 @@
 
 use super::Form;
 use crate::layer::{Lowering, Purpose, dropout};
+use crate::plan::{ALIGNMENT, most_elements, whole_len};
 use crate::product::{self, Order};
-use crate::{Given, PackedPart, Plan, Span};
+use crate::{Given, PackedPart, Span};
 use gatefold_model::{Layer, NoiseKind, Role};
 
 /// Packed weights; they live outside the plan, named after the layer that owns them.
@@ -36,12 +37,22 @@ pub struct Transposed {
 }
 
 impl Packed {
-    /// Declares them for a purpose.
-    pub fn declare(plan: &mut Plan, owner: usize, form: &Form, purpose: Purpose) -> Packed {
+    /// Declares them. The recurrent weights of scans that run side by side lie in one buffer where a binding may be so large,
+    /// for dispatches that run all of them.
+    pub(crate) fn declare(low: &mut Lowering<'_>, owner: usize, form: &Form) -> Packed {
         let (input, hidden, lanes) = (form.input, form.hidden(), form.lanes());
         let read = form.recurs().len + form.recurrent.skip.map_or(0, |_| form.own().len);
-        let reverse = form.reverse;
-        let mut given = |part, len: usize| plan.given(Given::Packed { layer: owner, reverse, part }, len);
+        let (reverse, purpose) = (form.reverse, low.purpose);
+        let (beside, most) = (low.parameters.beside(owner, reverse), most_elements(low.target));
+        let plan = &mut *low.plan;
+        let mut given = |part: PackedPart, len: usize| {
+            let whole = whole_len(beside.members, len).filter(|&whole| part.is_of_steps() && whole <= most);
+            let Some(whole) = whole else {
+                return plan.given(Given::Packed { layer: owner, reverse, part }, len);
+            };
+            let all = plan.given(Given::Packed { layer: beside.first, reverse: false, part }, whole);
+            all.part(beside.member * len.next_multiple_of(ALIGNMENT), len)
+        };
         let has_bias = form.recurrent.biases != gatefold_model::Biases::None;
         Packed {
             w: given(PackedPart::W, input * hidden * lanes),
@@ -60,7 +71,7 @@ impl Packed {
 
 /// Fills [`Packed`] from the parameters.
 pub fn pack(low: &mut Lowering<'_>, layer: &Layer, form: &Form) {
-    let packed = Packed::declare(low.plan, layer.owner, form, low.purpose);
+    let packed = Packed::declare(low, layer.owner, form);
     pack_into(low, layer, form, &packed);
 }
 

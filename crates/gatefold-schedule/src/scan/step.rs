@@ -108,6 +108,7 @@ impl Stage {
             to_begin: self.to as u32,
             state_from: slots.state.0 as u32,
             state_to: slots.state.1 as u32,
+            ..Default::default()
         };
         let has_units = self.units.0 > 0;
         let bindings = [
@@ -162,7 +163,14 @@ impl Tiles {
         let variant = |rows: u32| {
             let own = [("WG_SIZE", TILE_WG_SIZE), ("ROWS", rows)];
             let consts = [&own[..], consts].concat();
-            KernelVariant { id, cell: Some(cell), lanes: target.lanes, columns: ColumnWidth::F32, consts }
+            KernelVariant {
+                id,
+                cell: Some(cell),
+                lanes: target.lanes,
+                columns: ColumnWidth::F32,
+                consts,
+                members: 1,
+            }
         };
         let most = match target.software {
             true if columns <= 64 => 8,

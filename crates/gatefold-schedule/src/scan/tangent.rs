@@ -236,6 +236,7 @@ impl Stage {
             h_to: slots.h_to as u32,
             to_begin: self.to as u32,
             state_back: (slots.h_from - slots.state.0) as u32,
+            ..Default::default()
         };
         let bindings = [
             self.weights.into(),

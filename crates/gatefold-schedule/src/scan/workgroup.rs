@@ -195,7 +195,14 @@ fn kernel(
         (optional, u32::from(option)),
     ];
     let consts = [&own[..], &form.consts(form.cell())].concat();
-    KernelVariant { id, cell: Some(form.cell()), lanes: target.lanes, columns: Columns::F32, consts }
+    KernelVariant {
+        id,
+        cell: Some(form.cell()),
+        lanes: target.lanes,
+        columns: Columns::F32,
+        consts,
+        members: 1,
+    }
 }
 
 /// The dispatches of a pass: the first step and the number of steps of each.

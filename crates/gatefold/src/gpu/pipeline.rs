@@ -22,6 +22,7 @@ pub(super) fn compile(
     cache: Option<&wgpu::PipelineCache>,
 ) -> Pipeline {
     let (spec, label) = (variant.id.spec(), variant.to_string());
+    let params = variant.params_from(params);
     let module = module(device, params, variant, &label);
 
     let entries: Vec<_> = (0..)
@@ -36,7 +37,7 @@ pub(super) fn compile(
         entries: &entries,
     });
     let params_layout = (params == ParamsFrom::Uniform).then(|| {
-        let entry = layout_entry(0, wgpu::BufferBindingType::Uniform, Some(spec.params_bytes as u64));
+        let entry = layout_entry(0, wgpu::BufferBindingType::Uniform, Some(variant.params_bytes() as u64));
         device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("params"),
             entries: &[entry],

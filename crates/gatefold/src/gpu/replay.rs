@@ -284,23 +284,30 @@ impl Maker<'_> {
         self.buffers[span.buffer.0].as_ref().expect("a buffer that a step uses has a slot or is given")
     }
 
-    /// One buffer with the params of every dispatch, and where each begins; written while it is made, so that the
-    /// caller's queue is left alone.
+    /// The place from which a dispatch reads its params.
+    fn params_from(&self, dispatch: &Dispatch) -> ParamsFrom {
+        dispatch.kernel.params_from(self.gpu.target().params)
+    }
+
+    /// One buffer with the params of every dispatch that reads them from there, and where each begins; written while it is
+    /// made, so that the caller's queue is left alone.
     async fn uniforms(&self, plan: &Plan) -> Result<Option<(wgpu::Buffer, Vec<u32>)>, Error> {
-        if self.gpu.target().params == ParamsFrom::Immediate {
-            return Ok(None);
-        }
         let stride = self.gpu.limits().min_uniform_buffer_offset_alignment.max(64) as usize;
         let mut content = Vec::new();
         let mut offsets = Vec::new();
         for step in plan.steps() {
             offsets.push(content.len() as u32);
-            if let Step::Dispatch(dispatch) = step {
+            if let Step::Dispatch(dispatch) = step
+                && self.params_from(dispatch) == ParamsFrom::Uniform
+            {
                 content.extend(&dispatch.params);
                 content.resize(content.len().next_multiple_of(stride), 0);
             }
         }
-        let size = content.len().max(stride) as u64;
+        if content.is_empty() {
+            return Ok(None);
+        }
+        let size = content.len() as u64;
         self.gpu.target().check_size("params", size)?;
         let make = || {
             let uniforms = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
@@ -333,12 +340,12 @@ impl Maker<'_> {
             Step::Dispatch(dispatch) => {
                 let pipeline = self.gpu.pipeline(&dispatch.kernel).await?;
                 let buffers = self.group(dispatch, &pipeline).await?;
-                let params = match &self.uniforms {
-                    None => ReadyParams::Immediate(dispatch.params.clone()),
-                    Some((uniforms, offsets)) => ReadyParams::Uniform {
+                let params = match (self.params_from(dispatch), &self.uniforms) {
+                    (ParamsFrom::Uniform, Some((uniforms, offsets))) => ReadyParams::Uniform {
                         group: self.params_group(dispatch, &pipeline, uniforms).await?,
                         offset: offsets[index],
                     },
+                    _ => ReadyParams::Immediate(dispatch.params.clone()),
                 };
                 Ready::Dispatch { pipeline, buffers, params, groups: dispatch.groups, flops: dispatch.flops }
             }

@@ -74,6 +74,7 @@ fn from_recurrence(
         history: form.history() as u32,
         steps: scan.steps as u32,
         reverse: u32::from(form.reverse),
+        ..Default::default()
     };
     let peepholes = low.parameters.find(low.plan, layer, Role::Peephole, form.reverse);
     let bindings = [
@@ -127,6 +128,7 @@ fn from_inner(
         inner_from: inner_from as u32,
         inner_len: inner_len as u32,
         row_from: carried.row_at as u32,
+        ..Default::default()
     };
     let peepholes = low.parameters.find(low.plan, layer, Role::Peephole, form.reverse).filter(|_| is_main);
     let bindings = [
@@ -181,6 +183,7 @@ fn readout_backward(
         reverse: u32::from(form.reverse),
         inner_to: carried.readout_at as u32,
         finals_at: carried.finals_at as u32,
+        ..Default::default()
     };
     let saved = scan.readout.expect("a scan with a readout has its buffer");
     let bindings =

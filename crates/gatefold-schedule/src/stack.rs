@@ -1,0 +1,73 @@
+//! Scans that run side by side: the two directions of a layer, and the layers of a stack, each some steps after the one
+//! below it.
+
+use gatefold_model::{Direction, Layer, LayerKind, NetworkConfig, Source};
+use std::ops::Range;
+
+/// The place of a scan among those that run beside it. Their buffers lie side by side, so that a dispatch can bind all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// The first layer of them.
+    pub(crate) first: usize,
+    /// The scan's number among them.
+    pub(crate) member: usize,
+    /// How many they are.
+    pub(crate) members: usize,
+}
+
+/// The stacks of a network: layers `first..end` that each read the one before and nothing else, whose output nobody else
+/// reads, and that all go forward with equally many units of one kind of cell.
+pub(crate) fn stacks(config: &NetworkConfig) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for layer in config.layers().iter().filter(|layer| may_stack(layer)) {
+        let index = layer.index;
+        match found.last_mut() {
+            Some(stack) if stack.end == index && lies_on(config, index) => stack.end += 1,
+            _ => found.push(index..index + 1),
+        }
+    }
+    found.retain(|stack| stack.len() > 1);
+    found
+}
+
+/// The stack that begins with a layer.
+pub(crate) fn stack_from(config: &NetworkConfig, first: usize) -> Option<Range<usize>> {
+    stacks(config).into_iter().find(|stack| stack.start == first)
+}
+
+/// The place of each scan of each layer, by direction.
+pub(crate) fn places(config: &NetworkConfig) -> Vec<[Beside; 2]> {
+    let stacks = stacks(config);
+    let place = |layer: &Layer, reverse: bool| {
+        let directions = layer.recurrent().map_or(1, |recurrent| recurrent.direction.scans().len());
+        let alone = Beside {
+            first: layer.index,
+            member: if directions > 1 { usize::from(reverse) } else { 0 },
+            members: directions,
+        };
+        let stack = stacks.iter().find(|stack| stack.contains(&layer.index));
+        stack.map_or(alone, |stack| Beside {
+            first: stack.start,
+            member: layer.index - stack.start,
+            members: stack.len(),
+        })
+    };
+    config.layers().iter().map(|layer| [false, true].map(|reverse| place(layer, reverse))).collect()
+}
+
+/// Whether a layer's steps are the plain ones of one scan forward, whose rows of h hold nothing but h.
+fn may_stack(layer: &Layer) -> bool {
+    let LayerKind::Recurrent(recurrent) = &layer.kind else { return false };
+    let plain = recurrent.recurrent_width() == recurrent.hidden && !recurrent.is_dressed();
+    plain && recurrent.direction == Direction::Forward && !recurrent.is_dilated()
+}
+
+/// Whether a layer reads the one before it and nothing else, and nobody else does.
+fn lies_on(config: &NetworkConfig, index: usize) -> bool {
+    let (below, graph) = (index - 1, config.graph());
+    let [lower, upper] =
+        [below, index].map(|at| config.layers()[at].recurrent().expect("both are recurrent"));
+    graph.node(index).inputs == [Source::Output(below)]
+        && graph.node(below).readers == [index]
+        && (lower.hidden, lower.cell, lower.skip) == (upper.hidden, upper.cell, upper.skip)
+}
