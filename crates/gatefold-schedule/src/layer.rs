@@ -20,6 +20,7 @@ use crate::product::{Matrix, StepRows};
 use crate::scan::Form;
 use crate::{Error, ParameterSpans, Plan, Span, Target};
 use gatefold_model::{Layer, LayerKind};
+use std::ops::Range;
 
 /// Values of a layer over time: `[steps, batch, width]` somewhere in a buffer.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,12 @@ impl Sequence {
     pub fn rows(&self, lengths: Option<Span>) -> Matrix {
         let steps = lengths.map(|lengths| StepRows { lengths, batch: self.batch });
         Matrix { steps, ..self.matrix() }
+    }
+
+    /// Some of the steps.
+    pub(crate) fn part(&self, steps: &Range<usize>) -> Sequence {
+        let step = self.batch * self.width;
+        Sequence { span: self.span.part(steps.start * step, steps.len() * step), steps: steps.len(), ..*self }
     }
 
     /// The number of elements.

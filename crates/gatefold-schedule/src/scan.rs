@@ -13,6 +13,7 @@ mod gradients;
 mod interleaved;
 mod packed;
 mod rows;
+mod stacked;
 mod state;
 mod step;
 mod strategy;
@@ -26,6 +27,7 @@ pub use gradients::{input_gradient, parameter_gradients};
 pub use interleaved::Sequences;
 pub use packed::{Packed, Transposed, pack};
 pub use rows::{copy_slot, put_initial, states_after};
+pub(crate) use stacked::{Chunks, backward_stack, forward_stack};
 pub use state::ScanState;
 pub use strategy::{Pass, ScanChoice, Strategy};
 pub use tangent::{Tangent, tangent};
@@ -39,6 +41,7 @@ use crate::{Binding, Error, Given, Plan, Span};
 use dressed::Dressed;
 use gatefold_model::{Activation, Layer};
 use gatefold_shaders::NO_STEP;
+use std::ops::Range;
 
 /// A scan and the buffers of its sequence.
 #[derive(Clone, Debug)]
@@ -214,8 +217,13 @@ impl Scan {
 
     /// Steps in the order of the scan.
     fn order(&self) -> impl DoubleEndedIterator<Item = usize> + use<> {
+        self.in_order(0..self.steps)
+    }
+
+    /// Some of the steps in the order of the scan.
+    fn in_order(&self, some: Range<usize>) -> impl DoubleEndedIterator<Item = usize> + use<> {
         let (steps, reverse) = (self.steps, self.form.reverse);
-        (0..steps).map(move |n| if reverse { steps - 1 - n } else { n })
+        some.map(move |n| if reverse { steps - 1 - n } else { n })
     }
 
     fn slots(&self, t: usize) -> Slots {
@@ -250,6 +258,12 @@ impl Scan {
     /// The lanes of every step, without those past the last step of a dilated scan.
     fn all_gates(&self) -> Span {
         self.gates.part(0, self.steps * self.step_len() * self.form.lanes())
+    }
+
+    /// The lanes of some steps.
+    fn gates_of(&self, steps: &Range<usize>) -> Span {
+        let step = self.step_len() * self.form.lanes();
+        self.gates.part(steps.start * step, steps.len() * step)
     }
 
     fn d_pre(&self) -> Matrix {
@@ -294,17 +308,33 @@ impl Scan {
 /// # Errors
 /// [`Error::Limit`] for a layer beyond the device's loops or workgroups.
 pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan]) -> Result<(), Error> {
-    scans.iter().try_for_each(|scan| input_product(low, scan))?;
-    side_by_side(low, scans, |low, _, scan| {
-        if let Some(dressed) = &scan.dressed {
-            return dressed::forward(low, layer, scan, dressed);
+    scans.iter().try_for_each(|scan| input_product(low, scan, None))?;
+    let mut begins = Vec::with_capacity(scans.len());
+    for scan in scans {
+        begins.push(low.plan.here());
+        match &scan.dressed {
+            Some(dressed) => dressed::forward(low, layer, scan, dressed)?,
+            None => {
+                let scan = &*scan.stepped();
+                steps_forward(low, layer, scan, 0..scan.steps)?;
+            }
         }
-        let scan = &*scan.stepped();
-        match &scan.strategies[Pass::Forward as usize] {
-            Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan),
-            Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile),
-        }
-    })
+    }
+    low.plan.merge(&begins, scans.len());
+    Ok(())
+}
+
+/// Some steps of a scan forward, counted in its own order.
+fn steps_forward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    scan: &Scan,
+    steps: Range<usize>,
+) -> Result<(), Error> {
+    match &scan.strategies[Pass::Forward as usize] {
+        Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan, steps),
+        Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile, steps),
+    }
 }
 
 /// All steps of the scans of a layer backward. Leaves the gradients with respect to the pre-activations in the scans'
@@ -321,34 +351,36 @@ pub fn backward(
     d_begins: &[usize],
 ) -> Result<(), Error> {
     let all_steps = interleaved::all_steps(low, &scans[0], d_out);
-    side_by_side(low, scans, |low, index, scan| {
-        let (carried, d_begin) = (&carried[index], d_begins[index]);
-        if let Some(dressed) = &scan.dressed {
-            return dressed::backward(low, layer, scan, dressed, carried, (d_out, d_begin));
-        }
-        let (scan, d_out) = (&*scan.stepped(), (all_steps, d_begin));
-        match &scan.strategies[Pass::Backward as usize] {
-            Strategy::StepPerDispatch { .. } => step::backward(low, layer, scan, carried, d_out),
-            Strategy::SequencePerWorkgroup(tile) => {
-                workgroup::backward(low, layer, scan, tile, carried, d_out)
+    let mut begins = Vec::with_capacity(scans.len());
+    for ((scan, carried), &d_begin) in scans.iter().zip(carried).zip(d_begins) {
+        begins.push(low.plan.here());
+        match &scan.dressed {
+            Some(dressed) => dressed::backward(low, layer, scan, dressed, carried, (d_out, d_begin))?,
+            None => {
+                let scan = &*scan.stepped();
+                steps_backward(low, layer, scan, carried, (all_steps, d_begin), 0..scan.steps)?;
             }
         }
-    })
+    }
+    low.plan.merge(&begins, scans.len());
+    Ok(())
 }
 
-/// The steps of all scans of a layer, in dispatches that run one step of each where they can.
-fn side_by_side(
+/// Some steps of a scan backward, counted in the order of the scan and run from the last to the first.
+fn steps_backward(
     low: &mut Lowering<'_>,
-    scans: &[Scan],
-    mut steps: impl FnMut(&mut Lowering<'_>, usize, &Scan) -> Result<(), Error>,
+    layer: &Layer,
+    scan: &Scan,
+    carried: &CarriedGradients,
+    d_out: (Sequence, usize),
+    steps: Range<usize>,
 ) -> Result<(), Error> {
-    let mut begins = Vec::with_capacity(scans.len());
-    for (index, scan) in scans.iter().enumerate() {
-        begins.push(low.plan.here());
-        steps(low, index, scan)?;
+    match &scan.strategies[Pass::Backward as usize] {
+        Strategy::StepPerDispatch { .. } => step::backward(low, layer, scan, carried, d_out, steps),
+        Strategy::SequencePerWorkgroup(tile) => {
+            workgroup::backward(low, layer, scan, tile, carried, d_out, steps)
+        }
     }
-    low.plan.merge(&begins);
-    Ok(())
 }
 
 /// The gradient with respect to the initial state, after [`backward`].
@@ -377,7 +409,7 @@ pub fn stream_step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, n: usize)
     let (oldest, newest, to) = (n % (k + 1), (n + k - 1) % (k + 1), (n + k) % (k + 1));
     let (h_from, state) = if scan.form.dilation() > 1 { (oldest, (oldest, to)) } else { (newest, (0, 0)) };
     let slots = Slots { t: 0, h_from, h_to: to, skip: oldest, state };
-    input_product(low, scan)?;
+    input_product(low, scan, None)?;
     match &scan.dressed {
         Some(dressed) => dressed::stream_step(low, layer, scan, dressed, slots)?,
         None => step::one(low, layer, scan, slots)?,
@@ -385,12 +417,14 @@ pub fn stream_step(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, n: usize)
     Ok(slots.h_to)
 }
 
-fn input_product(low: &mut Lowering<'_>, scan: &Scan) -> Result<(), Error> {
+/// The products of the inputs of all steps, or of some steps of a plain scan forward.
+fn input_product(low: &mut Lowering<'_>, scan: &Scan, steps: Option<&Range<usize>>) -> Result<(), Error> {
     let w = Matrix::new(scan.packed.w, scan.form.input, scan.form.hidden() * scan.form.lanes());
-    let (what, product) = (format!("{}.x", scan.label), (scan.x.rows(scan.lengths), w));
-    let (bias, to) = match dressed::input_place(scan) {
-        Some(to) => (None, to),
-        None => (scan.packed.bias, scan.all_gates()),
+    let what = format!("{}.x", scan.label);
+    let (x, bias, to) = match (steps, dressed::input_place(scan)) {
+        (Some(steps), _) => (scan.x.part(steps).matrix(), scan.packed.bias, scan.gates_of(steps)),
+        (None, Some(to)) => (scan.x.rows(scan.lengths), None, to),
+        (None, None) => (scan.x.rows(scan.lengths), scan.packed.bias, scan.all_gates()),
     };
-    product::matmul(low.plan, low.target, &what, product, bias, Activation::Identity, to)
+    product::matmul(low.plan, low.target, &what, (x, w), bias, Activation::Identity, to)
 }

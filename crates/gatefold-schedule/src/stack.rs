@@ -15,6 +15,9 @@ pub(crate) struct Beside {
     pub(crate) members: usize,
 }
 
+/// The most layers of a stack: the values of all are in memory at once, and each begins a chunk of steps after the one below.
+const MOST_LAYERS: usize = 4;
+
 /// The stacks of a network: layers `first..end` that each read the one before and nothing else, whose output nobody else
 /// reads, and that all go forward with equally many units of one kind of cell.
 pub(crate) fn stacks(config: &NetworkConfig) -> Vec<Range<usize>> {
@@ -22,7 +25,9 @@ pub(crate) fn stacks(config: &NetworkConfig) -> Vec<Range<usize>> {
     for layer in config.layers().iter().filter(|layer| may_stack(layer)) {
         let index = layer.index;
         match found.last_mut() {
-            Some(stack) if stack.end == index && lies_on(config, index) => stack.end += 1,
+            Some(stack) if stack.end == index && stack.len() < MOST_LAYERS && lies_on(config, index) => {
+                stack.end += 1
+            }
             _ => found.push(index..index + 1),
         }
     }
@@ -33,6 +38,11 @@ pub(crate) fn stacks(config: &NetworkConfig) -> Vec<Range<usize>> {
 /// The stack that begins with a layer.
 pub(crate) fn stack_from(config: &NetworkConfig, first: usize) -> Option<Range<usize>> {
     stacks(config).into_iter().find(|stack| stack.start == first)
+}
+
+/// The stack that ends with a layer.
+pub(crate) fn stack_to(config: &NetworkConfig, last: usize) -> Option<Range<usize>> {
+    stacks(config).into_iter().find(|stack| stack.end == last + 1)
 }
 
 /// The place of each scan of each layer, by direction.

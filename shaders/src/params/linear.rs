@@ -186,6 +186,14 @@ impl Params for MatMul {
                 + rows,
         }
     }
+
+    /// Without what lies before the first element of either side.
+    fn touched(&self, kernel: &KernelVariant, groups: [u32; 3]) -> Vec<u64> {
+        let mut reached = self.extents(kernel, groups).lens;
+        reached[0] -= u64::from(self.a_offset);
+        reached[1] -= product(&[self.b_offset, kernel.columns.width()]);
+        reached
+    }
 }
 
 impl Params for SumSlices {

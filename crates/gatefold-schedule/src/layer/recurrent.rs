@@ -3,8 +3,8 @@
 use super::{Lowering, Sequence, elementwise};
 use crate::plan::Members;
 use crate::product::{self, Matrix, Order};
-use crate::scan::{self, CarriedGradients, Columns, Form, Scan, ScanState};
-use crate::{Binding, Error, ParameterSpans, Span};
+use crate::scan::{self, CarriedGradients, Chunks, Columns, Form, Scan, ScanState};
+use crate::{Binding, Error, ParameterSpans, Span, Target};
 use gatefold_model::{Direction, InitialState, Layer, Recurrent, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
 
@@ -70,6 +70,46 @@ pub fn forward(
     Ok(RecurrentTape { scans, output })
 }
 
+/// Whether the layers of a stack ran side by side.
+pub(crate) fn runs_as_stack(target: &Target, tapes: &[&RecurrentTape]) -> bool {
+    let forms: Vec<Form> = tapes.iter().map(|tape| tape.scans[0].form).collect();
+    Chunks::of(target, &forms, tapes[0].output.steps, tapes[0].output.batch).is_some()
+}
+
+/// The outputs of the layers of a stack, the lowest first, run side by side; `initial` has the initial states of each. None
+/// where a layer after another is the better way.
+///
+/// # Errors
+/// Those of [`forward`].
+pub(crate) fn forward_stack(
+    low: &mut Lowering<'_>,
+    layers: &[&Layer],
+    x: Sequence,
+    lengths: Option<Span>,
+    initial: &[&[Option<ScanState>]],
+) -> Result<Vec<RecurrentTape>, Error> {
+    let forms: Vec<Form> = layers.iter().flat_map(|layer| forms(layer)).collect();
+    let Some(chunks) = Chunks::of(low.target, &forms, x.steps, x.batch) else { return Ok(Vec::new()) };
+    let mut members = Members::new(low.target, format!("{}.stack", layers[0].label()), layers.len());
+    let (mut scans, mut x): (Vec<Scan>, _) = (Vec::new(), x);
+    for (index, (layer, form)) in layers.iter().zip(forms).enumerate() {
+        let scan = Scan::declare(low, layer, form, x, lengths, None, (&mut members, index));
+        scan::put_initial(low, &scan, initial[index][0].as_ref());
+        x = slots_as_output(&scan);
+        scans.push(scan);
+    }
+    scan::forward_stack(low, layers, &scans, &chunks)?;
+    let tape = |scan: Scan| RecurrentTape { output: slots_as_output(&scan), scans: vec![scan] };
+    Ok(scans.into_iter().map(tape).collect())
+}
+
+/// The slots of h after each step, where they are the layer's output as they stand.
+fn slots_as_output(scan: &Scan) -> Sequence {
+    let (steps, batch, width) = (scan.steps, scan.batch, scan.form.hidden());
+    let span = scan.h.part(scan.first_slot() * batch * width, steps * batch * width);
+    Sequence { span, steps, batch, width }
+}
+
 /// The outputs of the scans, side by side or added; the slots of h themselves if they already are the output.
 fn output(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan], initial: &[Option<ScanState>]) -> Sequence {
     let (first, width) = (&scans[0], layer.output);
@@ -78,8 +118,7 @@ fn output(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan], initial: &[Opti
     // Padded slots of a reverse scan hold its initial state.
     let is_clean = !first.form.reverse || first.lengths.is_none() || initial[0].is_none();
     if let ([scan], true) = (scans, first.form.is_plain() && is_clean) {
-        let slot = scan.first_slot();
-        return sequence(scan.h.part(slot * batch * width, steps * batch * width));
+        return slots_as_output(scan);
     }
     let out = low.plan.scratch(format!("{}.out", layer.label()), steps * batch * width);
     let sum = recurrent(layer).direction == Direction::BidirectionalSum;
@@ -275,6 +314,9 @@ pub fn add_initial_gradients(
     Ok(())
 }
 
+/// The gradients with respect to a layer's input and to its initial states, if wanted.
+pub(crate) type InputAndInitial = (Option<Sequence>, Vec<Option<ScanState>>);
+
 /// The final state of every scan.
 pub fn finals(low: &mut Lowering<'_>, tape: &RecurrentTape) -> Vec<ScanState> {
     states_after(low, tape, tape.output.steps)
@@ -283,6 +325,53 @@ pub fn finals(low: &mut Lowering<'_>, tape: &RecurrentTape) -> Vec<ScanState> {
 /// The state of every scan after `steps` steps, which must be all of them for a reverse scan or if nothing is saved.
 pub fn states_after(low: &mut Lowering<'_>, tape: &RecurrentTape, steps: usize) -> Vec<ScanState> {
     tape.scans.iter().map(|scan| scan::states_after(low, scan, steps)).collect()
+}
+
+/// [`backward`] of the layers of a stack that [`forward_stack`] ran, the lowest first. Only the lowest has a gradient with
+/// respect to its input, if wanted: those of the others were used up.
+///
+/// # Panics
+/// If the layers did not run side by side.
+///
+/// # Errors
+/// Those of [`forward`].
+pub(crate) fn backward_stack(
+    low: &mut Lowering<'_>,
+    layers: &[&Layer],
+    tapes: &[&RecurrentTape],
+    d_out: Option<Sequence>,
+    d_finals: &[Vec<Option<ScanState>>],
+    wants_input: bool,
+    wants_initial: &[bool],
+) -> Result<Vec<InputAndInitial>, Error> {
+    let scans: Vec<Scan> = tapes.iter().map(|tape| tape.scans[0].clone()).collect();
+    let forms: Vec<Form> = scans.iter().map(|scan| scan.form).collect();
+    let chunks = Chunks::of(low.target, &forms, scans[0].steps, scans[0].batch);
+    let chunks = chunks.expect("the stack ran side by side");
+    let mut members = Members::new(low.target, format!("{}.stack", layers[0].label()), layers.len());
+    let (mut carried, mut d_outs) = (Vec::new(), Vec::new());
+    for (index, (scan, d_final)) in scans.iter().zip(d_finals).enumerate() {
+        carried.push(CarriedGradients::declare(low, scan, d_final[0].as_ref(), (&mut members, index)));
+        let all = slots_as_output(scan);
+        let names = (index, scan.label.as_str());
+        let span = members.part(names, "d_out", all.len(), |name, len| low.plan.scratch(name, len));
+        d_outs.push(Sequence { span, ..all });
+    }
+    let highest = d_outs[d_outs.len() - 1].span;
+    match d_out {
+        Some(d_out) => low.plan.copy(d_out.span, highest),
+        None => low.plan.clear(highest),
+    }
+    scan::backward_stack(low, layers, &scans, &carried, &d_outs, &chunks)?;
+    let mut found = Vec::new();
+    for (index, (scan, carried)) in scans.iter().zip(&carried).enumerate() {
+        scan::parameter_gradients(low, layers[index], scan, carried)?;
+        let d_initial =
+            wants_initial[index].then(|| scan::initial_gradient(low, scan, carried)).transpose()?;
+        let d_x = (wants_input && index == 0).then(|| scan::input_gradient(low, scan)).transpose()?;
+        found.push((d_x, vec![d_initial]));
+    }
+    Ok(found)
 }
 
 /// Adds the gradients of the layer's parameters, except those of a learned initial state. Returns the gradients with
@@ -298,7 +387,7 @@ pub fn backward(
     d_final: &[Option<ScanState>],
     wants_input: bool,
     wants_initial: bool,
-) -> Result<(Option<Sequence>, Vec<Option<ScanState>>), Error> {
+) -> Result<InputAndInitial, Error> {
     let Sequence { steps, batch, width, .. } = tape.output;
     let d_out = d_out.unwrap_or_else(|| {
         let span = low.plan.scratch(format!("{}.d_out", layer.label()), steps * batch * width);

@@ -1,11 +1,14 @@
 use super::forward::{Forward, Kept, KeptTape, is_handed_over};
 use super::hand_over::hand_back;
 use super::{InitialStates, input_width, newest_slot, recurrent_of};
-use crate::layer::{self, Lowering, Sequence, recurrent};
+use crate::layer::recurrent::{self, InputAndInitial, RecurrentTape};
+use crate::layer::{self, Lowering, Sequence};
 use crate::scan::ScanState;
+use crate::stack::stack_to;
 use crate::{Error, Half, Plan, Span};
 use gatefold_model::{InitialState, Layer, Merge, NetworkConfig, Recurrent, Source, StateKind};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// The gradients that a caller wants besides those of the parameters.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,6 +55,7 @@ pub fn backward(
     let mut gathered = Gathered::new(d_finals);
     let mut found = Backward::default();
     // Gradients with respect to values, summed over their readers from the last to the first.
+    let mut stacked: BTreeMap<usize, InputAndInitial> = BTreeMap::new();
     let mut d_values: BTreeMap<Source, Sequence> =
         d_output.map(|d| (graph.output(), d)).into_iter().collect();
     for (&index, Kept { x, tape }) in forward.layers.iter().rev().filter(|(index, _)| needed[**index]) {
@@ -65,13 +69,38 @@ pub fn backward(
         let d_x = match (tape, d_y) {
             (KeptTape::Recurrent(tape), d_y) => {
                 let recurrent = recurrent_of(config, index);
-                let learned = recurrent.initial == InitialState::Learned && forward.configured;
-                let handed_back = is_handed_over(node) && encoder_learns;
-                let wants_initial = wanted.initial || wanted.carried || learned || handed_back;
-                let d_final = gathered.take(low.plan, layer, recurrent, x.batch);
-                let (d_x, d_initial) =
-                    recurrent::backward(low, layer, tape, d_y, &d_final, wants_input, wants_initial)?;
-                if learned && !is_handed_over(node) {
+                let learned = |index| {
+                    recurrent_of(config, index).initial == InitialState::Learned && forward.configured
+                };
+                let wants_initial = |index| {
+                    let handed_back = is_handed_over(graph.node(index)) && encoder_learns;
+                    wanted.initial || wanted.carried || learned(index) || handed_back
+                };
+                if let Some(stack) =
+                    stack_to(config, index).filter(|stack| stack.clone().all(|at| needed[at]))
+                {
+                    let lowest = graph.node(stack.start).inputs.iter().any(wants);
+                    let wants_initial: Vec<bool> = stack.clone().map(wants_initial).collect();
+                    let wanted = (lowest, wants_initial.as_slice());
+                    stacked.extend(backward_of_stack(
+                        low,
+                        config,
+                        forward,
+                        stack,
+                        d_y,
+                        &mut gathered,
+                        wanted,
+                    )?);
+                }
+                let (d_x, d_initial) = match stacked.remove(&index) {
+                    Some(found) => found,
+                    None => {
+                        let d_final = gathered.take(low.plan, layer, recurrent, x.batch);
+                        let wants_initial = wants_initial(index);
+                        recurrent::backward(low, layer, tape, d_y, &d_final, wants_input, wants_initial)?
+                    }
+                };
+                if learned(index) && !is_handed_over(node) {
                     recurrent::add_initial_gradients(low, layer, &d_initial)?;
                 }
                 found.initial.insert(index, d_initial);
@@ -115,6 +144,30 @@ pub fn backward(
     let mut of_input = |source| d_values.remove(&source).filter(|_| wanted.inputs);
     (found.input, found.decoder_input) = (of_input(Source::Input), of_input(Source::DecoderInput));
     Ok(found)
+}
+
+/// The gradients of the layers of a stack that was run side by side; none if it was not.
+fn backward_of_stack(
+    low: &mut Lowering<'_>,
+    config: &NetworkConfig,
+    forward: &Forward,
+    stack: Range<usize>,
+    d_y: Option<Sequence>,
+    gathered: &mut Gathered,
+    (wants_input, wants_initial): (bool, &[bool]),
+) -> Result<Vec<(usize, InputAndInitial)>, Error> {
+    let layers: Vec<&Layer> = config.layers()[stack.clone()].iter().collect();
+    let tapes: Vec<&RecurrentTape> = stack.clone().filter_map(|at| forward.recurrent_tape(at)).collect();
+    let batch = tapes[0].output().batch;
+    let take = |gathered: &mut Gathered, plan: &mut Plan, layer: &Layer| {
+        gathered.take(plan, layer, recurrent_of(config, layer.index), batch)
+    };
+    if !recurrent::runs_as_stack(low.target, &tapes) {
+        return Ok(Vec::new());
+    }
+    let d_finals: Vec<InitialStates> = layers.iter().map(|layer| take(gathered, low.plan, layer)).collect();
+    let found = recurrent::backward_stack(low, &layers, &tapes, d_y, &d_finals, wants_input, wants_initial)?;
+    Ok(stack.zip(found).collect())
 }
 
 /// Values a step of a value of the layer graph.

@@ -4,6 +4,7 @@ use crate::layer::recurrent::{self, RecurrentTape};
 use crate::layer::{self, Lowering, Purpose, Sequence, Tape};
 use crate::pass::{InitialFrom, Part, Pass, StatePlaces};
 use crate::scan::ScanState;
+use crate::stack::stack_from;
 use crate::{Element, Error, Given, Half, Span, StateSet};
 use gatefold_model::{InitialSource, Layer, LayerKind, Merge, NetworkConfig, Node, Source};
 use std::collections::BTreeMap;
@@ -25,12 +26,17 @@ pub struct Forward {
 }
 
 impl Forward {
+    /// What a recurrent layer keeps, if it ran.
+    pub(super) fn recurrent_tape(&self, index: usize) -> Option<&RecurrentTape> {
+        match &self.layers.get(&index)?.tape {
+            KeptTape::Recurrent(tape) => Some(tape),
+            _ => None,
+        }
+    }
+
     /// The states of a recurrent layer after `steps` steps, by scan; empty if the layer did not run.
     pub fn states_after(&self, low: &mut Lowering<'_>, index: usize, steps: usize) -> Vec<ScanState> {
-        match self.layers.get(&index).map(|kept| &kept.tape) {
-            Some(KeptTape::Recurrent(tape)) => recurrent::states_after(low, tape, steps),
-            _ => Vec::new(),
-        }
+        self.recurrent_tape(index).map_or_else(Vec::new, |tape| recurrent::states_after(low, tape, steps))
     }
 }
 
@@ -69,6 +75,7 @@ pub fn forward(
     let batch = pass.shape.batch;
     let mut found = Forward { configured: pass.initial == InitialFrom::Configured, ..Forward::default() };
     let mut values: BTreeMap<Source, Value> = BTreeMap::new();
+    let mut stacked: BTreeMap<usize, RecurrentTape> = BTreeMap::new();
     for node in &graph.nodes()[pass.layers(config)] {
         let layer = &config.layers()[node.layer];
         if let LayerKind::Decoder { bridge } = layer.kind {
@@ -98,9 +105,15 @@ pub fn forward(
                     values.extend(h.map(|h| (Source::FinalHidden(layer.index), (h, None))));
                     continue;
                 }
-                let own = || initial_states(low, config, layer, pass);
-                let initial = found.initial.entry(layer.index).or_insert_with(own);
-                let tape = recurrent::forward(low, layer, x, lengths, initial)?;
+                stack_from_here(low, config, (layer, pass), (x, lengths), &mut found, &mut stacked)?;
+                let tape = match stacked.remove(&layer.index) {
+                    Some(tape) => tape,
+                    None => {
+                        let own = || initial_states(low, config, layer, pass);
+                        let initial = found.initial.entry(layer.index).or_insert_with(own);
+                        recurrent::forward(low, layer, x, lengths, initial)?
+                    }
+                };
                 if finals || graph.reads_final(layer.index) {
                     found.finals.insert(layer.index, recurrent::finals(low, &tape));
                 }
@@ -123,6 +136,28 @@ pub fn forward(
     found.output = output.map(|(y, _)| *y);
     found.output_lengths = output.and_then(|(_, lengths)| *lengths);
     Ok(found)
+}
+
+/// Runs the stack that begins with a layer, if one does and its layers are better run side by side.
+fn stack_from_here(
+    low: &mut Lowering<'_>,
+    config: &NetworkConfig,
+    (first, pass): (&Layer, &Pass),
+    (x, lengths): Value,
+    found: &mut Forward,
+    stacked: &mut BTreeMap<usize, RecurrentTape>,
+) -> Result<(), Error> {
+    let Some(stack) = stack_from(config, first.index) else { return Ok(()) };
+    let layers: Vec<&Layer> = config.layers()[stack.clone()].iter().collect();
+    for layer in &layers {
+        let own = || initial_states(low, config, layer, pass);
+        found.initial.entry(layer.index).or_insert_with(own);
+    }
+    let initial: Vec<&[Option<ScanState>]> =
+        stack.clone().map(|index| found.initial[&index].as_slice()).collect();
+    let tapes = recurrent::forward_stack(low, &layers, x, lengths, &initial)?;
+    stacked.extend(stack.zip(tapes));
+    Ok(())
 }
 
 /// A layer's inputs, merged into one.

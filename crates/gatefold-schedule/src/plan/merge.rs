@@ -70,8 +70,9 @@ impl Plan {
 
     /// Merges the steps of members that do not depend on each other; those of each begin at one of `begins` and end where
     /// the next begin. Dispatches at the same place of each, that differ in nothing but params and parts of the same
-    /// buffers, become one; what cannot be merged stays one after the other.
-    pub(crate) fn merge(&mut self, begins: &[usize]) {
+    /// buffers, become one; what cannot be merged stays one after the other. The kernels are made for `most` members, of
+    /// which some may rest.
+    pub(crate) fn merge(&mut self, begins: &[usize], most: usize) {
         let mut members: Vec<_> =
             begins.iter().rev().map(|&begin| self.steps.split_off(begin).into_iter()).collect();
         members.reverse();
@@ -80,7 +81,7 @@ impl Plan {
             if turn.is_empty() {
                 return;
             }
-            match self.merged(&turn) {
+            match self.merged(&turn, most) {
                 Some(dispatch) => self.steps.push(Step::Dispatch(dispatch)),
                 None => self.steps.extend(turn),
             }
@@ -88,7 +89,7 @@ impl Plan {
     }
 
     /// One dispatch for all of these, if there can be one.
-    fn merged(&self, turn: &[Step]) -> Option<Dispatch> {
+    fn merged(&self, turn: &[Step], most: usize) -> Option<Dispatch> {
         let all: Vec<&Dispatch> = turn
             .iter()
             .map(|step| if let Step::Dispatch(dispatch) = step { Some(dispatch) } else { None })
@@ -97,7 +98,7 @@ impl Plan {
         let (kernel, [x, y, z]) = (&first.kernel, first.groups);
         let alike = |one: &&Dispatch| one.kernel == *kernel && one.groups == first.groups;
         let spec = kernel.id.spec();
-        if count < 2 || spec.places.is_empty() || kernel.members > 1 || z > 1 || !all.iter().all(alike) {
+        if most < 2 || spec.places.is_empty() || kernel.members > 1 || z > 1 || !all.iter().all(alike) {
             return None;
         }
         let mut params: Vec<Vec<u8>> = all.iter().map(|one| one.params.clone()).collect();
@@ -129,9 +130,10 @@ impl Plan {
             }
             bindings.push(self.whole(spans[0]).into());
         }
+        params.resize(most, vec![0; spec.params_bytes]);
         let notes: Vec<&str> = all.iter().map(|one| one.note.as_str()).collect();
         Some(Dispatch {
-            kernel: kernel.clone().of_members(count as u32),
+            kernel: kernel.clone().of_members(most as u32),
             params: params.concat(),
             bindings: Some(bindings).filter(|bound| is_bound_once(spec.bindings, bound))?,
             groups: [x, y, count as u32],
@@ -214,7 +216,7 @@ mod tests {
             found.push(both.part((member, "own"), "h", 2 * LEN, |name, len| plan.scratch(name, len)));
             found[member]
         });
-        plan.merge(&begins);
+        plan.merge(&begins, 2);
         let [Step::Dispatch(merged)] = plan.steps() else { panic!("{plan}") };
         assert_eq!((merged.kernel.members, merged.groups, merged.flops), (2, [1, 2, 2], 20));
         assert_eq!(merged.note, "t=0 | t=1");
@@ -233,7 +235,7 @@ mod tests {
     fn members_with_buffers_of_their_own_stay_apart() {
         let mut plan = Plan::default();
         let begins = steps(&mut plan, |plan, member| plan.scratch(format!("h{member}"), 2 * LEN));
-        plan.merge(&begins);
+        plan.merge(&begins, 2);
         assert_eq!(plan.dispatches(), 2);
     }
 
@@ -242,7 +244,7 @@ mod tests {
         let mut plan = Plan::default();
         let h = plan.scratch("h", 3 * LEN);
         let begins = steps(&mut plan, |_, member| h.part(member * LEN, 2 * LEN));
-        plan.merge(&begins);
+        plan.merge(&begins, 2);
         assert_eq!(plan.dispatches(), 2);
     }
 

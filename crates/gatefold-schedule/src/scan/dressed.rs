@@ -482,7 +482,7 @@ fn scan_forward(low: &mut Lowering<'_>, scan: &Scan, dressed: &Dressed, tile: &T
         dressed.state.into(),
         scan.h.into(),
     ];
-    for (first, count) in workgroup::stretches(low, scan, Pass::Forward, tile) {
+    for (first, count) in workgroup::stretches(low, scan, Pass::Forward, tile, 0..scan.steps) {
         let params = params::RowScanForward {
             first: first as u32,
             count: count as u32,
@@ -524,7 +524,7 @@ fn scan_backward(
         dressed.normal.into(),
         carried.carry.into(),
     ];
-    for (first, count) in workgroup::stretches(low, scan, Pass::Backward, tile) {
+    for (first, count) in workgroup::stretches(low, scan, Pass::Backward, tile, 0..scan.steps) {
         let params = params::RowScanBackward {
             first: first as u32,
             count: count as u32,

@@ -6,6 +6,7 @@ use crate::product::{self, LaneMap, Matrix, Order};
 use crate::{Error, Span};
 use gatefold_model::{Activation, GruGate, Layer, Role};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, params};
+use std::ops::Range;
 
 /// Adds the gradients of the scan's parameters: products over all steps, after [`backward`](super::backward).
 ///
@@ -122,18 +123,25 @@ fn peephole_gradient(low: &mut Lowering<'_>, scan: &Scan, d: Span) -> Result<(),
 /// # Errors
 /// [`Error::Limit`] for a product that the device cannot split.
 pub fn input_gradient(low: &mut Lowering<'_>, scan: &Scan) -> Result<Sequence, Error> {
-    let form = &scan.form;
     let d_x = low.plan.scratch(format!("{}.d_x", scan.label), scan.x.len());
+    product_with_weights(low, scan, dressed::product_gradients(scan).0, d_x)?;
+    Ok(Sequence { span: d_x, ..scan.x })
+}
+
+/// The gradient with respect to the inputs of some steps, once those have run.
+pub(super) fn input_gradient_of(
+    low: &mut Lowering<'_>,
+    scan: &Scan,
+    steps: &Range<usize>,
+    d_x: Span,
+) -> Result<(), Error> {
+    let (rows, width) = (steps.len() * scan.batch, scan.form.hidden() * scan.form.lanes());
+    product_with_weights(low, scan, Matrix::new(scan.gates_of(steps), rows, width), d_x)
+}
+
+fn product_with_weights(low: &mut Lowering<'_>, scan: &Scan, d_pre: Matrix, d_x: Span) -> Result<(), Error> {
+    let form = &scan.form;
     let wt = Matrix::new(scan.transposed().w, form.hidden() * form.lanes(), form.input);
     let what = format!("{}.d_x", scan.label);
-    product::matmul(
-        low.plan,
-        low.target,
-        &what,
-        (dressed::product_gradients(scan).0, wt),
-        None,
-        Activation::Identity,
-        d_x,
-    )?;
-    Ok(Sequence { span: d_x, ..scan.x })
+    product::matmul(low.plan, low.target, &what, (d_pre, wt), None, Activation::Identity, d_x)
 }

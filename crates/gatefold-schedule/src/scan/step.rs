@@ -11,10 +11,16 @@ use crate::product;
 use crate::{Error, Span, Target};
 use gatefold_model::{Layer, Role};
 use gatefold_shaders::{CellStage, Columns as ColumnWidth, KernelId, KernelVariant, TILE_WG_SIZE, params};
+use std::ops::Range;
 
 /// Step after step forward.
-pub(super) fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan) -> Result<(), Error> {
-    scan.order().try_for_each(|t| one(low, layer, scan, scan.slots(t)))
+pub(super) fn forward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    scan: &Scan,
+    steps: Range<usize>,
+) -> Result<(), Error> {
+    scan.in_order(steps).try_for_each(|t| one(low, layer, scan, scan.slots(t)))
 }
 
 /// One dispatch for each stage of the cell, and one for the readout.

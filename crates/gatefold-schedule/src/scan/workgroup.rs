@@ -7,6 +7,7 @@ use crate::{Error, Target};
 use gatefold_model::{Layer, Role};
 use gatefold_shaders::params::{self, Params};
 use gatefold_shaders::{Columns, KernelId, KernelVariant, Lanes, SUBGROUP_LANES};
+use std::ops::Range;
 
 /// The work of a workgroup and of its invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,19 +206,27 @@ fn kernel(
     }
 }
 
-/// The dispatches of a pass: the first step and the number of steps of each.
+/// The dispatches that run some steps of a pass, counted in the order in which it runs them: the first step and the number
+/// of steps of each.
 pub(super) fn stretches(
     low: &Lowering<'_>,
     scan: &Scan,
     pass: Pass,
     tile: &Tile,
+    steps: Range<usize>,
 ) -> impl Iterator<Item = (usize, usize)> + use<> {
-    let (steps, most) = (scan.steps, most_steps(low.target, &scan.form, pass, tile));
-    (0..steps).step_by(most).map(move |first| (first, most.min(steps - first)))
+    let (end, most) = (steps.end, most_steps(low.target, &scan.form, pass, tile));
+    steps.step_by(most).map(move |first| (first, most.min(end - first)))
 }
 
-/// All steps forward.
-pub(super) fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, tile: &Tile) -> Result<(), Error> {
+/// Some steps forward.
+pub(super) fn forward(
+    low: &mut Lowering<'_>,
+    layer: &Layer,
+    scan: &Scan,
+    tile: &Tile,
+    steps: Range<usize>,
+) -> Result<(), Error> {
     let form = &scan.form;
     let kernel = kernel(low.target, form, Pass::Forward, tile, [scan.lengths.is_some(), scan.saves]);
     let peepholes = low.parameters.find(low.plan, layer, Role::Peephole, form.reverse);
@@ -229,7 +238,7 @@ pub(super) fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, tile: 
         scan.state.into(),
         scan.h.into(),
     ];
-    for (first, count) in stretches(low, scan, Pass::Forward, tile) {
+    for (first, count) in stretches(low, scan, Pass::Forward, tile, steps) {
         let params = params::ScanForward {
             first: first as u32,
             count: count as u32,
@@ -245,7 +254,7 @@ pub(super) fn forward(low: &mut Lowering<'_>, layer: &Layer, scan: &Scan, tile: 
     Ok(())
 }
 
-/// All steps backward.
+/// Some steps backward, counted in the order of the scan.
 pub(super) fn backward(
     low: &mut Lowering<'_>,
     layer: &Layer,
@@ -253,6 +262,7 @@ pub(super) fn backward(
     tile: &Tile,
     carried: &CarriedGradients,
     (d_out, d_begin): (Sequence, usize),
+    steps: Range<usize>,
 ) -> Result<(), Error> {
     let form = &scan.form;
     let kernel = kernel(low.target, form, Pass::Backward, tile, [scan.lengths.is_some(), carried.given]);
@@ -267,7 +277,8 @@ pub(super) fn backward(
         scan.gates.into(),
         carried.carry.into(),
     ];
-    for (first, count) in stretches(low, scan, Pass::Backward, tile) {
+    let from_end = scan.steps - steps.end..scan.steps - steps.start;
+    for (first, count) in stretches(low, scan, Pass::Backward, tile, from_end) {
         let params = params::ScanBackward {
             first: first as u32,
             count: count as u32,

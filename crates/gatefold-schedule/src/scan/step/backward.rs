@@ -7,6 +7,7 @@ use crate::scan::{CarriedGradients, Pass, Readout, Scan, ScanState};
 use crate::{Error, Span};
 use gatefold_model::{Layer, Role};
 use gatefold_shaders::{CellStage, KernelId, params};
+use std::ops::Range;
 
 /// Step after step back; leaves the gradients with respect to the pre-activations in the scan's buffers.
 pub(in crate::scan) fn backward(
@@ -15,8 +16,9 @@ pub(in crate::scan) fn backward(
     scan: &Scan,
     carried: &CarriedGradients,
     (d_out, d_begin): (Sequence, usize),
+    steps: Range<usize>,
 ) -> Result<(), Error> {
-    for t in scan.order().rev() {
+    for t in scan.in_order(steps).rev() {
         match scan.form.readout() {
             None => from_recurrence(low, layer, scan, carried, (d_out, d_begin), t)?,
             Some(readout) => {
