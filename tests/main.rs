@@ -16,6 +16,7 @@ mod learn;
 mod losses;
 mod noise;
 mod plans;
+mod products;
 mod properties;
 mod pytorch;
 mod pytorch_training;

@@ -7,38 +7,13 @@
 // The rows of a (SKIP_ROWS) or of b (SKIP_INNER) may be the steps of sequences of different length, [T, batch]. A tile of
 // rows, or a block of LANES inner elements, that lies past the ends of all its sequences is skipped as if it were zero.
 // One invocation per ROWS rows and COLUMNS columns of one slice; a workgroup shares its rows. No barriers.
-// Joined with one of the lanes files and one of the columns files. Strides of b and n are in Columns.
+// Joined with one of the lanes files, one of the columns files and factors. Strides of b and n are in Columns.
 // Mirror: gatefold-reference, linear::matmul.
-struct MatMul {
-    m: u32,
-    n: u32,               // in Columns
-    k: u32,
-    slice_len: u32,       // k of one slice
-    a_offset: u32,        // of the first element
-    a_row_stride: u32,
-    a_k_stride: u32,
-    b_k_stride: u32,      // in Columns
-    b_column_stride: u32, // in Columns
-    b_offset: u32,        // of the first element, in Columns
-    batch: u32,           // sequences; read with SKIP_ROWS or SKIP_INNER
-    _pad0: u32,
-}
-
 @group(0) @binding(0) var<storage, read>       a:       array<f32>;    // [M, K] by strides
 @group(0) @binding(1) var<storage, read>       b:       array<Column>; // [K, N] by strides
 @group(0) @binding(2) var<storage, read>       bias:    array<Column>; // [N]; read with BIAS
 @group(0) @binding(3) var<storage, read>       lengths: array<u32>;    // [batch]; read with SKIP_ROWS or SKIP_INNER
 @group(0) @binding(4) var<storage, read_write> c:       array<Column>; // [slices, M, N]
-
-// A row of [T, batch].
-struct Place {
-    step: u32,
-    sequence: u32,
-}
-
-fn place_of(row: u32) -> Place {
-    return Place(row / params.batch, row % params.batch);
-}
 
 // Whether one of the next rows is a step of its sequence; moves past them.
 fn any_step(place: ptr<function, Place>, rows: u32) -> bool {

@@ -150,6 +150,45 @@ fn products() {
 }
 
 #[test]
+fn staged_products() {
+    let consts = |skip: [u32; 2]| {
+        [("ROW_QUADS", 2), ("COLUMN_QUADS", 1), ("BIAS", 1), ("SKIP_ROWS", skip[0]), ("SKIP_INNER", skip[1])]
+    };
+    // b is transposed.
+    let product = params::MatMul {
+        m: 2,
+        n: 3,
+        k: 37,
+        slice_len: 20,
+        a_offset: 1,
+        a_row_stride: 37,
+        a_k_stride: 1,
+        b_k_stride: 1,
+        b_column_stride: 37,
+        b_offset: 7,
+        batch: 5,
+        ..Default::default()
+    };
+    let found = |skip| {
+        let kernel = KernelVariant::new(KernelId::MatMulStaged, &consts(skip));
+        product.extents(&kernel, [1, 1, 2])
+    };
+    let plain = found([0, 0]);
+    assert_eq!(plain.lens, [1 + 2 * 37, 7 + 3 * 37, 3, 0, 2 * 6]);
+    // Two blocks of 16 inner elements. For each: a step of the loop, three quads moved twice; for each element a step, a
+    // quad of columns, and two quads of rows with one of columns.
+    let of_block = 1 + 2 * 3 + 16 * (1 + 1 + 2 * (1 + 1));
+    let in_the_end = 2 * (1 + 4 * (1 + 1));
+    // Rounded up for each inner element.
+    let rounded = |of_block: u64| 32 * of_block.div_ceil(16) + 3 + in_the_end;
+    assert_eq!(plain.iterations, rounded(of_block));
+    let found_rows = found([1, 0]);
+    assert_eq!((found_rows.lens[3], found_rows.iterations), (5, rounded(of_block) + 128));
+    let found_inner = found([0, 1]);
+    assert_eq!((found_inner.lens[3], found_inner.iterations), (5, rounded(of_block + 17)));
+}
+
+#[test]
 fn sums_and_packing() {
     let sums = params::ColumnSum { m: 3, n: 5, slice_len: 2, x_offset: 4 };
     assert_touches(KernelId::ColumnSum, &[], sums, 1, &[19, 5], 2);

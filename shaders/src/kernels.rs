@@ -159,6 +159,8 @@ pub enum KernelId {
     PeepholeGradient,
     /// A matrix product, or a slice of one.
     MatMul,
+    /// The same through workgroup memory.
+    MatMulStaged,
     /// The second pass of a split matrix product.
     SumSlices,
     /// A tensor with its axes in the order in which a kernel walks it.
@@ -237,7 +239,7 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 52] = [
+    pub const ALL: [KernelId; 53] = [
         KernelId::StepForward,
         KernelId::StepTangent,
         KernelId::StepBackward,
@@ -257,6 +259,7 @@ impl KernelId {
         KernelId::ScanOutput,
         KernelId::PeepholeGradient,
         KernelId::MatMul,
+        KernelId::MatMulStaged,
         KernelId::SumSlices,
         KernelId::Pack,
         KernelId::UnpackGradient,
@@ -314,6 +317,7 @@ impl KernelId {
             KernelId::ScanOutput => &scan::SCAN_OUTPUT,
             KernelId::PeepholeGradient => &scan::PEEPHOLE_GRADIENT,
             KernelId::MatMul => &linear::MATMUL,
+            KernelId::MatMulStaged => &linear::MATMUL_STAGED,
             KernelId::SumSlices => &linear::SUM_SLICES,
             KernelId::Pack => &linear::PACK,
             KernelId::UnpackGradient => &linear::UNPACK_GRADIENT,

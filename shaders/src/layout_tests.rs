@@ -7,7 +7,8 @@ use crate::touched::touched;
 use crate::{
     Access, CellStage, Columns, CustomStage, ELEMENT_WG_SIZE, ElementLossKind, Extents, JOINED, KernelId,
     KernelVariant, Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_OTHER, NO_STEP, OVERFLOW_BLOCK, ParamsFrom,
-    Part, SOFTWARE_EACH, SOFTWARE_UPDATE_WG_SIZE, SUBGROUP_LANES, TILE_WG_SIZE, UPDATE_WG_SIZE,
+    Part, SOFTWARE_EACH, SOFTWARE_UPDATE_WG_SIZE, STAGED_DEPTH, STAGED_SIDE, SUBGROUP_LANES, TILE_WG_SIZE,
+    UPDATE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -26,7 +27,7 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
         "WG_SIZE" => vec![if tiled { TILE_WG_SIZE } else { ELEMENT_WG_SIZE }],
         "ROWS" if by_row => vec![1],
         "ROWS" => vec![1, 2, 4, 8, 16],
-        "COLUMNS" | "SEGMENTS" => vec![1, 2],
+        "COLUMNS" | "SEGMENTS" | "ROW_QUADS" | "COLUMN_QUADS" => vec![1, 2],
         "UNITS" => match variant.cell {
             Some(CellStage::Lstm) => vec![0, 3],
             Some(CellStage::Readout) => vec![0, 1],
@@ -333,7 +334,7 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::InterleavedRows => question.ask::<params::InterleavedRows>(),
         KernelId::ScanOutput => question.ask::<params::ScanOutput>(),
         KernelId::PeepholeGradient => question.ask::<params::PeepholeGradient>(),
-        KernelId::MatMul => question.ask::<params::MatMul>(),
+        KernelId::MatMul | KernelId::MatMulStaged => question.ask::<params::MatMul>(),
         KernelId::SumSlices => question.ask::<params::SumSlices>(),
         KernelId::Pack => question.ask::<params::Pack>(),
         KernelId::UnpackGradient => question.ask::<params::UnpackGradient>(),
@@ -461,6 +462,17 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     }
     if variant.uses_subgroups() && variant.id.spec().parts.contains(&Part::Lanes) {
         assert_eq!(constant(module, "LANES"), SUBGROUP_LANES, "{variant}");
+    }
+    if variant.id == KernelId::MatMulStaged {
+        assert_eq!(constant(module, "SIDE"), STAGED_SIDE, "{variant}");
+        assert_eq!(constant(module, "DEPTH"), STAGED_DEPTH, "{variant}");
+        let shared =
+            module.global_variables.iter().filter(|(_, found)| found.space == AddressSpace::WorkGroup);
+        let bytes: u32 = shared.map(|(_, found)| module.types[found.ty].inner.size(module.to_ctx())).sum();
+        assert!(
+            bytes <= 16 << 10,
+            "{variant}: {bytes} bytes of workgroup memory, and WebGPU promises 16,384"
+        );
     }
     if updates(variant.id) && variant.id != KernelId::FinishNorm {
         assert_eq!(constant(module, "MAX_PIECE_LEN"), MAX_PIECE_LEN);

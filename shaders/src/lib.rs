@@ -34,6 +34,10 @@ pub const SOFTWARE_UPDATE_WG_SIZE: u32 = 8;
 pub const SOFTWARE_EACH: u32 = 16;
 /// Invocations of a workgroup in scans and matrix products: one subgroup on most devices, four on llvmpipe.
 pub const TILE_WG_SIZE: u32 = 32;
+/// Rows, and columns, of the invocations of a workgroup in `matmul_staged`.
+pub const STAGED_SIDE: u32 = 16;
+/// Inner elements that `matmul_staged` keeps in workgroup memory at a time.
+pub const STAGED_DEPTH: u32 = 16;
 /// Lanes that pass values around in `lanes_subgroup`; a device's subgroups must be at least as wide.
 pub const SUBGROUP_LANES: u32 = 8;
 /// The most elements of a piece of the gradient, as the norm and the optimisers walk it.

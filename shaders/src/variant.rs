@@ -1,6 +1,6 @@
 //! A kernel with every choice made that the shader compiler must know.
 
-use crate::{CellStage, Const, KernelId, Part, Place, SUBGROUP_LANES};
+use crate::{CellStage, Const, KernelId, Part, Place, STAGED_DEPTH, SUBGROUP_LANES};
 use std::fmt::{self, Write as _};
 
 /// Sharing of loads among the invocations of a subgroup.
@@ -196,7 +196,7 @@ impl KernelVariant {
     /// The most loop iterations that an invocation runs per inner element of its product (`k`), as if no loop were
     /// unrolled; for drivers that cut long loops short.
     pub fn iterations_per_k(&self) -> u32 {
-        let lanes = if self.uses_subgroups() { SUBGROUP_LANES } else { 1 };
+        let lanes = self.inner_block();
         let per_block = match self.id {
             KernelId::StepForward
             | KernelId::StepTangent
@@ -212,9 +212,24 @@ impl KernelVariant {
                 let skip = self.constant("SKIP_INNER") * lanes;
                 1 + skip + rows + lanes * (1 + self.constant("COLUMNS") * (1 + rows))
             }
+            KernelId::MatMulStaged => {
+                let (rows, columns) = (self.constant("ROW_QUADS"), self.constant("COLUMN_QUADS"));
+                let skip = self.constant("SKIP_INNER") * (1 + STAGED_DEPTH);
+                // Once to read, once to write.
+                1 + skip + 2 * (rows + columns) + STAGED_DEPTH * (1 + columns + rows * (1 + columns))
+            }
             _ => 2,
         };
         per_block.div_ceil(lanes)
+    }
+
+    /// Inner elements of a product that an invocation goes through together.
+    pub fn inner_block(&self) -> u32 {
+        match self.id {
+            KernelId::MatMulStaged => STAGED_DEPTH,
+            _ if self.uses_subgroups() => SUBGROUP_LANES,
+            _ => 1,
+        }
     }
 }
 

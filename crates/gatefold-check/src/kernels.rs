@@ -50,6 +50,7 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::InterleavedRows => rows::interleaved_rows(gpu, &mut checks),
         KernelId::ScanOutput => rows::scan_output(gpu, &mut checks),
         KernelId::MatMul => matmul::matmul(gpu, &mut checks),
+        KernelId::MatMulStaged => matmul::matmul_staged(gpu, &mut checks),
         KernelId::SumSlices => linear::sum_slices(gpu, &mut checks),
         KernelId::Pack => linear::pack(gpu, &mut checks),
         KernelId::UnpackGradient => linear::unpack_gradient(gpu, &mut checks),

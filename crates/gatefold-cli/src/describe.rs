@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::image::Image;
 use crate::model_file::{ModelFile, ModulesArgument, about};
 use crate::page::{entry, grouped, line};
-use crate::{DeviceArgument, ScanArgument};
+use crate::{DeviceArgument, ProductArgument, ScanArgument};
 use clap::ValueEnum;
 use gatefold::devices::GpuOptions;
 use gatefold::layers::Cell;
@@ -52,6 +52,8 @@ pub(crate) struct Arguments {
     device: DeviceArgument,
     #[command(flatten)]
     scan: ScanArgument,
+    #[command(flatten)]
+    product: ProductArgument,
     /// Print the schedule too, one step per line: that of a training step or of inference
     #[arg(long, value_name = "OF", num_args = 0..=1, require_equals = true, default_missing_value = "train")]
     plan: Option<Mode>,
@@ -167,8 +169,9 @@ struct Place {
 
 impl Place {
     fn open(arguments: &Arguments) -> Result<Place, Failure> {
-        let scan = arguments.scan.scan;
-        Ok(match Gpu::request(&arguments.device.device, &GpuOptions::default().scan(scan))? {
+        let (scan, product) = (arguments.scan.scan, arguments.product.product);
+        let options = GpuOptions::default().scan(scan).product(product);
+        Ok(match Gpu::request(&arguments.device.device, &options)? {
             Some(gpu) => Place {
                 target: gpu.target().clone(),
                 limits: gpu.device().limits(),
@@ -178,7 +181,7 @@ impl Place {
             None => {
                 Device::cpu()?; // wrong variables are told here too
                 Place {
-                    target: Target { scan, ..Target::webgpu() },
+                    target: Target { scan, product, ..Target::webgpu() },
                     limits: wgpu::Limits::default(),
                     name:
                         "the CPU, which has no schedule; this one is for a GPU with the WebGPU default limits"

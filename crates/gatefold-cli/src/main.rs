@@ -36,7 +36,7 @@ mod tune;
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand};
 use failure::Failure;
-use gatefold::devices::{GpuOptions, MOST_THREADS, ScanChoice};
+use gatefold::devices::{GpuOptions, MOST_THREADS, ProductChoice, ScanChoice};
 use gatefold::{Device, DeviceChoice, Gpu};
 use std::process::ExitCode;
 
@@ -167,6 +167,15 @@ struct ScanArgument {
     scan: ScanChoice,
 }
 
+/// The option for the matrix products of a GPU, shared by several commands.
+#[derive(clap::Args, Clone, Copy, Debug)]
+struct ProductArgument {
+    /// How a GPU multiplies matrices: auto (as suits device and shape), streamed (both sides from the caches), or staged
+    /// (through the memory of workgroups, where the device has 16 KiB of it)
+    #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
+    product: ProductChoice,
+}
+
 /// The options for where to compute, shared by the commands that do.
 #[derive(clap::Args, Clone, Debug)]
 struct ComputeArguments {
@@ -177,6 +186,8 @@ struct ComputeArguments {
     threads: Option<usize>,
     #[command(flatten)]
     scan: ScanArgument,
+    #[command(flatten)]
+    product: ProductArgument,
 }
 
 impl ComputeArguments {
@@ -198,8 +209,13 @@ impl ComputeArguments {
                 "--scan is for GPUs, and --device cpu is none; leave one of them out".into(),
             ));
         }
-        let device = match (Gpu::request(choice, &GpuOptions::default().scan(self.scan.scan))?, self.threads)
-        {
+        if self.product.product != ProductChoice::Auto && *choice == DeviceChoice::Cpu {
+            return Err(Failure::Usage(
+                "--product is for GPUs, and --device cpu is none; leave one of them out".into(),
+            ));
+        }
+        let options = GpuOptions::default().scan(self.scan.scan).product(self.product.product);
+        let device = match (Gpu::request(choice, &options)?, self.threads) {
             (Some(gpu), _) => Device::Gpu(gpu),
             (None, None) => Device::cpu()?,
             (None, Some(count)) => Device::cpu_with_threads(count)?,

@@ -317,6 +317,31 @@ fn describe_prints_the_wgsl_of_every_kernel_of_a_schedule() {
     assert!(train.contains("\n// ") && train.contains("ROWS="), "the constants are listed:\n{train}");
 }
 
+#[test]
+fn a_product_that_is_named_is_taken() {
+    let flags = "describe --hidden 5 --steps 3 --batch 2 --device cpu --plan=infer";
+    for (product, kernel) in [("staged", "matmul_staged"), ("streamed", "matmul"), ("auto", "matmul")] {
+        let printed = succeed(command(&format!("{flags} --product {product}")));
+        let products: BTreeSet<&str> = printed
+            .lines()
+            .filter(|line| line.contains(" groups "))
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| name.starts_with("matmul"))
+            .collect();
+        assert_eq!(products, BTreeSet::from([kernel]), "{product}: {printed}");
+    }
+    let printed = succeed(command(&format!("{flags} --product staged --wgsl matmul_staged")));
+    assert!(!modules(&printed, "matmul_staged").is_empty(), "{printed}");
+    let refused = [
+        ("bench --device cpu --product staged", "--product is for GPUs"),
+        ("bench --device gpu --product tiled", "expected one of auto, streamed, staged"),
+    ];
+    for (arguments, reason) in refused {
+        let (_, error) = fail(2, command(arguments));
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
 fn assert_wgsl_of_every_kernel(flags: &str, scan: &str) {
     let of_scan = if scan == "step" { "lstm_step_forward" } else { "lstm_scan_forward" };
     for (plan, of_both) in [("--plan", false), ("--plan=infer", false), ("", true)] {

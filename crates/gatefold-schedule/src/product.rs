@@ -1,9 +1,12 @@
 //! Matrix products, packing and sums lowered to plan steps: tiles, slices and workgroups chosen for the device.
 
+mod choice;
 mod matrix;
 mod packing;
+mod staged;
 mod sums;
 
+pub use choice::ProductChoice;
 pub use matrix::{LaneMap, Matrix, Order, StepRows};
 pub(crate) use packing::{joined_bindings, joined_kernel};
 pub use packing::{pack, pack_part, unpack};
@@ -11,6 +14,7 @@ pub use sums::{RowSlices, add_column_sums, column_sums, row_slices};
 
 use crate::plan::MAX_GROUPS;
 use crate::{Dispatch, Error, Plan, Span, Target};
+use choice::{SecondPass, Way, choose};
 use gatefold_model::Activation;
 use gatefold_shaders::{
     Columns, ELEMENT_WG_SIZE, KernelId, KernelVariant, SUBGROUP_LANES, TILE_WG_SIZE, params,
@@ -36,15 +40,13 @@ pub fn tile_rows(target: &Target, rows: usize, columns: usize, max_rows: u32) ->
 pub fn max_inner(target: &Target, kernel: &KernelVariant) -> usize {
     target.max_loop_iterations.map_or(usize::MAX, |limit| {
         // A quarter is left for the loops around the walk.
-        (limit / 4 * 3 / kernel.iterations_per_k()) as usize / SUBGROUP_LANES as usize
-            * SUBGROUP_LANES as usize
+        let block = kernel.inner_block().max(SUBGROUP_LANES);
+        (limit / 4 * 3 / kernel.iterations_per_k() / block * block) as usize
     })
 }
 
 /// Inner elements of a slice: short enough that what the invocations of a slice share stays in a cache.
 const SLICE_LEN: usize = 512;
-/// Above this the slices of a product would cost more memory than they are worth.
-const MAX_SLICES_BYTES: usize = 64 << 20;
 
 /// A product ready to be put into a plan.
 struct Tiled {
@@ -55,43 +57,25 @@ struct Tiled {
     slices: usize,
 }
 
-/// Chooses tile, columns and slices. `slice_len` is what the caller would like; the device's limits come first.
-fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> Result<Tiled, Error> {
+/// Chooses the kernel, its tile and slices. The device's limits come before what would be fastest.
+fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, second_pass: SecondPass) -> Result<Tiled, Error> {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "{what}: the inner axes differ");
     assert!(a.steps.is_none() || b.steps.is_none(), "{what}: steps lie along one axis");
     let steps = a.steps.or(b.steps);
     let whole_columns = [n, b.row_stride, b.span.offset].iter().all(|elements| elements.is_multiple_of(4));
     let vec4 = b.column_stride == 1 && whole_columns;
-    let columns = if vec4 { Columns::Vec4 } else { Columns::F32 };
-    let width = columns.width() as usize;
+    let width = if vec4 { Columns::Vec4 } else { Columns::F32 }.width() as usize;
+    let way = choose(target, [m, n, k], n / width, second_pass);
+    let width = if way.block.is_some() { 1 } else { width };
     let n_columns = n / width;
-    let wide = target.software && n_columns > TILE_WG_SIZE as usize;
-    let per_invocation = if wide { 2 } else { 1 };
-    let invocations = n_columns.div_ceil(per_invocation) * k.div_ceil(slice_len.min(k).max(1));
-    let rows = tile_rows(target, m, invocations, 16);
-    let kernel = KernelVariant {
-        id: KernelId::MatMul,
-        cell: None,
-        lanes: target.lanes,
-        columns,
-        consts: vec![
-            ("WG_SIZE", TILE_WG_SIZE),
-            ("ROWS", rows),
-            ("COLUMNS", per_invocation as u32),
-            ("BIAS", 0),
-            ("SKIP_ROWS", u32::from(a.steps.is_some())),
-            ("SKIP_INNER", u32::from(b.steps.is_some())),
-            ("ACTIVATION", Activation::Identity.code()),
-            ("ALPHA", 0),
-            ("BETA", 0),
-        ],
-        members: 1,
-    };
-    let slice_len = slice_len.min(k).min(max_inner(target, &kernel)).max(1);
+    let (mut kernel, [rows, columns]) = kernel(target, [m, n_columns, k], width, way);
+    for (name, steps) in [("SKIP_ROWS", a.steps), ("SKIP_INNER", b.steps)] {
+        set(&mut kernel, name, u32::from(steps.is_some()));
+    }
+    let slice_len = way.slice_len.min(k).min(max_inner(target, &kernel)).max(1);
     let slices = k.div_ceil(slice_len);
-    let groups =
-        [n_columns.div_ceil(per_invocation * TILE_WG_SIZE as usize), m.div_ceil(rows as usize), slices];
+    let groups = [n_columns.div_ceil(columns), m.div_ceil(rows), slices];
     if groups.iter().any(|&count| count > MAX_GROUPS as usize) {
         return Err(Error::limit(
             format!("{what}: a product of [{m}, {k}] and [{k}, {n}]"),
@@ -108,7 +92,7 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
         a_row_stride: a.row_stride as u32,
         a_k_stride: a.column_stride as u32,
         b_k_stride: (b.row_stride / width) as u32,
-        b_column_stride: if vec4 { 1 } else { b.column_stride as u32 },
+        b_column_stride: if width > 1 { 1 } else { b.column_stride as u32 },
         batch: steps.map_or(0, |rows| rows.batch as u32),
         ..params::MatMul::default()
     };
@@ -116,12 +100,37 @@ fn tile(target: &Target, what: &str, a: Matrix, b: Matrix, slice_len: usize) -> 
     Ok(Tiled { kernel, params, lengths, groups: groups.map(|count| count as u32), slices })
 }
 
-impl Tiled {
-    fn set(&mut self, name: &str, value: u32) {
-        let slot = self.kernel.consts.iter_mut().find(|(found, _)| *found == name);
-        slot.expect("the kernel has this constant").1 = value;
+/// The kernel of a product without lengths, bias and activation, and the rows and columns of a workgroup. Columns are
+/// `width` elements wide.
+fn kernel(
+    target: &Target,
+    [m, n_columns, k]: [usize; 3],
+    width: usize,
+    way: Way,
+) -> (KernelVariant, [usize; 2]) {
+    let plain = [("BIAS", 0), ("SKIP_ROWS", 0), ("SKIP_INNER", 0)];
+    let with = |own: &[(&'static str, u32)]| [own, &plain, &activation_consts(Activation::Identity)].concat();
+    if let Some(block) = way.block {
+        let own = [("ROW_QUADS", block.row_quads), ("COLUMN_QUADS", block.column_quads)];
+        return (KernelVariant::new(KernelId::MatMulStaged, &with(&own)), block.tile());
     }
+    let wide = target.software && n_columns > TILE_WG_SIZE as usize;
+    let per_invocation = if wide { 2 } else { 1 };
+    let slices = k.div_ceil(way.slice_len.min(k).max(1));
+    let rows = tile_rows(target, m, n_columns.div_ceil(per_invocation) * slices, 16);
+    let own = [("WG_SIZE", TILE_WG_SIZE), ("ROWS", rows), ("COLUMNS", per_invocation as u32)];
+    let columns = if width > 1 { Columns::Vec4 } else { Columns::F32 };
+    let kernel =
+        KernelVariant { lanes: target.lanes, columns, ..KernelVariant::new(KernelId::MatMul, &with(&own)) };
+    (kernel, [rows as usize, per_invocation * TILE_WG_SIZE as usize])
+}
 
+fn set(kernel: &mut KernelVariant, name: &str, value: u32) {
+    let slot = kernel.consts.iter_mut().find(|(found, _)| *found == name);
+    slot.expect("the kernel has this constant").1 = value;
+}
+
+impl Tiled {
     /// Binds `a` whole and reads it from its offset on; `b` too, if a binding cannot begin at its offset.
     fn put(mut self, plan: &mut Plan, note: &str, a: Matrix, b: Matrix, bias: Option<Span>, c: Span) {
         self.params.a_offset = a.span.offset as u32;
@@ -148,13 +157,13 @@ pub fn matmul(
     activation: Activation,
     c: Span,
 ) -> Result<(), Error> {
-    let mut tiled = tile(target, what, a, b, usize::MAX)?;
+    let mut tiled = tile(target, what, a, b, SecondPass::Extra)?;
     let (m, n, slices) = (a.rows, b.columns, tiled.slices);
     let has_bias = u32::from(bias.is_some());
     if slices == 1 {
-        tiled.set("BIAS", has_bias);
+        set(&mut tiled.kernel, "BIAS", has_bias);
         for (name, value) in activation_consts(activation) {
-            tiled.set(name, value);
+            set(&mut tiled.kernel, name, value);
         }
         tiled.put(plan, what, a, b, bias, c);
         return Ok(());
@@ -207,10 +216,8 @@ pub fn add_gradient(
     order: Order,
     d: Span,
 ) -> Result<(), Error> {
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    let affordable = (MAX_SLICES_BYTES / (4 * m * n)).max(1);
-    let slice_len = SLICE_LEN.max(k.div_ceil(affordable)).next_multiple_of(SUBGROUP_LANES as usize);
-    let tiled = tile(target, what, a, b, slice_len)?;
+    let (m, n) = (a.rows, b.columns);
+    let tiled = tile(target, what, a, b, SecondPass::Needed)?;
     let slices = tiled.slices;
     let parts = plan.scratch(format!("{what}.slices"), slices * m * n);
     tiled.put(plan, what, a, b, None, parts);

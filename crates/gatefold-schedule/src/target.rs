@@ -1,6 +1,7 @@
 //! The device as far as plans depend on it.
 
 use crate::Error;
+use crate::product::ProductChoice;
 use crate::scan::{ScanChoice, Tuning};
 use gatefold_shaders::{Lanes, ParamsFrom};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Target {
     pub scan: ScanChoice,
     /// The strategies that timing found fastest, where scans may take any.
     pub tuning: Arc<Tuning>,
+    /// The kernels that matrix products may take.
+    pub product: ProductChoice,
     /// The largest buffer.
     pub max_buffer_bytes: u64,
     /// The largest part of a buffer that a kernel may see.
@@ -42,6 +45,7 @@ impl Target {
             max_workgroup_bytes: 16 << 10,
             scan: ScanChoice::Auto,
             tuning: Arc::default(),
+            product: ProductChoice::Auto,
             max_buffer_bytes: 256 << 20,
             max_binding_bytes: 128 << 20,
         }

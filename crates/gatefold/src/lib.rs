@@ -252,6 +252,9 @@ pub mod devices {
     pub use gatefold_cpu::{Instructions, Threads};
     #[cfg(feature = "gpu")]
     #[doc(inline)]
+    pub use gatefold_schedule::product::ProductChoice;
+    #[cfg(feature = "gpu")]
+    #[doc(inline)]
     pub use gatefold_schedule::scan::ScanChoice;
 }
 

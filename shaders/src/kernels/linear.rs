@@ -5,27 +5,49 @@ use super::Part::Text;
 use super::{ACTIVATION, ACTIVATIONS, ALPHA, BETA, Const, KEEP_PRE, KernelSpec, Part, ROWS, WG_SIZE};
 use crate::params;
 
+const FACTORS: Part = Text(include_str!("../../linear/factors.wgsl"));
+const BIAS: Const = Const::Bool("BIAS");
+const SKIP_ROWS: Const = Const::Bool("SKIP_ROWS");
+const SKIP_INNER: Const = Const::Bool("SKIP_INNER");
+
 pub(super) static MATMUL: KernelSpec = KernelSpec {
-    parts: &[ACTIVATIONS, Part::Lanes, Part::Columns, Text(include_str!("../../linear/matmul.wgsl"))],
+    parts: &[
+        ACTIVATIONS,
+        Part::Lanes,
+        Part::Columns,
+        FACTORS,
+        Text(include_str!("../../linear/matmul.wgsl")),
+    ],
+    bindings: &[Read, Read, Read, Read, Write],
+    consts: &[WG_SIZE, ROWS, Const::U32("COLUMNS"), BIAS, SKIP_ROWS, SKIP_INNER, ACTIVATION, ALPHA, BETA],
+    ..KernelSpec::of::<params::MatMul>("matmul")
+};
+
+pub(super) static MATMUL_STAGED: KernelSpec = KernelSpec {
+    parts: &[
+        ACTIVATIONS,
+        Text(include_str!("../../linear/columns_f32.wgsl")),
+        FACTORS,
+        Text(include_str!("../../linear/matmul_staged.wgsl")),
+    ],
     bindings: &[Read, Read, Read, Read, Write],
     consts: &[
-        WG_SIZE,
-        ROWS,
-        Const::U32("COLUMNS"),
-        Const::Bool("BIAS"),
-        Const::Bool("SKIP_ROWS"),
-        Const::Bool("SKIP_INNER"),
+        Const::U32("ROW_QUADS"),
+        Const::U32("COLUMN_QUADS"),
+        BIAS,
+        SKIP_ROWS,
+        SKIP_INNER,
         ACTIVATION,
         ALPHA,
         BETA,
     ],
-    ..KernelSpec::of::<params::MatMul>("matmul")
+    ..KernelSpec::of::<params::MatMul>("matmul_staged")
 };
 
 pub(super) static SUM_SLICES: KernelSpec = KernelSpec {
     parts: &[ACTIVATIONS, Text(include_str!("../../linear/sum_slices.wgsl"))],
     bindings: &[Read, Read, Write],
-    consts: &[WG_SIZE, Const::Bool("BIAS"), ACTIVATION, ALPHA, BETA],
+    consts: &[WG_SIZE, BIAS, ACTIVATION, ALPHA, BETA],
     ..KernelSpec::of::<params::SumSlices>("sum_slices")
 };
 

@@ -2,10 +2,10 @@
 
 use super::Params;
 use crate::extents::{end, product, walk_end};
-use crate::{Extents, JOINED, KernelVariant};
+use crate::{Extents, JOINED, KernelId, KernelVariant, STAGED_SIDE};
 
 params! {
-    /// A matrix product; see `linear/matmul.wgsl`.
+    /// A matrix product; see `linear/matmul.wgsl` and `linear/matmul_staged.wgsl`.
     MatMul {
         /// Rows of c.
         m: u32,
@@ -172,7 +172,6 @@ impl Params for MatMul {
         let columns = product(&[self.n, width]);
         let b = end(self.b_offset, walk_end([self.k, self.n, 1], [self.b_k_stride, self.b_column_stride, 0]));
         let batch = u64::from(self.batch);
-        let (rows, blocks) = (u64::from(kernel.constant("ROWS")), u64::from(kernel.constant("COLUMNS")));
         Extents {
             lens: vec![
                 end(self.a_offset, walk_end([self.m, self.k, 1], [self.a_row_stride, self.a_k_stride, 0])),
@@ -181,9 +180,7 @@ impl Params for MatMul {
                 kernel.len_if("SKIP_ROWS", batch).max(kernel.len_if("SKIP_INNER", batch)),
                 product(&[groups[2], self.m]) * columns,
             ],
-            iterations: u64::from(self.slice_len.min(self.k)) * u64::from(kernel.iterations_per_k())
-                + blocks * (1 + rows)
-                + rows,
+            iterations: self.iterations(kernel),
         }
     }
 
@@ -193,6 +190,22 @@ impl Params for MatMul {
         reached[0] -= u64::from(self.a_offset);
         reached[1] -= product(&[self.b_offset, kernel.columns.width()]);
         reached
+    }
+}
+
+impl MatMul {
+    fn iterations(&self, kernel: &KernelVariant) -> u64 {
+        let constant = |name: &str| u64::from(kernel.constant(name));
+        let (walk, per_k) = (u64::from(self.slice_len.min(self.k)), u64::from(kernel.iterations_per_k()));
+        if kernel.id == KernelId::MatMulStaged {
+            let (rows, columns) = (constant("ROW_QUADS"), constant("COLUMN_QUADS"));
+            let tile_rows = 4 * u64::from(STAGED_SIDE) * rows;
+            let first = constant("SKIP_ROWS") * tile_rows + rows + columns;
+            let whole_blocks = walk.next_multiple_of(u64::from(kernel.inner_block()));
+            return whole_blocks * per_k + first + rows * (1 + 4 * (1 + columns));
+        }
+        let (rows, blocks) = (constant("ROWS"), constant("COLUMNS"));
+        walk * per_k + blocks * (1 + rows) + rows
     }
 }
 

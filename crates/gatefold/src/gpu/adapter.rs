@@ -1,10 +1,13 @@
 //! Adapters: listing them, choosing one, its limits, and drivers that need care.
 
+mod products;
+
 use super::pipeline::{self, Pipeline};
 use super::pipeline_cache::{self, PipelineCache};
 use super::tuning_file;
 use crate::{DeviceChoice, Error};
 use gatefold_schedule::Target;
+use gatefold_schedule::product::ProductChoice;
 use gatefold_schedule::scan::{ScanChoice, Tuning};
 use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGROUP_LANES};
 use std::collections::HashMap;
@@ -61,6 +64,7 @@ pub struct GpuOptions {
     memory_limit_bytes: Option<u64>,
     binding_limit_bytes: Option<u64>,
     scan: ScanChoice,
+    product: ProductChoice,
     tuned: bool,
 }
 
@@ -74,6 +78,7 @@ impl GpuOptions {
             memory_limit_bytes: None,
             binding_limit_bytes: None,
             scan: ScanChoice::Auto,
+            product: ProductChoice::Auto,
             tuned: true,
         }
     }
@@ -88,6 +93,13 @@ impl GpuOptions {
     /// different strategies differ by rounding.
     pub fn scan(mut self, choice: ScanChoice) -> Self {
         self.scan = choice;
+        self
+    }
+
+    /// Chooses the kernels that multiply matrices; by default as suits the device and each shape. Results of different
+    /// kernels may differ by rounding.
+    pub fn product(mut self, choice: ProductChoice) -> Self {
+        self.product = choice;
         self
     }
 
@@ -403,6 +415,7 @@ impl Gpu {
                 .min(limits.max_compute_workgroup_size_x),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
             scan: options.scan,
+            product: options.product,
             tuning: Arc::default(),
             max_buffer_bytes: limits.max_buffer_size,
             // Kernels count elements in 32 bits.

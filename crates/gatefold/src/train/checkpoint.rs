@@ -13,6 +13,8 @@ const SCHEDULE: &str = "schedule";
 /// The key that holds the strategies of a GPU's scans, without which a resumed run would round differently.
 #[cfg(feature = "gpu")]
 const SCANS: &str = "scans";
+/// The key of the kernels that products took.
+const PRODUCTS: &str = "products";
 
 impl Trainer {
     /// Everything needed to resume from here, except the [`TrainConfig`], a changed learning rate, carried states,
@@ -54,6 +56,7 @@ impl Trainer {
         #[cfg(feature = "gpu")]
         if let OnDevice::Gpu(network) = &self.network.on {
             metadata.insert(SCANS.into(), network.gpu.scans());
+            metadata.insert(PRODUCTS.into(), network.gpu.products());
         }
         Ok(Checkpoint {
             config: self.network.config().clone(),
@@ -109,13 +112,13 @@ impl Trainer {
     }
 }
 
-/// The device with the strategies for scans that the checkpoint was made with, unless the caller chose one.
+/// The device with the strategies for scans and the products that the checkpoint was made with, unless the caller chose.
 #[cfg(feature = "gpu")]
 fn as_before(device: &Device, metadata: &BTreeMap<String, String>) -> Result<Device, Error> {
-    match (device, metadata.get(SCANS)) {
-        (Device::Gpu(gpu), Some(text)) => Ok(Device::Gpu(gpu.with_scans(text)?)),
-        _ => Ok(device.clone()),
-    }
+    let Device::Gpu(gpu) = device else { return Ok(device.clone()) };
+    let gpu = metadata.get(SCANS).map_or_else(|| Ok(gpu.clone()), |text| gpu.with_scans(text))?;
+    let gpu = metadata.get(PRODUCTS).map_or_else(|| Ok(gpu.clone()), |text| gpu.with_products(text))?;
+    Ok(Device::Gpu(gpu))
 }
 
 /// The optimiser's moments among the tensors of a checkpoint; zeros if a frozen parameter has none, since nothing reads
