@@ -77,41 +77,31 @@ const LEAST_INNER: usize = 2 * STAGED_DEPTH as usize;
 const LEAST_WORK: u64 = 1 << 22;
 /// Multiprocessors of a large GPU, an H100. A smaller one only has more waves of workgroups.
 pub(super) const MULTIPROCESSORS: usize = 132;
-
-/// The cuts of a kernel's inner axis on a GPU.
-struct Cuts {
-    /// What a product launches in one slice, and what fills a large GPU: invocations or workgroups.
-    launched: usize,
-    filling: usize,
-    /// Elements of a slice.
-    shortest: usize,
-    longest: usize,
-}
+/// Shorter slices save no more than the second pass takes: an invocation of `matmul` walks 128 elements in 4 us on an H100,
+/// where a dispatch costs 3.
+const SHORTEST_STREAMED: usize = 128;
+/// Each element of a slice is written and read again. With 256 inner elements that is a byte for 64 operations, a third of
+/// what an H100's memory could serve at its arithmetic rate.
+const SHORTEST_STAGED: usize = 256;
+/// Longer slices of few workgroups leave multiprocessors idle while the last ones run.
+const LONGEST_STAGED: usize = 2048;
 
 /// The way for a product `[m, k]` by `[k, n]` on a device, `n` in `n_columns` columns of `matmul`.
 ///
-/// A rule of thumb for each class of device. A software driver streams, since barriers are slow there: products through
-/// workgroup memory ran at a fifth of the speed. A GPU stages what is large on every axis. Streaming, an invocation reads
-/// a number from the caches for 1 to 11 of its multiply-adds; staged, for 32 to 64, and a number from workgroup memory for
-/// 2 to 4. So it should come near the arithmetic rate where the other comes near that of the caches. Slices of the
-/// inner axis then fill the device: always where a second pass follows anyway, otherwise where at most a quarter of it
-/// would be busy and the walk is long. These are counts, and what docs/benchmarks.md has of an H100; staged products have
-/// not been timed on a card.
-pub(super) fn choose(
-    target: &Target,
-    [m, n, k]: [usize; 3],
-    n_columns: usize,
-    second_pass: SecondPass,
-) -> Way {
-    let affordable = (MAX_SLICES_BYTES / (4 * m * n).max(1)).max(1);
-    let work = (m as u64 * n as u64).saturating_mul(k as u64);
+/// A rule of thumb for each class of device. A software driver streams, since barriers are slow there. A GPU stages what is
+/// large on every axis. Streaming, an invocation reads a number from the caches for 1 to 11 of its multiply-adds; staged,
+/// for 32 to 64, and a number from workgroup memory for 2 to 4. So it should come near the arithmetic rate where the other
+/// comes near that of the caches. Slices of the inner axis then fill the device: always where a second pass follows anyway,
+/// otherwise where at most a quarter of it would be busy and the walk is long. These are counts, and what
+/// docs/benchmarks.md has of an H100; staged products have not been timed on a card.
+pub(super) fn choose(target: &Target, sizes: [usize; 3], n_columns: usize, second_pass: SecondPass) -> Way {
+    let [m, n, k] = sizes;
     let stages = match target.product {
-        ProductChoice::Auto => {
-            !target.software && m.min(n) >= LEAST_SIDE && k >= LEAST_INNER && work >= LEAST_WORK
-        }
+        ProductChoice::Auto => !target.software && is_large(sizes),
         ProductChoice::Streamed => false,
         ProductChoice::Staged => true,
     };
+    let affordable = (MAX_SLICES_BYTES / (4 * m * n).max(1)).max(1);
     if stages && Block::fits(target) {
         let most = if second_pass == SecondPass::Needed { affordable.min(k / SHORTEST_STAGED) } else { 1 };
         let block = Block::suiting([m, n], most.max(1));
@@ -123,31 +113,37 @@ pub(super) fn choose(
         };
         return Way { block: Some(block), slice_len: cuts.slice_len(k, affordable, second_pass) };
     }
-    let slice_len = match second_pass {
-        _ if !target.software => {
-            let across = n_columns.next_multiple_of(TILE_WG_SIZE as usize);
-            let cuts = Cuts {
-                launched: across * m,
-                filling: 2048 * MULTIPROCESSORS,
-                shortest: SHORTEST_STREAMED,
-                longest: SLICE_LEN,
-            };
-            cuts.slice_len(k, affordable, second_pass)
+    let slice_len = if target.software {
+        match second_pass {
+            SecondPass::Needed => {
+                SLICE_LEN.max(k.div_ceil(affordable)).next_multiple_of(SUBGROUP_LANES as usize)
+            }
+            SecondPass::Extra => k,
         }
-        SecondPass::Needed => SLICE_LEN.max(k.div_ceil(affordable)).next_multiple_of(SUBGROUP_LANES as usize),
-        SecondPass::Extra => k,
+    } else {
+        let across = n_columns.next_multiple_of(TILE_WG_SIZE as usize);
+        let (shortest, longest) = (SHORTEST_STREAMED, SLICE_LEN);
+        let cuts = Cuts { launched: across * m, filling: 2048 * MULTIPROCESSORS, shortest, longest };
+        cuts.slice_len(k, affordable, second_pass)
     };
     Way { block: None, slice_len }
 }
 
-/// Shorter slices save no more than the second pass takes: an invocation of `matmul` walks 128 elements in 4 us on an H100,
-/// where a dispatch costs 3.
-const SHORTEST_STREAMED: usize = 128;
-/// Each element of a slice is written and read again. With 256 inner elements that is a byte for 64 operations, a third of
-/// what an H100's memory could serve at its arithmetic rate.
-const SHORTEST_STAGED: usize = 256;
-/// Longer slices of few workgroups leave multiprocessors idle while the last ones run.
-const LONGEST_STAGED: usize = 2048;
+/// Whether a product `[m, k]` by `[k, n]` is large on every axis.
+fn is_large([m, n, k]: [usize; 3]) -> bool {
+    let work = (m as u64 * n as u64).saturating_mul(k as u64);
+    m.min(n) >= LEAST_SIDE && k >= LEAST_INNER && work >= LEAST_WORK
+}
+
+/// What decides on the slices of a kernel on a GPU.
+struct Cuts {
+    /// What a product launches in one slice, and what fills a large GPU: invocations or workgroups.
+    launched: usize,
+    filling: usize,
+    /// Elements of a slice.
+    shortest: usize,
+    longest: usize,
+}
 
 impl Cuts {
     /// Elements of each slice, whole blocks of either kernel. No more workgroups than fill the device at once, since the rest
