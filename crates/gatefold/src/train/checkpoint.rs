@@ -13,7 +13,8 @@ const SCHEDULE: &str = "schedule";
 /// The key that holds the strategies of a GPU's scans, without which a resumed run would round differently.
 #[cfg(feature = "gpu")]
 const SCANS: &str = "scans";
-/// The key of the kernels that products took.
+/// The key of the kernels that products may take, for the same reason.
+#[cfg(feature = "gpu")]
 const PRODUCTS: &str = "products";
 
 impl Trainer {
