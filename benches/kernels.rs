@@ -128,10 +128,20 @@ fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<f32> {
 /// The LSTM over time, with packed weights. Operations of its products are printed as elements per second.
 fn scan(criterion: &mut Criterion) {
     use KernelId::{
-        ColumnSum, InitialBackward, MatMul, Pack, StepBackward, StepForward, SumSlices, UnpackGradient,
+        ColumnSum, InitialBackward, MatMul, MatMulStaged, Pack, StepBackward, StepForward, SumSlices,
+        UnpackGradient,
     };
-    let kernels =
-        [StepForward, StepBackward, InitialBackward, MatMul, SumSlices, Pack, UnpackGradient, ColumnSum];
+    let kernels = [
+        StepForward,
+        StepBackward,
+        InitialBackward,
+        MatMul,
+        MatMulStaged,
+        SumSlices,
+        Pack,
+        UnpackGradient,
+        ColumnSum,
+    ];
     let Some(gpu) = gpu(&kernels) else { return };
     let mut group = criterion.benchmark_group("lstm");
     for shape in SHAPES {
