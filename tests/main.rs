@@ -10,6 +10,7 @@ mod examples;
 mod failures;
 mod generation;
 mod gradient_flow;
+mod grid;
 mod kernels;
 mod layers;
 mod learn;

@@ -16,13 +16,22 @@ pub struct CustomStage {
 }
 
 /// The kernels that a custom cell is joined with.
-const JOINED_WITH: [KernelId; 5] = [
+const JOINED_WITH: [KernelId; 7] = [
     KernelId::StepForward,
     KernelId::StepBackward,
     KernelId::StepBackwardInner,
     KernelId::ScanForward,
     KernelId::ScanBackward,
+    KernelId::GridForward,
+    KernelId::GridBackward,
 ];
+
+fn runs_many_steps(id: KernelId) -> bool {
+    matches!(
+        id,
+        KernelId::ScanForward | KernelId::ScanBackward | KernelId::GridForward | KernelId::GridBackward
+    )
+}
 
 impl CustomStage {
     /// The texts that make a kernel's cell, besides that of [`CellStage::text`].
@@ -50,12 +59,13 @@ impl CustomStage {
             let missing: Vec<Const> = variant.all_consts();
             for constant in missing {
                 let value = match constant.name() {
-                    "WG_SIZE" if matches!(id, KernelId::ScanForward | KernelId::ScanBackward) => {
-                        ELEMENT_WG_SIZE
-                    }
+                    "WG_SIZE" if runs_many_steps(id) => ELEMENT_WG_SIZE,
                     "WG_SIZE" => TILE_WG_SIZE,
-                    "ROWS" | "SEGMENTS" => 2,
+                    "ROWS" | "SEGMENTS" | "SHARERS" | "SPLITS" => 2,
+                    // Without subgroups, the parts of a grid meet as splits.
+                    "PARTS" if id.waits() && lanes == Lanes::Single => 1,
                     "PARTS" => 4,
+                    "STAGED" | "POLLS" => 1,
                     "HIDDEN" => 5,
                     "LENGTHS" | "SAVE" | "FINALS" | "WITH_ROW" => 1,
                     _ => 0,

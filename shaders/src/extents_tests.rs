@@ -516,6 +516,60 @@ fn initial_values_backward() {
     assert_eq!(found(reverse, 1, 0, 0).lens, [3 * 5 * 4, 0, 6 * 15 * 4, 15, values]);
 }
 
+/// Three crews of three workgroups: 4 of 11 rows, and 7 of 21 units for two teams of 8 invocations.
+fn grid_kernel(id: KernelId, consts: &[(&'static str, u32)]) -> KernelVariant {
+    let own = [("WG_SIZE", 16), ("ROWS", 4), ("SHARERS", 3), ("PARTS", 4), ("SPLITS", 2), ("HIDDEN", 21)];
+    let more = [("KEPT", 1), ("PARKED", 1), ("STAGED", 2), ("POLLS", 5), ("UNITS", 3), ("LENGTHS", 1)];
+    KernelVariant { cell: Some(CellStage::Lstm), ..KernelVariant::new(id, &[&own, &more, consts].concat()) }
+}
+
+#[test]
+fn scans_of_workgroups_that_wait_for_each_other() {
+    // 7 units a workgroup, in 4 blocks of 2; 28 cells, 2 an invocation; 3 turns in 2 stages of 16 values, 4 a row loaded.
+    let (around, stages, cells) =
+        (4 + 2 * 5 + 2 * 2, 2 * (1 + 4 + 2 * (1 + 4 * 5)), 2 * (1 + 16) + 4 * 5 + 2 * 4);
+    let (h, sync) = (21 * 11, 3 * 32 + 1);
+    let forward = params::GridForward {
+        first: 2,
+        count: 3,
+        steps: 6,
+        batch: 11,
+        hidden: 21,
+        history: 2,
+        reverse: 0,
+        spins: 100,
+    };
+    for (segments, save, state) in [(1, 1, 7), (2, 0, 1)] {
+        let kernel = grid_kernel(KernelId::GridForward, &[("SEGMENTS", segments), ("SAVE", save)]);
+        let segments = u64::from(segments);
+        let iterations = around + 3 * (1 + segments * stages + cells) + 103 * 6;
+        let lens = vec![segments * 21 * 21 * 4, 63, 11, 6 * h * 4, state * h, 8 * h, sync];
+        assert_eq!(forward.extents(&kernel, [3, 3, 1]), Extents { lens, iterations });
+    }
+    let backward = params::GridBackward {
+        first: 2,
+        count: 3,
+        steps: 6,
+        batch: 11,
+        hidden: 21,
+        history: 1,
+        d_stride: 30,
+        d_begin: 2,
+        spins: 100,
+        ..Default::default()
+    };
+    for (finals, carry) in [(0, h), (1, 2 * h)] {
+        let kernel = grid_kernel(KernelId::GridBackward, &[("SEGMENTS", 1), ("FINALS", finals)]);
+        let iterations = around + 3 * (1 + stages + cells) + 103 * 6;
+        let d_out = (6 * 11 - 1) * 30 + 23;
+        let lens = vec![21 * 21 * 4, 63, 11, 7 * h, 7 * h, d_out, 6 * h * 4, carry, sync];
+        assert_eq!(backward.extents(&kernel, [3, 3, 1]), Extents { lens, iterations });
+    }
+    let probe = params::GridProbe { groups: 7, spins: 100, ..Default::default() };
+    let kernel = KernelVariant::new(KernelId::GridProbe, &[("WG_SIZE", 16), ("POLLS", 5), ("FILLED", 33)]);
+    assert_eq!(probe.extents(&kernel, [7, 1, 1]), Extents { lens: vec![33], iterations: 3 + 101 * 6 });
+}
+
 #[test]
 fn rows_of_scans() {
     // Columns 2 to 4 of rows of 7; two of three slots before the first step have values.

@@ -1,5 +1,6 @@
 //! The table of kernels, one row each.
 
+mod grid;
 mod linear;
 mod loss;
 mod optim;
@@ -36,6 +37,8 @@ pub enum Part {
     Columns,
     /// `parts_subgroup` or `parts_shared`.
     Parts,
+    /// `grid_subgroup` or `grid_single`.
+    GridParts,
 }
 
 /// A constant that a variant must give, with its WGSL type.
@@ -141,6 +144,12 @@ pub enum KernelId {
     ScanForward,
     /// Many time steps backward.
     ScanBackward,
+    /// Many time steps forward, their units spread over workgroups that wait for each other.
+    GridForward,
+    /// Many time steps backward, likewise.
+    GridBackward,
+    /// A try whether so many workgroups run at the same time.
+    GridProbe,
     /// The gradient of a step's readout.
     ReadoutBackward,
     /// The gradient with respect to the initial h.
@@ -239,7 +248,7 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 53] = [
+    pub const ALL: [KernelId; 56] = [
         KernelId::StepForward,
         KernelId::StepTangent,
         KernelId::StepBackward,
@@ -250,6 +259,9 @@ impl KernelId {
         KernelId::RowScanBackward,
         KernelId::ScanForward,
         KernelId::ScanBackward,
+        KernelId::GridForward,
+        KernelId::GridBackward,
+        KernelId::GridProbe,
         KernelId::ReadoutBackward,
         KernelId::InitialBackward,
         KernelId::InitialRows,
@@ -308,6 +320,9 @@ impl KernelId {
             KernelId::RowScanBackward => &scan::ROW_SCAN_BACKWARD,
             KernelId::ScanForward => &scan::SCAN_FORWARD,
             KernelId::ScanBackward => &scan::SCAN_BACKWARD,
+            KernelId::GridForward => &grid::GRID_FORWARD,
+            KernelId::GridBackward => &grid::GRID_BACKWARD,
+            KernelId::GridProbe => &grid::GRID_PROBE,
             KernelId::ReadoutBackward => &scan::READOUT_BACKWARD,
             KernelId::InitialBackward => &scan::INITIAL_BACKWARD,
             KernelId::InitialRows => &scan::INITIAL_ROWS,
@@ -357,5 +372,10 @@ impl KernelId {
     /// The kernel's name.
     pub fn name(self) -> &'static str {
         self.spec().name
+    }
+
+    /// Whether its workgroups wait for each other, which takes coherent storage and a device that runs all at the same time.
+    pub fn waits(self) -> bool {
+        matches!(self, KernelId::GridForward | KernelId::GridBackward | KernelId::GridProbe)
     }
 }

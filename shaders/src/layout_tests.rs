@@ -5,10 +5,10 @@
 use crate::params::{self, Layout, Params};
 use crate::touched::touched;
 use crate::{
-    Access, CellStage, Columns, CustomStage, ELEMENT_WG_SIZE, ElementLossKind, Extents, JOINED, KernelId,
-    KernelVariant, Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_OTHER, NO_STEP, OVERFLOW_BLOCK, ParamsFrom,
-    Part, SOFTWARE_EACH, SOFTWARE_UPDATE_WG_SIZE, STAGED_DEPTH, STAGED_SIDE, SUBGROUP_LANES, TILE_WG_SIZE,
-    UPDATE_WG_SIZE,
+    Access, CellStage, Columns, CustomStage, ELEMENT_WG_SIZE, ElementLossKind, Extents, GAVE_UP,
+    GRID_STORAGE_BUFFERS, JOINED, KernelId, KernelVariant, Lanes, MAX_PARAMS_BYTES, MAX_PIECE_LEN, NO_OTHER,
+    NO_STEP, OVERFLOW_BLOCK, ParamsFrom, Part, SEEN, SOFTWARE_EACH, SOFTWARE_UPDATE_WG_SIZE, STAGED_DEPTH,
+    STAGED_SIDE, SUBGROUP_LANES, SYNC_STRIDE, TILE_WG_SIZE, UPDATE_WG_SIZE,
 };
 use gatefold_model::{Activation, GruGate, LstmGate};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -34,6 +34,10 @@ fn choices(variant: &KernelVariant, name: &str) -> Vec<u32> {
             _ => vec![0],
         },
         "PARTS" => vec![1, 4],
+        "SPLITS" => vec![1, 2],
+        // Bounds of loops, whose values change nothing else.
+        "SHARERS" | "STAGED" | "POLLS" => vec![3],
+        "FILLED" => vec![100],
         "HIDDEN" => vec![5, 70],
         "TEAM" => vec![1, 8, ELEMENT_WG_SIZE],
         "HAS_STATE" => vec![u32::from(variant.needed_cell().has_state())],
@@ -70,7 +74,8 @@ fn cells(id: KernelId) -> Vec<Option<CellStage>> {
     if !has(Part::Gates) {
         return vec![None];
     }
-    let whole = matches!(id, KernelId::ScanForward | KernelId::ScanBackward);
+    use KernelId::{GridBackward, GridForward, ScanBackward, ScanForward};
+    let whole = matches!(id, ScanForward | ScanBackward | GridForward | GridBackward);
     let custom = CUSTOM.map(CellStage::Custom);
     let custom = custom.into_iter().filter(|_| id != KernelId::StepTangent && !runs_rows(id));
     let all = CellStage::ALL.into_iter().chain(custom);
@@ -203,6 +208,9 @@ fn promised(variant: &KernelVariant, from: ParamsFrom) -> Capabilities {
     if from == ParamsFrom::Immediate {
         capabilities |= Capabilities::IMMEDIATES;
     }
+    if variant.id.waits() {
+        capabilities |= Capabilities::MEMORY_DECORATION_COHERENT;
+    }
     capabilities
 }
 
@@ -265,7 +273,24 @@ fn assert_bindings(variant: &KernelVariant, module: &Module) {
     found.sort_by_key(|(binding, _)| *binding);
     let expected: Vec<(u32, Access)> = (0..).zip(variant.id.spec().bindings.iter().copied()).collect();
     assert_eq!(found, expected, "{variant}");
-    assert!(expected.len() <= 8, "{variant}: WebGPU promises eight storage buffers");
+    // Devices with coherent storage are no browsers.
+    let most = if variant.id.waits() { GRID_STORAGE_BUFFERS } else { 8 };
+    assert!(expected.len() <= most as usize, "{variant}: WebGPU promises eight storage buffers");
+    for (_, variable) in module.global_variables.iter() {
+        let is_coherent = variable.memory_decorations.contains(naga::MemoryDecorations::COHERENT);
+        let name = variable.name.as_deref().unwrap_or_default();
+        assert_eq!(is_coherent, exchanged(variant.id).contains(&name), "{variant}: {name}");
+    }
+}
+
+/// The buffers through which workgroups of one dispatch tell each other something.
+fn exchanged(id: KernelId) -> &'static [&'static str] {
+    match id {
+        KernelId::GridForward => &["h", "sync"],
+        KernelId::GridBackward => &["gates", "sync"],
+        KernelId::GridProbe => &["sync"],
+        _ => &[],
+    }
 }
 
 /// Name, type and offset.
@@ -326,6 +351,9 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::RowScanBackward => question.ask::<params::RowScanBackward>(),
         KernelId::ScanForward => question.ask::<params::ScanForward>(),
         KernelId::ScanBackward => question.ask::<params::ScanBackward>(),
+        KernelId::GridForward => question.ask::<params::GridForward>(),
+        KernelId::GridBackward => question.ask::<params::GridBackward>(),
+        KernelId::GridProbe => question.ask::<params::GridProbe>(),
         KernelId::ReadoutBackward => question.ask::<params::ReadoutBackward>(),
         KernelId::InitialBackward => question.ask::<params::InitialBackward>(),
         KernelId::InitialRows => question.ask::<params::InitialRows>(),
@@ -480,6 +508,13 @@ fn assert_constants(variant: &KernelVariant, module: &Module) {
     if matches!(variant.id, KernelId::Sgd | KernelId::RmsProp | KernelId::Adam) {
         assert_eq!(constant(module, "OVERFLOW_BLOCK"), OVERFLOW_BLOCK);
     }
+    if variant.id.waits() {
+        assert_eq!(constant(module, "SYNC_STRIDE"), SYNC_STRIDE, "{variant}");
+        assert_eq!(constant(module, "GAVE_UP"), GAVE_UP as u32, "{variant}");
+    }
+    if variant.id == KernelId::GridProbe {
+        assert_eq!(constant(module, "SEEN"), SEEN as u32, "{variant}");
+    }
     if variant.id == KernelId::Pack {
         assert_eq!(constant(module, "NO_OTHER"), NO_OTHER, "{variant}");
     }
@@ -506,7 +541,7 @@ fn assert_writable(variant: &KernelVariant, module: &Module, info: &ModuleInfo) 
         .unwrap_or_else(|error| panic!("{variant} as SPIR-V: {error}"));
 
     let options = msl::Options {
-        lang_version: (2, 4),
+        lang_version: if variant.id.waits() { (3, 2) } else { (2, 4) },
         fake_missing_bindings: true,
         bounds_check_policies: BoundsCheckPolicies::default(),
         ..msl::Options::default()
@@ -548,8 +583,9 @@ fn other_compilers_accept_every_variant_where_they_are_installed() {
     for_all(Changed::One, |variant| {
         let file = files.fetch_add(1, Ordering::Relaxed);
         let file = |ending: &str| directory.path().join(format!("{file}.{ending}"));
-        // tint has another name for immediates, and wants subgroups enabled.
+        // tint has another name for immediates, wants subgroups enabled, and knows no coherent storage.
         let (source, _, _) = parse(variant, ParamsFrom::Uniform);
+        let source = source.replace("@coherent ", "");
         let enable = if variant.uses_subgroups() { "enable subgroups;\n" } else { "" };
         std::fs::write(file("wgsl"), format!("{enable}{source}")).expect("the directory takes a file");
         let accepted = accepts("tint", &["--format", "wgsl"], &file("wgsl"), variant);

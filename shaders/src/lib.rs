@@ -40,6 +40,14 @@ pub const STAGED_SIDE: u32 = 16;
 pub const STAGED_DEPTH: u32 = 16;
 /// Lanes that pass values around in `lanes_subgroup`; a device's subgroups must be at least as wide.
 pub const SUBGROUP_LANES: u32 = 8;
+/// Storage buffers of a kernel whose workgroups wait for each other: one more than WebGPU promises.
+pub const GRID_STORAGE_BUFFERS: u32 = 9;
+/// Words from one counter of arrivals to the next, where workgroups wait for each other.
+pub const SYNC_STRIDE: u32 = 32;
+/// The word before them that is 1 once a workgroup gave up waiting.
+pub const GAVE_UP: usize = 0;
+/// The word that counts the workgroups of a probe that saw all of them arrive.
+pub const SEEN: usize = 1;
 /// The most elements of a piece of the gradient, as the norm and the optimisers walk it.
 pub const MAX_PIECE_LEN: u32 = 4096;
 /// Elements of a block in which an overflow of an update is noted.

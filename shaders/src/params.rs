@@ -48,6 +48,7 @@ macro_rules! params {
     )*};
 }
 
+mod grid;
 mod linear;
 mod loss;
 mod optim;
@@ -57,6 +58,7 @@ mod scans;
 mod sequence;
 mod steps;
 
+pub use grid::*;
 pub use linear::*;
 pub use loss::*;
 pub use optim::*;

@@ -71,6 +71,7 @@ impl Walk<'_> {
                 | Statement::Continue
                 | Statement::Return { .. }
                 | Statement::ControlBarrier(_)
+                | Statement::WorkGroupUniformLoad { .. }
                 | Statement::SubgroupGather { .. } => {}
                 other => panic!("no kernel has {other:?}, so nothing is known of what it touches"),
             }

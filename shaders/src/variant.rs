@@ -159,6 +159,10 @@ impl KernelVariant {
                     Lanes::Single => include_str!("../scan/parts_shared.wgsl"),
                     Lanes::Subgroup => include_str!("../scan/parts_subgroup.wgsl"),
                 },
+                Part::GridParts => match self.lanes {
+                    Lanes::Single => include_str!("../scan/grid_single.wgsl"),
+                    Lanes::Subgroup => include_str!("../scan/grid_subgroup.wgsl"),
+                },
                 Part::Columns => match self.columns {
                     Columns::Vec4 => include_str!("../linear/columns_vec4.wgsl"),
                     Columns::F32 => include_str!("../linear/columns_f32.wgsl"),
@@ -189,7 +193,7 @@ impl KernelVariant {
 
     /// Whether the text calls subgroup functions.
     pub fn uses_subgroups(&self) -> bool {
-        let shares = |part: &Part| matches!(part, Part::Lanes | Part::Parts);
+        let shares = |part: &Part| matches!(part, Part::Lanes | Part::Parts | Part::GridParts);
         self.lanes == Lanes::Subgroup && self.id.spec().parts.iter().any(shares)
     }
 

@@ -18,10 +18,19 @@ mod whole_scan;
 pub(crate) use linear::{ACTIVATIONS_BOTH_WAYS, activation_consts};
 
 use crate::selfcheck::Checks;
+use gatefold::hooks::probed;
 use gatefold::layers::CustomCell;
 use gatefold::{Error, Gpu, wgpu};
 use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, KernelVariant, Lanes};
 use stages::Subject;
+
+/// Whether a device can run a kernel: those whose workgroups wait for each other take more than WebGPU promises.
+///
+/// # Errors
+/// Any error of running a probe.
+pub fn can_run(gpu: &Gpu, id: KernelId) -> Result<bool, Error> {
+    Ok(!id.waits() || probed(gpu)?.target().resident_groups > 0)
+}
 
 /// Runs every case of a kernel and compares the results with its mirror in the reference. The match is exhaustive, so a
 /// kernel without a mirror does not build.
@@ -40,6 +49,9 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::RowScanBackward => row::row_scan_backward(gpu, &mut checks),
         KernelId::ScanForward => whole_scan::scan_forward(gpu, &mut checks, &whole_scan::subjects()),
         KernelId::ScanBackward => whole_scan::scan_backward(gpu, &mut checks, &whole_scan::subjects()),
+        KernelId::GridForward => whole_scan::grid_forward(gpu, &mut checks, &whole_scan::subjects()),
+        KernelId::GridBackward => whole_scan::grid_backward(gpu, &mut checks, &whole_scan::subjects()),
+        KernelId::GridProbe => whole_scan::grid_probe(gpu, &mut checks),
         KernelId::InitialBackward => gradients::initial_backward(gpu, &mut checks),
         KernelId::StepBackwardInner => scan::step_backward_inner(gpu, &mut checks, &Subject::with_backward()),
         KernelId::ReadoutBackward => gradients::readout_backward(gpu, &mut checks),
@@ -91,19 +103,22 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
 /// The kernels that a custom cell is joined with, each with the checks of its cases.
 pub(crate) fn check_custom_kernels(gpu: &Gpu, cell: CustomCell) -> Vec<(KernelId, Result<Checks, Error>)> {
     type Check = fn(&Gpu, &mut Checks, &[Subject]) -> Result<(), Error>;
-    let kernels: [(KernelId, Check); 5] = [
+    let kernels: [(KernelId, Check); 7] = [
         (KernelId::StepForward, scan::step_forward),
         (KernelId::StepBackward, scan::step_backward),
         (KernelId::StepBackwardInner, scan::step_backward_inner),
         (KernelId::ScanForward, whole_scan::scan_forward),
         (KernelId::ScanBackward, whole_scan::scan_backward),
+        (KernelId::GridForward, whole_scan::grid_forward),
+        (KernelId::GridBackward, whole_scan::grid_backward),
     ];
     let run = |(id, check): (KernelId, Check)| {
         let mut checks = Checks::default();
         let result = check(gpu, &mut checks, &[Subject::custom(cell)]);
         (id, result.map(|()| checks))
     };
-    kernels.map(run).into()
+    let runs = |&(id, _): &(KernelId, Check)| can_run(gpu, id).unwrap_or(true);
+    kernels.into_iter().filter(runs).map(run).collect()
 }
 
 /// The ways of sharing loads that the device supports.

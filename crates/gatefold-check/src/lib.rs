@@ -23,7 +23,7 @@ pub use data::{Random, waves};
 pub use device::{test_devices, test_gpu, test_gpu_with};
 pub use functions::check_functions;
 pub use gatefold_reference::Failures;
-pub use kernels::check_kernel;
+pub use kernels::{can_run, check_kernel};
 pub use networks::{NetworkCase, check_backward, check_forward, gradient_terms, output_terms};
 pub use selfcheck::{Checks, Outcome, Report, Row, selfcheck, selfcheck_cpu, selfcheck_rows};
 pub use sequences::{SequenceCase, Small, check_sequences, check_tangents};

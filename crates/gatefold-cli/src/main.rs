@@ -18,6 +18,7 @@ mod impute;
 mod label;
 mod long;
 mod model_file;
+mod notices;
 mod npz;
 mod page;
 mod plot;
@@ -124,6 +125,7 @@ impl Command {
 
 fn main() -> ExitCode {
     environment::prepare();
+    notices::install();
     match forecast_words().and_then(|words| Arguments::parse_from(words).command.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -162,7 +164,8 @@ struct DeviceArgument {
 #[derive(clap::Args, Clone, Copy, Debug)]
 struct ScanArgument {
     /// How a GPU spreads the steps of a recurrent layer over dispatches: auto (as suits device and shape), step (one
-    /// dispatch each), or workgroup (all in one, where the layer allows it)
+    /// dispatch each), workgroup (all in one, where the layer allows it), or grid (the same with several workgroups that
+    /// wait for each other, where the device has shown that it runs them at the same time)
     #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
     scan: ScanChoice,
 }

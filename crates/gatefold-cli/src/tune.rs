@@ -14,7 +14,8 @@ use serde_json::json;
 ///
 /// For each shape it times a recurrent layer with a dense layer on top, forward, then forward and backward, in each of
 /// the few ways that suit the device: a dispatch per time step with more or fewer rows in an invocation, or all steps
-/// in one dispatch with different tiles. A way counts only if its results agree with those of the plain one. The
+/// in one dispatch with different tiles, also with several workgroups to a tile where a probe shows that they run at the
+/// same time. A way counts only if its results agree with those of the plain one. The
 /// fastest go into the user's cache folder, by adapter and driver; every command and program that opens this GPU takes
 /// them for layers of the same cell and width and batches of about the same size. Training resumed from a checkpoint
 /// keeps those it began with.
@@ -72,12 +73,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn print(TunedScan { kind, candidates, .. }: &TunedScan) {
     line("");
-    line(format!("{kind:<56} {:>10}", "ms"));
+    line(format!("{kind:<68} {:>10}", "ms"));
     for candidate @ Candidate { strategy, agrees, chosen, .. } in candidates {
         let mark = if *chosen { "*" } else { " " };
         let time = milliseconds(candidate).map_or("-".into(), |time| format!("{time:.3}"));
         let problem = if *agrees { "" } else { "  WRONG" };
-        line(format!("{mark} {strategy:<54} {time:>10}{problem}"));
+        line(format!("{mark} {strategy:<66} {time:>10}{problem}"));
     }
 }
 

@@ -85,6 +85,9 @@ pub enum Given {
     /// All that the host reads of training: the status, with the norm, the clipping factor and the first failure; then, from
     /// [`LOSSES_AT`](crate::LOSSES_AT) on, a count and that many losses.
     Report,
+    /// The words through which workgroups of a dispatch wait for each other. The first is 1 once one of them gave up: whatever
+    /// the plan has computed is then worthless.
+    Sync,
     /// An argument of a kernel that runs alone.
     Argument(usize),
 }
@@ -161,6 +164,7 @@ impl fmt::Display for Given {
             Given::Weights => f.write_str("weights"),
             Given::Hyper => f.write_str("hyper"),
             Given::Report => f.write_str("report"),
+            Given::Sync => f.write_str("sync"),
             Given::Argument(number) => write!(f, "argument{number}"),
         }
     }

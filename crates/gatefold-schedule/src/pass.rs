@@ -20,10 +20,11 @@ use crate::layer::{self, Lowering, Purpose, Sequence};
 use crate::network::Forward;
 use crate::scan::ScanState;
 use crate::{
-    Error, Given, Half, MemoryNeed, ParameterLayout, ParameterSpans, Plan, StateLayout, StateSet, Target,
-    memory,
+    Error, Given, Half, MemoryNeed, ParameterLayout, ParameterSpans, Plan, StateLayout, StateSet, Step,
+    Target, memory,
 };
 use gatefold_model::{Layer, NetworkConfig, TrainConfig};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// The shape of a batch, as far as a plan depends on it.
@@ -198,11 +199,29 @@ impl PassPlan {
         reads: Vec<(Given, Vec<usize>)>,
     ) -> PassPlan {
         plan.join(target);
+        let sync = (Given::Sync, vec![1]);
+        let reads = reads.into_iter().chain([sync]);
         let declared =
             |given: &Given| plan.buffers().iter().any(|buffer| buffer.given.as_ref() == Some(given));
         let uploads = uploads.into_iter().filter(|given| declared(given)).collect();
-        let reads = reads.into_iter().filter(|(given, _)| declared(given)).collect();
+        let reads = reads.filter(|(given, _)| declared(given)).collect();
         PassPlan { plan, uploads, reads }
+    }
+
+    /// Whether workgroups of its dispatches wait for each other, and may give up; see [`Given::Sync`].
+    pub fn may_give_up(&self) -> bool {
+        self.owns(&Given::Sync)
+    }
+
+    /// The buffers outside the plan whose content it changes and may depend on: what has to be put back before the pass is run
+    /// again. Packed weights are made anew, and buffers that the host only reads are overwritten.
+    pub fn changes(&self) -> Vec<Given> {
+        let written: BTreeSet<usize> =
+            self.plan.steps().iter().flat_map(Step::written).map(|span| span.buffer.0).collect();
+        let given = written.into_iter().filter_map(|buffer| self.plan.buffers()[buffer].given.clone());
+        let only_read =
+            |given: &Given| !self.uploads.contains(given) && self.reads.iter().any(|(read, _)| read == given);
+        given.filter(|given| !matches!(given, Given::Packed { .. }) && !only_read(given)).collect()
     }
 
     /// Whether a buffer is this pass's own: one that the host writes or reads.

@@ -10,6 +10,7 @@ mod carried;
 mod dressed;
 mod form;
 mod gradients;
+mod grid;
 mod interleaved;
 mod packed;
 mod rows;
@@ -24,6 +25,7 @@ mod workgroup;
 pub use carried::CarriedGradients;
 pub use form::{Columns, Form, Readout};
 pub use gradients::{input_gradient, parameter_gradients};
+pub use grid::{GridTile, probe};
 pub use interleaved::Sequences;
 pub use packed::{Packed, Transposed, pack};
 pub use rows::{copy_slot, put_initial, states_after};
@@ -187,7 +189,7 @@ impl Scan {
     fn rows_of(&self, pass: Pass) -> Option<u32> {
         match self.strategies[pass as usize] {
             Strategy::StepPerDispatch { rows } => rows,
-            Strategy::SequencePerWorkgroup(_) => None,
+            Strategy::SequencePerWorkgroup(_) | Strategy::PersistentGrid(_) => None,
         }
     }
 
@@ -334,6 +336,7 @@ fn steps_forward(
     match &scan.strategies[Pass::Forward as usize] {
         Strategy::StepPerDispatch { .. } => step::forward(low, layer, scan, steps),
         Strategy::SequencePerWorkgroup(tile) => workgroup::forward(low, layer, scan, tile, steps),
+        Strategy::PersistentGrid(tile) => grid::forward(low, layer, scan, tile),
     }
 }
 
@@ -380,6 +383,7 @@ fn steps_backward(
         Strategy::SequencePerWorkgroup(tile) => {
             workgroup::backward(low, layer, scan, tile, carried, d_out, steps)
         }
+        Strategy::PersistentGrid(tile) => grid::backward(low, layer, scan, tile, carried, d_out),
     }
 }
 

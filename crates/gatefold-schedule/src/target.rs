@@ -21,6 +21,9 @@ pub struct Target {
     pub max_invocations: u32,
     /// Memory that the invocations of a workgroup share.
     pub max_workgroup_bytes: u32,
+    /// Workgroups that a probe saw run at the same time; 0 without a probe, or where workgroups of a dispatch cannot exchange
+    /// data.
+    pub resident_groups: u32,
     /// The strategies that scans may take.
     pub scan: ScanChoice,
     /// The strategies that timing found fastest, where scans may take any.
@@ -43,12 +46,18 @@ impl Target {
             max_loop_iterations: None,
             max_invocations: 256,
             max_workgroup_bytes: 16 << 10,
+            resident_groups: 0,
             scan: ScanChoice::Auto,
             tuning: Arc::default(),
             product: ProductChoice::Auto,
             max_buffer_bytes: 256 << 20,
             max_binding_bytes: 128 << 20,
         }
+    }
+
+    /// The same device, whose scans never take a grid.
+    pub fn without_grids(&self) -> Target {
+        Target { resident_groups: 0, ..self.clone() }
     }
 
     /// Checks that a tensor fits into one buffer and one binding of the device.

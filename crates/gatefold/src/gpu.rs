@@ -3,6 +3,7 @@
 mod adapter;
 mod buffer;
 mod custom_wgsl;
+mod grid;
 mod network;
 mod pipeline;
 mod pipeline_cache;
@@ -14,6 +15,8 @@ mod tuning_file;
 pub use adapter::{AdapterSummary, Gpu, GpuOptions, adapters, adapters_async};
 pub(crate) use buffer::{DeviceBuffer, bytes};
 pub(crate) use custom_wgsl::check as check_custom;
+pub(crate) use grid::Steps;
+pub use grid::{probed, with_resident_groups, with_tuning};
 pub(crate) use network::{GpuGradients, GpuNetwork, GpuStream, GpuTape};
 pub(crate) use prepared::SharedBuffers;
 pub(crate) use replay::Compiled;

@@ -271,7 +271,8 @@ pub mod schedule {
 #[cfg(feature = "gpu")]
 #[doc(hidden)]
 pub mod hooks {
-    pub use crate::gpu::{run_kernel, run_plan};
+    pub use crate::gpu::{probed, run_kernel, run_plan, with_resident_groups, with_tuning};
+    pub use gatefold_schedule::scan::probe;
     pub use gatefold_schedule::{Given, Step, assign};
 }
 

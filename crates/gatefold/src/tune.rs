@@ -58,6 +58,7 @@ pub fn tune(
     steps: usize,
     batch: usize,
 ) -> Result<(Vec<TunedScan>, Option<PathBuf>), Error> {
+    let gpu = &crate::block_on(gpu.probed())?;
     let run = Run::new(gpu, config, steps, batch)?;
     let mut tuning = Tuning::clone(&gpu.target().tuning);
     let mut timed = Vec::new();
@@ -131,6 +132,9 @@ impl Run<'_> {
             let best = found.iter().filter_map(|(_, candidate)| candidate.time).min();
             let (results, time) = self.time(&network, pass, best)?;
             let agrees = agree(&results, expected.get_or_insert_with(|| results.clone()));
+            // Another scan was timed in the place of a grid whose workgroups gave up.
+            let replaced = self.gpu.grid_notice().is_some();
+            let time = time.filter(|_| !(replaced && matches!(strategy, Strategy::PersistentGrid(_))));
             let candidate = Candidate { strategy: strategy.to_string(), time, agrees, chosen: false };
             found.push((strategy, candidate));
         }

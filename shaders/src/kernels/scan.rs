@@ -6,25 +6,25 @@ use super::Place::{Products, Shared, Slots, Values};
 use super::{ACTIVATION, ACTIVATIONS, ALPHA, BETA, Const, KEEP_PRE, KernelSpec, Part, ROWS, WG_SIZE};
 use crate::params;
 
-const ANY_CELL: Part = Text(include_str!("../../cells/cell.wgsl"));
-const ROWS_OF_STEP: Part = Text(include_str!("../../scan/rows.wgsl"));
-const OWN_UNITS: Part = Text(include_str!("../../scan/units.wgsl"));
-const SLOTS_OF_ROWS: Part = Text(include_str!("../../scan/slots.wgsl"));
+pub(super) const ANY_CELL: Part = Text(include_str!("../../cells/cell.wgsl"));
+pub(super) const ROWS_OF_STEP: Part = Text(include_str!("../../scan/rows.wgsl"));
+pub(super) const OWN_UNITS: Part = Text(include_str!("../../scan/units.wgsl"));
+pub(super) const SLOTS_OF_ROWS: Part = Text(include_str!("../../scan/slots.wgsl"));
 const RECURRENT_GRADIENT: Part = Text(include_str!("../../scan/recurrent_gradient.wgsl"));
 const FROM_RECURRENCE: Part = Text(include_str!("../../scan/from_recurrence.wgsl"));
 const FROM_INNER: Part = Text(include_str!("../../scan/from_inner.wgsl"));
 const BACKWARD_OF_STEP: Part = Text(include_str!("../../scan/step_backward.wgsl"));
-const OUTSIDE: Part = Text(include_str!("../../scan/outside.wgsl"));
-const ORDER: Part = Text(include_str!("../../scan/order.wgsl"));
+pub(super) const OUTSIDE: Part = Text(include_str!("../../scan/outside.wgsl"));
+pub(super) const ORDER: Part = Text(include_str!("../../scan/order.wgsl"));
 const TILE: Part = Text(include_str!("../../scan/tile.wgsl"));
 const ROW: Part = Text(include_str!("../../scan/row.wgsl"));
-const PARTS: Const = Const::U32("PARTS");
-const HIDDEN: Const = Const::U32("HIDDEN");
-const KEPT: Const = Const::U32("KEPT");
-const UNITS: Const = Const::U32("UNITS");
-const SEGMENTS: Const = Const::U32("SEGMENTS");
-const LENGTHS: Const = Const::Bool("LENGTHS");
-const FINALS: Const = Const::Bool("FINALS");
+pub(super) const PARTS: Const = Const::U32("PARTS");
+pub(super) const HIDDEN: Const = Const::U32("HIDDEN");
+pub(super) const KEPT: Const = Const::U32("KEPT");
+pub(super) const UNITS: Const = Const::U32("UNITS");
+pub(super) const SEGMENTS: Const = Const::U32("SEGMENTS");
+pub(super) const LENGTHS: Const = Const::Bool("LENGTHS");
+pub(super) const FINALS: Const = Const::Bool("FINALS");
 
 pub(super) static STEP_FORWARD: KernelSpec = KernelSpec {
     parts: &[

@@ -7,25 +7,42 @@ use crate::Random;
 use crate::compare::Tolerance;
 use crate::data::{matrix, wide};
 use crate::selfcheck::Checks;
-use gatefold::hooks::{Given, run_plan};
+use gatefold::hooks::{Given, probe, probed, run_plan};
 use gatefold::schedule::Plan;
 use gatefold::{Error, Gpu};
 use gatefold_reference::scan::kernel::{self, Slots, StageInput, StageSaved};
 use gatefold_shaders::params::{self, Params};
-use gatefold_shaders::{Columns, KernelId, KernelVariant};
+use gatefold_shaders::{Columns, GAVE_UP, KernelId, KernelVariant, Lanes, SEEN, SYNC_STRIDE};
 use ndarray::{Array2, Array3, Array4, Axis, concatenate, s};
 
 /// Steps of a case, in two dispatches.
 const STEPS: usize = 5;
 const FIRST: usize = 2;
+/// Turns that a workgroup waits for others, and looks in a turn.
+const SPINS: u32 = 16_384;
+const POLLS: u32 = 1;
+/// Tries of a case whose workgroups give up.
+const TRIES: usize = 10;
 
 /// The work of a workgroup: rows, parts, invocations, weights kept.
 #[derive(Clone, Copy)]
 struct Tile(u32, u32, u32, u32);
 
+/// The work of the workgroups that share a tile of rows: their number, groups of `parts` that share a product, weights kept in
+/// workgroup memory, and turns staged at a time.
+#[derive(Clone, Copy)]
+struct Crew {
+    sharers: u32,
+    splits: u32,
+    parked: u32,
+    staged: u32,
+}
+
 struct ScanCase {
     case: Case,
     tile: Tile,
+    /// If several workgroups share the rows of a tile.
+    crew: Option<Crew>,
     reverse: bool,
 }
 
@@ -67,11 +84,35 @@ fn scan_cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<ScanCase> {
                     flag: choice % 5 < 3,
                     random: Random::new(17, found.len() as u64),
                 };
-                found.push(ScanCase { case, tile, reverse: choice % 4 > 1 });
+                found.push(ScanCase { case, tile, crew: None, reverse: choice % 4 > 1 });
             }
         }
     }
     found
+}
+
+/// The same cases with crews of as many workgroups as the device runs at the same time: products in pieces that cross the
+/// subgroup, weights in registers, in workgroup memory and in neither, values staged in one and in several pieces.
+fn grid_cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<ScanCase> {
+    let crew = |splits, parked, staged| Crew { sharers: 0, splits, parked, staged };
+    let crews = [crew(1, 0, 1), crew(2, 0, 1), crew(4, 2, 2), crew(1, 1, 3), crew(4, 0, 2), crew(8, 1, 1)];
+    let mut cases = scan_cases(gpu, subjects);
+    for (turn, scan) in cases.iter_mut().enumerate() {
+        let Crew { splits, .. } = crews[turn % crews.len()];
+        let Tile(_, parts, invocations, _) = scan.tile;
+        // One crew of two tiles' rows, or several crews.
+        let rows = if turn % 3 == 2 { scan.tile.0 } else { (scan.case.batch as u32).next_power_of_two() };
+        let alone = scan.case.lanes == Lanes::Single;
+        let (parts, splits) = if alone { (1, parts * splits) } else { (parts, splits) };
+        let slices = parts * splits;
+        let kept = (turn as u32 % 2).min((scan.case.hidden as u32).div_ceil(slices));
+        scan.tile = Tile(rows, parts, invocations, kept);
+        scan.case.rows = rows;
+        let resident = gpu.target().resident_groups / (scan.case.batch as u32).div_ceil(rows);
+        let sharers = resident.clamp(1, scan.case.hidden as u32);
+        scan.crew = Some(Crew { sharers, splits, ..crews[turn % crews.len()] });
+    }
+    cases
 }
 
 impl ScanCase {
@@ -81,6 +122,15 @@ impl ScanCase {
 
     fn kernel(&self, id: KernelId, option: &'static str) -> KernelVariant {
         let Tile(rows, parts, invocations, kept) = self.tile;
+        let shared = self.crew.map(|Crew { sharers, splits, parked, staged }| {
+            [
+                ("SHARERS", sharers),
+                ("SPLITS", splits),
+                ("PARKED", parked),
+                ("STAGED", staged),
+                ("POLLS", POLLS),
+            ]
+        });
         let own = [
             ("WG_SIZE", invocations),
             ("ROWS", rows),
@@ -93,14 +143,46 @@ impl ScanCase {
             (option, u32::from(self.case.flag)),
         ];
         let (cell, lanes) = (Some(self.case.subject.cell()), self.case.lanes);
-        let consts = [&own[..], &self.case.subject.consts()].concat();
+        let shared = shared.as_ref().map_or(&[][..], |shared| shared);
+        let consts = [&own[..], shared, &self.case.subject.consts()].concat();
         KernelVariant { id, cell, lanes, columns: Columns::F32, consts, members: 1 }
     }
 
     fn describe(&self) -> String {
         let Tile(_, parts, invocations, kept) = self.tile;
         let reverse = if self.reverse { " reverse" } else { "" };
-        format!("{} parts {parts} of {invocations} kept {kept}{reverse}", self.case.describe())
+        let shared = self.crew.map(|Crew { sharers, splits, parked, staged }| {
+            format!(" sharers {sharers} splits {splits} parked {parked} staged {staged}")
+        });
+        let shared = shared.unwrap_or_default();
+        format!("{} parts {parts} of {invocations} kept {kept}{shared}{reverse}", self.case.describe())
+    }
+
+    /// Workgroups of a dispatch.
+    fn groups(&self) -> [u32; 3] {
+        let tiles = (self.case.batch as u32).div_ceil(self.tile.0);
+        self.crew.map_or([tiles, 1, 1], |crew| [crew.sharers, tiles, 1])
+    }
+
+    /// [`ScanCase::run`] of workgroups that wait for each other; again where one gave up, since a thread of a software driver may
+    /// have had to wait for a core.
+    fn run_grid<P: Params>(
+        &self,
+        gpu: &Gpu,
+        kernel: &KernelVariant,
+        params: impl Fn(u32, u32) -> P,
+        bindings: &[&[f32]],
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let sync = vec![0.0; (1 + self.groups()[1] as usize) * SYNC_STRIDE as usize];
+        let bindings = [bindings, &[&sync]].concat();
+        for _ in 0..TRIES {
+            let mut found = self.run(gpu, kernel, &params, &bindings)?;
+            let sync = found.pop().expect("a result for each binding");
+            if sync[GAVE_UP].to_bits() == 0 {
+                return Ok(found);
+            }
+        }
+        Err(Error::Device(format!("{}: workgroups gave up waiting {TRIES} times", self.describe())))
     }
 
     /// Two dispatches over the bindings; what each holds afterwards.
@@ -118,7 +200,7 @@ impl ScanCase {
             .enumerate()
             .map(|(index, values)| plan.given(given(index), values.len()).into())
             .collect();
-        let groups = [(self.case.batch as u32).div_ceil(self.tile.0), 1, 1];
+        let groups = self.groups();
         for (first, count) in [(0, FIRST), (FIRST, STEPS - FIRST)] {
             plan.dispatch(kernel.clone(), params(first as u32, count as u32), &spans, groups);
         }
@@ -160,7 +242,16 @@ impl ScanCase {
 }
 
 pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
-    for mut scan in scan_cases(gpu, subjects) {
+    forward(gpu, checks, scan_cases(gpu, subjects))
+}
+
+pub(super) fn grid_forward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
+    let gpu = probed(gpu)?;
+    forward(&gpu, checks, grid_cases(&gpu, subjects))
+}
+
+fn forward(gpu: &Gpu, checks: &mut Checks, cases: Vec<ScanCase>) -> Result<(), Error> {
+    for mut scan in cases {
         let (history, state_slots) = (scan.history(), if scan.case.flag { STEPS + 1 } else { 1 });
         let state = scan.state(state_slots);
         let Case { batch, hidden, segments, flag: saves, .. } = scan.case;
@@ -179,8 +270,16 @@ pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject])
             reverse: u32::from(scan.reverse),
             ..Default::default()
         };
-        let kernel = scan.kernel(KernelId::ScanForward, "SAVE");
-        let found = scan.run(gpu, &kernel, params, &[&weights, &own, &lengths, &gates, &state, &h])?;
+        let bindings: [&[f32]; 6] = [&weights, &own, &lengths, &gates, &state, &h];
+        let found = if scan.crew.is_none() {
+            scan.run(gpu, &scan.kernel(KernelId::ScanForward, "SAVE"), params, &bindings)?
+        } else {
+            let params = |first, count| {
+                let params::ScanForward { steps, batch, hidden, history, reverse, .. } = params(first, count);
+                params::GridForward { first, count, steps, batch, hidden, history, reverse, spins: SPINS }
+            };
+            scan.run_grid(gpu, &scan.kernel(KernelId::GridForward, "SAVE"), params, &bindings)?
+        };
 
         let weights =
             Array3::from_shape_vec((segments * hidden, hidden, lanes), wide(&weights)).expect("as many");
@@ -228,7 +327,36 @@ pub(super) fn scan_forward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject])
 }
 
 pub(super) fn scan_backward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
-    for mut scan in scan_cases(gpu, subjects) {
+    backward(gpu, checks, scan_cases(gpu, subjects))
+}
+
+pub(super) fn grid_backward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]) -> Result<(), Error> {
+    let gpu = probed(gpu)?;
+    backward(&gpu, checks, grid_cases(&gpu, subjects))
+}
+
+/// The probe with a single workgroup, and with as many as the device is said to run.
+pub(super) fn grid_probe(gpu: &Gpu, checks: &mut Checks) -> Result<(), Error> {
+    let gpu = probed(gpu)?;
+    for groups in [1, gpu.target().resident_groups] {
+        let plan = probe(gpu.target(), groups);
+        let mut found = vec![f32::NAN; 2];
+        for _ in 0..TRIES {
+            found = run_plan(&gpu, &plan, &[(Given::Sync, &[0.0; 2 * SYNC_STRIDE as usize])])?.remove(0);
+            if found[GAVE_UP].to_bits() == 0 {
+                break;
+            }
+        }
+        let numbers: Vec<f32> = found[..2].iter().map(|word| word.to_bits() as f32).collect();
+        checks.case(format!("groups {groups}"));
+        checks.tensor("gave up", &[("word", 1)], &numbers[GAVE_UP..=GAVE_UP], &[0.0], Tolerance::EXACT);
+        checks.tensor("seen", &[("word", 1)], &numbers[SEEN..=SEEN], &[f64::from(groups)], Tolerance::EXACT);
+    }
+    Ok(())
+}
+
+fn backward(gpu: &Gpu, checks: &mut Checks, cases: Vec<ScanCase>) -> Result<(), Error> {
+    for mut scan in cases {
         let (history, state) = (scan.history(), scan.state(STEPS + 1));
         let Case { batch, hidden, segments, .. } = scan.case;
         let (lanes, step) = (scan.case.stage().lanes(), batch * hidden);
@@ -252,9 +380,32 @@ pub(super) fn scan_backward(gpu: &Gpu, checks: &mut Checks, subjects: &[Subject]
             d_begin: d_begin as u32,
             ..Default::default()
         };
-        let kernel = scan.kernel(KernelId::ScanBackward, "FINALS");
         let bindings: [&[f32]; 8] = [&weights, &own, &lengths, &state, &h, &d_out, &gates, &carry];
-        let found = scan.run(gpu, &kernel, params, &bindings)?;
+        let found = if scan.crew.is_none() {
+            scan.run(gpu, &scan.kernel(KernelId::ScanBackward, "FINALS"), params, &bindings)?
+        } else {
+            let params = |first, count| {
+                let params::ScanBackward { steps, batch, hidden, history, reverse, .. } =
+                    params(first, count);
+                let (d_stride, d_begin) = (d_stride as u32, d_begin as u32);
+                let spins = SPINS;
+                let rest = params::GridBackward::default();
+                params::GridBackward {
+                    first,
+                    count,
+                    steps,
+                    batch,
+                    hidden,
+                    history,
+                    reverse,
+                    d_stride,
+                    d_begin,
+                    spins,
+                    ..rest
+                }
+            };
+            scan.run_grid(gpu, &scan.kernel(KernelId::GridBackward, "FINALS"), params, &bindings)?
+        };
 
         let want = backward_mirror(&scan, &bindings, (d_stride, d_begin));
         checks.case(scan.describe());

@@ -1,5 +1,6 @@
 //! Ways to spread the steps of a scan over dispatches.
 
+use super::grid::{self, GridTile};
 use super::tuning::key;
 use super::workgroup::{self, Tile};
 use super::{Form, step};
@@ -21,6 +22,9 @@ pub enum Strategy {
     /// All steps in one dispatch, a workgroup for each tile of rows: cells of one stage whose hidden state fits a
     /// workgroup.
     SequencePerWorkgroup(Tile),
+    /// Many steps in a dispatch, several workgroups for each tile of rows, which wait for each other: the same cells, where a
+    /// probe has shown that so many workgroups run at the same time.
+    PersistentGrid(GridTile),
 }
 
 /// The pass that a strategy is for.
@@ -55,11 +59,14 @@ pub enum ScanChoice {
     Step,
     /// [`Strategy::SequencePerWorkgroup`] for every scan that it can run, else one dispatch a step.
     Workgroup,
+    /// [`Strategy::PersistentGrid`] for every scan that it can run, else as without tuning.
+    Grid,
 }
 
 impl ScanChoice {
     /// Every choice.
-    pub const ALL: [ScanChoice; 3] = [ScanChoice::Auto, ScanChoice::Step, ScanChoice::Workgroup];
+    pub const ALL: [ScanChoice; 4] =
+        [ScanChoice::Auto, ScanChoice::Step, ScanChoice::Workgroup, ScanChoice::Grid];
 
     /// The name that options and tables use.
     pub fn name(self) -> &'static str {
@@ -67,6 +74,7 @@ impl ScanChoice {
             ScanChoice::Auto => "auto",
             ScanChoice::Step => "step",
             ScanChoice::Workgroup => "workgroup",
+            ScanChoice::Grid => "grid",
         }
     }
 }
@@ -105,15 +113,22 @@ impl Strategy {
     pub fn choose(target: &Target, form: &Form, pass: Pass, batch: usize) -> Strategy {
         let in_a_workgroup = || workgroup::usual_tile(target, form, pass, batch);
         let small = form.hidden() <= SMALL_HIDDEN || (form.hidden() <= MEDIUM_HIDDEN && batch <= FEW_ROWS);
+        let by_rule = || in_a_workgroup().filter(|_| small && !target.software);
         let tile = match target.scan {
             ScanChoice::Step => None,
             ScanChoice::Workgroup => in_a_workgroup(),
+            ScanChoice::Grid => {
+                if let Some(tile) = grid::usual_tile(target, form, pass, batch) {
+                    return Strategy::PersistentGrid(tile);
+                }
+                by_rule()
+            }
             ScanChoice::Auto => {
                 let tuned = target.tuning.get(&key(form, pass, batch));
                 if let Some(tuned) = tuned.filter(|strategy| strategy.fits(target, form, pass, batch)) {
                     return tuned;
                 }
-                in_a_workgroup().filter(|_| small && !target.software)
+                by_rule()
             }
         };
         tile.map_or(Strategy::STEP, Strategy::SequencePerWorkgroup)
@@ -125,8 +140,12 @@ impl Strategy {
         let steps = rows.map(|rows| Strategy::StepPerDispatch { rows: Some(rows) });
         let tiles = workgroup::candidate_tiles(target, form, pass, batch);
         let tiles = tiles.into_iter().map(Strategy::SequencePerWorkgroup);
+        let grids = grid::candidate_tiles(target, form, pass, batch);
+        let grids = grids.into_iter().map(Strategy::PersistentGrid);
         let mut found = vec![Strategy::STEP];
-        found.extend(steps.chain(tiles).filter(|strategy| strategy.fits(target, form, pass, batch)));
+        found.extend(
+            steps.chain(tiles).chain(grids).filter(|strategy| strategy.fits(target, form, pass, batch)),
+        );
         found
     }
 
@@ -135,11 +154,13 @@ impl Strategy {
         match self {
             Strategy::StepPerDispatch { rows } => rows.is_none_or(step::is_tile),
             Strategy::SequencePerWorkgroup(tile) => workgroup::can_run(target, form, pass, batch, tile),
+            Strategy::PersistentGrid(tile) => grid::can_run(target, form, pass, batch, tile),
         }
     }
 }
 
-/// `step`, `step 4 rows`, `workgroup 1 rows 4 parts 256 invocations 16 kept`
+/// `step`, `step 4 rows`, `workgroup 1 rows 4 parts 256 invocations 16 kept`,
+/// `grid 16 rows 128 sharers 8 parts 4 splits 256 invocations 24 kept`
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -147,6 +168,10 @@ impl fmt::Display for Strategy {
             Strategy::StepPerDispatch { rows: Some(rows) } => f.pad(&format!("step {rows} rows")),
             Strategy::SequencePerWorkgroup(Tile { rows, parts, invocations, kept }) => {
                 f.pad(&format!("workgroup {rows} rows {parts} parts {invocations} invocations {kept} kept"))
+            }
+            Strategy::PersistentGrid(GridTile { rows, sharers, parts, splits, invocations, kept }) => {
+                let work = format!("{rows} rows {sharers} sharers {parts} parts {splits} splits");
+                f.pad(&format!("grid {work} {invocations} invocations {kept} kept"))
             }
         }
     }
@@ -168,6 +193,25 @@ impl FromStr for Strategy {
                 let (invocations, kept) = (number(invocations)?, number(kept)?);
                 Ok(Strategy::SequencePerWorkgroup(Tile { rows, parts, invocations, kept }))
             }
+            [
+                "grid",
+                rows,
+                "rows",
+                sharers,
+                "sharers",
+                parts,
+                "parts",
+                splits,
+                "splits",
+                invocations,
+                "invocations",
+                kept,
+                "kept",
+            ] => {
+                let (rows, sharers, parts) = (number(rows)?, number(sharers)?, number(parts)?);
+                let (splits, invocations, kept) = (number(splits)?, number(invocations)?, number(kept)?);
+                Ok(Strategy::PersistentGrid(GridTile { rows, sharers, parts, splits, invocations, kept }))
+            }
             _ => Err(refused()),
         }
     }
@@ -180,10 +224,12 @@ mod tests {
     #[test]
     fn a_strategy_is_read_as_it_is_written() {
         let tile = Tile { rows: 2, parts: 4, invocations: 256, kept: 16 };
+        let grid = GridTile { rows: 16, sharers: 128, parts: 8, splits: 4, invocations: 256, kept: 24 };
         for strategy in [
             Strategy::STEP,
             Strategy::StepPerDispatch { rows: Some(4) },
             Strategy::SequencePerWorkgroup(tile),
+            Strategy::PersistentGrid(grid),
         ] {
             assert_eq!(strategy.to_string().parse(), Ok(strategy));
         }

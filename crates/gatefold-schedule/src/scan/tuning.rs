@@ -26,6 +26,11 @@ impl Tuning {
         self.0.is_empty()
     }
 
+    /// Whether some kind of scan takes a grid.
+    pub fn has_grids(&self) -> bool {
+        self.0.values().any(|strategy| matches!(strategy, Strategy::PersistentGrid(_)))
+    }
+
     /// Takes over what another tuning found.
     pub fn extend(&mut self, other: Tuning) {
         self.0.extend(other.0);

@@ -23,10 +23,10 @@ pub struct Tile {
 }
 
 /// Steps in a dispatch, so that no driver takes it for hung.
-const MAX_STEPS: usize = 1024;
+pub(super) const MAX_STEPS: usize = 1024;
 /// Work of a workgroup in a dispatch, for the same reason: it has one core of the device, and may run at a fiftieth of
 /// its rate, 20 GFLOP/s, since its weights come from a cache.
-const MAX_GROUP_FLOPS: usize = 1_000_000_000;
+pub(super) const MAX_GROUP_FLOPS: usize = 1_000_000_000;
 /// Most invocations of a usual tile: their registers hold the weights of a small network.
 const USUAL_INVOCATIONS: usize = 512;
 /// Registers of an invocation that hold weights.
@@ -166,7 +166,7 @@ fn most_steps(target: &Target, form: &Form, pass: Pass, tile: &Tile) -> usize {
 }
 
 /// The products of a step for one row.
-fn row_flops(form: &Form) -> usize {
+pub(super) fn row_flops(form: &Form) -> usize {
     let segments = if form.recurrent.skip.is_some() { 2 } else { 1 };
     2 * segments * form.hidden() * form.hidden() * form.lanes()
 }

@@ -2,6 +2,7 @@
 
 mod products;
 
+use super::grid::Grids;
 use super::pipeline::{self, Pipeline};
 use super::pipeline_cache::{self, PipelineCache};
 use super::tuning_file;
@@ -46,6 +47,7 @@ struct Inner {
     failure: Arc<Mutex<Option<Failure>>>,
     allocated_bytes: AtomicU64,
     memory_limit_bytes: Option<u64>,
+    grids: Grids,
 }
 
 /// A failure of the device that no call returned.
@@ -324,7 +326,10 @@ impl Gpu {
     }
 
     async fn open(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Gpu, Error> {
-        let wanted = wgpu::Features::SUBGROUP | wgpu::Features::IMMEDIATES | pipeline_cache::features();
+        let wanted = wgpu::Features::SUBGROUP
+            | wgpu::Features::IMMEDIATES
+            | wgpu::Features::MEMORY_DECORATION_COHERENT
+            | pipeline_cache::features();
         let mut features = adapter.features() & wanted;
         features
             .set(wgpu::Features::SUBGROUP, features.contains(wgpu::Features::SUBGROUP) && options.subgroups);
@@ -355,13 +360,21 @@ impl Gpu {
             remember(&failure, Failure::Lost(format!("{reason:?} {message}").trim().into()));
         });
         let known = if options.tuned { tuning_file::read(gpu.info()) } else { None };
-        Ok(known.map_or(gpu.clone(), |tuning| gpu.with_tuning(tuning)))
+        known.map_or(gpu.clone(), |tuning| gpu.with_tuning(tuning)).probed_if_wanted().await
     }
 
     /// The same device with other strategies for scans; what was made on it stays usable.
     pub(crate) fn with_tuning(&self, tuning: Tuning) -> Gpu {
-        let target = Target { tuning: Arc::new(tuning), ..Target::clone(&self.1) };
+        self.with_target(Target { tuning: Arc::new(tuning), ..Target::clone(&self.1) })
+    }
+
+    /// The same device as the planner is to see it.
+    pub(super) fn with_target(&self, target: Target) -> Gpu {
         Gpu(Arc::clone(&self.0), Arc::new(target))
+    }
+
+    pub(super) fn grids(&self) -> &Grids {
+        &self.0.grids
     }
 
     /// The strategies that scans take, as a checkpoint stores them: the choice, then a line for each that timing found.
@@ -372,7 +385,7 @@ impl Gpu {
     /// The same device with the strategies of [`Gpu::scans`], unless its user chose one.
     ///
     /// # Errors
-    /// [`Error::Value`] for text that is none.
+    /// [`Error::Value`] for text that is none; those of a probe, if they are grids.
     pub(crate) fn with_scans(&self, text: &str) -> Result<Gpu, Error> {
         if self.1.scan != ScanChoice::Auto {
             return Ok(self.clone());
@@ -386,7 +399,7 @@ impl Gpu {
                 found: problem,
             })?;
         let target = Target { scan, tuning: Arc::new(tuning), ..Target::clone(&self.1) };
-        Ok(Gpu(Arc::clone(&self.0), Arc::new(target)))
+        pollster::block_on(self.with_target(target).probed_if_wanted())
     }
 
     /// The engine on a device that the caller already owns. Its error handlers stay the caller's. Subgroups and
@@ -414,6 +427,7 @@ impl Gpu {
                 .max_compute_invocations_per_workgroup
                 .min(limits.max_compute_workgroup_size_x),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            resident_groups: 0,
             scan: options.scan,
             product: options.product,
             tuning: Arc::default(),
@@ -436,6 +450,7 @@ impl Gpu {
             failure: Arc::default(),
             allocated_bytes: AtomicU64::new(0),
             memory_limit_bytes: options.memory_limit_bytes,
+            grids: Grids::default(),
         });
         Gpu(inner, Arc::new(target))
     }
@@ -573,7 +588,7 @@ fn remember(failure: &Mutex<Option<Failure>>, new: Failure) {
 }
 
 /// No holder of these locks can leave them half changed, so a panic elsewhere does not spoil them.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

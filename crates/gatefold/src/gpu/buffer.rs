@@ -61,6 +61,11 @@ impl DeviceBuffer {
         }
     }
 
+    /// The number of elements; of one without any, 1.
+    pub(crate) fn len(&self) -> usize {
+        (self.buffer.size() / 4) as usize
+    }
+
     pub(crate) fn raw(&self) -> &wgpu::Buffer {
         &self.buffer
     }

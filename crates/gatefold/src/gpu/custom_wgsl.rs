@@ -155,7 +155,7 @@ fn barrier(module: &Module, info: &ModuleInfo) -> Option<String> {
 
 /// The problem of a kernel that is joined with the cell.
 fn joined_problem(stage: CustomStage) -> Option<String> {
-    let capabilities = Capabilities::SUBGROUP;
+    let capabilities = Capabilities::SUBGROUP | Capabilities::MEMORY_DECORATION_COHERENT;
     stage.variants().into_iter().find_map(|variant| {
         let source = variant.source(ParamsFrom::Uniform);
         let problem = |reasons: &str| Some(format!(" does not fit the kernel {variant}: {reasons}"));

@@ -1,12 +1,12 @@
 //! A network on a GPU: parameters in buffers, and a plan for each kind of pass, made once and replayed.
 
 use super::prepared::{Cache, Kept, Prepared, read_chunks, write_chunks};
-use super::{DeviceBuffer, Gpu, SharedBuffers};
+use super::{DeviceBuffer, Gpu, SharedBuffers, Steps};
 use crate::{Error, Sequences};
 use gatefold_model::{Dropout, NetworkConfig, Parameters, States};
 use gatefold_schedule::layer::Purpose;
 use gatefold_schedule::pass::{self, Axis, InitialFrom, Part, Pass, PassPlan, Shape};
-use gatefold_schedule::{Given, Half, ParameterLayout, StateLayout, StateSet};
+use gatefold_schedule::{Given, Half, ParameterLayout, StateLayout, StateSet, Target};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,11 +98,11 @@ impl GpuNetwork {
         &self,
         cache: &Cache,
         pass: &Pass,
-        plan: impl FnOnce() -> Result<PassPlan, gatefold_schedule::Error>,
+        plan: impl FnOnce(&Target) -> Result<PassPlan, gatefold_schedule::Error>,
     ) -> Result<Prepared, Error> {
         match cache.take(pass) {
             Some(prepared) => Ok(prepared),
-            None => Prepared::new(&self.gpu, &plan()?, &self.shared).await,
+            None => Prepared::new(&self.gpu, &plan(self.gpu.target())?, &self.shared).await,
         }
     }
 
@@ -117,13 +117,13 @@ impl GpuNetwork {
         self.pack().await?;
         let pass = Pass { part, initial: source(states), ..Pass::whole(shape_of(part, input)) };
         let layout = StateLayout::new(&self.config, pass.shape.batch);
-        let plan = || pass::predict(&self.config, self.gpu.target(), &pass, true);
-        let prepared = self.prepared(&self.inference, &pass, plan).await?;
+        let plan = |target: &Target| pass::predict(&self.config, target, &pass, true);
+        let mut prepared = self.prepared(&self.inference, &pass, plan).await?;
         upload(&prepared, input, None).await?;
         if let Some(states) = states {
             prepared.write(&layout.given(StateSet::Initial), &layout.flatten(states)).await?;
         }
-        prepared.compiled.submit().await?;
+        prepared.run(&self.gpu, &self.shared, Steps::All, plan).await?;
         let output = prepared.sequence(&Given::Output).await?;
         let found = if finals { prepared.read(&layout.given(StateSet::Final)).await? } else { None };
         self.inference.put(pass, prepared);
@@ -140,14 +140,14 @@ impl GpuNetwork {
         let shape = shape_of(Part::Whole, input);
         let pass = Pass { initial: source(states), dropout: dropout.is_some(), ..Pass::whole(shape) };
         let layout = StateLayout::new(&self.config, pass.shape.batch);
-        let plan = || pass::tape(&self.config, self.gpu.target(), &pass);
-        let prepared = self.prepared(&self.tapes, &pass, plan).await?;
+        let plan = |target: &Target| pass::tape(&self.config, target, &pass);
+        let mut prepared = self.prepared(&self.tapes, &pass, plan).await?;
         upload(&prepared, input, dropout).await?;
         if let Some(states) = states {
             prepared.write(&layout.given(StateSet::Initial), &layout.flatten(states)).await?;
         }
         let changes = self.changes.load(Ordering::SeqCst);
-        prepared.compiled.submit_before_mark().await?;
+        prepared.run(&self.gpu, &self.shared, Steps::BeforeMark, plan).await?;
         let output = prepared.sequence(&Given::Output).await?.expect("the whole network has an output");
         let finals = prepared.read(&layout.given(StateSet::Final)).await?;
         let finals = finals.map_or_else(States::default, |flat| layout.unflatten(&flat));
@@ -165,8 +165,8 @@ impl GpuNetwork {
         let shape = shape_of(Part::Whole, input);
         let pass = Pass { tangent: true, ..Pass::whole(shape) };
         let layout = StateLayout::new(&self.config, pass.shape.batch);
-        let plan = || pass::tape(&self.config, self.gpu.target(), &pass);
-        let prepared = self.prepared(&self.tapes, &pass, plan).await?;
+        let plan = |target: &Target| pass::tape(&self.config, target, &pass);
+        let mut prepared = self.prepared(&self.tapes, &pass, plan).await?;
         upload(&prepared, input, None).await?;
         for (chunk, values) in self.layout.flatten(direction).iter().enumerate() {
             prepared.write(&Given::Tangents(chunk), values).await?;
@@ -175,7 +175,7 @@ impl GpuNetwork {
         let input_tangent = input_tangent.unwrap_or(zeros.view());
         prepared.write_sequence(&Given::InputTangent(Half::Input), input_tangent).await?;
         let changes = self.changes.load(Ordering::SeqCst);
-        prepared.compiled.submit_before_mark().await?;
+        prepared.run(&self.gpu, &self.shared, Steps::BeforeMark, plan).await?;
         let output = prepared.sequence(&Given::Output).await?.expect("the whole network has an output");
         let tangent = prepared.sequence(&Given::OutputTangent).await?.expect("the pass has tangents");
         let finals = prepared.read(&layout.given(StateSet::Final)).await?;
@@ -245,7 +245,7 @@ impl GpuTape {
         d_output: Option<ArrayView3<'_, f32>>,
         d_states: Option<&States>,
     ) -> Result<GpuGradients, Error> {
-        let GpuTape { network, prepared, pass, .. } = self;
+        let GpuTape { network, mut prepared, pass, .. } = self;
         let layout = StateLayout::new(&network.config, pass.shape.batch);
         match d_output {
             Some(d_output) => prepared.write_sequence(&Given::DOutput, d_output).await?,
@@ -256,7 +256,8 @@ impl GpuTape {
         }
         let flat = d_states.map_or_else(|| vec![0.0; layout.len], |states| layout.flatten(states));
         prepared.write(&layout.given(StateSet::DFinal), &flat).await?;
-        prepared.compiled.submit_from_mark().await?;
+        let plan = |target: &Target| pass::tape(&network.config, target, &pass);
+        prepared.run(&network.gpu, &network.shared, Steps::FromMark, plan).await?;
         Ok(GpuGradients { network, prepared: Some(prepared), pass })
     }
 }
@@ -343,12 +344,16 @@ impl GpuStream {
             return Ok(output.insert_axis(ndarray::Axis(0)));
         }
         self.network.pack().await?;
-        let prepared = match self.longer.take(&steps) {
+        let mut prepared = match self.longer.take(&steps) {
             Some(prepared) => prepared,
             None => self.longer(steps).await?,
         };
         prepared.write_input(Half::Input, input, None).await?;
-        prepared.compiled.submit().await?;
+        let GpuNetwork { gpu, config, shared, .. } = &*self.network;
+        let plan = |target: &Target| {
+            pass::stream(config, target, self.pass.shape.batch, steps).map(|(_, planned)| planned)
+        };
+        prepared.run(gpu, shared, Steps::All, plan).await?;
         let output = prepared.sequence(&Given::Output).await?.expect("steps have an output");
         self.longer.put(steps, prepared);
         Ok(output)

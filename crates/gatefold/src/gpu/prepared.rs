@@ -1,5 +1,6 @@
 //! Plans made ready, and the buffers that they share.
 
+use super::grid::Attempt;
 use super::{Compiled, DeviceBuffer, Gpu};
 use crate::Error;
 use gatefold_model::Dropout;
@@ -51,8 +52,10 @@ impl<K: PartialEq, T> Kept<K, T> {
 /// The plan of a pass, with the buffers through which its data goes in and out.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) compiled: Compiled,
-    own: HashMap<Given, Arc<DeviceBuffer>>,
+    pub(super) compiled: Compiled,
+    pub(super) own: HashMap<Given, Arc<DeviceBuffer>>,
+    /// If workgroups of the pass may give up.
+    pub(super) attempt: Option<Attempt>,
     shapes: HashMap<Given, Vec<usize>>,
 }
 
@@ -83,7 +86,8 @@ impl Prepared {
         let raw = own.iter().map(|(given, buffer)| (given.clone(), buffer.raw().clone())).collect();
         let given = shared.given(gpu, &planned.plan, raw).await?;
         let compiled = Compiled::new(gpu, &planned.plan, &given).await?;
-        Ok(Prepared { compiled, own, shapes: planned.reads.iter().cloned().collect() })
+        let attempt = Attempt::new(gpu, planned, shared, &own).await?;
+        Ok(Prepared { compiled, own, attempt, shapes: planned.reads.iter().cloned().collect() })
     }
 
     /// One of the pass's own buffers, if its plan has it.

@@ -6,14 +6,14 @@ mod in_chunks;
 
 use super::network::{shape_of, upload};
 use super::prepared::{Kept, Prepared, read_chunks, write_chunks};
-use super::{Compiled, DeviceBuffer, GpuGradients, GpuNetwork};
+use super::{Compiled, DeviceBuffer, GpuGradients, GpuNetwork, Steps};
 use crate::Error;
 use crate::batch::TrainBatch;
 use chunks::Chunks;
 use gatefold_model::{Optimizer, Parameters, States, TrainConfig};
 use gatefold_schedule::pass::{self, InitialFrom, Part, Pass, PassPlan};
 use gatefold_schedule::{
-    Given, HYPER_LEN, LOSS_CAPACITY, LOSSES_AT, Plan, REPORT_LEN, STATUS_LEN, StateLayout, StateSet,
+    Given, HYPER_LEN, LOSS_CAPACITY, LOSSES_AT, Plan, REPORT_LEN, STATUS_LEN, StateLayout, StateSet, Target,
 };
 use gatefold_shaders::params::{Hyper, Status};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -111,10 +111,11 @@ impl GpuTraining {
         }
         self.make_room_for_a_loss().await?;
         let TrainBatch { input, target, weights, dropout, .. } = given;
+        let plan = |target: &Target| pass::batch(&network.config, config, target, &pass);
         let mut batch = match self.batches.take(&pass) {
             Some(batch) => batch,
             None => {
-                let planned = pass::batch(&network.config, config, network.gpu.target(), &pass)?;
+                let planned = plan(network.gpu.target())?;
                 let prepared = Prepared::new(&network.gpu, &planned, &network.shared).await?;
                 Batch { prepared, weights: Vec::new() }
             }
@@ -125,7 +126,7 @@ impl GpuTraining {
             batch.prepared.write(&Given::Weights, weights).await?;
             batch.weights = weights.to_vec();
         }
-        let submitted = batch.prepared.compiled.submit().await?;
+        let submitted = batch.prepared.run(&network.gpu, &network.shared, Steps::All, plan).await?;
         self.batches.put(pass, batch);
         self.waiting.push(true);
         self.went_under_way(network, submitted)

@@ -91,8 +91,8 @@ impl Chunks {
         Ok(())
     }
 
-    pub(super) fn plan(&self, stage: ChunkStage, pass: &Pass) -> &Prepared {
-        let found = self.plans.iter().find(|(key, _)| *key == (stage, *pass));
-        &found.expect("every plan was prepared").1
+    pub(super) fn plan(&mut self, stage: ChunkStage, pass: &Pass) -> &mut Prepared {
+        let found = self.plans.iter_mut().find(|(key, _)| *key == (stage, *pass));
+        &mut found.expect("every plan was prepared").1
     }
 }

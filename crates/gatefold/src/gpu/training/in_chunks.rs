@@ -3,13 +3,12 @@
 use super::GpuTraining;
 use super::chunks::Chunks;
 use crate::batch::{Chunk, TrainBatch};
-use crate::gpu::GpuNetwork;
 use crate::gpu::network::upload;
-use crate::gpu::prepared::Prepared;
+use crate::gpu::{GpuNetwork, Steps};
 use crate::{Error, Sequences};
 use gatefold_model::{Dropout, TrainConfig};
-use gatefold_schedule::Given;
-use gatefold_schedule::pass::{ChunkStage, Pass};
+use gatefold_schedule::pass::{self, ChunkStage, Pass};
+use gatefold_schedule::{Given, Target};
 
 impl GpuTraining {
     /// Adds a batch's gradients and its loss, chunk by chunk of that many steps.
@@ -20,39 +19,42 @@ impl GpuTraining {
         given: &TrainBatch<'_, '_>,
         (whole, steps): (Pass, usize),
     ) -> Result<(), Error> {
-        let chunks = match self.chunks.take(&whole) {
+        let mut chunks = match self.chunks.take(&whole) {
             Some(chunks) => chunks,
             None => Chunks::new(network, config, &whole, steps).await?,
         };
-        let (states, count) = (&chunks.states, chunks.passes.len());
+        let count = chunks.passes.len();
         let range = |at: usize| at * steps..given.input.steps().min((at + 1) * steps);
         let of_chunk = |at: usize| given.chunk(&network.config, range(at));
 
         chunks.plan(ChunkStage::Pack, &whole).compiled.submit().await?;
-        for (at, pass) in chunks.passes.iter().enumerate() {
+        for at in 0..count {
             // Those of the first are there only if they were carried; else nobody reads them.
-            states.keep(at).await?;
+            chunks.states.keep(at).await?;
             if at + 1 < count {
                 let Chunk { input, dropout, .. } = of_chunk(at);
-                self.run_chunk(network, chunks.plan(ChunkStage::Advance, pass), (&input, dropout)).await?;
+                let stage = (ChunkStage::Advance, chunks.passes[at]);
+                self.run_chunk((network, config), &mut chunks, stage, (&input, dropout)).await?;
             }
         }
-        states.clear_gradients().await?;
-        for (at, pass) in chunks.passes.iter().enumerate().rev() {
+        chunks.states.clear_gradients().await?;
+        for at in (0..count).rev() {
             self.make_room_for_a_loss().await?;
-            states.restore(at).await?;
-            let prepared = chunks.plan(ChunkStage::Backward, pass);
+            chunks.states.restore(at).await?;
+            let pass = chunks.passes[at];
+            let prepared = chunks.plan(ChunkStage::Backward, &pass);
             let Chunk { input, target, weights, dropout } = of_chunk(at);
             prepared.write_sequence(&Given::Target, target).await?;
             prepared.write(&Given::Weights, &weights).await?;
-            self.run_chunk(network, prepared, (&input, dropout)).await?;
+            let stage = (ChunkStage::Backward, pass);
+            self.run_chunk((network, config), &mut chunks, stage, (&input, dropout)).await?;
             self.waiting.push(at == 0);
             if pass.carry.is_some() {
-                states.keep(count).await?;
+                chunks.states.keep(count).await?;
             }
         }
         if whole.carry.is_some() {
-            states.restore(count).await?;
+            chunks.states.restore(count).await?;
         }
         self.chunks.put(whole, chunks);
         Ok(())
@@ -60,12 +62,15 @@ impl GpuTraining {
 
     async fn run_chunk(
         &mut self,
-        network: &GpuNetwork,
-        prepared: &Prepared,
+        (network, config): (&GpuNetwork, &TrainConfig),
+        chunks: &mut Chunks,
+        (stage, pass): (ChunkStage, Pass),
         (input, dropout): (&Sequences<'_>, Option<Dropout>),
     ) -> Result<(), Error> {
+        let prepared = chunks.plan(stage, &pass);
         upload(prepared, input, dropout).await?;
-        let submitted = prepared.compiled.submit().await?;
+        let plan = |target: &Target| pass::chunk(&network.config, config, target, &pass, stage);
+        let submitted = prepared.run(&network.gpu, &network.shared, Steps::All, plan).await?;
         self.went_under_way(network, submitted)
     }
 }
