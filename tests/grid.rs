@@ -106,8 +106,11 @@ fn one_too_many(passes: &[&str]) -> Option<(Gpu, usize)> {
 /// Everything that comes out of a use of a network, as bits.
 type Use = fn(&Device, &NetworkConfig) -> Vec<f32>;
 
+/// The input of a batch, and a target for every step.
 fn input(number: usize, batch: usize) -> (Array3<f32>, Array3<f32>) {
-    waves(number, (STEPS, batch), (2, 1))
+    let (input, _) = waves(number, (STEPS, batch), (2, 1));
+    let target = Array3::from_shape_fn((STEPS, batch, 1), |(t, row, _)| 0.5 * input[[t, row, 0]]);
+    (input, target)
 }
 
 fn flat<'a>(values: impl IntoIterator<Item = &'a f32>) -> Vec<f32> {
