@@ -79,7 +79,7 @@ struct Loops {
     /// Of adding its parts and running the cells, a step.
     cells: u64,
     segments: u64,
-    /// Of a turn of waiting.
+    /// Of a turn of waiting, with the pass that ends its looks.
     turn: u64,
 }
 
@@ -101,15 +101,16 @@ impl Loops {
             product: stages * (1 + loaded + staged * (1 + blocks * (1 + rows))),
             cells: combined + blocks * (1 + rows) + cells * (2 + splits),
             segments: constant("SEGMENTS"),
-            turn: 1 + constant("POLLS"),
+            turn: 2 + constant("POLLS"),
         }
     }
 
-    /// All of a dispatch of so many steps that waits so many turns.
+    /// All of a dispatch of so many steps that waits so many turns. A driver that ends loops also counts the pass in which a loop
+    /// finds that it is over, at most as many as there are others.
     fn iterations(&self, count: u32, spins: u32) -> u64 {
         let step = 1 + self.segments * self.product + self.cells;
         let turns = u64::from(count) + u64::from(spins);
-        self.around + u64::from(count) * step + turns * self.turn
+        2 * (self.around + u64::from(count) * step) + turns * self.turn
     }
 }
 
@@ -173,7 +174,7 @@ impl Params for GridProbe {
     fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
         let constant = |name| u64::from(kernel.constant(name));
         let turns = 1 + u64::from(self.spins);
-        let iterations = constant("FILLED").div_ceil(constant("WG_SIZE")) + turns * (1 + constant("POLLS"));
+        let iterations = constant("FILLED").div_ceil(constant("WG_SIZE")) + turns * (2 + constant("POLLS"));
         Extents { lens: vec![sync(1)], iterations }
     }
 }

@@ -19,7 +19,7 @@ use ndarray::{Array2, Array3, Array4, Axis, concatenate, s};
 const STEPS: usize = 5;
 const FIRST: usize = 2;
 /// Turns that a workgroup waits for others, and looks in a turn.
-const SPINS: u32 = 16_384;
+const SPINS: u32 = 16_000;
 const POLLS: u32 = 1;
 /// Tries of a case whose workgroups give up.
 const TRIES: usize = 10;

@@ -36,9 +36,12 @@ pub struct GridTile {
 const SPINS: u32 = 4096;
 /// Looks at the counter in a turn. A turn ends with barriers, so that the invocations stay together.
 const POLLS: u32 = 16;
-/// The same on a software driver, whose barriers take longer than a look, and where a thread of the driver may wait for a core.
-const SOFTWARE_SPINS: u32 = 16_384;
+/// The same on a software driver, whose barriers take longer than a look. Where its threads share a core, each step of each
+/// workgroup waits for a time slice, which is thousands of turns.
+const SOFTWARE_SPINS: u32 = 1 << 18;
 const SOFTWARE_POLLS: u32 = 1;
+/// The most steps of a dispatch on a driver that ends loops, whose turns have to last for all of them.
+const LIMITED_STEPS: usize = 3;
 /// Units of a workgroup below which more workgroups only have more to wait for.
 const MIN_SHARE: usize = 4;
 /// The most rows of a crew: their sums are in registers.
@@ -201,10 +204,11 @@ pub(super) fn can_run(target: &Target, form: &Form, pass: Pass, batch: usize, ti
     tile.fits(target, form, pass, batch) && most_steps(target, form, pass, tile) > 0
 }
 
-/// Turns that a workgroup waits, and looks in a turn. A driver that ends loops has to leave half of them for the steps.
+/// Turns that a workgroup waits, and looks in a turn. Those of a driver that ends loops leave it a quarter of its loops for the
+/// steps.
 fn patience(target: &Target) -> (u32, u32) {
     let (spins, polls) = if target.software { (SOFTWARE_SPINS, SOFTWARE_POLLS) } else { (SPINS, POLLS) };
-    let most = target.max_loop_iterations.map_or(u32::MAX, |limit| limit / 2 / (1 + polls));
+    let most = target.max_loop_iterations.map_or(u32::MAX, |limit| limit / 4 * 3 / (2 + polls));
     (spins.min(most), polls)
 }
 
@@ -228,7 +232,7 @@ fn most_steps(target: &Target, form: &Form, pass: Pass, tile: &GridTile) -> usiz
         }
     };
     let (around, per_step) = (iterations(0), iterations(1) - iterations(0));
-    (u64::from(limit).saturating_sub(around) / per_step).min(most as u64) as usize
+    (u64::from(limit).saturating_sub(around) / per_step).min(most.min(LIMITED_STEPS) as u64) as usize
 }
 
 /// The kernel of a pass, with or without lengths and with or without what is optional in the pass: the values saved, or
@@ -489,7 +493,7 @@ mod tests {
         for pass in Pass::ALL {
             let tile = usual_tile(&target, &form, pass, 5).unwrap();
             let (steps, (spins, _)) = (most_steps(&target, &form, pass, &tile), patience(&target));
-            assert!(steps > 1 && spins > 10_000, "{steps} steps, {spins} turns");
+            assert!(steps == LIMITED_STEPS && spins > 16_000, "{steps} steps, {spins} turns");
             let kernel = kernel(&target, &form, pass, &tile, [false, false]);
             let iterations = |count| match pass {
                 Pass::Forward => {
@@ -502,7 +506,8 @@ mod tests {
                 }
             };
             assert!(iterations(steps as u32) <= u64::from(limit));
-            assert!(iterations(steps as u32 + 1) > u64::from(limit));
+            // So wide that neither its loops nor its memory leave room.
+            assert_eq!(usual_tile(&target, &self::form(4096), pass, 16), None);
         }
     }
 }
