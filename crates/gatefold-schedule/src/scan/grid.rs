@@ -38,7 +38,7 @@ const SPINS: u32 = 4096;
 const POLLS: u32 = 16;
 /// The same on a software driver, whose barriers take longer than a look. Where its threads share a core, each step of each
 /// workgroup waits for a time slice, which is thousands of turns.
-const SOFTWARE_SPINS: u32 = 1 << 18;
+const SOFTWARE_SPINS: u32 = 1 << 14;
 const SOFTWARE_POLLS: u32 = 1;
 /// The most steps of a dispatch on a driver that ends loops, whose turns have to last for all of them.
 const LIMITED_STEPS: usize = 3;
