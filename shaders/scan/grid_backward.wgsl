@@ -21,8 +21,12 @@ struct GridBackward {
     d_stride: u32, // of a row of d_out
     d_begin: u32,  // the column of this scan's part
     spins: u32,    // turns that a workgroup waits in all
+    units_at: u32, // 0, for own_of and from_outside, like the next two
+    d_out_at: u32,
+    carry_at: u32,
     _pad0: u32,
     _pad1: u32,
+    _pad2: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       ut:      array<Gates>; // [SEGMENTS, H, H]  K-major over the receiving units
@@ -56,7 +60,7 @@ fn kernel(group: vec3<u32>, local: u32) {
     let crew = group.y;
     let first_row = crew * ROWS;
     let step_len = params.batch * HIDDEN;
-    let until = longest(first_row);
+    let until = longest(params, first_row);
 
     var kept = keep_weights(member, local);
     var carries: array<f32, CELLS>;
@@ -72,7 +76,7 @@ fn kernel(group: vec3<u32>, local: u32) {
     var spent = 0u;
     for (var step = 0u; step < params.count; step++) {
         let nth = params.steps - 1u - params.first - step;
-        let t = step_at(nth);
+        let t = step_at(params, nth);
         let some_active = t < until;
 
         // Asked for before the wait, which hides theirs.
@@ -86,12 +90,12 @@ fn kernel(group: vec3<u32>, local: u32) {
             if place.is_there && some_active {
                 let at = place.row * HIDDEN + place.unit;
                 saved[cell] = gates[t * step_len + at];
-                h_prev[cell] = h[h_before(t) * step_len + at];
+                h_prev[cell] = h[h_before(params, t) * step_len + at];
                 if HAS_STATE {
-                    state_prev[cell] = state[state_before(t) * step_len + at];
-                    state_now[cell] = state[state_after(t) * step_len + at];
+                    state_prev[cell] = state[state_before(params, t) * step_len + at];
+                    state_now[cell] = state[state_after(params, t) * step_len + at];
                 }
-                outside[cell] = from_outside(t, place.row, place.unit);
+                outside[cell] = from_outside(params, t, place.row, place.unit);
             }
         }
         if !wait_for(crew, (params.first + step) * SHARERS, local, &spent) {
@@ -101,10 +105,10 @@ fn kernel(group: vec3<u32>, local: u32) {
         var sums: array<Sum, SUMS>;
         if some_active {
             if nth + 1u < params.steps {
-                sums = add_product(0u, step_at(nth + 1u) * step_len, member, first_row, local, &kept, sums);
+                sums = add_product(0u, step_at(params, nth + 1u) * step_len, member, first_row, local, &kept, sums);
             }
             if SEGMENTS > 1u && nth + params.history < params.steps {
-                let reads = step_at(nth + params.history) * step_len;
+                let reads = step_at(params, nth + params.history) * step_len;
                 sums = add_product(1u, reads, member, first_row, local, &kept, sums);
             }
             meet(local, sums);
@@ -118,7 +122,7 @@ fn kernel(group: vec3<u32>, local: u32) {
                     let dh = met_sum(place) + outside[cell];
                     let grad = cell_backward(
                         saved[cell], h_prev[cell], state_prev[cell], state_now[cell], dh, carries[cell],
-                        own_of(place.unit),
+                        own_of(params, place.unit),
                     );
                     d_pre = grad.pre;
                     carries[cell] = grad.carry;

@@ -17,6 +17,10 @@ struct GridForward {
     history: u32,
     reverse: u32,
     spins: u32, // turns that a workgroup waits in all
+    units_at: u32, // 0, for own_of
+    _pad0: u32,
+    _pad1: u32,
+    _pad2: u32,
 }
 
 @group(0) @binding(0) var<storage, read>       u:       array<Product>; // [SEGMENTS H, H]  K-major, packed
@@ -48,7 +52,7 @@ fn kernel(group: vec3<u32>, local: u32) {
     let crew = group.y;
     let first_row = crew * ROWS;
     let step_len = params.batch * HIDDEN;
-    let until = longest(first_row);
+    let until = longest(params, first_row);
     // The scan's first step that some row of the tile has.
     let origin = select(0u, params.steps - until, params.reverse == 1u);
     let begin = max(params.first, origin);
@@ -63,7 +67,7 @@ fn kernel(group: vec3<u32>, local: u32) {
         for (var cell = 0u; cell < CELLS; cell++) {
             let place = place_of(cell, member, first_row, local);
             if place.is_there && begin < end {
-                let slot = select(0u, state_before(step_at(begin)), SAVE);
+                let slot = select(0u, state_before(params, step_at(params, begin)), SAVE);
                 states[cell] = state[slot * step_len + place.row * HIDDEN + place.unit];
             }
         }
@@ -71,7 +75,7 @@ fn kernel(group: vec3<u32>, local: u32) {
 
     var spent = 0u;
     for (var step = begin; step < end; step++) {
-        let t = step_at(step);
+        let t = step_at(params, step);
         // Asked for before the wait, which hides theirs.
         var x: array<Gates, CELLS>;
         for (var cell = 0u; cell < CELLS; cell++) {
@@ -85,9 +89,9 @@ fn kernel(group: vec3<u32>, local: u32) {
         }
 
         var sums: array<Sum, SUMS>;
-        sums = add_product(0u, h_before(t) * step_len, member, first_row, local, &kept, sums);
+        sums = add_product(0u, h_before(params, t) * step_len, member, first_row, local, &kept, sums);
         if SEGMENTS > 1u {
-            sums = add_product(1u, h_skipped(t) * step_len, member, first_row, local, &kept, sums);
+            sums = add_product(1u, h_skipped(params, t) * step_len, member, first_row, local, &kept, sums);
         }
         meet(local, sums);
 
@@ -96,21 +100,21 @@ fn kernel(group: vec3<u32>, local: u32) {
             if place.is_there {
                 let at = place.row * HIDDEN + place.unit;
                 if is_active(t, place.row) {
-                    let h_prev = h[h_before(t) * step_len + at];
-                    let stepped = cell_forward(x[cell], met_sum(place), h_prev, states[cell], own_of(place.unit));
+                    let h_prev = h[h_before(params, t) * step_len + at];
+                    let stepped = cell_forward(x[cell], met_sum(place), h_prev, states[cell], own_of(params, place.unit));
                     if SAVE {
                         gates[t * step_len + at] = stepped.saved;
                     }
                     if HAS_STATE {
                         states[cell] = stepped.state;
                         if SAVE {
-                            state[state_after(t) * step_len + at] = stepped.state;
+                            state[state_after(params, t) * step_len + at] = stepped.state;
                         }
                     }
-                    h[h_after(t) * step_len + at] = stepped.h;
+                    h[h_after(params, t) * step_len + at] = stepped.h;
                 } else if HAS_STATE && SAVE {
                     // A reverse scan has not come to the row's last step yet: its initial values follow that step.
-                    states[cell] = state[state_after(t) * step_len + at];
+                    states[cell] = state[state_after(params, t) * step_len + at];
                 }
             }
         }

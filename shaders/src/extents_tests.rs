@@ -538,6 +538,7 @@ fn scans_of_workgroups_that_wait_for_each_other() {
         history: 2,
         reverse: 0,
         spins: 100,
+        ..Default::default()
     };
     for (segments, save, state) in [(1, 1, 7), (2, 0, 1)] {
         let kernel = grid_kernel(KernelId::GridForward, &[("SEGMENTS", segments), ("SAVE", save)]);

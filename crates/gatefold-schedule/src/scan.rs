@@ -326,7 +326,7 @@ pub fn forward(low: &mut Lowering<'_>, layer: &Layer, scans: &[Scan]) -> Result<
     Ok(())
 }
 
-/// Some steps of a scan forward, counted in its own order.
+/// Some steps of a scan forward, counted in its own order; all where workgroups wait for each other.
 fn steps_forward(
     low: &mut Lowering<'_>,
     layer: &Layer,
@@ -369,7 +369,8 @@ pub fn backward(
     Ok(())
 }
 
-/// Some steps of a scan backward, counted in the order of the scan and run from the last to the first.
+/// Some steps of a scan backward, counted in the order of the scan and run from the last to the first; all where workgroups
+/// wait for each other.
 fn steps_backward(
     low: &mut Lowering<'_>,
     layer: &Layer,

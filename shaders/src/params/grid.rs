@@ -22,6 +22,14 @@ params! {
         reverse: u32,
         /// Turns that a workgroup waits in all before it gives up.
         spins: u32,
+        /// Where the units' own numbers begin in their binding.
+        units_at: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
     }
 
     /// Many time steps backward, likewise; see `scan/grid_backward.wgsl`.
@@ -46,10 +54,18 @@ params! {
         d_begin: u32,
         /// Turns that a workgroup waits in all before it gives up.
         spins: u32,
+        /// Where the units' own numbers begin in their binding.
+        units_at: u32,
+        /// Where d_out begins in its binding.
+        d_out_at: u32,
+        /// Where carry begins in its binding.
+        carry_at: u32,
         #[doc(hidden)]
         _pad0: u32,
         #[doc(hidden)]
         _pad1: u32,
+        #[doc(hidden)]
+        _pad2: u32,
     }
 
     /// A try of a number of workgroups; see `scan/grid_probe.wgsl`.

@@ -284,7 +284,18 @@ fn forward(gpu: &Gpu, checks: &mut Checks, cases: Vec<ScanCase>) -> Result<(), E
         } else {
             let params = |first, count| {
                 let params::ScanForward { steps, batch, hidden, history, reverse, .. } = params(first, count);
-                params::GridForward { first, count, steps, batch, hidden, history, reverse, spins: SPINS }
+                let rest = params::GridForward::default();
+                params::GridForward {
+                    first,
+                    count,
+                    steps,
+                    batch,
+                    hidden,
+                    history,
+                    reverse,
+                    spins: SPINS,
+                    ..rest
+                }
             };
             scan.run_grid(gpu, &scan.kernel(KernelId::GridForward, "SAVE"), params, &bindings)?
         };

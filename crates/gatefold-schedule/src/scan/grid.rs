@@ -266,7 +266,14 @@ fn kernel(
         (optional, u32::from(option)),
     ];
     let consts = [&own[..], &form.consts(form.cell())].concat();
-    KernelVariant { id, cell: Some(form.cell()), lanes: target.lanes, columns: Columns::F32, consts }
+    KernelVariant {
+        id,
+        cell: Some(form.cell()),
+        lanes: target.lanes,
+        columns: Columns::F32,
+        consts,
+        members: 1,
+    }
 }
 
 /// Words of [`Given::Sync`] on a device: what all plans share, so that whoever runs them finds one buffer.

@@ -37,7 +37,9 @@ impl Chunks {
         let cost = if by_steps { 1 } else { STEPS_OF_A_DISPATCH };
         let len = (cost * steps).isqrt().next_multiple_of(granule);
         let gains = steps >= FEWEST_STEPS && 2 * len <= steps;
-        let alike = forms.iter().all(|form| strategies(form) == strategies(first));
+        let in_a_grid = |strategy: &Strategy| matches!(strategy, Strategy::PersistentGrid(_));
+        let alike = !strategies(first).iter().any(in_a_grid)
+            && forms.iter().all(|form| strategies(form) == strategies(first));
         (gains && alike && saved <= most_elements(target)).then(|| Chunks::with_len(steps, len))
     }
 
