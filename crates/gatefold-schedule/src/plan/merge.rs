@@ -70,18 +70,22 @@ impl Plan {
 
     /// Merges the steps of members that do not depend on each other; those of each begin at one of `begins` and end where
     /// the next begin. Dispatches at the same place of each, that differ in nothing but params and parts of the same
-    /// buffers, become one; what cannot be merged stays one after the other. The kernels are made for `most` members, of
-    /// which some may rest.
+    /// buffers, become one; the others stay one after the other, and where none can be merged, so do the members. The kernels
+    /// are made for `most` members, of which some may rest.
     pub(crate) fn merge(&mut self, begins: &[usize], most: usize) {
-        let mut members: Vec<_> =
-            begins.iter().rev().map(|&begin| self.steps.split_off(begin).into_iter()).collect();
+        let mut members: Vec<Vec<Step>> =
+            begins.iter().rev().map(|&begin| self.steps.split_off(begin)).collect();
         members.reverse();
-        loop {
-            let turn: Vec<Step> = members.iter_mut().filter_map(Iterator::next).collect();
-            if turn.is_empty() {
-                return;
-            }
-            match self.merged(&turn, most) {
+        let turns = members.iter().map(Vec::len).max().unwrap_or(0);
+        let turn = |n: usize| members.iter().filter_map(|steps| steps.get(n).cloned()).collect();
+        let turns: Vec<Vec<Step>> = (0..turns).map(turn).collect();
+        let merged: Vec<Option<Dispatch>> = turns.iter().map(|turn| self.merged(turn, most)).collect();
+        if merged.iter().all(Option::is_none) {
+            self.steps.extend(members.into_iter().flatten());
+            return;
+        }
+        for (turn, merged) in turns.into_iter().zip(merged) {
+            match merged {
                 Some(dispatch) => self.steps.push(Step::Dispatch(dispatch)),
                 None => self.steps.extend(turn),
             }

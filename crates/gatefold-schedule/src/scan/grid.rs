@@ -319,6 +319,7 @@ pub(super) fn forward(
             history: form.history() as u32,
             reverse: u32::from(form.reverse),
             spins: patience(low.target).0,
+            ..Default::default()
         };
         dispatch(low, scan, tile, (kernel.clone(), params), &bindings, (first, count));
     }
