@@ -383,7 +383,9 @@ fn describe_refuses_an_unknown_kernel() {
 #[test]
 fn describe_prints_the_wgsl_for_the_device() {
     let Some(gpu) = test_gpu() else { return };
-    let printed = succeed(command("describe --device gpu --scan step --wgsl lstm_step_forward --plan=infer"));
+    let printed = succeed(command(
+        "describe --layers 1 --device gpu --scan step --wgsl lstm_step_forward --plan=infer",
+    ));
     let from = match gpu.target().params {
         ParamsFrom::Immediate => "var<immediate> params",
         ParamsFrom::Uniform => "var<uniform> params",

@@ -2,7 +2,6 @@
 
 mod products;
 
-use super::grid::Grids;
 use super::pipeline::{self, Pipeline};
 use super::pipeline_cache::{self, PipelineCache};
 use super::tuning_file;
@@ -14,7 +13,7 @@ use gatefold_shaders::{KernelVariant, Lanes, MAX_PARAMS_BYTES, ParamsFrom, SUBGR
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A GPU that the engine runs on. A cheap handle: clones are the same device.
 #[derive(Clone)]
@@ -227,6 +226,14 @@ fn kind(device_type: wgpu::DeviceType) -> &'static str {
         wgpu::DeviceType::Cpu => "software",
         wgpu::DeviceType::Other => "unknown",
     }
+}
+
+/// What a device has shown about workgroups that wait for each other; see `grid.rs`.
+#[derive(Debug, Default)]
+pub(super) struct Grids {
+    pub(super) resident: OnceLock<u32>,
+    /// The reason why scans take no grid any more.
+    pub(super) notice: Mutex<Option<String>>,
 }
 
 fn is_real(info: &wgpu::AdapterInfo) -> bool {

@@ -10,20 +10,12 @@ use gatefold_schedule::scan::{ScanChoice, probe};
 use gatefold_schedule::{Given, Target};
 use gatefold_shaders::{GAVE_UP, GRID_STORAGE_BUFFERS, SEEN, SYNC_STRIDE};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
 /// The most workgroups that a probe tries.
 const MOST_TRIED: u32 = 1024;
 /// Tries of a number of workgroups before it counts as too many: a thread of a software driver may have to wait for a core.
 const TRIES: usize = 3;
-
-/// What a device has shown about workgroups that wait for each other.
-#[derive(Debug, Default)]
-pub(super) struct Grids {
-    resident: OnceLock<u32>,
-    /// The reason why scans take no grid any more.
-    notice: Mutex<Option<String>>,
-}
 
 impl Gpu {
     /// The same device with a probe of its workgroups, so that scans may take grids.
