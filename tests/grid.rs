@@ -90,7 +90,7 @@ fn networks_in_a_grid() {
 fn one_too_many(passes: &[&str]) -> Option<(Gpu, usize)> {
     let gpu = able()?;
     if !gpu.is_software() {
-        // What a card has shown is a lower bound: more may well run.
+        // A card's probe is a lower bound: more may well run.
         let _ = writeln!(std::io::stderr(), "one workgroup too many skipped: {gpu:?} is no software driver");
         return None;
     }

@@ -77,7 +77,7 @@ impl Case {
         [side((m, k), self.steps[0]), side((k, n), self.steps[1])]
     }
 
-    /// What the plan finds in the buffer of a side.
+    /// The content of a side's buffer.
     fn stored(&self, number: usize, side: &Array2<f32>) -> Vec<f32> {
         let values = if self.transposed[number] { side.t().iter().copied().collect() } else { flat(side) };
         [vec![9.0; OFFSETS[number]], values].concat()

@@ -85,7 +85,7 @@ fn right_quad(first: u32, item: Item, begin: u32, end: u32) -> vec4<f32> {
     return select(vec4<f32>(), quad, k < end);
 }
 
-// What an invocation moves of a block.
+// An invocation's share of the block that is moved next.
 struct Moved {
     left: array<vec4<f32>, ROW_QUADS>,
     right: array<vec4<f32>, COLUMN_QUADS>,

@@ -90,9 +90,9 @@ pub enum Place {
     Shared,
     /// The field that says where a member's part begins, in single values.
     Values(&'static str),
-    /// That field, in slots: the lanes of a unit.
+    /// The same in slots: the lanes of a unit.
     Slots(&'static str),
-    /// That field, in products: the lanes of a unit that a product fills.
+    /// The same in products: the lanes of a unit that a product fills.
     Products(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! What the engine has to say while it runs, on the standard error stream.
+//! Prints the engine's warnings on the standard error stream.
 
 use gatefold_check::validation;
 use log::{Level, LevelFilter, Log, Metadata, Record};

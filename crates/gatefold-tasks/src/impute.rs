@@ -529,7 +529,7 @@ impl Imputer {
 /// A channel with gaps.
 struct Guessed {
     guesses: Guesses,
-    /// What networks read.
+    /// The networks' input.
     input: Array2<f32>,
     /// The mean change of the channel.
     change: f64,

@@ -26,7 +26,7 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// What a recurrent layer keeps, if it ran.
+    /// The tape of a recurrent layer, if it ran.
     pub(super) fn recurrent_tape(&self, index: usize) -> Option<&RecurrentTape> {
         match &self.layers.get(&index)?.tape {
             KeptTape::Recurrent(tape) => Some(tape),

@@ -135,9 +135,9 @@ fn is_large([m, n, k]: [usize; 3]) -> bool {
     m.min(n) >= LEAST_SIDE && k >= LEAST_INNER && work >= LEAST_WORK
 }
 
-/// What decides on the slices of a kernel on a GPU.
+/// The numbers that decide on the slices of a kernel on a GPU.
 struct Cuts {
-    /// What a product launches in one slice, and what fills a large GPU: invocations or workgroups.
+    /// Invocations or workgroups of a product in one slice, and how many of them fill a large GPU.
     launched: usize,
     filling: usize,
     /// Elements of a slice.
@@ -164,7 +164,7 @@ impl Cuts {
 mod tests {
     use super::*;
 
-    /// What is chosen, on a GPU unless said otherwise: rows and columns of a tile, if staged, and slices.
+    /// The choice for a target: rows and columns of a tile, if staged, and slices.
     fn chosen(target: &Target, sizes: [usize; 3], second_pass: SecondPass) -> (Option<[usize; 2]>, usize) {
         let [_, n, k] = sizes;
         let n_columns = if n.is_multiple_of(4) { n / 4 } else { n };

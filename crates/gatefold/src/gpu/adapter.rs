@@ -228,7 +228,7 @@ fn kind(device_type: wgpu::DeviceType) -> &'static str {
     }
 }
 
-/// What a device has shown about workgroups that wait for each other; see `grid.rs`.
+/// The findings on a device about workgroups that wait for each other; see `grid.rs`.
 #[derive(Debug, Default)]
 pub(super) struct Grids {
     pub(super) resident: OnceLock<u32>,

@@ -1,16 +1,13 @@
-//! Scans whose workgroups wait for each other: the workgroups that a device runs at the same time, and passes that are computed
-//! again because one gave up.
+//! Scans whose workgroups wait for each other: the workgroups that a device runs at the same time, and the notice that one gave
+//! up. `prepared.rs` computes such a pass again.
 
 use super::adapter::lock;
-use super::prepared::{Prepared, SharedBuffers};
 use super::{Compiled, DeviceBuffer, Gpu};
 use crate::Error;
-use gatefold_schedule::pass::PassPlan;
 use gatefold_schedule::scan::{ScanChoice, probe};
 use gatefold_schedule::{Given, Target};
 use gatefold_shaders::{GAVE_UP, GRID_STORAGE_BUFFERS, SEEN, SYNC_STRIDE};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The most workgroups that a probe tries.
 const MOST_TRIED: u32 = 1024;
@@ -90,7 +87,7 @@ impl Gpu {
     }
 
     /// Notes that a workgroup gave up, and says so once.
-    fn gave_up(&self) {
+    pub(super) fn gave_up(&self) {
         let mut notice = lock(&self.grids().notice);
         if notice.is_none() {
             let text = format!(
@@ -124,101 +121,4 @@ pub fn with_resident_groups(gpu: &Gpu, groups: u32) -> Gpu {
 /// The line that is none.
 pub fn with_tuning(gpu: &Gpu, tuning: &str) -> Result<Gpu, String> {
     Ok(gpu.with_tuning(tuning.parse()?))
-}
-
-/// The steps of a plan to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Steps {
-    All,
-    BeforeMark,
-    FromMark,
-}
-
-/// What a pass whose workgroups may give up keeps until it is known that none did.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    sync: Arc<DeviceBuffer>,
-    /// Buffers that the pass changes and may depend on, and the places for their content.
-    changed: Vec<(Arc<DeviceBuffer>, Arc<DeviceBuffer>)>,
-}
-
-impl Attempt {
-    /// For a pass with such workgroups, else `None`.
-    pub(super) async fn new(
-        gpu: &Gpu,
-        planned: &PassPlan,
-        shared: &SharedBuffers,
-        own: &HashMap<Given, Arc<DeviceBuffer>>,
-    ) -> Result<Option<Attempt>, Error> {
-        if !planned.may_give_up() {
-            return Ok(None);
-        }
-        let mut changed = Vec::new();
-        for given in planned.changes() {
-            let declared = planned.plan.buffers().iter().find(|buffer| buffer.given.as_ref() == Some(&given));
-            let len = declared.expect("a plan changes what it declares").len;
-            let buffer = match own.get(&given) {
-                Some(own) => Arc::clone(own),
-                None => shared.get(gpu, &given, len).await?,
-            };
-            let place = DeviceBuffer::new(gpu, &format!("{given} before"), len).await?;
-            changed.push((buffer, place));
-        }
-        Ok(Some(Attempt { sync: Arc::clone(&own[&Given::Sync]), changed }))
-    }
-
-    async fn keep(&self) -> Result<(), Error> {
-        for (buffer, place) in &self.changed {
-            buffer.copy_to(0, place, 0, place.len()).await?;
-        }
-        Ok(())
-    }
-
-    async fn put_back(&self) -> Result<(), Error> {
-        for (buffer, place) in &self.changed {
-            place.copy_to(0, buffer, 0, place.len()).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the pass.
-    async fn failed(&self) -> Result<bool, Error> {
-        Ok(self.sync.read(GAVE_UP, 1).await?[0].to_bits() != 0)
-    }
-}
-
-impl Prepared {
-    /// Submits steps of the pass. If a workgroup gives up waiting for others, puts back what the pass has changed and runs what
-    /// `plan` gives for a device without grids, from then on too; steps from the mark on then run after those before it, since
-    /// what those saved is gone. The host's uploads stay where they are.
-    pub(crate) async fn run(
-        &mut self,
-        gpu: &Gpu,
-        shared: &SharedBuffers,
-        steps: Steps,
-        plan: impl FnOnce(&Target) -> Result<PassPlan, gatefold_schedule::Error>,
-    ) -> Result<Option<wgpu::SubmissionIndex>, Error> {
-        let Some(attempt) = &self.attempt else { return self.submit(steps).await };
-        if gpu.grid_notice().is_none() {
-            attempt.keep().await?;
-            let submitted = self.submit(steps).await?;
-            if !attempt.failed().await? {
-                return Ok(submitted);
-            }
-            gpu.gave_up();
-            attempt.put_back().await?;
-        }
-        let planned = plan(&gpu.target().without_grids())?;
-        let own = std::mem::take(&mut self.own);
-        *self = Prepared::with(gpu, &planned, shared, own).await?;
-        self.submit(if steps == Steps::FromMark { Steps::All } else { steps }).await
-    }
-
-    async fn submit(&self, steps: Steps) -> Result<Option<wgpu::SubmissionIndex>, Error> {
-        match steps {
-            Steps::All => self.compiled.submit().await,
-            Steps::BeforeMark => self.compiled.submit_before_mark().await,
-            Steps::FromMark => self.compiled.submit_from_mark().await,
-        }
-    }
 }

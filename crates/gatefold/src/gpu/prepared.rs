@@ -1,11 +1,11 @@
 //! Plans made ready, and the buffers that they share.
 
-use super::grid::Attempt;
+use super::attempt::Attempt;
 use super::{Compiled, DeviceBuffer, Gpu};
 use crate::Error;
 use gatefold_model::Dropout;
 use gatefold_schedule::pass::{Pass, PassPlan};
-use gatefold_schedule::{Given, Half, ParameterLayout, Plan, check};
+use gatefold_schedule::{Given, Half, ParameterLayout, Plan, Target, check};
 use ndarray::{Array3, ArrayView3};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,13 +49,41 @@ impl<K: PartialEq, T> Kept<K, T> {
     }
 }
 
+/// The steps of a plan to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steps {
+    All,
+    BeforeMark,
+    FromMark,
+}
+
+/// The buffers that a pass changes and may depend on, of its own and shared ones.
+async fn changed(
+    gpu: &Gpu,
+    planned: &PassPlan,
+    shared: &SharedBuffers,
+    own: &HashMap<Given, Arc<DeviceBuffer>>,
+) -> Result<Vec<(Given, Arc<DeviceBuffer>)>, Error> {
+    let mut found = Vec::new();
+    for given in planned.changes() {
+        let declared = planned.plan.buffers().iter().find(|buffer| buffer.given.as_ref() == Some(&given));
+        let len = declared.expect("a plan changes what it declares").len;
+        let buffer = match own.get(&given) {
+            Some(own) => Arc::clone(own),
+            None => shared.get(gpu, &given, len).await?,
+        };
+        found.push((given, buffer));
+    }
+    Ok(found)
+}
+
 /// The plan of a pass, with the buffers through which its data goes in and out.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(super) compiled: Compiled,
-    pub(super) own: HashMap<Given, Arc<DeviceBuffer>>,
+    own: HashMap<Given, Arc<DeviceBuffer>>,
     /// If workgroups of the pass may give up.
-    pub(super) attempt: Option<Attempt>,
+    attempt: Option<Attempt>,
     shapes: HashMap<Given, Vec<usize>>,
 }
 
@@ -86,8 +114,48 @@ impl Prepared {
         let raw = own.iter().map(|(given, buffer)| (given.clone(), buffer.raw().clone())).collect();
         let given = shared.given(gpu, &planned.plan, raw).await?;
         let compiled = Compiled::new(gpu, &planned.plan, &given).await?;
-        let attempt = Attempt::new(gpu, planned, shared, &own).await?;
+        let attempt = match planned.may_give_up() {
+            true => {
+                let changed = changed(gpu, planned, shared, &own).await?;
+                Some(Attempt::new(gpu, &own[&Given::Sync], changed).await?)
+            }
+            false => None,
+        };
         Ok(Prepared { compiled, own, attempt, shapes: planned.reads.iter().cloned().collect() })
+    }
+
+    /// Submits steps of the pass. If a workgroup gives up waiting for others, puts back what the pass has changed and runs what
+    /// `plan` gives for a device without grids, from then on too; steps from the mark on then run after those before it, since
+    /// what those saved is gone. The host's uploads stay where they are.
+    pub(crate) async fn run(
+        &mut self,
+        gpu: &Gpu,
+        shared: &SharedBuffers,
+        steps: Steps,
+        plan: impl FnOnce(&Target) -> Result<PassPlan, gatefold_schedule::Error>,
+    ) -> Result<Option<wgpu::SubmissionIndex>, Error> {
+        let Some(attempt) = &self.attempt else { return self.submit(steps).await };
+        if gpu.grid_notice().is_none() {
+            attempt.keep().await?;
+            let submitted = self.submit(steps).await?;
+            if !attempt.failed().await? {
+                return Ok(submitted);
+            }
+            gpu.gave_up();
+            attempt.put_back().await?;
+        }
+        let planned = plan(&gpu.target().without_grids())?;
+        let own = std::mem::take(&mut self.own);
+        *self = Prepared::with(gpu, &planned, shared, own).await?;
+        self.submit(if steps == Steps::FromMark { Steps::All } else { steps }).await
+    }
+
+    async fn submit(&self, steps: Steps) -> Result<Option<wgpu::SubmissionIndex>, Error> {
+        match steps {
+            Steps::All => self.compiled.submit().await,
+            Steps::BeforeMark => self.compiled.submit_before_mark().await,
+            Steps::FromMark => self.compiled.submit_from_mark().await,
+        }
     }
 
     /// One of the pass's own buffers, if its plan has it.
