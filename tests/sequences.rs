@@ -1,8 +1,10 @@
 //! Every cell, direction and shape of network, on the CPU device and on a GPU, against the reference.
 
 use gatefold::Device;
+use gatefold::TrainConfig;
 use gatefold::devices::{GpuOptions, ScanChoice};
-use gatefold_check::{SequenceCase, check_sequences, test_gpu, test_gpu_with};
+use gatefold::schedule::{Axis, Shape, Target, schedule};
+use gatefold_check::{Failures, SequenceCase, check_sequences, test_gpu, test_gpu_with};
 
 #[test]
 fn cells_on_the_cpu() {
@@ -24,6 +26,29 @@ fn cells_on_a_gpu() {
 fn networks_on_a_gpu() {
     let Some(gpu) = test_gpu() else { return };
     check_sequences(&Device::Gpu(gpu), &SequenceCase::networks()).unwrap().assert("networks");
+}
+
+/// The stacks among them run side by side: some dispatch runs several layers.
+#[test]
+fn stacks_run_side_by_side() {
+    let mut failures = Failures::new();
+    for case in SequenceCase::stacks() {
+        failures.check(format!("{:?}", case.config.layers().len()), || {
+            let axis = |steps, lengths| Axis { steps, lengths };
+            let mut shape = Shape::plain(&case.config, case.steps, case.batch);
+            if let Some((steps, lengths)) = &case.decoder {
+                shape.decoder = Some(axis(*steps, lengths.is_some()));
+            }
+            let target = Target { scan: ScanChoice::Step, ..Target::webgpu() };
+            let plan = schedule(&case.config, &target, shape, Some(&TrainConfig::new())).unwrap();
+            for kernel in ["step_forward", "step_backward"] {
+                let mut members =
+                    plan.kernels().filter(|found| found.id.name() == kernel).map(|found| found.members);
+                assert!(members.any(|members| members > 1), "{kernel}");
+            }
+        });
+    }
+    failures.finish();
 }
 
 /// Every scan that a workgroup can run by itself, run so.

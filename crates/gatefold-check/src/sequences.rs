@@ -4,6 +4,7 @@
 mod branches;
 mod cells;
 mod custom;
+mod stacks;
 mod tangents;
 
 pub(crate) use custom::check_streams;
@@ -244,6 +245,19 @@ impl SequenceCase {
             vec![LstmConfig::new(6).dilation(3).into(), lstm(4)],
         ));
         cases.extend(SequenceCase::branches());
+        cases.extend(SequenceCase::stacks());
+        // As many steps, but rows of h that hold more than h, so these layers run one after another.
+        let before = || GruConfig::new(16).reset(Reset::Before);
+        cases.push(SequenceCase::new(
+            3,
+            vec![before().into(), before().into(), last, dense(2, linear)],
+            (17, 4),
+        ));
+        let projected = || LstmConfig::new(16).projection(5);
+        cases
+            .push(SequenceCase::new(3, vec![projected().into(), projected().into()], (17, 4)).with_lengths());
+        let feedback = || LstmConfig::new(16).feedback(3, Activation::Tanh);
+        cases.push(SequenceCase::new(3, vec![feedback().into(), feedback().into()], (17, 4)));
         cases
     }
 

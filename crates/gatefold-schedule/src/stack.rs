@@ -1,7 +1,8 @@
 //! Scans that run side by side: the two directions of a layer, and the layers of a stack, each some steps after the one
 //! below it.
 
-use gatefold_model::{Direction, Layer, LayerKind, NetworkConfig, Source};
+use crate::layer::recurrent::forms;
+use gatefold_model::{Direction, Layer, NetworkConfig, Source};
 use std::ops::Range;
 
 /// The place of a scan among those that run beside it. Their buffers lie side by side, so that a dispatch can bind all.
@@ -67,9 +68,12 @@ pub(crate) fn places(config: &NetworkConfig) -> Vec<[Beside; 2]> {
 
 /// Whether a layer's steps are the plain ones of one scan forward, whose rows of h hold nothing but h.
 fn may_stack(layer: &Layer) -> bool {
-    let LayerKind::Recurrent(recurrent) = &layer.kind else { return false };
-    let plain = recurrent.recurrent_width() == recurrent.hidden && !recurrent.is_dressed();
-    plain && recurrent.direction == Direction::Forward && !recurrent.is_dilated()
+    let Some(form) = forms(layer).first().copied() else { return false };
+    let recurrent = form.recurrent;
+    form.is_plain()
+        && !recurrent.is_dressed()
+        && recurrent.direction == Direction::Forward
+        && !recurrent.is_dilated()
 }
 
 /// Whether a layer reads the one before it and nothing else, and nobody else does.
