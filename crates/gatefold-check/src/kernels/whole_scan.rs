@@ -118,7 +118,12 @@ fn grid_cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<ScanCase> {
         scan.case.rows = rows;
         let resident = gpu.target().resident_groups / (scan.case.batch as u32).div_ceil(rows);
         let sharers = resident.clamp(1, scan.case.hidden as u32);
-        scan.crew = Some(Crew { sharers, splits, ..crews[turn % crews.len()] });
+        let crew = Crew { sharers, splits, ..crews[turn % crews.len()] };
+        // Where few workgroups share many units, memory is short: for weights, for values staged ahead, for parts of sums.
+        let less = |splits, staged| Crew { parked: 0, staged, splits, ..crew };
+        let smaller = [crew, less(splits, crew.staged), less(splits, 1), less(1, 1)];
+        let fits = |crew: &Crew| scan.workgroup_bytes(crew) <= gpu.target().max_workgroup_bytes;
+        scan.crew = Some(smaller.into_iter().find(fits).expect("so few rows fit into any device"));
     }
     cases
 }
@@ -126,6 +131,19 @@ fn grid_cases(gpu: &Gpu, subjects: &[Subject]) -> Vec<ScanCase> {
 impl ScanCase {
     fn history(&self) -> usize {
         self.case.segments
+    }
+
+    /// The most workgroup memory that a pass takes with a crew: the values staged, the sums that meet and the weights parked, each
+    /// as wide as all lanes together, and 64 bytes for the rest (`shaders/scan/grid_tile.wgsl`).
+    fn workgroup_bytes(&self, crew: &Crew) -> u32 {
+        let Tile(rows, parts, invocations, _) = self.tile;
+        let slices = parts * crew.splits;
+        let teams = invocations / slices;
+        let blocks = (self.case.hidden as u32).div_ceil(crew.sharers).div_ceil(teams);
+        let staged = rows * crew.staged * slices;
+        let met = blocks * teams * rows * crew.splits;
+        let parked = crew.parked * blocks * invocations;
+        64 + 4 * self.case.stage().lanes() as u32 * (staged + met + parked)
     }
 
     fn kernel(&self, id: KernelId, option: &'static str) -> KernelVariant {
