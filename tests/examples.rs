@@ -167,6 +167,40 @@ fn a_recording_is_taken_apart_and_put_together() {
     std::fs::remove_dir_all(&out).expect("the test's own directory");
 }
 
+/// A detector of what is loud finds each phrase of the voice to a few chunks: the segments are those that the voice was made of.
+#[test]
+fn speech_is_found_where_it_was_made() {
+    let out = tempfile::tempdir().expect("a directory");
+    let folder = out.path().to_str().expect("a plain path");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/onnx/detector/energy.onnx");
+    let times = |printed: &str, word: &str| -> Vec<[f64; 2]> {
+        let of_line = |line: &str| {
+            let words: Vec<&str> = line.strip_prefix(word)?.split_whitespace().collect();
+            let [begin, "to", end, "s"] = words[..] else { panic!("times are on the line: {line}") };
+            Some([begin, end].map(|time| time.parse().expect("times are numbers")))
+        };
+        printed.lines().filter_map(of_line).collect()
+    };
+    let printed = run("detect_speech", &[model, "--out", folder]);
+    let (found, made) = (times(&printed, "speech "), times(&printed, "made "));
+    assert_eq!(found.len(), made.len(), "{printed}");
+    // Four chunks of 32 ms.
+    let near = |found: &[f64; 2], made: &[f64; 2]| (0..2).all(|end| (found[end] - made[end]).abs() < 0.128);
+    assert!(found.iter().zip(&made).all(|(found, made)| near(found, made)), "{printed}");
+    for name in ["speech.png", "speech.wav"] {
+        assert!(out.path().join(name).metadata().is_ok_and(|file| file.len() > 2000), "{name}");
+    }
+    // The sound that it wrote is a sound that it reads, and longer chunks without context do as well.
+    let recording = format!("{folder}/speech.wav");
+    let again = run("detect_speech", &[model, &recording, "--out", folder]);
+    assert_eq!(times(&again, "speech "), found, "{again}");
+    let longer =
+        run("detect_speech", &[model, &recording, "--out", folder, "--chunk", "1536", "--context", "0"]);
+    assert_eq!(times(&longer, "speech ").len(), made.len(), "{longer}");
+    let refused = refused("detect_speech", &[model, &recording, "--out", folder, "--chunk", "1000000"]);
+    assert!(refused.contains("shorter than a chunk"), "{refused}");
+}
+
 /// Twenty seconds of sound and six passes are enough to beat every curve without a memory by far.
 #[test]
 fn an_amplifier_is_learned_and_written_for_plugins() {
