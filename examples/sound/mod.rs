@@ -4,7 +4,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rustfft::FftPlanner;
+use rustfft::FftPlannerScalar;
 use rustfft::num_complex::Complex;
 use std::error::Error;
 use std::f32::consts::TAU;
@@ -147,14 +147,14 @@ pub(crate) struct Spectra {
     window: Vec<f32>,
     len: usize,
     hop: usize,
-    planner: FftPlanner<f32>,
+    planner: FftPlannerScalar<f32>,
 }
 
 impl Spectra {
     /// With windows of `window` samples, transforms of `len`, and `hop` samples from frame to frame.
     pub(crate) fn new(window: usize, len: usize, hop: usize) -> Spectra {
         let hann = |at: usize| (std::f32::consts::PI * at as f32 / window as f32).sin();
-        Spectra { window: (0..window).map(hann).collect(), len, hop, planner: FftPlanner::new() }
+        Spectra { window: (0..window).map(hann).collect(), len, hop, planner: FftPlannerScalar::new() }
     }
 
     /// The frames' spectra, `len / 2 + 1` numbers each.
