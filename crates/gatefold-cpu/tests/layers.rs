@@ -48,7 +48,15 @@ fn networks() -> Vec<(&'static str, Vec<LayerConfig>)> {
         ("normalised and tied", vec![NORMALISE, RnnConfig::new(9).into(), LayerConfig::Tied { to: 0 }]),
         ("max pool", vec![both(10), NORMALISE, LayerConfig::MaxPool, dense(11, Activation::Sigmoid)]),
         ("mean pool", vec![both(10), LayerConfig::MeanPool, NORMALISE, dense(11, Activation::Sigmoid)]),
-        ("max pool of equal values", vec![dense(12, Activation::Relu), LayerConfig::MaxPool]),
+        (
+            "max pool of equal steps",
+            vec![
+                LayerConfig::LastStep,
+                expand(Expansion::Repeat),
+                dense(9, Activation::Tanh),
+                LayerConfig::MaxPool,
+            ],
+        ),
         ("max pool alone", vec![LayerConfig::MaxPool]),
         (
             "pools of an expansion",
