@@ -95,6 +95,32 @@ adam                   hyper pieces -> report[0..8] gradients parameters m v    
     );
 }
 
+/// Values normalised, and pooled over the steps of each row.
+#[test]
+fn a_training_step_of_normalised_and_pooled_values() {
+    let config = NetworkConfig::with_input(3).normalise().max_pool().build().unwrap();
+    let shape = Shape::plain(&config, 2, 5);
+    let shape = Shape { input: Axis { lengths: true, ..shape.input }, ..shape };
+    let plan = schedule(&config, &by_steps(), shape, Some(&TrainConfig::new())).unwrap();
+    assert_plan(
+        &plan, "
+normalise_rows         input parameters[0..3] parameters[64..67] -> layer0.y      groups 1,1,1
+pool                   lengths layer0.y -> layer1.y                               groups 1,1,1
+element_loss           layer1.y target weights -> d_y loss.parts                  groups 1,1,1
+sum_loss               loss.parts -> report[64..1089]                             groups 1,1,1
+pool_backward          lengths layer0.y d_y -> layer1.d_x                         groups 1,1,1
+normalise_rows_backward input parameters[0..3] layer1.d_x -> layer0.d_x layer0.products groups 1,1,1
+column_sum             layer0.weight layer0.products -> layer0.weight.sums        groups 1,1,1
+column_sum             layer0.bias layer1.d_x -> layer0.bias.sums                 groups 1,1,1
+unpack_gradient        layer0.weight+layer0.bias unpack.jobs layer0.weight.sums layer0.bias.sums -> gradients groups 2,1,1
+gradient_norm          pieces gradients -> norm.partials                          groups 2,1,1
+finish_norm            norm.partials hyper -> report[0..8]                        groups 1,1,1
+adam                   trial hyper pieces -> report[0..8] gradients parameters m v groups 2,1,1
+adam                   hyper pieces -> report[0..8] gradients parameters m v      groups 2,1,1
+",
+    );
+}
+
 /// The dispatches of a kernel, and the most members of one.
 fn counted(plan: &Plan, kernel: &str) -> (usize, u32) {
     let all: Vec<u32> =

@@ -65,6 +65,22 @@ fn rows_and_elements() {
     let softmax =
         params::SoftmaxBackward { rows: 3, width: 65, y_offset: 2, d_y_offset: 9, ..Default::default() };
     assert_touches(KernelId::SoftmaxBackward, &[("TEAM", 64)], softmax, 3, &[197, 204, 195], 2 * 2 + 64);
+    let normalise =
+        params::NormaliseRows { rows: 3, width: 65, x_offset: 2, d_offset: 9, ..Default::default() };
+    let of = |id, consts: &[(&'static str, u32)], lens: &[u64], iterations| {
+        assert_touches(id, consts, normalise, 1, lens, iterations);
+    };
+    of(KernelId::NormaliseRows, &[("TEAM", 8)], &[197, 65, 65, 195], 3 * 9 + 2 * 8);
+    let (backward, iterations) = (KernelId::NormaliseRowsBackward, 4 * 9 + 4 * 8);
+    of(backward, &[("TEAM", 8), ("PRODUCTS", 1)], &[197, 65, 204, 195, 195], iterations);
+    of(backward, &[("TEAM", 8), ("PRODUCTS", 0)], &[197, 65, 204, 195, 0], iterations);
+    of(KernelId::NormaliseRowsTangent, &[("TEAM", 8)], &[197, 65, 204, 65, 65, 195], iterations);
+    let pool = params::Pool { steps: 3, batch: 5, width: 2, x_offset: 4, v_offset: 7, ..Default::default() };
+    let (largest, mean) = ([("LENGTHS", 1), ("MEAN", 0)], [("LENGTHS", 0), ("MEAN", 1)]);
+    assert_touches(KernelId::Pool, &largest, pool, 1, &[5, 34, 37, 10], 3);
+    assert_touches(KernelId::Pool, &mean, pool, 1, &[0, 0, 37, 10], 3);
+    assert_touches(KernelId::PoolBackward, &largest, pool, 1, &[5, 34, 17, 30], 3);
+    assert_touches(KernelId::PoolBackward, &mean, pool, 1, &[0, 0, 17, 30], 3);
     let dropout = params::Dropout { len: 7, x_offset: 2, ..Default::default() };
     assert_touches(KernelId::Dropout, &[], dropout, 1, &[4, 9, 7], 0);
     let add = params::Add { len: 7, a_offset: 1, b_offset: 2, out_offset: 3, ..Default::default() };

@@ -214,6 +214,16 @@ pub enum KernelId {
     Softmax,
     /// The gradient of the softmax.
     SoftmaxBackward,
+    /// Layer normalisation of each row.
+    NormaliseRows,
+    /// The gradient of the layer normalisation.
+    NormaliseRowsBackward,
+    /// The tangent of the layer normalisation.
+    NormaliseRowsTangent,
+    /// The largest value or the mean of each row's steps.
+    Pool,
+    /// The gradient of those.
+    PoolBackward,
     /// Dropout.
     Dropout,
     /// The sum of two tensors, or one added to another.
@@ -248,7 +258,7 @@ const KEEP_PRE: Const = Const::Bool("KEEP_PRE");
 
 impl KernelId {
     /// Every kernel.
-    pub const ALL: [KernelId; 56] = [
+    pub const ALL: [KernelId; 61] = [
         KernelId::StepForward,
         KernelId::StepTangent,
         KernelId::StepBackward,
@@ -294,6 +304,11 @@ impl KernelId {
         KernelId::AddRuns,
         KernelId::Softmax,
         KernelId::SoftmaxBackward,
+        KernelId::NormaliseRows,
+        KernelId::NormaliseRowsBackward,
+        KernelId::NormaliseRowsTangent,
+        KernelId::Pool,
+        KernelId::PoolBackward,
         KernelId::Dropout,
         KernelId::Add,
         KernelId::MaskRows,
@@ -355,6 +370,11 @@ impl KernelId {
             KernelId::AddRuns => &sequence::ADD_RUNS,
             KernelId::Softmax => &sequence::SOFTMAX,
             KernelId::SoftmaxBackward => &sequence::SOFTMAX_BACKWARD,
+            KernelId::NormaliseRows => &sequence::NORMALISE_ROWS,
+            KernelId::NormaliseRowsBackward => &sequence::NORMALISE_ROWS_BACKWARD,
+            KernelId::NormaliseRowsTangent => &sequence::NORMALISE_ROWS_TANGENT,
+            KernelId::Pool => &sequence::POOL,
+            KernelId::PoolBackward => &sequence::POOL_BACKWARD,
             KernelId::Dropout => &sequence::DROPOUT,
             KernelId::Add => &sequence::ADD,
             KernelId::MaskRows => &sequence::MASK_ROWS,

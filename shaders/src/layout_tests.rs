@@ -381,6 +381,10 @@ fn ask<Q: Question>(id: KernelId, question: &Q) -> Q::Answer {
         KernelId::RowPlaces => question.ask::<params::RowPlaces>(),
         KernelId::Softmax => question.ask::<params::Softmax>(),
         KernelId::SoftmaxBackward => question.ask::<params::SoftmaxBackward>(),
+        KernelId::NormaliseRows | KernelId::NormaliseRowsBackward | KernelId::NormaliseRowsTangent => {
+            question.ask::<params::NormaliseRows>()
+        }
+        KernelId::Pool | KernelId::PoolBackward => question.ask::<params::Pool>(),
         KernelId::Dropout => question.ask::<params::Dropout>(),
         KernelId::Add => question.ask::<params::Add>(),
         KernelId::MaskRows => question.ask::<params::MaskRows>(),

@@ -6,7 +6,9 @@ mod gradients;
 mod linear;
 mod loss;
 mod matmul;
+mod normalise;
 mod optim;
+mod pool;
 mod row;
 mod rows;
 mod scan;
@@ -85,6 +87,11 @@ pub fn check_kernel(gpu: &Gpu, id: KernelId) -> Result<Checks, Error> {
         KernelId::AddRuns => embedding::add_runs(gpu, &mut checks),
         KernelId::Softmax => sequence::softmax(gpu, &mut checks),
         KernelId::SoftmaxBackward => sequence::softmax_backward(gpu, &mut checks),
+        KernelId::NormaliseRows => normalise::normalise_rows(gpu, &mut checks),
+        KernelId::NormaliseRowsBackward => normalise::normalise_rows_backward(gpu, &mut checks),
+        KernelId::NormaliseRowsTangent => normalise::normalise_rows_tangent(gpu, &mut checks),
+        KernelId::Pool => pool::pool(gpu, &mut checks),
+        KernelId::PoolBackward => pool::pool_backward(gpu, &mut checks),
         KernelId::Dropout => sequence::dropout(gpu, &mut checks),
         KernelId::Add => sequence::add(gpu, &mut checks),
         KernelId::MaskRows => sequence::mask_rows(gpu, &mut checks),

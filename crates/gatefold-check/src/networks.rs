@@ -69,6 +69,23 @@ fn convolutions() -> Vec<NetworkCase> {
     ]
 }
 
+/// Normalised values and pools of them, over long and wide sequences too.
+fn pools() -> Vec<NetworkCase> {
+    let normalise = LayerConfig::Normalise { epsilon: 1e-5 };
+    let mut cases = vec![
+        NetworkCase::new(7, vec![normalise.clone(), lstm(9), normalise.clone(), dense(2, LINEAR)], 5, 3),
+        NetworkCase::new(65, vec![normalise.clone(), dense(3, Activation::Tanh)], 4, 7),
+        NetworkCase::new(1_100, vec![normalise.clone(), dense(2, LINEAR)], 2, 3),
+    ];
+    for pool in [LayerConfig::MaxPool, LayerConfig::MeanPool] {
+        cases.push(NetworkCase::new(3, vec![lstm(7), pool.clone(), dense(2, LINEAR)], 1, 2));
+        cases.push(NetworkCase::new(3, vec![lstm(8), normalise.clone(), pool.clone()], 11, 5));
+        cases.push(NetworkCase::new(2, vec![lstm(5), pool.clone(), dense(2, LINEAR)], 300, 3));
+        cases.push(NetworkCase::new(70, vec![pool, dense(2, LINEAR)], 4, 33));
+    }
+    cases
+}
+
 /// Every cell and option, alone and next to each other.
 fn recurrent_cases() -> Vec<NetworkCase> {
     use gatefold::layers::{GruActivations, LstmActivations};
@@ -242,6 +259,7 @@ impl NetworkCase {
             4,
         ));
         cases.extend(convolutions());
+        cases.extend(pools());
         cases.extend(recurrent_cases());
         // More steps than fit into one submission.
         cases.push(NetworkCase::new(2, vec![lstm(5), dense(1, LINEAR)], 2_100, 2));
@@ -302,7 +320,7 @@ impl NetworkCase {
 pub fn output_terms(config: &NetworkConfig) -> usize {
     let terms = config.layers().iter().map(|layer| match layer.kind {
         LayerKind::Recurrent(recurrent) => layer.input + recurrent_terms(&recurrent),
-        LayerKind::Dense { .. } | LayerKind::Softmax => layer.input,
+        LayerKind::Dense { .. } | LayerKind::Softmax | LayerKind::Normalise { .. } => layer.input,
         LayerKind::Conv1d(conv) => layer.input * conv.kernel,
         LayerKind::Residual { .. } => 2,
         LayerKind::Merge(_) => config.graph().node(layer.index).inputs.len(),
@@ -323,7 +341,7 @@ fn recurrent_terms(recurrent: &Recurrent) -> usize {
 pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usize {
     let back = config.layers().iter().map(|layer| match layer.kind {
         LayerKind::Recurrent(recurrent) => 4 * recurrent_terms(&recurrent),
-        LayerKind::Dense { .. } | LayerKind::Softmax => layer.output,
+        LayerKind::Dense { .. } | LayerKind::Softmax | LayerKind::Normalise { .. } => layer.output,
         LayerKind::Conv1d(conv) => layer.output * conv.kernel,
         LayerKind::Expand { steps, .. } => steps,
         LayerKind::Residual { .. } => 2,

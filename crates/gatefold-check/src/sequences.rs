@@ -17,8 +17,8 @@ use cells::{cells, directed, is_normalised};
 use gatefold::data::LayerState;
 use gatefold::layers::{
     Activation, Biases, Bridge, Conv1dConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig,
-    Expansion, GruActivations, GruConfig, LayerConfig, LayerKind, LstmActivations, LstmConfig, Reset,
-    RnnConfig,
+    Expansion, GruActivations, GruConfig, LayerConfig, LayerKind, LstmActivations, LstmConfig, Merge,
+    ParallelConfig, Reset, RnnConfig,
 };
 use gatefold::training::Dropout;
 use gatefold::{Device, Error, Network, NetworkConfig, Parameters, Sequences, States};
@@ -217,6 +217,7 @@ impl SequenceCase {
             .with_states(),
         ];
         cases.extend(SequenceCase::convolutions());
+        cases.extend(SequenceCase::pools());
         let decoder = |bridge: Bridge| DecoderConfig::new(1).bridge(bridge).into();
         let translator = |encoder: Vec<LayerConfig>, bridge: Bridge, after: Vec<LayerConfig>| {
             let mut layers: Vec<LayerConfig> = vec![EmbeddingConfig::new(9, 4).into()];
@@ -259,6 +260,34 @@ impl SequenceCase {
         let feedback = || LstmConfig::new(16).feedback(3, Activation::Tanh);
         cases.push(SequenceCase::new(3, vec![feedback().into(), feedback().into()], (17, 4)));
         cases
+    }
+
+    /// Normalised values, and pools of rows of different lengths, in branches too.
+    fn pools() -> Vec<SequenceCase> {
+        let normalise = LayerConfig::Normalise { epsilon: 1e-5 };
+        let both = |hidden| LayerConfig::from(LstmConfig::new(hidden).direction(Direction::Bidirectional));
+        let dense = |output| LayerConfig::from(DenseConfig::new(output).activation(Activation::Tanh));
+        let case = |layers| SequenceCase::new(3, layers, (7, 6)).with_lengths();
+        let pools = |merge| {
+            let branches = [vec![LayerConfig::MaxPool], vec![LayerConfig::MeanPool]];
+            LayerConfig::from(ParallelConfig::new(merge, branches))
+        };
+        vec![
+            case(vec![
+                normalise.clone(),
+                both(4),
+                normalise.clone(),
+                LayerConfig::Dropout { rate: 0.3 },
+                GruConfig::new(8).into(),
+                LayerConfig::Residual { from: 4 },
+                LayerConfig::Tied { to: 2 },
+            ])
+            .with_states(),
+            case(vec![both(5), LayerConfig::MaxPool, dense(3)]),
+            case(vec![both(5), normalise.clone(), LayerConfig::MeanPool, dense(3)]),
+            case(vec![GruConfig::new(4).into(), pools(Merge::Concatenate), normalise, dense(2)]),
+            case(vec![both(3), pools(Merge::Sum)]),
+        ]
     }
 
     /// Convolutions around recurrent layers, over rows of different lengths with padding at each row's own ends.
@@ -409,7 +438,7 @@ impl SequenceCase {
             }
             LayerKind::Dense { .. } => input,
             LayerKind::Conv1d(conv) => input * conv.kernel,
-            LayerKind::Softmax => output,
+            LayerKind::Softmax | LayerKind::Normalise { .. } => output,
             LayerKind::Decoder { .. } => input,
             _ => 0,
         };

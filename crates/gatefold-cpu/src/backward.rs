@@ -6,8 +6,10 @@ use crate::convolution::Convolution;
 use crate::dense;
 use crate::forward::{most_rows, state_number};
 use crate::network::{Context, Kept, Network, PartTape, Tape};
+use crate::normalise::{self, NormaliseGradients};
 use crate::packing::Packing;
 use crate::parts::PartState;
+use crate::pool;
 use crate::recurrent::{self, BackJob, BackWork, RecurrentGradients};
 use crate::running::run_scans;
 use crate::shelf::Parts;
@@ -56,6 +58,7 @@ enum Found {
     /// The gradient with respect to the pre-activations, or to the rows of an embedding.
     Rows(Matrix),
     Bridge(BridgeGradients),
+    Normalise(NormaliseGradients),
 }
 
 impl Network {
@@ -260,6 +263,9 @@ fn add_layer_gradients(
             if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
                 steps::embed_backward(tape.input_of(context, node).view(), d.view(), table);
             }
+        }
+        (LayerKind::Normalise { .. }, Found::Normalise(found), _) => {
+            normalise::add_gradients(layer, found, sums);
         }
         (LayerKind::Decoder { .. }, Found::Bridge(found), _) => {
             let bridge = tape.bridge.as_ref().expect("the encoder was run");
@@ -534,6 +540,16 @@ impl Back {
             (LayerKind::Softmax, Some(Kept::Rows(y))) => {
                 steps::softmax_backward(y.view(), &mut d);
                 Some(d)
+            }
+            (LayerKind::Normalise { epsilon }, _) => {
+                let x = tape.input_of(context, node);
+                let (d_input, found) = normalise::backward(context, layer, epsilon, x.view(), d, wants_input);
+                self.found[layer.index] = Some(Found::Normalise(found));
+                d_input
+            }
+            (LayerKind::Pool(pooling), Some(Kept::Rows(y))) => {
+                let x = tape.input_of(context, node);
+                Some(pool::backward(context.buffers, packing, (x.view(), y.view()), d, pooling))
             }
             (LayerKind::LastStep, _) => Some(packing.spread_last_rows(context.buffers, d.view())),
             (LayerKind::Expand { fill, .. }, _) => {

@@ -6,7 +6,9 @@ use crate::chain;
 use crate::convolution::Convolution;
 use crate::dense;
 use crate::network::{Context, Kept, PartTape};
+use crate::normalise;
 use crate::packing::Packing;
+use crate::pool;
 use crate::running::{Running, ScanJob, run_scans};
 use crate::steps;
 use crate::threads::Threads;
@@ -166,6 +168,14 @@ impl PartTape {
                 }
             },
             LayerKind::Softmax => Kept::Rows(steps::softmax(context.set, context.buffers, input.view())),
+            LayerKind::Normalise { epsilon } => {
+                Kept::Rows(normalise::forward(context, layer, epsilon, input.view()))
+            }
+            LayerKind::Pool(pooling) => {
+                let rows = pool::forward(context.buffers, packing, input.view(), pooling);
+                *packing = self.packing_of_steps(own, 1, packing);
+                Kept::Rows(rows)
+            }
             LayerKind::LastStep => {
                 let rows = packing.last_rows(context.buffers, input.view());
                 *packing = self.packing_of_steps(own, 1, packing);

@@ -3,6 +3,7 @@ use crate::buffers::Matrix;
 use crate::dense;
 use crate::dressed::NormalRows;
 use crate::network::{Context, Network};
+use crate::normalise;
 use crate::scan::{Step, input_lanes, step_forward};
 use crate::steps;
 use crate::weights::{Pass, Weights};
@@ -183,6 +184,7 @@ impl Network {
                     steps::embed(context.buffers, context.values.table(layer), x.view())
                 }
                 LayerKind::Softmax => steps::softmax(context.set, context.buffers, x.view()),
+                LayerKind::Normalise { epsilon } => normalise::forward(context, layer, epsilon, x.view()),
                 // These layers only read, and a single step is also the last.
                 _ => x,
             };
@@ -267,6 +269,7 @@ fn cannot_stream(layer: &Layer) -> Option<&'static str> {
         LayerKind::Conv1d(conv) if !conv.is_pointwise() => {
             Some("it reads several steps at once; run whole sequences instead")
         }
+        LayerKind::Pool(_) => Some("it reads all steps of a row; run whole sequences instead"),
         LayerKind::Expand { .. } => Some("it makes several steps of one; run whole sequences instead"),
         _ => None,
     }

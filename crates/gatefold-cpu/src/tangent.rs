@@ -12,8 +12,10 @@ use crate::dense;
 use crate::forward::state_number;
 use crate::functions::times_slope;
 use crate::network::{Context, Kept, Network, PartTape, Tape};
+use crate::normalise;
 use crate::packing::{self, Packing};
 use crate::parts::PartState;
+use crate::pool;
 use crate::product::{Columns, ColumnsMut, Packed, Start};
 use crate::recurrent::{outputs, put_output};
 use crate::scan::{self, ScanTape, neighbours, rows_mut, slot_range};
@@ -189,6 +191,14 @@ impl TangentWalk<'_> {
                 let mut dot = x_dot?;
                 steps::softmax_backward(y.view(), &mut dot);
                 Some(dot)
+            }
+            (LayerKind::Normalise { epsilon }, _) => {
+                let x = tape.input_of(context, node);
+                Some(normalise::tangent(context, along.values, layer, epsilon, x.view(), x_dot))
+            }
+            (LayerKind::Pool(pooling), Some(Kept::Rows(y))) => {
+                let x = tape.input_of(context, node);
+                Some(pool::tangent(buffers, packing, (x.view(), y.view()), x_dot?.view(), pooling))
             }
             (LayerKind::LastStep, _) => Some(packing.last_rows(buffers, x_dot?.view())),
             (LayerKind::Expand { steps: count, fill }, _) => {

@@ -105,6 +105,19 @@ impl Sums<'_> {
         }
     }
 
+    /// `d_w += column sums of a * b`.
+    pub(crate) fn add_products(
+        &mut self,
+        spec: Option<&ParameterSpec>,
+        a: ArrayView2<f32>,
+        b: ArrayView2<f32>,
+    ) {
+        let (set, threads) = (self.set, self.threads);
+        if let Some(gradient) = self.vector(spec) {
+            add_column_product_sums(set, threads, a, b, gradient);
+        }
+    }
+
     /// `d_b += column sums of d`.
     pub(crate) fn add_bias(&mut self, spec: Option<&ParameterSpec>, d: ArrayView2<f32>) {
         let (set, threads) = (self.set, self.threads);

@@ -41,7 +41,7 @@ fn memory_is_used_again() {
 }
 
 /// The networks whose passes are counted: cells, directions, and layers of every kind.
-fn networks() -> [Vec<LayerConfig>; 10] {
+fn networks() -> [Vec<LayerConfig>; 12] {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
     let both = LstmConfig::new(9).direction(Direction::Bidirectional).initial_state(InitialState::Learned);
     let sum = GruConfig::new(8).direction(Direction::BidirectionalSum);
@@ -72,8 +72,12 @@ fn networks() -> [Vec<LayerConfig>; 10] {
         ],
         vec![Conv1dConfig::new(16, 1).into(), LayerConfig::Residual { from: 0 }, LstmConfig::new(8).into()],
         vec![branches(), LayerConfig::LastStep, dense(2)],
+        vec![LstmConfig::new(9).into(), NORMALISE, LayerConfig::MaxPool, dense(2)],
+        vec![NORMALISE, GruConfig::new(9).into(), LayerConfig::MeanPool],
     ]
 }
+
+const NORMALISE: LayerConfig = LayerConfig::Normalise { epsilon: 1e-5 };
 
 /// A sum within a concatenation, beside the input itself.
 fn branches() -> LayerConfig {
@@ -127,7 +131,8 @@ fn passes_allocate_nothing() {
 
 fn steps_of_a_stream_allocate_nothing() {
     let dense = |width: usize| LayerConfig::from(DenseConfig::new(width).activation(Activation::Tanh));
-    let networks: [&[LayerConfig]; 8] = [
+    let networks: [&[LayerConfig]; 9] = [
+        &[NORMALISE, LstmConfig::new(9).into(), NORMALISE],
         &[LstmConfig::new(9).dilation(3).into()],
         &[Conv1dConfig::new(12, 1).into(), LstmConfig::new(9).into()],
         &[LstmConfig::new(37).into(), dense(3)],

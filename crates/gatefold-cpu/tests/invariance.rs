@@ -316,6 +316,11 @@ fn single_steps_are_the_whole_sequence() {
         .into_iter()
         .map(|(name, layer)| (name, vec![layer, GruConfig::new(6).into(), dense()]))
         .collect();
+    let normalise = || LayerConfig::Normalise { epsilon: 1e-5 };
+    networks.push((
+        "normalised",
+        vec![normalise(), GruConfig::new(6).into(), normalise(), LstmConfig::new(5).into(), normalise()],
+    ));
     networks.push((
         "residual, softmax, dropout",
         vec![
@@ -425,6 +430,8 @@ fn what_cannot_stream_is_refused_by_name() {
     let expand = LayerConfig::Expand { steps: 3, fill: Expansion::Zeros };
     let expected = "layer 0 (expand): it makes several steps of one; run whole sequences instead";
     assert_eq!(refusal(&[expand, RnnConfig::new(5).into()], 2, 4), expected);
+    let expected = "layer 1 (max pool): it reads all steps of a row; run whole sequences instead";
+    assert_eq!(refusal(&[RnnConfig::new(5).into(), LayerConfig::MaxPool], 2, 4), expected);
     assert!(refusal(&[RnnConfig::new(5).into()], 2, 3).contains("features 4"));
     assert!(refusal(&[RnnConfig::new(5).into()], 3, 4).contains("[1, 2, 5], found [1, 3, 5]"));
 }

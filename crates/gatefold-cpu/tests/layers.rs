@@ -13,6 +13,7 @@ use ndarray::{Array3, s};
 
 const LENGTHS: [usize; 6] = [3, 8, 0, 5, 8, 1];
 const DECODER_LENGTHS: [usize; 6] = [4, 0, 9, 9, 2, 5];
+const NORMALISE: LayerConfig = LayerConfig::Normalise { epsilon: 1e-5 };
 const TANH: Bridge = Bridge::Dense { activation: Activation::Tanh };
 
 fn lstm(hidden: usize) -> LstmConfig {
@@ -40,6 +41,33 @@ fn networks() -> Vec<(&'static str, Vec<LayerConfig>)> {
         ("stack of directions", vec![both(11), both(13), dense(10, Activation::Relu)]),
         ("softmax", vec![lstm(12).into(), dense(9, Activation::Identity), LayerConfig::Softmax]),
         ("softmax inside", vec![LayerConfig::Softmax, lstm(12).into()]),
+        (
+            "normalised",
+            vec![NORMALISE, lstm(12).into(), NORMALISE, dense(9, Activation::Tanh), residual(1), NORMALISE],
+        ),
+        ("normalised and tied", vec![NORMALISE, RnnConfig::new(9).into(), LayerConfig::Tied { to: 0 }]),
+        ("max pool", vec![both(10), NORMALISE, LayerConfig::MaxPool, dense(11, Activation::Sigmoid)]),
+        ("mean pool", vec![both(10), LayerConfig::MeanPool, NORMALISE, dense(11, Activation::Sigmoid)]),
+        (
+            "max pool of equal steps",
+            vec![
+                LayerConfig::LastStep,
+                expand(Expansion::Repeat),
+                dense(9, Activation::Tanh),
+                LayerConfig::MaxPool,
+            ],
+        ),
+        ("max pool alone", vec![LayerConfig::MaxPool]),
+        (
+            "pools of an expansion",
+            vec![
+                lstm(10).into(),
+                LayerConfig::MeanPool,
+                expand(Expansion::Repeat),
+                GruConfig::new(9).into(),
+                LayerConfig::MaxPool,
+            ],
+        ),
         ("last step", vec![both(10), LayerConfig::LastStep, dense(11, Activation::Sigmoid)]),
         ("final state", vec![both(10), LayerConfig::FinalState, dense(12, Activation::Tanh)]),
         (

@@ -1,6 +1,7 @@
 use crate::{
     Conv1dConfig, CustomCell, CustomConfig, DecoderConfig, DenseConfig, EmbeddingConfig, Expansion,
-    GruConfig, LayerConfig, LstmConfig, Merge, ModelError, NetworkConfig, ParallelConfig, RnnConfig,
+    GruConfig, LayerConfig, LayerNorm, LstmConfig, Merge, ModelError, NetworkConfig, ParallelConfig,
+    RnnConfig,
 };
 
 /// The methods that add a layer, of networks and of branches.
@@ -58,6 +59,11 @@ macro_rules! adds_layers {
             self.layer(LayerConfig::Softmax)
         }
 
+        /// Adds [`LayerConfig::Normalise`] with an epsilon of 1e-5.
+        pub fn normalise(self) -> Self {
+            self.layer(LayerConfig::Normalise { epsilon: LayerNorm::default().epsilon })
+        }
+
         /// Adds the input of layer `from` to the output of the layer before: [`LayerConfig::Residual`].
         pub fn residual(self, from: usize) -> Self {
             self.layer(LayerConfig::Residual { from })
@@ -71,6 +77,16 @@ macro_rules! adds_layers {
         /// Adds [`LayerConfig::FinalState`].
         pub fn final_state(self) -> Self {
             self.layer(LayerConfig::FinalState)
+        }
+
+        /// Adds [`LayerConfig::MaxPool`].
+        pub fn max_pool(self) -> Self {
+            self.layer(LayerConfig::MaxPool)
+        }
+
+        /// Adds [`LayerConfig::MeanPool`].
+        pub fn mean_pool(self) -> Self {
+            self.layer(LayerConfig::MeanPool)
         }
 
         /// Adds [`LayerConfig::Expand`].

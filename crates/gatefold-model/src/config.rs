@@ -1,7 +1,7 @@
 use crate::resolve::resolve;
 use crate::{
-    Activation, Conv1dConfig, CustomConfig, Graph, GruConfig, Init, Layer, LayerKind, LstmConfig, ModelError,
-    NetworkBuilder, ParallelConfig, RnnConfig, Source, Timeline,
+    Activation, Conv1dConfig, CustomConfig, Graph, GruConfig, Init, Layer, LayerKind, LayerNorm, LstmConfig,
+    ModelError, NetworkBuilder, ParallelConfig, RnnConfig, Source, Timeline,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -15,6 +15,10 @@ pub struct DenseConfig {
     pub(crate) bias: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) init: Option<Init>,
+}
+
+fn epsilon() -> f32 {
+    LayerNorm::default().epsilon
 }
 
 fn yes() -> bool {
@@ -153,6 +157,14 @@ pub enum LayerConfig {
     },
     /// `exp(x_k) / sum_j exp(x_j)` over the values of a step.
     Softmax,
+    /// Layer normalisation (Ba, Kiros and Hinton 2016) as a layer, PyTorch's `nn.LayerNorm`:
+    /// `(x - mean) / sqrt(variance + epsilon) * weight + bias` over the values of a step. [`LayerNorm`] is another thing: it
+    /// normalises within the steps of a recurrent layer.
+    Normalise {
+        /// Added to the variance; 1e-5 by default, as in PyTorch.
+        #[serde(default = "epsilon")]
+        epsilon: f32,
+    },
     /// Adds the input of layer `from` to its own: a connection around the layers in between.
     Residual {
         /// The layer whose input is added, counted from 0 through all branches; of a merge, the input of its branches.
@@ -163,6 +175,11 @@ pub enum LayerConfig {
     /// Keeps only the final h of the recurrent layer before it, both directions side by side: `[T, B, F]` to
     /// `[1, B, D R]`.
     FinalState,
+    /// Keeps the largest value of each row's own steps, for each feature: `[T, B, F]` to `[1, B, F]`. A row without steps gets
+    /// zeros.
+    MaxPool,
+    /// Keeps the mean over each row's own steps, for each feature: `[T, B, F]` to `[1, B, F]`. A row without steps gets zeros.
+    MeanPool,
     /// Turns one step into several: `[1, B, F]` to `[steps, B, F]`.
     Expand {
         /// The number of steps.

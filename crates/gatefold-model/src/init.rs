@@ -149,6 +149,7 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
                     let bias = |row: usize| cell.gates()[row / hidden].initial_bias();
                     Array1::from_shape_fn(spec.len(), bias).into_dyn()
                 }
+                (Role::NormaliseWeight, _) => ArrayD::from_elem(spec.shape.clone(), 1.0),
                 (
                     Role::InputWeight | Role::RecurrentWeight | Role::SkipWeight | Role::FeedbackWeight,
                     Some(recurrent),

@@ -1,4 +1,4 @@
-use crate::{Activation, Bridge, Conv1d, Expansion, Init, Merge, Recurrent, Timing};
+use crate::{Activation, Bridge, Conv1d, Expansion, Init, LayerNorm, Merge, Pooling, Recurrent, Timing};
 use std::fmt;
 
 /// A layer with its widths and parameters worked out.
@@ -117,6 +117,11 @@ pub enum LayerKind {
     },
     /// The softmax of each step.
     Softmax,
+    /// The values of each step with mean 0 and variance 1, times a weight, plus a bias.
+    Normalise {
+        /// Added to the variance.
+        epsilon: f32,
+    },
     /// The sum of its input and an earlier layer's input.
     Residual {
         /// The earlier layer.
@@ -126,6 +131,8 @@ pub enum LayerKind {
     LastStep,
     /// The final h of the layer before.
     FinalState,
+    /// One value of each row's own steps, for each feature.
+    Pool(Pooling),
     /// One step turned into several.
     Expand {
         /// The number of steps.
@@ -202,6 +209,10 @@ pub enum Role {
     ConvWeight,
     /// A convolution's `bias`, `[output]`.
     ConvBias,
+    /// A normalisation's `weight`, `[width]`.
+    NormaliseWeight,
+    /// A normalisation's `bias`, `[width]`.
+    NormaliseBias,
     /// An embedding's `weight`, `[tokens, width]`.
     EmbeddingWeight,
     /// A bridge's weight for h or c of a recurrent layer of the decoder, counted from 0: `[state, encoder's state]`.
@@ -288,9 +299,12 @@ impl LayerKind {
             LayerKind::Embedding { .. } => "embedding",
             LayerKind::Dropout { .. } => "dropout",
             LayerKind::Softmax => "softmax",
+            LayerKind::Normalise { .. } => "normalise",
             LayerKind::Residual { .. } => "residual",
             LayerKind::LastStep => "last step",
             LayerKind::FinalState => "final state",
+            LayerKind::Pool(Pooling::Max) => "max pool",
+            LayerKind::Pool(Pooling::Mean) => "mean pool",
             LayerKind::Expand { .. } => "expand",
             LayerKind::Decoder { .. } => "decoder",
             LayerKind::Merge(Merge::Sum) => "parallel sum",
@@ -311,6 +325,9 @@ impl LayerKind {
             LayerKind::Conv1d(conv) => format!("conv1d {output}, {conv}"),
             LayerKind::Embedding { tokens } => format!("embedding {output} of {tokens} tokens"),
             LayerKind::Dropout { rate } => format!("dropout {rate}"),
+            LayerKind::Normalise { epsilon } if *epsilon != LayerNorm::default().epsilon => {
+                format!("normalise with epsilon {epsilon}")
+            }
             LayerKind::Residual { from } => format!("residual from layer {from}"),
             LayerKind::Expand { steps, fill: Expansion::Zeros } => format!("expand to {steps} steps"),
             LayerKind::Expand { steps, fill: Expansion::Repeat } => format!("repeat to {steps} steps"),

@@ -39,6 +39,7 @@ mod noise;
 mod parallel;
 mod parameter_names;
 mod parameters;
+mod pool;
 mod recurrent;
 mod recurrent_config;
 mod resolve;
@@ -64,6 +65,7 @@ pub use layer::{Layer, LayerKind, ParameterSpec, Role, StateKind, Timeline};
 pub use noise::{Noise, NoiseKind};
 pub use parallel::ParallelConfig;
 pub use parameters::Parameters;
+pub use pool::Pooling;
 pub use recurrent::{
     Biases, Cell, Coupling, Direction, Feedback, GruActivations, GruCell, InitialState, LayerNorm,
     LstmActivations, LstmCell, Recurrent, Reset,

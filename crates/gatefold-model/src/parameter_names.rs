@@ -13,6 +13,7 @@ pub(crate) struct Names {
     dense: usize,
     conv: usize,
     embedding: usize,
+    normalise: usize,
     open: Option<(Recurrent, usize)>, // what the next layer must be to join the stack, and the stack's depth
 }
 
@@ -46,6 +47,11 @@ impl Names {
     pub(crate) fn embedding(&mut self) -> String {
         self.embedding += 1;
         format!("embedding{}", self.embedding - 1)
+    }
+
+    pub(crate) fn normalise(&mut self) -> String {
+        self.normalise += 1;
+        format!("norm{}", self.normalise - 1)
     }
 
     pub(crate) fn break_stack(&mut self) {
@@ -144,4 +150,15 @@ pub(crate) fn embedding_parameters(module: &str, embedding: &EmbeddingConfig) ->
         reverse: false,
         init: embedding.init,
     }]
+}
+
+pub(crate) fn normalise_parameters(module: &str, width: usize) -> Vec<ParameterSpec> {
+    let spec = |name: &str, role, value| ParameterSpec {
+        name: format!("{module}.{name}"),
+        shape: vec![width],
+        role,
+        reverse: false,
+        init: Init::Constant(value),
+    };
+    vec![spec("weight", Role::NormaliseWeight, 1.0), spec("bias", Role::NormaliseBias, 0.0)]
 }

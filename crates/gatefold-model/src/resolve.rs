@@ -3,12 +3,13 @@
 use crate::graph::{self, Graph, HandOver, Route};
 use crate::layer::place;
 use crate::parameter_names::{
-    Names, conv_parameters, dense_parameters, embedding_parameters, recurrent_parameters,
+    Names, conv_parameters, dense_parameters, embedding_parameters, normalise_parameters,
+    recurrent_parameters,
 };
 use crate::recurrent_config::Options;
 use crate::{
     Activation, Bridge, Cell, Conv1d, Direction, GruCell, Init, InitialState, Layer, LayerConfig, LayerKind,
-    LayerNorm, Merge, ModelError, ParallelConfig, ParameterSpec, Recurrent, Reset, Role, Timeline,
+    LayerNorm, Merge, ModelError, ParallelConfig, ParameterSpec, Pooling, Recurrent, Reset, Role, Timeline,
 };
 
 /// The largest width: widths and token numbers travel as f32 in places, and products of two of them must be countable.
@@ -170,6 +171,7 @@ fn resolve_layer(
         timeline,
         parameters,
     };
+    let single = |layer: Layer| Layer { timeline: Timeline::Single, ..layer };
     let mut recurrent = |recurrent: Recurrent, options: &Options| {
         let name = names.recurrent(&recurrent);
         let parameters = recurrent_parameters(&name, width, &recurrent, options);
@@ -197,15 +199,19 @@ fn resolve_layer(
         }
         LayerConfig::Dropout { rate } => plain(LayerKind::Dropout { rate: *rate }, width, Vec::new()),
         LayerConfig::Softmax => plain(LayerKind::Softmax, width, Vec::new()),
-        LayerConfig::Residual { from } => plain(LayerKind::Residual { from: *from }, width, Vec::new()),
-        LayerConfig::LastStep => {
-            Layer { timeline: Timeline::Single, ..plain(LayerKind::LastStep, width, Vec::new()) }
+        LayerConfig::Normalise { epsilon } => {
+            let parameters = normalise_parameters(&names.normalise(), width);
+            plain(LayerKind::Normalise { epsilon: *epsilon }, width, parameters)
         }
+        LayerConfig::Residual { from } => plain(LayerKind::Residual { from: *from }, width, Vec::new()),
+        LayerConfig::LastStep => single(plain(LayerKind::LastStep, width, Vec::new())),
+        LayerConfig::MaxPool => single(plain(LayerKind::Pool(Pooling::Max), width, Vec::new())),
+        LayerConfig::MeanPool => single(plain(LayerKind::Pool(Pooling::Mean), width, Vec::new())),
         LayerConfig::FinalState => {
             let output = before
                 .and_then(Layer::recurrent)
                 .map_or(width, |recurrent| recurrent.direction.scans().len() * recurrent.recurrent_width());
-            Layer { timeline: Timeline::Single, ..plain(LayerKind::FinalState, output, Vec::new()) }
+            single(plain(LayerKind::FinalState, output, Vec::new()))
         }
         LayerConfig::Expand { steps, fill } => Layer {
             timeline: Timeline::Expanded(*steps),
@@ -299,6 +305,8 @@ fn problem(resolver: &Resolver, layer: &Layer, arriving: Arriving) -> Option<Str
         LayerKind::Dropout { rate } => (!(0.0..1.0).contains(&rate))
             .then(|| format!("the rate is {rate}; expected at least 0 and below 1")),
         LayerKind::Softmax => None,
+        LayerKind::Normalise { epsilon } => (!(epsilon > 0.0 && epsilon.is_finite()))
+            .then(|| format!("its epsilon is {epsilon}; expected a finite number above 0")),
         LayerKind::Residual { from } => {
             let Some(source) = earlier.get(from) else {
                 return Some(format!("it adds the input of layer {from}; expected a layer before it"));
@@ -317,10 +325,13 @@ fn problem(resolver: &Resolver, layer: &Layer, arriving: Arriving) -> Option<Str
             (source_timeline != timeline)
                 .then(|| format!("its time axis is not that of the input of {}", source.place()))
         }
-        LayerKind::LastStep | LayerKind::FinalState if timeline == Timeline::Single => {
+        LayerKind::LastStep | LayerKind::FinalState | LayerKind::Pool(_) if timeline == Timeline::Single => {
             Some("there is only one step already; remove this layer".into())
         }
         LayerKind::LastStep => None,
+        LayerKind::Pool(_) => {
+            in_decoder.then(|| "a decoder runs step by step; expected pooling before it".into())
+        }
         LayerKind::FinalState => before
             .is_none_or(|before| before.recurrent().is_none())
             .then(|| "it keeps the final state of the layer before it; expected a recurrent one there".into()),

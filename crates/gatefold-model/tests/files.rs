@@ -305,12 +305,12 @@ fn foreign_and_newer_files_are_named() {
         "not a file of ours: expected format gatefold, found none"
     );
     assert_eq!(
-        refusal(|header| header["__metadata__"]["format_version"] = json!("7")),
-        "format version 7 is newer than 6, the newest known here; update gatefold"
+        refusal(|header| header["__metadata__"]["format_version"] = json!("8")),
+        "format version 8 is newer than 7, the newest known here; update gatefold"
     );
     assert_eq!(
         refusal(|header| header["__metadata__"]["format_version"] = json!("0")),
-        "format_version: expected 1 to 6, found 0"
+        "format_version: expected 1 to 7, found 0"
     );
     assert_eq!(
         refusal(|header| drop(header["__metadata__"].as_object_mut().unwrap().remove("seed"))),

@@ -111,7 +111,7 @@ fn what_cannot_be_folded_is_refused() {
     let padded = joined([recurrent("lstm", 4, 3, 4, 1), batch_norm("norm", 4), conv]);
     assert!(read(&padded, "lstm, norm, conv causal").unwrap_err().contains("a Conv1d without padding"));
     assert!(read(&padded, "lstm, norm, conv").is_ok());
-    assert!(read(&dict, "lstm eps 1e-3, norm, head").unwrap_err().contains("expected that of a BatchNorm1d"));
+    assert!(read(&dict, "lstm eps 1e-3, norm, head").unwrap_err().contains("a LayerNorm or a BatchNorm1d"));
     let mut damaged = joined([linear("first", 3, 4), batch_norm("norm", 4), recurrent("lstm", 4, 4, 5, 1)]);
     damaged.get_mut("norm.running_var").unwrap().fill(-0.5);
     assert_eq!(
@@ -122,14 +122,11 @@ fn what_cannot_be_folded_is_refused() {
     part.remove("norm.running_var");
     assert_eq!(read(&part, "").unwrap_err(), "state_dict: tensor norm.running_var [4] is missing");
 
-    let norm = tensors(&[("norm.weight", &[4]), ("norm.bias", &[4])]);
-    let error = read(&joined([recurrent("lstm", 4, 3, 4, 1), norm]), "").unwrap_err();
-    assert!(
-        error.contains(
-            "norm: a weight 4 wide without columns is that of a normalisation, such as nn.LayerNorm"
-        ),
-        "{error}"
-    );
+    // A layer normalisation is no product, so nothing is folded into it.
+    let layer_norm = tensors(&[("layer_norm.weight", &[4]), ("layer_norm.bias", &[4])]);
+    let both = joined([recurrent("lstm", 4, 3, 4, 1), batch_norm("norm", 4), layer_norm]);
+    let error = read(&both, "lstm, norm, layer_norm").unwrap_err();
+    assert!(error.contains("norm: BatchNorm1d 4: it can be folded neither into"), "{error}");
 }
 
 #[test]

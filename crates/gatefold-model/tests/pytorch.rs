@@ -117,6 +117,14 @@ fn networks_follow_from_names_and_shapes() {
             "3 -> rnn 6 -> conv1d 4, kernel 5, stride 3, padding 0 2 -> lstm 3 bidirectional"
         }),
         ("conv_window", "3 -> conv1d 8, kernel 11, relu -> dense 2"),
+        ("norm_max_pool", "3 -> lstm 6 -> normalise -> max pool -> dense 2"),
+        ("norm_mean_pool", {
+            "3 -> normalise with epsilon 0.0078125 -> lstm 5 -> normalise -> mean pool -> dense 2"
+        }),
+        ("norm_max_pool_lengths", {
+            "3 -> gru 4 bidirectional -> max pool -> normalise with epsilon 0.0078125 -> dense 2"
+        }),
+        ("norm_mean_pool_lengths", "2 -> lstm 4 -> lstm 4 -> normalise -> mean pool"),
     ] {
         failures.check(name, || {
             let case = case(name);
@@ -319,12 +327,11 @@ fn tensors_of_other_modules_and_of_other_shapes_are_refused() {
             dict.insert(name.into(), zeros(shape));
         })
     };
-    let known = "is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d, BatchNorm1d \
-                 and Embedding; or ignore it";
-    assert!(
-        put("norm.weight", &[6])
-            .starts_with("norm: a weight 6 wide without columns is that of a normalisation")
-    );
+    let known = "is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d, LayerNorm, \
+                 BatchNorm1d and Embedding; or ignore it";
+    assert!(put("norm.weight", &[6]).starts_with(
+        "norm: a weight 6 wide without columns is that of an nn.LayerNorm, whose bias is as wide; found none"
+    ));
     assert_eq!(put("conv.weight", &[6, 3, 3, 3]), format!("tensor conv.weight [6, 3, 3, 3] {known}"));
     assert_eq!(put("scale", &[1]), format!("tensor scale [1] {known}"));
     assert_eq!(put("weight_ih_l01", &[20, 2]), format!("tensor weight_ih_l01 [20, 2] {known}"));

@@ -91,6 +91,42 @@ fn a_function_that_nobody_said_is_not_made_up() {
 }
 
 #[test]
+fn layer_normalisations_are_layers() {
+    let norm = |name: &str, width: usize| {
+        let [weight, bias] = ["weight", "bias"].map(|leaf| format!("{name}.{leaf}"));
+        tensors(&[(&weight, &[width]), (&bias, &[width])])
+    };
+    let dict = joined([recurrent("lstm", 4, 3, 4, 1), norm("norm", 4), linear("head", 4, 2)]);
+    let alone = read(&dict, "").unwrap();
+    assert_eq!(alone.config.to_string(), "3 -> lstm 4 -> normalise -> dense 2");
+    assert_eq!(
+        pytorch::assumptions(&alone)[1],
+        "norm is taken as nn.LayerNorm with its default eps of 1e-5; for another, say \"norm eps 1e-3\""
+    );
+    let said = read(&dict, "lstm, norm eps 1e-3, max_pool, head").unwrap();
+    assert_eq!(said.config.to_string(), "3 -> lstm 4 -> normalise with epsilon 0.001 -> max pool -> dense 2");
+    assert!(pytorch::assumptions(&said).is_empty());
+    assert_eq!(pytorch::state_dict(&said, &[]).unwrap(), dict);
+    let named = pytorch::state_dict(&said, &["a", "b", "c"]).unwrap();
+    assert_eq!(named["b.weight"], dict["norm.weight"]);
+    assert_eq!(named["b.bias"], dict["norm.bias"]);
+    assert_eq!(
+        read(&dict, "lstm, norm, mean_pool, head").unwrap().config.layers()[2].kind.name(),
+        "mean pool"
+    );
+
+    // What comes between two Linear layers is open, with a normalisation between them too.
+    let head = joined([linear("hidden", 5, 6), norm("norm", 6), linear("answer", 6, 2)]);
+    let error = read(&head, "").unwrap_err();
+    assert!(error.contains("hidden and answer are Linear layers in a row"), "{error}");
+    assert!(error.contains("\"hidden relu, norm, answer\""), "{error}");
+    let error = read(&head, "hidden, norm relu, answer").unwrap_err();
+    assert!(error.contains("norm: LayerNorm 6: its functions cannot be chosen"), "{error}");
+    let error = "hidden max_pool, norm, answer".parse::<ReadOptions>().unwrap_err().to_string();
+    assert!(error.contains("\"max_pool\" after hidden is a step of its own"), "{error}");
+}
+
+#[test]
 fn cells_are_layers() {
     for (gates, kind) in [(1, "rnn"), (3, "gru"), (4, "lstm")] {
         let layer = recurrent("x", gates, 3, 5, 1);

@@ -7,6 +7,8 @@ mod convolution;
 mod expression;
 mod loops;
 mod nodes;
+mod normalise;
+mod pooling;
 mod recognise;
 mod recurrent;
 mod step;
@@ -134,10 +136,11 @@ fn import(model: &OnnxModel, layout: Layout, written_out: bool) -> Result<Import
         )));
     };
     let mut chain = Chain::new(graph, main, layout, written_out).map_err(refuse)?;
-    for (passed, node) in graph.nodes.iter().enumerate() {
+    let nodes = normalise::fused(graph);
+    for (passed, node) in nodes.iter().enumerate() {
         chain.node(node).map_err(|problem| (passed + 1, Box::new(node.error(problem))))?;
     }
-    let passed = graph.nodes.len() + 1;
+    let passed = nodes.len() + 1;
     let (steps, batch) = (chain.steps, chain.batch);
     let (imported, rebuilt) = chain.finish(&graph.outputs).map_err(|error| (passed, Box::new(error)))?;
     if rebuilt {

@@ -132,6 +132,63 @@ fn convolutions() -> Vec<(NetworkConfig, Parameters)> {
     ]
 }
 
+/// Normalised values, and pools over the steps.
+fn pools() -> Vec<(NetworkConfig, Parameters)> {
+    let normalise = |epsilon| LayerConfig::Normalise { epsilon };
+    let both = || LstmConfig::new(4).direction(Direction::Bidirectional);
+    vec![
+        network(
+            3,
+            [
+                normalise(1e-5),
+                both().into(),
+                normalise(0.01),
+                LayerConfig::MaxPool,
+                DenseConfig::new(2).into(),
+            ],
+        ),
+        network(3, [GruConfig::new(4).into(), LayerConfig::MeanPool, normalise(1e-5)]),
+        network(3, [both().into(), LayerConfig::MaxPool]),
+    ]
+}
+
+#[test]
+fn lengths_and_a_pool_are_refused() {
+    for (layer, name) in [(LayerConfig::MaxPool, "max pool"), (LayerConfig::MeanPool, "mean pool")] {
+        let (config, parameters) = network(3, [GruConfig::new(2).into(), layer]);
+        let refused = export(&config, &parameters, ExportOptions::new().lengths(true)).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "layer 1 ({name}): ONNX's ReduceMax and ReduceMean know no lengths and read past the ends of rows; write the \
+                 network without lengths"
+            )
+        );
+    }
+}
+
+/// The graph of a network that pools, run as a graph, gives the network's outputs.
+#[test]
+fn pools_compute_the_same_as_their_graphs() {
+    let device = Device::cpu().unwrap();
+    let mut failures = Failures::new();
+    for (config, parameters) in pools() {
+        failures.check(config.to_string(), || {
+            let x = Array3::from_shape_fn((6, 2, 3), |(t, b, k)| ((t * 7 + b * 3 + k) as f32 * 0.61).sin());
+            let model = written(&config, &parameters, ExportOptions::new());
+            let inputs = [("input".to_owned(), Tensor::from(x.clone()))].into_iter().collect();
+            let outputs = model.run(&device, inputs).unwrap();
+            let Some(Tensor::F32(expected)) = outputs.values().next() else { panic!("an output of float32") };
+            let network = Network::with_parameters(&device, &config, &parameters).unwrap();
+            let found = network.predict(&x).unwrap();
+            assert_eq!(found.len(), expected.len());
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "off by {worst}");
+        });
+    }
+    failures.finish();
+}
+
 #[test]
 fn lengths_and_a_convolution_are_refused() {
     let (config, parameters) = network(3, [Conv1dConfig::new(2, 3).causal().into()]);
@@ -145,7 +202,7 @@ fn lengths_and_a_convolution_are_refused() {
 #[test]
 fn a_written_network_reads_back_unchanged() {
     let mut failures = Failures::new();
-    for (config, parameters) in networks().into_iter().chain(convolutions()) {
+    for (config, parameters) in networks().into_iter().chain(convolutions()).chain(pools()) {
         for batch_first in [false, true] {
             failures.check(format!("{config}, batch first {batch_first}"), || {
                 let options = ExportOptions::new().batch_first(batch_first);

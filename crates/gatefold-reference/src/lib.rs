@@ -25,6 +25,7 @@ pub mod loss;
 pub mod network;
 pub mod norm;
 pub mod optim;
+pub mod pool;
 mod real;
 mod recurrent;
 mod route;

@@ -3,6 +3,8 @@
 use crate::bridge::BridgeLayer;
 use crate::convolution::{conv1d_backward, conv1d_forward};
 use crate::linear::dense_forward;
+use crate::norm::{normalise_rows, normalise_rows_backward};
+use crate::pool;
 use crate::recurrent::RecurrentLayer;
 use crate::route::{Route, routes};
 use crate::scan::{self, flat, readout_backward};
@@ -325,6 +327,15 @@ impl<R: Real> Network<R> {
                 None => input.to_owned(),
             },
             LayerKind::Softmax => sequence(sequence::softmax(flat(&input).view())),
+            LayerKind::Normalise { epsilon } => {
+                let [weight, bias] = self.normalise_weights(layer);
+                let epsilon = R::from_f64(f64::from(epsilon));
+                sequence(normalise_rows(flat(&input).view(), epsilon, weight, bias))
+            }
+            LayerKind::Pool(pooling) => {
+                let lengths = self.lengths_into(layer, tape);
+                pool::pool(&lengths, input, input, pooling).insert_axis(Axis(0))
+            }
             LayerKind::Residual { from } => &input + &tape.value(self.routes[from].input),
             LayerKind::LastStep => {
                 let lengths = self.lengths_into(layer, tape);
@@ -474,6 +485,23 @@ impl<R: Real> Network<R> {
                 let y = tape.layer_output(layer.index);
                 sequence(sequence::softmax_backward(flat(&y).view(), flat(&flat_d).view()))
             }
+            LayerKind::Normalise { epsilon } => {
+                let [weight, _] = self.normalise_weights(layer);
+                let (x, d) = (flat(&input), flat(&flat_d));
+                let epsilon = R::from_f64(f64::from(epsilon));
+                let (d_x, products) = normalise_rows_backward(x.view(), epsilon, weight, d.view());
+                let gradients = &mut back.gradients;
+                let mut add = |role, rows: ArrayView2<R>| {
+                    add_gradient(gradients, layer, (role, false), Some(rows.sum_axis(Axis(0)).into_dyn()));
+                };
+                add(Role::NormaliseWeight, products.view());
+                add(Role::NormaliseBias, d.view());
+                sequence(d_x)
+            }
+            LayerKind::Pool(pooling) => {
+                let lengths = self.lengths_into(layer, tape);
+                pool::pool_backward(&lengths, input, d.index_axis(Axis(0), 0), pooling)
+            }
             LayerKind::Residual { from } => {
                 back.d_values[self.routes[from].input] += &d;
                 d
@@ -548,6 +576,14 @@ impl<R: Real> Network<R> {
             bias.into_dimensionality::<Ix1>().expect("biases are vectors")
         });
         (self.matrix(layer, Role::DenseWeight), bias)
+    }
+
+    /// The weight and the bias of a normalisation.
+    fn normalise_weights(&self, layer: &Layer) -> [ArrayView1<'_, R>; 2] {
+        [Role::NormaliseWeight, Role::NormaliseBias].map(|role| {
+            let vector = self.parameters[&layer.parameter(role).name].view();
+            vector.into_dimensionality::<Ix1>().expect("they are vectors")
+        })
     }
 
     fn conv_weights(&self, layer: &Layer) -> (ArrayView3<'_, R>, Option<ArrayView1<'_, R>>) {

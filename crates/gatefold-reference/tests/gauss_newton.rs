@@ -94,7 +94,11 @@ fn check(name: &str, layers: &[LayerConfig], lengths: Option<Vec<usize>>, loss: 
 #[test]
 fn products_match_a_dense_matrix_of_differences() {
     let head = |width: usize| LayerConfig::from(DenseConfig::new(width));
-    let networks: [(&str, Vec<LayerConfig>); 4] = [
+    let normalised =
+        |pool| vec![LstmConfig::new(2).into(), LayerConfig::Normalise { epsilon: 0.1 }, pool, head(2)];
+    let networks: [(&str, Vec<LayerConfig>); 6] = [
+        ("normalised, max pool", normalised(LayerConfig::MaxPool)),
+        ("normalised, mean pool", normalised(LayerConfig::MeanPool)),
         ("rnn", vec![RnnConfig::new(3).into(), head(2)]),
         ("lstm, last step", vec![LstmConfig::new(2).peephole().into(), LayerConfig::LastStep, head(3)]),
         ("gru, both directions", vec![GruConfig::new(2).bidirectional().into(), head(2)]),

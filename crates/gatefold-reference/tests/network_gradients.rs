@@ -83,6 +83,23 @@ fn softmax_residual_and_dropout() {
 }
 
 #[test]
+fn normalisation_and_pooling() {
+    let mut list = Failures::new();
+    let failures = &mut list;
+    let normalise = |epsilon| LayerConfig::Normalise { epsilon };
+    check(failures, "normalise", 3, &[normalise(0.1), lstm(4), normalise(1e-5), dense(2, Activation::Tanh)]);
+    check(failures, "normalise at the end", 2, &[gru(3), normalise(0.01)]);
+    check(failures, "tied normalise", 3, &[normalise(0.1), rnn(3), LayerConfig::Tied { to: 0 }]);
+    for pool in [LayerConfig::MaxPool, LayerConfig::MeanPool] {
+        check(failures, "pool", 2, &[gru(3), normalise(0.1), pool.clone(), dense(2, Activation::Tanh)]);
+        check(failures, "pool alone", 3, &[pool.clone()]);
+        let expand = LayerConfig::Expand { steps: 3, fill: Expansion::Repeat };
+        check(failures, "pool of an expansion", 2, &[rnn(2), LayerConfig::LastStep, expand, rnn(2), pool]);
+    }
+    list.finish();
+}
+
+#[test]
 fn parallel_branches() {
     let mut list = Failures::new();
     let failures = &mut list;

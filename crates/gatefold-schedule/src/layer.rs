@@ -7,6 +7,8 @@ pub(crate) mod elementwise;
 mod embedding;
 mod expand;
 mod last_step;
+mod normalise;
+mod pool;
 pub mod recurrent;
 mod softmax;
 
@@ -74,6 +76,10 @@ pub enum Tape {
     Dropout,
     /// Of a softmax.
     Softmax { y: Sequence },
+    /// Of a normalisation.
+    Normalise { x: Sequence, lengths: Option<Span> },
+    /// Of pooling.
+    Pool { x: Sequence, lengths: Option<Span> },
     /// Of the last step.
     LastStep { x: Sequence, lengths: Option<Span> },
     /// Of an expansion.
@@ -168,6 +174,13 @@ pub fn forward(
             let y = softmax::forward(low, layer, x);
             Ok((y, Tape::Softmax { y }))
         }
+        LayerKind::Normalise { epsilon } => {
+            Ok((normalise::forward(low, layer, epsilon, x), Tape::Normalise { x, lengths }))
+        }
+        LayerKind::Pool(pooling) => {
+            let y = pool::forward(low.plan, (layer, "y"), pooling, (x, lengths), x);
+            Ok((y, Tape::Pool { x, lengths }))
+        }
         LayerKind::LastStep => {
             Ok((last_step::forward(low.plan, layer, x, lengths), Tape::LastStep { x, lengths }))
         }
@@ -206,6 +219,12 @@ pub fn tangent(
         (Tape::Dropout, LayerKind::Dropout { .. }) => Ok(x_dot),
         // The Jacobian of a softmax is symmetric.
         (Tape::Softmax { y }, LayerKind::Softmax) => Ok(softmax::backward(low, layer, *y, x_dot)),
+        (Tape::Normalise { x, .. }, LayerKind::Normalise { epsilon }) => {
+            Ok(normalise::tangent(low, along, layer, epsilon, *x, x_dot))
+        }
+        (Tape::Pool { x, lengths }, LayerKind::Pool(pooling)) => {
+            Ok(pool::forward(low.plan, (layer, "dot"), pooling, (*x, *lengths), x_dot))
+        }
         (Tape::LastStep { lengths, .. }, LayerKind::LastStep) => {
             Ok(last_step::forward(low.plan, layer, x_dot, *lengths))
         }
@@ -248,12 +267,18 @@ pub fn backward(
         (Tape::Embedding { x }, LayerKind::Embedding { tokens }) => {
             embedding::backward(low, layer, tokens, *x, d_y).map(|()| None)
         }
+        (Tape::Normalise { x, lengths }, LayerKind::Normalise { epsilon }) => {
+            normalise::backward(low, layer, epsilon, (*x, *lengths), d_y).map(Some)
+        }
         _ if !wants_input => Ok(None),
         (Tape::Dropout, LayerKind::Dropout { .. }) if !low.drops => Ok(Some(d_y)),
         (Tape::Dropout, LayerKind::Dropout { rate }) => {
             Ok(Some(dropout::apply(low, layer, rate, d_y, "d_x")))
         }
         (Tape::Softmax { y }, LayerKind::Softmax) => Ok(Some(softmax::backward(low, layer, *y, d_y))),
+        (Tape::Pool { x, lengths }, LayerKind::Pool(pooling)) => {
+            Ok(Some(pool::backward(low.plan, layer, pooling, (*x, *lengths), d_y)))
+        }
         (Tape::LastStep { x, lengths }, LayerKind::LastStep) => {
             Ok(Some(last_step::backward(low.plan, layer, *x, *lengths, d_y)))
         }

@@ -376,6 +376,7 @@ fn check_streams(config: &NetworkConfig) -> Result<(), Error> {
             LayerKind::Conv1d(conv) if !conv.is_pointwise() => {
                 "reads several steps at once; expected no such layer in a stream"
             }
+            LayerKind::Pool(_) => "reads all steps of a row; expected no such layer in a stream",
             LayerKind::Expand { .. } => "makes several steps of one; expected no such layer in a stream",
             LayerKind::Decoder { .. } => "starts from an encoder's states; expected no decoder in a stream",
             _ => continue,

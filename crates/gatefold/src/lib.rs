@@ -209,8 +209,8 @@ pub mod layers {
         CustomCell, CustomConfig, DecoderConfig, DenseConfig, Direction, EmbeddingConfig, Expansion,
         Feedback, GruActivations, GruCell, GruConfig, GruGate, Init, InitialState, Layer, LayerConfig,
         LayerKind, LayerNorm, LstmActivations, LstmCell, LstmConfig, LstmGate, Merge, NetworkBuilder, Noise,
-        Padding, ParallelConfig, ParameterSpec, Recurrent, Reset, RnnConfig, Role, StateKind, Timeline,
-        Timing, branch,
+        Padding, ParallelConfig, ParameterSpec, Pooling, Recurrent, Reset, RnnConfig, Role, StateKind,
+        Timeline, Timing, branch,
     };
 }
 

@@ -350,6 +350,7 @@ fn refuse_ahead(config: &NetworkConfig, advice: &str) -> Result<(), Error> {
                 "it reads the sequence from its end"
             }
             LayerKind::Conv1d(conv) if !conv.is_pointwise() => "it reads several steps at once",
+            LayerKind::Pool(_) => "it reads all steps of a row",
             LayerKind::Expand { .. } => "it makes several steps of one",
             _ => continue,
         };

@@ -9,6 +9,8 @@ const TOKEN: Part = Text(include_str!("../../sequence/token.wgsl"));
 const SORT_ROWS: Part = Text(include_str!("../../sequence/sort_rows.wgsl"));
 const RUNS: Part = Text(include_str!("../../sequence/runs.wgsl"));
 const TEAM: Part = Text(include_str!("../../sequence/team.wgsl"));
+const NORMALISE: Part = Text(include_str!("../../sequence/normalise.wgsl"));
+const POOL_ROWS: Part = Text(include_str!("../../sequence/pool_rows.wgsl"));
 const THREEFRY: Part = Text(include_str!("../../sequence/threefry.wgsl"));
 const CONVOLUTION: Part = Text(include_str!("../../sequence/convolution.wgsl"));
 const ROW_ENDS: Part = Text(include_str!("../../sequence/row_ends.wgsl"));
@@ -67,6 +69,41 @@ pub(super) static SOFTMAX_BACKWARD: KernelSpec = KernelSpec {
     bindings: &[Read, Read, Write],
     consts: &[WG_SIZE, Const::U32("TEAM")],
     ..KernelSpec::of::<params::SoftmaxBackward>("softmax_backward")
+};
+
+pub(super) static NORMALISE_ROWS: KernelSpec = KernelSpec {
+    parts: &[TEAM, NORMALISE, Text(include_str!("../../sequence/normalise_rows.wgsl"))],
+    bindings: &[Read, Read, Read, Write],
+    consts: &[WG_SIZE, Const::U32("TEAM")],
+    ..KernelSpec::of::<params::NormaliseRows>("normalise_rows")
+};
+
+pub(super) static NORMALISE_ROWS_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[TEAM, NORMALISE, Text(include_str!("../../sequence/normalise_rows_backward.wgsl"))],
+    bindings: &[Read, Read, Read, Write, Write],
+    consts: &[WG_SIZE, Const::U32("TEAM"), Const::Bool("PRODUCTS")],
+    ..KernelSpec::of::<params::NormaliseRows>("normalise_rows_backward")
+};
+
+pub(super) static NORMALISE_ROWS_TANGENT: KernelSpec = KernelSpec {
+    parts: &[TEAM, NORMALISE, Text(include_str!("../../sequence/normalise_rows_tangent.wgsl"))],
+    bindings: &[Read, Read, Read, Read, Read, Write],
+    consts: &[WG_SIZE, Const::U32("TEAM")],
+    ..KernelSpec::of::<params::NormaliseRows>("normalise_rows_tangent")
+};
+
+pub(super) static POOL: KernelSpec = KernelSpec {
+    parts: &[POOL_ROWS, Text(include_str!("../../sequence/pool.wgsl"))],
+    bindings: &[Read, Read, Read, Write],
+    consts: &[WG_SIZE, Const::Bool("LENGTHS"), Const::Bool("MEAN")],
+    ..KernelSpec::of::<params::Pool>("pool")
+};
+
+pub(super) static POOL_BACKWARD: KernelSpec = KernelSpec {
+    parts: &[POOL_ROWS, Text(include_str!("../../sequence/pool_backward.wgsl"))],
+    bindings: &[Read, Read, Read, Write],
+    consts: &[WG_SIZE, Const::Bool("LENGTHS"), Const::Bool("MEAN")],
+    ..KernelSpec::of::<params::Pool>("pool_backward")
 };
 
 pub(super) static DROPOUT: KernelSpec = KernelSpec {

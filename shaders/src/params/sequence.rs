@@ -101,6 +101,46 @@ params! {
         _pad2: u32,
     }
 
+    /// Layer normalisation of rows, its backward or its tangent; see `sequence/normalise.wgsl`.
+    NormaliseRows {
+        /// Rows.
+        rows: u32,
+        /// Values of a row.
+        width: u32,
+        /// The first element of x.
+        x_offset: u32,
+        /// The first element of d_y, or of x_dot.
+        d_offset: u32,
+        /// Added to the variance.
+        epsilon: f32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
+    /// Pooling over time, or its backward; see `sequence/pool_rows.wgsl`.
+    Pool {
+        /// T
+        steps: u32,
+        /// B
+        batch: u32,
+        /// Values of a row.
+        width: u32,
+        /// The first element of x.
+        x_offset: u32,
+        /// The first of the values, or of d_y.
+        v_offset: u32,
+        /// Workgroups along x.
+        groups_x: u32,
+        #[doc(hidden)]
+        _pad0: u32,
+        #[doc(hidden)]
+        _pad1: u32,
+    }
+
     /// Dropout; see `sequence/dropout.wgsl`.
     Dropout {
         /// Elements.
@@ -346,6 +386,38 @@ impl Params for SoftmaxBackward {
             lens: vec![end(self.y_offset, len), end(self.d_y_offset, len), len],
             iterations: 2 * u64::from(self.width.div_ceil(team)) + u64::from(team),
         }
+    }
+}
+
+impl Params for NormaliseRows {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (len, width) = (product(&[self.rows, self.width]), u64::from(self.width));
+        let team = kernel.constant("TEAM");
+        let (x, d) = (end(self.x_offset, len), end(self.d_offset, len));
+        let (lens, loops) = match kernel.id {
+            KernelId::NormaliseRows => (vec![x, width, width, len], (3, 2)),
+            KernelId::NormaliseRowsBackward => {
+                let products = if kernel.constant("PRODUCTS") == 1 { len } else { 0 };
+                (vec![x, width, d, len, products], (4, 4))
+            }
+            _ => (vec![x, width, d, width, width, len], (4, 4)),
+        };
+        let (walks, sums) = loops;
+        Extents { lens, iterations: walks * u64::from(self.width.div_ceil(team)) + sums * u64::from(team) }
+    }
+}
+
+impl Params for Pool {
+    fn extents(&self, kernel: &KernelVariant, _: [u32; 3]) -> Extents {
+        let (step, batch) = (product(&[self.batch, self.width]), u64::from(self.batch));
+        let all = u64::from(self.steps) * step;
+        let lengths = if kernel.constant("LENGTHS") == 1 { batch } else { 0 };
+        let x = if kernel.constant("MEAN") == 1 { 0 } else { end(self.x_offset, all) };
+        let lens = match kernel.id {
+            KernelId::PoolBackward => vec![lengths, x, end(self.v_offset, step), all],
+            _ => vec![lengths, x, end(self.v_offset, all), step],
+        };
+        Extents { lens, iterations: u64::from(self.steps) }
     }
 }
 

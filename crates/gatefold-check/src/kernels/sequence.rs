@@ -12,15 +12,15 @@ use gatefold_shaders::{KernelId, params};
 use ndarray::{Array2, Array3};
 
 /// Elements before a tensor in its buffer, in turn.
-const BEFORE: [usize; 3] = [0, 1, 67];
+pub(super) const BEFORE: [usize; 3] = [0, 1, 67];
 
 /// Rows, width, invocations per row.
-fn rows() -> Vec<(usize, usize, u32)> {
+pub(super) fn rows() -> Vec<(usize, usize, u32)> {
     let shapes = [(1, 1), (3, 2), (65, 7), (9, 64), (131, 65), (2, 4099)];
     shapes.into_iter().flat_map(|(rows, width)| [1, 8, 64].map(|team| (rows, width, team))).collect()
 }
 
-fn row_groups(rows: usize, team: u32, widest: u32) -> [u32; 3] {
+pub(super) fn row_groups(rows: usize, team: u32, widest: u32) -> [u32; 3] {
     element_groups(rows * team as usize, widest)
 }
 
@@ -174,7 +174,7 @@ fn around(before: usize, written: Vec<f64>) -> Vec<f64> {
 }
 
 /// T, B and F, and lengths, including 0 and more than T.
-fn sequences() -> Vec<((usize, usize, usize), Vec<usize>)> {
+pub(super) fn sequences() -> Vec<((usize, usize, usize), Vec<usize>)> {
     let shapes = [(1, 1, 1), (3, 5, 2), (7, 13, 5), (31, 3, 65), (2, 131, 1)];
     shapes
         .into_iter()
@@ -182,11 +182,11 @@ fn sequences() -> Vec<((usize, usize, usize), Vec<usize>)> {
         .collect()
 }
 
-fn bits(lengths: &[usize]) -> Vec<f32> {
+pub(super) fn bits(lengths: &[usize]) -> Vec<f32> {
     lengths.iter().map(|&len| f32::from_bits(len as u32)).collect()
 }
 
-fn cube(values: &[f32], shape: (usize, usize, usize)) -> Array3<f64> {
+pub(super) fn cube(values: &[f32], shape: (usize, usize, usize)) -> Array3<f64> {
     Array3::from_shape_vec(shape, wide(values)).expect("as many numbers as the shape has")
 }
 

@@ -2,7 +2,9 @@
 
 use super::flop::computed_gates;
 use gatefold::NetworkConfig;
-use gatefold::layers::{Activation, Bridge, Direction, Expansion, LayerKind, Merge, Recurrent};
+use gatefold::layers::{
+    Activation, Bridge, Direction, Expansion, LayerKind, LayerNorm, Merge, Pooling, Recurrent,
+};
 use gatefold_model::{Layer, Source, StateKind, Timeline};
 
 /// A network applied to a batch of a certain shape.
@@ -24,8 +26,8 @@ impl Shaped<'_> {
     /// Time steps that a layer computes.
     pub(super) fn steps_of(&self, layer: &Layer) -> usize {
         match layer.kind {
-            // Done once: these look at the end of a sequence, or make a sequence from a single step.
-            LayerKind::LastStep | LayerKind::FinalState | LayerKind::Expand { .. } => 1,
+            // Done once: these look at the end of a sequence or at all of it, or make a sequence from a single step.
+            LayerKind::LastStep | LayerKind::FinalState | LayerKind::Pool(_) | LayerKind::Expand { .. } => 1,
             LayerKind::Decoder { .. } => 1,
             LayerKind::Conv1d(_) => self.steps_on(layer.timeline),
             _ => self.steps_into(layer),
@@ -87,6 +89,9 @@ impl Shaped<'_> {
             LayerKind::Conv1d(conv) => text += &format!(" {conv}"),
             LayerKind::Embedding { tokens } => text += &format!(" of {tokens} tokens"),
             LayerKind::Dropout { rate } => text += &format!(" rate {rate}"),
+            LayerKind::Normalise { epsilon } if epsilon != LayerNorm::default().epsilon => {
+                text += &format!(" with epsilon {epsilon}");
+            }
             LayerKind::Residual { from } => text += &format!(" with the input of layer {from}"),
             LayerKind::Merge(_) => text += &format!(" of {}", self.read_by(layer)),
             LayerKind::Decoder { .. } => {
@@ -159,6 +164,16 @@ impl Shaped<'_> {
                 vec![format!("{when}: {} {how} -> {output}", self.read_by(layer))]
             }
             LayerKind::Embedding { .. } => vec![format!("{when}: a row of the table -> {output}")],
+            LayerKind::Pool(pooling) => {
+                let (steps, what) = (
+                    self.steps_into(layer),
+                    match pooling {
+                        Pooling::Max => "the largest values",
+                        Pooling::Mean => "the means",
+                    },
+                );
+                vec![format!("once: {what} of {steps} steps of {input} -> {output}")]
+            }
             LayerKind::LastStep => {
                 let last = self.steps_into(layer);
                 vec![format!("t = {last}: {input} is passed on, earlier steps are dropped")]
@@ -373,6 +388,27 @@ mod tests {
             unrolled(GruConfig::new(5).feedback(2, Activation::Tanh)),
             [
                 "t = 1 .. 11: x(t) [7, 3], h(t-1) [7, 5], y(t-1) [7, 2] -> gates 3 x [7, 5] -> h(t) -> y(t) [7, 2]"
+            ]
+        );
+    }
+
+    #[test]
+    fn normalised_and_pooled_values() {
+        let layers = [
+            GruConfig::new(6).into(),
+            LayerConfig::Normalise { epsilon: 0.5 },
+            LayerConfig::MaxPool,
+            LayerConfig::Normalise { epsilon: 1e-5 },
+        ];
+        let (folded, unrolled) = lines(3, &layers);
+        assert_eq!(folded, ["[11, 7, 6]", "[11, 7, 6] with epsilon 0.5", "[1, 7, 6]", "[1, 7, 6]"]);
+        let after: Vec<&str> = unrolled[1..].iter().map(|lines| lines[0].as_str()).collect();
+        assert_eq!(
+            after,
+            [
+                "t = 1 .. 11: [7, 6] -> [7, 6]",
+                "once: the largest values of 11 steps of [7, 6] -> [7, 6]",
+                "once: [7, 6] -> [7, 6]"
             ]
         );
     }

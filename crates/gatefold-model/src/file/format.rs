@@ -9,8 +9,9 @@ use std::path::Path;
 
 const FORMAT: &str = "gatefold";
 /// The newest version. 1 knew lstm, dense, last step and tied layers, 2 neither convolutions nor parallel branches, 3
-/// no dilation, 4 neither layer normalisation nor noise in recurrent layers, 5 no custom cells.
-const VERSION: u32 = 6;
+/// no dilation, 4 neither layer normalisation nor noise in recurrent layers, 5 no custom cells, 6 neither normalisation as a
+/// layer nor pooling.
+const VERSION: u32 = 7;
 /// The longest description of a network; a layer takes about 50 bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// The largest width; rows of four gates of this width can still be counted in 32 bits.
@@ -49,7 +50,8 @@ pub(super) fn moment_list(path: &Path, moments: &[&str]) -> Result<String, Model
 /// The oldest version that can hold a network, so that older programs read whatever they can.
 fn oldest_version(network: &NetworkConfig) -> u32 {
     let of_layer = |layer: &Layer| match layer.kind {
-        LayerKind::Recurrent(Recurrent { cell: Cell::Custom(_), .. }) => VERSION,
+        LayerKind::Normalise { .. } | LayerKind::Pool(_) => VERSION,
+        LayerKind::Recurrent(Recurrent { cell: Cell::Custom(_), .. }) => 6,
         LayerKind::Recurrent(recurrent) if recurrent.norm.is_some() || recurrent.noise.is_on() => 5,
         LayerKind::Recurrent(recurrent) if recurrent.is_dilated() => 4,
         LayerKind::Conv1d(_) | LayerKind::Merge(_) => 3,

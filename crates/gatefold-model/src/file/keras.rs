@@ -2,7 +2,7 @@
 //!
 //! [`read`] takes Sequential models and functional ones in which each layer reads the one before, of the layers
 //! InputLayer, Masking, Embedding, LSTM, GRU, SimpleRNN, Bidirectional, Dense, TimeDistributed (of Dense and what has no weights),
-//! Conv1D, Dropout, RepeatVector, Activation, Softmax, ReLU, LeakyReLU and ELU. Anything else is refused with the layer and its
+//! Conv1D, LayerNormalization, GlobalMaxPooling1D, GlobalAveragePooling1D, Dropout, RepeatVector, Activation, Softmax, ReLU, LeakyReLU and ELU. Anything else is refused with the layer and its
 //! setting. Keras 3 and tf.keras from 2.12 write these files.
 //!
 //! | Keras | here |
@@ -207,8 +207,9 @@ fn network(description: &serde_json::Value, keras: u32) -> Result<Network, Strin
             }
             mask = Some(value);
         }
-        if mask.is_some() && layer.class == "Conv1D" {
-            return Err(format!("{layer}: it reads masked steps too; expected no mask before a Conv1D"));
+        if mask.is_some() && matches!(layer.class.as_str(), "Conv1D" | "GlobalMaxPooling1D") {
+            let class = &layer.class;
+            return Err(format!("{layer}: it reads masked steps too; expected no mask before a {class}"));
         }
         let path = sequence.group_of(&layer.name);
         for (below, at, reverse) in part.groups {

@@ -1,5 +1,5 @@
-//! PyTorch's state dicts, as safetensors files or as `torch.save` writes them: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d` and
-//! `nn.Embedding`; cells such as `nn.LSTMCell` too. `weight_norm` and `nn.BatchNorm1d` are folded into them.
+//! PyTorch's state dicts, as safetensors files or as `torch.save` writes them: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d`,
+//! `nn.LayerNorm` and `nn.Embedding`; cells such as `nn.LSTMCell` too. `weight_norm` and `nn.BatchNorm1d` are folded into them.
 //!
 //! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
 //!
@@ -11,6 +11,7 @@
 //! | layers, directions | `_l0`, `_l1`.. and `_reverse` |
 //! | biases | presence of `bias_ih` and `bias_hh` |
 //! | Conv1d, its channels and kernel | a `weight` with three axes |
+//! | LayerNorm | a `weight` and a `bias` with one axis, without `running_mean` |
 //! | BatchNorm1d | `running_mean`; it is folded into the module before or after it, as it is in inference |
 //! | `weight_norm`, dim 0 | `weight_g` and `weight_v`, or `parametrizations.weight.original0` and `1` |
 //! | Linear or Embedding | a `weight` with a `bias` is a Linear; one without is whichever fits between its neighbours |

@@ -218,6 +218,7 @@ fn check_recompute(steps: usize, network: &NetworkConfig) -> Result<(), ModelErr
             {
                 "it reads steps on both sides of a cut"
             }
+            LayerKind::Pool(_) => "it reads all steps of a row",
             LayerKind::Recurrent(_) if layer.timeline != Timeline::Input => {
                 "it does not read the steps of the network's input"
             }

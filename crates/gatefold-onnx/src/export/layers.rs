@@ -8,7 +8,7 @@ use crate::proto::tensor_proto::DataType;
 use crate::recurrent::{Operator, RecurrentOperator, activation_name};
 use gatefold_model::{
     Activation, Bridge, Conv1d, Direction, Expansion, InitialState, Layer, LayerKind, Merge, NetworkConfig,
-    Parameters, Recurrent, Role, Source, StateKind, Timeline,
+    Parameters, Pooling, Recurrent, Role, Source, StateKind, Timeline,
 };
 use ndarray::{Array1, Array3, ArrayD, Axis, Ix2, stack};
 
@@ -84,6 +84,8 @@ impl<'a> Export<'a> {
                     self.writer.node("Dropout", &[&now, &rate], vec![])
                 }
                 LayerKind::Softmax => self.writer.node("Softmax", &[&now], vec![("axis", Setting::Int(-1))]),
+                LayerKind::Normalise { epsilon } => self.normalise(layer, &now, epsilon)?,
+                LayerKind::Pool(pooling) => self.pool(layer, &now, pooling, ragged)?,
                 LayerKind::Residual { .. } | LayerKind::Merge(_) => self.merged(node.merge, &values),
                 LayerKind::LastStep => self.last_step(&now, ragged),
                 LayerKind::FinalState => now,
@@ -333,6 +335,32 @@ impl<'a> Export<'a> {
         let y = self.writer.node("Conv", &inputs, settings);
         let y = self.writer.node("Transpose", &[&y], vec![("perm", Setting::Ints(vec![2, 0, 1]))]);
         Ok(self.function(&y, conv.activation))
+    }
+
+    fn normalise(&mut self, layer: &Layer, x: &str, epsilon: f32) -> Result<String, OnnxError> {
+        let name = format!("layer{}", layer.owner);
+        let (weight, bias) =
+            (self.tensor(layer, Role::NormaliseWeight)?, self.tensor(layer, Role::NormaliseBias)?);
+        let weight = self.writer.numbers(&format!("{name}.weight"), weight);
+        let bias = self.writer.numbers(&format!("{name}.bias"), bias);
+        let settings = vec![("axis", Setting::Int(-1)), ("epsilon", Setting::Float(epsilon))];
+        Ok(self.writer.node("LayerNormalization", &[x, &weight, &bias], settings))
+    }
+
+    /// One step of all, `[1, B, F]`.
+    fn pool(&mut self, layer: &Layer, x: &str, pooling: Pooling, ragged: bool) -> Result<String, OnnxError> {
+        if ragged {
+            return Err(refuse(
+                layer,
+                "ONNX's ReduceMax and ReduceMean know no lengths and read past the ends of rows; write the network without \
+                 lengths",
+            ));
+        }
+        let operator = match pooling {
+            Pooling::Max => "ReduceMax",
+            Pooling::Mean => "ReduceMean",
+        };
+        Ok(self.writer.node(operator, &[x], vec![("axes", Setting::Ints(vec![0]))]))
     }
 
     fn product(

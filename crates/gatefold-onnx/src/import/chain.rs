@@ -39,6 +39,11 @@ pub(super) enum Found {
         activation: Activation,
     },
     Embedding(Array2<f32>),
+    Normalise {
+        weight: Array1<f32>,
+        bias: Array1<f32>,
+        epsilon: f32,
+    },
     Plain(LayerConfig),
 }
 
@@ -473,6 +478,10 @@ impl<'a> Chain<'a> {
                     }
                 }
                 Found::Embedding(table) => insert(Role::EmbeddingWeight, false, table.clone().into_dyn()),
+                Found::Normalise { weight, bias, .. } => {
+                    insert(Role::NormaliseWeight, false, weight.clone().into_dyn());
+                    insert(Role::NormaliseBias, false, bias.clone().into_dyn());
+                }
                 Found::Plain(_) => {}
             }
         }
@@ -509,6 +518,7 @@ fn config(found: &Found) -> LayerConfig {
         }
         Found::Conv1d { config, activation, .. } => config.clone().activation(*activation).into(),
         Found::Embedding(table) => EmbeddingConfig::new(table.nrows(), table.ncols()).into(),
+        Found::Normalise { epsilon, .. } => LayerConfig::Normalise { epsilon: *epsilon },
         Found::Plain(layer) => layer.clone(),
     }
 }

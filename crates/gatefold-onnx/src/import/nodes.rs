@@ -2,6 +2,7 @@
 
 use super::Value;
 use super::chain::{Chain, Found};
+use super::pooling::pools;
 use super::trace::{Content, Rows};
 use crate::graph::Node;
 use crate::operators::{self, Call};
@@ -122,6 +123,10 @@ impl Chain<'_> {
             (Value::Traced(ids), Some(Value::Lengths)) if node.operator == "ReverseSequence" => {
                 self.ends_first(node, ids)
             }
+            (Value::Traced(ids), _) if node.operator == "LayerNormalization" => {
+                self.layer_normalization(node, ids, [second, inputs.get(2).and_then(Option::as_ref)])
+            }
+            (Value::Traced(ids), axes) if pools(&node.operator) => self.pool(node, ids, axes),
             (Value::Traced(ids), _) if node.operator == "Dropout" => self.dropout(node, ids, inputs),
             (Value::Traced(ids), None) if node.operator == "Cast" && node.int("to")? == Some(1) => {
                 Ok(vec![Value::Traced(ids.clone())])
@@ -251,7 +256,7 @@ impl Chain<'_> {
     }
 
     /// Adds a layer that keeps the width.
-    fn append(&mut self, ids: &ArrayD<i64>, layer: Found) -> Result<Vec<Value>, String> {
+    pub(super) fn append(&mut self, ids: &ArrayD<i64>, layer: Found) -> Result<Vec<Value>, String> {
         let (rows, width) = self.settle(ids)?;
         let steps = rows.len() / self.batch.max(1);
         self.push(layer, Content::Steps, vec![steps, self.batch, width])?;
@@ -352,6 +357,9 @@ impl Chain<'_> {
     /// A number times a dense layer's output: part of an affine function or a scaled tanh, with the nodes around it.
     fn factor(&mut self, ids: &ArrayD<i64>, factor: &Tensor) -> Result<Vec<Value>, String> {
         let refuse = || "no layer of the engine computes this here".to_string();
+        if factor.scalar().is_none() {
+            return self.scaled(ids, factor);
+        }
         let places = self.whole_output(ids)?;
         let factor = factor.scalar().ok_or_else(refuse)?;
         let activation = self.layers.last_mut().and_then(Found::activation_mut).ok_or_else(refuse)?;

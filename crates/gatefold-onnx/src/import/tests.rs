@@ -169,3 +169,138 @@ fn same_on_others(name: &str, model: &OnnxModel, imported: &super::Imported) {
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-4 && found.len() == expected.len(), "{name}: {} differs by {worst}", imported.config);
 }
+
+/// A layer normalisation of x, written out, with these nodes changed.
+fn written_norm(change: impl FnOnce(&mut Vec<NodeProto>)) -> Result<super::Imported, String> {
+    let floats = |name: &str, values: &[f32]| TensorProto {
+        name: name.into(),
+        dims: if values.len() == 1 { vec![] } else { vec![values.len() as i64] },
+        data_type: DataType::Float as i32,
+        float_data: values.to_vec(),
+        ..Default::default()
+    };
+    let last = TensorProto {
+        name: "last".into(),
+        dims: vec![1],
+        data_type: DataType::Int64 as i32,
+        int64_data: vec![-1],
+        ..Default::default()
+    };
+    let mut nodes = vec![
+        node("ReduceMean", &["x", "last"], "mean", &[]),
+        node("Sub", &["x", "mean"], "centred", &[]),
+        node("Pow", &["centred", "two"], "square", &[]),
+        node("ReduceMean", &["square", "last"], "variance", &[]),
+        node("Add", &["variance", "epsilon"], "sum", &[]),
+        node("Sqrt", &["sum"], "root", &[]),
+        node("Div", &["centred", "root"], "normal", &[]),
+        node("Mul", &["normal", "weight"], "weighted", &[]),
+        node("Add", &["weighted", "bias"], "y", &[]),
+    ];
+    change(&mut nodes);
+    let axes = [Len::DimParam("steps".into()), Len::DimParam("batch".into()), Len::DimValue(3)];
+    let graph = GraphProto {
+        node: nodes,
+        initializer: vec![
+            floats("two", &[2.0]),
+            floats("epsilon", &[0.5]),
+            floats("weight", &[1.5, -0.5, 2.0]),
+            floats("bias", &[0.25, 1.0, -1.0]),
+            last,
+        ],
+        input: vec![port("x", DataType::Float, &axes)],
+        output: vec![port("y", DataType::Float, &axes)],
+        ..Default::default()
+    };
+    let model = ModelProto {
+        ir_version: 8,
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 18 }],
+        graph: Some(graph),
+        ..Default::default()
+    };
+    let model = OnnxModel::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).unwrap();
+    let imported = model.import().map_err(|error| error.to_string())?;
+    same_on_others("a normalisation", &model, &imported);
+    Ok(imported)
+}
+
+/// Every way to write it becomes the layer, and nothing that is nearly one.
+#[test]
+fn a_normalisation_that_is_written_out_is_a_layer() {
+    let whole = written_norm(|_| ()).unwrap();
+    assert_eq!(whole.config.to_string(), "3 -> normalise with epsilon 0.5");
+    assert_eq!(whole.parameters["norm0.weight"].as_slice().unwrap(), [1.5, -0.5, 2.0]);
+    assert_eq!(whole.parameters["norm0.bias"].as_slice().unwrap(), [0.25, 1.0, -1.0]);
+    let squared =
+        written_norm(|nodes| nodes[2] = node("Mul", &["centred", "centred"], "square", &[])).unwrap();
+    assert_eq!(squared.config, whole.config);
+    let plain = written_norm(|nodes| {
+        nodes.truncate(6);
+        nodes.push(node("Div", &["centred", "root"], "y", &[]));
+    });
+    let plain = plain.unwrap();
+    assert_eq!(plain.parameters["norm0.weight"].as_slice().unwrap(), [1.0; 3]);
+    assert_eq!(plain.parameters["norm0.bias"].as_slice().unwrap(), [0.0; 3]);
+    let other: [(usize, NodeProto); 5] = [
+        (1, node("Sub", &["mean", "x"], "centred", &[])),
+        (2, node("Pow", &["centred", "epsilon"], "square", &[])),
+        (3, node("ReduceMean", &["square", "last"], "variance", &[("keepdims", 0)])),
+        (5, node("Sqrt", &["variance"], "root", &[])),
+        (6, node("Div", &["x", "root"], "normal", &[])),
+    ];
+    for (at, other) in other {
+        let name = format!("{at} {}", other.op_type);
+        assert!(written_norm(|nodes| nodes[at] = other).is_err(), "{name}");
+    }
+    // The mean is read by another node too.
+    let error = written_norm(|nodes| nodes[8] = node("Add", &["weighted", "mean"], "y", &[])).unwrap_err();
+    assert!(error.contains("ReduceMean"), "{error}");
+}
+
+/// Pools over the steps, whichever axis they are, become layers; over features or rows they do not.
+#[test]
+fn a_pool_covers_the_steps() {
+    let pool = |operator: &str, axis: i64, axes: [&str; 2]| {
+        let [first, second] = axes.map(|axis| Len::DimParam(axis.into()));
+        let axes = TensorProto {
+            name: "axes".into(),
+            dims: vec![1],
+            data_type: DataType::Int64 as i32,
+            int64_data: vec![axis],
+            ..Default::default()
+        };
+        let weight = TensorProto {
+            name: "weight".into(),
+            dims: vec![3, 3],
+            data_type: DataType::Float as i32,
+            float_data: (0..9).map(|k| k as f32 - 4.0).collect(),
+            ..Default::default()
+        };
+        let graph = GraphProto {
+            node: vec![
+                node("MatMul", &["x", "weight"], "dense", &[]),
+                node(operator, &["dense", "axes"], "pooled", &[("keepdims", 0)]),
+                node("Identity", &["pooled"], "y", &[]),
+            ],
+            initializer: vec![axes, weight],
+            input: vec![port("x", DataType::Float, &[first.clone(), second, Len::DimValue(3)])],
+            output: vec![port("y", DataType::Float, &[first, Len::DimValue(3)])],
+            ..Default::default()
+        };
+        let model = ModelProto {
+            ir_version: 8,
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 18 }],
+            graph: Some(graph),
+            ..Default::default()
+        };
+        let model = OnnxModel::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).unwrap();
+        let imported = model.import().map_err(|error| error.to_string())?;
+        same_on_others(operator, &model, &imported);
+        Ok::<_, String>((imported.config.to_string(), imported.input.1))
+    };
+    let expected = |name: &str, layout| Ok((format!("3 -> dense 3 no bias -> {name}"), layout));
+    assert_eq!(pool("ReduceMax", 0, ["t", "b"]), expected("max pool", super::Layout::TimeMajor));
+    assert_eq!(pool("ReduceMean", -2, ["b", "t"]), expected("mean pool", super::Layout::BatchFirst));
+    let error = pool("ReduceMax", 2, ["b", "t"]).unwrap_err();
+    assert!(error.contains("it covers the features of a step; expected the axis of the steps"), "{error}");
+}

@@ -9,7 +9,7 @@ use gatefold_shaders::{ELEMENT_WG_SIZE, KernelId, params};
 
 /// Invocations that share a row. A GPU reads neighbouring elements together; a software driver has few threads, and
 /// shares only what would be one long walk.
-fn team(target: &Target, width: usize) -> u32 {
+pub(super) fn team(target: &Target, width: usize) -> u32 {
     match width {
         ..=8 => 1,
         9..=1024 if target.software => 1,

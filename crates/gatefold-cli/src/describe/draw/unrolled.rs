@@ -99,7 +99,7 @@ impl Unrolled<'_> {
                     self.add_group(self.page.shaped.decoder_steps);
                     self.all(self.groups.len() - 1)
                 }
-                LayerKind::LastStep | LayerKind::FinalState => last(&read),
+                LayerKind::LastStep | LayerKind::FinalState | LayerKind::Pool(_) => last(&read),
                 LayerKind::Expand { steps, .. } => {
                     let own = last(&read);
                     self.add_group(steps);
@@ -203,6 +203,8 @@ impl Unrolled<'_> {
             LayerKind::Merge(Merge::Concatenate) => "[ , ]",
             LayerKind::LastStep => "last",
             LayerKind::FinalState => "final h",
+            LayerKind::Pool(pooling) => pooling.name(),
+            LayerKind::Normalise { .. } => "norm",
             LayerKind::Conv1d(_) => "conv",
             LayerKind::Embedding { .. } => "embed",
             _ => layer.kind.name(),
@@ -231,7 +233,13 @@ impl Unrolled<'_> {
                     }
                 }
                 (LayerKind::Conv1d(conv), Some(source)) => {
-                    self.draw_reads(*source, &conv, *spot, below, canvas)
+                    let read = (0..conv.kernel).filter_map(|k| conv.source(spot.step - 1, k));
+                    let read: Vec<usize> = read.map(|at| at + 1).collect();
+                    self.draw_reads(*source, &read, below, canvas);
+                }
+                (LayerKind::Pool(_), Some(source)) => {
+                    let steps = self.spots_of(*source).last().map_or(0, |last| last.step);
+                    self.draw_reads(*source, &(1..=steps).collect::<Vec<usize>>(), below, canvas);
                 }
                 (LayerKind::FinalState, Some(source)) => self.draw_final(*source, *spot, below, canvas),
                 (_, Some(source)) => self.draw_input(*source, *spot, below, canvas),
@@ -256,11 +264,9 @@ impl Unrolled<'_> {
         canvas.wire(route(top, below, top.1 - BUS), WIRE);
     }
 
-    /// The steps that a convolution reads, as far as they are shown.
-    fn draw_reads(&self, source: Source, conv: &Conv1d, spot: Spot, below: Point, canvas: &mut Canvas) {
+    /// The steps that a layer reads at once, as far as they are shown.
+    fn draw_reads(&self, source: Source, read: &[usize], below: Point, canvas: &mut Canvas) {
         let shown = self.spots_of(source);
-        let read: Vec<usize> =
-            (0..conv.kernel).filter_map(|k| conv.source(spot.step - 1, k)).map(|at| at + 1).collect();
         // Straight where no row is between them.
         let near = below.1 > self.page.row(self.page.row_of(source) + 1);
         for from in shown.iter().filter(|from| read.contains(&from.step)) {

@@ -84,6 +84,9 @@ pub(super) fn part(layer: &Described, keras: u32) -> Result<Part, String> {
             setting.only(&["activation"])?;
             function(&setting, setting.get("activation"))
         }
+        "LayerNormalization" => normalisation(&setting),
+        "GlobalMaxPooling1D" => pool(&setting, LayerConfig::MaxPool),
+        "GlobalAveragePooling1D" => pool(&setting, LayerConfig::MeanPool),
         "Softmax" => {
             setting.only(&["axis"])?;
             setting.expect("axis", &Value::from(-1))?;
@@ -110,7 +113,8 @@ pub(super) fn part(layer: &Described, keras: u32) -> Result<Part, String> {
         }
         _ => Err(format!(
             "{layer}: no layer here computes it; known are InputLayer, Masking, Embedding, LSTM, GRU, SimpleRNN, \
-             Bidirectional, Dense, TimeDistributed, Conv1D, Dropout, RepeatVector, Activation, Softmax, ReLU, LeakyReLU, ELU"
+             Bidirectional, Dense, TimeDistributed, Conv1D, LayerNormalization, GlobalMaxPooling1D, GlobalAveragePooling1D, \
+             Dropout, RepeatVector, Activation, Softmax, ReLU, LeakyReLU, ELU"
         )),
     }
 }
@@ -194,6 +198,37 @@ fn dense(setting: &Setting) -> Result<Part, String> {
         Function::Softmax => vec![dense.into(), LayerConfig::Softmax],
     };
     Ok(Part { layers, groups: vec![("", 0, false)], ..Part::default() })
+}
+
+fn normalisation(setting: &Setting) -> Result<Part, String> {
+    let known = ["axis", "epsilon", "center", "scale", "beta_initializer", "gamma_initializer"];
+    let more = ["beta_regularizer", "gamma_regularizer", "beta_constraint", "gamma_constraint"];
+    setting.only(&[&known[..], &more].concat())?;
+    for key in ["center", "scale"] {
+        if !setting.truth(key, true)? {
+            return Err(setting.wrong(key, "true, since the layer here has both", &Value::from(false)));
+        }
+    }
+    let axis = setting.get("axis").cloned().unwrap_or(Value::from(-1));
+    let one = axis.as_array().filter(|axes| axes.len() == 1).map_or(&axis, |axes| &axes[0]);
+    if !matches!(one.as_i64(), Some(-1 | 2)) {
+        return Err(setting.wrong("axis", "-1, the features", &axis));
+    }
+    let epsilon = setting.number_or("epsilon", 1e-3)?;
+    Ok(Part {
+        layers: vec![LayerConfig::Normalise { epsilon }],
+        groups: vec![("", 0, false)],
+        ..Part::default()
+    })
+}
+
+fn pool(setting: &Setting, layer: LayerConfig) -> Result<Part, String> {
+    setting.only(&["data_format", "keepdims"])?;
+    let format = setting.text("data_format", "channels_last")?;
+    if format != "channels_last" {
+        return Err(setting.wrong("data_format", "channels_last", &Value::from(format)));
+    }
+    Ok(Part { layers: vec![layer], ..Part::default() })
 }
 
 fn time_distributed(setting: &Setting) -> Result<Part, String> {

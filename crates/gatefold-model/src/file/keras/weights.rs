@@ -28,6 +28,7 @@ pub(super) fn shapes(layer: &Layer) -> Vec<Vec<usize>> {
             shapes
         }
         LayerKind::Embedding { tokens } => vec![vec![*tokens, layer.output]],
+        LayerKind::Normalise { .. } => vec![vec![layer.output]; 2],
         _ => Vec::new(),
     }
 }
@@ -63,6 +64,10 @@ pub(super) fn put(layer: &Layer, reverse: bool, arrays: &[ArrayD<f32>], paramete
             bias.into_iter().for_each(|bias| insert(Role::ConvBias, bias.clone()));
         }
         LayerKind::Embedding { .. } => insert(Role::EmbeddingWeight, arrays[0].clone()),
+        LayerKind::Normalise { .. } => {
+            insert(Role::NormaliseWeight, arrays[0].clone());
+            insert(Role::NormaliseBias, arrays[1].clone());
+        }
         _ => {}
     }
 }
@@ -97,6 +102,10 @@ pub(super) fn arrays(layer: &Layer, reverse: bool, parameters: &Parameters) -> V
             all.extend(find(Role::ConvBias).cloned());
         }
         LayerKind::Embedding { .. } => all.extend(find(Role::EmbeddingWeight).cloned()),
+        LayerKind::Normalise { .. } => {
+            all.extend(find(Role::NormaliseWeight).cloned());
+            all.extend(find(Role::NormaliseBias).cloned());
+        }
         _ => {}
     }
     all

@@ -58,6 +58,7 @@ fn sequential(model: &Model) -> Vec<Group> {
             },
             LayerKind::Embedding { .. } => "embedding",
             LayerKind::Conv1d(_) => "conv1d",
+            LayerKind::Normalise { .. } => "layer_normalization",
             _ => "dense",
         };
         let count = seen.entry(class).or_default();

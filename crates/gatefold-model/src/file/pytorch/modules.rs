@@ -32,6 +32,10 @@ pub(super) enum Kind {
         tokens: usize,
         output: usize,
     },
+    /// An `nn.LayerNorm` over the features of a step.
+    LayerNorm {
+        width: usize,
+    },
     /// An `nn.BatchNorm1d`, which is folded into a module beside it.
     BatchNorm {
         width: usize,
@@ -70,7 +74,7 @@ impl Stack {
 impl Module {
     /// Whether it can take in a normalisation of its input: a zero of its padding would not be normalised.
     pub(super) fn takes_before(&self, said: &ModuleStep) -> bool {
-        self.has_bias() && !said.is_padded()
+        self.has_bias() && !said.is_padded() && !matches!(self.kind, Kind::LayerNorm { .. })
     }
 
     /// Whether it has biases of its own.
@@ -78,6 +82,7 @@ impl Module {
         match self.kind {
             Kind::Linear { bias, .. } | Kind::Conv1d { bias, .. } => bias,
             Kind::Recurrent(stack) => stack.biases,
+            Kind::LayerNorm { .. } => true,
             Kind::Embedding { .. } | Kind::BatchNorm { .. } => false,
         }
     }
@@ -106,6 +111,7 @@ impl fmt::Display for Module {
             Kind::Embedding { tokens, output } => {
                 write!(f, "{prefix}: Embedding of {tokens} tokens, {output} wide")
             }
+            Kind::LayerNorm { width } => write!(f, "{prefix}: LayerNorm {width}"),
             Kind::BatchNorm { width, .. } => write!(f, "{prefix}: BatchNorm1d {width}"),
             Kind::Recurrent(stack) => {
                 let name = match stack.gates {
@@ -178,7 +184,7 @@ fn foreign(module: &Module, leaf: &str, shape: &[usize]) -> String {
     }
     format!(
         "tensor {name} {found} is of no module known here; expected those of nn.RNN, LSTM, GRU, their cells, Linear, Conv1d, \
-         BatchNorm1d and Embedding; or ignore it"
+         LayerNorm, BatchNorm1d and Embedding; or ignore it"
     )
 }
 
@@ -227,10 +233,12 @@ fn weighted(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind,
         (Some(&[output, _] | &[output, _, _]), Some(bias)) => {
             Err(format!("tensor {}: expected [{output}], found {bias:?}", shown(&module.tensor("bias"))))
         }
-        (Some(&[width]), _) => Err(format!(
-            "{}: a weight {width} wide without columns is that of a normalisation, such as nn.LayerNorm, which is no layer \
-             here; export the model as ONNX, which gatefold run takes as it is, or ignore the module",
-            if module.prefix.is_empty() { ".".into() } else { shown(&module.prefix) }
+        (Some(&[width]), Some(&[biases])) if biases == width && width > 0 => Ok(Kind::LayerNorm { width }),
+        (Some(&[width]), found) => Err(format!(
+            "{}: a weight {width} wide without columns is that of an nn.LayerNorm, whose bias is as wide; found {}; export the \
+             model as ONNX, which gatefold run takes as it is, or ignore the module",
+            if module.prefix.is_empty() { ".".into() } else { shown(&module.prefix) },
+            found.map_or_else(|| "none".into(), |bias| format!("{bias:?}"))
         )),
         (Some(weight), _) => Err(foreign(module, "weight", weight)),
         (None, bias) => Err(foreign(module, "bias", bias.expect("a module has a tensor"))),

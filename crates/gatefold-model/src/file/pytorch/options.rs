@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// As text, steps are separated by commas. A step is a module, named by the prefix of its tensors (`.` for a bare
 /// module, whose tensors have none) and followed by optional words: `embedding` or `linear`, an activation,
 /// `dropout RATE` between the layers of its stack; for an `nn.Conv1d` also `stride STEPS`, `dilation STEPS`, and `causal` or
-/// `padding LEFT RIGHT`; for an `nn.BatchNorm1d` `eps VALUE`. Or it is one of `last_step`, `final_state`, `softmax`, `dropout RATE` and `decoder WIDTH`, after
+/// `padding LEFT RIGHT`; for an `nn.LayerNorm` or an `nn.BatchNorm1d` `eps VALUE`. Or it is one of `last_step`, `final_state`, `max_pool`, `mean_pool`, `softmax`, `dropout RATE` and `decoder WIDTH`, after
 /// which a decoder's modules read inputs of that width (1 for tokens), as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
@@ -142,7 +142,7 @@ impl ModuleStep {
         self.conv_option(ConvOption::Causal)
     }
 
-    /// Sets the epsilon of an `nn.BatchNorm1d`, 1e-5 by default.
+    /// Sets the epsilon of an `nn.LayerNorm` or an `nn.BatchNorm1d`, 1e-5 by default.
     pub fn eps(mut self, eps: f64) -> Self {
         self.eps = Some(eps);
         self
@@ -167,7 +167,7 @@ impl ModuleStep {
 }
 
 /// Steps that are not modules; `dropout` is handled apart, since it may also follow a module.
-const LAYERS: [&str; 4] = ["last_step", "final_state", "softmax", "decoder"];
+const LAYERS: [&str; 6] = ["last_step", "final_state", "max_pool", "mean_pool", "softmax", "decoder"];
 
 /// Activations without parameters, for which a name is enough.
 const NAMED: [Activation; 6] = [
@@ -196,6 +196,8 @@ fn parse_step(text: &str) -> Result<Step, String> {
         None => return Err("a step is empty; expected a module's name, or . for a bare module".into()),
         Some("last_step") => LayerConfig::LastStep.into(),
         Some("final_state") => LayerConfig::FinalState.into(),
+        Some("max_pool") => LayerConfig::MaxPool.into(),
+        Some("mean_pool") => LayerConfig::MeanPool.into(),
         Some("softmax") => LayerConfig::Softmax.into(),
         Some("decoder") => LayerConfig::from(DecoderConfig::new(count("decoder", words.next())?)).into(),
         Some("dropout") => LayerConfig::Dropout { rate: rate(words.next())? }.into(),

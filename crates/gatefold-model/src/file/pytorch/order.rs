@@ -4,7 +4,7 @@ use super::modules::{self, Kind, Module, Shapes, Stack};
 use super::options::{ModuleStep, ReadOptions, Step};
 use crate::{
     Activation, Biases, Bridge, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
-    LayerConfig, LstmConfig, NetworkConfig, ParameterSpec, RnnConfig, Role,
+    LayerConfig, LayerNorm, LstmConfig, NetworkConfig, ParameterSpec, RnnConfig, Role,
 };
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,11 @@ pub(super) fn network(
             "{name} is taken as tanh, nn.RNN's default; if it has nonlinearity='relu', say \"{name} relu\""
         )
     }));
+    assumed.extend(steps.iter().filter_map(Resolved::norm_without_eps).map(|name| {
+        format!(
+            "{name} is taken as nn.LayerNorm with its default eps of 1e-5; for another, say \"{name} eps 1e-3\""
+        )
+    }));
     assumed.extend(norms.keys().map(|weight| {
         format!("{} is the product of its weight_norm, magnitude and direction of each row", shown(weight))
     }));
@@ -103,14 +108,19 @@ fn check_said(steps: &[Resolved]) -> Result<(), String> {
         ));
     }
     let linear = |at: usize| matches!(modules[at].kind, Kind::Linear { .. });
-    let pair = |at: &usize| linear(*at) && at + 1 < modules.len() && linear(at + 1);
-    if let Some(at) = (0..modules.len()).find(pair) {
-        let first_of_pair = |at: usize| pair(&at).then_some("relu");
+    // A normalisation between them hides a function as well.
+    let norm = |at: &usize| matches!(modules[*at].kind, Kind::LayerNorm { .. });
+    let pair = |at: usize| {
+        let next = (at + 1..modules.len()).find(|next| !norm(next));
+        next.filter(|&next| linear(at) && linear(next)).map(|next| (at, next))
+    };
+    if let Some((at, next)) = (0..modules.len()).find_map(pair) {
+        let first_of_pair = |at: usize| pair(at).map(|_| "relu");
         return Err(format!(
             "{} and {} are Linear layers in a row, and the file does not hold the function between them; say it with the \
              option modules, such as \"{}\", or identity for none",
             modules[at].text(),
-            modules[at + 1].text(),
+            modules[next].text(),
             example(&first_of_pair)
         ));
     }
@@ -150,6 +160,20 @@ impl Resolved {
             Resolved::Module(module, said, _)
                 if matches!(module.kind, Kind::Recurrent(Stack { gates: 1, .. }))
                     && said.activation.is_none() =>
+            {
+                Some(module.text())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Resolved {
+    /// The module, if it is an `nn.LayerNorm` whose eps nobody said.
+    fn norm_without_eps(&self) -> Option<String> {
+        match self {
+            Resolved::Module(module, said, _)
+                if matches!(module.kind, Kind::LayerNorm { .. }) && said.eps.is_none() =>
             {
                 Some(module.text())
             }
@@ -227,7 +251,9 @@ impl<'a> Search<'a> {
                 Kind::Recurrent(stack) => (width.is_none_or(|width| width == stack.input), stack.output()),
                 Kind::Linear { input, output, .. } => (width.is_none_or(|width| width == input), output),
                 Kind::Conv1d { input, output, .. } => (width.is_none_or(|width| width == input), output),
-                Kind::BatchNorm { width: own, .. } => (width.is_none_or(|width| width == own), own),
+                Kind::LayerNorm { width: own } | Kind::BatchNorm { width: own, .. } => {
+                    (width.is_none_or(|width| width == own), own)
+                }
                 Kind::Embedding { output, .. } => {
                     (fresh && width.is_none_or(|width| width == 1) && !self.linear[module], output)
                 }
@@ -348,7 +374,8 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
                 | LayerConfig::Custom(_)
                 | LayerConfig::Dense(_)
                 | LayerConfig::Conv1d(_)
-                | LayerConfig::Embedding(_),
+                | LayerConfig::Embedding(_)
+                | LayerConfig::Normalise { .. },
             ) => return Err("a step is a layer with parameters; expected its module's prefix".into()),
             Step::Layer(_) => {}
         }
@@ -403,6 +430,7 @@ fn assemble(shapes: &Shapes, norms: &WeightNorms, steps: &[Resolved]) -> Result<
                     Kind::Recurrent(Stack { input, .. })
                     | Kind::Linear { input, .. }
                     | Kind::Conv1d { input, .. } => input,
+                    Kind::LayerNorm { width } => width,
                     Kind::Embedding { .. } => 1,
                     Kind::BatchNorm { .. } => unreachable!("it was folded"),
                 }));
@@ -468,14 +496,18 @@ fn module_layers(
     if !said.conv.is_empty() && !matches!(module.kind, Kind::Conv1d { .. }) {
         return refuse("it has no stride, dilation or padding; expected those of a Conv1d");
     }
-    if said.eps.is_some() {
-        return refuse("it has no eps; expected that of a BatchNorm1d");
+    if said.eps.is_some() && !matches!(module.kind, Kind::LayerNorm { .. }) {
+        return refuse("it has no eps; expected that of a LayerNorm or a BatchNorm1d");
     }
     // A normalisation of the output brings a bias along.
     let folded = folds.iter().any(|fold| matches!(fold, Fold::After(_)));
     let activation = said.activation;
     Ok(match module.kind {
         Kind::BatchNorm { .. } => unreachable!("it was folded"),
+        Kind::LayerNorm { .. } => {
+            let epsilon = said.eps.map_or_else(|| LayerNorm::default().epsilon, |eps| eps as f32);
+            vec![(LayerConfig::Normalise { epsilon }, Some(0))]
+        }
         Kind::Embedding { tokens, output } => vec![(EmbeddingConfig::new(tokens, output).into(), Some(0))],
         Kind::Linear { output, bias, .. } => {
             let activation = activation.unwrap_or(Activation::Identity);
@@ -524,7 +556,8 @@ fn recurrent(stack: &Stack, activation: Activation) -> LayerConfig {
 fn source(module: &Module, index: usize, folds: &[Fold], spec: &ParameterSpec) -> Source {
     let (part, leaf) = match spec.role {
         Role::DenseWeight | Role::ConvWeight => (Part::Weight, "weight"),
-        Role::EmbeddingWeight => (Part::Other, "weight"),
+        Role::EmbeddingWeight | Role::NormaliseWeight => (Part::Other, "weight"),
+        Role::NormaliseBias => (Part::Other, "bias"),
         Role::DenseBias | Role::ConvBias => (Part::Bias, "bias"),
         Role::InputWeight => (Part::Weight, "weight_ih"),
         Role::RecurrentWeight => (Part::Other, "weight_hh"),
