@@ -152,7 +152,7 @@ pub(crate) fn month_names(names: &[String]) -> bool {
 pub(crate) fn is_month_name(name: &str) -> bool {
     let bare = name.trim().trim_end_matches('.').to_lowercase();
     let same = |other: &&str| other.to_lowercase() == bare;
-    MONTHS.iter().any(|language| language.full.iter().chain(&language.short).any(|name| same(name)))
+    MONTHS.iter().any(|language| language.full.iter().chain(&language.short).any(&same))
 }
 
 /// The format with the names of each language, with and without the point after a shortened name.
