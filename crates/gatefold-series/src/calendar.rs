@@ -1,6 +1,7 @@
 //! Calendars: the times of rows, past and future.
 
 pub(crate) mod clock;
+mod codes;
 pub(crate) mod days;
 mod features;
 pub(crate) mod find;

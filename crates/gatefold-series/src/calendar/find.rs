@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 /// Dates as people write them; `-` stands for any separator, `%b` for a month's name in any language, short or full.
 /// Years alone are not among them: those are columns of numbers.
-const DATES: [&str; 64] = [
+const DATES: [&str; 72] = [
     "FY%Y",
     "FY %Y",
     "FY%Y-Q%q",
@@ -69,6 +69,14 @@ const DATES: [&str; 64] = [
     "%d%b%Y",
     "%a, %d-%b-%Y",
     "%a, %b-%d, %Y",
+    "%a %d-%b-%Y",
+    "%a %b-%d-%Y",
+    "%a %b-%d, %Y",
+    "%Y年%m月%d日",
+    "%Y年%m月",
+    "%Y년 %m월 %d일",
+    "%Y년 %m월",
+    "%Y년%m월%d일",
     "%Y-%n",
     "%Y-%N",
 ];
@@ -138,6 +146,13 @@ pub(crate) fn month_names(names: &[String]) -> bool {
         MONTHS.iter().any(|language| same(&language.full) || same(&language.short))
     };
     names.len() == 12 && names.iter().enumerate().filter(|(place, name)| is(*place, name)).count() >= 10
+}
+
+/// Whether a name is that of a month, in full or shortened.
+pub(crate) fn is_month_name(name: &str) -> bool {
+    let bare = name.trim().trim_end_matches('.').to_lowercase();
+    let same = |other: &&str| other.to_lowercase() == bare;
+    MONTHS.iter().any(|language| language.full.iter().chain(&language.short).any(&same))
 }
 
 /// The format with the names of each language, with and without the point after a shortened name.

@@ -1,5 +1,6 @@
 //! Formats of times: found from a cell, or given in the notation of `strftime`; read and written.
 
+use super::codes::{fixed_widths, item};
 use super::days::DayCount;
 use super::fraction::YearFraction;
 use super::names::{MONTHS, WEEKDAYS, ZONES, named_zone};
@@ -76,7 +77,8 @@ pub(crate) struct Style {
     lower_am: bool,  // am
     upper: bool,     // JAN
     offset: OffsetStyle,
-    moved: bool, // some offset is not zero
+    moved: bool,         // some offset is not zero
+    whole_pointed: bool, // a point after a month's name that is not shortened
 }
 
 /// The ways in which numbers below ten were written.
@@ -118,6 +120,7 @@ impl Default for Style {
             upper: false,
             offset: OffsetStyle::Colon,
             moved: false,
+            whole_pointed: false,
         }
     }
 }
@@ -181,9 +184,7 @@ impl Format {
 
     fn read_into(&self, cell: &str, style: &mut Style) -> Option<Stamp> {
         let mut reader = Reader { rest: cell, fields: Fields::default(), style };
-        for item in &self.items {
-            reader.item(*item)?;
-        }
+        self.read_items(&mut reader)?;
         if reader.rest.is_empty() { reader.fields.stamp() } else { None }
     }
 
@@ -191,16 +192,41 @@ impl Format {
     pub(super) fn rest_after<'a>(&self, cell: &'a str) -> Option<&'a str> {
         let mut style = Style::default();
         let mut reader = Reader { rest: cell, fields: Fields::default(), style: &mut style };
-        self.items.iter().try_for_each(|item| reader.item(*item))?;
+        self.read_items(&mut reader)?;
         let rest = reader.rest.len();
         Some(&cell[cell.len() - rest..])
+    }
+
+    /// Reads every item. A month's name that is as long in full, such as `mars` beside `janv.`, may lack the point.
+    fn read_items(&self, reader: &mut Reader<'_>) -> Option<()> {
+        for (at, item) in self.items.iter().enumerate() {
+            let whole = self.after_whole_name(at, reader.fields.month);
+            reader.style.whole_pointed |= whole && reader.rest.starts_with('.');
+            if !whole || reader.rest.starts_with('.') {
+                reader.item(*item)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Whether an item is the point after the shortened name of a month that is not shortened.
+    fn after_whole_name(&self, at: usize, month: Option<i8>) -> bool {
+        let (Item::Literal('.'), Some(month)) = (self.items[at], month) else { return false };
+        let Some(Item::MonthName { language, full: false }) = at.checked_sub(1).map(|at| self.items[at])
+        else {
+            return false;
+        };
+        let (months, place) = (&MONTHS[language], usize::from(month.unsigned_abs()) - 1);
+        months.full[place] == months.short[place]
     }
 
     /// The time as this column writes it.
     pub(crate) fn write(&self, stamp: &Stamp) -> String {
         let mut out = String::with_capacity(32);
-        for item in &self.items {
-            self.write_item(*item, stamp, &mut out);
+        for (at, item) in self.items.iter().enumerate() {
+            if self.style.whole_pointed || !self.after_whole_name(at, Some(stamp.local().month())) {
+                self.write_item(*item, stamp, &mut out);
+            }
         }
         out
     }
@@ -296,56 +322,6 @@ impl Format {
             _ => format!("{sign}{hours:02}:{minutes:02}"),
         }
     }
-}
-
-fn item(code: char) -> Option<Item> {
-    Some(match code {
-        '%' => Item::Literal('%'),
-        'Y' => Item::Year,
-        'y' => Item::YearOfCentury,
-        'm' => Item::Month,
-        'b' | 'h' => Item::MonthName { language: 0, full: false },
-        'B' => Item::MonthName { language: 0, full: true },
-        'd' | 'e' => Item::Day,
-        'j' => Item::DayOfYear,
-        'q' => Item::Quarter,
-        'J' => Item::Half,
-        'N' => Item::NextYear { full: true },
-        'n' => Item::NextYear { full: false },
-        'G' => Item::Year,
-        'V' => Item::Week,
-        'u' => Item::WeekDay,
-        'a' => Item::WeekDayName { full: false },
-        'A' => Item::WeekDayName { full: true },
-        'H' => Item::Hour,
-        'I' => Item::Hour12,
-        'M' => Item::Minute,
-        'S' => Item::Second,
-        'f' => Item::Fraction,
-        'p' => Item::AmPm,
-        'z' => Item::Offset,
-        's' => Item::Epoch(0),
-        _ => return None,
-    })
-}
-
-/// Numbers that touch, as in `%Y%m%d`, have fixed widths.
-fn fixed_widths(items: Vec<Item>) -> Vec<Item> {
-    let fixed = |item: Item| match item {
-        Item::Year => Some(Item::FixedYear),
-        Item::Month => Some(Item::FixedMonth),
-        Item::Day => Some(Item::FixedDay),
-        Item::Hour => Some(Item::FixedHour),
-        Item::Minute => Some(Item::FixedMinute),
-        Item::Second => Some(Item::FixedSecond),
-        _ => None,
-    };
-    let touches = |at: usize| {
-        let digits = |other: Option<&Item>| other.is_some_and(|item| fixed(*item).is_some());
-        digits(items.get(at + 1)) || at > 0 && digits(items.get(at - 1))
-    };
-    let choose = |(at, item): (usize, &Item)| if touches(at) { fixed(*item).unwrap_or(*item) } else { *item };
-    items.iter().enumerate().map(choose).collect()
 }
 
 impl fmt::Display for Format {

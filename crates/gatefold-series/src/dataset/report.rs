@@ -1,6 +1,7 @@
 use super::Series;
 use super::options::ReadOptions;
 use super::regular::Counts;
+use super::time_names::is_text_time_name;
 use crate::calendar::clock::{Clock, Times};
 use crate::table::sheet::Sheet;
 use crate::table::{Delimiter, one_line, shown};
@@ -141,6 +142,9 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
             format!("'{}' is read as a decimal; if not, say --thousands {mark}", shown(cell)),
         );
     }
+    if let Some((one, other)) = target.and_then(|column| other_marks(sheet, column)) {
+        report.say("warning", format!("{one} has decimal points, {other} decimal commas"));
+    }
     let head = &sheet.head;
     let mut names = match head.names_line {
         Some(1) => Vec::new(),
@@ -154,6 +158,18 @@ pub(super) fn of_sheet(sheet: &Sheet, target: Option<usize>) -> TableReport {
         report.say("lines", names.join("; "));
     }
     report
+}
+
+/// Two columns of numbers whose cells prove different decimal marks, that with points first; one of them is the target. Times may
+/// have any.
+fn other_marks(sheet: &Sheet, target: usize) -> Option<(String, String)> {
+    let mark = |column: usize| sheet.columns[column].marks.proven();
+    let own = mark(target)?;
+    let differs = |column: &usize| {
+        mark(*column).is_some_and(|mark| mark != own) && !is_text_time_name(sheet.name(*column))
+    };
+    let names = (shown(sheet.name(target)), shown(sheet.name(sheet.numeric().find(differs)?)));
+    Some(if own == '.' { names } else { (names.1, names.0) })
 }
 
 /// A number with its noun, such as `1 row` or `3 rows`.

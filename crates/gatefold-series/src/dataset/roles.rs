@@ -5,8 +5,11 @@ use super::options::ReadOptions;
 use super::parts::refuse_doubtful;
 use crate::SeriesError;
 use crate::calendar::clock::Times;
+use crate::calendar::stamp::clock;
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
+use jiff::civil::DateTime;
+use jiff::tz;
 use std::collections::{HashMap, HashSet};
 
 /// Names of columns that tell series apart.
@@ -208,8 +211,9 @@ impl Groups {
                 .copied()
                 .find(|column| sheet.columns[*column].kind == Kind::Text && in_blocks(sheet, *column));
             if let (None, None, false) = (named, times, options.no_time)
-                && let Some(column) =
-                    doubt.or_else(|| candidates.iter().copied().find(|column| cycles(sheet, *column)))
+                && let Some(column) = doubt
+                    .or_else(|| candidates.iter().copied().find(|column| cycles(sheet, *column)))
+                    .or_else(|| candidates.iter().copied().find(|column| is_numbered_id(sheet, *column)))
             {
                 let name = shown(sheet.name(column));
                 let problem = format!(
@@ -303,6 +307,11 @@ fn is_id(sheet: &Sheet, column: usize) -> bool {
     cells.len() > 1 && cells.len() * 2 <= sheet.rows()
 }
 
+/// Whether a column of numbers is an id by its name.
+fn is_numbered_id(sheet: &Sheet, column: usize) -> bool {
+    sheet.columns[column].kind == Kind::Number && is_id_name(sheet.name(column))
+}
+
 /// Whether a column keeps each of its values for a block of rows, of two rows or more.
 fn in_blocks(sheet: &Sheet, column: usize) -> bool {
     let (mut seen, mut lengths) = (HashSet::new(), Vec::new());
@@ -357,6 +366,28 @@ pub(super) fn is_constant(sheet: &Sheet, column: usize) -> bool {
     sheet.rows() > 1 && cells.all(|cell| Some(cell) == first)
 }
 
+/// Whether a column repeats what its row's time says: the month, the day of the week, the weekend.
+fn repeats_clock(sheet: &Sheet, times: &Times, column: usize) -> bool {
+    let Some(values) = whole_numbers(sheet, column).filter(|_| times.dated()) else { return false };
+    let local = times.local();
+    let clocks = local.as_ref().unwrap_or(times).values.iter().map(|micros| clock(*micros, tz::Offset::UTC));
+    let clocks: Vec<DateTime> = clocks.collect();
+    let says: [fn(&DateTime) -> i64; 11] = [
+        |time| time.year().into(),
+        |time| (i64::from(time.month()) + 2) / 3,
+        |time| time.month().into(),
+        |time| time.date().iso_week_date().week().into(),
+        |time| time.day().into(),
+        |time| time.date().day_of_year().into(),
+        |time| time.hour().into(),
+        |time| time.weekday().to_monday_zero_offset().into(),
+        |time| time.weekday().to_monday_one_offset().into(),
+        |time| time.weekday().to_sunday_zero_offset().into(),
+        |time| i64::from(time.weekday().to_monday_zero_offset() > 4),
+    ];
+    says.iter().any(|says| clocks.iter().zip(&values).all(|(time, value)| says(time) == *value))
+}
+
 impl Targets {
     pub(super) fn find(
         sheet: &Sheet,
@@ -381,7 +412,10 @@ impl Targets {
         let free: Vec<usize> = sheet.numeric().filter(|column| !taken(column) && !asked(column)).collect();
         let last = |fits: &dyn Fn(usize) -> bool| free.iter().rev().copied().find(|column| fits(*column));
         let several = free.len() > 1;
-        let chosen = last(&|column| several && !is_constant(sheet, column) && !is_row_number(sheet, column))
+        let of_clock = |column: usize| times.is_some_and(|times| repeats_clock(sheet, times, column));
+        let own = |column: usize| !is_constant(sheet, column) && !is_row_number(sheet, column);
+        let chosen = last(&|column| several && own(column) && !of_clock(column))
+            .or_else(|| last(&|column| several && own(column)))
             .or_else(|| last(&|column| !is_constant(sheet, column)))
             .or_else(|| last(&|_| true));
         let Some(column) = chosen else {

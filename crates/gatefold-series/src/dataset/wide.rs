@@ -1,10 +1,12 @@
 //! Tables in which a row is a whole series: a header of dates, or numbered names as in the M4 competition.
 
 use super::options::{Layout, ReadOptions};
+use super::parts::number_in;
 use super::report::{TableReport, listed};
+use super::time_names::part;
 use super::{Dataset, Series, StaticValue, group, report, time};
 use crate::calendar::clock::{Clock, Times, offset_changes};
-use crate::calendar::find::short_year_formats;
+use crate::calendar::find::{is_month_name, short_year_formats, time_of_day};
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::{looks_dated, looks_numeric, numbered_run, shown};
 use crate::{Calendar, Fill, SeriesError};
@@ -41,6 +43,9 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
             .map(|found| (from, found))
     });
     if let (Some((from, (format, stamps))), true) = (dated, sheet.head.names_line.is_some()) {
+        if options.layout.is_none() {
+            refuse_parts_down(sheet, from)?;
+        }
         let values: Vec<i64> = stamps.iter().map(|stamp| stamp.micros).collect();
         let offsets: Option<Vec<i32>> =
             stamps.iter().map(super::super::calendar::stamp::Stamp::offset_seconds).collect();
@@ -72,6 +77,29 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
     let text = (0..from).all(|column| sheet.columns[column].kind == Kind::Text);
     let series = (1..=4).contains(&from) && text && all >= 8 && from >= values_from && unique(sheet, 0);
     Ok(series.then_some(Values { columns: from..all, times: None }))
+}
+
+/// Refuses rows that are the months, quarters or hours of the years or days above the columns: they are one series, and no row
+/// is one. A row of sums may be among them.
+fn refuse_parts_down(sheet: &Sheet, from: usize) -> Result<(), SeriesError> {
+    let parts = |column: &usize| {
+        let named = part(sheet.name(*column)).is_some();
+        let cells = (0..sheet.rows()).map(|row| sheet.cell(row, *column));
+        let is_part = |cell: &&str| {
+            let quarter = number_in(cell, &["q"], &["q", ". quartal"], (1, 4)).is_some();
+            let time = cell.contains(':') && time_of_day(cell).is_some();
+            quarter || time || is_month_name(cell) || named && cell.parse::<u8>().is_ok()
+        };
+        let found: Vec<&str> = cells.filter(is_part).collect();
+        found.len() * 4 >= sheet.rows() * 3 && found.iter().collect::<HashSet<_>>().len() >= 4
+    };
+    let Some(column) = (0..from).find(parts) else { return Ok(()) };
+    let [name, first] = [sheet.name(column), sheet.name(from)].map(shown);
+    let problem = format!(
+        "{name} may hold parts of {first} and the times after it; turn the table so that times go down, or say --layout rows if \
+         each row is a series"
+    );
+    Err(sheet.error(0, column, problem))
 }
 
 /// Refuses names at the end of the header that are dates with years of two digits.

@@ -102,7 +102,7 @@ impl Encoding {
 /// A text, and how it was encoded.
 #[derive(Debug)]
 pub(crate) struct Decoded {
-    /// Without a byte order mark.
+    /// Without byte order marks and other characters that nobody sees.
     pub(crate) text: String,
     pub(crate) encoding: Encoding,
     /// How sure the encoding is, in words; `None` if there is no doubt, or it was stated.
@@ -132,10 +132,7 @@ pub(crate) fn decode(
         Encoding::Windows1252 => legacy(source, &bytes, encoding_rs::WINDOWS_1252)?,
         Encoding::Legacy(Legacy(other)) => legacy(source, &bytes, other)?,
     };
-    let text = match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    };
+    let text = if text.contains(is_invisible) { text.replace(is_invisible, "") } else { text };
     let markup = [("<", "HTML or XML"), ("{\"", "JSON"), ("[{", "JSON")];
     let kind = markup.iter().find(|(start, _)| text.trim_start().starts_with(start));
     if let Some((_, kind)) = kind.filter(|_| !names_in_brackets(&text)) {
@@ -148,6 +145,12 @@ pub(crate) fn decode(
         return Err(source.line(line, "a control character: this is not text; expected a table as CSV"));
     }
     Ok(Decoded { text, encoding, doubt })
+}
+
+/// Marks of byte order and of the direction of writing, and blanks without width: nobody sees them, and they are no part of
+/// a cell.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}' | '\u{feff}')
 }
 
 /// Whether the first line is names such as `<TICKER>,<DATE>`, rather than markup.

@@ -205,6 +205,12 @@ fn series_without_dates_are_told_apart_or_asked_about() {
             "refused, line 2, column what: what may tell several series apart; say --id what, or --time none if all rows are one series",
         ),
         (
+            "numbers, by a name, in turn",
+            "sensor,y\n1,1\n2,2\n1,5\n2,7\n",
+            "refused, line 2, column sensor: sensor may tell several series apart; say --id sensor, or --time none if all rows are one series",
+        ),
+        ("numbers in turn", "level,y\n1,1\n2,2\n1,5\n2,7\n", "1 [1.0, 2.0, 5.0, 7.0] -> 5 | 6"),
+        (
             "numbers in blocks, by a name",
             "store,y\n1,1\n1,2\n2,5\n2,7\n",
             "1: 1 [1.0, 2.0] -> 3 | 4; 2: 1 [5.0, 7.0] -> 3 | 4",

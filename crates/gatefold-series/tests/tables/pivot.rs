@@ -139,3 +139,40 @@ fn years_as_names_are_found_whatever_is_around_them() {
         ReadOptions::new().time_format("%b-%y"),
     );
 }
+
+/// A table of months, quarters or hours downwards under the years or days that they are parts of.
+fn turned(name: &str, parts: &[String], times: &str) -> String {
+    let rows: Vec<String> = parts.iter().map(|part| format!("{part},1,2,3")).collect();
+    format!("{name},{times}\n{}\n", rows.join("\n"))
+}
+
+#[test]
+fn parts_of_times_that_go_down_under_them_are_no_series() {
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let months: Vec<String> = months.map(str::to_owned).to_vec();
+    let with_sum = [months.clone(), vec!["Total".to_owned()]].concat();
+    let hours: Vec<String> = (0..24).map(|hour| format!("{hour:02}:00")).collect();
+    let years = "2019,2020,2021";
+    for (name, parts, times) in [
+        ("month", &months, years),
+        ("", &with_sum, years),
+        ("Month", &numbered("", 1, 12), years),
+        ("x", &numbered("Q", 1, 4), years),
+        ("hour", &hours, "2024-01-01,2024-01-02,2024-01-03"),
+        ("hour", &numbered("", 0, 23), "2024-01-01,2024-01-02,2024-01-03"),
+    ] {
+        let content = turned(name, parts, times);
+        let found = summary(read(&content));
+        assert!(
+            found.starts_with("refused, line 2, column ") && found.contains("may hold parts of 20"),
+            "{found}"
+        );
+        let rows = read_with(&content, ReadOptions::new().layout(Layout::Rows)).unwrap();
+        assert_eq!(rows.series().len(), parts.len());
+    }
+    for (name, parts) in
+        [("shop", numbered("", 1, 12)), ("shop", numbered("S", 1, 12)), ("month", vec!["May".into()])]
+    {
+        assert_eq!(read(turned(name, &parts, years)).unwrap().series().len(), parts.len());
+    }
+}

@@ -345,3 +345,56 @@ fn a_padded_title_and_a_line_of_units_are_no_names() {
         ),
     ]);
 }
+
+#[test]
+fn what_the_time_says_is_no_target_and_other_marks_are_said() {
+    let days: String = (1..=14)
+        .map(|day| {
+            format!(
+                "2024-01-{day:02},{day}.5,{},{},1\n",
+                (day + 6) % 7,
+                i32::from(day % 7 > 5 || day % 7 == 0)
+            )
+        })
+        .collect();
+    let data = read(format!("date,sales,weekday,weekend,month\n{days}")).unwrap();
+    assert_eq!(data.targets(), ["sales"]);
+    let stated = read_with(
+        format!("date,sales,weekday,weekend,month\n{days}"),
+        ReadOptions::new().targets(["weekend"]),
+    );
+    assert_eq!(stated.unwrap().targets(), ["weekend"]);
+    // One day that differs makes it a column of its own.
+    let closed = days.replace("2024-01-03,3.5,2,0", "2024-01-03,3.5,2,1");
+    assert_eq!(read(format!("date,sales,weekday,weekend,month\n{closed}")).unwrap().targets(), ["weekend"]);
+    let mixed = read("date;a;b\n2024-01-01;1,5;1.5\n2024-01-02;2,5;2.5\n2024-01-03;3,5;3.5\n").unwrap();
+    assert_eq!(
+        reported(&mixed, "warning").split("; ").next(),
+        Some("b has decimal points, a decimal commas")
+    );
+}
+
+#[test]
+fn characters_that_nobody_sees_are_no_part_of_a_cell() {
+    let data = read(
+        "\u{feff}\u{feff}date,y\n\u{200e}2024-01-01,1.5\u{200b}\n2024-01-02\u{200f},2.5\n2024-01-03,4\n",
+    )
+    .unwrap();
+    assert_eq!(data.series()[0].target(0), [1.5, 2.5, 4.0]);
+    assert_eq!(reported(&data, "time"), "date (%Y-%m-%d), daily");
+}
+
+#[test]
+fn dates_tell_the_encoding_of_pairs_of_bytes() {
+    let table = "日付,値\n2024年1月1日,5\n2024年1月2日,6.5\n2024年1月3日,8\n";
+    for encoding in [encoding_rs::SHIFT_JIS, encoding_rs::EUC_JP, encoding_rs::GBK, encoding_rs::BIG5] {
+        let (bytes, _, lost) = encoding.encode(table);
+        assert!(!lost || encoding != encoding_rs::SHIFT_JIS);
+        if lost {
+            continue;
+        }
+        let data = read(bytes.as_ref()).unwrap();
+        assert!(reported(&data, "table").ends_with(encoding.name()), "{}", data.report());
+        assert_eq!(data.targets(), ["値"]);
+    }
+}

@@ -71,7 +71,7 @@ pub(super) fn of(bytes: &[u8]) -> Guess {
     let (bytes, last) = looked_at(bytes);
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
     detector.feed(bytes, last);
-    let found = detector.guess(None, Utf8Detection::Deny);
+    let found = dated(bytes).unwrap_or_else(|| detector.guess(None, Utf8Detection::Deny));
     let pairs = PAIRS.contains(&found);
     let encoding = match pairs {
         true => found,
@@ -100,6 +100,22 @@ pub(super) fn of(bytes: &[u8]) -> Guess {
         (word.to_owned(), other.map(str::to_owned))
     });
     Guess { encoding, pairs, letters: read.letters, well: read.odd == 0, example }
+}
+
+/// The encoding of pairs of bytes that alone has years, months and days as Chinese, Japanese and Korean write them after
+/// numbers: a few dates are too little text for the detector.
+fn dated(bytes: &[u8]) -> Option<&'static Encoding> {
+    const SIGNS: [char; 6] = ['年', '月', '日', '년', '월', '일'];
+    let dates = |encoding: &&&'static Encoding| {
+        let Some(text) = encoding.decode_without_bom_handling_and_without_replacement(bytes) else {
+            return false;
+        };
+        let after_digit = |at: usize| text[..at].trim_end().ends_with(|c: char| c.is_ascii_digit());
+        let signs = text.match_indices(SIGNS).filter(|(at, _)| after_digit(*at)).map(|(_, sign)| sign);
+        signs.collect::<std::collections::HashSet<_>>().len() >= 2
+    };
+    let mut found = PAIRS.iter().filter(dates);
+    found.next().filter(|_| found.next().is_none()).copied()
 }
 
 /// The bytes that are looked at, which end with a line if any ends among them, and whether the text ends with them.
