@@ -204,3 +204,42 @@ fn every_update_is_logged() {
         place.fail(1, &format!("forecast table.csv {options} --horizon 2 --out o --tensorboard file"));
     assert!(refused.contains("cannot write the log"), "{refused}");
 }
+
+#[test]
+fn the_trial_of_ids_comes_before_the_networks() {
+    let place = Folder::new();
+    let mut shops = String::from("shop,month,sales\n");
+    for (shop, month) in (0..12).flat_map(|shop| (0..120).map(move |month| (shop, month))) {
+        let value = 20 + shop * 3 + (month % 12) * 2 + (shop * 7 + month * 5) % 4;
+        shops += &format!("s{shop},{}-{:02},{value}\n", 2005 + month / 12, month % 12 + 1);
+    }
+    place.write("shops.csv", &shops);
+    let options =
+        "--device cpu --model network --hidden 4 --batch 8 --ensemble 1 --updates 12 --horizon 6 --windows 2";
+    let stages = |out: &str| {
+        let mut stages: Vec<String> =
+            place.rows(&format!("{out}/log.csv")).into_iter().map(|row| row["stage"].clone()).collect();
+        stages.dedup();
+        stages
+    };
+    place.succeed(&format!("backtest shops.csv {options} --out auto"));
+    assert_eq!(stages("auto")[..3], ["trial-without-ids", "trial-with-ids", "validation"]);
+    place.succeed(&format!("backtest shops.csv {options} --ids no --out no"));
+    assert_eq!(stages("no")[0], "validation");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_shows_a_bar_with_the_rate_and_the_time_left() {
+    let place = Folder::new();
+    let line =
+        format!("{} forecast table.csv {} --horizon 1", env!("CARGO_BIN_EXE_gatefold"), small("network"));
+    let mut script = std::process::Command::new("script");
+    script.current_dir(place.path("")).args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    let output = script.output().expect("`script` of util-linux is there");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    let bars: Vec<&str> = text.split(['\r', '\n']).filter(|line| line.contains("network 1/1")).collect();
+    assert!(bars.iter().any(|bar| bar.contains("/s ") && bar.contains("left")), "{text}");
+    assert!(bars.iter().all(|bar| bar.contains('\u{1b}') && !bar.contains("updates/s")), "{bars:?}");
+}
