@@ -149,7 +149,9 @@ pub(crate) fn initial(config: &NetworkConfig, seed: u64) -> Parameters {
                     let bias = |row: usize| cell.gates()[row / hidden].initial_bias();
                     Array1::from_shape_fn(spec.len(), bias).into_dyn()
                 }
-                (Role::NormaliseWeight, _) => ArrayD::from_elem(spec.shape.clone(), 1.0),
+                (Role::NormaliseWeight | Role::InputGain | Role::RecurrentGain | Role::CellGain, _) => {
+                    ArrayD::from_elem(spec.shape.clone(), 1.0)
+                }
                 (
                     Role::InputWeight | Role::RecurrentWeight | Role::SkipWeight | Role::FeedbackWeight,
                     Some(recurrent),
@@ -200,6 +202,24 @@ mod tests {
             (found - std).abs() < 5.0 * std / (2.0 * n).sqrt(),
             "standard deviation {found}, expected {std}"
         );
+    }
+
+    /// A gain of zero would hide the input and h from the gates, and their weights from the first gradient.
+    #[test]
+    fn gains_begin_at_one() {
+        let norm = LayerNorm::default();
+        let lstm = LstmConfig::new(4).layer_norm(norm);
+        let gru = GruConfig::new(4).layer_norm(norm);
+        let config = NetworkConfig::with_input(3).lstm(lstm).gru(gru).normalise().build().unwrap();
+        let parameters = initial(&config, 5);
+        let mut gains = 0;
+        for (name, values) in parameters.iter() {
+            if name.contains("gain") || name.starts_with("norm2.weight") {
+                assert!(values.iter().all(|&gain| gain == 1.0), "{name}: {values}");
+                gains += 1;
+            }
+        }
+        assert_eq!(gains, 3 + 2 + 1, "{:?}", parameters.iter().map(|(name, _)| name).collect::<Vec<_>>());
     }
 
     #[test]
