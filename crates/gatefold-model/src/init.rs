@@ -182,7 +182,7 @@ fn gate_blocks(gates: usize, shape: &[usize], init: Init, random: &mut ChaCha8Rn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DenseConfig, LstmConfig};
+    use crate::{DenseConfig, GruConfig, LayerConfig, LayerNorm, LstmConfig};
     use approx::abs_diff_eq;
     use gatefold_reference::Failures;
 
@@ -210,7 +210,8 @@ mod tests {
         let norm = LayerNorm::default();
         let lstm = LstmConfig::new(4).layer_norm(norm);
         let gru = GruConfig::new(4).layer_norm(norm);
-        let config = NetworkConfig::with_input(3).lstm(lstm).gru(gru).normalise().build().unwrap();
+        let layers = [lstm.into(), gru.into(), LayerConfig::Normalise { epsilon: 1e-5 }];
+        let config = NetworkConfig::new(3, layers).unwrap();
         let parameters = initial(&config, 5);
         let mut gains = 0;
         for (name, values) in parameters.iter() {
