@@ -215,7 +215,7 @@ mod tests {
         let parameters = initial(&config, 5);
         let mut gains = 0;
         for (name, values) in parameters.iter() {
-            if name.contains("gain") || name.starts_with("norm2.weight") {
+            if name.contains("gain") || name.starts_with("norm0.weight") {
                 assert!(values.iter().all(|&gain| gain == 1.0), "{name}: {values}");
                 gains += 1;
             }
