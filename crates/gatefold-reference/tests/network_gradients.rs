@@ -92,7 +92,7 @@ fn normalisation_and_pooling() {
     check(failures, "tied normalise", 3, &[normalise(0.1), rnn(3), LayerConfig::Tied { to: 0 }]);
     for pool in [LayerConfig::MaxPool, LayerConfig::MeanPool] {
         check(failures, "pool", 2, &[gru(3), normalise(0.1), pool.clone(), dense(2, Activation::Tanh)]);
-        check(failures, "pool alone", 3, &[pool.clone()]);
+        check(failures, "pool alone", 3, std::slice::from_ref(&pool));
         let expand = LayerConfig::Expand { steps: 3, fill: Expansion::Repeat };
         check(failures, "pool of an expansion", 2, &[rnn(2), LayerConfig::LastStep, expand, rnn(2), pool]);
     }

@@ -70,7 +70,7 @@ impl Chain<'_> {
         let lens = &ids.shape()[..ids.ndim() - 1];
         let after: usize = lens[axis + 1..].iter().product();
         let mut pooled = Vec::new();
-        for first in (0..rows.len()).filter(|place| place / after % lens[axis] == 0) {
+        for first in (0..rows.len()).filter(|place| (place / after).is_multiple_of(lens[axis])) {
             let of_row: Vec<(usize, usize)> = (0..lens[axis]).map(|k| rows[first + k * after]).collect();
             let mut times: Vec<usize> = of_row.iter().map(|(t, _)| *t).collect();
             times.sort_unstable();
