@@ -77,7 +77,7 @@ pub(crate) fn backward(
             continue;
         }
         for (((d_x, &x), &largest), d) in d_x.iter_mut().zip(x).zip(largest).zip(d.elements_mut()) {
-            // What was given to a step is gone, so that none after it gets it too.
+            // Taken by the first step that has the value, so that no later one gets it too.
             if is_largest(x, largest) {
                 *d_x = std::mem::take(d);
             }

@@ -115,7 +115,7 @@ fn layer_normalisations_are_layers() {
         "mean pool"
     );
 
-    // What comes between two Linear layers is open, with a normalisation between them too.
+    // A file does not say which function stands between two Linear layers, not with a normalisation between them either.
     let head = joined([linear("hidden", 5, 6), norm("norm", 6), linear("answer", 6, 2)]);
     let error = read(&head, "").unwrap_err();
     assert!(error.contains("hidden and answer are Linear layers in a row"), "{error}");

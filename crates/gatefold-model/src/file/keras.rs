@@ -2,8 +2,8 @@
 //!
 //! [`read`] takes Sequential models and functional ones in which each layer reads the one before, of the layers
 //! InputLayer, Masking, Embedding, LSTM, GRU, SimpleRNN, Bidirectional, Dense, TimeDistributed (of Dense and what has no weights),
-//! Conv1D, LayerNormalization, GlobalMaxPooling1D, GlobalAveragePooling1D, Dropout, RepeatVector, Activation, Softmax, ReLU, LeakyReLU and ELU. Anything else is refused with the layer and its
-//! setting. Keras 3 and tf.keras from 2.12 write these files.
+//! Conv1D, LayerNormalization, GlobalMaxPooling1D, GlobalAveragePooling1D, Dropout, RepeatVector, Activation, Softmax, ReLU,
+//! LeakyReLU and ELU. Anything else is refused with the layer and its setting. Keras 3 and tf.keras from 2.12 write these files.
 //!
 //! | Keras | here |
 //! |---|---|

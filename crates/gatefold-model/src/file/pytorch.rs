@@ -1,5 +1,5 @@
-//! PyTorch's state dicts, as safetensors files or as `torch.save` writes them: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`, `nn.Conv1d`,
-//! `nn.LayerNorm` and `nn.Embedding`; cells such as `nn.LSTMCell` too. `weight_norm` and `nn.BatchNorm1d` are folded into them.
+//! PyTorch's state dicts, as safetensors files or as `torch.save` writes them: `nn.RNN`, `nn.LSTM`, `nn.GRU`, `nn.Linear`,
+//! `nn.Conv1d`, `nn.LayerNorm` and `nn.Embedding`; cells such as `nn.LSTMCell` too. `weight_norm` and `nn.BatchNorm1d` are folded into them.
 //!
 //! A state_dict holds only tensors, named `<module>.<tensor>`. Their names and shapes identify each module:
 //!

@@ -6,8 +6,9 @@ use std::str::FromStr;
 /// As text, steps are separated by commas. A step is a module, named by the prefix of its tensors (`.` for a bare
 /// module, whose tensors have none) and followed by optional words: `embedding` or `linear`, an activation,
 /// `dropout RATE` between the layers of its stack; for an `nn.Conv1d` also `stride STEPS`, `dilation STEPS`, and `causal` or
-/// `padding LEFT RIGHT`; for an `nn.LayerNorm` or an `nn.BatchNorm1d` `eps VALUE`. Or it is one of `last_step`, `final_state`, `max_pool`, `mean_pool`, `softmax`, `dropout RATE` and `decoder WIDTH`, after
-/// which a decoder's modules read inputs of that width (1 for tokens), as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
+/// `padding LEFT RIGHT`; for an `nn.LayerNorm` or an `nn.BatchNorm1d` `eps VALUE`. Or it is one of `last_step`, `final_state`,
+/// `max_pool`, `mean_pool`, `softmax`, `dropout RATE` and `decoder WIDTH`, after which a decoder's modules read inputs of that
+/// width (1 for tokens), as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
     pub(super) steps: Vec<Step>,
