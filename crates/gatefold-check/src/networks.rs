@@ -319,7 +319,7 @@ impl NetworkCase {
 /// The terms of the sums that an output goes through, layer by layer; see docs/numerics.md.
 pub fn output_terms(config: &NetworkConfig) -> usize {
     let terms = config.layers().iter().map(|layer| match layer.kind {
-        LayerKind::Recurrent(recurrent) => layer.input + recurrent_terms(&recurrent) + norm_terms(&recurrent),
+        LayerKind::Recurrent(recurrent) => layer.input + recurrent_terms(&recurrent),
         LayerKind::Dense { .. } | LayerKind::Softmax | LayerKind::Normalise { .. } => layer.input,
         LayerKind::Conv1d(conv) => layer.input * conv.kernel,
         LayerKind::Residual { .. } => 2,
@@ -336,17 +336,11 @@ fn recurrent_terms(recurrent: &Recurrent) -> usize {
     recurrent.direction.scans().len() * (recurrent.hidden + skipped + readout.unwrap_or(0))
 }
 
-/// The terms of the sums of layer normalisation: two over the gates' inputs, two over their products of h, and two over the cell
-/// states; as many go back.
-pub(crate) fn norm_terms(recurrent: &Recurrent) -> usize {
-    recurrent.norm.map_or(0, |_| (4 * recurrent.cell.gates() + 2) * recurrent.hidden)
-}
-
 /// The terms of the sums that a parameter's gradient goes through: forward, back through every layer, and over all rows
 /// of all steps.
 pub fn gradient_terms(config: &NetworkConfig, steps: usize, batch: usize) -> usize {
     let back = config.layers().iter().map(|layer| match layer.kind {
-        LayerKind::Recurrent(recurrent) => 4 * recurrent_terms(&recurrent) + norm_terms(&recurrent),
+        LayerKind::Recurrent(recurrent) => 4 * recurrent_terms(&recurrent),
         LayerKind::Dense { .. } | LayerKind::Softmax | LayerKind::Normalise { .. } => layer.output,
         LayerKind::Conv1d(conv) => layer.output * conv.kernel,
         LayerKind::Expand { steps, .. } => steps,

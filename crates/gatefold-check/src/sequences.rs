@@ -12,7 +12,6 @@ pub use tangents::check_tangents;
 
 use crate::Random;
 use crate::compare::Tolerance;
-use crate::networks::norm_terms;
 use crate::selfcheck::Checks;
 use cells::{cells, directed, is_normalised};
 use gatefold::data::LayerState;
@@ -435,7 +434,7 @@ impl SequenceCase {
                     + width * if recurrent.skip.is_some() { 2 } else { 1 }
                     + readout
                     + recurrent.projection.map_or(0, |_| recurrent.hidden)
-                    + norm_terms(recurrent)
+                    + recurrent.norm.map_or(0, |_| (recurrent.cell.gates() + 1) * recurrent.hidden)
             }
             LayerKind::Dense { .. } => input,
             LayerKind::Conv1d(conv) => input * conv.kernel,
@@ -449,7 +448,7 @@ impl SequenceCase {
 
     fn gradient_terms(&self) -> usize {
         let back = self.config.layers().iter().map(|layer| match layer.kind {
-            LayerKind::Recurrent(recurrent) => 4 * recurrent.hidden + norm_terms(&recurrent),
+            LayerKind::Recurrent(recurrent) => 4 * recurrent.hidden,
             LayerKind::Conv1d(conv) => layer.output * conv.kernel,
             _ => layer.output,
         });

@@ -4,7 +4,7 @@
 
 use gatefold_cpu::{Batch, Gradients, Instructions, Network, Tensors, Threads};
 use gatefold_model::{Dropout, LayerState, States};
-use gatefold_model::{Layer, LayerConfig, NetworkConfig, Parameters, Recurrent};
+use gatefold_model::{Layer, LayerConfig, NetworkConfig, Parameters};
 use gatefold_reference as reference;
 use ndarray::{Array, Array3, Dimension, ShapeBuilder};
 use rand::RngExt;
@@ -49,12 +49,6 @@ fn assert_close_at<D: Dimension>(
 
 fn largest<D: Dimension>(values: &Array<f64, D>) -> f64 {
     values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()))
-}
-
-/// The terms of the sums of layer normalisation: two over the gates' inputs, two over their products of h, and two over the cell
-/// states; as many go back.
-fn norm_terms(recurrent: &Recurrent) -> usize {
-    recurrent.norm.map_or(0, |_| (4 * recurrent.cell.gates() + 2) * recurrent.hidden)
 }
 
 fn assert_states(name: &str, found: &States, expected: &reference::States<f64>, terms: usize) {
@@ -225,9 +219,7 @@ impl Case {
             }
         };
         let back = |layer: &Layer| {
-            layer.recurrent().map_or(layer.output, |recurrent| {
-                norm_terms(recurrent) + recurrent.cell.gates() * recurrent.hidden
-            })
+            layer.recurrent().map_or(layer.output, |recurrent| recurrent.cell.gates() * recurrent.hidden)
         };
         let forward: usize = layers.iter().map(width).sum();
         let (steps, batch, _) = self.input.dim();
