@@ -211,11 +211,9 @@ impl Case {
                 let loops = 1 + usize::from(recurrent.skip.is_some());
                 let readout = recurrent.feedback.map_or(0, |feedback| feedback.output + recurrent.hidden);
                 let projection = recurrent.projection.map_or(0, |_| recurrent.hidden);
-                norm_terms(recurrent)
-                    + layer.input
-                    + loops * recurrent.recurrent_width()
-                    + readout
-                    + projection
+                // Means over a row's gates, and over its cell states.
+                let means = recurrent.norm.map_or(0, |_| (recurrent.cell.gates() + 1) * recurrent.hidden);
+                means + layer.input + loops * recurrent.recurrent_width() + readout + projection
             }
         };
         let back = |layer: &Layer| {
