@@ -184,7 +184,7 @@ fn bidirectional_sum() {
 /// Large enough that several threads share the parts of the batch.
 #[test]
 fn threads_change_no_bit() {
-    let (batch, steps, hidden) = (33, 10, 61);
+    let (batch, steps, hidden) = (33, 6, 61);
     let mut failures = Failures::new();
     for direction in [Direction::Forward, Direction::Bidirectional] {
         for (name, layer) in layers(hidden, direction) {

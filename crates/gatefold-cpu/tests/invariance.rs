@@ -158,29 +158,28 @@ fn sharing_directions_and_layers_changes_no_bit() {
     for direction in DIRECTIONS {
         for (name, layer) in cells(hidden, direction) {
             for depth in 1..=3 {
-                // One number of rows after another, each with every cell.
-                let batch = 1 + (depth + name.len()) % 4;
-                for (batch, ragged) in [(batch, true), (1 + batch % 4, false)] {
-                    let name = format!("{depth} of {name}, {direction:?}, {batch} rows, ragged: {ragged}");
-                    failures.check(name.as_str(), || {
-                        let lengths: Vec<usize> = [190, 131, 0, 2][..batch].to_vec();
-                        let mut layers = vec![layer.clone(); depth];
-                        if batch == 3 {
-                            (1..depth).for_each(|at| {
-                                layers.insert(2 * at - 1, LayerConfig::Dropout { rate: 0.3 });
-                            });
-                        }
-                        let mut case = Case::new(7, &layers, batch, steps)
-                            .lengths(ragged.then_some(&lengths))
-                            .given_states()
-                            .counted_states();
-                        case.dropout = (batch == 3).then_some(Dropout { seed: 5, batch: 2, first_step: 0 });
-                        let alone = case.run(1);
-                        for threads in [2, 3, 8] {
-                            assert!(case.run(threads) == alone, "{threads} threads give other bits");
-                        }
-                    });
-                }
+                // One number of rows after another, ragged or not: each with every cell.
+                let turn = depth + name.len() + direction as usize;
+                let (batch, ragged) = (1 + turn % 4, turn / 4 % 2 == 0);
+                let name = format!("{depth} of {name}, {direction:?}, {batch} rows, ragged: {ragged}");
+                failures.check(name.as_str(), || {
+                    let lengths: Vec<usize> = [190, 131, 0, 2][..batch].to_vec();
+                    let mut layers = vec![layer.clone(); depth];
+                    if batch == 3 {
+                        (1..depth).for_each(|at| {
+                            layers.insert(2 * at - 1, LayerConfig::Dropout { rate: 0.3 });
+                        });
+                    }
+                    let mut case = Case::new(7, &layers, batch, steps)
+                        .lengths(ragged.then_some(&lengths))
+                        .given_states()
+                        .counted_states();
+                    case.dropout = (batch == 3).then_some(Dropout { seed: 5, batch: 2, first_step: 0 });
+                    let alone = case.run(1);
+                    for threads in [2 + turn % 2, 8] {
+                        assert!(case.run(threads) == alone, "{threads} threads give other bits");
+                    }
+                });
             }
         }
     }
@@ -190,18 +189,18 @@ fn sharing_directions_and_layers_changes_no_bit() {
 /// Scans of a few rows, wide enough that threads share the products of single steps.
 #[test]
 fn sharing_the_products_of_steps_changes_no_bit() {
-    let (hidden, steps) = (300, 11);
+    let (hidden, steps) = (300, 6);
     let mut failures = Failures::new();
     for direction in DIRECTIONS {
         for (name, layer) in cells(hidden, direction) {
-            for (batch, lengths) in [(1, None), (3, Some([11, 0, 5])), (4, None)] {
+            for (batch, lengths) in [(1, None), (3, Some([6, 0, 3])), (4, None)] {
                 failures.check(format!("{name}, {direction:?}, {batch} rows"), || {
                     let case = Case::new(7, std::slice::from_ref(&layer), batch, steps)
                         .lengths(lengths.as_ref().map(|lengths| &lengths[..]))
                         .given_states()
                         .counted_states();
                     let alone = case.run(1);
-                    for threads in [2, 3, 8] {
+                    for threads in [2 + batch % 2, 8] {
                         assert!(case.run(threads) == alone, "{threads} threads give other bits");
                     }
                 });
@@ -215,7 +214,7 @@ fn sharing_the_products_of_steps_changes_no_bit() {
 #[test]
 fn inference_in_windows_has_the_bits_of_a_whole_pass() {
     // Long enough for several windows even in a layer with one lane per unit.
-    let (batch, steps) = (40, 2100);
+    let (batch, steps) = (40, 700);
     let lengths: Vec<usize> = (0..batch).map(|row| row * 1117 % (steps + 1)).collect();
     let mut failures = Failures::new();
     for direction in DIRECTIONS {
