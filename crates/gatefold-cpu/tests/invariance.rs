@@ -160,7 +160,7 @@ fn sharing_directions_and_layers_changes_no_bit() {
             for depth in 1..=3 {
                 // One number of rows after another, ragged or not: each with every cell.
                 let turn = depth + name.len() + direction as usize;
-                let (batch, ragged) = (1 + turn % 4, turn / 4 % 2 == 0);
+                let (batch, ragged) = (1 + turn % 4, (turn / 4).is_multiple_of(2));
                 let name = format!("{depth} of {name}, {direction:?}, {batch} rows, ragged: {ragged}");
                 failures.check(name.as_str(), || {
                     let lengths: Vec<usize> = [190, 131, 0, 2][..batch].to_vec();
