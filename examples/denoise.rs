@@ -76,13 +76,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let frames = arguments.frames.get();
     // The first call sets the layers up.
     let silence = Tensor::from(Array3::from_elem((1, frames, bins), -12.0_f32));
-    stream.run([(port.name.clone(), silence)].into())?;
+    stream.run(&[(port.name.clone(), silence)].into())?;
     stream.reset();
     let started = Instant::now();
     for chunk in clean.chunks_mut(frames) {
         let power = |(_, t, bin): (usize, usize, usize)| chunk[t][bin].norm_sqr().max(1e-12).log10();
         let features = Array3::from_shape_fn((1, chunk.len(), bins), power);
-        let mut outputs = stream.run([(port.name.clone(), features.into())].into())?;
+        let mut outputs = stream.run(&[(port.name.clone(), features.into())].into())?;
         let Some(Tensor::F32(gains)) = outputs.remove(&output) else {
             return Err("the gains are not numbers".into());
         };

@@ -96,12 +96,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         rest => println!("left out   the last {rest} samples, which fill no chunk"),
     }
     // The first call sets the layers up.
-    stream.run(inputs(chunks.first().ok_or("the recording is shorter than a chunk")?)?)?;
+    stream.run(&inputs(chunks.first().ok_or("the recording is shorter than a chunk")?)?)?;
     stream.reset();
     let started = Instant::now();
     let mut probabilities = Vec::with_capacity(chunks.len());
     for samples in chunks {
-        match stream.run(inputs(samples)?)?.remove(&output) {
+        match stream.run(&inputs(samples)?)?.remove(&output) {
             Some(Tensor::F32(found)) if found.len() == 1 => probabilities.extend(found),
             _ => return Err(format!("output {output}: expected one probability").into()),
         }

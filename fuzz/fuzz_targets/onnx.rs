@@ -30,5 +30,5 @@ fuzz_target!(|bytes: &[u8]| {
         (port.name.clone(), tensor)
     });
     let inputs: BTreeMap<String, Tensor> = inputs.collect();
-    let _ = model.run(&Device::cpu().unwrap(), inputs);
+    let _ = model.run(&Device::cpu().unwrap(), &inputs);
 });

@@ -138,6 +138,11 @@ impl Convolution<'_> {
         let (width, values) = (self.input, self.values());
         let from = x.to_slice().expect("values are kept in standard layout");
         let mut read = buffers.matrix(self.to.rows_of(&steps).len(), values);
+        if self.from.batch() == 1 && self.conv.dilation == 1 {
+            let rows = read.elements_mut().chunks_exact_mut(values);
+            rows.zip(steps).for_each(|(row, t)| self.unfold_row(from, t, row));
+            return Rows::Made(read);
+        }
         let mut rest = read.elements_mut();
         for t in steps {
             let rows;
@@ -153,6 +158,19 @@ impl Convolution<'_> {
             }
         }
         Rows::Made(read)
+    }
+
+    /// The values that output step `t` of a batch of one row reads, which lie side by side.
+    fn unfold_row(self, from: &[f32], t: usize, row: &mut [f32]) {
+        let first = t * self.conv.stride;
+        let before = self.conv.left.saturating_sub(first).min(self.conv.kernel);
+        let begin = (first + before).saturating_sub(self.conv.left).min(self.from.steps());
+        let count = (self.from.steps() - begin).min(self.conv.kernel - before);
+        let (zeros, row) = row.split_at_mut(before * self.input);
+        let (there, past) = row.split_at_mut(count * self.input);
+        zeros.fill(0.0);
+        there.copy_from_slice(&from[begin * self.input..][..count * self.input]);
+        past.fill(0.0);
     }
 
     /// Adds gradients with respect to what [`Convolution::unfold`] gathers to `d_x [N, I]`, step after step.

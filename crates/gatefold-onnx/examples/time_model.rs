@@ -25,11 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => waves(&model),
     };
     let mut session = model.on(&Device::cpu_with_threads(1)?);
-    session.run(inputs.clone())?;
+    session.run(&inputs)?;
     let (began, limit, mut calls) = (Instant::now(), Duration::from_secs_f64(seconds.parse()?), 0);
     let spent = cpu_time()?;
     while began.elapsed() < limit {
-        session.run(inputs.clone())?;
+        session.run(&inputs)?;
         calls += 1;
     }
     println!("{:.2}", (cpu_time()? - spent) * 1e6 / f64::from(calls));

@@ -44,6 +44,8 @@ pub mod recurrent;
 mod session;
 mod stream;
 mod tensor;
+#[cfg(test)]
+mod testing;
 mod walk;
 
 pub use error::OnnxError;

@@ -67,7 +67,7 @@ impl OnnxModel {
     pub fn run(
         &self,
         device: &Device,
-        inputs: BTreeMap<String, Tensor>,
+        inputs: &BTreeMap<String, Tensor>,
     ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         self.on(device).run(inputs)
     }
@@ -78,7 +78,7 @@ impl OnnxModel {
         let inputs = self.inputs().iter().map(|port| Some((port.name.clone(), example(port)?)));
         let Some(inputs) = inputs.collect::<Option<_>>() else { return false };
         let budget = Some(Budget::walking(self.graph.stored()));
-        Device::cpu().is_ok_and(|device| self.on(&device).run_within(inputs, budget).is_ok())
+        Device::cpu().is_ok_and(|device| self.on(&device).run_within(&inputs, budget).is_ok())
     }
 
     /// The name that the program that wrote the model gives itself.

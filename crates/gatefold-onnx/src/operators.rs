@@ -67,6 +67,12 @@ pub(crate) fn is_recurrent(operator: &str) -> bool {
     RECURRENT.contains(&operator)
 }
 
+/// Checks the attributes of a node whose operator computes arrays of arrays.
+pub(crate) fn check_attributes(node: &Node, opset: i64) -> Result<(), String> {
+    let operator = table::find(&node.operator).ok_or("it is not an operator on arrays")?;
+    operator.check(&Call { node, opset, inputs: Vec::new() })
+}
+
 /// Runs an operator on arrays once; returns one tensor for each of its outputs.
 pub(crate) fn run(call: &Call, budget: &mut Budget) -> Result<Vec<Tensor>, String> {
     let given = call.inputs.iter().map(|input| input.map(Given::Lent)).collect();

@@ -114,42 +114,44 @@ impl<'a> Stream<'a> {
             .map(|at| &inputs[at])
     }
 
-    /// Runs the model on the next chunk: takes the inputs that are not states and returns the outputs that are not.
+    /// Runs the model on the next chunk: the inputs that are not states. Returns the outputs that are not.
     ///
     /// # Errors
     /// Those of [`Session::run`]; [`OnnxError::Node`] for another number of rows than before. After an error the streams
     /// must be reset; until then, [`OnnxError::Stream`].
-    pub fn run(&mut self, inputs: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, OnnxError> {
+    pub fn run(&mut self, inputs: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         self.run_watched(inputs, None)
     }
 
     fn run_watched(
         &mut self,
-        inputs: BTreeMap<String, Tensor>,
+        inputs: &BTreeMap<String, Tensor>,
         seen: Option<&mut Seen>,
     ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
         if self.broken {
             return Err(OnnxError::Stream("the call before failed; reset the stream before the next".into()));
         }
-        let mut given = inputs;
         for port in self.begun() {
-            if given.contains_key(&port.name) {
+            if inputs.contains_key(&port.name) {
                 let expected = "nothing, since the stream carries it on; use Stream::set_states, or \
                                 StreamOptions::not_carried if it is data"
                     .into();
                 return Err(OnnxError::Input { name: port.name.clone(), expected, found: "an array".into() });
             }
         }
-        for (&(input, _), value) in self.states.carried.iter().zip(&self.values) {
-            let port = &self.ports()[input];
-            let value = value.clone().map_or_else(|| self.zeros(port), Ok)?;
-            given.insert(port.name.clone(), value);
+        let ports = self.ports();
+        for at in 0..self.values.len() {
+            if self.values[at].is_none() {
+                self.values[at] = Some(self.zeros(&ports[self.states.carried[at].0])?);
+            }
         }
-        for &input in &self.states.held {
-            let port = &self.ports()[input];
-            given.insert(port.name.clone(), self.zeros(port)?);
-        }
-        let inputs = checked(self.ports(), given)?;
+        let held = self.states.held.iter().map(|&input| self.zeros(&ports[input]));
+        let held: Vec<Tensor> = held.collect::<Result<_, _>>()?;
+        let carried = self.states.carried.iter().map(|&(input, _)| input).zip(self.values.iter().flatten());
+        let states = carried.chain(self.states.held.iter().copied().zip(&held));
+        let states = states.map(|(input, tensor)| (ports[input].name.as_str(), tensor));
+        let given = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let inputs = checked(ports, given.chain(states).collect())?;
         self.broken = true;
         let results = self.session.compute(inputs, None, seen)?;
         self.broken = false;

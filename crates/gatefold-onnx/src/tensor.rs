@@ -1,4 +1,5 @@
 use ndarray::ArrayD;
+use std::borrow::Cow;
 use std::fmt;
 
 /// The most axes that a tensor may have.
@@ -171,8 +172,19 @@ impl Tensor {
     }
 
     /// The tensor with its elements in row-major order.
-    pub(crate) fn in_order(self) -> Tensor {
-        map_tensor!(self, array => if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() })
+    pub(crate) fn in_order(&self) -> Cow<'_, Tensor> {
+        let ordered = match self {
+            Tensor::F32(array) => array.is_standard_layout(),
+            Tensor::I64(array) => array.is_standard_layout(),
+            Tensor::I32(array) => array.is_standard_layout(),
+            Tensor::Bool(array) => array.is_standard_layout(),
+            Tensor::U8(array) => array.is_standard_layout(),
+            Tensor::I8(array) => array.is_standard_layout(),
+        };
+        if ordered {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(map_tensor!(self, array => array.as_standard_layout().into_owned()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Runs a graph: its nodes in order, with the graphs inside them.
 //!
 //! A graph is compiled once: each name becomes a place in a frame, and each node knows which places nothing reads after
-//! it. A tensor is dropped after its last reader, which may overwrite it.
+//! it. A tensor is dropped after its last reader, which may overwrite it unless the tensor is the caller's.
 
 use crate::OnnxError;
 use crate::graph::{Graph, Node};
@@ -12,6 +12,7 @@ use rten::RunOptions;
 use std::collections::{BTreeMap, BTreeSet};
 
 mod control;
+mod convolution;
 mod fold;
 mod layer;
 mod lists;
@@ -19,6 +20,7 @@ mod lists;
 mod tests;
 
 pub(crate) use control::{check, stacked};
+use convolution::{Convolutions, Readers};
 pub(crate) use fold::fold_constants;
 use layer::Layer;
 pub(crate) use layer::{Keeper, StateNames};
@@ -47,20 +49,37 @@ impl Value {
     }
 }
 
+/// A value of a name, where it is.
+#[derive(Clone, Copy)]
+pub(crate) enum ValueRef<'v> {
+    Tensor(&'v Tensor),
+    List(&'v [Tensor]),
+}
+
+impl ValueRef<'_> {
+    fn to_value(self) -> Value {
+        match self {
+            ValueRef::Tensor(tensor) => Value::Tensor(tensor.clone()),
+            ValueRef::List(tensors) => Value::List(tensors.to_vec()),
+        }
+    }
+}
+
 /// A place in a frame.
-enum Cell<'v> {
+pub(crate) enum Cell<'v> {
     Empty,
     Own(Value),
-    /// A value of the graph around this one.
-    Lent(&'v Value),
+    /// A value of the caller, or of the graph around this one.
+    Lent(ValueRef<'v>),
 }
 
 impl Cell<'_> {
-    fn value(&self) -> Option<&Value> {
+    fn value(&self) -> Option<ValueRef<'_>> {
         match self {
             Cell::Empty => None,
-            Cell::Own(value) => Some(value),
-            Cell::Lent(value) => Some(value),
+            Cell::Own(Value::Tensor(tensor)) => Some(ValueRef::Tensor(tensor)),
+            Cell::Own(Value::List(tensors)) => Some(ValueRef::List(tensors)),
+            Cell::Lent(value) => Some(*value),
         }
     }
 }
@@ -103,6 +122,8 @@ enum Work<'a> {
     Plain(Kernel),
     /// With the network, once it has run, if its weights are constant.
     Recurrent(Option<Box<Layer>>),
+    /// This node and those after it that are one network.
+    Convolutions(Box<Convolutions<'a>>),
     /// The graphs inside a node: of If, the branch that is taken first.
     Control(Vec<Program<'a>>),
     List,
@@ -148,6 +169,13 @@ impl<'h> Host<'h> {
     fn free(&mut self, value: &Value) {
         self.live = self.live.saturating_sub(value.bytes());
     }
+
+    /// Notes the shape of a value, if that is wanted.
+    fn note(&mut self, name: Option<&String>, shape: &[usize]) {
+        if let (Some(seen), Some(name)) = (&mut self.seen, name) {
+            seen.shapes.insert(name.clone(), shape.to_vec());
+        }
+    }
 }
 
 /// The names of a graph while it is compiled.
@@ -176,6 +204,7 @@ impl<'a> Program<'a> {
     fn inside(graph: &'a Graph, around: &Names<'a>, scope: &Scope) -> Program<'a> {
         let wanted = || graph.outputs.iter().filter(|port| !scope.dropped.contains(&port.name));
         let needed = needed(graph, wanted().map(|port| port.name.as_str()));
+        let readers = Readers::of(graph, &needed, wanted().map(|port| port.name.as_str()));
         let mut slots = 0;
         let mut slot = || {
             slots += 1;
@@ -205,12 +234,22 @@ impl<'a> Program<'a> {
         let mut steps = Vec::with_capacity(graph.nodes.len());
         let is_needed =
             |node: &&Node| node.outputs.iter().flatten().any(|name| needed.contains(name.as_str()));
+        let mut done: BTreeSet<usize> = BTreeSet::new();
         for node in graph.nodes.iter().filter(is_needed) {
+            if done.contains(&identity(node)) {
+                continue;
+            }
             let source = |name: &Option<String>| name.as_ref().map(|name| names[name.as_str()]);
             let read = node.inputs.iter().map(source).collect();
-            let work = Work::of(node, &names, scope);
+            let work = match Convolutions::from(node, graph, &readers) {
+                Some(chain) => Work::Convolutions(Box::new(chain)),
+                None => Work::of(node, &names, scope),
+            };
+            if let Work::Convolutions(chain) = &work {
+                done.extend(chain.nodes().map(identity));
+            }
             let mut outputs = Vec::new();
-            for name in &node.outputs {
+            for name in &work.last(node).outputs {
                 let name = name.as_ref().filter(|name| needed.contains(name.as_str()));
                 let place = name.map(|_| slot());
                 if let (Some(name), Some(place)) = (name, place) {
@@ -273,21 +312,21 @@ impl<'a> Program<'a> {
     }
 
     /// Runs on inputs in the graph's order; returns the outputs in its order.
-    pub(crate) fn run(&mut self, inputs: Vec<Value>, host: &mut Host) -> Result<Vec<Value>, OnnxError> {
+    pub(crate) fn run(&mut self, inputs: Vec<Cell>, host: &mut Host) -> Result<Vec<Value>, OnnxError> {
         self.run_inside(inputs, &[], host)
     }
 
     /// Runs inside a node, with the values that it takes from the frame around it.
     fn run_inside<'v>(
         &mut self,
-        inputs: Vec<Value>,
-        captured: &[&'v Value],
+        inputs: impl IntoIterator<Item = Cell<'v>>,
+        captured: &[ValueRef<'v>],
         host: &mut Host,
     ) -> Result<Vec<Value>, OnnxError> {
         let mut frame: Vec<Cell<'v>> = Vec::new();
         frame.resize_with(self.slots, || Cell::Empty);
-        for (&slot, value) in self.inputs.iter().zip(inputs) {
-            frame[slot] = Cell::Own(value);
+        for (&slot, cell) in self.inputs.iter().zip(inputs) {
+            frame[slot] = cell;
         }
         for (&(_, slot), &value) in self.captures.iter().zip(captured) {
             frame[slot] = Cell::Lent(value);
@@ -306,7 +345,7 @@ impl<'a> Program<'a> {
                         _ => None,
                     }
                 }
-                Source::Slot(slot) => frame[*slot].value().cloned(),
+                Source::Slot(slot) => frame[*slot].value().map(ValueRef::to_value),
             };
             results.push(value.ok_or_else(|| OnnxError::Input {
                 name: (*name).into(),
@@ -353,6 +392,14 @@ impl<'a> Work<'a> {
             Work::Plain(Kernel::default())
         }
     }
+
+    /// The node whose outputs a step has that begins with this node.
+    fn last<'n>(&self, node: &'n Node) -> &'n Node
+    where
+        'a: 'n,
+    {
+        if let Work::Convolutions(chain) = self { chain.last() } else { node }
+    }
 }
 
 impl Step<'_> {
@@ -377,6 +424,7 @@ impl Step<'_> {
         let results = match &mut self.work {
             Work::Plain(_) => self.plain(frame, host)?,
             Work::Recurrent(_) => self.recurrent(frame, host)?,
+            Work::Convolutions(_) => self.convolutions(frame, host)?,
             Work::Control(_) => {
                 let results = self.control(frame, host)?;
                 host.live = before;
@@ -389,6 +437,7 @@ impl Step<'_> {
 
     /// Keeps results that are used and drops what nothing reads any more.
     fn store(&mut self, results: Vec<Value>, frame: &mut [Cell], host: &mut Host) -> Result<(), OnnxError> {
+        let names = &self.work.last(self.node).outputs;
         let missing = self.outputs.iter().skip(results.len()).any(Option::is_some);
         if missing {
             let (found, given) = (self.outputs.len(), results.len());
@@ -396,10 +445,8 @@ impl Step<'_> {
         }
         for (at, (slot, value)) in self.outputs.iter().zip(results).enumerate() {
             if let Some(slot) = slot {
-                if let (Some(seen), Some(name), Value::Tensor(tensor)) =
-                    (&mut host.seen, &self.node.outputs[at], &value)
-                {
-                    seen.shapes.insert(name.clone(), tensor.shape().to_vec());
+                if let Value::Tensor(tensor) = &value {
+                    host.note(names[at].as_ref(), tensor.shape());
                 }
                 host.live += value.bytes();
                 frame[*slot] = Cell::Own(value);
@@ -429,8 +476,8 @@ impl Step<'_> {
                 (None, None) => None,
                 (None, Some(Source::Constant(tensor))) => Some(Given::Constant(tensor)),
                 (None, Some(Source::Slot(slot))) => match frame[*slot].value() {
-                    Some(Value::Tensor(tensor)) => Some(Given::Lent(tensor)),
-                    Some(Value::List(_)) => {
+                    Some(ValueRef::Tensor(tensor)) => Some(Given::Lent(tensor)),
+                    Some(ValueRef::List(_)) => {
                         return Err(node.error(format!("its input {at} is a list of tensors")));
                     }
                     None => None,
@@ -473,24 +520,33 @@ impl Step<'_> {
 
     /// The tensor of an input, if it has one.
     fn tensor<'f>(&'f self, at: usize, frame: &'f [Cell]) -> Result<Option<&'f Tensor>, String> {
-        match self.inputs.get(at).copied().flatten() {
-            None => Ok(None),
-            Some(Source::Constant(tensor)) => Ok(Some(tensor)),
-            Some(Source::Slot(slot)) => match frame[slot].value() {
-                Some(Value::Tensor(tensor)) => Ok(Some(tensor)),
-                Some(Value::List(_)) => Err(format!("its input {at} is a list of tensors")),
-                None => Ok(None),
-            },
-        }
+        tensor_of(&self.inputs, at, frame)
     }
 
     /// A copy of the value of an input.
     fn value(&self, at: usize, frame: &[Cell]) -> Result<Value, String> {
         let value = match self.inputs.get(at).copied().flatten() {
             Some(Source::Constant(tensor)) => Some(Value::Tensor(tensor.clone())),
-            Some(Source::Slot(slot)) => frame[slot].value().cloned(),
+            Some(Source::Slot(slot)) => frame[slot].value().map(ValueRef::to_value),
             None => None,
         };
         value.ok_or_else(|| format!("its input {at} is missing"))
+    }
+}
+
+/// The tensor of an input, if it has one.
+fn tensor_of<'f>(
+    inputs: &'f [Option<Source>],
+    at: usize,
+    frame: &'f [Cell],
+) -> Result<Option<&'f Tensor>, String> {
+    match inputs.get(at).copied().flatten() {
+        None => Ok(None),
+        Some(Source::Constant(tensor)) => Ok(Some(tensor)),
+        Some(Source::Slot(slot)) => match frame[slot].value() {
+            Some(ValueRef::Tensor(tensor)) => Ok(Some(tensor)),
+            Some(ValueRef::List(_)) => Err(format!("its input {at} is a list of tensors")),
+            None => Ok(None),
+        },
     }
 }

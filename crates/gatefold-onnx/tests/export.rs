@@ -177,7 +177,7 @@ fn pools_compute_the_same_as_their_graphs() {
             let x = Array3::from_shape_fn((6, 2, 3), |(t, b, k)| ((t * 7 + b * 3 + k) as f32 * 0.61).sin());
             let model = written(&config, &parameters, ExportOptions::new());
             let inputs = [("input".to_owned(), Tensor::from(x.clone()))].into_iter().collect();
-            let outputs = model.run(&device, inputs).unwrap();
+            let outputs = model.run(&device, &inputs).unwrap();
             let Some(Tensor::F32(expected)) = outputs.values().next() else { panic!("an output of float32") };
             let network = Network::with_parameters(&device, &config, &parameters).unwrap();
             let found = network.predict(&x).unwrap();
@@ -394,7 +394,7 @@ fn a_dilated_layer_is_a_plain_one_over_interleaved_sequences() {
                 let input =
                     Array3::from_shape_fn((steps, 3, 2), |(t, b, k)| ((7 * t + 3 * b + k) as f32).sin());
                 let inputs = [("input".to_owned(), Tensor::F32(input.clone().into_dyn()))];
-                let found = session.run(inputs.into()).unwrap();
+                let found = session.run(&inputs.into()).unwrap();
                 let expected = engine.predict(&input).unwrap();
                 let expected = if config.timeline() == Timeline::Single {
                     expected.index_axis_move(Axis(0), 0).into_dyn()

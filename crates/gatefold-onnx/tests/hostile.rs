@@ -125,7 +125,7 @@ fn use_it(model: &OnnxModel) -> usize {
     });
     let inputs: BTreeMap<String, Tensor> = inputs.collect();
     let given = inputs.values().map(Tensor::len).sum();
-    model.run(&Device::cpu().unwrap(), inputs).map(drop).unwrap_or_else(one_line);
+    model.run(&Device::cpu().unwrap(), &inputs).map(drop).unwrap_or_else(one_line);
     given
 }
 
@@ -196,7 +196,7 @@ fn files_that_ask_for_too_much_are_refused() {
             let device = Device::cpu().unwrap();
             let refused = OnnxModel::read(folder.join(format!("{name}.onnx"))).and_then(|model| {
                 model.import().map(drop).unwrap_or_default();
-                model.run(&device, inputs)
+                model.run(&device, &inputs)
             });
             let refused = refused.expect_err("it is refused").to_string();
             assert!(refused.contains("may ask for"), "{refused}");

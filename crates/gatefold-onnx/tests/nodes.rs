@@ -68,7 +68,7 @@ fn run(name: &str, case: &Case) -> Result<Result<(), String>, String> {
     let model =
         OnnxModel::from_bytes(case.model.clone(), Path::new(name)).map_err(|error| error.to_string())?;
     let inputs = model.inputs().iter().map(|port| (port.name.clone(), case.inputs[&port.name].clone()));
-    let found = model.run(&Device::cpu().unwrap(), inputs.collect()).map_err(|error| error.to_string())?;
+    let found = model.run(&Device::cpu().unwrap(), &inputs.collect()).map_err(|error| error.to_string())?;
     Ok(case.outputs.iter().try_for_each(|(name, expected)| same(&found[name], expected, case.rounding)))
 }
 

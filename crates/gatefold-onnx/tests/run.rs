@@ -79,8 +79,8 @@ fn run_all(device: &Device) {
             let inputs: BTreeMap<String, Tensor> = inputs.collect();
             let mut session = model.on(device);
             // A session can run more than once.
-            let first = session.run(inputs.clone()).unwrap_or_else(|error| panic!("{error}"));
-            let outputs = session.run(inputs).unwrap();
+            let first = session.run(&inputs).unwrap_or_else(|error| panic!("{error}"));
+            let outputs = session.run(&inputs).unwrap();
             assert_eq!(first, outputs, "a second run");
             assert_eq!(outputs.len(), arrays.len(), "the number of outputs");
             for (output, expected) in &arrays {
@@ -195,7 +195,7 @@ fn inputs_that_do_not_fit_are_named() {
     let problem = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
         let mut inputs = given();
         change(&mut inputs);
-        model.run(&Device::cpu().unwrap(), inputs).unwrap_err().to_string()
+        model.run(&Device::cpu().unwrap(), &inputs).unwrap_err().to_string()
     };
     let x = "input x: expected x float32 [time, batch, 3], found";
     assert_eq!(problem(&|inputs| drop(inputs.remove("x"))), format!("{x} none"));

@@ -107,7 +107,7 @@ fn chunks_are_the_whole(device: &Device) {
                 (Ok((states, outputs)), None) => {
                     let inputs =
                         model.inputs().iter().map(|port| (port.name.clone(), given[&port.name].clone()));
-                    let whole = model.run(device, inputs.collect()).unwrap();
+                    let whole = model.run(device, &inputs.collect()).unwrap();
                     for (output, tensor) in &outputs {
                         check(output, f32s(tensor), f32s(&whole[output]));
                     }
@@ -160,24 +160,24 @@ fn states_stay(device: &Device) {
             let mut stream = model.on(device).stream(StreamOptions::new(batch)).unwrap();
             assert_eq!(stream.state_names(), names);
             let x = |steps| part(&model, name, steps, axis);
-            let first = stream.run(x(0..2)).unwrap();
+            let first = stream.run(&x(0..2)).unwrap();
             let between = stream.states().unwrap();
-            let second = stream.run(x(2..5)).unwrap();
+            let second = stream.run(&x(2..5)).unwrap();
             let after = stream.states().unwrap();
             assert_eq!(after.keys().collect::<Vec<_>>(), between.keys().collect::<Vec<_>>());
 
             // Once more from the same states, then from the beginning.
             stream.set_states(between.clone()).unwrap();
-            assert_eq!(stream.run(x(2..5)).unwrap(), second);
+            assert_eq!(stream.run(&x(2..5)).unwrap(), second);
             assert_eq!(stream.states().unwrap(), after);
             stream.reset();
-            assert_eq!(stream.run(x(0..2)).unwrap(), first);
+            assert_eq!(stream.run(&x(0..2)).unwrap(), first);
 
             // One of the streams begins anew, the other goes on.
             stream.reset_rows(&[1]).unwrap();
-            let found = stream.run(x(2..5)).unwrap();
+            let found = stream.run(&x(2..5)).unwrap();
             stream.reset();
-            let fresh = stream.run(x(2..5)).unwrap();
+            let fresh = stream.run(&x(2..5)).unwrap();
             for (row, expected) in [(0, &second), (1, &fresh)] {
                 check("y", &rows(&found["y"], 1 - axis, row), &rows(&expected["y"], 1 - axis, row));
             }
@@ -186,7 +186,7 @@ fn states_stay(device: &Device) {
             // A new stream goes on from them too.
             let mut other = model.on(device).stream(StreamOptions::new(batch)).unwrap();
             other.set_states(between).unwrap();
-            check("y", f32s(&other.run(x(2..5)).unwrap()["y"]), f32s(&second["y"]));
+            check("y", f32s(&other.run(&x(2..5)).unwrap()["y"]), f32s(&second["y"]));
         });
     }
     failures.finish();
@@ -220,18 +220,18 @@ fn a_stream_refuses_what_does_not_fit() {
     let x = |rows: usize| -> Arrays {
         [("x".to_owned(), ndarray::Array3::<f32>::ones((rows, 2, 4)).into())].into()
     };
-    stream.run(x(2)).unwrap();
-    let rows = stream.run(x(3)).unwrap_err().to_string();
+    stream.run(&x(2)).unwrap();
+    let rows = stream.run(&x(3)).unwrap_err().to_string();
     assert!(rows.contains("has 3 rows and its states, which go on from the call before, have 2"), "{rows}");
-    let broken = stream.run(x(2)).unwrap_err().to_string();
+    let broken = stream.run(&x(2)).unwrap_err().to_string();
     assert_eq!(broken, "the call before failed; reset the stream before the next");
     stream.reset();
-    stream.run(x(3)).unwrap();
+    stream.run(&x(3)).unwrap();
 
     let model = read("pytorch_lstm_states_9");
     let mut stream = model.on(&device).stream(StreamOptions::new(2)).unwrap();
     let given =
-        stream.run(arrays("pytorch_lstm_states_9").into_iter().filter(|(name, _)| name != "y").collect());
+        stream.run(&arrays("pytorch_lstm_states_9").into_iter().filter(|(name, _)| name != "y").collect());
     assert!(
         given.unwrap_err().to_string().contains("input h0: expected nothing, since the stream carries it on")
     );

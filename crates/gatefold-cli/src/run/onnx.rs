@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub(super) fn run(device: &Device, model: &OnnxModel, given: &mut Npz) -> Result<Arrays, Failure> {
     let ports: Vec<&Port> = model.inputs().iter().collect();
     let inputs = inputs(&ports, &[], given)?;
-    let mut outputs = model.run(device, inputs)?;
+    let mut outputs = model.run(device, &inputs)?;
     Ok(model.outputs().iter().filter_map(|port| outputs.remove_entry(&port.name)).collect())
 }
 

@@ -22,10 +22,10 @@ pub(super) fn compare(
     batch: usize,
 ) -> Result<(), String> {
     let failed = |reason: String| format!("the network cannot be compared with the graph: {reason}");
-    let mut given = Given::new(model, imported, steps, batch).map_err(failed)?;
+    let given = Given::new(model, imported, steps, batch).map_err(failed)?;
     let device = Device::cpu().map_err(|error| failed(error.to_string()))?;
     let budget = Some(Budget::walking(model.graph.stored()));
-    let outputs = model.on(&device).run_within(std::mem::take(&mut given.inputs), budget);
+    let outputs = model.on(&device).run_within(&given.inputs, budget);
     let mut outputs = outputs.map_err(|error| failed(error.to_string()))?;
     let expected =
         outputs.remove(&imported.output.0).and_then(|output| time_major(output, imported.output.1));

@@ -1,13 +1,13 @@
 //! Graphs that no exporter writes and that must not be mistaken for similar ones.
 
-use crate::OnnxModel;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension::Value as Len};
 use crate::proto::type_proto::{Tensor as TensorType, Value as Type};
 use crate::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto, attribute_proto::AttributeType,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto::AttributeType,
 };
+use crate::{OnnxModel, testing};
 use prost::Message;
 use std::path::Path;
 
@@ -71,13 +71,7 @@ fn last_of(reversed: &str, relu: usize) -> Result<String, String> {
         output: vec![port("y", DataType::Float, &[Len::DimValue(1), batch, Len::DimValue(2)])],
         ..Default::default()
     };
-    let model = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
-        graph: Some(graph),
-        ..Default::default()
-    };
-    let model = OnnxModel::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).unwrap();
+    let model = testing::model(17, graph);
     model.import().map(|imported| imported.config.to_string()).map_err(|error| error.to_string())
 }
 
@@ -160,7 +154,7 @@ fn same_on_others(name: &str, model: &OnnxModel, imported: &super::Imported) {
     let given = if batch_first { x.clone().permuted_axes([1, 0, 2]) } else { x.clone() };
     let given = crate::Tensor::from(given.as_standard_layout().into_owned());
     let inputs = [(imported.input.0.clone(), given)].into_iter().collect();
-    let Ok(outputs) = model.run(&device, inputs) else { return };
+    let Ok(outputs) = model.run(&device, &inputs) else { return };
     let crate::Tensor::F32(expected) = &outputs[&imported.output.0] else { panic!("{name}: float32") };
     let mut found = imported.network(&device).unwrap().predict(&x).unwrap();
     if imported.output.1 == super::Layout::BatchFirst {
@@ -212,13 +206,7 @@ fn written_norm(change: impl FnOnce(&mut Vec<NodeProto>)) -> Result<super::Impor
         output: vec![port("y", DataType::Float, &axes)],
         ..Default::default()
     };
-    let model = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 18 }],
-        graph: Some(graph),
-        ..Default::default()
-    };
-    let model = OnnxModel::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).unwrap();
+    let model = testing::model(18, graph);
     let imported = model.import().map_err(|error| error.to_string())?;
     same_on_others("a normalisation", &model, &imported);
     Ok(imported)
@@ -287,13 +275,7 @@ fn a_pool_covers_the_steps() {
             output: vec![port("y", DataType::Float, &[first, Len::DimValue(3)])],
             ..Default::default()
         };
-        let model = ModelProto {
-            ir_version: 8,
-            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 18 }],
-            graph: Some(graph),
-            ..Default::default()
-        };
-        let model = OnnxModel::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).unwrap();
+        let model = testing::model(18, graph);
         let imported = model.import().map_err(|error| error.to_string())?;
         same_on_others(operator, &model, &imported);
         Ok::<_, String>((imported.config.to_string(), imported.input.1))

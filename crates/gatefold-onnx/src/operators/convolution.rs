@@ -108,7 +108,7 @@ impl Convolution {
     }
 
     /// The shape of the result for an input `x` and a weight `w`.
-    pub(super) fn result(&self, x: &[usize], w: &[usize]) -> Result<Vec<usize>, String> {
+    pub(crate) fn result(&self, x: &[usize], w: &[usize]) -> Result<Vec<usize>, String> {
         if x.len() != w.len() || w[1].checked_mul(self.groups) != Some(x[1]) {
             return Err(format!(
                 "its weight of shape {w:?} in {} groups does not fit an input of shape {x:?}",

@@ -403,11 +403,7 @@ fn fits_32_bits(array: &ArrayD<f32>) -> Result<(), String> {
 
 /// Makes the model of a node.
 fn build(operator: &Operator, call: &Call, given: &[Option<Given>], variant: u8) -> Result<Built, String> {
-    let weight_is_constant =
-        operator.name == "Conv" && matches!(given.get(1), Some(Some(Given::Constant(_))));
-    let few = if weight_is_constant { Recipe::few_steps(call)? } else { None };
-    let Recipe { nodes, mut constants, by_shape, once } =
-        few.map_or_else(|| recipe(operator, call, variant), Ok)?;
+    let Recipe { nodes, mut constants, by_shape, once } = recipe(operator, call, variant)?;
     let mut ports = Vec::new();
     let mut open = vec![false; given.len()];
     for (at, given) in given.iter().enumerate() {

@@ -13,7 +13,6 @@ use crate::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::tensor::{ElementType, Tensor};
 use ndarray::{ArrayD, IxDyn, arr0, arr1};
 
-mod few;
 mod quantised;
 mod words;
 

@@ -93,6 +93,11 @@ impl Need {
         Ok(Need { elements, work: elements.saturating_mul(work as u64) })
     }
 
+    /// A convolution's result of this shape, `[B, O, ...]`, for a weight `w`.
+    pub(crate) fn of_convolution(shape: &[usize], w: &[usize]) -> Result<Need, String> {
+        Need::of(shape, product(&w[1..]))
+    }
+
     /// More elements for temporary arrays.
     fn and(mut self, temporary: &[usize]) -> Result<Need, String> {
         self.elements = self.elements.saturating_add(volume(temporary)? as u64);
@@ -359,8 +364,7 @@ fn letters(term: &str, axes: usize) -> Result<Vec<String>, String> {
 
 pub(super) fn convolution(call: &Call) -> Result<Need, String> {
     let (x, w) = (call.shape(0)?, call.shape(1)?);
-    let shape = Convolution::of_node(call.node, w)?.result(x, w)?;
-    Need::of(&shape, product(&w[1..]))
+    Need::of_convolution(&Convolution::of_node(call.node, w)?.result(x, w)?, w)
 }
 
 pub(super) fn transposed_convolution(call: &Call) -> Result<Need, String> {

@@ -85,52 +85,6 @@ fn a_quotient_is_rounded_once() {
     assert!(inexact > 20, "{inexact} of these would be rounded otherwise");
 }
 
-/// A convolution with a constant weight and few results is a product of windows, which gives what the library's own
-/// convolution does.
-#[test]
-fn convolutions_with_few_results_are_products() {
-    let wave = |shape: &[usize]| {
-        let len: usize = shape.iter().product();
-        f32s(shape, &(0..len).map(|k| (0.7 * k as f32).sin()).collect::<Vec<_>>())
-    };
-    for (channels, steps, kernel, stride, dilation, pads) in [
-        (1, 40, 8, 8, 1, [0, 0]),
-        (1, 37, 8, 7, 1, [3, 2]),
-        (5, 4, 3, 1, 1, [1, 1]),
-        (5, 4, 3, 2, 1, [1, 1]),
-        (5, 9, 3, 2, 2, [0, 1]),
-        (5, 1, 3, 1, 1, [1, 1]),
-        (5, 3, 3, 1, 1, [0, 0]),
-        (7, 1, 1, 1, 1, [0, 0]),
-        (3, 20, 3, 1, 1, [1, 1]),
-    ] {
-        let (x, w, b) = (wave(&[1, channels, steps]), wave(&[17, channels, kernel]), wave(&[17]));
-        let attributes = [list("strides", &[stride]), list("dilations", &[dilation]), list("pads", &pads)];
-        let node = Node {
-            name: "n".into(),
-            operator: "Conv".into(),
-            inputs: vec![],
-            outputs: vec![Some("y".into())],
-            attributes: attributes.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
-        };
-        for with_bias in [false, true] {
-            let run = |weight: Given| {
-                let bias = with_bias.then(|| Given::Constant(&b));
-                let given = vec![Some(Given::Lent(&x)), Some(weight), bias];
-                let (mut kernel, mut budget) = (Kernel::default(), Budget::running(1, 1));
-                let results = kernel.run(&node, 13, given, &mut budget, &RunOptions::default());
-                results.unwrap_or_else(|problem| panic!("{steps} steps: {problem}")).remove(0)
-            };
-            let (found, expected) = (run(Given::Constant(&w)), run(Given::Lent(&w)));
-            let (Tensor::F32(found), Tensor::F32(expected)) = (found, expected) else { panic!("floats") };
-            assert_eq!(found.shape(), expected.shape());
-            let off = found.iter().zip(&expected).fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
-            // Sums of at most 24 products below 1, rounded in two orders.
-            assert!(off <= 2.0 * 25.0 * 24.0 * f32::EPSILON, "{channels} channels, {steps} steps: {off}");
-        }
-    }
-}
-
 fn int(key: &str, value: i64) -> (&str, Attribute) {
     (key, Attribute::Int(value))
 }

@@ -4,15 +4,13 @@ use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension::Value as Length};
 use crate::proto::type_proto::{Tensor as TensorType, Value as Type};
 use crate::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto, attribute_proto::AttributeType,
+    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType,
 };
-use crate::{OnnxError, OnnxModel, StepAxes, Stream, StreamOptions, Tensor};
+use crate::{OnnxError, OnnxModel, StepAxes, Stream, StreamOptions, Tensor, testing};
 use gatefold::Device;
 use ndarray::{Array3, ArrayD, IxDyn};
-use prost::Message;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// An input or output; axes are lengths or names.
 fn port(name: &str, axes: &[&str]) -> ValueInfoProto {
@@ -99,13 +97,7 @@ fn model(node: Vec<NodeProto>, input: Vec<ValueInfoProto>, outputs: &[&str]) -> 
         whole_numbers("first_row", &[1, -1, 2]),
     ];
     let output = outputs.iter().map(|name| output(name)).collect();
-    let proto = ModelProto {
-        ir_version: 8,
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
-        graph: Some(GraphProto { node, input, output, initializer, ..Default::default() }),
-        ..Default::default()
-    };
-    OnnxModel::from_bytes(proto.encode_to_vec(), Path::new("m.onnx")).unwrap()
+    testing::model(17, GraphProto { node, input, output, initializer, ..Default::default() })
 }
 
 fn x() -> ValueInfoProto {
@@ -294,7 +286,7 @@ fn rows_reset_before_the_first_run_begin_anew() {
             stream.set_states([(name, state)].into()).unwrap();
             stream.reset_rows(&[1]).unwrap();
         }
-        match stream.run([("x".to_owned(), sound([1, 2, 2]))].into()).unwrap().remove("y") {
+        match stream.run(&[("x".to_owned(), sound([1, 2, 2]))].into()).unwrap().remove("y") {
             Some(Tensor::F32(y)) => y,
             other => panic!("{other:?}"),
         }

@@ -48,7 +48,7 @@ impl Stream<'_> {
         let mut parts: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
         for begin in (0..all).step_by(steps) {
             let chunk = cut(inputs, &axes.inputs, begin, (begin + steps).min(all));
-            for (name, tensor) in self.run(chunk)? {
+            for (name, tensor) in self.run(&chunk)? {
                 let parts = parts.entry(name.clone()).or_default();
                 if axes.of_output(&name).is_none() {
                     parts.clear();
@@ -111,7 +111,7 @@ impl Stream<'_> {
         let shapes: Vec<_> =
             chunk.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
         let mut seen = Seen::default();
-        let ran = self.run_watched(chunk, Some(&mut seen));
+        let ran = self.run_watched(&chunk, Some(&mut seen));
         self.reset();
         ran.map_err(shallow)?;
         seen.shapes.extend(shapes);

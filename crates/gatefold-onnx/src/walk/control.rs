@@ -1,6 +1,6 @@
 //! If, Loop and Scan: nodes that run the graphs inside them.
 
-use super::{Cell, Host, Program, Step, Value, Work, identity};
+use super::{Cell, Host, Program, Step, Value, ValueRef, Work, identity};
 use crate::OnnxError;
 use crate::graph::{Axis, Graph, Port};
 use crate::operators;
@@ -75,7 +75,7 @@ impl Step<'_> {
         while goes_on && trip < most {
             self.count_trip(host)?;
             let given = [Tensor::I64(arr0(trip).into_dyn()), Tensor::Bool(arr0(true).into_dyn())];
-            let given = given.map(Value::Tensor).into_iter().chain(values).collect();
+            let given = given.map(Value::Tensor).into_iter().chain(values).map(Cell::Own);
             let mut results = body.run_inside(given, &captured, host)?;
             let scanned = results.split_off(carried + 1);
             values = results.split_off(1);
@@ -116,7 +116,7 @@ impl Step<'_> {
                 let at = if input.reversed { plan.steps - 1 - trip } else { trip };
                 given.push(Value::Tensor(slice_of(tensor, input.axis, at)));
             }
-            let mut results = body.run_inside(given, &captured, host)?;
+            let mut results = body.run_inside(given.into_iter().map(Cell::Own), &captured, host)?;
             let scanned = results.split_off(plan.states);
             values = results;
             self.keep(&mut stacks, scanned)?;
@@ -150,7 +150,7 @@ impl Step<'_> {
 }
 
 /// The values that a graph takes from the frame around it.
-fn captured<'f>(program: &Program, frame: &'f [Cell]) -> Vec<&'f Value> {
+fn captured<'f>(program: &Program, frame: &'f [Cell]) -> Vec<ValueRef<'f>> {
     program.captures.iter().filter_map(|(outer, _)| frame[*outer].value()).collect()
 }
 

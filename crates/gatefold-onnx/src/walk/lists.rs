@@ -1,6 +1,6 @@
 //! The operators on lists of tensors.
 
-use super::{Cell, Source, Step, Value};
+use super::{Cell, Source, Step, Value, ValueRef};
 use crate::operators::{self, Budget, Call};
 use crate::tensor::{Tensor, map_tensor};
 use ndarray::arr0;
@@ -42,7 +42,7 @@ impl Step<'_> {
     fn list_at_0<'f>(&'f self, frame: &'f [Cell]) -> Result<&'f [Tensor], String> {
         match self.inputs.first().copied().flatten() {
             Some(Source::Slot(slot)) => match frame[slot].value() {
-                Some(Value::List(list)) => Ok(list),
+                Some(ValueRef::List(list)) => Ok(list),
                 _ => Err("its input 0 is not a list of tensors".into()),
             },
             _ => Err("its input 0 is not a list of tensors".into()),
