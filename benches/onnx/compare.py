@@ -125,8 +125,7 @@ def theirs(path, inputs, seconds):
     session.run(None, inputs)
     end, calls, spent = time.perf_counter() + seconds, 0, time.process_time()
     while time.perf_counter() < end:
-        # Our side copies its inputs too.
-        session.run(None, {key: value.copy() for key, value in inputs.items()})
+        session.run(None, inputs)
         calls += 1
     return (time.process_time() - spent) / calls * 1e6
 

@@ -1,5 +1,6 @@
 //! The vector instructions that the work is done with, chosen when the program runs.
 
+use gatefold_model::Activation;
 use pulp::{Scalar128b, Simd, WithSimd};
 use std::fmt;
 use std::str::FromStr;
@@ -90,6 +91,12 @@ impl Instructions {
 }
 
 impl Instructions {
+    /// Replaces each element by the value of a function, on vectors where it is tanh, sigmoid or a scaled tanh; within three
+    /// units of the last place there.
+    pub fn activate(self, function: Activation, x: &mut [f32]) {
+        crate::functions::apply(self, function, x);
+    }
+
     /// Runs a loop over numbers, compiled for these instructions as far as the compiler inlines what the loop calls.
     /// The results are the same bits as without.
     pub fn compile<R>(self, work: impl FnOnce() -> R) -> R {

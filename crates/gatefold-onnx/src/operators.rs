@@ -5,6 +5,7 @@
 //! else than ONNX. The recurrent operators are in `recurrent`, those that contain graphs in `walk`.
 
 mod convolution;
+mod functions;
 mod library;
 mod recipe;
 mod size;
@@ -65,6 +66,11 @@ pub(crate) fn is_plain(operator: &str) -> bool {
 
 pub(crate) fn is_recurrent(operator: &str) -> bool {
     RECURRENT.contains(&operator)
+}
+
+/// Whether an operator's result is found without the library, as long as nothing else reads its input.
+pub(crate) fn moves_alone(operator: &str) -> bool {
+    matches!(operator, "Constant" | "Dropout" | "Identity" | "Shape" | "Size" | "Squeeze" | "Unsqueeze")
 }
 
 /// Checks the attributes of a node whose operator computes arrays of arrays.

@@ -88,10 +88,10 @@ impl<'a> Session<'a> {
         // Inside the library's own threads, calls of its operators cost a tenth.
         let pool = self.threads.as_deref().unwrap_or_else(|| rten::thread_pool());
         host.seen = seen.is_some().then(Seen::default);
-        let (results, noted) = pool.run(move || {
-            let results = program.run(inputs, &mut host);
-            (results, host.seen)
-        });
+        let inside = program.needs_library();
+        let run = move || (program.run(inputs, &mut host), host.seen);
+        // A change of threads costs more than some whole networks.
+        let (results, noted) = if inside { pool.run(run) } else { run() };
         let results = results?;
         if let (Some(seen), Some(noted)) = (seen, noted) {
             *seen = noted;

@@ -11,16 +11,16 @@ use gatefold::Device;
 use rten::RunOptions;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod chain;
 mod control;
-mod convolution;
 mod fold;
 mod layer;
 mod lists;
 #[cfg(test)]
 mod tests;
 
+use chain::{Chain, Readers};
 pub(crate) use control::{check, stacked};
-use convolution::{Convolutions, Readers};
 pub(crate) use fold::fold_constants;
 use layer::Layer;
 pub(crate) use layer::{Keeper, StateNames};
@@ -123,7 +123,7 @@ enum Work<'a> {
     /// With the network, once it has run, if its weights are constant.
     Recurrent(Option<Box<Layer>>),
     /// This node and those after it that are one network.
-    Convolutions(Box<Convolutions<'a>>),
+    Chain(Box<Chain<'a>>),
     /// The graphs inside a node: of If, the branch that is taken first.
     Control(Vec<Program<'a>>),
     List,
@@ -241,11 +241,11 @@ impl<'a> Program<'a> {
             }
             let source = |name: &Option<String>| name.as_ref().map(|name| names[name.as_str()]);
             let read = node.inputs.iter().map(source).collect();
-            let work = match Convolutions::from(node, graph, &readers) {
-                Some(chain) => Work::Convolutions(Box::new(chain)),
+            let work = match Chain::from(node, graph, &readers) {
+                Some(chain) => Work::Chain(Box::new(chain)),
                 None => Work::of(node, &names, scope),
             };
-            if let Work::Convolutions(chain) = &work {
+            if let Work::Chain(chain) = &work {
                 done.extend(chain.nodes().map(identity));
             }
             let mut outputs = Vec::new();
@@ -273,6 +273,15 @@ impl<'a> Program<'a> {
         let mut program = Program { steps, slots, inputs, captures, outputs };
         program.find_last_readers();
         program
+    }
+
+    /// Whether the library computes anything in it.
+    pub(crate) fn needs_library(&self) -> bool {
+        self.steps.iter().any(|step| match &step.work {
+            Work::Plain(_) => !operators::moves_alone(&step.node.operator),
+            Work::Control(programs) => programs.iter().any(Program::needs_library),
+            Work::Recurrent(_) | Work::Chain(_) | Work::List => false,
+        })
     }
 
     /// The names of its outputs, in order.
@@ -398,7 +407,7 @@ impl<'a> Work<'a> {
     where
         'a: 'n,
     {
-        if let Work::Convolutions(chain) = self { chain.last() } else { node }
+        if let Work::Chain(chain) = self { chain.last() } else { node }
     }
 }
 
@@ -424,7 +433,7 @@ impl Step<'_> {
         let results = match &mut self.work {
             Work::Plain(_) => self.plain(frame, host)?,
             Work::Recurrent(_) => self.recurrent(frame, host)?,
-            Work::Convolutions(_) => self.convolutions(frame, host)?,
+            Work::Chain(_) => self.chain(frame, host)?,
             Work::Control(_) => {
                 let results = self.control(frame, host)?;
                 host.live = before;

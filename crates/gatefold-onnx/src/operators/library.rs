@@ -5,7 +5,7 @@
 
 use super::recipe::{Recipe, recipe};
 use super::table::{Gives, Operator, Whole, find};
-use super::{Budget, Call};
+use super::{Budget, Call, functions};
 use crate::graph::Node;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
@@ -82,7 +82,7 @@ impl Kernel {
         &mut self,
         node: &Node,
         opset: i64,
-        given: Vec<Option<Given>>,
+        mut given: Vec<Option<Given>>,
         budget: &mut Budget,
         options: &RunOptions,
     ) -> Result<Vec<Tensor>, String> {
@@ -98,6 +98,19 @@ impl Kernel {
         budget.spend((operator.need)(&call)?)?;
         if let Some(result) = super::recipe::divided(&call)? {
             return Ok(result);
+        }
+        if let Some(function) = functions::function(&call) {
+            drop(call);
+            let input = given.swap_remove(0).ok_or("its input 0 is missing")?;
+            return functions::applied(function, input).map(|result| vec![result]);
+        }
+        if let Some(shape) = functions::reshaped(&call, given.first().and_then(Option::as_ref))? {
+            drop(call);
+            if let Some(Given::Owned(Tensor::F32(array))) = given.swap_remove(0) {
+                let array = array.into_shape_with_order(IxDyn(&shape)).map_err(|error| error.to_string())?;
+                return Ok(vec![Tensor::F32(array)]);
+            }
+            return Err("its input 0 is missing".into());
         }
         if wide_inputs(operator, &call) {
             return moved_in_halves(operator, &call, options);

@@ -88,7 +88,7 @@ impl Budget {
 
 impl Need {
     /// A result of this shape, each element computed in `work` steps.
-    fn of(shape: &[usize], work: usize) -> Result<Need, String> {
+    pub(crate) fn of(shape: &[usize], work: usize) -> Result<Need, String> {
         let elements = volume(shape)? as u64;
         Ok(Need { elements, work: elements.saturating_mul(work as u64) })
     }

@@ -1,4 +1,4 @@
-//! Loops that never end, and convolutions that are one network.
+//! Loops that never end, and chains that are one network.
 
 use super::{Program, Scope};
 use crate::proto::tensor_proto::DataType;
@@ -94,7 +94,61 @@ fn initializer((name, array): (&String, &ArrayD<f32>)) -> TensorProto {
     }
 }
 
-/// With constant weights they run on the engine; if the weights are inputs, the library computes them.
+/// Runs nodes whose weights are constants, on the engine, and inputs, which the library computes with; there must be `count`
+/// steps in the first run. `terms` is the number of terms in the largest sum of a chain.
+fn compare(
+    count: usize,
+    nodes: &[NodeProto],
+    outputs: &[&str],
+    weights: &[(&str, &[usize])],
+    mut x: ArrayD<f32>,
+    terms: f32,
+) {
+    let reads = |name: &str| nodes.iter().any(|node| node.input.iter().any(|input| input == name));
+    let weights: BTreeMap<String, ArrayD<f32>> = weights
+        .iter()
+        .filter(|(name, _)| reads(name))
+        .map(|(name, shape)| ((*name).to_owned(), wave(shape, 0.5)))
+        .collect();
+    x.iter_mut().skip(3).step_by(41).for_each(|value| *value = f32::NAN);
+    let mut inputs: BTreeMap<String, Tensor> = [("x".to_owned(), x.into())].into();
+
+    let graph = |initializer, more: Vec<&String>| {
+        let input = more.into_iter().map(String::as_str).chain(["x"]);
+        testing::model(
+            17,
+            GraphProto {
+                node: nodes.to_vec(),
+                initializer,
+                input: input.map(|name| port(name, DataType::Float)).collect(),
+                output: outputs.iter().map(|name| port(name, DataType::Float)).collect(),
+                ..Default::default()
+            },
+        )
+    };
+    let constant = graph(weights.iter().map(initializer).collect(), Vec::new());
+    assert_eq!(Program::new(&constant.graph, &Scope::default()).steps.len(), count);
+    let device = Device::cpu().unwrap();
+    let found = constant.run(&device, &inputs).unwrap();
+
+    let given = graph(Vec::new(), weights.keys().collect());
+    inputs.extend(weights.iter().map(|(name, array)| (name.clone(), array.clone().into())));
+    let expected = given.run(&device, &inputs).unwrap();
+    for name in outputs {
+        let (Tensor::F32(found), Tensor::F32(expected)) = (&found[*name], &expected[*name]) else {
+            panic!("{name} is not float32")
+        };
+        assert_eq!(found.shape(), expected.shape(), "{name}");
+        for (place, &value) in found.indexed_iter() {
+            let other = expected[&place];
+            // Two sums of terms to 4 and one function, each rounded in two orders.
+            let most = 2.0 * terms * terms * 4.0 * f32::EPSILON * other.abs().max(1.0);
+            assert!(value.is_nan() == other.is_nan(), "{name}{place:?}: {value}, not {other}");
+            assert!(other.is_nan() || (value - other).abs() <= most, "{name}{place:?}: {value}, not {other}");
+        }
+    }
+}
+
 #[test]
 fn convolutions_on_the_engine_are_those_of_the_library() {
     type Chain = (usize, Vec<NodeProto>, &'static [&'static str]);
@@ -114,9 +168,12 @@ fn convolutions_on_the_engine_are_those_of_the_library() {
             (2, vec![a, node("Exp", &["a"], &["f"])], &["f"]),
         ]
     };
+    let weights: [(&str, &[usize]); 4] =
+        [("a_w", &[7, 5, 3]), ("a_b", &[7]), ("b_w", &[9, 7, 3]), ("b_b", &[9])];
     let mut failures = Failures::new();
     for (batch, steps, options, pads) in [
         (1, 40, [1, 1], [1, 1]),
+        (1, 40, [3, 1], [4, 5]),
         (3, 37, [2, 1], [3, 2]),
         (1, 9, [1, 2], [0, 1]),
         (2, 5, [1, 1], [0, 0]),
@@ -126,58 +183,62 @@ fn convolutions_on_the_engine_are_those_of_the_library() {
             let name =
                 format!("[{batch}, 5, {steps}], {options:?}, {pads:?}: {outputs:?} of {} nodes", nodes.len());
             failures.check(name, || {
-                let shapes = [("a_w", &[7, 5, 3][..]), ("a_b", &[7]), ("b_w", &[9, 7, 3]), ("b_b", &[9])];
-                let reads =
-                    |name: &str| nodes.iter().any(|node| node.input.iter().any(|input| input == name));
-                let weights: BTreeMap<String, ArrayD<f32>> = shapes
-                    .into_iter()
-                    .filter(|(name, _)| reads(name))
-                    .map(|(name, shape)| (name.to_owned(), wave(shape, 0.5)))
-                    .collect();
-                let mut x = wave(&[batch, 5, steps], 1.0);
-                x.iter_mut().skip(3).step_by(41).for_each(|value| *value = f32::NAN);
-                let mut inputs: BTreeMap<String, Tensor> = [("x".to_owned(), x.into())].into();
-
-                let graph = |initializer, more: Vec<&String>| {
-                    let input = more.into_iter().map(String::as_str).chain(["x"]);
-                    testing::model(
-                        17,
-                        GraphProto {
-                            node: nodes.clone(),
-                            initializer,
-                            input: input.map(|name| port(name, DataType::Float)).collect(),
-                            output: outputs.iter().map(|name| port(name, DataType::Float)).collect(),
-                            ..Default::default()
-                        },
-                    )
-                };
-                let constant = graph(weights.iter().map(initializer).collect(), Vec::new());
-                assert_eq!(Program::new(&constant.graph, &Scope::default()).steps.len(), count);
-                let device = Device::cpu().unwrap();
-                let found = constant.run(&device, &inputs).unwrap();
-
-                let given = graph(Vec::new(), weights.keys().collect());
-                inputs.extend(weights.iter().map(|(name, array)| (name.clone(), array.clone().into())));
-                let expected = given.run(&device, &inputs).unwrap();
-                for name in outputs {
-                    let (Tensor::F32(found), Tensor::F32(expected)) = (&found[*name], &expected[*name])
-                    else {
-                        panic!("{name} is not float32")
-                    };
-                    assert_eq!(found.shape(), expected.shape(), "{name}");
-                    for (place, &value) in found.indexed_iter() {
-                        let other = expected[&place];
-                        // Two sums of at most 22 terms, of values to 4, rounded in two orders; Exp makes 60 of 4.
-                        let most = 2.0 * 22.0 * 22.0 * 4.0 * f32::EPSILON * other.abs().max(1.0);
-                        assert!(value.is_nan() == other.is_nan(), "{name}{place:?}: {value}, not {other}");
-                        assert!(
-                            other.is_nan() || (value - other).abs() <= most,
-                            "{name}{place:?}: {value}, not {other}"
-                        );
-                    }
-                }
+                compare(count, &nodes, outputs, &weights, wave(&[batch, 5, steps], 1.0), 22.0);
             });
         }
+    }
+    failures.finish();
+}
+
+#[test]
+fn products_on_the_engine_are_those_of_the_library() {
+    let number = |name: &str, i| AttributeProto {
+        name: name.into(),
+        i,
+        r#type: AttributeType::Int as i32,
+        ..Default::default()
+    };
+    let gemm = |inputs: &[&str], output: &str, settings: &[(&str, i64)]| NodeProto {
+        attribute: settings.iter().map(|(name, value)| number(name, *value)).collect(),
+        ..node("Gemm", inputs, &[output])
+    };
+    let product = || node("MatMul", &["x", "w"], &["p"]);
+    let sum = || node("Add", &["p", "b"], &["a"]);
+    type Case = (usize, Vec<NodeProto>, &'static [&'static str], &'static [usize]);
+    let cases: Vec<Case> = vec![
+        (1, vec![product()], &["p"], &[4, 3, 5]),
+        (1, vec![product(), sum(), node("Relu", &["a"], &["f"])], &["f"], &[4, 3, 5]),
+        (1, vec![product(), node("Add", &["b", "p"], &["a"]), node("Tanh", &["a"], &["f"])], &["f"], &[1, 5]),
+        (1, vec![product(), node("Add", &["p", "row"], &["a"])], &["a"], &[2, 5]),
+        (1, vec![product(), sum(), node("MatMul", &["a", "v"], &["q"])], &["q"], &[2, 2, 2, 5]),
+        (
+            1,
+            vec![product(), node("Sigmoid", &["p"], &["s"]), node("MatMul", &["s", "v"], &["q"])],
+            &["q"],
+            &[3, 5],
+        ),
+        (1, vec![product()], &["p"], &[0, 3, 5]),
+        (1, vec![gemm(&["x", "w", "b"], "p", &[])], &["p"], &[3, 5]),
+        (1, vec![gemm(&["x", "t"], "p", &[("transB", 1)]), node("Relu", &["p"], &["f"])], &["f"], &[3, 5]),
+        (1, vec![gemm(&["x", "w", "row"], "p", &[])], &["p"], &[3, 5]),
+        // A vector's product has one axis, and a sum that makes more of it is no bias; nor is one with as many rows.
+        (1, vec![product()], &["p"], &[5]),
+        (2, vec![product(), node("Add", &["p", "more"], &["a"])], &["a"], &[4, 3, 5]),
+        (2, vec![product(), node("Add", &["p", "p"], &["a"])], &["a"], &[4, 5]),
+        (2, vec![product(), sum()], &["p", "a"], &[4, 5]),
+        (1, vec![gemm(&["x", "w"], "p", &[("transA", 1)])], &["p"], &[5, 3]),
+        // The second factor is no weight.
+        (2, vec![node("Abs", &["x"], &["y"]), node("MatMul", &["w", "y"], &["p"])], &["p"], &[7, 5]),
+    ];
+    let weights: [(&str, &[usize]); 6] =
+        [("w", &[5, 7]), ("t", &[7, 5]), ("b", &[7]), ("row", &[1, 7]), ("more", &[3, 7]), ("v", &[7, 9])];
+    let mut failures = Failures::new();
+    for (count, nodes, outputs, shape) in cases {
+        let names: Vec<String> =
+            nodes.iter().map(|node| format!("{} {:?}", node.op_type, node.input)).collect();
+        failures.check(format!("{shape:?}: {}", names.join(", ")), || {
+            compare(count, &nodes, outputs, &weights, wave(shape, 1.0), 13.0);
+        });
     }
     failures.finish();
 }
