@@ -97,6 +97,11 @@ impl Instructions {
         crate::functions::apply(self, function, x);
     }
 
+    /// The values of a function, as [`Instructions::activate`] computes them.
+    pub fn activated(self, function: Activation, x: &[f32]) -> Vec<f32> {
+        crate::functions::applied(self, function, x)
+    }
+
     /// Runs a loop over numbers, compiled for these instructions as far as the compiler inlines what the loop calls.
     /// The results are the same bits as without.
     pub fn compile<R>(self, work: impl FnOnce() -> R) -> R {

@@ -47,16 +47,17 @@ pub(super) fn applied(function: Activation, input: Given) -> Result<Tensor, Stri
 
 /// A function of values that others read too.
 fn computed(function: Activation, values: &[f32], shape: &[usize]) -> Result<Tensor, String> {
-    let (pieces, rest) = values.as_chunks::<PIECE>();
-    let mut results: Vec<[f32; PIECE]> = Vec::with_capacity(pieces.len() + 1);
-    results.par_extend(pieces.par_iter().map(|piece| {
-        let mut piece = *piece;
-        INSTRUCTIONS.activate(function, &mut piece);
-        piece
-    }));
-    let mut results = results.into_flattened();
-    results.extend_from_slice(rest);
-    INSTRUCTIONS.activate(function, &mut results[pieces.len() * PIECE..]);
+    let results = if rayon::current_num_threads() == 1 || values.len() <= PIECE {
+        INSTRUCTIONS.activated(function, values)
+    } else {
+        // Threads write parts of memory that must be there.
+        let mut results = vec![0.0; values.len()];
+        results.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE)).for_each(|(to, from)| {
+            to.copy_from_slice(from);
+            INSTRUCTIONS.activate(function, to);
+        });
+        results
+    };
     ArrayD::from_shape_vec(IxDyn(shape), results).map(Tensor::F32).map_err(|error| error.to_string())
 }
 
