@@ -197,5 +197,6 @@ pub(crate) fn layout(layout: Layout) -> &'static str {
         Layout::TimeMajor => "steps first",
         Layout::BatchFirst => "rows first",
         Layout::OneStep => "one step",
+        Layout::OneDirection => "steps first, with an axis of one direction",
     }
 }

@@ -18,7 +18,7 @@ fn read(name: &str) -> Model {
 }
 
 /// Cases, the networks of Keras 3 and what differs in Keras 2, and the mask.
-const NETWORKS: [(&str, &str, Option<&str>); 5] = [
+const NETWORKS: [(&str, &str, Option<&str>); 7] = [
     (
         "stack",
         "3 -> lstm 5 one bias -> dropout 0.2 -> gru 4 reset before, one bias -> gru 3 -> rnn 4 relu, one bias -> last step \
@@ -46,15 +46,31 @@ const NETWORKS: [(&str, &str, Option<&str>); 5] = [
          lstm 3 one bias, reverse -> final state -> repeat to 4 steps -> gru 3 -> dense 2 softsign",
         None,
     ),
+    (
+        "normalised",
+        "3 -> layer norm, epsilon 0.001 -> gru 5 -> layer norm, epsilon 0.02 -> lstm 4 one bias -> mean pool -> layer norm, \
+         epsilon 0.001 -> dense 2",
+        None,
+    ),
+    (
+        "pooled",
+        "3 -> conv1d 4, kernel 3, causal, relu -> lstm 5 one bias, bidirectional -> max pool -> dense 2 -> softmax",
+        None,
+    ),
 ];
+
+/// The versions of Keras that wrote a case.
+fn versions(name: &str) -> &'static [u32] {
+    if matches!(name, "normalised" | "pooled") { &[3] } else { &[2, 3] }
+}
 
 #[test]
 fn models_of_two_major_versions_become_networks() {
     for (name, network, mask) in NETWORKS {
-        for version in [2, 3] {
+        for version in versions(name) {
             let model = read(&format!("keras{version}_{name}.keras"));
             // The hard sigmoid is another one.
-            let network = if version == 2 { network.replace("0.16666667", "0.2") } else { network.into() };
+            let network = if *version == 2 { network.replace("0.16666667", "0.2") } else { network.into() };
             assert_eq!(model.config.to_string(), network, "keras{version}_{name}");
             assert_eq!(model.metadata.get(MASK).map(String::as_str), mask);
             assert!(model.parameters.iter().all(|(_, values)| values.iter().any(|&value| value != 0.0)));

@@ -36,6 +36,8 @@ pub enum Layout {
     BatchFirst,
     /// `[B, F]`: one step, without an axis for it.
     OneStep,
+    /// `[T, 1, B, F]`, as a recurrent node of one direction writes it.
+    OneDirection,
 }
 
 /// An initial state that the model takes as rows of an input, one row for each direction.

@@ -9,7 +9,15 @@ use safetensors::tensor::{Dtype, TensorView};
 use std::fs;
 use std::path::PathBuf;
 
-const CASES: [&str; 5] = ["stack", "both", "masked", "tokens", "functional"];
+const CASES: [(&str, &[u32]); 7] = [
+    ("stack", &[2, 3]),
+    ("both", &[2, 3]),
+    ("masked", &[2, 3]),
+    ("tokens", &[2, 3]),
+    ("functional", &[2, 3]),
+    ("normalised", &[3]),
+    ("pooled", &[3]),
+];
 /// The most terms of the sums that an element goes through: four layers of at most 10 inputs and states, and a dense layer.
 const TERMS: usize = 50;
 
@@ -48,8 +56,8 @@ fn check(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) {
 
 fn run_all(device: &str) {
     let folder = Folder::new();
-    for case in CASES {
-        for version in [2, 3] {
+    for (case, versions) in CASES {
+        for version in versions {
             let name = format!("keras{version}_{case}");
             let arrays = read_tensors(&fixture("keras").join(format!("{name}.io.safetensors")));
             let x = steps_first(&arrays["x"]);
@@ -107,7 +115,7 @@ fn a_trained_model_goes_back_to_keras() {
     let folder = Folder::new();
     let kept = std::env::var_os("GATEFOLD_KERAS").map(PathBuf::from);
     let out = kept.unwrap_or_else(|| folder.path("."));
-    for case in ["both", "stack", "functional"] {
+    for case in ["both", "stack", "functional", "normalised", "pooled"] {
         let name = format!("keras3_{case}");
         let model = keras::read(path(&format!("{name}.keras")), None).unwrap();
         let arrays = read_tensors(&fixture("keras").join(format!("{name}.io.safetensors")));

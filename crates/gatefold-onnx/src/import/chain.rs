@@ -420,6 +420,8 @@ impl<'a> Chain<'a> {
             Ok(Layout::BatchFirst)
         } else if shape == [self.batch] && steps == 1 && rows.are_time_major(1, self.batch) {
             Ok(Layout::OneStep)
+        } else if shape == [steps, 1, self.batch] && rows.are_time_major(steps, self.batch) {
+            Ok(Layout::OneDirection)
         } else {
             Err("its rows are not ordered by steps and batch".into())
         }

@@ -145,7 +145,11 @@ fn state_input(
 /// An output of the graph as `[T, B, F]`.
 fn time_major(output: Tensor, layout: Layout) -> Option<Array3<f32>> {
     let Tensor::F32(array) = output else { return None };
-    let array = if layout == Layout::OneStep { array.insert_axis(Axis(0)) } else { array };
+    let array = match layout {
+        Layout::OneStep => array.insert_axis(Axis(0)),
+        Layout::OneDirection => array.index_axis_move(Axis(1), 0),
+        Layout::TimeMajor | Layout::BatchFirst => array,
+    };
     let array = array.into_dimensionality::<Ix3>().ok()?;
     Some(if layout == Layout::BatchFirst { array.permuted_axes([1, 0, 2]) } else { array })
 }

@@ -164,6 +164,48 @@ fn same_on_others(name: &str, model: &OnnxModel, imported: &super::Imported) {
     assert!(worst < 1e-4 && found.len() == expected.len(), "{name}: {} differs by {worst}", imported.config);
 }
 
+/// A node alone gives its steps an axis of directions, which is no order of its own as long as there is one.
+#[test]
+fn a_recurrent_node_alone_is_a_network_in_one_direction() {
+    let floats = |name: &str, dims: &[i64]| TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: DataType::Float as i32,
+        float_data: (0..dims.iter().product()).map(|k| (0.7 * k as f32).sin()).collect(),
+        ..Default::default()
+    };
+    let axis = |name: &str| Len::DimParam(name.into());
+    let of = |directions: i64, settings: &[AttributeProto]| {
+        let mut gru = node("GRU", &["x", "w", "r"], "y", &[("hidden_size", 4), ("linear_before_reset", 1)]);
+        gru.attribute.extend_from_slice(settings);
+        let graph = GraphProto {
+            node: vec![gru],
+            initializer: vec![floats("w", &[directions, 12, 3]), floats("r", &[directions, 12, 4])],
+            input: vec![port("x", DataType::Float, &[axis("t"), axis("b"), Len::DimValue(3)])],
+            output: vec![port(
+                "y",
+                DataType::Float,
+                &[axis("t"), Len::DimValue(directions), axis("b"), Len::DimValue(4)],
+            )],
+            ..Default::default()
+        };
+        testing::model(17, graph)
+    };
+    let direction = |name: &str| AttributeProto {
+        name: "direction".into(),
+        s: name.as_bytes().to_vec(),
+        r#type: AttributeType::String as i32,
+        ..Default::default()
+    };
+    for settings in [vec![], vec![direction("reverse")]] {
+        let model = of(1, &settings);
+        let imported = model.import().unwrap();
+        assert_eq!(imported.output, ("y".into(), super::Layout::OneDirection));
+        same_on_others("a GRU", &model, &imported);
+    }
+    assert!(of(2, &[direction("bidirectional")]).import().is_err());
+}
+
 /// A layer normalisation of x, written out, with these nodes changed.
 fn written_norm(change: impl FnOnce(&mut Vec<NodeProto>)) -> Result<super::Imported, String> {
     let floats = |name: &str, values: &[f32]| TensorProto {
