@@ -48,8 +48,8 @@ const NETWORKS: [(&str, &str, Option<&str>); 7] = [
     ),
     (
         "normalised",
-        "3 -> layer norm, epsilon 0.001 -> gru 5 -> layer norm, epsilon 0.02 -> lstm 4 one bias -> mean pool -> layer norm, \
-         epsilon 0.001 -> dense 2",
+        "3 -> normalise with epsilon 0.001 -> gru 5 -> normalise with epsilon 0.02 -> lstm 4 one bias -> mean pool -> normalise \
+         with epsilon 0.001 -> dense 2",
         None,
     ),
     (

@@ -71,7 +71,7 @@ impl StreamOptions {
 /// let mut stream = model.on(&device).stream(StreamOptions::new(1))?;
 /// for _ in 0..3 {
 ///     let chunk = Array3::<f32>::ones((4, 1, 3)); // four steps of one row
-///     let outputs = stream.run([(input.clone(), Tensor::from(chunk))].into())?;
+///     let outputs = stream.run(&[(input.clone(), Tensor::from(chunk))].into())?;
 ///     assert_eq!(outputs[output].shape(), [4, 1, 2]);
 /// }
 /// # Ok::<(), gatefold_onnx::OnnxError>(())

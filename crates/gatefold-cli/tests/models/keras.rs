@@ -18,7 +18,7 @@ const CASES: [(&str, &[u32]); 7] = [
     ("normalised", &[3]),
     ("pooled", &[3]),
 ];
-/// The most terms of the sums that an element goes through: four layers of at most 10 inputs and states, and a dense layer.
+/// The most terms of the sums that an element goes through: up to seven layers, together with 50 inputs and states.
 const TERMS: usize = 50;
 
 fn path(name: &str) -> String {
