@@ -68,7 +68,7 @@ pub(crate) fn is_recurrent(operator: &str) -> bool {
     RECURRENT.contains(&operator)
 }
 
-/// Whether an operator's result is found without the library, as long as nothing else reads its input.
+/// Whether an operator's result is found without the library and without arithmetic.
 pub(crate) fn moves_alone(operator: &str) -> bool {
     matches!(operator, "Constant" | "Dropout" | "Identity" | "Shape" | "Size" | "Squeeze" | "Unsqueeze")
 }

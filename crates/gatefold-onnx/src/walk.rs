@@ -19,7 +19,7 @@ mod lists;
 #[cfg(test)]
 mod tests;
 
-use chain::{Chain, Readers};
+use chain::{Chain, Constants, Readers};
 pub(crate) use control::{check, stacked};
 pub(crate) use fold::fold_constants;
 use layer::Layer;
@@ -241,7 +241,8 @@ impl<'a> Program<'a> {
             }
             let source = |name: &Option<String>| name.as_ref().map(|name| names[name.as_str()]);
             let read = node.inputs.iter().map(source).collect();
-            let work = match Chain::from(node, graph, &readers) {
+            let constants = Constants { names: &names, opset: graph.opset };
+            let work = match Chain::from(node, constants, &readers) {
                 Some(chain) => Work::Chain(Box::new(chain)),
                 None => Work::of(node, &names, scope),
             };

@@ -1,12 +1,13 @@
-//! Results that are found without the library: the functions of the engine, which are as accurate and faster, and other
-//! shapes of a tensor that nothing else reads.
+//! Results that are found without the library: the functions of the engine, which are as accurate and faster, and the same
+//! elements in another shape.
 
 use super::{Call, Given};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, map_tensor};
 use gatefold::devices::Instructions;
 use gatefold_model::Activation;
 use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// The elements that a thread computes at a time, which stay in its cache.
@@ -61,18 +62,19 @@ fn computed(function: Activation, values: &[f32], shape: &[usize]) -> Result<Ten
     ArrayD::from_shape_vec(IxDyn(shape), results).map(Tensor::F32).map_err(|error| error.to_string())
 }
 
-/// The shape that a node gives floats which nothing else reads: with axes of length 1 more or less. `None` for any other
-/// node.
-pub(super) fn reshaped(call: &Call, input: Option<&Given>) -> Result<Option<Vec<usize>>, String> {
-    let squeezes = &*call.node.operator == "Squeeze";
-    let (Some(Given::Owned(Tensor::F32(array))), true) =
-        (input, squeezes || &*call.node.operator == "Unsqueeze")
-    else {
-        return Ok(None);
+/// The shape that a node gives its input, with axes of length 1 more or less; `None` for any other node.
+pub(super) fn reshaped(call: &Call) -> Result<Option<Vec<usize>>, String> {
+    let squeezes = match &*call.node.operator {
+        "Squeeze" => true,
+        "Unsqueeze" => false,
+        _ => return Ok(None),
     };
-    let shape = array.shape();
+    let shape = call.shape(0)?;
     let Some(axes) = call.attribute_or_input("axes", 1)? else {
-        return Ok(squeezes.then(|| shape.iter().copied().filter(|&len| len != 1).collect()));
+        return match squeezes {
+            true => Ok(Some(shape.iter().copied().filter(|&len| len != 1).collect())),
+            false => Err("its axes are missing".into()),
+        };
     };
     let total = if squeezes { shape.len() } else { shape.len() + axes.len() };
     let mut chosen = vec![false; total];
@@ -89,4 +91,18 @@ pub(super) fn reshaped(call: &Call, input: Option<&Given>) -> Result<Option<Vec<
         return Err(format!("axes: axis {at} of shape {shape:?} is not 1 long"));
     }
     Ok(Some(shape.iter().zip(chosen).filter(|(_, gone)| !gone).map(|(&len, _)| len).collect()))
+}
+
+/// The same elements in another shape.
+pub(super) fn in_shape(input: Given, shape: &[usize]) -> Result<Tensor, String> {
+    let tensor = match input {
+        Given::Owned(tensor) => tensor,
+        Given::Lent(tensor) | Given::Constant(tensor) => tensor.clone(),
+    };
+    let is_ordered = matches!(tensor.in_order(), Cow::Borrowed(_));
+    let tensor = if is_ordered { tensor } else { tensor.in_order().into_owned() };
+    let shape = IxDyn(shape);
+    Ok(map_tensor!(tensor, array => {
+        array.into_shape_with_order(shape).map_err(|error| error.to_string())?
+    }))
 }

@@ -104,13 +104,10 @@ impl Kernel {
             let input = given.swap_remove(0).ok_or("its input 0 is missing")?;
             return functions::applied(function, input).map(|result| vec![result]);
         }
-        if let Some(shape) = functions::reshaped(&call, given.first().and_then(Option::as_ref))? {
+        if let Some(shape) = functions::reshaped(&call)? {
             drop(call);
-            if let Some(Given::Owned(Tensor::F32(array))) = given.swap_remove(0) {
-                let array = array.into_shape_with_order(IxDyn(&shape)).map_err(|error| error.to_string())?;
-                return Ok(vec![Tensor::F32(array)]);
-            }
-            return Err("its input 0 is missing".into());
+            let input = given.swap_remove(0).ok_or("its input 0 is missing")?;
+            return functions::in_shape(input, &shape).map(|result| vec![result]);
         }
         if wide_inputs(operator, &call) {
             return moved_in_halves(operator, &call, options);

@@ -1,7 +1,7 @@
 //! Convolutions over one axis, and products with a matrix, whose weights are constants: those that follow each other are one
 //! network on the engine's CPU device, with the functions after them, so that the values between them stay in its layout.
 
-use super::{Cell, Host, Step, Value, Work, tensor_of};
+use super::{Cell, Host, Names, Source, Step, Value, Work, tensor_of};
 use crate::OnnxError;
 use crate::graph::{Graph, Node};
 use crate::operators::{self, Convolution, Need};
@@ -38,6 +38,22 @@ enum Kind {
     MatMul,
     /// Of two axes, with a weight `[I, O]` or, transposed, `[O, I]`.
     Gemm { transposed: bool },
+}
+
+/// What a node may take for a constant: of its graph, or of one around it.
+#[derive(Clone, Copy)]
+pub(super) struct Constants<'n, 'a> {
+    pub(super) names: &'n Names<'a>,
+    pub(super) opset: i64,
+}
+
+impl<'a> Constants<'_, 'a> {
+    fn get(self, name: &str) -> Option<&'a Tensor> {
+        match self.names.get(name) {
+            Some(Source::Constant(tensor)) => Some(tensor),
+            _ => None,
+        }
+    }
 }
 
 /// The nodes that read each name of a graph.
@@ -81,12 +97,12 @@ impl<'a> Readers<'a> {
 
 impl<'a> Link<'a> {
     /// `None` for a node that the engine has no layer for.
-    fn of(node: &'a Node, graph: &'a Graph) -> Option<Link<'a>> {
+    fn of(node: &'a Node, constants: Constants<'_, 'a>) -> Option<Link<'a>> {
         let is_layer = matches!(&*node.operator, "Conv" | "Gemm" | "MatMul");
-        if !is_layer || operators::check_attributes(node, graph.opset).is_err() {
+        if !is_layer || operators::check_attributes(node, constants.opset).is_err() {
             return None;
         }
-        let constant = |at: usize| match node.input_name(at).map(|name| graph.constants.get(name)) {
+        let constant = |at: usize| match node.input_name(at).map(|name| constants.get(name)) {
             None => Some(None),
             Some(Some(Tensor::F32(array))) => Some(Some(array)),
             Some(_) => None,
@@ -137,13 +153,13 @@ impl<'a> Link<'a> {
     }
 
     /// Takes the node after it into the layer, if it is its sum or its function; `at` is the input that is this layer's.
-    fn takes(&mut self, next: &'a Node, at: usize, graph: &'a Graph) -> bool {
-        if self.function.is_some() || operators::check_attributes(next, graph.opset).is_err() {
+    fn takes(&mut self, next: &'a Node, at: usize, constants: Constants<'_, 'a>) -> bool {
+        if self.function.is_some() || operators::check_attributes(next, constants.opset).is_err() {
             return false;
         }
         match &*next.operator {
             "Add" if self.bias.is_none() && matches!(self.kind, Kind::MatMul) && next.inputs.len() == 2 => {
-                let other = next.input_name(1 - at).and_then(|name| graph.constants.get(name));
+                let other = next.input_name(1 - at).and_then(|name| constants.get(name));
                 let Some(Tensor::F32(array)) = other else { return false };
                 self.bias = Some(array).filter(|array| self.is_bias(array));
                 if self.bias.is_none() {
@@ -221,15 +237,19 @@ impl<'a> Link<'a> {
 
 impl<'a> Chain<'a> {
     /// The longest chain that begins with a node; `None` if none does.
-    pub(super) fn from(node: &'a Node, graph: &'a Graph, readers: &Readers<'a>) -> Option<Chain<'a>> {
-        let mut links = vec![Link::of(node, graph)?];
+    pub(super) fn from(
+        node: &'a Node,
+        constants: Constants<'_, 'a>,
+        readers: &Readers<'a>,
+    ) -> Option<Chain<'a>> {
+        let mut links = vec![Link::of(node, constants)?];
         while let Some(link) = links.last_mut()
             && let Some((next, at)) = readers.after(link.last())
         {
-            if link.takes(next, at, graph) {
+            if link.takes(next, at, constants) {
                 continue;
             }
-            let next = Link::of(next, graph).filter(|next| at == 0 && link.joins(next));
+            let next = Link::of(next, constants).filter(|next| at == 0 && link.joins(next));
             let Some(next) = next else { break };
             links.push(next);
         }
