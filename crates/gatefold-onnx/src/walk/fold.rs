@@ -4,27 +4,45 @@ use crate::OnnxError;
 use crate::graph::{Graph, Node};
 use crate::operators::{self, Budget, Call};
 use crate::tensor::Tensor;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Evaluates every node that depends on no input, such as those that assemble weights from pieces; in the graphs inside
-/// nodes too.
+/// nodes too, where constants of the graphs around them count.
 pub(crate) fn fold_constants(graph: &mut Graph) -> Result<(), OnnxError> {
     let mut budget = Budget::folding(graph.stored());
-    fold(graph, &mut budget)
+    fold(graph, None, &mut budget)
 }
 
-fn fold(graph: &mut Graph, budget: &mut Budget) -> Result<(), OnnxError> {
+/// The constants that a graph may use, of itself and of those around it.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    constants: &'a BTreeMap<String, Tensor>,
+    captures: &'a BTreeSet<String>,
+    outer: Option<&'a Around<'a>>,
+}
+
+impl<'a> Around<'a> {
+    fn get(&self, name: &str) -> Option<&'a Tensor> {
+        match self.constants.get(name) {
+            None if self.captures.contains(name) => self.outer?.get(name),
+            found => found,
+        }
+    }
+}
+
+fn fold(graph: &mut Graph, outer: Option<&Around>, budget: &mut Budget) -> Result<(), OnnxError> {
     let mut left = Vec::with_capacity(graph.nodes.len());
     for mut node in std::mem::take(&mut graph.nodes) {
+        let around = Around { constants: &graph.constants, captures: &graph.captures, outer };
         for inner in node.graphs_mut() {
-            fold(inner, budget)?;
+            fold(inner, Some(&around), budget)?;
         }
-        let constant = |name: &String| graph.constants.contains_key(name);
+        let constant = |name: &String| around.get(name).is_some();
         if !operators::is_plain(&node.operator) || !node.inputs.iter().flatten().all(constant) {
             left.push(node);
             continue;
         }
-        let inputs = node.inputs.iter().map(|name| name.as_ref().and_then(|name| graph.constants.get(name)));
+        let inputs = node.inputs.iter().map(|name| name.as_ref().and_then(|name| around.get(name)));
         let call = Call { node: &node, opset: graph.opset, inputs: inputs.collect() };
         let results = operators::run(&call, budget).map_err(|problem| node.error(problem))?;
         let named = named(&node, results)?;
@@ -38,6 +56,7 @@ fn fold(graph: &mut Graph, budget: &mut Budget) -> Result<(), OnnxError> {
         .chain(graph.outputs.iter().map(|port| port.name.as_str()))
         .collect();
     graph.constants.retain(|name, _| read.contains(name.as_str()));
+    graph.captures.retain(|name| read.contains(name.as_str()));
     Ok(())
 }
 
