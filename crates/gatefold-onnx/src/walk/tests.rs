@@ -242,3 +242,58 @@ fn products_on_the_engine_are_those_of_the_library() {
     }
     failures.finish();
 }
+
+/// A branch puts its weight together from constants around it: that is done once. What depends on an input is not.
+#[test]
+fn constants_around_a_branch_are_folded_inside() {
+    let branch = |name: &str, other: &str| {
+        let graph = GraphProto {
+            node: vec![node("Add", &["w", other], &["sum"]), node("MatMul", &["x", "sum"], &["out"])],
+            output: vec![port("out", DataType::Float)],
+            ..Default::default()
+        };
+        AttributeProto {
+            name: name.into(),
+            g: Some(graph),
+            r#type: AttributeType::Graph as i32,
+            ..Default::default()
+        }
+    };
+    let attribute = vec![branch("then_branch", "v"), branch("else_branch", "given")];
+    let arrays: BTreeMap<String, ArrayD<f32>> =
+        ["w", "v"].map(|name| (name.to_owned(), wave(&[3, 2], 0.5))).into();
+    let model = testing::model(
+        17,
+        GraphProto {
+            node: vec![NodeProto { attribute, ..node("If", &["on"], &["y"]) }],
+            initializer: arrays.iter().map(initializer).collect(),
+            input: vec![
+                port("on", DataType::Bool),
+                port("x", DataType::Float),
+                port("given", DataType::Float),
+            ],
+            output: vec![port("y", DataType::Float)],
+            ..Default::default()
+        },
+    );
+    let left: Vec<usize> = model.graph.nodes[0].graphs().map(|graph| graph.nodes.len()).collect();
+    let folded: Vec<&str> = model.graph.nodes[0]
+        .graphs()
+        .filter(|graph| graph.constants.contains_key("sum"))
+        .flat_map(|graph| graph.captures.iter().map(String::as_str))
+        .collect();
+    assert_eq!((left.iter().sum::<usize>(), folded), (3, vec!["x"]));
+    for on in [true, false] {
+        let inputs = BTreeMap::from([
+            ("on".to_owned(), Tensor::Bool(ndarray::arr0(on).into_dyn())),
+            ("x".to_owned(), wave(&[1, 3], 1.0).into()),
+            ("given".to_owned(), wave(&[3, 2], -0.5).into()),
+        ]);
+        let outputs = model.run(&Device::cpu().unwrap(), &inputs).unwrap();
+        let Tensor::F32(y) = &outputs["y"] else { panic!("float32") };
+        // w + v doubles the waves; w + given is zero.
+        let (x, w) = (wave(&[1, 3], 1.0), wave(&[3, 2], if on { 1.0 } else { 0.0 }));
+        let expected = |column: usize| (0..3).map(|k| x[[0, k]] * w[[k, column]]).sum::<f32>();
+        assert!((0..2).all(|column| (y[[0, column]] - expected(column)).abs() < 1e-6), "{on}: {y}");
+    }
+}
