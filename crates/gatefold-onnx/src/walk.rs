@@ -232,10 +232,8 @@ impl<'a> Program<'a> {
             names.insert(&port.name, Source::Slot(inputs[inputs.len() - 1]));
         }
         let mut steps = Vec::with_capacity(graph.nodes.len());
-        let is_needed =
-            |node: &&Node| node.outputs.iter().flatten().any(|name| needed.contains(name.as_str()));
         let mut done: BTreeSet<usize> = BTreeSet::new();
-        for node in graph.nodes.iter().filter(is_needed) {
+        for node in graph.nodes.iter().filter(|node| is_needed(node, &needed)) {
             if done.contains(&identity(node)) {
                 continue;
             }
@@ -376,11 +374,16 @@ impl<'a> Program<'a> {
 fn needed<'a>(graph: &'a Graph, outputs: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let mut needed: BTreeSet<&str> = outputs.collect();
     for node in graph.nodes.iter().rev() {
-        if node.outputs.iter().flatten().any(|name| needed.contains(name.as_str())) {
+        if is_needed(node, &needed) {
             needed.extend(node.reads());
         }
     }
     needed
+}
+
+/// Whether a node makes one of the names that are needed.
+fn is_needed(node: &Node, needed: &BTreeSet<&str>) -> bool {
+    node.outputs.iter().flatten().any(|name| needed.contains(name.as_str()))
 }
 
 fn same_slot(a: &Source, b: &Source) -> bool {

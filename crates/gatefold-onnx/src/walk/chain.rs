@@ -1,7 +1,7 @@
 //! Convolutions over one axis, and products with a matrix, whose weights are constants: those that follow each other are one
 //! network on the engine's CPU device, with the functions after them, so that the values between them stay in its layout.
 
-use super::{Cell, Host, Names, Source, Step, Value, Work, tensor_of};
+use super::{Cell, Host, Names, Source, Step, Value, Work, is_needed, tensor_of};
 use crate::OnnxError;
 use crate::graph::{Graph, Node};
 use crate::operators::{self, Convolution, Need};
@@ -40,7 +40,7 @@ enum Kind {
     Gemm { transposed: bool },
 }
 
-/// What a node may take for a constant: of its graph, or of one around it.
+/// The constants that a node may read: those of its graph and of the graphs around it.
 #[derive(Clone, Copy)]
 pub(super) struct Constants<'n, 'a> {
     pub(super) names: &'n Names<'a>,
@@ -72,9 +72,7 @@ impl<'a> Readers<'a> {
         outputs: impl Iterator<Item = &'a str>,
     ) -> Readers<'a> {
         let mut readers = BTreeMap::new();
-        let is_needed =
-            |node: &&Node| node.outputs.iter().flatten().any(|name| needed.contains(name.as_str()));
-        for node in graph.nodes.iter().filter(is_needed) {
+        for node in graph.nodes.iter().filter(|node| is_needed(node, needed)) {
             for name in node.reads() {
                 let again = readers.insert(name, Reader::Only(node)).is_some();
                 if again {

@@ -161,7 +161,7 @@ fn convolutions_on_the_engine_are_those_of_the_library() {
             (1, vec![a.clone(), b("a")], &["b"]),
             (1, vec![a.clone(), function("Tanh"), b("f")], &["b"]),
             (1, vec![a.clone(), b("a"), node("Sigmoid", &["b"], &["g"])], &["g"]),
-            // What others read stays a value of its own.
+            // A value that others read too stays one of its own.
             (2, vec![a.clone(), function("Sigmoid")], &["a", "f"]),
             (3, vec![a.clone(), function("Relu"), b("a")], &["f", "b"]),
             (2, vec![a.clone(), node("Mul", &["a", "a"], &["f"])], &["f"]),
