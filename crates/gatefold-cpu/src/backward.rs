@@ -1,3 +1,5 @@
+//! The walk back through the layers of a network.
+
 use crate::bridge::{self, BridgeGradients, add_to_newest, recurrent_of};
 use crate::buffers::Matrix;
 use crate::by_source::BySource;
@@ -5,47 +7,28 @@ use crate::chain;
 use crate::convolution::Convolution;
 use crate::dense;
 use crate::forward::{most_rows, state_number};
-use crate::network::{Context, Kept, Network, PartTape, Tape};
+use crate::network::{Context, Kept, PartTape};
 use crate::normalise::{self, NormaliseGradients};
 use crate::packing::Packing;
 use crate::parts::PartState;
 use crate::pool;
 use crate::recurrent::{self, BackJob, BackWork, RecurrentGradients};
 use crate::running::run_scans;
-use crate::shelf::Parts;
 use crate::steps;
 use crate::team::Team;
-use crate::tensors::{Sums, Tensors};
-use crate::weights::Pass;
-use gatefold_model::{Conv1d, States};
-use gatefold_model::{
-    InitialSource, InitialState, Layer, LayerKind, Merge, Node, Recurrent, Role, Source, StateKind,
-};
-use ndarray::{Array3, ArrayD, ArrayView3, s};
+use gatefold_model::{Conv1d, Layer, LayerKind, Merge, Node, Recurrent, Source, StateKind, States};
+use ndarray::{ArrayView3, s};
 use std::sync::Arc;
-
-/// The gradients of a whole network.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gradients {
-    /// With respect to each parameter, summed over rows, steps and tied layers.
-    pub parameters: Tensors,
-    /// `[T, B, I]`: with respect to the input; zeros for padding and for tokens.
-    pub input: Array3<f32>,
-    /// `[T', B, I']`: with respect to the decoder's input.
-    pub decoder_input: Option<Array3<f32>>,
-    /// With respect to the initial states used, wherever they came from.
-    pub states: States,
-}
 
 /// The results of a part's backward pass.
 #[derive(Debug, Default)]
 pub(crate) struct Back {
     /// Gradients with respect to values of the layer graph, summed over the readers visited so far.
-    d: BySource<Matrix>,
+    pub(crate) d: BySource<Matrix>,
     /// Gradients with respect to final states; once a layer has been visited, with respect to its initial states.
-    d_states: Vec<Option<PartState>>,
+    pub(crate) d_states: Vec<Option<PartState>>,
     /// By layer, the material of its parameters' gradients.
-    found: Vec<Option<Found>>,
+    pub(crate) found: Vec<Option<Found>>,
     /// The scans of the recurrent layer that runs.
     works: [BackWork; 2],
 }
@@ -53,7 +36,7 @@ pub(crate) struct Back {
 /// The material of the gradients of a layer's parameters, beside the layer's input.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "its list is kept from pass to pass")]
-enum Found {
+pub(crate) enum Found {
     Recurrent(RecurrentGradients),
     /// The gradient with respect to the pre-activations, or to the rows of an embedding.
     Rows(Matrix),
@@ -61,236 +44,27 @@ enum Found {
     Normalise(NormaliseGradients),
 }
 
-impl Network {
-    /// The gradients of a loss, from its gradient with respect to the output, `[T', B, O]`, and to the final states.
-    ///
-    /// # Panics
-    /// If `d_output` is not shaped like the tape's output, or `d_states` like its states.
-    pub fn backward(
-        &self,
-        mut tape: Tape,
-        d_output: ArrayView3<f32>,
-        d_states: Option<&States>,
-    ) -> Gradients {
-        assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
-        let zeros = |(name, tensor): (&String, &ArrayD<f32>)| (name.clone(), ArrayD::zeros(tensor.raw_dim()));
-        let mut parameters: Tensors = self.parameters.iter().map(zeros).collect();
-        let parts = &mut *tape.parts;
-        let first = parts.tapes[0].first;
-        self.through(parts, d_output, d_states, first, true);
-        self.add_gradients(parts, first, &mut parameters);
-
-        let rows = d_output.dim().1;
-        let states = self.initial_gradients(parts, 0);
-        let unpacked = |source: Source, width: usize| {
-            let steps = parts.tapes[0].packings.get(source)?.padded_steps();
-            let mut all = Array3::zeros((steps, rows, width));
-            let elements = all.as_slice_mut().expect("it is in standard layout");
-            for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
-                if let Some(d) = back.d.get(source) {
-                    tape.packings[source].unpack(d.view(), elements);
-                }
-            }
-            Some(all)
-        };
-        let decoder_input = self
-            .config
-            .decoder()
-            .and_then(|at| unpacked(Source::DecoderInput, self.config.layers()[at].output));
-        // A tape of the decoder alone has no other input.
-        let (input, decoder_input) = match unpacked(Source::Input, self.config.input()) {
-            Some(input) => (input, decoder_input),
-            None => (decoder_input.expect("a tape has an input"), None),
-        };
-        Gradients { input, decoder_input, states, parameters }
-    }
-
-    /// Adds the gradient of every parameter that has an entry in `gradients`. Stops at the first layer that needs a
-    /// gradient.
-    ///
-    /// # Panics
-    /// As [`Network::backward`], or if a gradient is not shaped like its parameter.
-    pub fn accumulate(
-        &self,
-        mut tape: Tape,
-        d_output: ArrayView3<f32>,
-        d_states: Option<&States>,
-        gradients: &mut Tensors,
-    ) {
-        self.accumulate_parts(&mut tape, d_output, d_states, gradients);
-    }
-
-    /// [`Network::accumulate`], and the gradients with respect to the initial states; zeros for layers before the first
-    /// that needs a gradient.
-    ///
-    /// # Panics
-    /// As [`Network::accumulate`].
-    pub fn accumulate_through(
-        &self,
-        mut tape: Tape,
-        d_output: ArrayView3<f32>,
-        d_states: Option<&States>,
-        gradients: &mut Tensors,
-    ) -> States {
-        match self.accumulate_parts(&mut tape, d_output, d_states, gradients) {
-            Some(first) => self.initial_gradients(&tape.parts, first),
-            None => States::zeros(&self.config, d_output.dim().1),
-        }
-    }
-
-    /// [`Network::accumulate`]; returns the first layer that it has walked back through.
-    fn accumulate_parts(
-        &self,
-        tape: &mut Tape,
-        d_output: ArrayView3<f32>,
-        d_states: Option<&States>,
-        gradients: &mut Tensors,
-    ) -> Option<usize> {
-        assert_eq!(d_output.dim(), tape.output().dim(), "one gradient element per output");
-        let wanted = |layer: &Layer| layer.parameters.iter().any(|spec| gradients.contains_key(&spec.name));
-        let first = self.config.layers().iter().position(wanted)?;
-        let parts = &mut *tape.parts;
-        let first = first.max(parts.tapes[0].first);
-        self.through(parts, d_output, d_states, first, false);
-        self.add_gradients(parts, first, gradients);
-        Some(first)
-    }
-
-    /// The gradients with respect to the initial states of the layers from `first` on, after [`Network::through`].
-    fn initial_gradients(&self, parts: &Parts, first: usize) -> States {
-        let mut states = States::zeros(&self.config, parts.tapes[0].part.whole);
-        for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
-            let layers = self.config.recurrent_layers().zip(&back.d_states).zip(&mut states.layers);
-            for ((_, from), to) in layers.filter(|((layer, _), _)| layer.index >= first) {
-                from.iter().for_each(|from| from.put(&tape.part, to));
-            }
-        }
-        states
-    }
-
-    /// Walks every part back to layer `first`, and to the inputs if wanted.
-    fn through(
-        &self,
-        parts: &mut Parts,
-        d_output: ArrayView3<f32>,
-        d_states: Option<&States>,
-        first: usize,
-        wants_inputs: bool,
-    ) {
-        if let Some(states) = d_states
-            && let Err(problem) = states.check(&self.config, d_output.dim().1)
-        {
-            panic!("gradients of final {problem}");
-        }
-        let Parts { tapes, backs, .. } = parts;
-        let rows: usize =
-            tapes.iter().flat_map(|tape| tape.packings.iter().next()).map(|(_, packing)| packing.len()).sum();
-        let threads = self.threads.worth(rows * self.weights());
-        let d_output = d_output.as_standard_layout();
-        let d_output = d_output.view();
-        let begin = |context: Context, tape: &PartTape, back: &mut Back| {
-            let output = self.config.graph().output();
-            back.d.insert(output, tape.packings[output].pack(context.buffers, d_output));
-            let state = |(number, layer): (usize, &Layer)| {
-                let (recurrent, given) = (layer.recurrent()?, &d_states?.layers[number]);
-                Some(PartState::take(context.buffers, recurrent, given, &tape.part))
-            };
-            back.d_states.extend(self.config.recurrent_layers().enumerate().map(state));
-            back.found.resize_with(self.config.layers().len(), || None);
-        };
-        self.with_context(Pass::Backward, tapes[0].dropout, |context| {
-            if tapes.len() < threads.count() {
-                tapes.iter().zip(&mut *backs).for_each(|(tape, back)| begin(context, tape, back));
-                let context = context.with_threads(threads);
-                return BackWalk { context, first, wants_inputs }.run(tapes, backs);
-            }
-            let walk = BackWalk { context, first, wants_inputs };
-            threads.run(tapes.iter_mut().zip(backs), |(tape, back)| {
-                begin(context, tape, back);
-                walk.run(std::slice::from_mut(tape), std::slice::from_mut(back));
-            });
-        });
-    }
-
-    /// Adds the gradients of the parameters of the layers from `first` on. Each product is shared among threads, part
-    /// after part.
-    fn add_gradients(&self, parts: &Parts, first: usize, gradients: &mut Tensors) {
-        let mut sums = Sums { gradients, threads: self.threads, set: self.set, buffers: &self.buffers };
-        self.with_context(Pass::Backward, parts.tapes[0].dropout, |context| {
-            for node in &self.config.graph().nodes()[first..] {
-                let layer = &self.config.layers()[node.layer];
-                for (tape, back) in parts.tapes.iter().zip(&parts.backs) {
-                    add_layer_gradients(context, layer, node, tape, back, &mut sums);
-                }
-            }
-        });
-    }
-}
-
-/// Adds one part's gradients of a layer's parameters.
-fn add_layer_gradients(
-    context: Context,
+/// A convolution between the packed sequences of a tape.
+pub(crate) fn convolution_of<'a>(
+    conv: &'a Conv1d,
     layer: &Layer,
     node: &Node,
-    tape: &PartTape,
-    back: &Back,
-    sums: &mut Sums,
-) {
-    let Some(Some(found)) = back.found.get(layer.index) else { return };
-    match (layer.kind, found, tape.values.get(Source::Output(layer.index))) {
-        (LayerKind::Recurrent(recurrent), Found::Recurrent(found), Some(Kept::Recurrent(kept))) => {
-            let (packing, input) = (tape.packing_of(node), tape.input_of(context, node));
-            recurrent::add_gradients(context, layer, &recurrent, packing, input, kept, found, sums);
-            let states = node.states.as_ref().expect("recurrent layers have states");
-            let own = !tape.given && states.initial == InitialSource::Own;
-            if let (true, Some(d_initial)) = (own, &back.d_states[states.number])
-                && recurrent.initial == InitialState::Learned
-            {
-                add_learned(layer, &recurrent, d_initial, sums);
-            }
-        }
-        (LayerKind::Dense { .. }, Found::Rows(d), _) => {
-            let input = tape.input_of(context, node);
-            sums.add_weight(layer.find(Role::DenseWeight, false), 0..d.ncols(), d.view(), input.view());
-            sums.add_bias(layer.find(Role::DenseBias, false), d.view());
-        }
-        (LayerKind::Conv1d(conv), Found::Rows(d), _) => {
-            let input = tape.input_of(context, node);
-            let convolution = convolution_of(&conv, layer, node, tape);
-            convolution.add_gradients(layer, input.view(), d.view(), sums);
-        }
-        (LayerKind::Embedding { .. }, Found::Rows(d), _) => {
-            if let Some(table) = sums.matrix(layer.find(Role::EmbeddingWeight, false)) {
-                steps::embed_backward(tape.input_of(context, node).view(), d.view(), table);
-            }
-        }
-        (LayerKind::Normalise { .. }, Found::Normalise(found), _) => {
-            normalise::add_gradients(layer, found, sums);
-        }
-        (LayerKind::Decoder { .. }, Found::Bridge(found), _) => {
-            let bridge = tape.bridge.as_ref().expect("the encoder was run");
-            bridge::add_gradients(context.config, bridge, found, sums);
-        }
-        (kind, ..) => unreachable!("{} has no parameters", kind.name()),
-    }
-}
-
-/// A convolution between the packed sequences of a tape.
-fn convolution_of<'a>(conv: &'a Conv1d, layer: &Layer, node: &Node, tape: &'a PartTape) -> Convolution<'a> {
+    tape: &'a PartTape,
+) -> Convolution<'a> {
     let to = &tape.packings[Source::Output(layer.index)];
     Convolution { conv, from: tape.packing_of(node), to, input: layer.input }
 }
 
 /// The walk over the layers of a backward pass, back to layer `first`, and to the inputs if wanted.
 #[derive(Clone, Copy)]
-struct BackWalk<'a> {
-    context: Context<'a>,
-    first: usize,
-    wants_inputs: bool,
+pub(crate) struct BackWalk<'a> {
+    pub(crate) context: Context<'a>,
+    pub(crate) first: usize,
+    pub(crate) wants_inputs: bool,
 }
 
 impl BackWalk<'_> {
-    fn run(&self, tapes: &mut [PartTape], backs: &mut [Back]) {
+    pub(crate) fn run(&self, tapes: &mut [PartTape], backs: &mut [Back]) {
         let mut end = self.context.config.layers().len();
         while end > self.first {
             end = self.layer(end - 1, tapes, backs);
@@ -438,6 +212,24 @@ impl BackWalk<'_> {
 }
 
 impl Back {
+    /// Takes the gradients with respect to the output, `[T', B, O]`, and to the final states.
+    pub(crate) fn begin(
+        &mut self,
+        context: Context,
+        tape: &PartTape,
+        d_output: ArrayView3<f32>,
+        d_states: Option<&States>,
+    ) {
+        let output = context.config.graph().output();
+        self.d.insert(output, tape.packings[output].pack(context.buffers, d_output));
+        let state = |(number, layer): (usize, &Layer)| {
+            let (recurrent, given) = (layer.recurrent()?, &d_states?.layers[number]);
+            Some(PartState::take(context.buffers, recurrent, given, &tape.part))
+        };
+        self.d_states.extend(context.config.recurrent_layers().enumerate().map(state));
+        self.found.resize_with(context.config.layers().len(), || None);
+    }
+
     /// Returns the matrices to the network.
     pub(crate) fn clear(&mut self) {
         self.d.clear();
@@ -559,17 +351,6 @@ impl Back {
             // These layers only read.
             (LayerKind::Residual { .. } | LayerKind::FinalState | LayerKind::Merge(_), _) => Some(d),
             (kind, _) => unreachable!("{} is run elsewhere, or kept what backward needs", kind.name()),
-        }
-    }
-}
-
-/// Adds the gradients of learned states, which all rows share, and h all slots.
-fn add_learned(layer: &Layer, recurrent: &Recurrent, d_initial: &PartState, sums: &mut Sums) {
-    for (d, &reverse) in d_initial.scans.iter().flatten().zip(recurrent.direction.scans()) {
-        for (role, d) in [(Role::InitialH, Some(&d.h)), (Role::InitialC, d.c.as_ref())] {
-            if let (Some(d), Some(mut sum)) = (d, sums.vector(layer.find(role, reverse))) {
-                d.rows().into_iter().for_each(|d| sum += &d);
-            }
         }
     }
 }

@@ -27,6 +27,7 @@ mod dilation;
 mod dressed;
 mod forward;
 mod functions;
+mod gradients;
 mod instructions;
 mod loss;
 mod math;
@@ -52,8 +53,8 @@ mod tensors;
 mod threads;
 mod weights;
 
-pub use backward::Gradients;
 pub use batch::Batch;
+pub use gradients::Gradients;
 pub use instructions::{Instructions, UnknownInstructions};
 pub use loss::LossRoom;
 pub use multiply_adds::MultiplyAdds;

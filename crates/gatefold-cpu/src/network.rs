@@ -16,7 +16,7 @@ use crate::weights::{PackedNetwork, Pass, Store};
 use gatefold_model::{Conv1d, Dropout, LayerState, States};
 use gatefold_model::{Graph, Layer, Merge, ModelError, NetworkConfig, Node, Parameters, Source, StateKind};
 use ndarray::{Array3, ArrayD, ArrayView2, ArrayView3, s};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A network with its parameters.
 ///
@@ -31,6 +31,8 @@ pub struct Network {
     backward: Store,
     pub(crate) buffers: Arc<Buffers>,
     shelf: Arc<Shelf>,
+    /// Room for the sums over the later parts of a batch.
+    pub(crate) late_sums: Mutex<Tensors>,
 }
 
 /// The parts of the network that a pass reads.
@@ -285,8 +287,8 @@ impl Network {
 
     fn assemble(config: NetworkConfig, parameters: Tensors, threads: Threads, set: Instructions) -> Self {
         let (forward, backward) = (Store::new(Pass::Forward), Store::new(Pass::Backward));
-        let (buffers, shelf) = Default::default();
-        Network { config, parameters, threads, set, forward, backward, buffers, shelf }
+        let (buffers, shelf, late_sums) = Default::default();
+        Network { config, parameters, threads, set, forward, backward, buffers, shelf, late_sums }
     }
 
     /// The same network, computed with these instructions.

@@ -73,24 +73,34 @@ impl WithSimd for Outer<'_> {
             let depth = BLOCK.min(a.nrows() - block);
             let (a, b) = (a.slice(s![block..block + depth, ..]), b.slice(s![block..block + depth, ..]));
             // Tiles: TILE_ROWS columns of a, row by row; the last tile holds the columns that are left.
-            tiles.resize(BLOCK * width, 0.0);
+            // Their rooms end with a cache line to spare, since tiles a power of two apart would share a few sets of the
+            // cache.
+            let tile_room = depth * TILE_ROWS + 16;
+            tiles.resize(width.div_ceil(TILE_ROWS) * tile_room, 0.0);
             for (k, row) in a.rows().into_iter().enumerate() {
                 let (whole, last) = row.to_slice().expect("rows are contiguous").as_chunks::<TILE_ROWS>();
-                for (tile, row) in whole.iter().enumerate() {
-                    tiles[(tile * depth + k) * TILE_ROWS..][..TILE_ROWS].copy_from_slice(row);
+                let (whole_tiles, last_tile) = tiles.split_at_mut(whole.len() * tile_room);
+                for (tile, row) in whole_tiles.chunks_exact_mut(tile_room).zip(whole) {
+                    tile[k * TILE_ROWS..][..TILE_ROWS].copy_from_slice(row);
                 }
-                tiles[whole.len() * depth * TILE_ROWS + k * last.len()..][..last.len()].copy_from_slice(last);
+                if !last.is_empty() {
+                    last_tile[k * last.len()..][..last.len()].copy_from_slice(last);
+                }
             }
             panels_of_b.resize(depth * columns.next_multiple_of(S::F32_LANES));
-            let mut rest = panels_of_b.elements_mut();
-            for columns in panels::<S>(columns) {
-                let panel;
-                let padded = columns.len().next_multiple_of(S::F32_LANES);
-                (panel, rest) = rest.split_at_mut(depth * padded);
-                for (row, to) in b.rows().into_iter().zip(panel.chunks_exact_mut(padded)) {
-                    let row = row.to_slice().expect("rows are contiguous");
-                    to[..columns.len()].copy_from_slice(&row[columns.clone()]);
-                    to[columns.len()..].fill(0.0);
+            let packed = panels_of_b.elements_mut();
+            for (k, row) in b.rows().into_iter().enumerate() {
+                let row = row.to_slice().expect("rows are contiguous");
+                for columns in panels::<S>(columns) {
+                    let padded = columns.len().next_multiple_of(S::F32_LANES);
+                    let to = &mut packed[depth * columns.start + k * padded..][..padded];
+                    let (to, _) = S::as_mut_simd_f32s(to);
+                    let row = &row[columns];
+                    match (to.len() > 1, panel_vectors::<S>()) {
+                        (true, 4) => copy::<S, 4>(simd, row, to),
+                        (true, _) => copy::<S, 2>(simd, row, to),
+                        _ => copy::<S, 1>(simd, row, to),
+                    }
                 }
             }
             let mut rest = panels_of_b.elements();
@@ -100,7 +110,7 @@ impl WithSimd for Outer<'_> {
                 let (panel, _) = S::as_simd_f32s(panel);
                 for (tile, mut out) in out.axis_chunks_iter_mut(Axis(0), TILE_ROWS).enumerate() {
                     let rows = out.nrows();
-                    let tile = &tiles[tile * TILE_ROWS * depth..][..rows * depth];
+                    let tile = &tiles[tile * tile_room..][..rows * depth];
                     let out = out.as_slice_mut().expect("gradients are in standard layout");
                     let columns = columns.clone();
                     match (columns.len() > S::F32_LANES, panel_vectors::<S>()) {
@@ -111,6 +121,14 @@ impl WithSimd for Outer<'_> {
                 }
             }
         }
+    }
+}
+
+/// Copies a row of a panel, filled up with zeros to whole vectors.
+#[inline(always)]
+fn copy<S: Simd, const V: usize>(simd: S, row: &[f32], to: &mut [S::f32s]) {
+    for v in 0..V {
+        to[v] = load_at::<S, V>(simd, row, v);
     }
 }
 
