@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     /// 32,50,16,64]
     #[arg(long, conflicts_with_all = ["lengths", "roofline"])]
     growth: bool,
-    /// What to time [default: both]
+    /// The passes to time [default: both]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
     #[command(flatten)]

@@ -12,6 +12,7 @@ mod rnn;
 pub(crate) mod tangent;
 
 use crate::instructions::Instructions;
+use crate::outer::Left;
 use gatefold_model::{
     Activation, CUSTOM_LANES, Cell, GruActivations, GruCell, GruGate, LstmActivations, LstmCell, LstmGate,
     Reset,
@@ -124,6 +125,24 @@ impl CellStep<'_> {
             Cell::Gru(_) => Block { lanes: 0..2 * h, rows: 0..2 * h },
             _ => Block { lanes: 0..self.cell.gates() * h, rows: 0..self.cell.gates() * h },
         }
+    }
+
+    /// The lanes of `W x` and `U h'`, in ranges that belong to one of them or to both, with the first of their rows of W
+    /// and of U.
+    pub(crate) fn weight_lanes(&self) -> [Left; 5] {
+        let ([one, two], recurrent) = (self.both_input_blocks(), self.recurrent_block());
+        let blocks = [&one, &one, &two, &two, &recurrent, &recurrent];
+        let mut ends: [usize; 6] =
+            std::array::from_fn(|n| if n % 2 == 0 { blocks[n].lanes.start } else { blocks[n].lanes.end });
+        ends.sort_unstable();
+        let row = |block: &Block, lane: usize| {
+            block.lanes.contains(&lane).then(|| block.rows.start + lane - block.lanes.start)
+        };
+        std::array::from_fn(|n| {
+            let lane = ends[n];
+            let of_input = row(&one, lane).or_else(|| row(&two, lane));
+            Left { columns: lane..ends[n + 1], rows: [of_input, row(&recurrent, lane)] }
+        })
     }
 
     /// The lanes of `U (r h')`.

@@ -25,7 +25,7 @@ pub(crate) fn add_outer(
     mut out: ArrayViewMut2<f32>,
 ) {
     // Vectors run along the columns of b; with very few of these, along those of a.
-    if b.ncols() < 8 && a.ncols() > b.ncols() {
+    if is_thin(b) && a.ncols() > b.ncols() {
         let shape = (b.ncols(), a.ncols());
         let mut elements = TURNED.take();
         elements.clear();
@@ -39,11 +39,50 @@ pub(crate) fn add_outer(
     let share = threads.share(a.ncols(), TILE_ROWS, a.len() * b.ncols());
     let parts = out.axis_chunks_iter_mut(Axis(0), share).enumerate();
     threads.run(parts, |(n, out)| {
-        let columns = n * share..n * share + out.nrows();
-        SCRATCH.with_borrow_mut(|scratch| {
-            set.run(Outer { a: a.slice(s![.., columns]), b, out, scratch });
-        });
+        let left = Left { columns: n * share..n * share + out.nrows(), rows: [Some(0), None] };
+        Outer { a, lefts: &[left], rights: &mut [Some(Right { b, out }), None] }.run(set);
     });
+}
+
+/// Columns of a left side, and the first row of the sums with each right side that they go to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) columns: Range<usize>,
+    pub(crate) rows: [Option<usize>; 2],
+}
+
+/// A right side, and the sums of its products.
+#[derive(Debug)]
+pub(crate) struct Right<'a> {
+    pub(crate) b: ArrayView2<'a, f32>,
+    pub(crate) out: ArrayViewMut2<'a, f32>,
+}
+
+/// [`add_outer`] for parts of one left side with two right sides. On one thread, each is copied once.
+pub(crate) fn add_outers(
+    set: Instructions,
+    threads: Threads,
+    a: ArrayView2<f32>,
+    lefts: &[Left],
+    rights: &mut [Option<Right>; 2],
+) {
+    if threads.count() == 1 && rights.iter().flatten().all(|right| !is_thin(right.b)) {
+        return Outer { a, lefts, rights }.run(set);
+    }
+    for (n, right) in rights.iter_mut().enumerate() {
+        let Some(right) = right else { continue };
+        for Left { columns, rows } in lefts {
+            if let Some(row) = rows[n] {
+                let out = right.out.slice_mut(s![row..row + columns.len(), ..]);
+                add_outer(set, threads, a.slice(s![.., columns.clone()]), right.b, out);
+            }
+        }
+    }
+}
+
+/// Whether most of a vector along the columns would be padding.
+fn is_thin(b: ArrayView2<f32>) -> bool {
+    b.ncols() < 8
 }
 
 thread_local! {
@@ -53,72 +92,115 @@ thread_local! {
     static TURNED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// One thread's work of [`add_outer`].
-struct Outer<'a> {
+/// One thread's work.
+struct Outer<'a, 'b> {
     a: ArrayView2<'a, f32>,
-    b: ArrayView2<'a, f32>,
-    out: ArrayViewMut2<'a, f32>,
-    scratch: &'a mut (Vec<f32>, Lines),
+    lefts: &'a [Left],
+    rights: &'a mut [Option<Right<'b>>; 2],
 }
 
-impl WithSimd for Outer<'_> {
+impl Outer<'_, '_> {
+    fn run(self, set: Instructions) {
+        SCRATCH.with_borrow_mut(|(tiles, panels)| set.run(WithScratch { outer: self, tiles, panels }));
+    }
+}
+
+struct WithScratch<'a, 'b, 'c> {
+    outer: Outer<'a, 'b>,
+    tiles: &'c mut Vec<f32>,
+    panels: &'c mut Lines,
+}
+
+impl WithSimd for WithScratch<'_, '_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Outer { a, b, mut out, scratch: (tiles, panels_of_b) } = self;
-        let (width, columns) = (a.ncols(), b.ncols());
-        let out_width = columns;
+        let WithScratch { outer: Outer { a, lefts, rights }, tiles, panels: panels_of_b } = self;
         for block in (0..a.nrows()).step_by(BLOCK) {
             let depth = BLOCK.min(a.nrows() - block);
-            let (a, b) = (a.slice(s![block..block + depth, ..]), b.slice(s![block..block + depth, ..]));
-            // Tiles: TILE_ROWS columns of a, row by row; the last tile holds the columns that are left.
-            // Their rooms end with a cache line to spare, since tiles a power of two apart would share a few sets of the
-            // cache.
+            let rows = block..block + depth;
+            // The room of a tile ends with a cache line to spare, since tiles a power of two apart would share a few sets
+            // of the cache.
             let tile_room = depth * TILE_ROWS + 16;
-            tiles.resize(width.div_ceil(TILE_ROWS) * tile_room, 0.0);
-            for (k, row) in a.rows().into_iter().enumerate() {
-                let (whole, last) = row.to_slice().expect("rows are contiguous").as_chunks::<TILE_ROWS>();
-                let (whole_tiles, last_tile) = tiles.split_at_mut(whole.len() * tile_room);
-                for (tile, row) in whole_tiles.chunks_exact_mut(tile_room).zip(whole) {
-                    tile[k * TILE_ROWS..][..TILE_ROWS].copy_from_slice(row);
-                }
-                if !last.is_empty() {
-                    last_tile[k * last.len()..][..last.len()].copy_from_slice(last);
-                }
+            let room_of = |left: &Left| left.columns.len().div_ceil(TILE_ROWS) * tile_room;
+            tiles.resize(lefts.iter().map(room_of).sum(), 0.0);
+            let mut rest = tiles.as_mut_slice();
+            for left in lefts {
+                let own;
+                (own, rest) = rest.split_at_mut(room_of(left));
+                pack_tiles(a.slice(s![rows.clone(), left.columns.clone()]), tile_room, own);
             }
-            panels_of_b.resize(depth * columns.next_multiple_of(S::F32_LANES));
-            let packed = panels_of_b.elements_mut();
-            for (k, row) in b.rows().into_iter().enumerate() {
-                let row = row.to_slice().expect("rows are contiguous");
-                for columns in panels::<S>(columns) {
-                    let padded = columns.len().next_multiple_of(S::F32_LANES);
-                    let to = &mut packed[depth * columns.start + k * padded..][..padded];
-                    let (to, _) = S::as_mut_simd_f32s(to);
-                    let row = &row[columns];
-                    match (to.len() > 1, panel_vectors::<S>()) {
-                        (true, 4) => copy::<S, 4>(simd, row, to),
-                        (true, _) => copy::<S, 2>(simd, row, to),
-                        _ => copy::<S, 1>(simd, row, to),
+            for (n, right) in rights.iter_mut().enumerate() {
+                let Some(Right { b, out }) = right else { continue };
+                let out_width = b.ncols();
+                pack_panels(simd, b.slice(s![rows.clone(), ..]), panels_of_b);
+                let mut rest = panels_of_b.elements();
+                for columns in panels::<S>(out_width) {
+                    let panel;
+                    (panel, rest) = rest.split_at(depth * columns.len().next_multiple_of(S::F32_LANES));
+                    let (panel, _) = S::as_simd_f32s(panel);
+                    let mut rest = tiles.as_slice();
+                    for left in lefts {
+                        let own;
+                        (own, rest) = rest.split_at(room_of(left));
+                        let Some(row) = left.rows[n] else { continue };
+                        let mut out = out.slice_mut(s![row..row + left.columns.len(), ..]);
+                        let outs = out.axis_chunks_iter_mut(Axis(0), TILE_ROWS);
+                        for (tile, mut out) in own.chunks_exact(tile_room).zip(outs) {
+                            let rows = out.nrows();
+                            let tile = &tile[..rows * depth];
+                            let out = out.as_slice_mut().expect("gradients are in standard layout");
+                            let columns = columns.clone();
+                            match (columns.len() > S::F32_LANES, panel_vectors::<S>()) {
+                                (true, 4) => {
+                                    add_tile::<S, 4>(simd, tile, rows, panel, out, out_width, columns)
+                                }
+                                (true, _) => {
+                                    add_tile::<S, 2>(simd, tile, rows, panel, out, out_width, columns)
+                                }
+                                _ => add_tile::<S, 1>(simd, tile, rows, panel, out, out_width, columns),
+                            }
+                        }
                     }
                 }
             }
-            let mut rest = panels_of_b.elements();
-            for columns in panels::<S>(columns) {
-                let panel;
-                (panel, rest) = rest.split_at(depth * columns.len().next_multiple_of(S::F32_LANES));
-                let (panel, _) = S::as_simd_f32s(panel);
-                for (tile, mut out) in out.axis_chunks_iter_mut(Axis(0), TILE_ROWS).enumerate() {
-                    let rows = out.nrows();
-                    let tile = &tiles[tile * tile_room..][..rows * depth];
-                    let out = out.as_slice_mut().expect("gradients are in standard layout");
-                    let columns = columns.clone();
-                    match (columns.len() > S::F32_LANES, panel_vectors::<S>()) {
-                        (true, 4) => add_tile::<S, 4>(simd, tile, rows, panel, out, out_width, columns),
-                        (true, _) => add_tile::<S, 2>(simd, tile, rows, panel, out, out_width, columns),
-                        _ => add_tile::<S, 1>(simd, tile, rows, panel, out, out_width, columns),
-                    }
-                }
+        }
+    }
+}
+
+/// Copies columns in tiles of [`TILE_ROWS`], row by row; the last tile holds the columns that are left.
+#[inline(always)]
+fn pack_tiles(a: ArrayView2<f32>, tile_room: usize, tiles: &mut [f32]) {
+    for (k, row) in a.rows().into_iter().enumerate() {
+        let (whole, last) = row.to_slice().expect("rows are contiguous").as_chunks::<TILE_ROWS>();
+        let (whole_tiles, last_tile) = tiles.split_at_mut(whole.len() * tile_room);
+        for (tile, row) in whole_tiles.chunks_exact_mut(tile_room).zip(whole) {
+            tile[k * TILE_ROWS..][..TILE_ROWS].copy_from_slice(row);
+        }
+        if !last.is_empty() {
+            last_tile[k * last.len()..][..last.len()].copy_from_slice(last);
+        }
+    }
+}
+
+/// Copies a block of a right side into panels.
+#[inline(always)]
+fn pack_panels<S: Simd>(simd: S, b: ArrayView2<f32>, to: &mut Lines) {
+    let (depth, width) = b.dim();
+    to.resize(depth * width.next_multiple_of(S::F32_LANES));
+    let packed = to.elements_mut();
+    for (k, row) in b.rows().into_iter().enumerate() {
+        let row = row.to_slice().expect("rows are contiguous");
+        for columns in panels::<S>(width) {
+            let padded = columns.len().next_multiple_of(S::F32_LANES);
+            let to = &mut packed[depth * columns.start + k * padded..][..padded];
+            let (to, _) = S::as_mut_simd_f32s(to);
+            let row = &row[columns];
+            match (to.len() > 1, panel_vectors::<S>()) {
+                (true, 4) => copy::<S, 4>(simd, row, to),
+                (true, _) => copy::<S, 2>(simd, row, to),
+                _ => copy::<S, 1>(simd, row, to),
             }
         }
     }
@@ -254,6 +336,43 @@ mod tests {
                         let exact: f64 = 0.5 + products.clone().sum::<f64>();
                         let magnitude = 0.5 + products.map(f64::abs).sum::<f64>();
                         assert_close(found, exact, magnitude, rows + 1, &format!("{m}, {n}"));
+                    }
+                });
+            }
+        }
+        failures.finish();
+    }
+
+    /// Parts of one left side, some with one right side and some with both, give the bits that each gives alone; rows that
+    /// belong to none stay.
+    #[test]
+    fn outer_products_together_have_the_bits_of_each_alone() {
+        let mut failures = Failures::new();
+        for set in Instructions::available() {
+            for (rows, one, two) in [(5, 9, 70), (300, 64, 8), (129, 130, 3)] {
+                failures.check(format!("{set}: {rows} rows, {one} and {two} columns"), || {
+                    let a = numbers(rows, 41, 1);
+                    let (x, h) = (numbers(rows, one, 2), numbers(rows, two, 3));
+                    let lefts =
+                        [(0..7, [Some(23), None]), (7..30, [Some(0), Some(1)]), (30..41, [None, Some(24)])];
+                    let lefts = lefts.map(|(columns, rows)| Left { columns, rows });
+                    let zeros = || (Array2::zeros((31, one)), Array2::zeros((36, two)));
+                    let (mut w, mut u) = zeros();
+                    for left in &lefts {
+                        let a = a.slice(s![.., left.columns.clone()]);
+                        for (row, b, out) in [(left.rows[0], &x, &mut w), (left.rows[1], &h, &mut u)] {
+                            let Some(row) = row else { continue };
+                            let out = out.slice_mut(s![row..row + a.ncols(), ..]);
+                            add_outer(set, Threads::new(1), a, b.view(), out);
+                        }
+                    }
+                    for threads in [1, 3] {
+                        let (mut found_w, mut found_u) = zeros();
+                        let right = |b, out| Some(Right { b, out });
+                        let mut rights =
+                            [right(x.view(), found_w.view_mut()), right(h.view(), found_u.view_mut())];
+                        add_outers(set, Threads::new(threads), a.view(), &lefts, &mut rights);
+                        assert_eq!((&found_w, &found_u), (&w, &u));
                     }
                 });
             }

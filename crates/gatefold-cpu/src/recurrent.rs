@@ -369,46 +369,42 @@ fn add_scan_gradients(
     let (cell, walk, short) = (&weights.cell, weights.walk, weights.short_walk());
     let spec = |role| layer.find(role, walk.reverse);
     let lanes = |columns: &Range<usize>| tape.lanes.slice(s![.., columns.clone()]);
-    // The gradients of the products, which differ from those of the pre-activations in a normalised layer.
-    let of_input = |columns: &Range<usize>| match &tape.normal {
-        Some(normal) => normal.x.slice(s![.., columns.clone()]),
-        None => lanes(columns),
-    };
-    let first = cell.recurrent_block().lanes.start;
-    let of_h = |columns: &Range<usize>| match &tape.normal {
-        Some(normal) => normal.r.slice(s![.., columns.start - first..columns.end - first]),
-        None => lanes(columns),
-    };
     let buffers = sums.buffers;
     let back = |steps: usize| walk.by_step(buffers, packing, tape.h.view(), |t| walk.before(t, steps));
 
-    for block in cell.input_blocks() {
-        let d = of_input(&block.lanes);
-        sums.add_weight(spec(Role::InputWeight), block.rows.clone(), d, input);
-        if let Some(y) = tape.y.as_ref().filter(|_| sums.wants(spec(Role::FeedbackWeight))) {
-            let y_prev = short.by_step(buffers, packing, y.view(), |t| short.before(t, 1));
-            sums.add_weight(spec(Role::FeedbackWeight), block.rows, d, y_prev.view());
+    if let Some(y) = tape.y.as_ref().filter(|_| sums.wants(spec(Role::FeedbackWeight))) {
+        let y_prev = short.by_step(buffers, packing, y.view(), |t| short.before(t, 1));
+        for block in cell.input_blocks() {
+            sums.add_weight(spec(Role::FeedbackWeight), block.rows, lanes(&block.lanes), y_prev.view());
         }
     }
     let block = cell.recurrent_block();
-    if sums.wants(spec(Role::RecurrentWeight)) {
-        let weight = spec(Role::RecurrentWeight);
-        let own = noise.drops_weights().then(|| sums.set_aside(weight)).flatten();
-        let mut read = back(1);
-        if noise.rates.recurrent > 0.0 {
-            let mut masked = buffers.copy(read.view());
-            noise.mask_read(packing, &mut masked);
-            read = Rows::Made(masked);
+    let weight = spec(Role::RecurrentWeight);
+    let own = noise.drops_weights().then(|| sums.set_aside(weight)).flatten();
+    let mut read = if sums.wants(weight) { back(1) } else { Rows::Kept(tape.h.slice(s![..0, ..])) };
+    if noise.rates.recurrent > 0.0 {
+        let mut masked = buffers.copy(read.view());
+        noise.mask_read(packing, &mut masked);
+        read = Rows::Made(masked);
+    }
+    if let Some(normal) = &tape.normal {
+        // The gradients of the products, which differ from those of the pre-activations.
+        for block in cell.input_blocks() {
+            let d = normal.x.slice(s![.., block.lanes]);
+            sums.add_weight(spec(Role::InputWeight), block.rows, d, input);
         }
-        sums.add_weight(weight, block.rows.clone(), of_h(&block.lanes), read.view());
-        if let Some(reset) = &tape.reset {
-            let block = cell.reset_block();
-            sums.add_weight(weight, block.rows, lanes(&block.lanes), reset.view());
-        }
-        if let (Some(own), Some(mut gradient)) = (own, sums.matrix(weight)) {
-            noise.mask_weights(gradient.view_mut());
-            gradient += &own;
-        }
+        sums.add_weight(weight, block.rows.clone(), normal.r.slice(s![.., ..block.lanes.len()]), read.view());
+    } else {
+        let weights = [(spec(Role::InputWeight), input), (weight, read.view())];
+        sums.add_weights(tape.lanes.view(), &cell.weight_lanes(), weights);
+    }
+    if let Some(reset) = tape.reset.as_ref().filter(|_| sums.wants(weight)) {
+        let block = cell.reset_block();
+        sums.add_weight(weight, block.rows, lanes(&block.lanes), reset.view());
+    }
+    if let (Some(own), Some(mut gradient)) = (own, sums.matrix(weight)) {
+        noise.mask_weights(gradient.view_mut());
+        gradient += &own;
     }
     if sums.wants(spec(Role::SkipWeight)) {
         let far = back(walk.history);

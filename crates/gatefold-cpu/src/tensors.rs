@@ -1,6 +1,6 @@
 use crate::buffers::Buffers;
 use crate::instructions::Instructions;
-use crate::outer::{add_outer, add_row_sums};
+use crate::outer::{Left, Right, add_outer, add_outers, add_row_sums};
 use crate::threads::Threads;
 use gatefold_model::{Layer, ParameterSpec, Role};
 use ndarray::{
@@ -103,6 +103,24 @@ impl Sums<'_> {
         if let Some(mut gradient) = self.matrix(spec) {
             add_outer(set, threads, d, x, gradient.slice_mut(s![rows, ..]));
         }
+    }
+
+    /// `d_W += d^T x` for two weights, for the columns and rows that `lefts` name.
+    pub(crate) fn add_weights(
+        &mut self,
+        d: ArrayView2<f32>,
+        lefts: &[Left],
+        weights: [(Option<&ParameterSpec>, ArrayView2<f32>); 2],
+    ) {
+        let mut rights = [None, None];
+        for (name, gradient) in self.gradients.iter_mut() {
+            let is_wanted = |spec: Option<&ParameterSpec>| spec.is_some_and(|spec| spec.name == *name);
+            if let Some(n) = weights.iter().position(|&(spec, _)| is_wanted(spec)) {
+                let out = gradient.view_mut().into_dimensionality().expect("weights are matrices");
+                rights[n] = Some(Right { b: weights[n].1, out });
+            }
+        }
+        add_outers(self.set, self.threads, d, lefts, &mut rights);
     }
 
     /// `d_w += column sums of a * b`.

@@ -1,4 +1,4 @@
-//! What a state_dict does not hold is said, refused, or asked for; what was read is written back as it was.
+//! A state_dict leaves things open: they are said, refused, or asked for. Its tensors are written back as they were read.
 
 use gatefold_model::file::pytorch::{self, ReadOptions};
 use ndarray::ArrayD;

@@ -41,7 +41,7 @@ pub enum Method {
     Kalman,
     /// Linear regression on the values around, the smoother, the season and the other channels.
     Regression,
-    /// What networks add to one of the others.
+    /// Networks' corrections of one of the others.
     Network,
     /// The mean of all these, with weights.
     Combination,

@@ -205,7 +205,7 @@ fn what_is_not_trained_needs_no_moments() {
     );
 }
 
-/// What a broken file says is no reason to panic, nor to divide by Adam's corrections for update 0.
+/// A broken file makes nothing panic, nor divide by Adam's corrections for update 0.
 #[test]
 fn a_checkpoint_of_the_last_update_that_can_be_counted_goes_on() {
     let mut checkpoint = trainer(TrainConfig::new()).checkpoint(0, BTreeMap::new()).unwrap();

@@ -87,8 +87,8 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Pivot>
     Ok(Some(pivot))
 }
 
-/// Refuses columns that are numbered and no more, such as 1 to 24 behind dates: they may be hours, and as well sensors. Twelve
-/// behind years are months.
+/// Refuses columns that are numbered and no more, such as 1 to 24 after dates: they may be hours, and as well sensors. Twelve
+/// after years are months.
 fn refuse_bare_numbers(sheet: &Sheet, pivot: &Pivot, names: &[String]) -> Result<(), SeriesError> {
     let bare = |column: usize| names[column].bytes().all(|byte| byte.is_ascii_digit());
     if pivot.part == Part::OfYear(Item::Month) || !pivot.columns.clone().all(bare) {
@@ -110,7 +110,7 @@ fn refuse_bare_numbers(sheet: &Sheet, pivot: &Pivot, names: &[String]) -> Result
     Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
 }
 
-/// Refuses months, quarters or hours as names behind a text that differs from row to row: each row is a series of them,
+/// Refuses months, quarters or hours as names after a text that differs from row to row: each row is a series of them,
 /// or each column is one.
 fn refuse_parts_of_rows(sheet: &Sheet, names: &[String]) -> Result<(), SeriesError> {
     let parts = |size: usize| {

@@ -1,7 +1,7 @@
 /// The autocorrelation of a series at the lags 1 to `lags`, with the mean and the variance of the whole series; 0 throughout
 /// for a constant one. There are never more lags than pairs. A sample that is NaN is not known, and adds nothing.
 ///
-/// That of noise without memory lies within `1.96 / sqrt(n)` of zero at 95 % of the lags.
+/// For noise without memory it lies within `1.96 / sqrt(n)` of zero at 95 % of the lags.
 pub fn autocorrelation(series: &[f64], lags: usize) -> Vec<f64> {
     let n = series.len();
     let known = || series.iter().filter(|value| !value.is_nan());

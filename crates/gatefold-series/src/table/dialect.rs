@@ -248,7 +248,7 @@ fn refuse_halves(
     let begins = from == 0 && !year(0) || from == 1 && (!numeric(0) || whole(0) && rises(0));
     let pairs =
         width >= 3 && begins && (from..width).step_by(2).all(|column| whole(column) && half(column + 1));
-    // No column of whole numbers but a part of a date writes 04 behind another.
+    // No column of whole numbers but a part of a date writes 04 after another.
     let zero = |column: usize| {
         rows.iter().any(|row| cells.get(*row, column).len() > 1 && cells.get(*row, column).starts_with('0'))
     };

@@ -38,7 +38,7 @@ pub struct ImputeSettings {
 struct Example {
     input: Array2<f32>,
     hidden: Vec<usize>,
-    /// What to add to the start at the hidden places, in mean changes of the series.
+    /// The change from the start at the hidden places, in mean changes of the series.
     wanted: Vec<f32>,
 }
 
