@@ -271,10 +271,11 @@ impl Case {
         line(parameter_row("all", "", self.config.parameter_count()));
         let lstm = LstmGate::ALL.map(|gate| format!("{gate:?}").to_lowercase()).join(", ");
         let gru = GruGate::ALL.map(|gate| format!("{gate:?}").to_lowercase()).join(", ");
-        for (kind, gates, order) in [("an LSTM", LstmGate::COUNT, lstm), ("a GRU", GruGate::COUNT, gru)] {
-            if self.cells().any(|cell| cell.gates() == gates) {
-                line(entry("", 2, &format!("Rows of {kind}'s: {order}.")));
-            }
+        if self.cells().any(|cell| matches!(cell, Cell::Lstm(_))) {
+            line(entry("", 2, &format!("Rows of an LSTM's: {lstm}.")));
+        }
+        if self.cells().any(|cell| matches!(cell, Cell::Gru(_))) {
+            line(entry("", 2, &format!("Rows of a GRU's: {gru}.")));
         }
     }
 

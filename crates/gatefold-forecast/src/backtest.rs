@@ -8,7 +8,7 @@ mod tests;
 pub use measures::{CRPS_LEVELS, Measures};
 
 use crate::compare::{Part, combined, mean_band, mean_sizes, naive_error};
-use crate::plan::{MANY, MOST_ORIGINS, TEST, VALIDATION};
+use crate::plan::{MANY, MOST_ORIGINS, TEST, VALIDATION, kept};
 use crate::{Calibration, Candidate, ForecastError, MadeUp, Watcher};
 use fit::{Fits, Rolls};
 use gatefold::Device;
@@ -246,9 +246,9 @@ fn band_at(bands: Option<&[Array3<f64>]>, series: usize, row: usize, k: usize) -
 }
 
 impl Rolling {
-    /// A value within the limits; a NaN stays one.
+    /// A value within the limits.
     fn kept(&self, value: f64) -> f64 {
-        if value.is_nan() { value } else { value.clamp(self.limits.0, self.limits.1) }
+        kept(value, self.limits)
     }
 }
 

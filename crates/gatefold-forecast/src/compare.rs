@@ -1,6 +1,7 @@
 //! Every model on the same samples: chosen on a validation part, measured on a test part, then fitted on everything.
 
 use crate::ids::{Ids, Trial};
+use crate::plan::kept;
 use crate::{
     Beside, Calibration, Calibrations, Fitted, ForecastError, Forecaster, MadeUp, Plan, Settings, Validation,
     Watch,
@@ -226,6 +227,7 @@ pub fn future(
                 let fitted = model.fit_with(values, covariates)?;
                 row.assign(&fitted.forecasts_with(values, covariates, end..end + 1, horizon)?.row(0));
             }
+            forecasts.mapv_inplace(|value| kept(value, comparison.plan.limits));
             Ok(Future { forecasts, bands: None, networks: Vec::new() })
         }
         Candidate::Network(name, settings) => {
@@ -236,7 +238,8 @@ pub fn future(
             let fitted =
                 Forecaster::new(settings).fit(device, series, None, watcher.watch(name, Stage::Future))?;
             let known: Vec<(usize, &[f64])> = series.iter().copied().enumerate().collect();
-            let (forecasts, bands) = fitted.forecast_bands(&known)?;
+            let (mut forecasts, bands) = fitted.forecast_bands(&known)?;
+            forecasts.mapv_inplace(|value| kept(value, comparison.plan.limits));
             Ok(Future { forecasts, bands: Some(bands), networks: vec![(name.clone(), fitted)] })
         }
     }
@@ -339,9 +342,12 @@ impl Comparing<'_> {
         took: Duration,
     ) -> Result<Judged, ForecastError> {
         let finite = |forecasts: &[Array2<f64>]| forecasts.iter().flatten().all(|value| value.is_finite());
-        let Parts { validation: on_validation, test, trained, choice } = parts;
+        let Parts { validation: mut on_validation, mut test, trained, choice } = parts;
         if !finite(&on_validation.forecasts) || !finite(&test.forecasts) {
             return Err(ForecastError::Settings("a forecast is not finite".into()));
+        }
+        for forecasts in on_validation.forecasts.iter_mut().chain(&mut test.forecasts) {
+            forecasts.mapv_inplace(|value| kept(value, self.plan.limits));
         }
         let errors = self.errors(&on_validation.forecasts, |len| self.plan.validation_origins(len));
         let validation_errors = mean_sizes(&errors);
@@ -605,6 +611,39 @@ mod tests {
         let value =
             |t: usize, noise: f64| 20.0 + 5.0 * (t as f64 * std::f64::consts::TAU / 6.0).sin() + 3.0 * noise;
         (0..series).map(|_| (0..40).map(|t| value(t, noise())).collect()).collect()
+    }
+
+    /// A series that falls to 0 and stays there: a trend that goes on lies below.
+    #[test]
+    fn limits_hold_in_every_part_and_are_measured() {
+        let series: Vec<f64> = (0..200).map(|t| (150.0 - t as f64).max(0.0)).collect();
+        let series = [series.as_slice()];
+        let free = Plan::new(&series, 7, Some(7), None).unwrap();
+        let bounded = Plan { limits: (0.0, 40.0), ..free.clone() };
+        let candidate = |model| Candidate::PerSeries(Box::new(model), Beside::default());
+        let all = [candidate(Baseline::Drift), candidate(Baseline::SeasonalNaive(7))];
+        let device = Device::cpu().unwrap();
+        let run = |plan: &Plan| compare(&device, &series, plan, &all, &mut ()).unwrap();
+        let (free, bounded) = (run(&free), run(&bounded));
+        // Without the combination, which averages bounded forecasts.
+        for (free, bounded) in free.models.iter().zip(&bounded.models).take(all.len()) {
+            let truth =
+                |row: usize, k: usize| series[0][series[0].len() - free.forecasts[0].nrows() - 6 + row + k];
+            let mut sum = 0.0;
+            for ((row, k), forecast) in bounded.forecasts[0].indexed_iter() {
+                assert_eq!(*forecast, free.forecasts[0][[row, k]].clamp(0.0, 40.0), "{}", free.name);
+                sum += (forecast - truth(row, k)).abs();
+            }
+            let mae = sum / bounded.forecasts[0].len() as f64;
+            assert!((mae - bounded.scores.mae).abs() < 1e-12, "{mae} {}", bounded.scores.mae);
+        }
+        assert!(free.models[0].forecasts[0].iter().any(|f| *f < 0.0));
+        assert!(
+            bounded.models[0].validation < free.models[0].validation,
+            "the choice is made within the limits"
+        );
+        let future = future(&device, &series, &bounded, 0, &all, &mut ()).unwrap();
+        assert!(future.forecasts.iter().all(|f| (0.0..=40.0).contains(f)));
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub struct Plan {
     pub refit: bool,
     /// Samples at which no error is measured; none unless they are given.
     pub made_up: MadeUp,
+    /// The least and the greatest value of a forecast; none unless they are given.
+    pub limits: (f64, f64),
+}
+
+/// A forecast within limits; a NaN stays one.
+pub(crate) fn kept(value: f64, (least, greatest): (f64, f64)) -> f64 {
+    if value.is_nan() { value } else { value.clamp(least, greatest) }
 }
 
 impl Plan {
@@ -51,7 +58,8 @@ impl Plan {
         let validation = share(rest, VALIDATION).max(horizon);
         let stride = (series.len() * (test + validation)).div_ceil(MOST_ORIGINS).max(1);
         let (lag, made_up) = (season.unwrap_or(1), MadeUp::default());
-        let plan = Plan { horizon, lag, test, validation, stride, refit: true, made_up };
+        let limits = (f64::NEG_INFINITY, f64::INFINITY);
+        let plan = Plan { horizon, lag, test, validation, stride, refit: true, made_up, limits };
         if plan.check(series).is_err() || rest.saturating_sub(validation) < 2 {
             let most = (shortest.saturating_sub(2) / 3).min(horizon.saturating_sub(1));
             let advice = match most {

@@ -52,10 +52,10 @@ fn cases() -> Vec<Case> {
     let sizes = [(1, 1), (3, 63), (2, 65), (5, 7), (4, 129), (7, 16)];
     let subjects: Vec<Subject> =
         Subject::with_recurrence().into_iter().filter(|subject| subject.cell().is_whole()).collect();
-    let mut found = Vec::new();
+    let (mut found, plain) = (Vec::new(), Subject::plain().len());
     for (turn, subject) in subjects.into_iter().enumerate() {
-        // Every choice of the first few subjects of a cell, and some of each option's.
-        for choice in if turn < 3 { 0..24 } else { (turn % 7)..(turn % 7 + 2) } {
+        // Every choice of the plain cells, and some of each option's.
+        for choice in if turn < plain { 0..24 } else { (turn % 7)..(turn % 7 + 2) } {
             let (batch, hidden) = sizes[(turn + choice) % sizes.len()];
             let mut case = Case {
                 subject,

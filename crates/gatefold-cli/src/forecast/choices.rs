@@ -109,7 +109,10 @@ pub(super) fn choose(data: &mut Data, options: &Options) -> Result<Chosen, Failu
     let settings = basis.settings(&options.network, &lengths)?;
     check(&settings, data.names(), &series)?;
     let candidates = basis.candidates(options, &settings, &series)?;
-    let plan = Plan { refit: !settings.shared, made_up: basis.made_up, ..plan };
+    let limits = options.limits();
+    let least = limits.0.or(settings.loss.counts().then_some(0.0));
+    let limits = (least.unwrap_or(f64::NEG_INFINITY), limits.1.unwrap_or(f64::INFINITY));
+    let plan = Plan { refit: !settings.shared, made_up: basis.made_up, limits, ..plan };
     Ok(Chosen { seasons: basis.seasons, plan, settings, candidates, left_out: basis.left_out })
 }
 
