@@ -13,7 +13,7 @@ mod watch;
 use crate::ComputeArguments;
 use crate::cell::CellChoice;
 use crate::failure::Failure;
-use crate::table::TableArguments;
+use crate::table::{TableArguments, names};
 pub(crate) use choices::{Basis, check, made_up_line};
 use choices::{IdsChoice, IntervalChoice, LossChoice, OptimizerChoice};
 pub(crate) use data::Data;
@@ -192,8 +192,8 @@ impl Options {
     }
 
     /// The columns that do not change within a series, for the network that many series share.
-    pub(crate) fn constants(&self) -> &[String] {
-        &self.constants
+    pub(crate) fn constants(&self) -> Vec<String> {
+        names(&self.constants)
     }
 
     /// The models that were asked for.
@@ -225,7 +225,7 @@ impl Options {
     /// # Errors
     /// A constant column that the table lacks.
     pub(crate) fn beside(&self, data: &Data, horizon: usize) -> Result<Beside, Failure> {
-        data.beside((self.calendar, self.together), &self.constants, horizon)
+        data.beside((self.calendar, self.together), &self.constants(), horizon)
     }
 
     /// The samples that a fill made up, and the columns whose fill these options let models read.
@@ -408,6 +408,15 @@ pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
         words.iter().any(|word| *word == alone || word.starts_with(&joined))
     };
     let foreign = foreign(&words[1]);
+    let command = <crate::Arguments as clap::CommandFactory>::command();
+    let known = |name: &str| {
+        let options =
+            command.find_subcommand(&words[1]).into_iter().flat_map(|command| command.get_arguments());
+        options.into_iter().any(|option| option.get_long() == Some(name))
+    };
+    if let Some(name) = options.keys().find(|name| !known(name) && !foreign.contains(&name.as_str())) {
+        return Err(refuse(format!("{} has no option '{name}'; gatefold {0} --help lists them", words[1])));
+    }
     for (name, value) in options.iter().filter(|(name, _)| !given(name) && !foreign.contains(&name.as_str()))
     {
         let text = |value: &toml::Value| match value {
@@ -420,7 +429,10 @@ pub(crate) fn with_config(words: Vec<String>) -> Result<Vec<String>, Failure> {
                 all.extend(values.iter().map(|value| format!("--grid={}", text(value))));
                 continue;
             }
-            toml::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+            toml::Value::Array(values) => {
+                let escaped = |value: &toml::Value| text(value).replace(',', "\\,");
+                values.iter().map(escaped).collect::<Vec<_>>().join(",")
+            }
             other => text(other),
         };
         all.push(format!("--{name}={joined}"));

@@ -24,7 +24,7 @@ const TEST: &str = "test.csv";
 ///
 /// The table has a text and a number in each row, as CSV or with tabs. Numbers are from -1 to 1, or within --range.
 /// Writes the network, test.csv, metrics.json and log.csv to --out. 'gatefold score use DIR [FILE]' scores the
-/// lines of a file, or of standard input.
+/// lines of a file, or of standard input, or with --text a column of a table.
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
@@ -44,9 +44,12 @@ enum Using {
 struct UseArguments {
     /// The directory that 'gatefold score' wrote to
     model: PathBuf,
-    /// The file of texts, one on each line, or - for standard input
+    /// The file of texts, one on each line, or a table with --text; - for standard input
     #[arg(default_value = "-")]
     texts: PathBuf,
+    /// The column of texts of a table, by its name or number [default: each line is a text]
+    #[arg(long, value_name = "COL")]
+    text: Option<String>,
     /// The file for texts and scores, as CSV [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -261,18 +264,35 @@ pub(crate) fn examples(
 }
 
 fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
-    let texts = lines_of(&read_text(&arguments.texts)?);
+    let text = read_text(&arguments.texts)?;
+    let failed = |problem: &dyn std::fmt::Display| {
+        Failure::failed(format!("{}: {problem}", name_of(&arguments.texts)))
+    };
+    let is_table =
+        ["csv", "tsv"].iter().any(|end| arguments.texts.extension().is_some_and(|given| given == *end));
+    let texts = match &arguments.text {
+        Some(column) => RatedTable::texts(&text, column).map_err(|error| failed(&error))?,
+        None if is_table => {
+            return Err(failed(
+                &"this is a table; name its column of texts with --text, or give a file with a text on each line",
+            ));
+        }
+        None => lines_of(&text),
+    };
     if texts.is_empty() {
-        let problem = "there are no lines; expected a text on each";
-        return Err(Failure::failed(format!("{}: {problem}", name_of(&arguments.texts))));
+        return Err(failed(&"there are no lines; expected a text on each"));
     }
     let device = arguments.compute.open(arguments.quiet)?;
     let (mut networks, ScorerData { vocabulary, range, .. }) = load(&device, &arguments.model, TASK)?;
     let scorer = Scorer { network: networks.remove(0), vocabulary };
-    let scores = scorer.scores(&texts)?;
-    let line = |(text, score): (&String, &f64)| {
-        format!("{},{}\n", csv_cell(text), shown_score(in_range(*score, range)))
+    // An empty cell has no score.
+    let given: Vec<String> = texts.iter().filter(|text| !text.is_empty()).cloned().collect();
+    let mut scores = scorer.scores(&given)?.into_iter();
+    let line = |text: &String| {
+        let score = if text.is_empty() { None } else { scores.next() };
+        let score = score.map_or_else(String::new, |score| shown_score(in_range(score, range)));
+        format!("{},{score}\n", csv_cell(text))
     };
-    let table: String = texts.iter().zip(&scores).map(line).collect();
+    let table: String = texts.iter().map(line).collect();
     give(arguments.out.as_deref(), &format!("text,score\n{table}"))
 }

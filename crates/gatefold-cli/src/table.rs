@@ -10,7 +10,8 @@ use std::path::Path;
 #[serde(rename_all = "kebab-case", default)]
 #[command(next_help_heading = "Reading the table")]
 pub(crate) struct TableArguments {
-    /// The columns to forecast, separated by commas [default: the last one that holds numbers]
+    /// The columns to forecast, separated by commas; a comma in a name is written '\,' [default: the last one that
+    /// holds numbers]
     #[arg(long, value_name = "COLS", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) target: Vec<String>,
@@ -143,18 +144,18 @@ impl TableArguments {
     fn options(&self) -> Result<ReadOptions, Failure> {
         let mut options = ReadOptions::new();
         if !self.target.is_empty() {
-            options = options.targets(self.target.iter().cloned());
+            options = options.targets(names(&self.target));
         }
         if !self.past.is_empty() {
-            options = options.past_covariates(self.past.iter().cloned());
+            options = options.past_covariates(names(&self.past));
         }
         if !self.future.is_empty() {
-            options = options.future_covariates(self.future.iter().cloned());
+            options = options.future_covariates(names(&self.future));
         }
         if !self.id.is_empty() {
-            options = options.ids(self.id.iter().cloned());
+            options = options.ids(names(&self.id));
         }
-        match self.time.as_slice() {
+        match names(&self.time).as_slice() {
             [] => {}
             [none] if none == "none" => options = options.no_time(),
             columns => options = options.time(columns.iter().cloned()),
@@ -219,7 +220,7 @@ impl FormatArguments {
             options = options.comment(start.clone());
         }
         if !self.na.is_empty() {
-            options = options.na(self.na.iter().cloned());
+            options = options.na(names(&self.na));
         }
         if let Some(name) = &self.encoding {
             options = options.encoding(parsed::<Encoding>(name)?);
@@ -228,6 +229,36 @@ impl FormatArguments {
     }
 }
 
+/// Names that were separated by commas, where `\,` is a comma in a name.
+pub(crate) fn names(pieces: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut goes_on = false;
+    for piece in pieces {
+        let (text, more) = piece.strip_suffix('\\').map_or((piece.as_str(), false), |text| (text, true));
+        match names.last_mut().filter(|_| goes_on) {
+            Some(name) => *name += text,
+            None => names.push(text.to_owned()),
+        }
+        if more {
+            names.last_mut().expect("one was added").push(',');
+        }
+        goes_on = more;
+    }
+    names
+}
+
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
     text.parse().map_err(|error: T::Err| Failure::Usage(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_comma_after_a_backslash_belongs_to_the_name() {
+        let split = |text: &str| names(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(split("a,b c,d"), ["a", "b c", "d"]);
+        assert_eq!(split(r"sales\, net (EUR),b\,\,c"), ["sales, net (EUR)", "b,,c"]);
+    }
 }

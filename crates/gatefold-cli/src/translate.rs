@@ -276,6 +276,10 @@ fn use_model(arguments: &UseArguments) -> Result<(), Failure> {
         let problem = "there are no lines; expected a text on each";
         return Err(Failure::failed(format!("{}: {problem}", name_of(&arguments.texts))));
     }
+    if let Some(line) = texts.iter().position(|text| text.contains('\t')) {
+        let problem = format!("text {} has a tab; expected one text on each line, not a table", line + 1);
+        return Err(Failure::failed(format!("{}: {problem}", name_of(&arguments.texts))));
+    }
     let device = arguments.compute.open(arguments.quiet)?;
     let (mut networks, TranslatorData { languages, .. }) = load(&device, &arguments.model, TASK)?;
     let translator = Translator { network: networks.remove(0), languages };

@@ -346,6 +346,13 @@ fn sentences_are_scored_by_the_order_of_their_words() {
     place.succeed("score use o lines.txt --device cpu --out scores.csv");
     assert_eq!(place.read("scores.csv"), found);
     assert_eq!(place.read("o/test.csv").lines().count(), 65);
+
+    place.write("table.csv", "id,sentence\n1,\"The walk was not dull, but bright.\"\n2,\n3,\"The walk was dull, but not bright.\"\n");
+    let of_column = place.succeed("score use o table.csv --text sentence --device cpu");
+    let lines: Vec<&str> = found.lines().collect();
+    assert_eq!(of_column.lines().collect::<Vec<_>>(), [lines[0], lines[1], ",", lines[2]]);
+    let refused = place.fail(1, "score use o table.csv --device cpu");
+    assert!(refused.contains("this is a table; name its column of texts with --text"), "{refused}");
 }
 
 #[test]
@@ -366,7 +373,7 @@ fn tables_without_numbers_are_refused_with_one_line() {
     );
     assert_eq!(
         refused("classes.csv --text text --target label"),
-        "classes.csv: line 2, column label: 'good' is not a number; classes are for 'gatefold classify'"
+        "classes.csv: line 2, column label: 'good' is not a number; write -1 and 1, or others with --range, for two classes"
     );
     assert_eq!(refused("few.csv"), "few.csv: there are 2 different texts; expected at least 30");
     assert_eq!(place.run("score few.csv --range 1", None).status.code(), Some(2));

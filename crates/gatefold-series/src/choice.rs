@@ -36,11 +36,15 @@ pub fn choose(errors: &[&[f64]], combination: Option<usize>, order: ErrorOrder) 
     Some(if clearly_better(errors[best], errors[combination], order) { best } else { combination })
 }
 
+/// The share of an error by which rounding alone may tell two models apart: networks forecast in single precision.
+const ROUNDING: f64 = 1e-6;
+
 /// Whether the mean of some errors is below that of others at the same origins by more than one standard error of the
-/// difference. Those that are NaN are not known, and do not count.
+/// difference, and by more than rounding. Those that are NaN are not known, and do not count.
 pub fn clearly_better(errors: &[f64], others: &[f64], order: ErrorOrder) -> bool {
     let differences: Vec<f64> = others.iter().zip(errors).map(|(other, error)| other - error).collect();
-    mean_of(differences.iter().copied()) > standard_error(&differences, order)
+    let rounding = ROUNDING * mean_of(others.iter().map(|error| error.abs()));
+    mean_of(differences.iter().copied()) > standard_error(&differences, order).max(rounding)
 }
 
 /// The standard error of the mean of differences whose neighbours in a series share samples: that of Diebold and Mariano
@@ -75,6 +79,15 @@ mod tests {
     /// Noise of mean 0 and variance 1/12, by the fractional parts of multiples of the golden ratio.
     fn noise(n: usize) -> Vec<f64> {
         (1..=n).map(|t| (t as f64 * 0.618_033_988_749_894_9).fract() - 0.5).collect()
+    }
+
+    #[test]
+    fn what_rounding_makes_is_no_difference() {
+        let order = ErrorOrder::new(40, 1, 1, 1);
+        let errors: Vec<f64> = (0..40).map(|n| 0.2 + f64::from(n % 3)).collect();
+        let above = |share: f64| errors.iter().map(|error| error * (1.0 + share)).collect::<Vec<_>>();
+        assert!(!clearly_better(&errors, &above(1e-8), order));
+        assert!(clearly_better(&errors, &above(1e-3), order));
     }
 
     #[test]

@@ -282,6 +282,38 @@ fn counting(table: &Table, columns: &LongColumns, groups: &[Group]) -> Result<Op
         if first > 0.0 && differences.all(|difference| (difference - first).abs() <= 1e-6 * first) {
             return Ok(Some(name));
         }
+        if columns.ids.is_empty()
+            && let Some(starts) = starts_again(&values)
+            && let Some(id) = changes_at(table, columns, &starts)?
+        {
+            let problem = format!(
+                "the column counts, and starts again here, where {id} changes: these are several sequences; say --id {id}, \
+                 or name the channels of one sequence with --channel"
+            );
+            return Err(table.cell_problem(starts[0], &name, problem).into());
+        }
+    }
+    Ok(None)
+}
+
+/// The rows in which a column that counts starts again, always at the same number; `None` for any other column.
+fn starts_again(values: &[f64]) -> Option<Vec<usize>> {
+    let first = *values.first()?;
+    let step = values.get(1)? - first;
+    let same = |a: f64, b: f64| (a - b).abs() <= 1e-6 * step;
+    let goes_on = |row: usize| same(values[row] - values[row - 1], step);
+    let starts: Vec<usize> = (1..values.len()).filter(|row| !goes_on(*row)).collect();
+    (step > 0.0 && !starts.is_empty() && starts.iter().all(|row| same(values[*row], first))).then_some(starts)
+}
+
+/// A column without a use that changes in these rows alone, and holds no dates.
+fn changes_at(table: &Table, columns: &LongColumns, rows: &[usize]) -> Result<Option<String>, TaskError> {
+    for name in unused(table.names().iter().cloned(), columns) {
+        let cells = table.texts(&name)?;
+        let changes = (1..cells.len()).filter(|row| cells[*row] != cells[row - 1]);
+        if changes.eq(rows.iter().copied()) && !cells.iter().flatten().any(|cell| sorts_as_text(cell)) {
+            return Ok(Some(name));
+        }
     }
     Ok(None)
 }
@@ -347,6 +379,26 @@ mod tests {
         let message = read(text, columns).unwrap_err().to_string();
         assert!(!message.contains('\n'), "{message}");
         message.split_once(": ").or(message.split_once(", line")).unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn sequences_that_no_id_tells_apart_are_refused() {
+        let rows = |id: fn(usize) -> String, second: fn(usize) -> usize| -> String {
+            (0..12).map(|row| format!("{},{},{}\n", id(row), second(row), (row * row) % 7)).collect()
+        };
+        let several = format!("seq,t,x\n{}", rows(|row| format!("s{}", row / 4), |row| row % 4));
+        assert_eq!(
+            problem(&several, &columns("", "", "")),
+            "the column counts, and starts again here, where seq changes: these are several sequences; say --id \
+             seq, or name the channels of one sequence with --channel"
+        );
+        assert_eq!(read(&several, &columns("seq", "", "")).unwrap().sequences.len(), 3);
+        // One sequence: the hour starts again where the date changes, or where nothing does.
+        let dated =
+            format!("date,hour,x\n{}", rows(|row| format!("2024-01-{:02}", 1 + row / 4), |row| row % 4));
+        assert_eq!(read(&dated, &columns("", "", "")).unwrap().sequences.len(), 1);
+        let hours = format!("note,hour,x\n{}", rows(|_| "n".into(), |row| row % 4));
+        assert_eq!(read(&hours, &columns("", "", "")).unwrap().sequences.len(), 1);
     }
 
     #[test]

@@ -54,25 +54,7 @@ impl RatedTable {
     /// [`TaskError::Data`] for a table that is not regular, does not have the columns, or has a cell in the column of
     /// numbers that is no number, or is out of range.
     pub fn read(text: &str, columns: &RatedColumns) -> Result<RatedTable, TaskError> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let first = text.lines().next().unwrap_or_default();
-        let count = |delimiter| first.matches(delimiter).count();
-        let (delimiter, name) = match () {
-            () if count('\t') > 0 => (b'\t', "tab"),
-            () if count(';') > count(',') => (b';', "semicolon"),
-            () => (b',', "comma"),
-        };
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .delimiter(delimiter)
-            .quoting(delimiter != b'\t')
-            .from_reader(text.as_bytes());
-        let mut cells: Vec<(u64, Vec<String>)> = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|error| TaskError::Data(one_line(&error)))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            cells.push((line, record.iter().map(|cell| cell.trim().to_owned()).collect()));
-        }
+        let (cells, delimiter) = cells_of(text)?;
         if cells.len() < 2 {
             return Err(TaskError::Data(
                 "there are fewer than two rows; expected a text and a number in each".into(),
@@ -80,12 +62,8 @@ impl RatedTable {
         }
         let (text_at, target_at, header) = places(&cells, columns)?;
         let shown = |at: usize| if header { cells[0].1[at].clone() } else { (at + 1).to_string() };
-        let mut table = RatedTable {
-            rows: Vec::new(),
-            columns: [shown(text_at), shown(target_at)],
-            delimiter: name,
-            empty: 0,
-        };
+        let mut table =
+            RatedTable { rows: Vec::new(), columns: [shown(text_at), shown(target_at)], delimiter, empty: 0 };
         for (line, cells) in &cells[usize::from(header)..] {
             let (text, cell) = (&cells[text_at], &cells[target_at]);
             if text.is_empty() || cell.is_empty() {
@@ -99,12 +77,64 @@ impl RatedTable {
         }
         Ok(table)
     }
+
+    /// The cells of one column of a table like those of [`RatedTable::read`], which needs no numbers: a column by its name,
+    /// which is in the first line then, or by its number, from 1, of a table without names.
+    ///
+    /// # Errors
+    /// [`TaskError::Data`] for a table that is not regular, or does not have the column.
+    pub fn texts(text: &str, column: &str) -> Result<Vec<String>, TaskError> {
+        let (mut cells, _) = cells_of(text)?;
+        let Some((_, first)) = cells.first() else {
+            return Err(TaskError::Data("there are no rows; expected a text in each".into()));
+        };
+        let named = first.iter().position(|cell| cell == column);
+        let at = named.map_or_else(|| numbered(column, first), Ok)?;
+        if named.is_some() {
+            cells.remove(0);
+        }
+        Ok(cells.into_iter().map(|(_, mut cells)| cells.swap_remove(at)).collect())
+    }
+}
+
+/// The rows of a table, each with its line, and the delimiter in words.
+fn cells_of(text: &str) -> Result<(Vec<(u64, Vec<String>)>, &'static str), TaskError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let first = text.lines().next().unwrap_or_default();
+    let count = |delimiter| first.matches(delimiter).count();
+    let (delimiter, name) = match () {
+        () if count('\t') > 0 => (b'\t', "tab"),
+        () if count(';') > count(',') => (b';', "semicolon"),
+        () => (b',', "comma"),
+    };
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .delimiter(delimiter)
+        .quoting(delimiter != b'\t')
+        .from_reader(text.as_bytes());
+    let mut cells = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| TaskError::Data(one_line(&error)))?;
+        let line = record.position().map_or(0, csv::Position::line);
+        cells.push((line, record.iter().map(|cell| cell.trim().to_owned()).collect()));
+    }
+    Ok((cells, name))
+}
+
+/// The place of the column with this number, from 1.
+fn numbered(name: &str, first: &[String]) -> Result<usize, TaskError> {
+    let number = name.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    number.filter(|at| *at < first.len()).ok_or_else(|| {
+        TaskError::Data(format!("there is no column '{name}'; expected one of {}", first.join(", ")))
+    })
 }
 
 /// The number of a cell, from -1 to 1.
 fn number(cell: &str, range: Option<(f64, f64)>) -> Result<f64, String> {
     let Some(number) = cell.parse::<f64>().ok().filter(|number| number.is_finite()) else {
-        return Err(format!("'{cell}' is not a number; classes are for 'gatefold classify'"));
+        return Err(format!(
+            "'{cell}' is not a number; write -1 and 1, or others with --range, for two classes"
+        ));
     };
     let (low, high) = range.unwrap_or((-1.0, 1.0));
     if number < low.min(high) || number > low.max(high) {
@@ -127,13 +157,7 @@ fn places(rows: &[(u64, Vec<String>)], columns: &RatedColumns) -> Result<(usize,
         })
         .collect();
     let find = |name: &Option<String>, option: &str, wanted: bool| match name {
-        Some(name) => {
-            let named = first.iter().position(|cell| cell == name);
-            let numbered = name.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
-            named.or(numbered.filter(|at| *at < first.len())).ok_or_else(|| {
-                TaskError::Data(format!("there is no column '{name}'; expected one of {}", first.join(", ")))
-            })
-        }
+        Some(name) => first.iter().position(|cell| cell == name).map_or_else(|| numbered(name, first), Ok),
         None => {
             let mut found = (0..first.len()).filter(|at| numeric[*at] == wanted);
             match (found.next(), found.next()) {
@@ -240,6 +264,15 @@ mod tests {
     }
 
     #[test]
+    fn one_column_of_texts_is_read_by_its_name_or_number() {
+        let table = "id,text\n1,\"Good, really\"\n2,\n";
+        assert_eq!(RatedTable::texts(table, "text").unwrap(), ["Good, really", ""]);
+        assert_eq!(RatedTable::texts("1\tgood\n2\tbad", "2").unwrap(), ["good", "bad"]);
+        let refused = RatedTable::texts(table, "review").unwrap_err().to_string();
+        assert_eq!(refused, "there is no column 'review'; expected one of id, text");
+    }
+
+    #[test]
     fn tables_without_texts_and_numbers_are_refused_with_one_line() {
         let refused = |text: &str| usual(text).unwrap_err();
         assert_eq!(refused("a,b\n"), "there are fewer than two rows; expected a text and a number in each");
@@ -262,7 +295,7 @@ mod tests {
         };
         assert_eq!(
             named("text,score\na,0\nb,nan\n", "score"),
-            "line 3, column score: 'nan' is not a number; classes are for 'gatefold classify'"
+            "line 3, column score: 'nan' is not a number; write -1 and 1, or others with --range, for two classes"
         );
         assert_eq!(
             named("text,score\na,0\nb,1\n", "stars"),
