@@ -2,7 +2,6 @@
 
 use super::source::Source;
 use crate::SeriesError;
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -58,7 +57,7 @@ impl FromStr for Delimiter {
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: u32,
-    len: u32, // the top bit: the cell holds doubled quotes
+    len: u32, // the top bit, while the text is split: the cell holds doubled quotes
 }
 
 const DOUBLED: u32 = 1 << 31;
@@ -114,7 +113,18 @@ impl Cells {
             }
         }
         cells.text = text;
+        cells.undouble();
         Ok(cells)
+    }
+
+    /// Makes doubled quotes single: such a cell gets a copy of its own after the text.
+    fn undouble(&mut self) {
+        for span in self.spans.iter_mut().filter(|span| span.len & DOUBLED != 0) {
+            let (start, len) = (span.start as usize, (span.len & !DOUBLED) as usize);
+            let cell = self.text[start..start + len].replace("\"\"", "\"");
+            *span = Span { start: self.text.len() as u32, len: cell.len() as u32 };
+            self.text.push_str(&cell);
+        }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -130,22 +140,14 @@ impl Cells {
         self.lines[row] as usize
     }
 
-    /// The cell as it is in the file, without its quotes; empty past the row's end. A doubled quote stays doubled.
+    /// The cell without its quotes, doubled ones within made single; empty past the row's end.
     pub(crate) fn get(&self, row: usize, column: usize) -> &str {
         if column >= self.row_len(row) {
             return "";
         }
         let span = self.spans[self.starts[row] as usize + column];
         let start = span.start as usize;
-        &self.text[start..start + (span.len & !DOUBLED) as usize]
-    }
-
-    /// The cell with its doubled quotes made single.
-    pub(crate) fn unquoted(&self, row: usize, column: usize) -> Cow<'_, str> {
-        let cell = self.get(row, column);
-        let doubled =
-            column < self.row_len(row) && self.spans[self.starts[row] as usize + column].len & DOUBLED != 0;
-        if doubled { cell.replace("\"\"", "\"").into() } else { cell.into() }
+        &self.text[start..start + span.len as usize]
     }
 
     pub(crate) fn is_empty_row(&self, row: usize) -> bool {

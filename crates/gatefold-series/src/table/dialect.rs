@@ -78,6 +78,7 @@ impl Dialect {
             .filter(|(_, score)| score.width >= 2 && score.even >= 50)
             .max_by_key(|(_, score)| (score.even * score.typed, score.width));
         let Some((delimiter, _)) = best else {
+            self.refuse_open_quote(source, rest)?;
             let spaces = score(Delimiter::Spaces).filter(|score| score.width >= 2 && score.even >= 80);
             if spaces.is_none_or(|score| score.typed < 75) {
                 return Ok(Delimiter::None);
@@ -97,6 +98,27 @@ impl Dialect {
             return Ok(found);
         }
         Ok(delimiter)
+    }
+
+    /// Refuses a text that a delimiter splits well up to a quote that is never closed, or that other text follows.
+    fn refuse_open_quote(&self, source: &Source, rest: &str) -> Result<(), SeriesError> {
+        for delimiter in [b',', b';', b'\t', b'|'].map(Delimiter::Char) {
+            let how = Splitting {
+                from: 0,
+                first_line: self.first_line,
+                delimiter,
+                comment: self.comment.as_deref(),
+            };
+            let Err(error) = Cells::split(source, rest.to_owned(), &how) else { continue };
+            let SeriesError::Cell { line, .. } = error else { return Err(error) };
+            let Some(end) = end_of_lines(rest, line.saturating_sub(self.first_line)) else { continue };
+            let before = self.sampled(source, &rest[..end], delimiter);
+            let score = before.filter(|cells| cells.rows() > 0).map(|cells| Score::of(&cells, delimiter));
+            if score.is_some_and(|score| score.width >= 2 && score.even >= 50) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// The cells of the first lines; `None` if they cannot be split so.

@@ -152,7 +152,7 @@ impl Finder<'_> {
         match names {
             Some(at) => {
                 head.above.extend(self.lines(&block[..at]));
-                let names = (0..self.width).map(|column| self.cells.unquoted(block[at], column).into_owned());
+                let names = (0..self.width).map(|column| self.cells.get(block[at], column).to_owned());
                 head.names = unique_names(names.collect());
                 head.names_line = Some(self.cells.line(block[at]));
                 let first = at + 1 + usize::from(head.units_line.is_some());
@@ -340,8 +340,7 @@ impl Finder<'_> {
         let Ok(cells) = Cells::split(self.source, text, &how) else { return };
         let one_word_each = dialect.delimiter != Delimiter::None || self.width == 1;
         if cells.rows() == 1 && cells.row_len(0) == self.width && one_word_each {
-            let names: Vec<String> =
-                (0..self.width).map(|column| cells.unquoted(0, column).into_owned()).collect();
+            let names: Vec<String> = (0..self.width).map(|column| cells.get(0, column).to_owned()).collect();
             if names.iter().all(|name| !looks_numeric(name) && !looks_dated(name)) {
                 head.names = unique_names(names);
                 head.names_line = Some(*line);

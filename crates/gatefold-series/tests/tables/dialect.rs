@@ -194,3 +194,43 @@ fn names_and_rows_are_told_apart() {
         ),
     ]);
 }
+
+#[test]
+fn doubled_quotes_in_cells_are_undone() {
+    let rows: String = (1..=4)
+        .flat_map(|day| ["a", "b"].map(|id| format!("\"say \"\"{id}\"\", ok\",2024-01-0{day},{day}\n")))
+        .collect();
+    let data = read(format!("\"the \"\"id\"\"\",date,y\n{rows}")).unwrap();
+    assert_eq!(data.id_columns(), ["the \"id\""]);
+    assert_eq!(
+        data.series().iter().map(|series| series.id().unwrap()).collect::<Vec<_>>(),
+        ["say \"a\", ok", "say \"b\", ok"]
+    );
+    let quoted = "date,note,y\n2024-01-01,\"\"\"\"\"\",1\n2024-01-02,\"x \"\"\"\"\",2\n2024-01-03,\"\"\"6\"\"\"\"\",4\n";
+    let path = std::env::temp_dir().join(format!("gatefold-quotes-{}.csv", std::process::id()));
+    std::fs::write(&path, quoted).unwrap();
+    let table = gatefold_series::Table::read_rows(&path, &ReadOptions::new());
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(table.unwrap().texts("note").unwrap(), [Some("\"\""), Some("x \"\""), Some("\"6\"\"")]);
+}
+
+#[test]
+fn an_open_quote_is_named_in_any_cell() {
+    let problem = |line: usize| {
+        format!("refused, line {line}: the quote opened in line {line} is never closed; close or remove it")
+    };
+    for mark in [",", ";", "\t", "|"] {
+        let content = "date,y\n2023-01-01,1\n2023-02-01,\"3\n2023-03-01,4\n".replace(',', mark);
+        assert_eq!(summary(read(content)), problem(3));
+    }
+    let rows = |year: usize| {
+        (0..9000).map(move |at| format!("{year}-01-01 {:02}:{:02},{at}\n", at / 60 % 24, at % 60))
+    };
+    let long: String = rows(2023).chain(["2024-01-01 00:00,\"3\n".to_owned()]).chain(rows(2024)).collect();
+    assert_eq!(summary(read(format!("date,y\n{long}"))), problem(9002));
+    let inner = "date,note,y\n2023-01-01,\"a\"b,1\n2023-01-02,c,2\n";
+    assert_eq!(
+        summary(read(inner)),
+        "refused, line 2: text follows a closing quote; double the quotes within the cell"
+    );
+}
