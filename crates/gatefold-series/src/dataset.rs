@@ -1,16 +1,22 @@
 //! Series with their calendar, read from a table.
 
+mod digit_dates;
 mod group;
+mod long_days;
 mod mixed_time;
+mod moments;
 mod number_time;
 mod options;
 mod parts;
+mod periods;
 mod pivot;
+mod pivot_parts;
 mod regular;
 mod report;
 mod roles;
 mod time;
 mod time_names;
+mod unread;
 mod wide;
 
 pub use options::{Aggregate, Layout, ReadOptions};

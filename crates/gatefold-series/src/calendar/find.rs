@@ -1,7 +1,7 @@
 //! Finds the formats that the times of a column may be in.
 
 use super::format::{Format, Item};
-use super::names::{MONTHS, named_zone};
+use super::names::{MONTHS, WEEKDAYS, named_zone};
 use std::sync::LazyLock;
 
 /// Dates as people write them; `-` stands for any separator, `%b` for a month's name in any language, short or full.
@@ -121,6 +121,15 @@ impl Dates {
         dates
     }
 
+    /// Whether a text begins with a date, other than a year alone, and the rest is one that may follow it.
+    fn begins(&self, text: &str, follows: &dyn Fn(&str) -> bool) -> bool {
+        let is_year = |item: &Item| {
+            matches!(item, Item::Year | Item::FixedYear | Item::NextYear { .. } | Item::Literal(_))
+        };
+        let dates = self.numbers.iter().chain(&self.named).filter(|format| !format.items.iter().all(is_year));
+        dates.into_iter().any(|format| format.begins(text, follows))
+    }
+
     fn matching(&self, cell: &str) -> Vec<Format> {
         let mut out = Vec::new();
         // A month's name has at least three letters; a time zone may have more, which does no harm.
@@ -138,6 +147,43 @@ impl Dates {
     }
 }
 
+/// The format of year, day and month in which a cell is a date, if its day is above 12: it is no date in any known format.
+pub(crate) fn year_day_month(cell: &str) -> Option<Format> {
+    let patterns = ["%Y-%d-%m", "%Y/%d/%m", "%Y.%d.%m", "%Y %d %m", "%Y%d%m"];
+    let formats = patterns.into_iter().filter_map(|pattern| Format::parse(pattern).ok());
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_digit());
+    let other = LONG.begins(cell, &ends);
+    formats.into_iter().find(|format| !other && format.begins(cell, &ends))
+}
+
+/// Whether a text holds a date, with years of two or four digits, whatever is before it and after it.
+pub(crate) fn holds_date(text: &str) -> bool {
+    let words = text.char_indices().filter(|(at, c)| {
+        c.is_alphanumeric() && !text[..*at].chars().next_back().is_some_and(char::is_alphanumeric)
+    });
+    let mut starts = words.take(12).map(|(at, _)| &text[at..]);
+    let part = |rest: &str| !rest.starts_with(char::is_alphanumeric) || rest.starts_with('T');
+    // Three short numbers with marks between may be an address or a version.
+    let whole = |rest: &str| rest.is_empty() || rest.starts_with([' ', ',', 'T']);
+    starts.any(|start| LONG.begins(start, &part) || SHORT.begins(start, &whole))
+}
+
+/// The start of an interval between two times, such as `04.10.2023 23:00 - 05.10.2023 00:00`; the end may be a time of day alone.
+pub(crate) fn interval_start(cell: &str) -> Option<&str> {
+    let dated = |text: &str| formats_of(text);
+    let halves =
+        [" - ", " – ", " — ", " to ", " bis ", "/", "–"].iter().filter_map(|mark| cell.split_once(mark));
+    let is_interval = |(start, end): &(&str, &str)| {
+        let starts = dated(start.trim_end());
+        let timed = || starts.iter().any(|format| format.has(Item::Hour) || format.has(Item::Hour12));
+        let end = end.trim_start();
+        !starts.is_empty()
+            && (!dated(end).is_empty() || timed() && end.contains(':') && time_of_day(end).is_some())
+    };
+    let (start, _) = halves.into_iter().find(is_interval)?;
+    formats_of(cell).is_empty().then(|| start.trim_end())
+}
+
 /// Whether names are those of the twelve months, from the first to the last: ten or more in languages known here.
 pub(crate) fn month_names(names: &[String]) -> bool {
     let is = |place: usize, name: &String| {
@@ -150,9 +196,29 @@ pub(crate) fn month_names(names: &[String]) -> bool {
 
 /// Whether a name is that of a month, in full or shortened.
 pub(crate) fn is_month_name(name: &str) -> bool {
+    month_number(name).is_some()
+}
+
+/// The number from 1 of the month that a name says, in full or shortened.
+pub(crate) fn month_number(name: &str) -> Option<usize> {
     let bare = name.trim().trim_end_matches('.').to_lowercase();
     let same = |other: &&str| other.to_lowercase() == bare;
-    MONTHS.iter().any(|language| language.full.iter().chain(&language.short).any(&same))
+    MONTHS.iter().find_map(|language| {
+        let place = |names: &[&str; 12]| names.iter().position(&same);
+        place(&language.full).or_else(|| place(&language.short)).map(|place| place + 1)
+    })
+}
+
+/// The number from 0, Monday, of the day of the week that a name says in English or German, in full or shortened.
+pub(crate) fn week_day_number(name: &str) -> Option<usize> {
+    const GERMAN: [&str; 7] =
+        ["montag", "dienstag", "mittwoch", "donnerstag", "freitag", "samstag", "sonntag"];
+    let bare = name.trim().trim_end_matches('.').to_lowercase();
+    let english = WEEKDAYS.iter().position(|day| {
+        let day = day.to_lowercase();
+        bare == day || bare.len() >= 3 && day.starts_with(&bare)
+    });
+    english.or_else(|| GERMAN.iter().position(|day| bare == *day || bare == day[..2]))
 }
 
 /// The format with the names of each language, with and without the point after a shortened name.

@@ -78,6 +78,7 @@ pub(crate) struct Style {
     upper: bool,     // JAN
     offset: OffsetStyle,
     moved: bool,         // some offset is not zero
+    ends_day: bool,      // some time was 24:00
     whole_pointed: bool, // a point after a month's name that is not shortened
 }
 
@@ -120,6 +121,7 @@ impl Default for Style {
             upper: false,
             offset: OffsetStyle::Colon,
             moved: false,
+            ends_day: false,
             whole_pointed: false,
         }
     }
@@ -185,6 +187,7 @@ impl Format {
     fn read_into(&self, cell: &str, style: &mut Style) -> Option<Stamp> {
         let mut reader = Reader { rest: cell, fields: Fields::default(), style };
         self.read_items(&mut reader)?;
+        reader.style.ends_day |= reader.fields.hour == 24;
         if reader.rest.is_empty() { reader.fields.stamp() } else { None }
     }
 
@@ -195,6 +198,12 @@ impl Format {
         self.read_items(&mut reader)?;
         let rest = reader.rest.len();
         Some(&cell[cell.len() - rest..])
+    }
+
+    /// Whether a cell begins with a time, and the rest is one that may follow it.
+    pub(super) fn begins(&self, cell: &str, follows: &dyn Fn(&str) -> bool) -> bool {
+        let rest = self.rest_after(cell).filter(|rest| follows(rest));
+        rest.is_some_and(|rest| self.read(&cell[..cell.len() - rest.len()]).is_some())
     }
 
     /// Reads every item. A month's name that is as long in full, such as `mars` beside `janv.`, may lack the point.
@@ -234,6 +243,11 @@ impl Format {
     /// Whether every time of the column was written in UTC, with an offset that says so.
     pub(crate) fn in_utc(&self) -> bool {
         self.has(Item::Offset) && !self.style.moved
+    }
+
+    /// Whether some time of the column was 24:00: each is the end of its hour or shorter part of a day.
+    pub(crate) fn ends_day(&self) -> bool {
+        self.style.ends_day
     }
 
     pub(crate) fn has(&self, item: Item) -> bool {

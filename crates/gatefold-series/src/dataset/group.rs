@@ -4,7 +4,7 @@ use super::options::{Layout, ReadOptions};
 use super::regular::{Complete, Counts, Placed, Problem, Regular, Values, placed};
 use super::report::{TableReport, listed};
 use super::roles::{Groups, Targets, is_constant, is_row_number};
-use super::{Dataset, Series, StaticValue, time};
+use super::{Dataset, Series, StaticValue, periods, time};
 use crate::calendar::clock::{Clock, Times};
 use crate::calendar::grid::Grid;
 use crate::calendar::stamp::DAY;
@@ -162,7 +162,9 @@ fn places(
 }
 
 /// The first and the last period of a series, as far as they have fewer rows than is usual between.
-fn partial(rows: &[Placed]) -> Vec<i64> {
+fn partial(rows: &[Placed], values: &Values) -> Vec<i64> {
+    let known = |placed: &&Placed| values.targets.iter().any(|column| !column[placed.row].is_nan());
+    let rows: Vec<Placed> = rows.iter().filter(known).copied().collect();
     let periods: Vec<&[Placed]> = rows.chunk_by(|a, b| a.position == b.position).collect();
     let [first, inner @ .., last] = periods.as_slice() else { return Vec::new() };
     let mut counts: Vec<usize> = inner.iter().map(|rows| rows.len()).collect();
@@ -262,7 +264,7 @@ fn static_value(sheet: &Sheet, row: usize, column: usize) -> StaticValue {
 }
 
 pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, SeriesError> {
-    let times = time::find(sheet, options)?;
+    let times = time::find(sheet, options)?.map(|times| periods::within(times, options));
     let groups = Groups::find(sheet, times.as_ref(), options)?;
     let alike = groups.alike(times.as_ref());
     let label = |row: usize| {
@@ -297,6 +299,7 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
         Others::find(sheet, times.as_ref(), &groups, &targets.columns, options)?
     };
     let sorted = Sorted::of(&groups, times.as_ref());
+    let moments = times.clone().filter(|_| options.aggregate.is_some());
     let (calendar, times) = match times {
         Some(times) => {
             let column = times.columns[0];
@@ -309,15 +312,18 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
     let places = places(sheet, &calendar, times.as_ref(), &sorted.rows, options)?;
     let target_values =
         targets.columns.iter().map(|column| sheet.numbers(*column)).collect::<Result<Vec<_>, _>>()?;
-    let values = Values {
+    let mut values = Values {
         targets: target_values,
         covariates: std::mem::take(&mut others.values),
         complete: others.complete.clone(),
     };
     let mut counts = Counts::default();
     if options.freq.is_some() && options.aggregate.is_some() {
-        counts.partial =
-            places.iter().map(|rows| partial(rows)).find(|found| !found.is_empty()).unwrap_or_default();
+        counts.partial = places
+            .iter()
+            .map(|rows| partial(rows, &values))
+            .find(|found| !found.is_empty())
+            .unwrap_or_default();
     }
     let maker = Maker {
         sheet,
@@ -327,6 +333,12 @@ pub(super) fn dataset(sheet: &Sheet, options: &ReadOptions) -> Result<Dataset, S
         options,
         calendar: &calendar,
     };
+    if let Some(moments) = &moments {
+        for rows in &places {
+            let of = |problem| maker.error(problem, &targets.columns, rows);
+            periods::check(rows, moments, &mut values, options, &mut counts).map_err(of)?;
+        }
+    }
     let mut series = Vec::new();
     if wide {
         for (at, column) in targets.columns.iter().enumerate() {

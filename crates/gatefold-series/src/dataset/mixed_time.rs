@@ -1,6 +1,7 @@
 //! Columns whose times are written in more than one way, such as days with and without an hour.
 
-use super::time::{Reading, is_even, read_times};
+use super::moments::read_times;
+use super::time::{Reading, is_even};
 use crate::SeriesError;
 use crate::calendar::clock::Times;
 use crate::calendar::find::formats_of;

@@ -1,7 +1,9 @@
 //! Columns of numbers that are times: years, compact dates, seconds since 1970, and the numbers of rows.
 
-use super::time::{Reading, read_times};
-use super::time_names::is_week_name;
+use super::digit_dates::{Digits, short_year};
+use super::moments::read_times;
+use super::time::{Reading, choose};
+use super::time_names::{is_date_name, is_week_name, part};
 use crate::SeriesError;
 use crate::calendar::clock::{Clock, MISSING, Times};
 use crate::calendar::days::DayCount;
@@ -18,6 +20,27 @@ const COMPACT: [(&str, usize); 6] =
 const YEARS: std::ops::Range<i64> = 1000..3000;
 /// Seconds since 1970 that a column may begin with: from March 1973 to 2100.
 const SECONDS: std::ops::Range<i64> = 100_000_000..4_102_444_800;
+
+/// Names of columns that count rows or units of time, rather than hold dates.
+const COUNTERS: [&str; 17] = [
+    "t",
+    "step",
+    "index",
+    "idx",
+    "row",
+    "elapsed",
+    "elapsed time",
+    "hour",
+    "minute",
+    "second",
+    "seconds",
+    "ms",
+    "unnamed: 0",
+    "time",
+    "epoch",
+    "unix",
+    "ts",
+];
 
 /// A column's whole numbers; `None` if a cell is missing or is none.
 pub(super) fn whole_numbers(sheet: &Sheet, column: usize) -> Option<Vec<i64>> {
@@ -177,18 +200,86 @@ pub(super) fn times(
     };
     let cell = |row: usize| format!("{}", values[row]);
     let weeks = is_week_name(sheet.name(column));
-    if let Some(format) = dated_format(&values, named, weeks) {
+    let of_weeks = || Format::new(vec![Item::Year, Item::Week]);
+    let is_weeks = || (named || weeks) && weeks_of_years(&values);
+    let found = dated_format(&values, named, weeks).or_else(|| is_weeks().then(of_weeks));
+    if let Some(digits) = Digits::of(sheet, column) {
+        // So many seconds since 1970 are dates as well, hardly ever both.
+        let others = if found.as_ref().is_none_or(is_epoch) { other_dates(&digits, named) } else { None };
+        let even = others.as_ref().is_some_and(|(digits, formats)| digits.even(formats));
+        if others.is_none() || !even && digits.even(&digits.short(weeks)) {
+            refuse_short_years(sheet, column, &digits, found.as_ref(), named)?;
+        }
+        if let Some((digits, formats)) = others {
+            let cell = |row: usize| digits.cells[row].clone();
+            return choose(sheet, &[column], &cell, formats, reading).map(Some);
+        }
+    }
+    if let Some(format) = found {
         return read_times(sheet, &[column], &cell, format, reading).map(Some);
     }
-    if (named || weeks) && weeks_of_years(&values) {
-        let format = Format::new(vec![Item::Year, Item::Week]);
-        return read_times(sheet, &[column], &cell, format, reading).map(Some);
+    if is_date_name(sheet.name(column))
+        && reading.options.time.is_empty()
+        && values.iter().any(|value| *value > 99_999)
+    {
+        let problem = format!(
+            "'{}' is no date in a known format; say --time-format, or --time none if the oldest row is first",
+            shown(sheet.cell(0, column))
+        );
+        return Err(sheet.error(0, column, problem));
     }
     let first = column == 0 && monotone(&values) && values.is_sorted() && evenly_numbered(&values);
     let index = counts_rows(&values)
         || first
         || named && (monotone(&values) || steady(&values, 50) || evenly_numbered(&values));
     Ok(index.then(|| numbered(sheet, column, values, 0)))
+}
+
+/// The formats of dates as digits other than year, month and day, if all cells fit one: under a name of times, or evenly spaced.
+fn other_dates(digits: &Digits, named: bool) -> Option<(Digits, Vec<Format>)> {
+    let padded = digits.padded();
+    [Some(digits.clone()), padded].into_iter().flatten().find_map(|digits| {
+        let formats = digits.long();
+        let dates = !formats.is_empty() && (named || digits.even(&formats));
+        dates.then_some((digits, formats))
+    })
+}
+
+/// Refuses digits that may be dates with years of two digits: where no other reading is found, or one that gives years far from
+/// ours, or one that the column's name does not say.
+fn refuse_short_years(
+    sheet: &Sheet,
+    column: usize,
+    digits: &Digits,
+    found: Option<&Format>,
+    named: bool,
+) -> Result<(), SeriesError> {
+    let name = sheet.name(column);
+    let short = digits.short(is_week_name(name));
+    if short.is_empty() {
+        return Ok(());
+    }
+    let refused = match found {
+        None => {
+            let counts = COUNTERS.contains(&name.trim().to_lowercase().as_str());
+            let values: Vec<i64> = digits.cells.iter().filter_map(|cell| cell.parse().ok()).collect();
+            named && !counts || digits.even(&short) && !counts_rows(&values)
+        }
+        Some(format) if format.items.contains(&Item::Week) => !is_week_name(name),
+        Some(format) if is_epoch(format) => true,
+        Some(format) if digits.far(format) => true,
+        Some(format) => match (format.items.as_slice(), part(name)) {
+            ([Item::Year], part) => matches!(part, Some(Item::Month | Item::Week)),
+            ([Item::FixedYear, Item::FixedMonth], part) => part != Some(Item::Month) && digits.even(&short),
+            _ => false,
+        },
+    };
+    let other = found.filter(|format| !is_epoch(format));
+    if refused { Err(short_year(sheet, column, &digits.cells[0], &short, other)) } else { Ok(()) }
+}
+
+fn is_epoch(format: &Format) -> bool {
+    format.items.iter().any(|item| matches!(item, Item::Epoch(_)))
 }
 
 /// Whether numbers are years with a week of two digits, as in 202352.

@@ -4,6 +4,7 @@ use super::number_time::whole_numbers;
 use super::time_names::part;
 use crate::SeriesError;
 use crate::calendar::clock::Times;
+use crate::calendar::find::is_month_name;
 use crate::calendar::format::Item;
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
@@ -16,6 +17,9 @@ const CLOCKS: [&str; 10] =
 /// Names of columns that number the parts of an hour.
 const HALF_HOURS: [&str; 4] = ["half hour", "halfhour", "half", "halbstunde"];
 const QUARTER_HOURS: [&str; 5] = ["quarter", "qtr", "quarter hour", "quarterhour", "viertelstunde"];
+
+/// The hours or shorter periods of a day of 25 hours, on which summer time ends.
+const LONG_DAYS: [i64; 5] = [25, 50, 100, 150, 300];
 
 /// Names of columns that number the halves of a year.
 const HALF_YEARS: [&str; 9] =
@@ -137,7 +141,7 @@ fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     let name = normal(sheet.name(column));
     let hours = |values: Vec<i64>| Some(values.into_iter().map(|hour| hour * 3600).collect());
     if let Some(values) =
-        all(sheet, column, |cell| number_in(cell, &["he", "hour", "hr", "h"], &["h", "uhr", "hrs"], (0, 24)))
+        all(sheet, column, |cell| number_in(cell, &["he", "hour", "hr", "h"], &["h", "uhr", "hrs"], (0, 25)))
     {
         return hours(values);
     }
@@ -173,15 +177,38 @@ fn seconds_of(sheet: &Sheet, column: usize, stated: bool) -> Option<Vec<i64>> {
     if stated && !is_hour && least == 1 && most <= 12 {
         return share_of_day(&values, most);
     }
-    if least >= 0 && most <= 24 && (is_hour || stated) {
+    let long_day = least == 1 && most == 25;
+    if least >= 0 && (most <= 24 || is_hour && long_day) && (is_hour || stated) {
         return hours(values);
     }
     // Periods that divide the day are counted from 1.
     let counted = ["period", "interval", "slot", "half hour", "halfhour", "quarter hour", "quarterhour"];
     let named =
         ["sp", "mtu", "ptu"].contains(&name.as_str()) || counted.iter().any(|word| name.contains(word));
-    let divides = [24, 48, 96, 144, 288].contains(&most) && (named || stated && most > 24);
-    (least == 1 && divides).then(|| values.into_iter().map(|period| (period - 1) * (86_400 / most)).collect())
+    let usual = if LONG_DAYS.contains(&most) { most / 25 * 24 } else { most };
+    let divides = [24, 48, 96, 144, 288].contains(&usual) && (named || stated && usual >= 24 && most > 24);
+    (least == 1 && divides)
+        .then(|| values.into_iter().map(|period| (period - 1) * (86_400 / usual)).collect())
+}
+
+/// A day's hours or shorter periods that a column numbers from 1.
+pub(super) struct Numbered {
+    /// The number of each row.
+    pub(super) numbers: Vec<i64>,
+    /// The number in a day of 24 hours.
+    pub(super) usual: i64,
+    /// Whether some day has 25 hours.
+    pub(super) long: bool,
+}
+
+/// The numbers of a column that counts the hours or periods of a day from 1; `None` if it is a clock.
+pub(super) fn numbered(sheet: &Sheet, column: usize) -> Option<Numbered> {
+    let hour = |cell: &str| number_in(cell, &["he", "hour", "hr", "h"], &["h", "uhr", "hrs"], (0, 25));
+    let numbers = whole_numbers(sheet, column).or_else(|| all(sheet, column, hour))?;
+    let (least, most) = (*numbers.iter().min()?, *numbers.iter().max()?);
+    let long = LONG_DAYS.contains(&most);
+    let usual = if long { most / 25 * 24 } else { most };
+    (least == 1 && [24, 48, 96, 144, 288].contains(&usual)).then_some(Numbered { numbers, usual, long })
 }
 
 /// The seconds since midnight of parts of a day that are numbered from 1 to `count`.
@@ -362,8 +389,13 @@ pub(super) fn refuse_doubtful(
         }
         blocks[place].push(sheet.cell(row, column));
     }
-    let Some(longest) = blocks.iter().max_by_key(|block| block.len()) else { return Ok(()) };
-    let whole = blocks.iter().filter(|block| *block == longest).count();
+    // The usual block: a day of 25 hours has a longer one.
+    let mut counts = HashMap::<&[&str], usize>::new();
+    for block in &blocks {
+        *counts.entry(block.as_slice()).or_default() += 1;
+    }
+    let usual = counts.into_iter().max_by_key(|(block, count)| (*count, block.len()));
+    let Some((longest, whole)) = usual else { return Ok(()) };
     if longest.len() < 2 || whole * 4 < blocks.len() * 3 {
         return Ok(());
     }
@@ -371,7 +403,13 @@ pub(super) fn refuse_doubtful(
     let counts = longest.iter().map(number).collect::<Option<Vec<i64>>>().is_some_and(|values| {
         (0..=1).contains(&values[0]) && values.windows(2).all(|pair| pair[1] == pair[0] + 1)
     });
+    let of_year = |cell: &&str| {
+        is_month_name(cell) || number_in(cell, &["q", "m"], &["q", ". quartal"], (1, 12)).is_some()
+    };
+    let counted = counts && part(sheet.name(column)).is_some();
     let named = longest.iter().all(|cell| is_part_text(cell))
+        || longest.len() >= 4 && longest.iter().all(of_year)
+        || counted
         || PART_NAMES.contains(&normal(sheet.name(column)).as_str());
     // Rows in blocks of one series each, one after another, are no parts.
     let together = times.values.windows(2).any(|pair| pair[0] == pair[1]);

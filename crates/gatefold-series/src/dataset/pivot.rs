@@ -4,7 +4,7 @@ use super::options::ReadOptions;
 use super::parts::{is_part_text, number_in};
 use super::regular::{Counts, Regular, Values, placed};
 use super::report::TableReport;
-use super::{Dataset, Series, group, number_time, report, time};
+use super::{Dataset, Series, group, number_time, periods, pivot_parts, report, time};
 use crate::calendar::clock::{Clock, Times};
 use crate::calendar::find::{month_names, time_of_day};
 use crate::calendar::format::{Format, Item};
@@ -15,17 +15,21 @@ use std::ops::Range;
 
 /// A column of years or of dates, and the columns of their parts.
 pub(super) struct Pivot {
-    base: usize,
-    columns: Range<usize>,
-    part: Part,
+    pub(super) base: usize,
+    pub(super) columns: Range<usize>,
+    pub(super) part: Part,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
+pub(super) enum Part {
     /// Months, quarters, halves or weeks, numbered from 1.
     OfYear(Item),
     /// So many minutes each, the first after so many.
     OfDay { step: i64, first: i64 },
+    /// Months from this one on, after years such as 2000/01 that begin with it.
+    OfFiscalYear { first: i64 },
+    /// Days, of weeks or of months that begin with the first.
+    Days { of_month: bool },
 }
 
 /// The initials of the months, for names such as DJF: December to February.
@@ -51,7 +55,7 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Pivot>
     let sizes: &[usize] = match (&years, sheet.columns[0].kind) {
         (Some(_), _) => &[52, 53, 12, 4, 2],
         (None, Kind::Date) => &[96, 48, 24],
-        _ => return Ok(None),
+        _ => &[],
     };
     let found = sizes.iter().find_map(|size| {
         (1..(names.len() + 1).saturating_sub(*size)).find_map(|from| {
@@ -62,11 +66,17 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Pivot>
     });
     if let Some(pivot) = &found {
         refuse_bare_numbers(sheet, pivot, &names)?;
+        refuse_long_day(sheet, pivot, &names)?;
     }
+    let found = match found {
+        None if sheet.columns[0].kind == Kind::Date => pivot_parts::of_dates(sheet, &names, options)?,
+        found => found,
+    };
     let Some(pivot) = found else {
         if years.is_some() {
             refuse_seasons(sheet, &names)?;
         }
+        pivot_parts::refuse(sheet, &names)?;
         return Ok(None);
     };
     let other = (1..names.len())
@@ -101,13 +111,30 @@ fn refuse_bare_numbers(sheet: &Sheet, pivot: &Pivot, names: &[String]) -> Result
         Part::OfDay { .. } => "P",
         Part::OfYear(Item::Quarter) => "Q",
         Part::OfYear(Item::Half) => "H",
-        Part::OfYear(_) => "W",
+        _ => "W",
     };
     let problem = format!(
         "the names {first} to {last} may be parts of each {base}, or series; name the parts {letter}{first} and so on, or say \
          --layout wide"
     );
     Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
+}
+
+/// Refuses one more hour or shorter period after those of a day: summer time ends then, and the clock shows an hour twice.
+fn refuse_long_day(sheet: &Sheet, pivot: &Pivot, names: &[String]) -> Result<(), SeriesError> {
+    let next = pivot.columns.end;
+    let last = |name: &str| name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse::<i64>().ok();
+    let goes_on =
+        |name: &String| last(name).is_some() && last(name) == last(&names[next - 1]).map(|last| last + 1);
+    let more = matches!(pivot.part, Part::OfDay { .. }) && names.get(next).is_some_and(goes_on);
+    let Some(row) = (0..sheet.rows()).find(|row| more && !sheet.is_missing(sheet.cell(*row, next))) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "a value of a day of 25 hours, as where summer time ends; write one row for each {}, with offsets",
+        shown(sheet.name(pivot.columns.start))
+    );
+    Err(sheet.error(row, next, problem))
 }
 
 /// Refuses months, quarters or hours as names after a text that differs from row to row: each row is a series of them,
@@ -228,15 +255,28 @@ fn times(
             }
             time::year_format(item)
         }
+        Part::OfFiscalYear { .. } | Part::Days { .. } => {
+            let (format, moments) = pivot_parts::moments(sheet, pivot, options)?;
+            for moment in moments {
+                values.push(moment.micros);
+                cells.push((moment.row, moment.column));
+            }
+            format
+        }
         Part::OfDay { step, first } => {
             let days = time::of_column(sheet, pivot.base, options)?;
             let (Clock::Civil, Some(format)) = (&days.clock, days.format) else {
                 let problem = "dates with columns of hours go with no zone; write one row for each hour";
                 return Err(sheet.error(0, pivot.base, problem));
             };
+            // A period named by its end belongs to the day that ends at midnight.
+            let longer = options
+                .freq
+                .is_some_and(|freq| freq.micros().is_none_or(|period| period > step * 60_000_000));
+            let ends = first == step && longer && options.aggregate.is_some();
             for row in 0..sheet.rows() {
                 for (at, column) in pivot.columns.clone().enumerate() {
-                    values.push(days.values[row] + (first + at as i64 * step) * 60_000_000);
+                    values.push(days.values[row] + (first + at as i64 * step) * 60_000_000 - i64::from(ends));
                     cells.push((row, column));
                 }
             }
@@ -265,7 +305,7 @@ pub(super) fn dataset(sheet: &Sheet, pivot: &Pivot, options: &ReadOptions) -> Re
     let (calendar, times) = group::calendar(sheet, times, std::slice::from_ref(&order), options, &at)?;
     let samples: Vec<f64> =
         cells.iter().map(|(row, column)| sheet.number_at(*row, *column)).collect::<Result<_, _>>()?;
-    let values = Values { targets: vec![samples], covariates: vec![], complete: vec![] };
+    let mut values = Values { targets: vec![samples], covariates: vec![], complete: vec![] };
     let periods = options.freq.is_some() && options.aggregate.is_some();
     let rows = placed(calendar.grid(), order.iter().map(|at| (times.values[*at], *at)), periods).map_err(
         |(_, cell)| {
@@ -279,11 +319,17 @@ pub(super) fn dataset(sheet: &Sheet, pivot: &Pivot, options: &ReadOptions) -> Re
         },
     )?;
     let mut counts = Counts::default();
-    let regular = Regular::of(&rows, &values, options, &mut counts).map_err(|problem| {
-        let label = |cell: usize| shown(sheet.cell(cells[cell].0, pivot.base));
-        let at = |cell: usize, _: Option<String>, problem: String| at(cell, problem);
-        problem.error(&|_| String::new(), &at, &times.name, &label, "")
-    })?;
+    let checked = if options.aggregate.is_some() {
+        periods::check(&rows, &times, &mut values, options, &mut counts)
+    } else {
+        Ok(())
+    };
+    let regular =
+        checked.and_then(|()| Regular::of(&rows, &values, options, &mut counts)).map_err(|problem| {
+            let label = |cell: usize| shown(sheet.cell(cells[cell].0, pivot.base));
+            let at = |cell: usize, _: Option<String>, problem: String| at(cell, problem);
+            problem.error(&|_| String::new(), &at, &times.name, &label, "")
+        })?;
     let series = vec![Series {
         id: None,
         start: regular.start,

@@ -41,6 +41,7 @@ pub(super) struct Counts {
     pub(super) leading: usize, // rows before the first value
     pub(super) future: usize,
     pub(super) first_gap: Option<i64>,
+    pub(super) within: usize, // moments without a value in periods that have others
     pub(super) partial: Vec<i64>, // first and last periods with fewer rows than the others
 }
 

@@ -250,6 +250,10 @@ pub(super) fn say_counts(
     if counts.merged > 0 {
         report.say("merged", format!("{} with others of the same moment", counted(counts.merged, "row")));
     }
+    if counts.within > 0 {
+        let moments = counted(counts.within, "moment");
+        report.say("warning", format!("{moments} within periods have no value: made of the others"));
+    }
     for position in &counts.partial {
         report.say("warning", format!("{} has fewer rows than the other periods", calendar.label(*position)));
     }

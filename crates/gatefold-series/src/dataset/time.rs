@@ -1,17 +1,19 @@
 //! The time of each row: which columns say it, and in which format.
 
+use super::moments::read_times;
 use super::options::ReadOptions;
-use super::time_names::{is_text_time_name, is_time_name, is_week_name, part};
-use super::{mixed_time, number_time, parts};
+use super::time_names::{is_time_name, is_week_name, part};
+use super::unread::{no_such_month, refuse_fiscal, refuse_unread, refuse_unread_dates};
+use super::{long_days, mixed_time, number_time, parts};
 use crate::SeriesError;
-use crate::calendar::clock::{Clock, MISSING, Times, offset_changes, zoned_micros};
-use crate::calendar::find::{formats_of, short_year_formats, time_of_day};
+use crate::calendar::clock::Times;
+use crate::calendar::find::{formats_of, interval_start, short_year_formats, time_of_day, year_day_month};
 use crate::calendar::format::{Format, Item};
 use crate::calendar::grid::Grid;
-use crate::calendar::stamp::{Stamp, clock};
+use crate::calendar::stamp::Stamp;
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::shown;
-use jiff::tz::{self, TimeZone};
+use jiff::tz::TimeZone;
 use std::collections::HashSet;
 
 /// The zone that times are read in.
@@ -59,6 +61,7 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>
     if let Some(columns) = part_columns(sheet, &numeric) {
         return dated(sheet, &columns, &reading).map(Some);
     }
+    refuse_fiscal(sheet, &used)?;
     if let Some(times) = year_and_part(sheet, &numeric, &used, &reading)? {
         return Ok(Some(times));
     }
@@ -72,6 +75,9 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Times>
                 if !rest.is_empty() {
                     return dated(sheet, &[vec![*column], rest].concat(), &reading).map(Some);
                 }
+            }
+            if !times.dated() {
+                refuse_unread_dates(sheet, &used)?;
             }
             return Ok(Some(times));
         }
@@ -106,73 +112,6 @@ fn column_of_format(
 fn parsed(sheet: &Sheet, pattern: &str) -> Result<Format, SeriesError> {
     Format::parse(pattern)
         .map_err(|problem| sheet.source.table(format!("--time-format {pattern}: {problem}")))
-}
-
-/// Refuses a column that should say the time, and does so in no known format: without it, nobody knows the order.
-fn refuse_unread(sheet: &Sheet, used: &dyn Fn(&usize) -> bool) -> Result<(), SeriesError> {
-    let free = || (0..sheet.columns.len()).filter(|column| !used(column));
-    let unread = free().find(|column| match sheet.columns[*column].kind {
-        Kind::Date => true,
-        Kind::Text => is_text_time_name(sheet.name(*column)),
-        _ => false,
-    });
-    let first = free().next();
-    if let Some(column) = unread {
-        let row = (0..sheet.rows()).find(|row| !sheet.is_missing(sheet.cell(*row, column))).unwrap_or(0);
-        let found = shown(sheet.cell(row, column));
-        let problem = match early_year(&found) {
-            Some(year) => format!(
-                "the year {year} in '{found}' lacks its century; write four digits, or say --time none"
-            ),
-            None => {
-                format!("'{found}' does not say the day and the year; write whole dates, or say --time none")
-            }
-        };
-        return Err(sheet.error(row, column, problem));
-    }
-    let Some(first) = first else { return Ok(()) };
-    if sheet.columns[first].kind == Kind::Number && sheet.numeric().count() > 1 {
-        number_time::refuse_falling(sheet, first)?;
-    }
-    let counting = |column: &usize| {
-        sheet.columns[*column].kind == Kind::Text
-            && sheet.numeric().next().is_some()
-            && labels_rows(sheet, *column)
-            && (*column == first || counts_in_labels(sheet, *column))
-    };
-    let Some(column) = free().find(counting) else { return Ok(()) };
-    let found = shown(sheet.cell(0, column));
-    let problem = format!(
-        "'{found}' may be a time, in no known format; say --time-format, or --time none if the oldest row is first"
-    );
-    Err(sheet.error(0, column, problem))
-}
-
-/// Whether the last numbers of a column of labels rise or fall from row to row.
-fn counts_in_labels(sheet: &Sheet, column: usize) -> bool {
-    let number = |row: usize| {
-        let digits =
-            sheet.cell(row, column).split(|c: char| !c.is_ascii_digit()).rfind(|text| !text.is_empty());
-        digits.and_then(|digits| digits.parse::<i64>().ok())
-    };
-    let numbers: Option<Vec<i64>> = (0..sheet.rows()).map(number).collect();
-    numbers.is_some_and(|numbers| {
-        numbers.windows(2).all(|pair| pair[0] < pair[1]) || numbers.windows(2).all(|pair| pair[0] > pair[1])
-    })
-}
-
-/// A year of four digits that begins with two zeros.
-fn early_year(cell: &str) -> Option<&str> {
-    cell.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 4 && digits.starts_with("00"))
-}
-
-/// Whether every row has another short text that begins or ends with a number.
-fn labels_rows(sheet: &Sheet, column: usize) -> bool {
-    let cells: HashSet<&str> = (0..sheet.rows()).map(|row| sheet.cell(row, column)).collect();
-    let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
-    let numbered = |cell: &&str| digit(cell.as_bytes().first()) || digit(cell.as_bytes().last());
-    let short = |cell: &&str| cell.len() <= 24;
-    sheet.rows() >= 4 && cells.len() == sheet.rows() && cells.iter().all(|cell| numbered(cell) && short(cell))
 }
 
 fn stated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Times, SeriesError> {
@@ -220,10 +159,10 @@ fn year_and_part(
     let named = |column: &&usize| part(sheet.name(**column)) == Some(Item::Year);
     let Some(&year) = numeric.iter().find(named) else { return Ok(None) };
     let values = number_time::whole_numbers(sheet, year).unwrap_or_default();
-    if !values.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Ok(None);
-    }
     for column in (0..sheet.columns.len()).filter(|column| *column != year && !used(column)) {
+        if !years_repeat(sheet, year, column) {
+            continue;
+        }
         if let Some((item, numbers)) = parts::part_of_year(sheet, column, false)? {
             return of_parts(sheet, &[year, column], item, &numbers, reading).map(Some);
         }
@@ -300,9 +239,15 @@ fn part_columns(sheet: &Sheet, numeric: &[usize]) -> Option<Vec<usize>> {
     if part(sheet.name(second)) == Some(Item::Month) {
         columns.extend([Item::Day, Item::Hour, Item::Minute].into_iter().map_while(column));
     }
-    let values = number_time::whole_numbers(sheet, year)?;
-    let repeats = values.windows(2).any(|pair| pair[0] == pair[1]);
-    repeats.then_some(columns)
+    years_repeat(sheet, year, second).then_some(columns)
+}
+
+/// Whether years repeat and another column tells their rows apart: one year after another, or in any other order.
+fn years_repeat(sheet: &Sheet, year: usize, part: usize) -> bool {
+    let Some(values) = number_time::whole_numbers(sheet, year) else { return false };
+    let distinct = values.iter().collect::<HashSet<_>>().len();
+    values.windows(2).any(|pair| pair[0] == pair[1])
+        || distinct < values.len() && parts::varies_within(sheet, &[year], part)
 }
 
 /// The times of one column of dates, or of several whose cells make up a date.
@@ -339,10 +284,56 @@ fn dated(sheet: &Sheet, columns: &[usize], reading: &Reading<'_>) -> Result<Time
     {
         return read_times(sheet, columns, &cell, format, reading);
     }
+    if let [column] = *columns
+        && clock_intervals(sheet, column)
+    {
+        let start = |row: usize| {
+            let cell = sheet.cell(row, column);
+            cell.rsplit_once(['-', '–']).map_or(cell, |(start, _)| start.trim_end()).to_owned()
+        };
+        return of_starts(sheet, columns, &start, reading);
+    }
+    if let [column] = *columns
+        && (0..sheet.rows()).all(|row| interval_start(sheet.cell(row, column)).is_some())
+    {
+        let start = |row: usize| interval_start(sheet.cell(row, column)).unwrap_or_default().to_owned();
+        return of_starts(sheet, columns, &start, reading);
+    }
     let times = formats_of_all(sheet, columns, &cell)
         .and_then(|formats| choose(sheet, columns, &cell, formats, reading));
     let Err(error) = times else { return times };
     mixed_time::times(sheet, columns, &cell, reading)?.ok_or(error)
+}
+
+/// The times of intervals, by their starts.
+fn of_starts(
+    sheet: &Sheet,
+    columns: &[usize],
+    start: &dyn Fn(usize) -> String,
+    reading: &Reading<'_>,
+) -> Result<Times, SeriesError> {
+    let formats = formats_of_all(sheet, columns, start)?;
+    let mut times = choose(sheet, columns, start, formats, reading)?;
+    times.mixed = Some(format!("intervals read as their starts, the first as '{}'", shown(&start(0))));
+    Ok(times)
+}
+
+/// Whether cells such as `01.10.2023 05:00-06:00` are intervals of one length, and the last part no offset from UTC.
+fn clock_intervals(sheet: &Sheet, column: usize) -> bool {
+    let minutes = |text: &str| {
+        let (hour, minute) = text.trim().split_once(':')?;
+        Some(hour.parse::<i64>().ok()? * 60 + minute.parse::<i64>().ok().filter(|_| minute.len() == 2)?)
+    };
+    let ends = |row: usize| {
+        let (start, end) = sheet.cell(row, column).rsplit_once(['-', '–'])?;
+        let start = start.trim_end().rsplit_once([' ', 'T'])?.1;
+        Some((minutes(start)?, minutes(end)?))
+    };
+    let Some(all) = (0..sheet.rows()).map(ends).collect::<Option<Vec<_>>>() else { return false };
+    let length = |(start, end): &(i64, i64)| (end - start).rem_euclid(1440);
+    let lengths: HashSet<i64> = all.iter().map(length).collect();
+    let starts: HashSet<i64> = all.iter().map(|(start, _)| *start).collect();
+    starts.len() > 1 && lengths.len() == 1 && !lengths.contains(&0)
 }
 
 /// The format of cells such as `2023-01` and `2023-52`, if they are weeks of a year by the column's name.
@@ -361,6 +352,9 @@ fn with_time_of_day(
     reading: &Reading<'_>,
 ) -> Result<Times, SeriesError> {
     let date = |row: usize| sheet.cell(row, columns[0]).to_owned();
+    if let Some(times) = long_days::times(sheet, columns, seconds, reading)? {
+        return Ok(times);
+    }
     let whole_minutes = seconds.iter().all(|second| second % 60 == 0);
     let colon = Item::Literal(':');
     let mut time = vec![Item::Literal(' '), Item::FixedHour, colon, Item::FixedMinute];
@@ -407,7 +401,7 @@ fn part_formats(sheet: &Sheet, columns: &[usize]) -> Option<(Format, Format)> {
 }
 
 /// The formats that fit most of the cells looked at.
-fn formats_of_all(
+pub(super) fn formats_of_all(
     sheet: &Sheet,
     columns: &[usize],
     cell: &dyn Fn(usize) -> String,
@@ -426,6 +420,9 @@ fn formats_of_all(
             return Ok(formats);
         }
     }
+    if let Some(&row) = sample.iter().find(|row| year_day_month(&cell(**row)).is_some()) {
+        return Err(sheet.error(row, columns[0], no_such_month(&cell(row))));
+    }
     let row = sample.first().copied().unwrap_or(0);
     let found = shown(&cell(row));
     let problem = match short_year_formats(&cell(row)).first() {
@@ -437,7 +434,7 @@ fn formats_of_all(
 
 /// Reads the column in every format and keeps the one that fits all of it. Of two, such as day first and month first,
 /// the one in which the rows are evenly spaced, if the other leaves gaps.
-fn choose(
+pub(super) fn choose(
     sheet: &Sheet,
     columns: &[usize],
     cell: &dyn Fn(usize) -> String,
@@ -507,73 +504,6 @@ pub(super) fn is_even(values: &[i64]) -> bool {
     }
     let Ok(Some(grid)) = Grid::find(&[&sorted], true) else { return false };
     sorted.iter().enumerate().all(|(at, value)| grid.position(*value) == Some(at as i64))
-}
-
-/// Reads every row in one format.
-pub(super) fn read_times(
-    sheet: &Sheet,
-    columns: &[usize],
-    cell: &dyn Fn(usize) -> String,
-    mut format: Format,
-    reading: &Reading<'_>,
-) -> Result<Times, SeriesError> {
-    let rows = sheet.rows();
-    let (mut values, mut offsets) = (Vec::with_capacity(rows), Vec::new());
-    let mut zone = reading.zone.clone();
-    let example = (0..rows).map(cell).find(|cell| format.read(cell).is_some());
-    let mut before: Option<i64> = None;
-    for row in 0..rows {
-        let text = cell(row);
-        let Some(stamp) = format.read_noting(&text) else {
-            return Err(sheet.error(
-                row,
-                columns[0],
-                unreadable(sheet, row, columns, &text, example.as_deref()),
-            ));
-        };
-        if let (None, Some(name)) = (&zone, &stamp.zone) {
-            zone = TimeZone::get(name).ok();
-        }
-        let micros = match (stamp.offset_seconds(), &zone) {
-            (None, Some(zone)) => {
-                let found = zoned_micros(zone, clock(stamp.micros, tz::Offset::UTC), before);
-                found.ok_or_else(|| sheet.error(row, columns[0], no_such_hour(&text, reading)))?
-            }
-            (Some(offset), None) => {
-                offsets.push(offset);
-                stamp.micros
-            }
-            _ => stamp.micros,
-        };
-        if micros == MISSING {
-            return Err(sheet.error(row, columns[0], format!("'{}' is out of range", shown(&text))));
-        }
-        before = Some(micros);
-        values.push(micros);
-    }
-    let epoch = format.items.iter().any(|item| matches!(item, Item::Epoch(_)));
-    let clock = match &zone {
-        Some(zone) => Clock::Zone(zone.clone()),
-        None if offsets.len() == rows => Clock::Offsets(offset_changes(&values, &offsets)),
-        None => Clock::Civil,
-    };
-    let offsets = (zone.is_none() && offsets.len() == rows && !epoch).then_some(offsets);
-    let name = columns.iter().map(|column| sheet.name(*column)).collect::<Vec<_>>().join(", ");
-    Ok(Times { values, offsets, clock, format: Some(format), name, columns: columns.to_vec(), mixed: None })
-}
-
-fn unreadable(sheet: &Sheet, row: usize, columns: &[usize], text: &str, example: Option<&str>) -> String {
-    if columns.iter().any(|column| sheet.is_missing(sheet.cell(row, *column))) {
-        return "the time is missing; fill it in, or remove the line".into();
-    }
-    let like = example
-        .map_or_else(|| "as --time-format says".into(), |example| format!("like '{}'", shown(example)));
-    format!("'{}' is not a time {like}; correct the cell, or remove the line", shown(text))
-}
-
-fn no_such_hour(text: &str, reading: &Reading<'_>) -> String {
-    let zone = reading.options.zone.as_deref().unwrap_or("its zone");
-    format!("'{}' is in the hour that summer time leaves out in {zone}; say another --zone", shown(text))
 }
 
 /// The moment of a label, for a header of dates.

@@ -121,6 +121,12 @@ pub(super) fn is_time_name(name: &str) -> bool {
         || ends.iter().any(|end| bare.ends_with(end))
 }
 
+/// Whether a name says that the column holds whole dates.
+pub(super) fn is_date_name(name: &str) -> bool {
+    let name = name.trim_start_matches('#').trim_matches(['<', '>']).trim().to_lowercase();
+    ["fecha", "datetime", "ds"].contains(&name.as_str()) || name.ends_with("date") || name.ends_with("datum")
+}
+
 /// Whether a name says that the column holds weeks.
 pub(super) fn is_week_name(name: &str) -> bool {
     let name = name.to_lowercase();
@@ -132,7 +138,25 @@ pub(super) fn is_week_name(name: &str) -> bool {
 /// The part of a time that a name says.
 pub(super) fn part(name: &str) -> Option<Item> {
     let name = name.to_lowercase().replace('_', " ");
-    PARTS.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(item, _)| *item)
+    let numbered = [" no", " nr", " number", " num", " nummer", "number", "num", "nummer"];
+    let name = numbered.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    PARTS.iter().find(|(_, names)| names.contains(&name)).map(|(item, _)| *item)
+}
+
+/// Whether a name says that the years of a column may begin in another month than January.
+pub(super) fn is_fiscal_year(name: &str) -> bool {
+    let name = name.trim().to_lowercase().replace(['_', '-', '.'], " ");
+    let names = ["fy", "fyear", "geschäftsjahr", "wirtschaftsjahr", "season", "saison"];
+    let years = [
+        "fiscal year",
+        "fiscalyear",
+        "financial year",
+        "school year",
+        "crop year",
+        "marketing year",
+        "water year",
+    ];
+    names.contains(&name.as_str()) || years.iter().any(|year| name.starts_with(year))
 }
 
 /// Whether a name says that a column of text should hold times.

@@ -1,5 +1,6 @@
 //! Tables in which a row is a whole series: a header of dates, or numbered names as in the M4 competition.
 
+use super::digit_dates::PRESENT;
 use super::options::{Layout, ReadOptions};
 use super::parts::number_in;
 use super::report::{TableReport, listed};
@@ -7,6 +8,8 @@ use super::time_names::part;
 use super::{Dataset, Series, StaticValue, group, report, time};
 use crate::calendar::clock::{Clock, Times, offset_changes};
 use crate::calendar::find::{is_month_name, short_year_formats, time_of_day};
+use crate::calendar::format::Format;
+use crate::calendar::stamp::Stamp;
 use crate::table::sheet::{Kind, Sheet};
 use crate::table::{looks_dated, looks_numeric, numbered_run, shown};
 use crate::{Calendar, Fill, SeriesError};
@@ -45,6 +48,9 @@ pub(super) fn find(sheet: &Sheet, options: &ReadOptions) -> Result<Option<Values
     if let (Some((from, (format, stamps))), true) = (dated, sheet.head.names_line.is_some()) {
         if options.layout.is_none() {
             refuse_parts_down(sheet, from)?;
+        }
+        if options.time_format.is_none() {
+            refuse_short_numbers(sheet, &names[from..], &stamps)?;
         }
         let values: Vec<i64> = stamps.iter().map(|stamp| stamp.micros).collect();
         let offsets: Option<Vec<i32>> =
@@ -100,6 +106,20 @@ fn refuse_parts_down(sheet: &Sheet, from: usize) -> Result<(), SeriesError> {
          each row is a series"
     );
     Err(sheet.error(0, column, problem))
+}
+
+/// Refuses names of four digits that are years far from ours, and may be years and months of two digits each.
+fn refuse_short_numbers(sheet: &Sheet, names: &[&str], stamps: &[Stamp]) -> Result<(), SeriesError> {
+    let far = stamps.iter().any(|stamp| !PRESENT.contains(&stamp.local().year()));
+    let short = ["%y%m", "%m%y"].into_iter().find(|pattern| {
+        Format::parse(pattern).is_ok_and(|format| names.iter().all(|name| format.read(name).is_some()))
+    });
+    let Some(format) = short.filter(|_| far) else { return Ok(()) };
+    let problem = format!(
+        "the name '{}' may be {format}, with a year of two digits, or %Y; say which with --time-format",
+        shown(names[0])
+    );
+    Err(sheet.source.line(sheet.head.names_line.unwrap_or(1), problem))
 }
 
 /// Refuses names at the end of the header that are dates with years of two digits.

@@ -1,6 +1,6 @@
 //! Small judgements about cells.
 
-use crate::calendar::find::{formats_of, short_year_formats, time_of_day};
+use crate::calendar::find::{formats_of, interval_start, short_year_formats, time_of_day};
 
 /// Cells that mean "no value": the empty cell and the markers of R, Python, SQL and spreadsheets.
 const MISSING: [&str; 25] = [
@@ -26,7 +26,8 @@ pub(crate) fn looks_dated(cell: &str) -> bool {
         && cell.len() <= 60
         && (!formats_of(cell).is_empty()
             || !short_year_formats(cell).is_empty()
-            || cell.contains(':') && time_of_day(cell).is_some())
+            || cell.contains(':') && time_of_day(cell).is_some()
+            || interval_start(cell).is_some())
 }
 
 /// A cell for a message, on one line and not too long.

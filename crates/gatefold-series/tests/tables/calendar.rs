@@ -195,6 +195,22 @@ fn summer_time_neither_tears_gaps_nor_doubles_hours() {
     // A clock without offsets, in a zone.
     let clock = ["2023-10-29 01:00", "2023-10-29 02:00", "2023-10-29 02:00", "2023-10-29 03:00"];
     assert!(zone(&clock).ends_with("-> 2023-10-29 04:00 | 2023-10-29 05:00"), "{}", zone(&clock));
+    // The newest row first, too; in no order, nobody knows which of the two is which.
+    let turned = |labels: &[&str]| {
+        let rows: String =
+            labels.iter().enumerate().rev().map(|(at, label)| format!("{label},{at}.5\n")).collect();
+        summary(read_with(format!("date,y\n{rows}"), ReadOptions::new().zone("Europe/Berlin")))
+    };
+    assert_eq!(
+        turned(&clock),
+        "2023-10-29 01:00 [0.5, 1.5, 2.5, 3.5] -> 2023-10-29 04:00 | 2023-10-29 05:00"
+    );
+    let mixed =
+        ["2023-10-29 02:00", "2023-10-29 01:00", "2023-10-29 03:00", "2023-10-29 02:00", "2023-10-29 04:00"];
+    assert_eq!(
+        zone(&mixed),
+        "refused, line 2, column date: '2023-10-29 02:00' comes twice when summer time ends, and the rows are not in order of time; sort them, or write offsets"
+    );
     assert!(zone(&clock[..2]).ends_with("-> 2023-10-29 02:00 | 2023-10-29 03:00"), "{}", zone(&clock[..2]));
     let spring = ["2024-03-31 00:00", "2024-03-31 01:00", "2024-03-31 03:00"];
     assert!(zone(&spring).ends_with("-> 2024-03-31 04:00 | 2024-03-31 05:00"), "{}", zone(&spring));

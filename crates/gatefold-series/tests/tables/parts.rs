@@ -228,3 +228,168 @@ fn series_without_dates_are_told_apart_or_asked_about() {
             .contains("phase changes in blocks: say --id phase if it tells series apart")
     );
 }
+
+/// Sixty days of numbered hours or shorter periods around the end of summer time in 2023; `last` says how many a day has.
+fn numbered_days(names: &str, last: &dyn Fn(&str) -> usize, write: &dyn Fn(usize) -> String) -> String {
+    let days = (20..=30).map(|day| format!("2023-09-{day}"));
+    let days = days.chain((1..=31).map(|day| format!("2023-10-{day:02}")));
+    let days = days.chain((1..=18).map(|day| format!("2023-11-{day:02}")));
+    let rows: Vec<String> = days
+        .flat_map(|day| (1..=last(&day)).map(move |number| (day.clone(), number)))
+        .enumerate()
+        .map(|(at, (day, number))| format!("{day},{},{at}.5\n", write(number)))
+        .collect();
+    format!("{names},y\n{}", rows.concat())
+}
+
+#[test]
+fn a_day_of_25_hours_is_one_series_with_a_zone() {
+    let long = |usual: usize| move |day: &str| if day == "2023-10-29" { usual / 24 * 25 } else { usual };
+    let plain = |number: usize| number.to_string();
+    let ending = |number: usize| format!("HE{number:02}");
+    let berlin = || ReadOptions::new().zone("Europe/Berlin");
+    let cases = [
+        (
+            "settlement_date,settlement_period",
+            48,
+            &plain as &dyn Fn(usize) -> String,
+            "1 of 2882: 2023-09-20 00:00 -> 2023-11-19 00:00 | 2023-11-19 00:30, every 30 minutes",
+        ),
+        (
+            "date,hour",
+            24,
+            &plain,
+            "1 of 1441: 2023-09-20 01:00 -> 2023-11-19 01:00 | 2023-11-19 02:00, hourly",
+        ),
+        (
+            "date,he",
+            24,
+            &ending,
+            "1 of 1441: 2023-09-20 01:00 -> 2023-11-19 01:00 | 2023-11-19 02:00, hourly",
+        ),
+        (
+            "date,mtu",
+            96,
+            &plain,
+            "1 of 5764: 2023-09-20 00:00 -> 2023-11-19 00:00 | 2023-11-19 00:15, every 15 minutes",
+        ),
+    ];
+    for (names, usual, write, expected) in cases {
+        let content = numbered_days(names, &long(usual), write);
+        assert_eq!(span(&content, berlin()), expected);
+        let refused = span(&content, ReadOptions::new());
+        assert!(
+            refused.contains(", of a day of 25 hours, as where summer time ends; say --zone"),
+            "{refused}"
+        );
+        let other = span(&content, ReadOptions::new().zone("America/New_York"));
+        assert!(
+            other.ends_with("in America/New_York, the days have other numbers of hours; say another --zone"),
+            "{other}"
+        );
+    }
+    // Columns that do not say that they are hours are asked about, in spite of the longer day.
+    let unnamed = span(&numbered_days("date,k", &long(24), &plain), ReadOptions::new());
+    assert!(unnamed.starts_with("refused, line 2, column k: 1 to 24 come within each date"), "{unnamed}");
+    // A day of 23 hours, too, counts those that passed.
+    let spring = |day: &str| if day == "2023-10-01" { 46 } else { 48 };
+    let content = numbered_days("date,settlement_period", &spring, &plain);
+    assert_eq!(
+        span(&content, ReadOptions::new().zone("Australia/Sydney")),
+        "1 of 2878: 2023-09-20 00:00 -> 2023-11-19 00:00 | 2023-11-19 00:30, every 30 minutes"
+    );
+}
+
+#[test]
+fn parts_beside_a_year_are_joined_in_any_order_of_rows() {
+    let months = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(' ').collect::<Vec<_>>();
+    let rows = |count: usize, year_first: bool, part: &dyn Fn(usize) -> String| {
+        let times = (0..count).flat_map(|place| (2015..2021).map(move |year: usize| (year, place)));
+        let row = |(year, place): (usize, usize)| {
+            let value = (year - 2015) * count + place;
+            if year_first {
+                format!("{year},{},{value}.5\n", part(place))
+            } else {
+                format!("{},{year},{value}.5\n", part(place))
+            }
+        };
+        times.map(row).collect::<Vec<_>>()
+    };
+    let number = |place: usize| (place + 1).to_string();
+    let named = |place: usize| months[place].to_owned();
+    let quarter = |place: usize| format!("Q{}", place + 1);
+    let shuffled = |mut rows: Vec<String>| {
+        rows.sort_by_key(|row| {
+            row.bytes()
+                .fold(7u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()).rotate_left(9))
+        });
+        rows
+    };
+    let monthly = "1 of 72: 2015-01 -> 2021-01 | 2021-02, monthly";
+    let quarterly = "1 of 24: 2015Q1 -> 2021Q1 | 2021Q2, quarterly";
+    let cases = [
+        ("year,month", rows(12, true, &number), monthly),
+        ("month,year", rows(12, false, &number), monthly),
+        ("year,month", shuffled(rows(12, true, &number)), monthly),
+        ("month,year", rows(12, false, &named), "1 of 72: 2015 Jan -> 2021 Jan | 2021 Feb, monthly"),
+        ("year,month_no", rows(12, true, &number), monthly),
+        ("year,period", rows(12, true, &named), "1 of 72: 2015 Jan -> 2021 Jan | 2021 Feb, monthly"),
+        ("quarter,year", rows(4, false, &number), quarterly),
+        ("year,q", rows(4, true, &quarter), quarterly),
+        (
+            "year,half",
+            shuffled(rows(2, true, &number)),
+            "1 of 12: 2015-H1 -> 2021-H1 | 2021-H2, every 2 quarters",
+        ),
+    ];
+    for (names, rows, expected) in cases {
+        assert_eq!(
+            span(&format!("{names},value\n{}", rows.concat()), ReadOptions::new()),
+            expected,
+            "{names}"
+        );
+    }
+    // Fiscal years may begin in any month.
+    let season = |row: &str| {
+        let next = row[2..4].parse::<usize>().unwrap() + 1;
+        format!("{}/{next}{}", &row[..4], &row[4..])
+    };
+    let fiscal = [
+        (
+            "FY,month",
+            rows(12, true, &number),
+            "month may be parts of each FY, which may begin in any month; say --time FY,month",
+        ),
+        (
+            "quarter,fiscal_year",
+            rows(4, false, &number),
+            "quarter may be parts of each fiscal_year, which may begin in any month",
+        ),
+        (
+            "FY,Quarter",
+            rows(4, true, &quarter).iter().map(|row| format!("FY{row}")).collect(),
+            "Q1 to Q4 come within each FY: parts of the time, or series?",
+        ),
+        (
+            "season,month",
+            rows(12, true, &number).iter().map(|row| season(row)).collect(),
+            "1 to 12 come within each season: parts of the time, or series?",
+        ),
+    ];
+    for (names, rows, problem) in fiscal {
+        let found = span(&format!("{names},value\n{}", rows.concat()), ReadOptions::new());
+        assert!(found.starts_with("refused, line 2, column ") && found.contains(problem), "{names}: {found}");
+    }
+    assert_eq!(
+        span(
+            &format!("FY,month,value\n{}", rows(12, true, &number).concat()),
+            ReadOptions::new().time(["FY", "month"])
+        ),
+        monthly
+    );
+    // Years that repeat because several series have them.
+    let panel: String =
+        "ab".chars().flat_map(|id| (2000..2010).map(move |year| format!("{id},{year},3,{year}\n"))).collect();
+    let data = read(format!("country,year,month,y\n{panel}")).unwrap();
+    assert_eq!(reported(&data, "series"), "2, told apart by country (found)");
+}

@@ -176,3 +176,101 @@ fn parts_of_times_that_go_down_under_them_are_no_series() {
         assert_eq!(read(turned(name, &parts, years)).unwrap().series().len(), parts.len());
     }
 }
+
+#[test]
+fn parts_in_other_orders_and_units_are_joined_or_refused() {
+    let words = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let fiscal = words("Apr May Jun Jul Aug Sep Oct Nov Dec Jan Feb Mar");
+    let week = words("Mon Tue Wed Thu Fri Sat Sun");
+    let joined = [
+        (
+            "Fiscal Year",
+            fiscal.clone(),
+            &["2000/01", "2001/02", "2002/03"][..],
+            "2000-04 -> 2003-04 | 2003-05",
+        ),
+        (
+            "Week commencing",
+            week.clone(),
+            &["2023-01-02", "2023-01-09"],
+            "2023-01-02 -> 2023-01-16 | 2023-01-17",
+        ),
+        (
+            "Woche",
+            words("Mo Di Mi Do Fr Sa So"),
+            &["16.01.2023", "23.01.2023"],
+            "16.01.2023 -> 30.01.2023 | 31.01.2023",
+        ),
+        (
+            "week",
+            words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+            &["2023-W01", "2023-W02"],
+            "2023-01-02 -> 2023-01-16 | 2023-01-17",
+        ),
+        (
+            "week",
+            words("Sun Mon Tue Wed Thu Fri Sat"),
+            &["2023-01-01", "2023-01-08"],
+            "2023-01-01 -> 2023-01-15 | 2023-01-16",
+        ),
+    ];
+    for (base, names, labels, expected) in joined {
+        let data = read(table(base, &names, labels)).unwrap();
+        let one = &data.series()[0];
+        let rising: Vec<f64> = (0..labels.len() * names.len()).map(|at| at as f64 + 0.5).collect();
+        assert_eq!(one.target(0), rising, "{base} {}", names[0]);
+        let next = data.calendar().labels(one.len() as i64..one.len() as i64 + 2).join(" | ");
+        assert_eq!(format!("{} -> {next}", data.calendar().label(0)), expected);
+    }
+    // The days of a month that it does not have are empty.
+    let days = numbered("D", 1, 31);
+    let month = |name: &str, count: usize| {
+        let cells = (1..=31).map(|day| if day <= count { format!("{day}.5") } else { String::new() });
+        format!("{name},{}\n", cells.collect::<Vec<_>>().join(","))
+    };
+    let head = format!("month,{}\n", days.join(","));
+    let data = read(format!("{head}{}{}", month("2023-01", 31), month("2023-02", 28))).unwrap();
+    assert_eq!((data.series()[0].len(), data.calendar().label(58)), (59, "2023-02-28".into()));
+    assert_eq!(
+        summary(read(format!("{head}{}{}", month("2023-01", 31), month("2023-02", 29)))),
+        "refused, line 3, column D29: the month has no such day; leave the cell empty"
+    );
+    let reversed: Vec<String> = fiscal.iter().rev().cloned().collect();
+    let hours: Vec<String> = (6..30).map(|hour| format!("{:02}:00", hour % 24)).collect();
+    let months = words("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec");
+    let from_april: Vec<String> = (0..12).map(|at| format!("M{}", (at + 3) % 12 + 1)).collect();
+    let refused = [
+        ("Year", fiscal.clone(), ["2000", "2001"], "Apr to Mar are parts of a year"),
+        ("FY", fiscal.clone(), ["2000", "2001"], "Apr to Mar are parts of a year"),
+        ("FY", fiscal, ["FY2000", "FY2001"], "Apr to Mar are parts of a year"),
+        ("Year", reversed, ["2000", "2001"], "Mar to Apr are parts of a year"),
+        ("Year", months[..6].to_vec(), ["2000", "2001"], "Jan to Jun are parts of a year"),
+        ("Year", from_april, ["2000", "2001"], "M4 to M3 are parts of a year"),
+        ("week", week.clone(), ["1", "2"], "Mon to Sun are parts of a week"),
+        ("week ending", week.clone(), ["2023-01-08", "2023-01-15"], "Mon to Sun are parts of a week"),
+        ("date", week, ["2023-01-02", "2023-01-03"], "Mon to Sun are parts of a week"),
+        ("month", days, ["1", "2"], "D1 to D31 are parts of a month"),
+        ("date", hours, ["2023-01-01", "2023-01-02"], "06:00 to 05:00 are parts of a day"),
+    ];
+    let seasons = summary(read(table("Season", &months, &["2000/01", "2001/02", "2002/03"])));
+    assert!(seasons.starts_with("refused, line 1: the names Jan to Dec are parts of a year"), "{seasons}");
+    for (base, names, labels, expected) in refused {
+        let found = summary(read(table(base, &names, &labels)));
+        assert!(found.starts_with(&format!("refused, line 1: the names {expected}")), "{base}: {found}");
+    }
+}
+
+#[test]
+fn a_column_for_the_hour_that_comes_twice_is_refused() {
+    let names = numbered("H", 1, 25);
+    let rows: String = (20..=31)
+        .map(|day| {
+            let last = if day == 29 { "7" } else { "" };
+            format!("2023-10-{day},{}{last}\n", "5,".repeat(24))
+        })
+        .collect();
+    assert_eq!(
+        summary(read(format!("date,{}\n{rows}", names.join(",")))),
+        "refused, line 11, column H25: a value of a day of 25 hours, as where summer time ends; write one row for each H1, with offsets"
+    );
+}

@@ -125,3 +125,96 @@ fn reports_are_short_and_narrow() {
     }
     assert!(report.contains("order     newest row first"), "{report}");
 }
+
+#[test]
+fn what_a_period_lacks_is_refused_and_counted() {
+    let weeks = |cell: &dyn Fn(usize) -> Option<&'static str>| {
+        let rows = (0..70).filter_map(|at| {
+            let (month, day) =
+                [(1, 31), (2, 28), (3, 31)].into_iter().fold((0, at + 2), |(found, day), (month, days)| {
+                    if found == 0 && day <= days {
+                        (month, day)
+                    } else if found == 0 {
+                        (0, day - days)
+                    } else {
+                        (found, day)
+                    }
+                });
+            Some(format!("2023-{month:02}-{day:02},{}\n", cell(at)?))
+        });
+        format!("date,y\n{}", rows.collect::<String>())
+    };
+    let lost = |at: usize| (57..60).contains(&at);
+    let cells = weeks(&|at| Some(if lost(at) { "" } else { "10" }));
+    let absent = weeks(&|at| (!lost(at)).then_some("10"));
+    let weekly = |aggregate| ReadOptions::new().freq(Frequency::new(1, Unit::Week)).aggregate(aggregate);
+    for aggregate in [Aggregate::Sum, Aggregate::Mean, Aggregate::First, Aggregate::Last] {
+        assert_eq!(
+            summary(read_with(&cells, weekly(aggregate))),
+            "refused, line 59, column y: the cell is missing (3 in all); fill in a number, or ask for a fill: --fill previous, linear or zero"
+        );
+        assert_eq!(
+            summary(read_with(&absent, weekly(aggregate))),
+            "refused, line 58, column date: 3 of 70 moments have no row, first after 2023-02-27; ask for a fill: --fill previous, linear or zero, or --time none for rows as they are"
+        );
+    }
+    for content in [&cells, &absent] {
+        let zero = read_with(content, weekly(Aggregate::Sum).fill(Fill::Zero)).unwrap();
+        assert_eq!(zero.series()[0].target(0)[7..], [70.0, 40.0, 70.0]);
+        assert!(
+            reported(&zero, "warning").contains("3 moments within periods have no value: made of the others")
+        );
+        // A sum of less than all days is no value: the fill makes the week's up, and that is never scored.
+        let line = read_with(content, weekly(Aggregate::Sum).fill(Fill::Linear)).unwrap();
+        assert_eq!(line.series()[0].target(0)[7..], [70.0, 70.0, 70.0]);
+        assert_eq!(line.series()[0].made_up(0), [8]);
+        let mean = read_with(content, weekly(Aggregate::Mean).fill(Fill::Previous)).unwrap();
+        assert_eq!(mean.series()[0].target(0)[7..], [10.0, 10.0, 10.0]);
+    }
+    // Days at the end that are not known yet make a last week that is not whole.
+    let tail = weeks(&|at| Some(if at > 66 { "" } else { "10" }));
+    let data = read_with(tail, weekly(Aggregate::Sum)).unwrap();
+    assert!(reported(&data, "warning").contains("2023-03-06 has fewer rows than the other periods"));
+    // Rows of one moment, one of them without a value.
+    let twice = "date,y\n2024-01-01,1\n2024-01-02,2\n2024-01-02,\n2024-01-03,4\n";
+    assert!(
+        summary(read_with(twice, ReadOptions::new().aggregate(Aggregate::Sum)))
+            .contains("the cell is missing (the only one)")
+    );
+    // Events come when they come.
+    let events = "when,y\n2024-01-01 10:03:20,1\n2024-01-01 17:40:01,2\n2024-01-02 03:00:09,4\n2024-01-04 08:15:30,8\n2024-01-09 11:59:59,3\n";
+    assert_eq!(
+        summary(read_with(events, weekly(Aggregate::Sum))),
+        "2024-01-01 00:00:00 [15.0, 3.0] -> 2024-01-15 00:00:00 | 2024-01-22 00:00:00"
+    );
+}
+
+#[test]
+fn the_last_hour_of_a_day_belongs_to_it() {
+    let days = |write: &dyn Fn(usize, usize) -> String| {
+        let times = (1..=28).flat_map(|day| (1..=24).map(move |hour| (day, hour)));
+        times.map(|(day, hour)| write(day, hour)).collect::<String>()
+    };
+    let numbered = days(&|day, hour| format!("2023-01-{day:02},{hour},{hour}\n"));
+    let ending = days(&|day, hour| format!("2023-01-{day:02},HE{hour},{hour}\n"));
+    let clock = days(&|day, hour| format!("2023-01-{day:02} {hour:02}:00,{hour}\n"));
+    let names: Vec<String> = (1..=24).map(|hour| format!("HE{hour}")).collect();
+    let values: Vec<String> = (1..=24).map(|hour| hour.to_string()).collect();
+    let wide: String = (1..=28).map(|day| format!("2023-01-{day:02},{}\n", values.join(","))).collect();
+    let tables = [
+        format!("date,hour,load\n{numbered}"),
+        format!("date,hour ending,load\n{ending}"),
+        format!("time,load\n{clock}"),
+        format!("date,{}\n{wide}", names.join(",")),
+    ];
+    let sum = |unit| ReadOptions::new().freq(Frequency::new(1, unit)).aggregate(Aggregate::Sum);
+    for table in &tables {
+        let data = read_with(table, sum(Unit::Day)).unwrap();
+        assert_eq!(data.series()[0].target(0), [300.0; 28], "{}", &table[..20]);
+        assert_eq!(data.calendar().label(0), "2023-01-01 00:00");
+        assert!(!reported(&data, "warning").contains("fewer rows"));
+        assert_eq!(read_with(table, sum(Unit::Month)).unwrap().series()[0].target(0), [8400.0]);
+        // Hours stay where they are.
+        assert_eq!(read_with(table, sum(Unit::Hour)).unwrap().calendar().label(0), "2023-01-01 01:00");
+    }
+}

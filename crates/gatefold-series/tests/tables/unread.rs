@@ -398,3 +398,161 @@ fn dates_tell_the_encoding_of_pairs_of_bytes() {
         assert_eq!(data.targets(), ["値"]);
     }
 }
+
+/// Twelve hours, newest first, each written by a closure of the day and the hour, and 0.5, 1.5 and so on from the oldest.
+fn hours_down(name: &str, label: &dyn Fn(usize, usize) -> String) -> String {
+    let rows: String =
+        (0..12).rev().map(|at| format!("{},{at}.5\n", label(3 + (at + 16) / 24, (at + 16) % 24))).collect();
+    format!("{name},y\n{rows}")
+}
+
+#[test]
+fn long_texts_that_hold_a_time_are_refused() {
+    let asked =
+        "may be a time, in no known format; say --time-format, or --time none if the oldest row is first";
+    let utc = |day: usize, hour: usize| format!("2023-10-{day:02} {hour:02}:00 Coordinated Universal Time");
+    let browser = |day: usize, hour: usize| {
+        let name = ["Tue", "Wed"][day - 3];
+        format!("{name} Oct {day:02} 2023 {hour:02}:00:00 GMT+0100 (Central European Standard Time)")
+    };
+    let clock = |day: usize, hour: usize| format!("{day:02}.10.2023 {hour:02}:00:00 Uhr (MESZ)");
+    let labels: [&dyn Fn(usize, usize) -> String; 3] = [&utc, &browser, &clock];
+    for label in labels {
+        for name in ["x", "time"] {
+            let found = summary(read(hours_down(name, label)));
+            assert!(found.starts_with("refused, line 2, column ") && found.ends_with(asked), "{found}");
+        }
+        // In a later column, and beside a number of the row.
+        let numbered = |day: usize, hour: usize| format!("{},{}", hour + 24 * day, label(day, hour));
+        let found = summary(read(hours_down("n,x", &numbered)));
+        assert!(found.starts_with("refused, line 2, column x: ") && found.ends_with(asked), "{found}");
+    }
+    // Notes are no times.
+    let notes = "date,note,y\n2024-01-01,as of 2023-12-30,1\n2024-01-02,as of 2023-12-31,2\n2024-01-03,,4\n";
+    assert_eq!(summary(read(notes)), "2024-01-01 [1.0, 2.0, 4.0] -> 2024-01-04 | 2024-01-05");
+}
+
+#[test]
+fn intervals_are_read_as_their_starts() {
+    let full = |day: usize, hour: usize| {
+        let (next, end) = (day + (hour + 1) / 24, (hour + 1) % 24);
+        format!("{day:02}.10.2023 {hour:02}:00 - {next:02}.10.2023 {end:02}:00")
+    };
+    let short =
+        |day: usize, hour: usize| format!("{day:02}.10.2023 {hour:02}:00 - {:02}:00", (hour + 1) % 24);
+    let rising = "[0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5, 10.5, 11.5]";
+    let labels: [&dyn Fn(usize, usize) -> String; 2] = [&full, &short];
+    for label in labels {
+        let data = read(hours_down("MTU (CET/CEST)", label));
+        assert_eq!(
+            summary(data),
+            format!("03.10.2023 16:00 {rising} -> 04.10.2023 04:00 | 04.10.2023 05:00")
+        );
+    }
+    let iso =
+        |day: usize, hour: usize| format!("2023-10-{day:02}T{hour:02}:00/2023-10-{day:02}T{hour:02}:59");
+    let data = read(hours_down("x", &iso)).unwrap();
+    assert_eq!(
+        reported(&data, "warning").split(';').next(),
+        Some("intervals read as their starts, the first as '2023-10-04T03:00'")
+    );
+}
+
+#[test]
+fn digits_with_years_of_two_digits_are_refused() {
+    let table = |name: &str, cells: Vec<String>| {
+        let rows: String = cells.iter().enumerate().map(|(at, cell)| format!("{cell},{at}.5\n")).collect();
+        format!("{name},y\n{rows}")
+    };
+    let days = || (1..=31).map(|day| format!("2301{day:02}")).collect::<Vec<_>>();
+    let months = || (1..=12).map(|month| format!("23{month:02}")).collect::<Vec<_>>();
+    let two = "has two digits; say --time-format, such as";
+    let cases = [
+        ("date", days(), "refused, line 2, column date: '230101' may be %y%m%d or %d%m%y, with a year of two digits, or %G%V; say which with --time-format".to_owned()),
+        ("x", (0..40).rev().map(|day| format!("23{:02}{:02}", 1 + day / 31, 1 + day % 31)).collect(), format!("refused, line 2, column x: the year in '230209' {two} %y%m%d or %d%m%y")),
+        ("Datum", (1..=31).map(|day| format!("{day:02}0123")).collect(), format!("refused, line 2, column Datum: the year in '010123' {two} %y%m%d or %d%m%y")),
+        ("month", months(), "refused, line 2, column month: '2301' may be %y%m, with a year of two digits, or %Y; say which with --time-format".to_owned()),
+        ("month", (1..=12).map(|month| format!("20{month:02}")).collect(), "refused, line 2, column month: '2001' may be %y%m, with a year of two digits, or %Y; say which with --time-format".to_owned()),
+        ("month", (1..=12).map(|month| format!("{month:02}23")).collect(), format!("refused, line 2, column month: the year in '0123' {two} %m%y")),
+        ("yearweek", (1..=52).map(|week| format!("23{week:02}")).collect(), "refused, line 2, column yearweek: '2301' may be %y%V, with a year of two digits, or %Y; say which with --time-format".to_owned()),
+        ("ts", (0..48).map(|hour| format!("2301{:02}{:02}00", 1 + hour / 24, hour % 24)).collect(), format!("refused, line 2, column ts: the year in '2301010000' {two} %y%m%d%H%M or %d%m%y%H%M")),
+    ];
+    for (name, cells, expected) in cases {
+        assert_eq!(summary(read(table(name, cells))), expected);
+    }
+    let stated = |pattern: &str| ReadOptions::new().time_format(pattern);
+    let data = read_with(table("month", months()), stated("%y%m")).unwrap();
+    assert_eq!(data.calendar().labels(12..14), ["2401", "2402"]);
+    let data = read_with(table("date", days()), stated("%y%m%d")).unwrap();
+    assert_eq!(data.calendar().labels(31..33), ["230201", "230202"]);
+    let names = months().join(",");
+    let found = summary(read(format!("sku,{names}\na,{}\n", names.replace("23", ""))));
+    assert_eq!(
+        found,
+        "refused, line 1: the name '2301' may be %y%m, with a year of two digits, or %Y; say which with --time-format"
+    );
+    // Years of our time stay years, and a count a count.
+    assert_eq!(
+        read(table("year", (2001..2013).map(|year| year.to_string()).collect()))
+            .unwrap()
+            .calendar()
+            .label(12),
+        "2013"
+    );
+    let count = read(table("n", (230_101..230_132).map(|count| count.to_string()).collect())).unwrap();
+    assert_eq!(reported(&count, "time"), "n, numbers in steps of 1");
+}
+
+#[test]
+fn dates_as_digits_are_read_if_only_one_reading_is_possible() {
+    let table = |name: &str, cells: Vec<String>| {
+        let rows: String =
+            cells.iter().enumerate().rev().map(|(at, cell)| format!("{cell},{at}.5\n")).collect();
+        format!("{name},y\n{rows}")
+    };
+    let read_as = |name: &str, cells: Vec<String>| {
+        let count = cells.len() as i64;
+        let data = read(table(name, cells)).unwrap();
+        assert_eq!(data.series()[0].target(0)[..3], [0.5, 1.5, 2.5], "newest first");
+        format!("{} -> {}", reported(&data, "time"), data.calendar().label(count))
+    };
+    let day_first = || (1..=31).map(|day| format!("{day:02}012023")).collect::<Vec<_>>();
+    assert_eq!(read_as("date", day_first()), "date (%d%m%Y), daily -> 01022023");
+    assert_eq!(read_as("x", day_first()), "x (%d%m%Y), daily -> 01022023");
+    let lost_zeros = day_first().iter().map(|cell| cell.trim_start_matches('0').to_owned()).collect();
+    assert_eq!(read_as("date", lost_zeros), "date (%d%m%Y), daily -> 01022023");
+    let month_first = (1..=31).map(|day| format!("01{day:02}2023")).collect();
+    assert_eq!(read_as("date", month_first), "date (%m%d%Y), daily -> 02012023");
+    let of_year = || (306..=365).map(|day| format!("2023{day}")).collect::<Vec<_>>();
+    assert_eq!(read_as("date", of_year()), "date (%Y%j), daily -> 2024001");
+    assert_eq!(read_as("day", of_year()), "day (%Y%j), daily -> 2024001");
+    let found = summary(read(table("date", day_first()[..12].to_vec())));
+    assert_eq!(
+        found,
+        "refused, line 2, column date: '12012023' may be %d%m%Y or %m%d%Y; say which with --time-format"
+    );
+    let hours = (0..48).map(|hour| format!("2023{:03}{:02}", 3 + hour / 24, hour % 24)).collect();
+    assert_eq!(read_as("date", hours), "date (%Y%j%H), hourly -> 202300500");
+    let quarters =
+        (2015..2021).flat_map(|year| (1..=4).map(move |quarter| format!("{year}{quarter}"))).collect();
+    assert_eq!(read_as("quarter", quarters), "quarter (%Y%q), quarterly -> 20211");
+    let ordinals = (738_887..738_900).map(|day| day.to_string()).collect();
+    assert_eq!(
+        summary(read(table("date", ordinals))),
+        "refused, line 2, column date: '738899' is no date in a known format; say --time-format, or --time none if the oldest row is first"
+    );
+}
+
+#[test]
+fn a_month_beyond_twelve_is_named() {
+    let problem = |line: usize| {
+        format!(
+            "refused, line {line}, column date: '2023-13-01' has no such month; correct it, or say --time-format %Y-%d-%m if the day comes before the month"
+        )
+    };
+    let all = "date,y\n2023-13-01,1\n2023-14-01,3\n2023-15-01,4\n2023-16-01,5\n";
+    let half = "date,y\n2023-01-01,1\n2023-02-01,3\n2023-13-01,4\n2023-14-01,5\n";
+    check(&[("all", all, &problem(2)), ("half", half, &problem(4))]);
+    let options = ReadOptions::new().time_format("%Y-%d-%m");
+    check_with(&[("stated", all, "2023-13-01 [1.0, 3.0, 4.0, 5.0] -> 2023-17-01 | 2023-18-01")], options);
+}
