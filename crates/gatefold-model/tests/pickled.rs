@@ -22,7 +22,19 @@ fn largest_difference(one: &Parameters, other: &Parameters) -> f32 {
 #[test]
 fn files_of_torch_save_are_state_dicts() {
     let expected = read("expected.safetensors");
-    for name in ["zip", "legacy", "double", "module", "views", "checkpoint", "model_key"] {
+    for name in [
+        "zip",
+        "legacy",
+        "double",
+        "module",
+        "views",
+        "checkpoint",
+        "model_key",
+        "model_epoch",
+        "model_legacy",
+        "model_whole",
+        "model_alone",
+    ] {
         let found = read(&format!("{name}.pt"));
         assert!(
             found == expected,
@@ -38,6 +50,25 @@ fn files_of_torch_save_are_state_dicts() {
     }
     assert!(pytorch::is_foreign(file("zip.pt")).unwrap());
     assert!(pytorch::is_foreign(file("legacy.pt")).unwrap());
+}
+
+#[test]
+fn a_module_called_model_keeps_its_name() {
+    let expected = read("expected.safetensors");
+    for (name, modules) in [
+        ("model_child.pt", ["model.lstm", "model.head"]),
+        ("model_module.pt", ["model.lstm", "model.head"]),
+        ("model_beside.pt", ["model", "head"]),
+    ] {
+        let found = read(name);
+        assert_eq!(found.parameters, expected.parameters, "{name}");
+        let written = pytorch::state_dict(&found, &[]).unwrap();
+        let of_module = |module: &str| written.keys().any(|name| name.starts_with(&format!("{module}.")));
+        assert!(modules.iter().all(|module| of_module(module)), "{name}: {:?}", written.keys());
+    }
+    // A key of a checkpoint is no part of a name.
+    let written = pytorch::state_dict(&read("model_epoch.pt"), &[]).unwrap();
+    assert!(written.contains_key("head.weight"), "{:?}", written.keys());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::tensors::{from_f16, refusal, shown};
 use crate::ModelError;
 use ndarray::ArrayD;
-use pytorch_reader::{DType, PytorchError, PytorchReader, Tensor};
+use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -31,11 +31,10 @@ impl Pickled {
             };
             tensors.iter().filter_map(inner).collect()
         };
-        // A module of this name is no key: then it is all there is.
-        let inner =
-            KEYS.into_iter().map(below).find(|inner| !inner.is_empty() && inner.len() < tensors.len());
-        let whole = ["state_dict", "model_state_dict"].into_iter().map(below).find(|inner| !inner.is_empty());
-        Ok(Pickled { path: path.into(), tensors: whole.or(inner).unwrap_or(tensors) })
+        let root = PytorchReader::read_pickle_data(path, None).ok();
+        let inner = KEYS.into_iter().filter(|key| root.as_ref().is_some_and(|root| is_key(root, key)));
+        let inner = inner.map(below).find(|inner| !inner.is_empty());
+        Ok(Pickled { path: path.into(), tensors: inner.unwrap_or(tensors) })
     }
 
     pub(super) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
@@ -76,6 +75,24 @@ impl Pickled {
         };
         ArrayD::from_shape_vec(tensor.shape(), values)
             .map_err(|error| self.refusal(format!("tensor {}: {error}", shown(name))))
+    }
+}
+
+/// Whether a dictionary keeps a state_dict under this key. A module called `model` is not one: in a state_dict it is only the
+/// beginning of names, and a whole module that holds it holds nothing but modules and tensors, with no dot in their names.
+fn is_key(root: &PickleValue, key: &str) -> bool {
+    let PickleValue::Dict(entries) = root else { return false };
+    let Some(value) = entries.get(key) else { return false };
+    let dotted = matches!(value, PickleValue::Dict(inner) if inner.keys().any(|name| name.contains('.')));
+    key != "model" || dotted || entries.values().any(holds_settings)
+}
+
+/// Whether there is anything but tensors, such as the number of an epoch.
+fn holds_settings(value: &PickleValue) -> bool {
+    match value {
+        PickleValue::Dict(entries) => entries.values().any(holds_settings),
+        PickleValue::Unsupported(_) => false,
+        _ => true,
     }
 }
 
