@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct ModulesArgument {
     /// For a PyTorch state_dict: its modules in the order in which data passes through them, and the layers between
-    /// them, such as "table embedding, rnn relu, last_step, head relu, answer, softmax" [default: the only order that
-    /// fits]
+    /// them, such as "table embedding, rnn relu, last_step, head relu, answer, softmax"; also residual NAME, layer_norm,
+    /// max_pool, mean_pool, final_state, dropout RATE, decoder WIDTH and functions such as leaky_relu(0.01). A module that is
+    /// called like a step is written .softmax, the step softmax() [default: the only order that fits]
     #[arg(long, value_name = "STEPS")]
     modules: Option<ReadOptions>,
     /// For a PyTorch state_dict: tensors or modules to leave out, separated by commas

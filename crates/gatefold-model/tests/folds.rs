@@ -15,8 +15,8 @@ const CASES: [(&str, &str); 5] = [
     ("old_weight_norm", "lstm, head"),
     ("new_weight_norm", "conv relu padding 1 1, gru, head"),
     ("after_conv", "conv, norm relu, rnn tanh"),
-    ("after_linear", "first, norm eps 1e-3 tanh, lstm, head, last"),
-    ("before", "norm, lstm, between eps 1e-2, conv relu, again, head, last"),
+    ("after_linear", "first, norm eps 1e-3 tanh, lstm, head identity, last"),
+    ("before", "norm, lstm, between eps 1e-2, conv relu, again, head identity, last"),
 ];
 
 fn fixture(name: &str) -> PathBuf {

@@ -11,17 +11,20 @@
 //! | layers, directions | `_l0`, `_l1`.. and `_reverse` |
 //! | biases | presence of `bias_ih` and `bias_hh` |
 //! | Conv1d, its channels and kernel | a `weight` with three axes |
-//! | LayerNorm | a `weight` and a `bias` with one axis, without `running_mean` |
+//! | LayerNorm | a `weight` and a `bias` with one axis, without `running_mean`; a lone `weight` must be said to be one |
 //! | BatchNorm1d | `running_mean`; it is folded into the module before or after it, as it is in inference |
 //! | `weight_norm`, dim 0 | `weight_g` and `weight_v`, or `parametrizations.weight.original0` and `1` |
 //! | Linear or Embedding | a `weight` with a `bias` is a Linear; one without is whichever fits between its neighbours |
 //!
 //! They do not tell in which order data passes through the modules. If there is exactly one order in which every width
 //! fits the next, it is taken. Otherwise the error lists the modules, and [`ReadOptions`] gives the order.
-//! Convolutions, and an `nn.Linear` right after another, are never read without it, since what lies between them is not in
-//! the file. Whatever else was taken for granted, such as the function of an `nn.RNN`, is listed by [`assumptions`].
+//! Convolutions and batch normalisations are never read without it. Between an `nn.Linear` and another, the order must say the
+//! function, or `identity`, since the file does not hold it. Whatever else was taken for granted, such as the function of an
+//! `nn.RNN` or the stride of an `nn.Conv1d`, is listed by [`assumptions`].
 //! [`ReadOptions`] also adds what has no tensors: the activation of an `nn.RNN` (tanh by default, as in PyTorch) or
-//! after an `nn.Linear` or `nn.Conv1d`, the stride, dilation and padding of an `nn.Conv1d`, dropout, the last step. A GRU is PyTorch's, [`Reset::After`](crate::Reset::After).
+//! of any other output, the stride, dilation and padding of an `nn.Conv1d`, residual connections, dropout, the last step. A
+//! function that no layer takes in, such as one after an `nn.LayerNorm`, becomes a dense layer with ones on the diagonal. A GRU
+//! is PyTorch's, [`Reset::After`](crate::Reset::After).
 //! `batch_first` is up to the caller: it concerns the data, not the parameters.
 //!
 //! Numbers become float32: float16 and bfloat16 exactly, float64 rounded to nearest. A number outside float32's range
@@ -38,12 +41,15 @@
 //! In the other direction, [`write()`] makes a state_dict that PyTorch loads with `strict=True`, and refuses by name
 //! what PyTorch's modules lack. Layers without parameters are code in PyTorch, and leave nothing in the file.
 
+mod assemble;
 mod fold;
 mod modules;
 mod options;
 mod order;
 #[cfg(feature = "pt")]
 mod pickled;
+mod said;
+mod text;
 mod write;
 
 pub use options::{ModuleStep, ReadOptions, Step};

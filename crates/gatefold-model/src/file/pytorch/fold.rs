@@ -9,8 +9,9 @@
 use super::super::tensors::shown;
 use super::modules::{Kind, Shapes};
 use super::order::Resolved;
+use super::said;
 use crate::{Activation, ModelError};
-use ndarray::{ArrayD, Axis};
+use ndarray::{Array2, ArrayD, Axis};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -233,6 +234,24 @@ pub(super) enum Part {
     Bias,
     /// Any other.
     Other,
+    /// No tensor, but a square matrix with ones on the diagonal.
+    Diagonal,
+    /// No tensor, but ones.
+    Ones,
+    /// No tensor, but zeros.
+    Zeros,
+}
+
+impl Part {
+    /// The values of a parameter that no tensor is read for; `None` for one of a tensor.
+    pub(super) fn made(self, shape: &[usize]) -> Option<ArrayD<f32>> {
+        match self {
+            Part::Weight | Part::Bias | Part::Other => None,
+            Part::Diagonal => Some(Array2::eye(shape[0]).into_dyn()),
+            Part::Ones => Some(ArrayD::ones(shape)),
+            Part::Zeros => Some(ArrayD::zeros(shape)),
+        }
+    }
 }
 
 /// The value of a parameter of this shape.
@@ -243,6 +262,9 @@ pub(super) fn value(
     load: &mut impl FnMut(&str) -> Result<ArrayD<f32>, ModelError>,
     refusal: &impl Fn(String) -> ModelError,
 ) -> Result<ArrayD<f32>, ModelError> {
+    if let Some(values) = source.part.made(shape) {
+        return Ok(values);
+    }
     let mut load = |name: &str| match norms.get(name) {
         Some(norm) => norm.weight(load, refusal),
         None => load(name),
@@ -293,6 +315,7 @@ fn scale(values: &mut ArrayD<f32>, axis: Axis, by: &[(f64, f64)]) {
 pub(super) fn folded(steps: Vec<Resolved>, assumed: &mut Vec<String>) -> Result<Vec<Resolved>, String> {
     let mut kept: Vec<Resolved> = Vec::with_capacity(steps.len());
     let mut waiting: Option<BatchNorm> = None;
+    let with_eps = said::with_eps(&steps, |kind| matches!(kind, Kind::BatchNorm { .. }));
     let mut steps = steps.into_iter().peekable();
     while let Some(mut step) = steps.next() {
         if let Resolved::Module(module, said, _) = &step
@@ -322,7 +345,7 @@ pub(super) fn folded(steps: Vec<Resolved>, assumed: &mut Vec<String>) -> Result<
                 Some(_) => format!("{name} is folded into {home}, as it is in inference"),
                 None => format!(
                     "{name} is folded into {home}, as it is in inference with an eps of 1e-5, nn.BatchNorm1d's default; for \
-                     another, say \"{name} eps 1e-3\""
+                     another, say \"{with_eps}\""
                 ),
             });
             continue;
@@ -343,7 +366,7 @@ fn takes_after(step: &Resolved) -> bool {
                 && matches!(said.activation, None | Some(Activation::Identity))
                 && !folds.iter().any(|fold| matches!(fold, Fold::After(_)))
         }
-        Resolved::Layer(_) => false,
+        _ => false,
     }
 }
 

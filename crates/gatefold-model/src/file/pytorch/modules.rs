@@ -35,6 +35,7 @@ pub(super) enum Kind {
     /// An `nn.LayerNorm` over the features of a step.
     LayerNorm {
         width: usize,
+        bias: bool,
     },
     /// An `nn.BatchNorm1d`, which is folded into a module beside it.
     BatchNorm {
@@ -77,12 +78,17 @@ impl Module {
         self.has_bias() && !said.is_padded() && !matches!(self.kind, Kind::LayerNorm { .. })
     }
 
+    /// Whether a function of its output is part of its step.
+    pub(super) fn takes_function(&self) -> bool {
+        !matches!(self.kind, Kind::Recurrent(_) | Kind::Embedding { .. })
+    }
+
     /// Whether it has biases of its own.
     pub(super) fn has_bias(&self) -> bool {
         match self.kind {
             Kind::Linear { bias, .. } | Kind::Conv1d { bias, .. } => bias,
             Kind::Recurrent(stack) => stack.biases,
-            Kind::LayerNorm { .. } => true,
+            Kind::LayerNorm { bias, .. } => bias,
             Kind::Embedding { .. } | Kind::BatchNorm { .. } => false,
         }
     }
@@ -111,7 +117,10 @@ impl fmt::Display for Module {
             Kind::Embedding { tokens, output } => {
                 write!(f, "{prefix}: Embedding of {tokens} tokens, {output} wide")
             }
-            Kind::LayerNorm { width } => write!(f, "{prefix}: LayerNorm {width}"),
+            Kind::LayerNorm { width, bias: true } => write!(f, "{prefix}: LayerNorm {width}"),
+            Kind::LayerNorm { width, bias: false } => {
+                write!(f, "{prefix}: LayerNorm {width} without a bias, RMSNorm or PReLU")
+            }
             Kind::BatchNorm { width, .. } => write!(f, "{prefix}: BatchNorm1d {width}"),
             Kind::Recurrent(stack) => {
                 let name = match stack.gates {
@@ -233,13 +242,12 @@ fn weighted(module: &Module, tensors: &BTreeMap<&str, &[usize]>) -> Result<Kind,
         (Some(&[output, _] | &[output, _, _]), Some(bias)) => {
             Err(format!("tensor {}: expected [{output}], found {bias:?}", shown(&module.tensor("bias"))))
         }
-        (Some(&[width]), Some(&[biases])) if biases == width && width > 0 => Ok(Kind::LayerNorm { width }),
-        (Some(&[width]), found) => Err(format!(
-            "{}: a weight {width} wide without columns is that of an nn.LayerNorm, whose bias is as wide; found {}; export the \
-             model as ONNX, which gatefold run takes as it is, or ignore the module",
-            if module.prefix.is_empty() { ".".into() } else { shown(&module.prefix) },
-            found.map_or_else(|| "none".into(), |bias| format!("{bias:?}"))
-        )),
+        (Some(&[width]), bias) if width > 0 && bias.is_none_or(|bias| *bias == [width]) => {
+            Ok(Kind::LayerNorm { width, bias: bias.is_some() })
+        }
+        (Some(&[width]), Some(bias)) if *bias != [width] => {
+            Err(format!("tensor {}: expected [{width}], found {bias:?}", shown(&module.tensor("bias"))))
+        }
         (Some(weight), _) => Err(foreign(module, "weight", weight)),
         (None, bias) => Err(foreign(module, "bias", bias.expect("a module has a tensor"))),
     }

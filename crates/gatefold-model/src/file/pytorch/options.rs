@@ -1,18 +1,49 @@
-use crate::{Activation, Conv1dConfig, DecoderConfig, LayerConfig, ModelError};
-use std::str::FromStr;
+use crate::{Activation, Conv1dConfig, LayerConfig};
 
 /// Everything that a state_dict leaves out: the order of the modules, and the layers between them that have no tensors.
 ///
 /// As text, steps are separated by commas. A step is a module, named by the prefix of its tensors (`.` for a bare
-/// module, whose tensors have none) and followed by optional words: `embedding` or `linear`, an activation,
-/// `dropout RATE` between the layers of its stack; for an `nn.Conv1d` also `stride STEPS`, `dilation STEPS`, and `causal` or
-/// `padding LEFT RIGHT`; for an `nn.LayerNorm` or an `nn.BatchNorm1d` `eps VALUE`. Or it is one of `last_step`, `final_state`,
-/// `max_pool`, `mean_pool`, `softmax`, `dropout RATE` and `decoder WIDTH`, after which a decoder's modules read inputs of that
-/// width (1 for tokens), as in `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
+/// module, whose tensors have none) and followed by optional words:
+///
+/// | words after a module | |
+/// |---|---|
+/// | `embedding`, `linear` | the kind of a weight without a bias |
+/// | `layer_norm` | the kind of a lone weight with one axis: an `nn.LayerNorm` with `bias=False` |
+/// | a function | the `nonlinearity` of an `nn.RNN`; after any other module, the function of its output |
+/// | `dropout RATE` | between the layers of a stack |
+/// | `stride STEPS`, `dilation STEPS`, `padding LEFT RIGHT`, `causal` | of an `nn.Conv1d` |
+/// | `eps VALUE` | of an `nn.LayerNorm` or an `nn.BatchNorm1d` |
+///
+/// Or it is one of these, without tensors:
+///
+/// | step | |
+/// |---|---|
+/// | `last_step`, `final_state`, `max_pool`, `mean_pool`, `softmax`, `dropout RATE` | the layer of this name |
+/// | `decoder WIDTH` | the beginning of a decoder, whose modules read inputs of that width (1 for tokens) |
+/// | a function | applied to the output of the step before it |
+/// | `residual NAME`, `residual` | adds the input of an earlier module; without a name, of the last one listed before it |
+/// | `layer_norm`, `layer_norm eps VALUE` | an `nn.LayerNorm` with `elementwise_affine=False` |
+///
+/// Functions are `identity`, `relu`, `tanh`, `sigmoid`, `softsign`, `softplus`, `leaky_relu(SLOPE)`, `elu(ALPHA)`,
+/// `hard_sigmoid(SLOPE, OFFSET)`, `thresholded_relu(THRESHOLD)`, `affine(SLOPE, OFFSET)` and `scaled_tanh(BOUND, FACTOR)`.
+/// The names `leaky_relu`, `elu` and `hard_sigmoid` alone have PyTorch's defaults: 0.01, 1, and 1/6 with 0.5.
+///
+/// A word that is also a module of the file, such as `decoder` or `softmax`, is the module. A dot before it makes it one
+/// in any case (`.softmax`), parentheses after it a step (`softmax()`, `decoder(3)`).
+///
+/// An example: `table embedding, rnn relu dropout 0.1, last_step, head relu, answer, softmax`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
-    pub(super) steps: Vec<Step>,
+    steps: Vec<Given>,
     pub(super) ignored: Vec<String>,
+}
+
+/// A step as it was given.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Given {
+    Step(Step),
+    /// Words that mean a module where the file has it, and else a step of its own, if they mean one.
+    Either(ModuleStep, Result<Box<Step>, String>),
 }
 
 impl ReadOptions {
@@ -23,7 +54,7 @@ impl ReadOptions {
 
     /// Sets the order: each module once, as data passes through them, with the layers in between.
     pub fn steps(mut self, steps: impl Into<Vec<Step>>) -> Self {
-        self.steps = steps.into();
+        self.steps = steps.into().into_iter().map(Given::Step).collect();
         self
     }
 
@@ -31,6 +62,21 @@ impl ReadOptions {
     pub fn ignore<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.ignored = names.into_iter().map(Into::into).collect();
         self
+    }
+
+    /// The options of steps that were given as text.
+    pub(super) fn of_given(steps: Vec<Given>) -> Self {
+        ReadOptions { steps, ignored: Vec::new() }
+    }
+
+    /// The steps for a file with these modules; empty if no order was given.
+    pub(super) fn steps_for(&self, is_module: impl Fn(&str) -> bool) -> Result<Vec<Step>, String> {
+        let step = |given: &Given| match given {
+            Given::Step(step) => Ok(step.clone()),
+            Given::Either(module, _) if is_module(&module.prefix) => Ok(Step::Module(module.clone())),
+            Given::Either(_, step) => step.clone().map(|step| *step),
+        };
+        self.steps.iter().map(step).collect()
     }
 }
 
@@ -42,6 +88,12 @@ pub enum Step {
     Module(ModuleStep),
     /// A layer without parameters, such as [`LayerConfig::LastStep`].
     Layer(LayerConfig),
+    /// A function of the output of the step before it.
+    Function(Activation),
+    /// Adds the input of an earlier module, named by its prefix; `None` for the last one before it.
+    Residual(Option<String>),
+    /// An `nn.LayerNorm` with `elementwise_affine=False`, which has no tensors; its epsilon, 1e-5 by default.
+    LayerNorm(Option<f64>),
 }
 
 impl Step {
@@ -54,6 +106,7 @@ impl Step {
             dropout: None,
             eps: None,
             conv: Vec::new(),
+            layer_norm: false,
         }
     }
 }
@@ -80,6 +133,8 @@ pub struct ModuleStep {
     pub(super) dropout: Option<f32>,
     pub(super) eps: Option<f64>,
     pub(super) conv: Vec<ConvOption>,
+    /// Whether a lone weight with one axis is that of an `nn.LayerNorm`.
+    pub(super) layer_norm: bool,
 }
 
 /// An option of a convolution.
@@ -103,8 +158,8 @@ impl ConvOption {
 }
 
 impl ModuleStep {
-    /// Sets the `nonlinearity` of an `nn.RNN`, tanh by default, or the activation after an `nn.Linear`, an `nn.Conv1d` or
-    /// an `nn.BatchNorm1d`, none by default.
+    /// Sets the `nonlinearity` of an `nn.RNN`, tanh by default, or the activation after an `nn.Linear`, an `nn.Conv1d`, an
+    /// `nn.BatchNorm1d` or an `nn.LayerNorm`. Between two `nn.Linear`s it must be said, if only as the identity.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = Some(activation);
         self
@@ -119,6 +174,13 @@ impl ModuleStep {
     /// Declares a `weight` without a bias to be an `nn.Linear`.
     pub fn linear(mut self) -> Self {
         self.embedding = Some(false);
+        self
+    }
+
+    /// Declares a lone weight with one axis to be that of an `nn.LayerNorm` with `bias=False`; an `nn.RMSNorm` or an
+    /// `nn.PReLU` has such a weight too.
+    pub fn layer_norm(mut self) -> Self {
+        self.layer_norm = true;
         self
     }
 
@@ -155,6 +217,16 @@ impl ModuleStep {
         self.conv.iter().any(|option| pads(option) && *option != ConvOption::Padding(0, 0))
     }
 
+    /// Whether a stride, a dilation and a padding were said.
+    pub(super) fn said_of_conv(&self) -> [bool; 3] {
+        let said = |of: fn(&ConvOption) -> bool| self.conv.iter().any(of);
+        [
+            said(|option| matches!(option, ConvOption::Stride(_))),
+            said(|option| matches!(option, ConvOption::Dilation(_))),
+            said(|option| matches!(option, ConvOption::Padding(..) | ConvOption::Causal)),
+        ]
+    }
+
     fn conv_option(mut self, option: ConvOption) -> Self {
         self.conv.push(option);
         self
@@ -164,144 +236,5 @@ impl ModuleStep {
     pub fn dropout(mut self, rate: f32) -> Self {
         self.dropout = Some(rate);
         self
-    }
-}
-
-/// Steps that are not modules; `dropout` is handled apart, since it may also follow a module.
-const LAYERS: [&str; 6] = ["last_step", "final_state", "max_pool", "mean_pool", "softmax", "decoder"];
-
-/// Activations without parameters, for which a name is enough.
-const NAMED: [Activation; 6] = [
-    Activation::Identity,
-    Activation::Relu,
-    Activation::Tanh,
-    Activation::Sigmoid,
-    Activation::Softsign,
-    Activation::Softplus,
-];
-
-impl FromStr for ReadOptions {
-    type Err = ModelError;
-
-    fn from_str(text: &str) -> Result<Self, ModelError> {
-        let steps = text.split(',').map(|step| {
-            parse_step(step).map_err(|problem| ModelError::Config { place: "modules".into(), problem })
-        });
-        Ok(ReadOptions { steps: steps.collect::<Result<_, _>>()?, ignored: Vec::new() })
-    }
-}
-
-fn parse_step(text: &str) -> Result<Step, String> {
-    let mut words = text.split_whitespace();
-    let step = match words.next() {
-        None => return Err("a step is empty; expected a module's name, or . for a bare module".into()),
-        Some("last_step") => LayerConfig::LastStep.into(),
-        Some("final_state") => LayerConfig::FinalState.into(),
-        Some("max_pool") => LayerConfig::MaxPool.into(),
-        Some("mean_pool") => LayerConfig::MeanPool.into(),
-        Some("softmax") => LayerConfig::Softmax.into(),
-        Some("decoder") => LayerConfig::from(DecoderConfig::new(count("decoder", words.next())?)).into(),
-        Some("dropout") => LayerConfig::Dropout { rate: rate(words.next())? }.into(),
-        Some(prefix) => {
-            let mut module = Step::module(if prefix == "." { "" } else { prefix });
-            while let Some(word) = words.next() {
-                module = match word {
-                    "embedding" => module.embedding(),
-                    "linear" => module.linear(),
-                    "dropout" => module.dropout(rate(words.next())?),
-                    "stride" => module.stride(count(word, words.next())?),
-                    "dilation" => module.dilation(count(word, words.next())?),
-                    "padding" => module.padding(count(word, words.next())?, count(word, words.next())?),
-                    "causal" => module.causal(),
-                    "eps" => module.eps(eps(words.next())?),
-                    word => match NAMED.into_iter().find(|activation| activation.name() == word) {
-                        Some(activation) => module.activation(activation),
-                        None if LAYERS.contains(&word) => {
-                            return Err(format!(
-                                "{word:?} after {prefix} is a step of its own; expected a comma between"
-                            ));
-                        }
-                        None => {
-                            let names = NAMED.map(Activation::name).join(", ");
-                            let known = format!(
-                                "embedding, linear, dropout RATE, stride STEPS, dilation STEPS, padding LEFT RIGHT, causal, eps VALUE, \
-                                 {names}"
-                            );
-                            return Err(format!("{word:?} after {prefix}: expected one of {known}"));
-                        }
-                    },
-                };
-            }
-            module.into()
-        }
-    };
-    match words.next() {
-        Some(word) => Err(format!("{word:?} after {}: expected a comma", text.trim())),
-        None => Ok(step),
-    }
-}
-
-fn count(option: &str, word: Option<&str>) -> Result<usize, String> {
-    let steps = word.and_then(|word| word.parse().ok());
-    steps.ok_or_else(|| format!("{option} {}: expected a number", word.unwrap_or("")))
-}
-
-fn eps(word: Option<&str>) -> Result<f64, String> {
-    let eps = word.and_then(|word| word.parse().ok()).filter(|eps: &f64| eps.is_finite() && *eps >= 0.0);
-    eps.ok_or_else(|| format!("eps {}: expected a number such as 1e-5", word.unwrap_or("")))
-}
-
-fn rate(word: Option<&str>) -> Result<f32, String> {
-    let rate = word.and_then(|word| word.parse().ok());
-    rate.ok_or_else(|| format!("dropout {}: expected a rate such as 0.1", word.unwrap_or("")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_says_the_same_as_steps() {
-        let text = " table embedding, rnn.inner relu dropout 0.25 ,last_step,final_state, dropout 0.5, head tanh, softmax";
-        let options: ReadOptions = text.parse().unwrap();
-        let steps: [Step; 7] = [
-            Step::module("table").embedding().into(),
-            Step::module("rnn.inner").activation(Activation::Relu).dropout(0.25).into(),
-            LayerConfig::LastStep.into(),
-            LayerConfig::FinalState.into(),
-            LayerConfig::Dropout { rate: 0.5 }.into(),
-            Step::module("head").activation(Activation::Tanh).into(),
-            LayerConfig::Softmax.into(),
-        ];
-        assert_eq!(options, ReadOptions::new().steps(steps));
-        let text = "conv relu stride 2 dilation 3 padding 4 0, causal causal, rnn";
-        let conv = Step::module("conv").activation(Activation::Relu).stride(2).dilation(3).padding(4, 0);
-        let steps: [Step; 3] =
-            [conv.into(), Step::module("causal").causal().into(), Step::module("rnn").into()];
-        assert_eq!(text.parse::<ReadOptions>().unwrap(), ReadOptions::new().steps(steps));
-        assert_eq!(".".parse::<ReadOptions>().unwrap(), ReadOptions::new().steps([Step::module("").into()]));
-    }
-
-    #[test]
-    fn words_that_mean_nothing_are_refused() {
-        let refusal = |text: &str| text.parse::<ReadOptions>().expect_err("it should be refused").to_string();
-        assert_eq!(
-            refusal("a,,b"),
-            "modules: a step is empty; expected a module's name, or . for a bare module"
-        );
-        assert_eq!(
-            refusal("a, b swish"),
-            "modules: \"swish\" after b: expected one of embedding, linear, dropout RATE, stride STEPS, dilation STEPS, \
-             padding LEFT RIGHT, causal, eps VALUE, identity, relu, tanh, sigmoid, \
-             softsign, softplus"
-        );
-        assert_eq!(
-            refusal("rnn last_step"),
-            "modules: \"last_step\" after rnn is a step of its own; expected a comma between"
-        );
-        assert_eq!(refusal("last_step relu"), "modules: \"relu\" after last_step relu: expected a comma");
-        assert_eq!(refusal("a padding 3"), "modules: padding : expected a number");
-        assert_eq!(refusal("a eps -1"), "modules: eps -1: expected a number such as 1e-5");
-        assert_eq!(refusal("a dropout often"), "modules: dropout often: expected a rate such as 0.1");
     }
 }

@@ -1,11 +1,12 @@
+//! The order of the modules of a state_dict: as it was given, or the only one in which every width fits the next.
+
 use super::super::tensors::shown;
-use super::fold::{self, Fold, Part, Source, WeightNorms, WrittenNorm};
-use super::modules::{self, Kind, Module, Shapes, Stack};
+use super::assemble::assemble;
+use super::fold::{self, Fold, Source, WeightNorms, WrittenNorm};
+use super::modules::{self, Kind, Module, Shapes};
 use super::options::{ModuleStep, ReadOptions, Step};
-use crate::{
-    Activation, Biases, Bridge, Conv1dConfig, DenseConfig, Direction, EmbeddingConfig, GruConfig,
-    LayerConfig, LayerNorm, LstmConfig, NetworkConfig, ParameterSpec, RnnConfig, Role,
-};
+use super::said;
+use crate::{Activation, Bridge, LayerConfig, NetworkConfig};
 use serde::{Deserialize, Serialize};
 
 /// A network, and the sources of its parameters in the order of [`NetworkConfig::parameter_specs`].
@@ -31,6 +32,9 @@ pub(super) struct Written {
     /// The batch normalisations folded into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) batch_norms: Vec<WrittenNorm>,
+    /// Its parameters that no tensor was read for, such as the bias of an `nn.LayerNorm` that has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) made: Vec<String>,
 }
 
 /// The largest number of modules, more than any network has. The search recurses once per module.
@@ -46,140 +50,45 @@ pub(super) fn network(
     if modules.len() > MAX_MODULES {
         return Err(format!("it holds {} modules; expected at most {MAX_MODULES}", modules.len()));
     }
-    let (steps, mut assumed) = match &options.steps[..] {
-        [] => {
-            let steps = only_order(&modules)?;
-            check_said(&steps)?;
-            let assumed = assumed(&steps);
-            (steps, assumed)
-        }
-        given => (in_given_order(modules, given)?, Vec::new()),
-    };
-    let tanh = steps.iter().filter_map(Resolved::rnn_without_function);
-    assumed.extend(tanh.map(|name| {
-        format!(
-            "{name} is taken as tanh, nn.RNN's default; if it has nonlinearity='relu', say \"{name} relu\""
-        )
-    }));
-    assumed.extend(steps.iter().filter_map(Resolved::norm_without_eps).map(|name| {
-        format!(
-            "{name} is taken as nn.LayerNorm with its default eps of 1e-5; for another, say \"{name} eps 1e-3\""
-        )
-    }));
+    let is_module = |name: &str| modules.iter().any(|module| module.prefix == name);
+    let given = options.steps_for(is_module)?;
+    let mut steps = if given.is_empty() { only_order(&modules)? } else { in_given_order(&modules, &given)? };
+    give_functions(&mut steps);
+    said::check(&steps, !given.is_empty())?;
+    let mut assumed = said::assumptions(&steps, !given.is_empty());
     assumed.extend(norms.keys().map(|weight| {
         format!("{} is the product of its weight_norm, magnitude and direction of each row", shown(weight))
     }));
     let steps = fold::folded(steps, &mut assumed)?;
-    Ok(Network { assumed, ..assemble(shapes, norms, &steps)? })
+    let network = assemble(shapes, norms, &steps, &mut assumed)?;
+    Ok(Network { assumed, ..network })
 }
 
-/// Refuses an order that leaves open what is computed between its modules.
-fn check_said(steps: &[Resolved]) -> Result<(), String> {
-    let modules: Vec<&Module> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Resolved::Module(module, ..) => Some(module),
-            Resolved::Layer(_) => None,
-        })
-        .collect();
-    // An example of the option, with a function after each of these modules.
-    let example = |unclear: &dyn Fn(usize) -> Option<&'static str>| {
-        let step = |(at, module): (usize, &&Module)| {
-            let said = unclear(at).map_or_else(String::new, |said| format!(" {said}"));
-            format!("{}{said}", module.text())
-        };
-        modules.iter().enumerate().map(step).collect::<Vec<_>>().join(", ")
-    };
-    if let Some(conv) = modules.iter().find(|module| matches!(module.kind, Kind::Conv1d { .. })) {
-        let conv_at = |at: usize| {
-            matches!(modules[at].kind, Kind::Conv1d { .. }).then_some("relu stride 1 padding 0 0")
-        };
-        return Err(format!(
-            "{conv}: the file does not hold its stride, its padding and the function after it; say them with the option \
-             modules, such as \"{}\"",
-            example(&conv_at)
-        ));
+/// Gives each function that is a step of its own to the module before it, if it can take one.
+fn give_functions(steps: &mut Vec<Resolved>) {
+    let mut kept: Vec<Resolved> = Vec::with_capacity(steps.len());
+    for step in steps.drain(..) {
+        match (kept.last_mut(), step) {
+            (Some(Resolved::Module(module, said, _)), Resolved::Function(function))
+                if said.activation.is_none() && module.takes_function() =>
+            {
+                said.activation = Some(function);
+            }
+            (_, step) => kept.push(step),
+        }
     }
-    if let Some(norm) = modules.iter().find(|module| matches!(module.kind, Kind::BatchNorm { .. })) {
-        return Err(format!(
-            "{norm}: the file does not hold its place and the function after it; say them with the option modules, such as \
-             \"layer, {} relu\"",
-            norm.text()
-        ));
-    }
-    let linear = |at: usize| matches!(modules[at].kind, Kind::Linear { .. });
-    // A normalisation between them hides a function as well.
-    let norm = |at: &usize| matches!(modules[*at].kind, Kind::LayerNorm { .. });
-    let pair = |at: usize| {
-        let next = (at + 1..modules.len()).find(|next| !norm(next));
-        next.filter(|&next| linear(at) && linear(next)).map(|next| (at, next))
-    };
-    if let Some((at, next)) = (0..modules.len()).find_map(pair) {
-        let first_of_pair = |at: usize| pair(at).map(|_| "relu");
-        return Err(format!(
-            "{} and {} are Linear layers in a row, and the file does not hold the function between them; say it with the \
-             option modules, such as \"{}\", or identity for none",
-            modules[at].text(),
-            modules[next].text(),
-            example(&first_of_pair)
-        ));
-    }
-    Ok(())
+    *steps = kept;
 }
 
-/// The assumptions of an order without options.
-fn assumed(steps: &[Resolved]) -> Vec<String> {
-    let names: Vec<String> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Resolved::Module(module, ..) => Some(module.text()),
-            Resolved::Layer(_) => None,
-        })
-        .collect();
-    let mut assumed = Vec::new();
-    if names.len() > 1 {
-        assumed.push(format!(
-            "the modules are taken in the only order that fits, {}, with nothing between them: no function, residual \
-             connection or last step",
-            names.join(", ")
-        ));
-    }
-    assumed
-}
-
-/// A step of the network: a module with its options and what is folded into it, or a layer without parameters.
+/// A step of the network: a module with its options and what is folded into it, or one without tensors.
+#[derive(Clone)]
 pub(super) enum Resolved {
     Module(Module, ModuleStep, Vec<Fold>),
     Layer(LayerConfig),
-}
-
-impl Resolved {
-    /// The module, if it is an `nn.RNN` whose function nobody said.
-    fn rnn_without_function(&self) -> Option<String> {
-        match self {
-            Resolved::Module(module, said, _)
-                if matches!(module.kind, Kind::Recurrent(Stack { gates: 1, .. }))
-                    && said.activation.is_none() =>
-            {
-                Some(module.text())
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Resolved {
-    /// The module, if it is an `nn.LayerNorm` whose eps nobody said.
-    fn norm_without_eps(&self) -> Option<String> {
-        match self {
-            Resolved::Module(module, said, _)
-                if matches!(module.kind, Kind::LayerNorm { .. }) && said.eps.is_none() =>
-            {
-                Some(module.text())
-            }
-            _ => None,
-        }
-    }
+    Function(Activation),
+    /// Adds the input of the module with this prefix.
+    Residual(String),
+    LayerNorm(Option<f64>),
 }
 
 impl Module {
@@ -251,7 +160,7 @@ impl<'a> Search<'a> {
                 Kind::Recurrent(stack) => (width.is_none_or(|width| width == stack.input), stack.output()),
                 Kind::Linear { input, output, .. } => (width.is_none_or(|width| width == input), output),
                 Kind::Conv1d { input, output, .. } => (width.is_none_or(|width| width == input), output),
-                Kind::LayerNorm { width: own } | Kind::BatchNorm { width: own, .. } => {
+                Kind::LayerNorm { width: own, .. } | Kind::BatchNorm { width: own, .. } => {
                     (width.is_none_or(|width| width == own), own)
                 }
                 Kind::Embedding { output, .. } => {
@@ -282,6 +191,7 @@ fn readings(kind: Kind) -> impl Iterator<Item = Kind> {
 }
 
 fn only_order(modules: &[Module]) -> Result<Vec<Resolved>, String> {
+    modules.iter().try_for_each(|module| said::check_lone_weight(module, false))?;
     let places: Vec<Place> = modules.iter().map(|_| Place::Any).collect();
     let search = Search::run(modules, &places, vec![false; modules.len()]);
     match &search.found[..] {
@@ -331,7 +241,8 @@ fn resolved(module: &Module, kind: Kind, said: Option<&ModuleStep>) -> Resolved 
     Resolved::Module(module, said, Vec::new())
 }
 
-fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolved>, String> {
+fn in_given_order(modules: &[Module], steps: &[Step]) -> Result<Vec<Resolved>, String> {
+    let mut modules = modules.to_vec();
     let mut places = Vec::new();
     let (mut listed_already, mut linear) = (vec![false; modules.len()], vec![false; modules.len()]);
     for step in steps {
@@ -342,6 +253,7 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
                     let found = listed(&modules, modules.iter().map(ToString::to_string));
                     return Err(format!("there is no module {}; found {found}", shown(prefix)));
                 };
+                said::check_lone_weight(&modules[at], said.layer_norm)?;
                 if std::mem::replace(&mut listed_already[at], true) {
                     return Err(format!(
                         "module {} is listed twice; expected every module once",
@@ -375,9 +287,10 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
                 | LayerConfig::Dense(_)
                 | LayerConfig::Conv1d(_)
                 | LayerConfig::Embedding(_)
-                | LayerConfig::Normalise { .. },
+                | LayerConfig::Normalise { .. }
+                | LayerConfig::Parallel(_),
             ) => return Err("a step is a layer with parameters; expected its module's prefix".into()),
-            Step::Layer(_) => {}
+            Step::Layer(_) | Step::Function(_) | Step::Residual(_) | Step::LayerNorm(_) => {}
         }
     }
     if let Some(left) = listed_already.iter().position(|listed| !listed) {
@@ -402,181 +315,27 @@ fn in_given_order(mut modules: Vec<Module>, steps: &[Step]) -> Result<Vec<Resolv
         }
     };
     let mut row = row.iter();
+    let mut taken: Vec<&str> = Vec::new();
     let steps = steps.iter().map(|step| match step {
-        Step::Layer(layer) => Resolved::Layer(layer.clone()),
+        Step::Layer(layer) => Ok(Resolved::Layer(layer.clone())),
+        Step::Function(function) => Ok(Resolved::Function(*function)),
+        Step::LayerNorm(eps) => Ok(Resolved::LayerNorm(*eps)),
+        Step::Residual(name) => {
+            let module = match name {
+                Some(name) => taken.iter().find(|taken| name == *taken),
+                None => taken.last(),
+            };
+            let module = module.ok_or_else(|| {
+                let name = name.as_ref().map_or_else(String::new, |name| format!(" {}", shown(name)));
+                format!("residual{name}: expected a module that is listed before it; found none")
+            });
+            module.map(|module| Resolved::Residual((*module).to_owned()))
+        }
         Step::Module(said) => {
             let &(at, kind) = row.next().expect("a place for each module");
-            resolved(&modules[at], kind, Some(said))
+            taken.push(&said.prefix);
+            Ok(resolved(&modules[at], kind, Some(said)))
         }
     });
-    Ok(steps.collect())
-}
-
-/// Builds the network, and finds the tensor of each of its parameters.
-fn assemble(shapes: &Shapes, norms: &WeightNorms, steps: &[Resolved]) -> Result<Network, String> {
-    let mut layers: Vec<LayerConfig> = Vec::new();
-    // For each layer, its module and its number within it.
-    let mut origins: Vec<Option<(&Module, usize, &[Fold])>> = Vec::new();
-    let mut input = None;
-    let mut written = Vec::new();
-    for step in steps {
-        match step {
-            Resolved::Layer(layer) => {
-                layers.push(layer.clone());
-                origins.push(None);
-            }
-            Resolved::Module(module, said, folds) => {
-                input = input.or(Some(match module.kind {
-                    Kind::Recurrent(Stack { input, .. })
-                    | Kind::Linear { input, .. }
-                    | Kind::Conv1d { input, .. } => input,
-                    Kind::LayerNorm { width } => width,
-                    Kind::Embedding { .. } => 1,
-                    Kind::BatchNorm { .. } => unreachable!("it was folded"),
-                }));
-                let (layers_of, cell) = match module.kind {
-                    Kind::Recurrent(stack) => (stack.layers, stack.cell),
-                    _ => (1, false),
-                };
-                let own = |name: &String| {
-                    let leaf = match module.prefix.as_str() {
-                        "" => Some(name.as_str()),
-                        prefix => name.strip_prefix(prefix)?.strip_prefix('.'),
-                    };
-                    leaf.filter(|leaf| !leaf.contains('.')).map(str::to_owned)
-                };
-                let normed =
-                    norms.iter().filter_map(|(name, norm)| Some((own(name)?, norm.is_parametrized())));
-                let has_bias = module.has_bias();
-                written.push(Written {
-                    name: module.prefix.clone(),
-                    layers: layers_of,
-                    cell,
-                    weight_norms: normed.collect(),
-                    batch_norms: folds.iter().map(|fold| fold.written(has_bias)).collect(),
-                });
-                for (layer, index) in module_layers(module, said, folds)? {
-                    layers.push(layer);
-                    origins.push(index.map(|index| (module, index, &folds[..])));
-                }
-            }
-        }
-    }
-    let input = input.ok_or("no module is listed; expected every module once")?;
-    let config = NetworkConfig::new(input, layers).map_err(|error| error.to_string())?;
-    let mut sources = Vec::new();
-    for layer in config.layers().iter().filter(|layer| layer.owner == layer.index) {
-        for spec in &layer.parameters {
-            let (module, index, folds) = origins[layer.index].expect("only modules bring parameters");
-            let source = source(module, index, folds, spec);
-            if let Some(name) = &source.tensor {
-                assert_eq!(shapes.get(name), Some(&spec.shape), "{name} was checked against its module");
-            }
-            sources.push(source);
-        }
-    }
-    Ok(Network { config, sources, modules: written, assumed: Vec::new() })
-}
-
-/// The layers of a module, each with its number within it; dropout in between has none.
-fn module_layers(
-    module: &Module,
-    said: &ModuleStep,
-    folds: &[Fold],
-) -> Result<Vec<(LayerConfig, Option<usize>)>, String> {
-    let refuse = |what: &str| Err(format!("{module}: {what}"));
-    if said.dropout.is_some() && !matches!(module.kind, Kind::Recurrent(_)) {
-        return refuse("dropout is between the layers of a recurrent module; expected a step of its own");
-    }
-    let rnn = matches!(module.kind, Kind::Recurrent(Stack { gates: 1, .. }));
-    if said.activation.is_some() && !rnn && !matches!(module.kind, Kind::Linear { .. } | Kind::Conv1d { .. })
-    {
-        return refuse("its functions cannot be chosen; expected none");
-    }
-    if !said.conv.is_empty() && !matches!(module.kind, Kind::Conv1d { .. }) {
-        return refuse("it has no stride, dilation or padding; expected those of a Conv1d");
-    }
-    if said.eps.is_some() && !matches!(module.kind, Kind::LayerNorm { .. }) {
-        return refuse("it has no eps; expected that of a LayerNorm or a BatchNorm1d");
-    }
-    // A normalisation of the output brings a bias along.
-    let folded = folds.iter().any(|fold| matches!(fold, Fold::After(_)));
-    let activation = said.activation;
-    Ok(match module.kind {
-        Kind::BatchNorm { .. } => unreachable!("it was folded"),
-        Kind::LayerNorm { .. } => {
-            let epsilon = said.eps.map_or_else(|| LayerNorm::default().epsilon, |eps| eps as f32);
-            vec![(LayerConfig::Normalise { epsilon }, Some(0))]
-        }
-        Kind::Embedding { tokens, output } => vec![(EmbeddingConfig::new(tokens, output).into(), Some(0))],
-        Kind::Linear { output, bias, .. } => {
-            let activation = activation.unwrap_or(Activation::Identity);
-            vec![(DenseConfig::new(output).activation(activation).bias(bias || folded).into(), Some(0))]
-        }
-        Kind::Conv1d { output, kernel, bias, .. } => {
-            let conv = Conv1dConfig::new(output, kernel).bias(bias || folded);
-            let conv = said.conv.iter().fold(conv, |conv, option| option.apply(conv));
-            vec![(conv.activation(activation.unwrap_or(Activation::Identity)).into(), Some(0))]
-        }
-        Kind::Recurrent(stack) => {
-            let activation = activation.unwrap_or(Activation::Tanh);
-            if !matches!(activation, Activation::Tanh | Activation::Relu) {
-                return refuse(&format!("its function is {activation}; expected tanh or relu"));
-            }
-            let layer = recurrent(&stack, activation);
-            let mut layers = Vec::new();
-            for index in 0..stack.layers {
-                if let Some(rate) = said.dropout.filter(|_| index > 0) {
-                    layers.push((LayerConfig::Dropout { rate }, None));
-                }
-                layers.push((layer.clone(), Some(index)));
-            }
-            layers
-        }
-    })
-}
-
-fn recurrent(stack: &Stack, activation: Activation) -> LayerConfig {
-    let direction = if stack.bidirectional { Direction::Bidirectional } else { Direction::Forward };
-    let biases = if stack.biases { Biases::Two } else { Biases::None };
-    match stack.gates {
-        1 => RnnConfig::new(stack.hidden).activation(activation).direction(direction).biases(biases).into(),
-        3 => GruConfig::new(stack.hidden).direction(direction).biases(biases).into(),
-        _ => {
-            let lstm = LstmConfig::new(stack.hidden).direction(direction).biases(biases);
-            match stack.projection {
-                Some(width) => lstm.projection(width).into(),
-                None => lstm.into(),
-            }
-        }
-    }
-}
-
-/// The tensors of a parameter. Folds reach the first layer of a recurrent module, and every other module.
-fn source(module: &Module, index: usize, folds: &[Fold], spec: &ParameterSpec) -> Source {
-    let (part, leaf) = match spec.role {
-        Role::DenseWeight | Role::ConvWeight => (Part::Weight, "weight"),
-        Role::EmbeddingWeight | Role::NormaliseWeight => (Part::Other, "weight"),
-        Role::NormaliseBias => (Part::Other, "bias"),
-        Role::DenseBias | Role::ConvBias => (Part::Bias, "bias"),
-        Role::InputWeight => (Part::Weight, "weight_ih"),
-        Role::RecurrentWeight => (Part::Other, "weight_hh"),
-        Role::InputBias => (Part::Bias, "bias_ih"),
-        Role::RecurrentBias => (Part::Other, "bias_hh"),
-        Role::ProjectionWeight => (Part::Other, "weight_hr"),
-        role => unreachable!("no module brings {role:?}"),
-    };
-    let named = |leaf: &str| match module.kind {
-        Kind::Recurrent(stack) => {
-            module.tensor(&stack.leaf(leaf, index, if spec.reverse { "_reverse" } else { "" }))
-        }
-        _ => module.tensor(leaf),
-    };
-    let recurrent = matches!(module.kind, Kind::Recurrent(_));
-    Source {
-        tensor: (part != Part::Bias || module.has_bias()).then(|| named(leaf)),
-        weight: named(if recurrent { "weight_ih" } else { "weight" }),
-        part: if index == 0 { part } else { Part::Other },
-        folds: folds.to_vec(),
-    }
+    steps.collect()
 }

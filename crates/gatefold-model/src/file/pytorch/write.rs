@@ -1,7 +1,7 @@
 use super::super::plain::unusual;
 use super::super::tensors;
 use super::Model;
-use super::fold::{self, WeightNorm};
+use super::fold::{self, Part, WeightNorm};
 use super::order::Written;
 use crate::{Cell, Layer, ModelError, ParameterSpec, Recurrent, Role};
 use ndarray::ArrayD;
@@ -34,7 +34,8 @@ pub fn write(path: impl AsRef<Path>, model: &Model, names: &[&str]) -> Result<()
 /// activations, clipping, a GRU that resets before the product, a reverse scan alone, summed directions, initial states
 /// other than zeros, skip connections, dilation, feedback, layer normalisation, zoneout. Also if `names` does not have one
 /// distinct name per module, or if the
-/// parameters are not the network's.
+/// parameters are not the network's. Without `names`, also if a parameter has changed that the modules of the state_dict do not have,
+/// such as the bias of an `nn.LayerNorm` with `bias=False`.
 pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, ArrayD<f32>>, ModelError> {
     model.parameters.check(&model.config)?;
     for layer in model.config.layers() {
@@ -45,7 +46,7 @@ pub fn state_dict(model: &Model, names: &[&str]) -> Result<BTreeMap<String, Arra
     if names.is_empty()
         && let Some(tensors) = as_read(model)
     {
-        return Ok(tensors);
+        return tensors;
     }
     let (mut modules, mut tensors) = modules(model, false);
     if !names.is_empty() {
@@ -106,7 +107,10 @@ fn modules(model: &Model, apart: bool) -> (Vec<String>, Tensors) {
 }
 
 /// The state_dict with the modules that the model was read from; `None` if it was not, or has other layers now.
-fn as_read(model: &Model) -> Option<BTreeMap<String, ArrayD<f32>>> {
+///
+/// # Errors
+/// If a parameter that no tensor was read for has changed since.
+fn as_read(model: &Model) -> Option<Result<BTreeMap<String, ArrayD<f32>>, ModelError>> {
     let modules: Vec<Written> = serde_json::from_str(model.metadata.get(super::MODULES)?).ok()?;
     let (layers, tensors) = self::modules(model, true);
     // The module of each layer, and the layer's number in it.
@@ -125,6 +129,22 @@ fn as_read(model: &Model) -> Option<BTreeMap<String, ArrayD<f32>>> {
     let mut written = BTreeMap::new();
     for (layer, leaf, values) in tensors {
         let (module, at) = places[layer];
+        if module.made.contains(&leaf) {
+            let part = match (leaf.as_str(), values.ndim()) {
+                ("bias", _) => Part::Zeros,
+                (_, 2) => Part::Diagonal,
+                _ => Part::Ones,
+            };
+            if part.made(values.shape()).as_ref() != Some(&values) {
+                let place = layers[layer].clone();
+                let problem = format!(
+                    "its {leaf} has changed, and the modules it was read from have none; expected it as it was read, frozen in \
+                     training; or give names, for modules that have it"
+                );
+                return Some(Err(ModelError::Config { place, problem }));
+            }
+            continue;
+        }
         let leaf = match leaf.rsplit_once("_l0") {
             Some((kind, _)) if module.cell => kind.to_owned(),
             Some((kind, suffix)) => format!("{kind}_l{at}{suffix}"),
@@ -146,7 +166,7 @@ fn as_read(model: &Model) -> Option<BTreeMap<String, ArrayD<f32>>> {
     }
     let norms = modules.iter().flat_map(|module| &module.batch_norms);
     written.extend(norms.filter(|norm| !norm.bias).flat_map(|norm| norm.tensors(None)));
-    Some(written)
+    Some(Ok(written))
 }
 
 /// A recurrent tensor's name in a module with only its layer: `weight_ih_l2_reverse` becomes `weight_ih_l0_reverse`.
