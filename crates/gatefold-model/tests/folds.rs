@@ -1,4 +1,5 @@
-//! `weight_norm` and `nn.BatchNorm1d` of PyTorch's state dicts, folded on reading, against what PyTorch computes
+//! `weight_norm` and `nn.BatchNorm1d` of PyTorch's state dicts, folded on reading, and steps that leave no tensors, against what
+//! PyTorch computes
 //! (tests/fixtures/pytorch/folded of the workspace).
 
 use crate::state_dicts::{joined, linear, recurrent, tensors};
@@ -11,12 +12,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The cases, and the order of their modules.
-const CASES: [(&str, &str); 5] = [
+const CASES: [(&str, &str); 7] = [
     ("old_weight_norm", "lstm, head"),
     ("new_weight_norm", "conv relu padding 1 1, gru, head"),
     ("after_conv", "conv, norm relu, rnn tanh"),
-    ("after_linear", "first, norm eps 1e-3 tanh, lstm, head identity, last"),
-    ("before", "norm, lstm, between eps 1e-2, conv relu, again, head identity, last"),
+    ("after_linear", "first, norm eps 1e-3 tanh, lstm, head, last"),
+    ("before", "norm, lstm, between eps 1e-2, conv relu, again, head, last"),
+    (
+        "norms",
+        "first, norm layer_norm leaky_relu(0.2), layer_norm eps 1e-3, hard_sigmoid, softmax, softmax()",
+    ),
+    ("skips", "low, residual low, high, residual high, relu, decoder"),
 ];
 
 fn fixture(name: &str) -> PathBuf {
