@@ -4,7 +4,7 @@
 //! ties of ArgMax, NaN, and more) and lacks others. Each of those has its own words here.
 
 use super::library::{element_named, input_name, output_name, outputs, stored};
-use super::table::Operator;
+use super::table::{Operator, find};
 use super::{Call, Convolution, axis};
 use crate::graph::{Attribute, Node};
 use crate::proto::attribute_proto::AttributeType;
@@ -190,8 +190,11 @@ impl Recipe {
         changes: &[(&str, Option<Attribute>)],
     ) -> Result<(), String> {
         let (domain, name) = operator.rsplit_once('.').unwrap_or(("", operator));
-        let kept =
-            call.node.attributes.iter().filter(|(key, _)| !changes.iter().any(|(name, _)| name == key));
+        let defaults = find(&call.node.operator).map_or(&[][..], |operator| operator.defaults);
+        let kept = call.node.attributes.iter().filter(|(key, _)| {
+            let is_default = defaults.iter().any(|(name, _)| name == key);
+            !is_default && !changes.iter().any(|(name, _)| name == key)
+        });
         let mut attributes =
             kept.map(|(key, value)| attribute(key, value)).collect::<Result<Vec<_>, String>>()?;
         for (key, value) in changes {

@@ -11,6 +11,8 @@ pub(crate) struct Operator {
     /// Its name, after its domain if that is not ONNX's own.
     pub(crate) name: &'static str,
     pub(crate) attributes: &'static [&'static str],
+    /// Attributes that exporters write, which may only have their default.
+    pub(crate) defaults: &'static [(&'static str, i64)],
     /// Attributes that became inputs: the attribute, the opset, the input.
     pub(crate) became: &'static [(&'static str, i64, usize)],
     /// Its needs, worked out before it runs.
@@ -60,6 +62,7 @@ const fn operator(name: &'static str) -> Operator {
     Operator {
         name,
         attributes: &[],
+        defaults: &[],
         became: &[],
         need: size::as_inputs,
         whole: Whole::Within,
@@ -70,6 +73,11 @@ const fn operator(name: &'static str) -> Operator {
 impl Operator {
     const fn with(mut self, attributes: &'static [&'static str]) -> Operator {
         self.attributes = attributes;
+        self
+    }
+
+    const fn default(mut self, defaults: &'static [(&'static str, i64)]) -> Operator {
+        self.defaults = defaults;
         self
     }
 
@@ -136,6 +144,7 @@ pub(crate) const OPERATORS: &[Operator] = &[
             "softcap",
             "softmax_precision",
         ])
+        .default(&[("left_window_size", -1), ("right_window_size", -1)])
         .need(size::attention),
     operator("AveragePool")
         .with(&["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"])
@@ -209,7 +218,8 @@ pub(crate) const OPERATORS: &[Operator] = &[
     operator("MatMul").need(size::mat_mul).whole(Whole::Matrix),
     operator("MatMulInteger").need(size::mat_mul).gives(&[I32]),
     pairs("Max"),
-    operator("MaxPool").with(POOL).need(size::pool),
+    // The order of its second output, which the library does not give.
+    operator("MaxPool").with(POOL).default(&[("storage_order", 0)]).need(size::pool),
     pairs("Mean"),
     pairs("Min"),
     operator("Mish"),
@@ -225,7 +235,7 @@ pub(crate) const OPERATORS: &[Operator] = &[
     pairs("Pow").whole(Whole::Power),
     operator("QuantizeLinear").with(&["axis", "block_size", "output_dtype", "precision", "saturate"]),
     operator("RMSNormalization").with(&["axis", "epsilon", "stash_type"]),
-    operator("Range").need(size::range),
+    operator("Range").default(&[("stash_type", 1)]).need(size::range),
     operator("Reciprocal"),
     reduces("ReduceL1", Whole::Sums, 18),
     reduces("ReduceL2", Whole::Squares, 18),
@@ -334,9 +344,18 @@ impl Operator {
                     ));
                 }
                 None if self.attributes.contains(&key.as_str()) => {}
+                None if let Some((_, default)) = self.defaults.iter().find(|(name, _)| name == key) => {
+                    match call.node.int(key)? {
+                        Some(value) if value != *default => {
+                            return Err(format!("attribute {key}: expected {default}, found {value}"));
+                        }
+                        _ => {}
+                    }
+                }
                 None => {
                     let mut known = self.attributes.to_vec();
                     known.extend(self.became.iter().map(|(name, ..)| name));
+                    known.extend(self.defaults.iter().map(|(name, _)| name));
                     return Err(format!("the attribute {key} is not one of {}", known.join(", ")));
                 }
             }

@@ -527,3 +527,60 @@ fn operators_that_only_keras_writes() {
         one("ReverseSequence", 10, &[&x, &ints(lens)], &rows)
     });
 }
+
+/// Exporters write attributes out that have their default value.
+#[test]
+fn every_default_may_be_written_out() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/onnx/defaults.txt");
+    let (text, mut checked) = (std::fs::read_to_string(file).unwrap(), 0);
+    let mut failures = Failures::new();
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        let [operator, opset, key, value] = std::array::from_fn(|_| words.next().unwrap());
+        if !is_plain(operator) {
+            continue;
+        }
+        let value = match (value.parse(), value.parse()) {
+            (Ok(value), _) => Attribute::Int(value),
+            (_, Ok(value)) => Attribute::Float(value),
+            _ => Attribute::Text(value.into()),
+        };
+        let node = Node {
+            name: "n".into(),
+            operator: operator.into(),
+            inputs: vec![],
+            outputs: vec![Some("y".into())],
+            attributes: [(key.to_owned(), value)].into(),
+        };
+        failures.check(line, || check_attributes(&node, opset.parse().unwrap()).unwrap());
+        checked += 1;
+    }
+    failures.finish();
+    assert!(checked > 300, "{checked} attributes");
+}
+
+#[test]
+fn the_order_of_indices_that_nobody_reads_may_be_written_out() {
+    let pool = |order: i64| {
+        let attributes = [
+            ("auto_pad", Attribute::Text("NOTSET".into())),
+            ("ceil_mode", Attribute::Int(0)),
+            ("dilations", Attribute::Ints(vec![1])),
+            ("kernel_shape", Attribute::Ints(vec![2])),
+            ("pads", Attribute::Ints(vec![0, 0])),
+            ("storage_order", Attribute::Int(order)),
+            ("strides", Attribute::Ints(vec![2])),
+        ];
+        let node = Node {
+            name: "n".into(),
+            operator: "MaxPool".into(),
+            inputs: vec![],
+            outputs: vec![Some("y".into())],
+            attributes: attributes.clone().map(|(key, value)| (key.to_owned(), value)).into(),
+        };
+        check_attributes(&node, 18)?;
+        one("MaxPool", 18, &[&f32s(&[1, 1, 4], &[1.0, 3.0, 2.0, 0.0])], &attributes)
+    };
+    assert_eq!(pool(0).unwrap(), f32s(&[1, 1, 2], &[3.0, 2.0]));
+    assert_eq!(pool(1).unwrap_err(), "attribute storage_order: expected 0, found 1");
+}
