@@ -126,6 +126,9 @@ impl Chain<'_> {
             (Value::Traced(ids), _) if node.operator == "LayerNormalization" => {
                 self.layer_normalization(node, ids, [second, inputs.get(2).and_then(Option::as_ref)])
             }
+            (Value::Traced(ids), _) if node.operator == "BatchNormalization" => {
+                self.batch_normalization(node, ids, inputs)
+            }
             (Value::Traced(ids), axes) if pools(&node.operator) => self.pool(node, ids, axes),
             (Value::Traced(ids), _) if node.operator == "Dropout" => self.dropout(node, ids, inputs),
             (Value::Traced(ids), None) if node.operator == "Cast" && node.int("to")? == Some(1) => {
@@ -401,7 +404,7 @@ impl Chain<'_> {
     }
 
     /// The rows of a tensor that is the whole output of the last layer.
-    fn whole_steps(&self, ids: &ArrayD<i64>) -> Result<Vec<(usize, usize)>, String> {
+    pub(super) fn whole_steps(&self, ids: &ArrayD<i64>) -> Result<Vec<(usize, usize)>, String> {
         match self.rows_of(ids) {
             Some(Rows::Steps(rows)) if self.sources[self.tip.unwrap_or(0)].content == Content::Steps => {
                 Ok(rows)

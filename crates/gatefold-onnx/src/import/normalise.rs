@@ -8,7 +8,7 @@ use crate::graph::{Attribute, Graph, Node};
 use crate::operators;
 use crate::tensor::Tensor;
 use gatefold_model::Activation;
-use ndarray::{Array1, Array2, ArrayD};
+use ndarray::{Array1, Array2, ArrayD, Axis};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -243,5 +243,76 @@ impl Chain<'_> {
         let factor = vector(factor, *ids.shape().last().unwrap_or(&0))?;
         let weight = Array2::from_diag(&factor);
         Ok(vec![Value::Traced(self.dense_layer(ids, weight, None, Activation::Identity)?)])
+    }
+    /// A batch normalisation with the statistics of training: a factor and a shift for each feature, which is axis 1. They join
+    /// a dense layer or a convolution without a function; after others they are a dense layer with a diagonal weight.
+    pub(super) fn batch_normalization(
+        &mut self,
+        node: &Node,
+        ids: &ArrayD<i64>,
+        inputs: &[Option<Value>],
+    ) -> Result<Vec<Value>, String> {
+        let trains =
+            node.int_or("training_mode", 0)? != 0 || node.outputs.iter().skip(1).any(Option::is_some);
+        if trains {
+            return Err(
+                "it uses the statistics of a batch, as in training; export the model for inference".into()
+            );
+        }
+        if node.int_or("spatial", 1)? == 0 {
+            return Err("it has statistics for each step".into());
+        }
+        let (true, Some(&width)) = (self.inside == 0, ids.shape().get(1)) else {
+            return Err("no layer of the engine computes this here".into());
+        };
+        let given = |at: usize, name: &str| match inputs.get(at).and_then(Option::as_ref) {
+            Some(Value::Known(values)) if values.len() == width => vector(values, width),
+            Some(Value::Known(values)) => {
+                Err(format!("its {name}: expected {width} numbers, found shape {:?}", values.shape()))
+            }
+            _ => Err(format!("its {name} is not constant")),
+        };
+        let (scale, bias) = (given(1, "scale")?, given(2, "bias")?);
+        let (mean, variance) = (given(3, "mean")?, given(4, "variance")?);
+        let epsilon = node.float("epsilon")?.unwrap_or(1e-5);
+        let factor = scale / (variance + epsilon).mapv(f32::sqrt);
+        let shift = bias - mean * &factor;
+        let last = ids.ndim() - 1;
+        let mut axes: Vec<usize> = (0..=last).filter(|&axis| axis != 1).collect();
+        axes.push(1);
+        let rows = self.resolve(&ids.view().permuted_axes(axes.clone()).as_standard_layout().into_owned())?;
+        let result = self.scaled_and_shifted(&rows, factor, shift)?;
+        let mut back: Vec<usize> = (0..=last).collect();
+        back.sort_by_key(|&axis| axes[axis]);
+        let result = result.view().permuted_axes(back).as_standard_layout().into_owned();
+        Ok(vec![Value::Traced(result)])
+    }
+
+    /// A factor and a shift for each feature of these rows.
+    fn scaled_and_shifted(
+        &mut self,
+        ids: &ArrayD<i64>,
+        factor: Array1<f32>,
+        shift: Array1<f32>,
+    ) -> Result<ArrayD<i64>, String> {
+        let own = self.whole_steps(ids);
+        let bias = match (&own, self.layers.last_mut()) {
+            (Ok(_), Some(Found::Dense { weight, bias, activation: Activation::Identity })) => {
+                *weight *= &factor.view().insert_axis(Axis(1));
+                bias
+            }
+            (Ok(_), Some(Found::Conv1d { config, weight, bias, activation: Activation::Identity })) => {
+                *weight *= &factor.view().insert_axis(Axis(1)).insert_axis(Axis(2));
+                *config = config.clone().bias(true);
+                bias
+            }
+            _ => return self.dense_layer(ids, Array2::from_diag(&factor), Some(shift), Activation::Identity),
+        };
+        *bias = Some(bias.take().map_or(shift.clone(), |bias| bias * &factor + &shift));
+        self.replace_tip(factor.len())?;
+        match self.in_rows(ids.shape(), &own?)? {
+            Value::Traced(ids) => Ok(ids),
+            _ => Err("its output is not traced".into()),
+        }
     }
 }

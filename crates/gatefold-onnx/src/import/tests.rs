@@ -328,3 +328,166 @@ fn a_pool_covers_the_steps() {
     let error = pool("ReduceMax", 2, ["b", "t"]).unwrap_err();
     assert!(error.contains("it covers the features of a step; expected the axis of the steps"), "{error}");
 }
+
+/// Operators, a Transpose with its axes, with their inputs and output.
+type Nodes<'a> = &'a [(&'a str, &'a [&'a str], &'a str)];
+
+/// A model of x `[B, T, 3]` with these nodes. `scale`, `shift`, `mean` and `variance` have three features, `weight` is
+/// `[3, 3]`, `kernel` `[3, 3, 2]`, and `w` and `r` are those of a GRU of three units.
+fn with_statistics(nodes: Nodes, change: impl Fn(&mut NodeProto)) -> OnnxModel {
+    let floats = |name: &str, dims: &[i64], from: f32| TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: DataType::Float as i32,
+        float_data: (0..dims.iter().product()).map(|k| from + (0.7 * k as f32 + from).sin()).collect(),
+        ..Default::default()
+    };
+    let perm = |perm: &[i64]| AttributeProto {
+        name: "perm".into(),
+        ints: perm.to_vec(),
+        r#type: AttributeType::Ints as i32,
+        ..Default::default()
+    };
+    let nodes = nodes.iter().map(|(operator, inputs, output)| {
+        let (operator, settings) = operator.split_once(' ').unwrap_or((operator, ""));
+        let mut made = match operator {
+            "GRU" => node("GRU", inputs, output, &[("hidden_size", 3), ("linear_before_reset", 1)]),
+            "Gather" => node("Gather", inputs, output, &[("axis", 0)]),
+            _ => node(operator, inputs, output, &[]),
+        };
+        if operator == "Transpose" {
+            made.attribute =
+                vec![perm(&settings.bytes().map(|digit| i64::from(digit - b'0')).collect::<Vec<_>>())];
+        }
+        change(&mut made);
+        made
+    });
+    let whole = |name: &str, dims: &[i64], value: i64| TensorProto {
+        name: name.into(),
+        dims: dims.to_vec(),
+        data_type: DataType::Int64 as i32,
+        int64_data: vec![value],
+        ..Default::default()
+    };
+    let axis = |name: &str| Len::DimParam(name.into());
+    let graph = GraphProto {
+        node: nodes.collect(),
+        initializer: vec![
+            floats("scale", &[3], 0.5),
+            floats("shift", &[3], 0.0),
+            floats("mean", &[3], -0.3),
+            floats("variance", &[3], 1.5),
+            floats("weight", &[3, 3], 0.1),
+            floats("kernel", &[3, 3, 2], 0.0),
+            floats("long", &[3, 3, 30], 0.0),
+            floats("w", &[1, 9, 3], 0.0),
+            floats("r", &[1, 9, 3], 0.1),
+            whole("one", &[1], 1),
+            whole("last", &[], -1),
+        ],
+        input: vec![port("x", DataType::Float, &[axis("b"), axis("t"), Len::DimValue(3)])],
+        output: vec![port("y", DataType::Float, &[axis("b"), axis("t"), Len::DimValue(3)])],
+        ..Default::default()
+    };
+    testing::model(17, graph)
+}
+
+/// The inputs of a BatchNormalization.
+fn normalised(from: &str) -> [&str; 5] {
+    [from, "scale", "shift", "mean", "variance"]
+}
+
+/// A batch normalisation joins the layer before or is a dense layer, in each layout in which exporters write it.
+#[test]
+fn a_batch_normalisation_scales_and_shifts_features() {
+    let [of_xt, of_y, of_last] = ["xt", "y0t", "end"].map(normalised);
+    let networks: [(Nodes, &str); 5] = [
+        (
+            &[
+                ("Transpose 021", &["x"], "xt"),
+                ("BatchNormalization", &of_xt, "n"),
+                ("Transpose 201", &["n"], "nt"),
+                ("GRU", &["nt", "w", "r"], "y1"),
+                ("Squeeze", &["y1", "one"], "y2"),
+                ("Transpose 102", &["y2"], "y"),
+            ],
+            "3 -> dense 3 -> gru 3 no biases",
+        ),
+        (
+            &[
+                ("Transpose 102", &["x"], "xt"),
+                ("GRU", &["xt", "w", "r"], "y1"),
+                ("Squeeze", &["y1", "one"], "y0"),
+                ("Transpose 120", &["y0"], "y0t"),
+                ("BatchNormalization", &of_y, "n"),
+                ("Transpose 021", &["n"], "nt"),
+                ("MatMul", &["nt", "weight"], "y"),
+            ],
+            "3 -> gru 3 no biases -> dense 3 -> dense 3 no bias",
+        ),
+        (
+            &[
+                ("Transpose 102", &["x"], "xt"),
+                ("GRU", &["xt", "w", "r"], "y1"),
+                ("Squeeze", &["y1", "one"], "y0"),
+                ("Gather", &["y0", "last"], "end"),
+                ("BatchNormalization", &of_last, "n"),
+                ("MatMul", &["n", "weight"], "y"),
+            ],
+            "3 -> gru 3 no biases -> last step -> dense 3 -> dense 3 no bias",
+        ),
+        (
+            &[
+                ("Transpose 021", &["x"], "xt"),
+                ("Conv", &["xt", "kernel"], "y0t"),
+                ("BatchNormalization", &of_y, "n"),
+                ("Relu", &["n"], "r0"),
+                ("Transpose 021", &["r0"], "y"),
+            ],
+            "3 -> conv1d 3, kernel 2, relu",
+        ),
+        (
+            &[
+                ("MatMul", &["x", "weight"], "d"),
+                ("Add", &["d", "shift"], "y0"),
+                ("Transpose 021", &["y0"], "y0t"),
+                ("BatchNormalization", &of_y, "n"),
+                ("Transpose 021", &["n"], "nt"),
+                ("Relu", &["nt"], "y"),
+            ],
+            "3 -> dense 3 relu",
+        ),
+    ];
+    for (nodes, expected) in networks {
+        let model = with_statistics(nodes, |_| ());
+        let imported = model.import().unwrap_or_else(|error| panic!("{expected}: {error}"));
+        assert_eq!(imported.config.to_string(), expected);
+        same_on_others(expected, &model, &imported);
+    }
+}
+
+#[test]
+fn a_batch_normalisation_that_is_none_of_features_is_refused() {
+    let of = |from: &'static str, set: &[(&str, i64)]| {
+        let inputs = normalised(from);
+        let nodes: Nodes = &[
+            ("MatMul", &["x", "weight"], "d"),
+            ("Transpose 021", &["d"], "dt"),
+            ("BatchNormalization", &inputs, "n"),
+            ("Transpose 021", &["n"], "y"),
+        ];
+        let more: Vec<NodeProto> = vec![node("", &[], "", set)];
+        let model = with_statistics(nodes, |node| {
+            if node.op_type == "BatchNormalization" {
+                node.attribute.extend(more[0].attribute.clone());
+            }
+        });
+        model.import().map(|imported| imported.config.to_string()).map_err(|error| error.to_string())
+    };
+    assert_eq!(of("dt", &[]).unwrap(), "3 -> dense 3");
+    let trains = of("dt", &[("training_mode", 1)]).unwrap_err();
+    assert!(trains.contains("as in training; export the model for inference"), "{trains}");
+    // Axis 1 has the steps.
+    let steps = of("d", &[]).unwrap_err();
+    assert!(steps.contains("(BatchNormalization)"), "{steps}");
+}
