@@ -5,7 +5,7 @@ use crate::walk::fold_constants;
 use crate::{ElementType, OnnxError, Session, Tensor, read};
 use bytes::Bytes;
 use gatefold::Device;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// An ONNX model, read and checked.
@@ -72,13 +72,16 @@ impl OnnxModel {
         self.on(device).run(inputs)
     }
 
-    /// Whether the model runs on small inputs of ones, on the CPU and in short time. One that does not may still run on
-    /// others.
+    /// Whether the model runs on inputs of ones, on the CPU and in short time: small ones, or longer ones along the axes that
+    /// it does not fix. One that does not may still run on others.
     pub fn runs_on_example(&self) -> bool {
-        let inputs = self.inputs().iter().map(|port| Some((port.name.clone(), example(port)?)));
-        let Some(inputs) = inputs.collect::<Option<_>>() else { return false };
-        let budget = Some(Budget::walking(self.graph.stored()));
-        Device::cpu().is_ok_and(|device| self.on(&device).run_within(&inputs, budget).is_ok())
+        let Ok(device) = Device::cpu() else { return false };
+        example_lens(self.inputs()).iter().any(|lens| {
+            let inputs = self.inputs().iter().map(|port| Some((port.name.clone(), example(port, lens)?)));
+            let Some(inputs) = inputs.collect::<Option<_>>() else { return false };
+            let budget = Some(Budget::walking(self.graph.stored()));
+            self.on(&device).run_within(&inputs, budget).is_ok()
+        })
     }
 
     /// The name that the program that wrote the model gives itself.
@@ -89,11 +92,47 @@ impl OnnxModel {
 
 /// The most elements of an example.
 const MOST_OF_EXAMPLE: usize = 1 << 20;
+/// The length of an axis that a model does not fix, in the first example.
+const SHORT: usize = 2;
+/// Lengths to try after it: a convolution without padding needs as many steps as it reads.
+const LONGER: [usize; 3] = [9, 40, 640];
+/// The most axes that are made longer alone.
+const MOST_OPEN: usize = 3;
 
-/// Ones for an input, two of each axis that the model does not fix; `None` if it is large.
-fn example(port: &Port) -> Option<Tensor> {
-    let len = |axis: &Axis| if let Axis::Fixed(len) = axis { *len } else { 2 };
-    let lens: Vec<usize> = port.shape.iter().flatten().map(len).collect();
+/// The lengths of axes that are not [`SHORT`], by [`key`].
+type Lens = BTreeMap<String, usize>;
+
+/// The name of an axis that a model does not fix, or its place; `None` if the length is fixed.
+fn key(at: usize, axis: &Axis) -> Option<String> {
+    match axis {
+        Axis::Fixed(_) => None,
+        Axis::Named(name) => Some(name.clone()),
+        Axis::Any => Some(format!("axis {at}")),
+    }
+}
+
+/// Examples to try one after another: all axes short, all a bit longer, and each alone longer still.
+fn example_lens(ports: &[Port]) -> Vec<Lens> {
+    let axes = ports.iter().flat_map(|port| port.shape.iter().flatten().enumerate());
+    let open: BTreeSet<String> = axes.filter_map(|(at, axis)| key(at, axis)).collect();
+    let mut all = vec![Lens::new()];
+    if open.is_empty() {
+        return all;
+    }
+    all.push(open.iter().map(|key| (key.clone(), LONGER[0])).collect());
+    for key in open.iter().take(MOST_OPEN) {
+        all.extend(LONGER.map(|len| [(key.clone(), len)].into()));
+    }
+    all
+}
+
+/// Ones for an input, with axes of these lengths; `None` if it is large.
+fn example(port: &Port, lens: &Lens) -> Option<Tensor> {
+    let len = |(at, axis): (usize, &Axis)| match axis {
+        Axis::Fixed(len) => *len,
+        open => key(at, open).and_then(|key| lens.get(&key).copied()).unwrap_or(SHORT),
+    };
+    let lens: Vec<usize> = port.shape.iter().flatten().enumerate().map(len).collect();
     volume(&lens).ok().filter(|&len| len <= MOST_OF_EXAMPLE)?;
     let shape = ndarray::IxDyn(&lens);
     Some(match port.element {

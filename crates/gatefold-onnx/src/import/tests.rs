@@ -491,3 +491,17 @@ fn a_batch_normalisation_that_is_none_of_features_is_refused() {
     let steps = of("d", &[]).unwrap_err();
     assert!(steps.contains("(BatchNormalization)"), "{steps}");
 }
+
+/// A model that reads many steps, and has no network, still runs as it is.
+#[test]
+fn a_model_runs_on_an_example_that_is_long_enough() {
+    for kernel in ["kernel", "long"] {
+        let nodes: Nodes =
+            &[("Transpose 021", &["x"], "xt"), ("Conv", &["xt", kernel], "c"), ("Exp", &["c"], "y")];
+        let model = with_statistics(nodes, |_| ());
+        assert!(model.import().is_err() && model.runs_on_example(), "{kernel}");
+    }
+    // No length fits a product of matrices that do not.
+    let model = with_statistics(&[("MatMul", &["x", "w"], "y")], |_| ());
+    assert!(!model.runs_on_example());
+}
