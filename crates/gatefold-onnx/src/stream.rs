@@ -10,6 +10,7 @@ use states::States;
 use std::collections::BTreeMap;
 pub use whole::StepAxes;
 
+mod elements;
 mod names;
 mod states;
 mod steps;

@@ -1,6 +1,7 @@
 //! The states of a graph: which inputs an output carries on, and which recurrent nodes go on by themselves.
 
 use super::StreamOptions;
+use super::elements::{Course, Elements, MOVES, State};
 use super::names::{canonical, without_numbers};
 use crate::graph::{Axis, Graph, Node, Port};
 use crate::recurrent::{INITIAL_C, INITIAL_H, Operator, RecurrentOperator, WEIGHTS};
@@ -15,10 +16,19 @@ pub(super) struct States {
     pub(super) carried: Vec<(usize, usize)>,
     /// Inputs that only say where a node begins, which then keeps its state itself.
     pub(super) held: Vec<usize>,
+    /// All of these: inputs and the outputs that give their next values, whoever keeps them.
+    pub(super) pairs: Vec<(usize, usize)>,
     pub(super) scope: Scope,
-    /// The recurrent nodes that go on: those that keep their states, and those that begin with carried inputs which are
-    /// their final states in the next call.
-    pub(super) going_on: BTreeSet<usize>,
+}
+
+impl States {
+    /// The recurrent nodes that go on: those that keep their states, and those whose final states are, element for element,
+    /// those that they begin with in the next call.
+    pub(super) fn going_on(&self, graph: &Graph, course: &Course) -> BTreeSet<usize> {
+        let mut nodes = Elements::find(graph, course).going_on(&self.pairs);
+        nodes.extend(self.scope.keepers.keys());
+        nodes
+    }
 }
 
 /// A value, as far as it is followed.
@@ -32,9 +42,6 @@ struct Facts {
     finals: BTreeSet<State>,
 }
 
-/// The state of a recurrent node.
-type State = (usize, char);
-
 /// A recurrent node, with what is known of its initial states.
 struct Recurrent<'a> {
     node: &'a Node,
@@ -46,24 +53,6 @@ struct Recurrent<'a> {
     c: Facts,
 }
 
-/// Operators that only move elements of their first input; all inputs of Concat.
-const MOVES: [&str; 14] = [
-    "Cast",
-    "Concat",
-    "Dropout",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
-];
-
 /// Finds the states of a graph.
 ///
 /// # Errors
@@ -73,8 +62,8 @@ pub(super) fn find(graph: &Graph, options: &StreamOptions) -> Result<States, Onn
     let facts = walk.graph(graph, Facts::of_inputs(graph), &BTreeMap::new(), None);
     let mut states = States::default();
     pairs(graph, options, &walk, &facts, &mut states)?;
-    let pairs = states.carried.clone();
-    let carried: BTreeSet<usize> = pairs.iter().map(|(input, _)| *input).collect();
+    states.pairs = states.carried.clone();
+    let carried: BTreeSet<usize> = states.pairs.iter().map(|(input, _)| *input).collect();
     for found in &walk.recurrent {
         found.check(graph, &carried)?;
     }
@@ -83,9 +72,6 @@ pub(super) fn find(graph: &Graph, options: &StreamOptions) -> Result<States, Onn
     } else {
         keep_on_device(graph, &walk, &mut states)?;
     }
-    let passed_on = walk.recurrent.iter().filter(|found| found.goes_on(graph, &walk, &facts, &pairs));
-    states.going_on = passed_on.map(|found| identity(found.node)).collect();
-    states.going_on.extend(states.scope.keepers.keys());
     if states.carried.is_empty() && states.scope.keepers.is_empty() {
         return Err(OnnxError::Input {
             name: graph.inputs.first().map(|port| port.name.clone()).unwrap_or_default(),
@@ -239,20 +225,6 @@ impl Recurrent<'_> {
         }
     }
 
-    /// Whether each of its initial states is a carried input, or a part of one, whose output is made of the final states of
-    /// the nodes that begin with the input, and of nothing else.
-    fn goes_on(&self, graph: &Graph, walk: &Walk, facts: &Known, pairs: &[(usize, usize)]) -> bool {
-        self.states().iter().all(|&state| {
-            let first = if state == 'h' { &self.h } else { &self.c };
-            let Some(&input) = first.moved.first().filter(|_| first.moved == first.inputs) else {
-                return false;
-            };
-            let carried = pairs.iter().find(|(carried, _)| *carried == input && first.moved.len() == 1);
-            let next = carried.and_then(|&(_, output)| facts.get(graph.outputs[output].name.as_str()));
-            next.is_some_and(|next| next.moved.is_empty() && next.finals == walk.begun(input))
-        })
-    }
-
     /// The reason why the node cannot keep its state itself.
     fn problem(&self) -> Result<Option<String>, OnnxError> {
         let operator =
@@ -318,12 +290,27 @@ fn pairs(
         }
     }
     let of_output = |at: usize| facts.get(graph.outputs[at].name.as_str());
-    add(graph, states, |input, output| {
+    let has_finals = |input: usize, output: usize| {
         let begun = walk.begun(input);
         !data.contains(&input)
             && !begun.is_empty()
             && of_output(output).is_some_and(|facts| facts.finals == begun)
-    });
+    };
+    let elements = elements(graph, options);
+    let reordered = |input: usize, output: usize| elements.are_reordered(input, output, &walk.begun(input));
+    add(graph, states, |input, output| has_finals(input, output) && !reordered(input, output));
+    let mut others = States { carried: states.carried.clone(), ..States::default() };
+    add(graph, &mut others, has_finals);
+    if let Some(&(input, output)) = others.carried.get(states.carried.len()) {
+        let (input, output) = (&graph.inputs[input].name, &graph.outputs[output].name);
+        return Err(OnnxError::Input {
+            name: input.clone(),
+            expected: format!(
+                "its next value in {output}, each element of the final states in the place of the first"
+            ),
+            found: "the same elements in another order; export them in the order of the input".into(),
+        });
+    }
     let sure = states.carried.clone();
     for name in [canonical, without_numbers] {
         let names = |ports: &[Port]| ports.iter().map(|port| name(&port.name)).collect::<Vec<_>>();
@@ -344,6 +331,13 @@ fn pairs(
         states.carried = sure;
     }
     Ok(())
+}
+
+/// The elements of the states as far as they are known before a run.
+fn elements(graph: &Graph, options: &StreamOptions) -> Elements {
+    let len = |axis: &Axis| if let Axis::Fixed(len) = axis { *len } else { options.batch };
+    let shape = |port: &Port| port.shape.as_ref().map(|axes| axes.iter().map(len).collect());
+    Elements::find(graph, &Course { shape: &shape, conditions: &BTreeMap::new() })
 }
 
 /// Adds the pairs of inputs and outputs without a partner that belong together.

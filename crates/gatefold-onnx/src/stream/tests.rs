@@ -93,7 +93,18 @@ fn model(node: Vec<NodeProto>, input: Vec<ValueInfoProto>, outputs: &[&str]) -> 
         floats("wr", &[1, 2, 2]),
         floats("rr", &[1, 2, 2]),
         floats("half", &[1]),
+        TensorProto { float_data: vec![0.0], ..floats("none", &[1]) },
         whole_numbers("last", &[-1]),
+        whole_numbers("lowest", &[i64::MIN]),
+        whole_numbers("axis", &[1]),
+        whole_numbers("zero", &[0]),
+        whole_numbers("one", &[1]),
+        whole_numbers("turned", &[1, 0]),
+        whole_numbers("rolled", &[1, 0]),
+        whole_numbers("same", &[0, 0]),
+        whole_numbers("two_rows", &[1, 2, 2]),
+        whole_numbers("one_layer", &[1, -1, 2]),
+        whole_numbers("flat", &[-1, 2]),
         whole_numbers("first_row", &[1, -1, 2]),
     ];
     let output = outputs.iter().map(|name| output(name)).collect();
@@ -228,6 +239,188 @@ fn a_state_with_two_open_axes_is_refused() {
     let model = model(nodes, vec![x(), port("past", &["before", "batch", "2"])], &["present"]);
     let error = stream(&model, StreamOptions::new(3).carry("past", "present")).unwrap_err().to_string();
     assert!(error.contains("input past: expected a state with one axis of streams"), "{error}");
+}
+
+/// A chain of operators with one output each: the values are called `NAME.1`, ..., the last one `to`.
+type Moves<'a> = &'a [(&'a str, &'a [&'a str], Vec<AttributeProto>)];
+
+/// A name, the axes of a state, the moves before and after the node, and the state's shape for two rows.
+type Case<'a> = (&'a str, &'a [&'a str], Moves<'a>, Moves<'a>, &'a [usize]);
+
+fn moved(from: &str, to: &str, moves: Moves) -> Vec<NodeProto> {
+    if moves.is_empty() {
+        return vec![node("Identity", &[from], &[to], vec![])];
+    }
+    let name = |at: usize| match at {
+        0 => from.to_owned(),
+        at if at == moves.len() => to.to_owned(),
+        at => format!("{from}.{at}"),
+    };
+    let one = |(at, (operator, more, attributes)): (usize, &(&str, &[&str], Vec<AttributeProto>))| {
+        let (input, output) = (name(at), name(at + 1));
+        let inputs: Vec<&str> = [input.as_str()].into_iter().chain(more.iter().copied()).collect();
+        node(operator, &inputs, &[&output], attributes.clone())
+    };
+    moves.iter().enumerate().map(one).collect()
+}
+
+/// An RNN of two units whose initial state comes from `s`, and whose final state goes to `t`.
+fn with_state(shape: &[&str], before: Moves, after: Moves) -> OnnxModel {
+    let mut nodes = moved("s", "h0", before);
+    nodes.push(recurrent("RNN", &["x", "h0"], &["y", "h1"]));
+    nodes.extend(moved("h1", "t", after));
+    model(nodes, vec![x(), port("s", shape)], &["y", "t"])
+}
+
+/// Checks that chunks of two of six steps, of two rows, give the outputs of the whole, and the last state.
+fn same_as_whole(name: &str, model: &OnnxModel, state: &[usize]) {
+    let inputs: BTreeMap<String, Tensor> = [("x".to_owned(), sound([6, 2, 2]))].into();
+    let mut stream = stream(model, StreamOptions::new(2)).unwrap();
+    let axes = stream.step_axes(&inputs, 2).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let len = state.iter().product();
+    let first: Vec<f32> = (0..len).map(|k: usize| (k as f32 * 0.9).cos()).collect();
+    let first = Tensor::F32(ArrayD::from_shape_vec(IxDyn(state), first).unwrap());
+    stream.set_states([("s".to_owned(), first.clone())].into()).unwrap();
+    let outputs = stream.run_in_chunks(&inputs, &axes, 2).unwrap();
+    let all = inputs.into_iter().chain([("s".to_owned(), first)]).collect();
+    let whole = model.run(&Device::cpu().unwrap(), &all).unwrap();
+    let states = stream.states().unwrap();
+    for (found, expected) in [(&outputs["y"], &whole["y"]), (&states["s"], &whole["t"])] {
+        let (Tensor::F32(found), Tensor::F32(expected)) = (found, expected) else { panic!("{name}") };
+        assert_eq!(found.shape(), expected.shape(), "{name}");
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
+    }
+}
+
+#[test]
+fn states_that_are_moved_and_moved_back_go_on() {
+    let turn = || ("Transpose", &[][..], vec![ints("perm", &[1, 0, 2])]);
+    let units = || ("Transpose", &[][..], vec![ints("perm", &[0, 2, 1])]);
+    let reversed = || ("Gather", &["turned"][..], vec![int("axis", 2)]);
+    let roll = || ("Gather", &["rolled"][..], vec![int("axis", 2)]);
+    let cases: [Case; 8] = [
+        ("plain", &["1", "batch", "2"], &[], &[], &[1, 2, 2]),
+        ("batch first", &["batch", "1", "2"], &[turn()], &[turn()], &[2, 1, 2]),
+        ("units first", &["1", "2", "batch"], &[units()], &[units()], &[1, 2, 2]),
+        (
+            "no layers",
+            &["batch", "2"],
+            &[("Unsqueeze", &["zero"], vec![])],
+            &[("Squeeze", &["zero"], vec![])],
+            &[2, 2],
+        ),
+        (
+            "flat",
+            &["batch", "2"],
+            &[("Reshape", &["one_layer"], vec![])],
+            &[("Reshape", &["flat"], vec![])],
+            &[2, 2],
+        ),
+        ("reversed twice", &["1", "batch", "2"], &[reversed()], &[reversed()], &[1, 2, 2]),
+        ("rolled back", &["1", "batch", "2"], &[roll(), roll()], &[("Identity", &[], vec![])], &[1, 2, 2]),
+        (
+            "cast",
+            &["1", "batch", "2"],
+            &[("Cast", &[], vec![int("to", 1)])],
+            &[("Cast", &[], vec![int("to", 11)])],
+            &[1, 2, 2],
+        ),
+    ];
+    for (name, shape, before, after, state) in cases {
+        let model = match (before, after) {
+            ([], []) => {
+                let nodes = vec![recurrent("RNN", &["x", "s"], &["y", "t"])];
+                model(nodes, vec![x(), port("s", shape)], &["y", "t"])
+            }
+            _ => with_state(shape, before, after),
+        };
+        same_as_whole(name, &model, state);
+    }
+}
+
+#[test]
+fn a_next_state_in_another_order_is_refused() {
+    let cases: [(&str, &[&str], Moves, Moves); 9] = [
+        ("gathered", &["1", "batch", "2"], &[], &[("Gather", &["turned"], vec![int("axis", 2)])]),
+        ("gathered before", &["1", "batch", "2"], &[("Gather", &["turned"], vec![int("axis", 2)])], &[]),
+        ("one unit twice", &["1", "batch", "2"], &[], &[("Gather", &["same"], vec![int("axis", 2)])]),
+        ("rows reversed", &["1", "2", "2"], &[], &[("Slice", &["last", "lowest", "axis", "last"], vec![])]),
+        (
+            "open rows reversed",
+            &["1", "batch", "2"],
+            &[],
+            &[("Slice", &["last", "lowest", "axis", "last"], vec![])],
+        ),
+        ("transposed", &["1", "batch", "2"], &[], &[("Transpose", &[], vec![ints("perm", &[0, 2, 1])])]),
+        ("transposed, fixed", &["1", "2", "2"], &[], &[("Transpose", &[], vec![ints("perm", &[0, 2, 1])])]),
+        ("flattened otherwise", &["1", "2", "2"], &[("Transpose", &[], vec![ints("perm", &[0, 2, 1])])], &[]),
+        (
+            "repeated",
+            &["1", "1", "2"],
+            &[("Expand", &["two_rows"], vec![])],
+            &[("Slice", &["zero", "one", "axis"], vec![])],
+        ),
+    ];
+    for (name, shape, before, after) in cases {
+        let model = with_state(shape, before, after);
+        let error = stream(&model, StreamOptions::new(2)).unwrap_err().to_string();
+        assert!(error.contains("the same elements in another order"), "{name}: {error}");
+        // Said by the caller, it is carried on, but chunks are not the whole.
+        let mut said = stream(&model, StreamOptions::new(2).carry("s", "t")).unwrap();
+        let error = said.step_axes(&[("x".to_owned(), sound([6, 2, 2]))].into(), 2).unwrap_err().to_string();
+        assert!(error.contains(ANEW), "{name}: {error}");
+    }
+}
+
+/// Two states of an input, joined again in this order.
+fn split(operator: &str, axis: i64, joined: [&str; 2]) -> OnnxModel {
+    let mut nodes = vec![node("Split", &["s"], &["a0", "b0"], vec![int("axis", axis)])];
+    nodes.extend(match operator {
+        "LSTM" => vec![recurrent("LSTM", &["x", "a0", "b0"], &["y", "a1", "b1"])],
+        _ => vec![recurrent("RNN", &["x", "a0"], &["y", "a1"]), recurrent("RNN", &["x", "b0"], &["z", "b1"])],
+    });
+    nodes.push(node("Concat", &joined, &["t"], vec![int("axis", axis)]));
+    let shape = if axis == 0 { ["2", "batch", "2"] } else { ["1", "batch", "4"] };
+    model(nodes, vec![x(), port("s", &shape)], &["y", "t"])
+}
+
+#[test]
+fn states_of_one_input_are_joined_in_its_order() {
+    for operator in ["LSTM", "RNN"] {
+        for (axis, shape) in [(0, [2, 2, 2]), (2, [1, 2, 4])] {
+            same_as_whole(operator, &split(operator, axis, ["a1", "b1"]), &shape);
+            let swapped = split(operator, axis, ["b1", "a1"]);
+            let error = stream(&swapped, StreamOptions::new(2)).unwrap_err().to_string();
+            assert!(error.contains("input s: expected its next value in t"), "{operator}: {error}");
+        }
+    }
+}
+
+/// A state that only one branch carries on: the branch that runs decides.
+#[test]
+fn a_state_goes_on_in_the_branch_that_runs() {
+    let branch = |from: &str, to: &str| {
+        let nodes = vec![node("Identity", &[from], &[to], vec![])];
+        GraphProto { node: nodes, output: vec![output(to)], ..Default::default() }
+    };
+    let then = graph("then_branch", branch("h1", "kept"));
+    let other = graph("else_branch", branch("zeros", "lost"));
+    let nodes = vec![
+        node("Identity", &["s"], &["h0"], vec![]),
+        recurrent("RNN", &["x", "h0"], &["y", "h1"]),
+        node("Mul", &["h1", "none"], &["zeros"], vec![]),
+        node("If", &["flag"], &["t"], vec![then, other]),
+    ];
+    let ports = vec![x(), port("s", &["1", "batch", "2"]), port("flag", &["1"])];
+    let model = model(nodes, ports, &["y", "t"]);
+    for on in [true, false] {
+        let flag = Tensor::Bool(ArrayD::from_elem(IxDyn(&[1]), on));
+        let inputs = [("x".to_owned(), sound([6, 1, 2])), ("flag".to_owned(), flag)].into();
+        match chunks(&model, &inputs, 2) {
+            Ok(_) => assert!(on, "the branch of zeros begins anew"),
+            Err(error) => assert!(!on && error.to_string().contains(ANEW), "{error}"),
+        }
+    }
 }
 
 /// Names of the inputs that remain.

@@ -1,6 +1,7 @@
 //! Chunks of a long input, whose outputs together are those of the whole.
 
 use super::Stream;
+use super::elements::Course;
 use super::steps::{Follow, Time};
 use crate::graph::{Axis, Port};
 use crate::tensor::map_tensor;
@@ -126,7 +127,10 @@ impl Stream<'_> {
             port.map(|port| (port.name.as_str(), Time::Along(axis)))
         });
         let first = begun.iter().map(|port| (port.name.as_str(), Time::First));
-        let follow = Follow { seen: &seen, kept: &self.states.going_on };
+        let shape = |port: &Port| seen.shapes.get(&port.name).cloned();
+        let course = Course { shape: &shape, conditions: &seen.conditions };
+        let kept = self.states.going_on(graph, &course);
+        let follow = Follow { seen: &seen, kept: &kept };
         let times = follow
             .graph(graph, times.flatten().chain(first).collect())
             .map_err(|(node, problem)| (if problem.other_axis { 1 } else { 2 }, node.error(problem.text)))?;
