@@ -38,7 +38,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     modules: ModulesArgument,
     /// Feed the inputs in chunks of N steps, with states that go on from chunk to chunk: long inputs take the memory of a
-    /// chunk, and the outputs are those of the whole
+    /// chunk, and the outputs are those of the whole, last states included. An ONNX model that fixes the steps of a call
+    /// takes chunks of that many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     stream: Option<u32>,
     /// With --stream: an input of an ONNX model that is a state, and the output with its next value, where neither its

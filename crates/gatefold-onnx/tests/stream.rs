@@ -41,13 +41,13 @@ const REFUSED: &[(&str, &str)] = &[
     // The exporter wrote its steps one after another.
     ("dynamo_rnn_relu", "expected a model with recurrent nodes"),
     ("keras2_bidirectional", FROM_THE_END),
-    ("keras2_fixed_length", "its initial states depend on the steps"),
+    ("keras2_fixed_length", JOINED),
     ("keras2_lstm_reverse", "(ReverseSequence): it reads several steps at once"),
     ("keras2_per_step", JOINED),
     ("keras2_tokens", JOINED),
     ("keras3_bidirectional_gru", LOOP),
     ("keras3_bidirectional_lstm", FROM_THE_END),
-    ("keras3_fixed_length", "its initial states depend on the steps"),
+    ("keras3_fixed_length", JOINED),
     ("keras3_gru", LOOP),
     ("keras3_hard_sigmoid", LOOP),
     ("keras3_loops_without_bias", LOOP),
@@ -82,7 +82,7 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 const LOOP: &str = "(Loop): the values that it carries begin anew";
 const FROM_THE_END: &str = "it reads the sequence from its end";
-const FIXED: &str = "no axis that the model leaves open";
+const FIXED: &str = "steps per call, found chunks of 2";
 const JOINED: &str = "(Reshape): it joins the steps with another axis";
 
 fn chunks_are_the_whole(device: &Device) {

@@ -423,6 +423,52 @@ fn a_state_goes_on_in_the_branch_that_runs() {
     }
 }
 
+/// An RNN of two units with a state, on an input of this shape.
+fn on_input(shape: &[&str]) -> OnnxModel {
+    let ports = vec![port("x", shape), port("h0", &["1", shape[1], "2"])];
+    model(vec![recurrent("RNN", &["x", "h0"], &["y", "hn"])], ports, &["y", "hn"])
+}
+
+/// The usual export without open axes: the steps of a call are fixed, and a long input goes through in calls of as many.
+#[test]
+fn a_model_that_fixes_its_steps_takes_chunks_of_as_many() {
+    for (steps, rows, fixed_rows, all) in
+        [(4, 2, "rows", 24), (4, 2, "2", 24), (1, 2, "2", 5), (1, 1, "1", 5), (4, 2, "2", 4), (2, 2, "2", 6)]
+    {
+        let fixed = on_input(&[&steps.to_string(), fixed_rows, "2"]);
+        let inputs: BTreeMap<String, Tensor> = [("x".to_owned(), sound([all, rows, 2]))].into();
+        let run = |model: &OnnxModel, chunk: usize| {
+            let mut stream = stream(model, StreamOptions::new(rows)).unwrap();
+            let axes = stream.step_axes(&inputs, chunk)?;
+            let outputs = stream.run_in_chunks(&inputs, &axes, chunk)?;
+            Ok::<_, OnnxError>((axes.fixed_steps(), outputs, stream.states()?))
+        };
+        let (found, outputs, states) = run(&fixed, steps).unwrap();
+        assert_eq!(found, Some(steps));
+        let (found, whole, last) = run(&on_input(&["steps", "rows", "2"]), all).unwrap();
+        assert_eq!((found, outputs, states), (None, whole, last), "{steps} of {all} steps");
+        let error = run(&fixed, 3).unwrap_err().to_string();
+        let expected = format!(
+            "input x: expected chunks of {steps}, since the model fixes {steps} steps per call, found chunks of 3"
+        );
+        assert_eq!(error, expected);
+    }
+    let fixed = on_input(&["4", "rows", "2"]);
+    let mut stream = stream(&fixed, StreamOptions::new(2)).unwrap();
+    for all in [3, 22] {
+        let inputs = [("x".to_owned(), sound([all, 2, 2]))].into();
+        let error = stream.step_axes(&inputs, 4).unwrap_err().to_string();
+        let expected = format!(
+            "input x: expected a multiple of 4 steps, since the model fixes 4 steps per call, found {all} steps"
+        );
+        assert_eq!(error, expected);
+    }
+    // Axes found on one input hold for the chunks of another only if they fit too.
+    let axes = stream.step_axes(&[("x".to_owned(), sound([8, 2, 2]))].into(), 4).unwrap();
+    assert!(stream.run_in_chunks(&[("x".to_owned(), sound([8, 2, 2]))].into(), &axes, 3).is_err());
+    assert!(stream.run_in_chunks(&[("x".to_owned(), sound([6, 2, 2]))].into(), &axes, 4).is_err());
+}
+
 /// Names of the inputs that remain.
 fn left(stream: &Stream) -> Vec<String> {
     stream.inputs().iter().map(|port| port.name.clone()).collect()

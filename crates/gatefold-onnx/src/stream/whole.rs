@@ -4,7 +4,7 @@ use super::Stream;
 use super::elements::Course;
 use super::steps::{Follow, Time};
 use crate::graph::{Axis, Port};
-use crate::tensor::map_tensor;
+use crate::tensor::{map_tensor, volume};
 use crate::walk::Seen;
 use crate::{OnnxError, Tensor};
 use ndarray::{Axis as AxisOf, Slice};
@@ -18,6 +18,8 @@ const MOST_WAYS: usize = 64;
 pub struct StepAxes {
     inputs: BTreeMap<String, usize>,
     outputs: BTreeMap<String, usize>,
+    /// The steps of each call, if the model fixes them.
+    fixed: Option<usize>,
 }
 
 impl StepAxes {
@@ -30,6 +32,29 @@ impl StepAxes {
     pub fn of_output(&self, name: &str) -> Option<usize> {
         self.outputs.get(name).copied()
     }
+
+    /// The number of steps that the model takes in each call; `None` if it takes any.
+    pub fn fixed_steps(&self) -> Option<usize> {
+        self.fixed
+    }
+
+    /// Refuses chunks of `steps`, and inputs of `all` steps, that do not fit a model that fixes the steps of each call.
+    fn check(&self, all: usize, steps: usize) -> Result<(), OnnxError> {
+        let Some(fixed) = self.fixed else { return Ok(()) };
+        let names = self.inputs.keys().cloned().collect::<Vec<_>>().join(", ");
+        let each = format!("since the model fixes {fixed} steps per call");
+        if steps != fixed {
+            return Err(whole(&names, &format!("chunks of {fixed}, {each}"), format!("chunks of {steps}")));
+        }
+        if !all.is_multiple_of(fixed) {
+            return Err(whole(
+                &names,
+                &format!("a multiple of {fixed} steps, {each}"),
+                format!("{all} steps"),
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Stream<'_> {
@@ -38,14 +63,19 @@ impl Stream<'_> {
     /// [`Stream::step_axes`].
     ///
     /// # Errors
-    /// Those of [`Stream::run`]; [`OnnxError::Input`] for inputs of different lengths, or a chunk of 0 steps.
+    /// Those of [`Stream::run`]; [`OnnxError::Input`] for inputs of different lengths, for a chunk of 0 steps, or, if the model
+    /// fixes the steps of each call, for chunks of others and for inputs that are not made of whole chunks.
     pub fn run_in_chunks(
         &mut self,
         inputs: &BTreeMap<String, Tensor>,
         axes: &StepAxes,
         steps: usize,
     ) -> Result<BTreeMap<String, Tensor>, OnnxError> {
-        let all = length(inputs, &axes.inputs, steps)?;
+        if steps == 0 {
+            return Err(whole("chunk", "at least 1 step", "0".into()));
+        }
+        let all = length(inputs, &axes.inputs)?;
+        axes.check(all, steps)?;
         let mut parts: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
         for begin in (0..all).step_by(steps) {
             let chunk = cut(inputs, &axes.inputs, begin, (begin + steps).min(all));
@@ -65,50 +95,82 @@ impl Stream<'_> {
     }
 
     /// Finds the axes along which the model goes step by step, by running it on the first `steps` of the inputs; the
-    /// streams begin anew afterwards. An axis that the model fixes is none of them.
+    /// streams begin anew afterwards. An axis that the model fixes is one of them only if no open axis is: then the model
+    /// fixes the steps of each call.
     ///
     /// # Errors
     /// [`OnnxError::Node`] for the first node that computes a step from later ones, or from all; for one whose state does
-    /// not go on; [`OnnxError::Input`] if no axis, or more than one, can be that of the steps.
+    /// not go on; [`OnnxError::Input`] if no axis, or more than one, can be that of the steps, or if the model fixes another
+    /// number of steps.
     pub fn step_axes(
         &mut self,
         inputs: &BTreeMap<String, Tensor>,
         steps: usize,
     ) -> Result<StepAxes, OnnxError> {
+        if steps == 0 {
+            return Err(whole("chunk", "at least 1 step", "0".into()));
+        }
         let ports = self.inputs();
-        let (mut found, mut problem): (Vec<StepAxes>, Option<(u8, OnnxError)>) = (Vec::new(), None);
-        for way in ways(&ports, inputs)? {
-            match self.try_axes(inputs, &way, steps) {
-                Ok(axes) => found.push(axes),
-                // The way that got furthest tells most.
-                Err((rank, error)) if problem.as_ref().is_none_or(|(best, _)| rank > *best) => {
-                    problem = Some((rank, error));
-                }
-                Err(_) => {}
+        let mut problem: Option<(u8, OnnxError)> = None;
+        // The axis of a single step looks like any other of length 1.
+        let open = ways(&ports, inputs, None)?;
+        let mut found = self.try_ways(inputs, open, None, steps.max(2), &mut problem);
+        if found.is_empty() {
+            for len in fixed_lens(&ports) {
+                let ways = ways(&ports, inputs, Some(len)).unwrap_or_default();
+                found.extend(self.try_ways(inputs, ways, Some(len), len, &mut problem));
             }
         }
         let names = ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
         let refuse = |found: String| whole(&names, "one axis of steps", found);
         match (found.pop(), found.is_empty()) {
-            (Some(axes), true) => Ok(axes),
+            (Some(axes), true) => {
+                axes.check(length(inputs, &axes.inputs)?, steps)?;
+                Ok(axes)
+            }
             (Some(_), false) => Err(refuse("several that can be it".into())),
-            (None, _) => Err(problem
-                .map_or_else(|| refuse("no axis that the model leaves open".into()), |(_, error)| error)),
+            (None, _) => Err(problem.map_or_else(|| refuse("none".into()), |(_, error)| error)),
         }
     }
 
-    /// Follows the steps from these axes; an error comes with how much it tells.
+    /// The ways that are right; notes the problem of the one that got furthest, which tells most.
+    fn try_ways(
+        &mut self,
+        inputs: &BTreeMap<String, Tensor>,
+        ways: Vec<BTreeMap<String, usize>>,
+        fixed: Option<usize>,
+        steps: usize,
+        problem: &mut Option<(u8, OnnxError)>,
+    ) -> Vec<StepAxes> {
+        let mut found = Vec::new();
+        for way in ways {
+            match self.try_axes(inputs, &way, fixed, steps) {
+                Ok(outputs) => found.push(StepAxes { inputs: way, outputs, fixed }),
+                Err((rank, error)) if problem.as_ref().is_none_or(|(best, _)| rank > *best) => {
+                    *problem = Some((rank, error));
+                }
+                Err(_) => {}
+            }
+        }
+        found
+    }
+
+    /// Follows the steps from these axes to the outputs, in a first chunk of `steps`, or of as many as the model fixes; an
+    /// error comes with how much it tells.
     fn try_axes(
         &mut self,
         inputs: &BTreeMap<String, Tensor>,
         way: &BTreeMap<String, usize>,
+        fixed: Option<usize>,
         steps: usize,
-    ) -> Result<StepAxes, (u8, OnnxError)> {
+    ) -> Result<BTreeMap<String, usize>, (u8, OnnxError)> {
         let shallow = |error: OnnxError| (0, error);
-        let all = length(inputs, way, steps).map_err(shallow)?;
+        let all = length(inputs, way).map_err(shallow)?;
         self.reset();
-        // The axis of a single step looks like any other of length 1.
-        let chunk = cut(inputs, way, 0, steps.max(2).min(all));
+        let chunk = match fixed {
+            Some(fixed) if fixed > all => repeated(inputs, way, fixed).map_err(shallow)?,
+            _ => cut(inputs, way, 0, steps.min(all)),
+        };
         let shapes: Vec<_> =
             chunk.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect();
         let mut seen = Seen::default();
@@ -158,7 +220,7 @@ impl Stream<'_> {
                 _ => {}
             }
         }
-        Ok(StepAxes { inputs: way.clone(), outputs })
+        Ok(outputs)
     }
 }
 
@@ -166,29 +228,44 @@ fn whole(name: &str, expected: &str, found: String) -> OnnxError {
     OnnxError::Input { name: name.into(), expected: expected.into(), found }
 }
 
-/// The ways to give the steps an axis in some of the inputs: at least one, and axes of one length.
+/// The lengths that the model fixes, in order of appearance.
+fn fixed_lens(ports: &[&Port]) -> Vec<usize> {
+    let mut lens = Vec::new();
+    for axis in ports.iter().flat_map(|port| port.shape.iter().flatten()) {
+        if let Axis::Fixed(len) = axis
+            && *len > 0
+            && !lens.contains(len)
+        {
+            lens.push(*len);
+        }
+    }
+    lens
+}
+
+/// The ways to give the steps an axis in some of the inputs: at least one, and axes of one length. They are open axes and,
+/// with a fixed number of steps in each call, at least one that the model fixes to it.
 fn ways(
     ports: &[&Port],
     inputs: &BTreeMap<String, Tensor>,
+    fixed: Option<usize>,
 ) -> Result<Vec<BTreeMap<String, usize>>, OnnxError> {
-    let mut ways: Vec<(Option<usize>, BTreeMap<String, usize>)> = vec![(None, BTreeMap::new())];
+    let mut ways: Vec<Way> = vec![Way::default()];
     for port in ports {
         let Some(tensor) = inputs.get(&port.name) else {
             return Err(whole(&port.name, &port.to_string(), "none".into()));
         };
         let mut more = Vec::new();
         for (axis, &len) in tensor.shape().iter().enumerate() {
-            let open = port
-                .shape
-                .as_ref()
-                .and_then(|shape| shape.get(axis))
-                .is_none_or(|axis| !matches!(axis, Axis::Fixed(_)));
-            for (steps, way) in
-                ways.iter().filter(|(steps, _)| open && steps.is_none_or(|steps| steps == len))
-            {
+            let is_fixed = match port.shape.as_ref().and_then(|shape| shape.get(axis)) {
+                Some(Axis::Fixed(len)) if fixed == Some(*len) => true,
+                Some(Axis::Fixed(_)) => continue,
+                _ => false,
+            };
+            for way in ways.iter().filter(|way| way.steps.is_none_or(|steps| steps == len)) {
                 let mut way = way.clone();
-                way.insert(port.name.clone(), axis);
-                more.push((Some(steps.unwrap_or(len)), way));
+                way.axes.insert(port.name.clone(), axis);
+                (way.steps, way.fixed) = (Some(len), way.fixed || is_fixed);
+                more.push(way);
             }
         }
         ways.extend(more);
@@ -197,18 +274,22 @@ fn ways(
             return Err(whole(&port.name, "an input with one axis of this length", found));
         }
     }
-    Ok(ways.into_iter().map(|(_, way)| way).filter(|way| !way.is_empty()).collect())
+    let wanted = |way: &Way| !way.axes.is_empty() && way.fixed == fixed.is_some();
+    Ok(ways.into_iter().filter(wanted).map(|way| way.axes).collect())
+}
+
+/// An axis of the steps in some of the inputs.
+#[derive(Clone, Default)]
+struct Way {
+    axes: BTreeMap<String, usize>,
+    /// The number of all steps.
+    steps: Option<usize>,
+    /// Whether the model fixes one of these axes.
+    fixed: bool,
 }
 
 /// The number of steps of all inputs.
-fn length(
-    inputs: &BTreeMap<String, Tensor>,
-    axes: &BTreeMap<String, usize>,
-    steps: usize,
-) -> Result<usize, OnnxError> {
-    if steps == 0 {
-        return Err(whole("chunk", "at least 1 step", "0".into()));
-    }
+fn length(inputs: &BTreeMap<String, Tensor>, axes: &BTreeMap<String, usize>) -> Result<usize, OnnxError> {
     let mut all = None;
     for (name, &axis) in axes {
         let found = inputs.get(name).and_then(|tensor| tensor.shape().get(axis).copied());
@@ -239,6 +320,25 @@ fn cut(
             (name.clone(), axes.get(name).map_or_else(|| tensor.clone(), |&axis| part(tensor, axis)))
         })
         .collect()
+}
+
+/// Inputs with fewer steps than a model takes in a call, repeated.
+fn repeated(
+    inputs: &BTreeMap<String, Tensor>,
+    axes: &BTreeMap<String, usize>,
+    steps: usize,
+) -> Result<BTreeMap<String, Tensor>, OnnxError> {
+    let mut all = inputs.clone();
+    for (name, &axis) in axes {
+        let Some(tensor) = all.get_mut(name) else { continue };
+        let len = tensor.shape()[axis];
+        let mut shape = tensor.shape().to_vec();
+        shape[axis] = steps;
+        volume(&shape).map_err(|problem| whole(name, "a chunk", problem))?;
+        let places: Vec<usize> = (0..steps).map(|step| step % len).collect();
+        *tensor = map_tensor!(&*tensor, array => array.select(AxisOf(axis), &places));
+    }
+    Ok(all)
 }
 
 /// Parts one after another.
