@@ -49,9 +49,9 @@ impl StreamOptions {
 /// Streams through a model on a device: the states stay from call to call.
 ///
 /// A model that takes its states as inputs and gives the next ones as outputs carries them on: an output is the next
-/// value of an input if it is the final state of the recurrent nodes that begin with the input, if their names
-/// correspond (`h0` and `hn`, `state` and `stateN`, `in_cache` and `out_cache`) and other inputs are left, or if
-/// [`StreamOptions::carry`] says so; not if [`StreamOptions::not_carried`] does.
+/// value of an input if it is the final state of the recurrent nodes that begin with the input, element for element, if
+/// their names correspond (`h0` and `hn`, `state` and `stateN`, `in_cache` and `out_cache`) and other inputs are left, or
+/// if [`StreamOptions::carry`] says so; not if [`StreamOptions::not_carried`] does.
 /// Such inputs are not given and such outputs not returned. They begin with zeros. If a node takes such an input as it
 /// is, its state stays on the device.
 ///
@@ -238,6 +238,14 @@ impl<'a> Stream<'a> {
         let kept = self.session.program().keepers();
         let kept: Vec<String> = kept.iter().flat_map(|keeper| keeper.names()).map(str::to_owned).collect();
         carried.into_iter().chain(kept).collect()
+    }
+
+    /// The inputs that the stream carries on, each with the output that gives its next value. Their states go by the names
+    /// of the inputs.
+    pub fn carried(&self) -> Vec<(&'a str, &'a str)> {
+        let graph = &self.session.model().graph;
+        let pairs = self.states.pairs.iter();
+        pairs.map(|&(i, o)| (graph.inputs[i].name.as_str(), graph.outputs[o].name.as_str())).collect()
     }
 
     /// The states after the last chunk. Those of nodes that have not run are left out.

@@ -16,8 +16,8 @@ pub(super) fn run(device: &Device, model: &OnnxModel, given: &mut Npz) -> Result
 }
 
 /// Runs a model on long arrays in chunks of `steps`. Its states go on from chunk to chunk: those that are inputs begin
-/// with the arrays of their names, or zeros, and come out under them; `carried` names inputs and the outputs that carry
-/// them on.
+/// with the arrays of their names, or zeros, and come out under the names of the outputs that carry them on, as from
+/// [`run`]; states of nodes come out under their own names. `carried` names inputs and the outputs that carry them on.
 pub(super) fn stream(
     device: &Device,
     model: &OnnxModel,
@@ -41,8 +41,12 @@ pub(super) fn stream(
     }
     stream.set_states(first)?;
     let mut outputs = stream.run_in_chunks(&inputs, &axes, steps)?;
-    let found = stream.outputs().into_iter().filter_map(|port| outputs.remove_entry(&port.name));
-    Ok(found.chain(stream.states()?).collect())
+    let mut states = stream.states()?;
+    for (input, output) in stream.carried() {
+        outputs.extend(states.remove(input).map(|state| (output.to_owned(), state)));
+    }
+    let found = model.outputs().iter().filter_map(|port| outputs.remove_entry(&port.name));
+    Ok(found.chain(states).collect())
 }
 
 /// The number of streams: the length of the open axis of a state, in its own array or, under the model's name for the

@@ -95,14 +95,21 @@ fn chunks_give_the_outputs_of_the_whole() {
         let whole = folder.outputs("m.safetensors", "cpu", &given, &[]);
         assert_eq!(folder.outputs("m.safetensors", "cpu", &given, &["--stream", "4"]), whole);
     }
-    let tensors = read_tensors(&fixture("onnx/pytorch_gru_states_12.io.safetensors"));
-    let path = fixture("onnx/pytorch_gru_states_12.onnx");
-    let given: Vec<(&str, Array)> = ["x", "h0"].map(|name| (name, tensors[name].clone())).into();
-    for more in [&["--stream", "4"][..], &["--stream", "1", "--state", "h0=h_n"]] {
-        let found = folder.outputs(path.to_str().unwrap(), "cpu", &given, more);
-        let tolerance = || Tolerance::output(ONNX_TERMS).times(2);
-        check("y", &found["y"], tensors["y"].f32s(), tolerance());
-        check("the last state", &found["h0"], tensors["h_n"].f32s(), tolerance());
+    // The second fixes the steps of a call.
+    for (name, chunks) in [
+        ("pytorch_gru_states_12", &[&["--stream", "4"][..], &["--stream", "1", "--state", "h0=h_n"]][..]),
+        ("pytorch_gru_states_8", &[&["--stream", "6"][..]][..]),
+    ] {
+        let tensors = read_tensors(&fixture(&format!("onnx/{name}.io.safetensors")));
+        let path = fixture(&format!("onnx/{name}.onnx"));
+        let given: Vec<(&str, Array)> = ["x", "h0"].map(|name| (name, tensors[name].clone())).into();
+        for more in chunks {
+            let found = folder.outputs(path.to_str().unwrap(), "cpu", &given, more);
+            let tolerance = || Tolerance::output(ONNX_TERMS).times(2);
+            assert_eq!(found.keys().collect::<Vec<_>>(), ["h_n", "y"], "the names of the graph");
+            check("y", &found["y"], tensors["y"].f32s(), tolerance());
+            check("the last state", &found["h_n"], tensors["h_n"].f32s(), tolerance());
+        }
     }
 
     let refused = |model: &str, arrays: &[(&str, Array)], more: &[&str]| {
@@ -118,6 +125,10 @@ fn chunks_give_the_outputs_of_the_whole() {
     let convolution = fixture("onnx/pytorch_conv_lstm_11.onnx");
     let found = refused(convolution.to_str().unwrap(), &[("x", x)], &[]);
     assert!(found.contains("node /conv/Conv (Conv): it reads several steps at once"), "{found}");
+    let tensors = read_tensors(&fixture("onnx/pytorch_gru_states_8.io.safetensors"));
+    let given: Vec<(&str, Array)> = ["x", "h0"].map(|name| (name, tensors[name].clone())).into();
+    let found = refused(fixture("onnx/pytorch_gru_states_8.onnx").to_str().unwrap(), &given, &[]);
+    assert!(found.contains("the model fixes 6 steps per call, found chunks of 2"), "{found}");
 }
 
 #[test]

@@ -469,6 +469,16 @@ fn a_model_that_fixes_its_steps_takes_chunks_of_as_many() {
     assert!(stream.run_in_chunks(&[("x".to_owned(), sound([6, 2, 2]))].into(), &axes, 4).is_err());
 }
 
+#[test]
+fn a_stream_tells_which_outputs_carry_its_inputs_on() {
+    let kept = on_input(&["steps", "rows", "2"]);
+    assert_eq!(stream(&kept, StreamOptions::new(1)).unwrap().carried(), [("h0", "hn")]);
+    let carried = split("LSTM", 0, ["a1", "b1"]);
+    assert_eq!(stream(&carried, StreamOptions::new(1)).unwrap().carried(), [("s", "t")]);
+    let own = model(vec![recurrent("RNN", &["x"], &["y"])], vec![x()], &["y"]);
+    assert_eq!(stream(&own, StreamOptions::new(1)).unwrap().carried(), []);
+}
+
 /// Names of the inputs that remain.
 fn left(stream: &Stream) -> Vec<String> {
     stream.inputs().iter().map(|port| port.name.clone()).collect()
