@@ -209,8 +209,8 @@ fn pack_panels<S: Simd>(simd: S, b: ArrayView2<f32>, to: &mut Lines) {
 /// Copies a row of a panel, filled up with zeros to whole vectors.
 #[inline(always)]
 fn copy<S: Simd, const V: usize>(simd: S, row: &[f32], to: &mut [S::f32s]) {
-    for v in 0..V {
-        to[v] = load_at::<S, V>(simd, row, v);
+    for (v, to) in to.iter_mut().take(V).enumerate() {
+        *to = load_at::<S, V>(simd, row, v);
     }
 }
 

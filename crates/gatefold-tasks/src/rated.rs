@@ -97,8 +97,11 @@ impl RatedTable {
     }
 }
 
-/// The rows of a table, each with its line, and the delimiter in words.
-fn cells_of(text: &str) -> Result<(Vec<(u64, Vec<String>)>, &'static str), TaskError> {
+/// The cells of a row, with its line.
+type Row = (u64, Vec<String>);
+
+/// The rows of a table, and the delimiter in words.
+fn cells_of(text: &str) -> Result<(Vec<Row>, &'static str), TaskError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = text.lines().next().unwrap_or_default();
     let count = |delimiter| first.matches(delimiter).count();
@@ -146,7 +149,7 @@ fn number(cell: &str, range: Option<(f64, f64)>) -> Result<f64, String> {
 }
 
 /// The columns of texts and of numbers, and whether the first row names them.
-fn places(rows: &[(u64, Vec<String>)], columns: &RatedColumns) -> Result<(usize, usize, bool), TaskError> {
+fn places(rows: &[Row], columns: &RatedColumns) -> Result<(usize, usize, bool), TaskError> {
     let first = &rows[0].1;
     let is_number = |cell: &str| cell.parse::<f64>().is_ok();
     let numeric: Vec<bool> = (0..first.len())
