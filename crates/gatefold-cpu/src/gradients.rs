@@ -166,7 +166,7 @@ impl Network {
         let mut late = std::mem::take(&mut *lock(&self.late_sums));
         let early_parts = earlier_half(tapes.iter().map(steps), rows);
         if early_parts < tapes.len() {
-            zero_sums(&mut late, &self.config, first, gradients);
+            zero_sums(&mut late, &self.config, gradients);
         }
         self.with_context(Pass::Backward, tapes[0].dropout, |context| {
             let walk = BackWalk { context, first, wants_inputs };
@@ -235,15 +235,16 @@ fn earlier_half(lengths: impl Iterator<Item = usize>, rows: usize) -> usize {
 }
 
 /// Zeros for each parameter that has an entry in `gradients`, but for tables of embeddings, which are large and of which
-/// few rows get a gradient.
-fn zero_sums(sums: &mut Tensors, config: &NetworkConfig, first: usize, gradients: &Tensors) {
-    let layers = config.layers()[first..].iter();
-    let layers = layers.filter(|layer| !matches!(layer.kind, LayerKind::Embedding { .. }));
+/// few rows get a gradient. A table that another layer shares is none of these.
+fn zero_sums(sums: &mut Tensors, config: &NetworkConfig, gradients: &Tensors) {
+    let is_table = |layer: &&Layer| matches!(layer.kind, LayerKind::Embedding { .. });
+    let has = |layer: &Layer, name: &String| layer.parameters.iter().any(|spec| spec.name == *name);
     let wanted = |name: &String| {
-        let mut names = layers.clone().flat_map(|layer| &layer.parameters).map(|spec| &spec.name);
-        gradients.contains_key(name) && names.any(|other| other == name)
+        let mut tables = config.layers().iter().filter(is_table);
+        let mut others = config.layers().iter().filter(|layer| !is_table(layer));
+        !tables.any(|layer| has(layer, name)) || others.any(|layer| has(layer, name))
     };
-    sums.retain(|name, _| wanted(name));
+    sums.retain(|name, _| gradients.contains_key(name) && wanted(name));
     for (name, gradient) in gradients.iter().filter(|(name, _)| wanted(name)) {
         match sums.get_mut(name) {
             Some(sum) => sum.fill(0.0),
